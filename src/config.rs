@@ -1,0 +1,244 @@
+//! The settings of the layer as plain, serializable data, and their checks.
+//!
+//! Two constructors carry the defaults of the two conventions; everything else is a builder method. Knows no device.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ConfigError;
+
+/// Settings of a synchronized batch normalization layer.
+///
+/// ```
+/// use syncbn::{Momentum, SyncBatchNormConfig};
+/// let config = SyncBatchNormConfig::torch(64).with_momentum(Momentum::Cumulative).with_affine(false);
+/// config.validate()?;
+/// # Ok::<(), syncbn::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SyncBatchNormConfig {
+    /// C, the channels of every input. At least 1.
+    pub num_features: usize,
+    /// Added to the variance under the root. Finite, 0 allowed: a constant channel then gives y = bias.
+    pub eps: f64,
+    /// How the running statistics follow the batch.
+    pub momentum: Momentum,
+    /// Whether the layer scales by a learned weight (gamma).
+    pub weight: bool,
+    /// Whether the layer shifts by a learned bias (beta).
+    pub bias: bool,
+    /// Whether running statistics are kept for evaluation.
+    pub track_running_stats: bool,
+    /// Which statistics normalize: `None` by mode, `Some(true)` always the batch's, `Some(false)` always the running ones.
+    pub use_batch_statistics: Option<bool>,
+    /// Which variance enters the running variance.
+    pub running_variance: RunningVariance,
+    /// What backward returns for weight and bias where it communicates.
+    pub affine_gradient: AffineGradient,
+}
+
+/// How running statistics follow the batch: `running ← (1 − f)·running + f·batch`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Momentum {
+    /// f itself, the weight of the new batch: PyTorch's meaning.
+    NewWeight(f64),
+    /// 1 − f, the weight of the old value: the meaning of MindSpore, Keras, Flax, ONNX.
+    Decay(f64),
+    /// f = 1 / num_batches_tracked: the plain average of all batches.
+    Cumulative,
+}
+
+impl Momentum {
+    /// f for the step that makes the counter `num_batches_tracked`.
+    pub fn new_weight(self, num_batches_tracked: u64) -> f64 {
+        match self {
+            Self::NewWeight(weight) => weight,
+            Self::Decay(decay) => 1.0 - decay,
+            Self::Cumulative => 1.0 / num_batches_tracked.max(1) as f64,
+        }
+    }
+}
+
+/// Which variance enters the running variance. Normalization itself always uses the biased one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunningVariance {
+    /// m2 / (N − 1), as PyTorch and MindSpore.
+    #[default]
+    Unbiased,
+    /// m2 / N, as Keras, Flax, Paddle, ONNX and Burn.
+    Biased,
+}
+
+/// What backward returns for weight and bias in calls that communicate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AffineGradient {
+    /// The rank's own sums; the trainer reduces them with all other gradients.
+    #[default]
+    Local,
+    /// The sum over the group.
+    GroupSum,
+    /// The sum over the group divided by the number of its ranks.
+    GroupMean,
+}
+
+impl SyncBatchNormConfig {
+    /// The defaults of `torch.nn.SyncBatchNorm`: eps 1e-5, weight of the new batch 0.1, weight and bias, unbiased running variance.
+    pub fn torch(num_features: usize) -> Self {
+        Self {
+            num_features,
+            eps: 1e-5,
+            momentum: Momentum::NewWeight(0.1),
+            weight: true,
+            bias: true,
+            track_running_stats: true,
+            use_batch_statistics: None,
+            running_variance: RunningVariance::Unbiased,
+            affine_gradient: AffineGradient::Local,
+        }
+    }
+
+    /// The defaults of `mindspore.nn.SyncBatchNorm`: eps 1e-5, weight of the old value 0.9, gamma and beta, unbiased moving variance.
+    pub fn mindspore(num_features: usize) -> Self {
+        Self { momentum: Momentum::Decay(0.9), ..Self::torch(num_features) }
+    }
+
+    /// Sets `eps`.
+    pub fn with_eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// Sets `momentum`.
+    pub fn with_momentum(self, momentum: Momentum) -> Self {
+        Self { momentum, ..self }
+    }
+
+    /// Sets whether there is a weight.
+    pub fn with_weight(self, weight: bool) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// Sets whether there is a bias.
+    pub fn with_bias(self, bias: bool) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// Sets weight and bias together.
+    pub fn with_affine(self, affine: bool) -> Self {
+        self.with_weight(affine).with_bias(affine)
+    }
+
+    /// Sets whether running statistics are kept.
+    pub fn with_track_running_stats(self, track_running_stats: bool) -> Self {
+        Self { track_running_stats, ..self }
+    }
+
+    /// Sets which statistics normalize.
+    pub fn with_use_batch_statistics(self, use_batch_statistics: Option<bool>) -> Self {
+        Self { use_batch_statistics, ..self }
+    }
+
+    /// Sets which variance enters the running variance.
+    pub fn with_running_variance(self, running_variance: RunningVariance) -> Self {
+        Self { running_variance, ..self }
+    }
+
+    /// Sets what backward returns for weight and bias.
+    pub fn with_affine_gradient(self, affine_gradient: AffineGradient) -> Self {
+        Self { affine_gradient, ..self }
+    }
+
+    /// Checks every setting's range.
+    ///
+    /// # Errors
+    /// [`ConfigError::OutOfRange`] names the first setting outside its range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.num_features == 0 || u32::try_from(self.num_features).is_err() {
+            return out_of_range("num_features", self.num_features as f64, "1 to 4294967295");
+        }
+        if !(self.eps >= 0.0 && self.eps.is_finite()) {
+            return out_of_range("eps", self.eps, "finite and at least 0");
+        }
+        if self.use_batch_statistics == Some(false) && !self.track_running_stats {
+            let setting = "use_batch_statistics = Some(false)";
+            return Err(ConfigError::Conflict {
+                setting,
+                needs: "track_running_stats = true, to have what to normalize with",
+            });
+        }
+        match self.momentum {
+            Momentum::NewWeight(momentum) | Momentum::Decay(momentum) if !(0.0..=1.0).contains(&momentum) => {
+                out_of_range("momentum", momentum, "0 to 1")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a call trains or evaluates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Train,
+    Eval,
+}
+
+/// The statistics that a call normalizes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Statistics {
+    /// Those of the group's batch; running statistics, where there are any, follow.
+    Group,
+    /// Those of each rank's own batch.
+    Local,
+    /// The running ones.
+    Running,
+}
+
+impl SyncBatchNormConfig {
+    /// The statistics that a call in this mode normalizes with.
+    pub(crate) fn statistics(&self, mode: Mode) -> Statistics {
+        match (self.use_batch_statistics, mode) {
+            (Some(true), _) | (None, Mode::Train) => Statistics::Group,
+            (Some(false), _) => Statistics::Running,
+            (None, Mode::Eval) if self.track_running_stats => Statistics::Running,
+            // As in PyTorch: evaluation never synchronizes.
+            (None, Mode::Eval) => Statistics::Local,
+        }
+    }
+}
+
+fn out_of_range(name: &'static str, found: f64, allowed: &'static str) -> Result<(), ConfigError> {
+    Err(ConfigError::OutOfRange { name, found, allowed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statistics_of_a_call_follow_the_table_of_modes() {
+        use {Mode::*, Statistics::*};
+        let config = |batch, track| {
+            SyncBatchNormConfig::torch(1).with_use_batch_statistics(batch).with_track_running_stats(track)
+        };
+        let of = |config: SyncBatchNormConfig| (config.statistics(Train), config.statistics(Eval));
+        assert_eq!(of(config(None, true)), (Group, Running));
+        assert_eq!(of(config(None, false)), (Group, Local));
+        assert_eq!(of(config(Some(true), true)), (Group, Group));
+        assert_eq!(of(config(Some(false), true)), (Running, Running));
+        assert!(matches!(config(Some(false), false).validate(), Err(ConfigError::Conflict { .. })));
+    }
+
+    #[test]
+    fn each_setting_outside_its_range_is_named() {
+        let base = SyncBatchNormConfig::torch(4);
+        let named = |config: SyncBatchNormConfig| match config.validate() {
+            Err(ConfigError::OutOfRange { name, .. }) => name,
+            other => panic!("expected an error, found {other:?}"),
+        };
+        assert_eq!(named(SyncBatchNormConfig::torch(0)), "num_features");
+        assert_eq!(named(base.clone().with_eps(-1e-9)), "eps");
+        assert_eq!(named(base.clone().with_eps(f64::NAN)), "eps");
+        assert_eq!(named(base.clone().with_momentum(Momentum::NewWeight(1.5))), "momentum");
+        assert_eq!(named(base.clone().with_momentum(Momentum::Decay(f64::NAN))), "momentum");
+        assert_eq!(base.with_eps(0.0).with_momentum(Momentum::Decay(1.0)).validate(), Ok(()));
+    }
+}

@@ -1,0 +1,109 @@
+//! The handle of a device: a GPU, or the host itself.
+//!
+//! Owns the choice between the two and the deadline of waits. Allocation lies in `tensor`, the phases in `engine`.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::gpu::Gpu;
+
+/// How long a result may take before the device counts as lost, unless [`Device::with_deadline`] says otherwise.
+/// Longer than any pass over the largest buffer takes on a software driver, short enough to notice.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A GPU or the host, on which the tensors of one rank lie. Clones are handles of the same device.
+///
+/// # Who polls
+/// Results of a GPU arrive while somebody polls it. Each GPU device has a thread of its own for that, asleep unless a
+/// result is awaited, so that futures of this crate run under any executor: `pollster::block_on`, tokio, or another. An
+/// application that polls its device itself may go on doing so. In a browser the event loop does it.
+#[derive(Clone, PartialEq)]
+pub struct Device {
+    kind: Kind,
+    deadline: Duration,
+}
+
+#[derive(Clone, PartialEq)]
+pub(crate) enum Kind {
+    Gpu(Gpu),
+    Host,
+}
+
+impl Device {
+    /// The host: the same layer computed on the CPU, with no driver needed. It may stand beside GPUs in one group.
+    pub fn host() -> Self {
+        Self { kind: Kind::Host, deadline: DEFAULT_DEADLINE }
+    }
+
+    /// Opens a device on an adapter. Several may be opened on one adapter, as virtual devices.
+    ///
+    /// # Errors
+    /// [`GpuError::RequestDevice`](crate::GpuError::RequestDevice) when the driver refuses;
+    /// [`LimitError::Device`](crate::LimitError::Device) when it is below the portable limits of WebGPU.
+    pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self, Error> {
+        Ok(Self { kind: Kind::Gpu(Gpu::open(adapter).await?), deadline: DEFAULT_DEADLINE })
+    }
+
+    /// Uses a device that the application already has. Its error and device-lost handlers are left alone.
+    ///
+    /// # Errors
+    /// [`LimitError::Device`](crate::LimitError::Device) when its limits are below the portable ones of WebGPU.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
+        Ok(Self { kind: Kind::Gpu(Gpu::new(device, queue)?), deadline: DEFAULT_DEADLINE })
+    }
+
+    /// The same device with another limit for how long a result may take (60 s by default).
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// Name of the adapter with its backend, or `host`.
+    pub fn name(&self) -> &str {
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.name(),
+            Kind::Host => "host",
+        }
+    }
+
+    /// Whether this is the host.
+    pub fn is_host(&self) -> bool {
+        matches!(self.kind, Kind::Host)
+    }
+
+    /// Waits until everything submitted to the device so far is done. The host is always done.
+    ///
+    /// # Errors
+    /// [`GpuError`](crate::GpuError) when the device is lost or the deadline passes.
+    pub async fn wait(&self) -> Result<(), Error> {
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.wait(self.deadline).await,
+            Kind::Host => Ok(()),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Whether two handles are of the same device; deadlines may differ.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Device").field(&self.name()).finish()
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,326 @@
+//! Every error of the crate: the argument, what was found, what is allowed, and what to do.
+//!
+//! One small enum per subject; [`Error`] is their union for callers who do not care which.
+
+use std::time::Duration;
+
+/// Any error of this crate.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Dimensions that no activation can have.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A setting outside its range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An argument of a call that does not fit the group, the layer or another argument.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    /// A tensor that a device cannot bind or dispatch.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// A failure of a GPU, its driver, or the use of a buffer that belongs to another device.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// A batch from which no statistics can be taken.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+}
+
+/// Dimensions that no activation can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShapeError {
+    /// Fewer than two dimensions.
+    #[error("dims {dims:?} have {} dimension(s), expected at least 2: (N, C, spatial…)", dims.len())]
+    Rank {
+        /// The dimensions found.
+        dims: Vec<usize>,
+    },
+    /// C = 0.
+    #[error("dims {dims:?} have 0 channels at axis 1, expected at least 1")]
+    NoChannels {
+        /// The dimensions found.
+        dims: Vec<usize>,
+    },
+    /// More elements than `u64` counts.
+    #[error("dims {dims:?} have more elements than 64 bits count")]
+    TooLarge {
+        /// The dimensions found.
+        dims: Vec<usize>,
+    },
+}
+
+/// A setting of the layer outside its range.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A numeric setting outside its range.
+    #[error("{name} is {found}, allowed: {allowed}")]
+    OutOfRange {
+        /// Name of the setting.
+        name: &'static str,
+        /// The value found.
+        found: f64,
+        /// The range allowed, in words.
+        allowed: &'static str,
+    },
+    /// Two settings that exclude each other.
+    #[error("{setting} needs {needs}")]
+    Conflict {
+        /// The setting as found.
+        setting: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
+    /// A group without a device.
+    #[error("a device group needs at least 1 device, found 0; use Device::host() where there is no GPU")]
+    NoDevices,
+}
+
+/// An argument of a call that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArgumentError {
+    /// A list with another length than the group has ranks.
+    #[error("{argument} holds {found} tensor(s), expected {expected}: one per rank of the group")]
+    RankCount {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Tensors found.
+        found: usize,
+        /// Ranks of the group.
+        expected: usize,
+    },
+    /// A tensor whose dimensions no activation can have.
+    #[error("{argument}[{rank}]: {source}")]
+    Shape {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// What is wrong with the dimensions.
+        source: ShapeError,
+    },
+    /// A tensor with another number of channels than the layer.
+    #[error("{argument}[{rank}] has {found} channels (dims {dims:?}), expected num_features = {expected}")]
+    Channels {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// The tensor's dimensions.
+        dims: Vec<usize>,
+        /// Channels found.
+        found: usize,
+        /// The layer's `num_features`.
+        expected: usize,
+    },
+    /// A tensor with another shape than its counterpart.
+    #[error("{argument}[{rank}] has dims {found:?}, expected {expected:?}")]
+    Dims {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// The dimensions found.
+        found: Vec<usize>,
+        /// The dimensions of its counterpart.
+        expected: Vec<usize>,
+    },
+    /// A tensor on another device than its rank.
+    #[error("{argument}[{rank}] lies on {found}, expected {expected}, the device of rank {rank}")]
+    WrongDevice {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// The device of the tensor.
+        found: String,
+        /// The device of the rank.
+        expected: String,
+    },
+    /// An output that shares bytes with an input or with another output.
+    #[error("{argument}[{rank}] overlaps {other}[{other_rank}] in one buffer; give it a range of its own")]
+    Overlap {
+        /// Name of the output.
+        argument: &'static str,
+        /// Rank of the output.
+        rank: usize,
+        /// Name of the other tensor.
+        other: &'static str,
+        /// Rank of the other tensor.
+        other_rank: usize,
+    },
+    /// A list of values of the wrong length.
+    #[error("{argument} holds {found} value(s), expected {expected}")]
+    Length {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Values found.
+        found: u64,
+        /// Values expected.
+        expected: u64,
+    },
+    /// A buffer slice that does not start or end where it may.
+    #[error("the slice at offset {offset_bytes} of {size_bytes} bytes does not fit the buffer of {buffer_bytes} bytes")]
+    SliceSize {
+        /// Start of the slice.
+        offset_bytes: u64,
+        /// Length of the slice.
+        size_bytes: u64,
+        /// Size of the buffer.
+        buffer_bytes: u64,
+    },
+    /// A buffer slice that starts at an offset the device cannot bind.
+    #[error("offset {offset_bytes} is not a multiple of {alignment_bytes}, the device's storage buffer alignment")]
+    Alignment {
+        /// Start of the slice.
+        offset_bytes: u64,
+        /// `min_storage_buffer_offset_alignment` of the device.
+        alignment_bytes: u64,
+    },
+    /// A buffer without a usage that the kernels need.
+    #[error("the buffer's usage is {found}, expected it to contain {expected}")]
+    Usage {
+        /// Usage of the buffer.
+        found: String,
+        /// Usage needed.
+        expected: String,
+    },
+    /// A GPU buffer given to the host device.
+    #[error("{device} cannot wrap a wgpu buffer; use Device::upload for host memory")]
+    NotAGpu {
+        /// Name of the device.
+        device: String,
+    },
+    /// A parameter for a layer that has none of that name.
+    #[error("{name} was given, but the layer was configured without it")]
+    NoSuchParameter {
+        /// `weight`, `bias`, or `running statistics`.
+        name: &'static str,
+    },
+}
+
+/// A tensor that a device cannot bind or dispatch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitError {
+    /// More bytes than one storage binding of the device.
+    #[error("{what} of dims {dims:?} is {found_bytes} bytes, the device binds at most {allowed_bytes} bytes at a time")]
+    Binding {
+        /// Which buffer.
+        what: &'static str,
+        /// The tensor's dimensions.
+        dims: Vec<usize>,
+        /// Bytes needed.
+        found_bytes: u64,
+        /// `max_storage_buffer_binding_size` of the device.
+        allowed_bytes: u64,
+    },
+    /// More bytes than one buffer of the device.
+    #[error("a tensor of dims {dims:?} is {found_bytes} bytes, the device's largest buffer is {allowed_bytes} bytes")]
+    Buffer {
+        /// The tensor's dimensions.
+        dims: Vec<usize>,
+        /// Bytes needed.
+        found_bytes: u64,
+        /// `max_buffer_size` of the device.
+        allowed_bytes: u64,
+    },
+    /// More workgroups than a dispatch of the device.
+    #[error("dims {dims:?} need {found} workgroups, the device dispatches at most {allowed}")]
+    Workgroups {
+        /// The tensor's dimensions.
+        dims: Vec<usize>,
+        /// Workgroups needed.
+        found: u64,
+        /// Square of `max_compute_workgroups_per_dimension`.
+        allowed: u64,
+    },
+    /// A device below the portable baseline.
+    #[error("{device}: {limit} is {found}, expected at least {expected}")]
+    Device {
+        /// Name of the device.
+        device: String,
+        /// Name of the limit.
+        limit: &'static str,
+        /// What the device has.
+        found: u64,
+        /// What the kernels need.
+        expected: u64,
+    },
+}
+
+/// A failure of a GPU or its driver.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GpuError {
+    /// No adapter answers the request.
+    #[error("no adapter was found{}; install a Vulkan, Metal or DX12 driver, or use Device::host()", if wanted.is_empty() { String::new() } else { format!(" for {wanted}") })]
+    NoAdapter {
+        /// What was asked for; empty for any.
+        wanted: String,
+    },
+    /// The adapter did not give a device.
+    #[error("adapter {adapter} did not give a device: {message}")]
+    RequestDevice {
+        /// Name of the adapter.
+        adapter: String,
+        /// The driver's words.
+        message: String,
+    },
+    /// wgpu refused a command: often a buffer of another device.
+    #[error("{device}: {phase} was refused: {message}")]
+    Refused {
+        /// Name of the device.
+        device: String,
+        /// What was being done.
+        phase: &'static str,
+        /// wgpu's words.
+        message: String,
+    },
+    /// The device ran out of memory.
+    #[error("{device}: out of memory in {phase}: {message}")]
+    OutOfMemory {
+        /// Name of the device.
+        device: String,
+        /// What was being done.
+        phase: &'static str,
+        /// wgpu's words.
+        message: String,
+    },
+    /// A result did not arrive: the device is lost or was destroyed.
+    #[error("{device}: reading results failed, the device may be lost: {message}")]
+    Readback {
+        /// Name of the device.
+        device: String,
+        /// wgpu's words.
+        message: String,
+    },
+    /// A result did not arrive in time.
+    #[error("{device}: no result within {deadline:?}; raise Device::with_deadline if the work is that long")]
+    Timeout {
+        /// Name of the device.
+        device: String,
+        /// The deadline that passed.
+        deadline: Duration,
+    },
+}
+
+/// A batch from which no statistics can be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// One value per channel in the whole group.
+    #[error(
+        "expected more than 1 value per channel in the whole group when training, found 1 (rank {rank} has dims {dims:?})"
+    )]
+    OneValue {
+        /// The rank that holds the value.
+        rank: usize,
+        /// Its input's dimensions.
+        dims: Vec<usize>,
+    },
+}

@@ -1,0 +1,125 @@
+//! One GPU: device, queue, pipelines, submissions, readback. It knows slots and bytes, not channels.
+//!
+//! The device may be the application's own: nothing here replaces its error or device-lost handlers. Failures are caught
+//! by error scopes, pushed and popped on the thread that issues the commands.
+
+mod adapter;
+mod buffer;
+mod pipelines;
+mod readback;
+mod scope;
+mod submit;
+
+pub use adapter::adapters;
+pub(crate) use buffer::BufferSlice;
+
+use futures::future::{BoxFuture, FutureExt};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, GpuError, LimitError};
+use crate::plan::DeviceCaps;
+use crate::shaders::WORKGROUP_SIZE;
+use pipelines::Pipelines;
+use readback::Poller;
+
+/// Storage buffers of the kernel that binds most of them.
+const MAX_STORAGE_BUFFERS: u32 = 5;
+/// Workgroup memory of the kernel that uses most of it, in bytes.
+const WORKGROUP_MEMORY_BYTES: u32 = 8192;
+
+/// A result that a device is already working on.
+pub(crate) type Pending<T> = BoxFuture<'static, Result<T, Error>>;
+
+/// A GPU with everything made for it once. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Gpu {
+    context: Arc<Context>,
+}
+
+#[derive(Debug)]
+struct Context {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    name: String,
+    caps: DeviceCaps,
+    pipelines: Pipelines,
+    poller: Poller,
+}
+
+impl PartialEq for Gpu {
+    fn eq(&self, other: &Self) -> bool {
+        self.context.device == other.context.device
+    }
+}
+
+impl Gpu {
+    /// Takes over a device and its queue, which the application may go on using.
+    pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
+        let info = device.adapter_info();
+        let name = format!("{} ({})", info.name, info.backend);
+        let limits = device.limits();
+        let at_least = |limit, found: u32, expected: u32| {
+            let (found, expected) = (u64::from(found), u64::from(expected));
+            let device = name.clone();
+            if found < expected { Err(LimitError::Device { device, limit, found, expected }) } else { Ok(()) }
+        };
+        at_least(
+            "max_compute_invocations_per_workgroup",
+            limits.max_compute_invocations_per_workgroup,
+            WORKGROUP_SIZE,
+        )?;
+        at_least("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x, WORKGROUP_SIZE)?;
+        at_least(
+            "max_storage_buffers_per_shader_stage",
+            limits.max_storage_buffers_per_shader_stage,
+            MAX_STORAGE_BUFFERS,
+        )?;
+        at_least(
+            "max_compute_workgroup_storage_size",
+            limits.max_compute_workgroup_storage_size,
+            WORKGROUP_MEMORY_BYTES,
+        )?;
+        let caps = DeviceCaps {
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_buffer_bytes: limits.max_buffer_size,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+            offset_alignment_bytes: limits.min_storage_buffer_offset_alignment,
+        };
+        let poller = Poller::new(device.clone(), name.clone());
+        let context = Context { device, queue, name, caps, pipelines: Pipelines::default(), poller };
+        Ok(Self { context: Arc::new(context) })
+    }
+
+    /// Opens a device of its own on an adapter, with all of the adapter's limits and no optional feature.
+    pub async fn open(adapter: &wgpu::Adapter) -> Result<Self, Error> {
+        let descriptor =
+            wgpu::DeviceDescriptor { label: Some("syncbn"), required_limits: adapter.limits(), ..Default::default() };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| GpuError::RequestDevice {
+            adapter: adapter.get_info().name,
+            message: error.to_string(),
+        })?;
+        Self::new(device, queue)
+    }
+
+    /// Name of the adapter and its backend.
+    pub fn name(&self) -> &str {
+        &self.context.name
+    }
+
+    /// What plans need to know.
+    pub fn caps(&self) -> &DeviceCaps {
+        &self.context.caps
+    }
+
+    /// Waits until everything submitted so far is done.
+    pub fn wait(&self, deadline: Duration) -> Pending<()> {
+        // An empty submission stands for all before it.
+        let index = self.context.queue.submit([]);
+        let done = self
+            .context
+            .poller
+            .watch(index, deadline, |reply| self.context.queue.on_submitted_work_done(move || reply.send(Ok(()))));
+        async move { Ok(done.await?) }.boxed()
+    }
+}

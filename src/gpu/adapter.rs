@@ -1,0 +1,33 @@
+//! The adapters of the machine, each once.
+
+/// The distinct adapters of the machine: discrete GPUs first, then integrated ones, then others, software drivers last.
+///
+/// OpenGL is left out: it lists adapters a second time that Vulkan, Metal or DX12 list already. The adapters are fresh, as
+/// some platforms let an adapter give only one device; call again for another. An empty list where there is no driver.
+pub async fn adapters() -> Vec<wgpu::Adapter> {
+    let backends = wgpu::Backends::PRIMARY;
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let mut adapters = instance.enumerate_adapters(backends).await;
+    // One graphics card may answer to two of Vulkan, DX12 and Metal. Cards of one model on one backend are different cards.
+    let mut seen: Vec<wgpu::AdapterInfo> = Vec::new();
+    adapters.retain(|adapter| {
+        let info = adapter.get_info();
+        let again = seen.iter().any(|other| {
+            other.backend != info.backend
+                && (other.vendor, other.device, &other.name) == (info.vendor, info.device, &info.name)
+        });
+        seen.push(info);
+        !again
+    });
+    adapters.sort_by_key(|adapter| match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    adapters
+}

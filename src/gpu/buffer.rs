@@ -1,0 +1,86 @@
+//! Slices of GPU buffers: what a kernel binds.
+
+use super::Gpu;
+use super::scope::Scope;
+use crate::error::{ArgumentError, Error, LimitError};
+
+/// A part of a buffer. Frameworks hand out slices of pooled pages, so a whole buffer is never assumed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct BufferSlice {
+    pub buffer: wgpu::Buffer,
+    pub offset_bytes: u64,
+    /// At least 4: a binding of nothing is not allowed, so that empty tensors own 4 bytes.
+    pub size_bytes: u64,
+}
+
+/// What every tensor buffer must allow: binding it, and copying into and out of it.
+pub(crate) const TENSOR_USAGE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+
+impl BufferSlice {
+    /// The slice as a binding.
+    pub fn binding(&self) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: self.offset_bytes,
+            size: wgpu::BufferSize::new(self.size_bytes),
+        })
+    }
+
+    /// Whether two slices share a byte.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.buffer == other.buffer
+            && self.offset_bytes < other.offset_bytes + other.size_bytes
+            && other.offset_bytes < self.offset_bytes + self.size_bytes
+    }
+}
+
+impl Gpu {
+    /// A buffer of its own, holding `contents`, or zeros up to `size_bytes`.
+    pub fn new_buffer(&self, size_bytes: u64, contents: Option<&[u8]>) -> Result<BufferSlice, Error> {
+        let size_bytes = size_bytes.next_multiple_of(4).max(4);
+        let allowed_bytes = self.caps().max_buffer_bytes;
+        if size_bytes > allowed_bytes {
+            return Err(LimitError::Buffer { dims: Vec::new(), found_bytes: size_bytes, allowed_bytes }.into());
+        }
+        let scope = Scope::open(self, "allocating a buffer");
+        let buffer = self.context.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("syncbn"),
+            size: size_bytes,
+            usage: TENSOR_USAGE,
+            mapped_at_creation: contents.is_some(),
+        });
+        let mut written = Ok(());
+        if let Some(contents) = contents {
+            written = match buffer.get_mapped_range_mut(..) {
+                Ok(mut view) => {
+                    view.slice(..contents.len()).copy_from_slice(contents);
+                    Ok(())
+                }
+                Err(error) => Err(scope.refused(error.to_string())),
+            };
+            buffer.unmap();
+        }
+        scope.close_now()?;
+        written?;
+        Ok(BufferSlice { buffer, offset_bytes: 0, size_bytes })
+    }
+
+    /// A slice of the application's buffer.
+    pub fn wrap(&self, buffer: wgpu::Buffer, offset_bytes: u64, size_bytes: u64) -> Result<BufferSlice, ArgumentError> {
+        let alignment_bytes = u64::from(self.caps().offset_alignment_bytes);
+        if !offset_bytes.is_multiple_of(alignment_bytes) {
+            return Err(ArgumentError::Alignment { offset_bytes, alignment_bytes });
+        }
+        let size_bytes = size_bytes.max(4);
+        let buffer_bytes = buffer.size();
+        if offset_bytes.checked_add(size_bytes).is_none_or(|end| end > buffer_bytes) {
+            return Err(ArgumentError::SliceSize { offset_bytes, size_bytes, buffer_bytes });
+        }
+        if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+            let (found, expected) = (format!("{:?}", buffer.usage()), format!("{:?}", wgpu::BufferUsages::STORAGE));
+            return Err(ArgumentError::Usage { found, expected });
+        }
+        Ok(BufferSlice { buffer, offset_bytes, size_bytes })
+    }
+}

@@ -1,0 +1,69 @@
+//! Pipelines, built once per device and kernel variant.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::shaders::{Access, Kernel, Variant};
+
+/// A compiled kernel and the layout of its one bind group.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub compute: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Pipelines {
+    built: Mutex<HashMap<Variant, Arc<Pipeline>>>,
+}
+
+impl Pipelines {
+    /// The pipeline of a variant. Building holds the lock: drivers have crashed on pipelines made at the same time.
+    pub fn get(&self, device: &wgpu::Device, variant: Variant) -> Arc<Pipeline> {
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        built.entry(variant).or_insert_with(|| Arc::new(build(device, variant))).clone()
+    }
+}
+
+fn build(device: &wgpu::Device, variant: Variant) -> Pipeline {
+    let name = variant.kernel.name();
+    let entries = layout_entries(variant.kernel, variant.shared_buffer);
+    let layout =
+        device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(name),
+        bind_group_layouts: &[Some(&layout)],
+        ..Default::default()
+    });
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some(name),
+        source: wgpu::ShaderSource::Wgsl(variant.source().into()),
+    });
+    let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(name),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        // The kernels write all workgroup memory before they read it.
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache: None,
+    });
+    Pipeline { compute, layout }
+}
+
+fn layout_entries(kernel: Kernel, shared_buffer: bool) -> Vec<wgpu::BindGroupLayoutEntry> {
+    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    };
+    let storage = kernel.bindings().iter().zip(1..).map(|(slot, binding)| {
+        let read_only = slot.access == Access::Read && !shared_buffer;
+        entry(binding, wgpu::BufferBindingType::Storage { read_only })
+    });
+    std::iter::once(entry(0, wgpu::BufferBindingType::Uniform)).chain(storage).collect()
+}

@@ -1,0 +1,186 @@
+//! Forward in training and evaluation: submit everywhere, gather, merge, send back, normalize everywhere.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+
+use super::DeviceGroup;
+use crate::config::{Mode, Statistics};
+use crate::coordinator;
+use crate::engine;
+use crate::error::Error;
+use crate::shape::Shape;
+use crate::stats::{Centering, ChannelStats, GlobalStats};
+use crate::tensor::Tensor;
+
+/// What forward returns.
+#[derive(Debug)]
+pub struct Forward {
+    /// y per rank, of the shape of its input, on its device.
+    pub outputs: Vec<Tensor>,
+    /// Statistics and times of the call.
+    pub report: ForwardReport,
+}
+
+/// The statistics that a forward call took, and how long its phases lasted.
+#[derive(Clone, Debug)]
+pub struct ForwardReport {
+    /// Statistics of each rank's own input, `local[rank][channel]`; empty where running statistics normalized.
+    pub local: Vec<Vec<ChannelStats>>,
+    /// Statistics of the group; without channels where the group's were not taken.
+    pub global: GlobalStats,
+    /// Times of the phases.
+    pub timing: PhaseTimes,
+}
+
+/// Wall-clock times of the phases of a forward call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhaseTimes {
+    /// Local statistics on all devices, from submission until the last one was read back.
+    pub statistics: Duration,
+    /// Merging and finalizing on the host.
+    pub merge: Duration,
+    /// Sending the statistics and submitting the normalization. A GPU is not done with it then; [`Device::wait`] is
+    /// the way to know. The host is done.
+    ///
+    /// [`Device::wait`]: crate::Device::wait
+    pub apply: Duration,
+}
+
+impl DeviceGroup {
+    /// Normalizes with the statistics of the whole group's batch and updates the running statistics.
+    ///
+    /// y = weight·(x − mean)/√(var + eps) + bias with the mean and biased variance over all ranks (Ioffe and Szegedy,
+    /// 2015, algorithm 1). With `use_batch_statistics = Some(false)` the running statistics normalize instead.
+    ///
+    /// # Errors
+    /// [`ArgumentError`](crate::ArgumentError) for inputs that do not fit the group, [`BatchError`](crate::BatchError)
+    /// for one value per channel in the whole group, [`LimitError`](crate::LimitError) for an input that its device
+    /// cannot bind, [`GpuError`](crate::GpuError) when a device fails. The layer is unchanged then.
+    pub async fn forward_train(&mut self, inputs: &[Tensor]) -> Result<Forward, Error> {
+        let mut outputs = self.allocate_like(inputs)?;
+        let report = self.forward(Mode::Train, inputs, &mut outputs).await?;
+        Ok(Forward { outputs, report })
+    }
+
+    /// [`forward_train`](Self::forward_train) into tensors of the caller: y\[r\] has the shape of inputs\[r\] and lies on
+    /// the same device, in memory of its own.
+    ///
+    /// # Errors
+    /// As [`forward_train`](Self::forward_train); [`ArgumentError`](crate::ArgumentError) also for outputs that do not
+    /// fit or overlap an input. When a device fails, outputs may be partly written; the layer is unchanged.
+    pub async fn forward_train_into(
+        &mut self,
+        inputs: &[Tensor],
+        outputs: &mut [Tensor],
+    ) -> Result<ForwardReport, Error> {
+        self.forward(Mode::Train, inputs, outputs).await
+    }
+
+    /// Normalizes with the running statistics, each rank for itself.
+    ///
+    /// Two settings change that, as in the frameworks they come from: without `track_running_stats` each rank uses its
+    /// own batch (PyTorch); with `use_batch_statistics = Some(true)` the group's batch is used and the running statistics
+    /// follow it, as in training (MindSpore).
+    ///
+    /// # Errors
+    /// As [`forward_train`](Self::forward_train).
+    pub async fn forward_eval(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        let mut outputs = self.allocate_like(inputs)?;
+        self.forward(Mode::Eval, inputs, &mut outputs).await?;
+        Ok(outputs)
+    }
+
+    /// [`forward_eval`](Self::forward_eval) into tensors of the caller.
+    ///
+    /// # Errors
+    /// As [`forward_train_into`](Self::forward_train_into).
+    pub async fn forward_eval_into(
+        &mut self,
+        inputs: &[Tensor],
+        outputs: &mut [Tensor],
+    ) -> Result<ForwardReport, Error> {
+        self.forward(Mode::Eval, inputs, outputs).await
+    }
+
+    /// Output tensors for inputs that pass the checks.
+    fn allocate_like(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        self.check_inputs(inputs)?;
+        inputs.iter().map(|input| input.device().zeros(input.dims())).collect()
+    }
+
+    async fn forward(&mut self, mode: Mode, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<ForwardReport, Error> {
+        let shapes = self.check_inputs(inputs)?;
+        self.check_outputs(inputs, outputs)?;
+        let eps = self.config.eps;
+        let statistics = self.config.statistics(mode);
+        if statistics == Statistics::Group {
+            coordinator::check_batch(&shapes)?;
+        }
+
+        let started = Instant::now();
+        let local = match statistics {
+            Statistics::Running => Vec::new(),
+            Statistics::Group | Statistics::Local => self.local_stats(inputs, &shapes).await?,
+        };
+        let gathered = Instant::now();
+        let mut global = GlobalStats::finalize(Vec::new(), eps);
+        let centering: Vec<Vec<Centering>> = match statistics {
+            Statistics::Group => {
+                global = coordinator::merge_stats(&local, eps);
+                vec![global.centering(); inputs.len()]
+            }
+            Statistics::Local => {
+                local.iter().map(|rank| GlobalStats::finalize(rank.clone(), eps).centering()).collect()
+            }
+            // The configuration's check leaves no way here without running statistics.
+            Statistics::Running => {
+                let running = self.running.iter().map(|running| running.centering(eps));
+                running.cycle().take(inputs.len()).collect()
+            }
+        };
+        let merged = Instant::now();
+        self.apply(inputs, &shapes, &centering, outputs).await?;
+        let timing = PhaseTimes { statistics: gathered - started, merge: merged - gathered, apply: merged.elapsed() };
+
+        if statistics == Statistics::Group
+            && let Some(running) = &mut self.running
+        {
+            running.update(&global, self.config.momentum, self.config.running_variance);
+        }
+        Ok(ForwardReport { local, global, timing })
+    }
+
+    /// Local statistics of every rank. All GPUs have their work before the host begins with its own, and before any is
+    /// waited for.
+    async fn local_stats(&self, inputs: &[Tensor], shapes: &[Shape]) -> Result<Vec<Vec<ChannelStats>>, Error> {
+        let mut pending: Vec<_> = (0..inputs.len()).map(|_| None).collect();
+        for rank in self.gpus_first() {
+            pending[rank] = Some(engine::local_stats(&inputs[rank], &shapes[rank])?);
+        }
+        try_join_all(pending.into_iter().flatten()).await
+    }
+
+    async fn apply(
+        &self,
+        inputs: &[Tensor],
+        shapes: &[Shape],
+        centering: &[Vec<Centering>],
+        outputs: &mut [Tensor],
+    ) -> Result<(), Error> {
+        let mut pending = Vec::with_capacity(inputs.len());
+        for rank in self.gpus_first() {
+            let (input, shape, output) = (&inputs[rank], &shapes[rank], &mut outputs[rank]);
+            pending.push(engine::apply(input, shape, &centering[rank], &self.parameters[rank], output)?);
+        }
+        try_join_all(pending).await?;
+        Ok(())
+    }
+
+    /// Ranks with those of GPUs before those of the host.
+    fn gpus_first(&self) -> Vec<usize> {
+        let mut ranks: Vec<usize> = (0..self.devices.len()).collect();
+        ranks.sort_by_key(|&rank| self.devices[rank].is_host());
+        ranks
+    }
+}

@@ -1,0 +1,48 @@
+//! Synchronized batch normalization on [wgpu]: several devices, each with a part of a batch, normalize with the mean and
+//! variance of the whole batch.
+//!
+//! A [`DeviceGroup`] drives several [`Device`]s (GPUs of any vendor, virtual devices on one adapter, or the host) from one
+//! caller. Compute shaders reduce every channel on each device, the host merges the partial statistics exactly, and every
+//! device normalizes with the result: the same numbers as batch normalization of the inputs concatenated along the batch.
+//!
+//! ```
+//! use syncbn::{Device, DeviceGroup, SyncBatchNormConfig};
+//!
+//! # pollster::block_on(async {
+//! // Two ranks on the host; `DeviceGroup::auto` takes the GPUs of the machine.
+//! let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(1), vec![Device::host(), Device::host()])?;
+//! let [a, b] = [&group.devices()[0], &group.devices()[1]];
+//! // One channel; three samples on rank 0, one on rank 1.
+//! let inputs = [a.upload(&[3, 1], &[0.0, 2.0, 4.0])?, b.upload(&[1, 1], &[6.0])?];
+//! let forward = group.forward_train(&inputs).await?;
+//! assert_eq!(forward.report.global.channels()[0].mean, 3.0);
+//! // (6 − 3) / √5, as in the batch [0, 2, 4, 6].
+//! assert!((forward.outputs[1].to_vec().await?[0] - 1.341_64).abs() < 1e-5);
+//! # Ok::<(), syncbn::Error>(())
+//! # }).unwrap();
+//! ```
+
+pub use wgpu;
+
+mod config;
+mod coordinator;
+mod device;
+mod engine;
+mod error;
+mod gpu;
+mod group;
+mod host;
+pub mod plan;
+pub mod reference;
+pub mod shaders;
+mod shape;
+pub mod stats;
+mod tensor;
+
+pub use config::{AffineGradient, Momentum, RunningVariance, SyncBatchNormConfig};
+pub use device::Device;
+pub use error::{ArgumentError, BatchError, ConfigError, Error, GpuError, LimitError, ShapeError};
+pub use gpu::adapters;
+pub use group::{DeviceGroup, Forward, ForwardReport, PhaseTimes};
+pub use shape::Shape;
+pub use tensor::Tensor;

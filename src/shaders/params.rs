@@ -1,0 +1,83 @@
+//! Parameter structs as the kernels read them: 4-byte fields, padded to 16 bytes.
+
+use bytemuck::{Pod, Zeroable};
+use std::mem::{offset_of, size_of};
+
+/// Size and field offsets of a parameter struct, for comparison with the shader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParamsLayout {
+    /// Size of the struct in bytes.
+    pub size_bytes: u32,
+    /// Name and offset in bytes of every field, in order.
+    pub fields: &'static [(&'static str, u32)],
+}
+
+/// Declares a parameter struct together with its [`ParamsLayout`].
+macro_rules! params {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+        #[repr(C)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl $name {
+            /// Size and offsets, for comparison with the shader.
+            pub const LAYOUT: ParamsLayout = ParamsLayout {
+                size_bytes: size_of::<Self>() as u32,
+                fields: &[$((stringify!($field), offset_of!(Self, $field) as u32),)*],
+            };
+        }
+    };
+}
+
+params! {
+    /// Parameters of the kernels that walk tiles of an activation.
+    TileParams {
+        /// C.
+        channels: u32,
+        /// L.
+        inner: u32,
+        /// N·L.
+        values: u32,
+        /// Tiles per channel.
+        tiles: u32,
+        /// Invocations per tile, a power of two.
+        rows: u32,
+        /// log2 of the tiles side by side in a workgroup.
+        columns_log2: u32,
+        /// Workgroups that cover all channels once.
+        blocks: u32,
+        /// rows mod L: what one step adds to the position within a sample.
+        step_inner: u32,
+        /// What one step adds to the address.
+        step_address: u32,
+        /// What is added to the address when the position passes L.
+        wrap_address: u32,
+        /// 1 where a weight is bound.
+        has_weight: u32,
+        /// 1 where a bias is bound.
+        has_bias: u32,
+    }
+}
+
+params! {
+    /// Parameters of the kernels that combine the tiles of a channel.
+    CombineParams {
+        /// C.
+        channels: u32,
+        /// Tiles per channel.
+        tiles: u32,
+        /// Values of every tile but the last.
+        tile_values: u32,
+        /// Values of the last tile.
+        last_values: u32,
+        /// Invocations per channel, a power of two.
+        rows: u32,
+        /// log2 of the channels side by side in a workgroup.
+        columns_log2: u32,
+        /// N·L.
+        values: f32,
+        /// Fills 16 bytes.
+        padding: u32,
+    }
+}

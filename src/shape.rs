@@ -1,0 +1,111 @@
+//! The shape of an activation: (N, C, spatial…), checked once, in plain numbers.
+//!
+//! Owns the reading of `dims` as batch, channels and positions. Knows no buffer and no device; plans are made from it.
+
+use crate::error::ShapeError;
+
+/// Shape of an activation `x` with the channel axis at 1: (N, C, spatial…), rank 2 or more.
+///
+/// L is the product of the spatial sizes, 1 where there are none. N or L may be 0 (a rank without samples); C may not.
+///
+/// ```
+/// let shape = syncbn::Shape::new(&[8, 3, 32, 32])?;
+/// assert_eq!((shape.batch(), shape.channels(), shape.spatial_len()), (8, 3, 1024));
+/// assert_eq!(shape.values_per_channel(), 8 * 1024);
+/// # Ok::<(), syncbn::ShapeError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: Vec<usize>,
+    spatial_len: usize,
+}
+
+impl Shape {
+    /// Reads `dims` as (N, C, spatial…).
+    ///
+    /// # Errors
+    /// [`ShapeError`] when there are fewer than two dimensions, no channel, or more elements than `u64` counts.
+    pub fn new(dims: &[usize]) -> Result<Self, ShapeError> {
+        let &[_, channels, ref spatial @ ..] = dims else {
+            return Err(ShapeError::Rank { dims: dims.to_vec() });
+        };
+        if channels == 0 {
+            return Err(ShapeError::NoChannels { dims: dims.to_vec() });
+        }
+        element_count(dims)?;
+        // Smaller than the element count unless N is 0, where the product is checked by itself.
+        let spatial_len = spatial
+            .iter()
+            .try_fold(1usize, |product, &size| product.checked_mul(size))
+            .ok_or_else(|| ShapeError::TooLarge { dims: dims.to_vec() })?;
+        Ok(Self { dims: dims.to_vec(), spatial_len })
+    }
+
+    /// The dimensions as given.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// N, the samples of this rank.
+    pub fn batch(&self) -> usize {
+        self.dims[0]
+    }
+
+    /// C.
+    pub fn channels(&self) -> usize {
+        self.dims[1]
+    }
+
+    /// L, the product of the spatial sizes (1 for rank 2).
+    pub fn spatial_len(&self) -> usize {
+        self.spatial_len
+    }
+
+    /// N·L, the values that one channel has on this rank.
+    pub fn values_per_channel(&self) -> u64 {
+        self.batch() as u64 * self.spatial_len as u64
+    }
+
+    /// N·C·L.
+    pub fn elements(&self) -> u64 {
+        self.values_per_channel() * self.channels() as u64
+    }
+}
+
+/// The number of elements of a tensor with these sizes.
+///
+/// # Errors
+/// [`ShapeError::TooLarge`] when it does not fit `u64`, also where a size of 0 would hide the overflow of the others.
+pub(crate) fn element_count(dims: &[usize]) -> Result<u64, ShapeError> {
+    let too_large = || ShapeError::TooLarge { dims: dims.to_vec() };
+    dims.iter()
+        .map(|&size| size.max(1) as u64)
+        .try_fold(1u64, |product, size| product.checked_mul(size))
+        .ok_or_else(too_large)?;
+    Ok(dims.iter().map(|&size| size as u64).product())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_than_two_dimensions_are_refused_with_the_dimensions_found() {
+        assert_eq!(Shape::new(&[7]), Err(ShapeError::Rank { dims: vec![7] }));
+        assert_eq!(Shape::new(&[]), Err(ShapeError::Rank { dims: vec![] }));
+    }
+
+    #[test]
+    fn no_channel_is_refused_but_no_sample_and_no_position_are_not() {
+        assert!(matches!(Shape::new(&[2, 0, 3]), Err(ShapeError::NoChannels { .. })));
+        assert_eq!(Shape::new(&[0, 4, 3]).map(|s| s.elements()), Ok(0));
+        assert_eq!(Shape::new(&[2, 4, 0]).map(|s| s.values_per_channel()), Ok(0));
+    }
+
+    #[test]
+    fn a_product_beyond_u64_is_refused_even_with_an_empty_batch() {
+        let huge = usize::MAX / 2;
+        assert!(matches!(Shape::new(&[4, huge, 2]), Err(ShapeError::TooLarge { .. })));
+        assert!(matches!(Shape::new(&[0, 2, huge, 4]), Err(ShapeError::TooLarge { .. })));
+    }
+}

@@ -1,0 +1,59 @@
+//! Running statistics: the state that evaluation normalizes with.
+
+use super::global::inv_std;
+use super::{Centering, GlobalStats};
+use crate::config::{Momentum, RunningVariance};
+
+/// Running mean and variance per channel, in f32 as they are saved, and the number of batches they have seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningStats {
+    /// Running mean, (C).
+    pub mean: Vec<f32>,
+    /// Running variance, (C).
+    pub var: Vec<f32>,
+    /// Training steps counted.
+    pub num_batches_tracked: u64,
+}
+
+impl RunningStats {
+    /// The state before the first step: mean 0, variance 1, no batch.
+    pub fn new(channels: usize) -> Self {
+        Self { mean: vec![0.0; channels], var: vec![1.0; channels], num_batches_tracked: 0 }
+    }
+
+    /// `running ← (1 − f)·running + f·batch` in f64, rounded once; counts the batch.
+    ///
+    /// A group without any value leaves everything as it was, the counter included. The unbiased variance needs two
+    /// values; callers refuse a single one before they get here, and it would leave the variance as it was.
+    pub fn update(&mut self, global: &GlobalStats, momentum: Momentum, variance: RunningVariance) {
+        if global.count() == 0 {
+            return;
+        }
+        self.num_batches_tracked += 1;
+        let weight = momentum.new_weight(self.num_batches_tracked);
+        let running = self.mean.iter_mut().zip(&mut self.var);
+        for ((mean, var), batch) in running.zip(global.channels()) {
+            blend(mean, batch.mean, weight);
+            match variance {
+                RunningVariance::Biased => blend(var, batch.var_biased(), weight),
+                RunningVariance::Unbiased if batch.count > 1 => blend(var, batch.var_unbiased(), weight),
+                RunningVariance::Unbiased => {}
+            }
+        }
+    }
+
+    /// What is sent to the devices to normalize with these statistics.
+    pub fn centering(&self, eps: f64) -> Vec<Centering> {
+        let channels = self.mean.iter().zip(&self.var);
+        channels.map(|(&mean, &var)| Centering::new(f64::from(mean), inv_std(f64::from(var), eps))).collect()
+    }
+}
+
+/// Moves `running` towards `batch`. With weight 0 or 1 the other side has no part, not even as 0·NaN.
+fn blend(running: &mut f32, batch: f64, weight: f64) {
+    if weight == 1.0 {
+        *running = batch as f32;
+    } else if weight != 0.0 {
+        *running = ((1.0 - weight) * f64::from(*running) + weight * batch) as f32;
+    }
+}

@@ -1,0 +1,105 @@
+//! The one canonical binary tree over rank indices along which everything merges.
+//!
+//! A node (level, index) covers the ranks `index << level .. (index + 1) << level`. Whoever holds a contiguous run of
+//! ranks sends the maximal aligned nodes of that run; merging nodes gives the same bits however the ranks were spread.
+
+/// A node of the tree with the merged value of the ranks it covers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Node<T> {
+    /// Height above the leaves: the node covers `1 << level` ranks.
+    pub level: u32,
+    /// Position among the nodes of its level.
+    pub index: u64,
+    /// Merged value.
+    pub value: T,
+}
+
+/// The maximal aligned nodes, as (level, index) from left to right, that cover the ranks `start .. start + len`.
+pub fn cover(start: u64, len: u64) -> Vec<(u32, u64)> {
+    let end = start.saturating_add(len);
+    let mut nodes = Vec::new();
+    let mut at = start;
+    while at < end {
+        let aligned = if at == 0 { u64::BITS - 1 } else { at.trailing_zeros() };
+        let fitting = (end - at).ilog2();
+        let level = aligned.min(fitting);
+        nodes.push((level, at >> level));
+        at += 1 << level;
+    }
+    nodes
+}
+
+/// What the holder of the ranks `start ..` sends for them: `leaves` merged into the nodes of [`cover`].
+pub fn merge_run<T: Clone>(start: u64, leaves: &[T], merge: impl Fn(&T, &T) -> T) -> Vec<Node<T>> {
+    cover(start, leaves.len() as u64)
+        .into_iter()
+        .filter_map(|(level, index)| {
+            let first = ((index << level) - start) as usize;
+            let value = merge_aligned(&leaves[first..first + (1 << level)], &merge)?;
+            Some(Node { level, index, value })
+        })
+        .collect()
+}
+
+/// The value of the whole tree from nodes that cover each rank at most once; `None` without a node.
+///
+/// A rank or subtree that is absent counts as the identity: its sibling's value moves up unchanged.
+pub fn merge_nodes<T: Clone>(mut nodes: Vec<Node<T>>, merge: impl Fn(&T, &T) -> T) -> Option<T> {
+    nodes.sort_by_key(|node| (node.level, node.index));
+    while nodes.len() > 1 {
+        // The lowest level that is present rises by one, siblings merging left before right.
+        let level = nodes[0].level;
+        let split = nodes.partition_point(|node| node.level == level);
+        let upper = nodes.split_off(split);
+        let mut risen: Vec<Node<T>> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            match risen.last_mut() {
+                Some(left) if left.index == node.index / 2 => left.value = merge(&left.value, &node.value),
+                _ => risen.push(Node { level: level + 1, index: node.index / 2, value: node.value }),
+            }
+        }
+        risen.extend(upper);
+        risen.sort_by_key(|node| (node.level, node.index));
+        nodes = risen;
+    }
+    nodes.pop().map(|node| node.value)
+}
+
+/// The value of the tree over all ranks 0 .. `leaves.len()`; `None` without a leaf.
+pub fn merge_all<T: Clone>(leaves: &[T], merge: impl Fn(&T, &T) -> T) -> Option<T> {
+    merge_nodes(merge_run(0, leaves, &merge), merge)
+}
+
+/// Merges 2ᵏ leaves pairwise.
+fn merge_aligned<T: Clone>(leaves: &[T], merge: &impl Fn(&T, &T) -> T) -> Option<T> {
+    match leaves {
+        [] => None,
+        [leaf] => Some(leaf.clone()),
+        _ => {
+            let (left, right) = leaves.split_at(leaves.len() / 2);
+            Some(merge(&merge_aligned(left, merge)?, &merge_aligned(right, merge)?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(left: &String, right: &String) -> String {
+        format!("({left}{right})")
+    }
+
+    #[test]
+    fn five_ranks_merge_as_a_complete_tree_with_the_missing_leaves_left_out() {
+        let leaves: Vec<String> = "abcde".chars().map(String::from).collect();
+        assert_eq!(merge_all(&leaves, written).as_deref(), Some("(((ab)(cd))e)"));
+    }
+
+    #[test]
+    fn a_run_is_covered_by_its_maximal_aligned_nodes() {
+        assert_eq!(cover(3, 6), [(0, 3), (2, 1), (0, 8)]);
+        assert_eq!(cover(0, 0), []);
+        assert_eq!(cover(0, 7), [(2, 0), (1, 2), (0, 6)]);
+    }
+}
