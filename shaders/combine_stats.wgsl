@@ -2,25 +2,10 @@
 //
 // The pivot is the count-weighted mean of the tile means, formed relative to the first of them. A tile about its own
 // mean m moves to the pivot by d = m − pivot: Σ(x − pivot) = Σ(x − m) + n·d, Σ(x − pivot)² = Σ(x − m)² + d·(2Σ(x − m) + n·d).
-// Dispatch: one workgroup per 256/rows channels; a row takes every rows-th tile. The host merges the ranks next.
+// Dispatch: one workgroup per 256/rows channels. The host merges the ranks next.
 
-struct CombineParams {
-    channels: u32,        // C
-    tiles: u32,           // tiles per channel
-    tile_values: u32,     // values of every tile but the last
-    last_values: u32,     // values of the last tile
-    rows: u32,            // invocations per channel, a power of two
-    columns_log2: u32,    // log2 of the channels side by side in a workgroup
-    values: f32,          // N·L
-    padding: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: CombineParams;
 @group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;       // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag)
 @group(0) @binding(2) var<storage, read_write> local: array<vec4<f32>>;   // (C) of (pivot, Σ(x − pivot), Σ(x − pivot)², flag)
-
-// Tiles summed up before they join the row's sum, so that its rounding grows with tiles/16 and not with tiles.
-const BATCH: u32 = 16u;
 
 fn count_of(tile: u32) -> f32 {
     return f32(select(params.tile_values, params.last_values, tile + 1u == params.tiles));
@@ -32,30 +17,28 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let column = lane & ((1u << params.columns_log2) - 1u);
-    let row = lane >> params.columns_log2;
-    let channel = ((workgroup.x + workgroup.y * workgroups.x) << params.columns_log2) + column;
-    let tiles = select(0u, params.tiles, channel < params.channels);
+    let place = locate(lane, workgroup.x + workgroup.y * workgroups.x);
+    let channel = place.channel;
     var first_mean = 0.0;
-    if (tiles > 0u) {
+    if (place.tiles > 0u) {
         first_mean = partial[channel].x;
     }
 
     var offset = 0.0;
-    for (var start = row; start < tiles; start += BATCH * params.rows) {
+    for (var start = place.row; start < place.tiles; start += BATCH * params.rows) {
         var batch = 0.0;
-        for (var tile = start; tile < min(tiles, start + BATCH * params.rows); tile += params.rows) {
+        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.rows) {
             batch += count_of(tile) * (partial[tile * params.channels + channel].x - first_mean);
         }
         offset += batch;
     }
-    let total = sum_over_rows(vec4<f32>(offset, 0.0, 0.0, 0.0), row, column, params.rows, params.columns_log2);
+    let total = sum_over_rows(vec4<f32>(offset, 0.0, 0.0, 0.0), place.row, place.column, params.rows, params.columns_log2);
     let pivot = first_mean + total.x / params.values;
 
     var moved = vec4<f32>(0.0);
-    for (var start = row; start < tiles; start += BATCH * params.rows) {
+    for (var start = place.row; start < place.tiles; start += BATCH * params.rows) {
         var batch = vec4<f32>(0.0);
-        for (var tile = start; tile < min(tiles, start + BATCH * params.rows); tile += params.rows) {
+        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.rows) {
             let stats = partial[tile * params.channels + channel];
             let d = stats.x - pivot;
             let shift = count_of(tile) * d;
@@ -63,8 +46,8 @@ fn main(
         }
         moved += batch;
     }
-    let sums = sum_over_rows(moved, row, column, params.rows, params.columns_log2);
-    if (row == 0u && tiles > 0u) {
+    let sums = sum_over_rows(moved, place.row, place.column, params.rows, params.columns_log2);
+    if (place.row == 0u && place.tiles > 0u) {
         local[channel] = vec4<f32>(pivot, sums.x, sums.y, sums.z);
     }
 }

@@ -4,13 +4,6 @@
 // finite arrives with a NaN inv_std and is NaN as a whole.
 // Dispatch: as `partial_stats`, the last tiles first, because the statistics read them last. The result is the output.
 
-struct Centering {
-    pivot: f32,
-    rest: f32,
-    inv_std: f32,
-    padding: f32,
-}
-
 @group(0) @binding(1) var<storage, read> x: array<f32>;                  // (N, C, L)
 @group(0) @binding(2) var<storage, read> centering: array<Centering>;    // (C)
 @group(0) @binding(3) var<storage, read> weight: array<f32>;             // (C), or anything where has_weight is 0

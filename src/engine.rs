@@ -1,4 +1,4 @@
-//! The phases on one device, whichever it is: local statistics, and applying what the coordinator found.
+//! The phases on one device, whichever it is: sums before the exchange, outputs after it.
 //!
 //! Takes tensors whose shapes and devices the driver has checked. Merging across devices happens elsewhere.
 
@@ -11,14 +11,15 @@ use crate::error::{ArgumentError, Error};
 use crate::gpu::Pending;
 use crate::host;
 use crate::shape::Shape;
-use crate::stats::{Centering, ChannelStats};
+use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 use crate::tensor::{Storage, Tensor};
 
-/// Weight and bias of one rank, (C) each, on its device.
-#[derive(Debug, Default)]
-pub(crate) struct AffineParameters {
-    pub weight: Option<Tensor>,
-    pub bias: Option<Tensor>,
+/// Checks that every phase fits the device's limits, without doing anything.
+pub(crate) fn check_limits(x: &Tensor, shape: &Shape) -> Result<(), Error> {
+    match x.device().kind() {
+        Kind::Gpu(gpu) => gpu::check_limits(gpu, shape),
+        Kind::Host => Ok(()),
+    }
 }
 
 /// Local statistics of x, (N, C, spatial…), one per channel. A GPU has its work when this returns; the host is done.
@@ -30,38 +31,80 @@ pub(crate) fn local_stats(x: &Tensor, shape: &Shape) -> Result<Pending<Vec<Chann
     }
 }
 
-/// Checks that [`apply`] fits the device's limits, without doing anything.
-pub(crate) fn check_limits(x: &Tensor, shape: &Shape) -> Result<(), Error> {
-    match x.device().kind() {
-        Kind::Gpu(gpu) => gpu::check_limits(gpu, shape),
-        Kind::Host => Ok(()),
-    }
-}
-
-/// Normalizes x into y, both (N, C, spatial…) on the device of `parameters`.
+/// Normalizes x into y, both (N, C, spatial…) on one device, weight and bias (C) there too.
 pub(crate) fn apply(
     x: &Tensor,
     shape: &Shape,
     centering: &[Centering],
-    parameters: &AffineParameters,
+    [weight, bias]: [Option<&Tensor>; 2],
     y: &mut Tensor,
 ) -> Result<Pending<()>, Error> {
     let device = y.device().clone();
     match (x.storage(), y.storage_mut(), device.kind()) {
         (Storage::Host(x), Storage::Host(y), _) => {
-            let (weight, bias) = (host_values(&parameters.weight), host_values(&parameters.bias));
-            host::normalize(x, shape, centering, weight, bias, y);
+            host::normalize(x, shape, centering, host_values(weight), host_values(bias), y);
             Ok(ready(Ok(())).boxed())
         }
-        (Storage::Gpu(x), Storage::Gpu(y), Kind::Gpu(gpu)) => gpu::apply(gpu, x, shape, centering, parameters, y),
+        (Storage::Gpu(x), Storage::Gpu(y), Kind::Gpu(gpu)) => {
+            gpu::apply(gpu, x, shape, centering, [device_slice(weight), device_slice(bias)], y)
+        }
         _ => Err(misplaced(x)),
     }
 }
 
-fn host_values(parameter: &Option<Tensor>) -> Option<&[f32]> {
-    match parameter.as_ref()?.storage() {
+/// Local gradient sums, one per channel, from g = grad_output and x, (N, C, spatial…) each.
+pub(crate) fn local_gradient_sums(
+    g: &Tensor,
+    x: &Tensor,
+    shape: &Shape,
+    normalization: &Normalization,
+) -> Result<Pending<Vec<GradientSums>>, Error> {
+    match (g.storage(), x.storage(), x.device().kind()) {
+        (Storage::Host(g), Storage::Host(x), _) => {
+            Ok(ready(Ok(host::local_gradient_sums(g, x, shape, normalization))).boxed())
+        }
+        (Storage::Gpu(g), Storage::Gpu(x_slice), Kind::Gpu(gpu)) => {
+            gpu::local_gradient_sums(gpu, x.device().deadline(), g, x_slice, shape, normalization)
+        }
+        _ => Err(misplaced(x)),
+    }
+}
+
+/// The gradient of x from g = grad_output, all (N, C, spatial…) on one device, weight (C) there too.
+///
+/// `batch_statistics` tells whether the statistics depend on x.
+pub(crate) fn grad_input(
+    [g, x]: [&Tensor; 2],
+    shape: &Shape,
+    batch_statistics: bool,
+    centering: &[GradCentering],
+    weight: Option<&Tensor>,
+    dx: &mut Tensor,
+) -> Result<Pending<()>, Error> {
+    let device = dx.device().clone();
+    match (g.storage(), x.storage(), dx.storage_mut(), device.kind()) {
+        (Storage::Host(g), Storage::Host(x), Storage::Host(dx), _) => {
+            host::grad_input(g, x, shape, batch_statistics, centering, host_values(weight), dx);
+            Ok(ready(Ok(())).boxed())
+        }
+        (Storage::Gpu(g), Storage::Gpu(x), Storage::Gpu(dx), Kind::Gpu(gpu)) => {
+            gpu::grad_input(gpu, [g, x], shape, batch_statistics, centering, device_slice(weight), dx)
+        }
+        _ => Err(misplaced(x)),
+    }
+}
+
+fn host_values(parameter: Option<&Tensor>) -> Option<&[f32]> {
+    match parameter?.storage() {
         Storage::Host(values) => Some(values),
         Storage::Gpu(_) => None,
+    }
+}
+
+fn device_slice(parameter: Option<&Tensor>) -> Option<&crate::gpu::BufferSlice> {
+    match parameter?.storage() {
+        Storage::Gpu(slice) => Some(slice),
+        Storage::Host(_) => None,
     }
 }
 

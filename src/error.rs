@@ -195,6 +195,14 @@ pub enum ArgumentError {
         /// Name of the device.
         device: String,
     },
+    /// Tensors or parameters that are not those of the forward call that is differentiated.
+    #[error("{argument} is not what the saved forward call used: {reason}; run forward again")]
+    NotSaved {
+        /// Name of the argument.
+        argument: String,
+        /// What differs.
+        reason: &'static str,
+    },
     /// A parameter for a layer that has none of that name.
     #[error("{name} was given, but the layer was configured without it")]
     NoSuchParameter {

@@ -1,16 +1,25 @@
 //! `DeviceGroup`: one caller drives several devices. There is no rendezvous, so nothing can wait for a peer.
 
+mod backward;
 mod check;
 mod forward;
+mod saved;
 
+pub use backward::{Backward, BackwardReport, GradTargets};
 pub use forward::{Forward, ForwardReport, PhaseTimes};
+pub use saved::SavedForward;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::SyncBatchNormConfig;
 use crate::device::Device;
-use crate::engine::AffineParameters;
 use crate::error::{ArgumentError, ConfigError, Error, GpuError};
 use crate::gpu::adapters;
 use crate::stats::RunningStats;
+use crate::tensor::Tensor;
+
+/// Identity of the next layer of this process.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// A synchronized batch normalization layer over several devices, one rank each, driven by one caller.
 ///
@@ -23,6 +32,23 @@ pub struct DeviceGroup {
     devices: Vec<Device>,
     parameters: Vec<AffineParameters>,
     running: Option<RunningStats>,
+    /// Counts what was set, so that a backward pass with other parameters than its forward's is noticed.
+    parameters_version: u64,
+    /// Tells the layers of a process apart.
+    id: u64,
+}
+
+/// Weight and bias of one rank, (C) each, on its device.
+#[derive(Debug, Default)]
+struct AffineParameters {
+    weight: Option<Tensor>,
+    bias: Option<Tensor>,
+}
+
+impl AffineParameters {
+    fn both(&self) -> [Option<&Tensor>; 2] {
+        [self.weight.as_ref(), self.bias.as_ref()]
+    }
 }
 
 impl DeviceGroup {
@@ -37,7 +63,8 @@ impl DeviceGroup {
         }
         let running = config.track_running_stats.then(|| RunningStats::new(config.num_features));
         let parameters = devices.iter().map(|_| AffineParameters::default()).collect();
-        let mut group = Self { config, devices, parameters, running };
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let mut group = Self { config, devices, parameters, running, parameters_version: 0, id };
         let ones = group.config.weight.then(|| vec![1.0; group.config.num_features]);
         let zeros = group.config.bias.then(|| vec![0.0; group.config.num_features]);
         group.set_parameters(ones.as_deref(), zeros.as_deref())?;
@@ -144,6 +171,7 @@ impl DeviceGroup {
             parameters.weight = weight.or(parameters.weight.take());
             parameters.bias = bias.or(parameters.bias.take());
         }
+        self.parameters_version += 1;
         Ok(())
     }
 

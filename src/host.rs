@@ -4,7 +4,7 @@
 //! pivot and rest in f32.
 
 use crate::shape::Shape;
-use crate::stats::{Centering, ChannelStats};
+use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 
 /// Local statistics of every channel of x, (N, C, L).
 pub(crate) fn local_stats(x: &[f32], shape: &Shape) -> Vec<ChannelStats> {
@@ -40,6 +40,47 @@ pub(crate) fn normalize(
         for run in channel_runs(shape, channel) {
             for (y, x) in y[run.clone()].iter_mut().zip(&x[run]) {
                 *y = (x - center.pivot) * scale + shift;
+            }
+        }
+    }
+}
+
+/// Local gradient sums of every channel, from the upstream gradient g and x, (N, C, L) each.
+pub(crate) fn local_gradient_sums(
+    g: &[f32],
+    x: &[f32],
+    shape: &Shape,
+    normalization: &Normalization,
+) -> Vec<GradientSums> {
+    let channel_sums = |(channel, &mean): (usize, &f64)| {
+        let pairs = channel_runs(shape, channel).flat_map(|run| g[run.clone()].iter().zip(&x[run]));
+        pairs.fold(GradientSums::EMPTY, |sums, (&g, &x)| {
+            let (g, x) = (f64::from(g), f64::from(x));
+            GradientSums { sum_dy: sums.sum_dy + g, sum_dy_xmu: sums.sum_dy_xmu + g * (x - mean) }
+        })
+    };
+    normalization.mean.iter().enumerate().map(channel_sums).collect()
+}
+
+/// grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection).
+///
+/// Where the statistics are constants, x is left out, so that a value that is not finite keeps to itself.
+pub(crate) fn grad_input(
+    g: &[f32],
+    x: &[f32],
+    shape: &Shape,
+    batch_statistics: bool,
+    centering: &[GradCentering],
+    weight: Option<&[f32]>,
+    dx: &mut [f32],
+) {
+    for (channel, of) in centering.iter().enumerate() {
+        let scale = weight.map_or(1.0, |weight| weight[channel]) * of.center.inv_std;
+        for run in channel_runs(shape, channel) {
+            let pairs = g[run.clone()].iter().zip(&x[run.clone()]);
+            for (dx, (g, x)) in dx[run].iter_mut().zip(pairs) {
+                let from_mean = if batch_statistics { (x - of.center.pivot) - of.center.rest } else { 0.0 };
+                *dx = scale * (g - (of.mean_dy + from_mean * of.projection));
             }
         }
     }

@@ -43,6 +43,6 @@ pub use config::{AffineGradient, Momentum, RunningVariance, SyncBatchNormConfig}
 pub use device::Device;
 pub use error::{ArgumentError, BatchError, ConfigError, Error, GpuError, LimitError, ShapeError};
 pub use gpu::adapters;
-pub use group::{DeviceGroup, Forward, ForwardReport, PhaseTimes};
+pub use group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, PhaseTimes, SavedForward};
 pub use shape::Shape;
 pub use tensor::Tensor;

@@ -3,17 +3,22 @@
 //! Plain arithmetic on plain data: a plan can be printed, compared and checked against a device's limits without a GPU.
 //! Knows no wgpu type and no shader text; `engine` carries plans out.
 
-mod forward;
+mod apply;
 mod partition;
+mod sums;
 
-pub use forward::{ApplyPlan, StatsPlan};
+pub use apply::ApplyPlan;
 pub use partition::Partition;
+pub use sums::SumsPlan;
 
 use crate::error::LimitError;
 use crate::shaders::Kernel;
 
 /// Bytes of one (pivot, sum, squares, flag) quadruple of a tile or a rank, per channel.
 pub const CHANNEL_SUMS_BYTES: u64 = 16;
+
+/// Bytes of an f32.
+const F32_BYTES: u64 = 4;
 
 /// What a plan must know of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,10 @@ pub enum Role {
     Input,
     /// y, (N, C, L).
     Output,
+    /// Upstream gradient, (N, C, L).
+    GradOutput,
+    /// Gradient of the input, (N, C, L).
+    GradInput,
     /// Sums of every tile, (tiles, C).
     Tiles,
     /// Sums of the rank, (C): read back by the host.
@@ -88,4 +97,61 @@ pub struct Dispatch<P> {
     pub workgroups: [u32; 2],
     /// Roles of the bindings 1, 2, ….
     pub roles: &'static [Role],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ApplyPlan, DeviceCaps, F32_BYTES, Partition, Role, SumsPlan};
+    use crate::error::LimitError;
+    use crate::shape::Shape;
+
+    fn stats(dims: &[usize]) -> SumsPlan {
+        let shape = Shape::new(dims).expect("a valid shape");
+        SumsPlan::statistics(&shape, &DeviceCaps::PORTABLE).expect("within the limits").expect("not empty")
+    }
+
+    #[test]
+    fn a_channel_of_one_tile_needs_no_combination_and_no_scratch() {
+        let plan = stats(&[4, 8, 32, 32]);
+        assert_eq!((plan.combine.is_none(), plan.tiles_bytes, plan.local_bytes), (true, 0, 128));
+        assert_eq!(plan.partial.roles, [Role::Input, Role::Local]);
+    }
+
+    #[test]
+    fn tiles_cover_every_value_exactly_once() {
+        for dims in [[2, 3, 50_000], [7, 70_001, 1], [4096, 3, 1], [1, 1, 1], [33, 5, 7], [1, 2, 4097]] {
+            let shape = Shape::new(&dims).expect("a valid shape");
+            let partition = Partition::new(&shape, F32_BYTES);
+            let values = u64::from(partition.tile_values());
+            assert!(partition.tiles * values >= partition.values, "{dims:?}: {partition:?}");
+            assert!((partition.tiles - 1) * values < partition.values, "{dims:?}: {partition:?}");
+            assert!(partition.blocks * u64::from(256 / partition.rows) >= shape.channels() as u64, "{dims:?}");
+        }
+    }
+
+    #[test]
+    fn more_workgroups_than_one_dimension_holds_go_to_the_second() {
+        let plan = stats(&[1, 70_001, 300]);
+        let [x, y] = plan.partial.workgroups;
+        assert!(x <= 65_535 && u64::from(x) * u64::from(y) >= 70_001u64.div_ceil(8));
+        let caps = DeviceCaps { max_workgroups: 10, ..DeviceCaps::PORTABLE };
+        assert_eq!(caps.workgroups(95, &[]), Ok([10, 10]));
+        assert_eq!(caps.workgroups(101, &[1]), Err(LimitError::Workgroups { dims: vec![1], found: 101, allowed: 100 }));
+    }
+
+    #[test]
+    fn what_one_binding_cannot_span_is_refused_with_both_numbers() {
+        let shape = Shape::new(&[1, 1, (128 << 18) + 1]).expect("a valid shape");
+        let refused = SumsPlan::statistics(&shape, &DeviceCaps::PORTABLE);
+        let numbers = matches!(refused, Err(LimitError::Binding { found_bytes, allowed_bytes, .. })
+            if found_bytes == (128 << 20) + 4 && allowed_bytes == 128 << 20);
+        assert!(numbers, "{refused:?}");
+    }
+
+    #[test]
+    fn an_empty_batch_plans_nothing() {
+        let shape = Shape::new(&[0, 3, 5]).expect("a valid shape");
+        assert_eq!(SumsPlan::statistics(&shape, &DeviceCaps::PORTABLE), Ok(None));
+        assert_eq!(ApplyPlan::normalize(&shape, &DeviceCaps::PORTABLE, true, true), Ok(None));
+    }
 }

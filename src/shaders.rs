@@ -21,6 +21,12 @@ pub enum Kernel {
     CombineStats,
     /// The normalized output.
     Normalize,
+    /// Partial gradient sums of every tile.
+    PartialGradSums,
+    /// Local gradient sums of the rank from those of its tiles.
+    CombineGradSums,
+    /// The gradient of the input.
+    GradInput,
 }
 
 /// How a kernel uses a storage buffer.
@@ -53,11 +59,20 @@ const fn writes(name: &'static str, element_bytes: u32) -> Binding {
 
 const TILE: &str = include_str!("../shaders/parts/tile.wgsl");
 const REDUCE: &str = include_str!("../shaders/parts/reduce.wgsl");
+const COMBINE: &str = include_str!("../shaders/parts/combine.wgsl");
+const CENTERING: &str = include_str!("../shaders/parts/centering.wgsl");
 const FINITE: &str = include_str!("../shaders/parts/finite.wgsl");
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: &'static [Self] = &[Self::PartialStats, Self::CombineStats, Self::Normalize];
+    pub const ALL: &'static [Self] = &[
+        Self::PartialStats,
+        Self::CombineStats,
+        Self::Normalize,
+        Self::PartialGradSums,
+        Self::CombineGradSums,
+        Self::GradInput,
+    ];
 
     /// Name of the kernel and of its file.
     pub fn name(self) -> &'static str {
@@ -65,6 +80,9 @@ impl Kernel {
             Self::PartialStats => "partial_stats",
             Self::CombineStats => "combine_stats",
             Self::Normalize => "normalize",
+            Self::PartialGradSums => "partial_grad_sums",
+            Self::CombineGradSums => "combine_grad_sums",
+            Self::GradInput => "grad_input",
         }
     }
 
@@ -72,9 +90,23 @@ impl Kernel {
     pub fn bindings(self) -> &'static [Binding] {
         match self {
             Self::PartialStats => const { &[reads("x", 4), writes("partial", 16)] },
-            Self::CombineStats => const { &[reads("partial", 16), writes("local", 16)] },
+            Self::CombineStats | Self::CombineGradSums => const { &[reads("partial", 16), writes("local", 16)] },
+            Self::PartialGradSums => {
+                const { &[reads("grad_output", 4), reads("x", 4), reads("centering", 12), writes("partial", 16)] }
+            }
+            Self::GradInput => {
+                const {
+                    &[
+                        reads("grad_output", 4),
+                        reads("x", 4),
+                        reads("centering", 20),
+                        reads("weight", 4),
+                        writes("grad_input", 4),
+                    ]
+                }
+            }
             Self::Normalize => {
-                const { &[reads("x", 4), reads("centering", 16), reads("weight", 4), reads("bias", 4), writes("y", 4)] }
+                const { &[reads("x", 4), reads("centering", 12), reads("weight", 4), reads("bias", 4), writes("y", 4)] }
             }
         }
     }
@@ -82,8 +114,8 @@ impl Kernel {
     /// Layout of the parameter struct at binding 0.
     pub fn params_layout(self) -> ParamsLayout {
         match self {
-            Self::CombineStats => CombineParams::LAYOUT,
-            Self::PartialStats | Self::Normalize => TileParams::LAYOUT,
+            Self::CombineStats | Self::CombineGradSums => CombineParams::LAYOUT,
+            Self::PartialStats | Self::Normalize | Self::PartialGradSums | Self::GradInput => TileParams::LAYOUT,
         }
     }
 
@@ -91,8 +123,13 @@ impl Kernel {
     fn parts(self) -> &'static [&'static str] {
         match self {
             Self::PartialStats => &[TILE, FINITE, REDUCE, include_str!("../shaders/partial_stats.wgsl")],
-            Self::CombineStats => &[REDUCE, include_str!("../shaders/combine_stats.wgsl")],
-            Self::Normalize => &[TILE, FINITE, include_str!("../shaders/normalize.wgsl")],
+            Self::CombineStats => &[COMBINE, REDUCE, include_str!("../shaders/combine_stats.wgsl")],
+            Self::Normalize => &[TILE, FINITE, CENTERING, include_str!("../shaders/normalize.wgsl")],
+            Self::PartialGradSums => {
+                &[TILE, FINITE, REDUCE, CENTERING, include_str!("../shaders/partial_grad_sums.wgsl")]
+            }
+            Self::CombineGradSums => &[COMBINE, REDUCE, include_str!("../shaders/combine_grad_sums.wgsl")],
+            Self::GradInput => &[TILE, FINITE, include_str!("../shaders/grad_input.wgsl")],
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The opaque tensor: a slice of a GPU buffer or host memory, with its dimensions. Knows nothing of statistics.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::device::{Device, Kind};
 use crate::error::{ArgumentError, Error, GpuError, LimitError};
 use crate::gpu::BufferSlice;
@@ -16,6 +18,7 @@ pub struct Tensor {
     device: Device,
     dims: Vec<usize>,
     storage: Storage,
+    version: u64,
 }
 
 #[derive(Debug)]
@@ -46,7 +49,7 @@ impl Device {
                 Storage::Host(owned)
             }
         };
-        Ok(Tensor { device: self.clone(), dims: dims.to_vec(), storage })
+        Ok(Tensor::new(self, dims, storage))
     }
 
     /// A tensor of zeros.
@@ -63,7 +66,7 @@ impl Device {
                 Storage::Host(owned)
             }
         };
-        Ok(Tensor { device: self.clone(), dims: dims.to_vec(), storage })
+        Ok(Tensor::new(self, dims, storage))
     }
 
     /// A tensor that is a slice of the application's buffer, from `offset_bytes` on. The buffer must be of this device.
@@ -80,11 +83,63 @@ impl Device {
             return Err(ArgumentError::NotAGpu { device: self.to_string() }.into());
         };
         let slice = gpu.wrap(buffer, offset_bytes, size_bytes)?;
-        Ok(Tensor { device: self.clone(), dims: dims.to_vec(), storage: Storage::Gpu(slice) })
+        Ok(Tensor::new(self, dims, Storage::Gpu(slice)))
     }
 }
 
+/// What a tensor was when a call saw it, to be recognized when it is given again.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TensorKey {
+    dims: Vec<usize>,
+    memory: Memory,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Memory {
+    /// The same slice of the same buffer, which a framework may wrap anew for every call.
+    Gpu(BufferSlice),
+    /// The same host memory with nothing written by this crate in between.
+    Host(u64),
+}
+
+/// Version of the next tensor that is made or written.
+static NEXT_VERSION: AtomicU64 = AtomicU64::new(0);
+
 impl Tensor {
+    fn new(device: &Device, dims: &[usize], storage: Storage) -> Self {
+        let version = NEXT_VERSION.fetch_add(1, Ordering::Relaxed);
+        Self { device: device.clone(), dims: dims.to_vec(), storage, version }
+    }
+
+    /// What it is now.
+    pub(crate) fn key(&self) -> TensorKey {
+        let memory = match &self.storage {
+            Storage::Gpu(slice) => Memory::Gpu(slice.clone()),
+            Storage::Host(_) => Memory::Host(self.version),
+        };
+        TensorKey { dims: self.dims.clone(), memory }
+    }
+
+    /// Replaces all values; they are as many as the tensor has.
+    ///
+    /// # Errors
+    /// [`ArgumentError::Length`], or [`ArgumentError::Usage`] for an application's buffer without `COPY_DST`.
+    pub fn write(&mut self, values: &[f32]) -> Result<(), Error> {
+        let (found, expected) = (values.len() as u64, self.element_count() as u64);
+        if found != expected {
+            return Err(ArgumentError::Length { argument: "values", found, expected }.into());
+        }
+        self.version = NEXT_VERSION.fetch_add(1, Ordering::Relaxed);
+        match (&mut self.storage, self.device.kind()) {
+            (Storage::Host(owned), _) => owned.copy_from_slice(values),
+            (Storage::Gpu(slice), Kind::Gpu(gpu)) => gpu.write(slice, bytemuck::cast_slice(values))?,
+            (Storage::Gpu(_), Kind::Host) => {
+                return Err(ArgumentError::NotAGpu { device: self.device.to_string() }.into());
+            }
+        }
+        Ok(())
+    }
+
     /// The dimensions.
     pub fn dims(&self) -> &[usize] {
         &self.dims
@@ -131,7 +186,9 @@ impl Tensor {
         &self.storage
     }
 
+    /// For writing: what it was is gone.
     pub(crate) fn storage_mut(&mut self) -> &mut Storage {
+        self.version = NEXT_VERSION.fetch_add(1, Ordering::Relaxed);
         &mut self.storage
     }
 }

@@ -18,6 +18,7 @@ struct TileParams {
     wrap_address: u32,    // what is added when l passes L: to the next sample
     has_weight: u32,      // 1 where a weight is bound, else it counts as 1
     has_bias: u32,        // 1 where a bias is bound, else it counts as 0
+    has_batch_statistics: u32,   // 1 where the statistics depend on x, 0 where they are constants for the gradient
 }
 
 @group(0) @binding(0) var<uniform> params: TileParams;

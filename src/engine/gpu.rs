@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
+use bytemuck::Pod;
 use futures::future::{FutureExt, ready};
 
-use super::AffineParameters;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Pending};
-use crate::plan::{ApplyPlan, Role, StatsPlan};
+use crate::plan::{ApplyPlan, CHANNEL_SUMS_BYTES, Role, SumsPlan};
 use crate::shape::Shape;
-use crate::stats::{Centering, ChannelStats};
-use crate::tensor::{Storage, Tensor};
+use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 
 pub(super) fn check_limits(gpu: &Gpu, shape: &Shape) -> Result<(), Error> {
-    StatsPlan::new(shape, gpu.caps())?;
-    ApplyPlan::new(shape, gpu.caps(), false, false)?;
+    SumsPlan::statistics(shape, gpu.caps())?;
+    ApplyPlan::normalize(shape, gpu.caps(), false, false)?;
     Ok(())
 }
 
@@ -24,34 +23,71 @@ pub(super) fn local_stats(
     x: &BufferSlice,
     shape: &Shape,
 ) -> Result<Pending<Vec<ChannelStats>>, Error> {
-    let channels = shape.channels();
-    let Some(plan) = StatsPlan::new(shape, gpu.caps())? else {
-        return Ok(ready(Ok(vec![ChannelStats::EMPTY; channels])).boxed());
+    let Some(plan) = SumsPlan::statistics(shape, gpu.caps())? else {
+        return Ok(ready(Ok(vec![ChannelStats::EMPTY; shape.channels()])).boxed());
     };
+    let sums = sums_per_channel(gpu, deadline, "local statistics", &plan, |_| x)?;
+    let count = shape.values_per_channel();
+    let channel_stats = move |[pivot, sum, squares, flag]: [f32; 4]| {
+        if flag != 0.0 {
+            return ChannelStats::not_finite(count);
+        }
+        ChannelStats::from_sums(count, pivot.into(), sum.into(), squares.into())
+    };
+    Ok(async move { Ok(sums.await?.into_iter().map(channel_stats).collect()) }.boxed())
+}
+
+pub(super) fn local_gradient_sums(
+    gpu: &Gpu,
+    deadline: Duration,
+    g: &BufferSlice,
+    x: &BufferSlice,
+    shape: &Shape,
+    normalization: &Normalization,
+) -> Result<Pending<Vec<GradientSums>>, Error> {
+    let Some(plan) = SumsPlan::gradient(shape, gpu.caps())? else {
+        return Ok(ready(Ok(vec![GradientSums::EMPTY; shape.channels()])).boxed());
+    };
+    let centering = upload(gpu, &normalization.centering())?;
+    let sums = sums_per_channel(gpu, deadline, "local gradient sums", &plan, |role| match role {
+        Role::GradOutput => g,
+        Role::Centering => &centering,
+        _ => x,
+    })?;
+    let rests: Vec<f64> = normalization.rest().collect();
+    let gradient_sums = |([sum_dy, sum_dy_x, g_flag, x_flag], rest): ([f32; 4], f64)| {
+        // Each flag makes NaN what its values enter, whatever the driver made of them.
+        let nan_if = |flag: f32| if flag != 0.0 { f64::NAN } else { 0.0 };
+        let sum_dy = f64::from(sum_dy) + nan_if(g_flag);
+        GradientSums::from_pivot(sum_dy, f64::from(sum_dy_x) + nan_if(x_flag), rest)
+    };
+    Ok(async move { Ok(sums.await?.into_iter().zip(rests).map(gradient_sums).collect()) }.boxed())
+}
+
+/// Runs both kernels of a plan and reads back four numbers per channel. `slice_of` tells all but the scratch.
+fn sums_per_channel<'s>(
+    gpu: &Gpu,
+    deadline: Duration,
+    phase: &'static str,
+    plan: &SumsPlan,
+    slice_of: impl Fn(Role) -> &'s BufferSlice,
+) -> Result<Pending<Vec<[f32; 4]>>, Error> {
     let tiles = gpu.new_buffer(plan.tiles_bytes, None)?;
     let local = gpu.new_buffer(plan.local_bytes, None)?;
     let slice_of = |role| match role {
         Role::Tiles => &tiles,
         Role::Local => &local,
-        _ => x,
+        _ => slice_of(role),
     };
-    let sums = gpu.submit_and_read("local statistics", deadline, &local, |recorder| {
+    let bytes = gpu.submit_and_read(phase, deadline, &local, |recorder| {
         recorder.dispatch(&plan.partial, slice_of);
         if let Some(combine) = &plan.combine {
             recorder.dispatch(combine, slice_of);
         }
     });
-    let count = shape.values_per_channel();
-    Ok(async move { Ok(sums.await?.chunks_exact(16).map(|sums| channel_stats(count, sums)).collect()) }.boxed())
-}
-
-/// Moments of a channel from the (pivot, Σ(x − pivot), Σ(x − pivot)², flag) that the kernels leave.
-fn channel_stats(count: u64, sums: &[u8]) -> ChannelStats {
-    let [pivot, sum, squares, flag]: [f32; 4] = bytemuck::pod_read_unaligned(sums);
-    if flag != 0.0 {
-        return ChannelStats::not_finite(count);
-    }
-    ChannelStats::from_sums(count, pivot.into(), sum.into(), squares.into())
+    let read =
+        |bytes: Vec<u8>| bytes.chunks_exact(CHANNEL_SUMS_BYTES as usize).map(bytemuck::pod_read_unaligned).collect();
+    Ok(async move { Ok(read(bytes.await?)) }.boxed())
 }
 
 pub(super) fn apply(
@@ -59,30 +95,49 @@ pub(super) fn apply(
     x: &BufferSlice,
     shape: &Shape,
     centering: &[Centering],
-    parameters: &AffineParameters,
+    [weight, bias]: [Option<&BufferSlice>; 2],
     y: &BufferSlice,
 ) -> Result<Pending<()>, Error> {
-    let (weight, bias) = (device_slice(&parameters.weight), device_slice(&parameters.bias));
-    let Some(plan) = ApplyPlan::new(shape, gpu.caps(), weight.is_some(), bias.is_some())? else {
+    let Some(plan) = ApplyPlan::normalize(shape, gpu.caps(), weight.is_some(), bias.is_some())? else {
         return Ok(ready(Ok(())).boxed());
     };
-    let bytes = bytemuck::cast_slice(centering);
-    let centering = gpu.new_buffer(bytes.len() as u64, Some(bytes))?;
-    let submitted = gpu.submit("normalize", |recorder| {
-        recorder.dispatch(&plan.normalize, |role| match role {
+    let centering = upload(gpu, centering)?;
+    Ok(gpu.submit("normalize", |recorder| {
+        recorder.dispatch(&plan.dispatch, |role| match role {
             Role::Input => x,
             Role::Output => y,
             Role::Weight => weight.unwrap_or(&centering),
             Role::Bias => bias.unwrap_or(&centering),
             _ => &centering,
         });
-    });
-    Ok(submitted)
+    }))
 }
 
-fn device_slice(parameter: &Option<Tensor>) -> Option<&BufferSlice> {
-    match parameter.as_ref()?.storage() {
-        Storage::Gpu(slice) => Some(slice),
-        Storage::Host(_) => None,
-    }
+pub(super) fn grad_input(
+    gpu: &Gpu,
+    [g, x]: [&BufferSlice; 2],
+    shape: &Shape,
+    batch_statistics: bool,
+    centering: &[GradCentering],
+    weight: Option<&BufferSlice>,
+    dx: &BufferSlice,
+) -> Result<Pending<()>, Error> {
+    let Some(plan) = ApplyPlan::grad_input(shape, gpu.caps(), weight.is_some(), batch_statistics)? else {
+        return Ok(ready(Ok(())).boxed());
+    };
+    let centering = upload(gpu, centering)?;
+    Ok(gpu.submit("gradient of the input", |recorder| {
+        recorder.dispatch(&plan.dispatch, |role| match role {
+            Role::GradOutput => g,
+            Role::Input => x,
+            Role::GradInput => dx,
+            Role::Weight => weight.unwrap_or(&centering),
+            _ => &centering,
+        });
+    }))
+}
+
+fn upload<T: Pod>(gpu: &Gpu, values: &[T]) -> Result<BufferSlice, Error> {
+    let bytes = bytemuck::cast_slice(values);
+    gpu.new_buffer(bytes.len() as u64, Some(bytes))
 }

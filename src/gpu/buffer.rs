@@ -66,6 +66,17 @@ impl Gpu {
         Ok(BufferSlice { buffer, offset_bytes: 0, size_bytes })
     }
 
+    /// Replaces the contents of a slice, in order with what is submitted.
+    pub fn write(&self, slice: &BufferSlice, bytes: &[u8]) -> Result<(), Error> {
+        let (found, expected) = (slice.buffer.usage(), wgpu::BufferUsages::COPY_DST);
+        if !found.contains(expected) {
+            return Err(ArgumentError::Usage { found: format!("{found:?}"), expected: format!("{expected:?}") }.into());
+        }
+        let scope = Scope::open(self, "writing a tensor");
+        self.context.queue.write_buffer(&slice.buffer, slice.offset_bytes, bytes);
+        scope.close_now()
+    }
+
     /// A slice of the application's buffer.
     pub fn wrap(&self, buffer: wgpu::Buffer, offset_bytes: u64, size_bytes: u64) -> Result<BufferSlice, ArgumentError> {
         let alignment_bytes = u64::from(self.caps().offset_alignment_bytes);

@@ -25,28 +25,27 @@ impl DeviceGroup {
         Ok(shapes)
     }
 
-    /// Checks that `outputs` are as `inputs`, and that no output shares memory with anything.
-    pub(super) fn check_outputs(&self, inputs: &[Tensor], outputs: &[Tensor]) -> Result<(), Error> {
-        let argument = "outputs";
-        self.check_ranks(argument, outputs)?;
-        for (rank, (output, input)) in outputs.iter().zip(inputs).enumerate() {
-            if output.dims() != input.dims() {
-                let (found, expected) = (output.dims().to_vec(), input.dims().to_vec());
-                return Err(ArgumentError::Dims { argument, rank, found, expected }.into());
-            }
-            let overlapping = |tensors: &[Tensor]| tensors.iter().position(|other| output.overlaps(other));
-            let other = overlapping(inputs).map(|rank| ("inputs", rank));
-            if let Some((other, other_rank)) =
-                other.or_else(|| overlapping(&outputs[..rank]).map(|rank| (argument, rank)))
-            {
-                return Err(ArgumentError::Overlap { argument, rank, other, other_rank }.into());
+    /// Checks that there is one target per rank, with memory of its own.
+    pub(super) fn check_targets(
+        &self,
+        argument: &'static str,
+        targets: &[Tensor],
+        sources: &[(&'static str, &[Tensor])],
+    ) -> Result<(), Error> {
+        self.check_ranks(argument, targets)?;
+        for (rank, target) in targets.iter().enumerate() {
+            let earlier = (argument, &targets[..rank]);
+            for (other, tensors) in sources.iter().copied().chain([earlier]) {
+                if let Some(other_rank) = tensors.iter().position(|tensor| target.overlaps(tensor)) {
+                    return Err(ArgumentError::Overlap { argument, rank, other, other_rank }.into());
+                }
             }
         }
         Ok(())
     }
 
     /// Checks that there is one tensor per rank, each on its rank's device.
-    fn check_ranks(&self, argument: &'static str, tensors: &[Tensor]) -> Result<(), Error> {
+    pub(super) fn check_ranks(&self, argument: &'static str, tensors: &[Tensor]) -> Result<(), Error> {
         let (found, expected) = (tensors.len(), self.devices.len());
         if found != expected {
             return Err(ArgumentError::RankCount { argument, found, expected }.into());
@@ -59,4 +58,20 @@ impl DeviceGroup {
         }
         Ok(())
     }
+}
+
+/// Checks every rank's dimensions.
+pub(super) fn check_dims<'a>(
+    argument: &'static str,
+    tensors: &[Tensor],
+    expected: impl Fn(usize) -> &'a [usize],
+) -> Result<(), Error> {
+    for (rank, tensor) in tensors.iter().enumerate() {
+        let (found, expected) = (tensor.dims(), expected(rank));
+        if found != expected {
+            let (found, expected) = (found.to_vec(), expected.to_vec());
+            return Err(ArgumentError::Dims { argument, rank, found, expected }.into());
+        }
+    }
+    Ok(())
 }

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use super::DeviceGroup;
+use super::check::check_dims;
+use super::{DeviceGroup, SavedForward};
 use crate::config::{Mode, Statistics};
 use crate::coordinator;
 use crate::engine;
 use crate::error::Error;
 use crate::shape::Shape;
-use crate::stats::{Centering, ChannelStats, GlobalStats};
+use crate::stats::{ChannelStats, GlobalStats, Normalization};
 use crate::tensor::Tensor;
 
 /// What forward returns.
@@ -18,6 +19,8 @@ use crate::tensor::Tensor;
 pub struct Forward {
     /// y per rank, of the shape of its input, on its device.
     pub outputs: Vec<Tensor>,
+    /// What [`DeviceGroup::backward`] needs of this call.
+    pub saved: SavedForward,
     /// Statistics and times of the call.
     pub report: ForwardReport,
 }
@@ -58,9 +61,20 @@ impl DeviceGroup {
     /// for one value per channel in the whole group, [`LimitError`](crate::LimitError) for an input that its device
     /// cannot bind, [`GpuError`](crate::GpuError) when a device fails. The layer is unchanged then.
     pub async fn forward_train(&mut self, inputs: &[Tensor]) -> Result<Forward, Error> {
-        let mut outputs = self.allocate_like(inputs)?;
-        let report = self.forward(Mode::Train, inputs, &mut outputs).await?;
-        Ok(Forward { outputs, report })
+        let mut outputs = self.allocate_outputs(inputs)?;
+        let (saved, report) = self.forward_train_into(inputs, &mut outputs).await?;
+        Ok(Forward { outputs, saved, report })
+    }
+
+    /// [`forward_train`](Self::forward_train) once more for activation checkpointing: the same result, with its exchange,
+    /// but neither the running statistics nor their counter move.
+    ///
+    /// # Errors
+    /// As [`forward_train`](Self::forward_train).
+    pub async fn forward_recompute(&self, inputs: &[Tensor]) -> Result<Forward, Error> {
+        let mut outputs = self.allocate_outputs(inputs)?;
+        let (saved, report) = self.forward(Mode::Train, inputs, &mut outputs).await?;
+        Ok(Forward { outputs, saved, report })
     }
 
     /// [`forward_train`](Self::forward_train) into tensors of the caller: y\[r\] has the shape of inputs\[r\] and lies on
@@ -73,8 +87,10 @@ impl DeviceGroup {
         &mut self,
         inputs: &[Tensor],
         outputs: &mut [Tensor],
-    ) -> Result<ForwardReport, Error> {
-        self.forward(Mode::Train, inputs, outputs).await
+    ) -> Result<(SavedForward, ForwardReport), Error> {
+        let (saved, report) = self.forward(Mode::Train, inputs, outputs).await?;
+        self.track(Mode::Train, &report);
+        Ok((saved, report))
     }
 
     /// Normalizes with the running statistics, each rank for itself.
@@ -85,10 +101,10 @@ impl DeviceGroup {
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
-    pub async fn forward_eval(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-        let mut outputs = self.allocate_like(inputs)?;
-        self.forward(Mode::Eval, inputs, &mut outputs).await?;
-        Ok(outputs)
+    pub async fn forward_eval(&mut self, inputs: &[Tensor]) -> Result<Forward, Error> {
+        let mut outputs = self.allocate_outputs(inputs)?;
+        let (saved, report) = self.forward_eval_into(inputs, &mut outputs).await?;
+        Ok(Forward { outputs, saved, report })
     }
 
     /// [`forward_eval`](Self::forward_eval) into tensors of the caller.
@@ -99,20 +115,28 @@ impl DeviceGroup {
         &mut self,
         inputs: &[Tensor],
         outputs: &mut [Tensor],
-    ) -> Result<ForwardReport, Error> {
-        self.forward(Mode::Eval, inputs, outputs).await
+    ) -> Result<(SavedForward, ForwardReport), Error> {
+        let (saved, report) = self.forward(Mode::Eval, inputs, outputs).await?;
+        self.track(Mode::Eval, &report);
+        Ok((saved, report))
     }
 
     /// Output tensors for inputs that pass the checks.
-    fn allocate_like(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+    fn allocate_outputs(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         self.check_inputs(inputs)?;
         inputs.iter().map(|input| input.device().zeros(input.dims())).collect()
     }
 
-    async fn forward(&mut self, mode: Mode, inputs: &[Tensor], outputs: &mut [Tensor]) -> Result<ForwardReport, Error> {
+    /// Everything but the running statistics.
+    async fn forward(
+        &self,
+        mode: Mode,
+        inputs: &[Tensor],
+        outputs: &mut [Tensor],
+    ) -> Result<(SavedForward, ForwardReport), Error> {
         let shapes = self.check_inputs(inputs)?;
-        self.check_outputs(inputs, outputs)?;
-        let eps = self.config.eps;
+        self.check_targets("outputs", outputs, &[("inputs", inputs)])?;
+        check_dims("outputs", outputs, |rank| inputs[rank].dims())?;
         let statistics = self.config.statistics(mode);
         if statistics == Statistics::Group {
             coordinator::check_batch(&shapes)?;
@@ -124,31 +148,41 @@ impl DeviceGroup {
             Statistics::Group | Statistics::Local => self.local_stats(inputs, &shapes).await?,
         };
         let gathered = Instant::now();
-        let mut global = GlobalStats::finalize(Vec::new(), eps);
-        let centering: Vec<Vec<Centering>> = match statistics {
-            Statistics::Group => {
-                global = coordinator::merge_stats(&local, eps);
-                vec![global.centering(); inputs.len()]
-            }
-            Statistics::Local => {
-                local.iter().map(|rank| GlobalStats::finalize(rank.clone(), eps).centering()).collect()
-            }
-            // The configuration's check leaves no way here without running statistics.
-            Statistics::Running => {
-                let running = self.running.iter().map(|running| running.centering(eps));
-                running.cycle().take(inputs.len()).collect()
-            }
-        };
+        let (global, normalizations) = self.normalizations(statistics, &local);
         let merged = Instant::now();
-        self.apply(inputs, &shapes, &centering, outputs).await?;
+        self.apply(inputs, &shapes, &normalizations, outputs).await?;
         let timing = PhaseTimes { statistics: gathered - started, merge: merged - gathered, apply: merged.elapsed() };
 
-        if statistics == Statistics::Group
+        let saved = SavedForward::new(self, inputs, statistics, normalizations);
+        Ok((saved, ForwardReport { local, global, timing }))
+    }
+
+    /// Lets the running statistics follow a call that took the group's, once everything else has succeeded.
+    fn track(&mut self, mode: Mode, report: &ForwardReport) {
+        if self.config.statistics(mode) == Statistics::Group
             && let Some(running) = &mut self.running
         {
-            running.update(&global, self.config.momentum, self.config.running_variance);
+            running.update(&report.global, self.config.momentum, self.config.running_variance);
         }
-        Ok(ForwardReport { local, global, timing })
+    }
+
+    /// The group's statistics, and what normalizes: one for all ranks, or one for each where each uses its own batch.
+    fn normalizations(&self, statistics: Statistics, local: &[Vec<ChannelStats>]) -> (GlobalStats, Vec<Normalization>) {
+        let eps = self.config.eps;
+        let none = GlobalStats::finalize(Vec::new(), eps);
+        match statistics {
+            Statistics::Group => {
+                let global = coordinator::merge_stats(local, eps);
+                let normalization = global.normalization();
+                (global, vec![normalization])
+            }
+            Statistics::Local => {
+                let of_rank = |rank: &Vec<ChannelStats>| GlobalStats::finalize(rank.clone(), eps).normalization();
+                (none, local.iter().map(of_rank).collect())
+            }
+            // The configuration's check leaves no way here without running statistics.
+            Statistics::Running => (none, self.running.iter().map(|running| running.normalization(eps)).collect()),
+        }
     }
 
     /// Local statistics of every rank. All GPUs have their work before the host begins with its own, and before any is
@@ -165,20 +199,23 @@ impl DeviceGroup {
         &self,
         inputs: &[Tensor],
         shapes: &[Shape],
-        centering: &[Vec<Centering>],
+        normalizations: &[Normalization],
         outputs: &mut [Tensor],
     ) -> Result<(), Error> {
+        let centering: Vec<_> = normalizations.iter().map(Normalization::centering).collect();
         let mut pending = Vec::with_capacity(inputs.len());
         for rank in self.gpus_first() {
-            let (input, shape, output) = (&inputs[rank], &shapes[rank], &mut outputs[rank]);
-            pending.push(engine::apply(input, shape, &centering[rank], &self.parameters[rank], output)?);
+            let parameters = self.parameters[rank].both();
+            // One for all ranks, or one for each.
+            let centering = &centering[rank % centering.len()];
+            pending.push(engine::apply(&inputs[rank], &shapes[rank], centering, parameters, &mut outputs[rank])?);
         }
         try_join_all(pending).await?;
         Ok(())
     }
 
     /// Ranks with those of GPUs before those of the host.
-    fn gpus_first(&self) -> Vec<usize> {
+    pub(super) fn gpus_first(&self) -> Vec<usize> {
         let mut ranks: Vec<usize> = (0..self.devices.len()).collect();
         ranks.sort_by_key(|&rank| self.devices[rank].is_host());
         ranks

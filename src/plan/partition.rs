@@ -65,6 +65,7 @@ impl Partition {
             wrap_address: sample.wrapping_sub(inner),
             has_weight: 0,
             has_bias: 0,
+            has_batch_statistics: 0,
         };
         Ok((params, workgroups))
     }

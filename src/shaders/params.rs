@@ -1,4 +1,4 @@
-//! Parameter structs as the kernels read them: 4-byte fields, padded to 16 bytes.
+//! Parameter structs as the kernels read them: 4-byte fields without gaps.
 
 use bytemuck::{Pod, Zeroable};
 use std::mem::{offset_of, size_of};
@@ -57,6 +57,8 @@ params! {
         has_weight: u32,
         /// 1 where a bias is bound.
         has_bias: u32,
+        /// 1 where the statistics depend on x, 0 where they are constants for the gradient.
+        has_batch_statistics: u32,
     }
 }
 

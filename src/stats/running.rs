@@ -1,7 +1,7 @@
 //! Running statistics: the state that evaluation normalizes with.
 
-use super::global::inv_std;
-use super::{Centering, GlobalStats};
+use super::normalization::inv_std;
+use super::{GlobalStats, Normalization};
 use crate::config::{Momentum, RunningVariance};
 
 /// Running mean and variance per channel, in f32 as they are saved, and the number of batches they have seen.
@@ -42,10 +42,11 @@ impl RunningStats {
         }
     }
 
-    /// What is sent to the devices to normalize with these statistics.
-    pub fn centering(&self, eps: f64) -> Vec<Centering> {
-        let channels = self.mean.iter().zip(&self.var);
-        channels.map(|(&mean, &var)| Centering::new(f64::from(mean), inv_std(f64::from(var), eps))).collect()
+    /// What normalizes with these statistics.
+    pub fn normalization(&self, eps: f64) -> Normalization {
+        let mean = self.mean.iter().copied().map(f64::from).collect();
+        let inv_std = self.var.iter().map(|&var| inv_std(f64::from(var), eps)).collect();
+        Normalization { mean, inv_std, batch_count: None }
     }
 }
 

@@ -1,0 +1,27 @@
+// Local gradient sums of a rank from those of its tiles: Σg, Σ g·(x − pivot), and the flags.
+//
+// Dispatch: one workgroup per 256/rows channels. The host adds up the ranks next.
+
+@group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;       // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
+@group(0) @binding(2) var<storage, read_write> local: array<vec4<f32>>;   // (C) of the same
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+) {
+    let place = locate(lane, workgroup.x + workgroup.y * workgroups.x);
+    var total = vec4<f32>(0.0);
+    for (var start = place.row; start < place.tiles; start += BATCH * params.rows) {
+        var batch = vec4<f32>(0.0);
+        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.rows) {
+            batch += partial[tile * params.channels + place.channel];
+        }
+        total += batch;
+    }
+    let sums = sum_over_rows(total, place.row, place.column, params.rows, params.columns_log2);
+    if (place.row == 0u && place.tiles > 0u) {
+        local[place.channel] = sums;
+    }
+}

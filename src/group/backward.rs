@@ -1,0 +1,226 @@
+//! Backward: gradient sums everywhere, gather, add up, send back, gradients everywhere.
+
+use std::time::Instant;
+
+use futures::future::try_join_all;
+
+use super::check::check_dims;
+use super::{DeviceGroup, PhaseTimes, SavedForward};
+use crate::config::{AffineGradient, Statistics};
+use crate::coordinator;
+use crate::engine;
+use crate::error::{ArgumentError, Error};
+use crate::shape::Shape;
+use crate::stats::GradientSums;
+use crate::tensor::Tensor;
+
+/// What backward returns.
+#[derive(Debug)]
+pub struct Backward {
+    /// Gradient of the input per rank, of its shape, on its device.
+    pub grad_inputs: Vec<Tensor>,
+    /// Gradient of the weight per rank, (C); `None` without a weight.
+    pub grad_weights: Option<Vec<Tensor>>,
+    /// Gradient of the bias per rank, (C); `None` without a bias.
+    pub grad_biases: Option<Vec<Tensor>>,
+    /// Sums and times of the call.
+    pub report: BackwardReport,
+}
+
+/// The sums that a backward call took, and how long its phases lasted.
+#[derive(Clone, Debug)]
+pub struct BackwardReport {
+    /// Sums over each rank's own values, `local[rank][channel]`.
+    pub local: Vec<Vec<GradientSums>>,
+    /// Sums over the group; empty where nothing was exchanged.
+    pub global: Vec<GradientSums>,
+    /// Times of the phases.
+    pub timing: PhaseTimes,
+}
+
+/// Where backward writes: one tensor per rank each. What is `None` is not wanted and not computed; the exchange takes
+/// place all the same.
+#[derive(Debug, Default)]
+pub struct GradTargets<'a> {
+    /// Gradients of the inputs, of their shapes.
+    pub grad_inputs: Option<&'a mut [Tensor]>,
+    /// Gradients of the weight, (C).
+    pub grad_weights: Option<&'a mut [Tensor]>,
+    /// Gradients of the bias, (C).
+    pub grad_biases: Option<&'a mut [Tensor]>,
+}
+
+impl DeviceGroup {
+    /// The gradients of a forward call, from the gradients of its outputs.
+    ///
+    /// With g = grad_output, A = Σg, B = Σ g·(x − mean), N values per channel in the group (Ioffe and Szegedy, 2015,
+    /// section 3, with the sums over all ranks):
+    ///
+    /// ```text
+    /// grad_input  = weight·inv_std·(g − A/N − (x − mean)·inv_std²·B/N)
+    /// grad_weight = inv_std·Σ g·(x − mean)      grad_bias = Σg
+    /// ```
+    ///
+    /// The last two sums are over the rank, or as [`AffineGradient`] says where the forward call communicated. Where
+    /// running statistics normalized, they are constants: grad_input = g·weight·inv_std. `inputs` are those of forward,
+    /// unchanged; `grad_outputs` have their shapes.
+    ///
+    /// # Errors
+    /// [`ArgumentError`] for tensors that do not fit the group or are not those of the saved call,
+    /// [`GpuError`](crate::GpuError) when a device fails. The layer itself is never changed.
+    pub async fn backward(
+        &self,
+        saved: &SavedForward,
+        inputs: &[Tensor],
+        grad_outputs: &[Tensor],
+    ) -> Result<Backward, Error> {
+        self.check_inputs(inputs)?;
+        let like_inputs = inputs.iter().map(|input| input.device().zeros(input.dims()));
+        let mut grad_inputs = like_inputs.collect::<Result<Vec<_>, _>>()?;
+        let per_channel = |wanted: bool| {
+            let vectors = self.devices.iter().map(|device| device.zeros(&[self.config.num_features]));
+            wanted.then(|| vectors.collect::<Result<Vec<_>, _>>()).transpose()
+        };
+        let (mut grad_weights, mut grad_biases) = (per_channel(self.config.weight)?, per_channel(self.config.bias)?);
+        let targets = GradTargets {
+            grad_inputs: Some(&mut grad_inputs),
+            grad_weights: grad_weights.as_deref_mut(),
+            grad_biases: grad_biases.as_deref_mut(),
+        };
+        let report = self.backward_into(saved, inputs, grad_outputs, targets).await?;
+        Ok(Backward { grad_inputs, grad_weights, grad_biases, report })
+    }
+
+    /// [`backward`](Self::backward) into tensors of the caller.
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward); [`ArgumentError`] also for targets that do not fit or overlap another tensor.
+    pub async fn backward_into(
+        &self,
+        saved: &SavedForward,
+        inputs: &[Tensor],
+        grad_outputs: &[Tensor],
+        targets: GradTargets<'_>,
+    ) -> Result<BackwardReport, Error> {
+        let shapes = self.check_inputs(inputs)?;
+        saved.check(self, inputs)?;
+        self.check_ranks("grad_outputs", grad_outputs)?;
+        check_dims("grad_outputs", grad_outputs, |rank| inputs[rank].dims())?;
+        self.check_grad_targets(inputs, grad_outputs, &targets)?;
+
+        let started = Instant::now();
+        let local = self.local_gradient_sums(saved, inputs, grad_outputs, &shapes).await?;
+        let gathered = Instant::now();
+        let global = match saved.statistics {
+            Statistics::Group => coordinator::merge_gradient_sums(&local),
+            Statistics::Local | Statistics::Running => Vec::new(),
+        };
+        let merged = Instant::now();
+        // What the statistics of a rank depend on: the group's values, or its own.
+        let sums_of = |rank: usize| if global.is_empty() { local[rank].as_slice() } else { global.as_slice() };
+        if let Some(targets) = targets.grad_inputs {
+            self.grad_inputs(saved, [inputs, grad_outputs], &shapes, sums_of, targets).await?;
+        }
+        let affine = |rank: usize| self.affine_sums(rank, &local, &global);
+        for (rank, target) in targets.grad_weights.into_iter().flatten().enumerate() {
+            let inv_std = saved.normalization(rank).inv_std.iter();
+            let gradient = affine(rank).zip(inv_std).map(|(sums, inv_std)| weight_gradient(sums, *inv_std));
+            target.write(&gradient.collect::<Vec<_>>())?;
+        }
+        for (rank, target) in targets.grad_biases.into_iter().flatten().enumerate() {
+            target.write(&affine(rank).map(|sums| sums.sum_dy as f32).collect::<Vec<_>>())?;
+        }
+        let timing = PhaseTimes { statistics: gathered - started, merge: merged - gathered, apply: merged.elapsed() };
+        Ok(BackwardReport { local, global, timing })
+    }
+
+    /// Local sums of every rank; all GPUs have their work before the host begins with its own.
+    async fn local_gradient_sums(
+        &self,
+        saved: &SavedForward,
+        inputs: &[Tensor],
+        grad_outputs: &[Tensor],
+        shapes: &[Shape],
+    ) -> Result<Vec<Vec<GradientSums>>, Error> {
+        let mut pending: Vec<_> = inputs.iter().map(|_| None).collect();
+        for rank in self.gpus_first() {
+            let normalization = saved.normalization(rank);
+            let sums = engine::local_gradient_sums(&grad_outputs[rank], &inputs[rank], &shapes[rank], normalization)?;
+            pending[rank] = Some(sums);
+        }
+        try_join_all(pending.into_iter().flatten()).await
+    }
+
+    /// Gradients of the inputs, from the sums that the statistics of each rank depend on.
+    async fn grad_inputs<'s>(
+        &self,
+        saved: &SavedForward,
+        [inputs, grad_outputs]: [&[Tensor]; 2],
+        shapes: &[Shape],
+        sums_of: impl Fn(usize) -> &'s [GradientSums],
+        targets: &mut [Tensor],
+    ) -> Result<(), Error> {
+        let mut pending = Vec::with_capacity(inputs.len());
+        for rank in self.gpus_first() {
+            let normalization = saved.normalization(rank);
+            let centering = normalization.grad_centering(sums_of(rank));
+            let depends_on_batch = normalization.batch_count.is_some();
+            let tensors = [&grad_outputs[rank], &inputs[rank]];
+            let weight = self.parameters[rank].weight.as_ref();
+            let target = &mut targets[rank];
+            pending.push(engine::grad_input(tensors, &shapes[rank], depends_on_batch, &centering, weight, target)?);
+        }
+        try_join_all(pending).await?;
+        Ok(())
+    }
+
+    /// The sums of which a rank's gradients of weight and bias are made.
+    fn affine_sums<'s>(
+        &self,
+        rank: usize,
+        local: &'s [Vec<GradientSums>],
+        global: &'s [GradientSums],
+    ) -> impl Iterator<Item = GradientSums> + use<'s> {
+        let communicated = !global.is_empty();
+        let (sums, divisor) = match self.config.affine_gradient {
+            AffineGradient::GroupSum if communicated => (global, 1.0),
+            AffineGradient::GroupMean if communicated => (global, local.len() as f64),
+            _ => (local[rank].as_slice(), 1.0),
+        };
+        sums.iter()
+            .map(move |sums| GradientSums { sum_dy: sums.sum_dy / divisor, sum_dy_xmu: sums.sum_dy_xmu / divisor })
+    }
+
+    fn check_grad_targets(
+        &self,
+        inputs: &[Tensor],
+        grad_outputs: &[Tensor],
+        targets: &GradTargets<'_>,
+    ) -> Result<(), Error> {
+        let mut sources = vec![("inputs", inputs), ("grad_outputs", grad_outputs)];
+        if let Some(tensors) = targets.grad_inputs.as_deref() {
+            self.check_targets("grad_inputs", tensors, &sources)?;
+            check_dims("grad_inputs", tensors, |rank| inputs[rank].dims())?;
+            sources.push(("grad_inputs", tensors));
+        }
+        let vectors = [
+            ("grad_weights", "weight", self.config.weight, targets.grad_weights.as_deref()),
+            ("grad_biases", "bias", self.config.bias, targets.grad_biases.as_deref()),
+        ];
+        for (argument, name, configured, tensors) in vectors {
+            let Some(tensors) = tensors else { continue };
+            if !configured {
+                return Err(ArgumentError::NoSuchParameter { name }.into());
+            }
+            self.check_targets(argument, tensors, &sources)?;
+            check_dims(argument, tensors, |_| std::slice::from_ref(&self.config.num_features))?;
+            sources.push((argument, tensors));
+        }
+        Ok(())
+    }
+}
+
+/// inv_std·Σ g·(x − mean); 0 for a sum of nothing, also where another rank made the channel NaN.
+fn weight_gradient(sums: GradientSums, inv_std: f64) -> f32 {
+    if sums.sum_dy_xmu == 0.0 { 0.0 } else { (sums.sum_dy_xmu * inv_std) as f32 }
+}

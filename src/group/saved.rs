@@ -1,0 +1,54 @@
+//! What forward leaves for backward: statistics and the identity of what it used, no activation.
+
+use super::DeviceGroup;
+use crate::config::Statistics;
+use crate::error::ArgumentError;
+use crate::stats::Normalization;
+use crate::tensor::{Tensor, TensorKey};
+
+/// The saved context of one forward call, for [`DeviceGroup::backward`] on the same group.
+///
+/// It keeps the statistics that normalized, and recognizes the inputs: they are given again to backward, and y is not
+/// needed. Each call has its own, so that a layer may run several times before backward.
+#[derive(Clone, Debug)]
+pub struct SavedForward {
+    layer: u64,
+    parameters_version: u64,
+    inputs: Vec<TensorKey>,
+    pub(super) statistics: Statistics,
+    /// One for all ranks, or one for each rank.
+    pub(super) normalizations: Vec<Normalization>,
+}
+
+impl SavedForward {
+    pub(super) fn new(
+        group: &DeviceGroup,
+        inputs: &[Tensor],
+        statistics: Statistics,
+        normalizations: Vec<Normalization>,
+    ) -> Self {
+        let inputs = inputs.iter().map(Tensor::key).collect();
+        Self { layer: group.id, parameters_version: group.parameters_version, inputs, statistics, normalizations }
+    }
+
+    /// What normalized on a rank.
+    pub(super) fn normalization(&self, rank: usize) -> &Normalization {
+        &self.normalizations[rank % self.normalizations.len()]
+    }
+
+    /// Refuses another layer, other inputs, or parameters set since.
+    pub(super) fn check(&self, group: &DeviceGroup, inputs: &[Tensor]) -> Result<(), ArgumentError> {
+        let refuse = |argument: &str, reason| Err(ArgumentError::NotSaved { argument: argument.to_owned(), reason });
+        if self.layer != group.id {
+            return refuse("saved", "it belongs to another layer");
+        }
+        if self.parameters_version != group.parameters_version {
+            return refuse("weight or bias", "they were set since");
+        }
+        let changed = inputs.iter().zip(&self.inputs).position(|(input, key)| input.key() != *key);
+        if let Some(rank) = changed {
+            return refuse(&format!("inputs[{rank}]"), "it is another tensor, or was written since");
+        }
+        Ok(())
+    }
+}

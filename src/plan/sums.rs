@@ -1,0 +1,68 @@
+//! The first half of a pass: sums over one rank, of its tiles and then of their combination.
+
+use super::{CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, F32_BYTES, Partition, Role};
+use crate::error::LimitError;
+use crate::shaders::{CombineParams, Kernel, TileParams};
+use crate::shape::Shape;
+
+/// Local statistics or local gradient sums of one rank.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SumsPlan {
+    /// Sums of every tile. Where a channel has one tile, these are the rank's.
+    pub partial: Dispatch<TileParams>,
+    /// Sums of the rank; `None` where a channel has one tile.
+    pub combine: Option<Dispatch<CombineParams>>,
+    /// Bytes of the scratch buffer in [`Role::Tiles`]; 0 without `combine`.
+    pub tiles_bytes: u64,
+    /// Bytes of the result in [`Role::Local`].
+    pub local_bytes: u64,
+}
+
+impl SumsPlan {
+    /// Plans the local statistics of an f32 activation; `None` where it has no value.
+    ///
+    /// # Errors
+    /// [`LimitError`] when a buffer exceeds one binding or a dispatch its workgroups.
+    pub fn statistics(shape: &Shape, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
+        let roles: [&[Role]; 2] = [&[Role::Input, Role::Local], &[Role::Input, Role::Tiles]];
+        Self::new(shape, caps, [Kernel::PartialStats, Kernel::CombineStats], roles)
+    }
+
+    /// Plans the local gradient sums of an f32 activation; `None` where it has no value.
+    ///
+    /// # Errors
+    /// As [`statistics`](Self::statistics).
+    pub fn gradient(shape: &Shape, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
+        let roles: [&[Role]; 2] = [
+            &[Role::GradOutput, Role::Input, Role::Centering, Role::Local],
+            &[Role::GradOutput, Role::Input, Role::Centering, Role::Tiles],
+        ];
+        Self::new(shape, caps, [Kernel::PartialGradSums, Kernel::CombineGradSums], roles)
+    }
+
+    /// `roles` are those of the partial kernel where it writes the rank's sums, and where it writes the tiles'.
+    fn new(
+        shape: &Shape,
+        caps: &DeviceCaps,
+        [partial, combine]: [Kernel; 2],
+        [whole, tiled]: [&'static [Role]; 2],
+    ) -> Result<Option<Self>, LimitError> {
+        caps.check_binding("x", shape.dims(), shape.elements().saturating_mul(F32_BYTES))?;
+        let partition = Partition::new(shape, F32_BYTES);
+        if partition.tiles == 0 {
+            return Ok(None);
+        }
+        let local_bytes = shape.channels() as u64 * CHANNEL_SUMS_BYTES;
+        let (params, workgroups) = partition.tile_dispatch(shape, caps)?;
+        if partition.tiles == 1 {
+            let partial = Dispatch { kernel: partial, params, workgroups, roles: whole };
+            return Ok(Some(Self { partial, combine: None, tiles_bytes: 0, local_bytes }));
+        }
+        let partial = Dispatch { kernel: partial, params, workgroups, roles: tiled };
+        let tiles_bytes = partition.tiles * local_bytes;
+        caps.check_binding("scratch for the tiles", shape.dims(), tiles_bytes)?;
+        let (params, workgroups) = partition.combine_dispatch(shape, caps)?;
+        let combine = Dispatch { kernel: combine, params, workgroups, roles: &[Role::Tiles, Role::Local] };
+        Ok(Some(Self { partial, combine: Some(combine), tiles_bytes, local_bytes }))
+    }
+}
