@@ -2,6 +2,12 @@
 //!
 //! Two constructors carry the defaults of the two conventions; everything else is a builder method. Knows no device.
 
+mod conventions;
+mod initializer;
+
+pub use conventions::{MindSporeArguments, TorchArguments};
+pub use initializer::Initializer;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
@@ -27,6 +33,8 @@ pub struct SyncBatchNormConfig {
     pub weight: bool,
     /// Whether the layer shifts by a learned bias (beta).
     pub bias: bool,
+    /// Whether weight and bias are applied and saved but get no gradient.
+    pub freeze_affine: bool,
     /// Whether running statistics are kept for evaluation.
     pub track_running_stats: bool,
     /// Which statistics normalize: `None` by mode, `Some(true)` always the batch's, `Some(false)` always the running ones.
@@ -35,6 +43,16 @@ pub struct SyncBatchNormConfig {
     pub running_variance: RunningVariance,
     /// What backward returns for weight and bias where it communicates.
     pub affine_gradient: AffineGradient,
+    /// Initial weight.
+    pub weight_init: Initializer,
+    /// Initial bias.
+    pub bias_init: Initializer,
+    /// Initial running mean.
+    pub running_mean_init: Initializer,
+    /// Initial running variance, nowhere negative.
+    pub running_var_init: Initializer,
+    /// Seed of random initial values.
+    pub seed: u64,
 }
 
 /// How running statistics follow the batch: `running ← (1 − f)·running + f·batch`.
@@ -82,26 +100,6 @@ pub enum AffineGradient {
 }
 
 impl SyncBatchNormConfig {
-    /// The defaults of `torch.nn.SyncBatchNorm`: eps 1e-5, weight of the new batch 0.1, weight and bias, unbiased running variance.
-    pub fn torch(num_features: usize) -> Self {
-        Self {
-            num_features,
-            eps: 1e-5,
-            momentum: Momentum::NewWeight(0.1),
-            weight: true,
-            bias: true,
-            track_running_stats: true,
-            use_batch_statistics: None,
-            running_variance: RunningVariance::Unbiased,
-            affine_gradient: AffineGradient::Local,
-        }
-    }
-
-    /// The defaults of `mindspore.nn.SyncBatchNorm`: eps 1e-5, weight of the old value 0.9, gamma and beta, unbiased moving variance.
-    pub fn mindspore(num_features: usize) -> Self {
-        Self { momentum: Momentum::Decay(0.9), ..Self::torch(num_features) }
-    }
-
     /// Sets `eps`.
     pub fn with_eps(self, eps: f64) -> Self {
         Self { eps, ..self }
@@ -145,6 +143,36 @@ impl SyncBatchNormConfig {
     /// Sets what backward returns for weight and bias.
     pub fn with_affine_gradient(self, affine_gradient: AffineGradient) -> Self {
         Self { affine_gradient, ..self }
+    }
+
+    /// Sets whether weight and bias are without gradient.
+    pub fn with_freeze_affine(self, freeze_affine: bool) -> Self {
+        Self { freeze_affine, ..self }
+    }
+
+    /// Sets the initial weight.
+    pub fn with_weight_init(self, weight_init: Initializer) -> Self {
+        Self { weight_init, ..self }
+    }
+
+    /// Sets the initial bias.
+    pub fn with_bias_init(self, bias_init: Initializer) -> Self {
+        Self { bias_init, ..self }
+    }
+
+    /// Sets the initial running mean.
+    pub fn with_running_mean_init(self, running_mean_init: Initializer) -> Self {
+        Self { running_mean_init, ..self }
+    }
+
+    /// Sets the initial running variance.
+    pub fn with_running_var_init(self, running_var_init: Initializer) -> Self {
+        Self { running_var_init, ..self }
+    }
+
+    /// Sets the seed of random initial values.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
     }
 
     /// Checks every setting's range.

@@ -26,6 +26,9 @@ pub enum Error {
     /// A batch from which no statistics can be taken.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// A state that is not one of the layer.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// Dimensions that no activation can have.
@@ -73,6 +76,34 @@ pub enum ConfigError {
         setting: &'static str,
         /// What it needs.
         needs: &'static str,
+    },
+    /// A name of initial values that does not exist for a vector.
+    #[error(
+        "no initial values are called {found:?}; valid: ones, one, zeros, zero, normal, uniform, truncatednormal, or a number"
+    )]
+    Initializer {
+        /// The name found.
+        found: String,
+    },
+    /// Initial values of the wrong length.
+    #[error("{name} holds {found} value(s), expected num_features = {expected}")]
+    InitialLength {
+        /// Name of the setting.
+        name: &'static str,
+        /// Values found.
+        found: usize,
+        /// The layer's `num_features`.
+        expected: usize,
+    },
+    /// A setting that another framework's layer does not have.
+    #[error("{layer} cannot express {setting}: {instead}")]
+    NotExpressible {
+        /// The framework's layer.
+        layer: &'static str,
+        /// The setting.
+        setting: &'static str,
+        /// What it does or wants instead.
+        instead: &'static str,
     },
     /// A group without a device.
     #[error("a device group needs at least 1 device, found 0; use Device::host() where there is no GPU")]
@@ -203,8 +234,20 @@ pub enum ArgumentError {
         /// What differs.
         reason: &'static str,
     },
+    /// Layers of different configuration where one is needed.
+    #[error("{argument}[{index}] is configured as {found}, expected {expected}, as the first")]
+    Config {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Position in the list.
+        index: usize,
+        /// The configuration found.
+        found: String,
+        /// The first layer's configuration.
+        expected: String,
+    },
     /// A parameter for a layer that has none of that name.
-    #[error("{name} was given, but the layer was configured without it")]
+    #[error("{name} was given, but the layer was configured without it, or with it frozen")]
     NoSuchParameter {
         /// `weight`, `bias`, or `running statistics`.
         name: &'static str,
@@ -330,5 +373,95 @@ pub enum BatchError {
         rank: usize,
         /// Its input's dimensions.
         dims: Vec<usize>,
+    },
+}
+
+/// A state that is not one of the layer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// A tensor that the layer needs is not there.
+    #[error("{name} is missing; found: {}", if found.is_empty() { "nothing".to_owned() } else { found.join(", ") })]
+    Missing {
+        /// Name of the tensor.
+        name: String,
+        /// The names that are there.
+        found: Vec<String>,
+    },
+    /// A tensor that the layer has no place for.
+    #[error("{name} is there, but the layer was configured without it")]
+    Unexpected {
+        /// Name of the tensor.
+        name: String,
+    },
+    /// A tensor of another shape.
+    #[error("{name} has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// Name of the tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape expected.
+        expected: Vec<usize>,
+    },
+    /// A tensor that is not a vector.
+    #[error("{name} has shape {found:?}, expected one dimension: [num_features]")]
+    Rank {
+        /// Name of the tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+    },
+    /// A tensor of another type.
+    #[error("{name} is of type {found}, expected {expected}")]
+    Dtype {
+        /// Name of the tensor.
+        name: String,
+        /// Its type.
+        found: String,
+        /// The type expected.
+        expected: String,
+    },
+    /// A value that is NaN or infinite.
+    #[error("{name}[{channel}] is {found}, expected a finite number; LoadOptions::allow_non_finite accepts it")]
+    NotFinite {
+        /// Name of the tensor.
+        name: String,
+        /// The first such channel.
+        channel: usize,
+        /// The value.
+        found: f32,
+    },
+    /// A variance below 0.
+    #[error("{name}[{channel}] is {found}, expected a variance of at least 0")]
+    NegativeVariance {
+        /// Name of the tensor.
+        name: String,
+        /// The first such channel.
+        channel: usize,
+        /// The value.
+        found: f32,
+    },
+    /// A counter below 0.
+    #[error("{name} is {found}, expected at least 0")]
+    NegativeCount {
+        /// Name of the tensor.
+        name: String,
+        /// The value.
+        found: i64,
+    },
+    /// Bytes that are not a safetensors file.
+    #[error("not a safetensors file: {message}")]
+    Format {
+        /// What the format's library says.
+        message: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{path}: {message}")]
+    File {
+        /// Path of the file.
+        path: String,
+        /// What the system says.
+        message: String,
     },
 }

@@ -4,6 +4,7 @@ mod backward;
 mod check;
 mod forward;
 mod saved;
+mod state;
 
 pub use backward::{Backward, BackwardReport, GradTargets};
 pub use forward::{Forward, ForwardReport, PhaseTimes};
@@ -11,7 +12,7 @@ pub use saved::SavedForward;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::SyncBatchNormConfig;
+use crate::config::{Initializer, SyncBatchNormConfig};
 use crate::device::Device;
 use crate::error::{ArgumentError, ConfigError, Error, GpuError};
 use crate::gpu::adapters;
@@ -52,7 +53,8 @@ impl AffineParameters {
 }
 
 impl DeviceGroup {
-    /// A group of these devices, GPUs and the host mixed as wanted; weight 1, bias 0, running mean 0, running variance 1.
+    /// A group of these devices, GPUs and the host mixed as wanted; with the initial values that the
+    /// configuration gives.
     ///
     /// # Errors
     /// [`ConfigError`] for a setting outside its range or an empty list of devices.
@@ -61,13 +63,23 @@ impl DeviceGroup {
         if devices.is_empty() {
             return Err(ConfigError::NoDevices.into());
         }
-        let running = config.track_running_stats.then(|| RunningStats::new(config.num_features));
+        let initial = |initializer: &Initializer, name, stream| {
+            initializer.values(name, config.num_features, config.seed, stream)
+        };
+        let weight = config.weight.then(|| initial(&config.weight_init, "weight_init", 0)).transpose()?;
+        let bias = config.bias.then(|| initial(&config.bias_init, "bias_init", 1)).transpose()?;
+        let mean = initial(&config.running_mean_init, "running_mean_init", 2)?;
+        let var = initial(&config.running_var_init, "running_var_init", 3)?;
+        if let Some(&negative) = var.iter().find(|&&var| var < 0.0) {
+            let found = f64::from(negative);
+            let (name, allowed) = ("running_var_init", "variances of at least 0");
+            return Err(ConfigError::OutOfRange { name, found, allowed }.into());
+        }
+        let running = config.track_running_stats.then_some(RunningStats { mean, var, num_batches_tracked: 0 });
         let parameters = devices.iter().map(|_| AffineParameters::default()).collect();
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let id = next_id();
         let mut group = Self { config, devices, parameters, running, parameters_version: 0, id };
-        let ones = group.config.weight.then(|| vec![1.0; group.config.num_features]);
-        let zeros = group.config.bias.then(|| vec![0.0; group.config.num_features]);
-        group.set_parameters(ones.as_deref(), zeros.as_deref())?;
+        group.set_parameters(weight.as_deref(), bias.as_deref())?;
         Ok(group)
     }
 
@@ -128,57 +140,16 @@ impl DeviceGroup {
         &self.config
     }
 
-    /// Running statistics, the same for every rank; `None` where the layer does not track them.
-    pub fn running_stats(&self) -> Option<&RunningStats> {
-        self.running.as_ref()
-    }
-
-    /// Replaces the running statistics.
-    ///
-    /// # Errors
-    /// [`ArgumentError`] when the layer does not track them or the lengths are not `num_features`. Nothing is replaced then.
-    pub fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
-        if self.running.is_none() {
-            return Err(ArgumentError::NoSuchParameter { name: "running statistics" }.into());
-        }
-        self.check_length("running_mean", running.mean.len())?;
-        self.check_length("running_var", running.var.len())?;
-        self.running = Some(running);
-        Ok(())
-    }
-
-    /// Sets weight and bias, (C) each, to the same values on every rank; `None` leaves one as it is.
-    ///
-    /// # Errors
-    /// [`ArgumentError`] when the layer was configured without one of them or a length is not `num_features`. Nothing is
-    /// set then.
-    pub fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
-        let given = [("weight", weight, self.config.weight), ("bias", bias, self.config.bias)];
-        for (name, values, configured) in given {
-            let Some(values) = values else { continue };
-            if !configured {
-                return Err(ArgumentError::NoSuchParameter { name }.into());
-            }
-            self.check_length(name, values.len())?;
-        }
-        let mut uploaded = Vec::with_capacity(self.devices.len());
-        for device in &self.devices {
-            let upload =
-                |values: Option<&[f32]>| values.map(|values| device.upload(&[values.len()], values)).transpose();
-            uploaded.push((upload(weight)?, upload(bias)?));
-        }
-        for (parameters, (weight, bias)) in self.parameters.iter_mut().zip(uploaded) {
-            parameters.weight = weight.or(parameters.weight.take());
-            parameters.bias = bias.or(parameters.bias.take());
-        }
-        self.parameters_version += 1;
-        Ok(())
-    }
-
+    /// Checks the length of a list with one value per channel.
     fn check_length(&self, argument: &'static str, found: usize) -> Result<(), ArgumentError> {
         let (found, expected) = (found as u64, self.config.num_features as u64);
         if found == expected { Ok(()) } else { Err(ArgumentError::Length { argument, found, expected }) }
     }
+}
+
+/// A number that no other layer of this process has.
+fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
 }
 
 async fn open(adapters: &[wgpu::Adapter]) -> Result<Vec<Device>, Error> {

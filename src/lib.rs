@@ -36,13 +36,17 @@ pub mod plan;
 pub mod reference;
 pub mod shaders;
 mod shape;
+mod state;
 pub mod stats;
 mod tensor;
 
-pub use config::{AffineGradient, Momentum, RunningVariance, SyncBatchNormConfig};
+pub use config::{
+    AffineGradient, Initializer, MindSporeArguments, Momentum, RunningVariance, SyncBatchNormConfig, TorchArguments,
+};
 pub use device::Device;
-pub use error::{ArgumentError, BatchError, ConfigError, Error, GpuError, LimitError, ShapeError};
+pub use error::{ArgumentError, BatchError, ConfigError, Error, GpuError, LimitError, ShapeError, StateError};
 pub use gpu::adapters;
 pub use group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, PhaseTimes, SavedForward};
 pub use shape::Shape;
+pub use state::{LoadOptions, Naming, StateDict};
 pub use tensor::Tensor;

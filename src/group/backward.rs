@@ -19,9 +19,9 @@ use crate::tensor::Tensor;
 pub struct Backward {
     /// Gradient of the input per rank, of its shape, on its device.
     pub grad_inputs: Vec<Tensor>,
-    /// Gradient of the weight per rank, (C); `None` without a weight.
+    /// Gradient of the weight per rank, (C); `None` without a weight or where it is frozen.
     pub grad_weights: Option<Vec<Tensor>>,
-    /// Gradient of the bias per rank, (C); `None` without a bias.
+    /// Gradient of the bias per rank, (C); `None` without a bias or where it is frozen.
     pub grad_biases: Option<Vec<Tensor>>,
     /// Sums and times of the call.
     pub report: BackwardReport,
@@ -81,7 +81,8 @@ impl DeviceGroup {
             let vectors = self.devices.iter().map(|device| device.zeros(&[self.config.num_features]));
             wanted.then(|| vectors.collect::<Result<Vec<_>, _>>()).transpose()
         };
-        let (mut grad_weights, mut grad_biases) = (per_channel(self.config.weight)?, per_channel(self.config.bias)?);
+        let (mut grad_weights, mut grad_biases) =
+            (per_channel(self.has_gradient(self.config.weight))?, per_channel(self.has_gradient(self.config.bias))?);
         let targets = GradTargets {
             grad_inputs: Some(&mut grad_inputs),
             grad_weights: grad_weights.as_deref_mut(),
@@ -191,6 +192,11 @@ impl DeviceGroup {
             .map(move |sums| GradientSums { sum_dy: sums.sum_dy / divisor, sum_dy_xmu: sums.sum_dy_xmu / divisor })
     }
 
+    /// Whether a parameter that is configured gets a gradient.
+    fn has_gradient(&self, configured: bool) -> bool {
+        configured && !self.config.freeze_affine
+    }
+
     fn check_grad_targets(
         &self,
         inputs: &[Tensor],
@@ -204,8 +210,8 @@ impl DeviceGroup {
             sources.push(("grad_inputs", tensors));
         }
         let vectors = [
-            ("grad_weights", "weight", self.config.weight, targets.grad_weights.as_deref()),
-            ("grad_biases", "bias", self.config.bias, targets.grad_biases.as_deref()),
+            ("grad_weights", "weight", self.has_gradient(self.config.weight), targets.grad_weights.as_deref()),
+            ("grad_biases", "bias", self.has_gradient(self.config.bias), targets.grad_biases.as_deref()),
         ];
         for (argument, name, configured, tensors) in vectors {
             let Some(tensors) = tensors else { continue };

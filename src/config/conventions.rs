@@ -1,0 +1,247 @@
+//! The parameters of the two conventions under their own names, and the way between them and the configuration.
+
+use super::{AffineGradient, Initializer, Momentum, RunningVariance, SyncBatchNormConfig};
+use crate::error::ConfigError;
+
+/// The parameters of `torch.nn.SyncBatchNorm`, under its names.
+///
+/// ```
+/// use syncbn::{SyncBatchNormConfig, TorchArguments};
+/// let torch = TorchArguments { momentum: None, ..TorchArguments::new(64) };
+/// let config = SyncBatchNormConfig::from(torch);
+/// assert_eq!(TorchArguments::try_from(&config)?, torch);
+/// # Ok::<(), syncbn::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TorchArguments {
+    /// C.
+    pub num_features: usize,
+    /// Added to the variance; 1e-5 by default.
+    pub eps: f64,
+    /// Weight of the new batch, 0.1 by default; `None` for the cumulative average.
+    pub momentum: Option<f64>,
+    /// Whether there is a weight, and a bias where `bias` says so.
+    pub affine: bool,
+    /// Whether an affine layer has a bias (newer versions).
+    pub bias: bool,
+    /// Whether running statistics are kept.
+    pub track_running_stats: bool,
+}
+
+impl TorchArguments {
+    /// PyTorch's defaults.
+    pub fn new(num_features: usize) -> Self {
+        Self { num_features, eps: 1e-5, momentum: Some(0.1), affine: true, bias: true, track_running_stats: true }
+    }
+}
+
+impl From<TorchArguments> for SyncBatchNormConfig {
+    fn from(torch: TorchArguments) -> Self {
+        Self {
+            num_features: torch.num_features,
+            eps: torch.eps,
+            momentum: torch.momentum.map_or(Momentum::Cumulative, Momentum::NewWeight),
+            weight: torch.affine,
+            bias: torch.affine && torch.bias,
+            freeze_affine: false,
+            track_running_stats: torch.track_running_stats,
+            use_batch_statistics: None,
+            running_variance: RunningVariance::Unbiased,
+            affine_gradient: AffineGradient::Local,
+            weight_init: Initializer::Ones,
+            bias_init: Initializer::Zeros,
+            running_mean_init: Initializer::Zeros,
+            running_var_init: Initializer::Ones,
+            seed: 0,
+        }
+    }
+}
+
+impl TryFrom<&SyncBatchNormConfig> for TorchArguments {
+    type Error = ConfigError;
+
+    /// # Errors
+    /// [`ConfigError::NotExpressible`] names the first setting that PyTorch's layer does not have.
+    fn try_from(config: &SyncBatchNormConfig) -> Result<Self, ConfigError> {
+        let refuse = refusal("torch.nn.SyncBatchNorm");
+        refuse(config.bias && !config.weight, "a bias without a weight", "affine and bias switch them on together")?;
+        refuse(config.freeze_affine, "freeze_affine", "set requires_grad of the parameters instead")?;
+        refuse(config.use_batch_statistics.is_some(), "use_batch_statistics", "the mode decides")?;
+        check_variance_and_gradient(config, &refuse)?;
+        let defaults = Self::new(config.num_features);
+        let plain = SyncBatchNormConfig::from(defaults);
+        let inits = |config: &SyncBatchNormConfig| {
+            let SyncBatchNormConfig { weight_init, bias_init, running_mean_init, running_var_init, .. } =
+                config.clone();
+            [weight_init, bias_init, running_mean_init, running_var_init]
+        };
+        refuse(inits(config) != inits(&plain), "an initial value", "they are 1, 0, 0, 1; load a state instead")?;
+        Ok(Self {
+            num_features: config.num_features,
+            eps: config.eps,
+            momentum: match config.momentum {
+                Momentum::NewWeight(weight) => Some(weight),
+                Momentum::Decay(decay) => Some(1.0 - decay),
+                Momentum::Cumulative => None,
+            },
+            affine: config.weight,
+            // Without a weight the setting has no effect; PyTorch's default then.
+            bias: config.bias || !config.weight,
+            track_running_stats: config.track_running_stats,
+        })
+    }
+}
+
+/// The parameters of `mindspore.nn.SyncBatchNorm`, under its names.
+///
+/// ```
+/// use syncbn::{MindSporeArguments, SyncBatchNormConfig};
+/// let mindspore = MindSporeArguments { gamma_init: "0.5".parse()?, ..MindSporeArguments::new(64) };
+/// let config = SyncBatchNormConfig::try_from(mindspore.clone())?;
+/// assert_eq!(MindSporeArguments::try_from(&config)?, mindspore);
+/// # Ok::<(), syncbn::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct MindSporeArguments {
+    /// C.
+    pub num_features: usize,
+    /// Added to the variance, in (0, 1]; 1e-5 by default.
+    pub eps: f64,
+    /// Weight of the old value, in \[0, 1\]; 0.9 by default.
+    pub momentum: f64,
+    /// Whether gamma and beta are trained; without it they are there all the same, frozen.
+    pub affine: bool,
+    /// Initial gamma; ones by default.
+    pub gamma_init: Initializer,
+    /// Initial beta; zeros by default.
+    pub beta_init: Initializer,
+    /// Initial moving mean; zeros by default.
+    pub moving_mean_init: Initializer,
+    /// Initial moving variance; ones by default.
+    pub moving_var_init: Initializer,
+    /// Which statistics normalize: by mode, always the batch's, always the moving ones.
+    pub use_batch_statistics: Option<bool>,
+}
+
+impl MindSporeArguments {
+    /// MindSpore's defaults.
+    pub fn new(num_features: usize) -> Self {
+        Self {
+            num_features,
+            eps: 1e-5,
+            momentum: 0.9,
+            affine: true,
+            gamma_init: Initializer::Ones,
+            beta_init: Initializer::Zeros,
+            moving_mean_init: Initializer::Zeros,
+            moving_var_init: Initializer::Ones,
+            use_batch_statistics: None,
+        }
+    }
+
+    fn into_config(self) -> SyncBatchNormConfig {
+        SyncBatchNormConfig {
+            num_features: self.num_features,
+            eps: self.eps,
+            momentum: Momentum::Decay(self.momentum),
+            weight: true,
+            bias: true,
+            freeze_affine: !self.affine,
+            track_running_stats: true,
+            use_batch_statistics: self.use_batch_statistics,
+            running_variance: RunningVariance::Unbiased,
+            affine_gradient: AffineGradient::Local,
+            weight_init: self.gamma_init,
+            bias_init: self.beta_init,
+            running_mean_init: self.moving_mean_init,
+            running_var_init: self.moving_var_init,
+            seed: 0,
+        }
+    }
+}
+
+impl SyncBatchNormConfig {
+    /// The defaults of `torch.nn.SyncBatchNorm`: eps 1e-5, weight of the new batch 0.1, weight and bias, unbiased running
+    /// variance, the batch's statistics in training and the running ones in evaluation.
+    pub fn torch(num_features: usize) -> Self {
+        TorchArguments::new(num_features).into()
+    }
+
+    /// The defaults of `mindspore.nn.SyncBatchNorm`: eps 1e-5, weight of the old value 0.9, gamma and beta, unbiased
+    /// moving variance, the batch's statistics in training and the moving ones in evaluation.
+    pub fn mindspore(num_features: usize) -> Self {
+        MindSporeArguments::new(num_features).into_config()
+    }
+}
+
+impl TryFrom<MindSporeArguments> for SyncBatchNormConfig {
+    type Error = ConfigError;
+
+    /// # Errors
+    /// [`ConfigError::OutOfRange`] for what MindSpore refuses: eps outside (0, 1], momentum outside \[0, 1\].
+    fn try_from(mindspore: MindSporeArguments) -> Result<Self, ConfigError> {
+        check_mindspore_eps(mindspore.eps)?;
+        let config = mindspore.into_config();
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl TryFrom<&SyncBatchNormConfig> for MindSporeArguments {
+    type Error = ConfigError;
+
+    /// # Errors
+    /// [`ConfigError::NotExpressible`] names the first setting that MindSpore's layer does not have;
+    /// [`ConfigError::OutOfRange`] for an eps outside (0, 1].
+    fn try_from(config: &SyncBatchNormConfig) -> Result<Self, ConfigError> {
+        let refuse = refusal("mindspore.nn.SyncBatchNorm");
+        let affine_hint = "gamma and beta are always there; affine=False freezes them";
+        refuse(!(config.weight && config.bias), "a layer without weight or bias", affine_hint)?;
+        refuse(!config.track_running_stats, "track_running_stats = false", "moving statistics are always kept")?;
+        check_variance_and_gradient(config, &refuse)?;
+        check_mindspore_eps(config.eps)?;
+        let momentum = match config.momentum {
+            Momentum::NewWeight(weight) => 1.0 - weight,
+            Momentum::Decay(decay) => decay,
+            Momentum::Cumulative => {
+                refuse(true, "Momentum::Cumulative", "momentum is a constant")?;
+                0.0
+            }
+        };
+        Ok(Self {
+            num_features: config.num_features,
+            eps: config.eps,
+            momentum,
+            affine: !config.freeze_affine,
+            gamma_init: config.weight_init.clone(),
+            beta_init: config.bias_init.clone(),
+            moving_mean_init: config.running_mean_init.clone(),
+            moving_var_init: config.running_var_init.clone(),
+            use_batch_statistics: config.use_batch_statistics,
+        })
+    }
+}
+
+/// What neither convention's layer has a parameter for.
+fn check_variance_and_gradient(
+    config: &SyncBatchNormConfig,
+    refuse: impl Fn(bool, &'static str, &'static str) -> Result<(), ConfigError>,
+) -> Result<(), ConfigError> {
+    let biased = config.running_variance == RunningVariance::Biased;
+    refuse(biased, "RunningVariance::Biased", "the unbiased variance enters the running one")?;
+    let reduced = config.affine_gradient != AffineGradient::Local;
+    refuse(reduced, "AffineGradient", "the trainer reduces gradients, not the layer")
+}
+
+fn check_mindspore_eps(eps: f64) -> Result<(), ConfigError> {
+    if eps > 0.0 && eps <= 1.0 {
+        return Ok(());
+    }
+    Err(ConfigError::OutOfRange { name: "eps (MindSpore)", found: eps, allowed: "above 0, at most 1" })
+}
+
+fn refusal(layer: &'static str) -> impl Fn(bool, &'static str, &'static str) -> Result<(), ConfigError> {
+    move |refused, setting, instead| {
+        if refused { Err(ConfigError::NotExpressible { layer, setting, instead }) } else { Ok(()) }
+    }
+}

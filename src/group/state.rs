@@ -1,0 +1,165 @@
+//! Parameters and running statistics of a group: setting, reading, saving, and sharing them with local layers.
+
+use super::{AffineParameters, DeviceGroup};
+use crate::error::{ArgumentError, Error};
+use crate::state::StateDict;
+use crate::stats::RunningStats;
+use crate::tensor::Tensor;
+
+use super::check::check_dims;
+
+impl DeviceGroup {
+    /// Running statistics, the same for every rank; `None` where the layer does not track them.
+    pub fn running_stats(&self) -> Option<&RunningStats> {
+        self.running.as_ref()
+    }
+
+    /// Replaces the running statistics.
+    ///
+    /// # Errors
+    /// [`ArgumentError`] when the layer does not track them or the lengths are not `num_features`. Nothing is replaced then.
+    pub fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
+        if self.running.is_none() {
+            return Err(ArgumentError::NoSuchParameter { name: "running statistics" }.into());
+        }
+        self.check_length("running_mean", running.mean.len())?;
+        self.check_length("running_var", running.var.len())?;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// Sets weight and bias, (C) each, to the same values on every rank; `None` leaves one as it is.
+    ///
+    /// # Errors
+    /// [`ArgumentError`] when the layer was configured without one of them or a length is not `num_features`. Nothing is
+    /// set then.
+    pub fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
+        let given = [("weight", weight, self.config.weight), ("bias", bias, self.config.bias)];
+        for (name, values, configured) in given {
+            let Some(values) = values else { continue };
+            if !configured {
+                return Err(ArgumentError::NoSuchParameter { name }.into());
+            }
+            self.check_length(name, values.len())?;
+        }
+        let mut uploaded = Vec::with_capacity(self.devices.len());
+        for device in &self.devices {
+            let upload =
+                |values: Option<&[f32]>| values.map(|values| device.upload(&[values.len()], values)).transpose();
+            uploaded.push((upload(weight)?, upload(bias)?));
+        }
+        for (parameters, (weight, bias)) in self.parameters.iter_mut().zip(uploaded) {
+            parameters.weight = weight.or(parameters.weight.take());
+            parameters.bias = bias.or(parameters.bias.take());
+        }
+        self.parameters_version += 1;
+        Ok(())
+    }
+
+    /// Uses the caller's tensors as weight and bias from now on, one per rank on its device, (C) each, without a copy:
+    /// what an optimizer on the device writes to them holds for the next call. They must hold the same values on every
+    /// rank. `None` leaves one as it is.
+    ///
+    /// # Errors
+    /// [`ArgumentError`] when the layer was configured without one of them or a tensor does not fit. Nothing is set then.
+    pub fn set_parameter_tensors(
+        &mut self,
+        weights: Option<Vec<Tensor>>,
+        biases: Option<Vec<Tensor>>,
+    ) -> Result<(), Error> {
+        let given = [("weight", &weights, self.config.weight), ("bias", &biases, self.config.bias)];
+        for (name, tensors, configured) in given {
+            let Some(tensors) = tensors else { continue };
+            if !configured {
+                return Err(ArgumentError::NoSuchParameter { name }.into());
+            }
+            self.check_ranks(name, tensors)?;
+            check_dims(name, tensors, |_| std::slice::from_ref(&self.config.num_features))?;
+        }
+        for (parameters, weight) in self.parameters.iter_mut().zip(weights.into_iter().flatten()) {
+            parameters.weight = Some(weight);
+        }
+        for (parameters, bias) in self.parameters.iter_mut().zip(biases.into_iter().flatten()) {
+            parameters.bias = Some(bias);
+        }
+        self.parameters_version += 1;
+        Ok(())
+    }
+
+    /// Weight and bias of a rank, (C) each, on its device; `None` for what the layer or the group does not have.
+    pub fn parameters(&self, rank: usize) -> [Option<&Tensor>; 2] {
+        self.parameters.get(rank).map_or([None, None], AffineParameters::both)
+    }
+
+    /// Parameters, read from the first rank's device, and running statistics.
+    ///
+    /// # Errors
+    /// [`GpuError`](crate::GpuError) when the device does not deliver.
+    pub async fn state_dict(&self) -> Result<StateDict, Error> {
+        let [weight, bias] = self.parameters(0);
+        let read = async |tensor: Option<&Tensor>| match tensor {
+            Some(tensor) => tensor.to_vec().await.map(Some),
+            None => Ok(None),
+        };
+        let running = self.running.clone();
+        Ok(StateDict {
+            weight: read(weight).await?,
+            bias: read(bias).await?,
+            num_batches_tracked: running.as_ref().map(|running| running.num_batches_tracked),
+            running_mean: running.as_ref().map(|running| running.mean.clone()),
+            running_var: running.map(|running| running.var),
+        })
+    }
+
+    /// Takes in a state, the same on every rank.
+    ///
+    /// # Errors
+    /// [`StateError`](crate::StateError) when it is not one of this layer, or holds NaN or infinity without
+    /// `allow_non_finite`; [`GpuError`](crate::GpuError) when a device refuses. The layer is unchanged then.
+    pub fn load_state_dict(&mut self, state: &StateDict, allow_non_finite: bool) -> Result<(), Error> {
+        state.check(&self.config, allow_non_finite)?;
+        self.set_parameters(state.weight.as_deref(), state.bias.as_deref())?;
+        if let (Some(running), Some(mean), Some(var)) = (&mut self.running, &state.running_mean, &state.running_var) {
+            let num_batches_tracked = state.num_batches_tracked.unwrap_or(running.num_batches_tracked);
+            *running = RunningStats { mean: mean.clone(), var: var.clone(), num_batches_tracked };
+        }
+        Ok(())
+    }
+
+    /// Takes the group apart into local layers, one per device, each with the parameters of its rank, not copied, and the
+    /// running statistics.
+    pub fn into_local(self) -> Vec<Self> {
+        let ranks = self.devices.into_iter().zip(self.parameters);
+        ranks
+            .map(|(device, parameters)| Self {
+                config: self.config.clone(),
+                devices: vec![device],
+                parameters: vec![parameters],
+                running: self.running.clone(),
+                parameters_version: 0,
+                id: super::next_id(),
+            })
+            .collect()
+    }
+
+    /// Makes one synchronized layer of several layers, usually local ones: their devices become its ranks, their
+    /// parameters stay where they are and must hold the same values. The running statistics are those of the first.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoDevices`](crate::ConfigError::NoDevices) for an empty list; [`ArgumentError::Config`] for layers
+    /// of different configuration.
+    pub fn synchronized(layers: Vec<Self>) -> Result<Self, Error> {
+        let mut layers = layers.into_iter().enumerate();
+        let Some((_, mut group)) = layers.next() else { return Err(crate::error::ConfigError::NoDevices.into()) };
+        group.id = super::next_id();
+        for (index, layer) in layers {
+            if layer.config != group.config {
+                let (found, expected) = (format!("{:?}", layer.config), format!("{:?}", group.config));
+                return Err(ArgumentError::Config { argument: "layers", index, found, expected }.into());
+            }
+            group.devices.extend(layer.devices);
+            group.parameters.extend(layer.parameters);
+        }
+        Ok(group)
+    }
+}
