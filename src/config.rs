@@ -10,6 +10,7 @@ pub use initializer::Initializer;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checksum::Checksum;
 use crate::error::ConfigError;
 
 /// Settings of a synchronized batch normalization layer.
@@ -221,6 +222,14 @@ pub(crate) enum Statistics {
 }
 
 impl SyncBatchNormConfig {
+    /// A checksum of every setting, by which ranks notice that they are configured differently.
+    pub(crate) fn checksum(&self) -> u64 {
+        let mut checksum = Checksum::new();
+        // The debug form writes every field, and floating point numbers so that they can be told apart.
+        checksum.add(format!("{self:?}").as_bytes());
+        checksum.finish()
+    }
+
     /// The statistics that a call in this mode normalizes with.
     pub(crate) fn statistics(&self, mode: Mode) -> Statistics {
         match (self.use_batch_statistics, mode) {

@@ -1,35 +1,72 @@
-//! What happens between the two halves of a pass: check, merge along the tree, finalize. No GPU type comes here.
+//! What happens between the two halves of a pass: encode, gather, check peers, merge along the tree. No GPU type comes
+//! here, and no thread.
 
-use crate::error::{BatchError, Error};
-use crate::shape::Shape;
-use crate::stats::{ChannelStats, GlobalStats, GradientSums, tree};
+mod exchange;
+mod peers;
 
-/// Merges the local statistics of all ranks, `local[rank][channel]`, channel by channel along the canonical tree.
-pub(crate) fn merge_stats(local: &[Vec<ChannelStats>], eps: f64) -> GlobalStats {
-    GlobalStats::finalize(merge_channels(local, |a, b| a.merge(*b)), eps)
+pub(crate) use exchange::{Call, Exchange, Ranks};
+
+use crate::collective::NodePayload;
+use crate::stats::tree::Node;
+use crate::stats::{ChannelStats, GradientSums};
+
+/// What is exchanged per channel: something with a law of merging that two numbers and a count carry.
+pub(crate) trait Mergeable: Copy {
+    fn merge(self, other: Self) -> Self;
+    /// Values that it was taken of, the same for every channel of a rank.
+    fn count(&self) -> u64;
+    fn numbers(&self) -> [f64; 2];
+    fn from_numbers(count: u64, numbers: [f64; 2]) -> Self;
 }
 
-/// Adds up the local gradient sums of all ranks, `local[rank][channel]`, channel by channel along the canonical tree.
-pub(crate) fn merge_gradient_sums(local: &[Vec<GradientSums>]) -> Vec<GradientSums> {
-    merge_channels(local, |a, b| a.merge(*b))
-}
-
-fn merge_channels<T: Copy>(local: &[Vec<T>], merge: impl Fn(&T, &T) -> T) -> Vec<T> {
-    let channels = local.first().map_or(0, Vec::len);
-    let of_channel = |channel: usize| {
-        let ranks: Vec<T> = local.iter().map(|rank| rank[channel]).collect();
-        tree::merge_all(&ranks, &merge)
-    };
-    (0..channels).filter_map(of_channel).collect()
-}
-
-/// Refuses a batch with one value per channel in the whole group, which has no variance to train with.
-pub(crate) fn check_batch(shapes: &[Shape]) -> Result<(), Error> {
-    let values: u64 = shapes.iter().map(Shape::values_per_channel).fold(0, u64::saturating_add);
-    if values == 1
-        && let Some((rank, shape)) = shapes.iter().enumerate().find(|(_, shape)| shape.values_per_channel() == 1)
-    {
-        return Err(BatchError::OneValue { rank, dims: shape.dims().to_vec() }.into());
+impl Mergeable for ChannelStats {
+    fn merge(self, other: Self) -> Self {
+        self.merge(other)
     }
-    Ok(())
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn numbers(&self) -> [f64; 2] {
+        [self.mean, self.m2]
+    }
+
+    fn from_numbers(count: u64, [mean, m2]: [f64; 2]) -> Self {
+        Self { count, mean, m2 }
+    }
+}
+
+impl Mergeable for GradientSums {
+    fn merge(self, other: Self) -> Self {
+        self.merge(other)
+    }
+
+    fn count(&self) -> u64 {
+        0
+    }
+
+    fn numbers(&self) -> [f64; 2] {
+        [self.sum_dy, self.sum_dy_xmu]
+    }
+
+    fn from_numbers(_: u64, [sum_dy, sum_dy_xmu]: [f64; 2]) -> Self {
+        Self { sum_dy, sum_dy_xmu }
+    }
+}
+
+/// Merges two ranks or nodes, channel by channel.
+fn merge_channels<T: Mergeable>(left: &Vec<T>, right: &Vec<T>) -> Vec<T> {
+    left.iter().zip(right).map(|(left, right)| left.merge(*right)).collect()
+}
+
+fn to_payload<T: Mergeable>(node: &Node<Vec<T>>) -> NodePayload {
+    let count = node.value.first().map_or(0, Mergeable::count);
+    let values = node.value.iter().map(Mergeable::numbers).collect();
+    NodePayload { level: node.level, index: node.index, count, values }
+}
+
+fn from_payload<T: Mergeable>(node: NodePayload) -> Node<Vec<T>> {
+    let value = node.values.into_iter().map(|numbers| T::from_numbers(node.count, numbers)).collect();
+    Node { level: node.level, index: node.index, value }
 }

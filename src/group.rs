@@ -12,7 +12,9 @@ pub use saved::SavedForward;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::{Initializer, SyncBatchNormConfig};
+use crate::collective::{Phase, ProcessGroup};
+use crate::config::{Initializer, Statistics, SyncBatchNormConfig};
+use crate::coordinator::{Call, Exchange, Ranks};
 use crate::device::Device;
 use crate::error::{ArgumentError, ConfigError, Error, GpuError};
 use crate::gpu::adapters;
@@ -37,6 +39,8 @@ pub struct DeviceGroup {
     parameters_version: u64,
     /// Tells the layers of a process apart.
     id: u64,
+    /// The ranks beyond this caller's.
+    exchange: Exchange,
 }
 
 /// Weight and bias of one rank, (C) each, on its device.
@@ -59,6 +63,34 @@ impl DeviceGroup {
     /// # Errors
     /// [`ConfigError`] for a setting outside its range or an empty list of devices.
     pub fn new(config: SyncBatchNormConfig, devices: Vec<Device>) -> Result<Self, Error> {
+        let ranks = Ranks { first: 0, total: devices.len() as u64 };
+        Self::within(config, devices, &ProcessGroup::single(), "", ranks)
+    }
+
+    /// A group of these devices whose statistics merge first among themselves and then with those of the other processes
+    /// or threads of `group`, each of which may hold as many devices as it likes. All must make their layers in the same
+    /// order. Ranks count through: those of the first process, then those of the second, and so on.
+    ///
+    /// It communicates once, to learn how many devices the others hold.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`ExchangeError`](crate::ExchangeError) when a process does not take part.
+    pub async fn in_group(
+        config: SyncBatchNormConfig,
+        devices: Vec<Device>,
+        group: &ProcessGroup,
+    ) -> Result<Self, Error> {
+        let ranks = Ranks::gather(group, devices.len() as u64).await?;
+        Self::within(config, devices, group, "", ranks)
+    }
+
+    pub(crate) fn within(
+        config: SyncBatchNormConfig,
+        devices: Vec<Device>,
+        group: &ProcessGroup,
+        name: &str,
+        ranks: Ranks,
+    ) -> Result<Self, Error> {
         config.validate()?;
         if devices.is_empty() {
             return Err(ConfigError::NoDevices.into());
@@ -78,7 +110,8 @@ impl DeviceGroup {
         let running = config.track_running_stats.then_some(RunningStats { mean, var, num_batches_tracked: 0 });
         let parameters = devices.iter().map(|_| AffineParameters::default()).collect();
         let id = next_id();
-        let mut group = Self { config, devices, parameters, running, parameters_version: 0, id };
+        let exchange = Exchange::new(group, name, config.num_features, config.checksum(), ranks);
+        let mut group = Self { config, devices, parameters, running, parameters_version: 0, id, exchange };
         group.set_parameters(weight.as_deref(), bias.as_deref())?;
         Ok(group)
     }
@@ -140,11 +173,24 @@ impl DeviceGroup {
         &self.config
     }
 
+    /// Begins a call that normalizes with these statistics; `None` where it communicates with nobody.
+    fn begin(&self, phase: Phase, statistics: Statistics) -> Result<Option<Call<'_>>, Error> {
+        Ok(if statistics == Statistics::Group { Some(self.exchange.begin(phase)?) } else { None })
+    }
+
     /// Checks the length of a list with one value per channel.
     fn check_length(&self, argument: &'static str, found: usize) -> Result<(), ArgumentError> {
         let (found, expected) = (found as u64, self.config.num_features as u64);
         if found == expected { Ok(()) } else { Err(ArgumentError::Length { argument, found, expected }) }
     }
+}
+
+/// Ends a call: where it communicates, the peers learn of a failure.
+fn end<T>(call: Option<Call<'_>>, result: Result<T, Error>) -> Result<T, Error> {
+    if let Some(call) = call {
+        call.end(&result);
+    }
+    result
 }
 
 /// A number that no other layer of this process has.

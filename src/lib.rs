@@ -24,6 +24,8 @@
 
 pub use wgpu;
 
+mod checksum;
+pub mod collective;
 mod config;
 mod coordinator;
 mod device;
@@ -32,6 +34,7 @@ mod error;
 mod gpu;
 mod group;
 mod host;
+mod layer;
 pub mod plan;
 pub mod reference;
 pub mod shaders;
@@ -40,13 +43,18 @@ mod state;
 pub mod stats;
 mod tensor;
 
+pub use collective::{LocalGroup, ProcessGroup};
 pub use config::{
     AffineGradient, Initializer, MindSporeArguments, Momentum, RunningVariance, SyncBatchNormConfig, TorchArguments,
 };
 pub use device::Device;
-pub use error::{ArgumentError, BatchError, ConfigError, Error, GpuError, LimitError, ShapeError, StateError};
+pub use error::{
+    ArgumentError, BatchError, ConfigError, Error, ExchangeError, GpuError, GroupError, LimitError, ShapeError,
+    StateError,
+};
 pub use gpu::adapters;
 pub use group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, PhaseTimes, SavedForward};
+pub use layer::{LayerBackward, LayerForward, SyncBatchNorm};
 pub use shape::Shape;
 pub use state::{LoadOptions, Naming, StateDict};
 pub use tensor::Tensor;

@@ -17,6 +17,20 @@
 //!
 //! Means and variances are taken in two passes with compensated sums, so a mean of 1e6 beside a deviation of 1 is right to
 //! about 1e-15 of the mean, and what is left after subtracting it to about 1e-10 of the deviation.
+//!
+//! ```
+//! use syncbn::reference::{Affine, RankBatch, forward_train};
+//!
+//! // One channel; three samples on rank 0, one on rank 1.
+//! let inputs = [
+//!     RankBatch { dims: &[3, 1], values: &[2.0, 2.0, 6.0] },
+//!     RankBatch { dims: &[1, 1], values: &[6.0] },
+//! ];
+//! let forward = forward_train(&inputs, Affine::default(), 0.0)?;
+//! assert_eq!(forward.statistics.mean, [4.0]);
+//! assert_eq!(forward.outputs, [vec![-1.0, -1.0, 1.0], vec![1.0]]);
+//! # Ok::<(), syncbn::reference::ReferenceError>(())
+//! ```
 
 mod backward;
 mod sum;

@@ -5,9 +5,10 @@ use std::time::Instant;
 use futures::future::try_join_all;
 
 use super::check::check_dims;
-use super::{DeviceGroup, PhaseTimes, SavedForward};
-use crate::config::{AffineGradient, Statistics};
-use crate::coordinator;
+use super::{DeviceGroup, PhaseTimes, SavedForward, end};
+use crate::collective::Phase;
+use crate::config::AffineGradient;
+use crate::coordinator::Call;
 use crate::engine;
 use crate::error::{ArgumentError, Error};
 use crate::shape::Shape;
@@ -74,22 +75,23 @@ impl DeviceGroup {
         inputs: &[Tensor],
         grad_outputs: &[Tensor],
     ) -> Result<Backward, Error> {
-        self.check_inputs(inputs)?;
-        let like_inputs = inputs.iter().map(|input| input.device().zeros(input.dims()));
-        let mut grad_inputs = like_inputs.collect::<Result<Vec<_>, _>>()?;
-        let per_channel = |wanted: bool| {
-            let vectors = self.devices.iter().map(|device| device.zeros(&[self.config.num_features]));
-            wanted.then(|| vectors.collect::<Result<Vec<_>, _>>()).transpose()
+        let call = self.begin(Phase::Backward, saved.statistics)?;
+        let gradients = async {
+            self.check_inputs(inputs)?;
+            let like_inputs = inputs.iter().map(|input| input.device().zeros(input.dims()));
+            let mut grad_inputs = like_inputs.collect::<Result<Vec<_>, _>>()?;
+            let mut grad_weights = self.channel_vectors(self.config.weight)?;
+            let mut grad_biases = self.channel_vectors(self.config.bias)?;
+            let targets = GradTargets {
+                grad_inputs: Some(&mut grad_inputs),
+                grad_weights: grad_weights.as_deref_mut(),
+                grad_biases: grad_biases.as_deref_mut(),
+            };
+            let report = self.backward_phases(call.as_ref(), saved, [inputs, grad_outputs], targets).await?;
+            Ok(Backward { grad_inputs, grad_weights, grad_biases, report })
         };
-        let (mut grad_weights, mut grad_biases) =
-            (per_channel(self.has_gradient(self.config.weight))?, per_channel(self.has_gradient(self.config.bias))?);
-        let targets = GradTargets {
-            grad_inputs: Some(&mut grad_inputs),
-            grad_weights: grad_weights.as_deref_mut(),
-            grad_biases: grad_biases.as_deref_mut(),
-        };
-        let report = self.backward_into(saved, inputs, grad_outputs, targets).await?;
-        Ok(Backward { grad_inputs, grad_weights, grad_biases, report })
+        let result = gradients.await;
+        end(call, result)
     }
 
     /// [`backward`](Self::backward) into tensors of the caller.
@@ -103,6 +105,18 @@ impl DeviceGroup {
         grad_outputs: &[Tensor],
         targets: GradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
+        let call = self.begin(Phase::Backward, saved.statistics)?;
+        let result = self.backward_phases(call.as_ref(), saved, [inputs, grad_outputs], targets).await;
+        end(call, result)
+    }
+
+    async fn backward_phases(
+        &self,
+        call: Option<&Call<'_>>,
+        saved: &SavedForward,
+        [inputs, grad_outputs]: [&[Tensor]; 2],
+        targets: GradTargets<'_>,
+    ) -> Result<BackwardReport, Error> {
         let shapes = self.check_inputs(inputs)?;
         saved.check(self, inputs)?;
         self.check_ranks("grad_outputs", grad_outputs)?;
@@ -112,9 +126,9 @@ impl DeviceGroup {
         let started = Instant::now();
         let local = self.local_gradient_sums(saved, inputs, grad_outputs, &shapes).await?;
         let gathered = Instant::now();
-        let global = match saved.statistics {
-            Statistics::Group => coordinator::merge_gradient_sums(&local),
-            Statistics::Local | Statistics::Running => Vec::new(),
+        let global = match call {
+            Some(call) => call.merge(&local, None).await?,
+            None => Vec::new(),
         };
         let merged = Instant::now();
         // What the statistics of a rank depend on: the group's values, or its own.
@@ -185,11 +199,17 @@ impl DeviceGroup {
         let communicated = !global.is_empty();
         let (sums, divisor) = match self.config.affine_gradient {
             AffineGradient::GroupSum if communicated => (global, 1.0),
-            AffineGradient::GroupMean if communicated => (global, local.len() as f64),
+            AffineGradient::GroupMean if communicated => (global, self.exchange.total_ranks() as f64),
             _ => (local[rank].as_slice(), 1.0),
         };
         sums.iter()
             .map(move |sums| GradientSums { sum_dy: sums.sum_dy / divisor, sum_dy_xmu: sums.sum_dy_xmu / divisor })
+    }
+
+    /// A vector of channels for the gradient of a parameter on every rank, where it gets one.
+    fn channel_vectors(&self, configured: bool) -> Result<Option<Vec<Tensor>>, Error> {
+        let vectors = self.devices.iter().map(|device| device.zeros(&[self.config.num_features]));
+        self.has_gradient(configured).then(|| vectors.collect()).transpose()
     }
 
     /// Whether a parameter that is configured gets a gradient.

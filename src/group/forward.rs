@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 
 use super::check::check_dims;
-use super::{DeviceGroup, SavedForward};
+use super::{DeviceGroup, SavedForward, end};
+use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
-use crate::coordinator;
+use crate::coordinator::Call;
 use crate::engine;
-use crate::error::Error;
+use crate::error::{BatchError, Error};
 use crate::shape::Shape;
 use crate::stats::{ChannelStats, GlobalStats, Normalization};
 use crate::tensor::Tensor;
@@ -41,7 +42,7 @@ pub struct ForwardReport {
 pub struct PhaseTimes {
     /// Local statistics on all devices, from submission until the last one was read back.
     pub statistics: Duration,
-    /// Merging and finalizing on the host.
+    /// Exchanging with other processes, where there are any, merging and finalizing on the host.
     pub merge: Duration,
     /// Sending the statistics and submitting the normalization. A GPU is not done with it then; [`Device::wait`] is
     /// the way to know. The host is done.
@@ -61,9 +62,9 @@ impl DeviceGroup {
     /// for one value per channel in the whole group, [`LimitError`](crate::LimitError) for an input that its device
     /// cannot bind, [`GpuError`](crate::GpuError) when a device fails. The layer is unchanged then.
     pub async fn forward_train(&mut self, inputs: &[Tensor]) -> Result<Forward, Error> {
-        let mut outputs = self.allocate_outputs(inputs)?;
-        let (saved, report) = self.forward_train_into(inputs, &mut outputs).await?;
-        Ok(Forward { outputs, saved, report })
+        let forward = self.forward_allocating(Mode::Train, inputs).await?;
+        self.track(Mode::Train, &forward.report);
+        Ok(forward)
     }
 
     /// [`forward_train`](Self::forward_train) once more for activation checkpointing: the same result, with its exchange,
@@ -72,9 +73,7 @@ impl DeviceGroup {
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
     pub async fn forward_recompute(&self, inputs: &[Tensor]) -> Result<Forward, Error> {
-        let mut outputs = self.allocate_outputs(inputs)?;
-        let (saved, report) = self.forward(Mode::Train, inputs, &mut outputs).await?;
-        Ok(Forward { outputs, saved, report })
+        self.forward_allocating(Mode::Train, inputs).await
     }
 
     /// [`forward_train`](Self::forward_train) into tensors of the caller: y\[r\] has the shape of inputs\[r\] and lies on
@@ -102,9 +101,9 @@ impl DeviceGroup {
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
     pub async fn forward_eval(&mut self, inputs: &[Tensor]) -> Result<Forward, Error> {
-        let mut outputs = self.allocate_outputs(inputs)?;
-        let (saved, report) = self.forward_eval_into(inputs, &mut outputs).await?;
-        Ok(Forward { outputs, saved, report })
+        let forward = self.forward_allocating(Mode::Eval, inputs).await?;
+        self.track(Mode::Eval, &forward.report);
+        Ok(forward)
     }
 
     /// [`forward_eval`](Self::forward_eval) into tensors of the caller.
@@ -121,26 +120,44 @@ impl DeviceGroup {
         Ok((saved, report))
     }
 
-    /// Output tensors for inputs that pass the checks.
-    fn allocate_outputs(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-        self.check_inputs(inputs)?;
-        inputs.iter().map(|input| input.device().zeros(input.dims())).collect()
+    /// Forward into tensors of its own, all but the running statistics.
+    async fn forward_allocating(&self, mode: Mode, inputs: &[Tensor]) -> Result<Forward, Error> {
+        let statistics = self.config.statistics(mode);
+        let call = self.begin(Phase::Forward, statistics)?;
+        let normalized = async {
+            self.check_inputs(inputs)?;
+            let like_inputs = inputs.iter().map(|input| input.device().zeros(input.dims()));
+            let mut outputs = like_inputs.collect::<Result<Vec<_>, _>>()?;
+            let (saved, report) = self.forward_phases(statistics, call.as_ref(), inputs, &mut outputs).await?;
+            Ok(Forward { outputs, saved, report })
+        };
+        let result = normalized.await;
+        end(call, result)
     }
 
-    /// Everything but the running statistics.
+    /// Forward into the caller's tensors, all but the running statistics.
     async fn forward(
         &self,
         mode: Mode,
         inputs: &[Tensor],
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
+        let statistics = self.config.statistics(mode);
+        let call = self.begin(Phase::Forward, statistics)?;
+        let result = self.forward_phases(statistics, call.as_ref(), inputs, outputs).await;
+        end(call, result)
+    }
+
+    async fn forward_phases(
+        &self,
+        statistics: Statistics,
+        call: Option<&Call<'_>>,
+        inputs: &[Tensor],
+        outputs: &mut [Tensor],
+    ) -> Result<(SavedForward, ForwardReport), Error> {
         let shapes = self.check_inputs(inputs)?;
         self.check_targets("outputs", outputs, &[("inputs", inputs)])?;
         check_dims("outputs", outputs, |rank| inputs[rank].dims())?;
-        let statistics = self.config.statistics(mode);
-        if statistics == Statistics::Group {
-            coordinator::check_batch(&shapes)?;
-        }
 
         let started = Instant::now();
         let local = match statistics {
@@ -148,11 +165,18 @@ impl DeviceGroup {
             Statistics::Group | Statistics::Local => self.local_stats(inputs, &shapes).await?,
         };
         let gathered = Instant::now();
-        let (global, normalizations) = self.normalizations(statistics, &local);
+        let eps = self.config.eps;
+        let mut global = GlobalStats::finalize(Vec::new(), eps);
+        if let Some(call) = call {
+            global = GlobalStats::finalize(call.merge(&local, self.state_checksum().await?).await?, eps);
+            if global.count() == 1 {
+                return Err(BatchError::OneValue.into());
+            }
+        }
+        let normalizations = self.normalizations(statistics, &local, &global);
         let merged = Instant::now();
         self.apply(inputs, &shapes, &normalizations, outputs).await?;
         let timing = PhaseTimes { statistics: gathered - started, merge: merged - gathered, apply: merged.elapsed() };
-
         let saved = SavedForward::new(self, inputs, statistics, normalizations);
         Ok((saved, ForwardReport { local, global, timing }))
     }
@@ -166,22 +190,22 @@ impl DeviceGroup {
         }
     }
 
-    /// The group's statistics, and what normalizes: one for all ranks, or one for each where each uses its own batch.
-    fn normalizations(&self, statistics: Statistics, local: &[Vec<ChannelStats>]) -> (GlobalStats, Vec<Normalization>) {
+    /// What normalizes: one for all ranks, or one for each where each uses its own batch.
+    fn normalizations(
+        &self,
+        statistics: Statistics,
+        local: &[Vec<ChannelStats>],
+        global: &GlobalStats,
+    ) -> Vec<Normalization> {
         let eps = self.config.eps;
-        let none = GlobalStats::finalize(Vec::new(), eps);
         match statistics {
-            Statistics::Group => {
-                let global = coordinator::merge_stats(local, eps);
-                let normalization = global.normalization();
-                (global, vec![normalization])
-            }
+            Statistics::Group => vec![global.normalization()],
             Statistics::Local => {
                 let of_rank = |rank: &Vec<ChannelStats>| GlobalStats::finalize(rank.clone(), eps).normalization();
-                (none, local.iter().map(of_rank).collect())
+                local.iter().map(of_rank).collect()
             }
             // The configuration's check leaves no way here without running statistics.
-            Statistics::Running => (none, self.running.iter().map(|running| running.normalization(eps)).collect()),
+            Statistics::Running => self.running.iter().map(|running| running.normalization(eps)).collect(),
         }
     }
 

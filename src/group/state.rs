@@ -1,8 +1,12 @@
 //! Parameters and running statistics of a group: setting, reading, saving, and sharing them with local layers.
 
-use super::{AffineParameters, DeviceGroup};
-use crate::error::{ArgumentError, Error};
-use crate::state::StateDict;
+use super::{AffineParameters, DeviceGroup, end};
+use crate::checksum::Checksum;
+use crate::collective::{Phase, ProcessGroup};
+use crate::config::SyncBatchNormConfig;
+use crate::coordinator::{Exchange, Ranks};
+use crate::error::{ArgumentError, Error, GroupError};
+use crate::state::{LoadOptions, Naming, StateDict};
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
 
@@ -118,12 +122,53 @@ impl DeviceGroup {
     /// `allow_non_finite`; [`GpuError`](crate::GpuError) when a device refuses. The layer is unchanged then.
     pub fn load_state_dict(&mut self, state: &StateDict, allow_non_finite: bool) -> Result<(), Error> {
         state.check(&self.config, allow_non_finite)?;
+        self.exchange.announce_again();
         self.set_parameters(state.weight.as_deref(), state.bias.as_deref())?;
         if let (Some(running), Some(mean), Some(var)) = (&mut self.running, &state.running_mean, &state.running_var) {
             let num_batches_tracked = state.num_batches_tracked.unwrap_or(running.num_batches_tracked);
             *running = RunningStats { mean: mean.clone(), var: var.clone(), num_batches_tracked };
         }
         Ok(())
+    }
+
+    /// Gives every process of the group the state of process `from`, NaN and infinity included.
+    ///
+    /// Every process must call it. For a group that is not within a [`ProcessGroup`](crate::ProcessGroup) there is
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// [`GroupError::OutOfRange`](crate::GroupError::OutOfRange) for a process that does not exist;
+    /// [`ExchangeError`](crate::ExchangeError) when one does not take part. The layer is unchanged then.
+    pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
+        let group = self.exchange.group().clone();
+        let world_size = group.world_size();
+        if from >= world_size {
+            return Err(GroupError::OutOfRange { rank: from, world_size }.into());
+        }
+        let call = self.exchange.begin(Phase::State)?;
+        let received = async {
+            let own = if group.rank() == from {
+                self.state_dict().await?.to_safetensors(Naming::Torch, "")?
+            } else {
+                Vec::new()
+            };
+            let mut states = call.gather_bytes(own).await?;
+            let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
+            Ok(StateDict::from_safetensors(&states.swap_remove(from), &self.config, &options)?)
+        };
+        let result = received.await;
+        let state = end(Some(call), result)?;
+        self.load_state_dict(&state, true)
+    }
+
+    /// A checksum of the state for the next exchange, where it is to be told.
+    pub(super) async fn state_checksum(&self) -> Result<Option<u64>, Error> {
+        if !self.exchange.must_announce() {
+            return Ok(None);
+        }
+        let mut checksum = Checksum::new();
+        checksum.add(&self.state_dict().await?.to_safetensors(Naming::Torch, "")?);
+        Ok(Some(checksum.finish()))
     }
 
     /// Takes the group apart into local layers, one per device, each with the parameters of its rank, not copied, and the
@@ -138,6 +183,7 @@ impl DeviceGroup {
                 running: self.running.clone(),
                 parameters_version: 0,
                 id: super::next_id(),
+                exchange: alone(&self.config, 1),
             })
             .collect()
     }
@@ -160,6 +206,13 @@ impl DeviceGroup {
             group.devices.extend(layer.devices);
             group.parameters.extend(layer.parameters);
         }
+        group.exchange = alone(&group.config, group.devices.len());
         Ok(group)
     }
+}
+
+/// The exchange of a group that has no peers beyond its own ranks.
+fn alone(config: &SyncBatchNormConfig, ranks: usize) -> Exchange {
+    let ranks = Ranks { first: 0, total: ranks as u64 };
+    Exchange::new(&ProcessGroup::single(), "", config.num_features, config.checksum(), ranks)
 }

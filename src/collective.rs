@@ -1,0 +1,94 @@
+//! How ranks talk: one primitive, the gathering of one message from every rank, and what is built of it.
+//!
+//! Owns the trait [`Collective`] that a transport implements, the message frame, the transport among ranks of one process,
+//! and process groups. Knows nothing of GPUs and of what the numbers in a message mean; the coordinator does.
+
+pub mod conformance;
+mod frame;
+mod local;
+mod process_group;
+mod single;
+mod split;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+pub use frame::{Frame, FrameError, Header, NodePayload, Payload, Phase};
+pub use local::{LocalGroup, LocalRank};
+pub use process_group::ProcessGroup;
+pub use single::SingleRank;
+
+/// The messages of all ranks, in rank order.
+pub type Gathered = Vec<Arc<[u8]>>;
+
+/// A transport among the ranks of one group. The crate's own is [`LocalGroup`]; others live in crates of their own.
+///
+/// A value stands for one rank. Calls of one rank are matched with those of the others in the order in which each rank
+/// makes them. After an error the transport is broken: every later call of any rank returns an error at once.
+///
+/// The last clone of a rank that goes out of scope leaves the group; peers that wait for it, or come to wait for it,
+/// get [`CollectiveError::Left`]. [`conformance`] holds the suite that every transport must pass.
+pub trait Collective: fmt::Debug + Send + Sync {
+    /// This rank, 0 .. `world_size`.
+    fn rank(&self) -> usize;
+
+    /// Ranks of the group.
+    fn world_size(&self) -> usize;
+
+    /// Gives `message` to every rank and gets everyone's. The message is on its way when this returns; dropping the
+    /// future before it is ready counts as leaving the group.
+    ///
+    /// # Errors
+    /// [`CollectiveError`], the same on every rank that waits, at the latest when `deadline` has passed.
+    fn all_gather(&self, message: Vec<u8>, deadline: Duration)
+    -> BoxFuture<'static, Result<Gathered, CollectiveError>>;
+
+    /// Breaks the group: every rank that waits or comes to wait gets [`CollectiveError::Aborted`] with this message.
+    fn abort(&self, message: Vec<u8>);
+
+    /// The transport among some of the ranks, in the order of `members`, which holds this rank. Every member calls it
+    /// with the same arguments, after all have agreed on them; `key` differs between the splits of a group.
+    ///
+    /// # Errors
+    /// [`CollectiveError`] when the group is broken.
+    fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError>;
+}
+
+/// Why a transport delivers no messages. Ranks are those of the transport's group.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CollectiveError {
+    /// Some ranks did not come.
+    #[error("ranks {ranks:?} did not come within {deadline:?}")]
+    Late {
+        /// Those that did not come.
+        ranks: Vec<usize>,
+        /// The deadline that passed.
+        deadline: Duration,
+    },
+    /// A rank is gone: it was dropped, its future was, or its thread panicked.
+    #[error("rank {rank} {}", if *panicked { "panicked" } else { "left" })]
+    Left {
+        /// Who.
+        rank: usize,
+        /// Whether it was unwinding.
+        panicked: bool,
+    },
+    /// A rank called [`Collective::abort`].
+    #[error("rank {rank} aborted")]
+    Aborted {
+        /// Who.
+        rank: usize,
+        /// What it said.
+        message: Vec<u8>,
+    },
+    /// The transport itself failed.
+    #[error("the transport failed: {message}")]
+    Transport {
+        /// What it says.
+        message: String,
+    },
+}

@@ -1,0 +1,280 @@
+//! The message that ranks exchange: self-describing, little-endian, checked before anything is believed.
+//!
+//! The layout is in `docs/PROTOCOL.md`. Decoding takes any bytes: it never panics, and allocates no more than the bytes
+//! that are there.
+
+use std::fmt;
+
+/// First bytes of every frame.
+const MAGIC: [u8; 4] = *b"SYBN";
+/// Version of the layout.
+const VERSION: u16 = 1;
+
+/// What an exchange is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Statistics of forward.
+    Forward,
+    /// Gradient sums of backward.
+    Backward,
+    /// Parameters and running statistics of one rank for all.
+    State,
+    /// The making of process groups.
+    Split,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Forward, Self::Backward, Self::State, Self::Split];
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward => "forward",
+            Self::Backward => "backward",
+            Self::State => "broadcast of the state",
+            Self::Split => "making of process groups",
+        })
+    }
+}
+
+/// What must agree between the ranks of an exchange, and who speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Identity of the process group.
+    pub group: u64,
+    /// The speaker's rank in the group.
+    pub rank: u64,
+    /// What the exchange is for.
+    pub phase: Phase,
+    /// Number of the layer: how many were made in the group before it.
+    pub layer: u64,
+    /// Name of the layer, for messages; may be empty.
+    pub name: String,
+    /// Exchanges of the layer before this one.
+    pub step: u64,
+    /// C.
+    pub channels: u64,
+    /// Checksum of the layer's configuration.
+    pub config: u64,
+    /// Checksum of parameters and running statistics, with the first exchange; 0 afterwards.
+    pub state: u64,
+}
+
+/// The merged numbers of one node of the tree over ranks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodePayload {
+    /// Height of the node above the leaves.
+    pub level: u32,
+    /// Its position among the nodes of its level.
+    pub index: u64,
+    /// Values per channel under it.
+    pub count: u64,
+    /// Two numbers per channel.
+    pub values: Vec<[f64; 2]>,
+}
+
+/// What a frame carries.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Payload {
+    /// Numbers of the nodes that the speaker holds.
+    Nodes(Vec<NodePayload>),
+    /// Bytes whose meaning the phase tells.
+    Bytes(Vec<u8>),
+    /// The speaker has failed, with its reason.
+    Abort(String),
+}
+
+/// A message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// What must agree, and who speaks.
+    pub header: Header,
+    /// What is said.
+    pub payload: Payload,
+}
+
+/// Bytes that are not a frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// It does not begin as one.
+    #[error("the first bytes are {found:?}, expected {MAGIC:?}: not a message of this protocol")]
+    Magic {
+        /// The bytes found, at most four.
+        found: Vec<u8>,
+    },
+    /// It is of another version.
+    #[error("protocol version {found}, expected {VERSION}: all ranks need the same version of this crate")]
+    Version {
+        /// The version found.
+        found: u16,
+    },
+    /// It ends too early, or goes on too long.
+    #[error("{what}: {found} byte(s) left, expected {expected}")]
+    Length {
+        /// What was being read.
+        what: &'static str,
+        /// Bytes left.
+        found: u64,
+        /// Bytes expected.
+        expected: u64,
+    },
+    /// A field holds what it cannot.
+    #[error("{what} is {found}, allowed: {allowed}")]
+    Field {
+        /// Name of the field.
+        what: &'static str,
+        /// The value.
+        found: u64,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// A text is not UTF-8.
+    #[error("{what} is not UTF-8")]
+    Text {
+        /// Which text.
+        what: &'static str,
+    },
+}
+
+const NODES: u8 = 0;
+const BYTES: u8 = 1;
+const ABORT: u8 = 2;
+/// Bytes of a node before its numbers: level, index, count.
+const NODE_HEADER_BYTES: u64 = 4 + 8 + 8;
+/// Bytes of one channel's numbers.
+const CHANNEL_BYTES: u64 = 16;
+
+impl Frame {
+    /// The frame as bytes. Texts longer than 65,535 bytes are cut.
+    pub fn encode(&self) -> Vec<u8> {
+        let header = &self.header;
+        let mut out = Vec::with_capacity(128);
+        out.extend(MAGIC);
+        out.extend(VERSION.to_le_bytes());
+        out.push(header.phase as u8);
+        out.push(match &self.payload {
+            Payload::Nodes(_) => NODES,
+            Payload::Bytes(_) => BYTES,
+            Payload::Abort(_) => ABORT,
+        });
+        let numbers =
+            [header.group, header.rank, header.layer, header.step, header.channels, header.config, header.state];
+        out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        put_text(&mut out, &header.name);
+        match &self.payload {
+            Payload::Nodes(nodes) => {
+                out.reserve(nodes.iter().map(|node| 20 + node.values.len() * 16).sum::<usize>() + 4);
+                out.extend((nodes.len() as u32).to_le_bytes());
+                for node in nodes {
+                    out.extend(node.level.to_le_bytes());
+                    out.extend(node.index.to_le_bytes());
+                    out.extend(node.count.to_le_bytes());
+                    out.extend(node.values.iter().flatten().flat_map(|value| value.to_le_bytes()));
+                }
+            }
+            Payload::Bytes(bytes) => out.extend(bytes),
+            Payload::Abort(reason) => put_text(&mut out, reason),
+        }
+        out
+    }
+
+    /// Reads a frame, all of the bytes.
+    ///
+    /// # Errors
+    /// [`FrameError`] names the first field that is not as it must be.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let mut reader = Reader { rest: bytes };
+        let magic = reader.array::<4>("magic").map_err(|_| FrameError::Magic { found: bytes.to_vec() })?;
+        if magic != MAGIC {
+            return Err(FrameError::Magic { found: magic.to_vec() });
+        }
+        let version = u16::from_le_bytes(reader.array("version")?);
+        if version != VERSION {
+            return Err(FrameError::Version { found: version });
+        }
+        let [phase, kind] = reader.array("phase and kind")?;
+        let phase = *Phase::ALL.get(usize::from(phase)).ok_or(FrameError::Field {
+            what: "phase",
+            found: phase.into(),
+            allowed: "0 to 3",
+        })?;
+        let mut number = |what| reader.array(what).map(u64::from_le_bytes);
+        let (group, rank, layer) = (number("group")?, number("rank")?, number("layer")?);
+        let (step, channels) = (number("step")?, number("channels")?);
+        let (config, state) = (number("config")?, number("state")?);
+        let name = reader.text("name")?;
+        let header = Header { group, rank, phase, layer, name, step, channels, config, state };
+        let payload = match kind {
+            NODES => Payload::Nodes(reader.nodes(channels)?),
+            BYTES => Payload::Bytes(std::mem::take(&mut reader.rest).to_vec()),
+            ABORT => Payload::Abort(reader.text("reason")?),
+            _ => return Err(FrameError::Field { what: "kind", found: kind.into(), allowed: "0 to 2" }),
+        };
+        if !reader.rest.is_empty() {
+            return Err(FrameError::Length { what: "end", found: reader.rest.len() as u64, expected: 0 });
+        }
+        Ok(Self { header, payload })
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let end = text.floor_char_boundary(usize::from(u16::MAX));
+    out.extend((end as u16).to_le_bytes());
+    out.extend(&text.as_bytes()[..end]);
+}
+
+/// The bytes that are not read yet.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], FrameError> {
+        let found = self.rest.len() as u64;
+        let (head, rest) =
+            self.rest.split_first_chunk().ok_or(FrameError::Length { what, found, expected: N as u64 })?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn take(&mut self, what: &'static str, expected: u64) -> Result<&'a [u8], FrameError> {
+        let found = self.rest.len() as u64;
+        if expected > found {
+            return Err(FrameError::Length { what, found, expected });
+        }
+        let (head, rest) = self.rest.split_at(expected as usize);
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn text(&mut self, what: &'static str) -> Result<String, FrameError> {
+        let len = u16::from_le_bytes(self.array(what)?);
+        let bytes = self.take(what, len.into())?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| FrameError::Text { what })
+    }
+
+    fn nodes(&mut self, channels: u64) -> Result<Vec<NodePayload>, FrameError> {
+        let count = u64::from(u32::from_le_bytes(self.array("nodes")?));
+        let node_bytes = channels.saturating_mul(CHANNEL_BYTES).saturating_add(NODE_HEADER_BYTES);
+        let (found, expected) = (self.rest.len() as u64, count.saturating_mul(node_bytes));
+        // Before anything is allocated for what the frame merely claims.
+        if found != expected {
+            return Err(FrameError::Length { what: "nodes", found, expected });
+        }
+        (0..count).map(|_| self.node(channels)).collect()
+    }
+
+    fn node(&mut self, channels: u64) -> Result<NodePayload, FrameError> {
+        let level = u32::from_le_bytes(self.array("level")?);
+        if level > 63 {
+            return Err(FrameError::Field { what: "level", found: level.into(), allowed: "0 to 63" });
+        }
+        let index = u64::from_le_bytes(self.array("index")?);
+        let count = u64::from_le_bytes(self.array("count")?);
+        let bytes = self.take("values", channels.saturating_mul(CHANNEL_BYTES))?;
+        let numbers = bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect::<Vec<f64>>();
+        Ok(NodePayload { level, index, count, values: numbers.as_chunks::<2>().0.to_vec() })
+    }
+}

@@ -1,0 +1,226 @@
+//! The transport among ranks of one process: a rendezvous in shared memory, for threads, tasks, or futures on one thread.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use futures::future::{BoxFuture, Either, FutureExt, select};
+use futures_timer::Delay;
+
+use super::{Collective, CollectiveError, Gathered};
+
+/// Ranks of one process.
+///
+/// ```
+/// use syncbn::{LocalGroup, ProcessGroup};
+/// let ranks = LocalGroup::ranks(4);
+/// let groups: Vec<ProcessGroup> = ranks.into_iter().map(ProcessGroup::new).collect();
+/// assert_eq!((groups[3].rank(), groups[3].world_size()), (3, 4));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct LocalGroup;
+
+impl LocalGroup {
+    /// The ranks of a new group, each to be moved to its thread or task.
+    pub fn ranks(world_size: usize) -> Vec<LocalRank> {
+        let shared = Arc::new(Shared::new(world_size));
+        (0..world_size).map(|rank| LocalRank { rank, shared: shared.clone() }).collect()
+    }
+}
+
+/// One rank of a [`LocalGroup`]; dropping it leaves the group.
+#[derive(Debug)]
+pub struct LocalRank {
+    rank: usize,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    world_size: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Rounds that are not complete; the front one has the number `first_round`.
+    rounds: VecDeque<Round>,
+    first_round: u64,
+    /// Round of each rank's next message.
+    next_round: Vec<u64>,
+    /// Ranks that are gone, and whether they panicked.
+    gone: Vec<Option<bool>>,
+    broken: Option<CollectiveError>,
+    /// Subgroups that not all members have taken yet.
+    subgroups: HashMap<(u64, Vec<usize>), Vec<Option<LocalRank>>>,
+}
+
+#[derive(Debug, Default)]
+struct Round {
+    messages: Vec<Option<Arc<[u8]>>>,
+    waiting: Vec<oneshot::Sender<Result<Gathered, CollectiveError>>>,
+}
+
+impl Shared {
+    fn new(world_size: usize) -> Self {
+        let state = State { next_round: vec![0; world_size], gone: vec![None; world_size], ..State::default() };
+        Self { world_size, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A rank will send nothing more. What is complete stays so; whoever waits for the rank learns it.
+    fn leave(&self, rank: usize, panicked: bool) {
+        let mut state = self.lock();
+        state.gone[rank] = Some(panicked);
+        let awaited = state.rounds.iter().any(|round| round.messages[rank].is_none() && !round.waiting.is_empty());
+        if awaited {
+            state.break_with(CollectiveError::Left { rank, panicked });
+        }
+    }
+}
+
+impl State {
+    /// Puts a message into the rank's next round, and ends the round if it is the last.
+    fn deposit(
+        &mut self,
+        rank: usize,
+        message: Vec<u8>,
+    ) -> Result<(u64, oneshot::Receiver<Result<Gathered, CollectiveError>>), CollectiveError> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
+        let number = self.next_round[rank];
+        let absent = |peer: usize| self.next_round[peer] <= number && peer != rank;
+        let gone =
+            self.gone.iter().enumerate().find_map(|(peer, gone)| gone.filter(|_| absent(peer)).map(|p| (peer, p)));
+        if let Some((rank, panicked)) = gone {
+            let error = CollectiveError::Left { rank, panicked };
+            self.break_with(error.clone());
+            return Err(error);
+        }
+        self.next_round[rank] += 1;
+        let index = (number - self.first_round) as usize;
+        let world_size = self.next_round.len();
+        while self.rounds.len() <= index {
+            self.rounds.push_back(Round { messages: vec![None; world_size], waiting: Vec::new() });
+        }
+        let round = &mut self.rounds[index];
+        let (sender, receiver) = oneshot::channel();
+        round.messages[rank] = Some(message.into());
+        round.waiting.push(sender);
+        // Rounds complete in order, because every rank deposits in order.
+        while let Some(gathered) =
+            self.rounds.front().and_then(|round| round.messages.iter().cloned().collect::<Option<Gathered>>())
+        {
+            for waiting in self.rounds.pop_front().into_iter().flat_map(|round| round.waiting) {
+                // Whoever dropped its future after the deposit has left by then.
+                let _ = waiting.send(Ok(gathered.clone()));
+            }
+            self.first_round += 1;
+        }
+        Ok((number, receiver))
+    }
+
+    /// Ends everything with an error, the first one for good.
+    fn break_with(&mut self, error: CollectiveError) {
+        let error = self.broken.get_or_insert(error).clone();
+        for waiting in self.rounds.drain(..).flat_map(|round| round.waiting) {
+            let _ = waiting.send(Err(error.clone()));
+        }
+    }
+
+    /// The deadline of a round has passed for someone.
+    fn expire(&mut self, number: u64, deadline: Duration) {
+        let Some(index) = number.checked_sub(self.first_round) else { return };
+        let Some(round) = self.rounds.get(index as usize) else { return };
+        let missing = round.messages.iter().enumerate().filter(|(_, message)| message.is_none());
+        let ranks = missing.map(|(rank, _)| rank).collect();
+        self.break_with(CollectiveError::Late { ranks, deadline });
+    }
+}
+
+/// Leaves the group unless the exchange ended first.
+struct LeaveOnDrop {
+    shared: Arc<Shared>,
+    rank: usize,
+    armed: bool,
+}
+
+impl Drop for LeaveOnDrop {
+    fn drop(&mut self) {
+        if self.armed {
+            let panicked = std::thread::panicking();
+            self.shared.leave(self.rank, panicked);
+            self.shared.lock().break_with(CollectiveError::Left { rank: self.rank, panicked });
+        }
+    }
+}
+
+impl Collective for LocalRank {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world_size(&self) -> usize {
+        self.shared.world_size
+    }
+
+    fn all_gather(
+        &self,
+        message: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
+        let deposited = self.shared.lock().deposit(self.rank, message);
+        let guard = LeaveOnDrop { shared: self.shared.clone(), rank: self.rank, armed: deposited.is_ok() };
+        let rank = self.rank;
+        async move {
+            // The whole guard moves into the future, so that dropping the future drops it.
+            let mut guard = guard;
+            let (round, receiver) = deposited?;
+            let received = match select(receiver, Delay::new(deadline)).await {
+                Either::Left((received, _)) => received,
+                Either::Right(((), receiver)) => {
+                    guard.shared.lock().expire(round, deadline);
+                    // Answered by now: by the round's end just before, or by the expiry.
+                    receiver.await
+                }
+            };
+            guard.armed = false;
+            received.unwrap_or(Err(CollectiveError::Left { rank, panicked: false }))
+        }
+        .boxed()
+    }
+
+    fn abort(&self, message: Vec<u8>) {
+        self.shared.lock().break_with(CollectiveError::Aborted { rank: self.rank, message });
+    }
+
+    fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
+        let mut state = self.shared.lock();
+        if let Some(error) = &state.broken {
+            return Err(error.clone());
+        }
+        let place = members.iter().position(|&member| member == self.rank);
+        let name = (key, members.to_vec());
+        let ranks = state
+            .subgroups
+            .entry(name.clone())
+            .or_insert_with(|| LocalGroup::ranks(members.len()).into_iter().map(Some).collect());
+        let taken = place.and_then(|place| ranks[place].take());
+        if ranks.iter().all(Option::is_none) {
+            state.subgroups.remove(&name);
+        }
+        let message = format!("rank {} takes its place in {members:?} twice, or has none", self.rank);
+        Ok(Arc::new(taken.ok_or(CollectiveError::Transport { message })?))
+    }
+}
+
+impl Drop for LocalRank {
+    fn drop(&mut self) {
+        self.shared.leave(self.rank, std::thread::panicking());
+    }
+}

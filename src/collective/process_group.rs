@@ -1,0 +1,178 @@
+//! Process groups: a transport with an identity, a deadline, and the memory of having failed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::frame::{Frame, Header, Payload, Phase};
+use super::{Collective, CollectiveError, SingleRank};
+use crate::error::ExchangeError;
+
+/// How long a rank waits for its peers, unless [`ProcessGroup::with_deadline`] says otherwise: longer than any step of a
+/// training loop, short enough to notice that a peer is gone.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The ranks among which layers exchange their statistics, seen from one of them. Clones are the same rank.
+///
+/// All ranks must make their layers in the same order and call them in the same order. When an exchange fails, every
+/// rank gets an error that names the layer and the ranks, and the group refuses further work.
+#[derive(Clone, Debug)]
+pub struct ProcessGroup {
+    pub(super) transport: Arc<dyn Collective>,
+    pub(super) id: u64,
+    /// Rank in the outermost group of every rank of this one: errors speak of those.
+    pub(super) world_ranks: Arc<[usize]>,
+    deadline: Duration,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What the clones of a rank share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    layers: AtomicU64,
+    pub splits: AtomicU64,
+    broken: Mutex<Option<ExchangeError>>,
+}
+
+impl Shared {
+    fn broken(&self) -> MutexGuard<'_, Option<ExchangeError>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ProcessGroup {
+    /// The group of all ranks of a transport.
+    pub fn new(transport: impl Collective + 'static) -> Self {
+        let world_ranks = (0..transport.world_size()).collect();
+        Self::of_transport(Arc::new(transport), 0, world_ranks, DEFAULT_DEADLINE)
+    }
+
+    /// A group of one rank: layers in it normalize locally and never communicate.
+    pub fn single() -> Self {
+        Self::new(SingleRank)
+    }
+
+    pub(super) fn of_transport(
+        transport: Arc<dyn Collective>,
+        id: u64,
+        world_ranks: Arc<[usize]>,
+        deadline: Duration,
+    ) -> Self {
+        Self { transport, id, world_ranks, deadline, shared: Arc::default() }
+    }
+
+    /// The same rank with another limit for how long it waits for its peers (30 s by default).
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// How long a rank waits for its peers.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// This rank, 0 .. `world_size`.
+    pub fn rank(&self) -> usize {
+        self.transport.rank()
+    }
+
+    /// Ranks of the group.
+    pub fn world_size(&self) -> usize {
+        self.transport.world_size()
+    }
+
+    /// The ranks of the outermost group that this one consists of, in order.
+    pub fn world_ranks(&self) -> &[usize] {
+        &self.world_ranks
+    }
+
+    /// Why the group refuses work, if it does.
+    pub fn failure(&self) -> Option<ExchangeError> {
+        self.shared.broken().clone()
+    }
+
+    /// Number of the next layer that is made in the group.
+    pub(crate) fn next_layer(&self) -> u64 {
+        self.shared.layers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The part of a header that the group knows.
+    pub(crate) fn header(&self, phase: Phase) -> Header {
+        let (group, rank) = (self.id, self.rank() as u64);
+        Header { group, rank, phase, layer: 0, name: String::new(), step: 0, channels: 0, config: 0, state: 0 }
+    }
+
+    /// Refuses work where an exchange has failed before; `at` says what is refused.
+    pub(crate) fn check(&self, at: &str) -> Result<(), ExchangeError> {
+        match &*self.shared.broken() {
+            Some(cause) => Err(ExchangeError::Poisoned { at: at.to_owned(), cause: cause.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a payload and gets every rank's frame, in rank order; `at` says where, for errors.
+    pub(crate) async fn gather(&self, header: Header, payload: Payload, at: &str) -> Result<Vec<Frame>, ExchangeError> {
+        self.check(at)?;
+        let message = Frame { header, payload }.encode();
+        let gathered = self.transport.all_gather(message, self.deadline).await;
+        let frames = gathered.map_err(|error| self.named(error, at)).and_then(|messages| {
+            messages.iter().enumerate().map(|(rank, message)| self.decode(rank, message, at)).collect()
+        });
+        frames.map_err(|error| self.poison(error))
+    }
+
+    /// Tells the peers that this rank has failed; nothing where it has no peers, or where the group has failed already.
+    pub(crate) fn abort(&self, header: Header, at: &str, reason: &str) {
+        if self.world_size() == 1 {
+            return;
+        }
+        let rank = self.world_rank(self.rank());
+        self.poison(ExchangeError::Aborted { at: at.to_owned(), rank, reason: reason.to_owned() });
+        self.transport.abort(Frame { header, payload: Payload::Abort(format!("{at}: {reason}")) }.encode());
+    }
+
+    /// Remembers the first failure for good, and returns the given one.
+    pub(crate) fn poison(&self, error: ExchangeError) -> ExchangeError {
+        self.shared.broken().get_or_insert_with(|| error.clone());
+        error
+    }
+
+    /// A rank of this group as one of the outermost.
+    pub(crate) fn world_rank(&self, rank: usize) -> usize {
+        self.world_ranks.get(rank).copied().unwrap_or(rank)
+    }
+
+    fn decode(&self, rank: usize, message: &[u8], at: &str) -> Result<Frame, ExchangeError> {
+        let broken = |message: String| ExchangeError::Frame { at: at.to_owned(), rank: self.world_rank(rank), message };
+        let frame = Frame::decode(message).map_err(|error| broken(error.to_string()))?;
+        if frame.header.rank != rank as u64 {
+            return Err(broken(format!("it says that it is of rank {}", frame.header.rank)));
+        }
+        if let Payload::Abort(reason) = frame.payload {
+            return Err(ExchangeError::Aborted { at: at.to_owned(), rank: self.world_rank(rank), reason });
+        }
+        Ok(frame)
+    }
+
+    /// A transport's error with the place and the ranks of the outermost group.
+    pub(super) fn named(&self, error: CollectiveError, at: &str) -> ExchangeError {
+        let at = at.to_owned();
+        match error {
+            CollectiveError::Late { ranks, deadline } => {
+                let ranks = ranks.into_iter().map(|rank| self.world_rank(rank)).collect();
+                ExchangeError::Late { at, ranks, deadline }
+            }
+            CollectiveError::Left { rank, panicked } => {
+                ExchangeError::Left { at, rank: self.world_rank(rank), panicked }
+            }
+            CollectiveError::Aborted { rank, message } => {
+                let reason = match Frame::decode(&message).map(|frame| frame.payload) {
+                    Ok(Payload::Abort(reason)) => reason,
+                    _ => "it gave no reason".to_owned(),
+                };
+                ExchangeError::Aborted { at, rank: self.world_rank(rank), reason }
+            }
+            CollectiveError::Transport { message } => ExchangeError::Transport { at, message },
+        }
+    }
+}

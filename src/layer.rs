@@ -1,0 +1,218 @@
+//! `SyncBatchNorm`: one caller per rank, as data-parallel training loops are written.
+//!
+//! A rank is a [`DeviceGroup`] of one device within a [`ProcessGroup`]; this module gives it the form of a layer.
+
+use std::slice::from_ref;
+
+use crate::collective::ProcessGroup;
+use crate::config::SyncBatchNormConfig;
+use crate::coordinator::Ranks;
+use crate::device::Device;
+use crate::error::{ArgumentError, Error};
+use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, SavedForward};
+use crate::state::StateDict;
+use crate::stats::RunningStats;
+use crate::tensor::Tensor;
+
+/// A synchronized batch normalization layer of one rank.
+///
+/// The ranks of its [`ProcessGroup`] each hold one, made in the same order on every rank, and call it together: forward
+/// and backward exchange statistics where the mode says so, and end within the group's deadline, with a result or with
+/// an error on every rank.
+///
+/// ```
+/// use syncbn::{Device, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+///
+/// let ranks = LocalGroup::ranks(2);
+/// let threads = ranks.into_iter().zip([[0.0, 2.0], [4.0, 6.0]]).map(|(rank, values)| {
+///     std::thread::spawn(move || {
+///         let (group, host) = (ProcessGroup::new(rank), Device::host());
+///         let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), host.clone(), &group)?;
+///         let x = host.upload(&[2, 1], &values)?;
+///         let forward = pollster::block_on(layer.forward_train(&x))?;
+///         Ok::<f64, syncbn::Error>(forward.report.global.channels()[0].mean)
+///     })
+/// });
+/// for thread in threads.collect::<Vec<_>>() {
+///     assert_eq!(thread.join().unwrap()?, 3.0);
+/// }
+/// # Ok::<(), syncbn::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct SyncBatchNorm {
+    rank: DeviceGroup,
+}
+
+/// What forward returns on one rank.
+#[derive(Debug)]
+pub struct LayerForward {
+    /// y, of the shape of the input, on its device.
+    pub output: Tensor,
+    /// What [`SyncBatchNorm::backward`] needs of this call.
+    pub saved: SavedForward,
+    /// Statistics and times of the call; `local` holds this rank's alone.
+    pub report: ForwardReport,
+}
+
+/// What backward returns on one rank.
+#[derive(Debug)]
+pub struct LayerBackward {
+    /// Gradient of the input, of its shape, on its device.
+    pub grad_input: Tensor,
+    /// Gradient of the weight, (C); `None` without a weight or where it is frozen.
+    pub grad_weight: Option<Tensor>,
+    /// Gradient of the bias, (C); `None` without a bias or where it is frozen.
+    pub grad_bias: Option<Tensor>,
+    /// Sums and times of the call; `local` holds this rank's alone.
+    pub report: BackwardReport,
+}
+
+impl SyncBatchNorm {
+    /// A layer of this rank on a device, with the initial values that the configuration gives.
+    ///
+    /// # Errors
+    /// [`ConfigError`](crate::ConfigError) for a setting outside its range.
+    pub fn new(config: SyncBatchNormConfig, device: Device, group: &ProcessGroup) -> Result<Self, Error> {
+        Self::named("", config, device, group)
+    }
+
+    /// [`new`](Self::new) with a name that errors mention, such as `layer1.0.bn1`, the same on every rank.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn named(name: &str, config: SyncBatchNormConfig, device: Device, group: &ProcessGroup) -> Result<Self, Error> {
+        let ranks = Ranks { first: group.rank() as u64, total: group.world_size() as u64 };
+        Ok(Self { rank: DeviceGroup::within(config, vec![device], group, name, ranks)? })
+    }
+
+    /// The device of this rank.
+    pub fn device(&self) -> &Device {
+        &self.rank.devices()[0]
+    }
+
+    /// The layer's settings.
+    pub fn config(&self) -> &SyncBatchNormConfig {
+        self.rank.config()
+    }
+
+    /// Normalizes x with the statistics of the whole group's batch and updates the running statistics. See
+    /// [`DeviceGroup::forward_train`].
+    ///
+    /// # Errors
+    /// As there, and [`ExchangeError`](crate::ExchangeError) when a rank is late, gone, or somewhere else: every rank of
+    /// the group gets one within the deadline. The layer is unchanged then, and the group refuses further work. An error
+    /// of this rank alone, such as a wrong shape, fails the others too.
+    pub async fn forward_train(&mut self, x: &Tensor) -> Result<LayerForward, Error> {
+        single_forward(self.rank.forward_train(from_ref(x)).await?)
+    }
+
+    /// [`forward_train`](Self::forward_train) once more for activation checkpointing, without touching the running
+    /// statistics.
+    ///
+    /// # Errors
+    /// As [`forward_train`](Self::forward_train).
+    pub async fn forward_recompute(&self, x: &Tensor) -> Result<LayerForward, Error> {
+        single_forward(self.rank.forward_recompute(from_ref(x)).await?)
+    }
+
+    /// Normalizes x with the running statistics, without communicating. See [`DeviceGroup::forward_eval`] for the two
+    /// settings that change that.
+    ///
+    /// # Errors
+    /// As [`forward_train`](Self::forward_train).
+    pub async fn forward_eval(&mut self, x: &Tensor) -> Result<LayerForward, Error> {
+        single_forward(self.rank.forward_eval(from_ref(x)).await?)
+    }
+
+    /// The gradients of a forward call, from the gradient of its output. See [`DeviceGroup::backward`].
+    ///
+    /// # Errors
+    /// As there, and [`ExchangeError`](crate::ExchangeError) as in [`forward_train`](Self::forward_train).
+    pub async fn backward(
+        &self,
+        saved: &SavedForward,
+        x: &Tensor,
+        grad_output: &Tensor,
+    ) -> Result<LayerBackward, Error> {
+        single_backward(self.rank.backward(saved, from_ref(x), from_ref(grad_output)).await?)
+    }
+
+    /// Gives every rank the state of rank `from`. Every rank must call it.
+    ///
+    /// # Errors
+    /// As [`DeviceGroup::broadcast_state`].
+    pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
+        self.rank.broadcast_state(from).await
+    }
+
+    /// Running statistics, the same bits on every rank; `None` where the layer does not track them.
+    pub fn running_stats(&self) -> Option<&RunningStats> {
+        self.rank.running_stats()
+    }
+
+    /// Replaces the running statistics; every rank should do the same.
+    ///
+    /// # Errors
+    /// As [`DeviceGroup::set_running_stats`].
+    pub fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
+        self.rank.set_running_stats(running)
+    }
+
+    /// Sets weight and bias, (C) each; `None` leaves one as it is. Every rank should do the same.
+    ///
+    /// # Errors
+    /// As [`DeviceGroup::set_parameters`].
+    pub fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
+        self.rank.set_parameters(weight, bias)
+    }
+
+    /// Uses the caller's tensors as weight and bias from now on, without a copy.
+    ///
+    /// # Errors
+    /// As [`DeviceGroup::set_parameter_tensors`].
+    pub fn set_parameter_tensors(&mut self, weight: Option<Tensor>, bias: Option<Tensor>) -> Result<(), Error> {
+        self.rank.set_parameter_tensors(weight.map(|weight| vec![weight]), bias.map(|bias| vec![bias]))
+    }
+
+    /// Weight and bias, (C) each, on the device.
+    pub fn parameters(&self) -> [Option<&Tensor>; 2] {
+        self.rank.parameters(0)
+    }
+
+    /// Parameters, read from the device, and running statistics.
+    ///
+    /// # Errors
+    /// [`GpuError`](crate::GpuError) when the device does not deliver.
+    pub async fn state_dict(&self) -> Result<StateDict, Error> {
+        self.rank.state_dict().await
+    }
+
+    /// Takes in a state; every rank should do the same.
+    ///
+    /// # Errors
+    /// As [`DeviceGroup::load_state_dict`].
+    pub fn load_state_dict(&mut self, state: &StateDict, allow_non_finite: bool) -> Result<(), Error> {
+        self.rank.load_state_dict(state, allow_non_finite)
+    }
+}
+
+fn single_forward(forward: Forward) -> Result<LayerForward, Error> {
+    let Forward { outputs, saved, report } = forward;
+    Ok(LayerForward { output: single("outputs", outputs)?, saved, report })
+}
+
+fn single_backward(backward: Backward) -> Result<LayerBackward, Error> {
+    let Backward { grad_inputs, grad_weights, grad_biases, report } = backward;
+    Ok(LayerBackward {
+        grad_input: single("grad_inputs", grad_inputs)?,
+        grad_weight: grad_weights.map(|tensors| single("grad_weights", tensors)).transpose()?,
+        grad_bias: grad_biases.map(|tensors| single("grad_biases", tensors)).transpose()?,
+        report,
+    })
+}
+
+/// The one tensor of a group of one device.
+fn single(argument: &'static str, mut tensors: Vec<Tensor>) -> Result<Tensor, Error> {
+    let found = tensors.len();
+    tensors.pop().ok_or_else(|| ArgumentError::RankCount { argument, found, expected: 1 }.into())
+}
