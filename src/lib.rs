@@ -58,3 +58,8 @@ pub use layer::{LayerBackward, LayerForward, SyncBatchNorm};
 pub use shape::Shape;
 pub use state::{LoadOptions, Naming, StateDict};
 pub use tensor::Tensor;
+
+/// The example of the README, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Runs every test. Needs Rust and a C linker; installs a software Vulkan driver where there is none and it may.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null # nothing here asks questions, and a closed stdin would give its number to the next file opened
+shopt -s nullglob
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# step NAME COMMAND...: runs the command and prints how long it took.
+step() {
+    local name=$1 start=$SECONDS
+    shift
+    echo "== $name"
+    "$@"
+    echo "== $name: $((SECONDS - start)) s"
+}
+
+has_loader() {
+    [[ "$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true)" == *libvulkan.so.1* ]] && return
+    local found=(/usr/lib*/libvulkan.so.1 /usr/lib/*/libvulkan.so.1 /usr/local/lib/libvulkan.so.1)
+    ((${#found[@]}))
+}
+
+has_driver() {
+    [[ -n "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ]] && return
+    local software=({/usr/local/share,/usr/share,/etc}/vulkan/icd.d/lvp_icd*.json)
+    local any=({/usr/local/share,/usr/share,/etc}/vulkan/icd.d/*.json)
+    local hardware=(/dev/dri/renderD* /dev/nvidia[0-9]* /dev/dxg)
+    # A manifest of a GPU's driver is often installed where there is no such GPU.
+    ((${#software[@]})) || { ((${#any[@]})) && ((${#hardware[@]})); }
+}
+
+ensure_vulkan() {
+    # Metal and DX12 come with the system.
+    [[ "$(uname -s)" == Linux ]] || return 0
+    if has_loader && has_driver; then return 0; fi
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mesa-vulkan-drivers libvulkan1
+        if has_loader && has_driver; then return 0; fi
+    fi
+    cat >&2 <<'HELP'
+No Vulkan driver was found, and the tests skip nothing for want of one. Install the software driver, then run this again:
+    sudo apt-get update && sudo apt-get install -y mesa-vulkan-drivers libvulkan1    # Debian, Ubuntu
+    sudo dnf install -y mesa-vulkan-drivers vulkan-loader                            # Fedora
+    sudo pacman -S --needed vulkan-swrast vulkan-icd-loader                          # Arch
+HELP
+    return 1
+}
+
+# The conformance runner has a report of its own, which nextest would hide: every other target is named instead.
+targets=(--lib --bins --examples)
+for file in tests/*.rs tests/*/main.rs; do
+    name=${file#tests/}
+    name=${name%/main.rs}
+    name=${name%.rs}
+    [[ $name == conformance ]] || targets+=(--test "$name")
+done
+
+step "Vulkan driver" ensure_vulkan
+if cargo nextest --version >/dev/null 2>&1; then
+    step "tests" cargo nextest run --no-fail-fast "${targets[@]}"
+else
+    step "tests" cargo test --no-fail-fast "${targets[@]}"
+fi
+step "examples in the documentation" cargo test --doc
+step "conformance" cargo test --test conformance | tee "$log"
+if grep -q '^test result:' "$log"; then
+    echo "The conformance runner was built with Rust's test harness, which runs none of its cases: set harness = false." >&2
+    exit 1
+fi
+
+echo "All tests passed in $SECONDS s."
+awk '!/^==/ && NF { last = $0 } END { print last }' "$log"
