@@ -15,6 +15,7 @@ pub(crate) use buffer::BufferSlice;
 
 use futures::future::{BoxFuture, FutureExt};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::{Error, GpuError, LimitError};
@@ -47,17 +48,41 @@ struct Context {
     poller: Poller,
 }
 
+/// Number of the next GPU opened in this process: virtual devices of one adapter have nothing else to tell them apart.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
 impl PartialEq for Gpu {
     fn eq(&self, other: &Self) -> bool {
-        self.context.device == other.context.device
+        Arc::ptr_eq(&self.context, &other.context) || is_one_device(&self.context.device, &other.context.device)
     }
+}
+
+/// Whether two handles are of the same device. wgpu numbers devices per instance, so that equal handles may be of two.
+fn is_one_device(a: &wgpu::Device, b: &wgpu::Device) -> bool {
+    if a != b {
+        return false;
+    }
+    // A scope on one device hears an error of the other only if they are the same. The outer scope keeps it from the
+    // application's handler otherwise.
+    let outer = b.push_error_scope(wgpu::ErrorFilter::Validation);
+    let inner = a.push_error_scope(wgpu::ErrorFilter::Validation);
+    drop(b.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("syncbn: no usage, an error on purpose"),
+        size: 4,
+        usage: wgpu::BufferUsages::empty(),
+        mapped_at_creation: false,
+    }));
+    let heard = inner.pop().now_or_never().flatten().is_some();
+    drop(outer.pop());
+    heard
 }
 
 impl Gpu {
     /// Takes over a device and its queue, which the application may go on using.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
         let info = device.adapter_info();
-        let name = format!("{} ({})", info.name, info.backend);
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{} ({}) #{number}", info.name, info.backend);
         let limits = device.limits();
         let at_least = |limit, found: u32, expected: u32| {
             let (found, expected) = (u64::from(found), u64::from(expected));

@@ -69,7 +69,8 @@ impl Device {
         Ok(Tensor::new(self, dims, storage))
     }
 
-    /// A tensor that is a slice of the application's buffer, from `offset_bytes` on. The buffer must be of this device.
+    /// A tensor that is a slice of the application's buffer, from `offset_bytes` on. The buffer must be of this device, and
+    /// so of its `wgpu::Instance`: wgpu cannot tell buffers of two instances apart.
     ///
     /// Inputs and outputs may be slices of one buffer, as long as they share no byte. To be read with
     /// [`Tensor::to_vec`], the buffer needs `COPY_SRC`.
@@ -160,6 +161,9 @@ impl Tensor {
     /// # Errors
     /// [`GpuError`] when the device is lost, refuses the copy, or does not deliver within its deadline.
     pub async fn to_vec(&self) -> Result<Vec<f32>, Error> {
+        if self.element_count() == 0 {
+            return Ok(Vec::new());
+        }
         match (&self.storage, self.device.kind()) {
             (Storage::Gpu(slice), Kind::Gpu(gpu)) => {
                 let bytes = gpu.submit_and_read("reading a tensor", self.device.deadline(), slice, |_| {}).await?;
@@ -176,7 +180,8 @@ impl Tensor {
     /// Whether two tensors share memory.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         match (&self.storage, &other.storage) {
-            (Storage::Gpu(a), Storage::Gpu(b)) => a.overlaps(b),
+            // wgpu numbers buffers per instance: equal handles on two devices are two buffers.
+            (Storage::Gpu(a), Storage::Gpu(b)) => a.overlaps(b) && self.device.is_same(&other.device),
             // Host tensors own their memory.
             _ => false,
         }

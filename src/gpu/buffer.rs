@@ -9,7 +9,7 @@ use crate::error::{ArgumentError, Error, LimitError};
 pub(crate) struct BufferSlice {
     pub buffer: wgpu::Buffer,
     pub offset_bytes: u64,
-    /// At least 4: a binding of nothing is not allowed, so that empty tensors own 4 bytes.
+    /// 0 for an empty tensor, which is never bound.
     pub size_bytes: u64,
 }
 
@@ -29,7 +29,9 @@ impl BufferSlice {
 
     /// Whether two slices share a byte.
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.buffer == other.buffer
+        self.size_bytes > 0
+            && other.size_bytes > 0
+            && self.buffer == other.buffer
             && self.offset_bytes < other.offset_bytes + other.size_bytes
             && other.offset_bytes < self.offset_bytes + self.size_bytes
     }
@@ -83,7 +85,6 @@ impl Gpu {
         if !offset_bytes.is_multiple_of(alignment_bytes) {
             return Err(ArgumentError::Alignment { offset_bytes, alignment_bytes });
         }
-        let size_bytes = size_bytes.max(4);
         let buffer_bytes = buffer.size();
         if offset_bytes.checked_add(size_bytes).is_none_or(|end| end > buffer_bytes) {
             return Err(ArgumentError::SliceSize { offset_bytes, size_bytes, buffer_bytes });

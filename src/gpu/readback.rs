@@ -21,6 +21,10 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    fn is_sent(&self) -> bool {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     pub fn send(&self, result: Result<(), GpuError>) {
         if let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // The receiver is gone where the caller dropped the future: nobody is left to tell.
@@ -36,7 +40,7 @@ struct Job {
     submission: wgpu::SubmissionIndex,
     deadline: Duration,
     /// When the deadline passes, so that a job does not gain by waiting behind another.
-    ends: Instant,
+    ends: Option<Instant>,
     reply: Reply,
 }
 
@@ -48,16 +52,46 @@ pub(super) struct Poller {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Below this, a deadline is watched by polling again and again instead of one wait.
+///
+/// wgpu-core 30.0.1 panics when a wait expires just as the submission ends and another thread submits (an assertion in
+/// `Device::maintain`). A wait that expires after a second or more is for a device that hangs, where nothing just ends.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// Pause between two polls, about what a sleep can be.
+const POLL_PAUSE: Duration = Duration::from_micros(50);
+
+/// Drives the device until the submission is done or its deadline passes.
+fn wait(
+    device: &wgpu::Device,
+    submission: wgpu::SubmissionIndex,
+    ends: Option<Instant>,
+    reply: &Reply,
+) -> Result<(), wgpu::PollError> {
+    let left = || ends.map(|ends| ends.saturating_duration_since(Instant::now()));
+    let timeout = left();
+    if timeout.is_none_or(|timeout| timeout >= SHORTEST_WAIT) {
+        return device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout }).map(drop);
+    }
+    loop {
+        device.poll(wgpu::PollType::Poll)?;
+        if reply.is_sent() {
+            return Ok(());
+        }
+        if left().is_some_and(|left| left.is_zero()) {
+            return Err(wgpu::PollError::Timeout);
+        }
+        std::thread::sleep(POLL_PAUSE);
+    }
+}
+
 impl Poller {
     pub fn new(device: wgpu::Device, name: String) -> Self {
         let (jobs, received) = mpsc::channel::<Job>();
         let label = name.clone();
         let thread = std::thread::Builder::new().name("syncbn-poll".into()).spawn(move || {
             for Job { submission, deadline, ends, reply } in received {
-                let timeout = Some(ends.saturating_duration_since(Instant::now()));
-                let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout };
-                match device.poll(poll) {
-                    Ok(_) => {}
+                match wait(&device, submission, ends, &reply) {
+                    Ok(()) => {}
                     Err(wgpu::PollError::Timeout) => {
                         reply.send(Err(GpuError::Timeout { device: label.clone(), deadline }))
                     }
@@ -80,7 +114,7 @@ impl Poller {
         let (sender, receiver) = oneshot::channel();
         let reply = Reply { sender: Arc::new(Mutex::new(Some(sender))) };
         register(reply.clone());
-        let job = Job { submission, deadline, ends: Instant::now() + deadline, reply: reply.clone() };
+        let job = Job { submission, deadline, ends: Instant::now().checked_add(deadline), reply: reply.clone() };
         let device = self.device.clone();
         if self.jobs.as_ref().is_none_or(|jobs| jobs.send(job).is_err()) {
             reply.send(Err(GpuError::Readback {

@@ -53,6 +53,7 @@ impl SumsPlan {
             return Ok(None);
         }
         let local_bytes = shape.channels() as u64 * CHANNEL_SUMS_BYTES;
+        caps.check_binding("sums per channel", shape.dims(), local_bytes)?;
         let (params, workgroups) = partition.tile_dispatch(shape, caps)?;
         if partition.tiles == 1 {
             let partial = Dispatch { kernel: partial, params, workgroups, roles: whole };
