@@ -1,0 +1,182 @@
+//! Where the futures of a group run, and which devices a group is of.
+//!
+//! `group_devices/application.rs` holds what concerns a device that belongs to the application, and devices that fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "group_devices/application.rs"]
+mod application;
+mod common;
+
+use common::*;
+use futures::FutureExt;
+use pollster::block_on;
+use syncbn::{ArgumentError, Device, DeviceGroup, Error, SyncBatchNormConfig, adapters};
+
+const CHANNELS: usize = 3;
+
+fn config() -> SyncBatchNormConfig {
+    SyncBatchNormConfig::torch(CHANNELS)
+}
+
+/// Two ranks of several tiles each.
+fn batches(seed: u64) -> [Batch; 2] {
+    let mut random = Random(seed);
+    [[4, CHANNELS, 2049], [1, CHANNELS, 77]].map(|dims| Batch::random(&dims, &mut random))
+}
+
+/// One step of a new group: the bits of y, and the running mean's.
+async fn step(devices: Vec<Device>, seed: u64) -> Result<(Vec<Vec<u32>>, Vec<f32>), Error> {
+    let mut group = DeviceGroup::new(config(), devices)?;
+    let inputs = upload(&group, &batches(seed));
+    let forward = group.forward_train(&inputs).await?;
+    let mut y = Vec::new();
+    for output in &forward.outputs {
+        y.push(output.to_vec().await?);
+    }
+    Ok((bits(&y), group.running_stats().unwrap().mean.clone()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn futures_are_send_and_run_as_tasks_of_tokio() {
+    for kind in Kind::ALL {
+        let tasks: Vec<_> = (0..6).map(|seed| tokio::spawn(step(kind.devices(2), seed))).collect();
+        for (seed, task) in tasks.into_iter().enumerate() {
+            let found = task.await.unwrap().unwrap();
+            let expected = std::thread::spawn(move || block_on(step(kind.devices(2), seed as u64)).unwrap());
+            assert_eq!(found, expected.join().unwrap(), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn two_groups_joined_on_one_thread_do_not_disturb_each_other() {
+    for kind in Kind::ALL {
+        let (a, b) = block_on(futures::future::join(step(kind.devices(2), 1), step(kind.devices(2), 2)));
+        assert_eq!(a.unwrap(), block_on(step(kind.devices(2), 1)).unwrap(), "{kind:?}");
+        assert_eq!(b.unwrap(), block_on(step(kind.devices(2), 2)).unwrap(), "{kind:?}");
+    }
+}
+
+#[test]
+fn threads_that_share_one_device_get_the_bits_of_one_thread() {
+    // A device of its own, so that its pipelines are built while others ask for them.
+    let device = block_on(Device::from_adapter(&adapter())).unwrap();
+    let devices = || vec![device.clone(), device.clone()];
+    let found: Vec<Vec<_>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|thread| scope.spawn(move || (0..5).map(|i| block_on(step(devices(), 10 * thread + i))).collect()))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (thread, found) in found.into_iter().enumerate() {
+        for (i, found) in found.into_iter().enumerate() {
+            assert_eq!(found.unwrap(), block_on(step(devices(), (10 * thread + i) as u64)).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_future_that_is_dropped_halfway_leaves_the_layer_as_it_was() {
+    let devices = Kind::Gpu.devices(2);
+    let mut group = DeviceGroup::new(config(), devices.clone()).unwrap();
+    let inputs = upload(&group, &batches(3));
+    for _ in 0..10 {
+        let forward = group.forward_train(&inputs);
+        let forward = Box::pin(forward).now_or_never();
+        let tracked = group.running_stats().unwrap().num_batches_tracked;
+        assert_eq!(tracked, u64::from(forward.is_some()), "a call that did not end counts no batch");
+        group.set_running_stats(syncbn::stats::RunningStats::new(CHANNELS)).unwrap();
+    }
+    let forward = block_on(group.forward_train(&inputs)).unwrap();
+    let (y, mean) = block_on(step(devices, 3)).unwrap();
+    assert_eq!(bits(&read(&forward.outputs)), y);
+    assert_eq!(group.running_stats().unwrap().mean, mean);
+}
+
+#[test]
+fn what_a_group_returned_outlives_it() {
+    for kind in Kind::ALL {
+        let mut group = DeviceGroup::new(config(), kind.devices(2)).unwrap();
+        let inputs = upload(&group, &batches(4));
+        let forward = block_on(group.forward_train(&inputs)).unwrap();
+        drop((group, inputs));
+        assert_eq!(bits(&read(&forward.outputs)), block_on(step(kind.devices(2), 4)).unwrap().0);
+    }
+}
+
+#[test]
+fn the_automatic_group_is_of_all_hardware_and_else_of_the_host() {
+    let hardware: Vec<String> = block_on(adapters())
+        .into_iter()
+        .map(|adapter| adapter.get_info())
+        .filter(|info| info.device_type != wgpu::DeviceType::Cpu)
+        .map(|info| info.name)
+        .collect();
+    let group = block_on(DeviceGroup::auto(config())).unwrap();
+    if hardware.is_empty() {
+        assert_eq!(group.devices(), [Device::host()]);
+    } else {
+        assert_names(&group, &hardware);
+    }
+}
+
+#[test]
+fn the_group_of_all_adapters_has_each_once_software_included() {
+    let names: Vec<String> = block_on(adapters()).iter().map(|adapter| adapter.get_info().name).collect();
+    assert!(!names.is_empty(), "GPU tests need an adapter");
+    let mut group = block_on(DeviceGroup::all_adapters(config())).unwrap();
+    assert_names(&group, &names);
+    let batch = Batch::random(&[5, CHANNELS, 7], &mut Random(5));
+    let batches = vec![batch; group.world_size()];
+    let forward = block_on(group.forward_train(&upload(&group, &batches))).unwrap();
+    let expected = definition(&batches, None, 1e-5);
+    compare(&batches, &read(&forward.outputs), &expected.outputs, TOLERANCE_ULP).unwrap();
+}
+
+fn assert_names(group: &DeviceGroup, names: &[String]) {
+    assert_eq!(group.world_size(), names.len());
+    for (device, name) in group.devices().iter().zip(names) {
+        assert!(device.name().contains(name.as_str()) && !device.is_host(), "{device} is not {name}");
+    }
+}
+
+#[test]
+fn virtual_devices_of_one_adapter_are_devices_of_their_own() {
+    let adapter = adapter();
+    let mut group = block_on(DeviceGroup::virtual_devices(config(), &adapter, 3)).unwrap();
+    let devices = group.devices().to_vec();
+    assert_eq!(group.world_size(), 3);
+    for (i, device) in devices.iter().enumerate() {
+        assert!(device.name().contains(&adapter.get_info().name));
+        assert_eq!(devices.iter().position(|other| other == device), Some(i), "two ranks on one device");
+    }
+    let batches: Vec<Batch> = (0..3).map(|rank| Batch::random(&[2 + rank, CHANNELS, 9], &mut Random(6))).collect();
+    let forward = block_on(group.forward_train(&upload(&group, &batches))).unwrap();
+    for (device, output) in devices.iter().zip(&forward.outputs) {
+        assert_eq!(output.device(), device);
+        block_on(device.wait()).unwrap();
+    }
+    let expected = definition(&batches, None, 1e-5);
+    compare(&batches, &read(&forward.outputs), &expected.outputs, TOLERANCE_ULP).unwrap();
+}
+
+/// Two devices whose wgpu handles were numbered by different instances, and so carry the same numbers.
+fn of_two_instances() -> [Device; 2] {
+    [(); 2].map(|()| block_on(Device::from_adapter(&adapter())).unwrap())
+}
+
+#[test]
+fn devices_of_two_wgpu_instances_work_in_one_group() {
+    let found = block_on(step(of_two_instances().to_vec(), 7)).unwrap();
+    assert_eq!(found, block_on(step(Kind::Gpu.devices(2), 7)).unwrap());
+}
+
+#[test]
+fn a_tensor_of_a_device_of_another_wgpu_instance_is_refused() {
+    let [a, b] = of_two_instances();
+    assert_ne!(a, b);
+    let mut group = DeviceGroup::new(config(), vec![a]).unwrap();
+    let input = b.zeros(&[2, CHANNELS]).unwrap();
+    let error = block_on(group.forward_train(&[input])).unwrap_err();
+    assert!(matches!(error, Error::Argument(ArgumentError::WrongDevice { rank: 0, .. })), "{error:?}");
+}

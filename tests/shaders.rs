@@ -1,0 +1,84 @@
+//! What every shader variant must satisfy, checked on naga's intermediate representation without any GPU.
+//!
+//! `shaders/check.rs` holds the checks of interface and limits, `shaders/uniformity.rs` the one of barriers, and
+//! `shaders/planted.rs` the bad shaders that show that each of them bites.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+
+use syncbn::shaders::{Kernel, Variant};
+
+#[path = "shaders/check.rs"]
+mod check;
+#[path = "shaders/pipeline.rs"]
+mod pipeline;
+#[path = "shaders/planted.rs"]
+mod planted;
+#[path = "shaders/uniformity.rs"]
+mod uniformity;
+
+use check::{Interface, Shader};
+
+/// Runs one check over every variant and fails with all that was found.
+fn every_variant(check: impl Fn(&Variant) -> Vec<String>) {
+    let variants = Variant::all();
+    assert!(!variants.is_empty());
+    let found: Vec<String> = variants
+        .iter()
+        .flat_map(|variant| check(variant).into_iter().map(|what| format!("{}: {what}", label(variant))))
+        .collect();
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+fn label(variant: &Variant) -> String {
+    format!("{variant:?}")
+}
+
+/// The shader of a variant; one that does not validate is the finding of a single test and no reason to skip others.
+fn parsed(variant: &Variant) -> Shader {
+    Shader::parse(&variant.source()).unwrap_or_else(|error| panic!("{}: {error}", label(variant)))
+}
+
+#[test]
+fn every_variant_validates_without_any_optional_capability() {
+    every_variant(|variant| Shader::parse(&variant.source()).err().into_iter().collect());
+}
+
+#[test]
+fn every_parameter_struct_and_binding_table_equals_the_shader_s() {
+    every_variant(|variant| check::interface(&parsed(variant), &Interface::of(variant)));
+}
+
+#[test]
+fn every_variant_stays_within_the_portable_limits() {
+    every_variant(|variant| check::limits(&parsed(variant)));
+}
+
+#[test]
+fn no_variant_has_a_barrier_in_non_uniform_control_flow() {
+    every_variant(|variant| uniformity::misplaced_barriers(&parsed(variant)));
+}
+
+#[test]
+fn every_variant_makes_a_pipeline_with_the_layout_of_its_tables() {
+    let device = pipeline::device();
+    every_variant(|variant| {
+        pipeline::refusal(&device, &variant.source(), &Interface::of(variant)).into_iter().collect()
+    });
+}
+
+#[test]
+fn every_variant_has_a_text_of_its_own() {
+    let variants = Variant::all();
+    let texts: BTreeSet<String> = variants.iter().map(Variant::source).collect();
+    assert_eq!(texts.len(), variants.len(), "two variants with one text compile the same shader twice");
+}
+
+#[test]
+fn every_kernel_has_a_name_of_its_own_and_a_variant() {
+    let names: BTreeSet<&str> = Kernel::ALL.iter().map(|kernel| kernel.name()).collect();
+    assert_eq!(names.len(), Kernel::ALL.len());
+    let variants = Variant::all();
+    let covered: BTreeSet<&str> = variants.iter().map(|variant| variant.kernel.name()).collect();
+    assert_eq!(covered, names);
+}
