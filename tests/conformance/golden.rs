@@ -1,0 +1,279 @@
+//! Reads cases of the format `syncbn-golden-1`: per-rank inputs, and everything that follows from them in f64.
+
+use serde::Deserialize;
+use serde_json::Value;
+use syncbn::stats::RunningStats;
+use syncbn::{Momentum, SyncBatchNormConfig};
+
+use crate::compare::{ChannelMap, Check, Part, Quantity, Tolerance};
+use crate::conditioning;
+use crate::entry::{Entry, State, fields};
+use crate::not_yet::{self, Needs};
+use crate::scenario::{Group, RankTensor, Scenario, Step};
+use crate::store::{Manifest, Store};
+use crate::ulp;
+
+/// The kinds on which [`ulp::BOUND`] is asserted: those where other implementations lose y.
+const ULP_KINDS: [&str; 6] =
+    ["huge_mean", "constant_channel", "constant_per_rank", "rank_skew", "dynamic_range", "eps"];
+
+#[derive(Deserialize)]
+struct Case {
+    file: String,
+    kind: String,
+    world: usize,
+    batch_per_rank: Vec<usize>,
+    channels: usize,
+    channel_axis: usize,
+    groups: Vec<Vec<usize>>,
+    dtype: String,
+    param_dtype: String,
+    modes: Vec<String>,
+    repeat_same_step: usize,
+    eps: f64,
+    momentum: Option<f64>,
+    affine: bool,
+    has_bias: bool,
+    track_running_stats: bool,
+    fused: Option<String>,
+}
+
+pub fn entry(manifest: &Manifest, case: &Value, name: String) -> Result<Entry, String> {
+    let case: Case = fields(manifest, case, &name)?;
+    let needs = Needs {
+        dtypes: vec![case.dtype.clone(), case.param_dtype.clone()],
+        channels_last: case.channel_axis != 1,
+        fused: case.fused.is_some(),
+    };
+    let state = match not_yet::reason(&needs) {
+        Some(reason) => State::NotYet(reason.to_owned()),
+        None => State::Ready(groups(manifest, &case, &name)?),
+    };
+    Ok(Entry { name, world: case.world, parts: vec![Part::Forward, Part::Backward], state })
+}
+
+fn groups(manifest: &Manifest, case: &Case, name: &str) -> Result<Vec<Group>, String> {
+    let store = Store::open(&manifest.folder.join(&case.file))?;
+    let world = case.world;
+    if case.batch_per_rank.len() != world {
+        return Err(store.wrong(&format!("world is {world}, batch_per_rank has {}", case.batch_per_rank.len())));
+    }
+    let mut listed: Vec<usize> = case.groups.concat();
+    listed.sort_unstable();
+    let all = listed == (0..world).collect::<Vec<usize>>();
+    if world == 0 || case.groups.iter().any(Vec::is_empty) || !all {
+        return Err(store.wrong(&format!("the groups {:?} are not lists of {world} ranks, each once", case.groups)));
+    }
+    let group = |(index, ranks): (usize, &Vec<usize>)| {
+        let mut ranks = ranks.clone();
+        ranks.sort_unstable();
+        let name = if case.groups.len() == 1 { name.to_owned() } else { format!("{name}.g{index}") };
+        let scenario = Reader { store: &store, case, index, ranks: &ranks }.scenario(name)?;
+        Ok(Group { ranks, scenario })
+    };
+    case.groups.iter().enumerate().map(group).collect()
+}
+
+/// Reads one process group of a case.
+struct Reader<'a> {
+    store: &'a Store,
+    case: &'a Case,
+    /// Its place among the groups: j in the names `g{j}`.
+    index: usize,
+    /// Its ranks: the r in the names `r{r}`.
+    ranks: &'a [usize],
+}
+
+impl Reader<'_> {
+    fn scenario(&self, name: String) -> Result<Scenario, String> {
+        let Self { store, case, index, .. } = self;
+        let channels = case.channels;
+        let momentum = case.momentum.map_or(Momentum::Cumulative, Momentum::NewWeight);
+        let config = SyncBatchNormConfig::torch(channels)
+            .with_eps(case.eps)
+            .with_momentum(momentum)
+            .with_weight(case.affine)
+            .with_bias(case.has_bias)
+            .with_track_running_stats(case.track_running_stats);
+        let running = if case.track_running_stats {
+            Some(RunningStats {
+                mean: store.channel_f32(&format!("g{index}.running_mean_0"), channels)?,
+                var: store.channel_f32(&format!("g{index}.running_var_0"), channels)?,
+                num_batches_tracked: store.count("num_batches_tracked_0")?,
+            })
+        } else {
+            None
+        };
+        let steps = case.modes.iter().enumerate().map(|(i, mode)| self.step(i + 1, mode));
+        let mut scenario = Scenario {
+            name,
+            kind: case.kind.clone(),
+            weight: case.affine.then(|| store.channel_f32("weight", channels)).transpose()?,
+            bias: case.has_bias.then(|| store.channel_f32("bias", channels)).transpose()?,
+            running,
+            steps: steps.collect::<Result<_, _>>()?,
+            ulp_bound: ULP_KINDS.contains(&case.kind.as_str()).then_some(ulp::BOUND),
+            stores_tolerances: true,
+            config,
+        };
+        ulp::measure(&mut scenario);
+        Ok(scenario)
+    }
+
+    fn step(&self, k: usize, mode: &str) -> Result<Step, String> {
+        let Self { store, case, .. } = self;
+        let train = mode_is_train(mode).map_err(|what| store.wrong(&what))?;
+        let group = |what: &str| self.of_group(k, what);
+        let tensors = |what: &str| -> Result<Vec<RankTensor>, String> {
+            self.ranks.iter().map(|&rank| self.tensor(k, rank, what)).collect()
+        };
+        let (inputs, grad_outputs) = (tensors("x")?, tensors("dy")?);
+        let mut checks = Vec::new();
+        for (member, (rank, input)) in self.ranks.iter().zip(&inputs).enumerate() {
+            for (what, tolerance, quantity) in
+                [("y", "tol_y", Quantity::Output(member)), ("dx", "tol_dx", Quantity::GradInput(member))]
+            {
+                let name = format!("s{k}.r{rank}.{what}");
+                let (dims, expected) = store.f64(&name)?;
+                if dims != input.dims {
+                    return Err(store.shape_error(&name, dims, &input.dims));
+                }
+                let tolerance = store.channel_f64(&group(tolerance), case.channels)?;
+                checks.push(Check::values(name, quantity, dims, expected.to_vec(), tolerance));
+            }
+            let (dweight, dbias) = (format!("s{k}.r{rank}.dweight"), format!("s{k}.r{rank}.dbias"));
+            if case.affine {
+                checks.push(self.vector(dweight, &group("tol_dweight"), Quantity::GradWeight(member))?);
+            }
+            if case.has_bias {
+                checks.push(self.vector(dbias, &group("tol_dbias"), Quantity::GradBias(member))?);
+            }
+        }
+        if case.affine {
+            checks.push(self.vector(group("dweight_sum"), &group("tol_dweight"), Quantity::GradWeightSum)?);
+        }
+        if case.has_bias {
+            checks.push(self.vector(group("dbias_sum"), &group("tol_dbias"), Quantity::GradBiasSum)?);
+        }
+        if train {
+            checks.push(self.vector(group("mean"), &group("tol_mean"), Quantity::Mean)?);
+            checks.push(self.vector(group("var_biased"), &group("tol_var"), Quantity::VarBiased)?);
+            checks.push(self.inv_std(k)?);
+            checks.extend(self.constant_channels(k, &inputs)?);
+        }
+        if case.track_running_stats && train {
+            // In evaluation they must be what they were, bit for bit, which the run checks.
+            let (mean, var) = (group("tol_running_mean"), group("tol_running_var"));
+            checks.push(self.vector(group("running_mean"), &mean, Quantity::RunningMean)?);
+            checks.push(self.vector(group("running_var"), &var, Quantity::RunningVar)?);
+        }
+        if !case.track_running_stats && !train {
+            for (member, input) in inputs.iter().enumerate() {
+                checks.extend(self.local_statistics(k, member, input)?);
+            }
+        }
+        let tracked =
+            case.track_running_stats.then(|| store.count(&format!("s{k}.num_batches_tracked"))).transpose()?;
+        Ok(Step {
+            name: format!("s{k}"),
+            train,
+            repeats: case.repeat_same_step.max(1),
+            inputs,
+            grad_outputs: Some(grad_outputs),
+            count: train.then(|| store.count(&group("count"))).transpose()?,
+            num_batches_tracked: tracked,
+            checks,
+        })
+    }
+
+    /// The name of a tensor of the group.
+    fn of_group(&self, k: usize, what: &str) -> String {
+        format!("s{k}.g{}.{what}", self.index)
+    }
+
+    fn tensor(&self, k: usize, rank: usize, what: &str) -> Result<RankTensor, String> {
+        let name = format!("s{k}.r{rank}.{what}");
+        let (dims, values) = self.store.f32(&name)?;
+        let expected = [self.case.batch_per_rank[rank], self.case.channels];
+        if dims.get(..2) != Some(&expected[..]) {
+            return Err(self.store.shape_error(&name, dims, &expected));
+        }
+        Ok(RankTensor { dims: dims.to_vec(), values: values.to_vec() })
+    }
+
+    fn vector(&self, name: String, tolerance: &str, quantity: Quantity) -> Result<Check, String> {
+        let channels = self.case.channels;
+        let (expected, tolerance) =
+            (self.store.channel_f64(&name, channels)?, self.store.channel_f64(tolerance, channels)?);
+        let mut check = Check::vector(name, quantity, expected, tolerance);
+        check.any_non_finite = matches!(quantity, Quantity::Mean | Quantity::RunningMean);
+        Ok(check)
+    }
+
+    /// The statistics of a rank's own batch, for which the tolerance is derived: the cases store none.
+    fn local_statistics(&self, k: usize, member: usize, input: &RankTensor) -> Result<[Check; 2], String> {
+        let prefix = format!("s{k}.r{}", self.ranks[member]);
+        let (mean_name, var_name) = (format!("{prefix}.local_mean"), format!("{prefix}.local_var_biased"));
+        let stored = |name: &str| self.store.channel_f64(name, self.case.channels);
+        let (mean, var) = (stored(&mean_name)?, stored(&var_name)?);
+        let facts = conditioning::channels(std::slice::from_ref(input), None, (&mean, &var), (None, None), 0.0);
+        let tol_mean = facts.iter().map(conditioning::Channel::tol_mean).collect();
+        let tol_var = facts.iter().map(conditioning::Channel::tol_var).collect();
+        Ok([
+            Check::vector(mean_name, Quantity::LocalMean(member), mean, tol_mean),
+            Check::vector(var_name, Quantity::LocalVarBiased(member), var, tol_var),
+        ])
+    }
+
+    /// 1/√(var + eps) has no stored tolerance. It follows from that of the variance, as f(v) falls with v: no further
+    /// than f(v - tol) above and f(v + tol) below, and half an ulp of f32 for its own rounding.
+    fn inv_std(&self, k: usize) -> Result<Check, String> {
+        let (name, channels, eps) = (self.of_group(k, "invstd"), self.case.channels, self.case.eps);
+        let expected = self.store.channel_f64(&name, channels)?;
+        let var = self.store.channel_f64(&self.of_group(k, "var_biased"), channels)?;
+        let tol_var = self.store.channel_f64(&self.of_group(k, "tol_var"), channels)?;
+        let inv_std = |var: f64| 1.0 / (var.max(0.0) + eps).sqrt();
+        let tolerance = var.iter().zip(&tol_var).map(|(&var, &tol)| {
+            if !(var + tol).is_finite() {
+                return f64::INFINITY;
+            }
+            let here = inv_std(var);
+            (inv_std(var - tol) - here).max(here - inv_std(var + tol)) + here * 2f64.powi(-24)
+        });
+        Ok(Check::vector(name, Quantity::InvStd, expected, tolerance.collect()))
+    }
+
+    /// y of a channel whose values are all the same is the bias, bit for bit.
+    fn constant_channels(&self, k: usize, inputs: &[RankTensor]) -> Result<Vec<Check>, String> {
+        let (store, channels) = (self.store, self.case.channels);
+        let var = store.channel_f64(&self.of_group(k, "var_biased"), channels)?;
+        let bias = if self.case.has_bias { store.channel_f32("bias", channels)? } else { vec![0.0; channels] };
+        let mut checks = Vec::new();
+        for (member, (rank, input)) in self.ranks.iter().zip(inputs).enumerate() {
+            let map = ChannelMap::of_dims(&input.dims);
+            let constant: Vec<usize> = (0..input.values.len()).filter(|&i| var[map.channel(i)] == 0.0).collect();
+            if constant.is_empty() {
+                continue;
+            }
+            checks.push(Check {
+                name: format!("s{k}.r{rank}.y of constant channels"),
+                quantity: Quantity::Output(member),
+                expected: constant.iter().map(|&i| f64::from(bias[map.channel(i)])).collect(),
+                tolerance: Tolerance::Channel(vec![0.0; channels]),
+                map,
+                positions: Some(constant),
+                ulp: None,
+                any_non_finite: false,
+            });
+        }
+        Ok(checks)
+    }
+}
+
+pub fn mode_is_train(mode: &str) -> Result<bool, String> {
+    match mode {
+        "train" => Ok(true),
+        "eval" => Ok(false),
+        other => Err(format!("the mode {other:?} is unknown; known are \"train\" and \"eval\"")),
+    }
+}

@@ -1,0 +1,80 @@
+//! Owns where cases are run: on virtual devices of each adapter, on the host, and on both in turn.
+
+use std::env;
+use std::fmt;
+
+use pollster::block_on;
+use syncbn::Device;
+
+use crate::message::chain;
+
+/// The devices that stand for the ranks of a case, and what to call them.
+pub struct Place {
+    pub name: String,
+    pub devices: Vec<Device>,
+    /// Cases with fewer ranks say nothing new in this place, and are left out.
+    pub smallest_world: usize,
+    /// How process groups are made here.
+    pub form: Form,
+}
+
+/// The two ways to make process groups. The places take turns with them, so that every case sees both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Every rank gives the whole partition.
+    Partition,
+    /// Every rank gives the ranks of its own group.
+    Subgroup,
+}
+
+impl Form {
+    fn of_place(index: usize) -> Self {
+        if index.is_multiple_of(2) { Self::Partition } else { Self::Subgroup }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Partition { "partition" } else { "subgroup" })
+    }
+}
+
+/// The host as `world` ranks.
+pub fn host(world: usize, form: Form) -> Place {
+    Place { name: "host".to_owned(), devices: vec![Device::host(); world], smallest_world: 1, form }
+}
+
+/// Every adapter with as many virtual devices as the largest case has ranks, the host as often, and the two in turn.
+///
+/// # Errors
+/// When there is no adapter: a run that leaves the GPU path out must not look like one that passed.
+pub fn places(world: usize) -> Result<Vec<Place>, String> {
+    let wanted = env::var("SYNCBN_TEST_ADAPTER").unwrap_or_default();
+    let mut adapters = block_on(syncbn::adapters());
+    let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+    adapters.retain(|adapter| adapter.get_info().name.contains(&wanted));
+    if adapters.is_empty() {
+        let hint = "install a Vulkan driver (mesa-vulkan-drivers has a software one)";
+        return Err(format!("no adapter whose name contains {wanted:?} among {names:?}: {hint}"));
+    }
+    let mut places: Vec<Place> = Vec::new();
+    for adapter in &adapters {
+        let open = |_| block_on(Device::from_adapter(adapter)).map_err(|error| chain(&error));
+        let devices = (0..world).map(open).collect::<Result<Vec<Device>, String>>();
+        let info = adapter.get_info();
+        let devices = devices.map_err(|error| format!("{}: {error}", info.name))?;
+        println!("adapter: {}, {:?}, {}, as {world} virtual devices", info.name, info.backend, info.driver_info);
+        let alike = places.iter().filter(|place| place.name.starts_with(&info.name)).count();
+        let name = if alike == 0 { info.name } else { format!("{} #{}", info.name, alike + 1) };
+        places.push(Place { name, devices, smallest_world: 1, form: Form::of_place(places.len()) });
+    }
+    let host = host(world, Form::of_place(places.len()));
+    if let Some(first) = places.first() {
+        let mixed = first.devices.iter().zip(&host.devices).enumerate();
+        let mixed = mixed.map(|(rank, (gpu, host))| if rank % 2 == 0 { gpu.clone() } else { host.clone() }).collect();
+        let form = Form::of_place(places.len() + 1);
+        places.push(host);
+        places.push(Place { name: "both in turn".to_owned(), devices: mixed, smallest_world: 2, form });
+    }
+    Ok(places)
+}

@@ -1,0 +1,130 @@
+//! Owns the counts and the table: what ran where, how near it came, what is still to come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::compare::{Part, Verdict};
+use crate::library::Driver;
+
+/// Counts of entries. An entry is one half of one case, in one place, through one driver.
+#[derive(Default)]
+pub struct Report {
+    /// By kind, part and place.
+    rows: BTreeMap<(String, Part, String), BTreeMap<Driver, Row>>,
+    /// The cases, by reason and part.
+    not_yet: BTreeMap<(String, Part), BTreeSet<String>>,
+    passed: usize,
+    failed: usize,
+    not_yet_count: usize,
+}
+
+/// Where an entry was run.
+#[derive(Clone, Copy)]
+pub struct Where<'a> {
+    pub place: &'a str,
+    pub driver: Driver,
+}
+
+#[derive(Default, PartialEq)]
+struct Row {
+    passed: usize,
+    failed: usize,
+    values: usize,
+    share: f64,
+    share_at: String,
+    ulp: Option<f64>,
+    bound: Option<f64>,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ulp = match (self.ulp, self.bound) {
+            (Some(ulp), Some(bound)) => format!("{ulp:.2} of {bound}"),
+            (Some(ulp), None) => format!("{ulp:.2}"),
+            (None, _) => "-".to_owned(),
+        };
+        let passed = format!("{}/{}", self.passed, self.passed + self.failed);
+        let (values, share, at) = (self.values, self.share, self.share_at.trim());
+        write!(f, "{passed:>6} {values:>8} {share:>9.2e} {ulp:>9}  {at}")
+    }
+}
+
+/// A line per driver, or one for all of them where they are alike.
+fn lines(drivers: &BTreeMap<Driver, Row>) -> Vec<(&'static str, &Row)> {
+    let mut rows = drivers.values();
+    match rows.next() {
+        Some(first) if drivers.len() == Driver::ALL.len() && rows.all(|row| row == first) => vec![("each", first)],
+        _ => drivers.iter().map(|(driver, row)| (driver.name(), row)).collect(),
+    }
+}
+
+impl Report {
+    /// Counts an entry that was run; what is wrong with it is printed at once.
+    pub fn ran(&mut self, case: &str, kind: &str, part: Part, at: Where<'_>, bound: Option<f64>, verdict: Verdict) {
+        let rows = self.rows.entry((kind.to_owned(), part, at.place.to_owned())).or_default();
+        let row = rows.entry(at.driver).or_default();
+        if verdict.failures.is_empty() {
+            self.passed += 1;
+            row.passed += 1;
+        } else {
+            self.failed += 1;
+            row.failed += 1;
+            println!("FAILED {case}, {part:?}, {}, {}", at.place, at.driver.name());
+            verdict.failures.iter().for_each(|failure| println!("       {failure}"));
+        }
+        row.values += verdict.values;
+        if verdict.share > row.share || row.share_at.is_empty() {
+            (row.share, row.share_at) = (verdict.share, format!("{case} {}", verdict.share_at));
+        }
+        row.ulp = match (row.ulp, verdict.ulp) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
+        row.bound = row.bound.or(bound);
+    }
+
+    /// Counts an entry whose feature the library does not have.
+    pub fn not_yet(&mut self, case: &str, part: Part, reason: &str) {
+        self.not_yet_count += 1;
+        self.not_yet.entry((reason.to_owned(), part)).or_default().insert(case.to_owned());
+    }
+
+    /// Counts something that cannot be run at all as a failure.
+    pub fn broken(&mut self, case: &str, what: &str) {
+        self.failed += 1;
+        println!("FAILED {case}\n       {what}");
+    }
+
+    /// Prints everything, the counts in the last line; whether all is well.
+    pub fn finish(self) -> bool {
+        println!();
+        let width = self.rows.keys().map(|(_, _, place)| place.len()).max().unwrap_or(0);
+        let (kind, part, place, driver, passed, values) = ("kind", "part", "place", "driver", "passed", "values");
+        let (share, ulp, at) = ("of tol.", "in ulp", "worst of tol. at");
+        println!("{kind:<31} {part:<8} {place:<width$} {driver:<13} {passed:>6} {values:>8} {share:>9} {ulp:>9}  {at}");
+        for ((kind, part, place), drivers) in &self.rows {
+            let part = format!("{part:?}");
+            for (driver, row) in lines(drivers) {
+                println!("{kind:<31} {part:<8} {place:<width$} {driver:<13} {row}");
+            }
+        }
+        println!();
+        println!(
+            "driver: \"each\" where all drivers have the same line. of tol.: the worst error as a share of its tolerance."
+        );
+        println!(
+            "in ulp: in units of one f32 ulp of the channel's largest |y| (forward), largest |weight·inv_std·g| (dx),"
+        );
+        println!("Σ|g| (dbias) or Σ|g·x̂| (dweight); \"of 8\" where that is asserted.");
+        for ((reason, part), cases) in &self.not_yet {
+            let names: Vec<&str> = cases.iter().map(String::as_str).collect();
+            println!("not yet: {reason}: {part:?} of {} cases: {}", cases.len(), names.join(", "));
+        }
+        let nothing = self.passed + self.failed == 0;
+        if nothing {
+            println!("nothing ran");
+        }
+        println!("conformance: {} passed, {} failed, {} not yet", self.passed, self.failed, self.not_yet_count);
+        self.failed == 0 && !nothing
+    }
+}

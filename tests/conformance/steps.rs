@@ -1,0 +1,175 @@
+//! Runs the steps of a scenario on the ranks that one caller drives.
+
+use std::ops::Range;
+
+use pollster::block_on;
+use syncbn::stats::{ChannelStats, RunningStats};
+use syncbn::{Device, ForwardReport, SavedForward, Tensor};
+
+use crate::caller::Caller;
+use crate::compare::Part;
+use crate::message::chain;
+use crate::scenario::{Group, Observed, ObservedGradients, ObservedStatistics, RankTensor, Source, Step};
+
+/// The ranks of a group that one caller drives, as a range of its members.
+pub struct Driven<'a> {
+    pub group: &'a Group,
+    pub members: Range<usize>,
+}
+
+impl Driven<'_> {
+    /// Runs every step; lists of what is observed have one element for each driven rank.
+    ///
+    /// # Errors
+    /// Of the library, with the step at which it came. What backward does wrong is held against backward alone.
+    pub fn observe(&self, caller: &mut impl Caller) -> Result<Vec<Observed>, String> {
+        self.prepare(caller).map_err(|error| format!("preparing the layer: {}", chain(&error)))?;
+        let mut observed = Vec::new();
+        for step in &self.group.scenario.steps {
+            let failed = |error: syncbn::Error| format!("{}: {}", step.name, chain(&error));
+            observed.push(self.step(step, caller).map_err(failed)?);
+        }
+        Ok(observed)
+    }
+
+    fn prepare(&self, caller: &mut impl Caller) -> Result<(), syncbn::Error> {
+        let scenario = &self.group.scenario;
+        caller.set_parameters(scenario.weight.as_deref(), scenario.bias.as_deref())?;
+        scenario.running.clone().map_or(Ok(()), |running| caller.set_running_stats(running))
+    }
+
+    fn step(&self, step: &Step, caller: &mut impl Caller) -> Result<Observed, syncbn::Error> {
+        let inputs = upload(self.inputs(step), caller.devices())?;
+        let before = caller.running_stats().cloned();
+        let mut observed = Observed::default();
+        for repeat in 1..=step.repeats {
+            let forward = caller.forward(step.train, &inputs)?;
+            let mut broken = self.dims_as_inputs(step, &forward.outputs);
+            let outputs = download(&forward.outputs)?;
+            if repeat > 1 && !same_bits(&outputs, &observed.outputs) {
+                broken.push(format!("{}: repeat {repeat} gave other bits than the one before", step.name));
+            }
+            observed.broken.extend(broken.into_iter().map(|what| (Part::Forward, what)));
+            observed.outputs = outputs;
+            self.statistics(step, &forward.report, &mut observed);
+            if let (Some(grad_outputs), true) = (&step.grad_outputs, repeat == step.repeats) {
+                let grad_outputs = &grad_outputs[self.members.clone()];
+                match self.backward(step, caller, &forward.saved, &inputs, grad_outputs) {
+                    Ok((gradients, broken)) => {
+                        observed.gradients = Some(gradients);
+                        observed.broken.extend(broken.into_iter().map(|what| (Part::Backward, what)));
+                    }
+                    Err(error) => {
+                        let what = format!("{}, {}: {}", step.name, self.ranks(), chain(&error));
+                        observed.broken.push((Part::Backward, what));
+                    }
+                }
+            }
+        }
+        let after = caller.running_stats();
+        if self.group.scenario.source(step) != Source::Group && running_bits(after) != running_bits(before.as_ref()) {
+            let at = format!("{}, {}", step.name, self.ranks());
+            let what = format!("{at}: the running statistics changed without a batch of the group");
+            observed.broken.push((Part::Forward, what));
+        }
+        observed.running = after.map(|running| {
+            let widen = |values: &[f32]| values.iter().copied().map(f64::from).collect();
+            (widen(&running.mean), widen(&running.var), running.num_batches_tracked)
+        });
+        Ok(observed)
+    }
+
+    /// The gradients of the last forward call, and what is wrong with their shapes.
+    fn backward(
+        &self,
+        step: &Step,
+        caller: &impl Caller,
+        saved: &SavedForward,
+        inputs: &[Tensor],
+        grad_outputs: &[RankTensor],
+    ) -> Result<(ObservedGradients, Vec<String>), syncbn::Error> {
+        let grad_outputs = upload(grad_outputs, caller.devices())?;
+        let backward = caller.backward(saved, inputs, &grad_outputs)?;
+        let broken = self.dims_as_inputs(step, &backward.grad_inputs);
+        let parameter = |gradients: Option<Vec<Tensor>>| gradients.map(|gradients| download(&gradients)).transpose();
+        let gradients = ObservedGradients {
+            grad_inputs: download(&backward.grad_inputs)?,
+            grad_weights: parameter(backward.grad_weights)?,
+            grad_biases: parameter(backward.grad_biases)?,
+        };
+        Ok((gradients, broken))
+    }
+
+    /// Takes the statistics out of a report, and checks that the counts of the ranks are those of their shapes.
+    fn statistics(&self, step: &Step, report: &ForwardReport, observed: &mut Observed) {
+        let scenario = &self.group.scenario;
+        let channels = report.global.channels();
+        observed.statistics = (scenario.source(step) == Source::Group).then(|| ObservedStatistics {
+            count: report.global.count(),
+            mean: channels.iter().map(|channel| channel.mean).collect(),
+            var_biased: channels.iter().map(ChannelStats::var_biased).collect(),
+            inv_std: report.global.inv_std().to_vec(),
+        });
+        let local = report.local.iter().map(|rank| {
+            let mean = rank.iter().map(|channel| channel.mean).collect();
+            (mean, rank.iter().map(ChannelStats::var_biased).collect())
+        });
+        observed.local = local.collect();
+        let num_features = scenario.config.num_features;
+        for ((local, rank), input) in report.local.iter().zip(self.world_ranks()).zip(self.inputs(step)) {
+            let expected = (input.dims.iter().product::<usize>() / num_features) as u64;
+            if local.len() != num_features || local.iter().any(|channel| channel.count != expected) {
+                let what = format!("{}.r{rank}: the report does not count {expected} values per channel", step.name);
+                observed.broken.push((Part::Forward, what));
+            }
+        }
+    }
+
+    fn inputs<'a>(&self, step: &'a Step) -> &'a [RankTensor] {
+        &step.inputs[self.members.clone()]
+    }
+
+    fn world_ranks(&self) -> &[usize] {
+        &self.group.ranks[self.members.clone()]
+    }
+
+    /// The driven ranks, in messages.
+    fn ranks(&self) -> String {
+        match self.world_ranks() {
+            [rank] => format!("rank {rank}"),
+            ranks => format!("ranks {ranks:?}"),
+        }
+    }
+
+    /// What is not of the shape of its input.
+    fn dims_as_inputs(&self, step: &Step, tensors: &[Tensor]) -> Vec<String> {
+        let pairs = self.world_ranks().iter().zip(self.inputs(step)).zip(tensors);
+        let differing = pairs.filter(|((_, input), tensor)| tensor.dims() != input.dims);
+        let what = |((rank, input), tensor): ((&usize, &RankTensor), &Tensor)| {
+            let (found, expected) = (tensor.dims(), &input.dims);
+            format!("{}.r{rank}: the result has the dimensions {found:?}, its input {expected:?}", step.name)
+        };
+        differing.map(what).collect()
+    }
+}
+
+fn upload(ranks: &[RankTensor], devices: &[Device]) -> Result<Vec<Tensor>, syncbn::Error> {
+    ranks.iter().zip(devices).map(|(rank, device)| device.upload(&rank.dims, &rank.values)).collect()
+}
+
+/// The values of every rank.
+fn download(tensors: &[Tensor]) -> Result<Vec<Vec<f64>>, syncbn::Error> {
+    let widen = |values: Vec<f32>| values.into_iter().map(f64::from).collect();
+    tensors.iter().map(|tensor| Ok(widen(block_on(tensor.to_vec())?))).collect()
+}
+
+fn same_bits(a: &[Vec<f64>], b: &[Vec<f64>]) -> bool {
+    let bits = |ranks: &[Vec<f64>]| ranks.iter().flatten().map(|value| value.to_bits()).collect::<Vec<u64>>();
+    bits(a) == bits(b)
+}
+
+/// NaN is not equal to itself, its bits are.
+fn running_bits(running: Option<&RunningStats>) -> Option<(Vec<u32>, u64)> {
+    let bits = |running: &RunningStats| running.mean.iter().chain(&running.var).map(|value| value.to_bits()).collect();
+    running.map(|running| (bits(running), running.num_batches_tracked))
+}

@@ -1,0 +1,174 @@
+//! Owns reading: folders of manifests, and the tensors of one case. A broken file is a message that names it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+/// One manifest: its format, its cases, and the folder that holds them.
+pub struct Manifest {
+    pub path: PathBuf,
+    pub folder: PathBuf,
+    pub format: String,
+    pub cases: Vec<Value>,
+}
+
+/// Every `manifest.json` in `root` and its subfolders, in the order of their paths.
+pub fn manifests(root: &Path) -> Result<Vec<Manifest>, String> {
+    let mut paths = Vec::new();
+    collect(root, &mut paths)?;
+    paths.sort();
+    if paths.is_empty() {
+        return Err(format!("{}: no manifest.json in this folder or below it", root.display()));
+    }
+    paths.into_iter().map(manifest).collect()
+}
+
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), String> {
+    let unreadable = |error| format!("{}: cannot be read: {error}", folder.display());
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.is_dir() {
+            collect(&path, paths)?;
+        } else if path.file_name().is_some_and(|name| name == "manifest.json") {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn manifest(path: PathBuf) -> Result<Manifest, String> {
+    let wrong = |what: String| format!("{}: {what}", path.display());
+    let text = fs::read_to_string(&path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let mut json: Value = serde_json::from_str(&text).map_err(|error| wrong(format!("is not JSON: {error}")))?;
+    let format = json["format"].as_str().ok_or_else(|| wrong("has no \"format\"".to_owned()))?.to_owned();
+    let Value::Array(cases) = json["cases"].take() else { return Err(wrong("has no list of \"cases\"".to_owned())) };
+    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+    Ok(Manifest { folder, format, cases, path })
+}
+
+struct Stored {
+    dims: Vec<usize>,
+    values: Values,
+}
+
+enum Values {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    I64(Vec<i64>),
+    Other(Dtype),
+}
+
+/// The tensors of one case.
+pub struct Store {
+    path: PathBuf,
+    tensors: BTreeMap<String, Stored>,
+}
+
+impl Store {
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let wrong = |what: String| format!("{}: {what}", path.display());
+        let bytes = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(format!("is not safetensors: {error}")))?;
+        let read = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
+            let values = match view.dtype() {
+                Dtype::F32 => Values::F32(words(view.data(), f32::from_le_bytes)),
+                Dtype::F64 => Values::F64(words(view.data(), f64::from_le_bytes)),
+                Dtype::I64 => Values::I64(words(view.data(), i64::from_le_bytes)),
+                other => Values::Other(other),
+            };
+            (name, Stored { dims: view.shape().to_vec(), values })
+        };
+        Ok(Self { path: path.to_owned(), tensors: file.tensors().into_iter().map(read).collect() })
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Dimensions and values of a f32 tensor.
+    pub fn f32(&self, name: &str) -> Result<(&[usize], &[f32]), String> {
+        match self.get(name)? {
+            Stored { dims, values: Values::F32(values) } => Ok((dims, values)),
+            other => Err(self.type_error(name, "F32", &other.values)),
+        }
+    }
+
+    /// Dimensions and values of a f64 tensor.
+    pub fn f64(&self, name: &str) -> Result<(&[usize], &[f64]), String> {
+        match self.get(name)? {
+            Stored { dims, values: Values::F64(values) } => Ok((dims, values)),
+            other => Err(self.type_error(name, "F64", &other.values)),
+        }
+    }
+
+    /// A f32 tensor with one value per channel.
+    pub fn channel_f32(&self, name: &str, channels: usize) -> Result<Vec<f32>, String> {
+        let (dims, values) = self.f32(name)?;
+        if dims == [channels] { Ok(values.to_vec()) } else { Err(self.shape_error(name, dims, &[channels])) }
+    }
+
+    /// A f64 tensor with one value per channel.
+    pub fn channel_f64(&self, name: &str, channels: usize) -> Result<Vec<f64>, String> {
+        let (dims, values) = self.f64(name)?;
+        if dims == [channels] { Ok(values.to_vec()) } else { Err(self.shape_error(name, dims, &[channels])) }
+    }
+
+    /// Dimensions and values of a f32 or f64 tensor, in f64.
+    pub fn any_float(&self, name: &str) -> Result<(&[usize], Vec<f64>), String> {
+        match self.get(name)? {
+            Stored { dims, values: Values::F32(values) } => Ok((dims, values.iter().copied().map(f64::from).collect())),
+            Stored { dims, values: Values::F64(values) } => Ok((dims, values.clone())),
+            other => Err(self.type_error(name, "F32 or F64", &other.values)),
+        }
+    }
+
+    /// A list of counts or indices.
+    pub fn counts(&self, name: &str) -> Result<Vec<u64>, String> {
+        match self.get(name)? {
+            Stored { values: Values::I64(values), .. } => {
+                let negative = |_| format!("{}: {name} holds a negative count", self.path.display());
+                values.iter().map(|&value| u64::try_from(value).map_err(negative)).collect()
+            }
+            other => Err(self.type_error(name, "I64", &other.values)),
+        }
+    }
+
+    /// A single count.
+    pub fn count(&self, name: &str) -> Result<u64, String> {
+        match self.counts(name)?[..] {
+            [count] => Ok(count),
+            ref other => Err(format!("{}: {name} holds {} values, 1 is expected", self.path.display(), other.len())),
+        }
+    }
+
+    /// An error about this file.
+    pub fn wrong(&self, what: &str) -> String {
+        format!("{}: {what}", self.path.display())
+    }
+
+    pub fn shape_error(&self, name: &str, found: &[usize], expected: &[usize]) -> String {
+        self.wrong(&format!("{name} has the dimensions {found:?}, {expected:?} are expected"))
+    }
+
+    fn get(&self, name: &str) -> Result<&Stored, String> {
+        self.tensors.get(name).ok_or_else(|| self.wrong(&format!("there is no tensor {name}")))
+    }
+
+    fn type_error(&self, name: &str, expected: &str, found: &Values) -> String {
+        let found = match found {
+            Values::F32(_) => Dtype::F32,
+            Values::F64(_) => Dtype::F64,
+            Values::I64(_) => Dtype::I64,
+            Values::Other(other) => *other,
+        };
+        self.wrong(&format!("{name} is stored as {found:?}, {expected} is expected"))
+    }
+}
+
+/// Little-endian words. Safetensors has checked that the length is a multiple of a word.
+fn words<const N: usize, T>(bytes: &[u8], word: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|chunk| word(*chunk)).collect()
+}
