@@ -3,8 +3,6 @@
 // The host adds what the pivot lacks to the mean: Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
 // Dispatch: one workgroup per 256/rows channels and tile. `combine_grad_sums` runs next, unless a channel has one tile.
 
-@group(0) @binding(1) var<storage, read> grad_output: array<f32>;           // (N, C, L)
-@group(0) @binding(2) var<storage, read> x: array<f32>;                     // (N, C, L)
 @group(0) @binding(3) var<storage, read> centering: array<Centering>;       // (C)
 @group(0) @binding(4) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
 
@@ -12,8 +10,8 @@
 fn next_terms(walk: ptr<function, Walk>, pivot: f32) -> vec4<f32> {
     var terms = vec4<f32>(0.0);
     if (is_inside(*walk)) {
-        let g = grad_output[(*walk).address];
-        let value = x[(*walk).address];
+        let g = load_grad_output((*walk).g);
+        let value = load_x((*walk).x);
         terms = vec4<f32>(g, g * (value - pivot), flag_of(g), flag_of(value));
     }
     step_walk(walk);

@@ -4,14 +4,13 @@
 // takes from the mean is carried by Σ(x − m). The tile stays in registers between the two sums.
 // Dispatch: one workgroup per 256/rows channels and tile. `combine_stats` runs next, unless a channel has one tile.
 
-@group(0) @binding(1) var<storage, read> x: array<f32>;                  // (N, C, L)
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag)
 
 // This invocation's next value; the stand-in where the tile has ended.
 fn next_value(walk: ptr<function, Walk>, stand_in: f32) -> f32 {
     var value = stand_in;
     if (is_inside(*walk)) {
-        value = x[(*walk).address];
+        value = load_x((*walk).x);
     }
     step_walk(walk);
     return value;
@@ -48,7 +47,7 @@ fn main(
     var walk = begin_walk(lane, workgroup.x + workgroup.y * workgroups.x);
     var first = 0.0;
     if (walk.count > 0u) {
-        first = x[walk.first];
+        first = load_x(walk.first);
     }
     // A stand-in equals x₀ and so adds nothing to the first sum.
     let a = next_four(&walk, first);

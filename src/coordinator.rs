@@ -56,6 +56,7 @@ impl Mergeable for GradientSums {
 }
 
 /// Merges two ranks or nodes, channel by channel.
+#[allow(clippy::ptr_arg, reason = "the tree merges values of one type, which is owned")]
 fn merge_channels<T: Mergeable>(left: &Vec<T>, right: &Vec<T>) -> Vec<T> {
     left.iter().zip(right).map(|(left, right)| left.merge(*right)).collect()
 }

@@ -1,107 +1,112 @@
 //! The phases on one device, whichever it is: sums before the exchange, outputs after it.
 //!
-//! Takes tensors whose shapes and devices the driver has checked. Merging across devices happens elsewhere.
+//! Takes tensors whose shapes, devices and storage types the driver has checked. Merging across devices happens elsewhere.
 
 mod gpu;
-
-use futures::future::{FutureExt, ready};
+mod host;
 
 use crate::device::Kind;
 use crate::error::{ArgumentError, Error};
-use crate::gpu::Pending;
-use crate::host;
+use crate::gpu::{BufferSlice, Pending};
+use crate::plan::Activation;
 use crate::shape::Shape;
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 use crate::tensor::{Storage, Tensor};
 
-/// Checks that every phase fits the device's limits, without doing anything.
-pub(crate) fn check_limits(x: &Tensor, shape: &Shape) -> Result<(), Error> {
-    match x.device().kind() {
-        Kind::Gpu(gpu) => gpu::check_limits(gpu, shape),
+/// A tensor together with its shape, checked.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub tensor: &'a Tensor,
+    pub shape: &'a Shape,
+}
+
+impl<'a> View<'a> {
+    fn activation(self) -> Activation<'a> {
+        Activation { shape: self.shape, dtype: self.tensor.dtype() }
+    }
+}
+
+/// Checks that forward fits the device's limits, without doing anything.
+pub(crate) fn check_limits(x: View<'_>) -> Result<(), Error> {
+    match x.tensor.device().kind() {
+        Kind::Gpu(gpu) => gpu::check_limits(gpu, x.activation()),
         Kind::Host => Ok(()),
     }
 }
 
-/// Local statistics of x, (N, C, spatial…), one per channel. A GPU has its work when this returns; the host is done.
-pub(crate) fn local_stats(x: &Tensor, shape: &Shape) -> Result<Pending<Vec<ChannelStats>>, Error> {
-    match (x.storage(), x.device().kind()) {
-        (Storage::Host(x), _) => Ok(ready(Ok(host::local_stats(x, shape))).boxed()),
-        (Storage::Gpu(slice), Kind::Gpu(gpu)) => gpu::local_stats(gpu, x.device().deadline(), slice, shape),
-        (Storage::Gpu(_), Kind::Host) => Err(misplaced(x)),
+/// Local statistics of x, one per channel. A GPU has its work when this returns; the host is done.
+pub(crate) fn local_stats(x: View<'_>) -> Result<Pending<Vec<ChannelStats>>, Error> {
+    match (x.tensor.storage(), x.tensor.device().kind()) {
+        (Storage::Host(values), _) => Ok(host::local_stats(values, x.shape)),
+        (Storage::Gpu(slice), Kind::Gpu(gpu)) => {
+            gpu::local_stats(gpu, x.tensor.device().deadline(), slice, x.activation())
+        }
+        (Storage::Gpu(_), Kind::Host) => Err(misplaced(x.tensor)),
     }
 }
 
-/// Normalizes x into y, both (N, C, spatial…) on one device, weight and bias (C) there too.
+/// Normalizes x into y, of one shape and layout on one device, weight and bias (C) there too.
 pub(crate) fn apply(
-    x: &Tensor,
-    shape: &Shape,
+    x: View<'_>,
     centering: &[Centering],
-    [weight, bias]: [Option<&Tensor>; 2],
+    parameters: [Option<&Tensor>; 2],
     y: &mut Tensor,
 ) -> Result<Pending<()>, Error> {
-    let device = y.device().clone();
-    match (x.storage(), y.storage_mut(), device.kind()) {
-        (Storage::Host(x), Storage::Host(y), _) => {
-            host::normalize(x, shape, centering, host_values(weight), host_values(bias), y);
-            Ok(ready(Ok(())).boxed())
+    let (device, y_dtype) = (y.device().clone(), y.dtype());
+    match (x.tensor.storage(), y.storage_mut(), device.kind()) {
+        (Storage::Host(values), Storage::Host(y), _) => {
+            host::normalize(values, x.shape, centering, parameters.map(host::parameter), y)
         }
-        (Storage::Gpu(x), Storage::Gpu(y), Kind::Gpu(gpu)) => {
-            gpu::apply(gpu, x, shape, centering, [device_slice(weight), device_slice(bias)], y)
+        (Storage::Gpu(slice), Storage::Gpu(y), Kind::Gpu(gpu)) => {
+            gpu::apply(gpu, (slice, x.activation()), centering, parameters.map(device_slice), (y, y_dtype))
         }
-        _ => Err(misplaced(x)),
+        _ => Err(misplaced(x.tensor)),
     }
 }
 
-/// Local gradient sums, one per channel, from g = grad_output and x, (N, C, spatial…) each.
+/// Local gradient sums, one per channel, from g = grad_output and x.
 pub(crate) fn local_gradient_sums(
-    g: &Tensor,
-    x: &Tensor,
-    shape: &Shape,
+    g: View<'_>,
+    x: View<'_>,
     normalization: &Normalization,
 ) -> Result<Pending<Vec<GradientSums>>, Error> {
-    match (g.storage(), x.storage(), x.device().kind()) {
-        (Storage::Host(g), Storage::Host(x), _) => {
-            Ok(ready(Ok(host::local_gradient_sums(g, x, shape, normalization))).boxed())
+    match (g.tensor.storage(), x.tensor.storage(), x.tensor.device().kind()) {
+        (Storage::Host(g_values), Storage::Host(values), _) => {
+            host::local_gradient_sums((g_values, g.shape), (values, x.shape), normalization)
         }
-        (Storage::Gpu(g), Storage::Gpu(x_slice), Kind::Gpu(gpu)) => {
-            gpu::local_gradient_sums(gpu, x.device().deadline(), g, x_slice, shape, normalization)
+        (Storage::Gpu(g_slice), Storage::Gpu(slice), Kind::Gpu(gpu)) => {
+            let (g, deadline) = ((g_slice, g.activation()), x.tensor.device().deadline());
+            gpu::local_gradient_sums(gpu, deadline, g, (slice, x.activation()), normalization)
         }
-        _ => Err(misplaced(x)),
+        _ => Err(misplaced(x.tensor)),
     }
 }
 
-/// The gradient of x from g = grad_output, all (N, C, spatial…) on one device, weight (C) there too.
+/// The gradient of x from g = grad_output, all on one device, dx of the shape, layout and storage type of x, weight (C).
 ///
 /// `batch_statistics` tells whether the statistics depend on x.
 pub(crate) fn grad_input(
-    [g, x]: [&Tensor; 2],
-    shape: &Shape,
+    [g, x]: [View<'_>; 2],
     batch_statistics: bool,
     centering: &[GradCentering],
     weight: Option<&Tensor>,
     dx: &mut Tensor,
 ) -> Result<Pending<()>, Error> {
     let device = dx.device().clone();
-    match (g.storage(), x.storage(), dx.storage_mut(), device.kind()) {
-        (Storage::Host(g), Storage::Host(x), Storage::Host(dx), _) => {
-            host::grad_input(g, x, shape, batch_statistics, centering, host_values(weight), dx);
-            Ok(ready(Ok(())).boxed())
+    match (g.tensor.storage(), x.tensor.storage(), dx.storage_mut(), device.kind()) {
+        (Storage::Host(g_values), Storage::Host(values), Storage::Host(dx), _) => {
+            let (g, x) = ((g_values, g.shape), (values, x.shape));
+            host::grad_input(g, x, batch_statistics, centering, host::parameter(weight), dx)
         }
-        (Storage::Gpu(g), Storage::Gpu(x), Storage::Gpu(dx), Kind::Gpu(gpu)) => {
-            gpu::grad_input(gpu, [g, x], shape, batch_statistics, centering, device_slice(weight), dx)
+        (Storage::Gpu(g_slice), Storage::Gpu(slice), Storage::Gpu(dx), Kind::Gpu(gpu)) => {
+            let (g, x) = ((g_slice, g.activation()), (slice, x.activation()));
+            gpu::grad_input(gpu, [g, x], batch_statistics, centering, device_slice(weight), dx)
         }
-        _ => Err(misplaced(x)),
+        _ => Err(misplaced(x.tensor)),
     }
 }
 
-fn host_values(parameter: Option<&Tensor>) -> Option<&[f32]> {
-    match parameter?.storage() {
-        Storage::Host(values) => Some(values),
-        Storage::Gpu(_) => None,
-    }
-}
-
-fn device_slice(parameter: Option<&Tensor>) -> Option<&crate::gpu::BufferSlice> {
+fn device_slice(parameter: Option<&Tensor>) -> Option<&BufferSlice> {
     match parameter?.storage() {
         Storage::Gpu(slice) => Some(slice),
         Storage::Host(_) => None,

@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+use crate::dtype::DType;
+use crate::shape::Layout;
+
 /// Any error of this crate.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -165,6 +168,28 @@ pub enum ArgumentError {
         found: Vec<usize>,
         /// The dimensions of its counterpart.
         expected: Vec<usize>,
+    },
+    /// Values or a tensor of a storage type that does not go with the others.
+    #[error("{argument} is stored as {found}, expected {expected}")]
+    DType {
+        /// Name of the argument.
+        argument: String,
+        /// The storage type found.
+        found: DType,
+        /// What goes with the others.
+        expected: String,
+    },
+    /// A tensor of another layout than its counterpart.
+    #[error("{argument}[{rank}] is in layout {found:?}, expected {expected:?}, as its input")]
+    Layout {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// The layout found.
+        found: Layout,
+        /// The layout of its counterpart.
+        expected: Layout,
     },
     /// A tensor on another device than its rank.
     #[error("{argument}[{rank}] lies on {found}, expected {expected}, the device of rank {rank}")]

@@ -110,16 +110,21 @@ impl Gpu {
             max_buffer_bytes: limits.max_buffer_size,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             offset_alignment_bytes: limits.min_storage_buffer_offset_alignment,
+            native_f16: device.features().contains(wgpu::Features::SHADER_F16),
         };
         let poller = Poller::new(device.clone(), name.clone());
         let context = Context { device, queue, name, caps, pipelines: Pipelines::default(), poller };
         Ok(Self { context: Arc::new(context) })
     }
 
-    /// Opens a device of its own on an adapter, with all of the adapter's limits and no optional feature.
+    /// Opens a device of its own on an adapter, with all of the adapter's limits, and its own f16 where it has one.
     pub async fn open(adapter: &wgpu::Adapter) -> Result<Self, Error> {
-        let descriptor =
-            wgpu::DeviceDescriptor { label: Some("syncbn"), required_limits: adapter.limits(), ..Default::default() };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("syncbn"),
+            required_limits: adapter.limits(),
+            required_features: adapter.features() & wgpu::Features::SHADER_F16,
+            ..Default::default()
+        };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| GpuError::RequestDevice {
             adapter: adapter.get_info().name,
             message: error.to_string(),

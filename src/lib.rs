@@ -29,6 +29,7 @@ pub mod collective;
 mod config;
 mod coordinator;
 mod device;
+mod dtype;
 mod engine;
 mod error;
 mod gpu;
@@ -48,6 +49,7 @@ pub use config::{
     AffineGradient, Initializer, MindSporeArguments, Momentum, RunningVariance, SyncBatchNormConfig, TorchArguments,
 };
 pub use device::Device;
+pub use dtype::{DType, Element};
 pub use error::{
     ArgumentError, BatchError, ConfigError, Error, ExchangeError, GpuError, GroupError, LimitError, ShapeError,
     StateError,
@@ -55,7 +57,7 @@ pub use error::{
 pub use gpu::adapters;
 pub use group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, PhaseTimes, SavedForward};
 pub use layer::{LayerBackward, LayerForward, SyncBatchNorm};
-pub use shape::Shape;
+pub use shape::{Layout, Shape, Strides};
 pub use state::{LoadOptions, Naming, StateDict};
 pub use tensor::Tensor;
 

@@ -11,14 +11,13 @@ pub use apply::ApplyPlan;
 pub use partition::Partition;
 pub use sums::SumsPlan;
 
+use crate::dtype::DType;
 use crate::error::LimitError;
-use crate::shaders::Kernel;
+use crate::shaders::{Storage, Variant};
+use crate::shape::Shape;
 
 /// Bytes of one (pivot, sum, squares, flag) quadruple of a tile or a rank, per channel.
 pub const CHANNEL_SUMS_BYTES: u64 = 16;
-
-/// Bytes of an f32.
-const F32_BYTES: u64 = 4;
 
 /// What a plan must know of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +30,24 @@ pub struct DeviceCaps {
     pub max_workgroups: u32,
     /// Alignment of the offset of a storage binding, in bytes.
     pub offset_alignment_bytes: u32,
+    /// Whether kernels may use the device's own f16, by its feature `SHADER_F16`.
+    pub native_f16: bool,
+}
+
+/// An activation as plans see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activation<'a> {
+    /// Its shape and layout.
+    pub shape: &'a Shape,
+    /// How its elements are stored.
+    pub dtype: DType,
+}
+
+impl Activation<'_> {
+    /// Bytes of the tensor, in whole words.
+    pub fn bytes(&self) -> u64 {
+        self.shape.elements().saturating_mul(self.dtype.size_bytes()).saturating_add(3) / 4 * 4
+    }
 }
 
 impl DeviceCaps {
@@ -40,6 +57,7 @@ impl DeviceCaps {
         max_buffer_bytes: 256 << 20,
         max_workgroups: 65_535,
         offset_alignment_bytes: 256,
+        native_f16: false,
     };
 
     /// Spreads `count` workgroups over two dimensions.
@@ -51,6 +69,21 @@ impl DeviceCaps {
         // Rows as even as can be, so that few of the last row's workgroups find nothing to do.
         let rows = count.div_ceil(side).max(1);
         Ok([count.div_ceil(rows) as u32, rows as u32])
+    }
+
+    /// How kernels on this device read a storage type.
+    fn storage(&self, dtype: DType) -> Storage {
+        match dtype {
+            DType::F32 => Storage::F32,
+            DType::F16 if self.native_f16 => Storage::NativeF16,
+            DType::F16 => Storage::F16,
+            DType::BF16 => Storage::BF16,
+        }
+    }
+
+    /// Refuses an activation that one binding cannot span.
+    fn check_activation(&self, what: &'static str, activation: Activation<'_>) -> Result<(), LimitError> {
+        self.check_binding(what, activation.shape.dims(), activation.bytes())
     }
 
     /// Refuses a buffer that one binding cannot span.
@@ -89,8 +122,8 @@ pub enum Role {
 /// One dispatch: a kernel, its parameters, its workgroups, and the role of every storage buffer in binding order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch<P> {
-    /// The kernel.
-    pub kernel: Kernel,
+    /// The kernel for the storage types at hand; whether its buffers are one shows when they are bound.
+    pub variant: Variant,
     /// Contents of the parameter struct.
     pub params: P,
     /// Workgroups in x and y.
@@ -101,13 +134,16 @@ pub struct Dispatch<P> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ApplyPlan, DeviceCaps, F32_BYTES, Partition, Role, SumsPlan};
-    use crate::error::LimitError;
-    use crate::shape::Shape;
+    use super::*;
+    use crate::shape::Layout::ChannelsFirst;
+
+    fn f32s(shape: &Shape) -> Activation<'_> {
+        Activation { shape, dtype: DType::F32 }
+    }
 
     fn stats(dims: &[usize]) -> SumsPlan {
-        let shape = Shape::new(dims).expect("a valid shape");
-        SumsPlan::statistics(&shape, &DeviceCaps::PORTABLE).expect("within the limits").expect("not empty")
+        let shape = Shape::new(dims, ChannelsFirst).expect("a valid shape");
+        SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE).expect("within the limits").expect("not empty")
     }
 
     #[test]
@@ -120,8 +156,8 @@ mod tests {
     #[test]
     fn tiles_cover_every_value_exactly_once() {
         for dims in [[2, 3, 50_000], [7, 70_001, 1], [4096, 3, 1], [1, 1, 1], [33, 5, 7], [1, 2, 4097]] {
-            let shape = Shape::new(&dims).expect("a valid shape");
-            let partition = Partition::new(&shape, F32_BYTES);
+            let shape = Shape::new(&dims, ChannelsFirst).expect("a valid shape");
+            let partition = Partition::new(f32s(&shape));
             let values = u64::from(partition.tile_values());
             assert!(partition.tiles * values >= partition.values, "{dims:?}: {partition:?}");
             assert!((partition.tiles - 1) * values < partition.values, "{dims:?}: {partition:?}");
@@ -141,8 +177,8 @@ mod tests {
 
     #[test]
     fn what_one_binding_cannot_span_is_refused_with_both_numbers() {
-        let shape = Shape::new(&[1, 1, (128 << 18) + 1]).expect("a valid shape");
-        let refused = SumsPlan::statistics(&shape, &DeviceCaps::PORTABLE);
+        let shape = Shape::new(&[1, 1, (128 << 18) + 1], ChannelsFirst).expect("a valid shape");
+        let refused = SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE);
         let numbers = matches!(refused, Err(LimitError::Binding { found_bytes, allowed_bytes, .. })
             if found_bytes == (128 << 20) + 4 && allowed_bytes == 128 << 20);
         assert!(numbers, "{refused:?}");
@@ -150,8 +186,8 @@ mod tests {
 
     #[test]
     fn an_empty_batch_plans_nothing() {
-        let shape = Shape::new(&[0, 3, 5]).expect("a valid shape");
-        assert_eq!(SumsPlan::statistics(&shape, &DeviceCaps::PORTABLE), Ok(None));
-        assert_eq!(ApplyPlan::normalize(&shape, &DeviceCaps::PORTABLE, true, true), Ok(None));
+        let shape = Shape::new(&[0, 3, 5], ChannelsFirst).expect("a valid shape");
+        assert_eq!(SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE), Ok(None));
+        assert_eq!(ApplyPlan::normalize(f32s(&shape), DType::F32, &DeviceCaps::PORTABLE, [true, true]), Ok(None));
     }
 }

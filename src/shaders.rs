@@ -4,13 +4,17 @@
 //! every variant and compares it with the tables here.
 
 mod params;
+mod variant;
 
 pub use params::{CombineParams, ParamsLayout, TileParams};
+pub use variant::{Storage, Variant};
 
 /// Invocations of every workgroup: the portable maximum.
 pub const WORKGROUP_SIZE: u32 = 256;
 /// Values that one invocation of a tile kernel holds in registers.
 pub const VALUES_PER_ROW: u32 = 16;
+/// Words of 16-bit outputs that one invocation writes.
+pub const WORDS_PER_INVOCATION: u32 = 8;
 
 /// A compute kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,14 +23,18 @@ pub enum Kernel {
     PartialStats,
     /// Local statistics of the rank from those of its tiles.
     CombineStats,
-    /// The normalized output.
+    /// The normalized output, f32.
     Normalize,
+    /// The normalized output, 16-bit.
+    NormalizeWords,
     /// Partial gradient sums of every tile.
     PartialGradSums,
     /// Local gradient sums of the rank from those of its tiles.
     CombineGradSums,
-    /// The gradient of the input.
+    /// The gradient of the input, f32.
     GradInput,
+    /// The gradient of the input, 16-bit.
+    GradInputWords,
 }
 
 /// How a kernel uses a storage buffer.
@@ -45,22 +53,30 @@ pub struct Binding {
     pub name: &'static str,
     /// How the kernel uses it.
     pub access: Access,
-    /// Bytes of one array element.
-    pub element_bytes: u32,
+    /// Bytes of one array element; `None` where the storage type of an activation decides.
+    pub element_bytes: Option<u32>,
+}
+
+/// An activation, of a storage type that the variant names.
+const fn activation(name: &'static str) -> Binding {
+    Binding { name, access: Access::Read, element_bytes: None }
 }
 
 const fn reads(name: &'static str, element_bytes: u32) -> Binding {
-    Binding { name, access: Access::Read, element_bytes }
+    Binding { name, access: Access::Read, element_bytes: Some(element_bytes) }
 }
 
 const fn writes(name: &'static str, element_bytes: u32) -> Binding {
-    Binding { name, access: Access::Write, element_bytes }
+    Binding { name, access: Access::Write, element_bytes: Some(element_bytes) }
 }
 
 const TILE: &str = include_str!("../shaders/parts/tile.wgsl");
 const REDUCE: &str = include_str!("../shaders/parts/reduce.wgsl");
 const COMBINE: &str = include_str!("../shaders/parts/combine.wgsl");
 const CENTERING: &str = include_str!("../shaders/parts/centering.wgsl");
+const NORMALIZED: &str = include_str!("../shaders/parts/normalized.wgsl");
+const GRADIENT: &str = include_str!("../shaders/parts/gradient.wgsl");
+const WORDS: &str = include_str!("../shaders/parts/words.wgsl");
 const FINITE: &str = include_str!("../shaders/parts/finite.wgsl");
 
 impl Kernel {
@@ -69,9 +85,11 @@ impl Kernel {
         Self::PartialStats,
         Self::CombineStats,
         Self::Normalize,
+        Self::NormalizeWords,
         Self::PartialGradSums,
         Self::CombineGradSums,
         Self::GradInput,
+        Self::GradInputWords,
     ];
 
     /// Name of the kernel and of its file.
@@ -80,33 +98,35 @@ impl Kernel {
             Self::PartialStats => "partial_stats",
             Self::CombineStats => "combine_stats",
             Self::Normalize => "normalize",
+            Self::NormalizeWords => "normalize_words",
             Self::PartialGradSums => "partial_grad_sums",
             Self::CombineGradSums => "combine_grad_sums",
             Self::GradInput => "grad_input",
+            Self::GradInputWords => "grad_input_words",
         }
     }
 
     /// The storage buffers in binding order.
     pub fn bindings(self) -> &'static [Binding] {
         match self {
-            Self::PartialStats => const { &[reads("x", 4), writes("partial", 16)] },
+            Self::PartialStats => const { &[activation("x"), writes("partial", 16)] },
             Self::CombineStats | Self::CombineGradSums => const { &[reads("partial", 16), writes("local", 16)] },
-            Self::PartialGradSums => {
-                const { &[reads("grad_output", 4), reads("x", 4), reads("centering", 12), writes("partial", 16)] }
+            Self::Normalize | Self::NormalizeWords => {
+                const { &[activation("x"), reads("centering", 12), reads("weight", 4), reads("bias", 4), writes("y", 4)] }
             }
-            Self::GradInput => {
+            Self::PartialGradSums => {
+                const { &[activation("grad_output"), activation("x"), reads("centering", 12), writes("partial", 16)] }
+            }
+            Self::GradInput | Self::GradInputWords => {
                 const {
                     &[
-                        reads("grad_output", 4),
-                        reads("x", 4),
+                        activation("grad_output"),
+                        activation("x"),
                         reads("centering", 20),
                         reads("weight", 4),
                         writes("grad_input", 4),
                     ]
                 }
-            }
-            Self::Normalize => {
-                const { &[reads("x", 4), reads("centering", 12), reads("weight", 4), reads("bias", 4), writes("y", 4)] }
             }
         }
     }
@@ -115,45 +135,30 @@ impl Kernel {
     pub fn params_layout(self) -> ParamsLayout {
         match self {
             Self::CombineStats | Self::CombineGradSums => CombineParams::LAYOUT,
-            Self::PartialStats | Self::Normalize | Self::PartialGradSums | Self::GradInput => TileParams::LAYOUT,
+            _ => TileParams::LAYOUT,
         }
     }
 
-    /// The texts that make up the kernel, in order.
+    /// Whether it writes 16-bit elements.
+    fn writes_words(self) -> bool {
+        matches!(self, Self::NormalizeWords | Self::GradInputWords)
+    }
+
+    /// The texts that make up the kernel, in order, but for what depends on storage types.
     fn parts(self) -> &'static [&'static str] {
         match self {
             Self::PartialStats => &[TILE, FINITE, REDUCE, include_str!("../shaders/partial_stats.wgsl")],
             Self::CombineStats => &[COMBINE, REDUCE, include_str!("../shaders/combine_stats.wgsl")],
-            Self::Normalize => &[TILE, FINITE, CENTERING, include_str!("../shaders/normalize.wgsl")],
+            Self::Normalize => &[TILE, FINITE, CENTERING, NORMALIZED, include_str!("../shaders/normalize.wgsl")],
+            Self::NormalizeWords => {
+                &[TILE, FINITE, CENTERING, NORMALIZED, WORDS, include_str!("../shaders/normalize_words.wgsl")]
+            }
             Self::PartialGradSums => {
                 &[TILE, FINITE, REDUCE, CENTERING, include_str!("../shaders/partial_grad_sums.wgsl")]
             }
             Self::CombineGradSums => &[COMBINE, REDUCE, include_str!("../shaders/combine_grad_sums.wgsl")],
-            Self::GradInput => &[TILE, FINITE, include_str!("../shaders/grad_input.wgsl")],
+            Self::GradInput => &[TILE, FINITE, GRADIENT, include_str!("../shaders/grad_input.wgsl")],
+            Self::GradInputWords => &[TILE, FINITE, GRADIENT, WORDS, include_str!("../shaders/grad_input_words.wgsl")],
         }
-    }
-}
-
-/// A kernel together with what of its text changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Variant {
-    /// The kernel.
-    pub kernel: Kernel,
-    /// Whether every storage buffer is bound `read_write`: needed where inputs and outputs are slices of one
-    /// `wgpu::Buffer`, which may not be bound for reading and for writing in one dispatch.
-    pub shared_buffer: bool,
-}
-
-impl Variant {
-    /// Every variant of every kernel.
-    pub fn all() -> Vec<Self> {
-        let variants = |&kernel| [false, true].map(|shared_buffer| Self { kernel, shared_buffer });
-        Kernel::ALL.iter().flat_map(variants).collect()
-    }
-
-    /// The WGSL text; the entry point is `main`, of [`WORKGROUP_SIZE`] invocations.
-    pub fn source(&self) -> String {
-        let text = self.kernel.parts().join("\n");
-        if self.shared_buffer { text.replace("<storage, read>", "<storage, read_write>") } else { text }
     }
 }

@@ -4,12 +4,34 @@
 
 use crate::error::ShapeError;
 
-/// Shape of an activation `x` with the channel axis at 1: (N, C, spatial…), rank 2 or more.
+/// Where the channel axis lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// (N, C, spatial…).
+    #[default]
+    ChannelsFirst,
+    /// (N, spatial…, C).
+    ChannelsLast,
+}
+
+/// Distances in elements between neighbours along the three axes that batch normalization tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Strides {
+    /// From one sample to the next.
+    pub sample: usize,
+    /// From one channel to the next.
+    pub channel: usize,
+    /// From one position to the next.
+    pub inner: usize,
+}
+
+/// Shape of an activation `x`: (N, C, spatial…) or, channels last, (N, spatial…, C); rank 2 or more.
 ///
 /// L is the product of the spatial sizes, 1 where there are none. N or L may be 0 (a rank without samples); C may not.
 ///
 /// ```
-/// let shape = syncbn::Shape::new(&[8, 3, 32, 32])?;
+/// use syncbn::{Layout, Shape};
+/// let shape = Shape::new(&[8, 3, 32, 32], Layout::ChannelsFirst)?;
 /// assert_eq!((shape.batch(), shape.channels(), shape.spatial_len()), (8, 3, 1024));
 /// assert_eq!(shape.values_per_channel(), 8 * 1024);
 /// # Ok::<(), syncbn::ShapeError>(())
@@ -17,17 +39,22 @@ use crate::error::ShapeError;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     dims: Vec<usize>,
+    layout: Layout,
+    channels: usize,
+    spatial: Vec<usize>,
     spatial_len: usize,
 }
 
 impl Shape {
-    /// Reads `dims` as (N, C, spatial…).
+    /// Reads `dims` as (N, C, spatial…) or (N, spatial…, C).
     ///
     /// # Errors
     /// [`ShapeError`] when there are fewer than two dimensions, no channel, or more elements than `u64` counts.
-    pub fn new(dims: &[usize]) -> Result<Self, ShapeError> {
-        let &[_, channels, ref spatial @ ..] = dims else {
-            return Err(ShapeError::Rank { dims: dims.to_vec() });
+    pub fn new(dims: &[usize], layout: Layout) -> Result<Self, ShapeError> {
+        let (channels, spatial) = match (dims, layout) {
+            (&[_, channels, ref spatial @ ..], Layout::ChannelsFirst) => (channels, spatial),
+            (&[_, ref spatial @ .., channels], Layout::ChannelsLast) => (channels, spatial),
+            _ => return Err(ShapeError::Rank { dims: dims.to_vec() }),
         };
         if channels == 0 {
             return Err(ShapeError::NoChannels { dims: dims.to_vec() });
@@ -38,7 +65,23 @@ impl Shape {
             .iter()
             .try_fold(1usize, |product, &size| product.checked_mul(size))
             .ok_or_else(|| ShapeError::TooLarge { dims: dims.to_vec() })?;
-        Ok(Self { dims: dims.to_vec(), spatial_len })
+        // One channel, or one position, is the same memory in both layouts; one answer for it keeps strides unambiguous.
+        let layout = if channels == 1 || spatial_len == 1 { Layout::ChannelsFirst } else { layout };
+        Ok(Self { dims: dims.to_vec(), layout, channels, spatial: spatial.to_vec(), spatial_len })
+    }
+
+    /// Distances between neighbours in memory.
+    pub fn strides(&self) -> Strides {
+        let (channels, inner) = (self.channels, self.spatial_len);
+        match self.layout {
+            Layout::ChannelsFirst => Strides { sample: channels * inner, channel: inner, inner: 1 },
+            Layout::ChannelsLast => Strides { sample: channels * inner, channel: 1, inner: channels },
+        }
+    }
+
+    /// Whether another shape has the same samples, channels and spatial sizes, in whichever layout.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.batch() == other.batch() && self.channels == other.channels && self.spatial == other.spatial
     }
 
     /// The dimensions as given.
@@ -53,7 +96,7 @@ impl Shape {
 
     /// C.
     pub fn channels(&self) -> usize {
-        self.dims[1]
+        self.channels
     }
 
     /// L, the product of the spatial sizes (1 for rank 2).
@@ -91,21 +134,30 @@ mod tests {
 
     #[test]
     fn fewer_than_two_dimensions_are_refused_with_the_dimensions_found() {
-        assert_eq!(Shape::new(&[7]), Err(ShapeError::Rank { dims: vec![7] }));
-        assert_eq!(Shape::new(&[]), Err(ShapeError::Rank { dims: vec![] }));
+        assert_eq!(Shape::new(&[7], Layout::ChannelsFirst), Err(ShapeError::Rank { dims: vec![7] }));
+        assert_eq!(Shape::new(&[], Layout::ChannelsFirst), Err(ShapeError::Rank { dims: vec![] }));
     }
 
     #[test]
     fn no_channel_is_refused_but_no_sample_and_no_position_are_not() {
-        assert!(matches!(Shape::new(&[2, 0, 3]), Err(ShapeError::NoChannels { .. })));
-        assert_eq!(Shape::new(&[0, 4, 3]).map(|s| s.elements()), Ok(0));
-        assert_eq!(Shape::new(&[2, 4, 0]).map(|s| s.values_per_channel()), Ok(0));
+        assert!(matches!(Shape::new(&[2, 0, 3], Layout::ChannelsFirst), Err(ShapeError::NoChannels { .. })));
+        assert_eq!(Shape::new(&[0, 4, 3], Layout::ChannelsFirst).map(|s| s.elements()), Ok(0));
+        assert_eq!(Shape::new(&[2, 4, 0], Layout::ChannelsFirst).map(|s| s.values_per_channel()), Ok(0));
+    }
+
+    #[test]
+    fn channels_last_has_the_channel_axis_at_the_end() {
+        let shape = Shape::new(&[2, 5, 7, 3], Layout::ChannelsLast).expect("a valid shape");
+        assert_eq!((shape.batch(), shape.channels(), shape.spatial_len()), (2, 3, 35));
+        assert_eq!(shape.strides(), Strides { sample: 105, channel: 1, inner: 3 });
+        let matrix = Shape::new(&[2, 5], Layout::ChannelsLast).expect("a valid shape");
+        assert_eq!(matrix, Shape::new(&[2, 5], Layout::ChannelsFirst).expect("a valid shape"));
     }
 
     #[test]
     fn a_product_beyond_u64_is_refused_even_with_an_empty_batch() {
         let huge = usize::MAX / 2;
-        assert!(matches!(Shape::new(&[4, huge, 2]), Err(ShapeError::TooLarge { .. })));
-        assert!(matches!(Shape::new(&[0, 2, huge, 4]), Err(ShapeError::TooLarge { .. })));
+        assert!(matches!(Shape::new(&[4, huge, 2], Layout::ChannelsFirst), Err(ShapeError::TooLarge { .. })));
+        assert!(matches!(Shape::new(&[0, 2, huge, 4], Layout::ChannelsFirst), Err(ShapeError::TooLarge { .. })));
     }
 }

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use naga::valid::Capabilities;
 use syncbn::shaders::{Kernel, Variant};
+use syncbn::wgpu;
 
 #[path = "shaders/check.rs"]
 mod check;
@@ -34,14 +36,21 @@ fn label(variant: &Variant) -> String {
     format!("{variant:?}")
 }
 
+/// The shader of a variant, with the one capability that it may ask for, the device's own f16.
+fn parse(variant: &Variant) -> Result<Shader, String> {
+    let native = if variant.needs_native_f16() { Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
+    Shader::parse_with(&variant.source(), native)
+}
+
 /// The shader of a variant; one that does not validate is the finding of a single test and no reason to skip others.
 fn parsed(variant: &Variant) -> Shader {
-    Shader::parse(&variant.source()).unwrap_or_else(|error| panic!("{}: {error}", label(variant)))
+    parse(variant).unwrap_or_else(|error| panic!("{}: {error}", label(variant)))
 }
 
 #[test]
-fn every_variant_validates_without_any_optional_capability() {
-    every_variant(|variant| Shader::parse(&variant.source()).err().into_iter().collect());
+fn every_variant_validates_without_an_optional_capability_but_the_f16_it_asks_for() {
+    every_variant(|variant| parse(variant).err().into_iter().collect());
+    assert!(Variant::all().iter().any(|variant| !variant.needs_native_f16()));
 }
 
 #[test]
@@ -61,9 +70,11 @@ fn no_variant_has_a_barrier_in_non_uniform_control_flow() {
 
 #[test]
 fn every_variant_makes_a_pipeline_with_the_layout_of_its_tables() {
-    let device = pipeline::device();
+    let portable = pipeline::device(wgpu::Features::empty());
+    let native = pipeline::device(wgpu::Features::SHADER_F16);
     every_variant(|variant| {
-        pipeline::refusal(&device, &variant.source(), &Interface::of(variant)).into_iter().collect()
+        let device = if variant.needs_native_f16() { &native } else { &portable };
+        pipeline::refusal(device, &variant.source(), &Interface::of(variant)).into_iter().collect()
     });
 }
 

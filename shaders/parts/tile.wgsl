@@ -1,21 +1,31 @@
-// The walk over one tile of one channel, shared by every kernel that touches activations.
+// The walk over one tile of one channel, shared by the kernels that sum and those that write whole words.
 //
-// The values of a channel are numbered i = n·L + l over its N·L values; value i lies at (n·C + c)·L + l. A tile is
-// `rows`·16 consecutive values: row r of a tile holds the values r, r + rows, r + 2·rows … of it, so that neighbouring
-// rows read neighbouring addresses. A workgroup holds 256/rows tiles side by side: the same tile of neighbouring
-// channels, which lie next to each other in memory where L is small.
+// The values of a channel are numbered i = n·L + l over its N·L values. Value i of channel c of a tensor lies at
+// n·sample + c·channel + l·inner, with the tensor's strides: (C·L, L, 1) channels first, (L·C, 1, C) channels last.
+// A tile is `rows`·16 consecutive values: row r of a tile holds the values r, r + rows, r + 2·rows … of it. A workgroup
+// holds 256/rows tiles side by side: the same tile of neighbouring channels, which lie next to each other in memory
+// where L is small or channels are last. So neighbouring invocations read neighbouring addresses.
 
 struct TileParams {
     channels: u32,        // C
     inner: u32,           // L
     values: u32,          // N·L
+    elements: u32,        // N·C·L
     tiles: u32,           // tiles per channel
     rows: u32,            // invocations per tile, a power of two
     columns_log2: u32,    // log2 of the tiles side by side in a workgroup
     blocks: u32,          // workgroups that cover all channels once
     step_inner: u32,      // rows mod L: what one step adds to l
-    step_address: u32,    // what one step adds to the address
-    wrap_address: u32,    // what is added when l passes L: to the next sample
+    x_sample: u32,        // strides of x and of what is written, in elements
+    x_channel: u32,
+    x_inner: u32,
+    x_step: u32,          // what one step adds to their address
+    x_wrap: u32,          // what is added when l passes L: to the next sample
+    g_sample: u32,        // the same of grad_output, which may have another layout
+    g_channel: u32,
+    g_inner: u32,
+    g_step: u32,
+    g_wrap: u32,
     has_weight: u32,      // 1 where a weight is bound, else it counts as 1
     has_bias: u32,        // 1 where a bias is bound, else it counts as 0
     has_batch_statistics: u32,   // 1 where the statistics depend on x, 0 where they are constants for the gradient
@@ -33,10 +43,11 @@ struct Walk {
     column: u32,          // tile within the workgroup
     row: u32,             // invocation within the tile
     count: u32,           // values of the tile; 0 past the last channel or tile
-    first: u32,           // address of the tile's first value
+    first: u32,           // address of the tile's first value in x
     at: u32,              // number of the current value within the tile
     inner: u32,           // l of the current value
-    address: u32,         // address of the current value
+    x: u32,               // address of the current value in x
+    g: u32,               // address of the current value in grad_output
 }
 
 fn begin_walk(lane: u32, workgroup: u32) -> Walk {
@@ -48,27 +59,34 @@ fn begin_walk(lane: u32, workgroup: u32) -> Walk {
     if (walk.channel < params.channels && walk.tile < params.tiles) {
         let start = walk.tile * params.rows * VALUES_PER_ROW;
         walk.count = min(params.values - start, params.rows * VALUES_PER_ROW);
-        walk.first = address_of(start, walk.channel);
+        walk.first = x_address(start / params.inner, walk.channel, start % params.inner);
         walk.at = walk.row;
+        let sample = (start + walk.row) / params.inner;
         walk.inner = (start + walk.row) % params.inner;
-        walk.address = address_of(start + walk.row, walk.channel);
+        walk.x = x_address(sample, walk.channel, walk.inner);
+        walk.g = g_address(sample, walk.channel, walk.inner);
     }
     return walk;
 }
 
-fn address_of(value: u32, channel: u32) -> u32 {
-    let sample = value / params.inner;
-    return (sample * params.channels + channel) * params.inner + (value - sample * params.inner);
+fn x_address(sample: u32, channel: u32, inner: u32) -> u32 {
+    return sample * params.x_sample + channel * params.x_channel + inner * params.x_inner;
+}
+
+fn g_address(sample: u32, channel: u32, inner: u32) -> u32 {
+    return sample * params.g_sample + channel * params.g_channel + inner * params.g_inner;
 }
 
 // Moves on by `rows` values, to this invocation's next one.
 fn step_walk(walk: ptr<function, Walk>) {
     (*walk).at += params.rows;
     (*walk).inner += params.step_inner;
-    (*walk).address += params.step_address;
+    (*walk).x += params.x_step;
+    (*walk).g += params.g_step;
     if ((*walk).inner >= params.inner) {
         (*walk).inner -= params.inner;
-        (*walk).address += params.wrap_address;
+        (*walk).x += params.x_wrap;
+        (*walk).g += params.g_wrap;
     }
 }
 

@@ -5,29 +5,29 @@ use std::time::Duration;
 use bytemuck::Pod;
 use futures::future::{FutureExt, ready};
 
+use crate::dtype::DType;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Pending};
-use crate::plan::{ApplyPlan, CHANNEL_SUMS_BYTES, Role, SumsPlan};
-use crate::shape::Shape;
+use crate::plan::{Activation, ApplyPlan, CHANNEL_SUMS_BYTES, Role, SumsPlan};
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 
-pub(super) fn check_limits(gpu: &Gpu, shape: &Shape) -> Result<(), Error> {
-    SumsPlan::statistics(shape, gpu.caps())?;
-    ApplyPlan::normalize(shape, gpu.caps(), false, false)?;
+pub(super) fn check_limits(gpu: &Gpu, x: Activation<'_>) -> Result<(), Error> {
+    SumsPlan::statistics(x, gpu.caps())?;
+    ApplyPlan::normalize(x, x.dtype, gpu.caps(), [false, false])?;
     Ok(())
 }
 
 pub(super) fn local_stats(
     gpu: &Gpu,
     deadline: Duration,
-    x: &BufferSlice,
-    shape: &Shape,
+    slice: &BufferSlice,
+    x: Activation<'_>,
 ) -> Result<Pending<Vec<ChannelStats>>, Error> {
-    let Some(plan) = SumsPlan::statistics(shape, gpu.caps())? else {
-        return Ok(ready(Ok(vec![ChannelStats::EMPTY; shape.channels()])).boxed());
+    let Some(plan) = SumsPlan::statistics(x, gpu.caps())? else {
+        return Ok(ready(Ok(vec![ChannelStats::EMPTY; x.shape.channels()])).boxed());
     };
-    let sums = sums_per_channel(gpu, deadline, "local statistics", &plan, |_| x)?;
-    let count = shape.values_per_channel();
+    let sums = sums_per_channel(gpu, deadline, "local statistics", &plan, |_| slice)?;
+    let count = x.shape.values_per_channel();
     let channel_stats = move |[pivot, sum, squares, flag]: [f32; 4]| {
         if flag != 0.0 {
             return ChannelStats::not_finite(count);
@@ -40,19 +40,18 @@ pub(super) fn local_stats(
 pub(super) fn local_gradient_sums(
     gpu: &Gpu,
     deadline: Duration,
-    g: &BufferSlice,
-    x: &BufferSlice,
-    shape: &Shape,
+    (g_slice, g): (&BufferSlice, Activation<'_>),
+    (slice, x): (&BufferSlice, Activation<'_>),
     normalization: &Normalization,
 ) -> Result<Pending<Vec<GradientSums>>, Error> {
-    let Some(plan) = SumsPlan::gradient(shape, gpu.caps())? else {
-        return Ok(ready(Ok(vec![GradientSums::EMPTY; shape.channels()])).boxed());
+    let Some(plan) = SumsPlan::gradient(x, g, gpu.caps())? else {
+        return Ok(ready(Ok(vec![GradientSums::EMPTY; x.shape.channels()])).boxed());
     };
     let centering = upload(gpu, &normalization.centering())?;
     let sums = sums_per_channel(gpu, deadline, "local gradient sums", &plan, |role| match role {
-        Role::GradOutput => g,
+        Role::GradOutput => g_slice,
         Role::Centering => &centering,
-        _ => x,
+        _ => slice,
     })?;
     let rests: Vec<f64> = normalization.rest().collect();
     let gradient_sums = |([sum_dy, sum_dy_x, g_flag, x_flag], rest): ([f32; 4], f64)| {
@@ -92,19 +91,18 @@ fn sums_per_channel<'s>(
 
 pub(super) fn apply(
     gpu: &Gpu,
-    x: &BufferSlice,
-    shape: &Shape,
+    (slice, x): (&BufferSlice, Activation<'_>),
     centering: &[Centering],
     [weight, bias]: [Option<&BufferSlice>; 2],
-    y: &BufferSlice,
+    (y, y_dtype): (&BufferSlice, DType),
 ) -> Result<Pending<()>, Error> {
-    let Some(plan) = ApplyPlan::normalize(shape, gpu.caps(), weight.is_some(), bias.is_some())? else {
+    let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), [weight.is_some(), bias.is_some()])? else {
         return Ok(ready(Ok(())).boxed());
     };
     let centering = upload(gpu, centering)?;
     Ok(gpu.submit("normalize", |recorder| {
         recorder.dispatch(&plan.dispatch, |role| match role {
-            Role::Input => x,
+            Role::Input => slice,
             Role::Output => y,
             Role::Weight => weight.unwrap_or(&centering),
             Role::Bias => bias.unwrap_or(&centering),
@@ -115,21 +113,20 @@ pub(super) fn apply(
 
 pub(super) fn grad_input(
     gpu: &Gpu,
-    [g, x]: [&BufferSlice; 2],
-    shape: &Shape,
+    [(g_slice, g), (slice, x)]: [(&BufferSlice, Activation<'_>); 2],
     batch_statistics: bool,
     centering: &[GradCentering],
     weight: Option<&BufferSlice>,
     dx: &BufferSlice,
 ) -> Result<Pending<()>, Error> {
-    let Some(plan) = ApplyPlan::grad_input(shape, gpu.caps(), weight.is_some(), batch_statistics)? else {
+    let Some(plan) = ApplyPlan::grad_input(x, g, gpu.caps(), weight.is_some(), batch_statistics)? else {
         return Ok(ready(Ok(())).boxed());
     };
     let centering = upload(gpu, centering)?;
     Ok(gpu.submit("gradient of the input", |recorder| {
         recorder.dispatch(&plan.dispatch, |role| match role {
-            Role::GradOutput => g,
-            Role::Input => x,
+            Role::GradOutput => g_slice,
+            Role::Input => slice,
             Role::GradInput => dx,
             Role::Weight => weight.unwrap_or(&centering),
             _ => &centering,

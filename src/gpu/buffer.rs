@@ -40,7 +40,8 @@ impl BufferSlice {
 impl Gpu {
     /// A buffer of its own, holding `contents`, or zeros up to `size_bytes`.
     pub fn new_buffer(&self, size_bytes: u64, contents: Option<&[u8]>) -> Result<BufferSlice, Error> {
-        let size_bytes = size_bytes.next_multiple_of(4).max(4);
+        // Nothing smaller than a word can be bound or copied.
+        let size_bytes = size_bytes.saturating_add(3).max(4) / 4 * 4;
         let allowed_bytes = self.caps().max_buffer_bytes;
         if size_bytes > allowed_bytes {
             return Err(LimitError::Buffer { dims: Vec::new(), found_bytes: size_bytes, allowed_bytes }.into());
@@ -68,14 +69,23 @@ impl Gpu {
         Ok(BufferSlice { buffer, offset_bytes: 0, size_bytes })
     }
 
-    /// Replaces the contents of a slice, in order with what is submitted.
+    /// Replaces the contents of a slice, in order with what is submitted; the rest of a last word becomes 0.
     pub fn write(&self, slice: &BufferSlice, bytes: &[u8]) -> Result<(), Error> {
         let (found, expected) = (slice.buffer.usage(), wgpu::BufferUsages::COPY_DST);
         if !found.contains(expected) {
             return Err(ArgumentError::Usage { found: format!("{found:?}"), expected: format!("{expected:?}") }.into());
         }
         let scope = Scope::open(self, "writing a tensor");
-        self.context.queue.write_buffer(&slice.buffer, slice.offset_bytes, bytes);
+        let (whole, rest) = bytes.split_at(bytes.len() / 4 * 4);
+        if !whole.is_empty() {
+            self.context.queue.write_buffer(&slice.buffer, slice.offset_bytes, whole);
+        }
+        // Copies are of whole words.
+        if !rest.is_empty() {
+            let mut word = [0; 4];
+            word[..rest.len()].copy_from_slice(rest);
+            self.context.queue.write_buffer(&slice.buffer, slice.offset_bytes + whole.len() as u64, &word);
+        }
         scope.close_now()
     }
 
@@ -85,6 +95,7 @@ impl Gpu {
         if !offset_bytes.is_multiple_of(alignment_bytes) {
             return Err(ArgumentError::Alignment { offset_bytes, alignment_bytes });
         }
+        let size_bytes = size_bytes.saturating_add(3) / 4 * 4;
         let buffer_bytes = buffer.size();
         if offset_bytes.checked_add(size_bytes).is_none_or(|end| end > buffer_bytes) {
             return Err(ArgumentError::SliceSize { offset_bytes, size_bytes, buffer_bytes });

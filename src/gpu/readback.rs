@@ -14,10 +14,13 @@ use futures::future::BoxFuture;
 use super::buffer::BufferSlice;
 use crate::error::GpuError;
 
+/// Where the answer to a waiting future goes.
+type Answer = oneshot::Sender<Result<(), GpuError>>;
+
 /// Answers one waiting future, whoever comes first: the callback of wgpu or the polling thread.
 #[derive(Clone, Debug)]
 pub(super) struct Reply {
-    sender: Arc<Mutex<Option<oneshot::Sender<Result<(), GpuError>>>>>,
+    sender: Arc<Mutex<Option<Answer>>>,
 }
 
 impl Reply {

@@ -22,7 +22,8 @@ impl Recorder<'_> {
     pub fn dispatch<'s, P: Pod>(&mut self, dispatch: &Dispatch<P>, slice_of: impl Fn(Role) -> &'s BufferSlice) {
         let context = &self.gpu.context;
         let slices: Vec<&BufferSlice> = dispatch.roles.iter().map(|&role| slice_of(role)).collect();
-        let variant = Variant { kernel: dispatch.kernel, shared_buffer: writes_a_buffer_it_reads(dispatch, &slices) };
+        let shared_buffer = writes_a_buffer_it_reads(dispatch, &slices);
+        let variant = Variant { shared_buffer, ..dispatch.variant };
         let pipeline = context.pipelines.get(&context.device, variant);
         let params = self.uniform(bytemuck::bytes_of(&dispatch.params));
         let uniform = wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() };
@@ -31,12 +32,12 @@ impl Recorder<'_> {
             .chain(storage.map(|(slice, binding)| wgpu::BindGroupEntry { binding, resource: slice.binding() }))
             .collect();
         let bind_group = context.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(dispatch.kernel.name()),
+            label: Some(variant.kernel.name()),
             layout: &pipeline.layout,
             entries: &entries,
         });
         let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some(dispatch.kernel.name()),
+            label: Some(variant.kernel.name()),
             timestamp_writes: None,
         });
         pass.set_pipeline(&pipeline.compute);
@@ -60,7 +61,7 @@ impl Recorder<'_> {
 
 /// Whether a buffer that the kernel writes is also one that it reads, as another slice.
 fn writes_a_buffer_it_reads<P>(dispatch: &Dispatch<P>, slices: &[&BufferSlice]) -> bool {
-    let slots = || dispatch.kernel.bindings().iter().zip(slices);
+    let slots = || dispatch.variant.kernel.bindings().iter().zip(slices);
     let written = slots().filter(|(slot, _)| slot.access == Access::Write);
     written
         .into_iter()

@@ -9,9 +9,8 @@ use super::{DeviceGroup, PhaseTimes, SavedForward, end};
 use crate::collective::Phase;
 use crate::config::AffineGradient;
 use crate::coordinator::Call;
-use crate::engine;
+use crate::engine::{self, View};
 use crate::error::{ArgumentError, Error};
-use crate::shape::Shape;
 use crate::stats::GradientSums;
 use crate::tensor::Tensor;
 
@@ -64,7 +63,7 @@ impl DeviceGroup {
     ///
     /// The last two sums are over the rank, or as [`AffineGradient`] says where the forward call communicated. Where
     /// running statistics normalized, they are constants: grad_input = g·weight·inv_std. `inputs` are those of forward,
-    /// unchanged; `grad_outputs` have their shapes.
+    /// unchanged; `grad_outputs` have their shapes, and may have another layout.
     ///
     /// # Errors
     /// [`ArgumentError`] for tensors that do not fit the group or are not those of the saved call,
@@ -78,7 +77,7 @@ impl DeviceGroup {
         let call = self.begin(Phase::Backward, saved.statistics)?;
         let gradients = async {
             self.check_inputs(inputs)?;
-            let like_inputs = inputs.iter().map(|input| input.device().zeros(input.dims()));
+            let like_inputs = inputs.iter().map(Tensor::zeros_like);
             let mut grad_inputs = like_inputs.collect::<Result<Vec<_>, _>>()?;
             let mut grad_weights = self.channel_vectors(self.config.weight)?;
             let mut grad_biases = self.channel_vectors(self.config.bias)?;
@@ -119,12 +118,17 @@ impl DeviceGroup {
     ) -> Result<BackwardReport, Error> {
         let shapes = self.check_inputs(inputs)?;
         saved.check(self, inputs)?;
-        self.check_ranks("grad_outputs", grad_outputs)?;
-        check_dims("grad_outputs", grad_outputs, |rank| inputs[rank].dims())?;
+        let grad_shapes = self.check_grad_outputs(grad_outputs, &shapes, inputs)?;
         self.check_grad_targets(inputs, grad_outputs, &targets)?;
 
+        let pairs: Vec<[View<'_>; 2]> = (0..inputs.len())
+            .map(|rank| {
+                let g = View { tensor: &grad_outputs[rank], shape: &grad_shapes[rank] };
+                [g, View { tensor: &inputs[rank], shape: &shapes[rank] }]
+            })
+            .collect();
         let started = Instant::now();
-        let local = self.local_gradient_sums(saved, inputs, grad_outputs, &shapes).await?;
+        let local = self.local_gradient_sums(saved, &pairs).await?;
         let gathered = Instant::now();
         let global = match call {
             Some(call) => call.merge(&local, None).await?,
@@ -134,7 +138,7 @@ impl DeviceGroup {
         // What the statistics of a rank depend on: the group's values, or its own.
         let sums_of = |rank: usize| if global.is_empty() { local[rank].as_slice() } else { global.as_slice() };
         if let Some(targets) = targets.grad_inputs {
-            self.grad_inputs(saved, [inputs, grad_outputs], &shapes, sums_of, targets).await?;
+            self.grad_inputs(saved, &pairs, sums_of, targets).await?;
         }
         let affine = |rank: usize| self.affine_sums(rank, &local, &global);
         for (rank, target) in targets.grad_weights.into_iter().flatten().enumerate() {
@@ -149,19 +153,16 @@ impl DeviceGroup {
         Ok(BackwardReport { local, global, timing })
     }
 
-    /// Local sums of every rank; all GPUs have their work before the host begins with its own.
+    /// Local sums of every rank, from its [grad_output, input]; all GPUs have their work before the host begins with its own.
     async fn local_gradient_sums(
         &self,
         saved: &SavedForward,
-        inputs: &[Tensor],
-        grad_outputs: &[Tensor],
-        shapes: &[Shape],
+        pairs: &[[View<'_>; 2]],
     ) -> Result<Vec<Vec<GradientSums>>, Error> {
-        let mut pending: Vec<_> = inputs.iter().map(|_| None).collect();
+        let mut pending: Vec<_> = pairs.iter().map(|_| None).collect();
         for rank in self.gpus_first() {
-            let normalization = saved.normalization(rank);
-            let sums = engine::local_gradient_sums(&grad_outputs[rank], &inputs[rank], &shapes[rank], normalization)?;
-            pending[rank] = Some(sums);
+            let [g, x] = pairs[rank];
+            pending[rank] = Some(engine::local_gradient_sums(g, x, saved.normalization(rank))?);
         }
         try_join_all(pending.into_iter().flatten()).await
     }
@@ -170,20 +171,18 @@ impl DeviceGroup {
     async fn grad_inputs<'s>(
         &self,
         saved: &SavedForward,
-        [inputs, grad_outputs]: [&[Tensor]; 2],
-        shapes: &[Shape],
+        pairs: &[[View<'_>; 2]],
         sums_of: impl Fn(usize) -> &'s [GradientSums],
         targets: &mut [Tensor],
     ) -> Result<(), Error> {
-        let mut pending = Vec::with_capacity(inputs.len());
+        let mut pending = Vec::with_capacity(pairs.len());
         for rank in self.gpus_first() {
             let normalization = saved.normalization(rank);
             let centering = normalization.grad_centering(sums_of(rank));
             let depends_on_batch = normalization.batch_count.is_some();
-            let tensors = [&grad_outputs[rank], &inputs[rank]];
             let weight = self.parameters[rank].weight.as_ref();
-            let target = &mut targets[rank];
-            pending.push(engine::grad_input(tensors, &shapes[rank], depends_on_batch, &centering, weight, target)?);
+            let gradient = engine::grad_input(pairs[rank], depends_on_batch, &centering, weight, &mut targets[rank])?;
+            pending.push(gradient);
         }
         try_join_all(pending).await?;
         Ok(())
@@ -226,7 +225,7 @@ impl DeviceGroup {
         let mut sources = vec![("inputs", inputs), ("grad_outputs", grad_outputs)];
         if let Some(tensors) = targets.grad_inputs.as_deref() {
             self.check_targets("grad_inputs", tensors, &sources)?;
-            check_dims("grad_inputs", tensors, |rank| inputs[rank].dims())?;
+            self.check_like("grad_inputs", tensors, inputs, false)?;
             sources.push(("grad_inputs", tensors));
         }
         let vectors = [

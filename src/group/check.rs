@@ -1,7 +1,8 @@
 //! The checks of a call's arguments, all of them before anything is submitted or changed.
 
 use super::DeviceGroup;
-use crate::engine;
+use crate::dtype::DType;
+use crate::engine::{self, View};
 use crate::error::{ArgumentError, Error};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -13,16 +14,58 @@ impl DeviceGroup {
         let mut shapes = Vec::with_capacity(inputs.len());
         for (rank, input) in inputs.iter().enumerate() {
             let argument = "inputs";
-            let shape = Shape::new(input.dims()).map_err(|source| ArgumentError::Shape { argument, rank, source })?;
+            let shape = input.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
             let (found, expected) = (shape.channels(), self.config.num_features);
             if found != expected {
                 let dims = input.dims().to_vec();
                 return Err(ArgumentError::Channels { argument, rank, dims, found, expected }.into());
             }
-            engine::check_limits(input, &shape)?;
+            engine::check_limits(View { tensor: input, shape: &shape })?;
             shapes.push(shape);
         }
         Ok(shapes)
+    }
+
+    /// Checks that `tensors` have the dimensions and the layout of the inputs, and storage types that go with theirs: the
+    /// same, or f32 with another where `mixed`.
+    pub(super) fn check_like(
+        &self,
+        argument: &'static str,
+        tensors: &[Tensor],
+        inputs: &[Tensor],
+        mixed: bool,
+    ) -> Result<(), Error> {
+        check_dims(argument, tensors, |rank| inputs[rank].dims())?;
+        for (rank, (tensor, input)) in tensors.iter().zip(inputs).enumerate() {
+            let (found, expected) = (tensor.layout(), input.layout());
+            if found != expected {
+                return Err(ArgumentError::Layout { argument, rank, found, expected }.into());
+            }
+            check_dtype(argument, rank, tensor.dtype(), input.dtype(), mixed)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the shapes of upstream gradients, which may be of another layout than the inputs.
+    pub(super) fn check_grad_outputs(
+        &self,
+        tensors: &[Tensor],
+        shapes: &[Shape],
+        inputs: &[Tensor],
+    ) -> Result<Vec<Shape>, Error> {
+        let argument = "grad_outputs";
+        self.check_ranks(argument, tensors)?;
+        let mut grad_shapes = Vec::with_capacity(tensors.len());
+        for (rank, (tensor, input)) in tensors.iter().zip(inputs).enumerate() {
+            let shape = tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
+            if !shape.is_like(&shapes[rank]) {
+                let (found, expected) = (tensor.dims().to_vec(), input.dims().to_vec());
+                return Err(ArgumentError::Dims { argument, rank, found, expected }.into());
+            }
+            check_dtype(argument, rank, tensor.dtype(), input.dtype(), true)?;
+            grad_shapes.push(shape);
+        }
+        Ok(grad_shapes)
     }
 
     /// Checks that there is one target per rank, with memory of its own.
@@ -74,4 +117,13 @@ pub(super) fn check_dims<'a>(
         }
     }
     Ok(())
+}
+
+/// Checks that a storage type goes with an input's.
+fn check_dtype(argument: &'static str, rank: usize, found: DType, input: DType, mixed: bool) -> Result<(), Error> {
+    if found == input || (mixed && found.goes_with(input)) {
+        return Ok(());
+    }
+    let expected = if mixed { format!("{input} or f32, as its input is {input}") } else { input.to_string() };
+    Err(ArgumentError::DType { argument: format!("{argument}[{rank}]"), found, expected }.into())
 }

@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use super::check::check_dims;
 use super::{DeviceGroup, SavedForward, end};
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
 use crate::coordinator::Call;
-use crate::engine;
+use crate::engine::{self, View};
 use crate::error::{BatchError, Error};
 use crate::shape::Shape;
 use crate::stats::{ChannelStats, GlobalStats, Normalization};
@@ -126,7 +125,7 @@ impl DeviceGroup {
         let call = self.begin(Phase::Forward, statistics)?;
         let normalized = async {
             self.check_inputs(inputs)?;
-            let like_inputs = inputs.iter().map(|input| input.device().zeros(input.dims()));
+            let like_inputs = inputs.iter().map(Tensor::zeros_like);
             let mut outputs = like_inputs.collect::<Result<Vec<_>, _>>()?;
             let (saved, report) = self.forward_phases(statistics, call.as_ref(), inputs, &mut outputs).await?;
             Ok(Forward { outputs, saved, report })
@@ -157,7 +156,7 @@ impl DeviceGroup {
     ) -> Result<(SavedForward, ForwardReport), Error> {
         let shapes = self.check_inputs(inputs)?;
         self.check_targets("outputs", outputs, &[("inputs", inputs)])?;
-        check_dims("outputs", outputs, |rank| inputs[rank].dims())?;
+        self.check_like("outputs", outputs, inputs, true)?;
 
         let started = Instant::now();
         let local = match statistics {
@@ -214,7 +213,7 @@ impl DeviceGroup {
     async fn local_stats(&self, inputs: &[Tensor], shapes: &[Shape]) -> Result<Vec<Vec<ChannelStats>>, Error> {
         let mut pending: Vec<_> = (0..inputs.len()).map(|_| None).collect();
         for rank in self.gpus_first() {
-            pending[rank] = Some(engine::local_stats(&inputs[rank], &shapes[rank])?);
+            pending[rank] = Some(engine::local_stats(View { tensor: &inputs[rank], shape: &shapes[rank] })?);
         }
         try_join_all(pending.into_iter().flatten()).await
     }
@@ -230,9 +229,10 @@ impl DeviceGroup {
         let mut pending = Vec::with_capacity(inputs.len());
         for rank in self.gpus_first() {
             let parameters = self.parameters[rank].both();
+            let x = View { tensor: &inputs[rank], shape: &shapes[rank] };
             // One for all ranks, or one for each.
             let centering = &centering[rank % centering.len()];
-            pending.push(engine::apply(&inputs[rank], &shapes[rank], centering, parameters, &mut outputs[rank])?);
+            pending.push(engine::apply(x, centering, parameters, &mut outputs[rank])?);
         }
         try_join_all(pending).await?;
         Ok(())

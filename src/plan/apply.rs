@@ -1,11 +1,15 @@
 //! The second half of a pass: what is written once the group's sums are known.
 
-use super::{DeviceCaps, Dispatch, F32_BYTES, Partition, Role};
+use super::{Activation, DeviceCaps, Dispatch, Partition, Role};
+use crate::dtype::DType;
 use crate::error::LimitError;
-use crate::shaders::{Kernel, TileParams};
+use crate::shaders::{Kernel, TileParams, Variant, WORDS_PER_INVOCATION, WORKGROUP_SIZE};
 use crate::shape::Shape;
 
-/// One dispatch that walks all tiles of one rank and writes an activation.
+/// Bytes per channel of what the kernel that is told most gets from the host.
+const CENTERING_BYTES: u64 = 20;
+
+/// One dispatch that writes an activation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApplyPlan {
     /// The dispatch.
@@ -13,46 +17,82 @@ pub struct ApplyPlan {
 }
 
 impl ApplyPlan {
-    /// Plans the normalization of an f32 activation; `None` where it has no value.
+    /// Plans the normalization of an activation into one of the same shape and layout, with weight and bias or without;
+    /// `None` where it has no value.
     ///
     /// # Errors
     /// [`LimitError`] when a buffer exceeds one binding or a dispatch its workgroups.
-    pub fn normalize(shape: &Shape, caps: &DeviceCaps, weight: bool, bias: bool) -> Result<Option<Self>, LimitError> {
+    pub fn normalize(
+        x: Activation<'_>,
+        y: DType,
+        caps: &DeviceCaps,
+        [weight, bias]: [bool; 2],
+    ) -> Result<Option<Self>, LimitError> {
         let roles = &[Role::Input, Role::Centering, Role::Weight, Role::Bias, Role::Output];
-        let flags = |params| TileParams { has_weight: weight.into(), has_bias: bias.into(), ..params };
-        Self::new(shape, caps, Kernel::Normalize, roles, flags)
+        let kernel = if y == DType::F32 { Kernel::Normalize } else { Kernel::NormalizeWords };
+        let plan = Self::new(x, x.shape, y, caps, Variant::new(kernel), roles)?;
+        Ok(plan.map(|plan| {
+            plan.with_flags(|params| {
+                params.has_weight = weight.into();
+                params.has_bias = bias.into();
+            })
+        }))
     }
 
-    /// Plans the gradient of an f32 activation, with statistics that depend on it or are constants; `None` where it
-    /// has no value.
+    /// Plans the gradient of an activation, of its shape, layout and storage type, with statistics that depend on it or
+    /// are constants; `None` where it has no value.
     ///
     /// # Errors
     /// As [`normalize`](Self::normalize).
     pub fn grad_input(
-        shape: &Shape,
+        x: Activation<'_>,
+        g: Activation<'_>,
         caps: &DeviceCaps,
         weight: bool,
         batch_statistics: bool,
     ) -> Result<Option<Self>, LimitError> {
+        caps.check_activation("grad_output", g)?;
         let roles = &[Role::GradOutput, Role::Input, Role::Centering, Role::Weight, Role::GradInput];
-        let has_batch_statistics = batch_statistics.into();
-        let flags = |params| TileParams { has_weight: weight.into(), has_batch_statistics, ..params };
-        Self::new(shape, caps, Kernel::GradInput, roles, flags)
+        let kernel = if x.dtype == DType::F32 { Kernel::GradInput } else { Kernel::GradInputWords };
+        let variant = Variant { grad_output: caps.storage(g.dtype), ..Variant::new(kernel) };
+        let plan = Self::new(x, g.shape, x.dtype, caps, variant, roles)?;
+        Ok(plan.map(|plan| {
+            plan.with_flags(|params| {
+                params.has_weight = weight.into();
+                params.has_batch_statistics = batch_statistics.into();
+            })
+        }))
     }
 
     fn new(
-        shape: &Shape,
+        x: Activation<'_>,
+        g: &Shape,
+        output: DType,
         caps: &DeviceCaps,
-        kernel: Kernel,
+        variant: Variant,
         roles: &'static [Role],
-        flags: impl FnOnce(TileParams) -> TileParams,
     ) -> Result<Option<Self>, LimitError> {
-        caps.check_binding("x", shape.dims(), shape.elements().saturating_mul(F32_BYTES))?;
-        let partition = Partition::new(shape, F32_BYTES);
+        caps.check_activation("x", x)?;
+        caps.check_activation("output", Activation { dtype: output, ..x })?;
+        let partition = Partition::new(x);
         if partition.tiles == 0 {
             return Ok(None);
         }
-        let (params, workgroups) = partition.tile_dispatch(shape, caps)?;
-        Ok(Some(Self { dispatch: Dispatch { kernel, params: flags(params), workgroups, roles } }))
+        let channels = x.shape.channels() as u64;
+        caps.check_binding("statistics per channel", x.shape.dims(), channels * CENTERING_BYTES)?;
+        let workgroups = if output == DType::F32 {
+            partition.tile_workgroups(x.shape, caps)?
+        } else {
+            let elements = 2 * u64::from(WORDS_PER_INVOCATION * WORKGROUP_SIZE);
+            caps.workgroups(x.shape.elements().div_ceil(elements), x.shape.dims())?
+        };
+        let variant = Variant { x: caps.storage(x.dtype), writes_bf16: output == DType::BF16, ..variant };
+        let params = partition.tile_params(x.shape, g);
+        Ok(Some(Self { dispatch: Dispatch { variant, params, workgroups, roles } }))
+    }
+
+    fn with_flags(mut self, set: impl FnOnce(&mut TileParams)) -> Self {
+        set(&mut self.dispatch.params);
+        self
     }
 }

@@ -1,9 +1,9 @@
 //! How the values of a channel are cut into tiles, and tiles gathered into workgroups.
 
-use super::DeviceCaps;
+use super::{Activation, DeviceCaps};
 use crate::error::LimitError;
 use crate::shaders::{CombineParams, TileParams, VALUES_PER_ROW, WORKGROUP_SIZE};
-use crate::shape::Shape;
+use crate::shape::{Shape, Strides};
 
 /// Bytes that neighbouring invocations should read next to each other: a cache line of most GPUs.
 const RUN_BYTES: u64 = 128;
@@ -27,11 +27,13 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Cuts an activation of this shape, of elements of `element_bytes`.
-    pub fn new(shape: &Shape, element_bytes: u64) -> Self {
+    /// Cuts an activation.
+    pub fn new(x: Activation<'_>) -> Self {
+        let (shape, element_bytes) = (x.shape, x.dtype.size_bytes());
         let values = shape.values_per_channel();
         let channels = shape.channels() as u64;
-        let columns = columns_for_runs(shape.spatial_len() as u64 * element_bytes, element_bytes, channels);
+        let run = if shape.strides().inner == 1 { shape.spatial_len() as u64 } else { 1 };
+        let columns = columns_for_runs(run.max(1) * element_bytes, channels);
         let wanted = values.div_ceil(u64::from(VALUES_PER_ROW)).max(1).next_power_of_two();
         let rows = wanted.min(u64::from(WORKGROUP_SIZE) / columns) as u32;
         let tiles = values.div_ceil(u64::from(rows * VALUES_PER_ROW));
@@ -43,31 +45,48 @@ impl Partition {
         self.rows * VALUES_PER_ROW
     }
 
-    /// Parameters of a kernel that walks these tiles, and its workgroups.
-    pub(super) fn tile_dispatch(&self, shape: &Shape, caps: &DeviceCaps) -> Result<(TileParams, [u32; 2]), LimitError> {
-        let workgroups = caps.workgroups(self.tiles * self.blocks, shape.dims())?;
-        // Every quantity below is at most the number of elements, which the check of the binding keeps within 32 bits;
-        // the two address steps are used modulo 2³² by the shader.
-        let (channels, inner) = (shape.channels() as u32, shape.spatial_len() as u32);
-        let (step_outer, step_inner) =
-            (self.rows.checked_div(inner).unwrap_or(0), self.rows.checked_rem(inner).unwrap_or(0));
-        let sample = channels.wrapping_mul(inner);
-        let params = TileParams {
-            channels,
+    /// Parameters of a kernel that walks these tiles of `x`, and of `g` beside it. Flags are 0.
+    ///
+    /// Every quantity is at most the number of elements, which the checks of bindings keep within 32 bits; addresses
+    /// beyond the last value are formed modulo 2³² and not used.
+    pub(super) fn tile_params(&self, x: &Shape, g: &Shape) -> TileParams {
+        let inner = x.spatial_len() as u32;
+        let step_outer = self.rows.checked_div(inner).unwrap_or(0);
+        let step_inner = self.rows.checked_rem(inner).unwrap_or(0);
+        let walk = |strides: Strides| {
+            let [sample, channel, stride] = [strides.sample, strides.channel, strides.inner].map(|n| n as u32);
+            let step = step_outer.wrapping_mul(sample).wrapping_add(step_inner.wrapping_mul(stride));
+            [sample, channel, stride, step, sample.wrapping_sub(inner.wrapping_mul(stride))]
+        };
+        let [x_sample, x_channel, x_inner, x_step, x_wrap] = walk(x.strides());
+        let [g_sample, g_channel, g_inner, g_step, g_wrap] = walk(g.strides());
+        TileParams {
+            channels: x.channels() as u32,
             inner,
             values: self.values as u32,
+            elements: x.elements() as u32,
             tiles: self.tiles as u32,
             rows: self.rows,
             columns_log2: (WORKGROUP_SIZE / self.rows).ilog2(),
             blocks: self.blocks as u32,
             step_inner,
-            step_address: step_outer.wrapping_mul(sample).wrapping_add(step_inner),
-            wrap_address: sample.wrapping_sub(inner),
-            has_weight: 0,
-            has_bias: 0,
-            has_batch_statistics: 0,
-        };
-        Ok((params, workgroups))
+            x_sample,
+            x_channel,
+            x_inner,
+            x_step,
+            x_wrap,
+            g_sample,
+            g_channel,
+            g_inner,
+            g_step,
+            g_wrap,
+            ..TileParams::default()
+        }
+    }
+
+    /// Workgroups of a kernel that walks the tiles.
+    pub(super) fn tile_workgroups(&self, shape: &Shape, caps: &DeviceCaps) -> Result<[u32; 2], LimitError> {
+        caps.workgroups(self.tiles * self.blocks, shape.dims())
     }
 
     /// Parameters of a kernel that combines the tiles of every channel, and its workgroups.
@@ -94,7 +113,7 @@ impl Partition {
 }
 
 /// Channels side by side that together read runs of [`RUN_BYTES`], a power of two not above what the channels fill.
-fn columns_for_runs(channel_run_bytes: u64, element_bytes: u64, channels: u64) -> u64 {
-    let wanted = RUN_BYTES.div_ceil(channel_run_bytes.max(element_bytes)).next_power_of_two();
+fn columns_for_runs(channel_run_bytes: u64, channels: u64) -> u64 {
+    let wanted = RUN_BYTES.div_ceil(channel_run_bytes).next_power_of_two();
     wanted.min(channels.next_power_of_two()).min(u64::from(WORKGROUP_SIZE))
 }

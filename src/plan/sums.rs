@@ -1,9 +1,8 @@
 //! The first half of a pass: sums over one rank, of its tiles and then of their combination.
 
-use super::{CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, F32_BYTES, Partition, Role};
+use super::{Activation, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, Partition, Role};
 use crate::error::LimitError;
-use crate::shaders::{CombineParams, Kernel, TileParams};
-use crate::shape::Shape;
+use crate::shaders::{CombineParams, Kernel, Storage, TileParams, Variant};
 
 /// Local statistics or local gradient sums of one rank.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,51 +18,57 @@ pub struct SumsPlan {
 }
 
 impl SumsPlan {
-    /// Plans the local statistics of an f32 activation; `None` where it has no value.
+    /// Plans the local statistics of an activation; `None` where it has no value.
     ///
     /// # Errors
     /// [`LimitError`] when a buffer exceeds one binding or a dispatch its workgroups.
-    pub fn statistics(shape: &Shape, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
+    pub fn statistics(x: Activation<'_>, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
         let roles: [&[Role]; 2] = [&[Role::Input, Role::Local], &[Role::Input, Role::Tiles]];
-        Self::new(shape, caps, [Kernel::PartialStats, Kernel::CombineStats], roles)
+        Self::new(x, x, caps, [Kernel::PartialStats, Kernel::CombineStats], roles)
     }
 
-    /// Plans the local gradient sums of an f32 activation; `None` where it has no value.
+    /// Plans the local gradient sums of an activation with its upstream gradient; `None` where it has no value.
     ///
     /// # Errors
     /// As [`statistics`](Self::statistics).
-    pub fn gradient(shape: &Shape, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
+    pub fn gradient(x: Activation<'_>, g: Activation<'_>, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
+        caps.check_activation("grad_output", g)?;
         let roles: [&[Role]; 2] = [
             &[Role::GradOutput, Role::Input, Role::Centering, Role::Local],
             &[Role::GradOutput, Role::Input, Role::Centering, Role::Tiles],
         ];
-        Self::new(shape, caps, [Kernel::PartialGradSums, Kernel::CombineGradSums], roles)
+        Self::new(x, g, caps, [Kernel::PartialGradSums, Kernel::CombineGradSums], roles)
     }
 
     /// `roles` are those of the partial kernel where it writes the rank's sums, and where it writes the tiles'.
     fn new(
-        shape: &Shape,
+        x: Activation<'_>,
+        g: Activation<'_>,
         caps: &DeviceCaps,
         [partial, combine]: [Kernel; 2],
         [whole, tiled]: [&'static [Role]; 2],
     ) -> Result<Option<Self>, LimitError> {
-        caps.check_binding("x", shape.dims(), shape.elements().saturating_mul(F32_BYTES))?;
-        let partition = Partition::new(shape, F32_BYTES);
+        caps.check_activation("x", x)?;
+        let partition = Partition::new(x);
         if partition.tiles == 0 {
             return Ok(None);
         }
-        let local_bytes = shape.channels() as u64 * CHANNEL_SUMS_BYTES;
-        caps.check_binding("sums per channel", shape.dims(), local_bytes)?;
-        let (params, workgroups) = partition.tile_dispatch(shape, caps)?;
+        let local_bytes = x.shape.channels() as u64 * CHANNEL_SUMS_BYTES;
+        caps.check_binding("sums per channel", x.shape.dims(), local_bytes)?;
+        let grad_output = if partial == Kernel::PartialStats { Storage::default() } else { caps.storage(g.dtype) };
+        let variant = Variant { x: caps.storage(x.dtype), grad_output, ..Variant::new(partial) };
+        let params = partition.tile_params(x.shape, g.shape);
+        let workgroups = partition.tile_workgroups(x.shape, caps)?;
         if partition.tiles == 1 {
-            let partial = Dispatch { kernel: partial, params, workgroups, roles: whole };
+            let partial = Dispatch { variant, params, workgroups, roles: whole };
             return Ok(Some(Self { partial, combine: None, tiles_bytes: 0, local_bytes }));
         }
-        let partial = Dispatch { kernel: partial, params, workgroups, roles: tiled };
+        let partial = Dispatch { variant, params, workgroups, roles: tiled };
         let tiles_bytes = partition.tiles * local_bytes;
-        caps.check_binding("scratch for the tiles", shape.dims(), tiles_bytes)?;
-        let (params, workgroups) = partition.combine_dispatch(shape, caps)?;
-        let combine = Dispatch { kernel: combine, params, workgroups, roles: &[Role::Tiles, Role::Local] };
+        caps.check_binding("scratch for the tiles", x.shape.dims(), tiles_bytes)?;
+        let (params, workgroups) = partition.combine_dispatch(x.shape, caps)?;
+        let roles = &[Role::Tiles, Role::Local];
+        let combine = Dispatch { variant: Variant::new(combine), params, workgroups, roles };
         Ok(Some(Self { partial, combine: Some(combine), tiles_bytes, local_bytes }))
     }
 }

@@ -39,6 +39,8 @@ params! {
         inner: u32,
         /// N·L.
         values: u32,
+        /// N·C·L.
+        elements: u32,
         /// Tiles per channel.
         tiles: u32,
         /// Invocations per tile, a power of two.
@@ -49,10 +51,26 @@ params! {
         blocks: u32,
         /// rows mod L: what one step adds to the position within a sample.
         step_inner: u32,
-        /// What one step adds to the address.
-        step_address: u32,
-        /// What is added to the address when the position passes L.
-        wrap_address: u32,
+        /// Elements of x from one sample to the next.
+        x_sample: u32,
+        /// Elements of x from one channel to the next.
+        x_channel: u32,
+        /// Elements of x from one position to the next.
+        x_inner: u32,
+        /// What one step adds to the address in x.
+        x_step: u32,
+        /// What is added to the address in x when the position passes L.
+        x_wrap: u32,
+        /// Elements of grad_output from one sample to the next.
+        g_sample: u32,
+        /// Elements of grad_output from one channel to the next.
+        g_channel: u32,
+        /// Elements of grad_output from one position to the next.
+        g_inner: u32,
+        /// What one step adds to the address in grad_output.
+        g_step: u32,
+        /// What is added to the address in grad_output when the position passes L.
+        g_wrap: u32,
         /// 1 where a weight is bound.
         has_weight: u32,
         /// 1 where a bias is bound.

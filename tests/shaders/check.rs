@@ -29,7 +29,8 @@ pub struct Interface {
 impl Interface {
     pub fn of(variant: &Variant) -> Self {
         let kernel = variant.kernel;
-        let (params, bindings) = (kernel.params_layout(), kernel.bindings().to_vec());
+        let resolved = |binding: &Binding| Binding { element_bytes: Some(variant.element_bytes(binding)), ..*binding };
+        let (params, bindings) = (kernel.params_layout(), kernel.bindings().iter().map(resolved).collect());
         Self { params, bindings, shared_buffer: variant.shared_buffer }
     }
 
@@ -102,7 +103,7 @@ pub fn interface(shader: &Shader, expected: &Interface) -> Vec<String> {
         .zip(1..)
         .map(|(binding, number)| {
             let slot = Some((0, number));
-            (slot, binding.name.to_string(), expected.is_read_only(binding), Some(binding.element_bytes))
+            (slot, binding.name.to_string(), expected.is_read_only(binding), binding.element_bytes)
         })
         .collect();
     found.extend(differs("storage buffers as (slot, name, read only, stride)", reflected, tabled));

@@ -4,9 +4,9 @@ use syncbn::wgpu;
 
 use super::check::Interface;
 
-/// A device with WebGPU's guaranteed limits and no optional feature.
-pub fn device() -> wgpu::Device {
-    wgpu::Device::noop(&wgpu::DeviceDescriptor::default()).0
+/// A device with WebGPU's guaranteed limits and no optional feature but those named.
+pub fn device(required_features: wgpu::Features) -> wgpu::Device {
+    wgpu::Device::noop(&wgpu::DeviceDescriptor { required_features, ..Default::default() }).0
 }
 
 /// wgpu's words where it makes no pipeline of this shader and these tables.
@@ -19,7 +19,11 @@ pub fn refusal(device: &wgpu::Device, source: &str, interface: &Interface) -> Op
     let params = buffer_entry(0, wgpu::BufferBindingType::Uniform, interface.params.size_bytes);
     let storage = interface.bindings.iter().zip(1..).map(|(binding, number)| {
         let read_only = interface.is_read_only(binding);
-        buffer_entry(number, wgpu::BufferBindingType::Storage { read_only }, binding.element_bytes)
+        buffer_entry(
+            number,
+            wgpu::BufferBindingType::Storage { read_only },
+            binding.element_bytes.expect("the stride of every binding"),
+        )
     });
     let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
     let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });

@@ -44,8 +44,8 @@ fn main(
 fn tables() -> Interface {
     let fields = &[("count", 0), ("rows", 4), ("scale", 8), ("padding", 12)];
     let bindings = vec![
-        Binding { name: "x", access: Access::Read, element_bytes: 4 },
-        Binding { name: "y", access: Access::Write, element_bytes: 16 },
+        Binding { name: "x", access: Access::Read, element_bytes: Some(4) },
+        Binding { name: "y", access: Access::Write, element_bytes: Some(16) },
     ];
     Interface { params: ParamsLayout { size_bytes: 16, fields }, bindings, shared_buffer: false }
 }
@@ -76,7 +76,7 @@ fn the_good_shader_passes_every_check() {
     assert_eq!(interface(&shader, &tables()), [""; 0]);
     assert_eq!(limits(&shader), [""; 0]);
     assert_eq!(misplaced_barriers(&shader), [""; 0]);
-    assert_eq!(pipeline::refusal(&pipeline::device(), GOOD, &tables()), None);
+    assert_eq!(pipeline::refusal(&pipeline::device(wgpu::Features::empty()), GOOD, &tables()), None);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_storage_buffer_more_or_less_than_in_the_table_is_found() {
     let extra = "@group(0) @binding(3) var<storage, read> z: array<f32>;\nvar<workgroup> scratch";
     one(interface(&changed(BEFORE, extra), &tables()), "storage buffers");
     let mut tables = tables();
-    tables.bindings.push(Binding { name: "z", access: Access::Read, element_bytes: 4 });
+    tables.bindings.push(Binding { name: "z", access: Access::Read, element_bytes: Some(4) });
     one(interface(&Shader::parse(GOOD).unwrap(), &tables), "storage buffers");
 }
 
@@ -294,6 +294,6 @@ fn a_workgroup_uniform_load_counts_as_a_barrier() {
 fn a_layout_that_does_not_fit_the_shader_makes_no_pipeline() {
     let mut tables = tables();
     tables.bindings[1].access = Access::Read;
-    let refusal = pipeline::refusal(&pipeline::device(), GOOD, &tables);
+    let refusal = pipeline::refusal(&pipeline::device(wgpu::Features::empty()), GOOD, &tables);
     assert!(refusal.is_some_and(|words| words.contains("y") || words.contains("binding")));
 }
