@@ -18,7 +18,7 @@ use crate::tensor::Tensor;
 ///
 /// The ranks of its [`ProcessGroup`] each hold one, made in the same order on every rank, and call it together: forward
 /// and backward exchange statistics where the mode says so, and end within the group's deadline, with a result or with
-/// an error on every rank.
+/// an error on every rank. Errors about an argument speak of `inputs[0]`, `grad_outputs[0]`: the one tensor of this rank.
 ///
 /// ```
 /// use syncbn::{Device, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};

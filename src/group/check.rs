@@ -26,8 +26,8 @@ impl DeviceGroup {
         Ok(shapes)
     }
 
-    /// Checks that `tensors` have the dimensions and the layout of the inputs, and storage types that go with theirs: the
-    /// same, or f32 with another where `mixed`.
+    /// Checks that `tensors` have the dimensions and the layout of the inputs, storage types that go with theirs (the
+    /// same, or f32 with another where `mixed`), and sizes that their devices can bind.
     pub(super) fn check_like(
         &self,
         argument: &'static str,
@@ -42,6 +42,8 @@ impl DeviceGroup {
                 return Err(ArgumentError::Layout { argument, rank, found, expected }.into());
             }
             check_dtype(argument, rank, tensor.dtype(), input.dtype(), mixed)?;
+            let shape = tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
+            engine::check_limits(View { tensor, shape: &shape })?;
         }
         Ok(())
     }
@@ -63,6 +65,7 @@ impl DeviceGroup {
                 return Err(ArgumentError::Dims { argument, rank, found, expected }.into());
             }
             check_dtype(argument, rank, tensor.dtype(), input.dtype(), true)?;
+            engine::check_limits(View { tensor, shape: &shape })?;
             grad_shapes.push(shape);
         }
         Ok(grad_shapes)

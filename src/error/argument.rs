@@ -1,0 +1,180 @@
+//! Arguments of a call that do not fit.
+
+use super::ShapeError;
+use crate::dtype::DType;
+use crate::shape::Layout;
+
+/// An argument of a call that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArgumentError {
+    /// A list with another length than the group has ranks.
+    #[error("{argument} holds {found} tensor(s), expected {expected}: one per rank of the group")]
+    RankCount {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Tensors found.
+        found: usize,
+        /// Ranks of the group.
+        expected: usize,
+    },
+    /// A tensor whose dimensions no activation can have.
+    #[error("{argument}[{rank}]: {source}")]
+    Shape {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// What is wrong with the dimensions.
+        source: ShapeError,
+    },
+    /// A tensor with another number of channels than the layer.
+    #[error("{argument}[{rank}] has {found} channels (dims {dims:?}), expected num_features = {expected}")]
+    Channels {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// The tensor's dimensions.
+        dims: Vec<usize>,
+        /// Channels found.
+        found: usize,
+        /// The layer's `num_features`.
+        expected: usize,
+    },
+    /// A tensor with another shape than its counterpart.
+    #[error("{argument}[{rank}] has dims {found:?}, expected {expected:?}")]
+    Dims {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// The dimensions found.
+        found: Vec<usize>,
+        /// The dimensions of its counterpart.
+        expected: Vec<usize>,
+    },
+    /// Values or a tensor of a storage type that does not go with the others.
+    #[error("{argument} is stored as {found}, expected {expected}")]
+    DType {
+        /// Name of the argument.
+        argument: String,
+        /// The storage type found.
+        found: DType,
+        /// What goes with the others.
+        expected: String,
+    },
+    /// A tensor of another layout than its counterpart.
+    #[error("{argument}[{rank}] is in layout {found:?}, expected {expected:?}, as its input")]
+    Layout {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// The layout found.
+        found: Layout,
+        /// The layout of its counterpart.
+        expected: Layout,
+    },
+    /// A tensor on another device than its rank.
+    #[error("{argument}[{rank}] lies on {found}, expected {expected}, the device of rank {rank}")]
+    WrongDevice {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// The device of the tensor.
+        found: String,
+        /// The device of the rank.
+        expected: String,
+    },
+    /// An output that shares bytes with an input or with another output.
+    #[error("{argument}[{rank}] overlaps {other}[{other_rank}] in one buffer; give it a range of its own")]
+    Overlap {
+        /// Name of the output.
+        argument: &'static str,
+        /// Rank of the output.
+        rank: usize,
+        /// Name of the other tensor.
+        other: &'static str,
+        /// Rank of the other tensor.
+        other_rank: usize,
+    },
+    /// A list of values of the wrong length.
+    #[error("{argument} holds {found} value(s), expected {expected}")]
+    Length {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Values found.
+        found: u64,
+        /// Values expected.
+        expected: u64,
+    },
+    /// A buffer slice that does not start or end where it may.
+    #[error("the slice at offset {offset_bytes} of {size_bytes} bytes does not fit the buffer of {buffer_bytes} bytes")]
+    SliceSize {
+        /// Start of the slice.
+        offset_bytes: u64,
+        /// Length of the slice.
+        size_bytes: u64,
+        /// Size of the buffer.
+        buffer_bytes: u64,
+    },
+    /// A buffer slice that starts at an offset the device cannot bind.
+    #[error("offset {offset_bytes} is not a multiple of {alignment_bytes}, the device's storage buffer alignment")]
+    Alignment {
+        /// Start of the slice.
+        offset_bytes: u64,
+        /// `min_storage_buffer_offset_alignment` of the device.
+        alignment_bytes: u64,
+    },
+    /// A buffer without a usage that the kernels need.
+    #[error("the buffer's usage is {found}, expected it to contain {expected}")]
+    Usage {
+        /// Usage of the buffer.
+        found: String,
+        /// Usage needed.
+        expected: String,
+    },
+    /// A GPU buffer given to the host device.
+    #[error("{device} cannot wrap a wgpu buffer; use Device::upload for host memory")]
+    NotAGpu {
+        /// Name of the device.
+        device: String,
+    },
+    /// Tensors or parameters that are not those of the forward call that is differentiated.
+    #[error("{argument} is not what the saved forward call used: {reason}; run forward again")]
+    NotSaved {
+        /// Name of the argument.
+        argument: String,
+        /// What differs.
+        reason: &'static str,
+    },
+    /// Layers of different configuration where one is needed.
+    #[error("{argument}[{index}] is configured as {found}, expected {expected}, as the first")]
+    Config {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Position in the list.
+        index: usize,
+        /// The configuration found.
+        found: String,
+        /// The first layer's configuration.
+        expected: String,
+    },
+    /// A parameter for a layer that has none of that name.
+    #[error("{name} was given, but the layer was configured without it, or with it frozen")]
+    NoSuchParameter {
+        /// `weight`, `bias`, or `running statistics`.
+        name: &'static str,
+    },
+}
+
+/// A batch from which no statistics can be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// One value per channel in the whole group.
+    #[error("expected more than 1 value per channel in the whole group when training, found 1")]
+    OneValue,
+}

@@ -1,0 +1,56 @@
+//! Settings outside their range, and settings that another framework does not have.
+
+/// A setting of the layer outside its range.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A numeric setting outside its range.
+    #[error("{name} is {found}, allowed: {allowed}")]
+    OutOfRange {
+        /// Name of the setting.
+        name: &'static str,
+        /// The value found.
+        found: f64,
+        /// The range allowed, in words.
+        allowed: &'static str,
+    },
+    /// Two settings that exclude each other.
+    #[error("{setting} needs {needs}")]
+    Conflict {
+        /// The setting as found.
+        setting: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
+    /// A name of initial values that does not exist for a vector.
+    #[error(
+        "no initial values are called {found:?}; valid: ones, one, zeros, zero, normal, uniform, truncatednormal, or a number"
+    )]
+    Initializer {
+        /// The name found.
+        found: String,
+    },
+    /// Initial values of the wrong length.
+    #[error("{name} holds {found} value(s), expected num_features = {expected}")]
+    InitialLength {
+        /// Name of the setting.
+        name: &'static str,
+        /// Values found.
+        found: usize,
+        /// The layer's `num_features`.
+        expected: usize,
+    },
+    /// A setting that another framework's layer does not have.
+    #[error("{layer} cannot express {setting}: {instead}")]
+    NotExpressible {
+        /// The framework's layer.
+        layer: &'static str,
+        /// The setting.
+        setting: &'static str,
+        /// What it does or wants instead.
+        instead: &'static str,
+    },
+    /// A group without a device.
+    #[error("a device group needs at least 1 device, found 0; use Device::host() where there is no GPU")]
+    NoDevices,
+}
