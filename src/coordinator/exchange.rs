@@ -133,14 +133,25 @@ impl Call<'_> {
         Ok(merge_nodes(nodes.into_iter().map(from_payload).collect(), merge_channels).unwrap_or_default())
     }
 
-    /// Every process's bytes, in rank order.
-    pub async fn gather_bytes(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError> {
-        let payloads = self.gather(Payload::Bytes(bytes), None).await?;
-        let bytes = |(rank, payload)| match payload {
-            Payload::Bytes(bytes) => Ok(bytes),
-            _ => Err(self.refuse(rank, "it carries numbers".to_owned())),
-        };
-        payloads.into_iter().enumerate().map(bytes).collect()
+    /// The bytes of process `from`, of which every process must know that it is the one; the others' are ignored.
+    pub async fn broadcast(&self, from: usize, own: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
+        let message = [&(from as u64).to_le_bytes()[..], &own].concat();
+        let mut sent = None;
+        for (rank, payload) in self.gather(Payload::Bytes(message), None).await?.into_iter().enumerate() {
+            let Payload::Bytes(mut bytes) = payload else {
+                return Err(self.refuse(rank, "it carries numbers".to_owned()));
+            };
+            let named = bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+            if named != Some(from as u64) {
+                let named = named.map_or_else(|| "no rank".to_owned(), |rank| format!("rank {rank}"));
+                let message = format!("it expects the state of {named}, this rank that of rank {from}");
+                return Err(self.refuse(rank, message));
+            }
+            if rank == from {
+                sent = Some(bytes.split_off(8));
+            }
+        }
+        sent.ok_or_else(|| self.refuse(from, "there is none".to_owned()))
     }
 
     async fn gather(&self, payload: Payload, state: Option<u64>) -> Result<Vec<Payload>, ExchangeError> {

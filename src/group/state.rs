@@ -152,9 +152,9 @@ impl DeviceGroup {
             } else {
                 Vec::new()
             };
-            let mut states = call.gather_bytes(own).await?;
+            let sent = call.broadcast(from, own).await?;
             let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
-            Ok(StateDict::from_safetensors(&states.swap_remove(from), &self.config, &options)?)
+            Ok(StateDict::from_safetensors(&sent, &self.config, &options)?)
         };
         let result = received.await;
         let state = end(Some(call), result)?;
