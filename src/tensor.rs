@@ -20,7 +20,10 @@ pub struct Tensor {
     dtype: DType,
     layout: Layout,
     storage: Storage,
-    version: u64,
+    /// Tells it from every other tensor of the process.
+    id: u64,
+    /// When this crate last wrote to it, as a [`moment`]; 0 before it did.
+    written_at: u64,
 }
 
 #[derive(Debug)]
@@ -145,18 +148,20 @@ pub(crate) struct TensorKey {
 enum Memory {
     /// The same slice of the same buffer, which a framework may wrap anew for every call.
     Gpu(BufferSlice),
-    /// The same host memory with nothing written by this crate in between.
+    /// The same tensor.
     Host(u64),
 }
 
-/// Version of the next tensor that is made or written.
-static NEXT_VERSION: AtomicU64 = AtomicU64::new(0);
+/// The next moment of the process, later than all before it.
+pub(crate) fn moment() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 impl Tensor {
     fn new(device: &Device, dims: &[usize], dtype: DType, storage: Storage) -> Self {
-        let version = NEXT_VERSION.fetch_add(1, Ordering::Relaxed);
-        let layout = Layout::default();
-        Self { device: device.clone(), dims: dims.to_vec(), dtype, layout, storage, version }
+        let (device, dims, layout) = (device.clone(), dims.to_vec(), Layout::default());
+        Self { device, dims, dtype, layout, storage, id: moment(), written_at: 0 }
     }
 
     /// The same memory, its dimensions read in another layout: (N, spatial…, C) with [`Layout::ChannelsLast`].
@@ -173,7 +178,7 @@ impl Tensor {
     pub(crate) fn key(&self) -> TensorKey {
         let memory = match &self.storage {
             Storage::Gpu(slice) => Memory::Gpu(slice.clone()),
-            Storage::Host(_) => Memory::Host(self.version),
+            Storage::Host(_) => Memory::Host(self.id),
         };
         TensorKey { dims: self.dims.clone(), dtype: self.dtype, layout: self.layout, memory }
     }
@@ -189,7 +194,7 @@ impl Tensor {
             return Err(ArgumentError::Length { argument: "values", found, expected }.into());
         }
         self.check_dtype::<T>()?;
-        self.version = NEXT_VERSION.fetch_add(1, Ordering::Relaxed);
+        self.written_at = moment();
         match (&mut self.storage, self.device.kind()) {
             (Storage::Host(owned), _) => {
                 with_values!(owned, owned => bytemuck::cast_slice_mut(owned).copy_from_slice(values));
@@ -269,6 +274,19 @@ impl Tensor {
         Err(ArgumentError::DType { argument: "values".to_owned(), found, expected: expected.to_string() })
     }
 
+    /// Whether this crate has written to it since a moment.
+    pub(crate) fn is_written_since(&self, moment: u64) -> bool {
+        self.written_at > moment
+    }
+
+    /// Refuses what [`write`](Self::write) cannot write to.
+    pub(crate) fn check_writable(&self) -> Result<(), ArgumentError> {
+        match &self.storage {
+            Storage::Gpu(slice) => slice.check_writable(),
+            Storage::Host(_) => Ok(()),
+        }
+    }
+
     /// Whether two tensors share memory.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         match (&self.storage, &other.storage) {
@@ -290,7 +308,7 @@ impl Tensor {
 
     /// For writing: what it was is gone.
     pub(crate) fn storage_mut(&mut self) -> &mut Storage {
-        self.version = NEXT_VERSION.fetch_add(1, Ordering::Relaxed);
+        self.written_at = moment();
         &mut self.storage
     }
 }

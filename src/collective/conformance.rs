@@ -145,7 +145,11 @@ async fn absence(judge: &Judge, rank: Box<dyn Collective>) -> Result<(), Failure
     if rank.rank() == 0 {
         match judge.check {
             Check::Left => drop(rank),
-            Check::Dropped => drop(rank.all_gather(Vec::new(), LONG)),
+            Check::Dropped => {
+                drop(rank.all_gather(Vec::new(), LONG));
+                // Stays, so that nothing else tells the others.
+                return judge.expect(rank.all_gather(Vec::new(), LONG).await, Err(expected));
+            }
             Check::Abort => rank.abort(reason),
             // Comes when the others have given up, and learns why.
             _ => {

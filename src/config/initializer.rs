@@ -100,7 +100,7 @@ impl Initializer {
     /// The values of `channels` channels. `stream` tells apart the vectors of one layer.
     ///
     /// # Errors
-    /// [`ConfigError`] when [`Values`](Self::Values) are not `channels` many or a parameter is not finite.
+    /// [`ConfigError`] when [`Values`](Self::Values) are not `channels` many or a value is not finite.
     pub(crate) fn values(
         &self,
         name: &'static str,
@@ -110,44 +110,30 @@ impl Initializer {
     ) -> Result<Vec<f32>, ConfigError> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(stream);
-        let finite = |numbers: &[f64]| match numbers.iter().find(|number| !number.is_finite()) {
-            Some(&found) => Err(ConfigError::OutOfRange { name, found, allowed: "finite numbers" }),
-            None => Ok(()),
+        let mut draw = || match *self {
+            Self::Ones => 1.0,
+            Self::Zeros | Self::Values(_) => 0.0,
+            Self::Constant(number) => number,
+            Self::Normal { mean, std } => mean + std * standard_normal(&mut random),
+            Self::Uniform { low, high } => low + (high - low) * unit(&mut random),
+            Self::TruncatedNormal { mean, std } => loop {
+                let z = standard_normal(&mut random);
+                if z.abs() <= TRUNCATION {
+                    break mean + std * z;
+                }
+            },
         };
-        let mut fill = |mut draw: Box<dyn FnMut(&mut ChaCha8Rng) -> f64>| {
-            (0..channels).map(|_| draw(&mut random) as f32).collect::<Vec<f32>>()
-        };
-        Ok(match *self {
-            Self::Ones => vec![1.0; channels],
-            Self::Zeros => vec![0.0; channels],
-            Self::Constant(number) => {
-                finite(&[number])?;
-                vec![number as f32; channels]
-            }
-            Self::Normal { mean, std } => {
-                finite(&[mean, std])?;
-                fill(Box::new(move |random| mean + std * standard_normal(random)))
-            }
-            Self::Uniform { low, high } => {
-                finite(&[low, high])?;
-                fill(Box::new(move |random| low + (high - low) * unit(random)))
-            }
-            Self::TruncatedNormal { mean, std } => {
-                finite(&[mean, std])?;
-                fill(Box::new(move |random| {
-                    loop {
-                        let z = standard_normal(random);
-                        if z.abs() <= TRUNCATION {
-                            break mean + std * z;
-                        }
-                    }
-                }))
-            }
-            Self::Values(ref values) if values.len() == channels => values.clone(),
-            Self::Values(ref values) => {
+        let values: Vec<f32> = match self {
+            Self::Values(values) if values.len() == channels => values.clone(),
+            Self::Values(values) => {
                 return Err(ConfigError::InitialLength { name, found: values.len(), expected: channels });
             }
-        })
+            _ => (0..channels).map(|_| draw() as f32).collect(),
+        };
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(&found) => Err(ConfigError::OutOfRange { name, found: found.into(), allowed: "finite numbers" }),
+            None => Ok(values),
+        }
     }
 }
 

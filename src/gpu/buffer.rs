@@ -27,6 +27,15 @@ impl BufferSlice {
         })
     }
 
+    /// Refuses a buffer that nothing can be copied into.
+    pub fn check_writable(&self) -> Result<(), ArgumentError> {
+        let (found, expected) = (self.buffer.usage(), wgpu::BufferUsages::COPY_DST);
+        if found.contains(expected) {
+            return Ok(());
+        }
+        Err(ArgumentError::Usage { found: format!("{found:?}"), expected: format!("{expected:?}") })
+    }
+
     /// Whether two slices share a byte.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.size_bytes > 0
@@ -71,10 +80,7 @@ impl Gpu {
 
     /// Replaces the contents of a slice, in order with what is submitted; the rest of a last word becomes 0.
     pub fn write(&self, slice: &BufferSlice, bytes: &[u8]) -> Result<(), Error> {
-        let (found, expected) = (slice.buffer.usage(), wgpu::BufferUsages::COPY_DST);
-        if !found.contains(expected) {
-            return Err(ArgumentError::Usage { found: format!("{found:?}"), expected: format!("{expected:?}") }.into());
-        }
+        slice.check_writable()?;
         let scope = Scope::open(self, "writing a tensor");
         let (whole, rest) = bytes.split_at(bytes.len() / 4 * 4);
         if !whole.is_empty() {

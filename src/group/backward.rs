@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use futures::future::try_join_all;
 
-use super::check::check_dims;
 use super::{DeviceGroup, PhaseTimes, SavedForward, end};
 use crate::collective::Phase;
 use crate::config::AffineGradient;
@@ -238,7 +237,8 @@ impl DeviceGroup {
                 return Err(ArgumentError::NoSuchParameter { name }.into());
             }
             self.check_targets(argument, tensors, &sources)?;
-            check_dims(argument, tensors, |_| std::slice::from_ref(&self.config.num_features))?;
+            self.check_vectors(argument, tensors)?;
+            tensors.iter().try_for_each(Tensor::check_writable)?;
             sources.push((argument, tensors));
         }
         Ok(())

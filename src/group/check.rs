@@ -71,7 +71,8 @@ impl DeviceGroup {
         Ok(grad_shapes)
     }
 
-    /// Checks that there is one target per rank, with memory of its own.
+    /// Checks that there is one target per rank, with memory of its own: shared neither with the layer's parameters nor
+    /// with any of `sources`.
     pub(super) fn check_targets(
         &self,
         argument: &'static str,
@@ -79,15 +80,31 @@ impl DeviceGroup {
         sources: &[(&'static str, &[Tensor])],
     ) -> Result<(), Error> {
         self.check_ranks(argument, targets)?;
+        let overlap = |rank, other, other_rank| ArgumentError::Overlap { argument, rank, other, other_rank };
         for (rank, target) in targets.iter().enumerate() {
             let earlier = (argument, &targets[..rank]);
             for (other, tensors) in sources.iter().copied().chain([earlier]) {
                 if let Some(other_rank) = tensors.iter().position(|tensor| target.overlaps(tensor)) {
-                    return Err(ArgumentError::Overlap { argument, rank, other, other_rank }.into());
+                    return Err(overlap(rank, other, other_rank).into());
+                }
+            }
+            for (other_rank, parameters) in self.parameters.iter().enumerate() {
+                for (other, parameter) in ["weight", "bias"].into_iter().zip(parameters.both()) {
+                    if parameter.is_some_and(|parameter| target.overlaps(parameter)) {
+                        return Err(overlap(rank, other, other_rank).into());
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Checks that there is one tensor per rank of dimensions (C), stored as f32.
+    pub(super) fn check_vectors(&self, argument: &'static str, tensors: &[Tensor]) -> Result<(), Error> {
+        self.check_ranks(argument, tensors)?;
+        check_dims(argument, tensors, |_| std::slice::from_ref(&self.config.num_features))?;
+        let found = tensors.iter().enumerate();
+        found.map(|(rank, tensor)| check_dtype(argument, rank, tensor.dtype(), DType::F32, false)).collect()
     }
 
     /// Checks that there is one tensor per rank, each on its rank's device.
@@ -107,7 +124,7 @@ impl DeviceGroup {
 }
 
 /// Checks every rank's dimensions.
-pub(super) fn check_dims<'a>(
+fn check_dims<'a>(
     argument: &'static str,
     tensors: &[Tensor],
     expected: impl Fn(usize) -> &'a [usize],

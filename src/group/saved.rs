@@ -4,7 +4,7 @@ use super::DeviceGroup;
 use crate::config::Statistics;
 use crate::error::ArgumentError;
 use crate::stats::Normalization;
-use crate::tensor::{Tensor, TensorKey};
+use crate::tensor::{Tensor, TensorKey, moment};
 
 /// The saved context of one forward call, for [`DeviceGroup::backward`] on the same group.
 ///
@@ -15,6 +15,8 @@ pub struct SavedForward {
     layer: u64,
     parameters_version: u64,
     inputs: Vec<TensorKey>,
+    /// When the call took place.
+    moment: u64,
     pub(super) statistics: Statistics,
     /// One for all ranks, or one for each rank.
     pub(super) normalizations: Vec<Normalization>,
@@ -28,7 +30,8 @@ impl SavedForward {
         normalizations: Vec<Normalization>,
     ) -> Self {
         let inputs = inputs.iter().map(Tensor::key).collect();
-        Self { layer: group.id, parameters_version: group.parameters_version, inputs, statistics, normalizations }
+        let (layer, parameters_version) = (group.id, group.parameters_version);
+        Self { layer, parameters_version, inputs, moment: moment(), statistics, normalizations }
     }
 
     /// What normalized on a rank.
@@ -45,9 +48,13 @@ impl SavedForward {
         if self.parameters_version != group.parameters_version {
             return refuse("weight or bias", "they were set since");
         }
-        let changed = inputs.iter().zip(&self.inputs).position(|(input, key)| input.key() != *key);
-        if let Some(rank) = changed {
-            return refuse(&format!("inputs[{rank}]"), "it is another tensor, or was written since");
+        for (rank, (input, key)) in inputs.iter().zip(&self.inputs).enumerate() {
+            if input.key() != *key {
+                return refuse(&format!("inputs[{rank}]"), "it is another tensor");
+            }
+            if input.is_written_since(self.moment) {
+                return refuse(&format!("inputs[{rank}]"), "it was written since");
+            }
         }
         Ok(())
     }

@@ -5,12 +5,11 @@ use crate::checksum::Checksum;
 use crate::collective::{Phase, ProcessGroup};
 use crate::config::SyncBatchNormConfig;
 use crate::coordinator::{Exchange, Ranks};
+use crate::device::Device;
 use crate::error::{ArgumentError, Error, GroupError};
 use crate::state::{LoadOptions, Naming, StateDict};
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
-
-use super::check::check_dims;
 
 impl DeviceGroup {
     /// Running statistics, the same for every rank; `None` where the layer does not track them.
@@ -32,7 +31,9 @@ impl DeviceGroup {
         Ok(())
     }
 
-    /// Sets weight and bias, (C) each, to the same values on every rank; `None` leaves one as it is.
+    /// Sets weight and bias, (C) each, to the same values on every rank; `None` leaves one as it is. They are
+    /// written where the parameters lie: into the caller's tensors after
+    /// [`set_parameter_tensors`](Self::set_parameter_tensors).
     ///
     /// # Errors
     /// [`ArgumentError`] when the layer was configured without one of them or a length is not `num_features`. Nothing is
@@ -46,15 +47,13 @@ impl DeviceGroup {
             }
             self.check_length(name, values.len())?;
         }
-        let mut uploaded = Vec::with_capacity(self.devices.len());
-        for device in &self.devices {
-            let upload =
-                |values: Option<&[f32]>| values.map(|values| device.upload(&[values.len()], values)).transpose();
-            uploaded.push((upload(weight)?, upload(bias)?));
+        // Everything that can be refused is refused before the first is written.
+        for present in self.parameters.iter().flat_map(AffineParameters::both).flatten() {
+            present.check_writable()?;
         }
-        for (parameters, (weight, bias)) in self.parameters.iter_mut().zip(uploaded) {
-            parameters.weight = weight.or(parameters.weight.take());
-            parameters.bias = bias.or(parameters.bias.take());
+        for (parameters, device) in self.parameters.iter_mut().zip(&self.devices) {
+            set(&mut parameters.weight, device, weight)?;
+            set(&mut parameters.bias, device, bias)?;
         }
         self.parameters_version += 1;
         Ok(())
@@ -77,8 +76,7 @@ impl DeviceGroup {
             if !configured {
                 return Err(ArgumentError::NoSuchParameter { name }.into());
             }
-            self.check_ranks(name, tensors)?;
-            check_dims(name, tensors, |_| std::slice::from_ref(&self.config.num_features))?;
+            self.check_vectors(name, tensors)?;
         }
         for (parameters, weight) in self.parameters.iter_mut().zip(weights.into_iter().flatten()) {
             parameters.weight = Some(weight);
@@ -215,4 +213,14 @@ impl DeviceGroup {
 fn alone(config: &SyncBatchNormConfig, ranks: usize) -> Exchange {
     let ranks = Ranks { first: 0, total: ranks as u64 };
     Exchange::new(&ProcessGroup::single(), "", config.num_features, config.checksum(), ranks)
+}
+
+/// Writes values into a parameter where it lies, the caller's memory included, or makes it.
+fn set(parameter: &mut Option<Tensor>, device: &Device, values: Option<&[f32]>) -> Result<(), Error> {
+    match (parameter, values) {
+        (_, None) => {}
+        (Some(present), Some(values)) => present.write(values)?,
+        (absent, Some(values)) => *absent = Some(device.upload(&[values.len()], values)?),
+    }
+    Ok(())
 }

@@ -82,7 +82,7 @@ impl StateDict {
         }
         if state.num_batches_tracked.is_none() && config.track_running_stats && config.momentum == Momentum::Cumulative
         {
-            let name = format!("{}num_batches_tracked", options.prefix);
+            let name = Names::new(Naming::Torch, &options.prefix).num_batches_tracked.unwrap_or_default();
             return Err(StateError::Missing { name, found: sorted_names(&file) });
         }
         Ok(state)
