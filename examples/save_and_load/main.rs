@@ -1,0 +1,144 @@
+//! Trains a layer over two ranks, saves its state under both namings, loads it into new layers, and compares.
+//!
+//! `cargo run --release --example save_and_load`. The ranks are two virtual devices on the first adapter, or the host where
+//! there is none. Files go to `target/`; `tests/pytorch/check_load.py` shows that PyTorch loads them. The way through:
+//!
+//! ```text
+//! train  ->  state_dict  ->  save as PyTorch and as MindSpore  ->  load  ->  the same y, bit for bit
+//!                                                              ->  what a wrong prefix and a wrong layer are told
+//! ```
+
+mod training;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use syncbn::{Device, DeviceGroup, LoadOptions, Naming, StateDict, SyncBatchNormConfig, adapters};
+
+use training::{CHANNELS, Shard};
+
+/// Where the layer stands in a model, as the names of a file say it.
+const PREFIX: &str = "layer1.0.bn1";
+
+fn main() -> ExitCode {
+    match pollster::block_on(run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when this fails too.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let mut out = io::stdout().lock();
+    let config = SyncBatchNormConfig::torch(CHANNELS);
+    let devices = devices().await?;
+    writeln!(out, "two ranks on {}", devices[0].name())?;
+    let mut trained = DeviceGroup::new(config.clone(), devices.clone())?;
+    for (step, loss) in training::run(&mut trained).await?.into_iter().enumerate() {
+        writeln!(out, "  step {step}: loss {loss:.6}")?;
+    }
+    let state = trained.state_dict().await?;
+    writeln!(out, "state: {}", summary(&state))?;
+
+    std::fs::create_dir_all(target(""))?;
+    let shards = training::shards(99);
+    let expected = evaluate(&mut trained, &shards).await?;
+    for (naming, name) in [(Naming::Torch, "torch"), (Naming::MindSpore, "mindspore")] {
+        let path = target(&format!("save_and_load.{name}.safetensors"));
+        state.save(&path, naming, PREFIX)?;
+        let options = LoadOptions { prefix: PREFIX.to_owned(), ..LoadOptions::default() };
+        let loaded = StateDict::load(&path, &config, &options)?;
+        let mut layer = DeviceGroup::new(config.clone(), devices.clone())?;
+        layer.load_state_dict(&loaded, false)?;
+        let same = bits(&evaluate(&mut layer, &shards).await?) == bits(&expected);
+        writeln!(out, "\n{}\n  loaded: {}", path.display(), summary(&loaded))?;
+        writeln!(out, "  evaluation in a new layer: {}", if same { "the same bits" } else { "OTHER BITS" })?;
+        if !same {
+            return Err(format!("the layer loaded from {} evaluates differently", path.display()).into());
+        }
+    }
+
+    let path = target("save_and_load.torch.safetensors");
+    writeln!(out, "\nwhat goes wrong is said in full:")?;
+    let wrong_prefix = LoadOptions { prefix: "layer1.bn1".to_owned(), ..LoadOptions::default() };
+    let right_prefix = LoadOptions { prefix: PREFIX.to_owned(), ..LoadOptions::default() };
+    for (what, config, options) in [
+        ("a wrong prefix", config.clone(), &wrong_prefix),
+        ("another number of channels", SyncBatchNormConfig::torch(CHANNELS + 1), &right_prefix),
+        ("a layer without bias", config.clone().with_bias(false), &right_prefix),
+    ] {
+        match StateDict::load(&path, &config, options) {
+            Ok(_) => return Err(format!("{what} was accepted").into()),
+            Err(error) => writeln!(out, "  {what}: {error}")?,
+        }
+    }
+
+    let path = target("save_and_load.eval.safetensors");
+    save_evaluation(&path, &shards, &expected)?;
+    writeln!(out, "\ninputs and outputs of the evaluation: {}", path.display())?;
+    Ok(())
+}
+
+/// Two virtual devices on the first adapter, or the host twice.
+async fn devices() -> Result<Vec<Device>, syncbn::Error> {
+    match adapters().await.first() {
+        Some(adapter) => Ok(vec![Device::from_adapter(adapter).await?, Device::from_adapter(adapter).await?]),
+        None => Ok(vec![Device::host(), Device::host()]),
+    }
+}
+
+/// y of all ranks one after the other.
+async fn evaluate(layer: &mut DeviceGroup, shards: &[Shard; 2]) -> Result<Vec<f32>, syncbn::Error> {
+    let inputs = training::upload(layer, shards)?;
+    let mut y = Vec::new();
+    for output in layer.forward_eval(&inputs).await?.outputs {
+        y.extend(output.to_vec().await?);
+    }
+    Ok(y)
+}
+
+/// x and y of the whole batch, (N, C, L), for a program that reads the saved state.
+fn save_evaluation(path: &Path, shards: &[Shard; 2], y: &[f32]) -> Result<(), Box<dyn Error>> {
+    let samples = shards.iter().map(|shard| shard.dims[0]).sum();
+    let dims = vec![samples, shards[0].dims[1], shards[0].dims[2]];
+    let x: Vec<f32> = shards.iter().flat_map(|shard| shard.values.iter().copied()).collect();
+    let little_endian = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let (x, y) = (little_endian(&x), little_endian(y));
+    let tensors =
+        [("x", TensorView::new(Dtype::F32, dims.clone(), &x)?), ("y", TensorView::new(Dtype::F32, dims, &y)?)];
+    std::fs::write(path, safetensors::serialize(tensors, None)?)?;
+    Ok(())
+}
+
+/// The first channel of what a state holds.
+fn summary(state: &StateDict) -> String {
+    let vectors = [
+        ("weight", &state.weight),
+        ("bias", &state.bias),
+        ("running mean", &state.running_mean),
+        ("running variance", &state.running_var),
+    ];
+    let first = |(name, values): (&str, &Option<Vec<f32>>)| {
+        values.as_deref().and_then(<[f32]>::first).map(|value| format!("{name} {value:.4} …"))
+    };
+    let counter = match state.num_batches_tracked {
+        Some(count) => format!("{count} steps"),
+        None => String::from("steps not counted"),
+    };
+    vectors.into_iter().filter_map(first).chain([counter]).collect::<Vec<_>>().join(", ")
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn target(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(name)
+}

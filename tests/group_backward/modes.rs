@@ -1,0 +1,192 @@
+//! The table of modes, the three affine gradients, and layers with a part of weight and bias or with both frozen.
+
+use pollster::block_on;
+use syncbn::{AffineGradient, ArgumentError, Error, GradTargets, SyncBatchNormConfig};
+
+use super::common::*;
+use super::compare::{check_report, compare_gradients};
+use super::problem::{Found, Problem, Uses};
+
+const CHANNELS: usize = 3;
+
+#[derive(Clone, Copy, Debug)]
+enum Mode {
+    Train,
+    Eval,
+}
+
+/// Every row of the table: mode, `use_batch_statistics`, `track_running_stats`, and what it normalizes with.
+const TABLE: [(Mode, Option<bool>, bool, Uses); 8] = [
+    (Mode::Train, None, true, Uses::Group),
+    (Mode::Train, None, false, Uses::Group),
+    (Mode::Train, Some(true), true, Uses::Group),
+    (Mode::Train, Some(false), true, Uses::Running),
+    (Mode::Eval, None, true, Uses::Running),
+    (Mode::Eval, None, false, Uses::Local),
+    (Mode::Eval, Some(true), true, Uses::Group),
+    (Mode::Eval, Some(false), true, Uses::Running),
+];
+
+const AFFINE: [AffineGradient; 3] = [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean];
+
+/// Three ranks that differ much, so that no statistics and no sums can stand in for others.
+fn problem(config: SyncBatchNormConfig, seed: u64) -> Problem {
+    let mut random = Random(seed);
+    let dims: [&[usize]; 3] = [&[5, CHANNELS, 7], &[3, CHANNELS, 4, 2], &[4, CHANNELS]];
+    let batches = dims.iter().zip([0.0f64, 3.0, -1.0]).map(|(dims, mean)| {
+        let mut value = || (mean + (1.0 + mean.abs()) * random.next()) as f32;
+        Batch::new(dims, |_| value())
+    });
+    Problem { config, ..Problem::with_batches(batches.collect(), &mut Random(seed + 1)) }
+}
+
+fn run(problem: &Problem, kind: Kind, mode: Mode, uses: Uses) -> Result<Found, String> {
+    let mut group = problem.group(kind);
+    let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
+    let forward = match mode {
+        Mode::Train => block_on(group.forward_train(&inputs)),
+        Mode::Eval => block_on(group.forward_eval(&inputs)),
+    };
+    let forward = forward.map_err(|error| error.to_string())?;
+    let after_forward = group.running_stats().cloned();
+    let backward = block_on(group.backward(&forward.saved, &inputs, &grad_outputs)).map_err(|e| e.to_string())?;
+    assert_eq!(group.running_stats(), after_forward.as_ref(), "backward moved the running statistics");
+    let found = Found::read(&backward);
+    check_report(problem, uses, &backward.report, &found)?;
+    compare_gradients(problem, uses, &found, &problem.definition(uses))?;
+    Ok(found)
+}
+
+#[test]
+fn every_row_of_the_table_of_modes_has_the_gradients_of_its_statistics() {
+    for kind in Kind::ALL {
+        for (mode, use_batch_statistics, track_running_stats, uses) in TABLE {
+            for affine_gradient in AFFINE {
+                let config = SyncBatchNormConfig::torch(CHANNELS)
+                    .with_use_batch_statistics(use_batch_statistics)
+                    .with_track_running_stats(track_running_stats)
+                    .with_affine_gradient(affine_gradient);
+                run(&problem(config.clone(), 40), kind, mode, uses)
+                    .unwrap_or_else(|error| panic!("{kind:?}, {mode:?}, {config:?}: {error}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_affine_gradient_of_the_group_is_the_same_bits_on_every_rank() {
+    for kind in Kind::ALL {
+        let found = |affine| {
+            let config = SyncBatchNormConfig::torch(CHANNELS).with_affine_gradient(affine);
+            run(&problem(config, 41), kind, Mode::Train, Uses::Group).unwrap()
+        };
+        let [local, sum, mean] = AFFINE.map(found);
+        // The gradient of the input does not depend on it.
+        assert_eq!(bits(&local.grad_inputs), bits(&sum.grad_inputs));
+        assert_eq!(bits(&local.grad_inputs), bits(&mean.grad_inputs));
+        for found in [&sum, &mean] {
+            for gradients in [&found.grad_weights, &found.grad_biases] {
+                let gradients = gradients.as_deref().unwrap();
+                assert!(gradients.iter().all(|rank| rank == &gradients[0]), "{kind:?}: {gradients:?}");
+            }
+        }
+        let [local, sum, mean] = [local, sum, mean].map(|found| found.grad_biases.unwrap());
+        assert_ne!(local[0], local[1]);
+        for channel in 0..CHANNELS {
+            assert!((sum[0][channel] / mean[0][channel] - 3.0).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn the_settings_are_told_apart_by_the_comparison() {
+    // Else the table above would not show which of them was used.
+    let of = |affine| Problem { config: SyncBatchNormConfig::torch(CHANNELS).with_affine_gradient(affine), ..base() };
+    for affine in AFFINE {
+        let found = of(affine).found(Kind::Host);
+        for other in AFFINE {
+            let result = compare_gradients(&of(other), Uses::Group, &found, &of(other).definition(Uses::Group));
+            assert_eq!(result.is_ok(), affine == other, "{affine:?} as {other:?}: {result:?}");
+        }
+    }
+    let problem = base();
+    let found = problem.found(Kind::Host);
+    for uses in [Uses::Local, Uses::Running] {
+        compare_gradients(&problem, uses, &found, &problem.definition(uses)).unwrap_err();
+    }
+}
+
+fn base() -> Problem {
+    problem(SyncBatchNormConfig::torch(CHANNELS), 42)
+}
+
+#[test]
+fn a_layer_with_a_part_of_weight_and_bias_has_gradients_of_that_part() {
+    for kind in Kind::ALL {
+        for (weight, bias) in [(true, true), (true, false), (false, true), (false, false)] {
+            for (mode, uses) in [(Mode::Train, Uses::Group), (Mode::Eval, Uses::Running)] {
+                let config = SyncBatchNormConfig::torch(CHANNELS).with_weight(weight).with_bias(bias);
+                let problem = problem(config, 43);
+                let found = run(&problem, kind, mode, uses)
+                    .unwrap_or_else(|error| panic!("{kind:?} {weight} {bias} {mode:?}: {error}"));
+                assert_eq!((found.grad_weights.is_some(), found.grad_biases.is_some()), (weight, bias));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_target_for_what_the_layer_has_no_gradient_of_is_refused() {
+    let without = [
+        (base().config.with_affine(false), "weight and bias absent"),
+        (base().config.with_freeze_affine(true), "weight and bias frozen"),
+    ];
+    for kind in Kind::ALL {
+        for (config, what) in &without {
+            let problem = problem(config.clone(), 44);
+            let mut group = problem.group(kind);
+            let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
+            let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
+            let vectors = || -> Vec<_> { group.devices().iter().map(|d| d.zeros(&[CHANNELS]).unwrap()).collect() };
+            for name in ["weight", "bias"] {
+                let mut vectors = vectors();
+                let mut targets = GradTargets::default();
+                let slot = if name == "weight" { &mut targets.grad_weights } else { &mut targets.grad_biases };
+                *slot = Some(&mut vectors);
+                let error = block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets)).unwrap_err();
+                assert_eq!(error, Error::Argument(ArgumentError::NoSuchParameter { name }), "{kind:?}, {what}");
+                assert!(error.to_string().contains(name), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn frozen_weight_and_bias_are_applied_but_have_no_gradient() {
+    for kind in Kind::ALL {
+        let trained = problem(SyncBatchNormConfig::torch(CHANNELS), 45);
+        let frozen = Problem { config: trained.config.clone().with_freeze_affine(true), ..trained.clone() };
+        let found = run(&frozen, kind, Mode::Train, Uses::Group).unwrap();
+        assert_eq!((&found.grad_weights, &found.grad_biases), (&None, &None));
+        assert_eq!(bits(&found.grad_inputs), bits(&trained.found(kind).grad_inputs), "{kind:?}");
+        let [y, expected] = [&frozen, &trained].map(|problem| read(&problem.train(kind).unwrap().0.outputs));
+        assert_eq!(bits(&y), bits(&expected), "{kind:?}");
+    }
+}
+
+#[test]
+fn one_value_that_evaluates_with_its_own_statistics_has_no_gradient_of_its_input() {
+    let config = SyncBatchNormConfig::torch(CHANNELS).with_track_running_stats(false);
+    for kind in Kind::ALL {
+        let problem = Problem { config: config.clone(), ..Problem::random(&[&[1, CHANNELS], &[1, CHANNELS, 1]], 46) };
+        let mut group = problem.group(kind);
+        let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
+        let saved = block_on(group.forward_eval(&inputs)).unwrap().saved;
+        let found = Found::read(&block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap());
+        assert_eq!(found.grad_inputs, [[0.0; CHANNELS]; 2], "{kind:?}");
+        assert_eq!(found.grad_weights.unwrap(), [[0.0; CHANNELS]; 2], "{kind:?}");
+        for (grad_bias, grad_output) in found.grad_biases.unwrap().iter().zip(&problem.grad_outputs) {
+            assert_eq!(grad_bias, &grad_output.values, "{kind:?}");
+        }
+    }
+}

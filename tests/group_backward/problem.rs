@@ -1,0 +1,168 @@
+//! What a backward pass is given, what it returned, and what the f64 definition says it should have.
+
+use pollster::block_on;
+use syncbn::reference::{self, Gradients, RankBatch};
+use syncbn::stats::RunningStats;
+use syncbn::{AffineGradient, Backward, DeviceGroup, Error, Forward, SyncBatchNormConfig, Tensor};
+
+use super::common::*;
+
+/// What a forward call normalizes with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Uses {
+    Group,
+    Local,
+    Running,
+}
+
+/// Inputs and upstream gradients per rank, and the layer that they belong to.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub config: SyncBatchNormConfig,
+    pub parameters: Parameters,
+    pub running: RunningStats,
+    pub batches: Vec<Batch>,
+    pub grad_outputs: Vec<Batch>,
+}
+
+/// The gradients of a call, brought to the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    pub grad_inputs: Vec<Vec<f32>>,
+    pub grad_weights: Option<Vec<Vec<f32>>>,
+    pub grad_biases: Option<Vec<Vec<f32>>>,
+}
+
+impl Problem {
+    /// Everything random. The upstream gradient has a mean, so that no term of the formula is near 0 for want of one.
+    pub fn random(dims: &[&[usize]], seed: u64) -> Self {
+        let mut random = Random(seed);
+        let batches: Vec<Batch> = dims.iter().map(|dims| Batch::random(dims, &mut random)).collect();
+        Self::with_batches(batches, &mut random)
+    }
+
+    /// These inputs and a random rest.
+    pub fn with_batches(batches: Vec<Batch>, random: &mut Random) -> Self {
+        let channels = batches[0].dims[1];
+        let parameters = Parameters::random(channels, random);
+        let positive = |random: &mut Random| (1.5 + random.next()) as f32;
+        let running = RunningStats {
+            mean: random.values(channels),
+            var: (0..channels).map(|_| positive(random)).collect(),
+            num_batches_tracked: 7,
+        };
+        let upstream = |batch: &Batch| Batch::new(&batch.dims, |_| (0.25 + random.next()) as f32);
+        let grad_outputs = batches.iter().map(upstream).collect();
+        Self { config: SyncBatchNormConfig::torch(channels), parameters, running, batches, grad_outputs }
+    }
+
+    pub fn channels(&self) -> usize {
+        self.config.num_features
+    }
+
+    /// The weight that is applied.
+    pub fn weight(&self) -> Option<&[f32]> {
+        self.config.weight.then_some(self.parameters.weight.as_slice())
+    }
+
+    /// A layer with this configuration, these parameters and these running statistics.
+    pub fn group(&self, kind: Kind) -> DeviceGroup {
+        let mut group = DeviceGroup::new(self.config.clone(), kind.devices(self.batches.len())).unwrap();
+        let bias = self.config.bias.then_some(self.parameters.bias.as_slice());
+        group.set_parameters(self.weight(), bias).unwrap();
+        if self.config.track_running_stats {
+            group.set_running_stats(self.running.clone()).unwrap();
+        }
+        group
+    }
+
+    pub fn inputs(&self, group: &DeviceGroup) -> Vec<Tensor> {
+        upload(group, &self.batches)
+    }
+
+    pub fn upstream(&self, group: &DeviceGroup) -> Vec<Tensor> {
+        upload(group, &self.grad_outputs)
+    }
+
+    /// A training step and its gradients.
+    pub fn train(&self, kind: Kind) -> Result<(Forward, Backward), Error> {
+        let mut group = self.group(kind);
+        let (inputs, grad_outputs) = (self.inputs(&group), self.upstream(&group));
+        let forward = block_on(group.forward_train(&inputs))?;
+        let backward = block_on(group.backward(&forward.saved, &inputs, &grad_outputs))?;
+        Ok((forward, backward))
+    }
+
+    /// [`train`](Self::train), and what it found.
+    pub fn found(&self, kind: Kind) -> Found {
+        Found::read(&self.train(kind).unwrap().1)
+    }
+
+    /// The gradients by definition; those of weight and bias local, or of the group where the call communicates.
+    pub fn definition(&self, uses: Uses) -> Gradients {
+        let weight = self.weight().map(widened);
+        let weight = weight.as_deref();
+        let eps = self.config.eps;
+        let mut gradients = with_ranks(&self.batches, |xs| {
+            with_ranks(&self.grad_outputs, |gs| match uses {
+                Uses::Group => reference::backward_train(xs, gs, weight, eps).unwrap(),
+                Uses::Running => {
+                    let (mean, var) = (widened(&self.running.mean), widened(&self.running.var));
+                    reference::backward_with_statistics(xs, gs, &mean, &var, weight, eps).unwrap()
+                }
+                Uses::Local => {
+                    let mut all = Gradients { grad_inputs: vec![], grad_weights: vec![], grad_biases: vec![] };
+                    for rank in 0..xs.len() {
+                        let of = rank..=rank;
+                        let one = reference::backward_train(&xs[of.clone()], &gs[of], weight, eps).unwrap();
+                        all.grad_inputs.extend(one.grad_inputs);
+                        all.grad_weights.extend(one.grad_weights);
+                        all.grad_biases.extend(one.grad_biases);
+                    }
+                    all
+                }
+            })
+        });
+        if uses == Uses::Group {
+            let of = self.config.affine_gradient;
+            gradients.grad_weights = reduced(gradients.grad_weights, of);
+            gradients.grad_biases = reduced(gradients.grad_biases, of);
+        }
+        gradients
+    }
+}
+
+/// What every rank gets of the ranks' own gradients.
+fn reduced(local: Vec<Vec<f64>>, of: AffineGradient) -> Vec<Vec<f64>> {
+    let divisor = match of {
+        AffineGradient::Local => return local,
+        AffineGradient::GroupSum => 1.0,
+        AffineGradient::GroupMean => local.len() as f64,
+    };
+    let sum = |channel: usize| local.iter().map(|rank| rank[channel]).sum::<f64>() / divisor;
+    let sums: Vec<f64> = (0..local[0].len()).map(sum).collect();
+    vec![sums; local.len()]
+}
+
+/// The batches in f64, as the definition takes them.
+pub fn with_ranks<T>(batches: &[Batch], apply: impl FnOnce(&[RankBatch<'_>]) -> T) -> T {
+    let values: Vec<Vec<f64>> = batches.iter().map(|batch| widened(&batch.values)).collect();
+    let ranks = batches.iter().zip(&values).map(|(batch, values)| RankBatch { dims: &batch.dims, values });
+    apply(&ranks.collect::<Vec<_>>())
+}
+
+impl Found {
+    pub fn read(backward: &Backward) -> Self {
+        Self {
+            grad_inputs: read(&backward.grad_inputs),
+            grad_weights: backward.grad_weights.as_deref().map(read),
+            grad_biases: backward.grad_biases.as_deref().map(read),
+        }
+    }
+
+    /// All bits, for comparisons in which a NaN equals itself.
+    pub fn bits(&self) -> [Vec<Vec<u32>>; 3] {
+        let optional = |values: &Option<Vec<Vec<f32>>>| bits(values.as_deref().unwrap_or_default());
+        [bits(&self.grad_inputs), optional(&self.grad_weights), optional(&self.grad_biases)]
+    }
+}

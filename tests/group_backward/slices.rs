@@ -1,0 +1,274 @@
+//! Slices of the application's buffers: gradients in one page, refused overlaps, and parameters that an optimizer writes.
+
+use pollster::block_on;
+use syncbn::{ArgumentError, Device, DeviceGroup, Error, GradTargets, SyncBatchNormConfig, Tensor};
+use wgpu::BufferUsages;
+
+use super::common::*;
+use super::problem::{Found, Problem};
+
+const CHANNELS: usize = 3;
+
+/// A device of the test's own, and what it needs to allocate on it.
+struct Application {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    handle: Device,
+}
+
+impl Application {
+    fn new() -> Self {
+        let (device, queue) = own_device(&adapter(), |_| {});
+        let handle = Device::from_wgpu(device.clone(), queue.clone()).unwrap();
+        Self { device, queue, handle }
+    }
+
+    fn alignment(&self) -> u64 {
+        self.device.limits().min_storage_buffer_offset_alignment.into()
+    }
+
+    fn page(&self, slots: u64, slot_bytes: u64) -> Page<'_> {
+        let stride = slot_bytes.next_multiple_of(self.alignment()) + self.alignment();
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let descriptor = wgpu::BufferDescriptor { label: None, size: slots * stride, usage, mapped_at_creation: false };
+        let buffer = self.device.create_buffer(&descriptor);
+        self.queue.write_buffer(&buffer, 0, &MARK.to_le_bytes().repeat((slots * stride) as usize / 4));
+        Page { app: self, buffer, stride }
+    }
+}
+
+/// Fills what no tensor owns, so that writing too far shows.
+const MARK: f32 = 12345.0;
+
+/// One buffer cut into slots with a gap behind each.
+struct Page<'a> {
+    app: &'a Application,
+    buffer: wgpu::Buffer,
+    stride: u64,
+}
+
+impl Page<'_> {
+    fn slice(&self, slot: u64, dims: &[usize]) -> Tensor {
+        self.app.handle.wrap(self.buffer.clone(), slot * self.stride, dims).unwrap()
+    }
+
+    fn write(&self, slot: u64, values: &[f32]) {
+        self.app.queue.write_buffer(&self.buffer, slot * self.stride, bytemuck::cast_slice(values));
+    }
+
+    fn values(&self) -> Vec<f32> {
+        let words = self.buffer.size() as usize / 4;
+        block_on(self.app.handle.wrap(self.buffer.clone(), 0, &[1, words]).unwrap().to_vec()).unwrap()
+    }
+}
+
+fn trained(problem: &Problem, device: &Device) -> DeviceGroup {
+    let devices = vec![device.clone(); problem.batches.len()];
+    let mut group = DeviceGroup::new(problem.config.clone(), devices).unwrap();
+    problem.parameters.set(&mut group);
+    group
+}
+
+#[test]
+fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
+    let app = Application::new();
+    // One tile, many tiles, few columns.
+    for dims in [vec![2, CHANNELS, 5], vec![3, CHANNELS, 4099], vec![701, CHANNELS]] {
+        let problem = Problem::random(&[&dims, &dims], 600);
+        let separate = {
+            let mut group = trained(&problem, &app.handle);
+            let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
+            let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
+            Found::read(&block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap())
+        };
+
+        let values = problem.batches[0].values.len();
+        let page = app.page(14, 4 * values as u64);
+        // x, g, dx, dw, db, weight, bias of both ranks, mixed up.
+        let [x, g, dx, dw, db, w, b] = [[0, 13], [4, 1], [2, 3], [5, 9], [8, 6], [7, 10], [12, 11]];
+        for rank in 0..2 {
+            page.write(x[rank], &problem.batches[rank].values);
+            page.write(g[rank], &problem.grad_outputs[rank].values);
+            page.write(w[rank], &problem.parameters.weight);
+            page.write(b[rank], &problem.parameters.bias);
+        }
+        let activations = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &dims));
+        let vectors = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &[CHANNELS]));
+        let mut group = DeviceGroup::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
+        group.set_parameter_tensors(Some(vectors(w).into()), Some(vectors(b).into())).unwrap();
+        let (inputs, grad_outputs) = (activations(x), activations(g));
+        let (mut grad_inputs, mut grad_weights, mut grad_biases) = (activations(dx), vectors(dw), vectors(db));
+        let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
+        // A framework wraps the same slices anew for every call.
+        drop(inputs);
+        let targets = GradTargets {
+            grad_inputs: Some(&mut grad_inputs),
+            grad_weights: Some(&mut grad_weights),
+            grad_biases: Some(&mut grad_biases),
+        };
+        block_on(group.backward_into(&saved, &activations(x), &grad_outputs, targets)).unwrap();
+        let found = Found {
+            grad_inputs: read(&grad_inputs),
+            grad_weights: Some(read(&grad_weights)),
+            grad_biases: Some(read(&grad_biases)),
+        };
+        assert_eq!(found.bits(), separate.bits(), "{dims:?}");
+        assert_eq!(read(&activations(x)), [&problem.batches[0].values[..], &problem.batches[1].values[..]]);
+        assert_eq!(read(&grad_outputs), [&problem.grad_outputs[0].values[..], &problem.grad_outputs[1].values[..]]);
+
+        for (word, value) in page.values().into_iter().enumerate() {
+            let slot = 4 * word as u64 / page.stride;
+            let used = if [x, g, dx].concat().contains(&slot) { values } else { CHANNELS };
+            let inside = (4 * word as u64 % page.stride) < 4 * used as u64;
+            assert!(inside || value == MARK, "{dims:?}: word {word} of slot {slot}, outside every slice, is {value}");
+        }
+    }
+}
+
+#[test]
+fn a_slice_of_other_dims_or_at_another_place_is_not_the_saved_input() {
+    let app = Application::new();
+    let problem = Problem::random(&[&[4, CHANNELS, 5]], 601);
+    let page = app.page(2, 240);
+    for slot in 0..2 {
+        page.write(slot, &problem.batches[0].values);
+    }
+    let mut group = trained(&problem, &app.handle);
+    let saved = block_on(group.forward_train(&[page.slice(0, &[4, CHANNELS, 5])])).unwrap().saved;
+    let backward = |input: Tensor| {
+        let upstream = [app.handle.upload(input.dims(), &problem.grad_outputs[0].values).unwrap()];
+        block_on(group.backward(&saved, &[input], &upstream)).map(|_| ())
+    };
+    for input in [page.slice(1, &[4, CHANNELS, 5]), page.slice(0, &[2, CHANNELS, 10]), page.slice(0, &[20, CHANNELS])] {
+        let error = backward(input).unwrap_err();
+        assert!(matches!(error, Error::Argument(ArgumentError::NotSaved { .. })), "{error:?}");
+    }
+    backward(page.slice(0, &[4, CHANNELS, 5])).unwrap();
+}
+
+#[test]
+fn targets_that_share_bytes_with_anything_are_refused() {
+    let app = Application::new();
+    let dims = [2, CHANNELS, 4];
+    let page = app.page(16, 96);
+    let at = |slot: u64| page.slice(slot, &dims);
+    let vector = |slot: u64| page.slice(slot, &[CHANNELS]);
+    let problem = Problem::random(&[&dims, &dims], 602);
+    let mut group = trained(&problem, &app.handle);
+    let inputs = [at(0), at(1)];
+    let grad_outputs = [at(2), at(3)];
+    let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
+    // Slots of grad_inputs, grad_weights and grad_biases, and what is refused for whom.
+    type Slots = [u64; 2];
+    let fine: [Slots; 3] = [[4, 5], [6, 7], [8, 9]];
+    let cases: [([Slots; 3], &'static str, usize, &'static str, usize); 10] = [
+        ([[0, 5], fine[1], fine[2]], "grad_inputs", 0, "inputs", 0),
+        ([[4, 0], fine[1], fine[2]], "grad_inputs", 1, "inputs", 0),
+        ([[3, 5], fine[1], fine[2]], "grad_inputs", 0, "grad_outputs", 1),
+        ([[4, 4], fine[1], fine[2]], "grad_inputs", 1, "grad_inputs", 0),
+        ([fine[0], [1, 7], fine[2]], "grad_weights", 0, "inputs", 1),
+        ([fine[0], [6, 2], fine[2]], "grad_weights", 1, "grad_outputs", 0),
+        ([fine[0], [5, 7], fine[2]], "grad_weights", 0, "grad_inputs", 1),
+        ([fine[0], [6, 6], fine[2]], "grad_weights", 1, "grad_weights", 0),
+        ([fine[0], fine[1], [7, 9]], "grad_biases", 0, "grad_weights", 1),
+        ([fine[0], fine[1], [8, 4]], "grad_biases", 1, "grad_inputs", 0),
+    ];
+    let run = |[dx, dw, db]: [Slots; 3]| {
+        let (mut dx, mut dw, mut db) = (dx.map(at), dw.map(vector), db.map(vector));
+        let targets =
+            GradTargets { grad_inputs: Some(&mut dx), grad_weights: Some(&mut dw), grad_biases: Some(&mut db) };
+        block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets))
+    };
+    for (slots, argument, rank, other, other_rank) in cases {
+        let error = run(slots).unwrap_err();
+        assert_eq!(error, Error::Argument(ArgumentError::Overlap { argument, rank, other, other_rank }));
+    }
+    run(fine).unwrap();
+}
+
+#[test]
+fn what_is_written_over_weight_or_bias_is_refused() {
+    // A kernel would read the parameter while it is overwritten.
+    let app = Application::new();
+    let dims = [2, CHANNELS, 4];
+    let page = app.page(8, 96);
+    let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(CHANNELS), vec![app.handle.clone()]).unwrap();
+    let vector = |slot: u64| vec![page.slice(slot, &[CHANNELS])];
+    group.set_parameter_tensors(Some(vector(0)), Some(vector(1))).unwrap();
+    let (inputs, grad_outputs) = ([page.slice(2, &dims)], [page.slice(3, &dims)]);
+    for slot in [0, 1] {
+        let mut outputs = [page.slice(slot, &dims)];
+        let error = block_on(group.forward_train_into(&inputs, &mut outputs)).map(|_| ());
+        assert!(matches!(error, Err(Error::Argument(ArgumentError::Overlap { .. }))), "outputs: {error:?}");
+    }
+    let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
+    for slot in [0, 1] {
+        let mut dx = [page.slice(slot, &dims)];
+        let targets = GradTargets { grad_inputs: Some(&mut dx), ..Default::default() };
+        let error = block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets)).map(|_| ());
+        assert!(matches!(error, Err(Error::Argument(ArgumentError::Overlap { .. }))), "grad_inputs: {error:?}");
+    }
+}
+
+#[test]
+fn what_an_optimizer_writes_to_the_caller_s_parameters_shows_in_the_next_call() {
+    let app = Application::new();
+    let problem = Problem::random(&[&[4, CHANNELS, 5], &[3, CHANNELS]], 603);
+    let page = app.page(4, 4 * CHANNELS as u64);
+    let slices = |slots: [u64; 2]| Some(slots.map(|slot| page.slice(slot, &[CHANNELS])).into());
+    let mut group = DeviceGroup::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
+    group.set_parameter_tensors(slices([0, 1]), slices([3, 2])).unwrap();
+    let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
+    for seed in 604..607 {
+        let parameters = Parameters::random(CHANNELS, &mut Random(seed));
+        for (slot, values) in
+            [(0, &parameters.weight), (1, &parameters.weight), (3, &parameters.bias), (2, &parameters.bias)]
+        {
+            page.write(slot, values);
+        }
+        let expected = Problem { parameters, ..problem.clone() };
+        let mut own = trained(&expected, &app.handle);
+        let forward = block_on(group.forward_train(&inputs)).unwrap();
+        let y = block_on(own.forward_train(&inputs)).unwrap();
+        assert_eq!(bits(&read(&forward.outputs)), bits(&read(&y.outputs)), "seed {seed}");
+        let found = block_on(group.backward(&forward.saved, &inputs, &grad_outputs)).unwrap();
+        let gradients = block_on(own.backward(&y.saved, &inputs, &grad_outputs)).unwrap();
+        assert_eq!(Found::read(&found).bits(), Found::read(&gradients).bits(), "seed {seed}");
+        // The state that would be saved is what the optimizer wrote.
+        let state = block_on(group.state_dict()).unwrap();
+        assert_eq!(state.weight.as_ref(), Some(&expected.parameters.weight));
+        assert_eq!(state.bias.as_ref(), Some(&expected.parameters.bias));
+    }
+}
+
+#[test]
+fn parameter_tensors_that_do_not_fit_are_refused_and_set_nothing() {
+    for kind in Kind::ALL {
+        let problem = Problem::random(&[&[4, CHANNELS, 5], &[3, CHANNELS]], 608);
+        let mut group = problem.group(kind);
+        let before = block_on(group.state_dict()).unwrap();
+        let ones = |dims: &[usize], count: usize| -> Vec<Tensor> {
+            let ones = vec![1.0; dims.iter().product()];
+            group.devices()[..count].iter().map(|device| device.upload(dims, &ones).unwrap()).collect()
+        };
+        let good = ones(&[CHANNELS], 2);
+        let cases = [
+            (ones(&[CHANNELS], 1), ArgumentError::RankCount { argument: "bias", found: 1, expected: 2 }),
+            (
+                ones(&[CHANNELS + 1], 2),
+                ArgumentError::Dims { argument: "bias", rank: 0, found: vec![4], expected: vec![3] },
+            ),
+            (
+                ones(&[1, CHANNELS], 2),
+                ArgumentError::Dims { argument: "bias", rank: 0, found: vec![1, 3], expected: vec![3] },
+            ),
+        ];
+        let mut good = Some(good);
+        for (bad, expected) in cases {
+            // The good half is not taken either.
+            let error = group.set_parameter_tensors(good.take(), Some(bad)).unwrap_err();
+            assert_eq!(error, Error::Argument(expected), "{kind:?}");
+            assert_eq!(block_on(group.state_dict()).unwrap(), before, "{kind:?}");
+        }
+    }
+}
