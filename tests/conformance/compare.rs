@@ -1,5 +1,7 @@
 //! Owns the comparison of one observed quantity with its expected values, within tolerances that are never widened.
 
+use syncbn::Layout;
+
 /// What is observed of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
@@ -62,15 +64,19 @@ pub enum Tolerance {
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelMap {
     pub channels: usize,
-    /// Neighbouring values of one channel: the spatial length of channels-first data, 1 for a vector of length C.
+    /// Neighbouring values of one channel: the spatial length of channels-first data, 1 for channels-last data and for a
+    /// vector of length C.
     pub inner: usize,
 }
 
 impl ChannelMap {
-    /// Of channels-first data (N, C, spatial...).
-    pub fn of_dims(dims: &[usize]) -> Self {
-        let inner: usize = dims.iter().skip(2).product();
-        Self { channels: dims.get(1).copied().unwrap_or(1).max(1), inner: inner.max(1) }
+    /// Of data (N, C, spatial...) or, channels last, (N, spatial..., C).
+    pub fn of_dims(dims: &[usize], layout: Layout) -> Self {
+        let (channels, inner) = match layout {
+            Layout::ChannelsFirst => (dims.get(1), dims.iter().skip(2).product::<usize>()),
+            Layout::ChannelsLast => (dims.last(), 1),
+        };
+        Self { channels: channels.copied().unwrap_or(1).max(1), inner: inner.max(1) }
     }
 
     /// Of a vector with one value per channel.
@@ -108,9 +114,8 @@ impl Check {
         Self { name, quantity, expected, tolerance, map, positions: None, ulp: None, any_non_finite: false }
     }
 
-    /// Of values laid out as `dims`, with a tolerance per channel.
-    pub fn values(name: String, quantity: Quantity, dims: &[usize], expected: Vec<f64>, tolerance: Vec<f64>) -> Self {
-        let map = ChannelMap::of_dims(dims);
+    /// Of values laid out as `map` says, with a tolerance per channel.
+    pub fn values(name: String, quantity: Quantity, map: ChannelMap, expected: Vec<f64>, tolerance: Vec<f64>) -> Self {
         let tolerance = Tolerance::Channel(tolerance);
         Self { name, quantity, expected, tolerance, map, positions: None, ulp: None, any_non_finite: false }
     }
@@ -122,6 +127,16 @@ impl Check {
 
     pub fn channel(&self, i: usize) -> usize {
         self.map.channel(self.position(i))
+    }
+
+    /// Per channel the largest finite magnitude that is expected.
+    pub fn largest(&self, channels: usize) -> Vec<f64> {
+        let mut largest = vec![0.0f64; channels];
+        for (i, value) in self.expected.iter().enumerate().filter(|(_, value)| value.is_finite()) {
+            let largest = &mut largest[self.channel(i)];
+            *largest = largest.max(value.abs());
+        }
+        largest
     }
 
     pub fn tolerance_of(&self, i: usize) -> Option<f64> {
@@ -229,11 +244,4 @@ fn share(expected: f64, found: f64, tolerance: f64, any_non_finite: bool) -> f64
 fn in_ulp(off: f64, ulp: f64) -> f64 {
     let ulps = if off == 0.0 { 0.0 } else { off / ulp };
     if ulps.is_nan() { f64::INFINITY } else { ulps }
-}
-
-/// The distance from |value|, rounded to f32, to the next larger f32.
-pub fn ulp_f32(value: f64) -> f64 {
-    let near = (value.abs() as f32).min(f32::MAX);
-    let next = f32::from_bits(near.to_bits() + 1);
-    if next.is_finite() { f64::from(next) - f64::from(near) } else { 2f64.powi(104) }
 }

@@ -12,10 +12,15 @@
 //! running : f·tol(batch) + 4e-7·(|old| + |batch|)
 //! ```
 //!
+//! y and dx of a 16-bit type are rounded once more, to the nearest: half an ulp of the largest of them in the channel.
+//!
 //! The last term of dx is what dm moves in x̂, A/N and B/N; given statistics have none of these, so there dx is
 //! 1e-5·k·max|g|. The self-test holds these against the tolerances that the golden cases store: none may be wider.
 
-use crate::compare::ChannelMap;
+use half::{bf16, f16};
+use syncbn::DType;
+
+use crate::compare::{Check, Tolerance};
 use crate::scenario::RankTensor;
 
 /// Half an ulp of 1 in f32.
@@ -23,6 +28,29 @@ const U: f64 = 1.0 / 16_777_216.0;
 
 /// The relative error allowed to sums of well-conditioned f32 terms.
 const RELATIVE: f64 = 1e-5;
+
+/// How far rounding to the nearest may move values of at most this size that are stored as `dtype`, beyond what the
+/// formulas for f32 have room for.
+pub fn rounding(dtype: DType, largest: f64) -> f64 {
+    let (relative, smallest) = match dtype {
+        DType::F32 => return 0.0,
+        DType::F16 => (2f64.powi(-11), f64::from(f16::from_bits(1))),
+        DType::BF16 => (2f64.powi(-8), f64::from(bf16::from_bits(1))),
+    };
+    relative * largest + smallest / 2.0
+}
+
+/// Per channel what a check of values stored as `dtype` allows for their rounding.
+pub fn roundings(check: &Check, dtype: DType, channels: usize) -> Vec<f64> {
+    check.largest(channels).into_iter().map(|largest| rounding(dtype, largest)).collect()
+}
+
+/// Adds what values stored as `dtype` need to a check whose tolerance is that of f32.
+pub fn allow_rounding(check: &mut Check, dtype: DType) {
+    let Tolerance::Channel(tolerance) = &check.tolerance else { return };
+    let roundings = roundings(check, dtype, tolerance.len());
+    check.tolerance = Tolerance::Channel(tolerance.iter().zip(roundings).map(|(a, b)| a + b).collect());
+}
 
 /// What the tolerances of one channel depend on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,7 +88,7 @@ pub fn channels(
         })
         .collect();
     for (rank, input) in inputs.iter().enumerate() {
-        let map = ChannelMap::of_dims(&input.dims);
+        let map = input.map();
         let g = grad_outputs.and_then(|ranks| ranks.get(rank)).map(|rank| &rank.values);
         for (i, &x) in input.values.iter().enumerate() {
             channels[map.channel(i)].see(f64::from(x), g.and_then(|g| g.get(i)).map_or(0.0, |&g| f64::from(g)));

@@ -209,8 +209,9 @@ fn expect(scenario: &mut Scenario, i: usize, oracle: Observed, old: &mut (Vec<f6
     for (rank, input) in step.inputs.iter().enumerate() {
         let at = |what: &str| format!("{k}.r{rank}.{what}");
         let (y, dx) = (oracle.outputs[rank].clone(), gradients.grad_inputs[rank].clone());
-        checks.push(Check::values(at("y"), Quantity::Output(rank), &input.dims, y, each(conditioning::Channel::tol_y)));
-        checks.push(Check::values(at("dx"), Quantity::GradInput(rank), &input.dims, dx, each(tol_dx)));
+        let tol_y = each(conditioning::Channel::tol_y);
+        checks.push(Check::values(at("y"), Quantity::Output(rank), input.map(), y, tol_y));
+        checks.push(Check::values(at("dx"), Quantity::GradInput(rank), input.map(), dx, each(tol_dx)));
         let tol_dweight = each(conditioning::Channel::tol_dweight);
         checks.push(Check::vector(at("dweight"), Quantity::GradWeight(rank), weights[rank].clone(), tol_dweight));
         let tol_dbias = each(conditioning::Channel::tol_dbias);
@@ -245,12 +246,12 @@ fn input(recipe: &Recipe, rank: usize, dims: &[usize], random: &mut Random) -> R
         let (channel, index) = (row % dims[1], row / dims[1] * spatial + inner);
         (recipe.value)(Place { channel, rank, index, noise: random.normal() }) as f32
     };
-    RankTensor { dims: dims.to_vec(), values: (0..dims.iter().product()).map(value).collect() }
+    RankTensor::new(dims.to_vec(), (0..dims.iter().product()).map(value).collect())
 }
 
 fn upstream(dims: &[usize], random: &mut Random) -> RankTensor {
     let values = (0..dims.iter().product()).map(|_| random.normal() as f32).collect();
-    RankTensor { dims: dims.to_vec(), values }
+    RankTensor::new(dims.to_vec(), values)
 }
 
 /// One round of splitmix64 (G. Steele, D. Lea, C. Flood, *Fast Splittable Pseudorandom Number Generators*, OOPSLA 2014),

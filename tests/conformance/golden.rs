@@ -3,14 +3,14 @@
 use serde::Deserialize;
 use serde_json::Value;
 use syncbn::stats::RunningStats;
-use syncbn::{Momentum, SyncBatchNormConfig};
+use syncbn::{DType, Layout, Momentum, SyncBatchNormConfig};
 
-use crate::compare::{ChannelMap, Check, Part, Quantity, Tolerance};
+use crate::compare::{Check, Part, Quantity, Tolerance};
 use crate::conditioning;
 use crate::entry::{Entry, State, fields};
-use crate::not_yet::{self, Needs};
+use crate::not_yet;
 use crate::scenario::{Group, RankTensor, Scenario, Step};
-use crate::store::{Manifest, Store};
+use crate::store::{self, Manifest, Store};
 use crate::ulp;
 
 /// The kinds on which [`ulp::BOUND`] is asserted: those where other implementations lose y.
@@ -40,12 +40,7 @@ struct Case {
 
 pub fn entry(manifest: &Manifest, case: &Value, name: String) -> Result<Entry, String> {
     let case: Case = fields(manifest, case, &name)?;
-    let needs = Needs {
-        dtypes: vec![case.dtype.clone(), case.param_dtype.clone()],
-        channels_last: case.channel_axis != 1,
-        fused: case.fused.is_some(),
-    };
-    let state = match not_yet::reason(&needs) {
+    let state = match not_yet::reason(case.fused.as_deref()) {
         Some(reason) => State::NotYet(reason.to_owned()),
         None => State::Ready(groups(manifest, &case, &name)?),
     };
@@ -64,11 +59,15 @@ fn groups(manifest: &Manifest, case: &Case, name: &str) -> Result<Vec<Group>, St
     if world == 0 || case.groups.iter().any(Vec::is_empty) || !all {
         return Err(store.wrong(&format!("the groups {:?} are not lists of {world} ranks, each once", case.groups)));
     }
+    let dtype = |name: &str| store::dtype(name).map_err(|what| store.wrong(&what));
+    let (dtype, parameter_dtype) = (dtype(&case.dtype)?, dtype(&case.param_dtype)?);
+    let layout = if case.channel_axis == 1 { Layout::ChannelsFirst } else { Layout::ChannelsLast };
     let group = |(index, ranks): (usize, &Vec<usize>)| {
         let mut ranks = ranks.clone();
         ranks.sort_unstable();
         let name = if case.groups.len() == 1 { name.to_owned() } else { format!("{name}.g{index}") };
-        let scenario = Reader { store: &store, case, index, ranks: &ranks }.scenario(name)?;
+        let scenario =
+            Reader { store: &store, case, index, ranks: &ranks, layout, dtype, parameter_dtype }.scenario(name)?;
         Ok(Group { ranks, scenario })
     };
     case.groups.iter().enumerate().map(group).collect()
@@ -82,6 +81,11 @@ struct Reader<'a> {
     index: usize,
     /// Its ranks: the r in the names `r{r}`.
     ranks: &'a [usize],
+    layout: Layout,
+    /// Of activations and their gradients.
+    dtype: DType,
+    /// Of weight and bias.
+    parameter_dtype: DType,
 }
 
 impl Reader<'_> {
@@ -105,19 +109,31 @@ impl Reader<'_> {
             None
         };
         let steps = case.modes.iter().enumerate().map(|(i, mode)| self.step(i + 1, mode));
+        let asserts_ulp = self.dtype == DType::F32 && ULP_KINDS.contains(&case.kind.as_str());
         let mut scenario = Scenario {
             name,
-            kind: case.kind.clone(),
-            weight: case.affine.then(|| store.channel_f32("weight", channels)).transpose()?,
-            bias: case.has_bias.then(|| store.channel_f32("bias", channels)).transpose()?,
+            kind: self.kind(),
+            weight: case.affine.then(|| self.parameter("weight")).transpose()?,
+            bias: case.has_bias.then(|| self.parameter("bias")).transpose()?,
             running,
             steps: steps.collect::<Result<_, _>>()?,
-            ulp_bound: ULP_KINDS.contains(&case.kind.as_str()).then_some(ulp::BOUND),
+            ulp_bound: asserts_ulp.then_some(ulp::BOUND),
             stores_tolerances: true,
             config,
         };
         ulp::measure(&mut scenario);
         Ok(scenario)
+    }
+
+    /// Errors in ulp of different types are not for one line of the table.
+    fn kind(&self) -> String {
+        let (kind, dtype) = (&self.case.kind, self.dtype.to_string());
+        if self.dtype == DType::F32 || *kind == dtype { kind.clone() } else { format!("{kind}, {dtype}") }
+    }
+
+    /// Weight or bias. Layers keep them in f32, which holds what any type stores.
+    fn parameter(&self, name: &str) -> Result<Vec<f32>, String> {
+        self.store.channel_float(name, self.parameter_dtype, self.case.channels)
     }
 
     fn step(&self, k: usize, mode: &str) -> Result<Step, String> {
@@ -139,7 +155,7 @@ impl Reader<'_> {
                     return Err(store.shape_error(&name, dims, &input.dims));
                 }
                 let tolerance = store.channel_f64(&group(tolerance), case.channels)?;
-                checks.push(Check::values(name, quantity, dims, expected.to_vec(), tolerance));
+                checks.push(Check::values(name, quantity, input.map(), expected.to_vec(), tolerance));
             }
             let (dweight, dbias) = (format!("s{k}.r{rank}.dweight"), format!("s{k}.r{rank}.dbias"));
             if case.affine {
@@ -193,12 +209,14 @@ impl Reader<'_> {
 
     fn tensor(&self, k: usize, rank: usize, what: &str) -> Result<RankTensor, String> {
         let name = format!("s{k}.r{rank}.{what}");
-        let (dims, values) = self.store.f32(&name)?;
-        let expected = [self.case.batch_per_rank[rank], self.case.channels];
-        if dims.get(..2) != Some(&expected[..]) {
-            return Err(self.store.shape_error(&name, dims, &expected));
+        let (dims, values) = self.store.float(&name, self.dtype)?;
+        let Case { batch_per_rank, channels, channel_axis: axis, .. } = self.case;
+        let known = *axis == 1 || *axis + 1 == dims.len();
+        if !known || dims.first() != Some(&batch_per_rank[rank]) || dims.get(*axis) != Some(channels) {
+            let what = format!("{channels} channels at axis {axis}, a batch of {}", batch_per_rank[rank]);
+            return Err(self.store.wrong(&format!("{name} has the dimensions {dims:?}, expected are {what}")));
         }
-        Ok(RankTensor { dims: dims.to_vec(), values: values.to_vec() })
+        Ok(RankTensor { dims: dims.to_vec(), layout: self.layout, dtype: self.dtype, values: values.to_vec() })
     }
 
     fn vector(&self, name: String, tolerance: &str, quantity: Quantity) -> Result<Check, String> {
@@ -243,14 +261,17 @@ impl Reader<'_> {
         Ok(Check::vector(name, Quantity::InvStd, expected, tolerance.collect()))
     }
 
-    /// y of a channel whose values are all the same is the bias, bit for bit.
+    /// y of a channel whose values are all the same is the bias, bit for bit; a 16-bit y is the bias rounded.
     fn constant_channels(&self, k: usize, inputs: &[RankTensor]) -> Result<Vec<Check>, String> {
+        if self.dtype != DType::F32 {
+            return Ok(Vec::new());
+        }
         let (store, channels) = (self.store, self.case.channels);
         let var = store.channel_f64(&self.of_group(k, "var_biased"), channels)?;
-        let bias = if self.case.has_bias { store.channel_f32("bias", channels)? } else { vec![0.0; channels] };
+        let bias = if self.case.has_bias { self.parameter("bias")? } else { vec![0.0; channels] };
         let mut checks = Vec::new();
         for (member, (rank, input)) in self.ranks.iter().zip(inputs).enumerate() {
-            let map = ChannelMap::of_dims(&input.dims);
+            let map = input.map();
             let constant: Vec<usize> = (0..input.values.len()).filter(|&i| var[map.channel(i)] == 0.0).collect();
             if constant.is_empty() {
                 continue;

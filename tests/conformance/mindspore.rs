@@ -8,15 +8,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 use syncbn::stats::RunningStats;
-use syncbn::{Momentum, SyncBatchNormConfig};
+use syncbn::{DType, Layout, Momentum, SyncBatchNormConfig};
 
-use crate::compare::{Check, Part, Quantity};
+use crate::compare::{ChannelMap, Check, Part, Quantity};
 use crate::conditioning;
 use crate::entry::{Entry, State, fields};
 use crate::golden::mode_is_train;
-use crate::not_yet::{self, Needs};
 use crate::scenario::{Group, RankTensor, Scenario, Step};
-use crate::store::{Manifest, Store};
+use crate::store::{self, Manifest, Store};
 
 #[derive(Deserialize)]
 struct Case {
@@ -34,13 +33,9 @@ struct Case {
 pub fn entry(manifest: &Manifest, case: &Value, name: String) -> Result<Entry, String> {
     let case: Case = fields(manifest, case, &name)?;
     let trains: Vec<bool> = case.modes.iter().map(|mode| mode_is_train(mode)).collect::<Result<_, _>>()?;
-    let dtype = if case.dtype == "float32" { "f32".to_owned() } else { case.dtype.clone() };
-    let needs = Needs { dtypes: vec![dtype], ..Needs::default() };
-    let state = match not_yet::reason(&needs) {
-        Some(reason) => State::NotYet(reason.to_owned()),
-        None => State::Ready(vec![Group::of_all(scenario(manifest, &case, &trains, name.clone())?)]),
-    };
-    Ok(Entry { name, world: case.batch_per_rank.len(), parts: vec![Part::Forward, Part::Backward], state })
+    let scenario = scenario(manifest, &case, &trains, name.clone())?;
+    let parts = vec![Part::Forward, Part::Backward];
+    Ok(Entry { name, world: case.batch_per_rank.len(), parts, state: State::Ready(vec![Group::of_all(scenario)]) })
 }
 
 fn scenario(manifest: &Manifest, case: &Case, trains: &[bool], name: String) -> Result<Scenario, String> {
@@ -50,6 +45,7 @@ fn scenario(manifest: &Manifest, case: &Case, trains: &[bool], name: String) -> 
         *gamma_dims.first().ok_or_else(|| store.wrong("gamma is a scalar, one value per channel is expected"))?;
     let mut reader = Reader {
         channels,
+        dtype: store::dtype(&case.dtype).map_err(|what| store.wrong(&what))?,
         case,
         gamma: gamma.to_vec(),
         beta: store.channel_f32("beta", channels)?,
@@ -86,6 +82,8 @@ struct Reader<'a> {
     store: &'a Store,
     case: &'a Case,
     channels: usize,
+    /// Of activations and their gradients. The rest is f32.
+    dtype: DType,
     gamma: Vec<f32>,
     beta: Vec<f32>,
     /// As expected after the steps read so far.
@@ -100,8 +98,8 @@ impl Reader<'_> {
         let world = self.case.batch_per_rank.len();
         let ranks = |what: &str| -> Result<Vec<RankTensor>, String> {
             let tensor = |rank: usize| {
-                let (dims, values) = store.f32(&format!("s{k}.r{rank}.{what}"))?;
-                Ok(RankTensor { dims: dims.to_vec(), values: values.to_vec() })
+                let (dims, values) = store.float(&format!("s{k}.r{rank}.{what}"), self.dtype)?;
+                Ok(RankTensor { dtype: self.dtype, ..RankTensor::new(dims.to_vec(), values.to_vec()) })
             };
             (0..world).map(tensor).collect()
         };
@@ -157,10 +155,12 @@ impl Reader<'_> {
     fn both(&self, name: &str, published: &str, quantity: Quantity, tolerance: &[f64]) -> Result<Vec<Check>, String> {
         let check = |name: String, dims: &[usize], expected: Vec<f64>, tolerance: Vec<f64>| {
             if dims.len() == 1 {
-                Check::vector(name, quantity, expected, tolerance)
-            } else {
-                Check::values(name, quantity, dims, expected, tolerance)
+                return Check::vector(name, quantity, expected, tolerance);
             }
+            let map = ChannelMap::of_dims(dims, Layout::ChannelsFirst);
+            let mut check = Check::values(name, quantity, map, expected, tolerance);
+            conditioning::allow_rounding(&mut check, self.dtype);
+            check
         };
         let (dims, expected) = self.store.f64(name)?;
         let mut checks = vec![check(name.to_owned(), dims, expected.to_vec(), tolerance.to_vec())];

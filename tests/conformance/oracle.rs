@@ -4,7 +4,7 @@ use syncbn::reference::{
     Affine, BatchStatistics, Divisor, RankBatch, Running, backward_train, backward_with_statistics, batch_statistics,
     forward_with_statistics,
 };
-use syncbn::{Momentum, RunningVariance};
+use syncbn::{Layout, Momentum, RunningVariance};
 
 use crate::scenario::{Observed, ObservedStatistics, RankTensor, Scenario, Source, Step};
 
@@ -45,8 +45,7 @@ impl Formula {
 
 /// The statistics of one step's batch, by the definition.
 pub fn statistics(inputs: &[RankTensor]) -> Result<BatchStatistics, String> {
-    let values = widen(inputs);
-    batch_statistics(&batches(inputs, &values)).map_err(|error| error.to_string())
+    batch_statistics(&batches(&channels_first(inputs))).map_err(|error| error.to_string())
 }
 
 /// Runs every step.
@@ -78,9 +77,8 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     fn step(&mut self, step: &Step) -> Result<Observed, Failure> {
-        let (x, g) = (widen(&step.inputs), step.grad_outputs.as_deref().map(widen));
-        let inputs = batches(&step.inputs, &x);
-        let upstream = step.grad_outputs.as_deref().zip(g.as_deref()).map(|(ranks, values)| batches(ranks, values));
+        let (x, g) = (channels_first(&step.inputs), step.grad_outputs.as_deref().map(channels_first));
+        let (inputs, upstream) = (batches(&x), g.as_deref().map(batches));
         let mut observed = Observed::default();
         match self.scenario.source(step) {
             Source::Running => {
@@ -104,6 +102,10 @@ impl Runner<'_> {
                 let (mean, var_biased) = (batch.mean, batch.var_biased);
                 observed.statistics = Some(ObservedStatistics { count: batch.count, mean, var_biased, inv_std });
             }
+        }
+        let grad_inputs = observed.gradients.iter_mut().map(|gradients| &mut gradients.grad_inputs);
+        for ranks in grad_inputs.chain([&mut observed.outputs]) {
+            step.inputs.iter().zip(ranks).for_each(|(input, values)| to_layout_of(input, values));
         }
         observed.running =
             self.running.as_ref().map(|running| (running.mean.clone(), running.var.clone(), self.tracked));
@@ -195,10 +197,42 @@ impl Runner<'_> {
     }
 }
 
-fn widen(ranks: &[RankTensor]) -> Vec<Vec<f64>> {
-    ranks.iter().map(|rank| rank.values.iter().copied().map(f64::from).collect()).collect()
+/// One rank as the definition wants it.
+struct Batch {
+    dims: Vec<usize>,
+    values: Vec<f64>,
 }
 
-fn batches<'a>(ranks: &'a [RankTensor], values: &'a [Vec<f64>]) -> Vec<RankBatch<'a>> {
-    ranks.iter().zip(values).map(|(rank, values)| RankBatch { dims: &rank.dims, values }).collect()
+fn channels_first(ranks: &[RankTensor]) -> Vec<Batch> {
+    let rank = |rank: &RankTensor| {
+        let (mut dims, mut values) = (rank.dims.clone(), vec![0.0; rank.values.len()]);
+        if rank.layout == Layout::ChannelsLast {
+            dims[1..].rotate_right(1);
+        }
+        for (i, &value) in rank.values.iter().enumerate() {
+            values[position_channels_first(rank, i)] = f64::from(value);
+        }
+        Batch { dims, values }
+    };
+    ranks.iter().map(rank).collect()
+}
+
+fn batches(ranks: &[Batch]) -> Vec<RankBatch<'_>> {
+    ranks.iter().map(|rank| RankBatch { dims: &rank.dims, values: &rank.values }).collect()
+}
+
+/// Puts channels-first values into the order that `input` has.
+fn to_layout_of(input: &RankTensor, values: &mut Vec<f64>) {
+    *values = (0..values.len()).map(|i| values[position_channels_first(input, i)]).collect();
+}
+
+/// Where value `i` of a rank lies, channels first.
+fn position_channels_first(rank: &RankTensor, i: usize) -> usize {
+    if rank.layout == Layout::ChannelsFirst {
+        return i;
+    }
+    let channels = rank.map().channels;
+    let spatial: usize = rank.dims[1..rank.dims.len() - 1].iter().product();
+    let (row, channel) = (i / channels, i % channels);
+    (row / spatial * channels + channel) * spatial + row % spatial
 }

@@ -108,7 +108,7 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
                 return Err(store.wrong(&format!("r{rank}.sample_{what} and r{rank}.sample_index differ in length")));
             }
             let name = format!("r{rank}.sample_{what}");
-            let check = Check::values(name, quantity, &input.dims, expected, vec![tolerance; channels]);
+            let check = Check::values(name, quantity, input.map(), expected, vec![tolerance; channels]);
             checks.push(Check { positions: Some(positions.clone()), ..check });
         }
         // The case with very many channels stores the sums alone.
@@ -181,8 +181,8 @@ fn ranks(case: &Case) -> (Vec<RankTensor>, Vec<RankTensor>) {
         let place = |i: usize| ((start + i) as u64, (i / spatial) % case.channels);
         let x = (0..len).map(place).map(|(i, c)| x(i, c, case.seed)).collect();
         let dy = (0..len).map(place).map(|(i, _)| (unit(i, case.seed, 2) - 0.5) as f32).collect();
-        inputs.push(RankTensor { dims: dims.clone(), values: x });
-        grad_outputs.push(RankTensor { dims, values: dy });
+        inputs.push(RankTensor::new(dims.clone(), x));
+        grad_outputs.push(RankTensor::new(dims, dy));
         start += len;
     }
     (inputs, grad_outputs)

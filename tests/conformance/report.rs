@@ -113,7 +113,7 @@ impl Report {
             "driver: \"each\" where all drivers have the same line. of tol.: the worst error as a share of its tolerance."
         );
         println!(
-            "in ulp: in units of one f32 ulp of the channel's largest |y| (forward), largest |weight·inv_std·g| (dx),"
+            "in ulp: in units of one ulp, of the type that is stored, of the channel's largest |y|, |weight·inv_std·g| (dx),"
         );
         println!("Σ|g| (dbias) or Σ|g·x̂| (dweight); \"of 8\" where that is asserted.");
         for ((reason, part), cases) in &self.not_yet {

@@ -1,15 +1,29 @@
 //! Owns the common form of a case: every format is turned into it, the library and the oracle are run on it.
 
-use syncbn::SyncBatchNormConfig;
 use syncbn::stats::RunningStats;
+use syncbn::{DType, Layout, SyncBatchNormConfig};
 
-use crate::compare::{Check, Part, Quantity, Verdict, compare};
+use crate::compare::{ChannelMap, Check, Part, Quantity, Verdict, compare};
 
-/// The values of one rank, channels first.
+/// The values of one rank.
 #[derive(Clone, Debug)]
 pub struct RankTensor {
     pub dims: Vec<usize>,
+    pub layout: Layout,
+    /// What they are stored as: every one of `values` is a number of this type.
+    pub dtype: DType,
     pub values: Vec<f32>,
+}
+
+impl RankTensor {
+    /// Channels first, stored as f32.
+    pub fn new(dims: Vec<usize>, values: Vec<f32>) -> Self {
+        Self { dims, layout: Layout::ChannelsFirst, dtype: DType::F32, values }
+    }
+
+    pub fn map(&self) -> ChannelMap {
+        ChannelMap::of_dims(&self.dims, self.layout)
+    }
 }
 
 /// One call, made on every rank, and what is expected of it.

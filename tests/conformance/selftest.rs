@@ -8,6 +8,8 @@
 //!
 //! What a stored case fails of this is a failure of the case; anything else ends the run.
 
+use syncbn::DType;
+
 use crate::compare::{Check, Part, Quantity, Tolerance, compare};
 use crate::conditioning;
 use crate::generated;
@@ -238,6 +240,10 @@ fn compare_tolerances(scenario: &Scenario, step: &Step, observed: &Observed) -> 
     let eps = scenario.config.eps;
     let facts = conditioning::channels(&step.inputs, step.grad_outputs.as_deref(), given, affine, eps);
     for check in &step.checks {
+        let dtype = match check.quantity {
+            Quantity::Output(rank) | Quantity::GradInput(rank) => step.inputs[rank].dtype,
+            _ => DType::F32,
+        };
         let derive: fn(&conditioning::Channel) -> f64 = match check.quantity {
             Quantity::Output(_) => conditioning::Channel::tol_y,
             Quantity::Mean => conditioning::Channel::tol_mean,
@@ -249,8 +255,9 @@ fn compare_tolerances(scenario: &Scenario, step: &Step, observed: &Observed) -> 
         };
         // A stored tolerance of 0 is a statement about constants.
         let Tolerance::Channel(stored) = &check.tolerance else { continue };
-        for (c, (stored, facts)) in stored.iter().zip(&facts).enumerate() {
-            let derived = derive(facts);
+        let roundings = conditioning::roundings(check, dtype, facts.len());
+        for (c, ((stored, facts), rounding)) in stored.iter().zip(&facts).zip(roundings).enumerate() {
+            let derived = derive(facts) + rounding;
             if *stored > 0.0 && derived.is_finite() && derived > stored * (1.0 + 1e-6) {
                 let name = &check.name;
                 return Err(format!("{}: {name}, channel {c}: derived {derived:e}, stored {stored:e}", scenario.name));

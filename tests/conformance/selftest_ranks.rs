@@ -89,7 +89,7 @@ pub fn failures(ordinary: &Scenario) -> Result<(), String> {
     let started = Instant::now();
     let mut wrong = ordinary.clone();
     let (rank, channels) = (wrong.world() - 1, wrong.config.num_features + 1);
-    wrong.steps[1].inputs[rank] = RankTensor { dims: vec![1, channels], values: vec![0.5; channels] };
+    wrong.steps[1].inputs[rank] = RankTensor::new(vec![1, channels], vec![0.5; channels]);
     let host = place::host(ordinary.world(), Form::Partition);
     let error = library::observe(&[Group::of_all(wrong)], &host, Driver::SyncBatchNorm);
     let named = |message: &str| message.contains(&format!("rank {rank}: s2"));

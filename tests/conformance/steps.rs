@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use half::{bf16, f16};
 use pollster::block_on;
 use syncbn::stats::{ChannelStats, RunningStats};
-use syncbn::{Device, ForwardReport, SavedForward, Tensor};
+use syncbn::{DType, Device, ForwardReport, SavedForward, Tensor};
 
 use crate::caller::Caller;
 use crate::compare::Part;
@@ -44,7 +45,7 @@ impl Driven<'_> {
         let mut observed = Observed::default();
         for repeat in 1..=step.repeats {
             let forward = caller.forward(step.train, &inputs)?;
-            let mut broken = self.dims_as_inputs(step, &forward.outputs);
+            let mut broken = self.unlike_inputs(step, &forward.outputs);
             let outputs = download(&forward.outputs)?;
             if repeat > 1 && !same_bits(&outputs, &observed.outputs) {
                 broken.push(format!("{}: repeat {repeat} gave other bits than the one before", step.name));
@@ -90,7 +91,7 @@ impl Driven<'_> {
     ) -> Result<(ObservedGradients, Vec<String>), syncbn::Error> {
         let grad_outputs = upload(grad_outputs, caller.devices())?;
         let backward = caller.backward(saved, inputs, &grad_outputs)?;
-        let broken = self.dims_as_inputs(step, &backward.grad_inputs);
+        let broken = self.unlike_inputs(step, &backward.grad_inputs);
         let parameter = |gradients: Option<Vec<Tensor>>| gradients.map(|gradients| download(&gradients)).transpose();
         let gradients = ObservedGradients {
             grad_inputs: download(&backward.grad_inputs)?,
@@ -141,20 +142,30 @@ impl Driven<'_> {
         }
     }
 
-    /// What is not of the shape of its input.
-    fn dims_as_inputs(&self, step: &Step, tensors: &[Tensor]) -> Vec<String> {
+    /// What is not of the shape, the layout and the storage type of its input.
+    fn unlike_inputs(&self, step: &Step, tensors: &[Tensor]) -> Vec<String> {
         let pairs = self.world_ranks().iter().zip(self.inputs(step)).zip(tensors);
-        let differing = pairs.filter(|((_, input), tensor)| tensor.dims() != input.dims);
-        let what = |((rank, input), tensor): ((&usize, &RankTensor), &Tensor)| {
-            let (found, expected) = (tensor.dims(), &input.dims);
-            format!("{}.r{rank}: the result has the dimensions {found:?}, its input {expected:?}", step.name)
-        };
-        differing.map(what).collect()
+        let differing = pairs.filter_map(|((rank, input), tensor)| {
+            let found = (tensor.dims(), tensor.layout(), tensor.dtype());
+            let expected = (&input.dims[..], input.layout, input.dtype);
+            (found != expected)
+                .then(|| format!("{}.r{rank}: the result is {found:?}, its input {expected:?}", step.name))
+        });
+        differing.collect()
     }
 }
 
 fn upload(ranks: &[RankTensor], devices: &[Device]) -> Result<Vec<Tensor>, syncbn::Error> {
-    ranks.iter().zip(devices).map(|(rank, device)| device.upload(&rank.dims, &rank.values)).collect()
+    let upload = |(rank, device): (&RankTensor, &Device)| {
+        let (dims, values) = (&rank.dims, &rank.values);
+        let tensor = match rank.dtype {
+            DType::F32 => device.upload(dims, values),
+            DType::F16 => device.upload(dims, &values.iter().copied().map(f16::from_f32).collect::<Vec<f16>>()),
+            DType::BF16 => device.upload(dims, &values.iter().copied().map(bf16::from_f32).collect::<Vec<bf16>>()),
+        };
+        Ok(tensor?.with_layout(rank.layout))
+    };
+    ranks.iter().zip(devices).map(upload).collect()
 }
 
 /// The values of every rank.

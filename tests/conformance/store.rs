@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use syncbn::DType;
 
 /// One manifest: its format, its cases, and the folder that holds them.
 pub struct Manifest {
@@ -55,7 +57,8 @@ struct Stored {
 }
 
 enum Values {
-    F32(Vec<f32>),
+    /// As f32, which holds every value of the type that they are stored as.
+    Float(DType, Vec<f32>),
     F64(Vec<f64>),
     I64(Vec<i64>),
     Other(Dtype),
@@ -74,7 +77,11 @@ impl Store {
         let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(format!("is not safetensors: {error}")))?;
         let read = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
             let values = match view.dtype() {
-                Dtype::F32 => Values::F32(words(view.data(), f32::from_le_bytes)),
+                Dtype::F32 => Values::Float(DType::F32, words(view.data(), f32::from_le_bytes)),
+                Dtype::F16 => Values::Float(DType::F16, words(view.data(), |word| f16::from_le_bytes(word).to_f32())),
+                Dtype::BF16 => {
+                    Values::Float(DType::BF16, words(view.data(), |word| bf16::from_le_bytes(word).to_f32()))
+                }
                 Dtype::F64 => Values::F64(words(view.data(), f64::from_le_bytes)),
                 Dtype::I64 => Values::I64(words(view.data(), i64::from_le_bytes)),
                 other => Values::Other(other),
@@ -90,9 +97,14 @@ impl Store {
 
     /// Dimensions and values of a f32 tensor.
     pub fn f32(&self, name: &str) -> Result<(&[usize], &[f32]), String> {
+        self.float(name, DType::F32)
+    }
+
+    /// Dimensions and values of a tensor that is stored as `dtype`.
+    pub fn float(&self, name: &str, dtype: DType) -> Result<(&[usize], &[f32]), String> {
         match self.get(name)? {
-            Stored { dims, values: Values::F32(values) } => Ok((dims, values)),
-            other => Err(self.type_error(name, "F32", &other.values)),
+            Stored { dims, values: Values::Float(stored, values) } if *stored == dtype => Ok((dims, values)),
+            other => Err(self.type_error(name, &dtype.to_string(), &other.values)),
         }
     }
 
@@ -100,13 +112,18 @@ impl Store {
     pub fn f64(&self, name: &str) -> Result<(&[usize], &[f64]), String> {
         match self.get(name)? {
             Stored { dims, values: Values::F64(values) } => Ok((dims, values)),
-            other => Err(self.type_error(name, "F64", &other.values)),
+            other => Err(self.type_error(name, "f64", &other.values)),
         }
     }
 
     /// A f32 tensor with one value per channel.
     pub fn channel_f32(&self, name: &str, channels: usize) -> Result<Vec<f32>, String> {
-        let (dims, values) = self.f32(name)?;
+        self.channel_float(name, DType::F32, channels)
+    }
+
+    /// A tensor that is stored as `dtype`, with one value per channel.
+    pub fn channel_float(&self, name: &str, dtype: DType, channels: usize) -> Result<Vec<f32>, String> {
+        let (dims, values) = self.float(name, dtype)?;
         if dims == [channels] { Ok(values.to_vec()) } else { Err(self.shape_error(name, dims, &[channels])) }
     }
 
@@ -116,12 +133,14 @@ impl Store {
         if dims == [channels] { Ok(values.to_vec()) } else { Err(self.shape_error(name, dims, &[channels])) }
     }
 
-    /// Dimensions and values of a f32 or f64 tensor, in f64.
+    /// Dimensions and values of a tensor of any float type, in f64.
     pub fn any_float(&self, name: &str) -> Result<(&[usize], Vec<f64>), String> {
         match self.get(name)? {
-            Stored { dims, values: Values::F32(values) } => Ok((dims, values.iter().copied().map(f64::from).collect())),
+            Stored { dims, values: Values::Float(_, values) } => {
+                Ok((dims, values.iter().copied().map(f64::from).collect()))
+            }
             Stored { dims, values: Values::F64(values) } => Ok((dims, values.clone())),
-            other => Err(self.type_error(name, "F32 or F64", &other.values)),
+            other => Err(self.type_error(name, "a float", &other.values)),
         }
     }
 
@@ -132,7 +151,7 @@ impl Store {
                 let negative = |_| format!("{}: {name} holds a negative count", self.path.display());
                 values.iter().map(|&value| u64::try_from(value).map_err(negative)).collect()
             }
-            other => Err(self.type_error(name, "I64", &other.values)),
+            other => Err(self.type_error(name, "i64", &other.values)),
         }
     }
 
@@ -159,12 +178,22 @@ impl Store {
 
     fn type_error(&self, name: &str, expected: &str, found: &Values) -> String {
         let found = match found {
-            Values::F32(_) => Dtype::F32,
-            Values::F64(_) => Dtype::F64,
-            Values::I64(_) => Dtype::I64,
-            Values::Other(other) => *other,
+            Values::Float(dtype, _) => dtype.to_string(),
+            Values::F64(_) => "f64".to_owned(),
+            Values::I64(_) => "i64".to_owned(),
+            Values::Other(other) => format!("{other:?}"),
         };
-        self.wrong(&format!("{name} is stored as {found:?}, {expected} is expected"))
+        self.wrong(&format!("{name} is stored as {found}, {expected} is expected"))
+    }
+}
+
+/// The storage type that a manifest names, the short way or the way of NumPy.
+pub fn dtype(name: &str) -> Result<DType, String> {
+    match name {
+        "f32" | "float32" => Ok(DType::F32),
+        "f16" | "float16" => Ok(DType::F16),
+        "bf16" | "bfloat16" => Ok(DType::BF16),
+        _ => Err(format!("the storage type {name:?} is unknown; known are f32, f16 and bf16")),
     }
 }
 
