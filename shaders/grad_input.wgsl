@@ -1,8 +1,8 @@
-// The gradient of the input, f32 storage.
+// The gradient of the input, f32 storage, and where it is wanted that of the residual.
 //
 // Dispatch: as `partial_grad_sums`, the last tiles first, because the sums read them last. The result is the output.
 
-@group(0) @binding(5) var<storage, read_write> grad_input: array<f32>;   // (N, C, L) in the layout of x
+@group(0) @binding(7) var<storage, read_write> grad_input: array<f32>;   // (N, C, L) in the layout of x
 
 @compute @workgroup_size(256)
 fn main(
@@ -20,7 +20,9 @@ fn main(
         if (!is_inside(walk)) {
             break;
         }
-        grad_input[walk.x] = gradient(walk.channel, walk.x, walk.g);
+        let both = gradients(walk.channel, walk.x, walk.g);
+        grad_input[walk.x] = both.x;
+        keep_residual(walk.x, both.y);
         step_walk(&walk);
     }
 }

@@ -1,13 +1,14 @@
-// The gradient of the input, 16-bit storage.
+// The gradient of the input, 16-bit storage, and where it is wanted that of the residual.
 //
 // Dispatch: one workgroup per 2048 words of grad_input. The result is the output.
 
-@group(0) @binding(5) var<storage, read_write> grad_input: array<u32>;   // (N, C, L) in the layout of x, two to a word
+@group(0) @binding(7) var<storage, read_write> grad_input: array<u32>;   // (N, C, L) in the layout of x, two to a word
 
-fn half_at(address: u32) -> u32 {
+// Both gradients of an element, encoded.
+fn halves_at(address: u32) -> vec2<u32> {
     let element = element_at(address);
-    let g_at = g_address(element.sample, element.channel, element.inner);
-    return encode(gradient(element.channel, address, g_at));
+    let both = gradients(element.channel, address, g_address(element.sample, element.channel, element.inner));
+    return vec2<u32>(encode(both.x), encode(both.y));
 }
 
 @compute @workgroup_size(256)
@@ -24,10 +25,14 @@ fn main(
         let word = word_of(lane, index, n);
         let address = 2u * word;
         if (address + 1u < params.elements) {
-            grad_input[word] = half_at(address) | (half_at(address + 1u) << 16u);
+            let both = halves_at(address) | (halves_at(address + 1u) << vec2<u32>(16u));
+            grad_input[word] = both.x;
+            keep_residual_word(word, both.y, true);
         } else if (address < params.elements) {
             // The other half of the last word is not the tensor's.
-            grad_input[word] = half_at(address) | (grad_input[word] & 0xffff0000u);
+            let both = halves_at(address);
+            grad_input[word] = both.x | (grad_input[word] & 0xffff0000u);
+            keep_residual_word(word, both.y, false);
         }
     }
 }

@@ -1,8 +1,11 @@
-// The normalized output, f32 storage.
+// The normalized, activated output, f32 storage.
 //
 // Dispatch: as `partial_stats`, the last tiles first, because the statistics read them last. The result is the output.
 
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;   // (N, C, L) in the layout of x
+@group(0) @binding(3) var<storage, read> centering: array<Centering>;   // (C)
+@group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or anything where has_weight is 0
+@group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or anything where has_bias is 0
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;           // (N, C, L) in the layout of x
 
 @compute @workgroup_size(256)
 fn main(
@@ -19,12 +22,12 @@ fn main(
     if (!is_inside(walk)) {
         return;
     }
-    let line = line_of(walk.channel);
+    let line = line_of(centering[walk.channel], walk.channel);
     for (var i = 0u; i < VALUES_PER_ROW; i++) {
         if (!is_inside(walk)) {
             break;
         }
-        y[walk.x] = normalized(load_x(walk.x), line);
+        y[walk.x] = activated(value_at(walk.x, line));
         step_walk(&walk);
     }
 }

@@ -1,11 +1,15 @@
-// The normalized output, 16-bit storage.
+// The normalized, activated output, 16-bit storage.
 //
 // Dispatch: one workgroup per 2048 words of y. The result is the output.
 
-@group(0) @binding(5) var<storage, read_write> y: array<u32>;   // (N, C, L) in the layout of x, two to a word
+@group(0) @binding(3) var<storage, read> centering: array<Centering>;   // (C)
+@group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or anything where has_weight is 0
+@group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or anything where has_bias is 0
+@group(0) @binding(6) var<storage, read_write> y: array<u32>;           // (N, C, L) in the layout of x, two to a word
 
 fn half_at(address: u32) -> u32 {
-    return encode(normalized(load_x(address), line_of(element_at(address).channel)));
+    let channel = element_at(address).channel;
+    return encode(activated(value_at(address, line_of(centering[channel], channel))));
 }
 
 @compute @workgroup_size(256)

@@ -1,28 +1,30 @@
-// Partial gradient sums of every tile: Σg and Σ g·(x − pivot), each with a flag for NaN or Inf.
+// Partial gradient sums of every tile: Σg and Σ g·(x − pivot), each with a flag for NaN or Inf; g before the activation.
 //
 // The host adds what the pivot lacks to the mean: Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
 // Dispatch: one workgroup per 256/rows channels and tile. `combine_grad_sums` runs next, unless a channel has one tile.
 
-@group(0) @binding(3) var<storage, read> centering: array<Centering>;       // (C)
-@group(0) @binding(4) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
+@group(0) @binding(4) var<storage, read> centering: array<Centering>;       // (C)
+@group(0) @binding(5) var<storage, read> weight: array<f32>;                // (C), or anything where has_weight is 0
+@group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or anything where has_bias is 0
+@group(0) @binding(7) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
 
 // What this invocation's next value adds.
-fn next_terms(walk: ptr<function, Walk>, pivot: f32) -> vec4<f32> {
+fn next_terms(walk: ptr<function, Walk>, line: Line) -> vec4<f32> {
     var terms = vec4<f32>(0.0);
     if (is_inside(*walk)) {
-        let g = load_grad_output((*walk).g);
+        let g = upstream((*walk).x, (*walk).g, line);
         let value = load_x((*walk).x);
-        terms = vec4<f32>(g, g * (value - pivot), flag_of(g), flag_of(value));
+        terms = vec4<f32>(g, g * (value - line.pivot), flag_of(g), flag_of(value));
     }
     step_walk(walk);
     return terms;
 }
 
-fn next_four(walk: ptr<function, Walk>, pivot: f32) -> vec4<f32> {
-    let a = next_terms(walk, pivot);
-    let b = next_terms(walk, pivot);
-    let c = next_terms(walk, pivot);
-    let d = next_terms(walk, pivot);
+fn next_four(walk: ptr<function, Walk>, line: Line) -> vec4<f32> {
+    let a = next_terms(walk, line);
+    let b = next_terms(walk, line);
+    let c = next_terms(walk, line);
+    let d = next_terms(walk, line);
     return (a + b) + (c + d);
 }
 
@@ -33,14 +35,14 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
     var walk = begin_walk(lane, workgroup.x + workgroup.y * workgroups.x);
-    var pivot = 0.0;
+    var line: Line;
     if (walk.count > 0u) {
-        pivot = centering[walk.channel].pivot;
+        line = line_of(centering[walk.channel], walk.channel);
     }
-    let a = next_four(&walk, pivot);
-    let b = next_four(&walk, pivot);
-    let c = next_four(&walk, pivot);
-    let d = next_four(&walk, pivot);
+    let a = next_four(&walk, line);
+    let b = next_four(&walk, line);
+    let c = next_four(&walk, line);
+    let d = next_four(&walk, line);
     let sums = sum_over_rows((a + b) + (c + d), walk.row, walk.column, params.rows, params.columns_log2);
     if (walk.row == 0u && walk.count > 0u) {
         partial[walk.tile * params.channels + walk.channel] = sums;

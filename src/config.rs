@@ -11,6 +11,7 @@ pub use initializer::Initializer;
 use serde::{Deserialize, Serialize};
 
 use crate::checksum::Checksum;
+use crate::epilogue::Epilogue;
 use crate::error::ConfigError;
 
 /// Settings of a synchronized batch normalization layer.
@@ -44,6 +45,8 @@ pub struct SyncBatchNormConfig {
     pub running_variance: RunningVariance,
     /// What backward returns for weight and bias where it communicates.
     pub affine_gradient: AffineGradient,
+    /// What happens to the normalized value before it is written.
+    pub epilogue: Epilogue,
     /// Initial weight.
     pub weight_init: Initializer,
     /// Initial bias.
@@ -146,6 +149,11 @@ impl SyncBatchNormConfig {
         Self { affine_gradient, ..self }
     }
 
+    /// Sets what happens to the normalized value before it is written.
+    pub fn with_epilogue(self, epilogue: Epilogue) -> Self {
+        Self { epilogue, ..self }
+    }
+
     /// Sets whether weight and bias are without gradient.
     pub fn with_freeze_affine(self, freeze_affine: bool) -> Self {
         Self { freeze_affine, ..self }
@@ -193,6 +201,11 @@ impl SyncBatchNormConfig {
                 setting,
                 needs: "track_running_stats = true, to have what to normalize with",
             });
+        }
+        if let Epilogue::LeakyRelu(slope) = self.epilogue
+            && !slope.is_finite()
+        {
+            return out_of_range("slope of LeakyRelu", slope.into(), "finite numbers");
         }
         match self.momentum {
             Momentum::NewWeight(momentum) | Momentum::Decay(momentum) if !(0.0..=1.0).contains(&momentum) => {

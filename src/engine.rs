@@ -6,6 +6,7 @@ mod gpu;
 mod host;
 
 use crate::device::Kind;
+use crate::epilogue::Epilogue;
 use crate::error::{ArgumentError, Error};
 use crate::gpu::{BufferSlice, Pending};
 use crate::plan::Activation;
@@ -24,6 +25,14 @@ impl<'a> View<'a> {
     fn activation(self) -> Activation<'a> {
         Activation { shape: self.shape, dtype: self.tensor.dtype() }
     }
+}
+
+/// What a layer is on one device: weight and bias, (C) each, and how it ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Layer<'a> {
+    pub weight: Option<&'a Tensor>,
+    pub bias: Option<&'a Tensor>,
+    pub epilogue: Epilogue,
 }
 
 /// Checks that forward fits the device's limits, without doing anything.
@@ -45,64 +54,76 @@ pub(crate) fn local_stats(x: View<'_>) -> Result<Pending<Vec<ChannelStats>>, Err
     }
 }
 
-/// Normalizes x into y, of one shape and layout on one device, weight and bias (C) there too.
+/// y = act(normalized x + residual), all of one shape and layout on one device, the residual stored as x.
 pub(crate) fn apply(
     x: View<'_>,
+    residual: Option<&Tensor>,
     centering: &[Centering],
-    parameters: [Option<&Tensor>; 2],
+    layer: Layer<'_>,
     y: &mut Tensor,
 ) -> Result<Pending<()>, Error> {
     let (device, y_dtype) = (y.device().clone(), y.dtype());
     match (x.tensor.storage(), y.storage_mut(), device.kind()) {
         (Storage::Host(values), Storage::Host(y), _) => {
-            host::normalize(values, x.shape, centering, parameters.map(host::parameter), y)
+            host::normalize((values, x.shape), residual, centering, layer, y)
         }
         (Storage::Gpu(slice), Storage::Gpu(y), Kind::Gpu(gpu)) => {
-            gpu::apply(gpu, (slice, x.activation()), centering, parameters.map(device_slice), (y, y_dtype))
+            let x = (slice, x.activation());
+            gpu::apply(gpu, x, device_slice(residual), centering, gpu::Layer::of(layer), (y, y_dtype))
         }
         _ => Err(misplaced(x.tensor)),
     }
 }
 
-/// Local gradient sums, one per channel, from g = grad_output and x.
+/// What backward reads of one rank: g = grad_output, x, and the residual where it decides on the activation.
+#[derive(Clone, Copy)]
+pub(crate) struct Upstream<'a> {
+    pub g: View<'a>,
+    pub x: View<'a>,
+    pub residual: Option<&'a Tensor>,
+}
+
+/// Local gradient sums before the activation, one per channel.
 pub(crate) fn local_gradient_sums(
-    g: View<'_>,
-    x: View<'_>,
+    upstream: Upstream<'_>,
     normalization: &Normalization,
+    layer: Layer<'_>,
 ) -> Result<Pending<Vec<GradientSums>>, Error> {
-    match (g.tensor.storage(), x.tensor.storage(), x.tensor.device().kind()) {
-        (Storage::Host(g_values), Storage::Host(values), _) => {
-            host::local_gradient_sums((g_values, g.shape), (values, x.shape), normalization)
+    let x = upstream.x.tensor;
+    match x.device().kind() {
+        Kind::Host => host::local_gradient_sums(upstream, normalization, layer),
+        Kind::Gpu(gpu) => {
+            let reads = gpu::Reads::of(upstream).ok_or_else(|| misplaced(x))?;
+            gpu::local_gradient_sums(gpu, x.device().deadline(), reads, normalization, gpu::Layer::of(layer))
         }
-        (Storage::Gpu(g_slice), Storage::Gpu(slice), Kind::Gpu(gpu)) => {
-            let (g, deadline) = ((g_slice, g.activation()), x.tensor.device().deadline());
-            gpu::local_gradient_sums(gpu, deadline, g, (slice, x.activation()), normalization)
-        }
-        _ => Err(misplaced(x.tensor)),
     }
 }
 
-/// The gradient of x from g = grad_output, all on one device, dx of the shape, layout and storage type of x, weight (C).
+/// The gradient of x, of its shape, layout and storage type, and beside it that of the residual where it is wanted.
 ///
 /// `batch_statistics` tells whether the statistics depend on x.
 pub(crate) fn grad_input(
-    [g, x]: [View<'_>; 2],
+    upstream: Upstream<'_>,
     batch_statistics: bool,
     centering: &[GradCentering],
-    weight: Option<&Tensor>,
+    layer: Layer<'_>,
     dx: &mut Tensor,
+    grad_residual: Option<&mut Tensor>,
 ) -> Result<Pending<()>, Error> {
     let device = dx.device().clone();
-    match (g.tensor.storage(), x.tensor.storage(), dx.storage_mut(), device.kind()) {
-        (Storage::Host(g_values), Storage::Host(values), Storage::Host(dx), _) => {
-            let (g, x) = ((g_values, g.shape), (values, x.shape));
-            host::grad_input(g, x, batch_statistics, centering, host::parameter(weight), dx)
+    let grad_residual = grad_residual.map(Tensor::storage_mut);
+    match (dx.storage_mut(), device.kind()) {
+        (Storage::Host(dx), _) => host::grad_input(upstream, batch_statistics, centering, layer, dx, grad_residual),
+        (Storage::Gpu(dx), Kind::Gpu(gpu)) => {
+            let reads = gpu::Reads::of(upstream).ok_or_else(|| misplaced(upstream.x.tensor))?;
+            let grad_residual = match grad_residual {
+                Some(Storage::Gpu(slice)) => Some(&*slice),
+                _ => None,
+            };
+            let layer = gpu::Layer::of(layer);
+            gpu::grad_input(gpu, reads, batch_statistics, centering, layer, (dx, grad_residual))
         }
-        (Storage::Gpu(g_slice), Storage::Gpu(slice), Storage::Gpu(dx), Kind::Gpu(gpu)) => {
-            let (g, x) = ((g_slice, g.activation()), (slice, x.activation()));
-            gpu::grad_input(gpu, [g, x], batch_statistics, centering, device_slice(weight), dx)
-        }
-        _ => Err(misplaced(x.tensor)),
+        _ => Err(misplaced(upstream.x.tensor)),
     }
 }
 

@@ -25,7 +25,7 @@ use pipelines::Pipelines;
 use readback::Poller;
 
 /// Storage buffers of the kernel that binds most of them.
-const MAX_STORAGE_BUFFERS: u32 = 5;
+const MAX_STORAGE_BUFFERS: u32 = 8;
 /// Workgroup memory of the kernel that uses most of it, in bytes.
 const WORKGROUP_MEMORY_BYTES: u32 = 8192;
 
@@ -46,6 +46,7 @@ struct Context {
     caps: DeviceCaps,
     pipelines: Pipelines,
     poller: Poller,
+    spares: [BufferSlice; 3],
 }
 
 /// Number of the next GPU opened in this process: virtual devices of one adapter have nothing else to tell them apart.
@@ -112,8 +113,10 @@ impl Gpu {
             offset_alignment_bytes: limits.min_storage_buffer_offset_alignment,
             native_f16: device.features().contains(wgpu::Features::SHADER_F16),
         };
+        // Apart from each other: a kernel may not bind one range twice for writing, as some variants declare all buffers.
+        let spares = std::array::from_fn(|_| BufferSlice::spare(&device));
         let poller = Poller::new(device.clone(), name.clone());
-        let context = Context { device, queue, name, caps, pipelines: Pipelines::default(), poller };
+        let context = Context { device, queue, name, caps, pipelines: Pipelines::default(), poller, spares };
         Ok(Self { context: Arc::new(context) })
     }
 
@@ -140,6 +143,11 @@ impl Gpu {
     /// What plans need to know.
     pub fn caps(&self) -> &DeviceCaps {
         &self.context.caps
+    }
+
+    /// Memory to bind where a kernel has a buffer that the layer has not: three of them, each a buffer of its own.
+    pub fn spare(&self, index: usize) -> &BufferSlice {
+        &self.context.spares[index]
     }
 
     /// Waits until everything submitted so far is done.

@@ -3,11 +3,13 @@
 mod backward;
 mod check;
 mod forward;
+mod inputs;
 mod saved;
 mod state;
 
 pub use backward::{Backward, BackwardReport, GradTargets};
 pub use forward::{Forward, ForwardReport, PhaseTimes};
+pub use inputs::Inputs;
 pub use saved::SavedForward;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +18,7 @@ use crate::collective::{Phase, ProcessGroup};
 use crate::config::{Initializer, Statistics, SyncBatchNormConfig};
 use crate::coordinator::{Call, Exchange, Ranks};
 use crate::device::Device;
+use crate::engine;
 use crate::error::{ArgumentError, ConfigError, Error, GpuError};
 use crate::gpu::adapters;
 use crate::stats::RunningStats;
@@ -171,6 +174,12 @@ impl DeviceGroup {
     /// The layer's settings.
     pub fn config(&self) -> &SyncBatchNormConfig {
         &self.config
+    }
+
+    /// What the engine needs of the layer on a rank.
+    fn engine_layer(&self, rank: usize) -> engine::Layer<'_> {
+        let [weight, bias] = self.parameters[rank].both();
+        engine::Layer { weight, bias, epilogue: self.config.epilogue }
     }
 
     /// Begins a call that normalizes with these statistics; `None` where it communicates with nobody.

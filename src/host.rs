@@ -4,6 +4,7 @@
 //! pivot and rest in f32, and rounded once to their storage type.
 
 use crate::dtype::Element;
+use crate::epilogue::Epilogue;
 use crate::shape::Shape;
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 
@@ -27,58 +28,112 @@ fn channel_stats<X: Element>(x: &[X], shape: &Shape, channel: usize) -> ChannelS
     ChannelStats::from_sums(count, mean, sum, squares)
 }
 
-/// y = (x − pivot)·scale + shift with scale = weight·inv_std, shift = bias − rest·scale.
+/// What a layer is on the host: parameters, (C) each, and how it ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Layer<'a> {
+    pub weight: Option<&'a [f32]>,
+    pub bias: Option<&'a [f32]>,
+    pub epilogue: Epilogue,
+}
+
+/// v = (x − pivot)·scale + shift, plus the residual: what enters the activation.
+struct Line {
+    pivot: f32,
+    scale: f32,
+    shift: f32,
+}
+
+impl Line {
+    /// scale = weight·inv_std, shift = bias − rest·scale.
+    fn of(layer: Layer<'_>, center: &Centering, channel: usize) -> Self {
+        let scale = layer.weight.map_or(1.0, |weight| weight[channel]) * center.inv_std;
+        let shift = layer.bias.map_or(0.0, |bias| bias[channel]) - center.rest * scale;
+        Self { pivot: center.pivot, scale, shift }
+    }
+
+    fn value<X: Element>(&self, x: X, residual: Option<X>) -> f32 {
+        let normalized = (x.to_f32() - self.pivot) * self.scale + self.shift;
+        residual.map_or(normalized, |residual| normalized + residual.to_f32())
+    }
+}
+
+/// y = act(v).
 pub(crate) fn normalize<X: Element, Y: Element>(
-    x: &[X],
-    shape: &Shape,
+    (x, shape): (&[X], &Shape),
+    residual: Option<&[X]>,
     centering: &[Centering],
-    [weight, bias]: [Option<&[f32]>; 2],
+    layer: Layer<'_>,
     y: &mut [Y],
 ) {
     for (channel, center) in centering.iter().enumerate() {
-        let scale = weight.map_or(1.0, |weight| weight[channel]) * center.inv_std;
-        let shift = bias.map_or(0.0, |bias| bias[channel]) - center.rest * scale;
+        let line = Line::of(layer, center, channel);
         for at in addresses(shape, channel) {
-            y[at] = Y::from_f32((x[at].to_f32() - center.pivot) * scale + shift);
+            let v = line.value(x[at], residual.map(|residual| residual[at]));
+            y[at] = Y::from_f32(layer.epilogue.activated(v));
         }
     }
 }
 
-/// Local gradient sums of every channel, from the upstream gradient g, in a layout of its own, and x.
+/// What backward reads: the upstream gradient in a layout of its own, x, and the residual where it decides on v.
+#[derive(Clone, Copy)]
+pub(crate) struct Upstream<'a, G, X> {
+    pub g: &'a [G],
+    pub g_shape: &'a Shape,
+    pub x: &'a [X],
+    pub shape: &'a Shape,
+    pub residual: Option<&'a [X]>,
+}
+
+impl<G: Element, X: Element> Upstream<'_, G, X> {
+    /// (address of x, g before the activation, x) of every value of a channel.
+    fn values(self, channel: usize, line: Line, epilogue: Epilogue) -> impl Iterator<Item = (usize, f32, f32)> {
+        let pairs = addresses(self.g_shape, channel).zip(addresses(self.shape, channel));
+        pairs.map(move |(g_at, at)| {
+            let g = self.g[g_at].to_f32();
+            let v = || line.value(self.x[at], self.residual.map(|residual| residual[at]));
+            let g = if epilogue.activates() { epilogue.upstream(g, v()) } else { g };
+            (at, g, self.x[at].to_f32())
+        })
+    }
+}
+
+/// Local gradient sums of every channel.
 pub(crate) fn local_gradient_sums<G: Element, X: Element>(
-    (g, g_shape): (&[G], &Shape),
-    (x, shape): (&[X], &Shape),
+    upstream: Upstream<'_, G, X>,
     normalization: &Normalization,
+    layer: Layer<'_>,
 ) -> Vec<GradientSums> {
+    let centering = normalization.centering();
     let channel_sums = |(channel, &mean): (usize, &f64)| {
-        let pairs = addresses(g_shape, channel).zip(addresses(shape, channel));
-        pairs.fold(GradientSums::EMPTY, |sums, (g_at, x_at)| {
-            let (g, x) = (f64::from(g[g_at].to_f32()), f64::from(x[x_at].to_f32()));
+        let values = upstream.values(channel, Line::of(layer, &centering[channel], channel), layer.epilogue);
+        values.fold(GradientSums::EMPTY, |sums, (_, g, x)| {
+            let (g, x) = (f64::from(g), f64::from(x));
             GradientSums { sum_dy: sums.sum_dy + g, sum_dy_xmu: sums.sum_dy_xmu + g * (x - mean) }
         })
     };
     normalization.mean.iter().enumerate().map(channel_sums).collect()
 }
 
-/// grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), in the layout of x.
+/// grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), and g itself for the residual.
 ///
 /// Where the statistics are constants, x is left out, so that a value that is not finite keeps to itself.
 pub(crate) fn grad_input<G: Element, X: Element>(
-    (g, g_shape): (&[G], &Shape),
-    (x, shape): (&[X], &Shape),
+    upstream: Upstream<'_, G, X>,
     batch_statistics: bool,
     centering: &[GradCentering],
-    weight: Option<&[f32]>,
+    layer: Layer<'_>,
     dx: &mut [X],
+    mut grad_residual: Option<&mut [X]>,
 ) {
     for (channel, of) in centering.iter().enumerate() {
-        let scale = weight.map_or(1.0, |weight| weight[channel]) * of.center.inv_std;
-        for (g_at, x_at) in addresses(g_shape, channel).zip(addresses(shape, channel)) {
-            let from_mean = match batch_statistics {
-                true => (x[x_at].to_f32() - of.center.pivot) - of.center.rest,
-                false => 0.0,
-            };
-            dx[x_at] = X::from_f32(scale * (g[g_at].to_f32() - (of.mean_dy + from_mean * of.projection)));
+        let line = Line::of(layer, &of.center, channel);
+        let scale = line.scale;
+        for (at, g, x) in upstream.values(channel, line, layer.epilogue) {
+            let from_mean = if batch_statistics { (x - of.center.pivot) - of.center.rest } else { 0.0 };
+            dx[at] = X::from_f32(scale * (g - (of.mean_dy + from_mean * of.projection)));
+            if let Some(grad_residual) = &mut grad_residual {
+                grad_residual[at] = X::from_f32(g);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::config::SyncBatchNormConfig;
 use crate::coordinator::Ranks;
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
-use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, SavedForward};
+use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, Inputs, SavedForward};
 use crate::state::StateDict;
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
@@ -43,6 +43,31 @@ pub struct SyncBatchNorm {
     rank: DeviceGroup,
 }
 
+/// The input of one rank: x, and where the epilogue adds one, a residual of the same dimensions, layout and storage type.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    x: &'a Tensor,
+    residual: Option<&'a Tensor>,
+}
+
+impl<'a> Input<'a> {
+    /// An input with a residual, for an epilogue that adds it.
+    pub fn with_residual(x: &'a Tensor, residual: &'a Tensor) -> Self {
+        Self { x, residual: Some(residual) }
+    }
+
+    fn as_list(self) -> Inputs<'a> {
+        let x = from_ref(self.x);
+        self.residual.map_or(x.into(), |residual| Inputs::with_residuals(x, from_ref(residual)))
+    }
+}
+
+impl<'a> From<&'a Tensor> for Input<'a> {
+    fn from(x: &'a Tensor) -> Self {
+        Self { x, residual: None }
+    }
+}
+
 /// What forward returns on one rank.
 #[derive(Debug)]
 pub struct LayerForward {
@@ -63,6 +88,8 @@ pub struct LayerBackward {
     pub grad_weight: Option<Tensor>,
     /// Gradient of the bias, (C); `None` without a bias or where it is frozen.
     pub grad_bias: Option<Tensor>,
+    /// Gradient of the residual; `None` without one.
+    pub grad_residual: Option<Tensor>,
     /// Sums and times of the call; `local` holds this rank's alone.
     pub report: BackwardReport,
 }
@@ -102,8 +129,8 @@ impl SyncBatchNorm {
     /// As there, and [`ExchangeError`](crate::ExchangeError) when a rank is late, gone, or somewhere else: every rank of
     /// the group gets one within the deadline. The layer is unchanged then, and the group refuses further work. An error
     /// of this rank alone, such as a wrong shape, fails the others too.
-    pub async fn forward_train(&mut self, x: &Tensor) -> Result<LayerForward, Error> {
-        single_forward(self.rank.forward_train(from_ref(x)).await?)
+    pub async fn forward_train<'a>(&mut self, x: impl Into<Input<'a>>) -> Result<LayerForward, Error> {
+        single_forward(self.rank.forward_train(x.into().as_list()).await?)
     }
 
     /// [`forward_train`](Self::forward_train) once more for activation checkpointing, without touching the running
@@ -111,8 +138,8 @@ impl SyncBatchNorm {
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
-    pub async fn forward_recompute(&self, x: &Tensor) -> Result<LayerForward, Error> {
-        single_forward(self.rank.forward_recompute(from_ref(x)).await?)
+    pub async fn forward_recompute<'a>(&self, x: impl Into<Input<'a>>) -> Result<LayerForward, Error> {
+        single_forward(self.rank.forward_recompute(x.into().as_list()).await?)
     }
 
     /// Normalizes x with the running statistics, without communicating. See [`DeviceGroup::forward_eval`] for the two
@@ -120,21 +147,21 @@ impl SyncBatchNorm {
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
-    pub async fn forward_eval(&mut self, x: &Tensor) -> Result<LayerForward, Error> {
-        single_forward(self.rank.forward_eval(from_ref(x)).await?)
+    pub async fn forward_eval<'a>(&mut self, x: impl Into<Input<'a>>) -> Result<LayerForward, Error> {
+        single_forward(self.rank.forward_eval(x.into().as_list()).await?)
     }
 
     /// The gradients of a forward call, from the gradient of its output. See [`DeviceGroup::backward`].
     ///
     /// # Errors
     /// As there, and [`ExchangeError`](crate::ExchangeError) as in [`forward_train`](Self::forward_train).
-    pub async fn backward(
+    pub async fn backward<'a>(
         &self,
         saved: &SavedForward,
-        x: &Tensor,
+        x: impl Into<Input<'a>>,
         grad_output: &Tensor,
     ) -> Result<LayerBackward, Error> {
-        single_backward(self.rank.backward(saved, from_ref(x), from_ref(grad_output)).await?)
+        single_backward(self.rank.backward(saved, x.into().as_list(), from_ref(grad_output)).await?)
     }
 
     /// Gives every rank the state of rank `from`. Every rank must call it.
@@ -202,11 +229,12 @@ fn single_forward(forward: Forward) -> Result<LayerForward, Error> {
 }
 
 fn single_backward(backward: Backward) -> Result<LayerBackward, Error> {
-    let Backward { grad_inputs, grad_weights, grad_biases, report } = backward;
+    let Backward { grad_inputs, grad_weights, grad_biases, grad_residuals, report } = backward;
     Ok(LayerBackward {
         grad_input: single("grad_inputs", grad_inputs)?,
         grad_weight: grad_weights.map(|tensors| single("grad_weights", tensors)).transpose()?,
         grad_bias: grad_biases.map(|tensors| single("grad_biases", tensors)).transpose()?,
+        grad_residual: grad_residuals.map(|tensors| single("grad_residuals", tensors)).transpose()?,
         report,
     })
 }

@@ -31,6 +31,7 @@ mod coordinator;
 mod device;
 mod dtype;
 mod engine;
+mod epilogue;
 mod error;
 mod gpu;
 mod group;
@@ -50,13 +51,16 @@ pub use config::{
 };
 pub use device::Device;
 pub use dtype::{DType, Element};
+pub use epilogue::Epilogue;
 pub use error::{
     ArgumentError, BatchError, ConfigError, Error, ExchangeError, GpuError, GroupError, LimitError, ShapeError,
     StateError,
 };
 pub use gpu::adapters;
-pub use group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, PhaseTimes, SavedForward};
-pub use layer::{LayerBackward, LayerForward, SyncBatchNorm};
+pub use group::{
+    Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, Inputs, PhaseTimes, SavedForward,
+};
+pub use layer::{Input, LayerBackward, LayerForward, SyncBatchNorm};
 pub use shape::{Layout, Shape, Strides};
 pub use state::{LoadOptions, Naming, StateDict};
 pub use tensor::Tensor;

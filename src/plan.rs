@@ -12,8 +12,9 @@ pub use partition::Partition;
 pub use sums::SumsPlan;
 
 use crate::dtype::DType;
+use crate::epilogue::Epilogue;
 use crate::error::LimitError;
-use crate::shaders::{Storage, Variant};
+use crate::shaders::{Storage, TileParams, Variant};
 use crate::shape::Shape;
 
 /// Bytes of one (pivot, sum, squares, flag) quadruple of a tile or a rank, per channel.
@@ -107,6 +108,10 @@ pub enum Role {
     GradOutput,
     /// Gradient of the input, (N, C, L).
     GradInput,
+    /// Residual, (N, C, L), or anything where none is added.
+    Residual,
+    /// Gradient of the residual, (N, C, L).
+    GradResidual,
     /// Sums of every tile, (tiles, C).
     Tiles,
     /// Sums of the rank, (C): read back by the host.
@@ -117,6 +122,28 @@ pub enum Role {
     Weight,
     /// Bias, (C), or anything where the layer has none.
     Bias,
+}
+
+/// What the layer has and how it ends, as kernels are told of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LayerFlags {
+    /// Whether a weight is bound.
+    pub weight: bool,
+    /// Whether a bias is bound.
+    pub bias: bool,
+    /// What happens to the normalized value.
+    pub epilogue: Epilogue,
+}
+
+impl LayerFlags {
+    /// Writes them into the parameters. A residual is read where it decides on a value that is needed.
+    fn set(self, params: &mut TileParams, residual: bool) {
+        params.has_weight = self.weight.into();
+        params.has_bias = self.bias.into();
+        params.has_residual = (residual && self.epilogue.adds_residual()).into();
+        params.activates = self.epilogue.activates().into();
+        params.slope = self.epilogue.slope();
+    }
 }
 
 /// One dispatch: a kernel, its parameters, its workgroups, and the role of every storage buffer in binding order.
@@ -188,6 +215,9 @@ mod tests {
     fn an_empty_batch_plans_nothing() {
         let shape = Shape::new(&[0, 3, 5], ChannelsFirst).expect("a valid shape");
         assert_eq!(SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE), Ok(None));
-        assert_eq!(ApplyPlan::normalize(f32s(&shape), DType::F32, &DeviceCaps::PORTABLE, [true, true]), Ok(None));
+        assert_eq!(
+            ApplyPlan::normalize(f32s(&shape), DType::F32, &DeviceCaps::PORTABLE, LayerFlags::default()),
+            Ok(None)
+        );
     }
 }

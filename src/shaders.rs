@@ -35,6 +35,10 @@ pub enum Kernel {
     GradInput,
     /// The gradient of the input, 16-bit.
     GradInputWords,
+    /// The gradients of the input and of the residual, f32.
+    GradInputAndResidual,
+    /// The gradients of the input and of the residual, 16-bit.
+    GradInputAndResidualWords,
 }
 
 /// How a kernel uses a storage buffer.
@@ -70,11 +74,51 @@ const fn writes(name: &'static str, element_bytes: u32) -> Binding {
     Binding { name, access: Access::Write, element_bytes: Some(element_bytes) }
 }
 
+const PARTIAL_STATS_BUFFERS: [Binding; 2] = [activation("x"), writes("partial", 16)];
+const COMBINE_BUFFERS: [Binding; 2] = [reads("partial", 16), writes("local", 16)];
+const NORMALIZE_BUFFERS: [Binding; 6] = [
+    activation("x"),
+    activation("residual"),
+    reads("centering", 12),
+    reads("weight", 4),
+    reads("bias", 4),
+    writes("y", 4),
+];
+const PARTIAL_GRAD_SUMS_BUFFERS: [Binding; 7] = [
+    activation("grad_output"),
+    activation("x"),
+    activation("residual"),
+    reads("centering", 12),
+    reads("weight", 4),
+    reads("bias", 4),
+    writes("partial", 16),
+];
+/// The last one only where the gradient of the residual is wanted.
+const GRADIENT_BUFFERS: [Binding; 8] = [
+    activation("grad_output"),
+    activation("x"),
+    activation("residual"),
+    reads("centering", 20),
+    reads("weight", 4),
+    reads("bias", 4),
+    writes("grad_input", 4),
+    writes("grad_residual", 4),
+];
+
 const TILE: &str = include_str!("../shaders/parts/tile.wgsl");
 const REDUCE: &str = include_str!("../shaders/parts/reduce.wgsl");
 const COMBINE: &str = include_str!("../shaders/parts/combine.wgsl");
 const CENTERING: &str = include_str!("../shaders/parts/centering.wgsl");
-const NORMALIZED: &str = include_str!("../shaders/parts/normalized.wgsl");
+const LINE: &str = include_str!("../shaders/parts/line.wgsl");
+const ACTIVATION: &str = include_str!("../shaders/parts/activation.wgsl");
+const UPSTREAM: &str = include_str!("../shaders/parts/upstream.wgsl");
+const RESIDUAL_NONE: &str = include_str!("../shaders/parts/residual_none.wgsl");
+const RESIDUAL_F32: &str = include_str!("../shaders/parts/residual_f32.wgsl");
+const RESIDUAL_WORDS: &str = include_str!("../shaders/parts/residual_words.wgsl");
+const NORMALIZE: &str = include_str!("../shaders/normalize.wgsl");
+const NORMALIZE_WORDS: &str = include_str!("../shaders/normalize_words.wgsl");
+const GRAD_INPUT: &str = include_str!("../shaders/grad_input.wgsl");
+const GRAD_INPUT_WORDS: &str = include_str!("../shaders/grad_input_words.wgsl");
 const GRADIENT: &str = include_str!("../shaders/parts/gradient.wgsl");
 const WORDS: &str = include_str!("../shaders/parts/words.wgsl");
 const FINITE: &str = include_str!("../shaders/parts/finite.wgsl");
@@ -90,9 +134,11 @@ impl Kernel {
         Self::CombineGradSums,
         Self::GradInput,
         Self::GradInputWords,
+        Self::GradInputAndResidual,
+        Self::GradInputAndResidualWords,
     ];
 
-    /// Name of the kernel and of its file.
+    /// Name of the kernel.
     pub fn name(self) -> &'static str {
         match self {
             Self::PartialStats => "partial_stats",
@@ -103,31 +149,20 @@ impl Kernel {
             Self::CombineGradSums => "combine_grad_sums",
             Self::GradInput => "grad_input",
             Self::GradInputWords => "grad_input_words",
+            Self::GradInputAndResidual => "grad_input_and_residual",
+            Self::GradInputAndResidualWords => "grad_input_and_residual_words",
         }
     }
 
     /// The storage buffers in binding order.
     pub fn bindings(self) -> &'static [Binding] {
         match self {
-            Self::PartialStats => const { &[activation("x"), writes("partial", 16)] },
-            Self::CombineStats | Self::CombineGradSums => const { &[reads("partial", 16), writes("local", 16)] },
-            Self::Normalize | Self::NormalizeWords => {
-                const { &[activation("x"), reads("centering", 12), reads("weight", 4), reads("bias", 4), writes("y", 4)] }
-            }
-            Self::PartialGradSums => {
-                const { &[activation("grad_output"), activation("x"), reads("centering", 12), writes("partial", 16)] }
-            }
-            Self::GradInput | Self::GradInputWords => {
-                const {
-                    &[
-                        activation("grad_output"),
-                        activation("x"),
-                        reads("centering", 20),
-                        reads("weight", 4),
-                        writes("grad_input", 4),
-                    ]
-                }
-            }
+            Self::PartialStats => &PARTIAL_STATS_BUFFERS,
+            Self::CombineStats | Self::CombineGradSums => &COMBINE_BUFFERS,
+            Self::Normalize | Self::NormalizeWords => &NORMALIZE_BUFFERS,
+            Self::PartialGradSums => &PARTIAL_GRAD_SUMS_BUFFERS,
+            Self::GradInput | Self::GradInputWords => GRADIENT_BUFFERS.split_at(7).0,
+            Self::GradInputAndResidual | Self::GradInputAndResidualWords => &GRADIENT_BUFFERS,
         }
     }
 
@@ -141,7 +176,7 @@ impl Kernel {
 
     /// Whether it writes 16-bit elements.
     fn writes_words(self) -> bool {
-        matches!(self, Self::NormalizeWords | Self::GradInputWords)
+        matches!(self, Self::NormalizeWords | Self::GradInputWords | Self::GradInputAndResidualWords)
     }
 
     /// The texts that make up the kernel, in order, but for what depends on storage types.
@@ -149,16 +184,23 @@ impl Kernel {
         match self {
             Self::PartialStats => &[TILE, FINITE, REDUCE, include_str!("../shaders/partial_stats.wgsl")],
             Self::CombineStats => &[COMBINE, REDUCE, include_str!("../shaders/combine_stats.wgsl")],
-            Self::Normalize => &[TILE, FINITE, CENTERING, NORMALIZED, include_str!("../shaders/normalize.wgsl")],
-            Self::NormalizeWords => {
-                &[TILE, FINITE, CENTERING, NORMALIZED, WORDS, include_str!("../shaders/normalize_words.wgsl")]
-            }
+            Self::Normalize => &[TILE, FINITE, CENTERING, LINE, ACTIVATION, NORMALIZE],
+            Self::NormalizeWords => &[TILE, FINITE, CENTERING, LINE, ACTIVATION, WORDS, NORMALIZE_WORDS],
             Self::PartialGradSums => {
-                &[TILE, FINITE, REDUCE, CENTERING, include_str!("../shaders/partial_grad_sums.wgsl")]
+                const KERNEL: &str = include_str!("../shaders/partial_grad_sums.wgsl");
+                &[TILE, FINITE, REDUCE, CENTERING, LINE, ACTIVATION, UPSTREAM, KERNEL]
             }
             Self::CombineGradSums => &[COMBINE, REDUCE, include_str!("../shaders/combine_grad_sums.wgsl")],
-            Self::GradInput => &[TILE, FINITE, GRADIENT, include_str!("../shaders/grad_input.wgsl")],
-            Self::GradInputWords => &[TILE, FINITE, GRADIENT, WORDS, include_str!("../shaders/grad_input_words.wgsl")],
+            Self::GradInput => &[TILE, FINITE, LINE, ACTIVATION, UPSTREAM, GRADIENT, RESIDUAL_NONE, GRAD_INPUT],
+            Self::GradInputAndResidual => {
+                &[TILE, FINITE, LINE, ACTIVATION, UPSTREAM, GRADIENT, RESIDUAL_F32, GRAD_INPUT]
+            }
+            Self::GradInputWords => {
+                &[TILE, FINITE, LINE, ACTIVATION, UPSTREAM, GRADIENT, RESIDUAL_NONE, WORDS, GRAD_INPUT_WORDS]
+            }
+            Self::GradInputAndResidualWords => {
+                &[TILE, FINITE, LINE, ACTIVATION, UPSTREAM, GRADIENT, RESIDUAL_WORDS, WORDS, GRAD_INPUT_WORDS]
+            }
         }
     }
 }

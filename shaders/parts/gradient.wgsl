@@ -1,29 +1,33 @@
 // grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), mean = pivot + rest.
 //
 // mean_dy = A/N and projection = inv_std²·B/N come from the group's sums A = Σg, B = Σ g·(x − mean); both are 0, and x is
-// not read, where the statistics were constants. A channel that is not finite arrives with a NaN inv_std.
+// not read for them, where the statistics were constants. A channel that is not finite arrives with a NaN inv_std.
 
-struct GradCentering {
+struct Centering {
     pivot: f32,
     rest: f32,
     inv_std: f32,
+}
+
+struct GradCentering {
+    center: Centering,
     mean_dy: f32,
     projection: f32,
 }
 
-@group(0) @binding(3) var<storage, read> centering: array<GradCentering>;   // (C)
-@group(0) @binding(4) var<storage, read> weight: array<f32>;                // (C), or anything where has_weight is 0
+@group(0) @binding(4) var<storage, read> centering: array<GradCentering>;   // (C)
+@group(0) @binding(5) var<storage, read> weight: array<f32>;                // (C), or anything where has_weight is 0
+@group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or anything where has_bias is 0
 
-fn gradient(channel: u32, x_at: u32, g_at: u32) -> f32 {
-    let center = centering[channel];
-    var scale = center.inv_std;
-    if (params.has_weight != 0u) {
-        scale *= weight[channel];
-    }
+// The gradients of the input and of the residual.
+fn gradients(channel: u32, x_at: u32, g_at: u32) -> vec2<f32> {
+    let entry = centering[channel];
+    let line = line_of(entry.center, channel);
+    let g = upstream(x_at, g_at, line);
     var pull = 0.0;
     if (params.has_batch_statistics != 0u) {
-        let from_mean = (load_x(x_at) - center.pivot) - center.rest;
-        pull = center.mean_dy + from_mean * center.projection;
+        let from_mean = (load_x(x_at) - entry.center.pivot) - entry.center.rest;
+        pull = entry.mean_dy + from_mean * entry.projection;
     }
-    return select(scale * (load_grad_output(g_at) - pull), center.inv_std, is_not_finite(center.inv_std));
+    return vec2<f32>(select(line.scale * (g - pull), line.inv_std, is_not_finite(line.inv_std)), g);
 }

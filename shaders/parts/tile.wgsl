@@ -28,6 +28,9 @@ struct TileParams {
     g_wrap: u32,
     has_weight: u32,      // 1 where a weight is bound, else it counts as 1
     has_bias: u32,        // 1 where a bias is bound, else it counts as 0
+    has_residual: u32,    // 1 where a residual is added before the activation
+    activates: u32,       // 1 where there is an activation
+    slope: f32,           // what it multiplies values of 0 and below by
     has_batch_statistics: u32,   // 1 where the statistics depend on x, 0 where they are constants for the gradient
 }
 

@@ -1,6 +1,7 @@
 //! The parameters of the two conventions under their own names, and the way between them and the configuration.
 
 use super::{AffineGradient, Initializer, Momentum, RunningVariance, SyncBatchNormConfig};
+use crate::epilogue::Epilogue;
 use crate::error::ConfigError;
 
 /// The parameters of `torch.nn.SyncBatchNorm`, under its names.
@@ -48,6 +49,7 @@ impl From<TorchArguments> for SyncBatchNormConfig {
             use_batch_statistics: None,
             running_variance: RunningVariance::Unbiased,
             affine_gradient: AffineGradient::Local,
+            epilogue: Epilogue::None,
             weight_init: Initializer::Ones,
             bias_init: Initializer::Zeros,
             running_mean_init: Initializer::Zeros,
@@ -151,6 +153,7 @@ impl MindSporeArguments {
             use_batch_statistics: self.use_batch_statistics,
             running_variance: RunningVariance::Unbiased,
             affine_gradient: AffineGradient::Local,
+            epilogue: Epilogue::None,
             weight_init: self.gamma_init,
             bias_init: self.beta_init,
             running_mean_init: self.moving_mean_init,
@@ -229,6 +232,7 @@ fn check_variance_and_gradient(
 ) -> Result<(), ConfigError> {
     let biased = config.running_variance == RunningVariance::Biased;
     refuse(biased, "RunningVariance::Biased", "the unbiased variance enters the running one")?;
+    refuse(config.epilogue != Epilogue::None, "an epilogue", "it is a module or an operation of its own")?;
     let reduced = config.affine_gradient != AffineGradient::Local;
     refuse(reduced, "AffineGradient", "the trainer reduces gradients, not the layer")
 }

@@ -5,15 +5,16 @@ use std::time::Duration;
 use bytemuck::Pod;
 use futures::future::{FutureExt, ready};
 
+use super::device_slice;
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Pending};
-use crate::plan::{Activation, ApplyPlan, CHANNEL_SUMS_BYTES, Role, SumsPlan};
+use crate::plan::{Activation, ApplyPlan, CHANNEL_SUMS_BYTES, LayerFlags, Role, SumsPlan};
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 
 pub(super) fn check_limits(gpu: &Gpu, x: Activation<'_>) -> Result<(), Error> {
     SumsPlan::statistics(x, gpu.caps())?;
-    ApplyPlan::normalize(x, x.dtype, gpu.caps(), [false, false])?;
+    ApplyPlan::normalize(x, x.dtype, gpu.caps(), LayerFlags::default())?;
     Ok(())
 }
 
@@ -37,21 +38,52 @@ pub(super) fn local_stats(
     Ok(async move { Ok(sums.await?.into_iter().map(channel_stats).collect()) }.boxed())
 }
 
+/// A layer's parameters as slices, and what kernels are told of it.
+#[derive(Clone, Copy)]
+pub(super) struct Layer<'a> {
+    weight: Option<&'a BufferSlice>,
+    bias: Option<&'a BufferSlice>,
+    flags: LayerFlags,
+}
+
+impl<'a> Layer<'a> {
+    pub fn of(layer: super::Layer<'a>) -> Self {
+        let (weight, bias) = (device_slice(layer.weight), device_slice(layer.bias));
+        let flags = LayerFlags { weight: weight.is_some(), bias: bias.is_some(), epilogue: layer.epilogue };
+        Self { weight, bias, flags }
+    }
+}
+
+/// What backward reads, as slices.
+#[derive(Clone, Copy)]
+pub(super) struct Reads<'a> {
+    g: (&'a BufferSlice, Activation<'a>),
+    x: (&'a BufferSlice, Activation<'a>),
+    residual: Option<&'a BufferSlice>,
+}
+
+impl<'a> Reads<'a> {
+    /// `None` where a tensor does not lie on a GPU.
+    pub fn of(upstream: super::Upstream<'a>) -> Option<Self> {
+        let slice = |view: super::View<'a>| Some((device_slice(Some(view.tensor))?, view.activation()));
+        Some(Self { g: slice(upstream.g)?, x: slice(upstream.x)?, residual: device_slice(upstream.residual) })
+    }
+}
+
 pub(super) fn local_gradient_sums(
     gpu: &Gpu,
     deadline: Duration,
-    (g_slice, g): (&BufferSlice, Activation<'_>),
-    (slice, x): (&BufferSlice, Activation<'_>),
+    reads: Reads<'_>,
     normalization: &Normalization,
+    layer: Layer<'_>,
 ) -> Result<Pending<Vec<GradientSums>>, Error> {
-    let Some(plan) = SumsPlan::gradient(x, g, gpu.caps())? else {
+    let (x, g) = (reads.x.1, reads.g.1);
+    let Some(plan) = SumsPlan::gradient(x, g, gpu.caps(), layer.flags)? else {
         return Ok(ready(Ok(vec![GradientSums::EMPTY; x.shape.channels()])).boxed());
     };
     let centering = upload(gpu, &normalization.centering())?;
-    let sums = sums_per_channel(gpu, deadline, "local gradient sums", &plan, |role| match role {
-        Role::GradOutput => g_slice,
-        Role::Centering => &centering,
-        _ => slice,
+    let sums = sums_per_channel(gpu, deadline, "local gradient sums", &plan, |role| {
+        backward_slice(gpu, role, reads, &centering, layer)
     })?;
     let rests: Vec<f64> = normalization.rest().collect();
     let gradient_sums = |([sum_dy, sum_dy_x, g_flag, x_flag], rest): ([f32; 4], f64)| {
@@ -89,14 +121,33 @@ fn sums_per_channel<'s>(
     Ok(async move { Ok(read(bytes.await?)) }.boxed())
 }
 
+/// The slice of a role that backward reads. What is absent is bound to memory that no kernel looks at.
+fn backward_slice<'a>(
+    gpu: &'a Gpu,
+    role: Role,
+    reads: Reads<'a>,
+    centering: &'a BufferSlice,
+    layer: Layer<'a>,
+) -> &'a BufferSlice {
+    match role {
+        Role::GradOutput => reads.g.0,
+        Role::Input => reads.x.0,
+        Role::Residual => reads.residual.unwrap_or(gpu.spare(0)),
+        Role::Weight => layer.weight.unwrap_or(gpu.spare(1)),
+        Role::Bias => layer.bias.unwrap_or(gpu.spare(2)),
+        _ => centering,
+    }
+}
+
 pub(super) fn apply(
     gpu: &Gpu,
     (slice, x): (&BufferSlice, Activation<'_>),
+    residual: Option<&BufferSlice>,
     centering: &[Centering],
-    [weight, bias]: [Option<&BufferSlice>; 2],
+    layer: Layer<'_>,
     (y, y_dtype): (&BufferSlice, DType),
 ) -> Result<Pending<()>, Error> {
-    let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), [weight.is_some(), bias.is_some()])? else {
+    let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), layer.flags)? else {
         return Ok(ready(Ok(())).boxed());
     };
     let centering = upload(gpu, centering)?;
@@ -104,8 +155,9 @@ pub(super) fn apply(
         recorder.dispatch(&plan.dispatch, |role| match role {
             Role::Input => slice,
             Role::Output => y,
-            Role::Weight => weight.unwrap_or(&centering),
-            Role::Bias => bias.unwrap_or(&centering),
+            Role::Residual => residual.unwrap_or(gpu.spare(0)),
+            Role::Weight => layer.weight.unwrap_or(gpu.spare(1)),
+            Role::Bias => layer.bias.unwrap_or(gpu.spare(2)),
             _ => &centering,
         });
     }))
@@ -113,23 +165,22 @@ pub(super) fn apply(
 
 pub(super) fn grad_input(
     gpu: &Gpu,
-    [(g_slice, g), (slice, x)]: [(&BufferSlice, Activation<'_>); 2],
+    reads: Reads<'_>,
     batch_statistics: bool,
     centering: &[GradCentering],
-    weight: Option<&BufferSlice>,
-    dx: &BufferSlice,
+    layer: Layer<'_>,
+    (dx, grad_residual): (&BufferSlice, Option<&BufferSlice>),
 ) -> Result<Pending<()>, Error> {
-    let Some(plan) = ApplyPlan::grad_input(x, g, gpu.caps(), weight.is_some(), batch_statistics)? else {
+    let (x, g, wanted) = (reads.x.1, reads.g.1, grad_residual.is_some());
+    let Some(plan) = ApplyPlan::grad_input(x, g, gpu.caps(), layer.flags, batch_statistics, wanted)? else {
         return Ok(ready(Ok(())).boxed());
     };
     let centering = upload(gpu, centering)?;
     Ok(gpu.submit("gradient of the input", |recorder| {
         recorder.dispatch(&plan.dispatch, |role| match role {
-            Role::GradOutput => g_slice,
-            Role::Input => slice,
             Role::GradInput => dx,
-            Role::Weight => weight.unwrap_or(&centering),
-            _ => &centering,
+            Role::GradResidual => grad_residual.unwrap_or(dx),
+            _ => backward_slice(gpu, role, reads, &centering, layer),
         });
     }))
 }

@@ -2,10 +2,11 @@
 
 use super::ShapeError;
 use crate::dtype::DType;
+use crate::epilogue::Epilogue;
 use crate::shape::Layout;
 
 /// An argument of a call that does not fit.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArgumentError {
     /// A list with another length than the group has ranks.
@@ -161,6 +162,12 @@ pub enum ArgumentError {
         found: String,
         /// The first layer's configuration.
         expected: String,
+    },
+    /// An epilogue that adds a residual, and none was given.
+    #[error("the epilogue is {epilogue:?}, which needs a residual per rank: Inputs::with_residuals")]
+    NoResidual {
+        /// The layer's epilogue.
+        epilogue: Epilogue,
     },
     /// A parameter for a layer that has none of that name.
     #[error("{name} was given, but the layer was configured without it, or with it frozen")]

@@ -18,6 +18,17 @@ pub(crate) const TENSOR_USAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
 impl BufferSlice {
+    /// A word that nobody reads.
+    pub fn spare(device: &wgpu::Device) -> Self {
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("syncbn spare"),
+            size: 4,
+            usage: TENSOR_USAGE,
+            mapped_at_creation: false,
+        });
+        Self { buffer, offset_bytes: 0, size_bytes: 4 }
+    }
+
     /// The slice as a binding.
     pub fn binding(&self) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use futures::future::try_join_all;
 
-use super::{DeviceGroup, PhaseTimes, SavedForward, end};
+use super::{DeviceGroup, Inputs, PhaseTimes, SavedForward, end};
 use crate::collective::Phase;
 use crate::config::AffineGradient;
 use crate::coordinator::Call;
-use crate::engine::{self, View};
+use crate::engine::{self, Upstream, View};
 use crate::error::{ArgumentError, Error};
 use crate::stats::GradientSums;
 use crate::tensor::Tensor;
@@ -22,6 +22,8 @@ pub struct Backward {
     pub grad_weights: Option<Vec<Tensor>>,
     /// Gradient of the bias per rank, (C); `None` without a bias or where it is frozen.
     pub grad_biases: Option<Vec<Tensor>>,
+    /// Gradient of the residual per rank, of the shape of its input; `None` without a residual.
+    pub grad_residuals: Option<Vec<Tensor>>,
     /// Sums and times of the call.
     pub report: BackwardReport,
 }
@@ -47,12 +49,14 @@ pub struct GradTargets<'a> {
     pub grad_weights: Option<&'a mut [Tensor]>,
     /// Gradients of the bias, (C).
     pub grad_biases: Option<&'a mut [Tensor]>,
+    /// Gradients of the residuals, of the shapes of the inputs.
+    pub grad_residuals: Option<&'a mut [Tensor]>,
 }
 
 impl DeviceGroup {
     /// The gradients of a forward call, from the gradients of its outputs.
     ///
-    /// With g = grad_output, A = Σg, B = Σ g·(x − mean), N values per channel in the group (Ioffe and Szegedy, 2015,
+    /// With g = grad_output·act'(v), A = Σg, B = Σ g·(x − mean), N values per channel in the group (Ioffe and Szegedy, 2015,
     /// section 3, with the sums over all ranks):
     ///
     /// ```text
@@ -62,7 +66,8 @@ impl DeviceGroup {
     ///
     /// The last two sums are over the rank, or as [`AffineGradient`] says where the forward call communicated. Where
     /// running statistics normalized, they are constants: grad_input = g·weight·inv_std. `inputs` are those of forward,
-    /// unchanged; `grad_outputs` have their shapes, and may have another layout.
+    /// unchanged, with the residuals where [`SavedForward::needs_residuals`] says so; `grad_outputs` have their shapes, and may
+    /// have another layout. The gradient of a residual is g.
     ///
     /// # Errors
     /// [`ArgumentError`] for tensors that do not fit the group or are not those of the saved call,
@@ -70,23 +75,26 @@ impl DeviceGroup {
     pub async fn backward(
         &self,
         saved: &SavedForward,
-        inputs: &[Tensor],
+        inputs: impl Into<Inputs<'_>>,
         grad_outputs: &[Tensor],
     ) -> Result<Backward, Error> {
+        let inputs = inputs.into();
         let call = self.begin(Phase::Backward, saved.statistics)?;
         let gradients = async {
-            self.check_inputs(inputs)?;
-            let like_inputs = inputs.iter().map(Tensor::zeros_like);
-            let mut grad_inputs = like_inputs.collect::<Result<Vec<_>, _>>()?;
+            self.check_inputs(inputs.x)?;
+            let mut grad_inputs = zeros_like(inputs.x)?;
+            let adds_residual = self.config.epilogue.adds_residual();
+            let mut grad_residuals = adds_residual.then(|| zeros_like(inputs.x)).transpose()?;
             let mut grad_weights = self.channel_vectors(self.config.weight)?;
             let mut grad_biases = self.channel_vectors(self.config.bias)?;
             let targets = GradTargets {
                 grad_inputs: Some(&mut grad_inputs),
                 grad_weights: grad_weights.as_deref_mut(),
                 grad_biases: grad_biases.as_deref_mut(),
+                grad_residuals: grad_residuals.as_deref_mut(),
             };
-            let report = self.backward_phases(call.as_ref(), saved, [inputs, grad_outputs], targets).await?;
-            Ok(Backward { grad_inputs, grad_weights, grad_biases, report })
+            let report = self.backward_phases(call.as_ref(), saved, inputs, grad_outputs, targets).await?;
+            Ok(Backward { grad_inputs, grad_weights, grad_biases, grad_residuals, report })
         };
         let result = gradients.await;
         end(call, result)
@@ -99,12 +107,13 @@ impl DeviceGroup {
     pub async fn backward_into(
         &self,
         saved: &SavedForward,
-        inputs: &[Tensor],
+        inputs: impl Into<Inputs<'_>>,
         grad_outputs: &[Tensor],
         targets: GradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
+        let inputs = inputs.into();
         let call = self.begin(Phase::Backward, saved.statistics)?;
-        let result = self.backward_phases(call.as_ref(), saved, [inputs, grad_outputs], targets).await;
+        let result = self.backward_phases(call.as_ref(), saved, inputs, grad_outputs, targets).await;
         end(call, result)
     }
 
@@ -112,22 +121,25 @@ impl DeviceGroup {
         &self,
         call: Option<&Call<'_>>,
         saved: &SavedForward,
-        [inputs, grad_outputs]: [&[Tensor]; 2],
+        inputs: Inputs<'_>,
+        grad_outputs: &[Tensor],
         targets: GradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
-        let shapes = self.check_inputs(inputs)?;
+        let shapes = self.check_inputs(inputs.x)?;
+        self.check_residuals(inputs, saved.needs_residuals())?;
         saved.check(self, inputs)?;
-        let grad_shapes = self.check_grad_outputs(grad_outputs, &shapes, inputs)?;
+        let grad_shapes = self.check_grad_outputs(grad_outputs, &shapes, inputs.x)?;
         self.check_grad_targets(inputs, grad_outputs, &targets)?;
 
-        let pairs: Vec<[View<'_>; 2]> = (0..inputs.len())
-            .map(|rank| {
-                let g = View { tensor: &grad_outputs[rank], shape: &grad_shapes[rank] };
-                [g, View { tensor: &inputs[rank], shape: &shapes[rank] }]
+        let upstreams: Vec<Upstream<'_>> = (0..shapes.len())
+            .map(|rank| Upstream {
+                g: View { tensor: &grad_outputs[rank], shape: &grad_shapes[rank] },
+                x: View { tensor: &inputs.x[rank], shape: &shapes[rank] },
+                residual: inputs.residual(rank).filter(|_| saved.needs_residuals()),
             })
             .collect();
         let started = Instant::now();
-        let local = self.local_gradient_sums(saved, &pairs).await?;
+        let local = self.local_gradient_sums(saved, &upstreams).await?;
         let gathered = Instant::now();
         let global = match call {
             Some(call) => call.merge(&local, None).await?,
@@ -136,9 +148,7 @@ impl DeviceGroup {
         let merged = Instant::now();
         // What the statistics of a rank depend on: the group's values, or its own.
         let sums_of = |rank: usize| if global.is_empty() { local[rank].as_slice() } else { global.as_slice() };
-        if let Some(targets) = targets.grad_inputs {
-            self.grad_inputs(saved, &pairs, sums_of, targets).await?;
-        }
+        self.grad_inputs(saved, &upstreams, sums_of, [targets.grad_inputs, targets.grad_residuals]).await?;
         let affine = |rank: usize| self.affine_sums(rank, &local, &global);
         for (rank, target) in targets.grad_weights.into_iter().flatten().enumerate() {
             let inv_std = saved.normalization(rank).inv_std.iter();
@@ -152,35 +162,47 @@ impl DeviceGroup {
         Ok(BackwardReport { local, global, timing })
     }
 
-    /// Local sums of every rank, from its [grad_output, input]; all GPUs have their work before the host begins with its own.
+    /// Local sums of every rank; all GPUs have their work before the host begins with its own.
     async fn local_gradient_sums(
         &self,
         saved: &SavedForward,
-        pairs: &[[View<'_>; 2]],
+        upstreams: &[Upstream<'_>],
     ) -> Result<Vec<Vec<GradientSums>>, Error> {
-        let mut pending: Vec<_> = pairs.iter().map(|_| None).collect();
+        let mut pending: Vec<_> = upstreams.iter().map(|_| None).collect();
         for rank in self.gpus_first() {
-            let [g, x] = pairs[rank];
-            pending[rank] = Some(engine::local_gradient_sums(g, x, saved.normalization(rank))?);
+            let (normalization, layer) = (saved.normalization(rank), self.engine_layer(rank));
+            pending[rank] = Some(engine::local_gradient_sums(upstreams[rank], normalization, layer)?);
         }
         try_join_all(pending.into_iter().flatten()).await
     }
 
-    /// Gradients of the inputs, from the sums that the statistics of each rank depend on.
+    /// Gradients of the inputs and of the residuals, of what is wanted, from the sums that the statistics of each rank
+    /// depend on.
     async fn grad_inputs<'s>(
         &self,
         saved: &SavedForward,
-        pairs: &[[View<'_>; 2]],
+        upstreams: &[Upstream<'_>],
         sums_of: impl Fn(usize) -> &'s [GradientSums],
-        targets: &mut [Tensor],
+        [mut inputs, mut residuals]: [Option<&mut [Tensor]>; 2],
     ) -> Result<(), Error> {
-        let mut pending = Vec::with_capacity(pairs.len());
+        if inputs.is_none() && residuals.is_none() {
+            return Ok(());
+        }
+        let mut pending = Vec::with_capacity(upstreams.len());
         for rank in self.gpus_first() {
             let normalization = saved.normalization(rank);
             let centering = normalization.grad_centering(sums_of(rank));
             let depends_on_batch = normalization.batch_count.is_some();
-            let weight = self.parameters[rank].weight.as_ref();
-            let gradient = engine::grad_input(pairs[rank], depends_on_batch, &centering, weight, &mut targets[rank])?;
+            // One kernel writes both; a gradient of the input that nobody wants goes nowhere.
+            let mut unwanted = None;
+            let grad_input = match &mut inputs {
+                Some(inputs) => &mut inputs[rank],
+                None => unwanted.insert(upstreams[rank].x.tensor.zeros_like()?),
+            };
+            let grad_residual = residuals.as_mut().map(|residuals| &mut residuals[rank]);
+            let (upstream, layer) = (upstreams[rank], self.engine_layer(rank));
+            let gradient =
+                engine::grad_input(upstream, depends_on_batch, &centering, layer, grad_input, grad_residual)?;
             pending.push(gradient);
         }
         try_join_all(pending).await?;
@@ -217,15 +239,24 @@ impl DeviceGroup {
 
     fn check_grad_targets(
         &self,
-        inputs: &[Tensor],
+        inputs: Inputs<'_>,
         grad_outputs: &[Tensor],
         targets: &GradTargets<'_>,
     ) -> Result<(), Error> {
-        let mut sources = vec![("inputs", inputs), ("grad_outputs", grad_outputs)];
-        if let Some(tensors) = targets.grad_inputs.as_deref() {
-            self.check_targets("grad_inputs", tensors, &sources)?;
-            self.check_like("grad_inputs", tensors, inputs, false)?;
-            sources.push(("grad_inputs", tensors));
+        let residuals = inputs.residuals.unwrap_or(&[]);
+        let mut sources = vec![("inputs", inputs.x), ("residuals", residuals), ("grad_outputs", grad_outputs)];
+        let activations = [
+            ("grad_inputs", true, targets.grad_inputs.as_deref()),
+            ("grad_residuals", self.config.epilogue.adds_residual(), targets.grad_residuals.as_deref()),
+        ];
+        for (argument, configured, tensors) in activations {
+            let Some(tensors) = tensors else { continue };
+            if !configured {
+                return Err(ArgumentError::NoSuchParameter { name: "residuals" }.into());
+            }
+            self.check_targets(argument, tensors, &sources)?;
+            self.check_like(argument, tensors, inputs.x, false)?;
+            sources.push((argument, tensors));
         }
         let vectors = [
             ("grad_weights", "weight", self.has_gradient(self.config.weight), targets.grad_weights.as_deref()),
@@ -248,4 +279,8 @@ impl DeviceGroup {
 /// inv_std·Σ g·(x − mean); 0 for a sum of nothing, also where another rank made the channel NaN.
 fn weight_gradient(sums: GradientSums, inv_std: f64) -> f32 {
     if sums.sum_dy_xmu == 0.0 { 0.0 } else { (sums.sum_dy_xmu * inv_std) as f32 }
+}
+
+fn zeros_like(tensors: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+    tensors.iter().map(Tensor::zeros_like).collect()
 }

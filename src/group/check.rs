@@ -1,6 +1,6 @@
 //! The checks of a call's arguments, all of them before anything is submitted or changed.
 
-use super::DeviceGroup;
+use super::{DeviceGroup, Inputs};
 use crate::dtype::DType;
 use crate::engine::{self, View};
 use crate::error::{ArgumentError, Error};
@@ -24,6 +24,19 @@ impl DeviceGroup {
             shapes.push(shape);
         }
         Ok(shapes)
+    }
+
+    /// Checks that there are residuals where they are needed, and only there, each as its input.
+    pub(super) fn check_residuals(&self, inputs: Inputs<'_>, needed: bool) -> Result<(), Error> {
+        match inputs.residuals {
+            Some(residuals) if self.config.epilogue.adds_residual() => {
+                self.check_ranks("residuals", residuals)?;
+                self.check_like("residuals", residuals, inputs.x, false)
+            }
+            Some(_) => Err(ArgumentError::NoSuchParameter { name: "residuals" }.into()),
+            None if needed => Err(ArgumentError::NoResidual { epilogue: self.config.epilogue }.into()),
+            None => Ok(()),
+        }
     }
 
     /// Checks that `tensors` have the dimensions and the layout of the inputs, storage types that go with theirs (the

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use super::{DeviceGroup, SavedForward, end};
+use super::{DeviceGroup, Inputs, SavedForward, end};
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
 use crate::coordinator::Call;
@@ -53,15 +53,15 @@ pub struct PhaseTimes {
 impl DeviceGroup {
     /// Normalizes with the statistics of the whole group's batch and updates the running statistics.
     ///
-    /// y = weight·(x − mean)/√(var + eps) + bias with the mean and biased variance over all ranks (Ioffe and Szegedy,
+    /// y = act(weight·(x − mean)/√(var + eps) + bias + residual) with the mean and biased variance over all ranks (Ioffe and Szegedy,
     /// 2015, algorithm 1). With `use_batch_statistics = Some(false)` the running statistics normalize instead.
     ///
     /// # Errors
     /// [`ArgumentError`](crate::ArgumentError) for inputs that do not fit the group, [`BatchError`](crate::BatchError)
     /// for one value per channel in the whole group, [`LimitError`](crate::LimitError) for an input that its device
     /// cannot bind, [`GpuError`](crate::GpuError) when a device fails. The layer is unchanged then.
-    pub async fn forward_train(&mut self, inputs: &[Tensor]) -> Result<Forward, Error> {
-        let forward = self.forward_allocating(Mode::Train, inputs).await?;
+    pub async fn forward_train(&mut self, inputs: impl Into<Inputs<'_>>) -> Result<Forward, Error> {
+        let forward = self.forward_allocating(Mode::Train, inputs.into()).await?;
         self.track(Mode::Train, &forward.report);
         Ok(forward)
     }
@@ -71,8 +71,8 @@ impl DeviceGroup {
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
-    pub async fn forward_recompute(&self, inputs: &[Tensor]) -> Result<Forward, Error> {
-        self.forward_allocating(Mode::Train, inputs).await
+    pub async fn forward_recompute(&self, inputs: impl Into<Inputs<'_>>) -> Result<Forward, Error> {
+        self.forward_allocating(Mode::Train, inputs.into()).await
     }
 
     /// [`forward_train`](Self::forward_train) into tensors of the caller: y\[r\] has the shape of inputs\[r\] and lies on
@@ -83,10 +83,10 @@ impl DeviceGroup {
     /// fit or overlap an input. When a device fails, outputs may be partly written; the layer is unchanged.
     pub async fn forward_train_into(
         &mut self,
-        inputs: &[Tensor],
+        inputs: impl Into<Inputs<'_>>,
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
-        let (saved, report) = self.forward(Mode::Train, inputs, outputs).await?;
+        let (saved, report) = self.forward(Mode::Train, inputs.into(), outputs).await?;
         self.track(Mode::Train, &report);
         Ok((saved, report))
     }
@@ -99,8 +99,8 @@ impl DeviceGroup {
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
-    pub async fn forward_eval(&mut self, inputs: &[Tensor]) -> Result<Forward, Error> {
-        let forward = self.forward_allocating(Mode::Eval, inputs).await?;
+    pub async fn forward_eval(&mut self, inputs: impl Into<Inputs<'_>>) -> Result<Forward, Error> {
+        let forward = self.forward_allocating(Mode::Eval, inputs.into()).await?;
         self.track(Mode::Eval, &forward.report);
         Ok(forward)
     }
@@ -111,21 +111,21 @@ impl DeviceGroup {
     /// As [`forward_train_into`](Self::forward_train_into).
     pub async fn forward_eval_into(
         &mut self,
-        inputs: &[Tensor],
+        inputs: impl Into<Inputs<'_>>,
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
-        let (saved, report) = self.forward(Mode::Eval, inputs, outputs).await?;
+        let (saved, report) = self.forward(Mode::Eval, inputs.into(), outputs).await?;
         self.track(Mode::Eval, &report);
         Ok((saved, report))
     }
 
     /// Forward into tensors of its own, all but the running statistics.
-    async fn forward_allocating(&self, mode: Mode, inputs: &[Tensor]) -> Result<Forward, Error> {
+    async fn forward_allocating(&self, mode: Mode, inputs: Inputs<'_>) -> Result<Forward, Error> {
         let statistics = self.config.statistics(mode);
         let call = self.begin(Phase::Forward, statistics)?;
         let normalized = async {
-            self.check_inputs(inputs)?;
-            let like_inputs = inputs.iter().map(Tensor::zeros_like);
+            self.check_inputs(inputs.x)?;
+            let like_inputs = inputs.x.iter().map(Tensor::zeros_like);
             let mut outputs = like_inputs.collect::<Result<Vec<_>, _>>()?;
             let (saved, report) = self.forward_phases(statistics, call.as_ref(), inputs, &mut outputs).await?;
             Ok(Forward { outputs, saved, report })
@@ -138,7 +138,7 @@ impl DeviceGroup {
     async fn forward(
         &self,
         mode: Mode,
-        inputs: &[Tensor],
+        inputs: Inputs<'_>,
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
         let statistics = self.config.statistics(mode);
@@ -151,17 +151,19 @@ impl DeviceGroup {
         &self,
         statistics: Statistics,
         call: Option<&Call<'_>>,
-        inputs: &[Tensor],
+        inputs: Inputs<'_>,
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
-        let shapes = self.check_inputs(inputs)?;
-        self.check_targets("outputs", outputs, &[("inputs", inputs)])?;
-        self.check_like("outputs", outputs, inputs, true)?;
+        let shapes = self.check_inputs(inputs.x)?;
+        self.check_residuals(inputs, self.config.epilogue.adds_residual())?;
+        let sources = [("inputs", inputs.x), ("residuals", inputs.residuals.unwrap_or(&[]))];
+        self.check_targets("outputs", outputs, &sources)?;
+        self.check_like("outputs", outputs, inputs.x, true)?;
 
         let started = Instant::now();
         let local = match statistics {
             Statistics::Running => Vec::new(),
-            Statistics::Group | Statistics::Local => self.local_stats(inputs, &shapes).await?,
+            Statistics::Group | Statistics::Local => self.local_stats(inputs.x, &shapes).await?,
         };
         let gathered = Instant::now();
         let eps = self.config.eps;
@@ -220,19 +222,19 @@ impl DeviceGroup {
 
     async fn apply(
         &self,
-        inputs: &[Tensor],
+        inputs: Inputs<'_>,
         shapes: &[Shape],
         normalizations: &[Normalization],
         outputs: &mut [Tensor],
     ) -> Result<(), Error> {
         let centering: Vec<_> = normalizations.iter().map(Normalization::centering).collect();
-        let mut pending = Vec::with_capacity(inputs.len());
+        let mut pending = Vec::with_capacity(shapes.len());
         for rank in self.gpus_first() {
-            let parameters = self.parameters[rank].both();
-            let x = View { tensor: &inputs[rank], shape: &shapes[rank] };
+            let x = View { tensor: &inputs.x[rank], shape: &shapes[rank] };
             // One for all ranks, or one for each.
             let centering = &centering[rank % centering.len()];
-            pending.push(engine::apply(x, centering, parameters, &mut outputs[rank])?);
+            let (residual, layer) = (inputs.residual(rank), self.engine_layer(rank));
+            pending.push(engine::apply(x, residual, centering, layer, &mut outputs[rank])?);
         }
         try_join_all(pending).await?;
         Ok(())

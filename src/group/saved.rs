@@ -1,6 +1,6 @@
 //! What forward leaves for backward: statistics and the identity of what it used, no activation.
 
-use super::DeviceGroup;
+use super::{DeviceGroup, Inputs};
 use crate::config::Statistics;
 use crate::error::ArgumentError;
 use crate::stats::Normalization;
@@ -15,6 +15,8 @@ pub struct SavedForward {
     layer: u64,
     parameters_version: u64,
     inputs: Vec<TensorKey>,
+    /// Those that backward needs again.
+    residuals: Vec<TensorKey>,
     /// When the call took place.
     moment: u64,
     pub(super) statistics: Statistics,
@@ -25,13 +27,16 @@ pub struct SavedForward {
 impl SavedForward {
     pub(super) fn new(
         group: &DeviceGroup,
-        inputs: &[Tensor],
+        inputs: Inputs<'_>,
         statistics: Statistics,
         normalizations: Vec<Normalization>,
     ) -> Self {
-        let inputs = inputs.iter().map(Tensor::key).collect();
+        let keys = |tensors: &[Tensor]| tensors.iter().map(Tensor::key).collect();
+        // A residual that is only added has no part in any gradient.
+        let residuals = inputs.residuals.filter(|_| group.config.epilogue.activates()).map_or(Vec::new(), keys);
+        let inputs = keys(inputs.x);
         let (layer, parameters_version) = (group.id, group.parameters_version);
-        Self { layer, parameters_version, inputs, moment: moment(), statistics, normalizations }
+        Self { layer, parameters_version, inputs, residuals, moment: moment(), statistics, normalizations }
     }
 
     /// What normalized on a rank.
@@ -39,8 +44,13 @@ impl SavedForward {
         &self.normalizations[rank % self.normalizations.len()]
     }
 
+    /// Whether backward needs the residuals of the call again: they decide on which side of the activation v was.
+    pub fn needs_residuals(&self) -> bool {
+        !self.residuals.is_empty()
+    }
+
     /// Refuses another layer, other inputs, or parameters set since.
-    pub(super) fn check(&self, group: &DeviceGroup, inputs: &[Tensor]) -> Result<(), ArgumentError> {
+    pub(super) fn check(&self, group: &DeviceGroup, inputs: Inputs<'_>) -> Result<(), ArgumentError> {
         let refuse = |argument: &str, reason| Err(ArgumentError::NotSaved { argument: argument.to_owned(), reason });
         if self.layer != group.id {
             return refuse("saved", "it belongs to another layer");
@@ -48,12 +58,16 @@ impl SavedForward {
         if self.parameters_version != group.parameters_version {
             return refuse("weight or bias", "they were set since");
         }
-        for (rank, (input, key)) in inputs.iter().zip(&self.inputs).enumerate() {
-            if input.key() != *key {
-                return refuse(&format!("inputs[{rank}]"), "it is another tensor");
-            }
-            if input.is_written_since(self.moment) {
-                return refuse(&format!("inputs[{rank}]"), "it was written since");
+        let residuals = inputs.residuals.unwrap_or(&[]);
+        let given = [("inputs", inputs.x, &self.inputs), ("residuals", residuals, &self.residuals)];
+        for (argument, tensors, keys) in given {
+            for (rank, (tensor, key)) in tensors.iter().zip(keys).enumerate() {
+                if tensor.key() != *key {
+                    return refuse(&format!("{argument}[{rank}]"), "it is another tensor");
+                }
+                if tensor.is_written_since(self.moment) {
+                    return refuse(&format!("{argument}[{rank}]"), "it was written since");
+                }
             }
         }
         Ok(())

@@ -1,8 +1,16 @@
 //! The first half of a pass: sums over one rank, of its tiles and then of their combination.
 
-use super::{Activation, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, Partition, Role};
+use super::{Activation, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, LayerFlags, Partition, Role};
 use crate::error::LimitError;
 use crate::shaders::{CombineParams, Kernel, Storage, TileParams, Variant};
+
+/// Roles of the gradient's partial kernel, up to where it writes.
+const fn gradient_roles(output: Role) -> [Role; 7] {
+    [Role::GradOutput, Role::Input, Role::Residual, Role::Centering, Role::Weight, Role::Bias, output]
+}
+
+const GRADIENT_TO_LOCAL: [Role; 7] = gradient_roles(Role::Local);
+const GRADIENT_TO_TILES: [Role; 7] = gradient_roles(Role::Tiles);
 
 /// Local statistics or local gradient sums of one rank.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,13 +39,19 @@ impl SumsPlan {
     ///
     /// # Errors
     /// As [`statistics`](Self::statistics).
-    pub fn gradient(x: Activation<'_>, g: Activation<'_>, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
+    pub fn gradient(
+        x: Activation<'_>,
+        g: Activation<'_>,
+        caps: &DeviceCaps,
+        layer: LayerFlags,
+    ) -> Result<Option<Self>, LimitError> {
         caps.check_activation("grad_output", g)?;
-        let roles: [&[Role]; 2] = [
-            &[Role::GradOutput, Role::Input, Role::Centering, Role::Local],
-            &[Role::GradOutput, Role::Input, Role::Centering, Role::Tiles],
-        ];
-        Self::new(x, g, caps, [Kernel::PartialGradSums, Kernel::CombineGradSums], roles)
+        let kernels = [Kernel::PartialGradSums, Kernel::CombineGradSums];
+        let plan = Self::new(x, g, caps, kernels, [&GRADIENT_TO_LOCAL, &GRADIENT_TO_TILES])?;
+        Ok(plan.map(|mut plan| {
+            layer.set(&mut plan.partial.params, layer.epilogue.activates());
+            plan
+        }))
     }
 
     /// `roles` are those of the partial kernel where it writes the rank's sums, and where it writes the tiles'.

@@ -75,6 +75,12 @@ params! {
         has_weight: u32,
         /// 1 where a bias is bound.
         has_bias: u32,
+        /// 1 where a residual is added before the activation.
+        has_residual: u32,
+        /// 1 where there is an activation.
+        activates: u32,
+        /// What it multiplies values of 0 and below by.
+        slope: f32,
         /// 1 where the statistics depend on x, 0 where they are constants for the gradient.
         has_batch_statistics: u32,
     }

@@ -96,8 +96,10 @@ impl Variant {
             && !mixed_loads
             && match kernel {
                 Kernel::NormalizeWords => agree(x, output),
-                Kernel::GradInputWords => x != Storage::F32 && agree(x, output) && agree(grad_output, output),
-                Kernel::GradInput => x == Storage::F32 && !writes_bf16,
+                Kernel::GradInputWords | Kernel::GradInputAndResidualWords => {
+                    x != Storage::F32 && agree(x, output) && agree(grad_output, output)
+                }
+                Kernel::GradInput | Kernel::GradInputAndResidual => x == Storage::F32 && !writes_bf16,
                 _ => !writes_bf16,
             }
     }
@@ -113,7 +115,8 @@ impl Variant {
     }
 
     fn storage(&self, name: &str) -> Storage {
-        if name == "x" { self.x } else { self.grad_output }
+        // A residual is stored as x.
+        if name == "grad_output" { self.grad_output } else { self.x }
     }
 
     /// The WGSL text; the entry point is `main`, of [`WORKGROUP_SIZE`](super::WORKGROUP_SIZE) invocations.

@@ -105,6 +105,7 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
             grad_inputs: Some(&mut grad_inputs),
             grad_weights: Some(&mut grad_weights),
             grad_biases: Some(&mut grad_biases),
+            ..GradTargets::default()
         };
         block_on(group.backward_into(&saved, &activations(x), &grad_outputs, targets)).unwrap();
         let found = Found {
@@ -175,8 +176,12 @@ fn targets_that_share_bytes_with_anything_are_refused() {
     ];
     let run = |[dx, dw, db]: [Slots; 3]| {
         let (mut dx, mut dw, mut db) = (dx.map(at), dw.map(vector), db.map(vector));
-        let targets =
-            GradTargets { grad_inputs: Some(&mut dx), grad_weights: Some(&mut dw), grad_biases: Some(&mut db) };
+        let targets = GradTargets {
+            grad_inputs: Some(&mut dx),
+            grad_weights: Some(&mut dw),
+            grad_biases: Some(&mut db),
+            ..GradTargets::default()
+        };
         block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets))
     };
     for (slots, argument, rank, other, other_rank) in cases {

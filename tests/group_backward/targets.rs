@@ -46,6 +46,7 @@ fn each_target_may_be_left_out_and_the_exchange_takes_place_all_the_same() {
                     grad_inputs: with_inputs.then_some(grad_inputs.as_mut_slice()),
                     grad_weights: with_weights.then_some(grad_weights.as_mut_slice()),
                     grad_biases: with_biases.then_some(grad_biases.as_mut_slice()),
+                    ..GradTargets::default()
                 };
                 let report = block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets)).unwrap();
                 assert_eq!((&report.local, &report.global), (&full.report.local, &full.report.global));
@@ -93,6 +94,7 @@ impl Call {
             grad_inputs: Some(&mut self.grad_inputs),
             grad_weights: Some(&mut self.grad_weights),
             grad_biases: Some(&mut self.grad_biases),
+            ..GradTargets::default()
         };
         block_on(self.group.backward_into(&self.saved, &self.inputs, &self.grad_outputs, targets))
     }

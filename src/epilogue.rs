@@ -1,0 +1,60 @@
+//! What is done to the normalized value before it is written: adding a residual, activating.
+
+use serde::{Deserialize, Serialize};
+
+/// The end of the layer: y = act(normalized + residual), where v is what enters the activation.
+///
+/// Fused into the kernels that normalize and differentiate, so that neither v nor a mask is kept between forward and
+/// backward: backward forms v again from x, and from the residual where there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Epilogue {
+    /// y = v.
+    #[default]
+    None,
+    /// y = max(v, 0); a NaN stays.
+    Relu,
+    /// y = v above 0, slope·v elsewhere.
+    LeakyRelu(f32),
+    /// y = v with v = normalized + residual.
+    Add,
+    /// y = max(v, 0) with v = normalized + residual.
+    AddRelu,
+}
+
+impl Epilogue {
+    /// Whether a residual is added.
+    pub fn adds_residual(self) -> bool {
+        matches!(self, Self::Add | Self::AddRelu)
+    }
+
+    /// Whether there is an activation.
+    pub fn activates(self) -> bool {
+        !matches!(self, Self::None | Self::Add)
+    }
+
+    /// What the activation multiplies values of 0 and below by; 1 without one.
+    pub fn slope(self) -> f32 {
+        match self {
+            Self::None | Self::Add => 1.0,
+            Self::Relu | Self::AddRelu => 0.0,
+            Self::LeakyRelu(slope) => slope,
+        }
+    }
+
+    /// act(v).
+    pub(crate) fn activated(self, v: f32) -> f32 {
+        // The comparison is so that a NaN stays.
+        if !self.activates() || v > 0.0 || v.is_nan() { v } else { self.below(v) }
+    }
+
+    /// g·(v > 0 ? 1 : slope).
+    pub(crate) fn upstream(self, g: f32, v: f32) -> f32 {
+        if !self.activates() || v > 0.0 { g } else { self.below(g) }
+    }
+
+    /// slope·value, and 0 for a slope of 0 also where the value is infinite.
+    fn below(self, value: f32) -> f32 {
+        let slope = self.slope();
+        if slope == 0.0 { 0.0 } else { slope * value }
+    }
+}
