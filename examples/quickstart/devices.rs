@@ -52,9 +52,9 @@ impl Devices {
     pub fn names(&self) -> String {
         let mut counts: Vec<(&str, usize)> = Vec::new();
         for device in &self.ranks {
-            match counts.iter_mut().find(|(name, _)| *name == device.name()) {
+            match counts.iter_mut().find(|(name, _)| *name == adapter_of(device)) {
                 Some((_, count)) => *count += 1,
-                None => counts.push((device.name(), 1)),
+                None => counts.push((adapter_of(device), 1)),
             }
         }
         match counts[..] {
@@ -71,6 +71,12 @@ fn preferred(adapters: Vec<Adapter>) -> Vec<Adapter> {
         real.extend(software.into_iter().next());
     }
     real
+}
+
+/// A device's name without the number that tells virtual devices of one adapter apart.
+fn adapter_of(device: &Device) -> &str {
+    let name = device.name();
+    name.rsplit_once(" #").map_or(name, |(adapter, _)| adapter)
 }
 
 fn named(wanted: &str, adapters: Vec<Adapter>) -> Result<Vec<Adapter>, DeviceError> {
