@@ -2,7 +2,6 @@
 //! here, and no thread.
 
 mod exchange;
-mod peers;
 
 pub(crate) use exchange::{Call, Exchange, Ranks};
 

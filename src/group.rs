@@ -12,6 +12,7 @@ pub use forward::{Forward, ForwardReport, PhaseTimes};
 pub use inputs::Inputs;
 pub use saved::SavedForward;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::collective::{Phase, ProcessGroup};
@@ -43,7 +44,7 @@ pub struct DeviceGroup {
     /// Tells the layers of a process apart.
     id: u64,
     /// The ranks beyond this caller's.
-    exchange: Exchange,
+    exchange: Arc<Exchange>,
 }
 
 /// Weight and bias of one rank, (C) each, on its device.
@@ -113,7 +114,7 @@ impl DeviceGroup {
         let running = config.track_running_stats.then_some(RunningStats { mean, var, num_batches_tracked: 0 });
         let parameters = devices.iter().map(|_| AffineParameters::default()).collect();
         let id = next_id();
-        let exchange = Exchange::new(group, name, config.num_features, config.checksum(), ranks);
+        let exchange = Exchange::new(group, name, config.num_features, config.checksum(), ranks).into();
         let mut group = Self { config, devices, parameters, running, parameters_version: 0, id, exchange };
         group.set_parameters(weight.as_deref(), bias.as_deref())?;
         Ok(group)
@@ -183,8 +184,8 @@ impl DeviceGroup {
     }
 
     /// Begins a call that normalizes with these statistics; `None` where it communicates with nobody.
-    fn begin(&self, phase: Phase, statistics: Statistics) -> Result<Option<Call<'_>>, Error> {
-        Ok(if statistics == Statistics::Group { Some(self.exchange.begin(phase)?) } else { None })
+    fn begin(&self, phase: Phase, subject: u64, statistics: Statistics) -> Result<Option<Call<'_>>, Error> {
+        Ok(if statistics == Statistics::Group { Some(self.exchange.begin(phase, subject)?) } else { None })
     }
 
     /// Checks the length of a list with one value per channel.

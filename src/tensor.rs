@@ -1,14 +1,16 @@
 //! The opaque tensor: a slice of a GPU buffer or host memory, with its dimensions. Knows nothing of statistics.
 
+mod allocate;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::{bf16, f16};
 
 use crate::device::{Device, Kind};
 use crate::dtype::{DType, Element};
-use crate::error::{ArgumentError, Error, GpuError, LimitError, ShapeError};
+use crate::error::{ArgumentError, Error, ShapeError};
 use crate::gpu::BufferSlice;
-use crate::shape::{Layout, Shape, element_count};
+use crate::shape::{Layout, Shape};
 
 /// A tensor on a device, row-major without gaps, of one of the storage types of [`DType`].
 ///
@@ -49,90 +51,6 @@ macro_rules! with_values {
             HostValues::BF16($name) => $body,
         }
     };
-}
-
-impl Device {
-    /// A tensor with these values, stored as they are: f32, [`half::f16`] or [`half::bf16`].
-    ///
-    /// # Errors
-    /// [`ArgumentError::Length`] when `values` are not as many as `dims` say; [`LimitError::Buffer`] or
-    /// [`GpuError::OutOfMemory`] when the device cannot hold them.
-    pub fn upload<T: Element>(&self, dims: &[usize], values: &[T]) -> Result<Tensor, Error> {
-        let expected = element_count(dims)?;
-        if values.len() as u64 != expected {
-            return Err(ArgumentError::Length { argument: "values", found: values.len() as u64, expected }.into());
-        }
-        let storage = match self.kind() {
-            Kind::Gpu(gpu) => {
-                let bytes = bytemuck::cast_slice(values);
-                Storage::Gpu(named(gpu.new_buffer(bytes.len() as u64, Some(bytes)), dims)?)
-            }
-            Kind::Host => {
-                let mut owned = self.zeros_of(dims, T::DTYPE)?;
-                owned.write(values)?;
-                return Ok(owned);
-            }
-        };
-        Ok(Tensor::new(self, dims, T::DTYPE, storage))
-    }
-
-    /// A tensor of zeros, stored as f32.
-    ///
-    /// # Errors
-    /// [`LimitError::Buffer`] or [`GpuError::OutOfMemory`] when the device cannot hold it.
-    pub fn zeros(&self, dims: &[usize]) -> Result<Tensor, Error> {
-        self.zeros_of(dims, DType::F32)
-    }
-
-    /// A tensor of zeros.
-    ///
-    /// # Errors
-    /// As [`zeros`](Self::zeros).
-    pub fn zeros_of(&self, dims: &[usize], dtype: DType) -> Result<Tensor, Error> {
-        let count = element_count(dims)?;
-        let storage = match (self.kind(), dtype) {
-            (Kind::Gpu(gpu), _) => {
-                Storage::Gpu(named(gpu.new_buffer(count.saturating_mul(dtype.size_bytes()), None), dims)?)
-            }
-            (Kind::Host, DType::F32) => Storage::Host(HostValues::F32(host_zeros(self, count)?)),
-            (Kind::Host, DType::F16) => Storage::Host(HostValues::F16(host_zeros(self, count)?)),
-            (Kind::Host, DType::BF16) => Storage::Host(HostValues::BF16(host_zeros(self, count)?)),
-        };
-        Ok(Tensor::new(self, dims, dtype, storage))
-    }
-
-    /// A tensor that is a slice of the application's buffer, from `offset_bytes` on, stored as f32. The buffer must be of
-    /// this device, and so of its `wgpu::Instance`: wgpu cannot tell buffers of two instances apart.
-    ///
-    /// Inputs and outputs may be slices of one buffer, as long as they share no byte. To be read with
-    /// [`Tensor::to_vec`], the buffer needs `COPY_SRC`.
-    ///
-    /// # Errors
-    /// [`ArgumentError`] when the slice does not fit the buffer, is not aligned to the device's
-    /// `min_storage_buffer_offset_alignment`, lacks the usage `STORAGE`, or when the device is the host.
-    pub fn wrap(&self, buffer: wgpu::Buffer, offset_bytes: u64, dims: &[usize]) -> Result<Tensor, Error> {
-        self.wrap_as(buffer, offset_bytes, dims, DType::F32)
-    }
-
-    /// [`wrap`](Self::wrap) with another storage type. The slice ends at a whole word of 4 bytes; where a 16-bit tensor
-    /// has an odd number of elements, the rest of its last word is left as it is.
-    ///
-    /// # Errors
-    /// As [`wrap`](Self::wrap).
-    pub fn wrap_as(
-        &self,
-        buffer: wgpu::Buffer,
-        offset_bytes: u64,
-        dims: &[usize],
-        dtype: DType,
-    ) -> Result<Tensor, Error> {
-        let size_bytes = element_count(dims)?.saturating_mul(dtype.size_bytes());
-        let Kind::Gpu(gpu) = self.kind() else {
-            return Err(ArgumentError::NotAGpu { device: self.to_string() }.into());
-        };
-        let slice = gpu.wrap(buffer, offset_bytes, size_bytes)?;
-        Ok(Tensor::new(self, dims, dtype, Storage::Gpu(slice)))
-    }
 }
 
 /// What a tensor was when a call saw it, to be recognized when it is given again.
@@ -235,7 +153,7 @@ impl Tensor {
     /// Brings the values to the caller, as f32: exact for every storage type.
     ///
     /// # Errors
-    /// [`GpuError`] when the device is lost, refuses the copy, or does not deliver within its deadline.
+    /// [`GpuError`](crate::GpuError) when the device is lost, refuses the copy, or does not deliver within its deadline.
     pub async fn to_vec(&self) -> Result<Vec<f32>, Error> {
         Ok(match self.dtype {
             DType::F32 => self.to_vec_of::<f32>().await?,
@@ -247,7 +165,7 @@ impl Tensor {
     /// Brings the values to the caller as they are stored.
     ///
     /// # Errors
-    /// [`ArgumentError::DType`] when they are stored as another type; [`GpuError`] as [`to_vec`](Self::to_vec).
+    /// [`ArgumentError::DType`] when they are stored as another type; [`GpuError`](crate::GpuError) as [`to_vec`](Self::to_vec).
     pub async fn to_vec_of<T: Element>(&self) -> Result<Vec<T>, Error> {
         self.check_dtype::<T>()?;
         if self.element_count() == 0 {
@@ -311,26 +229,4 @@ impl Tensor {
         self.written_at = moment();
         &mut self.storage
     }
-}
-
-/// Names the dimensions in an error that knows only bytes.
-fn named(result: Result<BufferSlice, Error>, dims: &[usize]) -> Result<BufferSlice, Error> {
-    result.map_err(|error| match error {
-        Error::Limit(LimitError::Buffer { found_bytes, allowed_bytes, .. }) => {
-            LimitError::Buffer { dims: dims.to_vec(), found_bytes, allowed_bytes }.into()
-        }
-        other => other,
-    })
-}
-
-/// Zeros in host memory, or an error where the allocator has none.
-fn host_zeros<T: Element>(device: &Device, count: u64) -> Result<Vec<T>, Error> {
-    let mut values = Vec::new();
-    let reserved = usize::try_from(count).ok().filter(|&count| values.try_reserve_exact(count).is_ok());
-    let count = reserved.ok_or_else(|| {
-        let message = format!("{count} values of {} bytes", T::DTYPE.size_bytes());
-        GpuError::OutOfMemory { device: device.to_string(), phase: "allocating a tensor", message }
-    })?;
-    values.resize(count, T::zeroed());
-    Ok(values)
 }

@@ -3,7 +3,11 @@
 //! The layout is in `docs/PROTOCOL.md`. Decoding takes any bytes: it never panics, and allocates no more than the bytes
 //! that are there.
 
+mod reader;
+
 use std::fmt;
+
+use reader::Reader;
 
 /// First bytes of every frame.
 const MAGIC: [u8; 4] = *b"SYBN";
@@ -13,27 +17,49 @@ const VERSION: u16 = 1;
 /// What an exchange is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Statistics of forward.
+    /// Statistics of forward in training.
     Forward,
+    /// Statistics of forward once more, for activation checkpointing.
+    Recompute,
+    /// Statistics of forward in evaluation, where it uses the group's.
+    Evaluate,
     /// Gradient sums of backward.
     Backward,
     /// Parameters and running statistics of one rank for all.
     State,
-    /// The making of process groups.
-    Split,
+    /// The making of process groups by their partition.
+    Partition,
+    /// The making of process groups by every rank's own.
+    Subgroup,
+    /// How many devices every process holds.
+    Devices,
 }
 
 impl Phase {
-    const ALL: [Self; 4] = [Self::Forward, Self::Backward, Self::State, Self::Split];
+    /// In the order of their numbers in a frame.
+    const ALL: [Self; 8] = [
+        Self::Forward,
+        Self::Recompute,
+        Self::Evaluate,
+        Self::Backward,
+        Self::State,
+        Self::Partition,
+        Self::Subgroup,
+        Self::Devices,
+    ];
 }
 
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Forward => "forward",
+            Self::Recompute => "recomputed forward",
+            Self::Evaluate => "forward in evaluation",
             Self::Backward => "backward",
             Self::State => "broadcast of the state",
-            Self::Split => "making of process groups",
+            Self::Partition => "partition into process groups",
+            Self::Subgroup => "making of a subgroup",
+            Self::Devices => "making of a layer over several devices",
         })
     }
 }
@@ -53,6 +79,8 @@ pub struct Header {
     pub name: String,
     /// Exchanges of the layer before this one.
     pub step: u64,
+    /// What the exchange is about: of backward the exchange of its forward, of a broadcast the rank; else 0.
+    pub subject: u64,
     /// C.
     pub channels: u64,
     /// Checksum of the layer's configuration.
@@ -141,10 +169,6 @@ pub enum FrameError {
 const NODES: u8 = 0;
 const BYTES: u8 = 1;
 const ABORT: u8 = 2;
-/// Bytes of a node before its numbers: level, index, count.
-const NODE_HEADER_BYTES: u64 = 4 + 8 + 8;
-/// Bytes of one channel's numbers.
-const CHANNEL_BYTES: u64 = 16;
 
 impl Frame {
     /// The frame as bytes. Texts longer than 65,535 bytes are cut.
@@ -159,8 +183,16 @@ impl Frame {
             Payload::Bytes(_) => BYTES,
             Payload::Abort(_) => ABORT,
         });
-        let numbers =
-            [header.group, header.rank, header.layer, header.step, header.channels, header.config, header.state];
+        let numbers = [
+            header.group,
+            header.rank,
+            header.layer,
+            header.step,
+            header.subject,
+            header.channels,
+            header.config,
+            header.state,
+        ];
         out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         put_text(&mut out, &header.name);
         match &self.payload {
@@ -198,14 +230,14 @@ impl Frame {
         let phase = *Phase::ALL.get(usize::from(phase)).ok_or(FrameError::Field {
             what: "phase",
             found: phase.into(),
-            allowed: "0 to 3",
+            allowed: "0 to 7",
         })?;
         let mut number = |what| reader.array(what).map(u64::from_le_bytes);
         let (group, rank, layer) = (number("group")?, number("rank")?, number("layer")?);
-        let (step, channels) = (number("step")?, number("channels")?);
+        let (step, subject, channels) = (number("exchange")?, number("subject")?, number("channels")?);
         let (config, state) = (number("config")?, number("state")?);
         let name = reader.text("name")?;
-        let header = Header { group, rank, phase, layer, name, step, channels, config, state };
+        let header = Header { group, rank, phase, layer, name, step, subject, channels, config, state };
         let payload = match kind {
             NODES => Payload::Nodes(reader.nodes(channels)?),
             BYTES => Payload::Bytes(std::mem::take(&mut reader.rest).to_vec()),
@@ -223,58 +255,4 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     let end = text.floor_char_boundary(usize::from(u16::MAX));
     out.extend((end as u16).to_le_bytes());
     out.extend(&text.as_bytes()[..end]);
-}
-
-/// The bytes that are not read yet.
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], FrameError> {
-        let found = self.rest.len() as u64;
-        let (head, rest) =
-            self.rest.split_first_chunk().ok_or(FrameError::Length { what, found, expected: N as u64 })?;
-        self.rest = rest;
-        Ok(*head)
-    }
-
-    fn take(&mut self, what: &'static str, expected: u64) -> Result<&'a [u8], FrameError> {
-        let found = self.rest.len() as u64;
-        if expected > found {
-            return Err(FrameError::Length { what, found, expected });
-        }
-        let (head, rest) = self.rest.split_at(expected as usize);
-        self.rest = rest;
-        Ok(head)
-    }
-
-    fn text(&mut self, what: &'static str) -> Result<String, FrameError> {
-        let len = u16::from_le_bytes(self.array(what)?);
-        let bytes = self.take(what, len.into())?;
-        String::from_utf8(bytes.to_vec()).map_err(|_| FrameError::Text { what })
-    }
-
-    fn nodes(&mut self, channels: u64) -> Result<Vec<NodePayload>, FrameError> {
-        let count = u64::from(u32::from_le_bytes(self.array("nodes")?));
-        let node_bytes = channels.saturating_mul(CHANNEL_BYTES).saturating_add(NODE_HEADER_BYTES);
-        let (found, expected) = (self.rest.len() as u64, count.saturating_mul(node_bytes));
-        // Before anything is allocated for what the frame merely claims.
-        if found != expected {
-            return Err(FrameError::Length { what: "nodes", found, expected });
-        }
-        (0..count).map(|_| self.node(channels)).collect()
-    }
-
-    fn node(&mut self, channels: u64) -> Result<NodePayload, FrameError> {
-        let level = u32::from_le_bytes(self.array("level")?);
-        if level > 63 {
-            return Err(FrameError::Field { what: "level", found: level.into(), allowed: "0 to 63" });
-        }
-        let index = u64::from_le_bytes(self.array("index")?);
-        let count = u64::from_le_bytes(self.array("count")?);
-        let bytes = self.take("values", channels.saturating_mul(CHANNEL_BYTES))?;
-        let numbers = bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect::<Vec<f64>>();
-        Ok(NodePayload { level, index, count, values: numbers.as_chunks::<2>().0.to_vec() })
-    }
 }

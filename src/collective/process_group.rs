@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::frame::{Frame, Header, Payload, Phase};
+use super::peers::check_headers;
 use super::{Collective, CollectiveError, SingleRank};
 use crate::error::ExchangeError;
 
@@ -99,7 +100,18 @@ impl ProcessGroup {
     /// The part of a header that the group knows.
     pub(crate) fn header(&self, phase: Phase) -> Header {
         let (group, rank) = (self.id, self.rank() as u64);
-        Header { group, rank, phase, layer: 0, name: String::new(), step: 0, channels: 0, config: 0, state: 0 }
+        Header {
+            group,
+            rank,
+            phase,
+            layer: 0,
+            name: String::new(),
+            step: 0,
+            subject: 0,
+            channels: 0,
+            config: 0,
+            state: 0,
+        }
     }
 
     /// Refuses work where an exchange has failed before; `at` says what is refused.
@@ -110,13 +122,17 @@ impl ProcessGroup {
         }
     }
 
-    /// Sends a payload and gets every rank's frame, in rank order; `at` says where, for errors.
+    /// Sends a payload and gets every rank's frame, in rank order, all of the same header but for the rank; `at` says
+    /// where, for errors.
     pub(crate) async fn gather(&self, header: Header, payload: Payload, at: &str) -> Result<Vec<Frame>, ExchangeError> {
         self.check(at)?;
         let message = Frame { header, payload }.encode();
         let gathered = self.transport.all_gather(message, self.deadline).await;
         let frames = gathered.map_err(|error| self.named(error, at)).and_then(|messages| {
-            messages.iter().enumerate().map(|(rank, message)| self.decode(rank, message, at)).collect()
+            let frames = messages.iter().enumerate().map(|(rank, message)| self.decode(rank, message, at));
+            let frames = frames.collect::<Result<Vec<_>, _>>()?;
+            check_headers(&frames, at, |rank| self.world_rank(rank))?;
+            Ok(frames)
         });
         frames.map_err(|error| self.poison(error))
     }

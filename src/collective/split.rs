@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::frame::{Payload, Phase};
+use super::frame::{Frame, Payload, Phase};
 use super::process_group::ProcessGroup;
 use crate::checksum::Checksum;
-use crate::error::{Error, GroupError};
+use crate::error::{Error, ExchangeError, GroupError};
 
 /// What the making of groups is called in errors.
 const AT: &str = "making of process groups";
@@ -23,11 +23,15 @@ impl ProcessGroup {
     /// The same on every rank: [`GroupError`] for a rank out of range, in two lists or twice in one, or a partition that
     /// differs between ranks; [`ExchangeError`](crate::ExchangeError) when a rank does not take part.
     pub async fn partition(&self, lists: &[Vec<usize>]) -> Result<Self, Error> {
-        let wanted = self.gather_wishes(lists).await?;
+        let wanted = self.gather_wishes(Phase::Partition, lists).await?;
+        // What most ranks ask for is expected, of equally frequent wishes that of the lowest rank.
+        let votes = |wish: &Vec<Vec<usize>>| wanted.iter().filter(|other| *other == wish).count();
+        let most = wanted.iter().map(votes).max().unwrap_or(0);
+        let expected = wanted.iter().find(|wish| votes(wish) == most);
         for (rank, lists) in wanted.iter().enumerate() {
-            if lists != &wanted[0] {
-                let (found, expected) = (format!("{lists:?}"), format!("{:?}", wanted[0]));
-                return Err(GroupError::Disagree { rank: self.world_rank(rank), found, expected }.into());
+            if let Some(expected) = expected.filter(|expected| *expected != lists) {
+                let (found, expected) = (format!("{lists:?}"), format!("{expected:?}"));
+                return Err(GroupError::Disagree { rank, found, expected }.into());
             }
         }
         self.check_disjoint(lists)?;
@@ -43,19 +47,16 @@ impl ProcessGroup {
     /// # Errors
     /// As [`partition`](Self::partition); [`GroupError`] also where a rank is not among its own.
     pub async fn subgroup(&self, ranks: &[usize]) -> Result<Self, Error> {
-        let wanted = self.gather_wishes(&[ranks.to_vec()]).await?;
+        let mut own = ranks.to_vec();
+        own.sort_unstable();
+        let wanted = self.gather_wishes(Phase::Subgroup, &[own]).await?;
         let mut groups: Vec<Vec<usize>> = Vec::new();
-        for (rank, lists) in wanted.iter().enumerate() {
-            // A rank that called `partition` instead may have sent any number of lists.
-            let [list] = lists.as_slice() else {
-                let (found, expected) = (format!("{lists:?}"), "one list of ranks".to_owned());
-                return Err(GroupError::Disagree { rank: self.world_rank(rank), found, expected }.into());
-            };
+        for (rank, list) in wanted.into_iter().map(|lists| lists.concat()).enumerate() {
             if !list.contains(&rank) {
-                return Err(GroupError::NotAMember { rank: self.world_rank(rank), list: list.clone() }.into());
+                return Err(GroupError::NotAMember { rank, list }.into());
             }
-            if !groups.contains(list) {
-                groups.push(list.clone());
+            if !groups.contains(&list) {
+                groups.push(list);
             }
         }
         // Two different lists with a rank in common: its members disagree.
@@ -64,21 +65,18 @@ impl ProcessGroup {
     }
 
     /// What every rank asks for, in rank order.
-    async fn gather_wishes(&self, lists: &[Vec<usize>]) -> Result<Vec<Vec<Vec<usize>>>, Error> {
+    async fn gather_wishes(&self, phase: Phase, lists: &[Vec<usize>]) -> Result<Vec<Vec<Vec<usize>>>, ExchangeError> {
         let wish = lists.iter().map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
         let bytes = wish.collect::<Vec<_>>().join(";").into_bytes();
-        let header = self.header(Phase::Split);
-        let frames = self.gather(header.clone(), Payload::Bytes(bytes), AT).await?;
-        let mut wishes = Vec::with_capacity(frames.len());
-        for (rank, frame) in frames.into_iter().enumerate() {
-            let wish = match frame.payload {
-                Payload::Bytes(bytes) if frame.header.phase == Phase::Split => read_wish(&bytes),
-                _ => None,
-            };
-            let (found, expected) = (frame.header.phase.to_string(), header.phase.to_string());
-            wishes.push(wish.ok_or(GroupError::Disagree { rank: self.world_rank(rank), found, expected })?);
-        }
-        Ok(wishes)
+        let frames = self.gather(self.header(phase), Payload::Bytes(bytes), AT).await?;
+        let read = |(rank, frame): (usize, Frame)| {
+            let wish = if let Payload::Bytes(bytes) = &frame.payload { read_wish(bytes) } else { None };
+            wish.ok_or_else(|| {
+                let message = "it does not hold lists of ranks".to_owned();
+                self.poison(ExchangeError::Frame { at: AT.to_owned(), rank: self.world_rank(rank), message })
+            })
+        };
+        frames.into_iter().enumerate().map(read).collect()
     }
 
     fn check_disjoint(&self, lists: &[Vec<usize>]) -> Result<(), GroupError> {

@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::peers::{check_headers, check_nodes};
 use super::{Mergeable, from_payload, merge_channels, to_payload};
-use crate::collective::{Header, Payload, Phase, ProcessGroup};
+use crate::collective::{Header, NodePayload, Payload, Phase, ProcessGroup};
 use crate::error::{Error, ExchangeError};
 use crate::stats::tree::{merge_all, merge_nodes, merge_run};
 
@@ -59,10 +58,12 @@ impl Exchange {
     }
 
     /// Begins a call that will exchange something: from now on the peers learn when it fails or is dropped.
-    pub fn begin(&self, phase: Phase) -> Result<Call<'_>, ExchangeError> {
+    ///
+    /// `subject` tells what it is about: of backward the exchange of its forward, of a broadcast the rank; else 0.
+    pub fn begin(&self, phase: Phase, subject: u64) -> Result<Call<'_>, ExchangeError> {
         let step = self.steps.fetch_add(1, Ordering::Relaxed);
         let (layer, name, channels, config) = (self.layer, self.name.clone(), self.channels, self.config);
-        let header = Header { layer, name, step, channels, config, ..self.group.header(phase) };
+        let header = Header { layer, name, step, subject, channels, config, ..self.group.header(phase) };
         let at = describe(&header);
         self.group.check(&at)?;
         Ok(Call { exchange: self, header, at, open: true })
@@ -82,8 +83,8 @@ impl Ranks {
         if group.world_size() == 1 {
             return Ok(Self { first: 0, total: own });
         }
-        let at = "making of a layer over several devices";
-        let frames = group.gather(group.header(Phase::Split), Payload::Bytes(own.to_le_bytes().to_vec()), at).await?;
+        let at = &Phase::Devices.to_string();
+        let frames = group.gather(group.header(Phase::Devices), Payload::Bytes(own.to_le_bytes().to_vec()), at).await?;
         let mut counts = Vec::with_capacity(frames.len());
         for (rank, frame) in frames.iter().enumerate() {
             let count = match &frame.payload {
@@ -91,7 +92,7 @@ impl Ranks {
                 _ => None,
             };
             let (rank, message) = (group.world_rank(rank), "it does not tell a number of ranks".to_owned());
-            let refused = || group.poison(ExchangeError::Frame { at: at.to_owned(), rank, message });
+            let refused = || group.poison(ExchangeError::Frame { at: at.clone(), rank, message });
             counts.push(count.ok_or_else(refused)?);
         }
         let sum = |counts: &[u64]| counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
@@ -122,43 +123,43 @@ impl Call<'_> {
         }
         let own = merge_run(*first_rank, local, merge_channels);
         let payload = Payload::Nodes(own.iter().map(to_payload).collect());
-        let mut nodes = Vec::new();
+        let (mut nodes, mut covered) = (Vec::new(), 0);
         for (rank, payload) in self.gather(payload, state).await?.into_iter().enumerate() {
-            match payload {
-                Payload::Nodes(of_rank) => nodes.extend(of_rank),
-                _ => return Err(self.refuse(rank, "it carries no numbers".to_owned())),
+            let Payload::Nodes(of_rank) = payload else {
+                return Err(self.refuse(rank, "it carries no numbers".to_owned()));
+            };
+            let start = covered;
+            covered = check_nodes(&of_rank, start, *channels).map_err(|message| self.refuse(rank, message))?;
+            // Where each process holds one rank, the first that claims another number is known to be wrong.
+            if *total_ranks == group.world_size() as u64 && covered - start != 1 {
+                return Err(self.refuse(rank, format!("its nodes cover {} ranks, expected 1", covered - start)));
             }
+            nodes.extend(of_rank);
         }
-        check_nodes(&nodes, *total_ranks, *channels as usize).map_err(|message| self.refuse(0, message))?;
+        if covered != *total_ranks {
+            let message = format!("with it the nodes cover {covered} ranks, expected {total_ranks}");
+            return Err(self.refuse(group.world_size() - 1, message));
+        }
         Ok(merge_nodes(nodes.into_iter().map(from_payload).collect(), merge_channels).unwrap_or_default())
     }
 
-    /// The bytes of process `from`, of which every process must know that it is the one; the others' are ignored.
+    /// Number of this exchange among those of the layer.
+    pub fn step(&self) -> u64 {
+        self.header.step
+    }
+
+    /// The bytes of one process, of which the headers say that all expect it; the others' are ignored.
     pub async fn broadcast(&self, from: usize, own: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
-        let message = [&(from as u64).to_le_bytes()[..], &own].concat();
-        let mut sent = None;
-        for (rank, payload) in self.gather(Payload::Bytes(message), None).await?.into_iter().enumerate() {
-            let Payload::Bytes(mut bytes) = payload else {
-                return Err(self.refuse(rank, "it carries numbers".to_owned()));
-            };
-            let named = bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-            if named != Some(from as u64) {
-                let named = named.map_or_else(|| "no rank".to_owned(), |rank| format!("rank {rank}"));
-                let message = format!("it expects the state of {named}, this rank that of rank {from}");
-                return Err(self.refuse(rank, message));
-            }
-            if rank == from {
-                sent = Some(bytes.split_off(8));
-            }
+        match self.gather(Payload::Bytes(own), None).await?.into_iter().nth(from) {
+            Some(Payload::Bytes(bytes)) => Ok(bytes),
+            _ => Err(self.refuse(from, "it carries no state".to_owned())),
         }
-        sent.ok_or_else(|| self.refuse(from, "there is none".to_owned()))
     }
 
     async fn gather(&self, payload: Payload, state: Option<u64>) -> Result<Vec<Payload>, ExchangeError> {
         let group = &self.exchange.group;
         let header = Header { state: state.unwrap_or(0), ..self.header.clone() };
         let frames = group.gather(header, payload, &self.at).await?;
-        check_headers(&frames, &self.at, |rank| group.world_rank(rank)).map_err(|error| group.poison(error))?;
         self.exchange.announced.fetch_or(state.is_some(), Ordering::Relaxed);
         Ok(frames.into_iter().map(|frame| frame.payload).collect())
     }
@@ -172,10 +173,24 @@ impl Call<'_> {
     pub fn end<T>(mut self, result: &Result<T, Error>) {
         self.open = false;
         match result {
-            Ok(_) | Err(Error::Batch(_)) => {}
+            Ok(_) | Err(Error::Batch(_) | Error::Group(_)) => {}
             Err(error) => self.exchange.group.abort(self.header.clone(), &self.at, &error.to_string()),
         }
     }
+}
+
+/// Checks that a rank's nodes go on where the ranks before it end, with numbers for every channel; returns where they end.
+fn check_nodes(nodes: &[NodePayload], start: u64, channels: u64) -> Result<u64, String> {
+    nodes.iter().try_fold(start, |next, node| {
+        let size = 1u64.checked_shl(node.level).unwrap_or(u64::MAX);
+        if node.index.checked_mul(size) != Some(next) {
+            return Err(format!("a node covers ranks from {}·{size}, expected from {next}", node.index));
+        }
+        if node.values.len() as u64 != channels {
+            return Err(format!("a node holds numbers of {} channels, expected {channels}", node.values.len()));
+        }
+        Ok(next.saturating_add(size))
+    })
 }
 
 impl Drop for Call<'_> {

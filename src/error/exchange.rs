@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-/// Process groups that cannot be made. Every rank finds the same error.
+/// Wishes about ranks that cannot be met. Every rank finds the same error, and the group goes on. Ranks are those of the
+/// group that was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
     /// A rank that does not exist.
-    #[error("rank {rank} is in a list, but the group has ranks 0 to {}", world_size - 1)]
+    #[error("there is no rank {rank}: the group has ranks 0 to {}", world_size - 1)]
     OutOfRange {
         /// The rank.
         rank: usize,
@@ -29,7 +30,7 @@ pub enum GroupError {
         list: Vec<usize>,
     },
     /// Ranks that ask for different things.
-    #[error("rank {rank} asks for {found}, expected {expected}, as rank 0")]
+    #[error("rank {rank} asks for {found}, expected {expected}, as most ranks")]
     Disagree {
         /// The first rank that differs.
         rank: usize,

@@ -79,7 +79,7 @@ impl DeviceGroup {
         grad_outputs: &[Tensor],
     ) -> Result<Backward, Error> {
         let inputs = inputs.into();
-        let call = self.begin(Phase::Backward, saved.statistics)?;
+        let call = self.begin(Phase::Backward, saved.exchange, saved.statistics)?;
         let gradients = async {
             self.check_inputs(inputs.x)?;
             let mut grad_inputs = zeros_like(inputs.x)?;
@@ -112,7 +112,7 @@ impl DeviceGroup {
         targets: GradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
         let inputs = inputs.into();
-        let call = self.begin(Phase::Backward, saved.statistics)?;
+        let call = self.begin(Phase::Backward, saved.exchange, saved.statistics)?;
         let result = self.backward_phases(call.as_ref(), saved, inputs, grad_outputs, targets).await;
         end(call, result)
     }

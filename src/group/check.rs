@@ -116,8 +116,8 @@ impl DeviceGroup {
     pub(super) fn check_vectors(&self, argument: &'static str, tensors: &[Tensor]) -> Result<(), Error> {
         self.check_ranks(argument, tensors)?;
         check_dims(argument, tensors, |_| std::slice::from_ref(&self.config.num_features))?;
-        let found = tensors.iter().enumerate();
-        found.map(|(rank, tensor)| check_dtype(argument, rank, tensor.dtype(), DType::F32, false)).collect()
+        let mut found = tensors.iter().enumerate();
+        found.try_for_each(|(rank, tensor)| check_dtype(argument, rank, tensor.dtype(), DType::F32, false))
     }
 
     /// Checks that there is one tensor per rank, each on its rank's device.

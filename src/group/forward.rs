@@ -61,7 +61,7 @@ impl DeviceGroup {
     /// for one value per channel in the whole group, [`LimitError`](crate::LimitError) for an input that its device
     /// cannot bind, [`GpuError`](crate::GpuError) when a device fails. The layer is unchanged then.
     pub async fn forward_train(&mut self, inputs: impl Into<Inputs<'_>>) -> Result<Forward, Error> {
-        let forward = self.forward_allocating(Mode::Train, inputs.into()).await?;
+        let forward = self.forward_allocating(Mode::Train, Phase::Forward, inputs.into()).await?;
         self.track(Mode::Train, &forward.report);
         Ok(forward)
     }
@@ -72,7 +72,7 @@ impl DeviceGroup {
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
     pub async fn forward_recompute(&self, inputs: impl Into<Inputs<'_>>) -> Result<Forward, Error> {
-        self.forward_allocating(Mode::Train, inputs.into()).await
+        self.forward_allocating(Mode::Train, Phase::Recompute, inputs.into()).await
     }
 
     /// [`forward_train`](Self::forward_train) into tensors of the caller: y\[r\] has the shape of inputs\[r\] and lies on
@@ -86,7 +86,7 @@ impl DeviceGroup {
         inputs: impl Into<Inputs<'_>>,
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
-        let (saved, report) = self.forward(Mode::Train, inputs.into(), outputs).await?;
+        let (saved, report) = self.forward(Mode::Train, Phase::Forward, inputs.into(), outputs).await?;
         self.track(Mode::Train, &report);
         Ok((saved, report))
     }
@@ -100,7 +100,7 @@ impl DeviceGroup {
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
     pub async fn forward_eval(&mut self, inputs: impl Into<Inputs<'_>>) -> Result<Forward, Error> {
-        let forward = self.forward_allocating(Mode::Eval, inputs.into()).await?;
+        let forward = self.forward_allocating(Mode::Eval, Phase::Evaluate, inputs.into()).await?;
         self.track(Mode::Eval, &forward.report);
         Ok(forward)
     }
@@ -114,15 +114,15 @@ impl DeviceGroup {
         inputs: impl Into<Inputs<'_>>,
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
-        let (saved, report) = self.forward(Mode::Eval, inputs.into(), outputs).await?;
+        let (saved, report) = self.forward(Mode::Eval, Phase::Evaluate, inputs.into(), outputs).await?;
         self.track(Mode::Eval, &report);
         Ok((saved, report))
     }
 
     /// Forward into tensors of its own, all but the running statistics.
-    async fn forward_allocating(&self, mode: Mode, inputs: Inputs<'_>) -> Result<Forward, Error> {
+    async fn forward_allocating(&self, mode: Mode, phase: Phase, inputs: Inputs<'_>) -> Result<Forward, Error> {
         let statistics = self.config.statistics(mode);
-        let call = self.begin(Phase::Forward, statistics)?;
+        let call = self.begin(phase, 0, statistics)?;
         let normalized = async {
             self.check_inputs(inputs.x)?;
             let like_inputs = inputs.x.iter().map(Tensor::zeros_like);
@@ -138,11 +138,12 @@ impl DeviceGroup {
     async fn forward(
         &self,
         mode: Mode,
+        phase: Phase,
         inputs: Inputs<'_>,
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
         let statistics = self.config.statistics(mode);
-        let call = self.begin(Phase::Forward, statistics)?;
+        let call = self.begin(phase, 0, statistics)?;
         let result = self.forward_phases(statistics, call.as_ref(), inputs, outputs).await;
         end(call, result)
     }
@@ -178,7 +179,7 @@ impl DeviceGroup {
         let merged = Instant::now();
         self.apply(inputs, &shapes, &normalizations, outputs).await?;
         let timing = PhaseTimes { statistics: gathered - started, merge: merged - gathered, apply: merged.elapsed() };
-        let saved = SavedForward::new(self, inputs, statistics, normalizations);
+        let saved = SavedForward::new(self, inputs, statistics, normalizations, call.map_or(0, Call::step));
         Ok((saved, ForwardReport { local, global, timing }))
     }
 

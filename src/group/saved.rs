@@ -19,6 +19,8 @@ pub struct SavedForward {
     residuals: Vec<TensorKey>,
     /// When the call took place.
     moment: u64,
+    /// Number of the call's exchange, by which peers know that they differentiate the same one.
+    pub(super) exchange: u64,
     pub(super) statistics: Statistics,
     /// One for all ranks, or one for each rank.
     pub(super) normalizations: Vec<Normalization>,
@@ -30,13 +32,14 @@ impl SavedForward {
         inputs: Inputs<'_>,
         statistics: Statistics,
         normalizations: Vec<Normalization>,
+        exchange: u64,
     ) -> Self {
         let keys = |tensors: &[Tensor]| tensors.iter().map(Tensor::key).collect();
         // A residual that is only added has no part in any gradient.
         let residuals = inputs.residuals.filter(|_| group.config.epilogue.activates()).map_or(Vec::new(), keys);
         let inputs = keys(inputs.x);
         let (layer, parameters_version) = (group.id, group.parameters_version);
-        Self { layer, parameters_version, inputs, residuals, moment: moment(), statistics, normalizations }
+        Self { layer, parameters_version, inputs, residuals, moment: moment(), exchange, statistics, normalizations }
     }
 
     /// What normalized on a rank.

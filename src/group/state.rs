@@ -1,5 +1,7 @@
 //! Parameters and running statistics of a group: setting, reading, saving, and sharing them with local layers.
 
+use std::sync::Arc;
+
 use super::{AffineParameters, DeviceGroup, end};
 use crate::checksum::Checksum;
 use crate::collective::{Phase, ProcessGroup};
@@ -138,25 +140,24 @@ impl DeviceGroup {
     /// [`GroupError::OutOfRange`](crate::GroupError::OutOfRange) for a process that does not exist;
     /// [`ExchangeError`](crate::ExchangeError) when one does not take part. The layer is unchanged then.
     pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
-        let group = self.exchange.group().clone();
-        let world_size = group.world_size();
-        if from >= world_size {
-            return Err(GroupError::OutOfRange { rank: from, world_size }.into());
-        }
-        let call = self.exchange.begin(Phase::State)?;
+        let exchange = Arc::clone(&self.exchange);
+        let (rank, world_size) = (exchange.group().rank(), exchange.group().world_size());
+        let call = exchange.begin(Phase::State, from as u64)?;
         let received = async {
-            let own = if group.rank() == from {
-                self.state_dict().await?.to_safetensors(Naming::Torch, "")?
-            } else {
-                Vec::new()
-            };
+            let own =
+                if rank == from { self.state_dict().await?.to_safetensors(Naming::Torch, "")? } else { Vec::new() };
+            if from >= world_size {
+                // All must know that all ask for it, so that the group can go on.
+                call.broadcast(0, own).await?;
+                return Err(GroupError::OutOfRange { rank: from, world_size }.into());
+            }
             let sent = call.broadcast(from, own).await?;
             let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
-            Ok(StateDict::from_safetensors(&sent, &self.config, &options)?)
+            let state = StateDict::from_safetensors(&sent, &self.config, &options)?;
+            self.load_state_dict(&state, true)
         };
         let result = received.await;
-        let state = end(Some(call), result)?;
-        self.load_state_dict(&state, true)
+        end(Some(call), result)
     }
 
     /// A checksum of the state for the next exchange, where it is to be told.
@@ -181,7 +182,7 @@ impl DeviceGroup {
                 running: self.running.clone(),
                 parameters_version: 0,
                 id: super::next_id(),
-                exchange: alone(&self.config, 1),
+                exchange: alone(&self.config, 1).into(),
             })
             .collect()
     }
@@ -204,7 +205,7 @@ impl DeviceGroup {
             group.devices.extend(layer.devices);
             group.parameters.extend(layer.parameters);
         }
-        group.exchange = alone(&group.config, group.devices.len());
+        group.exchange = alone(&group.config, group.devices.len()).into();
         Ok(group)
     }
 }

@@ -1,0 +1,62 @@
+//! Reading the parts of a frame from bytes that may be anything.
+
+use super::{FrameError, NodePayload};
+
+/// Bytes of a node before its numbers: level, index, count.
+const NODE_HEADER_BYTES: u64 = 4 + 8 + 8;
+/// Bytes of one channel's numbers.
+const CHANNEL_BYTES: u64 = 16;
+
+/// The bytes that are not read yet.
+pub(super) struct Reader<'a> {
+    pub rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], FrameError> {
+        let found = self.rest.len() as u64;
+        let (head, rest) =
+            self.rest.split_first_chunk().ok_or(FrameError::Length { what, found, expected: N as u64 })?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    pub fn take(&mut self, what: &'static str, expected: u64) -> Result<&'a [u8], FrameError> {
+        let found = self.rest.len() as u64;
+        if expected > found {
+            return Err(FrameError::Length { what, found, expected });
+        }
+        let (head, rest) = self.rest.split_at(expected as usize);
+        self.rest = rest;
+        Ok(head)
+    }
+
+    pub fn text(&mut self, what: &'static str) -> Result<String, FrameError> {
+        let len = u16::from_le_bytes(self.array(what)?);
+        let bytes = self.take(what, len.into())?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| FrameError::Text { what })
+    }
+
+    pub fn nodes(&mut self, channels: u64) -> Result<Vec<NodePayload>, FrameError> {
+        let count = u64::from(u32::from_le_bytes(self.array("nodes")?));
+        let node_bytes = channels.saturating_mul(CHANNEL_BYTES).saturating_add(NODE_HEADER_BYTES);
+        let (found, expected) = (self.rest.len() as u64, count.saturating_mul(node_bytes));
+        // Before anything is allocated for what the frame merely claims.
+        if found != expected {
+            return Err(FrameError::Length { what: "nodes", found, expected });
+        }
+        (0..count).map(|_| self.node(channels)).collect()
+    }
+
+    fn node(&mut self, channels: u64) -> Result<NodePayload, FrameError> {
+        let level = u32::from_le_bytes(self.array("level")?);
+        if level > 63 {
+            return Err(FrameError::Field { what: "level", found: level.into(), allowed: "0 to 63" });
+        }
+        let index = u64::from_le_bytes(self.array("index")?);
+        let count = u64::from_le_bytes(self.array("count")?);
+        let bytes = self.take("values", channels.saturating_mul(CHANNEL_BYTES))?;
+        let numbers = bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect::<Vec<f64>>();
+        Ok(NodePayload { level, index, count, values: numbers.as_chunks::<2>().0.to_vec() })
+    }
+}
