@@ -1,0 +1,82 @@
+//! What the local transport promises beyond the suite: panics are told apart, and deadlines hold.
+
+use std::time::{Duration, Instant};
+
+use syncbn::LocalGroup;
+use syncbn::collective::{Collective, CollectiveError};
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_rank_that_panics_is_told_apart_from_one_that_leaves() {
+    let mut ranks = LocalGroup::ranks(3);
+    let panicking = ranks.remove(1);
+    let waiting = ranks
+        .into_iter()
+        .map(|rank| std::thread::spawn(move || pollster::block_on(rank.all_gather(Vec::new(), LONG)).map(|_| ())));
+    let waiting: Vec<_> = waiting.collect();
+    let thread = std::thread::spawn(move || {
+        let _rank = panicking;
+        // Unwinds like a panic, without the message.
+        std::panic::resume_unwind(Box::new("planted"));
+    });
+    assert!(thread.join().is_err());
+    for waiting in waiting {
+        assert_eq!(waiting.join().unwrap(), Err(CollectiveError::Left { rank: 1, panicked: true }));
+    }
+}
+
+#[test]
+fn all_ranks_that_are_late_are_named_once_the_deadline_has_passed_and_not_before() {
+    let ranks = LocalGroup::ranks(5);
+    let deadline = Duration::from_millis(200);
+    let began = Instant::now();
+    let found = pollster::block_on(futures::future::join(
+        ranks[1].all_gather(Vec::new(), deadline),
+        ranks[3].all_gather(Vec::new(), LONG),
+    ));
+    let late = Err(CollectiveError::Late { ranks: vec![0, 2, 4], deadline });
+    assert_eq!(found, (late.clone(), late.clone()));
+    assert!(began.elapsed() >= deadline && began.elapsed() < deadline + Duration::from_secs(1));
+    // Those that come now learn that they were.
+    assert_eq!(pollster::block_on(ranks[4].all_gather(Vec::new(), LONG)), late);
+}
+
+#[test]
+fn a_rank_that_leaves_after_its_message_does_not_spoil_the_round() {
+    let mut ranks = LocalGroup::ranks(2);
+    let last = ranks.pop().unwrap();
+    let first = ranks.pop().unwrap();
+    let waiting = first.all_gather(vec![1], LONG);
+    let done = pollster::block_on(last.all_gather(vec![2], LONG));
+    drop(last);
+    assert_eq!(pollster::block_on(waiting), done);
+    let left = Err(CollectiveError::Left { rank: 1, panicked: false });
+    assert_eq!(pollster::block_on(first.all_gather(vec![3], LONG)), left);
+}
+
+#[test]
+fn several_rounds_of_one_rank_may_be_under_way_at_once() {
+    let ranks = LocalGroup::ranks(2);
+    let rounds: Vec<_> = (0..3).map(|round| ranks[0].all_gather(vec![round], LONG)).collect();
+    let answers: Vec<_> = (0..3).map(|round| ranks[1].all_gather(vec![10 + round], LONG)).collect();
+    let gathered = joined(rounds.into_iter().chain(answers).collect());
+    let gathered: Vec<_> = gathered.into_iter().map(|round| round.expect("a complete round")).collect();
+    assert_eq!(gathered[..3], gathered[3..]);
+    for (number, round) in (0..).zip(&gathered[..3]) {
+        assert_eq!((&round[0][..], &round[1][..]), (&[number][..], &[10 + number][..]));
+    }
+}
+
+#[test]
+fn a_place_in_a_subgroup_is_taken_once() {
+    let ranks = LocalGroup::ranks(2);
+    assert!(ranks[0].split(0, &[0, 1]).is_ok());
+    assert!(matches!(ranks[0].split(0, &[0, 1]), Err(CollectiveError::Transport { .. })));
+    assert!(matches!(ranks[0].split(1, &[1]), Err(CollectiveError::Transport { .. })));
+    assert!(ranks[1].split(0, &[0, 1]).is_ok());
+}
+
+fn joined<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
+    pollster::block_on(futures::future::join_all(futures))
+}

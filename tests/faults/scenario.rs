@@ -1,0 +1,155 @@
+//! A training run of a few ranks in which one of them, the culprit, does something wrong at one call.
+//!
+//! Every rank has two layers, `first` and `second`. A step is four calls, each with an exchange: forward of both, then
+//! backward in the opposite order.
+
+use std::time::Duration;
+
+use syncbn::SyncBatchNormConfig;
+
+use crate::common::{Batch, Random};
+
+/// Calls of a step.
+pub const CALLS: usize = 4;
+/// Steps of a run. The last one is without a fault.
+pub const STEPS: usize = 3;
+/// Channels of the two layers.
+const CHANNELS: [usize; 2] = [2, 3];
+
+/// What the culprit does instead of its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Comes after twice the deadline.
+    Late,
+    /// Panics before the call.
+    Panics,
+    /// Panics in the transport, in the middle of the call.
+    PanicsInside,
+    /// Gives a tensor of the wrong shape.
+    BadShape,
+    /// Drops the call's future before it has run at all, and then everything else.
+    DropsUnpolled,
+    /// Drops the call's future in the exchange, and stays.
+    DropsDuring,
+    /// Drops its layers and its group.
+    Leaves,
+    /// Calls the other layer.
+    OtherLayer,
+    /// Calls backward for forward, or forward for backward.
+    OtherPhase,
+    /// Calls forward for recomputing where the others train.
+    Recomputes,
+    /// Calls backward of the layer's forward call of the step before.
+    OtherForward,
+    /// Has made the layer with another number of channels.
+    OtherChannels,
+    /// Has made the layer with another eps.
+    OtherEps,
+    /// Evaluates instead, which does not communicate, and is late then.
+    Evaluates,
+    /// Sends bytes that are not a frame.
+    Garbage,
+}
+
+impl Fault {
+    pub const ALL: [Self; 15] = [
+        Self::Late,
+        Self::Panics,
+        Self::PanicsInside,
+        Self::BadShape,
+        Self::DropsUnpolled,
+        Self::DropsDuring,
+        Self::Leaves,
+        Self::OtherLayer,
+        Self::OtherPhase,
+        Self::Recomputes,
+        Self::OtherForward,
+        Self::OtherChannels,
+        Self::OtherEps,
+        Self::Evaluates,
+        Self::Garbage,
+    ];
+
+    /// Whether the others have to wait for the deadline.
+    pub fn is_late(self) -> bool {
+        matches!(self, Self::Late | Self::Evaluates)
+    }
+
+    /// Whether it can be planted at a call of the run.
+    pub fn fits(self, call: Call) -> bool {
+        match self {
+            // What differs from the beginning is found at the layer's first exchange.
+            Self::OtherChannels | Self::OtherEps => call.forward && call.step == 0,
+            Self::Evaluates | Self::Recomputes => call.forward,
+            Self::OtherForward => !call.forward && call.step > 0,
+            // Backward needs a forward call before it.
+            Self::OtherPhase => !call.forward || call.step > 0,
+            _ => true,
+        }
+    }
+}
+
+/// What drives the ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executor {
+    Threads,
+    Tasks,
+}
+
+/// A call of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub number: usize,
+    pub step: usize,
+    pub forward: bool,
+    pub layer: usize,
+}
+
+impl Call {
+    pub fn new(number: usize) -> Self {
+        let (step, place) = (number / CALLS, number % CALLS);
+        Self { number, step, forward: place < 2, layer: [0, 1, 1, 0][place] }
+    }
+
+    /// The calls at which a fault may be planted.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..CALLS * (STEPS - 1)).map(Self::new)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub world_size: usize,
+    pub culprit: usize,
+    pub fault: Fault,
+    pub call: Call,
+    pub deadline: Duration,
+    pub executor: Executor,
+    pub seed: u64,
+}
+
+impl Scenario {
+    /// What a call works on: every rank's batch, and its upstream gradient.
+    pub fn data(&self, step: usize, layer: usize) -> [Vec<Batch>; 2] {
+        let mut random = Random(self.seed.wrapping_mul(1000) + (step * CHANNELS.len() + layer) as u64);
+        let dims: Vec<Vec<usize>> = (0..self.world_size)
+            // The first rank always has two values, so that the group has; others may have none.
+            .map(|rank| vec![if rank == 0 { 2 } else { random.below(3) }, CHANNELS[layer], 1 + random.below(2)])
+            .collect();
+        [(); 2].map(|()| dims.iter().map(|dims| Batch::random(dims, &mut random)).collect())
+    }
+
+    pub fn name(layer: usize) -> &'static str {
+        ["first", "second"][layer]
+    }
+
+    /// How a rank makes a layer.
+    pub fn config(&self, rank: usize, layer: usize) -> SyncBatchNormConfig {
+        let planted = rank == self.culprit && layer == self.call.layer;
+        match self.fault {
+            Fault::OtherChannels if planted => SyncBatchNormConfig::torch(CHANNELS[layer] + 1),
+            Fault::OtherEps if planted => SyncBatchNormConfig::torch(CHANNELS[layer]).with_eps(1e-3),
+            _ => SyncBatchNormConfig::torch(CHANNELS[layer]),
+        }
+    }
+}
