@@ -50,13 +50,39 @@ HELP
     return 1
 }
 
-# The conformance runner has a report of its own, which nextest would hide: every other target is named instead.
+# Lavapipe's manifest: the one asked for, or else where distributions put it.
+lavapipe_manifest() {
+    local asked found
+    IFS=: read -ra asked <<<"${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}"
+    for found in ${asked[@]+"${asked[@]}"} {/usr/local/share,/usr/share,/etc}/vulkan/icd.d/lvp_icd*.json; do
+        [[ $found == *lvp_icd* && -f $found ]] && echo "$found" && return
+    done
+    echo "The tests of two drivers need lavapipe beside SwiftShader: sudo apt-get install -y mesa-vulkan-drivers" >&2
+    return 1
+}
+
+# A second driver, which has no f16 and other limits: beside lavapipe and the host in one group, then by itself. One process
+# per binary, because compiling kernels costs this driver more than most tests do. tests/swiftshader.rs goes through every
+# storage; what compares f16 of its own with the portable decoding has nothing to compare here.
+test_two_drivers() {
+    local lavapipe swiftshader
+    lavapipe=$(lavapipe_manifest)
+    swiftshader=$(scripts/swiftshader.sh)
+    export VK_DRIVER_FILES=$lavapipe:$swiftshader VK_ICD_FILENAMES=$lavapipe:$swiftshader
+    step "lavapipe, SwiftShader and the host in one group" cargo test --no-fail-fast --test swiftshader
+    local portable=(--test group_forward --test group_backward --test group_accuracy --test storage --test rounding)
+    SYNCBN_TEST_ADAPTER=SwiftShader step "SwiftShader alone" \
+        cargo test --no-fail-fast "${portable[@]}" -- --skip every_combination --skip native::
+}
+
+# The conformance runner has a report of its own, which nextest would hide, and the tests of two drivers need both: every
+# other target is named instead.
 targets=(--lib --bins --examples)
 for file in tests/*.rs tests/*/main.rs; do
     name=${file#tests/}
     name=${name%/main.rs}
     name=${name%.rs}
-    [[ $name == conformance ]] || targets+=(--test "$name")
+    [[ $name == conformance || $name == swiftshader ]] || targets+=(--test "$name")
 done
 
 step "Vulkan driver" ensure_vulkan
@@ -65,6 +91,8 @@ if cargo nextest --version >/dev/null 2>&1; then
 else
     step "tests" cargo test --no-fail-fast "${targets[@]}"
 fi
+# Where Vulkan is: elsewhere there is one driver, the system's. In a shell of its own, for its environment.
+if [[ "$(uname -s)" == Linux ]]; then (test_two_drivers); fi
 step "examples in the documentation" cargo test --doc
 step "conformance" cargo test --test conformance | tee "$log"
 if grep -q '^test result:' "$log"; then

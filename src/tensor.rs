@@ -101,7 +101,8 @@ impl Tensor {
         TensorKey { dims: self.dims.clone(), dtype: self.dtype, layout: self.layout, memory }
     }
 
-    /// Replaces all values; they are as many as the tensor has, and of its storage type.
+    /// Replaces all values; they are as many as the tensor has, and of its storage type. On a GPU copies are of whole words:
+    /// where a 16-bit tensor has an odd number of elements, the rest of its last word becomes 0.
     ///
     /// # Errors
     /// [`ArgumentError::Length`], [`ArgumentError::DType`], or [`ArgumentError::Usage`] for an application's buffer

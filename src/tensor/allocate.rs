@@ -72,7 +72,7 @@ impl Device {
     }
 
     /// [`wrap`](Self::wrap) with another storage type. The slice ends at a whole word of 4 bytes; where a 16-bit tensor
-    /// has an odd number of elements, the rest of its last word is left as it is.
+    /// has an odd number of elements, no kernel touches the rest of its last word.
     ///
     /// # Errors
     /// As [`wrap`](Self::wrap).
