@@ -1,7 +1,8 @@
 // grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), mean = pivot + rest.
 //
 // mean_dy = A/N and projection = inv_std²·B/N come from the group's sums A = Σg, B = Σ g·(x − mean); both are 0, and x is
-// not read for them, where the statistics were constants. A channel that is not finite arrives with a NaN inv_std.
+// not read for them, where the statistics were constants. A channel that is not finite arrives with a NaN inv_std, one
+// whose sums are not with a NaN mean_dy: its grad_input is NaN, but g is as forward's activation says.
 
 struct Centering {
     pivot: f32,
@@ -29,5 +30,7 @@ fn gradients(channel: u32, x_at: u32, g_at: u32) -> vec2<f32> {
         let from_mean = (load_x(x_at) - entry.center.pivot) - entry.center.rest;
         pull = entry.mean_dy + from_mean * entry.projection;
     }
-    return vec2<f32>(select(line.scale * (g - pull), line.inv_std, is_not_finite(line.inv_std)), g);
+    let sums_are_lost = is_not_finite(entry.mean_dy);
+    let lost = select(line.inv_std, entry.mean_dy, sums_are_lost);
+    return vec2<f32>(select(line.scale * (g - pull), lost, sums_are_lost || is_not_finite(line.inv_std)), g);
 }

@@ -36,7 +36,7 @@ pub struct Centering {
 pub struct GradCentering {
     /// As in forward.
     pub center: Centering,
-    /// A/N, A = Σg over the group; 0 where the statistics are constants.
+    /// A/N, A = Σg over the group; 0 where the statistics are constants, NaN where one of the sums is not finite.
     pub mean_dy: f32,
     /// inv_std²·B/N, B = Σ g·(x − mean) over the group; 0 where the statistics are constants.
     pub projection: f32,
@@ -65,7 +65,8 @@ impl Normalization {
                 if mean_dy.is_finite() && projection.is_finite() {
                     GradCentering { center, mean_dy, projection }
                 } else {
-                    GradCentering { center: NOT_FINITE, mean_dy: 0.0, projection: 0.0 }
+                    // The center stays: by it the activation, and so the gradient of a residual, goes on as in forward.
+                    GradCentering { center, mean_dy: f32::NAN, projection: 0.0 }
                 }
             })
             .collect()
