@@ -18,6 +18,10 @@ mod compare;
 mod conditioning;
 #[path = "conformance/entry.rs"]
 mod entry;
+#[path = "conformance/epilogue.rs"]
+mod epilogue;
+#[path = "conformance/formula.rs"]
+mod formula;
 #[path = "conformance/generated.rs"]
 mod generated;
 #[path = "conformance/golden.rs"]
@@ -40,6 +44,8 @@ mod oracle;
 mod place;
 #[path = "conformance/procedural.rs"]
 mod procedural;
+#[path = "conformance/random.rs"]
+mod random;
 #[path = "conformance/report.rs"]
 mod report;
 #[path = "conformance/scenario.rs"]

@@ -38,6 +38,7 @@ fn add(joined: &mut Observed, other: Observed, at: &str) {
             gradients.grad_inputs.extend(other.grad_inputs);
             gradients.grad_weights = concatenated(gradients.grad_weights, other.grad_weights);
             gradients.grad_biases = concatenated(gradients.grad_biases, other.grad_biases);
+            gradients.grad_residuals = concatenated(gradients.grad_residuals, other.grad_residuals);
             Some(gradients)
         }
         // Nothing is observed of the group then, which the checks of gradients notice.
@@ -65,10 +66,10 @@ pub fn compare_drivers(group: &Group, observed: &mut [Observed], other: &[Observ
 }
 
 /// Everything numeric of a step, with the half that it belongs to and its name.
-fn fields(observed: &Observed) -> [(Part, &'static str, Vec<f64>); 7] {
+fn fields(observed: &Observed) -> [(Part, &'static str, Vec<f64>); 8] {
     let flat = |ranks: &[Vec<f64>]| ranks.concat();
     let gradients = observed.gradients.as_ref();
-    let parameters = |ranks: Option<&Vec<Vec<f64>>>| ranks.map_or(Vec::new(), |ranks| ranks.concat());
+    let optional = |ranks: Option<&Vec<Vec<f64>>>| ranks.map_or(Vec::new(), |ranks| ranks.concat());
     [
         (Part::Forward, "y", flat(&observed.outputs)),
         (Part::Forward, "the statistics of the group's batch", statistics(observed)),
@@ -79,8 +80,9 @@ fn fields(observed: &Observed) -> [(Part, &'static str, Vec<f64>); 7] {
         ),
         (Part::Forward, "the running statistics", running(observed)),
         (Part::Backward, "dx", gradients.map_or(Vec::new(), |gradients| flat(&gradients.grad_inputs))),
-        (Part::Backward, "dweight", parameters(gradients.and_then(|gradients| gradients.grad_weights.as_ref()))),
-        (Part::Backward, "dbias", parameters(gradients.and_then(|gradients| gradients.grad_biases.as_ref()))),
+        (Part::Backward, "dweight", optional(gradients.and_then(|gradients| gradients.grad_weights.as_ref()))),
+        (Part::Backward, "dbias", optional(gradients.and_then(|gradients| gradients.grad_biases.as_ref()))),
+        (Part::Backward, "dz", optional(gradients.and_then(|gradients| gradients.grad_residuals.as_ref()))),
     ]
 }
 

@@ -5,7 +5,26 @@ use std::slice::from_ref;
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{Backward, Device, DeviceGroup, Error, Forward, SavedForward, SyncBatchNorm, Tensor};
+use syncbn::{Backward, Device, DeviceGroup, Error, Forward, Input, Inputs, SavedForward, SyncBatchNorm, Tensor};
+
+/// What a call takes: x of each driven rank, and its residual where one is added.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    pub x: &'a [Tensor],
+    pub residuals: Option<&'a [Tensor]>,
+}
+
+impl<'a> Given<'a> {
+    fn lists(self) -> Inputs<'a> {
+        self.residuals.map_or(self.x.into(), |residuals| Inputs::with_residuals(self.x, residuals))
+    }
+
+    /// Of the only rank.
+    fn single(self) -> Input<'a> {
+        let x = &self.x[0];
+        self.residuals.map_or(x.into(), |residuals| Input::with_residual(x, &residuals[0]))
+    }
+}
 
 /// Drives ranks of a process group. Lists have one tensor for each of them.
 pub trait Caller {
@@ -17,9 +36,9 @@ pub trait Caller {
 
     fn running_stats(&self) -> Option<&RunningStats>;
 
-    fn forward(&mut self, train: bool, inputs: &[Tensor]) -> Result<Forward, Error>;
+    fn forward(&mut self, train: bool, given: Given<'_>) -> Result<Forward, Error>;
 
-    fn backward(&self, saved: &SavedForward, inputs: &[Tensor], grad_outputs: &[Tensor]) -> Result<Backward, Error>;
+    fn backward(&self, saved: &SavedForward, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Backward, Error>;
 }
 
 impl Caller for DeviceGroup {
@@ -39,12 +58,13 @@ impl Caller for DeviceGroup {
         self.running_stats()
     }
 
-    fn forward(&mut self, train: bool, inputs: &[Tensor]) -> Result<Forward, Error> {
+    fn forward(&mut self, train: bool, given: Given<'_>) -> Result<Forward, Error> {
+        let inputs = given.lists();
         block_on(async { if train { self.forward_train(inputs).await } else { self.forward_eval(inputs).await } })
     }
 
-    fn backward(&self, saved: &SavedForward, inputs: &[Tensor], grad_outputs: &[Tensor]) -> Result<Backward, Error> {
-        block_on(self.backward(saved, inputs, grad_outputs))
+    fn backward(&self, saved: &SavedForward, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Backward, Error> {
+        block_on(self.backward(saved, given.lists(), grad_outputs))
     }
 }
 
@@ -66,18 +86,20 @@ impl Caller for SyncBatchNorm {
         self.running_stats()
     }
 
-    fn forward(&mut self, train: bool, inputs: &[Tensor]) -> Result<Forward, Error> {
-        let x = &inputs[0];
-        let forward = block_on(async { if train { self.forward_train(x).await } else { self.forward_eval(x).await } })?;
+    fn forward(&mut self, train: bool, given: Given<'_>) -> Result<Forward, Error> {
+        let input = given.single();
+        let forward =
+            block_on(async { if train { self.forward_train(input).await } else { self.forward_eval(input).await } })?;
         Ok(Forward { outputs: vec![forward.output], saved: forward.saved, report: forward.report })
     }
 
-    fn backward(&self, saved: &SavedForward, inputs: &[Tensor], grad_outputs: &[Tensor]) -> Result<Backward, Error> {
-        let backward = block_on(self.backward(saved, &inputs[0], &grad_outputs[0]))?;
+    fn backward(&self, saved: &SavedForward, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Backward, Error> {
+        let backward = block_on(self.backward(saved, given.single(), &grad_outputs[0]))?;
         Ok(Backward {
             grad_inputs: vec![backward.grad_input],
             grad_weights: backward.grad_weight.map(|gradient| vec![gradient]),
             grad_biases: backward.grad_bias.map(|gradient| vec![gradient]),
+            grad_residuals: backward.grad_residual.map(|gradient| vec![gradient]),
             report: backward.report,
         })
     }

@@ -23,6 +23,8 @@ pub enum Quantity {
     RunningVar,
     /// grad_input of a rank.
     GradInput(usize),
+    /// Gradient of a rank's residual.
+    GradResidual(usize),
     /// Local grad_weight of a rank.
     GradWeight(usize),
     /// Local grad_bias of a rank.
@@ -43,9 +45,12 @@ pub enum Part {
 impl Quantity {
     pub fn part(self) -> Part {
         match self {
-            Self::GradInput(_) | Self::GradWeight(_) | Self::GradBias(_) | Self::GradWeightSum | Self::GradBiasSum => {
-                Part::Backward
-            }
+            Self::GradInput(_)
+            | Self::GradResidual(_)
+            | Self::GradWeight(_)
+            | Self::GradBias(_)
+            | Self::GradWeightSum
+            | Self::GradBiasSum => Part::Backward,
             _ => Part::Forward,
         }
     }

@@ -21,7 +21,8 @@ use half::{bf16, f16};
 use syncbn::DType;
 
 use crate::compare::{Check, Tolerance};
-use crate::scenario::RankTensor;
+use crate::epilogue;
+use crate::scenario::{RankTensor, Scenario, Step};
 
 /// Half an ulp of 1 in f32.
 const U: f64 = 1.0 / 16_777_216.0;
@@ -66,6 +67,22 @@ pub struct Channel {
     max_g: f64,
     sum_abs_g: f64,
     sum_abs_g_xhat: f64,
+}
+
+/// [`channels`] of a step: y as it leaves the epilogue, and what of the upstream gradients passes it.
+pub fn of_step(scenario: &Scenario, step: &Step, statistics: (&[f64], &[f64])) -> Vec<Channel> {
+    let passed = epilogue::passed(scenario, step, statistics);
+    let affine = (scenario.weight.as_deref(), scenario.bias.as_deref());
+    let mut channels = channels(&step.inputs, passed.as_deref(), statistics, affine, scenario.config.eps);
+    channels.iter_mut().for_each(|channel| channel.max_y = 0.0);
+    for (input, v) in step.inputs.iter().zip(epilogue::entering(scenario, step, statistics)) {
+        let map = input.map();
+        for (i, v) in v.into_iter().enumerate() {
+            let channel = &mut channels[map.channel(i)];
+            channel.max_y = channel.max_y.max(epilogue::activated(scenario.config.epilogue, v).abs());
+        }
+    }
+    channels
 }
 
 /// Looks at every value of a step that is normalized with `mean` and `var`, each of length C.

@@ -1,14 +1,16 @@
 //! Owns the cases that are made here, with `syncbn::reference` as their expected values: hard data of sizes that no
-//! folder stores, process groups of ranks that are no neighbours, and one ordinary case that the self-test works on.
+//! folder stores, process groups of ranks that are no neighbours, epilogues that no folder has, and one ordinary case that
+//! the self-test works on.
 
-use std::f64::consts::TAU;
-
-use syncbn::SyncBatchNormConfig;
 use syncbn::stats::RunningStats;
+use syncbn::{Epilogue, SyncBatchNormConfig};
 
 use crate::compare::{Check, Quantity};
 use crate::conditioning;
-use crate::oracle::{self, Formula};
+use crate::epilogue;
+use crate::formula::Formula;
+use crate::oracle;
+use crate::random::Random;
 use crate::scenario::{Group, Observed, RankTensor, Scenario, Step};
 use crate::ulp;
 
@@ -27,6 +29,7 @@ struct Recipe {
     eps: f64,
     dims: Vec<Vec<usize>>,
     value: fn(Place) -> f64,
+    epilogue: Epilogue,
 }
 
 /// Values of a stretch far from all others: longer than any tile that a workgroup holds in registers (4096 values).
@@ -55,7 +58,27 @@ impl Generated {
 pub fn cases() -> Result<Vec<Generated>, String> {
     let mut cases = hard()?;
     cases.push(interleaved_groups()?);
+    let seeds = EPILOGUES.map(|(_, seed, _)| seed);
+    let groups = epilogues()?.into_iter().map(|scenario| vec![Group::of_all(scenario)]);
+    cases.extend(groups.zip(seeds).map(|(groups, seed)| Generated { seeds: vec![seed], groups }));
     Ok(cases)
+}
+
+/// Kind, seed and epilogue.
+const EPILOGUES: [(&str, u64, Epilogue); 3] = [
+    ("generated:leaky_relu", 11, Epilogue::LeakyRelu(0.01)),
+    ("generated:add", 12, Epilogue::Add),
+    ("generated:add_relu", 13, Epilogue::AddRelu),
+];
+
+/// One step of training for each.
+pub fn epilogues() -> Result<Vec<Scenario>, String> {
+    let scenario = |(kind, seed, epilogue)| {
+        let dims = vec![vec![3, 3, 4, 5], vec![0, 3, 4, 5], vec![1, 3, 2, 7]];
+        let recipe = Recipe { kind, seed, eps: 1e-5, dims, value: |at| at.noise + at.rank as f64, epilogue };
+        scenario(&recipe, &[true], None)
+    };
+    EPILOGUES.into_iter().map(scenario).collect()
 }
 
 fn hard() -> Result<Vec<Generated>, String> {
@@ -68,6 +91,7 @@ fn hard() -> Result<Vec<Generated>, String> {
             // 2^20 + 3 values per channel, so that the last tile is cut short.
             dims: vec![vec![1, 2, half], vec![1, 2, half + 3]],
             value: |at| if at.channel == 0 { 1e4 + 1e-2 * at.noise } else { 1e6 + at.noise },
+            epilogue: Epilogue::None,
         },
         Recipe {
             kind: "generated:outlying_stretch",
@@ -78,6 +102,7 @@ fn hard() -> Result<Vec<Generated>, String> {
                 let outlying = at.rank == at.channel && (17_000..17_000 + STRETCH).contains(&at.index);
                 if outlying { 1e6 } else { at.noise }
             },
+            epilogue: Epilogue::None,
         },
         Recipe {
             kind: "generated:outlying_start",
@@ -85,6 +110,7 @@ fn hard() -> Result<Vec<Generated>, String> {
             eps: 1e-5,
             dims: vec![vec![1, 2, 40_000], vec![2, 2, 20_000]],
             value: |at| if at.rank == at.channel && at.index < STRETCH { 1e6 } else { at.noise },
+            epilogue: Epilogue::None,
         },
         Recipe {
             kind: "generated:distant_ranks",
@@ -92,6 +118,7 @@ fn hard() -> Result<Vec<Generated>, String> {
             eps: 1e-5,
             dims: vec![vec![2, 2, 1000], vec![1, 2, 3000], vec![0, 2, 7], vec![3, 2, 500]],
             value: |at| 1e6 * at.rank as f64 + at.noise,
+            epilogue: Epilogue::None,
         },
         Recipe {
             kind: "generated:tiny_deviation",
@@ -99,6 +126,7 @@ fn hard() -> Result<Vec<Generated>, String> {
             eps: 1e-12,
             dims: vec![vec![2, 4, 300], vec![1, 4, 700]],
             value: |at| [0.0, 1.0, -1e-3, 1e3][at.channel] + [1e-6, 1e-6, 1e-9, 1e-3][at.channel] * at.noise,
+            epilogue: Epilogue::None,
         },
         Recipe {
             kind: "generated:huge_mean_uneven",
@@ -106,6 +134,7 @@ fn hard() -> Result<Vec<Generated>, String> {
             eps: 1e-5,
             dims: vec![vec![1, 2], vec![30, 2], vec![0, 2], vec![2000, 2]],
             value: |at| [1e6, -1e7][at.channel] + [1.0, 2.0][at.channel] * at.noise,
+            epilogue: Epilogue::None,
         },
     ];
     let build = |recipe: Recipe| {
@@ -124,6 +153,7 @@ fn interleaved_groups() -> Result<Generated, String> {
         eps: 1e-5,
         dims: dims.iter().map(|dims| dims.to_vec()).collect(),
         value,
+        epilogue: Epilogue::None,
     };
     let groups: [(&[usize], Recipe); 3] = [
         (&[0, 2, 5], recipe(8, &[[3, 3, 4], [0, 3, 4], [1, 3, 2]], |at| at.noise + at.rank as f64)),
@@ -151,6 +181,7 @@ pub fn ordinary() -> Result<Scenario, String> {
         eps: 1e-5,
         dims: vec![vec![3, 3, 4], vec![0, 3, 4], vec![1, 3, 2]],
         value: |at| [0.5, -2.0, 8.0][at.channel] + 0.75 * at.rank as f64 + at.noise,
+        epilogue: Epilogue::None,
     };
     scenario(&recipe, &[true, true, false], Some(ulp::BOUND))
 }
@@ -160,12 +191,14 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
     let mut random = Random(recipe.seed);
     let weight = (0..channels).map(|c| (0.5 + random.uniform()) as f32 * if c % 2 == 0 { 1.0 } else { -1.0 }).collect();
     let bias = (0..channels).map(|_| (random.uniform() - 0.5) as f32).collect();
+    let adds = recipe.epilogue.adds_residual();
     let steps = modes.iter().enumerate().map(|(i, &train)| Step {
         name: format!("s{}", i + 1),
         train,
         repeats: 1,
         inputs: recipe.dims.iter().enumerate().map(|(rank, dims)| input(recipe, rank, dims, &mut random)).collect(),
-        grad_outputs: Some(recipe.dims.iter().map(|dims| upstream(dims, &mut random)).collect()),
+        grad_outputs: Some(recipe.dims.iter().map(|dims| noise(dims, &mut random)).collect()),
+        residuals: adds.then(|| recipe.dims.iter().map(|dims| noise(dims, &mut random)).collect()),
         count: None,
         num_batches_tracked: None,
         checks: Vec::new(),
@@ -173,7 +206,7 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
     let mut scenario = Scenario {
         name: recipe.kind.to_owned(),
         kind: recipe.kind.to_owned(),
-        config: SyncBatchNormConfig::torch(channels).with_eps(recipe.eps),
+        config: SyncBatchNormConfig::torch(channels).with_eps(recipe.eps).with_epilogue(recipe.epilogue),
         weight: Some(weight),
         bias: Some(bias),
         running: Some(RunningStats::new(channels)),
@@ -181,6 +214,7 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
         ulp_bound,
         stores_tolerances: false,
     };
+    avoid_kinks(&mut scenario)?;
     let observed = oracle::observe(&scenario, Formula::Definition)?;
     let mut old = (vec![0.0; channels], vec![1.0; channels]);
     for (i, observed) in observed.into_iter().enumerate() {
@@ -190,6 +224,21 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
     Ok(scenario)
 }
 
+/// Takes the upstream gradient from values so near to 0 that rounding decides on their side of the activation.
+fn avoid_kinks(scenario: &mut Scenario) -> Result<(), String> {
+    if !scenario.config.epilogue.activates() {
+        return Ok(());
+    }
+    for i in 0..scenario.steps.len() {
+        let batch = oracle::statistics(&scenario.steps[i].inputs)?;
+        let v = epilogue::entering(scenario, &scenario.steps[i], (&batch.mean, &batch.var_biased));
+        let upstream = scenario.steps[i].grad_outputs.iter_mut().flatten().flat_map(|rank| &mut rank.values);
+        // Far above the tolerance of y.
+        upstream.zip(v.concat()).filter(|(_, v)| v.abs() < 1e-3).for_each(|(g, _)| *g = 0.0);
+    }
+    Ok(())
+}
+
 /// Turns what the oracle gave for step `i` into checks; `old` are the running statistics before it.
 fn expect(scenario: &mut Scenario, i: usize, oracle: Observed, old: &mut (Vec<f64>, Vec<f64>)) -> Result<(), String> {
     let step = &scenario.steps[i];
@@ -197,9 +246,7 @@ fn expect(scenario: &mut Scenario, i: usize, oracle: Observed, old: &mut (Vec<f6
     let given = &*old;
     let batch = oracle.statistics.as_ref();
     let (mean, var) = batch.map_or((&given.0, &given.1), |batch| (&batch.mean, &batch.var_biased));
-    let affine = (scenario.weight.as_deref(), scenario.bias.as_deref());
-    let facts =
-        conditioning::channels(&step.inputs, step.grad_outputs.as_deref(), (mean, var), affine, scenario.config.eps);
+    let facts = conditioning::of_step(scenario, step, (mean, var));
     let each = |tolerance: fn(&conditioning::Channel) -> f64| -> Vec<f64> { facts.iter().map(tolerance).collect() };
     let tol_dx = if batch.is_some() { conditioning::Channel::tol_dx } else { conditioning::Channel::tol_dx_given };
 
@@ -209,7 +256,12 @@ fn expect(scenario: &mut Scenario, i: usize, oracle: Observed, old: &mut (Vec<f6
     for (rank, input) in step.inputs.iter().enumerate() {
         let at = |what: &str| format!("{k}.r{rank}.{what}");
         let (y, dx) = (oracle.outputs[rank].clone(), gradients.grad_inputs[rank].clone());
-        let tol_y = each(conditioning::Channel::tol_y);
+        // A residual is one more term of y, and its gradient is made by no arithmetic.
+        let residual = step.residuals.as_ref().map_or(0.0, |ranks| largest(&ranks[rank].values));
+        let tol_y = each(conditioning::Channel::tol_y).iter().map(|y| y + 1e-5 * residual).collect();
+        if let Some(dz) = gradients.grad_residuals.as_ref().map(|ranks| ranks[rank].clone()) {
+            checks.push(Check::values(at("dz"), Quantity::GradResidual(rank), input.map(), dz, vec![0.0; facts.len()]));
+        }
         checks.push(Check::values(at("y"), Quantity::Output(rank), input.map(), y, tol_y));
         checks.push(Check::values(at("dx"), Quantity::GradInput(rank), input.map(), dx, each(tol_dx)));
         let tol_dweight = each(conditioning::Channel::tol_dweight);
@@ -239,6 +291,10 @@ fn expect(scenario: &mut Scenario, i: usize, oracle: Observed, old: &mut (Vec<f6
     Ok(())
 }
 
+fn largest(values: &[f32]) -> f64 {
+    values.iter().fold(0.0, |largest, value| f64::from(value.abs()).max(largest))
+}
+
 fn input(recipe: &Recipe, rank: usize, dims: &[usize], random: &mut Random) -> RankTensor {
     let spatial: usize = dims[2..].iter().product();
     let value = |i: usize| {
@@ -249,32 +305,7 @@ fn input(recipe: &Recipe, rank: usize, dims: &[usize], random: &mut Random) -> R
     RankTensor::new(dims.to_vec(), (0..dims.iter().product()).map(value).collect())
 }
 
-fn upstream(dims: &[usize], random: &mut Random) -> RankTensor {
+fn noise(dims: &[usize], random: &mut Random) -> RankTensor {
     let values = (0..dims.iter().product()).map(|_| random.normal() as f32).collect();
     RankTensor::new(dims.to_vec(), values)
-}
-
-/// One round of splitmix64 (G. Steele, D. Lea, C. Flood, *Fast Splittable Pseudorandom Number Generators*, OOPSLA 2014),
-/// the hash of the procedural cases too.
-pub fn splitmix64(z: u64) -> u64 {
-    let z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-struct Random(u64);
-
-impl Random {
-    /// In [0, 1).
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        (splitmix64(self.0) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Standard normal, by the method of Box and Muller.
-    fn normal(&mut self) -> f64 {
-        let (a, b) = (1.0 - self.uniform(), self.uniform());
-        (-2.0 * a.ln()).sqrt() * (TAU * b).cos()
-    }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 use syncbn::stats::RunningStats;
-use syncbn::{DType, Layout, Momentum, SyncBatchNormConfig};
+use syncbn::{DType, Epilogue, Layout, Momentum, SyncBatchNormConfig};
 
 use crate::compare::{Check, Part, Quantity, Tolerance};
 use crate::conditioning;
@@ -40,14 +40,14 @@ struct Case {
 
 pub fn entry(manifest: &Manifest, case: &Value, name: String) -> Result<Entry, String> {
     let case: Case = fields(manifest, case, &name)?;
-    let state = match not_yet::reason(case.fused.as_deref()) {
-        Some(reason) => State::NotYet(reason.to_owned()),
-        None => State::Ready(groups(manifest, &case, &name)?),
+    let state = match not_yet::epilogue(case.fused.as_deref()) {
+        Ok(epilogue) => State::Ready(groups(manifest, &case, epilogue, &name)?),
+        Err(reason) => State::NotYet(reason),
     };
     Ok(Entry { name, world: case.world, parts: vec![Part::Forward, Part::Backward], state })
 }
 
-fn groups(manifest: &Manifest, case: &Case, name: &str) -> Result<Vec<Group>, String> {
+fn groups(manifest: &Manifest, case: &Case, epilogue: Epilogue, name: &str) -> Result<Vec<Group>, String> {
     let store = Store::open(&manifest.folder.join(&case.file))?;
     let world = case.world;
     if case.batch_per_rank.len() != world {
@@ -66,8 +66,8 @@ fn groups(manifest: &Manifest, case: &Case, name: &str) -> Result<Vec<Group>, St
         let mut ranks = ranks.clone();
         ranks.sort_unstable();
         let name = if case.groups.len() == 1 { name.to_owned() } else { format!("{name}.g{index}") };
-        let scenario =
-            Reader { store: &store, case, index, ranks: &ranks, layout, dtype, parameter_dtype }.scenario(name)?;
+        let scenario = Reader { store: &store, case, epilogue, index, ranks: &ranks, layout, dtype, parameter_dtype }
+            .scenario(name)?;
         Ok(Group { ranks, scenario })
     };
     case.groups.iter().enumerate().map(group).collect()
@@ -77,6 +77,7 @@ fn groups(manifest: &Manifest, case: &Case, name: &str) -> Result<Vec<Group>, St
 struct Reader<'a> {
     store: &'a Store,
     case: &'a Case,
+    epilogue: Epilogue,
     /// Its place among the groups: j in the names `g{j}`.
     index: usize,
     /// Its ranks: the r in the names `r{r}`.
@@ -98,7 +99,8 @@ impl Reader<'_> {
             .with_momentum(momentum)
             .with_weight(case.affine)
             .with_bias(case.has_bias)
-            .with_track_running_stats(case.track_running_stats);
+            .with_track_running_stats(case.track_running_stats)
+            .with_epilogue(self.epilogue);
         let running = if case.track_running_stats {
             Some(RunningStats {
                 mean: store.channel_f32(&format!("g{index}.running_mean_0"), channels)?,
@@ -144,11 +146,16 @@ impl Reader<'_> {
             self.ranks.iter().map(|&rank| self.tensor(k, rank, what)).collect()
         };
         let (inputs, grad_outputs) = (tensors("x")?, tensors("dy")?);
+        let residuals = self.epilogue.adds_residual().then(|| tensors("z")).transpose()?;
         let mut checks = Vec::new();
         for (member, (rank, input)) in self.ranks.iter().zip(&inputs).enumerate() {
-            for (what, tolerance, quantity) in
-                [("y", "tol_y", Quantity::Output(member)), ("dx", "tol_dx", Quantity::GradInput(member))]
-            {
+            let activations = [
+                ("y", "tol_y", Some(Quantity::Output(member))),
+                ("dx", "tol_dx", Some(Quantity::GradInput(member))),
+                ("dz", "tol_dz", residuals.as_ref().map(|_| Quantity::GradResidual(member))),
+            ];
+            for (what, tolerance, quantity) in activations {
+                let Some(quantity) = quantity else { continue };
                 let name = format!("s{k}.r{rank}.{what}");
                 let (dims, expected) = store.f64(&name)?;
                 if dims != input.dims {
@@ -195,6 +202,7 @@ impl Reader<'_> {
             train,
             repeats: case.repeat_same_step.max(1),
             inputs,
+            residuals,
             grad_outputs: Some(grad_outputs),
             count: train.then(|| store.count(&group("count"))).transpose()?,
             num_batches_tracked: tracked,
@@ -261,9 +269,10 @@ impl Reader<'_> {
         Ok(Check::vector(name, Quantity::InvStd, expected, tolerance.collect()))
     }
 
-    /// y of a channel whose values are all the same is the bias, bit for bit; a 16-bit y is the bias rounded.
+    /// y of a channel whose values are all the same is the bias, bit for bit; a 16-bit y is the bias rounded, and what an
+    /// epilogue makes of it is something else.
     fn constant_channels(&self, k: usize, inputs: &[RankTensor]) -> Result<Vec<Check>, String> {
-        if self.dtype != DType::F32 {
+        if self.dtype != DType::F32 || self.epilogue != Epilogue::None {
             return Ok(Vec::new());
         }
         let (store, channels) = (self.store, self.case.channels);

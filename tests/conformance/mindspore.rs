@@ -148,7 +148,17 @@ impl Reader<'_> {
         }
         let count = uses_batch.then(|| facts.first().map_or(0, |channel| channel.count as u64));
         let (name, grad_outputs) = (format!("s{k}"), Some(grad_outputs));
-        Ok(Step { name, train, repeats: 1, inputs, grad_outputs, count, num_batches_tracked: None, checks })
+        Ok(Step {
+            name,
+            train,
+            repeats: 1,
+            inputs,
+            residuals: None,
+            grad_outputs,
+            count,
+            num_batches_tracked: None,
+            checks,
+        })
     }
 
     /// The same quantity against the definition, and against what MindSpore returned, where it returned it.

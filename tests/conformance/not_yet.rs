@@ -1,8 +1,15 @@
-//! Owns the list of what the library does not have yet. Such cases are counted apart, never as passed.
-//!
-//! When a feature arrives, its line goes away here, and its cases are run.
+//! Owns the list of what cases ask for, and what of it the library does not have. Such cases are counted apart, never as
+//! passed.
 
-/// Why a case cannot run yet; `fused` is what it wants done within the same pass, if anything.
-pub fn reason(fused: Option<&str>) -> Option<&'static str> {
-    fused.map(|_| "the layer adds no residual and applies no activation within its own pass")
+use syncbn::Epilogue;
+
+/// The epilogue that a case names `fused`; where the library has none such, why its cases cannot run.
+pub fn epilogue(fused: Option<&str>) -> Result<Epilogue, String> {
+    match fused {
+        None => Ok(Epilogue::None),
+        Some("relu") => Ok(Epilogue::Relu),
+        Some("add") => Ok(Epilogue::Add),
+        Some("add_relu") => Ok(Epilogue::AddRelu),
+        Some(other) => Err(format!("the layer has no epilogue {other:?}")),
+    }
 }

@@ -6,42 +6,11 @@ use syncbn::reference::{
 };
 use syncbn::{Layout, Momentum, RunningVariance};
 
+use crate::epilogue::{activated, derivative};
+use crate::formula::Formula;
 use crate::scenario::{Observed, ObservedStatistics, RankTensor, Scenario, Source, Step};
 
 type Failure = Box<dyn std::error::Error>;
-
-/// The definition, or one deviation from it that has been seen in an implementation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Formula {
-    Definition,
-    /// Normalizes with m2/(N - 1).
-    UnbiasedNormalization,
-    /// Averages the means of the ranks without their counts.
-    UnweightedMeans,
-    /// Each rank normalizes with its own batch.
-    NotSynchronized,
-    /// Keeps the mean in one f32.
-    MeanInOneFloat,
-    /// The biased variance enters the running variance.
-    BiasedRunning,
-    /// Takes the weight of the new batch for that of the old value.
-    SwappedMomentum,
-    /// Forgets that the statistics depend on the input.
-    ConstantStatistics,
-    /// Gives zeros for all gradients.
-    ZeroGradients,
-}
-
-impl Formula {
-    pub const WRONG_FORWARD: [Self; 5] = [
-        Self::UnbiasedNormalization,
-        Self::UnweightedMeans,
-        Self::NotSynchronized,
-        Self::BiasedRunning,
-        Self::SwappedMomentum,
-    ];
-    pub const WRONG_BACKWARD: [Self; 2] = [Self::ConstantStatistics, Self::ZeroGradients];
-}
 
 /// The statistics of one step's batch, by the definition.
 pub fn statistics(inputs: &[RankTensor]) -> Result<BatchStatistics, String> {
@@ -78,21 +47,23 @@ struct Runner<'a> {
 impl Runner<'_> {
     fn step(&mut self, step: &Step) -> Result<Observed, Failure> {
         let (x, g) = (channels_first(&step.inputs), step.grad_outputs.as_deref().map(channels_first));
-        let (inputs, upstream) = (batches(&x), g.as_deref().map(batches));
+        let z = step.residuals.as_deref().map(channels_first);
+        let (inputs, upstream, residuals) = (batches(&x), g.as_deref().map(batches), z.as_deref().map(batches));
+        let call = Call { x: &inputs, g: upstream.as_deref(), z: residuals.as_deref() };
         let mut observed = Observed::default();
         match self.scenario.source(step) {
             Source::Running => {
                 let running = self.running.clone().ok_or("evaluation needs running statistics")?;
-                self.normalize(&mut observed, &inputs, upstream.as_deref(), (&running.mean, &running.var), false)?;
+                self.normalize(&mut observed, call, (&running.mean, &running.var), false)?;
             }
-            Source::Local => self.alone(&mut observed, &inputs, upstream.as_deref())?,
+            Source::Local => self.alone(&mut observed, call)?,
             Source::Group => {
                 let batch = self.batch(&inputs)?;
                 if self.formula == Formula::NotSynchronized {
-                    self.alone(&mut observed, &inputs, upstream.as_deref())?;
+                    self.alone(&mut observed, call)?;
                 } else {
                     let (mean, var) = (&batch.mean, &batch.var_biased);
-                    self.normalize(&mut observed, &inputs, upstream.as_deref(), (mean, var), true)?;
+                    self.normalize(&mut observed, call, (mean, var), true)?;
                 }
                 for _ in 0..step.repeats {
                     self.update(&batch)?;
@@ -103,8 +74,10 @@ impl Runner<'_> {
                 observed.statistics = Some(ObservedStatistics { count: batch.count, mean, var_biased, inv_std });
             }
         }
-        let grad_inputs = observed.gradients.iter_mut().map(|gradients| &mut gradients.grad_inputs);
-        for ranks in grad_inputs.chain([&mut observed.outputs]) {
+        let gradients = observed.gradients.iter_mut();
+        let gradients =
+            gradients.flat_map(|gradients| [Some(&mut gradients.grad_inputs), gradients.grad_residuals.as_mut()]);
+        for ranks in gradients.flatten().chain([&mut observed.outputs]) {
             step.inputs.iter().zip(ranks).for_each(|(input, values)| to_layout_of(input, values));
         }
         observed.running =
@@ -113,48 +86,73 @@ impl Runner<'_> {
     }
 
     /// Every rank by its own batch.
-    fn alone(
-        &self,
-        to: &mut Observed,
-        inputs: &[RankBatch<'_>],
-        upstream: Option<&[RankBatch<'_>]>,
-    ) -> Result<(), Failure> {
-        for (rank, input) in inputs.iter().enumerate() {
-            let own = batch_statistics(&[*input])?;
-            let upstream = upstream.and_then(|ranks| ranks.get(rank..=rank));
-            self.normalize(to, &[*input], upstream, (&own.mean, &own.var_biased), true)?;
+    fn alone(&self, to: &mut Observed, call: Call<'_>) -> Result<(), Failure> {
+        for rank in 0..call.x.len() {
+            let own = batch_statistics(&call.x[rank..=rank])?;
+            self.normalize(to, call.of_rank(rank), (&own.mean, &own.var_biased), true)?;
             to.local.push((own.mean, own.var_biased));
         }
         Ok(())
     }
 
-    /// Adds y and the gradients of `inputs`; `through` says whether the statistics depend on them.
+    /// Adds y and the gradients of a call; `through` says whether the statistics depend on its inputs.
     fn normalize(
         &self,
         to: &mut Observed,
-        inputs: &[RankBatch<'_>],
-        upstream: Option<&[RankBatch<'_>]>,
+        call: Call<'_>,
         (mean, var): (&[f64], &[f64]),
         through: bool,
     ) -> Result<(), Failure> {
         let (eps, weight) = (self.scenario.config.eps, self.weight.as_deref());
         let affine = Affine { weight, bias: self.bias.as_deref() };
-        to.outputs.extend(forward_with_statistics(inputs, mean, var, affine, eps)?);
-        let Some(upstream) = upstream else { return Ok(()) };
-        let gradients = if through && self.formula != Formula::ConstantStatistics {
-            backward_train(inputs, upstream, weight, eps)?
-        } else {
-            backward_with_statistics(inputs, upstream, mean, var, weight, eps)?
+        let epilogue = self.scenario.config.epilogue;
+        let normalized = forward_with_statistics(call.x, mean, var, affine, eps)?;
+        to.outputs.extend(call.with_residuals(&normalized, |y, z| match self.formula {
+            Formula::ActivationFirst => activated(epilogue, y) + z,
+            Formula::NoActivation => y + z,
+            _ => activated(epilogue, y + z),
+        }));
+        let Some(g) = call.g else { return Ok(()) };
+        let decides = match self.formula {
+            Formula::SideOfUnshifted => forward_with_statistics(call.x, &vec![0.0; mean.len()], var, affine, eps)?,
+            _ => normalized,
         };
-        let mut all = [gradients.grad_inputs, gradients.grad_weights, gradients.grad_biases];
+        let factors = call.with_residuals(&decides, |y, z| match self.formula {
+            Formula::SlopeForgotten => 1.0,
+            _ => derivative(epilogue, y + z),
+        });
+        let passed: Vec<Vec<f64>> = g
+            .iter()
+            .zip(factors)
+            .map(|(g, factors)| g.values.iter().zip(factors).map(|(g, f)| g * f).collect())
+            .collect();
+        let upstream: Vec<RankBatch<'_>> =
+            g.iter().zip(&passed).map(|(g, values)| RankBatch { dims: g.dims, values }).collect();
+        let gradients = if through && self.formula != Formula::ConstantStatistics {
+            backward_train(call.x, &upstream, weight, eps)?
+        } else {
+            backward_with_statistics(call.x, &upstream, mean, var, weight, eps)?
+        };
+        let grad_residuals = match self.formula {
+            // With constant statistics and a deviation of 1, that is what a gradient of the input is.
+            Formula::WeightedResidual => {
+                let ones = vec![1.0; var.len()];
+                backward_with_statistics(call.x, &upstream, mean, &ones, weight, 0.0)?.grad_inputs
+            }
+            _ => passed.clone(),
+        };
+        let mut all = [gradients.grad_inputs, gradients.grad_weights, gradients.grad_biases, grad_residuals];
         if self.formula == Formula::ZeroGradients {
             all.iter_mut().flatten().flatten().for_each(|value| *value = 0.0);
         }
-        let [grad_inputs, grad_weights, grad_biases] = all;
+        let [grad_inputs, grad_weights, grad_biases, grad_residuals] = all;
         let gradients = to.gradients.get_or_insert_default();
         gradients.grad_inputs.extend(grad_inputs);
         gradients.grad_weights.get_or_insert_default().extend(grad_weights);
         gradients.grad_biases.get_or_insert_default().extend(grad_biases);
+        if epilogue.adds_residual() {
+            gradients.grad_residuals.get_or_insert_default().extend(grad_residuals);
+        }
         Ok(())
     }
 
@@ -194,6 +192,29 @@ impl Runner<'_> {
         let divisor =
             if biased || self.formula == Formula::BiasedRunning { Divisor::Count } else { Divisor::CountMinusOne };
         Ok(running.update(batch, factor, divisor)?)
+    }
+}
+
+/// The tensors of a call, as the definition wants them: x, the upstream gradients and the residuals of every rank.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    x: &'a [RankBatch<'a>],
+    g: Option<&'a [RankBatch<'a>]>,
+    z: Option<&'a [RankBatch<'a>]>,
+}
+
+impl Call<'_> {
+    fn of_rank(self, rank: usize) -> Self {
+        Self { x: &self.x[rank..=rank], g: self.g.map(|g| &g[rank..=rank]), z: self.z.map(|z| &z[rank..=rank]) }
+    }
+
+    /// Every normalized value with its residual, 0 where there is none.
+    fn with_residuals(self, normalized: &[Vec<f64>], join: impl Fn(f64, f64) -> f64) -> Vec<Vec<f64>> {
+        let residual = |rank: usize, i: usize| self.z.map_or(0.0, |z| z[rank].values[i]);
+        let of_rank = |(rank, values): (usize, &Vec<f64>)| {
+            values.iter().enumerate().map(|(i, &y)| join(y, residual(rank, i))).collect()
+        };
+        normalized.iter().enumerate().map(of_rank).collect()
     }
 }
 

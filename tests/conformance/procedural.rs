@@ -19,7 +19,7 @@ use syncbn::{Momentum, SyncBatchNormConfig};
 use crate::compare::{Check, Part, Quantity};
 use crate::conditioning;
 use crate::entry::{Entry, State, fields};
-use crate::generated::splitmix64;
+use crate::random::splitmix64;
 use crate::scenario::{Group, RankTensor, Scenario, Step};
 use crate::store::{Manifest, Store};
 
@@ -145,6 +145,7 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
         train: true,
         repeats: 1,
         inputs,
+        residuals: None,
         grad_outputs: Some(grad_outputs),
         count: Some(store.count("count")?),
         num_batches_tracked: Some(1),

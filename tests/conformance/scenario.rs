@@ -35,6 +35,8 @@ pub struct Step {
     /// How many times the call is made; expected are the results of the last one.
     pub repeats: usize,
     pub inputs: Vec<RankTensor>,
+    /// What is added before the activation, where the epilogue adds it.
+    pub residuals: Option<Vec<RankTensor>>,
     /// Upstream gradients, where the case has any.
     pub grad_outputs: Option<Vec<RankTensor>>,
     /// Values per channel in the group, exact, where the batch's statistics are used.
@@ -134,6 +136,7 @@ pub struct ObservedGradients {
     pub grad_inputs: Vec<Vec<f64>>,
     pub grad_weights: Option<Vec<Vec<f64>>>,
     pub grad_biases: Option<Vec<Vec<f64>>>,
+    pub grad_residuals: Option<Vec<Vec<f64>>>,
 }
 
 impl Observed {
@@ -149,6 +152,7 @@ impl Observed {
             Quantity::RunningMean => self.running.as_ref().map(|running| running.0.clone()),
             Quantity::RunningVar => self.running.as_ref().map(|running| running.1.clone()),
             Quantity::GradInput(rank) => gradients.and_then(|g| g.grad_inputs.get(rank).cloned()),
+            Quantity::GradResidual(rank) => gradients.and_then(|g| g.grad_residuals.as_ref()?.get(rank).cloned()),
             Quantity::GradWeight(rank) => gradients.and_then(|g| g.grad_weights.as_ref()?.get(rank).cloned()),
             Quantity::GradBias(rank) => gradients.and_then(|g| g.grad_biases.as_ref()?.get(rank).cloned()),
             Quantity::GradWeightSum => gradients.and_then(|g| total(g.grad_weights.as_ref()?)),

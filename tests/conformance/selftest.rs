@@ -12,8 +12,9 @@ use syncbn::DType;
 
 use crate::compare::{Check, Part, Quantity, Tolerance, compare};
 use crate::conditioning;
+use crate::formula::Formula;
 use crate::generated;
-use crate::oracle::{self, Formula};
+use crate::oracle;
 use crate::scenario::{Group, Observed, Scenario, Source, Step, judge};
 use crate::{selftest_ranks, ulp};
 
@@ -43,6 +44,7 @@ pub fn run<'a>(
     let mut summary = Summary::default();
     let ordinary = generated::ordinary()?;
     wrong_formulas(&ordinary, &mut summary)?;
+    wrong_epilogues(&mut summary)?;
     patterns()?;
     perturbations(&ordinary, &mut summary)?;
     selftest_ranks::agreement(&ordinary)?;
@@ -73,22 +75,9 @@ pub fn run<'a>(
 
 /// The definition passes on the ordinary case, and each wrong formula fails on it.
 fn wrong_formulas(scenario: &Scenario, summary: &mut Summary) -> Result<(), String> {
-    let caught = |formula: Formula, part: Part| -> Result<bool, String> {
-        Ok(!judge(scenario, &oracle::observe(scenario, formula)?, part).failures.is_empty())
-    };
-    for part in [Part::Forward, Part::Backward] {
-        if caught(Formula::Definition, part)? {
-            return Err(format!("the definition does not pass its own {part:?} checks"));
-        }
-    }
     let forward = Formula::WRONG_FORWARD.map(|formula| (formula, Part::Forward));
     let backward = Formula::WRONG_BACKWARD.map(|formula| (formula, Part::Backward));
-    for (formula, part) in forward.into_iter().chain(backward) {
-        if !caught(formula, part)? {
-            return Err(format!("the wrong formula {formula:?} passes the {part:?} checks"));
-        }
-        summary.wrong_formulas += 1;
-    }
+    caught(scenario, forward.into_iter().chain(backward), summary)?;
     // Normalization itself, not only the statistics that are reported beside it, must give such formulas away.
     for formula in [Formula::UnbiasedNormalization, Formula::UnweightedMeans, Formula::NotSynchronized] {
         let mut outputs = scenario.clone();
@@ -99,6 +88,38 @@ fn wrong_formulas(scenario: &Scenario, summary: &mut Summary) -> Result<(), Stri
         if judge(&outputs, &oracle::observe(&outputs, formula)?, Part::Forward).failures.is_empty() {
             return Err(format!("the outputs of the wrong formula {formula:?} are within their tolerances"));
         }
+    }
+    Ok(())
+}
+
+/// The definition passes on every case with an epilogue, and what is wrong about one alone fails there.
+fn wrong_epilogues(summary: &mut Summary) -> Result<(), String> {
+    for scenario in generated::epilogues()? {
+        caught(&scenario, Formula::wrong_epilogues(scenario.config.epilogue).into_iter(), summary)?;
+    }
+    Ok(())
+}
+
+/// The definition passes on a case, and each of these formulas fails on it.
+fn caught(
+    scenario: &Scenario,
+    wrong: impl Iterator<Item = (Formula, Part)>,
+    summary: &mut Summary,
+) -> Result<(), String> {
+    let name = &scenario.name;
+    let caught = |formula: Formula, part: Part| -> Result<bool, String> {
+        Ok(!judge(scenario, &oracle::observe(scenario, formula)?, part).failures.is_empty())
+    };
+    for part in [Part::Forward, Part::Backward] {
+        if caught(Formula::Definition, part)? {
+            return Err(format!("{name}: the definition does not pass its own {part:?} checks"));
+        }
+    }
+    for (formula, part) in wrong {
+        if !caught(formula, part)? {
+            return Err(format!("{name}: the wrong formula {formula:?} passes the {part:?} checks"));
+        }
+        summary.wrong_formulas += 1;
     }
     Ok(())
 }
@@ -236,9 +257,7 @@ fn not_wider(scenario: &Scenario) -> Result<(), String> {
 fn compare_tolerances(scenario: &Scenario, step: &Step, observed: &Observed) -> Result<(), String> {
     let (Source::Group, Some(statistics)) = (scenario.source(step), &observed.statistics) else { return Ok(()) };
     let given = (&statistics.mean[..], &statistics.var_biased[..]);
-    let affine = (scenario.weight.as_deref(), scenario.bias.as_deref());
-    let eps = scenario.config.eps;
-    let facts = conditioning::channels(&step.inputs, step.grad_outputs.as_deref(), given, affine, eps);
+    let facts = conditioning::of_step(scenario, step, given);
     for check in &step.checks {
         let dtype = match check.quantity {
             Quantity::Output(rank) | Quantity::GradInput(rank) => step.inputs[rank].dtype,

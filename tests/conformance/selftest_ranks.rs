@@ -8,9 +8,10 @@ use syncbn::{Device, SyncBatchNorm};
 
 use crate::agreement;
 use crate::compare::Part;
+use crate::formula::Formula;
 use crate::library::{self, Driver};
 use crate::message::chain;
-use crate::oracle::{self, Formula};
+use crate::oracle;
 use crate::place::{self, Form};
 use crate::scenario::{Group, Observed, ObservedGradients, RankTensor, Scenario, Source, judge};
 use crate::threads;
@@ -78,6 +79,7 @@ fn of_rank(step: &Observed, rank: usize) -> Observed {
             grad_inputs: one(&gradients.grad_inputs),
             grad_weights: gradients.grad_weights.as_ref().map(one),
             grad_biases: gradients.grad_biases.as_ref().map(one),
+            grad_residuals: gradients.grad_residuals.as_ref().map(one),
         }),
         ..step.clone()
     }
@@ -134,8 +136,9 @@ pub fn groups_told_apart(case: &[Group]) -> Result<usize, String> {
     for group in &case[1..] {
         for (step, other) in all.steps.iter_mut().zip(&group.scenario.steps) {
             step.inputs.extend(other.inputs.iter().cloned());
-            if let (Some(grad_outputs), Some(other)) = (&mut step.grad_outputs, &other.grad_outputs) {
-                grad_outputs.extend(other.iter().cloned());
+            let lists = [(&mut step.grad_outputs, &other.grad_outputs), (&mut step.residuals, &other.residuals)];
+            for (list, other) in lists {
+                list.iter_mut().for_each(|list| list.extend(other.iter().flatten().cloned()));
             }
         }
     }

@@ -7,7 +7,7 @@ use pollster::block_on;
 use syncbn::stats::{ChannelStats, RunningStats};
 use syncbn::{DType, Device, ForwardReport, SavedForward, Tensor};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Given};
 use crate::compare::Part;
 use crate::message::chain;
 use crate::scenario::{Group, Observed, ObservedGradients, ObservedStatistics, RankTensor, Source, Step};
@@ -41,10 +41,13 @@ impl Driven<'_> {
 
     fn step(&self, step: &Step, caller: &mut impl Caller) -> Result<Observed, syncbn::Error> {
         let inputs = upload(self.inputs(step), caller.devices())?;
+        let residuals = step.residuals.as_ref().map(|ranks| upload(&ranks[self.members.clone()], caller.devices()));
+        let residuals = residuals.transpose()?;
+        let given = Given { x: &inputs, residuals: residuals.as_deref() };
         let before = caller.running_stats().cloned();
         let mut observed = Observed::default();
         for repeat in 1..=step.repeats {
-            let forward = caller.forward(step.train, &inputs)?;
+            let forward = caller.forward(step.train, given)?;
             let mut broken = self.unlike_inputs(step, &forward.outputs);
             let outputs = download(&forward.outputs)?;
             if repeat > 1 && !same_bits(&outputs, &observed.outputs) {
@@ -55,7 +58,7 @@ impl Driven<'_> {
             self.statistics(step, &forward.report, &mut observed);
             if let (Some(grad_outputs), true) = (&step.grad_outputs, repeat == step.repeats) {
                 let grad_outputs = &grad_outputs[self.members.clone()];
-                match self.backward(step, caller, &forward.saved, &inputs, grad_outputs) {
+                match self.backward(step, caller, &forward.saved, given, grad_outputs) {
                     Ok((gradients, broken)) => {
                         observed.gradients = Some(gradients);
                         observed.broken.extend(broken.into_iter().map(|what| (Part::Backward, what)));
@@ -86,17 +89,21 @@ impl Driven<'_> {
         step: &Step,
         caller: &impl Caller,
         saved: &SavedForward,
-        inputs: &[Tensor],
+        given: Given<'_>,
         grad_outputs: &[RankTensor],
     ) -> Result<(ObservedGradients, Vec<String>), syncbn::Error> {
         let grad_outputs = upload(grad_outputs, caller.devices())?;
-        let backward = caller.backward(saved, inputs, &grad_outputs)?;
-        let broken = self.unlike_inputs(step, &backward.grad_inputs);
-        let parameter = |gradients: Option<Vec<Tensor>>| gradients.map(|gradients| download(&gradients)).transpose();
+        // A residual that decides on no activation may be gone by now.
+        let given = Given { residuals: given.residuals.filter(|_| saved.needs_residuals()), ..given };
+        let backward = caller.backward(saved, given, &grad_outputs)?;
+        let mut broken = self.unlike_inputs(step, &backward.grad_inputs);
+        broken.extend(backward.grad_residuals.iter().flat_map(|gradients| self.unlike_inputs(step, gradients)));
+        let optional = |gradients: Option<Vec<Tensor>>| gradients.map(|gradients| download(&gradients)).transpose();
         let gradients = ObservedGradients {
             grad_inputs: download(&backward.grad_inputs)?,
-            grad_weights: parameter(backward.grad_weights)?,
-            grad_biases: parameter(backward.grad_biases)?,
+            grad_weights: optional(backward.grad_weights)?,
+            grad_biases: optional(backward.grad_biases)?,
+            grad_residuals: optional(backward.grad_residuals)?,
         };
         Ok((gradients, broken))
     }

@@ -24,9 +24,7 @@ pub fn measure(scenario: &mut Scenario) {
         };
         let statistics = expected(Quantity::Mean).zip(expected(Quantity::VarBiased));
         let (Source::Group, Some(statistics)) = (scenario.source(step), statistics) else { continue };
-        let affine = (scenario.weight.as_deref(), scenario.bias.as_deref());
-        let (inputs, grad_outputs) = (&step.inputs, step.grad_outputs.as_deref());
-        let facts = conditioning::channels(inputs, grad_outputs, statistics, affine, scenario.config.eps);
+        let facts = conditioning::of_step(scenario, step, statistics);
         let each = |size: fn(&conditioning::Channel) -> f64| facts.iter().map(size).collect::<Vec<f64>>();
         let outputs = largest(&step.checks, facts.len());
         let grad_inputs = each(conditioning::Channel::largest_gradient);

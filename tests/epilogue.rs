@@ -1,0 +1,108 @@
+//! Epilogues against the f64 definition: a residual, an activation, or both, fused into forward and backward, with every
+//! combination of storage types and layouts, on GPUs, on the host, and in a group of both.
+//!
+//! `problem` runs a layer, `bounds` derives what it should give and the tolerances. `exact` holds what must agree to the bit,
+//! `not_finite` how far NaN and infinity reach, `refused` residuals that do not fit, `saved` what backward needs again,
+//! `targets` where gradients go, `slices` tensors of one buffer, `wrong` formulas that must be caught. Storage types, layouts
+//! and devices are gone through as in the tests of storage.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "epilogue/bounds.rs"]
+mod bounds;
+mod common;
+#[allow(dead_code)]
+#[path = "storage/devices.rs"]
+mod devices;
+#[path = "epilogue/exact.rs"]
+mod exact;
+#[path = "epilogue/not_finite.rs"]
+mod not_finite;
+#[path = "epilogue/problem.rs"]
+mod problem;
+#[path = "epilogue/refused.rs"]
+mod refused;
+#[path = "epilogue/saved.rs"]
+mod saved;
+#[path = "epilogue/slices.rs"]
+mod slices;
+#[allow(dead_code)]
+#[path = "storage/stored.rs"]
+mod stored;
+#[path = "epilogue/targets.rs"]
+mod targets;
+#[path = "epilogue/wrong.rs"]
+mod wrong;
+
+use bounds::Expected;
+use devices::On;
+use problem::{EPILOGUES, Problem, shape};
+use stored::{Layouts, Types};
+
+/// Runs every combination of epilogue, storage types and layouts; kinds of shape, weight and bias take turns.
+fn check_all(on: On) {
+    let (mut seed, mut worst, mut excluded, mut values) = (0u64, 0f64, 0, 0);
+    for epilogue in EPILOGUES {
+        for types in Types::all() {
+            for layouts in Layouts::all() {
+                let affine = AFFINE[seed as usize % AFFINE.len()];
+                let problem = Problem::random(&shape(seed), &[types], epilogue, affine, seed);
+                let failed = |error| -> f64 {
+                    panic!("seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}, affine {affine:?}: {error}")
+                };
+                worst = worst.max(check(&problem, on, &[layouts]).unwrap_or_else(failed));
+                excluded += problem.excluded;
+                values += problem.x.iter().map(|batch| batch.values.len()).sum::<usize>();
+                seed += 1;
+            }
+        }
+    }
+    println!("{on:?}: {seed} problems, worst error {worst:.3} of what is allowed");
+    println!("{excluded} of {values} upstream gradients were set to 0: there rounding decides on the side of 0");
+    // Of values spread over about 4, those within the tolerance of y, some 1e-6, of 0.
+    assert!(excluded as f64 <= 2e-5 * values as f64);
+}
+
+/// With a weight and with a bias.
+const AFFINE: [[bool; 2]; 5] = [[true, true], [true, true], [true, false], [false, true], [false, false]];
+
+/// The worst error of evaluation and training as a share of what is allowed, or what is wrong.
+fn check(problem: &Problem, on: On, layouts: &[Layouts]) -> Result<f64, String> {
+    let passes = problem.run(on.devices(problem.x.len()), layouts).map_err(|error| error.to_string())?;
+    let shares = passes.map(|(uses, pass)| Expected::of(problem, uses).compare(problem, &pass));
+    shares.into_iter().try_fold(0f64, |worst, share| Ok(worst.max(share?)))
+}
+
+#[test]
+fn every_combination_follows_the_definition_with_native_f16() {
+    check_all(On::Native);
+}
+
+#[test]
+fn every_combination_follows_the_definition_without_native_f16() {
+    check_all(On::Portable);
+}
+
+#[test]
+fn every_combination_follows_the_definition_on_the_host() {
+    check_all(On::Host);
+}
+
+#[test]
+fn every_combination_follows_the_definition_on_all_kinds_of_device_in_one_group() {
+    check_all(On::Mixed);
+}
+
+#[test]
+fn ranks_may_store_in_types_and_layouts_of_their_own() {
+    for seed in 5000..5080 {
+        let mut random = common::Random(seed);
+        let mut ranks = |end: usize| [0, 1, 2].map(|_| random.below(end));
+        let types = ranks(Types::all().len()).map(|index| Types::all()[index]);
+        let layouts = ranks(Layouts::all().len()).map(|index| Layouts::all()[index]);
+        let [epilogue, affine, on] = ranks(40);
+        let (epilogue, affine, on) = (EPILOGUES[epilogue % 8], AFFINE[affine % 5], On::ALL[on % 4]);
+        let problem = Problem::random(&shape(seed), &types, epilogue, affine, seed);
+        let failed = |error| panic!("seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}: {error}");
+        check(&problem, on, &layouts).unwrap_or_else(failed);
+    }
+}

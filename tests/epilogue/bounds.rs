@@ -1,0 +1,266 @@
+//! What a call should give by the f64 definition, and how far from it what it gave may be.
+//!
+//! v = normalized (+ residual) is what enters the activation, s the factor of the upstream gradient: 1 where v > 0, else the
+//! slope. The definition is the reference with y = s·v and g·s in place of g; the gradient of the residual is g·s itself. As in
+//! the tests of storage, an output is computed in f32 and then rounded once to its storage type:
+//!
+//! ```text
+//! v            8 ulp (TOLERANCE_ULP) of the channel's largest |normalized|, or with running statistics, where that may be
+//!              small beside what it is made of, of the largest |weight·x̂| and |bias| together; one ulp of the largest |v|
+//!              for the addition of the residual and the product with the slope
+//! y            max(1, |slope|) times the bound of v
+//! grad_residual  nothing: g or 0
+//! grad_bias    t·Σ|g·s|                                                            with t = STATISTICS_TOLERANCE
+//! grad_weight  t·(Σ|g·s·x̂| + e·Σ|g·s|)        the second is what an error of the mean moves in x̂, times g·s
+//! grad_input   t·k·( max|g·s| + ⟨g·s⟩ + max|x̂|·⟨g·s·x̂⟩ + e·(max|x̂|·⟨g·s⟩ + ⟨g·s·x̂⟩) )    the first term alone with running
+//!              statistics; k = |weight|·inv_std, ⟨·⟩ the average of absolute values over the group
+//! ```
+//!
+//! e is deviation·inv_std, for the error of the batch's mean, and u·|mean|·inv_std for what one f32 cannot hold of it, with
+//! u = 2⁻²⁴; 0 with running statistics.
+
+use syncbn::reference::{self, Affine, Gradients, RankBatch};
+use syncbn::{DType, Epilogue};
+
+use super::common::*;
+use super::problem::{Pass, Problem, Uses};
+use super::stored::{Types, half_ulp};
+
+/// Half an ulp of 1 in f32.
+const U: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// The factor of the upstream gradient.
+pub fn derivative(epilogue: Epilogue, v: f64) -> f64 {
+    match epilogue {
+        Epilogue::None | Epilogue::Add => 1.0,
+        _ if v > 0.0 => 1.0,
+        Epilogue::LeakyRelu(slope) => slope.into(),
+        Epilogue::Relu | Epilogue::AddRelu => 0.0,
+    }
+}
+
+pub fn wide(batches: &[Batch]) -> Vec<Vec<f64>> {
+    batches.iter().map(|batch| widened(&batch.values)).collect()
+}
+
+pub fn ranks<'a>(batches: &'a [Batch], values: &'a [Vec<f64>]) -> Vec<RankBatch<'a>> {
+    batches.iter().zip(values).map(|(batch, values)| RankBatch { dims: &batch.dims, values }).collect()
+}
+
+/// What enters the activation.
+pub struct Entering {
+    pub mean: Vec<f64>,
+    pub var: Vec<f64>,
+    pub inv_std: Vec<f64>,
+    /// Per rank, channels first.
+    pub v: Vec<Vec<f64>>,
+    /// How far from it an f32 may be, per channel.
+    pub bound: Vec<f64>,
+}
+
+impl Entering {
+    pub fn of(problem: &Problem, uses: Uses) -> Self {
+        let values = wide(&problem.x);
+        let x = ranks(&problem.x, &values);
+        let batch = reference::batch_statistics(&x).expect("valid batches");
+        let (mean, var) = match uses {
+            Uses::Group => (batch.mean, batch.var_biased),
+            Uses::Running => (widened(&problem.running.mean), widened(&problem.running.var)),
+        };
+        let (weight, bias) = (problem.weight().map(widened), problem.bias().map(widened));
+        let affine = Affine { weight: weight.as_deref(), bias: bias.as_deref() };
+        let eps = problem.config.eps;
+        let mut v = reference::forward_with_statistics(&x, &mean, &var, affine, eps).expect("valid batches");
+        let inv_std: Vec<f64> = var.iter().map(|var| 1.0 / (var + eps).sqrt()).collect();
+
+        let mut largest = vec![0f64; mean.len()];
+        for (batch, normalized) in problem.x.iter().zip(&v) {
+            for (index, (&x, normalized)) in batch.values.iter().zip(normalized).enumerate() {
+                let c = batch.channel(index);
+                let made_of = || {
+                    let [weight, bias] =
+                        [(&weight, 1.0), (&bias, 0.0)].map(|(of, fill)| of.as_ref().map_or(fill, |v| v[c]));
+                    (weight * (f64::from(x) - mean[c]) * inv_std[c]).abs() + bias.abs()
+                };
+                let size = if uses == Uses::Group { normalized.abs() } else { made_of() };
+                largest[c] = largest[c].max(size);
+            }
+        }
+        let mut bound: Vec<f64> = largest.iter().map(|&largest| TOLERANCE_ULP * ulp(largest)).collect();
+        for (v, residual) in v.iter_mut().zip(problem.residuals.iter().flatten()) {
+            v.iter_mut().zip(&residual.values).for_each(|(v, residual)| *v += f64::from(*residual));
+        }
+        largest.fill(0.0);
+        for (batch, v) in problem.x.iter().zip(&v) {
+            v.iter().enumerate().for_each(|(index, v)| {
+                let largest = &mut largest[batch.channel(index)];
+                *largest = largest.max(v.abs());
+            });
+        }
+        bound.iter_mut().zip(largest).for_each(|(bound, largest)| *bound += ulp(largest));
+        Self { mean, var, inv_std, v, bound }
+    }
+}
+
+/// What the bounds of a channel depend on, over one rank or over the group.
+#[derive(Clone, Copy, Default)]
+struct Facts {
+    values: f64,
+    max_g: f64,
+    max_xhat: f64,
+    sum_g: f64,
+    sum_g_xhat: f64,
+}
+
+impl Facts {
+    fn merge(self, other: Self) -> Self {
+        Self {
+            values: self.values + other.values,
+            max_g: self.max_g.max(other.max_g),
+            max_xhat: self.max_xhat.max(other.max_xhat),
+            sum_g: self.sum_g + other.sum_g,
+            sum_g_xhat: self.sum_g_xhat + other.sum_g_xhat,
+        }
+    }
+}
+
+/// The definition of one call, with its bounds.
+pub struct Expected {
+    uses: Uses,
+    entering: Entering,
+    /// Upstream gradients behind the activation.
+    passed: Vec<Vec<f64>>,
+    gradients: Gradients,
+    mean_error: Vec<f64>,
+    /// Per rank and channel.
+    local: Vec<Vec<Facts>>,
+    /// Per channel.
+    group: Vec<Facts>,
+}
+
+impl Expected {
+    pub fn of(problem: &Problem, uses: Uses) -> Self {
+        let entering = Entering::of(problem, uses);
+        let epilogue = problem.epilogue();
+        let behind = |(g, v): (&Batch, &Vec<f64>)| {
+            let values = g.values.iter().zip(v);
+            values.map(|(&g, &v)| f64::from(g) * derivative(epilogue, v)).collect::<Vec<f64>>()
+        };
+        let passed: Vec<Vec<f64>> = problem.g.iter().zip(&entering.v).map(behind).collect();
+        let gradients = gradients(problem, uses, &entering, &passed);
+        let mean_error = |c: usize| match uses {
+            Uses::Group => (entering.var[c].sqrt() + U * entering.mean[c].abs()) * entering.inv_std[c],
+            Uses::Running => 0.0,
+        };
+        let channels = entering.mean.len();
+        let mean_error = (0..channels).map(mean_error).collect();
+        let mut local = vec![vec![Facts::default(); channels]; problem.x.len()];
+        for ((facts, batch), passed) in local.iter_mut().zip(&problem.x).zip(&passed) {
+            for (index, (&x, g)) in batch.values.iter().zip(passed).enumerate() {
+                let c = batch.channel(index);
+                let xhat = ((f64::from(x) - entering.mean[c]) * entering.inv_std[c]).abs();
+                let g = g.abs();
+                let of_value = Facts { values: 1.0, max_g: g, max_xhat: xhat, sum_g: g, sum_g_xhat: g * xhat };
+                facts[c] = facts[c].merge(of_value);
+            }
+        }
+        let over_ranks = |c: usize| local.iter().map(|rank| rank[c]).fold(Facts::default(), Facts::merge);
+        let group = (0..channels).map(over_ranks).collect();
+        Self { uses, entering, passed, gradients, mean_error, local, group }
+    }
+
+    /// Bound of y before it is stored.
+    pub fn of_y(&self, problem: &Problem, c: usize) -> f64 {
+        self.entering.bound[c] * f64::from(problem.epilogue().slope()).abs().max(1.0)
+    }
+
+    /// Bound of grad_input before it is stored.
+    pub fn of_grad_input(&self, problem: &Problem, c: usize) -> f64 {
+        let facts = self.group[c];
+        let k = problem.weight().map_or(1.0, |weight| f64::from(weight[c]).abs()) * self.entering.inv_std[c];
+        let [g, g_xhat] = [facts.sum_g, facts.sum_g_xhat].map(|sum| sum / facts.values);
+        let through_batch = match self.uses {
+            Uses::Group => g + facts.max_xhat * g_xhat + self.mean_error[c] * (facts.max_xhat * g + g_xhat),
+            Uses::Running => 0.0,
+        };
+        STATISTICS_TOLERANCE * k * (facts.max_g + through_batch)
+    }
+
+    /// Bounds of a rank's grad_weight and grad_bias.
+    pub fn of_affine(&self, rank: usize, c: usize) -> [f64; 2] {
+        let facts = self.local[rank][c];
+        let of_weight = facts.sum_g_xhat + self.mean_error[c] * facts.sum_g;
+        [of_weight, facts.sum_g].map(|size| STATISTICS_TOLERANCE * size)
+    }
+
+    /// The worst error as a share of what is allowed, or what is wrong.
+    pub fn compare(&self, problem: &Problem, found: &Pass) -> Result<f64, String> {
+        let mut worst = 0f64;
+        let epilogue = problem.epilogue();
+        for (rank, batch) in problem.x.iter().enumerate() {
+            let mut compare = |name: &str, found: &[f32], expected: &[f64], dtype, bound: &dyn Fn(usize) -> f64| {
+                let name = format!("{:?}: {name}[{rank}] of dims {:?}", self.uses, batch.dims);
+                compare_values(&name, found, expected, dtype, bound).map(|share| worst = worst.max(share))
+            };
+            let Types { x, other } = problem.types[rank];
+            let of_y = |index| self.of_y(problem, batch.channel(index));
+            let y: Vec<f64> = self.entering.v[rank].iter().map(|&v| v * derivative(epilogue, v)).collect();
+            compare("y", &found.y[rank], &y, other, &of_y)?;
+            let of_grad_input = |index| self.of_grad_input(problem, batch.channel(index));
+            compare("grad_inputs", &found.grad_inputs[rank], &self.gradients.grad_inputs[rank], x, &of_grad_input)?;
+            if let Some(found) = &found.grad_residuals {
+                compare("grad_residuals", &found[rank], &self.passed[rank], x, &|_| 0.0)?;
+            }
+            if let Some(found) = &found.grad_weights {
+                let bound = |c| self.of_affine(rank, c)[0];
+                compare("grad_weights", &found[rank], &self.gradients.grad_weights[rank], DType::F32, &bound)?;
+            }
+            if let Some(found) = &found.grad_biases {
+                let bound = |c| self.of_affine(rank, c)[1];
+                compare("grad_biases", &found[rank], &self.gradients.grad_biases[rank], DType::F32, &bound)?;
+            }
+        }
+        Ok(worst)
+    }
+}
+
+/// The gradients of the definition for upstream gradients that have passed the activation.
+pub fn gradients(problem: &Problem, uses: Uses, entering: &Entering, passed: &[Vec<f64>]) -> Gradients {
+    let values = wide(&problem.x);
+    let (x, g) = (ranks(&problem.x, &values), ranks(&problem.x, passed));
+    let weight = problem.weight().map(widened);
+    let (weight, eps) = (weight.as_deref(), problem.config.eps);
+    match uses {
+        Uses::Group => reference::backward_train(&x, &g, weight, eps),
+        Uses::Running => reference::backward_with_statistics(&x, &g, &entering.mean, &entering.var, weight, eps),
+    }
+    .expect("valid batches")
+}
+
+fn compare_values(
+    name: &str,
+    found: &[f32],
+    expected: &[f64],
+    dtype: DType,
+    bound: &dyn Fn(usize) -> f64,
+) -> Result<f64, String> {
+    if found.len() != expected.len() {
+        return Err(format!("{name} has {} values, expected {}", found.len(), expected.len()));
+    }
+    let mut worst = 0f64;
+    for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        // The bound of an f32, and the rounding to the storage type of what may come of it.
+        let (error, bound) = ((f64::from(found) - expected).abs(), bound(index));
+        let allowed = bound + half_ulp(expected.abs() + bound, dtype);
+        if error == 0.0 {
+            continue;
+        }
+        // A NaN on either side is not within.
+        let within = error <= allowed;
+        if !within {
+            return Err(format!("{name}, value {index}: {found:e}, expected {expected:e} within {allowed:e}"));
+        }
+        worst = worst.max(error / allowed);
+    }
+    Ok(worst)
+}

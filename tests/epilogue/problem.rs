@@ -1,0 +1,257 @@
+//! A layer with an epilogue and its batches, run on devices: evaluation and training, forward and backward.
+
+use pollster::block_on;
+use syncbn::stats::RunningStats;
+use syncbn::{Backward, Device, DeviceGroup, Epilogue, Error, Inputs, SyncBatchNormConfig, Tensor};
+
+use super::bounds::Entering;
+use super::common::*;
+use super::stored::*;
+
+/// Every epilogue; slopes that are small, none, negative, and above 1.
+pub const EPILOGUES: [Epilogue; 8] = [
+    Epilogue::None,
+    Epilogue::Relu,
+    Epilogue::LeakyRelu(0.01),
+    Epilogue::LeakyRelu(0.0),
+    Epilogue::LeakyRelu(-0.5),
+    Epilogue::LeakyRelu(2.0),
+    Epilogue::Add,
+    Epilogue::AddRelu,
+];
+
+/// Dimensions of three ranks, channels first, in turn: odd sizes throughout with an empty rank, one position, one channel,
+/// several tiles, even sizes.
+pub fn shape(turn: u64) -> Vec<Vec<usize>> {
+    match turn % 5 {
+        0 => vec![vec![5, 3, 3, 3], vec![3, 3, 5], vec![0, 3, 7]],
+        1 => vec![vec![9, 7], vec![4, 7], vec![1, 7]],
+        2 => vec![vec![3, 1, 5, 7], vec![2, 1, 3], vec![1, 1, 1]],
+        3 => vec![vec![11, 3, 377], vec![1, 3, 9], vec![2, 3, 4]],
+        _ => vec![vec![2, 6, 2, 3, 2], vec![4, 6, 5], vec![3, 6]],
+    }
+}
+
+/// Inputs, residuals, upstream gradients and the layer that they belong to.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// Of every rank.
+    pub types: Vec<Types>,
+    pub config: SyncBatchNormConfig,
+    pub parameters: Parameters,
+    pub running: RunningStats,
+    pub x: Vec<Batch>,
+    pub residuals: Option<Vec<Batch>>,
+    pub g: Vec<Batch>,
+    /// How many upstream gradients were set to 0 because v is 0 within rounding.
+    pub excluded: usize,
+}
+
+/// What one call and its backward gave, channels first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pass {
+    pub y: Vec<Vec<f32>>,
+    pub grad_inputs: Vec<Vec<f32>>,
+    pub grad_residuals: Option<Vec<Vec<f32>>>,
+    pub grad_weights: Option<Vec<Vec<f32>>>,
+    pub grad_biases: Option<Vec<Vec<f32>>>,
+}
+
+/// What a call normalizes with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Uses {
+    /// The group's batch: training.
+    Group,
+    /// The running statistics: evaluation.
+    Running,
+}
+
+impl Uses {
+    pub const ALL: [Self; 2] = [Self::Running, Self::Group];
+}
+
+impl Problem {
+    /// Everything random, in values that the storage types hold exactly; ranks take the types in turn. Upstream gradients
+    /// have a mean, so that no term of the formulas is near 0 for want of it, and are 0 where rounding decides on the
+    /// side of the activation on which v is.
+    pub fn random(
+        dims: &[Vec<usize>],
+        types: &[Types],
+        epilogue: Epilogue,
+        [weight, bias]: [bool; 2],
+        seed: u64,
+    ) -> Self {
+        let mut random = Random(seed);
+        let channels = dims[0][1];
+        let means = random.values(channels);
+        let types: Vec<Types> = types.iter().copied().cycle().take(dims.len()).collect();
+        let mut draw = |dims: &Vec<usize>, dtype, mean: &dyn Fn(usize) -> f32| {
+            let inner = dims[2..].iter().product::<usize>().max(1);
+            Batch::new(dims, |index| rounded(mean(index / inner % channels) + random.next() as f32, dtype))
+        };
+        let ranks = || dims.iter().zip(&types);
+        let x = ranks().map(|(dims, types)| draw(dims, types.x, &|channel| 2.0 * means[channel])).collect();
+        let adds = epilogue.adds_residual();
+        let residuals = adds.then(|| ranks().map(|(dims, types)| draw(dims, types.x, &|_| 0.125)).collect());
+        let g = ranks().map(|(dims, types)| draw(dims, types.other, &|_| 0.25)).collect();
+        // Weights of either sign that are not small beside the biases, so that most channels have values on both sides of 0.
+        let mut parameters = Parameters::random(channels, &mut random);
+        parameters.weight.iter_mut().for_each(|weight| *weight += weight.signum());
+        parameters.bias.iter_mut().for_each(|bias| *bias *= 0.5);
+        let var = (0..channels).map(|_| (1.5 + random.next()) as f32).collect();
+        // Near the means of the batch, so that evaluation, too, has values on both sides of 0.
+        let mean = means.iter().map(|mean| 2.0 * mean + 0.5 * random.next() as f32).collect();
+        let running = RunningStats { mean, var, num_batches_tracked: 7 };
+        let config = SyncBatchNormConfig::torch(channels).with_weight(weight).with_bias(bias).with_epilogue(epilogue);
+        let mut problem = Self { types, config, parameters, running, x, residuals, g, excluded: 0 };
+        if epilogue.activates() {
+            problem.exclude_kinks();
+        }
+        problem
+    }
+
+    /// f32 throughout, with weight and bias.
+    pub fn plain(dims: &[Vec<usize>], epilogue: Epilogue, seed: u64) -> Self {
+        Self::random(dims, &Types::all()[..1], epilogue, [true, true], seed)
+    }
+
+    fn exclude_kinks(&mut self) {
+        for uses in Uses::ALL {
+            let entering = Entering::of(self, uses);
+            for (g, v) in self.g.iter_mut().zip(&entering.v) {
+                for (index, v) in v.iter().enumerate() {
+                    if v.abs() <= entering.bound[g.channel(index)] && g.values[index] != 0.0 {
+                        g.values[index] = 0.0;
+                        self.excluded += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn epilogue(&self) -> Epilogue {
+        self.config.epilogue
+    }
+
+    /// The weight that is applied.
+    pub fn weight(&self) -> Option<&[f32]> {
+        self.config.weight.then_some(self.parameters.weight.as_slice())
+    }
+
+    /// The bias that is applied.
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.config.bias.then_some(self.parameters.bias.as_slice())
+    }
+
+    /// The layer on these devices, one per rank.
+    pub fn group(&self, devices: Vec<Device>) -> DeviceGroup {
+        let mut group = DeviceGroup::new(self.config.clone(), devices).expect("a valid group");
+        group.set_parameters(self.weight(), self.bias()).expect("parameters of the right length");
+        group.set_running_stats(self.running.clone()).expect("statistics of the right length");
+        group
+    }
+
+    /// The tensors of a call, in f32 and channels first.
+    pub fn tensors(&self, group: &DeviceGroup) -> Tensors {
+        let residuals = self.residuals.as_deref().map(|batches| upload(group, batches));
+        Tensors { x: upload(group, &self.x), residuals, g: upload(group, &self.g) }
+    }
+
+    /// Evaluation, then training, with the same tensors; ranks take the layouts in turn.
+    pub fn run(&self, devices: Vec<Device>, layouts: &[Layouts]) -> Result<[(Uses, Pass); 2], Error> {
+        let mut group = self.group(devices);
+        let layouts: Vec<Layouts> = layouts.iter().copied().cycle().take(self.x.len()).collect();
+        let make = |make: &dyn Fn(&Device, usize) -> Tensor| -> Vec<Tensor> {
+            group.devices().iter().enumerate().map(|(rank, device)| make(device, rank)).collect()
+        };
+        let (types, layout_of) = (&self.types, |rank: usize| layouts[rank]);
+        let as_x =
+            |batches: &[Batch]| make(&|on, rank| upload_as(on, &batches[rank], types[rank].x, layout_of(rank).x));
+        let tensors = Tensors {
+            x: as_x(&self.x),
+            residuals: self.residuals.as_deref().map(as_x),
+            g: make(&|on, rank| upload_as(on, &self.g[rank], types[rank].other, layout_of(rank).g)),
+        };
+        let mut outputs = make(&|on, rank| zeros_as(on, &self.x[rank], types[rank].other, layout_of(rank).x));
+        let mut pass = |uses: Uses| {
+            let inputs = tensors.inputs();
+            let (saved, _) = match uses {
+                Uses::Running => block_on(group.forward_eval_into(inputs, &mut outputs)),
+                Uses::Group => block_on(group.forward_train_into(inputs, &mut outputs)),
+            }?;
+            let y = self.read(&outputs);
+            assert_eq!(saved.needs_residuals(), self.epilogue() == Epilogue::AddRelu);
+            let needed = if saved.needs_residuals() { inputs } else { (&tensors.x).into() };
+            let backward = block_on(group.backward(&saved, needed, &tensors.g))?;
+            let like_inputs = backward.grad_inputs.iter().zip(&tensors.x);
+            for (gradient, x) in like_inputs.chain(backward.grad_residuals.iter().flatten().zip(&tensors.x)) {
+                assert_eq!((gradient.dtype(), gradient.layout()), (x.dtype(), x.layout()));
+            }
+            Ok::<_, Error>((uses, self.pass(y, &backward)))
+        };
+        let passes = [pass(Uses::Running)?, pass(Uses::Group)?];
+        let residuals = tensors.residuals.iter().zip(&self.residuals);
+        for (tensors, batches) in [(&tensors.x, &self.x), (&tensors.g, &self.g)].into_iter().chain(residuals) {
+            for (found, batch) in self.read(tensors).iter().zip(batches) {
+                // A NaN is itself.
+                assert_eq!(bits(std::slice::from_ref(found)), bits(std::slice::from_ref(&batch.values)), "changed");
+            }
+        }
+        Ok(passes)
+    }
+
+    /// What a backward call gave after a forward call that gave y.
+    pub fn pass(&self, y: Vec<Vec<f32>>, backward: &Backward) -> Pass {
+        let grad_weights = backward.grad_weights.as_deref().map(read);
+        let grad_biases = backward.grad_biases.as_deref().map(read);
+        let grad_residuals = backward.grad_residuals.as_deref().map(|gradients| self.read(gradients));
+        assert_eq!((grad_weights.is_some(), grad_biases.is_some()), (self.config.weight, self.config.bias));
+        assert_eq!(grad_residuals.is_some(), self.epilogue().adds_residual());
+        Pass { y, grad_inputs: self.read(&backward.grad_inputs), grad_residuals, grad_weights, grad_biases }
+    }
+
+    /// Values of activations, channels first.
+    pub fn read(&self, tensors: &[Tensor]) -> Vec<Vec<f32>> {
+        tensors.iter().zip(&self.x).map(|(tensor, batch)| read_as(tensor, batch)).collect()
+    }
+}
+
+/// What a forward call and its backward are given.
+#[derive(Debug)]
+pub struct Tensors {
+    pub x: Vec<Tensor>,
+    pub residuals: Option<Vec<Tensor>>,
+    pub g: Vec<Tensor>,
+}
+
+impl Tensors {
+    pub fn inputs(&self) -> Inputs<'_> {
+        let Some(residuals) = &self.residuals else { return (&self.x).into() };
+        Inputs::with_residuals(&self.x, residuals)
+    }
+}
+
+impl Pass {
+    /// All bits, for comparisons in which a NaN equals itself.
+    pub fn bits(&self) -> [Vec<Vec<u32>>; 5] {
+        let optional = |values: &Option<Vec<Vec<f32>>>| bits(values.as_deref().unwrap_or_default());
+        let [residuals, weights, biases] = [&self.grad_residuals, &self.grad_weights, &self.grad_biases].map(optional);
+        [bits(&self.y), bits(&self.grad_inputs), residuals, weights, biases]
+    }
+}
+
+#[test]
+fn values_enter_the_activation_on_both_sides_of_0() {
+    for epilogue in EPILOGUES {
+        for uses in Uses::ALL {
+            let mut sides = [0, 0];
+            for seed in 0..20 {
+                let problem = Problem::plain(&shape(seed), epilogue, seed);
+                let v = Entering::of(&problem, uses).v.concat();
+                v.iter().for_each(|&v| sides[usize::from(v > 0.0)] += 1);
+            }
+            let all = sides[0] + sides[1];
+            assert!(sides.iter().all(|side| 4 * side > all), "{epilogue:?}, {uses:?}: {sides:?} of {all}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Residuals that are missing, not asked for, or do not fit: typed errors that name them, before anything is changed.
+
+use half::f16;
+use pollster::block_on;
+use syncbn::{
+    ArgumentError, ConfigError, DType, Device, DeviceGroup, Epilogue, Error, Input, Inputs, Layout, ProcessGroup,
+    SyncBatchNorm, SyncBatchNormConfig, Tensor,
+};
+
+use super::common::*;
+use super::problem::{EPILOGUES, Problem, Tensors};
+
+const CHANNELS: usize = 3;
+
+/// As many positions as channels, so that dimensions alone do not tell the layout.
+fn problem(epilogue: Epilogue) -> Problem {
+    Problem::plain(&[vec![4, CHANNELS, 3], vec![2, CHANNELS, 3], vec![1, CHANNELS, 3]], epilogue, 800)
+}
+
+fn argument(result: Result<(), Error>) -> ArgumentError {
+    match result {
+        Err(Error::Argument(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Every forward call with these inputs is refused in the same way, and changes nothing.
+fn refused(group: &mut DeviceGroup, x: &[Tensor], residuals: Option<&[Tensor]>) -> ArgumentError {
+    let inputs: Inputs<'_> = residuals.map_or(x.into(), |residuals| Inputs::with_residuals(x, residuals));
+    let before = group.running_stats().cloned();
+    let mut outputs: Vec<Tensor> =
+        x.iter().map(|x| x.device().upload(x.dims(), &vec![f32::NAN; x.element_count()]).unwrap()).collect();
+    let error = argument(block_on(group.forward_train(inputs)).map(|_| ()));
+    let others = [
+        block_on(group.forward_eval(inputs)).map(|_| ()),
+        block_on(group.forward_recompute(inputs)).map(|_| ()),
+        block_on(group.forward_train_into(inputs, &mut outputs)).map(|_| ()),
+        block_on(group.forward_eval_into(inputs, &mut outputs)).map(|_| ()),
+    ];
+    others.into_iter().for_each(|other| assert_eq!(argument(other), error));
+    assert!(read(&outputs).iter().flatten().all(|y| y.is_nan()), "{error}: an output was written");
+    assert_eq!(group.running_stats().cloned(), before, "{error}");
+    error
+}
+
+fn given(problem: &Problem, kind: Kind) -> (DeviceGroup, Tensors) {
+    let group = problem.group(kind.devices(problem.x.len()));
+    let tensors = problem.tensors(&group);
+    (group, tensors)
+}
+
+#[test]
+fn an_epilogue_that_adds_a_residual_needs_one() {
+    for kind in Kind::ALL {
+        for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
+            let (mut group, tensors) = given(&problem(epilogue), kind);
+            let error = refused(&mut group, &tensors.x, None);
+            assert_eq!(error, ArgumentError::NoResidual { epilogue });
+            let message = error.to_string();
+            assert!(message.contains(&format!("{epilogue:?}")) && message.contains("with_residuals"), "{message}");
+            block_on(group.forward_train(tensors.inputs())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn another_epilogue_takes_none() {
+    for kind in Kind::ALL {
+        for epilogue in EPILOGUES.into_iter().filter(|epilogue| !epilogue.adds_residual()) {
+            let (mut group, tensors) = given(&problem(epilogue), kind);
+            let error = refused(&mut group, &tensors.x, Some(&tensors.g));
+            assert_eq!(error, ArgumentError::NoSuchParameter { name: "residuals" });
+            assert!(error.to_string().contains("residuals"), "{error}");
+            let saved = block_on(group.forward_train(&tensors.x)).unwrap().saved;
+            let inputs = Inputs::with_residuals(&tensors.x, &tensors.g);
+            assert_eq!(argument(block_on(group.backward(&saved, inputs, &tensors.g)).map(|_| ())), error);
+            block_on(group.backward(&saved, &tensors.x, &tensors.g)).unwrap();
+        }
+    }
+}
+
+/// A residual that does not fit, made of the one that does, and the error that it gives.
+type Spoil = (&'static str, fn(Tensor, Kind) -> Tensor, fn(&ArgumentError) -> bool);
+
+const SPOILS: [Spoil; 6] = [
+    (
+        "other dims",
+        |z, _| z.device().zeros(&[2, CHANNELS, 4]).unwrap(),
+        |error| {
+            let (found, expected) = (vec![2, CHANNELS, 4], vec![2, CHANNELS, 3]);
+            *error == ArgumentError::Dims { argument: "residuals", rank: 1, found, expected }
+        },
+    ),
+    (
+        "fewer dims",
+        |z, _| z.device().zeros(&[2, CHANNELS * 3]).unwrap(),
+        |error| matches!(error, ArgumentError::Dims { argument: "residuals", rank: 1, .. }),
+    ),
+    (
+        "f16",
+        |z, _| z.device().upload(z.dims(), &vec![f16::ZERO; z.element_count()]).unwrap(),
+        |error| {
+            let (argument, expected) = ("residuals[1]".to_owned(), "f32".to_owned());
+            *error == ArgumentError::DType { argument, found: DType::F16, expected }
+        },
+    ),
+    (
+        "bf16",
+        |z, _| z.device().zeros_of(z.dims(), DType::BF16).unwrap(),
+        |error| matches!(error, ArgumentError::DType { argument, found: DType::BF16, .. } if argument == "residuals[1]"),
+    ),
+    (
+        "channels last",
+        |z, _| z.with_layout(Layout::ChannelsLast),
+        |error| {
+            let (found, expected) = (Layout::ChannelsLast, Layout::ChannelsFirst);
+            *error == ArgumentError::Layout { argument: "residuals", rank: 1, found, expected }
+        },
+    ),
+    (
+        "another device",
+        |z, kind| {
+            let other = if kind == Kind::Gpu { Device::host() } else { virtual_gpus()[2].clone() };
+            other.zeros(z.dims()).unwrap()
+        },
+        |error| matches!(error, ArgumentError::WrongDevice { argument: "residuals", rank: 1, .. }),
+    ),
+];
+
+#[test]
+fn residuals_that_do_not_fit_are_refused_in_forward_and_in_backward() {
+    for kind in Kind::ALL {
+        for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
+            let problem = problem(epilogue);
+            let (mut group, mut tensors) = given(&problem, kind);
+            for (what, spoil, right) in SPOILS {
+                let saved = block_on(group.forward_train(tensors.inputs())).unwrap().saved;
+                // The same memory where a spoil keeps it, so that nothing but what it changes is wrong.
+                let residuals = tensors.residuals.as_mut().unwrap();
+                let own = residuals.remove(1);
+                residuals.insert(1, spoil(own, kind));
+                let error = refused(&mut group, &tensors.x, tensors.residuals.as_deref());
+                assert!(right(&error), "{kind:?}, {epilogue:?}, {what}: {error:?}");
+                assert!(error.to_string().contains("residuals[1]"), "{error}");
+                let in_backward = block_on(group.backward(&saved, tensors.inputs(), &tensors.g));
+                assert_eq!(argument(in_backward.map(|_| ())), error, "{kind:?}, {epilogue:?}, {what}");
+                tensors.residuals = problem.tensors(&group).residuals;
+            }
+            let error = refused(&mut group, &tensors.x, tensors.residuals.as_ref().map(|ranks| &ranks[..2]));
+            assert_eq!(error, ArgumentError::RankCount { argument: "residuals", found: 2, expected: 3 });
+        }
+    }
+}
+
+#[test]
+fn a_rank_by_itself_is_told_the_same() {
+    for device in devices() {
+        let x = device.upload(&[2, 1, 2], &[1.0, 2.0, 3.0, 5.0]).unwrap();
+        let z = device.upload(&[2, 1, 2], &[0.5, -9.0, 9.0, 0.25]).unwrap();
+        let layer = |epilogue| {
+            let config = SyncBatchNormConfig::torch(1).with_epilogue(epilogue);
+            SyncBatchNorm::new(config, device.clone(), &ProcessGroup::single()).unwrap()
+        };
+        let mut adding = layer(Epilogue::AddRelu);
+        let error = argument(block_on(adding.forward_train(&x)).map(|_| ()));
+        assert_eq!(error, ArgumentError::NoResidual { epilogue: Epilogue::AddRelu });
+        let short = device.upload(&[1, 1, 2], &[1.0, 2.0]).unwrap();
+        let error = argument(block_on(adding.forward_train(Input::with_residual(&x, &short))).map(|_| ()));
+        assert!(matches!(error, ArgumentError::Dims { argument: "residuals", rank: 0, .. }), "{error:?}");
+        let error = argument(block_on(layer(Epilogue::Relu).forward_train(Input::with_residual(&x, &z))).map(|_| ()));
+        assert_eq!(error, ArgumentError::NoSuchParameter { name: "residuals" });
+
+        let forward = block_on(adding.forward_train(Input::with_residual(&x, &z))).unwrap();
+        assert!(forward.saved.needs_residuals());
+        let error = argument(block_on(adding.backward(&forward.saved, &x, &x)).map(|_| ()));
+        assert_eq!(error, ArgumentError::NoResidual { epilogue: Epilogue::AddRelu });
+        let backward = block_on(adding.backward(&forward.saved, Input::with_residual(&x, &z), &x)).unwrap();
+        let passed = block_on(backward.grad_residual.unwrap().to_vec()).unwrap();
+        assert_eq!(passed, [0.0, 0.0, 3.0, 5.0]);
+    }
+}
+
+#[test]
+fn a_slope_that_is_not_finite_is_refused() {
+    for slope in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let config = SyncBatchNormConfig::torch(1).with_epilogue(Epilogue::LeakyRelu(slope));
+        let error = DeviceGroup::new(config, vec![Device::host()]).unwrap_err();
+        assert!(matches!(error, Error::Config(ConfigError::OutOfRange { .. })), "{error:?}");
+        assert!(error.to_string().contains("slope"), "{error}");
+    }
+}
