@@ -2,14 +2,14 @@
 //!
 //! A rank is a [`DeviceGroup`] of one device within a [`ProcessGroup`]; this module gives it the form of a layer.
 
-use std::slice::from_ref;
+use std::slice::{from_mut, from_ref};
 
 use crate::collective::ProcessGroup;
 use crate::config::SyncBatchNormConfig;
 use crate::coordinator::Ranks;
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
-use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, Inputs, SavedForward};
+use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, Inputs, SavedForward};
 use crate::state::StateDict;
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
@@ -94,6 +94,19 @@ pub struct LayerBackward {
     pub report: BackwardReport,
 }
 
+/// Where backward writes on one rank; `None` for what is not wanted.
+#[derive(Debug, Default)]
+pub struct LayerGradTargets<'a> {
+    /// Gradient of the input, of its shape.
+    pub grad_input: Option<&'a mut Tensor>,
+    /// Gradient of the weight, (C).
+    pub grad_weight: Option<&'a mut Tensor>,
+    /// Gradient of the bias, (C).
+    pub grad_bias: Option<&'a mut Tensor>,
+    /// Gradient of the residual, of the shape of the input.
+    pub grad_residual: Option<&'a mut Tensor>,
+}
+
 impl SyncBatchNorm {
     /// A layer of this rank on a device, with the initial values that the configuration gives.
     ///
@@ -133,6 +146,18 @@ impl SyncBatchNorm {
         single_forward(self.rank.forward_train(x.into().as_list()).await?)
     }
 
+    /// [`forward_train`](Self::forward_train) into a tensor of the caller, of the shape and on the device of x.
+    ///
+    /// # Errors
+    /// As [`DeviceGroup::forward_train_into`] and [`forward_train`](Self::forward_train).
+    pub async fn forward_train_into<'a>(
+        &mut self,
+        x: impl Into<Input<'a>>,
+        output: &mut Tensor,
+    ) -> Result<(SavedForward, ForwardReport), Error> {
+        self.rank.forward_train_into(x.into().as_list(), from_mut(output)).await
+    }
+
     /// [`forward_train`](Self::forward_train) once more for activation checkpointing, without touching the running
     /// statistics.
     ///
@@ -151,6 +176,18 @@ impl SyncBatchNorm {
         single_forward(self.rank.forward_eval(x.into().as_list()).await?)
     }
 
+    /// [`forward_eval`](Self::forward_eval) into a tensor of the caller.
+    ///
+    /// # Errors
+    /// As [`forward_train_into`](Self::forward_train_into).
+    pub async fn forward_eval_into<'a>(
+        &mut self,
+        x: impl Into<Input<'a>>,
+        output: &mut Tensor,
+    ) -> Result<(SavedForward, ForwardReport), Error> {
+        self.rank.forward_eval_into(x.into().as_list(), from_mut(output)).await
+    }
+
     /// The gradients of a forward call, from the gradient of its output. See [`DeviceGroup::backward`].
     ///
     /// # Errors
@@ -162,6 +199,27 @@ impl SyncBatchNorm {
         grad_output: &Tensor,
     ) -> Result<LayerBackward, Error> {
         single_backward(self.rank.backward(saved, x.into().as_list(), from_ref(grad_output)).await?)
+    }
+
+    /// [`backward`](Self::backward) into tensors of the caller. What is not wanted is not computed; the exchange takes
+    /// place all the same, as the other ranks need this one's sums.
+    ///
+    /// # Errors
+    /// As [`DeviceGroup::backward_into`] and [`backward`](Self::backward).
+    pub async fn backward_into<'a>(
+        &self,
+        saved: &SavedForward,
+        x: impl Into<Input<'a>>,
+        grad_output: &Tensor,
+        targets: LayerGradTargets<'_>,
+    ) -> Result<BackwardReport, Error> {
+        let targets = GradTargets {
+            grad_inputs: targets.grad_input.map(from_mut),
+            grad_weights: targets.grad_weight.map(from_mut),
+            grad_biases: targets.grad_bias.map(from_mut),
+            grad_residuals: targets.grad_residual.map(from_mut),
+        };
+        self.rank.backward_into(saved, x.into().as_list(), from_ref(grad_output), targets).await
     }
 
     /// Gives every rank the state of rank `from`. Every rank must call it.

@@ -60,7 +60,7 @@ pub use gpu::adapters;
 pub use group::{
     Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, Inputs, PhaseTimes, SavedForward,
 };
-pub use layer::{Input, LayerBackward, LayerForward, SyncBatchNorm};
+pub use layer::{Input, LayerBackward, LayerForward, LayerGradTargets, SyncBatchNorm};
 pub use shape::{Layout, Shape, Strides};
 pub use state::{LoadOptions, Naming, StateDict};
 pub use tensor::Tensor;
