@@ -203,6 +203,11 @@ fn end<T>(call: Option<Call<'_>>, result: Result<T, Error>) -> Result<T, Error> 
     result
 }
 
+/// A tensor of zeros like each of these.
+fn zeros_like(tensors: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+    tensors.iter().map(Tensor::zeros_like).collect()
+}
+
 /// A number that no other layer of this process has.
 fn next_id() -> u64 {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)

@@ -2,6 +2,10 @@
 //!
 //! A rank is a [`DeviceGroup`] of one device within a [`ProcessGroup`]; this module gives it the form of a layer.
 
+mod input;
+
+pub use input::Input;
+
 use std::slice::{from_mut, from_ref};
 
 use crate::collective::ProcessGroup;
@@ -9,7 +13,7 @@ use crate::config::SyncBatchNormConfig;
 use crate::coordinator::Ranks;
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
-use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, Inputs, SavedForward};
+use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, SavedForward};
 use crate::state::StateDict;
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
@@ -41,31 +45,6 @@ use crate::tensor::Tensor;
 #[derive(Debug)]
 pub struct SyncBatchNorm {
     rank: DeviceGroup,
-}
-
-/// The input of one rank: x, and where the epilogue adds one, a residual of the same dimensions, layout and storage type.
-#[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
-    x: &'a Tensor,
-    residual: Option<&'a Tensor>,
-}
-
-impl<'a> Input<'a> {
-    /// An input with a residual, for an epilogue that adds it.
-    pub fn with_residual(x: &'a Tensor, residual: &'a Tensor) -> Self {
-        Self { x, residual: Some(residual) }
-    }
-
-    fn as_list(self) -> Inputs<'a> {
-        let x = from_ref(self.x);
-        self.residual.map_or(x.into(), |residual| Inputs::with_residuals(x, from_ref(residual)))
-    }
-}
-
-impl<'a> From<&'a Tensor> for Input<'a> {
-    fn from(x: &'a Tensor) -> Self {
-        Self { x, residual: None }
-    }
 }
 
 /// What forward returns on one rank.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures::future::try_join_all;
 
-use super::{DeviceGroup, Inputs, PhaseTimes, SavedForward, end};
+use super::{DeviceGroup, Inputs, PhaseTimes, SavedForward, end, zeros_like};
 use crate::collective::Phase;
 use crate::config::AffineGradient;
 use crate::coordinator::Call;
@@ -279,8 +279,4 @@ impl DeviceGroup {
 /// inv_std·Σ g·(x − mean); 0 for a sum of nothing, also where another rank made the channel NaN.
 fn weight_gradient(sums: GradientSums, inv_std: f64) -> f32 {
     if sums.sum_dy_xmu == 0.0 { 0.0 } else { (sums.sum_dy_xmu * inv_std) as f32 }
-}
-
-fn zeros_like(tensors: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-    tensors.iter().map(Tensor::zeros_like).collect()
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use super::{DeviceGroup, Inputs, SavedForward, end};
+use super::{DeviceGroup, Inputs, SavedForward, end, zeros_like};
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
 use crate::coordinator::Call;
@@ -125,8 +125,7 @@ impl DeviceGroup {
         let call = self.begin(phase, 0, statistics)?;
         let normalized = async {
             self.check_inputs(inputs.x)?;
-            let like_inputs = inputs.x.iter().map(Tensor::zeros_like);
-            let mut outputs = like_inputs.collect::<Result<Vec<_>, _>>()?;
+            let mut outputs = zeros_like(inputs.x)?;
             let (saved, report) = self.forward_phases(statistics, call.as_ref(), inputs, &mut outputs).await?;
             Ok(Forward { outputs, saved, report })
         };
