@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, GpuError};
 use crate::gpu::Gpu;
 
 /// How long a result may take before the device counts as lost, unless [`Device::with_deadline`] says otherwise.
@@ -56,6 +56,33 @@ impl Device {
     /// The same device with another limit for how long a result may take (60 s by default).
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// The same device, timing every compute pass of this crate on it from now on, for all its handles.
+    ///
+    /// # Errors
+    /// [`GpuError::NoTimestamps`](crate::GpuError::NoTimestamps) for the host, and for a device without the feature
+    /// `TIMESTAMP_QUERY`.
+    pub fn with_timestamps(self) -> Result<Self, Error> {
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.start_clock()?,
+            Kind::Host => return Err(GpuError::NoTimestamps { device: self.to_string() }.into()),
+        }
+        Ok(self)
+    }
+
+    /// The device's own time of the compute passes that this crate has submitted to it since this was last called, each
+    /// from its beginning to its end, added up. Waits until they are done.
+    ///
+    /// # Errors
+    /// [`GpuError::NoTimestamps`](crate::GpuError::NoTimestamps) before [`with_timestamps`](Self::with_timestamps);
+    /// [`GpuError::TooManyPasses`](crate::GpuError::TooManyPasses) after more than 2048 passes, which are forgotten then;
+    /// [`GpuError`](crate::GpuError) when the device is lost or the deadline passes.
+    pub async fn take_device_time(&self) -> Result<Duration, Error> {
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.take_time(self.deadline).await,
+            Kind::Host => Err(GpuError::NoTimestamps { device: self.to_string() }.into()),
+        }
     }
 
     /// Name of the adapter with its backend, or `host`.

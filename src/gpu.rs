@@ -5,6 +5,7 @@
 
 mod adapter;
 mod buffer;
+mod clock;
 mod pipelines;
 mod readback;
 mod scope;
@@ -14,13 +15,14 @@ pub use adapter::adapters;
 pub(crate) use buffer::BufferSlice;
 
 use futures::future::{BoxFuture, FutureExt};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::{Error, GpuError, LimitError};
 use crate::plan::DeviceCaps;
 use crate::shaders::WORKGROUP_SIZE;
+use clock::Clock;
 use pipelines::Pipelines;
 use readback::Poller;
 
@@ -28,6 +30,9 @@ use readback::Poller;
 const MAX_STORAGE_BUFFERS: u32 = 8;
 /// Workgroup memory of the kernel that uses most of it, in bytes.
 const WORKGROUP_MEMORY_BYTES: u32 = 8192;
+
+/// What a device is opened with where its adapter has it; nothing needs it.
+const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY);
 
 /// A result that a device is already working on.
 pub(crate) type Pending<T> = BoxFuture<'static, Result<T, Error>>;
@@ -47,6 +52,8 @@ struct Context {
     pipelines: Pipelines,
     poller: Poller,
     spares: [BufferSlice; 3],
+    /// Where passes are timed.
+    clock: OnceLock<Clock>,
 }
 
 /// Number of the next GPU opened in this process: virtual devices of one adapter have nothing else to tell them apart.
@@ -116,16 +123,18 @@ impl Gpu {
         // Apart from each other: a kernel may not bind one range twice for writing, as some variants declare all buffers.
         let spares = std::array::from_fn(|_| BufferSlice::spare(&device));
         let poller = Poller::new(device.clone(), name.clone());
-        let context = Context { device, queue, name, caps, pipelines: Pipelines::default(), poller, spares };
+        let (pipelines, clock) = (Pipelines::default(), OnceLock::new());
+        let context = Context { device, queue, name, caps, pipelines, poller, spares, clock };
         Ok(Self { context: Arc::new(context) })
     }
 
-    /// Opens a device of its own on an adapter, with all of the adapter's limits, and its own f16 where it has one.
+    /// Opens a device of its own on an adapter, with all of the adapter's limits, and its own f16 and timestamps where it has
+    /// them.
     pub async fn open(adapter: &wgpu::Adapter) -> Result<Self, Error> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("syncbn"),
             required_limits: adapter.limits(),
-            required_features: adapter.features() & wgpu::Features::SHADER_F16,
+            required_features: adapter.features() & OPTIONAL_FEATURES,
             ..Default::default()
         };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| GpuError::RequestDevice {

@@ -180,3 +180,37 @@ fn a_tensor_of_a_device_of_another_wgpu_instance_is_refused() {
     let error = block_on(group.forward_train(&[input])).unwrap_err();
     assert!(matches!(error, Error::Argument(ArgumentError::WrongDevice { rank: 0, .. })), "{error:?}");
 }
+
+#[test]
+fn a_device_tells_its_own_time_of_the_passes_since_it_was_last_asked() {
+    let device = block_on(Device::from_adapter(&adapter())).expect("a device").with_timestamps().expect("timestamps");
+    let mut group = DeviceGroup::new(config(), vec![device.clone()]).expect("a group");
+    let inputs = upload(&group, &batches(3)[..1]);
+    let started = std::time::Instant::now();
+    block_on(group.forward_train(&inputs)).expect("forward");
+    let passed = block_on(device.take_device_time()).expect("a time");
+    assert!(passed > std::time::Duration::ZERO && passed <= started.elapsed(), "{passed:?}");
+    assert_eq!(block_on(device.take_device_time()).expect("a time"), std::time::Duration::ZERO);
+
+    // Two tiles: three passes a call.
+    for _ in 0..683 {
+        block_on(group.forward_train(&inputs)).expect("forward");
+    }
+    let refused = block_on(device.take_device_time()).expect_err("more passes than queries");
+    assert_eq!(
+        refused.to_string().split(": ").nth(1),
+        Some("2049 passes since times were last taken, there is room for 2048; take them more often"),
+        "{refused}"
+    );
+    assert_eq!(block_on(device.take_device_time()).expect("they are forgotten"), std::time::Duration::ZERO);
+}
+
+#[test]
+fn a_device_that_takes_no_times_says_so() {
+    let plain = block_on(Device::from_adapter(&adapter())).expect("a device");
+    let untimed = |error: &Error| matches!(error, Error::Gpu(syncbn::GpuError::NoTimestamps { .. }));
+    let refused = block_on(plain.take_device_time()).expect_err("not asked to take times");
+    assert!(untimed(&refused), "{refused}");
+    let refused = Device::host().with_timestamps().expect_err("the host takes none");
+    assert!(untimed(&refused), "{refused}");
+}

@@ -98,6 +98,22 @@ pub enum GpuError {
         /// wgpu's words.
         message: String,
     },
+    /// Times were asked for of a device that does not take them.
+    #[error("{device} takes no times: it needs the feature TIMESTAMP_QUERY and Device::with_timestamps")]
+    NoTimestamps {
+        /// Name of the device.
+        device: String,
+    },
+    /// More passes than there is room to time.
+    #[error("{device}: {found} passes since times were last taken, there is room for {allowed}; take them more often")]
+    TooManyPasses {
+        /// Name of the device.
+        device: String,
+        /// Passes since.
+        found: u32,
+        /// Passes that can be timed.
+        allowed: u32,
+    },
     /// A result did not arrive in time.
     #[error("{device}: no result within {deadline:?}; raise Device::with_deadline if the work is that long")]
     Timeout {

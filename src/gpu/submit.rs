@@ -6,6 +6,7 @@ use bytemuck::Pod;
 use futures::FutureExt;
 
 use super::buffer::BufferSlice;
+use super::clock::Clock;
 use super::scope::Scope;
 use super::{Gpu, Pending, readback};
 use crate::plan::{Dispatch, Role};
@@ -38,12 +39,17 @@ impl Recorder<'_> {
         });
         let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
             label: Some(variant.kernel.name()),
-            timestamp_writes: None,
+            timestamp_writes: context.clock.get().and_then(Clock::next_pass),
         });
         pass.set_pipeline(&pipeline.compute);
         pass.set_bind_group(0, &bind_group, &[]);
         let [x, y] = dispatch.workgroups;
         pass.dispatch_workgroups(x, y, 1);
+    }
+
+    /// Records that the first `count` queries go to a buffer.
+    pub fn resolve(&mut self, queries: &wgpu::QuerySet, count: u32, to: &BufferSlice) {
+        self.encoder.resolve_query_set(queries, 0..count, &to.buffer, to.offset_bytes);
     }
 
     /// A uniform buffer with these contents, of this submission alone.
