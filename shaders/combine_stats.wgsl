@@ -8,7 +8,7 @@
 @group(0) @binding(2) var<storage, read_write> local: array<vec4<f32>>;   // (C) of (pivot, Σ(x − pivot), Σ(x − pivot)², flag)
 
 fn count_of(tile: u32) -> f32 {
-    return f32(select(params.tile_values, params.last_values, tile + 1u == params.tiles));
+    return f32(select(params.tile_values, params.last_values, (tile + 1u) % params.segment_tiles == 0u));
 }
 
 @compute @workgroup_size(256)

@@ -6,8 +6,8 @@
 
 // Both gradients of an element, encoded.
 fn halves_at(address: u32) -> vec2<u32> {
-    let element = element_at(address);
-    let both = gradients(element.channel, address, g_address(element.sample, element.channel, element.inner));
+    let channel = channel_at(address);
+    let both = gradients(channel, address, g_address_at(address, channel));
     return vec2<u32>(encode(both.x), encode(both.y));
 }
 
@@ -18,17 +18,17 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
     let index = workgroup.x + workgroup.y * workgroups.x;
-    if (index * 512u * WORDS_PER_INVOCATION >= params.elements) {
+    if (index * 512u * WORDS_PER_INVOCATION >= params.end_element - params.first_element) {
         return;
     }
     for (var n = 0u; n < WORDS_PER_INVOCATION; n++) {
         let word = word_of(lane, index, n);
         let address = 2u * word;
-        if (address + 1u < params.elements) {
+        if (address + 1u < params.end_element) {
             let both = halves_at(address) | (halves_at(address + 1u) << vec2<u32>(16u));
             grad_input[word] = both.x;
             keep_residual_word(word, both.y, true);
-        } else if (address < params.elements) {
+        } else if (address < params.end_element) {
             // The other half of the last word is not the tensor's.
             let both = halves_at(address);
             grad_input[word] = both.x | (grad_input[word] & 0xffff0000u);

@@ -8,7 +8,7 @@
 @group(0) @binding(6) var<storage, read_write> y: array<u32>;           // (N, C, L) in the layout of x, two to a word
 
 fn half_at(address: u32) -> u32 {
-    let channel = element_at(address).channel;
+    let channel = channel_at(address);
     return encode(activated(value_at(address, line_of(centering[channel], channel))));
 }
 
@@ -19,15 +19,15 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
     let index = workgroup.x + workgroup.y * workgroups.x;
-    if (index * 512u * WORDS_PER_INVOCATION >= params.elements) {
+    if (index * 512u * WORDS_PER_INVOCATION >= params.end_element - params.first_element) {
         return;
     }
     for (var n = 0u; n < WORDS_PER_INVOCATION; n++) {
         let word = word_of(lane, index, n);
         let address = 2u * word;
-        if (address + 1u < params.elements) {
+        if (address + 1u < params.end_element) {
             y[word] = half_at(address) | (half_at(address + 1u) << 16u);
-        } else if (address < params.elements) {
+        } else if (address < params.end_element) {
             // The other half of the last word is not the tensor's.
             y[word] = half_at(address) | (y[word] & 0xffff0000u);
         }

@@ -5,11 +5,17 @@
 
 mod apply;
 mod partition;
+mod run;
 mod sums;
+mod window;
 
 pub use apply::ApplyPlan;
 pub use partition::Partition;
 pub use sums::SumsPlan;
+use window::capacity;
+pub use window::{Span, Window};
+
+use std::ops::Range;
 
 use crate::dtype::DType;
 use crate::epilogue::Epilogue;
@@ -61,11 +67,17 @@ impl DeviceCaps {
         native_f16: false,
     };
 
+    /// Workgroups that one dispatch may have.
+    fn most_workgroups(&self) -> u64 {
+        u64::from(self.max_workgroups).pow(2)
+    }
+
     /// Spreads `count` workgroups over two dimensions.
     fn workgroups(&self, count: u64, dims: &[usize]) -> Result<[u32; 2], LimitError> {
         let side = u64::from(self.max_workgroups);
-        if count > side * side {
-            return Err(LimitError::Workgroups { dims: dims.to_vec(), found: count, allowed: side * side });
+        let allowed = self.most_workgroups();
+        if count > allowed {
+            return Err(LimitError::Workgroups { dims: dims.to_vec(), found: count, allowed });
         }
         // Rows as even as can be, so that few of the last row's workgroups find nothing to do.
         let rows = count.div_ceil(side).max(1);
@@ -82,9 +94,16 @@ impl DeviceCaps {
         }
     }
 
-    /// Refuses an activation that one binding cannot span.
-    fn check_activation(&self, what: &'static str, activation: Activation<'_>) -> Result<(), LimitError> {
-        self.check_binding(what, activation.shape.dims(), activation.bytes())
+    /// Elements that a window over these activations may have, and the error where that is too few for one tile.
+    fn capacity(&self, activations: &[Activation<'_>]) -> (u64, LimitError) {
+        let elements = |activation: &Activation<'_>| {
+            capacity(self.max_binding_bytes, activation.dtype.size_bytes(), activation.shape.elements())
+        };
+        let dims = activations.first().map_or(Vec::new(), |activation| activation.shape.dims().to_vec());
+        let found_bytes = activations.iter().map(Activation::bytes).max().unwrap_or(0);
+        let (what, allowed_bytes) = ("a part of x that is read together", self.max_binding_bytes);
+        let error = LimitError::Binding { what, dims, found_bytes, allowed_bytes };
+        (activations.iter().map(elements).min().unwrap_or(0), error)
     }
 
     /// Refuses a buffer that one binding cannot span.
@@ -124,6 +143,41 @@ pub enum Role {
     Bias,
 }
 
+/// What a dispatch binds of every activation: bytes from the start of its tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Of x and the residual.
+    pub x: Range<u64>,
+    /// Of what is written.
+    pub output: Range<u64>,
+    /// Of grad_output.
+    pub g: Range<u64>,
+}
+
+impl Parts {
+    /// Of a dispatch without activations.
+    const NONE: Self = Self { x: 0..0, output: 0..0, g: 0..0 };
+
+    /// The bytes of spans of x, of what is written, and of grad_output.
+    fn of(spans: [(&Span, Activation<'_>); 3]) -> Self {
+        let [x, output, g] = spans.map(|(span, activation)| {
+            let bytes = activation.dtype.size_bytes();
+            span.elements.start * bytes..(span.elements.end * bytes).next_multiple_of(4)
+        });
+        Self { x, output, g }
+    }
+
+    /// What is bound of the tensor in a role; `None` for all of it.
+    pub fn of_role(&self, role: Role) -> Option<Range<u64>> {
+        match role {
+            Role::Input | Role::Residual => Some(self.x.clone()),
+            Role::Output | Role::GradInput | Role::GradResidual => Some(self.output.clone()),
+            Role::GradOutput => Some(self.g.clone()),
+            Role::Tiles | Role::Local | Role::Centering | Role::Weight | Role::Bias => None,
+        }
+    }
+}
+
 /// What the layer has and how it ends, as kernels are told of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LayerFlags {
@@ -157,67 +211,9 @@ pub struct Dispatch<P> {
     pub workgroups: [u32; 2],
     /// Roles of the bindings 1, 2, ….
     pub roles: &'static [Role],
+    /// What is bound of the activations among them.
+    pub parts: Parts,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shape::Layout::ChannelsFirst;
-
-    fn f32s(shape: &Shape) -> Activation<'_> {
-        Activation { shape, dtype: DType::F32 }
-    }
-
-    fn stats(dims: &[usize]) -> SumsPlan {
-        let shape = Shape::new(dims, ChannelsFirst).expect("a valid shape");
-        SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE).expect("within the limits").expect("not empty")
-    }
-
-    #[test]
-    fn a_channel_of_one_tile_needs_no_combination_and_no_scratch() {
-        let plan = stats(&[4, 8, 32, 32]);
-        assert_eq!((plan.combine.is_none(), plan.tiles_bytes, plan.local_bytes), (true, 0, 128));
-        assert_eq!(plan.partial.roles, [Role::Input, Role::Local]);
-    }
-
-    #[test]
-    fn tiles_cover_every_value_exactly_once() {
-        for dims in [[2, 3, 50_000], [7, 70_001, 1], [4096, 3, 1], [1, 1, 1], [33, 5, 7], [1, 2, 4097]] {
-            let shape = Shape::new(&dims, ChannelsFirst).expect("a valid shape");
-            let partition = Partition::new(f32s(&shape));
-            let values = u64::from(partition.tile_values());
-            assert!(partition.tiles * values >= partition.values, "{dims:?}: {partition:?}");
-            assert!((partition.tiles - 1) * values < partition.values, "{dims:?}: {partition:?}");
-            assert!(partition.blocks * u64::from(256 / partition.rows) >= shape.channels() as u64, "{dims:?}");
-        }
-    }
-
-    #[test]
-    fn more_workgroups_than_one_dimension_holds_go_to_the_second() {
-        let plan = stats(&[1, 70_001, 300]);
-        let [x, y] = plan.partial.workgroups;
-        assert!(x <= 65_535 && u64::from(x) * u64::from(y) >= 70_001u64.div_ceil(8));
-        let caps = DeviceCaps { max_workgroups: 10, ..DeviceCaps::PORTABLE };
-        assert_eq!(caps.workgroups(95, &[]), Ok([10, 10]));
-        assert_eq!(caps.workgroups(101, &[1]), Err(LimitError::Workgroups { dims: vec![1], found: 101, allowed: 100 }));
-    }
-
-    #[test]
-    fn what_one_binding_cannot_span_is_refused_with_both_numbers() {
-        let shape = Shape::new(&[1, 1, (128 << 18) + 1], ChannelsFirst).expect("a valid shape");
-        let refused = SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE);
-        let numbers = matches!(refused, Err(LimitError::Binding { found_bytes, allowed_bytes, .. })
-            if found_bytes == (128 << 20) + 4 && allowed_bytes == 128 << 20);
-        assert!(numbers, "{refused:?}");
-    }
-
-    #[test]
-    fn an_empty_batch_plans_nothing() {
-        let shape = Shape::new(&[0, 3, 5], ChannelsFirst).expect("a valid shape");
-        assert_eq!(SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE), Ok(None));
-        assert_eq!(
-            ApplyPlan::normalize(f32s(&shape), DType::F32, &DeviceCaps::PORTABLE, LayerFlags::default()),
-            Ok(None)
-        );
-    }
-}
+mod tests;

@@ -181,18 +181,9 @@ fn outputs_of_other_dims_than_their_inputs_are_refused() {
 }
 
 #[test]
-fn an_input_larger_than_one_binding_is_refused_with_both_sizes() {
+fn a_tensor_larger_than_the_largest_buffer_is_refused_with_both_sizes() {
     let (device, queue) = own_device(&adapter(), |_| {});
     let device = Device::from_wgpu(device, queue).unwrap();
-    let dims = vec![1, 1, (128 << 18) + 1];
-    let input = device.zeros(&dims).unwrap();
-    let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(1), vec![device.clone()]).unwrap();
-    let error = block_on(group.forward_train(&[input])).unwrap_err();
-    let (found_bytes, allowed_bytes) = ((128 << 20) + 4, 128 << 20);
-    assert_eq!(error, Error::Limit(LimitError::Binding { what: "x", dims, found_bytes, allowed_bytes }));
-    assert_says(&error, &["134217732", "134217728", "33554433"]);
-    assert_eq!(group.running_stats(), Some(&RunningStats::new(1)));
-
     let dims = vec![1, 1, (256 << 18) + 1];
     let (found_bytes, allowed_bytes) = ((256 << 20) + 4, 256 << 20);
     let expected = Error::Limit(LimitError::Buffer { dims: dims.clone(), found_bytes, allowed_bytes });
@@ -202,7 +193,7 @@ fn an_input_larger_than_one_binding_is_refused_with_both_sizes() {
 
 #[test]
 fn statistics_of_more_channels_than_one_binding_holds_are_refused_with_both_sizes() {
-    // 12 bytes of input per channel fit, 16 bytes of statistics do not.
+    // 12 bytes of input per channel fit, 16 bytes of statistics do not: those are not cut.
     let (device, queue) = own_device(&adapter(), |limits| limits.max_storage_buffer_binding_size = 64 << 10);
     let device = Device::from_wgpu(device, queue).unwrap();
     let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(5000), vec![device.clone()]).unwrap();

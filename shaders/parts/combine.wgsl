@@ -5,12 +5,12 @@
 struct CombineParams {
     channels: u32,        // C
     tiles: u32,           // tiles per channel
-    tile_values: u32,     // values of every tile but the last
-    last_values: u32,     // values of the last tile
+    segment_tiles: u32,   // tiles after which a segment ends
+    tile_values: u32,     // values of every tile but a segment's last
+    last_values: u32,     // values of a segment's last tile
     rows: u32,            // invocations per channel, a power of two
     columns_log2: u32,    // log2 of the channels side by side in a workgroup
     values: f32,          // N·L
-    padding: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: CombineParams;

@@ -3,31 +3,28 @@
 // Words that one invocation writes.
 const WORDS_PER_INVOCATION: u32 = 8u;
 
-// Which value an address of x belongs to.
-struct Element {
-    sample: u32,
-    channel: u32,
-    inner: u32,
+// The channel of an element: `run` neighbours in memory are of one channel.
+fn channel_at(address: u32) -> u32 {
+    if (address < params.run_end) {
+        return params.run_channel;
+    }
+    return (params.run_channel + 1u + (address - params.run_end) / params.run) % params.channels;
 }
 
-fn element_at(address: u32) -> Element {
-    var element: Element;
-    element.sample = address / params.x_sample;
-    let rest = address - element.sample * params.x_sample;
-    // The larger of the two remaining strides goes first.
-    if (params.x_channel >= params.x_inner) {
-        element.channel = rest / params.x_channel;
-        element.inner = rest - element.channel * params.x_channel;
-    } else {
-        element.inner = rest / params.x_inner;
-        element.channel = rest - element.inner * params.x_inner;
+// Where grad_output has the value that x has at an address of the given channel.
+fn g_address_at(address: u32, channel: u32) -> u32 {
+    if (params.g_follows_x != 0u) {
+        return address;
     }
-    return element;
+    let from_first = address - params.first_element;
+    let sample = from_first / params.x_sample;
+    let inner = (from_first - sample * params.x_sample - channel * params.x_channel) / params.x_inner;
+    return g_address(sample, channel, inner);
 }
 
 // The n-th word of this invocation: neighbouring invocations write neighbouring words. The last workgroup comes first,
 // because what the sums read last is written first.
 fn word_of(lane: u32, workgroup: u32, n: u32) -> u32 {
-    let last = (params.elements - 1u) / (512u * WORDS_PER_INVOCATION);
-    return ((last - workgroup) * WORDS_PER_INVOCATION + n) * 256u + lane;
+    let last = (params.end_element - params.first_element - 1u) / (512u * WORDS_PER_INVOCATION);
+    return params.first_element / 2u + ((last - workgroup) * WORDS_PER_INVOCATION + n) * 256u + lane;
 }

@@ -111,7 +111,9 @@ fn sums_per_channel<'s>(
         _ => slice_of(role),
     };
     let bytes = gpu.submit_and_read(phase, deadline, &local, |recorder| {
-        recorder.dispatch(&plan.partial, slice_of);
+        for partial in &plan.partials {
+            recorder.dispatch(partial, slice_of);
+        }
         if let Some(combine) = &plan.combine {
             recorder.dispatch(combine, slice_of);
         }
@@ -152,14 +154,15 @@ pub(super) fn apply(
     };
     let centering = upload(gpu, centering)?;
     Ok(gpu.submit("normalize", |recorder| {
-        recorder.dispatch(&plan.dispatch, |role| match role {
+        let slice_of = |role| match role {
             Role::Input => slice,
             Role::Output => y,
             Role::Residual => residual.unwrap_or(gpu.spare(0)),
             Role::Weight => layer.weight.unwrap_or(gpu.spare(1)),
             Role::Bias => layer.bias.unwrap_or(gpu.spare(2)),
             _ => &centering,
-        });
+        };
+        plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice_of));
     }))
 }
 
@@ -177,11 +180,12 @@ pub(super) fn grad_input(
     };
     let centering = upload(gpu, centering)?;
     Ok(gpu.submit("gradient of the input", |recorder| {
-        recorder.dispatch(&plan.dispatch, |role| match role {
+        let slice_of = |role| match role {
             Role::GradInput => dx,
             Role::GradResidual => grad_residual.unwrap_or(dx),
             _ => backward_slice(gpu, role, reads, &centering, layer),
-        });
+        };
+        plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice_of));
     }))
 }
 

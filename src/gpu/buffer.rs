@@ -29,6 +29,14 @@ impl BufferSlice {
         Self { buffer, offset_bytes: 0, size_bytes: 4 }
     }
 
+    /// What of these bytes, counted from its start, the slice has; all of a slice that is shorter, such as a spare one.
+    pub fn part(&self, bytes: std::ops::Range<u64>) -> Self {
+        if bytes.end > self.size_bytes {
+            return self.clone();
+        }
+        Self { offset_bytes: self.offset_bytes + bytes.start, size_bytes: bytes.end - bytes.start, ..self.clone() }
+    }
+
     /// The slice as a binding.
     pub fn binding(&self) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {

@@ -22,7 +22,10 @@ impl Recorder<'_> {
     /// Records a dispatch of a plan; `slice_of` tells which slice fills a role.
     pub fn dispatch<'s, P: Pod>(&mut self, dispatch: &Dispatch<P>, slice_of: impl Fn(Role) -> &'s BufferSlice) {
         let context = &self.gpu.context;
-        let slices: Vec<&BufferSlice> = dispatch.roles.iter().map(|&role| slice_of(role)).collect();
+        let bound = |&role: &Role| {
+            dispatch.parts.of_role(role).map_or_else(|| slice_of(role).clone(), |part| slice_of(role).part(part))
+        };
+        let slices: Vec<BufferSlice> = dispatch.roles.iter().map(bound).collect();
         let shared_buffer = writes_a_buffer_it_reads(dispatch, &slices);
         let variant = Variant { shared_buffer, ..dispatch.variant };
         let pipeline = context.pipelines.get(&context.device, variant);
@@ -66,7 +69,7 @@ impl Recorder<'_> {
 }
 
 /// Whether a buffer that the kernel writes is also one that it reads, as another slice.
-fn writes_a_buffer_it_reads<P>(dispatch: &Dispatch<P>, slices: &[&BufferSlice]) -> bool {
+fn writes_a_buffer_it_reads<P>(dispatch: &Dispatch<P>, slices: &[BufferSlice]) -> bool {
     let slots = || dispatch.variant.kernel.bindings().iter().zip(slices);
     let written = slots().filter(|(slot, _)| slot.access == Access::Write);
     written

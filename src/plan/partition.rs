@@ -1,5 +1,6 @@
 //! How the values of a channel are cut into tiles, and tiles gathered into workgroups.
 
+use super::window::Window;
 use super::{Activation, DeviceCaps};
 use crate::error::LimitError;
 use crate::shaders::{CombineParams, TileParams, VALUES_PER_ROW, WORKGROUP_SIZE};
@@ -9,17 +10,28 @@ use crate::shape::{Shape, Strides};
 const RUN_BYTES: u64 = 128;
 /// Tiles that one invocation of a combining kernel takes before more invocations join: enough to hide a barrier.
 const TILES_PER_ROW: u64 = 8;
+/// Elements of memory that one tile may lie across: half of the smallest binding that a device may have, 128 MiB, as f32.
+/// The same for every device and storage type, so that neither changes a bit.
+const TILE_SPAN: u64 = 16 << 20;
 
 /// The cut of an activation into tiles.
 ///
 /// A tile holds `rows`·16 values of one channel. A workgroup holds 256/rows tiles side by side, of neighbouring channels:
-/// many where a channel has few values or where the values of one channel lie far apart (small L), one otherwise.
+/// many where a channel has few values or where the values of one channel lie far apart (small L), one otherwise. Tiles
+/// follow each other through a segment: all values of a channel, or where samples are so large that a tile across two of
+/// them would not fit a binding, those of one sample. Depends on the shape alone, never on limits of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Values per channel, N·L.
     pub values: u64,
+    /// Whether a segment is a sample's.
+    pub is_split: bool,
+    /// Values per segment.
+    pub segment_values: u64,
     /// Invocations per tile: a power of two, at most 256.
     pub rows: u32,
+    /// Tiles per segment.
+    pub segment_tiles: u64,
     /// Tiles per channel; 0 where there is no value.
     pub tiles: u64,
     /// Workgroups that cover all channels once.
@@ -32,27 +44,43 @@ impl Partition {
         let (shape, element_bytes) = (x.shape, x.dtype.size_bytes());
         let values = shape.values_per_channel();
         let channels = shape.channels() as u64;
-        let run = if shape.strides().inner == 1 { shape.spatial_len() as u64 } else { 1 };
+        let channels_first = shape.strides().inner == 1;
+        let inner = shape.spatial_len() as u64;
+        let run = if channels_first { inner } else { 1 };
         let columns = columns_for_runs(run.max(1) * element_bytes, channels);
-        let wanted = values.div_ceil(u64::from(VALUES_PER_ROW)).max(1).next_power_of_two();
-        let rows = wanted.min(u64::from(WORKGROUP_SIZE) / columns) as u32;
-        let tiles = values.div_ceil(u64::from(rows * VALUES_PER_ROW));
-        Self { values, rows, tiles, blocks: channels.div_ceil(u64::from(WORKGROUP_SIZE / rows)) }
+        // Memory from a tile's first value to its last. Channels first it ends within a sample, and begins within one.
+        let ends = if channels_first { 2 * inner } else { 0 };
+        let span = |rows: u64| channels.saturating_mul(rows * u64::from(VALUES_PER_ROW) + ends);
+        let is_split = channels_first && span(1) > TILE_SPAN;
+        let segment_values = if is_split { inner } else { values };
+        let wanted = segment_values.div_ceil(u64::from(VALUES_PER_ROW)).max(1).next_power_of_two();
+        let mut rows = wanted.min(u64::from(WORKGROUP_SIZE) / columns);
+        while !is_split && rows > 1 && span(rows) > TILE_SPAN {
+            rows /= 2;
+        }
+        let rows = rows as u32;
+        let segment_tiles = segment_values.div_ceil(u64::from(rows * VALUES_PER_ROW));
+        let segments = if is_split { shape.batch() as u64 } else { 1 };
+        let blocks = channels.div_ceil(u64::from(WORKGROUP_SIZE / rows));
+        Self { values, is_split, segment_values, rows, segment_tiles, tiles: segments * segment_tiles, blocks }
     }
 
-    /// Values of every tile but the last.
+    /// Values of every tile but a segment's last.
     pub fn tile_values(&self) -> u32 {
         self.rows * VALUES_PER_ROW
     }
 
-    /// Parameters of a kernel that walks these tiles of `x`, and of `g` beside it. Flags are 0.
+    /// Values of a segment's last tile.
+    fn last_values(&self) -> u32 {
+        (self.segment_values - self.segment_tiles.saturating_sub(1) * u64::from(self.tile_values())) as u32
+    }
+
+    /// Parameters of a kernel that walks the tiles of a window of `x`, and of `g` beside it. Flags are 0.
     ///
-    /// Every quantity is at most the number of elements, which the checks of bindings keep within 32 bits; addresses
-    /// beyond the last value are formed modulo 2³² and not used.
-    pub(super) fn tile_params(&self, x: &Shape, g: &Shape) -> TileParams {
-        let inner = x.spatial_len() as u32;
-        let step_outer = self.rows.checked_div(inner).unwrap_or(0);
-        let step_inner = self.rows.checked_rem(inner).unwrap_or(0);
+    /// Addresses are formed modulo 2³²; those of values within the window are below the elements of a binding.
+    pub(super) fn tile_params(&self, window: &Window, x: &Shape, g: &Shape) -> TileParams {
+        let inner = window.inner;
+        let (step_outer, step_inner) = (self.rows / inner, self.rows % inner);
         let walk = |strides: Strides| {
             let [sample, channel, stride] = [strides.sample, strides.channel, strides.inner].map(|n| n as u32);
             let step = step_outer.wrapping_mul(sample).wrapping_add(step_inner.wrapping_mul(stride));
@@ -63,18 +91,24 @@ impl Partition {
         TileParams {
             channels: x.channels() as u32,
             inner,
-            values: self.values as u32,
-            elements: x.elements() as u32,
-            tiles: self.tiles as u32,
+            tiles: (window.tiles.end - window.tiles.start) as u32,
+            segment_tiles: window.segment_tiles,
+            last_values: self.last_values(),
+            start: window.start,
+            first_tile: window.tiles.start as u32,
+            first_channel: window.channels.start as u32,
+            end_channel: window.channels.end as u32,
             rows: self.rows,
             columns_log2: (WORKGROUP_SIZE / self.rows).ilog2(),
-            blocks: self.blocks as u32,
+            blocks: self.blocks_of(window) as u32,
             step_inner,
+            x_origin: window.x.origin,
             x_sample,
             x_channel,
             x_inner,
             x_step,
             x_wrap,
+            g_origin: window.g.origin,
             g_sample,
             g_channel,
             g_inner,
@@ -84,9 +118,19 @@ impl Partition {
         }
     }
 
-    /// Workgroups of a kernel that walks the tiles.
-    pub(super) fn tile_workgroups(&self, shape: &Shape, caps: &DeviceCaps) -> Result<[u32; 2], LimitError> {
-        caps.workgroups(self.tiles * self.blocks, shape.dims())
+    /// Workgroups that cover the channels of a window once.
+    fn blocks_of(&self, window: &Window) -> u64 {
+        (window.channels.end - window.channels.start).div_ceil(u64::from(WORKGROUP_SIZE / self.rows))
+    }
+
+    /// Workgroups of a kernel that walks the tiles of a window.
+    pub(super) fn tile_workgroups(
+        &self,
+        window: &Window,
+        shape: &Shape,
+        caps: &DeviceCaps,
+    ) -> Result<[u32; 2], LimitError> {
+        caps.workgroups((window.tiles.end - window.tiles.start) * self.blocks_of(window), shape.dims())
     }
 
     /// Parameters of a kernel that combines the tiles of every channel, and its workgroups.
@@ -101,12 +145,12 @@ impl Partition {
         let params = CombineParams {
             channels: shape.channels() as u32,
             tiles: self.tiles as u32,
+            segment_tiles: self.segment_tiles as u32,
             tile_values: self.tile_values(),
-            last_values: (self.values - self.tiles.saturating_sub(1) * u64::from(self.tile_values())) as u32,
+            last_values: self.last_values(),
             rows,
             columns_log2: columns.ilog2(),
             values: self.values as f32,
-            padding: 0,
         };
         Ok((params, caps.workgroups(blocks, shape.dims())?))
     }

@@ -1,6 +1,7 @@
 //! The first half of a pass: sums over one rank, of its tiles and then of their combination.
 
-use super::{Activation, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, LayerFlags, Partition, Role};
+use super::window::windows;
+use super::{Activation, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, LayerFlags, Partition, Parts, Role};
 use crate::error::LimitError;
 use crate::shaders::{CombineParams, Kernel, Storage, TileParams, Variant};
 
@@ -15,8 +16,8 @@ const GRADIENT_TO_TILES: [Role; 7] = gradient_roles(Role::Tiles);
 /// Local statistics or local gradient sums of one rank.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SumsPlan {
-    /// Sums of every tile. Where a channel has one tile, these are the rank's.
-    pub partial: Dispatch<TileParams>,
+    /// Sums of every tile, window by window. Where a channel has one tile, these are the rank's.
+    pub partials: Vec<Dispatch<TileParams>>,
     /// Sums of the rank; `None` where a channel has one tile.
     pub combine: Option<Dispatch<CombineParams>>,
     /// Bytes of the scratch buffer in [`Role::Tiles`]; 0 without `combine`.
@@ -29,7 +30,7 @@ impl SumsPlan {
     /// Plans the local statistics of an activation; `None` where it has no value.
     ///
     /// # Errors
-    /// [`LimitError`] when a buffer exceeds one binding or a dispatch its workgroups.
+    /// [`LimitError`] when a tile, or what is kept per tile or channel, exceeds one binding, or a dispatch its workgroups.
     pub fn statistics(x: Activation<'_>, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
         let roles: [&[Role]; 2] = [&[Role::Input, Role::Local], &[Role::Input, Role::Tiles]];
         Self::new(x, x, caps, [Kernel::PartialStats, Kernel::CombineStats], roles)
@@ -45,11 +46,12 @@ impl SumsPlan {
         caps: &DeviceCaps,
         layer: LayerFlags,
     ) -> Result<Option<Self>, LimitError> {
-        caps.check_activation("grad_output", g)?;
         let kernels = [Kernel::PartialGradSums, Kernel::CombineGradSums];
         let plan = Self::new(x, g, caps, kernels, [&GRADIENT_TO_LOCAL, &GRADIENT_TO_TILES])?;
         Ok(plan.map(|mut plan| {
-            layer.set(&mut plan.partial.params, layer.epilogue.activates());
+            for partial in &mut plan.partials {
+                layer.set(&mut partial.params, layer.epilogue.activates());
+            }
             plan
         }))
     }
@@ -62,27 +64,32 @@ impl SumsPlan {
         [partial, combine]: [Kernel; 2],
         [whole, tiled]: [&'static [Role]; 2],
     ) -> Result<Option<Self>, LimitError> {
-        caps.check_activation("x", x)?;
         let partition = Partition::new(x);
         if partition.tiles == 0 {
             return Ok(None);
         }
         let local_bytes = x.shape.channels() as u64 * CHANNEL_SUMS_BYTES;
         caps.check_binding("sums per channel", x.shape.dims(), local_bytes)?;
+        let is_tiled = partition.tiles > 1;
+        let tiles_bytes = if is_tiled { partition.tiles.saturating_mul(local_bytes) } else { 0 };
+        caps.check_binding("scratch for the tiles", x.shape.dims(), tiles_bytes)?;
         let grad_output = if partial == Kernel::PartialStats { Storage::default() } else { caps.storage(g.dtype) };
         let variant = Variant { x: caps.storage(x.dtype), grad_output, ..Variant::new(partial) };
-        let params = partition.tile_params(x.shape, g.shape);
-        let workgroups = partition.tile_workgroups(x.shape, caps)?;
-        if partition.tiles == 1 {
-            let partial = Dispatch { variant, params, workgroups, roles: whole };
-            return Ok(Some(Self { partial, combine: None, tiles_bytes: 0, local_bytes }));
+        let (capacity, too_large) = caps.capacity(&[x, g]);
+        let windows = windows(&partition, x.shape, g.shape, capacity, caps.most_workgroups()).ok_or(too_large)?;
+        let partials = windows.iter().map(|window| {
+            let parts = Parts::of([(&window.x, x), (&window.x, x), (&window.g, g)]);
+            let params = partition.tile_params(window, x.shape, g.shape);
+            let workgroups = partition.tile_workgroups(window, x.shape, caps)?;
+            Ok(Dispatch { variant, params, workgroups, roles: if is_tiled { tiled } else { whole }, parts })
+        });
+        let partials = partials.collect::<Result<Vec<_>, LimitError>>()?;
+        let mut combine_plan = None;
+        if is_tiled {
+            let (params, workgroups) = partition.combine_dispatch(x.shape, caps)?;
+            let (variant, roles) = (Variant::new(combine), &[Role::Tiles, Role::Local]);
+            combine_plan = Some(Dispatch { variant, params, workgroups, roles, parts: Parts::NONE });
         }
-        let partial = Dispatch { variant, params, workgroups, roles: tiled };
-        let tiles_bytes = partition.tiles * local_bytes;
-        caps.check_binding("scratch for the tiles", x.shape.dims(), tiles_bytes)?;
-        let (params, workgroups) = partition.combine_dispatch(x.shape, caps)?;
-        let roles = &[Role::Tiles, Role::Local];
-        let combine = Dispatch { variant: Variant::new(combine), params, workgroups, roles };
-        Ok(Some(Self { partial, combine: Some(combine), tiles_bytes, local_bytes }))
+        Ok(Some(Self { partials, combine: combine_plan, tiles_bytes, local_bytes }))
     }
 }

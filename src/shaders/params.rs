@@ -35,22 +35,32 @@ params! {
     TileParams {
         /// C.
         channels: u32,
-        /// L.
+        /// L, or more where the window lies within one row.
         inner: u32,
-        /// N·L.
-        values: u32,
-        /// N·C·L.
-        elements: u32,
-        /// Tiles per channel.
+        /// Tiles of the window.
         tiles: u32,
+        /// Tiles after which a segment ends.
+        segment_tiles: u32,
+        /// Values of a segment's last tile.
+        last_values: u32,
+        /// Position within its sample of the window's first value.
+        start: u32,
+        /// Number of the window's first tile.
+        first_tile: u32,
+        /// The window's first channel.
+        first_channel: u32,
+        /// The channel after its last.
+        end_channel: u32,
         /// Invocations per tile, a power of two.
         rows: u32,
         /// log2 of the tiles side by side in a workgroup.
         columns_log2: u32,
-        /// Workgroups that cover all channels once.
+        /// Workgroups that cover the window's channels once.
         blocks: u32,
         /// rows mod L: what one step adds to the position within a sample.
         step_inner: u32,
+        /// What is added to every address in x.
+        x_origin: u32,
         /// Elements of x from one sample to the next.
         x_sample: u32,
         /// Elements of x from one channel to the next.
@@ -61,6 +71,8 @@ params! {
         x_step: u32,
         /// What is added to the address in x when the position passes L.
         x_wrap: u32,
+        /// What is added to every address in grad_output.
+        g_origin: u32,
         /// Elements of grad_output from one sample to the next.
         g_sample: u32,
         /// Elements of grad_output from one channel to the next.
@@ -71,6 +83,18 @@ params! {
         g_step: u32,
         /// What is added to the address in grad_output when the position passes L.
         g_wrap: u32,
+        /// Address of the first element that is written, for kernels that own words.
+        first_element: u32,
+        /// The address after the last.
+        end_element: u32,
+        /// Elements from one channel to the next in memory.
+        run: u32,
+        /// Channel of the element at address 0.
+        run_channel: u32,
+        /// Address where the next channel begins.
+        run_end: u32,
+        /// 1 where grad_output has the addresses of x.
+        g_follows_x: u32,
         /// 1 where a weight is bound.
         has_weight: u32,
         /// 1 where a bias is bound.
@@ -93,9 +117,11 @@ params! {
         channels: u32,
         /// Tiles per channel.
         tiles: u32,
-        /// Values of every tile but the last.
+        /// Tiles after which a segment ends.
+        segment_tiles: u32,
+        /// Values of every tile but a segment's last.
         tile_values: u32,
-        /// Values of the last tile.
+        /// Values of a segment's last tile.
         last_values: u32,
         /// Invocations per channel, a power of two.
         rows: u32,
@@ -103,7 +129,5 @@ params! {
         columns_log2: u32,
         /// N·L.
         values: f32,
-        /// Fills 16 bytes.
-        padding: u32,
     }
 }

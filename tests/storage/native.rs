@@ -37,7 +37,7 @@ fn the_two_ways_to_read_f16_are_two_kernels() {
         let plan = |native_f16| {
             let caps = syncbn::plan::DeviceCaps { native_f16, ..caps };
             let x = syncbn::plan::Activation { shape: &shape, dtype: x };
-            syncbn::plan::SumsPlan::statistics(x, &caps).unwrap().unwrap().partial.variant.source()
+            syncbn::plan::SumsPlan::statistics(x, &caps).unwrap().unwrap().partials[0].variant.source()
         };
         assert_ne!(plan(true), plan(false));
     }

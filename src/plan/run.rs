@@ -1,0 +1,100 @@
+//! Runs: the parts of large activations that kernels which own whole words of 16-bit outputs write, address by address.
+
+use super::window::Span;
+use crate::shaders::TileParams;
+use crate::shape::Shape;
+
+/// Elements at whose multiples runs begin: whole words, and whole steps of a window's alignment.
+const STEP: u64 = 512;
+
+/// A range of addresses, and where channels begin in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where x lies, and what is written in its layout.
+    pub x: Span,
+    /// Where grad_output lies.
+    pub g: Span,
+    /// Address within the span of the first element that is written.
+    pub first_element: u32,
+    /// The address after the last.
+    pub end_element: u32,
+    /// Channel of the element at address 0.
+    pub run_channel: u32,
+    /// Address where the next channel begins.
+    pub run_end: u32,
+}
+
+impl Run {
+    /// Parameters of a kernel that writes this run of `x`, with `g` beside it. Flags are 0.
+    pub(super) fn word_params(&self, x: &Shape, g: &Shape) -> TileParams {
+        let [x_strides, g_strides] = [x.strides(), g.strides()];
+        TileParams {
+            channels: x.channels() as u32,
+            first_element: self.first_element,
+            end_element: self.end_element,
+            run: to_u32(channel_run(x)),
+            run_channel: self.run_channel,
+            run_end: self.run_end,
+            g_follows_x: (x_strides == g_strides).into(),
+            x_sample: x_strides.sample as u32,
+            x_channel: x_strides.channel as u32,
+            x_inner: x_strides.inner as u32,
+            g_origin: self.g.origin,
+            g_sample: g_strides.sample as u32,
+            g_channel: g_strides.channel as u32,
+            g_inner: g_strides.inner as u32,
+            ..TileParams::default()
+        }
+    }
+}
+
+/// Neighbours in memory that are of one channel, as kernels count them.
+pub(super) fn channel_run(shape: &Shape) -> u64 {
+    if shape.strides().inner == 1 { shape.spatial_len() as u64 } else { 1 }
+}
+
+fn to_u32(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// Runs of up to `capacity` elements, for tensors of one layout; `None` where nothing fits.
+pub(super) fn runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
+    let (elements, run, channels) = (shape.elements(), channel_run(shape), shape.channels() as u64);
+    let step = if elements <= capacity { elements } else { capacity / STEP * STEP };
+    let run_from = |first: u64| {
+        let end = elements.min(first + step);
+        let span = Span::new(first..end, first);
+        Run {
+            g: span.clone(),
+            x: span,
+            first_element: 0,
+            end_element: (end - first) as u32,
+            run_channel: (first / run % channels) as u32,
+            run_end: to_u32(run - first % run),
+        }
+    };
+    (step > 0).then(|| (0..elements).step_by(step as usize).map(run_from).collect())
+}
+
+/// Runs of whole samples, for tensors of different layouts; `None` where a sample exceeds `capacity`, or one of an odd
+/// number of elements half of it: words may not be shared by two runs.
+pub(super) fn sample_runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
+    let (samples, sample, run) = (shape.batch() as u64, shape.strides().sample as u64, channel_run(shape));
+    let fitting = capacity / sample;
+    let step = if fitting >= samples || sample.is_multiple_of(2) { fitting } else { fitting / 2 * 2 };
+    let run_from = |first: u64| {
+        let range = first * sample..samples.min(first + step) * sample;
+        let (zero, elements) = (range.start, range.end - range.start);
+        let span = Span::new(range, zero);
+        let first_element = span.origin;
+        Run {
+            g: span.clone(),
+            x: span,
+            first_element,
+            end_element: first_element + elements as u32,
+            run_channel: 0,
+            run_end: first_element + to_u32(run),
+        }
+    };
+    (step > 0).then(|| (0..samples).step_by(step as usize).map(run_from).collect())
+}

@@ -1,0 +1,204 @@
+//! Plans as plain data: covering, windows, limits, without a GPU.
+
+use super::window::windows;
+use super::*;
+use crate::shape::Layout::{self, ChannelsFirst, ChannelsLast};
+
+fn f32s(shape: &Shape) -> Activation<'_> {
+    Activation { shape, dtype: DType::F32 }
+}
+
+fn stats(dims: &[usize]) -> SumsPlan {
+    let shape = Shape::new(dims, ChannelsFirst).expect("a valid shape");
+    SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE).expect("within the limits").expect("not empty")
+}
+
+#[test]
+fn a_channel_of_one_tile_needs_no_combination_and_no_scratch() {
+    let plan = stats(&[4, 8, 32, 32]);
+    assert_eq!((plan.combine.is_none(), plan.tiles_bytes, plan.local_bytes), (true, 0, 128));
+    assert_eq!(plan.partials[0].roles, [Role::Input, Role::Local]);
+}
+
+#[test]
+fn tiles_cover_every_value_exactly_once() {
+    for dims in [[2, 3, 50_000], [7, 70_001, 1], [4096, 3, 1], [1, 1, 1], [33, 5, 7], [1, 2, 4097]] {
+        let shape = Shape::new(&dims, ChannelsFirst).expect("a valid shape");
+        let partition = Partition::new(f32s(&shape));
+        let values = u64::from(partition.tile_values());
+        assert!(partition.tiles * values >= partition.values, "{dims:?}: {partition:?}");
+        assert!((partition.tiles - 1) * values < partition.values, "{dims:?}: {partition:?}");
+        assert!(partition.blocks * u64::from(256 / partition.rows) >= shape.channels() as u64, "{dims:?}");
+    }
+}
+
+#[test]
+fn more_workgroups_than_one_dimension_holds_go_to_the_second() {
+    let plan = stats(&[1, 70_001, 300]);
+    let [x, y] = plan.partials[0].workgroups;
+    assert!(x <= 65_535 && u64::from(x) * u64::from(y) >= 70_001u64.div_ceil(8));
+    let caps = DeviceCaps { max_workgroups: 10, ..DeviceCaps::PORTABLE };
+    assert_eq!(caps.workgroups(95, &[]), Ok([10, 10]));
+    assert_eq!(caps.workgroups(101, &[1]), Err(LimitError::Workgroups { dims: vec![1], found: 101, allowed: 100 }));
+}
+
+#[test]
+fn an_empty_batch_plans_nothing() {
+    let shape = Shape::new(&[0, 3, 5], ChannelsFirst).expect("a valid shape");
+    assert_eq!(SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE), Ok(None));
+    assert_eq!(ApplyPlan::normalize(f32s(&shape), DType::F32, &DeviceCaps::PORTABLE, LayerFlags::default()), Ok(None));
+}
+
+/// The address in x, counted from where the window is bound, of value `at` of a tile, as the kernel's walk forms it.
+fn walked(params: &TileParams, tile: u32, channel: u32, at: u32) -> u32 {
+    let start = (tile % params.segment_tiles) * params.rows * 16 + params.start + at;
+    let sample = tile / params.segment_tiles + start / params.inner;
+    let terms = [
+        params.x_origin,
+        sample.wrapping_mul(params.x_sample),
+        channel.wrapping_mul(params.x_channel),
+        (start % params.inner).wrapping_mul(params.x_inner),
+    ];
+    terms.into_iter().fold(0, u32::wrapping_add)
+}
+
+/// Checks windows of one shape, (N, C, spatial…): every tile of every channel is in one window, which binds all of its memory, and the walk
+/// finds it there.
+fn check_windows(dims: &[usize], layout: Layout, binding_bytes: u64) -> usize {
+    let mut dims = dims.to_vec();
+    if layout == ChannelsLast {
+        dims[1..].rotate_left(1);
+    }
+    let shape = Shape::new(&dims, layout).expect("a valid shape");
+    let partition = Partition::new(f32s(&shape));
+    let capacity = capacity(binding_bytes, 4, shape.elements());
+    let windows = windows(&partition, &shape, &shape, capacity, 65_535 * 65_535)
+        .unwrap_or_else(|| panic!("{dims:?} {layout:?} {partition:?} {capacity}: no tile fits"));
+    let (strides, inner) = (shape.strides(), shape.spatial_len() as u64);
+    let mut covered = 0;
+    for window in &windows {
+        let what = format!("{dims:?} {layout:?} {partition:?} {window:?}");
+        covered +=
+            (window.tiles.end - window.tiles.start) as u128 * (window.channels.end - window.channels.start) as u128;
+        let span = &window.x.elements;
+        assert!(
+            span.start % 256 == 0 && (span.end - span.start) * 4 <= binding_bytes && span.end <= shape.elements(),
+            "{what}"
+        );
+        let params = partition.tile_params(window, &shape, &shape);
+        for tile in [window.tiles.start, (window.tiles.start + window.tiles.end) / 2, window.tiles.end - 1] {
+            let (segment, in_segment) = (tile / partition.segment_tiles, tile % partition.segment_tiles);
+            let first = segment * partition.segment_values + in_segment * u64::from(partition.tile_values());
+            let count = u64::from(partition.tile_values()).min((segment + 1) * partition.segment_values - first);
+            let local = (tile - window.tiles.start) as u32;
+            let is_last = local % params.segment_tiles + 1 == params.segment_tiles;
+            assert_eq!(if is_last { params.last_values } else { params.rows * 16 }, count as u32, "{what}");
+            for (at, channel) in
+                [(0, window.channels.start), (count - 1, window.channels.end - 1), (count / 2, window.channels.start)]
+            {
+                let (sample, position) = ((first + at) / inner, (first + at) % inner);
+                let address =
+                    sample * strides.sample as u64 + channel * strides.channel as u64 + position * strides.inner as u64;
+                assert!(span.contains(&address), "{what}: {address}");
+                assert_eq!(
+                    u64::from(walked(&params, local, channel as u32, at as u32)),
+                    address - span.start,
+                    "{what}"
+                );
+            }
+        }
+    }
+    assert_eq!(covered, partition.tiles as u128 * shape.channels() as u128, "{dims:?} {layout:?}");
+    // In the order of tiles, none of a channel twice.
+    assert!(
+        windows
+            .windows(2)
+            .all(|pair| pair[0].tiles.end <= pair[1].tiles.start || pair[0].channels.end <= pair[1].channels.start)
+    );
+    windows.len()
+}
+
+#[test]
+fn windows_hold_every_tile_once_with_all_its_memory_up_to_two_to_the_forty_elements() {
+    const PORTABLE: u64 = 128 << 20;
+    let one: &[&[usize]] = &[&[2, 3, 50_000], &[1, 1, 1], &[7, 70_001, 1], &[32, 64, 112, 112]];
+    for dims in one {
+        for layout in [ChannelsFirst, ChannelsLast] {
+            assert_eq!(check_windows(dims, layout, PORTABLE), 1, "{dims:?}");
+        }
+    }
+    let many: &[&[usize]] = &[
+        &[64, 256, 80, 80],
+        &[1, 3, 1 << 25],
+        &[3, 5, 10_000_019],
+        &[1, 1, 536_870_911],
+        &[2, 70_000, 1_001],
+        &[1_000, 70_000, 3],
+        &[8_191, 70_000, 1],
+        &[1 << 20, 1 << 10, 1 << 10],
+        &[1, 1 << 10, 1 << 30],
+        &[1, 1, 1 << 40],
+        &[1 << 30, 3, 341],
+    ];
+    for dims in many {
+        for layout in [ChannelsFirst, ChannelsLast] {
+            assert!(check_windows(dims, layout, PORTABLE) > 1, "{dims:?}");
+        }
+    }
+}
+
+#[test]
+fn a_smaller_binding_cuts_more_windows_and_leaves_the_tiles_alone() {
+    let shape = Shape::new(&[40, 7, 12_345], ChannelsFirst).expect("a valid shape");
+    let plan = |max_binding_bytes| {
+        let caps = DeviceCaps { max_binding_bytes, ..DeviceCaps::PORTABLE };
+        SumsPlan::statistics(f32s(&shape), &caps).expect("within the limits").expect("not empty")
+    };
+    let (whole, cut) = (plan(128 << 20), plan(1 << 20));
+    assert_eq!((whole.partials.len(), whole.combine.clone()), (1, cut.combine.clone()));
+    assert!(cut.partials.len() > 10);
+    let tiles = |plan: &SumsPlan| plan.partials.iter().map(|partial| partial.params.tiles).sum::<u32>();
+    assert_eq!(tiles(&whole), tiles(&cut));
+}
+
+#[test]
+fn a_tile_that_one_binding_cannot_span_is_refused_with_both_numbers() {
+    let shape = Shape::new(&[1, 1, 1 << 20], ChannelsFirst).expect("a valid shape");
+    let caps = DeviceCaps { max_binding_bytes: 16_000, ..DeviceCaps::PORTABLE };
+    let refused = SumsPlan::statistics(f32s(&shape), &caps);
+    let numbers = matches!(refused, Err(LimitError::Binding { found_bytes, allowed_bytes, .. })
+        if found_bytes == 4 << 20 && allowed_bytes == 16_000);
+    assert!(numbers, "{refused:?}");
+}
+
+#[test]
+fn words_are_owned_by_one_run_and_channels_are_found_where_they_lie() {
+    for (dims, layout) in [
+        (&[5, 3, 7][..], ChannelsFirst),
+        (&[40, 3, 1_001], ChannelsFirst),
+        (&[40, 1_001, 3], ChannelsLast),
+        (&[9_000, 37], ChannelsFirst),
+    ] {
+        let shape = Shape::new(dims, layout).expect("a valid shape");
+        let runs = run::runs(&shape, 2_048).expect("words fit");
+        let strides = shape.strides();
+        let mut next = 0;
+        for run in &runs {
+            let first = run.x.elements.start;
+            assert_eq!((first, first % 2, run.first_element), (next, 0, 0));
+            next += u64::from(run.end_element);
+            let params = run.word_params(&shape, &shape);
+            for address in 0..run.end_element {
+                let passed = address.checked_sub(params.run_end).map_or(0, |over| 1 + over / params.run);
+                let at = (first + u64::from(address)) as usize;
+                let channel = (at % strides.sample) / strides.channel % shape.channels();
+                assert_eq!(
+                    ((params.run_channel + passed) % params.channels) as usize,
+                    channel,
+                    "{dims:?} {layout:?} {at}"
+                );
+            }
+        }
+        assert_eq!(next, shape.elements());
+    }
+}
