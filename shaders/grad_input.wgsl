@@ -1,6 +1,6 @@
 // The gradient of the input, f32 storage, and where it is wanted that of the residual.
 //
-// Dispatch: as `partial_grad_sums`, the last tiles first, because the sums read them last. The result is the output.
+// Dispatch: as `normalize`. The result is the output.
 
 @group(0) @binding(7) var<storage, read_write> grad_input: array<f32>;   // (N, C, L) in the layout of x
 
@@ -12,15 +12,14 @@ fn main(
 ) {
     let index = workgroup.x + workgroup.y * workgroups.x;
     let last = params.blocks * params.tiles - 1u;
-    if (index > last) {
-        return;
-    }
+    // Past the last workgroup the number wraps round to none that has values.
     var walk = begin_walk(lane, last - index);
+    begin_sides(walk, lane);
     for (var i = 0u; i < VALUES_PER_ROW; i++) {
         if (!is_inside(walk)) {
             break;
         }
-        let both = gradients(walk.channel, walk.x, walk.g);
+        let both = gradients(walk.channel, walk.x, walk.g, i);
         grad_input[walk.x] = both.x;
         keep_residual(walk.x, both.y);
         step_walk(&walk);

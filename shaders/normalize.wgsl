@@ -1,6 +1,7 @@
 // The normalized, activated output, f32 storage.
 //
-// Dispatch: as `partial_stats`, the last tiles first, because the statistics read them last. The result is the output.
+// Dispatch: one workgroup per 256/rows channels and tile of rows·32 values, the last first, because the statistics read
+// them last. The result is the output.
 
 @group(0) @binding(3) var<storage, read> centering: array<Centering>;   // (C)
 @group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or anything where has_weight is 0
@@ -15,19 +16,20 @@ fn main(
 ) {
     let index = workgroup.x + workgroup.y * workgroups.x;
     let last = params.blocks * params.tiles - 1u;
-    if (index > last) {
-        return;
-    }
+    // Past the last workgroup the number wraps round to none that has values.
     var walk = begin_walk(lane, last - index);
-    if (!is_inside(walk)) {
-        return;
-    }
-    let line = line_of(centering[walk.channel], walk.channel);
-    for (var i = 0u; i < VALUES_PER_ROW; i++) {
-        if (!is_inside(walk)) {
-            break;
+    var sides = 0u;
+    if (is_inside(walk)) {
+        let line = line_of(centering[walk.channel], walk.channel);
+        for (var i = 0u; i < VALUES_PER_ROW; i++) {
+            if (!is_inside(walk)) {
+                break;
+            }
+            let v = value_at(walk.x, line);
+            sides |= select(0u, 1u, v > 0.0) << i;
+            y[walk.x] = activated(v);
+            step_walk(&walk);
         }
-        y[walk.x] = activated(value_at(walk.x, line));
-        step_walk(&walk);
     }
+    keep_sides(walk, lane, sides);
 }

@@ -9,10 +9,10 @@
 @group(0) @binding(7) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
 
 // What this invocation's next value adds.
-fn next_terms(walk: ptr<function, Walk>, line: Line) -> vec4<f32> {
+fn next_terms(walk: ptr<function, Walk>, step: u32, line: Line) -> vec4<f32> {
     var terms = vec4<f32>(0.0);
     if (is_inside(*walk)) {
-        let g = upstream((*walk).x, (*walk).g, line);
+        let g = upstream((*walk).x, (*walk).g, step, line);
         let value = load_x((*walk).x);
         terms = vec4<f32>(g, g * (value - line.pivot), flag_of(g), flag_of(value));
     }
@@ -20,11 +20,11 @@ fn next_terms(walk: ptr<function, Walk>, line: Line) -> vec4<f32> {
     return terms;
 }
 
-fn next_four(walk: ptr<function, Walk>, line: Line) -> vec4<f32> {
-    let a = next_terms(walk, line);
-    let b = next_terms(walk, line);
-    let c = next_terms(walk, line);
-    let d = next_terms(walk, line);
+fn next_four(walk: ptr<function, Walk>, step: u32, line: Line) -> vec4<f32> {
+    let a = next_terms(walk, step, line);
+    let b = next_terms(walk, step + 1u, line);
+    let c = next_terms(walk, step + 2u, line);
+    let d = next_terms(walk, step + 3u, line);
     return (a + b) + (c + d);
 }
 
@@ -39,10 +39,11 @@ fn main(
     if (walk.count > 0u) {
         line = line_of(centering[walk.channel], walk.channel);
     }
-    let a = next_four(&walk, line);
-    let b = next_four(&walk, line);
-    let c = next_four(&walk, line);
-    let d = next_four(&walk, line);
+    begin_sides(walk, lane);
+    let a = next_four(&walk, 0u, line);
+    let b = next_four(&walk, 4u, line);
+    let c = next_four(&walk, 8u, line);
+    let d = next_four(&walk, 12u, line);
     let sums = sum_over_rows((a + b) + (c + d), walk.row, walk.column, params.rows, params.columns_log2);
     if (walk.row == 0u && walk.count > 0u) {
         partial[walk.tile * params.channels + walk.channel] = sums;

@@ -98,6 +98,14 @@ impl Device {
         matches!(self.kind, Kind::Host)
     }
 
+    /// The wgpu device and queue behind a GPU; `None` for the host.
+    pub fn wgpu(&self) -> Option<(&wgpu::Device, &wgpu::Queue)> {
+        match &self.kind {
+            Kind::Gpu(gpu) => Some(gpu.handles()),
+            Kind::Host => None,
+        }
+    }
+
     /// Waits until everything submitted to the device so far is done. The host is always done.
     ///
     /// # Errors

@@ -4,8 +4,11 @@
 
 mod gpu;
 mod host;
+mod mask;
 
-use crate::device::Kind;
+pub(crate) use mask::Mask;
+
+use crate::device::{Device, Kind};
 use crate::epilogue::Epilogue;
 use crate::error::{ArgumentError, Error};
 use crate::gpu::{BufferSlice, Pending};
@@ -54,47 +57,79 @@ pub(crate) fn local_stats(x: View<'_>) -> Result<Pending<Vec<ChannelStats>>, Err
     }
 }
 
-/// y = act(normalized x + residual), all of one shape and layout on one device, the residual stored as x.
+/// What a kernel reads of the activation that it replaces: a tensor of its own, or what it writes over.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    Apart(View<'a>),
+    Over(&'a Shape),
+}
+
+impl<'a> Source<'a> {
+    fn shape(self) -> &'a Shape {
+        match self {
+            Self::Apart(view) => view.shape,
+            Self::Over(shape) => shape,
+        }
+    }
+
+    fn tensor(self) -> Option<&'a Tensor> {
+        match self {
+            Self::Apart(view) => Some(view.tensor),
+            Self::Over(_) => None,
+        }
+    }
+}
+
+/// y = act(normalized x + residual), all of one shape and layout on one device, the residual stored as x. Where there is a
+/// mask, it is filled.
 pub(crate) fn apply(
-    x: View<'_>,
+    x: Source<'_>,
     residual: Option<&Tensor>,
     centering: &[Centering],
     layer: Layer<'_>,
     y: &mut Tensor,
+    mask: Option<&mut Mask>,
 ) -> Result<Pending<()>, Error> {
     let (device, y_dtype) = (y.device().clone(), y.dtype());
-    match (x.tensor.storage(), y.storage_mut(), device.kind()) {
-        (Storage::Host(values), Storage::Host(y), _) => {
-            host::normalize((values, x.shape), residual, centering, layer, y)
+    match (y.storage_mut(), device.kind()) {
+        (Storage::Host(y), _) => host::normalize(x, residual, centering, layer, y, mask),
+        (Storage::Gpu(y), Kind::Gpu(gpu)) => {
+            let (slice, dtype) = match x {
+                Source::Apart(view) => (device_slice(Some(view.tensor)), view.tensor.dtype()),
+                Source::Over(_) => (None, y_dtype),
+            };
+            let (activation, residual) = (Activation { shape: x.shape(), dtype }, device_slice(residual));
+            let layer = gpu::Layer::of(layer, mask.as_deref());
+            gpu::apply(gpu, (slice, activation), residual, centering, layer, (y, y_dtype))
         }
-        (Storage::Gpu(slice), Storage::Gpu(y), Kind::Gpu(gpu)) => {
-            let x = (slice, x.activation());
-            gpu::apply(gpu, x, device_slice(residual), centering, gpu::Layer::of(layer), (y, y_dtype))
-        }
-        _ => Err(misplaced(x.tensor)),
+        (Storage::Gpu(_), Kind::Host) => Err(misplaced_on(&device)),
     }
 }
 
-/// What backward reads of one rank: g = grad_output, x, and the residual where it decides on the activation.
+/// What backward reads of one rank but the gradient: x, and what decides on the side of the activation.
 #[derive(Clone, Copy)]
 pub(crate) struct Upstream<'a> {
-    pub g: View<'a>,
     pub x: View<'a>,
+    /// The residual, where it decides.
     pub residual: Option<&'a Tensor>,
+    /// Forward's mask, which decides where there is one.
+    pub mask: Option<&'a Mask>,
 }
 
-/// Local gradient sums before the activation, one per channel.
+/// Local gradient sums before the activation, one per channel; g = grad_output.
 pub(crate) fn local_gradient_sums(
+    g: View<'_>,
     upstream: Upstream<'_>,
     normalization: &Normalization,
     layer: Layer<'_>,
 ) -> Result<Pending<Vec<GradientSums>>, Error> {
     let x = upstream.x.tensor;
     match x.device().kind() {
-        Kind::Host => host::local_gradient_sums(upstream, normalization, layer),
+        Kind::Host => host::local_gradient_sums(g, upstream, normalization, layer),
         Kind::Gpu(gpu) => {
-            let reads = gpu::Reads::of(upstream).ok_or_else(|| misplaced(x))?;
-            gpu::local_gradient_sums(gpu, x.device().deadline(), reads, normalization, gpu::Layer::of(layer))
+            let reads = gpu::Reads::of(Source::Apart(g), upstream).ok_or_else(|| misplaced(x))?;
+            let layer = gpu::Layer::of(layer, upstream.mask);
+            gpu::local_gradient_sums(gpu, x.device().deadline(), reads, normalization, layer)
         }
     }
 }
@@ -103,6 +138,7 @@ pub(crate) fn local_gradient_sums(
 ///
 /// `batch_statistics` tells whether the statistics depend on x.
 pub(crate) fn grad_input(
+    g: Source<'_>,
     upstream: Upstream<'_>,
     batch_statistics: bool,
     centering: &[GradCentering],
@@ -113,17 +149,20 @@ pub(crate) fn grad_input(
     let device = dx.device().clone();
     let grad_residual = grad_residual.map(Tensor::storage_mut);
     match (dx.storage_mut(), device.kind()) {
-        (Storage::Host(dx), _) => host::grad_input(upstream, batch_statistics, centering, layer, dx, grad_residual),
+        (Storage::Host(dx), _) => {
+            let targets = (dx, grad_residual);
+            host::grad_input(g, upstream, batch_statistics, centering, layer, targets)
+        }
         (Storage::Gpu(dx), Kind::Gpu(gpu)) => {
-            let reads = gpu::Reads::of(upstream).ok_or_else(|| misplaced(upstream.x.tensor))?;
+            let reads = gpu::Reads::of(g, upstream).ok_or_else(|| misplaced(upstream.x.tensor))?;
             let grad_residual = match grad_residual {
                 Some(Storage::Gpu(slice)) => Some(&*slice),
                 _ => None,
             };
-            let layer = gpu::Layer::of(layer);
+            let layer = gpu::Layer::of(layer, upstream.mask);
             gpu::grad_input(gpu, reads, batch_statistics, centering, layer, (dx, grad_residual))
         }
-        _ => Err(misplaced(upstream.x.tensor)),
+        (Storage::Gpu(_), Kind::Host) => Err(misplaced(upstream.x.tensor)),
     }
 }
 
@@ -136,5 +175,9 @@ fn device_slice(parameter: Option<&Tensor>) -> Option<&BufferSlice> {
 
 /// For tensors that lie elsewhere than their device says, which constructors and the drivers' checks exclude.
 fn misplaced(tensor: &Tensor) -> Error {
-    ArgumentError::NotAGpu { device: tensor.device().to_string() }.into()
+    misplaced_on(tensor.device())
+}
+
+fn misplaced_on(device: &Device) -> Error {
+    ArgumentError::NotAGpu { device: device.to_string() }.into()
 }

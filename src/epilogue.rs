@@ -48,8 +48,8 @@ impl Epilogue {
     }
 
     /// g·(v > 0 ? 1 : slope).
-    pub(crate) fn upstream(self, g: f32, v: f32) -> f32 {
-        if !self.activates() || v > 0.0 { g } else { self.below(g) }
+    pub(crate) fn upstream(self, g: f32, is_above: bool) -> f32 {
+        if !self.activates() || is_above { g } else { self.below(g) }
     }
 
     /// slope·value, and 0 for a slope of 0 also where the value is infinite.

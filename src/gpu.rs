@@ -51,7 +51,7 @@ struct Context {
     caps: DeviceCaps,
     pipelines: Pipelines,
     poller: Poller,
-    spares: [BufferSlice; 3],
+    spares: [BufferSlice; 4],
     /// Where passes are timed.
     clock: OnceLock<Clock>,
 }
@@ -149,12 +149,17 @@ impl Gpu {
         &self.context.name
     }
 
+    /// The wgpu device and its queue.
+    pub fn handles(&self) -> (&wgpu::Device, &wgpu::Queue) {
+        (&self.context.device, &self.context.queue)
+    }
+
     /// What plans need to know.
     pub fn caps(&self) -> &DeviceCaps {
         &self.context.caps
     }
 
-    /// Memory to bind where a kernel has a buffer that the layer has not: three of them, each a buffer of its own.
+    /// Memory to bind where a kernel has a buffer that the layer has not: four of them, each a buffer of its own.
     pub fn spare(&self, index: usize) -> &BufferSlice {
         &self.context.spares[index]
     }

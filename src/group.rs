@@ -9,7 +9,7 @@ mod state;
 
 pub use backward::{Backward, BackwardReport, GradTargets};
 pub use forward::{Forward, ForwardReport, PhaseTimes};
-pub use inputs::Inputs;
+pub use inputs::{InPlace, Inputs};
 pub use saved::SavedForward;
 
 use std::sync::Arc;

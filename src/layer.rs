@@ -13,7 +13,7 @@ use crate::config::SyncBatchNormConfig;
 use crate::coordinator::Ranks;
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
-use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, SavedForward};
+use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, InPlace, SavedForward};
 use crate::state::StateDict;
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
@@ -84,6 +84,18 @@ pub struct LayerGradTargets<'a> {
     pub grad_bias: Option<&'a mut Tensor>,
     /// Gradient of the residual, of the shape of the input.
     pub grad_residual: Option<&'a mut Tensor>,
+}
+
+impl<'a> LayerGradTargets<'a> {
+    /// As lists of one rank.
+    fn as_lists(self) -> GradTargets<'a> {
+        GradTargets {
+            grad_inputs: self.grad_input.map(from_mut),
+            grad_weights: self.grad_weight.map(from_mut),
+            grad_biases: self.grad_bias.map(from_mut),
+            grad_residuals: self.grad_residual.map(from_mut),
+        }
+    }
 }
 
 impl SyncBatchNorm {
@@ -167,6 +179,31 @@ impl SyncBatchNorm {
         self.rank.forward_eval_into(x.into().as_list(), from_mut(output)).await
     }
 
+    /// [`forward_train`](Self::forward_train) over x itself, which is gone afterwards: for a call that is never
+    /// differentiated.
+    ///
+    /// # Errors
+    /// As [`DeviceGroup::forward_train_in_place`] and [`forward_train`](Self::forward_train).
+    pub async fn forward_train_in_place(
+        &mut self,
+        x: &mut Tensor,
+        residual: Option<&Tensor>,
+    ) -> Result<ForwardReport, Error> {
+        self.rank.forward_train_in_place(in_place(x, residual)).await
+    }
+
+    /// [`forward_eval`](Self::forward_eval) over x itself.
+    ///
+    /// # Errors
+    /// As [`forward_train_in_place`](Self::forward_train_in_place).
+    pub async fn forward_eval_in_place(
+        &mut self,
+        x: &mut Tensor,
+        residual: Option<&Tensor>,
+    ) -> Result<ForwardReport, Error> {
+        self.rank.forward_eval_in_place(in_place(x, residual)).await
+    }
+
     /// The gradients of a forward call, from the gradient of its output. See [`DeviceGroup::backward`].
     ///
     /// # Errors
@@ -192,13 +229,23 @@ impl SyncBatchNorm {
         grad_output: &Tensor,
         targets: LayerGradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
-        let targets = GradTargets {
-            grad_inputs: targets.grad_input.map(from_mut),
-            grad_weights: targets.grad_weight.map(from_mut),
-            grad_biases: targets.grad_bias.map(from_mut),
-            grad_residuals: targets.grad_residual.map(from_mut),
-        };
-        self.rank.backward_into(saved, x.into().as_list(), from_ref(grad_output), targets).await
+        self.rank.backward_into(saved, x.into().as_list(), from_ref(grad_output), targets.as_lists()).await
+    }
+
+    /// [`backward`](Self::backward) with the gradient of x written over `grad_output`, which has the layout and storage
+    /// type of x. `targets.grad_input` is `None`.
+    ///
+    /// # Errors
+    /// As [`DeviceGroup::backward_in_place`] and [`backward`](Self::backward).
+    pub async fn backward_in_place<'a>(
+        &self,
+        saved: &SavedForward,
+        x: impl Into<Input<'a>>,
+        grad_output: &mut Tensor,
+        targets: LayerGradTargets<'_>,
+    ) -> Result<BackwardReport, Error> {
+        let (x, targets) = (x.into().as_list(), targets.as_lists());
+        self.rank.backward_in_place(saved, x, from_mut(grad_output), targets).await
     }
 
     /// Gives every rank the state of rank `from`. Every rank must call it.
@@ -257,6 +304,15 @@ impl SyncBatchNorm {
     /// As [`DeviceGroup::load_state_dict`].
     pub fn load_state_dict(&mut self, state: &StateDict, allow_non_finite: bool) -> Result<(), Error> {
         self.rank.load_state_dict(state, allow_non_finite)
+    }
+}
+
+/// A list of one rank to be written over.
+fn in_place<'a>(x: &'a mut Tensor, residual: Option<&'a Tensor>) -> InPlace<'a> {
+    let tensors = from_mut(x);
+    match residual {
+        Some(residual) => InPlace::with_residuals(tensors, from_ref(residual)),
+        None => tensors.into(),
     }
 }
 

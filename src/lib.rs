@@ -58,7 +58,8 @@ pub use error::{
 };
 pub use gpu::adapters;
 pub use group::{
-    Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, Inputs, PhaseTimes, SavedForward,
+    Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, InPlace, Inputs, PhaseTimes,
+    SavedForward,
 };
 pub use layer::{Input, LayerBackward, LayerForward, LayerGradTargets, SyncBatchNorm};
 pub use shape::{Layout, Shape, Strides};

@@ -9,7 +9,7 @@ mod run;
 mod sums;
 mod window;
 
-pub use apply::ApplyPlan;
+pub use apply::{ApplyPlan, Gradient};
 pub use partition::Partition;
 pub use sums::SumsPlan;
 use window::capacity;
@@ -141,6 +141,8 @@ pub enum Role {
     Weight,
     /// Bias, (C), or anything where the layer has none.
     Bias,
+    /// A bit per value: on which side of the activation it was.
+    Mask,
 }
 
 /// What a dispatch binds of every activation: bytes from the start of its tensor.
@@ -173,7 +175,7 @@ impl Parts {
             Role::Input | Role::Residual => Some(self.x.clone()),
             Role::Output | Role::GradInput | Role::GradResidual => Some(self.output.clone()),
             Role::GradOutput => Some(self.g.clone()),
-            Role::Tiles | Role::Local | Role::Centering | Role::Weight | Role::Bias => None,
+            Role::Tiles | Role::Local | Role::Centering | Role::Weight | Role::Bias | Role::Mask => None,
         }
     }
 }
@@ -187,11 +189,23 @@ pub struct LayerFlags {
     pub bias: bool,
     /// What happens to the normalized value.
     pub epilogue: Epilogue,
+    /// The mask of the activation that forward keeps or backward reads, if there is one.
+    pub mask: Option<MaskOrder>,
+}
+
+/// Which value a bit of a mask stands for. A bit is 1 where v, what enters the activation, is above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaskOrder {
+    /// A word holds the 32 values of a tile that one invocation of a kernel that writes goes through.
+    ByInvocation,
+    /// A word holds the values at 32 addresses that follow each other: where words of 16-bit outputs are owned.
+    ByAddress,
 }
 
 impl LayerFlags {
     /// Writes them into the parameters. A residual is read where it decides on a value that is needed.
     fn set(self, params: &mut TileParams, residual: bool) {
+        params.mask_by_address = (self.mask == Some(MaskOrder::ByAddress)).into();
         params.has_weight = self.weight.into();
         params.has_bias = self.bias.into();
         params.has_residual = (residual && self.epilogue.adds_residual()).into();

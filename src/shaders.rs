@@ -11,10 +11,14 @@ pub use variant::{Storage, Variant};
 
 /// Invocations of every workgroup: the portable maximum.
 pub const WORKGROUP_SIZE: u32 = 256;
-/// Values that one invocation of a tile kernel holds in registers.
-pub const VALUES_PER_ROW: u32 = 16;
+/// Values of a tile that one invocation of a kernel that sums holds in registers.
+pub const SUMMED_PER_ROW: u32 = 16;
+/// Values of a tile that one invocation of a kernel that writes goes through: a word of a mask.
+pub const WRITTEN_PER_ROW: u32 = 32;
 /// Words of 16-bit outputs that one invocation writes.
 pub const WORDS_PER_INVOCATION: u32 = 8;
+/// The same where a mask is kept: those of one of its words.
+pub const WORDS_PER_MASK_WORD: u32 = 16;
 
 /// A compute kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,52 +80,58 @@ const fn writes(name: &'static str, element_bytes: u32) -> Binding {
 
 const PARTIAL_STATS_BUFFERS: [Binding; 2] = [activation("x"), writes("partial", 16)];
 const COMBINE_BUFFERS: [Binding; 2] = [reads("partial", 16), writes("local", 16)];
-const NORMALIZE_BUFFERS: [Binding; 6] = [
+/// The last one only where a mask is kept.
+const NORMALIZE_BUFFERS: [Binding; 7] = [
     activation("x"),
     activation("residual"),
     reads("centering", 12),
     reads("weight", 4),
     reads("bias", 4),
     writes("y", 4),
-];
-const PARTIAL_GRAD_SUMS_BUFFERS: [Binding; 7] = [
-    activation("grad_output"),
-    activation("x"),
-    activation("residual"),
-    reads("centering", 12),
-    reads("weight", 4),
-    reads("bias", 4),
-    writes("partial", 16),
-];
-/// The last one only where the gradient of the residual is wanted.
-const GRADIENT_BUFFERS: [Binding; 8] = [
-    activation("grad_output"),
-    activation("x"),
-    activation("residual"),
-    reads("centering", 20),
-    reads("weight", 4),
-    reads("bias", 4),
-    writes("grad_input", 4),
-    writes("grad_residual", 4),
+    writes("mask", 4),
 ];
 
-const TILE: &str = include_str!("../shaders/parts/tile.wgsl");
-const REDUCE: &str = include_str!("../shaders/parts/reduce.wgsl");
-const COMBINE: &str = include_str!("../shaders/parts/combine.wgsl");
-const CENTERING: &str = include_str!("../shaders/parts/centering.wgsl");
-const LINE: &str = include_str!("../shaders/parts/line.wgsl");
-const ACTIVATION: &str = include_str!("../shaders/parts/activation.wgsl");
-const UPSTREAM: &str = include_str!("../shaders/parts/upstream.wgsl");
-const RESIDUAL_NONE: &str = include_str!("../shaders/parts/residual_none.wgsl");
-const RESIDUAL_F32: &str = include_str!("../shaders/parts/residual_f32.wgsl");
-const RESIDUAL_WORDS: &str = include_str!("../shaders/parts/residual_words.wgsl");
-const NORMALIZE: &str = include_str!("../shaders/normalize.wgsl");
-const NORMALIZE_WORDS: &str = include_str!("../shaders/normalize_words.wgsl");
-const GRAD_INPUT: &str = include_str!("../shaders/grad_input.wgsl");
-const GRAD_INPUT_WORDS: &str = include_str!("../shaders/grad_input_words.wgsl");
-const GRADIENT: &str = include_str!("../shaders/parts/gradient.wgsl");
-const WORDS: &str = include_str!("../shaders/parts/words.wgsl");
-const FINITE: &str = include_str!("../shaders/parts/finite.wgsl");
+/// What decides on the side of the activation in backward: the residual, or forward's mask.
+const fn side(from_mask: bool) -> Binding {
+    if from_mask { reads("mask", 4) } else { activation("residual") }
+}
+
+const fn partial_grad_sums_buffers(from_mask: bool) -> [Binding; 7] {
+    [
+        activation("grad_output"),
+        activation("x"),
+        side(from_mask),
+        reads("centering", 12),
+        reads("weight", 4),
+        reads("bias", 4),
+        writes("partial", 16),
+    ]
+}
+
+/// The last one only where the gradient of the residual is wanted.
+const fn gradient_buffers(from_mask: bool) -> [Binding; 8] {
+    [
+        activation("grad_output"),
+        activation("x"),
+        side(from_mask),
+        reads("centering", 20),
+        reads("weight", 4),
+        reads("bias", 4),
+        writes("grad_input", 4),
+        writes("grad_residual", 4),
+    ]
+}
+
+const PARTIAL_GRAD_SUMS_BUFFERS: [[Binding; 7]; 2] =
+    [partial_grad_sums_buffers(false), partial_grad_sums_buffers(true)];
+const GRADIENT_BUFFERS: [[Binding; 8]; 2] = [gradient_buffers(false), gradient_buffers(true)];
+
+/// A file of `shaders/parts`.
+macro_rules! part {
+    ($name:literal) => {
+        include_str!(concat!("../shaders/parts/", $name, ".wgsl"))
+    };
+}
 
 impl Kernel {
     /// Every kernel.
@@ -154,15 +164,30 @@ impl Kernel {
         }
     }
 
-    /// The storage buffers in binding order.
-    pub fn bindings(self) -> &'static [Binding] {
+    /// The storage buffers in binding order, without a mask or with one.
+    fn bindings(self, mask: bool) -> &'static [Binding] {
+        let side = usize::from(mask);
         match self {
             Self::PartialStats => &PARTIAL_STATS_BUFFERS,
             Self::CombineStats | Self::CombineGradSums => &COMBINE_BUFFERS,
-            Self::Normalize | Self::NormalizeWords => &NORMALIZE_BUFFERS,
-            Self::PartialGradSums => &PARTIAL_GRAD_SUMS_BUFFERS,
-            Self::GradInput | Self::GradInputWords => GRADIENT_BUFFERS.split_at(7).0,
-            Self::GradInputAndResidual | Self::GradInputAndResidualWords => &GRADIENT_BUFFERS,
+            Self::Normalize | Self::NormalizeWords => NORMALIZE_BUFFERS.split_at(6 + side).0,
+            Self::PartialGradSums => &PARTIAL_GRAD_SUMS_BUFFERS[side],
+            Self::GradInput | Self::GradInputWords => GRADIENT_BUFFERS[side].split_at(7).0,
+            Self::GradInputAndResidual | Self::GradInputAndResidualWords => &GRADIENT_BUFFERS[side],
+        }
+    }
+
+    /// Whether it writes or reads a mask of the activation where there is one.
+    fn has_side(self) -> bool {
+        !matches!(self, Self::PartialStats | Self::CombineStats | Self::CombineGradSums)
+    }
+
+    /// The activation that may be written over: its name, and that of what is written.
+    fn over(self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::Normalize | Self::NormalizeWords => Some(["x", "y"]),
+            Self::PartialStats | Self::CombineStats | Self::PartialGradSums | Self::CombineGradSums => None,
+            _ => Some(["grad_output", "grad_input"]),
         }
     }
 
@@ -180,27 +205,78 @@ impl Kernel {
     }
 
     /// The texts that make up the kernel, in order, but for what depends on storage types.
-    fn parts(self) -> &'static [&'static str] {
-        match self {
-            Self::PartialStats => &[TILE, FINITE, REDUCE, include_str!("../shaders/partial_stats.wgsl")],
-            Self::CombineStats => &[COMBINE, REDUCE, include_str!("../shaders/combine_stats.wgsl")],
-            Self::Normalize => &[TILE, FINITE, CENTERING, LINE, ACTIVATION, NORMALIZE],
-            Self::NormalizeWords => &[TILE, FINITE, CENTERING, LINE, ACTIVATION, WORDS, NORMALIZE_WORDS],
-            Self::PartialGradSums => {
-                const KERNEL: &str = include_str!("../shaders/partial_grad_sums.wgsl");
-                &[TILE, FINITE, REDUCE, CENTERING, LINE, ACTIVATION, UPSTREAM, KERNEL]
+    fn parts(self, mask: bool) -> Vec<&'static str> {
+        const GRADIENT: [&str; 2] = [part!("upstream"), part!("gradient")];
+        let line = [part!("tile"), part!("finite"), part!("line"), part!("activation")];
+        let side: &[&str] = if mask { &[part!("side_of_mask")] } else { &[part!("value"), part!("side_of_value")] };
+        let keep = if mask { part!("keep_mask") } else { part!("keep_none") };
+        let tail: &[&str] = match self {
+            Self::PartialStats => {
+                return vec![
+                    part!("tile"),
+                    part!("values_16"),
+                    part!("finite"),
+                    part!("reduce"),
+                    include_str!("../shaders/partial_stats.wgsl"),
+                ];
             }
-            Self::CombineGradSums => &[COMBINE, REDUCE, include_str!("../shaders/combine_grad_sums.wgsl")],
-            Self::GradInput => &[TILE, FINITE, LINE, ACTIVATION, UPSTREAM, GRADIENT, RESIDUAL_NONE, GRAD_INPUT],
+            Self::CombineStats => {
+                return vec![part!("combine"), part!("reduce"), include_str!("../shaders/combine_stats.wgsl")];
+            }
+            Self::CombineGradSums => {
+                return vec![part!("combine"), part!("reduce"), include_str!("../shaders/combine_grad_sums.wgsl")];
+            }
+            Self::Normalize => &[
+                part!("values_32"),
+                part!("centering"),
+                part!("value"),
+                keep,
+                include_str!("../shaders/normalize.wgsl"),
+            ],
+            Self::NormalizeWords => &[
+                part!("values_32"),
+                part!("centering"),
+                part!("value"),
+                keep,
+                if mask { part!("words_together") } else { part!("words_apart") },
+                part!("words"),
+                include_str!("../shaders/normalize_words.wgsl"),
+            ],
+            Self::PartialGradSums => &[
+                part!("values_16"),
+                part!("reduce"),
+                part!("centering"),
+                part!("upstream"),
+                include_str!("../shaders/partial_grad_sums.wgsl"),
+            ],
+            Self::GradInput => {
+                &[part!("values_32"), part!("residual_none"), include_str!("../shaders/grad_input.wgsl")]
+            }
             Self::GradInputAndResidual => {
-                &[TILE, FINITE, LINE, ACTIVATION, UPSTREAM, GRADIENT, RESIDUAL_F32, GRAD_INPUT]
+                &[part!("values_32"), part!("residual_f32"), include_str!("../shaders/grad_input.wgsl")]
             }
-            Self::GradInputWords => {
-                &[TILE, FINITE, LINE, ACTIVATION, UPSTREAM, GRADIENT, RESIDUAL_NONE, WORDS, GRAD_INPUT_WORDS]
-            }
-            Self::GradInputAndResidualWords => {
-                &[TILE, FINITE, LINE, ACTIVATION, UPSTREAM, GRADIENT, RESIDUAL_WORDS, WORDS, GRAD_INPUT_WORDS]
-            }
+            Self::GradInputWords => &[
+                part!("values_32"),
+                part!("residual_none"),
+                part!("words_apart"),
+                part!("words"),
+                include_str!("../shaders/grad_input_words.wgsl"),
+            ],
+            Self::GradInputAndResidualWords => &[
+                part!("values_32"),
+                part!("residual_words"),
+                part!("words_apart"),
+                part!("words"),
+                include_str!("../shaders/grad_input_words.wgsl"),
+            ],
+        };
+        let mut parts = line.to_vec();
+        match self {
+            Self::Normalize | Self::NormalizeWords => {}
+            Self::PartialGradSums => parts.extend(side),
+            _ => parts.extend(side.iter().chain(&GRADIENT)),
         }
+        parts.extend(tail);
+        parts
     }
 }

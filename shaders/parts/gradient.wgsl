@@ -21,10 +21,10 @@ struct GradCentering {
 @group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or anything where has_bias is 0
 
 // The gradients of the input and of the residual.
-fn gradients(channel: u32, x_at: u32, g_at: u32) -> vec2<f32> {
+fn gradients(channel: u32, x_at: u32, g_at: u32, step: u32) -> vec2<f32> {
     let entry = centering[channel];
     let line = line_of(entry.center, channel);
-    let g = upstream(x_at, g_at, line);
+    let g = upstream(x_at, g_at, step, line);
     var pull = 0.0;
     if (params.has_batch_statistics != 0u) {
         let from_mean = (load_x(x_at) - entry.center.pivot) - entry.center.rest;

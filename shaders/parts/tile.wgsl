@@ -2,7 +2,7 @@
 //
 // The values of a channel are numbered i = n·L + l over its N·L values. Value i of channel c of a tensor lies at
 // n·sample + c·channel + l·inner, with the tensor's strides: (C·L, L, 1) channels first, (L·C, 1, C) channels last.
-// A tile is `rows`·16 consecutive values: row r of a tile holds the values r, r + rows, r + 2·rows … of it. A workgroup
+// A tile is `rows`·VALUES_PER_ROW consecutive values: row r of a tile holds the values r, r + rows, r + 2·rows … of it. A workgroup
 // holds 256/rows tiles side by side: the same tile of neighbouring channels, which lie next to each other in memory
 // where L is small or channels are last. So neighbouring invocations read neighbouring addresses.
 
@@ -41,6 +41,11 @@ struct TileParams {
     run_channel: u32,     // channel of the element at address 0
     run_end: u32,         // address where the next channel begins
     g_follows_x: u32,     // 1 where grad_output has the addresses of x
+    mask_origin: u32,     // word of the mask that holds the element at address 0, where its bits lie by address
+    mask_by_address: u32,        // 1 there, 0 where a word holds the values of one invocation
+    mask_segment_tiles: u32,     // tiles of this kernel per segment
+    mask_segment_words: u32,     // words per invocation and segment
+    mask_blocks: u32,            // workgroups that cover all channels once
     has_weight: u32,      // 1 where a weight is bound, else it counts as 1
     has_bias: u32,        // 1 where a bias is bound, else it counts as 0
     has_residual: u32,    // 1 where a residual is added before the activation
@@ -50,9 +55,6 @@ struct TileParams {
 }
 
 @group(0) @binding(0) var<uniform> params: TileParams;
-
-// Values that one invocation holds in registers.
-const VALUES_PER_ROW: u32 = 16u;
 
 // Where one invocation stands, and how it goes on.
 struct Walk {

@@ -1,8 +1,5 @@
 // Writing 16-bit outputs: an invocation owns whole words, two elements each, of which a word may hold two channels.
 
-// Words that one invocation writes.
-const WORDS_PER_INVOCATION: u32 = 8u;
-
 // The channel of an element: `run` neighbours in memory are of one channel.
 fn channel_at(address: u32) -> u32 {
     if (address < params.run_end) {
@@ -22,9 +19,8 @@ fn g_address_at(address: u32, channel: u32) -> u32 {
     return g_address(sample, channel, inner);
 }
 
-// The n-th word of this invocation: neighbouring invocations write neighbouring words. The last workgroup comes first,
-// because what the sums read last is written first.
+// The n-th word of this invocation. The last workgroup comes first, because what the sums read last is written first.
 fn word_of(lane: u32, workgroup: u32, n: u32) -> u32 {
     let last = (params.end_element - params.first_element - 1u) / (512u * WORDS_PER_INVOCATION);
-    return params.first_element / 2u + ((last - workgroup) * WORDS_PER_INVOCATION + n) * 256u + lane;
+    return params.first_element / 2u + (last - workgroup) * WORDS_PER_INVOCATION * 256u + word_in_group(lane, n);
 }

@@ -5,16 +5,17 @@ use std::time::Duration;
 use bytemuck::Pod;
 use futures::future::{FutureExt, ready};
 
-use super::device_slice;
+use super::{Mask, Source, device_slice};
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Pending};
-use crate::plan::{Activation, ApplyPlan, CHANNEL_SUMS_BYTES, LayerFlags, Role, SumsPlan};
+use crate::plan::{Activation, ApplyPlan, CHANNEL_SUMS_BYTES, Gradient, LayerFlags, Role, SumsPlan};
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
+use crate::tensor::Tensor;
 
 pub(super) fn check_limits(gpu: &Gpu, x: Activation<'_>) -> Result<(), Error> {
     SumsPlan::statistics(x, gpu.caps())?;
-    ApplyPlan::normalize(x, x.dtype, gpu.caps(), LayerFlags::default())?;
+    ApplyPlan::normalize(x, x.dtype, gpu.caps(), LayerFlags::default(), false)?;
     Ok(())
 }
 
@@ -38,35 +39,60 @@ pub(super) fn local_stats(
     Ok(async move { Ok(sums.await?.into_iter().map(channel_stats).collect()) }.boxed())
 }
 
-/// A layer's parameters as slices, and what kernels are told of it.
+/// A layer's parameters as slices, the mask of the call, and what kernels are told of both.
 #[derive(Clone, Copy)]
 pub(super) struct Layer<'a> {
     weight: Option<&'a BufferSlice>,
     bias: Option<&'a BufferSlice>,
+    mask: Option<&'a BufferSlice>,
     flags: LayerFlags,
 }
 
 impl<'a> Layer<'a> {
-    pub fn of(layer: super::Layer<'a>) -> Self {
+    pub fn of(layer: super::Layer<'a>, mask: Option<&'a Mask>) -> Self {
         let (weight, bias) = (device_slice(layer.weight), device_slice(layer.bias));
-        let flags = LayerFlags { weight: weight.is_some(), bias: bias.is_some(), epilogue: layer.epilogue };
-        Self { weight, bias, flags }
+        let (mask, order) = match mask {
+            Some(Mask::Gpu(slice, order)) => (Some(slice), Some(*order)),
+            _ => (None, None),
+        };
+        let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
+        let flags = LayerFlags { weight: has_weight, bias: has_bias, epilogue: layer.epilogue, mask: order };
+        Self { weight, bias, mask, flags }
+    }
+
+    /// The slice of a role that is the layer's or the call's; what is absent is bound to memory that no kernel looks at.
+    fn slice(&self, gpu: &'a Gpu, role: Role, residual: Option<&'a BufferSlice>) -> Option<&'a BufferSlice> {
+        match role {
+            Role::Residual => Some(residual.unwrap_or(gpu.spare(0))),
+            Role::Weight => Some(self.weight.unwrap_or(gpu.spare(1))),
+            Role::Bias => Some(self.bias.unwrap_or(gpu.spare(2))),
+            Role::Mask => self.mask,
+            _ => None,
+        }
     }
 }
 
 /// What backward reads, as slices.
 #[derive(Clone, Copy)]
 pub(super) struct Reads<'a> {
-    g: (&'a BufferSlice, Activation<'a>),
+    /// `None` where the gradient of x is written over grad_output.
+    g: Option<&'a BufferSlice>,
+    g_activation: Activation<'a>,
     x: (&'a BufferSlice, Activation<'a>),
     residual: Option<&'a BufferSlice>,
 }
 
 impl<'a> Reads<'a> {
     /// `None` where a tensor does not lie on a GPU.
-    pub fn of(upstream: super::Upstream<'a>) -> Option<Self> {
-        let slice = |view: super::View<'a>| Some((device_slice(Some(view.tensor))?, view.activation()));
-        Some(Self { g: slice(upstream.g)?, x: slice(upstream.x)?, residual: device_slice(upstream.residual) })
+    pub fn of(g: Source<'a>, upstream: super::Upstream<'a>) -> Option<Self> {
+        let x = (device_slice(Some(upstream.x.tensor))?, upstream.x.activation());
+        let dtype = g.tensor().map_or(x.1.dtype, Tensor::dtype);
+        let g_activation = Activation { shape: g.shape(), dtype };
+        let g = match g {
+            Source::Apart(view) => Some(device_slice(Some(view.tensor))?),
+            Source::Over(_) => None,
+        };
+        Some(Self { g, g_activation, x, residual: device_slice(upstream.residual) })
     }
 }
 
@@ -77,7 +103,7 @@ pub(super) fn local_gradient_sums(
     normalization: &Normalization,
     layer: Layer<'_>,
 ) -> Result<Pending<Vec<GradientSums>>, Error> {
-    let (x, g) = (reads.x.1, reads.g.1);
+    let (x, g) = (reads.x.1, reads.g_activation);
     let Some(plan) = SumsPlan::gradient(x, g, gpu.caps(), layer.flags)? else {
         return Ok(ready(Ok(vec![GradientSums::EMPTY; x.shape.channels()])).boxed());
     };
@@ -123,7 +149,7 @@ fn sums_per_channel<'s>(
     Ok(async move { Ok(read(bytes.await?)) }.boxed())
 }
 
-/// The slice of a role that backward reads. What is absent is bound to memory that no kernel looks at.
+/// The slice of a role that backward reads.
 fn backward_slice<'a>(
     gpu: &'a Gpu,
     role: Role,
@@ -132,35 +158,30 @@ fn backward_slice<'a>(
     layer: Layer<'a>,
 ) -> &'a BufferSlice {
     match role {
-        Role::GradOutput => reads.g.0,
+        Role::GradOutput => reads.g.unwrap_or(gpu.spare(3)),
         Role::Input => reads.x.0,
-        Role::Residual => reads.residual.unwrap_or(gpu.spare(0)),
-        Role::Weight => layer.weight.unwrap_or(gpu.spare(1)),
-        Role::Bias => layer.bias.unwrap_or(gpu.spare(2)),
-        _ => centering,
+        _ => layer.slice(gpu, role, reads.residual).unwrap_or(centering),
     }
 }
 
+/// Without a slice of x, y is written over it.
 pub(super) fn apply(
     gpu: &Gpu,
-    (slice, x): (&BufferSlice, Activation<'_>),
+    (slice, x): (Option<&BufferSlice>, Activation<'_>),
     residual: Option<&BufferSlice>,
     centering: &[Centering],
     layer: Layer<'_>,
     (y, y_dtype): (&BufferSlice, DType),
 ) -> Result<Pending<()>, Error> {
-    let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), layer.flags)? else {
+    let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), layer.flags, slice.is_none())? else {
         return Ok(ready(Ok(())).boxed());
     };
     let centering = upload(gpu, centering)?;
     Ok(gpu.submit("normalize", |recorder| {
         let slice_of = |role| match role {
-            Role::Input => slice,
+            Role::Input => slice.unwrap_or(gpu.spare(3)),
             Role::Output => y,
-            Role::Residual => residual.unwrap_or(gpu.spare(0)),
-            Role::Weight => layer.weight.unwrap_or(gpu.spare(1)),
-            Role::Bias => layer.bias.unwrap_or(gpu.spare(2)),
-            _ => &centering,
+            _ => layer.slice(gpu, role, residual).unwrap_or(&centering),
         };
         plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice_of));
     }))
@@ -174,8 +195,9 @@ pub(super) fn grad_input(
     layer: Layer<'_>,
     (dx, grad_residual): (&BufferSlice, Option<&BufferSlice>),
 ) -> Result<Pending<()>, Error> {
-    let (x, g, wanted) = (reads.x.1, reads.g.1, grad_residual.is_some());
-    let Some(plan) = ApplyPlan::grad_input(x, g, gpu.caps(), layer.flags, batch_statistics, wanted)? else {
+    let (x, g) = (reads.x.1, reads.g_activation);
+    let wanted = Gradient { batch_statistics, residual: grad_residual.is_some(), in_place: reads.g.is_none() };
+    let Some(plan) = ApplyPlan::gradient(x, g, gpu.caps(), layer.flags, wanted)? else {
         return Ok(ready(Ok(())).boxed());
     };
     let centering = upload(gpu, centering)?;

@@ -2,7 +2,9 @@
 
 use futures::future::{FutureExt, ready};
 
-use super::{Layer, Upstream};
+use std::sync::Arc;
+
+use super::{Layer, Mask, Source, Upstream, View};
 use crate::dtype::{DType, Element};
 use crate::error::{ArgumentError, Error};
 use crate::gpu::Pending;
@@ -23,6 +25,17 @@ macro_rules! with_both {
             (HostValues::F16($x), HostValues::F32($y)) => Ok($body),
             (HostValues::BF16($x), HostValues::F32($y)) => Ok($body),
             (HostValues::F16(_), HostValues::BF16(_)) | (HostValues::BF16(_), HostValues::F16(_)) => Err(two_halves()),
+        }
+    };
+}
+
+/// Runs an expression on the vector that some [`HostValues`] hold, whatever its type.
+macro_rules! with_values {
+    ($values:expr, $name:ident => $body:expr) => {
+        match $values {
+            HostValues::F32($name) => $body,
+            HostValues::F16($name) => $body,
+            HostValues::BF16($name) => $body,
         }
     };
 }
@@ -63,62 +76,92 @@ pub(super) fn local_stats(x: &HostValues, shape: &Shape) -> Pending<Vec<ChannelS
 }
 
 pub(super) fn normalize(
-    (x, shape): (&HostValues, &Shape),
+    x: Source<'_>,
     residual: Option<&Tensor>,
     centering: &[Centering],
     of: Layer<'_>,
     y: &mut HostValues,
+    mask: Option<&mut Mask>,
 ) -> Result<Pending<()>, Error> {
+    let mask = match mask {
+        Some(Mask::Host(words)) => Arc::get_mut(words),
+        _ => None,
+    };
+    let shape = x.shape();
+    let Some(x) = x.tensor().and_then(host_values) else {
+        with_values!(y, y => {
+            let residual = residual.and_then(|tensor| values_like(y, tensor));
+            host::normalize_in_place(y, shape, residual, centering, layer(of), mask);
+        });
+        return Ok(done(()));
+    };
     with_both!(x, y, x, y => {
-        host::normalize((x, shape), residual.and_then(|tensor| values_like(x, tensor)), centering, layer(of), y)
+        host::normalize((x, shape), residual.and_then(|tensor| values_like(x, tensor)), centering, layer(of), y, mask)
     })
     .map(done)
 }
 
 pub(super) fn local_gradient_sums(
+    g: View<'_>,
     upstream: Upstream<'_>,
     normalization: &Normalization,
     of: Layer<'_>,
 ) -> Result<Pending<Vec<GradientSums>>, Error> {
-    let (g, x) = pair(upstream)?;
-    with_both!(g, x, g, x => {
-        host::local_gradient_sums(typed(upstream, g, x), normalization, layer(of))
+    let misplaced = || super::misplaced(upstream.x.tensor);
+    let g_values = host_values(g.tensor).ok_or_else(misplaced)?;
+    let x = host_values(upstream.x.tensor).ok_or_else(misplaced)?;
+    with_both!(g_values, x, values, x => {
+        let g = host::GradOutput { values, shape: g.shape };
+        host::local_gradient_sums(g, typed(upstream, x), normalization, layer(of))
     })
     .map(done)
 }
 
 pub(super) fn grad_input(
+    g: Source<'_>,
     upstream: Upstream<'_>,
     batch_statistics: bool,
     centering: &[GradCentering],
     of: Layer<'_>,
-    dx: &mut HostValues,
-    grad_residual: Option<&mut Storage>,
+    (dx, grad_residual): (&mut HostValues, Option<&mut Storage>),
 ) -> Result<Pending<()>, Error> {
-    let (g, x) = pair(upstream)?;
+    let x = host_values(upstream.x.tensor).ok_or_else(|| super::misplaced(upstream.x.tensor))?;
     let mut grad_residual = match grad_residual {
         Some(Storage::Host(values)) => Some(values),
         _ => None,
     };
-    with_both!(g, x, g, x => {
+    let Some(g_values) = g.tensor().and_then(host_values) else {
+        return with_values!(x, x => {
+            let Some(dx) = same_type(x, dx) else { return Err(two_halves()) };
+            let grad_residual = grad_residual.take().and_then(|values| same_type(x, values));
+            host::grad_input_in_place(typed(upstream, x), batch_statistics, centering, layer(of), dx, grad_residual);
+            Ok(done(()))
+        });
+    };
+    with_both!(g_values, x, values, x => {
         let Some(dx) = same_type(x, dx) else { return Err(two_halves()) };
         let grad_residual = grad_residual.take().and_then(|values| same_type(x, values));
-        host::grad_input(typed(upstream, g, x), batch_statistics, centering, layer(of), dx, grad_residual)
+        let g = host::GradOutput { values, shape: g.shape() };
+        host::grad_input(g, typed(upstream, x), batch_statistics, centering, layer(of), (dx, grad_residual))
     })
     .map(done)
 }
 
-/// The values of grad_output and of x.
-fn pair(upstream: Upstream<'_>) -> Result<(&HostValues, &HostValues), Error> {
-    match (upstream.g.tensor.storage(), upstream.x.tensor.storage()) {
-        (Storage::Host(g), Storage::Host(x)) => Ok((g, x)),
-        _ => Err(super::misplaced(upstream.x.tensor)),
+/// The values of a tensor in host memory.
+fn host_values(tensor: &Tensor) -> Option<&HostValues> {
+    match tensor.storage() {
+        Storage::Host(values) => Some(values),
+        Storage::Gpu(_) => None,
     }
 }
 
-fn typed<'a, G: Element, X: Element>(upstream: Upstream<'a>, g: &'a [G], x: &'a [X]) -> host::Upstream<'a, G, X> {
+fn typed<'a, X: Element>(upstream: Upstream<'a>, x: &'a [X]) -> host::Upstream<'a, X> {
     let residual = upstream.residual.and_then(|tensor| values_like(x, tensor));
-    host::Upstream { g, g_shape: upstream.g.shape, x, shape: upstream.x.shape, residual }
+    let mask = match upstream.mask {
+        Some(Mask::Host(words)) => Some(&**words),
+        _ => None,
+    };
+    host::Upstream { x, shape: upstream.x.shape, residual, mask }
 }
 
 /// The values of a tensor in host memory if they are of the type of `like`.

@@ -19,6 +19,14 @@ pub enum ArgumentError {
         /// Ranks of the group.
         expected: usize,
     },
+    /// An argument that this form of the call has no use for.
+    #[error("{argument} must be None: {reason}")]
+    NotWanted {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
     /// A tensor whose dimensions no activation can have.
     #[error("{argument}[{rank}]: {source}")]
     Shape {

@@ -65,6 +65,11 @@ impl BufferSlice {
     }
 }
 
+/// Tells whoever listens of memory that is allocated on a device.
+pub(super) fn trace_allocation(size_bytes: u64) {
+    tracing::trace!(target: "syncbn::memory", size_bytes, "allocating");
+}
+
 impl Gpu {
     /// A buffer of its own, holding `contents`, or zeros up to `size_bytes`.
     pub fn new_buffer(&self, size_bytes: u64, contents: Option<&[u8]>) -> Result<BufferSlice, Error> {
@@ -74,6 +79,7 @@ impl Gpu {
         if size_bytes > allowed_bytes {
             return Err(LimitError::Buffer { dims: Vec::new(), found_bytes: size_bytes, allowed_bytes }.into());
         }
+        trace_allocation(size_bytes);
         let scope = Scope::open(self, "allocating a buffer");
         let buffer = self.context.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("syncbn"),

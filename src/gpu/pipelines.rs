@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::shaders::{Access, Kernel, Variant};
+use crate::shaders::{Access, Variant};
 
 /// A compiled kernel and the layout of its one bind group.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Pipelines {
 
 fn build(device: &wgpu::Device, variant: Variant) -> Pipeline {
     let name = variant.kernel.name();
-    let entries = layout_entries(variant.kernel, variant.shared_buffer);
+    let entries = layout_entries(variant);
     let layout =
         device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
@@ -54,15 +54,15 @@ fn build(device: &wgpu::Device, variant: Variant) -> Pipeline {
     Pipeline { compute, layout }
 }
 
-fn layout_entries(kernel: Kernel, shared_buffer: bool) -> Vec<wgpu::BindGroupLayoutEntry> {
+fn layout_entries(variant: Variant) -> Vec<wgpu::BindGroupLayoutEntry> {
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,
         ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
         count: None,
     };
-    let storage = kernel.bindings().iter().zip(1..).map(|(slot, binding)| {
-        let read_only = slot.access == Access::Read && !shared_buffer;
+    let storage = variant.bindings().iter().zip(1..).map(|(slot, binding)| {
+        let read_only = slot.access == Access::Read && !variant.shared_buffer;
         entry(binding, wgpu::BufferBindingType::Storage { read_only })
     });
     std::iter::once(entry(0, wgpu::BufferBindingType::Uniform)).chain(storage).collect()

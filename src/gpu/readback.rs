@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
-use super::buffer::BufferSlice;
+use super::buffer::{BufferSlice, trace_allocation};
 use crate::error::GpuError;
 
 /// Where the answer to a waiting future goes.
@@ -151,6 +151,7 @@ pub(super) fn copy_out(
     encoder: &mut wgpu::CommandEncoder,
     source: &BufferSlice,
 ) -> wgpu::Buffer {
+    trace_allocation(source.size_bytes);
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("syncbn readback"),
         size: source.size_bytes,

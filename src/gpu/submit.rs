@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytemuck::Pod;
 use futures::FutureExt;
 
-use super::buffer::BufferSlice;
+use super::buffer::{BufferSlice, trace_allocation};
 use super::clock::Clock;
 use super::scope::Scope;
 use super::{Gpu, Pending, readback};
@@ -57,6 +57,7 @@ impl Recorder<'_> {
 
     /// A uniform buffer with these contents, of this submission alone.
     fn uniform(&self, bytes: &[u8]) -> wgpu::Buffer {
+        trace_allocation(bytes.len() as u64);
         let buffer = self.gpu.context.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("syncbn parameters"),
             size: bytes.len() as u64,
@@ -70,7 +71,7 @@ impl Recorder<'_> {
 
 /// Whether a buffer that the kernel writes is also one that it reads, as another slice.
 fn writes_a_buffer_it_reads<P>(dispatch: &Dispatch<P>, slices: &[BufferSlice]) -> bool {
-    let slots = || dispatch.variant.kernel.bindings().iter().zip(slices);
+    let slots = || dispatch.variant.bindings().iter().zip(slices);
     let written = slots().filter(|(slot, _)| slot.access == Access::Write);
     written
         .into_iter()

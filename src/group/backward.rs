@@ -8,8 +8,9 @@ use super::{DeviceGroup, Inputs, PhaseTimes, SavedForward, end, zeros_like};
 use crate::collective::Phase;
 use crate::config::AffineGradient;
 use crate::coordinator::Call;
-use crate::engine::{self, Upstream, View};
+use crate::engine::{self, Source, Upstream, View};
 use crate::error::{ArgumentError, Error};
+use crate::shape::Shape;
 use crate::stats::GradientSums;
 use crate::tensor::Tensor;
 
@@ -53,6 +54,34 @@ pub struct GradTargets<'a> {
     pub grad_residuals: Option<&'a mut [Tensor]>,
 }
 
+/// Upstream gradients: to be read, or to be written over by the gradients of the inputs.
+enum GradOutputs<'a> {
+    Read(&'a [Tensor]),
+    Over(&'a mut [Tensor]),
+}
+
+impl GradOutputs<'_> {
+    fn tensors(&self) -> &[Tensor] {
+        match self {
+            Self::Read(tensors) => tensors,
+            Self::Over(tensors) => tensors,
+        }
+    }
+}
+
+/// What the last kernel of backward reads and writes besides x.
+struct Written<'a> {
+    grad_outputs: GradOutputs<'a>,
+    grad_inputs: Option<&'a mut [Tensor]>,
+    grad_residuals: Option<&'a mut [Tensor]>,
+}
+
+impl Written<'_> {
+    fn is_wanted(&self) -> bool {
+        matches!(self.grad_outputs, GradOutputs::Over(_)) || self.grad_inputs.is_some() || self.grad_residuals.is_some()
+    }
+}
+
 impl DeviceGroup {
     /// The gradients of a forward call, from the gradients of its outputs.
     ///
@@ -93,6 +122,7 @@ impl DeviceGroup {
                 grad_biases: grad_biases.as_deref_mut(),
                 grad_residuals: grad_residuals.as_deref_mut(),
             };
+            let grad_outputs = GradOutputs::Read(grad_outputs);
             let report = self.backward_phases(call.as_ref(), saved, inputs, grad_outputs, targets).await?;
             Ok(Backward { grad_inputs, grad_weights, grad_biases, grad_residuals, report })
         };
@@ -113,7 +143,36 @@ impl DeviceGroup {
     ) -> Result<BackwardReport, Error> {
         let inputs = inputs.into();
         let call = self.begin(Phase::Backward, saved.exchange, saved.statistics)?;
+        let grad_outputs = GradOutputs::Read(grad_outputs);
         let result = self.backward_phases(call.as_ref(), saved, inputs, grad_outputs, targets).await;
+        end(call, result)
+    }
+
+    /// [`backward`](Self::backward) with the gradients of the inputs written over `grad_outputs`, which have the layouts
+    /// and storage types of the inputs. `targets.grad_inputs` is `None`.
+    ///
+    /// # Errors
+    /// As [`backward_into`](Self::backward_into). When a device fails, `grad_outputs` may be partly written.
+    pub async fn backward_in_place(
+        &self,
+        saved: &SavedForward,
+        inputs: impl Into<Inputs<'_>>,
+        grad_outputs: &mut [Tensor],
+        targets: GradTargets<'_>,
+    ) -> Result<BackwardReport, Error> {
+        let inputs = inputs.into();
+        let call = self.begin(Phase::Backward, saved.exchange, saved.statistics)?;
+        let gradients = async {
+            if targets.grad_inputs.is_some() {
+                let (argument, reason) = ("targets.grad_inputs", "they are written over grad_outputs");
+                return Err(ArgumentError::NotWanted { argument, reason }.into());
+            }
+            let sources = [("inputs", inputs.x), ("residuals", inputs.residuals.unwrap_or(&[]))];
+            self.check_targets("grad_outputs", grad_outputs, &sources)?;
+            self.check_like("grad_outputs", grad_outputs, inputs.x, false)?;
+            self.backward_phases(call.as_ref(), saved, inputs, GradOutputs::Over(grad_outputs), targets).await
+        };
+        let result = gradients.await;
         end(call, result)
     }
 
@@ -122,24 +181,24 @@ impl DeviceGroup {
         call: Option<&Call<'_>>,
         saved: &SavedForward,
         inputs: Inputs<'_>,
-        grad_outputs: &[Tensor],
+        grad_outputs: GradOutputs<'_>,
         targets: GradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
         let shapes = self.check_inputs(inputs.x)?;
         self.check_residuals(inputs, saved.needs_residuals())?;
         saved.check(self, inputs)?;
-        let grad_shapes = self.check_grad_outputs(grad_outputs, &shapes, inputs.x)?;
-        self.check_grad_targets(inputs, grad_outputs, &targets)?;
+        let grad_shapes = self.check_grad_outputs(grad_outputs.tensors(), &shapes, inputs.x)?;
+        self.check_grad_targets(inputs, grad_outputs.tensors(), &targets)?;
 
         let upstreams: Vec<Upstream<'_>> = (0..shapes.len())
             .map(|rank| Upstream {
-                g: View { tensor: &grad_outputs[rank], shape: &grad_shapes[rank] },
                 x: View { tensor: &inputs.x[rank], shape: &shapes[rank] },
                 residual: inputs.residual(rank).filter(|_| saved.needs_residuals()),
+                mask: saved.mask(rank),
             })
             .collect();
         let started = Instant::now();
-        let local = self.local_gradient_sums(saved, &upstreams).await?;
+        let local = self.local_gradient_sums(saved, grad_outputs.tensors(), &grad_shapes, &upstreams).await?;
         let gathered = Instant::now();
         let global = match call {
             Some(call) => call.merge(&local, None).await?,
@@ -148,7 +207,9 @@ impl DeviceGroup {
         let merged = Instant::now();
         // What the statistics of a rank depend on: the group's values, or its own.
         let sums_of = |rank: usize| if global.is_empty() { local[rank].as_slice() } else { global.as_slice() };
-        self.grad_inputs(saved, &upstreams, sums_of, [targets.grad_inputs, targets.grad_residuals]).await?;
+        let written =
+            Written { grad_outputs, grad_inputs: targets.grad_inputs, grad_residuals: targets.grad_residuals };
+        self.grad_inputs(saved, &grad_shapes, &upstreams, sums_of, written).await?;
         let affine = |rank: usize| self.affine_sums(rank, &local, &global);
         for (rank, target) in targets.grad_weights.into_iter().flatten().enumerate() {
             let inv_std = saved.normalization(rank).inv_std.iter();
@@ -166,12 +227,15 @@ impl DeviceGroup {
     async fn local_gradient_sums(
         &self,
         saved: &SavedForward,
+        grad_outputs: &[Tensor],
+        grad_shapes: &[Shape],
         upstreams: &[Upstream<'_>],
     ) -> Result<Vec<Vec<GradientSums>>, Error> {
         let mut pending: Vec<_> = upstreams.iter().map(|_| None).collect();
         for rank in self.gpus_first() {
             let (normalization, layer) = (saved.normalization(rank), self.engine_layer(rank));
-            pending[rank] = Some(engine::local_gradient_sums(upstreams[rank], normalization, layer)?);
+            let g = View { tensor: &grad_outputs[rank], shape: &grad_shapes[rank] };
+            pending[rank] = Some(engine::local_gradient_sums(g, upstreams[rank], normalization, layer)?);
         }
         try_join_all(pending.into_iter().flatten()).await
     }
@@ -181,11 +245,12 @@ impl DeviceGroup {
     async fn grad_inputs<'s>(
         &self,
         saved: &SavedForward,
+        grad_shapes: &[Shape],
         upstreams: &[Upstream<'_>],
         sums_of: impl Fn(usize) -> &'s [GradientSums],
-        [mut inputs, mut residuals]: [Option<&mut [Tensor]>; 2],
+        mut written: Written<'_>,
     ) -> Result<(), Error> {
-        if inputs.is_none() && residuals.is_none() {
+        if !written.is_wanted() {
             return Ok(());
         }
         let mut pending = Vec::with_capacity(upstreams.len());
@@ -195,14 +260,20 @@ impl DeviceGroup {
             let depends_on_batch = normalization.batch_count.is_some();
             // One kernel writes both; a gradient of the input that nobody wants goes nowhere.
             let mut unwanted = None;
-            let grad_input = match &mut inputs {
-                Some(inputs) => &mut inputs[rank],
-                None => unwanted.insert(upstreams[rank].x.tensor.zeros_like()?),
+            let (g, grad_input) = match (&mut written.grad_outputs, &mut written.grad_inputs) {
+                (GradOutputs::Over(tensors), _) => (Source::Over(&grad_shapes[rank]), &mut tensors[rank]),
+                (GradOutputs::Read(tensors), inputs) => {
+                    let g = Source::Apart(View { tensor: &tensors[rank], shape: &grad_shapes[rank] });
+                    match inputs {
+                        Some(inputs) => (g, &mut inputs[rank]),
+                        None => (g, unwanted.insert(upstreams[rank].x.tensor.zeros_like()?)),
+                    }
+                }
             };
-            let grad_residual = residuals.as_mut().map(|residuals| &mut residuals[rank]);
+            let grad_residual = written.grad_residuals.as_mut().map(|residuals| &mut residuals[rank]);
             let (upstream, layer) = (upstreams[rank], self.engine_layer(rank));
             let gradient =
-                engine::grad_input(upstream, depends_on_batch, &centering, layer, grad_input, grad_residual)?;
+                engine::grad_input(g, upstream, depends_on_batch, &centering, layer, grad_input, grad_residual)?;
             pending.push(gradient);
         }
         try_join_all(pending).await?;

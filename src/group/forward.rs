@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use super::{DeviceGroup, Inputs, SavedForward, end, zeros_like};
+use super::{DeviceGroup, InPlace, Inputs, SavedForward, end, zeros_like};
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
 use crate::coordinator::Call;
-use crate::engine::{self, View};
+use crate::engine::{self, Mask, Source, View};
 use crate::error::{BatchError, Error};
 use crate::shape::Shape;
 use crate::stats::{ChannelStats, GlobalStats, Normalization};
@@ -119,6 +119,29 @@ impl DeviceGroup {
         Ok((saved, report))
     }
 
+    /// [`forward_train`](Self::forward_train) over x itself, for a call that is never differentiated or whose x the caller
+    /// can make again: x is gone afterwards, so nothing is saved for backward. Takes `&mut` the tensors, or
+    /// [`InPlace::with_residuals`].
+    ///
+    /// # Errors
+    /// As [`forward_train`](Self::forward_train). When a device fails, the tensors may be partly written; the layer is
+    /// unchanged.
+    pub async fn forward_train_in_place(&mut self, tensors: impl Into<InPlace<'_>>) -> Result<ForwardReport, Error> {
+        let report = self.forward_in_place(Mode::Train, Phase::Forward, tensors.into()).await?;
+        self.track(Mode::Train, &report);
+        Ok(report)
+    }
+
+    /// [`forward_eval`](Self::forward_eval) over x itself.
+    ///
+    /// # Errors
+    /// As [`forward_train_in_place`](Self::forward_train_in_place).
+    pub async fn forward_eval_in_place(&mut self, tensors: impl Into<InPlace<'_>>) -> Result<ForwardReport, Error> {
+        let report = self.forward_in_place(Mode::Eval, Phase::Evaluate, tensors.into()).await?;
+        self.track(Mode::Eval, &report);
+        Ok(report)
+    }
+
     /// Forward into tensors of its own, all but the running statistics.
     async fn forward_allocating(&self, mode: Mode, phase: Phase, inputs: Inputs<'_>) -> Result<Forward, Error> {
         let statistics = self.config.statistics(mode);
@@ -126,7 +149,7 @@ impl DeviceGroup {
         let normalized = async {
             self.check_inputs(inputs.x)?;
             let mut outputs = zeros_like(inputs.x)?;
-            let (saved, report) = self.forward_phases(statistics, call.as_ref(), inputs, &mut outputs).await?;
+            let (saved, report) = self.forward_apart(statistics, call.as_ref(), inputs, &mut outputs).await?;
             Ok(Forward { outputs, saved, report })
         };
         let result = normalized.await;
@@ -143,11 +166,29 @@ impl DeviceGroup {
     ) -> Result<(SavedForward, ForwardReport), Error> {
         let statistics = self.config.statistics(mode);
         let call = self.begin(phase, 0, statistics)?;
-        let result = self.forward_phases(statistics, call.as_ref(), inputs, outputs).await;
+        let result = self.forward_apart(statistics, call.as_ref(), inputs, outputs).await;
         end(call, result)
     }
 
-    async fn forward_phases(
+    /// Forward over the caller's tensors, all but the running statistics.
+    async fn forward_in_place(&self, mode: Mode, phase: Phase, tensors: InPlace<'_>) -> Result<ForwardReport, Error> {
+        let statistics = self.config.statistics(mode);
+        let call = self.begin(phase, 0, statistics)?;
+        let InPlace { tensors, residuals } = tensors;
+        let normalized = async {
+            let shapes = self.check_inputs(tensors)?;
+            self.check_residuals(Inputs { x: tensors, residuals }, self.config.epilogue.adds_residual())?;
+            self.check_targets("inputs", tensors, &[("residuals", residuals.unwrap_or(&[]))])?;
+            let (normalizations, report) = self.statistics(statistics, call.as_ref(), tensors, &shapes).await?;
+            let target = Target::InPlace(tensors);
+            self.apply(target, residuals, &shapes, &normalizations, &mut []).await?;
+            Ok(report.applied())
+        };
+        let result = normalized.await;
+        end(call, result)
+    }
+
+    async fn forward_apart(
         &self,
         statistics: Statistics,
         call: Option<&Call<'_>>,
@@ -159,11 +200,26 @@ impl DeviceGroup {
         let sources = [("inputs", inputs.x), ("residuals", inputs.residuals.unwrap_or(&[]))];
         self.check_targets("outputs", outputs, &sources)?;
         self.check_like("outputs", outputs, inputs.x, true)?;
+        let mut masks = self.masks(inputs.x, &shapes, outputs)?;
+        let (normalizations, report) = self.statistics(statistics, call, inputs.x, &shapes).await?;
+        let target = Target::Apart { x: inputs.x, outputs };
+        self.apply(target, inputs.residuals, &shapes, &normalizations, &mut masks).await?;
+        let exchange = call.map_or(0, Call::step);
+        Ok((SavedForward::new(self, inputs, statistics, normalizations, masks, exchange), report.applied()))
+    }
 
+    /// What normalizes every rank, and a report that lacks the time of normalizing.
+    async fn statistics(
+        &self,
+        statistics: Statistics,
+        call: Option<&Call<'_>>,
+        x: &[Tensor],
+        shapes: &[Shape],
+    ) -> Result<(Vec<Normalization>, Unapplied), Error> {
         let started = Instant::now();
         let local = match statistics {
             Statistics::Running => Vec::new(),
-            Statistics::Group | Statistics::Local => self.local_stats(inputs.x, &shapes).await?,
+            Statistics::Group | Statistics::Local => self.local_stats(x, shapes).await?,
         };
         let gathered = Instant::now();
         let eps = self.config.eps;
@@ -176,10 +232,19 @@ impl DeviceGroup {
         }
         let normalizations = self.normalizations(statistics, &local, &global);
         let merged = Instant::now();
-        self.apply(inputs, &shapes, &normalizations, outputs).await?;
-        let timing = PhaseTimes { statistics: gathered - started, merge: merged - gathered, apply: merged.elapsed() };
-        let saved = SavedForward::new(self, inputs, statistics, normalizations, call.map_or(0, Call::step));
-        Ok((saved, ForwardReport { local, global, timing }))
+        let timing = PhaseTimes { statistics: gathered - started, merge: merged - gathered, apply: Duration::ZERO };
+        Ok((normalizations, Unapplied { merged, report: ForwardReport { local, global, timing } }))
+    }
+
+    /// Empty masks, where the layer keeps them and every rank can: they take a residual's place in backward.
+    fn masks(&self, x: &[Tensor], shapes: &[Shape], outputs: &[Tensor]) -> Result<Vec<Mask>, Error> {
+        let mut masks = Vec::new();
+        if self.config.keeps_mask() {
+            for ((tensor, shape), y) in x.iter().zip(shapes).zip(outputs) {
+                masks.extend(Mask::new(View { tensor, shape }, y.dtype())?);
+            }
+        }
+        Ok(if masks.len() == x.len() { masks } else { Vec::new() })
     }
 
     /// Lets the running statistics follow a call that took the group's, once everything else has succeeded.
@@ -220,21 +285,23 @@ impl DeviceGroup {
         try_join_all(pending.into_iter().flatten()).await
     }
 
+    /// Normalizes every rank, filling masks where there are any.
     async fn apply(
         &self,
-        inputs: Inputs<'_>,
+        mut target: Target<'_>,
+        residuals: Option<&[Tensor]>,
         shapes: &[Shape],
         normalizations: &[Normalization],
-        outputs: &mut [Tensor],
+        masks: &mut [Mask],
     ) -> Result<(), Error> {
         let centering: Vec<_> = normalizations.iter().map(Normalization::centering).collect();
         let mut pending = Vec::with_capacity(shapes.len());
         for rank in self.gpus_first() {
-            let x = View { tensor: &inputs.x[rank], shape: &shapes[rank] };
             // One for all ranks, or one for each.
             let centering = &centering[rank % centering.len()];
-            let (residual, layer) = (inputs.residual(rank), self.engine_layer(rank));
-            pending.push(engine::apply(x, residual, centering, layer, &mut outputs[rank])?);
+            let residual = residuals.and_then(|residuals| residuals.get(rank));
+            let (x, y) = target.rank(rank, &shapes[rank]);
+            pending.push(engine::apply(x, residual, centering, self.engine_layer(rank), y, masks.get_mut(rank))?);
         }
         try_join_all(pending).await?;
         Ok(())
@@ -245,5 +312,35 @@ impl DeviceGroup {
         let mut ranks: Vec<usize> = (0..self.devices.len()).collect();
         ranks.sort_by_key(|&rank| self.devices[rank].is_host());
         ranks
+    }
+}
+
+/// Where a call finds x and writes y.
+enum Target<'a> {
+    Apart { x: &'a [Tensor], outputs: &'a mut [Tensor] },
+    InPlace(&'a mut [Tensor]),
+}
+
+impl Target<'_> {
+    /// What is read and what is written on a rank.
+    fn rank<'s>(&'s mut self, rank: usize, shape: &'s Shape) -> (Source<'s>, &'s mut Tensor) {
+        match self {
+            Self::Apart { x, outputs } => (Source::Apart(View { tensor: &x[rank], shape }), &mut outputs[rank]),
+            Self::InPlace(tensors) => (Source::Over(shape), &mut tensors[rank]),
+        }
+    }
+}
+
+/// The report of a call that has its statistics.
+struct Unapplied {
+    merged: Instant,
+    report: ForwardReport,
+}
+
+impl Unapplied {
+    /// The whole report, now that outputs are on their way.
+    fn applied(mut self) -> ForwardReport {
+        self.report.timing.apply = self.merged.elapsed();
+        self.report
     }
 }

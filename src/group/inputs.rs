@@ -1,4 +1,4 @@
-//! What a call takes per rank: x, and where the epilogue adds one, a residual.
+//! What a call takes per rank: x, to be read or to be written over, and where the epilogue adds one, a residual.
 
 use crate::tensor::Tensor;
 
@@ -39,5 +39,33 @@ impl<'a> From<&'a Vec<Tensor>> for Inputs<'a> {
 impl<'a, const N: usize> From<&'a [Tensor; N]> for Inputs<'a> {
     fn from(x: &'a [Tensor; N]) -> Self {
         Self { x, residuals: None }
+    }
+}
+
+/// The tensors that a call in place replaces, one per rank, and residuals where the epilogue adds them.
+///
+/// `&mut` a list of tensors is one without residuals; [`InPlace::with_residuals`] adds them.
+#[derive(Debug)]
+pub struct InPlace<'a> {
+    pub(crate) tensors: &'a mut [Tensor],
+    pub(crate) residuals: Option<&'a [Tensor]>,
+}
+
+impl<'a> InPlace<'a> {
+    /// Tensors with a residual each, for an epilogue that adds it.
+    pub fn with_residuals(tensors: &'a mut [Tensor], residuals: &'a [Tensor]) -> Self {
+        Self { tensors, residuals: Some(residuals) }
+    }
+}
+
+impl<'a> From<&'a mut [Tensor]> for InPlace<'a> {
+    fn from(tensors: &'a mut [Tensor]) -> Self {
+        Self { tensors, residuals: None }
+    }
+}
+
+impl<'a> From<&'a mut Vec<Tensor>> for InPlace<'a> {
+    fn from(tensors: &'a mut Vec<Tensor>) -> Self {
+        Self { tensors, residuals: None }
     }
 }

@@ -2,14 +2,17 @@
 
 use super::{DeviceGroup, Inputs};
 use crate::config::Statistics;
+use crate::engine::Mask;
 use crate::error::ArgumentError;
 use crate::stats::Normalization;
 use crate::tensor::{Tensor, TensorKey, moment};
 
 /// The saved context of one forward call, for [`DeviceGroup::backward`] on the same group.
 ///
-/// It keeps the statistics that normalized, and recognizes the inputs: they are given again to backward, and y is not
-/// needed. Each call has its own, so that a layer may run several times before backward.
+/// It keeps the statistics that normalized, where [`SyncBatchNormConfig::activation_mask`] asks for it a bit per value, and
+/// recognizes the inputs: they are given again to backward, and y is not needed. Each call has its own, so that a layer may run several times before backward.
+///
+/// [`SyncBatchNormConfig::activation_mask`]: crate::SyncBatchNormConfig::activation_mask
 #[derive(Clone, Debug)]
 pub struct SavedForward {
     layer: u64,
@@ -17,6 +20,8 @@ pub struct SavedForward {
     inputs: Vec<TensorKey>,
     /// Those that backward needs again.
     residuals: Vec<TensorKey>,
+    /// One for each rank, where the layer keeps them.
+    masks: Vec<Mask>,
     /// When the call took place.
     moment: u64,
     /// Number of the call's exchange, by which peers know that they differentiate the same one.
@@ -32,14 +37,17 @@ impl SavedForward {
         inputs: Inputs<'_>,
         statistics: Statistics,
         normalizations: Vec<Normalization>,
+        masks: Vec<Mask>,
         exchange: u64,
     ) -> Self {
         let keys = |tensors: &[Tensor]| tensors.iter().map(Tensor::key).collect();
-        // A residual that is only added has no part in any gradient.
-        let residuals = inputs.residuals.filter(|_| group.config.epilogue.activates()).map_or(Vec::new(), keys);
+        // A residual that is only added has no part in any gradient, and one whose part a mask has is not read again.
+        let decides = group.config.epilogue.activates() && masks.is_empty();
+        let residuals = inputs.residuals.filter(|_| decides).map_or(Vec::new(), keys);
         let inputs = keys(inputs.x);
         let (layer, parameters_version) = (group.id, group.parameters_version);
-        Self { layer, parameters_version, inputs, residuals, moment: moment(), exchange, statistics, normalizations }
+        let moment = moment();
+        Self { layer, parameters_version, inputs, residuals, masks, moment, exchange, statistics, normalizations }
     }
 
     /// What normalized on a rank.
@@ -47,9 +55,20 @@ impl SavedForward {
         &self.normalizations[rank % self.normalizations.len()]
     }
 
-    /// Whether backward needs the residuals of the call again: they decide on which side of the activation v was.
+    /// Whether backward needs the residuals of the call again: they decide on which side of the activation v was,
+    /// unless the layer keeps a mask that says so.
     pub fn needs_residuals(&self) -> bool {
         !self.residuals.is_empty()
+    }
+
+    /// Bytes of device or host memory that the call keeps for backward beyond statistics: its masks.
+    pub fn mask_bytes(&self) -> u64 {
+        self.masks.iter().map(Mask::size_bytes).sum()
+    }
+
+    /// The mask of a rank.
+    pub(super) fn mask(&self, rank: usize) -> Option<&Mask> {
+        self.masks.get(rank)
     }
 
     /// Refuses another layer, other inputs, or parameters set since.

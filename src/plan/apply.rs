@@ -2,28 +2,37 @@
 
 use super::run::{Run, runs, sample_runs};
 use super::window::{Span, Window, windows};
-use super::{Activation, DeviceCaps, Dispatch, LayerFlags, Partition, Parts, Role};
+use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, Parts, Role};
 use crate::dtype::DType;
 use crate::error::LimitError;
-use crate::shaders::{Kernel, TileParams, Variant, WORDS_PER_INVOCATION, WORKGROUP_SIZE};
+use crate::shaders::{Kernel, Storage, TileParams, Variant, WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD, WORKGROUP_SIZE};
 
 /// Bytes per channel of what the kernel that is told most gets from the host.
 const CENTERING_BYTES: u64 = 20;
 
-/// Elements that one workgroup of a kernel that owns words writes.
-const RUN_ELEMENTS: u64 = 2 * (WORDS_PER_INVOCATION * WORKGROUP_SIZE) as u64;
+/// Roles of the kernels that normalize; the last where a mask is kept.
+const NORMALIZE_ROLES: [Role; 7] =
+    [Role::Input, Role::Residual, Role::Centering, Role::Weight, Role::Bias, Role::Output, Role::Mask];
 
 /// Roles of the kernels that write gradients; the last where the residual's is wanted.
-const GRADIENT_ROLES: [Role; 8] = [
-    Role::GradOutput,
-    Role::Input,
-    Role::Residual,
-    Role::Centering,
-    Role::Weight,
-    Role::Bias,
-    Role::GradInput,
-    Role::GradResidual,
-];
+const fn gradient_roles(side: Role) -> [Role; 8] {
+    use Role::{Bias, Centering, GradInput, GradOutput, GradResidual, Input, Weight};
+    [GradOutput, Input, side, Centering, Weight, Bias, GradInput, GradResidual]
+}
+
+/// Where the residual decides on the side of the activation, and where a mask does.
+const GRADIENT_ROLES: [[Role; 8]; 2] = [gradient_roles(Role::Residual), gradient_roles(Role::Mask)];
+
+/// What is asked of the kernel that writes gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gradient {
+    /// Whether the statistics depend on x, or are constants.
+    pub batch_statistics: bool,
+    /// Whether the gradient of the residual is wanted too.
+    pub residual: bool,
+    /// Whether the gradient of x is written over grad_output.
+    pub in_place: bool,
+}
 
 /// Dispatches that write an activation, one per window.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +42,8 @@ pub struct ApplyPlan {
 }
 
 impl ApplyPlan {
-    /// Plans the normalization of an activation into one of the same shape and layout; `None` where it has no value.
+    /// Plans the normalization of an activation into one of the same shape and layout, or over itself; `None` where it has
+    /// no value.
     ///
     /// # Errors
     /// [`LimitError`] when a tile or what is kept per channel exceeds one binding, or a dispatch its workgroups.
@@ -42,38 +52,65 @@ impl ApplyPlan {
         y: DType,
         caps: &DeviceCaps,
         layer: LayerFlags,
+        in_place: bool,
     ) -> Result<Option<Self>, LimitError> {
-        let roles = &[Role::Input, Role::Residual, Role::Centering, Role::Weight, Role::Bias, Role::Output];
+        let (mask, bytes) = (layer.mask.is_some(), Self::mask_bytes(x, layer.mask));
+        caps.check_binding("mask of the activation", x.shape.dims(), bytes)?;
+        let roles = if mask { &NORMALIZE_ROLES[..] } else { NORMALIZE_ROLES.split_at(6).0 };
         let kernel = if y == DType::F32 { Kernel::Normalize } else { Kernel::NormalizeWords };
-        Self::new([x, Activation { dtype: y, ..x }], x, caps, Variant::new(kernel), roles, |params| {
+        let variant = Variant { mask, in_place, ..Variant::new(kernel) };
+        Self::new([x, Activation { dtype: y, ..x }], x, caps, variant, roles, |params| {
             layer.set(params, true);
         })
     }
 
-    /// Plans the gradient of an activation, of its shape, layout and storage type, with statistics that depend on it or
-    /// are constants, and beside it the gradient of the residual where it is wanted; `None` where it has no value.
+    /// How the mask of an activation lies that is normalized into `y`; `None` where backward's kernels could not read it:
+    /// they write as x is stored, and 16-bit gradients need the mask by address.
+    pub fn mask_order(x: DType, y: DType) -> Option<MaskOrder> {
+        match (x, y) {
+            (DType::F32, DType::F32) => Some(MaskOrder::ByInvocation),
+            (_, DType::F32) => None,
+            _ => Some(MaskOrder::ByAddress),
+        }
+    }
+
+    /// Bytes of a mask of an activation: one bit per value, of whole workgroups or of whole words.
+    pub fn mask_bytes(x: Activation<'_>, order: Option<MaskOrder>) -> u64 {
+        match order {
+            None => 0,
+            Some(MaskOrder::ByAddress) => x.shape.elements().div_ceil(32) * 4,
+            Some(MaskOrder::ByInvocation) => {
+                let partition = Partition::new(x).written();
+                partition.tiles.saturating_mul(partition.blocks * u64::from(WORKGROUP_SIZE) * 4)
+            }
+        }
+    }
+
+    /// Plans the gradient of an activation, of its shape, layout and storage type; `None` where it has no value.
     ///
     /// # Errors
     /// As [`normalize`](Self::normalize).
-    pub fn grad_input(
+    pub fn gradient(
         x: Activation<'_>,
         g: Activation<'_>,
         caps: &DeviceCaps,
         layer: LayerFlags,
-        batch_statistics: bool,
-        grad_residual: bool,
+        wanted: Gradient,
     ) -> Result<Option<Self>, LimitError> {
-        let kernel = match (x.dtype, grad_residual) {
+        let kernel = match (x.dtype, wanted.residual) {
             (DType::F32, false) => Kernel::GradInput,
             (DType::F32, true) => Kernel::GradInputAndResidual,
             (_, false) => Kernel::GradInputWords,
             (_, true) => Kernel::GradInputAndResidualWords,
         };
-        let roles = if grad_residual { &GRADIENT_ROLES[..] } else { GRADIENT_ROLES.split_at(7).0 };
-        let variant = Variant { grad_output: caps.storage(g.dtype), ..Variant::new(kernel) };
+        let roles = &GRADIENT_ROLES[usize::from(layer.mask.is_some())];
+        let roles = if wanted.residual { &roles[..] } else { roles.split_at(7).0 };
+        let grad_output = if wanted.in_place { packed(g.dtype) } else { caps.storage(g.dtype) };
+        let (mask, in_place) = (layer.mask.is_some(), wanted.in_place);
+        let variant = Variant { grad_output, mask, in_place, ..Variant::new(kernel) };
         Self::new([x, x], g, caps, variant, roles, |params| {
             layer.set(params, layer.epilogue.activates());
-            params.has_batch_statistics = batch_statistics.into();
+            params.has_batch_statistics = wanted.batch_statistics.into();
         })
     }
 
@@ -85,13 +122,15 @@ impl ApplyPlan {
         roles: &'static [Role],
         set_flags: impl Fn(&mut TileParams),
     ) -> Result<Option<Self>, LimitError> {
-        let partition = Partition::new(x);
+        let partition = Partition::new(x).written();
         if partition.tiles == 0 {
             return Ok(None);
         }
         let channels = x.shape.channels() as u64;
         caps.check_binding("statistics per channel", x.shape.dims(), channels * CENTERING_BYTES)?;
-        let variant = Variant { x: caps.storage(x.dtype), writes_bf16: output.dtype == DType::BF16, ..variant };
+        // A kernel decodes f16 in one way only.
+        let x_storage = if variant.in_place { packed(x.dtype) } else { caps.storage(x.dtype) };
+        let variant = Variant { x: x_storage, writes_bf16: output.dtype == DType::BF16, ..variant };
         let (capacity, too_large) = caps.capacity(&[x, output, g]);
         let dispatch = |parts: Parts, mut params: TileParams, workgroups: [u32; 2]| {
             set_flags(&mut params);
@@ -108,15 +147,27 @@ impl ApplyPlan {
             windows.iter().rev().map(dispatch_of).collect()
         } else {
             let follows = x.shape.strides() == g.shape.strides();
-            let capacity = capacity.min(caps.most_workgroups().saturating_mul(RUN_ELEMENTS));
+            let words =
+                if variant.mask && roles.contains(&Role::Output) { WORDS_PER_MASK_WORD } else { WORDS_PER_INVOCATION };
+            let group_elements = u64::from(2 * words * WORKGROUP_SIZE);
+            let capacity = capacity.min(caps.most_workgroups().saturating_mul(group_elements));
             let runs = if follows { runs(x.shape, capacity) } else { sample_runs(x.shape, capacity) };
             let dispatch_of = |run: &Run| {
                 let params = run.word_params(x.shape, g.shape);
-                let workgroups = u64::from(run.end_element - run.first_element).div_ceil(RUN_ELEMENTS);
+                let workgroups = u64::from(run.end_element - run.first_element).div_ceil(group_elements);
                 Ok(dispatch(parts(&run.x, &run.g), params, caps.workgroups(workgroups, x.shape.dims())?))
             };
             runs.ok_or(too_large)?.iter().rev().map(dispatch_of).collect()
         };
         Ok(Some(Self { dispatches: dispatches? }))
+    }
+}
+
+/// How words that are written over are read: never as the device's own f16.
+fn packed(dtype: DType) -> Storage {
+    match dtype {
+        DType::F32 => Storage::F32,
+        DType::F16 => Storage::F16,
+        DType::BF16 => Storage::BF16,
     }
 }

@@ -3,20 +3,20 @@
 use super::window::Window;
 use super::{Activation, DeviceCaps};
 use crate::error::LimitError;
-use crate::shaders::{CombineParams, TileParams, VALUES_PER_ROW, WORKGROUP_SIZE};
+use crate::shaders::{CombineParams, SUMMED_PER_ROW, TileParams, WORKGROUP_SIZE, WRITTEN_PER_ROW};
 use crate::shape::{Shape, Strides};
 
 /// Bytes that neighbouring invocations should read next to each other: a cache line of most GPUs.
 const RUN_BYTES: u64 = 128;
 /// Tiles that one invocation of a combining kernel takes before more invocations join: enough to hide a barrier.
 const TILES_PER_ROW: u64 = 8;
-/// Elements of memory that one tile may lie across: half of the smallest binding that a device may have, 128 MiB, as f32.
-/// The same for every device and storage type, so that neither changes a bit.
-const TILE_SPAN: u64 = 16 << 20;
+/// Elements of memory that one tile may lie across: a quarter of the smallest binding that a device may have, 128 MiB, as
+/// f32, because kernels that write take two tiles at a time. The same for every device, so that none changes a bit.
+const TILE_SPAN: u64 = 8 << 20;
 
 /// The cut of an activation into tiles.
 ///
-/// A tile holds `rows`·16 values of one channel. A workgroup holds 256/rows tiles side by side, of neighbouring channels:
+/// A tile holds `rows`·16 values of one channel, or twice that where kernels write. A workgroup holds 256/rows tiles side by side, of neighbouring channels:
 /// many where a channel has few values or where the values of one channel lie far apart (small L), one otherwise. Tiles
 /// follow each other through a segment: all values of a channel, or where samples are so large that a tile across two of
 /// them would not fit a binding, those of one sample. Depends on the shape alone, never on limits of a device.
@@ -30,6 +30,8 @@ pub struct Partition {
     pub segment_values: u64,
     /// Invocations per tile: a power of two, at most 256.
     pub rows: u32,
+    /// Values of a tile that one invocation goes through.
+    pub per_row: u32,
     /// Tiles per segment.
     pub segment_tiles: u64,
     /// Tiles per channel; 0 where there is no value.
@@ -39,7 +41,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Cuts an activation.
+    /// Cuts an activation for kernels that sum.
     pub fn new(x: Activation<'_>) -> Self {
         let (shape, element_bytes) = (x.shape, x.dtype.size_bytes());
         let values = shape.values_per_channel();
@@ -50,24 +52,32 @@ impl Partition {
         let columns = columns_for_runs(run.max(1) * element_bytes, channels);
         // Memory from a tile's first value to its last. Channels first it ends within a sample, and begins within one.
         let ends = if channels_first { 2 * inner } else { 0 };
-        let span = |rows: u64| channels.saturating_mul(rows * u64::from(VALUES_PER_ROW) + ends);
+        let span = |rows: u64| channels.saturating_mul(rows * u64::from(SUMMED_PER_ROW) + ends);
         let is_split = channels_first && span(1) > TILE_SPAN;
         let segment_values = if is_split { inner } else { values };
-        let wanted = segment_values.div_ceil(u64::from(VALUES_PER_ROW)).max(1).next_power_of_two();
+        let wanted = segment_values.div_ceil(u64::from(SUMMED_PER_ROW)).max(1).next_power_of_two();
         let mut rows = wanted.min(u64::from(WORKGROUP_SIZE) / columns);
         while !is_split && rows > 1 && span(rows) > TILE_SPAN {
             rows /= 2;
         }
         let rows = rows as u32;
-        let segment_tiles = segment_values.div_ceil(u64::from(rows * VALUES_PER_ROW));
+        let segment_tiles = segment_values.div_ceil(u64::from(rows * SUMMED_PER_ROW));
         let segments = if is_split { shape.batch() as u64 } else { 1 };
         let blocks = channels.div_ceil(u64::from(WORKGROUP_SIZE / rows));
-        Self { values, is_split, segment_values, rows, segment_tiles, tiles: segments * segment_tiles, blocks }
+        let (per_row, tiles) = (SUMMED_PER_ROW, segments * segment_tiles);
+        Self { values, is_split, segment_values, rows, per_row, segment_tiles, tiles, blocks }
+    }
+
+    /// The same cut for kernels that write: two tiles of a segment are one.
+    pub fn written(self) -> Self {
+        let segment_tiles = self.segment_values.div_ceil(u64::from(self.rows * WRITTEN_PER_ROW));
+        let segments = self.tiles.checked_div(self.segment_tiles).unwrap_or(0);
+        Self { per_row: WRITTEN_PER_ROW, segment_tiles, tiles: segments * segment_tiles, ..self }
     }
 
     /// Values of every tile but a segment's last.
     pub fn tile_values(&self) -> u32 {
-        self.rows * VALUES_PER_ROW
+        self.rows * self.per_row
     }
 
     /// Values of a segment's last tile.
@@ -114,6 +124,10 @@ impl Partition {
             g_inner,
             g_step,
             g_wrap,
+            mask_origin: (window.x.elements.start / 32) as u32,
+            mask_segment_tiles: self.segment_tiles as u32,
+            mask_segment_words: self.written().segment_tiles as u32,
+            mask_blocks: self.blocks as u32,
             ..TileParams::default()
         }
     }

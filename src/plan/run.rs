@@ -30,6 +30,7 @@ impl Run {
         let [x_strides, g_strides] = [x.strides(), g.strides()];
         TileParams {
             channels: x.channels() as u32,
+            mask_origin: (self.x.elements.start / 32) as u32,
             first_element: self.first_element,
             end_element: self.end_element,
             run: to_u32(channel_run(x)),

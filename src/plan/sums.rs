@@ -6,12 +6,15 @@ use crate::error::LimitError;
 use crate::shaders::{CombineParams, Kernel, Storage, TileParams, Variant};
 
 /// Roles of the gradient's partial kernel, up to where it writes.
-const fn gradient_roles(output: Role) -> [Role; 7] {
-    [Role::GradOutput, Role::Input, Role::Residual, Role::Centering, Role::Weight, Role::Bias, output]
+const fn gradient_roles(side: Role, output: Role) -> [Role; 7] {
+    [Role::GradOutput, Role::Input, side, Role::Centering, Role::Weight, Role::Bias, output]
 }
 
-const GRADIENT_TO_LOCAL: [Role; 7] = gradient_roles(Role::Local);
-const GRADIENT_TO_TILES: [Role; 7] = gradient_roles(Role::Tiles);
+/// Where the residual decides on the side of the activation, and where a mask does: to the rank's sums, to the tiles'.
+const GRADIENT: [[[Role; 7]; 2]; 2] = [
+    [gradient_roles(Role::Residual, Role::Local), gradient_roles(Role::Residual, Role::Tiles)],
+    [gradient_roles(Role::Mask, Role::Local), gradient_roles(Role::Mask, Role::Tiles)],
+];
 
 /// Local statistics or local gradient sums of one rank.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,9 +50,11 @@ impl SumsPlan {
         layer: LayerFlags,
     ) -> Result<Option<Self>, LimitError> {
         let kernels = [Kernel::PartialGradSums, Kernel::CombineGradSums];
-        let plan = Self::new(x, g, caps, kernels, [&GRADIENT_TO_LOCAL, &GRADIENT_TO_TILES])?;
+        let [whole, tiled] = &GRADIENT[usize::from(layer.mask.is_some())];
+        let plan = Self::new(x, g, caps, kernels, [whole, tiled])?;
         Ok(plan.map(|mut plan| {
             for partial in &mut plan.partials {
+                partial.variant.mask = layer.mask.is_some();
                 layer.set(&mut partial.params, layer.epilogue.activates());
             }
             plan

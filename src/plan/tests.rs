@@ -46,12 +46,15 @@ fn more_workgroups_than_one_dimension_holds_go_to_the_second() {
 fn an_empty_batch_plans_nothing() {
     let shape = Shape::new(&[0, 3, 5], ChannelsFirst).expect("a valid shape");
     assert_eq!(SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE), Ok(None));
-    assert_eq!(ApplyPlan::normalize(f32s(&shape), DType::F32, &DeviceCaps::PORTABLE, LayerFlags::default()), Ok(None));
+    assert_eq!(
+        ApplyPlan::normalize(f32s(&shape), DType::F32, &DeviceCaps::PORTABLE, LayerFlags::default(), false),
+        Ok(None)
+    );
 }
 
 /// The address in x, counted from where the window is bound, of value `at` of a tile, as the kernel's walk forms it.
-fn walked(params: &TileParams, tile: u32, channel: u32, at: u32) -> u32 {
-    let start = (tile % params.segment_tiles) * params.rows * 16 + params.start + at;
+fn walked(params: &TileParams, per_row: u32, tile: u32, channel: u32, at: u32) -> u32 {
+    let start = (tile % params.segment_tiles) * params.rows * per_row + params.start + at;
     let sample = tile / params.segment_tiles + start / params.inner;
     let terms = [
         params.x_origin,
@@ -65,12 +68,17 @@ fn walked(params: &TileParams, tile: u32, channel: u32, at: u32) -> u32 {
 /// Checks windows of one shape, (N, C, spatial…): every tile of every channel is in one window, which binds all of its memory, and the walk
 /// finds it there.
 fn check_windows(dims: &[usize], layout: Layout, binding_bytes: u64) -> usize {
+    let of = |cut: fn(Partition) -> Partition| check_windows_of(dims, layout, binding_bytes, cut);
+    of(|summed| summed).max(of(Partition::written))
+}
+
+fn check_windows_of(dims: &[usize], layout: Layout, binding_bytes: u64, cut: fn(Partition) -> Partition) -> usize {
     let mut dims = dims.to_vec();
     if layout == ChannelsLast {
         dims[1..].rotate_left(1);
     }
     let shape = Shape::new(&dims, layout).expect("a valid shape");
-    let partition = Partition::new(f32s(&shape));
+    let partition = cut(Partition::new(f32s(&shape)));
     let capacity = capacity(binding_bytes, 4, shape.elements());
     let windows = windows(&partition, &shape, &shape, capacity, 65_535 * 65_535)
         .unwrap_or_else(|| panic!("{dims:?} {layout:?} {partition:?} {capacity}: no tile fits"));
@@ -92,7 +100,11 @@ fn check_windows(dims: &[usize], layout: Layout, binding_bytes: u64) -> usize {
             let count = u64::from(partition.tile_values()).min((segment + 1) * partition.segment_values - first);
             let local = (tile - window.tiles.start) as u32;
             let is_last = local % params.segment_tiles + 1 == params.segment_tiles;
-            assert_eq!(if is_last { params.last_values } else { params.rows * 16 }, count as u32, "{what}");
+            assert_eq!(
+                if is_last { params.last_values } else { params.rows * partition.per_row },
+                count as u32,
+                "{what}"
+            );
             for (at, channel) in
                 [(0, window.channels.start), (count - 1, window.channels.end - 1), (count / 2, window.channels.start)]
             {
@@ -101,7 +113,7 @@ fn check_windows(dims: &[usize], layout: Layout, binding_bytes: u64) -> usize {
                     sample * strides.sample as u64 + channel * strides.channel as u64 + position * strides.inner as u64;
                 assert!(span.contains(&address), "{what}: {address}");
                 assert_eq!(
-                    u64::from(walked(&params, local, channel as u32, at as u32)),
+                    u64::from(walked(&params, partition.per_row, local, channel as u32, at as u32)),
                     address - span.start,
                     "{what}"
                 );

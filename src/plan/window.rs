@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Partition;
+use crate::shaders::WORKGROUP_SIZE;
 use crate::shape::Shape;
 
 /// Elements at whose multiples windows begin: their bytes are multiples of every alignment of an offset, 256 bytes at most,
@@ -175,9 +176,11 @@ impl Cut<'_> {
             return Some(ranges.map(|s| self.samples(s.start * per_segment..s.end * per_segment, s)).collect());
         }
         // The samples of another layout are not cut along with those of x.
-        let rows = self.capacity / inner;
+        // Whole workgroups of channels, because a mask counts those.
+        let columns = u64::from(WORKGROUP_SIZE / self.partition.rows);
+        let rows = self.capacity / inner / columns * columns;
         let tiles = self.capacity / self.tile_values();
-        if !self.same_layout || (rows == 0 && tiles == 0) {
+        if !self.same_layout || (rows == 0 && (tiles == 0 || columns > 1)) {
             return None;
         }
         let mut windows = Vec::new();

@@ -95,6 +95,16 @@ params! {
         run_end: u32,
         /// 1 where grad_output has the addresses of x.
         g_follows_x: u32,
+        /// Word of the mask that holds the element at address 0, where its bits lie by address.
+        mask_origin: u32,
+        /// 1 there, 0 where a word holds the values of one invocation.
+        mask_by_address: u32,
+        /// Tiles of this kernel per segment.
+        mask_segment_tiles: u32,
+        /// Words per invocation and segment.
+        mask_segment_words: u32,
+        /// Workgroups that cover all channels once.
+        mask_blocks: u32,
         /// 1 where a weight is bound.
         has_weight: u32,
         /// 1 where a bias is bound.

@@ -2,7 +2,7 @@
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{Backward, Device, DeviceGroup, Epilogue, Error, Inputs, SyncBatchNormConfig, Tensor};
+use syncbn::{Backward, DType, Device, DeviceGroup, Epilogue, Error, Inputs, SyncBatchNormConfig, Tensor};
 
 use super::bounds::Entering;
 use super::common::*;
@@ -151,10 +151,28 @@ impl Problem {
         group
     }
 
+    /// Whether forward keeps a mask: a GPU keeps none of a 16-bit input with an f32 output, nor do then the others.
+    fn keeps_mask(&self, devices: &[Device]) -> bool {
+        let can =
+            |(types, device): (&Types, &Device)| device.is_host() || types.x == DType::F32 || types.other != DType::F32;
+        let asked = self.config.activation_mask && self.epilogue() == Epilogue::AddRelu;
+        asked && self.types.iter().zip(devices).all(can)
+    }
+
     /// The tensors of a call, in f32 and channels first.
     pub fn tensors(&self, group: &DeviceGroup) -> Tensors {
         let residuals = self.residuals.as_deref().map(|batches| upload(group, batches));
         Tensors { x: upload(group, &self.x), residuals, g: upload(group, &self.g) }
+    }
+
+    /// The tensors of a call in its storage types, all ranks in these layouts.
+    pub fn tensors_as(&self, group: &DeviceGroup, layouts: Layouts) -> Tensors {
+        let ranks = || group.devices().iter().zip(&self.types);
+        let as_x = |batches: &Vec<Batch>| {
+            ranks().zip(batches).map(|((device, types), batch)| upload_as(device, batch, types.x, layouts.x)).collect()
+        };
+        let g = ranks().zip(&self.g).map(|((device, types), batch)| upload_as(device, batch, types.other, layouts.g));
+        Tensors { x: as_x(&self.x), residuals: self.residuals.as_ref().map(as_x), g: g.collect() }
     }
 
     /// Evaluation, then training, with the same tensors; ranks take the layouts in turn.
@@ -180,7 +198,9 @@ impl Problem {
                 Uses::Group => block_on(group.forward_train_into(inputs, &mut outputs)),
             }?;
             let y = self.read(&outputs);
-            assert_eq!(saved.needs_residuals(), self.epilogue() == Epilogue::AddRelu);
+            let is_kept = self.keeps_mask(group.devices());
+            assert_eq!(saved.mask_bytes() > 0, is_kept && self.x.iter().any(|batch| !batch.values.is_empty()));
+            assert_eq!(saved.needs_residuals(), self.epilogue() == Epilogue::AddRelu && !is_kept);
             let needed = if saved.needs_residuals() { inputs } else { (&tensors.x).into() };
             let backward = block_on(group.backward(&saved, needed, &tensors.g))?;
             let like_inputs = backward.grad_inputs.iter().zip(&tensors.x);

@@ -23,6 +23,8 @@ pub struct Shader {
 pub struct Interface {
     pub params: ParamsLayout,
     pub bindings: Vec<Binding>,
+    /// The binding that the shader leaves out, because what is written lies over it.
+    pub undeclared: Option<&'static str>,
     pub shared_buffer: bool,
 }
 
@@ -30,8 +32,10 @@ impl Interface {
     pub fn of(variant: &Variant) -> Self {
         let kernel = variant.kernel;
         let resolved = |binding: &Binding| Binding { element_bytes: Some(variant.element_bytes(binding)), ..*binding };
-        let (params, bindings) = (kernel.params_layout(), kernel.bindings().iter().map(resolved).collect());
-        Self { params, bindings, shared_buffer: variant.shared_buffer }
+        let (params, bindings) = (kernel.params_layout(), variant.bindings().iter().map(resolved).collect());
+        let undeclared =
+            variant.bindings().iter().find(|binding| !variant.declares(binding)).map(|binding| binding.name);
+        Self { params, bindings, undeclared, shared_buffer: variant.shared_buffer }
     }
 
     pub fn is_read_only(&self, binding: &Binding) -> bool {
@@ -101,6 +105,7 @@ pub fn interface(shader: &Shader, expected: &Interface) -> Vec<String> {
         .bindings
         .iter()
         .zip(1..)
+        .filter(|(binding, _)| Some(binding.name) != expected.undeclared)
         .map(|(binding, number)| {
             let slot = Some((0, number));
             (slot, binding.name.to_string(), expected.is_read_only(binding), binding.element_bytes)

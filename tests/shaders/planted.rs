@@ -47,7 +47,7 @@ fn tables() -> Interface {
         Binding { name: "x", access: Access::Read, element_bytes: Some(4) },
         Binding { name: "y", access: Access::Write, element_bytes: Some(16) },
     ];
-    Interface { params: ParamsLayout { size_bytes: 16, fields }, bindings, shared_buffer: false }
+    Interface { params: ParamsLayout { size_bytes: 16, fields }, bindings, undeclared: None, shared_buffer: false }
 }
 
 /// The good shader with one text replaced; naga must still accept it, or another check than the one meant would bite.

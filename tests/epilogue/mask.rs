@@ -1,0 +1,168 @@
+//! The mask that forward may keep of the activation: the bits of the pass that reads the residual again, in 1/32 of its
+//! memory.
+
+use pollster::block_on;
+use syncbn::{DType, Epilogue, GradTargets};
+
+use super::devices::On;
+use super::problem::{EPILOGUES, Problem, Uses, shape};
+use super::stored::{Layouts, Types};
+
+/// Large enough for several words, tiles and workgroups, odd throughout.
+fn large() -> Vec<Vec<usize>> {
+    vec![vec![3, 5, 4_001], vec![17, 5, 9], vec![1, 5, 33]]
+}
+
+fn with_mask(problem: &Problem) -> Problem {
+    Problem { config: problem.config.clone().with_activation_mask(true), ..problem.clone() }
+}
+
+#[test]
+fn a_mask_gives_the_bits_of_the_residual_read_again() {
+    let mut seed = 3000;
+    for on in On::ALL {
+        for types in Types::all() {
+            for layouts in Layouts::all() {
+                let dims = if seed % 3 == 0 { large() } else { shape(seed) };
+                let problem = Problem::random(&dims, &[types], Epilogue::AddRelu, [true, true], seed);
+                let expected = problem.run(on.devices(3), &[layouts]).unwrap();
+                let found = with_mask(&problem).run(on.devices(3), &[layouts]).unwrap();
+                for ((uses, found), (_, expected)) in found.iter().zip(&expected) {
+                    assert_eq!(found.bits(), expected.bits(), "seed {seed}: {on:?}, {types:?}, {layouts:?}, {uses:?}");
+                }
+                seed += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mask_follows_v_and_not_what_backward_is_given() {
+    // A kernel that looked at anything but the mask would find all values on the other side.
+    for on in On::ALL {
+        let problem = with_mask(&Problem::plain(&large(), Epilogue::AddRelu, 31));
+        let mut group = problem.group(on.devices(3));
+        let mut tensors = problem.tensors(&group);
+        let (saved, y) = block_on(async {
+            let forward = group.forward_train(tensors.inputs()).await.unwrap();
+            (forward.saved, problem.read(&forward.outputs))
+        });
+        let expected = block_on(group.backward(&saved, &tensors.x, &tensors.g)).unwrap();
+        let expected = problem.pass(y.clone(), &expected);
+        for residual in tensors.residuals.iter_mut().flatten() {
+            let opposite: Vec<f32> = block_on(residual.to_vec()).unwrap().iter().map(|r| -100.0 - r).collect();
+            residual.write(&opposite).unwrap();
+        }
+        let found = block_on(group.backward(&saved, tensors.inputs(), &tensors.g)).unwrap();
+        assert_eq!(problem.pass(y, &found).bits(), expected.bits(), "{on:?}");
+    }
+}
+
+#[test]
+fn a_mask_is_of_one_bit_per_value_and_kept_only_where_a_residual_would_be_read() {
+    for on in On::ALL {
+        // Whole tiles: a mask is of whole words of every invocation.
+        let dims = vec![vec![8, 16, 32, 32], vec![16, 16, 32, 32], vec![24, 16, 32, 32]];
+        for epilogue in EPILOGUES {
+            let problem = with_mask(&Problem::plain(&dims, epilogue, 32));
+            let mut group = problem.group(on.devices(3));
+            let tensors = problem.tensors(&group);
+            let saved = block_on(group.forward_train(tensors.inputs())).unwrap().saved;
+            let values = 48 * 16 * 32 * 32u64;
+            let expected = if epilogue == Epilogue::AddRelu { values / 8 } else { 0 };
+            assert_eq!(saved.mask_bytes(), expected, "{on:?}, {epilogue:?}");
+        }
+    }
+}
+
+/// Every problem whose gradients may lie over those that they are made of.
+fn each_in_place(check: impl Fn(&str, &Problem, On, Layouts)) {
+    let mut seed = 4000;
+    for on in On::ALL {
+        for epilogue in EPILOGUES {
+            for dtype in [DType::F32, DType::F16, DType::BF16] {
+                for mask in [false, true] {
+                    let layouts = Layouts::all()[if seed % 2 == 0 { 0 } else { 3 }];
+                    assert_eq!(layouts.x, layouts.g);
+                    let dims = if seed % 5 == 0 { large() } else { shape(seed) };
+                    let types = Types { x: dtype, other: dtype };
+                    let mut problem = Problem::random(&dims, &[types], epilogue, [true, true], seed);
+                    problem.config = problem.config.with_activation_mask(mask);
+                    check(&format!("seed {seed}: {on:?}, {epilogue:?}, {dtype}, mask {mask}"), &problem, on, layouts);
+                    seed += 1;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn in_place_gives_the_bits_of_tensors_apart() {
+    each_in_place(|what, problem, on, layouts| {
+        let expected = problem.run(on.devices(3), &[layouts]).unwrap();
+        let mut group = problem.group(on.devices(3));
+        for (uses, expected) in expected {
+            let mut tensors = problem.tensors_as(&group, layouts);
+            let (inputs, residuals) = (tensors.inputs(), tensors.residuals.as_deref());
+            // The statistics move with every call, and are the same for the call that is differentiated.
+            let running = group.running_stats().unwrap().clone();
+            let saved = block_on(async {
+                match uses {
+                    Uses::Group => group.forward_train(inputs).await.unwrap().saved,
+                    Uses::Running => group.forward_eval(inputs).await.unwrap().saved,
+                }
+            });
+            let is_needed = saved.needs_residuals();
+            let given = if is_needed { inputs } else { (&tensors.x).into() };
+            let mut grad_residuals = residuals.is_some().then(|| problem.tensors_as(&group, layouts).x);
+            let mut over = std::mem::take(&mut problem.tensors_as(&group, layouts).g);
+            let targets = GradTargets { grad_residuals: grad_residuals.as_deref_mut(), ..GradTargets::default() };
+            block_on(group.backward_in_place(&saved, given, &mut over, targets)).unwrap();
+            let bits = super::common::bits;
+            assert_eq!(bits(&problem.read(&over)), bits(&expected.grad_inputs), "{what}, {uses:?}");
+            let found = grad_residuals.map(|tensors| bits(&problem.read(&tensors)));
+            assert_eq!(found, expected.grad_residuals.as_deref().map(bits), "{what}, {uses:?}");
+
+            group.set_running_stats(running).unwrap();
+            let place = match &tensors.residuals {
+                Some(residuals) => syncbn::InPlace::with_residuals(&mut tensors.x, residuals),
+                None => (&mut tensors.x).into(),
+            };
+            block_on(async {
+                match uses {
+                    Uses::Group => group.forward_train_in_place(place).await,
+                    Uses::Running => group.forward_eval_in_place(place).await,
+                }
+            })
+            .unwrap();
+            assert_eq!(bits(&problem.read(&tensors.x)), bits(&expected.y), "{what}, {uses:?}");
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_written_over_is_refused_and_nothing_is_written() {
+    for on in On::ALL {
+        let types = Types { x: DType::F16, other: DType::F32 };
+        // As many positions as channels, so that the dimensions are the same in both layouts.
+        let dims = vec![vec![2, 3, 3], vec![1, 3, 3], vec![0, 3, 3]];
+        let problem = Problem::random(&dims, &[types], Epilogue::None, [true, true], 33);
+        let mut group = problem.group(on.devices(3));
+        let mut tensors = problem.tensors_as(&group, Layouts::all()[1]);
+        let saved = block_on(group.forward_train(&tensors.x)).unwrap().saved;
+        let refused = |group: &syncbn::DeviceGroup, g: &mut [syncbn::Tensor], targets| {
+            block_on(group.backward_in_place(&saved, &tensors.x, g, targets)).unwrap_err().to_string()
+        };
+        let layout = refused(&group, &mut tensors.g, GradTargets::default());
+        assert!(layout.contains("grad_outputs[0] is in layout ChannelsLast, expected ChannelsFirst"), "{layout}");
+        let mut plain = problem.tensors_as(&group, Layouts::all()[0]).g;
+        let dtype = refused(&group, &mut plain, GradTargets::default());
+        assert!(dtype.contains("grad_outputs[0] is stored as f32, expected f16"), "{dtype}");
+        let mut grad_inputs = problem.tensors_as(&group, Layouts::all()[0]).x;
+        let targets = GradTargets { grad_inputs: Some(&mut grad_inputs), ..GradTargets::default() };
+        let twice = refused(&group, &mut plain, targets);
+        assert!(twice.contains("targets.grad_inputs must be None"), "{twice}");
+        let unchanged: Vec<_> = problem.g.iter().map(|batch| batch.values.clone()).collect();
+        assert_eq!(problem.read(&plain), unchanged);
+    }
+}

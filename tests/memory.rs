@@ -1,0 +1,182 @@
+//! What a training step keeps and allocates on a device, over the layers of ResNet-50 at a batch of 32.
+//!
+//! The device is wgpu's own that runs nothing: memory is asked of it as of any other, and no shader costs time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pollster::block_on;
+use syncbn::{Device, DeviceGroup, Epilogue, GradTargets, Inputs, SyncBatchNormConfig, Tensor};
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+/// Bytes allocated on devices since they were last taken: all of them, and the largest of them.
+static TOTAL: AtomicU64 = AtomicU64::new(0);
+static LARGEST: AtomicU64 = AtomicU64::new(0);
+
+/// Adds up what the crate says it allocates.
+struct Counter;
+
+impl tracing::Subscriber for Counter {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "syncbn::memory"
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut Size);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct Size;
+
+impl Visit for Size {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        assert_eq!(field.name(), "size_bytes");
+        TOTAL.fetch_add(value, Ordering::Relaxed);
+        LARGEST.fetch_max(value, Ordering::Relaxed);
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+/// What was allocated since this was last called: in all, and the largest at once.
+fn taken() -> (u64, u64) {
+    (TOTAL.swap(0, Ordering::Relaxed), LARGEST.swap(0, Ordering::Relaxed))
+}
+
+/// (channels, height and width, epilogue) of the 53 layers.
+fn resnet50() -> Vec<(usize, usize, Epilogue)> {
+    let mut layers = vec![(64, 112, Epilogue::Relu)];
+    for (blocks, width, size) in [(3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7)] {
+        for block in 0..blocks {
+            // The first block of a stage halves the size after its first convolution, and projects its input.
+            let before = if block == 0 && width > 64 { 2 * size } else { size };
+            layers.push((width, before, Epilogue::Relu));
+            layers.push((width, size, Epilogue::Relu));
+            layers.push((4 * width, size, Epilogue::AddRelu));
+            if block == 0 {
+                layers.push((4 * width, size, Epilogue::None));
+            }
+        }
+    }
+    layers
+}
+
+fn noop() -> Device {
+    let descriptor = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
+    let (device, queue) = wgpu::Device::noop(&descriptor);
+    Device::from_wgpu(device, queue).unwrap()
+}
+
+#[test]
+fn a_step_of_resnet_50_keeps_no_output_and_allocates_nothing_near_the_size_of_an_input() {
+    tracing::subscriber::set_global_default(Counter).unwrap();
+    let layers = resnet50();
+    assert_eq!(layers.len(), 53);
+    let device = noop();
+    // The largest input, sliced for every layer: activations are the caller's.
+    let elements = layers.iter().map(|&(channels, size, _)| 32 * channels * size * size).max().unwrap();
+    let buffers: Vec<wgpu::Buffer> = (0..5).map(|_| page(&device, 4 * elements as u64)).collect();
+    for mask in [false, true] {
+        let (mut activations, mut with_residual, mut kept, mut peak) = (0, 0, 0, 0);
+        for &(channels, size, epilogue) in &layers {
+            let config = SyncBatchNormConfig::torch(channels).with_epilogue(epilogue).with_activation_mask(mask);
+            let mut group = DeviceGroup::new(config, vec![device.clone()]).unwrap();
+            let tensor = |index: usize| -> Vec<Tensor> {
+                vec![device.wrap(buffers[index].clone(), 0, &[32, channels, size, size]).unwrap()]
+            };
+            let [x, residual, mut y, g, mut grad_residual] = [0, 1, 2, 3, 4].map(tensor);
+            let adds = epilogue.adds_residual();
+            let inputs = if adds { Inputs::with_residuals(&x, &residual) } else { (&x).into() };
+            let mut vectors = [0, 1].map(|_| vec![device.zeros(&[channels]).unwrap()]);
+            taken();
+            let (saved, _) = block_on(group.forward_train_into(inputs, &mut y)).unwrap();
+            let (forward, forward_largest) = taken();
+            // y becomes the gradient of x, as it is not needed again.
+            let [grad_weights, grad_biases] = &mut vectors;
+            let targets = GradTargets {
+                grad_inputs: Some(&mut y),
+                grad_weights: Some(grad_weights),
+                grad_biases: Some(grad_biases),
+                grad_residuals: adds.then_some(&mut grad_residual[..]),
+            };
+            let needed = if saved.needs_residuals() { inputs } else { (&x).into() };
+            block_on(group.backward_into(&saved, needed, &g, targets)).unwrap();
+            let (backward, backward_largest) = taken();
+
+            let bytes = 4 * (32 * channels * size * size) as u64;
+            let keeps_mask = mask && epilogue == Epilogue::AddRelu;
+            // One bit per value of whole tiles: 32 values of 256 rows, or of as many rows as 16 values each would take.
+            let values = 32 * size * size;
+            let tile = 32 * values.div_ceil(16).next_power_of_two().min(256);
+            let mask_bytes = (channels * values.div_ceil(tile) * tile / 8) as u64;
+            assert_eq!(saved.mask_bytes(), if keeps_mask { mask_bytes } else { 0 }, "{channels} x {size}");
+            // Everything that a pass allocates but the mask, even if none of it were given back before its end: sums of
+            // tiles of 4096 values and of channels, there and back, and parameters of kernels.
+            for (pass, allocated, largest) in
+                [("forward", forward - saved.mask_bytes(), forward_largest), ("backward", backward, backward_largest)]
+            {
+                let allowed = bytes / 64 + 128 * channels as u64 + 4096;
+                assert!(allocated <= allowed, "{channels} x {size}, {pass}: {allocated} bytes of scratch");
+                let allowed = (bytes / 64).max(saved.mask_bytes()) + 128 * channels as u64;
+                assert!(largest <= allowed, "{channels} x {size}, {pass}: {largest} bytes at once for {bytes} of x");
+                peak = peak.max(allocated);
+            }
+            activations += bytes;
+            with_residual += if adds { bytes } else { 0 };
+            kept += saved.mask_bytes();
+        }
+        println!(
+            "mask {mask}: {} MB of inputs are the caller's, {} MB kept, at most {} kB of scratch in a pass",
+            activations >> 20,
+            kept >> 20,
+            peak >> 10
+        );
+        // 1/32 and what tiles lack that are not full, most in the layers of 7 x 7.
+        assert!(kept <= with_residual / 24, "{kept} bytes kept for {with_residual}");
+    }
+}
+
+#[test]
+fn what_an_allocating_call_allocates_is_noticed() {
+    // That the count above can fail: y itself.
+    let counted = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "an_allocating_call", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    assert!(counted.status.success(), "{}", String::from_utf8_lossy(&counted.stdout));
+}
+
+#[test]
+#[ignore = "runs in a process of its own, by the test above"]
+fn an_allocating_call() {
+    tracing::subscriber::set_global_default(Counter).unwrap();
+    let device = noop();
+    let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(64), vec![device.clone()]).unwrap();
+    let x = [device.zeros(&[32, 64, 56, 56]).unwrap()];
+    taken();
+    block_on(group.forward_train(&x)).unwrap();
+    let (total, largest) = taken();
+    let bytes = 4 * 32 * 64 * 56 * 56;
+    assert!(largest == bytes && total >= bytes, "{total}, {largest}");
+}
+
+/// A buffer of the application.
+fn page(device: &Device, size: u64) -> wgpu::Buffer {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    device.wgpu().unwrap().0.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size,
+        usage,
+        mapped_at_creation: false,
+    })
+}
