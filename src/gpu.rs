@@ -29,7 +29,7 @@ use readback::Poller;
 /// Storage buffers of the kernel that binds most of them.
 const MAX_STORAGE_BUFFERS: u32 = 8;
 /// Workgroup memory of the kernel that uses most of it, in bytes.
-const WORKGROUP_MEMORY_BYTES: u32 = 8192;
+const WORKGROUP_MEMORY_BYTES: u32 = 16_384;
 
 /// What a device is opened with where its adapter has it; nothing needs it.
 const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY);
@@ -119,6 +119,7 @@ impl Gpu {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             offset_alignment_bytes: limits.min_storage_buffer_offset_alignment,
             native_f16: device.features().contains(wgpu::Features::SHADER_F16),
+            quads: true,
         };
         // Apart from each other: a kernel may not bind one range twice for writing, as some variants declare all buffers.
         let spares = std::array::from_fn(|_| BufferSlice::spare(&device));

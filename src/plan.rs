@@ -4,6 +4,7 @@
 //! Knows no wgpu type and no shader text; `engine` carries plans out.
 
 mod apply;
+mod grid;
 mod partition;
 mod run;
 mod sums;
@@ -39,6 +40,8 @@ pub struct DeviceCaps {
     pub offset_alignment_bytes: u32,
     /// Whether kernels may use the device's own f16, by its feature `SHADER_F16`.
     pub native_f16: bool,
+    /// Whether kernels read and write four values at a time where a tensor allows it.
+    pub quads: bool,
 }
 
 /// An activation as plans see it.
@@ -65,6 +68,7 @@ impl DeviceCaps {
         max_workgroups: 65_535,
         offset_alignment_bytes: 256,
         native_f16: false,
+        quads: true,
     };
 
     /// Workgroups that one dispatch may have.
@@ -94,16 +98,18 @@ impl DeviceCaps {
         }
     }
 
-    /// Elements that a window over these activations may have, and the error where that is too few for one tile.
-    fn capacity(&self, activations: &[Activation<'_>]) -> (u64, LimitError) {
-        let elements = |activation: &Activation<'_>| {
-            capacity(self.max_binding_bytes, activation.dtype.size_bytes(), activation.shape.elements())
+    /// Units of so many elements that a window over these activations may have, and the error where that is too few for
+    /// one tile.
+    fn capacity(&self, activations: &[Activation<'_>], unit: u64) -> (u64, LimitError) {
+        let units = |activation: &Activation<'_>| {
+            let unit_bytes = unit * activation.dtype.size_bytes();
+            capacity(self.max_binding_bytes, unit_bytes, activation.shape.elements() / unit)
         };
         let dims = activations.first().map_or(Vec::new(), |activation| activation.shape.dims().to_vec());
         let found_bytes = activations.iter().map(Activation::bytes).max().unwrap_or(0);
         let (what, allowed_bytes) = ("a part of x that is read together", self.max_binding_bytes);
         let error = LimitError::Binding { what, dims, found_bytes, allowed_bytes };
-        (activations.iter().map(elements).min().unwrap_or(0), error)
+        (activations.iter().map(units).min().unwrap_or(0), error)
     }
 
     /// Refuses a buffer that one binding cannot span.
@@ -160,10 +166,10 @@ impl Parts {
     /// Of a dispatch without activations.
     const NONE: Self = Self { x: 0..0, output: 0..0, g: 0..0 };
 
-    /// The bytes of spans of x, of what is written, and of grad_output.
-    fn of(spans: [(&Span, Activation<'_>); 3]) -> Self {
-        let [x, output, g] = spans.map(|(span, activation)| {
-            let bytes = activation.dtype.size_bytes();
+    /// The bytes of a span, in units of so many elements, of x, of what is written, and of grad_output.
+    fn of(span: &Span, unit: u64, activations: [Activation<'_>; 3]) -> Self {
+        let [x, output, g] = activations.map(|activation| {
+            let bytes = unit * activation.dtype.size_bytes();
             span.elements.start * bytes..(span.elements.end * bytes).next_multiple_of(4)
         });
         Self { x, output, g }

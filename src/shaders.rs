@@ -133,6 +133,13 @@ macro_rules! part {
     };
 }
 
+/// A file of `shaders/quads`.
+macro_rules! quad_part {
+    ($name:literal) => {
+        include_str!(concat!("../shaders/quads/", $name, ".wgsl"))
+    };
+}
+
 impl Kernel {
     /// Every kernel.
     pub const ALL: &'static [Self] = &[
@@ -180,6 +187,21 @@ impl Kernel {
     /// Whether it writes or reads a mask of the activation where there is one.
     fn has_side(self) -> bool {
         !matches!(self, Self::PartialStats | Self::CombineStats | Self::CombineGradSums)
+    }
+
+    /// Whether it has a variant that reads and writes four values at a time: that of any storage type.
+    fn has_quads(self) -> bool {
+        !self.writes_words() && !matches!(self, Self::CombineStats | Self::CombineGradSums)
+    }
+
+    /// Whether it reads the upstream gradient.
+    fn reads_gradient(self) -> bool {
+        self.writes_gradient() || self == Self::PartialGradSums
+    }
+
+    /// Whether it writes the gradient of x.
+    fn writes_gradient(self) -> bool {
+        self.over().is_some_and(|[source, _]| source == "grad_output")
     }
 
     /// The activation that may be written over: its name, and that of what is written.
@@ -277,6 +299,37 @@ impl Kernel {
             _ => parts.extend(side.iter().chain(&GRADIENT)),
         }
         parts.extend(tail);
+        parts
+    }
+
+    /// The texts of the variant that takes four values at a time, but for what depends on storage types.
+    fn quad_parts(self, mask: bool) -> Vec<&'static str> {
+        let walk = [part!("tile"), quad_part!("values"), quad_part!("finite")];
+        let line = [quad_part!("line"), quad_part!("activation")];
+        let side: &[&str] = match mask {
+            true => &[quad_part!("side_of_mask"), quad_part!("upstream")],
+            false => &[quad_part!("value"), quad_part!("side_of_value"), quad_part!("upstream")],
+        };
+        let keep = if mask { quad_part!("keep_mask") } else { quad_part!("keep_none") };
+        let mut parts = walk.to_vec();
+        if self == Self::PartialStats {
+            parts.extend([quad_part!("merge"), quad_part!("partial_stats")]);
+            return parts;
+        }
+        parts.extend(line);
+        match self {
+            Self::Normalize => {
+                parts.extend([quad_part!("centering"), quad_part!("value"), keep, quad_part!("normalize")]);
+            }
+            Self::PartialGradSums => {
+                parts.extend(side.iter().chain(&[quad_part!("centering"), quad_part!("merge")]));
+                parts.push(quad_part!("partial_grad_sums"));
+            }
+            Self::GradInputAndResidual => {
+                parts.extend(side.iter().chain(&[quad_part!("residual_kept"), quad_part!("grad_input")]));
+            }
+            _ => parts.extend(side.iter().chain(&[quad_part!("residual_none"), quad_part!("grad_input")])),
+        }
         parts
     }
 }

@@ -6,6 +6,9 @@
 // holds 256/rows tiles side by side: the same tile of neighbouring channels, which lie next to each other in memory
 // where L is small or channels are last. So neighbouring invocations read neighbouring addresses.
 
+// Kernels of quads walk units of four values that lie next to each other: then L is in quads of positions, or C in quads of
+// channels, and addresses are those of quads.
+//
 // A tensor beyond one binding is walked window by window: some tiles of some channels, whose memory is bound from a
 // multiple of 256 elements on. `x_origin` and `g_origin` shift addresses to what is bound, modulo 2³².
 
@@ -35,6 +38,8 @@ struct TileParams {
     g_inner: u32,
     g_step: u32,
     g_wrap: u32,
+    four_channels: u32,   // kernels of quads: 1 where a quad is of four channels, 0 where it is of one
+    g_apart: u32,         // elements of grad_output from one value of a quad to the next, if its layout is another
     first_element: u32,   // kernels that own words: the first address that is written
     end_element: u32,     // the address after the last
     run: u32,             // elements from one channel to the next in memory

@@ -23,9 +23,9 @@ impl Mask {
     pub fn new(x: View<'_>, y: DType) -> Result<Option<Self>, Error> {
         Ok(match x.tensor.device().kind() {
             Kind::Host => Some(Self::Host(std::iter::repeat_n(0, x.shape.elements().div_ceil(32) as usize).collect())),
-            Kind::Gpu(gpu) => match ApplyPlan::mask_order(x.tensor.dtype(), y) {
+            Kind::Gpu(gpu) => match ApplyPlan::mask_order(x.activation(), y, gpu.caps()) {
                 Some(order) => {
-                    let bytes = ApplyPlan::mask_bytes(x.activation(), Some(order));
+                    let bytes = ApplyPlan::mask_bytes(x.activation(), Some(order), gpu.caps());
                     Some(Self::Gpu(gpu.new_buffer(bytes, None)?, order))
                 }
                 None => None,

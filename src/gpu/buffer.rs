@@ -18,15 +18,15 @@ pub(crate) const TENSOR_USAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
 impl BufferSlice {
-    /// A word that nobody reads.
+    /// A few words that nobody reads: as many as the element of an array that a kernel binds has at most.
     pub fn spare(device: &wgpu::Device) -> Self {
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("syncbn spare"),
-            size: 4,
+            size: 16,
             usage: TENSOR_USAGE,
             mapped_at_creation: false,
         });
-        Self { buffer, offset_bytes: 0, size_bytes: 4 }
+        Self { buffer, offset_bytes: 0, size_bytes: 16 }
     }
 
     /// What of these bytes, counted from its start, the slice has; all of a slice that is shorter, such as a spare one.

@@ -1,5 +1,6 @@
 //! The second half of a pass: what is written once the group's sums are known.
 
+use super::grid::Grid;
 use super::run::{Run, runs, sample_runs};
 use super::window::{Span, Window, windows};
 use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, Parts, Role};
@@ -54,34 +55,38 @@ impl ApplyPlan {
         layer: LayerFlags,
         in_place: bool,
     ) -> Result<Option<Self>, LimitError> {
-        let (mask, bytes) = (layer.mask.is_some(), Self::mask_bytes(x, layer.mask));
+        let (mask, bytes) = (layer.mask.is_some(), Self::mask_bytes(x, layer.mask, caps));
         caps.check_binding("mask of the activation", x.shape.dims(), bytes)?;
         let roles = if mask { &NORMALIZE_ROLES[..] } else { NORMALIZE_ROLES.split_at(6).0 };
-        let kernel = if y == DType::F32 { Kernel::Normalize } else { Kernel::NormalizeWords };
-        let variant = Variant { mask, in_place, ..Variant::new(kernel) };
+        let quads = Grid::new(x, x.shape, caps).is_quads();
+        let kernel = if quads || y == DType::F32 { Kernel::Normalize } else { Kernel::NormalizeWords };
+        let variant = Variant { mask, in_place, quads, ..Variant::new(kernel) };
         Self::new([x, Activation { dtype: y, ..x }], x, caps, variant, roles, |params| {
             layer.set(params, true);
         })
     }
 
     /// How the mask of an activation lies that is normalized into `y`; `None` where backward's kernels could not read it:
-    /// they write as x is stored, and 16-bit gradients need the mask by address.
-    pub fn mask_order(x: DType, y: DType) -> Option<MaskOrder> {
-        match (x, y) {
+    /// they write as x is stored, and 16-bit gradients of single values need the mask by address.
+    pub fn mask_order(x: Activation<'_>, y: DType, caps: &DeviceCaps) -> Option<MaskOrder> {
+        match (x.dtype, y) {
+            _ if Grid::new(x, x.shape, caps).is_quads() => Some(MaskOrder::ByInvocation),
             (DType::F32, DType::F32) => Some(MaskOrder::ByInvocation),
             (_, DType::F32) => None,
             _ => Some(MaskOrder::ByAddress),
         }
     }
 
-    /// Bytes of a mask of an activation: one bit per value, of whole workgroups or of whole words.
-    pub fn mask_bytes(x: Activation<'_>, order: Option<MaskOrder>) -> u64 {
+    /// Bytes of a mask of an activation: one bit per value, of whole tiles or of whole words.
+    pub fn mask_bytes(x: Activation<'_>, order: Option<MaskOrder>, caps: &DeviceCaps) -> u64 {
         match order {
             None => 0,
             Some(MaskOrder::ByAddress) => x.shape.elements().div_ceil(32) * 4,
             Some(MaskOrder::ByInvocation) => {
-                let partition = Partition::new(x).written();
-                partition.tiles.saturating_mul(partition.blocks * u64::from(WORKGROUP_SIZE) * 4)
+                let grid = Grid::new(x, x.shape, caps);
+                let partition = Partition::new(&grid, x.dtype.size_bytes()).written(&grid);
+                let words = u64::from(partition.per_row) * grid.unit / 32;
+                partition.tiles.saturating_mul(partition.blocks * u64::from(WORKGROUP_SIZE) * words * 4)
             }
         }
     }
@@ -97,17 +102,19 @@ impl ApplyPlan {
         layer: LayerFlags,
         wanted: Gradient,
     ) -> Result<Option<Self>, LimitError> {
-        let kernel = match (x.dtype, wanted.residual) {
-            (DType::F32, false) => Kernel::GradInput,
-            (DType::F32, true) => Kernel::GradInputAndResidual,
-            (_, false) => Kernel::GradInputWords,
-            (_, true) => Kernel::GradInputAndResidualWords,
+        let grid = Grid::new(x, g.shape, caps);
+        let kernel = match (grid.is_quads() || x.dtype == DType::F32, wanted.residual) {
+            (true, false) => Kernel::GradInput,
+            (true, true) => Kernel::GradInputAndResidual,
+            (false, false) => Kernel::GradInputWords,
+            (false, true) => Kernel::GradInputAndResidualWords,
         };
         let roles = &GRADIENT_ROLES[usize::from(layer.mask.is_some())];
         let roles = if wanted.residual { &roles[..] } else { roles.split_at(7).0 };
         let grad_output = if wanted.in_place { packed(g.dtype) } else { caps.storage(g.dtype) };
         let (mask, in_place) = (layer.mask.is_some(), wanted.in_place);
-        let variant = Variant { grad_output, mask, in_place, ..Variant::new(kernel) };
+        let (quads, g_apart) = (grid.is_quads(), grid.is_quads() && !grid.same_layout);
+        let variant = Variant { grad_output, mask, in_place, quads, g_apart, ..Variant::new(kernel) };
         Self::new([x, x], g, caps, variant, roles, |params| {
             layer.set(params, layer.epilogue.activates());
             params.has_batch_statistics = wanted.batch_statistics.into();
@@ -122,40 +129,39 @@ impl ApplyPlan {
         roles: &'static [Role],
         set_flags: impl Fn(&mut TileParams),
     ) -> Result<Option<Self>, LimitError> {
-        let partition = Partition::new(x).written();
+        let grid = Grid::new(x, g.shape, caps);
+        let partition = Partition::new(&grid, x.dtype.size_bytes()).written(&grid);
         if partition.tiles == 0 {
             return Ok(None);
         }
-        let channels = x.shape.channels() as u64;
-        caps.check_binding("statistics per channel", x.shape.dims(), channels * CENTERING_BYTES)?;
+        let (dims, channels) = (x.shape.dims(), x.shape.channels());
+        caps.check_binding("statistics per channel", dims, channels as u64 * CENTERING_BYTES)?;
         // A kernel decodes f16 in one way only.
         let x_storage = if variant.in_place { packed(x.dtype) } else { caps.storage(x.dtype) };
-        let variant = Variant { x: x_storage, writes_bf16: output.dtype == DType::BF16, ..variant };
-        let (capacity, too_large) = caps.capacity(&[x, output, g]);
-        let dispatch = |parts: Parts, mut params: TileParams, workgroups: [u32; 2]| {
+        let writes_bf16 = output.dtype == DType::BF16;
+        let writes_quads_of_words = variant.quads && output.dtype != DType::F32;
+        let variant = Variant { x: x_storage, writes_bf16, writes_quads_of_words, ..variant };
+        let (capacity, too_large) = caps.capacity(&[x, output, g], grid.unit);
+        let dispatch = |span: &Span, mut params: TileParams, workgroups: [u32; 2]| {
             set_flags(&mut params);
-            Dispatch { variant, params, workgroups, roles, parts }
+            Dispatch { variant, params, workgroups, roles, parts: Parts::of(span, grid.unit, [x, output, g]) }
         };
-        let parts = |x_span: &Span, g_span: &Span| Parts::of([(x_span, x), (x_span, output), (g_span, g)]);
-        let dispatches: Result<Vec<_>, LimitError> = if output.dtype == DType::F32 {
-            let windows = windows(&partition, x.shape, g.shape, capacity, caps.most_workgroups()).ok_or(too_large)?;
+        let dispatches: Result<Vec<_>, LimitError> = if grid.is_quads() || output.dtype == DType::F32 {
+            let windows = windows(&partition, &grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
             let dispatch_of = |window: &Window| {
-                let workgroups = partition.tile_workgroups(window, x.shape, caps)?;
-                let params = partition.tile_params(window, x.shape, g.shape);
-                Ok(dispatch(parts(&window.x, &window.g), params, workgroups))
+                let workgroups = partition.tile_workgroups(window, dims, caps)?;
+                Ok(dispatch(&window.span, partition.tile_params(window, &grid, channels), workgroups))
             };
             windows.iter().rev().map(dispatch_of).collect()
         } else {
-            let follows = x.shape.strides() == g.shape.strides();
             let words =
                 if variant.mask && roles.contains(&Role::Output) { WORDS_PER_MASK_WORD } else { WORDS_PER_INVOCATION };
             let group_elements = u64::from(2 * words * WORKGROUP_SIZE);
             let capacity = capacity.min(caps.most_workgroups().saturating_mul(group_elements));
-            let runs = if follows { runs(x.shape, capacity) } else { sample_runs(x.shape, capacity) };
+            let runs = if grid.same_layout { runs(x.shape, capacity) } else { sample_runs(x.shape, capacity) };
             let dispatch_of = |run: &Run| {
-                let params = run.word_params(x.shape, g.shape);
                 let workgroups = u64::from(run.end_element - run.first_element).div_ceil(group_elements);
-                Ok(dispatch(parts(&run.x, &run.g), params, caps.workgroups(workgroups, x.shape.dims())?))
+                Ok(dispatch(&run.span, run.word_params(x.shape, g.shape), caps.workgroups(workgroups, dims)?))
             };
             runs.ok_or(too_large)?.iter().rev().map(dispatch_of).collect()
         };

@@ -1,7 +1,8 @@
 //! How the values of a channel are cut into tiles, and tiles gathered into workgroups.
 
+use super::DeviceCaps;
+use super::grid::Grid;
 use super::window::Window;
-use super::{Activation, DeviceCaps};
 use crate::error::LimitError;
 use crate::shaders::{CombineParams, SUMMED_PER_ROW, TileParams, WORKGROUP_SIZE, WRITTEN_PER_ROW};
 use crate::shape::{Shape, Strides};
@@ -41,18 +42,18 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Cuts an activation for kernels that sum.
-    pub fn new(x: Activation<'_>) -> Self {
-        let (shape, element_bytes) = (x.shape, x.dtype.size_bytes());
+    /// Cuts an activation for kernels that sum; everything is counted in units of the grid.
+    pub(super) fn new(grid: &Grid, element_bytes: u64) -> Self {
+        let shape = &grid.shape;
         let values = shape.values_per_channel();
         let channels = shape.channels() as u64;
         let channels_first = shape.strides().inner == 1;
         let inner = shape.spatial_len() as u64;
         let run = if channels_first { inner } else { 1 };
-        let columns = columns_for_runs(run.max(1) * element_bytes, channels);
+        let columns = columns_for_runs(run.max(1) * grid.unit * element_bytes, channels);
         // Memory from a tile's first value to its last. Channels first it ends within a sample, and begins within one.
         let ends = if channels_first { 2 * inner } else { 0 };
-        let span = |rows: u64| channels.saturating_mul(rows * u64::from(SUMMED_PER_ROW) + ends);
+        let span = |rows: u64| channels.saturating_mul(rows * u64::from(SUMMED_PER_ROW) + ends) * grid.unit;
         let is_split = channels_first && span(1) > TILE_SPAN;
         let segment_values = if is_split { inner } else { values };
         let wanted = segment_values.div_ceil(u64::from(SUMMED_PER_ROW)).max(1).next_power_of_two();
@@ -68,8 +69,11 @@ impl Partition {
         Self { values, is_split, segment_values, rows, per_row, segment_tiles, tiles, blocks }
     }
 
-    /// The same cut for kernels that write: two tiles of a segment are one.
-    pub fn written(self) -> Self {
+    /// The same cut for kernels that write: two tiles of single values of a segment are one.
+    pub(super) fn written(self, grid: &Grid) -> Self {
+        if grid.is_quads() {
+            return self;
+        }
         let segment_tiles = self.segment_values.div_ceil(u64::from(self.rows * WRITTEN_PER_ROW));
         let segments = self.tiles.checked_div(self.segment_tiles).unwrap_or(0);
         Self { per_row: WRITTEN_PER_ROW, segment_tiles, tiles: segments * segment_tiles, ..self }
@@ -85,10 +89,10 @@ impl Partition {
         (self.segment_values - self.segment_tiles.saturating_sub(1) * u64::from(self.tile_values())) as u32
     }
 
-    /// Parameters of a kernel that walks the tiles of a window of `x`, and of `g` beside it. Flags are 0.
+    /// Parameters of a kernel that walks the tiles of a window of `channels` channels. Flags are 0.
     ///
     /// Addresses are formed modulo 2³²; those of values within the window are below the elements of a binding.
-    pub(super) fn tile_params(&self, window: &Window, x: &Shape, g: &Shape) -> TileParams {
+    pub(super) fn tile_params(&self, window: &Window, grid: &Grid, channels: usize) -> TileParams {
         let inner = window.inner;
         let (step_outer, step_inner) = (self.rows / inner, self.rows % inner);
         let walk = |strides: Strides| {
@@ -96,10 +100,10 @@ impl Partition {
             let step = step_outer.wrapping_mul(sample).wrapping_add(step_inner.wrapping_mul(stride));
             [sample, channel, stride, step, sample.wrapping_sub(inner.wrapping_mul(stride))]
         };
-        let [x_sample, x_channel, x_inner, x_step, x_wrap] = walk(x.strides());
-        let [g_sample, g_channel, g_inner, g_step, g_wrap] = walk(g.strides());
+        let [x_sample, x_channel, x_inner, x_step, x_wrap] = walk(grid.shape.strides());
+        let [g_sample, g_channel, g_inner, g_step, g_wrap] = walk(grid.g);
         TileParams {
-            channels: x.channels() as u32,
+            channels: channels as u32,
             inner,
             tiles: (window.tiles.end - window.tiles.start) as u32,
             segment_tiles: window.segment_tiles,
@@ -112,21 +116,23 @@ impl Partition {
             columns_log2: (WORKGROUP_SIZE / self.rows).ilog2(),
             blocks: self.blocks_of(window) as u32,
             step_inner,
-            x_origin: window.x.origin,
+            x_origin: window.span.origin,
             x_sample,
             x_channel,
             x_inner,
             x_step,
             x_wrap,
-            g_origin: window.g.origin,
+            g_origin: grid.g_origin(window.span.origin),
             g_sample,
             g_channel,
             g_inner,
             g_step,
             g_wrap,
-            mask_origin: (window.x.elements.start / 32) as u32,
+            four_channels: grid.four_channels.into(),
+            g_apart: grid.g_apart,
+            mask_origin: (window.span.elements.start / 32) as u32,
             mask_segment_tiles: self.segment_tiles as u32,
-            mask_segment_words: self.written().segment_tiles as u32,
+            mask_segment_words: self.written(grid).segment_tiles as u32,
             mask_blocks: self.blocks as u32,
             ..TileParams::default()
         }
@@ -141,16 +147,17 @@ impl Partition {
     pub(super) fn tile_workgroups(
         &self,
         window: &Window,
-        shape: &Shape,
+        dims: &[usize],
         caps: &DeviceCaps,
     ) -> Result<[u32; 2], LimitError> {
-        caps.workgroups((window.tiles.end - window.tiles.start) * self.blocks_of(window), shape.dims())
+        caps.workgroups((window.tiles.end - window.tiles.start) * self.blocks_of(window), dims)
     }
 
     /// Parameters of a kernel that combines the tiles of every channel, and its workgroups.
     pub(super) fn combine_dispatch(
         &self,
         shape: &Shape,
+        grid: &Grid,
         caps: &DeviceCaps,
     ) -> Result<(CombineParams, [u32; 2]), LimitError> {
         let rows = self.tiles.div_ceil(TILES_PER_ROW).max(1).next_power_of_two().min(u64::from(WORKGROUP_SIZE)) as u32;
@@ -160,11 +167,11 @@ impl Partition {
             channels: shape.channels() as u32,
             tiles: self.tiles as u32,
             segment_tiles: self.segment_tiles as u32,
-            tile_values: self.tile_values(),
-            last_values: self.last_values(),
+            tile_values: self.tile_values() * grid.values_per_unit(),
+            last_values: self.last_values() * grid.values_per_unit(),
             rows,
             columns_log2: columns.ilog2(),
-            values: self.values as f32,
+            values: shape.values_per_channel() as f32,
         };
         Ok((params, caps.workgroups(blocks, shape.dims())?))
     }

@@ -10,10 +10,8 @@ const STEP: u64 = 512;
 /// A range of addresses, and where channels begin in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Where x lies, and what is written in its layout.
-    pub x: Span,
-    /// Where grad_output lies.
-    pub g: Span,
+    /// Where x lies, what is written in its layout, and grad_output.
+    pub span: Span,
     /// Address within the span of the first element that is written.
     pub first_element: u32,
     /// The address after the last.
@@ -30,7 +28,7 @@ impl Run {
         let [x_strides, g_strides] = [x.strides(), g.strides()];
         TileParams {
             channels: x.channels() as u32,
-            mask_origin: (self.x.elements.start / 32) as u32,
+            mask_origin: (self.span.elements.start / 32) as u32,
             first_element: self.first_element,
             end_element: self.end_element,
             run: to_u32(channel_run(x)),
@@ -40,7 +38,7 @@ impl Run {
             x_sample: x_strides.sample as u32,
             x_channel: x_strides.channel as u32,
             x_inner: x_strides.inner as u32,
-            g_origin: self.g.origin,
+            g_origin: self.span.origin,
             g_sample: g_strides.sample as u32,
             g_channel: g_strides.channel as u32,
             g_inner: g_strides.inner as u32,
@@ -66,8 +64,7 @@ pub(super) fn runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
         let end = elements.min(first + step);
         let span = Span::new(first..end, first);
         Run {
-            g: span.clone(),
-            x: span,
+            span,
             first_element: 0,
             end_element: (end - first) as u32,
             run_channel: (first / run % channels) as u32,
@@ -89,8 +86,7 @@ pub(super) fn sample_runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
         let span = Span::new(range, zero);
         let first_element = span.origin;
         Run {
-            g: span.clone(),
-            x: span,
+            span,
             first_element,
             end_element: first_element + elements as u32,
             run_channel: 0,

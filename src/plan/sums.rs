@@ -1,9 +1,10 @@
 //! The first half of a pass: sums over one rank, of its tiles and then of their combination.
 
+use super::grid::Grid;
 use super::window::windows;
 use super::{Activation, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, LayerFlags, Partition, Parts, Role};
 use crate::error::LimitError;
-use crate::shaders::{CombineParams, Kernel, Storage, TileParams, Variant};
+use crate::shaders::{CombineParams, Kernel, TileParams, Variant};
 
 /// Roles of the gradient's partial kernel, up to where it writes.
 const fn gradient_roles(side: Role, output: Role) -> [Role; 7] {
@@ -69,29 +70,34 @@ impl SumsPlan {
         [partial, combine]: [Kernel; 2],
         [whole, tiled]: [&'static [Role]; 2],
     ) -> Result<Option<Self>, LimitError> {
-        let partition = Partition::new(x);
+        let grid = Grid::new(x, g.shape, caps);
+        let partition = Partition::new(&grid, x.dtype.size_bytes());
         if partition.tiles == 0 {
             return Ok(None);
         }
-        let local_bytes = x.shape.channels() as u64 * CHANNEL_SUMS_BYTES;
-        caps.check_binding("sums per channel", x.shape.dims(), local_bytes)?;
+        let (dims, channels) = (x.shape.dims(), x.shape.channels());
+        let local_bytes = channels as u64 * CHANNEL_SUMS_BYTES;
+        caps.check_binding("sums per channel", dims, local_bytes)?;
         let is_tiled = partition.tiles > 1;
         let tiles_bytes = if is_tiled { partition.tiles.saturating_mul(local_bytes) } else { 0 };
-        caps.check_binding("scratch for the tiles", x.shape.dims(), tiles_bytes)?;
-        let grad_output = if partial == Kernel::PartialStats { Storage::default() } else { caps.storage(g.dtype) };
-        let variant = Variant { x: caps.storage(x.dtype), grad_output, ..Variant::new(partial) };
-        let (capacity, too_large) = caps.capacity(&[x, g]);
-        let windows = windows(&partition, x.shape, g.shape, capacity, caps.most_workgroups()).ok_or(too_large)?;
+        caps.check_binding("scratch for the tiles", dims, tiles_bytes)?;
+        let mut variant = Variant { x: caps.storage(x.dtype), quads: grid.is_quads(), ..Variant::new(partial) };
+        if partial == Kernel::PartialGradSums {
+            variant.grad_output = caps.storage(g.dtype);
+            variant.g_apart = grid.is_quads() && !grid.same_layout;
+        }
+        let (capacity, too_large) = caps.capacity(&[x, g], grid.unit);
+        let windows = windows(&partition, &grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
         let partials = windows.iter().map(|window| {
-            let parts = Parts::of([(&window.x, x), (&window.x, x), (&window.g, g)]);
-            let params = partition.tile_params(window, x.shape, g.shape);
-            let workgroups = partition.tile_workgroups(window, x.shape, caps)?;
+            let parts = Parts::of(&window.span, grid.unit, [x, x, g]);
+            let params = partition.tile_params(window, &grid, channels);
+            let workgroups = partition.tile_workgroups(window, dims, caps)?;
             Ok(Dispatch { variant, params, workgroups, roles: if is_tiled { tiled } else { whole }, parts })
         });
         let partials = partials.collect::<Result<Vec<_>, LimitError>>()?;
         let mut combine_plan = None;
         if is_tiled {
-            let (params, workgroups) = partition.combine_dispatch(x.shape, caps)?;
+            let (params, workgroups) = partition.combine_dispatch(x.shape, &grid, caps)?;
             let (variant, roles) = (Variant::new(combine), &[Role::Tiles, Role::Local]);
             combine_plan = Some(Dispatch { variant, params, workgroups, roles, parts: Parts::NONE });
         }

@@ -1,11 +1,17 @@
 //! Plans as plain data: covering, windows, limits, without a GPU.
 
+use super::grid::Grid;
 use super::window::windows;
 use super::*;
 use crate::shape::Layout::{self, ChannelsFirst, ChannelsLast};
 
 fn f32s(shape: &Shape) -> Activation<'_> {
     Activation { shape, dtype: DType::F32 }
+}
+
+/// The grid of single values.
+fn singles(shape: &Shape) -> Grid {
+    Grid::new(f32s(shape), shape, &DeviceCaps { quads: false, ..DeviceCaps::PORTABLE })
 }
 
 fn stats(dims: &[usize]) -> SumsPlan {
@@ -24,7 +30,7 @@ fn a_channel_of_one_tile_needs_no_combination_and_no_scratch() {
 fn tiles_cover_every_value_exactly_once() {
     for dims in [[2, 3, 50_000], [7, 70_001, 1], [4096, 3, 1], [1, 1, 1], [33, 5, 7], [1, 2, 4097]] {
         let shape = Shape::new(&dims, ChannelsFirst).expect("a valid shape");
-        let partition = Partition::new(f32s(&shape));
+        let partition = Partition::new(&singles(&shape), 4);
         let values = u64::from(partition.tile_values());
         assert!(partition.tiles * values >= partition.values, "{dims:?}: {partition:?}");
         assert!((partition.tiles - 1) * values < partition.values, "{dims:?}: {partition:?}");
@@ -34,9 +40,11 @@ fn tiles_cover_every_value_exactly_once() {
 
 #[test]
 fn more_workgroups_than_one_dimension_holds_go_to_the_second() {
-    let plan = stats(&[1, 70_001, 300]);
-    let [x, y] = plan.partials[0].workgroups;
-    assert!(x <= 65_535 && u64::from(x) * u64::from(y) >= 70_001u64.div_ceil(8));
+    let shape = Shape::new(&[3, 301, 5_001], ChannelsFirst).expect("a valid shape");
+    let caps = DeviceCaps { max_workgroups: 100, ..DeviceCaps::PORTABLE };
+    let plan = SumsPlan::statistics(f32s(&shape), &caps).expect("within the limits").expect("not empty");
+    // Four tiles of each channel.
+    assert_eq!(plan.partials[0].workgroups, [93, 13]);
     let caps = DeviceCaps { max_workgroups: 10, ..DeviceCaps::PORTABLE };
     assert_eq!(caps.workgroups(95, &[]), Ok([10, 10]));
     assert_eq!(caps.workgroups(101, &[1]), Err(LimitError::Workgroups { dims: vec![1], found: 101, allowed: 100 }));
@@ -68,19 +76,23 @@ fn walked(params: &TileParams, per_row: u32, tile: u32, channel: u32, at: u32) -
 /// Checks windows of one shape, (N, C, spatial…): every tile of every channel is in one window, which binds all of its memory, and the walk
 /// finds it there.
 fn check_windows(dims: &[usize], layout: Layout, binding_bytes: u64) -> usize {
-    let of = |cut: fn(Partition) -> Partition| check_windows_of(dims, layout, binding_bytes, cut);
-    of(|summed| summed).max(of(Partition::written))
+    let of = |quads, written| check_windows_of(dims, layout, binding_bytes, quads, written);
+    of(false, false).max(of(false, true)).max(of(true, false))
 }
 
-fn check_windows_of(dims: &[usize], layout: Layout, binding_bytes: u64, cut: fn(Partition) -> Partition) -> usize {
+fn check_windows_of(dims: &[usize], layout: Layout, binding_bytes: u64, quads: bool, written: bool) -> usize {
     let mut dims = dims.to_vec();
     if layout == ChannelsLast {
         dims[1..].rotate_left(1);
     }
     let shape = Shape::new(&dims, layout).expect("a valid shape");
-    let partition = cut(Partition::new(f32s(&shape)));
-    let capacity = capacity(binding_bytes, 4, shape.elements());
-    let windows = windows(&partition, &shape, &shape, capacity, 65_535 * 65_535)
+    let (caps, channels) = (DeviceCaps { quads, ..DeviceCaps::PORTABLE }, shape.channels());
+    let grid = Grid::new(f32s(&shape), &shape, &caps);
+    let partition = Partition::new(&grid, 4);
+    let partition = if written { partition.written(&grid) } else { partition };
+    let (shape, unit_bytes) = (grid.shape.clone(), 4 * grid.unit);
+    let capacity = capacity(binding_bytes, unit_bytes, shape.elements());
+    let windows = windows(&partition, &grid, capacity, 65_535 * 65_535)
         .unwrap_or_else(|| panic!("{dims:?} {layout:?} {partition:?} {capacity}: no tile fits"));
     let (strides, inner) = (shape.strides(), shape.spatial_len() as u64);
     let mut covered = 0;
@@ -88,12 +100,14 @@ fn check_windows_of(dims: &[usize], layout: Layout, binding_bytes: u64, cut: fn(
         let what = format!("{dims:?} {layout:?} {partition:?} {window:?}");
         covered +=
             (window.tiles.end - window.tiles.start) as u128 * (window.channels.end - window.channels.start) as u128;
-        let span = &window.x.elements;
+        let span = &window.span.elements;
         assert!(
-            span.start % 256 == 0 && (span.end - span.start) * 4 <= binding_bytes && span.end <= shape.elements(),
+            span.start % 256 == 0
+                && (span.end - span.start) * unit_bytes <= binding_bytes
+                && span.end <= shape.elements(),
             "{what}"
         );
-        let params = partition.tile_params(window, &shape, &shape);
+        let params = partition.tile_params(window, &grid, channels);
         for tile in [window.tiles.start, (window.tiles.start + window.tiles.end) / 2, window.tiles.end - 1] {
             let (segment, in_segment) = (tile / partition.segment_tiles, tile % partition.segment_tiles);
             let first = segment * partition.segment_values + in_segment * u64::from(partition.tile_values());
@@ -196,7 +210,7 @@ fn words_are_owned_by_one_run_and_channels_are_found_where_they_lie() {
         let strides = shape.strides();
         let mut next = 0;
         for run in &runs {
-            let first = run.x.elements.start;
+            let first = run.span.elements.start;
             assert_eq!((first, first % 2, run.first_element), (next, 0, 0));
             next += u64::from(run.end_element);
             let params = run.word_params(&shape, &shape);

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Partition;
+use super::grid::Grid;
 use crate::shaders::WORKGROUP_SIZE;
 use crate::shape::Shape;
 
@@ -19,10 +20,8 @@ pub struct Window {
     pub tiles: Range<u64>,
     /// Channels.
     pub channels: Range<u64>,
-    /// Where x lies, and what is written in its layout.
-    pub x: Span,
-    /// Where grad_output lies.
-    pub g: Span,
+    /// Where x lies, what is written in its layout, and grad_output, in units.
+    pub span: Span,
     /// Position within its sample of the first tile's first value.
     pub start: u32,
     /// L as the walk through the window meets it: more than the window where it lies within one row.
@@ -48,10 +47,10 @@ impl Span {
     }
 }
 
-/// Elements that a window of one binding may have, before it is widened to a multiple of [`GRAIN`]; all of a tensor that
+/// Units that a window of one binding may have, before it is widened to a multiple of [`GRAIN`]; all of a tensor that
 /// needs no widening.
-pub(super) fn capacity(binding_bytes: u64, element_bytes: u64, elements: u64) -> u64 {
-    let fitting = (binding_bytes / element_bytes).min(MOST_ELEMENTS);
+pub(super) fn capacity(binding_bytes: u64, unit_bytes: u64, elements: u64) -> u64 {
+    let fitting = (binding_bytes / unit_bytes).min(MOST_ELEMENTS);
     if elements <= fitting { fitting } else { fitting.saturating_sub(GRAIN) }
 }
 
@@ -65,17 +64,12 @@ struct Cut<'a> {
     same_layout: bool,
 }
 
-/// The windows of x with grad_output beside it, in the order of their tiles; `None` where one tile alone exceeds `capacity`
+/// The windows of a grid with grad_output beside x, in the order of their tiles; `None` where one tile alone exceeds `capacity`
 /// elements. A window has at most `most_workgroups`, as far as one tile of every channel leaves a choice.
-pub(super) fn windows(
-    partition: &Partition,
-    x: &Shape,
-    g: &Shape,
-    capacity: u64,
-    most_workgroups: u64,
-) -> Option<Vec<Window>> {
+pub(super) fn windows(partition: &Partition, grid: &Grid, capacity: u64, most_workgroups: u64) -> Option<Vec<Window>> {
     let most_tiles = (most_workgroups / partition.blocks).max(1);
-    let cut = Cut { partition, shape: x, capacity, most_tiles, same_layout: x.strides() == g.strides() };
+    let x = &grid.shape;
+    let cut = Cut { partition, shape: x, capacity, most_tiles, same_layout: grid.same_layout };
     if x.elements() <= capacity && partition.tiles <= most_tiles {
         let whole = cut.samples(0..partition.tiles, 0..x.batch() as u64);
         return Some(vec![whole]);
@@ -127,8 +121,7 @@ impl Cut<'_> {
             segment_tiles: if is_split { self.partition.segment_tiles as u32 } else { self.segment_tiles(&tiles) },
             tiles,
             channels: self.channels(),
-            g: span.clone(),
-            x: span,
+            span,
             start: (first_value % self.inner().max(1)) as u32,
             inner: self.inner().max(1) as u32,
         }
@@ -158,8 +151,7 @@ impl Cut<'_> {
             segment_tiles: self.segment_tiles(&tiles),
             tiles,
             channels: 0..channels,
-            g: span.clone(),
-            x: span,
+            span,
             start: (first_value % self.inner()) as u32,
             inner: self.inner() as u32,
         })
@@ -209,8 +201,7 @@ impl Cut<'_> {
             segment_tiles: self.segment_tiles(&tiles),
             tiles,
             channels,
-            g: span.clone(),
-            x: span,
+            span,
             start: 0,
             // No walk through less than a row comes to its end.
             inner: u32::try_from(self.inner()).unwrap_or(u32::MAX),

@@ -83,6 +83,10 @@ params! {
         g_step: u32,
         /// What is added to the address in grad_output when the position passes L.
         g_wrap: u32,
+        /// 1 where quads are of four channels, 0 where they are of one.
+        four_channels: u32,
+        /// Elements of grad_output from one value of a quad to the next, where it has another layout than x.
+        g_apart: u32,
         /// Address of the first element that is written, for kernels that own words.
         first_element: u32,
         /// The address after the last.

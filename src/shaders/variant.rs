@@ -24,6 +24,11 @@ impl Storage {
         if self == Self::NativeF16 { 2 } else { 4 }
     }
 
+    /// Bytes of four elements.
+    fn quad_bytes(self) -> u32 {
+        if self == Self::F32 { 16 } else { 8 }
+    }
+
     /// The bits are those of an f16.
     fn is_f16(self) -> bool {
         matches!(self, Self::F16 | Self::NativeF16)
@@ -32,6 +37,15 @@ impl Storage {
     /// Whether one kernel may read or write both: one type, or f32 with one of the others.
     fn goes_with(self, other: Self) -> bool {
         self == other || self == Self::F32 || other == Self::F32
+    }
+
+    fn load_quads_text(self) -> &'static str {
+        match self {
+            Self::F32 => include_str!("../../shaders/quads/load_f32.wgsl"),
+            Self::F16 => include_str!("../../shaders/quads/load_f16.wgsl"),
+            Self::BF16 => include_str!("../../shaders/quads/load_bf16.wgsl"),
+            Self::NativeF16 => include_str!("../../shaders/quads/load_native_f16.wgsl"),
+        }
     }
 
     fn load_text(self) -> &'static str {
@@ -60,6 +74,12 @@ pub struct Variant {
     pub writes_bf16: bool,
     /// Whether a mask of the activation is kept, or read instead of the residual.
     pub mask: bool,
+    /// Whether values are read and written four at a time.
+    pub quads: bool,
+    /// Whether those of grad_output lie apart, in another layout than x; without meaning for single values.
+    pub g_apart: bool,
+    /// Whether what is written by fours is of 16 bits; without meaning for single values.
+    pub writes_quads_of_words: bool,
     /// Whether the output is written over what it is made of: y over x, grad_input over grad_output. The one buffer is
     /// bound once, because a kernel may not bind a range twice for writing.
     pub in_place: bool,
@@ -70,7 +90,18 @@ impl Variant {
     pub fn new(kernel: Kernel) -> Self {
         let storage = Storage::default();
         let (x, grad_output) = (storage, storage);
-        Self { kernel, shared_buffer: false, x, grad_output, writes_bf16: false, mask: false, in_place: false }
+        Self {
+            kernel,
+            shared_buffer: false,
+            x,
+            grad_output,
+            writes_bf16: false,
+            mask: false,
+            quads: false,
+            g_apart: false,
+            writes_quads_of_words: false,
+            in_place: false,
+        }
     }
 
     /// Every variant that a plan can ask for.
@@ -79,9 +110,20 @@ impl Variant {
         for &kernel in Kernel::ALL {
             for x in storages(kernel, "x") {
                 for grad_output in storages(kernel, "grad_output") {
-                    for flags in 0..16 {
-                        let [writes_bf16, shared_buffer, mask, in_place] = [1, 2, 4, 8].map(|bit| flags & bit != 0);
-                        let variant = Self { kernel, shared_buffer, x, grad_output, writes_bf16, mask, in_place };
+                    for flags in 0..128 {
+                        let flag = |bit: u32| flags >> bit & 1 != 0;
+                        let variant = Self {
+                            kernel,
+                            shared_buffer: flag(0),
+                            x,
+                            grad_output,
+                            writes_bf16: flag(1),
+                            mask: flag(2),
+                            quads: flag(3),
+                            g_apart: flag(4),
+                            writes_quads_of_words: flag(5),
+                            in_place: flag(6),
+                        };
                         variants.extend(variant.is_asked_for().then_some(variant));
                     }
                 }
@@ -90,37 +132,44 @@ impl Variant {
         variants
     }
 
-    /// Whether the storage types go together: one 16-bit type in a call, and the gradient of x stored as x.
+    /// Whether the flags fit the kernel, and the storage types go together: one 16-bit type in a call, and the gradient of
+    /// x stored as x.
     fn is_asked_for(&self) -> bool {
-        let Self { kernel, x, grad_output, writes_bf16, mask, in_place, .. } = *self;
-        if (mask && !kernel.has_side()) || (in_place && !self.may_write_over()) {
-            return false;
-        }
-        let output = if writes_bf16 { Storage::BF16 } else { Storage::F16 };
+        let Self { kernel, x, grad_output, .. } = *self;
         let agree = |a: Storage, b: Storage| a.goes_with(b) || (a.is_f16() && b.is_f16());
         // Native loads are a matter of the device, which is the same for x and grad_output.
         let mixed_loads = [x, grad_output].contains(&Storage::NativeF16) && [x, grad_output].contains(&Storage::F16);
-        agree(x, grad_output)
-            && !mixed_loads
-            && match kernel {
-                Kernel::NormalizeWords => agree(x, output),
-                Kernel::GradInputWords | Kernel::GradInputAndResidualWords => {
-                    x != Storage::F32 && agree(x, output) && agree(grad_output, output)
-                }
-                Kernel::GradInput | Kernel::GradInputAndResidual => x == Storage::F32 && !writes_bf16,
-                _ => !writes_bf16,
+        let stored_well = match self.output() {
+            Some(output) if kernel.writes_gradient() => {
+                agree(x, output) && (x == Storage::F32) == (output == Storage::F32)
             }
+            Some(output) => agree(x, output),
+            None => true,
+        };
+        let flags_fit = (!self.mask || kernel.has_side())
+            && (!self.quads || kernel.has_quads())
+            && (!self.g_apart || (self.quads && kernel.reads_gradient() && !self.in_place))
+            && (!self.writes_quads_of_words || (self.quads && self.output().is_some()))
+            && (!self.writes_bf16 || self.output() == Some(Storage::BF16))
+            && (!self.in_place || self.may_write_over());
+        agree(x, grad_output) && !mixed_loads && stored_well && flags_fit
     }
 
-    /// Whether what is written may lie over what it is made of: both are of one storage type.
-    fn may_write_over(&self) -> bool {
-        let output = match (self.kernel.writes_words(), self.writes_bf16) {
+    /// How an activation that it writes is stored, packed in words where it has 16 bits; `None` where it writes sums.
+    fn output(&self) -> Option<Storage> {
+        self.kernel.over()?;
+        Some(match (self.kernel.writes_words() || self.writes_quads_of_words, self.writes_bf16) {
             (false, _) => Storage::F32,
             (true, false) => Storage::F16,
             (true, true) => Storage::BF16,
-        };
-        // What is read from the words that are written is not of the device's own f16.
-        self.kernel.over().is_some_and(|[source, _]| self.storage(source) == output)
+        })
+    }
+
+    /// Whether what is written may lie over what it is made of: both are of one storage type. What is read from the words
+    /// that are written is not of the device's own f16, nor then is anything else.
+    fn may_write_over(&self) -> bool {
+        let is_native = [self.x, self.grad_output].contains(&Storage::NativeF16);
+        self.kernel.over().is_some_and(|[source, _]| Some(self.storage(source)) == self.output()) && !is_native
     }
 
     /// The storage buffers in binding order.
@@ -140,7 +189,16 @@ impl Variant {
 
     /// Bytes of one element of a storage buffer's array.
     pub fn element_bytes(&self, binding: &Binding) -> u32 {
-        binding.element_bytes.unwrap_or_else(|| self.storage(binding.name).element_bytes())
+        if !self.quads {
+            return binding.element_bytes.unwrap_or_else(|| self.storage(binding.name).element_bytes());
+        }
+        match (binding.name, binding.element_bytes) {
+            ("grad_output", _) if self.g_apart => self.grad_output.element_bytes(),
+            (name, None) => self.storage(name).quad_bytes(),
+            ("y" | "grad_input" | "grad_residual", _) => self.output().unwrap_or_default().quad_bytes(),
+            ("mask", _) => 8,
+            (_, Some(bytes)) => bytes,
+        }
     }
 
     fn storage(&self, name: &str) -> Storage {
@@ -155,15 +213,39 @@ impl Variant {
             text.push_str("enable f16;\n\n");
         }
         let activations = || self.bindings().iter().zip(1..).filter(|(slot, _)| slot.element_bytes.is_none());
-        if activations().any(|(slot, _)| self.storage(slot.name) == Storage::F16) {
+        let is_apart = |slot: &Binding| !self.quads || (self.g_apart && slot.name == "grad_output");
+        let decoded = |slot: &Binding| self.storage(slot.name) == Storage::F16;
+        if activations().any(|(slot, _)| decoded(slot) && is_apart(slot)) {
             text.push_str(include_str!("../../shaders/parts/decode_f16.wgsl"));
         }
+        if activations().any(|(slot, _)| decoded(slot) && !is_apart(slot)) {
+            text.push_str(include_str!("../../shaders/quads/decode_f16.wgsl"));
+        }
         for (slot, binding) in activations() {
-            let load = self.storage(slot.name).load_text();
+            let storage = self.storage(slot.name);
+            let load = if is_apart(slot) { storage.load_text() } else { storage.load_quads_text() };
+            let declared = |name: &str| {
+                let load = if name == slot.name { load.to_owned() } else { load.replace("load_OPERAND", name) };
+                load.replace("OPERAND", slot.name).replace("BINDING", &binding.to_string())
+            };
             text.push_str(&match self.kernel.over().filter(|_| !self.declares(slot)) {
                 Some([source, target]) => load_from(load, source, target),
-                None => load.replace("OPERAND", slot.name).replace("BINDING", &binding.to_string()),
+                None if self.quads && is_apart(slot) => {
+                    declared("load_single") + include_str!("../../shaders/quads/apart.wgsl")
+                }
+                None => declared(slot.name),
             });
+        }
+        if self.quads {
+            let output = self.output();
+            text.push_str(match output {
+                Some(Storage::BF16) => include_str!("../../shaders/quads/encode_bf16.wgsl"),
+                Some(Storage::F16) => include_str!("../../shaders/quads/encode_f16.wgsl"),
+                _ => include_str!("../../shaders/quads/pack_f32.wgsl"),
+            });
+            let quad = if output == Some(Storage::F32) { "vec4<f32>" } else { "vec2<u32>" };
+            text.push_str(&self.kernel.quad_parts(self.mask).join("\n").replace("QUAD", quad));
+            return if self.shared_buffer { bound_for_writing(&text) } else { text };
         }
         if self.kernel.writes_words() {
             text.push_str(match self.writes_bf16 {
@@ -172,8 +254,13 @@ impl Variant {
             });
         }
         text.push_str(&self.kernel.parts(self.mask).join("\n"));
-        if self.shared_buffer { text.replace("<storage, read>", "<storage, read_write>") } else { text }
+        if self.shared_buffer { bound_for_writing(&text) } else { text }
     }
+}
+
+/// The text with every storage buffer bound for writing.
+fn bound_for_writing(text: &str) -> String {
+    text.replace("<storage, read>", "<storage, read_write>")
 }
 
 /// The text by which a kernel reads `source` from the buffer of `target`, which it declares itself.

@@ -1,0 +1,68 @@
+//! The units in which kernels walk an activation: single values, or quads of four that lie next to each other.
+
+use super::{Activation, DeviceCaps};
+use crate::shape::{Layout, Shape, Strides};
+
+/// An activation in units.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Grid {
+    /// Its shape in units: L/4 positions or C/4 channels where four of them are one.
+    pub shape: Shape,
+    /// Elements of a unit: 1 or 4.
+    pub unit: u64,
+    /// Whether the elements of a unit are of four channels; of one channel otherwise.
+    pub four_channels: bool,
+    /// Whether grad_output lies as x does.
+    pub same_layout: bool,
+    /// Strides of grad_output: in units where it lies as x does, in elements from unit to unit otherwise.
+    pub g: Strides,
+    /// Elements of grad_output from one value of a unit to the next, where it does not lie as x does.
+    pub g_apart: u32,
+}
+
+impl Grid {
+    /// Quads where the device reads them and they do not straddle two channels or samples, single values otherwise.
+    pub fn new(x: Activation<'_>, g: &Shape, caps: &DeviceCaps) -> Self {
+        let quads = if caps.quads { quads(x.shape) } else { None };
+        let (x, g_strides) = (x.shape, g.strides());
+        let same_layout = x.strides() == g_strides;
+        let Some((shape, four_channels)) = quads else {
+            return Self { shape: x.clone(), unit: 1, four_channels: false, same_layout, g: g_strides, g_apart: 0 };
+        };
+        let (g, g_apart) = match (same_layout, four_channels) {
+            (true, _) => (shape.strides(), 0),
+            (false, false) => (Strides { inner: 4 * g_strides.inner, ..g_strides }, g_strides.inner),
+            (false, true) => (Strides { channel: 4 * g_strides.channel, ..g_strides }, g_strides.channel),
+        };
+        Self { shape, unit: 4, four_channels, same_layout, g, g_apart: g_apart as u32 }
+    }
+
+    /// Whether units are quads.
+    pub fn is_quads(&self) -> bool {
+        self.unit == 4
+    }
+
+    /// Values of one channel that a unit has.
+    pub fn values_per_unit(&self) -> u32 {
+        if self.is_quads() && !self.four_channels { 4 } else { 1 }
+    }
+
+    /// Where the walk's addresses in grad_output begin, from where those in x do.
+    pub fn g_origin(&self, x_origin: u32) -> u32 {
+        if self.is_quads() && !self.same_layout { x_origin.wrapping_mul(4) } else { x_origin }
+    }
+}
+
+/// The shape in quads and whether they are of four channels; `None` where four neighbours straddle two channels or samples.
+fn quads(x: &Shape) -> Option<(Shape, bool)> {
+    let (batch, channels, inner) = (x.batch(), x.channels(), x.spatial_len());
+    let of_four_channels = x.strides().channel == 1;
+    let shape = if of_four_channels && channels.is_multiple_of(4) {
+        Shape::new(&[batch, inner, channels / 4], Layout::ChannelsLast)
+    } else if !of_four_channels && inner.is_multiple_of(4) {
+        Shape::new(&[batch, channels, inner / 4], Layout::ChannelsFirst)
+    } else {
+        return None;
+    };
+    Some((shape.ok()?, of_four_channels))
+}
