@@ -1,0 +1,62 @@
+//! Owns the layer that is timed, and how its passes are run: into tensors that are there already.
+
+use pollster::block_on;
+use syncbn::{Device, DeviceGroup, Epilogue, Error, GradTargets, PhaseTimes, SyncBatchNormConfig, Tensor};
+
+use crate::inputs::{Set, parameter};
+use crate::workloads::Pass;
+
+/// A layer with random parameters over the ranks.
+#[derive(Debug)]
+pub struct Layer {
+    group: DeviceGroup,
+    grad_weights: Vec<Tensor>,
+    grad_biases: Vec<Tensor>,
+}
+
+impl Layer {
+    pub fn new(channels: usize, epilogue: Epilogue, ranks: &[Device]) -> Result<Self, Error> {
+        let config = SyncBatchNormConfig::torch(channels).with_epilogue(epilogue);
+        let mut group = DeviceGroup::new(config, ranks.to_vec())?;
+        group.set_parameters(Some(&parameter(channels, 1.0, 1)), Some(&parameter(channels, 0.0, 2)))?;
+        let vectors = || ranks.iter().map(|device| device.zeros(&[channels])).collect::<Result<Vec<_>, Error>>();
+        Ok(Self { group, grad_weights: vectors()?, grad_biases: vectors()? })
+    }
+
+    /// Runs a pass over a set until it is submitted everywhere; `None` where it exchanges nothing. Backward is of the last
+    /// forward call over the same set.
+    pub fn submit(&mut self, pass: Pass, set: &mut Set) -> Result<Option<PhaseTimes>, Error> {
+        let inputs = Set::inputs(&set.x, &set.residuals);
+        Ok(match pass {
+            Pass::Forward => {
+                let (saved, report) = block_on(self.group.forward_train_into(inputs, &mut set.y))?;
+                set.saved = Some(saved);
+                Some(report.timing)
+            }
+            Pass::Eval => {
+                block_on(self.group.forward_eval_into(inputs, &mut set.y))?;
+                None
+            }
+            Pass::Backward => {
+                let Some(saved) = set.saved.take() else {
+                    self.submit(Pass::Forward, set)?;
+                    return self.submit(Pass::Backward, set);
+                };
+                let targets = GradTargets {
+                    grad_inputs: Some(&mut set.grad_inputs),
+                    grad_weights: Some(&mut self.grad_weights),
+                    grad_biases: Some(&mut self.grad_biases),
+                    grad_residuals: set.grad_residuals.as_deref_mut(),
+                };
+                let report = block_on(self.group.backward_into(&saved, inputs, &set.grad_outputs, targets))?;
+                set.saved = Some(saved);
+                Some(report.timing)
+            }
+        })
+    }
+
+    /// Waits until every device is done.
+    pub fn wait(&self) -> Result<(), Error> {
+        self.group.devices().iter().try_for_each(|device| block_on(device.wait()))
+    }
+}
