@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use pollster::block_on;
 use syncbn::Device;
 use syncbn::wgpu::{self, Adapter, Features};
 
@@ -35,9 +36,17 @@ pub struct Gpu {
 }
 
 impl Machine {
-    /// What the layer's passes took on the devices since this was last asked; `None` without timestamps.
+    /// What the layer's kernels took since this was last asked, by the devices' own clocks; `None` where one has none.
     pub fn device_time(&self) -> Result<Option<Duration>, syncbn::Error> {
-        Ok(None)
+        if self.gpus.is_empty() || !self.gpus.iter().all(Gpu::has_timestamps) {
+            return Ok(None);
+        }
+        // Devices work side by side, so that the slowest counts. Ranks on one device share its clock.
+        let mut slowest = Duration::ZERO;
+        for device in &self.ranks {
+            slowest = slowest.max(block_on(device.take_device_time())?);
+        }
+        Ok(Some(slowest))
     }
 }
 
@@ -65,7 +74,8 @@ pub async fn open(wanted: Option<&str>, ranks: usize, shared: bool) -> Result<Ma
     let mut devices = Vec::with_capacity(count);
     for adapter in used() {
         let gpu = request(adapter).await?;
-        devices.push(Device::from_wgpu(gpu.device.clone(), gpu.queue.clone())?);
+        let device = Device::from_wgpu(gpu.device.clone(), gpu.queue.clone())?;
+        devices.push(if gpu.has_timestamps() { device.with_timestamps()? } else { device });
         gpus.push(gpu);
     }
     let ranks = devices.iter().cycle().take(ranks).cloned().collect();
