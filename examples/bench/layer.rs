@@ -37,22 +37,30 @@ impl Layer {
                 block_on(self.group.forward_eval_into(inputs, &mut set.y))?;
                 None
             }
-            Pass::Backward => {
-                let Some(saved) = set.saved.take() else {
-                    self.submit(Pass::Forward, set)?;
-                    return self.submit(Pass::Backward, set);
-                };
-                let targets = GradTargets {
-                    grad_inputs: Some(&mut set.grad_inputs),
-                    grad_weights: Some(&mut self.grad_weights),
-                    grad_biases: Some(&mut self.grad_biases),
-                    grad_residuals: set.grad_residuals.as_deref_mut(),
-                };
-                let report = block_on(self.group.backward_into(&saved, inputs, &set.grad_outputs, targets))?;
-                set.saved = Some(saved);
-                Some(report.timing)
-            }
+            Pass::Backward => Some(self.backward(set, true)?),
         })
+    }
+
+    /// Backward without the gradients of the inputs: its sums and its exchange, but not its last kernel.
+    pub fn submit_sums(&mut self, set: &mut Set) -> Result<(), Error> {
+        self.backward(set, false).map(drop)
+    }
+
+    fn backward(&mut self, set: &mut Set, wants_inputs: bool) -> Result<PhaseTimes, Error> {
+        let inputs = Set::inputs(&set.x, &set.residuals);
+        let saved = match set.saved.take() {
+            Some(saved) => saved,
+            None => block_on(self.group.forward_train_into(inputs, &mut set.y))?.0,
+        };
+        let targets = GradTargets {
+            grad_inputs: wants_inputs.then_some(&mut set.grad_inputs),
+            grad_weights: Some(&mut self.grad_weights),
+            grad_biases: Some(&mut self.grad_biases),
+            grad_residuals: set.grad_residuals.as_deref_mut().filter(|_| wants_inputs),
+        };
+        let report = block_on(self.group.backward_into(&saved, inputs, &set.grad_outputs, targets))?;
+        set.saved = Some(saved);
+        Ok(report.timing)
     }
 
     /// Waits until every device is done.

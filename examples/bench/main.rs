@@ -9,6 +9,7 @@
 
 mod copy;
 mod devices;
+mod exchange;
 mod inputs;
 mod layer;
 mod measure;
@@ -27,6 +28,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use copy::Copier;
 use devices::Machine;
+use exchange::{Exchange, Exchanged};
 use inputs::Form;
 use layer::Layer;
 use measure::{Bench, Measured};
@@ -77,12 +79,14 @@ fn run_workload(
     let mut sets = inputs::sets(workload, form, &machine.ranks, options.quick)?;
     let bytes = workload.bytes(form.dtype);
     let mut copier = Copier::new(machine, &shares(workload, machine, bytes), sets.len())?;
+    let mut exchange = Exchange::new(machine, workload.channels(), form, options.repeats())?;
     let (copier, sets, repeats) = (&mut copier, &mut sets, options.repeats());
     let mut bench = Bench { machine, layer: &mut layer, sets, copier, repeats };
     for pass in Pass::ALL {
         let tensors = pass.tensors_moved(form.epilogue);
         let measured = bench.pass(pass, tensors, || progress.inc(1))?;
-        let line = line(options, machine, workload, pass, tensors * bytes, measured);
+        let exchanged = exchange.measure(machine, pass)?;
+        let line = line(options, machine, workload, pass, tensors * bytes, measured, exchanged);
         progress.suspend(|| report.line(&line))?;
     }
     Ok(())
@@ -95,6 +99,7 @@ fn line(
     pass: Pass,
     bytes: u64,
     measured: Measured,
+    exchanged: Option<Exchanged>,
 ) -> Line {
     let gb_per_s = |milliseconds: f64| bytes as f64 / milliseconds / 1e6;
     Line {
@@ -112,8 +117,8 @@ fn line(
         gb_per_s: gb_per_s(measured.device.median),
         copy_gb_per_s: gb_per_s(measured.copy.median),
         copy_ratio: measured.ratio.median,
-        exchange_us: None,
-        round_trip_us: None,
+        exchange_us: exchanged.map(|exchanged| exchanged.exchange_us),
+        round_trip_us: exchanged.map(|exchanged| exchanged.round_trip_us),
         spread: [measured.device, measured.wall],
     }
 }
