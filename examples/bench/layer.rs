@@ -10,6 +10,10 @@ use crate::workloads::Pass;
 #[derive(Debug)]
 pub struct Layer {
     group: DeviceGroup,
+    /// (C), the same on every rank.
+    pub weight: Vec<f32>,
+    /// (C), the same on every rank.
+    pub bias: Vec<f32>,
     grad_weights: Vec<Tensor>,
     grad_biases: Vec<Tensor>,
 }
@@ -18,9 +22,10 @@ impl Layer {
     pub fn new(channels: usize, epilogue: Epilogue, ranks: &[Device]) -> Result<Self, Error> {
         let config = SyncBatchNormConfig::torch(channels).with_epilogue(epilogue);
         let mut group = DeviceGroup::new(config, ranks.to_vec())?;
-        group.set_parameters(Some(&parameter(channels, 1.0, 1)), Some(&parameter(channels, 0.0, 2)))?;
+        let (weight, bias) = (parameter(channels, 1.0, 1), parameter(channels, 0.0, 2));
+        group.set_parameters(Some(&weight), Some(&bias))?;
         let vectors = || ranks.iter().map(|device| device.zeros(&[channels])).collect::<Result<Vec<_>, Error>>();
-        Ok(Self { group, grad_weights: vectors()?, grad_biases: vectors()? })
+        Ok(Self { group, weight, bias, grad_weights: vectors()?, grad_biases: vectors()? })
     }
 
     /// Runs a pass over a set until it is submitted everywhere; `None` where it exchanges nothing. Backward is of the last
@@ -66,5 +71,24 @@ impl Layer {
     /// Waits until every device is done.
     pub fn wait(&self) -> Result<(), Error> {
         self.group.devices().iter().try_for_each(|device| block_on(device.wait()))
+    }
+
+    /// Added to variances.
+    pub fn eps(&self) -> f64 {
+        self.group.config().eps
+    }
+
+    /// Running mean and variance, (C) each.
+    pub fn running_stats(&self) -> [Vec<f32>; 2] {
+        let running = self.group.running_stats();
+        running.map_or_else(Default::default, |running| [running.mean.clone(), running.var.clone()])
+    }
+
+    /// What the last backward call wrote for weight and bias: (C) for each rank.
+    pub fn parameter_gradients(&self) -> Result<[Vec<Vec<f32>>; 2], Error> {
+        let read = |tensors: &[Tensor]| -> Result<Vec<Vec<f32>>, Error> {
+            tensors.iter().map(|tensor| block_on(tensor.to_vec())).collect()
+        };
+        Ok([read(&self.grad_weights)?, read(&self.grad_biases)?])
     }
 }

@@ -7,6 +7,7 @@
 //!                               ->  outputs of one set, checked once against the definition in f64
 //! ```
 
+mod check;
 mod copy;
 mod devices;
 mod exchange;
@@ -77,6 +78,8 @@ fn run_workload(
     let form = Form { dtype: options.dtype, layout: options.layout, epilogue: options.epilogue };
     let mut layer = Layer::new(workload.channels(), form.epilogue, &machine.ranks)?;
     let mut sets = inputs::sets(workload, form, &machine.ranks, options.quick)?;
+    check::outputs(&mut layer, workload, form, &mut sets[0])
+        .map_err(|wrong| format!("{} does not compute what it should: {wrong}", workload.name))?;
     let bytes = workload.bytes(form.dtype);
     let mut copier = Copier::new(machine, &shares(workload, machine, bytes), sets.len())?;
     let mut exchange = Exchange::new(machine, workload.channels(), form, options.repeats())?;
