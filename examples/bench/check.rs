@@ -130,6 +130,8 @@ impl Sample {
 
 #[cfg(test)]
 mod tests {
+    use syncbn::{DType, Epilogue};
+
     use super::*;
 
     #[test]
@@ -142,6 +144,28 @@ mod tests {
         assert_eq!(last, [0.0, 3.0, 2.0, 5.0, 6.0, 9.0, 8.0, 11.0]);
         let tiny = &crate::workloads::WORKLOADS[9];
         assert_eq!(Sample::of(tiny, Layout::ChannelsFirst).channels, [0, 5, 10, 15]);
+    }
+
+    #[test]
+    fn a_layer_passes_and_one_with_another_weight_or_bias_does_not() {
+        let ranks = vec![syncbn::Device::host(); 2];
+        let tiny = &crate::workloads::WORKLOADS[9];
+        for (dtype, layout, epilogue) in [
+            (DType::F32, Layout::ChannelsFirst, Epilogue::None),
+            (DType::F16, Layout::ChannelsLast, Epilogue::Relu),
+            (DType::BF16, Layout::ChannelsFirst, Epilogue::AddRelu),
+        ] {
+            let form = Form { dtype, layout, epilogue };
+            let mut layer = Layer::new(tiny.channels(), epilogue, &ranks).expect("a layer");
+            let mut set = crate::inputs::set(&tiny.shards(2), form, &ranks, 1).expect("tensors");
+            outputs(&mut layer, tiny, form, &mut set).expect("the definition's outputs");
+            // More than storage in 16 bits rounds away.
+            layer.weight[15] *= 1.02;
+            outputs(&mut layer, tiny, form, &mut set).expect_err("another weight");
+            layer.weight[15] /= 1.02;
+            layer.bias[0] += 0.1;
+            outputs(&mut layer, tiny, form, &mut set).expect_err("another bias");
+        }
     }
 
     #[test]

@@ -36,9 +36,14 @@ pub struct Gpu {
 }
 
 impl Machine {
+    /// Whether every device tells its own time.
+    pub fn has_clock(&self) -> bool {
+        !self.gpus.is_empty() && self.gpus.iter().all(Gpu::has_timestamps)
+    }
+
     /// What the layer's kernels took since this was last asked, by the devices' own clocks; `None` where one has none.
     pub fn device_time(&self) -> Result<Option<Duration>, syncbn::Error> {
-        if self.gpus.is_empty() || !self.gpus.iter().all(Gpu::has_timestamps) {
+        if !self.has_clock() {
             return Ok(None);
         }
         // Devices work side by side, so that the slowest counts. Ranks on one device share its clock.

@@ -89,7 +89,7 @@ fn run_workload(
         let tensors = pass.tensors_moved(form.epilogue);
         let measured = bench.pass(pass, tensors, || progress.inc(1))?;
         let exchanged = exchange.measure(machine, pass)?;
-        let line = line(options, machine, workload, pass, tensors * bytes, measured, exchanged);
+        let line = line(options, machine, workload, pass, measured, exchanged);
         progress.suspend(|| report.line(&line))?;
     }
     Ok(())
@@ -100,10 +100,10 @@ fn line(
     machine: &Machine,
     workload: &'static Workload,
     pass: Pass,
-    bytes: u64,
     measured: Measured,
     exchanged: Option<Exchanged>,
 ) -> Line {
+    let bytes = pass.tensors_moved(options.epilogue) * workload.bytes(options.dtype);
     let gb_per_s = |milliseconds: f64| bytes as f64 / milliseconds / 1e6;
     Line {
         workload: workload.name,
@@ -123,6 +123,7 @@ fn line(
         exchange_us: exchanged.map(|exchanged| exchanged.exchange_us),
         round_trip_us: exchanged.map(|exchanged| exchanged.round_trip_us),
         spread: [measured.device, measured.wall],
+        copied_by: measured.copied_by,
     }
 }
 
@@ -135,16 +136,20 @@ fn shares(workload: &Workload, machine: &Machine, bytes: u64) -> Vec<u64> {
     workload.shards(machine.ranks.len()).iter().map(|dims| dims[0] as u64 * per_sample).collect()
 }
 
+/// What holds for every row.
 fn headline(options: &Options, machine: &Machine) -> String {
-    let ranks = options.ranks();
-    let devices = if ranks == 1 { "1 device".to_owned() } else { format!("{ranks} devices") };
-    let form =
-        [name_of(&DTYPES, &options.dtype), name_of(&LAYOUTS, &options.layout), name_of(&EPILOGUES, &options.epilogue)];
-    let [dtype, layout, epilogue] = form;
-    let repeats = options.repeats();
+    let devices = if options.ranks() == 1 { "device" } else { "devices" };
+    let place = if options.shared_device && options.ranks() > 1 { ", all ranks on one" } else { "" };
+    let clock = if machine.has_clock() { "the devices' own clocks" } else { "wall time, as there is no device clock" };
     format!(
-        "{devices} on {}; {dtype}, channels {layout}, epilogue {epilogue}; medians of {repeats}\n\n",
-        machine.adapter
+        "{} {devices}{place}: {}; {}, channels {}, epilogue {}\n\
+         Medians and quartiles of {} repeats; device times by {clock}\n\n",
+        options.ranks(),
+        machine.adapter,
+        name_of(&DTYPES, &options.dtype),
+        name_of(&LAYOUTS, &options.layout),
+        name_of(&EPILOGUES, &options.epilogue),
+        options.repeats(),
     )
 }
 

@@ -21,6 +21,8 @@ pub struct Measured {
     pub copy: Samples,
     /// The copy's time over the pass's, of runs that followed each other.
     pub ratio: Samples,
+    /// How the copy is done.
+    pub copied_by: &'static str,
 }
 
 /// What is run.
@@ -62,6 +64,7 @@ impl Bench<'_> {
             wall: Samples::of(ours.iter().map(|times| times.wall)),
             copy: Samples::of(copies.iter().map(clock)),
             ratio: Samples::of_numbers(ratio),
+            copied_by: self.copier.method(),
         })
     }
 

@@ -35,6 +35,9 @@ pub struct Line {
     /// Quartiles of the device time and of the wall time, for the table.
     #[serde(skip)]
     pub spread: [Samples; 2],
+    /// How the copy is done, for the table.
+    #[serde(skip)]
+    pub copied_by: &'static str,
 }
 
 /// Prints lines as they come.
@@ -65,7 +68,7 @@ impl Report {
 }
 
 /// Titles of the columns.
-const HEADER: [&str; 12] = [
+const HEADER: [&str; 13] = [
     "workload",
     "pass",
     "MB",
@@ -78,21 +81,22 @@ const HEADER: [&str; 12] = [
     "ratio",
     "exchange us",
     "round trip us",
+    "copied by",
 ];
 /// Characters of each column; rows are printed as they are measured, so that widths cannot follow the contents.
-const WIDTHS: [usize; 12] = [13, 8, 7, 9, 17, 9, 17, 7, 9, 5, 11, 13];
+const WIDTHS: [usize; 13] = [13, 8, 7, 9, 17, 9, 17, 7, 9, 5, 11, 13, 17];
 /// Columns of words, which stand to the left.
-const WORDS: usize = 2;
+const WORDS: [usize; 3] = [0, 1, 12];
 
-fn row(cells: [String; 12]) -> String {
+fn row(cells: [String; 13]) -> String {
     let padded = cells.iter().zip(WIDTHS).enumerate().map(|(column, (cell, width))| {
-        if column < WORDS { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        if WORDS.contains(&column) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
     });
     let row = padded.collect::<Vec<_>>().join("  ");
     format!("{}\n", row.trim_end())
 }
 
-fn cells(line: &Line) -> [String; 12] {
+fn cells(line: &Line) -> [String; 13] {
     let spread = |samples: &Samples| format!("{} .. {}", digits(samples.lower), digits(samples.upper));
     let micros = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.0}"));
     [
@@ -108,6 +112,7 @@ fn cells(line: &Line) -> [String; 12] {
         format!("{:.2}", line.copy_ratio),
         micros(line.exchange_us),
         micros(line.round_trip_us),
+        line.copied_by.to_owned(),
     ]
 }
 
@@ -155,6 +160,7 @@ mod tests {
             exchange_us: None,
             round_trip_us: Some(300.0),
             spread: [samples; 2],
+            copied_by: "memcpy per thread",
         }
     }
 
@@ -176,7 +182,8 @@ mod tests {
     #[test]
     fn cells_stand_under_their_titles() {
         let (header, line) = (row(HEADER.map(str::to_owned)), row(cells(&line())));
-        assert_eq!(header.trim_end().len(), line.trim_end().len());
+        assert_eq!(header.find("copied by"), line.find("memcpy"));
+        assert_eq!(header.find("round trip us").map(|at| at + 13), line.find("300").map(|at| at + 3));
         assert_eq!(HEADER.iter().zip(WIDTHS).find(|(title, width)| title.len() > *width), None);
     }
 
