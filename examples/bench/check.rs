@@ -150,13 +150,14 @@ mod tests {
     fn a_layer_passes_and_one_with_another_weight_or_bias_does_not() {
         let ranks = vec![syncbn::Device::host(); 2];
         let tiny = &crate::workloads::WORKLOADS[9];
-        for (dtype, layout, epilogue) in [
-            (DType::F32, Layout::ChannelsFirst, Epilogue::None),
-            (DType::F16, Layout::ChannelsLast, Epilogue::Relu),
-            (DType::BF16, Layout::ChannelsFirst, Epilogue::AddRelu),
+        for (dtype, layout, epilogue, mask) in [
+            (DType::F32, Layout::ChannelsFirst, Epilogue::None, true),
+            (DType::F16, Layout::ChannelsLast, Epilogue::Relu, true),
+            (DType::BF16, Layout::ChannelsFirst, Epilogue::AddRelu, true),
+            (DType::F32, Layout::ChannelsLast, Epilogue::AddRelu, false),
         ] {
-            let form = Form { dtype, layout, epilogue };
-            let mut layer = Layer::new(tiny.channels(), epilogue, &ranks).expect("a layer");
+            let form = Form { dtype, layout, epilogue, mask };
+            let mut layer = Layer::new(tiny.channels(), form, &ranks).expect("a layer");
             let mut set = crate::inputs::set(&tiny.shards(2), form, &ranks, 1).expect("tensors");
             outputs(&mut layer, tiny, form, &mut set).expect("the definition's outputs");
             // More than storage in 16 bits rounds away.

@@ -15,8 +15,8 @@ use crate::timing::{Samples, Times};
 trait Copies {
     /// Names of the ways.
     fn methods(&self) -> Vec<&'static str>;
-    /// Makes ready to copy so many halves of a tensor's bytes in one way.
-    fn prepare(&mut self, method: usize, halves: u64);
+    /// Makes ready to read and write so many times a tensor's bytes in all, in one way.
+    fn prepare(&mut self, method: usize, tensors: f64);
     /// Copies once, with the next buffers, and waits until it is done.
     fn run(&mut self) -> Result<Times, Box<dyn Error>>;
 }
@@ -40,13 +40,13 @@ impl Copier {
         };
         let mut copier = Self { copies, method: 0 };
         // Every buffer is written once before anything counts: memory is given at the first touch.
-        copier.copies.prepare(0, 2);
+        copier.copies.prepare(0, 2.0);
         for _ in 0..count {
             copier.copies.run()?;
         }
         let mut fastest = f64::INFINITY;
         for method in 0..copier.copies.methods().len() {
-            copier.copies.prepare(method, 2);
+            copier.copies.prepare(method, 2.0);
             copier.copies.run()?;
             let trials = (0..TRIALS).map(|_| copier.copies.run()).collect::<Result<Vec<_>, _>>()?;
             let median = Samples::of(trials.iter().map(|times| times.device.unwrap_or(times.wall))).median;
@@ -63,7 +63,7 @@ impl Copier {
     }
 
     /// From now on, each copy reads and writes so many times the bytes of x in all.
-    pub fn prepare(&mut self, tensors: u64) {
+    pub fn prepare(&mut self, tensors: f64) {
         self.copies.prepare(self.method, tensors);
     }
 
@@ -73,12 +73,14 @@ impl Copier {
     }
 }
 
-/// The bytes of each part of a copy that reads `halves` halves of a tensor: whole tensors, then a half where the number is odd.
-fn parts(tensor_bytes: u64, halves: u64) -> Vec<u64> {
-    let mut parts = vec![tensor_bytes; (halves / 2) as usize];
-    if halves % 2 == 1 {
-        // In whole elements of the widest kernel, 16 bytes.
-        parts.push((tensor_bytes / 2).next_multiple_of(16));
+/// The bytes that each part of a copy reads, and writes again: whole tensors, then what is left of half of the bytes to move.
+fn parts(tensor_bytes: u64, tensors: f64) -> Vec<u64> {
+    let halves = tensors / 2.0;
+    let mut parts = vec![tensor_bytes; halves.floor() as usize];
+    // In whole elements of the widest kernel, 16 bytes.
+    let rest = ((halves.fract() * tensor_bytes as f64) as u64).next_multiple_of(16).min(tensor_bytes);
+    if rest > 0 {
+        parts.push(rest);
     }
     parts
 }
@@ -89,8 +91,9 @@ mod tests {
 
     #[test]
     fn a_copy_reads_half_of_the_bytes_of_the_pass() {
-        assert_eq!(parts(64, 2), [64]);
-        assert_eq!(parts(64, 3), [64, 32]);
-        assert_eq!(parts(48, 5), [48, 48, 32]);
+        assert_eq!(parts(64, 2.0), [64]);
+        assert_eq!(parts(64, 3.0), [64, 32]);
+        assert_eq!(parts(48, 5.0), [48, 48, 32]);
+        assert_eq!(parts(1024, 4.0 + 1.0 / 32.0), [1024, 1024, 16]);
     }
 }

@@ -22,6 +22,8 @@ pub struct Form {
     pub dtype: DType,
     pub layout: Layout,
     pub epilogue: Epilogue,
+    /// Whether forward keeps a bit per value where backward would read the residual otherwise.
+    pub mask: bool,
 }
 
 /// Everything that the passes of one call read and write, one tensor per rank each.

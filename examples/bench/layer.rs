@@ -1,9 +1,9 @@
 //! Owns the layer that is timed, and how its passes are run: into tensors that are there already.
 
 use pollster::block_on;
-use syncbn::{Device, DeviceGroup, Epilogue, Error, GradTargets, PhaseTimes, SyncBatchNormConfig, Tensor};
+use syncbn::{Device, DeviceGroup, Error, GradTargets, PhaseTimes, SyncBatchNormConfig, Tensor};
 
-use crate::inputs::{Set, parameter};
+use crate::inputs::{Form, Set, parameter};
 use crate::workloads::Pass;
 
 /// A layer with random parameters over the ranks.
@@ -19,8 +19,8 @@ pub struct Layer {
 }
 
 impl Layer {
-    pub fn new(channels: usize, epilogue: Epilogue, ranks: &[Device]) -> Result<Self, Error> {
-        let config = SyncBatchNormConfig::torch(channels).with_epilogue(epilogue);
+    pub fn new(channels: usize, form: Form, ranks: &[Device]) -> Result<Self, Error> {
+        let config = SyncBatchNormConfig::torch(channels).with_epilogue(form.epilogue).with_activation_mask(form.mask);
         let mut group = DeviceGroup::new(config, ranks.to_vec())?;
         let (weight, bias) = (parameter(channels, 1.0, 1), parameter(channels, 0.0, 2));
         group.set_parameters(Some(&weight), Some(&bias))?;

@@ -30,7 +30,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use copy::Copier;
 use devices::Machine;
 use exchange::{Exchange, Exchanged};
-use inputs::Form;
 use layer::Layer;
 use measure::{Bench, Measured};
 use options::{DTYPES, EPILOGUES, LAYOUTS, Options, name_of};
@@ -75,8 +74,8 @@ fn run_workload(
     progress: &ProgressBar,
     report: &mut Report,
 ) -> Result<(), Box<dyn Error>> {
-    let form = Form { dtype: options.dtype, layout: options.layout, epilogue: options.epilogue };
-    let mut layer = Layer::new(workload.channels(), form.epilogue, &machine.ranks)?;
+    let form = options.form();
+    let mut layer = Layer::new(workload.channels(), form, &machine.ranks)?;
     let mut sets = inputs::sets(workload, form, &machine.ranks, options.quick)?;
     check::outputs(&mut layer, workload, form, &mut sets[0])
         .map_err(|wrong| format!("{} does not compute what it should: {wrong}", workload.name))?;
@@ -86,7 +85,7 @@ fn run_workload(
     let (copier, sets, repeats) = (&mut copier, &mut sets, options.repeats());
     let mut bench = Bench { machine, layer: &mut layer, sets, copier, repeats };
     for pass in Pass::ALL {
-        let tensors = pass.tensors_moved(form.epilogue);
+        let tensors = pass.tensors_moved(form.epilogue, form.dtype, form.mask);
         let measured = bench.pass(pass, tensors, || progress.inc(1))?;
         let exchanged = exchange.measure(machine, pass)?;
         let line = line(options, machine, workload, pass, measured, exchanged);
@@ -103,7 +102,9 @@ fn line(
     measured: Measured,
     exchanged: Option<Exchanged>,
 ) -> Line {
-    let bytes = pass.tensors_moved(options.epilogue) * workload.bytes(options.dtype);
+    let form = options.form();
+    let tensors = pass.tensors_moved(form.epilogue, form.dtype, form.mask);
+    let bytes = (tensors * workload.bytes(form.dtype) as f64) as u64;
     let gb_per_s = |milliseconds: f64| bytes as f64 / milliseconds / 1e6;
     Line {
         workload: workload.name,
@@ -140,10 +141,11 @@ fn shares(workload: &Workload, machine: &Machine, bytes: u64) -> Vec<u64> {
 fn headline(options: &Options, machine: &Machine) -> String {
     let devices = if options.ranks() == 1 { "device" } else { "devices" };
     let place = if options.shared_device && options.ranks() > 1 { ", all ranks on one" } else { "" };
-    let clock = if machine.has_clock() { "the devices' own clocks" } else { "wall time, as there is no device clock" };
+    let clock =
+        if machine.has_clock() { "by the devices' own clocks" } else { "wall times, as no device tells its own" };
     format!(
         "{} {devices}{place}: {}; {}, channels {}, epilogue {}\n\
-         Medians and quartiles of {} repeats; device times by {clock}\n\n",
+         Medians and quartiles of {} repeats; device times are {clock}\n\n",
         options.ranks(),
         machine.adapter,
         name_of(&DTYPES, &options.dtype),

@@ -36,7 +36,7 @@ pub struct Bench<'a> {
 
 impl Bench<'_> {
     /// Measures a pass; `tick` is called after each repeat.
-    pub fn pass(&mut self, pass: Pass, tensors: u64, tick: impl Fn()) -> Result<Measured, Box<dyn Error>> {
+    pub fn pass(&mut self, pass: Pass, tensors: f64, tick: impl Fn()) -> Result<Measured, Box<dyn Error>> {
         self.copier.prepare(tensors);
         // Every set once: kernels are built and memory is touched.
         for index in 0..self.sets.len() {

@@ -4,6 +4,7 @@ use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use syncbn::{DType, Epilogue, Layout};
 
+use crate::inputs::Form;
 use crate::workloads::{self, Workload};
 
 /// Times the passes of a layer beside a copy kernel that moves the same bytes.
@@ -40,6 +41,10 @@ pub struct Options {
     /// What ends the layer
     #[arg(long, default_value = "none", value_parser = one_of(&EPILOGUES))]
     pub epilogue: Epilogue,
+
+    /// Keep no mask for backward with add_relu: it reads the residual again
+    #[arg(long)]
+    pub no_mask: bool,
 
     /// Number of ranks that the batch is cut over, each with a device of its own
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -92,6 +97,12 @@ impl Options {
     /// Number of ranks.
     pub fn ranks(&self) -> usize {
         self.devices.into()
+    }
+
+    /// What tensors and layers are like.
+    pub fn form(&self) -> Form {
+        let mask = !self.no_mask;
+        Form { dtype: self.dtype, layout: self.layout, epilogue: self.epilogue, mask }
     }
 
     /// Timed repeats of every pass.

@@ -113,14 +113,20 @@ impl Pass {
     /// | backward | x and the upstream gradient for the sums, both again | grad_input |
     /// | eval | x | y |
     ///
-    /// The activation costs nothing: its side follows from x. A residual that is added is read once forward, and once
-    /// backward: the sums can write its gradient, which is read in place of both afterwards.
-    pub fn tensors_moved(self, epilogue: Epilogue) -> u64 {
-        let residual = u64::from(epilogue.adds_residual());
-        match self {
-            Self::Forward => 3 + residual,
-            Self::Backward => 5 + 2 * residual,
-            Self::Eval => 2 + residual,
+    /// The activation costs nothing: its side follows from x. A residual that is added is read once forward. Backward writes its
+    /// gradient, and reads a mask of one bit per value twice, which forward has written. Without a mask it reads the residual
+    /// once: the sums can write the residual's gradient, which is read in place of both afterwards.
+    pub fn tensors_moved(self, epilogue: Epilogue, dtype: DType, mask: bool) -> f64 {
+        let adds = epilogue.adds_residual();
+        let bits = if adds && mask { 1.0 / (8 * dtype.size_bytes()) as f64 } else { 0.0 };
+        match (self, adds) {
+            (Self::Forward, false) => 3.0,
+            (Self::Forward, true) => 4.0 + bits,
+            (Self::Backward, false) => 5.0,
+            (Self::Backward, true) if mask => 6.0 + 2.0 * bits,
+            (Self::Backward, true) => 7.0,
+            (Self::Eval, false) => 2.0,
+            (Self::Eval, true) => 3.0,
         }
     }
 }
@@ -155,11 +161,15 @@ mod tests {
 
     #[test]
     fn passes_move_at_least_what_their_formulas_read_and_write() {
-        let moved = |epilogue| Pass::ALL.map(|pass| pass.tensors_moved(epilogue));
-        assert_eq!(moved(Epilogue::None), [3, 5, 2]);
-        assert_eq!(moved(Epilogue::Relu), [3, 5, 2]);
+        let moved = |epilogue, mask| Pass::ALL.map(|pass| pass.tensors_moved(epilogue, DType::F32, mask));
+        assert_eq!(moved(Epilogue::None, true), [3.0, 5.0, 2.0]);
+        assert_eq!(moved(Epilogue::Relu, true), [3.0, 5.0, 2.0]);
         // Backward: x, g, residual; the residual's gradient out and in again; x again; grad_input.
-        assert_eq!(moved(Epilogue::AddRelu), [4, 7, 3]);
+        assert_eq!(moved(Epilogue::AddRelu, false), [4.0, 7.0, 3.0]);
+        // Backward: x, g and the mask twice; grad_input and grad_residual.
+        assert_eq!(moved(Epilogue::AddRelu, true), [4.0 + 1.0 / 32.0, 6.0 + 2.0 / 32.0, 3.0]);
+        let of_16_bits = Pass::Forward.tensors_moved(Epilogue::AddRelu, DType::F16, true);
+        assert_eq!(of_16_bits, 4.0 + 1.0 / 16.0);
     }
 
     #[test]

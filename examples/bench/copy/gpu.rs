@@ -57,8 +57,8 @@ impl Copies for GpuCopies {
         ELEMENTS.iter().map(|(element, _)| *element).collect()
     }
 
-    fn prepare(&mut self, method: usize, halves: u64) {
-        self.gpus.iter_mut().for_each(|gpu| gpu.prepare(method, halves));
+    fn prepare(&mut self, method: usize, tensors: f64) {
+        self.gpus.iter_mut().for_each(|gpu| gpu.prepare(method, tensors));
     }
 
     fn run(&mut self) -> Result<Times, Box<dyn Error>> {
@@ -98,8 +98,8 @@ impl GpuCopy {
         Self { gpu, timestamps, tensor_bytes, pipelines, buffers, method: 0, rotation: Vec::new(), next: 0 }
     }
 
-    fn prepare(&mut self, method: usize, halves: u64) {
-        let parts = parts(self.tensor_bytes, halves);
+    fn prepare(&mut self, method: usize, tensors: f64) {
+        let parts = parts(self.tensor_bytes, tensors);
         let layout = self.pipelines[method].get_bind_group_layout(0);
         let of_place = |place: usize| {
             let pairs = self.buffers.iter().cycle().skip(place * parts.len() % self.buffers.len());

@@ -36,9 +36,9 @@ impl Copies for HostCopies {
         METHODS.iter().map(|(name, _)| *name).collect()
     }
 
-    fn prepare(&mut self, method: usize, halves: u64) {
+    fn prepare(&mut self, method: usize, tensors: f64) {
         self.pieces = METHODS[method].1;
-        self.parts = parts(self.tensor_bytes, halves);
+        self.parts = parts(self.tensor_bytes, tensors);
     }
 
     fn run(&mut self) -> Result<Times, Box<dyn Error>> {
@@ -64,7 +64,7 @@ mod tests {
     fn every_way_copies_everything() {
         for method in 0..METHODS.len() {
             let mut copies = HostCopies::new(1 << 20, 1).expect("memory");
-            copies.prepare(method, 2);
+            copies.prepare(method, 2.0);
             copies.run().expect("a copy");
             assert!(copies.blocks[0][1].iter().all(|&byte| byte == 0x5a), "{}", METHODS[method].0);
         }
