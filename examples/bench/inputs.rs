@@ -1,0 +1,144 @@
+//! Owns the tensors of a run: random, the same in every run, and more of them than caches hold.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use syncbn::{DType, Device, Element, Epilogue, Error, Inputs, Layout, SavedForward, Tensor};
+
+use crate::workloads::{Workload, stored};
+
+/// Seed of every run.
+const SEED: u64 = 0x5eed_bea7;
+/// Bytes of all sets of a workload together: well above the caches of any processor or GPU, of which the largest have a
+/// few hundred MiB.
+const ROTATED_BYTES: u64 = 768 << 20;
+/// The same for a quick run.
+const QUICK_ROTATED_BYTES: u64 = 8 << 20;
+/// Sets of the smallest workloads. Those fit a cache in any number that can be allocated in reasonable time.
+const MAX_SETS: u64 = 64;
+
+/// What is made: storage, layout and epilogue of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    pub dtype: DType,
+    pub layout: Layout,
+    pub epilogue: Epilogue,
+    /// Whether forward keeps a bit per value where backward would read the residual otherwise.
+    pub mask: bool,
+}
+
+/// Everything that the passes of one call read and write, one tensor per rank each.
+#[derive(Debug)]
+pub struct Set {
+    pub x: Vec<Tensor>,
+    pub residuals: Option<Vec<Tensor>>,
+    pub grad_outputs: Vec<Tensor>,
+    /// Written by forward and by evaluation.
+    pub y: Vec<Tensor>,
+    pub grad_inputs: Vec<Tensor>,
+    pub grad_residuals: Option<Vec<Tensor>>,
+    /// Of the last forward call over this set.
+    pub saved: Option<SavedForward>,
+}
+
+impl Set {
+    /// What forward and backward take. Apart from the rest, so that the rest may be written meanwhile.
+    pub fn inputs<'a>(x: &'a [Tensor], residuals: &'a Option<Vec<Tensor>>) -> Inputs<'a> {
+        match residuals {
+            Some(residuals) => Inputs::with_residuals(x, residuals),
+            None => x.into(),
+        }
+    }
+}
+
+/// As many sets as the calls rotate over.
+pub fn sets(workload: &Workload, form: Form, ranks: &[Device], quick: bool) -> Result<Vec<Set>, Error> {
+    let shards = workload.shards(ranks.len());
+    let count = set_count(workload.bytes(form.dtype), form.epilogue, quick);
+    (0..count).map(|index| set(&shards, form, ranks, SEED + index)).collect()
+}
+
+/// How many sets there are for an x of so many bytes: two at least, so that no call finds what the one before it left.
+fn set_count(bytes: u64, epilogue: Epilogue, quick: bool) -> u64 {
+    let tensors = if epilogue.adds_residual() { 6 } else { 4 };
+    let rotated_bytes = if quick { QUICK_ROTATED_BYTES } else { ROTATED_BYTES };
+    rotated_bytes.div_ceil(tensors * bytes).clamp(2, MAX_SETS)
+}
+
+/// One set: what is read is random, and what is written is zero.
+pub fn set(shards: &[Vec<usize>], form: Form, ranks: &[Device], seed: u64) -> Result<Set, Error> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let tensors = |make: &mut Make<'_>| -> Result<Vec<Tensor>, Error> {
+        let pairs = ranks.iter().zip(shards);
+        pairs.map(|(device, dims)| Ok(make(device, &stored(dims, form.layout))?.with_layout(form.layout))).collect()
+    };
+    let mut normal = |device: &Device, dims: &[usize]| normal(device, dims, form.dtype, &mut random);
+    let mut zeros = |device: &Device, dims: &[usize]| device.zeros_of(dims, form.dtype);
+    let adds = form.epilogue.adds_residual();
+    Ok(Set {
+        x: tensors(&mut normal)?,
+        residuals: adds.then(|| tensors(&mut normal)).transpose()?,
+        grad_outputs: tensors(&mut normal)?,
+        y: tensors(&mut zeros)?,
+        grad_inputs: tensors(&mut zeros)?,
+        grad_residuals: adds.then(|| tensors(&mut zeros)).transpose()?,
+        saved: None,
+    })
+}
+
+/// Makes a tensor of some dimensions on a device.
+type Make<'a> = dyn FnMut(&Device, &[usize]) -> Result<Tensor, Error> + 'a;
+
+/// A tensor of numbers of mean 0 and deviation 1.
+fn normal(device: &Device, dims: &[usize], dtype: DType, random: &mut ChaCha8Rng) -> Result<Tensor, Error> {
+    match dtype {
+        DType::F32 => uploaded::<f32>(device, dims, random),
+        DType::F16 => uploaded::<half::f16>(device, dims, random),
+        DType::BF16 => uploaded::<half::bf16>(device, dims, random),
+    }
+}
+
+fn uploaded<T: Element>(device: &Device, dims: &[usize], random: &mut ChaCha8Rng) -> Result<Tensor, Error> {
+    let values: Vec<T> = (0..dims.iter().product()).map(|_| T::from_f32(about_normal(random))).collect();
+    device.upload(dims, &values)
+}
+
+/// About normal: four uniform numbers of 16 bits, whose sum has a variance of 4·2³²/12.
+fn about_normal(random: &mut ChaCha8Rng) -> f32 {
+    let bits = random.next_u64();
+    let sum: u64 = (0..4).map(|part| bits >> (16 * part) & 0xffff).sum();
+    (sum as f32 - 2.0 * 65_535.0) * (3f32.sqrt() / 65_536.0)
+}
+
+/// Values for a parameter, a little different for every channel.
+pub fn parameter(channels: usize, mean: f32, seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(SEED ^ seed);
+    (0..channels).map(|_| mean + 0.25 * about_normal(&mut random)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_exceed_the_caches_and_small_workloads_are_many() {
+        assert_eq!(set_count(102_760_448, Epilogue::None, false), 2);
+        assert_eq!(set_count(12_845_056, Epilogue::None, false), 16);
+        assert_eq!(set_count(12_845_056, Epilogue::AddRelu, false), 11);
+        assert_eq!(set_count(32_768, Epilogue::None, false), MAX_SETS);
+        assert_eq!(set_count(12_845_056, Epilogue::None, true), 2);
+    }
+
+    #[test]
+    fn numbers_have_mean_0_and_deviation_1_and_repeat() {
+        let draw = || {
+            let mut random = ChaCha8Rng::seed_from_u64(7);
+            (0..100_000).map(|_| about_normal(&mut random)).collect::<Vec<f32>>()
+        };
+        let values = draw();
+        let mean = values.iter().sum::<f32>() / values.len() as f32;
+        let var = values.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / values.len() as f32;
+        // Four deviations of the mean and of the variance of so many numbers.
+        assert!(mean.abs() < 4.0 / 316.0 && (var - 1.0).abs() < 4.0 * 1.3 / 316.0, "{mean}, {var}");
+        assert_eq!(values, draw());
+    }
+}
