@@ -6,7 +6,7 @@ mod exchange;
 pub(crate) use exchange::{Call, Exchange, Ranks};
 
 use crate::collective::NodePayload;
-use crate::stats::tree::Node;
+use crate::stats::tree::{Node, merge_all};
 use crate::stats::{ChannelStats, GradientSums};
 
 /// What is exchanged per channel: something with a law of merging that two numbers and a count carry.
@@ -52,6 +52,11 @@ impl Mergeable for GradientSums {
     fn from_numbers(_: u64, [sum_dy, sum_dy_xmu]: [f64; 2]) -> Self {
         Self { sum_dy, sum_dy_xmu }
     }
+}
+
+/// Merges all ranks of a group that this process holds, `local[rank][channel]`.
+pub(crate) fn merge_ranks<T: Mergeable>(local: &[Vec<T>]) -> Vec<T> {
+    merge_all(local, merge_channels).unwrap_or_default()
 }
 
 /// Merges two ranks or nodes, channel by channel.

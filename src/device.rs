@@ -3,10 +3,12 @@
 //! Owns the choice between the two and the deadline of waits. Allocation lies in `tensor`, the phases in `engine`.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, GpuError};
 use crate::gpu::Gpu;
+use crate::host::Threads;
 
 /// How long a result may take before the device counts as lost, unless [`Device::with_deadline`] says otherwise.
 /// Longer than any pass over the largest buffer takes on a software driver, short enough to notice.
@@ -27,13 +29,30 @@ pub struct Device {
 #[derive(Clone, PartialEq)]
 pub(crate) enum Kind {
     Gpu(Gpu),
-    Host,
+    Host(Threads),
 }
 
 impl Device {
     /// The host: the same layer computed on the CPU, with no driver needed. It may stand beside GPUs in one group.
+    ///
+    /// It computes on the caller's thread and on those of rayon's global pool, as many as `RAYON_NUM_THREADS` or the
+    /// machine says; results are the same bits for any number. Small tensors are computed on the caller's thread alone.
     pub fn host() -> Self {
-        Self { kind: Kind::Host, deadline: DEFAULT_DEADLINE }
+        Self { kind: Kind::Host(Threads::default()), deadline: DEFAULT_DEADLINE }
+    }
+
+    /// The host, on the threads of a pool of the application's instead of rayon's global one. A pool of one thread leaves
+    /// all to the caller's. Several devices may share a pool.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
+    /// let device = syncbn::Device::host_with_pool(Arc::new(pool));
+    /// assert!(device.is_host());
+    /// # Ok::<(), rayon::ThreadPoolBuildError>(())
+    /// ```
+    pub fn host_with_pool(pool: Arc<rayon::ThreadPool>) -> Self {
+        Self { kind: Kind::Host(Threads::of(pool)), deadline: DEFAULT_DEADLINE }
     }
 
     /// Opens a device on an adapter. Several may be opened on one adapter, as virtual devices.
@@ -66,7 +85,7 @@ impl Device {
     pub fn with_timestamps(self) -> Result<Self, Error> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.start_clock()?,
-            Kind::Host => return Err(GpuError::NoTimestamps { device: self.to_string() }.into()),
+            Kind::Host(_) => return Err(GpuError::NoTimestamps { device: self.to_string() }.into()),
         }
         Ok(self)
     }
@@ -81,7 +100,7 @@ impl Device {
     pub async fn take_device_time(&self) -> Result<Duration, Error> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.take_time(self.deadline).await,
-            Kind::Host => Err(GpuError::NoTimestamps { device: self.to_string() }.into()),
+            Kind::Host(_) => Err(GpuError::NoTimestamps { device: self.to_string() }.into()),
         }
     }
 
@@ -89,20 +108,20 @@ impl Device {
     pub fn name(&self) -> &str {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.name(),
-            Kind::Host => "host",
+            Kind::Host(_) => "host",
         }
     }
 
     /// Whether this is the host.
     pub fn is_host(&self) -> bool {
-        matches!(self.kind, Kind::Host)
+        matches!(self.kind, Kind::Host(_))
     }
 
     /// The wgpu device and queue behind a GPU; `None` for the host.
     pub fn wgpu(&self) -> Option<(&wgpu::Device, &wgpu::Queue)> {
         match &self.kind {
             Kind::Gpu(gpu) => Some(gpu.handles()),
-            Kind::Host => None,
+            Kind::Host(_) => None,
         }
     }
 
@@ -113,7 +132,7 @@ impl Device {
     pub async fn wait(&self) -> Result<(), Error> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.wait(self.deadline).await,
-            Kind::Host => Ok(()),
+            Kind::Host(_) => Ok(()),
         }
     }
 

@@ -5,8 +5,10 @@
 mod gpu;
 mod host;
 mod mask;
+mod together;
 
 pub(crate) use mask::Mask;
+pub(crate) use together::{BackwardRank, ForwardRank, backward, forward};
 
 use crate::device::{Device, Kind};
 use crate::epilogue::Epilogue;
@@ -42,18 +44,18 @@ pub(crate) struct Layer<'a> {
 pub(crate) fn check_limits(x: View<'_>) -> Result<(), Error> {
     match x.tensor.device().kind() {
         Kind::Gpu(gpu) => gpu::check_limits(gpu, x.activation()),
-        Kind::Host => Ok(()),
+        Kind::Host(_) => Ok(()),
     }
 }
 
 /// Local statistics of x, one per channel. A GPU has its work when this returns; the host is done.
 pub(crate) fn local_stats(x: View<'_>) -> Result<Pending<Vec<ChannelStats>>, Error> {
     match (x.tensor.storage(), x.tensor.device().kind()) {
-        (Storage::Host(values), _) => Ok(host::local_stats(values, x.shape)),
+        (Storage::Host(values), kind) => Ok(host::local_stats(values, x.shape, host::threads(kind))),
         (Storage::Gpu(slice), Kind::Gpu(gpu)) => {
             gpu::local_stats(gpu, x.tensor.device().deadline(), slice, x.activation())
         }
-        (Storage::Gpu(_), Kind::Host) => Err(misplaced(x.tensor)),
+        (Storage::Gpu(_), Kind::Host(_)) => Err(misplaced(x.tensor)),
     }
 }
 
@@ -92,7 +94,7 @@ pub(crate) fn apply(
 ) -> Result<Pending<()>, Error> {
     let (device, y_dtype) = (y.device().clone(), y.dtype());
     match (y.storage_mut(), device.kind()) {
-        (Storage::Host(y), _) => host::normalize(x, residual, centering, layer, y, mask),
+        (Storage::Host(y), kind) => host::normalize(x, residual, centering, layer, (y, mask), host::threads(kind)),
         (Storage::Gpu(y), Kind::Gpu(gpu)) => {
             let (slice, dtype) = match x {
                 Source::Apart(view) => (device_slice(Some(view.tensor)), view.tensor.dtype()),
@@ -102,7 +104,7 @@ pub(crate) fn apply(
             let layer = gpu::Layer::of(layer, mask.as_deref());
             gpu::apply(gpu, (slice, activation), residual, centering, layer, (y, y_dtype))
         }
-        (Storage::Gpu(_), Kind::Host) => Err(misplaced_on(&device)),
+        (Storage::Gpu(_), Kind::Host(_)) => Err(misplaced_on(&device)),
     }
 }
 
@@ -125,7 +127,7 @@ pub(crate) fn local_gradient_sums(
 ) -> Result<Pending<Vec<GradientSums>>, Error> {
     let x = upstream.x.tensor;
     match x.device().kind() {
-        Kind::Host => host::local_gradient_sums(g, upstream, normalization, layer),
+        Kind::Host(threads) => host::local_gradient_sums(g, upstream, normalization, layer, threads),
         Kind::Gpu(gpu) => {
             let reads = gpu::Reads::of(Source::Apart(g), upstream).ok_or_else(|| misplaced(x))?;
             let layer = gpu::Layer::of(layer, upstream.mask);
@@ -149,9 +151,9 @@ pub(crate) fn grad_input(
     let device = dx.device().clone();
     let grad_residual = grad_residual.map(Tensor::storage_mut);
     match (dx.storage_mut(), device.kind()) {
-        (Storage::Host(dx), _) => {
+        (Storage::Host(dx), kind) => {
             let targets = (dx, grad_residual);
-            host::grad_input(g, upstream, batch_statistics, centering, layer, targets)
+            host::grad_input(g, upstream, batch_statistics, centering, layer, targets, host::threads(kind))
         }
         (Storage::Gpu(dx), Kind::Gpu(gpu)) => {
             let reads = gpu::Reads::of(g, upstream).ok_or_else(|| misplaced(upstream.x.tensor))?;
@@ -162,7 +164,7 @@ pub(crate) fn grad_input(
             let layer = gpu::Layer::of(layer, upstream.mask);
             gpu::grad_input(gpu, reads, batch_statistics, centering, layer, (dx, grad_residual))
         }
-        (Storage::Gpu(_), Kind::Host) => Err(misplaced(upstream.x.tensor)),
+        (Storage::Gpu(_), Kind::Host(_)) => Err(misplaced(upstream.x.tensor)),
     }
 }
 

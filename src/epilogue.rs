@@ -40,21 +40,4 @@ impl Epilogue {
             Self::LeakyRelu(slope) => slope,
         }
     }
-
-    /// act(v).
-    pub(crate) fn activated(self, v: f32) -> f32 {
-        // The comparison is so that a NaN stays.
-        if !self.activates() || v > 0.0 || v.is_nan() { v } else { self.below(v) }
-    }
-
-    /// g·(v > 0 ? 1 : slope).
-    pub(crate) fn upstream(self, g: f32, is_above: bool) -> f32 {
-        if !self.activates() || is_above { g } else { self.below(g) }
-    }
-
-    /// slope·value, and 0 for a slope of 0 also where the value is infinite.
-    fn below(self, value: f32) -> f32 {
-        let slope = self.slope();
-        if slope == 0.0 { 0.0 } else { slope * value }
-    }
 }

@@ -6,6 +6,7 @@ mod forward;
 mod inputs;
 mod saved;
 mod state;
+mod together;
 
 pub use backward::{Backward, BackwardReport, GradTargets};
 pub use forward::{Forward, ForwardReport, PhaseTimes};

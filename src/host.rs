@@ -1,32 +1,39 @@
 //! The phases on host memory: for a rank without a GPU driver, and for a rank beside GPUs. Knows no wgpu.
 //!
-//! Sums are f64 over the whole rank, so that there is no tile to carry a rounding. Outputs are computed as on a GPU, from
-//! pivot and rest in f32, and rounded once to their storage type.
+//! Bound by memory: every phase reads and writes each value once, on all threads of a pool, with the vector instructions
+//! that the processor turns out to have. Sums are f32 for a few values and f64 beyond; outputs are computed as on a GPU,
+//! from pivot and rest in f32, and rounded once to their storage type. Results have the same bits on any number of
+//! threads and on every instruction set.
+
+mod apply;
+mod blocks;
+mod convert;
+mod fused;
+mod gradient;
+mod intrinsics;
+mod lanes;
+mod order;
+mod statistics;
+mod table;
+mod threads;
+
+pub(crate) use fused::{BackwardRank, ForwardRank, backward, forward};
+pub(crate) use statistics::local_stats;
+pub(crate) use threads::Threads;
+
+use apply::{GradInput, GradientLine, Line, Normalize, RUN_VALUES};
+use blocks::Gradients;
+use order::Order;
+use table::Numbers;
 
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
 use crate::shape::Shape;
-use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
+use crate::stats::{Centering, GradCentering, GradientSums, Normalization};
 
-/// Local statistics of every channel of x.
-pub(crate) fn local_stats<X: Element>(x: &[X], shape: &Shape) -> Vec<ChannelStats> {
-    (0..shape.channels()).map(|channel| channel_stats(x, shape, channel)).collect()
-}
-
-fn channel_stats<X: Element>(x: &[X], shape: &Shape, channel: usize) -> ChannelStats {
-    let count = shape.values_per_channel();
-    let values = || addresses(shape, channel).map(|at| x[at].to_f32());
-    if values().any(|x| !x.is_finite()) {
-        return ChannelStats::not_finite(count);
-    }
-    let Some(first) = values().next().map(f64::from) else { return ChannelStats::EMPTY };
-    // Two passes: about the first value for the mean, about the mean for the squares, so that an outlying first value
-    // costs nothing.
-    let mean = first + values().map(|x| f64::from(x) - first).sum::<f64>() / count as f64;
-    let (sum, squares) =
-        values().map(|x| f64::from(x) - mean).fold((0.0, 0.0), |(sum, squares), d| (sum + d, squares + d * d));
-    ChannelStats::from_sums(count, mean, sum, squares)
-}
+/// Bytes of results from which on they are stored past the caches: they would not stay there until somebody reads them,
+/// and the memory that they replace is not read first.
+const PAST_CACHES_BYTES: usize = 4 << 20;
 
 /// What a layer is on the host: parameters, (C) each, and how it ends.
 #[derive(Clone, Copy)]
@@ -36,41 +43,30 @@ pub(crate) struct Layer<'a> {
     pub epilogue: Epilogue,
 }
 
-/// v = (x − pivot)·scale + shift, plus the residual: what enters the activation.
-struct Line {
-    pivot: f32,
-    scale: f32,
-    shift: f32,
-}
-
-impl Line {
-    /// scale = weight·inv_std, shift = bias − rest·scale.
-    fn of(layer: Layer<'_>, center: &Centering, channel: usize) -> Self {
-        let scale = layer.weight.map_or(1.0, |weight| weight[channel]) * center.inv_std;
-        let shift = layer.bias.map_or(0.0, |bias| bias[channel]) - center.rest * scale;
-        Self { pivot: center.pivot, scale, shift }
+impl Layer<'_> {
+    /// Pivot, scale = weight·inv_std and shift = bias − rest·scale of a channel.
+    fn line(self, center: &Centering, channel: usize) -> Line {
+        let scale = self.weight.map_or(1.0, |weight| weight[channel]) * center.inv_std;
+        let shift = self.bias.map_or(0.0, |bias| bias[channel]) - center.rest * scale;
+        [center.pivot, scale, shift]
     }
 
-    fn value<X: Element>(&self, x: X, residual: Option<X>) -> f32 {
-        let normalized = (x.to_f32() - self.pivot) * self.scale + self.shift;
-        residual.map_or(normalized, |residual| normalized + residual.to_f32())
+    fn lines<'c>(self, centering: impl IntoIterator<Item = &'c Centering>) -> Vec<Line> {
+        centering.into_iter().enumerate().map(|(channel, center)| self.line(center, channel)).collect()
     }
 }
 
-/// y = act(v). Where there is a mask, the bit of every address becomes 1 where v is above 0.
+/// y = act((x − pivot)·scale + shift + residual). Where there is a mask, of zeros, the bit of every address becomes 1 where
+/// what enters the activation is above 0.
 pub(crate) fn normalize<X: Element, Y: Element>(
     (x, shape): (&[X], &Shape),
     residual: Option<&[X]>,
     centering: &[Centering],
     layer: Layer<'_>,
-    y: &mut [Y],
-    mask: Option<&mut [u32]>,
+    (y, mask): (&mut [Y], Option<&mut [u32]>),
+    threads: &Threads,
 ) {
-    normalize_with(shape, centering, layer, mask, |at, line| {
-        let v = line.value(x[at], residual.map(|residual| residual[at]));
-        y[at] = Y::from_f32(layer.epilogue.activated(v));
-        v
-    });
+    normalize_from(Some(x), shape, residual, centering, layer, (y, mask), threads);
 }
 
 /// y = act(v) over x, which is of the same type.
@@ -81,31 +77,43 @@ pub(crate) fn normalize_in_place<Y: Element>(
     centering: &[Centering],
     layer: Layer<'_>,
     mask: Option<&mut [u32]>,
+    threads: &Threads,
 ) {
-    normalize_with(shape, centering, layer, mask, |at, line| {
-        let v = line.value(y[at], residual.map(|residual| residual[at]));
-        y[at] = Y::from_f32(layer.epilogue.activated(v));
-        v
+    normalize_from::<Y, Y>(None, shape, residual, centering, layer, (y, mask), threads);
+}
+
+fn normalize_from<X: Element, Y: Element>(
+    x: Option<&[X]>,
+    shape: &Shape,
+    residual: Option<&[X]>,
+    centering: &[Centering],
+    layer: Layer<'_>,
+    (y, mask): (&mut [Y], Option<&mut [u32]>),
+    threads: &Threads,
+) {
+    if y.is_empty() {
+        return;
+    }
+    let lines = layer.lines(centering);
+    let numbers = Numbers::new(Order::of(shape), &lines);
+    let bytes = size_of_val(y);
+    // Over x the lines are in the caches already.
+    let past_caches = x.is_some() && bytes >= PAST_CACHES_BYTES;
+    // Each run has whole words of the mask to itself.
+    let masks = mask.map(|mask| mask.chunks_mut(RUN_VALUES / 32));
+    // From the end: what the sums read last is still in the caches.
+    let tasks = y.chunks_mut(RUN_VALUES).zip(side_by_side(masks)).enumerate().collect::<Vec<_>>().into_iter().rev();
+    threads.for_each(2 * bytes, tasks, |(i, (y, mask))| {
+        let run = i * RUN_VALUES..i * RUN_VALUES + y.len();
+        let (x, residual) = (x.map(|x| &x[run.clone()]), residual.map(|residual| &residual[run.clone()]));
+        Normalize { x, residual, y, mask, at: run.start }.run(&numbers, layer.epilogue, past_caches);
     });
 }
 
-/// Goes through all values; `write` writes one and tells its v.
-fn normalize_with(
-    shape: &Shape,
-    centering: &[Centering],
-    layer: Layer<'_>,
-    mut mask: Option<&mut [u32]>,
-    mut write: impl FnMut(usize, &Line) -> f32,
-) {
-    for (channel, center) in centering.iter().enumerate() {
-        let line = Line::of(layer, center, channel);
-        for at in addresses(shape, channel) {
-            let v = write(at, &line);
-            if let Some(mask) = &mut mask {
-                mask[at / 32] |= u32::from(v > 0.0) << (at % 32);
-            }
-        }
-    }
+/// The parts of something that may not be there, for ever `None` then.
+fn side_by_side<T>(parts: Option<impl Iterator<Item = T>>) -> impl Iterator<Item = Option<T>> {
+    let mut parts = parts;
+    std::iter::repeat_with(move || parts.as_mut().and_then(Iterator::next))
 }
 
 /// The upstream gradient, in a layout of its own.
@@ -113,6 +121,13 @@ fn normalize_with(
 pub(crate) struct GradOutput<'a, G> {
     pub values: &'a [G],
     pub shape: &'a Shape,
+}
+
+impl<'a, G: Element> GradOutput<'a, G> {
+    /// In the order of an x.
+    fn like(self, x: &Shape) -> Gradients<'a, G> {
+        Gradients::new(self.values, self.shape, x)
+    }
 }
 
 /// What backward reads beside it: x, and what decides on the side of the activation, a mask or the residual.
@@ -124,14 +139,9 @@ pub(crate) struct Upstream<'a, X> {
     pub mask: Option<&'a [u32]>,
 }
 
-impl<X: Element> Upstream<'_, X> {
-    /// g before the activation, from grad_output.
-    fn g(self, at: usize, grad_output: f32, line: &Line, epilogue: Epilogue) -> f32 {
-        let is_above = || match self.mask {
-            Some(mask) => (mask[at / 32] >> (at % 32)) & 1 != 0,
-            None => line.value(self.x[at], self.residual.map(|residual| residual[at])) > 0.0,
-        };
-        if epilogue.activates() { epilogue.upstream(grad_output, is_above()) } else { grad_output }
+impl<'a, X: Element> Upstream<'a, X> {
+    fn with(self, epilogue: Epilogue) -> apply::Upstream<'a, X> {
+        apply::Upstream { x: self.x, residual: self.residual, mask: self.mask, epilogue }
     }
 }
 
@@ -141,35 +151,32 @@ pub(crate) fn local_gradient_sums<G: Element, X: Element>(
     upstream: Upstream<'_, X>,
     normalization: &Normalization,
     layer: Layer<'_>,
+    threads: &Threads,
 ) -> Vec<GradientSums> {
-    let centering = normalization.centering();
-    let channel_sums = |(channel, &mean): (usize, &f64)| {
-        let line = Line::of(layer, &centering[channel], channel);
-        let pairs = addresses(g.shape, channel).zip(addresses(upstream.shape, channel));
-        pairs.fold(GradientSums::EMPTY, |sums, (g_at, at)| {
-            let g = f64::from(upstream.g(at, g.values[g_at].to_f32(), &line, layer.epilogue));
-            let from_mean = f64::from(upstream.x[at].to_f32()) - mean;
-            GradientSums { sum_dy: sums.sum_dy + g, sum_dy_xmu: sums.sum_dy_xmu + g * from_mean }
-        })
-    };
-    normalization.mean.iter().enumerate().map(channel_sums).collect()
+    let shape = upstream.shape;
+    if upstream.x.is_empty() {
+        return vec![GradientSums::EMPTY; shape.channels()];
+    }
+    let lines = layer.lines(&normalization.centering());
+    let sums = gradient::sums(g.like(shape), upstream.with(layer.epilogue), shape, &lines, threads);
+    let about_mean = |([sum_dy, sum_dy_x], rest): ([f64; 2], f64)| GradientSums::from_pivot(sum_dy, sum_dy_x, rest);
+    sums.into_iter().zip(normalization.rest()).map(about_mean).collect()
 }
 
 /// grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), and g itself for the residual.
+///
+/// Where the statistics are constants, x is left out, so that a value that is not finite keeps to itself.
 pub(crate) fn grad_input<G: Element, X: Element>(
     g: GradOutput<'_, G>,
     upstream: Upstream<'_, X>,
     batch_statistics: bool,
     centering: &[GradCentering],
     layer: Layer<'_>,
-    (dx, mut grad_residual): (&mut [X], Option<&mut [X]>),
+    targets: (&mut [X], Option<&mut [X]>),
+    threads: &Threads,
 ) {
-    for (channel, center) in centering.iter().enumerate() {
-        let gradient = ChannelGradient::of(upstream, batch_statistics, center, layer, channel);
-        for (g_at, at) in addresses(g.shape, channel).zip(addresses(upstream.shape, channel)) {
-            gradient.write(at, g.values[g_at].to_f32(), dx, grad_residual.as_deref_mut());
-        }
-    }
+    let g = Some(g.like(upstream.shape));
+    grad_input_from(g, upstream, batch_statistics, centering, layer, targets, threads);
 }
 
 /// The same over grad_output, which is of the type and layout of x.
@@ -178,57 +185,42 @@ pub(crate) fn grad_input_in_place<X: Element>(
     batch_statistics: bool,
     centering: &[GradCentering],
     layer: Layer<'_>,
-    dx: &mut [X],
-    mut grad_residual: Option<&mut [X]>,
+    targets: (&mut [X], Option<&mut [X]>),
+    threads: &Threads,
 ) {
-    for (channel, center) in centering.iter().enumerate() {
-        let gradient = ChannelGradient::of(upstream, batch_statistics, center, layer, channel);
-        for at in addresses(upstream.shape, channel) {
-            let grad_output = dx[at].to_f32();
-            gradient.write(at, grad_output, dx, grad_residual.as_deref_mut());
-        }
-    }
+    grad_input_from::<X, X>(None, upstream, batch_statistics, centering, layer, targets, threads);
 }
 
-/// What the gradients of one channel's values have in common.
-struct ChannelGradient<'a, X> {
-    upstream: Upstream<'a, X>,
-    center: &'a GradCentering,
-    line: Line,
-    epilogue: Epilogue,
+fn grad_input_from<G: Element, X: Element>(
+    g: Option<Gradients<'_, G>>,
+    upstream: Upstream<'_, X>,
     batch_statistics: bool,
+    centering: &[GradCentering],
+    layer: Layer<'_>,
+    (dx, grad_residual): (&mut [X], Option<&mut [X]>),
+    threads: &Threads,
+) {
+    if dx.is_empty() {
+        return;
+    }
+    let lines: Vec<GradientLine> = gradient_lines(layer, 0, centering);
+    let numbers = Numbers::new(Order::of(upstream.shape), &lines);
+    let upstream = upstream.with(layer.epilogue);
+    let bytes = size_of_val(dx);
+    let past_caches = g.is_some() && bytes >= PAST_CACHES_BYTES;
+    let residuals = side_by_side(grad_residual.map(|values| values.chunks_mut(RUN_VALUES)));
+    let tasks = dx.chunks_mut(RUN_VALUES).zip(residuals).enumerate().collect::<Vec<_>>().into_iter().rev();
+    threads.for_each(3 * bytes, tasks, |(i, (dx, grad_residual))| {
+        let task = GradInput { g, upstream, dx, grad_residual, at: i * RUN_VALUES };
+        task.run(&numbers, batch_statistics, past_caches);
+    });
 }
 
-impl<'a, X: Element> ChannelGradient<'a, X> {
-    fn of(
-        upstream: Upstream<'a, X>,
-        batch_statistics: bool,
-        center: &'a GradCentering,
-        layer: Layer<'_>,
-        channel: usize,
-    ) -> Self {
-        let line = Line::of(layer, &center.center, channel);
-        Self { upstream, center, line, epilogue: layer.epilogue, batch_statistics }
-    }
-
-    /// Where the statistics are constants, x is left out, so that a value that is not finite keeps to itself.
-    fn write(&self, at: usize, grad_output: f32, dx: &mut [X], grad_residual: Option<&mut [X]>) {
-        let Centering { pivot, rest, .. } = self.center.center;
-        let g = self.upstream.g(at, grad_output, &self.line, self.epilogue);
-        let from_mean = if self.batch_statistics { (self.upstream.x[at].to_f32() - pivot) - rest } else { 0.0 };
-        let pull = self.center.mean_dy + from_mean * self.center.projection;
-        dx[at] = X::from_f32(self.line.scale * (g - pull));
-        if let Some(grad_residual) = grad_residual {
-            grad_residual[at] = X::from_f32(g);
-        }
-    }
-}
-
-/// Where the values of a channel lie, sample by sample.
-fn addresses(shape: &Shape, channel: usize) -> impl Iterator<Item = usize> {
-    let (strides, inner) = (shape.strides(), shape.spatial_len());
-    (0..shape.batch()).flat_map(move |sample| {
-        let start = sample * strides.sample + channel * strides.channel;
-        (0..inner).map(move |position| start + position * strides.inner)
-    })
+/// The numbers of the channels from `first` on.
+fn gradient_lines(layer: Layer<'_>, first: usize, centering: &[GradCentering]) -> Vec<GradientLine> {
+    let line = |(channel, of): (usize, &GradCentering)| {
+        let [pivot, scale, shift] = layer.line(&of.center, channel);
+        [pivot, scale, shift, of.center.rest, of.mean_dy, of.projection]
+    };
+    (first..).zip(centering).map(line).collect()
 }

@@ -119,7 +119,7 @@ impl Tensor {
                 with_values!(owned, owned => bytemuck::cast_slice_mut(owned).copy_from_slice(values));
             }
             (Storage::Gpu(slice), Kind::Gpu(gpu)) => gpu.write(slice, bytemuck::cast_slice(values))?,
-            (Storage::Gpu(_), Kind::Host) => {
+            (Storage::Gpu(_), Kind::Host(_)) => {
                 return Err(ArgumentError::NotAGpu { device: self.device.to_string() }.into());
             }
         }
@@ -181,7 +181,7 @@ impl Tensor {
                 Ok(values)
             }
             (Storage::Host(owned), _) => Ok(with_values!(owned, owned => bytemuck::cast_slice(owned).to_vec())),
-            (Storage::Gpu(_), Kind::Host) => Err(ArgumentError::NotAGpu { device: self.device.to_string() }.into()),
+            (Storage::Gpu(_), Kind::Host(_)) => Err(ArgumentError::NotAGpu { device: self.device.to_string() }.into()),
         }
     }
 

@@ -200,6 +200,14 @@ fn library_code_returns_errors_instead_of_panicking() {
 }
 
 #[test]
+fn unsafe_code_lies_in_one_module() {
+    let is_unsafe = |text: &str| tokens(&code_only(text)).iter().any(|(_, token)| token == "unsafe");
+    let sources = files(&root().join("src"), "rs");
+    let found: Vec<_> = sources.iter().filter(|file| is_unsafe(&file.1)).map(|file| file.0.clone()).collect();
+    assert_eq!(found, [Path::new("host/intrinsics.rs")]);
+}
+
+#[test]
 fn every_source_file_starts_with_what_it_owns() {
     let sources = files(&root().join("src"), "rs");
     assert_none(sources.iter().filter(|f| !f.1.starts_with("//!")).map(|f| format!("src/{}", f.0.display())).collect());

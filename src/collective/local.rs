@@ -2,13 +2,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, Either, FutureExt, select};
 use futures_timer::Delay;
 
 use super::{Collective, CollectiveError, Gathered};
+
+/// How long a rank looks out for its peers before it goes to sleep: about what waking up costs.
+const LOOKOUT: Duration = Duration::from_micros(30);
+
+type Receiver = oneshot::Receiver<Result<Gathered, CollectiveError>>;
 
 /// Ranks of one process.
 ///
@@ -49,6 +55,8 @@ struct State {
     first_round: u64,
     /// Round of each rank's next message.
     next_round: Vec<u64>,
+    /// Where each rank's last message came from.
+    threads: Vec<Option<ThreadId>>,
     /// Ranks that are gone, and whether they panicked.
     gone: Vec<Option<bool>>,
     broken: Option<CollectiveError>,
@@ -64,7 +72,8 @@ struct Round {
 
 impl Shared {
     fn new(world_size: usize) -> Self {
-        let state = State { next_round: vec![0; world_size], gone: vec![None; world_size], ..State::default() };
+        let (next_round, threads, gone) = (vec![0; world_size], vec![None; world_size], vec![None; world_size]);
+        let state = State { next_round, threads, gone, ..State::default() };
         Self { world_size, state: Mutex::new(state) }
     }
 
@@ -84,12 +93,9 @@ impl Shared {
 }
 
 impl State {
-    /// Puts a message into the rank's next round, and ends the round if it is the last.
-    fn deposit(
-        &mut self,
-        rank: usize,
-        message: Vec<u8>,
-    ) -> Result<(u64, oneshot::Receiver<Result<Gathered, CollectiveError>>), CollectiveError> {
+    /// Puts a message into the rank's next round, and ends the round if it is the last. Returns the round, where its
+    /// end is told, and whether somebody who is awaited runs on another thread than this one.
+    fn deposit(&mut self, rank: usize, message: Vec<u8>) -> Result<(u64, Receiver, bool), CollectiveError> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
@@ -112,6 +118,10 @@ impl State {
         let (sender, receiver) = oneshot::channel();
         round.messages[rank] = Some(message.into());
         round.waiting.push(sender);
+        let here = thread::current().id();
+        self.threads[rank] = Some(here);
+        let awaited = round.messages.iter().zip(&self.threads).filter(|(message, _)| message.is_none());
+        let elsewhere = awaited.filter_map(|(_, thread)| *thread).any(|thread| thread != here);
         // Rounds complete in order, because every rank deposits in order.
         while let Some(gathered) =
             self.rounds.front().and_then(|round| round.messages.iter().cloned().collect::<Option<Gathered>>())
@@ -122,7 +132,7 @@ impl State {
             }
             self.first_round += 1;
         }
-        Ok((number, receiver))
+        Ok((number, receiver, elsewhere))
     }
 
     /// Ends everything with an error, the first one for good.
@@ -140,6 +150,18 @@ impl State {
         let missing = round.messages.iter().enumerate().filter(|(_, message)| message.is_none());
         let ranks = missing.map(|(rank, _)| rank).collect();
         self.break_with(CollectiveError::Late { ranks, deadline });
+    }
+}
+
+/// Waits a moment without sleeping for what a peer on another thread is about to send.
+fn look_out(receiver: &mut Receiver, at_most: Duration) -> Option<Result<Gathered, CollectiveError>> {
+    let started = Instant::now();
+    loop {
+        match receiver.try_recv() {
+            Ok(Some(received)) => return Some(received),
+            Ok(None) if started.elapsed() < at_most => thread::yield_now(),
+            _ => return None,
+        }
     }
 }
 
@@ -180,7 +202,12 @@ impl Collective for LocalRank {
         async move {
             // The whole guard moves into the future, so that dropping the future drops it.
             let mut guard = guard;
-            let (round, receiver) = deposited?;
+            let (round, mut receiver, elsewhere) = deposited?;
+            // The last to come finds the others' messages without a timer.
+            if let Some(received) = look_out(&mut receiver, if elsewhere { LOOKOUT } else { Duration::ZERO }) {
+                guard.armed = false;
+                return received;
+            }
             let received = match select(receiver, Delay::new(deadline)).await {
                 Either::Left((received, _)) => received,
                 Either::Right(((), receiver)) => {

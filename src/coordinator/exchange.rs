@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Mergeable, from_payload, merge_channels, to_payload};
+use super::{Mergeable, from_payload, merge_channels, merge_ranks, to_payload};
 use crate::collective::{Header, NodePayload, Payload, Phase, ProcessGroup};
 use crate::error::{Error, ExchangeError};
-use crate::stats::tree::{merge_all, merge_nodes, merge_run};
+use crate::stats::tree::{merge_nodes, merge_run};
 
 /// A layer's place in its process group.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Call<'_> {
     pub async fn merge<T: Mergeable>(&self, local: &[Vec<T>], state: Option<u64>) -> Result<Vec<T>, ExchangeError> {
         let Exchange { group, channels, first_rank, total_ranks, .. } = self.exchange;
         if group.world_size() == 1 {
-            return Ok(merge_all(local, merge_channels).unwrap_or_default());
+            return Ok(merge_ranks(local));
         }
         let own = merge_run(*first_rank, local, merge_channels);
         let payload = Payload::Nodes(own.iter().map(to_payload).collect());

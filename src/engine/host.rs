@@ -1,14 +1,15 @@
 //! The phases on the host: the storage types found at run time become types of the compiler.
 
-use futures::future::{FutureExt, ready};
-
 use std::sync::Arc;
 
+use futures::future::{FutureExt, ready};
+
 use super::{Layer, Mask, Source, Upstream, View};
+use crate::device::Kind;
 use crate::dtype::{DType, Element};
 use crate::error::{ArgumentError, Error};
 use crate::gpu::Pending;
-use crate::host;
+use crate::host::{self, Threads};
 use crate::shape::Shape;
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 use crate::tensor::{HostValues, Storage, Tensor};
@@ -46,12 +47,21 @@ fn two_halves() -> Error {
     ArgumentError::DType { argument: "inputs".to_owned(), found, expected }.into()
 }
 
+/// The threads of a host device; the usual ones for memory that lies here although its device is another.
+pub(super) fn threads(kind: &Kind) -> &Threads {
+    static GLOBAL: Threads = Threads::GLOBAL;
+    match kind {
+        Kind::Host(threads) => threads,
+        Kind::Gpu(_) => &GLOBAL,
+    }
+}
+
 fn done<T: Send + 'static>(result: T) -> Pending<T> {
     ready(Ok(result)).boxed()
 }
 
 /// The layer with its parameters in host memory.
-fn layer(layer: Layer<'_>) -> host::Layer<'_> {
+pub(super) fn layer(layer: Layer<'_>) -> host::Layer<'_> {
     host::Layer {
         weight: layer.weight.and_then(f32_values),
         bias: layer.bias.and_then(f32_values),
@@ -67,12 +77,8 @@ fn f32_values(tensor: &Tensor) -> Option<&[f32]> {
     }
 }
 
-pub(super) fn local_stats(x: &HostValues, shape: &Shape) -> Pending<Vec<ChannelStats>> {
-    done(match x {
-        HostValues::F32(x) => host::local_stats(x, shape),
-        HostValues::F16(x) => host::local_stats(x, shape),
-        HostValues::BF16(x) => host::local_stats(x, shape),
-    })
+pub(super) fn local_stats(x: &HostValues, shape: &Shape, threads: &Threads) -> Pending<Vec<ChannelStats>> {
+    done(with_values!(x, x => host::local_stats(x, shape, threads)))
 }
 
 pub(super) fn normalize(
@@ -80,8 +86,8 @@ pub(super) fn normalize(
     residual: Option<&Tensor>,
     centering: &[Centering],
     of: Layer<'_>,
-    y: &mut HostValues,
-    mask: Option<&mut Mask>,
+    (y, mask): (&mut HostValues, Option<&mut Mask>),
+    threads: &Threads,
 ) -> Result<Pending<()>, Error> {
     let mask = match mask {
         Some(Mask::Host(words)) => Arc::get_mut(words),
@@ -91,12 +97,13 @@ pub(super) fn normalize(
     let Some(x) = x.tensor().and_then(host_values) else {
         with_values!(y, y => {
             let residual = residual.and_then(|tensor| values_like(y, tensor));
-            host::normalize_in_place(y, shape, residual, centering, layer(of), mask);
+            host::normalize_in_place(y, shape, residual, centering, layer(of), mask, threads);
         });
         return Ok(done(()));
     };
     with_both!(x, y, x, y => {
-        host::normalize((x, shape), residual.and_then(|tensor| values_like(x, tensor)), centering, layer(of), y, mask)
+        let residual = residual.and_then(|tensor| values_like(x, tensor));
+        host::normalize((x, shape), residual, centering, layer(of), (y, mask), threads)
     })
     .map(done)
 }
@@ -106,13 +113,14 @@ pub(super) fn local_gradient_sums(
     upstream: Upstream<'_>,
     normalization: &Normalization,
     of: Layer<'_>,
+    threads: &Threads,
 ) -> Result<Pending<Vec<GradientSums>>, Error> {
     let misplaced = || super::misplaced(upstream.x.tensor);
     let g_values = host_values(g.tensor).ok_or_else(misplaced)?;
     let x = host_values(upstream.x.tensor).ok_or_else(misplaced)?;
     with_both!(g_values, x, values, x => {
         let g = host::GradOutput { values, shape: g.shape };
-        host::local_gradient_sums(g, typed(upstream, x), normalization, layer(of))
+        host::local_gradient_sums(g, typed(upstream, x), normalization, layer(of), threads)
     })
     .map(done)
 }
@@ -124,6 +132,7 @@ pub(super) fn grad_input(
     centering: &[GradCentering],
     of: Layer<'_>,
     (dx, grad_residual): (&mut HostValues, Option<&mut Storage>),
+    threads: &Threads,
 ) -> Result<Pending<()>, Error> {
     let x = host_values(upstream.x.tensor).ok_or_else(|| super::misplaced(upstream.x.tensor))?;
     let mut grad_residual = match grad_residual {
@@ -134,7 +143,8 @@ pub(super) fn grad_input(
         return with_values!(x, x => {
             let Some(dx) = same_type(x, dx) else { return Err(two_halves()) };
             let grad_residual = grad_residual.take().and_then(|values| same_type(x, values));
-            host::grad_input_in_place(typed(upstream, x), batch_statistics, centering, layer(of), dx, grad_residual);
+            let (upstream, targets) = (typed(upstream, x), (dx, grad_residual));
+            host::grad_input_in_place(upstream, batch_statistics, centering, layer(of), targets, threads);
             Ok(done(()))
         });
     };
@@ -142,7 +152,8 @@ pub(super) fn grad_input(
         let Some(dx) = same_type(x, dx) else { return Err(two_halves()) };
         let grad_residual = grad_residual.take().and_then(|values| same_type(x, values));
         let g = host::GradOutput { values, shape: g.shape() };
-        host::grad_input(g, typed(upstream, x), batch_statistics, centering, layer(of), (dx, grad_residual))
+        let (upstream, targets) = (typed(upstream, x), (dx, grad_residual));
+        host::grad_input(g, upstream, batch_statistics, centering, layer(of), targets, threads)
     })
     .map(done)
 }
@@ -155,17 +166,27 @@ fn host_values(tensor: &Tensor) -> Option<&HostValues> {
     }
 }
 
+/// The words of a mask in host memory.
+pub(super) fn words(mask: &Mask) -> Option<&[u32]> {
+    match mask {
+        Mask::Host(words) => Some(words),
+        Mask::Gpu(..) => None,
+    }
+}
+
 fn typed<'a, X: Element>(upstream: Upstream<'a>, x: &'a [X]) -> host::Upstream<'a, X> {
     let residual = upstream.residual.and_then(|tensor| values_like(x, tensor));
-    let mask = match upstream.mask {
-        Some(Mask::Host(words)) => Some(&**words),
-        _ => None,
-    };
+    let mask = upstream.mask.and_then(words);
     host::Upstream { x, shape: upstream.x.shape, residual, mask }
 }
 
 /// The values of a tensor in host memory if they are of the type of `like`.
 fn values_like<'a, T: Element>(_: &[T], tensor: &'a Tensor) -> Option<&'a [T]> {
+    slice(tensor)
+}
+
+/// The values of a tensor in host memory if they are of this type.
+pub(super) fn slice<T: Element>(tensor: &Tensor) -> Option<&[T]> {
     match tensor.storage() {
         Storage::Host(HostValues::F32(values)) => bytemuck::try_cast_slice(values).ok(),
         Storage::Host(HostValues::F16(values)) => bytemuck::try_cast_slice(values).ok(),
@@ -177,6 +198,11 @@ fn values_like<'a, T: Element>(_: &[T], tensor: &'a Tensor) -> Option<&'a [T]> {
 
 /// The vector of `values` if it is of the type of `like`.
 fn same_type<'v, T: Element>(_: &[T], values: &'v mut HostValues) -> Option<&'v mut [T]> {
+    slice_mut(values)
+}
+
+/// The vector of `values` if it is of this type.
+pub(super) fn slice_mut<T: Element>(values: &mut HostValues) -> Option<&mut [T]> {
     match values {
         HostValues::F32(values) if T::DTYPE == DType::F32 => Some(bytemuck::cast_slice_mut(values)),
         HostValues::F16(values) if T::DTYPE == DType::F16 => Some(bytemuck::cast_slice_mut(values)),

@@ -22,7 +22,9 @@ impl Mask {
     /// An empty mask for a call that normalizes x into `y`; `None` where backward could not read one.
     pub fn new(x: View<'_>, y: DType) -> Result<Option<Self>, Error> {
         Ok(match x.tensor.device().kind() {
-            Kind::Host => Some(Self::Host(std::iter::repeat_n(0, x.shape.elements().div_ceil(32) as usize).collect())),
+            Kind::Host(_) => {
+                Some(Self::Host(std::iter::repeat_n(0, x.shape.elements().div_ceil(32) as usize).collect()))
+            }
             Kind::Gpu(gpu) => match ApplyPlan::mask_order(x.activation(), y, gpu.caps()) {
                 Some(order) => {
                     let bytes = ApplyPlan::mask_bytes(x.activation(), Some(order), gpu.caps());

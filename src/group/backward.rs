@@ -182,7 +182,7 @@ impl DeviceGroup {
         saved: &SavedForward,
         inputs: Inputs<'_>,
         grad_outputs: GradOutputs<'_>,
-        targets: GradTargets<'_>,
+        mut targets: GradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
         let shapes = self.check_inputs(inputs.x)?;
         self.check_residuals(inputs, saved.needs_residuals())?;
@@ -198,7 +198,14 @@ impl DeviceGroup {
             })
             .collect();
         let started = Instant::now();
-        let local = self.local_gradient_sums(saved, grad_outputs.tensors(), &grad_shapes, &upstreams).await?;
+        let views = grad_outputs.tensors().iter().zip(&grad_shapes).map(|(tensor, shape)| View { tensor, shape });
+        let wanted = [targets.grad_inputs.as_deref_mut(), targets.grad_residuals.as_deref_mut()];
+        let together = self.backward_together(saved, views, &upstreams, wanted);
+        let done = together.is_some();
+        let local = match together {
+            Some(local) => local,
+            None => self.local_gradient_sums(saved, grad_outputs.tensors(), &grad_shapes, &upstreams).await?,
+        };
         let gathered = Instant::now();
         let global = match call {
             Some(call) => call.merge(&local, None).await?,
@@ -209,7 +216,9 @@ impl DeviceGroup {
         let sums_of = |rank: usize| if global.is_empty() { local[rank].as_slice() } else { global.as_slice() };
         let written =
             Written { grad_outputs, grad_inputs: targets.grad_inputs, grad_residuals: targets.grad_residuals };
-        self.grad_inputs(saved, &grad_shapes, &upstreams, sums_of, written).await?;
+        if !done {
+            self.grad_inputs(saved, &grad_shapes, &upstreams, sums_of, written).await?;
+        }
         let affine = |rank: usize| self.affine_sums(rank, &local, &global);
         for (rank, target) in targets.grad_weights.into_iter().flatten().enumerate() {
             let inv_std = saved.normalization(rank).inv_std.iter();

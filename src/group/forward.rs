@@ -39,7 +39,8 @@ pub struct ForwardReport {
 /// Wall-clock times of the phases of a forward call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PhaseTimes {
-    /// Local statistics on all devices, from submission until the last one was read back.
+    /// Local statistics on all devices, from submission until the last one was read back. Where every rank is on the
+    /// host of this process, the outputs are computed with them, channel by channel, and their time is in this one.
     pub statistics: Duration,
     /// Exchanging with other processes, where there are any, merging and finalizing on the host.
     pub merge: Duration,
@@ -179,7 +180,8 @@ impl DeviceGroup {
             let shapes = self.check_inputs(tensors)?;
             self.check_residuals(Inputs { x: tensors, residuals }, self.config.epilogue.adds_residual())?;
             self.check_targets("inputs", tensors, &[("residuals", residuals.unwrap_or(&[]))])?;
-            let (normalizations, report) = self.statistics(statistics, call.as_ref(), tensors, &shapes).await?;
+            let (call, local) = (call.as_ref(), Local { started: Instant::now(), together: None });
+            let (normalizations, report) = self.statistics(statistics, call, tensors, &shapes, local).await?;
             let target = Target::InPlace(tensors);
             self.apply(target, residuals, &shapes, &normalizations, &mut []).await?;
             Ok(report.applied())
@@ -201,9 +203,16 @@ impl DeviceGroup {
         self.check_targets("outputs", outputs, &sources)?;
         self.check_like("outputs", outputs, inputs.x, true)?;
         let mut masks = self.masks(inputs.x, &shapes, outputs)?;
-        let (normalizations, report) = self.statistics(statistics, call, inputs.x, &shapes).await?;
-        let target = Target::Apart { x: inputs.x, outputs };
-        self.apply(target, inputs.residuals, &shapes, &normalizations, &mut masks).await?;
+        let started = Instant::now();
+        // Where a row of a mask begins within a word, two channels share one.
+        let together = masks.is_empty().then(|| self.forward_together(statistics, inputs, &shapes, outputs)).flatten();
+        let done = together.is_some();
+        let local = Local { started, together };
+        let (normalizations, report) = self.statistics(statistics, call, inputs.x, &shapes, local).await?;
+        if !done {
+            let target = Target::Apart { x: inputs.x, outputs };
+            self.apply(target, inputs.residuals, &shapes, &normalizations, &mut masks).await?;
+        }
         let exchange = call.map_or(0, Call::step);
         Ok((SavedForward::new(self, inputs, statistics, normalizations, masks, exchange), report.applied()))
     }
@@ -215,11 +224,12 @@ impl DeviceGroup {
         call: Option<&Call<'_>>,
         x: &[Tensor],
         shapes: &[Shape],
+        Local { started, together }: Local,
     ) -> Result<(Vec<Normalization>, Unapplied), Error> {
-        let started = Instant::now();
-        let local = match statistics {
-            Statistics::Running => Vec::new(),
-            Statistics::Group | Statistics::Local => self.local_stats(x, shapes).await?,
+        let local = match (together, statistics) {
+            (Some(local), _) => local,
+            (None, Statistics::Running) => Vec::new(),
+            (None, Statistics::Group | Statistics::Local) => self.local_stats(x, shapes).await?,
         };
         let gathered = Instant::now();
         let eps = self.config.eps;
@@ -329,6 +339,13 @@ impl Target<'_> {
             Self::InPlace(tensors) => (Source::Over(shape), &mut tensors[rank]),
         }
     }
+}
+
+/// What there is of the local statistics before they are asked for.
+struct Local {
+    started: Instant,
+    /// All of them, where the outputs were computed with them.
+    together: Option<Vec<Vec<ChannelStats>>>,
 }
 
 /// The report of a call that has its statistics.

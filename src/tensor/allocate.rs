@@ -24,7 +24,7 @@ impl Device {
                 let bytes = bytemuck::cast_slice(values);
                 Storage::Gpu(named(gpu.new_buffer(bytes.len() as u64, Some(bytes)), dims)?)
             }
-            Kind::Host => {
+            Kind::Host(_) => {
                 let mut owned = self.zeros_of(dims, T::DTYPE)?;
                 owned.write(values)?;
                 return Ok(owned);
@@ -51,9 +51,9 @@ impl Device {
             (Kind::Gpu(gpu), _) => {
                 Storage::Gpu(named(gpu.new_buffer(count.saturating_mul(dtype.size_bytes()), None), dims)?)
             }
-            (Kind::Host, DType::F32) => Storage::Host(HostValues::F32(host_zeros(self, count)?)),
-            (Kind::Host, DType::F16) => Storage::Host(HostValues::F16(host_zeros(self, count)?)),
-            (Kind::Host, DType::BF16) => Storage::Host(HostValues::BF16(host_zeros(self, count)?)),
+            (Kind::Host(_), DType::F32) => Storage::Host(HostValues::F32(host_zeros(self, count)?)),
+            (Kind::Host(_), DType::F16) => Storage::Host(HostValues::F16(host_zeros(self, count)?)),
+            (Kind::Host(_), DType::BF16) => Storage::Host(HostValues::BF16(host_zeros(self, count)?)),
         };
         Ok(Tensor::new(self, dims, dtype, storage))
     }
@@ -104,12 +104,10 @@ fn named(result: Result<BufferSlice, Error>, dims: &[usize]) -> Result<BufferSli
 
 /// Zeros in host memory, or an error where the allocator has none.
 fn host_zeros<T: Element>(device: &Device, count: u64) -> Result<Vec<T>, Error> {
-    let mut values = Vec::new();
-    let reserved = usize::try_from(count).ok().filter(|&count| values.try_reserve_exact(count).is_ok());
-    let count = reserved.ok_or_else(|| {
+    // Memory that the system hands out is zero already, and is not touched before it is used.
+    let zeros = usize::try_from(count).ok().and_then(|count| bytemuck::allocation::try_zeroed_vec(count).ok());
+    zeros.ok_or_else(|| {
         let message = format!("{count} values of {} bytes", T::DTYPE.size_bytes());
-        GpuError::OutOfMemory { device: device.to_string(), phase: "allocating a tensor", message }
-    })?;
-    values.resize(count, T::zeroed());
-    Ok(values)
+        GpuError::OutOfMemory { device: device.to_string(), phase: "allocating a tensor", message }.into()
+    })
 }

@@ -1,0 +1,237 @@
+//! Both halves of a pass over some channels before the next ones, where every rank of the group is in this memory: what the
+//! sums have read is still in the caches when the outputs are computed from it.
+//!
+//! The results have the same bits as those of the separate phases.
+
+use std::ops::Range;
+
+use super::apply::{GradInput, Normalize};
+use super::gradient;
+use super::order::{Order, Planes};
+use super::statistics::PlaneTile;
+use super::table::Numbers;
+use super::threads::Threads;
+use super::{GradOutput, Layer, PAST_CACHES_BYTES, Upstream, gradient_lines};
+use crate::dtype::Element;
+use crate::shape::Shape;
+use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
+
+/// Bytes that a thread reads twice, between its first and its second look at them: within its share of the last cache.
+const MOST_BYTES: usize = 4 << 20;
+/// Bytes of a task where a channel has fewer: long runs of memory, and tasks enough for every thread.
+const TASK_BYTES: usize = 1 << 20;
+/// Tasks per thread, so that threads end at about the same time.
+const TASKS_PER_THREAD: usize = 4;
+/// Channels that are summed side by side: their sums stay in a core's first cache.
+const CHANNELS_AT_ONCE: usize = 32;
+
+/// How the channels are cut, if the ranks' activations can be taken channel by channel: whole runs of a channel in all of
+/// them, few enough bytes that a cache holds what is read. `reads` tensors of values of `bytes` each.
+fn channels_per_task(shapes: &[&Shape], reads: usize, bytes: usize, threads: &Threads) -> Option<(Vec<Planes>, usize)> {
+    let planes = |shape: &&Shape| match Order::of(shape) {
+        Order::Planes(planes) => Some(planes),
+        // A rank without samples has nothing to be taken in any order.
+        Order::Columns(_) if shape.elements() == 0 => {
+            Some(Planes { samples: 0, channels: shape.channels(), len: shape.spatial_len() })
+        }
+        Order::Columns(_) => None,
+    };
+    let planes: Vec<Planes> = shapes.iter().map(planes).collect::<Option<_>>()?;
+    let channels = planes.first()?.channels;
+    let of_channel = planes.iter().map(|planes| planes.samples * planes.len * bytes * reads).sum::<usize>();
+    let tasks = TASKS_PER_THREAD * threads.count();
+    if of_channel * channels <= TASK_BYTES {
+        // One task, which the caller's thread has done before another wakes up.
+        return Some((planes, channels));
+    }
+    if of_channel > MOST_BYTES || channels < tasks {
+        return None;
+    }
+    Some((planes, (TASK_BYTES / of_channel).clamp(1, channels / tasks)))
+}
+
+/// A rank of forward.
+pub(crate) struct ForwardRank<'a, X, Y> {
+    pub x: &'a [X],
+    pub shape: &'a Shape,
+    pub residual: Option<&'a [X]>,
+    pub layer: Layer<'a>,
+    pub y: &'a mut [Y],
+}
+
+/// Statistics and y of all ranks of a group, `local[rank][channel]`; `None` where they are better taken one after the
+/// other, with nothing written. `center` merges the statistics of some channels, `local[rank][channel]`.
+pub(crate) fn forward<X: Element, Y: Element>(
+    ranks: &mut [ForwardRank<'_, X, Y>],
+    center: impl Fn(&[Vec<ChannelStats>]) -> Vec<Centering> + Sync,
+    threads: &Threads,
+) -> Option<Vec<Vec<ChannelStats>>> {
+    let shapes: Vec<&Shape> = ranks.iter().map(|rank| rank.shape).collect();
+    let (planes, per_task) = channels_per_task(&shapes, 1, size_of::<X>(), threads)?;
+    let channels = shapes.first()?.channels();
+    let outputs =
+        ranks.iter_mut().zip(&planes).map(|(rank, planes)| runs(std::mem::take(&mut rank.y), planes, per_task));
+    let outputs = by_task(outputs.collect(), channels.div_ceil(per_task));
+    let ranks: &[ForwardRank<'_, X, Y>] = ranks;
+    let bytes = ranks.iter().map(|rank| size_of_val(rank.x)).sum::<usize>();
+    let past_caches = bytes / size_of::<X>() * size_of::<Y>() >= PAST_CACHES_BYTES;
+    let mut parts: Vec<Vec<Vec<ChannelStats>>> = outputs.iter().map(|_| Vec::new()).collect();
+    let tasks = (0..channels).step_by(per_task).zip(outputs).zip(&mut parts);
+    threads.for_each(2 * bytes, tasks, |((first, outputs), part)| {
+        let range = first..channels.min(first + per_task);
+        let local = ranks.iter().zip(&planes).map(|(rank, planes)| stats(rank.x, *planes, &range)).collect::<Vec<_>>();
+        let centering = center(&local);
+        for ((rank, planes), outputs) in ranks.iter().zip(&planes).zip(outputs).rev() {
+            let lines: Vec<_> =
+                range.clone().zip(&centering).map(|(channel, center)| rank.layer.line(center, channel)).collect();
+            let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
+            for (sample, y) in outputs.into_iter().enumerate().rev() {
+                let at = planes.run(sample, first).start;
+                let run = at..at + y.len();
+                let (x, residual) = (&rank.x[run.clone()], rank.residual.map(|residual| &residual[run]));
+                Normalize { x: Some(x), residual, y, mask: None, at }.run(&numbers, rank.layer.epilogue, past_caches);
+            }
+        }
+        *part = local;
+    });
+    Some(joined(ranks.len(), parts))
+}
+
+/// The statistics of some channels of a rank, tile by tile as by themselves.
+fn stats<X: Element>(x: &[X], planes: Planes, channels: &Range<usize>) -> Vec<ChannelStats> {
+    let mut stats = vec![ChannelStats::EMPTY; channels.len()];
+    let mut of_tile = stats.clone();
+    for tile in planes.tiles() {
+        for (channels, of_tile) in at_once(channels).zip(of_tile.chunks_mut(CHANNELS_AT_ONCE)) {
+            PlaneTile { x, planes, channels, tile: tile.clone() }.stats(of_tile);
+        }
+        for (stats, of_tile) in stats.iter_mut().zip(&of_tile) {
+            *stats = stats.merge(*of_tile);
+        }
+    }
+    stats
+}
+
+/// Some channels, in parts that are summed side by side.
+fn at_once(channels: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let end = channels.end;
+    channels.clone().step_by(CHANNELS_AT_ONCE).map(move |first| first..end.min(first + CHANNELS_AT_ONCE))
+}
+
+/// A rank of backward.
+pub(crate) struct BackwardRank<'a, G, X> {
+    pub g: GradOutput<'a, G>,
+    pub upstream: Upstream<'a, X>,
+    pub layer: Layer<'a>,
+    pub dx: &'a mut [X],
+    pub grad_residual: Option<&'a mut [X]>,
+}
+
+/// Gradient sums and gradients of all ranks of a group, as [`forward`]. `finish` merges the sums of some channels.
+pub(crate) fn backward<G: Element, X: Element>(
+    ranks: &mut [BackwardRank<'_, G, X>],
+    normalization: &Normalization,
+    finish: impl Fn(&Normalization, &[Vec<GradientSums>]) -> Vec<GradCentering> + Sync,
+    threads: &Threads,
+) -> Option<Vec<Vec<GradientSums>>> {
+    let shapes: Vec<&Shape> = ranks.iter().map(|rank| rank.upstream.shape).collect();
+    // Where the gradients lie in another order, one channel of them is not a run of memory.
+    if ranks.iter().any(|rank| rank.g.shape.strides() != rank.upstream.shape.strides()) {
+        return None;
+    }
+    let (planes, per_task) = channels_per_task(&shapes, 2, size_of::<X>().max(size_of::<G>()), threads)?;
+    let channels = shapes.first()?.channels();
+    let tasks = channels.div_ceil(per_task);
+    let outputs =
+        ranks.iter_mut().zip(&planes).map(|(rank, planes)| runs(std::mem::take(&mut rank.dx), planes, per_task));
+    let outputs = by_task(outputs.collect(), tasks);
+    let residuals = ranks.iter_mut().zip(&planes).map(|(rank, planes)| match rank.grad_residual.take() {
+        Some(values) => runs(values, planes, per_task),
+        None => Vec::new(),
+    });
+    let residuals = by_task(residuals.collect(), tasks);
+    let ranks: &[BackwardRank<'_, G, X>] = ranks;
+    let bytes = ranks.iter().map(|rank| size_of_val(rank.upstream.x)).sum::<usize>();
+    let mut parts: Vec<Vec<Vec<GradientSums>>> = outputs.iter().map(|_| Vec::new()).collect();
+    let tasks = (0..channels).step_by(per_task).zip(outputs).zip(residuals).zip(&mut parts);
+    threads.for_each(3 * bytes, tasks, |(((first, outputs), residuals), part)| {
+        let range = first..channels.min(first + per_task);
+        let of_range = Normalization {
+            mean: normalization.mean[range.clone()].to_vec(),
+            inv_std: normalization.inv_std[range.clone()].to_vec(),
+            batch_count: normalization.batch_count,
+        };
+        let local = ranks.iter().zip(&planes).map(|(rank, planes)| sums(rank, *planes, &range, &of_range));
+        let local: Vec<Vec<GradientSums>> = local.collect();
+        let centering = finish(&of_range, &local);
+        for (((rank, planes), outputs), residuals) in ranks.iter().zip(&planes).zip(outputs).zip(residuals).rev() {
+            let lines = gradient_lines(rank.layer, first, &centering);
+            let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
+            let (g, upstream) = (rank.g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
+            let mut residuals = residuals.into_iter().rev();
+            for (sample, dx) in outputs.into_iter().enumerate().rev() {
+                let task = GradInput {
+                    g: Some(g),
+                    upstream,
+                    dx,
+                    grad_residual: residuals.next(),
+                    at: planes.run(sample, first).start,
+                };
+                task.run(&numbers, normalization.batch_count.is_some(), bytes >= PAST_CACHES_BYTES);
+            }
+        }
+        *part = local;
+    });
+    Some(joined(ranks.len(), parts))
+}
+
+/// The gradient sums of some channels of a rank, about their means.
+fn sums<G: Element, X: Element>(
+    rank: &BackwardRank<'_, G, X>,
+    planes: Planes,
+    channels: &Range<usize>,
+    normalization: &Normalization,
+) -> Vec<GradientSums> {
+    if rank.upstream.x.is_empty() {
+        return vec![GradientSums::EMPTY; channels.len()];
+    }
+    let (g, upstream) = (rank.g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
+    let centering = normalization.centering();
+    let lines: Vec<_> =
+        channels.clone().zip(&centering).map(|(channel, center)| rank.layer.line(center, channel)).collect();
+    let mut sums = vec![[0.0; 2]; channels.len()];
+    let mut of_tile = sums.clone();
+    for tile in planes.tiles() {
+        let parts = at_once(channels).zip(lines.chunks(CHANNELS_AT_ONCE)).zip(of_tile.chunks_mut(CHANNELS_AT_ONCE));
+        for ((channels, lines), of_tile) in parts {
+            gradient::PlaneTile { g, upstream, planes, lines, channels, tile: tile.clone() }.sums(of_tile);
+        }
+        gradient::add(&mut sums, &of_tile);
+    }
+    let about_mean = |([sum_dy, sum_dy_x], rest): ([f64; 2], f64)| GradientSums::from_pivot(sum_dy, sum_dy_x, rest);
+    sums.into_iter().zip(normalization.rest()).map(about_mean).collect()
+}
+
+/// The runs of memory that every task writes of a rank, sample by sample.
+fn runs<'a, T>(values: &'a mut [T], planes: &Planes, per_task: usize) -> Vec<Vec<&'a mut [T]>> {
+    let tasks = planes.channels.div_ceil(per_task);
+    let mut runs: Vec<Vec<&mut [T]>> = (0..tasks).map(|_| Vec::with_capacity(planes.samples)).collect();
+    for sample in values.chunks_mut((planes.channels * planes.len).max(1)) {
+        for (runs, run) in runs.iter_mut().zip(sample.chunks_mut(per_task * planes.len)) {
+            runs.push(run);
+        }
+    }
+    runs
+}
+
+/// What is listed by rank and task, by task and rank; where a rank has no list, an empty one.
+fn by_task<T>(ranks: Vec<Vec<Vec<T>>>, tasks: usize) -> Vec<Vec<Vec<T>>> {
+    let mut ranks: Vec<_> = ranks.into_iter().map(Vec::into_iter).collect();
+    (0..tasks).map(|_| ranks.iter_mut().map(|runs| runs.next().unwrap_or_default()).collect()).collect()
+}
+
+/// What tasks found, `parts[task][rank]`, as lists of all channels.
+fn joined<T: Clone>(ranks: usize, parts: Vec<Vec<Vec<T>>>) -> Vec<Vec<T>> {
+    let of_rank = |rank: usize| parts.iter().flat_map(|part| part[rank].iter().cloned()).collect();
+    (0..ranks).map(of_rank).collect()
+}

@@ -1,0 +1,238 @@
+//! Gradient sums of every channel: Σg and Σ g·(x − mean), tile by tile about the pivot that forward sent.
+
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::apply::{Line, Upstream};
+use super::blocks::Gradients;
+use super::convert::as_f32;
+use super::lanes::{ColumnSums, RUN, Sums};
+use super::order::{ColumnTile, Columns, Order, Planes};
+use super::statistics::{by_column, totals};
+use super::table::Numbers;
+use super::threads::Threads;
+use crate::dtype::Element;
+use crate::shape::Shape;
+
+/// Σg and Σ g·(x − pivot) of every channel, with the pivot of its line.
+pub(super) fn sums<G: Element, X: Element>(
+    g: Gradients<'_, G>,
+    upstream: Upstream<'_, X>,
+    shape: &Shape,
+    lines: &[Line],
+    threads: &Threads,
+) -> Vec<[f64; 2]> {
+    let mut sums = vec![[0.0; 2]; shape.channels()];
+    if upstream.x.is_empty() {
+        return sums;
+    }
+    let bytes = size_of_val(upstream.x);
+    let order = Order::of(shape);
+    match order {
+        Order::Planes(planes) => {
+            let tiles = planes.tiles().count();
+            let per_tile = planes.channels_per_tile();
+            let mut parts = vec![[0.0; 2]; tiles * planes.channels];
+            let mut rest = parts.as_mut_slice();
+            let tasks = (0..planes.channels).step_by(per_tile).flat_map(|first| {
+                let channels = first..planes.channels.min(first + per_tile);
+                planes.tiles().map(move |tile| (channels.clone(), tile))
+            });
+            let tasks = tasks.map(|(channels, tile)| {
+                let (part, after) = std::mem::take(&mut rest).split_at_mut(channels.len());
+                rest = after;
+                (PlaneTile { g, upstream, planes, lines: &lines[channels.clone()], channels, tile }, part)
+            });
+            threads.for_each(bytes, tasks, |(tile, part)| tile.sums(part));
+            let mut parts = parts.as_slice();
+            for sums in sums.chunks_mut(per_tile) {
+                let (of_channels, after) = parts.split_at(tiles * sums.len());
+                parts = after;
+                of_channels.chunks(sums.len()).for_each(|tile| add(sums, tile));
+            }
+        }
+        Order::Columns(columns) => {
+            let numbers = Numbers::new(order, lines);
+            let tasks = columns.column_groups().flat_map(|group| columns.tiles(group));
+            let mut parts: Vec<Vec<[f64; 2]>> = tasks.clone().map(|_| Vec::new()).collect();
+            let tasks = tasks.zip(&mut parts);
+            let of_tile = |tile: &ColumnTile| column_sums((g, upstream), columns, tile, &numbers, lines);
+            threads.for_each(bytes, tasks, |(tile, part)| *part = of_tile(&tile));
+            let tiles = columns.tiles_per_group();
+            for (group, parts) in columns.column_groups().zip(parts.chunks(tiles)) {
+                let sums = &mut sums[columns.channels(&group)];
+                parts.iter().for_each(|part| add(sums, part));
+            }
+        }
+    }
+    sums
+}
+
+pub(super) fn add(sums: &mut [[f64; 2]], tile: &[[f64; 2]]) {
+    for ([a, b], [more_a, more_b]) in sums.iter_mut().zip(tile) {
+        *a += more_a;
+        *b += more_b;
+    }
+}
+
+/// One tile of neighbouring channels.
+pub(super) struct PlaneTile<'a, G, X> {
+    pub g: Gradients<'a, G>,
+    pub upstream: Upstream<'a, X>,
+    pub planes: Planes,
+    pub channels: Range<usize>,
+    /// Of these channels.
+    pub lines: &'a [Line],
+    pub tile: (Range<usize>, Range<usize>),
+}
+
+impl<G: Element, X: Element> PlaneTile<'_, G, X> {
+    /// Writes both sums of every channel.
+    pub fn sums(&self, to: &mut [[f64; 2]]) {
+        let mut sums = vec![Sums::ZERO; to.len()];
+        Arch::new().dispatch(AddAll { tile: self, sums: &mut sums });
+        for ((channel, to), sums) in self.channels.clone().zip(to).zip(&sums) {
+            *to = sums.totals();
+            if !(to[0].is_finite() && to[1].is_finite()) {
+                let runs = self.tile.0.clone().map(|sample| self.run(sample, channel));
+                *to =
+                    in_f64(self.g, self.upstream, runs, &self.numbers(), self.lines[channel - self.channels.start][0]);
+            }
+        }
+    }
+
+    /// Where a channel's values in a sample lie.
+    fn run(&self, sample: usize, channel: usize) -> Range<usize> {
+        let run = self.planes.run(sample, channel);
+        run.start + self.tile.1.start..run.start + self.tile.1.end
+    }
+
+    fn numbers(&self) -> Numbers<'_, 3> {
+        Numbers::of_planes(self.planes.channels, self.planes.len, self.channels.start, self.lines)
+    }
+}
+
+struct AddAll<'t, 'a, G, X> {
+    tile: &'t PlaneTile<'a, G, X>,
+    sums: &'t mut [Sums],
+}
+
+impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let tile = self.tile;
+        let (g, Upstream { x, epilogue, .. }) = (tile.g, tile.upstream);
+        let numbers = tile.numbers();
+        let mut table = numbers.table();
+        let (mut g_scratch, mut x_scratch) = ([0.0; RUN], [0.0; RUN]);
+        for sample in tile.tile.0.clone() {
+            for ((channel, [pivot, ..]), sums) in tile.channels.clone().zip(tile.lines).zip(self.sums.iter_mut()) {
+                let run = tile.run(sample, channel);
+                for start in run.clone().step_by(RUN) {
+                    let n = RUN.min(run.end - start);
+                    let g = if epilogue.activates() {
+                        tile.upstream.gated(g, start, n, &mut table, &mut g_scratch)
+                    } else {
+                        g.read(start, n, &mut g_scratch)
+                    };
+                    let x = as_f32(&x[start..start + n], &mut x_scratch);
+                    sums.add_products(simd, g, x, *pivot);
+                }
+            }
+        }
+    }
+}
+
+/// Both sums of the channels of a tile of columns.
+fn column_sums<G: Element, X: Element>(
+    (g, upstream): (Gradients<'_, G>, Upstream<'_, X>),
+    columns: Columns,
+    tile: &ColumnTile,
+    numbers: &Numbers<'_, 3>,
+    lines: &[Line],
+) -> Vec<[f64; 2]> {
+    let period = tile.columns.len();
+    let channel_of = |column: usize| column % period / columns.repeat;
+    let channels = columns.channels(&tile.columns);
+    let lines = &lines[channels];
+    let pivots: Vec<f32> = lines.iter().map(|[pivot, ..]| *pivot).collect();
+    let mut sums = ColumnSums::new(by_column(&pivots, columns, tile.fold));
+    Arch::new().dispatch(AddRows { g, upstream, columns, tile, numbers, sums: &mut sums });
+    let mut totals = totals(&sums, columns, lines.len());
+    for (channel, total) in totals.iter_mut().enumerate() {
+        if !(total[0].is_finite() && total[1].is_finite()) {
+            let of_channel = |start: usize, n: usize| {
+                (0..n).filter(move |column| channel_of(*column) == channel).map(move |column| start + column)
+            };
+            let rows = columns.rows(tile, upstream.x).map(|(start, row)| (start, row.len()));
+            let runs = rows.flat_map(|(start, n)| of_channel(start, n)).map(|at| at..at + 1);
+            *total = in_f64(g, upstream, runs, numbers, lines[channel][0]);
+        }
+    }
+    totals
+}
+
+struct AddRows<'t, 'a, G, X> {
+    g: Gradients<'a, G>,
+    upstream: Upstream<'a, X>,
+    columns: Columns,
+    tile: &'t ColumnTile,
+    numbers: &'t Numbers<'t, 3>,
+    sums: &'t mut ColumnSums,
+}
+
+impl<G: Element, X: Element> WithSimd for AddRows<'_, '_, G, X> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let (g, Upstream { x, epilogue, .. }) = (self.g, self.upstream);
+        let mut table = self.numbers.table();
+        let (mut g_scratch, mut x_scratch) = ([0.0; RUN], [0.0; RUN]);
+        for (start, row) in self.columns.rows(self.tile, x) {
+            let mut column = 0;
+            for x in row.chunks(RUN) {
+                let g = if epilogue.activates() {
+                    self.upstream.gated(g, start + column, x.len(), &mut table, &mut g_scratch)
+                } else {
+                    g.read(start + column, x.len(), &mut g_scratch)
+                };
+                self.sums.add_products(column, g, as_f32(x, &mut x_scratch));
+                column += x.len();
+            }
+            self.sums.end_row();
+        }
+        self.sums.finish();
+    }
+}
+
+/// Both sums in f64, for products that f32 does not hold.
+fn in_f64<G: Element, X: Element>(
+    g: Gradients<'_, G>,
+    upstream: Upstream<'_, X>,
+    runs: impl Iterator<Item = Range<usize>>,
+    numbers: &Numbers<'_, 3>,
+    pivot: f32,
+) -> [f64; 2] {
+    let mut table = numbers.table();
+    let mut scratch = [0.0; RUN];
+    let mut sums = [0.0; 2];
+    for run in runs {
+        for start in run.clone().step_by(RUN) {
+            let n = RUN.min(run.end - start);
+            let g = if upstream.epilogue.activates() {
+                upstream.gated(g, start, n, &mut table, &mut scratch)
+            } else {
+                g.read(start, n, &mut scratch)
+            };
+            for (g, x) in g.iter().zip(&upstream.x[start..start + n]) {
+                sums[0] += f64::from(*g);
+                sums[1] += f64::from(*g) * (f64::from(x.to_f32()) - f64::from(pivot));
+            }
+        }
+    }
+    sums
+}

@@ -1,0 +1,100 @@
+//! What no safe function of the standard library does: stores past the caches, and f16 by the processor's own conversion.
+//!
+//! The only module of the crate with unsafe code. Each block says why it is sound; each function is safe to call.
+#![allow(unsafe_code, reason = "stores past the caches and conversions that a processor may lack have no safe form")]
+
+use bytemuck::{Pod, Zeroable};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+/// Bytes that a processor writes to memory at once.
+pub(super) const LINE_BYTES: usize = 64;
+
+/// A cache line, in quarters of what the oldest processors store past the caches at once.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct Line([[f32; 4]; 4]);
+
+/// The right to store past the caches, given by [`fenced`].
+#[derive(Clone, Copy)]
+pub(super) struct Stores(());
+
+/// Runs `write`, and returns when all that it stored past the caches is where other threads see it.
+pub(super) fn fenced<R>(write: impl FnOnce(Stores) -> R) -> R {
+    /// At the end also of a `write` that unwinds.
+    struct Fence;
+    impl Drop for Fence {
+        fn drop(&mut self) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the instruction is part of SSE, which every x86_64 has; it orders stores and does nothing else.
+            unsafe {
+                std::arch::x86_64::_mm_sfence();
+            }
+        }
+    }
+    let _fence = Fence;
+    write(Stores(()))
+}
+
+impl Stores {
+    /// Copies lines, past the caches where the processor can: the memory written is not read first, and what the caches
+    /// hold stays.
+    #[inline(always)]
+    pub fn copy(self, from: &[Line], to: &mut [Line]) {
+        #[cfg(target_arch = "x86_64")]
+        for (from, to) in from.iter().zip(to) {
+            for (from, to) in from.0.iter().zip(&mut to.0) {
+                use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
+                // SAFETY: both instructions are part of SSE. `from` and `to` are references to four f32 each; `to` is a
+                // quarter of a line, which its type aligns to 64 bytes, and so aligned to the 16 that the store needs.
+                // A `Stores` exists only within `fenced`, so that a fence orders the store before whatever this thread
+                // publishes afterwards.
+                unsafe { _mm_stream_ps(to.as_mut_ptr(), _mm_loadu_ps(from.as_ptr())) }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        to.copy_from_slice(from);
+    }
+}
+
+/// Widens f16 to f32, exactly; both slices are of one length.
+pub(super) fn widen_f16(from: &[f16], to: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { widen_f16c(from, to) };
+    }
+    from.convert_to_f32_slice(to);
+}
+
+/// Rounds f32 to the nearest f16, ties to even; both slices are of one length.
+pub(super) fn narrow_f16(from: &[f32], to: &mut [f16]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { narrow_f16c(from, to) };
+    }
+    to.convert_from_f32_slice(from);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "f16c,avx")]
+fn widen_f16c(from: &[f16], to: &mut [f32]) {
+    use std::arch::x86_64::_mm256_cvtph_ps;
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
+    for (from, to) in from.iter().zip(to) {
+        *to = bytemuck::cast(_mm256_cvtph_ps(bytemuck::cast(*from)));
+    }
+    from_rest.convert_to_f32_slice(to_rest);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "f16c,avx")]
+fn narrow_f16c(from: &[f32], to: &mut [f16]) {
+    use std::arch::x86_64::{_MM_FROUND_TO_NEAREST_INT, _mm256_cvtps_ph};
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
+    for (from, to) in from.iter().zip(to) {
+        *to = bytemuck::cast(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(bytemuck::cast(*from)));
+    }
+    to_rest.convert_from_f32_slice(from_rest);
+}

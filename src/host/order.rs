@@ -1,0 +1,152 @@
+//! In which order the values of an activation lie in memory, and how they are cut into tiles to be summed.
+//!
+//! The cut depends on the shape alone: sums have the same bits whichever threads take which tile.
+
+use std::ops::Range;
+
+use crate::shape::Shape;
+
+/// Values of a tile of one or more channels: 256 KB of f32, which stays in a core's own cache.
+const TILE_VALUES: usize = 64 << 10;
+/// Positions below which a row of one channel is too short to be summed by itself: one vector register is half filled.
+const SHORTEST_PLANE: usize = 32;
+/// Columns of a tile: 4 KB of a row, a page.
+const TILE_COLUMNS: usize = 1024;
+/// Rows of a tile of full width: enough that the merging of its columns' moments is cheap beside their sums.
+const TILE_ROWS: usize = 128;
+/// Columns of a row beside which what a row costs by itself is small: narrower ones are read several at a time.
+const FEWEST_COLUMNS: usize = 512;
+
+/// The two orders that the kernels tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Planes(Planes),
+    Columns(Columns),
+}
+
+/// Runs of `len` values of one channel: sample by sample, channel by channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Planes {
+    pub samples: usize,
+    pub channels: usize,
+    pub len: usize,
+}
+
+/// Rows of `width` values, of which the value at j is of channel j / `repeat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Columns {
+    pub rows: usize,
+    pub width: usize,
+    pub repeat: usize,
+}
+
+impl Order {
+    pub fn of(shape: &Shape) -> Self {
+        let (samples, channels, len) = (shape.batch(), shape.channels(), shape.spatial_len());
+        if channels == 1 {
+            return Self::Planes(Planes { samples: 1, channels, len: samples * len });
+        }
+        if len == 1 || shape.strides().inner != 1 {
+            return Self::Columns(Columns { rows: samples * len, width: channels, repeat: 1 });
+        }
+        if len < SHORTEST_PLANE {
+            return Self::Columns(Columns { rows: samples, width: channels * len, repeat: len });
+        }
+        Self::Planes(Planes { samples, channels, len })
+    }
+}
+
+impl Planes {
+    /// Runs of one channel in a tile, and values of each: whole runs as far as they fit, else an even part of one.
+    fn tile(&self) -> (usize, usize) {
+        if self.len <= TILE_VALUES {
+            ((TILE_VALUES / self.len.max(1)).clamp(1, self.samples.max(1)), self.len)
+        } else {
+            (1, self.len.div_ceil(self.len.div_ceil(TILE_VALUES)))
+        }
+    }
+
+    /// The tiles of a channel, in the order in which their sums merge: samples, and values of each sample's run.
+    pub fn tiles(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + Clone + use<> {
+        let Self { samples, len, .. } = *self;
+        let (per_tile, part) = self.tile();
+        (0..samples).step_by(per_tile).flat_map(move |sample| {
+            let run = (0..len).step_by(part.max(1)).map(move |start| start..len.min(start + part));
+            run.map(move |run| (sample..samples.min(sample + per_tile), run))
+        })
+    }
+
+    /// Channels whose tiles are summed together, so that memory is read in long runs.
+    pub fn channels_per_tile(&self) -> usize {
+        let (samples, part) = self.tile();
+        (TILE_VALUES / (samples * part).max(1)).clamp(1, self.channels)
+    }
+
+    /// Where a run of a channel lies.
+    pub fn run(&self, sample: usize, channel: usize) -> Range<usize> {
+        let start = (sample * self.channels + channel) * self.len;
+        start..start + self.len
+    }
+}
+
+/// Some rows and columns, taken together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ColumnTile {
+    pub rows: Range<usize>,
+    pub columns: Range<usize>,
+    /// Rows that are read as one, where a row is short: all columns of that many.
+    pub fold: usize,
+}
+
+impl Columns {
+    /// The channels of these columns.
+    pub fn channels(&self, columns: &Range<usize>) -> Range<usize> {
+        columns.start / self.repeat..columns.end / self.repeat
+    }
+
+    /// Groups of neighbouring columns, of whole channels.
+    pub fn column_groups(&self) -> impl Iterator<Item = Range<usize>> + Clone + use<> {
+        let (width, repeat) = (self.width, self.repeat);
+        let columns = (TILE_COLUMNS / repeat).max(1) * repeat;
+        (0..width).step_by(columns).map(move |start| start..width.min(start + columns))
+    }
+
+    /// Rows of every tile but the last.
+    fn tile_rows(&self) -> usize {
+        let fold = self.fold();
+        (TILE_VALUES / self.width.min(TILE_COLUMNS)).max(TILE_ROWS).div_ceil(fold) * fold
+    }
+
+    /// The tiles of a group of columns, in the order in which their sums merge.
+    pub fn tiles(&self, columns: Range<usize>) -> impl Iterator<Item = ColumnTile> + Clone + use<> {
+        let (rows, per_tile, fold) = (self.rows, self.tile_rows(), self.fold());
+        (0..rows).step_by(per_tile).map(move |start| ColumnTile {
+            rows: start..rows.min(start + per_tile),
+            columns: columns.clone(),
+            fold,
+        })
+    }
+
+    /// Tiles of every group of columns.
+    pub fn tiles_per_group(&self) -> usize {
+        self.rows.div_ceil(self.tile_rows())
+    }
+
+    fn fold(&self) -> usize {
+        if self.width < FEWEST_COLUMNS { FEWEST_COLUMNS.div_ceil(self.width) } else { 1 }
+    }
+
+    /// The rows of a tile, each as one slice of `values`; the last of folded rows may be shorter.
+    pub fn rows<'a, T>(
+        &self,
+        tile: &ColumnTile,
+        values: &'a [T],
+    ) -> impl Iterator<Item = (usize, &'a [T])> + use<'a, T> {
+        let (width, fold, rows, columns) = (self.width, tile.fold, tile.rows.clone(), tile.columns.clone());
+        rows.clone().step_by(fold).map(move |row| {
+            let end = if fold == 1 { row * width + columns.end } else { rows.end.min(row + fold) * width };
+            let start = row * width + columns.start;
+            (start, &values[start..end])
+        })
+    }
+}
