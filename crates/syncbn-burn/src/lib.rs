@@ -29,8 +29,7 @@ mod error;
 mod layer;
 mod memory;
 mod module;
-#[doc(hidden)]
-pub mod operation;
+mod operation;
 mod rank;
 
 pub use config::SyncBatchNormConfig;

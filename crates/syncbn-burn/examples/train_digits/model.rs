@@ -1,4 +1,4 @@
-//! The network: three convolutions, each normalized, and a linear layer. Which normalization is a type.
+//! The network: two convolutions, each normalized, and a linear layer. Which normalization is a type.
 
 use burn::module::{Module, ModuleDisplay};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -10,9 +10,9 @@ use syncbn_burn::{SyncBatchNorm, SyncBatchNormConfig};
 use super::data::CLASSES;
 
 /// Channels after each convolution.
-const CHANNELS: [usize; 3] = [8, 16, 32];
-/// Positions of the last: 8×8 is halved twice.
-const POSITIONS: usize = 4;
+const CHANNELS: [usize; 2] = [8, 16];
+/// Positions of the last: 8×8 is halved once.
+const POSITIONS: usize = 16;
 
 /// A normalization over (N, C, H, W).
 pub trait Norm: Module + ModuleDisplay {
@@ -53,7 +53,7 @@ impl<N: Norm> Network<N> {
         let mut norms = Vec::new();
         let mut before = 1;
         for (index, channels) in CHANNELS.into_iter().enumerate() {
-            // The second and the third halve the picture. A bias would be taken away again by the mean.
+            // The second halves the picture. A bias would be taken away again by the mean.
             let stride = if index == 0 { 1 } else { 2 };
             let convolution = Conv2dConfig::new([before, channels], [3, 3])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))

@@ -77,8 +77,9 @@ pub fn draw(runs: &[Runs], path: &Path) -> Result<(), Failure> {
     let accuracy = |history: &History| {
         history.accuracy.iter().enumerate().map(|(epoch, share)| (epoch as f64 + 1.0, 100.0 * share)).collect()
     };
-    panel(&left, "training loss, every seed", "step", runs, loss)?;
-    panel(&right, "test accuracy in %, every seed", "epoch", runs, accuracy)?;
+    let (top, bottom) = (SeriesLabelPosition::UpperRight, SeriesLabelPosition::LowerRight);
+    panel(&left, ["training loss, every seed", "step"], top, runs, loss)?;
+    panel(&right, ["test accuracy in %, every seed", "epoch"], bottom, runs, accuracy)?;
     sheet.present()?;
     Ok(())
 }
@@ -93,8 +94,8 @@ fn color(way: Way) -> RGBColor {
 
 fn panel(
     area: &DrawingArea<BitMapBackend<'_>, plotters::coord::Shift>,
-    title: &str,
-    x_name: &str,
+    [title, x_name]: [&str; 2],
+    legend: SeriesLabelPosition,
     runs: &[Runs],
     curve: impl Fn(&History) -> Vec<(f64, f64)>,
 ) -> Result<(), Failure> {
@@ -133,7 +134,7 @@ fn panel(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::MiddleRight)
+        .position(legend)
         .background_style(WHITE.mix(0.85))
         .border_style(RGBColor(200, 200, 200))
         .label_font(("sans-serif", 15))
