@@ -83,7 +83,7 @@ fn forward_and_backward_panic_with_the_message_of_the_error() {
         let norm = ours(&rank.device());
         let loss = norm.forward(input(rank, 2)).sum();
         let backward = catch_unwind(AssertUnwindSafe(|| loss.backward())).err().expect("a panic");
-        let forward = catch_unwind(AssertUnwindSafe(|| norm.forward(input(rank, 2)))).err().expect("a panic");
+        let forward = catch_unwind(AssertUnwindSafe(|| norm.forward(input(rank, 2)))).expect_err("a panic");
         messages.lock().unwrap().extend([message(backward), message(forward)]);
         norm.try_forward(input(rank, 2)).unwrap_err()
     });

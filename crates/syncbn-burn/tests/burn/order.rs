@@ -77,7 +77,7 @@ fn views_with_other_strides_are_copied() {
     let swapped = x.clone().swap_dims(2, 3).mul_scalar(1.0).swap_dims(2, 3);
     assert!(difference(&values(norm.forward(swapped)), &wide(expected.y.clone())) <= 2.0 * DEFINITION);
     let larger = Tensor::cat(vec![x.clone() * 3.0, x.clone(), x.clone() * 5.0], 0);
-    let slice = larger.slice([4..8]).require_grad();
+    let slice = larger.slice(4..8).require_grad();
     let y = norm.forward(slice.clone());
     assert_eq!(values(y.clone()), expected.y);
     // The gradient of a plain sum of y is 0, whatever the upstream: of y² it is not.
