@@ -94,6 +94,9 @@ fi
 # Where Vulkan is: elsewhere there is one driver, the system's. In a shell of its own, for its environment.
 if [[ "$(uname -s)" == Linux ]]; then (test_two_drivers); fi
 step "examples in the documentation" cargo test --doc
+# A package of its own, with Burn below it: one test binary, since linking it takes longer than running it.
+step "the module for Burn" cargo test -p syncbn-burn --test burn
+step "examples in its documentation" cargo test -p syncbn-burn --doc
 step "conformance" cargo test --test conformance | tee "$log"
 if grep -q '^test result:' "$log"; then
     echo "The conformance runner was built with Rust's test harness, which runs none of its cases: set harness = false." >&2

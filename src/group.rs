@@ -24,7 +24,7 @@ use crate::engine;
 use crate::error::{ArgumentError, ConfigError, Error, GpuError};
 use crate::gpu::adapters;
 use crate::stats::RunningStats;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorKey};
 
 /// Identity of the next layer of this process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -40,8 +40,6 @@ pub struct DeviceGroup {
     devices: Vec<Device>,
     parameters: Vec<AffineParameters>,
     running: Option<RunningStats>,
-    /// Counts what was set, so that a backward pass with other parameters than its forward's is noticed.
-    parameters_version: u64,
     /// Tells the layers of a process apart.
     id: u64,
     /// The ranks beyond this caller's.
@@ -58,6 +56,11 @@ struct AffineParameters {
 impl AffineParameters {
     fn both(&self) -> [Option<&Tensor>; 2] {
         [self.weight.as_ref(), self.bias.as_ref()]
+    }
+
+    /// What they are now, so that a backward pass with other parameters than its forward's is noticed.
+    fn keys(&self) -> [Option<TensorKey>; 2] {
+        self.both().map(|parameter| parameter.map(Tensor::key))
     }
 }
 
@@ -116,7 +119,7 @@ impl DeviceGroup {
         let parameters = devices.iter().map(|_| AffineParameters::default()).collect();
         let id = next_id();
         let exchange = Exchange::new(group, name, config.num_features, config.checksum(), ranks).into();
-        let mut group = Self { config, devices, parameters, running, parameters_version: 0, id, exchange };
+        let mut group = Self { config, devices, parameters, running, id, exchange };
         group.set_parameters(weight.as_deref(), bias.as_deref())?;
         Ok(group)
     }

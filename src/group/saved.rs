@@ -1,6 +1,6 @@
 //! What forward leaves for backward: statistics and the identity of what it used, no activation.
 
-use super::{DeviceGroup, Inputs};
+use super::{AffineParameters, DeviceGroup, Inputs};
 use crate::config::Statistics;
 use crate::engine::Mask;
 use crate::error::ArgumentError;
@@ -16,7 +16,8 @@ use crate::tensor::{Tensor, TensorKey, moment};
 #[derive(Clone, Debug)]
 pub struct SavedForward {
     layer: u64,
-    parameters_version: u64,
+    /// Weight and bias of each rank.
+    parameters: Vec<[Option<TensorKey>; 2]>,
     inputs: Vec<TensorKey>,
     /// Those that backward needs again.
     residuals: Vec<TensorKey>,
@@ -45,9 +46,9 @@ impl SavedForward {
         let decides = group.config.epilogue.activates() && masks.is_empty();
         let residuals = inputs.residuals.filter(|_| decides).map_or(Vec::new(), keys);
         let inputs = keys(inputs.x);
-        let (layer, parameters_version) = (group.id, group.parameters_version);
-        let moment = moment();
-        Self { layer, parameters_version, inputs, residuals, masks, moment, exchange, statistics, normalizations }
+        let parameters = group.parameters.iter().map(AffineParameters::keys).collect();
+        let (layer, moment) = (group.id, moment());
+        Self { layer, parameters, inputs, residuals, masks, moment, exchange, statistics, normalizations }
     }
 
     /// What normalized on a rank.
@@ -77,7 +78,11 @@ impl SavedForward {
         if self.layer != group.id {
             return refuse("saved", "it belongs to another layer");
         }
-        if self.parameters_version != group.parameters_version {
+        let unchanged = |(parameters, keys): (&AffineParameters, &[Option<TensorKey>; 2])| {
+            let mut present = parameters.both().into_iter().flatten();
+            parameters.keys() == *keys && !present.any(|tensor| tensor.is_written_since(self.moment))
+        };
+        if !group.parameters.iter().zip(&self.parameters).all(unchanged) {
             return refuse("weight or bias", "they were set since");
         }
         let residuals = inputs.residuals.unwrap_or(&[]);

@@ -57,13 +57,13 @@ impl DeviceGroup {
             set(&mut parameters.weight, device, weight)?;
             set(&mut parameters.bias, device, bias)?;
         }
-        self.parameters_version += 1;
         Ok(())
     }
 
     /// Uses the caller's tensors as weight and bias from now on, one per rank on its device, (C) each, without a copy:
     /// what an optimizer on the device writes to them holds for the next call. They must hold the same values on every
-    /// rank. `None` leaves one as it is.
+    /// rank. `None` leaves one as it is. Backward needs those of its forward call: where they were exchanged for others since,
+    /// as by a framework whose optimizer makes new ones, give the earlier ones first.
     ///
     /// # Errors
     /// [`ArgumentError`] when the layer was configured without one of them or a tensor does not fit. Nothing is set then.
@@ -86,7 +86,6 @@ impl DeviceGroup {
         for (parameters, bias) in self.parameters.iter_mut().zip(biases.into_iter().flatten()) {
             parameters.bias = Some(bias);
         }
-        self.parameters_version += 1;
         Ok(())
     }
 
@@ -180,7 +179,6 @@ impl DeviceGroup {
                 devices: vec![device],
                 parameters: vec![parameters],
                 running: self.running.clone(),
-                parameters_version: 0,
                 id: super::next_id(),
                 exchange: alone(&self.config, 1).into(),
             })

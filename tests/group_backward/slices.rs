@@ -216,6 +216,38 @@ fn what_is_written_over_weight_or_bias_is_refused() {
 }
 
 #[test]
+fn backward_takes_the_parameters_of_its_forward_call_given_again() {
+    // A framework whose optimizer makes new parameters differentiates a call from before the step.
+    let app = Application::new();
+    let problem = Problem::random(&[&[4, CHANNELS, 5]], 605);
+    let page = app.page(4, 4 * CHANNELS as u64);
+    let other = Parameters::random(CHANNELS, &mut Random(606));
+    let values = [&problem.parameters.weight, &problem.parameters.bias, &other.weight, &other.bias];
+    for (slot, values) in (0..).zip(values) {
+        page.write(slot, values);
+    }
+    let mut group = DeviceGroup::new(problem.config.clone(), vec![app.handle.clone()]).unwrap();
+    let set = |group: &mut DeviceGroup, slots: [u64; 2]| {
+        let [weight, bias] = slots.map(|slot| Some(vec![page.slice(slot, &[CHANNELS])]));
+        group.set_parameter_tensors(weight, bias).unwrap();
+    };
+    set(&mut group, [0, 1]);
+    let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
+    let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
+    let expected = Found::read(&block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap());
+    for slots in [[2, 1], [0, 3], [2, 3]] {
+        set(&mut group, slots);
+        let error = block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap_err();
+        let expected = "weight or bias";
+        let Error::Argument(ArgumentError::NotSaved { argument, .. }) = &error else { panic!("{slots:?}: {error}") };
+        assert_eq!(argument, expected, "{slots:?}");
+    }
+    set(&mut group, [0, 1]);
+    let again = Found::read(&block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap());
+    assert_eq!(again.bits(), expected.bits());
+}
+
+#[test]
 fn what_an_optimizer_writes_to_the_caller_s_parameters_shows_in_the_next_call() {
     let app = Application::new();
     let problem = Problem::random(&[&[4, CHANNELS, 5], &[3, CHANNELS]], 603);
