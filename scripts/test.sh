@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test. Needs Rust and a C linker; installs a software Vulkan driver where there is none and it may.
+# Runs every test. Needs Rust and a C linker; installs a software Vulkan driver and MPI where there are none and it may.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null # nothing here asks questions, and a closed stdin would give its number to the next file opened
@@ -97,6 +97,9 @@ step "examples in the documentation" cargo test --doc
 # A package of its own, with Burn below it: one test binary, since linking it takes longer than running it.
 step "the module for Burn" cargo test -p syncbn-burn --test burn
 step "examples in its documentation" cargo test -p syncbn-burn --doc
+step "MPI" scripts/mpi.sh install
+# Named, because it is no default member: nothing else needs a system library. Its own report tells how long each fault took.
+step "tests over MPI" cargo test --no-fail-fast --package syncbn-mpi
 step "conformance" cargo test --test conformance | tee "$log"
 if grep -q '^test result:' "$log"; then
     echo "The conformance runner was built with Rust's test harness, which runs none of its cases: set harness = false." >&2

@@ -6,6 +6,8 @@
 pub mod conformance;
 mod frame;
 mod local;
+mod merge;
+mod merged;
 mod peers;
 mod process_group;
 mod single;
@@ -15,10 +17,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 
 pub use frame::{Frame, FrameError, Header, NodePayload, Payload, Phase};
 pub use local::{LocalGroup, LocalRank};
+pub use merge::{Merge, Part};
+pub(crate) use merged::Merged;
 pub use process_group::ProcessGroup;
 pub use single::SingleRank;
 
@@ -46,6 +50,28 @@ pub trait Collective: fmt::Debug + Send + Sync {
     /// [`CollectiveError`], the same on every rank that waits, at the latest when `deadline` has passed.
     fn all_gather(&self, message: Vec<u8>, deadline: Duration)
     -> BoxFuture<'static, Result<Gathered, CollectiveError>>;
+
+    /// Whether [`all_merge`](Self::all_merge) is to be asked for statistics and gradients, because it costs less than
+    /// gathering them. The same on every rank.
+    fn merges_on_the_way(&self) -> bool {
+        false
+    }
+
+    /// Merges the messages of all ranks and gives everyone the same result. Messages merge along the canonical tree over
+    /// ranks (`docs/PROTOCOL.md`), left before right, so that the result has the same bits wherever it is done; here, of
+    /// what was gathered. Otherwise as [`all_gather`](Self::all_gather), among whose calls these count.
+    ///
+    /// # Errors
+    /// As [`all_gather`](Self::all_gather).
+    fn all_merge(
+        &self,
+        message: Vec<u8>,
+        merge: Merge,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Arc<[u8]>, CollectiveError>> {
+        let gathered = self.all_gather(message, deadline);
+        async move { Ok(merge::merge_gathered(&gathered.await?, merge)) }.boxed()
+    }
 
     /// Breaks the group: every rank that waits or comes to wait gets [`CollectiveError::Aborted`] with this message.
     fn abort(&self, message: Vec<u8>);

@@ -5,8 +5,8 @@ mod exchange;
 
 pub(crate) use exchange::{Call, Exchange, Ranks};
 
-use crate::collective::NodePayload;
-use crate::stats::tree::{Node, merge_all};
+use crate::collective::{Merged, NodePayload, Part};
+use crate::stats::tree::{Node, join, merge_all};
 use crate::stats::{ChannelStats, GradientSums};
 
 /// What is exchanged per channel: something with a law of merging that two numbers and a count carry.
@@ -74,4 +74,23 @@ fn to_payload<T: Mergeable>(node: &Node<Vec<T>>) -> NodePayload {
 fn from_payload<T: Mergeable>(node: NodePayload) -> Node<Vec<T>> {
     let value = node.values.into_iter().map(|numbers| T::from_numbers(node.count, numbers)).collect();
     Node { level: node.level, index: node.index, value }
+}
+
+/// The law by which messages merge on their way through a transport.
+fn merge_parts<T: Mergeable>(left: Part<'_>, right: Part<'_>) -> Vec<u8> {
+    Merged::join(left, right, join_payloads::<T>).encode()
+}
+
+/// Joins the nodes of consecutive ranks, where they are so and of equally many channels.
+fn join_payloads<T: Mergeable>(left: Vec<NodePayload>, right: Vec<NodePayload>) -> Result<Vec<NodePayload>, String> {
+    let end = |node: &NodePayload| node.index.saturating_add(1).checked_shl(node.level);
+    let start = |node: &NodePayload| node.index.checked_shl(node.level);
+    if let (Some(last), Some(first)) = (left.last(), right.first())
+        && end(last) != start(first)
+    {
+        let (found, expected) = (start(first).unwrap_or(u64::MAX), end(last).unwrap_or(u64::MAX));
+        return Err(format!("its nodes begin at rank {found}, expected {expected}"));
+    }
+    let nodes = |payloads: Vec<NodePayload>| payloads.into_iter().map(from_payload).collect();
+    Ok(join::<Vec<T>>(nodes(left), nodes(right), merge_channels).iter().map(to_payload).collect())
 }

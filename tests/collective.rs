@@ -112,6 +112,7 @@ fn every_planted_fault_of_a_transport_is_caught_by_its_check() {
         (Fault::SwallowsAborts, Check::Abort),
         (Fault::CutsAbortMessages, Check::Abort),
         (Fault::SplitsIntoItself, Check::Split),
+        (Fault::MergesBackwards, Check::Merge),
     ];
     let cases: Vec<_> = faults.iter().flat_map(|&fault| WORLD_SIZES.map(|world_size| (fault, world_size))).collect();
     common::on_threads(cases, |((fault, check), world_size)| {

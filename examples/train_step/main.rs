@@ -8,34 +8,28 @@
 //! ```
 
 mod cli;
+mod devices;
 mod model;
+mod threads;
 mod training;
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
-use std::ops::Range;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
-use syncbn::{Device, LocalGroup, ProcessGroup};
+use syncbn::{LocalGroup, ProcessGroup};
 
 use cli::Args;
+use devices::open;
 use model::Samples;
-use training::{Losses, Rank, TrainError};
-
-/// How long a rank waits for the others: a step takes milliseconds, also on a software driver.
-const DEADLINE: Duration = Duration::from_secs(20);
+use threads::{DEADLINE, cut, sizes, train};
 
 /// What can go wrong here and not in a module of its own.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
-    #[error("no adapter's name contains {wanted:?}; available are: {}", available.join(", "))]
-    NoAdapter { wanted: String, available: Vec<String> },
     #[error("step {step}: the losses differ by {found:.1e}, rounding explains at most {allowed:.1e}")]
     TooFar { step: usize, found: f64, allowed: f64 },
-    #[error("rank {rank} panicked")]
-    Panicked { rank: usize },
 }
 
 fn main() -> ExitCode {
@@ -84,65 +78,6 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     print("\nThe ranks learned what one device learns, up to rounding.\n")?;
     Ok(())
-}
-
-/// Trains in one thread per rank; the losses are those of the whole batch, the same on every rank.
-fn train(
-    groups: Vec<ProcessGroup>,
-    devices: &[Device],
-    samples: &Samples,
-    shards: &[Range<usize>],
-    steps: usize,
-) -> Result<Losses, Box<dyn Error>> {
-    // Gradients go their own way, as they would with a trainer's all-reduce.
-    let ranks = LocalGroup::ranks(groups.len()).into_iter().zip(groups).zip(devices).zip(shards);
-    let results: Vec<Option<Result<Losses, TrainError>>> = std::thread::scope(|scope| {
-        let threads = ranks.map(|(((gradients, group), device), shard)| {
-            let (device, samples, total) = (device.clone(), samples.part(shard), samples.len());
-            scope.spawn(move || {
-                let rank = Rank { gradients, group, device, samples, total, deadline: DEADLINE };
-                pollster::block_on(rank.train(steps))
-            })
-        });
-        let threads: Vec<_> = threads.collect();
-        threads.into_iter().map(|thread| thread.join().ok()).collect()
-    });
-    let mut losses = Vec::with_capacity(results.len());
-    for (rank, result) in results.into_iter().enumerate() {
-        losses.push(result.ok_or(RunError::Panicked { rank })??);
-    }
-    // The command line leaves no way here without a rank.
-    Ok(losses.swap_remove(0))
-}
-
-/// Shards of different sizes: the ranks get 1, 2, 1, 2 … parts of the batch.
-fn cut(samples: usize, ranks: usize) -> Vec<Range<usize>> {
-    let parts = |ranks: usize| ranks + ranks / 2;
-    let end = |rank: usize| samples * parts(rank) / parts(ranks);
-    (0..ranks).map(|rank| end(rank)..end(rank + 1)).collect()
-}
-
-fn sizes(shards: &[Range<usize>]) -> String {
-    shards.iter().map(|shard| shard.len().to_string()).collect::<Vec<_>>().join(" + ")
-}
-
-/// One device for each rank: the host, or as many on the first adapter whose name contains `wanted`.
-async fn open(wanted: Option<&str>, count: usize) -> Result<Vec<Device>, Box<dyn Error>> {
-    let Some(wanted) = wanted.filter(|name| !name.eq_ignore_ascii_case("host")) else {
-        return Ok(vec![Device::host(); count]);
-    };
-    let adapters = syncbn::adapters().await;
-    let name = |adapter: &syncbn::wgpu::Adapter| adapter.get_info().name;
-    let found = adapters.iter().find(|adapter| name(adapter).to_lowercase().contains(&wanted.to_lowercase()));
-    let Some(adapter) = found else {
-        let available = adapters.iter().map(name).chain(["host".to_owned()]).collect();
-        return Err(RunError::NoAdapter { wanted: wanted.to_owned(), available }.into());
-    };
-    let mut devices = Vec::with_capacity(count);
-    for _ in 0..count {
-        devices.push(Device::from_adapter(adapter).await?);
-    }
-    Ok(devices)
 }
 
 /// Prints, and carries on when nobody reads: the losses are still to be compared.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncbn::collective::{Collective, CollectiveError, LocalRank};
+use syncbn::collective::{Collective, CollectiveError};
 use syncbn::{Device, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
 
 use crate::model::{BIAS, HIDDEN, Parameters, Samples, WEIGHT, backward_first};
@@ -24,7 +24,7 @@ pub enum TrainError {
 /// What one rank trains with.
 pub struct Rank {
     /// Where gradients are added up.
-    pub gradients: LocalRank,
+    pub gradients: Box<dyn Collective>,
     /// Where statistics are shared.
     pub group: ProcessGroup,
     pub device: Device,

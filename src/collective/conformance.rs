@@ -19,7 +19,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Collective, CollectiveError, Gathered};
+use super::{Collective, CollectiveError, Gathered, Part};
 
 /// A check of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum Check {
     Messages,
     /// A thousand rounds keep their order while ranks run at different speeds.
     Order,
+    /// Messages merge along the canonical tree over ranks, for all the same.
+    Merge,
     /// A rank that does not come makes all others fail with its name, and breaks the group.
     Late,
     /// A rank that is dropped makes all others fail with its name at once.
@@ -41,8 +43,8 @@ pub enum Check {
 }
 
 /// All checks. Each needs two ranks or more.
-pub const CHECKS: [Check; 7] =
-    [Check::Messages, Check::Order, Check::Late, Check::Left, Check::Dropped, Check::Abort, Check::Split];
+pub const CHECKS: [Check; 8] =
+    [Check::Messages, Check::Order, Check::Merge, Check::Late, Check::Left, Check::Dropped, Check::Abort, Check::Split];
 
 /// What a transport did wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +78,7 @@ pub async fn run(check: Check, rank: Box<dyn Collective>) -> Result<(), Failure>
     match check {
         Check::Messages => messages(&judge, rank.as_ref()).await,
         Check::Order => order(&judge, rank.as_ref()).await,
+        Check::Merge => merge(&judge, rank.as_ref()).await,
         Check::Split => split(&judge, rank.as_ref()).await,
         Check::Late | Check::Left | Check::Dropped | Check::Abort => absence(&judge, rank).await,
     }
@@ -95,7 +98,7 @@ impl Judge {
         Err(Failure { check: self.check, rank: self.rank, found, expected })
     }
 
-    fn gathered(&self, result: Result<Gathered, CollectiveError>) -> Result<Gathered, Failure> {
+    fn came<T>(&self, result: Result<T, CollectiveError>) -> Result<T, Failure> {
         let expected = || "the messages of all ranks".to_owned();
         let failure =
             |error| Failure { check: self.check, rank: self.rank, found: format!("{error:?}"), expected: expected() };
@@ -110,7 +113,7 @@ fn message(rank: usize, round: usize) -> Vec<u8> {
 }
 
 async fn round(judge: &Judge, rank: &dyn Collective, round: usize) -> Result<(), Failure> {
-    let gathered = judge.gathered(rank.all_gather(message(rank.rank(), round), LONG).await)?;
+    let gathered = judge.came(rank.all_gather(message(rank.rank(), round), LONG).await)?;
     let expected: Gathered = (0..rank.world_size()).map(|rank| message(rank, round).into()).collect();
     judge.expect(gathered, expected)
 }
@@ -119,7 +122,7 @@ async fn messages(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
     for number in 0..20 {
         round(judge, rank, number).await?;
     }
-    let large = judge.gathered(rank.all_gather(vec![rank.rank() as u8; 1 << 20], LONG).await)?;
+    let large = judge.came(rank.all_gather(vec![rank.rank() as u8; 1 << 20], LONG).await)?;
     judge.expect(large.iter().map(|message| message.len()).collect(), vec![1 << 20; rank.world_size()])
 }
 
@@ -128,6 +131,32 @@ async fn order(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
         if number % 97 == rank.rank() {
             std::thread::yield_now();
         }
+        round(judge, rank, number).await?;
+    }
+    Ok(())
+}
+
+/// Writes down what is merged with what.
+fn written(left: Part<'_>, right: Part<'_>) -> Vec<u8> {
+    let at = right.rank.to_string();
+    [b"(".as_slice(), left.bytes, at.as_bytes(), right.bytes, b")"].concat()
+}
+
+/// What [`written`] makes of the ranks `from .. to`: a node of the tree on the left, as large as leaves something.
+fn tree(from: usize, to: usize, round: usize) -> Vec<u8> {
+    if to - from == 1 {
+        return message(from, round);
+    }
+    let middle = from + (to - from).next_power_of_two() / 2;
+    let (left, right) = (tree(from, middle, round), tree(middle, to, round));
+    written(Part { rank: from, bytes: &left }, Part { rank: middle, bytes: &right })
+}
+
+/// Merges and gathers in turn.
+async fn merge(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
+    for number in 0..20 {
+        let merged = judge.came(rank.all_merge(message(rank.rank(), number), written, LONG).await)?;
+        judge.expect(&*merged, tree(0, rank.world_size(), number).as_slice())?;
         round(judge, rank, number).await?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! The layout is in `docs/PROTOCOL.md`. Decoding takes any bytes: it never panics, and allocates no more than the bytes
 //! that are there.
 
-mod reader;
+pub(super) mod reader;
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
-//! Whether all ranks are at the same place: the check of every frame's header against the others.
+//! Whether all ranks are at the same place: the check of every header against the others.
 
 use super::frame::{Frame, Header};
+use super::merged::Head;
 use crate::error::ExchangeError;
 
 /// A field that must agree, and how it is written in an error.
@@ -21,22 +22,38 @@ const FIELDS: [Field; 9] = [
     ("checksum of parameters and running statistics", |header| format!("{:#018x}", header.state)),
 ];
 
-/// Compares all frames. What most ranks say is expected, of two equally frequent ones what the lowest rank says; so
-/// every rank finds the same error.
-pub(super) fn check_headers(
-    frames: &[Frame],
-    at: &str,
-    world_rank: impl Fn(usize) -> usize,
-) -> Result<(), ExchangeError> {
+/// Compares all headers, in the order of the first rank of each. What most ranks say is expected, of two equally frequent
+/// ones what the lowest rank says; so every rank finds the same error.
+pub(super) fn check_heads(heads: &[Head], at: &str, world_rank: impl Fn(usize) -> usize) -> Result<(), ExchangeError> {
+    // The rule, so that nothing is written down for it.
+    if let [] | [_] = heads {
+        return Ok(());
+    }
     for (what, show) in FIELDS {
-        let said: Vec<String> = frames.iter().map(|frame| show(&frame.header)).collect();
-        let votes = |value: &String| said.iter().filter(|other| *other == value).count();
+        let said: Vec<String> = heads.iter().map(|head| show(&head.header)).collect();
+        let votes = |value: &String| {
+            let of_head = |(head, said): (&Head, &String)| if said == value { head.ranks } else { 0 };
+            heads.iter().zip(&said).map(of_head).fold(0, u64::saturating_add)
+        };
         let most = said.iter().map(votes).max().unwrap_or(0);
         let Some(expected) = said.iter().find(|value| votes(value) == most) else { continue };
-        if let Some(rank) = said.iter().position(|value| value != expected) {
-            let (expected, found) = (expected.clone(), said[rank].clone());
-            return Err(ExchangeError::Mismatch { at: at.to_owned(), rank: world_rank(rank), what, expected, found });
+        if let Some(index) = said.iter().position(|value| value != expected) {
+            let (expected, found) = (expected.clone(), said[index].clone());
+            let rank = world_rank(heads[index].header.rank as usize);
+            return Err(ExchangeError::Mismatch { at: at.to_owned(), rank, what, expected, found });
         }
     }
     Ok(())
+}
+
+/// The different headers of frames that are in rank order.
+pub(super) fn heads(frames: &[Frame]) -> Vec<Head> {
+    let mut heads: Vec<Head> = Vec::new();
+    for Frame { header, .. } in frames {
+        match heads.iter_mut().find(|head| head.agrees(header)) {
+            Some(head) => head.ranks += 1,
+            None => heads.push(Head { header: header.clone(), ranks: 1 }),
+        }
+    }
+    heads
 }

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::frame::{Frame, Header, Payload, Phase};
-use super::peers::check_headers;
+use super::frame::{Frame, Header, NodePayload, Payload, Phase};
+use super::merge::Merge;
+use super::merged::Merged;
+use super::peers::{check_heads, heads};
 use super::{Collective, CollectiveError, SingleRank};
 use crate::error::ExchangeError;
 
@@ -131,10 +133,44 @@ impl ProcessGroup {
         let frames = gathered.map_err(|error| self.named(error, at)).and_then(|messages| {
             let frames = messages.iter().enumerate().map(|(rank, message)| self.decode(rank, message, at));
             let frames = frames.collect::<Result<Vec<_>, _>>()?;
-            check_headers(&frames, at, |rank| self.world_rank(rank))?;
+            check_heads(&heads(&frames), at, |rank| self.world_rank(rank))?;
             Ok(frames)
         });
         frames.map_err(|error| self.poison(error))
+    }
+
+    /// Whether statistics merge on their way, by [`merge`](Self::merge), instead of being gathered.
+    pub(crate) fn merges_on_the_way(&self) -> bool {
+        self.transport.merges_on_the_way()
+    }
+
+    /// Gives the nodes that this rank holds and gets those that cover all ranks, merged by `law`, of the same header; `at`
+    /// says where, for errors.
+    pub(crate) async fn merge(
+        &self,
+        header: Header,
+        nodes: Vec<NodePayload>,
+        law: Merge,
+        at: &str,
+    ) -> Result<Vec<NodePayload>, ExchangeError> {
+        self.check(at)?;
+        let message = Merged::of(header, nodes).encode();
+        let merged = self.transport.all_merge(message, law, self.deadline).await;
+        let nodes = merged.map_err(|error| self.named(error, at)).and_then(|bytes| {
+            let unusable = |rank: usize, message| {
+                let rank = self.world_rank(rank);
+                ExchangeError::Frame { at: at.to_owned(), rank, message }
+            };
+            // Every rank has the same bytes; rank 0 made them.
+            match Merged::decode(&bytes).map_err(|error| unusable(0, error.to_string()))? {
+                Merged::Failed { rank, message } => Err(unusable(rank as usize, message)),
+                Merged::Nodes { heads, nodes } => {
+                    check_heads(&heads, at, |rank| self.world_rank(rank))?;
+                    Ok(nodes)
+                }
+            }
+        });
+        nodes.map_err(|error| self.poison(error))
     }
 
     /// Tells the peers that this rank has failed; nothing where it has no peers, or where the group has failed already.

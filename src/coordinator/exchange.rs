@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Mergeable, from_payload, merge_channels, merge_ranks, to_payload};
+use super::{Mergeable, from_payload, merge_channels, merge_parts, merge_ranks, to_payload};
 use crate::collective::{Header, NodePayload, Payload, Phase, ProcessGroup};
 use crate::error::{Error, ExchangeError};
 use crate::stats::tree::{merge_nodes, merge_run};
@@ -121,8 +121,11 @@ impl Call<'_> {
         if group.world_size() == 1 {
             return Ok(merge_ranks(local));
         }
-        let own = merge_run(*first_rank, local, merge_channels);
-        let payload = Payload::Nodes(own.iter().map(to_payload).collect());
+        let own: Vec<_> = merge_run(*first_rank, local, merge_channels).iter().map(to_payload).collect();
+        if group.merges_on_the_way() {
+            return self.merge_on_the_way(own, state).await;
+        }
+        let payload = Payload::Nodes(own);
         let (mut nodes, mut covered) = (Vec::new(), 0);
         for (rank, payload) in self.gather(payload, state).await?.into_iter().enumerate() {
             let Payload::Nodes(of_rank) = payload else {
@@ -139,6 +142,24 @@ impl Call<'_> {
         if covered != *total_ranks {
             let message = format!("with it the nodes cover {covered} ranks, expected {total_ranks}");
             return Err(self.refuse(group.world_size() - 1, message));
+        }
+        Ok(merge_nodes(nodes.into_iter().map(from_payload).collect(), merge_channels).unwrap_or_default())
+    }
+
+    /// The same, where the transport merges what processes send: every rank gets the nodes that cover all ranks.
+    async fn merge_on_the_way<T: Mergeable>(
+        &self,
+        own: Vec<NodePayload>,
+        state: Option<u64>,
+    ) -> Result<Vec<T>, ExchangeError> {
+        let Exchange { group, channels, total_ranks, announced, .. } = self.exchange;
+        let header = Header { state: state.unwrap_or(0), ..self.header.clone() };
+        let nodes = group.merge(header, own, merge_parts::<T>, &self.at).await?;
+        announced.fetch_or(state.is_some(), Ordering::Relaxed);
+        let last = group.world_size() - 1;
+        let covered = check_nodes(&nodes, 0, *channels).map_err(|message| self.refuse(last, message))?;
+        if covered != *total_ranks {
+            return Err(self.refuse(last, format!("with it the nodes cover {covered} ranks, expected {total_ranks}")));
         }
         Ok(merge_nodes(nodes.into_iter().map(from_payload).collect(), merge_channels).unwrap_or_default())
     }

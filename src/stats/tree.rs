@@ -41,6 +41,20 @@ pub fn merge_run<T: Clone>(start: u64, leaves: &[T], merge: impl Fn(&T, &T) -> T
         .collect()
 }
 
+/// The nodes of a run of ranks and of the run behind it, from left to right, as those of both together: siblings merge.
+pub fn join<T: Clone>(left: Vec<Node<T>>, right: Vec<Node<T>>, merge: impl Fn(&T, &T) -> T) -> Vec<Node<T>> {
+    let mut nodes = left;
+    for mut node in right {
+        // A right sibling closes the node above, which may be one itself.
+        while let Some(left) = nodes.pop_if(|left| left.level == node.level && left.index ^ 1 == node.index) {
+            let value = merge(&left.value, &node.value);
+            node = Node { level: node.level + 1, index: node.index / 2, value };
+        }
+        nodes.push(node);
+    }
+    nodes
+}
+
 /// The value of the whole tree from nodes that cover each rank at most once; `None` without a node.
 ///
 /// A rank or subtree that is absent counts as the identity: its sibling's value moves up unchanged.
@@ -94,6 +108,18 @@ mod tests {
     fn five_ranks_merge_as_a_complete_tree_with_the_missing_leaves_left_out() {
         let leaves: Vec<String> = "abcde".chars().map(String::from).collect();
         assert_eq!(merge_all(&leaves, written).as_deref(), Some("(((ab)(cd))e)"));
+    }
+
+    #[test]
+    fn runs_joined_in_any_order_are_the_run_of_all() {
+        let leaves: Vec<String> = ('a'..='z').map(String::from).collect();
+        let run = |from: usize, to: usize| merge_run(from as u64, &leaves[from..to], written);
+        for (from, first, second, to) in [(0, 1, 2, 26), (3, 4, 9, 17), (0, 8, 16, 24), (5, 6, 7, 8), (7, 7, 20, 20)] {
+            let all = run(from, to);
+            let left = join(join(run(from, first), run(first, second), written), run(second, to), written);
+            let right = join(run(from, first), join(run(first, second), run(second, to), written), written);
+            assert_eq!((&left, &right), (&all, &all), "{from}, {first}, {second}, {to}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
-use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank};
+use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank, Merge, Part};
 
 /// What a transport does wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +25,7 @@ pub enum Fault {
     SwallowsAborts,
     CutsAbortMessages,
     SplitsIntoItself,
+    MergesBackwards,
 }
 
 /// The longest wait of a fault that would make the suite wait in vain for its own long deadline.
@@ -114,6 +115,26 @@ impl Collective for Broken {
         let inner = self.inner.all_gather(message, deadline);
         let kept = Kept { inner: Some(inner), keep: state.fault == Fault::KeepsDroppedFutures };
         async move { state.result(kept.await) }.boxed()
+    }
+
+    fn all_merge(
+        &self,
+        message: Vec<u8>,
+        merge: Merge,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Arc<[u8]>, CollectiveError>> {
+        if self.state.fault != Fault::MergesBackwards {
+            return self.inner.all_merge(message, merge, deadline);
+        }
+        let gathered = self.inner.all_gather(message, deadline);
+        async move {
+            let backwards = gathered.await?.into_iter().enumerate().rev();
+            let merged = backwards.reduce(|(rank, bytes), (next, others)| {
+                (rank, merge(Part { rank, bytes: &bytes }, Part { rank: next, bytes: &others }).into())
+            });
+            Ok(merged.map(|(_, bytes)| bytes).unwrap_or_default())
+        }
+        .boxed()
     }
 
     fn abort(&self, message: Vec<u8>) {

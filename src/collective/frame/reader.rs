@@ -8,7 +8,7 @@ const NODE_HEADER_BYTES: u64 = 4 + 8 + 8;
 const CHANNEL_BYTES: u64 = 16;
 
 /// The bytes that are not read yet.
-pub(super) struct Reader<'a> {
+pub(in crate::collective) struct Reader<'a> {
     pub rest: &'a [u8],
 }
 

@@ -1,0 +1,168 @@
+//! The photos of the quickstart over several processes, and the same photos in one: every bit must be equal.
+//!
+//! `scripts/mpi.sh 4 quickstart -- --help` says what it does and which options there are.
+
+#[allow(dead_code, reason = "the quickstart uses more of it")]
+#[path = "../../../../examples/quickstart/batch.rs"]
+mod batch;
+#[path = "../../../../examples/train_step/devices.rs"]
+mod devices;
+#[path = "../../../../examples/quickstart/photos.rs"]
+mod photos;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use syncbn::collective::Collective;
+use syncbn::stats::ChannelStats;
+use syncbn::{Device, DeviceGroup, ProcessGroup, SyncBatchNormConfig};
+use syncbn_mpi::{Mpi, MpiRank};
+
+use batch::{Batch, CHANNELS};
+
+/// How long a rank waits for the others: the photos take a second or two, also on a software driver.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Synchronized batch normalization of photos, each shard of the batch in its own process.
+///
+/// The photos form one batch (N, 3, H, W), cut into contiguous shards, one for each
+/// process; where photos are fewer, the last shards are empty. Every process takes the
+/// statistics of its shard and normalizes with those of all, forward and backward. Then
+/// it does the same with all shards by itself: outputs, gradients and statistics must be
+/// equal to the last bit.
+#[derive(Debug, Parser)]
+#[command(name = "mpi_quickstart", verbatim_doc_comment)]
+struct Args {
+    /// Open the devices on the first adapter whose name contains NAME, in any case, such
+    /// as `llvmpipe` [default: host, the processor without a driver]
+    #[arg(long, value_name = "NAME", verbatim_doc_comment)]
+    adapter: Option<String>,
+
+    /// Folder of PNG files, all of one size, taken in the order of their names
+    /// [default: the project's four photos]
+    #[arg(long, value_name = "FOLDER", verbatim_doc_comment)]
+    input: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    // Before MPI begins, which prints usage and errors once for each process otherwise.
+    let args = Args::parse();
+    match pollster::block_on(run(&args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when this fails too.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let mpi = Mpi::initialize()?;
+    let (group, report) = (ProcessGroup::new(mpi.world()?).with_deadline(DEADLINE), mpi.world()?);
+    let folder = args.input.clone().unwrap_or_else(|| project().join("examples/data/photos"));
+    let photos = photos::load(&folder)?;
+    let batch = Batch::new(&photos);
+    let shards = batch::cut(photos.len(), mpi.size());
+    let devices = devices::open(args.adapter.as_deref(), mpi.size()).await?;
+    let (rank, config) = (mpi.rank(), SyncBatchNormConfig::torch(CHANNELS));
+    let own = &shards[rank..=rank];
+
+    let layer = DeviceGroup::in_group(config.clone(), devices[rank..=rank].to_vec(), &group).await?;
+    let found = Pass::run(layer, &batch, own).await?;
+    let alone = Pass::run(DeviceGroup::new(config, devices.clone())?, &batch, &shards).await?;
+    let verdict = found.compare(&alone, rank)?;
+
+    let names = photos[own[0].clone()].iter().map(|photo| photo.name.as_str()).collect::<Vec<_>>().join(", ");
+    let line = format!("process {rank}: {names}\n{}", described(&found.local[0]));
+    let lines = gather(&report, line).await?;
+    if rank == 0 {
+        let text = format!(
+            "{} photos over {} processes, each on {}; mean and variance of red, green, blue:\n\n{lines}all\n{}\n{verdict}\n",
+            photos.len(),
+            mpi.size(),
+            kind(&devices[rank]),
+            described(&found.global),
+        );
+        io::stdout().write_all(text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// What a pass over some shards gives, in bits where it must be equal.
+struct Pass {
+    /// y and the gradient of the input, of each shard.
+    tensors: Vec<[Vec<u32>; 2]>,
+    running: Vec<u32>,
+    local: Vec<Vec<ChannelStats>>,
+    global: Vec<ChannelStats>,
+}
+
+impl Pass {
+    /// Forward, and backward with the photos themselves, scaled, as the gradient of the output.
+    async fn run(mut layer: DeviceGroup, batch: &Batch, shards: &[Range<usize>]) -> Result<Self, syncbn::Error> {
+        let (mut inputs, mut grad_outputs) = (Vec::new(), Vec::new());
+        for (device, shard) in layer.devices().iter().zip(shards) {
+            let (dims, values) = (batch.dims(shard.len()), batch.values(shard));
+            inputs.push(device.upload(&dims, values)?);
+            grad_outputs.push(device.upload(&dims, &values.iter().map(|x| x / 255.0 - 0.3).collect::<Vec<_>>())?);
+        }
+        let forward = layer.forward_train(&inputs).await?;
+        let backward = layer.backward(&forward.saved, &inputs, &grad_outputs).await?;
+        let mut tensors = Vec::new();
+        for (y, grad_input) in forward.outputs.iter().zip(&backward.grad_inputs) {
+            tensors.push([bits(&y.to_vec().await?), bits(&grad_input.to_vec().await?)]);
+        }
+        let running = layer.running_stats().map(|running| [bits(&running.mean), bits(&running.var)].concat());
+        let (local, global) = (forward.report.local, forward.report.global.channels().to_vec());
+        Ok(Self { tensors, running: running.unwrap_or_default(), local, global })
+    }
+
+    /// Whether this process's shard has the bits that it has among all shards in one process.
+    fn compare(&self, alone: &Self, rank: usize) -> Result<String, String> {
+        let numbers = |channel: &ChannelStats| [channel.count, channel.mean.to_bits(), channel.m2.to_bits()];
+        let global = |pass: &Self| pass.global.iter().map(numbers).collect::<Vec<_>>();
+        let differs = [
+            ("y", self.tensors[0][0] != alone.tensors[rank][0]),
+            ("the gradient of the input", self.tensors[0][1] != alone.tensors[rank][1]),
+            ("the running statistics", self.running != alone.running),
+            ("the statistics", global(self) != global(alone)),
+        ];
+        match differs.iter().find(|(_, differs)| *differs) {
+            Some((what, _)) => Err(format!("process {rank}: {what} differs from that of one process")),
+            None => Ok("Outputs, gradients and statistics are those of one process, to the last bit.".to_owned()),
+        }
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Every rank's text, in rank order.
+async fn gather(ranks: &MpiRank, text: String) -> Result<String, Box<dyn Error>> {
+    let texts = ranks.all_gather(text.into_bytes(), DEADLINE).await?;
+    Ok(texts.iter().map(|text| String::from_utf8_lossy(text)).collect())
+}
+
+fn described(channels: &[ChannelStats]) -> String {
+    let channel = |of: &ChannelStats| match of.count {
+        0 => "-".to_owned(),
+        _ => format!("{:.4}, {:.3}", of.mean, of.var_biased()),
+    };
+    format!("  {}\n", channels.iter().map(channel).collect::<Vec<_>>().join("   "))
+}
+
+/// A device without the number that tells it from others.
+fn kind(device: &Device) -> &str {
+    device.name().rsplit_once(" #").map_or(device.name(), |(name, _)| name)
+}
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}

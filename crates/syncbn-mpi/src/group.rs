@@ -1,0 +1,266 @@
+//! A process group as one of its ranks sees it: what has arrived, what is on its way, who is gone, whether it is broken.
+//!
+//! Nothing here waits. Whoever waits calls [`State::progress`] again and again (`wait`); what an exchange consists of is
+//! known to `flat` and `tree`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use syncbn::collective::CollectiveError;
+
+use crate::live;
+use crate::notice::{Notice, Tag, transport};
+use crate::raw::{Comm, Failure, Receiving, Sending};
+
+/// Looks without a find after which nothing more is there: MPI takes one or two, by shared memory as by TCP.
+const QUIET_LOOKS: usize = 3;
+
+/// A communicator and what this rank knows of the others on it.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub comm: Comm,
+    /// All ranks of the job: by it MPI makes other communicators.
+    pub job: Arc<Comm>,
+    /// Ranks from which on messages are merged along the tree.
+    pub tree_from: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Exchanges that this rank has begun.
+    pub rounds: u64,
+    pub broken: Option<CollectiveError>,
+    /// Ranks that have left, after how many exchanges, and whether they panicked.
+    gone: BTreeMap<usize, (u64, bool)>,
+    /// Messages that wait to be taken.
+    arrived: HashMap<(usize, Tag), Arc<[u8]>>,
+    arriving: Vec<(usize, Tag, Receiving)>,
+    /// Messages that MPI still reads, of an exchange or of none.
+    outgoing: Vec<Outgoing>,
+    /// Exchanges under way, by their number in a tag, and whether they are merged along the tree.
+    under_way: BTreeMap<u16, bool>,
+    /// Who has answered the roll call of an exchange, and when this rank was last called in one.
+    here: BTreeSet<(u64, usize)>,
+    pub called: Option<(u64, Instant)>,
+    ready: BTreeSet<(u64, usize)>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    round: Option<u64>,
+    to: usize,
+    sending: Sending,
+}
+
+impl Group {
+    pub fn new(comm: Comm, job: Arc<Comm>, tree_from: usize) -> Arc<Self> {
+        Arc::new(Self { comm, job, tree_from, state: Mutex::default() })
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`lock`](Self::lock), where waiting is not allowed.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.try_lock().ok()
+    }
+
+    pub fn peers(&self) -> impl Iterator<Item = usize> + use<> {
+        let rank = self.comm.rank;
+        (0..self.comm.size).filter(move |&peer| peer != rank)
+    }
+
+    /// Breaks the group for good, and tells all others unless they know.
+    pub fn break_with(&self, state: &mut State, error: &CollectiveError) {
+        if state.broken.is_none() {
+            state.set_broken(error.clone());
+            self.tell_all(state, &Notice::Broken(error.clone()));
+        }
+    }
+
+    /// Tells all others.
+    pub fn tell_all(&self, state: &mut State, notice: &Notice) {
+        self.tell(state, self.peers(), notice);
+    }
+
+    /// Tells some. What cannot be sent is not: a peer that nothing reaches finds out by waiting.
+    pub fn tell(&self, state: &mut State, peers: impl Iterator<Item = usize>, notice: &Notice) {
+        let bytes: Arc<[u8]> = notice.encode().into();
+        for peer in peers {
+            if let Ok(sending) = self.comm.send(peer, Tag::Notice.to_mpi(), bytes.clone()) {
+                state.outgoing.push(Outgoing { round: None, to: peer, sending });
+            }
+        }
+    }
+
+    /// Sends a message of an exchange; a failure breaks the group.
+    pub fn send(&self, state: &mut State, round: u64, to: usize, tag: Tag, bytes: Arc<[u8]>) {
+        match self.comm.send(to, tag.to_mpi(), bytes) {
+            Ok(sending) => state.outgoing.push(Outgoing { round: Some(round), to, sending }),
+            Err(failure) => self.break_with(state, &transport(failure.to_string())),
+        }
+    }
+
+    /// Takes in what has arrived, and returns how many messages. A failure of MPI breaks the group.
+    pub fn progress(&self, state: &mut State) -> usize {
+        self.try_progress(state).unwrap_or_else(|failure| {
+            self.break_with(state, &transport(failure.to_string()));
+            0
+        })
+    }
+
+    /// Takes in all that has arrived. MPI finds a message only after it was looked for, so one look is not enough.
+    fn catch_up(&self, state: &mut State) {
+        let mut quiet = 0;
+        while quiet < QUIET_LOOKS {
+            quiet = if self.progress(state) == 0 { quiet + 1 } else { 0 };
+        }
+    }
+
+    /// Takes in what has arrived, and finds out how many messages that were.
+    fn try_progress(&self, state: &mut State) -> Result<usize, Failure> {
+        let mut found = 0;
+        while let Some((from, tag, receiving)) = self.comm.receive()? {
+            state.arriving.push((from, Tag::from_mpi(tag), receiving));
+            found += 1;
+        }
+        let mut index = 0;
+        while let Some((from, tag, receiving)) = state.arriving.get_mut(index) {
+            let (from, tag) = (*from, *tag);
+            match receiving.take()? {
+                // In order, because of two notices of one rank the first counts.
+                Some(bytes) => {
+                    drop(state.arriving.remove(index));
+                    self.take_in(state, from, tag, bytes);
+                }
+                None => index += 1,
+            }
+        }
+        let mut failed = None;
+        state.outgoing.retain_mut(|outgoing| match outgoing.sending.is_done() {
+            Ok(done) => !done,
+            Err(failure) => {
+                failed = Some(failure);
+                false
+            }
+        });
+        failed.map_or(Ok(found), Err)
+    }
+
+    fn take_in(&self, state: &mut State, from: usize, tag: Tag, bytes: Arc<[u8]>) {
+        if tag != Tag::Notice {
+            state.arrived.insert((from, tag), bytes);
+            if let Some(error) = state.different_exchange(from, tag, self.comm.rank) {
+                self.break_with(state, &error);
+            }
+            return;
+        }
+        match Notice::decode(&bytes) {
+            // Whoever broke it has told all.
+            Some(Notice::Broken(error)) => state.set_broken(error),
+            Some(Notice::Left { rounds, panicked }) => drop(state.gone.insert(from, (rounds, panicked))),
+            Some(Notice::RollCall { round }) => {
+                state.called = Some((round, Instant::now()));
+                if state.rounds > round {
+                    self.tell(state, [from].into_iter(), &Notice::Here { round });
+                }
+            }
+            Some(Notice::Here { round }) => drop(state.here.insert((round, from))),
+            Some(Notice::Ready { key }) => drop(state.ready.insert((key, from))),
+            None => {}
+        }
+    }
+
+    /// Begins the next exchange and returns its number, unless the group is broken or somebody has left for good.
+    pub fn begin(&self, state: &mut State, merged: bool) -> Result<u64, CollectiveError> {
+        // Who comes late must not take the messages of an exchange that the others have given up for one that goes on.
+        self.catch_up(state);
+        let round = state.rounds;
+        self.check_gone(state, round);
+        if let Some(error) = &state.broken {
+            return Err(error.clone());
+        }
+        state.rounds += 1;
+        state.under_way.insert(Tag::round(round), merged);
+        let early: Vec<_> = state.arrived.keys().copied().collect();
+        if let Some(error) =
+            early.into_iter().find_map(|(from, tag)| state.different_exchange(from, tag, self.comm.rank))
+        {
+            self.break_with(state, &error);
+        }
+        Ok(round)
+    }
+
+    /// Breaks the group where a rank has left before this exchange: it has told all others itself.
+    pub fn check_gone(&self, state: &mut State, round: u64) {
+        let gone = state.gone.iter().find(|(_, (rounds, _))| *rounds <= round);
+        if let Some((&rank, &(_, panicked))) = gone {
+            state.set_broken(CollectiveError::Left { rank, panicked });
+        }
+    }
+
+    /// This rank will come to no further exchange.
+    pub fn leave(&self) {
+        let mut state = self.lock();
+        let notice = Notice::Left { rounds: state.rounds, panicked: std::thread::panicking() };
+        self.tell_all(&mut state, &notice);
+    }
+}
+
+impl State {
+    /// The group is broken; of several reasons the first counts.
+    fn set_broken(&mut self, error: CollectiveError) {
+        self.broken.get_or_insert(error);
+        live::fail();
+    }
+
+    /// A message that has arrived, once.
+    pub fn take(&mut self, from: usize, tag: Tag) -> Option<Arc<[u8]>> {
+        self.arrived.remove(&(from, tag))
+    }
+
+    /// Ranks that MPI has not taken all messages of an exchange to.
+    pub fn unsent(&self, round: u64) -> impl Iterator<Item = usize> {
+        self.outgoing.iter().filter(move |outgoing| outgoing.round == Some(round)).map(|outgoing| outgoing.to)
+    }
+
+    /// An exchange is over, well or not.
+    pub fn end(&mut self, round: u64) {
+        self.under_way.remove(&Tag::round(round));
+        self.here.retain(|(called, _)| *called != round);
+    }
+
+    /// Who has answered a roll call.
+    pub fn is_here(&self, round: u64, rank: usize) -> bool {
+        self.here.contains(&(round, rank))
+    }
+
+    /// Whether a rank has left, and if so, whether it panicked.
+    pub fn has_left(&self, rank: usize) -> Option<bool> {
+        self.gone.get(&rank).map(|(_, panicked)| *panicked)
+    }
+
+    /// Whether a rank is about to make the group of `key`.
+    pub fn is_ready(&self, key: u64, rank: usize) -> bool {
+        self.ready.contains(&(key, rank))
+    }
+
+    /// Whether a message shows that its sender merges where this rank gathers, or the reverse: neither would get what it
+    /// waits for.
+    fn different_exchange(&self, from: usize, tag: Tag, rank: usize) -> Option<CollectiveError> {
+        let (round, merges) = match tag {
+            Tag::Flat(round) => (round, false),
+            Tag::Up(round) | Tag::Down(round) => (round, true),
+            Tag::Notice => return None,
+        };
+        let own = *self.under_way.get(&round)?;
+        (own != merges).then(|| {
+            let (merging, gathering) = if merges { (from, rank) } else { (rank, from) };
+            let what = "exchanges statistics or gradients, which merge on their way";
+            transport(format!("rank {merging} {what}; rank {gathering} does something else"))
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! The job: the beginning and the end of MPI in this process, and the end of all processes where one is lost.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mpi::Threading;
+use mpi::environment::{self, Universe};
+use mpi::topology::{Communicator, SimpleCommunicator};
+
+use crate::group::Group;
+use crate::rank::MpiRank;
+use crate::raw::{self, Comm, Failure};
+use crate::watchdog::Watchdog;
+use crate::{live, lost};
+
+/// Exit status of a job that was given up: one that programs and shells use for nothing else.
+pub(crate) const EXIT_GIVEN_UP: i32 = 87;
+/// How long ranks wait for each other at the beginning and at the end of a job in which nothing has failed: longer than
+/// what one of them does alone there, such as reading data or saving a model.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How long they wait at the end after a failure: enough to report it for all that learn of it in their next exchange.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long MPI has to end once all ranks have come to it: it closes connections, and nobody computes any more.
+const FINALIZATION: Duration = Duration::from_secs(30);
+/// How often to look whether all have come.
+const LOOK: Duration = Duration::from_millis(1);
+/// Ranks from which on statistics merge along the tree: up to here gathering them takes fewer steps and little more time.
+const TREE_FROM: usize = 33;
+
+/// This process's rank of the job, for messages; −1 before there is one.
+static RANK: AtomicI32 = AtomicI32::new(-1);
+static GIVEN_UP: AtomicBool = AtomicBool::new(false);
+
+/// Why there is no MPI.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MpiError {
+    /// It was begun before, in this process, by this crate or another.
+    #[error("MPI has been initialized in this process before; a process can do it once")]
+    Initialized,
+    /// The library does not allow calls from several threads.
+    #[error("the MPI library allows {found:?} threading, Multiple is needed: it was built without support for threads")]
+    Threading {
+        /// What it allows.
+        found: Threading,
+    },
+    /// A call failed.
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// MPI in this process, from its initialization to its end. One value per process, to be dropped last.
+///
+/// Its end never hangs. When it is dropped, the ranks wait for each other: ten minutes, or two seconds where an exchange
+/// has failed. Who does not come by then is lost, and the whole job is ended with status 87.
+pub struct Mpi {
+    universe: Option<Universe>,
+    /// Where the ranks wait for each other at the end, since a rank that has failed may come to its end while others are
+    /// anywhere. By it process groups are made, too.
+    end: Arc<Comm>,
+    patience: Duration,
+}
+
+impl Mpi {
+    /// Begins MPI, and lets a panic of any thread, or a program that ends before MPI has, end the job: otherwise the other
+    /// ranks would wait for this one. They are told first.
+    ///
+    /// It happens before a panic unwinds, so one that the program would catch ends the job too.
+    ///
+    /// # Errors
+    /// [`MpiError`].
+    pub fn initialize() -> Result<Self, MpiError> {
+        let begun = environment::initialize_with_threading(Threading::Multiple);
+        let (universe, found) = begun.ok_or(MpiError::Initialized)?;
+        if found != Threading::Multiple {
+            return Err(MpiError::Threading { found });
+        }
+        RANK.store(universe.world().rank(), Ordering::Relaxed);
+        raw::begin();
+        lost::install();
+        let end = Comm::duplicate(&universe.world(), PATIENCE)?.into();
+        Ok(Self { universe: Some(universe), end, patience: PATIENCE })
+    }
+
+    /// The same with another limit for how long ranks wait for each other at the beginning and at the end of a job in
+    /// which nothing has failed (ten minutes by default).
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// This process's rank of the job.
+    pub fn rank(&self) -> usize {
+        self.end.rank
+    }
+
+    /// Processes of the job.
+    pub fn size(&self) -> usize {
+        self.end.size
+    }
+
+    /// The transport among all ranks of the job. Every rank must call it, and as often as the others: each call makes a
+    /// transport of its own.
+    ///
+    /// # Errors
+    /// [`MpiError::Failure`] where some rank does not come, within the limit of [`with_patience`](Self::with_patience).
+    pub fn world(&self) -> Result<MpiRank, MpiError> {
+        self.world_with_tree_from(TREE_FROM)
+    }
+
+    /// As [`world`](Self::world), with another number of ranks from which on statistics merge on their way instead of
+    /// being gathered, 33 by default; all ranks must give the same. Results have the same bits either way; which is
+    /// faster depends on the network.
+    ///
+    /// # Errors
+    /// As [`world`](Self::world).
+    pub fn world_with_tree_from(&self, ranks: usize) -> Result<MpiRank, MpiError> {
+        let comm = Comm::duplicate(&SimpleCommunicator::world(), self.patience)?;
+        Ok(MpiRank::new(live::keep(Group::new(comm, self.end.clone(), ranks))))
+    }
+}
+
+impl fmt::Debug for Mpi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mpi").field("rank", &self.rank()).field("size", &self.size()).finish()
+    }
+}
+
+impl Drop for Mpi {
+    fn drop(&mut self) {
+        let began = Instant::now();
+        let ended = self.end.barrier().and_then(|mut barrier| {
+            while !barrier.is_done()? {
+                let limit = if live::has_failed() { GRACE.min(self.patience) } else { self.patience };
+                if began.elapsed() >= limit {
+                    return Ok(Some(limit));
+                }
+                thread::sleep(LOOK);
+            }
+            Ok(None)
+        });
+        match ended {
+            Ok(None) => {}
+            Ok(Some(limit)) => {
+                give_up(&format!("another rank did not come to the end of the job within {limit:?}"), EXIT_GIVEN_UP);
+            }
+            Err(failure) => give_up(&failure.to_string(), EXIT_GIVEN_UP),
+        }
+        raw::end();
+        let _limit = Watchdog::new(FINALIZATION, "the end of MPI");
+        drop(self.universe.take());
+    }
+}
+
+/// Ends every process of the job, with a word to say why.
+pub(crate) fn give_up(why: &str, status: i32) -> ! {
+    GIVEN_UP.store(true, Ordering::Relaxed);
+    // Nobody is left to tell when this fails too.
+    let _ = writeln!(io::stderr(), "rank {}: {why}; ending the job", RANK.load(Ordering::Relaxed));
+    raw::abort(status);
+    // Where MPI does not do it, or has ended: the launcher ends the job when a process ends so.
+    std::process::exit(status)
+}
+
+/// Whether this process has begun to end the job.
+pub(crate) fn is_given_up() -> bool {
+    GIVEN_UP.load(Ordering::Relaxed)
+}

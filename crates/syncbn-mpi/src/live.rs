@@ -1,0 +1,40 @@
+//! What concerns all groups of the process at once: that one has failed, and that this rank is lost.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use syncbn::collective::CollectiveError;
+
+use crate::group::Group;
+
+static GROUPS: Mutex<Vec<Weak<Group>>> = Mutex::new(Vec::new());
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Remembers a group that was made.
+pub(crate) fn keep(group: Arc<Group>) -> Arc<Group> {
+    let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
+    groups.retain(|group| group.strong_count() > 0);
+    groups.push(Arc::downgrade(&group));
+    group
+}
+
+/// A group is broken.
+pub(crate) fn fail() {
+    FAILED.store(true, Ordering::Relaxed);
+}
+
+/// Whether any group of the process ever was broken.
+pub(crate) fn has_failed() -> bool {
+    FAILED.load(Ordering::Relaxed)
+}
+
+/// Tells the peers in every group that this rank is lost. A lock that is held may be held by the thread that panics: such
+/// a group learns it by the end of the job only.
+pub(crate) fn tell_lost(panicked: bool) {
+    let Ok(groups) = GROUPS.try_lock() else { return };
+    for group in groups.iter().filter_map(Weak::upgrade) {
+        if let Some(mut state) = group.try_lock() {
+            group.break_with(&mut state, &CollectiveError::Left { rank: group.comm.rank, panicked });
+        }
+    }
+}

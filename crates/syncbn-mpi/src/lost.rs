@@ -1,0 +1,36 @@
+//! A rank that ends early: by a panic, or by leaving its program. MPI itself would let the others wait for ever, or end
+//! them without a word; here they are told first.
+
+use std::panic;
+use std::thread;
+use std::time::Duration;
+
+use crate::{job, live, raw};
+
+/// Exit status of a panic, as Rust's own.
+const EXIT_PANIC: i32 = 101;
+/// How long the other ranks have to report what they are told: printing an error takes them milliseconds.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// Adds the end of the job to a panic, and to the end of the program where MPI has not ended before.
+pub(crate) fn install() {
+    let previous = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        previous(info);
+        lose(true, "this rank panicked", EXIT_PANIC);
+    }));
+    raw::at_exit(leaves);
+}
+
+/// Called by C's `exit`.
+extern "C" fn leaves() {
+    if raw::is_alive() && !job::is_given_up() {
+        lose(false, "this rank left its program before the end of MPI", job::EXIT_GIVEN_UP);
+    }
+}
+
+fn lose(panicked: bool, why: &str, status: i32) -> ! {
+    live::tell_lost(panicked);
+    thread::sleep(LAST_WORDS);
+    job::give_up(why, status)
+}

@@ -1,0 +1,184 @@
+//! What ranks tell each other beside their messages, and the tags that keep the two apart.
+//!
+//! A notice is a byte for its kind and little-endian numbers. Bytes that are none are ignored by whoever gets them: only a
+//! rank of another version sends such, and that is found out by its messages.
+
+use std::time::Duration;
+
+use syncbn::collective::CollectiveError;
+
+/// Something that a rank tells another.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Notice {
+    /// The group is broken, with the reason.
+    Broken(CollectiveError),
+    /// The sender has left after so many exchanges.
+    Left { rounds: u64, panicked: bool },
+    /// Who has come to this exchange?
+    RollCall { round: u64 },
+    /// The sender has come to this exchange.
+    Here { round: u64 },
+    /// The sender is about to make the group of this key.
+    Ready { key: u64 },
+}
+
+const LATE: u8 = 0;
+const GONE: u8 = 1;
+const ABORTED: u8 = 2;
+const TRANSPORT: u8 = 3;
+const LEFT: u8 = 4;
+const ROLL_CALL: u8 = 5;
+const HERE: u8 = 6;
+const READY: u8 = 7;
+
+impl Notice {
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, numbers, text): (u8, Vec<u64>, &[u8]) = match self {
+            Self::Broken(CollectiveError::Late { ranks, deadline }) => {
+                let nanos = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+                (LATE, [nanos].into_iter().chain(ranks.iter().map(|&rank| rank as u64)).collect(), &[])
+            }
+            Self::Broken(CollectiveError::Left { rank, panicked }) => {
+                (GONE, vec![*rank as u64, u64::from(*panicked)], &[])
+            }
+            Self::Broken(CollectiveError::Aborted { rank, message }) => (ABORTED, vec![*rank as u64], message),
+            Self::Broken(CollectiveError::Transport { message }) => (TRANSPORT, Vec::new(), message.as_bytes()),
+            // A kind that this version does not know: its text is what can be told.
+            Self::Broken(other) => return Self::Broken(transport(other.to_string())).encode(),
+            Self::Left { rounds, panicked } => (LEFT, vec![*rounds, u64::from(*panicked)], &[]),
+            Self::RollCall { round } => (ROLL_CALL, vec![*round], &[]),
+            Self::Here { round } => (HERE, vec![*round], &[]),
+            Self::Ready { key } => (READY, vec![*key], &[]),
+        };
+        let numbers = numbers.into_iter().flat_map(u64::to_le_bytes);
+        [kind].into_iter().chain(numbers).chain(text.iter().copied()).collect()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let (words, tail) = rest.as_chunks::<8>();
+        let number = |index: usize| words.get(index).copied().map(u64::from_le_bytes);
+        // A length that no field accounts for.
+        let exact = |count: usize| (words.len() == count && tail.is_empty()).then_some(());
+        Some(match *kind {
+            LATE => {
+                let (deadline, ranks) = words.split_first().filter(|_| tail.is_empty())?;
+                let deadline = Duration::from_nanos(u64::from_le_bytes(*deadline));
+                let ranks = ranks.iter().map(|rank| u64::from_le_bytes(*rank) as usize).collect();
+                Self::Broken(CollectiveError::Late { ranks, deadline })
+            }
+            GONE => {
+                exact(2)?;
+                let (rank, panicked) = (number(0)? as usize, number(1)? != 0);
+                Self::Broken(CollectiveError::Left { rank, panicked })
+            }
+            ABORTED => {
+                let (rank, message) = rest.split_first_chunk::<8>()?;
+                let rank = u64::from_le_bytes(*rank) as usize;
+                Self::Broken(CollectiveError::Aborted { rank, message: message.to_vec() })
+            }
+            TRANSPORT => Self::Broken(transport(String::from_utf8_lossy(rest).into_owned())),
+            LEFT => {
+                exact(2)?;
+                Self::Left { rounds: number(0)?, panicked: number(1)? != 0 }
+            }
+            ROLL_CALL | HERE | READY => {
+                exact(1)?;
+                let number = number(0)?;
+                match *kind {
+                    ROLL_CALL => Self::RollCall { round: number },
+                    HERE => Self::Here { round: number },
+                    _ => Self::Ready { key: number },
+                }
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// A failure of the transport itself.
+pub(crate) fn transport(message: String) -> CollectiveError {
+    CollectiveError::Transport { message }
+}
+
+/// What a message is, by its tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Tag {
+    /// A rank's message of an exchange in which all get all.
+    Flat(u16),
+    /// Merged messages on their way up the tree.
+    Up(u16),
+    /// The result on its way down.
+    Down(u16),
+    /// A [`Notice`].
+    Notice,
+}
+
+/// Exchanges are told apart modulo this: far more than one rank can be ahead of another, which waits for it, and few
+/// enough for the 32,768 tags that every MPI has.
+const ROUNDS: u64 = 4096;
+
+impl Tag {
+    /// The number of an exchange as it stands in a tag.
+    pub fn round(round: u64) -> u16 {
+        (round % ROUNDS) as u16
+    }
+
+    pub fn to_mpi(self) -> i32 {
+        match self {
+            Self::Flat(round) => i32::from(round) * 4,
+            Self::Up(round) => i32::from(round) * 4 + 1,
+            Self::Down(round) => i32::from(round) * 4 + 2,
+            Self::Notice => 3,
+        }
+    }
+
+    pub fn from_mpi(tag: i32) -> Self {
+        let round = Self::round((tag / 4).unsigned_abs().into());
+        match tag % 4 {
+            0 => Self::Flat(round),
+            1 => Self::Up(round),
+            2 => Self::Down(round),
+            _ => Self::Notice,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_notice_survives_its_way_and_a_cut_one_is_none() {
+        let deadline = Duration::from_millis(1500);
+        let notices = [
+            Notice::Broken(CollectiveError::Late { ranks: vec![3, 70_000], deadline }),
+            Notice::Broken(CollectiveError::Left { rank: 2, panicked: true }),
+            Notice::Broken(CollectiveError::Aborted { rank: 9, message: b"out of memory".to_vec() }),
+            Notice::Broken(transport("no route".to_owned())),
+            Notice::Left { rounds: 12, panicked: false },
+            Notice::RollCall { round: u64::MAX },
+            Notice::Here { round: 5 },
+            Notice::Ready { key: 7 },
+        ];
+        for notice in notices {
+            let bytes = notice.encode();
+            assert_eq!(Notice::decode(&bytes).as_ref(), Some(&notice));
+            for len in 0..bytes.len() {
+                assert_ne!(Notice::decode(&bytes[..len]).as_ref(), Some(&notice), "{len} of {} bytes", bytes.len());
+            }
+        }
+        assert_eq!(Notice::decode(&[200]), None);
+    }
+
+    #[test]
+    fn tags_fit_every_mpi_and_survive_their_way() {
+        for round in [0, 1, 4095, 4096, u64::MAX] {
+            let round = Tag::round(round);
+            for tag in [Tag::Flat(round), Tag::Up(round), Tag::Down(round), Tag::Notice] {
+                assert!((0..32_768).contains(&tag.to_mpi()), "{tag:?}");
+                assert_eq!(Tag::from_mpi(tag.to_mpi()), tag);
+            }
+        }
+    }
+}

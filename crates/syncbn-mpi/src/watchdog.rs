@@ -1,0 +1,25 @@
+//! A limit for what MPI does in one go: where it passes, the job ends.
+
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use crate::job;
+
+/// Ends the job unless it is dropped in time.
+pub(crate) struct Watchdog {
+    /// Closed by the drop, which is what the thread waits for.
+    _done: Sender<()>,
+}
+
+impl Watchdog {
+    pub fn new(limit: Duration, what: &'static str) -> Self {
+        let (done, waiting) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                job::give_up(&format!("{what} did not end within {limit:?}"), job::EXIT_GIVEN_UP);
+            }
+        });
+        Self { _done: done }
+    }
+}

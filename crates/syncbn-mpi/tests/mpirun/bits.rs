@@ -1,0 +1,126 @@
+//! Layers over several processes against the same ranks in one process: every bit must be equal.
+
+use syncbn::{Device, DeviceGroup, LocalGroup, ProcessGroup, SyncBatchNormConfig, Tensor};
+use syncbn_mpi::Mpi;
+
+use crate::scenes::{Told, group};
+
+const CHANNELS: usize = 5;
+/// Training steps of each comparison.
+const STEPS: u64 = 3;
+
+/// Numbers that differ in every place, by the steps of a linear congruential generator (Knuth's MMIX); one spike, so that
+/// the order of additions shows.
+fn values(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let next = |index: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let value = (state >> 40) as f32 / (1u64 << 24) as f32;
+        if index == 0 { 1000.0 * value } else { value - 0.3 }
+    };
+    (0..len).map(next).collect()
+}
+
+/// The batch of a rank: of different sizes, that of rank 2 empty.
+fn upload(rank: usize, step: u64, seed: u64) -> Result<Tensor, syncbn::Error> {
+    let dims = [if rank == 2 { 0 } else { 1 + rank % 3 }, CHANNELS, 2 + rank % 2];
+    Device::host().upload(&dims, &values(dims.iter().product(), seed + 1000 * step + rank as u64))
+}
+
+/// The bits of everything that a few steps of training give, for the ranks from `first` on.
+fn train(mut layer: DeviceGroup, first: usize) -> Result<Vec<Vec<u32>>, syncbn::Error> {
+    let ranks = first..first + layer.world_size();
+    let mut bits = Vec::new();
+    for step in 0..STEPS {
+        let all = |seed| ranks.clone().map(|rank| upload(rank, step, seed)).collect::<Result<Vec<_>, _>>();
+        let (inputs, grad_outputs) = (all(1)?, all(2)?);
+        let forward = pollster::block_on(layer.forward_train(&inputs))?;
+        let backward = pollster::block_on(layer.backward(&forward.saved, &inputs, &grad_outputs))?;
+        for tensor in forward.outputs.iter().chain(&backward.grad_inputs) {
+            bits.push(pollster::block_on(tensor.to_vec())?.into_iter().map(f32::to_bits).collect());
+        }
+    }
+    let running = layer.running_stats().cloned().ok_or(syncbn::ConfigError::NoDevices)?;
+    bits.push(running.mean.into_iter().chain(running.var).map(f32::to_bits).collect());
+    Ok(bits)
+}
+
+fn devices(count: usize) -> Vec<Device> {
+    vec![Device::host(); count]
+}
+
+/// What the ranks `first .. first + own` of `total` get in one process, as [`train`] orders it.
+fn expected(total: usize, first: usize, own: usize) -> Result<Vec<Vec<u32>>, syncbn::Error> {
+    let all = train(DeviceGroup::new(SyncBatchNormConfig::torch(CHANNELS), devices(total))?, 0)?;
+    let (running, tensors) = all.split_last().ok_or(syncbn::ConfigError::NoDevices)?;
+    let of_ranks = tensors.chunks(total).flat_map(|ranks| ranks[first..first + own].to_vec());
+    Ok(of_ranks.chain([running.clone()]).collect())
+}
+
+fn compare(layer: DeviceGroup, total: usize, first: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let own = layer.world_size();
+    if train(layer, first)? != expected(total, first, own)? {
+        return Err(format!("ranks {first} to {} of {total} have other bits", first + own - 1).into());
+    }
+    Ok(())
+}
+
+/// Process p holds p % 3 + 1 devices: its nodes of the tree begin and end anywhere.
+pub fn over_processes(mpi: &Mpi, merging: bool) -> Told {
+    let group = group(mpi, merging)?;
+    let counts: Vec<usize> = (0..group.world_size()).map(|process| process % 3 + 1).collect();
+    let (rank, config) = (group.rank(), SyncBatchNormConfig::torch(CHANNELS));
+    let layer = pollster::block_on(DeviceGroup::in_group(config, devices(counts[rank]), &group))?;
+    compare(layer, counts.iter().sum(), counts[..rank].iter().sum())?;
+    Ok("the bits of one process".to_owned())
+}
+
+/// One device for each process, and the number of ranks decides about the way.
+pub fn of_many(mpi: &Mpi) -> Told {
+    let group = group(mpi, false)?;
+    let layer = DeviceGroup::in_group(SyncBatchNormConfig::torch(CHANNELS), devices(1), &group);
+    compare(pollster::block_on(layer)?, group.world_size(), group.rank())?;
+    Ok("the bits of one process".to_owned())
+}
+
+/// Ranks 0, 2 and 1, 3, from the whole partition and from each rank's own group; then groups of these.
+pub fn in_groups(mpi: &Mpi) -> Told {
+    let world = group(mpi, false)?;
+    let own = [world.rank() % 2, world.rank() % 2 + 2];
+    let by_partition = pollster::block_on(world.partition(&[vec![0, 2], vec![3, 1]]))?;
+    let by_subgroup = pollster::block_on(world.subgroup(&own))?;
+    for group in [&by_partition, &by_subgroup] {
+        if group.world_ranks() != own {
+            return Err(format!("a group of {:?}, expected {own:?}", group.world_ranks()).into());
+        }
+        let layer = DeviceGroup::in_group(SyncBatchNormConfig::torch(CHANNELS), devices(1), group);
+        compare(pollster::block_on(layer)?, 2, group.rank())?;
+    }
+    refusals(&world)?;
+    let alone = pollster::block_on(by_subgroup.partition(&[vec![0], vec![1]]))?;
+    if alone.world_ranks() != [world.rank()] {
+        return Err(format!("a group of {:?}, expected this rank", alone.world_ranks()).into());
+    }
+    Ok("both forms agree".to_owned())
+}
+
+/// What cannot be made is refused as among the ranks of one process, and the group goes on.
+fn refusals(world: &ProcessGroup) -> Result<(), Box<dyn std::error::Error>> {
+    let lists = [vec![vec![0, 1], vec![1, 2, 3]], vec![vec![0, 4]]];
+    for lists in lists {
+        let found = pollster::block_on(world.partition(&lists)).map(|_| ());
+        let local = std::thread::scope(|scope| {
+            let ranks = LocalGroup::ranks(world.world_size()).into_iter().map(ProcessGroup::new);
+            let ranks = ranks.map(|group| scope.spawn(|| pollster::block_on(move_in(group, &lists))));
+            ranks.collect::<Vec<_>>().into_iter().filter_map(|rank| rank.join().ok()).next_back()
+        });
+        if Some(&found) != local.as_ref() || found.is_ok() {
+            return Err(format!("{lists:?}: {found:?}, in one process {local:?}").into());
+        }
+    }
+    Ok(())
+}
+
+async fn move_in(group: ProcessGroup, lists: &[Vec<usize>]) -> Result<(), syncbn::Error> {
+    group.partition(lists).await.map(|_| ())
+}

@@ -1,0 +1,156 @@
+//! A fault of one rank: every other says where it was and who is missing, and then every process is gone. How long that
+//! takes is printed; the README has the table.
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use syncbn::{Device, Error, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn_mpi::Mpi;
+
+use crate::judge::Outcome;
+use crate::launch::{Job, now};
+use crate::machines;
+use crate::scenes::{Told, group};
+use crate::trial;
+
+/// How long ranks wait: longer than a loaded machine delays a rank that is ready to run.
+pub const DEADLINE: Duration = Duration::from_secs(2);
+/// Longer than any job: whoever sleeps so long is never seen again.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+/// The rank with the fault, of three.
+const CULPRIT: usize = 1;
+const PROCESSES: usize = 3;
+/// Calls before the fault; the layer's next exchange has this number.
+const GOOD_CALLS: u64 = 3;
+
+struct Layers {
+    layers: [SyncBatchNorm; 2],
+    group: ProcessGroup,
+}
+
+impl Layers {
+    fn new(group: ProcessGroup) -> Result<Self, Error> {
+        let make = |name: &str| SyncBatchNorm::named(name, SyncBatchNormConfig::torch(1), Device::host(), &group);
+        Ok(Self { layers: [make("bn1")?, make("bn2")?], group })
+    }
+
+    fn forward(&mut self, layer: usize, dims: &[usize]) -> Result<(), Error> {
+        let x = Device::host().upload(dims, &vec![self.group.rank() as f32; dims.iter().product()])?;
+        pollster::block_on(self.layers[layer].forward_train(&x)).map(|_| ())
+    }
+}
+
+/// A few good calls, then what `fault` names on one rank while the others go on.
+pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Told {
+    let mut layers = Layers::new(group(mpi, merging)?.with_deadline(DEADLINE))?;
+    for _ in 0..GOOD_CALLS {
+        layers.forward(0, &[2, 1])?;
+    }
+    if fault == "cuts the link" && mpi.rank() == 0 {
+        machines::cut_link()?;
+    } else if fault == "cuts the link" {
+        // Nothing of this exchange is on its way when the link goes down.
+        thread::sleep(DEADLINE / 4);
+    } else if mpi.rank() == CULPRIT {
+        println!("rank {CULPRIT}: fault at {}", now().as_micros());
+        match fault {
+            "panics" => panic!("planted"),
+            "panics in a thread" => drop(thread::spawn(|| panic!("planted")).join()),
+            "never comes" => thread::sleep(FOR_EVER),
+            "comes late" => thread::sleep(DEADLINE + Duration::from_millis(1500)),
+            "exits" => std::process::exit(0),
+            "is killed" | "stops" => {
+                let signal = if fault == "stops" { "-STOP" } else { "-KILL" };
+                Command::new("kill").args([signal, &std::process::id().to_string()]).status()?;
+            }
+            "leaves" => {
+                drop(layers);
+                return Ok("left".to_owned());
+            }
+            "is in another layer" => layers.forward(1, &[2, 1])?,
+            "does something else" => drop(pollster::block_on(layers.group.partition(&[]))?),
+            "has a wrong shape" => layers.forward(0, &[2, 7])?,
+            "never ends" => {
+                layers.forward(0, &[2, 1])?;
+                thread::sleep(FOR_EVER);
+            }
+            _ => return Err(format!("there is no fault {fault:?}").into()),
+        }
+    }
+    layers.forward(0, &[2, 1])?;
+    Ok("no error".to_owned())
+}
+
+/// A fault, whether messages merge on their way, and what must come of it.
+struct Case {
+    fault: &'static str,
+    merging: bool,
+    /// What the others say behind "error: ", after where they were; empty where the launcher ends them before.
+    others: &'static str,
+    /// The same of the rank itself.
+    culprit: &'static str,
+    /// What stands in the output somewhere.
+    told: &'static str,
+    status: Option<i32>,
+}
+
+/// Where the others were.
+pub const AT: &str = "error: layer 0 \"bn1\", forward, exchange 3: ";
+
+pub fn trials() -> Vec<Trial> {
+    let case = |fault, others, culprit, told, status| Case { fault, merging: false, others, culprit, told, status };
+    let ended = "did not come to the end of the job within 2s; ending the job";
+    let late = "rank(s) [1] did not come within 2s";
+    let layer = "layer of rank 1 is 1, expected 0, as on most ranks";
+    let shape = "rank 1 failed at layer 0 \"bn1\", forward, exchange 3: inputs";
+    let cases = vec![
+        case("panics", "rank 1 panicked", "", "rank 1: this rank panicked; ending the job", Some(101)),
+        case("panics in a thread", "rank 1 panicked", "", "rank 1: this rank panicked; ending the job", Some(101)),
+        case("never comes", late, "", ended, Some(87)),
+        Case { merging: true, ..case("never comes", late, "", ended, Some(87)) },
+        case("stops", late, "", ended, Some(87)),
+        case("comes late", late, late, "", Some(1)),
+        Case { merging: true, ..case("comes late", late, late, "", Some(1)) },
+        case("exits", "rank 1 has left the group", "", "rank 1: this rank left its program", Some(87)),
+        case("is killed", "", "", "rank 1", None),
+        case("leaves", "rank 1 has left the group", "", "rank 1: left", Some(1)),
+        Case { merging: true, ..case("leaves", "rank 1 has left the group", "", "rank 1: left", Some(1)) },
+        case("is in another layer", layer, "", "", Some(1)),
+        Case { merging: true, ..case("is in another layer", layer, "", "", Some(1)) },
+        case("does something else", "layer name of rank 1 is \"\", expected \"bn1\"", "", "", Some(1)),
+        Case { merging: true, ..case("does something else", "the transport failed: rank ", "", "", Some(1)) },
+        case("has a wrong shape", shape, "", "", Some(1)),
+        case("never ends", "", "", ended, Some(87)),
+    ];
+    let name = |case: &Case| {
+        let way = if case.merging { "_while_messages_merge" } else { "" };
+        format!("a_rank_that_{}{way}", case.fault.replace(' ', "_"))
+    };
+    cases.into_iter().map(|case| trial(&name(&case), move || case.check())).collect()
+}
+
+impl Case {
+    fn check(&self) -> Result<(), String> {
+        let merging = if self.merging { " merging" } else { "" };
+        let outcome = Job::new(&format!("{}{merging}", self.fault), PROCESSES).run()?;
+        let took = outcome.took.unwrap_or_default();
+        println!("measured: {}{merging}: every process gone after {:.2} s", self.fault, took.as_secs_f64());
+        self.judge(&outcome)
+    }
+
+    fn judge(&self, outcome: &Outcome) -> Result<(), String> {
+        outcome.expect(outcome.status != Some(0), "a failure")?;
+        outcome.expect(!outcome.launcher_hung, "the end of mpirun with its ranks")?;
+        outcome.expect(self.status.is_none() || outcome.status == self.status, &format!("status {:?}", self.status))?;
+        outcome.expect(outcome.text.contains(self.told), self.told)?;
+        if !self.others.is_empty() {
+            outcome.these_say([0, 2], &format!("{AT}{}", self.others))?;
+        }
+        if !self.culprit.is_empty() {
+            outcome.these_say([CULPRIT], &format!("{AT}{}", self.culprit))?;
+        }
+        outcome.expect(outcome.took.is_some(), "the time of the fault")
+    }
+}

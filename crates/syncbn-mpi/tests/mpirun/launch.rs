@@ -1,0 +1,120 @@
+//! Starts a job of this program under `mpirun`, with a limit, and waits until every process of it is gone.
+
+use std::fs;
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::judge::Outcome;
+
+/// The variable that makes this program a rank.
+pub const SCENE: &str = "SYNCBN_MPI_SCENE";
+/// The variable with a folder in which every rank writes its last line, in a file of its number.
+pub const TOLD: &str = "SYNCBN_MPI_TOLD";
+/// Longer than any job takes on a loaded machine: beyond it the job hangs, which is a failure.
+const LIMIT: Duration = Duration::from_secs(90);
+/// How long `mpirun` may be there after its ranks, or a rank after it.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A job to be.
+#[derive(Clone, Debug)]
+pub struct Job {
+    scene: String,
+    pub processes: usize,
+    /// What stands before `mpirun`, and behind it.
+    pub before: Vec<String>,
+    pub options: Vec<String>,
+}
+
+impl Job {
+    pub fn new(scene: &str, processes: usize) -> Self {
+        Self { scene: scene.to_owned(), processes, before: Vec::new(), options: Vec::new() }
+    }
+
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Runs it to the end of its last process.
+    pub fn run(&self) -> Result<Outcome, String> {
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let told = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let limit = LIMIT.as_secs().to_string();
+        let words = ["timeout", "--kill-after=5", &limit].map(str::to_owned).into_iter();
+        let words = words.chain(self.before.clone()).chain(["mpirun", "--oversubscribe", "-np"].map(str::to_owned));
+        let words = words.chain([self.processes.to_string(), "-x".to_owned(), format!("{SCENE}={}", self.scene)]);
+        let words = words.chain(["-x".to_owned(), format!("{TOLD}={}", told.path().display())]);
+        let words: Vec<String> = words.chain(self.options.clone()).chain([program.display().to_string()]).collect();
+        let mut command = Command::new(&words[0]);
+        // What `--allow-run-as-root` says, where the job runs as root.
+        command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        // Into a file: a pipe would be open for as long as anything of the job is.
+        let written = told.path().join("output");
+        let file = fs::File::create(&written).and_then(|file| Ok([file.try_clone()?, file]));
+        let [out, err] = file.map_err(|error| error.to_string())?;
+        let started = command.args(&words[1..]).stdout(out).stderr(err).spawn();
+        let mut launcher = started.map_err(|error| format!("mpirun cannot be started: {error}"))?;
+        let read = || {
+            let text = fs::read(&written).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+            let lines = (0..self.processes).map(|rank| told.path().join(rank.to_string()));
+            text + &lines.filter_map(|line| fs::read_to_string(line).ok()).collect::<String>()
+        };
+        let status = self.wait(&mut launcher, &read)?;
+        let mut outcome = Outcome::new(self.processes, status.and_then(|status| status.code()), read());
+        // 124 is the status of `timeout` when the limit has passed.
+        if outcome.status == Some(124) {
+            return Err(format!("the job hung: it did not end within {LIMIT:?}\n{}", outcome.text));
+        }
+        outcome.launcher_hung = status.is_none();
+        let pids = outcome.numbers("pid");
+        let ended = now();
+        while let Some(pid) = pids.iter().find(|pid| is_there(**pid)) {
+            if now() - ended > AFTERWARDS {
+                return Err(format!("process {pid} is still there {AFTERWARDS:?} after mpirun\n{}", outcome.text));
+            }
+            thread::sleep(LOOK);
+        }
+        // Since the fault, where there is one. A launcher that hung has been waited for longer than the ranks.
+        let gone = now() - if outcome.launcher_hung { AFTERWARDS } else { Duration::ZERO };
+        outcome.took = outcome.numbers("fault at").first().map(|&at| gone.saturating_sub(Duration::from_micros(at)));
+        Ok(outcome)
+    }
+
+    /// Until `mpirun` has ended. One that is there long after all of its ranks is ended, and has no status.
+    fn wait(&self, launcher: &mut Child, read: &impl Fn() -> String) -> Result<Option<ExitStatus>, String> {
+        let mut alone_since = None;
+        loop {
+            if let Some(status) = launcher.try_wait().map_err(|error| error.to_string())? {
+                return Ok(Some(status));
+            }
+            let pids = Outcome::new(self.processes, None, read()).numbers("pid");
+            let alone = pids.len() == self.processes && !pids.into_iter().any(is_there);
+            let since = *alone_since.get_or_insert_with(now);
+            if !alone {
+                alone_since = None;
+            } else if now() - since > AFTERWARDS {
+                // `timeout` and what it started are one process group.
+                let group = format!("-{}", launcher.id());
+                let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+                let _ = launcher.wait();
+                return Ok(None);
+            }
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+/// Whether a process is there; one that waits for its parent to take note of its end is not.
+fn is_there(pid: u64) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat"));
+    state.is_ok_and(|stat| !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+}
+
+/// The time by the clock that all processes of a machine share.
+pub fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

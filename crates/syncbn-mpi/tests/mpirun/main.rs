@@ -1,0 +1,58 @@
+//! The transport in jobs of several processes, under `mpirun`.
+//!
+//! This program is both sides. Started by hand or by cargo it is the launcher: every test starts a job of itself
+//! (`launch`), with a limit of time, and judges what the ranks have printed (`judge`). With the name of a scene in its
+//! environment it is a rank (`scenes`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bits;
+mod faults;
+mod judge;
+mod launch;
+mod machines;
+mod scenes;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use launch::Job;
+
+fn main() -> ExitCode {
+    if let Ok(scene) = std::env::var(launch::SCENE) {
+        return scenes::run(&scene);
+    }
+    let mut arguments = Arguments::from_args();
+    // Faults are timed, and a job of four fills a machine of two cores.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials()).exit_code()
+}
+
+fn trial(name: &str, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
+    Trial::test(name, move || test().map_err(Failed::from))
+}
+
+fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for processes in [2, 3, 4] {
+        trials.push(trial(&format!("the_transport_conforms_with_{processes}_processes"), move || {
+            Job::new("conformance", processes).run()?.all_say("passed the suite")
+        }));
+        trials.push(trial(&format!("the_transport_that_merges_conforms_with_{processes}_processes"), move || {
+            Job::new("conformance merging", processes).run()?.all_say("passed the suite")
+        }));
+        trials.push(trial(&format!("{processes}_processes_have_the_bits_of_one"), move || {
+            Job::new("bits", processes).run()?.all_say("the bits of one process")
+        }));
+    }
+    trials.push(trial("7_processes_that_merge_on_the_way_have_the_bits_of_one", || {
+        Job::new("bits merging", 7).run()?.all_say("the bits of one process")
+    }));
+    trials.push(trial("from_33_processes_on_statistics_merge_on_the_way_to_the_bits_of_one", || {
+        Job::new("bits of many", 34).run()?.all_say("the bits of one process")
+    }));
+    trials.push(trial("both_forms_make_process_groups", || Job::new("groups", 4).run()?.all_say("both forms agree")));
+    trials.extend(faults::trials());
+    trials.extend(machines::trials());
+    trials
+}

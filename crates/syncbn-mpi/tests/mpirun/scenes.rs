@@ -1,0 +1,63 @@
+//! What a rank does in the scenes of the tests.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use syncbn::ProcessGroup;
+use syncbn::collective::conformance::{self, CHECKS};
+use syncbn_mpi::{Mpi, MpiRank};
+
+use crate::{bits, faults, launch};
+
+/// A rank's scene: what it has to say at its end, or its error.
+pub type Told = Result<String, Box<dyn std::error::Error>>;
+
+pub fn run(scene: &str) -> ExitCode {
+    // Longer than the ranks of a scene are apart at its beginning and its end.
+    let patience = Duration::from_secs(if scene == "never ends" { 2 } else { 60 });
+    let mpi = match Mpi::initialize() {
+        Ok(mpi) => mpi.with_patience(patience),
+        Err(error) => {
+            println!("no MPI: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let rank = mpi.rank();
+    println!("rank {rank}: pid {}", std::process::id());
+    let merging = scene.ends_with(" merging");
+    let told = match scene.trim_end_matches(" merging") {
+        "conformance" => conformance(&mpi, merging),
+        "bits" => bits::over_processes(&mpi, merging),
+        "bits of many" => bits::of_many(&mpi),
+        "groups" => bits::in_groups(&mpi),
+        fault => faults::play(fault, &mpi, merging),
+    };
+    let (text, status) = match told {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(error) => (format!("error: {error}"), ExitCode::FAILURE),
+    };
+    let line = format!("rank {rank}: {text}\n");
+    print!("{line}");
+    // Where mpirun is cut off from this rank, it is not told what the rank prints.
+    if let Ok(folder) = std::env::var(launch::TOLD) {
+        let _ = std::fs::write(Path::new(&folder).join(rank.to_string()), line);
+    }
+    status
+}
+
+/// The transport of all ranks; `merging` along the tree from two ranks on.
+pub fn world(mpi: &Mpi, merging: bool) -> Result<MpiRank, syncbn_mpi::MpiError> {
+    if merging { mpi.world_with_tree_from(2) } else { mpi.world() }
+}
+
+pub fn group(mpi: &Mpi, merging: bool) -> Result<ProcessGroup, syncbn_mpi::MpiError> {
+    Ok(ProcessGroup::new(world(mpi, merging)?))
+}
+
+fn conformance(mpi: &Mpi, merging: bool) -> Told {
+    for check in CHECKS {
+        pollster::block_on(conformance::run(check, Box::new(world(mpi, merging)?)))?;
+    }
+    Ok("passed the suite".to_owned())
+}

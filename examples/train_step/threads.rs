@@ -1,0 +1,60 @@
+//! The ranks as threads of one process: their shards, their devices, and the training of all.
+
+use std::error::Error;
+use std::ops::Range;
+use std::time::Duration;
+
+use syncbn::{Device, LocalGroup, ProcessGroup};
+
+use crate::model::Samples;
+use crate::training::{Losses, Rank, TrainError};
+
+/// How long a rank waits for the others: a step takes milliseconds, also on a software driver.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Why ranks cannot train.
+#[derive(Debug, thiserror::Error)]
+pub enum ThreadError {
+    #[error("rank {rank} panicked")]
+    Panicked { rank: usize },
+}
+
+/// Trains in one thread per rank; the losses are those of the whole batch, the same on every rank.
+pub fn train(
+    groups: Vec<ProcessGroup>,
+    devices: &[Device],
+    samples: &Samples,
+    shards: &[Range<usize>],
+    steps: usize,
+) -> Result<Losses, Box<dyn Error>> {
+    // Gradients go their own way, as they would with a trainer's all-reduce.
+    let ranks = LocalGroup::ranks(groups.len()).into_iter().zip(groups).zip(devices).zip(shards);
+    let results: Vec<Option<Result<Losses, TrainError>>> = std::thread::scope(|scope| {
+        let threads = ranks.map(|(((gradients, group), device), shard)| {
+            let (device, samples, total) = (device.clone(), samples.part(shard), samples.len());
+            scope.spawn(move || {
+                let rank = Rank { gradients: Box::new(gradients), group, device, samples, total, deadline: DEADLINE };
+                pollster::block_on(rank.train(steps))
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().map(|thread| thread.join().ok()).collect()
+    });
+    let mut losses = Vec::with_capacity(results.len());
+    for (rank, result) in results.into_iter().enumerate() {
+        losses.push(result.ok_or(ThreadError::Panicked { rank })??);
+    }
+    // The command line leaves no way here without a rank.
+    Ok(losses.swap_remove(0))
+}
+
+/// Shards of different sizes: the ranks get 1, 2, 1, 2 … parts of the batch.
+pub fn cut(samples: usize, ranks: usize) -> Vec<Range<usize>> {
+    let parts = |ranks: usize| ranks + ranks / 2;
+    let end = |rank: usize| samples * parts(rank) / parts(ranks);
+    (0..ranks).map(|rank| end(rank)..end(rank + 1)).collect()
+}
+
+pub fn sizes(shards: &[Range<usize>]) -> String {
+    shards.iter().map(|shard| shard.len().to_string()).collect::<Vec<_>>().join(" + ")
+}

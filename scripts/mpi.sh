@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Runs an example over several processes, with MPI:
+#     scripts/mpi.sh 4 quickstart [OPTIONS OF THE EXAMPLE]
+# Installs Open MPI and libclang where they are missing and it may; `scripts/mpi.sh install` does only that.
+# MPIRUN_OPTIONS holds further words for mpirun, such as `--host one:2,other:2`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+packages=(openmpi-bin libopenmpi-dev libclang-dev pkg-config)
+examples=(quickstart train_step latency scaling)
+
+has_libclang() {
+    [[ -n "${LIBCLANG_PATH:-}" ]] && return
+    [[ "$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true)" == *libclang[.-]* ]] && return
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+}
+
+is_complete() {
+    local tool
+    for tool in mpirun mpicc; do command -v "$tool" >/dev/null || return 1; done
+    has_libclang
+}
+
+install() {
+    if is_complete; then return 0; fi
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        echo "Installing ${packages[*]}" >&2
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+        if is_complete; then return 0; fi
+    fi
+    cat >&2 <<HELP
+MPI and libclang are needed, for the crate syncbn-mpi alone. Install them, then run this again:
+    sudo apt-get update && sudo apt-get install -y ${packages[*]}    # Debian, Ubuntu
+HELP
+    return 1
+}
+
+usage() {
+    echo "usage: $0 PROCESSES EXAMPLE [OPTIONS], or $0 install; examples: ${examples[*]}" >&2
+    exit 2
+}
+
+if [[ ${1:-} == install && $# == 1 ]]; then
+    install
+    exit
+fi
+(($# >= 2)) || usage
+processes=$1 example=$2
+shift 2
+[[ $processes =~ ^[1-9][0-9]*$ && " ${examples[*]} " == *" $example "* ]] || usage
+[[ ${1:-} == -- ]] && shift
+
+install
+cargo build --release --quiet --package syncbn-mpi --example "mpi_$example"
+program=${CARGO_TARGET_DIR:-target}/release/examples/mpi_$example
+# Open MPI refuses to start more processes than cores, and to run as root, unless told.
+export OMPI_MCA_rmaps_base_oversubscribe=1
+if [[ $(id -u) == 0 ]]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+read -ra options <<<"${MPIRUN_OPTIONS:-}"
+exec mpirun -n "$processes" ${options[@]+"${options[@]}"} "$program" "$@"
