@@ -1,7 +1,8 @@
 // The ranks' statistics merged: what normalizes, and the running statistics, which follow.
 //
-// With the pivot P of the first rank that has values, a rank's mean lies d = (pivot − P) + Σ(x − pivot)/n from it; the
-// mean of all is P + D with D = Σ share·d, kept in two parts, and m2 = Σ [Σ(x − pivot)² − (Σ(x − pivot))²/n + n·(d − D)²].
+// With the pivot P of the rank that has most values, a rank's mean lies d = (pivot − P) + Σ(x − pivot)/n from it; the mean
+// of all is P + D with D = Σ share·d, kept in two parts, and m2 = Σ [Σ(x − pivot)² − (Σ(x − pivot))²/n + n·(d − D)²].
+// |D| is at most √ranks deviations, because the rank's n·(d − D)² with d near 0 is at most m2.
 // Dispatch: one workgroup per 256 channels. `normalize` runs next.
 
 @group(0) @binding(3) var<storage, read_write> running: array<Running>;        // (C)
@@ -52,8 +53,10 @@ fn main(
         return;
     }
     var pivot = 0.0;
+    if (params.count > 0.0) {
+        pivot = sums_of(params.pivot_rank, channel).x;
+    }
     var offset = 0.0;
-    var is_first = true;
     var is_lost = false;
     for (var rank = params.first_rank; rank < params.end_rank; rank++) {
         let part = shares[rank];
@@ -61,10 +64,6 @@ fn main(
             continue;
         }
         let sums = sums_of(rank, channel);
-        if (is_first) {
-            pivot = sums.x;
-            is_first = false;
-        }
         is_lost |= sums.w != 0.0 || is_not_finite(sums.x) || is_not_finite(sums.y) || is_not_finite(sums.z);
         offset += part.share * ((sums.x - pivot) + sums.y / part.count);
     }

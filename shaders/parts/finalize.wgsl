@@ -4,6 +4,7 @@ struct FinalizeParams {
     channels: u32,        // C
     first_rank: u32,      // the ranks that merge
     end_rank: u32,
+    pivot_rank: u32,      // that of them with most values
     rank_stride: u32,     // quadruples from one rank's sums to the next rank's
     count: f32,           // N, values per channel of these ranks together
     divisor: f32,         // of m2, for the variance that the running one follows: N − 1 or N

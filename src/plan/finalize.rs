@@ -113,9 +113,11 @@ impl Merge {
     /// What makes one of the results; running statistics follow where there is a value.
     pub fn statistics(&self, result: usize, eps: f64, following: Option<Following>) -> Dispatch<FinalizeParams> {
         let (ranks, count) = (self.merged_with(result), self.count_of(result));
+        let most = ranks.clone().rev().max_by_key(|&rank| self.counts[rank as usize]);
         let mut params = FinalizeParams {
             first_rank: ranks.start,
             end_rank: ranks.end,
+            pivot_rank: most.unwrap_or(0),
             rank_stride: (self.slot_bytes / CHANNEL_SUMS_BYTES) as u32,
             count: count as f32,
             divisor: count.max(1) as f32,

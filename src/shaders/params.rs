@@ -151,6 +151,8 @@ params! {
         first_rank: u32,
         /// The rank after the last of them.
         end_rank: u32,
+        /// The one of them with most values.
+        pivot_rank: u32,
         /// Quadruples from one rank's sums to the next rank's.
         rank_stride: u32,
         /// Values per channel of these ranks together.
