@@ -172,3 +172,47 @@ impl Merge {
         Dispatch { variant: Variant::new(kernel), params, workgroups: self.workgroups, roles, parts: Parts::NONE }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merge(counts: &[u64], apart: bool) -> Merge {
+        Merge::new(counts.to_vec(), 5, apart, &DeviceCaps::PORTABLE).expect("within the limits")
+    }
+
+    #[test]
+    fn ranks_merge_by_their_share_about_the_one_with_most_values() {
+        let merge = merge(&[0, 10, 30], false);
+        let stats = merge.statistics(0, 1e-5, None).params;
+        assert_eq!((merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank), (1, 0, 3, 2));
+        assert_eq!((stats.count, stats.tracks), (40.0, 0));
+        assert_eq!(merge.shares().iter().map(|share| share.share).collect::<Vec<_>>(), [0.0, 0.25, 0.75]);
+        // 5 quadruples are 80 bytes; a slot starts where a binding may.
+        assert_eq!((merge.slot(1), merge.bytes(), stats.rank_stride), (256..336, 768, 16));
+    }
+
+    #[test]
+    fn ranks_apart_have_a_result_each_of_all_their_values() {
+        let merge = merge(&[7, 0], true);
+        let stats = merge.statistics(1, 1e-5, None).params;
+        assert_eq!((merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank), (2, 1, 2, 1));
+        assert_eq!((merge.shares()[0], stats.count), (Share { count: 7.0, share: 1.0 }, 0.0));
+        assert_eq!(merge.gradient(0, true, ParameterGradients::default()).params.count, 7.0);
+    }
+
+    #[test]
+    fn running_statistics_follow_where_there_is_a_value() {
+        let following = Some(Following { momentum: Momentum::Decay(0.75), variance: RunningVariance::Unbiased });
+        let params = merge(&[3, 5], false).statistics(0, 1e-5, following).params;
+        assert_eq!((params.tracks, params.keep, params.follow, params.divisor), (1, 0.75, 0.25, 7.0));
+        assert_eq!(merge(&[0, 0], false).statistics(0, 1e-5, following).params.tracks, 0);
+    }
+
+    #[test]
+    fn sums_of_more_ranks_than_one_binding_holds_are_refused() {
+        let refused = Merge::new(vec![1; 1 << 19], 5, false, &DeviceCaps::PORTABLE);
+        let Err(LimitError::Binding { found_bytes, allowed_bytes, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!((found_bytes, allowed_bytes), (256 << 19, 128 << 20));
+    }
+}
