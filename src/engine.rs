@@ -5,6 +5,7 @@
 mod gpu;
 mod host;
 mod mask;
+pub(crate) mod resident;
 mod together;
 
 pub(crate) use mask::Mask;

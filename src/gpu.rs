@@ -13,6 +13,7 @@ mod submit;
 
 pub use adapter::adapters;
 pub(crate) use buffer::BufferSlice;
+pub(crate) use submit::Recorder;
 
 use futures::future::{BoxFuture, FutureExt};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,6 +11,7 @@ mod together;
 pub use backward::{Backward, BackwardReport, GradTargets};
 pub use forward::{Forward, ForwardReport, PhaseTimes};
 pub use inputs::{InPlace, Inputs};
+pub(crate) use saved::SavedCall;
 pub use saved::SavedForward;
 
 use std::sync::Arc;
@@ -182,9 +183,19 @@ impl DeviceGroup {
     }
 
     /// What the engine needs of the layer on a rank.
-    fn engine_layer(&self, rank: usize) -> engine::Layer<'_> {
+    pub(crate) fn engine_layer(&self, rank: usize) -> engine::Layer<'_> {
         let [weight, bias] = self.parameters[rank].both();
         engine::Layer { weight, bias, epilogue: self.config.epilogue }
+    }
+
+    /// Whether other processes or threads hold ranks of the group too.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.exchange.total_ranks() != self.devices.len() as u64
+    }
+
+    /// Exchanges the running statistics, which a group may keep elsewhere.
+    pub(crate) fn replace_running(&mut self, running: Option<RunningStats>) -> Option<RunningStats> {
+        std::mem::replace(&mut self.running, running)
     }
 
     /// Begins a call that normalizes with these statistics; `None` where it communicates with nobody.
@@ -208,7 +219,7 @@ fn end<T>(call: Option<Call<'_>>, result: Result<T, Error>) -> Result<T, Error> 
 }
 
 /// A tensor of zeros like each of these.
-fn zeros_like(tensors: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+pub(crate) fn zeros_like(tensors: &[Tensor]) -> Result<Vec<Tensor>, Error> {
     tensors.iter().map(Tensor::zeros_like).collect()
 }
 

@@ -39,6 +39,7 @@ mod host;
 mod layer;
 pub mod plan;
 pub mod reference;
+mod resident;
 pub mod shaders;
 mod shape;
 mod state;
@@ -62,6 +63,7 @@ pub use group::{
     SavedForward,
 };
 pub use layer::{Input, LayerBackward, LayerForward, LayerGradTargets, SyncBatchNorm};
+pub use resident::{ResidentBackward, ResidentForward, ResidentGroup, ResidentSaved};
 pub use shape::{Layout, Shape, Strides};
 pub use state::{LoadOptions, Naming, StateDict};
 pub use tensor::Tensor;

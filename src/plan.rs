@@ -4,6 +4,7 @@
 //! Knows no wgpu type and no shader text; `engine` carries plans out.
 
 mod apply;
+mod finalize;
 mod grid;
 mod partition;
 mod run;
@@ -11,6 +12,7 @@ mod sums;
 mod window;
 
 pub use apply::{ApplyPlan, Gradient};
+pub use finalize::{Following, Merge, ParameterGradients, Share};
 pub use partition::Partition;
 pub use sums::SumsPlan;
 use window::capacity;
@@ -141,8 +143,20 @@ pub enum Role {
     Tiles,
     /// Sums of the rank, (C): read back by the host.
     Local,
-    /// Pivot, rest and inverse deviation, (C): sent by the host.
+    /// Pivot, rest and inverse deviation, (C): sent by the host, or made by the device where it merges.
     Centering,
+    /// Sums of all ranks of one device, (ranks, C).
+    Locals,
+    /// What merges them: (ranks).
+    Shares,
+    /// Running statistics where they lie on the device, (C).
+    Running,
+    /// What makes gradients on the device, (C): [`Role::Centering`] of the kernels that write them.
+    GradCentering,
+    /// Gradient of the weight, (C).
+    GradWeight,
+    /// Gradient of the bias, (C).
+    GradBias,
     /// Weight, (C), or anything where the layer has none.
     Weight,
     /// Bias, (C), or anything where the layer has none.
@@ -181,7 +195,7 @@ impl Parts {
             Role::Input | Role::Residual => Some(self.x.clone()),
             Role::Output | Role::GradInput | Role::GradResidual => Some(self.output.clone()),
             Role::GradOutput => Some(self.g.clone()),
-            Role::Tiles | Role::Local | Role::Centering | Role::Weight | Role::Bias | Role::Mask => None,
+            _ => None,
         }
     }
 }

@@ -6,7 +6,7 @@
 mod params;
 mod variant;
 
-pub use params::{CombineParams, ParamsLayout, TileParams};
+pub use params::{CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams};
 pub use variant::{Storage, Variant};
 
 /// Invocations of every workgroup: the portable maximum.
@@ -43,6 +43,12 @@ pub enum Kernel {
     GradInputAndResidual,
     /// The gradients of the input and of the residual, 16-bit.
     GradInputAndResidualWords,
+    /// The statistics of ranks on one device merged, and the running statistics.
+    FinalizeStats,
+    /// What normalizes with the running statistics.
+    CenterRunning,
+    /// The gradient sums of ranks on one device merged, and the gradients of the parameters.
+    FinalizeGrad,
 }
 
 /// How a kernel uses a storage buffer.
@@ -80,6 +86,17 @@ const fn writes(name: &'static str, element_bytes: u32) -> Binding {
 
 const PARTIAL_STATS_BUFFERS: [Binding; 2] = [activation("x"), writes("partial", 16)];
 const COMBINE_BUFFERS: [Binding; 2] = [reads("partial", 16), writes("local", 16)];
+const FINALIZE_STATS_BUFFERS: [Binding; 4] =
+    [reads("locals", 16), reads("shares", 8), writes("running", 16), writes("centering", 12)];
+const CENTER_RUNNING_BUFFERS: [Binding; 2] = [reads("running", 16), writes("centering", 12)];
+const FINALIZE_GRAD_BUFFERS: [Binding; 6] = [
+    reads("locals", 16),
+    reads("shares", 8),
+    reads("center", 12),
+    writes("grad_centering", 20),
+    writes("grad_weight", 4),
+    writes("grad_bias", 4),
+];
 /// The last one only where a mask is kept.
 const NORMALIZE_BUFFERS: [Binding; 7] = [
     activation("x"),
@@ -153,6 +170,9 @@ impl Kernel {
         Self::GradInputWords,
         Self::GradInputAndResidual,
         Self::GradInputAndResidualWords,
+        Self::FinalizeStats,
+        Self::CenterRunning,
+        Self::FinalizeGrad,
     ];
 
     /// Name of the kernel.
@@ -168,6 +188,9 @@ impl Kernel {
             Self::GradInputWords => "grad_input_words",
             Self::GradInputAndResidual => "grad_input_and_residual",
             Self::GradInputAndResidualWords => "grad_input_and_residual_words",
+            Self::FinalizeStats => "finalize_stats",
+            Self::CenterRunning => "center_running",
+            Self::FinalizeGrad => "finalize_grad",
         }
     }
 
@@ -181,12 +204,20 @@ impl Kernel {
             Self::PartialGradSums => &PARTIAL_GRAD_SUMS_BUFFERS[side],
             Self::GradInput | Self::GradInputWords => GRADIENT_BUFFERS[side].split_at(7).0,
             Self::GradInputAndResidual | Self::GradInputAndResidualWords => &GRADIENT_BUFFERS[side],
+            Self::FinalizeStats => &FINALIZE_STATS_BUFFERS,
+            Self::CenterRunning => &CENTER_RUNNING_BUFFERS,
+            Self::FinalizeGrad => &FINALIZE_GRAD_BUFFERS,
         }
+    }
+
+    /// Whether it works on what is kept per channel alone, and sees no activation.
+    fn finalizes(self) -> bool {
+        matches!(self, Self::FinalizeStats | Self::CenterRunning | Self::FinalizeGrad)
     }
 
     /// Whether it writes or reads a mask of the activation where there is one.
     fn has_side(self) -> bool {
-        !matches!(self, Self::PartialStats | Self::CombineStats | Self::CombineGradSums)
+        !self.finalizes() && !matches!(self, Self::PartialStats | Self::CombineStats | Self::CombineGradSums)
     }
 
     /// Whether it has a variant that reads and writes four values at a time: that of any storage type.
@@ -209,6 +240,7 @@ impl Kernel {
         match self {
             Self::Normalize | Self::NormalizeWords => Some(["x", "y"]),
             Self::PartialStats | Self::CombineStats | Self::PartialGradSums | Self::CombineGradSums => None,
+            _ if self.finalizes() => None,
             _ => Some(["grad_output", "grad_input"]),
         }
     }
@@ -217,6 +249,8 @@ impl Kernel {
     pub fn params_layout(self) -> ParamsLayout {
         match self {
             Self::CombineStats | Self::CombineGradSums => CombineParams::LAYOUT,
+            Self::FinalizeStats | Self::CenterRunning => FinalizeParams::LAYOUT,
+            Self::FinalizeGrad => FinalizeGradParams::LAYOUT,
             _ => TileParams::LAYOUT,
         }
     }
@@ -247,6 +281,31 @@ impl Kernel {
             }
             Self::CombineGradSums => {
                 return vec![part!("combine"), part!("reduce"), include_str!("../shaders/combine_grad_sums.wgsl")];
+            }
+            Self::FinalizeStats => {
+                return vec![
+                    part!("finalize"),
+                    part!("shares"),
+                    part!("finite"),
+                    part!("center"),
+                    include_str!("../shaders/finalize_stats.wgsl"),
+                ];
+            }
+            Self::CenterRunning => {
+                return vec![
+                    part!("finalize"),
+                    part!("finite"),
+                    part!("center"),
+                    include_str!("../shaders/center_running.wgsl"),
+                ];
+            }
+            Self::FinalizeGrad => {
+                return vec![
+                    part!("shares"),
+                    part!("finite"),
+                    part!("center"),
+                    include_str!("../shaders/finalize_grad.wgsl"),
+                ];
             }
             Self::Normalize => &[
                 part!("values_32"),

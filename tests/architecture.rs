@@ -39,6 +39,7 @@ const RULES: &[Rule] = &[
     // Message bytes and shader text are far below.
     rule("layer", AllBut(&["shaders"]), &["include_str", "to_le_bytes", "from_le_bytes"]),
     rule("group", AllBut(&["shaders", "layer"]), &["include_str", "to_le_bytes", "from_le_bytes"]),
+    rule("resident", AllBut(&["shaders", "layer"]), &["include_str", "to_le_bytes", "from_le_bytes"]),
     rule("state", AllBut(&["gpu", "engine", "host", "plan", "shaders", "coordinator", "collective"]), &["wgpu"]),
     rule(
         "coordinator",

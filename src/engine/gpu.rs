@@ -60,8 +60,13 @@ impl<'a> Layer<'a> {
         Self { weight, bias, mask, flags }
     }
 
+    /// What kernels are told.
+    pub fn flags(&self) -> LayerFlags {
+        self.flags
+    }
+
     /// The slice of a role that is the layer's or the call's; what is absent is bound to memory that no kernel looks at.
-    fn slice(&self, gpu: &'a Gpu, role: Role, residual: Option<&'a BufferSlice>) -> Option<&'a BufferSlice> {
+    pub fn slice(&self, gpu: &'a Gpu, role: Role, residual: Option<&'a BufferSlice>) -> Option<&'a BufferSlice> {
         match role {
             Role::Residual => Some(residual.unwrap_or(gpu.spare(0))),
             Role::Weight => Some(self.weight.unwrap_or(gpu.spare(1))),
@@ -150,7 +155,7 @@ fn sums_per_channel<'s>(
 }
 
 /// The slice of a role that backward reads.
-fn backward_slice<'a>(
+pub(super) fn backward_slice<'a>(
     gpu: &'a Gpu,
     role: Role,
     reads: Reads<'a>,
@@ -211,7 +216,7 @@ pub(super) fn grad_input(
     }))
 }
 
-fn upload<T: Pod>(gpu: &Gpu, values: &[T]) -> Result<BufferSlice, Error> {
+pub(super) fn upload<T: Pod>(gpu: &Gpu, values: &[T]) -> Result<BufferSlice, Error> {
     let bytes = bytemuck::cast_slice(values);
     gpu.new_buffer(bytes.len() as u64, Some(bytes))
 }

@@ -151,6 +151,12 @@ pub enum ArgumentError {
         /// Name of the device.
         device: String,
     },
+    /// Ranks that do not all lie on one GPU, where their statistics are to merge on the device.
+    #[error("the ranks of a resident group lie on one GPU and have no peers elsewhere, found {found}; use DeviceGroup")]
+    NotResident {
+        /// What there is instead.
+        found: String,
+    },
     /// Tensors or parameters that are not those of the forward call that is differentiated.
     #[error("{argument} is not what the saved forward call used: {reason}; run forward again")]
     NotSaved {

@@ -9,13 +9,14 @@ use super::buffer::{BufferSlice, trace_allocation};
 use super::clock::Clock;
 use super::scope::Scope;
 use super::{Gpu, Pending, readback};
+use crate::error::Error;
 use crate::plan::{Dispatch, Role};
 use crate::shaders::{Access, Variant};
 
 /// Records the dispatches of one submission.
 pub(crate) struct Recorder<'a> {
     gpu: &'a Gpu,
-    encoder: wgpu::CommandEncoder,
+    encoder: &'a mut wgpu::CommandEncoder,
 }
 
 impl Recorder<'_> {
@@ -82,10 +83,28 @@ impl Gpu {
     /// Submits what `record` records. The submission has taken place when this returns; the future tells of errors.
     pub fn submit(&self, phase: &'static str, record: impl FnOnce(&mut Recorder<'_>)) -> Pending<()> {
         let scope = Scope::open(self, phase);
-        let mut recorder = self.recorder(phase);
-        record(&mut recorder);
-        self.context.queue.submit([recorder.encoder.finish()]);
+        let mut encoder = self.encoder(phase);
+        record(&mut Recorder { gpu: self, encoder: &mut encoder });
+        self.context.queue.submit([encoder.finish()]);
         scope.close().boxed()
+    }
+
+    /// [`submit`](Self::submit) that tells of errors at once, as far as they are known: natively, all.
+    pub fn submit_now(&self, phase: &'static str, record: impl FnOnce(&mut Recorder<'_>)) -> Result<(), Error> {
+        self.submit(phase, record).now_or_never().unwrap_or(Ok(()))
+    }
+
+    /// Records what `record` records into the application's encoder. Errors that wgpu finds when the encoder ends or is
+    /// submitted are the application's to hear.
+    pub fn encode(
+        &self,
+        phase: &'static str,
+        encoder: &mut wgpu::CommandEncoder,
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) -> Result<(), Error> {
+        let scope = Scope::open(self, phase);
+        record(&mut Recorder { gpu: self, encoder });
+        scope.close_now()
     }
 
     /// Submits what `record` records and copies `result` out behind it; the future gives its bytes.
@@ -100,10 +119,10 @@ impl Gpu {
         record: impl FnOnce(&mut Recorder<'_>),
     ) -> Pending<Vec<u8>> {
         let scope = Scope::open(self, phase);
-        let mut recorder = self.recorder(phase);
-        record(&mut recorder);
-        let staging = readback::copy_out(&self.context.device, &mut recorder.encoder, result);
-        let index = self.context.queue.submit([recorder.encoder.finish()]);
+        let mut encoder = self.encoder(phase);
+        record(&mut Recorder { gpu: self, encoder: &mut encoder });
+        let staging = readback::copy_out(&self.context.device, &mut encoder, result);
+        let index = self.context.queue.submit([encoder.finish()]);
         let mapped = readback::map(&self.context.poller, &staging, index, deadline);
         let caught = scope.close();
         let device = self.name().to_owned();
@@ -115,8 +134,7 @@ impl Gpu {
         .boxed()
     }
 
-    fn recorder(&self, phase: &'static str) -> Recorder<'_> {
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some(phase) };
-        Recorder { gpu: self, encoder: self.context.device.create_command_encoder(&descriptor) }
+    fn encoder(&self, phase: &'static str) -> wgpu::CommandEncoder {
+        self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(phase) })
     }
 }

@@ -108,7 +108,7 @@ impl DeviceGroup {
         grad_outputs: &[Tensor],
     ) -> Result<Backward, Error> {
         let inputs = inputs.into();
-        let call = self.begin(Phase::Backward, saved.exchange, saved.statistics)?;
+        let call = self.begin(Phase::Backward, saved.exchange, saved.call.statistics)?;
         let gradients = async {
             self.check_inputs(inputs.x)?;
             let mut grad_inputs = zeros_like(inputs.x)?;
@@ -142,7 +142,7 @@ impl DeviceGroup {
         targets: GradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
         let inputs = inputs.into();
-        let call = self.begin(Phase::Backward, saved.exchange, saved.statistics)?;
+        let call = self.begin(Phase::Backward, saved.exchange, saved.call.statistics)?;
         let grad_outputs = GradOutputs::Read(grad_outputs);
         let result = self.backward_phases(call.as_ref(), saved, inputs, grad_outputs, targets).await;
         end(call, result)
@@ -161,7 +161,7 @@ impl DeviceGroup {
         targets: GradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
         let inputs = inputs.into();
-        let call = self.begin(Phase::Backward, saved.exchange, saved.statistics)?;
+        let call = self.begin(Phase::Backward, saved.exchange, saved.call.statistics)?;
         let gradients = async {
             if targets.grad_inputs.is_some() {
                 let (argument, reason) = ("targets.grad_inputs", "they are written over grad_outputs");
@@ -184,19 +184,8 @@ impl DeviceGroup {
         grad_outputs: GradOutputs<'_>,
         mut targets: GradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
-        let shapes = self.check_inputs(inputs.x)?;
-        self.check_residuals(inputs, saved.needs_residuals())?;
-        saved.check(self, inputs)?;
-        let grad_shapes = self.check_grad_outputs(grad_outputs.tensors(), &shapes, inputs.x)?;
-        self.check_grad_targets(inputs, grad_outputs.tensors(), &targets)?;
-
-        let upstreams: Vec<Upstream<'_>> = (0..shapes.len())
-            .map(|rank| Upstream {
-                x: View { tensor: &inputs.x[rank], shape: &shapes[rank] },
-                residual: inputs.residual(rank).filter(|_| saved.needs_residuals()),
-                mask: saved.mask(rank),
-            })
-            .collect();
+        let [shapes, grad_shapes] = self.check_backward(&saved.call, inputs, grad_outputs.tensors(), &targets)?;
+        let upstreams: Vec<_> = (0..shapes.len()).map(|rank| saved.call.upstream(inputs, &shapes, rank)).collect();
         let started = Instant::now();
         let views = grad_outputs.tensors().iter().zip(&grad_shapes).map(|(tensor, shape)| View { tensor, shape });
         let wanted = [targets.grad_inputs.as_deref_mut(), targets.grad_residuals.as_deref_mut()];
@@ -307,52 +296,14 @@ impl DeviceGroup {
     }
 
     /// A vector of channels for the gradient of a parameter on every rank, where it gets one.
-    fn channel_vectors(&self, configured: bool) -> Result<Option<Vec<Tensor>>, Error> {
+    pub(crate) fn channel_vectors(&self, configured: bool) -> Result<Option<Vec<Tensor>>, Error> {
         let vectors = self.devices.iter().map(|device| device.zeros(&[self.config.num_features]));
         self.has_gradient(configured).then(|| vectors.collect()).transpose()
     }
 
     /// Whether a parameter that is configured gets a gradient.
-    fn has_gradient(&self, configured: bool) -> bool {
+    pub(crate) fn has_gradient(&self, configured: bool) -> bool {
         configured && !self.config.freeze_affine
-    }
-
-    fn check_grad_targets(
-        &self,
-        inputs: Inputs<'_>,
-        grad_outputs: &[Tensor],
-        targets: &GradTargets<'_>,
-    ) -> Result<(), Error> {
-        let residuals = inputs.residuals.unwrap_or(&[]);
-        let mut sources = vec![("inputs", inputs.x), ("residuals", residuals), ("grad_outputs", grad_outputs)];
-        let activations = [
-            ("grad_inputs", true, targets.grad_inputs.as_deref()),
-            ("grad_residuals", self.config.epilogue.adds_residual(), targets.grad_residuals.as_deref()),
-        ];
-        for (argument, configured, tensors) in activations {
-            let Some(tensors) = tensors else { continue };
-            if !configured {
-                return Err(ArgumentError::NoSuchParameter { name: "residuals" }.into());
-            }
-            self.check_targets(argument, tensors, &sources)?;
-            self.check_like(argument, tensors, inputs.x, false)?;
-            sources.push((argument, tensors));
-        }
-        let vectors = [
-            ("grad_weights", "weight", self.has_gradient(self.config.weight), targets.grad_weights.as_deref()),
-            ("grad_biases", "bias", self.has_gradient(self.config.bias), targets.grad_biases.as_deref()),
-        ];
-        for (argument, name, configured, tensors) in vectors {
-            let Some(tensors) = tensors else { continue };
-            if !configured {
-                return Err(ArgumentError::NoSuchParameter { name }.into());
-            }
-            self.check_targets(argument, tensors, &sources)?;
-            self.check_vectors(argument, tensors)?;
-            tensors.iter().try_for_each(Tensor::check_writable)?;
-            sources.push((argument, tensors));
-        }
-        Ok(())
     }
 }
 

@@ -1,15 +1,51 @@
 //! The checks of a call's arguments, all of them before anything is submitted or changed.
 
-use super::{DeviceGroup, Inputs};
+use super::{DeviceGroup, GradTargets, Inputs, SavedCall};
 use crate::dtype::DType;
 use crate::engine::{self, View};
 use crate::error::{ArgumentError, Error};
 use crate::shape::Shape;
+use crate::stats::RunningStats;
 use crate::tensor::Tensor;
 
 impl DeviceGroup {
+    /// Checks what forward is given, targets included, and reads the shapes of the inputs.
+    pub(crate) fn check_forward(&self, inputs: Inputs<'_>, outputs: &[Tensor]) -> Result<Vec<Shape>, Error> {
+        let shapes = self.check_inputs(inputs.x)?;
+        self.check_residuals(inputs, self.config.epilogue.adds_residual())?;
+        let sources = [("inputs", inputs.x), ("residuals", inputs.residuals.unwrap_or(&[]))];
+        self.check_targets("outputs", outputs, &sources)?;
+        self.check_like("outputs", outputs, inputs.x, true)?;
+        Ok(shapes)
+    }
+
+    /// Checks what backward is given, targets included, and reads the shapes of inputs and upstream gradients.
+    pub(crate) fn check_backward(
+        &self,
+        saved: &SavedCall,
+        inputs: Inputs<'_>,
+        grad_outputs: &[Tensor],
+        targets: &GradTargets<'_>,
+    ) -> Result<[Vec<Shape>; 2], Error> {
+        let shapes = self.check_inputs(inputs.x)?;
+        self.check_residuals(inputs, saved.needs_residuals())?;
+        saved.check(self, inputs)?;
+        let grad_shapes = self.check_grad_outputs(grad_outputs, &shapes, inputs.x)?;
+        self.check_grad_targets(inputs, grad_outputs, targets)?;
+        Ok([shapes, grad_shapes])
+    }
+
+    /// Checks that running statistics are of this layer.
+    pub(crate) fn check_running(&self, running: &RunningStats) -> Result<(), ArgumentError> {
+        if !self.config.track_running_stats {
+            return Err(ArgumentError::NoSuchParameter { name: "running statistics" });
+        }
+        self.check_length("running_mean", running.mean.len())?;
+        self.check_length("running_var", running.var.len())
+    }
+
     /// Checks `inputs` and reads their shapes.
-    pub(super) fn check_inputs(&self, inputs: &[Tensor]) -> Result<Vec<Shape>, Error> {
+    pub(crate) fn check_inputs(&self, inputs: &[Tensor]) -> Result<Vec<Shape>, Error> {
         self.check_ranks("inputs", inputs)?;
         let mut shapes = Vec::with_capacity(inputs.len());
         for (rank, input) in inputs.iter().enumerate() {
@@ -108,6 +144,45 @@ impl DeviceGroup {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that targets are of gradients that the layer has, fit, and have memory of their own.
+    fn check_grad_targets(
+        &self,
+        inputs: Inputs<'_>,
+        grad_outputs: &[Tensor],
+        targets: &GradTargets<'_>,
+    ) -> Result<(), Error> {
+        let residuals = inputs.residuals.unwrap_or(&[]);
+        let mut sources = vec![("inputs", inputs.x), ("residuals", residuals), ("grad_outputs", grad_outputs)];
+        let activations = [
+            ("grad_inputs", true, targets.grad_inputs.as_deref()),
+            ("grad_residuals", self.config.epilogue.adds_residual(), targets.grad_residuals.as_deref()),
+        ];
+        for (argument, configured, tensors) in activations {
+            let Some(tensors) = tensors else { continue };
+            if !configured {
+                return Err(ArgumentError::NoSuchParameter { name: "residuals" }.into());
+            }
+            self.check_targets(argument, tensors, &sources)?;
+            self.check_like(argument, tensors, inputs.x, false)?;
+            sources.push((argument, tensors));
+        }
+        let vectors = [
+            ("grad_weights", "weight", self.has_gradient(self.config.weight), targets.grad_weights.as_deref()),
+            ("grad_biases", "bias", self.has_gradient(self.config.bias), targets.grad_biases.as_deref()),
+        ];
+        for (argument, name, configured, tensors) in vectors {
+            let Some(tensors) = tensors else { continue };
+            if !configured {
+                return Err(ArgumentError::NoSuchParameter { name }.into());
+            }
+            self.check_targets(argument, tensors, &sources)?;
+            self.check_vectors(argument, tensors)?;
+            tensors.iter().try_for_each(Tensor::check_writable)?;
+            sources.push((argument, tensors));
         }
         Ok(())
     }

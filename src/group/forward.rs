@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use super::{DeviceGroup, InPlace, Inputs, SavedForward, end, zeros_like};
+use super::{DeviceGroup, InPlace, Inputs, SavedCall, SavedForward, end, zeros_like};
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
 use crate::coordinator::Call;
@@ -197,11 +197,7 @@ impl DeviceGroup {
         inputs: Inputs<'_>,
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
-        let shapes = self.check_inputs(inputs.x)?;
-        self.check_residuals(inputs, self.config.epilogue.adds_residual())?;
-        let sources = [("inputs", inputs.x), ("residuals", inputs.residuals.unwrap_or(&[]))];
-        self.check_targets("outputs", outputs, &sources)?;
-        self.check_like("outputs", outputs, inputs.x, true)?;
+        let shapes = self.check_forward(inputs, outputs)?;
         let mut masks = self.masks(inputs.x, &shapes, outputs)?;
         let started = Instant::now();
         // Where a row of a mask begins within a word, two channels share one.
@@ -214,7 +210,8 @@ impl DeviceGroup {
             self.apply(target, inputs.residuals, &shapes, &normalizations, &mut masks).await?;
         }
         let exchange = call.map_or(0, Call::step);
-        Ok((SavedForward::new(self, inputs, statistics, normalizations, masks, exchange), report.applied()))
+        let call = SavedCall::new(self, inputs, statistics, masks);
+        Ok((SavedForward { call, exchange, normalizations }, report.applied()))
     }
 
     /// What normalizes every rank, and a report that lacks the time of normalizing.
@@ -247,7 +244,7 @@ impl DeviceGroup {
     }
 
     /// Empty masks, where the layer keeps them and every rank can: they take a residual's place in backward.
-    fn masks(&self, x: &[Tensor], shapes: &[Shape], outputs: &[Tensor]) -> Result<Vec<Mask>, Error> {
+    pub(crate) fn masks(&self, x: &[Tensor], shapes: &[Shape], outputs: &[Tensor]) -> Result<Vec<Mask>, Error> {
         let mut masks = Vec::new();
         if self.config.keeps_mask() {
             for ((tensor, shape), y) in x.iter().zip(shapes).zip(outputs) {

@@ -2,8 +2,9 @@
 
 use super::{AffineParameters, DeviceGroup, Inputs};
 use crate::config::Statistics;
-use crate::engine::Mask;
+use crate::engine::{Mask, Upstream, View};
 use crate::error::ArgumentError;
+use crate::shape::Shape;
 use crate::stats::Normalization;
 use crate::tensor::{Tensor, TensorKey, moment};
 
@@ -15,6 +16,34 @@ use crate::tensor::{Tensor, TensorKey, moment};
 /// [`SyncBatchNormConfig::activation_mask`]: crate::SyncBatchNormConfig::activation_mask
 #[derive(Clone, Debug)]
 pub struct SavedForward {
+    pub(super) call: SavedCall,
+    /// Number of the call's exchange, by which peers know that they differentiate the same one.
+    pub(super) exchange: u64,
+    /// One for all ranks, or one for each rank.
+    pub(super) normalizations: Vec<Normalization>,
+}
+
+impl SavedForward {
+    /// What normalized on a rank.
+    pub(super) fn normalization(&self, rank: usize) -> &Normalization {
+        &self.normalizations[rank % self.normalizations.len()]
+    }
+
+    /// Whether backward needs the residuals of the call again: they decide on which side of the activation v was,
+    /// unless the layer keeps a mask that says so.
+    pub fn needs_residuals(&self) -> bool {
+        self.call.needs_residuals()
+    }
+
+    /// Bytes of device or host memory that the call keeps for backward beyond statistics: its masks.
+    pub fn mask_bytes(&self) -> u64 {
+        self.call.mask_bytes()
+    }
+}
+
+/// By what a forward call is recognized, and the masks that it filled: all that is saved but statistics.
+#[derive(Clone, Debug)]
+pub(crate) struct SavedCall {
     layer: u64,
     /// Weight and bias of each rank.
     parameters: Vec<[Option<TensorKey>; 2]>,
@@ -25,22 +54,11 @@ pub struct SavedForward {
     masks: Vec<Mask>,
     /// When the call took place.
     moment: u64,
-    /// Number of the call's exchange, by which peers know that they differentiate the same one.
-    pub(super) exchange: u64,
-    pub(super) statistics: Statistics,
-    /// One for all ranks, or one for each rank.
-    pub(super) normalizations: Vec<Normalization>,
+    pub statistics: Statistics,
 }
 
-impl SavedForward {
-    pub(super) fn new(
-        group: &DeviceGroup,
-        inputs: Inputs<'_>,
-        statistics: Statistics,
-        normalizations: Vec<Normalization>,
-        masks: Vec<Mask>,
-        exchange: u64,
-    ) -> Self {
+impl SavedCall {
+    pub fn new(group: &DeviceGroup, inputs: Inputs<'_>, statistics: Statistics, masks: Vec<Mask>) -> Self {
         let keys = |tensors: &[Tensor]| tensors.iter().map(Tensor::key).collect();
         // A residual that is only added has no part in any gradient, and one whose part a mask has is not read again.
         let decides = group.config.epilogue.activates() && masks.is_empty();
@@ -48,32 +66,28 @@ impl SavedForward {
         let inputs = keys(inputs.x);
         let parameters = group.parameters.iter().map(AffineParameters::keys).collect();
         let (layer, moment) = (group.id, moment());
-        Self { layer, parameters, inputs, residuals, masks, moment, exchange, statistics, normalizations }
+        Self { layer, parameters, inputs, residuals, masks, moment, statistics }
     }
 
-    /// What normalized on a rank.
-    pub(super) fn normalization(&self, rank: usize) -> &Normalization {
-        &self.normalizations[rank % self.normalizations.len()]
-    }
-
-    /// Whether backward needs the residuals of the call again: they decide on which side of the activation v was,
-    /// unless the layer keeps a mask that says so.
     pub fn needs_residuals(&self) -> bool {
         !self.residuals.is_empty()
     }
 
-    /// Bytes of device or host memory that the call keeps for backward beyond statistics: its masks.
     pub fn mask_bytes(&self) -> u64 {
         self.masks.iter().map(Mask::size_bytes).sum()
     }
 
-    /// The mask of a rank.
-    pub(super) fn mask(&self, rank: usize) -> Option<&Mask> {
-        self.masks.get(rank)
+    /// What backward reads of a rank but the gradient.
+    pub fn upstream<'a>(&'a self, inputs: Inputs<'a>, shapes: &'a [Shape], rank: usize) -> Upstream<'a> {
+        Upstream {
+            x: View { tensor: &inputs.x[rank], shape: &shapes[rank] },
+            residual: inputs.residual(rank).filter(|_| self.needs_residuals()),
+            mask: self.masks.get(rank),
+        }
     }
 
     /// Refuses another layer, other inputs, or parameters set since.
-    pub(super) fn check(&self, group: &DeviceGroup, inputs: Inputs<'_>) -> Result<(), ArgumentError> {
+    pub fn check(&self, group: &DeviceGroup, inputs: Inputs<'_>) -> Result<(), ArgumentError> {
         let refuse = |argument: &str, reason| Err(ArgumentError::NotSaved { argument: argument.to_owned(), reason });
         if self.layer != group.id {
             return refuse("saved", "it belongs to another layer");

@@ -24,11 +24,7 @@ impl DeviceGroup {
     /// # Errors
     /// [`ArgumentError`] when the layer does not track them or the lengths are not `num_features`. Nothing is replaced then.
     pub fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
-        if self.running.is_none() {
-            return Err(ArgumentError::NoSuchParameter { name: "running statistics" }.into());
-        }
-        self.check_length("running_mean", running.mean.len())?;
-        self.check_length("running_var", running.var.len())?;
+        self.check_running(&running)?;
         self.running = Some(running);
         Ok(())
     }

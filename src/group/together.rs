@@ -48,7 +48,7 @@ impl DeviceGroup {
         upstreams: &[Upstream<'g>],
         [inputs, residuals]: [Option<&'g mut [Tensor]>; 2],
     ) -> Option<Vec<Vec<GradientSums>>> {
-        if !self.is_together(saved.statistics) {
+        if !self.is_together(saved.call.statistics) {
             return None;
         }
         let mut residuals = residuals.map(|residuals| residuals.iter_mut());

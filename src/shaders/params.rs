@@ -145,3 +145,61 @@ params! {
         values: f32,
     }
 }
+
+params! {
+    /// Parameters of the kernels that make what normalizes, on the device.
+    FinalizeParams {
+        /// C.
+        channels: u32,
+        /// The first of the ranks that merge.
+        first_rank: u32,
+        /// The rank after the last of them.
+        end_rank: u32,
+        /// The one of them with most values.
+        pivot_rank: u32,
+        /// Quadruples from one rank's sums to the next rank's.
+        rank_stride: u32,
+        /// Values per channel of these ranks together.
+        count: f32,
+        /// Divisor of m2 for the variance that the running one follows.
+        divisor: f32,
+        /// Added to the variance under the root.
+        eps: f32,
+        /// Weight of the old running value.
+        keep: f32,
+        /// Weight of the batch.
+        follow: f32,
+        /// 1 where the weight of the batch is 1/batches instead.
+        is_cumulative: u32,
+        /// 1 where the running statistics follow.
+        tracks: u32,
+    }
+}
+
+params! {
+    /// Parameters of the kernel that merges gradient sums on the device.
+    FinalizeGradParams {
+        /// C.
+        channels: u32,
+        /// The rank that is written for.
+        rank: u32,
+        /// The first of the ranks that its statistics were taken of.
+        first_rank: u32,
+        /// The rank after the last of them.
+        end_rank: u32,
+        /// Quadruples from one rank's sums to the next rank's.
+        rank_stride: u32,
+        /// Values per channel of these ranks together.
+        count: f32,
+        /// 1 where the statistics depend on x.
+        has_batch_statistics: u32,
+        /// 1 where the gradients of the parameters are those of all ranks.
+        merges_parameters: u32,
+        /// Divisor of these.
+        divisor: f32,
+        /// 1 where the gradient of the weight is wanted.
+        has_grad_weight: u32,
+        /// 1 where that of the bias is wanted.
+        has_grad_bias: u32,
+    }
+}

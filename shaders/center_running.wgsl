@@ -1,0 +1,28 @@
+// What normalizes with the running statistics: mean and 1/√(var + eps).
+//
+// Dispatch: one workgroup per 256 channels. `normalize` runs next.
+
+@group(0) @binding(1) var<storage, read> running: array<Running>;              // (C)
+@group(0) @binding(2) var<storage, read_write> centering: array<CenterBits>;   // (C)
+
+const INFINITE: u32 = 0x7f800000u;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+) {
+    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + lane;
+    if (channel >= params.channels) {
+        return;
+    }
+    let entry = running[channel];
+    let mean = bitcast<f32>(entry.mean);
+    let var_plus_eps = bitcast<f32>(entry.variance) + params.eps;
+    let is_infinite = entry.variance == INFINITE;
+    let var_is_lost = is_not_finite(bitcast<f32>(entry.variance)) || var_plus_eps < 0.0;
+    let is_lost = is_not_finite(mean) || (var_is_lost && !is_infinite);
+    // A deviation without bounds leaves the bias.
+    centering[channel] = center_of(mean, 0.0, select(inverse_root(var_plus_eps), 0.0, is_infinite), is_lost);
+}

@@ -1,0 +1,98 @@
+// The ranks' gradient sums merged: what the gradient of a rank's input is made with, and the gradients of its parameters.
+//
+// mean_dy = A/N and projection = inv_std²·B/N with A = Σg, B = Σ g·(x − mean) of all ranks that the statistics were taken
+// of, where Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg. Both are 0 where the statistics were constants.
+// grad_weight = inv_std·Σ g·(x − mean) and grad_bias = Σg over the rank, or over all of them divided by `divisor`.
+// Dispatch: one workgroup per 256 channels, for every rank. `grad_input` runs next.
+
+struct FinalizeGradParams {
+    channels: u32,                // C
+    rank: u32,                    // the rank that is written for
+    first_rank: u32,              // the ranks that its statistics were taken of
+    end_rank: u32,
+    rank_stride: u32,             // quadruples from one rank's sums to the next rank's
+    count: f32,                   // N, values per channel of these ranks together
+    has_batch_statistics: u32,    // 1 where the statistics depend on x
+    merges_parameters: u32,       // 1 where the gradients of the parameters are those of all ranks
+    divisor: f32,                 // of these
+    has_grad_weight: u32,         // 1 where the gradient of the weight is wanted
+    has_grad_bias: u32,           // 1 where that of the bias is
+}
+
+@group(0) @binding(0) var<uniform> params: FinalizeGradParams;
+
+struct GradCenterBits {
+    center: CenterBits,
+    mean_dy: u32,
+    projection: u32,
+}
+
+@group(0) @binding(3) var<storage, read> center: array<CenterBits>;                     // (C), as in forward
+@group(0) @binding(4) var<storage, read_write> grad_centering: array<GradCenterBits>;   // (C)
+@group(0) @binding(5) var<storage, read_write> grad_weight: array<u32>;                 // (C), bits of f32, or anything
+@group(0) @binding(6) var<storage, read_write> grad_bias: array<u32>;                   // (C), bits of f32, or anything
+
+struct GradSums {
+    dy: f32,          // Σg
+    dy_xmu: f32,      // Σ g·(x − mean)
+    dy_is_lost: bool,
+    xmu_is_lost: bool,
+}
+
+// Adds a rank's sums; a rank without values adds nothing, whatever the others made of the channel.
+fn add_rank(total: ptr<function, GradSums>, rank: u32, channel: u32, rest: f32, center_is_lost: bool) {
+    if (shares[rank].count == 0.0) {
+        return;
+    }
+    let sums = sums_of(rank, channel);
+    let is_lost = sums.z != 0.0;
+    (*total).dy += sums.x;
+    (*total).dy_xmu += sums.y - rest * sums.x;
+    (*total).dy_is_lost |= is_lost;
+    (*total).xmu_is_lost |= is_lost || sums.w != 0.0 || center_is_lost;
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+) {
+    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + lane;
+    if (channel >= params.channels) {
+        return;
+    }
+    let entry = center[channel];
+    let rest = bitcast<f32>(entry.rest);
+    let inv_std = bitcast<f32>(entry.inv_std);
+    let center_is_lost = is_not_finite(inv_std);
+    var own: GradSums;
+    add_rank(&own, params.rank, channel, rest, center_is_lost);
+    var all: GradSums;
+    for (var rank = params.first_rank; rank < params.end_rank; rank++) {
+        add_rank(&all, rank, channel, rest, center_is_lost);
+    }
+
+    var pull = GradCenterBits(entry, 0u, 0u);
+    if (params.has_batch_statistics != 0u) {
+        let count = max(params.count, 1.0);
+        let mean_dy = all.dy / count;
+        let projection = (inv_std * (all.dy_xmu / count)) * inv_std;
+        let is_lost = all.dy_is_lost || all.xmu_is_lost || is_not_finite(mean_dy) || is_not_finite(projection);
+        // The center stays: by it the activation, and so the gradient of a residual, goes on as in forward.
+        pull.mean_dy = select(bitcast<u32>(mean_dy), NOT_FINITE, is_lost);
+        pull.projection = select(bitcast<u32>(projection), 0u, is_lost);
+    }
+    grad_centering[channel] = pull;
+
+    if (params.merges_parameters != 0u) {
+        own = GradSums(all.dy / params.divisor, all.dy_xmu / params.divisor, all.dy_is_lost, all.xmu_is_lost);
+    }
+    if (params.has_grad_weight != 0u) {
+        let value = select(own.dy_xmu * inv_std, 0.0, own.dy_xmu == 0.0);
+        grad_weight[channel] = select(bitcast<u32>(value), NOT_FINITE, own.xmu_is_lost);
+    }
+    if (params.has_grad_bias != 0u) {
+        grad_bias[channel] = select(bitcast<u32>(own.dy), NOT_FINITE, own.dy_is_lost);
+    }
+}

@@ -1,0 +1,86 @@
+// The ranks' statistics merged: what normalizes, and the running statistics, which follow.
+//
+// With the pivot P of the rank that has most values, a rank's mean lies d = (pivot − P) + Σ(x − pivot)/n from it; the mean
+// of all is P + D with D = Σ share·d, kept in two parts, and m2 = Σ [Σ(x − pivot)² − (Σ(x − pivot))²/n + n·(d − D)²].
+// |D| is at most √ranks deviations, because the rank's n·(d − D)² with d near 0 is at most m2.
+// Dispatch: one workgroup per 256 channels. `normalize` runs next.
+
+@group(0) @binding(3) var<storage, read_write> running: array<Running>;        // (C)
+@group(0) @binding(4) var<storage, read_write> centering: array<CenterBits>;   // (C)
+
+// Moves a running value by its weights; with a weight of 0 or 1 the other side has no part, not even as 0·NaN.
+fn blended(old: u32, batch: f32, keep: f32, follow: f32, is_lost: bool) -> u32 {
+    if (follow == 0.0) {
+        return old;
+    }
+    if (is_lost) {
+        return NOT_FINITE;
+    }
+    if (follow == 1.0) {
+        return bitcast<u32>(batch);
+    }
+    if (is_not_finite(bitcast<f32>(old))) {
+        return old;
+    }
+    return bitcast<u32>(keep * bitcast<f32>(old) + follow * batch);
+}
+
+fn follow_batch(channel: u32, mean: f32, variance: f32, is_lost: bool) {
+    var entry = running[channel];
+    entry.batches_low += 1u;
+    entry.batches_high += select(0u, 1u, entry.batches_low == 0u);
+    var keep = params.keep;
+    var follow = params.follow;
+    if (params.is_cumulative != 0u) {
+        let batches = f32(entry.batches_high) * 4294967296.0 + f32(entry.batches_low);
+        // The first batch replaces what was there, however the driver divides.
+        follow = select(1.0 / batches, 1.0, batches <= 1.0);
+        keep = 1.0 - follow;
+    }
+    entry.mean = blended(entry.mean, mean, keep, follow, is_lost);
+    entry.variance = blended(entry.variance, variance, keep, follow, is_lost);
+    running[channel] = entry;
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+) {
+    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + lane;
+    if (channel >= params.channels) {
+        return;
+    }
+    var pivot = 0.0;
+    if (params.count > 0.0) {
+        pivot = sums_of(params.pivot_rank, channel).x;
+    }
+    var offset = 0.0;
+    var is_lost = false;
+    for (var rank = params.first_rank; rank < params.end_rank; rank++) {
+        let part = shares[rank];
+        if (part.count == 0.0) {
+            continue;
+        }
+        let sums = sums_of(rank, channel);
+        is_lost |= sums.w != 0.0 || is_not_finite(sums.x) || is_not_finite(sums.y) || is_not_finite(sums.z);
+        offset += part.share * ((sums.x - pivot) + sums.y / part.count);
+    }
+    var m2 = 0.0;
+    for (var rank = params.first_rank; rank < params.end_rank; rank++) {
+        let part = shares[rank];
+        if (part.count == 0.0) {
+            continue;
+        }
+        let sums = sums_of(rank, channel);
+        let own = sums.y / part.count;
+        let from_mean = ((sums.x - pivot) + own) - offset;
+        m2 += max(sums.z - sums.y * own, 0.0) + (part.count * from_mean) * from_mean;
+    }
+    is_lost |= is_not_finite(offset) || is_not_finite(m2);
+    centering[channel] = center_of(pivot, offset, inverse_root(m2 / max(params.count, 1.0) + params.eps), is_lost);
+    if (params.tracks != 0u) {
+        follow_batch(channel, pivot + offset, m2 / params.divisor, is_lost);
+    }
+}

@@ -1,0 +1,105 @@
+//! Whole passes on one GPU: the ranks' sums merge on the device, so that one submission does all and nothing is read back.
+//!
+//! Everything that can fail comes before the first command is recorded. What calls keep stays on the device.
+
+mod backward;
+mod forward;
+mod running;
+
+pub(crate) use backward::{BackwardRank, backward};
+pub(crate) use forward::{ForwardRank, Normalizer, forward};
+pub(crate) use running::Running;
+
+use super::misplaced_on;
+use crate::device::{Device, Kind};
+use crate::error::Error;
+use crate::gpu::{BufferSlice, Gpu, Recorder};
+use crate::plan::{Merge, Role, SumsPlan};
+use crate::stats::{Centering, Normalization};
+use crate::tensor::{Storage, Tensor};
+
+/// What a forward call normalized with: on the device, for backward.
+#[derive(Clone, Debug)]
+pub(crate) struct Centers {
+    merge: Merge,
+    /// One for all ranks, or one for each.
+    slices: Vec<BufferSlice>,
+    /// Whether the statistics are of the batch.
+    of_batch: bool,
+}
+
+impl Centers {
+    fn of_rank(&self, rank: usize) -> &BufferSlice {
+        &self.slices[rank % self.slices.len()]
+    }
+
+    /// Brings to the host what normalized: one for all ranks, or one for each.
+    pub async fn read(&self, device: &Device) -> Result<Vec<Normalization>, Error> {
+        let gpu = gpu_of(device)?;
+        let mut read = Vec::with_capacity(self.slices.len());
+        for (rank, slice) in self.slices.iter().enumerate() {
+            let bytes = gpu.submit_and_read("reading statistics", device.deadline(), slice, |_| {}).await?;
+            let centers: Vec<Centering> = bytemuck::pod_collect_to_vec(&bytes);
+            let mean = centers.iter().map(|center| f64::from(center.pivot) + f64::from(center.rest)).collect();
+            let inv_std = centers.iter().map(|center| center.inv_std.into()).collect();
+            let batch_count = self.of_batch.then(|| self.merge.count_of(rank));
+            read.push(Normalization { mean, inv_std, batch_count });
+        }
+        Ok(read)
+    }
+}
+
+/// Sums over one rank, on their way to where those of all ranks lie.
+struct Sums {
+    plan: SumsPlan,
+    tiles: BufferSlice,
+    local: BufferSlice,
+}
+
+impl Sums {
+    /// `None` for a rank without values.
+    fn new(gpu: &Gpu, plan: Option<SumsPlan>, local: BufferSlice) -> Result<Option<Self>, Error> {
+        let Some(plan) = plan else { return Ok(None) };
+        let tiles = gpu.new_buffer(plan.tiles_bytes, None)?;
+        Ok(Some(Self { plan, tiles, local }))
+    }
+
+    /// Records its kernels; `slice_of` tells all but the scratch.
+    fn record<'s>(&'s self, recorder: &mut Recorder<'_>, slice_of: impl Fn(Role) -> &'s BufferSlice) {
+        let slice_of = |role| match role {
+            Role::Tiles => &self.tiles,
+            Role::Local => &self.local,
+            _ => slice_of(role),
+        };
+        self.plan.partials.iter().for_each(|partial| recorder.dispatch(partial, slice_of));
+        self.plan.combine.iter().for_each(|combine| recorder.dispatch(combine, slice_of));
+    }
+}
+
+/// Submits what `record` records, or leaves it with the application's encoder.
+fn send(
+    gpu: &Gpu,
+    phase: &'static str,
+    encoder: Option<&mut wgpu::CommandEncoder>,
+    record: impl FnOnce(&mut Recorder<'_>),
+) -> Result<(), Error> {
+    match encoder {
+        Some(encoder) => gpu.encode(phase, encoder, record),
+        None => gpu.submit_now(phase, record),
+    }
+}
+
+fn gpu_of(device: &Device) -> Result<&Gpu, Error> {
+    match device.kind() {
+        Kind::Gpu(gpu) => Ok(gpu),
+        Kind::Host(_) => Err(misplaced_on(device)),
+    }
+}
+
+/// The slice of a tensor that will be written.
+fn written(tensor: &mut Tensor) -> Result<BufferSlice, Error> {
+    if let Storage::Gpu(slice) = tensor.storage_mut() {
+        return Ok(slice.clone());
+    }
+    Err(misplaced_on(tensor.device()))
+}

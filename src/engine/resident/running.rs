@@ -1,0 +1,60 @@
+//! Running statistics where they lie on the device.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::super::gpu::upload;
+use super::gpu_of;
+use crate::device::Device;
+use crate::error::Error;
+use crate::gpu::BufferSlice;
+use crate::stats::RunningStats;
+
+/// Running statistics on a device, (C); one channel that nobody reads where the layer has none.
+#[derive(Debug)]
+pub(crate) struct Running {
+    slice: BufferSlice,
+}
+
+/// One channel as the kernels read and write it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+struct Entry {
+    mean: f32,
+    var: f32,
+    /// Batches counted, the lower word first: with every channel, because invocations must not share a word.
+    batches: [u32; 2],
+}
+
+fn entries(stats: &RunningStats) -> Vec<Entry> {
+    let batches = [stats.num_batches_tracked as u32, (stats.num_batches_tracked >> 32) as u32];
+    stats.mean.iter().zip(&stats.var).map(|(&mean, &var)| Entry { mean, var, batches }).collect()
+}
+
+impl Running {
+    pub fn new(device: &Device, stats: Option<&RunningStats>) -> Result<Self, Error> {
+        let entries = stats.map_or_else(|| vec![Entry::default()], entries);
+        Ok(Self { slice: upload(gpu_of(device)?, &entries)? })
+    }
+
+    pub fn slice(&self) -> &BufferSlice {
+        &self.slice
+    }
+
+    /// Replaces them, in order with what is submitted.
+    pub fn write(&mut self, device: &Device, stats: &RunningStats) -> Result<(), Error> {
+        gpu_of(device)?.write(&self.slice, bytemuck::cast_slice(&entries(stats)))
+    }
+
+    /// Brings them to the host.
+    pub async fn read(&self, device: &Device) -> Result<RunningStats, Error> {
+        let (phase, deadline) = ("reading running statistics", device.deadline());
+        let bytes = gpu_of(device)?.submit_and_read(phase, deadline, &self.slice, |_| {}).await?;
+        let entries: Vec<Entry> = bytemuck::pod_collect_to_vec(&bytes);
+        let [low, high] = entries.first().map_or([0, 0], |entry| entry.batches.map(u64::from));
+        Ok(RunningStats {
+            mean: entries.iter().map(|entry| entry.mean).collect(),
+            var: entries.iter().map(|entry| entry.var).collect(),
+            num_batches_tracked: high << 32 | low,
+        })
+    }
+}

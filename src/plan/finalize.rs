@@ -1,0 +1,218 @@
+//! Between the two halves of a pass, where all ranks lie on one device: their sums merge there.
+
+use std::ops::Range;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, Parts, Role};
+use crate::config::{Momentum, RunningVariance};
+use crate::error::LimitError;
+use crate::shaders::{FinalizeGradParams, FinalizeParams, Kernel, Variant, WORKGROUP_SIZE};
+
+const STATS_ROLES: &[Role] = &[Role::Locals, Role::Shares, Role::Running, Role::Centering];
+const RUNNING_ROLES: &[Role] = &[Role::Running, Role::Centering];
+const GRAD_ROLES: &[Role] =
+    &[Role::Locals, Role::Shares, Role::Centering, Role::GradCentering, Role::GradWeight, Role::GradBias];
+
+/// What the kernels are told of a rank.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Share {
+    /// Values per channel of the rank.
+    pub count: f32,
+    /// Its part of the values of the ranks that merge with it.
+    pub share: f32,
+}
+
+/// How running statistics follow a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Following {
+    /// The weight of the batch.
+    pub momentum: Momentum,
+    /// Which variance they follow.
+    pub variance: RunningVariance,
+}
+
+/// Which gradients of the parameters are wanted of a rank, and of which sums they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ParameterGradients {
+    /// Whether that of the weight is wanted.
+    pub weight: bool,
+    /// Whether that of the bias is wanted.
+    pub bias: bool,
+    /// What the sums of all ranks are divided by; `None` for those of the rank.
+    pub of_all: Option<f32>,
+}
+
+/// The ranks of one device whose sums merge there: how many values each has, and where its sums lie.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Merge {
+    counts: Vec<u64>,
+    channels: usize,
+    /// Bytes from one rank's sums to the next rank's.
+    slot_bytes: u64,
+    /// Whether each rank's statistics are of its own values.
+    apart: bool,
+    workgroups: [u32; 2],
+}
+
+impl Merge {
+    /// Plans the merge of ranks with so many values per channel; `apart` leaves each rank its own.
+    ///
+    /// # Errors
+    /// [`LimitError`] when the sums of all ranks exceed one binding, or the channels a dispatch.
+    pub fn new(counts: Vec<u64>, channels: usize, apart: bool, caps: &DeviceCaps) -> Result<Self, LimitError> {
+        // A multiple of a quadruple too: the alignment is a power of two of at least 32.
+        let slot_bytes =
+            (channels as u64 * CHANNEL_SUMS_BYTES).next_multiple_of(u64::from(caps.offset_alignment_bytes).max(32));
+        let bytes = slot_bytes.saturating_mul(counts.len() as u64);
+        caps.check_binding("sums per rank and channel", &[counts.len(), channels], bytes)?;
+        let blocks = (channels as u64).div_ceil(u64::from(WORKGROUP_SIZE));
+        let workgroups = caps.workgroups(blocks, &[channels])?;
+        Ok(Self { counts, channels, slot_bytes, apart, workgroups })
+    }
+
+    /// Bytes of the sums of all ranks.
+    pub fn bytes(&self) -> u64 {
+        self.slot_bytes * self.counts.len() as u64
+    }
+
+    /// Where the sums of a rank lie among them.
+    pub fn slot(&self, rank: usize) -> Range<u64> {
+        let start = rank as u64 * self.slot_bytes;
+        start..start + self.channels as u64 * CHANNEL_SUMS_BYTES
+    }
+
+    /// What the kernels are told of every rank. A rank that merges with none has all of its values.
+    pub fn shares(&self) -> Vec<Share> {
+        let total = self.total() as f64;
+        let share = |&count: &u64| if self.apart { 1.0 } else { count as f64 / total.max(1.0) };
+        self.counts.iter().map(|count| Share { count: *count as f32, share: share(count) as f32 }).collect()
+    }
+
+    /// Values per channel of all ranks.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().fold(0, |total, &count| total.saturating_add(count))
+    }
+
+    /// Values per channel that the statistics of a rank are of.
+    pub fn count_of(&self, rank: usize) -> u64 {
+        if self.apart { self.counts[rank] } else { self.total() }
+    }
+
+    /// Number of results: one for all ranks, or one for each.
+    pub fn results(&self) -> usize {
+        if self.apart { self.counts.len() } else { 1 }
+    }
+
+    /// The ranks that merge with a rank.
+    fn merged_with(&self, rank: usize) -> Range<u32> {
+        if self.apart { rank as u32..rank as u32 + 1 } else { 0..self.counts.len() as u32 }
+    }
+
+    /// What makes one of the results; running statistics follow where there is a value.
+    pub fn statistics(&self, result: usize, eps: f64, following: Option<Following>) -> Dispatch<FinalizeParams> {
+        let (ranks, count) = (self.merged_with(result), self.count_of(result));
+        let most = ranks.clone().rev().max_by_key(|&rank| self.counts[rank as usize]);
+        let mut params = FinalizeParams {
+            first_rank: ranks.start,
+            end_rank: ranks.end,
+            pivot_rank: most.unwrap_or(0),
+            rank_stride: (self.slot_bytes / CHANNEL_SUMS_BYTES) as u32,
+            count: count as f32,
+            divisor: count.max(1) as f32,
+            ..self.params(eps)
+        };
+        if let Some(Following { momentum, variance }) = following.filter(|_| count > 0) {
+            params.tracks = 1;
+            params.is_cumulative = (momentum == Momentum::Cumulative).into();
+            let follow = momentum.new_weight(1);
+            (params.keep, params.follow) = ((1.0 - follow) as f32, follow as f32);
+            if variance == RunningVariance::Unbiased {
+                params.divisor = (count - 1).max(1) as f32;
+            }
+        }
+        self.dispatch(Kernel::FinalizeStats, STATS_ROLES, params)
+    }
+
+    /// What makes the one result where running statistics normalize.
+    pub fn running(&self, eps: f64) -> Dispatch<FinalizeParams> {
+        self.dispatch(Kernel::CenterRunning, RUNNING_ROLES, self.params(eps))
+    }
+
+    fn params(&self, eps: f64) -> FinalizeParams {
+        FinalizeParams { channels: self.channels as u32, eps: eps as f32, ..FinalizeParams::default() }
+    }
+
+    /// What a rank's gradients need: `batch_statistics` tells whether the statistics depend on x.
+    pub fn gradient(
+        &self,
+        rank: usize,
+        batch_statistics: bool,
+        wanted: ParameterGradients,
+    ) -> Dispatch<FinalizeGradParams> {
+        let ranks = self.merged_with(rank);
+        let params = FinalizeGradParams {
+            channels: self.channels as u32,
+            rank: rank as u32,
+            first_rank: ranks.start,
+            end_rank: ranks.end,
+            rank_stride: (self.slot_bytes / CHANNEL_SUMS_BYTES) as u32,
+            count: self.count_of(rank) as f32,
+            has_batch_statistics: batch_statistics.into(),
+            merges_parameters: wanted.of_all.is_some().into(),
+            divisor: wanted.of_all.unwrap_or(1.0),
+            has_grad_weight: wanted.weight.into(),
+            has_grad_bias: wanted.bias.into(),
+        };
+        self.dispatch(Kernel::FinalizeGrad, GRAD_ROLES, params)
+    }
+
+    fn dispatch<P>(&self, kernel: Kernel, roles: &'static [Role], params: P) -> Dispatch<P> {
+        Dispatch { variant: Variant::new(kernel), params, workgroups: self.workgroups, roles, parts: Parts::NONE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merge(counts: &[u64], apart: bool) -> Merge {
+        Merge::new(counts.to_vec(), 5, apart, &DeviceCaps::PORTABLE).expect("within the limits")
+    }
+
+    #[test]
+    fn ranks_merge_by_their_share_about_the_one_with_most_values() {
+        let merge = merge(&[0, 10, 30], false);
+        let stats = merge.statistics(0, 1e-5, None).params;
+        assert_eq!((merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank), (1, 0, 3, 2));
+        assert_eq!((stats.count, stats.tracks), (40.0, 0));
+        assert_eq!(merge.shares().iter().map(|share| share.share).collect::<Vec<_>>(), [0.0, 0.25, 0.75]);
+        // 5 quadruples are 80 bytes; a slot starts where a binding may.
+        assert_eq!((merge.slot(1), merge.bytes(), stats.rank_stride), (256..336, 768, 16));
+    }
+
+    #[test]
+    fn ranks_apart_have_a_result_each_of_all_their_values() {
+        let merge = merge(&[7, 0], true);
+        let stats = merge.statistics(1, 1e-5, None).params;
+        assert_eq!((merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank), (2, 1, 2, 1));
+        assert_eq!((merge.shares()[0], stats.count), (Share { count: 7.0, share: 1.0 }, 0.0));
+        assert_eq!(merge.gradient(0, true, ParameterGradients::default()).params.count, 7.0);
+    }
+
+    #[test]
+    fn running_statistics_follow_where_there_is_a_value() {
+        let following = Some(Following { momentum: Momentum::Decay(0.75), variance: RunningVariance::Unbiased });
+        let params = merge(&[3, 5], false).statistics(0, 1e-5, following).params;
+        assert_eq!((params.tracks, params.keep, params.follow, params.divisor), (1, 0.75, 0.25, 7.0));
+        assert_eq!(merge(&[0, 0], false).statistics(0, 1e-5, following).params.tracks, 0);
+    }
+
+    #[test]
+    fn sums_of_more_ranks_than_one_binding_holds_are_refused() {
+        let refused = Merge::new(vec![1; 1 << 19], 5, false, &DeviceCaps::PORTABLE);
+        let Err(LimitError::Binding { found_bytes, allowed_bytes, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!((found_bytes, allowed_bytes), (256 << 19, 128 << 20));
+    }
+}

@@ -1,0 +1,205 @@
+//! Passes within the application's own submissions, and calls that neither wait nor read back.
+
+use std::time::Duration;
+
+use pollster::block_on;
+use syncbn::{
+    Device, DeviceGroup, Epilogue, Error, GpuError, GradTargets, Inputs, ResidentGroup, SyncBatchNormConfig, Tensor,
+};
+use wgpu::BufferUsages;
+
+use super::common::*;
+
+const CHANNELS: usize = 3;
+const DIMS: [[usize; 3]; 2] = [[4, CHANNELS, 2049], [1, CHANNELS, 77]];
+
+fn config() -> SyncBatchNormConfig {
+    SyncBatchNormConfig::torch(CHANNELS).with_epilogue(Epilogue::AddRelu)
+}
+
+fn tensors(device: &Device, seed: u64) -> Vec<Tensor> {
+    let mut random = Random(seed);
+    DIMS.iter().map(|dims| Batch::random(dims, &mut random).upload(device)).collect()
+}
+
+/// What the tests give to a layer.
+struct Given {
+    x: Vec<Tensor>,
+    residuals: Vec<Tensor>,
+    g: Vec<Tensor>,
+}
+
+impl Given {
+    fn new(device: &Device) -> Self {
+        let [x, residuals, g] = [1, 2, 3].map(|seed| tensors(device, seed));
+        Self { x, residuals, g }
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs::with_residuals(&self.x, &self.residuals)
+    }
+}
+
+/// The bits of y, of the gradients of inputs and weights, and the running statistics of one step of its own.
+fn step(device: &Device) -> ([Vec<Vec<u32>>; 3], syncbn::stats::RunningStats) {
+    let given = Given::new(device);
+    let mut layer = ResidentGroup::new(config(), device.clone(), 2).unwrap();
+    let forward = layer.forward_train(given.inputs()).unwrap();
+    let backward = layer.backward(&forward.saved, given.inputs(), &given.g).unwrap();
+    let all = [forward.outputs, backward.grad_inputs, backward.grad_weights.unwrap()];
+    (all.map(|tensors| bits(&read(&tensors))), block_on(layer.running_stats()).unwrap().unwrap())
+}
+
+#[test]
+fn a_step_within_the_application_s_submission_gives_the_bits_of_one_by_itself() {
+    let (raw, queue) = own_device(&adapter(), |_| {});
+    let device = Device::from_wgpu(raw.clone(), queue.clone()).unwrap();
+    let expected = step(&device);
+    let given = Given::new(&device);
+    let mut layer = ResidentGroup::new(config(), device.clone(), 2).unwrap();
+    let bytes = 4 * DIMS[0].iter().product::<usize>() as u64;
+    let buffer = |usage| {
+        raw.create_buffer(&wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false })
+    };
+    let y = buffer(BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+    let mut outputs = vec![device.wrap(y.clone(), 0, &DIMS[0]).unwrap(), device.zeros(&DIMS[1]).unwrap()];
+    let mut grad_inputs: Vec<Tensor> = DIMS.iter().map(|dims| device.zeros(dims).unwrap()).collect();
+    let mut grad_weights: Vec<Tensor> = DIMS.iter().map(|_| device.zeros(&[CHANNELS]).unwrap()).collect();
+
+    let mut encoder = raw.create_command_encoder(&Default::default());
+    let saved = layer.encode_forward(&mut encoder, given.inputs(), &mut outputs).unwrap();
+    // A command of the application between forward and backward reads y.
+    let seen = buffer(BufferUsages::COPY_DST | BufferUsages::MAP_READ);
+    encoder.copy_buffer_to_buffer(&y, 0, &seen, 0, bytes);
+    let (dx, dw) = (Some(&mut grad_inputs[..]), Some(&mut grad_weights[..]));
+    let targets = GradTargets { grad_inputs: dx, grad_weights: dw, ..GradTargets::default() };
+    layer.encode_backward(&mut encoder, &saved, given.inputs(), &given.g, targets).unwrap();
+    assert_eq!(block_on(layer.running_stats()).unwrap().unwrap().num_batches_tracked, 0, "nothing is submitted yet");
+    queue.submit([encoder.finish()]);
+
+    seen.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
+    raw.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let copied: Vec<f32> = bytemuck::pod_collect_to_vec(&seen.get_mapped_range(..).unwrap());
+    let found = [outputs, grad_inputs, grad_weights].map(|tensors| bits(&read(&tensors)));
+    assert_eq!(bits(&[copied])[0], found[0][0]);
+    assert_eq!((found, block_on(layer.running_stats()).unwrap().unwrap()), expected);
+}
+
+#[test]
+fn what_is_encoded_and_never_submitted_has_no_effect() {
+    let device = &virtual_gpus()[0];
+    let (raw, _) = device.wgpu().unwrap();
+    let given = Given::new(device);
+    let mut layer = ResidentGroup::new(config(), device.clone(), 2).unwrap();
+    let before = block_on(layer.running_stats()).unwrap();
+    let mut outputs = DIMS.map(|dims| device.zeros(&dims).unwrap());
+    let mut encoder = raw.create_command_encoder(&Default::default());
+    layer.encode_forward(&mut encoder, given.inputs(), &mut outputs).unwrap();
+    drop(encoder);
+    assert_eq!(block_on(layer.running_stats()).unwrap(), before);
+    assert!(read(&outputs).concat().iter().all(|&y| y == 0.0));
+}
+
+#[test]
+fn evaluation_may_be_encoded_too() {
+    let device = &virtual_gpus()[0];
+    let (raw, queue) = device.wgpu().unwrap();
+    let given = Given::new(device);
+    let mut layer = ResidentGroup::new(config(), device.clone(), 2).unwrap();
+    let expected = layer.forward_eval(given.inputs()).unwrap();
+    let mut outputs = DIMS.map(|dims| device.zeros(&dims).unwrap());
+    let mut encoder = raw.create_command_encoder(&Default::default());
+    layer.encode_forward_eval(&mut encoder, given.inputs(), &mut outputs).unwrap();
+    queue.submit([encoder.finish()]);
+    assert_eq!(bits(&read(&outputs)), bits(&read(&expected.outputs)));
+}
+
+/// A deadline of zero passes before much is done on the device: whoever waits for it gets an error, soon or at once.
+#[test]
+fn no_call_waits_for_the_device_but_those_that_read() {
+    const ROUNDS: usize = 10;
+    let device = block_on(Device::from_adapter(&adapter())).unwrap().with_deadline(Duration::ZERO);
+    // Long enough to be under way still when the host looks.
+    let x = || [0, 1].map(|_| device.zeros(&[8, CHANNELS, 40_000]).unwrap());
+    let (x, residuals, g) = (x(), x(), x());
+    let inputs = || Inputs::with_residuals(&x, &residuals);
+    let is_timeout = |result: Result<(), Error>| match result {
+        Ok(()) => false,
+        Err(Error::Gpu(GpuError::Timeout { .. })) => true,
+        Err(error) => panic!("{error}"),
+    };
+    let mut group = DeviceGroup::new(config(), vec![device.clone(); 2]).unwrap();
+    let waited = (0..ROUNDS).any(|_| is_timeout(block_on(group.forward_train(inputs())).map(drop)));
+    assert!(waited, "a merge on the host waits");
+
+    let mut layer = ResidentGroup::new(config(), device.clone(), 2).unwrap();
+    let mut waited = [false; 3];
+    for _ in 0..ROUNDS {
+        let forward = layer.forward_train(inputs()).unwrap();
+        layer.backward(&forward.saved, inputs(), &g).unwrap();
+        layer.forward_eval(inputs()).unwrap();
+        let again = layer.forward_recompute(inputs()).unwrap();
+        layer.set_parameters(Some(&[1.0, 2.0, 3.0]), None).unwrap();
+        waited[0] |= is_timeout(block_on(layer.statistics(&again.saved)).map(drop));
+        layer.forward_train(inputs()).unwrap();
+        waited[1] |= is_timeout(block_on(layer.running_stats()).map(drop));
+        layer.forward_train(inputs()).unwrap();
+        waited[2] |= is_timeout(block_on(layer.state_dict()).map(drop));
+    }
+    assert_eq!(waited, [true; 3], "what reads waits");
+}
+
+#[test]
+fn inputs_and_outputs_may_be_slices_of_one_buffer() {
+    let device = &virtual_gpus()[0];
+    let (raw, _) = device.wgpu().unwrap();
+    let expected = step(device).0;
+    let size = DIMS[0].iter().product::<usize>() as u64 * 4;
+    let slot = size.next_multiple_of(256);
+    let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+    let page =
+        raw.create_buffer(&wgpu::BufferDescriptor { label: None, size: 16 * slot, usage, mapped_at_creation: false });
+    let mut used = 0;
+    let mut on_page = |dims: &[usize]| {
+        used += 1;
+        device.wrap(page.clone(), (used - 1) * slot, dims).unwrap()
+    };
+    let given = Given::new(device);
+    let mut copies = [&given.x, &given.residuals, &given.g]
+        .map(|tensors| {
+            let copy = |tensor: &Tensor| {
+                let mut copy = on_page(tensor.dims());
+                copy.write(&block_on(tensor.to_vec()).unwrap()).unwrap();
+                copy
+            };
+            tensors.iter().map(copy).collect::<Vec<_>>()
+        })
+        .into_iter();
+    let given = Given { x: copies.next().unwrap(), residuals: copies.next().unwrap(), g: copies.next().unwrap() };
+    let mut outputs: Vec<Tensor> = DIMS.iter().map(|dims| on_page(dims)).collect();
+    let mut grad_inputs: Vec<Tensor> = DIMS.iter().map(|dims| on_page(dims)).collect();
+    let [mut grad_weights, mut grad_biases] = [0, 1].map(|_| vec![on_page(&[CHANNELS]), on_page(&[CHANNELS])]);
+    let mut layer = ResidentGroup::new(config(), device.clone(), 2).unwrap();
+    let saved = layer.forward_train_into(given.inputs(), &mut outputs).unwrap();
+    let targets = GradTargets {
+        grad_inputs: Some(&mut grad_inputs),
+        grad_weights: Some(&mut grad_weights),
+        grad_biases: Some(&mut grad_biases),
+        grad_residuals: None,
+    };
+    layer.backward_into(&saved, given.inputs(), &given.g, targets).unwrap();
+    assert_eq!([outputs, grad_inputs, grad_weights].map(|tensors| bits(&read(&tensors))), expected);
+}
+
+#[test]
+fn a_destroyed_device_is_an_error_where_results_are_read() {
+    let (raw, queue) = own_device(&adapter(), |_| {});
+    let device = Device::from_wgpu(raw.clone(), queue).unwrap();
+    let given = Given::new(&device);
+    let mut layer = ResidentGroup::new(config(), device, 2).unwrap();
+    let forward = layer.forward_train(given.inputs()).unwrap();
+    raw.destroy();
+    assert!(matches!(block_on(layer.statistics(&forward.saved)), Err(Error::Gpu(_))));
+    assert!(matches!(block_on(layer.running_stats()), Err(Error::Gpu(_))));
+    assert!(matches!(layer.forward_train(given.inputs()).map(drop), Ok(()) | Err(Error::Gpu(_))));
+}
