@@ -4,7 +4,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::blocks::{Block, Gradients, Output, Result, bits_above, bits_at, cut, read, set_bits};
+use super::blocks::{Aligned, Block, Gradients, Output, bits_above, bits_at, cut, read, set_bits};
 use super::intrinsics::{Stores, fenced};
 use super::table::{BLOCK, Numbers, Table};
 use crate::dtype::Element;
@@ -79,7 +79,7 @@ impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
         let len = y.len();
         let mut y = Output::new(y, self.stores);
         let head = y.head();
-        let (mut scratch, mut v) = ([0.0; BLOCK], Result::ZERO);
+        let (mut scratch, mut v) = ([0.0; BLOCK], Aligned::ZERO);
         for run in cut(len, head) {
             let numbers = table.block(at + run.start, run.len());
             let values = match x {
@@ -221,7 +221,7 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
         // Of another alignment than dx it has no whole lines at the same places, and is stored as usual.
         let mut grad_residual = grad_residual.map(|values| Output::new(values, self.stores));
         let (mut x_scratch, mut g_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
-        let (mut gated, mut gradient) = (Result::ZERO, Result::ZERO);
+        let (mut gated, mut gradient) = (Aligned::ZERO, Aligned::ZERO);
         for run in cut(len, head) {
             let (start, n) = (at + run.start, run.len());
             let [pivot, scale, shift, rest, mean_dy, projection] = table.block(start, n);
@@ -236,7 +236,7 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
                 g = &gated.0;
             }
             if let Some(grad_residual) = &mut grad_residual {
-                grad_residual.write(run.clone(), &Result(*g));
+                grad_residual.write(run.clone(), &Aligned(*g));
             }
             if self.batch_statistics {
                 for i in 0..BLOCK {

@@ -15,9 +15,9 @@ pub(super) type Block = [f32; BLOCK];
 /// A block that starts a cache line, as results are stored.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Result(pub Block);
+pub(super) struct Aligned(pub Block);
 
-impl Result {
+impl Aligned {
     pub const ZERO: Self = Self([0.0; BLOCK]);
 }
 
@@ -108,7 +108,7 @@ impl<'a, Y: Element> Output<'a, Y> {
 
     /// Writes a block, or its beginning where the range is shorter.
     #[inline(always)]
-    pub fn write(&mut self, at: Range<usize>, block: &Result) {
+    pub fn write(&mut self, at: Range<usize>, block: &Aligned) {
         let n = at.len();
         let values = &mut self.values[at];
         if n < BLOCK {
@@ -131,7 +131,7 @@ impl<'a, Y: Element> Output<'a, Y> {
 
 /// The end of a run.
 #[inline(never)]
-fn end<Y: Element>(block: &Result, values: &mut [Y]) {
+fn end<Y: Element>(block: &Aligned, values: &mut [Y]) {
     narrow(&block.0[..values.len()], values);
 }
 
