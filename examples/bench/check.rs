@@ -41,7 +41,7 @@ pub fn outputs(layer: &mut Layer, workload: &Workload, form: Form, set: &mut Set
     let y_eval = sample.read(&set.y)?;
 
     let ranks = workload.shards(set.x.len());
-    let [mean, var] = layer.running_stats().map(|values| sample.of_channels(&values));
+    let [mean, var] = layer.running_stats()?.map(|values| sample.of_channels(&values));
     let problem = Problem {
         dims: ranks.iter().map(|dims| [dims[0], sample.channels.len(), dims[2..].iter().product()]).collect(),
         x: sample.read(&set.x)?,
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_layer_passes_and_one_with_another_weight_or_bias_does_not() {
-        let ranks = vec![syncbn::Device::host(); 2];
+        let machine = block_on(crate::devices::open(Some("host"), 2, false)).expect("the host");
         let tiny = &crate::workloads::WORKLOADS[9];
         for (dtype, layout, epilogue, mask) in [
             (DType::F32, Layout::ChannelsFirst, Epilogue::None, true),
@@ -157,8 +157,8 @@ mod tests {
             (DType::F32, Layout::ChannelsLast, Epilogue::AddRelu, false),
         ] {
             let form = Form { dtype, layout, epilogue, mask };
-            let mut layer = Layer::new(tiny.channels(), form, &ranks).expect("a layer");
-            let mut set = crate::inputs::set(&tiny.shards(2), form, &ranks, 1).expect("tensors");
+            let mut layer = Layer::new(tiny.channels(), form, &machine).expect("a layer");
+            let mut set = crate::inputs::set(&tiny.shards(2), form, &machine.ranks, 1).expect("tensors");
             outputs(&mut layer, tiny, form, &mut set).expect("the definition's outputs");
             // More than storage in 16 bits rounds away.
             layer.weight[15] *= 1.02;

@@ -24,6 +24,8 @@ pub struct Machine {
     pub ranks: Vec<Device>,
     /// Without repetition; none on the host.
     pub gpus: Vec<Gpu>,
+    /// Whether the ranks were told to share a device.
+    shared: bool,
     /// Names of the adapters with their backends, or `host`.
     pub adapter: String,
 }
@@ -36,6 +38,11 @@ pub struct Gpu {
 }
 
 impl Machine {
+    /// Whether all ranks are on one GPU that they were told to share: statistics need not leave it.
+    pub fn is_shared(&self) -> bool {
+        self.shared && self.gpus.len() == 1
+    }
+
     /// Whether every device tells its own time.
     pub fn has_clock(&self) -> bool {
         !self.gpus.is_empty() && self.gpus.iter().all(Gpu::has_timestamps)
@@ -71,7 +78,12 @@ pub async fn open(wanted: Option<&str>, ranks: usize, shared: bool) -> Result<Ma
         None => syncbn::adapters().await.into_iter().take(1).collect(),
     };
     if adapters.is_empty() {
-        return Ok(Machine { ranks: vec![Device::host(); ranks], gpus: Vec::new(), adapter: "host".to_owned() });
+        return Ok(Machine {
+            ranks: vec![Device::host(); ranks],
+            gpus: Vec::new(),
+            shared,
+            adapter: "host".to_owned(),
+        });
     }
     let count = if shared { 1 } else { ranks };
     let used = || adapters.iter().cycle().take(count);
@@ -84,7 +96,7 @@ pub async fn open(wanted: Option<&str>, ranks: usize, shared: bool) -> Result<Ma
         gpus.push(gpu);
     }
     let ranks = devices.iter().cycle().take(ranks).cloned().collect();
-    Ok(Machine { ranks, gpus, adapter: joined(used()) })
+    Ok(Machine { ranks, gpus, shared, adapter: joined(used()) })
 }
 
 /// A device with all that its adapter offers, as the layer chooses its kernels by that.

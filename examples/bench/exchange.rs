@@ -43,7 +43,7 @@ impl Exchange {
         let ranks = machine.ranks.len().checked_div(machine.gpus.len()).unwrap_or(0);
         let bytes = (ranks * channels) as u64 * CHANNEL_SUMS_BYTES;
         Ok(Self {
-            layer: Layer::new(channels, form, &machine.ranks)?,
+            layer: Layer::new(channels, form, machine)?,
             set: inputs::set(&shards, form, &machine.ranks, 0)?,
             trips: machine.gpus.iter().map(|gpu| RoundTrip::new(gpu, bytes)).collect(),
             rounds: ROUNDS * repeats,

@@ -2,8 +2,9 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use syncbn::{DType, Device, Element, Epilogue, Error, Inputs, Layout, SavedForward, Tensor};
+use syncbn::{DType, Device, Element, Epilogue, Error, Inputs, Layout, Tensor};
 
+use crate::layer::Saved;
 use crate::workloads::{Workload, stored};
 
 /// Seed of every run.
@@ -37,7 +38,7 @@ pub struct Set {
     pub grad_inputs: Vec<Tensor>,
     pub grad_residuals: Option<Vec<Tensor>>,
     /// Of the last forward call over this set.
-    pub saved: Option<SavedForward>,
+    pub saved: Option<Saved>,
 }
 
 impl Set {

@@ -1,15 +1,21 @@
 //! Owns the layer that is timed, and how its passes are run: into tensors that are there already.
+//!
+//! Ranks with a device each exchange statistics through the host. Ranks on one GPU, where they are told to share it, merge them
+//! there and exchange nothing.
 
 use pollster::block_on;
-use syncbn::{Device, DeviceGroup, Error, GradTargets, PhaseTimes, SyncBatchNormConfig, Tensor};
+use syncbn::{Device, DeviceGroup, Error, GradTargets, PhaseTimes, ResidentGroup, ResidentSaved};
+use syncbn::{SavedForward, SyncBatchNormConfig, Tensor};
 
+use crate::devices::Machine;
 use crate::inputs::{Form, Set, parameter};
 use crate::workloads::Pass;
 
 /// A layer with random parameters over the ranks.
 #[derive(Debug)]
 pub struct Layer {
-    group: DeviceGroup,
+    group: Group,
+    devices: Vec<Device>,
     /// (C), the same on every rank.
     pub weight: Vec<f32>,
     /// (C), the same on every rank.
@@ -18,32 +24,53 @@ pub struct Layer {
     grad_biases: Vec<Tensor>,
 }
 
+#[derive(Debug)]
+enum Group {
+    Exchanging(DeviceGroup),
+    Resident(ResidentGroup),
+}
+
+/// What a forward call leaves for backward.
+#[derive(Debug)]
+pub enum Saved {
+    Exchanging(SavedForward),
+    Resident(ResidentSaved),
+}
+
 impl Layer {
-    pub fn new(channels: usize, form: Form, ranks: &[Device]) -> Result<Self, Error> {
+    pub fn new(channels: usize, form: Form, machine: &Machine) -> Result<Self, Error> {
         let config = SyncBatchNormConfig::torch(channels).with_epilogue(form.epilogue).with_activation_mask(form.mask);
-        let mut group = DeviceGroup::new(config, ranks.to_vec())?;
+        let devices = machine.ranks.clone();
         let (weight, bias) = (parameter(channels, 1.0, 1), parameter(channels, 0.0, 2));
-        group.set_parameters(Some(&weight), Some(&bias))?;
-        let vectors = || ranks.iter().map(|device| device.zeros(&[channels])).collect::<Result<Vec<_>, Error>>();
-        Ok(Self { group, weight, bias, grad_weights: vectors()?, grad_biases: vectors()? })
+        let group = if machine.is_shared() {
+            let mut group = ResidentGroup::new(config, devices[0].clone(), devices.len())?;
+            group.set_parameters(Some(&weight), Some(&bias))?;
+            Group::Resident(group)
+        } else {
+            let mut group = DeviceGroup::new(config, devices.clone())?;
+            group.set_parameters(Some(&weight), Some(&bias))?;
+            Group::Exchanging(group)
+        };
+        let vectors = || devices.iter().map(|device| device.zeros(&[channels])).collect::<Result<Vec<_>, Error>>();
+        let (grad_weights, grad_biases) = (vectors()?, vectors()?);
+        Ok(Self { group, devices, weight, bias, grad_weights, grad_biases })
     }
 
     /// Runs a pass over a set until it is submitted everywhere; `None` where it exchanges nothing. Backward is of the last
     /// forward call over the same set.
     pub fn submit(&mut self, pass: Pass, set: &mut Set) -> Result<Option<PhaseTimes>, Error> {
-        let inputs = Set::inputs(&set.x, &set.residuals);
-        Ok(match pass {
-            Pass::Forward => {
-                let (saved, report) = block_on(self.group.forward_train_into(inputs, &mut set.y))?;
-                set.saved = Some(saved);
-                Some(report.timing)
-            }
+        match pass {
+            Pass::Forward => self.forward(set),
             Pass::Eval => {
-                block_on(self.group.forward_eval_into(inputs, &mut set.y))?;
-                None
+                let inputs = Set::inputs(&set.x, &set.residuals);
+                match &mut self.group {
+                    Group::Exchanging(group) => drop(block_on(group.forward_eval_into(inputs, &mut set.y))?),
+                    Group::Resident(group) => drop(group.forward_eval_into(inputs, &mut set.y)?),
+                }
+                Ok(None)
             }
-            Pass::Backward => Some(self.backward(set, true)?),
-        })
+            Pass::Backward => self.backward(set, true),
+        }
     }
 
     /// Backward without the gradients of the inputs: its sums and its exchange, but not its last kernel.
@@ -51,37 +78,64 @@ impl Layer {
         self.backward(set, false).map(drop)
     }
 
-    fn backward(&mut self, set: &mut Set, wants_inputs: bool) -> Result<PhaseTimes, Error> {
+    fn forward(&mut self, set: &mut Set) -> Result<Option<PhaseTimes>, Error> {
         let inputs = Set::inputs(&set.x, &set.residuals);
-        let saved = match set.saved.take() {
-            Some(saved) => saved,
-            None => block_on(self.group.forward_train_into(inputs, &mut set.y))?.0,
+        let (saved, timing) = match &mut self.group {
+            Group::Exchanging(group) => {
+                let (saved, report) = block_on(group.forward_train_into(inputs, &mut set.y))?;
+                (Saved::Exchanging(saved), Some(report.timing))
+            }
+            Group::Resident(group) => (Saved::Resident(group.forward_train_into(inputs, &mut set.y)?), None),
         };
+        set.saved = Some(saved);
+        Ok(timing)
+    }
+
+    fn backward(&mut self, set: &mut Set, wants_inputs: bool) -> Result<Option<PhaseTimes>, Error> {
+        if set.saved.is_none() {
+            self.forward(set)?;
+        }
+        let inputs = Set::inputs(&set.x, &set.residuals);
         let targets = GradTargets {
             grad_inputs: wants_inputs.then_some(&mut set.grad_inputs),
             grad_weights: Some(&mut self.grad_weights),
             grad_biases: Some(&mut self.grad_biases),
             grad_residuals: set.grad_residuals.as_deref_mut().filter(|_| wants_inputs),
         };
-        let report = block_on(self.group.backward_into(&saved, inputs, &set.grad_outputs, targets))?;
-        set.saved = Some(saved);
-        Ok(report.timing)
+        match (&self.group, &set.saved) {
+            (Group::Exchanging(group), Some(Saved::Exchanging(saved))) => {
+                let report = block_on(group.backward_into(saved, inputs, &set.grad_outputs, targets))?;
+                Ok(Some(report.timing))
+            }
+            (Group::Resident(group), Some(Saved::Resident(saved))) => {
+                group.backward_into(saved, inputs, &set.grad_outputs, targets)?;
+                Ok(None)
+            }
+            // Sets are not handed from one layer to another.
+            _ => unreachable!("a set saved by another kind of layer"),
+        }
     }
 
     /// Waits until every device is done.
     pub fn wait(&self) -> Result<(), Error> {
-        self.group.devices().iter().try_for_each(|device| block_on(device.wait()))
+        self.devices.iter().try_for_each(|device| block_on(device.wait()))
     }
 
     /// Added to variances.
     pub fn eps(&self) -> f64 {
-        self.group.config().eps
+        match &self.group {
+            Group::Exchanging(group) => group.config().eps,
+            Group::Resident(group) => group.config().eps,
+        }
     }
 
     /// Running mean and variance, (C) each.
-    pub fn running_stats(&self) -> [Vec<f32>; 2] {
-        let running = self.group.running_stats();
-        running.map_or_else(Default::default, |running| [running.mean.clone(), running.var.clone()])
+    pub fn running_stats(&self) -> Result<[Vec<f32>; 2], Error> {
+        let running = match &self.group {
+            Group::Exchanging(group) => group.running_stats().cloned(),
+            Group::Resident(group) => block_on(group.running_stats())?,
+        };
+        Ok(running.map_or_else(Default::default, |running| [running.mean, running.var]))
     }
 
     /// What the last backward call wrote for weight and bias: (C) for each rank.

@@ -75,7 +75,7 @@ fn run_workload(
     report: &mut Report,
 ) -> Result<(), Box<dyn Error>> {
     let form = options.form();
-    let mut layer = Layer::new(workload.channels(), form, &machine.ranks)?;
+    let mut layer = Layer::new(workload.channels(), form, machine)?;
     let mut sets = inputs::sets(workload, form, &machine.ranks, options.quick)?;
     check::outputs(&mut layer, workload, form, &mut sets[0])
         .map_err(|wrong| format!("{} does not compute what it should: {wrong}", workload.name))?;

@@ -50,7 +50,7 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     devices: u16,
 
-    /// Put all ranks on one device
+    /// Put all ranks on one GPU, where they merge statistics without the host
     #[arg(long)]
     pub shared_device: bool,
 
