@@ -211,8 +211,15 @@ mod tests {
 
     #[test]
     fn sums_of_more_ranks_than_one_binding_holds_are_refused() {
-        let refused = Merge::new(vec![1; 1 << 19], 5, false, &DeviceCaps::PORTABLE);
-        let Err(LimitError::Binding { found_bytes, allowed_bytes, .. }) = refused else { panic!("{refused:?}") };
-        assert_eq!((found_bytes, allowed_bytes), (256 << 19, 128 << 20));
+        // 2¹⁹ slots of 256 bytes are all that one binding spans.
+        let merge = |ranks| Merge::new(vec![1; ranks], 5, false, &DeviceCaps::PORTABLE).map(|merge| merge.bytes());
+        assert_eq!(merge(1 << 19), Ok(128 << 20));
+        let refused = LimitError::Binding {
+            what: "sums per rank and channel",
+            dims: vec![(1 << 19) + 1, 5],
+            found_bytes: (128 << 20) + 256,
+            allowed_bytes: 128 << 20,
+        };
+        assert_eq!(merge((1 << 19) + 1), Err(refused));
     }
 }
