@@ -94,9 +94,6 @@ fi
 # Where Vulkan is: elsewhere there is one driver, the system's. In a shell of its own, for its environment.
 if [[ "$(uname -s)" == Linux ]]; then (test_two_drivers); fi
 step "examples in the documentation" cargo test --doc
-# A package of its own, with Burn below it: one test binary, since linking it takes longer than running it.
-step "the module for Burn" cargo test -p syncbn-burn --test burn
-step "examples in its documentation" cargo test -p syncbn-burn --doc
 step "MPI" scripts/mpi.sh install
 # Named, because it is no default member: nothing else needs a system library. Its own report tells how long each fault took.
 step "tests over MPI" cargo test --no-fail-fast --package syncbn-mpi

@@ -263,12 +263,13 @@ impl Kernel {
     /// The texts that make up the kernel, in order, but for what depends on storage types.
     fn parts(self, mask: bool) -> Vec<&'static str> {
         const GRADIENT: [&str; 2] = [part!("upstream"), part!("gradient")];
-        let line = [part!("tile"), part!("finite"), part!("line"), part!("activation")];
+        let line = [part!("tile_params"), part!("tile"), part!("finite"), part!("line"), part!("activation")];
         let side: &[&str] = if mask { &[part!("side_of_mask")] } else { &[part!("value"), part!("side_of_value")] };
         let keep = if mask { part!("keep_mask") } else { part!("keep_none") };
         let tail: &[&str] = match self {
             Self::PartialStats => {
                 return vec![
+                    part!("tile_params"),
                     part!("tile"),
                     part!("values_16"),
                     part!("finite"),
@@ -363,7 +364,7 @@ impl Kernel {
 
     /// The texts of the variant that takes four values at a time, but for what depends on storage types.
     fn quad_parts(self, mask: bool) -> Vec<&'static str> {
-        let walk = [part!("tile"), quad_part!("values"), quad_part!("finite")];
+        let walk = [part!("tile_params"), part!("tile"), quad_part!("values"), quad_part!("finite")];
         let line = [quad_part!("line"), quad_part!("activation")];
         let side: &[&str] = match mask {
             true => &[quad_part!("side_of_mask"), quad_part!("upstream")],
@@ -372,7 +373,7 @@ impl Kernel {
         let keep = if mask { quad_part!("keep_mask") } else { quad_part!("keep_none") };
         let mut parts = walk.to_vec();
         if self == Self::PartialStats {
-            parts.extend([quad_part!("merge"), quad_part!("partial_stats")]);
+            parts.extend([quad_part!("merge"), quad_part!("merge_stats"), quad_part!("partial_stats")]);
             return parts;
         }
         parts.extend(line);

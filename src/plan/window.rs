@@ -33,7 +33,7 @@ pub struct Window {
 /// A range of a tensor's elements that is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The elements; the first is a multiple of [`GRAIN`].
+    /// The elements; the first is a multiple of 256.
     pub elements: Range<u64>,
     /// What is added, modulo 2³², to the address that channel, sample within the window and position give.
     pub origin: u32,
@@ -47,7 +47,7 @@ impl Span {
     }
 }
 
-/// Units that a window of one binding may have, before it is widened to a multiple of [`GRAIN`]; all of a tensor that
+/// Units that a window of one binding may have, before it is widened to a multiple of 256; all of a tensor that
 /// needs no widening.
 pub(super) fn capacity(binding_bytes: u64, unit_bytes: u64, elements: u64) -> u64 {
     let fitting = (binding_bytes / unit_bytes).min(MOST_ELEMENTS);

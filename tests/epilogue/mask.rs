@@ -62,13 +62,13 @@ fn a_mask_follows_v_and_not_what_backward_is_given() {
 fn a_mask_is_of_one_bit_per_value_and_kept_only_where_a_residual_would_be_read() {
     for on in On::ALL {
         // Whole tiles: a mask is of whole words of every invocation.
-        let dims = vec![vec![8, 16, 32, 32], vec![16, 16, 32, 32], vec![24, 16, 32, 32]];
+        let dims = vec![vec![16, 16, 32, 32], vec![32, 16, 32, 32], vec![48, 16, 32, 32]];
         for epilogue in EPILOGUES {
             let problem = with_mask(&Problem::plain(&dims, epilogue, 32));
             let mut group = problem.group(on.devices(3));
             let tensors = problem.tensors(&group);
             let saved = block_on(group.forward_train(tensors.inputs())).unwrap().saved;
-            let values = 48 * 16 * 32 * 32u64;
+            let values = 96 * 16 * 32 * 32u64;
             let expected = if epilogue == Epilogue::AddRelu { values / 8 } else { 0 };
             assert_eq!(saved.mask_bytes(), expected, "{on:?}, {epilogue:?}");
         }

@@ -3,7 +3,7 @@
 //! Wall times from the call until the device is done, as Burn tells no others. Burn differentiates what it has recorded, so
 //! that backward is timed together with its forward, in both. Before anything is timed, the two must agree.
 //!
-//! `cargo run --release -p syncbn-compare-burn -- --help` lists the options; `--features fusion` gives Burn its fusion of
+//! `cargo run --release --manifest-path crates/syncbn-compare-burn/Cargo.toml -- --help` lists the options; `--features fusion` gives Burn its fusion of
 //! kernels.
 
 mod batch;

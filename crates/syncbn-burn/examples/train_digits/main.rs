@@ -2,7 +2,7 @@
 //! ranks with two samples each and the statistics of each rank alone, over the same ranks with synchronized statistics,
 //! and on one device with the whole batch of eight.
 //!
-//! `cargo run --release -p syncbn-burn --example train_digits`; `--help` lists the options. Where the machine has no GPU, a
+//! `cargo run --release --example train_digits`; `--help` lists the options. Where the machine has no GPU, a
 //! software Vulkan driver serves.
 
 mod data;
