@@ -222,7 +222,7 @@ impl Kernel {
 
     /// Whether it has a variant that reads and writes four values at a time: that of any storage type.
     fn has_quads(self) -> bool {
-        !self.writes_words() && !matches!(self, Self::CombineStats | Self::CombineGradSums)
+        !self.writes_words() && !self.finalizes() && !matches!(self, Self::CombineStats | Self::CombineGradSums)
     }
 
     /// Whether it reads the upstream gradient.

@@ -61,7 +61,7 @@ fn the_smallest_number_of_workgroups_per_dimension_does_not_change_a_bit() {
     }
     // One workgroup per block of channels is the least that a dispatch can have.
     let mut group = DeviceGroup::new(syncbn::SyncBatchNormConfig::torch(4000), vec![device.clone()]).unwrap();
-    let dims = vec![1, 4000, 300];
+    let dims = vec![1, 4000, 301];
     let error = block_on(group.forward_train(&[device.zeros(&dims).unwrap()])).unwrap_err();
     assert_eq!(error, Error::Limit(LimitError::Workgroups { dims, found: 500, allowed: 49 }));
 }
