@@ -87,3 +87,31 @@ fn a_rank_that_wants_no_gradient_of_its_input_still_takes_part() {
     });
     assert_eq!(found[0], found[1]);
 }
+
+#[test]
+fn what_is_written_over_has_the_bits_of_tensors_apart() {
+    for device in devices() {
+        on_threads(process_groups(2, DEADLINE), |group| {
+            let [mut x, residual, mut grad_output] = tensors(&device, group.rank());
+            let input = Input::with_residual(&x, &residual);
+            let mut layer = layer(&device, &group, Epilogue::AddRelu);
+            let running = layer.running_stats().unwrap().clone();
+            let forward = block_on(layer.forward_train(input)).unwrap();
+            let backward = block_on(layer.backward(&forward.saved, input, &grad_output)).unwrap();
+            let targets = LayerGradTargets::default();
+            block_on(layer.backward_in_place(&forward.saved, input, &mut grad_output, targets)).unwrap();
+            assert_eq!(bits(&grad_output), bits(&backward.grad_input));
+
+            let followed = layer.running_stats().unwrap().clone();
+            layer.set_running_stats(running).unwrap();
+            let mut evaluated = device.upload(&DIMS, &block_on(x.to_vec()).unwrap()).unwrap();
+            block_on(layer.forward_train_in_place(&mut x, Some(&residual))).unwrap();
+            assert_eq!(bits(&x), bits(&forward.output));
+            assert_eq!(layer.running_stats(), Some(&followed));
+
+            let apart = block_on(layer.forward_eval(Input::with_residual(&evaluated, &residual))).unwrap();
+            block_on(layer.forward_eval_in_place(&mut evaluated, Some(&residual))).unwrap();
+            assert_eq!(bits(&evaluated), bits(&apart.output));
+        });
+    }
+}
