@@ -19,22 +19,6 @@ struct GradCentering {
 @group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or anything where has_bias is 0
 @group(0) @binding(7) var<storage, read_write> grad_input: array<QUAD>;     // (N, C, L) in the layout of x, by fours
 
-// Pivots, rests and inverse deviations of four values.
-fn centers_of(channel: u32) -> mat3x4<f32> {
-    let a = centering[channel_of(channel, 0u)];
-    if (params.four_channels == 0u) {
-        return mat3x4<f32>(vec4<f32>(a.pivot), vec4<f32>(a.rest), vec4<f32>(a.inv_std));
-    }
-    let b = centering[channel_of(channel, 1u)];
-    let c = centering[channel_of(channel, 2u)];
-    let d = centering[channel_of(channel, 3u)];
-    return mat3x4<f32>(
-        vec4<f32>(a.pivot, b.pivot, c.pivot, d.pivot),
-        vec4<f32>(a.rest, b.rest, c.rest, d.rest),
-        vec4<f32>(a.inv_std, b.inv_std, c.inv_std, d.inv_std),
-    );
-}
-
 // mean_dy and projection of four values.
 fn pulls_of(channel: u32) -> mat2x4<f32> {
     let a = centering[channel_of(channel, 0u)];

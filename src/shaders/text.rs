@@ -122,7 +122,7 @@ impl Kernel {
     /// The texts of the variant that takes four values at a time, but for what depends on storage types.
     pub(super) fn quad_parts(self, mask: bool) -> Vec<&'static str> {
         let walk = [part!("tile_params"), part!("tile"), quad_part!("values"), quad_part!("finite")];
-        let line = [quad_part!("line"), quad_part!("activation")];
+        let line = [quad_part!("line"), quad_part!("centers"), quad_part!("activation")];
         let side: &[&str] = match mask {
             true => &[quad_part!("side_of_mask"), quad_part!("upstream")],
             false => &[quad_part!("value"), quad_part!("side_of_value"), quad_part!("upstream")],
