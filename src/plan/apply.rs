@@ -58,10 +58,11 @@ impl ApplyPlan {
         let (mask, bytes) = (layer.mask.is_some(), Self::mask_bytes(x, layer.mask, caps));
         caps.check_binding("mask of the activation", x.shape.dims(), bytes)?;
         let roles = if mask { &NORMALIZE_ROLES[..] } else { NORMALIZE_ROLES.split_at(6).0 };
-        let quads = Grid::new(x, x.shape, caps).is_quads();
+        let grid = Grid::new(x, x.shape, caps);
+        let quads = grid.is_quads();
         let kernel = if quads || y == DType::F32 { Kernel::Normalize } else { Kernel::NormalizeWords };
         let variant = Variant { mask, in_place, quads, ..Variant::new(kernel) };
-        Self::new([x, Activation { dtype: y, ..x }], x, caps, variant, roles, |params| {
+        Self::new(&grid, [x, Activation { dtype: y, ..x }, x], caps, variant, roles, |params| {
             layer.set(params, true);
         })
     }
@@ -115,22 +116,21 @@ impl ApplyPlan {
         let (mask, in_place) = (layer.mask.is_some(), wanted.in_place);
         let (quads, g_apart) = (grid.is_quads(), grid.is_quads() && !grid.same_layout);
         let variant = Variant { grad_output, mask, in_place, quads, g_apart, ..Variant::new(kernel) };
-        Self::new([x, x], g, caps, variant, roles, |params| {
+        Self::new(&grid, [x, x, g], caps, variant, roles, |params| {
             layer.set(params, layer.epilogue.activates());
             params.has_batch_statistics = wanted.batch_statistics.into();
         })
     }
 
     fn new(
-        [x, output]: [Activation<'_>; 2],
-        g: Activation<'_>,
+        grid: &Grid,
+        [x, output, g]: [Activation<'_>; 3],
         caps: &DeviceCaps,
         variant: Variant,
         roles: &'static [Role],
         set_flags: impl Fn(&mut TileParams),
     ) -> Result<Option<Self>, LimitError> {
-        let grid = Grid::new(x, g.shape, caps);
-        let partition = Partition::new(&grid, x.dtype.size_bytes()).written(&grid);
+        let partition = Partition::new(grid, x.dtype.size_bytes()).written(grid);
         if partition.tiles == 0 {
             return Ok(None);
         }
@@ -147,10 +147,10 @@ impl ApplyPlan {
             Dispatch { variant, params, workgroups, roles, parts: Parts::of(span, grid.unit, [x, output, g]) }
         };
         let dispatches: Result<Vec<_>, LimitError> = if grid.is_quads() || output.dtype == DType::F32 {
-            let windows = windows(&partition, &grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
+            let windows = windows(&partition, grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
             let dispatch_of = |window: &Window| {
                 let workgroups = partition.tile_workgroups(window, dims, caps)?;
-                Ok(dispatch(&window.span, partition.tile_params(window, &grid, channels), workgroups))
+                Ok(dispatch(&window.span, partition.tile_params(window, grid, channels), workgroups))
             };
             windows.iter().rev().map(dispatch_of).collect()
         } else {

@@ -2,6 +2,7 @@
 
 use super::DeviceCaps;
 use super::grid::Grid;
+use super::run::channel_run;
 use super::window::Window;
 use crate::error::LimitError;
 use crate::shaders::{CombineParams, SUMMED_PER_ROW, TileParams, WORKGROUP_SIZE, WRITTEN_PER_ROW};
@@ -17,9 +18,9 @@ const TILE_SPAN: u64 = 8 << 20;
 
 /// The cut of an activation into tiles.
 ///
-/// A tile holds `rows`·16 values of one channel, or twice that where kernels write. A workgroup holds 256/rows tiles side by side, of neighbouring channels:
-/// many where a channel has few values or where the values of one channel lie far apart (small L), one otherwise. Tiles
-/// follow each other through a segment: all values of a channel, or where samples are so large that a tile across two of
+/// A tile holds `rows`·16 values of one channel, or twice that where kernels write. A workgroup holds 256/rows tiles side by
+/// side, of neighbouring channels: many where a channel has few values or where the values of one channel lie far apart (small
+/// L), one otherwise. Tiles follow each other through a segment: all values of a channel, or where samples are so large that a tile across two of
 /// them would not fit a binding, those of one sample. Depends on the shape alone, never on limits of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
@@ -49,8 +50,7 @@ impl Partition {
         let channels = shape.channels() as u64;
         let channels_first = shape.strides().inner == 1;
         let inner = shape.spatial_len() as u64;
-        let run = if channels_first { inner } else { 1 };
-        let columns = columns_for_runs(run.max(1) * grid.unit * element_bytes, channels);
+        let columns = columns_for_runs(channel_run(shape).max(1) * grid.unit * element_bytes, channels);
         // Memory from a tile's first value to its last. Channels first it ends within a sample, and begins within one.
         let ends = if channels_first { 2 * inner } else { 0 };
         let span = |rows: u64| channels.saturating_mul(rows * u64::from(SUMMED_PER_ROW) + ends) * grid.unit;
