@@ -8,7 +8,7 @@ use futures::future::{FutureExt, ready};
 use super::{Mask, Source, device_slice};
 use crate::dtype::DType;
 use crate::error::Error;
-use crate::gpu::{BufferSlice, Gpu, Pending};
+use crate::gpu::{BufferSlice, Gpu, Lease, Pending, Recorder};
 use crate::plan::{Activation, ApplyPlan, CHANNEL_SUMS_BYTES, Gradient, LayerFlags, Role, SumsPlan};
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 use crate::tensor::Tensor;
@@ -28,7 +28,7 @@ pub(super) fn local_stats(
     let Some(plan) = SumsPlan::statistics(x, gpu.caps())? else {
         return Ok(ready(Ok(vec![ChannelStats::EMPTY; x.shape.channels()])).boxed());
     };
-    let sums = sums_per_channel(gpu, deadline, "local statistics", &plan, |_| slice)?;
+    let sums = sums_per_channel(gpu, deadline, "local statistics", &plan, None, |_| slice)?;
     let count = x.shape.values_per_channel();
     let channel_stats = move |[pivot, sum, squares, flag]: [f32; 4]| {
         if flag != 0.0 {
@@ -107,10 +107,10 @@ pub(super) fn local_gradient_sums(
     let Some(plan) = SumsPlan::gradient(x, g, gpu.caps(), layer.flags)? else {
         return Ok(ready(Ok(vec![GradientSums::EMPTY; x.shape.channels()])).boxed());
     };
-    let centering = upload(gpu, &normalization.centering())?;
-    let sums = sums_per_channel(gpu, deadline, "local gradient sums", &plan, |role| {
-        backward_slice(gpu, role, reads, &centering, layer)
-    })?;
+    let centering = normalization.centering();
+    let centering = Upload::new(gpu, &centering)?;
+    let slice_of = |role| backward_slice(gpu, role, reads, &centering.lease, layer);
+    let sums = sums_per_channel(gpu, deadline, "local gradient sums", &plan, Some(&centering), slice_of)?;
     let rests: Vec<f64> = normalization.rest().collect();
     let gradient_sums = |([sum_dy, sum_dy_x, g_flag, x_flag], rest): ([f32; 4], f64)| {
         // Each flag makes NaN what its values enter, whatever the driver made of them.
@@ -121,22 +121,27 @@ pub(super) fn local_gradient_sums(
     Ok(async move { Ok(sums.await?.into_iter().zip(rests).map(gradient_sums).collect()) }.boxed())
 }
 
-/// Runs both kernels of a plan and reads back four numbers per channel. `slice_of` tells all but the scratch.
+/// Runs both kernels of a plan and reads back four numbers per channel, `upload` sent before. `slice_of` tells all but the
+/// scratch.
 fn sums_per_channel<'s>(
     gpu: &Gpu,
     deadline: Duration,
     phase: &'static str,
     plan: &SumsPlan,
+    upload: Option<&Upload<'_>>,
     slice_of: impl Fn(Role) -> &'s BufferSlice,
 ) -> Result<Pending<Vec<[f32; 4]>>, Error> {
-    let tiles = gpu.new_buffer(plan.tiles_bytes, None)?;
-    let local = gpu.new_buffer(plan.local_bytes, None)?;
+    let tiles = gpu.scratch(plan.tiles_bytes)?;
+    let local = gpu.scratch(plan.local_bytes)?;
     let slice_of = |role| match role {
-        Role::Tiles => &tiles,
-        Role::Local => &local,
+        Role::Tiles => &*tiles,
+        Role::Local => &*local,
         _ => slice_of(role),
     };
     let bytes = gpu.submit_and_read(phase, deadline, &local, |recorder| {
+        if let Some(upload) = upload {
+            upload.send(recorder);
+        }
         for partial in &plan.partials {
             recorder.dispatch(partial, slice_of);
         }
@@ -176,12 +181,13 @@ pub(super) fn apply(
     let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), layer.flags, slice.is_none())? else {
         return Ok(ready(Ok(())).boxed());
     };
-    let centering = upload(gpu, centering)?;
+    let centering = Upload::new(gpu, centering)?;
     Ok(gpu.submit("normalize", |recorder| {
+        centering.send(recorder);
         let slice_of = |role| match role {
             Role::Input => slice.unwrap_or(gpu.spare(3)),
             Role::Output => y,
-            _ => layer.slice(gpu, role, residual).unwrap_or(&centering),
+            _ => layer.slice(gpu, role, residual).unwrap_or(&centering.lease),
         };
         plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice_of));
     }))
@@ -200,18 +206,31 @@ pub(super) fn grad_input(
     let Some(plan) = ApplyPlan::gradient(x, g, gpu.caps(), layer.flags, wanted)? else {
         return Ok(ready(Ok(())).boxed());
     };
-    let centering = upload(gpu, centering)?;
+    let centering = Upload::new(gpu, centering)?;
     Ok(gpu.submit("gradient of the input", |recorder| {
+        centering.send(recorder);
         let slice_of = |role| match role {
             Role::GradInput => dx,
             Role::GradResidual => grad_residual.unwrap_or(dx),
-            _ => backward_slice(gpu, role, reads, &centering, layer),
+            _ => backward_slice(gpu, role, reads, &centering.lease, layer),
         };
         plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice_of));
     }))
 }
 
-fn upload<T: Pod>(gpu: &Gpu, values: &[T]) -> Result<BufferSlice, Error> {
-    let bytes = bytemuck::cast_slice(values);
-    gpu.new_buffer(bytes.len() as u64, Some(bytes))
+/// Numbers of the host, and the memory on the device that they go to for one call.
+struct Upload<'a> {
+    bytes: &'a [u8],
+    lease: Lease,
+}
+
+impl<'a> Upload<'a> {
+    fn new<T: Pod>(gpu: &Gpu, values: &'a [T]) -> Result<Self, Error> {
+        let bytes = bytemuck::cast_slice(values);
+        Ok(Self { bytes, lease: gpu.scratch(bytes.len() as u64)? })
+    }
+
+    fn send(&self, recorder: &mut Recorder<'_>) {
+        recorder.write(&self.lease, self.bytes);
+    }
 }
