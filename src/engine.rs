@@ -4,11 +4,14 @@
 
 mod gpu;
 mod host;
+mod many;
 mod mask;
 
+pub(crate) use many::{Apply, apply_many, local_stats_many};
 pub(crate) use mask::Mask;
 
 use crate::device::{Device, Kind};
+use crate::dtype::DType;
 use crate::epilogue::Epilogue;
 use crate::error::{ArgumentError, Error};
 use crate::gpu::{BufferSlice, Pending};
@@ -42,6 +45,20 @@ pub(crate) struct Layer<'a> {
 pub(crate) fn check_limits(x: View<'_>) -> Result<(), Error> {
     match x.tensor.device().kind() {
         Kind::Gpu(gpu) => gpu::check_limits(gpu, x.activation()),
+        Kind::Host => Ok(()),
+    }
+}
+
+/// Compiles what forward and backward over an activation need where everything is stored alike.
+pub(crate) fn prepare(
+    device: &Device,
+    shape: &Shape,
+    dtype: DType,
+    layer: Layer<'_>,
+    keeps_mask: bool,
+) -> Result<(), Error> {
+    match device.kind() {
+        Kind::Gpu(gpu) => gpu::prepare(gpu, Activation { shape, dtype }, layer, keeps_mask),
         Kind::Host => Ok(()),
     }
 }

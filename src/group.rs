@@ -4,12 +4,15 @@ mod backward;
 mod check;
 mod forward;
 mod inputs;
+mod many;
+mod prepare;
 mod saved;
 mod state;
 
 pub use backward::{Backward, BackwardReport, GradTargets};
 pub use forward::{Forward, ForwardReport, PhaseTimes};
 pub use inputs::{InPlace, Inputs};
+pub use many::ForwardRequest;
 pub use saved::SavedForward;
 
 use std::sync::Arc;

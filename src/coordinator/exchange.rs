@@ -38,6 +38,11 @@ impl Exchange {
         }
     }
 
+    /// Remembers that the checksum of the state has been told.
+    pub(super) fn has_announced(&self, state: Option<u64>) {
+        self.announced.fetch_or(state.is_some(), Ordering::Relaxed);
+    }
+
     pub fn group(&self) -> &ProcessGroup {
         &self.group
     }
@@ -108,23 +113,33 @@ fn describe(header: &Header) -> String {
 
 /// A call that exchanges something. Dropped before its end, it tells the peers that this rank has failed.
 pub(crate) struct Call<'a> {
-    exchange: &'a Exchange,
-    header: Header,
-    at: String,
+    pub(super) exchange: &'a Exchange,
+    pub(super) header: Header,
+    pub(super) at: String,
     open: bool,
 }
 
 impl Call<'_> {
     /// Merges what the local ranks have, `local[rank][channel]`, with what all others have; the same bits on every rank.
     pub async fn merge<T: Mergeable>(&self, local: &[Vec<T>], state: Option<u64>) -> Result<Vec<T>, ExchangeError> {
-        let Exchange { group, channels, first_rank, total_ranks, .. } = self.exchange;
-        if group.world_size() == 1 {
+        if self.exchange.group.world_size() == 1 {
             return Ok(merge_all(local, merge_channels).unwrap_or_default());
         }
-        let own = merge_run(*first_rank, local, merge_channels);
-        let payload = Payload::Nodes(own.iter().map(to_payload).collect());
+        let gathered = self.gather(self.own_nodes(local), state).await?;
+        self.merge_gathered(gathered)
+    }
+
+    /// What this process tells of what its ranks have.
+    pub(super) fn own_nodes<T: Mergeable>(&self, local: &[Vec<T>]) -> Payload {
+        let own = merge_run(self.exchange.first_rank, local, merge_channels);
+        Payload::Nodes(own.iter().map(to_payload).collect())
+    }
+
+    /// Merges what all processes have told.
+    pub(super) fn merge_gathered<T: Mergeable>(&self, gathered: Vec<Payload>) -> Result<Vec<T>, ExchangeError> {
+        let Exchange { group, channels, total_ranks, .. } = self.exchange;
         let (mut nodes, mut covered) = (Vec::new(), 0);
-        for (rank, payload) in self.gather(payload, state).await?.into_iter().enumerate() {
+        for (rank, payload) in gathered.into_iter().enumerate() {
             let Payload::Nodes(of_rank) = payload else {
                 return Err(self.refuse(rank, "it carries no numbers".to_owned()));
             };
@@ -160,7 +175,7 @@ impl Call<'_> {
         let group = &self.exchange.group;
         let header = Header { state: state.unwrap_or(0), ..self.header.clone() };
         let frames = group.gather(header, payload, &self.at).await?;
-        self.exchange.announced.fetch_or(state.is_some(), Ordering::Relaxed);
+        self.exchange.has_announced(state);
         Ok(frames.into_iter().map(|frame| frame.payload).collect())
     }
 

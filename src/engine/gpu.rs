@@ -1,5 +1,8 @@
 //! The phases on a GPU: plans carried out.
 
+mod many;
+pub(super) use many::{apply_many, local_stats_many};
+
 use std::time::Duration;
 
 use bytemuck::Pod;
@@ -19,6 +22,23 @@ pub(super) fn check_limits(gpu: &Gpu, x: Activation<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+pub(super) fn prepare(gpu: &Gpu, x: Activation<'_>, layer: super::Layer<'_>, keeps_mask: bool) -> Result<(), Error> {
+    let mask = if keeps_mask { ApplyPlan::mask_order(x.dtype, x.dtype) } else { None };
+    let flags = LayerFlags { mask, ..Layer::of(layer, None).flags };
+    let wanted = Gradient { batch_statistics: true, residual: layer.epilogue.adds_residual(), in_place: false };
+    let sums = [SumsPlan::statistics(x, gpu.caps())?, SumsPlan::gradient(x, x, gpu.caps(), flags)?];
+    let applies = [
+        ApplyPlan::normalize(x, x.dtype, gpu.caps(), flags, false)?,
+        ApplyPlan::gradient(x, x, gpu.caps(), flags, wanted)?,
+    ];
+    let sums = sums.iter().flatten().flat_map(|plan| {
+        let partials = plan.partials.iter().map(|partial| partial.variant);
+        partials.chain(plan.combine.iter().map(|combine| combine.variant))
+    });
+    let applies = applies.iter().flatten().flat_map(|plan| plan.dispatches.iter().map(|dispatch| dispatch.variant));
+    gpu.build(sums.chain(applies))
+}
+
 pub(super) fn local_stats(
     gpu: &Gpu,
     deadline: Duration,
@@ -30,13 +50,15 @@ pub(super) fn local_stats(
     };
     let sums = sums_per_channel(gpu, deadline, "local statistics", &plan, None, |_| slice)?;
     let count = x.shape.values_per_channel();
-    let channel_stats = move |[pivot, sum, squares, flag]: [f32; 4]| {
-        if flag != 0.0 {
-            return ChannelStats::not_finite(count);
-        }
-        ChannelStats::from_sums(count, pivot.into(), sum.into(), squares.into())
-    };
-    Ok(async move { Ok(sums.await?.into_iter().map(channel_stats).collect()) }.boxed())
+    Ok(async move { Ok(sums.await?.into_iter().map(|sums| channel_stats(count, sums)).collect()) }.boxed())
+}
+
+/// Statistics of a channel of `count` values from what a kernel says of it.
+fn channel_stats(count: u64, [pivot, sum, squares, flag]: [f32; 4]) -> ChannelStats {
+    if flag != 0.0 {
+        return ChannelStats::not_finite(count);
+    }
+    ChannelStats::from_sums(count, pivot.into(), sum.into(), squares.into())
 }
 
 /// A layer's parameters as slices, the mask of the call, and what kernels are told of both.
@@ -52,7 +74,7 @@ impl<'a> Layer<'a> {
     pub fn of(layer: super::Layer<'a>, mask: Option<&'a Mask>) -> Self {
         let (weight, bias) = (device_slice(layer.weight), device_slice(layer.bias));
         let (mask, order) = match mask {
-            Some(Mask::Gpu(slice, order)) => (Some(slice), Some(*order)),
+            Some(Mask::Gpu(lease, order)) => (Some(&***lease), Some(*order)),
             _ => (None, None),
         };
         let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
@@ -131,27 +153,37 @@ fn sums_per_channel<'s>(
     upload: Option<&Upload<'_>>,
     slice_of: impl Fn(Role) -> &'s BufferSlice,
 ) -> Result<Pending<Vec<[f32; 4]>>, Error> {
-    let tiles = gpu.scratch(plan.tiles_bytes)?;
+    let tiles = plan.combine.as_ref().map(|_| gpu.scratch(plan.tiles_bytes)).transpose()?;
     let local = gpu.scratch(plan.local_bytes)?;
-    let slice_of = |role| match role {
-        Role::Tiles => &*tiles,
-        Role::Local => &*local,
-        _ => slice_of(role),
-    };
     let bytes = gpu.submit_and_read(phase, deadline, &local, |recorder| {
         if let Some(upload) = upload {
             upload.send(recorder);
         }
-        for partial in &plan.partials {
-            recorder.dispatch(partial, slice_of);
-        }
-        if let Some(combine) = &plan.combine {
-            recorder.dispatch(combine, slice_of);
-        }
+        record_sums(recorder, plan, tiles.as_deref(), &local, slice_of);
     });
-    let read =
-        |bytes: Vec<u8>| bytes.chunks_exact(CHANNEL_SUMS_BYTES as usize).map(bytemuck::pod_read_unaligned).collect();
-    Ok(async move { Ok(read(bytes.await?)) }.boxed())
+    Ok(async move { Ok(sums_of(&bytes.await?)) }.boxed())
+}
+
+/// Records both kernels of a plan. `slice_of` tells all but the scratch.
+fn record_sums<'s>(
+    recorder: &mut Recorder<'_>,
+    plan: &SumsPlan,
+    tiles: Option<&BufferSlice>,
+    local: &BufferSlice,
+    slice_of: impl Fn(Role) -> &'s BufferSlice,
+) {
+    let slice_of = |role| match role {
+        Role::Tiles => tiles.unwrap_or(local),
+        Role::Local => local,
+        _ => slice_of(role),
+    };
+    plan.partials.iter().for_each(|partial| recorder.dispatch(partial, slice_of));
+    plan.combine.iter().for_each(|combine| recorder.dispatch(combine, slice_of));
+}
+
+/// Four numbers per channel.
+fn sums_of(bytes: &[u8]) -> Vec<[f32; 4]> {
+    bytes.chunks_exact(CHANNEL_SUMS_BYTES as usize).map(bytemuck::pod_read_unaligned).collect()
 }
 
 /// The slice of a role that backward reads.
@@ -176,21 +208,50 @@ pub(super) fn apply(
     residual: Option<&BufferSlice>,
     centering: &[Centering],
     layer: Layer<'_>,
-    (y, y_dtype): (&BufferSlice, DType),
+    y: (&BufferSlice, DType),
 ) -> Result<Pending<()>, Error> {
-    let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), layer.flags, slice.is_none())? else {
+    let Some(normalizing) = Normalizing::new(gpu, (slice, x), residual, centering, layer, y)? else {
         return Ok(ready(Ok(())).boxed());
     };
-    let centering = Upload::new(gpu, centering)?;
-    Ok(gpu.submit("normalize", |recorder| {
-        centering.send(recorder);
-        let slice_of = |role| match role {
-            Role::Input => slice.unwrap_or(gpu.spare(3)),
-            Role::Output => y,
-            _ => layer.slice(gpu, role, residual).unwrap_or(&centering.lease),
+    Ok(gpu.submit("normalize", |recorder| normalizing.record(gpu, recorder)))
+}
+
+/// A normalization that is ready to be recorded.
+pub(super) struct Normalizing<'a> {
+    plan: ApplyPlan,
+    x: Option<&'a BufferSlice>,
+    residual: Option<&'a BufferSlice>,
+    centering: Upload<'a>,
+    layer: Layer<'a>,
+    y: &'a BufferSlice,
+}
+
+impl<'a> Normalizing<'a> {
+    /// `None` where x has no value.
+    fn new(
+        gpu: &Gpu,
+        (slice, x): (Option<&'a BufferSlice>, Activation<'_>),
+        residual: Option<&'a BufferSlice>,
+        centering: &'a [Centering],
+        layer: Layer<'a>,
+        (y, y_dtype): (&'a BufferSlice, DType),
+    ) -> Result<Option<Self>, Error> {
+        let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), layer.flags, slice.is_none())? else {
+            return Ok(None);
         };
-        plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice_of));
-    }))
+        let centering = Upload::new(gpu, centering)?;
+        Ok(Some(Self { plan, x: slice, residual, centering, layer, y }))
+    }
+
+    fn record(&self, gpu: &Gpu, recorder: &mut Recorder<'_>) {
+        self.centering.send(recorder);
+        let slice_of = |role| match role {
+            Role::Input => self.x.unwrap_or(gpu.spare(3)),
+            Role::Output => self.y,
+            _ => self.layer.slice(gpu, role, self.residual).unwrap_or(&self.centering.lease),
+        };
+        self.plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice_of));
+    }
 }
 
 pub(super) fn grad_input(

@@ -6,27 +6,27 @@ use super::View;
 use crate::device::Kind;
 use crate::dtype::DType;
 use crate::error::Error;
-use crate::gpu::BufferSlice;
+use crate::gpu::Lease;
 use crate::plan::{ApplyPlan, MaskOrder};
 
 /// On which side of the activation the values of one rank were, a bit each, on the rank's device.
 #[derive(Clone, Debug)]
 pub(crate) enum Mask {
-    /// Words of a buffer, and what their bits stand for.
-    Gpu(BufferSlice, MaskOrder),
+    /// Words of a buffer, which a later call uses again when this is dropped, and what their bits stand for.
+    Gpu(Arc<Lease>, MaskOrder),
     /// Bit `address % 32` of word `address / 32` is 1 where v is above 0.
     Host(Arc<[u32]>),
 }
 
 impl Mask {
-    /// An empty mask for a call that normalizes x into `y`; `None` where backward could not read one.
+    /// A mask of any contents for a call that normalizes x into `y`; `None` where backward could not read one.
     pub fn new(x: View<'_>, y: DType) -> Result<Option<Self>, Error> {
         Ok(match x.tensor.device().kind() {
             Kind::Host => Some(Self::Host(std::iter::repeat_n(0, x.shape.elements().div_ceil(32) as usize).collect())),
             Kind::Gpu(gpu) => match ApplyPlan::mask_order(x.tensor.dtype(), y) {
                 Some(order) => {
                     let bytes = ApplyPlan::mask_bytes(x.activation(), Some(order));
-                    Some(Self::Gpu(gpu.new_buffer(bytes, None)?, order))
+                    Some(Self::Gpu(Arc::new(gpu.scratch(bytes)?), order))
                 }
                 None => None,
             },
@@ -36,7 +36,7 @@ impl Mask {
     /// Its memory in bytes.
     pub fn size_bytes(&self) -> u64 {
         match self {
-            Self::Gpu(slice, _) => slice.size_bytes,
+            Self::Gpu(lease, _) => lease.size_bytes,
             Self::Host(words) => 4 * words.len() as u64,
         }
     }

@@ -92,7 +92,7 @@ impl Gpu {
     /// Memory for one call, of any contents.
     pub fn scratch(&self, size_bytes: u64) -> Result<Lease, Error> {
         let size_bytes = in_words(size_bytes);
-        self.context.scratch.take(size_bytes, || self.new_buffer(size_bytes, None))
+        self.context.scratch.take(size_bytes, |whole_bytes| self.new_buffer(whole_bytes, None))
     }
 
     /// A buffer of its own, holding `contents`, or zeros up to `size_bytes`.

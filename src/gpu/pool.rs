@@ -1,7 +1,7 @@
 //! Buffers of calls, used again by later ones: scratch for kernels, and staging for readback.
 //!
-//! A buffer comes back when the work on it has been submitted, not when it is done: one queue orders all uses. It is
-//! handed out anew by size and then by age, so that calls that repeat get the same buffers in the same roles.
+//! A buffer comes back when the work on it has been submitted, not when it is done: one queue orders all uses. Of those
+//! of a size the oldest is handed out first, so that calls that repeat get the same buffers in the same roles.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -15,10 +15,8 @@ const MAX_FREE_BYTES: u64 = 64 << 20;
 /// Buffers that a pool keeps while nobody uses them.
 const MAX_FREE_BUFFERS: usize = 256;
 
-/// A free buffer may have a quarter more bytes than are asked for, and a kilobyte.
-fn largest_for(size_bytes: u64) -> u64 {
-    size_bytes.saturating_add(size_bytes / 4).saturating_add(1024)
-}
+/// Sizes of buffers are multiples of it: what is asked for again is mostly of the same size, as layers are.
+const GRANULE_BYTES: u64 = 256;
 
 /// Free buffers of one device and one use.
 #[derive(Debug, Default)]
@@ -42,18 +40,19 @@ struct Idle {
 }
 
 impl Pool {
-    /// A buffer of at least `size_bytes`, made by `make` where none is free.
+    /// A buffer of at least `size_bytes`, made by `make` of the bytes that it is told where none is free.
     pub fn take<E>(
         self: &Arc<Self>,
         size_bytes: u64,
-        make: impl FnOnce() -> Result<BufferSlice, E>,
+        make: impl FnOnce(u64) -> Result<BufferSlice, E>,
     ) -> Result<Lease, E> {
+        let whole_bytes = size_bytes.checked_next_multiple_of(GRANULE_BYTES).unwrap_or(size_bytes);
         let (found, number) = {
             let mut free = trace::lock(&self.free);
-            let key = free.buffers.range((size_bytes, 0)..=(largest_for(size_bytes), u64::MAX)).next();
-            match key.map(|(&key, _)| key) {
+            let oldest = free.buffers.range((whole_bytes, 0)..=(whole_bytes, u64::MAX)).next();
+            match oldest.map(|(&key, _)| key) {
                 Some(key) => {
-                    free.bytes -= key.0;
+                    free.bytes -= whole_bytes;
                     (free.buffers.remove(&key), key.1)
                 }
                 None => {
@@ -64,7 +63,7 @@ impl Pool {
         };
         let whole = match found {
             Some(idle) => idle.whole,
-            None => make()?,
+            None => make(whole_bytes)?,
         };
         let slice = BufferSlice { size_bytes, ..whole.clone() };
         Ok(Lease { pool: self.clone(), whole, slice, number, comes_back: true })

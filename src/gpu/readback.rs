@@ -211,6 +211,9 @@ impl Drop for Poller {
     }
 }
 
+/// The largest staging buffer that is kept for later calls: sums of 65,536 channels. Whole tensors are read seldom.
+const MAX_KEPT_BYTES: u64 = 1 << 20;
+
 /// A staging buffer with a copy on its way to it. It is used again once it has been read.
 #[derive(Debug)]
 pub(super) struct Staging {
@@ -220,15 +223,15 @@ pub(super) struct Staging {
 
 /// Records a copy of `source` to a buffer that the host can map.
 pub(super) fn copy_out(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, source: &BufferSlice) -> Staging {
-    let Ok(mut lease) = gpu.context.staging.take(source.size_bytes, || {
-        trace::allocation(source.size_bytes);
+    let Ok(mut lease) = gpu.context.staging.take(source.size_bytes, |size| {
+        trace::allocation(size);
         let buffer = gpu.context.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("syncbn readback"),
-            size: source.size_bytes,
+            size,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        Ok::<_, Infallible>(BufferSlice::new(buffer, 0, source.size_bytes))
+        Ok::<_, Infallible>(BufferSlice::new(buffer, 0, size))
     });
     // Not while it is mapped, or may come to be.
     lease.set_comes_back(false);
@@ -250,11 +253,12 @@ impl Staging {
     /// Its bytes, now that it is mapped.
     pub fn take(mut self) -> Result<Vec<u8>, GpuError> {
         let view = self.lease.buffer.get_mapped_range(..self.lease.size_bytes);
-        let view = view.map_err(|error| GpuError::Readback { device: self.device.clone(), message: error.to_string() })?;
+        let view =
+            view.map_err(|error| GpuError::Readback { device: self.device.clone(), message: error.to_string() })?;
         let bytes = view.to_vec();
         drop(view);
         self.lease.buffer.unmap();
-        self.lease.set_comes_back(true);
+        self.lease.set_comes_back(self.lease.size_bytes <= MAX_KEPT_BYTES);
         Ok(bytes)
     }
 }

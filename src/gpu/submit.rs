@@ -112,6 +112,13 @@ impl Gpu {
         .boxed()
     }
 
+    /// Builds the pipelines of kernels whose inputs and outputs lie in buffers of their own.
+    pub fn build(&self, variants: impl Iterator<Item = Variant>) -> Result<(), Error> {
+        let scope = Scope::open(self, "building kernels");
+        variants.for_each(|variant| drop(self.context.pipelines.get(&self.context.device, variant)));
+        scope.close_now()
+    }
+
     /// Gives commands to the queue.
     pub(super) fn submit_commands<const N: usize>(&self, commands: [wgpu::CommandBuffer; N]) -> wgpu::SubmissionIndex {
         trace::submission();

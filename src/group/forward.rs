@@ -195,17 +195,23 @@ impl DeviceGroup {
         inputs: Inputs<'_>,
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
-        let shapes = self.check_inputs(inputs.x)?;
-        self.check_residuals(inputs, self.config.epilogue.adds_residual())?;
-        let sources = [("inputs", inputs.x), ("residuals", inputs.residuals.unwrap_or(&[]))];
-        self.check_targets("outputs", outputs, &sources)?;
-        self.check_like("outputs", outputs, inputs.x, true)?;
+        let shapes = self.check_forward(inputs, outputs)?;
         let mut masks = self.masks(inputs.x, &shapes, outputs)?;
         let (normalizations, report) = self.statistics(statistics, call, inputs.x, &shapes).await?;
         let target = Target::Apart { x: inputs.x, outputs };
         self.apply(target, inputs.residuals, &shapes, &normalizations, &mut masks).await?;
         let exchange = call.map_or(0, Call::step);
         Ok((SavedForward::new(self, inputs, statistics, normalizations, masks, exchange), report.applied()))
+    }
+
+    /// Checks all that forward into other tensors is given, and reads the shapes.
+    pub(super) fn check_forward(&self, inputs: Inputs<'_>, outputs: &[Tensor]) -> Result<Vec<Shape>, Error> {
+        let shapes = self.check_inputs(inputs.x)?;
+        self.check_residuals(inputs, self.config.epilogue.adds_residual())?;
+        let sources = [("inputs", inputs.x), ("residuals", inputs.residuals.unwrap_or(&[]))];
+        self.check_targets("outputs", outputs, &sources)?;
+        self.check_like("outputs", outputs, inputs.x, true)?;
+        Ok(shapes)
     }
 
     /// What normalizes every rank, and a report that lacks the time of normalizing.
@@ -237,7 +243,7 @@ impl DeviceGroup {
     }
 
     /// Empty masks, where the layer keeps them and every rank can: they take a residual's place in backward.
-    fn masks(&self, x: &[Tensor], shapes: &[Shape], outputs: &[Tensor]) -> Result<Vec<Mask>, Error> {
+    pub(super) fn masks(&self, x: &[Tensor], shapes: &[Shape], outputs: &[Tensor]) -> Result<Vec<Mask>, Error> {
         let mut masks = Vec::new();
         if self.config.keeps_mask() {
             for ((tensor, shape), y) in x.iter().zip(shapes).zip(outputs) {
@@ -248,7 +254,7 @@ impl DeviceGroup {
     }
 
     /// Lets the running statistics follow a call that took the group's, once everything else has succeeded.
-    fn track(&mut self, mode: Mode, report: &ForwardReport) {
+    pub(super) fn track(&mut self, mode: Mode, report: &ForwardReport) {
         if self.config.statistics(mode) == Statistics::Group
             && let Some(running) = &mut self.running
         {
@@ -257,7 +263,7 @@ impl DeviceGroup {
     }
 
     /// What normalizes: one for all ranks, or one for each where each uses its own batch.
-    fn normalizations(
+    pub(super) fn normalizations(
         &self,
         statistics: Statistics,
         local: &[Vec<ChannelStats>],
