@@ -90,7 +90,7 @@ pub struct LayerGradTargets<'a> {
 
 impl<'a> LayerGradTargets<'a> {
     /// As lists of one rank.
-    fn as_lists(self) -> GradTargets<'a> {
+    fn into_lists(self) -> GradTargets<'a> {
         GradTargets {
             grad_inputs: self.grad_input.map(from_mut),
             grad_weights: self.grad_weight.map(from_mut),
@@ -159,7 +159,7 @@ impl SyncBatchNorm {
     pub async fn forward_train_many<'a>(
         requests: impl IntoIterator<Item = LayerRequest<'a>>,
     ) -> Result<Vec<(SavedForward, ForwardReport)>, Error> {
-        DeviceGroup::forward_train_many(requests.into_iter().map(LayerRequest::as_lists)).await
+        DeviceGroup::forward_train_many(requests.into_iter().map(LayerRequest::into_lists)).await
     }
 
     /// Compiles ahead what a shape and storage type need. See [`DeviceGroup::prepare`].
@@ -250,7 +250,7 @@ impl SyncBatchNorm {
         grad_output: &Tensor,
         targets: LayerGradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
-        self.rank.backward_into(saved, x.into().as_list(), from_ref(grad_output), targets.as_lists()).await
+        self.rank.backward_into(saved, x.into().as_list(), from_ref(grad_output), targets.into_lists()).await
     }
 
     /// [`backward`](Self::backward) with the gradient of x written over `grad_output`, which has the layout and storage
@@ -265,7 +265,7 @@ impl SyncBatchNorm {
         grad_output: &mut Tensor,
         targets: LayerGradTargets<'_>,
     ) -> Result<BackwardReport, Error> {
-        let (x, targets) = (x.into().as_list(), targets.as_lists());
+        let (x, targets) = (x.into().as_list(), targets.into_lists());
         self.rank.backward_in_place(saved, x, from_mut(grad_output), targets).await
     }
 

@@ -34,8 +34,11 @@ fn config((channels, epilogue, batch): (usize, Epilogue, Option<bool>)) -> SyncB
     config
 }
 
+/// Layers with their inputs.
+type Layers = Vec<(DeviceGroup, Vec<Tensor>)>;
+
 /// The layers over some devices, with a batch per rank each; the second rank of the last layer is empty.
-fn layers(devices: &[Device]) -> Vec<(DeviceGroup, Vec<Tensor>)> {
+fn layers(devices: &[Device]) -> Layers {
     let mut random = Random(71);
     let layer = |(index, layer): (usize, (usize, Epilogue, Option<bool>))| {
         let group = DeviceGroup::new(config(layer), devices.to_vec()).unwrap();
@@ -99,7 +102,7 @@ fn no_request_is_no_work() {
 #[test]
 fn a_refused_request_is_named_and_leaves_all_layers_as_they_were() {
     let devices = vec![virtual_gpus()[0].clone(), Device::host()];
-    let refuse = |change: &dyn Fn(&mut Vec<(DeviceGroup, Vec<Tensor>)>, &mut Vec<Vec<Tensor>>)| {
+    let refuse = |change: &dyn Fn(&mut Layers, &mut Vec<Vec<Tensor>>)| {
         let mut layers = layers(&devices);
         let mut y = outputs(&layers);
         change(&mut layers, &mut y);
@@ -145,8 +148,11 @@ fn a_refused_request_is_named_and_leaves_all_layers_as_they_were() {
     assert!(matches!((index, &error), (3, Error::Batch(_))), "{index}: {error}");
 }
 
+/// Layers of a rank, their inputs and their outputs.
+type OfRank = (Vec<SyncBatchNorm>, Vec<Tensor>, Vec<Tensor>);
+
 /// Layers of a rank on the host, with an input each.
-fn of_rank(group: &ProcessGroup, rank: usize) -> (Vec<SyncBatchNorm>, Vec<Tensor>, Vec<Tensor>) {
+fn of_rank(group: &ProcessGroup, rank: usize) -> OfRank {
     let (host, mut random) = (Device::host(), Random(5 + rank as u64));
     let layers = [3, 1, 4].map(|channels| {
         let config = SyncBatchNormConfig::torch(channels);
@@ -159,7 +165,7 @@ fn of_rank(group: &ProcessGroup, rank: usize) -> (Vec<SyncBatchNorm>, Vec<Tensor
 
 /// All layers of a rank, in the order of `order`.
 fn joint(
-    (layers, x, y): &mut (Vec<SyncBatchNorm>, Vec<Tensor>, Vec<Tensor>),
+    (layers, x, y): &mut OfRank,
     order: &[usize],
 ) -> Result<Vec<syncbn::stats::GlobalStats>, Error> {
     let mut requests: Vec<_> = layers.iter_mut().zip(x.iter()).zip(y).map(Some).collect();
@@ -206,7 +212,7 @@ fn processes_exchange_one_message_for_all_layers_and_get_the_bits_of_many() {
 
 /// The errors of two ranks whose second does what `spoil` does, after a good joint call.
 fn errors(
-    spoil: impl Fn(&mut (Vec<SyncBatchNorm>, Vec<Tensor>, Vec<Tensor>)) -> Result<(), Error> + Sync,
+    spoil: impl Fn(&mut OfRank) -> Result<(), Error> + Sync,
 ) -> Vec<Error> {
     let ranks = process_groups(2, LONG).into_iter().enumerate().collect();
     on_threads(ranks, |(rank, group)| {
@@ -236,14 +242,14 @@ fn ranks_with_other_requests_all_learn_of_it() {
     for error in errors(|layers| joint(layers, &[0, 2]).map(drop)) {
         assert_eq!(mismatch(&error), (None, 1, "channels"), "{error}");
     }
-    let by_itself = |(layers, x, y): &mut (Vec<SyncBatchNorm>, Vec<Tensor>, Vec<Tensor>)| {
+    let by_itself = |(layers, x, y): &mut OfRank| {
         block_on(layers[0].forward_train_into(&x[0], &mut y[0])).map(drop)
     };
     for error in errors(by_itself) {
         assert_eq!(mismatch(&error), (None, 1, "phase"), "{error}");
     }
     // An output of the second layer that does not fit.
-    let misfit = |layers: &mut (Vec<SyncBatchNorm>, Vec<Tensor>, Vec<Tensor>)| {
+    let misfit = |layers: &mut OfRank| {
         layers.2[1] = Device::host().zeros(&[7]).unwrap();
         joint(layers, &[0, 1]).map(drop)
     };

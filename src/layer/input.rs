@@ -47,7 +47,7 @@ impl<'a> LayerRequest<'a> {
     }
 
     /// As lists of one rank.
-    pub(super) fn as_lists(self) -> ForwardRequest<'a> {
+    pub(super) fn into_lists(self) -> ForwardRequest<'a> {
         ForwardRequest::new(&mut self.layer.rank, self.x.as_list(), from_mut(self.output))
     }
 }
