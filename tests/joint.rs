@@ -164,10 +164,7 @@ fn of_rank(group: &ProcessGroup, rank: usize) -> OfRank {
 }
 
 /// All layers of a rank, in the order of `order`.
-fn joint(
-    (layers, x, y): &mut OfRank,
-    order: &[usize],
-) -> Result<Vec<syncbn::stats::GlobalStats>, Error> {
+fn joint((layers, x, y): &mut OfRank, order: &[usize]) -> Result<Vec<syncbn::stats::GlobalStats>, Error> {
     let mut requests: Vec<_> = layers.iter_mut().zip(x.iter()).zip(y).map(Some).collect();
     let requests = order.iter().map(|&index| {
         let ((layer, x), y) = requests[index].take().expect("each layer once");
@@ -211,9 +208,7 @@ fn processes_exchange_one_message_for_all_layers_and_get_the_bits_of_many() {
 }
 
 /// The errors of two ranks whose second does what `spoil` does, after a good joint call.
-fn errors(
-    spoil: impl Fn(&mut OfRank) -> Result<(), Error> + Sync,
-) -> Vec<Error> {
+fn errors(spoil: impl Fn(&mut OfRank) -> Result<(), Error> + Sync) -> Vec<Error> {
     let ranks = process_groups(2, LONG).into_iter().enumerate().collect();
     on_threads(ranks, |(rank, group)| {
         let mut layers = of_rank(&group, rank);
@@ -242,9 +237,7 @@ fn ranks_with_other_requests_all_learn_of_it() {
     for error in errors(|layers| joint(layers, &[0, 2]).map(drop)) {
         assert_eq!(mismatch(&error), (None, 1, "channels"), "{error}");
     }
-    let by_itself = |(layers, x, y): &mut OfRank| {
-        block_on(layers[0].forward_train_into(&x[0], &mut y[0])).map(drop)
-    };
+    let by_itself = |(layers, x, y): &mut OfRank| block_on(layers[0].forward_train_into(&x[0], &mut y[0])).map(drop);
     for error in errors(by_itself) {
         assert_eq!(mismatch(&error), (None, 1, "phase"), "{error}");
     }

@@ -42,9 +42,9 @@ impl Reply {
     }
 }
 
-/// How long a future polls the device before the polling thread waits for it: what the kernels of a pass over a small
-/// tensor take, and beside more than it, waking two threads is little.
-const OWN_POLLING: Duration = Duration::from_millis(1);
+/// How long a future polls the device before the polling thread waits for it: what a small tensor takes, kernels and all.
+/// Beside more, waking two threads is little, and a processor that a software driver computes on would be missed.
+const OWN_POLLING: Duration = Duration::from_micros(200);
 
 /// Ends when the device has answered, or with an error when the deadline has passed.
 pub(super) struct Waiting {
