@@ -6,6 +6,7 @@
 pub mod conformance;
 mod frame;
 mod local;
+mod many;
 mod merge;
 mod merged;
 mod peers;

@@ -2,6 +2,7 @@
 //! here, and no thread.
 
 mod exchange;
+mod many;
 
 pub(crate) use exchange::{Call, Exchange, Ranks};
 

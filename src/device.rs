@@ -17,9 +17,10 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 /// A GPU or the host, on which the tensors of one rank lie. Clones are handles of the same device.
 ///
 /// # Who polls
-/// Results of a GPU arrive while somebody polls it. Each GPU device has a thread of its own for that, asleep unless a
-/// result is awaited, so that futures of this crate run under any executor: `pollster::block_on`, tokio, or another. An
-/// application that polls its device itself may go on doing so. In a browser the event loop does it.
+/// Results of a GPU arrive while somebody polls it. A future of this crate that waits for one does so itself whenever its
+/// executor polls it, for up to 200 µs in which it asks to be polled again at once; after that a thread of the
+/// device waits, asleep otherwise. So futures run under any executor: `pollster::block_on`, tokio, or another. An application
+/// that polls its device itself may go on doing so. In a browser the event loop does it.
 #[derive(Clone, PartialEq)]
 pub struct Device {
     kind: Kind,

@@ -4,14 +4,17 @@
 
 mod gpu;
 mod host;
+mod many;
 mod mask;
 pub(crate) mod resident;
 mod together;
 
+pub(crate) use many::{Apply, apply_many, local_stats_many};
 pub(crate) use mask::Mask;
 pub(crate) use together::{BackwardRank, ForwardRank, backward, forward};
 
 use crate::device::{Device, Kind};
+use crate::dtype::DType;
 use crate::epilogue::Epilogue;
 use crate::error::{ArgumentError, Error};
 use crate::gpu::{BufferSlice, Pending};
@@ -45,6 +48,20 @@ pub(crate) struct Layer<'a> {
 pub(crate) fn check_limits(x: View<'_>) -> Result<(), Error> {
     match x.tensor.device().kind() {
         Kind::Gpu(gpu) => gpu::check_limits(gpu, x.activation()),
+        Kind::Host(_) => Ok(()),
+    }
+}
+
+/// Compiles what forward and backward over an activation need where everything is stored alike.
+pub(crate) fn prepare(
+    device: &Device,
+    shape: &Shape,
+    dtype: DType,
+    layer: Layer<'_>,
+    keeps_mask: bool,
+) -> Result<(), Error> {
+    match device.kind() {
+        Kind::Gpu(gpu) => gpu::prepare(gpu, Activation { shape, dtype }, layer, keeps_mask),
         Kind::Host(_) => Ok(()),
     }
 }

@@ -47,4 +47,12 @@ pub enum Error {
     /// An exchange with other ranks that failed.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
+    /// One layer of a call of several; none of them is changed.
+    #[error("request {index} of the joint call: {source}")]
+    Joint {
+        /// Which of the requests.
+        index: usize,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
 }

@@ -4,15 +4,19 @@
 //! by error scopes, pushed and popped on the thread that issues the commands.
 
 mod adapter;
+mod bindings;
 mod buffer;
 mod clock;
 mod pipelines;
+mod pool;
 mod readback;
 mod scope;
 mod submit;
+mod trace;
 
 pub use adapter::adapters;
 pub(crate) use buffer::BufferSlice;
+pub(crate) use pool::Lease;
 pub(crate) use submit::Recorder;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -23,8 +27,10 @@ use std::time::Duration;
 use crate::error::{Error, GpuError, LimitError};
 use crate::plan::DeviceCaps;
 use crate::shaders::WORKGROUP_SIZE;
+use bindings::Bindings;
 use clock::Clock;
 use pipelines::Pipelines;
+use pool::Pool;
 use readback::Poller;
 
 /// Storage buffers of the kernel that binds most of them.
@@ -51,7 +57,12 @@ struct Context {
     name: String,
     caps: DeviceCaps,
     pipelines: Pipelines,
-    poller: Poller,
+    bindings: Arc<Bindings>,
+    /// Memory of one call, and then of the next.
+    scratch: Arc<Pool>,
+    /// Where results are copied to be mapped.
+    staging: Arc<Pool>,
+    poller: Arc<Poller>,
     spares: [BufferSlice; 4],
     /// Where passes are timed.
     clock: OnceLock<Clock>,
@@ -124,9 +135,11 @@ impl Gpu {
         };
         // Apart from each other: a kernel may not bind one range twice for writing, as some variants declare all buffers.
         let spares = std::array::from_fn(|_| BufferSlice::spare(&device));
-        let poller = Poller::new(device.clone(), name.clone());
-        let (pipelines, clock) = (Pipelines::default(), OnceLock::new());
-        let context = Context { device, queue, name, caps, pipelines, poller, spares, clock };
+        let poller = Arc::new(Poller::new(device.clone(), name.clone()));
+        let (pipelines, bindings, clock) = (Pipelines::default(), Arc::default(), OnceLock::new());
+        let (scratch, staging) = (Arc::default(), Arc::default());
+        let context =
+            Context { device, queue, name, caps, pipelines, bindings, scratch, staging, poller, spares, clock };
         Ok(Self { context: Arc::new(context) })
     }
 
@@ -169,7 +182,7 @@ impl Gpu {
     /// Waits until everything submitted so far is done.
     pub fn wait(&self, deadline: Duration) -> Pending<()> {
         // An empty submission stands for all before it.
-        let index = self.context.queue.submit([]);
+        let index = self.submit_commands([]);
         let done = self
             .context
             .poller

@@ -4,6 +4,8 @@ mod backward;
 mod check;
 mod forward;
 mod inputs;
+mod many;
+mod prepare;
 mod saved;
 mod state;
 mod together;
@@ -11,6 +13,7 @@ mod together;
 pub use backward::{Backward, BackwardReport, GradTargets};
 pub use forward::{Forward, ForwardReport, PhaseTimes};
 pub use inputs::{InPlace, Inputs};
+pub use many::ForwardRequest;
 pub(crate) use saved::SavedCall;
 pub use saved::SavedForward;
 

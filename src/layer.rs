@@ -4,7 +4,7 @@
 
 mod input;
 
-pub use input::Input;
+pub use input::{Input, LayerRequest};
 
 use std::slice::{from_mut, from_ref};
 
@@ -12,8 +12,10 @@ use crate::collective::ProcessGroup;
 use crate::config::SyncBatchNormConfig;
 use crate::coordinator::Ranks;
 use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::{ArgumentError, Error};
 use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, InPlace, SavedForward};
+use crate::shape::Shape;
 use crate::state::StateDict;
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
@@ -147,6 +149,25 @@ impl SyncBatchNorm {
         output: &mut Tensor,
     ) -> Result<(SavedForward, ForwardReport), Error> {
         self.rank.forward_train_into(x.into().as_list(), from_mut(output)).await
+    }
+
+    /// [`forward_train_into`](Self::forward_train_into) of several independent layers of one device and process group, which
+    /// share one exchange. See [`DeviceGroup::forward_train_many`].
+    ///
+    /// # Errors
+    /// As there, and as [`forward_train`](Self::forward_train).
+    pub async fn forward_train_many<'a>(
+        requests: impl IntoIterator<Item = LayerRequest<'a>>,
+    ) -> Result<Vec<(SavedForward, ForwardReport)>, Error> {
+        DeviceGroup::forward_train_many(requests.into_iter().map(LayerRequest::into_lists)).await
+    }
+
+    /// Compiles ahead what a shape and storage type need. See [`DeviceGroup::prepare`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prepare(&self, shape: &Shape, dtype: DType) -> Result<(), Error> {
+        self.rank.prepare(shape, dtype)
     }
 
     /// [`forward_train`](Self::forward_train) once more for activation checkpointing, without touching the running

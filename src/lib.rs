@@ -59,10 +59,10 @@ pub use error::{
 };
 pub use gpu::adapters;
 pub use group::{
-    Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, InPlace, Inputs, PhaseTimes,
-    SavedForward,
+    Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, ForwardRequest, GradTargets, InPlace, Inputs,
+    PhaseTimes, SavedForward,
 };
-pub use layer::{Input, LayerBackward, LayerForward, LayerGradTargets, SyncBatchNorm};
+pub use layer::{Input, LayerBackward, LayerForward, LayerGradTargets, LayerRequest, SyncBatchNorm};
 pub use resident::{ResidentBackward, ResidentForward, ResidentGroup, ResidentSaved};
 pub use shape::{Layout, Shape, Strides};
 pub use state::{LoadOptions, Naming, StateDict};

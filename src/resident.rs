@@ -11,7 +11,7 @@ pub use forward::{ResidentForward, ResidentSaved};
 
 use crate::config::SyncBatchNormConfig;
 use crate::device::Device;
-use crate::engine::resident::Running;
+use crate::engine::resident::{Running, Shares};
 use crate::error::{ArgumentError, Error};
 use crate::group::DeviceGroup;
 
@@ -52,6 +52,7 @@ pub struct ResidentGroup {
     /// Configuration, parameters and checks; without running statistics, which lie on the device.
     group: DeviceGroup,
     running: Running,
+    shares: Shares,
 }
 
 impl ResidentGroup {
@@ -108,6 +109,6 @@ impl DeviceGroup {
         }
         let running = self.replace_running(None);
         let running = Running::new(&device, running.as_ref())?;
-        Ok(ResidentGroup { group: self, running })
+        Ok(ResidentGroup { group: self, running, shares: Shares::default() })
     }
 }

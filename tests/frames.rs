@@ -20,7 +20,7 @@ use syncbn::collective::{Frame, FrameError, Header, NodePayload, Payload, Phase}
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const PHASES: [Phase; 8] = [
+const PHASES: [Phase; 9] = [
     Phase::Forward,
     Phase::Recompute,
     Phase::Evaluate,
@@ -29,6 +29,7 @@ const PHASES: [Phase; 8] = [
     Phase::Partition,
     Phase::Subgroup,
     Phase::Devices,
+    Phase::ForwardMany,
 ];
 
 /// Bytes of a frame before the length of its name.
@@ -230,7 +231,7 @@ fn a_field_that_holds_what_it_cannot_is_named() {
         Frame::decode(&bytes)
     };
     let field = |what, found, allowed| Err(FrameError::Field { what, found, allowed });
-    assert_eq!(with(6, 8), field("phase", 8, "0 to 7"));
+    assert_eq!(with(6, 9), field("phase", 9, "0 to 8"));
     assert_eq!(with(7, 3), field("kind", 3, "0 to 2"));
     // Behind the fixed part, the name and its length, and the number of nodes.
     let level = FIXED_BYTES + 2 + header(Phase::Forward).name.len() + 4;

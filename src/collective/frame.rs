@@ -33,11 +33,13 @@ pub enum Phase {
     Subgroup,
     /// How many devices every process holds.
     Devices,
+    /// Statistics of forward in training of several layers.
+    ForwardMany,
 }
 
 impl Phase {
     /// In the order of their numbers in a frame.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Forward,
         Self::Recompute,
         Self::Evaluate,
@@ -46,6 +48,7 @@ impl Phase {
         Self::Partition,
         Self::Subgroup,
         Self::Devices,
+        Self::ForwardMany,
     ];
 }
 
@@ -60,6 +63,7 @@ impl fmt::Display for Phase {
             Self::Partition => "partition into process groups",
             Self::Subgroup => "making of a subgroup",
             Self::Devices => "making of a layer over several devices",
+            Self::ForwardMany => "forward of several layers",
         })
     }
 }
@@ -230,7 +234,7 @@ impl Frame {
         let phase = *Phase::ALL.get(usize::from(phase)).ok_or(FrameError::Field {
             what: "phase",
             found: phase.into(),
-            allowed: "0 to 7",
+            allowed: "0 to 8",
         })?;
         let mut number = |what| reader.array(what).map(u64::from_le_bytes);
         let (group, rank, layer) = (number("group")?, number("rank")?, number("layer")?);

@@ -94,6 +94,11 @@ impl ProcessGroup {
         self.shared.broken().clone()
     }
 
+    /// Whether an exchange of one is an exchange of the other: clones of one rank, or two of which neither has peers.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared) || (self.world_size() == 1 && other.world_size() == 1)
+    }
+
     /// Number of the next layer that is made in the group.
     pub(crate) fn next_layer(&self) -> u64 {
         self.shared.layers.fetch_add(1, Ordering::Relaxed)
@@ -194,7 +199,7 @@ impl ProcessGroup {
         self.world_ranks.get(rank).copied().unwrap_or(rank)
     }
 
-    fn decode(&self, rank: usize, message: &[u8], at: &str) -> Result<Frame, ExchangeError> {
+    pub(super) fn decode(&self, rank: usize, message: &[u8], at: &str) -> Result<Frame, ExchangeError> {
         let broken = |message: String| ExchangeError::Frame { at: at.to_owned(), rank: self.world_rank(rank), message };
         let frame = Frame::decode(message).map_err(|error| broken(error.to_string()))?;
         if frame.header.rank != rank as u64 {

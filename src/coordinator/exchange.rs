@@ -38,6 +38,11 @@ impl Exchange {
         }
     }
 
+    /// Remembers that the checksum of the state has been told.
+    pub(super) fn has_announced(&self, state: Option<u64>) {
+        self.announced.fetch_or(state.is_some(), Ordering::Relaxed);
+    }
+
     pub fn group(&self) -> &ProcessGroup {
         &self.group
     }
@@ -108,26 +113,37 @@ fn describe(header: &Header) -> String {
 
 /// A call that exchanges something. Dropped before its end, it tells the peers that this rank has failed.
 pub(crate) struct Call<'a> {
-    exchange: &'a Exchange,
-    header: Header,
-    at: String,
+    pub(super) exchange: &'a Exchange,
+    pub(super) header: Header,
+    pub(super) at: String,
     open: bool,
 }
 
 impl Call<'_> {
     /// Merges what the local ranks have, `local[rank][channel]`, with what all others have; the same bits on every rank.
     pub async fn merge<T: Mergeable>(&self, local: &[Vec<T>], state: Option<u64>) -> Result<Vec<T>, ExchangeError> {
-        let Exchange { group, channels, first_rank, total_ranks, .. } = self.exchange;
+        let group = &self.exchange.group;
         if group.world_size() == 1 {
             return Ok(merge_ranks(local));
         }
-        let own: Vec<_> = merge_run(*first_rank, local, merge_channels).iter().map(to_payload).collect();
+        let own = self.own_nodes(local);
         if group.merges_on_the_way() {
             return self.merge_on_the_way(own, state).await;
         }
-        let payload = Payload::Nodes(own);
+        let gathered = self.gather(Payload::Nodes(own), state).await?;
+        self.merge_gathered(gathered)
+    }
+
+    /// What this process tells of what its ranks have.
+    pub(super) fn own_nodes<T: Mergeable>(&self, local: &[Vec<T>]) -> Vec<NodePayload> {
+        merge_run(self.exchange.first_rank, local, merge_channels).iter().map(to_payload).collect()
+    }
+
+    /// Merges what all processes have told.
+    pub(super) fn merge_gathered<T: Mergeable>(&self, gathered: Vec<Payload>) -> Result<Vec<T>, ExchangeError> {
+        let Exchange { group, channels, total_ranks, .. } = self.exchange;
         let (mut nodes, mut covered) = (Vec::new(), 0);
-        for (rank, payload) in self.gather(payload, state).await?.into_iter().enumerate() {
+        for (rank, payload) in gathered.into_iter().enumerate() {
             let Payload::Nodes(of_rank) = payload else {
                 return Err(self.refuse(rank, "it carries no numbers".to_owned()));
             };
@@ -152,10 +168,10 @@ impl Call<'_> {
         own: Vec<NodePayload>,
         state: Option<u64>,
     ) -> Result<Vec<T>, ExchangeError> {
-        let Exchange { group, channels, total_ranks, announced, .. } = self.exchange;
+        let Exchange { group, channels, total_ranks, .. } = self.exchange;
         let header = Header { state: state.unwrap_or(0), ..self.header.clone() };
         let nodes = group.merge(header, own, merge_parts::<T>, &self.at).await?;
-        announced.fetch_or(state.is_some(), Ordering::Relaxed);
+        self.exchange.has_announced(state);
         let last = group.world_size() - 1;
         let covered = check_nodes(&nodes, 0, *channels).map_err(|message| self.refuse(last, message))?;
         if covered != *total_ranks {
@@ -181,7 +197,7 @@ impl Call<'_> {
         let group = &self.exchange.group;
         let header = Header { state: state.unwrap_or(0), ..self.header.clone() };
         let frames = group.gather(header, payload, &self.at).await?;
-        self.exchange.announced.fetch_or(state.is_some(), Ordering::Relaxed);
+        self.exchange.has_announced(state);
         Ok(frames.into_iter().map(|frame| frame.payload).collect())
     }
 

@@ -1,5 +1,8 @@
 //! The phases on a GPU: plans carried out.
 
+mod many;
+pub(super) use many::{apply_many, local_stats_many};
+
 use std::time::Duration;
 
 use bytemuck::Pod;
@@ -8,7 +11,7 @@ use futures::future::{FutureExt, ready};
 use super::{Mask, Source, device_slice};
 use crate::dtype::DType;
 use crate::error::Error;
-use crate::gpu::{BufferSlice, Gpu, Pending};
+use crate::gpu::{BufferSlice, Gpu, Lease, Pending, Recorder};
 use crate::plan::{Activation, ApplyPlan, CHANNEL_SUMS_BYTES, Gradient, LayerFlags, Role, SumsPlan};
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 use crate::tensor::Tensor;
@@ -17,6 +20,23 @@ pub(super) fn check_limits(gpu: &Gpu, x: Activation<'_>) -> Result<(), Error> {
     SumsPlan::statistics(x, gpu.caps())?;
     ApplyPlan::normalize(x, x.dtype, gpu.caps(), LayerFlags::default(), false)?;
     Ok(())
+}
+
+pub(super) fn prepare(gpu: &Gpu, x: Activation<'_>, layer: super::Layer<'_>, keeps_mask: bool) -> Result<(), Error> {
+    let mask = if keeps_mask { ApplyPlan::mask_order(x, x.dtype, gpu.caps()) } else { None };
+    let flags = LayerFlags { mask, ..Layer::of(layer, None).flags };
+    let wanted = Gradient { batch_statistics: true, residual: layer.epilogue.adds_residual(), in_place: false };
+    let sums = [SumsPlan::statistics(x, gpu.caps())?, SumsPlan::gradient(x, x, gpu.caps(), flags)?];
+    let applies = [
+        ApplyPlan::normalize(x, x.dtype, gpu.caps(), flags, false)?,
+        ApplyPlan::gradient(x, x, gpu.caps(), flags, wanted)?,
+    ];
+    let sums = sums.iter().flatten().flat_map(|plan| {
+        let partials = plan.partials.iter().map(|partial| partial.variant);
+        partials.chain(plan.combine.iter().map(|combine| combine.variant))
+    });
+    let applies = applies.iter().flatten().flat_map(|plan| plan.dispatches.iter().map(|dispatch| dispatch.variant));
+    gpu.build(sums.chain(applies))
 }
 
 pub(super) fn local_stats(
@@ -28,15 +48,17 @@ pub(super) fn local_stats(
     let Some(plan) = SumsPlan::statistics(x, gpu.caps())? else {
         return Ok(ready(Ok(vec![ChannelStats::EMPTY; x.shape.channels()])).boxed());
     };
-    let sums = sums_per_channel(gpu, deadline, "local statistics", &plan, |_| slice)?;
+    let sums = sums_per_channel(gpu, deadline, "local statistics", &plan, None, |_| slice)?;
     let count = x.shape.values_per_channel();
-    let channel_stats = move |[pivot, sum, squares, flag]: [f32; 4]| {
-        if flag != 0.0 {
-            return ChannelStats::not_finite(count);
-        }
-        ChannelStats::from_sums(count, pivot.into(), sum.into(), squares.into())
-    };
-    Ok(async move { Ok(sums.await?.into_iter().map(channel_stats).collect()) }.boxed())
+    Ok(async move { Ok(sums.await?.into_iter().map(|sums| channel_stats(count, sums)).collect()) }.boxed())
+}
+
+/// Statistics of a channel of `count` values from what a kernel says of it.
+fn channel_stats(count: u64, [pivot, sum, squares, flag]: [f32; 4]) -> ChannelStats {
+    if flag != 0.0 {
+        return ChannelStats::not_finite(count);
+    }
+    ChannelStats::from_sums(count, pivot.into(), sum.into(), squares.into())
 }
 
 /// A layer's parameters as slices, the mask of the call, and what kernels are told of both.
@@ -52,7 +74,7 @@ impl<'a> Layer<'a> {
     pub fn of(layer: super::Layer<'a>, mask: Option<&'a Mask>) -> Self {
         let (weight, bias) = (device_slice(layer.weight), device_slice(layer.bias));
         let (mask, order) = match mask {
-            Some(Mask::Gpu(slice, order)) => (Some(slice), Some(*order)),
+            Some(Mask::Gpu(lease, order)) => (Some(&***lease), Some(*order)),
             _ => (None, None),
         };
         let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
@@ -112,10 +134,10 @@ pub(super) fn local_gradient_sums(
     let Some(plan) = SumsPlan::gradient(x, g, gpu.caps(), layer.flags)? else {
         return Ok(ready(Ok(vec![GradientSums::EMPTY; x.shape.channels()])).boxed());
     };
-    let centering = upload(gpu, &normalization.centering())?;
-    let sums = sums_per_channel(gpu, deadline, "local gradient sums", &plan, |role| {
-        backward_slice(gpu, role, reads, &centering, layer)
-    })?;
+    let centering = normalization.centering();
+    let centering = Upload::new(gpu, &centering)?;
+    let slice_of = |role| backward_slice(gpu, role, reads, &centering.lease, layer);
+    let sums = sums_per_channel(gpu, deadline, "local gradient sums", &plan, Some(&centering), slice_of)?;
     let rests: Vec<f64> = normalization.rest().collect();
     let gradient_sums = |([sum_dy, sum_dy_x, g_flag, x_flag], rest): ([f32; 4], f64)| {
         // Each flag makes NaN what its values enter, whatever the driver made of them.
@@ -126,32 +148,47 @@ pub(super) fn local_gradient_sums(
     Ok(async move { Ok(sums.await?.into_iter().zip(rests).map(gradient_sums).collect()) }.boxed())
 }
 
-/// Runs both kernels of a plan and reads back four numbers per channel. `slice_of` tells all but the scratch.
+/// Runs both kernels of a plan and reads back four numbers per channel, `upload` sent before. `slice_of` tells all but the
+/// scratch.
 fn sums_per_channel<'s>(
     gpu: &Gpu,
     deadline: Duration,
     phase: &'static str,
     plan: &SumsPlan,
+    upload: Option<&Upload<'_>>,
     slice_of: impl Fn(Role) -> &'s BufferSlice,
 ) -> Result<Pending<Vec<[f32; 4]>>, Error> {
-    let tiles = gpu.new_buffer(plan.tiles_bytes, None)?;
-    let local = gpu.new_buffer(plan.local_bytes, None)?;
+    let tiles = plan.combine.as_ref().map(|_| gpu.scratch(plan.tiles_bytes)).transpose()?;
+    let local = gpu.scratch(plan.local_bytes)?;
+    let bytes = gpu.submit_and_read(phase, deadline, &local, |recorder| {
+        if let Some(upload) = upload {
+            upload.send(recorder);
+        }
+        record_sums(recorder, plan, tiles.as_deref(), &local, slice_of);
+    });
+    Ok(async move { Ok(sums_of(&bytes.await?)) }.boxed())
+}
+
+/// Records both kernels of a plan. `slice_of` tells all but the scratch.
+pub(super) fn record_sums<'s>(
+    recorder: &mut Recorder<'_>,
+    plan: &SumsPlan,
+    tiles: Option<&BufferSlice>,
+    local: &BufferSlice,
+    slice_of: impl Fn(Role) -> &'s BufferSlice,
+) {
     let slice_of = |role| match role {
-        Role::Tiles => &tiles,
-        Role::Local => &local,
+        Role::Tiles => tiles.unwrap_or(local),
+        Role::Local => local,
         _ => slice_of(role),
     };
-    let bytes = gpu.submit_and_read(phase, deadline, &local, |recorder| {
-        for partial in &plan.partials {
-            recorder.dispatch(partial, slice_of);
-        }
-        if let Some(combine) = &plan.combine {
-            recorder.dispatch(combine, slice_of);
-        }
-    });
-    let read =
-        |bytes: Vec<u8>| bytes.chunks_exact(CHANNEL_SUMS_BYTES as usize).map(bytemuck::pod_read_unaligned).collect();
-    Ok(async move { Ok(read(bytes.await?)) }.boxed())
+    plan.partials.iter().for_each(|partial| recorder.dispatch(partial, slice_of));
+    plan.combine.iter().for_each(|combine| recorder.dispatch(combine, slice_of));
+}
+
+/// Four numbers per channel.
+fn sums_of(bytes: &[u8]) -> Vec<[f32; 4]> {
+    bytes.chunks_exact(CHANNEL_SUMS_BYTES as usize).map(bytemuck::pod_read_unaligned).collect()
 }
 
 /// The slice of a role that backward reads.
@@ -176,20 +213,50 @@ pub(super) fn apply(
     residual: Option<&BufferSlice>,
     centering: &[Centering],
     layer: Layer<'_>,
-    (y, y_dtype): (&BufferSlice, DType),
+    y: (&BufferSlice, DType),
 ) -> Result<Pending<()>, Error> {
-    let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), layer.flags, slice.is_none())? else {
+    let Some(normalizing) = Normalizing::new(gpu, (slice, x), residual, centering, layer, y)? else {
         return Ok(ready(Ok(())).boxed());
     };
-    let centering = upload(gpu, centering)?;
-    Ok(gpu.submit("normalize", |recorder| {
-        let slice_of = |role| match role {
-            Role::Input => slice.unwrap_or(gpu.spare(3)),
-            Role::Output => y,
-            _ => layer.slice(gpu, role, residual).unwrap_or(&centering),
+    Ok(gpu.submit("normalize", |recorder| normalizing.record(gpu, recorder)))
+}
+
+/// A normalization that is ready to be recorded.
+pub(super) struct Normalizing<'a> {
+    plan: ApplyPlan,
+    x: Option<&'a BufferSlice>,
+    residual: Option<&'a BufferSlice>,
+    centering: Upload<'a>,
+    layer: Layer<'a>,
+    y: &'a BufferSlice,
+}
+
+impl<'a> Normalizing<'a> {
+    /// `None` where x has no value.
+    fn new(
+        gpu: &Gpu,
+        (slice, x): (Option<&'a BufferSlice>, Activation<'_>),
+        residual: Option<&'a BufferSlice>,
+        centering: &'a [Centering],
+        layer: Layer<'a>,
+        (y, y_dtype): (&'a BufferSlice, DType),
+    ) -> Result<Option<Self>, Error> {
+        let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), layer.flags, slice.is_none())? else {
+            return Ok(None);
         };
-        plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice_of));
-    }))
+        let centering = Upload::new(gpu, centering)?;
+        Ok(Some(Self { plan, x: slice, residual, centering, layer, y }))
+    }
+
+    fn record(&self, gpu: &Gpu, recorder: &mut Recorder<'_>) {
+        self.centering.send(recorder);
+        let slice_of = |role| match role {
+            Role::Input => self.x.unwrap_or(gpu.spare(3)),
+            Role::Output => self.y,
+            _ => self.layer.slice(gpu, role, self.residual).unwrap_or(&self.centering.lease),
+        };
+        self.plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice_of));
+    }
 }
 
 pub(super) fn grad_input(
@@ -205,18 +272,31 @@ pub(super) fn grad_input(
     let Some(plan) = ApplyPlan::gradient(x, g, gpu.caps(), layer.flags, wanted)? else {
         return Ok(ready(Ok(())).boxed());
     };
-    let centering = upload(gpu, centering)?;
+    let centering = Upload::new(gpu, centering)?;
     Ok(gpu.submit("gradient of the input", |recorder| {
+        centering.send(recorder);
         let slice_of = |role| match role {
             Role::GradInput => dx,
             Role::GradResidual => grad_residual.unwrap_or(dx),
-            _ => backward_slice(gpu, role, reads, &centering, layer),
+            _ => backward_slice(gpu, role, reads, &centering.lease, layer),
         };
         plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice_of));
     }))
 }
 
-pub(super) fn upload<T: Pod>(gpu: &Gpu, values: &[T]) -> Result<BufferSlice, Error> {
-    let bytes = bytemuck::cast_slice(values);
-    gpu.new_buffer(bytes.len() as u64, Some(bytes))
+/// Numbers of the host, and the memory on the device that they go to for one call.
+struct Upload<'a> {
+    bytes: &'a [u8],
+    lease: Lease,
+}
+
+impl<'a> Upload<'a> {
+    fn new<T: Pod>(gpu: &Gpu, values: &'a [T]) -> Result<Self, Error> {
+        let bytes = bytemuck::cast_slice(values);
+        Ok(Self { bytes, lease: gpu.scratch(bytes.len() as u64)? })
+    }
+
+    fn send(&self, recorder: &mut Recorder<'_>) {
+        recorder.write(&self.lease, self.bytes);
+    }
 }

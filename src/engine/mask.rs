@@ -6,20 +6,20 @@ use super::View;
 use crate::device::Kind;
 use crate::dtype::DType;
 use crate::error::Error;
-use crate::gpu::BufferSlice;
+use crate::gpu::Lease;
 use crate::plan::{ApplyPlan, MaskOrder};
 
 /// On which side of the activation the values of one rank were, a bit each, on the rank's device.
 #[derive(Clone, Debug)]
 pub(crate) enum Mask {
-    /// Words of a buffer, and what their bits stand for.
-    Gpu(BufferSlice, MaskOrder),
+    /// Words of a buffer, which a later call uses again when this is dropped, and what their bits stand for.
+    Gpu(Arc<Lease>, MaskOrder),
     /// Bit `address % 32` of word `address / 32` is 1 where v is above 0.
     Host(Arc<[u32]>),
 }
 
 impl Mask {
-    /// An empty mask for a call that normalizes x into `y`; `None` where backward could not read one.
+    /// A mask of any contents for a call that normalizes x into `y`; `None` where backward could not read one.
     pub fn new(x: View<'_>, y: DType) -> Result<Option<Self>, Error> {
         Ok(match x.tensor.device().kind() {
             Kind::Host(_) => {
@@ -28,17 +28,27 @@ impl Mask {
             Kind::Gpu(gpu) => match ApplyPlan::mask_order(x.activation(), y, gpu.caps()) {
                 Some(order) => {
                     let bytes = ApplyPlan::mask_bytes(x.activation(), Some(order), gpu.caps());
-                    Some(Self::Gpu(gpu.new_buffer(bytes, None)?, order))
+                    Some(Self::Gpu(Arc::new(gpu.scratch(bytes)?), order))
                 }
                 None => None,
             },
         })
     }
 
+    /// Whether a later call may use its memory again once it is dropped, which it may unless this says otherwise; it has not
+    /// been cloned yet.
+    pub fn set_comes_back(&mut self, comes_back: bool) {
+        if let Self::Gpu(lease, _) = self
+            && let Some(lease) = Arc::get_mut(lease)
+        {
+            lease.set_comes_back(comes_back);
+        }
+    }
+
     /// Its memory in bytes.
     pub fn size_bytes(&self) -> u64 {
         match self {
-            Self::Gpu(slice, _) => slice.size_bytes,
+            Self::Gpu(lease, _) => lease.size_bytes,
             Self::Host(words) => 4 * words.len() as u64,
         }
     }

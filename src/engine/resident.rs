@@ -5,15 +5,20 @@
 mod backward;
 mod forward;
 mod running;
+mod shares;
 
 pub(crate) use backward::{BackwardRank, backward};
 pub(crate) use forward::{ForwardRank, Normalizer, forward};
 pub(crate) use running::Running;
+pub(crate) use shares::Shares;
 
+use std::sync::Arc;
+
+use super::gpu::record_sums;
 use super::misplaced_on;
 use crate::device::{Device, Kind};
 use crate::error::Error;
-use crate::gpu::{BufferSlice, Gpu, Recorder};
+use crate::gpu::{BufferSlice, Gpu, Lease, Recorder};
 use crate::plan::{Merge, Role, SumsPlan};
 use crate::stats::{Centering, Normalization};
 use crate::tensor::{Storage, Tensor};
@@ -22,8 +27,10 @@ use crate::tensor::{Storage, Tensor};
 #[derive(Clone, Debug)]
 pub(crate) struct Centers {
     merge: Merge,
+    /// What the kernels are told of every rank.
+    shares: BufferSlice,
     /// One for all ranks, or one for each.
-    slices: Vec<BufferSlice>,
+    slices: Vec<Arc<Lease>>,
     /// Whether the statistics are of the batch.
     of_batch: bool,
 }
@@ -52,7 +59,8 @@ impl Centers {
 /// Sums over one rank, on their way to where those of all ranks lie.
 struct Sums {
     plan: SumsPlan,
-    tiles: BufferSlice,
+    /// `None` where each channel has a single tile.
+    tiles: Option<Lease>,
     local: BufferSlice,
 }
 
@@ -60,19 +68,13 @@ impl Sums {
     /// `None` for a rank without values.
     fn new(gpu: &Gpu, plan: Option<SumsPlan>, local: BufferSlice) -> Result<Option<Self>, Error> {
         let Some(plan) = plan else { return Ok(None) };
-        let tiles = gpu.new_buffer(plan.tiles_bytes, None)?;
+        let tiles = plan.combine.as_ref().map(|_| gpu.scratch(plan.tiles_bytes)).transpose()?;
         Ok(Some(Self { plan, tiles, local }))
     }
 
     /// Records its kernels; `slice_of` tells all but the scratch.
     fn record<'s>(&'s self, recorder: &mut Recorder<'_>, slice_of: impl Fn(Role) -> &'s BufferSlice) {
-        let slice_of = |role| match role {
-            Role::Tiles => &self.tiles,
-            Role::Local => &self.local,
-            _ => slice_of(role),
-        };
-        self.plan.partials.iter().for_each(|partial| recorder.dispatch(partial, slice_of));
-        self.plan.combine.iter().for_each(|combine| recorder.dispatch(combine, slice_of));
+        record_sums(recorder, &self.plan, self.tiles.as_deref(), &self.local, slice_of);
     }
 }
 

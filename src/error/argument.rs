@@ -27,6 +27,12 @@ pub enum ArgumentError {
         /// Why.
         reason: &'static str,
     },
+    /// A layer that cannot share an exchange with the first of a joint call.
+    #[error("the layer cannot share an exchange with that of request 0: {reason}")]
+    NotTogether {
+        /// What differs.
+        reason: &'static str,
+    },
     /// A tensor whose dimensions no activation can have.
     #[error("{argument}[{rank}]: {source}")]
     Shape {

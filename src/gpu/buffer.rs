@@ -1,16 +1,31 @@
 //! Slices of GPU buffers: what a kernel binds.
 
-use super::Gpu;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+use super::bindings::Life;
+use super::pool::Lease;
 use super::scope::Scope;
+use super::{Gpu, trace};
 use crate::error::{ArgumentError, Error, LimitError};
 
 /// A part of a buffer. Frameworks hand out slices of pooled pages, so a whole buffer is never assumed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct BufferSlice {
     pub buffer: wgpu::Buffer,
     pub offset_bytes: u64,
     /// 0 for an empty tensor, which is never bound.
     pub size_bytes: u64,
+    /// What is cached of it ends with its clones.
+    pub(super) life: Arc<Life>,
+}
+
+impl PartialEq for BufferSlice {
+    /// Whether they are the same bytes, which a framework may wrap anew for every call.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.buffer, self.offset_bytes, self.size_bytes) == (&other.buffer, other.offset_bytes, other.size_bytes)
+    }
 }
 
 /// What every tensor buffer must allow: binding it, and copying into and out of it.
@@ -18,6 +33,11 @@ pub(crate) const TENSOR_USAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
 impl BufferSlice {
+    /// A part of a buffer that nobody has as a slice yet.
+    pub(super) fn new(buffer: wgpu::Buffer, offset_bytes: u64, size_bytes: u64) -> Self {
+        Self { buffer, offset_bytes, size_bytes, life: Life::new() }
+    }
+
     /// A few words that nobody reads: as many as the element of an array that a kernel binds has at most.
     pub fn spare(device: &wgpu::Device) -> Self {
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
@@ -26,7 +46,7 @@ impl BufferSlice {
             usage: TENSOR_USAGE,
             mapped_at_creation: false,
         });
-        Self { buffer, offset_bytes: 0, size_bytes: 16 }
+        Self::new(buffer, 0, 16)
     }
 
     /// What of these bytes, counted from its start, the slice has; all of a slice that is shorter, such as a spare one.
@@ -65,21 +85,26 @@ impl BufferSlice {
     }
 }
 
-/// Tells whoever listens of memory that is allocated on a device.
-pub(super) fn trace_allocation(size_bytes: u64) {
-    tracing::trace!(target: "syncbn::memory", size_bytes, "allocating");
+/// As many bytes in whole words: nothing smaller than a word can be bound or copied.
+fn in_words(size_bytes: u64) -> u64 {
+    size_bytes.saturating_add(3).max(4) / 4 * 4
 }
 
 impl Gpu {
+    /// Memory for one call, of any contents.
+    pub fn scratch(&self, size_bytes: u64) -> Result<Lease, Error> {
+        let size_bytes = in_words(size_bytes);
+        self.context.scratch.take(size_bytes, |whole_bytes| self.new_buffer(whole_bytes, None))
+    }
+
     /// A buffer of its own, holding `contents`, or zeros up to `size_bytes`.
     pub fn new_buffer(&self, size_bytes: u64, contents: Option<&[u8]>) -> Result<BufferSlice, Error> {
-        // Nothing smaller than a word can be bound or copied.
-        let size_bytes = size_bytes.saturating_add(3).max(4) / 4 * 4;
+        let size_bytes = in_words(size_bytes);
         let allowed_bytes = self.caps().max_buffer_bytes;
         if size_bytes > allowed_bytes {
             return Err(LimitError::Buffer { dims: Vec::new(), found_bytes: size_bytes, allowed_bytes }.into());
         }
-        trace_allocation(size_bytes);
+        trace::allocation(size_bytes);
         let scope = Scope::open(self, "allocating a buffer");
         let buffer = self.context.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("syncbn"),
@@ -100,7 +125,13 @@ impl Gpu {
         }
         scope.close_now()?;
         written?;
-        Ok(BufferSlice { buffer, offset_bytes: 0, size_bytes })
+        Ok(BufferSlice::new(buffer, 0, size_bytes))
+    }
+
+    /// A buffer of its own that holds these values.
+    pub fn upload<T: Pod>(&self, values: &[T]) -> Result<BufferSlice, Error> {
+        let bytes = bytemuck::cast_slice(values);
+        self.new_buffer(bytes.len() as u64, Some(bytes))
     }
 
     /// Replaces the contents of a slice, in order with what is submitted; the rest of a last word becomes 0.
@@ -135,6 +166,6 @@ impl Gpu {
             let (found, expected) = (format!("{:?}", buffer.usage()), format!("{:?}", wgpu::BufferUsages::STORAGE));
             return Err(ArgumentError::Usage { found, expected });
         }
-        Ok(BufferSlice { buffer, offset_bytes, size_bytes })
+        Ok(BufferSlice::new(buffer, offset_bytes, size_bytes))
     }
 }

@@ -1,10 +1,10 @@
 //! The GPU's own time of its compute passes, by timestamp queries around each.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::buffer::BufferSlice;
-use super::{Gpu, Pending};
+use super::{Gpu, Pending, trace};
 use crate::error::{Error, GpuError};
 use futures::FutureExt;
 
@@ -36,13 +36,13 @@ impl Clock {
             usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
-        let resolved = BufferSlice { buffer, offset_bytes: 0, size_bytes };
+        let resolved = BufferSlice::new(buffer, 0, size_bytes);
         Self { queries, resolved, passes: Mutex::new(0) }
     }
 
     /// Where the next pass writes its times; `None` when no query is left.
     pub fn next_pass(&self) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
-        let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passes = trace::lock(&self.passes);
         let first = 2 * *passes;
         *passes = passes.saturating_add(1);
         (first + 1 < wgpu::QUERY_SET_MAX_QUERIES).then(|| wgpu::ComputePassTimestampWrites {
@@ -69,7 +69,7 @@ impl Gpu {
         let Some(clock) = self.context.clock.get() else {
             return std::future::ready(Err(GpuError::NoTimestamps { device: name }.into())).boxed();
         };
-        let passes = std::mem::take(&mut *clock.passes.lock().unwrap_or_else(PoisonError::into_inner));
+        let passes = std::mem::take(&mut *trace::lock(&clock.passes));
         if passes == 0 {
             return std::future::ready(Ok(Duration::ZERO)).boxed();
         }

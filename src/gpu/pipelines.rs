@@ -1,8 +1,9 @@
 //! Pipelines, built once per device and kernel variant.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use super::trace;
 use crate::shaders::{Access, Variant};
 
 /// A compiled kernel and the layout of its one bind group.
@@ -20,12 +21,13 @@ pub(super) struct Pipelines {
 impl Pipelines {
     /// The pipeline of a variant. Building holds the lock: drivers have crashed on pipelines made at the same time.
     pub fn get(&self, device: &wgpu::Device, variant: Variant) -> Arc<Pipeline> {
-        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut built = trace::lock(&self.built);
         built.entry(variant).or_insert_with(|| Arc::new(build(device, variant))).clone()
     }
 }
 
 fn build(device: &wgpu::Device, variant: Variant) -> Pipeline {
+    trace::pipeline();
     let name = variant.kernel.name();
     let entries = layout_entries(variant);
     let layout =

@@ -1,17 +1,23 @@
-//! Bringing bytes back: staging buffers, and the thread that polls so that callbacks arrive under any executor.
+//! Bringing bytes back: staging buffers, and who polls so that callbacks arrive under any executor.
 //!
-//! wgpu runs callbacks only while somebody polls the device. Each device has one thread for that, asleep unless a result
-//! is awaited; an application that polls by itself may go on doing so. In a browser the event loop does it.
+//! wgpu runs callbacks only while somebody polls the device. A future that waits does it itself each time it is polled, for
+//! a while: most results are there before a thread could be woken to wait for them. What takes longer goes to the polling
+//! thread of the device, asleep otherwise. An application that polls by itself may go on doing so. In a browser the event
+//! loop does it.
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future::BoxFuture;
 
-use super::buffer::{BufferSlice, trace_allocation};
+use super::buffer::BufferSlice;
+use super::pool::Lease;
+use super::{Gpu, trace};
 use crate::error::GpuError;
 
 /// Where the answer to a waiting future goes.
@@ -29,15 +35,85 @@ impl Reply {
     }
 
     pub fn send(&self, result: Result<(), GpuError>) {
-        if let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(sender) = trace::lock(&self.sender).take() {
             // The receiver is gone where the caller dropped the future: nobody is left to tell.
             let _ = sender.send(result);
         }
     }
 }
 
-/// Ends when the device has answered.
-pub(super) type Waiting = BoxFuture<'static, Result<(), GpuError>>;
+/// How long a future polls the device before the polling thread waits for it: what a small tensor takes, kernels and all.
+/// Beside more, waking two threads is little, and a processor that a software driver computes on would be missed.
+const OWN_POLLING: Duration = Duration::from_micros(200);
+
+/// Ends when the device has answered, or with an error when the deadline has passed.
+pub(super) struct Waiting {
+    device: wgpu::Device,
+    name: String,
+    receiver: oneshot::Receiver<Result<(), GpuError>>,
+    /// What the polling thread needs, until it has it.
+    job: Option<Job>,
+    /// Not kept alive: where the device is dropped before its results are there, the future polls on by itself.
+    poller: Weak<Poller>,
+    /// When the polling thread takes over.
+    hand_over_at: Option<Instant>,
+}
+
+impl Waiting {
+    fn failed(&self, message: String) -> GpuError {
+        GpuError::Readback { device: self.name.clone(), message }
+    }
+
+    /// The answer, where it has arrived.
+    fn answer(&mut self, context: &mut Context<'_>) -> Poll<Result<(), GpuError>> {
+        let answer = std::task::ready!(self.receiver.poll_unpin(context));
+        Poll::Ready(answer.unwrap_or_else(|_| Err(self.failed("its callback was dropped".into()))))
+    }
+
+    /// Lets the polling thread wait; `false` where there is none any more.
+    fn hand_over(&mut self) -> bool {
+        let Some(poller) = self.poller.upgrade() else { return false };
+        let Some(jobs) = &poller.jobs else { return false };
+        match self.job.take().map(|job| jobs.send(job)) {
+            Some(Err(mpsc::SendError(job))) => {
+                self.job = Some(job);
+                false
+            }
+            _ => true,
+        }
+    }
+}
+
+impl Future for Waiting {
+    type Output = Result<(), GpuError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = self.answer(context);
+        let Some(job) = &self.job else { return answer };
+        if answer.is_ready() {
+            return answer;
+        }
+        let (ends, deadline) = (job.ends, job.deadline);
+        if let Err(error) = self.device.poll(wgpu::PollType::Poll) {
+            return Poll::Ready(Err(self.failed(error.to_string())));
+        }
+        let answer = self.answer(context);
+        if answer.is_ready() {
+            return answer;
+        }
+        let now = Instant::now();
+        if ends.is_some_and(|ends| ends <= now) {
+            return Poll::Ready(Err(GpuError::Timeout { device: self.name.clone(), deadline }));
+        }
+        let hand_over_at = *self.hand_over_at.get_or_insert(now + OWN_POLLING);
+        if now < hand_over_at || !self.hand_over() {
+            // Others have their turn: threads of the process, of which a software driver is one, and the executor's tasks.
+            std::thread::yield_now();
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
 
 struct Job {
     submission: wgpu::SubmissionIndex,
@@ -50,7 +126,8 @@ struct Job {
 /// The polling thread of one device.
 #[derive(Debug)]
 pub(super) struct Poller {
-    device: String,
+    device: wgpu::Device,
+    name: String,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -90,10 +167,10 @@ fn wait(
 impl Poller {
     pub fn new(device: wgpu::Device, name: String) -> Self {
         let (jobs, received) = mpsc::channel::<Job>();
-        let label = name.clone();
+        let (label, polled) = (name.clone(), device.clone());
         let thread = std::thread::Builder::new().name("syncbn-poll".into()).spawn(move || {
             for Job { submission, deadline, ends, reply } in received {
-                match wait(&device, submission, ends, &reply) {
+                match wait(&polled, submission, ends, &reply) {
                     Ok(()) => {}
                     Err(wgpu::PollError::Timeout) => {
                         reply.send(Err(GpuError::Timeout { device: label.clone(), deadline }))
@@ -104,12 +181,12 @@ impl Poller {
                 }
             }
         });
-        Self { device: name, jobs: Some(jobs), thread: thread.ok() }
+        Self { device, name, jobs: Some(jobs), thread: thread.ok() }
     }
 
     /// A future that ends when the callback registered by `register` answers, or when the submission's deadline passes.
     pub fn watch(
-        &self,
+        self: &Arc<Self>,
         submission: wgpu::SubmissionIndex,
         deadline: Duration,
         register: impl FnOnce(Reply),
@@ -117,20 +194,9 @@ impl Poller {
         let (sender, receiver) = oneshot::channel();
         let reply = Reply { sender: Arc::new(Mutex::new(Some(sender))) };
         register(reply.clone());
-        let job = Job { submission, deadline, ends: Instant::now().checked_add(deadline), reply: reply.clone() };
-        let device = self.device.clone();
-        if self.jobs.as_ref().is_none_or(|jobs| jobs.send(job).is_err()) {
-            reply.send(Err(GpuError::Readback {
-                device: device.clone(),
-                message: "its polling thread has ended".into(),
-            }));
-        }
-        async move {
-            receiver
-                .await
-                .unwrap_or_else(|_| Err(GpuError::Readback { device, message: "its callback was dropped".into() }))
-        }
-        .boxed()
+        let job = Some(Job { submission, deadline, ends: Instant::now().checked_add(deadline), reply });
+        let (device, name, poller) = (self.device.clone(), self.name.clone(), Arc::downgrade(self));
+        Waiting { device, name, receiver, job, poller, hand_over_at: None }
     }
 }
 
@@ -145,42 +211,54 @@ impl Drop for Poller {
     }
 }
 
-/// Records a copy of `source` to a new buffer that the host can map.
-pub(super) fn copy_out(
-    device: &wgpu::Device,
-    encoder: &mut wgpu::CommandEncoder,
-    source: &BufferSlice,
-) -> wgpu::Buffer {
-    trace_allocation(source.size_bytes);
-    let staging = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("syncbn readback"),
-        size: source.size_bytes,
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    encoder.copy_buffer_to_buffer(&source.buffer, source.offset_bytes, &staging, 0, source.size_bytes);
-    staging
+/// The largest staging buffer that is kept for later calls: sums of 65,536 channels. Whole tensors are read seldom.
+const MAX_KEPT_BYTES: u64 = 1 << 20;
+
+/// A staging buffer with a copy on its way to it. It is used again once it has been read.
+#[derive(Debug)]
+pub(super) struct Staging {
+    lease: Lease,
+    device: String,
 }
 
-/// A future that ends when `staging` is mapped.
-pub(super) fn map(
-    poller: &Poller,
-    staging: &wgpu::Buffer,
-    submission: wgpu::SubmissionIndex,
-    deadline: Duration,
-) -> Waiting {
-    let device = poller.device.clone();
-    poller.watch(submission, deadline, |reply| {
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            reply.send(result.map_err(|error| GpuError::Readback { device, message: error.to_string() }));
+/// Records a copy of `source` to a buffer that the host can map.
+pub(super) fn copy_out(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, source: &BufferSlice) -> Staging {
+    let Ok(mut lease) = gpu.context.staging.take(source.size_bytes, |size| {
+        trace::allocation(size);
+        let buffer = gpu.context.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("syncbn readback"),
+            size,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
         });
-    })
+        Ok::<_, Infallible>(BufferSlice::new(buffer, 0, size))
+    });
+    // Not while it is mapped, or may come to be.
+    lease.set_comes_back(false);
+    encoder.copy_buffer_to_buffer(&source.buffer, source.offset_bytes, &lease.buffer, 0, source.size_bytes);
+    Staging { lease, device: gpu.name().to_owned() }
 }
 
-/// The bytes of a mapped buffer.
-pub(super) fn take(staging: &wgpu::Buffer, device: &str) -> Result<Vec<u8>, GpuError> {
-    let view = staging
-        .get_mapped_range(..)
-        .map_err(|error| GpuError::Readback { device: device.to_owned(), message: error.to_string() })?;
-    Ok(view.to_vec())
+impl Staging {
+    /// A future that ends when it is mapped.
+    pub fn map(&self, poller: &Arc<Poller>, submission: wgpu::SubmissionIndex, deadline: Duration) -> Waiting {
+        let device = self.device.clone();
+        poller.watch(submission, deadline, |reply| {
+            self.lease.buffer.map_async(wgpu::MapMode::Read, ..self.lease.size_bytes, move |result| {
+                reply.send(result.map_err(|error| GpuError::Readback { device, message: error.to_string() }));
+            });
+        })
+    }
+
+    /// Its bytes, now that it is mapped.
+    pub fn take(mut self) -> Result<Vec<u8>, GpuError> {
+        let view = self.lease.buffer.get_mapped_range(..self.lease.size_bytes);
+        let view =
+            view.map_err(|error| GpuError::Readback { device: self.device.clone(), message: error.to_string() })?;
+        let bytes = view.to_vec();
+        drop(view);
+        self.lease.buffer.unmap();
+        self.lease.set_comes_back(self.lease.size_bytes <= MAX_KEPT_BYTES);
+        Ok(bytes)
+    }
 }

@@ -5,74 +5,67 @@ use std::time::Duration;
 use bytemuck::Pod;
 use futures::FutureExt;
 
-use super::buffer::{BufferSlice, trace_allocation};
+use super::bindings::{Bound, Key};
+use super::buffer::BufferSlice;
 use super::clock::Clock;
 use super::scope::Scope;
-use super::{Gpu, Pending, readback};
+use super::{Gpu, Pending, readback, trace};
 use crate::error::Error;
 use crate::plan::{Dispatch, Role};
 use crate::shaders::{Access, Variant};
 
-/// Records the dispatches of one submission.
+/// Records the commands of one submission: all dispatches in one compute pass, in which each sees what those before it
+/// have written.
 pub(crate) struct Recorder<'a> {
     gpu: &'a Gpu,
+    label: &'static str,
     encoder: &'a mut wgpu::CommandEncoder,
+    /// The pass, once there is a dispatch.
+    pass: Option<wgpu::ComputePass<'static>>,
 }
 
 impl Recorder<'_> {
     /// Records a dispatch of a plan; `slice_of` tells which slice fills a role.
     pub fn dispatch<'s, P: Pod>(&mut self, dispatch: &Dispatch<P>, slice_of: impl Fn(Role) -> &'s BufferSlice) {
-        let context = &self.gpu.context;
+        let gpu = self.gpu;
         let bound = |&role: &Role| {
             dispatch.parts.of_role(role).map_or_else(|| slice_of(role).clone(), |part| slice_of(role).part(part))
         };
         let slices: Vec<BufferSlice> = dispatch.roles.iter().map(bound).collect();
-        let shared_buffer = writes_a_buffer_it_reads(dispatch, &slices);
-        let variant = Variant { shared_buffer, ..dispatch.variant };
-        let pipeline = context.pipelines.get(&context.device, variant);
-        let params = self.uniform(bytemuck::bytes_of(&dispatch.params));
-        let uniform = wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() };
-        let storage = slices.iter().zip(1..);
-        let entries: Vec<_> = std::iter::once(uniform)
-            .chain(storage.map(|(slice, binding)| wgpu::BindGroupEntry { binding, resource: slice.binding() }))
-            .collect();
-        let bind_group = context.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(variant.kernel.name()),
-            layout: &pipeline.layout,
-            entries: &entries,
-        });
-        let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some(variant.kernel.name()),
-            timestamp_writes: context.clock.get().and_then(Clock::next_pass),
+        let key = Key::new(dispatch.variant, bytemuck::bytes_of(&dispatch.params), &slices);
+        let Bound { pipeline, group } = gpu.context.bindings.get(key, &slices, |key| gpu.bind(key, &slices));
+        let (label, encoder) = (self.label, &mut *self.encoder);
+        let pass = self.pass.get_or_insert_with(|| {
+            let timestamp_writes = gpu.context.clock.get().and_then(Clock::next_pass);
+            let descriptor = wgpu::ComputePassDescriptor { label: Some(label), timestamp_writes };
+            encoder.begin_compute_pass(&descriptor).forget_lifetime()
         });
         pass.set_pipeline(&pipeline.compute);
-        pass.set_bind_group(0, &bind_group, &[]);
+        pass.set_bind_group(0, &group, &[]);
         let [x, y] = dispatch.workgroups;
         pass.dispatch_workgroups(x, y, 1);
     }
 
-    /// Records that the first `count` queries go to a buffer.
-    pub fn resolve(&mut self, queries: &wgpu::QuerySet, count: u32, to: &BufferSlice) {
-        self.encoder.resolve_query_set(queries, 0..count, &to.buffer, to.offset_bytes);
+    /// Replaces the contents of memory of this call before the submission begins; whole words.
+    pub fn write(&mut self, slice: &BufferSlice, bytes: &[u8]) {
+        self.gpu.context.queue.write_buffer(&slice.buffer, slice.offset_bytes, bytes);
     }
 
-    /// A uniform buffer with these contents, of this submission alone.
-    fn uniform(&self, bytes: &[u8]) -> wgpu::Buffer {
-        trace_allocation(bytes.len() as u64);
-        let buffer = self.gpu.context.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("syncbn parameters"),
-            size: bytes.len() as u64,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        self.gpu.context.queue.write_buffer(&buffer, 0, bytes);
-        buffer
+    /// Records that the first `count` queries go to a buffer.
+    pub fn resolve(&mut self, queries: &wgpu::QuerySet, count: u32, to: &BufferSlice) {
+        self.between_passes().resolve_query_set(queries, 0..count, &to.buffer, to.offset_bytes);
+    }
+
+    /// The encoder, with no pass open.
+    fn between_passes(&mut self) -> &mut wgpu::CommandEncoder {
+        self.pass = None;
+        self.encoder
     }
 }
 
 /// Whether a buffer that the kernel writes is also one that it reads, as another slice.
-fn writes_a_buffer_it_reads<P>(dispatch: &Dispatch<P>, slices: &[BufferSlice]) -> bool {
-    let slots = || dispatch.variant.bindings().iter().zip(slices);
+fn writes_a_buffer_it_reads(variant: &Variant, slices: &[BufferSlice]) -> bool {
+    let slots = || variant.bindings().iter().zip(slices);
     let written = slots().filter(|(slot, _)| slot.access == Access::Write);
     written
         .into_iter()
@@ -84,9 +77,9 @@ impl Gpu {
     pub fn submit(&self, phase: &'static str, record: impl FnOnce(&mut Recorder<'_>)) -> Pending<()> {
         let scope = Scope::open(self, phase);
         let mut encoder = self.encoder(phase);
-        record(&mut Recorder { gpu: self, encoder: &mut encoder });
-        self.context.queue.submit([encoder.finish()]);
-        scope.close().boxed()
+        self.record(phase, &mut encoder, record);
+        self.submit_commands([encoder.finish()]);
+        self.caught(scope).boxed()
     }
 
     /// [`submit`](Self::submit) that tells of errors at once, as far as they are known: natively, all.
@@ -103,14 +96,13 @@ impl Gpu {
         record: impl FnOnce(&mut Recorder<'_>),
     ) -> Result<(), Error> {
         let scope = Scope::open(self, phase);
-        record(&mut Recorder { gpu: self, encoder });
-        scope.close_now()
+        self.record(phase, encoder, record);
+        self.caught(scope).now_or_never().unwrap_or(Ok(()))
     }
 
     /// Submits what `record` records and copies `result` out behind it; the future gives its bytes.
     ///
-    /// The submission has taken place when this returns. A thread of this device waits for it, so that the future may be
-    /// driven by any executor.
+    /// The submission has taken place when this returns, and the future may be driven by any executor.
     pub fn submit_and_read(
         &self,
         phase: &'static str,
@@ -120,21 +112,78 @@ impl Gpu {
     ) -> Pending<Vec<u8>> {
         let scope = Scope::open(self, phase);
         let mut encoder = self.encoder(phase);
-        record(&mut Recorder { gpu: self, encoder: &mut encoder });
-        let staging = readback::copy_out(&self.context.device, &mut encoder, result);
-        let index = self.context.queue.submit([encoder.finish()]);
-        let mapped = readback::map(&self.context.poller, &staging, index, deadline);
-        let caught = scope.close();
-        let device = self.name().to_owned();
+        self.record(phase, &mut encoder, record);
+        let staging = readback::copy_out(self, &mut encoder, result);
+        let index = self.submit_commands([encoder.finish()]);
+        let mapped = staging.map(&self.context.poller, index, deadline);
+        let caught = self.caught(scope);
         async move {
             caught.await?;
             mapped.await?;
-            Ok(readback::take(&staging, &device)?)
+            Ok(staging.take()?)
         }
         .boxed()
     }
 
+    /// Builds the pipelines of kernels whose inputs and outputs lie in buffers of their own.
+    pub fn build(&self, variants: impl Iterator<Item = Variant>) -> Result<(), Error> {
+        let scope = Scope::open(self, "building kernels");
+        variants.for_each(|variant| drop(self.context.pipelines.get(&self.context.device, variant)));
+        scope.close_now()
+    }
+
+    /// Gives commands to the queue.
+    pub(super) fn submit_commands<const N: usize>(&self, commands: [wgpu::CommandBuffer; N]) -> wgpu::SubmissionIndex {
+        trace::submission();
+        self.context.queue.submit(commands)
+    }
+
+    /// What a scope has caught. Nothing that was made before an error is used again: it may be invalid.
+    fn caught(&self, scope: Scope) -> impl Future<Output = Result<(), Error>> + use<> {
+        let (caught, bindings) = (scope.close(), self.context.bindings.clone());
+        async move { caught.await.inspect_err(|_| bindings.clear()) }
+    }
+
     fn encoder(&self, phase: &'static str) -> wgpu::CommandEncoder {
         self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(phase) })
+    }
+
+    /// Records what `record` records; no pass is open afterwards.
+    fn record(&self, label: &'static str, encoder: &mut wgpu::CommandEncoder, record: impl FnOnce(&mut Recorder<'_>)) {
+        record(&mut Recorder { gpu: self, label, encoder, pass: None });
+    }
+
+    /// Makes what a dispatch sets: the pipeline, and the slices bound behind a uniform buffer with the parameters.
+    fn bind(&self, key: &Key, slices: &[BufferSlice]) -> Bound {
+        let device = &self.context.device;
+        let shared_buffer = writes_a_buffer_it_reads(&key.variant, slices);
+        let variant = Variant { shared_buffer, ..key.variant };
+        let pipeline = self.context.pipelines.get(device, variant);
+        let params = self.uniform(&key.params);
+        let uniform = wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() };
+        let storage = slices.iter().zip(1..);
+        let entries: Vec<_> = std::iter::once(uniform)
+            .chain(storage.map(|(slice, binding)| wgpu::BindGroupEntry { binding, resource: slice.binding() }))
+            .collect();
+        trace::bind_group();
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(variant.kernel.name()),
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        Bound { pipeline, group }
+    }
+
+    /// A uniform buffer with these contents.
+    fn uniform(&self, bytes: &[u8]) -> wgpu::Buffer {
+        trace::allocation(bytes.len() as u64);
+        let buffer = self.context.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("syncbn parameters"),
+            size: bytes.len() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.context.queue.write_buffer(&buffer, 0, bytes);
+        buffer
     }
 }

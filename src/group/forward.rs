@@ -255,7 +255,7 @@ impl DeviceGroup {
     }
 
     /// Lets the running statistics follow a call that took the group's, once everything else has succeeded.
-    fn track(&mut self, mode: Mode, report: &ForwardReport) {
+    pub(super) fn track(&mut self, mode: Mode, report: &ForwardReport) {
         if self.config.statistics(mode) == Statistics::Group
             && let Some(running) = &mut self.running
         {
@@ -264,7 +264,7 @@ impl DeviceGroup {
     }
 
     /// What normalizes: one for all ranks, or one for each where each uses its own batch.
-    fn normalizations(
+    pub(super) fn normalizations(
         &self,
         statistics: Statistics,
         local: &[Vec<ChannelStats>],

@@ -1,8 +1,9 @@
 //! What a call takes on one rank: x, and where the epilogue adds one, a residual.
 
-use std::slice::from_ref;
+use std::slice::{from_mut, from_ref};
 
-use crate::group::Inputs;
+use super::SyncBatchNorm;
+use crate::group::{ForwardRequest, Inputs};
 use crate::tensor::Tensor;
 
 /// The input of one rank: x, and where the epilogue adds one, a residual of the same dimensions, layout and storage type.
@@ -28,5 +29,25 @@ impl<'a> Input<'a> {
 impl<'a> From<&'a Tensor> for Input<'a> {
     fn from(x: &'a Tensor) -> Self {
         Self { x, residual: None }
+    }
+}
+
+/// One layer of [`SyncBatchNorm::forward_train_many`]: what it reads and where it writes.
+#[derive(Debug)]
+pub struct LayerRequest<'a> {
+    layer: &'a mut SyncBatchNorm,
+    x: Input<'a>,
+    output: &'a mut Tensor,
+}
+
+impl<'a> LayerRequest<'a> {
+    /// As [`SyncBatchNorm::forward_train_into`] takes them.
+    pub fn new(layer: &'a mut SyncBatchNorm, x: impl Into<Input<'a>>, output: &'a mut Tensor) -> Self {
+        Self { layer, x: x.into(), output }
+    }
+
+    /// As lists of one rank.
+    pub(super) fn into_lists(self) -> ForwardRequest<'a> {
+        ForwardRequest::new(&mut self.layer.rank, self.x.as_list(), from_mut(self.output))
     }
 }

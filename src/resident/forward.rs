@@ -165,7 +165,9 @@ impl ResidentGroup {
         if statistics == Statistics::Group && values == 1 {
             return Err(BatchError::OneValue.into());
         }
-        let masks = group.masks(inputs.x, &shapes, outputs)?;
+        let mut masks = group.masks(inputs.x, &shapes, outputs)?;
+        // Nobody knows when the application submits what reads them.
+        masks.iter_mut().for_each(|mask| mask.set_comes_back(encoder.is_none()));
         let tracks = statistics == Statistics::Group && tracking == Tracking::On && config.track_running_stats;
         let following = tracks.then_some(Following { momentum: config.momentum, variance: config.running_variance });
         let normalizer = match statistics {
@@ -178,7 +180,7 @@ impl ResidentGroup {
             ForwardRank { x, residual, layer: group.engine_layer(rank), y, mask: masks.get(rank) }
         });
         let (channels, how) = (config.num_features, (config.eps, normalizer));
-        let centers = forward(self.device(), ranks.collect(), channels, how, &self.running, encoder)?;
+        let centers = forward(self.device(), ranks.collect(), channels, how, (&self.running, &self.shares), encoder)?;
         Ok(ResidentSaved { call: SavedCall::new(group, inputs, statistics, masks), centers })
     }
 }

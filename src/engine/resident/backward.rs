@@ -4,7 +4,7 @@ use super::super::{Layer, Source, Upstream, View, gpu, misplaced};
 use super::{Centers, Sums, gpu_of, send, written};
 use crate::device::Device;
 use crate::error::Error;
-use crate::gpu::BufferSlice;
+use crate::gpu::{BufferSlice, Lease};
 use crate::plan::{ApplyPlan, Gradient, ParameterGradients, Role, SumsPlan};
 use crate::stats::GradCentering;
 use crate::tensor::Tensor;
@@ -25,7 +25,7 @@ struct Prepared<'a> {
     reads: gpu::Reads<'a>,
     layer: gpu::Layer<'a>,
     sums: Option<Sums>,
-    grad_centering: BufferSlice,
+    grad_centering: Lease,
     grad_weight: Option<BufferSlice>,
     grad_bias: Option<BufferSlice>,
     apply: Option<Applied>,
@@ -52,7 +52,7 @@ pub(crate) fn backward(
 ) -> Result<(), Error> {
     let gpu = gpu_of(device)?;
     let merge = &centers.merge;
-    let (locals, shares) = (gpu.new_buffer(merge.bytes(), None)?, gpu::upload(gpu, &merge.shares())?);
+    let locals = gpu.scratch(merge.bytes())?;
     let mut prepared = Vec::with_capacity(ranks.len());
     for (index, rank) in ranks.into_iter().enumerate() {
         let x = rank.upstream.x;
@@ -62,7 +62,7 @@ pub(crate) fn backward(
             reads: gpu::Reads::of(Source::Apart(rank.g), rank.upstream).ok_or_else(|| misplaced(x.tensor))?,
             layer,
             sums: Sums::new(gpu, plan, locals.part(merge.slot(index)))?,
-            grad_centering: gpu.new_buffer((channels * size_of::<GradCentering>()) as u64, None)?,
+            grad_centering: gpu.scratch((channels * size_of::<GradCentering>()) as u64)?,
             grad_weight: rank.grad_weight.map(written).transpose()?,
             grad_bias: rank.grad_bias.map(written).transpose()?,
             apply: applied(gpu, (x, rank.g), layer, centers.of_batch, (rank.grad_input, rank.grad_residual))?,
@@ -79,7 +79,7 @@ pub(crate) fn backward(
             let wanted = ParameterGradients { weight, bias, of_all: parameters_of_all };
             recorder.dispatch(&merge.gradient(index, centers.of_batch, wanted), |role| match role {
                 Role::Locals => &locals,
-                Role::Shares => &shares,
+                Role::Shares => &centers.shares,
                 Role::GradCentering => &rank.grad_centering,
                 Role::GradWeight => rank.grad_weight.as_ref().unwrap_or(gpu.spare(0)),
                 Role::GradBias => rank.grad_bias.as_ref().unwrap_or(gpu.spare(1)),

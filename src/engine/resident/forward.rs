@@ -1,7 +1,9 @@
 //! Forward: sums of every rank, their merge, the running statistics, the outputs.
 
+use std::sync::Arc;
+
 use super::super::{Layer, Mask, View, device_slice, gpu, misplaced};
-use super::{Centers, Running, Sums, gpu_of, send, written};
+use super::{Centers, Running, Shares, Sums, gpu_of, send, written};
 use crate::device::Device;
 use crate::error::Error;
 use crate::gpu::BufferSlice;
@@ -44,7 +46,7 @@ pub(crate) fn forward(
     ranks: Vec<ForwardRank<'_>>,
     channels: usize,
     (eps, normalizer): (f64, Normalizer),
-    running: &Running,
+    (running, shares): (&Running, &Shares),
     encoder: Option<&mut wgpu::CommandEncoder>,
 ) -> Result<Centers, Error> {
     let gpu = gpu_of(device)?;
@@ -55,14 +57,19 @@ pub(crate) fn forward(
     let counts = ranks.iter().map(|rank| rank.x.shape.values_per_channel()).collect();
     let merge = Merge::new(counts, channels, apart, gpu.caps())?;
     let center_bytes = (channels * size_of::<Centering>()) as u64;
-    let slices: Result<Vec<_>, Error> = (0..merge.results()).map(|_| gpu.new_buffer(center_bytes, None)).collect();
-    let centers = Centers { merge, slices: slices?, of_batch };
+    let mut slices = Vec::with_capacity(merge.results());
+    for _ in 0..merge.results() {
+        let mut slice = gpu.scratch(center_bytes)?;
+        // Nobody knows when the application submits what reads it.
+        slice.set_comes_back(encoder.is_none());
+        slices.push(Arc::new(slice));
+    }
+    let shares = shares.of(gpu, &merge)?;
+    let centers = Centers { merge, shares, slices, of_batch };
     let merge = &centers.merge;
-    let (locals, shares) = match of_batch {
-        true => (gpu.new_buffer(merge.bytes(), None)?, gpu::upload(gpu, &merge.shares())?),
-        // Running statistics are there without a sum.
-        false => (gpu.spare(0).clone(), gpu.spare(1).clone()),
-    };
+    // Running statistics are there without a sum.
+    let scratch = of_batch.then(|| gpu.scratch(merge.bytes())).transpose()?;
+    let locals = scratch.as_deref().unwrap_or(gpu.spare(0));
     let mut prepared = Vec::with_capacity(ranks.len());
     for (index, rank) in ranks.into_iter().enumerate() {
         let (x, layer) = (rank.x.activation(), gpu::Layer::of(rank.layer, rank.mask));
@@ -86,8 +93,8 @@ pub(crate) fn forward(
                 Normalizer::Running => merge.running(eps),
             };
             recorder.dispatch(&dispatch, |role| match role {
-                Role::Locals => &locals,
-                Role::Shares => &shares,
+                Role::Locals => locals,
+                Role::Shares => &centers.shares,
                 Role::Running => running.slice(),
                 _ => centering,
             });

@@ -2,7 +2,6 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::super::gpu::upload;
 use super::gpu_of;
 use crate::device::Device;
 use crate::error::Error;
@@ -33,7 +32,7 @@ fn entries(stats: &RunningStats) -> Vec<Entry> {
 impl Running {
     pub fn new(device: &Device, stats: Option<&RunningStats>) -> Result<Self, Error> {
         let entries = stats.map_or_else(|| vec![Entry::default()], entries);
-        Ok(Self { slice: upload(gpu_of(device)?, &entries)? })
+        Ok(Self { slice: gpu_of(device)?.upload(&entries)? })
     }
 
     pub fn slice(&self) -> &BufferSlice {

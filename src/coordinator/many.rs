@@ -1,0 +1,36 @@
+//! The exchanges of several layers as one message.
+
+use super::exchange::Call;
+use super::{Mergeable, merge_ranks};
+use crate::collective::{Frame, Header, Payload};
+use crate::error::ExchangeError;
+
+impl Call<'_> {
+    /// [`merge`](Self::merge) for several calls of one process group: `locals[call][rank][channel]` with a state for each, to
+    /// `[call][channel]`. An error comes with the number of its call, if it is one's.
+    pub async fn merge_many<T: Mergeable>(
+        calls: &[&Call<'_>],
+        locals: &[&[Vec<T>]],
+        states: &[Option<u64>],
+    ) -> Result<Vec<Vec<T>>, (Option<usize>, ExchangeError)> {
+        let Some(first) = calls.first() else { return Ok(Vec::new()) };
+        let group = first.exchange.group();
+        if group.world_size() == 1 {
+            return Ok(locals.iter().map(|local| merge_ranks(local)).collect());
+        }
+        let frame = |((call, local), state): ((&&Call<'_>, &&[Vec<T>]), &Option<u64>)| {
+            let header = Header { state: state.unwrap_or(0), ..call.header.clone() };
+            Frame { header, payload: Payload::Nodes(call.own_nodes(local)) }
+        };
+        let frames = calls.iter().zip(locals).zip(states).map(frame).collect();
+        let each: Vec<&str> = calls.iter().map(|call| call.at.as_str()).collect();
+        let at = format!("{} and {} more", first.at, calls.len() - 1);
+        let gathered = group.gather_many(frames, &at, &each).await?;
+        let merged = calls.iter().zip(gathered).zip(states).enumerate().map(|(index, ((call, frames), state))| {
+            call.exchange.has_announced(*state);
+            let payloads = frames.into_iter().map(|frame| frame.payload).collect();
+            call.merge_gathered(payloads).map_err(|error| (Some(index), error))
+        });
+        merged.collect()
+    }
+}

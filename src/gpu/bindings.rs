@@ -1,0 +1,128 @@
+//! What dispatches bind, made once: a kernel's pipeline, its parameters and its bind group, for as long as the memory
+//! that they bind lives.
+//!
+//! A bind group keeps its buffers alive. So that no cached one keeps memory that its owner has dropped, everything that is
+//! bound has a [`Life`], and what is cached of it is forgotten when that ends.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::buffer::BufferSlice;
+use super::pipelines::Pipeline;
+use super::trace;
+use crate::shaders::Variant;
+
+/// Dispatches kept per device, well above those of a training step of a deep network: six for each of 150 layers. Beyond
+/// it, what was used longest ago goes.
+const MAX_ENTRIES: usize = 1024;
+
+/// A dispatch as far as it is the same from call to call.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub variant: Variant,
+    pub params: Box<[u8]>,
+    /// Life, offset and size in bytes of every slice, in binding order.
+    slices: Vec<(u64, u64, u64)>,
+}
+
+impl Key {
+    pub fn new(variant: Variant, params: &[u8], slices: &[BufferSlice]) -> Self {
+        let place = |slice: &BufferSlice| (slice.life.number, slice.offset_bytes, slice.size_bytes);
+        Self { variant, params: params.into(), slices: slices.iter().map(place).collect() }
+    }
+
+    fn binds(&self, life: u64) -> bool {
+        self.slices.iter().any(|slice| slice.0 == life)
+    }
+}
+
+/// What a dispatch sets.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    pub pipeline: Arc<Pipeline>,
+    pub group: wgpu::BindGroup,
+}
+
+/// The dispatches of one device.
+#[derive(Debug, Default)]
+pub(super) struct Bindings {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    entries: HashMap<Key, Entry>,
+    /// Counts uses.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    bound: Bound,
+    used_at: u64,
+}
+
+impl Bindings {
+    /// What a dispatch sets, made by `make` where it is not kept. The slices are those of the key.
+    pub fn get(self: &Arc<Self>, key: Key, slices: &[BufferSlice], make: impl FnOnce(&Key) -> Bound) -> Bound {
+        {
+            let mut kept = trace::lock(&self.kept);
+            kept.clock += 1;
+            let used_at = kept.clock;
+            if let Some(entry) = kept.entries.get_mut(&key) {
+                entry.used_at = used_at;
+                return entry.bound.clone();
+            }
+        }
+        let bound = make(&key);
+        slices.iter().for_each(|slice| slice.life.is_used_by(self));
+        let mut kept = trace::lock(&self.kept);
+        if kept.entries.len() >= MAX_ENTRIES {
+            let oldest = kept.entries.values().map(|entry| entry.used_at).min();
+            kept.entries.retain(|_, entry| Some(entry.used_at) != oldest);
+        }
+        let entry = Entry { bound: bound.clone(), used_at: kept.clock };
+        kept.entries.insert(key, entry);
+        bound
+    }
+
+    /// Forgets everything: after an error, of which nobody can tell which of it is invalid.
+    pub fn clear(&self) {
+        trace::lock(&self.kept).entries.clear();
+    }
+
+    fn forget(&self, life: u64) {
+        trace::lock(&self.kept).entries.retain(|key, _| !key.binds(life));
+    }
+}
+
+/// How long a slice of memory is used by anyone but the caches: shared by the clones of a slice.
+#[derive(Debug)]
+pub(super) struct Life {
+    /// Tells it from every other of the process.
+    number: u64,
+    /// Where something is cached of it: the device that it was made for, or another handle of the same.
+    users: Mutex<Vec<Weak<Bindings>>>,
+}
+
+impl Life {
+    pub fn new() -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), users: Mutex::default() })
+    }
+
+    fn is_used_by(&self, bindings: &Arc<Bindings>) {
+        let mut users = trace::lock(&self.users);
+        if !users.iter().any(|user| std::ptr::eq(user.as_ptr(), Arc::as_ptr(bindings))) {
+            users.push(Arc::downgrade(bindings));
+        }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let users = self.users.get_mut().unwrap_or_else(PoisonError::into_inner);
+        users.iter().filter_map(Weak::upgrade).for_each(|bindings| bindings.forget(self.number));
+    }
+}

@@ -1,0 +1,121 @@
+//! Buffers of calls, used again by later ones: scratch for kernels, and staging for readback.
+//!
+//! A buffer comes back when the work on it has been submitted, not when it is done: one queue orders all uses. Of those
+//! of a size the oldest is handed out first, so that calls that repeat get the same buffers in the same roles.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+
+use super::buffer::BufferSlice;
+use super::trace;
+
+/// Memory that a pool keeps while nobody uses it: scratch is about a thousandth of what is normalized.
+const MAX_FREE_BYTES: u64 = 64 << 20;
+/// Buffers that a pool keeps while nobody uses them.
+const MAX_FREE_BUFFERS: usize = 256;
+
+/// Sizes of buffers are multiples of it: what is asked for again is mostly of the same size, as layers are.
+const GRANULE_BYTES: u64 = 256;
+
+/// Free buffers of one device and one use.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    /// By size in bytes, and the number that tells buffers of one size apart.
+    buffers: BTreeMap<(u64, u64), Idle>,
+    bytes: u64,
+    /// Counts buffers, and what comes back.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Idle {
+    whole: BufferSlice,
+    since: u64,
+}
+
+impl Pool {
+    /// A buffer of at least `size_bytes`, made by `make` of the bytes that it is told where none is free.
+    pub fn take<E>(
+        self: &Arc<Self>,
+        size_bytes: u64,
+        make: impl FnOnce(u64) -> Result<BufferSlice, E>,
+    ) -> Result<Lease, E> {
+        let whole_bytes = size_bytes.checked_next_multiple_of(GRANULE_BYTES).unwrap_or(size_bytes);
+        let (found, number) = {
+            let mut free = trace::lock(&self.free);
+            let oldest = free.buffers.range((whole_bytes, 0)..=(whole_bytes, u64::MAX)).next();
+            match oldest.map(|(&key, _)| key) {
+                Some(key) => {
+                    free.bytes -= whole_bytes;
+                    (free.buffers.remove(&key), key.1)
+                }
+                None => {
+                    free.clock += 1;
+                    (None, free.clock)
+                }
+            }
+        };
+        let whole = match found {
+            Some(idle) => idle.whole,
+            None => make(whole_bytes)?,
+        };
+        let slice = BufferSlice { size_bytes, ..whole.clone() };
+        Ok(Lease { pool: self.clone(), whole, slice, number, comes_back: true })
+    }
+
+    fn give_back(&self, number: u64, whole: BufferSlice) {
+        // What goes is dropped after the lock is free again: it has a life, which ends.
+        let mut gone = Vec::new();
+        let mut free = trace::lock(&self.free);
+        free.clock += 1;
+        let since = free.clock;
+        free.bytes += whole.size_bytes;
+        free.buffers.insert((whole.size_bytes, number), Idle { whole, since });
+        while free.bytes > MAX_FREE_BYTES || free.buffers.len() > MAX_FREE_BUFFERS {
+            let Some(key) = free.buffers.iter().min_by_key(|(_, idle)| idle.since).map(|(&key, _)| key) else { break };
+            free.bytes -= key.0;
+            gone.extend(free.buffers.remove(&key));
+        }
+        drop(free);
+    }
+}
+
+/// A buffer of a pool, in use. Dropped, it comes back.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pool: Arc<Pool>,
+    whole: BufferSlice,
+    slice: BufferSlice,
+    number: u64,
+    comes_back: bool,
+}
+
+impl Lease {
+    /// Says whether it comes back when it is dropped, as it does unless this says otherwise.
+    pub fn set_comes_back(&mut self, comes_back: bool) {
+        self.comes_back = comes_back;
+    }
+}
+
+impl Deref for Lease {
+    type Target = BufferSlice;
+
+    /// The bytes that were asked for.
+    fn deref(&self) -> &BufferSlice {
+        &self.slice
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.comes_back {
+            self.pool.give_back(self.number, self.whole.clone());
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Counts what the crate says it spends, per thread.
+
+use std::cell::Cell;
+
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+/// What calls have spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    pub allocations: u64,
+    pub bind_groups: u64,
+    pub pipelines: u64,
+    pub submissions: u64,
+    /// Locks of what the calls on a device share, each taken once.
+    pub locks: u64,
+}
+
+thread_local! {
+    static SPENT: Cell<Cost> = const { Cell::new(Cost { allocations: 0, bind_groups: 0, pipelines: 0, submissions: 0, locks: 0 }) };
+}
+
+/// What this thread has spent since this was last called.
+pub fn spent() -> Cost {
+    SPENT.take()
+}
+
+/// Counts on this thread until it is dropped.
+pub fn counting() -> tracing::subscriber::DefaultGuard {
+    tracing::subscriber::set_default(Counter)
+}
+
+struct Counter;
+
+impl tracing::Subscriber for Counter {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        ["syncbn::memory", "syncbn::cost"].contains(&metadata.target())
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut cost = SPENT.get();
+        event.record(&mut cost);
+        SPENT.set(cost);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl Visit for Cost {
+    fn record_u64(&mut self, field: &Field, _: u64) {
+        assert_eq!(field.name(), "size_bytes");
+        self.allocations += 1;
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        assert_eq!(field.name(), "what");
+        *match value {
+            "bind group" => &mut self.bind_groups,
+            "pipeline" => &mut self.pipelines,
+            "submission" => &mut self.submissions,
+            "lock" => &mut self.locks,
+            other => panic!("{other} is not counted"),
+        } += 1;
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
