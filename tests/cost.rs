@@ -117,6 +117,33 @@ fn a_repeated_call_makes_nothing_on_its_device_and_submits_twice() {
     assert_eq!(Step::new(config, &device, 3).repeated(), [three(FORWARD), three(BACKWARD)]);
 }
 
+/// Scratch for the statistics that normalized and for the sums, bindings for each of three kernels, and the sums come back;
+/// in backward the numbers that gradients need are scratch as well, and both come back. What was saved comes back when it
+/// is dropped.
+const RESIDENT_FORWARD: (u64, u64) = (1, 2 + 3 + 1);
+const RESIDENT_BACKWARD: (u64, u64) = (1, 2 + 3 + 2);
+
+#[test]
+fn a_repeated_resident_call_makes_nothing_and_submits_once() {
+    let _counting = counting();
+    let device = noop();
+    let Step { group, x, mut y, grad_outputs, gradients: [mut grad_inputs, _], .. } = Step::plain(&device);
+    let mut layer = group.into_resident().unwrap();
+    let mut step = || {
+        spent();
+        let saved = layer.forward_train_into(&x, &mut y).unwrap();
+        let forward = spent();
+        let targets = GradTargets { grad_inputs: Some(&mut grad_inputs), ..GradTargets::default() };
+        layer.backward_into(&saved, &x, &grad_outputs, targets).unwrap();
+        [forward, spent()]
+    };
+    let [forward, backward] = step();
+    assert_eq!((forward.bind_groups, backward.bind_groups), (3, 3));
+    let expected = [RESIDENT_FORWARD, RESIDENT_BACKWARD].map(|(submissions, locks)| only(submissions, locks));
+    assert_eq!(step(), expected);
+    assert_eq!(step(), expected);
+}
+
 #[test]
 fn layers_that_take_turns_keep_what_they_have() {
     let _counting = counting();

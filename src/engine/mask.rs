@@ -35,13 +35,10 @@ impl Mask {
         })
     }
 
-    /// Whether a later call may use its memory again once it is dropped, which it may unless this says otherwise; it has not
-    /// been cloned yet.
-    pub fn set_comes_back(&mut self, comes_back: bool) {
-        if let Self::Gpu(lease, _) = self
-            && let Some(lease) = Arc::get_mut(lease)
-        {
-            lease.set_comes_back(comes_back);
+    /// No later call uses its memory again.
+    pub fn keep_out(&self) {
+        if let Self::Gpu(lease, _) = self {
+            lease.set_comes_back(false);
         }
     }
 

@@ -36,6 +36,11 @@ pub(crate) struct Centers {
 }
 
 impl Centers {
+    /// No later call uses their memory again.
+    pub fn keep_out(&self) {
+        self.slices.iter().for_each(|slice| slice.set_comes_back(false));
+    }
+
     fn of_rank(&self, rank: usize) -> &BufferSlice {
         &self.slices[rank % self.slices.len()]
     }
@@ -56,6 +61,22 @@ impl Centers {
     }
 }
 
+/// Memory of one call.
+#[derive(Clone, Copy)]
+struct Scratch<'a> {
+    gpu: &'a Gpu,
+    /// Whether the application submits the call: nobody knows when, so that no other call may use the memory.
+    is_encoded: bool,
+}
+
+impl Scratch<'_> {
+    fn take(&self, size_bytes: u64) -> Result<Lease, Error> {
+        let lease = self.gpu.scratch(size_bytes)?;
+        lease.set_comes_back(!self.is_encoded);
+        Ok(lease)
+    }
+}
+
 /// Sums over one rank, on their way to where those of all ranks lie.
 struct Sums {
     plan: SumsPlan,
@@ -66,9 +87,9 @@ struct Sums {
 
 impl Sums {
     /// `None` for a rank without values.
-    fn new(gpu: &Gpu, plan: Option<SumsPlan>, local: BufferSlice) -> Result<Option<Self>, Error> {
+    fn new(scratch: Scratch<'_>, plan: Option<SumsPlan>, local: BufferSlice) -> Result<Option<Self>, Error> {
         let Some(plan) = plan else { return Ok(None) };
-        let tiles = plan.combine.as_ref().map(|_| gpu.scratch(plan.tiles_bytes)).transpose()?;
+        let tiles = plan.combine.as_ref().map(|_| scratch.take(plan.tiles_bytes)).transpose()?;
         Ok(Some(Self { plan, tiles, local }))
     }
 

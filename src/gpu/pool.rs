@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::buffer::BufferSlice;
@@ -66,7 +67,7 @@ impl Pool {
             None => make(whole_bytes)?,
         };
         let slice = BufferSlice { size_bytes, ..whole.clone() };
-        Ok(Lease { pool: self.clone(), whole, slice, number, comes_back: true })
+        Ok(Lease { pool: self.clone(), whole, slice, number, comes_back: AtomicBool::new(true) })
     }
 
     fn give_back(&self, number: u64, whole: BufferSlice) {
@@ -93,13 +94,13 @@ pub(crate) struct Lease {
     whole: BufferSlice,
     slice: BufferSlice,
     number: u64,
-    comes_back: bool,
+    comes_back: AtomicBool,
 }
 
 impl Lease {
     /// Says whether it comes back when it is dropped, as it does unless this says otherwise.
-    pub fn set_comes_back(&mut self, comes_back: bool) {
-        self.comes_back = comes_back;
+    pub fn set_comes_back(&self, comes_back: bool) {
+        self.comes_back.store(comes_back, Ordering::Relaxed);
     }
 }
 
@@ -114,7 +115,7 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.comes_back {
+        if *self.comes_back.get_mut() {
             self.pool.give_back(self.number, self.whole.clone());
         }
     }

@@ -223,7 +223,7 @@ pub(super) struct Staging {
 
 /// Records a copy of `source` to a buffer that the host can map.
 pub(super) fn copy_out(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, source: &BufferSlice) -> Staging {
-    let Ok(mut lease) = gpu.context.staging.take(source.size_bytes, |size| {
+    let Ok(lease) = gpu.context.staging.take(source.size_bytes, |size| {
         trace::allocation(size);
         let buffer = gpu.context.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("syncbn readback"),
@@ -251,7 +251,7 @@ impl Staging {
     }
 
     /// Its bytes, now that it is mapped.
-    pub fn take(mut self) -> Result<Vec<u8>, GpuError> {
+    pub fn take(self) -> Result<Vec<u8>, GpuError> {
         let view = self.lease.buffer.get_mapped_range(..self.lease.size_bytes);
         let view =
             view.map_err(|error| GpuError::Readback { device: self.device.clone(), message: error.to_string() })?;

@@ -73,6 +73,11 @@ impl SavedCall {
         !self.residuals.is_empty()
     }
 
+    /// No later call uses the memory of the masks again.
+    pub fn keep_out(&self) {
+        self.masks.iter().for_each(Mask::keep_out);
+    }
+
     pub fn mask_bytes(&self) -> u64 {
         self.masks.iter().map(Mask::size_bytes).sum()
     }

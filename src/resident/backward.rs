@@ -79,6 +79,7 @@ impl ResidentGroup {
         grad_outputs: &[Tensor],
         targets: GradTargets<'_>,
     ) -> Result<(), Error> {
+        saved.keep_out();
         self.backward_pass(saved, inputs.into(), grad_outputs, targets, Some(encoder))
     }
 

@@ -29,6 +29,12 @@ pub struct ResidentSaved {
 }
 
 impl ResidentSaved {
+    /// Lets no later call use its memory again: an encoder of the application reads it, and nobody knows when.
+    pub(super) fn keep_out(&self) {
+        self.call.keep_out();
+        self.centers.keep_out();
+    }
+
     /// Whether backward needs the residuals of the call again: they decide on which side of the activation v was,
     /// unless the layer keeps a mask that says so.
     pub fn needs_residuals(&self) -> bool {
@@ -158,16 +164,14 @@ impl ResidentGroup {
         outputs: &mut [Tensor],
         encoder: Option<&mut wgpu::CommandEncoder>,
     ) -> Result<ResidentSaved, Error> {
-        let (group, config) = (&self.group, self.config());
+        let (group, config, is_encoded) = (&self.group, self.config(), encoder.is_some());
         let shapes = group.check_forward(inputs, outputs)?;
         let statistics = config.statistics(mode);
         let values = shapes.iter().fold(0, |values: u64, shape| values.saturating_add(shape.values_per_channel()));
         if statistics == Statistics::Group && values == 1 {
             return Err(BatchError::OneValue.into());
         }
-        let mut masks = group.masks(inputs.x, &shapes, outputs)?;
-        // Nobody knows when the application submits what reads them.
-        masks.iter_mut().for_each(|mask| mask.set_comes_back(encoder.is_none()));
+        let masks = group.masks(inputs.x, &shapes, outputs)?;
         let tracks = statistics == Statistics::Group && tracking == Tracking::On && config.track_running_stats;
         let following = tracks.then_some(Following { momentum: config.momentum, variance: config.running_variance });
         let normalizer = match statistics {
@@ -181,6 +185,10 @@ impl ResidentGroup {
         });
         let (channels, how) = (config.num_features, (config.eps, normalizer));
         let centers = forward(self.device(), ranks.collect(), channels, how, (&self.running, &self.shares), encoder)?;
-        Ok(ResidentSaved { call: SavedCall::new(group, inputs, statistics, masks), centers })
+        let saved = ResidentSaved { call: SavedCall::new(group, inputs, statistics, masks), centers };
+        if is_encoded {
+            saved.keep_out();
+        }
+        Ok(saved)
     }
 }

@@ -101,6 +101,41 @@ fn what_is_encoded_and_never_submitted_has_no_effect() {
 }
 
 #[test]
+fn what_an_encoder_uses_is_its_own_until_it_is_submitted() {
+    let device = &virtual_gpus()[0];
+    let (raw, queue) = device.wgpu().unwrap();
+    let given = Given::new(device);
+    let other = Given { x: tensors(device, 7), residuals: tensors(device, 8), g: tensors(device, 9) };
+    // A mask and statistics of the batch: all that a call keeps.
+    let mut layer = ResidentGroup::new(config().with_activation_mask(true), device.clone(), 2).unwrap();
+    let zeros = || DIMS.map(|dims| device.zeros(&dims).unwrap());
+    let gradients = |layer: &mut ResidentGroup, given: &Given| {
+        let forward = layer.forward_train(given.inputs()).unwrap();
+        bits(&read(&layer.backward(&forward.saved, given.inputs(), &given.g).unwrap().grad_inputs))
+    };
+    let [expected, expected_other] = [&given, &other].map(|given| gradients(&mut layer, given));
+    let (mut outputs, mut late) = (zeros(), zeros());
+
+    // The context of a call that is submitted is dropped before the encoder that reads it is.
+    let saved = layer.forward_train(given.inputs()).unwrap().saved;
+    let mut encoder = raw.create_command_encoder(&Default::default());
+    let targets = GradTargets { grad_inputs: Some(&mut late), ..GradTargets::default() };
+    layer.encode_backward(&mut encoder, &saved, given.inputs(), &given.g, targets).unwrap();
+    drop(saved);
+    assert_eq!(gradients(&mut layer, &other), expected_other);
+    queue.submit([encoder.finish()]);
+    assert_eq!(bits(&read(&late)), expected);
+
+    // The context of a call that is encoded is dropped, and another call keeps one when the encoder is submitted.
+    let mut encoder = raw.create_command_encoder(&Default::default());
+    drop(layer.encode_forward(&mut encoder, given.inputs(), &mut outputs).unwrap());
+    let saved = layer.forward_train(other.inputs()).unwrap().saved;
+    queue.submit([encoder.finish()]);
+    let found = layer.backward(&saved, other.inputs(), &other.g).unwrap();
+    assert_eq!(bits(&read(&found.grad_inputs)), expected_other);
+}
+
+#[test]
 fn evaluation_may_be_encoded_too() {
     let device = &virtual_gpus()[0];
     let (raw, queue) = device.wgpu().unwrap();

@@ -1,7 +1,7 @@
 //! Backward: gradient sums of every rank, their merge, the gradients of parameters, inputs and residuals.
 
 use super::super::{Layer, Source, Upstream, View, gpu, misplaced};
-use super::{Centers, Sums, gpu_of, send, written};
+use super::{Centers, Scratch, Sums, gpu_of, send, written};
 use crate::device::Device;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Lease};
@@ -51,8 +51,9 @@ pub(crate) fn backward(
     encoder: Option<&mut wgpu::CommandEncoder>,
 ) -> Result<(), Error> {
     let gpu = gpu_of(device)?;
+    let scratch = Scratch { gpu, is_encoded: encoder.is_some() };
     let merge = &centers.merge;
-    let locals = gpu.scratch(merge.bytes())?;
+    let locals = scratch.take(merge.bytes())?;
     let mut prepared = Vec::with_capacity(ranks.len());
     for (index, rank) in ranks.into_iter().enumerate() {
         let x = rank.upstream.x;
@@ -61,8 +62,8 @@ pub(crate) fn backward(
         prepared.push(Prepared {
             reads: gpu::Reads::of(Source::Apart(rank.g), rank.upstream).ok_or_else(|| misplaced(x.tensor))?,
             layer,
-            sums: Sums::new(gpu, plan, locals.part(merge.slot(index)))?,
-            grad_centering: gpu.scratch((channels * size_of::<GradCentering>()) as u64)?,
+            sums: Sums::new(scratch, plan, locals.part(merge.slot(index)))?,
+            grad_centering: scratch.take((channels * size_of::<GradCentering>()) as u64)?,
             grad_weight: rank.grad_weight.map(written).transpose()?,
             grad_bias: rank.grad_bias.map(written).transpose()?,
             apply: applied(gpu, (x, rank.g), layer, centers.of_batch, (rank.grad_input, rank.grad_residual))?,

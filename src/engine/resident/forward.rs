@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::{Layer, Mask, View, device_slice, gpu, misplaced};
-use super::{Centers, Running, Shares, Sums, gpu_of, send, written};
+use super::{Centers, Running, Scratch, Shares, Sums, gpu_of, send, written};
 use crate::device::Device;
 use crate::error::Error;
 use crate::gpu::BufferSlice;
@@ -50,6 +50,7 @@ pub(crate) fn forward(
     encoder: Option<&mut wgpu::CommandEncoder>,
 ) -> Result<Centers, Error> {
     let gpu = gpu_of(device)?;
+    let scratch = Scratch { gpu, is_encoded: encoder.is_some() };
     let (of_batch, apart) = match normalizer {
         Normalizer::Batch { apart, .. } => (true, apart),
         Normalizer::Running => (false, false),
@@ -59,17 +60,14 @@ pub(crate) fn forward(
     let center_bytes = (channels * size_of::<Centering>()) as u64;
     let mut slices = Vec::with_capacity(merge.results());
     for _ in 0..merge.results() {
-        let mut slice = gpu.scratch(center_bytes)?;
-        // Nobody knows when the application submits what reads it.
-        slice.set_comes_back(encoder.is_none());
-        slices.push(Arc::new(slice));
+        slices.push(Arc::new(scratch.take(center_bytes)?));
     }
     let shares = shares.of(gpu, &merge)?;
     let centers = Centers { merge, shares, slices, of_batch };
     let merge = &centers.merge;
     // Running statistics are there without a sum.
-    let scratch = of_batch.then(|| gpu.scratch(merge.bytes())).transpose()?;
-    let locals = scratch.as_deref().unwrap_or(gpu.spare(0));
+    let locals = of_batch.then(|| scratch.take(merge.bytes())).transpose()?;
+    let locals = locals.as_deref().unwrap_or(gpu.spare(0));
     let mut prepared = Vec::with_capacity(ranks.len());
     for (index, rank) in ranks.into_iter().enumerate() {
         let (x, layer) = (rank.x.activation(), gpu::Layer::of(rank.layer, rank.mask));
@@ -78,7 +76,7 @@ pub(crate) fn forward(
             x: device_slice(Some(rank.x.tensor)).ok_or_else(|| misplaced(rank.x.tensor))?,
             residual: device_slice(rank.residual),
             layer,
-            sums: Sums::new(gpu, plan, locals.part(merge.slot(index)))?,
+            sums: Sums::new(scratch, plan, locals.part(merge.slot(index)))?,
             apply: ApplyPlan::normalize(x, rank.y.dtype(), gpu.caps(), layer.flags(), false)?,
             y: written(rank.y)?,
         });
