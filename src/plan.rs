@@ -12,7 +12,7 @@ mod sums;
 mod window;
 
 pub use apply::{ApplyPlan, Gradient};
-pub use finalize::{Following, Merge, ParameterGradients, Share};
+pub use finalize::{Following, Merge, ParameterGradients, Share, finalizing_variants};
 pub use partition::Partition;
 pub use sums::SumsPlan;
 use window::capacity;

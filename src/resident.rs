@@ -11,9 +11,11 @@ pub use forward::{ResidentForward, ResidentSaved};
 
 use crate::config::SyncBatchNormConfig;
 use crate::device::Device;
-use crate::engine::resident::{Running, Shares};
+use crate::dtype::DType;
+use crate::engine::resident::{Running, Shares, prepare};
 use crate::error::{ArgumentError, Error};
 use crate::group::DeviceGroup;
+use crate::shape::Shape;
 
 /// A synchronized batch normalization layer whose ranks are tensors on one GPU: a [`DeviceGroup`] that never waits.
 ///
@@ -78,6 +80,16 @@ impl ResidentGroup {
     /// The layer's settings.
     pub fn config(&self) -> &SyncBatchNormConfig {
         self.group.config()
+    }
+
+    /// Compiles ahead what training, evaluation and backward need for inputs of a shape and storage type, as
+    /// [`DeviceGroup::prepare`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prepare(&self, shape: &Shape, dtype: DType) -> Result<(), Error> {
+        self.group.prepare(shape, dtype)?;
+        prepare(self.device())
     }
 
     /// The same layer with statistics that merge on the host: its parameters, not copied, and the running statistics, which

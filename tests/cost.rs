@@ -201,6 +201,19 @@ fn a_first_call_makes_what_later_ones_use_unless_it_was_prepared() {
 }
 
 #[test]
+fn a_prepared_resident_call_compiles_nothing() {
+    let _counting = counting();
+    let Step { group, x, mut y, grad_outputs, .. } = Step::plain(&noop());
+    let mut layer = group.into_resident().unwrap();
+    layer.prepare(&Shape::new(&DIMS, Layout::ChannelsFirst).unwrap(), DType::F32).unwrap();
+    assert_eq!(spent().pipelines, 4 + 3);
+    let saved = layer.forward_train_into(&x, &mut y).unwrap();
+    layer.backward(&saved, &x, &grad_outputs).unwrap();
+    layer.forward_eval_into(&x, &mut y).unwrap();
+    assert_eq!(spent().pipelines, 0);
+}
+
+#[test]
 fn an_output_that_is_allocated_in_every_call_is_noticed() {
     let _counting = counting();
     let mut step = Step::plain(&noop());

@@ -19,7 +19,7 @@ use super::misplaced_on;
 use crate::device::{Device, Kind};
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Recorder};
-use crate::plan::{Merge, Role, SumsPlan};
+use crate::plan::{Merge, Role, SumsPlan, finalizing_variants};
 use crate::stats::{Centering, Normalization};
 use crate::tensor::{Storage, Tensor};
 
@@ -110,6 +110,11 @@ fn send(
         Some(encoder) => gpu.encode(phase, encoder, record),
         None => gpu.submit_now(phase, record),
     }
+}
+
+/// Compiles the kernels between the halves of a pass.
+pub(crate) fn prepare(device: &Device) -> Result<(), Error> {
+    gpu_of(device)?.build(finalizing_variants().into_iter())
 }
 
 fn gpu_of(device: &Device) -> Result<&Gpu, Error> {

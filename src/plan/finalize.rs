@@ -14,6 +14,11 @@ const RUNNING_ROLES: &[Role] = &[Role::Running, Role::Centering];
 const GRAD_ROLES: &[Role] =
     &[Role::Locals, Role::Shares, Role::Centering, Role::GradCentering, Role::GradWeight, Role::GradBias];
 
+/// The kernels between the halves, as every plan asks for them.
+pub fn finalizing_variants() -> [Variant; 3] {
+    [Kernel::FinalizeStats, Kernel::CenterRunning, Kernel::FinalizeGrad].map(Variant::new)
+}
+
 /// What the kernels are told of a rank.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
