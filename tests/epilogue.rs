@@ -8,6 +8,7 @@
 //! and devices are gone through as in the tests of storage.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
 #[path = "epilogue/bounds.rs"]
 mod bounds;
 mod common;
@@ -20,6 +21,7 @@ mod exact;
 mod mask;
 #[path = "epilogue/not_finite.rs"]
 mod not_finite;
+#[allow(dead_code)]
 #[path = "epilogue/problem.rs"]
 mod problem;
 #[path = "epilogue/refused.rs"]
@@ -38,7 +40,7 @@ mod windows;
 #[path = "epilogue/wrong.rs"]
 mod wrong;
 
-use bounds::Expected;
+use bounds::check;
 use devices::On;
 use problem::{EPILOGUES, Problem, shape};
 use stored::{Layouts, Types};
@@ -54,7 +56,7 @@ fn check_all(on: On) {
                 let failed = |error| -> f64 {
                     panic!("seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}, affine {affine:?}: {error}")
                 };
-                worst = worst.max(check(&problem, on, &[layouts]).unwrap_or_else(failed));
+                worst = worst.max(check(&problem, on.devices(problem.x.len()), &[layouts]).unwrap_or_else(failed));
                 excluded += problem.excluded;
                 values += problem.x.iter().map(|batch| batch.values.len()).sum::<usize>();
                 seed += 1;
@@ -69,13 +71,6 @@ fn check_all(on: On) {
 
 /// With a weight and with a bias.
 const AFFINE: [[bool; 2]; 5] = [[true, true], [true, true], [true, false], [false, true], [false, false]];
-
-/// The worst error of evaluation and training as a share of what is allowed, or what is wrong.
-fn check(problem: &Problem, on: On, layouts: &[Layouts]) -> Result<f64, String> {
-    let passes = problem.run(on.devices(problem.x.len()), layouts).map_err(|error| error.to_string())?;
-    let shares = passes.map(|(uses, pass)| Expected::of(problem, uses).compare(problem, &pass));
-    shares.into_iter().try_fold(0f64, |worst, share| Ok(worst.max(share?)))
-}
 
 #[test]
 fn every_combination_follows_the_definition_with_native_f16() {
@@ -108,6 +103,6 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
         let (epilogue, affine, on) = (EPILOGUES[epilogue % 8], AFFINE[affine % 5], On::ALL[on % 4]);
         let problem = Problem::random(&shape(seed), &types, epilogue, affine, seed);
         let failed = |error| panic!("seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}: {error}");
-        check(&problem, on, &layouts).unwrap_or_else(failed);
+        check(&problem, on.devices(problem.x.len()), &layouts).unwrap_or_else(failed);
     }
 }

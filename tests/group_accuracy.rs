@@ -6,6 +6,7 @@
 
 mod common;
 
+use common::normal::normal;
 use common::*;
 use pollster::block_on;
 use syncbn::{DeviceGroup, SyncBatchNormConfig};
@@ -38,19 +39,6 @@ fn check_with_eps(name: &str, batches: &[Batch], eps: f64) {
             }
         }
     }
-}
-
-/// Normally distributed values, with a mean and a deviation of their own for every rank and channel.
-fn normal(dims: &[&[usize]], seed: u64, moments: impl Fn(usize, usize) -> (f64, f64)) -> Vec<Batch> {
-    let mut random = Random(seed);
-    let mut rank_of = |rank: usize, dims: &[usize]| {
-        let inner: usize = dims[2..].iter().product();
-        Batch::new(dims, |index| {
-            let (mean, deviation) = moments(rank, index / inner % dims[1]);
-            (mean + deviation * random.normal()) as f32
-        })
-    };
-    dims.iter().enumerate().map(|(rank, dims)| rank_of(rank, dims)).collect()
 }
 
 /// One tile, several tiles of many columns, several tiles of few.

@@ -2,14 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
-#[path = "joint/counted.rs"]
-mod counted;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use counted::Counted;
+use common::tapped::Tapped;
 use pollster::block_on;
 use syncbn::{
     ArgumentError, Device, DeviceGroup, Epilogue, Error, ExchangeError, ForwardRequest, Inputs, LayerRequest,
@@ -179,7 +177,14 @@ fn processes_exchange_one_message_for_all_layers_and_get_the_bits_of_many() {
     let gathers = Arc::new(AtomicUsize::new(0));
     let groups = || -> Vec<ProcessGroup> {
         let ranks = LocalGroup::ranks(3).into_iter();
-        ranks.map(|rank| ProcessGroup::new(Counted::new(rank, gathers.clone())).with_deadline(LONG)).collect()
+        let counted = |rank| {
+            let gathers = gathers.clone();
+            Tapped::new(rank, move |message| {
+                gathers.fetch_add(1, Ordering::Relaxed);
+                message
+            })
+        };
+        ranks.map(|rank| ProcessGroup::new(counted(rank)).with_deadline(LONG)).collect()
     };
     let ranks = |groups: Vec<ProcessGroup>| groups.into_iter().enumerate().collect();
     let together = on_threads(ranks(groups()), |(rank, group)| {

@@ -6,7 +6,8 @@
 //! errors that must be caught.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "storage/bounds.rs"]
+#[allow(dead_code)]
+#[path = "epilogue/bounds.rs"]
 mod bounds;
 mod common;
 #[path = "storage/devices.rs"]
@@ -15,7 +16,8 @@ mod devices;
 mod native;
 #[path = "storage/not_finite.rs"]
 mod not_finite;
-#[path = "storage/problem.rs"]
+#[allow(dead_code)]
+#[path = "epilogue/problem.rs"]
 mod problem;
 #[path = "storage/refused.rs"]
 mod refused;
@@ -28,13 +30,13 @@ mod stored;
 #[path = "storage/wrong.rs"]
 mod wrong;
 
-use bounds::Expected;
+use bounds::check;
 use devices::On;
 use problem::Problem;
 use shapes::Kind;
 use stored::{Layouts, Types};
 use syncbn::plan::{Activation, DeviceCaps, SumsPlan};
-use syncbn::{DType, Layout, Shape};
+use syncbn::{DType, Epilogue, Layout, Shape};
 
 /// Runs every combination of storage types, layouts, kind of shape, weight and bias. On the host with every number of
 /// dimensions; on GPUs with one, in turn, because shapes become batch, channels and positions before a device is asked.
@@ -46,13 +48,15 @@ fn check_all(on: On) {
                 for (layouts, c) in Layouts::all().into_iter().zip(0..) {
                     let turn = 2 + (a + b + c) % 4;
                     for dimensions in if on == On::Host { 2..=5 } else { turn..=turn } {
-                        let problem = Problem::random(&kind.dims(dimensions, runs), &[types], affine, runs);
+                        let problem =
+                            Problem::random(&kind.dims(dimensions, runs), &[types], Epilogue::None, affine, runs);
                         let failed = |error| -> f64 {
                             panic!(
                                 "seed {runs}: {on:?}, {types:?}, {layouts:?}, {kind:?}, weight, bias {affine:?}: {error}"
                             )
                         };
-                        worst = worst.max(check(&problem, on, &[layouts]).unwrap_or_else(failed));
+                        worst =
+                            worst.max(check(&problem, on.devices(problem.x.len()), &[layouts]).unwrap_or_else(failed));
                         runs += 1;
                     }
                 }
@@ -64,13 +68,6 @@ fn check_all(on: On) {
 
 /// With a weight and with a bias.
 const AFFINE: [[bool; 2]; 4] = [[true, true], [true, false], [false, true], [false, false]];
-
-/// The worst error of evaluation and training as a share of what is allowed, or what is wrong.
-fn check(problem: &Problem, on: On, layouts: &[Layouts]) -> Result<f64, String> {
-    let passes = problem.run(on.devices(problem.x.len()), layouts).map_err(|error| error.to_string())?;
-    let shares = passes.map(|(uses, pass)| Expected::of(problem, uses).compare(problem, &pass));
-    shares.into_iter().try_fold(0f64, |worst, share| Ok(worst.max(share?)))
-}
 
 #[test]
 fn every_combination_follows_the_definition_with_native_f16() {
@@ -100,9 +97,15 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
         let types = ranks(Types::all().len()).map(|index| Types::all()[index]);
         let layouts = ranks(Layouts::all().len()).map(|index| Layouts::all()[index]);
         let [kind, affine, on] = ranks(20);
-        let problem = Problem::random(&Kind::ALL[kind % 5].dims(2 + kind / 5, seed), &types, AFFINE[affine % 4], seed);
+        let problem = Problem::random(
+            &Kind::ALL[kind % 5].dims(2 + kind / 5, seed),
+            &types,
+            Epilogue::None,
+            AFFINE[affine % 4],
+            seed,
+        );
         let on = On::ALL[on % 4];
-        check(&problem, on, &layouts)
+        check(&problem, on.devices(problem.x.len()), &layouts)
             .unwrap_or_else(|error| panic!("seed {seed}: {on:?}, {types:?}, {layouts:?}: {error}"));
     }
 }

@@ -5,10 +5,12 @@
 //! that skips for want of a device tests nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "storage/bounds.rs"]
+#[allow(dead_code)]
+#[path = "epilogue/bounds.rs"]
 mod bounds;
 mod common;
-#[path = "storage/problem.rs"]
+#[allow(dead_code)]
+#[path = "epilogue/problem.rs"]
 mod problem;
 #[path = "storage/shapes.rs"]
 mod shapes;
@@ -17,13 +19,13 @@ mod stored;
 
 use std::sync::OnceLock;
 
-use bounds::Expected;
+use bounds::check;
 use common::Random;
 use pollster::block_on;
 use problem::Problem;
 use shapes::Kind;
 use stored::{Layouts, Types};
-use syncbn::Device;
+use syncbn::{Device, Epilogue};
 
 /// How the drivers' adapters call themselves.
 const LAVAPIPE: &str = "llvmpipe";
@@ -62,13 +64,6 @@ fn three(turn: usize) -> Vec<Device> {
     devices
 }
 
-/// The worst error of evaluation and training as a share of what is allowed.
-fn check(problem: &Problem, devices: Vec<Device>, layouts: &[Layouts], what: &str) -> f64 {
-    let passes = problem.run(devices, layouts).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let share = |(uses, pass)| Expected::of(problem, uses).compare(problem, &pass);
-    passes.map(|pass| share(pass).unwrap_or_else(|error| panic!("{what}: {error}"))).into_iter().fold(0.0, f64::max)
-}
-
 /// Every combination of storage types, layouts and kind of shape; weight, bias and number of dimensions in turn.
 fn check_all(devices: impl Fn(usize) -> Vec<Device>) {
     let (mut turn, mut worst) = (0, 0f64);
@@ -77,9 +72,10 @@ fn check_all(devices: impl Fn(usize) -> Vec<Device>) {
             for layouts in Layouts::all() {
                 let affine = [turn % 4 < 2, turn % 2 == 0];
                 let dims = kind.dims(2 + turn / 4 % 4, turn as u64);
-                let problem = Problem::random(&dims, &[types], affine, turn as u64);
+                let problem = Problem::random(&dims, &[types], Epilogue::None, affine, turn as u64);
                 let what = format!("seed {turn}: {types:?}, {layouts:?}, {dims:?}, {affine:?}");
-                worst = worst.max(check(&problem, devices(turn), &[layouts], &what));
+                worst = worst
+                    .max(check(&problem, devices(turn), &[layouts]).unwrap_or_else(|error| panic!("{what}: {error}")));
                 turn += 1;
             }
         }
@@ -117,8 +113,9 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
         let layouts = ranks(Layouts::all().len()).map(|index| Layouts::all()[index]);
         let [kind, dimensions, turn] = ranks(20);
         let dims = Kind::ALL[kind % 5].dims(2 + dimensions % 4, seed);
-        let problem = Problem::random(&dims, &types, [true, true], seed);
-        check(&problem, three(turn), &layouts, &format!("seed {seed}: {types:?}, {layouts:?}, {dims:?}"));
+        let problem = Problem::random(&dims, &types, Epilogue::None, [true, true], seed);
+        check(&problem, three(turn), &layouts)
+            .unwrap_or_else(|error| panic!("seed {seed}: {types:?}, {layouts:?}, {dims:?}: {error}"));
     }
 }
 
@@ -129,8 +126,9 @@ fn several_ranks_per_driver_with_very_different_shares_follow_the_definition() {
     let dims = [[1, 3, 1], [64, 3, 2], [0, 3, 5], [2, 3, 4999], [1, 3, 5], [0, 3, 1], [1, 3, 1]].map(Vec::from);
     for (seed, types) in (5900..).zip(Types::all()) {
         for layouts in Layouts::all() {
-            let problem = Problem::random(&dims, &[types], [true, true], seed);
-            check(&problem, devices(), &[layouts], &format!("seed {seed}: {types:?}, {layouts:?}"));
+            let problem = Problem::random(&dims, &[types], Epilogue::None, [true, true], seed);
+            check(&problem, devices(), &[layouts])
+                .unwrap_or_else(|error| panic!("seed {seed}: {types:?}, {layouts:?}: {error}"));
         }
     }
 }
@@ -138,7 +136,7 @@ fn several_ranks_per_driver_with_very_different_shares_follow_the_definition() {
 #[test]
 fn a_mixed_group_gives_the_same_bits_in_every_run() {
     for (seed, types) in (6000..).zip(Types::all()) {
-        let problem = Problem::random(&Kind::Tiles.dims(4, seed), &[types], [true, true], seed);
+        let problem = Problem::random(&Kind::Tiles.dims(4, seed), &[types], Epilogue::None, [true, true], seed);
         let layouts = Layouts::all()[seed as usize % 4];
         let run = || problem.run(three(seed as usize), &[layouts]).unwrap().map(|(_, pass)| pass.bits());
         assert!(run() == run(), "seed {seed}: {types:?}, {layouts:?}");

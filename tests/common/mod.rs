@@ -3,6 +3,10 @@
 //! Every test binary compiles its own copy and uses a part of it.
 #![allow(dead_code)]
 
+pub mod normal;
+pub mod shares;
+pub mod tapped;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 

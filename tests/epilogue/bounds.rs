@@ -1,8 +1,8 @@
 //! What a call should give by the f64 definition, and how far from it what it gave may be.
 //!
 //! v = normalized (+ residual) is what enters the activation, s the factor of the upstream gradient: 1 where v > 0, else the
-//! slope. The definition is the reference with y = s·v and g·s in place of g; the gradient of the residual is g·s itself. As in
-//! the tests of storage, an output is computed in f32 and then rounded once to its storage type:
+//! slope. The definition is the reference with y = s·v and g·s in place of g; the gradient of the residual is g·s itself. An
+//! output is computed in f32 and then rounded once to its storage type:
 //!
 //! ```text
 //! v            8 ulp (TOLERANCE_ULP) of the channel's largest |normalized|, or with running statistics, where that may be
@@ -17,14 +17,15 @@
 //! ```
 //!
 //! e is deviation·inv_std, for the error of the batch's mean, and u·|mean|·inv_std for what one f32 cannot hold of it, with
-//! u = 2⁻²⁴; 0 with running statistics.
+//! u = 2⁻²⁴; 0 with running statistics. Values read are exact in their storage type, so that their rounding is no part of it.
 
 use syncbn::reference::{self, Affine, Gradients, RankBatch};
-use syncbn::{DType, Epilogue};
+use syncbn::{DType, Device, Epilogue};
 
+use super::common::shares::worst_share;
 use super::common::*;
 use super::problem::{Pass, Problem, Uses};
-use super::stored::{Types, half_ulp};
+use super::stored::{Layouts, Types, half_ulp};
 
 /// Half an ulp of 1 in f32.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
@@ -97,7 +98,9 @@ impl Entering {
                 *largest = largest.max(v.abs());
             });
         }
-        bound.iter_mut().zip(largest).for_each(|(bound, largest)| *bound += ulp(largest));
+        if problem.epilogue() != Epilogue::None {
+            bound.iter_mut().zip(largest).for_each(|(bound, largest)| *bound += ulp(largest));
+        }
         Self { mean, var, inv_std, v, bound }
     }
 }
@@ -193,6 +196,13 @@ impl Expected {
         [of_weight, facts.sum_g].map(|size| STATISTICS_TOLERANCE * size)
     }
 
+    /// How far y may be off at a value of a rank, as it is stored.
+    pub fn allowed_y(&self, problem: &Problem, rank: usize, index: usize) -> f64 {
+        let v = self.entering.v[rank][index];
+        let y = v * derivative(problem.epilogue(), v);
+        allowed(y, self.of_y(problem, problem.x[rank].channel(index)), problem.types[rank].other)
+    }
+
     /// The worst error as a share of what is allowed, or what is wrong.
     pub fn compare(&self, problem: &Problem, found: &Pass) -> Result<f64, String> {
         let mut worst = 0f64;
@@ -200,7 +210,8 @@ impl Expected {
         for (rank, batch) in problem.x.iter().enumerate() {
             let mut compare = |name: &str, found: &[f32], expected: &[f64], dtype, bound: &dyn Fn(usize) -> f64| {
                 let name = format!("{:?}: {name}[{rank}] of dims {:?}", self.uses, batch.dims);
-                compare_values(&name, found, expected, dtype, bound).map(|share| worst = worst.max(share))
+                worst_share(&name, found, expected, |index| allowed(expected[index], bound(index), dtype))
+                    .map(|share| worst = worst.max(share))
             };
             let Types { x, other } = problem.types[rank];
             let of_y = |index| self.of_y(problem, batch.channel(index));
@@ -224,6 +235,13 @@ impl Expected {
     }
 }
 
+/// The worst error of evaluation and training as a share of what is allowed, or what is wrong.
+pub fn check(problem: &Problem, devices: Vec<Device>, layouts: &[Layouts]) -> Result<f64, String> {
+    let passes = problem.run(devices, layouts).map_err(|error| error.to_string())?;
+    let shares = passes.map(|(uses, pass)| Expected::of(problem, uses).compare(problem, &pass));
+    shares.into_iter().try_fold(0f64, |worst, share| Ok(worst.max(share?)))
+}
+
 /// The gradients of the definition for upstream gradients that have passed the activation.
 pub fn gradients(problem: &Problem, uses: Uses, entering: &Entering, passed: &[Vec<f64>]) -> Gradients {
     let values = wide(&problem.x);
@@ -237,30 +255,7 @@ pub fn gradients(problem: &Problem, uses: Uses, entering: &Entering, passed: &[V
     .expect("valid batches")
 }
 
-fn compare_values(
-    name: &str,
-    found: &[f32],
-    expected: &[f64],
-    dtype: DType,
-    bound: &dyn Fn(usize) -> f64,
-) -> Result<f64, String> {
-    if found.len() != expected.len() {
-        return Err(format!("{name} has {} values, expected {}", found.len(), expected.len()));
-    }
-    let mut worst = 0f64;
-    for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
-        // The bound of an f32, and the rounding to the storage type of what may come of it.
-        let (error, bound) = ((f64::from(found) - expected).abs(), bound(index));
-        let allowed = bound + half_ulp(expected.abs() + bound, dtype);
-        if error == 0.0 {
-            continue;
-        }
-        // A NaN on either side is not within.
-        let within = error <= allowed;
-        if !within {
-            return Err(format!("{name}, value {index}: {found:e}, expected {expected:e} within {allowed:e}"));
-        }
-        worst = worst.max(error / allowed);
-    }
-    Ok(worst)
+/// The bound of an f32 and the rounding to the storage type of what may come of it.
+fn allowed(expected: f64, bound: f64, dtype: DType) -> f64 {
+    bound + half_ulp(expected.abs() + bound, dtype)
 }

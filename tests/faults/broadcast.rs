@@ -6,7 +6,7 @@ use syncbn::collective::Payload;
 use syncbn::{Device, Error, ExchangeError, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
 
 use crate::common::{adapter, on_threads, own_device, process_groups};
-use crate::saboteur::{Sabotage, Saboteur};
+use crate::saboteur::{Sabotage, saboteur};
 
 /// Long, because nobody may have to wait for it.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -50,7 +50,7 @@ fn a_rank_that_cannot_load_the_state_fails_the_others_at_their_next_call() {
 fn shared_as(payload: &Payload) -> Vec<Error> {
     let groups = LocalGroup::ranks(3).into_iter().enumerate().map(|(rank, inner)| {
         let sabotage = if rank == CULPRIT { Sabotage::Replace(payload.clone()) } else { Sabotage::Nothing };
-        ProcessGroup::new(Saboteur::new(inner, sabotage, 0)).with_deadline(DEADLINE)
+        ProcessGroup::new(saboteur(inner, sabotage, 0)).with_deadline(DEADLINE)
     });
     on_threads(groups.collect(), |group| {
         let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(2), Device::host(), &group).unwrap();

@@ -8,7 +8,7 @@ use syncbn::LocalGroup;
 use syncbn::stats::RunningStats;
 use syncbn::{Device, Error, ExchangeError, ProcessGroup, SavedForward, SyncBatchNorm, Tensor};
 
-use crate::saboteur::{Sabotage, Saboteur};
+use crate::saboteur::{Sabotage, saboteur};
 use crate::scenario::{CALLS, Call, Executor, Fault, STEPS, Scenario};
 
 /// What a rank saw.
@@ -46,7 +46,7 @@ pub fn run(scenario: Scenario) -> Vec<Option<Report>> {
     };
     let ranks = LocalGroup::ranks(scenario.world_size).into_iter().enumerate();
     let groups = ranks.map(|(rank, inner)| {
-        let transport = Saboteur::new(inner, sabotage(rank), scenario.call.number);
+        let transport = saboteur(inner, sabotage(rank), scenario.call.number);
         ProcessGroup::new(transport).with_deadline(scenario.deadline)
     });
     match scenario.executor {

@@ -7,7 +7,7 @@ use syncbn::{Device, Error, ExchangeError, LocalGroup, ProcessGroup, SyncBatchNo
 
 use crate::common::on_threads;
 use crate::header;
-use crate::saboteur::{Sabotage, Saboteur};
+use crate::saboteur::{Sabotage, saboteur};
 
 const RANKS: usize = 4;
 const CULPRIT: usize = 2;
@@ -16,7 +16,7 @@ const CULPRIT: usize = 2;
 fn errors(bytes: &[u8]) -> Vec<ExchangeError> {
     let groups = LocalGroup::ranks(RANKS).into_iter().enumerate().map(|(rank, inner)| {
         let sabotage = if rank == CULPRIT { Sabotage::Send(bytes.to_vec()) } else { Sabotage::Nothing };
-        ProcessGroup::new(Saboteur::new(inner, sabotage, 1)).with_deadline(Duration::from_secs(20))
+        ProcessGroup::new(saboteur(inner, sabotage, 1)).with_deadline(Duration::from_secs(20))
     });
     on_threads(groups.collect(), |group| {
         let host = Device::host();

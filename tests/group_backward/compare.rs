@@ -19,6 +19,7 @@ use syncbn::BackwardReport;
 use syncbn::reference::{self, Gradients};
 use syncbn::stats::GradientSums;
 
+use super::common::shares::worst_share;
 use super::common::*;
 use super::problem::{Found, Problem, Uses, with_ranks};
 use syncbn::AffineGradient;
@@ -118,7 +119,7 @@ pub fn compare_gradients(problem: &Problem, uses: Uses, found: &Found, expected:
         };
         let batch = &problem.batches[rank];
         let channel = |index| batch.channel(index);
-        let share = compare_values(
+        let share = worst_share(
             &format!("grad_inputs[{rank}] of dims {:?}", batch.dims),
             &found.grad_inputs[rank],
             &expected.grad_inputs[rank],
@@ -132,37 +133,12 @@ pub fn compare_gradients(problem: &Problem, uses: Uses, found: &Found, expected:
         let of_bias = |c: usize| STATISTICS_TOLERANCE * affine[c].sum_g / divisor;
         if let Some(found) = &found.grad_weights {
             let name = format!("grad_weights[{rank}]");
-            worst = worst.max(compare_values(&name, &found[rank], &expected.grad_weights[rank], of_weight)?);
+            worst = worst.max(worst_share(&name, &found[rank], &expected.grad_weights[rank], of_weight)?);
         }
         if let Some(found) = &found.grad_biases {
             let name = format!("grad_biases[{rank}]");
-            worst = worst.max(compare_values(&name, &found[rank], &expected.grad_biases[rank], of_bias)?);
+            worst = worst.max(worst_share(&name, &found[rank], &expected.grad_biases[rank], of_bias)?);
         }
-    }
-    Ok(worst)
-}
-
-fn compare_values(
-    name: &str,
-    found: &[f32],
-    expected: &[f64],
-    tolerance: impl Fn(usize) -> f64,
-) -> Result<f64, String> {
-    if found.len() != expected.len() {
-        return Err(format!("{name} has {} values, expected {}", found.len(), expected.len()));
-    }
-    let mut worst = 0f64;
-    for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
-        let (error, allowed) = ((f64::from(found) - expected).abs(), tolerance(index));
-        if error == 0.0 {
-            continue;
-        }
-        // A NaN on either side is not within.
-        let within = error <= allowed;
-        if !within {
-            return Err(format!("{name}, value {index}: {found:e}, expected {expected:e} within {allowed:e}"));
-        }
-        worst = worst.max(error / allowed);
     }
     Ok(worst)
 }

@@ -4,6 +4,7 @@ use pollster::block_on;
 use syncbn::stats::Normalization;
 use syncbn::{ResidentGroup, SyncBatchNormConfig, reference};
 
+use super::common::normal::normal;
 use super::common::*;
 
 const EPS: f64 = 1e-5;
@@ -65,19 +66,6 @@ fn compare_normalization(
         }
     }
     Ok(())
-}
-
-/// Normally distributed values, with a mean and a deviation of their own for every rank and channel.
-fn normal(dims: &[&[usize]], seed: u64, moments: impl Fn(usize, usize) -> (f64, f64)) -> Vec<Batch> {
-    let mut random = Random(seed);
-    let mut rank_of = |rank: usize, dims: &[usize]| {
-        let inner: usize = dims[2..].iter().product();
-        Batch::new(dims, |index| {
-            let (mean, deviation) = moments(rank, index / inner % dims[1]);
-            (mean + deviation * random.normal()) as f32
-        })
-    };
-    dims.iter().enumerate().map(|(rank, dims)| rank_of(rank, dims)).collect()
 }
 
 /// One tile, several tiles of many columns, several tiles of few; one rank is empty in the first.

@@ -1,7 +1,7 @@
 //! The device's own f16 and the portable decoding read the same values: everything computed from them has the same bits.
 
 use half::f16;
-use syncbn::{DType, Error};
+use syncbn::{DType, Epilogue, Error};
 
 use super::common::*;
 use super::devices::{On, native};
@@ -50,7 +50,7 @@ fn every_finite_f16_gives_the_same_bits_by_native_and_by_portable_loads() {
     // 63,488 of them: 31 channels of 2,048 values.
     let dims = vec![64, 31, 32];
     for types in with_f16() {
-        let mut problem = Problem::random(std::slice::from_ref(&dims), &[types], [true, true], 5100);
+        let mut problem = Problem::random(std::slice::from_ref(&dims), &[types], Epilogue::None, [true, true], 5100);
         if types.x == DType::F16 {
             problem.x[0].values.clone_from(&finite);
         }
@@ -68,7 +68,7 @@ fn every_finite_f16_gives_the_same_bits_by_native_and_by_portable_loads() {
 fn generated_problems_give_the_same_bits_by_native_and_by_portable_loads() {
     for (seed, types) in (5200..).zip(with_f16()) {
         for kind in Kind::ALL {
-            let problem = Problem::random(&kind.dims(3, seed), &[types], [true, false], seed);
+            let problem = Problem::random(&kind.dims(3, seed), &[types], Epilogue::None, [true, false], seed);
             for layouts in Layouts::all() {
                 assert_same(&problem, layouts, &format!("seed {seed}, {kind:?}"));
             }

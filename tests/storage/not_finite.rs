@@ -4,7 +4,7 @@
 use half::f16;
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{DType, DeviceGroup, SyncBatchNormConfig};
+use syncbn::{DType, DeviceGroup, Epilogue, SyncBatchNormConfig};
 
 use super::common::*;
 use super::devices::On;
@@ -74,7 +74,7 @@ fn what_is_not_finite_reaches_exactly_its_channel() {
         for layouts in Layouts::all() {
             for on in On::ALL {
                 turn += 1;
-                let clean = Problem::random(&shapes()[turn % 3], &[types], [true, true], turn as u64);
+                let clean = Problem::random(&shapes()[turn % 3], &[types], Epilogue::None, [true, true], turn as u64);
                 let run = |problem: &Problem| problem.run(on.devices(3), &[layouts]).unwrap();
                 let clean_passes = run(&clean);
                 for in_g in [false, true] {

@@ -2,7 +2,9 @@
 
 use half::f16;
 use pollster::block_on;
-use syncbn::{ArgumentError, DType, Device, DeviceGroup, Error, GradTargets, Layout, SyncBatchNormConfig, Tensor};
+use syncbn::{
+    ArgumentError, DType, Device, DeviceGroup, Epilogue, Error, GradTargets, Layout, SyncBatchNormConfig, Tensor,
+};
 use wgpu::{BufferUsages, Features};
 
 use super::common::*;
@@ -137,7 +139,7 @@ fn nothing_outside_a_tensor_changes() {
                 let layouts = Layouts::all()[turn % 4];
                 turn += 1;
                 let dims = [shape.to_vec(), vec![shape[0] + 2, shape[1], shape[2]]];
-                let problem = Problem::random(&dims, &[types], [true, true], 5500 + turn as u64);
+                let problem = Problem::random(&dims, &[types], Epilogue::None, [true, true], 5500 + turn as u64);
                 check_page(&app, &problem, types, layouts, &format!("turn {turn}, {types:?}, {layouts:?}, {dims:?}"));
             }
         }
