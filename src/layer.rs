@@ -3,8 +3,11 @@
 //! A rank is a [`DeviceGroup`] of one device within a [`ProcessGroup`]; this module gives it the form of a layer.
 
 mod input;
+mod results;
+mod state;
 
 pub use input::{Input, LayerRequest};
+pub use results::{LayerBackward, LayerForward, LayerGradTargets};
 
 use std::slice::{from_mut, from_ref};
 
@@ -13,12 +16,11 @@ use crate::config::SyncBatchNormConfig;
 use crate::coordinator::Ranks;
 use crate::device::Device;
 use crate::dtype::DType;
-use crate::error::{ArgumentError, Error};
-use crate::group::{Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, GradTargets, InPlace, SavedForward};
+use crate::error::Error;
+use crate::group::{BackwardReport, DeviceGroup, ForwardReport, InPlace, SavedForward};
 use crate::shape::Shape;
-use crate::state::StateDict;
-use crate::stats::RunningStats;
 use crate::tensor::Tensor;
+use results::{single_backward, single_forward};
 
 /// A synchronized batch normalization layer of one rank.
 ///
@@ -47,57 +49,6 @@ use crate::tensor::Tensor;
 #[derive(Debug)]
 pub struct SyncBatchNorm {
     rank: DeviceGroup,
-}
-
-/// What forward returns on one rank.
-#[derive(Debug)]
-pub struct LayerForward {
-    /// y, of the shape of the input, on its device.
-    pub output: Tensor,
-    /// What [`SyncBatchNorm::backward`] needs of this call.
-    pub saved: SavedForward,
-    /// Statistics and times of the call; `local` holds this rank's alone.
-    pub report: ForwardReport,
-}
-
-/// What backward returns on one rank.
-#[derive(Debug)]
-pub struct LayerBackward {
-    /// Gradient of the input, of its shape, on its device.
-    pub grad_input: Tensor,
-    /// Gradient of the weight, (C); `None` without a weight or where it is frozen.
-    pub grad_weight: Option<Tensor>,
-    /// Gradient of the bias, (C); `None` without a bias or where it is frozen.
-    pub grad_bias: Option<Tensor>,
-    /// Gradient of the residual; `None` without one.
-    pub grad_residual: Option<Tensor>,
-    /// Sums and times of the call; `local` holds this rank's alone.
-    pub report: BackwardReport,
-}
-
-/// Where backward writes on one rank; `None` for what is not wanted.
-#[derive(Debug, Default)]
-pub struct LayerGradTargets<'a> {
-    /// Gradient of the input, of its shape.
-    pub grad_input: Option<&'a mut Tensor>,
-    /// Gradient of the weight, (C).
-    pub grad_weight: Option<&'a mut Tensor>,
-    /// Gradient of the bias, (C).
-    pub grad_bias: Option<&'a mut Tensor>,
-    /// Gradient of the residual, of the shape of the input.
-    pub grad_residual: Option<&'a mut Tensor>,
-}
-
-impl<'a> LayerGradTargets<'a> {
-    /// As lists of one rank.
-    fn into_lists(self) -> GradTargets<'a> {
-        GradTargets {
-            grad_inputs: self.grad_input.map(from_mut),
-            grad_weights: self.grad_weight.map(from_mut),
-            grad_biases: self.grad_bias.map(from_mut),
-            grad_residuals: self.grad_residual.map(from_mut),
-        }
-    }
 }
 
 impl SyncBatchNorm {
@@ -268,64 +219,6 @@ impl SyncBatchNorm {
         let (x, targets) = (x.into().as_list(), targets.into_lists());
         self.rank.backward_in_place(saved, x, from_mut(grad_output), targets).await
     }
-
-    /// Gives every rank the state of rank `from`. Every rank must call it.
-    ///
-    /// # Errors
-    /// As [`DeviceGroup::broadcast_state`].
-    pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
-        self.rank.broadcast_state(from).await
-    }
-
-    /// Running statistics, the same bits on every rank; `None` where the layer does not track them.
-    pub fn running_stats(&self) -> Option<&RunningStats> {
-        self.rank.running_stats()
-    }
-
-    /// Replaces the running statistics; every rank should do the same.
-    ///
-    /// # Errors
-    /// As [`DeviceGroup::set_running_stats`].
-    pub fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
-        self.rank.set_running_stats(running)
-    }
-
-    /// Sets weight and bias, (C) each; `None` leaves one as it is. Every rank should do the same.
-    ///
-    /// # Errors
-    /// As [`DeviceGroup::set_parameters`].
-    pub fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
-        self.rank.set_parameters(weight, bias)
-    }
-
-    /// Uses the caller's tensors as weight and bias from now on, without a copy.
-    ///
-    /// # Errors
-    /// As [`DeviceGroup::set_parameter_tensors`].
-    pub fn set_parameter_tensors(&mut self, weight: Option<Tensor>, bias: Option<Tensor>) -> Result<(), Error> {
-        self.rank.set_parameter_tensors(weight.map(|weight| vec![weight]), bias.map(|bias| vec![bias]))
-    }
-
-    /// Weight and bias, (C) each, on the device.
-    pub fn parameters(&self) -> [Option<&Tensor>; 2] {
-        self.rank.parameters(0)
-    }
-
-    /// Parameters, read from the device, and running statistics.
-    ///
-    /// # Errors
-    /// [`GpuError`](crate::GpuError) when the device does not deliver.
-    pub async fn state_dict(&self) -> Result<StateDict, Error> {
-        self.rank.state_dict().await
-    }
-
-    /// Takes in a state; every rank should do the same.
-    ///
-    /// # Errors
-    /// As [`DeviceGroup::load_state_dict`].
-    pub fn load_state_dict(&mut self, state: &StateDict, allow_non_finite: bool) -> Result<(), Error> {
-        self.rank.load_state_dict(state, allow_non_finite)
-    }
 }
 
 /// A list of one rank to be written over.
@@ -335,26 +228,4 @@ fn in_place<'a>(x: &'a mut Tensor, residual: Option<&'a Tensor>) -> InPlace<'a> 
         Some(residual) => InPlace::with_residuals(tensors, from_ref(residual)),
         None => tensors.into(),
     }
-}
-
-fn single_forward(forward: Forward) -> Result<LayerForward, Error> {
-    let Forward { outputs, saved, report } = forward;
-    Ok(LayerForward { output: single("outputs", outputs)?, saved, report })
-}
-
-fn single_backward(backward: Backward) -> Result<LayerBackward, Error> {
-    let Backward { grad_inputs, grad_weights, grad_biases, grad_residuals, report } = backward;
-    Ok(LayerBackward {
-        grad_input: single("grad_inputs", grad_inputs)?,
-        grad_weight: grad_weights.map(|tensors| single("grad_weights", tensors)).transpose()?,
-        grad_bias: grad_biases.map(|tensors| single("grad_biases", tensors)).transpose()?,
-        grad_residual: grad_residuals.map(|tensors| single("grad_residuals", tensors)).transpose()?,
-        report,
-    })
-}
-
-/// The one tensor of a group of one device.
-fn single(argument: &'static str, mut tensors: Vec<Tensor>) -> Result<Tensor, Error> {
-    let found = tensors.len();
-    tensors.pop().ok_or_else(|| ArgumentError::RankCount { argument, found, expected: 1 }.into())
 }
