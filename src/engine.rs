@@ -98,6 +98,11 @@ impl<'a> Source<'a> {
             Self::Over(_) => None,
         }
     }
+
+    /// Where it is what the kernel writes over, it is stored as that.
+    fn activation(self, written: DType) -> Activation<'a> {
+        Activation { shape: self.shape(), dtype: self.tensor().map_or(written, Tensor::dtype) }
+    }
 }
 
 /// y = act(normalized x + residual), all of one shape and layout on one device, the residual stored as x. Where there is a
@@ -114,13 +119,9 @@ pub(crate) fn apply(
     match (y.storage_mut(), device.kind()) {
         (Storage::Host(y), kind) => host::normalize(x, residual, centering, layer, (y, mask), host::threads(kind)),
         (Storage::Gpu(y), Kind::Gpu(gpu)) => {
-            let (slice, dtype) = match x {
-                Source::Apart(view) => (device_slice(Some(view.tensor)), view.tensor.dtype()),
-                Source::Over(_) => (None, y_dtype),
-            };
-            let (activation, residual) = (Activation { shape: x.shape(), dtype }, device_slice(residual));
+            let (x, residual) = ((device_slice(x.tensor()), x.activation(y_dtype)), device_slice(residual));
             let layer = gpu::Layer::of(layer, mask.as_deref());
-            gpu::apply(gpu, (slice, activation), residual, centering, layer, (y, y_dtype))
+            gpu::apply(gpu, x, residual, centering, layer, (y, y_dtype))
         }
         (Storage::Gpu(_), Kind::Host(_)) => Err(misplaced_on(&device)),
     }

@@ -10,6 +10,7 @@ mod saved;
 mod state;
 mod together;
 
+pub(crate) use backward::GradOutputs;
 pub use backward::{Backward, BackwardReport, GradTargets};
 pub use forward::{Forward, ForwardReport, PhaseTimes};
 pub use inputs::{InPlace, Inputs};

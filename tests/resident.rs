@@ -2,7 +2,8 @@
 //!
 //! `layer` runs a problem of the epilogue tests on a resident layer, `accuracy` holds what others lose, `running` the
 //! running statistics over several steps and modes, `not_finite` how far NaN reaches, `application` passes within the
-//! application's submissions, `refused` what is refused before anything is submitted, `state` reading and setting.
+//! application's submissions, `refused` what is refused before anything is submitted, `state` reading and setting, `in_place`
+//! passes over what they read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "resident/accuracy.rs"]
@@ -16,6 +17,8 @@ mod common;
 #[allow(dead_code)]
 #[path = "storage/devices.rs"]
 mod devices;
+#[path = "resident/in_place.rs"]
+mod in_place;
 #[path = "resident/layer.rs"]
 mod layer;
 #[path = "resident/not_finite.rs"]

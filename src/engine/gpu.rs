@@ -14,7 +14,6 @@ use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Pending, Recorder};
 use crate::plan::{Activation, ApplyPlan, CHANNEL_SUMS_BYTES, Gradient, LayerFlags, Role, SumsPlan};
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
-use crate::tensor::Tensor;
 
 pub(super) fn check_limits(gpu: &Gpu, x: Activation<'_>) -> Result<(), Error> {
     SumsPlan::statistics(x, gpu.caps())?;
@@ -113,8 +112,7 @@ impl<'a> Reads<'a> {
     /// `None` where a tensor does not lie on a GPU.
     pub fn of(g: Source<'a>, upstream: super::Upstream<'a>) -> Option<Self> {
         let x = (device_slice(Some(upstream.x.tensor))?, upstream.x.activation());
-        let dtype = g.tensor().map_or(x.1.dtype, Tensor::dtype);
-        let g_activation = Activation { shape: g.shape(), dtype };
+        let g_activation = g.activation(x.1.dtype);
         let g = match g {
             Source::Apart(view) => Some(device_slice(Some(view.tensor))?),
             Source::Over(_) => None,

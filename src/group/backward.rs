@@ -4,10 +4,10 @@ mod phases;
 
 use super::{DeviceGroup, Inputs, PhaseTimes, SavedForward, end, zeros_like};
 use crate::collective::Phase;
-use crate::error::{ArgumentError, Error};
+use crate::error::Error;
 use crate::stats::GradientSums;
 use crate::tensor::Tensor;
-use phases::GradOutputs;
+pub(crate) use phases::GradOutputs;
 
 /// What backward returns.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl DeviceGroup {
     /// have another layout. The gradient of a residual is g.
     ///
     /// # Errors
-    /// [`ArgumentError`] for tensors that do not fit the group or are not those of the saved call,
+    /// [`ArgumentError`](crate::ArgumentError) for tensors that do not fit the group or are not those of the saved call,
     /// [`GpuError`](crate::GpuError) when a device fails. The layer itself is never changed.
     pub async fn backward(
         &self,
@@ -100,7 +100,8 @@ impl DeviceGroup {
     /// [`backward`](Self::backward) into tensors of the caller.
     ///
     /// # Errors
-    /// As [`backward`](Self::backward); [`ArgumentError`] also for targets that do not fit or overlap another tensor.
+    /// As [`backward`](Self::backward); [`ArgumentError`](crate::ArgumentError) also for targets that do not fit or overlap
+    /// another tensor.
     pub async fn backward_into(
         &self,
         saved: &SavedForward,
@@ -130,13 +131,7 @@ impl DeviceGroup {
         let inputs = inputs.into();
         let call = self.begin(Phase::Backward, saved.exchange, saved.call.statistics)?;
         let gradients = async {
-            if targets.grad_inputs.is_some() {
-                let (argument, reason) = ("targets.grad_inputs", "they are written over grad_outputs");
-                return Err(ArgumentError::NotWanted { argument, reason }.into());
-            }
-            let sources = [("inputs", inputs.x), ("residuals", inputs.residuals.unwrap_or(&[]))];
-            self.check_targets("grad_outputs", grad_outputs, &sources)?;
-            self.check_like("grad_outputs", grad_outputs, inputs.x, false)?;
+            self.check_backward_in_place(inputs, grad_outputs, &targets)?;
             self.backward_phases(call.as_ref(), saved, inputs, GradOutputs::Over(grad_outputs), targets).await
         };
         let result = gradients.await;

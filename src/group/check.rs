@@ -19,6 +19,34 @@ impl DeviceGroup {
         Ok(shapes)
     }
 
+    /// Checks what forward in place is given, and reads the shapes.
+    pub(crate) fn check_forward_in_place(
+        &self,
+        tensors: &[Tensor],
+        residuals: Option<&[Tensor]>,
+    ) -> Result<Vec<Shape>, Error> {
+        let shapes = self.check_inputs(tensors)?;
+        self.check_residuals(Inputs { x: tensors, residuals }, self.config.epilogue.adds_residual())?;
+        self.check_targets("inputs", tensors, &[("residuals", residuals.unwrap_or(&[]))])?;
+        Ok(shapes)
+    }
+
+    /// Checks that the gradients of the inputs may be written over `grad_outputs`, beyond what all of backward checks.
+    pub(crate) fn check_backward_in_place(
+        &self,
+        inputs: Inputs<'_>,
+        grad_outputs: &[Tensor],
+        targets: &GradTargets<'_>,
+    ) -> Result<(), Error> {
+        if targets.grad_inputs.is_some() {
+            let (argument, reason) = ("targets.grad_inputs", "they are written over grad_outputs");
+            return Err(ArgumentError::NotWanted { argument, reason }.into());
+        }
+        let sources = [("inputs", inputs.x), ("residuals", inputs.residuals.unwrap_or(&[]))];
+        self.check_targets("grad_outputs", grad_outputs, &sources)?;
+        self.check_like("grad_outputs", grad_outputs, inputs.x, false)
+    }
+
     /// Checks what backward is given, targets included, and reads the shapes of inputs and upstream gradients.
     pub(crate) fn check_backward(
         &self,

@@ -2,10 +2,10 @@
 
 use super::{ResidentGroup, ResidentSaved};
 use crate::config::{AffineGradient, Statistics};
-use crate::engine::View;
 use crate::engine::resident::{BackwardRank, backward};
+use crate::engine::{Source, View};
 use crate::error::Error;
-use crate::group::{GradTargets, Inputs, zeros_like};
+use crate::group::{GradOutputs, GradTargets, Inputs, zeros_like};
 use crate::tensor::Tensor;
 
 /// What backward returns: tensors that the device is working on.
@@ -46,7 +46,7 @@ impl ResidentGroup {
             grad_biases: grad_biases.as_deref_mut(),
             grad_residuals: grad_residuals.as_deref_mut(),
         };
-        self.backward_pass(saved, inputs, grad_outputs, targets, None)?;
+        self.backward_pass(saved, inputs, GradOutputs::Read(grad_outputs), targets, None)?;
         Ok(ResidentBackward { grad_inputs, grad_weights, grad_biases, grad_residuals })
     }
 
@@ -62,7 +62,24 @@ impl ResidentGroup {
         grad_outputs: &[Tensor],
         targets: GradTargets<'_>,
     ) -> Result<(), Error> {
-        self.backward_pass(saved, inputs.into(), grad_outputs, targets, None)
+        self.backward_pass(saved, inputs.into(), GradOutputs::Read(grad_outputs), targets, None)
+    }
+
+    /// [`backward`](Self::backward) with the gradients of the inputs written over `grad_outputs`, which have the layouts
+    /// and storage types of the inputs. `targets.grad_inputs` is `None`.
+    ///
+    /// # Errors
+    /// As [`backward_into`](Self::backward_into).
+    pub fn backward_in_place<'a>(
+        &self,
+        saved: &ResidentSaved,
+        inputs: impl Into<Inputs<'a>>,
+        grad_outputs: &mut [Tensor],
+        targets: GradTargets<'_>,
+    ) -> Result<(), Error> {
+        let inputs = inputs.into();
+        self.group.check_backward_in_place(inputs, grad_outputs, &targets)?;
+        self.backward_pass(saved, inputs, GradOutputs::Over(grad_outputs), targets, None)
     }
 
     /// [`backward_into`](Self::backward_into) recorded into the application's encoder, for a submission of its own; the
@@ -80,26 +97,30 @@ impl ResidentGroup {
         targets: GradTargets<'_>,
     ) -> Result<(), Error> {
         saved.keep_out();
-        self.backward_pass(saved, inputs.into(), grad_outputs, targets, Some(encoder))
+        self.backward_pass(saved, inputs.into(), GradOutputs::Read(grad_outputs), targets, Some(encoder))
     }
 
     fn backward_pass(
         &self,
         saved: &ResidentSaved,
         inputs: Inputs<'_>,
-        grad_outputs: &[Tensor],
+        mut grad_outputs: GradOutputs<'_>,
         mut targets: GradTargets<'_>,
         encoder: Option<&mut wgpu::CommandEncoder>,
     ) -> Result<(), Error> {
         let (group, config) = (&self.group, self.config());
-        let [shapes, grad_shapes] = group.check_backward(&saved.call, inputs, grad_outputs, &targets)?;
+        let [shapes, grad_shapes] = group.check_backward(&saved.call, inputs, grad_outputs.tensors(), &targets)?;
         // Everything of a rank in turn.
-        let mut grad_inputs = targets.grad_inputs.iter_mut().flat_map(|tensors| tensors.iter_mut());
+        let (read, over) = match &mut grad_outputs {
+            GradOutputs::Read(tensors) => (Some(*tensors), None),
+            GradOutputs::Over(tensors) => (None, Some(&mut **tensors)),
+        };
+        let mut grad_inputs = over.into_iter().chain(targets.grad_inputs.as_deref_mut()).flatten();
         let mut grad_weights = targets.grad_weights.iter_mut().flat_map(|tensors| tensors.iter_mut());
         let mut grad_biases = targets.grad_biases.iter_mut().flat_map(|tensors| tensors.iter_mut());
         let mut grad_residuals = targets.grad_residuals.iter_mut().flat_map(|tensors| tensors.iter_mut());
-        let ranks = grad_outputs.iter().zip(&grad_shapes).enumerate().map(|(rank, (tensor, shape))| BackwardRank {
-            g: View { tensor, shape },
+        let ranks = grad_shapes.iter().enumerate().map(|(rank, shape)| BackwardRank {
+            g: read.map_or(Source::Over(shape), |tensors| Source::Apart(View { tensor: &tensors[rank], shape })),
             upstream: saved.call.upstream(inputs, &shapes, rank),
             layer: group.engine_layer(rank),
             grad_input: grad_inputs.next(),

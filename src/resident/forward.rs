@@ -2,11 +2,12 @@
 
 use super::ResidentGroup;
 use crate::config::{Mode, Statistics};
-use crate::engine::View;
 use crate::engine::resident::{Centers, ForwardRank, Normalizer, forward};
+use crate::engine::{Source, View};
 use crate::error::{BatchError, Error};
-use crate::group::{Inputs, SavedCall, zeros_like};
+use crate::group::{InPlace, Inputs, SavedCall, zeros_like};
 use crate::plan::Following;
+use crate::shape::Shape;
 use crate::stats::Normalization;
 use crate::tensor::Tensor;
 
@@ -109,6 +110,23 @@ impl ResidentGroup {
         self.forward(Mode::Eval, Tracking::On, inputs.into(), outputs, None)
     }
 
+    /// [`forward_train`](Self::forward_train) over x itself, for a call that is never differentiated: x is gone afterwards.
+    /// Takes `&mut` the tensors, or [`InPlace::with_residuals`].
+    ///
+    /// # Errors
+    /// As [`forward_train`](Self::forward_train).
+    pub fn forward_train_in_place<'a>(&mut self, tensors: impl Into<InPlace<'a>>) -> Result<(), Error> {
+        self.forward_in_place(Mode::Train, tensors.into())
+    }
+
+    /// [`forward_eval`](Self::forward_eval) over x itself.
+    ///
+    /// # Errors
+    /// As [`forward_train`](Self::forward_train).
+    pub fn forward_eval_in_place<'a>(&mut self, tensors: impl Into<InPlace<'a>>) -> Result<(), Error> {
+        self.forward_in_place(Mode::Eval, tensors.into())
+    }
+
     /// [`forward_train_into`](Self::forward_train_into) recorded into the application's encoder, for a submission of its
     /// own. The running statistics follow when it is executed; what is never submitted has no effect.
     ///
@@ -166,21 +184,10 @@ impl ResidentGroup {
     ) -> Result<ResidentSaved, Error> {
         let (group, config, is_encoded) = (&self.group, self.config(), encoder.is_some());
         let shapes = group.check_forward(inputs, outputs)?;
-        let statistics = config.statistics(mode);
-        let values = shapes.iter().fold(0, |values: u64, shape| values.saturating_add(shape.values_per_channel()));
-        if statistics == Statistics::Group && values == 1 {
-            return Err(BatchError::OneValue.into());
-        }
+        let (statistics, normalizer) = self.normalizer(mode, tracking, &shapes)?;
         let masks = group.masks(inputs.x, &shapes, outputs)?;
-        let tracks = statistics == Statistics::Group && tracking == Tracking::On && config.track_running_stats;
-        let following = tracks.then_some(Following { momentum: config.momentum, variance: config.running_variance });
-        let normalizer = match statistics {
-            Statistics::Group => Normalizer::Batch { apart: false, following },
-            Statistics::Local => Normalizer::Batch { apart: true, following },
-            Statistics::Running => Normalizer::Running,
-        };
         let ranks = inputs.x.iter().zip(&shapes).zip(outputs).enumerate().map(|(rank, ((tensor, shape), y))| {
-            let (x, residual) = (View { tensor, shape }, inputs.residual(rank));
+            let (x, residual) = (Source::Apart(View { tensor, shape }), inputs.residual(rank));
             ForwardRank { x, residual, layer: group.engine_layer(rank), y, mask: masks.get(rank) }
         });
         let (channels, how) = (config.num_features, (config.eps, normalizer));
@@ -190,5 +197,41 @@ impl ResidentGroup {
             saved.keep_out();
         }
         Ok(saved)
+    }
+
+    fn forward_in_place(&self, mode: Mode, InPlace { tensors, residuals }: InPlace<'_>) -> Result<(), Error> {
+        let config = self.config();
+        let shapes = self.group.check_forward_in_place(tensors, residuals)?;
+        let (_, normalizer) = self.normalizer(mode, Tracking::On, &shapes)?;
+        let ranks = tensors.iter_mut().zip(&shapes).enumerate().map(|(rank, (y, shape))| {
+            let residual = residuals.and_then(|residuals| residuals.get(rank));
+            ForwardRank { x: Source::Over(shape), residual, layer: self.group.engine_layer(rank), y, mask: None }
+        });
+        let (channels, how) = (config.num_features, (config.eps, normalizer));
+        forward(self.device(), ranks.collect(), channels, how, (&self.running, &self.shares), None)?;
+        Ok(())
+    }
+
+    /// Which statistics a call takes, and what it does with them.
+    fn normalizer(
+        &self,
+        mode: Mode,
+        tracking: Tracking,
+        shapes: &[Shape],
+    ) -> Result<(Statistics, Normalizer), BatchError> {
+        let config = self.config();
+        let statistics = config.statistics(mode);
+        let values = shapes.iter().fold(0, |values: u64, shape| values.saturating_add(shape.values_per_channel()));
+        if statistics == Statistics::Group && values == 1 {
+            return Err(BatchError::OneValue);
+        }
+        let tracks = statistics == Statistics::Group && tracking == Tracking::On && config.track_running_stats;
+        let following = tracks.then_some(Following { momentum: config.momentum, variance: config.running_variance });
+        let normalizer = match statistics {
+            Statistics::Group => Normalizer::Batch { apart: false, following },
+            Statistics::Local => Normalizer::Batch { apart: true, following },
+            Statistics::Running => Normalizer::Running,
+        };
+        Ok((statistics, normalizer))
     }
 }

@@ -1,6 +1,6 @@
 //! Backward: gradient sums of every rank, their merge, the gradients of parameters, inputs and residuals.
 
-use super::super::{Layer, Source, Upstream, View, gpu, misplaced};
+use super::super::{Layer, Source, Upstream, View, device_slice, gpu, misplaced};
 use super::{Centers, Scratch, Sums, gpu_of, send, written};
 use crate::device::Device;
 use crate::error::Error;
@@ -11,9 +11,10 @@ use crate::tensor::Tensor;
 
 /// What a backward call reads and writes on one rank; what is `None` is not wanted.
 pub(crate) struct BackwardRank<'a> {
-    pub g: View<'a>,
+    pub g: Source<'a>,
     pub upstream: Upstream<'a>,
     pub layer: Layer<'a>,
+    /// What `g` is where that is written over.
     pub grad_input: Option<&'a mut Tensor>,
     pub grad_residual: Option<&'a mut Tensor>,
     pub grad_weight: Option<&'a mut Tensor>,
@@ -22,6 +23,7 @@ pub(crate) struct BackwardRank<'a> {
 
 /// A rank whose plans are made and whose memory is there.
 struct Prepared<'a> {
+    g: BufferSlice,
     reads: gpu::Reads<'a>,
     layer: gpu::Layer<'a>,
     sums: Option<Sums>,
@@ -58,9 +60,11 @@ pub(crate) fn backward(
     for (index, rank) in ranks.into_iter().enumerate() {
         let x = rank.upstream.x;
         let layer = gpu::Layer::of(rank.layer, rank.upstream.mask);
-        let plan = SumsPlan::gradient(x.activation(), rank.g.activation(), gpu.caps(), layer.flags())?;
+        let plan = SumsPlan::gradient(x.activation(), rank.g.activation(x.tensor.dtype()), gpu.caps(), layer.flags())?;
+        let g = device_slice(rank.g.tensor().or(rank.grad_input.as_deref()));
         prepared.push(Prepared {
-            reads: gpu::Reads::of(Source::Apart(rank.g), rank.upstream).ok_or_else(|| misplaced(x.tensor))?,
+            g: g.ok_or_else(|| misplaced(x.tensor))?.clone(),
+            reads: gpu::Reads::of(rank.g, rank.upstream).ok_or_else(|| misplaced(x.tensor))?,
             layer,
             sums: Sums::new(scratch, plan, locals.part(merge.slot(index)))?,
             grad_centering: scratch.take((channels * size_of::<GradCentering>()) as u64)?,
@@ -72,7 +76,10 @@ pub(crate) fn backward(
     send(gpu, "backward", encoder, |recorder| {
         for (index, rank) in prepared.iter().enumerate() {
             let center = centers.of_rank(index);
-            let slice_of = |role| gpu::backward_slice(gpu, role, rank.reads, center, rank.layer);
+            let slice_of = |role| match role {
+                Role::GradOutput => &rank.g,
+                _ => gpu::backward_slice(gpu, role, rank.reads, center, rank.layer),
+            };
             rank.sums.iter().for_each(|sums| sums.record(recorder, slice_of));
         }
         for (index, rank) in prepared.iter().enumerate() {
@@ -102,7 +109,7 @@ pub(crate) fn backward(
 /// The last kernels of a rank; `None` where neither gradient is wanted, or the rank has no value.
 fn applied(
     gpu: &crate::gpu::Gpu,
-    (x, g): (View<'_>, View<'_>),
+    (x, g): (View<'_>, Source<'_>),
     layer: gpu::Layer<'_>,
     batch_statistics: bool,
     (grad_input, grad_residual): (Option<&mut Tensor>, Option<&mut Tensor>),
@@ -110,8 +117,10 @@ fn applied(
     if grad_input.is_none() && grad_residual.is_none() {
         return Ok(None);
     }
-    let wanted = Gradient { batch_statistics, residual: grad_residual.is_some(), in_place: false };
-    let plan = ApplyPlan::gradient(x.activation(), g.activation(), gpu.caps(), layer.flags(), wanted)?;
+    let in_place = matches!(g, Source::Over(_));
+    let wanted = Gradient { batch_statistics, residual: grad_residual.is_some(), in_place };
+    let g = g.activation(x.tensor.dtype());
+    let plan = ApplyPlan::gradient(x.activation(), g, gpu.caps(), layer.flags(), wanted)?;
     let Some(plan) = plan else { return Ok(None) };
     // One kernel writes both; a gradient of the input that nobody wants goes nowhere.
     let grad_input = match grad_input {

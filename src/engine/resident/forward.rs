@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::{Layer, Mask, View, device_slice, gpu, misplaced};
+use super::super::{Layer, Mask, Source, device_slice, gpu};
 use super::{Centers, Running, Scratch, Shares, Sums, gpu_of, send, written};
 use crate::device::Device;
 use crate::error::Error;
@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 
 /// What a forward call reads and writes on one rank.
 pub(crate) struct ForwardRank<'a> {
-    pub x: View<'a>,
+    pub x: Source<'a>,
     pub residual: Option<&'a Tensor>,
     pub layer: Layer<'a>,
     pub y: &'a mut Tensor,
@@ -32,7 +32,8 @@ pub(crate) enum Normalizer {
 
 /// A rank whose plans are made and whose memory is there.
 struct Prepared<'a> {
-    x: &'a BufferSlice,
+    /// `None` where y is written over it.
+    x: Option<&'a BufferSlice>,
     residual: Option<&'a BufferSlice>,
     layer: gpu::Layer<'a>,
     y: BufferSlice,
@@ -55,7 +56,7 @@ pub(crate) fn forward(
         Normalizer::Batch { apart, .. } => (true, apart),
         Normalizer::Running => (false, false),
     };
-    let counts = ranks.iter().map(|rank| rank.x.shape.values_per_channel()).collect();
+    let counts = ranks.iter().map(|rank| rank.x.shape().values_per_channel()).collect();
     let merge = Merge::new(counts, channels, apart, gpu.caps())?;
     let center_bytes = (channels * size_of::<Centering>()) as u64;
     let mut slices = Vec::with_capacity(merge.results());
@@ -70,20 +71,26 @@ pub(crate) fn forward(
     let locals = locals.as_deref().unwrap_or(gpu.spare(0));
     let mut prepared = Vec::with_capacity(ranks.len());
     for (index, rank) in ranks.into_iter().enumerate() {
-        let (x, layer) = (rank.x.activation(), gpu::Layer::of(rank.layer, rank.mask));
+        let (x, layer) = (rank.x.activation(rank.y.dtype()), gpu::Layer::of(rank.layer, rank.mask));
         let plan = if of_batch { SumsPlan::statistics(x, gpu.caps())? } else { None };
         prepared.push(Prepared {
-            x: device_slice(Some(rank.x.tensor)).ok_or_else(|| misplaced(rank.x.tensor))?,
+            x: device_slice(rank.x.tensor()),
             residual: device_slice(rank.residual),
             layer,
             sums: Sums::new(scratch, plan, locals.part(merge.slot(index)))?,
-            apply: ApplyPlan::normalize(x, rank.y.dtype(), gpu.caps(), layer.flags(), false)?,
+            apply: ApplyPlan::normalize(
+                x,
+                rank.y.dtype(),
+                gpu.caps(),
+                layer.flags(),
+                matches!(rank.x, Source::Over(_)),
+            )?,
             y: written(rank.y)?,
         });
     }
     send(gpu, "forward", encoder, |recorder| {
         for rank in &prepared {
-            rank.sums.iter().for_each(|sums| sums.record(recorder, |_| rank.x));
+            rank.sums.iter().for_each(|sums| sums.record(recorder, |_| rank.x.unwrap_or(&rank.y)));
         }
         for (result, centering) in centers.slices.iter().enumerate() {
             let dispatch = match normalizer {
@@ -99,7 +106,7 @@ pub(crate) fn forward(
         }
         for (index, rank) in prepared.iter().enumerate() {
             let slice_of = |role| match role {
-                Role::Input => rank.x,
+                Role::Input => rank.x.unwrap_or(gpu.spare(3)),
                 Role::Output => &rank.y,
                 _ => rank.layer.slice(gpu, role, rank.residual).unwrap_or(centers.of_rank(index)),
             };

@@ -15,13 +15,13 @@ use crate::stats::GradientSums;
 use crate::tensor::Tensor;
 
 /// Upstream gradients: to be read, or to be written over by the gradients of the inputs.
-pub(super) enum GradOutputs<'a> {
+pub(crate) enum GradOutputs<'a> {
     Read(&'a [Tensor]),
     Over(&'a mut [Tensor]),
 }
 
 impl GradOutputs<'_> {
-    fn tensors(&self) -> &[Tensor] {
+    pub fn tensors(&self) -> &[Tensor] {
         match self {
             Self::Read(tensors) => tensors,
             Self::Over(tensors) => tensors,

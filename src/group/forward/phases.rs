@@ -60,9 +60,7 @@ impl DeviceGroup {
         let call = self.begin(phase, 0, statistics)?;
         let InPlace { tensors, residuals } = tensors;
         let normalized = async {
-            let shapes = self.check_inputs(tensors)?;
-            self.check_residuals(Inputs { x: tensors, residuals }, self.config.epilogue.adds_residual())?;
-            self.check_targets("inputs", tensors, &[("residuals", residuals.unwrap_or(&[]))])?;
+            let shapes = self.check_forward_in_place(tensors, residuals)?;
             let (call, local) = (call.as_ref(), Local { started: Instant::now(), together: None });
             let (normalizations, report) = self.statistics(statistics, call, tensors, &shapes, local).await?;
             let target = Target::InPlace(tensors);
