@@ -97,6 +97,8 @@ step "examples in the documentation" cargo test --doc
 step "MPI" scripts/mpi.sh install
 # Named, because it is no default member: nothing else needs a system library. Its own report tells how long each fault took.
 step "tests over MPI" cargo test --no-fail-fast --package syncbn-mpi
+# With Burn's fusion, as its default features are; scripts/burn.sh has the rest.
+step "Burn" scripts/burn.sh test
 step "conformance" cargo test --test conformance | tee "$log"
 if grep -q '^test result:' "$log"; then
     echo "The conformance runner was built with Rust's test harness, which runs none of its cases: set harness = false." >&2

@@ -91,6 +91,11 @@ fn a_rank_that_drops_its_layers_and_its_group_is_named_at_once() {
 }
 
 #[test]
+fn a_rank_that_tells_of_a_failure_of_its_own_is_named_at_once_with_its_reason() {
+    plant(Fault::Tells);
+}
+
+#[test]
 fn ranks_that_call_their_layers_in_another_order_are_told() {
     plant(Fault::OtherLayer);
 }
@@ -144,8 +149,8 @@ fn the_judge_catches_a_fault_that_nobody_noticed_and_one_that_was_called_another
     };
     let reports = rank::run(scenario);
     judge::judge(&scenario, &reports).expect("a fault that every rank noticed");
-    let others = [Fault::Late, Fault::Panics, Fault::BadShape, Fault::OtherLayer, Fault::Recomputes, Fault::Garbage];
-    for fault in others {
+    let others = [Fault::Late, Fault::Panics, Fault::BadShape, Fault::Tells, Fault::OtherLayer, Fault::Recomputes];
+    for fault in others.into_iter().chain([Fault::Garbage]) {
         assert!(judge::judge(&Scenario { fault, ..scenario }, &reports).is_err(), "{fault:?}");
     }
     assert!(judge::judge(&Scenario { culprit: 1, ..scenario }, &reports).is_err());

@@ -14,6 +14,8 @@ use crate::error::ExchangeError;
 /// How long a rank waits for its peers, unless [`ProcessGroup::with_deadline`] says otherwise: longer than any step of a
 /// training loop, short enough to notice that a peer is gone.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+/// Where a rank was that failed outside of all calls of its layers: a part of the message that its peers get.
+const OWN_WORK: &str = "work of its own";
 
 /// The ranks among which layers exchange their statistics, seen from one of them. Clones are the same rank.
 ///
@@ -99,6 +101,29 @@ impl ProcessGroup {
         Arc::ptr_eq(&self.shared, &other.shared) || (self.world_size() == 1 && other.world_size() == 1)
     }
 
+    /// Tells the other ranks that this one will not come: each that waits for it, or comes to wait, gets
+    /// [`ExchangeError::Aborted`] with the reason at once instead of waiting until its deadline, and the group refuses further
+    /// work, here too. For failures that no layer can see, such as a batch that could not be read; what a layer finds it tells
+    /// itself. Does nothing in a group of one rank, or where the group has failed before.
+    ///
+    /// ```
+    /// use syncbn::{Device, Error, ExchangeError, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+    ///
+    /// let groups: Vec<_> = LocalGroup::ranks(2).into_iter().map(ProcessGroup::new).collect();
+    /// groups[1].abort("batch 7 could not be read");
+    /// let host = Device::host();
+    /// let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), host.clone(), &groups[0])?;
+    /// let error = pollster::block_on(layer.forward_train(&host.upload(&[2, 1], &[0.0, 2.0])?)).unwrap_err();
+    /// assert!(matches!(error, Error::Exchange(ExchangeError::Aborted { rank: 1, .. })));
+    /// assert!(error.to_string().ends_with("batch 7 could not be read"));
+    /// # Ok::<(), syncbn::Error>(())
+    /// ```
+    pub fn abort(&self, reason: &str) {
+        if self.failure().is_none() {
+            self.fail(self.header(Phase::Forward), OWN_WORK, reason);
+        }
+    }
+
     /// Number of the next layer that is made in the group.
     pub(crate) fn next_layer(&self) -> u64 {
         self.shared.layers.fetch_add(1, Ordering::Relaxed)
@@ -179,7 +204,7 @@ impl ProcessGroup {
     }
 
     /// Tells the peers that this rank has failed; nothing where it has no peers, or where the group has failed already.
-    pub(crate) fn abort(&self, header: Header, at: &str, reason: &str) {
+    pub(crate) fn fail(&self, header: Header, at: &str, reason: &str) {
         if self.world_size() == 1 {
             return;
         }

@@ -211,7 +211,7 @@ impl Call<'_> {
         self.open = false;
         match result {
             Ok(_) | Err(Error::Batch(_) | Error::Group(_)) => {}
-            Err(error) => self.exchange.group.abort(self.header.clone(), &self.at, &error.to_string()),
+            Err(error) => self.exchange.group.fail(self.header.clone(), &self.at, &error.to_string()),
         }
     }
 }
@@ -235,7 +235,7 @@ impl Drop for Call<'_> {
         if self.open {
             let panicked = std::thread::panicking();
             let reason = if panicked { "it panicked" } else { "its call was dropped before it ended" };
-            self.exchange.group.abort(self.header.clone(), &self.at, reason);
+            self.exchange.group.fail(self.header.clone(), &self.at, reason);
         }
     }
 }

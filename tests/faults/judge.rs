@@ -49,10 +49,10 @@ pub fn judge(scenario: &Scenario, reports: &[Option<Report>]) -> Result<Duration
         if !refused {
             return wrong("the next call was not refused with the cause");
         }
-        if rank == scenario.culprit && matches!(scenario.fault, Fault::BadShape | Fault::DropsDuring) {
+        if rank == scenario.culprit && matches!(scenario.fault, Fault::BadShape | Fault::DropsDuring | Fault::Tells) {
             let own = match &failure.error {
                 Error::Argument(_) => scenario.fault == Fault::BadShape,
-                Error::Exchange(ExchangeError::Poisoned { .. }) => scenario.fault == Fault::DropsDuring,
+                Error::Exchange(ExchangeError::Poisoned { .. }) => scenario.fault != Fault::BadShape,
                 _ => false,
             };
             if own { continue } else { return wrong("another error than its own") }
@@ -88,6 +88,7 @@ fn check_error(scenario: &Scenario, call: Call, rank: usize, error: &ExchangeErr
         (Fault::Panics, E::Left { rank, panicked, .. }) => *rank == culprit && *panicked,
         (Fault::PanicsInside, E::Aborted { rank, reason, .. }) => *rank == culprit && reason.contains("panicked"),
         (Fault::BadShape, E::Aborted { rank, reason, .. }) => *rank == culprit && reason.contains("[0]"),
+        (Fault::Tells, E::Aborted { rank, reason, .. }) => *rank == culprit && reason == "work of its own: planted",
         (Fault::Leaves | Fault::DropsUnpolled | Fault::DropsDuring, E::Left { rank, panicked, .. }) => {
             *rank == culprit && !panicked
         }

@@ -33,6 +33,8 @@ pub enum Fault {
     DropsDuring,
     /// Drops its layers and its group.
     Leaves,
+    /// Tells the others that it has failed, and calls all the same.
+    Tells,
     /// Calls the other layer.
     OtherLayer,
     /// Calls backward for forward, or forward for backward.
@@ -52,7 +54,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Late,
         Self::Panics,
         Self::PanicsInside,
@@ -60,6 +62,7 @@ impl Fault {
         Self::DropsUnpolled,
         Self::DropsDuring,
         Self::Leaves,
+        Self::Tells,
         Self::OtherLayer,
         Self::OtherPhase,
         Self::Recomputes,

@@ -40,8 +40,8 @@ pub enum Error {
         /// Where it lies.
         found: String,
     },
-    /// A tensor of a type that the layer does not compute with.
-    #[error("{argument} is stored as {found}; allowed are f32, f16 and bf16")]
+    /// A tensor of a type that the layer, or Burn on the tensor's device, does not compute with.
+    #[error("{argument} is stored as {found}; allowed are f32, f16 and bf16 where Burn supports them on its device")]
     DType {
         /// Name of the tensor.
         argument: &'static str,

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use burn::tensor::Device;
 use burn_cubecl::CubeDevice;
 use burn_cubecl::tensor::CubeTensor;
 use pollster::block_on;
@@ -13,7 +14,7 @@ use syncbn::{LayerGradTargets, Momentum, RunningVariance, SavedForward, SyncBatc
 
 use crate::error::Error;
 use crate::memory::{Lent, Pin, fresh_like, in_place, lend};
-use crate::rank::{Shared, of_cube_device};
+use crate::rank::{Shared, of_cube_device, of_device};
 
 /// The layers of a module and its clones, one per rank.
 #[derive(Debug)]
@@ -80,6 +81,13 @@ impl Layers {
         made.push(layer.clone());
         Ok(layer)
     }
+
+    /// Tells the ranks that may wait for the one of a device, or else for the module's own, that it has failed.
+    pub fn tell(&self, device: &Device, error: &Error) {
+        if let Some(rank) = of_device(device).or_else(|| self.rank.clone()) {
+            rank.tell(error);
+        }
+    }
 }
 
 impl Layer {
@@ -109,6 +117,10 @@ impl Saved {
     /// gradient of x is computed where it is wanted; the other ranks need this one's sums in any case.
     pub fn backward(&self, grad: CubeTensor, wants_x: bool) -> Result<Gradients, Error> {
         let layer = self.layer.upgrade().ok_or(Error::Gone)?;
+        self.backward_on(&layer, grad, wants_x).inspect_err(|error| layer.rank.tell(error))
+    }
+
+    fn backward_on(&self, layer: &Layer, grad: CubeTensor, wants_x: bool) -> Result<Gradients, Error> {
         let grad = in_place(grad);
         let [weight, bias] = &self.parameters;
         let (x, [weight, bias]) = (wants_x.then(|| fresh_like(&self.x)), [weight, bias].map(fresh_like));

@@ -20,9 +20,10 @@
 //!
 //! # When a rank fails
 //! All others get an error that names it, at once or within the group's deadline: [`SyncBatchNorm::try_forward`] and
-//! [`try_backward`] return it, `forward` and `backward` panic with its message, as Burn's own operations do. An error that
-//! the layer finds is told to the others at once. One that is found before it, a type that it does not know or a failure of
-//! Burn's runtime, they notice when the rank ends or their deadline passes.
+//! [`try_backward`] return it, `forward` and `backward` panic with its message, as Burn's own operations do. Every
+//! error that a module returns is told to the others at once. A failure elsewhere, such as a batch that could not be read, they
+//! notice when the rank ends or their deadline passes, or at once where the program calls
+//! [`ProcessGroup::abort`](syncbn::ProcessGroup::abort).
 
 mod config;
 mod error;

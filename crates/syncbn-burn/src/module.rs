@@ -58,7 +58,8 @@ impl SyncBatchNorm {
         self.try_forward(input).unwrap_or_else(|error| raise(error))
     }
 
-    /// [`forward`](Self::forward) with failures as values. The running statistics are unchanged then.
+    /// [`forward`](Self::forward) with failures as values. The running statistics are unchanged then, and in training the
+    /// other ranks are told.
     ///
     /// # Errors
     /// [`Error::Input`] for other dimensions; in training, [`Error::NoRank`] on a device without a rank, [`Error::DType`],
@@ -66,7 +67,8 @@ impl SyncBatchNorm {
     /// error on every rank within the group's deadline.
     pub fn try_forward<const D: usize>(&self, input: Tensor<D>) -> Result<Tensor<D>, Error> {
         if input.device().is_autodiff() && self.training.is_enabled() {
-            self.forward_train(input)
+            let device = input.device();
+            self.forward_train(input).inspect_err(|error| self.layers.tell(&device, error))
         } else {
             self.forward_inference(input)
         }
@@ -85,8 +87,12 @@ impl SyncBatchNorm {
     }
 
     fn forward_train<const D: usize>(&self, input: Tensor<D>) -> Result<Tensor<D>, Error> {
+        let (gamma, beta) = (self.gamma.val(), self.beta.val());
+        check_dtype("input", &input)?;
+        check_dtype("gamma", &gamma)?;
+        check_dtype("beta", &beta)?;
         // The kernels read parameters as f32, whatever a half-precision model stores.
-        let [gamma, beta] = [&self.gamma, &self.beta].map(|parameter| parameter.val().cast(DType::F32));
+        let [gamma, beta] = [gamma, beta].map(|parameter| parameter.cast(DType::F32));
         let x = primitive("input", &input)?;
         let layer = self.layers.on(&x.device)?;
         let (y, saved, statistics) = layer.forward(x, primitive("gamma", &gamma)?, primitive("beta", &beta)?)?;
@@ -114,6 +120,14 @@ impl SyncBatchNorm {
         let batch = Tensor::<1>::from_data(TensorData::new(batch, shape), (device, running.dtype()));
         let running = running.mul_scalar(1.0 - self.momentum).add(batch.mul_scalar(self.momentum));
         state.update(running.detach());
+    }
+}
+
+/// Refuses a type for which Burn has no kernels on the tensor's device: it would fail when the queued work runs.
+fn check_dtype<const D: usize>(argument: &'static str, tensor: &Tensor<D>) -> Result<(), Error> {
+    match tensor.dtype() {
+        dtype if tensor.device().supports_dtype(dtype) => Ok(()),
+        dtype => Err(Error::DType { argument, found: format!("{dtype:?}") }),
     }
 }
 

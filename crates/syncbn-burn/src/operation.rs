@@ -4,6 +4,9 @@
 //! registered: an exchange inside an operation would stall the thread that serves the device, which with fusion runs
 //! operations later and for all callers. What is registered only hands over the tensor.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;

@@ -114,6 +114,14 @@ impl Shared {
     pub fn is_on(&self, device: &CubeDevice) -> bool {
         self.cube == *device
     }
+
+    /// Tells the other ranks of a failure of this one, for which they may wait, unless it is one that all find alike. What
+    /// the layer has found, it has told.
+    pub fn tell(&self, error: &Error) {
+        if !matches!(error, Error::Layer(syncbn::Error::Batch(_) | syncbn::Error::Group(_))) {
+            self.group.abort(&error.to_string());
+        }
+    }
 }
 
 /// A wgpu device on an adapter with all features that Burn can use, in the form in which Burn takes it.

@@ -81,7 +81,7 @@ fn compare(workload: &Workload, (ours, burns): &mut Contenders) -> Result<(), Bo
     let pairs = [("y", ours.y()?, burns.y()), ("grad_input", ours.grad_input()?, burns.grad_input())];
     for (name, ours, burns) in pairs {
         let far = batch::farthest(&ours, &burns);
-        if !(far <= batch::TOLERANCE) {
+        if far > batch::TOLERANCE {
             return Err(
                 format!("{} of {} differs by {far:e}, of at most {:e}", name, workload.name, batch::TOLERANCE).into()
             );

@@ -1,4 +1,9 @@
-//! The network: two convolutions, each normalized, and a linear layer. Which normalization is a type.
+//! The network: two convolutions and a linear layer, each normalized, and a linear layer of scores. Which normalization is a
+//! type.
+//!
+//! The linear layer is there to be normalized: it gives a channel one value per sample, so that a rank of two samples has
+//! two, of which one becomes about 1 and the other about −1 whatever they were. The convolutions give a channel 32 values
+//! of two samples at least, and statistics of so many do no harm here.
 
 use burn::module::{Module, ModuleDisplay};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -13,11 +18,13 @@ use super::data::CLASSES;
 const CHANNELS: [usize; 2] = [8, 16];
 /// Positions of the last: 8×8 is halved once.
 const POSITIONS: usize = 16;
+/// Channels of the linear layer that is normalized.
+const HIDDEN: usize = 32;
 
-/// A normalization over (N, C, H, W).
+/// A normalization over (N, C, ...).
 pub trait Norm: Module + ModuleDisplay {
     fn of_channels(channels: usize, device: &Device) -> Self;
-    fn apply(&self, x: Tensor<4>) -> Tensor<4>;
+    fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>;
 }
 
 impl Norm for BatchNorm {
@@ -25,7 +32,7 @@ impl Norm for BatchNorm {
         BatchNormConfig::new(channels).init(device)
     }
 
-    fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+    fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.forward(x)
     }
 }
@@ -35,7 +42,7 @@ impl Norm for SyncBatchNorm {
         SyncBatchNormConfig::new(channels).init(device)
     }
 
-    fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+    fn apply<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.forward(x)
     }
 }
@@ -44,6 +51,8 @@ impl Norm for SyncBatchNorm {
 pub struct Network<N: Norm> {
     convolutions: Vec<Conv2d>,
     norms: Vec<N>,
+    hidden: Linear,
+    hidden_norm: N,
     last: Linear,
 }
 
@@ -63,8 +72,10 @@ impl<N: Norm> Network<N> {
             norms.push(N::of_channels(channels, device));
             before = channels;
         }
-        let last = LinearConfig::new(before * POSITIONS, CLASSES).init(device);
-        Self { convolutions, norms, last }
+        let hidden = LinearConfig::new(before * POSITIONS, HIDDEN).with_bias(false).init(device);
+        let hidden_norm = N::of_channels(HIDDEN, device);
+        let last = LinearConfig::new(HIDDEN, CLASSES).init(device);
+        Self { convolutions, norms, hidden, hidden_norm, last }
     }
 
     /// Scores (N, 10) of pictures (N, 1, 8, 8).
@@ -72,7 +83,8 @@ impl<N: Norm> Network<N> {
         for (convolution, norm) in self.convolutions.iter().zip(&self.norms) {
             x = relu(norm.apply(convolution.forward(x)));
         }
-        self.last.forward(x.flatten(1, 3))
+        let hidden = self.hidden_norm.apply(self.hidden.forward(x.flatten(1, 3)));
+        self.last.forward(relu(hidden))
     }
 
     /// Mean cross entropy of pictures and their labels, (N, 10).

@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
 use syncbn::ExchangeError;
 use syncbn_burn::{Error, Rank, try_backward};
 
@@ -61,6 +61,50 @@ fn a_rank_with_a_wrong_input_tells_the_others_what_it_was() {
     let error = survivor(wrong, |rank| ours(&rank.device()).try_forward(input(rank, 2)).unwrap_err());
     assert!(matches!(exchange(&error), ExchangeError::Aborted { rank: 1, .. }), "{error}");
     assert!(error.to_string().contains("channels"), "{error}");
+}
+
+#[test]
+fn a_type_without_kernels_is_an_error_and_the_others_are_told() {
+    // Burn's WGSL has no bf16: anything queued for such a tensor would fail later, on another thread.
+    for argument in ["input", "gamma"] {
+        let wrong = |rank: Rank| {
+            let device = rank.device().autodiff();
+            assert!(!device.supports_dtype(DType::BF16));
+            let narrow = |dims: [usize; 3]| {
+                let zeros = TensorData::new(vec![bf16::ZERO; dims.iter().product()], dims);
+                Tensor::<3>::from_data(zeros, (&device, DType::BF16))
+            };
+            let mut norm = ours(&rank.device());
+            let x = match argument {
+                "input" => narrow([2, CHANNELS, 4]),
+                _ => {
+                    norm.gamma = Param::from_tensor(narrow([1, 1, CHANNELS]).reshape([CHANNELS]));
+                    input(&rank, 2)
+                }
+            };
+            let error = norm.try_forward(x).unwrap_err();
+            assert_eq!(error, Error::DType { argument, found: "BF16".to_owned() });
+            assert_eq!(norm.running(), [vec![0.0; CHANNELS], vec![1.0; CHANNELS]]);
+        };
+        let error = survivor(wrong, |rank| ours(&rank.device()).try_forward(input(rank, 2)).unwrap_err());
+        assert!(matches!(exchange(&error), ExchangeError::Aborted { rank: 1, .. }), "{error}");
+        assert!(error.to_string().contains(&format!("{argument} is stored as BF16")), "{error}");
+    }
+}
+
+#[test]
+fn an_input_on_a_device_of_no_rank_is_told_to_the_ranks_that_wait() {
+    // A third device, which the module's rank does not have.
+    let setup = syncbn_burn::setup(&devices()[0].1.adapter).unwrap();
+    let elsewhere = Device::wgpu_options().setup(setup).init().unwrap().autodiff();
+    let wrong = |rank: Rank| {
+        let x = Tensor::<3>::zeros([2, CHANNELS, 4], &elsewhere);
+        let error = ours(&rank.device()).try_forward(x).unwrap_err();
+        assert!(matches!(error, Error::NoRank { .. }), "{error}");
+    };
+    let error = survivor(wrong, |rank| ours(&rank.device()).try_forward(input(rank, 2)).unwrap_err());
+    assert!(matches!(exchange(&error), ExchangeError::Aborted { rank: 1, .. }), "{error}");
+    assert!(error.to_string().contains("belongs to no rank"), "{error}");
 }
 
 #[test]
