@@ -51,44 +51,27 @@ fn check_all(shapes: &[&[usize]], seed: u64) {
 
 #[test]
 fn one_position_per_sample_follows_the_definition() {
-    check_all(&[&[2, 3], &[7, 3]], 1);
-    check_all(&[&[5, 1], &[1, 1]], 2);
-    check_all(&[&[4099, 3], &[17, 3]], 3);
-    check_all(&[&[33, 257], &[0, 257], &[1, 257]], 4);
+    shapes::one_position_per_sample(&check_all);
 }
 
 #[test]
 fn sizes_that_no_workgroup_divides_follow_the_definition() {
-    check_all(&[&[3, 5, 7], &[1, 5, 7]], 5);
-    check_all(&[&[3, 2, 3, 5, 7], &[2, 2, 3, 5, 7]], 6);
-    check_all(&[&[1, 7, 13, 19], &[5, 7, 13, 19]], 7);
-    check_all(&[&[9, 1, 4097], &[1, 1, 4095]], 8);
+    shapes::sizes_that_no_workgroup_divides(&check_all);
 }
 
 #[test]
 fn few_columns_side_by_side_follow_the_definition() {
-    for inner in [2, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 39, 40] {
-        check_all(&[&[61, 19, inner], &[130, 19, inner]], 100 + inner as u64);
-    }
-    // More values than one tile of few columns holds.
-    check_all(&[&[1031, 37, 3], &[5, 37, 3]], 9);
+    shapes::few_columns_side_by_side(&check_all);
 }
 
 #[test]
 fn several_tiles_per_channel_follow_the_definition() {
-    check_all(&[&[2, 3, 50_001], &[1, 3, 4096]], 10);
-    check_all(&[&[1, 1, 8191], &[1, 1, 1]], 11);
-    check_all(&[&[3, 2, 317, 211], &[2, 2, 317, 211]], 12);
-    check_all(&[&[40_009, 2], &[3, 2]], 13);
+    shapes::several_tiles_per_channel(&check_all);
 }
 
 #[test]
 fn more_channels_or_samples_than_65535_follow_the_definition() {
-    check_all(&[&[3, 70_001], &[1, 70_001]], 14);
-    check_all(&[&[1, 70_001, 5]], 15);
-    check_all(&[&[70_003, 1, 3], &[2, 1, 3]], 16);
-    // 257 samples of 257 channels: more than 65,535 runs of one channel.
-    check_all(&[&[257, 257, 3]], 17);
+    shapes::more_than_one_dispatch_dimension(&check_all);
 }
 
 #[test]

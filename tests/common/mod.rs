@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod normal;
+pub mod shapes;
 pub mod shares;
 pub mod tapped;
 
