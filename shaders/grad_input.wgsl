@@ -15,7 +15,7 @@ fn main(
     // Past the last workgroup the number wraps round to none that has values.
     var walk = begin_walk(lane, last - index);
     begin_sides(walk, lane);
-    for (var i = 0u; i < VALUES_PER_ROW; i++) {
+    for (var i = 0u; i < params.row_values; i++) {
         if (!is_inside(walk)) {
             break;
         }

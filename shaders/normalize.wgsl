@@ -21,7 +21,7 @@ fn main(
     var sides = 0u;
     if (is_inside(walk)) {
         let line = line_of(centering[walk.channel], walk.channel);
-        for (var i = 0u; i < VALUES_PER_ROW; i++) {
+        for (var i = 0u; i < params.row_values; i++) {
             if (!is_inside(walk)) {
                 break;
             }

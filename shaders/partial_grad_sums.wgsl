@@ -44,8 +44,5 @@ fn main(
     let b = next_four(&walk, 4u, line);
     let c = next_four(&walk, 8u, line);
     let d = next_four(&walk, 12u, line);
-    let sums = sum_over_rows((a + b) + (c + d), walk.row, walk.column, params.rows, params.columns_log2);
-    if (walk.row == 0u && walk.count > 0u) {
-        partial[walk.tile * params.channels + walk.channel] = sums;
-    }
+    merge_over_rows(array<vec4<f32>, SUMS>((a + b) + (c + d)), walk, lane);
 }

@@ -23,8 +23,9 @@ use std::ops::Range;
 use crate::dtype::DType;
 use crate::epilogue::Epilogue;
 use crate::error::LimitError;
-use crate::shaders::{Storage, TileParams, Variant};
+use crate::shaders::{Constants, Storage, TileParams, Variant};
 use crate::shape::Shape;
+use grid::Grid;
 
 /// Bytes of one (pivot, sum, squares, flag) quadruple of a tile or a rank, per channel.
 pub const CHANNEL_SUMS_BYTES: u64 = 16;
@@ -223,14 +224,28 @@ pub enum MaskOrder {
 }
 
 impl LayerFlags {
-    /// Writes them into the parameters. A residual is read where it decides on a value that is needed.
-    fn set(self, params: &mut TileParams, residual: bool) {
-        params.mask_by_address = (self.mask == Some(MaskOrder::ByAddress)).into();
+    /// Writes what is asked once per invocation into the parameters.
+    fn set(self, params: &mut TileParams) {
         params.has_weight = self.weight.into();
         params.has_bias = self.bias.into();
-        params.has_residual = (residual && self.epilogue.adds_residual()).into();
-        params.activates = self.epilogue.activates().into();
         params.slope = self.epilogue.slope();
+    }
+
+    /// What is asked for every value. `residual` tells whether one is read where the
+    /// epilogue adds it.
+    fn constants(self, grid: &Grid, residual: bool) -> Constants {
+        Constants {
+            residual: residual && self.epilogue.adds_residual(),
+            activates: self.epilogue.activates(),
+            batch_statistics: false,
+            four_channels: grid.four_channels,
+            mask_by_address: self.mask == Some(MaskOrder::ByAddress),
+        }
+    }
+
+    /// What backward's kernels are told: a residual is read where it decides on the side of the activation.
+    fn backward_constants(self, grid: &Grid) -> Constants {
+        self.constants(grid, self.epilogue.activates() && self.mask.is_none())
     }
 }
 

@@ -3,18 +3,20 @@
 //! Knows no plan and no device: the plan picks kernels, `gpu` compiles what [`Variant::source`] returns. A test reflects
 //! every variant and compares it with the tables here.
 
+mod constants;
 mod params;
 mod text;
 mod variant;
 
+pub use constants::Constants;
 pub use params::{CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams};
 pub use variant::{Storage, Variant};
 
 /// Invocations of every workgroup: the portable maximum.
 pub const WORKGROUP_SIZE: u32 = 256;
-/// Values of a tile that one invocation of a kernel that sums holds in registers.
+/// Values of a tile that one invocation of a kernel that sums holds in registers at most.
 pub const SUMMED_PER_ROW: u32 = 16;
-/// Values of a tile that one invocation of a kernel that writes goes through: a word of a mask.
+/// Values of a tile that one invocation of a kernel that writes goes through at most: a word of a mask.
 pub const WRITTEN_PER_ROW: u32 = 32;
 /// Words of 16-bit outputs that one invocation writes.
 pub const WORDS_PER_INVOCATION: u32 = 8;

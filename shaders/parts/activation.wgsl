@@ -7,7 +7,7 @@ fn below(value: f32) -> f32 {
 
 // A NaN passes, whatever a comparison with it gives.
 fn activated(v: f32) -> f32 {
-    if (params.activates == 0u || (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u) {
+    if (!ACTIVATES || (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u) {
         return v;
     }
     return select(below(v), v, v > 0.0);

@@ -26,7 +26,7 @@ fn gradients(channel: u32, x_at: u32, g_at: u32, step: u32) -> vec2<f32> {
     let line = line_of(entry.center, channel);
     let g = upstream(x_at, g_at, step, line);
     var pull = 0.0;
-    if (params.has_batch_statistics != 0u) {
+    if (HAS_BATCH_STATISTICS) {
         let from_mean = (load_x(x_at) - entry.center.pivot) - entry.center.rest;
         pull = entry.mean_dy + from_mean * entry.projection;
     }

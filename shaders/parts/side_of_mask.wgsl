@@ -5,22 +5,26 @@
 // The values of this invocation, the current step in the lowest bit.
 var<private> own_sides: u32;
 
-// A word holds 32 values of one row: one tile of a kernel that writes, two of one that sums.
+// A word holds 32 values of one row of a kernel that writes: of two rows of one that sums, whose tiles and runs are half as
+// large.
 fn begin_sides(walk: Walk, lane: u32) {
-    if (params.mask_by_address != 0u || walk.count == 0u) {
+    if (MASK_BY_ADDRESS || walk.count == 0u) {
         return;
     }
-    let tiles_per_word = 32u / VALUES_PER_ROW;
     let segment = walk.tile / params.mask_segment_tiles;
     let in_segment = walk.tile % params.mask_segment_tiles;
-    let word = segment * params.mask_segment_words + in_segment / tiles_per_word;
+    let tile = segment * params.mask_segment_words + in_segment / ROWS_PER_WORD;
+    let in_run = walk.row & ((1u << params.run_log2) - 1u);
+    // Runs from the beginning of the tile that the mask knows.
+    let run = (in_segment % ROWS_PER_WORD * params.rows + walk.row) >> params.run_log2;
+    let row = (run / ROWS_PER_WORD << params.run_log2) | in_run;
     let block = walk.channel >> params.columns_log2;
-    let sides = mask[(word * params.mask_blocks + block) * 256u + lane];
-    own_sides = sides >> (in_segment % tiles_per_word * VALUES_PER_ROW);
+    let sides = mask[(tile * params.mask_blocks + block) * 256u + lane_of(row, walk.column)];
+    own_sides = sides >> (run % ROWS_PER_WORD * params.row_values);
 }
 
 fn is_above(x_at: u32, step: u32, line: Line) -> bool {
-    if (params.mask_by_address != 0u) {
+    if (MASK_BY_ADDRESS) {
         return ((mask[params.mask_origin + (x_at >> 5u)] >> (x_at & 31u)) & 1u) != 0u;
     }
     return ((own_sides >> step) & 1u) != 0u;

@@ -11,9 +11,11 @@ struct TileParams {
     first_channel: u32,   // the window's first channel
     end_channel: u32,     // the channel after its last
     rows: u32,            // invocations per tile, a power of two
+    row_values: u32,      // values of a tile that an invocation goes through
+    run_log2: u32,        // log2 of the invocations of a tile that go side by side through a run of it
     columns_log2: u32,    // log2 of the tiles side by side in a workgroup
     blocks: u32,          // workgroups that cover the window's channels once
-    step_inner: u32,      // rows mod L: what one step adds to l
+    step_inner: u32,      // 2^run_log2 mod L: what one step adds to l
     x_origin: u32,        // what is added to every address
     x_sample: u32,        // strides of x and of what is written, in elements
     x_channel: u32,
@@ -26,7 +28,6 @@ struct TileParams {
     g_inner: u32,
     g_step: u32,
     g_wrap: u32,
-    four_channels: u32,   // kernels of quads: 1 where a quad is of four channels, 0 where it is of one
     g_apart: u32,         // elements of grad_output from one value of a quad to the next, if its layout is another
     first_element: u32,   // kernels that own words: the first address that is written
     end_element: u32,     // the address after the last
@@ -35,16 +36,12 @@ struct TileParams {
     run_end: u32,         // address where the next channel begins
     g_follows_x: u32,     // 1 where grad_output has the addresses of x
     mask_origin: u32,     // word of the mask that holds the element at address 0, where its bits lie by address
-    mask_by_address: u32,        // 1 there, 0 where a word holds the values of one invocation
     mask_segment_tiles: u32,     // tiles of this kernel per segment
     mask_segment_words: u32,     // words per invocation and segment
     mask_blocks: u32,            // workgroups that cover all channels once
     has_weight: u32,      // 1 where a weight is bound, else it counts as 1
     has_bias: u32,        // 1 where a bias is bound, else it counts as 0
-    has_residual: u32,    // 1 where a residual is added before the activation
-    activates: u32,       // 1 where there is an activation
-    slope: f32,           // what it multiplies values of 0 and below by
-    has_batch_statistics: u32,   // 1 where the statistics depend on x, 0 where they are constants for the gradient
+    slope: f32,           // what an activation multiplies values of 0 and below by
 }
 
 @group(0) @binding(0) var<uniform> params: TileParams;

@@ -7,7 +7,7 @@ fn below(value: vec4<f32>) -> vec4<f32> {
 
 // A NaN passes, whatever a comparison with it gives.
 fn activated(v: vec4<f32>) -> vec4<f32> {
-    if (params.activates == 0u) {
+    if (!ACTIVATES) {
         return v;
     }
     let is_nan = (bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);

@@ -3,7 +3,7 @@
 // Pivots, rests and inverse deviations of four values.
 fn centers_of(channel: u32) -> mat3x4<f32> {
     let a = centering[channel_of(channel, 0u)];
-    if (params.four_channels == 0u) {
+    if (!FOUR_CHANNELS) {
         return mat3x4<f32>(vec4<f32>(a.pivot), vec4<f32>(a.rest), vec4<f32>(a.inv_std));
     }
     let b = centering[channel_of(channel, 1u)];

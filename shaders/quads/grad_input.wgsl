@@ -22,7 +22,7 @@ struct GradCentering {
 // mean_dy and projection of four values.
 fn pulls_of(channel: u32) -> mat2x4<f32> {
     let a = centering[channel_of(channel, 0u)];
-    if (params.four_channels == 0u) {
+    if (!FOUR_CHANNELS) {
         return mat2x4<f32>(vec4<f32>(a.mean_dy), vec4<f32>(a.projection));
     }
     let b = centering[channel_of(channel, 1u)];
@@ -49,21 +49,19 @@ fn main(
     }
     let line = line_of(walk.channel);
     let pulls = pulls_of(walk.channel);
-    let sums_are_lost = are_not_finite(pulls[0]);
-    let is_lost = sums_are_lost | are_not_finite(line.inv_std);
-    let lost = select(line.inv_std, pulls[0], sums_are_lost);
+    let lost = select(line.lost, vec4<u32>(NOT_FINITE), are_not_finite(pulls[0]));
     begin_sides(walk, lane);
-    for (var i = 0u; i < VALUES_PER_ROW; i++) {
+    for (var i = 0u; i < params.row_values; i++) {
         if (!is_inside(walk)) {
             break;
         }
         let x = x_of_gradient(walk.x);
         let g = upstream(x, walk, i, line);
         var pull = vec4<f32>(0.0);
-        if (params.has_batch_statistics != 0u) {
+        if (HAS_BATCH_STATISTICS) {
             pull = pulls[0] + ((x - line.pivot) - line.rest) * pulls[1];
         }
-        let gradient = select(line.scale * (g - pull), lost, is_lost);
+        let gradient = bitcast<vec4<f32>>(bitcast<vec4<u32>>(line.scale * (g - pull)) | lost);
         grad_input[walk.x] = pack(gradient);
         keep_residual(walk.x, g);
         step_walk(&walk);
@@ -72,7 +70,7 @@ fn main(
 
 // x is not read where nothing depends on it.
 fn x_of_gradient(quad: u32) -> vec4<f32> {
-    if (params.has_batch_statistics == 0u && params.activates == 0u) {
+    if (!HAS_BATCH_STATISTICS && !ACTIVATES) {
         return vec4<f32>(0.0);
     }
     return load_x(quad);

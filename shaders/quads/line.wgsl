@@ -9,17 +9,17 @@ struct Line {
     rest: vec4<f32>,
     scale: vec4<f32>,
     shift: vec4<f32>,
-    inv_std: vec4<f32>,   // NaN where the channel is not finite
+    lost: vec4<u32>,      // the bits of a NaN where the channel is not finite, else 0
 }
 
 // The channel of one of four values.
 fn channel_of(quad_channel: u32, index: u32) -> u32 {
-    return select(quad_channel, 4u * quad_channel + index, params.four_channels != 0u);
+    return select(quad_channel, 4u * quad_channel + index, FOUR_CHANNELS);
 }
 
 fn weights_of(channel: u32) -> vec4<f32> {
     let first = channel_of(channel, 0u);
-    if (params.four_channels == 0u) {
+    if (!FOUR_CHANNELS) {
         return vec4<f32>(weight[first]);
     }
     return vec4<f32>(weight[first], weight[first + 1u], weight[first + 2u], weight[first + 3u]);
@@ -27,7 +27,7 @@ fn weights_of(channel: u32) -> vec4<f32> {
 
 fn biases_of(channel: u32) -> vec4<f32> {
     let first = channel_of(channel, 0u);
-    if (params.four_channels == 0u) {
+    if (!FOUR_CHANNELS) {
         return vec4<f32>(bias[first]);
     }
     return vec4<f32>(bias[first], bias[first + 1u], bias[first + 2u], bias[first + 3u]);
@@ -35,7 +35,8 @@ fn biases_of(channel: u32) -> vec4<f32> {
 
 fn line_of(channel: u32) -> Line {
     let centers = centers_of(channel);
-    var line = Line(centers[0], centers[1], centers[2], vec4<f32>(0.0), centers[2]);
+    let lost = select(vec4<u32>(0u), vec4<u32>(NOT_FINITE), are_not_finite(centers[2]));
+    var line = Line(centers[0], centers[1], centers[2], vec4<f32>(0.0), lost);
     if (params.has_weight != 0u) {
         line.scale *= weights_of(channel);
     }

@@ -20,7 +20,7 @@ fn main(
     var sides = vec2<u32>(0u);
     if (is_inside(walk)) {
         let line = line_of(walk.channel);
-        for (var i = 0u; i < VALUES_PER_ROW; i++) {
+        for (var i = 0u; i < params.row_values; i++) {
             if (!is_inside(walk)) {
                 break;
             }

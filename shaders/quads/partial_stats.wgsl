@@ -8,11 +8,6 @@
 
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag)
 
-// Quads that one row of a tile has.
-fn quads_of_row(row: u32, count: u32) -> u32 {
-    return (max(count, row) - row + params.rows - 1u) / params.rows;
-}
-
 // This invocation's next quad; the stand-in where the tile has ended.
 fn next_quad(walk: ptr<function, Walk>, stand_in: vec4<f32>) -> vec4<f32> {
     var quad = stand_in;
@@ -23,6 +18,39 @@ fn next_quad(walk: ptr<function, Walk>, stand_in: vec4<f32>) -> vec4<f32> {
     return quad;
 }
 
+fn next_four(walk: ptr<function, Walk>, stand_in: vec4<f32>) -> mat4x4<f32> {
+    let a = next_quad(walk, stand_in);
+    let b = next_quad(walk, stand_in);
+    let c = next_quad(walk, stand_in);
+    let d = next_quad(walk, stand_in);
+    return mat4x4<f32>(a, b, c, d);
+}
+
+// What four quads have over another, 0 where they are stand-ins; `at` is the number of the first.
+fn over(quads: mat4x4<f32>, mean: vec4<f32>, at: u32, count: u32) -> mat4x4<f32> {
+    let none = vec4<f32>(0.0);
+    return mat4x4<f32>(
+        select(none, quads[0] - mean, at < count),
+        select(none, quads[1] - mean, at + 1u < count),
+        select(none, quads[2] - mean, at + 2u < count),
+        select(none, quads[3] - mean, at + 3u < count),
+    );
+}
+
+fn sum_of(quads: mat4x4<f32>) -> vec4<f32> {
+    return (quads[0] + quads[1]) + (quads[2] + quads[3]);
+}
+
+fn squares_of(quads: mat4x4<f32>) -> vec4<f32> {
+    return (quads[0] * quads[0] + quads[1] * quads[1]) + (quads[2] * quads[2] + quads[3] * quads[3]);
+}
+
+// The largest exponent of each column, as bits.
+fn exponents_of(quads: mat4x4<f32>) -> vec4<u32> {
+    let pair = max(bitcast<vec4<u32>>(quads[0]) & EXPONENTS, bitcast<vec4<u32>>(quads[1]) & EXPONENTS);
+    return max(pair, max(bitcast<vec4<u32>>(quads[2]) & EXPONENTS, bitcast<vec4<u32>>(quads[3]) & EXPONENTS));
+}
+
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) lane: u32,
@@ -30,45 +58,27 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
     var walk = begin_walk(lane, workgroup.x + workgroup.y * workgroups.x);
-    let quads = quads_of_row(walk.row, walk.count);
+    let quads = values_of_row(walk.row, walk.count);
     var first = vec4<f32>(0.0);
-    if (quads > 0u) {
+    if (is_inside(walk)) {
         first = load_x(walk.x);
     }
     // A stand-in equals the first quad and so adds nothing to the first sum.
-    var values: array<vec4<f32>, 16>;
-    for (var i = 0u; i < 16u; i++) {
-        values[i] = next_quad(&walk, first);
-    }
-    var from_first = vec4<f32>(0.0);
-    var flags = vec4<f32>(0.0);
-    for (var i = 0u; i < 16u; i += 4u) {
-        from_first += ((values[i] - first) + (values[i + 1u] - first)) + ((values[i + 2u] - first) + (values[i + 3u] - first));
-        flags += (flags_of(values[i]) + flags_of(values[i + 1u])) + (flags_of(values[i + 2u]) + flags_of(values[i + 3u]));
-    }
-    let mean = first + from_first / f32(max(quads, 1u));
-    var sum = vec4<f32>(0.0);
-    var squares = vec4<f32>(0.0);
-    for (var i = 0u; i < 16u; i += 4u) {
-        let a = values[i] - mean;
-        let b = select(vec4<f32>(0.0), values[i + 1u] - mean, i + 1u < quads);
-        let c = select(vec4<f32>(0.0), values[i + 2u] - mean, i + 2u < quads);
-        let d = select(vec4<f32>(0.0), values[i + 3u] - mean, i + 3u < quads);
-        let e = select(vec4<f32>(0.0), a, i < quads);
-        sum += (e + b) + (c + d);
-        squares += (e * e + b * b) + (c * c + d * d);
-    }
-    let own = array<vec4<f32>, SUMS>(mean, sum, squares, flags);
-    let sums = merge_over_rows(own, walk);
-    if (walk.row > 0u || walk.count == 0u) {
-        return;
-    }
-    if (params.four_channels == 0u) {
-        partial[walk.tile * params.channels + walk.channel] = merged_columns(sums, f32(walk.count));
-        return;
-    }
-    for (var i = 0u; i < 4u; i++) {
-        let at = walk.tile * params.channels + 4u * walk.channel + i;
-        partial[at] = vec4<f32>(sums[0][i], sums[1][i], sums[2][i], sums[3][i]);
-    }
+    let a = next_four(&walk, first);
+    let b = next_four(&walk, first);
+    let c = next_four(&walk, first);
+    let d = next_four(&walk, first);
+    let firsts = mat4x4<f32>(first, first, first, first);
+    let from_first = (sum_of(a - firsts) + sum_of(b - firsts)) + (sum_of(c - firsts) + sum_of(d - firsts));
+    let exponents = max(max(exponents_of(a), exponents_of(b)), max(exponents_of(c), exponents_of(d)));
+    let count = f32(quads);
+    let mean = first + from_first / max(count, 1.0);
+    let da = over(a, mean, 0u, quads);
+    let db = over(b, mean, 4u, quads);
+    let dc = over(c, mean, 8u, quads);
+    let dd = over(d, mean, 12u, quads);
+    let sum = (sum_of(da) + sum_of(db)) + (sum_of(dc) + sum_of(dd));
+    let squares = (squares_of(da) + squares_of(db)) + (squares_of(dc) + squares_of(dd));
+    let counts = select(vec4<f32>(count), vec4<f32>(-count), exponents == EXPONENTS);
+    merge_over_rows(own_entries(mean, sum, squares, counts), walk, lane);
 }

@@ -2,7 +2,7 @@
 
 fn upstream(x: vec4<f32>, walk: Walk, step: u32, line: Line) -> vec4<f32> {
     let g = load_grad_output(walk.g);
-    if (params.activates == 0u) {
+    if (!ACTIVATES) {
         return g;
     }
     return select(below(g), g, are_above(x, walk.x, step, line));

@@ -2,8 +2,9 @@
 
 fn value_of(x: vec4<f32>, quad: u32, line: Line) -> vec4<f32> {
     var v = (x - line.pivot) * line.scale + line.shift;
-    if (params.has_residual != 0u) {
+    if (ADDS_RESIDUAL) {
         v += load_residual(quad);
     }
-    return select(v, line.inv_std, are_not_finite(line.inv_std));
+    // A NaN with whatever bits are set besides.
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(v) | line.lost);
 }

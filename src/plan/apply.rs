@@ -6,7 +6,9 @@ use super::window::{Span, Window, windows};
 use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, Parts, Role};
 use crate::dtype::DType;
 use crate::error::LimitError;
-use crate::shaders::{Kernel, Storage, TileParams, Variant, WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD, WORKGROUP_SIZE};
+use crate::shaders::{
+    Constants, Kernel, Storage, TileParams, Variant, WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD, WORKGROUP_SIZE,
+};
 
 /// Bytes per channel of what the kernel that is told most gets from the host.
 const CENTERING_BYTES: u64 = 20;
@@ -61,10 +63,9 @@ impl ApplyPlan {
         let grid = Grid::new(x, x.shape, caps);
         let quads = grid.is_quads();
         let kernel = if quads || y == DType::F32 { Kernel::Normalize } else { Kernel::NormalizeWords };
-        let variant = Variant { mask, in_place, quads, ..Variant::new(kernel) };
-        Self::new(&grid, [x, Activation { dtype: y, ..x }, x], caps, variant, roles, |params| {
-            layer.set(params, true);
-        })
+        let constants = layer.constants(&grid, true);
+        let variant = Variant { mask, in_place, quads, constants, ..Variant::new(kernel) };
+        Self::new(&grid, [x, Activation { dtype: y, ..x }, x], caps, variant, roles, layer)
     }
 
     /// How the mask of an activation lies that is normalized into `y`; `None` where backward's kernels could not read it:
@@ -86,7 +87,8 @@ impl ApplyPlan {
             Some(MaskOrder::ByInvocation) => {
                 let grid = Grid::new(x, x.shape, caps);
                 let partition = Partition::new(&grid, x.dtype.size_bytes()).written(&grid);
-                let words = u64::from(partition.per_row) * grid.unit / 32;
+                // Of an invocation: 16 quads, or 32 single values.
+                let words = if grid.is_quads() { 2 } else { 1 };
                 partition.tiles.saturating_mul(partition.blocks * u64::from(WORKGROUP_SIZE) * words * 4)
             }
         }
@@ -115,11 +117,9 @@ impl ApplyPlan {
         let grad_output = if wanted.in_place { packed(g.dtype) } else { caps.storage(g.dtype) };
         let (mask, in_place) = (layer.mask.is_some(), wanted.in_place);
         let (quads, g_apart) = (grid.is_quads(), grid.is_quads() && !grid.same_layout);
-        let variant = Variant { grad_output, mask, in_place, quads, g_apart, ..Variant::new(kernel) };
-        Self::new(&grid, [x, x, g], caps, variant, roles, |params| {
-            layer.set(params, layer.epilogue.activates());
-            params.has_batch_statistics = wanted.batch_statistics.into();
-        })
+        let constants = Constants { batch_statistics: wanted.batch_statistics, ..layer.backward_constants(&grid) };
+        let variant = Variant { grad_output, mask, in_place, quads, g_apart, constants, ..Variant::new(kernel) };
+        Self::new(&grid, [x, x, g], caps, variant, roles, layer)
     }
 
     fn new(
@@ -128,7 +128,7 @@ impl ApplyPlan {
         caps: &DeviceCaps,
         variant: Variant,
         roles: &'static [Role],
-        set_flags: impl Fn(&mut TileParams),
+        layer: LayerFlags,
     ) -> Result<Option<Self>, LimitError> {
         let partition = Partition::new(grid, x.dtype.size_bytes()).written(grid);
         if partition.tiles == 0 {
@@ -143,7 +143,7 @@ impl ApplyPlan {
         let variant = Variant { x: x_storage, writes_bf16, writes_quads_of_words, ..variant };
         let (capacity, too_large) = caps.capacity(&[x, output, g], grid.unit);
         let dispatch = |span: &Span, mut params: TileParams, workgroups: [u32; 2]| {
-            set_flags(&mut params);
+            layer.set(&mut params);
             Dispatch { variant, params, workgroups, roles, parts: Parts::of(span, grid.unit, [x, output, g]) }
         };
         let dispatches: Result<Vec<_>, LimitError> = if grid.is_quads() || output.dtype == DType::F32 {

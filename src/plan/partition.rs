@@ -8,8 +8,18 @@ use crate::error::LimitError;
 use crate::shaders::{CombineParams, SUMMED_PER_ROW, TileParams, WORKGROUP_SIZE, WRITTEN_PER_ROW};
 use crate::shape::{Shape, Strides};
 
-/// Bytes that neighbouring invocations should read next to each other: a cache line of most GPUs.
+/// Bytes of neighbouring channels that lie next to each other and that a workgroup should read together: a cache line of most
+/// GPUs.
 const RUN_BYTES: u64 = 128;
+/// Channels that it takes at least where each has one unit in a place: every invocation's next value lies a whole sample or
+/// position away, so that the memory of a workgroup is the more scattered the fewer channels it has. More of them would leave
+/// fewer than eight rows, and tiles so small that their sums need as much memory as an eighth of the values.
+const COLUMNS: u64 = 32;
+/// Bytes of one channel that neighbouring invocations read next to each other: half a line, so that an invocation's next value
+/// is near to its last.
+const STEP_BYTES: u64 = 64;
+/// Units that they read at least: as many as the smallest groups of invocations have that common devices run in step.
+const LEAST_STEP: u64 = 8;
 /// Tiles that one invocation of a combining kernel takes before more invocations join: enough to hide a barrier.
 const TILES_PER_ROW: u64 = 8;
 /// Elements of memory that one tile may lie across: a quarter of the smallest binding that a device may have, 128 MiB, as
@@ -18,7 +28,7 @@ const TILE_SPAN: u64 = 8 << 20;
 
 /// The cut of an activation into tiles.
 ///
-/// A tile holds `rows`·16 values of one channel, or twice that where kernels write. A workgroup holds 256/rows tiles side by
+/// A tile holds up to `rows`·16 values of one channel, or twice that where kernels write. A workgroup holds 256/rows tiles side by
 /// side, of neighbouring channels: many where a channel has few values or where the values of one channel lie far apart (small
 /// L), one otherwise. Tiles follow each other through a segment: all values of a channel, or where samples are so large that a tile across two of
 /// them would not fit a binding, those of one sample. Depends on the shape alone, never on limits of a device.
@@ -32,6 +42,8 @@ pub struct Partition {
     pub segment_values: u64,
     /// Invocations per tile: a power of two, at most 256.
     pub rows: u32,
+    /// Invocations of a tile that go side by side through a run of it, a power of two.
+    pub run_rows: u32,
     /// Values of a tile that one invocation goes through.
     pub per_row: u32,
     /// Tiles per segment.
@@ -50,7 +62,9 @@ impl Partition {
         let channels = shape.channels() as u64;
         let channels_first = shape.strides().inner == 1;
         let inner = shape.spatial_len() as u64;
-        let columns = columns_for_runs(channel_run(shape).max(1) * grid.unit * element_bytes, channels);
+        let unit_bytes = grid.unit * element_bytes;
+        let run = channel_run(shape).max(1);
+        let columns = columns_for_runs(run, unit_bytes, channels);
         // Memory from a tile's first value to its last. Channels first it ends within a sample, and begins within one.
         let ends = if channels_first { 2 * inner } else { 0 };
         let span = |rows: u64| channels.saturating_mul(rows * u64::from(SUMMED_PER_ROW) + ends) * grid.unit;
@@ -62,11 +76,15 @@ impl Partition {
             rows /= 2;
         }
         let rows = rows as u32;
+        let run_rows = (STEP_BYTES / unit_bytes).max(LEAST_STEP).min(run).min(u64::from(rows));
+        let run_rows = 1 << run_rows.ilog2();
         let segment_tiles = segment_values.div_ceil(u64::from(rows * SUMMED_PER_ROW));
         let segments = if is_split { shape.batch() as u64 } else { 1 };
         let blocks = channels.div_ceil(u64::from(WORKGROUP_SIZE / rows));
-        let (per_row, tiles) = (SUMMED_PER_ROW, segments * segment_tiles);
-        Self { values, is_split, segment_values, rows, per_row, segment_tiles, tiles, blocks }
+        // As few as the tiles need, so that the last of them is about as full as the others.
+        let per_row = segment_values.div_ceil((segment_tiles * u64::from(rows)).max(1)).max(1) as u32;
+        let tiles = segments * segment_tiles;
+        Self { values, is_split, segment_values, rows, run_rows, per_row, segment_tiles, tiles, blocks }
     }
 
     /// The same cut for kernels that write: two tiles of single values of a segment are one.
@@ -74,9 +92,10 @@ impl Partition {
         if grid.is_quads() {
             return self;
         }
-        let segment_tiles = self.segment_values.div_ceil(u64::from(self.rows * WRITTEN_PER_ROW));
+        let per_row = self.per_row * (WRITTEN_PER_ROW / SUMMED_PER_ROW);
+        let segment_tiles = self.segment_values.div_ceil(u64::from(self.rows * per_row));
         let segments = self.tiles.checked_div(self.segment_tiles).unwrap_or(0);
-        Self { per_row: WRITTEN_PER_ROW, segment_tiles, tiles: segments * segment_tiles, ..self }
+        Self { per_row, segment_tiles, tiles: segments * segment_tiles, ..self }
     }
 
     /// Values of every tile but a segment's last.
@@ -94,7 +113,7 @@ impl Partition {
     /// Addresses are formed modulo 2³²; those of values within the window are below the elements of a binding.
     pub(super) fn tile_params(&self, window: &Window, grid: &Grid, channels: usize) -> TileParams {
         let inner = window.inner;
-        let (step_outer, step_inner) = (self.rows / inner, self.rows % inner);
+        let (step_outer, step_inner) = (self.run_rows / inner, self.run_rows % inner);
         let walk = |strides: Strides| {
             let [sample, channel, stride] = [strides.sample, strides.channel, strides.inner].map(|n| n as u32);
             let step = step_outer.wrapping_mul(sample).wrapping_add(step_inner.wrapping_mul(stride));
@@ -113,6 +132,8 @@ impl Partition {
             first_channel: window.channels.start as u32,
             end_channel: window.channels.end as u32,
             rows: self.rows,
+            row_values: self.per_row,
+            run_log2: self.run_rows.ilog2(),
             columns_log2: (WORKGROUP_SIZE / self.rows).ilog2(),
             blocks: self.blocks_of(window) as u32,
             step_inner,
@@ -128,7 +149,6 @@ impl Partition {
             g_inner,
             g_step,
             g_wrap,
-            four_channels: grid.four_channels.into(),
             g_apart: grid.g_apart,
             mask_origin: (window.span.elements.start / 32) as u32,
             mask_segment_tiles: self.segment_tiles as u32,
@@ -177,8 +197,10 @@ impl Partition {
     }
 }
 
-/// Channels side by side that together read runs of [`RUN_BYTES`], a power of two not above what the channels fill.
-fn columns_for_runs(channel_run_bytes: u64, channels: u64) -> u64 {
-    let wanted = RUN_BYTES.div_ceil(channel_run_bytes).next_power_of_two();
+/// Channels side by side that together read runs of [`RUN_BYTES`] where a channel has `run` units next to each other, and
+/// [`COLUMNS`] at least where it has one: a power of two not above what the channels fill.
+fn columns_for_runs(run: u64, unit_bytes: u64, channels: u64) -> u64 {
+    let least = if run > 1 { 1 } else { COLUMNS };
+    let wanted = RUN_BYTES.div_ceil(run * unit_bytes).next_power_of_two().max(least);
     wanted.min(channels.next_power_of_two()).min(u64::from(WORKGROUP_SIZE))
 }

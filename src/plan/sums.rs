@@ -4,7 +4,7 @@ use super::grid::Grid;
 use super::window::windows;
 use super::{Activation, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, LayerFlags, Partition, Parts, Role};
 use crate::error::LimitError;
-use crate::shaders::{CombineParams, Kernel, TileParams, Variant};
+use crate::shaders::{CombineParams, Constants, Kernel, TileParams, Variant};
 
 /// Roles of the gradient's partial kernel, up to where it writes.
 const fn gradient_roles(side: Role, output: Role) -> [Role; 7] {
@@ -53,10 +53,11 @@ impl SumsPlan {
         let kernels = [Kernel::PartialGradSums, Kernel::CombineGradSums];
         let [whole, tiled] = &GRADIENT[usize::from(layer.mask.is_some())];
         let plan = Self::new(x, g, caps, kernels, [whole, tiled])?;
+        let constants = layer.backward_constants(&Grid::new(x, g.shape, caps));
         Ok(plan.map(|mut plan| {
             for partial in &mut plan.partials {
-                partial.variant.mask = layer.mask.is_some();
-                layer.set(&mut partial.params, layer.epilogue.activates());
+                partial.variant = Variant { mask: layer.mask.is_some(), constants, ..partial.variant };
+                layer.set(&mut partial.params);
             }
             plan
         }))
@@ -81,7 +82,9 @@ impl SumsPlan {
         let is_tiled = partition.tiles > 1;
         let tiles_bytes = if is_tiled { partition.tiles.saturating_mul(local_bytes) } else { 0 };
         caps.check_binding("scratch for the tiles", dims, tiles_bytes)?;
-        let mut variant = Variant { x: caps.storage(x.dtype), quads: grid.is_quads(), ..Variant::new(partial) };
+        let constants = Constants { four_channels: grid.four_channels, ..Constants::default() };
+        let (storage, quads) = (caps.storage(x.dtype), grid.is_quads());
+        let mut variant = Variant { x: storage, quads, constants, ..Variant::new(partial) };
         if partial == Kernel::PartialGradSums {
             variant.grad_output = caps.storage(g.dtype);
             variant.g_apart = grid.is_quads() && !grid.same_layout;

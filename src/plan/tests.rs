@@ -3,6 +3,7 @@
 use super::grid::Grid;
 use super::window::windows;
 use super::*;
+use crate::shaders::{SUMMED_PER_ROW, WORKGROUP_SIZE};
 use crate::shape::Layout::{self, ChannelsFirst, ChannelsLast};
 
 fn f32s(shape: &Shape) -> Activation<'_> {
@@ -227,4 +228,66 @@ fn words_are_owned_by_one_run_and_channels_are_found_where_they_lie() {
         }
         assert_eq!(next, shape.elements());
     }
+}
+
+/// Every plan of the statistics of some shapes, (N, C, spatial…), in both layouts.
+fn plans_of<'a>(shapes: &'a [&[usize]]) -> impl Iterator<Item = (&'a [usize], Shape, SumsPlan)> {
+    shapes.iter().flat_map(|&dims| {
+        [ChannelsFirst, ChannelsLast].map(|layout| {
+            let mut stored = dims.to_vec();
+            if layout == ChannelsLast {
+                stored[1..].rotate_left(1);
+            }
+            let shape = Shape::new(&stored, layout).expect("a valid shape");
+            let plan = SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE).expect("within the limits");
+            (dims, shape, plan.expect("not empty"))
+        })
+    })
+}
+
+#[test]
+fn few_channels_of_many_values_and_many_channels_of_few_fill_a_device_alike() {
+    for (dims, shape, plan) in plans_of(&[&[32, 3, 224, 224], &[32, 2048, 7, 7], &[4096, 1024], &[32, 128, 28, 28]]) {
+        let [x, y] = plan.partials[0].workgroups.map(u64::from);
+        let unit = if plan.partials[0].variant.quads { 4 } else { 1 };
+        let held = x * y * u64::from(WORKGROUP_SIZE) * u64::from(SUMMED_PER_ROW) * unit;
+        // At most half of the invocations' registers are empty, and no workgroup takes more than they hold.
+        assert!((shape.elements()..=2 * shape.elements()).contains(&held), "{dims:?}, {:?}: {held}", shape.strides());
+        assert!(x * y >= 128, "{dims:?}: {x}·{y} workgroups");
+    }
+}
+
+#[test]
+fn neighbouring_invocations_read_next_to_each_other_and_go_on_nearby() {
+    for (dims, shape, plan) in plans_of(&[&[32, 128, 28, 28], &[4096, 1024], &[32, 2048, 7, 7], &[8, 64, 4096]]) {
+        let params = &plan.partials[0].params;
+        // As the kernel's walk finds them.
+        let address = |lane: u32, step: u32| {
+            let in_run = lane % (1 << params.run_log2);
+            let column = (lane >> params.run_log2) % (1 << params.columns_log2);
+            let row = (lane >> (params.run_log2 + params.columns_log2) << params.run_log2) | in_run;
+            let at = (row - in_run) * params.row_values + in_run + (step << params.run_log2);
+            walked(params, params.row_values, 0, column, at)
+        };
+        let what = format!("{dims:?}, {:?}: {params:?}", shape.strides());
+        assert!((0..8).all(|lane| address(lane, 0) == lane), "{what}");
+        let step = address(0, 1);
+        assert!([1 << params.run_log2, params.x_step].contains(&step), "{what}: {step}");
+    }
+}
+
+#[test]
+fn what_the_sums_read_last_is_written_first() {
+    let shape = Shape::new(&[40, 7, 12_345], ChannelsFirst).expect("a valid shape");
+    let caps = DeviceCaps { max_binding_bytes: 1 << 20, ..DeviceCaps::PORTABLE };
+    let sums = SumsPlan::statistics(f32s(&shape), &caps).expect("within the limits").expect("not empty");
+    let apply = ApplyPlan::normalize(f32s(&shape), DType::F32, &caps, LayerFlags::default(), false);
+    let apply = apply.expect("within the limits").expect("not empty");
+    let ends = |parts: &mut dyn Iterator<Item = &Parts>| parts.map(|parts| parts.x.end).collect::<Vec<_>>();
+    let read = ends(&mut sums.partials.iter().map(|dispatch| &dispatch.parts));
+    let written = ends(&mut apply.dispatches.iter().map(|dispatch| &dispatch.parts));
+    assert!(read.is_sorted() && read.len() > 10);
+    assert!(written.iter().rev().is_sorted() && written.len() > 10);
+    // Within a dispatch the kernels themselves count from the last tile down.
+    assert!(apply.dispatches[0].variant.source().contains("begin_walk(lane, last - index)"));
 }

@@ -53,11 +53,15 @@ params! {
         end_channel: u32,
         /// Invocations per tile, a power of two.
         rows: u32,
+        /// Values of a tile that an invocation goes through.
+        row_values: u32,
+        /// log2 of the invocations of a tile that go side by side through a run of it.
+        run_log2: u32,
         /// log2 of the tiles side by side in a workgroup.
         columns_log2: u32,
         /// Workgroups that cover the window's channels once.
         blocks: u32,
-        /// rows mod L: what one step adds to the position within a sample.
+        /// 2^run_log2 mod L: what one step adds to the position within a sample.
         step_inner: u32,
         /// What is added to every address in x.
         x_origin: u32,
@@ -83,8 +87,6 @@ params! {
         g_step: u32,
         /// What is added to the address in grad_output when the position passes L.
         g_wrap: u32,
-        /// 1 where quads are of four channels, 0 where they are of one.
-        four_channels: u32,
         /// Elements of grad_output from one value of a quad to the next, where it has another layout than x.
         g_apart: u32,
         /// Address of the first element that is written, for kernels that own words.
@@ -101,8 +103,6 @@ params! {
         g_follows_x: u32,
         /// Word of the mask that holds the element at address 0, where its bits lie by address.
         mask_origin: u32,
-        /// 1 there, 0 where a word holds the values of one invocation.
-        mask_by_address: u32,
         /// Tiles of this kernel per segment.
         mask_segment_tiles: u32,
         /// Words per invocation and segment.
@@ -113,14 +113,8 @@ params! {
         has_weight: u32,
         /// 1 where a bias is bound.
         has_bias: u32,
-        /// 1 where a residual is added before the activation.
-        has_residual: u32,
-        /// 1 where there is an activation.
-        activates: u32,
-        /// What it multiplies values of 0 and below by.
+        /// What an activation multiplies values of 0 and below by.
         slope: f32,
-        /// 1 where the statistics depend on x, 0 where they are constants for the gradient.
-        has_batch_statistics: u32,
     }
 }
 

@@ -28,9 +28,11 @@ impl Kernel {
                 return vec![
                     part!("tile_params"),
                     part!("tile"),
-                    part!("values_16"),
+                    part!("rows_of_sums"),
                     part!("finite"),
-                    part!("reduce"),
+                    part!("entry"),
+                    part!("merge"),
+                    part!("merge_stats"),
                     include_str!("../../shaders/partial_stats.wgsl"),
                 ];
             }
@@ -66,14 +68,14 @@ impl Kernel {
                 ];
             }
             Self::Normalize => &[
-                part!("values_32"),
+                part!("rows_of_writes"),
                 part!("centering"),
                 part!("value"),
                 keep,
                 include_str!("../../shaders/normalize.wgsl"),
             ],
             Self::NormalizeWords => &[
-                part!("values_32"),
+                part!("rows_of_writes"),
                 part!("centering"),
                 part!("value"),
                 keep,
@@ -82,27 +84,29 @@ impl Kernel {
                 include_str!("../../shaders/normalize_words.wgsl"),
             ],
             Self::PartialGradSums => &[
-                part!("values_16"),
-                part!("reduce"),
+                part!("rows_of_sums"),
+                part!("entry"),
+                part!("merge"),
+                part!("merge_sums"),
                 part!("centering"),
                 part!("upstream"),
                 include_str!("../../shaders/partial_grad_sums.wgsl"),
             ],
             Self::GradInput => {
-                &[part!("values_32"), part!("residual_none"), include_str!("../../shaders/grad_input.wgsl")]
+                &[part!("rows_of_writes"), part!("residual_none"), include_str!("../../shaders/grad_input.wgsl")]
             }
             Self::GradInputAndResidual => {
-                &[part!("values_32"), part!("residual_f32"), include_str!("../../shaders/grad_input.wgsl")]
+                &[part!("rows_of_writes"), part!("residual_f32"), include_str!("../../shaders/grad_input.wgsl")]
             }
             Self::GradInputWords => &[
-                part!("values_32"),
+                part!("rows_of_writes"),
                 part!("residual_none"),
                 part!("words_apart"),
                 part!("words"),
                 include_str!("../../shaders/grad_input_words.wgsl"),
             ],
             Self::GradInputAndResidualWords => &[
-                part!("values_32"),
+                part!("rows_of_writes"),
                 part!("residual_words"),
                 part!("words_apart"),
                 part!("words"),
@@ -120,17 +124,18 @@ impl Kernel {
     }
 
     /// The texts of the variant that takes four values at a time, but for what depends on storage types.
-    pub(super) fn quad_parts(self, mask: bool) -> Vec<&'static str> {
-        let walk = [part!("tile_params"), part!("tile"), quad_part!("values"), quad_part!("finite")];
+    pub(super) fn quad_parts(self, mask: bool, four_channels: bool) -> Vec<&'static str> {
+        let walk = [part!("tile_params"), part!("tile"), quad_part!("finite")];
         let line = [quad_part!("line"), quad_part!("centers"), quad_part!("activation")];
         let side: &[&str] = match mask {
             true => &[quad_part!("side_of_mask"), quad_part!("upstream")],
             false => &[quad_part!("value"), quad_part!("side_of_value"), quad_part!("upstream")],
         };
         let keep = if mask { quad_part!("keep_mask") } else { quad_part!("keep_none") };
+        let entries = if four_channels { quad_part!("entries_apart") } else { quad_part!("entries_together") };
         let mut parts = walk.to_vec();
         if self == Self::PartialStats {
-            parts.extend([quad_part!("merge"), quad_part!("merge_stats"), quad_part!("partial_stats")]);
+            parts.extend([entries, part!("merge"), part!("merge_stats"), quad_part!("partial_stats")]);
             return parts;
         }
         parts.extend(line);
@@ -139,7 +144,12 @@ impl Kernel {
                 parts.extend([quad_part!("centering"), quad_part!("value"), keep, quad_part!("normalize")]);
             }
             Self::PartialGradSums => {
-                parts.extend(side.iter().chain(&[quad_part!("centering"), quad_part!("merge")]));
+                parts.extend(side.iter().chain(&[
+                    quad_part!("centering"),
+                    entries,
+                    part!("merge"),
+                    part!("merge_sums"),
+                ]));
                 parts.push(quad_part!("partial_grad_sums"));
             }
             Self::GradInputAndResidual => {

@@ -1,6 +1,6 @@
 //! A kernel together with what of its text changes: storage types, and how its buffers are bound.
 
-use super::{Binding, Kernel};
+use super::{Binding, Constants, Kernel};
 
 /// How an activation that a kernel reads is stored, and by which instructions it is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -83,6 +83,8 @@ pub struct Variant {
     /// Whether the output is written over what it is made of: y over x, grad_input over grad_output. The one buffer is
     /// bound once, because a kernel may not bind a range twice for writing.
     pub in_place: bool,
+    /// What a call tells the kernel once and not for every value.
+    pub constants: Constants,
 }
 
 impl Variant {
@@ -101,10 +103,11 @@ impl Variant {
             g_apart: false,
             writes_quads_of_words: false,
             in_place: false,
+            constants: Constants::default(),
         }
     }
 
-    /// Every variant that a plan can ask for.
+    /// Every variant that a plan can ask for, but for its constants: none of them set, or all that it knows.
     pub fn all() -> Vec<Self> {
         let mut variants = Vec::new();
         for &kernel in Kernel::ALL {
@@ -123,8 +126,14 @@ impl Variant {
                             g_apart: flag(4),
                             writes_quads_of_words: flag(5),
                             in_place: flag(6),
+                            constants: Constants::default(),
                         };
-                        variants.extend(variant.is_asked_for().then_some(variant));
+                        if variant.is_asked_for() {
+                            let known = Constants::all_of(&variant.source());
+                            let constants = Constants { four_channels: variant.quads, ..known };
+                            variants.push(variant);
+                            variants.extend((constants != variant.constants).then_some(Self { constants, ..variant }));
+                        }
                     }
                 }
             }
@@ -208,10 +217,14 @@ impl Variant {
 
     /// The WGSL text; the entry point is `main`, of [`WORKGROUP_SIZE`](super::WORKGROUP_SIZE) invocations.
     pub fn source(&self) -> String {
+        let text = self.body();
+        let enabled = if self.needs_native_f16() { "enable f16;\n\n" } else { "" };
+        format!("{enabled}{}{text}", self.constants.declared_for(&text))
+    }
+
+    /// The text without its constants.
+    fn body(&self) -> String {
         let mut text = String::new();
-        if self.needs_native_f16() {
-            text.push_str("enable f16;\n\n");
-        }
         let activations = || self.bindings().iter().zip(1..).filter(|(slot, _)| slot.element_bytes.is_none());
         let is_apart = |slot: &Binding| !self.quads || (self.g_apart && slot.name == "grad_output");
         let decoded = |slot: &Binding| self.storage(slot.name) == Storage::F16;
@@ -244,7 +257,9 @@ impl Variant {
                 _ => include_str!("../../shaders/quads/pack_f32.wgsl"),
             });
             let quad = if output == Some(Storage::F32) { "vec4<f32>" } else { "vec2<u32>" };
-            text.push_str(&self.kernel.quad_parts(self.mask).join("\n").replace("QUAD", quad));
+            text.push_str(
+                &self.kernel.quad_parts(self.mask, self.constants.four_channels).join("\n").replace("QUAD", quad),
+            );
             return if self.shared_buffer { bound_for_writing(&text) } else { text };
         }
         if self.kernel.writes_words() {

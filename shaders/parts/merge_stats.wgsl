@@ -1,0 +1,39 @@
+// How statistics of rows merge: they move to the count-weighted mean of all, formed relative to the first of them.
+//
+// By d = m − new mean, Σ(x − m) becomes Σ(x − m) + n·d, and Σ(x − m)² becomes Σ(x − m)² + d·(2Σ(x − m) + n·d).
+// An entry is (m, Σ(x − m), Σ(x − m)², n), n below 0 where a value is NaN or infinite.
+
+// Merges `count` entries from `first` on, `step` apart.
+fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
+    let first_mean = entries[first].x;
+    var offset = 0.0;
+    var values = 0.0;
+    for (var i = 0u; i < count; i++) {
+        let entry = entries[first + i * step];
+        offset += abs(entry.w) * (entry.x - first_mean);
+        values += abs(entry.w);
+    }
+    let mean = first_mean + offset / max(values, 1.0);
+    // What moving adds to the squares is summed apart: where one value outweighs all others, it is many small terms, and
+    // each would be rounded to the last place of the large one.
+    var sums = vec3<f32>(0.0);
+    var is_lost = false;
+    for (var i = 0u; i < count; i += 4u) {
+        // Four by four, so that few roundings meet in a row.
+        var four = vec3<f32>(0.0);
+        for (var j = i; j < min(i + 4u, count); j++) {
+            let entry = entries[first + j * step];
+            let d = entry.x - mean;
+            let shift = abs(entry.w) * d;
+            four += vec3<f32>(entry.y + shift, entry.z, d * (2.0 * entry.y + shift));
+            is_lost |= entry.w < 0.0;
+        }
+        sums += four;
+    }
+    return vec4<f32>(mean, sums.x, sums.y + sums.z, select(values, -values, is_lost));
+}
+
+// What is written of a tile: a flag instead of the count.
+fn result(entry: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(entry.xyz, select(0.0, 1.0, entry.w < 0.0));
+}

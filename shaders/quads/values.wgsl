@@ -1,2 +1,0 @@
-// Quads of a tile that one invocation goes through.
-const VALUES_PER_ROW: u32 = 16u;
