@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, GpuError};
+use crate::fast_paths::FastPaths;
 use crate::gpu::Gpu;
 use crate::host::Threads;
 
@@ -62,7 +63,15 @@ impl Device {
     /// [`GpuError::RequestDevice`](crate::GpuError::RequestDevice) when the driver refuses;
     /// [`LimitError::Device`](crate::LimitError::Device) when it is below the portable limits of WebGPU.
     pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self, Error> {
-        Ok(Self { kind: Kind::Gpu(Gpu::open(adapter).await?), deadline: DEFAULT_DEADLINE })
+        Self::from_adapter_with(adapter, FastPaths::ALL).await
+    }
+
+    /// [`from_adapter`](Self::from_adapter) with some of the device's faster ways only.
+    ///
+    /// # Errors
+    /// As [`from_adapter`](Self::from_adapter).
+    pub async fn from_adapter_with(adapter: &wgpu::Adapter, paths: FastPaths) -> Result<Self, Error> {
+        Ok(Self { kind: Kind::Gpu(Gpu::open(adapter, paths).await?), deadline: DEFAULT_DEADLINE })
     }
 
     /// Uses a device that the application already has. Its error and device-lost handlers are left alone.
@@ -70,7 +79,23 @@ impl Device {
     /// # Errors
     /// [`LimitError::Device`](crate::LimitError::Device) when its limits are below the portable ones of WebGPU.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
-        Ok(Self { kind: Kind::Gpu(Gpu::new(device, queue)?), deadline: DEFAULT_DEADLINE })
+        Self::from_wgpu_with(device, queue, FastPaths::ALL)
+    }
+
+    /// [`from_wgpu`](Self::from_wgpu) with some of the device's faster ways only.
+    ///
+    /// # Errors
+    /// As [`from_wgpu`](Self::from_wgpu).
+    pub fn from_wgpu_with(device: wgpu::Device, queue: wgpu::Queue, paths: FastPaths) -> Result<Self, Error> {
+        Ok(Self { kind: Kind::Gpu(Gpu::new(device, queue, paths)?), deadline: DEFAULT_DEADLINE })
+    }
+
+    /// Which faster ways the kernels on a GPU take; `None` for the host.
+    pub fn fast_paths(&self) -> Option<FastPaths> {
+        match &self.kind {
+            Kind::Gpu(gpu) => Some(gpu.caps().fast_paths()),
+            Kind::Host(_) => None,
+        }
     }
 
     /// The same device with another limit for how long a result may take (60 s by default).

@@ -25,6 +25,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::{Error, GpuError, LimitError};
+use crate::fast_paths::FastPaths;
 use crate::plan::DeviceCaps;
 use crate::shaders::WORKGROUP_SIZE;
 use bindings::Bindings;
@@ -98,8 +99,8 @@ fn is_one_device(a: &wgpu::Device, b: &wgpu::Device) -> bool {
 }
 
 impl Gpu {
-    /// Takes over a device and its queue, which the application may go on using.
-    pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
+    /// Takes over a device and its queue, which the application may go on using, with these of its faster ways.
+    pub fn new(device: wgpu::Device, queue: wgpu::Queue, paths: FastPaths) -> Result<Self, Error> {
         let info = device.adapter_info();
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{} ({}) #{number}", info.name, info.backend);
@@ -130,8 +131,8 @@ impl Gpu {
             max_buffer_bytes: limits.max_buffer_size,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             offset_alignment_bytes: limits.min_storage_buffer_offset_alignment,
-            native_f16: device.features().contains(wgpu::Features::SHADER_F16),
-            quads: true,
+            native_f16: paths.native_f16 && device.features().contains(wgpu::Features::SHADER_F16),
+            quads: paths.quads,
         };
         // Apart from each other: a kernel may not bind one range twice for writing, as some variants declare all buffers.
         let spares = std::array::from_fn(|_| BufferSlice::spare(&device));
@@ -145,7 +146,7 @@ impl Gpu {
 
     /// Opens a device of its own on an adapter, with all of the adapter's limits, and its own f16 and timestamps where it has
     /// them.
-    pub async fn open(adapter: &wgpu::Adapter) -> Result<Self, Error> {
+    pub async fn open(adapter: &wgpu::Adapter, paths: FastPaths) -> Result<Self, Error> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("syncbn"),
             required_limits: adapter.limits(),
@@ -156,7 +157,7 @@ impl Gpu {
             adapter: adapter.get_info().name,
             message: error.to_string(),
         })?;
-        Self::new(device, queue)
+        Self::new(device, queue, paths)
     }
 
     /// Name of the adapter and its backend.

@@ -33,6 +33,7 @@ mod dtype;
 mod engine;
 mod epilogue;
 mod error;
+mod fast_paths;
 mod gpu;
 mod group;
 mod host;
@@ -57,6 +58,7 @@ pub use error::{
     ArgumentError, BatchError, ConfigError, Error, ExchangeError, GpuError, GroupError, LimitError, ShapeError,
     StateError,
 };
+pub use fast_paths::FastPaths;
 pub use gpu::adapters;
 pub use group::{
     Backward, BackwardReport, DeviceGroup, Forward, ForwardReport, ForwardRequest, GradTargets, InPlace, Inputs,

@@ -23,6 +23,7 @@ use std::ops::Range;
 use crate::dtype::DType;
 use crate::epilogue::Epilogue;
 use crate::error::LimitError;
+use crate::fast_paths::FastPaths;
 use crate::shaders::{Constants, Storage, TileParams, Variant};
 use crate::shape::Shape;
 use grid::Grid;
@@ -73,6 +74,12 @@ impl DeviceCaps {
         native_f16: false,
         quads: true,
     };
+
+    /// Those of the faster ways that this device takes.
+    pub fn fast_paths(&self) -> FastPaths {
+        let Self { quads, native_f16, .. } = *self;
+        FastPaths { quads, native_f16 }
+    }
 
     /// Workgroups that one dispatch may have.
     fn most_workgroups(&self) -> u64 {

@@ -26,7 +26,7 @@ struct Rule {
 }
 
 /// Plain types and their checks: every module may use them, they use nobody else.
-const PLAIN: &[&str] = &["config", "shape", "dtype", "epilogue", "error", "checksum"];
+const PLAIN: &[&str] = &["config", "shape", "dtype", "epilogue", "error", "fast_paths", "checksum"];
 
 const fn rule(module: &'static str, reach: Reach, names: &'static [&'static str]) -> Rule {
     Rule { module, reach, names }
@@ -86,6 +86,7 @@ const RULES: &[Rule] = &[
     rule("shape", Only(PLAIN), &["wgpu"]),
     rule("dtype", Only(PLAIN), &["wgpu"]),
     rule("epilogue", Only(PLAIN), &["wgpu"]),
+    rule("fast_paths", Only(PLAIN), &["wgpu"]),
     rule("error", Only(PLAIN), &["wgpu"]),
     rule("checksum", Only(PLAIN), &["wgpu"]),
     rule("reference", Only(PLAIN), &["wgpu"]),

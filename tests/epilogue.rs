@@ -4,7 +4,7 @@
 //! `problem` runs a layer, `bounds` derives what it should give and the tolerances. `exact` holds what must agree to the bit,
 //! `not_finite` how far NaN and infinity reach, `refused` residuals that do not fit, `saved` what backward needs again,
 //! `targets` where gradients go, `slices` tensors of one buffer, `mask` what forward
-//! keeps and writes over, `windows` tensors beyond one binding, `wrong` formulas that must be caught. Storage types, layouts
+//! keeps and writes over, `windows` tensors beyond one binding, `fast` the ways that a device may be told not to take, `wrong` formulas that must be caught. Storage types, layouts
 //! and devices are gone through as in the tests of storage.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -17,6 +17,8 @@ mod common;
 mod devices;
 #[path = "epilogue/exact.rs"]
 mod exact;
+#[path = "epilogue/fast.rs"]
+mod fast;
 #[path = "epilogue/mask.rs"]
 mod mask;
 #[path = "epilogue/not_finite.rs"]

@@ -1,0 +1,43 @@
+//! Which of a GPU's faster ways are taken.
+
+/// The ways in which kernels are faster on a GPU that has what they need. All are taken unless switched off when a device is
+/// made ([`Device::from_adapter_with`](crate::Device::from_adapter_with),
+/// [`Device::from_wgpu_with`](crate::Device::from_wgpu_with)): to find out what a way is worth, or to do without one where a
+/// driver fails at it. Results keep their bounds either way; the bits of sums may differ, and so those of what follows.
+///
+/// ```
+/// use syncbn::FastPaths;
+/// let without_native = FastPaths::ALL.with_native_f16(false);
+/// assert!(without_native.quads && !without_native.native_f16);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct FastPaths {
+    /// Kernels read and write four values at a time, where L (or, channels last, C) is a multiple of four.
+    pub quads: bool,
+    /// f16 is read as the device's own type, where it has the feature `SHADER_F16`; values are the same bits without.
+    pub native_f16: bool,
+}
+
+impl FastPaths {
+    /// All of them.
+    pub const ALL: Self = Self { quads: true, native_f16: true };
+    /// None: kernels as every WebGPU device runs them, one value at a time.
+    pub const NONE: Self = Self { quads: false, native_f16: false };
+
+    /// With four values at a time, or without.
+    pub fn with_quads(self, quads: bool) -> Self {
+        Self { quads, ..self }
+    }
+
+    /// With the device's own f16, or without.
+    pub fn with_native_f16(self, native_f16: bool) -> Self {
+        Self { native_f16, ..self }
+    }
+}
+
+impl Default for FastPaths {
+    fn default() -> Self {
+        Self::ALL
+    }
+}

@@ -1,0 +1,83 @@
+//! The faster ways of a GPU beside the portable one, on the same inputs: both follow the definition, and they are two.
+
+use pollster::block_on;
+use syncbn::plan::{Activation, DeviceCaps, SumsPlan};
+use syncbn::{DType, Device, FastPaths, Layout, Shape};
+
+use super::bounds::Expected;
+use super::common::adapter;
+use super::devices::{native, portable};
+use super::problem::{EPILOGUES, Problem, Uses};
+use super::stored::{Layouts, Types};
+use super::{AFFINE, common};
+
+/// A GPU that takes these of its ways.
+fn device(paths: FastPaths) -> Device {
+    block_on(Device::from_adapter_with(&adapter(), paths)).expect("a device")
+}
+
+/// Shapes that go by fours in one layout or the other: several tiles of a channel, of which the last is not whole; few values
+/// of many channels; no position but one; a rank without values.
+fn shapes() -> [Vec<Vec<usize>>; 4] {
+    [
+        vec![vec![9, 4, 44, 52], vec![2, 4, 6, 6], vec![1, 4, 2, 2]],
+        vec![vec![3, 132, 2, 2], vec![5, 132, 4, 4], vec![1, 132, 1, 4]],
+        vec![vec![700, 12], vec![33, 12], vec![5, 12]],
+        vec![vec![4, 8, 12], vec![0, 8, 12], vec![7, 8, 20]],
+    ]
+}
+
+#[test]
+fn quads_and_single_values_both_follow_the_definition_on_the_same_inputs() {
+    let ways = [device(FastPaths::ALL), device(FastPaths::ALL.with_quads(false)), device(FastPaths::NONE)];
+    let mut seed = 0;
+    for epilogue in EPILOGUES {
+        for types in Types::all() {
+            for layouts in Layouts::all() {
+                let dims = &shapes()[seed % 4];
+                let plain = Problem::random(dims, &[types], epilogue, AFFINE[seed % AFFINE.len()], seed as u64);
+                // What reads one value at a time keeps no mask of a 16-bit input with an f32 output.
+                let has_mask = seed % 3 == 0 && (types.x == DType::F32 || types.other != DType::F32);
+                let config = plain.config.clone().with_activation_mask(has_mask);
+                let problem = Problem { config, ..plain };
+                let expected = Uses::ALL.map(|uses| Expected::of(&problem, uses));
+                for way in &ways {
+                    let what = format!("seed {seed}: {epilogue:?}, {types:?}, {layouts:?}, {:?}", way.fast_paths());
+                    let passes = problem.run(vec![way.clone(); 3], &[layouts]).expect("three ranks");
+                    for ((_, pass), expected) in passes.iter().zip(&expected) {
+                        expected.compare(&problem, pass).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+                    }
+                }
+                seed += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_device_takes_every_way_that_it_has_unless_told_otherwise() {
+    let ways = |device: &Device| device.fast_paths().expect("a GPU");
+    let has_f16 = common::adapter().features().contains(wgpu::Features::SHADER_F16);
+    assert_eq!(ways(native()), FastPaths::default().with_native_f16(has_f16));
+    assert_eq!(ways(portable()), FastPaths::ALL.with_native_f16(false));
+    assert_eq!(ways(&device(FastPaths::NONE)), FastPaths::NONE);
+    assert_eq!(Device::host().fast_paths(), None);
+}
+
+#[test]
+fn the_shapes_of_these_tests_have_kernels_of_both_kinds() {
+    // Otherwise they compare one kernel with itself.
+    for dims in shapes() {
+        let found = [Layout::ChannelsFirst, Layout::ChannelsLast].map(|layout| {
+            let shape = Shape::new(&super::stored::dims_in(layout, &dims[0]), layout).expect("a shape");
+            let quads = |quads| {
+                let caps = DeviceCaps { quads, ..DeviceCaps::PORTABLE };
+                let x = Activation { shape: &shape, dtype: DType::F32 };
+                SumsPlan::statistics(x, &caps).expect("a plan").expect("values").partials[0].variant.quads
+            };
+            assert!(!quads(false));
+            quads(true)
+        });
+        assert!(found.contains(&true), "{dims:?}");
+    }
+}
