@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::apply::{GradInput, Normalize};
+use super::blocks::Scratch;
 use super::gradient;
 use super::order::{Order, Planes};
 use super::statistics::PlaneTile;
@@ -19,7 +20,7 @@ use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normali
 /// Bytes that a thread reads twice, between its first and its second look at them: within its share of the last cache.
 const MOST_BYTES: usize = 4 << 20;
 /// Bytes of a task where a channel has fewer: long runs of memory, and tasks enough for every thread.
-const TASK_BYTES: usize = 1 << 20;
+const TASK_BYTES: usize = 512 << 10;
 /// Tasks per thread, so that threads end at about the same time.
 const TASKS_PER_THREAD: usize = 4;
 /// Channels that are summed side by side: their sums stay in a core's first cache.
@@ -81,15 +82,16 @@ pub(crate) fn forward<X: Element, Y: Element>(
         let range = first..channels.min(first + per_task);
         let local = ranks.iter().zip(&planes).map(|(rank, planes)| stats(rank.x, *planes, &range)).collect::<Vec<_>>();
         let centering = center(&local);
+        let mut scratch = Scratch::new();
         for ((rank, planes), outputs) in ranks.iter().zip(&planes).zip(outputs).rev() {
             let lines: Vec<_> =
                 range.clone().zip(&centering).map(|(channel, center)| rank.layer.line(center, channel)).collect();
             let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
             for (sample, y) in outputs.into_iter().enumerate().rev() {
                 let at = planes.run(sample, first).start;
-                let run = at..at + y.len();
-                let (x, residual) = (&rank.x[run.clone()], rank.residual.map(|residual| &residual[run]));
-                Normalize { x: Some(x), residual, y, mask: None, at }.run(&numbers, rank.layer.epilogue, past_caches);
+                let (x, residual) = (&rank.x[at..], rank.residual.map(|residual| &residual[at..]));
+                let task = Normalize { x: Some(x), residual, y, mask: None, at };
+                task.run(&numbers, rank.layer.epilogue, past_caches, &mut scratch);
             }
         }
         *part = local;
@@ -164,6 +166,7 @@ pub(crate) fn backward<G: Element, X: Element>(
         let local = ranks.iter().zip(&planes).map(|(rank, planes)| sums(rank, *planes, &range, &of_range));
         let local: Vec<Vec<GradientSums>> = local.collect();
         let centering = finish(&of_range, &local);
+        let mut scratch = Scratch::new();
         for (((rank, planes), outputs), residuals) in ranks.iter().zip(&planes).zip(outputs).zip(residuals).rev() {
             let lines = gradient_lines(rank.layer, first, &centering);
             let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
@@ -177,7 +180,7 @@ pub(crate) fn backward<G: Element, X: Element>(
                     grad_residual: residuals.next(),
                     at: planes.run(sample, first).start,
                 };
-                task.run(&numbers, normalization.batch_count.is_some(), bytes >= PAST_CACHES_BYTES);
+                task.run(&numbers, normalization.batch_count.is_some(), bytes >= PAST_CACHES_BYTES, &mut scratch);
             }
         }
         *part = local;
