@@ -262,4 +262,59 @@ mod tests {
             assert!((none[0][1] - exact).abs() <= exact * 17.0 * f64::from(f32::EPSILON), "{length} values");
         }
     }
+
+    struct Behind<'a>(&'a [f32], usize);
+
+    impl WithSimd for Behind<'_> {
+        type Output = [f64; 2];
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            let mut sums = Sums::ZERO;
+            sums.add_products(simd, self.0, self.0, self.1, 0.25);
+            sums.totals()
+        }
+    }
+
+    #[test]
+    fn what_follows_a_run_has_no_part_in_its_sums() {
+        for n in [1, 17, 31, 33, 49, 196, 511] {
+            let mut x: Vec<f32> = (0..n + 2 * LANES).map(|i| (i as f32 * 0.37).sin()).collect();
+            x[n..].fill(f32::NAN);
+            let alone = Arch::new().dispatch(Behind(&x[..n], n));
+            assert!(alone.iter().all(|sum| sum.is_finite()), "{n} values");
+            assert_eq!(Arch::new().dispatch(Behind(&x, n)), alone, "{n} values");
+            assert_eq!(Behind(&x, n).with_simd(Scalar::new()), alone, "{n} values");
+        }
+    }
+
+    struct Columns<'a>(&'a [Vec<f32>]);
+
+    impl WithSimd for Columns<'_> {
+        type Output = [Vec<f64>; 2];
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            let rows: Vec<&[f32]> = self.0.iter().map(Vec::as_slice).collect();
+            let mut sums = ColumnSums::new(vec![0.25; rows[0].len()]);
+            sums.add_moments(simd, 0, rows[0].len(), &rows);
+            sums.sums
+        }
+    }
+
+    #[test]
+    fn sums_of_columns_are_those_of_each_column_from_above() {
+        for (count, width) in [(1, 5), (3, 64), (4, 37), (15, 100), (16, 257)] {
+            let row = |r: usize| (0..width).map(|i| ((r * width + i) as f32 * 0.37).sin()).collect::<Vec<f32>>();
+            let rows: Vec<Vec<f32>> = (0..count).map(row).collect();
+            let found = Arch::new().dispatch(Columns(&rows));
+            assert_eq!(Columns(&rows).with_simd(Scalar::new()), found);
+            for column in 0..width {
+                let deviations = rows.iter().map(|row| row[column] - 0.25);
+                let [first, second] = deviations.fold([0.0; 2], |[a, b], d| [a + d, b + d * d]);
+                let found = [found[0][column], found[1][column]];
+                assert_eq!(found, [f64::from(first), f64::from(second)], "column {column} of {count} rows of {width}");
+            }
+        }
+    }
 }
