@@ -18,11 +18,12 @@ mod table;
 mod threads;
 
 pub(crate) use fused::{BackwardRank, ForwardRank, backward, forward};
+pub(crate) use intrinsics::prefer_large_pages;
 pub(crate) use statistics::local_stats;
 pub(crate) use threads::Threads;
 
 use apply::{GradInput, GradientLine, Line, Normalize, RUN_VALUES};
-use blocks::Gradients;
+use blocks::{Gradients, Scratch};
 use order::Order;
 use table::Numbers;
 
@@ -105,8 +106,9 @@ fn normalize_from<X: Element, Y: Element>(
     let tasks = y.chunks_mut(RUN_VALUES).zip(side_by_side(masks)).enumerate().collect::<Vec<_>>().into_iter().rev();
     threads.for_each(2 * bytes, tasks, |(i, (y, mask))| {
         let run = i * RUN_VALUES..i * RUN_VALUES + y.len();
-        let (x, residual) = (x.map(|x| &x[run.clone()]), residual.map(|residual| &residual[run.clone()]));
-        Normalize { x, residual, y, mask, at: run.start }.run(&numbers, layer.epilogue, past_caches);
+        let (x, residual) = (x.map(|x| &x[run.start..]), residual.map(|residual| &residual[run.start..]));
+        let task = Normalize { x, residual, y, mask, at: run.start };
+        task.run(&numbers, layer.epilogue, past_caches, &mut Scratch::new());
     });
 }
 
@@ -212,7 +214,7 @@ fn grad_input_from<G: Element, X: Element>(
     let tasks = dx.chunks_mut(RUN_VALUES).zip(residuals).enumerate().collect::<Vec<_>>().into_iter().rev();
     threads.for_each(3 * bytes, tasks, |(i, (dx, grad_residual))| {
         let task = GradInput { g, upstream, dx, grad_residual, at: i * RUN_VALUES };
-        task.run(&numbers, batch_statistics, past_caches);
+        task.run(&numbers, batch_statistics, past_caches, &mut Scratch::new());
     });
 }
 

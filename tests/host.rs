@@ -146,6 +146,29 @@ fn ranks_of_one_caller_and_ranks_in_threads_of_their_own_have_the_same_bits() {
 }
 
 #[test]
+fn a_mask_that_is_filled_channel_by_channel_is_the_residual_s_side_of_the_activation() {
+    // Whole words of a mask hold 8 channels, 4, 1 or half of one; in the last shape samples begin within a word.
+    for dims in [[64, 64, 14, 14], [4, 64, 60, 50], [8, 64, 32, 32], [4, 32, 8, 256], [31, 130, 7, 7]] {
+        let mut random = Random(13);
+        let mut draw = || (0..2).map(|_| Batch::random(&dims, &mut random)).collect::<Vec<_>>();
+        let (batches, residuals, grads) = (draw(), draw(), draw());
+        let step = |mask: bool| {
+            let config =
+                SyncBatchNormConfig::torch(dims[1]).with_epilogue(Epilogue::AddRelu).with_activation_mask(mask);
+            let mut group = DeviceGroup::new(config, vec![host(2); 2]).unwrap();
+            let [x, residuals, g] = [&batches, &residuals, &grads].map(|batches| upload(&group, batches));
+            let inputs = Inputs::with_residuals(&x, &residuals);
+            let forward = block_on(group.forward_train(inputs)).unwrap();
+            assert_eq!(forward.saved.needs_residuals(), !mask);
+            let backward = block_on(group.backward(&forward.saved, inputs, &g)).unwrap();
+            let lists = [forward.outputs, backward.grad_inputs, backward.grad_residuals.unwrap()];
+            lists.map(|tensors| bits(&read(&tensors)))
+        };
+        assert!(step(true) == step(false), "{dims:?}");
+    }
+}
+
+#[test]
 fn a_rank_may_be_empty_while_others_are_large() {
     let dims = [4, 64, 3000];
     let mut random = Random(11);

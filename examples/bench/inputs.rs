@@ -51,10 +51,14 @@ impl Set {
     }
 }
 
-/// As many sets as the calls rotate over.
-pub fn sets(workload: &Workload, form: Form, ranks: &[Device], quick: bool) -> Result<Vec<Set>, Error> {
+/// How many sets calls rotate over that are to find nothing in a cache.
+pub fn rotation(workload: &Workload, form: Form, quick: bool) -> u64 {
+    set_count(workload.bytes(form.dtype), form.epilogue, quick)
+}
+
+/// So many sets.
+pub fn sets(workload: &Workload, form: Form, ranks: &[Device], count: u64) -> Result<Vec<Set>, Error> {
     let shards = workload.shards(ranks.len());
-    let count = set_count(workload.bytes(form.dtype), form.epilogue, quick);
     (0..count).map(|index| set(&shards, form, ranks, SEED + index)).collect()
 }
 

@@ -76,17 +76,22 @@ fn run_workload(
 ) -> Result<(), Box<dyn Error>> {
     let form = options.form();
     let mut layer = Layer::new(workload.channels(), form, machine)?;
-    let mut sets = inputs::sets(workload, form, &machine.ranks, options.quick)?;
+    let rotation = inputs::rotation(workload, form, options.quick);
+    let mut sets = inputs::sets(workload, form, &machine.ranks, if options.reuse { 1 } else { rotation })?;
     check::outputs(&mut layer, workload, form, &mut sets[0])
         .map_err(|wrong| format!("{} does not compute what it should: {wrong}", workload.name))?;
     let bytes = workload.bytes(form.dtype);
-    let mut copier = Copier::new(machine, &shares(workload, machine, bytes), sets.len())?;
+    let mut copier = Copier::new(machine, &shares(workload, machine, bytes), rotation as usize)?;
     let mut exchange = Exchange::new(machine, workload.channels(), form, options.repeats())?;
     let (copier, sets, repeats) = (&mut copier, &mut sets, options.repeats());
     let mut bench = Bench { machine, layer: &mut layer, sets, copier, repeats };
-    for pass in Pass::ALL {
-        let tensors = pass.tensors_moved(form.epilogue, form.dtype, form.mask);
-        let measured = bench.pass(pass, tensors, || progress.inc(1))?;
+    let tensors = |pass: Pass| pass.tensors_moved(form.epilogue, form.dtype, form.mask);
+    let reused = if options.reuse { Some(bench.reused(tensors, || progress.inc(1))?) } else { None };
+    for (index, pass) in Pass::ALL.into_iter().enumerate() {
+        let measured = match &reused {
+            Some(measured) => measured[index],
+            None => bench.pass(pass, tensors(pass), || progress.inc(1))?,
+        };
         let exchanged = exchange.measure(machine, pass)?;
         let line = line(options, machine, workload, pass, measured, exchanged);
         progress.suspend(|| report.line(&line))?;
@@ -118,6 +123,7 @@ fn line(
         bytes,
         device_ms: measured.device.median,
         wall_ms: measured.wall.median,
+        wall_min_ms: measured.wall.least,
         gb_per_s: gb_per_s(measured.device.median),
         copy_gb_per_s: gb_per_s(measured.copy.median),
         copy_ratio: measured.ratio.median,

@@ -25,6 +25,9 @@ pub struct Measured {
     pub copied_by: &'static str,
 }
 
+/// Runs over a set that is used again and again before any counts.
+const WARM_UP: usize = 4;
+
 /// What is run.
 pub struct Bench<'a> {
     pub machine: &'a Machine,
@@ -55,17 +58,47 @@ impl Bench<'_> {
             }
             tick();
         }
+        Ok(self.measured(&ours, &copies))
+    }
+
+    /// Measures every pass over the first set, in the order of [`Pass::ALL`]: forward and backward in turn, evaluation, and
+    /// the copies after them. `tensors` is what a pass moves, as for [`pass`](Self::pass).
+    pub fn reused(&mut self, tensors: impl Fn(Pass) -> f64, tick: impl Fn()) -> Result<[Measured; 3], Box<dyn Error>> {
+        let mut ours = [const { Vec::new() }; 3];
+        for together in [&[Pass::Forward, Pass::Backward][..], &[Pass::Eval]] {
+            for index in 0..WARM_UP + self.repeats {
+                for &pass in together {
+                    let times = self.ours(pass, 0)?;
+                    if index >= WARM_UP {
+                        ours[pass as usize].push(times);
+                        tick();
+                    }
+                }
+            }
+        }
+        let mut measured = Vec::new();
+        for (pass, ours) in Pass::ALL.into_iter().zip(&ours) {
+            self.copier.prepare(tensors(pass));
+            self.copier.run()?;
+            let copies = (0..self.repeats).map(|_| self.copier.run()).collect::<Result<Vec<_>, _>>()?;
+            measured.push(self.measured(ours, &copies));
+        }
+        measured.try_into().map_err(|_| "a pass has not been measured".into())
+    }
+
+    /// The summary of as many runs as copies.
+    fn measured(&self, ours: &[Times], copies: &[Times]) -> Measured {
         // One clock for both: the devices' own only where the layer's passes are timed by it too.
         let by_device = ours.iter().all(|times| times.device.is_some());
         let clock = |times: &Times| times.device.filter(|_| by_device).unwrap_or(times.wall);
-        let ratio = ours.iter().zip(&copies).map(|(ours, copy)| clock(copy).div_duration_f64(clock(ours)));
-        Ok(Measured {
+        let ratio = ours.iter().zip(copies).map(|(ours, copy)| clock(copy).div_duration_f64(clock(ours)));
+        Measured {
             device: Samples::of(ours.iter().map(clock)),
             wall: Samples::of(ours.iter().map(|times| times.wall)),
             copy: Samples::of(copies.iter().map(clock)),
             ratio: Samples::of_numbers(ratio),
             copied_by: self.copier.method(),
-        })
+        }
     }
 
     fn ours(&mut self, pass: Pass, index: usize) -> Result<Times, Box<dyn Error>> {

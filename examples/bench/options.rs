@@ -58,6 +58,11 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 21, value_parser = clap::value_parser!(u16).range(3..=10_000))]
     repeats: u16,
 
+    /// Use one set of tensors again and again, forward and backward in turn, without a copy in between: a call
+    /// may find in a cache what the one before it left, as in tools that are measured so
+    #[arg(long, verbatim_doc_comment)]
+    pub reuse: bool,
+
     /// Few repeats over little memory: whether it runs, not how fast
     #[arg(long, conflicts_with = "repeats")]
     pub quick: bool,

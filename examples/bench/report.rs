@@ -24,6 +24,8 @@ pub struct Line {
     pub device_ms: f64,
     /// Median.
     pub wall_ms: f64,
+    /// The shortest.
+    pub wall_min_ms: f64,
     pub gb_per_s: f64,
     pub copy_gb_per_s: f64,
     /// Median of the ratios of runs that followed each other.
@@ -141,7 +143,7 @@ mod tests {
     use super::*;
 
     fn line() -> Line {
-        let samples = Samples { lower: 1.0, median: 2.0, upper: 30.0 };
+        let samples = Samples { least: 0.5, lower: 1.0, median: 2.0, upper: 30.0 };
         Line {
             workload: "tiny",
             shape: &[8, 16, 8, 8],
@@ -154,6 +156,7 @@ mod tests {
             bytes: 98_304,
             device_ms: 2.0,
             wall_ms: 2.0,
+            wall_min_ms: 0.5,
             gb_per_s: 0.05,
             copy_gb_per_s: 0.1,
             copy_ratio: 0.5,
@@ -167,7 +170,7 @@ mod tests {
     #[test]
     fn a_json_line_has_the_documented_keys_in_their_order() {
         let text = serde_json::to_string(&line()).expect("plain data");
-        let keys = "workload shape pass dtype layout epilogue devices adapter bytes device_ms wall_ms gb_per_s \
+        let keys = "workload shape pass dtype layout epilogue devices adapter bytes device_ms wall_ms wall_min_ms gb_per_s \
                     copy_gb_per_s copy_ratio exchange_us round_trip_us";
         let mut rest = text.as_str();
         for key in keys.split_whitespace() {

@@ -11,9 +11,10 @@ pub struct Times {
     pub wall: Duration,
 }
 
-/// Median and quartiles of some numbers.
+/// Median and quartiles of some numbers, and the least of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Samples {
+    pub least: f64,
     pub lower: f64,
     pub median: f64,
     pub upper: f64,
@@ -29,8 +30,8 @@ impl Samples {
     pub fn of_numbers(numbers: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = numbers.collect();
         sorted.sort_by(f64::total_cmp);
-        let [lower, median, upper] = [0.25, 0.5, 0.75].map(|share| quantile(&sorted, share));
-        Self { lower, median, upper }
+        let [least, lower, median, upper] = [0.0, 0.25, 0.5, 0.75].map(|share| quantile(&sorted, share));
+        Self { least, lower, median, upper }
     }
 }
 
@@ -50,9 +51,9 @@ mod tests {
     #[test]
     fn median_and_quartiles_are_those_of_the_sorted_numbers() {
         let samples = Samples::of_numbers([5.0, 1.0, 4.0, 2.0, 3.0].into_iter());
-        assert_eq!(samples, Samples { lower: 2.0, median: 3.0, upper: 4.0 });
+        assert_eq!(samples, Samples { least: 1.0, lower: 2.0, median: 3.0, upper: 4.0 });
         let even = Samples::of_numbers([4.0, 1.0, 3.0, 2.0].into_iter());
-        assert_eq!(even, Samples { lower: 1.75, median: 2.5, upper: 3.25 });
+        assert_eq!(even, Samples { least: 1.0, lower: 1.75, median: 2.5, upper: 3.25 });
         assert!(Samples::of_numbers(std::iter::empty()).median.is_nan());
     }
 

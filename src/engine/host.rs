@@ -89,10 +89,7 @@ pub(super) fn normalize(
     (y, mask): (&mut HostValues, Option<&mut Mask>),
     threads: &Threads,
 ) -> Result<Pending<()>, Error> {
-    let mask = match mask {
-        Some(Mask::Host(words)) => Arc::get_mut(words),
-        _ => None,
-    };
+    let mask = mask.and_then(words_mut);
     let shape = x.shape();
     let Some(x) = x.tensor().and_then(host_values) else {
         with_values!(y, y => {
@@ -170,6 +167,14 @@ fn host_values(tensor: &Tensor) -> Option<&HostValues> {
 pub(super) fn words(mask: &Mask) -> Option<&[u32]> {
     match mask {
         Mask::Host(words) => Some(words),
+        Mask::Gpu(..) => None,
+    }
+}
+
+/// The same of a mask that nobody else has yet.
+pub(super) fn words_mut(mask: &mut Mask) -> Option<&mut [u32]> {
+    match mask {
+        Mask::Host(words) => Arc::get_mut(words),
         Mask::Gpu(..) => None,
     }
 }

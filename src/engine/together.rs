@@ -2,8 +2,8 @@
 
 use half::{bf16, f16};
 
-use super::host::{layer, slice, slice_mut, threads, words};
-use super::{Layer, Upstream, View};
+use super::host::{layer, slice, slice_mut, threads, words, words_mut};
+use super::{Layer, Mask, Upstream, View};
 use crate::dtype::{DType, Element};
 use crate::host;
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
@@ -15,6 +15,8 @@ pub(crate) struct ForwardRank<'a> {
     pub residual: Option<&'a Tensor>,
     pub layer: Layer<'a>,
     pub y: &'a mut Tensor,
+    /// Empty; is filled.
+    pub mask: Option<&'a mut Mask>,
 }
 
 /// Statistics, `local[rank][channel]`, and y of every rank, the same bits as of the separate phases; `None`, with nothing
@@ -45,7 +47,11 @@ fn forward_of<T: Element>(
 
 fn forward_rank<'r, T: Element>(rank: &'r mut ForwardRank<'_>) -> Option<host::ForwardRank<'r, T, T>> {
     let (x, shape, residual) = (slice(rank.x.tensor)?, rank.x.shape, rank.residual.and_then(slice));
-    Some(host::ForwardRank { x, shape, residual, layer: layer(rank.layer), y: slice_mut(host_values(rank.y)?)? })
+    let mask = match &mut rank.mask {
+        Some(mask) => Some(words_mut(mask)?),
+        None => None,
+    };
+    Some(host::ForwardRank { x, shape, residual, layer: layer(rank.layer), y: slice_mut(host_values(rank.y)?)?, mask })
 }
 
 /// A rank of backward.

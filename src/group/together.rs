@@ -3,7 +3,7 @@
 use super::{DeviceGroup, Inputs, SavedForward};
 use crate::config::Statistics;
 use crate::coordinator::merge_ranks;
-use crate::engine::{self, BackwardRank, ForwardRank, Upstream, View};
+use crate::engine::{self, BackwardRank, ForwardRank, Mask, Upstream, View};
 use crate::shape::Shape;
 use crate::stats::{ChannelStats, GlobalStats, GradientSums};
 use crate::tensor::Tensor;
@@ -16,13 +16,14 @@ impl DeviceGroup {
         alone && same && self.devices.iter().all(|device| device.is_host())
     }
 
-    /// Local statistics and outputs, where they can be had at once; else nothing is written.
+    /// Local statistics and outputs, and masks where there are any, where they can be had at once; else nothing is written.
     pub(super) fn forward_together(
         &self,
         statistics: Statistics,
         inputs: Inputs<'_>,
         shapes: &[Shape],
         outputs: &mut [Tensor],
+        masks: &mut [Mask],
     ) -> Option<Vec<Vec<ChannelStats>>> {
         let count: u64 = shapes.iter().map(Shape::values_per_channel).sum();
         // One value has no statistics, which is found out before anything is written.
@@ -30,10 +31,17 @@ impl DeviceGroup {
             return None;
         }
         let views = inputs.x.iter().zip(shapes).map(|(tensor, shape)| View { tensor, shape });
+        let mut masks = masks.iter_mut();
         let mut ranks: Vec<ForwardRank<'_>> = views
             .zip(outputs)
             .enumerate()
-            .map(|(rank, (x, y))| ForwardRank { x, residual: inputs.residual(rank), layer: self.engine_layer(rank), y })
+            .map(|(rank, (x, y))| ForwardRank {
+                x,
+                residual: inputs.residual(rank),
+                layer: self.engine_layer(rank),
+                y,
+                mask: masks.next(),
+            })
             .collect();
         let eps = self.config.eps;
         engine::forward(&mut ranks, |local| GlobalStats::finalize(merge_ranks(local), eps).normalization().centering())

@@ -2,11 +2,13 @@
 //!
 //! Each works on one run of memory, block by block, and knows by a value's address of which channel it is.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
-use super::blocks::{Aligned, Block, Gradients, Output, bits_above, bits_at, cut, read, set_bits};
-use super::intrinsics::{Stores, fenced};
-use super::table::{BLOCK, Numbers, Table};
+use super::blocks::{Block, Gradients, Output, Scratch, by_bits, read, set_bits};
+use super::intrinsics::{Stores, fenced, prefetch};
+use super::table::{Lines, Numbers, Pass};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
 
@@ -19,17 +21,68 @@ pub(super) type Line = [f32; 3];
 pub(super) type GradientLine = [f32; 6];
 
 /// v without the residual.
-#[inline(always)]
-fn line(x: &Block, [pivot, scale, shift]: [&Block; 3], v: &mut Block) {
-    for i in 0..BLOCK {
-        v[i] = (x[i] - pivot[i]) * scale[i] + shift[i];
+struct LinePass<'p, S> {
+    simd: S,
+    x: &'p [f32],
+    v: &'p mut [f32],
+}
+
+impl<S: Simd, const K: usize> Pass<S, K> for LinePass<'_, S> {
+    #[inline(always)]
+    fn part(&mut self, values: Range<usize>, lines: impl Lines<S, K>) {
+        let (simd, n) = (self.simd, values.len());
+        let (x, v) = (&self.x[values.start..], &mut self.v[values.start..]);
+        let (xs, vs) = (S::as_simd_f32s(x).0, S::as_mut_simd_f32s(v).0);
+        let count = n.div_ceil(S::F32_LANES).min(xs.len()).min(vs.len());
+        // All of one length, so that nothing is checked in the loop.
+        let (xs, vs, registers) = (&xs[..count], &mut vs[..count], lines.cut(count));
+        for i in 0..count {
+            let line = registers.register(i);
+            vs[i] = simd.add_f32s(simd.mul_f32s(simd.sub_f32s(xs[i], line[0]), line[1]), line[2]);
+        }
+        for i in count * S::F32_LANES..n {
+            let line = lines.value(i);
+            v[i] = (x[i] - line[0]) * line[1] + line[2];
+        }
+    }
+}
+
+/// scale·(g − (A/N + ((x − pivot) − rest)·projection)); without the part of x where the statistics are constants, so that a
+/// value that is not finite keeps to itself.
+struct GradientPass<'p, S> {
+    simd: S,
+    batch_statistics: bool,
+    g: &'p [f32],
+    x: &'p [f32],
+    to: &'p mut [f32],
+}
+
+impl<S: Simd> Pass<S, 6> for GradientPass<'_, S> {
+    #[inline(always)]
+    fn part(&mut self, values: Range<usize>, lines: impl Lines<S, 6>) {
+        let (simd, n) = (self.simd, values.len());
+        let (g, x, to) = (&self.g[values.start..], &self.x[values.start..], &mut self.to[values.start..]);
+        let (gs, xs, tos) = (S::as_simd_f32s(g).0, S::as_simd_f32s(x).0, S::as_mut_simd_f32s(to).0);
+        let count = n.div_ceil(S::F32_LANES).min(gs.len()).min(xs.len()).min(tos.len());
+        let (gs, xs, tos, registers) = (&gs[..count], &xs[..count], &mut tos[..count], lines.cut(count));
+        for i in 0..count {
+            let [pivot, scale, _, rest, mean_dy, projection] = registers.register(i);
+            let from_mean = simd.sub_f32s(simd.sub_f32s(xs[i], pivot), rest);
+            let of_batch = simd.add_f32s(mean_dy, simd.mul_f32s(from_mean, projection));
+            tos[i] = simd.mul_f32s(scale, simd.sub_f32s(gs[i], if self.batch_statistics { of_batch } else { mean_dy }));
+        }
+        for i in count * S::F32_LANES..n {
+            let [pivot, scale, _, rest, mean_dy, projection] = lines.value(i);
+            let of_batch = mean_dy + ((x[i] - pivot) - rest) * projection;
+            to[i] = scale * (g[i] - if self.batch_statistics { of_batch } else { mean_dy });
+        }
     }
 }
 
 #[inline(always)]
-fn add(v: &mut Block, residual: &Block) {
-    for i in 0..BLOCK {
-        v[i] += residual[i];
+fn add(v: &mut [f32], residual: &[f32]) {
+    for (v, residual) in v.iter_mut().zip(residual) {
+        *v += residual;
     }
 }
 
@@ -57,8 +110,8 @@ pub(super) struct Normalize<'a, X, Y> {
 
 impl<X: Element, Y: Element> Normalize<'_, X, Y> {
     /// y = act(v).
-    pub fn run(self, numbers: &Numbers<'_, 3>, epilogue: Epilogue, past_caches: bool) {
-        with_stores(past_caches, |stores| NormalizeKernel { run: self, numbers, epilogue, stores });
+    pub fn run(self, numbers: &Numbers<'_, 3>, epilogue: Epilogue, past_caches: bool, scratch: &mut Scratch) {
+        with_stores(past_caches, |stores| NormalizeKernel { run: self, numbers, epilogue, stores, scratch });
     }
 }
 
@@ -67,34 +120,38 @@ struct NormalizeKernel<'k, 'a, X, Y> {
     numbers: &'k Numbers<'k, 3>,
     epilogue: Epilogue,
     stores: Option<Stores>,
+    scratch: &'k mut Scratch,
 }
 
 impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Normalize { x, residual, y, mut mask, at } = self.run;
-        let mut table = self.numbers.table();
+        let Scratch { x: x_scratch, residual: residual_scratch, to: staged, .. } = self.scratch;
         let len = y.len();
-        let mut y = Output::new(y, self.stores);
-        let head = y.head();
-        let (mut scratch, mut v) = ([0.0; BLOCK], Aligned::ZERO);
-        for run in cut(len, head) {
-            let numbers = table.block(at + run.start, run.len());
+        let mut y = Output::new(y, self.stores, x.is_none());
+        for block in y.blocks(len) {
+            let n = block.len();
             let values = match x {
-                Some(x) => read(&x[run.clone()], &mut scratch),
-                None => y.read(run.clone(), &mut scratch),
+                Some(x) => read(&x[block.start..], n, &mut x_scratch.0),
+                None => {
+                    y.copy(&block, x_scratch);
+                    &x_scratch.0
+                }
             };
-            line(values, numbers, &mut v.0);
+            let v = y.target(&block, staged);
+            self.numbers.each(simd, at + block.start, n, &mut LinePass { simd, x: values, v });
+            let all = &mut v[..n];
             if let Some(residual) = residual {
-                add(&mut v.0, read(&residual[run.clone()], &mut scratch));
+                add(all, read(&residual[block.start..], n, &mut residual_scratch.0));
             }
             if let Some(mask) = &mut mask {
-                set_bits(mask, run.start, run.len(), bits_above(&v.0));
+                set_bits(mask, block.start, all);
             }
-            activate(&mut v.0, self.epilogue);
-            y.write(run, &v);
+            activate(all, self.epilogue);
+            y.write(block, staged);
         }
     }
 }
@@ -102,7 +159,7 @@ impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
 /// act(v): v above 0, slope·v elsewhere, and 0 for a slope of 0 also where v is infinite. The comparison is so that a NaN
 /// stays.
 #[inline(always)]
-fn activate(v: &mut Block, epilogue: Epilogue) {
+fn activate(v: &mut [f32], epilogue: Epilogue) {
     let slope = epilogue.slope();
     if !epilogue.activates() {
         return;
@@ -120,7 +177,7 @@ fn activate(v: &mut Block, epilogue: Epilogue) {
 
 /// g·(v > 0 ? 1 : slope), and 0 for a slope of 0 also where g is infinite.
 #[inline(always)]
-fn gate(g: &mut Block, is_above: impl Fn(usize) -> bool, epilogue: Epilogue) {
+fn gate(g: &mut [f32], is_above: impl Fn(usize) -> bool, epilogue: Epilogue) {
     let slope = epilogue.slope();
     if slope == 0.0 {
         for (i, g) in g.iter_mut().enumerate() {
@@ -145,42 +202,57 @@ pub(super) struct Upstream<'a, X> {
 }
 
 impl<X: Element> Upstream<'_, X> {
-    /// Closes the activation's gate for a block of g, of the values from address `at` on.
+    /// Closes the activation's gate for the g of the values from address `at` on, at most a block of them.
     #[inline(always)]
-    fn gate(&self, at: usize, n: usize, x: &Block, numbers: [&Block; 3], g: &mut Block) {
+    pub fn gate<S: Simd, const K: usize>(
+        &self,
+        simd: S,
+        at: usize,
+        x: &[f32],
+        numbers: &Numbers<'_, K>,
+        [v, residual_scratch]: [&mut Block; 2],
+        g: &mut [f32],
+    ) {
         if let Some(mask) = self.mask {
-            let bits = bits_at(mask, at);
-            let halves = [bits as u32, (bits >> 32) as u32];
-            return gate(g, |i| halves[i / 32] >> (i % 32) & 1 != 0, self.epilogue);
+            return by_bits(mask, at, g, |g, bits| {
+                let halves = [bits as u32, (bits >> 32) as u32];
+                gate(g, |i| halves[i / 32] >> (i % 32) & 1 != 0, self.epilogue);
+            });
         }
-        let (mut v, mut scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
-        line(x, numbers, &mut v);
+        let n = g.len();
+        numbers.each(simd, at, n, &mut LinePass { simd, x, v: &mut v.0 });
+        let v = &mut v.0[..n];
         if let Some(residual) = self.residual {
-            add(&mut v, read(&residual[at..at + n], &mut scratch));
+            add(v, read(&residual[at..], n, &mut residual_scratch.0));
         }
         gate(g, |i| v[i] > 0.0, self.epilogue);
     }
 
-    /// g before the activation of the `n` values from address `at` on, where there is an activation.
+    /// Asks for what [`read`](Self::read) reads in any case.
     #[inline(always)]
-    pub fn gated<'s, G: Element>(
-        &self,
-        g: Gradients<'_, G>,
-        at: usize,
-        n: usize,
-        table: &mut Table<'_, 3>,
-        to: &'s mut [f32],
-    ) -> &'s [f32] {
-        let (mut g_scratch, mut x_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
-        for (run, to) in cut(n, 0).zip(to.chunks_mut(BLOCK)) {
-            let (at, n) = (at + run.start, run.len());
-            let mut g = *g.block(at, n, &mut g_scratch);
-            self.gate(at, n, read(&self.x[at..at + n], &mut x_scratch), table.block(at, n), &mut g);
-            // The last block of `to` may hold more than is asked for, or just that.
-            let n = to.len();
-            to.copy_from_slice(&g[..n]);
+    pub fn prefetch<G: Element>(&self, g: Gradients<'_, G>, at: usize, n: usize) {
+        prefetch(&self.x[at..at + n]);
+        g.prefetch(at, n);
+    }
+
+    /// x and g before the activation, of the `n` values from address `at` on, where they lie or in `to`.
+    #[inline(always)]
+    pub fn read<'s, S: Simd, G: Element>(
+        &'s self,
+        simd: S,
+        g: Gradients<'s, G>,
+        (at, n): (usize, usize),
+        numbers: &Numbers<'_, 3>,
+        scratch: [&mut Block; 2],
+        [x_to, g_to]: [&'s mut [f32]; 2],
+    ) -> [&'s [f32]; 2] {
+        let x = read(&self.x[at..], n, x_to);
+        if !self.epilogue.activates() {
+            return [x, g.read(at, n, g_to)];
         }
-        &to[..n]
+        g.copy(at, &mut g_to[..n]);
+        self.gate(simd, at, x, numbers, scratch, &mut g_to[..n]);
+        [x, g_to]
     }
 }
 
@@ -196,8 +268,8 @@ pub(super) struct GradInput<'a, G, X> {
 
 impl<G: Element, X: Element> GradInput<'_, G, X> {
     /// dx = scale·(g − (A/N + ((x − pivot) − rest)·projection)), and g itself for the residual.
-    pub fn run(self, numbers: &Numbers<'_, 6>, batch_statistics: bool, past_caches: bool) {
-        with_stores(past_caches, |stores| GradInputKernel { run: self, numbers, batch_statistics, stores });
+    pub fn run(self, numbers: &Numbers<'_, 6>, batch_statistics: bool, past_caches: bool, scratch: &mut Scratch) {
+        with_stores(past_caches, |stores| GradInputKernel { run: self, numbers, batch_statistics, stores, scratch });
     }
 }
 
@@ -206,50 +278,43 @@ struct GradInputKernel<'k, 'a, G, X> {
     numbers: &'k Numbers<'k, 6>,
     batch_statistics: bool,
     stores: Option<Stores>,
+    scratch: &'k mut Scratch,
 }
 
 impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let GradInput { g: gradients, upstream, dx, grad_residual, at } = self.run;
-        let mut table = self.numbers.table();
+        let Scratch { x: x_scratch, residual, g: g_scratch, v, to: staged } = self.scratch;
         let len = dx.len();
-        let mut dx = Output::new(dx, self.stores);
-        let head = dx.head();
+        let mut dx = Output::new(dx, self.stores, gradients.is_none());
         // Of another alignment than dx it has no whole lines at the same places, and is stored as usual.
-        let mut grad_residual = grad_residual.map(|values| Output::new(values, self.stores));
-        let (mut x_scratch, mut g_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
-        let (mut gated, mut gradient) = (Aligned::ZERO, Aligned::ZERO);
-        for run in cut(len, head) {
-            let (start, n) = (at + run.start, run.len());
-            let [pivot, scale, shift, rest, mean_dy, projection] = table.block(start, n);
-            let x = read(&upstream.x[start..start + n], &mut x_scratch);
-            let mut g = match gradients {
-                Some(gradients) => gradients.block(start, n, &mut g_scratch),
-                None => dx.read(run.clone(), &mut g_scratch),
+        let mut grad_residual = grad_residual.map(|values| Output::new(values, self.stores, true));
+        for block in dx.blocks(len) {
+            let (start, n) = (at + block.start, block.len());
+            let x = read(&upstream.x[start..], n, &mut x_scratch.0);
+            let activates = upstream.epilogue.activates();
+            let g = match gradients {
+                Some(gradients) if !activates && grad_residual.is_none() => gradients.read(start, n, &mut g_scratch.0),
+                _ => {
+                    match gradients {
+                        Some(gradients) => gradients.copy(start, &mut g_scratch.0[..n]),
+                        None => dx.copy(&block, g_scratch),
+                    }
+                    if activates {
+                        upstream.gate(simd, start, x, self.numbers, [v, residual], &mut g_scratch.0[..n]);
+                    }
+                    if let Some(grad_residual) = &mut grad_residual {
+                        grad_residual.write(block.clone(), g_scratch);
+                    }
+                    &g_scratch.0
+                }
             };
-            if upstream.epilogue.activates() {
-                gated.0 = *g;
-                upstream.gate(start, n, x, [pivot, scale, shift], &mut gated.0);
-                g = &gated.0;
-            }
-            if let Some(grad_residual) = &mut grad_residual {
-                grad_residual.write(run.clone(), &Aligned(*g));
-            }
-            if self.batch_statistics {
-                for i in 0..BLOCK {
-                    let from_mean = (x[i] - pivot[i]) - rest[i];
-                    gradient.0[i] = scale[i] * (g[i] - (mean_dy[i] + from_mean * projection[i]));
-                }
-            } else {
-                // Constants: x is left out, so that a value that is not finite keeps to itself.
-                for i in 0..BLOCK {
-                    gradient.0[i] = scale[i] * (g[i] - mean_dy[i]);
-                }
-            }
-            dx.write(run, &gradient);
+            let (batch_statistics, to) = (self.batch_statistics, dx.target(&block, staged));
+            self.numbers.each(simd, start, n, &mut GradientPass { simd, batch_statistics, g, x, to });
+            dx.write(block, staged);
         }
     }
 }

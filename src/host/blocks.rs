@@ -4,135 +4,151 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use super::convert::{as_f32, narrow, widen};
-use super::intrinsics::{LINE_BYTES, Line, Stores};
-use super::table::BLOCK;
+use super::convert::{narrow, widen};
+use super::intrinsics::{LINE_BYTES, Line, Stores, prefetch};
 use crate::dtype::{DType, Element};
 use crate::shape::Shape;
 
-pub(super) type Block = [f32; BLOCK];
+/// Values that go through a kernel together: 4 KB, so that all that a kernel works on stays in a core's first cache, and
+/// what a block costs by itself is little beside it. A multiple of a cache line of any storage type and of a mask's word.
+pub(super) const BLOCK: usize = 1024;
+/// Values behind the end of a block that kernels may touch: those of the widest register.
+pub(super) const SLACK: usize = 16;
 
-/// A block that starts a cache line, as results are stored.
-#[derive(Clone, Copy)]
+/// A block of a kernel's own, which starts a cache line.
+#[derive(Clone)]
 #[repr(align(64))]
-pub(super) struct Aligned(pub Block);
+pub(super) struct Block(pub [f32; BLOCK + SLACK]);
 
-impl Aligned {
-    pub const ZERO: Self = Self([0.0; BLOCK]);
+impl Block {
+    pub const ZERO: Self = Self([0.0; BLOCK + SLACK]);
 }
 
-/// Up to a block of values: themselves where they are f32 and as many, else in `scratch`, and what is beyond them is of no
-/// meaning.
+/// What a task computes in; nothing in it is kept from one block to the next.
+#[derive(Clone)]
+pub(super) struct Scratch {
+    pub x: Block,
+    pub residual: Block,
+    pub g: Block,
+    pub v: Block,
+    pub to: Block,
+}
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self { x: Block::ZERO, residual: Block::ZERO, g: Block::ZERO, v: Block::ZERO, to: Block::ZERO }
+    }
+}
+
+/// The first `n` values, at most a block: themselves where they are f32, and all that follow, else in `scratch`, where what
+/// follows is of no meaning.
 #[inline(always)]
-pub(super) fn read<'a, T: Element>(values: &'a [T], scratch: &'a mut Block) -> &'a Block {
-    match values.first_chunk::<BLOCK>() {
-        Some(values) if T::DTYPE == DType::F32 => bytemuck::cast_slice(values).first_chunk().unwrap_or(scratch),
-        Some(values) => {
-            widen(values, scratch);
-            scratch
+pub(super) fn read<'a, T: Element>(values: &'a [T], n: usize, scratch: &'a mut [f32]) -> &'a [f32] {
+    if T::DTYPE == DType::F32 {
+        return bytemuck::cast_slice(values);
+    }
+    widen(&values[..n], &mut scratch[..n]);
+    scratch
+}
+
+/// Values whose bits are taken together.
+const WORD: usize = 64;
+
+/// Sets the bits of the values above 0, from bit `at` of a mask on, where they are 0.
+#[inline(always)]
+pub(super) fn set_bits(mask: &mut [u32], at: usize, v: &[f32]) {
+    for (v, at) in v.chunks(WORD).zip((at..).step_by(WORD)) {
+        let mut bits = 0u64;
+        for (i, v) in v.iter().enumerate() {
+            bits |= u64::from(*v > 0.0) << i;
         }
-        None => {
-            part(values, scratch);
-            scratch
+        let shifted = u128::from(bits) << (at % 32);
+        for (i, word) in mask[at / 32..].iter_mut().take(3).enumerate() {
+            *word |= (shifted >> (32 * i)) as u32;
         }
     }
 }
 
-/// The end of a run.
-#[inline(never)]
-fn part<T: Element>(values: &[T], scratch: &mut Block) {
-    widen(values, &mut scratch[..values.len()]);
-}
-
-/// The blocks of a run of `len` values, of which the first holds `head` values if that is not 0.
+/// Calls `each` for the values from bit `at` of a mask on, [`WORD`] at a time, with their bits.
 #[inline(always)]
-pub(super) fn cut(len: usize, head: usize) -> impl Iterator<Item = Range<usize>> {
-    let head = head.min(len);
-    let first = (head > 0).then_some(0..head);
-    first.into_iter().chain((head..len).step_by(BLOCK).map(move |start| start..len.min(start + BLOCK)))
-}
-
-/// The bits of a block, one for each value above 0.
-#[inline(always)]
-pub(super) fn bits_above(v: &Block) -> u64 {
-    let mut bits = 0;
-    for (i, v) in v.iter().enumerate() {
-        bits |= u64::from(*v > 0.0) << i;
+pub(super) fn by_bits(mask: &[u32], at: usize, values: &mut [f32], each: impl Fn(&mut [f32], u64)) {
+    for (values, at) in values.chunks_mut(WORD).zip((at..).step_by(WORD)) {
+        // Beyond the end of the mask there is nothing to ask for.
+        let words = (0..3).map(|i| u128::from(mask.get(at / 32 + i).copied().unwrap_or(0)) << (32 * i));
+        each(values, (words.fold(0, |all, word| all | word) >> (at % 32)) as u64);
     }
-    bits
-}
-
-/// Sets the first `n` of a block's bits from bit `at` of a mask on, which are 0.
-#[inline(always)]
-pub(super) fn set_bits(mask: &mut [u32], at: usize, n: usize, bits: u64) {
-    let bits = if n < BLOCK { bits & ((1 << n) - 1) } else { bits };
-    let shifted = u128::from(bits) << (at % 32);
-    for (i, word) in mask[at / 32..].iter_mut().take(3).enumerate() {
-        *word |= (shifted >> (32 * i)) as u32;
-    }
-}
-
-/// A block of bits from bit `at` of a mask on; beyond its end they are 0.
-#[inline(always)]
-pub(super) fn bits_at(mask: &[u32], at: usize) -> u64 {
-    let words = (0..3).map(|i| u128::from(mask.get(at / 32 + i).copied().unwrap_or(0)) << (32 * i));
-    (words.fold(0, |all, word| all | word) >> (at % 32)) as u64
 }
 
 /// Where a run of results goes.
 pub(super) struct Output<'a, Y> {
     values: &'a mut [Y],
     stores: Option<Stores>,
+    /// Whether kernels may write here what they compute.
+    is_direct: bool,
 }
+
+/// Values that are stored past the caches at a time: a few lines, so that reading goes on beside it.
+const PAST_CACHES_BLOCK: usize = 256;
 
 impl<'a, Y: Element> Output<'a, Y> {
-    /// Past the caches where `stores` are given.
-    pub fn new(values: &'a mut [Y], stores: Option<Stores>) -> Self {
-        Self { values, stores }
+    /// Past the caches where `stores` are given. `copied` tells that only finished values may be written, which is so where
+    /// they replace what is still to be read.
+    pub fn new(values: &'a mut [Y], stores: Option<Stores>, copied: bool) -> Self {
+        let is_direct = Y::DTYPE == DType::F32 && stores.is_none() && !copied;
+        Self { values, stores, is_direct }
     }
 
-    /// Values before the first whole line, where lines matter.
-    pub fn head(&self) -> usize {
-        if self.stores.is_none() {
-            return 0;
+    /// The blocks of the run, of `len` values. Where lines matter, all but the first begin with a whole one.
+    pub fn blocks(&self, len: usize) -> impl Iterator<Item = Range<usize>> + use<Y> {
+        let (head, step) = if self.stores.is_some() {
+            let beyond = self.values.as_ptr().addr() % LINE_BYTES;
+            ((LINE_BYTES - beyond) % LINE_BYTES / size_of::<Y>(), PAST_CACHES_BLOCK)
+        } else {
+            (0, BLOCK)
+        };
+        let head = head.min(len);
+        let first = (head > 0).then_some(0..head);
+        first.into_iter().chain((head..len).step_by(step).map(move |start| start..len.min(start + step)))
+    }
+
+    /// Copies what lies there before it is written.
+    #[inline(always)]
+    pub fn copy(&self, at: &Range<usize>, to: &mut Block) {
+        widen(&self.values[at.clone()], &mut to.0[..at.len()]);
+    }
+
+    /// Where a kernel writes results, with all that follows: where they go or in `block`.
+    #[inline(always)]
+    pub fn target<'s>(&'s mut self, at: &Range<usize>, block: &'s mut Block) -> &'s mut [f32] {
+        if self.is_direct { bytemuck::cast_slice_mut(&mut self.values[at.start..]) } else { &mut block.0 }
+    }
+
+    /// Writes the beginning of a block, unless a kernel has.
+    #[inline(always)]
+    pub fn write(&mut self, at: Range<usize>, block: &Block) {
+        if self.is_direct {
+            return;
         }
-        let beyond = self.values.as_ptr().addr() % LINE_BYTES;
-        (LINE_BYTES - beyond) % LINE_BYTES / size_of::<Y>()
-    }
-
-    /// Up to a block of what lies there before it is written.
-    #[inline(always)]
-    pub fn read<'s>(&'s self, at: Range<usize>, scratch: &'s mut Block) -> &'s Block {
-        read(&self.values[at], scratch)
-    }
-
-    /// Writes a block, or its beginning where the range is shorter.
-    #[inline(always)]
-    pub fn write(&mut self, at: Range<usize>, block: &Aligned) {
         let n = at.len();
         let values = &mut self.values[at];
-        if n < BLOCK {
-            return end(block, values);
-        }
-        if let Some(stores) = self.stores
-            && let Ok(lines) = bytemuck::try_cast_slice_mut::<Y, Line>(values)
-        {
-            if Y::DTYPE == DType::F32 {
-                return stores.copy(bytemuck::cast_slice(&block.0), lines);
+        let mut done = 0;
+        if let Some(stores) = self.stores {
+            let whole = n - n % (LINE_BYTES / size_of::<Y>());
+            if let Ok(lines) = bytemuck::try_cast_slice_mut::<Y, Line>(&mut values[..whole]) {
+                if Y::DTYPE == DType::F32 {
+                    stores.copy(bytemuck::cast_slice(&block.0[..whole]), lines);
+                } else {
+                    // As many lines as a block has of the other types.
+                    let mut rounded = [Line::zeroed(); BLOCK * 2 / LINE_BYTES];
+                    let rounded = &mut rounded[..lines.len()];
+                    narrow(&block.0[..whole], bytemuck::cast_slice_mut::<Line, Y>(rounded));
+                    stores.copy(rounded, lines);
+                }
+                done = whole;
             }
-            // As many lines as a block has of the larger of the other types.
-            let mut rounded = [Line::zeroed(); BLOCK * 2 / LINE_BYTES];
-            narrow(&block.0, bytemuck::cast_slice_mut::<Line, Y>(&mut rounded));
-            return stores.copy(&rounded, lines);
         }
-        narrow(&block.0, values);
+        narrow(&block.0[done..n], &mut values[done..]);
     }
-}
-
-/// The end of a run.
-#[inline(never)]
-fn end<Y: Element>(block: &Aligned, values: &mut [Y]) {
-    narrow(&block.0[..values.len()], values);
 }
 
 /// Upstream gradients in the order of x, whichever order they lie in.
@@ -157,33 +173,35 @@ impl<'a, G: Element> Gradients<'a, G> {
         Self { values, transposed }
     }
 
-    /// The gradients of the values of x from address `at` on: as they lie, or into `scratch`.
+    /// The gradients of the `n` values of x from address `at` on, at most a block, as by [`read`].
     #[inline(always)]
     pub fn read<'s>(&self, at: usize, n: usize, scratch: &'s mut [f32]) -> &'s [f32]
     where
         'a: 's,
     {
         match self.transposed {
-            None => as_f32(&self.values[at..at + n], scratch),
-            Some(transposed) => {
-                transposed.gather(self.values, at, &mut scratch[..n]);
-                &scratch[..n]
-            }
-        }
-    }
-
-    /// Up to a block of them.
-    #[inline(always)]
-    pub fn block<'s>(&self, at: usize, n: usize, scratch: &'s mut Block) -> &'s Block
-    where
-        'a: 's,
-    {
-        match self.transposed {
-            None => read(&self.values[at..at + n], scratch),
+            None => read(&self.values[at..], n, scratch),
             Some(transposed) => {
                 transposed.gather(self.values, at, &mut scratch[..n]);
                 scratch
             }
+        }
+    }
+
+    /// Asks for what will be read.
+    #[inline(always)]
+    pub fn prefetch(&self, at: usize, n: usize) {
+        if self.transposed.is_none() {
+            prefetch(&self.values[at..at + n]);
+        }
+    }
+
+    /// The same, always copied.
+    #[inline(always)]
+    pub fn copy(&self, at: usize, to: &mut [f32]) {
+        match self.transposed {
+            None => widen(&self.values[at..at + to.len()], to),
+            Some(transposed) => transposed.gather(self.values, at, to),
         }
     }
 }

@@ -5,17 +5,6 @@ use half::f16;
 use super::intrinsics::{narrow_f16, widen_f16};
 use crate::dtype::{DType, Element};
 
-/// The values as f32: themselves, or widened into `scratch`, which holds as many.
-#[inline(always)]
-pub(super) fn as_f32<'a, T: Element>(values: &'a [T], scratch: &'a mut [f32]) -> &'a [f32] {
-    if T::DTYPE == DType::F32 {
-        return bytemuck::cast_slice(values);
-    }
-    let scratch = &mut scratch[..values.len()];
-    widen(values, scratch);
-    scratch
-}
-
 /// Widens as many values as there are.
 #[inline(always)]
 pub(super) fn widen<T: Element>(values: &[T], to: &mut [f32]) {

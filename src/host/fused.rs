@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::apply::{GradInput, Normalize};
+use super::blocks::Scratch;
 use super::gradient;
 use super::order::{Order, Planes};
 use super::statistics::PlaneTile;
@@ -19,15 +20,24 @@ use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normali
 /// Bytes that a thread reads twice, between its first and its second look at them: within its share of the last cache.
 const MOST_BYTES: usize = 4 << 20;
 /// Bytes of a task where a channel has fewer: long runs of memory, and tasks enough for every thread.
-const TASK_BYTES: usize = 1 << 20;
+const TASK_BYTES: usize = 512 << 10;
 /// Tasks per thread, so that threads end at about the same time.
 const TASKS_PER_THREAD: usize = 4;
 /// Channels that are summed side by side: their sums stay in a core's first cache.
 const CHANNELS_AT_ONCE: usize = 32;
 
+/// Values whose bits are a word of a mask.
+const WORD: usize = 32;
+
 /// How the channels are cut, if the ranks' activations can be taken channel by channel: whole runs of a channel in all of
-/// them, few enough bytes that a cache holds what is read. `reads` tensors of values of `bytes` each.
-fn channels_per_task(shapes: &[&Shape], reads: usize, bytes: usize, threads: &Threads) -> Option<(Vec<Planes>, usize)> {
+/// them, few enough bytes that a cache holds what is read. `reads` tensors of values of `bytes` each; with a `mask` every
+/// task has whole words of it.
+fn channels_per_task(
+    shapes: &[&Shape],
+    (reads, bytes): (usize, usize),
+    mask: bool,
+    threads: &Threads,
+) -> Option<(Vec<Planes>, usize)> {
     let planes = |shape: &&Shape| match Order::of(shape) {
         Order::Planes(planes) => Some(planes),
         // A rank without samples has nothing to be taken in any order.
@@ -40,6 +50,9 @@ fn channels_per_task(shapes: &[&Shape], reads: usize, bytes: usize, threads: &Th
     let channels = planes.first()?.channels;
     let of_channel = planes.iter().map(|planes| planes.samples * planes.len * bytes * reads).sum::<usize>();
     let tasks = TASKS_PER_THREAD * threads.count();
+    if mask && planes.iter().any(|planes| channels * planes.len % WORD != 0) {
+        return None;
+    }
     if of_channel * channels <= TASK_BYTES {
         // One task, which the caller's thread has done before another wakes up.
         return Some((planes, channels));
@@ -47,7 +60,11 @@ fn channels_per_task(shapes: &[&Shape], reads: usize, bytes: usize, threads: &Th
     if of_channel > MOST_BYTES || channels < tasks {
         return None;
     }
-    Some((planes, (TASK_BYTES / of_channel).clamp(1, channels / tasks)))
+    let per_task = (TASK_BYTES / of_channel).clamp(1, channels / tasks);
+    // The largest power of two that divides every length makes whole words of the fewest channels.
+    let together = planes.iter().map(|planes| WORD >> planes.len.trailing_zeros().min(WORD.ilog2())).max();
+    let unit = together.filter(|_| mask).unwrap_or(1);
+    Some((planes, per_task.next_multiple_of(unit).min(channels)))
 }
 
 /// A rank of forward.
@@ -57,6 +74,8 @@ pub(crate) struct ForwardRank<'a, X, Y> {
     pub residual: Option<&'a [X]>,
     pub layer: Layer<'a>,
     pub y: &'a mut [Y],
+    /// Zeros, a bit for each value of x.
+    pub mask: Option<&'a mut [u32]>,
 }
 
 /// Statistics and y of all ranks of a group, `local[rank][channel]`; `None` where they are better taken one after the
@@ -67,29 +86,38 @@ pub(crate) fn forward<X: Element, Y: Element>(
     threads: &Threads,
 ) -> Option<Vec<Vec<ChannelStats>>> {
     let shapes: Vec<&Shape> = ranks.iter().map(|rank| rank.shape).collect();
-    let (planes, per_task) = channels_per_task(&shapes, 1, size_of::<X>(), threads)?;
+    let has_mask = ranks.iter().any(|rank| rank.mask.is_some());
+    let (planes, per_task) = channels_per_task(&shapes, (1, size_of::<X>()), has_mask, threads)?;
     let channels = shapes.first()?.channels();
+    let tasks = channels.div_ceil(per_task);
     let outputs =
-        ranks.iter_mut().zip(&planes).map(|(rank, planes)| runs(std::mem::take(&mut rank.y), planes, per_task));
-    let outputs = by_task(outputs.collect(), channels.div_ceil(per_task));
+        ranks.iter_mut().zip(&planes).map(|(rank, planes)| runs(std::mem::take(&mut rank.y), planes, per_task, 1));
+    let outputs = by_task(outputs.collect(), tasks);
+    let masks = ranks.iter_mut().zip(&planes).map(|(rank, planes)| match rank.mask.take() {
+        Some(words) => runs(words, planes, per_task, WORD),
+        None => Vec::new(),
+    });
+    let masks = by_task(masks.collect(), tasks);
     let ranks: &[ForwardRank<'_, X, Y>] = ranks;
     let bytes = ranks.iter().map(|rank| size_of_val(rank.x)).sum::<usize>();
     let past_caches = bytes / size_of::<X>() * size_of::<Y>() >= PAST_CACHES_BYTES;
     let mut parts: Vec<Vec<Vec<ChannelStats>>> = outputs.iter().map(|_| Vec::new()).collect();
-    let tasks = (0..channels).step_by(per_task).zip(outputs).zip(&mut parts);
-    threads.for_each(2 * bytes, tasks, |((first, outputs), part)| {
+    let tasks = (0..channels).step_by(per_task).zip(outputs).zip(masks).zip(&mut parts);
+    threads.for_each(2 * bytes, tasks, |(((first, outputs), masks), part)| {
         let range = first..channels.min(first + per_task);
         let local = ranks.iter().zip(&planes).map(|(rank, planes)| stats(rank.x, *planes, &range)).collect::<Vec<_>>();
         let centering = center(&local);
-        for ((rank, planes), outputs) in ranks.iter().zip(&planes).zip(outputs).rev() {
+        let mut scratch = Scratch::new();
+        for (((rank, planes), outputs), masks) in ranks.iter().zip(&planes).zip(outputs).zip(masks).rev() {
             let lines: Vec<_> =
                 range.clone().zip(&centering).map(|(channel, center)| rank.layer.line(center, channel)).collect();
             let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
+            let mut masks = masks.into_iter().rev();
             for (sample, y) in outputs.into_iter().enumerate().rev() {
                 let at = planes.run(sample, first).start;
-                let run = at..at + y.len();
-                let (x, residual) = (&rank.x[run.clone()], rank.residual.map(|residual| &residual[run]));
-                Normalize { x: Some(x), residual, y, mask: None, at }.run(&numbers, rank.layer.epilogue, past_caches);
+                let (x, residual) = (&rank.x[at..], rank.residual.map(|residual| &residual[at..]));
+                let task = Normalize { x: Some(x), residual, y, mask: masks.next(), at };
+                task.run(&numbers, rank.layer.epilogue, past_caches, &mut scratch);
             }
         }
         *part = local;
@@ -139,14 +167,14 @@ pub(crate) fn backward<G: Element, X: Element>(
     if ranks.iter().any(|rank| rank.g.shape.strides() != rank.upstream.shape.strides()) {
         return None;
     }
-    let (planes, per_task) = channels_per_task(&shapes, 2, size_of::<X>().max(size_of::<G>()), threads)?;
+    let (planes, per_task) = channels_per_task(&shapes, (2, size_of::<X>().max(size_of::<G>())), false, threads)?;
     let channels = shapes.first()?.channels();
     let tasks = channels.div_ceil(per_task);
     let outputs =
-        ranks.iter_mut().zip(&planes).map(|(rank, planes)| runs(std::mem::take(&mut rank.dx), planes, per_task));
+        ranks.iter_mut().zip(&planes).map(|(rank, planes)| runs(std::mem::take(&mut rank.dx), planes, per_task, 1));
     let outputs = by_task(outputs.collect(), tasks);
     let residuals = ranks.iter_mut().zip(&planes).map(|(rank, planes)| match rank.grad_residual.take() {
-        Some(values) => runs(values, planes, per_task),
+        Some(values) => runs(values, planes, per_task, 1),
         None => Vec::new(),
     });
     let residuals = by_task(residuals.collect(), tasks);
@@ -164,6 +192,7 @@ pub(crate) fn backward<G: Element, X: Element>(
         let local = ranks.iter().zip(&planes).map(|(rank, planes)| sums(rank, *planes, &range, &of_range));
         let local: Vec<Vec<GradientSums>> = local.collect();
         let centering = finish(&of_range, &local);
+        let mut scratch = Scratch::new();
         for (((rank, planes), outputs), residuals) in ranks.iter().zip(&planes).zip(outputs).zip(residuals).rev() {
             let lines = gradient_lines(rank.layer, first, &centering);
             let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
@@ -177,7 +206,7 @@ pub(crate) fn backward<G: Element, X: Element>(
                     grad_residual: residuals.next(),
                     at: planes.run(sample, first).start,
                 };
-                task.run(&numbers, normalization.batch_count.is_some(), bytes >= PAST_CACHES_BYTES);
+                task.run(&numbers, normalization.batch_count.is_some(), bytes >= PAST_CACHES_BYTES, &mut scratch);
             }
         }
         *part = local;
@@ -212,12 +241,12 @@ fn sums<G: Element, X: Element>(
     sums.into_iter().zip(normalization.rest()).map(about_mean).collect()
 }
 
-/// The runs of memory that every task writes of a rank, sample by sample.
-fn runs<'a, T>(values: &'a mut [T], planes: &Planes, per_task: usize) -> Vec<Vec<&'a mut [T]>> {
+/// The runs of memory that every task writes of a rank, sample by sample; of each channel's values, `each` are one `T`.
+fn runs<'a, T>(values: &'a mut [T], planes: &Planes, per_task: usize, each: usize) -> Vec<Vec<&'a mut [T]>> {
     let tasks = planes.channels.div_ceil(per_task);
     let mut runs: Vec<Vec<&mut [T]>> = (0..tasks).map(|_| Vec::with_capacity(planes.samples)).collect();
-    for sample in values.chunks_mut((planes.channels * planes.len).max(1)) {
-        for (runs, run) in runs.iter_mut().zip(sample.chunks_mut(per_task * planes.len)) {
+    for sample in values.chunks_mut((planes.channels * planes.len / each).max(1)) {
+        for (runs, run) in runs.iter_mut().zip(sample.chunks_mut(per_task * planes.len / each)) {
             runs.push(run);
         }
     }

@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Scalar, Simd, WithSimd};
 
 use super::apply::{Line, Upstream};
-use super::blocks::Gradients;
-use super::convert::as_f32;
-use super::lanes::{ColumnSums, RUN, Sums};
-use super::order::{ColumnTile, Columns, Order, Planes};
+use super::blocks::{BLOCK, Block, Gradients, Scratch};
+use super::lanes::{ColumnSums, DEPTH, Sums};
+use super::order::{ColumnTile, Columns, Order, PATCH_COLUMNS, Planes};
 use super::statistics::{by_column, totals};
 use super::table::Numbers;
 use super::threads::Threads;
@@ -92,12 +91,12 @@ impl<G: Element, X: Element> PlaneTile<'_, G, X> {
     pub fn sums(&self, to: &mut [[f64; 2]]) {
         let mut sums = vec![Sums::ZERO; to.len()];
         Arch::new().dispatch(AddAll { tile: self, sums: &mut sums });
-        for ((channel, to), sums) in self.channels.clone().zip(to).zip(&sums) {
+        for ((channel, to), sums) in self.channels.clone().zip(to).zip(sums) {
             *to = sums.totals();
             if !(to[0].is_finite() && to[1].is_finite()) {
                 let runs = self.tile.0.clone().map(|sample| self.run(sample, channel));
-                *to =
-                    in_f64(self.g, self.upstream, runs, &self.numbers(), self.lines[channel - self.channels.start][0]);
+                let pivot = self.lines[channel - self.channels.start][0];
+                *to = in_f64(self.g, self.upstream, runs, &self.numbers(), pivot);
             }
         }
     }
@@ -123,24 +122,19 @@ impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let tile = self.tile;
-        let (g, Upstream { x, epilogue, .. }) = (tile.g, tile.upstream);
-        let numbers = tile.numbers();
-        let mut table = numbers.table();
-        let (mut g_scratch, mut x_scratch) = ([0.0; RUN], [0.0; RUN]);
-        for sample in tile.tile.0.clone() {
-            for ((channel, [pivot, ..]), sums) in tile.channels.clone().zip(tile.lines).zip(self.sums.iter_mut()) {
-                let run = tile.run(sample, channel);
-                for start in run.clone().step_by(RUN) {
-                    let n = RUN.min(run.end - start);
-                    let g = if epilogue.activates() {
-                        tile.upstream.gated(g, start, n, &mut table, &mut g_scratch)
-                    } else {
-                        g.read(start, n, &mut g_scratch)
-                    };
-                    let x = as_f32(&x[start..start + n], &mut x_scratch);
-                    sums.add_products(simd, g, x, *pivot);
-                }
+        let PlaneTile { g, upstream, planes, channels, lines, tile } = self.tile;
+        let (numbers, mut scratch) = (self.tile.numbers(), Scratch::new());
+        let Scratch { x: x_to, g: g_to, v, residual, .. } = &mut scratch;
+        let mut pieces = planes.pieces(tile, channels).peekable();
+        while let Some(piece) = pieces.next() {
+            if let Some(next) = pieces.peek() {
+                upstream.prefetch(*g, next.at, next.values());
+            }
+            let (at, to) = ((piece.at, piece.values()), [&mut x_to.0[..], &mut g_to.0[..]]);
+            let [x, g] = upstream.read(simd, *g, at, &numbers, [v, residual], to);
+            for (k, channel) in piece.channels.enumerate() {
+                let ([pivot, ..], sums) = (lines[channel - channels.start], &mut self.sums[channel - channels.start]);
+                sums.add_products(simd, &g[k * piece.len..], &x[k * piece.len..], piece.len, pivot);
             }
         }
     }
@@ -188,24 +182,21 @@ impl<G: Element, X: Element> WithSimd for AddRows<'_, '_, G, X> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let (g, Upstream { x, epilogue, .. }) = (self.g, self.upstream);
-        let mut table = self.numbers.table();
-        let (mut g_scratch, mut x_scratch) = ([0.0; RUN], [0.0; RUN]);
-        for (start, row) in self.columns.rows(self.tile, x) {
-            let mut column = 0;
-            for x in row.chunks(RUN) {
-                let g = if epilogue.activates() {
-                    self.upstream.gated(g, start + column, x.len(), &mut table, &mut g_scratch)
-                } else {
-                    g.read(start + column, x.len(), &mut g_scratch)
-                };
-                self.sums.add_products(column, g, as_f32(x, &mut x_scratch));
-                column += x.len();
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { g, upstream, columns, tile, numbers, sums } = self;
+        let (mut v, mut residual) = (Block::ZERO, Block::ZERO);
+        let mut copies = [const { [[0.0; PATCH_COLUMNS]; DEPTH] }; 2];
+        for patch in columns.patches(tile) {
+            let mut rows: [[&[f32]; DEPTH]; 2] = [[&[]; DEPTH]; 2];
+            let ([x_rows, g_rows], [x_copies, g_copies]) = (&mut rows, &mut copies);
+            let to = x_copies.iter_mut().zip(g_copies.iter_mut());
+            for (((start, x_row), g_row), (x_to, g_to)) in patch.starts().iter().zip(x_rows).zip(g_rows).zip(to) {
+                let at = (*start, patch.len);
+                [*x_row, *g_row] = upstream.read(simd, g, at, numbers, [&mut v, &mut residual], [x_to, g_to]);
             }
-            self.sums.end_row();
+            let ([x, g], count) = (rows, patch.starts().len());
+            sums.add_products(simd, patch.column, patch.len, &g[..count], &x[..count]);
         }
-        self.sums.finish();
     }
 }
 
@@ -217,20 +208,17 @@ fn in_f64<G: Element, X: Element>(
     numbers: &Numbers<'_, 3>,
     pivot: f32,
 ) -> [f64; 2] {
-    let mut table = numbers.table();
-    let mut scratch = [0.0; RUN];
+    let mut scratch = Scratch::new();
+    let Scratch { x: x_to, g: g_to, v, residual, .. } = &mut scratch;
     let mut sums = [0.0; 2];
     for run in runs {
-        for start in run.clone().step_by(RUN) {
-            let n = RUN.min(run.end - start);
-            let g = if upstream.epilogue.activates() {
-                upstream.gated(g, start, n, &mut table, &mut scratch)
-            } else {
-                g.read(start, n, &mut scratch)
-            };
-            for (g, x) in g.iter().zip(&upstream.x[start..start + n]) {
+        for start in run.clone().step_by(BLOCK) {
+            let n = BLOCK.min(run.end - start);
+            let to = [&mut x_to.0[..], &mut g_to.0[..]];
+            let [x, g] = upstream.read(Scalar::new(), g, (start, n), numbers, [v, residual], to);
+            for (x, g) in x[..n].iter().zip(&g[..n]) {
                 sums[0] += f64::from(*g);
-                sums[1] += f64::from(*g) * (f64::from(x.to_f32()) - f64::from(pivot));
+                sums[1] += f64::from(*g) * (f64::from(*x) - f64::from(pivot));
             }
         }
     }

@@ -1,29 +1,47 @@
 //! Sums of runs of values in vector registers.
 //!
 //! The order of additions is fixed here and not by the width of the registers: [`LANES`] partial sums in f32, no deeper
-//! than [`RUN`] / [`LANES`] additions, then f64. So results have the same bits on every instruction set.
+//! than [`DEPTH`] additions, then f64. So results have the same bits on every instruction set.
 
 use pulp::Simd;
 
-use super::convert::as_f32;
-use crate::dtype::Element;
+use super::order::PATCH_COLUMNS;
 
 /// Partial sums side by side: two of the widest registers, so that an addition need not wait for the one before.
 const LANES: usize = 32;
-/// Values that are summed in f32: sixteen to a lane, so that their roundings stay far below those of the result.
-pub(super) const RUN: usize = 512;
+/// Additions in f32, so that their roundings stay far below those of the result.
+pub(super) const DEPTH: usize = 16;
+/// Values that are summed in f32 at once.
+pub(super) const RUN: usize = DEPTH * LANES;
 
-/// Two sums over many values.
+/// Two sums over many values. What changes most begins a cache line.
 #[derive(Clone, Debug)]
-pub(super) struct Sums([[f64; LANES]; 2]);
+#[repr(align(64))]
+pub(super) struct Sums {
+    partial: [[f32; LANES]; 2],
+    /// Additions that are in `partial`.
+    depth: usize,
+    sums: [[f64; LANES]; 2],
+}
+
+/// The number of each lane: what tells those within a run from those behind its end.
+const PLACES: [u32; LANES] = {
+    let mut lanes = [0; LANES];
+    let mut i = 0;
+    while i < LANES {
+        lanes[i] = i as u32;
+        i += 1;
+    }
+    lanes
+};
 
 impl Sums {
-    pub const ZERO: Self = Self([[0.0; LANES]; 2]);
+    pub const ZERO: Self = Self { partial: [[0.0; LANES]; 2], depth: 0, sums: [[0.0; LANES]; 2] };
 
     /// Both sums over all lanes.
-    pub fn totals(&self) -> [f64; 2] {
-        self.0.map(|lanes| {
-            let mut lanes = lanes;
+    pub fn totals(mut self) -> [f64; 2] {
+        self.fold();
+        self.sums.map(|mut lanes| {
             let mut half = LANES / 2;
             while half > 0 {
                 for i in 0..half {
@@ -35,162 +53,72 @@ impl Sums {
         })
     }
 
-    /// Adds Σ(x − pivot) and Σ(x − pivot)².
+    /// Adds Σ(x − pivot) and Σ(x − pivot)² over the first `n` values of x, at most [`RUN`]. It is fastest where as many
+    /// more follow as a register holds.
     #[inline(always)]
-    pub fn add_moments<S: Simd, X: Element>(&mut self, simd: S, x: &[X], pivot: f32) {
-        let mut scratch = [0.0; RUN];
-        for x in x.chunks(RUN) {
-            let x = as_f32(x, &mut scratch);
-            self.add::<S, true>(simd, x, x, pivot);
-        }
+    pub fn add_moments<S: Simd>(&mut self, simd: S, x: &[f32], n: usize, pivot: f32) {
+        self.add::<S, true>(simd, x, x, n, pivot);
     }
 
-    /// Adds Σg and Σ g·(x − pivot), of at most [`RUN`] values.
+    /// Adds Σg and Σ g·(x − pivot) in the same way.
     #[inline(always)]
-    pub fn add_products<S: Simd>(&mut self, simd: S, g: &[f32], x: &[f32], pivot: f32) {
-        self.add::<S, false>(simd, g, x, pivot);
+    pub fn add_products<S: Simd>(&mut self, simd: S, g: &[f32], x: &[f32], n: usize, pivot: f32) {
+        self.add::<S, false>(simd, g, x, n, pivot);
     }
 
     #[inline(always)]
-    fn add<S: Simd, const MOMENTS: bool>(&mut self, simd: S, g: &[f32], x: &[f32], pivot: f32) {
-        let whole = x.len() / LANES * LANES;
-        let (x, last_x) = x.split_at(whole);
-        if last_x.is_empty() {
-            return self.fold(partial_sums::<S, MOMENTS>(simd, &g[..whole], x, None, pivot));
+    fn add<S: Simd, const MOMENTS: bool>(&mut self, simd: S, g: &[f32], x: &[f32], n: usize, pivot: f32) {
+        let registers = const { LANES / S::F32_LANES };
+        let depth = n.div_ceil(LANES);
+        if self.depth + depth > DEPTH {
+            self.fold();
         }
-        // Filled up with what adds nothing.
-        let mut last = ([0.0; LANES], [pivot; LANES]);
-        for (i, x) in last_x.iter().enumerate() {
-            last.1[i] = *x;
-        }
-        if !MOMENTS {
-            for (to, g) in last.0.iter_mut().zip(&g[whole..]) {
-                *to = *g;
+        self.depth += depth;
+        let (pivots, zero) = (simd.splat_f32s(pivot), simd.splat_f32s(0.0));
+        let (mut first, mut second) = ([zero; LANES], [zero; LANES]);
+        let [to_first, to_second] = &mut self.partial;
+        let (to_first, to_second) = (S::as_mut_simd_f32s(to_first).0, S::as_mut_simd_f32s(to_second).0);
+        first[..registers].copy_from_slice(to_first);
+        second[..registers].copy_from_slice(to_second);
+
+        let (whole, rest) = (n / LANES, n % LANES);
+        let lanes = |values: &[f32], from: usize| S::as_simd_f32s(&values[from * LANES..]).0.len() >= registers;
+        let (gs, xs) = (S::as_simd_f32s(g).0.chunks_exact(registers), S::as_simd_f32s(x).0.chunks_exact(registers));
+        for (g, x) in gs.zip(xs).take(whole) {
+            for i in 0..registers {
+                let d = simd.sub_f32s(x[i], pivots);
+                let factor = if MOMENTS { d } else { g[i] };
+                first[i] = simd.add_f32s(first[i], factor);
+                second[i] = simd.add_f32s(second[i], simd.mul_f32s(factor, d));
             }
         }
-        self.fold(partial_sums::<S, MOMENTS>(simd, &g[..whole], x, Some(&last), pivot));
-    }
-
-    #[inline(always)]
-    fn fold(&mut self, partial: [[f32; LANES]; 2]) {
-        for (sums, partial) in self.0.iter_mut().zip(partial) {
-            for (sum, partial) in sums.iter_mut().zip(partial) {
-                *sum += f64::from(partial);
+        if rest > 0 {
+            let mut last = ([0.0; LANES], [0.0; LANES]);
+            let (g, x) = if lanes(g, whole) && lanes(x, whole) {
+                (&g[whole * LANES..], &x[whole * LANES..])
+            } else {
+                last.0[..rest].copy_from_slice(&g[whole * LANES..n]);
+                last.1[..rest].copy_from_slice(&x[whole * LANES..n]);
+                (last.0.as_slice(), last.1.as_slice())
+            };
+            let (g, x) = (S::as_simd_f32s(g).0, S::as_simd_f32s(x).0);
+            let (places, rest) = (S::as_simd_u32s(&PLACES).0, simd.splat_u32s(rest as u32));
+            for i in 0..registers {
+                let within = simd.less_than_u32s(places[i], rest);
+                let d = simd.select_f32s(within, simd.sub_f32s(x[i], pivots), zero);
+                let factor = if MOMENTS { d } else { simd.select_f32s(within, g[i], zero) };
+                first[i] = simd.add_f32s(first[i], factor);
+                second[i] = simd.add_f32s(second[i], simd.mul_f32s(factor, d));
             }
         }
-    }
-}
-
-/// Sums of d = x − pivot and d², or of g and g·d, by lane: of as many values as fill all lanes some times over, and of
-/// those that fill them once.
-#[inline(always)]
-fn partial_sums<S: Simd, const MOMENTS: bool>(
-    simd: S,
-    g: &[f32],
-    x: &[f32],
-    last: Option<&([f32; LANES], [f32; LANES])>,
-    pivot: f32,
-) -> [[f32; LANES]; 2] {
-    let registers = const { LANES / S::F32_LANES };
-    let (pivot, zero) = (simd.splat_f32s(pivot), simd.splat_f32s(0.0));
-    let (mut first, mut second) = ([zero; LANES], [zero; LANES]);
-    let mut add = |g: &[S::f32s], x: &[S::f32s]| {
-        for i in 0..registers {
-            let d = simd.sub_f32s(x[i], pivot);
-            let factor = if MOMENTS { d } else { g[i] };
-            first[i] = simd.add_f32s(first[i], factor);
-            second[i] = simd.add_f32s(second[i], simd.mul_f32s(factor, d));
-        }
-    };
-    let (g, x) = (S::as_simd_f32s(g).0, S::as_simd_f32s(x).0);
-    for (g, x) in g.chunks_exact(registers).zip(x.chunks_exact(registers)) {
-        add(g, x);
-    }
-    if let Some((g, x)) = last {
-        add(S::as_simd_f32s(g).0, S::as_simd_f32s(x).0);
-    }
-    let mut partial = [[0.0; LANES]; 2];
-    let [to_first, to_second] = &mut partial;
-    let (to_first, to_second) = (S::as_mut_simd_f32s(to_first).0, S::as_mut_simd_f32s(to_second).0);
-    to_first.copy_from_slice(&first[..registers]);
-    to_second.copy_from_slice(&second[..registers]);
-    partial
-}
-
-/// Two sums in every column of many rows.
-#[derive(Debug)]
-pub(super) struct ColumnSums {
-    /// What is subtracted from x, by column.
-    pub pivots: Vec<f32>,
-    partial: [Vec<f32>; 2],
-    /// The sums, by column, once they are [`finish`](Self::finish)ed.
-    pub sums: [Vec<f64>; 2],
-    rows: usize,
-}
-
-/// Rows that are summed in f32, as in a lane.
-const DEPTH: usize = RUN / LANES;
-
-impl ColumnSums {
-    pub fn new(pivots: Vec<f32>) -> Self {
-        let columns = pivots.len();
-        let (partial, sums) = ([vec![0.0; columns], vec![0.0; columns]], [vec![0.0; columns], vec![0.0; columns]]);
-        Self { pivots, partial, sums, rows: 0 }
-    }
-
-    /// Adds x − pivot and its square, column by column, for two rows together; the second may be shorter, or empty.
-    #[inline(always)]
-    pub fn add_moments<X: Element>(&mut self, [a, b]: [&[X]; 2]) {
-        let (mut a_scratch, mut b_scratch) = ([0.0; RUN], [0.0; RUN]);
-        let [first, second] = &mut self.partial;
-        let columns = self.pivots.chunks(RUN).zip(first.chunks_mut(RUN)).zip(second.chunks_mut(RUN));
-        let mut b = b.chunks(RUN);
-        for (a, ((pivots, first), second)) in a.chunks(RUN).zip(columns) {
-            let (a, b) = (as_f32(a, &mut a_scratch), as_f32(b.next().unwrap_or(&[]), &mut b_scratch));
-            let (pairs, end) = (b.len().min(a.len()), a.len());
-            let (pivots, first, second) = (&pivots[..end], &mut first[..end], &mut second[..end]);
-            let sums = first.iter_mut().zip(second.iter_mut()).zip(pivots);
-            for (((first, second), pivot), (a, b)) in sums.zip(a.iter().zip(&b[..pairs])) {
-                let (d, e) = (a - pivot, b - pivot);
-                *first += d + e;
-                *second += d * d + e * e;
-            }
-            let sums = first[pairs..].iter_mut().zip(&mut second[pairs..]).zip(&pivots[pairs..]);
-            for (((first, second), pivot), a) in sums.zip(&a[pairs..]) {
-                let d = a - pivot;
-                *first += d;
-                *second += d * d;
-            }
-        }
-        self.rows += 1;
-        self.end_row();
-    }
-
-    /// Adds g and g·(x − pivot) in the columns from `column` on. [`end_row`](Self::end_row) follows the last of a row.
-    #[inline(always)]
-    pub fn add_products(&mut self, column: usize, g: &[f32], x: &[f32]) {
-        let (n, [first, second]) = (x.len(), &mut self.partial);
-        let columns = column..column + n;
-        let (g, pivots) = (&g[..n], &self.pivots[columns.clone()]);
-        let (first, second) = (&mut first[columns.clone()], &mut second[columns]);
-        for i in 0..n {
-            first[i] += g[i];
-            second[i] += g[i] * (x[i] - pivots[i]);
-        }
-    }
-
-    #[inline(always)]
-    pub fn end_row(&mut self) {
-        self.rows += 1;
-        if self.rows >= DEPTH {
-            self.finish();
-        }
+        to_first.copy_from_slice(&first[..registers]);
+        to_second.copy_from_slice(&second[..registers]);
     }
 
     /// Takes the sums in f32 over into those in f64.
     #[inline(always)]
-    pub fn finish(&mut self) {
-        self.rows = 0;
+    fn fold(&mut self) {
+        self.depth = 0;
         for (sums, partial) in self.sums.iter_mut().zip(&mut self.partial) {
             for (sum, partial) in sums.iter_mut().zip(partial) {
                 *sum += f64::from(*partial);
@@ -198,12 +126,103 @@ impl ColumnSums {
             }
         }
     }
+}
+
+/// Two sums in every column of many rows.
+#[derive(Debug)]
+pub(super) struct ColumnSums {
+    /// What is subtracted from x, by column.
+    pub pivots: Vec<f32>,
+    /// The sums, by column.
+    pub sums: [Vec<f64>; 2],
+}
+
+/// Rows that are summed side by side: the sums are read and written a quarter as often as the values, and no more runs
+/// of memory are read at a time than a processor reads ahead.
+const ROWS: usize = 4;
+
+impl ColumnSums {
+    pub fn new(pivots: Vec<f32>) -> Self {
+        let sums = [vec![0.0; pivots.len()], vec![0.0; pivots.len()]];
+        Self { pivots, sums }
+    }
+
+    /// Adds x − pivot and its square, column by column from `column` on, over at most [`DEPTH`] rows of `n` columns.
+    #[inline(always)]
+    pub fn add_moments<S: Simd>(&mut self, simd: S, column: usize, n: usize, x: &[&[f32]]) {
+        self.add::<S, true>(simd, column, n, x, x);
+    }
+
+    /// Adds g and g·(x − pivot) in the same way.
+    #[inline(always)]
+    pub fn add_products<S: Simd>(&mut self, simd: S, column: usize, n: usize, g: &[&[f32]], x: &[&[f32]]) {
+        self.add::<S, false>(simd, column, n, g, x);
+    }
+
+    #[inline(always)]
+    fn add<S: Simd, const MOMENTS: bool>(&mut self, simd: S, column: usize, n: usize, g: &[&[f32]], x: &[&[f32]]) {
+        let pivots = &self.pivots[column..column + n];
+        let mut partial = [[0.0; PATCH_COLUMNS]; 2];
+        let [first, second] = &mut partial;
+        // Of two tensors as many runs of memory are read one row at a time.
+        let fours = if MOMENTS { x.len() / ROWS * ROWS } else { 0 };
+        let ((g_fours, g_rest), (x_fours, x_rest)) = (g.split_at(fours), x.split_at(fours));
+        let (g_fours, x_fours) = (g_fours.as_chunks::<ROWS>().0, x_fours.as_chunks::<ROWS>().0);
+        let (first, second) = (&mut first[..n], &mut second[..n]);
+        for (g, x) in g_fours.iter().zip(x_fours) {
+            rows::<S, MOMENTS, ROWS>(simd, *g, *x, pivots, [first, second]);
+        }
+        for (g, x) in g_rest.iter().zip(x_rest) {
+            rows::<S, MOMENTS, 1>(simd, [*g], [*x], pivots, [first, second]);
+        }
+        for (sums, partial) in self.sums.iter_mut().zip(&partial) {
+            for (sum, partial) in sums[column..column + n].iter_mut().zip(partial) {
+                *sum += f64::from(*partial);
+            }
+        }
+    }
 
     /// Begins anew, about the pivots that it has now.
     pub fn clear(&mut self) {
-        self.rows = 0;
-        self.partial.iter_mut().for_each(|partial| partial.fill(0.0));
         self.sums.iter_mut().for_each(|sums| sums.fill(0.0));
+    }
+}
+
+/// Adds `R` rows to the sums of their columns, in the order of the rows.
+#[inline(always)]
+fn rows<S: Simd, const MOMENTS: bool, const R: usize>(
+    simd: S,
+    g: [&[f32]; R],
+    x: [&[f32]; R],
+    pivots: &[f32],
+    [first, second]: [&mut [f32]; 2],
+) {
+    let count = pivots.len() / S::F32_LANES;
+    let mut gs: [&[S::f32s]; R] = [&[]; R];
+    let mut xs = gs;
+    for r in 0..R {
+        // All of one length, so that nothing is checked in the loop.
+        (gs[r], xs[r]) = (&S::as_simd_f32s(g[r]).0[..count], &S::as_simd_f32s(x[r]).0[..count]);
+    }
+    let (firsts, seconds) = (&mut S::as_mut_simd_f32s(first).0[..count], &mut S::as_mut_simd_f32s(second).0[..count]);
+    let registers = &S::as_simd_f32s(pivots).0[..count];
+    for i in 0..count {
+        let (mut a, mut b) = (firsts[i], seconds[i]);
+        for r in 0..R {
+            let d = simd.sub_f32s(xs[r][i], registers[i]);
+            let factor = if MOMENTS { d } else { gs[r][i] };
+            a = simd.add_f32s(a, factor);
+            b = simd.add_f32s(b, simd.mul_f32s(factor, d));
+        }
+        (firsts[i], seconds[i]) = (a, b);
+    }
+    for i in count * S::F32_LANES..pivots.len() {
+        for (g, x) in g.iter().zip(&x) {
+            let d = x[i] - pivots[i];
+            let factor = if MOMENTS { d } else { g[i] };
+            first[i] += factor;
+            second[i] += factor * d;
+        }
     }
 }
 
@@ -221,9 +240,11 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
             let (mut moments, mut products) = (Sums::ZERO, Sums::ZERO);
-            moments.add_moments(simd, self.1, 0.25);
-            for (g, x) in self.0.chunks(RUN).zip(self.1.chunks(RUN)) {
-                products.add_products(simd, g, x, 0.25);
+            for start in (0..self.1.len()).step_by(RUN) {
+                // With what follows, and without.
+                let (n, g, x) = (RUN.min(self.1.len() - start), &self.0[start..], &self.1[start..]);
+                moments.add_moments(simd, x, n, 0.25);
+                products.add_products(simd, &g[..n], &x[..n], n, 0.25);
             }
             [moments.totals(), products.totals()]
         }
@@ -239,6 +260,61 @@ mod tests {
             let exact = x.iter().fold(0.0, |sum, x| sum + (f64::from(*x) - 0.25).powi(2));
             // Sixteen additions in f32 and the rounding of each square, relative to a sum of positive terms.
             assert!((none[0][1] - exact).abs() <= exact * 17.0 * f64::from(f32::EPSILON), "{length} values");
+        }
+    }
+
+    struct Behind<'a>(&'a [f32], usize);
+
+    impl WithSimd for Behind<'_> {
+        type Output = [f64; 2];
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            let mut sums = Sums::ZERO;
+            sums.add_products(simd, self.0, self.0, self.1, 0.25);
+            sums.totals()
+        }
+    }
+
+    #[test]
+    fn what_follows_a_run_has_no_part_in_its_sums() {
+        for n in [1, 17, 31, 33, 49, 196, 511] {
+            let mut x: Vec<f32> = (0..n + 2 * LANES).map(|i| (i as f32 * 0.37).sin()).collect();
+            x[n..].fill(f32::NAN);
+            let alone = Arch::new().dispatch(Behind(&x[..n], n));
+            assert!(alone.iter().all(|sum| sum.is_finite()), "{n} values");
+            assert_eq!(Arch::new().dispatch(Behind(&x, n)), alone, "{n} values");
+            assert_eq!(Behind(&x, n).with_simd(Scalar::new()), alone, "{n} values");
+        }
+    }
+
+    struct Columns<'a>(&'a [Vec<f32>]);
+
+    impl WithSimd for Columns<'_> {
+        type Output = [Vec<f64>; 2];
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            let rows: Vec<&[f32]> = self.0.iter().map(Vec::as_slice).collect();
+            let mut sums = ColumnSums::new(vec![0.25; rows[0].len()]);
+            sums.add_moments(simd, 0, rows[0].len(), &rows);
+            sums.sums
+        }
+    }
+
+    #[test]
+    fn sums_of_columns_are_those_of_each_column_from_above() {
+        for (count, width) in [(1, 5), (3, 64), (4, 37), (15, 100), (16, 257)] {
+            let row = |r: usize| (0..width).map(|i| ((r * width + i) as f32 * 0.37).sin()).collect::<Vec<f32>>();
+            let rows: Vec<Vec<f32>> = (0..count).map(row).collect();
+            let found = Arch::new().dispatch(Columns(&rows));
+            assert_eq!(Columns(&rows).with_simd(Scalar::new()), found);
+            for column in 0..width {
+                let deviations = rows.iter().map(|row| row[column] - 0.25);
+                let [first, second] = deviations.fold([0.0; 2], |[a, b], d| [a + d, b + d * d]);
+                let found = [found[0][column], found[1][column]];
+                assert_eq!(found, [f64::from(first), f64::from(second)], "column {column} of {count} rows of {width}");
+            }
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use super::blocks::BLOCK;
+use super::lanes::{DEPTH, RUN};
 use crate::shape::Shape;
 
 /// Values of a tile of one or more channels: 256 KB of f32, which stays in a core's own cache.
@@ -12,8 +14,10 @@ const TILE_VALUES: usize = 64 << 10;
 const SHORTEST_PLANE: usize = 32;
 /// Columns of a tile: 4 KB of a row, a page.
 const TILE_COLUMNS: usize = 1024;
-/// Rows of a tile of full width: enough that the merging of its columns' moments is cheap beside their sums.
-const TILE_ROWS: usize = 128;
+/// Values of a tile of columns, and the fewest rows of one: enough that the merging of its columns' moments is cheap beside
+/// their sums. 1 MB of f32 stays in a processor's caches.
+const COLUMN_TILE_VALUES: usize = 256 << 10;
+const TILE_ROWS: usize = 256;
 /// Columns of a row beside which what a row costs by itself is small: narrower ones are read several at a time.
 const FEWEST_COLUMNS: usize = 512;
 
@@ -30,6 +34,21 @@ pub(super) struct Planes {
     pub samples: usize,
     pub channels: usize,
     pub len: usize,
+}
+
+/// At most a block of values from address `at` on: `len` ≤ [`RUN`] of each of these channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub at: usize,
+    pub channels: Range<usize>,
+    pub len: usize,
+}
+
+impl Piece {
+    /// Its values.
+    pub fn values(&self) -> usize {
+        self.channels.len() * self.len
+    }
 }
 
 /// Rows of `width` values, of which the value at j is of channel j / `repeat`.
@@ -82,6 +101,30 @@ impl Planes {
         (TILE_VALUES / (samples * part).max(1)).clamp(1, self.channels)
     }
 
+    /// The values of some channels in a tile, a piece of memory after the other, sample by sample.
+    pub fn pieces(
+        &self,
+        (samples, part): &(Range<usize>, Range<usize>),
+        channels: &Range<usize>,
+    ) -> impl Iterator<Item = Piece> + use<> {
+        let (planes, part, channels) = (*self, part.clone(), channels.clone());
+        let whole = part.len() == self.len && self.len <= RUN;
+        // Whole runs of some channels, or a part of the run of one.
+        let (step, run) = if whole { (BLOCK / self.len, part.len()) } else { (1, RUN) };
+        samples.clone().flat_map(move |sample| {
+            let (end, part) = (channels.end, part.clone());
+            channels.clone().step_by(step).flat_map(move |first| {
+                let (channels, end) = (first..end.min(first + step), part.end);
+                let start = planes.run(sample, first).start;
+                part.clone().step_by(run).map(move |from| Piece {
+                    at: start + from,
+                    channels: channels.clone(),
+                    len: run.min(end - from),
+                })
+            })
+        })
+    }
+
     /// Where a run of a channel lies.
     pub fn run(&self, sample: usize, channel: usize) -> Range<usize> {
         let start = (sample * self.channels + channel) * self.len;
@@ -96,6 +139,26 @@ pub(super) struct ColumnTile {
     pub columns: Range<usize>,
     /// Rows that are read as one, where a row is short: all columns of that many.
     pub fold: usize,
+}
+
+/// Columns of a patch: half a page of a row.
+pub(super) const PATCH_COLUMNS: usize = 512;
+
+/// `len` neighbouring columns of at most [`DEPTH`] rows of a tile.
+#[derive(Debug)]
+pub(super) struct Patch {
+    /// The first of the tile's columns.
+    pub column: usize,
+    pub len: usize,
+    starts: [usize; DEPTH],
+    rows: usize,
+}
+
+impl Patch {
+    /// Where each row of the patch begins.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts[..self.rows]
+    }
 }
 
 impl Columns {
@@ -114,7 +177,7 @@ impl Columns {
     /// Rows of every tile but the last.
     fn tile_rows(&self) -> usize {
         let fold = self.fold();
-        (TILE_VALUES / self.width.min(TILE_COLUMNS)).max(TILE_ROWS).div_ceil(fold) * fold
+        (COLUMN_TILE_VALUES / self.width.min(TILE_COLUMNS)).max(TILE_ROWS).div_ceil(fold) * fold
     }
 
     /// The tiles of a group of columns, in the order in which their sums merge.
@@ -134,6 +197,31 @@ impl Columns {
 
     fn fold(&self) -> usize {
         if self.width < FEWEST_COLUMNS { FEWEST_COLUMNS.div_ceil(self.width) } else { 1 }
+    }
+
+    /// A tile in patches, from above to below and in them from left to right.
+    pub fn patches(&self, tile: &ColumnTile) -> impl Iterator<Item = Patch> + use<> {
+        let (columns, tile) = (*self, tile.clone());
+        let (fold, end) = (tile.fold, tile.rows.end);
+        let width = tile.columns.len() * fold;
+        tile.rows.clone().step_by(fold * DEPTH).flat_map(move |first| {
+            let rows = end.min(first + fold * DEPTH) - first;
+            let count = rows.div_ceil(fold);
+            let mut starts = [0; DEPTH];
+            for (row, start) in starts.iter_mut().enumerate() {
+                *start = (first + row * fold) * columns.width + tile.columns.start;
+            }
+            // The last of folded rows may be shorter: there the patches have a row less.
+            let shorter = (rows - (count - 1) * fold) * width / fold;
+            let parts = [(0..shorter, count), (shorter..width, count - 1)];
+            parts.into_iter().filter(|(_, rows)| *rows > 0).flat_map(move |(columns, rows)| {
+                let end = columns.end;
+                columns.step_by(PATCH_COLUMNS).map(move |column| {
+                    let starts = starts.map(|start| start + column);
+                    Patch { column, len: PATCH_COLUMNS.min(end - column), starts, rows }
+                })
+            })
+        })
     }
 
     /// The rows of a tile, each as one slice of `values`; the last of folded rows may be shorter.

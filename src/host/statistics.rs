@@ -12,6 +12,8 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::blocks::{Block, read};
+use super::intrinsics::prefetch;
 use super::lanes::Sums;
 use super::order::{Order, Planes};
 use super::threads::Threads;
@@ -19,8 +21,8 @@ use crate::dtype::Element;
 use crate::shape::Shape;
 use crate::stats::ChannelStats;
 
-/// Values of which a tile's pivot is the mean.
-const GUESS_VALUES: usize = 64;
+/// Values of which a tile's pivot is the mean: within a quarter of a deviation where values are independent.
+const GUESS_VALUES: usize = 16;
 /// Times that a tile is summed in f32: each brings the pivot about 2²⁰ times nearer to the mean.
 const ATTEMPTS: usize = 3;
 /// Deviations that a pivot may lie from the mean, squared: Σd² is then at most 5 times m2, and so its rounding.
@@ -50,10 +52,16 @@ fn judge(count: usize, pivot: f32, [sum, squares]: [f64; 2]) -> Verdict {
     if sum * offset <= FAR * m2 { done() } else { Verdict::Again((f64::from(pivot) + offset) as f32) }
 }
 
-/// The mean of some values as a f32, 0 where it is not finite.
-fn guess(values: impl Iterator<Item = f32>) -> f32 {
-    let (count, sum) = values.fold((0u32, 0.0), |(count, sum), x| (count + 1, sum + f64::from(x)));
-    let mean = (sum / f64::from(count.max(1))) as f32;
+/// About the mean of some values, 0 where that is not finite.
+fn guess<X: Element>(values: &[X]) -> f32 {
+    // Sums side by side, which need not wait for each other.
+    let mut sums = [0.0; 8];
+    for values in values.chunks(sums.len()) {
+        for (sum, x) in sums.iter_mut().zip(values) {
+            *sum += x.to_f32();
+        }
+    }
+    let mean = sums.iter().sum::<f32>() / values.len().max(1) as f32;
     if mean.is_finite() { mean } else { 0.0 }
 }
 
@@ -135,8 +143,8 @@ impl<'a, X: Element> PlaneTile<'a, X> {
     pub fn stats(&self, to: &mut [ChannelStats]) {
         let pivots: Vec<f32> = self.channels.clone().map(|channel| self.first_pivot(channel)).collect();
         let mut sums = vec![Sums::ZERO; pivots.len()];
-        Arch::new().dispatch(AddAll { tile: self, pivots: &pivots, sums: &mut sums });
-        for ((channel, to), (pivot, sums)) in self.channels.clone().zip(to).zip(pivots.iter().zip(&sums)) {
+        Arch::new().dispatch(Add { tile: self, channels: self.channels.clone(), pivots: &pivots, sums: &mut sums });
+        for ((channel, to), (pivot, sums)) in self.channels.clone().zip(to).zip(pivots.iter().zip(sums)) {
             *to = self.settle(channel, *pivot, sums.totals());
         }
     }
@@ -151,7 +159,7 @@ impl<'a, X: Element> PlaneTile<'a, X> {
 
     fn first_pivot(&self, channel: usize) -> f32 {
         let run = self.run(self.tile.0.start, channel);
-        guess(run.iter().take(GUESS_VALUES).map(|x| x.to_f32()))
+        guess(&run[..run.len().min(GUESS_VALUES)])
     }
 
     /// What the sums about a first pivot say, or better ones.
@@ -164,8 +172,10 @@ impl<'a, X: Element> PlaneTile<'a, X> {
                 Verdict::Again(_) if attempt == ATTEMPTS => break,
                 Verdict::Again(better) => {
                     pivot = better;
-                    let mut sums = Sums::ZERO;
-                    Arch::new().dispatch(AddOne { tile: self, channel, pivot, sums: &mut sums });
+                    let mut sums = [Sums::ZERO];
+                    let (channels, pivots) = (channel..channel + 1, &[pivot]);
+                    Arch::new().dispatch(Add { tile: self, channels, pivots, sums: &mut sums });
+                    let [sums] = sums;
                     totals = sums.totals();
                 }
             }
@@ -174,39 +184,31 @@ impl<'a, X: Element> PlaneTile<'a, X> {
     }
 }
 
-struct AddAll<'t, 'a, X> {
+/// The sums of some of a tile's channels, each about its pivot.
+struct Add<'t, 'a, X> {
     tile: &'t PlaneTile<'a, X>,
+    channels: Range<usize>,
     pivots: &'t [f32],
     sums: &'t mut [Sums],
 }
 
-impl<X: Element> WithSimd for AddAll<'_, '_, X> {
+impl<X: Element> WithSimd for Add<'_, '_, X> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        for sample in self.tile.tile.0.clone() {
-            for ((channel, pivot), sums) in self.tile.channels.clone().zip(self.pivots).zip(self.sums.iter_mut()) {
-                sums.add_moments(simd, self.tile.run(sample, channel), *pivot);
+        let PlaneTile { x, planes, tile, .. } = self.tile;
+        let (first, mut scratch) = (self.channels.start, Block::ZERO);
+        let mut pieces = planes.pieces(tile, &self.channels).peekable();
+        while let Some(piece) = pieces.next() {
+            if let Some(next) = pieces.peek() {
+                prefetch(&x[next.at..next.at + next.values()]);
             }
-        }
-    }
-}
-
-struct AddOne<'t, 'a, X> {
-    tile: &'t PlaneTile<'a, X>,
-    channel: usize,
-    pivot: f32,
-    sums: &'t mut Sums,
-}
-
-impl<X: Element> WithSimd for AddOne<'_, '_, X> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        for run in self.tile.runs(self.channel) {
-            self.sums.add_moments(simd, run, self.pivot);
+            let x = read(&x[piece.at..], piece.values(), &mut scratch.0);
+            for (k, channel) in piece.channels.enumerate() {
+                let (pivot, sums) = (self.pivots[channel - first], &mut self.sums[channel - first]);
+                sums.add_moments(simd, &x[k * piece.len..], piece.len, pivot);
+            }
         }
     }
 }

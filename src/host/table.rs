@@ -1,11 +1,12 @@
-//! The numbers of each channel, laid out beside the values that they apply to: a block of values and a block of each
-//! number are read alike, whichever order the activation is in.
+//! The numbers of each channel as kernels read them: one for a whole run of values, or a number beside each value.
 
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::blocks::{BLOCK, SLACK};
 use super::order::Order;
 
-/// Values that are computed together: a few of the widest registers, few enough that a processor reads ahead across
-/// blocks, and a multiple of what fills a cache line of any storage type.
-pub(super) const BLOCK: usize = 64;
 /// Columns up to which rows of short runs are laid out as a whole: 64 KB of each number.
 const MOST_COLUMNS: usize = 16 << 10;
 
@@ -19,8 +20,86 @@ pub(super) struct Numbers<'a, const K: usize> {
     channels: usize,
     /// Values of a channel that follow each other.
     len: usize,
-    /// Where rows repeat: each number by column, and a block beyond the end as at the beginning.
+    /// Where rows repeat: each number by column, and as many beyond the end as a block may reach, as at the beginning.
     columns: Option<[Vec<f32>; K]>,
+}
+
+/// The numbers of neighbouring values, register by register.
+pub(super) trait Lines<S: Simd, const K: usize>: Copy {
+    /// Those of so many registers.
+    fn cut(self, count: usize) -> Self;
+    fn register(&self, i: usize) -> [S::f32s; K];
+    /// Of one value.
+    fn value(&self, i: usize) -> [f32; K];
+}
+
+/// What is done to the values of a block; `part` is called for those that lie next to each other and have [`Lines`] of one
+/// kind, from left to right. It may touch up to [`SLACK`] values behind them, whose turn is yet to come.
+pub(super) trait Pass<S: Simd, const K: usize> {
+    fn part(&mut self, values: Range<usize>, lines: impl Lines<S, K>);
+}
+
+/// The same numbers for every value.
+#[derive(Clone, Copy)]
+struct Constant<S: Simd, const K: usize> {
+    registers: [S::f32s; K],
+    values: [f32; K],
+}
+
+impl<S: Simd, const K: usize> Lines<S, K> for Constant<S, K> {
+    #[inline(always)]
+    fn cut(self, _: usize) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn register(&self, _: usize) -> [S::f32s; K] {
+        self.registers
+    }
+
+    #[inline(always)]
+    fn value(&self, _: usize) -> [f32; K] {
+        self.values
+    }
+}
+
+/// Numbers of their own for every value.
+struct Columns<'c, S: Simd, const K: usize> {
+    registers: [&'c [S::f32s]; K],
+    values: [&'c [f32]; K],
+}
+
+impl<S: Simd, const K: usize> Clone for Columns<'_, S, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Simd, const K: usize> Copy for Columns<'_, S, K> {}
+
+impl<S: Simd, const K: usize> Lines<S, K> for Columns<'_, S, K> {
+    #[inline(always)]
+    fn cut(mut self, count: usize) -> Self {
+        for registers in &mut self.registers {
+            *registers = &registers[..count];
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn register(&self, i: usize) -> [S::f32s; K] {
+        // Loops and not closures here: only what is inlined is compiled for the processor's instructions.
+        let mut line = [self.registers[0][i]; K];
+        for (number, numbers) in line.iter_mut().zip(self.registers) {
+            *number = numbers[i];
+        }
+        line
+    }
+
+    #[inline(always)]
+    fn value(&self, i: usize) -> [f32; K] {
+        self.values.map(|numbers| numbers[i])
+    }
 }
 
 impl<'a, const K: usize> Numbers<'a, K> {
@@ -35,8 +114,7 @@ impl<'a, const K: usize> Numbers<'a, K> {
         );
         let width = channels * len;
         let repeats = matches!(order, Order::Columns(columns) if columns.repeat == 1 || width <= MOST_COLUMNS);
-        let column = |k: usize| (0..width + BLOCK).map(|column| of_channel[column % width / len][k]).collect();
-        let columns = repeats.then(|| std::array::from_fn(column));
+        let columns = repeats.then(|| std::array::from_fn(|k| by_column(of_channel.iter().map(|line| line[k]), len)));
         Self { of_channel, first: 0, channels, len, columns }
     }
 
@@ -45,60 +123,45 @@ impl<'a, const K: usize> Numbers<'a, K> {
         Self { of_channel, first, channels, len, columns: None }
     }
 
-    /// For one task.
-    pub fn table(&self) -> Table<'_, K> {
-        Table { numbers: self, row: 0..0, blocks: [[0.0; BLOCK]; K] }
-    }
-}
-
-/// [`Numbers`] as one task reads them.
-pub(super) struct Table<'a, const K: usize> {
-    numbers: &'a Numbers<'a, K>,
-    /// The run whose channel fills `blocks`.
-    row: std::ops::Range<usize>,
-    blocks: [[f32; BLOCK]; K],
-}
-
-impl<const K: usize> Table<'_, K> {
-    /// The numbers for the `n` ≤ [`BLOCK`] values from address `at` on; what follows them is of any channel.
+    /// Goes through the `n` ≤ [`BLOCK`] values from address `at` on.
     #[inline(always)]
-    pub fn block(&mut self, at: usize, n: usize) -> [&[f32; BLOCK]; K] {
-        match &self.numbers.columns {
-            Some(columns) => {
-                let column = at % (self.numbers.channels * self.numbers.len);
-                // Always there: every number has a block beyond its last column.
-                columns.each_ref().map(|numbers| numbers[column..].first_chunk().unwrap_or(&[0.0; BLOCK]))
+    pub fn each<S: Simd>(&self, simd: S, at: usize, n: usize, pass: &mut impl Pass<S, K>) {
+        if let Some(columns) = &self.columns {
+            let column = at % (self.channels * self.len);
+            let mut values: [&[f32]; K] = [&[]; K];
+            let mut registers: [&[S::f32s]; K] = [&[]; K];
+            for ((values, registers), numbers) in values.iter_mut().zip(&mut registers).zip(columns) {
+                *values = &numbers[column..];
+                *registers = S::as_simd_f32s(values).0;
             }
-            None => {
-                if at < self.row.start || at + n > self.row.end {
-                    self.fill(at, n);
-                }
-                self.blocks.each_ref()
+            return pass.part(0..n, Columns { registers, values });
+        }
+        let row = at / self.len;
+        let (mut channel, mut start, mut end) = (row % self.channels, 0, (row + 1) * self.len - at);
+        while start < n {
+            let values = self.of_channel[channel - self.first];
+            let mut registers = [simd.splat_f32s(values[0]); K];
+            for (register, value) in registers.iter_mut().zip(values) {
+                *register = simd.splat_f32s(value);
             }
+            pass.part(start..end.min(n), Constant { registers, values });
+            channel = if channel + 1 == self.channels { 0 } else { channel + 1 };
+            (start, end) = (end, end + self.len);
         }
     }
+}
 
-    /// Fills the blocks run by run.
-    #[inline(never)]
-    fn fill(&mut self, at: usize, n: usize) {
-        let Numbers { of_channel, first, channels, len, .. } = *self.numbers;
-        let mut row = at / len;
-        let start = row * len;
-        if at + n <= start + len {
-            for (block, number) in self.blocks.iter_mut().zip(of_channel[row % channels - first]) {
-                block.fill(number);
-            }
-            self.row = start..start + len;
-            return;
-        }
-        self.row = 0..0;
-        let mut from = 0;
-        while from < n {
-            let end = n.min((row + 1) * len - at);
-            for (block, number) in self.blocks.iter_mut().zip(of_channel[row % channels - first]) {
-                block[from..end].fill(number);
-            }
-            (from, row) = (end, row + 1);
-        }
+/// A number for each of `len` columns per channel, from the left again behind the end.
+fn by_column(of_channel: impl ExactSizeIterator<Item = f32>, len: usize) -> Vec<f32> {
+    let width = of_channel.len() * len;
+    let all = width + BLOCK + SLACK;
+    let mut columns = Vec::with_capacity(all);
+    for number in of_channel {
+        columns.extend(std::iter::repeat_n(number, len));
     }
+    while columns.len() < all {
+        // Whole rows have been laid out so far.
+        columns.extend_from_within(..columns.len().min(all - columns.len()));
+    }
+    columns
 }

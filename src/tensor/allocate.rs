@@ -106,8 +106,10 @@ fn named(result: Result<BufferSlice, Error>, dims: &[usize]) -> Result<BufferSli
 fn host_zeros<T: Element>(device: &Device, count: u64) -> Result<Vec<T>, Error> {
     // Memory that the system hands out is zero already, and is not touched before it is used.
     let zeros = usize::try_from(count).ok().and_then(|count| bytemuck::allocation::try_zeroed_vec(count).ok());
-    zeros.ok_or_else(|| {
+    let Some(mut zeros) = zeros else {
         let message = format!("{count} values of {} bytes", T::DTYPE.size_bytes());
-        GpuError::OutOfMemory { device: device.to_string(), phase: "allocating a tensor", message }.into()
-    })
+        return Err(GpuError::OutOfMemory { device: device.to_string(), phase: "allocating a tensor", message }.into());
+    };
+    crate::host::prefer_large_pages(&mut zeros);
+    Ok(zeros)
 }

@@ -1,8 +1,10 @@
 //! Owns the copy on the host: all processors, from one block of memory to another.
 
 use std::error::Error;
+use std::io;
 use std::time::Instant;
 
+use memmap2::MmapMut;
 use rayon::prelude::*;
 
 use super::{Copies, parts};
@@ -16,7 +18,7 @@ const METHODS: [(&str, Option<usize>); 2] = [("memcpy per thread", None), ("memc
 pub struct HostCopies {
     tensor_bytes: u64,
     /// Source and destination.
-    blocks: Vec<[Vec<u8>; 2]>,
+    blocks: Vec<[MmapMut; 2]>,
     pieces: Option<usize>,
     parts: Vec<u64>,
     next: usize,
@@ -26,9 +28,20 @@ impl HostCopies {
     pub fn new(bytes: u64, count: usize) -> Result<Self, Box<dyn Error>> {
         let tensor_bytes = bytes.next_multiple_of(16);
         let length = usize::try_from(tensor_bytes)?;
-        let blocks = (0..count).map(|_| [vec![0x5a; length], vec![0xa5; length]]).collect();
+        let pair = |_| Ok([block(length, 0x5a)?, block(length, 0xa5)?]);
+        let blocks = (0..count).map(pair).collect::<io::Result<_>>()?;
         Ok(Self { tensor_bytes, blocks, pieces: None, parts: Vec::new(), next: 0 })
     }
+}
+
+/// Memory with large pages where the system has them, as tensors on the host are.
+fn block(length: usize, byte: u8) -> io::Result<MmapMut> {
+    let mut block = MmapMut::map_anon(length.max(1))?;
+    // Advice that a system does not know, it refuses.
+    #[cfg(target_os = "linux")]
+    let _ = block.advise(memmap2::Advice::HugePage);
+    block.fill(byte);
+    Ok(block)
 }
 
 impl Copies for HostCopies {

@@ -81,8 +81,7 @@ impl DeviceGroup {
         let shapes = self.check_forward(inputs, outputs)?;
         let mut masks = self.masks(inputs.x, &shapes, outputs)?;
         let started = Instant::now();
-        // Where a row of a mask begins within a word, two channels share one.
-        let together = masks.is_empty().then(|| self.forward_together(statistics, inputs, &shapes, outputs)).flatten();
+        let together = self.forward_together(statistics, inputs, &shapes, outputs, &mut masks);
         let done = together.is_some();
         let local = Local { started, together };
         let (normalizations, report) = self.statistics(statistics, call, inputs.x, &shapes, local).await?;

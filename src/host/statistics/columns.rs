@@ -4,9 +4,10 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::{ATTEMPTS, Verdict, in_f64, judge};
 use crate::dtype::Element;
-use crate::host::convert::as_f32;
-use crate::host::lanes::ColumnSums;
-use crate::host::order::{ColumnTile, Columns};
+use crate::host::blocks::read;
+use crate::host::convert::widen;
+use crate::host::lanes::{ColumnSums, DEPTH};
+use crate::host::order::{ColumnTile, Columns, PATCH_COLUMNS};
 use crate::stats::ChannelStats;
 
 /// Rows of a tile of which its pivots are the means.
@@ -65,12 +66,16 @@ impl<X: Element> WithSimd for AddRows<'_, X> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let mut rows = self.columns.rows(self.tile, self.x).map(|(_, row)| row);
-        while let Some(row) = rows.next() {
-            self.sums.add_moments([row, rows.next().unwrap_or(&[])]);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let mut scratch = [[0.0; PATCH_COLUMNS]; DEPTH];
+        for patch in self.columns.patches(self.tile) {
+            let mut rows: [&[f32]; DEPTH] = [&[]; DEPTH];
+            let starts = patch.starts().iter().zip(&mut scratch);
+            for (row, (start, scratch)) in rows.iter_mut().zip(starts) {
+                *row = read(&self.x[*start..], patch.len, scratch);
+            }
+            self.sums.add_moments(simd, patch.column, patch.len, &rows[..patch.starts().len()]);
         }
-        self.sums.finish();
     }
 }
 
@@ -100,8 +105,9 @@ fn column_means<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec
     let (mut rows, mut scratch) = (0, vec![0.0; period * tile.fold]);
     let all = columns.rows(tile, x).flat_map(|(_, row)| row.chunks(period));
     for row in all.take(GUESS_ROWS) {
-        let values = as_f32(row, &mut scratch).chunks(columns.repeat);
-        for (sum, values) in sums.iter_mut().zip(values) {
+        let values = &mut scratch[..row.len()];
+        widen(row, values);
+        for (sum, values) in sums.iter_mut().zip(values.chunks(columns.repeat)) {
             *sum = values.iter().fold(*sum, |sum, x| sum + f64::from(*x));
         }
         rows += columns.repeat;
