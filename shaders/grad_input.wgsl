@@ -14,12 +14,16 @@ fn main(
     let last = params.blocks * params.tiles - 1u;
     // Past the last workgroup the number wraps round to none that has values.
     var walk = begin_walk(lane, last - index);
+    if (!is_inside(walk)) {
+        return;
+    }
+    let pull = pull_of(walk.channel);
     begin_sides(walk, lane);
     for (var i = 0u; i < params.row_values; i++) {
         if (!is_inside(walk)) {
             break;
         }
-        let both = gradients(walk.channel, walk.x, walk.g, i);
+        let both = gradients(pull, walk.x, walk.g, i);
         grad_input[walk.x] = both.x;
         keep_residual(walk.x, both.y);
         step_walk(&walk);

@@ -7,7 +7,7 @@
 // Both gradients of an element, encoded.
 fn halves_at(address: u32) -> vec2<u32> {
     let channel = channel_at(address);
-    let both = gradients(channel, address, g_address_at(address, channel), 0u);
+    let both = gradients(pull_of(channel), address, g_address_at(address, channel), 0u);
     return vec2<u32>(encode(both.x), encode(both.y));
 }
 
