@@ -79,7 +79,8 @@ def theirs(python, peer, layout, world, workloads, port, options):
     if done.returncode:
         note(f"  {peer} ended with {done.returncode}: {done.stderr[-600:]}")
     for line in json_lines(done.stdout, "JSON "):
-        if line["type"] == "time":
+        # A backward that is a step less a forward has not been measured; its step has.
+        if line["type"] == "time" and not line["derived"]:
             # A matrix (N, C) lies the same way in both layouts.
             named = LAYOUTS[line["layout"]] if len(line["shape"]) > 2 else "first"
             yield dict(peer=line["peer"], workload=line["workload"], layout=named, world=line["world"],
