@@ -77,9 +77,9 @@ pub fn draw(runs: &[Runs], path: &Path) -> Result<(), Failure> {
     let accuracy = |history: &History| {
         history.accuracy.iter().enumerate().map(|(epoch, share)| (epoch as f64 + 1.0, 100.0 * share)).collect()
     };
-    let (top, bottom) = (SeriesLabelPosition::UpperRight, SeriesLabelPosition::LowerRight);
-    panel(&left, ["training loss, every seed", "step"], top, runs, loss)?;
-    panel(&right, ["test accuracy in %, every seed", "epoch"], bottom, runs, accuracy)?;
+    let (left_legend, right_legend) = (SeriesLabelPosition::LowerLeft, SeriesLabelPosition::LowerRight);
+    panel(&left, ["training loss, every seed", "step"], left_legend, runs, loss)?;
+    panel(&right, ["test accuracy in %, every seed", "epoch"], right_legend, runs, accuracy)?;
     sheet.present()?;
     Ok(())
 }
