@@ -33,7 +33,7 @@ const COMPARED: usize = 50;
 #[command(about = "Trains a network on digits with local, synchronized, and whole-batch normalization")]
 struct Arguments {
     /// Passes over the training digits.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 2)]
     epochs: usize,
     /// Runs of each way, from different weights and orders.
     #[arg(long, default_value_t = 3)]
