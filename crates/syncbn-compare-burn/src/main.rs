@@ -108,7 +108,7 @@ fn measure(
     let ratios = their_times.iter().zip(&our_times).map(|(burns, ours)| burns.div_duration_f64(*ours));
     let ratio = Samples::of_numbers(ratios);
     let cells = |times: &[Duration]| {
-        let Samples { lower, median, upper } = Samples::of(times.iter().copied());
+        let Samples { lower, median, upper, .. } = Samples::of(times.iter().copied());
         [format!("{median:.3}"), format!("{lower:.3} .. {upper:.3}")]
     };
     let ([ours, our_spread], [burns, their_spread]) = (cells(&our_times), cells(&their_times));

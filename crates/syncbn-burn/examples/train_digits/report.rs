@@ -77,9 +77,9 @@ pub fn draw(runs: &[Runs], path: &Path) -> Result<(), Failure> {
     let accuracy = |history: &History| {
         history.accuracy.iter().enumerate().map(|(epoch, share)| (epoch as f64 + 1.0, 100.0 * share)).collect()
     };
-    let (top, bottom) = (SeriesLabelPosition::UpperRight, SeriesLabelPosition::LowerRight);
-    panel(&left, ["training loss, every seed", "step"], top, runs, loss)?;
-    panel(&right, ["test accuracy in %, every seed", "epoch"], bottom, runs, accuracy)?;
+    let (left_legend, right_legend) = (SeriesLabelPosition::LowerLeft, SeriesLabelPosition::LowerRight);
+    panel(&left, ["training loss, every seed", "step"], left_legend, runs, loss)?;
+    panel(&right, ["test accuracy in %, every seed", "epoch"], right_legend, runs, accuracy)?;
     sheet.present()?;
     Ok(())
 }
@@ -104,7 +104,8 @@ fn panel(
     let points = || curves.iter().flat_map(|(_, curve)| curve);
     let range = |of: fn(&(f64, f64)) -> f64| {
         let (low, high) = points().map(of).fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
-        let margin = 0.04 * (high - low).max(1e-3);
+        // A single point has no extent of its own.
+        let margin = if high > low { 0.04 * (high - low) } else { 0.5 };
         low - margin..high + margin
     };
     if points().next().is_none() {
@@ -123,7 +124,7 @@ fn panel(
         let drawn = match way {
             Way::Whole => chart.draw_series(curve.iter().map(|&point| Circle::new(point, 3, color.stroke_width(1))))?,
             Way::Local | Way::Synchronized => {
-                chart.draw_series(LineSeries::new(curve.iter().copied(), color.stroke_width(2)))?
+                chart.draw_series(LineSeries::new(curve.iter().copied(), color.stroke_width(2)).point_size(2))?
             }
         };
         let is_first = index == 0 || curves[index - 1].0 != *way;
