@@ -35,10 +35,11 @@ fn over(values: vec4<f32>, mean: f32, at: u32, count: u32) -> vec4<f32> {
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    own: Own,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
+    let lane = lane_of_own(own);
     var walk = begin_walk(lane, workgroup.x + workgroup.y * workgroups.x);
     let values = values_of_row(walk.row, walk.count);
     var first = 0.0;

@@ -3,7 +3,7 @@
 /// The ways in which kernels are faster on a GPU that has what they need. All are taken unless switched off when a device is
 /// made ([`Device::from_adapter_with`](crate::Device::from_adapter_with),
 /// [`Device::from_wgpu_with`](crate::Device::from_wgpu_with)): to find out what a way is worth, or to do without one where a
-/// driver fails at it. Results keep their bounds either way; the bits of sums may differ, and so those of what follows.
+/// driver fails at it. Results keep their bounds either way; the bits of sums may differ where values are taken by fours, and so those of what follows.
 ///
 /// ```
 /// use syncbn::FastPaths;
@@ -17,13 +17,16 @@ pub struct FastPaths {
     pub quads: bool,
     /// f16 is read as the device's own type, where it has the feature `SHADER_F16`; values are the same bits without.
     pub native_f16: bool,
+    /// Neighbouring rows of a tile merge in registers, where the device has the feature `SUBGROUP` and they are in one
+    /// subgroup, of whatever size; values are the same bits without.
+    pub subgroups: bool,
 }
 
 impl FastPaths {
     /// All of them.
-    pub const ALL: Self = Self { quads: true, native_f16: true };
+    pub const ALL: Self = Self { quads: true, native_f16: true, subgroups: true };
     /// None: kernels as every WebGPU device runs them, one value at a time.
-    pub const NONE: Self = Self { quads: false, native_f16: false };
+    pub const NONE: Self = Self { quads: false, native_f16: false, subgroups: false };
 
     /// With four values at a time, or without.
     pub fn with_quads(self, quads: bool) -> Self {
@@ -33,6 +36,11 @@ impl FastPaths {
     /// With the device's own f16, or without.
     pub fn with_native_f16(self, native_f16: bool) -> Self {
         Self { native_f16, ..self }
+    }
+
+    /// With merging within subgroups, or without.
+    pub fn with_subgroups(self, subgroups: bool) -> Self {
+        Self { subgroups, ..self }
     }
 }
 

@@ -40,7 +40,8 @@ const MAX_STORAGE_BUFFERS: u32 = 8;
 const WORKGROUP_MEMORY_BYTES: u32 = 16_384;
 
 /// What a device is opened with where its adapter has it; nothing needs it.
-const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY);
+const OPTIONAL_FEATURES: wgpu::Features =
+    wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY).union(wgpu::Features::SUBGROUP);
 
 /// A result that a device is already working on.
 pub(crate) type Pending<T> = BoxFuture<'static, Result<T, Error>>;
@@ -98,6 +99,13 @@ fn is_one_device(a: &wgpu::Device, b: &wgpu::Device) -> bool {
     heard
 }
 
+/// Whether kernels may merge four neighbouring invocations in registers. Browsers want subgroups enabled in the text, which
+/// naga does not know yet.
+fn has_subgroups(device: &wgpu::Device) -> bool {
+    let has_feature = device.features().contains(wgpu::Features::SUBGROUP);
+    has_feature && device.adapter_info().subgroup_min_size >= 4 && !cfg!(target_arch = "wasm32")
+}
+
 impl Gpu {
     /// Takes over a device and its queue, which the application may go on using, with these of its faster ways.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue, paths: FastPaths) -> Result<Self, Error> {
@@ -133,6 +141,7 @@ impl Gpu {
             offset_alignment_bytes: limits.min_storage_buffer_offset_alignment,
             native_f16: paths.native_f16 && device.features().contains(wgpu::Features::SHADER_F16),
             quads: paths.quads,
+            subgroups: paths.subgroups && has_subgroups(&device),
         };
         // Apart from each other: a kernel may not bind one range twice for writing, as some variants declare all buffers.
         let spares = std::array::from_fn(|_| BufferSlice::spare(&device));

@@ -46,6 +46,8 @@ pub struct DeviceCaps {
     pub native_f16: bool,
     /// Whether kernels read and write four values at a time where a tensor allows it.
     pub quads: bool,
+    /// Whether neighbouring invocations may exchange what they hold, by the feature `SUBGROUP`; subgroups have 4 at least.
+    pub subgroups: bool,
 }
 
 /// An activation as plans see it.
@@ -73,12 +75,13 @@ impl DeviceCaps {
         offset_alignment_bytes: 256,
         native_f16: false,
         quads: true,
+        subgroups: false,
     };
 
     /// Those of the faster ways that this device takes.
     pub fn fast_paths(&self) -> FastPaths {
-        let Self { quads, native_f16, .. } = *self;
-        FastPaths { quads, native_f16 }
+        let Self { quads, native_f16, subgroups, .. } = *self;
+        FastPaths { quads, native_f16, subgroups }
     }
 
     /// Workgroups that one dispatch may have.

@@ -214,6 +214,11 @@ impl Kernel {
         !self.writes_words() && !self.finalizes() && !matches!(self, Self::CombineStats | Self::CombineGradSums)
     }
 
+    /// Whether it merges what the rows of a tile hold.
+    fn merges_rows(self) -> bool {
+        matches!(self, Self::PartialStats | Self::PartialGradSums)
+    }
+
     /// Whether it reads the upstream gradient.
     fn reads_gradient(self) -> bool {
         self.writes_gradient() || self == Self::PartialGradSums

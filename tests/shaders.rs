@@ -36,10 +36,11 @@ fn label(variant: &Variant) -> String {
     format!("{variant:?}")
 }
 
-/// The shader of a variant, with the one capability that it may ask for, the device's own f16.
+/// The shader of a variant, with the capabilities that it may ask for, the device's own f16 and subgroups.
 fn parse(variant: &Variant) -> Result<Shader, String> {
     let native = if variant.needs_native_f16() { Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
-    Shader::parse_with(&variant.source(), native)
+    let subgroups = if variant.needs_subgroups() { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    Shader::parse_with(&variant.source(), native | subgroups)
 }
 
 /// The shader of a variant; one that does not validate is the finding of a single test and no reason to skip others.
@@ -48,9 +49,9 @@ fn parsed(variant: &Variant) -> Shader {
 }
 
 #[test]
-fn every_variant_validates_without_an_optional_capability_but_the_f16_it_asks_for() {
+fn every_variant_validates_without_an_optional_capability_but_those_it_asks_for() {
     every_variant(|variant| parse(variant).err().into_iter().collect());
-    assert!(Variant::all().iter().any(|variant| !variant.needs_native_f16()));
+    assert!(Variant::all().iter().any(|variant| !variant.needs_native_f16() && !variant.needs_subgroups()));
 }
 
 #[test]
@@ -71,9 +72,15 @@ fn no_variant_has_a_barrier_in_non_uniform_control_flow() {
 #[test]
 fn every_variant_makes_a_pipeline_with_the_layout_of_its_tables() {
     let portable = pipeline::device(wgpu::Features::empty());
-    let native = pipeline::device(wgpu::Features::SHADER_F16);
+    let [f16, subgroups] = [wgpu::Features::SHADER_F16, wgpu::Features::SUBGROUP];
+    let [native, with_subgroups, both] = [f16, subgroups, f16 | subgroups].map(pipeline::device);
     every_variant(|variant| {
-        let device = if variant.needs_native_f16() { &native } else { &portable };
+        let device = match (variant.needs_native_f16(), variant.needs_subgroups()) {
+            (false, false) => &portable,
+            (true, false) => &native,
+            (false, true) => &with_subgroups,
+            (true, true) => &both,
+        };
         pipeline::refusal(device, &variant.source(), &Interface::of(variant)).into_iter().collect()
     });
 }

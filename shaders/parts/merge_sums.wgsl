@@ -1,5 +1,9 @@
 // How the gradient sums of rows merge: they add up.
 
+fn merged_four(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+    return (a + b) + (c + d);
+}
+
 // Merges `count` entries from `first` on, `step` apart.
 fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
     var total = vec4<f32>(0.0);

@@ -11,10 +11,11 @@
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    own: Own,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
+    let lane = lane_of_own(own);
     var walk = begin_walk(lane, workgroup.x + workgroup.y * workgroups.x);
     var line: Line;
     if (walk.count > 0u) {

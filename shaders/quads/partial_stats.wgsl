@@ -53,10 +53,11 @@ fn exponents_of(quads: mat4x4<f32>) -> vec4<u32> {
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    own: Own,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
+    let lane = lane_of_own(own);
     var walk = begin_walk(lane, workgroup.x + workgroup.y * workgroups.x);
     let quads = values_of_row(walk.row, walk.count);
     var first = vec4<f32>(0.0);

@@ -87,6 +87,12 @@ impl Partition {
         Self { values, is_split, segment_values, rows, run_rows, per_row, segment_tiles, tiles, blocks }
     }
 
+    /// Whether four neighbouring rows are four neighbouring invocations.
+    pub(super) fn has_fours(&self) -> bool {
+        let neighbours = if self.rows == WORKGROUP_SIZE { self.rows } else { self.run_rows };
+        neighbours >= 4
+    }
+
     /// The same cut for kernels that write: two tiles of single values of a segment are one.
     pub(super) fn written(self, grid: &Grid) -> Self {
         if grid.is_quads() {

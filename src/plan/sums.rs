@@ -84,7 +84,8 @@ impl SumsPlan {
         caps.check_binding("scratch for the tiles", dims, tiles_bytes)?;
         let constants = Constants { four_channels: grid.four_channels, ..Constants::default() };
         let (storage, quads) = (caps.storage(x.dtype), grid.is_quads());
-        let mut variant = Variant { x: storage, quads, constants, ..Variant::new(partial) };
+        let subgroups = caps.subgroups && partition.has_fours() && !grid.four_channels;
+        let mut variant = Variant { x: storage, quads, subgroups, constants, ..Variant::new(partial) };
         if partial == Kernel::PartialGradSums {
             variant.grad_output = caps.storage(g.dtype);
             variant.g_apart = grid.is_quads() && !grid.same_layout;

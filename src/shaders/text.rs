@@ -18,11 +18,12 @@ macro_rules! quad_part {
 
 impl Kernel {
     /// The texts that make up the kernel, in order, but for what depends on storage types.
-    pub(super) fn parts(self, mask: bool) -> Vec<&'static str> {
+    pub(super) fn parts(self, mask: bool, subgroups: bool) -> Vec<&'static str> {
         const GRADIENT: [&str; 2] = [part!("upstream"), part!("gradient")];
         let line = [part!("tile_params"), part!("tile"), part!("finite"), part!("line"), part!("activation")];
         let side: &[&str] = if mask { &[part!("side_of_mask")] } else { &[part!("value"), part!("side_of_value")] };
         let keep = if mask { part!("keep_mask") } else { part!("keep_none") };
+        let [own_lane, fours] = rows(subgroups);
         let tail: &[&str] = match self {
             Self::PartialStats => {
                 return vec![
@@ -31,6 +32,8 @@ impl Kernel {
                     part!("rows_of_sums"),
                     part!("finite"),
                     part!("entry"),
+                    own_lane,
+                    fours,
                     part!("merge"),
                     part!("merge_stats"),
                     include_str!("../../shaders/partial_stats.wgsl"),
@@ -86,6 +89,8 @@ impl Kernel {
             Self::PartialGradSums => &[
                 part!("rows_of_sums"),
                 part!("entry"),
+                own_lane,
+                fours,
                 part!("merge"),
                 part!("merge_sums"),
                 part!("centering"),
@@ -124,7 +129,7 @@ impl Kernel {
     }
 
     /// The texts of the variant that takes four values at a time, but for what depends on storage types.
-    pub(super) fn quad_parts(self, mask: bool, four_channels: bool) -> Vec<&'static str> {
+    pub(super) fn quad_parts(self, mask: bool, four_channels: bool, subgroups: bool) -> Vec<&'static str> {
         let walk = [part!("tile_params"), part!("tile"), quad_part!("finite")];
         let line = [quad_part!("line"), quad_part!("centers"), quad_part!("activation")];
         let side: &[&str] = match mask {
@@ -132,10 +137,11 @@ impl Kernel {
             false => &[quad_part!("value"), quad_part!("side_of_value"), quad_part!("upstream")],
         };
         let keep = if mask { quad_part!("keep_mask") } else { quad_part!("keep_none") };
+        let [own_lane, fours] = rows(subgroups);
         let entries = if four_channels { quad_part!("entries_apart") } else { quad_part!("entries_together") };
         let mut parts = walk.to_vec();
         if self == Self::PartialStats {
-            parts.extend([entries, part!("merge"), part!("merge_stats"), quad_part!("partial_stats")]);
+            parts.extend([entries, own_lane, fours, part!("merge"), part!("merge_stats"), quad_part!("partial_stats")]);
             return parts;
         }
         parts.extend(line);
@@ -147,6 +153,8 @@ impl Kernel {
                 parts.extend(side.iter().chain(&[
                     quad_part!("centering"),
                     entries,
+                    own_lane,
+                    fours,
                     part!("merge"),
                     part!("merge_sums"),
                 ]));
@@ -158,5 +166,13 @@ impl Kernel {
             _ => parts.extend(side.iter().chain(&[quad_part!("residual_none"), quad_part!("grad_input")])),
         }
         parts
+    }
+}
+
+/// How an invocation knows its number, and how four rows merge.
+fn rows(subgroups: bool) -> [&'static str; 2] {
+    match subgroups {
+        true => [part!("own_lane_of_subgroup"), part!("fours_in_subgroups")],
+        false => [part!("own_lane"), part!("fours_in_memory")],
     }
 }

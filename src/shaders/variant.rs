@@ -83,6 +83,8 @@ pub struct Variant {
     /// Whether the output is written over what it is made of: y over x, grad_input over grad_output. The one buffer is
     /// bound once, because a kernel may not bind a range twice for writing.
     pub in_place: bool,
+    /// Whether four rows of a tile merge within a subgroup, of neighbouring invocations.
+    pub subgroups: bool,
     /// What a call tells the kernel once and not for every value.
     pub constants: Constants,
 }
@@ -103,6 +105,7 @@ impl Variant {
             g_apart: false,
             writes_quads_of_words: false,
             in_place: false,
+            subgroups: false,
             constants: Constants::default(),
         }
     }
@@ -113,7 +116,7 @@ impl Variant {
         for &kernel in Kernel::ALL {
             for x in storages(kernel, "x") {
                 for grad_output in storages(kernel, "grad_output") {
-                    for flags in 0..128 {
+                    for flags in 0..256 {
                         let flag = |bit: u32| flags >> bit & 1 != 0;
                         let variant = Self {
                             kernel,
@@ -126,11 +129,12 @@ impl Variant {
                             g_apart: flag(4),
                             writes_quads_of_words: flag(5),
                             in_place: flag(6),
+                            subgroups: flag(7),
                             constants: Constants::default(),
                         };
                         if variant.is_asked_for() {
                             let known = Constants::all_of(&variant.source());
-                            let constants = Constants { four_channels: variant.quads, ..known };
+                            let constants = Constants { four_channels: variant.quads && !variant.subgroups, ..known };
                             variants.push(variant);
                             variants.extend((constants != variant.constants).then_some(Self { constants, ..variant }));
                         }
@@ -160,7 +164,8 @@ impl Variant {
             && (!self.g_apart || (self.quads && kernel.reads_gradient() && !self.in_place))
             && (!self.writes_quads_of_words || (self.quads && self.output().is_some()))
             && (!self.writes_bf16 || self.output() == Some(Storage::BF16))
-            && (!self.in_place || self.may_write_over());
+            && (!self.in_place || self.may_write_over())
+            && (!self.subgroups || kernel.merges_rows());
         agree(x, grad_output) && !mixed_loads && stored_well && flags_fit
     }
 
@@ -194,6 +199,11 @@ impl Variant {
     /// Whether it needs the device feature `SHADER_F16`.
     pub fn needs_native_f16(&self) -> bool {
         [self.x, self.grad_output].contains(&Storage::NativeF16)
+    }
+
+    /// Whether it needs the device feature `SUBGROUP`.
+    pub fn needs_subgroups(&self) -> bool {
+        self.subgroups
     }
 
     /// Bytes of one element of a storage buffer's array.
@@ -258,7 +268,11 @@ impl Variant {
             });
             let quad = if output == Some(Storage::F32) { "vec4<f32>" } else { "vec2<u32>" };
             text.push_str(
-                &self.kernel.quad_parts(self.mask, self.constants.four_channels).join("\n").replace("QUAD", quad),
+                &self
+                    .kernel
+                    .quad_parts(self.mask, self.constants.four_channels, self.subgroups)
+                    .join("\n")
+                    .replace("QUAD", quad),
             );
             return if self.shared_buffer { bound_for_writing(&text) } else { text };
         }
@@ -268,7 +282,7 @@ impl Variant {
                 false => include_str!("../../shaders/parts/encode_f16.wgsl"),
             });
         }
-        text.push_str(&self.kernel.parts(self.mask).join("\n"));
+        text.push_str(&self.kernel.parts(self.mask, self.subgroups).join("\n"));
         if self.shared_buffer { bound_for_writing(&text) } else { text }
     }
 }

@@ -55,11 +55,50 @@ fn quads_and_single_values_both_follow_the_definition_on_the_same_inputs() {
 }
 
 #[test]
+fn merging_within_subgroups_gives_the_bits_of_merging_in_memory() {
+    assert!(adapter().features().contains(wgpu::Features::SUBGROUP), "the software driver has subgroups");
+    for paths in [FastPaths::ALL, FastPaths::ALL.with_quads(false)] {
+        let [with, without] = [paths, paths.with_subgroups(false)].map(device);
+        for seed in 0..40 {
+            // Tiles of every number of rows, full and not, single values and quads.
+            let mut random = common::Random(9000 + seed);
+            let mut below = |end: usize| random.below(end);
+            let (channels, most) = (1 + below(7), [3, 40, 700, 9_000, 70_000][seed as usize % 5]);
+            let dims: Vec<_> = (0..3).map(|_| vec![1 + below(3), channels, 4 * (1 + below(most) / 4)]).collect();
+            let dims = if seed % 3 == 0 { dims.iter().map(|d| vec![d[0] * d[2], channels]).collect() } else { dims };
+            let problem = Problem::random(&dims, &Types::all()[..1], EPILOGUES[seed as usize % 8], [true, true], seed);
+            let layouts = Layouts::all()[seed as usize % 4];
+            let run = |on: &Device| problem.run(vec![on.clone(); 3], &[layouts]).expect("three ranks");
+            for ((uses, found), (_, expected)) in run(&with).iter().zip(&run(&without)) {
+                assert_eq!(found.bits(), expected.bits(), "seed {seed}, {paths:?}, {layouts:?}, {uses:?}: {dims:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn subgroups_are_used_where_four_rows_are_neighbours_and_the_device_has_them() {
+    let merges = |dims: &[usize], layout, subgroups| {
+        let shape = Shape::new(dims, layout).expect("a shape");
+        let x = Activation { shape: &shape, dtype: DType::F32 };
+        let caps = DeviceCaps { subgroups, ..DeviceCaps::PORTABLE };
+        SumsPlan::statistics(x, &caps).expect("a plan").expect("values").partials[0].variant.subgroups
+    };
+    for dims in [[32, 128, 28, 28], [32, 2048, 7, 7], [8, 16, 8, 8]] {
+        assert!(merges(&dims, Layout::ChannelsFirst, true), "{dims:?}");
+        assert!(!merges(&dims, Layout::ChannelsFirst, false), "{dims:?}");
+    }
+    // Neighbours are other channels here.
+    assert!(!merges(&[32, 28, 28, 128], Layout::ChannelsLast, true));
+}
+
+#[test]
 fn a_device_takes_every_way_that_it_has_unless_told_otherwise() {
     let ways = |device: &Device| device.fast_paths().expect("a GPU");
     let has_f16 = common::adapter().features().contains(wgpu::Features::SHADER_F16);
-    assert_eq!(ways(native()), FastPaths::default().with_native_f16(has_f16));
-    assert_eq!(ways(portable()), FastPaths::ALL.with_native_f16(false));
+    let has_subgroups = common::adapter().features().contains(wgpu::Features::SUBGROUP);
+    assert_eq!(ways(native()), FastPaths::default().with_native_f16(has_f16).with_subgroups(has_subgroups));
+    assert_eq!(ways(portable()), FastPaths::ALL.with_native_f16(false).with_subgroups(false));
     assert_eq!(ways(&device(FastPaths::NONE)), FastPaths::NONE);
     assert_eq!(Device::host().fast_paths(), None);
 }

@@ -1,7 +1,7 @@
 //! Reflection of a shader: its interface against the Rust side's tables, its resources against the portable limits.
 
 use naga::proc::GlobalCtx;
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, ArraySize, Expression, Function, GlobalVariable, Handle, StorageAccess, TypeInner};
 use syncbn::shaders::{Access, Binding, ParamsLayout, Variant, WORKGROUP_SIZE};
 
@@ -51,9 +51,12 @@ impl Shader {
 
     pub fn parse_with(source: &str, capabilities: Capabilities) -> Result<Self, String> {
         let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
-        let info = Validator::new(ValidationFlags::all(), capabilities)
-            .validate(&module)
-            .map_err(|error| error.emit_to_string(source))?;
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+        if capabilities.contains(Capabilities::SUBGROUP) {
+            // A capability alone names neither where subgroups are nor what they can do.
+            validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+        }
+        let info = validator.validate(&module).map_err(|error| error.emit_to_string(source))?;
         Ok(Self { source: source.to_string(), module, info })
     }
 
