@@ -73,6 +73,8 @@ test_two_drivers() {
     local portable=(--test group_forward --test group_backward --test group_accuracy --test storage --test rounding)
     SYNCBN_TEST_ADAPTER=SwiftShader step "SwiftShader alone" \
         cargo test --no-fail-fast "${portable[@]}" -- --skip every_combination --skip native::
+    # Its subgroups are of another size than lavapipe's.
+    SYNCBN_TEST_ADAPTER=SwiftShader step "subgroups on SwiftShader" cargo test --test epilogue -- fast::merging_within
 }
 
 # The conformance runner has a report of its own, which nextest would hide, and the tests of two drivers need both: every

@@ -24,12 +24,14 @@ pub(super) fn check_limits(gpu: &Gpu, x: Activation<'_>) -> Result<(), Error> {
 pub(super) fn prepare(gpu: &Gpu, x: Activation<'_>, layer: super::Layer<'_>, keeps_mask: bool) -> Result<(), Error> {
     let mask = if keeps_mask { ApplyPlan::mask_order(x, x.dtype, gpu.caps()) } else { None };
     let flags = LayerFlags { mask, ..Layer::of(layer, None).flags };
-    let wanted = Gradient { batch_statistics: true, residual: layer.epilogue.adds_residual(), in_place: false };
+    // After training, and after evaluation.
+    let gradient = |batch_statistics| {
+        let wanted = Gradient { batch_statistics, residual: layer.epilogue.adds_residual(), in_place: false };
+        ApplyPlan::gradient(x, x, gpu.caps(), flags, wanted)
+    };
     let sums = [SumsPlan::statistics(x, gpu.caps())?, SumsPlan::gradient(x, x, gpu.caps(), flags)?];
-    let applies = [
-        ApplyPlan::normalize(x, x.dtype, gpu.caps(), flags, false)?,
-        ApplyPlan::gradient(x, x, gpu.caps(), flags, wanted)?,
-    ];
+    let normalize = ApplyPlan::normalize(x, x.dtype, gpu.caps(), flags, false)?;
+    let applies = [normalize, gradient(true)?, gradient(false)?];
     let sums = sums.iter().flatten().flat_map(|plan| {
         let partials = plan.partials.iter().map(|partial| partial.variant);
         partials.chain(plan.combine.iter().map(|combine| combine.variant))
