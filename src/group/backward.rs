@@ -60,7 +60,7 @@ impl DeviceGroup {
     /// grad_weight = inv_std·Σ g·(x − mean)      grad_bias = Σg
     /// ```
     ///
-    /// The last two sums are over the rank, or as [`AffineGradient`] says where the forward call communicated. Where
+    /// The last two sums are over the rank, or as [`AffineGradient`](crate::AffineGradient) says where the forward call communicated. Where
     /// running statistics normalized, they are constants: grad_input = g·weight·inv_std. `inputs` are those of forward,
     /// unchanged, with the residuals where [`SavedForward::needs_residuals`] says so; `grad_outputs` have their shapes, and may
     /// have another layout. The gradient of a residual is g.

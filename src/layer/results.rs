@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub struct LayerForward {
     /// y, of the shape of the input, on its device.
     pub output: Tensor,
-    /// What [`SyncBatchNorm::backward`] needs of this call.
+    /// What [`SyncBatchNorm::backward`](crate::SyncBatchNorm::backward) needs of this call.
     pub saved: SavedForward,
     /// Statistics and times of the call; `local` holds this rank's alone.
     pub report: ForwardReport,
