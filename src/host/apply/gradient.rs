@@ -1,0 +1,188 @@
+//! The gradients of x and of the residual.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::{LinePass, add, with_stores};
+use crate::dtype::Element;
+use crate::epilogue::Epilogue;
+use crate::host::blocks::{Block, Gradients, Output, Scratch, by_bits, read};
+use crate::host::intrinsics::{Stores, prefetch};
+use crate::host::table::{Lines, Numbers, Pass};
+
+/// scale·(g − (A/N + ((x − pivot) − rest)·projection)); without the part of x where the statistics are constants, so that a
+/// value that is not finite keeps to itself.
+struct GradientPass<'p, S> {
+    simd: S,
+    batch_statistics: bool,
+    g: &'p [f32],
+    x: &'p [f32],
+    to: &'p mut [f32],
+}
+
+impl<S: Simd> Pass<S, 6> for GradientPass<'_, S> {
+    #[inline(always)]
+    fn part(&mut self, values: Range<usize>, lines: impl Lines<S, 6>) {
+        let (simd, n) = (self.simd, values.len());
+        let (g, x, to) = (&self.g[values.start..], &self.x[values.start..], &mut self.to[values.start..]);
+        let (gs, xs, tos) = (S::as_simd_f32s(g).0, S::as_simd_f32s(x).0, S::as_mut_simd_f32s(to).0);
+        let count = n.div_ceil(S::F32_LANES).min(gs.len()).min(xs.len()).min(tos.len());
+        let (gs, xs, tos, registers) = (&gs[..count], &xs[..count], &mut tos[..count], lines.cut(count));
+        for i in 0..count {
+            let [pivot, scale, _, rest, mean_dy, projection] = registers.register(i);
+            let from_mean = simd.sub_f32s(simd.sub_f32s(xs[i], pivot), rest);
+            let of_batch = simd.add_f32s(mean_dy, simd.mul_f32s(from_mean, projection));
+            tos[i] = simd.mul_f32s(scale, simd.sub_f32s(gs[i], if self.batch_statistics { of_batch } else { mean_dy }));
+        }
+        for i in count * S::F32_LANES..n {
+            let [pivot, scale, _, rest, mean_dy, projection] = lines.value(i);
+            let of_batch = mean_dy + ((x[i] - pivot) - rest) * projection;
+            to[i] = scale * (g[i] - if self.batch_statistics { of_batch } else { mean_dy });
+        }
+    }
+}
+
+/// g·(v > 0 ? 1 : slope), and 0 for a slope of 0 also where g is infinite.
+#[inline(always)]
+fn gate(g: &mut [f32], is_above: impl Fn(usize) -> bool, epilogue: Epilogue) {
+    let slope = epilogue.slope();
+    if slope == 0.0 {
+        for (i, g) in g.iter_mut().enumerate() {
+            *g = if is_above(i) { *g } else { 0.0 };
+        }
+    } else {
+        for (i, g) in g.iter_mut().enumerate() {
+            *g = if is_above(i) { *g } else { slope * *g };
+        }
+    }
+}
+
+/// x, and what decides on the side of the activation.
+#[derive(Clone, Copy)]
+pub(in crate::host) struct Upstream<'a, X> {
+    pub x: &'a [X],
+    /// Where it decides on v.
+    pub residual: Option<&'a [X]>,
+    /// Forward's, which decides where there is one.
+    pub mask: Option<&'a [u32]>,
+    pub epilogue: Epilogue,
+}
+
+impl<X: Element> Upstream<'_, X> {
+    /// Closes the activation's gate for the g of the values from address `at` on, at most a block of them.
+    #[inline(always)]
+    pub fn gate<S: Simd, const K: usize>(
+        &self,
+        simd: S,
+        at: usize,
+        x: &[f32],
+        numbers: &Numbers<'_, K>,
+        [v, residual_scratch]: [&mut Block; 2],
+        g: &mut [f32],
+    ) {
+        if let Some(mask) = self.mask {
+            return by_bits(mask, at, g, |g, bits| {
+                let halves = [bits as u32, (bits >> 32) as u32];
+                gate(g, |i| halves[i / 32] >> (i % 32) & 1 != 0, self.epilogue);
+            });
+        }
+        let n = g.len();
+        numbers.each(simd, at, n, &mut LinePass { simd, x, v: &mut v.0 });
+        let v = &mut v.0[..n];
+        if let Some(residual) = self.residual {
+            add(v, read(&residual[at..], n, &mut residual_scratch.0));
+        }
+        gate(g, |i| v[i] > 0.0, self.epilogue);
+    }
+
+    /// Asks for what [`read`](Self::read) reads in any case.
+    #[inline(always)]
+    pub fn prefetch<G: Element>(&self, g: Gradients<'_, G>, at: usize, n: usize) {
+        prefetch(&self.x[at..at + n]);
+        g.prefetch(at, n);
+    }
+
+    /// x and g before the activation, of the `n` values from address `at` on, where they lie or in `to`.
+    #[inline(always)]
+    pub fn read<'s, S: Simd, G: Element>(
+        &'s self,
+        simd: S,
+        g: Gradients<'s, G>,
+        (at, n): (usize, usize),
+        numbers: &Numbers<'_, 3>,
+        scratch: [&mut Block; 2],
+        [x_to, g_to]: [&'s mut [f32]; 2],
+    ) -> [&'s [f32]; 2] {
+        let x = read(&self.x[at..], n, x_to);
+        if !self.epilogue.activates() {
+            return [x, g.read(at, n, g_to)];
+        }
+        g.copy(at, &mut g_to[..n]);
+        self.gate(simd, at, x, numbers, scratch, &mut g_to[..n]);
+        [x, g_to]
+    }
+}
+
+/// A run of the gradients of x and of the residual, from address `at` on.
+pub(in crate::host) struct GradInput<'a, G, X> {
+    /// `None` where dx holds them.
+    pub g: Option<Gradients<'a, G>>,
+    pub upstream: Upstream<'a, X>,
+    pub dx: &'a mut [X],
+    pub grad_residual: Option<&'a mut [X]>,
+    pub at: usize,
+}
+
+impl<G: Element, X: Element> GradInput<'_, G, X> {
+    /// dx = scale·(g − (A/N + ((x − pivot) − rest)·projection)), and g itself for the residual.
+    pub fn run(self, numbers: &Numbers<'_, 6>, batch_statistics: bool, past_caches: bool, scratch: &mut Scratch) {
+        with_stores(past_caches, |stores| GradInputKernel { run: self, numbers, batch_statistics, stores, scratch });
+    }
+}
+
+struct GradInputKernel<'k, 'a, G, X> {
+    run: GradInput<'a, G, X>,
+    numbers: &'k Numbers<'k, 6>,
+    batch_statistics: bool,
+    stores: Option<Stores>,
+    scratch: &'k mut Scratch,
+}
+
+impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let GradInput { g: gradients, upstream, dx, grad_residual, at } = self.run;
+        let Scratch { x: x_scratch, residual, g: g_scratch, v, to: staged } = self.scratch;
+        let len = dx.len();
+        let mut dx = Output::new(dx, self.stores, gradients.is_none());
+        // Of another alignment than dx it has no whole lines at the same places, and is stored as usual.
+        let mut grad_residual = grad_residual.map(|values| Output::new(values, self.stores, true));
+        for block in dx.blocks(len) {
+            let (start, n) = (at + block.start, block.len());
+            let x = read(&upstream.x[start..], n, &mut x_scratch.0);
+            let activates = upstream.epilogue.activates();
+            let g = match gradients {
+                Some(gradients) if !activates && grad_residual.is_none() => gradients.read(start, n, &mut g_scratch.0),
+                _ => {
+                    match gradients {
+                        Some(gradients) => gradients.copy(start, &mut g_scratch.0[..n]),
+                        None => dx.copy(&block, g_scratch),
+                    }
+                    if activates {
+                        upstream.gate(simd, start, x, self.numbers, [v, residual], &mut g_scratch.0[..n]);
+                    }
+                    if let Some(grad_residual) = &mut grad_residual {
+                        grad_residual.write(block.clone(), g_scratch);
+                    }
+                    &g_scratch.0
+                }
+            };
+            let (batch_statistics, to) = (self.batch_statistics, dx.target(&block, staged));
+            self.numbers.each(simd, start, n, &mut GradientPass { simd, batch_statistics, g, x, to });
+            dx.write(block, staged);
+        }
+    }
+}
