@@ -160,7 +160,9 @@ impl Drop for Mpi {
 pub(crate) fn give_up(why: &str, status: i32) -> ! {
     GIVEN_UP.store(true, Ordering::Relaxed);
     // Nobody is left to tell when this fails too.
-    let _ = writeln!(io::stderr(), "rank {}: {why}; ending the job", RANK.load(Ordering::Relaxed));
+    // In one piece: MPI's own words about the end come between others.
+    let last_words = format!("rank {}: {why}; ending the job\n", RANK.load(Ordering::Relaxed));
+    let _ = io::stderr().write_all(last_words.as_bytes());
     raw::abort(status);
     // Where MPI does not do it, or has ended: the launcher ends the job when a process ends so.
     std::process::exit(status)
