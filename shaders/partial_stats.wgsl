@@ -24,10 +24,6 @@ fn next_four(walk: ptr<function, Walk>, stand_in: f32) -> vec4<f32> {
     return vec4<f32>(a, b, c, d);
 }
 
-fn sum_of_four(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
 // What four values have over another, 0 where they are stand-ins; `at` is the number of the first.
 fn over(values: vec4<f32>, mean: f32, at: u32, count: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), values - mean, vec4<u32>(at) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count));

@@ -8,6 +8,10 @@ var<workgroup> entries: array<vec4<f32>, ENTRIES>;
 
 const ENTRIES: u32 = 256u * SUMS;
 
+fn sum_of_four(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}
+
 // Channels of a workgroup, side by side.
 fn channels_of_group() -> u32 {
     return SUMS << params.columns_log2;

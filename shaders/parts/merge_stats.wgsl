@@ -3,22 +3,18 @@
 // By d = m − new mean, Σ(x − m) becomes Σ(x − m) + n·d, and Σ(x − m)² becomes Σ(x − m)² + d·(2Σ(x − m) + n·d).
 // An entry is (m, Σ(x − m), Σ(x − m)², n), n below 0 where a value is NaN or infinite.
 
-fn sum_over_four(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
 fn merged_four(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     let means = vec4<f32>(a.x, b.x, c.x, d.x);
     let signed = vec4<f32>(a.w, b.w, c.w, d.w);
     let counts = abs(signed);
-    let values = sum_over_four(counts);
-    let mean = a.x + sum_over_four(counts * (means - a.x)) / max(values, 1.0);
+    let values = sum_of_four(counts);
+    let mean = a.x + sum_of_four(counts * (means - a.x)) / max(values, 1.0);
     let away = means - mean;
     let shifts = counts * away;
     let sums = vec4<f32>(a.y, b.y, c.y, d.y);
-    let squares = sum_over_four(vec4<f32>(a.z, b.z, c.z, d.z)) + sum_over_four(away * (2.0 * sums + shifts));
+    let squares = sum_of_four(vec4<f32>(a.z, b.z, c.z, d.z)) + sum_of_four(away * (2.0 * sums + shifts));
     let is_lost = any(signed < vec4<f32>(0.0));
-    return vec4<f32>(mean, sum_over_four(sums + shifts), squares, select(values, -values, is_lost));
+    return vec4<f32>(mean, sum_of_four(sums + shifts), squares, select(values, -values, is_lost));
 }
 
 // Merges `count` entries from `first` on, `step` apart.

@@ -6,10 +6,6 @@ fn hold(own: array<vec4<f32>, SUMS>, at: u32) {
     entries[at] = own[0];
 }
 
-fn sum_of_four(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
 // From the columns' mean, Σ(x − m), Σ(x − m)² and count, below 0 where a value is NaN or infinite.
 fn own_entries(means: vec4<f32>, sums: vec4<f32>, squares: vec4<f32>, counts: vec4<f32>) -> array<vec4<f32>, SUMS> {
     let n = abs(counts.x);
