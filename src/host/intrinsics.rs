@@ -78,14 +78,19 @@ fn copy_lines(from: &[Line], to: &mut [Line]) {
     }
 }
 
-/// Asks the processor to read what is needed next, where runs of memory are too short for it to guess so by itself.
+/// Asks the processor to read what is needed soon into its second cache, where it cannot guess so by itself.
 #[inline(always)]
 pub(super) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(LINE_BYTES / size_of::<T>()) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the instruction is part of SSE. It is a hint about memory that is borrowed here, and changes nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let start = values.as_ptr().cast::<i8>();
+        let mut byte = 0;
+        while byte < size_of_val(values) {
+            // SAFETY: the instruction is part of SSE. It is a hint about memory that is borrowed here, and changes nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(byte)) }
+            byte += LINE_BYTES;
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;

@@ -55,8 +55,8 @@ impl Sums {
         })
     }
 
-    /// Adds Σ(x − pivot) and Σ(x − pivot)² over the first `n` values of x, at most [`RUN`]. It is fastest where as many
-    /// more follow as a register holds.
+    /// Adds Σ(x − pivot) and Σ(x − pivot)² over the first `n` values of x. It is fastest where as many more follow as a
+    /// register holds.
     #[inline(always)]
     pub fn add_moments<S: Simd>(&mut self, simd: S, x: &[f32], n: usize, pivot: f32) {
         self.add::<S, true>(simd, x, x, n, pivot);
@@ -70,6 +70,17 @@ impl Sums {
 
     #[inline(always)]
     fn add<S: Simd, const MOMENTS: bool>(&mut self, simd: S, g: &[f32], x: &[f32], n: usize, pivot: f32) {
+        let (mut g, mut x, mut n) = (g, x, n);
+        while n > RUN {
+            self.add_run::<S, MOMENTS>(simd, g, x, RUN, pivot);
+            (g, x, n) = (&g[RUN..], &x[RUN..], n - RUN);
+        }
+        self.add_run::<S, MOMENTS>(simd, g, x, n, pivot);
+    }
+
+    /// The same for at most [`RUN`] values.
+    #[inline(always)]
+    fn add_run<S: Simd, const MOMENTS: bool>(&mut self, simd: S, g: &[f32], x: &[f32], n: usize, pivot: f32) {
         let registers = const { LANES / S::F32_LANES };
         let depth = n.div_ceil(LANES);
         if self.depth + depth > DEPTH {
@@ -95,17 +106,19 @@ impl Sums {
             }
         }
         if rest > 0 {
-            let mut last = ([0.0; LANES], [0.0; LANES]);
+            let (mut last_g, mut last_x);
             let (g, x) = if lanes(g, whole) && lanes(x, whole) {
                 (&g[whole * LANES..], &x[whole * LANES..])
             } else {
-                last.0[..rest].copy_from_slice(&g[whole * LANES..n]);
-                last.1[..rest].copy_from_slice(&x[whole * LANES..n]);
-                (last.0.as_slice(), last.1.as_slice())
+                (last_g, last_x) = ([0.0; LANES], [0.0; LANES]);
+                last_g[..rest].copy_from_slice(&g[whole * LANES..n]);
+                last_x[..rest].copy_from_slice(&x[whole * LANES..n]);
+                (last_g.as_slice(), last_x.as_slice())
             };
             let (g, x) = (S::as_simd_f32s(g).0, S::as_simd_f32s(x).0);
+            let filled = rest.div_ceil(S::F32_LANES);
             let (places, rest) = (S::as_simd_u32s(&PLACES).0, simd.splat_u32s(rest as u32));
-            for i in 0..registers {
+            for i in 0..registers.min(filled) {
                 let within = simd.less_than_u32s(places[i], rest);
                 let d = simd.select_f32s(within, simd.sub_f32s(x[i], pivots), zero);
                 let factor = if MOMENTS { d } else { simd.select_f32s(within, g[i], zero) };
@@ -150,7 +163,11 @@ mod tests {
                 moments.add_moments(simd, x, n, 0.25);
                 products.add_products(simd, &g[..n], &x[..n], n, 0.25);
             }
-            [moments.totals(), products.totals()]
+            let mut at_once = Sums::ZERO;
+            at_once.add_moments(simd, self.1, self.1.len(), 0.25);
+            let moments = moments.totals();
+            assert_eq!(at_once.totals(), moments, "{} values at once, and in runs", self.1.len());
+            [moments, products.totals()]
         }
     }
 

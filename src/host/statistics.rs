@@ -199,15 +199,14 @@ impl<X: Element> WithSimd for Add<'_, '_, X> {
     fn with_simd<S: Simd>(self, simd: S) {
         let PlaneTile { x, planes, tile, .. } = self.tile;
         let (first, mut scratch) = (self.channels.start, Block::ZERO);
-        let mut pieces = planes.pieces(tile, &self.channels).peekable();
-        while let Some(piece) = pieces.next() {
-            if let Some(next) = pieces.peek() {
-                prefetch(&x[next.at..next.at + next.values()]);
-            }
-            let x = read(&x[piece.at..], piece.values(), &mut scratch.0);
+        for piece in planes.pieces(tile, &self.channels) {
+            let values = read(&x[piece.at..], piece.values(), &mut scratch.0);
             for (k, channel) in piece.channels.enumerate() {
                 let (pivot, sums) = (self.pivots[channel - first], &mut self.sums[channel - first]);
-                sums.add_moments(simd, &x[k * piece.len..], piece.len, pivot);
+                if let Some(ahead) = piece.ahead {
+                    prefetch(&x[ahead + k * piece.len..][..piece.len]);
+                }
+                sums.add_moments(simd, &values[k * piece.len..], piece.len, pivot);
             }
         }
     }
