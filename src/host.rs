@@ -32,9 +32,9 @@ use crate::epilogue::Epilogue;
 use crate::shape::Shape;
 use crate::stats::{Centering, GradCentering, GradientSums, Normalization};
 
-/// Bytes of results from which on they are stored past the caches: they would not stay there until somebody reads them,
-/// and the memory that they replace is not read first.
-const PAST_CACHES_BYTES: usize = 4 << 20;
+/// Bytes of results from which on a tensor is large. Results are stored past the caches then: they would not stay there
+/// until somebody reads them, and the memory that they replace is not read first. And what is read is asked for early.
+const LARGE_BYTES: usize = 4 << 20;
 
 /// What a layer is on the host: parameters, (C) each, and how it ends.
 #[derive(Clone, Copy)]
@@ -98,8 +98,6 @@ fn normalize_from<X: Element, Y: Element>(
     let lines = layer.lines(centering);
     let numbers = Numbers::new(Order::of(shape), &lines);
     let bytes = size_of_val(y);
-    // Over x the lines are in the caches already.
-    let past_caches = x.is_some() && bytes >= PAST_CACHES_BYTES;
     // Each run has whole words of the mask to itself.
     let masks = mask.map(|mask| mask.chunks_mut(RUN_VALUES / 32));
     // From the end: what the sums read last is still in the caches.
@@ -108,7 +106,7 @@ fn normalize_from<X: Element, Y: Element>(
         let run = i * RUN_VALUES..i * RUN_VALUES + y.len();
         let (x, residual) = (x.map(|x| &x[run.start..]), residual.map(|residual| &residual[run.start..]));
         let task = Normalize { x, residual, y, mask, at: run.start };
-        task.run(&numbers, layer.epilogue, past_caches, &mut Scratch::new());
+        task.run(&numbers, layer.epilogue, bytes >= LARGE_BYTES, &mut Scratch::new());
     });
 }
 
@@ -209,12 +207,11 @@ fn grad_input_from<G: Element, X: Element>(
     let numbers = Numbers::new(Order::of(upstream.shape), &lines);
     let upstream = upstream.with(layer.epilogue);
     let bytes = size_of_val(dx);
-    let past_caches = g.is_some() && bytes >= PAST_CACHES_BYTES;
     let residuals = side_by_side(grad_residual.map(|values| values.chunks_mut(RUN_VALUES)));
     let tasks = dx.chunks_mut(RUN_VALUES).zip(residuals).enumerate().collect::<Vec<_>>().into_iter().rev();
     threads.for_each(3 * bytes, tasks, |(i, (dx, grad_residual))| {
         let task = GradInput { g, upstream, dx, grad_residual, at: i * RUN_VALUES };
-        task.run(&numbers, batch_statistics, past_caches, &mut Scratch::new());
+        task.run(&numbers, batch_statistics, bytes >= LARGE_BYTES, &mut Scratch::new());
     });
 }
 

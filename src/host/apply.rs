@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::blocks::{Output, Scratch, read, set_bits};
+use super::blocks::{Output, Scratch, ask_ahead, read, set_bits};
 use super::intrinsics::{Stores, fenced};
 use super::table::{Lines, Numbers, Pass};
 use crate::dtype::Element;
@@ -80,9 +80,10 @@ pub(super) struct Normalize<'a, X, Y> {
 }
 
 impl<X: Element, Y: Element> Normalize<'_, X, Y> {
-    /// y = act(v).
-    pub fn run(self, numbers: &Numbers<'_, 3>, epilogue: Epilogue, past_caches: bool, scratch: &mut Scratch) {
-        with_stores(past_caches, |stores| NormalizeKernel { run: self, numbers, epilogue, stores, scratch });
+    /// y = act(v). Of a large tensor y is stored past the caches, unless it is x, whose lines are in them.
+    pub fn run(self, numbers: &Numbers<'_, 3>, epilogue: Epilogue, is_large: bool, scratch: &mut Scratch) {
+        let past_caches = is_large && self.x.is_some();
+        with_stores(past_caches, |stores| NormalizeKernel { run: self, numbers, epilogue, is_large, stores, scratch });
     }
 }
 
@@ -90,6 +91,7 @@ struct NormalizeKernel<'k, 'a, X, Y> {
     run: Normalize<'a, X, Y>,
     numbers: &'k Numbers<'k, 3>,
     epilogue: Epilogue,
+    is_large: bool,
     stores: Option<Stores>,
     scratch: &'k mut Scratch,
 }
@@ -105,6 +107,15 @@ impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
         let mut y = Output::new(y, self.stores, x.is_none());
         for block in y.blocks(len) {
             let n = block.len();
+            if self.is_large {
+                match x {
+                    Some(x) => ask_ahead(&x[..len], &block),
+                    None => y.ask_ahead(&block),
+                }
+                if let Some(residual) = residual {
+                    ask_ahead(&residual[..len], &block);
+                }
+            }
             let values = match x {
                 Some(x) => read(&x[block.start..], n, &mut x_scratch.0),
                 None => {

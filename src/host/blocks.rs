@@ -51,6 +51,14 @@ pub(super) fn read<'a, T: Element>(values: &'a [T], n: usize, scratch: &'a mut [
     scratch
 }
 
+/// Asks for the values that lie a block after those at `at`: they come while these are computed with.
+#[inline(always)]
+pub(super) fn ask_ahead<T>(values: &[T], at: &Range<usize>) {
+    if let Some(ahead) = values.get(at.start + BLOCK..at.end + BLOCK) {
+        prefetch(ahead);
+    }
+}
+
 /// Values whose bits are taken together.
 const WORD: usize = 64;
 
@@ -109,6 +117,12 @@ impl<'a, Y: Element> Output<'a, Y> {
         let head = head.min(len);
         let first = (head > 0).then_some(0..head);
         first.into_iter().chain((head..len).step_by(step).map(move |start| start..len.min(start + step)))
+    }
+
+    /// As [`ask_ahead`], for what lies there before it is written.
+    #[inline(always)]
+    pub fn ask_ahead(&self, at: &Range<usize>) {
+        ask_ahead(self.values, at);
     }
 
     /// Copies what lies there before it is written.
@@ -188,7 +202,7 @@ impl<'a, G: Element> Gradients<'a, G> {
         }
     }
 
-    /// Asks for what will be read.
+    /// Asks for what will be read, if that is a run of memory.
     #[inline(always)]
     pub fn prefetch(&self, at: usize, n: usize) {
         if self.transposed.is_none() {
@@ -196,7 +210,15 @@ impl<'a, G: Element> Gradients<'a, G> {
         }
     }
 
-    /// The same, always copied.
+    /// As [`ask_ahead`], within the run that is read.
+    #[inline(always)]
+    pub fn ask_ahead(&self, run: Range<usize>, at: &Range<usize>) {
+        if self.transposed.is_none() {
+            ask_ahead(&self.values[run], at);
+        }
+    }
+
+    /// As [`read`](Self::read), always copied.
     #[inline(always)]
     pub fn copy(&self, at: usize, to: &mut [f32]) {
         match self.transposed {

@@ -12,15 +12,17 @@ use super::order::{Order, Planes};
 use super::statistics::PlaneTile;
 use super::table::Numbers;
 use super::threads::Threads;
-use super::{GradOutput, Layer, PAST_CACHES_BYTES, Upstream, gradient_lines};
+use super::{GradOutput, LARGE_BYTES, Layer, Upstream, gradient_lines};
 use crate::dtype::Element;
 use crate::shape::Shape;
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 
 /// Bytes that a thread reads twice, between its first and its second look at them: within its share of the last cache.
 const MOST_BYTES: usize = 4 << 20;
-/// Bytes of a task where a channel has fewer: long runs of memory, and tasks enough for every thread.
-const TASK_BYTES: usize = 512 << 10;
+/// Bytes of a task where a channel has fewer: long runs of memory, within a core's own cache.
+const TASK_BYTES: usize = 1 << 20;
+/// Bytes of all ranks up to which there is one task: the caller's thread has done it before another wakes up.
+const ONE_TASK_BYTES: usize = 512 << 10;
 /// Tasks per thread, so that threads end at about the same time.
 const TASKS_PER_THREAD: usize = 4;
 /// Channels that are summed side by side: their sums stay in a core's first cache.
@@ -53,8 +55,7 @@ fn channels_per_task(
     if mask && planes.iter().any(|planes| channels * planes.len % WORD != 0) {
         return None;
     }
-    if of_channel * channels <= TASK_BYTES {
-        // One task, which the caller's thread has done before another wakes up.
+    if of_channel * channels <= ONE_TASK_BYTES {
         return Some((planes, channels));
     }
     if of_channel > MOST_BYTES || channels < tasks {
@@ -100,7 +101,7 @@ pub(crate) fn forward<X: Element, Y: Element>(
     let masks = by_task(masks.collect(), tasks);
     let ranks: &[ForwardRank<'_, X, Y>] = ranks;
     let bytes = ranks.iter().map(|rank| size_of_val(rank.x)).sum::<usize>();
-    let past_caches = bytes / size_of::<X>() * size_of::<Y>() >= PAST_CACHES_BYTES;
+    let is_large = bytes / size_of::<X>() * size_of::<Y>() >= LARGE_BYTES;
     let mut parts: Vec<Vec<Vec<ChannelStats>>> = outputs.iter().map(|_| Vec::new()).collect();
     let tasks = (0..channels).step_by(per_task).zip(outputs).zip(masks).zip(&mut parts);
     threads.for_each(2 * bytes, tasks, |(((first, outputs), masks), part)| {
@@ -117,7 +118,7 @@ pub(crate) fn forward<X: Element, Y: Element>(
                 let at = planes.run(sample, first).start;
                 let (x, residual) = (&rank.x[at..], rank.residual.map(|residual| &residual[at..]));
                 let task = Normalize { x: Some(x), residual, y, mask: masks.next(), at };
-                task.run(&numbers, rank.layer.epilogue, past_caches, &mut scratch);
+                task.run(&numbers, rank.layer.epilogue, is_large, &mut scratch);
             }
         }
         *part = local;
@@ -206,7 +207,7 @@ pub(crate) fn backward<G: Element, X: Element>(
                     grad_residual: residuals.next(),
                     at: planes.run(sample, first).start,
                 };
-                task.run(&numbers, normalization.batch_count.is_some(), bytes >= PAST_CACHES_BYTES, &mut scratch);
+                task.run(&numbers, normalization.batch_count.is_some(), bytes >= LARGE_BYTES, &mut scratch);
             }
         }
         *part = local;

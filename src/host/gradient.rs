@@ -152,7 +152,8 @@ fn column_sums<G: Element, X: Element>(
     let channels = columns.channels(&tile.columns);
     let lines = &lines[channels];
     let pivots: Vec<f32> = lines.iter().map(|[pivot, ..]| *pivot).collect();
-    let mut sums = ColumnSums::new(by_column(&pivots, columns, tile.fold));
+    // Two tensors are as many runs of memory as a processor follows.
+    let mut sums = ColumnSums::new(by_column(&pivots, columns, tile.fold), false);
     Arch::new().dispatch(AddRows { g, upstream, columns, tile, numbers, sums: &mut sums });
     let mut totals = totals(&sums, columns, lines.len());
     for (channel, total) in totals.iter_mut().enumerate() {
@@ -185,7 +186,17 @@ impl<G: Element, X: Element> WithSimd for AddRows<'_, '_, G, X> {
         let Self { g, upstream, columns, tile, numbers, sums } = self;
         let (mut v, mut residual) = (Block::ZERO, Block::ZERO);
         let mut copies = [const { [[0.0; PATCH_COLUMNS]; DEPTH] }; 2];
-        for patch in columns.patches(tile) {
+        let patches = columns.patches(tile);
+        for (patch, next) in patches.clone().zip(patches.skip(1).map(Some).chain([None])) {
+            // One run of memory goes on as the processor expects.
+            let next = next.filter(|_| tile.fold == 1);
+            let ask_ahead = |row: usize| {
+                if let Some(next) = &next
+                    && let Some(start) = next.starts().get(row)
+                {
+                    upstream.prefetch(g, *start, next.len);
+                }
+            };
             let mut rows: [[&[f32]; DEPTH]; 2] = [[&[]; DEPTH]; 2];
             let ([x_rows, g_rows], [x_copies, g_copies]) = (&mut rows, &mut copies);
             let to = x_copies.iter_mut().zip(g_copies.iter_mut());
@@ -194,7 +205,7 @@ impl<G: Element, X: Element> WithSimd for AddRows<'_, '_, G, X> {
                 [*x_row, *g_row] = upstream.read(simd, g, at, numbers, [&mut v, &mut residual], [x_to, g_to]);
             }
             let ([x, g], count) = (rows, patch.starts().len());
-            sums.add_products(simd, patch.column, patch.len, &g[..count], &x[..count]);
+            sums.add_products(simd, patch.column, patch.len, &g[..count], &x[..count], ask_ahead);
         }
     }
 }

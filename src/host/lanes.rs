@@ -145,6 +145,8 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use pulp::{Arch, Scalar, WithSimd};
 
     use super::*;
@@ -217,9 +219,16 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
             let rows: Vec<&[f32]> = self.0.iter().map(Vec::as_slice).collect();
-            let mut sums = ColumnSums::new(vec![0.25; rows[0].len()]);
-            sums.add_moments(simd, 0, rows[0].len(), &rows);
-            sums.sums
+            let sums = [true, false].map(|in_fours| {
+                let mut sums = ColumnSums::new(vec![0.25; rows[0].len()], in_fours);
+                let asked = Cell::new(0);
+                sums.add_moments(simd, 0, rows[0].len(), &rows, |row| assert_eq!(asked.replace(row + 1), row));
+                assert_eq!(asked.get(), rows.len(), "rows asked for");
+                sums.sums
+            });
+            let [in_fours, one_by_one] = sums;
+            assert_eq!(in_fours, one_by_one, "rows in fours and one by one");
+            in_fours
         }
     }
 

@@ -156,12 +156,20 @@ fn by_column(of_channel: impl ExactSizeIterator<Item = f32>, len: usize) -> Vec<
     let width = of_channel.len() * len;
     let all = width + BLOCK + SLACK;
     let mut columns = Vec::with_capacity(all);
-    for number in of_channel {
-        columns.extend(std::iter::repeat_n(number, len));
-    }
+    repeat_each(of_channel, len, &mut columns);
     while columns.len() < all {
         // Whole rows have been laid out so far.
         columns.extend_from_within(..columns.len().min(all - columns.len()));
     }
     columns
+}
+
+/// Each number so many times, one after the other.
+pub(super) fn repeat_each(numbers: impl Iterator<Item = f32>, times: usize, to: &mut Vec<f32>) {
+    if times == 1 {
+        return to.extend(numbers);
+    }
+    for number in numbers {
+        to.extend(std::iter::repeat_n(number, times));
+    }
 }

@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::{LinePass, add, with_stores};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
-use crate::host::blocks::{Block, Gradients, Output, Scratch, by_bits, read};
+use crate::host::blocks::{Block, Gradients, Output, Scratch, ask_ahead, by_bits, read};
 use crate::host::intrinsics::{Stores, prefetch};
 use crate::host::table::{Lines, Numbers, Pass};
 
@@ -135,9 +135,18 @@ pub(in crate::host) struct GradInput<'a, G, X> {
 }
 
 impl<G: Element, X: Element> GradInput<'_, G, X> {
-    /// dx = scale·(g − (A/N + ((x − pivot) − rest)·projection)), and g itself for the residual.
-    pub fn run(self, numbers: &Numbers<'_, 6>, batch_statistics: bool, past_caches: bool, scratch: &mut Scratch) {
-        with_stores(past_caches, |stores| GradInputKernel { run: self, numbers, batch_statistics, stores, scratch });
+    /// dx = scale·(g − (A/N + ((x − pivot) − rest)·projection)), and g itself for the residual. Of a large tensor dx is
+    /// stored past the caches, unless it holds g.
+    pub fn run(self, numbers: &Numbers<'_, 6>, batch_statistics: bool, is_large: bool, scratch: &mut Scratch) {
+        let past_caches = is_large && self.g.is_some();
+        with_stores(past_caches, |stores| GradInputKernel {
+            run: self,
+            numbers,
+            batch_statistics,
+            is_large,
+            stores,
+            scratch,
+        });
     }
 }
 
@@ -145,6 +154,7 @@ struct GradInputKernel<'k, 'a, G, X> {
     run: GradInput<'a, G, X>,
     numbers: &'k Numbers<'k, 6>,
     batch_statistics: bool,
+    is_large: bool,
     stores: Option<Stores>,
     scratch: &'k mut Scratch,
 }
@@ -162,6 +172,13 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
         let mut grad_residual = grad_residual.map(|values| Output::new(values, self.stores, true));
         for block in dx.blocks(len) {
             let (start, n) = (at + block.start, block.len());
+            if self.is_large {
+                ask_ahead(&upstream.x[at..at + len], &block);
+                match gradients {
+                    Some(gradients) => gradients.ask_ahead(at..at + len, &block),
+                    None => dx.ask_ahead(&block),
+                }
+            }
             let x = read(&upstream.x[start..], n, &mut x_scratch.0);
             let activates = upstream.epilogue.activates();
             let g = match gradients {

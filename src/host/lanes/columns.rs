@@ -11,44 +11,68 @@ pub(in crate::host) struct ColumnSums {
     pub pivots: Vec<f32>,
     /// The sums, by column.
     pub sums: [Vec<f64>; 2],
+    /// Whether rows are taken [`ROWS`] at a time, which changes no bit.
+    in_fours: bool,
 }
 
-/// Rows that are summed side by side: the sums are read and written a quarter as often as the values, and no more runs
-/// of memory are read at a time than a processor reads ahead.
+/// Rows that are summed side by side where values come fast enough: the sums are read and written a quarter as often.
 const ROWS: usize = 4;
 
 impl ColumnSums {
-    pub fn new(pivots: Vec<f32>) -> Self {
+    /// With `in_fours` rows are read some at a time, which pays where they are in a cache, else one run of memory after
+    /// the other.
+    pub fn new(pivots: Vec<f32>, in_fours: bool) -> Self {
         let sums = [vec![0.0; pivots.len()], vec![0.0; pivots.len()]];
-        Self { pivots, sums }
+        Self { pivots, sums, in_fours }
     }
 
     /// Adds x − pivot and its square, column by column from `column` on, over at most [`DEPTH`] rows of `n` columns.
+    /// `ahead` is called for the number of every row before the row is read.
     #[inline(always)]
-    pub fn add_moments<S: Simd>(&mut self, simd: S, column: usize, n: usize, x: &[&[f32]]) {
-        self.add::<S, true>(simd, column, n, x, x);
+    pub fn add_moments<S: Simd>(&mut self, simd: S, column: usize, n: usize, x: &[&[f32]], ahead: impl Fn(usize)) {
+        self.add::<S, true>(simd, column, n, x, x, ahead);
     }
 
     /// Adds g and g·(x − pivot) in the same way.
     #[inline(always)]
-    pub fn add_products<S: Simd>(&mut self, simd: S, column: usize, n: usize, g: &[&[f32]], x: &[&[f32]]) {
-        self.add::<S, false>(simd, column, n, g, x);
+    pub fn add_products<S: Simd>(
+        &mut self,
+        simd: S,
+        column: usize,
+        n: usize,
+        g: &[&[f32]],
+        x: &[&[f32]],
+        ahead: impl Fn(usize),
+    ) {
+        self.add::<S, false>(simd, column, n, g, x, ahead);
     }
 
     #[inline(always)]
-    fn add<S: Simd, const MOMENTS: bool>(&mut self, simd: S, column: usize, n: usize, g: &[&[f32]], x: &[&[f32]]) {
+    fn add<S: Simd, const MOMENTS: bool>(
+        &mut self,
+        simd: S,
+        column: usize,
+        n: usize,
+        g: &[&[f32]],
+        x: &[&[f32]],
+        ahead: impl Fn(usize),
+    ) {
         let pivots = &self.pivots[column..column + n];
         let mut partial = [[0.0; PATCH_COLUMNS]; 2];
         let [first, second] = &mut partial;
-        // Of two tensors as many runs of memory are read one row at a time.
-        let fours = if MOMENTS { x.len() / ROWS * ROWS } else { 0 };
+        let fours = if self.in_fours { x.len() / ROWS * ROWS } else { 0 };
         let ((g_fours, g_rest), (x_fours, x_rest)) = (g.split_at(fours), x.split_at(fours));
         let (g_fours, x_fours) = (g_fours.as_chunks::<ROWS>().0, x_fours.as_chunks::<ROWS>().0);
         let (first, second) = (&mut first[..n], &mut second[..n]);
+        let mut row = 0;
         for (g, x) in g_fours.iter().zip(x_fours) {
+            (row..row + ROWS).for_each(&ahead);
+            row += ROWS;
             rows::<S, MOMENTS, ROWS>(simd, *g, *x, pivots, [first, second]);
         }
         for (g, x) in g_rest.iter().zip(x_rest) {
+            ahead(row);
+            row += 1;
             rows::<S, MOMENTS, 1>(simd, [*g], [*x], pivots, [first, second]);
         }
         for (sums, partial) in self.sums.iter_mut().zip(&partial) {

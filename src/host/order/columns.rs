@@ -89,7 +89,7 @@ impl Columns {
     }
 
     /// A tile in patches, from above to below and in them from left to right.
-    pub fn patches(&self, tile: &ColumnTile) -> impl Iterator<Item = Patch> + use<> {
+    pub fn patches(&self, tile: &ColumnTile) -> impl Iterator<Item = Patch> + Clone + use<> {
         let (columns, tile) = (*self, tile.clone());
         let (fold, end) = (tile.fold, tile.rows.end);
         let width = tile.columns.len() * fold;

@@ -10,6 +10,9 @@ const TILE_VALUES: usize = 64 << 10;
 /// goes on, and less than that of two samples is sure to stay in its caches.
 const AHEAD_VALUES: usize = 8 << 10;
 
+/// Values of an activation up to which it may still be in a core's own cache.
+const CACHED_VALUES: usize = 128 << 10;
+
 /// Runs of `len` values of one channel: sample by sample, channel by channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::host) struct Planes {
@@ -119,10 +122,15 @@ impl Planes {
             part: part.clone(),
             channels_at_once,
             len,
-            asks_ahead: channels.len() * part.len() <= AHEAD_VALUES,
+            asks_ahead: self.asks_ahead(channels.len() * part.len()),
             channel: channels.start,
             from: part.start,
         }
+    }
+
+    /// Whether the next sample is asked for where so many values are read of each.
+    fn asks_ahead(&self, of_sample: usize) -> bool {
+        of_sample <= AHEAD_VALUES && self.samples * self.channels * self.len > CACHED_VALUES
     }
 
     /// Where a run of a channel lies.
@@ -141,7 +149,7 @@ mod tests {
         for (len, part) in
             [(1, 0..1), (49, 0..49), (784, 0..784), (1024, 0..1024), (3000, 0..3000), (90_000, 30_000..60_000)]
         {
-            let planes = Planes { samples: 5, channels: 30, len };
+            let planes = Planes { samples: 5, channels: 40, len };
             let (samples, channels) = if part.len() == len { (2..5, 3..25) } else { (2..3, 7..8) };
             let tile = (samples.clone(), part.clone());
             let mut found = Vec::new();
@@ -149,8 +157,8 @@ mod tests {
                 assert!(piece.values() <= BLOCK, "{piece:?}");
                 found.extend(piece.at..piece.at + piece.values());
                 let next = piece.at + planes.channels * len;
-                let near = channels.len() * part.len() <= AHEAD_VALUES && next < 5 * planes.channels * len;
-                assert_eq!(piece.ahead, near.then_some(next), "{piece:?}");
+                let asked = planes.asks_ahead(channels.len() * part.len()) && next < 5 * planes.channels * len;
+                assert_eq!(piece.ahead, asked.then_some(next), "{piece:?}");
             }
             let runs =
                 samples.flat_map(|sample| channels.clone().map(move |channel| planes.run(sample, channel).start));

@@ -6,12 +6,17 @@ use super::{ATTEMPTS, Verdict, in_f64, judge};
 use crate::dtype::Element;
 use crate::host::blocks::read;
 use crate::host::convert::widen;
+use crate::host::intrinsics::prefetch;
 use crate::host::lanes::{ColumnSums, DEPTH};
 use crate::host::order::{ColumnTile, Columns, PATCH_COLUMNS};
+use crate::host::table::repeat_each;
 use crate::stats::ChannelStats;
 
 /// Rows of a tile of which its pivots are the means.
 const GUESS_ROWS: usize = 8;
+
+/// Bytes that the last cache of a processor may hold.
+const LAST_CACHE_BYTES: usize = 32 << 20;
 
 /// The moments of the channels of a tile of columns.
 pub(super) fn column_stats<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec<ChannelStats> {
@@ -21,7 +26,7 @@ pub(super) fn column_stats<X: Element>(x: &[X], columns: Columns, tile: &ColumnT
     let mut pivots = column_means(x, columns, tile);
     let by_column = |pivots: &[f32]| by_column(pivots, columns, tile.fold);
     let count = tile.rows.len() * columns.repeat;
-    let mut sums = ColumnSums::new(by_column(&pivots));
+    let mut sums = ColumnSums::new(by_column(&pivots), size_of_val(x) <= LAST_CACHE_BYTES);
     for attempt in 1..=ATTEMPTS {
         Arch::new().dispatch(AddRows { x, columns, tile, sums: &mut sums });
         let totals = totals(&sums, columns, channels);
@@ -68,50 +73,60 @@ impl<X: Element> WithSimd for AddRows<'_, X> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let mut scratch = [[0.0; PATCH_COLUMNS]; DEPTH];
-        for patch in self.columns.patches(self.tile) {
+        let patches = self.columns.patches(self.tile);
+        for (patch, next) in patches.clone().zip(patches.skip(1).map(Some).chain([None])) {
+            let ask_ahead = |row: usize| {
+                if let Some(next) = &next
+                    && let Some(start) = next.starts().get(row)
+                {
+                    prefetch(&self.x[*start..][..next.len]);
+                }
+            };
             let mut rows: [&[f32]; DEPTH] = [&[]; DEPTH];
             let starts = patch.starts().iter().zip(&mut scratch);
             for (row, (start, scratch)) in rows.iter_mut().zip(starts) {
                 *row = read(&self.x[*start..], patch.len, scratch);
             }
-            self.sums.add_moments(simd, patch.column, patch.len, &rows[..patch.starts().len()]);
+            self.sums.add_moments(simd, patch.column, patch.len, &rows[..patch.starts().len()], ask_ahead);
         }
     }
 }
 
 /// A number per channel as a number per column of `fold` rows.
 pub(in crate::host) fn by_column(of_channel: &[f32], columns: Columns, fold: usize) -> Vec<f32> {
-    let row: Vec<f32> = of_channel.iter().flat_map(|number| std::iter::repeat_n(*number, columns.repeat)).collect();
-    row.repeat(fold)
+    let mut row = Vec::with_capacity(of_channel.len() * columns.repeat * fold);
+    repeat_each(of_channel.iter().copied(), columns.repeat, &mut row);
+    for _ in 1..fold {
+        row.extend_from_within(..of_channel.len() * columns.repeat);
+    }
+    row
 }
 
-/// Both sums of every channel, over its columns from left to right.
+/// Both sums of every channel: of each column over the folded rows, then over the channel's columns from left to right.
 pub(in crate::host) fn totals(sums: &ColumnSums, columns: Columns, channels: usize) -> Vec<[f64; 2]> {
-    let mut totals = vec![[0.0; 2]; channels];
-    for (k, sums) in sums.sums.iter().enumerate() {
-        for row in sums.chunks(channels * columns.repeat) {
-            for (total, of_channel) in totals.iter_mut().zip(row.chunks(columns.repeat)) {
-                total[k] = of_channel.iter().fold(total[k], |total, sum| total + sum);
-            }
+    let width = channels * columns.repeat;
+    let [first, second] = [0, 1].map(|k| {
+        let mut totals = sums.sums[k][..width].to_vec();
+        for row in sums.sums[k][width..].chunks(width) {
+            totals.iter_mut().zip(row).for_each(|(total, sum)| *total += sum);
         }
-    }
-    totals
+        totals
+    });
+    let both = first.chunks(columns.repeat).zip(second.chunks(columns.repeat));
+    both.map(|(first, second)| [first.iter().sum(), second.iter().sum()]).collect()
 }
 
 /// A pivot for every channel of a tile of columns, of its first rows.
 fn column_means<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec<f32> {
     let period = tile.columns.len();
-    let mut sums = vec![0.0; columns.channels(&tile.columns).len()];
-    let (mut rows, mut scratch) = (0, vec![0.0; period * tile.fold]);
+    let (mut rows, mut sums, mut scratch) = (0, vec![0.0; period], vec![0.0; period]);
     let all = columns.rows(tile, x).flat_map(|(_, row)| row.chunks(period));
     for row in all.take(GUESS_ROWS) {
-        let values = &mut scratch[..row.len()];
-        widen(row, values);
-        for (sum, values) in sums.iter_mut().zip(values.chunks(columns.repeat)) {
-            *sum = values.iter().fold(*sum, |sum, x| sum + f64::from(*x));
-        }
-        rows += columns.repeat;
+        widen(row, &mut scratch);
+        sums.iter_mut().zip(&scratch).for_each(|(sum, x)| *sum += f64::from(*x));
+        rows += 1;
     }
-    let means = sums.into_iter().map(|sum: f64| (sum / rows.max(1) as f64) as f32);
+    let part = 1.0 / (rows * columns.repeat).max(1) as f64;
+    let means = sums.chunks(columns.repeat).map(|sums| (sums.iter().sum::<f64>() * part) as f32);
     means.map(|mean| if mean.is_finite() { mean } else { 0.0 }).collect()
 }
