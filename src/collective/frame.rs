@@ -207,7 +207,9 @@ impl Frame {
                     out.extend(node.level.to_le_bytes());
                     out.extend(node.index.to_le_bytes());
                     out.extend(node.count.to_le_bytes());
-                    out.extend(node.values.iter().flatten().flat_map(|value| value.to_le_bytes()));
+                    for value in node.values.as_flattened() {
+                        out.extend_from_slice(&value.to_le_bytes());
+                    }
                 }
             }
             Payload::Bytes(bytes) => out.extend(bytes),

@@ -56,7 +56,10 @@ impl<'a> Reader<'a> {
         let index = u64::from_le_bytes(self.array("index")?);
         let count = u64::from_le_bytes(self.array("count")?);
         let bytes = self.take("values", channels.saturating_mul(CHANNEL_BYTES))?;
-        let numbers = bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect::<Vec<f64>>();
-        Ok(NodePayload { level, index, count, values: numbers.as_chunks::<2>().0.to_vec() })
+        let mut values = vec![[0.0; 2]; bytes.len() / CHANNEL_BYTES as usize];
+        for (value, bytes) in values.as_flattened_mut().iter_mut().zip(bytes.as_chunks().0) {
+            *value = f64::from_le_bytes(*bytes);
+        }
+        Ok(NodePayload { level, index, count, values })
     }
 }
