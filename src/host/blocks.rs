@@ -51,10 +51,14 @@ pub(super) fn read<'a, T: Element>(values: &'a [T], n: usize, scratch: &'a mut [
     scratch
 }
 
-/// Asks for the values that lie a block after those at `at`: they come while these are computed with.
+/// Bytes between what is computed with and what is asked for.
+const AHEAD_BYTES: usize = 4 << 10;
+
+/// Asks for the values that lie some way behind those at `at`: they come while these are computed with.
 #[inline(always)]
 pub(super) fn ask_ahead<T>(values: &[T], at: &Range<usize>) {
-    if let Some(ahead) = values.get(at.start + BLOCK..at.end + BLOCK) {
+    let distance = AHEAD_BYTES / size_of::<T>();
+    if let Some(ahead) = values.get(at.start + distance..at.end + distance) {
         prefetch(ahead);
     }
 }
@@ -77,13 +81,34 @@ pub(super) fn set_bits(mask: &mut [u32], at: usize, v: &[f32]) {
     }
 }
 
-/// Calls `each` for the values from bit `at` of a mask on, [`WORD`] at a time, with their bits.
+/// The bits from bit `at` of a mask on as numbers, 1 or 0.
 #[inline(always)]
-pub(super) fn by_bits(mask: &[u32], at: usize, values: &mut [f32], each: impl Fn(&mut [f32], u64)) {
-    for (values, at) in values.chunks_mut(WORD).zip((at..).step_by(WORD)) {
-        // Beyond the end of the mask there is nothing to ask for.
-        let words = (0..3).map(|i| u128::from(mask.get(at / 32 + i).copied().unwrap_or(0)) << (32 * i));
-        each(values, (words.fold(0, |all, word| all | word) >> (at % 32)) as u64);
+pub(super) fn spread_bits(mask: &[u32], at: usize, to: &mut [f32]) {
+    // Beyond the end of the mask there is nothing to ask for.
+    let word = |i: usize| u64::from(mask.get(i).copied().unwrap_or(0));
+    let bits = |at: usize| ((word(at / 32 + 1) << 32 | word(at / 32)) >> (at % 32)) as u32;
+    let (whole, rest) = to.as_chunks_mut::<32>();
+    let rest_at = at + whole.len() * 32;
+    for (to, at) in whole.iter_mut().zip((at..).step_by(32)) {
+        spread(bits(at), to);
+    }
+    spread(bits(rest_at), rest);
+}
+
+#[inline(always)]
+fn spread(bits: u32, to: &mut [f32]) {
+    /// The bit of every place.
+    const BITS: [u32; 32] = {
+        let mut bits = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            bits[i] = 1 << i;
+            i += 1;
+        }
+        bits
+    };
+    for (to, bit) in to.iter_mut().zip(BITS) {
+        *to = if bits & bit != 0 { 1.0 } else { 0.0 };
     }
 }
 
@@ -95,8 +120,11 @@ pub(super) struct Output<'a, Y> {
     is_direct: bool,
 }
 
-/// Values that are stored past the caches at a time: a few lines, so that reading goes on beside it.
-const PAST_CACHES_BLOCK: usize = 256;
+/// Values that are stored past the caches at a time: a few lines, so that reading goes on beside it. A narrower type takes
+/// a whole block, as what a block costs by itself is more beside fewer bytes.
+const fn past_caches_block<Y>() -> usize {
+    if size_of::<Y>() < size_of::<f32>() { BLOCK } else { 256 }
+}
 
 impl<'a, Y: Element> Output<'a, Y> {
     /// Past the caches where `stores` are given. `copied` tells that only finished values may be written, which is so where
@@ -110,7 +138,7 @@ impl<'a, Y: Element> Output<'a, Y> {
     pub fn blocks(&self, len: usize) -> impl Iterator<Item = Range<usize>> + use<Y> {
         let (head, step) = if self.stores.is_some() {
             let beyond = self.values.as_ptr().addr() % LINE_BYTES;
-            ((LINE_BYTES - beyond) % LINE_BYTES / size_of::<Y>(), PAST_CACHES_BLOCK)
+            ((LINE_BYTES - beyond) % LINE_BYTES / size_of::<Y>(), past_caches_block::<Y>())
         } else {
             (0, BLOCK)
         };

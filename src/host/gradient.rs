@@ -6,7 +6,7 @@ use pulp::{Arch, Scalar, Simd, WithSimd};
 
 use super::apply::{Line, Upstream};
 use super::blocks::{BLOCK, Block, Gradients, Scratch};
-use super::lanes::{ColumnSums, DEPTH, Sums};
+use super::lanes::{ColumnSums, PatchSums, Sums};
 use super::order::{ColumnTile, Columns, Order, PATCH_COLUMNS, Planes};
 use super::statistics::{by_column, totals};
 use super::table::Numbers;
@@ -152,8 +152,7 @@ fn column_sums<G: Element, X: Element>(
     let channels = columns.channels(&tile.columns);
     let lines = &lines[channels];
     let pivots: Vec<f32> = lines.iter().map(|[pivot, ..]| *pivot).collect();
-    // Two tensors are as many runs of memory as a processor follows.
-    let mut sums = ColumnSums::new(by_column(&pivots, columns, tile.fold), false);
+    let mut sums = ColumnSums::new(by_column(&pivots, columns, tile.fold));
     Arch::new().dispatch(AddRows { g, upstream, columns, tile, numbers, sums: &mut sums });
     let mut totals = totals(&sums, columns, lines.len());
     for (channel, total) in totals.iter_mut().enumerate() {
@@ -185,27 +184,23 @@ impl<G: Element, X: Element> WithSimd for AddRows<'_, '_, G, X> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { g, upstream, columns, tile, numbers, sums } = self;
         let (mut v, mut residual) = (Block::ZERO, Block::ZERO);
-        let mut copies = [const { [[0.0; PATCH_COLUMNS]; DEPTH] }; 2];
+        let [mut x_to, mut g_to] = [[0.0; PATCH_COLUMNS]; 2];
         let patches = columns.patches(tile);
         for (patch, next) in patches.clone().zip(patches.skip(1).map(Some).chain([None])) {
+            let mut of_patch = PatchSums::new(patch.column, patch.len);
             // One run of memory goes on as the processor expects.
             let next = next.filter(|_| tile.fold == 1);
-            let ask_ahead = |row: usize| {
-                if let Some(next) = &next
-                    && let Some(start) = next.starts().get(row)
-                {
-                    upstream.prefetch(g, *start, next.len);
+            let mut ahead = next.iter().flat_map(|next| next.starts().iter().map(|start| (*start, next.len)));
+            // Two tensors are as many runs of memory as a processor follows: one row at a time.
+            for start in patch.starts() {
+                if let Some((start, len)) = ahead.next() {
+                    upstream.prefetch(g, start, len);
                 }
-            };
-            let mut rows: [[&[f32]; DEPTH]; 2] = [[&[]; DEPTH]; 2];
-            let ([x_rows, g_rows], [x_copies, g_copies]) = (&mut rows, &mut copies);
-            let to = x_copies.iter_mut().zip(g_copies.iter_mut());
-            for (((start, x_row), g_row), (x_to, g_to)) in patch.starts().iter().zip(x_rows).zip(g_rows).zip(to) {
                 let at = (*start, patch.len);
-                [*x_row, *g_row] = upstream.read(simd, g, at, numbers, [&mut v, &mut residual], [x_to, g_to]);
+                let [x, g] = upstream.read(simd, g, at, numbers, [&mut v, &mut residual], [&mut x_to, &mut g_to]);
+                sums.add_products(simd, &mut of_patch, &[g], &[x]);
             }
-            let ([x, g], count) = (rows, patch.starts().len());
-            sums.add_products(simd, patch.column, patch.len, &g[..count], &x[..count], ask_ahead);
+            sums.take(&of_patch);
         }
     }
 }

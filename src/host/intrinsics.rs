@@ -121,7 +121,10 @@ pub(crate) fn prefer_large_pages<T>(values: &mut [T]) {
 /// Widens f16 to f32, exactly; both slices are of one length.
 pub(super) fn widen_f16(from: &[f16], to: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx") {
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { widen_avx512(from, to) };
+    } else if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx") {
         // SAFETY: the processor has what the function is compiled for.
         return unsafe { widen_f16c(from, to) };
     }
@@ -131,7 +134,10 @@ pub(super) fn widen_f16(from: &[f16], to: &mut [f32]) {
 /// Rounds f32 to the nearest f16, ties to even; both slices are of one length.
 pub(super) fn narrow_f16(from: &[f32], to: &mut [f16]) {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx") {
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { narrow_avx512(from, to) };
+    } else if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx") {
         // SAFETY: the processor has what the function is compiled for.
         return unsafe { narrow_f16c(from, to) };
     }
@@ -156,6 +162,28 @@ fn narrow_f16c(from: &[f32], to: &mut [f16]) {
     let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
     for (from, to) in from.iter().zip(to) {
         *to = bytemuck::cast(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(bytemuck::cast(*from)));
+    }
+    to_rest.convert_from_f32_slice(from_rest);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn widen_avx512(from: &[f16], to: &mut [f32]) {
+    use std::arch::x86_64::_mm512_cvtph_ps;
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<16>(), to.as_chunks_mut::<16>());
+    for (from, to) in from.iter().zip(to) {
+        *to = bytemuck::cast(_mm512_cvtph_ps(bytemuck::cast(*from)));
+    }
+    from_rest.convert_to_f32_slice(to_rest);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn narrow_avx512(from: &[f32], to: &mut [f16]) {
+    use std::arch::x86_64::{_MM_FROUND_TO_NEAREST_INT, _mm512_cvtps_ph};
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<16>(), to.as_chunks_mut::<16>());
+    for (from, to) in from.iter().zip(to) {
+        *to = bytemuck::cast(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(bytemuck::cast(*from)));
     }
     to_rest.convert_from_f32_slice(from_rest);
 }

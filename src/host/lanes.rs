@@ -7,7 +7,7 @@ mod columns;
 
 use pulp::Simd;
 
-pub(super) use columns::ColumnSums;
+pub(super) use columns::{ColumnSums, PatchSums, ROWS};
 
 /// Partial sums side by side: two of the widest registers, so that an addition need not wait for the one before.
 const LANES: usize = 32;
@@ -145,8 +145,6 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use pulp::{Arch, Scalar, WithSimd};
 
     use super::*;
@@ -219,16 +217,15 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
             let rows: Vec<&[f32]> = self.0.iter().map(Vec::as_slice).collect();
-            let sums = [true, false].map(|in_fours| {
-                let mut sums = ColumnSums::new(vec![0.25; rows[0].len()], in_fours);
-                let asked = Cell::new(0);
-                sums.add_moments(simd, 0, rows[0].len(), &rows, |row| assert_eq!(asked.replace(row + 1), row));
-                assert_eq!(asked.get(), rows.len(), "rows asked for");
+            let [at_once, one_by_one] = [ROWS, 1].map(|at_once| {
+                let mut sums = ColumnSums::new(vec![0.25; rows[0].len()]);
+                let mut patch = PatchSums::new(0, rows[0].len());
+                rows.chunks(at_once).for_each(|rows| sums.add_moments(simd, &mut patch, rows));
+                sums.take(&patch);
                 sums.sums
             });
-            let [in_fours, one_by_one] = sums;
-            assert_eq!(in_fours, one_by_one, "rows in fours and one by one");
-            in_fours
+            assert_eq!(at_once, one_by_one, "rows in fours and one by one");
+            at_once
         }
     }
 

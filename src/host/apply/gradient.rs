@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::{LinePass, add, with_stores};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
-use crate::host::blocks::{Block, Gradients, Output, Scratch, ask_ahead, by_bits, read};
+use crate::host::blocks::{Block, Gradients, Output, Scratch, ask_ahead, read, spread_bits};
 use crate::host::intrinsics::{Stores, prefetch};
 use crate::host::table::{Lines, Numbers, Pass};
 
@@ -45,15 +45,15 @@ impl<S: Simd> Pass<S, 6> for GradientPass<'_, S> {
 
 /// g·(v > 0 ? 1 : slope), and 0 for a slope of 0 also where g is infinite.
 #[inline(always)]
-fn gate(g: &mut [f32], is_above: impl Fn(usize) -> bool, epilogue: Epilogue) {
+fn gate(g: &mut [f32], v: &[f32], epilogue: Epilogue) {
     let slope = epilogue.slope();
     if slope == 0.0 {
-        for (i, g) in g.iter_mut().enumerate() {
-            *g = if is_above(i) { *g } else { 0.0 };
+        for (g, v) in g.iter_mut().zip(v) {
+            *g = if *v > 0.0 { *g } else { 0.0 };
         }
     } else {
-        for (i, g) in g.iter_mut().enumerate() {
-            *g = if is_above(i) { *g } else { slope * *g };
+        for (g, v) in g.iter_mut().zip(v) {
+            *g = if *v > 0.0 { *g } else { slope * *g };
         }
     }
 }
@@ -81,19 +81,17 @@ impl<X: Element> Upstream<'_, X> {
         [v, residual_scratch]: [&mut Block; 2],
         g: &mut [f32],
     ) {
-        if let Some(mask) = self.mask {
-            return by_bits(mask, at, g, |g, bits| {
-                let halves = [bits as u32, (bits >> 32) as u32];
-                gate(g, |i| halves[i / 32] >> (i % 32) & 1 != 0, self.epilogue);
-            });
-        }
         let n = g.len();
+        if let Some(mask) = self.mask {
+            spread_bits(mask, at, &mut v.0[..n]);
+            return gate(g, &v.0[..n], self.epilogue);
+        }
         numbers.each(simd, at, n, &mut LinePass { simd, x, v: &mut v.0 });
         let v = &mut v.0[..n];
         if let Some(residual) = self.residual {
             add(v, read(&residual[at..], n, &mut residual_scratch.0));
         }
-        gate(g, |i| v[i] > 0.0, self.epilogue);
+        gate(g, v, self.epilogue);
     }
 
     /// Asks for what [`read`](Self::read) reads in any case.

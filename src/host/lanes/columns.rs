@@ -11,72 +11,63 @@ pub(in crate::host) struct ColumnSums {
     pub pivots: Vec<f32>,
     /// The sums, by column.
     pub sums: [Vec<f64>; 2],
-    /// Whether rows are taken [`ROWS`] at a time, which changes no bit.
-    in_fours: bool,
 }
 
-/// Rows that are summed side by side where values come fast enough: the sums are read and written a quarter as often.
-const ROWS: usize = 4;
+/// Rows that may be summed side by side: where values come fast enough, reading and writing the sums a quarter as often
+/// pays. It changes no bit.
+pub(in crate::host) const ROWS: usize = 4;
+
+/// The sums of some neighbouring columns over at most [`DEPTH`](super::DEPTH) rows.
+#[derive(Debug)]
+pub(in crate::host) struct PatchSums {
+    column: usize,
+    len: usize,
+    partial: [[f32; PATCH_COLUMNS]; 2],
+}
+
+impl PatchSums {
+    /// Nothing yet, of `len` columns from `column` on.
+    pub fn new(column: usize, len: usize) -> Self {
+        Self { column, len, partial: [[0.0; PATCH_COLUMNS]; 2] }
+    }
+}
 
 impl ColumnSums {
-    /// With `in_fours` rows are read some at a time, which pays where they are in a cache, else one run of memory after
-    /// the other.
-    pub fn new(pivots: Vec<f32>, in_fours: bool) -> Self {
+    pub fn new(pivots: Vec<f32>) -> Self {
         let sums = [vec![0.0; pivots.len()], vec![0.0; pivots.len()]];
-        Self { pivots, sums, in_fours }
+        Self { pivots, sums }
     }
 
-    /// Adds x − pivot and its square, column by column from `column` on, over at most [`DEPTH`] rows of `n` columns.
-    /// `ahead` is called for the number of every row before the row is read.
+    /// Adds x − pivot and its square to the sums of a patch, over at most [`ROWS`] rows of it.
     #[inline(always)]
-    pub fn add_moments<S: Simd>(&mut self, simd: S, column: usize, n: usize, x: &[&[f32]], ahead: impl Fn(usize)) {
-        self.add::<S, true>(simd, column, n, x, x, ahead);
+    pub fn add_moments<S: Simd>(&self, simd: S, patch: &mut PatchSums, x: &[&[f32]]) {
+        self.add::<S, true>(simd, patch, x, x);
     }
 
     /// Adds g and g·(x − pivot) in the same way.
     #[inline(always)]
-    pub fn add_products<S: Simd>(
-        &mut self,
-        simd: S,
-        column: usize,
-        n: usize,
-        g: &[&[f32]],
-        x: &[&[f32]],
-        ahead: impl Fn(usize),
-    ) {
-        self.add::<S, false>(simd, column, n, g, x, ahead);
+    pub fn add_products<S: Simd>(&self, simd: S, patch: &mut PatchSums, g: &[&[f32]], x: &[&[f32]]) {
+        self.add::<S, false>(simd, patch, g, x);
     }
 
     #[inline(always)]
-    fn add<S: Simd, const MOMENTS: bool>(
-        &mut self,
-        simd: S,
-        column: usize,
-        n: usize,
-        g: &[&[f32]],
-        x: &[&[f32]],
-        ahead: impl Fn(usize),
-    ) {
-        let pivots = &self.pivots[column..column + n];
-        let mut partial = [[0.0; PATCH_COLUMNS]; 2];
-        let [first, second] = &mut partial;
-        let fours = if self.in_fours { x.len() / ROWS * ROWS } else { 0 };
-        let ((g_fours, g_rest), (x_fours, x_rest)) = (g.split_at(fours), x.split_at(fours));
-        let (g_fours, x_fours) = (g_fours.as_chunks::<ROWS>().0, x_fours.as_chunks::<ROWS>().0);
-        let (first, second) = (&mut first[..n], &mut second[..n]);
-        let mut row = 0;
-        for (g, x) in g_fours.iter().zip(x_fours) {
-            (row..row + ROWS).for_each(&ahead);
-            row += ROWS;
-            rows::<S, MOMENTS, ROWS>(simd, *g, *x, pivots, [first, second]);
+    fn add<S: Simd, const MOMENTS: bool>(&self, simd: S, patch: &mut PatchSums, g: &[&[f32]], x: &[&[f32]]) {
+        let pivots = &self.pivots[patch.column..patch.column + patch.len];
+        let [first, second] = &mut patch.partial;
+        let (first, second) = (&mut first[..patch.len], &mut second[..patch.len]);
+        if let (Ok(g), Ok(x)) = (<[_; ROWS]>::try_from(g), <[_; ROWS]>::try_from(x)) {
+            return rows::<S, MOMENTS, ROWS>(simd, g, x, pivots, [first, second]);
         }
-        for (g, x) in g_rest.iter().zip(x_rest) {
-            ahead(row);
-            row += 1;
-            rows::<S, MOMENTS, 1>(simd, [*g], [*x], pivots, [first, second]);
+        for (g, x) in g.iter().zip(x) {
+            rows::<S, MOMENTS, 1>(simd, [*g], [*x], pivots, [&mut *first, &mut *second]);
         }
-        for (sums, partial) in self.sums.iter_mut().zip(&partial) {
-            for (sum, partial) in sums[column..column + n].iter_mut().zip(partial) {
+    }
+
+    /// Takes over what a patch has.
+    #[inline(always)]
+    pub fn take(&mut self, patch: &PatchSums) {
+        for (sums, partial) in self.sums.iter_mut().zip(&patch.partial) {
+            for (sum, partial) in sums[patch.column..patch.column + patch.len].iter_mut().zip(partial) {
                 *sum += f64::from(*partial);
             }
         }

@@ -3,11 +3,11 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{ATTEMPTS, Verdict, in_f64, judge};
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use crate::host::blocks::read;
 use crate::host::convert::widen;
 use crate::host::intrinsics::prefetch;
-use crate::host::lanes::{ColumnSums, DEPTH};
+use crate::host::lanes::{ColumnSums, PatchSums, ROWS};
 use crate::host::order::{ColumnTile, Columns, PATCH_COLUMNS};
 use crate::host::table::repeat_each;
 use crate::stats::ChannelStats;
@@ -26,7 +26,7 @@ pub(super) fn column_stats<X: Element>(x: &[X], columns: Columns, tile: &ColumnT
     let mut pivots = column_means(x, columns, tile);
     let by_column = |pivots: &[f32]| by_column(pivots, columns, tile.fold);
     let count = tile.rows.len() * columns.repeat;
-    let mut sums = ColumnSums::new(by_column(&pivots), size_of_val(x) <= LAST_CACHE_BYTES);
+    let mut sums = ColumnSums::new(by_column(&pivots));
     for attempt in 1..=ATTEMPTS {
         Arch::new().dispatch(AddRows { x, columns, tile, sums: &mut sums });
         let totals = totals(&sums, columns, channels);
@@ -72,22 +72,24 @@ impl<X: Element> WithSimd for AddRows<'_, X> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let mut scratch = [[0.0; PATCH_COLUMNS]; DEPTH];
+        // From memory one run after the other, where that is what takes the time.
+        let at_once = if size_of_val(self.x) > LAST_CACHE_BYTES && X::DTYPE == DType::F32 { 1 } else { ROWS };
+        let mut scratch = [[0.0; PATCH_COLUMNS]; ROWS];
         let patches = self.columns.patches(self.tile);
         for (patch, next) in patches.clone().zip(patches.skip(1).map(Some).chain([None])) {
-            let ask_ahead = |row: usize| {
-                if let Some(next) = &next
-                    && let Some(start) = next.starts().get(row)
-                {
-                    prefetch(&self.x[*start..][..next.len]);
+            let mut of_patch = PatchSums::new(patch.column, patch.len);
+            let mut ahead = next.iter().flat_map(|next| next.starts().iter().map(|start| (*start, next.len)));
+            for starts in patch.starts().chunks(at_once) {
+                for (start, len) in ahead.by_ref().take(at_once) {
+                    prefetch(&self.x[start..start + len]);
                 }
-            };
-            let mut rows: [&[f32]; DEPTH] = [&[]; DEPTH];
-            let starts = patch.starts().iter().zip(&mut scratch);
-            for (row, (start, scratch)) in rows.iter_mut().zip(starts) {
-                *row = read(&self.x[*start..], patch.len, scratch);
+                let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+                for ((row, start), scratch) in rows.iter_mut().zip(starts).zip(&mut scratch) {
+                    *row = read(&self.x[*start..], patch.len, scratch);
+                }
+                self.sums.add_moments(simd, &mut of_patch, &rows[..starts.len()]);
             }
-            self.sums.add_moments(simd, patch.column, patch.len, &rows[..patch.starts().len()], ask_ahead);
+            self.sums.take(&of_patch);
         }
     }
 }
