@@ -27,6 +27,9 @@ PEERS = {"torch_bn": [1], "torch_compile_bn": [1], "tf_fused": [1], "ort": [1], 
 LAYOUTS = {"NCHW": "first", "NHWC": "last", "channels_last": "last"}
 PASSES = {"fwd_train": "forward", "bwd": "backward", "step": "step", "eval": "eval"}
 OURS = "syncbn"
+# Peers whose ranks are processes, each with a clock of its own. One that waits for a core has not started it: where there
+# are more ranks than threads, an evaluation, in which nobody waits for anybody, is timed as if a rank had the machine alone.
+PROCESSES = {"torch_sync_inductor"}
 # Of each measurement of a peer, as its own script has them.
 WARM_UP, MAX_SECONDS, TIMEOUT_S = 4, 20, 900
 
@@ -79,8 +82,9 @@ def theirs(python, peer, layout, world, workloads, port, options):
     if done.returncode:
         note(f"  {peer} ended with {done.returncode}: {done.stderr[-600:]}")
     for line in json_lines(done.stdout, "JSON "):
+        alone = peer in PROCESSES and world > options.threads and line.get("phase") == "eval"
         # A backward that is a step less a forward has not been measured; its step has.
-        if line["type"] == "time" and not line["derived"]:
+        if line["type"] == "time" and not line["derived"] and not alone:
             # A matrix (N, C) lies the same way in both layouts.
             named = LAYOUTS[line["layout"]] if len(line["shape"]) > 2 else "first"
             yield dict(peer=line["peer"], workload=line["workload"], layout=named, world=line["world"],

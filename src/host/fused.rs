@@ -62,6 +62,8 @@ fn channels_per_task(
         return None;
     }
     let per_task = (TASK_BYTES / of_channel).clamp(1, channels / tasks);
+    // As many for every thread.
+    let per_task = channels.div_ceil(channels.div_ceil(per_task).next_multiple_of(threads.count()));
     // The largest power of two that divides every length makes whole words of the fewest channels.
     let together = planes.iter().map(|planes| WORD >> planes.len.trailing_zeros().min(WORD.ilog2())).max();
     let unit = together.filter(|_| mask).unwrap_or(1);
