@@ -3,7 +3,7 @@
 
   scripts/peers.py PEERS                                   # every workload and peer that is installed, one round
   scripts/peers.py PEERS --workloads tiny,rn_128x28 --worlds 1,2 --rounds 3 --out peers.jsonl
-  scripts/peers.py --table peers.jsonl                     # the table again, from what was measured before
+  scripts/peers.py --table peers.jsonl [--compact]         # the table again, from what was measured before
 
 PEERS is a folder with bench_peers.py and bench_worker.py, which time the others and print JSON lines. Every measurement of
 a peer lies between two of ours of the same layout and number of ranks, under the same conditions: one set of tensors that
@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # The strongest of each kind, and the numbers of ranks that they are the strongest for.
 PEERS = {"torch_bn": [1], "torch_compile_bn": [1], "tf_fused": [1], "ort": [1], "torch_sync_inductor": [2, 4],
          "flax_shard_map": [2, 4]}
+LETTERS = {"torch_bn": "T", "torch_compile_bn": "C", "tf_fused": "F", "ort": "O", "torch_sync_inductor": "S",
+           "flax_shard_map": "X"}
 LAYOUTS = {"NCHW": "first", "NHWC": "last", "channels_last": "last"}
 PASSES = {"fwd_train": "forward", "bwd": "backward", "step": "step", "eval": "eval"}
 OURS = "syncbn"
@@ -97,45 +99,79 @@ def key_of(line):
     return line["workload"], line["layout"], line["world"], line["pass"]
 
 
-def table(lines):
-    """Markdown: ours, the peer that it is slowest beside, both ratios, and ours by a copy of the bytes of the pass."""
-    mine, others, copies, missing = {}, {}, {}, []
+def rows(lines):
+    """Of every workload, layout, number of ranks and pass: ours, the peer that it is slowest beside, and the ratios."""
+    mine, others, copies = {}, {}, {}
     for place, line in enumerate(lines):
         if "missing" in line:
-            missing.append(line["missing"])
-        elif line["peer"] == OURS:
+            continue
+        if line["peer"] == OURS:
             mine.setdefault(key_of(line), []).append((place, line))
             if "copy_ms" in line:
                 copies.setdefault(key_of(line), []).append(line["copy_ms"])
         else:
             others.setdefault(key_of(line), {}).setdefault(line["peer"], []).append((place, line))
-    print("| workload | layout | ranks | pass | ours, ms | peer | its ms | ours / peer | of the shortest | ours / copy |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    rows, behind = 0, 0
     for key, measured in mine.items():
-        ours_ms = statistics.median(line["ms"] for _, line in measured)
-        shortest = min(line["min_ms"] for _, line in measured)
-
         def beside(place, line):
             """Ours before and after it, by it."""
             before = [line["ms"] for at, line in measured if at < place][-1:]
             after = [line["ms"] for at, line in measured if at > place][:1]
             return statistics.mean(before + after) / line["ms"]
 
+        ours_ms = statistics.median(line["ms"] for _, line in measured)
+        row = dict(ms=ours_ms, peer=None, copy=ours_ms / statistics.median(copies[key]) if key in copies else None)
         ratios = {peer: statistics.median(beside(*found) for found in all_found)
                   for peer, all_found in others.get(key, {}).items()}
-        copy = f"{ours_ms / statistics.median(copies[key]):.2f}" if key in copies else "–"
         peer = max(ratios, key=ratios.get, default=None)
-        cells = ["–"] * 4
         if peer:
             found = [line for _, line in others[key][peer]]
-            least = shortest / min(line["min_ms"] for line in found)
-            cells = [peer, f"{statistics.median(line['ms'] for line in found):.3f}", f"{ratios[peer]:.2f}", f"{least:.2f}"]
-            rows, behind = rows + 1, behind + (ratios[peer] > 1)
-        print(f"| {' | '.join(map(str, key))} | {ours_ms:.3f} | {' | '.join(cells)} | {copy} |")
-    print(f"\n{behind} of {rows} rows behind a peer.")
-    for what in sorted(set(missing)):
+            shortest = min(line["min_ms"] for _, line in measured)
+            row |= dict(peer=peer, its_ms=statistics.median(line["ms"] for line in found), ratio=ratios[peer],
+                        of_shortest=shortest / min(line["min_ms"] for line in found))
+        yield key, row
+
+
+def table(lines, compact):
+    """Markdown: a row for every pass, or one for all passes of a workload, layout and number of ranks."""
+    found = dict(rows(lines))
+    if compact:
+        print_compact(found)
+    else:
+        print_long(found)
+    beside = [row for row in found.values() if row["peer"]]
+    print(f"\n{sum(row['ratio'] > 1 for row in beside)} of {len(beside)} rows behind a peer.")
+    for what in sorted({line["missing"] for line in lines if "missing" in line}):
         print(f"\nNot installed: {what}")
+
+
+def print_long(found):
+    print("| workload | layout | ranks | pass | ours, ms | peer | its ms | ours / peer | of the shortest | ours / copy |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for key, row in found.items():
+        cells = ["–"] * 4
+        if row["peer"]:
+            cells = [row["peer"], f"{row['its_ms']:.3f}", f"{row['ratio']:.2f}", f"{row['of_shortest']:.2f}"]
+        copy = f"{row['copy']:.2f}" if row["copy"] else "–"
+        print(f"| {' | '.join(map(str, key))} | {row['ms']:.3f} | {' | '.join(cells)} | {copy} |")
+
+
+def print_compact(found):
+    print("| workload | layout | ranks | forward | backward | eval | step |")
+    print("|---|---|---|---|---|---|---|")
+    for place in dict.fromkeys(key[:3] for key in found):
+        cells = []
+        for name in PASSES.values():
+            row = found.get((*place, name))
+            if not row:
+                cells.append("–")
+                continue
+            cell = f"{row['ms']:.3g}" + (f" ({row['copy']:.2f})" if row["copy"] else "")
+            if row["peer"]:
+                ratio = f"{row['ratio']:.2f}"
+                cell += f": {f'**{ratio}**' if row['ratio'] > 1 else ratio}, {row['of_shortest']:.2f} {LETTERS[row['peer']]}"
+            cells.append(cell)
+        forward, backward, step, evaluation = cells
+        print(f"| {' | '.join(map(str, place))} | {forward} | {backward} | {evaluation} | {step} |")
 
 
 def main():
@@ -149,9 +185,11 @@ def main():
     parser.add_argument("--threads", type=int, default=2, help="of every implementation in all")
     parser.add_argument("--out", type=Path, help="JSON lines of all that was measured, appended")
     parser.add_argument("--table", type=Path, help="print the table of such a file, and measure nothing")
+    parser.add_argument("--compact", action="store_true",
+                        help="one row for all passes: ours in ms (by the copy): ours by the peer's, of the shortest, the peer")
     options = parser.parse_args()
     if options.table:
-        return table(json_lines(options.table.read_text()))
+        return table(json_lines(options.table.read_text()), options.compact)
     if not options.folder or not (options.folder / "bench_worker.py").is_file():
         parser.error("PEERS must be a folder with bench_peers.py and bench_worker.py")
     listed = subprocess.run([sys.executable, options.folder / "bench_peers.py", "--list"], stdout=subprocess.PIPE, check=True)
@@ -199,7 +237,7 @@ def main():
             keep(theirs(python, peer, layout, world, workloads, port, options))
             keep(ours(bench, dims, *place, options))
             before = place
-    table(lines)
+    table(lines, options.compact)
 
 
 if __name__ == "__main__":
