@@ -122,18 +122,18 @@ impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let PlaneTile { g, upstream, planes, channels, lines, tile } = self.tile;
+        let PlaneTile { g: gradients, upstream, planes, channels, lines, tile } = self.tile;
         let (numbers, mut scratch) = (self.tile.numbers(), Scratch::new());
         let Scratch { x: x_to, g: g_to, v, residual, .. } = &mut scratch;
         for piece in planes.pieces(tile, channels) {
             let (at, to) = ((piece.at, piece.values()), [&mut x_to.0[..], &mut g_to.0[..]]);
-            let [x, products] = upstream.read(simd, *g, at, &numbers, [v, residual], to);
+            let [x, g] = upstream.read(simd, *gradients, at, &numbers, [v, residual], to);
             for (k, channel) in piece.channels.enumerate() {
                 let ([pivot, ..], sums) = (lines[channel - channels.start], &mut self.sums[channel - channels.start]);
                 if let Some(ahead) = piece.ahead {
-                    upstream.prefetch(*g, ahead + k * piece.len, piece.len);
+                    upstream.prefetch(*gradients, ahead + k * piece.len, piece.len);
                 }
-                sums.add_products(simd, &products[k * piece.len..], &x[k * piece.len..], piece.len, pivot);
+                sums.add_products(simd, &g[k * piece.len..], &x[k * piece.len..], piece.len, pivot);
             }
         }
     }

@@ -119,7 +119,7 @@ impl DeviceGroup {
             return Ok(());
         }
         let mut pending = Vec::with_capacity(upstreams.len());
-        for rank in self.gpus_first() {
+        for rank in self.outputs_order() {
             let normalization = saved.normalization(rank);
             let centering = normalization.grad_centering(sums_of(rank));
             let depends_on_batch = normalization.batch_count.is_some();

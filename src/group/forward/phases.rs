@@ -183,7 +183,7 @@ impl DeviceGroup {
     ) -> Result<(), Error> {
         let centering: Vec<_> = normalizations.iter().map(Normalization::centering).collect();
         let mut pending = Vec::with_capacity(shapes.len());
-        for rank in self.gpus_first() {
+        for rank in self.outputs_order() {
             // One for all ranks, or one for each.
             let centering = &centering[rank % centering.len()];
             let residual = residuals.and_then(|residuals| residuals.get(rank));
@@ -198,6 +198,14 @@ impl DeviceGroup {
     pub(in crate::group) fn gpus_first(&self) -> Vec<usize> {
         let mut ranks: Vec<usize> = (0..self.devices.len()).collect();
         ranks.sort_by_key(|&rank| self.devices[rank].is_host());
+        ranks
+    }
+
+    /// The order in which outputs are computed: on the host from the last rank, whose input the sums have left in the caches.
+    pub(in crate::group) fn outputs_order(&self) -> Vec<usize> {
+        let mut ranks = self.gpus_first();
+        let gpus = ranks.partition_point(|&rank| !self.devices[rank].is_host());
+        ranks[gpus..].reverse();
         ranks
     }
 }
