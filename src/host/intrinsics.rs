@@ -144,46 +144,70 @@ pub(super) fn narrow_f16(from: &[f32], to: &mut [f16]) {
     to.convert_from_f32_slice(from);
 }
 
+/// Conversions by instructions of the processor, so many values at a time.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "f16c,avx")]
-fn widen_f16c(from: &[f16], to: &mut [f32]) {
-    use std::arch::x86_64::_mm256_cvtph_ps;
-    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
-    for (from, to) in from.iter().zip(to) {
-        *to = bytemuck::cast(_mm256_cvtph_ps(bytemuck::cast(*from)));
-    }
-    from_rest.convert_to_f32_slice(to_rest);
+macro_rules! f16_conversions {
+    ($widen:ident, $narrow:ident, $features:literal, $lanes:literal, $to_f32:ident, $to_f16:ident) => {
+        #[target_feature(enable = $features)]
+        fn $widen(from: &[f16], to: &mut [f32]) {
+            let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<$lanes>(), to.as_chunks_mut::<$lanes>());
+            for (from, to) in from.iter().zip(to) {
+                *to = bytemuck::cast(std::arch::x86_64::$to_f32(bytemuck::cast(*from)));
+            }
+            from_rest.convert_to_f32_slice(to_rest);
+        }
+
+        #[target_feature(enable = $features)]
+        fn $narrow(from: &[f32], to: &mut [f16]) {
+            use std::arch::x86_64::_MM_FROUND_TO_NEAREST_INT;
+            let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<$lanes>(), to.as_chunks_mut::<$lanes>());
+            for (from, to) in from.iter().zip(to) {
+                let narrow = std::arch::x86_64::$to_f16::<_MM_FROUND_TO_NEAREST_INT>(bytemuck::cast(*from));
+                *to = bytemuck::cast(narrow);
+            }
+            to_rest.convert_from_f32_slice(from_rest);
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "f16c,avx")]
-fn narrow_f16c(from: &[f32], to: &mut [f16]) {
-    use std::arch::x86_64::{_MM_FROUND_TO_NEAREST_INT, _mm256_cvtps_ph};
-    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
-    for (from, to) in from.iter().zip(to) {
-        *to = bytemuck::cast(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(bytemuck::cast(*from)));
-    }
-    to_rest.convert_from_f32_slice(from_rest);
-}
-
+f16_conversions!(widen_f16c, narrow_f16c, "f16c,avx", 8, _mm256_cvtph_ps, _mm256_cvtps_ph);
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn widen_avx512(from: &[f16], to: &mut [f32]) {
-    use std::arch::x86_64::_mm512_cvtph_ps;
-    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<16>(), to.as_chunks_mut::<16>());
-    for (from, to) in from.iter().zip(to) {
-        *to = bytemuck::cast(_mm512_cvtph_ps(bytemuck::cast(*from)));
-    }
-    from_rest.convert_to_f32_slice(to_rest);
-}
+f16_conversions!(widen_avx512, narrow_avx512, "avx512f", 16, _mm512_cvtph_ps, _mm512_cvtps_ph);
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn narrow_avx512(from: &[f32], to: &mut [f16]) {
-    use std::arch::x86_64::{_MM_FROUND_TO_NEAREST_INT, _mm512_cvtps_ph};
-    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<16>(), to.as_chunks_mut::<16>());
-    for (from, to) in from.iter().zip(to) {
-        *to = bytemuck::cast(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(bytemuck::cast(*from)));
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    type Conversions = (fn(&[f16], &mut [f32]), fn(&[f32], &mut [f16]));
+
+    #[test]
+    fn every_processor_s_conversions_are_those_of_the_types() {
+        // What the processor at hand has; the others cannot run on it.
+        let mut all: Vec<Conversions> = vec![(widen_f16, narrow_f16)];
+        if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx") {
+            // SAFETY: the processor has what the functions are compiled for.
+            all.push((|from, to| unsafe { widen_f16c(from, to) }, |from, to| unsafe { narrow_f16c(from, to) }));
+        }
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has what the functions are compiled for.
+            all.push((|from, to| unsafe { widen_avx512(from, to) }, |from, to| unsafe { narrow_avx512(from, to) }));
+        }
+        let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        // The values themselves, and a little and exactly half way beside them.
+        let beside =
+            |more: u32| halves.iter().map(move |half| f32::from_bits(half.to_f32().to_bits().wrapping_add(more)));
+        let values: Vec<f32> = [0, 1, 0x0fff, 0x1000, 0x1001].into_iter().flat_map(beside).collect();
+        for (number, (widen, narrow)) in all.into_iter().enumerate() {
+            let (mut wide, mut narrowed) = (vec![0.0; halves.len()], vec![f16::ZERO; values.len()]);
+            widen(&halves, &mut wide);
+            narrow(&values, &mut narrowed);
+            for (half, wide) in halves.iter().zip(&wide) {
+                assert_eq!(wide.to_bits(), half.to_f32().to_bits(), "conversions {number}, {half:?}");
+            }
+            for (value, narrowed) in values.iter().zip(&narrowed) {
+                assert_eq!(narrowed.to_bits(), f16::from_f32(*value).to_bits(), "conversions {number}, {value:e}");
+            }
+        }
     }
-    to_rest.convert_from_f32_slice(from_rest);
 }
