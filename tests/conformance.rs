@@ -1,7 +1,7 @@
 //! The conformance runner: the library against golden cases, on a software or real adapter and on the host.
 //!
 //! `cargo test --test conformance` runs the folder `tests/golden` with its subfolders; `SYNCBN_VECTORS` names another one.
-//! `SYNCBN_TEST_ADAPTER` narrows the adapters to those whose name contains it.
+//! `SYNCBN_TEST_ADAPTER` narrows the adapters to those whose name contains it; `host` leaves all of them out.
 //!
 //! An entry is one half (forward or backward) of one case in one place, through one driver: one caller for all ranks, or
 //! one for each. It passes when everything that is checked of it is within tolerances, when the ranks of a group have the
@@ -142,6 +142,7 @@ fn run() -> Result<bool, String> {
         }
         let seconds = started.elapsed().as_secs_f64();
         println!("{}: {seconds:.1} s, process groups made by {}", place.name, place.form);
+        println!("{}: fingerprint {:016x}", place.name, report.fingerprint());
     }
     println!("all: {:.1} s", started.elapsed().as_secs_f64());
     Ok(report.finish())
@@ -180,5 +181,8 @@ fn run_case(case: &[Group], name: &str, parts: &[Part], place: &Place, report: &
             report.ran(name, kind, part, Where { place: &place.name, driver }, *ulp_bound, verdict);
         }
         first = first.or_else(|| Some((driver, observed.ok()?)));
+    }
+    if let Some((_, observed)) = &first {
+        report.saw(observed.iter().flatten());
     }
 }

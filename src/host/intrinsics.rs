@@ -97,6 +97,7 @@ pub(super) fn prefetch<T>(values: &[T]) {
 }
 
 /// Bytes from which on memory is worth large pages: two of those that a common processor has.
+#[cfg(target_os = "linux")]
 const LARGE_PAGES_BYTES: usize = 4 << 20;
 
 /// Asks the system for large pages where nothing has been written yet. A processor finds the pages of a large tensor much

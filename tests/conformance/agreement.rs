@@ -2,6 +2,8 @@
 //!
 //! Values come from f32 or are f64 to begin with, so that equal bits here are equal bits there. NaN has bits, too.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use crate::compare::Part;
 use crate::scenario::{Group, Observed};
 
@@ -84,6 +86,15 @@ fn fields(observed: &Observed) -> [(Part, &'static str, Vec<f64>); 8] {
         (Part::Backward, "dbias", optional(gradients.and_then(|gradients| gradients.grad_biases.as_ref()))),
         (Part::Backward, "dz", optional(gradients.and_then(|gradients| gradients.grad_residuals.as_ref()))),
     ]
+}
+
+/// Enters every bit of a step into a hash. Which NaN an operation makes is the processor's choice, so that all are one here.
+pub fn hash(observed: &Observed, hasher: &mut DefaultHasher) {
+    for (_, _, values) in fields(observed) {
+        for value in values {
+            hasher.write_u64(if value.is_nan() { f64::NAN } else { value }.to_bits());
+        }
+    }
 }
 
 fn statistics(observed: &Observed) -> Vec<f64> {

@@ -44,12 +44,17 @@ pub fn host(world: usize, form: Form) -> Place {
     Place { name: "host".to_owned(), devices: vec![Device::host(); world], smallest_world: 1, form }
 }
 
-/// Every adapter with as many virtual devices as the largest case has ranks, the host as often, and the two in turn.
+/// Every adapter with as many virtual devices as the largest case has ranks, the host as often, and the two in turn; or the
+/// host alone where that is asked for.
 ///
 /// # Errors
 /// When there is no adapter: a run that leaves the GPU path out must not look like one that passed.
 pub fn places(world: usize) -> Result<Vec<Place>, String> {
     let wanted = env::var("SYNCBN_TEST_ADAPTER").unwrap_or_default();
+    if wanted == "host" {
+        println!("adapter: none, as SYNCBN_TEST_ADAPTER asks for the host alone");
+        return Ok(vec![host(world, Form::of_place(0))]);
+    }
     let mut adapters = block_on(syncbn::adapters());
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
     adapters.retain(|adapter| adapter.get_info().name.contains(&wanted));

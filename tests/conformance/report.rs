@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
 
+use crate::agreement;
 use crate::compare::{Part, Verdict};
 use crate::library::Driver;
+use crate::scenario::Observed;
 
 /// Counts of entries. An entry is one half of one case, in one place, through one driver.
 #[derive(Default)]
@@ -16,6 +19,8 @@ pub struct Report {
     passed: usize,
     failed: usize,
     not_yet_count: usize,
+    /// Of all that was seen in a place.
+    hasher: DefaultHasher,
 }
 
 /// Where an entry was run.
@@ -81,6 +86,16 @@ impl Report {
             (a, b) => a.or(b),
         };
         row.bound = row.bound.or(bound);
+    }
+
+    /// Takes the steps of a case into the fingerprint.
+    pub fn saw<'a>(&mut self, steps: impl Iterator<Item = &'a Observed>) {
+        steps.for_each(|observed| agreement::hash(observed, &mut self.hasher));
+    }
+
+    /// A number that is the same for the same bits in all that was seen since the last one.
+    pub fn fingerprint(&mut self) -> u64 {
+        std::mem::take(&mut self.hasher).finish()
     }
 
     /// Counts an entry whose feature the library does not have.

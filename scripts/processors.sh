@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# The host's kernels on processors that are not at hand, emulated: they must be right on each, and the same bits on all.
+#     scripts/processors.sh            x86-64 as it began (SSE2), with AVX2, and as it is here
+#     scripts/processors.sh aarch64    those, and 64-bit Arm (NEON) without f16 arithmetic and with it, for which everything
+#                                      is compiled once more
+# On x86-64 Linux. Installs the emulator, and for Arm a linker and Rust's standard library, where it may.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+[[ "$(uname -sm)" == "Linux x86_64" ]] || { echo "$0 is for x86-64 Linux, this is $(uname -sm)" >&2; exit 1; }
+[[ $# == 0 || $* == aarch64 ]] || { echo "usage: $0 [aarch64]" >&2; exit 2; }
+
+# ensure COMMAND PACKAGE...: installs the packages where there is no such command.
+ensure() {
+    local tool=$1
+    shift
+    command -v "$tool" >/dev/null && return
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+        command -v "$tool" >/dev/null && return
+    fi
+    echo "$tool was not found. Install it, then run this again: sudo apt-get update && sudo apt-get install -y $*" >&2
+    return 1
+}
+
+reference=""
+
+# on NAME RUNNER TARGET: the tests of the host's kernels and the golden cases on a processor, and their fingerprint.
+on() {
+    local name=$1 runner=$2 target=$3 found
+    local variable=CARGO_TARGET_${target//-/_}_RUNNER
+    variable=${variable^^}
+    local cargo=(env "$variable=$runner" SYNCBN_TEST_ADAPTER=host cargo)
+    # Named where it is not that of this machine: cargo builds elsewhere then.
+    local at=()
+    [[ $target == x86_64-* ]] || at=(--target "$target")
+    echo "== $name"
+    "${cargo[@]}" test "${at[@]}" --lib -- host::
+    "${cargo[@]}" test "${at[@]}" --test conformance >"$log" || { grep -E 'FAILED|^ {7}|^conformance' "$log"; return 1; }
+    found=$(grep '^host: fingerprint' "$log")
+    echo "$found"
+    tail -n 1 "$log"
+    reference=${reference:-$found}
+    [[ $found == "$reference" ]] || { echo "$name: other bits than on the first processor" >&2; return 1; }
+}
+
+x86=x86_64-unknown-linux-gnu
+arm=aarch64-unknown-linux-gnu
+ensure qemu-x86_64 qemu-user
+on "this processor" env "$x86"
+on "x86-64 with SSE2 and little more" "qemu-x86_64 -cpu Nehalem" "$x86"
+on "x86-64 with AVX2" "qemu-x86_64 -cpu max" "$x86"
+if [[ ${1:-} == aarch64 ]]; then
+    ensure aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    rustup target add "$arm"
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+    on "64-bit Arm" "qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu cortex-a72" "$arm"
+    on "64-bit Arm with f16 arithmetic" "qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max" "$arm"
+fi
+echo "The host's kernels are right, and the same bits, on each of these processors: ${reference#host: }"
