@@ -7,8 +7,8 @@ use crate::host::lanes::DEPTH;
 /// Columns of a tile: 4 KB of a row, a page.
 const TILE_COLUMNS: usize = 1024;
 /// Values of a tile of columns, and the fewest rows of one: enough that the merging of its columns' moments is cheap beside
-/// their sums. 1 MB of f32 stays in a processor's caches.
-const COLUMN_TILE_VALUES: usize = 256 << 10;
+/// their sums. 2 MB of f32 stay in a processor's last cache.
+const COLUMN_TILE_VALUES: usize = 512 << 10;
 const TILE_ROWS: usize = 256;
 /// Columns of a row beside which what a row costs by itself is small: narrower ones are read several at a time.
 const FEWEST_COLUMNS: usize = 512;

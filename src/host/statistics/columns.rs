@@ -1,5 +1,7 @@
 //! Moments of tiles of columns: every column about a pivot of its channel, the columns of a channel added up.
 
+use std::iter::Sum;
+
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{ATTEMPTS, Verdict, in_f64, judge};
@@ -30,10 +32,11 @@ pub(super) fn column_stats<X: Element>(x: &[X], columns: Columns, tile: &ColumnT
     for attempt in 1..=ATTEMPTS {
         Arch::new().dispatch(AddRows { x, columns, tile, sums: &mut sums });
         let totals = totals(&sums, columns, channels);
-        let verdicts = || pivots.iter().zip(&totals).map(|(pivot, totals)| judge(count, *pivot, *totals));
-        let again = verdicts().any(|verdict| matches!(verdict, Verdict::Again(_)));
+        let verdicts = pivots.iter().zip(&totals).map(|(pivot, totals)| judge(count, *pivot, *totals));
+        let verdicts: Vec<Verdict> = verdicts.collect();
+        let again = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Again(_)));
         if !again || attempt == ATTEMPTS {
-            let settled = verdicts().enumerate().map(|(channel, verdict)| match verdict {
+            let settled = verdicts.into_iter().enumerate().map(|(channel, verdict)| match verdict {
                 Verdict::Done(stats) => stats,
                 _ => in_f64(
                     columns
@@ -49,11 +52,11 @@ pub(super) fn column_stats<X: Element>(x: &[X], columns: Columns, tile: &ColumnT
             });
             return settled.collect();
         }
-        let better: Vec<f32> = verdicts()
-            .zip(&pivots)
-            .map(|(verdict, pivot)| if let Verdict::Again(better) = verdict { better } else { *pivot })
-            .collect();
-        pivots = better;
+        for (pivot, verdict) in pivots.iter_mut().zip(verdicts) {
+            if let Verdict::Again(better) = verdict {
+                *pivot = better;
+            }
+        }
         sums.pivots = by_column(&pivots);
         sums.clear();
     }
@@ -112,23 +115,37 @@ pub(in crate::host) fn totals(sums: &ColumnSums, columns: Columns, channels: usi
         for row in sums.sums[k][width..].chunks(width) {
             totals.iter_mut().zip(row).for_each(|(total, sum)| *total += sum);
         }
-        totals
+        add_neighbours(totals, columns.repeat)
     });
-    let both = first.chunks(columns.repeat).zip(second.chunks(columns.repeat));
-    both.map(|(first, second)| [first.iter().sum(), second.iter().sum()]).collect()
+    first.into_iter().zip(second).map(|(first, second)| [first, second]).collect()
 }
 
-/// A pivot for every channel of a tile of columns, of its first rows.
+/// The sum of every so many values.
+fn add_neighbours<T: Copy + Sum>(values: Vec<T>, count: usize) -> Vec<T> {
+    if count == 1 {
+        return values;
+    }
+    values.chunks(count).map(|values| values.iter().copied().sum()).collect()
+}
+
+/// A pivot for every channel of a tile of columns: the mean of some rows that lie as far apart as they can, as neighbours
+/// are often alike, and one channel whose pivot is far off costs all the others a second sum.
 fn column_means<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec<f32> {
     let period = tile.columns.len();
-    let (mut rows, mut sums, mut scratch) = (0, vec![0.0; period], vec![0.0; period]);
-    let all = columns.rows(tile, x).flat_map(|(_, row)| row.chunks(period));
-    for row in all.take(GUESS_ROWS) {
-        widen(row, &mut scratch);
-        sums.iter_mut().zip(&scratch).for_each(|(sum, x)| *sum += f64::from(*x));
-        rows += 1;
+    let rows = tile.rows.len().min(GUESS_ROWS);
+    let (mut sums, mut scratch) = (vec![0.0; period], vec![0.0; period]);
+    for guess in 0..rows {
+        let row = tile.rows.start + guess * tile.rows.len() / rows;
+        widen(&x[row * columns.width + tile.columns.start..][..period], &mut scratch);
+        sums.iter_mut().zip(&scratch).for_each(|(sum, x)| *sum += x);
     }
-    let part = 1.0 / (rows * columns.repeat).max(1) as f64;
-    let means = sums.chunks(columns.repeat).map(|sums| (sums.iter().sum::<f64>() * part) as f32);
-    means.map(|mean| if mean.is_finite() { mean } else { 0.0 }).collect()
+    let part = 1.0 / (rows * columns.repeat).max(1) as f32;
+    let mut means = add_neighbours(sums, columns.repeat);
+    for mean in &mut means {
+        *mean *= part;
+        if !mean.is_finite() {
+            *mean = 0.0;
+        }
+    }
+    means
 }
