@@ -42,6 +42,8 @@ pub(crate) struct Layer<'a> {
     pub weight: Option<&'a Tensor>,
     pub bias: Option<&'a Tensor>,
     pub epilogue: Epilogue,
+    /// Ranks of the host that one caller computes after each other, this one included.
+    pub host_ranks: usize,
 }
 
 /// Checks that forward fits the device's limits, without doing anything.

@@ -189,7 +189,8 @@ impl DeviceGroup {
     /// What the engine needs of the layer on a rank.
     pub(crate) fn engine_layer(&self, rank: usize) -> engine::Layer<'_> {
         let [weight, bias] = self.parameters[rank].both();
-        engine::Layer { weight, bias, epilogue: self.config.epilogue }
+        let host_ranks = self.devices.iter().filter(|device| device.is_host()).count();
+        engine::Layer { weight, bias, epilogue: self.config.epilogue, host_ranks }
     }
 
     /// Whether other processes or threads hold ranks of the group too.

@@ -32,7 +32,7 @@ use crate::epilogue::Epilogue;
 use crate::shape::Shape;
 use crate::stats::{Centering, GradCentering, GradientSums, Normalization};
 
-/// Bytes of results from which on a tensor is large. Results are stored past the caches then: they would not stay there
+/// Bytes of results of all ranks together from which on they are large. Results are stored past the caches then: they would not stay there
 /// until somebody reads them, and the memory that they replace is not read first. And what is read is asked for early.
 const LARGE_BYTES: usize = 4 << 20;
 
@@ -42,9 +42,16 @@ pub(crate) struct Layer<'a> {
     pub weight: Option<&'a [f32]>,
     pub bias: Option<&'a [f32]>,
     pub epilogue: Epilogue,
+    /// Ranks of the host whose results are computed one after the other, each taken to have as many.
+    pub ranks: usize,
 }
 
 impl Layer<'_> {
+    /// Whether so many bytes of results of one rank, with those of the others, are large.
+    fn is_large(self, bytes: usize) -> bool {
+        bytes >= LARGE_BYTES / self.ranks.max(1)
+    }
+
     /// Pivot, scale = weight·inv_std and shift = bias − rest·scale of a channel.
     fn line(self, center: &Centering, channel: usize) -> Line {
         let scale = self.weight.map_or(1.0, |weight| weight[channel]) * center.inv_std;
@@ -106,7 +113,7 @@ fn normalize_from<X: Element, Y: Element>(
         let run = i * RUN_VALUES..i * RUN_VALUES + y.len();
         let (x, residual) = (x.map(|x| &x[run.start..]), residual.map(|residual| &residual[run.start..]));
         let task = Normalize { x, residual, y, mask, at: run.start };
-        task.run(&numbers, layer.epilogue, bytes >= LARGE_BYTES, &mut Scratch::new());
+        task.run(&numbers, layer.epilogue, layer.is_large(bytes), &mut Scratch::new());
     });
 }
 
@@ -211,7 +218,7 @@ fn grad_input_from<G: Element, X: Element>(
     let tasks = dx.chunks_mut(RUN_VALUES).zip(residuals).enumerate().collect::<Vec<_>>().into_iter().rev();
     threads.for_each(3 * bytes, tasks, |(i, (dx, grad_residual))| {
         let task = GradInput { g, upstream, dx, grad_residual, at: i * RUN_VALUES };
-        task.run(&numbers, batch_statistics, bytes >= LARGE_BYTES, &mut Scratch::new());
+        task.run(&numbers, batch_statistics, layer.is_large(bytes), &mut Scratch::new());
     });
 }
 

@@ -66,6 +66,7 @@ pub(super) fn layer(layer: Layer<'_>) -> host::Layer<'_> {
         weight: layer.weight.and_then(f32_values),
         bias: layer.bias.and_then(f32_values),
         epilogue: layer.epilogue,
+        ranks: layer.host_ranks,
     }
 }
 
