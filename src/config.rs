@@ -2,9 +2,11 @@
 //!
 //! Two constructors carry the defaults of the two conventions; everything else is a builder method. Knows no device.
 
+mod call;
 mod conventions;
 mod initializer;
 
+pub(crate) use call::{Mode, Statistics};
 pub use conventions::{MindSporeArguments, TorchArguments};
 pub use initializer::Initializer;
 
@@ -194,6 +196,14 @@ impl SyncBatchNormConfig {
         Self { seed, ..self }
     }
 
+    /// A checksum of every setting, by which ranks notice that they are configured differently.
+    pub(crate) fn checksum(&self) -> u64 {
+        let mut checksum = Checksum::new();
+        // The debug form writes every field, and floating point numbers so that they can be told apart.
+        checksum.add(format!("{self:?}").as_bytes());
+        checksum.finish()
+    }
+
     /// Checks every setting's range.
     ///
     /// # Errors
@@ -226,50 +236,6 @@ impl SyncBatchNormConfig {
     }
 }
 
-/// Whether a call trains or evaluates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Train,
-    Eval,
-}
-
-/// The statistics that a call normalizes with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Statistics {
-    /// Those of the group's batch; running statistics, where there are any, follow.
-    Group,
-    /// Those of each rank's own batch.
-    Local,
-    /// The running ones.
-    Running,
-}
-
-impl SyncBatchNormConfig {
-    /// A checksum of every setting, by which ranks notice that they are configured differently.
-    pub(crate) fn checksum(&self) -> u64 {
-        let mut checksum = Checksum::new();
-        // The debug form writes every field, and floating point numbers so that they can be told apart.
-        checksum.add(format!("{self:?}").as_bytes());
-        checksum.finish()
-    }
-
-    /// Whether forward keeps a mask: where backward would read the residual otherwise.
-    pub(crate) fn keeps_mask(&self) -> bool {
-        self.activation_mask && self.epilogue.adds_residual() && self.epilogue.activates()
-    }
-
-    /// The statistics that a call in this mode normalizes with.
-    pub(crate) fn statistics(&self, mode: Mode) -> Statistics {
-        match (self.use_batch_statistics, mode) {
-            (Some(true), _) | (None, Mode::Train) => Statistics::Group,
-            (Some(false), _) => Statistics::Running,
-            (None, Mode::Eval) if self.track_running_stats => Statistics::Running,
-            // As in PyTorch: evaluation never synchronizes.
-            (None, Mode::Eval) => Statistics::Local,
-        }
-    }
-}
-
 fn out_of_range(name: &'static str, found: f64, allowed: &'static str) -> Result<(), ConfigError> {
     Err(ConfigError::OutOfRange { name, found, allowed })
 }
@@ -277,20 +243,6 @@ fn out_of_range(name: &'static str, found: f64, allowed: &'static str) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_statistics_of_a_call_follow_the_table_of_modes() {
-        use {Mode::*, Statistics::*};
-        let config = |batch, track| {
-            SyncBatchNormConfig::torch(1).with_use_batch_statistics(batch).with_track_running_stats(track)
-        };
-        let of = |config: SyncBatchNormConfig| (config.statistics(Train), config.statistics(Eval));
-        assert_eq!(of(config(None, true)), (Group, Running));
-        assert_eq!(of(config(None, false)), (Group, Local));
-        assert_eq!(of(config(Some(true), true)), (Group, Group));
-        assert_eq!(of(config(Some(false), true)), (Running, Running));
-        assert!(matches!(config(Some(false), false).validate(), Err(ConfigError::Conflict { .. })));
-    }
 
     #[test]
     fn each_setting_outside_its_range_is_named() {

@@ -1,0 +1,59 @@
+//! What the settings mean for one call.
+
+use super::SyncBatchNormConfig;
+
+/// Whether a call trains or evaluates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Train,
+    Eval,
+}
+
+/// The statistics that a call normalizes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Statistics {
+    /// Those of the group's batch; running statistics, where there are any, follow.
+    Group,
+    /// Those of each rank's own batch.
+    Local,
+    /// The running ones.
+    Running,
+}
+
+impl SyncBatchNormConfig {
+    /// Whether forward keeps a mask: where backward would read the residual otherwise.
+    pub(crate) fn keeps_mask(&self) -> bool {
+        self.activation_mask && self.epilogue.adds_residual() && self.epilogue.activates()
+    }
+
+    /// The statistics that a call in this mode normalizes with.
+    pub(crate) fn statistics(&self, mode: Mode) -> Statistics {
+        match (self.use_batch_statistics, mode) {
+            (Some(true), _) | (None, Mode::Train) => Statistics::Group,
+            (Some(false), _) => Statistics::Running,
+            (None, Mode::Eval) if self.track_running_stats => Statistics::Running,
+            // As in PyTorch: evaluation never synchronizes.
+            (None, Mode::Eval) => Statistics::Local,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ConfigError;
+
+    #[test]
+    fn the_statistics_of_a_call_follow_the_table_of_modes() {
+        use {Mode::*, Statistics::*};
+        let config = |batch, track| {
+            SyncBatchNormConfig::torch(1).with_use_batch_statistics(batch).with_track_running_stats(track)
+        };
+        let of = |config: SyncBatchNormConfig| (config.statistics(Train), config.statistics(Eval));
+        assert_eq!(of(config(None, true)), (Group, Running));
+        assert_eq!(of(config(None, false)), (Group, Local));
+        assert_eq!(of(config(Some(true), true)), (Group, Group));
+        assert_eq!(of(config(Some(false), true)), (Running, Running));
+        assert!(matches!(config(Some(false), false).validate(), Err(ConfigError::Conflict { .. })));
+    }
+}
