@@ -5,12 +5,14 @@
 
 mod constants;
 mod params;
+mod storage;
 mod text;
 mod variant;
 
 pub use constants::Constants;
 pub use params::{CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams};
-pub use variant::{Storage, Variant};
+pub use storage::Storage;
+pub use variant::Variant;
 
 /// Invocations of every workgroup: the portable maximum.
 pub const WORKGROUP_SIZE: u32 = 256;
