@@ -1,14 +1,16 @@
 //! The phases on a GPU: plans carried out.
 
 mod many;
+mod slices;
+
 pub(super) use many::{apply_many, local_stats_many};
+pub(super) use slices::{Layer, Reads, backward_slice};
 
 use std::time::Duration;
 
 use bytemuck::Pod;
 use futures::future::{FutureExt, ready};
 
-use super::{Mask, Source, device_slice};
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Pending, Recorder};
@@ -23,7 +25,7 @@ pub(super) fn check_limits(gpu: &Gpu, x: Activation<'_>) -> Result<(), Error> {
 
 pub(super) fn prepare(gpu: &Gpu, x: Activation<'_>, layer: super::Layer<'_>, keeps_mask: bool) -> Result<(), Error> {
     let mask = if keeps_mask { ApplyPlan::mask_order(x, x.dtype, gpu.caps()) } else { None };
-    let flags = LayerFlags { mask, ..Layer::of(layer, None).flags };
+    let flags = LayerFlags { mask, ..Layer::of(layer, None).flags() };
     // After training, and after evaluation.
     let gradient = |batch_statistics| {
         let wanted = Gradient { batch_statistics, residual: layer.epilogue.adds_residual(), in_place: false };
@@ -62,67 +64,6 @@ fn channel_stats(count: u64, [pivot, sum, squares, flag]: [f32; 4]) -> ChannelSt
     ChannelStats::from_sums(count, pivot.into(), sum.into(), squares.into())
 }
 
-/// A layer's parameters as slices, the mask of the call, and what kernels are told of both.
-#[derive(Clone, Copy)]
-pub(super) struct Layer<'a> {
-    weight: Option<&'a BufferSlice>,
-    bias: Option<&'a BufferSlice>,
-    mask: Option<&'a BufferSlice>,
-    flags: LayerFlags,
-}
-
-impl<'a> Layer<'a> {
-    pub fn of(layer: super::Layer<'a>, mask: Option<&'a Mask>) -> Self {
-        let (weight, bias) = (device_slice(layer.weight), device_slice(layer.bias));
-        let (mask, order) = match mask {
-            Some(Mask::Gpu(lease, order)) => (Some(&***lease), Some(*order)),
-            _ => (None, None),
-        };
-        let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
-        let flags = LayerFlags { weight: has_weight, bias: has_bias, epilogue: layer.epilogue, mask: order };
-        Self { weight, bias, mask, flags }
-    }
-
-    /// What kernels are told.
-    pub fn flags(&self) -> LayerFlags {
-        self.flags
-    }
-
-    /// The slice of a role that is the layer's or the call's; what is absent is bound to memory that no kernel looks at.
-    pub fn slice(&self, gpu: &'a Gpu, role: Role, residual: Option<&'a BufferSlice>) -> Option<&'a BufferSlice> {
-        match role {
-            Role::Residual => Some(residual.unwrap_or(gpu.spare(0))),
-            Role::Weight => Some(self.weight.unwrap_or(gpu.spare(1))),
-            Role::Bias => Some(self.bias.unwrap_or(gpu.spare(2))),
-            Role::Mask => self.mask,
-            _ => None,
-        }
-    }
-}
-
-/// What backward reads, as slices.
-#[derive(Clone, Copy)]
-pub(super) struct Reads<'a> {
-    /// `None` where the gradient of x is written over grad_output.
-    g: Option<&'a BufferSlice>,
-    g_activation: Activation<'a>,
-    x: (&'a BufferSlice, Activation<'a>),
-    residual: Option<&'a BufferSlice>,
-}
-
-impl<'a> Reads<'a> {
-    /// `None` where a tensor does not lie on a GPU.
-    pub fn of(g: Source<'a>, upstream: super::Upstream<'a>) -> Option<Self> {
-        let x = (device_slice(Some(upstream.x.tensor))?, upstream.x.activation());
-        let g_activation = g.activation(x.1.dtype);
-        let g = match g {
-            Source::Apart(view) => Some(device_slice(Some(view.tensor))?),
-            Source::Over(_) => None,
-        };
-        Some(Self { g, g_activation, x, residual: device_slice(upstream.residual) })
-    }
-}
-
 pub(super) fn local_gradient_sums(
     gpu: &Gpu,
     deadline: Duration,
@@ -131,7 +72,7 @@ pub(super) fn local_gradient_sums(
     layer: Layer<'_>,
 ) -> Result<Pending<Vec<GradientSums>>, Error> {
     let (x, g) = (reads.x.1, reads.g_activation);
-    let Some(plan) = SumsPlan::gradient(x, g, gpu.caps(), layer.flags)? else {
+    let Some(plan) = SumsPlan::gradient(x, g, gpu.caps(), layer.flags())? else {
         return Ok(ready(Ok(vec![GradientSums::EMPTY; x.shape.channels()])).boxed());
     };
     let centering = normalization.centering();
@@ -191,21 +132,6 @@ fn sums_of(bytes: &[u8]) -> Vec<[f32; 4]> {
     bytes.chunks_exact(CHANNEL_SUMS_BYTES as usize).map(bytemuck::pod_read_unaligned).collect()
 }
 
-/// The slice of a role that backward reads.
-pub(super) fn backward_slice<'a>(
-    gpu: &'a Gpu,
-    role: Role,
-    reads: Reads<'a>,
-    centering: &'a BufferSlice,
-    layer: Layer<'a>,
-) -> &'a BufferSlice {
-    match role {
-        Role::GradOutput => reads.g.unwrap_or(gpu.spare(3)),
-        Role::Input => reads.x.0,
-        _ => layer.slice(gpu, role, reads.residual).unwrap_or(centering),
-    }
-}
-
 /// Without a slice of x, y is written over it.
 pub(super) fn apply(
     gpu: &Gpu,
@@ -241,7 +167,7 @@ impl<'a> Normalizing<'a> {
         layer: Layer<'a>,
         (y, y_dtype): (&'a BufferSlice, DType),
     ) -> Result<Option<Self>, Error> {
-        let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), layer.flags, slice.is_none())? else {
+        let Some(plan) = ApplyPlan::normalize(x, y_dtype, gpu.caps(), layer.flags(), slice.is_none())? else {
             return Ok(None);
         };
         let centering = Upload::new(gpu, centering)?;
@@ -269,7 +195,7 @@ pub(super) fn grad_input(
 ) -> Result<Pending<()>, Error> {
     let (x, g) = (reads.x.1, reads.g_activation);
     let wanted = Gradient { batch_statistics, residual: grad_residual.is_some(), in_place: reads.g.is_none() };
-    let Some(plan) = ApplyPlan::gradient(x, g, gpu.caps(), layer.flags, wanted)? else {
+    let Some(plan) = ApplyPlan::gradient(x, g, gpu.caps(), layer.flags(), wanted)? else {
         return Ok(ready(Ok(())).boxed());
     };
     let centering = Upload::new(gpu, centering)?;
