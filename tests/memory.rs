@@ -3,38 +3,23 @@
 //! The device is wgpu's own that runs nothing: memory is asked of it as of any other, and no shader costs time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::cell::Cell;
 
+use common::events::hear;
 use pollster::block_on;
 use syncbn::{Device, DeviceGroup, Epilogue, GradTargets, Inputs, SyncBatchNormConfig, Tensor};
 use tracing::field::{Field, Visit};
-use tracing::span;
 
 thread_local! {
     /// Bytes allocated on devices by this thread since they were last taken: all of them, and the largest at once.
     static TAKEN: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 
-/// Adds up what the crate says it allocates.
-struct Counter;
-
-impl tracing::Subscriber for Counter {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target() == "syncbn::memory"
-    }
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut Size);
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+/// Adds up what the crate says it allocates, on this thread until it is dropped.
+fn counting() -> tracing::subscriber::DefaultGuard {
+    hear(&["syncbn::memory"], |event| event.record(&mut Size))
 }
 
 struct Size;
@@ -82,7 +67,7 @@ fn noop() -> Device {
 
 #[test]
 fn a_step_of_resnet_50_keeps_no_output_and_allocates_nothing_near_the_size_of_an_input() {
-    let _counting = tracing::subscriber::set_default(Counter);
+    let _counting = counting();
     let layers = resnet50();
     assert_eq!(layers.len(), 53);
     let device = noop();
@@ -158,7 +143,7 @@ fn a_step_of_resnet_50_keeps_no_output_and_allocates_nothing_near_the_size_of_an
 #[test]
 fn the_output_of_an_allocating_call_is_noticed() {
     // That the count above can fail.
-    let _counting = tracing::subscriber::set_default(Counter);
+    let _counting = counting();
     let device = noop();
     let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(64), vec![device.clone()]).unwrap();
     let x = [device.zeros(&[32, 64, 56, 56]).unwrap()];

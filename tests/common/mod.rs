@@ -3,6 +3,7 @@
 //! Every test binary compiles its own copy and uses a part of it.
 #![allow(dead_code)]
 
+pub mod events;
 pub mod normal;
 pub mod shapes;
 pub mod shares;

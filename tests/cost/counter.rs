@@ -3,7 +3,8 @@
 use std::cell::Cell;
 
 use tracing::field::{Field, Visit};
-use tracing::span;
+
+use crate::common::events::hear;
 
 /// What calls have spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,30 +28,11 @@ pub fn spent() -> Cost {
 
 /// Counts on this thread until it is dropped.
 pub fn counting() -> tracing::subscriber::DefaultGuard {
-    tracing::subscriber::set_default(Counter)
-}
-
-struct Counter;
-
-impl tracing::Subscriber for Counter {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        ["syncbn::memory", "syncbn::cost"].contains(&metadata.target())
-    }
-
-    fn event(&self, event: &tracing::Event<'_>) {
+    hear(&["syncbn::memory", "syncbn::cost"], |event| {
         let mut cost = SPENT.get();
         event.record(&mut cost);
         SPENT.set(cost);
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+    })
 }
 
 impl Visit for Cost {
