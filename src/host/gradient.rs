@@ -89,10 +89,8 @@ pub(super) struct PlaneTile<'a, G, X> {
 impl<G: Element, X: Element> PlaneTile<'_, G, X> {
     /// Writes both sums of every channel.
     pub fn sums(&self, to: &mut [[f64; 2]]) {
-        let mut sums = vec![Sums::ZERO; to.len()];
-        Arch::new().dispatch(AddAll { tile: self, sums: &mut sums });
-        for ((channel, to), sums) in self.channels.clone().zip(to).zip(sums) {
-            *to = sums.totals();
+        Arch::new().dispatch(AddAll { tile: self, totals: &mut *to });
+        for (channel, to) in self.channels.clone().zip(to) {
             if !(to[0].is_finite() && to[1].is_finite()) {
                 let runs = self.tile.0.clone().map(|sample| self.run(sample, channel));
                 let pivot = self.lines[channel - self.channels.start][0];
@@ -114,7 +112,7 @@ impl<G: Element, X: Element> PlaneTile<'_, G, X> {
 
 struct AddAll<'t, 'a, G, X> {
     tile: &'t PlaneTile<'a, G, X>,
-    sums: &'t mut [Sums],
+    totals: &'t mut [[f64; 2]],
 }
 
 impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
@@ -124,17 +122,21 @@ impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
     fn with_simd<S: Simd>(self, simd: S) {
         let PlaneTile { g: gradients, upstream, planes, channels, lines, tile } = self.tile;
         let (numbers, mut scratch) = (self.tile.numbers(), Scratch::new());
+        let mut sums = vec![Sums::ZERO; self.totals.len()];
         let Scratch { x: x_to, g: g_to, v, residual, .. } = &mut scratch;
         for piece in planes.pieces(tile, channels) {
             let (at, to) = ((piece.at, piece.values()), [&mut x_to.0[..], &mut g_to.0[..]]);
             let [x, g] = upstream.read(simd, *gradients, at, &numbers, [v, residual], to);
             for (k, channel) in piece.channels.enumerate() {
-                let ([pivot, ..], sums) = (lines[channel - channels.start], &mut self.sums[channel - channels.start]);
+                let ([pivot, ..], sums) = (lines[channel - channels.start], &mut sums[channel - channels.start]);
                 if let Some(ahead) = piece.ahead {
                     upstream.prefetch(*gradients, ahead + k * piece.len, piece.len);
                 }
                 sums.add_products(simd, &g[k * piece.len..], &x[k * piece.len..], piece.len, pivot);
             }
+        }
+        for (totals, sums) in self.totals.iter_mut().zip(sums) {
+            *totals = sums.totals();
         }
     }
 }

@@ -41,9 +41,11 @@ impl Sums {
     pub const ZERO: Self = Self { partial: [[0.0; LANES]; 2], depth: 0, sums: [[0.0; LANES]; 2] };
 
     /// Both sums over all lanes.
+    #[inline(always)]
     pub fn totals(mut self) -> [f64; 2] {
         self.fold();
-        self.sums.map(|mut lanes| {
+        let mut totals = [0.0; 2];
+        for (total, lanes) in totals.iter_mut().zip(&mut self.sums) {
             let mut half = LANES / 2;
             while half > 0 {
                 for i in 0..half {
@@ -51,8 +53,9 @@ impl Sums {
                 }
                 half /= 2;
             }
-            lanes[0]
-        })
+            *total = lanes[0];
+        }
+        totals
     }
 
     /// Adds Σ(x − pivot) and Σ(x − pivot)² over the first `n` values of x. It is fastest where as many more follow as a

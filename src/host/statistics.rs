@@ -142,10 +142,11 @@ impl<'a, X: Element> PlaneTile<'a, X> {
     /// Writes the moments of every channel.
     pub fn stats(&self, to: &mut [ChannelStats]) {
         let pivots: Vec<f32> = self.channels.clone().map(|channel| self.first_pivot(channel)).collect();
-        let mut sums = vec![Sums::ZERO; pivots.len()];
-        Arch::new().dispatch(Add { tile: self, channels: self.channels.clone(), pivots: &pivots, sums: &mut sums });
-        for ((channel, to), (pivot, sums)) in self.channels.clone().zip(to).zip(pivots.iter().zip(sums)) {
-            *to = self.settle(channel, *pivot, sums.totals());
+        let mut totals = vec![[0.0; 2]; pivots.len()];
+        let channels = self.channels.clone();
+        Arch::new().dispatch(Add { tile: self, channels: channels.clone(), pivots: &pivots, totals: &mut totals });
+        for ((channel, to), (pivot, totals)) in channels.zip(to).zip(pivots.iter().zip(totals)) {
+            *to = self.settle(channel, *pivot, totals);
         }
     }
 
@@ -172,11 +173,9 @@ impl<'a, X: Element> PlaneTile<'a, X> {
                 Verdict::Again(_) if attempt == ATTEMPTS => break,
                 Verdict::Again(better) => {
                     pivot = better;
-                    let mut sums = [Sums::ZERO];
-                    let (channels, pivots) = (channel..channel + 1, &[pivot]);
-                    Arch::new().dispatch(Add { tile: self, channels, pivots, sums: &mut sums });
-                    let [sums] = sums;
-                    totals = sums.totals();
+                    let (channels, pivots, totals) =
+                        (channel..channel + 1, &[pivot], std::slice::from_mut(&mut totals));
+                    Arch::new().dispatch(Add { tile: self, channels, pivots, totals });
                 }
             }
         }
@@ -189,7 +188,7 @@ struct Add<'t, 'a, X> {
     tile: &'t PlaneTile<'a, X>,
     channels: Range<usize>,
     pivots: &'t [f32],
-    sums: &'t mut [Sums],
+    totals: &'t mut [[f64; 2]],
 }
 
 impl<X: Element> WithSimd for Add<'_, '_, X> {
@@ -199,15 +198,19 @@ impl<X: Element> WithSimd for Add<'_, '_, X> {
     fn with_simd<S: Simd>(self, simd: S) {
         let PlaneTile { x, planes, tile, .. } = self.tile;
         let (first, mut scratch) = (self.channels.start, Block::ZERO);
+        let mut sums = vec![Sums::ZERO; self.totals.len()];
         for piece in planes.pieces(tile, &self.channels) {
             let values = read(&x[piece.at..], piece.values(), &mut scratch.0);
             for (k, channel) in piece.channels.enumerate() {
-                let (pivot, sums) = (self.pivots[channel - first], &mut self.sums[channel - first]);
+                let (pivot, sums) = (self.pivots[channel - first], &mut sums[channel - first]);
                 if let Some(ahead) = piece.ahead {
                     prefetch(&x[ahead + k * piece.len..][..piece.len]);
                 }
                 sums.add_moments(simd, &values[k * piece.len..], piece.len, pivot);
             }
+        }
+        for (totals, sums) in self.totals.iter_mut().zip(sums) {
+            *totals = sums.totals();
         }
     }
 }
