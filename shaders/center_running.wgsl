@@ -2,6 +2,10 @@
 //
 // Dispatch: one workgroup per 256 channels. `normalize` runs next.
 
+#import params
+#import running
+#import center
+
 @group(0) @binding(1) var<storage, read> running: array<Running>;              // (C)
 @group(0) @binding(2) var<storage, read_write> centering: array<CenterBits>;   // (C)
 

@@ -2,6 +2,8 @@
 //
 // Dispatch: one workgroup per 256/rows channels. The host adds up the ranks next.
 
+#import combine
+
 @group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;       // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
 @group(0) @binding(2) var<storage, read_write> local: array<vec4<f32>>;   // (C) of the same
 

@@ -4,11 +4,14 @@
 // mean m moves to the pivot by d = m − pivot: Σ(x − pivot) = Σ(x − m) + n·d, Σ(x − pivot)² = Σ(x − m)² + d·(2Σ(x − m) + n·d).
 // Dispatch: one workgroup per 256/rows channels. The host merges the ranks next.
 
+#import combine
+#import settled
+
 @group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;       // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag)
 @group(0) @binding(2) var<storage, read_write> local: array<vec4<f32>>;   // (C) of (pivot, Σ(x − pivot), Σ(x − pivot)², flag)
 
 fn count_of(tile: u32) -> f32 {
-    return f32(select(params.tile_values, params.last_values, (tile + 1u) % params.segment_tiles == 0u));
+    return f32(choose(params.tile_values, params.last_values, (tile + 1u) % params.segment_tiles == 0u));
 }
 
 @compute @workgroup_size(256)
@@ -28,19 +31,19 @@ fn main(
     for (var start = place.row; start < place.tiles; start += BATCH * params.rows) {
         var batch = 0.0;
         for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.rows) {
-            batch += count_of(tile) * (partial[tile * params.channels + channel].x - first_mean);
+            batch += count_of(tile) * difference_f32(partial[tile * params.channels + channel].x, first_mean);
         }
         offset += batch;
     }
     let total = sum_over_rows(vec4<f32>(offset, 0.0, 0.0, 0.0), place.row, place.column, params.rows, params.columns_log2);
-    let pivot = first_mean + total.x / params.values;
+    let pivot = settled_f32(first_mean + total.x / params.values);
 
     var moved = vec4<f32>(0.0);
     for (var start = place.row; start < place.tiles; start += BATCH * params.rows) {
         var batch = vec4<f32>(0.0);
         for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.rows) {
             let stats = partial[tile * params.channels + channel];
-            let d = stats.x - pivot;
+            let d = difference_f32(stats.x, pivot);
             let shift = count_of(tile) * d;
             batch += vec4<f32>(stats.y + shift, stats.z + d * (2.0 * stats.y + shift), stats.w, 0.0);
         }

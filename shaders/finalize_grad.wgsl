@@ -5,21 +5,10 @@
 // grad_weight = inv_std·Σ g·(x − mean) and grad_bias = Σg over the rank, or over all of them divided by `divisor`.
 // Dispatch: one workgroup per 256 channels, for every rank. `grad_input` runs next.
 
-struct FinalizeGradParams {
-    channels: u32,                // C
-    rank: u32,                    // the rank that is written for
-    first_rank: u32,              // the ranks that its statistics were taken of
-    end_rank: u32,
-    rank_stride: u32,             // quadruples from one rank's sums to the next rank's
-    count: f32,                   // N, values per channel of these ranks together
-    has_batch_statistics: u32,    // 1 where the statistics depend on x
-    merges_parameters: u32,       // 1 where the gradients of the parameters are those of all ranks
-    divisor: f32,                 // of these
-    has_grad_weight: u32,         // 1 where the gradient of the weight is wanted
-    has_grad_bias: u32,           // 1 where that of the bias is
-}
-
-@group(0) @binding(0) var<uniform> params: FinalizeGradParams;
+#import params
+#import shares
+#import center
+#import choose
 
 struct GradCenterBits {
     center: CenterBits,
@@ -47,7 +36,7 @@ fn add_rank(total: ptr<function, GradSums>, rank: u32, channel: u32, rest: f32, 
     let sums = sums_of(rank, channel);
     let is_lost = sums.z != 0.0;
     (*total).dy += sums.x;
-    (*total).dy_xmu += sums.y - rest * sums.x;
+    (*total).dy_xmu += difference_f32(sums.y, settled_f32(rest * sums.x));
     (*total).dy_is_lost |= is_lost;
     (*total).xmu_is_lost |= is_lost || sums.w != 0.0 || center_is_lost;
 }
@@ -73,26 +62,26 @@ fn main(
         add_rank(&all, rank, channel, rest, center_is_lost);
     }
 
-    var pull = GradCenterBits(entry, 0u, 0u);
+    var coefficients = GradCenterBits(entry, 0u, 0u);
     if (params.has_batch_statistics != 0u) {
         let count = max(params.count, 1.0);
-        let mean_dy = all.dy / count;
-        let projection = (inv_std * (all.dy_xmu / count)) * inv_std;
+        let mean_dy = settled_f32(all.dy / count);
+        let projection = settled_f32((inv_std * (all.dy_xmu / count)) * inv_std);
         let is_lost = all.dy_is_lost || all.xmu_is_lost || is_not_finite(mean_dy) || is_not_finite(projection);
         // The center stays: by it the activation, and so the gradient of a residual, goes on as in forward.
-        pull.mean_dy = select(bitcast<u32>(mean_dy), NOT_FINITE, is_lost);
-        pull.projection = select(bitcast<u32>(projection), 0u, is_lost);
+        coefficients.mean_dy = choose(bitcast<u32>(mean_dy), NOT_FINITE, is_lost);
+        coefficients.projection = choose(bitcast<u32>(projection), 0u, is_lost);
     }
-    grad_centering[channel] = pull;
+    grad_centering[channel] = coefficients;
 
     if (params.merges_parameters != 0u) {
         own = GradSums(all.dy / params.divisor, all.dy_xmu / params.divisor, all.dy_is_lost, all.xmu_is_lost);
     }
     if (params.has_grad_weight != 0u) {
         let value = select(own.dy_xmu * inv_std, 0.0, own.dy_xmu == 0.0);
-        grad_weight[channel] = select(bitcast<u32>(value), NOT_FINITE, own.xmu_is_lost);
+        grad_weight[channel] = choose(bitcast<u32>(value), NOT_FINITE, own.xmu_is_lost);
     }
     if (params.has_grad_bias != 0u) {
-        grad_bias[channel] = select(bitcast<u32>(own.dy), NOT_FINITE, own.dy_is_lost);
+        grad_bias[channel] = choose(bitcast<u32>(own.dy), NOT_FINITE, own.dy_is_lost);
     }
 }

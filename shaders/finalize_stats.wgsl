@@ -5,6 +5,12 @@
 // |D| is at most √ranks deviations, because the rank's n·(d − D)² with d near 0 is at most m2.
 // Dispatch: one workgroup per 256 channels. `normalize` runs next.
 
+#import params
+#import running
+#import shares
+#import center
+#import choose
+
 @group(0) @binding(3) var<storage, read_write> running: array<Running>;        // (C)
 @group(0) @binding(4) var<storage, read_write> centering: array<CenterBits>;   // (C)
 
@@ -28,7 +34,7 @@ fn blended(old: u32, batch: f32, keep: f32, follow: f32, is_lost: bool) -> u32 {
 fn follow_batch(channel: u32, mean: f32, variance: f32, is_lost: bool) {
     var entry = running[channel];
     entry.batches_low += 1u;
-    entry.batches_high += select(0u, 1u, entry.batches_low == 0u);
+    entry.batches_high += u32(entry.batches_low == 0u);
     var keep = params.keep;
     var follow = params.follow;
     if (params.is_cumulative != 0u) {
@@ -65,8 +71,9 @@ fn main(
         }
         let sums = sums_of(rank, channel);
         is_lost |= sums.w != 0.0 || is_not_finite(sums.x) || is_not_finite(sums.y) || is_not_finite(sums.z);
-        offset += part.share * ((sums.x - pivot) + sums.y / part.count);
+        offset += part.share * (difference_f32(sums.x, pivot) + sums.y / part.count);
     }
+    offset = settled_f32(offset);
     var m2 = 0.0;
     for (var rank = params.first_rank; rank < params.end_rank; rank++) {
         let part = shares[rank];
@@ -75,9 +82,12 @@ fn main(
         }
         let sums = sums_of(rank, channel);
         let own = sums.y / part.count;
-        let from_mean = ((sums.x - pivot) + own) - offset;
-        m2 += max(sums.z - sums.y * own, 0.0) + (part.count * from_mean) * from_mean;
+        let from_pivot = settled_f32(difference_f32(sums.x, pivot) + own);
+        let from_mean = difference_f32(from_pivot, offset);
+        let about_own = difference_f32(sums.z, settled_f32(sums.y * own));
+        m2 += max(about_own, 0.0) + (part.count * from_mean) * from_mean;
     }
+    m2 = settled_f32(m2);
     is_lost |= is_not_finite(offset) || is_not_finite(m2);
     centering[channel] = center_of(pivot, offset, inverse_root(m2 / max(params.count, 1.0) + params.eps), is_lost);
     if (params.tracks != 0u) {

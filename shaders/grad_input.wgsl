@@ -1,8 +1,19 @@
-// The gradient of the input, f32 storage, and where it is wanted that of the residual.
+// The gradient of the input, and where it is wanted that of the residual.
 //
 // Dispatch: as `normalize`. The result is the output.
 
-@group(0) @binding(7) var<storage, read_write> grad_input: array<f32>;   // (N, C, L) in the layout of x
+#import tile
+#import load(x)
+#import gradient
+#import store
+
+@group(0) @binding(7) var<storage, read_write> grad_input: array<Stored>;      // (N, C, L) in the layout of x
+#if GRAD_RESIDUAL
+@group(0) @binding(8) var<storage, read_write> grad_residual: array<Stored>;   // (N, C, L) in the layout of x
+#endif
+
+// A word of the mask holds the values of one row.
+const ROWS_PER_WORD: u32 = 1u;
 
 @compute @workgroup_size(256)
 fn main(
@@ -10,22 +21,22 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let index = workgroup.x + workgroup.y * workgroups.x;
-    let last = params.blocks * params.tiles - 1u;
-    // Past the last workgroup the number wraps round to none that has values.
-    var walk = begin_walk(lane, last - index);
+    var walk = begin_walk_from_last(lane, workgroup.x + workgroup.y * workgroups.x);
     if (!is_inside(walk)) {
         return;
     }
-    let pull = pull_of(walk.channel);
-    begin_sides(walk, lane);
+    let coefficients = grad_coefficients_of(walk.channel);
+    begin_upstream(walk, lane);
     for (var i = 0u; i < params.row_values; i++) {
         if (!is_inside(walk)) {
             break;
         }
-        let both = gradients(pull, walk.x, walk.g, i);
-        grad_input[walk.x] = both.x;
-        keep_residual(walk.x, both.y);
+        let x = x_of_gradient(walk.x);
+        let g = upstream(x, walk.x, walk.g, i, coefficients.affine);
+        grad_input[walk.x] = stored(gradient_of(x, g, coefficients));
+#if GRAD_RESIDUAL
+        grad_residual[walk.x] = stored(bitcast<U>(g));
+#endif
         step_walk(&walk);
     }
 }

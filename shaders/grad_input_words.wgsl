@@ -1,14 +1,40 @@
-// The gradient of the input, 16-bit storage, and where it is wanted that of the residual.
+// The gradient of the input in 16 bits, where four neighbours straddle two channels, and where it is wanted that of the
+// residual.
 //
 // Dispatch: one workgroup per 2048 words of grad_input. The result is the output.
 
-@group(0) @binding(7) var<storage, read_write> grad_input: array<u32>;   // (N, C, L) in the layout of x, two to a word
+#import tile
+#import words
+#import load(x)
+#import gradient
+#import encode
 
-// Both gradients of an element, encoded.
+@group(0) @binding(7) var<storage, read_write> grad_input: array<u32>;      // (N, C, L) in the layout of x, two to a word
+#if GRAD_RESIDUAL
+@group(0) @binding(8) var<storage, read_write> grad_residual: array<u32>;   // (N, C, L) in the layout of x, two to a word
+#endif
+
+// A mask lies by address: no row has a word.
+const ROWS_PER_WORD: u32 = 1u;
+
+// Where grad_output has the value that x has at an address of the given channel.
+fn g_address_at(address: u32, channel: u32) -> u32 {
+    if (params.g_follows_x != 0u) {
+        return address;
+    }
+    let from_first = address - params.first_element;
+    let sample = from_first / params.x_sample;
+    let inner = (from_first - sample * params.x_sample - channel * params.x_channel) / params.x_inner;
+    return g_address(sample, channel, inner);
+}
+
+// The gradients of the input and of the residual at an address, encoded.
 fn halves_at(address: u32) -> vec2<u32> {
     let channel = channel_at(address);
-    let both = gradients(pull_of(channel), address, g_address_at(address, channel), 0u);
-    return vec2<u32>(encode(both.x), encode(both.y));
+    let coefficients = grad_coefficients_of(channel);
+    let x = x_of_gradient(address);
+    let g = upstream(x, address, g_address_at(address, channel), 0u, coefficients.affine);
+    return vec2<u32>(encode(gradient_of(x, g, coefficients)), encode(bitcast<u32>(g)));
 }
 
 @compute @workgroup_size(256)
@@ -18,7 +44,7 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
     let index = workgroup.x + workgroup.y * workgroups.x;
-    if (index * 512u * WORDS_PER_INVOCATION >= params.end_element - params.first_element) {
+    if (!has_words(index)) {
         return;
     }
     for (var n = 0u; n < WORDS_PER_INVOCATION; n++) {
@@ -27,12 +53,16 @@ fn main(
         if (address + 1u < params.end_element) {
             let both = halves_at(address) | (halves_at(address + 1u) << vec2<u32>(16u));
             grad_input[word] = both.x;
-            keep_residual_word(word, both.y, true);
+#if GRAD_RESIDUAL
+            grad_residual[word] = both.y;
+#endif
         } else if (address < params.end_element) {
             // The other half of the last word is not the tensor's.
             let both = halves_at(address);
             grad_input[word] = both.x | (grad_input[word] & 0xffff0000u);
-            keep_residual_word(word, both.y, false);
+#if GRAD_RESIDUAL
+            grad_residual[word] = both.y | (grad_residual[word] & 0xffff0000u);
+#endif
         }
     }
 }

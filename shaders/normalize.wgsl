@@ -1,12 +1,25 @@
-// The normalized, activated output, f32 storage.
+// The normalized, activated output.
 //
-// Dispatch: one workgroup per 256/rows channels and tile of rows·32 values, the last first, because the statistics read
-// them last. The result is the output.
+// Dispatch: one workgroup per 256/rows channels and tile, whose rows are twice as long as those of the sums where elements are
+// single values. The result is the output.
+
+#import tile
+#import load(x)
+#import load(residual)
+#import centering
+#import affine
+#import activation
+#import store
 
 @group(0) @binding(3) var<storage, read> centering: array<Centering>;   // (C)
 @group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or anything where has_weight is 0
 @group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or anything where has_bias is 0
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;           // (N, C, L) in the layout of x
+@group(0) @binding(6) var<storage, read_write> y: array<Stored>;        // (N, C, L) in the layout of x
+#if KEEPS_MASK
+#import mask_bits
+
+@group(0) @binding(7) var<storage, read_write> mask: array<MaskWord>;   // (tiles, blocks of channels, 256)
+#endif
 
 @compute @workgroup_size(256)
 fn main(
@@ -14,22 +27,27 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let index = workgroup.x + workgroup.y * workgroups.x;
-    let last = params.blocks * params.tiles - 1u;
-    // Past the last workgroup the number wraps round to none that has values.
-    var walk = begin_walk(lane, last - index);
-    var sides = 0u;
+    var walk = begin_walk_from_last(lane, workgroup.x + workgroup.y * workgroups.x);
+#if KEEPS_MASK
+    var noted: MaskWord;
+#endif
     if (is_inside(walk)) {
-        let line = line_of(centering[walk.channel], walk.channel);
+        let affine = affine_of(walk.channel);
         for (var i = 0u; i < params.row_values; i++) {
             if (!is_inside(walk)) {
                 break;
             }
-            let v = value_at(walk.x, line);
-            sides |= select(0u, 1u, v > 0.0) << i;
-            y[walk.x] = activated(v);
+            let v = value_of(load_x(walk.x), walk.x, affine);
+#if KEEPS_MASK
+            note_active(&noted, is_active(v), i);
+#endif
+            y[walk.x] = stored(activated(v));
             step_walk(&walk);
         }
     }
-    keep_sides(walk, lane, sides);
+#if KEEPS_MASK
+    if (walk.count > 0u) {
+        mask[mask_word_of(walk.tile, walk.channel, lane)] = noted;
+    }
+#endif
 }

@@ -1,16 +1,26 @@
-// The normalized, activated output, 16-bit storage.
+// The normalized, activated output in 16 bits, where four neighbours straddle two channels.
 //
 // Dispatch: one workgroup per 256·WORDS_PER_INVOCATION words of y. The result is the output.
+
+#import words
+#import load(x)
+#import load(residual)
+#import centering
+#import affine
+#import activation
+#import encode
 
 @group(0) @binding(3) var<storage, read> centering: array<Centering>;   // (C)
 @group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or anything where has_weight is 0
 @group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or anything where has_bias is 0
 @group(0) @binding(6) var<storage, read_write> y: array<u32>;           // (N, C, L) in the layout of x, two to a word
+#if KEEPS_MASK
+@group(0) @binding(7) var<storage, read_write> mask: array<u32>;        // the values at 32 addresses to a word
+#endif
 
-// v of an element.
-fn value_of(address: u32) -> f32 {
-    let channel = channel_at(address);
-    return value_at(address, line_of(centering[channel], channel));
+// The bits of v at an address.
+fn value_at(address: u32) -> u32 {
+    return value_of(load_x(address), address, affine_of(channel_at(address)));
 }
 
 @compute @workgroup_size(256)
@@ -20,27 +30,29 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
     let index = workgroup.x + workgroup.y * workgroups.x;
-    if (index * 512u * WORDS_PER_INVOCATION >= params.end_element - params.first_element) {
+    if (!has_words(index)) {
         return;
     }
-    var sides = 0u;
+    var noted = 0u;
     for (var n = 0u; n < WORDS_PER_INVOCATION; n++) {
         let word = word_of(lane, index, n);
         let address = 2u * word;
         if (address + 1u < params.end_element) {
-            let low = value_of(address);
-            let high = value_of(address + 1u);
-            sides |= (select(0u, 1u, low > 0.0) | select(0u, 2u, high > 0.0)) << (2u * n);
+            let low = value_at(address);
+            let high = value_at(address + 1u);
+            noted |= (u32(is_active(low)) | (u32(is_active(high)) << 1u)) << (2u * n);
             y[word] = encode(activated(low)) | (encode(activated(high)) << 16u);
         } else if (address < params.end_element) {
             // The other half of the last word is not the tensor's.
-            let low = value_of(address);
-            sides |= select(0u, 1u, low > 0.0) << (2u * n);
+            let low = value_at(address);
+            noted |= u32(is_active(low)) << (2u * n);
             y[word] = encode(activated(low)) | (y[word] & 0xffff0000u);
         }
     }
+#if KEEPS_MASK
     let first = 2u * word_of(lane, index, 0u);
     if (first < params.end_element) {
-        keep_sides_of(first, sides);
+        mask[params.mask_origin + (first >> 5u)] = noted;
     }
+#endif
 }

@@ -3,47 +3,67 @@
 // The host adds what the pivot lacks to the mean: Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
 // Dispatch: one workgroup per 256/rows channels and tile. `combine_grad_sums` runs next, unless a channel has one tile.
 
+#import tile
+#import load(x)
+#import centering
+#import upstream
+#import merge_sums
+#import transpose
+
 @group(0) @binding(4) var<storage, read> centering: array<Centering>;       // (C)
 @group(0) @binding(5) var<storage, read> weight: array<f32>;                // (C), or anything where has_weight is 0
 @group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or anything where has_bias is 0
 @group(0) @binding(7) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
 
-// What this invocation's next value adds.
-fn next_terms(walk: ptr<function, Walk>, step: u32, line: Line) -> vec4<f32> {
-    var terms = vec4<f32>(0.0);
-    if (is_inside(*walk)) {
-        let g = upstream((*walk).x, (*walk).g, step, line);
-        let value = load_x((*walk).x);
-        terms = vec4<f32>(g, g * (value - line.pivot), flag_of(g), flag_of(value));
-    }
-    step_walk(walk);
-    return terms;
-}
-
-fn next_four(walk: ptr<function, Walk>, step: u32, line: Line) -> vec4<f32> {
-    let a = next_terms(walk, step, line);
-    let b = next_terms(walk, step + 1u, line);
-    let c = next_terms(walk, step + 2u, line);
-    let d = next_terms(walk, step + 3u, line);
-    return (a + b) + (c + d);
-}
+// A word of the mask holds the values of two rows: they hold half as many as the rows of kernels that write.
+const ROWS_PER_WORD: u32 = 2u;
 
 @compute @workgroup_size(256)
 fn main(
-    own: Own,
+#if SUBGROUPS
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_size) subgroup_size: u32,
+    @builtin(subgroup_invocation_id) place: u32,
+#else
+    @builtin(local_invocation_index) lane: u32,
+#endif
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let lane = lane_of_own(own);
+#if SUBGROUPS
+    // Counted subgroup by subgroup, so that neighbours are of one subgroup wherever the device has put them.
+    let lane = subgroup * subgroup_size + place;
+#endif
     var walk = begin_walk(lane, workgroup.x + workgroup.y * workgroups.x);
-    var line: Line;
+    var affine: Affine;
     if (walk.count > 0u) {
-        line = line_of(centering[walk.channel], walk.channel);
+        affine = affine_of(walk.channel);
     }
-    begin_sides(walk, lane);
-    let a = next_four(&walk, 0u, line);
-    let b = next_four(&walk, 4u, line);
-    let c = next_four(&walk, 8u, line);
-    let d = next_four(&walk, 12u, line);
-    merge_over_rows(array<vec4<f32>, SUMS>((a + b) + (c + d)), walk, lane);
+    begin_upstream(walk, lane);
+    var sum = V(0.0);
+    var products = V(0.0);
+    var g_exponents = U(0u);
+    var x_exponents = U(0u);
+    for (var i = 0u; i < params.row_values; i += 4u) {
+        // Four by four, so that few roundings meet in a row.
+        var four_sum = V(0.0);
+        var four_products = V(0.0);
+        for (var j = i; j < i + 4u; j++) {
+            if (!is_inside(walk)) {
+                break;
+            }
+            let x = load_x(walk.x);
+            let g = upstream(x, walk.x, walk.g, j, affine);
+            four_sum += g;
+            four_products += g * difference(x, affine.pivot);
+            g_exponents = max(g_exponents, bitcast<U>(g) & U(EXPONENT));
+            x_exponents = max(x_exponents, bitcast<U>(x) & U(EXPONENT));
+            step_walk(&walk);
+        }
+        sum += four_sum;
+        products += four_products;
+    }
+    let g_flags = select(V(0.0), V(1.0), g_exponents == U(EXPONENT));
+    let x_flags = select(V(0.0), V(1.0), x_exponents == U(EXPONENT));
+    merge_over_rows(entries_of(sum, products, g_flags, x_flags), walk, lane);
 }

@@ -24,9 +24,9 @@ use crate::dtype::DType;
 use crate::epilogue::Epilogue;
 use crate::error::LimitError;
 use crate::fast_paths::FastPaths;
-use crate::shaders::{Constants, Storage, TileParams, Variant};
+use crate::shaders::{Active, Storage, TileParams, Variant};
+pub use crate::shaders::{MaskOrder, Role};
 use crate::shape::Shape;
-use grid::Grid;
 
 /// Bytes of one (pivot, sum, squares, flag) quadruple of a tile or a rank, per channel.
 pub const CHANNEL_SUMS_BYTES: u64 = 16;
@@ -103,12 +103,7 @@ impl DeviceCaps {
 
     /// How kernels on this device read a storage type.
     fn storage(&self, dtype: DType) -> Storage {
-        match dtype {
-            DType::F32 => Storage::F32,
-            DType::F16 if self.native_f16 => Storage::NativeF16,
-            DType::F16 => Storage::F16,
-            DType::BF16 => Storage::BF16,
-        }
+        if dtype == DType::F16 && self.native_f16 { Storage::NativeF16 } else { Storage::packed(dtype) }
     }
 
     /// Units of so many elements that a window over these activations may have, and the error where that is too few for
@@ -133,47 +128,6 @@ impl DeviceCaps {
         }
         Ok(())
     }
-}
-
-/// What a buffer is for in a dispatch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// x, (N, C, L).
-    Input,
-    /// y, (N, C, L).
-    Output,
-    /// Upstream gradient, (N, C, L).
-    GradOutput,
-    /// Gradient of the input, (N, C, L).
-    GradInput,
-    /// Residual, (N, C, L), or anything where none is added.
-    Residual,
-    /// Gradient of the residual, (N, C, L).
-    GradResidual,
-    /// Sums of every tile, (tiles, C).
-    Tiles,
-    /// Sums of the rank, (C): read back by the host.
-    Local,
-    /// Pivot, rest and inverse deviation, (C): sent by the host, or made by the device where it merges.
-    Centering,
-    /// Sums of all ranks of one device, (ranks, C).
-    Locals,
-    /// What merges them: (ranks).
-    Shares,
-    /// Running statistics where they lie on the device, (C).
-    Running,
-    /// What makes gradients on the device, (C): [`Role::Centering`] of the kernels that write them.
-    GradCentering,
-    /// Gradient of the weight, (C).
-    GradWeight,
-    /// Gradient of the bias, (C).
-    GradBias,
-    /// Weight, (C), or anything where the layer has none.
-    Weight,
-    /// Bias, (C), or anything where the layer has none.
-    Bias,
-    /// A bit per value: on which side of the activation it was.
-    Mask,
 }
 
 /// What a dispatch binds of every activation: bytes from the start of its tensor.
@@ -224,15 +178,6 @@ pub struct LayerFlags {
     pub mask: Option<MaskOrder>,
 }
 
-/// Which value a bit of a mask stands for. A bit is 1 where v, what enters the activation, is above 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaskOrder {
-    /// A word holds the 32 values of a tile that one invocation of a kernel that writes goes through.
-    ByInvocation,
-    /// A word holds the values at 32 addresses that follow each other: where words of 16-bit outputs are owned.
-    ByAddress,
-}
-
 impl LayerFlags {
     /// Writes what is asked once per invocation into the parameters.
     fn set(self, params: &mut TileParams) {
@@ -241,25 +186,17 @@ impl LayerFlags {
         params.slope = self.epilogue.slope();
     }
 
-    /// What is asked for every value. `residual` tells whether one is read where the
-    /// epilogue adds it.
-    fn constants(self, grid: &Grid, residual: bool) -> Constants {
-        Constants {
-            residual: residual && self.epilogue.adds_residual(),
-            activates: self.epilogue.activates(),
-            batch_statistics: false,
-            four_channels: grid.four_channels,
-            mask_by_address: self.mask == Some(MaskOrder::ByAddress),
+    /// How backward knows where the activation was active.
+    fn active(self) -> Active {
+        match self.mask {
+            _ if !self.epilogue.activates() => Active::Everywhere,
+            Some(order) => Active::Masked(order),
+            None => Active::Recomputed { residual: self.epilogue.adds_residual() },
         }
-    }
-
-    /// What backward's kernels are told: a residual is read where it decides on the side of the activation.
-    fn backward_constants(self, grid: &Grid) -> Constants {
-        self.constants(grid, self.epilogue.activates() && self.mask.is_none())
     }
 }
 
-/// One dispatch: a kernel, its parameters, its workgroups, and the role of every storage buffer in binding order.
+/// One dispatch: a kernel, its parameters and its workgroups. The kernel's bindings say what each buffer is for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch<P> {
     /// The kernel for the storage types at hand; whether its buffers are one shows when they are bound.
@@ -268,8 +205,6 @@ pub struct Dispatch<P> {
     pub params: P,
     /// Workgroups in x and y.
     pub workgroups: [u32; 2],
-    /// Roles of the bindings 1, 2, ….
-    pub roles: &'static [Role],
     /// What is bound of the activations among them.
     pub parts: Parts,
 }

@@ -10,26 +10,20 @@ mod gpu;
 #[path = "rounding/values.rs"]
 mod values;
 
-use gpu::{Gpu, decoding_kernel, encoding_kernel, loading_kernel};
+use gpu::{By, Gpu};
 use half::{bf16, f16};
 use values::{To, every_half, exact_and_neighbours, special, ties};
 
-const ENCODE_F16: &str = include_str!("../shaders/parts/encode_f16.wgsl");
-const ENCODE_BF16: &str = include_str!("../shaders/parts/encode_bf16.wgsl");
-const DECODE_F16: &str = include_str!("../shaders/parts/decode_f16.wgsl");
-const LOAD_F16: &str = include_str!("../shaders/parts/load_f16.wgsl");
-const LOAD_BF16: &str = include_str!("../shaders/parts/load_bf16.wgsl");
-const LOAD_NATIVE_F16: &str = include_str!("../shaders/parts/load_native_f16.wgsl");
+const LOAD_F16: &[&str] = &["x_F16", "x_PACKED"];
+const LOAD_BF16: &[&str] = &["x_BF16", "x_PACKED"];
+const LOAD_NATIVE_F16: &[&str] = &["x_NATIVE_F16"];
 
 /// Random bit patterns of f32: one in 256 is not finite, and as many are subnormal.
 const RANDOM_PATTERNS: usize = 4 << 20;
 
 impl To {
-    fn encode_text(self) -> &'static str {
-        match self {
-            Self::F16 => ENCODE_F16,
-            Self::BF16 => ENCODE_BF16,
-        }
+    fn encoder(self, by: By) -> String {
+        by.part("encode", &[if self == Self::F16 { "OUTPUT_F16" } else { "OUTPUT_BF16" }])
     }
 
     /// The right answer.
@@ -49,13 +43,17 @@ impl To {
 }
 
 /// Whether an encoder gives the right bits for every value, or the first that it does not.
-fn check_encoder(gpu: &Gpu, text: &str, to: To, values: &[u32]) -> Result<(), String> {
-    let found = gpu.run(&encoding_kernel(text), values, values.len());
+fn check_encoder(gpu: &Gpu, by: By, text: &str, to: To, values: &[u32]) -> Result<(), String> {
+    // Whole fours, the last filled up with zeros.
+    let values: Vec<u32> = values.iter().copied().chain([0; 3]).take(values.len().next_multiple_of(4)).collect();
+    let found = gpu.run(&by.encoding_kernel(text), &values, values.len());
     for (&value, found) in values.iter().zip(found) {
         let expected = u32::from(to.encoded(value));
         if found != expected {
             let float = f32::from_bits(value);
-            return Err(format!("{to:?}: {float:e} ({value:#010x}) became {found:#06x}, expected {expected:#06x}"));
+            return Err(format!(
+                "{to:?} by {by:?}: {float:e} ({value:#010x}) became {found:#06x}, expected {expected:#06x}"
+            ));
         }
     }
     Ok(())
@@ -89,7 +87,9 @@ fn every_critical_value_is_encoded_to_the_nearest_even() {
     let gpu = Gpu::open(false);
     for to in To::ALL {
         let values = critical(to);
-        check_encoder(&gpu, to.encode_text(), to, &values).unwrap();
+        for by in By::ALL {
+            check_encoder(&gpu, by, &to.encoder(by), to, &values).unwrap();
+        }
         println!("{to:?}: {} values", values.len());
     }
 }
@@ -103,8 +103,12 @@ fn random_bit_patterns_are_encoded_to_the_nearest_even() {
     let in_range = |&bits: &u32| bits & 0x87ff_ffff | (96 + bits.rotate_left(9) % 48) << 23;
     let in_range: Vec<u32> = patterns.iter().map(in_range).collect();
     for to in To::ALL {
-        check_encoder(&gpu, to.encode_text(), to, &patterns).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        check_encoder(&gpu, to.encode_text(), to, &in_range).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        for by in By::ALL {
+            for values in [&patterns, &in_range] {
+                let checked = check_encoder(&gpu, by, &to.encoder(by), to, values);
+                checked.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            }
+        }
     }
 }
 
@@ -112,10 +116,13 @@ fn random_bit_patterns_are_encoded_to_the_nearest_even() {
 fn every_f16_and_every_bf16_is_decoded_exactly() {
     let gpu = Gpu::open(false);
     let halves: Vec<u32> = (0..1 << 16).collect();
-    check_decoder(&gpu.run(&decoding_kernel(DECODE_F16), &halves, 1 << 16), To::F16).unwrap();
-    let load = |text: &str| gpu.run(&loading_kernel(text), &every_half(), 1 << 16);
-    check_decoder(&load(&[DECODE_F16, LOAD_F16].concat()), To::F16).unwrap();
-    check_decoder(&load(LOAD_BF16), To::BF16).unwrap();
+    for by in By::ALL {
+        let decode = by.part("decode_f16", &[]);
+        check_decoder(&gpu.run(&by.decoding_kernel(&decode), &halves, 1 << 16), To::F16).unwrap();
+        let load = |storage| gpu.run(&by.loading_kernel(&by.part("load(x)", storage)), &every_half(), 1 << 16);
+        check_decoder(&load(LOAD_F16), To::F16).unwrap();
+        check_decoder(&load(LOAD_BF16), To::BF16).unwrap();
+    }
 }
 
 #[test]
@@ -123,8 +130,10 @@ fn every_f16_is_read_exactly_by_the_device_s_own_type() {
     if !common::assert_native_f16(&common::adapter()) {
         return;
     }
-    let text = format!("enable f16;\n{}", loading_kernel(LOAD_NATIVE_F16));
-    check_decoder(&Gpu::open(true).run(&text, &every_half(), 1 << 16), To::F16).unwrap();
+    for by in By::ALL {
+        let text = format!("enable f16;\n{}", by.loading_kernel(&by.part("load(x)", LOAD_NATIVE_F16)));
+        check_decoder(&Gpu::open(true).run(&text, &every_half(), 1 << 16), To::F16).unwrap();
+    }
 }
 
 /// A part with one of its lines changed, which must be in it.
@@ -136,32 +145,42 @@ fn changed(text: &str, from: &str, to: &str) -> String {
 #[test]
 fn wrong_encoders_are_caught() {
     let gpu = Gpu::open(false);
-    let truncating = "fn encode(value: f32) -> u32 { return bitcast<u32>(value) >> 16u; }";
-    let half_up = changed(ENCODE_BF16, "0x7fffu + ((bits >> 16u) & 1u)", "0x8000u");
-    let half_down = changed(ENCODE_BF16, "0x7fffu + ((bits >> 16u) & 1u)", "0x7fffu");
-    let nan_as_infinity = changed(ENCODE_BF16, "| 0x0040u", "& 0xff80u");
-    let payload = changed(ENCODE_BF16, "(bits >> 16u) | 0x0040u", "0x7fc0u");
-    for text in [truncating, &half_up, &half_down, &nan_as_infinity, &payload] {
-        check_encoder(&gpu, text, To::BF16, &critical(To::BF16)).unwrap_err();
-    }
-
-    let f16 = [
-        ("truncating", " + 0x0fffu + ((moved >> 13u) & 1u)", ""),
-        ("half up", "0x0fffu + ((moved >> 13u) & 1u)", "0x1000u"),
-        ("half down", "0x0fffu + ((moved >> 13u) & 1u)", "0x0fffu"),
-        ("nothing finite overflows", "magnitude >= 0x477ff000u", "magnitude >= 0x7f800000u"),
-        ("65519 is infinite", "magnitude >= 0x477ff000u", "magnitude >= 0x477fe000u"),
-        ("subnormals as normal", "magnitude >= 0x38800000u", "magnitude >= 0x38000000u"),
-        ("subnormals flushed", "exponent < 102u", "exponent < 113u"),
-        ("2^-25 and more flushed", "exponent < 102u", "exponent < 103u"),
-        ("subnormals truncated", "select(0u, 1u, up)", "0u"),
-        ("subnormals half up", "(rest == half && (floor & 1u) == 1u)", "rest == half"),
-        ("sign of 0", "return sign;", "return 0u;"),
-        ("payload", "| ((magnitude >> 13u) & 0x03ffu)", ""),
+    let bf16 = [
+        ("truncating", "U(0x7fffu) + ((bits >> U(16u)) & U(1u))", "U(0u)"),
+        ("half up", "U(0x7fffu) + ((bits >> U(16u)) & U(1u))", "U(0x8000u)"),
+        ("half down", "U(0x7fffu) + ((bits >> U(16u)) & U(1u))", "U(0x7fffu)"),
+        ("NaN as infinity", "bits | U(0x00400000u)", "bits & U(0xff800000u)"),
+        ("payload", "bits | U(0x00400000u)", "U(0x7fc00000u)"),
     ];
-    for (what, from, to) in f16 {
-        let text = changed(ENCODE_F16, from, to);
-        assert!(check_encoder(&gpu, &text, To::F16, &critical(To::F16)).is_err(), "{what} is not caught");
+    let f16 = [
+        ("truncating", " + odd) >>", " - U(0x0fffu)) >>"),
+        ("half up", "+ odd) >>", "+ U(1u)) >>"),
+        ("half down", " + odd) >>", ") >>"),
+        ("nothing finite overflows", "magnitude >= U(0x477ff000u)", "magnitude >= U(0x7f800000u)"),
+        ("65519 is infinite", "magnitude >= U(0x477ff000u)", "magnitude >= U(0x477fe000u)"),
+        ("subnormals as normal", "magnitude >= U(0x38800000u)", "magnitude >= U(0x38000000u)"),
+        ("subnormals flushed", "choose_element(small, normal,", "choose_element(U(0u), normal,"),
+        (
+            "2^-25 and more flushed",
+            "choose_element(small, normal,",
+            "choose_element(choose_element(small, U(0u), magnitude < U(0x33800000u)), normal,",
+        ),
+        ("subnormals truncated", "(significand + below_half + ((significand >> shift) & U(1u)))", "significand"),
+        ("subnormals half up", "((significand >> shift) & U(1u))", "U(1u)"),
+        (
+            "sign of 0",
+            "((bits >> U(16u)) & U(0x8000u))",
+            "choose_element(U(0u), (bits >> U(16u)) & U(0x8000u), bits != U(0x80000000u))",
+        ),
+        ("payload", "U(0x7e00u) | ((magnitude >> U(13u)) & U(0x03ffu))", "U(0x7e00u)"),
+    ];
+    for by in By::ALL {
+        for (to, changes) in [(To::F16, &f16[..]), (To::BF16, &bf16[..])] {
+            for (what, from, with) in changes {
+                let text = changed(&to.encoder(by), from, with);
+                assert!(check_encoder(&gpu, by, &text, to, &critical(to)).is_err(), "{what} is not caught by {by:?}");
+            }
+        }
     }
 }
 
@@ -169,17 +188,21 @@ fn wrong_encoders_are_caught() {
 fn wrong_decoders_are_caught() {
     let gpu = Gpu::open(false);
     let halves: Vec<u32> = (0..1 << 16).collect();
-    for (from, to) in [
-        ("f32(magnitude) * 5.9604644775390625e-8", "0.0"),
-        ("magnitude < 0x0400u", "magnitude < 0x03ffu"),
-        ("magnitude >= 0x7c00u", "magnitude > 0x7c00u"),
-        ("(half & 0x8000u) << 16u", "0u"),
-    ] {
-        let text = changed(DECODE_F16, from, to);
-        check_decoder(&gpu.run(&decoding_kernel(&text), &halves, 1 << 16), To::F16).unwrap_err();
+    for by in By::ALL {
+        for (from, to) in [
+            ("V(magnitude) * 5.9604644775390625e-8", "V(0.0)"),
+            ("magnitude < U(0x0400u)", "magnitude < U(0x03ffu)"),
+            ("magnitude < U(0x7c00u)", "magnitude <= U(0x7c00u)"),
+            ("(half & U(0x8000u)) << U(16u)", "U(0u)"),
+        ] {
+            let text = changed(&by.part("decode_f16", &[]), from, to);
+            check_decoder(&gpu.run(&by.decoding_kernel(&text), &halves, 1 << 16), To::F16).unwrap_err();
+        }
     }
-    let swapped = changed(LOAD_BF16, "(address & 1u)", "(1u - (address & 1u))");
-    check_decoder(&gpu.run(&loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16).unwrap_err();
+    let swapped = changed(&By::Ones.part("load(x)", LOAD_BF16), "(address & 1u)", "(1u - (address & 1u))");
+    check_decoder(&gpu.run(&By::Ones.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16).unwrap_err();
+    let swapped = changed(&By::Fours.part("load(x)", LOAD_BF16), "words.x & 0xffffu, words.x", "words.x, words.y");
+    check_decoder(&gpu.run(&By::Fours.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16).unwrap_err();
 }
 
 #[test]

@@ -1,14 +1,26 @@
-// The activation after normalization, v or slope·v, and its derivative: 1 above 0, the slope elsewhere.
+// The activation after normalization, v or slope·v, and its derivative: 1 where v is above 0, the slope elsewhere.
 
-// slope·value, and 0 for a slope of 0 also where the value is infinite.
-fn below(value: f32) -> f32 {
-    return select(params.slope * value, 0.0, params.slope == 0.0);
+#import element
+#import params
+#import settled_element
+#import choose_element
+
+// Where v is above 0, by its bits: the same in forward and backward whatever the device does with subnormals and NaN.
+fn is_active(v: U) -> B {
+    return (v - U(1u)) < U(0x7f800000u);
 }
 
-// A NaN passes, whatever a comparison with it gives.
-fn activated(v: f32) -> f32 {
-    if (!ACTIVATES || (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u) {
-        return v;
-    }
-    return select(below(v), v, v > 0.0);
+// slope·value, and 0 for a slope of 0 also where the value is infinite.
+fn scaled_by_slope(value: V) -> V {
+    return settled(select(params.slope * value, V(0.0), params.slope == 0.0));
+}
+
+// The bits of the output. A NaN passes.
+fn activated(v: U) -> U {
+#if ACTIVATION
+    let is_nan = (v & U(0x7fffffffu)) > U(0x7f800000u);
+    return choose_element(bitcast<U>(scaled_by_slope(bitcast<V>(v))), v, is_active(v) | is_nan);
+#else
+    return v;
+#endif
 }

@@ -1,21 +1,23 @@
 // What normalizes a channel, made on the device: mean = pivot + rest and 1/√(var + eps), written as bits, because a
 // compiler may assume that no f32 is a NaN, and a channel that is not finite is told by three of them.
 
+#import finite
+#import settled
+
 struct CenterBits {
     pivot: u32,
     rest: u32,
     inv_std: u32,
 }
 
-const NOT_FINITE: u32 = 0x7fc00000u;
-
 // 1/√v, and 0 where v is 0. One step of Newton's method takes off what division and root may be off.
 fn inverse_root(v: f32) -> f32 {
     if (v <= 0.0) {
         return 0.0;
     }
-    let root = 1.0 / sqrt(v);
-    return root * (1.5 - 0.5 * (v * root) * root);
+    // Settled: a compiler that takes f32 for real numbers finds that v·root·root is 1.
+    let root = settled_f32(1.0 / sqrt(v));
+    return root * (1.5 - 0.5 * settled_f32(v * root) * root);
 }
 
 fn center_of(pivot: f32, rest: f32, inv_std: f32, is_lost: bool) -> CenterBits {

@@ -1,5 +1,4 @@
-// What the host sends per channel, mean = pivot + rest and 1/√(var + eps), NaN where the channel is not finite; and
-// what a value becomes by it.
+// What the host sends per channel: mean = pivot + rest and inv_std = 1/√(var + eps), NaN where the channel is not finite.
 
 struct Centering {
     pivot: f32,

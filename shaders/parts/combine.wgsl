@@ -2,18 +2,9 @@
 //
 // A row takes every rows-th tile; a workgroup holds 256/rows channels side by side.
 
-struct CombineParams {
-    channels: u32,        // C
-    tiles: u32,           // tiles per channel
-    segment_tiles: u32,   // tiles after which a segment ends
-    tile_values: u32,     // values of every tile but a segment's last
-    last_values: u32,     // values of a segment's last tile
-    rows: u32,            // invocations per channel, a power of two
-    columns_log2: u32,    // log2 of the channels side by side in a workgroup
-    values: f32,          // N·L
-}
-
-@group(0) @binding(0) var<uniform> params: CombineParams;
+#import params
+#import reduce
+#import choose
 
 // Tiles summed up before they join the row's sum, so that its rounding grows with tiles/16 and not with tiles.
 const BATCH: u32 = 16u;
@@ -30,7 +21,7 @@ fn locate(lane: u32, workgroup: u32) -> Place {
     place.column = lane & ((1u << params.columns_log2) - 1u);
     place.row = lane >> params.columns_log2;
     place.channel = (workgroup << params.columns_log2) + place.column;
-    place.tiles = select(0u, params.tiles, place.channel < params.channels);
+    place.tiles = choose(0u, params.tiles, place.channel < params.channels);
     return place;
 }
 

@@ -4,14 +4,13 @@
 // not read for them, where the statistics were constants. A channel that is not finite arrives with a NaN inv_std, one
 // whose sums are not with a NaN mean_dy: its grad_input is NaN, but g is as forward's activation says.
 
-struct Centering {
+#import affine
+#import upstream
+
+struct GradCentering {
     pivot: f32,
     rest: f32,
     inv_std: f32,
-}
-
-struct GradCentering {
-    center: Centering,
     mean_dy: f32,
     projection: f32,
 }
@@ -21,31 +20,46 @@ struct GradCentering {
 @group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or anything where has_bias is 0
 
 // What the values of a channel have in common.
-struct Pull {
-    line: Line,
-    rest: f32,
-    mean_dy: f32,
-    projection: f32,
-    is_lost: bool,
-    lost: f32,            // what is written where it is
+struct GradCoefficients {
+    affine: Affine,
+    mean_dy: V,
+    projection: V,
+    not_finite: U,        // the bits of a NaN where grad_input is not finite, else 0
 }
 
-fn pull_of(channel: u32) -> Pull {
+fn grad_coefficients_of(channel: u32) -> GradCoefficients {
+#if FOUR_CHANNELS
+    let a = centering[4u * channel];
+    let b = centering[4u * channel + 1u];
+    let c = centering[4u * channel + 2u];
+    let d = centering[4u * channel + 3u];
+    let mean_dy = V(a.mean_dy, b.mean_dy, c.mean_dy, d.mean_dy);
+    let projection = V(a.projection, b.projection, c.projection, d.projection);
+#else
     let entry = centering[channel];
-    let line = line_of(entry.center, channel);
-    let sums_are_lost = is_not_finite(entry.mean_dy);
-    let is_lost = sums_are_lost || is_not_finite(line.inv_std);
-    let lost = select(line.inv_std, entry.mean_dy, sums_are_lost);
-    return Pull(line, entry.center.rest, entry.mean_dy, entry.projection, is_lost, lost);
+    let mean_dy = V(entry.mean_dy);
+    let projection = V(entry.projection);
+#endif
+    let affine = affine_of(channel);
+    return GradCoefficients(affine, mean_dy, projection, affine.not_finite | nan_where_not_finite(mean_dy));
 }
 
-// The gradients of the input and of the residual.
-fn gradients(of_channel: Pull, x_at: u32, g_at: u32, step: u32) -> vec2<f32> {
-    let g = upstream(x_at, g_at, step, of_channel.line);
-    var pull = 0.0;
-    if (HAS_BATCH_STATISTICS) {
-        let from_mean = (load_x(x_at) - of_channel.line.pivot) - of_channel.rest;
-        pull = of_channel.mean_dy + from_mean * of_channel.projection;
-    }
-    return vec2<f32>(select(of_channel.line.scale * (g - pull), of_channel.lost, of_channel.is_lost), g);
+// The element x at an address, 0 where nothing depends on it.
+fn x_of_gradient(address: u32) -> V {
+#if READS_X
+    return load_x(address);
+#else
+    return V(0.0);
+#endif
+}
+
+// The bits of grad_input of an element x with g before the activation.
+fn gradient_of(x: V, g: V, of_channel: GradCoefficients) -> U {
+#if BATCH_STATISTICS
+    let deviation = difference(difference(x, of_channel.affine.pivot), of_channel.affine.rest);
+    let from_statistics = of_channel.mean_dy + deviation * of_channel.projection;
+    return bitcast<U>(of_channel.affine.scale * (g - from_statistics)) | of_channel.not_finite;
+#else
+    return bitcast<U>(of_channel.affine.scale * g) | of_channel.not_finite;
+#endif
 }

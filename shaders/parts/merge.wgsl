@@ -4,17 +4,29 @@
 // An entry is what a row holds of a channel; those of all channels of a workgroup lie side by side, SUMS of them from each
 // invocation. Two barriers and no barrier in a loop. Rows are a power of two up to 256.
 
-var<workgroup> entries: array<vec4<f32>, ENTRIES>;
+#import merge_fours
+
+#if FOUR_CHANNELS
+const SUMS: u32 = 4u;
+#else
+const SUMS: u32 = 1u;
+#endif
 
 const ENTRIES: u32 = 256u * SUMS;
 
-fn sum_of_four(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
+var<workgroup> entries: array<vec4<f32>, ENTRIES>;
+
+fn hold(own: array<vec4<f32>, SUMS>, at: u32) {
+    entries[at] = own[0];
+#if FOUR_CHANNELS
+    entries[at + 1u] = own[1];
+    entries[at + 2u] = own[2];
+    entries[at + 3u] = own[3];
+#endif
 }
 
-// Channels of a workgroup, side by side.
-fn channels_of_group() -> u32 {
-    return SUMS << params.columns_log2;
+fn sum_of_four(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
 }
 
 // An entry, or one of no value.
@@ -26,37 +38,37 @@ fn entry_if(is_there: bool, at: u32) -> vec4<f32> {
     return entry;
 }
 
-fn four_if(is_there: bool, at: u32, apart: u32) -> vec4<f32> {
+fn four_if(is_there: bool, at: u32, stride: u32) -> vec4<f32> {
     var entry = vec4<f32>(0.0);
     if (is_there) {
-        entry = four(at, apart);
+        entry = four(at, stride);
     }
     return entry;
 }
 
 // Merges what the invocations hold and writes what comes of it.
 fn merge_over_rows(own: array<vec4<f32>, SUMS>, walk: Walk, lane: u32) {
-    let side_by_side = channels_of_group();
+    let channels = SUMS << params.columns_log2;
     let fours = max(params.rows / 4u, 1u);
     let sixteens = max(fours / 4u, 1u);
-    let apart = fours * side_by_side;
-    let step = sixteens * side_by_side;
-    hold_fours(own, walk, apart, side_by_side);
+    let stride = fours * channels;
+    let step = sixteens * channels;
+    hold_fours(own, walk, stride, channels);
     workgroupBarrier();
     for (var task = lane; task < step; task += 256u) {
         // Over the first of the entries that are merged, which no other task reads.
         entries[task] = merged_four(
-            four(task, apart),
-            four_if(fours > 1u, task + step, apart),
-            four_if(fours > 2u, task + 2u * step, apart),
-            four_if(fours > 2u, task + 3u * step, apart),
+            four(task, stride),
+            four_if(fours > 1u, task + step, stride),
+            four_if(fours > 2u, task + 2u * step, stride),
+            four_if(fours > 2u, task + 3u * step, stride),
         );
     }
     workgroupBarrier();
     let channel = (walk.channel - walk.column) * SUMS;
-    for (var task = lane; task < side_by_side; task += 256u) {
+    for (var task = lane; task < channels; task += 256u) {
         if (walk.tile - params.first_tile < params.tiles && channel + task < params.end_channel * SUMS) {
-            partial[walk.tile * params.channels + channel + task] = result(merged(task, side_by_side, sixteens));
+            partial[walk.tile * params.channels + channel + task] = result(merged(task, channels, sixteens));
         }
     }
 }

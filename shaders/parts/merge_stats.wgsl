@@ -3,13 +3,17 @@
 // By d = m − new mean, Σ(x − m) becomes Σ(x − m) + n·d, and Σ(x − m)² becomes Σ(x − m)² + d·(2Σ(x − m) + n·d).
 // An entry is (m, Σ(x − m), Σ(x − m)², n), n below 0 where a value is NaN or infinite.
 
+#import settled
+#import merge
+
 fn merged_four(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     let means = vec4<f32>(a.x, b.x, c.x, d.x);
     let signed = vec4<f32>(a.w, b.w, c.w, d.w);
     let counts = abs(signed);
     let values = sum_of_four(counts);
-    let mean = a.x + sum_of_four(counts * (means - a.x)) / max(values, 1.0);
-    let away = means - mean;
+    let from_first = difference_vec4(means, vec4<f32>(a.x));
+    let mean = settled_f32(a.x + sum_of_four(counts * from_first) / max(values, 1.0));
+    let away = difference_vec4(means, vec4<f32>(mean));
     let shifts = counts * away;
     let sums = vec4<f32>(a.y, b.y, c.y, d.y);
     let squares = sum_of_four(vec4<f32>(a.z, b.z, c.z, d.z)) + sum_of_four(away * (2.0 * sums + shifts));
@@ -24,10 +28,10 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
     var values = 0.0;
     for (var i = 0u; i < count; i++) {
         let entry = entries[first + i * step];
-        offset += abs(entry.w) * (entry.x - first_mean);
+        offset += abs(entry.w) * difference_f32(entry.x, first_mean);
         values += abs(entry.w);
     }
-    let mean = first_mean + offset / max(values, 1.0);
+    let mean = settled_f32(first_mean + offset / max(values, 1.0));
     // What moving adds to the squares is summed apart: where one value outweighs all others, it is many small terms, and
     // each would be rounded to the last place of the large one.
     var sums = vec3<f32>(0.0);
@@ -37,7 +41,7 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
         var four = vec3<f32>(0.0);
         for (var j = i; j < min(i + 4u, count); j++) {
             let entry = entries[first + j * step];
-            let d = entry.x - mean;
+            let d = difference_f32(entry.x, mean);
             let shift = abs(entry.w) * d;
             four += vec3<f32>(entry.y + shift, entry.z, d * (2.0 * entry.y + shift));
             is_lost |= entry.w < 0.0;

@@ -1,5 +1,7 @@
 // How the gradient sums of rows merge: they add up.
 
+#import merge
+
 fn merged_four(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     return (a + b) + (c + d);
 }

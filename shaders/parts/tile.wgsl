@@ -13,6 +13,9 @@
 // A tensor beyond one binding is walked window by window: some tiles of some channels, whose memory is bound from a
 // multiple of 256 elements on. `x_origin` and `g_origin` shift addresses to what is bound, modulo 2³².
 
+#import params
+#import choose
+
 // Where one invocation stands, and how it goes on.
 struct Walk {
     channel: u32,
@@ -68,9 +71,15 @@ fn begin_walk(lane: u32, workgroup: u32) -> Walk {
     walk.g = g_address(segment + samples, walk.channel, walk.inner);
     let is_last = in_segment + 1u == params.segment_tiles;
     let has_values = walk.channel < params.end_channel && tile < params.tiles;
-    walk.count = select(0u, select(tile_values, params.last_values, is_last), has_values);
+    walk.count = choose(0u, choose(tile_values, params.last_values, is_last), has_values);
     walk.end = min(walk.count, walk.at - in_run + (params.row_values << params.run_log2));
     return walk;
+}
+
+// The last tiles first, because the sums read them last. Past the last workgroup the number wraps round to a tile without
+// values.
+fn begin_walk_from_last(lane: u32, workgroup: u32) -> Walk {
+    return begin_walk(lane, params.blocks * params.tiles - 1u - workgroup);
 }
 
 fn x_address(sample: u32, channel: u32, inner: u32) -> u32 {
@@ -86,9 +95,9 @@ fn step_walk(walk: ptr<function, Walk>) {
     (*walk).at += 1u << params.run_log2;
     let inner = (*walk).inner + params.step_inner;
     let wraps = inner >= params.inner;
-    (*walk).inner = select(inner, inner - params.inner, wraps);
-    (*walk).x += select(params.x_step, params.x_step + params.x_wrap, wraps);
-    (*walk).g += select(params.g_step, params.g_step + params.g_wrap, wraps);
+    (*walk).inner = choose(inner, inner - params.inner, wraps);
+    (*walk).x += choose(params.x_step, params.x_step + params.x_wrap, wraps);
+    (*walk).g += choose(params.g_step, params.g_step + params.g_wrap, wraps);
 }
 
 fn is_inside(walk: Walk) -> bool {

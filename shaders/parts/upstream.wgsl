@@ -1,9 +1,63 @@
 // g = grad_output·(v > 0 ? 1 : slope): the gradient before the activation, which is also that of the residual.
+//
+// Where v was above 0 a mask of forward says, or v is formed again as forward formed it.
 
-fn upstream(x_at: u32, g_at: u32, step: u32, line: Line) -> f32 {
-    let g = load_grad_output(g_at);
-    if (!ACTIVATES) {
-        return g;
+#import activation
+#import affine
+#import load(grad_output)
+
+#if MASK
+#import mask_bits
+
+@group(0) @binding(3) var<storage, read> mask: array<MaskWord>;   // as forward wrote it
+
+// The values of this invocation.
+var<private> own_mask: MaskWord;
+#else
+#import load(residual)
+#endif
+
+// Comes before the first element of an invocation.
+fn begin_upstream(walk: Walk, lane: u32) {
+#if MASK_BY_INVOCATION
+    if (walk.count == 0u) {
+        return;
     }
-    return select(below(g), g, is_above(x_at, step, line));
+#if QUADS
+    own_mask = mask[mask_word_of(walk.tile, walk.channel, lane)];
+#else
+    // A word holds values of ROWS_PER_WORD rows of this kernel, whose tiles and runs are as much smaller.
+    let segment = walk.tile / params.mask_segment_tiles;
+    let in_segment = walk.tile % params.mask_segment_tiles;
+    let tile = segment * params.mask_segment_words + in_segment / ROWS_PER_WORD;
+    let in_run = walk.row & ((1u << params.run_log2) - 1u);
+    // Runs from the beginning of the tile that the mask knows.
+    let run = ((in_segment % ROWS_PER_WORD) * params.rows + walk.row) >> params.run_log2;
+    let row = ((run / ROWS_PER_WORD) << params.run_log2) | in_run;
+    let bits = mask[mask_word_of(tile, walk.channel, lane_of(row, walk.column))];
+    own_mask = bits >> ((run % ROWS_PER_WORD) * params.row_values);
+#endif
+#endif
+}
+
+fn was_active(x: V, address: u32, step: u32, affine: Affine) -> B {
+#if MASK_BY_INVOCATION
+    return noted_active(own_mask, step);
+#else
+#if MASK
+    return ((mask[params.mask_origin + (address >> 5u)] >> (address & 31u)) & 1u) != 0u;
+#else
+    return is_active(value_of(x, address, affine));
+#endif
+#endif
+}
+
+// Of the element x at an address, the invocation's `step`th.
+fn upstream(x: V, address: u32, g_address: u32, step: u32, affine: Affine) -> V {
+    let g = load_grad_output(g_address);
+#if ACTIVATION
+    return select(scaled_by_slope(g), g, was_active(x, address, step, affine));
+#else
+    return g;
+#endif
 }

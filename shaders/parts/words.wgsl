@@ -1,4 +1,14 @@
-// Writing 16-bit outputs: an invocation owns whole words, two elements each, of which a word may hold two channels.
+// Writing 16-bit outputs of single values: an invocation owns whole words, two elements each, of which a word may hold two
+// channels.
+
+#import params
+
+#if KEEPS_MASK
+// Those of one word of the mask.
+const WORDS_PER_INVOCATION: u32 = 16u;
+#else
+const WORDS_PER_INVOCATION: u32 = 8u;
+#endif
 
 // The channel of an element: `run` neighbours in memory are of one channel.
 fn channel_at(address: u32) -> u32 {
@@ -8,19 +18,19 @@ fn channel_at(address: u32) -> u32 {
     return (params.run_channel + 1u + (address - params.run_end) / params.run) % params.channels;
 }
 
-// Where grad_output has the value that x has at an address of the given channel.
-fn g_address_at(address: u32, channel: u32) -> u32 {
-    if (params.g_follows_x != 0u) {
-        return address;
-    }
-    let from_first = address - params.first_element;
-    let sample = from_first / params.x_sample;
-    let inner = (from_first - sample * params.x_sample - channel * params.x_channel) / params.x_inner;
-    return g_address(sample, channel, inner);
+// Whether a workgroup has words to write.
+fn has_words(workgroup: u32) -> bool {
+    return workgroup * 512u * WORDS_PER_INVOCATION < params.end_element - params.first_element;
 }
 
-// The n-th word of this invocation. The last workgroup comes first, because what the sums read last is written first.
+// The n-th word of this invocation: neighbours, or those of neighbouring invocations are. The last workgroup comes first,
+// because what the sums read last is written first.
 fn word_of(lane: u32, workgroup: u32, n: u32) -> u32 {
     let last = (params.end_element - params.first_element - 1u) / (512u * WORDS_PER_INVOCATION);
-    return params.first_element / 2u + (last - workgroup) * WORDS_PER_INVOCATION * 256u + word_in_group(lane, n);
+    let first = params.first_element / 2u + (last - workgroup) * WORDS_PER_INVOCATION * 256u;
+#if KEEPS_MASK
+    return first + lane * WORDS_PER_INVOCATION + n;
+#else
+    return first + n * 256u + lane;
+#endif
 }

@@ -28,10 +28,10 @@ impl Recorder<'_> {
     /// Records a dispatch of a plan; `slice_of` tells which slice fills a role.
     pub fn dispatch<'s, P: Pod>(&mut self, dispatch: &Dispatch<P>, slice_of: impl Fn(Role) -> &'s BufferSlice) {
         let gpu = self.gpu;
-        let bound = |&role: &Role| {
+        let bound = |role: Role| {
             dispatch.parts.of_role(role).map_or_else(|| slice_of(role).clone(), |part| slice_of(role).part(part))
         };
-        let slices: Vec<BufferSlice> = dispatch.roles.iter().map(bound).collect();
+        let slices: Vec<BufferSlice> = dispatch.variant.bindings().iter().map(|binding| bound(binding.role)).collect();
         let key = Key::new(dispatch.variant, bytemuck::bytes_of(&dispatch.params), &slices);
         let Bound { pipeline, group } = gpu.context.bindings.get(key, &slices, |key| gpu.bind(key, &slices));
         let (label, encoder) = (self.label, &mut *self.encoder);

@@ -3,28 +3,16 @@
 use super::grid::Grid;
 use super::run::{Run, runs, sample_runs};
 use super::window::{Span, Window, windows};
-use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, Parts, Role};
+use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, Parts};
 use crate::dtype::DType;
 use crate::error::LimitError;
 use crate::shaders::{
-    Constants, Kernel, Storage, TileParams, Variant, WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD, WORKGROUP_SIZE,
+    GradInput, Kernel, Normalize, Storage, TileParams, Upstream, Variant, WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD,
+    WORKGROUP_SIZE,
 };
 
 /// Bytes per channel of what the kernel that is told most gets from the host.
 const CENTERING_BYTES: u64 = 20;
-
-/// Roles of the kernels that normalize; the last where a mask is kept.
-const NORMALIZE_ROLES: [Role; 7] =
-    [Role::Input, Role::Residual, Role::Centering, Role::Weight, Role::Bias, Role::Output, Role::Mask];
-
-/// Roles of the kernels that write gradients; the last where the residual's is wanted.
-const fn gradient_roles(side: Role) -> [Role; 8] {
-    use Role::{Bias, Centering, GradInput, GradOutput, GradResidual, Input, Weight};
-    [GradOutput, Input, side, Centering, Weight, Bias, GradInput, GradResidual]
-}
-
-/// Where the residual decides on the side of the activation, and where a mask does.
-const GRADIENT_ROLES: [[Role; 8]; 2] = [gradient_roles(Role::Residual), gradient_roles(Role::Mask)];
 
 /// What is asked of the kernel that writes gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,15 +45,19 @@ impl ApplyPlan {
         layer: LayerFlags,
         in_place: bool,
     ) -> Result<Option<Self>, LimitError> {
-        let (mask, bytes) = (layer.mask.is_some(), Self::mask_bytes(x, layer.mask, caps));
-        caps.check_binding("mask of the activation", x.shape.dims(), bytes)?;
-        let roles = if mask { &NORMALIZE_ROLES[..] } else { NORMALIZE_ROLES.split_at(6).0 };
+        caps.check_binding("mask of the activation", x.shape.dims(), Self::mask_bytes(x, layer.mask, caps))?;
         let grid = Grid::new(x, x.shape, caps);
-        let quads = grid.is_quads();
-        let kernel = if quads || y == DType::F32 { Kernel::Normalize } else { Kernel::NormalizeWords };
-        let constants = layer.constants(&grid, true);
-        let variant = Variant { mask, in_place, quads, constants, ..Variant::new(kernel) };
-        Self::new(&grid, [x, Activation { dtype: y, ..x }, x], caps, variant, roles, layer)
+        let kernel = Kernel::Normalize(Normalize {
+            // What is written over is read as it is written.
+            x: if in_place { Storage::packed(x.dtype) } else { caps.storage(x.dtype) },
+            y,
+            elements: grid.elements(),
+            residual: layer.epilogue.adds_residual(),
+            activation: layer.epilogue.activates(),
+            mask: layer.mask,
+            in_place,
+        });
+        Self::new(&grid, [x, Activation { dtype: y, ..x }, x], caps, kernel, layer)
     }
 
     /// How the mask of an activation lies that is normalized into `y`; `None` where backward's kernels could not read it:
@@ -106,28 +98,27 @@ impl ApplyPlan {
         wanted: Gradient,
     ) -> Result<Option<Self>, LimitError> {
         let grid = Grid::new(x, g.shape, caps);
-        let kernel = match (grid.is_quads() || x.dtype == DType::F32, wanted.residual) {
-            (true, false) => Kernel::GradInput,
-            (true, true) => Kernel::GradInputAndResidual,
-            (false, false) => Kernel::GradInputWords,
-            (false, true) => Kernel::GradInputAndResidualWords,
-        };
-        let roles = &GRADIENT_ROLES[usize::from(layer.mask.is_some())];
-        let roles = if wanted.residual { &roles[..] } else { roles.split_at(7).0 };
-        let grad_output = if wanted.in_place { packed(g.dtype) } else { caps.storage(g.dtype) };
-        let (mask, in_place) = (layer.mask.is_some(), wanted.in_place);
-        let (quads, g_apart) = (grid.is_quads(), grid.is_quads() && !grid.same_layout);
-        let constants = Constants { batch_statistics: wanted.batch_statistics, ..layer.backward_constants(&grid) };
-        let variant = Variant { grad_output, mask, in_place, quads, g_apart, constants, ..Variant::new(kernel) };
-        Self::new(&grid, [x, x, g], caps, variant, roles, layer)
+        let storage = |dtype| if wanted.in_place { Storage::packed(dtype) } else { caps.storage(dtype) };
+        let kernel = Kernel::GradInput(GradInput {
+            upstream: Upstream {
+                x: storage(x.dtype),
+                grad_output: storage(g.dtype),
+                elements: grid.elements(),
+                strided: grid.g_is_strided(),
+                active: layer.active(),
+            },
+            batch_statistics: wanted.batch_statistics,
+            grad_residual: wanted.residual,
+            in_place: wanted.in_place,
+        });
+        Self::new(&grid, [x, x, g], caps, kernel, layer)
     }
 
     fn new(
         grid: &Grid,
         [x, output, g]: [Activation<'_>; 3],
         caps: &DeviceCaps,
-        variant: Variant,
-        roles: &'static [Role],
+        kernel: Kernel,
         layer: LayerFlags,
     ) -> Result<Option<Self>, LimitError> {
         let partition = Partition::new(grid, x.dtype.size_bytes()).written(grid);
@@ -136,15 +127,11 @@ impl ApplyPlan {
         }
         let (dims, channels) = (x.shape.dims(), x.shape.channels());
         caps.check_binding("statistics per channel", dims, channels as u64 * CENTERING_BYTES)?;
-        // A kernel decodes f16 in one way only.
-        let x_storage = if variant.in_place { packed(x.dtype) } else { caps.storage(x.dtype) };
-        let writes_bf16 = output.dtype == DType::BF16;
-        let writes_quads_of_words = variant.quads && output.dtype != DType::F32;
-        let variant = Variant { x: x_storage, writes_bf16, writes_quads_of_words, ..variant };
+        let variant = Variant::new(kernel);
         let (capacity, too_large) = caps.capacity(&[x, output, g], grid.unit);
         let dispatch = |span: &Span, mut params: TileParams, workgroups: [u32; 2]| {
             layer.set(&mut params);
-            Dispatch { variant, params, workgroups, roles, parts: Parts::of(span, grid.unit, [x, output, g]) }
+            Dispatch { variant, params, workgroups, parts: Parts::of(span, grid.unit, [x, output, g]) }
         };
         let dispatches: Result<Vec<_>, LimitError> = if grid.is_quads() || output.dtype == DType::F32 {
             let windows = windows(&partition, grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
@@ -154,8 +141,8 @@ impl ApplyPlan {
             };
             windows.iter().rev().map(dispatch_of).collect()
         } else {
-            let words =
-                if variant.mask && roles.contains(&Role::Output) { WORDS_PER_MASK_WORD } else { WORDS_PER_INVOCATION };
+            let keeps_mask = matches!(kernel, Kernel::Normalize(Normalize { mask: Some(_), .. }));
+            let words = if keeps_mask { WORDS_PER_MASK_WORD } else { WORDS_PER_INVOCATION };
             let group_elements = u64::from(2 * words * WORKGROUP_SIZE);
             let capacity = capacity.min(caps.most_workgroups().saturating_mul(group_elements));
             let runs = if grid.same_layout { runs(x.shape, capacity) } else { sample_runs(x.shape, capacity) };
@@ -166,14 +153,5 @@ impl ApplyPlan {
             runs.ok_or(too_large)?.iter().rev().map(dispatch_of).collect()
         };
         Ok(Some(Self { dispatches: dispatches? }))
-    }
-}
-
-/// How words that are written over are read: never as the device's own f16.
-fn packed(dtype: DType) -> Storage {
-    match dtype {
-        DType::F32 => Storage::F32,
-        DType::F16 => Storage::F16,
-        DType::BF16 => Storage::BF16,
     }
 }

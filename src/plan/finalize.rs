@@ -4,15 +4,10 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, Parts, Role};
+use super::{CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, Parts};
 use crate::config::{Momentum, RunningVariance};
 use crate::error::LimitError;
 use crate::shaders::{FinalizeGradParams, FinalizeParams, Kernel, Variant, WORKGROUP_SIZE};
-
-const STATS_ROLES: &[Role] = &[Role::Locals, Role::Shares, Role::Running, Role::Centering];
-const RUNNING_ROLES: &[Role] = &[Role::Running, Role::Centering];
-const GRAD_ROLES: &[Role] =
-    &[Role::Locals, Role::Shares, Role::Centering, Role::GradCentering, Role::GradWeight, Role::GradBias];
 
 /// The kernels between the halves, as every plan asks for them.
 pub fn finalizing_variants() -> [Variant; 3] {
@@ -137,12 +132,12 @@ impl Merge {
                 params.divisor = (count - 1).max(1) as f32;
             }
         }
-        self.dispatch(Kernel::FinalizeStats, STATS_ROLES, params)
+        self.dispatch(Kernel::FinalizeStats, params)
     }
 
     /// What makes the one result where running statistics normalize.
     pub fn running(&self, eps: f64) -> Dispatch<FinalizeParams> {
-        self.dispatch(Kernel::CenterRunning, RUNNING_ROLES, self.params(eps))
+        self.dispatch(Kernel::CenterRunning, self.params(eps))
     }
 
     fn params(&self, eps: f64) -> FinalizeParams {
@@ -170,11 +165,11 @@ impl Merge {
             has_grad_weight: wanted.weight.into(),
             has_grad_bias: wanted.bias.into(),
         };
-        self.dispatch(Kernel::FinalizeGrad, GRAD_ROLES, params)
+        self.dispatch(Kernel::FinalizeGrad, params)
     }
 
-    fn dispatch<P>(&self, kernel: Kernel, roles: &'static [Role], params: P) -> Dispatch<P> {
-        Dispatch { variant: Variant::new(kernel), params, workgroups: self.workgroups, roles, parts: Parts::NONE }
+    fn dispatch<P>(&self, kernel: Kernel, params: P) -> Dispatch<P> {
+        Dispatch { variant: Variant::new(kernel), params, workgroups: self.workgroups, parts: Parts::NONE }
     }
 }
 

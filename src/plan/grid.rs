@@ -1,6 +1,7 @@
 //! The units in which kernels walk an activation: single values, or quads of four that lie next to each other.
 
 use super::{Activation, DeviceCaps};
+use crate::shaders::Elements;
 use crate::shape::{Layout, Shape, Strides};
 
 /// An activation in units.
@@ -37,6 +38,20 @@ impl Grid {
         Self { shape, unit: 4, four_channels, same_layout, g, g_apart: g_apart as u32 }
     }
 
+    /// What an invocation loads at once.
+    pub fn elements(&self) -> Elements {
+        match (self.is_quads(), self.four_channels) {
+            (false, _) => Elements::Single,
+            (true, false) => Elements::Quads,
+            (true, true) => Elements::FourChannels,
+        }
+    }
+
+    /// Whether the values of a unit of grad_output lie apart.
+    pub fn g_is_strided(&self) -> bool {
+        self.is_quads() && !self.same_layout
+    }
+
     /// Whether units are quads.
     pub fn is_quads(&self) -> bool {
         self.unit == 4
@@ -49,7 +64,7 @@ impl Grid {
 
     /// Where the walk's addresses in grad_output begin, from where those in x do.
     pub fn g_origin(&self, x_origin: u32) -> u32 {
-        if self.is_quads() && !self.same_layout { x_origin.wrapping_mul(4) } else { x_origin }
+        if self.g_is_strided() { x_origin.wrapping_mul(4) } else { x_origin }
     }
 }
 

@@ -1,30 +1,47 @@
-//! Parameter structs as the kernels read them: 4-byte fields without gaps.
+//! Parameter structs as the kernels read them: 4-byte fields without gaps. Their WGSL is made here too.
 
 use bytemuck::{Pod, Zeroable};
 use std::mem::{offset_of, size_of};
 
-/// Size and field offsets of a parameter struct, for comparison with the shader's.
+/// A parameter struct as the kernels read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParamsLayout {
+    /// Name of the struct.
+    pub name: &'static str,
     /// Size of the struct in bytes.
     pub size_bytes: u32,
     /// Name and offset in bytes of every field, in order.
     pub fields: &'static [(&'static str, u32)],
+    /// The fields as WGSL declares them, with what each is.
+    pub declarations: &'static [&'static str],
+}
+
+impl ParamsLayout {
+    /// The struct in WGSL, and its binding.
+    pub(super) fn wgsl(&self) -> String {
+        let Self { name, declarations, .. } = self;
+        let fields = declarations.concat();
+        format!("struct {name} {{\n{fields}}}\n\n@group(0) @binding(0) var<uniform> params: {name};\n\n")
+    }
 }
 
 /// Declares a parameter struct together with its [`ParamsLayout`].
 macro_rules! params {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $(#[doc = $field_doc:literal] $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
         #[repr(C)]
-        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+        pub struct $name { $(#[doc = $field_doc] pub $field: $type,)* }
 
         impl $name {
-            /// Size and offsets, for comparison with the shader.
+            /// Its layout, and its declaration in WGSL.
             pub const LAYOUT: ParamsLayout = ParamsLayout {
+                name: stringify!($name),
                 size_bytes: size_of::<Self>() as u32,
                 fields: &[$((stringify!($field), offset_of!(Self, $field) as u32),)*],
+                declarations: &[$(
+                    concat!("    ", stringify!($field), ": ", stringify!($type), ",   //", $field_doc, "\n"),
+                )*],
             };
         }
     };
@@ -39,7 +56,7 @@ params! {
         inner: u32,
         /// Tiles of the window.
         tiles: u32,
-        /// Tiles after which a segment ends.
+        /// Tiles after which a segment ends: all values of a channel, or those of one sample.
         segment_tiles: u32,
         /// Values of a segment's last tile.
         last_values: u32,

@@ -1,4 +1,6 @@
-//! How activations are stored, and the texts by which kernels read them.
+//! How activations are stored, as kernels see them.
+
+use crate::dtype::DType;
 
 /// How an activation that a kernel reads is stored, and by which instructions it is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -17,6 +19,24 @@ pub enum Storage {
 impl Storage {
     pub(super) const ALL: [Self; 4] = [Self::F32, Self::F16, Self::BF16, Self::NativeF16];
 
+    /// How a kernel reads a type without a feature of the device, and how it writes it.
+    pub fn packed(dtype: DType) -> Self {
+        match dtype {
+            DType::F32 => Self::F32,
+            DType::F16 => Self::F16,
+            DType::BF16 => Self::BF16,
+        }
+    }
+
+    /// The type that is stored.
+    pub(super) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 | Self::NativeF16 => DType::F16,
+            Self::BF16 => DType::BF16,
+        }
+    }
+
     /// Bytes of one element of the array in the shader: words of packed types.
     pub fn element_bytes(self) -> u32 {
         if self == Self::NativeF16 { 2 } else { 4 }
@@ -27,31 +47,24 @@ impl Storage {
         if self == Self::F32 { 16 } else { 8 }
     }
 
-    /// The bits are those of an f16.
-    pub(super) fn is_f16(self) -> bool {
-        matches!(self, Self::F16 | Self::NativeF16)
+    /// Its name in conditions of the shader source.
+    pub(super) fn flag(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::NativeF16 => "NATIVE_F16",
+        }
     }
 
-    /// Whether one kernel may read or write both: one type, or f32 with one of the others.
+    /// Whether its elements are words that hold two values.
+    pub(super) fn is_packed(self) -> bool {
+        matches!(self, Self::F16 | Self::BF16)
+    }
+
+    /// Whether one kernel may read both: one type, or f32 with one of the others. Native loads are a matter of the device,
+    /// and so the same for all that a kernel reads.
     pub(super) fn goes_with(self, other: Self) -> bool {
         self == other || self == Self::F32 || other == Self::F32
-    }
-
-    pub(super) fn load_quads_text(self) -> &'static str {
-        match self {
-            Self::F32 => include_str!("../../shaders/quads/load_f32.wgsl"),
-            Self::F16 => include_str!("../../shaders/quads/load_f16.wgsl"),
-            Self::BF16 => include_str!("../../shaders/quads/load_bf16.wgsl"),
-            Self::NativeF16 => include_str!("../../shaders/quads/load_native_f16.wgsl"),
-        }
-    }
-
-    pub(super) fn load_text(self) -> &'static str {
-        match self {
-            Self::F32 => include_str!("../../shaders/parts/load_f32.wgsl"),
-            Self::F16 => include_str!("../../shaders/parts/load_f16.wgsl"),
-            Self::BF16 => include_str!("../../shaders/parts/load_bf16.wgsl"),
-            Self::NativeF16 => include_str!("../../shaders/parts/load_native_f16.wgsl"),
-        }
     }
 }

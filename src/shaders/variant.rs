@@ -1,8 +1,14 @@
-//! A kernel together with what of its text changes: storage types, and how its buffers are bound.
+//! A kernel as it is compiled: its WGSL source, and the buffers that this declares.
 
-use super::{Binding, Constants, Kernel, Storage};
+use std::collections::BTreeSet;
 
-/// A kernel together with what of its text changes.
+use super::bindings::{Access, Binding};
+use super::kernel::{Active, Elements, GradInput, Kernel, MaskOrder, Normalize, Upstream};
+use super::preprocess::Definitions;
+use super::storage::Storage;
+use crate::dtype::DType;
+
+/// A kernel together with how its buffers are bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
     /// The kernel.
@@ -10,247 +16,308 @@ pub struct Variant {
     /// Whether every storage buffer is bound `read_write`: needed where inputs and outputs are slices of one
     /// `wgpu::Buffer`, which may not be bound for reading and for writing in one dispatch.
     pub shared_buffer: bool,
-    /// Storage of x; `F32` where the kernel does not read it.
-    pub x: Storage,
-    /// Storage of grad_output; `F32` where the kernel does not read it.
-    pub grad_output: Storage,
-    /// Whether a 16-bit output is bf16; without meaning for others.
-    pub writes_bf16: bool,
-    /// Whether a mask of the activation is kept, or read instead of the residual.
-    pub mask: bool,
-    /// Whether values are read and written four at a time.
-    pub quads: bool,
-    /// Whether those of grad_output lie apart, in another layout than x; without meaning for single values.
-    pub g_apart: bool,
-    /// Whether what is written by fours is of 16 bits; without meaning for single values.
-    pub writes_quads_of_words: bool,
-    /// Whether the output is written over what it is made of: y over x, grad_input over grad_output. The one buffer is
-    /// bound once, because a kernel may not bind a range twice for writing.
-    pub in_place: bool,
-    /// Whether four rows of a tile merge within a subgroup, of neighbouring invocations.
-    pub subgroups: bool,
-    /// What a call tells the kernel once and not for every value.
-    pub constants: Constants,
+}
+
+/// The language that a driver is given in the end, as far as the source depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// Any that chooses between integers: all but GLSL below 4.50.
+    #[default]
+    Full,
+    /// GLSL below 4.50.
+    Glsl430,
 }
 
 impl Variant {
-    /// The variant for f32 activations in buffers of their own.
+    /// The kernel with inputs and outputs in buffers of their own.
     pub fn new(kernel: Kernel) -> Self {
-        let storage = Storage::default();
-        let (x, grad_output) = (storage, storage);
-        Self {
-            kernel,
-            shared_buffer: false,
-            x,
-            grad_output,
-            writes_bf16: false,
-            mask: false,
-            quads: false,
-            g_apart: false,
-            writes_quads_of_words: false,
-            in_place: false,
-            subgroups: false,
-            constants: Constants::default(),
+        Self { kernel, shared_buffer: false }
+    }
+
+    /// The storage buffers in binding order.
+    pub fn bindings(&self) -> &'static [Binding] {
+        self.kernel.bindings()
+    }
+
+    /// Whether the source declares a buffer: one that is written over what it is made of stands for both.
+    pub fn declares(&self, binding: &Binding) -> bool {
+        self.kernel.in_place().is_none_or(|[source, _]| source != binding.name)
+    }
+
+    /// Whether it needs the device feature `SHADER_F16`.
+    pub fn needs_native_f16(&self) -> bool {
+        [self.storage("x"), self.storage("grad_output")].contains(&Storage::NativeF16)
+    }
+
+    /// Whether it needs the device feature `SUBGROUP`.
+    pub fn needs_subgroups(&self) -> bool {
+        self.kernel.subgroups()
+    }
+
+    /// Bytes of one element of a storage buffer's array.
+    pub fn element_bytes(&self, binding: &Binding) -> u32 {
+        let is_single = self.kernel.elements() == Elements::Single;
+        match (binding.element_bytes, binding.access) {
+            (Some(_), _) if binding.name == "mask" => {
+                if is_single {
+                    4
+                } else {
+                    8
+                }
+            }
+            (Some(bytes), _) => bytes,
+            // Single values of 16 bits are written in words.
+            (None, Access::Write) if is_single => 4,
+            (None, Access::Write) => Storage::packed(self.kernel.output().unwrap_or_default()).quad_bytes(),
+            (None, Access::Read) if self.by_quads(binding.name) => self.storage(binding.name).quad_bytes(),
+            (None, Access::Read) => self.storage(binding.name).element_bytes(),
         }
     }
 
-    /// Every variant that a plan can ask for, but for its constants: none of them set, or all that it knows.
+    /// The WGSL source; the entry point is `main`, of [`WORKGROUP_SIZE`](super::WORKGROUP_SIZE) invocations.
+    pub fn source(&self) -> String {
+        self.source_in(Dialect::Full)
+    }
+
+    /// The WGSL source for a driver's language.
+    pub fn source_in(&self, dialect: Dialect) -> String {
+        let (_, file) = self.kernel.file();
+        let mut source = self.definitions(dialect).expand(file);
+        if self.needs_native_f16() {
+            source.insert_str(0, "enable f16;\n\n");
+        }
+        if self.shared_buffer {
+            source = source.replace("<storage, read>", "<storage, read_write>");
+        }
+        source
+    }
+
+    fn definitions(&self, dialect: Dialect) -> Definitions {
+        let kernel = self.kernel;
+        let mut flags = BTreeSet::new();
+        let mut set = |flag: &str, is_set: bool| {
+            if is_set {
+                flags.insert(flag.to_owned());
+            }
+        };
+        set("GLSL_430", dialect == Dialect::Glsl430);
+        set("QUADS", kernel.elements() != Elements::Single);
+        set("ONE_CHANNEL_QUADS", kernel.elements() == Elements::Quads);
+        set("FOUR_CHANNELS", kernel.elements() == Elements::FourChannels);
+        set("SUBGROUPS", kernel.subgroups());
+        if let Some(output) = kernel.output() {
+            set(&format!("OUTPUT_{}", Storage::packed(output).flag()), true);
+        }
+        if let Kernel::Normalize(normalize) = kernel {
+            set("RESIDUAL", normalize.residual);
+            set("ACTIVATION", normalize.activation);
+            set("KEEPS_MASK", normalize.mask.is_some());
+        }
+        if let Some(upstream) = kernel.upstream() {
+            set("ACTIVATION", upstream.active != Active::Everywhere);
+            set("RESIDUAL", upstream.active == Active::Recomputed { residual: true });
+            set("MASK", matches!(upstream.active, Active::Masked(_)));
+            set("MASK_BY_INVOCATION", upstream.active == Active::Masked(MaskOrder::ByInvocation));
+        }
+        if let Kernel::GradInput(gradient) = kernel {
+            set("BATCH_STATISTICS", gradient.batch_statistics);
+            set("GRAD_RESIDUAL", gradient.grad_residual);
+            let recomputes = matches!(gradient.upstream.active, Active::Recomputed { .. });
+            set("READS_X", gradient.batch_statistics || recomputes);
+        }
+        let mut words = Vec::new();
+        for (binding, number) in self.bindings().iter().zip(1..) {
+            if binding.element_bytes.is_some() || binding.access == Access::Write {
+                continue;
+            }
+            let name = binding.name;
+            let storage = self.storage(name);
+            set(&format!("{name}_{}", storage.flag()), true);
+            set(&format!("{name}_PACKED"), storage.is_packed());
+            set(&format!("{name}_DECLARED"), self.declares(binding));
+            set(&format!("{name}_BY_QUADS"), self.by_quads(name));
+            set(&format!("{name}_SINGLE"), kernel.elements() == Elements::Single);
+            set(&format!("{name}_STRIDED"), kernel.elements() != Elements::Single && !self.by_quads(name));
+            let buffer = kernel.in_place().filter(|[source, _]| *source == name).map_or(name, |[_, target]| target);
+            words.push((format!("{name}_BUFFER"), buffer.to_owned()));
+            words.push((format!("{name}_BINDING"), number.to_string()));
+        }
+        Definitions { flags, words, params: kernel.params_layout().wgsl() }
+    }
+
+    /// How an activation that is read is stored; f32 where the kernel does not read it. A residual is stored as x.
+    fn storage(&self, name: &str) -> Storage {
+        match name {
+            "grad_output" => self.kernel.upstream().map(|upstream| upstream.grad_output),
+            _ => self.kernel.x(),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Whether an activation is read four values at once.
+    fn by_quads(&self, name: &str) -> bool {
+        let is_strided = name == "grad_output" && self.kernel.upstream().is_some_and(|upstream| upstream.strided);
+        self.kernel.elements() != Elements::Single && !is_strided
+    }
+
+    /// Every variant that a plan can ask for.
     pub fn all() -> Vec<Self> {
-        let mut variants = Vec::new();
-        for &kernel in Kernel::ALL {
-            for x in storages(kernel, "x") {
-                for grad_output in storages(kernel, "grad_output") {
-                    for flags in 0..256 {
-                        let flag = |bit: u32| flags >> bit & 1 != 0;
-                        let variant = Self {
-                            kernel,
-                            shared_buffer: flag(0),
-                            x,
-                            grad_output,
-                            writes_bf16: flag(1),
-                            mask: flag(2),
-                            quads: flag(3),
-                            g_apart: flag(4),
-                            writes_quads_of_words: flag(5),
-                            in_place: flag(6),
-                            subgroups: flag(7),
-                            constants: Constants::default(),
-                        };
-                        if variant.is_asked_for() {
-                            let known = Constants::all_of(&variant.source());
-                            let constants = Constants { four_channels: variant.quads && !variant.subgroups, ..known };
-                            variants.push(variant);
-                            variants.extend((constants != variant.constants).then_some(Self { constants, ..variant }));
+        let kernels = [statistics(), normalizations(), gradient_sums(), gradients()];
+        let finalizing = [Kernel::FinalizeStats, Kernel::CenterRunning, Kernel::FinalizeGrad];
+        let merging = [Kernel::CombineStats, Kernel::CombineGradSums].into_iter().chain(finalizing);
+        let kernels = kernels.into_iter().flatten().chain(merging);
+        kernels.flat_map(|kernel| [false, true].map(|shared_buffer| Self { kernel, shared_buffer })).collect()
+    }
+}
+
+const ELEMENTS: [Elements; 3] = [Elements::Single, Elements::Quads, Elements::FourChannels];
+
+/// Whether rows merge within a subgroup, as far as there is a choice.
+fn merging(elements: Elements) -> &'static [bool] {
+    if elements == Elements::FourChannels { &[false] } else { &[false, true] }
+}
+
+fn statistics() -> Vec<Kernel> {
+    let mut kernels = Vec::new();
+    for x in Storage::ALL {
+        for elements in ELEMENTS {
+            kernels.extend(merging(elements).iter().map(|&subgroups| Kernel::PartialStats { x, elements, subgroups }));
+        }
+    }
+    kernels
+}
+
+fn normalizations() -> Vec<Kernel> {
+    let mut kernels = Vec::new();
+    for x in Storage::ALL {
+        for y in [DType::F32, DType::F16, DType::BF16] {
+            if !Storage::packed(x.dtype()).goes_with(Storage::packed(y)) {
+                continue;
+            }
+            for elements in ELEMENTS {
+                // Backward's kernels write as x is stored, and read the mask in the order in which they write.
+                let order = match (elements, x.dtype(), y) {
+                    (Elements::Quads | Elements::FourChannels, ..) => Some(MaskOrder::ByInvocation),
+                    (_, DType::F32, DType::F32) => Some(MaskOrder::ByInvocation),
+                    (_, _, DType::F32) => None,
+                    _ => Some(MaskOrder::ByAddress),
+                };
+                let without = [(false, None), (true, None)];
+                let activations = without.into_iter().chain(order.map(|order| (true, Some(order))));
+                for (activation, mask) in activations {
+                    for residual in [false, true] {
+                        let normalize = Normalize { x, y, elements, residual, activation, mask, in_place: false };
+                        kernels.push(Kernel::Normalize(normalize));
+                        // Words that are written over are not read as the device's own f16.
+                        if x == Storage::packed(y) {
+                            kernels.push(Kernel::Normalize(Normalize { in_place: true, ..normalize }));
                         }
                     }
                 }
             }
         }
-        variants
     }
+    kernels
+}
 
-    /// Whether the flags fit the kernel, and the storage types go together: one 16-bit type in a call, and the gradient of
-    /// x stored as x.
-    fn is_asked_for(&self) -> bool {
-        let Self { kernel, x, grad_output, .. } = *self;
-        let agree = |a: Storage, b: Storage| a.goes_with(b) || (a.is_f16() && b.is_f16());
-        // Native loads are a matter of the device, which is the same for x and grad_output.
-        let mixed_loads = [x, grad_output].contains(&Storage::NativeF16) && [x, grad_output].contains(&Storage::F16);
-        let stored_well = match self.output() {
-            Some(output) if kernel.writes_gradient() => {
-                agree(x, output) && (x == Storage::F32) == (output == Storage::F32)
+/// What backward can read.
+fn upstreams() -> Vec<Upstream> {
+    let mut upstreams = Vec::new();
+    for x in Storage::ALL {
+        for grad_output in Storage::ALL {
+            if !x.goes_with(grad_output) {
+                continue;
             }
-            Some(output) => agree(x, output),
-            None => true,
-        };
-        let flags_fit = (!self.mask || kernel.has_side())
-            && (!self.quads || kernel.has_quads())
-            && (!self.g_apart || (self.quads && kernel.reads_gradient() && !self.in_place))
-            && (!self.writes_quads_of_words || (self.quads && self.output().is_some()))
-            && (!self.writes_bf16 || self.output() == Some(Storage::BF16))
-            && (!self.in_place || self.may_write_over())
-            && (!self.subgroups || kernel.merges_rows());
-        agree(x, grad_output) && !mixed_loads && stored_well && flags_fit
-    }
-
-    /// How an activation that it writes is stored, packed in words where it has 16 bits; `None` where it writes sums.
-    fn output(&self) -> Option<Storage> {
-        self.kernel.over()?;
-        Some(match (self.kernel.writes_words() || self.writes_quads_of_words, self.writes_bf16) {
-            (false, _) => Storage::F32,
-            (true, false) => Storage::F16,
-            (true, true) => Storage::BF16,
-        })
-    }
-
-    /// Whether what is written may lie over what it is made of: both are of one storage type. What is read from the words
-    /// that are written is not of the device's own f16, nor then is anything else.
-    fn may_write_over(&self) -> bool {
-        let is_native = [self.x, self.grad_output].contains(&Storage::NativeF16);
-        self.kernel.over().is_some_and(|[source, _]| Some(self.storage(source)) == self.output()) && !is_native
-    }
-
-    /// The storage buffers in binding order.
-    pub fn bindings(&self) -> &'static [Binding] {
-        self.kernel.bindings(self.mask)
-    }
-
-    /// Whether the text declares a buffer: one that is written over what it is made of stands for both.
-    pub fn declares(&self, binding: &Binding) -> bool {
-        !self.in_place || self.kernel.over().is_none_or(|[source, _]| source != binding.name)
-    }
-
-    /// Whether it needs the device feature `SHADER_F16`.
-    pub fn needs_native_f16(&self) -> bool {
-        [self.x, self.grad_output].contains(&Storage::NativeF16)
-    }
-
-    /// Whether it needs the device feature `SUBGROUP`.
-    pub fn needs_subgroups(&self) -> bool {
-        self.subgroups
-    }
-
-    /// Bytes of one element of a storage buffer's array.
-    pub fn element_bytes(&self, binding: &Binding) -> u32 {
-        if !self.quads {
-            return binding.element_bytes.unwrap_or_else(|| self.storage(binding.name).element_bytes());
-        }
-        match (binding.name, binding.element_bytes) {
-            ("grad_output", _) if self.g_apart => self.grad_output.element_bytes(),
-            (name, None) => self.storage(name).quad_bytes(),
-            ("y" | "grad_input" | "grad_residual", _) => self.output().unwrap_or_default().quad_bytes(),
-            ("mask", _) => 8,
-            (_, Some(bytes)) => bytes,
-        }
-    }
-
-    fn storage(&self, name: &str) -> Storage {
-        // A residual is stored as x.
-        if name == "grad_output" { self.grad_output } else { self.x }
-    }
-
-    /// The WGSL text; the entry point is `main`, of [`WORKGROUP_SIZE`](super::WORKGROUP_SIZE) invocations.
-    pub fn source(&self) -> String {
-        let text = self.body();
-        let enabled = if self.needs_native_f16() { "enable f16;\n\n" } else { "" };
-        format!("{enabled}{}{text}", self.constants.declared_for(&text))
-    }
-
-    /// The text without its constants.
-    fn body(&self) -> String {
-        let mut text = String::new();
-        let activations = || self.bindings().iter().zip(1..).filter(|(slot, _)| slot.element_bytes.is_none());
-        let is_apart = |slot: &Binding| !self.quads || (self.g_apart && slot.name == "grad_output");
-        let decoded = |slot: &Binding| self.storage(slot.name) == Storage::F16;
-        if activations().any(|(slot, _)| decoded(slot) && is_apart(slot)) {
-            text.push_str(include_str!("../../shaders/parts/decode_f16.wgsl"));
-        }
-        if activations().any(|(slot, _)| decoded(slot) && !is_apart(slot)) {
-            text.push_str(include_str!("../../shaders/quads/decode_f16.wgsl"));
-        }
-        for (slot, binding) in activations() {
-            let storage = self.storage(slot.name);
-            let load = if is_apart(slot) { storage.load_text() } else { storage.load_quads_text() };
-            let declared = |name: &str| {
-                let load = if name == slot.name { load.to_owned() } else { load.replace("load_OPERAND", name) };
-                load.replace("OPERAND", slot.name).replace("BINDING", &binding.to_string())
-            };
-            text.push_str(&match self.kernel.over().filter(|_| !self.declares(slot)) {
-                Some([source, target]) => load_from(load, source, target),
-                None if self.quads && is_apart(slot) => {
-                    declared("load_single") + include_str!("../../shaders/quads/apart.wgsl")
+            for elements in ELEMENTS {
+                let order = match (elements, x) {
+                    (Elements::Single, Storage::F16 | Storage::BF16 | Storage::NativeF16) => MaskOrder::ByAddress,
+                    _ => MaskOrder::ByInvocation,
+                };
+                let recomputed = [false, true].map(|residual| Active::Recomputed { residual });
+                for active in [Active::Everywhere, Active::Masked(order)].into_iter().chain(recomputed) {
+                    let upstream = Upstream { x, grad_output, elements, strided: false, active };
+                    upstreams.push(upstream);
+                    if elements != Elements::Single {
+                        upstreams.push(Upstream { strided: true, ..upstream });
+                    }
                 }
-                None => declared(slot.name),
-            });
+            }
         }
-        if self.quads {
-            let output = self.output();
-            text.push_str(match output {
-                Some(Storage::BF16) => include_str!("../../shaders/quads/encode_bf16.wgsl"),
-                Some(Storage::F16) => include_str!("../../shaders/quads/encode_f16.wgsl"),
-                _ => include_str!("../../shaders/quads/pack_f32.wgsl"),
-            });
-            let quad = if output == Some(Storage::F32) { "vec4<f32>" } else { "vec2<u32>" };
-            text.push_str(
-                &self
-                    .kernel
-                    .quad_parts(self.mask, self.constants.four_channels, self.subgroups)
-                    .join("\n")
-                    .replace("QUAD", quad),
-            );
-            return if self.shared_buffer { bound_for_writing(&text) } else { text };
-        }
-        if self.kernel.writes_words() {
-            text.push_str(match self.writes_bf16 {
-                true => include_str!("../../shaders/parts/encode_bf16.wgsl"),
-                false => include_str!("../../shaders/parts/encode_f16.wgsl"),
-            });
-        }
-        text.push_str(&self.kernel.parts(self.mask, self.subgroups).join("\n"));
-        if self.shared_buffer { bound_for_writing(&text) } else { text }
     }
+    upstreams
 }
 
-/// The text with every storage buffer bound for writing.
-fn bound_for_writing(text: &str) -> String {
-    text.replace("<storage, read>", "<storage, read_write>")
-}
-
-/// The text by which a kernel reads `source` from the buffer of `target`, which it declares itself.
-fn load_from(load: &str, source: &str, target: &str) -> String {
-    let without_declaration = load.lines().filter(|line| !line.starts_with("@group"));
-    let mut text = String::new();
-    for line in without_declaration {
-        text.push_str(&line.replace("OPERAND[", &format!("{target}[")).replace("OPERAND", source));
-        text.push('\n');
+fn gradient_sums() -> Vec<Kernel> {
+    let mut kernels = Vec::new();
+    for upstream in upstreams() {
+        let merging = merging(upstream.elements).iter();
+        kernels.extend(merging.map(|&subgroups| Kernel::PartialGradSums { upstream, subgroups }));
     }
-    text
+    kernels
 }
 
-/// The storages in which a kernel may find an activation: all, or the default where it does not read it.
-fn storages(kernel: Kernel, name: &str) -> Vec<Storage> {
-    match kernel.bindings(false).iter().any(|slot| slot.name == name) {
-        true => Storage::ALL.to_vec(),
-        false => vec![Storage::default()],
+fn gradients() -> Vec<Kernel> {
+    let mut kernels = Vec::new();
+    for upstream in upstreams() {
+        for batch_statistics in [false, true] {
+            for grad_residual in [false, true] {
+                let gradient = GradInput { upstream, batch_statistics, grad_residual, in_place: false };
+                kernels.push(Kernel::GradInput(gradient));
+                // The gradient is stored as x, and lies as x does.
+                let is_same = upstream.grad_output == Storage::packed(upstream.x.dtype());
+                if is_same && upstream.x != Storage::NativeF16 && !upstream.strided {
+                    kernels.push(Kernel::GradInput(GradInput { in_place: true, ..gradient }));
+                }
+            }
+        }
+    }
+    kernels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::PARTS;
+    use super::*;
+
+    /// The operands of directives of all files: flags of conditions, or what is imported.
+    fn operands(directive: &str) -> BTreeSet<String> {
+        let kernels = Variant::all().into_iter().map(|variant| variant.kernel.file().1);
+        let files = PARTS.iter().map(|(_, text)| *text).chain(kernels);
+        let of_file = |text: &'static str| {
+            let operands = text.lines().filter_map(|line| line.strip_prefix(directive)?.strip_prefix(' '));
+            operands.map(|operand| operand.trim_start_matches('!').to_owned())
+        };
+        files.flat_map(of_file).collect()
+    }
+
+    #[test]
+    fn every_condition_is_about_a_flag_that_some_variant_sets() {
+        let dialects = [Dialect::Full, Dialect::Glsl430];
+        let variants = Variant::all();
+        let flags = variants.iter().flat_map(|variant| dialects.map(|dialect| variant.definitions(dialect).flags));
+        let set: BTreeSet<String> = flags.flatten().collect();
+        let of_operand = |flag: &str| {
+            flag.strip_prefix("OPERAND_").is_some_and(|kind| {
+                ["x", "residual", "grad_output"].iter().any(|operand| set.contains(&format!("{operand}_{kind}")))
+            })
+        };
+        let asked = operands("#if");
+        assert!(asked.len() > 10);
+        let unknown: Vec<&String> = asked.iter().filter(|flag| !set.contains(*flag) && !of_operand(flag)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+
+    #[test]
+    fn every_part_is_imported_and_no_directive_is_left_in_a_source() {
+        let imported: BTreeSet<String> =
+            operands("#import").into_iter().filter_map(|what| Some(what.split('(').next()?.to_owned())).collect();
+        let parts: BTreeSet<String> =
+            PARTS.iter().map(|(name, _)| (*name).to_owned()).chain(["params".into()]).collect();
+        assert_eq!(imported, parts);
+        for variant in Variant::all() {
+            let source = variant.source();
+            let left: Vec<&str> = source.lines().filter(|line| line.starts_with('#')).collect();
+            assert!(left.is_empty(), "{variant:?}: {left:?}");
+        }
     }
 }

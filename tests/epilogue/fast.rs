@@ -2,6 +2,7 @@
 
 use pollster::block_on;
 use syncbn::plan::{Activation, DeviceCaps, SumsPlan};
+use syncbn::shaders::Elements;
 use syncbn::{DType, Device, FastPaths, Layout, Shape};
 
 use super::bounds::Expected;
@@ -82,7 +83,7 @@ fn subgroups_are_used_where_four_rows_are_neighbours_and_the_device_has_them() {
         let shape = Shape::new(dims, layout).expect("a shape");
         let x = Activation { shape: &shape, dtype: DType::F32 };
         let caps = DeviceCaps { subgroups, ..DeviceCaps::PORTABLE };
-        SumsPlan::statistics(x, &caps).expect("a plan").expect("values").partials[0].variant.subgroups
+        SumsPlan::statistics(x, &caps).expect("a plan").expect("values").partials[0].variant.needs_subgroups()
     };
     for dims in [[32, 128, 28, 28], [32, 2048, 7, 7], [8, 16, 8, 8]] {
         assert!(merges(&dims, Layout::ChannelsFirst, true), "{dims:?}");
@@ -112,7 +113,8 @@ fn the_shapes_of_these_tests_have_kernels_of_both_kinds() {
             let quads = |quads| {
                 let caps = DeviceCaps { quads, ..DeviceCaps::PORTABLE };
                 let x = Activation { shape: &shape, dtype: DType::F32 };
-                SumsPlan::statistics(x, &caps).expect("a plan").expect("values").partials[0].variant.quads
+                SumsPlan::statistics(x, &caps).expect("a plan").expect("values").partials[0].variant.kernel.elements()
+                    != Elements::Single
             };
             assert!(!quads(false));
             quads(true)

@@ -4,42 +4,77 @@ use pollster::block_on;
 use wgpu::util::DeviceExt;
 
 use super::common::adapter;
+use syncbn::shaders::expand;
 
 /// Invocations of a workgroup.
 const WORKGROUP: u32 = 256;
 
-/// Writes one word per invocation: `result` as an expression of `i`, with `words` and what `text` declares.
-fn kernel(text: &str, result: &str) -> String {
-    format!(
-        "{text}
+/// Whether a kernel takes values one by one or by fours.
+#[derive(Clone, Copy, Debug)]
+pub enum By {
+    Ones,
+    Fours,
+}
+
+impl By {
+    pub const ALL: [Self; 2] = [Self::Ones, Self::Fours];
+
+    /// A file of the shaders' parts, for an operand `x` where it has one.
+    pub fn part(self, import: &str, flags: &[&str]) -> String {
+        let quads: &[&str] = match self {
+            Self::Ones => &["x_SINGLE"],
+            Self::Fours => &["QUADS", "x_BY_QUADS"],
+        };
+        let flags = [flags, quads, &["x_DECLARED"]].concat();
+        expand(&format!("#import {import}\n"), &flags, &[("x_BUFFER", "x"), ("x_BINDING", "0")])
+    }
+
+    /// Writes one word of results per value: `result` is an expression of `i`, the number of an element, with what `text`
+    /// declares. The number of results is a multiple of four.
+    fn kernel(self, text: &str, result: &str) -> String {
+        let (values, store) = match self {
+            Self::Ones => (1, "results[i] = result;"),
+            Self::Fours => (4, "for (var j = 0u; j < 4u; j++) { results[4u * i + j] = result[j]; }"),
+        };
+        format!(
+            "{text}
 @group(0) @binding(1) var<storage, read_write> results: array<u32>;
 
 @compute @workgroup_size({WORKGROUP})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
     let i = id.x;
-    if (i < arrayLength(&results)) {{
-        results[i] = {result};
+    if (i < arrayLength(&results) / {values}u) {{
+        var result = {result};
+        {store}
     }}
 }}
 "
-    )
-}
+        )
+    }
 
-const WORDS: &str = "@group(0) @binding(0) var<storage, read> words: array<u32>;\n";
+    /// The element `words[i]`.
+    fn words(self, text: &str) -> String {
+        let element = match self {
+            Self::Ones => "u32",
+            Self::Fours => "vec4<u32>",
+        };
+        format!("{text}\n@group(0) @binding(0) var<storage, read> words: array<{element}>;\n")
+    }
 
-/// Encodes every word as an f32.
-pub fn encoding_kernel(encode: &str) -> String {
-    kernel(&format!("{encode}\n{WORDS}"), "encode(bitcast<f32>(words[i]))")
-}
+    /// Encodes every word as an f32.
+    pub fn encoding_kernel(self, encode: &str) -> String {
+        self.kernel(&self.words(encode), "encode(words[i])")
+    }
 
-/// Decodes every word as an f16.
-pub fn decoding_kernel(decode: &str) -> String {
-    kernel(&format!("{decode}\n{WORDS}"), "bitcast<u32>(decode_f16(words[i]))")
-}
+    /// Decodes every word as an f16.
+    pub fn decoding_kernel(self, decode: &str) -> String {
+        self.kernel(&self.words(decode), "bitcast<U>(decode_f16(words[i]))")
+    }
 
-/// Loads every element as f32.
-pub fn loading_kernel(load: &str) -> String {
-    kernel(&load.replace("OPERAND", "x").replace("BINDING", "0"), "bitcast<u32>(load_x(i))")
+    /// Loads every element as f32.
+    pub fn loading_kernel(self, load: &str) -> String {
+        self.kernel(load, "bitcast<U>(load_x(i))")
+    }
 }
 
 pub struct Gpu {

@@ -1,7 +1,7 @@
 //! Bad shaders, one per check: each must be found, and the good one they derive from must not.
 
 use naga::valid::Capabilities;
-use syncbn::shaders::{Access, Binding, ParamsLayout};
+use syncbn::shaders::{Access, Binding, ParamsLayout, Role};
 
 use super::check::{Interface, Shader, interface, limits};
 use super::pipeline;
@@ -44,10 +44,15 @@ fn main(
 fn tables() -> Interface {
     let fields = &[("count", 0), ("rows", 4), ("scale", 8), ("padding", 12)];
     let bindings = vec![
-        Binding { name: "x", access: Access::Read, element_bytes: Some(4) },
-        Binding { name: "y", access: Access::Write, element_bytes: Some(16) },
+        Binding { role: Role::Input, name: "x", access: Access::Read, element_bytes: Some(4) },
+        Binding { role: Role::Output, name: "y", access: Access::Write, element_bytes: Some(16) },
     ];
-    Interface { params: ParamsLayout { size_bytes: 16, fields }, bindings, undeclared: None, shared_buffer: false }
+    Interface {
+        params: ParamsLayout { name: "Params", size_bytes: 16, fields, declarations: &[] },
+        bindings,
+        undeclared: None,
+        shared_buffer: false,
+    }
 }
 
 /// The good shader with one text replaced; naga must still accept it, or another check than the one meant would bite.
@@ -138,7 +143,7 @@ fn a_storage_buffer_more_or_less_than_in_the_table_is_found() {
     let extra = "@group(0) @binding(3) var<storage, read> z: array<f32>;\nvar<workgroup> scratch";
     one(interface(&changed(BEFORE, extra), &tables()), "storage buffers");
     let mut tables = tables();
-    tables.bindings.push(Binding { name: "z", access: Access::Read, element_bytes: Some(4) });
+    tables.bindings.push(Binding { role: Role::Residual, name: "z", access: Access::Read, element_bytes: Some(4) });
     one(interface(&Shader::parse(GOOD).unwrap(), &tables), "storage buffers");
 }
 

@@ -1,0 +1,85 @@
+// v = (x − pivot)·scale + shift, plus the residual: what enters the activation. mean = pivot + rest, scale = weight·inv_std,
+// shift = bias − rest·scale.
+//
+// x − pivot is exact where x is near the mean, so that nothing of v is lost to a large mean. Forward and backward form v by
+// this one source, and a compiler that contracts in one kernel only is kept from it: the activation is active in backward
+// where it was in forward.
+
+#import element
+#import settled_element
+#import finite
+#import choose_element
+
+// What an activation and its gradient need of a channel, of each value of an element.
+struct Affine {
+    pivot: V,
+    rest: V,
+    scale: V,
+    shift: V,
+    not_finite: U,        // the bits of a NaN where the channel is not finite, else 0
+}
+
+#if FOUR_CHANNELS
+fn weights_of(channel: u32) -> V {
+    let first = 4u * channel;
+    return V(weight[first], weight[first + 1u], weight[first + 2u], weight[first + 3u]);
+}
+
+fn biases_of(channel: u32) -> V {
+    let first = 4u * channel;
+    return V(bias[first], bias[first + 1u], bias[first + 2u], bias[first + 3u]);
+}
+#else
+fn weights_of(channel: u32) -> V {
+    return V(weight[channel]);
+}
+
+fn biases_of(channel: u32) -> V {
+    return V(bias[channel]);
+}
+#endif
+
+// The bits of a NaN where a value is not finite, else 0.
+fn nan_where_not_finite(value: V) -> U {
+    return choose_element(U(0u), U(NOT_FINITE), (bitcast<U>(value) & U(EXPONENT)) == U(EXPONENT));
+}
+
+fn affine_of(channel: u32) -> Affine {
+#if FOUR_CHANNELS
+    let a = centering[4u * channel];
+    let b = centering[4u * channel + 1u];
+    let c = centering[4u * channel + 2u];
+    let d = centering[4u * channel + 3u];
+    let pivot = V(a.pivot, b.pivot, c.pivot, d.pivot);
+    let rest = V(a.rest, b.rest, c.rest, d.rest);
+    let inv_std = V(a.inv_std, b.inv_std, c.inv_std, d.inv_std);
+#else
+    let entry = centering[channel];
+    let pivot = V(entry.pivot);
+    let rest = V(entry.rest);
+    let inv_std = V(entry.inv_std);
+#endif
+    var scale = inv_std;
+    if (params.has_weight != 0u) {
+        scale = settled(scale * weights_of(channel));
+    }
+    var shift = settled(-rest * scale);
+    if (params.has_bias != 0u) {
+        shift = settled(shift + biases_of(channel));
+    }
+    return Affine(pivot, rest, scale, shift, nan_where_not_finite(inv_std));
+}
+
+// The bits of v of an element x at an address.
+fn value_of(x: V, address: u32, affine: Affine) -> U {
+    var v = difference(x, affine.pivot) * affine.scale;
+#if ACTIVATION
+    v = settled(v);
+#endif
+    v += affine.shift;
+#if RESIDUAL
+    v = settled(v) + load_residual(address);
+#endif
+    // A NaN with whatever bits are set besides.
+    return bitcast<U>(v) | affine.not_finite;
+}

@@ -1,0 +1,40 @@
+// Four elements of an invocation, summed pairwise.
+
+#import element
+#import settled_element
+#import finite
+
+struct Four {
+    a: V,
+    b: V,
+    c: V,
+    d: V,
+}
+
+fn deviations(four: Four, mean: V) -> Four {
+    return Four(difference(four.a, mean), difference(four.b, mean), difference(four.c, mean), difference(four.d, mean));
+}
+
+// 0 where elements are stand-ins; `at` is the number of the first.
+fn without_stand_ins(four: Four, at: u32, count: u32) -> Four {
+    return Four(
+        select(V(0.0), four.a, at < count),
+        select(V(0.0), four.b, at + 1u < count),
+        select(V(0.0), four.c, at + 2u < count),
+        select(V(0.0), four.d, at + 3u < count),
+    );
+}
+
+fn sum_of(four: Four) -> V {
+    return (four.a + four.b) + (four.c + four.d);
+}
+
+fn squares_of(four: Four) -> V {
+    return (four.a * four.a + four.b * four.b) + (four.c * four.c + four.d * four.d);
+}
+
+// The largest exponents, as bits.
+fn exponents_of(four: Four) -> U {
+    let pair = max(bitcast<U>(four.a) & U(EXPONENT), bitcast<U>(four.b) & U(EXPONENT));
+    return max(pair, max(bitcast<U>(four.c) & U(EXPONENT), bitcast<U>(four.d) & U(EXPONENT)));
+}

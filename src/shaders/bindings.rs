@@ -1,0 +1,165 @@
+//! The storage buffers of every kernel.
+
+use super::kernel::{Active, GradInput, Kernel, Normalize};
+
+/// How a kernel uses a storage buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only reads it.
+    Read,
+    /// Writes it.
+    Write,
+}
+
+/// What a buffer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// x, (N, C, L).
+    Input,
+    /// y, (N, C, L).
+    Output,
+    /// Upstream gradient, (N, C, L).
+    GradOutput,
+    /// Gradient of the input, (N, C, L).
+    GradInput,
+    /// Residual, (N, C, L), or anything where none is added.
+    Residual,
+    /// Gradient of the residual, (N, C, L).
+    GradResidual,
+    /// Sums of every tile, (tiles, C). Where a channel has one tile, these are [`Role::Local`].
+    Tiles,
+    /// Sums of the rank, (C): read back by the host.
+    Local,
+    /// Pivot, rest and inverse deviation, (C): sent by the host, or made by the device where it merges.
+    Centering,
+    /// Sums of all ranks of one device, (ranks, C).
+    Locals,
+    /// What merges them: (ranks).
+    Shares,
+    /// Running statistics where they lie on the device, (C).
+    Running,
+    /// What makes gradients on the device, (C): [`Role::Centering`] of the kernels that write them.
+    GradCentering,
+    /// Gradient of the weight, (C).
+    GradWeight,
+    /// Gradient of the bias, (C).
+    GradBias,
+    /// Weight, (C), or anything where the layer has none.
+    Weight,
+    /// Bias, (C), or anything where the layer has none.
+    Bias,
+    /// A bit per value: where the activation was active.
+    Mask,
+}
+
+/// A storage buffer of a kernel. Its binding number is its position in the table plus 1; binding 0 is the parameter struct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// What it is for.
+    pub role: Role,
+    /// Name in the shader.
+    pub name: &'static str,
+    /// How the kernel uses it.
+    pub access: Access,
+    /// Bytes of one array element; `None` where the storage type of an activation decides.
+    pub element_bytes: Option<u32>,
+}
+
+/// An activation, of a storage type that the kernel names.
+const fn activation(role: Role, name: &'static str) -> Binding {
+    Binding { role, name, access: Access::Read, element_bytes: None }
+}
+
+const fn reads(role: Role, name: &'static str, element_bytes: u32) -> Binding {
+    Binding { role, name, access: Access::Read, element_bytes: Some(element_bytes) }
+}
+
+const fn writes(role: Role, name: &'static str, element_bytes: u32) -> Binding {
+    Binding { role, name, access: Access::Write, element_bytes: Some(element_bytes) }
+}
+
+/// An activation that is written.
+const fn output(role: Role, name: &'static str) -> Binding {
+    Binding { role, name, access: Access::Write, element_bytes: None }
+}
+
+const PARTIAL_STATS: [Binding; 2] = [activation(Role::Input, "x"), writes(Role::Tiles, "partial", 16)];
+const COMBINE: [Binding; 2] = [reads(Role::Tiles, "partial", 16), writes(Role::Local, "local", 16)];
+const FINALIZE_STATS: [Binding; 4] = [
+    reads(Role::Locals, "locals", 16),
+    reads(Role::Shares, "shares", 8),
+    writes(Role::Running, "running", 16),
+    writes(Role::Centering, "centering", 12),
+];
+const CENTER_RUNNING: [Binding; 2] = [reads(Role::Running, "running", 16), writes(Role::Centering, "centering", 12)];
+const FINALIZE_GRAD: [Binding; 6] = [
+    reads(Role::Locals, "locals", 16),
+    reads(Role::Shares, "shares", 8),
+    reads(Role::Centering, "center", 12),
+    writes(Role::GradCentering, "grad_centering", 20),
+    writes(Role::GradWeight, "grad_weight", 4),
+    writes(Role::GradBias, "grad_bias", 4),
+];
+/// The last one only where a mask is kept.
+const NORMALIZE: [Binding; 7] = [
+    activation(Role::Input, "x"),
+    activation(Role::Residual, "residual"),
+    reads(Role::Centering, "centering", 12),
+    reads(Role::Weight, "weight", 4),
+    reads(Role::Bias, "bias", 4),
+    output(Role::Output, "y"),
+    writes(Role::Mask, "mask", 4),
+];
+
+/// What tells where the activation was active: the residual, or forward's mask.
+const fn active(from_mask: bool) -> Binding {
+    if from_mask { reads(Role::Mask, "mask", 4) } else { activation(Role::Residual, "residual") }
+}
+
+const fn partial_grad_sums(from_mask: bool) -> [Binding; 7] {
+    [
+        activation(Role::GradOutput, "grad_output"),
+        activation(Role::Input, "x"),
+        active(from_mask),
+        reads(Role::Centering, "centering", 12),
+        reads(Role::Weight, "weight", 4),
+        reads(Role::Bias, "bias", 4),
+        writes(Role::Tiles, "partial", 16),
+    ]
+}
+
+/// The last one only where the gradient of the residual is wanted.
+const fn grad_input(from_mask: bool) -> [Binding; 8] {
+    [
+        activation(Role::GradOutput, "grad_output"),
+        activation(Role::Input, "x"),
+        active(from_mask),
+        reads(Role::Centering, "centering", 20),
+        reads(Role::Weight, "weight", 4),
+        reads(Role::Bias, "bias", 4),
+        output(Role::GradInput, "grad_input"),
+        output(Role::GradResidual, "grad_residual"),
+    ]
+}
+
+const PARTIAL_GRAD_SUMS: [[Binding; 7]; 2] = [partial_grad_sums(false), partial_grad_sums(true)];
+const GRAD_INPUT: [[Binding; 8]; 2] = [grad_input(false), grad_input(true)];
+
+impl Kernel {
+    /// The storage buffers in binding order.
+    pub fn bindings(self) -> &'static [Binding] {
+        let from_mask = usize::from(matches!(self.upstream(), Some(up) if matches!(up.active, Active::Masked(_))));
+        match self {
+            Self::PartialStats { .. } => &PARTIAL_STATS,
+            Self::CombineStats | Self::CombineGradSums => &COMBINE,
+            Self::Normalize(Normalize { mask: None, .. }) => NORMALIZE.split_at(6).0,
+            Self::Normalize(_) => &NORMALIZE,
+            Self::PartialGradSums { .. } => &PARTIAL_GRAD_SUMS[from_mask],
+            Self::GradInput(GradInput { grad_residual: false, .. }) => GRAD_INPUT[from_mask].split_at(7).0,
+            Self::GradInput(_) => &GRAD_INPUT[from_mask],
+            Self::FinalizeStats => &FINALIZE_STATS,
+            Self::CenterRunning => &CENTER_RUNNING,
+            Self::FinalizeGrad => &FINALIZE_GRAD,
+        }
+    }
+}

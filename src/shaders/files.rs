@@ -1,0 +1,40 @@
+//! The WGSL files.
+
+/// Files of `shaders/parts` by their names.
+macro_rules! parts {
+    ($($name:literal)*) => {
+        /// Every file of `shaders/parts` with its name.
+        pub(super) const PARTS: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../shaders/parts/", $name, ".wgsl")))),*];
+    };
+}
+
+parts! {
+    "activation" "affine" "center" "centering" "choose" "choose_element" "combine" "decode_f16" "element" "encode" "finite" "four"
+    "gradient" "load" "mask_bits" "merge" "merge_fours" "merge_stats" "merge_sums" "reduce" "running" "settled"
+    "settled_element" "shares" "store" "tile" "transpose" "upstream" "words"
+}
+
+/// A file of `shaders/parts`.
+pub(super) fn part(name: &str) -> Option<&'static str> {
+    PARTS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// A kernel's own file.
+macro_rules! kernel {
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/", $name, ".wgsl"))
+    };
+}
+
+pub(super) const PARTIAL_STATS: &str = kernel!("partial_stats");
+pub(super) const COMBINE_STATS: &str = kernel!("combine_stats");
+pub(super) const NORMALIZE: &str = kernel!("normalize");
+pub(super) const NORMALIZE_WORDS: &str = kernel!("normalize_words");
+pub(super) const PARTIAL_GRAD_SUMS: &str = kernel!("partial_grad_sums");
+pub(super) const COMBINE_GRAD_SUMS: &str = kernel!("combine_grad_sums");
+pub(super) const GRAD_INPUT: &str = kernel!("grad_input");
+pub(super) const GRAD_INPUT_WORDS: &str = kernel!("grad_input_words");
+pub(super) const FINALIZE_STATS: &str = kernel!("finalize_stats");
+pub(super) const CENTER_RUNNING: &str = kernel!("center_running");
+pub(super) const FINALIZE_GRAD: &str = kernel!("finalize_grad");

@@ -1,0 +1,215 @@
+//! The kernels, and what of their sources depends on the tensors and the layer that they work on.
+
+use super::files;
+use super::params::{CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams};
+use super::storage::Storage;
+use crate::dtype::DType;
+
+/// What an invocation loads and stores at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Elements {
+    /// Single values.
+    #[default]
+    Single,
+    /// Four values of one channel that lie next to each other.
+    Quads,
+    /// Four values of neighbouring channels that lie next to each other.
+    FourChannels,
+}
+
+/// Which value a bit of a mask stands for. A bit is 1 where v, what enters the activation, is above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MaskOrder {
+    /// A word holds the 32 values of a tile that one invocation of a kernel that writes goes through.
+    ByInvocation,
+    /// A word holds the values at 32 addresses that follow each other: where words of 16-bit outputs are owned.
+    ByAddress,
+}
+
+/// How backward knows where the activation was active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Active {
+    /// There is no activation.
+    #[default]
+    Everywhere,
+    /// v is formed again, from x and, where one was added, from the residual.
+    Recomputed {
+        /// A residual was added.
+        residual: bool,
+    },
+    /// Forward kept a mask.
+    Masked(MaskOrder),
+}
+
+/// What the kernels of forward's second half depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Normalize {
+    /// Storage of x and of the residual.
+    pub x: Storage,
+    /// Type of y.
+    pub y: DType,
+    /// What an invocation loads at once.
+    pub elements: Elements,
+    /// A residual is added before the activation.
+    pub residual: bool,
+    /// There is an activation.
+    pub activation: bool,
+    /// The mask of the activation that is kept.
+    pub mask: Option<MaskOrder>,
+    /// y is written over x: the one buffer is bound once, because a kernel may not bind a range twice for writing.
+    pub in_place: bool,
+}
+
+/// What the kernels of backward depend on: what they read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// Storage of x and of the residual.
+    pub x: Storage,
+    /// Storage of grad_output.
+    pub grad_output: Storage,
+    /// What an invocation loads at once.
+    pub elements: Elements,
+    /// The values of an element of grad_output lie apart, in another layout than x; without meaning for single values.
+    pub strided: bool,
+    /// How backward knows where the activation was active.
+    pub active: Active,
+}
+
+/// What the kernels of backward's second half depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GradInput {
+    /// What is read.
+    pub upstream: Upstream,
+    /// The statistics depend on x; without, they are constants for the gradient.
+    pub batch_statistics: bool,
+    /// The gradient of the residual is wanted.
+    pub grad_residual: bool,
+    /// The gradient is written over grad_output.
+    pub in_place: bool,
+}
+
+/// A compute kernel, for the tensors and the layer at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// Partial statistics of every tile.
+    PartialStats {
+        /// Storage of x.
+        x: Storage,
+        /// What an invocation loads at once.
+        elements: Elements,
+        /// Four rows of a tile merge within a subgroup; not for elements of four channels.
+        subgroups: bool,
+    },
+    /// Local statistics of the rank from those of its tiles.
+    CombineStats,
+    /// The normalized output.
+    Normalize(Normalize),
+    /// Partial gradient sums of every tile.
+    PartialGradSums {
+        /// What is read.
+        upstream: Upstream,
+        /// Four rows of a tile merge within a subgroup; not for elements of four channels.
+        subgroups: bool,
+    },
+    /// Local gradient sums of the rank from those of its tiles.
+    CombineGradSums,
+    /// The gradient of the input, stored as x, and where it is wanted that of the residual.
+    GradInput(GradInput),
+    /// The statistics of ranks on one device merged, and the running statistics.
+    FinalizeStats,
+    /// What normalizes with the running statistics.
+    CenterRunning,
+    /// The gradient sums of ranks on one device merged, and the gradients of the parameters.
+    FinalizeGrad,
+}
+
+impl Kernel {
+    /// Name of the kernel: that of its file.
+    pub fn name(self) -> &'static str {
+        self.file().0
+    }
+
+    /// Name and contents of the kernel's file.
+    pub(super) fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::PartialStats { .. } => ("partial_stats", files::PARTIAL_STATS),
+            Self::CombineStats => ("combine_stats", files::COMBINE_STATS),
+            Self::Normalize(_) if self.owns_words() => ("normalize_words", files::NORMALIZE_WORDS),
+            Self::Normalize(_) => ("normalize", files::NORMALIZE),
+            Self::PartialGradSums { .. } => ("partial_grad_sums", files::PARTIAL_GRAD_SUMS),
+            Self::CombineGradSums => ("combine_grad_sums", files::COMBINE_GRAD_SUMS),
+            Self::GradInput(_) if self.owns_words() => ("grad_input_words", files::GRAD_INPUT_WORDS),
+            Self::GradInput(_) => ("grad_input", files::GRAD_INPUT),
+            Self::FinalizeStats => ("finalize_stats", files::FINALIZE_STATS),
+            Self::CenterRunning => ("center_running", files::CENTER_RUNNING),
+            Self::FinalizeGrad => ("finalize_grad", files::FINALIZE_GRAD),
+        }
+    }
+
+    /// Layout of the parameter struct at binding 0.
+    pub fn params_layout(self) -> ParamsLayout {
+        match self {
+            Self::CombineStats | Self::CombineGradSums => CombineParams::LAYOUT,
+            Self::FinalizeStats | Self::CenterRunning => FinalizeParams::LAYOUT,
+            Self::FinalizeGrad => FinalizeGradParams::LAYOUT,
+            _ => TileParams::LAYOUT,
+        }
+    }
+
+    /// What an invocation loads at once.
+    pub fn elements(self) -> Elements {
+        match self {
+            Self::PartialStats { elements, .. } => elements,
+            Self::Normalize(normalize) => normalize.elements,
+            _ => self.upstream().map_or(Elements::Single, |upstream| upstream.elements),
+        }
+    }
+
+    /// What a kernel of backward reads.
+    pub(super) fn upstream(self) -> Option<Upstream> {
+        match self {
+            Self::PartialGradSums { upstream, .. } | Self::GradInput(GradInput { upstream, .. }) => Some(upstream),
+            _ => None,
+        }
+    }
+
+    /// Storage of x and of the residual.
+    pub(super) fn x(self) -> Option<Storage> {
+        match self {
+            Self::PartialStats { x, .. } => Some(x),
+            Self::Normalize(normalize) => Some(normalize.x),
+            _ => self.upstream().map(|upstream| upstream.x),
+        }
+    }
+
+    /// Type of an activation that is written.
+    pub(super) fn output(self) -> Option<DType> {
+        match self {
+            Self::Normalize(normalize) => Some(normalize.y),
+            Self::GradInput(gradient) => Some(gradient.upstream.x.dtype()),
+            _ => None,
+        }
+    }
+
+    /// Whether four rows of a tile merge within a subgroup.
+    pub(super) fn subgroups(self) -> bool {
+        match self {
+            Self::PartialStats { subgroups, .. } | Self::PartialGradSums { subgroups, .. } => subgroups,
+            _ => false,
+        }
+    }
+
+    /// The activation that is written over, and that which is written, where these are one.
+    pub(super) fn in_place(self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::Normalize(Normalize { in_place: true, .. }) => Some(["x", "y"]),
+            Self::GradInput(GradInput { in_place: true, .. }) => Some(["grad_output", "grad_input"]),
+            _ => None,
+        }
+    }
+
+    /// Whether an invocation owns words of a 16-bit output, of which one may hold two channels.
+    pub(super) fn owns_words(self) -> bool {
+        self.elements() == Elements::Single && self.output().is_some_and(|output| output != DType::F32)
+    }
+}
