@@ -31,7 +31,8 @@ fn blended(old: u32, batch: f32, keep: f32, follow: f32, is_lost: bool) -> u32 {
     return bitcast<u32>(keep * bitcast<f32>(old) + follow * batch);
 }
 
-fn follow_batch(channel: u32, mean: f32, variance: f32, is_lost: bool) {
+// Where the sums left the range of f32, though every value is in it, the batch is counted and the rest stays as it was.
+fn follow_batch(channel: u32, mean: f32, variance: f32, is_lost: bool, is_beyond: bool) {
     var entry = running[channel];
     entry.batches_low += 1u;
     entry.batches_high += u32(entry.batches_low == 0u);
@@ -43,8 +44,10 @@ fn follow_batch(channel: u32, mean: f32, variance: f32, is_lost: bool) {
         follow = select(1.0 / batches, 1.0, batches <= 1.0);
         keep = 1.0 - follow;
     }
-    entry.mean = blended(entry.mean, mean, keep, follow, is_lost);
-    entry.variance = blended(entry.variance, variance, keep, follow, is_lost);
+    if (!is_beyond) {
+        entry.mean = blended(entry.mean, mean, keep, follow, is_lost);
+        entry.variance = blended(entry.variance, variance, keep, follow, is_lost);
+    }
     running[channel] = entry;
 }
 
@@ -64,13 +67,15 @@ fn main(
     }
     var offset = 0.0;
     var is_lost = false;
+    var is_beyond = false;
     for (var rank = params.first_rank; rank < params.end_rank; rank++) {
         let part = shares[rank];
         if (part.count == 0.0) {
             continue;
         }
         let sums = sums_of(rank, channel);
-        is_lost |= sums.w != 0.0 || is_not_finite(sums.x) || is_not_finite(sums.y) || is_not_finite(sums.z);
+        is_lost |= sums.w != 0.0;
+        is_beyond |= is_not_finite(sums.x) || is_not_finite(sums.y) || is_not_finite(sums.z);
         offset += part.share * (difference_f32(sums.x, pivot) + sums.y / part.count);
     }
     offset = settled_f32(offset);
@@ -88,9 +93,9 @@ fn main(
         m2 += max(about_own, 0.0) + (part.count * from_mean) * from_mean;
     }
     m2 = settled_f32(m2);
-    is_lost |= is_not_finite(offset) || is_not_finite(m2);
-    centering[channel] = center_of(pivot, offset, inverse_root(m2 / max(params.count, 1.0) + params.eps), is_lost);
+    is_beyond = !is_lost && (is_beyond || is_not_finite(offset) || is_not_finite(m2));
+    centering[channel] = center_of(pivot, offset, inverse_root(m2 / max(params.count, 1.0) + params.eps), is_lost || is_beyond);
     if (params.tracks != 0u) {
-        follow_batch(channel, pivot + offset, m2 / params.divisor, is_lost);
+        follow_batch(channel, pivot + offset, m2 / params.divisor, is_lost, is_beyond);
     }
 }

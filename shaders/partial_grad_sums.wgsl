@@ -1,6 +1,6 @@
 // Partial gradient sums of every tile: Σg and Σ g·(x − pivot), each with a flag for NaN or Inf; g before the activation.
 //
-// The host adds what the pivot lacks to the mean: Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
+// g counts in units of 1/params.unit, x in those of its channel. The host adds what the pivot lacks to the mean: Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
 // Dispatch: one workgroup per 256/rows channels and tile. `combine_grad_sums` runs next, unless a channel has one tile.
 
 #import tile
@@ -54,8 +54,9 @@ fn main(
             }
             let x = load_x(walk.x);
             let g = upstream(x, walk.x, walk.g, j, affine);
-            four_sum += g;
-            four_products += g * difference(x, affine.pivot);
+            let g_in_units = g * params.unit;
+            four_sum += g_in_units;
+            four_products += g_in_units * deviation_of(x, affine);
             g_exponents = max(g_exponents, bitcast<U>(g) & U(EXPONENT));
             x_exponents = max(x_exponents, bitcast<U>(x) & U(EXPONENT));
             step_walk(&walk);

@@ -2,7 +2,8 @@
 //
 // An invocation holds 16 elements in registers. It takes their mean relative to the first, rounded to f32 (exact for a
 // constant), then Σ(x − m) and Σ(x − m)²: what rounding takes from the mean is carried by the first sum. Each value of an
-// element has a mean of its own; where they are of one channel, these merge before the rows do.
+// element has a mean of its own; where they are of one channel, these merge before the rows do. x counts in units of
+// 1/params.unit.
 // Dispatch: one workgroup per 256/rows channels and tile. `combine_stats` runs next, unless a channel has one tile.
 
 #import tile
@@ -69,11 +70,17 @@ fn main(
         first = load_x(walk.x);
     }
     // A stand-in equals the first element and so adds nothing to the first sum.
-    let a = next_four(&walk, first);
-    let b = next_four(&walk, first);
-    let c = next_four(&walk, first);
-    let d = next_four(&walk, first);
+    var a = next_four(&walk, first);
+    var b = next_four(&walk, first);
+    var c = next_four(&walk, first);
+    var d = next_four(&walk, first);
     let exponents = max(max(exponents_of(a), exponents_of(b)), max(exponents_of(c), exponents_of(d)));
+    // A power of two: exact.
+    first *= params.unit;
+    a = in_units(a);
+    b = in_units(b);
+    c = in_units(c);
+    d = in_units(d);
     let from_first = (sum_of(deviations(a, first)) + sum_of(deviations(b, first)))
         + (sum_of(deviations(c, first)) + sum_of(deviations(d, first)));
     let count = f32(elements);

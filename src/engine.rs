@@ -69,11 +69,13 @@ pub(crate) fn prepare(
 }
 
 /// Local statistics of x, one per channel. A GPU has its work when this returns; the host is done.
-pub(crate) fn local_stats(x: View<'_>) -> Result<Pending<Vec<ChannelStats>>, Error> {
+///
+/// `eps` is what is added to the variance: where it is far above, a variance near 0 need not be known.
+pub(crate) fn local_stats(x: View<'_>, eps: f64) -> Result<Pending<Vec<ChannelStats>>, Error> {
     match (x.tensor.storage(), x.tensor.device().kind()) {
         (Storage::Host(values), kind) => Ok(host::local_stats(values, x.shape, host::threads(kind))),
         (Storage::Gpu(slice), Kind::Gpu(gpu)) => {
-            gpu::local_stats(gpu, x.tensor.device().deadline(), slice, x.activation())
+            gpu::local_stats(gpu, x.tensor.device().deadline(), slice, x.activation(), eps)
         }
         (Storage::Gpu(_), Kind::Host(_)) => Err(misplaced(x.tensor)),
     }

@@ -55,9 +55,9 @@ impl Layer<'_> {
 
     /// Pivot, scale = weight·inv_std and shift = bias − rest·scale of a channel.
     fn line(self, center: &Centering, channel: usize) -> Line {
-        let scale = self.weight.map_or(1.0, |weight| weight[channel]) * center.inv_std;
-        let shift = self.bias.map_or(0.0, |bias| bias[channel]) - center.rest * scale;
-        [center.pivot, scale, shift]
+        let scale = self.weight.map_or(1.0, |weight| weight[channel]) * (center.inv_std * center.unit);
+        let shift = self.bias.map_or(0.0, |bias| bias[channel]) - center.rest / center.unit * scale;
+        [center.pivot / center.unit, scale, shift]
     }
 
     fn lines<'c>(self, centering: impl IntoIterator<Item = &'c Centering>) -> Vec<Line> {
@@ -227,7 +227,8 @@ fn grad_input_from<G: Element, X: Element>(
 fn gradient_lines(layer: Layer<'_>, first: usize, centering: &[GradCentering]) -> Vec<GradientLine> {
     let line = |(channel, of): (usize, &GradCentering)| {
         let [pivot, scale, shift] = layer.line(&of.center, channel);
-        [pivot, scale, shift, of.center.rest, of.mean_dy, of.projection]
+        let unit = of.center.unit;
+        [pivot, scale, shift, of.center.rest / unit, of.mean_dy, of.projection * unit]
     };
     (first..).zip(centering).map(line).collect()
 }

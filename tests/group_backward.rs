@@ -16,6 +16,8 @@ mod modes;
 mod not_finite;
 #[path = "group_backward/problem.rs"]
 mod problem;
+#[path = "group_backward/range.rs"]
+mod range;
 #[path = "group_backward/rows.rs"]
 mod rows;
 #[path = "group_backward/saved.rs"]

@@ -1,4 +1,4 @@
-// v = (x − pivot)·scale + shift, plus the residual: what enters the activation. mean = pivot + rest, scale = weight·inv_std,
+// v = (x·unit − pivot)·scale + shift, plus the residual: what enters the activation. mean = pivot + rest, scale = weight·inv_std,
 // shift = bias − rest·scale.
 //
 // x − pivot is exact where x is near the mean, so that nothing of v is lost to a large mean. Forward and backward form v by
@@ -16,6 +16,7 @@ struct Affine {
     rest: V,
     scale: V,
     shift: V,
+    unit: V,              // power of two in which the first three count
     not_finite: U,        // the bits of a NaN where the channel is not finite, else 0
 }
 
@@ -53,11 +54,13 @@ fn affine_of(channel: u32) -> Affine {
     let pivot = V(a.pivot, b.pivot, c.pivot, d.pivot);
     let rest = V(a.rest, b.rest, c.rest, d.rest);
     let inv_std = V(a.inv_std, b.inv_std, c.inv_std, d.inv_std);
+    let unit = V(a.unit, b.unit, c.unit, d.unit);
 #else
     let entry = centering[channel];
     let pivot = V(entry.pivot);
     let rest = V(entry.rest);
     let inv_std = V(entry.inv_std);
+    let unit = V(entry.unit);
 #endif
     var scale = inv_std;
     if (params.has_weight != 0u) {
@@ -67,12 +70,17 @@ fn affine_of(channel: u32) -> Affine {
     if (params.has_bias != 0u) {
         shift = settled(shift + biases_of(channel));
     }
-    return Affine(pivot, rest, scale, shift, nan_where_not_finite(inv_std));
+    return Affine(pivot, rest, scale, shift, unit, nan_where_not_finite(inv_std));
+}
+
+// x − pivot in units: exact as x·unit is, and where x is near the mean.
+fn deviation_of(x: V, affine: Affine) -> V {
+    return difference(x * affine.unit, affine.pivot);
 }
 
 // The bits of v of an element x at an address.
 fn value_of(x: V, address: u32, affine: Affine) -> U {
-    var v = difference(x, affine.pivot) * affine.scale;
+    var v = deviation_of(x, affine) * affine.scale;
 #if ACTIVATION
     v = settled(v);
 #endif

@@ -4,10 +4,14 @@
 #import finite
 #import settled
 
+// The bits of 1.
+const ONE: u32 = 0x3f800000u;
+
 struct CenterBits {
     pivot: u32,
     rest: u32,
     inv_std: u32,
+    unit: u32,            // of the three: 1
 }
 
 // 1/√v, and 0 where v is 0. One step of Newton's method takes off what division and root may be off.
@@ -22,7 +26,7 @@ fn inverse_root(v: f32) -> f32 {
 
 fn center_of(pivot: f32, rest: f32, inv_std: f32, is_lost: bool) -> CenterBits {
     if (is_lost) {
-        return CenterBits(NOT_FINITE, NOT_FINITE, NOT_FINITE);
+        return CenterBits(NOT_FINITE, NOT_FINITE, NOT_FINITE, ONE);
     }
-    return CenterBits(bitcast<u32>(pivot), bitcast<u32>(rest), bitcast<u32>(inv_std));
+    return CenterBits(bitcast<u32>(pivot), bitcast<u32>(rest), bitcast<u32>(inv_std), ONE);
 }

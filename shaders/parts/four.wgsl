@@ -11,6 +11,11 @@ struct Four {
     d: V,
 }
 
+fn in_units(four: Four) -> Four {
+    let unit = params.unit;
+    return Four(four.a * unit, four.b * unit, four.c * unit, four.d * unit);
+}
+
 fn deviations(four: Four, mean: V) -> Four {
     return Four(difference(four.a, mean), difference(four.b, mean), difference(four.c, mean), difference(four.d, mean));
 }

@@ -11,6 +11,7 @@ struct GradCentering {
     pivot: f32,
     rest: f32,
     inv_std: f32,
+    unit: f32,            // in which the three count, as in forward
     mean_dy: f32,
     projection: f32,
 }
@@ -56,10 +57,11 @@ fn x_of_gradient(address: u32) -> V {
 // The bits of grad_input of an element x with g before the activation.
 fn gradient_of(x: V, g: V, of_channel: GradCoefficients) -> U {
 #if BATCH_STATISTICS
-    let deviation = difference(difference(x, of_channel.affine.pivot), of_channel.affine.rest);
+    let deviation = difference(deviation_of(x, of_channel.affine), of_channel.affine.rest);
     let from_statistics = of_channel.mean_dy + deviation * of_channel.projection;
-    return bitcast<U>(of_channel.affine.scale * (g - from_statistics)) | of_channel.not_finite;
+    let from_mean = g - from_statistics;
 #else
-    return bitcast<U>(of_channel.affine.scale * g) | of_channel.not_finite;
+    let from_mean = g;
 #endif
+    return bitcast<U>(of_channel.affine.scale * from_mean * of_channel.affine.unit) | of_channel.not_finite;
 }

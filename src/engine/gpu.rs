@@ -1,11 +1,13 @@
 //! The phases on a GPU: plans carried out.
 
 mod many;
+mod range;
 mod slices;
 
 pub(super) use many::{apply_many, local_stats_many};
 pub(super) use slices::{Layer, Reads, backward_slice};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytemuck::Pod;
@@ -47,21 +49,24 @@ pub(super) fn local_stats(
     deadline: Duration,
     slice: &BufferSlice,
     x: Activation<'_>,
+    eps: f64,
 ) -> Result<Pending<Vec<ChannelStats>>, Error> {
     let Some(plan) = SumsPlan::statistics(x, gpu.caps())? else {
         return Ok(ready(Ok(vec![ChannelStats::EMPTY; x.shape.channels()])).boxed());
     };
     let sums = sums_per_channel(gpu, deadline, "local statistics", &plan, None, |_| slice)?;
     let count = x.shape.values_per_channel();
-    Ok(async move { Ok(sums.await?.into_iter().map(|sums| channel_stats(count, sums)).collect()) }.boxed())
+    let again = statistics_again(gpu, deadline, slice, plan);
+    Ok(async move { range::statistics(sums.await?, count, eps, again).await }.boxed())
 }
 
-/// Statistics of a channel of `count` values from what a kernel says of it.
-fn channel_stats(count: u64, [pivot, sum, squares, flag]: [f32; 4]) -> ChannelStats {
-    if flag != 0.0 {
-        return ChannelStats::not_finite(count);
-    }
-    ChannelStats::from_sums(count, pivot.into(), sum.into(), squares.into())
+/// Takes the sums of a plan for statistics again in other units.
+fn statistics_again(gpu: &Gpu, deadline: Duration, slice: &BufferSlice, plan: SumsPlan) -> range::Again {
+    let (gpu, slice) = (gpu.clone(), slice.clone());
+    Arc::new(move |unit| {
+        let plan = plan.in_units(unit);
+        sums_per_channel(&gpu, deadline, "local statistics in other units", &plan, None, |_| &slice)
+    })
 }
 
 pub(super) fn local_gradient_sums(
@@ -76,17 +81,51 @@ pub(super) fn local_gradient_sums(
         return Ok(ready(Ok(vec![GradientSums::EMPTY; x.shape.channels()])).boxed());
     };
     let centering = normalization.centering();
-    let centering = Upload::new(gpu, &centering)?;
-    let slice_of = |role| backward_slice(gpu, role, reads, &centering.lease, layer);
-    let sums = sums_per_channel(gpu, deadline, "local gradient sums", &plan, Some(&centering), slice_of)?;
-    let rests: Vec<f64> = normalization.rest().collect();
-    let gradient_sums = |([sum_dy, sum_dy_x, g_flag, x_flag], rest): ([f32; 4], f64)| {
-        // Each flag makes NaN what its values enter, whatever the driver made of them.
-        let nan_if = |flag: f32| if flag != 0.0 { f64::NAN } else { 0.0 };
-        let sum_dy = f64::from(sum_dy) + nan_if(g_flag);
-        GradientSums::from_pivot(sum_dy, f64::from(sum_dy_x) + nan_if(x_flag), rest)
+    let sums = {
+        let centering = Upload::new(gpu, &centering)?;
+        let slice_of = |role| backward_slice(gpu, role, reads, &centering.lease, layer);
+        sums_per_channel(gpu, deadline, "local gradient sums", &plan, Some(&centering), slice_of)?
     };
-    Ok(async move { Ok(sums.await?.into_iter().zip(rests).map(gradient_sums).collect()) }.boxed())
+    // Σ g·(x − pivot) counts in the units of x and of the rest.
+    let units: Vec<f64> = centering.iter().map(|center| center.unit.into()).collect();
+    let channels = units.into_iter().zip(normalization.rest().collect::<Vec<f64>>());
+    let again = gradient_sums_again(gpu, deadline, reads, centering, layer, plan);
+    let of_channel = |([sum_dy, sum_dy_x, g_flag, x_flag], (unit, rest)): ([f64; 4], (f64, f64))| {
+        // Each flag makes NaN what its values enter, whatever the driver made of them.
+        let nan_if = |flag: f64| if flag != 0.0 { f64::NAN } else { 0.0 };
+        GradientSums::from_pivot(sum_dy + nan_if(g_flag), (sum_dy_x + nan_if(x_flag)) / unit, rest)
+    };
+    Ok(async move {
+        let sums = range::gradient_sums(sums.await?, again).await?;
+        Ok(sums.into_iter().zip(channels).map(of_channel).collect())
+    }
+    .boxed())
+}
+
+/// Takes the sums of a plan for gradients again in other units.
+fn gradient_sums_again(
+    gpu: &Gpu,
+    deadline: Duration,
+    reads: Reads<'_>,
+    centering: Vec<Centering>,
+    layer: Layer<'_>,
+    plan: SumsPlan,
+) -> range::Again {
+    let gpu = gpu.clone();
+    let spare = gpu.spare(0).clone();
+    // What is bound but for what this submission makes itself.
+    let roles = plan.partials.iter().take(1).flat_map(|partial| partial.variant.bindings());
+    let bound: Vec<(Role, BufferSlice)> =
+        roles.map(|binding| (binding.role, backward_slice(&gpu, binding.role, reads, &spare, layer).clone())).collect();
+    Arc::new(move |unit| {
+        let plan = plan.in_units(unit);
+        let centering = Upload::new(&gpu, &centering)?;
+        let slice_of = |role| match bound.iter().find(|(of, _)| *of == role) {
+            Some((_, slice)) if role != Role::Centering => slice,
+            _ => &centering.lease,
+        };
+        sums_per_channel(&gpu, deadline, "local gradient sums in other units", &plan, Some(&centering), slice_of)
+    })
 }
 
 /// Runs both kernels of a plan and reads back four numbers per channel, `upload` sent before. `slice_of` tells all but the

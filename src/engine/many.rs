@@ -10,8 +10,12 @@ use crate::plan::Activation;
 use crate::stats::{Centering, ChannelStats};
 use crate::tensor::{Storage, Tensor};
 
-/// Local statistics of every activation, `[activation][channel]`; all lie on one device.
-pub(crate) fn local_stats_many(device: &Device, xs: &[View<'_>]) -> Result<Pending<Vec<Vec<ChannelStats>>>, Error> {
+/// Local statistics of every activation, `[activation][channel]`; all lie on one device. `eps` is that of each one's layer.
+pub(crate) fn local_stats_many(
+    device: &Device,
+    xs: &[View<'_>],
+    eps: &[f64],
+) -> Result<Pending<Vec<Vec<ChannelStats>>>, Error> {
     match device.kind() {
         Kind::Gpu(gpu) => {
             let mut activations = Vec::with_capacity(xs.len());
@@ -19,7 +23,7 @@ pub(crate) fn local_stats_many(device: &Device, xs: &[View<'_>]) -> Result<Pendi
                 let slice = device_slice(Some(x.tensor)).ok_or_else(|| misplaced(x.tensor))?;
                 activations.push((slice, x.activation()));
             }
-            gpu::local_stats_many(gpu, device.deadline(), &activations)
+            gpu::local_stats_many(gpu, device.deadline(), &activations, eps)
         }
         Kind::Host(threads) => {
             let of = |x: &View<'_>| match x.tensor.storage() {

@@ -182,13 +182,14 @@ async fn local_stats(
     checked: &[Checked],
 ) -> Result<Vec<Vec<Vec<ChannelStats>>>, Error> {
     let takes_batch = |part: &Part<'_>| part.statistics != Statistics::Running;
+    let eps: Vec<f64> = parts.iter().filter(|part| takes_batch(part)).map(|part| part.group.config.eps).collect();
     let mut pending: Vec<_> = group.devices.iter().map(|_| None).collect();
     for rank in group.gpus_first() {
         let mut views = Vec::with_capacity(parts.len());
         for (part, checked) in parts.iter().zip(checked).filter(|(part, _)| takes_batch(part)) {
             views.push(View { tensor: &part.inputs.x[rank], shape: &checked.shapes[rank] });
         }
-        pending[rank] = Some(engine::local_stats_many(&group.devices[rank], &views)?);
+        pending[rank] = Some(engine::local_stats_many(&group.devices[rank], &views, &eps)?);
     }
     let ranks = try_join_all(pending.into_iter().flatten()).await?;
     let mut ranks: Vec<_> = ranks.into_iter().map(Vec::into_iter).collect();

@@ -30,6 +30,9 @@ const FAR: f64 = 4.0;
 /// Mean square below which squares in f32 lose digits.
 const TINY: f64 = 1e-33;
 
+/// Pivot from which on a value that is not equal to it has a square that f32 holds: it is 2⁻²⁴ of the pivot away at least.
+const CONSTANT_FROM: f32 = 1e-12;
+
 /// What is done with a tile's sums.
 enum Verdict {
     Done(ChannelStats),
@@ -41,7 +44,7 @@ enum Verdict {
 
 fn judge(count: usize, pivot: f32, [sum, squares]: [f64; 2]) -> Verdict {
     let done = || Verdict::Done(ChannelStats::from_sums(count as u64, f64::from(pivot), sum, squares));
-    if sum == 0.0 && squares == 0.0 {
+    if sum == 0.0 && squares == 0.0 && pivot.abs() >= CONSTANT_FROM {
         return done();
     }
     let offset = sum / count as f64;
@@ -71,7 +74,11 @@ fn in_f64(values: impl Iterator<Item = f32> + Clone) -> ChannelStats {
     if !finite {
         return ChannelStats::not_finite(count);
     }
-    let Some(first) = values.clone().next().map(f64::from) else { return ChannelStats::EMPTY };
+    let Some(first) = values.clone().next() else { return ChannelStats::EMPTY };
+    if values.clone().all(|x| x == first) {
+        return ChannelStats { count, mean: first.into(), m2: 0.0 };
+    }
+    let first = f64::from(first);
     let mean = first + values.clone().map(|x| f64::from(x) - first).sum::<f64>() / count as f64;
     let (sum, squares) =
         values.map(|x| f64::from(x) - mean).fold((0.0, 0.0), |(sum, squares), d| (sum + d, squares + d * d));

@@ -12,7 +12,7 @@ use crate::shaders::{
 };
 
 /// Bytes per channel of what the kernel that is told most gets from the host.
-const CENTERING_BYTES: u64 = 20;
+const CENTERING_BYTES: u64 = 24;
 
 /// What is asked of the kernel that writes gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -129,6 +129,7 @@ impl Partition {
         let [g_sample, g_channel, g_inner, g_step, g_wrap] = walk(grid.g);
         TileParams {
             channels: channels as u32,
+            unit: 1.0,
             inner,
             tiles: (window.tiles.end - window.tiles.start) as u32,
             segment_tiles: window.segment_tiles,

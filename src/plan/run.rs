@@ -28,6 +28,7 @@ impl Run {
         let [x_strides, g_strides] = [x.strides(), g.strides()];
         TileParams {
             channels: x.channels() as u32,
+            unit: 1.0,
             mask_origin: (self.span.elements.start / 32) as u32,
             first_element: self.first_element,
             end_element: self.end_element,

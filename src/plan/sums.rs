@@ -56,6 +56,13 @@ impl SumsPlan {
         Ok(plan)
     }
 
+    /// The same sums with x, or g of gradient sums, multiplied by a power of two.
+    pub fn in_units(&self, unit: f32) -> Self {
+        let mut plan = self.clone();
+        plan.partials.iter_mut().for_each(|partial| partial.params.unit = unit);
+        plan
+    }
+
     /// `partial` tells the kernel of the tiles by whether it merges rows within a subgroup.
     fn new(
         [x, g]: [Activation<'_>; 2],

@@ -89,14 +89,14 @@ const FINALIZE_STATS: [Binding; 4] = [
     reads(Role::Locals, "locals", 16),
     reads(Role::Shares, "shares", 8),
     writes(Role::Running, "running", 16),
-    writes(Role::Centering, "centering", 12),
+    writes(Role::Centering, "centering", 16),
 ];
-const CENTER_RUNNING: [Binding; 2] = [reads(Role::Running, "running", 16), writes(Role::Centering, "centering", 12)];
+const CENTER_RUNNING: [Binding; 2] = [reads(Role::Running, "running", 16), writes(Role::Centering, "centering", 16)];
 const FINALIZE_GRAD: [Binding; 6] = [
     reads(Role::Locals, "locals", 16),
     reads(Role::Shares, "shares", 8),
-    reads(Role::Centering, "center", 12),
-    writes(Role::GradCentering, "grad_centering", 20),
+    reads(Role::Centering, "center", 16),
+    writes(Role::GradCentering, "grad_centering", 24),
     writes(Role::GradWeight, "grad_weight", 4),
     writes(Role::GradBias, "grad_bias", 4),
 ];
@@ -104,7 +104,7 @@ const FINALIZE_GRAD: [Binding; 6] = [
 const NORMALIZE: [Binding; 7] = [
     activation(Role::Input, "x"),
     activation(Role::Residual, "residual"),
-    reads(Role::Centering, "centering", 12),
+    reads(Role::Centering, "centering", 16),
     reads(Role::Weight, "weight", 4),
     reads(Role::Bias, "bias", 4),
     output(Role::Output, "y"),
@@ -121,7 +121,7 @@ const fn partial_grad_sums(from_mask: bool) -> [Binding; 7] {
         activation(Role::GradOutput, "grad_output"),
         activation(Role::Input, "x"),
         active(from_mask),
-        reads(Role::Centering, "centering", 12),
+        reads(Role::Centering, "centering", 16),
         reads(Role::Weight, "weight", 4),
         reads(Role::Bias, "bias", 4),
         writes(Role::Tiles, "partial", 16),
@@ -134,7 +134,7 @@ const fn grad_input(from_mask: bool) -> [Binding; 8] {
         activation(Role::GradOutput, "grad_output"),
         activation(Role::Input, "x"),
         active(from_mask),
-        reads(Role::Centering, "centering", 20),
+        reads(Role::Centering, "centering", 24),
         reads(Role::Weight, "weight", 4),
         reads(Role::Bias, "bias", 4),
         output(Role::GradInput, "grad_input"),

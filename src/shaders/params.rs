@@ -132,6 +132,8 @@ params! {
         has_bias: u32,
         /// What an activation multiplies values of 0 and below by.
         slope: f32,
+        /// Power of two by which kernels that sum multiply x, or g, so that no sum leaves the range of f32; 1 as a rule.
+        unit: f32,
     }
 }
 

@@ -16,18 +16,21 @@ pub struct Normalization {
     pub batch_count: Option<u64>,
 }
 
-/// What a device needs to center and scale one channel: mean = pivot + rest, each a f32, and 1/√(var + eps).
+/// What a device needs to center and scale one channel: mean = pivot + rest, each a f32, and 1/√(var + eps), in units in
+/// which no deviation leaves the range of f32.
 ///
 /// A mean held in one f32 would be off by up to half an ulp of the mean, which is many deviations where mean ≫ deviation.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Centering {
-    /// The mean, rounded to f32: the same bits on every rank.
+    /// mean·unit, rounded to f32: the same bits on every rank.
     pub pivot: f32,
-    /// mean − pivot.
+    /// mean·unit − pivot.
     pub rest: f32,
-    /// 1/√(var + eps), 0 where var + eps is 0.
+    /// 1/(unit·√(var + eps)), 0 where var + eps is 0.
     pub inv_std: f32,
+    /// A power of two: 1 unless values of the channel are beyond 2¹⁰⁰ or deviations below 2⁻⁹⁰.
+    pub unit: f32,
 }
 
 /// What a device needs for the gradient of one channel's input.
@@ -38,12 +41,12 @@ pub struct GradCentering {
     pub center: Centering,
     /// A/N, A = Σg over the group; 0 where the statistics are constants, NaN where one of the sums is not finite.
     pub mean_dy: f32,
-    /// inv_std²·B/N, B = Σ g·(x − mean) over the group; 0 where the statistics are constants.
+    /// B/(N·unit·(var + eps)), B = Σ g·(x − mean) over the group; 0 where the statistics are constants.
     pub projection: f32,
 }
 
 /// What one channel sends where it is not finite: everything that is computed with it is NaN.
-const NOT_FINITE: Centering = Centering { pivot: f32::NAN, rest: f32::NAN, inv_std: f32::NAN };
+const NOT_FINITE: Centering = Centering { pivot: f32::NAN, rest: f32::NAN, inv_std: f32::NAN, unit: 1.0 };
 
 impl Normalization {
     /// What forward sends to the devices.
@@ -61,7 +64,7 @@ impl Normalization {
                     return GradCentering { center, mean_dy: 0.0, projection: 0.0 };
                 }
                 let mean_dy = (sums.sum_dy / divisor) as f32;
-                let projection = (inv_std * inv_std * sums.sum_dy_xmu / divisor) as f32;
+                let projection = (inv_std * (inv_std * sums.sum_dy_xmu / divisor) / f64::from(center.unit)) as f32;
                 if mean_dy.is_finite() && projection.is_finite() {
                     GradCentering { center, mean_dy, projection }
                 } else {
@@ -78,14 +81,29 @@ impl Normalization {
     }
 }
 
+/// The unit in which a channel's values and deviations have a f32 with all its digits.
+///
+/// Values of at most 2³² deviations from a mean of at most 2¹⁰⁰ are below 2¹³³·2⁻⁶⁴ in the one unit; a deviation above 0 is
+/// at least 2⁻²⁴ of the mean, so that a mean of such deviations as have the other is below 2⁻⁵⁰.
+fn unit_of(mean: f64, inv_std: f64) -> f64 {
+    let is_large = mean.abs() > 2f64.powi(100) || (inv_std > 0.0 && inv_std < 2f64.powi(-100));
+    match is_large {
+        true => 2f64.powi(-64),
+        false if inv_std > 2f64.powi(90) => 2f64.powi(64),
+        false => 1.0,
+    }
+}
+
 fn center(mean: f64, inv_std: f64) -> Centering {
     if !(mean.is_finite() && inv_std.is_finite()) {
         return NOT_FINITE;
     }
+    let unit = unit_of(mean, inv_std);
+    let mean = mean * unit;
     let pivot = mean as f32;
     // Finite also where the deviation itself has no f32: y is then far below what f32 distinguishes, but not NaN.
-    let inv_std = inv_std.min(f64::from(f32::MAX)) as f32;
-    Centering { pivot, rest: (mean - f64::from(pivot)) as f32, inv_std }
+    let inv_std = (inv_std / unit).min(f64::from(f32::MAX)) as f32;
+    Centering { pivot, rest: (mean - f64::from(pivot)) as f32, inv_std, unit: unit as f32 }
 }
 
 /// 1/√(var + eps), and 0 where var + eps is 0, so that a constant channel gives y = bias.

@@ -169,3 +169,23 @@ fn the_comparison_finds_an_error_of_twice_the_tolerance() {
     found[0][0] += (2.0 * RESIDENT_ULP * ulp(largest)) as f32;
     assert!(compare(&batches, &found, &expected, RESIDENT_ULP).is_err());
 }
+
+#[test]
+fn a_channel_whose_squares_leave_f32_is_nan_and_moves_no_running_statistics() {
+    let device = &virtual_gpus()[0];
+    for dims in [[4, 2, 9, 7], [4, 2, 8, 8]] {
+        let mut layer = ResidentGroup::new(SyncBatchNormConfig::torch(2), device.clone(), 1).unwrap();
+        let mut batch = Batch::random(&dims, &mut Random(77));
+        for index in (0..batch.values.len()).filter(|&index| batch.channel(index) == 1).collect::<Vec<_>>() {
+            batch.values[index] *= 1e20;
+        }
+        let forward = layer.forward_train(&[batch.upload(device)]).unwrap();
+        let outputs = read(&forward.outputs);
+        for (index, y) in outputs[0].iter().enumerate() {
+            assert_eq!(y.is_nan(), batch.channel(index) == 1, "value {index} is {y}");
+        }
+        let running = block_on(layer.running_stats()).unwrap().unwrap();
+        assert_eq!((running.mean[1], running.var[1], running.num_batches_tracked), (0.0, 1.0, 1));
+        assert!(running.mean[0] != 0.0 && running.var[0] != 1.0, "{running:?}");
+    }
+}

@@ -167,7 +167,8 @@ impl DeviceGroup {
     async fn local_stats(&self, inputs: &[Tensor], shapes: &[Shape]) -> Result<Vec<Vec<ChannelStats>>, Error> {
         let mut pending: Vec<_> = (0..inputs.len()).map(|_| None).collect();
         for rank in self.gpus_first() {
-            pending[rank] = Some(engine::local_stats(View { tensor: &inputs[rank], shape: &shapes[rank] })?);
+            let x = View { tensor: &inputs[rank], shape: &shapes[rank] };
+            pending[rank] = Some(engine::local_stats(x, self.config.eps)?);
         }
         try_join_all(pending.into_iter().flatten()).await
     }
