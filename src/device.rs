@@ -10,6 +10,7 @@ use crate::error::{Error, GpuError};
 use crate::fast_paths::FastPaths;
 use crate::gpu::Gpu;
 use crate::host::Threads;
+use crate::probe::Findings;
 
 /// How long a result may take before the device counts as lost, unless [`Device::with_deadline`] says otherwise.
 /// Longer than any pass over the largest buffer takes on a software driver, short enough to notice.
@@ -59,6 +60,8 @@ impl Device {
 
     /// Opens a device on an adapter. Several may be opened on one adapter, as virtual devices.
     ///
+    /// The driver is asked what it really does ([`findings`](Self::findings)) before any of its faster ways is relied on.
+    ///
     /// # Errors
     /// [`GpuError::RequestDevice`](crate::GpuError::RequestDevice) when the driver refuses;
     /// [`LimitError::Device`](crate::LimitError::Device) when it is below the portable limits of WebGPU.
@@ -76,6 +79,12 @@ impl Device {
 
     /// Uses a device that the application already has. Its error and device-lost handlers are left alone.
     ///
+    /// Submits a few small kernels that ask the driver what it really does ([`findings`](Self::findings)), and waits on this
+    /// thread until they are done, behind whatever the queue has to do: milliseconds for the first device of an adapter in
+    /// a process, nothing for the next one. Where no answer comes within 10 s, as on a device that is lost, the ways that it
+    /// would have proven are off. In a browser, where waiting is impossible, they are off too. Callbacks of the application
+    /// may be called meanwhile, as whenever a device is polled.
+    ///
     /// # Errors
     /// [`LimitError::Device`](crate::LimitError::Device) when its limits are below the portable ones of WebGPU.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
@@ -90,10 +99,21 @@ impl Device {
         Ok(Self { kind: Kind::Gpu(Gpu::new(device, queue, paths)?), deadline: DEFAULT_DEADLINE })
     }
 
-    /// Which faster ways the kernels on a GPU take; `None` for the host.
+    /// Which faster ways the kernels on a GPU take: those that were not switched off, that the device has the features for,
+    /// and that its driver was found to do well. `None` for the host.
     pub fn fast_paths(&self) -> Option<FastPaths> {
         match &self.kind {
             Kind::Gpu(gpu) => Some(gpu.caps().fast_paths()),
+            Kind::Host(_) => None,
+        }
+    }
+
+    /// What the driver of a GPU was found to do when the device was opened, and why a way that it has the feature for is not
+    /// taken. `None` for the host, and where nothing could be asked: wgpu's no-op device, a browser's device that the
+    /// application made.
+    pub fn findings(&self) -> Option<&Findings> {
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.findings(),
             Kind::Host(_) => None,
         }
     }

@@ -7,8 +7,10 @@ mod adapter;
 mod bindings;
 mod buffer;
 mod clock;
+mod opening;
 mod pipelines;
 mod pool;
+mod probe;
 mod readback;
 mod scope;
 mod submit;
@@ -20,24 +22,19 @@ pub(crate) use pool::Lease;
 pub(crate) use submit::Recorder;
 
 use futures::future::{BoxFuture, FutureExt};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::error::{Error, GpuError, LimitError};
+use crate::error::{Error, GpuError};
 use crate::fast_paths::FastPaths;
 use crate::plan::DeviceCaps;
-use crate::shaders::WORKGROUP_SIZE;
+use crate::probe::Findings;
 use bindings::Bindings;
 use clock::Clock;
+use opening::Opening;
 use pipelines::Pipelines;
 use pool::Pool;
 use readback::Poller;
-
-/// Storage buffers of the kernel that binds most of them.
-const MAX_STORAGE_BUFFERS: u32 = 8;
-/// Workgroup memory of the kernel that uses most of it, in bytes.
-const WORKGROUP_MEMORY_BYTES: u32 = 16_384;
 
 /// What a device is opened with where its adapter has it; nothing needs it.
 const OPTIONAL_FEATURES: wgpu::Features =
@@ -58,6 +55,7 @@ struct Context {
     queue: wgpu::Queue,
     name: String,
     caps: DeviceCaps,
+    findings: Option<Arc<Findings>>,
     pipelines: Pipelines,
     bindings: Arc<Bindings>,
     /// Memory of one call, and then of the next.
@@ -69,9 +67,6 @@ struct Context {
     /// Where passes are timed.
     clock: OnceLock<Clock>,
 }
-
-/// Number of the next GPU opened in this process: virtual devices of one adapter have nothing else to tell them apart.
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl PartialEq for Gpu {
     fn eq(&self, other: &Self) -> bool {
@@ -99,58 +94,47 @@ fn is_one_device(a: &wgpu::Device, b: &wgpu::Device) -> bool {
     heard
 }
 
-/// Whether kernels may merge four neighbouring invocations in registers. Browsers want subgroups enabled in the text, which
-/// naga does not know yet.
-fn has_subgroups(device: &wgpu::Device) -> bool {
-    let has_feature = device.features().contains(wgpu::Features::SUBGROUP);
-    has_feature && device.adapter_info().subgroup_min_size >= 4 && !cfg!(target_arch = "wasm32")
-}
-
 impl Gpu {
-    /// Takes over a device and its queue, which the application may go on using, with these of its faster ways.
+    /// Takes over a device and its queue, which the application may go on using, with these of its faster ways as far as the
+    /// driver proves sound. Waits on this thread for the driver's answers, but not for ever.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue, paths: FastPaths) -> Result<Self, Error> {
-        let info = device.adapter_info();
-        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{} ({}) #{number}", info.name, info.backend);
+        let opening = Opening::new(device, queue)?;
+        let found = opening.probe_now(paths);
+        Ok(Self::opened(opening, found))
+    }
+
+    /// A device as far as it is opened, and what was found out about it.
+    fn opened(Opening { device, queue, name, poller }: Opening, found: probe::Found) -> Self {
         let limits = device.limits();
-        let at_least = |limit, found: u32, expected: u32| {
-            let (found, expected) = (u64::from(found), u64::from(expected));
-            let device = name.clone();
-            if found < expected { Err(LimitError::Device { device, limit, found, expected }) } else { Ok(()) }
-        };
-        at_least(
-            "max_compute_invocations_per_workgroup",
-            limits.max_compute_invocations_per_workgroup,
-            WORKGROUP_SIZE,
-        )?;
-        at_least("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x, WORKGROUP_SIZE)?;
-        at_least(
-            "max_storage_buffers_per_shader_stage",
-            limits.max_storage_buffers_per_shader_stage,
-            MAX_STORAGE_BUFFERS,
-        )?;
-        at_least(
-            "max_compute_workgroup_storage_size",
-            limits.max_compute_workgroup_storage_size,
-            WORKGROUP_MEMORY_BYTES,
-        )?;
         let caps = DeviceCaps {
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             max_buffer_bytes: limits.max_buffer_size,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             offset_alignment_bytes: limits.min_storage_buffer_offset_alignment,
-            native_f16: paths.native_f16 && device.features().contains(wgpu::Features::SHADER_F16),
-            quads: paths.quads,
-            subgroups: paths.subgroups && has_subgroups(&device),
+            native_f16: found.paths.native_f16,
+            quads: found.paths.quads,
+            subgroups: found.paths.subgroups,
         };
+        let findings = found.findings;
         // Apart from each other: a kernel may not bind one range twice for writing, as some variants declare all buffers.
         let spares = std::array::from_fn(|_| BufferSlice::spare(&device));
-        let poller = Arc::new(Poller::new(device.clone(), name.clone()));
         let (pipelines, bindings, clock) = (Pipelines::default(), Arc::default(), OnceLock::new());
         let (scratch, staging) = (Arc::default(), Arc::default());
-        let context =
-            Context { device, queue, name, caps, pipelines, bindings, scratch, staging, poller, spares, clock };
-        Ok(Self { context: Arc::new(context) })
+        let context = Context {
+            device,
+            queue,
+            name,
+            caps,
+            findings,
+            pipelines,
+            bindings,
+            scratch,
+            staging,
+            poller,
+            spares,
+            clock,
+        };
+        Self { context: Arc::new(context) }
     }
 
     /// Opens a device of its own on an adapter, with all of the adapter's limits, and its own f16 and timestamps where it has
@@ -166,7 +150,9 @@ impl Gpu {
             adapter: adapter.get_info().name,
             message: error.to_string(),
         })?;
-        Self::new(device, queue, paths)
+        let opening = Opening::new(device, queue)?;
+        let found = opening.probe(paths).await;
+        Ok(Self::opened(opening, found))
     }
 
     /// Name of the adapter and its backend.
@@ -182,6 +168,11 @@ impl Gpu {
     /// What plans need to know.
     pub fn caps(&self) -> &DeviceCaps {
         &self.context.caps
+    }
+
+    /// What the driver was found to do, where it was asked.
+    pub fn findings(&self) -> Option<&Findings> {
+        self.context.findings.as_deref()
     }
 
     /// Memory to bind where a kernel has a buffer that the layer has not: four of them, each a buffer of its own.

@@ -39,6 +39,7 @@ mod group;
 mod host;
 mod layer;
 pub mod plan;
+pub mod probe;
 pub mod reference;
 mod resident;
 pub mod shaders;

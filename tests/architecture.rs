@@ -70,6 +70,8 @@ const RULES: &[Rule] = &[
         &["wgpu", "include_str", "wgsl", "source"],
     ),
     rule("shaders", Only(PLAIN), &["wgpu"]),
+    // It judges answers; who asks is `gpu`.
+    rule("probe", Only(&["fast_paths", "shaders"]), &["wgpu"]),
     rule("stats", Only(PLAIN), &["wgpu"]),
     rule(
         "tensor",

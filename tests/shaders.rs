@@ -16,6 +16,8 @@ mod check;
 mod pipeline;
 #[path = "shaders/planted.rs"]
 mod planted;
+#[path = "shaders/probe.rs"]
+mod probe;
 #[path = "shaders/uniformity.rs"]
 mod uniformity;
 

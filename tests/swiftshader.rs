@@ -25,7 +25,7 @@ use pollster::block_on;
 use problem::Problem;
 use shapes::Kind;
 use stored::{Layouts, Types};
-use syncbn::{Device, Epilogue};
+use syncbn::{Device, Epilogue, FastPaths};
 
 /// How the drivers' adapters call themselves.
 const LAVAPIPE: &str = "llvmpipe";
@@ -92,6 +92,21 @@ fn the_two_drivers_are_two_devices_that_differ() {
     let native_f16 = |adapter: &wgpu::Adapter| adapter.features().contains(wgpu::Features::SHADER_F16);
     assert_eq!([native_f16(&lavapipe), native_f16(&swiftshader)], [true, false]);
     assert_ne!(self::lavapipe(), self::swiftshader());
+}
+
+#[test]
+fn each_driver_is_found_sound_with_subgroups_and_f16_of_its_own() {
+    for (device, subgroup_size, native_f16) in [(lavapipe(), 8, true), (swiftshader(), 4, false)] {
+        let findings = device.findings().expect("a driver that was asked");
+        println!("{device}: {findings:?}");
+        assert_eq!(findings.defects, [], "{device}");
+        assert_eq!(findings.subgroup_size, Some(subgroup_size), "{device}");
+        assert_eq!(findings.sides_agree, Some(true), "{device}");
+        assert_eq!(device.fast_paths(), Some(FastPaths::ALL.with_native_f16(native_f16)), "{device}");
+        // Neither rounds twice operations as one, or sums in another order than the text.
+        let arithmetic = findings.arithmetic.expect("an answer");
+        assert_eq!([arithmetic.contracts, arithmetic.reassociates], [false; 2], "{device}");
+    }
 }
 
 #[test]

@@ -16,9 +16,13 @@ pub(super) struct Scope {
 
 impl Scope {
     pub fn open(gpu: &Gpu, phase: &'static str) -> Self {
-        let device = &gpu.context.device;
+        Self::on(&gpu.context.device, gpu.name(), phase)
+    }
+
+    /// Around commands to a device that is being opened, under its name.
+    pub fn on(device: &wgpu::Device, name: &str, phase: &'static str) -> Self {
         Self {
-            device: gpu.name().to_owned(),
+            device: name.to_owned(),
             phase,
             validation: device.push_error_scope(wgpu::ErrorFilter::Validation),
             memory: device.push_error_scope(wgpu::ErrorFilter::OutOfMemory),

@@ -1,0 +1,70 @@
+//! A device that is being opened: its name, the check of its limits, and the faster ways that its features offer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::readback::Poller;
+use crate::error::{Error, LimitError};
+use crate::fast_paths::FastPaths;
+use crate::shaders::WORKGROUP_SIZE;
+
+/// Storage buffers of the kernel that binds most of them.
+const MAX_STORAGE_BUFFERS: u32 = 8;
+/// Workgroup memory of the kernel that uses most of it, in bytes.
+const WORKGROUP_MEMORY_BYTES: u32 = 16_384;
+
+/// Number of the next GPU opened in this process: virtual devices of one adapter have nothing else to tell them apart.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// A device that has what every kernel needs.
+pub(super) struct Opening {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub name: String,
+    pub poller: Arc<Poller>,
+}
+
+impl Opening {
+    pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
+        let info = device.adapter_info();
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{} ({}) #{number}", info.name, info.backend);
+        check_limits(&name, &device.limits())?;
+        let poller = Arc::new(Poller::new(device.clone(), name.clone()));
+        Ok(Self { device, queue, name, poller })
+    }
+
+    /// Those of these ways whose features the device has. Whether its driver is sound is another question.
+    pub fn offered(&self, paths: FastPaths) -> FastPaths {
+        let features = self.device.features();
+        FastPaths {
+            native_f16: paths.native_f16 && features.contains(wgpu::Features::SHADER_F16),
+            subgroups: paths.subgroups && has_subgroups(&self.device),
+            ..paths
+        }
+    }
+}
+
+/// Whether kernels may merge four neighbouring invocations in registers. Browsers want subgroups enabled in the text, which
+/// naga does not know yet.
+fn has_subgroups(device: &wgpu::Device) -> bool {
+    let has_feature = device.features().contains(wgpu::Features::SUBGROUP);
+    has_feature && device.adapter_info().subgroup_min_size >= 4 && !cfg!(target_arch = "wasm32")
+}
+
+/// Refuses a device below the portable limits of WebGPU.
+fn check_limits(name: &str, limits: &wgpu::Limits) -> Result<(), LimitError> {
+    let needed = [
+        ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup, WORKGROUP_SIZE),
+        ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x, WORKGROUP_SIZE),
+        ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage, MAX_STORAGE_BUFFERS),
+        ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size, WORKGROUP_MEMORY_BYTES),
+    ];
+    for (limit, found, expected) in needed {
+        if found < expected {
+            let (found, expected) = (u64::from(found), u64::from(expected));
+            return Err(LimitError::Device { device: name.to_owned(), limit, found, expected });
+        }
+    }
+    Ok(())
+}

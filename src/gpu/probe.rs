@@ -1,0 +1,236 @@
+//! Asks a driver what it really does, when a device is opened, in one submission of a few small kernels.
+//!
+//! The answers belong to a driver and not to a device: what one device of an adapter was told is known to the next. An
+//! answer that does not come is none, and what it would have proven stays off: opening ends in any case.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+
+use super::opening::Opening;
+use super::scope::Scope;
+use super::trace;
+use crate::error::{Error, GpuError};
+use crate::fast_paths::FastPaths;
+use crate::probe::{Answer, Defect, Findings, INPUTS, Params, Question, judge};
+
+/// How long opening waits for the answers. They take a millisecond, but an application's queue may be full of work.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Pause between two looks at a future that is driven on the calling thread.
+const PAUSE: Duration = Duration::from_micros(50);
+const PHASE: &str = "asking the driver";
+
+/// What an opened device may rely on.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Found {
+    pub paths: FastPaths,
+    /// `None` where nobody was asked.
+    pub findings: Option<Arc<Findings>>,
+}
+
+/// On what the answers depend: adapter and driver, the features by which shaders are compiled, and what is asked.
+#[derive(Clone, Debug, PartialEq)]
+struct Key {
+    adapter: wgpu::AdapterInfo,
+    features: wgpu::Features,
+    asked: FastPaths,
+}
+
+/// Complete answers of this process, judged.
+static KNOWN: Mutex<Vec<(Key, Found)>> = Mutex::new(Vec::new());
+
+impl Opening {
+    /// [`probe`](Self::probe) on this thread. A browser calls back only after this returns: there nothing is asked.
+    pub fn probe_now(&self, paths: FastPaths) -> Found {
+        if cfg!(target_arch = "wasm32") {
+            return Found { paths: paths.without_proof(), findings: None };
+        }
+        let mut found = pin!(self.probe(paths));
+        loop {
+            if let Some(found) = found.as_mut().now_or_never() {
+                return found;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Which of the ways the driver proves sound, and what else it does. Ends after [`DEADLINE`] at the latest.
+    pub async fn probe(&self, paths: FastPaths) -> Found {
+        let adapter = self.device.adapter_info();
+        let backend = adapter.backend;
+        if backend == wgpu::Backend::Noop {
+            // It runs nothing.
+            return Found { paths: paths.without_proof(), findings: None };
+        }
+        let asked = self.offered(paths);
+        // Quads need no proof.
+        let key = Key { adapter, features: self.device.features(), asked: asked.with_quads(true) };
+        let known = trace::lock(&KNOWN).iter().find(|(known, _)| *known == key).map(|(_, found)| found.clone());
+        let is_known = known.is_some();
+        let found = match known {
+            Some(found) => Found { paths: found.paths.with_quads(asked.quads), ..found },
+            None => {
+                let (paths, findings) = judge(asked, &self.ask(asked, DEADLINE, Question::source).await);
+                Found { paths, findings: Some(Arc::new(findings)) }
+            }
+        };
+        let defects = || found.findings.iter().flat_map(|findings| &findings.defects);
+        for defect in defects() {
+            tracing::warn!(target: "syncbn::probe", device = self.name, "{defect}");
+        }
+        let is_complete = !defects().any(|defect| matches!(defect, Defect::NoAnswer { .. }));
+        // Two instances may compile for one adapter of DX12 by different compilers.
+        if !is_known && is_complete && backend != wgpu::Backend::Dx12 {
+            trace::lock(&KNOWN).push((key, found.clone()));
+        }
+        found
+    }
+
+    /// The answers to the questions of these ways that come within a deadline, by kernels of these texts.
+    async fn ask(
+        &self,
+        asked: FastPaths,
+        deadline: Duration,
+        text_of: impl Fn(Question) -> String,
+    ) -> Vec<(Question, Answer)> {
+        let mut answers = Vec::new();
+        let mut kernels = Vec::new();
+        for question in Question::ALL.into_iter().filter(|question| question.is_asked(asked)) {
+            // Each in a scope of its own: a driver that refuses one kernel still answers the others.
+            let scope = Scope::on(&self.device, &self.name, "building a probe");
+            let kernel = Kernel::new(&self.device, question, text_of(question));
+            match scope.close().await {
+                Ok(()) => kernels.push(kernel),
+                Err(error) => answers.push((question, Err(error.to_string()))),
+            }
+        }
+        match self.run(&kernels, deadline).await {
+            Ok(found) => answers.extend(kernels.iter().map(|kernel| kernel.question).zip(found.into_iter().map(Ok))),
+            Err(error) => answers.extend(kernels.iter().map(|kernel| (kernel.question, Err(error.to_string())))),
+        }
+        answers
+    }
+
+    /// What each kernel writes.
+    async fn run(&self, kernels: &[Kernel], deadline: Duration) -> Result<Vec<Vec<u32>>, Error> {
+        if kernels.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scope = Scope::on(&self.device, &self.name, PHASE);
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some(PHASE) };
+        let mut encoder = self.device.create_command_encoder(&descriptor);
+        let params = self.buffer(bytemuck::bytes_of(&Params::ALL), wgpu::BufferUsages::UNIFORM);
+        let answers: Vec<wgpu::Buffer> =
+            kernels.iter().map(|kernel| self.dispatch(kernel, &params, &mut encoder)).collect();
+        let size = answers.iter().map(wgpu::Buffer::size).sum();
+        let staging = self.allocate(size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+        let mut end = 0;
+        for answer in &answers {
+            encoder.copy_buffer_to_buffer(answer, 0, &staging, end, answer.size());
+            end += answer.size();
+        }
+        trace::submission();
+        let submission = self.queue.submit([encoder.finish()]);
+        let refused = |message: String| GpuError::Readback { device: self.name.clone(), message };
+        let mapped = self.poller.watch(submission, deadline, |reply| {
+            let device = self.name.clone();
+            staging.map_async(wgpu::MapMode::Read, .., move |result| {
+                reply.send(result.map_err(|error| GpuError::Readback { device, message: error.to_string() }));
+            });
+        });
+        scope.close().await?;
+        mapped.await?;
+        let view = staging.get_mapped_range(..).map_err(|error| refused(error.to_string()))?;
+        let mut words: Vec<u32> = bytemuck::pod_collect_to_vec(&view[..]);
+        Ok(kernels.iter().map(|kernel| words.drain(..kernel.question.answer_words()).collect()).collect())
+    }
+
+    /// Records a kernel on its inputs; the buffer that it writes.
+    fn dispatch(&self, kernel: &Kernel, params: &wgpu::Buffer, encoder: &mut wgpu::CommandEncoder) -> wgpu::Buffer {
+        let question = kernel.question;
+        let storage = wgpu::BufferUsages::STORAGE;
+        let inputs = question.inputs().map(|words| self.buffer(bytemuck::cast_slice(&words), storage));
+        let answer = self.allocate(4 * question.answer_words() as u64, storage | wgpu::BufferUsages::COPY_SRC);
+        let buffers = std::iter::once(params).chain(&inputs).chain([&answer]);
+        let entries: Vec<_> = (0..)
+            .zip(buffers)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        trace::bind_group();
+        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(question.name()),
+            layout: &kernel.layout,
+            entries: &entries,
+        });
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(&kernel.pipeline);
+        pass.set_bind_group(0, &group, &[]);
+        pass.dispatch_workgroups(question.workgroups(), 1, 1);
+        drop(pass);
+        answer
+    }
+
+    fn buffer(&self, contents: &[u8], usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let buffer = self.allocate(contents.len() as u64, usage | wgpu::BufferUsages::COPY_DST);
+        self.queue.write_buffer(&buffer, 0, contents);
+        buffer
+    }
+
+    fn allocate(&self, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        trace::allocation(size);
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("syncbn probe"),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+}
+
+/// A question's kernel, compiled.
+struct Kernel {
+    question: Question,
+    layout: wgpu::BindGroupLayout,
+    pipeline: wgpu::ComputePipeline,
+}
+
+impl Kernel {
+    fn new(device: &wgpu::Device, question: Question, text: String) -> Self {
+        trace::pipeline();
+        let label = Some(question.name());
+        let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+        let types =
+            std::iter::once(wgpu::BufferBindingType::Uniform).chain([storage(true); INPUTS]).chain([storage(false)]);
+        let entries: Vec<_> = (0..).zip(types).map(|(binding, ty)| entry(binding, ty)).collect();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            ..Default::default()
+        });
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(text.into()),
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        Self { question, layout, pipeline }
+    }
+}
+
+#[cfg(test)]
+mod tests;

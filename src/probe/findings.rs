@@ -1,0 +1,114 @@
+//! What is told of a driver.
+
+use super::Arithmetic;
+
+/// What the driver of a GPU was found to do when the device was opened ([`Device::findings`](crate::Device::findings)).
+///
+/// A driver that keeps what the kernels rely on has no [`defects`](Self::defects).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Findings {
+    /// Invocations per subgroup; `None` where subgroups are not used.
+    pub subgroup_size: Option<u32>,
+    /// What becomes of f32 arithmetic; `None` where the driver did not answer.
+    pub arithmetic: Option<Arithmetic>,
+    /// Whether backward finds every value on the side of the activation on which forward was; `None` where the driver did
+    /// not answer. Where it does not, keep a mask
+    /// ([`with_activation_mask`](crate::SyncBatchNormConfig::with_activation_mask)).
+    pub sides_agree: Option<bool>,
+    /// What is wrong, and what it leads to.
+    pub defects: Vec<Defect>,
+}
+
+/// A fault of a driver, which switches the way off that relies on the contrary.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Defect {
+    /// A question was not answered: its kernel was refused, or the answer did not come in time. The way that it proves is
+    /// not taken.
+    #[error("no answer to the probe {question}: {message}")]
+    NoAnswer {
+        /// Name of the question.
+        question: &'static str,
+        /// wgpu's words, or what else is wrong with the answer.
+        message: String,
+    },
+    /// Subgroups vary in size, or are too small. They are not used.
+    #[error("subgroups have {smallest} to {largest} invocations, expected one size of 4 at least: they are not used")]
+    SubgroupSizes {
+        /// The smallest size that an invocation was told.
+        smallest: u32,
+        /// The largest.
+        largest: u32,
+    },
+    /// Numbers counted subgroup by subgroup do not name every invocation of a workgroup once. Subgroups are not used.
+    #[error(
+        "no invocation of workgroup {workgroup} is number {missing} by subgroup · size + place, expected one for each of 0 \
+         to 255: subgroups are not used"
+    )]
+    SubgroupNumbers {
+        /// The workgroup.
+        workgroup: usize,
+        /// The first number that none has.
+        missing: u32,
+    },
+    /// An exchange within a subgroup brings what another invocation than the neighbour holds. Subgroups are not used.
+    #[error(
+        "invocation {number} gets the values of {found:?} from distance {distance}, expected those of {expected}: \
+         subgroups are not used"
+    )]
+    SubgroupNeighbours {
+        /// Number of the invocation.
+        number: u32,
+        /// Distance of the exchange: 1, 2 or 3.
+        distance: u32,
+        /// Whose values came, one number for each of four components.
+        found: [u32; 4],
+        /// Whose values should have.
+        expected: u32,
+    },
+    /// The device's own loads change an f16. They are not used.
+    #[error("f16 {half:#06x} is read as f32 {found:#010x}, expected {expected:#010x}: native loads are not used")]
+    Half {
+        /// Bits of the f16.
+        half: u16,
+        /// Bits of the f32 that was read.
+        found: u32,
+        /// Bits of the f32 of its value.
+        expected: u32,
+    },
+    /// A value that is clearly on one side of the activation was treated as one of the other.
+    #[error("value {index} is {expected}, but forward makes it {forward} and backward's gradient of it is {backward}")]
+    Activation {
+        /// Number of the value.
+        index: usize,
+        /// What it is before the activation.
+        expected: f32,
+        /// y.
+        forward: f32,
+        /// The gradient where that of y is 1.
+        backward: f32,
+    },
+    /// Forward and backward disagree about the side of the activation.
+    #[error(
+        "{differing} of {values} values next to 0 are on one side of the activation in forward and on the other in \
+         backward: keep a mask of it (SyncBatchNormConfig::with_activation_mask)"
+    )]
+    Sides {
+        /// Values on which they disagree.
+        differing: usize,
+        /// Values that were tried.
+        values: usize,
+    },
+    /// The compiler contracts or reassociates sums through the barrier by which kernels keep the order of their text.
+    #[error(
+        "{differing} of {sums} sums are not rounded as the kernels' text says, integer barriers notwithstanding: results \
+         may miss their bounds"
+    )]
+    Barriers {
+        /// Sums that came out otherwise.
+        differing: usize,
+        /// Sums that were tried.
+        sums: usize,
+    },
+}

@@ -1,0 +1,60 @@
+//! Whether a workgroup is cut into whole subgroups of one size, whose neighbours are those of their numbers.
+//!
+//! The kernels that merge rows number an invocation by subgroup · size + place and take the four of which the number is
+//! 4k, 4k + 1, 4k + 2 and 4k + 3 for neighbours: then every number must be there once, and an exchange at distance 1, 2 or 3
+//! must reach them.
+
+use super::Defect;
+use crate::shaders::WORKGROUP_SIZE;
+
+/// Workgroups that answer: a number that went on counting in the second would be found.
+pub(super) const WORKGROUPS: usize = 2;
+const INVOCATIONS: usize = WORKGROUP_SIZE as usize;
+/// Words of one invocation: number, size, place, lane, and four components for each of three distances.
+const WORDS: usize = 16;
+pub(super) const ANSWER_WORDS: usize = WORKGROUPS * INVOCATIONS * WORDS;
+/// Component k of what an invocation holds is its number plus k times this.
+const COMPONENT_STEP: u32 = 256;
+/// As many rows merge in registers.
+const SMALLEST_SIZE: u32 = 4;
+
+/// The size of all subgroups, where they may be used.
+pub(super) fn size(answer: &[u32]) -> Result<u32, Defect> {
+    let invocations = || answer.chunks_exact(WORDS);
+    let smallest = invocations().map(|words| words[1]).min().unwrap_or(0);
+    let largest = invocations().map(|words| words[1]).max().unwrap_or(0);
+    if smallest != largest || smallest < SMALLEST_SIZE {
+        return Err(Defect::SubgroupSizes { smallest, largest });
+    }
+    for (workgroup, words) in answer.chunks_exact(INVOCATIONS * WORDS).enumerate() {
+        check_numbers(workgroup, words)?;
+    }
+    invocations().try_for_each(check_neighbours)?;
+    Ok(smallest)
+}
+
+/// Whether the numbers of a workgroup are 0 to 255. There are 256 of them: where one comes twice, another is missing.
+fn check_numbers(workgroup: usize, answer: &[u32]) -> Result<(), Defect> {
+    let mut is_there = [false; INVOCATIONS];
+    for words in answer.chunks_exact(WORDS) {
+        if let Some(is_there) = is_there.get_mut(words[0] as usize) {
+            *is_there = true;
+        }
+    }
+    match is_there.iter().position(|is_there| !is_there) {
+        Some(missing) => Err(Defect::SubgroupNumbers { workgroup, missing: missing as u32 }),
+        None => Ok(()),
+    }
+}
+
+fn check_neighbours(words: &[u32]) -> Result<(), Defect> {
+    let number = words[0];
+    for (exchanged, distance) in words[4..].chunks_exact(4).zip(1..) {
+        let whose = |component: usize| exchanged[component].wrapping_sub(COMPONENT_STEP * component as u32);
+        let (found, expected) = (std::array::from_fn(whose), number ^ distance);
+        if found != [expected; 4] {
+            return Err(Defect::SubgroupNeighbours { number, distance, found, expected });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,292 @@
+//! Answers of drivers that are sound, and of drivers that are not in one way each.
+
+use half::f16;
+
+use super::subgroups::WORKGROUPS;
+use super::*;
+
+/// A device that follows the text of the kernels, but for what is set.
+#[derive(Clone, Copy, Default)]
+struct Driver {
+    subgroup_size: Option<u32>,
+    contracts: bool,
+    /// By pass: forward, backward.
+    contracts_settled: [bool; 2],
+    reassociates: bool,
+    flushes: bool,
+    misses_nan: bool,
+    flushes_f16: bool,
+    loses_payload: bool,
+}
+
+impl Driver {
+    fn answers(&self) -> Vec<(Question, Answer)> {
+        Question::ALL.into_iter().map(|question| (question, Ok(self.answer(question)))).collect()
+    }
+
+    fn answer(&self, question: Question) -> Vec<u32> {
+        match question {
+            Question::Subgroups => subgroups(self.subgroup_size.unwrap_or(8), |lane| lane),
+            Question::NativeF16 => self.halves(),
+            Question::Forward => self.each_value(|_, v| vec![if v > 0.0 { v } else { 0.25 * v }], 0),
+            Question::Backward => self.each_value(|g, v| vec![if v > 0.0 { g } else { 0.25 * g }, 0.0], 1),
+            Question::Arithmetic => self.arithmetic(),
+        }
+    }
+
+    fn halves(&self) -> Vec<u32> {
+        let read = |half: u32| {
+            let half = f16::from_bits(half as u16);
+            let is_subnormal = half != f16::ZERO && half.is_finite() && !half.is_normal();
+            if self.flushes_f16 && is_subnormal {
+                return 0;
+            }
+            if self.loses_payload && half.is_nan() {
+                return 0x7fff_ffff;
+            }
+            half.to_f32().to_bits()
+        };
+        let [words, ..] = Question::NativeF16.inputs();
+        words.iter().flat_map(|word| [word & 0xffff, word >> 16]).flat_map(|half| [read(half); 2]).collect()
+    }
+
+    fn each_value(&self, write: impl Fn(f32, f32) -> Vec<f32>, pass: usize) -> Vec<u32> {
+        let [centering, values, weight, bias] = Question::Forward.inputs().map(floats);
+        let mut answer = Vec::new();
+        for (channel, values) in values.chunks_exact(12).enumerate() {
+            let [pivot, rest, inv_std] = [0, 1, 2].map(|index| centering[3 * channel + index]);
+            let scale = inv_std * weight[channel];
+            let shift = -rest * scale + bias[channel];
+            for value in values.chunks_exact(3) {
+                let from_pivot = value[0] - pivot;
+                let affine = match self.contracts_settled[pass] {
+                    true => from_pivot.mul_add(scale, shift),
+                    false => from_pivot * scale + shift,
+                };
+                answer.extend(write(value[2], affine + value[1]).into_iter().map(f32::to_bits));
+            }
+        }
+        answer
+    }
+
+    fn arithmetic(&self) -> Vec<u32> {
+        let [lines, values, ..] = Question::Arithmetic.inputs().map(floats);
+        let flushed = |value: f32| if self.flushes { 0.0 } else { value };
+        let words = lines.chunks_exact(4).zip(values.chunks_exact(4)).flat_map(|(line, value)| {
+            let contracted =
+                |is: bool| if is { line[0].mul_add(line[1], line[2]) } else { line[0] * line[1] + line[2] };
+            let regrouped = if self.reassociates { -value[1] } else { value[0] - (value[0] + value[1]) };
+            let floats = [contracted(self.contracts), regrouped, contracted(self.contracts_settled[0]), 0.0];
+            let small = [flushed(value[2] * 0.5), flushed(line[3] + line[3])];
+            let mut words: Vec<u32> = floats.into_iter().chain(small).map(f32::to_bits).collect();
+            words.extend([u32::from(!self.misses_nan), f32::NAN.to_bits()]);
+            words
+        });
+        words.collect()
+    }
+}
+
+fn floats(words: Vec<u32>) -> Vec<f32> {
+    words.into_iter().map(f32::from_bits).collect()
+}
+
+/// Answers of workgroups cut into subgroups of a size, whose invocations stand where `lane_of` says by their number.
+fn subgroups(size: u32, lane_of: impl Fn(u32) -> u32) -> Vec<u32> {
+    let mut workgroup = vec![[0; 16]; 256];
+    for number in 0..256 {
+        let lane = lane_of(number);
+        let exchanged = [1, 2, 3].map(|distance| [0, 256, 512, 768].map(|step| (number ^ distance) + step));
+        let own = [number, size, number % size, lane];
+        let words: Vec<u32> = own.into_iter().chain(exchanged.into_iter().flatten()).collect();
+        workgroup[lane as usize].copy_from_slice(&words);
+    }
+    vec![workgroup; WORKGROUPS].into_iter().flatten().flatten().collect()
+}
+
+/// What is found where one question is answered otherwise than a sound driver does.
+fn judged(question: Question, answer: Answer) -> (FastPaths, Findings) {
+    let mut answers = Driver::default().answers();
+    answers.iter_mut().filter(|(asked, _)| *asked == question).for_each(|(_, old)| *old = answer.clone());
+    judge(FastPaths::ALL, &answers)
+}
+
+/// The defect of subgroups where the answer is changed; no other way is switched off for it.
+fn subgroup_defect(change: impl FnOnce(&mut Vec<u32>)) -> Defect {
+    let mut answer = subgroups(8, |lane| lane);
+    change(&mut answer);
+    let (paths, findings) = judged(Question::Subgroups, Ok(answer));
+    assert_eq!(paths, FastPaths::ALL.with_subgroups(false));
+    assert_eq!((findings.subgroup_size, findings.defects.len()), (None, 1), "{:?}", findings.defects);
+    findings.defects[0].clone()
+}
+
+/// Word of an invocation of the first workgroup.
+fn word_of(lane: usize, word: usize) -> usize {
+    16 * lane + word
+}
+
+#[test]
+fn a_sound_driver_has_every_way_and_no_defect() {
+    for size in [4, 8, 16, 32, 64, 128, 256] {
+        let driver = Driver { subgroup_size: Some(size), ..Driver::default() };
+        let (paths, findings) = judge(FastPaths::ALL, &driver.answers());
+        assert_eq!(paths, FastPaths::ALL);
+        assert_eq!(findings.subgroup_size, Some(size));
+        assert_eq!(findings.defects, []);
+        let Arithmetic { contracts, reassociates, flushes_subnormals, misses_nan, .. } = findings.arithmetic.unwrap();
+        assert_eq!([contracts, reassociates, flushes_subnormals, misses_nan], [false; 4]);
+        assert_eq!(findings.sides_agree, Some(true));
+    }
+    // Subgroups need not lie in the order of lanes.
+    let spread = subgroups(16, |number| number % 16 * 16 + number / 16);
+    assert_eq!(judged(Question::Subgroups, Ok(spread)).0, FastPaths::ALL);
+}
+
+#[test]
+fn subgroups_of_two_and_of_varying_sizes_are_not_used() {
+    let of_two = judged(Question::Subgroups, Ok(subgroups(2, |lane| lane)));
+    assert_eq!(of_two.1.defects, [Defect::SubgroupSizes { smallest: 2, largest: 2 }]);
+    assert!(!of_two.0.subgroups);
+    let varying = subgroup_defect(|answer| answer[word_of(255, 1)] = 16);
+    assert_eq!(varying, Defect::SubgroupSizes { smallest: 8, largest: 16 });
+}
+
+#[test]
+fn numbers_that_are_no_permutation_are_found() {
+    let twice = subgroup_defect(|answer| answer[word_of(7, 0)] = 6);
+    assert_eq!(twice, Defect::SubgroupNumbers { workgroup: 0, missing: 7 });
+    let beyond = subgroup_defect(|answer| answer[word_of(3, 0)] = u32::MAX);
+    assert_eq!(beyond, Defect::SubgroupNumbers { workgroup: 0, missing: 3 });
+    // The second workgroup goes on counting where the first one ended.
+    let goes_on = subgroup_defect(|answer| (256..512).for_each(|lane| answer[word_of(lane, 0)] += 256));
+    assert_eq!(goes_on, Defect::SubgroupNumbers { workgroup: 1, missing: 0 });
+}
+
+#[test]
+fn two_lanes_that_changed_places_are_found() {
+    // Numbers 1 and 9 have changed places, and what they hold has not: 0 holds the value of 1 for its neighbour, 1 gets 8's.
+    let swapped = subgroup_defect(|answer| answer.swap(word_of(1, 0), word_of(9, 0)));
+    let expected = Defect::SubgroupNeighbours { number: 9, distance: 1, found: [0; 4], expected: 8 };
+    assert_eq!(swapped, expected);
+}
+
+#[test]
+fn an_exchange_that_brings_another_value_is_found_at_every_distance_and_component() {
+    for distance in 1..=3 {
+        for component in 0..4 {
+            let word = word_of(100, 4 * distance + component);
+            let mut found = [100 ^ distance as u32; 4];
+            found[component] = 100;
+            let own = 100 + 256 * component as u32;
+            let expected = 100 ^ distance as u32;
+            let defect = subgroup_defect(|answer| answer[word] = own);
+            let distance = distance as u32;
+            assert_eq!(defect, Defect::SubgroupNeighbours { number: 100, distance, found, expected });
+        }
+    }
+}
+
+#[test]
+fn an_f16_that_loads_change_is_found() {
+    let flushing = Driver { flushes_f16: true, ..Driver::default() };
+    let (paths, findings) = judge(FastPaths::ALL, &flushing.answers());
+    assert_eq!(paths, FastPaths::ALL.with_native_f16(false));
+    assert_eq!(findings.defects, [Defect::Half { half: 1, found: 0, expected: 0x3380_0000 }]);
+    // Both loads of every value count.
+    let sound = Driver::default().halves();
+    for (index, &word) in sound.iter().enumerate() {
+        let mut answer = sound.clone();
+        answer[index] = if f32::from_bits(word).is_nan() { f32::INFINITY.to_bits() } else { word ^ 1 };
+        let (paths, findings) = judged(Question::NativeF16, Ok(answer));
+        assert!(!paths.native_f16 && paths.subgroups, "value {index}");
+        assert!(matches!(findings.defects[..], [Defect::Half { .. }]), "{:?}", findings.defects);
+    }
+    // The sign of 0 counts, the payload of a NaN does not.
+    let negative_zero = sound.iter().position(|&word| word == 1 << 31).unwrap();
+    let mut answer = sound.clone();
+    answer[negative_zero] = 0;
+    let lost_sign = Defect::Half { half: 0x8000, found: 0, expected: 1 << 31 };
+    assert_eq!(judged(Question::NativeF16, Ok(answer)).1.defects, [lost_sign]);
+    let without_payload = Driver { loses_payload: true, ..Driver::default() };
+    assert_eq!(judge(FastPaths::ALL, &without_payload.answers()).0, FastPaths::ALL);
+}
+
+#[test]
+fn a_pass_that_contracts_alone_puts_every_close_value_on_another_side() {
+    let every_close_value = Defect::Sides { differing: 512, values: 512 };
+    for contracts_settled in [[true, false], [false, true]] {
+        let driver = Driver { contracts_settled, ..Driver::default() };
+        let (paths, findings) = judge(FastPaths::ALL, &driver.answers());
+        assert_eq!((paths, findings.sides_agree), (FastPaths::ALL, Some(false)));
+        assert!(findings.defects.contains(&every_close_value), "{:?}", findings.defects);
+    }
+    let both = Driver { contracts_settled: [true, true], ..Driver::default() };
+    let (_, findings) = judge(FastPaths::ALL, &both.answers());
+    assert_eq!(findings.sides_agree, Some(true), "they agree, whatever they agree on");
+}
+
+#[test]
+fn passes_that_agree_on_nonsense_are_found() {
+    for (question, word) in [(Question::Forward, 0), (Question::Backward, 0), (Question::Forward, f32::NAN.to_bits())] {
+        let (_, findings) = judged(question, Ok(vec![word; question.answer_words()]));
+        assert_eq!(findings.sides_agree, Some(false));
+        assert!(matches!(findings.defects[..], [Defect::Activation { .. }]), "{:?}", findings.defects);
+    }
+}
+
+#[test]
+fn what_becomes_of_arithmetic_is_told_each_by_itself() {
+    let told = |driver: Driver| {
+        let (paths, findings) = judge(FastPaths::ALL, &driver.answers());
+        assert_eq!((paths, findings.defects), (FastPaths::ALL, vec![]));
+        let Arithmetic { contracts, reassociates, flushes_subnormals, misses_nan, .. } = findings.arithmetic.unwrap();
+        [contracts, reassociates, flushes_subnormals, misses_nan]
+    };
+    let sound = Driver::default();
+    assert_eq!(told(Driver { contracts: true, ..sound }), [true, false, false, false]);
+    assert_eq!(told(Driver { reassociates: true, ..sound }), [false, true, false, false]);
+    assert_eq!(told(Driver { flushes: true, ..sound }), [false, false, true, false]);
+    assert_eq!(told(Driver { misses_nan: true, ..sound }), [false, false, false, true]);
+    // One operand or one result that is flushed is enough.
+    for word in [4, 5] {
+        let mut answer = sound.arithmetic();
+        answer[word] = 0;
+        assert!(judged(Question::Arithmetic, Ok(answer)).1.arithmetic.unwrap().flushes_subnormals);
+    }
+}
+
+#[test]
+fn a_sum_that_no_barrier_keeps_is_a_defect() {
+    for word in [2, 3] {
+        let mut answer = Driver::default().arithmetic();
+        answer[word] = 1.0f32.to_bits();
+        let (_, findings) = judged(Question::Arithmetic, Ok(answer));
+        assert_eq!(findings.defects, [Defect::Barriers { differing: 1, sums: 512 }]);
+    }
+}
+
+#[test]
+fn a_way_is_taken_only_where_it_is_asked_for_and_answered() {
+    let sound = Driver::default().answers();
+    for asked in [FastPaths::NONE, FastPaths::ALL.with_subgroups(false), FastPaths::ALL.with_native_f16(false)] {
+        assert_eq!(judge(asked, &sound).0, asked, "what the caller switched off stays off");
+        let needed = sound.iter().filter(|(question, _)| question.is_asked(asked)).cloned().collect::<Vec<_>>();
+        let (paths, findings) = judge(asked, &needed);
+        assert_eq!((paths, findings.defects), (asked, vec![]), "nothing needs proof but what is asked for");
+    }
+    let unanswered = FastPaths::ALL.without_proof();
+    let (paths, findings) = judge(FastPaths::ALL, &[]);
+    assert_eq!((paths, findings.defects.len()), (unanswered, Question::ALL.len()));
+    assert_eq!((findings.subgroup_size, findings.arithmetic, findings.sides_agree), (None, None, None));
+
+    for question in Question::ALL {
+        let short = Driver::default().answer(question)[1..].to_vec();
+        for answer in [Err("refused".to_owned()), Ok(short), Ok(Vec::new())] {
+            let (paths, findings) = judged(question, answer);
+            let lost = [question == Question::NativeF16, question == Question::Subgroups];
+            assert_eq!([!paths.native_f16, !paths.subgroups], lost, "{question:?}");
+            let [Defect::NoAnswer { question: named, .. }] = &findings.defects[..] else { panic!("{findings:?}") };
+            assert_eq!(*named, question.name());
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The kernels that ask a driver at opening: what every variant must satisfy, and the one layout that all are bound by.
+
+use naga::valid::Capabilities;
+use naga::{AddressSpace, StorageAccess, TypeInner};
+use syncbn::FastPaths;
+use syncbn::probe::{INPUTS, Params, Question};
+use syncbn::shaders::{Access, Binding, Dialect, ParamsLayout, Role, Variant};
+use syncbn::wgpu;
+
+use super::check::{self, Interface, Shader, is_storage};
+use super::{pipeline, uniformity};
+
+/// Inputs and the answer, behind the parameters at 0.
+const SLOTS: [(u32, Access); INPUTS + 1] =
+    [(1, Access::Read), (2, Access::Read), (3, Access::Read), (4, Access::Read), (5, Access::Write)];
+
+/// What a question needs of a device: nothing, unless it asks about that very feature.
+fn needed(question: Question) -> (Capabilities, wgpu::Features) {
+    match question {
+        Question::Subgroups => (Capabilities::SUBGROUP, wgpu::Features::SUBGROUP),
+        Question::NativeF16 => (Capabilities::SHADER_FLOAT16, wgpu::Features::SHADER_F16),
+        _ => (Capabilities::empty(), wgpu::Features::empty()),
+    }
+}
+
+fn parsed(question: Question) -> Shader {
+    Shader::parse_with(&question.source(), needed(question).0).unwrap_or_else(|error| panic!("{question:?}: {error}"))
+}
+
+/// What of a shader's bindings is not as `gpu` binds it.
+fn misbound(shader: &Shader) -> Vec<String> {
+    let mut found = Vec::new();
+    for (_, global) in shader.globals(|space| is_storage(space) || space == AddressSpace::Uniform) {
+        let slot = global.binding.map(|at| (at.group, at.binding));
+        let access = match global.space {
+            AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => Some(Access::Write),
+            AddressSpace::Storage { .. } => Some(Access::Read),
+            _ => None,
+        };
+        let is_bound = match access {
+            Some(access) => SLOTS.iter().any(|&(number, tabled)| (slot, access) == (Some((0, number)), tabled)),
+            None => {
+                let TypeInner::Struct { span, .. } = shader.inner(global.ty) else { panic!("no parameter struct") };
+                slot == Some((0, 0)) && *span as usize == size_of::<Params>()
+            }
+        };
+        if !is_bound {
+            found.push(format!("{:?} at {slot:?}, {access:?}", global.name));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_question_validates_within_the_portable_limits_but_for_what_it_asks_about() {
+    for question in Question::ALL {
+        let shader = parsed(question);
+        assert_eq!(check::limits(&shader), [""; 0], "{question:?}");
+        assert_eq!(uniformity::misplaced_barriers(&shader), [""; 0], "{question:?}");
+        let (capabilities, _) = needed(question);
+        assert_eq!(Shader::parse(&question.source()).is_err(), !capabilities.is_empty(), "{question:?}");
+        let without_features = question.is_asked(FastPaths::NONE);
+        assert_eq!(without_features, capabilities.is_empty(), "a device without a feature is not asked about it");
+    }
+}
+
+#[test]
+fn every_question_is_bound_by_one_layout() {
+    for question in Question::ALL {
+        assert_eq!(misbound(&parsed(question)), [""; 0], "{question:?}");
+        let bindings =
+            SLOTS.map(|(_, access)| Binding { role: Role::Input, name: "", access, element_bytes: Some(16) });
+        let size_bytes = size_of::<Params>() as u32;
+        let params = ParamsLayout { name: "ProbeParams", size_bytes, fields: &[], declarations: &[] };
+        let interface = Interface { params, bindings: bindings.to_vec(), undeclared: None, shared_buffer: false };
+        let device = pipeline::device(needed(question).1);
+        assert_eq!(pipeline::refusal(&device, &question.source(), &interface), None, "{question:?}");
+    }
+}
+
+#[test]
+fn a_binding_that_is_not_in_the_layout_is_found() {
+    let source = Question::Forward.source();
+    assert!(misbound(&Shader::parse(&source).unwrap()).is_empty());
+    let planted = [
+        ("@binding(2) var<storage, read>", "@binding(6) var<storage, read>"),
+        ("@group(0) @binding(1)", "@group(1) @binding(1)"),
+        ("@binding(1) var<storage, read>", "@binding(1) var<storage, read_write>"),
+        ("values: u32,", "values: u32, more: u32,"),
+    ];
+    for (from, to) in planted {
+        assert!(source.contains(from), "{from}");
+        let shader = Shader::parse(&source.replacen(from, to, 1)).unwrap();
+        assert_eq!(misbound(&shader).len(), 1, "{to}");
+    }
+}
+
+/// The source of a function: from its name to the first brace that is not indented.
+fn function<'a>(source: &'a str, name: &str) -> &'a str {
+    let start = source.find(&format!("fn {name}(")).unwrap_or_else(|| panic!("no {name}"));
+    &source[start..start + source[start..].find("\n}\n").unwrap()]
+}
+
+#[test]
+fn both_passes_form_what_is_activated_by_the_source_of_the_kernels() {
+    // A kernel that adds a residual before an activation.
+    let source = |variant: &Variant| variant.source_in(Dialect::Glsl430);
+    let is_full = |source: &String| source.contains("settled(v) + load_residual") && source.contains("is_nan");
+    let kernel = Variant::all().iter().map(source).find(is_full).expect("normalize with an activation and a residual");
+    for name in ["value_of", "is_active", "scaled_by_slope", "affine_of"] {
+        for question in [Question::Forward, Question::Backward] {
+            assert_eq!(function(&question.source(), name), function(&kernel, name), "{question:?}");
+        }
+    }
+    assert_eq!(function(&Question::Forward.source(), "activated"), function(&kernel, "activated"));
+    assert_ne!(Question::Forward.source(), Question::Backward.source());
+}
