@@ -34,7 +34,7 @@ fail() {
 }
 
 mkdir -p "$work/stage/bin" "$work/stage/lib" "$work/stage/golden" "$work/folder" "$work/driver"
-cp "$packed"/{gpu.sh,gpu_run.sh,gpu_torch.py,busybox,PACKED} "$work/folder/"
+cp "$packed"/{gpu.sh,gpu_run.sh,gpu_driver.sh,gpu_torch.py,busybox,PACKED} "$work/folder/"
 # A container with NVIDIA's libraries, of which the one for windows finds nothing, and without their manifest.
 touch "$work/driver/libGLX_nvidia.so.0" "$work/driver/libEGL_nvidia.so.0"
 program report <<'P'
