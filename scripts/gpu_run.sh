@@ -87,7 +87,10 @@ step() {
     ((most < left)) || most=$left
     say "== $name (at most $most s)"
     started=$(now)
-    timeout -k 5 "$most" "$@" >"$log" 2>&1 || rc=$?
+    # In the background, so that a signal to this script is answered at once.
+    timeout -k 5 "$most" "$@" >"$log" 2>&1 &
+    child=$!
+    wait "$child" || rc=$?
     local took=$(($(now) - started))
     while IFS= read -r line; do
         case $line in
@@ -210,8 +213,9 @@ summary() {
 
 # Also where the run is stopped from outside.
 finish() { summary >"$results/summary.md"; }
+child=''
 trap finish EXIT
-trap 'exit 143' TERM INT
+trap '[[ -z $child ]] || kill "$child" 2>/dev/null; exit 143' TERM INT
 
 # ---------------------------------------------------------------- the run
 

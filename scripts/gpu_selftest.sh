@@ -66,6 +66,16 @@ has steps.jsonl '"name":"storage","rc":0,"state":"failed"'
 run 0 --only group_accuracy,bench_quick
 [[ $(cat "$work/folder/results/bench.jsonl") == '{"workload": "tiny"}' ]] || fail "bench.jsonl has other lines"
 
+# Stopped from outside, it leaves a summary of what it has.
+env -i PATH="$tools" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" \
+    run "$work/folder" --only rounding,resident >"$work/output" 2>&1 &
+sleep 2
+kill -TERM $!
+rc=0
+wait $! || rc=$?
+[[ $rc == 143 ]] || fail "exit status $rc after SIGTERM, expected 143"
+has summary.md '| rounding | failed |'
+
 rm "$work/driver/libEGL_nvidia.so.0"
 run 2
 has all.log 'No adapter was found'
