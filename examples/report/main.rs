@@ -111,12 +111,12 @@ fn report(machine: &Machine, layers: &dyn Layers, effort: Effort) -> Result<Repo
     let accuracy = check::accuracy(layers, effort.sizes);
     ended("accuracy", started)?;
     let started = Instant::now();
-    let (passes, wrong_passes) = timed::passes(machine, layers, effort)?;
+    let passes = timed::passes(machine, layers, effort)?;
     ended("passes", started)?;
     let mut failures = conformance.failures;
     failures.extend(kernels.failures);
     failures.extend(accuracy.failures);
-    failures.extend(wrong_passes);
+    failures.extend(passes.failures);
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
@@ -124,7 +124,8 @@ fn report(machine: &Machine, layers: &dyn Layers, effort: Effort) -> Result<Repo
         conformance: conformance.checked,
         kernels: kernels.checked,
         accuracy: accuracy.checked,
-        passes,
+        passes: passes.timed,
+        passes_left_out: passes.left_out,
         failures,
         seconds,
     })

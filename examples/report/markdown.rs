@@ -79,7 +79,11 @@ impl Markdown<'_> {
             "round trip us",
         ];
         writeln!(f, "| {} |\n|{}", titles.join(" | "), "---|".repeat(titles.len()))?;
-        self.0.passes.iter().try_for_each(|timed| writeln!(f, "| {} |", cells(timed).join(" | ")))
+        self.0.passes.iter().try_for_each(|timed| writeln!(f, "| {} |", cells(timed).join(" | ")))?;
+        match self.0.passes_left_out {
+            0 => Ok(()),
+            rows => writeln!(f, "\n{rows} more rows were left out, because this machine took too long."),
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Report {
     pub accuracy: Vec<Checked>,
     /// Passes beside copies, with the exchange beside a round trip.
     pub passes: Vec<Timed>,
+    /// Rows of those that were not begun for want of time.
+    pub passes_left_out: usize,
     pub failures: Vec<Failure>,
     /// What each section took.
     pub seconds: Vec<(&'static str, f64)>,

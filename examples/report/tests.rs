@@ -3,15 +3,16 @@
 use std::error::Error;
 
 use pollster::block_on;
-use syncbn::Device;
+use syncbn::{DType, Device, Epilogue, Layout};
 
 use crate::bench::devices;
+use crate::bench::inputs::Form;
 use crate::check;
 use crate::layers::{Layers, Merge, OnDevice, Output, Outputs};
 use crate::markdown::Markdown;
 use crate::options::Effort;
 use crate::problem::Problem;
-use crate::report;
+use crate::{report, timed};
 
 /// The host, with one value of one output made wrong where a problem contains a trigger.
 struct Faulty {
@@ -54,7 +55,7 @@ fn a_report_of_a_sound_device_has_every_section_and_no_failure() {
     let mut checked = report.conformance.iter().chain(&report.kernels).chain(&report.accuracy);
     assert!(checked.all(|checked| checked.passed && checked.worst.len() >= 4));
     // Seven rows and one more that merges on the device, three passes each.
-    assert_eq!(report.passes.len(), 3 * (6 + merges));
+    assert_eq!((report.passes.len(), report.passes_left_out), (3 * (6 + merges), 0));
     assert!(report.passes.iter().all(|timed| timed.line.copy_ratio > 0.0));
     let exchanged = report.passes.iter().filter(|timed| timed.line.exchange_us.is_some());
     assert_eq!(exchanged.count(), if machine.gpus.is_empty() { 0 } else { 2 * 7 });
@@ -96,4 +97,18 @@ fn markdown_and_json_have_the_values_of_the_smallest_input() {
     let json = serde_json::to_value(&report).expect("plain data");
     let x = &json["failures"][0]["smallest"]["problem"]["ranks"][0]["x"];
     assert_eq!(x.as_array().map(Vec::len), Some(smallest.problem.ranks[0].x.len()));
+}
+
+#[test]
+fn a_wrong_row_is_reported_with_a_smaller_input_of_its_form() {
+    let shape = &crate::sizes::smallest()[1];
+    let form = Form { dtype: DType::F16, layout: Layout::ChannelsLast, epilogue: Epilogue::AddRelu, mask: true };
+    let layers = Faulty { output: Output::Y, trigger: 2.0 };
+    let failure = timed::failure(&layers, shape, form, Merge::Host, &*Box::<dyn Error>::from("wrong"));
+    let smallest = failure.smallest.expect("a smaller input").problem;
+    assert_eq!((smallest.dtype, smallest.layout, smallest.epilogue), (form.dtype, form.layout, form.epilogue));
+    assert_eq!(smallest.values(), 2);
+    // A row that fails for another reason has none.
+    let sound = OnDevice(Device::host());
+    assert!(timed::failure(&sound, shape, form, Merge::Host, &*Box::<dyn Error>::from("lost")).smallest.is_none());
 }

@@ -1,6 +1,7 @@
 //! Owns the section of times: every pass beside a copy of the same bytes, and the exchange beside a bare round trip.
 
 use std::error::Error;
+use std::time::{Duration, Instant};
 
 use syncbn::{DType, Epilogue, Layout};
 
@@ -27,39 +28,52 @@ const OTHERS: [Form; 4] = [
 /// Channels of the smaller inputs that a wrong row is looked for in.
 const CHANNELS: usize = 8;
 
+/// No row is begun after this time, so that the report of a slow machine comes to its end.
+const TIME: Duration = Duration::from_secs(45);
+
+/// What the section found.
+#[derive(Default)]
+pub struct Found {
+    pub timed: Vec<Timed>,
+    pub failures: Vec<Failure>,
+    /// Rows that were not begun for want of time.
+    pub left_out: usize,
+}
+
 /// Times of all rows, and the rows that failed.
 ///
 /// # Errors
 ///
 /// Where not even a copy runs.
-pub fn passes(
-    machine: &Machine,
-    layers: &dyn Layers,
-    effort: Effort,
-) -> Result<(Vec<Timed>, Vec<Failure>), Box<dyn Error>> {
+pub fn passes(machine: &Machine, layers: &dyn Layers, effort: Effort) -> Result<Found, Box<dyn Error>> {
+    let started = Instant::now();
     let shapes = if effort.smallest { sizes::smallest() } else { sizes::measured(machine)? };
     let mut rows: Vec<(&'static Workload, Form, Merge)> =
         shapes.iter().map(|shape| (shape, PLAIN, Merge::Host)).collect();
-    rows.extend(OTHERS.map(|form| (&shapes[0], form, Merge::Host)));
     if layers.merges().contains(&Merge::Device) {
         rows.push((&shapes[0], PLAIN, Merge::Device));
     }
-    let (mut timed, mut failures) = (Vec::new(), Vec::new());
+    rows.extend(OTHERS.map(|form| (&shapes[0], form, Merge::Host)));
+    let mut found = Found::default();
     for (workload, form, merge) in rows {
+        if started.elapsed() > TIME {
+            found.left_out += 1;
+            continue;
+        }
         let machine = one_rank(machine, merge == Merge::Device);
         let run = Run { machine: &machine, workload, form, repeats: effort.repeats, quick: true, reuse: false };
         let ran = run.lines(
             || (),
             |line| {
-                timed.push(Timed { merge, line });
+                found.timed.push(Timed { merge, line });
                 Ok(())
             },
         );
         if let Err(error) = ran {
-            failures.push(failure(layers, workload, form, merge, &*error));
+            found.failures.push(failure(layers, workload, form, merge, &*error));
         }
     }
-    Ok((timed, failures))
+    Ok(found)
 }
 
 /// A rank on the first device, which merges there or exchanges through the host.
@@ -70,7 +84,7 @@ fn one_rank(machine: &Machine, shared: bool) -> Machine {
 }
 
 /// With a smaller input of the same form, if one fails: growing batches of a few channels.
-fn failure(layers: &dyn Layers, workload: &Workload, form: Form, merge: Merge, error: &dyn Error) -> Failure {
+pub fn failure(layers: &dyn Layers, workload: &Workload, form: Form, merge: Merge, error: &dyn Error) -> Failure {
     let positions = workload.dims[2..].iter().product();
     let channels = workload.channels().min(CHANNELS);
     let batches =
