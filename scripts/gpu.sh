@@ -97,9 +97,9 @@ manifest() {
 
 # First with planted failures, then in earnest: in a folder outside of the repository, with a PATH of bash and coreutils alone.
 rehearse() {
-    local rehearsal tool path
+    local tool path rc=0
     pack
-    rehearsal=$(mktemp -d)
+    rehearsal=$(mktemp -d) # Not local: the trap runs behind this function.
     trap 'rm -rf "$work" "$rehearsal"' EXIT
     cp -r target/gpu/packed "$rehearsal/packed"
     mkdir "$rehearsal/bin"
@@ -107,7 +107,6 @@ rehearse() {
         tool=$(command -v "$path") && ln -s "$tool" "$rehearsal/bin/${path##*/}"
     done
     scripts/gpu_selftest.sh "$rehearsal/packed" "$rehearsal/bin"
-    local rc=0
     (cd / && env -i PATH="$rehearsal/bin" HOME="$rehearsal" \
         bash "$rehearsal/packed/gpu.sh" run "$rehearsal/packed" --software "$@") || rc=$?
     rm -rf target/gpu/results
