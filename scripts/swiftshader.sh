@@ -28,10 +28,7 @@ if [[ -f $manifest && -f $goal/$library ]]; then
     exit
 fi
 
-for tool in apt-get dpkg-deb; do
-    command -v "$tool" >/dev/null ||
-        fail "$tool was not found; the driver is taken out of Debian's package $package."
-done
+command -v dpkg-deb >/dev/null || fail "dpkg-deb was not found; the driver is taken out of Debian's package $package."
 
 mkdir -p target
 work=$(mktemp -d "$PWD/target/swiftshader.XXXXXX")
@@ -43,19 +40,8 @@ run() {
     (cd "$work" && "$@") >"$log" 2>&1 || fail "\`$*\` failed:"$'\n'"$(tail -n 5 "$log")"
 }
 
-# Package lists of this script's own, where the system's are absent or name a version that is gone from the mirror:
-# renewing the system's would need root.
-download() {
-    echo "Downloading Debian's package $package for its SwiftShader (about 30 MB)" >&2
-    (cd "$work" && apt-get -qq download "$package") >"$log" 2>&1 && return
-    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
-    local own=(-o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=)
-    # A list that cannot be had is a warning otherwise.
-    run apt-get -qq "${own[@]}" -o APT::Update::Error-Mode=any update
-    run apt-get -qq "${own[@]}" download "$package"
-}
-
-download
+echo "Downloading Debian's package $package for its SwiftShader (about 30 MB)" >&2
+run "$PWD/scripts/download_packages.sh" "$work" "$package"
 packages=("$work"/"$package"_*.deb)
 [[ -f ${packages[0]} ]] || fail "\`apt-get download $package\` left no package."
 # Only these two files; tar fails where the package does not hold them.

@@ -1,6 +1,6 @@
 //! Owns the check of what is timed: the outputs of one call of each pass, on some channels, against the definition in f64.
 
-mod bounds;
+pub mod bounds;
 
 use std::error::Error;
 use std::ops::Range;
@@ -8,9 +8,9 @@ use std::ops::Range;
 use pollster::block_on;
 use syncbn::{Layout, Tensor};
 
-use crate::inputs::{Form, Set};
-use crate::layer::Layer;
-use crate::workloads::{Pass, Workload};
+use super::inputs::{Form, Set};
+use super::layer::Layer;
+use super::workloads::{Pass, Workload};
 use bounds::{Bounded, Definition, Problem};
 
 /// Channels that are compared, or all where a workload has fewer. All of them would take longer than the measurement.
@@ -51,6 +51,7 @@ pub fn outputs(layer: &mut Layer, workload: &Workload, form: Form, set: &mut Set
         bias: sample.of_channels(&layer.bias),
         eps: layer.eps(),
         form,
+        ulps: bounds::ULPS,
     };
     let batch = Definition::of_batch(&problem)?;
     compare("y", &y, &batch.y())?;
@@ -142,14 +143,14 @@ mod tests {
         assert_eq!(first, [0.0, 1.0, 4.0, 5.0, 6.0, 7.0, 10.0, 11.0]);
         let last = sample(Layout::ChannelsLast).picks(&[2, 2, 3], &values);
         assert_eq!(last, [0.0, 3.0, 2.0, 5.0, 6.0, 9.0, 8.0, 11.0]);
-        let tiny = &crate::workloads::WORKLOADS[9];
+        let tiny = &super::super::workloads::WORKLOADS[9];
         assert_eq!(Sample::of(tiny, Layout::ChannelsFirst).channels, [0, 5, 10, 15]);
     }
 
     #[test]
     fn a_layer_passes_and_one_with_another_weight_or_bias_does_not() {
-        let machine = block_on(crate::devices::open(Some("host"), 2, false)).expect("the host");
-        let tiny = &crate::workloads::WORKLOADS[9];
+        let machine = block_on(super::super::devices::open(Some("host"), 2, false)).expect("the host");
+        let tiny = &super::super::workloads::WORKLOADS[9];
         for (dtype, layout, epilogue, mask) in [
             (DType::F32, Layout::ChannelsFirst, Epilogue::None, true),
             (DType::F16, Layout::ChannelsLast, Epilogue::Relu, true),
@@ -158,7 +159,7 @@ mod tests {
         ] {
             let form = Form { dtype, layout, epilogue, mask };
             let mut layer = Layer::new(tiny.channels(), form, &machine).expect("a layer");
-            let mut set = crate::inputs::set(&tiny.shards(2), form, &machine.ranks, 1).expect("tensors");
+            let mut set = super::super::inputs::set(&tiny.shards(2), form, &machine.ranks, 1).expect("tensors");
             outputs(&mut layer, tiny, form, &mut set).expect("the definition's outputs");
             // More than storage in 16 bits rounds away.
             layer.weight[15] *= 1.02;

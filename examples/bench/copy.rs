@@ -8,8 +8,8 @@ mod host;
 
 use std::error::Error;
 
-use crate::devices::Machine;
-use crate::timing::{Samples, Times};
+use super::devices::Machine;
+use super::timing::{Samples, Times};
 
 /// Ways to copy on one kind of machine.
 trait Copies {

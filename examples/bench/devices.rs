@@ -25,7 +25,7 @@ pub struct Machine {
     /// Without repetition; none on the host.
     pub gpus: Vec<Gpu>,
     /// Whether the ranks were told to share a device.
-    shared: bool,
+    pub shared: bool,
     /// Names of the adapters with their backends, or `host`.
     pub adapter: String,
 }

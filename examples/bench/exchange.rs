@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use syncbn::plan::CHANNEL_SUMS_BYTES;
 use syncbn::wgpu::{self, BufferUsages};
 
-use crate::devices::{Gpu, Machine};
-use crate::inputs::{self, Form, Set};
-use crate::layer::Layer;
-use crate::timing::Samples;
-use crate::workloads::Pass;
+use super::devices::{Gpu, Machine};
+use super::inputs::{self, Form, Set};
+use super::layer::Layer;
+use super::timing::Samples;
+use super::workloads::Pass;
 
 /// Repeats for each one of a pass: an exchange is short, and what interrupts it is not.
 const ROUNDS: usize = 5;

@@ -4,8 +4,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use syncbn::{DType, Device, Element, Epilogue, Error, Inputs, Layout, Tensor};
 
-use crate::layer::Saved;
-use crate::workloads::{Workload, stored};
+use super::layer::Saved;
+use super::workloads::{Workload, stored};
 
 /// Seed of every run.
 const SEED: u64 = 0x5eed_bea7;
@@ -108,7 +108,7 @@ fn uploaded<T: Element>(device: &Device, dims: &[usize], random: &mut ChaCha8Rng
 }
 
 /// About normal: four uniform numbers of 16 bits, whose sum has a variance of 4·2³²/12.
-fn about_normal(random: &mut ChaCha8Rng) -> f32 {
+pub fn about_normal(random: &mut ChaCha8Rng) -> f32 {
     let bits = random.next_u64();
     let sum: u64 = (0..4).map(|part| bits >> (16 * part) & 0xffff).sum();
     (sum as f32 - 2.0 * 65_535.0) * (3f32.sqrt() / 65_536.0)

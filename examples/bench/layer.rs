@@ -7,9 +7,9 @@ use pollster::block_on;
 use syncbn::{Device, DeviceGroup, Error, GradTargets, PhaseTimes, ResidentGroup, ResidentSaved};
 use syncbn::{SavedForward, SyncBatchNormConfig, Tensor};
 
-use crate::devices::Machine;
-use crate::inputs::{Form, Set, parameter};
-use crate::workloads::Pass;
+use super::devices::Machine;
+use super::inputs::{Form, Set, parameter};
+use super::workloads::Pass;
 
 /// A layer with random parameters over the ranks.
 #[derive(Debug)]

@@ -14,8 +14,10 @@ mod exchange;
 mod inputs;
 mod layer;
 mod measure;
+mod names;
 mod options;
 mod report;
+mod run;
 mod timestamps;
 mod timing;
 mod workloads;
@@ -27,14 +29,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use copy::Copier;
 use devices::Machine;
-use exchange::{Exchange, Exchanged};
-use layer::Layer;
-use measure::{Bench, Measured};
-use options::{DTYPES, EPILOGUES, LAYOUTS, Options, name_of};
-use report::{Line, Report};
-use workloads::{Pass, Workload};
+use names::{DTYPES, EPILOGUES, LAYOUTS, name_of};
+use options::Options;
+use report::Report;
+use run::Run;
+use workloads::Pass;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -61,86 +61,13 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let progress = progress(options);
     for workload in options.workloads() {
         progress.set_message(workload.name);
-        run_workload(options, &machine, workload, &progress, &mut report)?;
+        let (form, repeats) = (options.form(), options.repeats());
+        let (quick, reuse) = (options.quick, options.reuse);
+        let run = Run { machine: &machine, workload, form, repeats, quick, reuse };
+        run.lines(|| progress.inc(1), |line| Ok(progress.suspend(|| report.line(&line))?))?;
     }
     progress.finish_and_clear();
     Ok(())
-}
-
-fn run_workload(
-    options: &Options,
-    machine: &Machine,
-    workload: &'static Workload,
-    progress: &ProgressBar,
-    report: &mut Report,
-) -> Result<(), Box<dyn Error>> {
-    let form = options.form();
-    let mut layer = Layer::new(workload.channels(), form, machine)?;
-    let rotation = inputs::rotation(workload, form, options.quick);
-    let mut sets = inputs::sets(workload, form, &machine.ranks, if options.reuse { 1 } else { rotation })?;
-    check::outputs(&mut layer, workload, form, &mut sets[0])
-        .map_err(|wrong| format!("{} does not compute what it should: {wrong}", workload.name))?;
-    let bytes = workload.bytes(form.dtype);
-    let mut copier = Copier::new(machine, &shares(workload, machine, bytes), rotation as usize)?;
-    let mut exchange = Exchange::new(machine, workload.channels(), form, options.repeats())?;
-    let (copier, sets, repeats) = (&mut copier, &mut sets, options.repeats());
-    let mut bench = Bench { machine, layer: &mut layer, sets, copier, repeats };
-    let tensors = |pass: Pass| pass.tensors_moved(form.epilogue, form.dtype, form.mask);
-    let reused = if options.reuse { Some(bench.reused(tensors, || progress.inc(1))?) } else { None };
-    for (index, pass) in Pass::ALL.into_iter().enumerate() {
-        let measured = match &reused {
-            Some(measured) => measured[index],
-            None => bench.pass(pass, tensors(pass), || progress.inc(1))?,
-        };
-        let exchanged = exchange.measure(machine, pass)?;
-        let line = line(options, machine, workload, pass, measured, exchanged);
-        progress.suspend(|| report.line(&line))?;
-    }
-    Ok(())
-}
-
-fn line(
-    options: &Options,
-    machine: &Machine,
-    workload: &'static Workload,
-    pass: Pass,
-    measured: Measured,
-    exchanged: Option<Exchanged>,
-) -> Line {
-    let form = options.form();
-    let tensors = pass.tensors_moved(form.epilogue, form.dtype, form.mask);
-    let bytes = (tensors * workload.bytes(form.dtype) as f64) as u64;
-    let gb_per_s = |milliseconds: f64| bytes as f64 / milliseconds / 1e6;
-    Line {
-        workload: workload.name,
-        shape: workload.dims,
-        pass: pass.name(),
-        dtype: name_of(&DTYPES, &options.dtype),
-        layout: name_of(&LAYOUTS, &options.layout),
-        epilogue: name_of(&EPILOGUES, &options.epilogue),
-        devices: options.ranks(),
-        adapter: machine.adapter.clone(),
-        bytes,
-        device_ms: measured.device.median,
-        wall_ms: measured.wall.median,
-        wall_min_ms: measured.wall.least,
-        gb_per_s: gb_per_s(measured.device.median),
-        copy_gb_per_s: gb_per_s(measured.copy.median),
-        copy_ratio: measured.ratio.median,
-        exchange_us: exchanged.map(|exchanged| exchanged.exchange_us),
-        round_trip_us: exchanged.map(|exchanged| exchanged.round_trip_us),
-        spread: [measured.device, measured.wall],
-        copied_by: measured.copied_by,
-    }
-}
-
-/// The bytes of x that lie on each GPU, or all of them on the host.
-fn shares(workload: &Workload, machine: &Machine, bytes: u64) -> Vec<u64> {
-    if machine.gpus.len() != machine.ranks.len() {
-        return vec![bytes];
-    }
-    let per_sample = bytes / workload.batch() as u64;
-    workload.shards(machine.ranks.len()).iter().map(|dims| dims[0] as u64 * per_sample).collect()
 }
 
 /// What holds for every row.

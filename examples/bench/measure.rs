@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::time::Instant;
 
-use crate::copy::Copier;
-use crate::devices::Machine;
-use crate::inputs::Set;
-use crate::layer::Layer;
-use crate::timing::{Samples, Times};
-use crate::workloads::Pass;
+use super::copy::Copier;
+use super::devices::Machine;
+use super::inputs::Set;
+use super::layer::Layer;
+use super::timing::{Samples, Times};
+use super::workloads::Pass;
 
 /// What a pass and the copy beside it took.
 #[derive(Clone, Copy, Debug)]

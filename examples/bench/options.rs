@@ -4,8 +4,9 @@ use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use syncbn::{DType, Epilogue, Layout};
 
-use crate::inputs::Form;
-use crate::workloads::{self, Workload};
+use super::inputs::Form;
+use super::names::{DTYPES, EPILOGUES, LAYOUTS};
+use super::workloads::{self, Workload};
 
 /// Times the passes of a layer beside a copy kernel that moves the same bytes.
 ///
@@ -82,14 +83,6 @@ Examples:
   cargo run --release --example bench -- --adapter llvmpipe --dtype f16 --layout last
   cargo run --release --example bench -- --adapter host --json > host.jsonl";
 
-/// Storage types by the names of the command line and of the output.
-pub const DTYPES: [(&str, DType); 3] = [("f32", DType::F32), ("f16", DType::F16), ("bf16", DType::BF16)];
-/// Layouts by their names.
-pub const LAYOUTS: [(&str, Layout); 2] = [("first", Layout::ChannelsFirst), ("last", Layout::ChannelsLast)];
-/// Epilogues by their names.
-pub const EPILOGUES: [(&str, Epilogue); 3] =
-    [("none", Epilogue::None), ("relu", Epilogue::Relu), ("add_relu", Epilogue::AddRelu)];
-
 /// Timed repeats of a quick run.
 const QUICK_REPEATS: usize = 3;
 
@@ -116,11 +109,6 @@ impl Options {
     }
 }
 
-/// The name of a value in one of the lists above.
-pub fn name_of<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {
-    choices.iter().find(|(_, choice)| choice == value).map_or("other", |(name, _)| name)
-}
-
 /// Reads one of these names.
 fn one_of<T: Copy + Send + Sync>(choices: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
     let names = choices.iter().map(|(name, _)| *name);
@@ -132,6 +120,7 @@ fn one_of<T: Copy + Send + Sync>(choices: &'static [(&'static str, T)]) -> impl 
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::name_of;
     use super::*;
 
     fn parse(line: &str) -> Result<Options, clap::Error> {

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
-use crate::timing::Samples;
+use super::timing::Samples;
 
 /// A line of the output: one pass over one workload.
 #[derive(Clone, Debug, Serialize)]
@@ -119,7 +119,7 @@ fn cells(line: &Line) -> [String; 13] {
 }
 
 /// Four digits that count, as many as a timing is good for.
-fn digits(milliseconds: f64) -> String {
+pub fn digits(milliseconds: f64) -> String {
     let decimals = match milliseconds {
         1000.0.. => 0,
         100.0.. => 1,

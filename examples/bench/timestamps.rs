@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use syncbn::wgpu::{self, BufferUsages};
 
-use crate::devices::Gpu;
+use super::devices::Gpu;
 
 /// Two timestamps.
 const BYTES: u64 = 2 * wgpu::QUERY_SIZE as u64;

@@ -8,7 +8,7 @@ pub struct Workload {
     /// Its own name.
     pub name: &'static str,
     /// Where such shapes come from.
-    group: &'static str,
+    pub group: &'static str,
     /// (N, C, spatial…) of the whole batch.
     pub dims: &'static [usize],
 }

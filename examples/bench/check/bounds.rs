@@ -17,14 +17,14 @@
 use syncbn::DType;
 use syncbn::reference::{self, Affine, RankBatch, ReferenceError};
 
-use crate::inputs::Form;
+use super::super::inputs::Form;
 
 /// Half an ulp of 1 in f32.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 /// t.
 const SUMS: f64 = 16.0 * U;
-/// Ulps of the largest |normalized|.
-const ULPS: f64 = 8.0;
+/// Ulps of the largest |normalized|, where statistics merge in f64.
+pub const ULPS: f64 = 8.0;
 
 /// A value and how far from it is still right.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,8 @@ pub struct Problem {
     pub bias: Vec<f64>,
     pub eps: f64,
     pub form: Form,
+    /// Ulps of the largest |normalized| that v may be off.
+    pub ulps: f64,
 }
 
 impl Problem {
@@ -143,7 +145,7 @@ impl<'a> Definition<'a> {
             largest
         };
         let normalized = largest(&v, &|value, bias| size(value, value - bias, bias));
-        let mut of_v: Vec<f64> = normalized.iter().map(|&largest| ULPS * ulp(largest)).collect();
+        let mut of_v: Vec<f64> = normalized.iter().map(|&largest| problem.ulps * ulp(largest)).collect();
         for (v, residual) in v.iter_mut().zip(problem.residuals.iter().flatten()) {
             v.iter_mut().zip(residual).for_each(|(v, residual)| *v += residual);
         }
@@ -258,7 +260,7 @@ impl<'a> Definition<'a> {
 }
 
 /// The distance from |value| to the next f32.
-fn ulp(value: f64) -> f64 {
+pub fn ulp(value: f64) -> f64 {
     let value = value.abs() as f32;
     f64::from(value.next_up()) - f64::from(value)
 }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use syncbn::wgpu::{self, BufferUsages};
 
+use super::super::devices::Gpu;
+use super::super::timestamps::Timestamps;
+use super::super::timing::Times;
 use super::{Copies, parts};
-use crate::devices::Gpu;
-use crate::timestamps::Timestamps;
-use crate::timing::Times;
 
 /// Invocations of a workgroup, the portable maximum.
 const WORKGROUP_SIZE: u64 = 256;

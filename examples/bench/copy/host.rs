@@ -7,8 +7,8 @@ use std::time::Instant;
 use memmap2::MmapMut;
 use rayon::prelude::*;
 
+use super::super::timing::Times;
 use super::{Copies, parts};
-use crate::timing::Times;
 
 /// How a block is cut: into one piece per processor, for which the C library writes past the caches where pieces are
 /// large, or into pieces that stay in them.

@@ -1,0 +1,82 @@
+//! Owns the facts about the adapter: its driver, its limits and features, and the fast paths that are taken on it.
+
+use serde::Serialize;
+use syncbn::Device;
+use syncbn::wgpu::{Adapter, AdapterInfo, Limits};
+
+/// An adapter, or the host, as the application sees it.
+#[derive(Debug, Serialize)]
+pub struct Facts {
+    pub name: String,
+    pub backend: String,
+    pub device_type: String,
+    pub driver: String,
+    pub driver_info: String,
+    /// PCI numbers of vendor and device, in hexadecimal.
+    pub ids: String,
+    /// Invocations in the smallest and in the largest subgroup.
+    pub subgroup_sizes: [u32; 2],
+    /// Those that plans depend on, by wgpu's names.
+    pub limits: Vec<(&'static str, u64)>,
+    /// By wgpu's names.
+    pub features: Vec<String>,
+    /// Which of the fast paths are taken.
+    pub fast_paths: Vec<(&'static str, bool)>,
+}
+
+impl Facts {
+    /// Of an opened device; the host has a name alone.
+    pub fn of(device: &Device) -> Self {
+        let Some((gpu, _)) = device.wgpu() else { return Self::of_host() };
+        let info = gpu.adapter_info();
+        let fast_paths = device.fast_paths().map_or_else(Vec::new, |paths| {
+            vec![("quads", paths.quads), ("native_f16", paths.native_f16), ("subgroups", paths.subgroups)]
+        });
+        Self {
+            backend: info.backend.to_string(),
+            device_type: format!("{:?}", info.device_type),
+            ids: format!("{:04x}:{:04x}", info.vendor, info.device),
+            subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
+            limits: limits(&gpu.limits()),
+            features: gpu.features().iter_names().map(|(name, _)| name.to_owned()).collect(),
+            fast_paths,
+            name: info.name,
+            driver: info.driver,
+            driver_info: info.driver_info,
+        }
+    }
+
+    fn of_host() -> Self {
+        Self {
+            name: "host".to_owned(),
+            backend: "none".to_owned(),
+            device_type: "Cpu".to_owned(),
+            driver: String::new(),
+            driver_info: String::new(),
+            ids: String::new(),
+            subgroup_sizes: [0; 2],
+            limits: Vec::new(),
+            features: Vec::new(),
+            fast_paths: Vec::new(),
+        }
+    }
+}
+
+fn limits(limits: &Limits) -> Vec<(&'static str, u64)> {
+    vec![
+        ("max_buffer_size", limits.max_buffer_size),
+        ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
+        ("min_storage_buffer_offset_alignment", limits.min_storage_buffer_offset_alignment.into()),
+        ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into()),
+        ("max_compute_workgroups_per_dimension", limits.max_compute_workgroups_per_dimension.into()),
+        ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x.into()),
+        ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into()),
+        ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into()),
+    ]
+}
+
+/// A line for programs: device type, backend, name and driver, separated by tabs.
+pub fn line(adapter: &Adapter) -> String {
+    let AdapterInfo { device_type, backend, name, driver, driver_info, .. } = adapter.get_info();
+    format!("{device_type:?}\t{backend}\t{name}\t{driver} {driver_info}")
+}

@@ -1,0 +1,132 @@
+//! A report that any user can send: does syncbn compute correctly on this machine's GPU, and how fast?
+//!
+//! `cargo run --release --example report -- --help` lists the options. The sections, in their order:
+//!
+//! ```text
+//! machine      adapter, driver, limits, features, fast paths
+//! conformance  golden cases of other programs              problem -> layers -> judge -> shrink, where it fails
+//! kernels      every storage type, layout and epilogue     the same
+//! accuracy     hard inputs against the definition in f64   the same
+//! passes       each pass beside a copy of the same bytes, the exchange beside a round trip: the bench tool's measurement
+//! ```
+
+#[allow(dead_code)] // The bench tool's command line uses the rest.
+#[path = "../bench"]
+mod bench {
+    pub mod check;
+    pub mod copy;
+    pub mod devices;
+    pub mod exchange;
+    pub mod inputs;
+    pub mod layer;
+    pub mod measure;
+    pub mod names;
+    pub mod report;
+    pub mod run;
+    pub mod timestamps;
+    pub mod timing;
+    pub mod workloads;
+}
+mod check;
+mod golden;
+mod hard;
+mod judge;
+mod layers;
+mod machine;
+mod markdown;
+mod options;
+mod problem;
+mod record;
+mod shrink;
+mod sizes;
+#[cfg(test)]
+mod tests;
+mod timed;
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use pollster::block_on;
+
+use bench::devices::{self, Machine};
+use layers::{Layers, OnDevice};
+use machine::Facts;
+use markdown::Markdown;
+use options::{Effort, Options};
+use record::Report;
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nobody is left to tell when this fails too.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything passed.
+fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
+    if options.list_adapters {
+        let lines: Vec<String> = block_on(syncbn::adapters()).iter().map(machine::line).collect();
+        lines.iter().try_for_each(|line| writeln!(io::stdout(), "{line}"))?;
+        return Ok(true);
+    }
+    let machine = block_on(devices::open(options.adapter.as_deref(), 1, false))?;
+    let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
+    let report = report(&machine, &OnDevice(machine.ranks[0].clone()), effort)?;
+    if let Some(path) = &options.json {
+        fs::write(path, serde_json::to_string_pretty(&report)?)?;
+    }
+    let markdown = Markdown(&report).to_string();
+    match &options.markdown {
+        Some(path) => fs::write(path, markdown)?,
+        None => io::stdout().write_all(markdown.as_bytes())?,
+    }
+    Ok(report.failures.is_empty())
+}
+
+/// Runs every section; what it is doing goes to standard error.
+fn report(machine: &Machine, layers: &dyn Layers, effort: Effort) -> Result<Report, Box<dyn Error>> {
+    let mut seconds = Vec::new();
+    let mut ended = |section: &'static str, started: Instant| {
+        let took = started.elapsed().as_secs_f64();
+        seconds.push((section, took));
+        writeln!(io::stderr(), "{section}: {took:.1} s")
+    };
+    writeln!(io::stderr(), "{}", machine.adapter)?;
+    let started = Instant::now();
+    let conformance = check::conformance(layers, effort.cases)?;
+    ended("conformance", started)?;
+    let started = Instant::now();
+    let kernels = check::kernels(layers, effort.epilogues);
+    ended("kernels", started)?;
+    let started = Instant::now();
+    let accuracy = check::accuracy(layers, effort.sizes);
+    ended("accuracy", started)?;
+    let started = Instant::now();
+    let passes = timed::passes(machine, layers, effort)?;
+    ended("passes", started)?;
+    let mut failures = conformance.failures;
+    failures.extend(kernels.failures);
+    failures.extend(accuracy.failures);
+    failures.extend(passes.failures);
+    Ok(Report {
+        version: env!("CARGO_PKG_VERSION"),
+        system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        machine: Facts::of(&machine.ranks[0]),
+        conformance: conformance.checked,
+        kernels: kernels.checked,
+        accuracy: accuracy.checked,
+        passes: passes.timed,
+        passes_left_out: passes.left_out,
+        failures,
+        seconds,
+    })
+}

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Shows that `gpu.sh run` tells what fails: runs it over programs that fail, hang and test nothing, on adapters that are made up.
+#
+#   scripts/gpu_selftest.sh PACKED PATH       # a packed folder, and a folder with bash and coreutils
+set -euo pipefail
+exec </dev/null
+packed=$(cd "$1" && pwd)
+tools=$(cd "$2" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# program NAME: reads a program of the packed folder from standard input.
+program() {
+    { echo '#!/usr/bin/env bash'; cat; } >"$work/stage/bin/$1"
+    chmod +x "$work/stage/bin/$1"
+}
+
+# run EXPECTED_STATUS OPTIONS...: runs the folder, and keeps its output.
+run() {
+    local expected=$1 rc=0
+    shift
+    env -i PATH="$tools" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" run "$work/folder" "$@" \
+        >"$work/output" 2>&1 || rc=$?
+    [[ $rc == "$expected" ]] || fail "exit status $rc, expected $expected"
+}
+
+# has FILE TEXT: a file of the results has a text.
+has() { grep -qF -- "$2" "$work/folder/results/$1" || fail "$1 has no '$2'"; }
+
+fail() {
+    echo "gpu_selftest.sh: $*; the run said:" >&2
+    cat "$work/output" >&2
+    exit 1
+}
+
+mkdir -p "$work/stage/bin" "$work/stage/lib" "$work/stage/golden" "$work/folder" "$work/driver"
+cp "$packed"/{gpu.sh,gpu_run.sh,gpu_driver.sh,gpu_torch.py,busybox,PACKED} "$work/folder/"
+# A container with NVIDIA's libraries, of which the one for windows finds nothing, and without their manifest.
+touch "$work/driver/libGLX_nvidia.so.0" "$work/driver/libEGL_nvidia.so.0"
+program report <<'P'
+if [[ $1 == --list-adapters ]]; then
+    [[ $VK_DRIVER_FILES == *libEGL_nvidia* && -f $VK_DRIVER_FILES ]] && printf 'DiscreteGpu\tvulkan\tMade up GPU\tnone\n'
+    printf 'Cpu\tvulkan\tllvmpipe\tnone\n'
+fi
+P
+program group_accuracy <<<'[[ $SYNCBN_TEST_ADAPTER == "Made up GPU" ]] && echo "test result: ok. 7 passed; 0 failed"'
+program rounding <<<'echo "value 3 of seed 17 is wrong"; echo "test result: FAILED. 6 passed; 1 failed"; exit 101'
+program resident <<<'echo "half of it"; sleep 60'
+program storage <<<'echo "test result: ok. 0 passed; 0 failed"'
+program bench <<<'echo "{\"workload\": \"tiny\"}"; echo "not JSON"'
+tar -C "$work/stage" -c . | xz -1 >"$work/folder/payload.tar.xz"
+
+run 1 --limit 9
+has steps.jsonl '"name":"adapter","rc":0,"state":"passed"'
+has steps.jsonl '"name":"group_accuracy","rc":0,"state":"passed"'
+has steps.jsonl '"name":"rounding","rc":101,"state":"failed"'
+has steps.jsonl '"name":"resident","rc":124,"state":"timeout"'
+# No time is left behind a step that hangs for all of it.
+has steps.jsonl '"name":"storage","rc":null,"state":"skipped"'
+has failures.log 'value 3 of seed 17 is wrong'
+has failures.log 'half of it'
+has summary.md 'libEGL_nvidia.so.0.json'
+
+run 1 --only storage
+has steps.jsonl '"name":"storage","rc":0,"state":"failed"'
+run 0 --only group_accuracy,bench_quick
+[[ $(cat "$work/folder/results/bench.jsonl") == '{"workload": "tiny"}' ]] || fail "bench.jsonl has other lines"
+
+# Stopped from outside, it leaves a summary of what it has.
+env -i PATH="$tools" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" \
+    run "$work/folder" --only rounding,resident >"$work/output" 2>&1 &
+sleep 2
+kill -TERM $!
+rc=0
+wait $! || rc=$?
+[[ $rc == 143 ]] || fail "exit status $rc after SIGTERM, expected 143"
+has summary.md '| rounding | failed |'
+
+rm "$work/driver/libEGL_nvidia.so.0"
+run 2
+has all.log 'No adapter was found'
+echo "== self-test: failures, hangs, empty tests and a missing adapter are told"
