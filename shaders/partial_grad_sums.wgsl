@@ -18,6 +18,26 @@
 // A word of the mask holds the values of two rows: they hold half as many as the rows of kernels that write.
 const ROWS_PER_WORD: u32 = 2u;
 
+struct GradSums {
+    dy: V,                // Σg
+    dy_deviation: V,      // Σ g·(x − pivot)
+    g_exponents: U,       // the largest exponents, as bits
+    x_exponents: U,
+}
+
+// Adds this invocation's next element, the `step`th, if there is one.
+fn add_element(sums: ptr<function, GradSums>, walk: ptr<function, Walk>, step: u32, affine: Affine) {
+    if (is_inside(*walk)) {
+        let x = load_x((*walk).x);
+        let g = upstream(x, (*walk).x, (*walk).g, step, affine);
+        (*sums).dy += g;
+        (*sums).dy_deviation += g * deviation_of(x, affine);
+        (*sums).g_exponents = max((*sums).g_exponents, bitcast<U>(g) & U(EXPONENT));
+        (*sums).x_exponents = max((*sums).x_exponents, bitcast<U>(x) & U(EXPONENT));
+    }
+    step_walk(walk);
+}
+
 @compute @workgroup_size(256)
 fn main(
 #if SUBGROUPS
@@ -40,31 +60,21 @@ fn main(
         affine = affine_of(walk.channel);
     }
     begin_upstream(walk, lane);
-    var sum = V(0.0);
-    var products = V(0.0);
-    var g_exponents = U(0u);
-    var x_exponents = U(0u);
+    var dy = V(0.0);
+    var dy_deviation = V(0.0);
+    var four: GradSums;
     for (var i = 0u; i < params.row_values; i += 4u) {
         // Four by four, so that few roundings meet in a row.
-        var four_sum = V(0.0);
-        var four_products = V(0.0);
-        for (var j = i; j < i + 4u; j++) {
-            if (!is_inside(walk)) {
-                break;
-            }
-            let x = load_x(walk.x);
-            let g = upstream(x, walk.x, walk.g, j, affine);
-            let g_in_units = g * params.unit;
-            four_sum += g_in_units;
-            four_products += g_in_units * deviation_of(x, affine);
-            g_exponents = max(g_exponents, bitcast<U>(g) & U(EXPONENT));
-            x_exponents = max(x_exponents, bitcast<U>(x) & U(EXPONENT));
-            step_walk(&walk);
-        }
-        sum += four_sum;
-        products += four_products;
+        four.dy = V(0.0);
+        four.dy_deviation = V(0.0);
+        add_element(&four, &walk, i, affine);
+        add_element(&four, &walk, i + 1u, affine);
+        add_element(&four, &walk, i + 2u, affine);
+        add_element(&four, &walk, i + 3u, affine);
+        dy += four.dy * params.unit;
+        dy_deviation += four.dy_deviation * params.unit;
     }
-    let g_flags = select(V(0.0), V(1.0), g_exponents == U(EXPONENT));
-    let x_flags = select(V(0.0), V(1.0), x_exponents == U(EXPONENT));
-    merge_over_rows(entries_of(sum, products, g_flags, x_flags), walk, lane);
+    let g_flags = select(V(0.0), V(1.0), four.g_exponents == U(EXPONENT));
+    let x_flags = select(V(0.0), V(1.0), four.x_exponents == U(EXPONENT));
+    merge_over_rows(entries_of(dy, dy_deviation, g_flags, x_flags), walk, lane);
 }

@@ -75,8 +75,8 @@ fn main(
     var c = next_four(&walk, first);
     var d = next_four(&walk, first);
     let exponents = max(max(exponents_of(a), exponents_of(b)), max(exponents_of(c), exponents_of(d)));
-    // A power of two: exact.
-    first *= params.unit;
+    // A power of two: exact. Settled, so that no compiler takes differences before it multiplies.
+    first = settled(first * params.unit);
     a = in_units(a);
     b = in_units(b);
     c = in_units(c);

@@ -25,6 +25,7 @@ struct GradCoefficients {
     affine: Affine,
     mean_dy: V,
     projection: V,
+    factor: V,            // weight·inv_std of x as it is, in units of 1
     not_finite: U,        // the bits of a NaN where grad_input is not finite, else 0
 }
 
@@ -42,7 +43,8 @@ fn grad_coefficients_of(channel: u32) -> GradCoefficients {
     let projection = V(entry.projection);
 #endif
     let affine = affine_of(channel);
-    return GradCoefficients(affine, mean_dy, projection, affine.not_finite | nan_where_not_finite(mean_dy));
+    let factor = affine.scale * affine.unit;
+    return GradCoefficients(affine, mean_dy, projection, factor, affine.not_finite | nan_where_not_finite(mean_dy));
 }
 
 // The element x at an address, 0 where nothing depends on it.
@@ -63,5 +65,5 @@ fn gradient_of(x: V, g: V, of_channel: GradCoefficients) -> U {
 #else
     let from_mean = g;
 #endif
-    return bitcast<U>(of_channel.affine.scale * from_mean * of_channel.affine.unit) | of_channel.not_finite;
+    return bitcast<U>(of_channel.factor * from_mean) | of_channel.not_finite;
 }
