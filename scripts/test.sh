@@ -95,6 +95,11 @@ else
 fi
 # Where Vulkan is: elsewhere there is one driver, the system's. In a shell of its own, for its environment.
 if [[ "$(uname -s)" == Linux ]]; then (test_two_drivers); fi
+# Other seeds than those that the tests start with; each device has one of its own.
+for seed in 11 21; do
+    SYNCBN_HOSTILE_SEED=$seed step "hostile compiler, seeds from $seed" \
+        cargo test --no-fail-fast --test hostile -- --skip planted:: --skip kernels::
+done
 step "examples in the documentation" cargo test --doc
 step "MPI" scripts/mpi.sh install
 # Named, because it is no default member: nothing else needs a system library. Its own report tells how long each fault took.

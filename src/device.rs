@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, GpuError};
 use crate::fast_paths::FastPaths;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Rewrite};
 use crate::host::Threads;
 use crate::probe::Findings;
 
@@ -97,6 +97,17 @@ impl Device {
     /// As [`from_wgpu`](Self::from_wgpu).
     pub fn from_wgpu_with(device: wgpu::Device, queue: wgpu::Queue, paths: FastPaths) -> Result<Self, Error> {
         Ok(Self { kind: Kind::Gpu(Gpu::new(device, queue, paths)?), deadline: DEFAULT_DEADLINE })
+    }
+
+    /// [`from_wgpu_with`](Self::from_wgpu_with), compiling what a function makes of the kernels' texts.
+    pub(crate) fn with_rewriting(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        paths: FastPaths,
+        rewrite: Rewrite,
+    ) -> Result<Self, Error> {
+        let gpu = Gpu::with_rewriting(device, queue, paths, Some(rewrite))?;
+        Ok(Self { kind: Kind::Gpu(gpu), deadline: DEFAULT_DEADLINE })
     }
 
     /// Which faster ways the kernels on a GPU take: those that were not switched off, that the device has the features for,

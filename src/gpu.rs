@@ -18,6 +18,7 @@ mod trace;
 
 pub use adapter::adapters;
 pub(crate) use buffer::BufferSlice;
+pub(crate) use pipelines::Rewrite;
 pub(crate) use pool::Lease;
 pub(crate) use submit::Recorder;
 
@@ -98,13 +99,23 @@ impl Gpu {
     /// Takes over a device and its queue, which the application may go on using, with these of its faster ways as far as the
     /// driver proves sound. Waits on this thread for the driver's answers, but not for ever.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue, paths: FastPaths) -> Result<Self, Error> {
+        Self::with_rewriting(device, queue, paths, None)
+    }
+
+    /// The same, compiling what a function makes of the kernels' texts.
+    pub fn with_rewriting(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        paths: FastPaths,
+        rewrite: Option<Rewrite>,
+    ) -> Result<Self, Error> {
         let opening = Opening::new(device, queue)?;
         let found = opening.probe_now(paths);
-        Ok(Self::opened(opening, found))
+        Ok(Self::opened(opening, found, rewrite))
     }
 
     /// A device as far as it is opened, and what was found out about it.
-    fn opened(Opening { device, queue, name, poller }: Opening, found: probe::Found) -> Self {
+    fn opened(Opening { device, queue, name, poller }: Opening, found: probe::Found, rewrite: Option<Rewrite>) -> Self {
         let limits = device.limits();
         let caps = DeviceCaps {
             max_binding_bytes: limits.max_storage_buffer_binding_size,
@@ -118,7 +129,7 @@ impl Gpu {
         let findings = found.findings;
         // Apart from each other: a kernel may not bind one range twice for writing, as some variants declare all buffers.
         let spares = std::array::from_fn(|_| BufferSlice::spare(&device));
-        let (pipelines, bindings, clock) = (Pipelines::default(), Arc::default(), OnceLock::new());
+        let (pipelines, bindings, clock) = (Pipelines::new(rewrite), Arc::default(), OnceLock::new());
         let (scratch, staging) = (Arc::default(), Arc::default());
         let context = Context {
             device,
@@ -152,7 +163,7 @@ impl Gpu {
         })?;
         let opening = Opening::new(device, queue)?;
         let found = opening.probe(paths).await;
-        Ok(Self::opened(opening, found))
+        Ok(Self::opened(opening, found, None))
     }
 
     /// Name of the adapter and its backend.

@@ -38,6 +38,8 @@ mod gpu;
 mod group;
 mod host;
 mod layer;
+#[doc(hidden)]
+pub mod low_level;
 pub mod plan;
 pub mod probe;
 pub mod reference;

@@ -84,6 +84,7 @@ const RULES: &[Rule] = &[
         AllBut(&["layer", "group", "state", "coordinator", "collective", "engine", "plan", "shaders", "stats"]),
         &["ChannelStats", "GlobalStats"],
     ),
+    rule("low_level", Only(&["device", "error", "fast_paths"]), &["channels", "include_str"]),
     rule("config", Only(PLAIN), &["wgpu"]),
     rule("shape", Only(PLAIN), &["wgpu"]),
     rule("dtype", Only(PLAIN), &["wgpu"]),

@@ -1,10 +1,14 @@
 //! Backward of a device group against the f64 definition: on GPUs, on the host, and on both at once.
 //!
 //! `problem` makes random layers and their expected gradients, `compare` derives the tolerances. `modes` holds the table of
-//! modes, `rows` the rows of "what happens when", `differences` finite differences, `saved` and `targets` the arguments,
+//! modes, `accuracy` large means, `rows` the rows of "what happens when", `differences` finite differences, `saved` and `targets` the arguments,
 //! `wrong` formulas that must be caught.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "group_backward/accuracy.rs"]
+mod accuracy;
+#[path = "group_backward/check.rs"]
+mod check;
 mod common;
 #[path = "group_backward/compare.rs"]
 mod compare;
@@ -29,22 +33,10 @@ mod targets;
 #[path = "group_backward/wrong.rs"]
 mod wrong;
 
+use check::check;
 use common::*;
-use compare::{check_report, compare_gradients};
+use compare::compare_gradients;
 use problem::{Found, Problem, Uses};
-
-/// A training step compared with the definition, y included; the worst error of a gradient as a share of its tolerance.
-fn check(kind: Kind, problem: &Problem) -> Result<f64, String> {
-    let (forward, backward) = problem.train(kind).map_err(|error| error.to_string())?;
-    let y = definition(&problem.batches, Some(&problem.parameters), problem.config.eps).outputs;
-    compare(&problem.batches, &read(&forward.outputs), &y, TOLERANCE_ULP)?;
-    for (grad_input, batch) in backward.grad_inputs.iter().zip(&problem.batches) {
-        assert_eq!(grad_input.dims(), batch.dims);
-    }
-    let found = Found::read(&backward);
-    check_report(problem, Uses::Group, &backward.report, &found)?;
-    compare_gradients(problem, Uses::Group, &found, &problem.definition(Uses::Group))
-}
 
 /// Checks one list of shapes on every kind of group and prints the worst error.
 fn check_all(dims: &[&[usize]], seed: u64) {

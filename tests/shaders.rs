@@ -1,7 +1,8 @@
 //! What every shader variant must satisfy, checked on naga's intermediate representation without any GPU.
 //!
-//! `shaders/check.rs` holds the checks of interface and limits, `shaders/uniformity.rs` the one of barriers, and
-//! `shaders/planted.rs` the bad shaders that show that each of them bites.
+//! `shaders/check.rs` holds the checks of interface and limits, `shaders/uniformity.rs` the one of barriers,
+//! `shaders/cancellation.rs` the one of differences, and `shaders/planted.rs` and `shaders/planted_cancellations.rs` the bad
+//! shaders that show that each of them bites.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -10,21 +11,26 @@ use naga::valid::Capabilities;
 use syncbn::shaders::Variant;
 use syncbn::wgpu;
 
+#[path = "shaders/cancellation.rs"]
+mod cancellation;
 #[path = "shaders/check.rs"]
 mod check;
 #[path = "shaders/pipeline.rs"]
 mod pipeline;
 #[path = "shaders/planted.rs"]
 mod planted;
+#[path = "shaders/planted_cancellations.rs"]
+mod planted_cancellations;
 #[path = "shaders/probe.rs"]
 mod probe;
 #[path = "shaders/uniformity.rs"]
 mod uniformity;
 
+use cancellation::Exempt;
 use check::{Interface, Shader};
 
 /// Runs one check over every variant and fails with all that was found.
-fn every_variant(check: impl Fn(&Variant) -> Vec<String>) {
+fn every_variant(mut check: impl FnMut(&Variant) -> Vec<String>) {
     let variants = Variant::all();
     assert!(!variants.is_empty());
     let found: Vec<String> = variants
@@ -69,6 +75,36 @@ fn every_variant_stays_within_the_portable_limits() {
 #[test]
 fn no_variant_has_a_barrier_in_non_uniform_control_flow() {
     every_variant(|variant| uniformity::misplaced_barriers(&parsed(variant)));
+}
+
+/// Differences in which nothing cancels that was not known.
+const EXEMPT: &[Exempt] = &[
+    Exempt {
+        function: "inverse_root",
+        line: "1.5 - 0.5",
+        reason: "the product is ½ within rounding, so that nothing cancels, and its factors are settled",
+    },
+    Exempt {
+        function: "follow_batch",
+        line: "1.0 - follow",
+        reason: "follow is 1/batches: at most ½, or 1 exactly, of which nothing is left",
+    },
+    Exempt {
+        function: "gradient_of",
+        line: "g - from_statistics",
+        reason: "the result is held against the sizes of both terms, not of their difference",
+    },
+];
+
+#[test]
+fn no_variant_has_a_difference_that_a_compiler_may_take_apart() {
+    let mut used = BTreeSet::new();
+    every_variant(|variant| {
+        let (found, exempt) = cancellation::cancellations(&parsed(variant), EXEMPT);
+        used.extend(exempt);
+        found
+    });
+    assert_eq!(used.len(), EXEMPT.len(), "exemptions that nothing needs: those used are {used:?}");
 }
 
 #[test]

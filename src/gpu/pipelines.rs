@@ -1,10 +1,14 @@
 //! Pipelines, built once per device and kernel variant.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use super::trace;
 use crate::shaders::{Access, Variant};
+
+/// What the text of every kernel passes through before it is compiled.
+pub(crate) type Rewrite = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 /// A compiled kernel and the layout of its one bind group.
 #[derive(Debug)]
@@ -13,21 +17,39 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Pipelines {
     built: Mutex<HashMap<Variant, Arc<Pipeline>>>,
+    rewrite: Option<Rewrite>,
 }
 
-impl Pipelines {
-    /// The pipeline of a variant. Building holds the lock: drivers have crashed on pipelines made at the same time.
-    pub fn get(&self, device: &wgpu::Device, variant: Variant) -> Arc<Pipeline> {
-        let mut built = trace::lock(&self.built);
-        built.entry(variant).or_insert_with(|| Arc::new(build(device, variant))).clone()
+impl fmt::Debug for Pipelines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rewrites = self.rewrite.is_some();
+        f.debug_struct("Pipelines").field("built", &self.built).field("rewrites", &rewrites).finish()
     }
 }
 
-fn build(device: &wgpu::Device, variant: Variant) -> Pipeline {
+impl Pipelines {
+    /// Compiles the kernels' own texts, or what becomes of them.
+    pub fn new(rewrite: Option<Rewrite>) -> Self {
+        Self { built: Mutex::default(), rewrite }
+    }
+
+    /// The pipeline of a variant. Building holds the lock: drivers have crashed on pipelines made at the same time.
+    pub fn get(&self, device: &wgpu::Device, variant: Variant) -> Arc<Pipeline> {
+        let mut built = trace::lock(&self.built);
+        built.entry(variant).or_insert_with(|| Arc::new(build(device, variant, self.rewrite.as_ref()))).clone()
+    }
+}
+
+fn build(device: &wgpu::Device, variant: Variant, rewrite: Option<&Rewrite>) -> Pipeline {
     trace::pipeline();
+    let text = variant.source();
+    let text = match rewrite {
+        Some(rewrite) => rewrite(&text),
+        None => text,
+    };
     let name = variant.kernel.name();
     let entries = layout_entries(variant);
     let layout =
@@ -39,7 +61,7 @@ fn build(device: &wgpu::Device, variant: Variant) -> Pipeline {
     });
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some(name),
-        source: wgpu::ShaderSource::Wgsl(variant.source().into()),
+        source: wgpu::ShaderSource::Wgsl(text.into()),
     });
     let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(name),

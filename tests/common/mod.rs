@@ -27,6 +27,9 @@ pub const TOLERANCE_ULP: f64 = 8.0;
 /// the few dozen roundings of random sign on the way from a value to the sum of its tile and its rank.
 pub const STATISTICS_TOLERANCE: f64 = 16.0 / (1u64 << 24) as f64;
 
+/// Whether tests run on the host, too. Those of a hostile compiler need not, which compiles no kernel of the host.
+pub const TESTS_HOST: bool = true;
+
 /// An adapter for virtual devices: the software driver where there is one, which every test machine has. The environment
 /// variable `SYNCBN_TEST_ADAPTER` asks for one whose name contains it.
 pub fn adapter() -> wgpu::Adapter {
@@ -50,8 +53,19 @@ pub fn virtual_gpus() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let adapter = adapter();
-        (0..3).map(|_| pollster::block_on(Device::from_adapter(&adapter)).expect("a device")).collect()
+        (0..3).map(|_| crate::common::open(&adapter)).collect()
     })
+}
+
+/// Opens a device. The tests of a hostile compiler have another way to.
+pub fn open(adapter: &wgpu::Adapter) -> Device {
+    pollster::block_on(Device::from_adapter(adapter)).expect("a device")
+}
+
+/// Opens a device without any optional feature, likewise.
+pub fn open_portable(adapter: &wgpu::Adapter) -> Device {
+    let (device, queue) = own_device(adapter, |_| {});
+    Device::from_wgpu(device, queue).expect("a device")
 }
 
 /// A device that the test made itself, as an application does, with what `change` makes of the portable limits.
@@ -75,6 +89,11 @@ pub enum Kind {
 
 impl Kind {
     pub const ALL: [Self; 3] = [Self::Gpu, Self::Host, Self::Mixed];
+
+    /// Those whose kernels a test is about.
+    pub fn tested() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|&kind| crate::common::TESTS_HOST || kind == Self::Gpu)
+    }
 
     /// The devices of a group of so many ranks.
     pub fn devices(self, ranks: usize) -> Vec<Device> {

@@ -18,7 +18,7 @@ const EPS: f64 = 1e-5;
 /// half an ulp of var + eps and the rounding of eps half of it each, weight one: 4 half ulp, at most 4 ulp of Y. The rest has
 /// up to ranks + 4 roundings of half an ulp of M, of which shares and sums of like sign make about half: 4 for three ranks.
 /// Together 15½.
-const RESIDENT_ULP: f64 = 16.0;
+pub const RESIDENT_ULP: f64 = 16.0;
 
 fn check(name: &str, batches: &[Batch]) {
     check_with_eps(name, batches, EPS);

@@ -22,6 +22,11 @@ pub enum On {
 impl On {
     pub const ALL: [Self; 4] = [Self::Native, Self::Portable, Self::Host, Self::Mixed];
 
+    /// Those whose kernels a test is about.
+    pub fn tested() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|on| TESTS_HOST || matches!(on, Self::Native | Self::Portable))
+    }
+
     /// The devices of a group of so many ranks.
     pub fn devices(self, ranks: usize) -> Vec<Device> {
         let device = |rank: usize| match self {
@@ -40,7 +45,7 @@ pub fn native() -> &'static Device {
     DEVICE.get_or_init(|| {
         let adapter = adapter();
         assert_native_f16(&adapter);
-        pollster::block_on(Device::from_adapter(&adapter)).expect("a device")
+        open(&adapter)
     })
 }
 
@@ -48,8 +53,9 @@ pub fn native() -> &'static Device {
 pub fn portable() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| {
-        let (device, queue) = own_device(&adapter(), |_| {});
-        assert!(!device.features().contains(wgpu::Features::SHADER_F16));
-        Device::from_wgpu(device, queue).expect("a device")
+        let device = open_portable(&adapter());
+        let features = device.wgpu().expect("a GPU").0.features();
+        assert!(!features.contains(wgpu::Features::SHADER_F16));
+        device
     })
 }

@@ -1,0 +1,51 @@
+//! Every epilogue in storage types and layouts in turn, forward and backward, within the bounds of the ordinary tests.
+
+use syncbn::{DType, Device};
+
+use super::bounds::check;
+use super::common::*;
+use super::devices::On;
+use super::problem::{EPILOGUES, Problem, shape};
+use super::stored::{Layouts, Types};
+
+/// f32 and f16 throughout, bf16, and f16 with an output in f32.
+const TYPES: [Types; 4] = [
+    Types { x: DType::F32, other: DType::F32 },
+    Types { x: DType::F16, other: DType::F16 },
+    Types { x: DType::BF16, other: DType::BF16 },
+    Types { x: DType::F16, other: DType::F32 },
+];
+
+/// One device for all ranks, or each of them in turn.
+fn devices(turn: usize) -> Vec<Device> {
+    let gpus = virtual_gpus();
+    match turn % 5 {
+        0..3 => vec![gpus[turn % 5].clone(); 3],
+        3 => On::Portable.devices(3),
+        _ => gpus.to_vec(),
+    }
+}
+
+#[test]
+fn epilogues_follow_the_definition_in_any_storage_type() {
+    let mut worst = 0f64;
+    let mut turn = 0;
+    for epilogue in EPILOGUES {
+        for types in TYPES {
+            for mask in [false, true] {
+                let layouts = Layouts::all()[turn * 7 / 3 % 4];
+                let mut problem = Problem::random(&shape(turn as u64), &[types], epilogue, [true, true], turn as u64);
+                problem.config = problem.config.with_activation_mask(mask);
+                let failed = |error| -> f64 {
+                    panic!(
+                        "seed {turn}: {epilogue:?}, {types:?}, {layouts:?}, mask {mask}, devices {}: {error}",
+                        turn % 5
+                    )
+                };
+                worst = worst.max(check(&problem, devices(turn), &[layouts]).unwrap_or_else(failed));
+                turn += 1;
+            }
+        }
+    }
+    println!("{turn} problems, worst error {worst:.3} of what is allowed");
+}

@@ -1,0 +1,110 @@
+//! Backward finds every value on the side of the activation on which forward was, also where rounding decides, and whatever a
+//! compiler contracts in one kernel and not in another.
+
+use pollster::block_on;
+use syncbn::stats::RunningStats;
+use syncbn::{DeviceGroup, Epilogue, Inputs, SyncBatchNormConfig};
+
+use super::common::*;
+
+/// Positions, in fours and not.
+const POSITIONS: [usize; 2] = [512, 513];
+const CHANNELS: usize = 4;
+
+/// A layer that normalizes with running statistics.
+fn group(device: &syncbn::Device, epilogue: Epilogue, random: &mut Random) -> DeviceGroup {
+    let config = SyncBatchNormConfig::torch(CHANNELS).with_epilogue(epilogue);
+    let mut group = DeviceGroup::new(config, vec![device.clone()]).unwrap();
+    let mut parameters = Parameters::random(CHANNELS, random);
+    parameters.weight.iter_mut().for_each(|weight| *weight += weight.signum());
+    parameters.set(&mut group);
+    let var = (0..CHANNELS).map(|_| (1.5 + random.next()) as f32).collect();
+    let running = RunningStats { mean: random.values(CHANNELS), var, num_batches_tracked: 1 };
+    group.set_running_stats(running).unwrap();
+    group
+}
+
+/// Evaluation of a layer with an upstream gradient of 1 everywhere: gradients of values that were above 0 are not 0, and the
+/// gradient of the bias counts them.
+fn check(name: &str, group: &mut DeviceGroup, x: &Batch, residual: Option<&Batch>) -> [usize; 2] {
+    let device = group.devices()[0].clone();
+    let [x, residual] = [Some(x), residual].map(|batch| batch.map(|batch| [batch.upload(&device)]));
+    let x = x.expect("an input");
+    let inputs = match &residual {
+        Some(residual) => Inputs::with_residuals(&x, residual),
+        None => (&x).into(),
+    };
+    let forward = block_on(group.forward_eval(inputs)).unwrap();
+    let g = Batch::new(x[0].dims(), |_| 1.0);
+    let backward = block_on(group.backward(&forward.saved, inputs, &[g.upload(&device)])).unwrap();
+    let y = &read(&forward.outputs)[0];
+    let dx = &read(&backward.grad_inputs)[0];
+    let mut above = [0usize; CHANNELS];
+    for (index, (&y, &dx)) in y.iter().zip(dx).enumerate() {
+        assert_eq!(y > 0.0, dx != 0.0, "{name}: value {index}: y {y:e}, gradient {dx:e}");
+        above[g.channel(index)] += usize::from(y > 0.0);
+    }
+    if let Some(found) = &backward.grad_residuals {
+        let found = &read(found)[0];
+        assert!(y.iter().zip(found).all(|(&y, &r)| (y > 0.0) == (r != 0.0)), "{name}: residuals");
+    }
+    let counted = read(backward.grad_biases.as_deref().unwrap()).concat();
+    assert_eq!(counted, above.map(|above| above as f32), "{name}: sums of gradients");
+    let above = above.iter().sum();
+    [above, y.len() - above]
+}
+
+#[test]
+fn backward_finds_the_side_on_which_forward_was_where_rounding_decides() {
+    let mut sides = [0, 0];
+    for (number, device) in virtual_gpus().iter().enumerate() {
+        for positions in POSITIONS {
+            for seed in 0..4 {
+                let mut random = Random(900 + seed);
+                let dims = [2, CHANNELS, positions];
+                // Without an epilogue y is v.
+                let mut plain = group(device, Epilogue::None, &mut Random(seed));
+                let x = Batch::random(&dims, &mut random);
+                let v = block_on(plain.forward_eval(&[x.upload(device)])).unwrap();
+                let v = &read(&v.outputs)[0];
+                // What the residual leaves of v is a few last places, of either sign.
+                let near = |value: f32, random: &mut Random| {
+                    f32::from_bits(value.to_bits().wrapping_add(random.below(5) as u32).wrapping_sub(2))
+                };
+                let residual = Batch::new(&dims, |index| -near(v[index], &mut random));
+                let mut adds = group(device, Epilogue::AddRelu, &mut Random(seed));
+                let name = format!("device {number}, {positions} positions, seed {seed}");
+                let by_residual = check(&format!("{name}, residual"), &mut adds, &x, Some(&residual));
+
+                // x where v crosses 0, by bisection, and a few last places of it.
+                let zeros = crossings(device, &mut plain, &dims);
+                let x = Batch::new(&dims, |index| near(zeros[index / positions % CHANNELS], &mut random));
+                let mut relu = group(device, Epilogue::Relu, &mut Random(seed));
+                let by_x = check(&format!("{name}, no residual"), &mut relu, &x, None);
+                for found in [by_residual, by_x] {
+                    sides[0] += found[0];
+                    sides[1] += found[1];
+                }
+            }
+        }
+    }
+    let all = sides[0] + sides[1];
+    assert!(sides.iter().all(|side| 8 * side > all), "{sides:?}");
+}
+
+/// Of every channel, an x at which v is as near to 0 as bisection gets.
+fn crossings(device: &syncbn::Device, plain: &mut DeviceGroup, dims: &[usize]) -> Vec<f32> {
+    let [mut low, mut high] = [[-30f32; CHANNELS], [30f32; CHANNELS]];
+    let weight = block_on(plain.parameters(0)[0].unwrap().to_vec()).unwrap();
+    for _ in 0..32 {
+        let middle: Vec<f32> = (0..CHANNELS).map(|c| 0.5 * (low[c] + high[c])).collect();
+        let x = Batch::new(dims, |index| middle[index / dims[2] % CHANNELS]);
+        let v = block_on(plain.forward_eval(&[x.upload(device)])).unwrap();
+        let v = &read(&v.outputs)[0];
+        for channel in 0..CHANNELS {
+            let is_above = (v[channel * dims[2]] > 0.0) == (weight[channel] > 0.0);
+            if is_above { high[channel] = middle[channel] } else { low[channel] = middle[channel] }
+        }
+    }
+    high.to_vec()
+}
