@@ -1,8 +1,10 @@
-//! What is judged: every shader variant of `syncbn`, with what a pipeline layout has to know of it.
+//! What is judged: every shader variant of `syncbn` and every question that it asks a driver, with what a pipeline layout has
+//! to know of each.
 //!
-//! The only file that knows `syncbn::shaders`.
+//! The only file that knows `syncbn::shaders` and `syncbn::probe`.
 
 use serde::{Deserialize, Serialize};
+use syncbn::probe::{INPUTS, Params, Question};
 pub use syncbn::shaders::WORKGROUP_SIZE;
 use syncbn::shaders::{Access, Dialect, Elements, Variant};
 
@@ -40,14 +42,35 @@ pub struct Buffer {
     pub name: String,
     /// Whether it is bound for reading alone.
     pub read_only: bool,
-    /// Bytes of one element; 0 where the text leaves the binding out.
+    /// Bytes of one element; 0 where it is not known, or the text leaves the binding out.
     pub bytes: u32,
 }
 
 impl Shader {
-    /// Every variant.
+    /// Every variant and every question.
     pub fn all() -> Vec<Self> {
-        Variant::all().iter().enumerate().map(|(number, variant)| Self::of(number, variant)).collect()
+        let variants = Variant::all();
+        let numbered = variants.iter().enumerate().map(|(number, variant)| Self::of(number, variant));
+        numbered.chain(Question::ALL.map(Self::of_question)).collect()
+    }
+
+    /// The kernel of a question: one layout for all, of which each leaves something out.
+    fn of_question(question: Question) -> Self {
+        let buffer = |name: String, read_only| Buffer { name, read_only, bytes: 0 };
+        let inputs = (1..=INPUTS).map(|number| buffer(format!("input {number}"), true));
+        let source = question.source();
+        Self {
+            name: format!("probe-{}", question.name()),
+            kernel: format!("probe_{}", question.name()),
+            variant: format!("{question:?}"),
+            form: "single values".to_owned(),
+            f16: question == Question::NativeF16,
+            subgroups: question == Question::Subgroups,
+            params_bytes: size_of::<Params>() as u32,
+            buffers: inputs.chain([buffer("answer".to_owned(), false)]).collect(),
+            source_for_glsl_430: source.clone(),
+            source,
+        }
     }
 
     fn of(number: usize, variant: &Variant) -> Self {
