@@ -1,0 +1,135 @@
+//! Writes every shader variant of `syncbn`, as WGSL and in every language that naga makes of it, for compilers that judge
+//! them without any GPU. `scripts/compilers.sh` installs those, runs them, and counts.
+//!
+//! A judge is asked about the names of a list and says one line about each (`verdict`). It is asked about the variants, and
+//! about planted shaders, which it must refuse (`planted`).
+
+mod folder;
+mod planted;
+mod programs;
+mod registers;
+mod sample;
+mod translate;
+mod variants;
+mod verdict;
+mod vulkan;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use folder::Folder;
+use translate::{Hlsl, TARGETS, Target};
+use variants::Shader;
+
+#[derive(Parser)]
+#[command(about = "Writes every shader variant for other compilers to judge")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes all variants into a folder.
+    Write {
+        /// The folder, which is emptied.
+        folder: PathBuf,
+        /// Asks the compilers of Direct3D about all of them, and not about a sample.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Writes the planted shaders into a folder.
+    Plant {
+        /// The folder, which is emptied.
+        folder: PathBuf,
+    },
+    /// Asks spirv-val about every module.
+    SpirvVal {
+        /// The folder.
+        folder: PathBuf,
+        /// The folder of the modules within it.
+        language: String,
+        /// For which version of Vulkan.
+        environment: String,
+    },
+    /// Asks glslang about every text.
+    Glslang {
+        /// The folder.
+        folder: PathBuf,
+        /// The folder of the texts within it.
+        language: String,
+    },
+    /// Asks the compiler of the first Vulkan device about every module.
+    Compile {
+        /// The folder.
+        folder: PathBuf,
+        /// The name under which to keep what it tells.
+        chip: String,
+    },
+    /// Prints what the chips' compilers told, as a table.
+    Registers {
+        /// The folder.
+        folder: PathBuf,
+        /// The chips.
+        #[arg(required = true)]
+        chips: Vec<String>,
+    },
+    /// Prints the software adapter with the size of its subgroups.
+    Subgroups,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> io::Result<()> {
+    match command {
+        Command::Write { folder, all } => {
+            let shaders = Shader::all();
+            // Each compiler has a sample of its own: of what it can compile.
+            let of_dxc = sample::names(&shaders);
+            let of_fxc = sample::names(shaders.iter().filter(|shader| Hlsl::V5_1.takes(shader)));
+            println!("{} variants; samples: {} for DXC, {} for FXC", shaders.len(), of_dxc.len(), of_fxc.len());
+            let asked = |names: BTreeSet<String>| move |shader: &Shader| all || names.contains(&shader.name);
+            folder::fill(&Folder::create(&folder)?, &shaders, asked(of_dxc), asked(of_fxc))
+        }
+        Command::Plant { folder } => planted::fill(&Folder::create(&folder)?),
+        Command::SpirvVal { folder, language, environment } => {
+            programs::spirv_val(&Folder::open(&folder), target(&language)?, &environment)
+        }
+        Command::Glslang { folder, language } => programs::glslang(&Folder::open(&folder), target(&language)?),
+        Command::Compile { folder, chip } => registers::judge(&Folder::open(&folder), &chip),
+        Command::Registers { folder, chips } => registers::table(&Folder::open(&folder), &chips),
+        Command::Subgroups => subgroups(),
+    }
+}
+
+fn target(language: &str) -> io::Result<&'static dyn Target> {
+    let found = TARGETS.iter().find(|target| target.name() == language);
+    found.copied().ok_or_else(|| io::Error::other(format!("there is no language {language}")))
+}
+
+/// The first adapter that is no hardware.
+fn subgroups() -> io::Result<()> {
+    use syncbn::wgpu;
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+    for adapter in adapters {
+        let info = adapter.get_info();
+        if info.device_type == wgpu::DeviceType::Cpu {
+            println!("{}: {} to {}", info.name, info.subgroup_min_size, info.subgroup_max_size);
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("there is no software driver"))
+}

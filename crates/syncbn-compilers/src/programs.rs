@@ -1,0 +1,92 @@
+//! Judges that are programs for single files: spirv-val, which takes one at a time, and glslang's, which takes many.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::folder::Folder;
+use crate::translate::Target;
+use crate::verdict::{Verdict, in_parallel};
+
+/// Files that glslang is given at once: it reads the language's own declarations once.
+const BATCH: usize = 50;
+
+/// A file to be judged, with the shader's name.
+struct File {
+    name: String,
+    path: PathBuf,
+}
+
+/// Prints what spirv-val says of every module of one version, for a version of Vulkan.
+///
+/// # Errors
+///
+/// The list cannot be read.
+pub fn spirv_val(folder: &Folder, target: &dyn Target, environment: &str) -> io::Result<()> {
+    let verdicts = in_parallel(&files(folder, target)?, |file| {
+        let result = match Command::new("spirv-val").args(["--target-env", environment]).arg(&file.path).output() {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr))),
+            Err(error) => Err(format!("spirv-val: {error}")),
+        };
+        Verdict::new(&file.name, result)
+    });
+    print(&verdicts);
+    Ok(())
+}
+
+/// Prints what glslang says of every text of one version.
+///
+/// # Errors
+///
+/// The list cannot be read, or the program cannot be run.
+pub fn glslang(folder: &Folder, target: &dyn Target) -> io::Result<()> {
+    let files = files(folder, target)?;
+    let batches: Vec<&[File]> = files.chunks(BATCH).collect();
+    for verdicts in in_parallel(&batches, |batch| of_batch(batch)) {
+        print(&verdicts?);
+    }
+    Ok(())
+}
+
+/// It prints each path, and under it what is wrong. A text of which it does not speak gets no verdict.
+fn of_batch(batch: &[File]) -> io::Result<Vec<Verdict>> {
+    let paths = batch.iter().map(|file| &file.path);
+    let output = Command::new("glslangValidator").args(paths).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let mut verdicts = Vec::new();
+    let mut open: Option<(&File, String)> = None;
+    let mut close = |open: Option<(&File, String)>| {
+        if let Some((file, found)) = open {
+            verdicts.push(Verdict::new(&file.name, if found.contains("ERROR") { Err(found) } else { Ok(()) }));
+        }
+    };
+    for line in said.lines() {
+        if let Some(file) = batch.iter().find(|file| file.path.as_os_str() == line) {
+            close(open.replace((file, String::new())));
+        } else if let Some((_, found)) = &mut open {
+            found.push_str(line);
+            found.push('\n');
+        }
+    }
+    // The last one is not judged where the program did not end by itself.
+    if output.status.code().is_some() {
+        close(open);
+    }
+    Ok(verdicts)
+}
+
+fn files(folder: &Folder, target: &dyn Target) -> io::Result<Vec<File>> {
+    let judge = target.judge().ok_or_else(|| io::Error::other(format!("nobody judges {}", target.name())))?;
+    let file = |name: String| {
+        let path = folder.file(&format!("{}/{name}{}", target.name(), target.ending()));
+        File { name, path }
+    };
+    Ok(folder.list(&judge)?.into_iter().map(file).collect())
+}
+
+fn print(verdicts: &[Verdict]) {
+    for verdict in verdicts {
+        println!("{verdict}");
+    }
+}

@@ -1,0 +1,104 @@
+//! What is judged: every shader variant of `syncbn` and every question that it asks a driver, with what a pipeline layout has
+//! to know of each.
+//!
+//! The only file that knows `syncbn::shaders` and `syncbn::probe`.
+
+use serde::{Deserialize, Serialize};
+use syncbn::probe::{INPUTS, Params, Question};
+pub use syncbn::shaders::WORKGROUP_SIZE;
+use syncbn::shaders::{Access, Dialect, Elements, Variant};
+
+/// A shader and the layout that it is compiled with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Shader {
+    /// Number and kernel: the name of its files.
+    pub name: String,
+    /// The kernel.
+    pub kernel: String,
+    /// Which variant of the kernel, in words.
+    pub variant: String,
+    /// What an invocation reads and writes at once.
+    pub form: String,
+    /// Whether it needs the device's own f16.
+    pub f16: bool,
+    /// Whether it needs subgroups.
+    pub subgroups: bool,
+    /// Bytes of the uniform buffer at binding 0.
+    pub params_bytes: u32,
+    /// The storage buffers, at the bindings from 1 on, in order.
+    pub buffers: Vec<Buffer>,
+    /// The WGSL text.
+    #[serde(skip)]
+    pub source: String,
+    /// The WGSL text for GLSL below 4.50.
+    #[serde(skip)]
+    pub source_for_glsl_430: String,
+}
+
+/// A storage buffer of a shader's layout.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Name in the shader.
+    pub name: String,
+    /// Whether it is bound for reading alone.
+    pub read_only: bool,
+    /// Bytes of one element; 0 where it is not known, or the text leaves the binding out.
+    pub bytes: u32,
+}
+
+impl Shader {
+    /// Every variant and every question.
+    pub fn all() -> Vec<Self> {
+        let variants = Variant::all();
+        let numbered = variants.iter().enumerate().map(|(number, variant)| Self::of(number, variant));
+        numbered.chain(Question::ALL.map(Self::of_question)).collect()
+    }
+
+    /// The kernel of a question: one layout for all, of which each leaves something out.
+    fn of_question(question: Question) -> Self {
+        let buffer = |name: String, read_only| Buffer { name, read_only, bytes: 0 };
+        let inputs = (1..=INPUTS).map(|number| buffer(format!("input {number}"), true));
+        let source = question.source();
+        Self {
+            name: format!("probe-{}", question.name()),
+            kernel: format!("probe_{}", question.name()),
+            variant: format!("{question:?}"),
+            form: "single values".to_owned(),
+            f16: question == Question::NativeF16,
+            subgroups: question == Question::Subgroups,
+            params_bytes: size_of::<Params>() as u32,
+            buffers: inputs.chain([buffer("answer".to_owned(), false)]).collect(),
+            source_for_glsl_430: source.clone(),
+            source,
+        }
+    }
+
+    fn of(number: usize, variant: &Variant) -> Self {
+        let kernel = variant.kernel.name();
+        let form = match variant.kernel.elements() {
+            Elements::Single => "single values",
+            Elements::Quads => "quads",
+            Elements::FourChannels => "four channels",
+        };
+        let mut buffers = Vec::new();
+        for binding in variant.bindings() {
+            buffers.push(Buffer {
+                name: binding.name.to_owned(),
+                read_only: binding.access == Access::Read && !variant.shared_buffer,
+                bytes: if variant.declares(binding) { variant.element_bytes(binding) } else { 0 },
+            });
+        }
+        Self {
+            name: format!("{number:04}-{kernel}"),
+            kernel: kernel.to_owned(),
+            variant: format!("{variant:?}"),
+            form: form.to_owned(),
+            f16: variant.needs_native_f16(),
+            subgroups: variant.needs_subgroups(),
+            params_bytes: variant.kernel.params_layout().size_bytes,
+            buffers,
+            source: variant.source(),
+            source_for_glsl_430: variant.source_in(Dialect::Glsl430),
+        }
+    }
+}
