@@ -61,7 +61,8 @@ fn gradient_of(x: V, g: V, of_channel: GradCoefficients) -> U {
 #if BATCH_STATISTICS
     let deviation = difference(deviation_of(x, of_channel.affine), of_channel.affine.rest);
     let from_statistics = of_channel.mean_dy + deviation * of_channel.projection;
-    let from_mean = g - from_statistics;
+    // Settled, so that no compiler multiplies the factor and the projection, whose product may overflow.
+    let from_mean = settled(g - from_statistics);
 #else
     let from_mean = g;
 #endif

@@ -148,6 +148,7 @@ fn every_scale_of_f32_is_as_exact_as_one() {
             let mut batches = |at: f64, spread: f64| dims.map(|dims| Batch::new(dims, |_| value(at, spread)));
             check_with_eps(&format!("within {scale:e}, {dims:?}"), &batches(0.0, 1.0), eps);
             check_with_eps(&format!("at 0.8 of {scale:e}, {dims:?}"), &batches(0.8, 0.1), eps);
+            check_with_eps(&format!("all {scale:e}, {dims:?}"), &batches(1.0, 0.0), 0.0);
             let mut mixed = batches(0.0, 1.0);
             for batch in &mut mixed {
                 let ordinary = Batch::random(&batch.dims, &mut Random(210));

@@ -13,3 +13,5 @@ mod not_finite;
 #[allow(dead_code)]
 #[path = "../group_backward/problem.rs"]
 mod problem;
+#[path = "../group_backward/range.rs"]
+mod range;

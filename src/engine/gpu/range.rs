@@ -16,8 +16,9 @@ pub(super) type Again = Arc<dyn Fn(f32) -> Result<Pending<Sums>, Error> + Send +
 /// 2⁻⁹⁶: the largest values become 2³², whose squares may be summed 2⁶³ times; where squares overflow as they are, the
 /// largest deviation is above 2⁴⁸ and becomes more than 2⁻⁴⁸.
 const LARGE: f32 = f32::from_bits((127 - 96) << 23);
-/// 2⁶⁴: deviations of 2⁻¹²⁶ become 2⁻⁶², whose squares are normal; those of 2⁻⁴⁵ are of values below 2⁻²⁰.
-const SMALL: f32 = f32::from_bits((127 + 64) << 23);
+/// 2⁸⁰: deviations of 2⁻¹²⁶ become 2⁻⁴⁶, and what a device flushes of their squares is below 2⁻³⁴ of them. Of up to 2³² values
+/// with a mean square below 2⁻⁹⁰ none deviates by more than 2⁻²⁹, which becomes 2⁵¹.
+const SMALL: f32 = f32::from_bits((127 + 80) << 23);
 /// Mean squares from 2⁻⁹⁰ on lose nothing to terms below 2⁻¹²⁶. Below, eps decides alone unless it is smaller still.
 const SMALL_SQUARE: f64 = 1.0 / (1u128 << 90) as f64;
 
@@ -62,7 +63,11 @@ pub(super) async fn statistics(sums: Sums, count: u64, eps: f64, again: Again) -
         let sums = again(unit)?.await?;
         for ((statistics, _), sums) in statistics.iter_mut().zip(&ranges).zip(sums).filter(|((_, of), _)| **of == range)
         {
-            *statistics = channel_stats(sums, count, unit);
+            // A large constant overflows in units for small deviations, and was right as it was.
+            let again = channel_stats(sums, count, unit);
+            if range == Range::Beyond || again.m2.is_finite() {
+                *statistics = again;
+            }
         }
     }
     Ok(statistics)
