@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use syncbn::Device;
+use syncbn::probe::Findings;
 use syncbn::wgpu::{Adapter, AdapterInfo, Limits};
 
 /// An adapter, or the host, as the application sees it.
@@ -22,6 +23,8 @@ pub struct Facts {
     pub features: Vec<String>,
     /// Which of the fast paths are taken.
     pub fast_paths: Vec<(&'static str, bool)>,
+    /// What the driver was found to do when the device was opened, and what of it is a defect.
+    pub findings: Vec<String>,
 }
 
 impl Facts {
@@ -40,6 +43,7 @@ impl Facts {
             limits: limits(&gpu.limits()),
             features: gpu.features().iter_names().map(|(name, _)| name.to_owned()).collect(),
             fast_paths,
+            findings: device.findings().map_or_else(Vec::new, findings),
             name: info.name,
             driver: info.driver,
             driver_info: info.driver_info,
@@ -58,8 +62,28 @@ impl Facts {
             limits: Vec::new(),
             features: Vec::new(),
             fast_paths: Vec::new(),
+            findings: Vec::new(),
         }
     }
+}
+
+/// One phrase for each answer of the driver.
+fn findings(found: &Findings) -> Vec<String> {
+    let mut phrases = Vec::new();
+    phrases.extend(found.subgroup_size.map(|size| format!("subgroups of {size}")));
+    if let Some(arithmetic) = &found.arithmetic {
+        let answers = [
+            ("contracts", arithmetic.contracts),
+            ("reassociates", arithmetic.reassociates),
+            ("flushes subnormals", arithmetic.flushes_subnormals),
+            ("misses NaN", arithmetic.misses_nan),
+        ];
+        phrases.extend(answers.map(|(what, is_so)| format!("{what}: {}", if is_so { "yes" } else { "no" })));
+    }
+    let sides = found.sides_agree.map(|agree| if agree { "yes" } else { "no" });
+    phrases.extend(sides.map(|agree| format!("same side of the activation in forward and backward: {agree}")));
+    phrases.extend(found.defects.iter().map(|defect| format!("DEFECT: {defect}")));
+    phrases
 }
 
 fn limits(limits: &Limits) -> Vec<(&'static str, u64)> {

@@ -52,6 +52,7 @@ impl Markdown<'_> {
             ("PCI ids", machine.ids.clone()),
             ("subgroup sizes", format!("{least} to {most}")),
             ("fast paths", paths.collect::<Vec<_>>().join(", ")),
+            ("probe", machine.findings.join("; ")),
             ("limits", limits.collect::<Vec<_>>().join(", ")),
             ("features", machine.features.join(", ")),
         ] {

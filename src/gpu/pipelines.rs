@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use super::trace;
-use crate::shaders::{Access, Variant};
+use crate::shaders::{Access, Dialect, Variant};
 
 /// What the text of every kernel passes through before it is compiled.
 pub(crate) type Rewrite = Arc<dyn Fn(&str) -> String + Send + Sync>;
@@ -43,9 +43,14 @@ impl Pipelines {
     }
 }
 
+/// What a driver is given in the end. OpenGL may be older than 4.5, and OpenGL ES takes the same source.
+fn dialect_of(backend: wgpu::Backend) -> Dialect {
+    if backend == wgpu::Backend::Gl { Dialect::Glsl430 } else { Dialect::Full }
+}
+
 fn build(device: &wgpu::Device, variant: Variant, rewrite: Option<&Rewrite>) -> Pipeline {
     trace::pipeline();
-    let text = variant.source();
+    let text = variant.source_in(dialect_of(device.adapter_info().backend));
     let text = match rewrite {
         Some(rewrite) => rewrite(&text),
         None => text,
