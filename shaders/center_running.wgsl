@@ -9,8 +9,6 @@
 @group(0) @binding(1) var<storage, read> running: array<Running>;              // (C)
 @group(0) @binding(2) var<storage, read_write> centering: array<CenterBits>;   // (C)
 
-const INFINITE: u32 = 0x7f800000u;
-
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) lane: u32,
@@ -24,7 +22,7 @@ fn main(
     let entry = running[channel];
     let mean = bitcast<f32>(entry.mean);
     let var_plus_eps = bitcast<f32>(entry.variance) + params.eps;
-    let is_infinite = entry.variance == INFINITE;
+    let is_infinite = entry.variance == EXPONENT;
     let var_is_lost = is_not_finite(bitcast<f32>(entry.variance)) || var_plus_eps < 0.0;
     let is_lost = is_not_finite(mean) || (var_is_lost && !is_infinite);
     // A deviation without bounds leaves the bias.

@@ -78,6 +78,7 @@ fn main(
         own = GradSums(all.dy / params.divisor, all.dy_xmu / params.divisor, all.dy_is_lost, all.xmu_is_lost);
     }
     if (params.has_grad_weight != 0u) {
+        // 0 where there is nothing to add, even if inv_std is NaN: of a rank without values.
         let value = select(own.dy_xmu * inv_std, 0.0, own.dy_xmu == 0.0);
         grad_weight[channel] = choose(bitcast<u32>(value), NOT_FINITE, own.xmu_is_lost);
     }

@@ -14,9 +14,6 @@
 @group(0) @binding(8) var<storage, read_write> grad_residual: array<u32>;   // (N, C, L) in the layout of x, two to a word
 #endif
 
-// A mask lies by address: no row has a word.
-const ROWS_PER_WORD: u32 = 1u;
-
 // Where grad_output has the value that x has at an address of the given channel.
 fn g_address_at(address: u32, channel: u32) -> u32 {
     if (params.g_follows_x != 0u) {

@@ -1,6 +1,7 @@
 // Partial gradient sums of every tile: Σg and Σ g·(x − pivot), each with a flag for NaN or Inf; g before the activation.
 //
-// g counts in units of 1/params.unit, x in those of its channel. The host adds what the pivot lacks to the mean: Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
+// x counts in units of its channel; sums of four are multiplied by params.unit. The host adds what the pivot lacks to the
+// mean: Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
 // Dispatch: one workgroup per 256/rows channels and tile. `combine_grad_sums` runs next, unless a channel has one tile.
 
 #import tile
@@ -18,22 +19,33 @@
 // A word of the mask holds the values of two rows: they hold half as many as the rows of kernels that write.
 const ROWS_PER_WORD: u32 = 2u;
 
+// What an invocation has summed.
 struct GradSums {
     dy: V,                // Σg
     dy_deviation: V,      // Σ g·(x − pivot)
-    g_exponents: U,       // the largest exponents, as bits
-    x_exponents: U,
+}
+
+// The largest exponents that an invocation has seen, as bits.
+struct Exponents {
+    g: U,
+    x: U,
 }
 
 // Adds this invocation's next element, the `step`th, if there is one.
-fn add_element(sums: ptr<function, GradSums>, walk: ptr<function, Walk>, step: u32, affine: Affine) {
+fn add_element(
+    sums: ptr<function, GradSums>,
+    exponents: ptr<function, Exponents>,
+    walk: ptr<function, Walk>,
+    step: u32,
+    affine: Affine,
+) {
     if (is_inside(*walk)) {
         let x = load_x((*walk).x);
         let g = upstream(x, (*walk).x, (*walk).g, step, affine);
         (*sums).dy += g;
         (*sums).dy_deviation += g * deviation_of(x, affine);
-        (*sums).g_exponents = max((*sums).g_exponents, bitcast<U>(g) & U(EXPONENT));
-        (*sums).x_exponents = max((*sums).x_exponents, bitcast<U>(x) & U(EXPONENT));
+        (*exponents).g = max((*exponents).g, bitcast<U>(g) & U(EXPONENT));
+        (*exponents).x = max((*exponents).x, bitcast<U>(x) & U(EXPONENT));
     }
     step_walk(walk);
 }
@@ -60,21 +72,19 @@ fn main(
         affine = affine_of(walk.channel);
     }
     begin_upstream(walk, lane);
-    var dy = V(0.0);
-    var dy_deviation = V(0.0);
-    var four: GradSums;
+    var total = GradSums(V(0.0), V(0.0));
+    var exponents = Exponents(U(0u), U(0u));
     for (var i = 0u; i < params.row_values; i += 4u) {
         // Four by four, so that few roundings meet in a row.
-        four.dy = V(0.0);
-        four.dy_deviation = V(0.0);
-        add_element(&four, &walk, i, affine);
-        add_element(&four, &walk, i + 1u, affine);
-        add_element(&four, &walk, i + 2u, affine);
-        add_element(&four, &walk, i + 3u, affine);
-        dy += four.dy * params.unit;
-        dy_deviation += four.dy_deviation * params.unit;
+        var sums = GradSums(V(0.0), V(0.0));
+        add_element(&sums, &exponents, &walk, i, affine);
+        add_element(&sums, &exponents, &walk, i + 1u, affine);
+        add_element(&sums, &exponents, &walk, i + 2u, affine);
+        add_element(&sums, &exponents, &walk, i + 3u, affine);
+        total.dy += sums.dy * params.unit;
+        total.dy_deviation += sums.dy_deviation * params.unit;
     }
-    let g_flags = select(V(0.0), V(1.0), four.g_exponents == U(EXPONENT));
-    let x_flags = select(V(0.0), V(1.0), four.x_exponents == U(EXPONENT));
-    merge_over_rows(entries_of(dy, dy_deviation, g_flags, x_flags), walk, lane);
+    let g_flags = select(V(0.0), V(1.0), exponents.g == U(EXPONENT));
+    let x_flags = select(V(0.0), V(1.0), exponents.x == U(EXPONENT));
+    merge_over_rows(entries_of(total.dy, total.dy_deviation, g_flags, x_flags), walk, lane);
 }

@@ -4,10 +4,11 @@
 #import params
 #import settled_element
 #import choose_element
+#import finite
 
 // Where v is above 0, by its bits: the same in forward and backward whatever the device does with subnormals and NaN.
 fn is_active(v: U) -> B {
-    return (v - U(1u)) < U(0x7f800000u);
+    return (v - U(1u)) < U(EXPONENT);
 }
 
 // slope·value, and 0 for a slope of 0 also where the value is infinite.
@@ -18,7 +19,7 @@ fn scaled_by_slope(value: V) -> V {
 // The bits of the output. A NaN passes.
 fn activated(v: U) -> U {
 #if ACTIVATION
-    let is_nan = (v & U(0x7fffffffu)) > U(0x7f800000u);
+    let is_nan = (v & U(0x7fffffffu)) > U(EXPONENT);
     return choose_element(bitcast<U>(scaled_by_slope(bitcast<V>(v))), v, is_active(v) | is_nan);
 #else
     return v;

@@ -3,13 +3,14 @@
 
 #import element
 #import choose_element
+#import finite
 
 #if OUTPUT_BF16
 fn encode(bits: U) -> U {
     // Half of the last place less one, one more if it is odd; a carry goes into the exponent, up to infinity.
     let rounded = bits + U(0x7fffu) + ((bits >> U(16u)) & U(1u));
     // NaN, quiet, with the upper bits of its payload.
-    let is_nan = (bits & U(0x7fffffffu)) > U(0x7f800000u);
+    let is_nan = (bits & U(0x7fffffffu)) > U(EXPONENT);
     return choose_element(rounded, bits | U(0x00400000u), is_nan) >> U(16u);
 }
 #endif
@@ -28,7 +29,7 @@ fn encode(bits: U) -> U {
     let finite = choose_element(small, normal, magnitude >= U(0x38800000u));
     // 65520 and more, which is halfway to 2^16, is infinite; NaN is quiet, with the upper bits of its payload.
     let payload = U(0x7e00u) | ((magnitude >> U(13u)) & U(0x03ffu));
-    let not_finite = choose_element(U(0x7c00u), payload, magnitude > U(0x7f800000u));
+    let not_finite = choose_element(U(0x7c00u), payload, magnitude > U(EXPONENT));
     let result = choose_element(finite, not_finite, magnitude >= U(0x477ff000u));
     return result | ((bits >> U(16u)) & U(0x8000u));
 }

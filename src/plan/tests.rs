@@ -24,7 +24,6 @@ fn stats(dims: &[usize]) -> SumsPlan {
 fn a_channel_of_one_tile_needs_no_combination_and_no_scratch() {
     let plan = stats(&[4, 8, 32, 32]);
     assert_eq!((plan.combine.is_none(), plan.tiles_bytes, plan.local_bytes), (true, 0, 128));
-    assert!(plan.combine.is_none());
 }
 
 #[test]
@@ -288,6 +287,4 @@ fn what_the_sums_read_last_is_written_first() {
     let written = ends(&mut apply.dispatches.iter().map(|dispatch| &dispatch.parts));
     assert!(read.is_sorted() && read.len() > 10);
     assert!(written.iter().rev().is_sorted() && written.len() > 10);
-    // Within a dispatch the kernels themselves count from the last tile down.
-    assert!(apply.dispatches[0].variant.source().contains("= begin_walk_from_last(lane,"));
 }

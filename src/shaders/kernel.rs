@@ -194,7 +194,9 @@ impl Kernel {
     /// Whether four rows of a tile merge within a subgroup.
     pub(super) fn subgroups(self) -> bool {
         match self {
-            Self::PartialStats { subgroups, .. } | Self::PartialGradSums { subgroups, .. } => subgroups,
+            Self::PartialStats { subgroups, .. } | Self::PartialGradSums { subgroups, .. } => {
+                subgroups && self.elements() != Elements::FourChannels
+            }
             _ => false,
         }
     }

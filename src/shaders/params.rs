@@ -132,7 +132,7 @@ params! {
         has_bias: u32,
         /// What an activation multiplies values of 0 and below by.
         slope: f32,
-        /// Power of two by which kernels that sum multiply x, or g, so that no sum leaves the range of f32; 1 as a rule.
+        /// Power of two by which kernels that sum multiply x, or sums of four gradients, to stay in the range of f32; 1 as a rule.
         unit: f32,
     }
 }

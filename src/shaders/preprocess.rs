@@ -10,7 +10,8 @@
 //! | `#import params` | the parameter struct of the kernel and its binding |
 //! | `#if FLAG`, `#if !FLAG`, `#else`, `#endif` | keeps what lies between where the flag is set, or is not; may be nested |
 //!
-//! What it does not know stays in the source, where a compiler refuses it: it cannot fail.
+//! An import that it does not know stays in the source, where a compiler refuses it: it cannot fail. That conditions end where they
+//! should is tested of every file.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +28,7 @@ pub(super) struct Definitions {
 }
 
 impl Definitions {
-    /// The source of a file with all that it imports before it.
+    /// The source of a file, with what it imports where it does.
     pub fn expand(&self, file: &str) -> String {
         let mut expansion = Expansion { definitions: self, imported: BTreeSet::new(), source: String::new() };
         expansion.file(file, None);
@@ -47,7 +48,7 @@ struct Expansion<'a> {
 }
 
 impl Expansion<'_> {
-    /// Appends a file. What it imports comes first, as far as it lies before its first other line.
+    /// Appends a file, with what it imports in the place of the directives.
     fn file(&mut self, text: &str, operand: Option<&str>) {
         // Whether each condition around the current line holds.
         let mut conditions: Vec<bool> = Vec::new();

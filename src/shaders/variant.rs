@@ -308,6 +308,27 @@ mod tests {
     }
 
     #[test]
+    fn every_condition_of_a_file_ends_in_it_and_has_one_other_side_at_most() {
+        let kernels = Variant::all().into_iter().map(|variant| variant.kernel.file());
+        for (name, text) in PARTS.iter().copied().chain(kernels) {
+            // Whether each open condition is on its other side.
+            let mut open = Vec::new();
+            for line in text.lines() {
+                match line.split(' ').next() {
+                    Some("#if") => open.push(false),
+                    Some("#else") => {
+                        assert_eq!(open.pop(), Some(false), "{name}");
+                        open.push(true);
+                    }
+                    Some("#endif") => assert!(open.pop().is_some(), "{name}"),
+                    _ => {}
+                }
+            }
+            assert!(open.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
     fn every_part_is_imported_and_no_directive_is_left_in_a_source() {
         let imported: BTreeSet<String> =
             operands("#import").into_iter().filter_map(|what| Some(what.split('(').next()?.to_owned())).collect();

@@ -77,7 +77,9 @@ impl Normalization {
 
     /// mean − pivot of every channel, in f64, with the pivot that [`centering`](Self::centering) sends.
     pub fn rest(&self) -> impl Iterator<Item = f64> {
-        self.mean.iter().map(|mean| mean - f64::from(*mean as f32))
+        let pivot = |center: Centering| f64::from(center.pivot) / f64::from(center.unit);
+        let centers = self.mean.iter().zip(&self.inv_std).map(move |(&mean, &inv_std)| center(mean, inv_std));
+        self.mean.iter().zip(centers).map(move |(mean, center)| mean - pivot(center))
     }
 }
 

@@ -23,6 +23,7 @@ impl On {
     pub const ALL: [Self; 4] = [Self::Native, Self::Portable, Self::Host, Self::Mixed];
 
     /// Those whose kernels a test is about.
+    #[allow(dead_code, reason = "for binaries that leave the host out")]
     pub fn tested() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|on| TESTS_HOST || matches!(on, Self::Native | Self::Portable))
     }
