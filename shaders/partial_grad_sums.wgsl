@@ -14,6 +14,7 @@
 @group(0) @binding(4) var<storage, read> centering: array<Centering>;       // (C)
 @group(0) @binding(5) var<storage, read> weight: array<f32>;                // (C), or anything where has_weight is 0
 @group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or anything where has_bias is 0
+// `merge_over_rows` writes it.
 @group(0) @binding(7) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
 
 // A word of the mask holds the values of two rows: they hold half as many as the rows of kernels that write.

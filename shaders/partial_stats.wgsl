@@ -12,6 +12,7 @@
 #import merge_stats
 #import transpose
 
+// `merge_over_rows` writes it.
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag)
 
 // This invocation's next element; the stand-in where the tile has ended.

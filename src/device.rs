@@ -111,7 +111,7 @@ impl Device {
     }
 
     /// Which faster ways the kernels on a GPU take: those that were not switched off, that the device has the features for,
-    /// and that its driver was found to do well. `None` for the host.
+    /// and that its driver was found to do well; [`findings`](Self::findings) has the reason where one is off. `None` for the host.
     pub fn fast_paths(&self) -> Option<FastPaths> {
         match &self.kind {
             Kind::Gpu(gpu) => Some(gpu.caps().fast_paths()),

@@ -20,7 +20,7 @@ pub struct Findings {
     pub defects: Vec<Defect>,
 }
 
-/// A fault of a driver, which switches the way off that relies on the contrary.
+/// A fault of a driver. Where a fast path relies on the contrary, that path is switched off; each says what follows.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Defect {
