@@ -40,6 +40,11 @@ impl Device {
     ///
     /// It computes on the caller's thread and on those of rayon's global pool, as many as `RAYON_NUM_THREADS` or the
     /// machine says; results are the same bits for any number. Small tensors are computed on the caller's thread alone.
+    /// A caller on a thread of another rayon pool is helped by that pool.
+    ///
+    /// A call never waits for a thread of the pool that is in another task: the caller's thread does what nobody helps
+    /// with. Nor does the caller's thread run other tasks of the pool meanwhile. So the ranks of a group may be tasks of
+    /// the pool that they compute on, with a thread for each, since a rank that waits for its peers keeps its thread.
     pub fn host() -> Self {
         Self { kind: Kind::Host(Threads::default()), deadline: DEFAULT_DEADLINE }
     }

@@ -1,11 +1,15 @@
-//! What no safe function of the standard library does: stores past the caches, f16 by the processor's own conversion, and
-//! large pages.
+//! What no safe function of the standard library does: stores past the caches, f16 by the processor's own conversion, large
+//! pages, and borrowed work on threads of somebody else's pool.
 //!
 //! The only module of the crate with unsafe code. Each block says why it is sound; each function is safe to call.
 #![allow(
     unsafe_code,
-    reason = "stores past the caches, conversions that a processor may lack and advice have no safe form"
+    reason = "stores past the caches, conversions that a processor may lack, advice and lending have no safe form"
 )]
+
+mod lend;
+
+pub(super) use lend::{Lent, lend};
 
 use bytemuck::{Pod, Zeroable};
 use half::f16;

@@ -1,11 +1,17 @@
 //! Which threads compute: the caller's own, and those of a pool where there is enough to do.
 //!
 //! Owns the handing out of tasks. What a task computes does not depend on who runs it, nor in which order.
+//!
+//! The pool is somebody else's. Its threads may be in tasks that never end, or that wait for this very call: so the caller
+//! can do everything itself, waits for threads that have begun a task of its own and for no others, and never waits inside
+//! rayon, which would run another task of the pool on the caller's stack meanwhile.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rayon::{Scope, ThreadPool};
+use rayon::ThreadPool;
+
+use super::intrinsics::{Lent, lend};
 
 /// Bytes for which a thread is worth waking: about 20 µs of memory traffic of a core.
 const BYTES_PER_THREAD: usize = 256 << 10;
@@ -13,6 +19,18 @@ const BYTES_PER_THREAD: usize = 256 << 10;
 /// Threads that compute for this crate now, callers included: another call takes no more helpers than the machine has
 /// room for, so that several ranks in one process share the cores.
 static WORKING: AtomicUsize = AtomicUsize::new(0);
+
+/// Helpers that one thread has asked for and that have not come yet: a pool whose threads stay in other tasks keeps so many
+/// small jobs, and not some of every call.
+const MOST_ASKED: usize = 1024;
+
+thread_local! {
+    /// Held once by every helper that this thread has asked for and that has not come yet.
+    static ASKED: Arc<()> = Arc::default();
+}
+
+/// Holders of [`ASKED`] that are no helpers: the thread, and who counts them.
+const OTHER_HOLDERS: usize = 2;
 
 /// The pool of a host device: the caller's, or rayon's global one.
 #[derive(Clone, Debug, Default)]
@@ -76,43 +94,170 @@ impl Threads {
                 work();
             }
         };
-        match &self.pool {
-            Some(pool) => pool.in_place_scope(|scope| share(scope, count - 1, &help, work)),
-            None => rayon::in_place_scope(|scope| share(scope, count - 1, &help, work)),
+        // Others are asked first; the caller begins at once instead of waiting for them to wake up.
+        lend(&help, |lent| {
+            self.ask(count - 1, lent);
+            work();
+        });
+    }
+
+    /// Asks so many threads of the pool for help, and waits for none of them.
+    fn ask(&self, helpers: usize, lent: &Arc<Lent>) {
+        // A thread that is about to end does without.
+        let Ok(asked) = ASKED.try_with(Arc::clone) else { return };
+        let already = Arc::strong_count(&asked) - OTHER_HOLDERS;
+        for _ in 0..helpers.min(MOST_ASKED.saturating_sub(already)) {
+            let (asked, lent) = (asked.clone(), lent.clone());
+            let help = move || {
+                drop(asked);
+                lent.run();
+            };
+            match &self.pool {
+                Some(pool) => pool.spawn(help),
+                None => rayon::spawn(help),
+            }
         }
     }
 }
 
-/// Lets others help, and begins at once instead of waiting for them to wake up.
-fn share<'scope>(scope: &Scope<'scope>, helpers: usize, help: &'scope (impl Fn() + Sync), work: impl Fn()) {
-    for _ in 0..helpers {
-        scope.spawn(|_| help());
-    }
-    work();
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU32;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicBool, AtomicU32};
+    use std::sync::mpsc::channel;
+    use std::thread::{current, yield_now};
+    use std::time::{Duration, Instant};
 
     use super::*;
+
+    /// Bytes that are worth any number of threads.
+    const MANY_BYTES: usize = 64 << 20;
+    /// Threads of a pool of which some help, whatever the other tests of this file do meanwhile.
+    const MANY_THREADS: usize = 16;
+    /// Far longer than a loaded machine delays a thread.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn pool(threads: usize) -> Arc<ThreadPool> {
+        Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool"))
+    }
+
+    fn wait_until(condition: impl Fn() -> bool) {
+        let since = Instant::now();
+        while !condition() {
+            assert!(since.elapsed() < PATIENCE, "not within {PATIENCE:?}");
+            yield_now();
+        }
+    }
+
+    /// Puts so many threads of the pool into tasks that end when the gate opens.
+    fn block(pool: &ThreadPool, threads: usize, gate: &Arc<Mutex<()>>) {
+        let (begin, begun) = channel();
+        for _ in 0..threads {
+            let (gate, begin) = (gate.clone(), begin.clone());
+            pool.spawn(move || {
+                begin.send(()).expect("the test waits");
+                drop(gate.lock());
+            });
+        }
+        (0..threads).for_each(|_| begun.recv_timeout(PATIENCE).expect("a thread in a task"));
+    }
+
+    /// Hands out two tasks, each of which begins when the other has, so that one is a helper's. `body` is told which.
+    fn with_a_helper(pool: Arc<ThreadPool>, body: impl Fn(bool) + Sync) {
+        let (caller, begun) = (current().id(), AtomicU32::new(0));
+        Threads::of(pool).for_each(MANY_BYTES, 0..2, |_| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            wait_until(|| begun.load(Ordering::SeqCst) == 2);
+            body(current().id() != caller);
+        });
+    }
 
     #[test]
     fn every_task_runs_once_on_one_thread_and_on_several() {
         for threads in [1, 3] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
             let runs: Vec<AtomicU32> = (0..100).map(|_| AtomicU32::new(0)).collect();
             let count = |run: &AtomicU32| {
                 run.fetch_add(1, Ordering::Relaxed);
             };
-            Threads::of(Arc::new(pool)).for_each(64 << 20, runs.iter(), count);
+            Threads::of(pool(threads)).for_each(MANY_BYTES, runs.iter(), count);
             assert!(runs.iter().all(|run| run.load(Ordering::Relaxed) == 1), "{threads} thread(s)");
         }
     }
 
     #[test]
     fn little_work_stays_on_the_thread_of_the_caller() {
-        let here = std::thread::current().id();
-        Threads::GLOBAL.for_each(2 * BYTES_PER_THREAD - 1, 0..100, |_| assert_eq!(std::thread::current().id(), here));
+        let here = current().id();
+        Threads::GLOBAL.for_each(2 * BYTES_PER_THREAD - 1, 0..100, |_| assert_eq!(current().id(), here));
+    }
+
+    #[test]
+    fn a_panic_of_a_helper_is_the_caller_s_and_leaves_the_pool_as_it_was() {
+        let pool = pool(MANY_THREADS);
+        let call = || with_a_helper(pool.clone(), |is_helper| assert!(!is_helper, "a helper's"));
+        let panic = catch_unwind(AssertUnwindSafe(call)).expect_err("the panic");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"a helper's"));
+        with_a_helper(pool, |_| {});
+    }
+
+    #[test]
+    fn a_caller_that_panics_waits_for_its_helpers() {
+        let ended = AtomicBool::new(false);
+        let call = || {
+            with_a_helper(pool(MANY_THREADS), |is_helper| {
+                assert!(is_helper, "the caller's");
+                std::thread::sleep(Duration::from_millis(50));
+                ended.store(true, Ordering::SeqCst);
+            });
+        };
+        let panic = catch_unwind(AssertUnwindSafe(call)).expect_err("the panic");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"the caller's"));
+        assert!(ended.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn a_caller_that_waits_runs_no_other_task_of_its_pool() {
+        let pool = pool(MANY_THREADS);
+        // All but the caller, who is a thread of the pool, and one who helps.
+        let gate = Arc::new(Mutex::new(()));
+        let closed = gate.lock().expect("the gate");
+        block(&pool, MANY_THREADS - 2, &gate);
+        let (end, ended) = channel();
+        let inner = pool.clone();
+        pool.spawn(move || {
+            let caller = current().id();
+            let ran_here = Arc::new(AtomicBool::new(false));
+            with_a_helper(inner.clone(), |is_helper| {
+                if is_helper {
+                    let ran_here = ran_here.clone();
+                    inner.spawn(move || ran_here.store(current().id() == caller, Ordering::SeqCst));
+                    // The caller waits meanwhile, and would find that task.
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            });
+            end.send(ran_here.load(Ordering::SeqCst)).expect("the test waits");
+        });
+        let ran_here = ended.recv_timeout(PATIENCE).expect("an end");
+        drop(closed);
+        assert!(!ran_here, "another task ran on the thread of a caller who waits");
+    }
+
+    #[test]
+    fn a_pool_whose_threads_never_come_keeps_a_bounded_number_of_calls_for_help() {
+        let asked = || Arc::strong_count(&ASKED.with(Arc::clone)) - OTHER_HOLDERS;
+        let pool = pool(MANY_THREADS);
+        let gate = Arc::new(Mutex::new(()));
+        let closed = gate.lock().expect("the gate");
+        block(&pool, MANY_THREADS, &gate);
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            let threads = Threads::of(pool);
+            (0..MOST_ASKED).for_each(|_| threads.for_each(MANY_BYTES, 0..2, |_| {}));
+            tell.send(asked()).expect("the test waits");
+            wait_until(|| asked() == 0);
+            tell.send(asked()).expect("the test waits");
+        });
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(MOST_ASKED));
+        drop(closed);
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(0));
     }
 }
