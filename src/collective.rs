@@ -13,6 +13,7 @@ mod peers;
 mod process_group;
 mod single;
 mod split;
+mod turns;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use merge::{Merge, Part};
 pub(crate) use merged::Merged;
 pub use process_group::ProcessGroup;
 pub use single::SingleRank;
+pub(crate) use turns::Turn;
 
 /// The messages of all ranks, in rank order.
 pub type Gathered = Vec<Arc<[u8]>>;

@@ -20,6 +20,7 @@ pub use saved::SavedForward;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::collective::{Phase, ProcessGroup};
 use crate::config::{Initializer, Statistics, SyncBatchNormConfig};
@@ -205,7 +206,14 @@ impl DeviceGroup {
 
     /// Begins a call that normalizes with these statistics; `None` where it communicates with nobody.
     fn begin(&self, phase: Phase, subject: u64, statistics: Statistics) -> Result<Option<Call<'_>>, Error> {
-        Ok(if statistics == Statistics::Group { Some(self.exchange.begin(phase, subject)?) } else { None })
+        let begin = || self.exchange.begin(phase, subject, self.patience());
+        Ok(if statistics == Statistics::Group { Some(begin()?) } else { None })
+    }
+
+    /// How long the slowest device may take for a result. The host computes while it is polled.
+    fn patience(&self) -> Duration {
+        let gpus = self.devices.iter().filter(|device| !device.is_host());
+        gpus.map(Device::deadline).max().unwrap_or_default()
     }
 
     /// Checks the length of a list with one value per channel.

@@ -3,6 +3,7 @@
 use super::ProcessGroup;
 use super::frame::{Frame, Header, Payload, Phase};
 use super::peers::{check_heads, heads};
+use super::turns::Turn;
 use crate::error::ExchangeError;
 
 /// Bytes of the length before each frame.
@@ -14,6 +15,7 @@ impl ProcessGroup {
     /// comes with the number of its exchange, if it is one's.
     pub(crate) async fn gather_many(
         &self,
+        turn: &Turn,
         frames: Vec<Frame>,
         at: &str,
         each: &[&str],
@@ -22,7 +24,8 @@ impl ProcessGroup {
         // What no exchange has to itself is compared before they are told apart.
         let channels = frames.iter().map(|frame| frame.header.channels).fold(0, u64::saturating_add);
         let header = Header { phase: Phase::ForwardMany, channels, config: 0, state: 0, ..first };
-        let gathered = self.gather(header, Payload::Bytes(pack(&frames)), at).await.map_err(|error| (None, error))?;
+        let gathered = self.gather(turn, header, Payload::Bytes(pack(&frames)), at).await;
+        let gathered = gathered.map_err(|error| (None, error))?;
         let mut exchanges: Vec<Vec<Frame>> = each.iter().map(|_| Vec::with_capacity(gathered.len())).collect();
         for (rank, frame) in gathered.iter().enumerate() {
             let refuse = |message: String| {

@@ -8,6 +8,7 @@ use super::frame::{Frame, Header, NodePayload, Payload, Phase};
 use super::merge::Merge;
 use super::merged::Merged;
 use super::peers::{check_heads, heads};
+use super::turns::{Turn, Turns};
 use super::{Collective, CollectiveError, SingleRank};
 use crate::error::ExchangeError;
 
@@ -36,6 +37,7 @@ pub struct ProcessGroup {
 pub(super) struct Shared {
     layers: AtomicU64,
     pub splits: AtomicU64,
+    pub turns: Arc<Turns>,
     broken: Mutex<Option<ExchangeError>>,
 }
 
@@ -154,10 +156,16 @@ impl ProcessGroup {
         }
     }
 
-    /// Sends a payload and gets every rank's frame, in rank order, all of the same header but for the rank; `at` says
-    /// where, for errors.
-    pub(crate) async fn gather(&self, header: Header, payload: Payload, at: &str) -> Result<Vec<Frame>, ExchangeError> {
-        self.check(at)?;
+    /// Sends a payload when it is the call's turn and gets every rank's frame, in rank order, all of the same header but for
+    /// the rank; `at` says where, for errors.
+    pub(crate) async fn gather(
+        &self,
+        turn: &Turn,
+        header: Header,
+        payload: Payload,
+        at: &str,
+    ) -> Result<Vec<Frame>, ExchangeError> {
+        self.come(turn, &header, at).await?;
         let message = Frame { header, payload }.encode();
         let gathered = self.transport.all_gather(message, self.deadline).await;
         let frames = gathered.map_err(|error| self.named(error, at)).and_then(|messages| {
@@ -166,7 +174,9 @@ impl ProcessGroup {
             check_heads(&heads(&frames), at, |rank| self.world_rank(rank))?;
             Ok(frames)
         });
-        frames.map_err(|error| self.poison(error))
+        let frames = frames.map_err(|error| self.poison(error))?;
+        turn.pass();
+        Ok(frames)
     }
 
     /// Whether statistics merge on their way, by [`merge`](Self::merge), instead of being gathered.
@@ -174,16 +184,17 @@ impl ProcessGroup {
         self.transport.merges_on_the_way()
     }
 
-    /// Gives the nodes that this rank holds and gets those that cover all ranks, merged by `law`, of the same header; `at`
-    /// says where, for errors.
+    /// Gives the nodes that this rank holds when it is the call's turn and gets those that cover all ranks, merged by `law`,
+    /// of the same header; `at` says where, for errors.
     pub(crate) async fn merge(
         &self,
+        turn: &Turn,
         header: Header,
         nodes: Vec<NodePayload>,
         law: Merge,
         at: &str,
     ) -> Result<Vec<NodePayload>, ExchangeError> {
-        self.check(at)?;
+        self.come(turn, &header, at).await?;
         let message = Merged::of(header, nodes).encode();
         let merged = self.transport.all_merge(message, law, self.deadline).await;
         let nodes = merged.map_err(|error| self.named(error, at)).and_then(|bytes| {
@@ -200,7 +211,9 @@ impl ProcessGroup {
                 }
             }
         });
-        nodes.map_err(|error| self.poison(error))
+        let nodes = nodes.map_err(|error| self.poison(error))?;
+        turn.pass();
+        Ok(nodes)
     }
 
     /// Tells the peers that this rank has failed; nothing where it has no peers, or where the group has failed already.
@@ -216,6 +229,7 @@ impl ProcessGroup {
     /// Remembers the first failure for good, and returns the given one.
     pub(crate) fn poison(&self, error: ExchangeError) -> ExchangeError {
         self.shared.broken().get_or_insert_with(|| error.clone());
+        self.shared.turns.close();
         error
     }
 

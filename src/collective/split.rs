@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::frame::{Frame, Payload, Phase};
 use super::process_group::ProcessGroup;
@@ -68,7 +69,8 @@ impl ProcessGroup {
     async fn gather_wishes(&self, phase: Phase, lists: &[Vec<usize>]) -> Result<Vec<Vec<Vec<usize>>>, ExchangeError> {
         let wish = lists.iter().map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
         let bytes = wish.collect::<Vec<_>>().join(";").into_bytes();
-        let frames = self.gather(self.header(phase), Payload::Bytes(bytes), AT).await?;
+        let turn = self.turn(AT, Duration::ZERO);
+        let frames = self.gather(&turn, self.header(phase), Payload::Bytes(bytes), AT).await?;
         let read = |(rank, frame): (usize, Frame)| {
             let wish = if let Payload::Bytes(bytes) = &frame.payload { read_wish(bytes) } else { None };
             wish.ok_or_else(|| {

@@ -1,9 +1,10 @@
 //! One layer's exchanges: the local ranks merge first, then the process groups' ranks, along one tree.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::{Mergeable, from_payload, merge_channels, merge_parts, merge_ranks, to_payload};
-use crate::collective::{Header, NodePayload, Payload, Phase, ProcessGroup};
+use crate::collective::{Header, NodePayload, Payload, Phase, ProcessGroup, Turn};
 use crate::error::{Error, ExchangeError};
 use crate::stats::tree::{merge_nodes, merge_run};
 
@@ -64,14 +65,16 @@ impl Exchange {
 
     /// Begins a call that will exchange something: from now on the peers learn when it fails or is dropped.
     ///
-    /// `subject` tells what it is about: of backward the exchange of its forward, of a broadcast the rank; else 0.
-    pub fn begin(&self, phase: Phase, subject: u64) -> Result<Call<'_>, ExchangeError> {
+    /// `subject` tells what it is about: of backward the exchange of its forward, of a broadcast the rank; else 0. `patience`
+    /// is how long its devices may take. Calls exchange in the order in which they begin.
+    pub fn begin(&self, phase: Phase, subject: u64, patience: Duration) -> Result<Call<'_>, ExchangeError> {
         let step = self.steps.fetch_add(1, Ordering::Relaxed);
         let (layer, name, channels, config) = (self.layer, self.name.clone(), self.channels, self.config);
         let header = Header { layer, name, step, subject, channels, config, ..self.group.header(phase) };
         let at = describe(&header);
         self.group.check(&at)?;
-        Ok(Call { exchange: self, header, at, open: true })
+        let turn = self.group.turn(&at, patience);
+        Ok(Call { exchange: self, header, at, turn, open: true })
     }
 }
 
@@ -89,7 +92,9 @@ impl Ranks {
             return Ok(Self { first: 0, total: own });
         }
         let at = &Phase::Devices.to_string();
-        let frames = group.gather(group.header(Phase::Devices), Payload::Bytes(own.to_le_bytes().to_vec()), at).await?;
+        let turn = group.turn(at, Duration::ZERO);
+        let (header, own) = (group.header(Phase::Devices), Payload::Bytes(own.to_le_bytes().to_vec()));
+        let frames = group.gather(&turn, header, own, at).await?;
         let mut counts = Vec::with_capacity(frames.len());
         for (rank, frame) in frames.iter().enumerate() {
             let count = match &frame.payload {
@@ -116,6 +121,7 @@ pub(crate) struct Call<'a> {
     pub(super) exchange: &'a Exchange,
     pub(super) header: Header,
     pub(super) at: String,
+    pub(super) turn: Turn,
     open: bool,
 }
 
@@ -170,7 +176,7 @@ impl Call<'_> {
     ) -> Result<Vec<T>, ExchangeError> {
         let Exchange { group, channels, total_ranks, .. } = self.exchange;
         let header = Header { state: state.unwrap_or(0), ..self.header.clone() };
-        let nodes = group.merge(header, own, merge_parts::<T>, &self.at).await?;
+        let nodes = group.merge(&self.turn, header, own, merge_parts::<T>, &self.at).await?;
         self.exchange.has_announced(state);
         let last = group.world_size() - 1;
         let covered = check_nodes(&nodes, 0, *channels).map_err(|message| self.refuse(last, message))?;
@@ -196,7 +202,7 @@ impl Call<'_> {
     async fn gather(&self, payload: Payload, state: Option<u64>) -> Result<Vec<Payload>, ExchangeError> {
         let group = &self.exchange.group;
         let header = Header { state: state.unwrap_or(0), ..self.header.clone() };
-        let frames = group.gather(header, payload, &self.at).await?;
+        let frames = group.gather(&self.turn, header, payload, &self.at).await?;
         self.exchange.has_announced(state);
         Ok(frames.into_iter().map(|frame| frame.payload).collect())
     }

@@ -25,7 +25,9 @@ impl Call<'_> {
         let frames = calls.iter().zip(locals).zip(states).map(frame).collect();
         let each: Vec<&str> = calls.iter().map(|call| call.at.as_str()).collect();
         let at = format!("{} and {} more", first.at, calls.len() - 1);
-        let gathered = group.gather_many(frames, &at, &each).await?;
+        let gathered = group.gather_many(&first.turn, frames, &at, &each).await?;
+        // The exchange was that of all.
+        calls.iter().for_each(|call| call.turn.pass());
         let merged = calls.iter().zip(gathered).zip(states).enumerate().map(|(index, ((call, frames), state))| {
             call.exchange.has_announced(*state);
             let payloads = frames.into_iter().map(|frame| frame.payload).collect();

@@ -41,7 +41,7 @@ pub enum GroupError {
     },
 }
 
-/// names layer, phase and exchange of the rank that reports.
+/// An exchange with other ranks that failed. `at` names layer, phase and exchange of the rank that reports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExchangeError {
@@ -88,6 +88,17 @@ pub enum ExchangeError {
         expected: String,
         /// What this rank has.
         found: String,
+    },
+    /// An earlier call of this rank has begun and does not go on, as a future that nobody polls. Calls exchange in the order in
+    /// which they were made: poll both, as `futures::join!` does, or drop the earlier one.
+    #[error("{at}: this rank's own earlier call, {earlier}, did not go on within {limit:?}: poll it, or drop it")]
+    Blocked {
+        /// Where.
+        at: String,
+        /// The earlier call.
+        earlier: String,
+        /// How long this one waited for it.
+        limit: Duration,
     },
     /// A rank sent what is not a message of this protocol.
     #[error("{at}: the message of rank {rank} cannot be used: {message}")]

@@ -137,7 +137,7 @@ impl DeviceGroup {
     pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
         let exchange = Arc::clone(&self.exchange);
         let (rank, world_size) = (exchange.group().rank(), exchange.group().world_size());
-        let call = exchange.begin(Phase::State, from as u64)?;
+        let call = exchange.begin(Phase::State, from as u64, self.patience())?;
         let received = async {
             let own =
                 if rank == from { self.state_dict().await?.to_safetensors(Naming::Torch, "")? } else { Vec::new() };

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod events;
+pub mod merging;
 pub mod normal;
 pub mod shapes;
 pub mod shares;

@@ -1,0 +1,176 @@
+//! The order of a rank's exchanges: that in which its calls were made, whichever of them is ready first.
+//!
+//! A call takes its [`Turn`] when it is made. Its exchange begins when those of all calls before it are over, so that a rank
+//! has one exchange under way at a time. Ranks that make their calls in the same order meet, however long each call waits
+//! for its device.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem::take;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use futures_timer::Delay;
+
+use super::ProcessGroup;
+use super::frame::Header;
+use crate::error::ExchangeError;
+
+/// The longest that a call waits for one before it: what timers can count, and for ever to anyone who waits.
+const LONGEST: Duration = Duration::from_secs(1 << 30);
+
+/// The calls of a rank whose exchanges are not over, in the order in which they were made.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    open: VecDeque<Place>,
+    /// Counts what makes a call look again: another one is first, or the first has gone on.
+    changes: u64,
+    /// Nobody waits any more: the group refuses work.
+    closed: bool,
+    waiting: Vec<Waker>,
+}
+
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    at: String,
+    limit: Duration,
+}
+
+/// The first of the calls, on which another one waits.
+#[derive(Debug)]
+pub(super) struct First {
+    /// Where it is, for errors.
+    pub at: String,
+    /// How long it may take to go on.
+    pub limit: Duration,
+    /// What had changed when it was looked at.
+    pub changes: u64,
+}
+
+impl Turns {
+    /// The turn of a call that is made now, and how long it may take until its exchange begins.
+    pub fn take(self: &Arc<Self>, at: &str, limit: Duration) -> Turn {
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        state.open.push_back(Place { number, at: at.to_owned(), limit: limit.min(LONGEST) });
+        Turn { turns: self.clone(), number }
+    }
+
+    /// Lets everybody look again, for the last time.
+    pub fn close(&self) {
+        self.change(|state| state.closed = true);
+    }
+
+    /// Changes what others wait for, and wakes them.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        state.changes += 1;
+        let waiting = take(&mut state.waiting);
+        // A waker may run anything: not while the lock is held.
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ProcessGroup {
+    /// The turn of a call that is made now: calls exchange in the order in which they take it. Until its exchange begins the
+    /// call may take as long as its devices, which is `patience`, and as this group waits for anybody; `at` says where it
+    /// is, for errors.
+    pub(crate) fn turn(&self, at: &str, patience: Duration) -> Turn {
+        self.shared.turns.take(at, patience.saturating_add(self.deadline()))
+    }
+
+    /// Waits until the exchanges of this rank's earlier calls are over. One that is not polled any more ends this call and
+    /// the group, since nobody else would notice it.
+    pub(super) async fn come(&self, turn: &Turn, header: &Header, at: &str) -> Result<(), ExchangeError> {
+        self.check(at)?;
+        if self.world_size() == 1 {
+            return Ok(());
+        }
+        while let Some(first) = turn.first() {
+            let changed = pin!(turn.changed(first.changes));
+            if let Either::Right(_) = select(changed, Delay::new(first.limit)).await {
+                let (at, earlier, limit) = (at.to_owned(), first.at, first.limit);
+                let reason = format!("its own earlier call, {earlier}, did not go on within {limit:?}");
+                let error = self.poison(ExchangeError::Blocked { at: at.clone(), earlier, limit });
+                self.fail(header.clone(), &at, &reason);
+                return Err(error);
+            }
+            self.check(at)?;
+        }
+        // Its own deadline ends the exchange before anybody loses patience with it.
+        turn.go_on(self.deadline().saturating_mul(2));
+        Ok(())
+    }
+}
+
+/// A call's place in the order of exchanges, until its exchange is over or it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    turns: Arc<Turns>,
+    number: u64,
+}
+
+impl Turn {
+    /// The first of the calls before this one; `None` when it is this one's turn.
+    pub(super) fn first(&self) -> Option<First> {
+        let state = self.turns.lock();
+        let first = state.open.front().filter(|first| first.number < self.number)?;
+        Some(First { at: first.at.clone(), limit: first.limit, changes: state.changes })
+    }
+
+    /// Ends when the first call may be another one, or has gone on.
+    pub(super) async fn changed(&self, since: u64) {
+        poll_fn(|context| {
+            let mut state = self.turns.lock();
+            if state.closed || state.changes != since {
+                return Poll::Ready(());
+            }
+            if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                state.waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The call goes on: it may take so long from now.
+    pub(super) fn go_on(&self, limit: Duration) {
+        self.turns.change(|state| {
+            if let Some(place) = state.open.iter_mut().find(|place| place.number == self.number) {
+                place.limit = limit.min(LONGEST);
+            }
+        });
+    }
+
+    /// The call's exchange is over.
+    pub(crate) fn pass(&self) {
+        let is_mine = |place: &Place| place.number == self.number;
+        let is_open = self.turns.lock().open.iter().any(is_mine);
+        if is_open {
+            self.turns.change(|state| state.open.retain(|place| !is_mine(place)));
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pass();
+    }
+}

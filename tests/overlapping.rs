@@ -1,0 +1,12 @@
+//! Calls of one rank that overlap in time: several layers of one process group are awaited at once, in the same order on
+//! every rank, while the devices of the ranks finish in another.
+//!
+//! `order` lets such calls succeed, over every kind of device and transport. `held` lets the first of two fail, be dropped,
+//! or never be polled again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+#[path = "overlapping/held.rs"]
+mod held;
+#[path = "overlapping/order.rs"]
+mod order;

@@ -1,0 +1,135 @@
+//! The first of two overlapping calls fails, is dropped, or is never polled again: the one behind it ends at once, or says
+//! what it waits for, and so do the other rank's.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::{join, poll_immediate};
+use pollster::block_on;
+use syncbn::{BatchError, Device, Error, ExchangeError, GpuError, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+
+use crate::common::{on_threads, process_groups, virtual_gpus};
+
+/// Long, because nobody may have to wait for it.
+const LONG: Duration = Duration::from_secs(20);
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// Values of a tensor that keeps a software driver busy for longer than the first poll of a call.
+const MANY: usize = 1 << 23;
+
+/// Two layers of a rank: `a` on this device, `b` on the host, so that b is ready to exchange as soon as it is polled.
+fn layers(group: &ProcessGroup, device: &Device) -> [SyncBatchNorm; 2] {
+    [("a", device.clone()), ("b", Device::host())]
+        .map(|(name, device)| SyncBatchNorm::named(name, SyncBatchNormConfig::torch(1), device, group).unwrap())
+}
+
+/// The device of a rank's first layer: of rank 0 a GPU.
+fn device(group: &ProcessGroup) -> Device {
+    if group.rank() == 0 { virtual_gpus()[0].clone() } else { Device::host() }
+}
+
+/// What happened to the call behind.
+fn assert_poisoned(error: &Error, cause: &str) {
+    let Error::Exchange(ExchangeError::Poisoned { at, cause: found }) = error else { panic!("{error:?}") };
+    assert!(at.starts_with("layer 1 \"b\"") && found.contains(cause), "{error}");
+}
+
+/// What the other rank was told: of both its calls, the first failure.
+fn assert_told(group: &ProcessGroup, cause: &str) {
+    let failure = group.failure().expect("a failed group");
+    let ExchangeError::Aborted { rank: 0, reason, .. } = &failure else { panic!("{failure:?}") };
+    assert!(reason.contains(cause), "{failure}");
+}
+
+#[test]
+fn a_call_behind_one_that_fails_ends_at_once() {
+    on_threads(process_groups(2, LONG), |group| {
+        let device = device(&group).with_deadline(Duration::from_nanos(1));
+        let [mut a, mut b] = layers(&group, &device);
+        let x = device.zeros(&[MANY, 1]).unwrap();
+        let y = Device::host().zeros(&[2, 1]).unwrap();
+        let began = Instant::now();
+        let (of_a, of_b) = block_on(join(a.forward_train(&x), b.forward_train(&y)));
+        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+        let (of_a, of_b) = (of_a.expect_err("a fails"), of_b.expect_err("b fails with it"));
+        if group.rank() == 0 {
+            assert!(matches!(of_a, Error::Gpu(GpuError::Timeout { .. })), "{of_a:?}");
+            assert_poisoned(&of_b, "layer 0 \"a\", forward, exchange 0");
+        } else {
+            assert_told(&group, "layer 0 \"a\", forward, exchange 0");
+        }
+    });
+}
+
+#[test]
+fn a_call_behind_one_that_is_dropped_ends_at_once() {
+    on_threads(process_groups(2, LONG), |group| {
+        let device = device(&group);
+        let [mut a, mut b] = layers(&group, &device);
+        let x = device.zeros(&[MANY, 1]).unwrap();
+        let y = Device::host().zeros(&[2, 1]).unwrap();
+        let began = Instant::now();
+        if group.rank() == 0 {
+            let mut first = Box::pin(a.forward_train(&x));
+            let mut second = pin!(b.forward_train(&y));
+            assert!(block_on(poll_immediate(&mut first)).is_none(), "a waits for its device");
+            assert!(block_on(poll_immediate(&mut second)).is_none(), "b waits for a");
+            drop(first);
+            assert_poisoned(&block_on(second).expect_err("b fails"), "its call was dropped before it ended");
+        } else {
+            let (of_a, of_b) = block_on(join(a.forward_train(&x), b.forward_train(&y)));
+            assert!(of_a.is_err() && of_b.is_err());
+            assert_told(&group, "its call was dropped before it ended");
+        }
+        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_call_behind_one_that_is_never_polled_again_names_it_and_the_other_rank_is_told() {
+    const PATIENCE: Duration = Duration::from_millis(300);
+    const DEADLINE: Duration = Duration::from_millis(200);
+    on_threads(process_groups(2, LONG), |group| {
+        let device = device(&group).with_deadline(PATIENCE);
+        let group = if group.rank() == 0 { group.with_deadline(DEADLINE) } else { group };
+        let [mut a, mut b] = layers(&group, &device);
+        let x = device.zeros(&[MANY, 1]).unwrap();
+        let y = Device::host().zeros(&[2, 1]).unwrap();
+        let began = Instant::now();
+        if group.rank() == 0 {
+            let mut first = pin!(a.forward_train(&x));
+            assert!(first.as_mut().now_or_never().is_none(), "a waits for its device");
+            let error = block_on(b.forward_train(&y)).expect_err("b waits in vain");
+            let Error::Exchange(cause @ ExchangeError::Blocked { at, earlier, limit }) = &error else {
+                panic!("{error:?}")
+            };
+            assert_eq!((at.as_str(), *limit), ("layer 1 \"b\", forward, exchange 0", PATIENCE + DEADLINE));
+            assert_eq!(earlier, "layer 0 \"a\", forward, exchange 0");
+            assert!(began.elapsed() >= *limit, "{:?}", began.elapsed());
+            assert_eq!(group.failure().as_ref(), Some(cause));
+            // The one that nobody polled finds the group as it is.
+            let late = block_on(first).expect_err("a fails too");
+            assert!(matches!(late, Error::Exchange(ExchangeError::Poisoned { .. })), "{late:?}");
+        } else {
+            let (of_a, of_b) = block_on(join(a.forward_train(&x), b.forward_train(&y)));
+            assert!(of_a.is_err() && of_b.is_err());
+            assert_told(&group, "layer 0 \"a\", forward, exchange 0, did not go on within 500ms");
+        }
+        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_call_behind_one_that_all_ranks_refuse_alike_goes_on() {
+    on_threads(process_groups(2, LONG), |group| {
+        let device = device(&group);
+        let [mut a, mut b] = layers(&group, &device);
+        // One value in the whole group.
+        let x = device.zeros(&[usize::from(group.rank() == 0), 1]).unwrap();
+        let y = Device::host().upload(&[2, 1], &[0.0, 4.0]).unwrap();
+        let (of_a, of_b) = block_on(join(a.forward_train(&x), b.forward_train(&y)));
+        assert_eq!(of_a.expect_err("one value"), Error::Batch(BatchError::OneValue));
+        assert_eq!(of_b.expect("b goes on").report.global.channels()[0].mean, 2.0);
+        assert_eq!(group.failure(), None);
+    });
+}
