@@ -5,6 +5,7 @@
 
 pub mod conformance;
 mod frame;
+mod gather;
 mod local;
 mod many;
 mod merge;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 
+pub(crate) use frame::UNTOLD;
 pub use frame::{Frame, FrameError, Header, NodePayload, Payload, Phase};
 pub use local::{LocalGroup, LocalRank};
 pub use merge::{Merge, Part};

@@ -1,11 +1,13 @@
 //! Process groups: both forms of making them, layers in them against the definition per group, and wrong wishes, which
 //! every rank must find alike.
 //!
-//! `wishes` asks for groups that cannot be made, `start` lets ranks begin with different states and shares one, `spread`
-//! puts several devices into each process.
+//! `wishes` asks for groups that cannot be made, `start` lets ranks begin with different states and shares one, `loaded`
+//! loads states on some ranks alone, `spread` puts several devices into each process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "process_groups/loaded.rs"]
+mod loaded;
 #[path = "process_groups/spread.rs"]
 mod spread;
 #[path = "process_groups/start.rs"]

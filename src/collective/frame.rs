@@ -13,6 +13,8 @@ use reader::Reader;
 const MAGIC: [u8; 4] = *b"SYBN";
 /// Version of the layout.
 const VERSION: u16 = 1;
+/// In the place of a state's checksum where it is not told.
+pub(crate) const UNTOLD: u64 = 0;
 
 /// What an exchange is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +91,7 @@ pub struct Header {
     pub channels: u64,
     /// Checksum of the layer's configuration.
     pub config: u64,
-    /// Checksum of parameters and running statistics, with the first exchange; 0 afterwards.
+    /// Checksum of parameters and running statistics where it is told, as with the first exchange; else 0.
     pub state: u64,
 }
 

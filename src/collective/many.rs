@@ -2,7 +2,7 @@
 
 use super::ProcessGroup;
 use super::frame::{Frame, Header, Payload, Phase};
-use super::peers::{check_heads, heads};
+use super::peers::{heads, tell_in_part};
 use super::turns::Turn;
 use crate::error::ExchangeError;
 
@@ -11,21 +11,24 @@ const LENGTH_BYTES: usize = 8;
 
 impl ProcessGroup {
     /// Sends the frames of several exchanges as one message and gets those of every rank, `[exchange][rank]`, each
-    /// checked as by [`gather`](Self::gather); `at` says where the message is, and `each` where each exchange is. An error
-    /// comes with the number of its exchange, if it is one's.
+    /// checked as by [`gather`](Self::gather); `at` says where the message is, and `each` where each exchange is. `None` where
+    /// only some ranks tell a state, unless `all_tell` says that all should have. An error comes with the number of its
+    /// exchange, if it is one's.
     pub(crate) async fn gather_many(
         &self,
         turn: &Turn,
         frames: Vec<Frame>,
         at: &str,
         each: &[&str],
-    ) -> Result<Vec<Vec<Frame>>, (Option<usize>, ExchangeError)> {
-        let Some(first) = frames.first().map(|frame| frame.header.clone()) else { return Ok(Vec::new()) };
+        all_tell: bool,
+    ) -> Result<Option<Vec<Vec<Frame>>>, (Option<usize>, ExchangeError)> {
+        let Some(first) = frames.first().map(|frame| frame.header.clone()) else { return Ok(Some(Vec::new())) };
         // What no exchange has to itself is compared before they are told apart.
         let channels = frames.iter().map(|frame| frame.header.channels).fold(0, u64::saturating_add);
         let header = Header { phase: Phase::ForwardMany, channels, config: 0, state: 0, ..first };
-        let gathered = self.gather(turn, header, Payload::Bytes(pack(&frames)), at).await;
+        let gathered = self.gather_frames(turn, header, Payload::Bytes(pack(&frames)), at).await;
         let gathered = gathered.map_err(|error| (None, error))?;
+        self.agree(&heads(&gathered), at).map_err(|error| (None, error))?;
         let mut exchanges: Vec<Vec<Frame>> = each.iter().map(|_| Vec::with_capacity(gathered.len())).collect();
         for (rank, frame) in gathered.iter().enumerate() {
             let refuse = |message: String| {
@@ -44,11 +47,20 @@ impl ProcessGroup {
                 exchanges[index].push(frame.map_err(|error| (Some(index), self.poison(error)))?);
             }
         }
+        let mut again = false;
         for (index, frames) in exchanges.iter().enumerate() {
-            check_heads(&heads(frames), each[index], |rank| self.world_rank(rank))
-                .map_err(|error| (Some(index), self.poison(error)))?;
+            let heads = heads(frames);
+            if !all_tell && tell_in_part(&heads) {
+                again = true;
+                continue;
+            }
+            self.agree(&heads, each[index]).map_err(|error| (Some(index), error))?;
         }
-        Ok(exchanges)
+        if again {
+            return Ok(None);
+        }
+        turn.pass();
+        Ok(Some(exchanges))
     }
 }
 

@@ -4,11 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::frame::{Frame, Header, NodePayload, Payload, Phase};
-use super::merge::Merge;
-use super::merged::Merged;
-use super::peers::{check_heads, heads};
-use super::turns::{Turn, Turns};
+use super::frame::{Frame, Header, Payload, Phase};
+use super::turns::Turns;
 use super::{Collective, CollectiveError, SingleRank};
 use crate::error::ExchangeError;
 
@@ -156,66 +153,6 @@ impl ProcessGroup {
         }
     }
 
-    /// Sends a payload when it is the call's turn and gets every rank's frame, in rank order, all of the same header but for
-    /// the rank; `at` says where, for errors.
-    pub(crate) async fn gather(
-        &self,
-        turn: &Turn,
-        header: Header,
-        payload: Payload,
-        at: &str,
-    ) -> Result<Vec<Frame>, ExchangeError> {
-        self.come(turn, &header, at).await?;
-        let message = Frame { header, payload }.encode();
-        let gathered = self.transport.all_gather(message, self.deadline).await;
-        let frames = gathered.map_err(|error| self.named(error, at)).and_then(|messages| {
-            let frames = messages.iter().enumerate().map(|(rank, message)| self.decode(rank, message, at));
-            let frames = frames.collect::<Result<Vec<_>, _>>()?;
-            check_heads(&heads(&frames), at, |rank| self.world_rank(rank))?;
-            Ok(frames)
-        });
-        let frames = frames.map_err(|error| self.poison(error))?;
-        turn.pass();
-        Ok(frames)
-    }
-
-    /// Whether statistics merge on their way, by [`merge`](Self::merge), instead of being gathered.
-    pub(crate) fn merges_on_the_way(&self) -> bool {
-        self.transport.merges_on_the_way()
-    }
-
-    /// Gives the nodes that this rank holds when it is the call's turn and gets those that cover all ranks, merged by `law`,
-    /// of the same header; `at` says where, for errors.
-    pub(crate) async fn merge(
-        &self,
-        turn: &Turn,
-        header: Header,
-        nodes: Vec<NodePayload>,
-        law: Merge,
-        at: &str,
-    ) -> Result<Vec<NodePayload>, ExchangeError> {
-        self.come(turn, &header, at).await?;
-        let message = Merged::of(header, nodes).encode();
-        let merged = self.transport.all_merge(message, law, self.deadline).await;
-        let nodes = merged.map_err(|error| self.named(error, at)).and_then(|bytes| {
-            let unusable = |rank: usize, message| {
-                let rank = self.world_rank(rank);
-                ExchangeError::Frame { at: at.to_owned(), rank, message }
-            };
-            // Every rank has the same bytes; rank 0 made them.
-            match Merged::decode(&bytes).map_err(|error| unusable(0, error.to_string()))? {
-                Merged::Failed { rank, message } => Err(unusable(rank as usize, message)),
-                Merged::Nodes { heads, nodes } => {
-                    check_heads(&heads, at, |rank| self.world_rank(rank))?;
-                    Ok(nodes)
-                }
-            }
-        });
-        let nodes = nodes.map_err(|error| self.poison(error))?;
-        turn.pass();
-        Ok(nodes)
-    }
-
     /// Tells the peers that this rank has failed; nothing where it has no peers, or where the group has failed already.
     pub(crate) fn fail(&self, header: Header, at: &str, reason: &str) {
         if self.world_size() == 1 {
@@ -236,18 +173,6 @@ impl ProcessGroup {
     /// A rank of this group as one of the outermost.
     pub(crate) fn world_rank(&self, rank: usize) -> usize {
         self.world_ranks.get(rank).copied().unwrap_or(rank)
-    }
-
-    pub(super) fn decode(&self, rank: usize, message: &[u8], at: &str) -> Result<Frame, ExchangeError> {
-        let broken = |message: String| ExchangeError::Frame { at: at.to_owned(), rank: self.world_rank(rank), message };
-        let frame = Frame::decode(message).map_err(|error| broken(error.to_string()))?;
-        if frame.header.rank != rank as u64 {
-            return Err(broken(format!("it says that it is of rank {}", frame.header.rank)));
-        }
-        if let Payload::Abort(reason) = frame.payload {
-            return Err(ExchangeError::Aborted { at: at.to_owned(), rank: self.world_rank(rank), reason });
-        }
-        Ok(frame)
     }
 
     /// A transport's error with the place and the ranks of the outermost group.

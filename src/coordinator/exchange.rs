@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Mergeable, from_payload, merge_channels, merge_parts, merge_ranks, to_payload};
-use crate::collective::{Header, NodePayload, Payload, Phase, ProcessGroup, Turn};
+use crate::collective::{Frame, Header, NodePayload, Payload, Phase, ProcessGroup, Turn, UNTOLD};
 use crate::error::{Error, ExchangeError};
 use crate::stats::tree::{merge_nodes, merge_run};
 
@@ -126,18 +126,51 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Merges what the local ranks have, `local[rank][channel]`, with what all others have; the same bits on every rank.
+    /// Merges what the local ranks have, `local[rank][channel]`, with what all others have; the same bits on every rank. All
+    /// ranks tell the checksum of their state, or none does.
     pub async fn merge<T: Mergeable>(&self, local: &[Vec<T>], state: Option<u64>) -> Result<Vec<T>, ExchangeError> {
         let group = &self.exchange.group;
         if group.world_size() == 1 {
             return Ok(merge_ranks(local));
         }
-        let own = self.own_nodes(local);
-        if group.merges_on_the_way() {
-            return self.merge_on_the_way(own, state).await;
+        let (own, header) = (self.own_nodes(local), self.header_telling(state));
+        let merged = if group.merges_on_the_way() {
+            self.merge_whole(group.merge(&self.turn, header, own, merge_parts::<T>, &self.at).await?)
+        } else {
+            self.merge_gathered(payloads(group.gather(&self.turn, header, Payload::Nodes(own), &self.at).await?))
+        };
+        self.exchange.has_announced(state);
+        merged
+    }
+
+    /// [`merge`](Self::merge) where a rank tells its state if it has to. `None` where only some do: all ranks know then,
+    /// and merge once more, with the state of each.
+    pub async fn merge_telling<T: Mergeable>(
+        &self,
+        local: &[Vec<T>],
+        state: Option<u64>,
+    ) -> Result<Option<Vec<T>>, ExchangeError> {
+        let group = &self.exchange.group;
+        if group.world_size() == 1 {
+            return Ok(Some(merge_ranks(local)));
         }
-        let gathered = self.gather(Payload::Nodes(own), state).await?;
-        self.merge_gathered(gathered)
+        let (own, header) = (self.own_nodes(local), self.header_telling(state));
+        let merged = if group.merges_on_the_way() {
+            let nodes = group.merge_telling(&self.turn, header, own, merge_parts::<T>, &self.at).await?;
+            nodes.map(|nodes| self.merge_whole(nodes))
+        } else {
+            let frames = group.gather_telling(&self.turn, header, Payload::Nodes(own), &self.at).await?;
+            frames.map(|frames| self.merge_gathered(payloads(frames)))
+        };
+        if merged.is_some() {
+            self.exchange.has_announced(state);
+        }
+        merged.transpose()
+    }
+
+    /// The header with the checksum of the state, where it is told.
+    pub(super) fn header_telling(&self, state: Option<u64>) -> Header {
+        Header { state: state.unwrap_or(UNTOLD), ..self.header.clone() }
     }
 
     /// What this process tells of what its ranks have.
@@ -168,16 +201,9 @@ impl Call<'_> {
         Ok(merge_nodes(nodes.into_iter().map(from_payload).collect(), merge_channels).unwrap_or_default())
     }
 
-    /// The same, where the transport merges what processes send: every rank gets the nodes that cover all ranks.
-    async fn merge_on_the_way<T: Mergeable>(
-        &self,
-        own: Vec<NodePayload>,
-        state: Option<u64>,
-    ) -> Result<Vec<T>, ExchangeError> {
+    /// Merges the nodes that the transport has made of those of all processes.
+    fn merge_whole<T: Mergeable>(&self, nodes: Vec<NodePayload>) -> Result<Vec<T>, ExchangeError> {
         let Exchange { group, channels, total_ranks, .. } = self.exchange;
-        let header = Header { state: state.unwrap_or(0), ..self.header.clone() };
-        let nodes = group.merge(&self.turn, header, own, merge_parts::<T>, &self.at).await?;
-        self.exchange.has_announced(state);
         let last = group.world_size() - 1;
         let covered = check_nodes(&nodes, 0, *channels).map_err(|message| self.refuse(last, message))?;
         if covered != *total_ranks {
@@ -193,18 +219,12 @@ impl Call<'_> {
 
     /// The bytes of one process, of which the headers say that all expect it; the others' are ignored.
     pub async fn broadcast(&self, from: usize, own: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
-        match self.gather(Payload::Bytes(own), None).await?.into_iter().nth(from) {
+        let header = self.header_telling(None);
+        let frames = self.exchange.group.gather(&self.turn, header, Payload::Bytes(own), &self.at).await?;
+        match payloads(frames).into_iter().nth(from) {
             Some(Payload::Bytes(bytes)) => Ok(bytes),
             _ => Err(self.refuse(from, "it carries no state".to_owned())),
         }
-    }
-
-    async fn gather(&self, payload: Payload, state: Option<u64>) -> Result<Vec<Payload>, ExchangeError> {
-        let group = &self.exchange.group;
-        let header = Header { state: state.unwrap_or(0), ..self.header.clone() };
-        let frames = group.gather(&self.turn, header, payload, &self.at).await?;
-        self.exchange.has_announced(state);
-        Ok(frames.into_iter().map(|frame| frame.payload).collect())
     }
 
     fn refuse(&self, rank: usize, message: String) -> ExchangeError {
@@ -220,6 +240,10 @@ impl Call<'_> {
             Err(error) => self.exchange.group.fail(self.header.clone(), &self.at, &error.to_string()),
         }
     }
+}
+
+fn payloads(frames: Vec<Frame>) -> Vec<Payload> {
+    frames.into_iter().map(|frame| frame.payload).collect()
 }
 
 /// Checks that a rank's nodes go on where the ranks before it end, with numbers for every channel; returns where they end.

@@ -10,7 +10,7 @@ use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
 use crate::coordinator::Call;
 use crate::engine::{self, Apply, Mask, View};
-use crate::error::{ArgumentError, BatchError, Error};
+use crate::error::{ArgumentError, BatchError, Error, ExchangeError};
 use crate::shape::Shape;
 use crate::stats::{ChannelStats, GlobalStats, Normalization};
 use crate::tensor::Tensor;
@@ -209,20 +209,29 @@ async fn merge(
     let (mut indices, mut exchanging, mut told, mut states) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (index, (part, call)) in parts.iter().zip(calls).enumerate() {
         if let Some(call) = call {
-            states.push(part.group.state_checksum().await.map_err(of(index))?);
+            states.push(part.group.state_to_tell().await.map_err(of(index))?);
             indices.push(index);
             exchanging.push(call);
             told.push(locals[index].as_slice());
         }
     }
-    let merged = Call::merge_many(&exchanging, &told, &states).await;
-    let merged = merged.map_err(|(call, error)| match call {
+    let named = |(call, error): (Option<usize>, ExchangeError)| match call {
         Some(call) => of(indices[call])(error.into()),
         None => error.into(),
-    })?;
+    };
+    let mut merged = Call::merge_many(&exchanging, &told, &states, false).await.map_err(named)?;
+    if merged.is_none() {
+        // Some ranks tell a state that others do not: once more, with those of all.
+        for (state, &index) in states.iter_mut().zip(&indices) {
+            if state.is_none() {
+                *state = Some(parts[index].group.state_checksum().await.map_err(of(index))?);
+            }
+        }
+        merged = Call::merge_many(&exchanging, &told, &states, true).await.map_err(named)?;
+    }
     let mut globals: Vec<_> =
         parts.iter().map(|part| GlobalStats::finalize(Vec::new(), part.group.config.eps)).collect();
-    for (index, channels) in indices.into_iter().zip(merged) {
+    for (index, channels) in indices.iter().copied().zip(merged.into_iter().flatten()) {
         globals[index] = GlobalStats::finalize(channels, parts[index].group.config.eps);
         if globals[index].count() == 1 {
             return Err(of(index)(BatchError::OneValue.into()));

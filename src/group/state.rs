@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{AffineParameters, DeviceGroup, end};
 use crate::checksum::Checksum;
-use crate::collective::{Phase, ProcessGroup};
+use crate::collective::{Phase, ProcessGroup, UNTOLD};
 use crate::config::SyncBatchNormConfig;
-use crate::coordinator::{Exchange, Ranks};
+use crate::coordinator::{Call, Exchange, Mergeable, Ranks};
 use crate::device::Device;
 use crate::error::{ArgumentError, Error, GroupError};
 use crate::state::{LoadOptions, Naming, StateDict};
@@ -155,14 +155,30 @@ impl DeviceGroup {
         end(Some(call), result)
     }
 
-    /// A checksum of the state for the next exchange, where it is to be told.
-    pub(super) async fn state_checksum(&self) -> Result<Option<u64>, Error> {
-        if !self.exchange.must_announce() {
-            return Ok(None);
+    /// Merges local statistics with those of all others, and compares states where a rank has to tell its own: if not all
+    /// do, once more with all of them, so that equal states are equal whoever tells.
+    pub(super) async fn merge_telling<T: Mergeable>(&self, call: &Call<'_>, local: &[Vec<T>]) -> Result<Vec<T>, Error> {
+        let state = self.state_to_tell().await?;
+        if let Some(merged) = call.merge_telling(local, state).await? {
+            return Ok(merged);
         }
+        let state = match state {
+            Some(state) => state,
+            None => self.state_checksum().await?,
+        };
+        Ok(call.merge(local, Some(state)).await?)
+    }
+
+    /// A checksum of the state for the next exchange, where it is to be told.
+    pub(super) async fn state_to_tell(&self) -> Result<Option<u64>, Error> {
+        Ok(if self.exchange.must_announce() { Some(self.state_checksum().await?) } else { None })
+    }
+
+    /// A checksum of the state, never that which says that there is none.
+    pub(super) async fn state_checksum(&self) -> Result<u64, Error> {
         let mut checksum = Checksum::new();
         checksum.add(&self.state_dict().await?.to_safetensors(Naming::Torch, "")?);
-        Ok(Some(checksum.finish()))
+        Ok(checksum.finish().max(UNTOLD + 1))
     }
 
     /// Takes the group apart into local layers, one per device, each with the parameters of its rank, not copied, and the

@@ -112,7 +112,7 @@ impl DeviceGroup {
         let eps = self.config.eps;
         let mut global = GlobalStats::finalize(Vec::new(), eps);
         if let Some(call) = call {
-            global = GlobalStats::finalize(call.merge(&local, self.state_checksum().await?).await?, eps);
+            global = GlobalStats::finalize(self.merge_telling(call, &local).await?, eps);
             if global.count() == 1 {
                 return Err(BatchError::OneValue.into());
             }
