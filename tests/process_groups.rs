@@ -2,12 +2,15 @@
 //! every rank must find alike.
 //!
 //! `wishes` asks for groups that cannot be made, `start` lets ranks begin with different states and shares one, `loaded`
-//! loads states on some ranks alone, `spread` puts several devices into each process.
+//! loads states on some ranks alone, `refused` asks of layers what their process group forbids, `spread` puts several
+//! devices into each process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 #[path = "process_groups/loaded.rs"]
 mod loaded;
+#[path = "process_groups/refused.rs"]
+mod refused;
 #[path = "process_groups/spread.rs"]
 mod spread;
 #[path = "process_groups/start.rs"]

@@ -163,6 +163,14 @@ pub enum ArgumentError {
         /// What there is instead.
         found: String,
     },
+    /// A layer whose statistics merge with those of others elsewhere, where a layer without peers is needed.
+    #[error("{argument}[{index}] has ranks in other processes or threads, which it would lose; give local layers")]
+    HasPeers {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Position in the list.
+        index: usize,
+    },
     /// Tensors or parameters that are not those of the forward call that is differentiated.
     #[error("{argument} is not what the saved forward call used: {reason}; run forward again")]
     NotSaved {

@@ -182,7 +182,7 @@ impl DeviceGroup {
     }
 
     /// Takes the group apart into local layers, one per device, each with the parameters of its rank, not copied, and the
-    /// running statistics.
+    /// running statistics. Ranks in other processes or threads are no peers of theirs.
     pub fn into_local(self) -> Vec<Self> {
         let ranks = self.devices.into_iter().zip(self.parameters);
         ranks
@@ -202,8 +202,11 @@ impl DeviceGroup {
     ///
     /// # Errors
     /// [`ConfigError::NoDevices`](crate::ConfigError::NoDevices) for an empty list; [`ArgumentError::Config`] for layers
-    /// of different configuration.
+    /// of different configuration; [`ArgumentError::HasPeers`] for one with ranks in other processes or threads.
     pub fn synchronized(layers: Vec<Self>) -> Result<Self, Error> {
+        if let Some(index) = layers.iter().position(Self::has_peers) {
+            return Err(ArgumentError::HasPeers { argument: "layers", index }.into());
+        }
         let mut layers = layers.into_iter().enumerate();
         let Some((_, mut group)) = layers.next() else { return Err(crate::error::ConfigError::NoDevices.into()) };
         group.id = super::next_id();
