@@ -154,7 +154,8 @@ impl Tensor {
     /// Brings the values to the caller, as f32: exact for every storage type.
     ///
     /// # Errors
-    /// [`GpuError`](crate::GpuError) when the device is lost, refuses the copy, or does not deliver within its deadline.
+    /// [`GpuError`](crate::GpuError) when the device is lost, refuses the copy, or does not deliver within its deadline;
+    /// [`ArgumentError::Usage`] for an application's buffer without `COPY_SRC`.
     pub async fn to_vec(&self) -> Result<Vec<f32>, Error> {
         Ok(match self.dtype {
             DType::F32 => self.to_vec_of::<f32>().await?,
@@ -172,6 +173,7 @@ impl Tensor {
         if self.element_count() == 0 {
             return Ok(Vec::new());
         }
+        self.check_readable()?;
         match (&self.storage, self.device.kind()) {
             (Storage::Gpu(slice), Kind::Gpu(gpu)) => {
                 let bytes = gpu.submit_and_read("reading a tensor", self.device.deadline(), slice, |_| {}).await?;
@@ -202,6 +204,14 @@ impl Tensor {
     pub(crate) fn check_writable(&self) -> Result<(), ArgumentError> {
         match &self.storage {
             Storage::Gpu(slice) => slice.check_writable(),
+            Storage::Host(_) => Ok(()),
+        }
+    }
+
+    /// Refuses what [`to_vec`](Self::to_vec) cannot read.
+    pub(crate) fn check_readable(&self) -> Result<(), ArgumentError> {
+        match &self.storage {
+            Storage::Gpu(slice) => slice.check_readable(),
             Storage::Host(_) => Ok(()),
         }
     }

@@ -151,6 +151,21 @@ pub enum ArgumentError {
         /// Usage needed.
         expected: String,
     },
+    /// A buffer of a parameter without the usage by which the parameter is read: for a checkpoint, or to be compared with that
+    /// of other ranks.
+    #[error(
+        "{name}[{rank}] lies in a buffer of usage {found}, expected it to contain {expected}: the state is read from it"
+    )]
+    ParameterUsage {
+        /// `weight` or `bias`.
+        name: &'static str,
+        /// Rank, the position in the list.
+        rank: usize,
+        /// Usage of the buffer.
+        found: String,
+        /// Usage needed.
+        expected: String,
+    },
     /// A GPU buffer given to the host device.
     #[error("{device} cannot wrap a wgpu buffer; use Device::upload for host memory")]
     NotAGpu {

@@ -68,7 +68,16 @@ impl BufferSlice {
 
     /// Refuses a buffer that nothing can be copied into.
     pub fn check_writable(&self) -> Result<(), ArgumentError> {
-        let (found, expected) = (self.buffer.usage(), wgpu::BufferUsages::COPY_DST);
+        self.check_usage(wgpu::BufferUsages::COPY_DST)
+    }
+
+    /// Refuses a buffer that nothing can be copied out of.
+    pub fn check_readable(&self) -> Result<(), ArgumentError> {
+        self.check_usage(wgpu::BufferUsages::COPY_SRC)
+    }
+
+    fn check_usage(&self, expected: wgpu::BufferUsages) -> Result<(), ArgumentError> {
+        let found = self.buffer.usage();
         if found.contains(expected) {
             return Ok(());
         }

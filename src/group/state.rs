@@ -61,8 +61,12 @@ impl DeviceGroup {
     /// rank. `None` leaves one as it is. Backward needs those of its forward call: where they were exchanged for others since,
     /// as by a framework whose optimizer makes new ones, give the earlier ones first.
     ///
+    /// Where other processes or threads hold ranks too, all compare their parameters at the first exchange, so that buffers
+    /// need the usage `COPY_SRC`.
+    ///
     /// # Errors
-    /// [`ArgumentError`] when the layer was configured without one of them or a tensor does not fit. Nothing is set then.
+    /// [`ArgumentError`] when the layer was configured without one of them or a tensor does not fit;
+    /// [`ArgumentError::ParameterUsage`] for one that cannot be read where ranks compare it. Nothing is set then.
     pub fn set_parameter_tensors(
         &mut self,
         weights: Option<Vec<Tensor>>,
@@ -75,6 +79,9 @@ impl DeviceGroup {
                 return Err(ArgumentError::NoSuchParameter { name }.into());
             }
             self.check_vectors(name, tensors)?;
+            if self.has_peers() {
+                tensors.iter().enumerate().try_for_each(|(rank, tensor)| check_readable(name, rank, tensor))?;
+            }
         }
         for (parameters, weight) in self.parameters.iter_mut().zip(weights.into_iter().flatten()) {
             parameters.weight = Some(weight);
@@ -93,9 +100,13 @@ impl DeviceGroup {
     /// Parameters, read from the first rank's device, and running statistics.
     ///
     /// # Errors
-    /// [`GpuError`](crate::GpuError) when the device does not deliver.
+    /// [`GpuError`](crate::GpuError) when the device does not deliver; [`ArgumentError::ParameterUsage`] for parameters in
+    /// buffers without `COPY_SRC`.
     pub async fn state_dict(&self) -> Result<StateDict, Error> {
         let [weight, bias] = self.parameters(0);
+        for (name, tensor) in [("weight", weight), ("bias", bias)] {
+            tensor.map_or(Ok(()), |tensor| check_readable(name, 0, tensor))?;
+        }
         let read = async |tensor: Option<&Tensor>| match tensor {
             Some(tensor) => tensor.to_vec().await.map(Some),
             None => Ok(None),
@@ -227,6 +238,14 @@ impl DeviceGroup {
 fn alone(config: &SyncBatchNormConfig, ranks: usize) -> Exchange {
     let ranks = Ranks { first: 0, total: ranks as u64 };
     Exchange::new(&ProcessGroup::single(), "", config.num_features, config.checksum(), ranks)
+}
+
+/// Refuses a parameter that cannot be read.
+fn check_readable(name: &'static str, rank: usize, tensor: &Tensor) -> Result<(), ArgumentError> {
+    tensor.check_readable().map_err(|error| match error {
+        ArgumentError::Usage { found, expected } => ArgumentError::ParameterUsage { name, rank, found, expected },
+        other => other,
+    })
 }
 
 /// Writes values into a parameter where it lies, the caller's memory included, or makes it.

@@ -92,7 +92,8 @@ fn the_application_s_error_handler_stays_and_hears_nothing_of_errors_that_are_re
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     assert_eq!(Device::from_wgpu(device.clone(), queue).unwrap(), handle);
     let mut group = DeviceGroup::new(config(), vec![handle.clone()]).unwrap();
-    let foreign = || handle.wrap(storage(&other, 120, BufferUsages::STORAGE), 0, &dims).unwrap();
+    let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+    let foreign = || handle.wrap(storage(&other, 120, usage), 0, &dims).unwrap();
     let input = handle.zeros(&dims).unwrap();
     block_on(group.forward_train(&[foreign()])).unwrap_err();
     block_on(group.forward_train_into(std::slice::from_ref(&input), &mut [foreign()])).unwrap_err();
