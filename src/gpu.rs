@@ -15,12 +15,14 @@ mod readback;
 mod scope;
 mod submit;
 mod trace;
+mod watch;
 
 pub use adapter::adapters;
 pub(crate) use buffer::BufferSlice;
 pub(crate) use pipelines::Rewrite;
 pub(crate) use pool::Lease;
 pub(crate) use submit::Recorder;
+pub(crate) use watch::Watch;
 
 use futures::future::{BoxFuture, FutureExt};
 use std::sync::{Arc, OnceLock};

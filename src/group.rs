@@ -30,7 +30,7 @@ use crate::engine;
 use crate::error::{ArgumentError, ConfigError, Error, GpuError};
 use crate::gpu::adapters;
 use crate::stats::RunningStats;
-use crate::tensor::{Tensor, TensorKey};
+use crate::tensor::{Seen, Tensor};
 
 /// Identity of the next layer of this process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -65,8 +65,8 @@ impl AffineParameters {
     }
 
     /// What they are now, so that a backward pass with other parameters than its forward's is noticed.
-    fn keys(&self) -> [Option<TensorKey>; 2] {
-        self.both().map(|parameter| parameter.map(Tensor::key))
+    fn seen(&self) -> [Option<Seen>; 2] {
+        self.both().map(|parameter| parameter.map(Tensor::seen))
     }
 }
 

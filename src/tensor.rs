@@ -1,6 +1,7 @@
 //! The opaque tensor: a slice of a GPU buffer or host memory, with its dimensions. Knows nothing of statistics.
 
 mod allocate;
+mod seen;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +12,7 @@ use crate::dtype::{DType, Element};
 use crate::error::{ArgumentError, Error, ShapeError};
 use crate::gpu::BufferSlice;
 use crate::shape::{Layout, Shape};
+pub(crate) use seen::Seen;
 
 /// A tensor on a device, row-major without gaps, of one of the storage types of [`DType`].
 ///
@@ -24,7 +26,7 @@ pub struct Tensor {
     storage: Storage,
     /// Tells it from every other tensor of the process.
     id: u64,
-    /// When this crate last wrote to it, as a [`moment`]; 0 before it did.
+    /// When this crate last wrote to it by this handle, as a [`moment`]; 0 before it did.
     written_at: u64,
 }
 
@@ -53,25 +55,8 @@ macro_rules! with_values {
     };
 }
 
-/// What a tensor was when a call saw it, to be recognized when it is given again.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct TensorKey {
-    dims: Vec<usize>,
-    dtype: DType,
-    layout: Layout,
-    memory: Memory,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Memory {
-    /// The same slice of the same buffer, which a framework may wrap anew for every call.
-    Gpu(BufferSlice),
-    /// The same tensor.
-    Host(u64),
-}
-
 /// The next moment of the process, later than all before it.
-pub(crate) fn moment() -> u64 {
+fn moment() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -92,15 +77,6 @@ impl Tensor {
         Ok(self.device.zeros_of(&self.dims, self.dtype)?.with_layout(self.layout))
     }
 
-    /// What it is now.
-    pub(crate) fn key(&self) -> TensorKey {
-        let memory = match &self.storage {
-            Storage::Gpu(slice) => Memory::Gpu(slice.clone()),
-            Storage::Host(_) => Memory::Host(self.id),
-        };
-        TensorKey { dims: self.dims.clone(), dtype: self.dtype, layout: self.layout, memory }
-    }
-
     /// Replaces all values; they are as many as the tensor has, and of its storage type. On a GPU copies are of whole words:
     /// where a 16-bit tensor has an odd number of elements, the rest of its last word becomes 0.
     ///
@@ -113,7 +89,7 @@ impl Tensor {
             return Err(ArgumentError::Length { argument: "values", found, expected }.into());
         }
         self.check_dtype::<T>()?;
-        self.written_at = moment();
+        self.note_write();
         match (&mut self.storage, self.device.kind()) {
             (Storage::Host(owned), _) => {
                 with_values!(owned, owned => bytemuck::cast_slice_mut(owned).copy_from_slice(values));
@@ -195,11 +171,6 @@ impl Tensor {
         Err(ArgumentError::DType { argument: "values".to_owned(), found, expected: expected.to_string() })
     }
 
-    /// Whether this crate has written to it since a moment.
-    pub(crate) fn is_written_since(&self, moment: u64) -> bool {
-        self.written_at > moment
-    }
-
     /// Refuses what [`write`](Self::write) cannot write to.
     pub(crate) fn check_writable(&self) -> Result<(), ArgumentError> {
         match &self.storage {
@@ -237,7 +208,7 @@ impl Tensor {
 
     /// For writing: what it was is gone.
     pub(crate) fn storage_mut(&mut self) -> &mut Storage {
-        self.written_at = moment();
+        self.note_write();
         &mut self.storage
     }
 }

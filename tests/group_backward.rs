@@ -1,8 +1,9 @@
 //! Backward of a device group against the f64 definition: on GPUs, on the host, and on both at once.
 //!
 //! `problem` makes random layers and their expected gradients, `compare` derives the tolerances. `modes` holds the table of
-//! modes, `accuracy` large means, `rows` the rows of "what happens when", `differences` finite differences, `saved` and `targets` the arguments,
-//! `wrong` formulas that must be caught.
+//! modes, `accuracy` large means, `rows` the rows of "what happens when", `differences` finite differences, `saved` and
+//! `targets` the arguments, `rewritten` memory that is written between forward and backward, `wrong` formulas that must be
+//! caught.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "group_backward/accuracy.rs"]
@@ -22,6 +23,8 @@ mod not_finite;
 mod problem;
 #[path = "group_backward/range.rs"]
 mod range;
+#[path = "group_backward/rewritten.rs"]
+mod rewritten;
 #[path = "group_backward/rows.rs"]
 mod rows;
 #[path = "group_backward/saved.rs"]

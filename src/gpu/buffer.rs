@@ -17,6 +17,8 @@ pub(crate) struct BufferSlice {
     pub offset_bytes: u64,
     /// 0 for an empty tensor, which is never bound.
     pub size_bytes: u64,
+    /// Whether it is of an application's buffer, where other tensors may have its bytes too.
+    pub is_shared: bool,
     /// What is cached of it ends with its clones.
     pub(super) life: Arc<Life>,
 }
@@ -35,7 +37,7 @@ pub(crate) const TENSOR_USAGE: wgpu::BufferUsages =
 impl BufferSlice {
     /// A part of a buffer that nobody has as a slice yet.
     pub(super) fn new(buffer: wgpu::Buffer, offset_bytes: u64, size_bytes: u64) -> Self {
-        Self { buffer, offset_bytes, size_bytes, life: Life::new() }
+        Self { buffer, offset_bytes, size_bytes, is_shared: false, life: Life::new() }
     }
 
     /// A few words that nobody reads: as many as the element of an array that a kernel binds has at most.
@@ -55,6 +57,11 @@ impl BufferSlice {
             return self.clone();
         }
         Self { offset_bytes: self.offset_bytes + bytes.start, size_bytes: bytes.end - bytes.start, ..self.clone() }
+    }
+
+    /// Where it lies in its buffer.
+    pub fn bytes(&self) -> std::ops::Range<u64> {
+        self.offset_bytes..self.offset_bytes + self.size_bytes
     }
 
     /// The slice as a binding.
@@ -175,6 +182,6 @@ impl Gpu {
             let (found, expected) = (format!("{:?}", buffer.usage()), format!("{:?}", wgpu::BufferUsages::STORAGE));
             return Err(ArgumentError::Usage { found, expected });
         }
-        Ok(BufferSlice::new(buffer, offset_bytes, size_bytes))
+        Ok(BufferSlice { is_shared: true, ..BufferSlice::new(buffer, offset_bytes, size_bytes) })
     }
 }

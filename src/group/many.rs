@@ -9,7 +9,7 @@ use super::{DeviceGroup, ForwardReport, Inputs, PhaseTimes, SavedCall, SavedForw
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
 use crate::coordinator::Call;
-use crate::engine::{self, Apply, Mask, View};
+use crate::engine::{self, Apply, View};
 use crate::error::{ArgumentError, BatchError, Error, ExchangeError};
 use crate::shape::Shape;
 use crate::stats::{ChannelStats, GlobalStats, Normalization};
@@ -115,7 +115,7 @@ async fn forward(parts: &mut [Part<'_>]) -> Result<Vec<(SavedForward, ForwardRep
 /// What a request is known to be before anything is submitted.
 struct Checked {
     shapes: Vec<Shape>,
-    masks: Vec<Mask>,
+    saved: SavedCall,
 }
 
 async fn phases(
@@ -136,11 +136,10 @@ async fn phases(
     apply(group, parts, &mut checked, &normalizations).await?;
     let timing = PhaseTimes { statistics: gathered - started, merge: merged - gathered, apply: merged.elapsed() };
     let exchanges = calls.iter().map(|call| call.as_ref().map_or(0, Call::step));
-    let results = parts.iter().zip(checked).zip(normalizations).zip(locals.into_iter().zip(globals)).zip(exchanges);
-    let results = results.map(|((((part, checked), normalizations), (local, global)), exchange)| {
-        let Part { group, inputs, statistics, .. } = part;
-        let call = SavedCall::new(group, *inputs, *statistics, checked.masks);
-        (SavedForward { call, exchange, normalizations }, ForwardReport { local, global, timing })
+    let results = checked.into_iter().zip(normalizations).zip(locals.into_iter().zip(globals)).zip(exchanges);
+    let results = results.map(|(((checked, normalizations), (local, global)), exchange)| {
+        let saved = SavedForward { call: checked.saved, exchange, normalizations };
+        (saved, ForwardReport { local, global, timing })
     });
     Ok(results.collect())
 }
@@ -161,7 +160,8 @@ fn check(parts: &[Part<'_>]) -> Result<Vec<Checked>, Error> {
         let one = || -> Result<Checked, Error> {
             let shapes = part.group.check_forward(part.inputs, part.outputs)?;
             let masks = part.group.masks(part.inputs.x, &shapes, part.outputs)?;
-            Ok(Checked { shapes, masks })
+            let saved = SavedCall::new(part.group, part.inputs, part.statistics, masks);
+            Ok(Checked { shapes, saved })
         };
         checked.push(one().map_err(of(index))?);
     }
@@ -257,7 +257,7 @@ async fn apply(
             // One for all ranks, or one for each.
             let centering = &centering[rank % centering.len()];
             let (residual, layer) = (part.inputs.residual(rank), part.group.engine_layer(rank));
-            let (y, mask) = (&mut part.outputs[rank], checked.masks.get_mut(rank));
+            let (y, mask) = (&mut part.outputs[rank], checked.saved.masks_mut().get_mut(rank));
             applies.push(Apply { x, residual, centering, layer, y, mask });
         }
         pending.push(engine::apply_many(&group.devices[rank], applies)?);

@@ -6,7 +6,7 @@ use crate::engine::{Mask, Upstream, View};
 use crate::error::ArgumentError;
 use crate::shape::Shape;
 use crate::stats::Normalization;
-use crate::tensor::{Tensor, TensorKey, moment};
+use crate::tensor::{Seen, Tensor};
 
 /// The saved context of one forward call, for [`DeviceGroup::backward`] on the same group.
 ///
@@ -46,27 +46,33 @@ impl SavedForward {
 pub(crate) struct SavedCall {
     layer: u64,
     /// Weight and bias of each rank.
-    parameters: Vec<[Option<TensorKey>; 2]>,
-    inputs: Vec<TensorKey>,
+    parameters: Vec<[Option<Seen>; 2]>,
+    inputs: Vec<Seen>,
     /// Those that backward needs again.
-    residuals: Vec<TensorKey>,
+    residuals: Vec<Seen>,
     /// One for each rank, where the layer keeps them.
     masks: Vec<Mask>,
-    /// When the call took place.
-    moment: u64,
     pub statistics: Statistics,
 }
 
 impl SavedCall {
+    /// Made before the call reads anything, so that nothing it reads is written unseen; the call fills the masks.
     pub fn new(group: &DeviceGroup, inputs: Inputs<'_>, statistics: Statistics, masks: Vec<Mask>) -> Self {
-        let keys = |tensors: &[Tensor]| tensors.iter().map(Tensor::key).collect();
+        let seen = |tensors: &[Tensor]| tensors.iter().map(Tensor::seen).collect();
         // A residual that is only added has no part in any gradient, and one whose part a mask has is not read again.
         let decides = group.config.epilogue.activates() && masks.is_empty();
-        let residuals = inputs.residuals.filter(|_| decides).map_or(Vec::new(), keys);
-        let inputs = keys(inputs.x);
-        let parameters = group.parameters.iter().map(AffineParameters::keys).collect();
-        let (layer, moment) = (group.id, moment());
-        Self { layer, parameters, inputs, residuals, masks, moment, statistics }
+        let residuals = inputs.residuals.filter(|_| decides).map_or(Vec::new(), seen);
+        let inputs = seen(inputs.x);
+        let parameters = group.parameters.iter().map(AffineParameters::seen).collect();
+        Self { layer: group.id, parameters, inputs, residuals, masks, statistics }
+    }
+
+    pub fn masks(&self) -> &[Mask] {
+        &self.masks
+    }
+
+    pub fn masks_mut(&mut self) -> &mut [Mask] {
+        &mut self.masks
     }
 
     pub fn needs_residuals(&self) -> bool {
@@ -97,21 +103,23 @@ impl SavedCall {
         if self.layer != group.id {
             return refuse("saved", "it belongs to another layer");
         }
-        let unchanged = |(parameters, keys): (&AffineParameters, &[Option<TensorKey>; 2])| {
-            let mut present = parameters.both().into_iter().flatten();
-            parameters.keys() == *keys && !present.any(|tensor| tensor.is_written_since(self.moment))
+        let unchanged = |(parameter, seen): (Option<&Tensor>, &Option<Seen>)| match (parameter, seen) {
+            (Some(parameter), Some(seen)) => seen.is(parameter) && !seen.is_written(parameter),
+            (None, None) => true,
+            _ => false,
         };
-        if !group.parameters.iter().zip(&self.parameters).all(unchanged) {
+        let parameters = group.parameters.iter().flat_map(AffineParameters::both);
+        if !parameters.zip(self.parameters.iter().flatten()).all(unchanged) {
             return refuse("weight or bias", "they were set since");
         }
         let residuals = inputs.residuals.unwrap_or(&[]);
         let given = [("inputs", inputs.x, &self.inputs), ("residuals", residuals, &self.residuals)];
-        for (argument, tensors, keys) in given {
-            for (rank, (tensor, key)) in tensors.iter().zip(keys).enumerate() {
-                if tensor.key() != *key {
+        for (argument, tensors, all) in given {
+            for (rank, (tensor, seen)) in tensors.iter().zip(all).enumerate() {
+                if !seen.is(tensor) {
                     return refuse(&format!("{argument}[{rank}]"), "it is another tensor");
                 }
-                if tensor.is_written_since(self.moment) {
+                if seen.is_written(tensor) {
                     return refuse(&format!("{argument}[{rank}]"), "it was written since");
                 }
             }

@@ -186,13 +186,14 @@ impl ResidentGroup {
         let shapes = group.check_forward(inputs, outputs)?;
         let (statistics, normalizer) = self.normalizer(mode, tracking, &shapes)?;
         let masks = group.masks(inputs.x, &shapes, outputs)?;
+        let call = SavedCall::new(group, inputs, statistics, masks);
         let ranks = inputs.x.iter().zip(&shapes).zip(outputs).enumerate().map(|(rank, ((tensor, shape), y))| {
             let (x, residual) = (Source::Apart(View { tensor, shape }), inputs.residual(rank));
-            ForwardRank { x, residual, layer: group.engine_layer(rank), y, mask: masks.get(rank) }
+            ForwardRank { x, residual, layer: group.engine_layer(rank), y, mask: call.masks().get(rank) }
         });
         let (channels, how) = (config.num_features, (config.eps, normalizer));
         let centers = forward(self.device(), ranks.collect(), channels, how, (&self.running, &self.shares), encoder)?;
-        let saved = ResidentSaved { call: SavedCall::new(group, inputs, statistics, masks), centers };
+        let saved = ResidentSaved { call, centers };
         if is_encoded {
             saved.keep_out();
         }

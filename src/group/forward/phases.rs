@@ -79,19 +79,19 @@ impl DeviceGroup {
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
         let shapes = self.check_forward(inputs, outputs)?;
-        let mut masks = self.masks(inputs.x, &shapes, outputs)?;
+        let masks = self.masks(inputs.x, &shapes, outputs)?;
+        let mut saved = SavedCall::new(self, inputs, statistics, masks);
         let started = Instant::now();
-        let together = self.forward_together(statistics, inputs, &shapes, outputs, &mut masks);
+        let together = self.forward_together(statistics, inputs, &shapes, outputs, saved.masks_mut());
         let done = together.is_some();
         let local = Local { started, together };
         let (normalizations, report) = self.statistics(statistics, call, inputs.x, &shapes, local).await?;
         if !done {
             let target = Target::Apart { x: inputs.x, outputs };
-            self.apply(target, inputs.residuals, &shapes, &normalizations, &mut masks).await?;
+            self.apply(target, inputs.residuals, &shapes, &normalizations, saved.masks_mut()).await?;
         }
         let exchange = call.map_or(0, Call::step);
-        let call = SavedCall::new(self, inputs, statistics, masks);
-        Ok((SavedForward { call, exchange, normalizations }, report.applied()))
+        Ok((SavedForward { call: saved, exchange, normalizations }, report.applied()))
     }
 
     /// What normalizes every rank, and a report that lacks the time of normalizing.
