@@ -1,5 +1,5 @@
 //! The first of two overlapping calls fails, is dropped, or is never polled again: the one behind it ends at once, or says
-//! what it waits for, and so do the other rank's.
+//! what it waits for, and so do the other rank's. A call that waits for its turn has its whole deadline after it.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -131,5 +131,25 @@ fn a_call_behind_one_that_all_ranks_refuse_alike_goes_on() {
         assert_eq!(of_a.expect_err("one value"), Error::Batch(BatchError::OneValue));
         assert_eq!(of_b.expect("b goes on").report.global.channels()[0].mean, 2.0);
         assert_eq!(group.failure(), None);
+    });
+}
+
+/// What a call waited for an earlier one of its own rank is no part of its deadline.
+#[test]
+fn a_call_has_its_whole_deadline_from_its_turn_on() {
+    const DEADLINE: Duration = Duration::from_secs(2);
+    const LATE: Duration = Duration::from_millis(1200);
+    on_threads(process_groups(2, DEADLINE), |group| {
+        let [mut a, mut b] = layers(&group, &Device::host());
+        let x = Device::host().upload(&[2, 1], &[0.0, 4.0]).unwrap();
+        if group.rank() == 0 {
+            let (of_a, of_b) = block_on(join(a.forward_train(&x), b.forward_train(&x)));
+            assert!(of_a.is_ok() && of_b.is_ok(), "{of_a:?}, {of_b:?}");
+        } else {
+            for layer in [&mut a, &mut b] {
+                std::thread::sleep(LATE);
+                block_on(layer.forward_train(&x)).expect("in time for its turn");
+            }
+        }
     });
 }
