@@ -70,8 +70,8 @@ const RULES: &[Rule] = &[
         &["wgpu", "include_str", "wgsl", "source"],
     ),
     rule("shaders", Only(PLAIN), &["wgpu"]),
-    // It judges answers; who asks is `gpu`.
-    rule("probe", Only(&["fast_paths", "shaders"]), &["wgpu"]),
+    // It judges answers; who asks is `gpu`. What kernels read of a channel is laid out in `stats`.
+    rule("probe", Only(&["fast_paths", "shaders", "stats"]), &["wgpu"]),
     rule("stats", Only(PLAIN), &["wgpu"]),
     rule(
         "tensor",

@@ -4,6 +4,7 @@
 //! before it is added. The others are clearly positive or negative, so that an answer of zeros does not pass.
 
 use super::Defect;
+use crate::stats::Centering;
 
 /// Channels, one for each invocation.
 pub(super) const CHANNELS: usize = 256;
@@ -85,13 +86,15 @@ fn cases() -> impl Iterator<Item = Case> {
 
 /// Centering, values, weight and bias, as the kernels read them.
 pub(super) fn inputs() -> [Vec<u32>; 4] {
-    // Neither changes a bit of scale and shift: scale = weight·inv_std, shift = bias − rest·scale.
+    // None of them changes a bit of v: scale = weight·inv_std, shift = bias − rest·scale, and x counts in the unit.
     const WEIGHT: f32 = 0.5;
     const REST: f32 = 0.0;
+    const UNIT: f32 = 1.0;
     let mut inputs = [const { Vec::new() }; 4];
     let [centering, values, weight, bias] = &mut inputs;
     for case in cases() {
-        centering.extend([case.pivot, REST, case.scale / WEIGHT].map(f32::to_bits));
+        let of_channel = Centering { pivot: case.pivot, rest: REST, inv_std: case.scale / WEIGHT, unit: UNIT };
+        centering.extend(bytemuck::cast::<_, [u32; size_of::<Centering>() / 4]>(of_channel));
         values.extend(case.values.iter().flat_map(|&[x, residual]| [x, residual, GRAD_OUTPUT]).map(f32::to_bits));
         weight.push(WEIGHT.to_bits());
         bias.push(case.shift.to_bits());

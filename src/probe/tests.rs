@@ -54,11 +54,11 @@ impl Driver {
         let [centering, values, weight, bias] = Question::Forward.inputs().map(floats);
         let mut answer = Vec::new();
         for (channel, values) in values.chunks_exact(12).enumerate() {
-            let [pivot, rest, inv_std] = [0, 1, 2].map(|index| centering[3 * channel + index]);
+            let [pivot, rest, inv_std, unit] = [0, 1, 2, 3].map(|index| centering[4 * channel + index]);
             let scale = inv_std * weight[channel];
             let shift = -rest * scale + bias[channel];
             for value in values.chunks_exact(3) {
-                let from_pivot = value[0] - pivot;
+                let from_pivot = value[0] * unit - pivot;
                 let affine = match self.contracts_settled[pass] {
                     true => from_pivot.mul_add(scale, shift),
                     false => from_pivot * scale + shift,
