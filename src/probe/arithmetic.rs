@@ -4,7 +4,7 @@ use super::Defect;
 use super::cases::{CHANNELS, Draw, product_that_rounds_down};
 
 /// Words of one invocation.
-const WORDS: usize = 8;
+const WORDS: usize = 7;
 pub(super) const ANSWER_WORDS: usize = CHANNELS * WORDS;
 
 /// What becomes of f32 arithmetic on a device. All of it is within what WGSL allows, and none of it is relied on by the
