@@ -16,11 +16,12 @@
 pub struct FastPaths {
     /// Kernels read and write four values at a time, where L (or, channels last, C) is a multiple of four.
     pub quads: bool,
-    /// f16 is read as the device's own type, where it has the feature `SHADER_F16` and its loads keep every f16, subnormals
-    /// included; values are the same bits without.
+    /// f16 is read as the device's own type, where it has the feature `SHADER_F16` and its loads keep each of the 65,536
+    /// f16 (a NaN as some NaN); values are the same bits without.
     pub native_f16: bool,
-    /// Neighbouring rows of a tile merge in registers, where the device has the feature `SUBGROUP`, cuts every workgroup into
-    /// whole subgroups of one size, 4 or more, and the rows are in one of them; values are the same bits without.
+    /// Neighbouring rows of a tile merge in registers, where the device has the feature `SUBGROUP`, cuts the workgroups
+    /// of the kernel that asks into whole subgroups of one size, 4 or more, and the rows are in one of them; values are the
+    /// same bits without.
     pub subgroups: bool,
 }
 

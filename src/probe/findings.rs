@@ -8,7 +8,8 @@ use super::Arithmetic;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Findings {
-    /// Invocations per subgroup; `None` where subgroups are not used.
+    /// Invocations per subgroup of the kernel that asked; `None` where subgroups are not used. A driver may compile other
+    /// kernels for another size: those that use subgroups read the size that they run with.
     pub subgroup_size: Option<u32>,
     /// What becomes of f32 arithmetic; `None` where the driver did not answer.
     pub arithmetic: Option<Arithmetic>,

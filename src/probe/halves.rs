@@ -3,17 +3,18 @@
 use half::f16;
 
 use super::Defect;
+use crate::shaders::WORKGROUP_SIZE;
 
-/// Values that are asked about.
-const COUNT: usize = 256;
+/// Workgroups that answer.
+pub(super) const WORKGROUPS: usize = 256;
+/// Values that are asked about, one for each invocation: all there are.
+const COUNT: usize = WORKGROUPS * WORKGROUP_SIZE as usize;
+const _: () = assert!(COUNT == 1 << 16);
 /// Two loads of each.
 pub(super) const ANSWER_WORDS: usize = 2 * COUNT;
 
-/// Both signs, every exponent, and four significands each: with exponent 0 the zeros, the smallest and the largest
-/// subnormal, with exponent 31 the infinities and NaNs.
 fn values() -> impl Iterator<Item = u16> {
-    const SIGNIFICANDS: [u16; 4] = [0, 1, 0x155, 0x3ff];
-    (0..COUNT as u16).map(|index| SIGNIFICANDS[usize::from(index % 4)] | ((index / 4) << 10))
+    0..=u16::MAX
 }
 
 /// The values two to a word, the first in the lower half.

@@ -93,7 +93,11 @@ impl Question {
 
     /// Workgroups of its one dispatch.
     pub fn workgroups(self) -> u32 {
-        if self == Self::Subgroups { subgroups::WORKGROUPS as u32 } else { 1 }
+        match self {
+            Self::Subgroups => subgroups::WORKGROUPS as u32,
+            Self::NativeF16 => halves::WORKGROUPS as u32,
+            Self::Forward | Self::Backward | Self::Arithmetic => 1,
+        }
     }
 
     /// Contents of the buffers that its kernel may read; a few words of those that it does not.

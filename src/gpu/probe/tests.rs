@@ -42,8 +42,8 @@ fn a_fault_planted_in_each_kernel_is_found() {
     assert_eq!(misdirected, [expected]);
 
     // As if subnormals, which end below 2⁻¹⁴, were flushed.
-    let flushed = "trunc(f32(singles[lane]) * 16384.0) / 16384.0";
-    let flushed = planted(Question::NativeF16, "f32(singles[lane])", flushed);
+    let flushed = "trunc(f32(singles[at]) * 16384.0) / 16384.0";
+    let flushed = planted(Question::NativeF16, "f32(singles[at])", flushed);
     assert!(matches!(flushed[..], [Defect::Half { half: 1, found: 0, .. }]), "{flushed:?}");
 
     let other_side =
