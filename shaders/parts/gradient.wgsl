@@ -1,10 +1,10 @@
-// grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), mean = pivot + rest.
+// What is sent of a channel for grad_input, and what is read of x for it.
 //
-// mean_dy = A/N and projection = inv_std²·B/N come from the group's sums A = Σg, B = Σ g·(x − mean); both are 0, and x is
-// not read for them, where the statistics were constants. A channel that is not finite arrives with a NaN inv_std, one
-// whose sums are not with a NaN mean_dy: its grad_input is NaN, but g is as forward's activation says.
+// Both mean_dy and projection are 0, and x is not read for them, where the statistics were constants. A channel that is not
+// finite arrives with a NaN inv_std, one whose sums are not with a NaN mean_dy: its grad_input is NaN, but g is as forward's
+// activation says.
 
-#import affine
+#import input_gradient
 #import upstream
 
 struct GradCentering {
@@ -19,15 +19,6 @@ struct GradCentering {
 @group(0) @binding(4) var<storage, read> centering: array<GradCentering>;   // (C)
 @group(0) @binding(5) var<storage, read> weight: array<f32>;                // (C), or anything where has_weight is 0
 @group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or anything where has_bias is 0
-
-// What the values of a channel have in common.
-struct GradCoefficients {
-    affine: Affine,
-    mean_dy: V,
-    projection: V,
-    factor: V,            // weight·inv_std of x as it is, in units of 1
-    not_finite: U,        // the bits of a NaN where grad_input is not finite, else 0
-}
 
 fn grad_coefficients_of(channel: u32) -> GradCoefficients {
 #if FOUR_CHANNELS
@@ -54,17 +45,4 @@ fn x_of_gradient(address: u32) -> V {
 #else
     return V(0.0);
 #endif
-}
-
-// The bits of grad_input of an element x with g before the activation.
-fn gradient_of(x: V, g: V, of_channel: GradCoefficients) -> U {
-#if BATCH_STATISTICS
-    let deviation = difference(deviation_of(x, of_channel.affine), of_channel.affine.rest);
-    let from_statistics = of_channel.mean_dy + deviation * of_channel.projection;
-    // Settled, so that no compiler multiplies the factor and the projection, whose product may overflow.
-    let from_mean = settled(g - from_statistics);
-#else
-    let from_mean = g;
-#endif
-    return bitcast<U>(of_channel.factor * from_mean) | of_channel.not_finite;
 }

@@ -80,7 +80,7 @@ impl Question {
         const PARAMS: &str = include_str!("../../shaders/probe/params.wgsl");
         const INPUTS: &str = include_str!("../../shaders/probe/inputs.wgsl");
         // Choices between integers that GLSL of any version has.
-        let flags = ["ACTIVATION", "RESIDUAL", "GLSL_430"];
+        let flags = ["ACTIVATION", "RESIDUAL", "BATCH_STATISTICS", "GLSL_430"];
         let with_parts = |files: &[&str]| expand(&files.join("\n"), &flags, &[]);
         match self {
             Self::Subgroups => include_str!("../../shaders/probe/subgroups.wgsl").to_owned(),

@@ -113,5 +113,10 @@ fn both_passes_form_what_is_activated_by_the_source_of_the_kernels() {
         }
     }
     assert_eq!(function(&Question::Forward.source(), "activated"), function(&kernel, "activated"));
+    let has_gradient = |source: &String| source.contains("g - from_statistics") && source.contains("alias V = f32;");
+    let kernel = Variant::all().iter().map(source).find(has_gradient).expect("grad_input with statistics of the batch");
+    for name in ["gradient_of", "deviation_of"] {
+        assert_eq!(function(&Question::Backward.source(), name), function(&kernel, name));
+    }
     assert_ne!(Question::Forward.source(), Question::Backward.source());
 }
