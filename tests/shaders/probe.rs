@@ -1,7 +1,7 @@
 //! The kernels that ask a driver at opening: what every variant must satisfy, and the one layout that all are bound by.
 
 use naga::valid::Capabilities;
-use naga::{AddressSpace, StorageAccess, TypeInner};
+use naga::{AddressSpace, ArraySize, StorageAccess, TypeInner};
 use syncbn::FastPaths;
 use syncbn::probe::{INPUTS, Params, Question};
 use syncbn::shaders::{Access, Binding, Dialect, ParamsLayout, Role, Variant};
@@ -93,6 +93,78 @@ fn a_binding_that_is_not_in_the_layout_is_found() {
         let shader = Shader::parse(&source.replacen(from, to, 1)).unwrap();
         assert_eq!(misbound(&shader).len(), 1, "{to}");
     }
+}
+
+/// Elements of the inputs and of the answer; `None` where a kernel declares no such binding.
+fn elements(question: Question) -> [Option<usize>; INPUTS + 1] {
+    const INVOCATIONS: usize = 256;
+    /// A channel for each invocation.
+    const CHANNELS: usize = INVOCATIONS;
+    const VALUES: usize = 4 * CHANNELS;
+    let of_pass = |answer| [CHANNELS, VALUES, CHANNELS, CHANNELS, answer].map(Some);
+    match question {
+        Question::Subgroups => [None, None, None, None, Some(2 * INVOCATIONS * 4)],
+        Question::NativeF16 => [Some(1 << 16), Some(1 << 14), None, None, Some(1 << 16)],
+        Question::Forward => of_pass(VALUES),
+        Question::Backward => of_pass(2 * VALUES),
+        Question::Arithmetic => [Some(INVOCATIONS), Some(INVOCATIONS), None, None, Some(7 * INVOCATIONS)],
+    }
+}
+
+/// Bytes of the inputs and of the answer as `gpu` binds them.
+fn bound_bytes(question: Question) -> [usize; INPUTS + 1] {
+    let inputs = question.inputs();
+    std::array::from_fn(|index| 4 * inputs.get(index).map_or(question.answer_words(), Vec::len))
+}
+
+/// The bindings of which as many elements as the question has are not what is bound.
+fn missized(shader: &Shader, question: Question, bound: [usize; INPUTS + 1]) -> Vec<String> {
+    let storage = shader.globals(is_storage);
+    let stride = |number| {
+        let (_, global) = storage.iter().find(|(_, global)| global.binding.is_some_and(|at| at.binding == number))?;
+        match *shader.inner(global.ty) {
+            TypeInner::Array { size: ArraySize::Dynamic, stride, .. } => Some(stride as usize),
+            _ => panic!("{:?} is no array without a size", global.name),
+        }
+    };
+    let mut found = Vec::new();
+    for (((number, _), elements), bytes) in SLOTS.into_iter().zip(elements(question)).zip(bound) {
+        let read = stride(number).zip(elements).map(|(stride, elements)| stride * elements);
+        if stride(number).is_some() != elements.is_some() || read.is_some_and(|read| read != bytes) {
+            found.push(format!("{elements:?} elements of {:?} bytes at {number}, bound: {bytes}", stride(number)));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_binding_has_the_elements_that_its_kernel_reads_or_writes() {
+    for question in Question::ALL {
+        assert_eq!(missized(&parsed(question), question, bound_bytes(question)), [""; 0], "{question:?}");
+    }
+}
+
+#[test]
+fn a_binding_that_is_a_word_short_is_found() {
+    for question in Question::ALL {
+        let shader = parsed(question);
+        for (index, _) in elements(question).iter().enumerate().filter(|(_, elements)| elements.is_some()) {
+            let mut bound = bound_bytes(question);
+            bound[index] -= 4;
+            assert_eq!(missized(&shader, question, bound).len(), 1, "{question:?}, input {index}");
+        }
+    }
+    // A field that the host does not know, and a binding that it has no elements for.
+    for question in [Question::Forward, Question::Backward] {
+        let source = question.source();
+        let longer = source.replacen("inv_std: f32,", "inv_std: f32, more: f32,", 1);
+        assert_ne!(longer, source);
+        let found = missized(&Shader::parse(&longer).unwrap(), question, bound_bytes(question));
+        assert_eq!(found, ["Some(256) elements of Some(20) bytes at 1, bound: 4096"]);
+    }
+    let without = Question::Arithmetic;
+    let source = format!("{}\n@group(0) @binding(3) var<storage, read> more: array<f32>;\n", without.source());
+    assert_eq!(missized(&Shader::parse(&source).unwrap(), without, bound_bytes(without)).len(), 1);
 }
 
 /// The source of a function: from its name to the first brace that is not indented.
