@@ -1,15 +1,15 @@
 //! No difference of floats without a barrier: a compiler with fast math would regroup it with what is around it, and what
 //! cancels is lost.
 //!
-//! Every subtraction of floats, and every addition of a negation, lies in a function whose name starts with `difference` and
-//! which returns it through an integer: bitcast, exclusive or with a number that no compiler knows, bitcast. What it subtracts
+//! Every subtraction of floats, and every addition of what is negated or multiplied by a negative number, also by `fma`, lies
+//! in a function whose name starts with `difference` and which returns it through an integer: bitcast, exclusive or with a number that no compiler knows, bitcast. What it subtracts
 //! is no arithmetic that has not passed the same way, because x − (a + b) may be regrouped as well: `values` follows it
 //! through arguments, results and local variables. Exempt is what a list names with a reason.
 
 use std::collections::{HashMap, HashSet};
 
 use naga::valid::FunctionInfo;
-use naga::{BinaryOperator, Block, Expression, Function, Handle, LocalVariable, ScalarKind, Statement, UnaryOperator};
+use naga::{BinaryOperator, Block, Expression, Function, Handle, LocalVariable, MathFunction, ScalarKind, Statement};
 
 use super::check::Shader;
 use values::{Held, Known, Values};
@@ -106,12 +106,14 @@ impl<'a, 'k> Walk<'a, 'k> {
 
     fn differences(&self) -> Vec<Handle<Expression>> {
         let expressions = &self.function.expressions;
-        let is_negation =
-            |of: Handle<Expression>| matches!(expressions[of], Expression::Unary { op: UnaryOperator::Negate, .. });
+        let values = self.values();
         let is_difference = |&(handle, expression): &(Handle<Expression>, &Expression)| match *expression {
-            Expression::Binary { op: BinaryOperator::Subtract, .. } => self.values().is_float(handle),
+            Expression::Binary { op: BinaryOperator::Subtract, .. } => values.is_float(handle),
             Expression::Binary { op: BinaryOperator::Add, left, right } => {
-                self.values().is_float(handle) && (is_negation(left) || is_negation(right))
+                values.is_float(handle) && [left, right].iter().any(|&term| values.is_negation(term))
+            }
+            Expression::Math { fun: MathFunction::Fma, arg, arg1, arg2, .. } => {
+                [Some(arg), arg1, arg2].into_iter().flatten().any(|term| values.is_negation(term))
             }
             _ => false,
         };

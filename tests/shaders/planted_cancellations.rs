@@ -10,6 +10,8 @@ fn shader(body: &str) -> Shader {
 struct Params {{ zero: u32 }}
 struct Center {{ pivot: f32, rest: f32 }}
 
+const MINUS_TWO = -2.0;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: f32;
@@ -68,6 +70,9 @@ fn settled_differences_are_accepted() {
         "y = difference(x[0] + x[1], x[2]);",
         "y = difference(x[0], select(0.0, x[1], x[2] > 0.0));",
         "let at = 3u - 1u - params.zero; y = -x[at];",
+        "y = x[0] + x[1] * 2.0;",
+        "y = fma(x[0], x[1], x[2]);",
+        "y = fma(x[0], x[1], settled(x[2] * MINUS_TWO));",
     ];
     for body in good {
         assert_eq!(found(body), [""; 0], "{body}");
@@ -80,6 +85,16 @@ fn a_difference_without_a_barrier_is_found() {
         "y = x[0] - x[1];",
         "y = x[0] + -x[1];",
         "y = -x[0] + x[1];",
+        "y = x[0] + x[1] * -1.0;",
+        "y = -1.0 * x[1] + x[0];",
+        "y = x[0] + x[1] / -3.0;",
+        "y = x[0] + x[1] * MINUS_TWO * x[2];",
+        "y = x[0] + -1.5;",
+        "y = fma(x[0], x[1], -x[2]);",
+        "y = fma(x[0], -x[1], x[2]);",
+        "y = fma(x[0], -2.0, x[2]);",
+        "y = fma(x[0], x[1], x[2] * MINUS_TWO);",
+        "let v = fma(vec4<f32>(x[0]), vec4<f32>(-1.0), vec4<f32>(x[1])); y = v.x;",
         "let v = vec4<f32>(x[0]) - vec4<f32>(x[1]); y = v.x;",
         "let m = mat2x2<f32>(x[0], x[1], x[2], x[3]); y = (m - m)[0].x;",
     ] {

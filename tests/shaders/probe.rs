@@ -1,5 +1,7 @@
 //! The kernels that ask a driver at opening: what every variant must satisfy, and the one layout that all are bound by.
 
+use std::collections::BTreeSet;
+
 use naga::valid::Capabilities;
 use naga::{AddressSpace, ArraySize, StorageAccess, TypeInner};
 use syncbn::FastPaths;
@@ -7,8 +9,9 @@ use syncbn::probe::{INPUTS, Params, Question};
 use syncbn::shaders::{Access, Binding, Dialect, ParamsLayout, Role, Variant};
 use syncbn::wgpu;
 
+use super::cancellation::{Exempt, cancellations};
 use super::check::{self, Interface, Shader, is_storage};
-use super::{pipeline, uniformity};
+use super::{GRADIENT_FROM_STATISTICS, pipeline, uniformity};
 
 /// Inputs and the answer, behind the parameters at 0.
 const SLOTS: [(u32, Access); INPUTS + 1] =
@@ -165,6 +168,39 @@ fn a_binding_that_is_a_word_short_is_found() {
     let without = Question::Arithmetic;
     let source = format!("{}\n@group(0) @binding(3) var<storage, read> more: array<f32>;\n", without.source());
     assert_eq!(missized(&Shader::parse(&source).unwrap(), without, bound_bytes(without)).len(), 1);
+}
+
+/// What the questions about arithmetic leave to the compiler, because that is what they ask.
+const EXEMPT: &[Exempt] = &[
+    Exempt {
+        function: "main",
+        line: "value.large - (value.large + value.small)",
+        reason: "asks whether a sum is regrouped where nothing forbids it",
+    },
+    Exempt {
+        function: "main",
+        line: "other_value.large - settled_f32(other_value.large + other_value.small)",
+        reason: "asks whether the barrier that it subtracts is enough by itself",
+    },
+    Exempt {
+        function: "main",
+        line: "value.infinity - other_value.infinity",
+        reason: "asks whether a NaN is taken for impossible",
+    },
+    GRADIENT_FROM_STATISTICS,
+];
+
+#[test]
+fn no_question_has_a_difference_that_a_compiler_may_take_apart_but_those_it_asks_about() {
+    let mut used = BTreeSet::new();
+    for question in Question::ALL {
+        let (found, exempt) = cancellations(&parsed(question), EXEMPT);
+        assert_eq!(found, [""; 0], "{question:?}");
+        used.extend(exempt);
+    }
+    assert_eq!(used.len(), EXEMPT.len(), "exemptions that nothing needs: those used are {used:?}");
+    let (found, _) = cancellations(&parsed(Question::Arithmetic), &[]);
+    assert_eq!(found.len(), 3, "{found:?}");
 }
 
 /// The source of a function: from its name to the first brace that is not indented.

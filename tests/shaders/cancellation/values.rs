@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use naga::valid::FunctionInfo;
 use naga::{
-    BinaryOperator, Expression, Function, Handle, LocalVariable, MathFunction, ScalarKind, TypeInner, UnaryOperator,
+    Arena, BinaryOperator, Expression, Function, Handle, Literal, LocalVariable, MathFunction, ScalarKind, TypeInner,
+    UnaryOperator,
 };
 
 use super::super::check::Shader;
@@ -57,6 +58,26 @@ impl Values<'_, '_> {
             Expression::Literal(_) | Expression::Constant(_) | Expression::ZeroValue(_) => true,
             Expression::Splat { value, .. } => self.is_constant(*value),
             Expression::Compose { components, .. } => components.iter().all(|&part| self.is_constant(part)),
+            _ => false,
+        }
+    }
+
+    /// Whether it is a float that is negated by its form: a negation, a negative number, or either of them in a product or a
+    /// quotient.
+    pub fn is_negation(&self, of: Handle<Expression>) -> bool {
+        let is_negation = |part: &Handle<Expression>| self.is_negation(*part);
+        match *self.expression(of) {
+            Expression::Unary { op: UnaryOperator::Negate, .. } => self.is_float(of),
+            Expression::Binary { op: BinaryOperator::Multiply | BinaryOperator::Divide, left, right } => {
+                self.is_float(of) && [left, right].iter().any(is_negation)
+            }
+            Expression::Splat { value, .. } => self.is_negation(value),
+            Expression::Compose { ref components, .. } => components.iter().any(is_negation),
+            Expression::Literal(Literal::F32(number)) => number < 0.0,
+            Expression::Constant(constant) => {
+                let module = &self.known.shader.module;
+                is_negative(&module.global_expressions, module.constants[constant].init)
+            }
             _ => false,
         }
     }
@@ -159,5 +180,15 @@ impl Values<'_, '_> {
             Expression::Access { base, .. } => self.local(base),
             _ => None,
         }
+    }
+}
+
+/// Whether a number that is known at compile time, or a component of it, is below 0.
+fn is_negative(numbers: &Arena<Expression>, of: Handle<Expression>) -> bool {
+    match numbers[of] {
+        Expression::Literal(Literal::F32(number)) => number < 0.0,
+        Expression::Splat { value, .. } => is_negative(numbers, value),
+        Expression::Compose { ref components, .. } => components.iter().any(|&part| is_negative(numbers, part)),
+        _ => false,
     }
 }
