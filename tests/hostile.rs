@@ -8,6 +8,8 @@
 
 #[path = "group_accuracy/accuracy.rs"]
 mod accuracy;
+#[path = "hostile/again.rs"]
+mod again;
 #[path = "hostile/backward.rs"]
 mod backward;
 #[allow(dead_code)]
