@@ -1,20 +1,22 @@
 //! What every shader variant must satisfy, checked on naga's intermediate representation without any GPU.
 //!
 //! `shaders/check.rs` holds the checks of interface and limits, `shaders/uniformity.rs` the one of barriers,
-//! `shaders/cancellation.rs` the one of differences, and `shaders/planted.rs` and `shaders/planted_cancellations.rs` the bad
+//! `shaders/cancellation.rs` the one of differences, `shaders/choices.rs` the one of choices between integers, and `shaders/planted.rs` and `shaders/planted_cancellations.rs` the bad
 //! shaders that show that each of them bites.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 
 use naga::valid::Capabilities;
-use syncbn::shaders::Variant;
+use syncbn::shaders::{Dialect, Variant};
 use syncbn::wgpu;
 
 #[path = "shaders/cancellation.rs"]
 mod cancellation;
 #[path = "shaders/check.rs"]
 mod check;
+#[path = "shaders/choices.rs"]
+mod choices;
 #[path = "shaders/pipeline.rs"]
 mod pipeline;
 #[path = "shaders/planted.rs"]
@@ -49,6 +51,12 @@ fn parse(variant: &Variant) -> Result<Shader, String> {
     let native = if variant.needs_native_f16() { Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
     let subgroups = if variant.needs_subgroups() { Capabilities::SUBGROUP } else { Capabilities::empty() };
     Shader::parse_with(&variant.source(), native | subgroups)
+}
+
+/// The shader of a variant as OpenGL gets it, if it does: it has neither f16 of its own nor subgroups.
+fn parse_for_opengl(variant: &Variant) -> Option<Result<Shader, String>> {
+    let is_taken = !variant.needs_native_f16() && !variant.needs_subgroups();
+    is_taken.then(|| Shader::parse(&variant.source_in(Dialect::Glsl430)))
 }
 
 /// The shader of a variant; one that does not validate is the finding of a single test and no reason to skip others.
@@ -108,6 +116,47 @@ fn no_variant_has_a_difference_that_a_compiler_may_take_apart() {
         found
     });
     assert_eq!(used.len(), EXEMPT.len(), "exemptions that nothing needs: those used are {used:?}");
+}
+
+/// What OpenGL gets differs in `parts/choose.wgsl` alone, in two functions on integers. They declare nothing and wait for
+/// nobody, so that interface, barriers and pipelines are those of the other source; the rest is checked in one go, because
+/// parsing costs the most.
+#[test]
+fn every_variant_for_opengl_passes_the_same_checks_and_chooses_between_no_integers() {
+    let mut count = 0;
+    every_variant(|variant| {
+        let shader = match parse_for_opengl(variant) {
+            None => return Vec::new(),
+            Some(Err(error)) => return vec![error],
+            Some(Ok(shader)) => shader,
+        };
+        count += 1;
+        let (mut found, _) = cancellation::cancellations(&shader, EXEMPT);
+        found.extend(check::limits(&shader));
+        found.extend(choices::between_integers(&shader));
+        found
+    });
+    assert!(count > 0, "OpenGL takes no variant");
+}
+
+#[test]
+fn what_opengl_gets_differs_in_choices_alone() {
+    let without_choices = |source: String| -> String {
+        // Up to the brace that is not indented.
+        let mut is_choice = false;
+        let kept = source.lines().filter(|line| {
+            is_choice |= line.starts_with("fn choose");
+            let is_kept = !is_choice;
+            is_choice &= *line != "}";
+            is_kept
+        });
+        kept.collect::<Vec<_>>().join("\n")
+    };
+    every_variant(|variant| {
+        let [full, opengl] = [Dialect::Full, Dialect::Glsl430].map(|dialect| variant.source_in(dialect));
+        let differs = without_choices(full) != without_choices(opengl);
+        differs.then(|| "another difference than in choices".to_owned()).into_iter().collect()
+    });
 }
 
 #[test]

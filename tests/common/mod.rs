@@ -54,17 +54,17 @@ pub fn virtual_gpus() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let adapter = adapter();
-        (0..3).map(|_| crate::common::open(&adapter)).collect()
+        (0..3).map(|number| crate::common::open(&adapter, number)).collect()
     })
 }
 
-/// Opens a device. The tests of a hostile compiler have another way to.
-pub fn open(adapter: &wgpu::Adapter) -> Device {
+/// Opens a device. The tests of a hostile compiler have another way to, in which the number tells devices from each other.
+pub fn open(adapter: &wgpu::Adapter, _number: u64) -> Device {
     pollster::block_on(Device::from_adapter(adapter)).expect("a device")
 }
 
 /// Opens a device without any optional feature, likewise.
-pub fn open_portable(adapter: &wgpu::Adapter) -> Device {
+pub fn open_portable(adapter: &wgpu::Adapter, _number: u64) -> Device {
     let (device, queue) = own_device(adapter, |_| {});
     Device::from_wgpu(device, queue).expect("a device")
 }

@@ -1,15 +1,17 @@
 //! What the tests of groups share, with devices whose kernels pass through a hostile compiler.
 //!
-//! Every device has a seed of its own, which is printed, and the fast paths take turns. `SYNCBN_HOSTILE_SEED` is where the
-//! seeds start. `SYNCBN_HOSTILE_WITHOUT` leaves out some of what the compiler does, by the names of the fields of
-//! `Style`, separated by commas. `SYNCBN_HOSTILE_TEXTS` names a folder to keep the rewritten texts in.
+//! A device follows from its seed: the fast paths that it takes and what becomes of its kernels. The seeds of devices are
+//! consecutive, from `SYNCBN_HOSTILE_SEED` on, by the numbers that tests open them with; the order in which they are opened
+//! changes nothing. A test that fails prints them, and the line that runs it again on the same devices.
+//!
+//! `SYNCBN_HOSTILE_WITHOUT` leaves out some of what the compiler does, by the names of the fields of `Style`, separated by
+//! commas. `SYNCBN_HOSTILE_TEXTS` names a folder to keep the rewritten texts in.
 
 pub use super::ordinary::*;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use syncbn::{Device, FastPaths, low_level};
 
+use super::again;
 use super::rewrite::{Style, rewritten_in};
 
 /// Where the seeds start unless the environment says otherwise.
@@ -24,21 +26,29 @@ pub fn first_seed() -> u64 {
     }
 }
 
-/// A device on which all fast paths are taken, or none of subgroups, or none at all, in turn.
-pub fn open(adapter: &wgpu::Adapter) -> Device {
-    static OPENED: AtomicU64 = AtomicU64::new(0);
-    let turn = OPENED.fetch_add(1, Ordering::Relaxed);
-    let paths = [FastPaths::ALL, FastPaths::ALL.with_subgroups(false), FastPaths::NONE];
-    open_with(adapter, wgpu::Features::SHADER_F16, paths[turn as usize % 3], first_seed() + turn)
+/// The device of a number, with f16 of its own where the adapter has it.
+pub fn open(adapter: &wgpu::Adapter, number: u64) -> Device {
+    open_with(adapter, wgpu::Features::SHADER_F16, first_seed() + number, rewritten_in)
 }
 
-/// A device without f16 of its own.
-pub fn open_portable(adapter: &wgpu::Adapter) -> Device {
-    open_with(adapter, wgpu::Features::empty(), FastPaths::ALL, first_seed() + 3)
+/// The device of a number, without f16 of its own.
+pub fn open_portable(adapter: &wgpu::Adapter, number: u64) -> Device {
+    open_with(adapter, wgpu::Features::empty(), first_seed() + number, rewritten_in)
 }
 
-pub fn open_with(adapter: &wgpu::Adapter, optional: wgpu::Features, paths: FastPaths, seed: u64) -> Device {
-    println!("a device with {paths:?}: SYNCBN_HOSTILE_SEED={seed}");
+/// All fast paths, or none of subgroups, or none at all.
+fn paths_of(seed: u64) -> FastPaths {
+    [FastPaths::ALL, FastPaths::ALL.with_subgroups(false), FastPaths::NONE][(seed % 3) as usize]
+}
+
+/// The device of a seed, whose kernels pass through a compiler in the style of the seed.
+pub fn open_with(
+    adapter: &wgpu::Adapter,
+    optional: wgpu::Features,
+    seed: u64,
+    compiler: impl Fn(&str, Style) -> String + Send + Sync + 'static,
+) -> Device {
+    again::note(seed);
     // What an exact product in a sum is computed in.
     let needed = wgpu::Features::SHADER_F64;
     assert!(adapter.features().contains(needed), "{} has no f64", adapter.get_info().name);
@@ -48,14 +58,19 @@ pub fn open_with(adapter: &wgpu::Adapter, optional: wgpu::Features, paths: FastP
         ..Default::default()
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a device");
-    let without = std::env::var("SYNCBN_HOSTILE_WITHOUT").unwrap_or_default();
-    let compiler = move |source: &str| {
+    let without = without();
+    let rewrite = move |source: &str| {
         let style = Style::drawn(source, seed).without(&without);
-        let text = rewritten_in(source, style);
+        let text = compiler(source, style);
         keep(source, style, &text);
         text
     };
-    low_level::with_rewritten_kernels(device, queue, paths, compiler).expect("a device")
+    low_level::with_rewritten_kernels(device, queue, paths_of(seed), rewrite).expect("a device")
+}
+
+/// The names of what the compiler leaves out.
+pub fn without() -> String {
+    std::env::var("SYNCBN_HOSTILE_WITHOUT").unwrap_or_default()
 }
 
 /// Keeps what became of a kernel in the folder that `SYNCBN_HOSTILE_TEXTS` names, if it does.

@@ -3,16 +3,16 @@
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{DeviceGroup, Epilogue, Inputs, SyncBatchNormConfig};
+use syncbn::{Device, DeviceGroup, Epilogue, Inputs, SyncBatchNormConfig};
 
 use super::common::*;
 
 /// Positions, in fours and not.
-const POSITIONS: [usize; 2] = [512, 513];
+pub const POSITIONS: [usize; 2] = [512, 513];
 const CHANNELS: usize = 4;
 
 /// A layer that normalizes with running statistics.
-fn group(device: &syncbn::Device, epilogue: Epilogue, random: &mut Random) -> DeviceGroup {
+fn group(device: &Device, epilogue: Epilogue, random: &mut Random) -> DeviceGroup {
     let config = SyncBatchNormConfig::torch(CHANNELS).with_epilogue(epilogue);
     let mut group = DeviceGroup::new(config, vec![device.clone()]).unwrap();
     let mut parameters = Parameters::random(CHANNELS, random);
@@ -25,8 +25,8 @@ fn group(device: &syncbn::Device, epilogue: Epilogue, random: &mut Random) -> De
 }
 
 /// Evaluation of a layer with an upstream gradient of 1 everywhere: gradients of values that were above 0 are not 0, and the
-/// gradient of the bias counts them.
-fn check(name: &str, group: &mut DeviceGroup, x: &Batch, residual: Option<&Batch>) -> [usize; 2] {
+/// gradient of the bias counts them. How many values are above 0, and how many are not.
+fn check(group: &mut DeviceGroup, x: &Batch, residual: Option<&Batch>) -> Result<[usize; 2], String> {
     let device = group.devices()[0].clone();
     let [x, residual] = [Some(x), residual].map(|batch| batch.map(|batch| [batch.upload(&device)]));
     let x = x.expect("an input");
@@ -41,17 +41,49 @@ fn check(name: &str, group: &mut DeviceGroup, x: &Batch, residual: Option<&Batch
     let dx = &read(&backward.grad_inputs)[0];
     let mut above = [0usize; CHANNELS];
     for (index, (&y, &dx)) in y.iter().zip(dx).enumerate() {
-        assert_eq!(y > 0.0, dx != 0.0, "{name}: value {index}: y {y:e}, gradient {dx:e}");
+        if (y > 0.0) != (dx != 0.0) {
+            return Err(format!("value {index}: y {y:e}, gradient {dx:e}"));
+        }
         above[g.channel(index)] += usize::from(y > 0.0);
     }
     if let Some(found) = &backward.grad_residuals {
         let found = &read(found)[0];
-        assert!(y.iter().zip(found).all(|(&y, &r)| (y > 0.0) == (r != 0.0)), "{name}: residuals");
+        if y.iter().zip(found).any(|(&y, &r)| (y > 0.0) != (r != 0.0)) {
+            return Err("residuals".to_owned());
+        }
     }
     let counted = read(backward.grad_biases.as_deref().unwrap()).concat();
-    assert_eq!(counted, above.map(|above| above as f32), "{name}: sums of gradients");
+    if counted != above.map(|above| above as f32) {
+        return Err(format!("sums of gradients: {counted:?}, values above 0: {above:?}"));
+    }
     let above = above.iter().sum();
-    [above, y.len() - above]
+    Ok([above, y.len() - above])
+}
+
+/// Values within a few last places of where the activation turns, by x and by a residual. How many are above it, and how many
+/// are not.
+pub fn near_the_turn(device: &Device, positions: usize, seed: u64) -> Result<[usize; 2], String> {
+    let mut random = Random(900 + seed);
+    let dims = [2, CHANNELS, positions];
+    // Without an epilogue y is v.
+    let mut plain = group(device, Epilogue::None, &mut Random(seed));
+    let x = Batch::random(&dims, &mut random);
+    let v = block_on(plain.forward_eval(&[x.upload(device)])).unwrap();
+    let v = &read(&v.outputs)[0];
+    // What the residual leaves of v is a few last places, of either sign.
+    let near = |value: f32, random: &mut Random| {
+        f32::from_bits(value.to_bits().wrapping_add(random.below(5) as u32).wrapping_sub(2))
+    };
+    let residual = Batch::new(&dims, |index| -near(v[index], &mut random));
+    let mut adds = group(device, Epilogue::AddRelu, &mut Random(seed));
+    let by_residual = check(&mut adds, &x, Some(&residual)).map_err(|error| format!("with a residual: {error}"))?;
+
+    // x where v crosses 0, by bisection, and a few last places of it.
+    let zeros = crossings(device, &mut plain, &dims);
+    let x = Batch::new(&dims, |index| near(zeros[index / positions % CHANNELS], &mut random));
+    let mut relu = group(device, Epilogue::Relu, &mut Random(seed));
+    let by_x = check(&mut relu, &x, None).map_err(|error| format!("without a residual: {error}"))?;
+    Ok([by_residual[0] + by_x[0], by_residual[1] + by_x[1]])
 }
 
 #[test]
@@ -60,31 +92,10 @@ fn backward_finds_the_side_on_which_forward_was_where_rounding_decides() {
     for (number, device) in virtual_gpus().iter().enumerate() {
         for positions in POSITIONS {
             for seed in 0..4 {
-                let mut random = Random(900 + seed);
-                let dims = [2, CHANNELS, positions];
-                // Without an epilogue y is v.
-                let mut plain = group(device, Epilogue::None, &mut Random(seed));
-                let x = Batch::random(&dims, &mut random);
-                let v = block_on(plain.forward_eval(&[x.upload(device)])).unwrap();
-                let v = &read(&v.outputs)[0];
-                // What the residual leaves of v is a few last places, of either sign.
-                let near = |value: f32, random: &mut Random| {
-                    f32::from_bits(value.to_bits().wrapping_add(random.below(5) as u32).wrapping_sub(2))
-                };
-                let residual = Batch::new(&dims, |index| -near(v[index], &mut random));
-                let mut adds = group(device, Epilogue::AddRelu, &mut Random(seed));
-                let name = format!("device {number}, {positions} positions, seed {seed}");
-                let by_residual = check(&format!("{name}, residual"), &mut adds, &x, Some(&residual));
-
-                // x where v crosses 0, by bisection, and a few last places of it.
-                let zeros = crossings(device, &mut plain, &dims);
-                let x = Batch::new(&dims, |index| near(zeros[index / positions % CHANNELS], &mut random));
-                let mut relu = group(device, Epilogue::Relu, &mut Random(seed));
-                let by_x = check(&format!("{name}, no residual"), &mut relu, &x, None);
-                for found in [by_residual, by_x] {
-                    sides[0] += found[0];
-                    sides[1] += found[1];
-                }
+                let failed = |error| panic!("device {number}, {positions} positions, seed {seed}: {error}");
+                let [above, below] = near_the_turn(device, positions, seed).unwrap_or_else(failed);
+                sides[0] += above;
+                sides[1] += below;
             }
         }
     }
@@ -93,7 +104,7 @@ fn backward_finds_the_side_on_which_forward_was_where_rounding_decides() {
 }
 
 /// Of every channel, an x at which v is as near to 0 as bisection gets.
-fn crossings(device: &syncbn::Device, plain: &mut DeviceGroup, dims: &[usize]) -> Vec<f32> {
+fn crossings(device: &Device, plain: &mut DeviceGroup, dims: &[usize]) -> Vec<f32> {
     let [mut low, mut high] = [[-30f32; CHANNELS], [30f32; CHANNELS]];
     let weight = block_on(plain.parameters(0)[0].unwrap().to_vec()).unwrap();
     for _ in 0..32 {
