@@ -73,7 +73,7 @@ pack() {
     # One archive: the binaries share most of their code, which a dictionary larger than all of them finds.
     tar --sort=name --owner=0 --group=0 -C "$stage" -c . | xz --lzma2=preset=1,dict=64MiB >"$folder/payload.tar.xz"
     cp "$work/root/bin/busybox" "$folder/busybox"
-    cp scripts/gpu.sh scripts/gpu_run.sh scripts/gpu_driver.sh scripts/gpu_torch.py "$folder/"
+    cp scripts/gpu.sh scripts/gpu_run.sh scripts/gpu_plan.sh scripts/gpu_driver.sh scripts/gpu_torch.py "$folder/"
     manifest "$stage/bin" >"$folder/PACKED"
 
     local bytes

@@ -55,9 +55,9 @@ JSON
     echo "$work/$1.json"
 }
 
-# Sets adapter, driver and VK_DRIVER_FILES to the first driver that has an adapter of the kind that is wanted.
+# Sets adapter, driver, f64 (`f64` or `no f64`) and VK_DRIVER_FILES to the first driver that has an adapter of the kind that is wanted.
 choose_driver() {
-    local candidate kind backend name version candidates=()
+    local candidate kind backend name version doubles candidates=()
     if [[ -n ${VK_DRIVER_FILES:-} ]]; then
         candidates=("$VK_DRIVER_FILES")
     elif [[ -n $software ]]; then
@@ -70,11 +70,11 @@ choose_driver() {
         say "trying the driver of $candidate"
         VK_DRIVER_FILES=$candidate VK_ICD_FILENAMES=$candidate \
             timeout 60 "$work/bin/report" --list-adapters >"$logs/adapters" 2>>"$results/all.log" || continue
-        while IFS=$'\t' read -r kind backend name version; do
-            say "  found $name: $kind, $backend, driver $version"
+        while IFS=$'\t' read -r kind backend name version doubles; do
+            say "  found $name: $kind, $backend, driver $version, $doubles"
             [[ $kind == Cpu && -z $software ]] && continue
             export VK_DRIVER_FILES=$candidate VK_ICD_FILENAMES=$candidate
-            adapter=$name driver="$version, $backend, by $candidate"
+            adapter=$name f64=$doubles driver="$version, $backend, by $candidate"
             return
         done <"$logs/adapters"
     done

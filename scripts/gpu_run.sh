@@ -2,8 +2,8 @@
 # Runs what scripts/gpu.sh packed, on a machine with a GPU, bash and coreutils. Called by `gpu.sh run FOLDER [OPTIONS]`.
 #
 # Steps run in order of importance, each within a limit of its own, all within the limit of the whole; a failure does not stop
-# the rest. The results are eight files in one folder: steps.jsonl, summary.md, report.md, report.json, bench.jsonl,
-# torch.jsonl, failures.log, all.log.
+# the rest. The results are eight files in one folder, which is a new one for every run: steps.jsonl, summary.md, report.md,
+# report.json, bench.jsonl, torch.jsonl, failures.log, all.log.
 set -euo pipefail
 shopt -s nullglob
 exec </dev/null
@@ -13,14 +13,18 @@ usage() {
     cat <<'HELP'
 gpu.sh run FOLDER [OPTIONS]
 
-  --results DIR     where the results go [default: FOLDER/results]
+  --results DIR     where the results go; refused if DIR has results [default: FOLDER/results, else results-2, and so on]
   --limit SECONDS   of the whole run [default: 590]
-  --only NAMES      these steps alone, separated by commas; names are those of summary.md
+  --only NAMES      these steps alone, separated by commas
   --software        allow a software driver, with small benchmarks: a rehearsal
 
-The exit status is 0 if every step passed, 1 if one failed, 2 if nothing could be run.
+The exit status is 0 if every step passed, 1 if one failed, 2 if nothing could be run. A step that is not applicable has
+neither passed nor failed: `hostile` needs SHADER_F64 of the adapter, `torch` a python3 that has PyTorch with CUDA.
 VK_DRIVER_FILES, if set, names the driver's manifest.
+
+The steps, in their order:
 HELP
+    step_names
 }
 
 fail() {
@@ -28,32 +32,12 @@ fail() {
     exit 2
 }
 
-folder='' results='' limit=590 only='' software='' slack=1
-while (($#)); do
-    case $1 in
-    --results) results=${2:?--results needs a folder} && shift ;;
-    --limit) limit=${2:?--limit needs seconds} && shift ;;
-    --only) only=${2:?--only needs names} && shift ;;
-    --software) software=1 slack=2 ;;
-    -h | --help) usage && exit ;;
-    -*) fail "$1 is not known; --help lists the options." ;;
-    *) folder=$1 ;;
-    esac
-    shift
-done
-[[ -f $folder/payload.tar.xz ]] || fail "there is no payload.tar.xz in '$folder': name the folder that \`gpu.sh pack\` made."
-[[ $limit =~ ^[0-9]+$ ]] || fail "--limit is $limit; it needs a number of seconds."
-folder=$(cd "$folder" && pwd)
-mkdir -p "${results:=$folder/results}"
-results=$(cd "$results" && pwd)
-work=$folder/unpacked
-logs=$work/logs
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/gpu_plan.sh"
+. "$here/gpu_driver.sh"
 
 # say TEXT...: to the terminal and to the log of all.
 say() { echo "$*" | tee -a "$results/all.log"; }
-
-for name in steps.jsonl bench.jsonl torch.jsonl failures.log all.log; do : >"$results/$name"; done
-rm -f "$results/report.md" "$results/report.json" "$results/summary.md"
 
 unpack() {
     rm -rf "$work"
@@ -63,12 +47,10 @@ unpack() {
     "$folder/busybox" xz -dc "$folder/payload.tar.xz" | "$folder/busybox" tar -x -C "$work"
 }
 
-. "$folder/gpu_driver.sh"
-
 # ---------------------------------------------------------------- steps
 
-declare -a names states seconds notes
-failed=0
+names=() states=() seconds=() notes=()
+failed=0 ran=0
 
 # Milliseconds of some clock.
 now() { local micros=${EPOCHREALTIME/[.,]/}; echo $((micros / 1000)); }
@@ -78,7 +60,7 @@ step() {
     # A software driver on a few processors takes longer.
     local name=$1 most=$(($2 * slack)) rc=0 started state note='' line log=$logs/$1.log
     shift 2
-    [[ -z $only || ,$only, == *,$name,* ]] || return 0
+    asked "$name" || return 0
     local left=$((limit - SECONDS))
     if ((left < 5)); then
         record "$name" - skipped 0 "no time was left"
@@ -112,13 +94,18 @@ step() {
     fi
 }
 
-# record NAME RC STATE MILLISECONDS NOTE
+# record NAME RC STATE MILLISECONDS NOTE: the states are passed, failed, timeout, skipped (no time was left: as bad as failed)
+# and not applicable (neither passed nor failed).
 record() {
     local clean=${5//[\"\\]/\'} took
     printf -v took '%d.%03d' $(($4 / 1000)) $(($4 % 1000))
     clean=${clean//[$'\t\r\n']/ }
     names+=("$1") states+=("$3") seconds+=("$took") notes+=("$clean")
-    [[ $3 == passed ]] || failed=1
+    case $3 in
+    'not applicable') ;;
+    passed) ran=1 ;;
+    *) ran=1 failed=1 ;;
+    esac
     local rc=$2
     [[ $rc == - ]] && rc=null
     echo "{\"name\":\"$1\",\"rc\":$rc,\"state\":\"$3\",\"seconds\":$took,\"note\":\"$clean\"}" >>"$results/steps.jsonl"
@@ -143,7 +130,13 @@ tests() {
     local most=$1 name
     shift
     for name in "$@"; do
+        if [[ -n $listing ]]; then known_tests+=("$name"); fi
+        asked "$name" || continue
         [[ -x $work/bin/$name ]] || continue
+        if [[ $name == hostile && $f64 != f64 ]]; then
+            record "$name" - 'not applicable' 0 "needs SHADER_F64, which $adapter does not have"
+            continue
+        fi
         if [[ $name == conformance ]]; then step "$name" "$most" "$work/bin/$name"; continue; fi
         step "$name" "$most" "$work/bin/$name" --show-output
     done
@@ -153,6 +146,7 @@ tests() {
 bench() {
     local name=$1 most=$2 workloads=$3
     shift 3
+    asked "$name" || return 0
     # On a software driver: whether it runs.
     if [[ -n $software ]]; then
         workloads=tiny
@@ -174,10 +168,9 @@ find_torch() {
 
 torch() {
     local python
-    [[ -z $only || ,$only, == *,torch,* ]] || return 0
+    asked torch || return 0
     if ! python=$(find_torch); then
-        say "== torch: no python3 with PyTorch and CUDA was found; not timed"
-        torch_note='no python3 with PyTorch and CUDA was found'
+        record torch - 'not applicable' 0 "no python3 with PyTorch and CUDA was found"
         return
     fi
     step torch "$1" "$python" "$folder/gpu_torch.py" --seconds $(($1 - 25))
@@ -199,7 +192,7 @@ summary() {
     echo
     cat "$folder/PACKED" 2>/dev/null || true
     echo
-    echo "Driver: ${driver:-none}. ${torch_note:+PyTorch: $torch_note. }All in $SECONDS s of $limit."
+    echo "Driver: ${driver:-none}. All in $SECONDS s of $limit."
     echo
     echo "| step | result | seconds | |"
     echo "|---|---|---|---|"
@@ -213,13 +206,38 @@ summary() {
 
 # Also where the run is stopped from outside.
 finish() { summary >"$results/summary.md"; }
-child=''
-trap finish EXIT
-trap '[[ -z $child ]] || kill "$child" 2>/dev/null; exit 143' TERM INT
 
 # ---------------------------------------------------------------- the run
 
-adapter='' driver='' torch_note=''
+folder='' results='' work='' logs='' limit=590 only='' software='' slack=1
+adapter='' driver='' f64='' child=''
+list_steps
+while (($#)); do
+    case $1 in
+    --results) results=${2:?--results needs a folder} && shift ;;
+    --limit) limit=${2:?--limit needs seconds} && shift ;;
+    --only) only=${2:?--only needs names} && shift ;;
+    --software) software=1 slack=2 ;;
+    -h | --help) usage && exit ;;
+    -*) fail "$1 is not known; --help lists the options." ;;
+    *) folder=$1 ;;
+    esac
+    shift
+done
+[[ -f $folder/payload.tar.xz ]] || fail "there is no payload.tar.xz in '$folder': name the folder that \`gpu.sh pack\` made."
+[[ $limit =~ ^[0-9]+$ ]] || fail "--limit is $limit; it needs a number of seconds."
+folder=$(cd "$folder" && pwd)
+check_names
+choose_results
+mkdir -p "$results"
+results=$(cd "$results" && pwd)
+work=$folder/unpacked
+logs=$work/logs
+for name in steps.jsonl bench.jsonl torch.jsonl failures.log all.log; do : >"$results/$name"; done
+trap finish EXIT
+trap '[[ -z $child ]] || kill "$child" 2>/dev/null; exit 143' TERM INT
+
+say "results go to $results"
 say "unpacking"
 unpack
 say "unpacked after $SECONDS s"
@@ -227,25 +245,13 @@ use_libraries
 choose_driver || { explain; exit 2; }
 say "taking $adapter ($driver)"
 export SYNCBN_TEST_ADAPTER=$adapter SYNCBN_VECTORS=$work/golden RUST_BACKTRACE=0
-
 export -f adapter_facts
 export work folder adapter driver
-step adapter 30 bash -c adapter_facts
-step report 100 "$work/bin/report" --adapter "$adapter" --markdown "$results/report.md" --json "$results/report.json"
-tests 60 group_accuracy group_forward group_backward rounding
-tests 90 resident hostile
-bench bench_quick 45 all --quick
-tests 90 storage epilogue
-bench bench_f32_first 60 all
-torch 85
-bench bench_f16_first 45 resnet50,mlp --dtype f16
-bench bench_bf16_first 45 resnet50,mlp --dtype bf16
-bench bench_f32_last 45 resnet50,mlp --layout last
-bench bench_f16_last 45 resnet50,mlp --dtype f16 --layout last
-bench bench_add_relu 45 resnet50 --epilogue add_relu
-bench bench_shared 45 resnet50,tiny --shared-device --devices 2
-tests 60 conformance group_devices faults fast_paths probe shaders large
+plan
 
-((${#names[@]})) || fail "no step is called $only."
 say "== done in $SECONDS s: $results/summary.md"
+if ((!ran)); then
+    say "No step that was asked for could be run."
+    exit 2
+fi
 exit $failed

@@ -15,8 +15,13 @@ program() {
     chmod +x "$work/stage/bin/$1"
 }
 
-# run EXPECTED_STATUS OPTIONS...: runs the folder, and keeps its output.
+# run EXPECTED_STATUS OPTIONS...: runs the folder without earlier results, and keeps its output.
 run() {
+    rm -rf "$work/folder"/results*
+    run_again "$@"
+}
+
+run_again() {
     local expected=$1 rc=0
     shift
     env -i PATH="$tools" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" run "$work/folder" "$@" \
@@ -27,6 +32,9 @@ run() {
 # has FILE TEXT: a file of the results has a text.
 has() { grep -qF -- "$2" "$work/folder/results/$1" || fail "$1 has no '$2'"; }
 
+# says TEXT: the run said so.
+says() { grep -qF -- "$1" "$work/output" || fail "nobody said '$1'"; }
+
 fail() {
     echo "gpu_selftest.sh: $*; the run said:" >&2
     cat "$work/output" >&2
@@ -34,21 +42,33 @@ fail() {
 }
 
 mkdir -p "$work/stage/bin" "$work/stage/lib" "$work/stage/golden" "$work/folder" "$work/driver"
-cp "$packed"/{gpu.sh,gpu_run.sh,gpu_driver.sh,gpu_torch.py,busybox,PACKED} "$work/folder/"
+cp "$packed"/{gpu.sh,gpu_run.sh,gpu_plan.sh,gpu_driver.sh,gpu_torch.py,busybox} "$work/folder/"
 # A container with NVIDIA's libraries, of which the one for windows finds nothing, and without their manifest.
 touch "$work/driver/libGLX_nvidia.so.0" "$work/driver/libEGL_nvidia.so.0"
 program report <<'P'
 if [[ $1 == --list-adapters ]]; then
-    [[ $VK_DRIVER_FILES == *libEGL_nvidia* && -f $VK_DRIVER_FILES ]] && printf 'DiscreteGpu\tvulkan\tMade up GPU\tnone\n'
-    printf 'Cpu\tvulkan\tllvmpipe\tnone\n'
+    [[ $VK_DRIVER_FILES == *libEGL_nvidia* && -f $VK_DRIVER_FILES ]] && printf 'DiscreteGpu\tvulkan\tMade up GPU\tnone\tno f64\n'
+    printf 'Cpu\tvulkan\tllvmpipe\tnone\tf64\n'
 fi
 P
 program group_accuracy <<<'[[ $SYNCBN_TEST_ADAPTER == "Made up GPU" ]] && echo "test result: ok. 7 passed; 0 failed"'
 program rounding <<<'echo "value 3 of seed 17 is wrong"; echo "test result: FAILED. 6 passed; 1 failed"; exit 101'
 program resident <<<'echo "half of it"; sleep 60'
+program hostile <<<'echo "test result: ok. 3 passed; 0 failed"'
 program storage <<<'echo "test result: ok. 0 passed; 0 failed"'
 program bench <<<'echo "{\"workload\": \"tiny\"}"; echo "not JSON"'
 tar -C "$work/stage" -c . | xz -1 >"$work/folder/payload.tar.xz"
+echo "programs: bench group_accuracy hostile report resident rounding storage" >"$work/folder/PACKED"
+
+# Names are looked at before anything else: nothing is unpacked, and no results are begun.
+run 2 --only group_accuracy,nonsense
+says "no step is called 'nonsense'"
+says "bench_f32_first"
+run 2 --only epilogue
+says "the test 'epilogue' is not in"
+[[ ! -e $work/folder/unpacked && ! -e $work/folder/results ]] || fail "a wrong name left a folder"
+run 0 --help
+says "bench_f32_first"
 
 run 1 --limit 9
 has steps.jsonl '"name":"adapter","rc":0,"state":"passed"'
@@ -61,11 +81,32 @@ has failures.log 'value 3 of seed 17 is wrong'
 has failures.log 'half of it'
 has summary.md 'libEGL_nvidia.so.0.json'
 
+# This adapter has no f64: neither passed nor failed.
+run 2 --only hostile
+has steps.jsonl '"name":"hostile","rc":null,"state":"not applicable"'
+has summary.md '| hostile | not applicable | 0.000 | needs SHADER_F64, which Made up GPU does not have |'
+says 'No step that was asked for could be run.'
+run 0 --only hostile,group_accuracy
+has summary.md '| hostile | not applicable |'
+
+# Where the adapter has f64 it runs.
+run 0 --software --only hostile
+has steps.jsonl '"name":"hostile","rc":0,"state":"passed"'
+
 run 1 --only storage
 has steps.jsonl '"name":"storage","rc":0,"state":"failed"'
 run 0 --only group_accuracy,bench_quick
 [[ $(cat "$work/folder/results/bench.jsonl") == '{"workload": "tiny"}' ]] || fail "bench.jsonl has other lines"
 
+# Earlier results stay.
+run_again 0 --only group_accuracy
+has steps.jsonl '"name":"bench_quick"'
+grep -qF '"name":"group_accuracy"' "$work/folder/results-2/steps.jsonl" || fail "the second run has no results of its own"
+run_again 2 --results "$work/folder/results" --only group_accuracy
+says 'has the results of another run'
+has steps.jsonl '"name":"bench_quick"'
+
+rm -rf "$work/folder"/results*
 # Stopped from outside, it leaves a summary of what it has.
 env -i PATH="$tools" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" \
     run "$work/folder" --only rounding,resident >"$work/output" 2>&1 &
@@ -79,4 +120,4 @@ has summary.md '| rounding | failed |'
 rm "$work/driver/libEGL_nvidia.so.0"
 run 2
 has all.log 'No adapter was found'
-echo "== self-test: failures, hangs, empty tests and a missing adapter are told"
+echo "== self-test: failures, hangs, empty tests, wrong names and a missing adapter are told; earlier results stay"

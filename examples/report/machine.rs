@@ -3,7 +3,7 @@
 use serde::Serialize;
 use syncbn::Device;
 use syncbn::probe::Findings;
-use syncbn::wgpu::{Adapter, AdapterInfo, Limits};
+use syncbn::wgpu::{Adapter, AdapterInfo, Features, Limits};
 
 /// An adapter, or the host, as the application sees it.
 #[derive(Debug, Serialize)]
@@ -99,8 +99,9 @@ fn limits(limits: &Limits) -> Vec<(&'static str, u64)> {
     ]
 }
 
-/// A line for programs: device type, backend, name and driver, separated by tabs.
+/// A line for programs: device type, backend, name, driver, and `f64` or `no f64`, separated by tabs.
 pub fn line(adapter: &Adapter) -> String {
     let AdapterInfo { device_type, backend, name, driver, driver_info, .. } = adapter.get_info();
-    format!("{device_type:?}\t{backend}\t{name}\t{driver} {driver_info}")
+    let doubles = if adapter.features().contains(Features::SHADER_F64) { "f64" } else { "no f64" };
+    format!("{device_type:?}\t{backend}\t{name}\t{driver} {driver_info}\t{doubles}")
 }

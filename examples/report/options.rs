@@ -30,7 +30,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Print one line per adapter (device type, backend, name, driver; separated by tabs) and end
+    /// Print one line per adapter (device type, backend, name, driver, `f64` or `no f64`; separated by tabs) and end
     #[arg(long)]
     pub list_adapters: bool,
 }
