@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Other compilers than the tests' drivers have judge every shader variant, without any GPU (docs/COMPILERS.md).
-#     scripts/compilers.sh                two minutes or so; of the compilers of Direct3D a sample is asked
+#     scripts/compilers.sh                four minutes or so; of the compilers of Direct3D a sample is asked
 #     scripts/compilers.sh --all          they are asked about everything
 #     scripts/compilers.sh --registers    as well the compilers of AMD's and NVIDIA's drivers, which may spill nothing
 #     scripts/compilers.sh --self-test    only whether each of them refuses what is planted, which is asked first in any case
@@ -8,6 +8,7 @@
 # cannot be asked, or says nothing of a shader, has failed. Ends with `compilers: P passed, F failed`, and 1 if F is not 0.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+script=scripts/${BASH_SOURCE[0]##*/}
 exec </dev/null
 
 work=$PWD/target/compilers
@@ -20,14 +21,29 @@ limit=1800
 # Failures of which the message is shown, per judge.
 shown=4
 
+# The comment at the head of this file.
+usage() {
+    local line
+    while IFS= read -r line; do
+        [[ $line == '#!'* ]] && continue
+        [[ $line == '#'* ]] || break
+        line=${line#'#'}
+        echo "${line# }"
+    done <"$script"
+}
+
 all=() asks_registers=false asks_variants=true
 for word in "$@"; do
     case $word in
         --all) all=(--all) ;;
         --registers) asks_registers=true ;;
         --self-test) asks_variants=false ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
         *)
-            echo "usage: $0 [--all] [--registers] [--self-test]" >&2
+            echo "$word is not known; --help lists the options." >&2
             exit 2
             ;;
     esac
@@ -214,11 +230,17 @@ lavapipe() {
     unset LP_NATIVE_VECTOR_WIDTH
 }
 
-# setup NAME COMMAND...: what judges need; where it fails they fail by themselves.
+# setup NAME COMMAND...: what judges need; where it fails they fail by themselves. Says every few seconds that it goes on.
 setup() {
     local name=$1 start=$SECONDS
     shift
+    echo "$name ..."
+    # A sleep outlives its loop, and must not hold this script's output open.
+    while sleep 20 >/dev/null 2>&1; do echo "    $name: $((SECONDS - start)) s so far"; done &
+    local ticker=$!
     "$@" >"$work/log/setup" 2>&1 || { echo "    $name: failed"; tail -n 12 "$work/log/setup"; }
+    kill "$ticker" 2>/dev/null || true
+    wait "$ticker" 2>/dev/null || true
     echo "$name ($((SECONDS - start)) s)"
 }
 
