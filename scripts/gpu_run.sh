@@ -77,6 +77,7 @@ step() {
     while IFS= read -r line; do
         case $line in
         'error: XDG'*) ;; # A driver's remark about windows.
+        'Everything passed.' | *' FAILED: see the end of the report.') note=$line ;;
         'test result: '* | 'conformance: '*' passed, '* | 'error: '* | 'torch: '*) note=$line ;;
         esac
     done <"$log"

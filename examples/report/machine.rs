@@ -5,6 +5,11 @@ use syncbn::Device;
 use syncbn::probe::Findings;
 use syncbn::wgpu::{Adapter, AdapterInfo, Features, Limits};
 
+use crate::record::as_object;
+
+/// The lock file has the versions that this program was built with.
+const LOCK: &str = include_str!("../../Cargo.lock");
+
 /// An adapter, or the host, as the application sees it.
 #[derive(Debug, Serialize)]
 pub struct Facts {
@@ -18,10 +23,12 @@ pub struct Facts {
     /// Invocations in the smallest and in the largest subgroup.
     pub subgroup_sizes: [u32; 2],
     /// Those that plans depend on, by wgpu's names.
+    #[serde(serialize_with = "as_object")]
     pub limits: Vec<(&'static str, u64)>,
     /// By wgpu's names.
     pub features: Vec<String>,
     /// Which of the fast paths are taken.
+    #[serde(serialize_with = "as_object")]
     pub fast_paths: Vec<(&'static str, bool)>,
     /// What the driver was found to do when the device was opened, and what of it is a defect.
     pub findings: Vec<String>,
@@ -47,6 +54,15 @@ impl Facts {
             name: info.name,
             driver: info.driver,
             driver_info: info.driver_info,
+        }
+    }
+
+    /// What a reader must know who takes this for a GPU.
+    pub fn notice(&self) -> Option<&'static str> {
+        match (self.name.as_str(), self.device_type.as_str()) {
+            ("host", _) => Some("This is the host (CPU); no GPU was found or asked for."),
+            (_, "Cpu") => Some("This is a software driver; no GPU was found or asked for."),
+            _ => None,
         }
     }
 
@@ -97,6 +113,13 @@ fn limits(limits: &Limits) -> Vec<(&'static str, u64)> {
         ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into()),
         ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into()),
     ]
+}
+
+/// The version of wgpu.
+pub fn wgpu_version() -> &'static str {
+    let package = LOCK.split("[[package]]").find(|package| package.contains("\nname = \"wgpu\"\n"));
+    let line = package.and_then(|package| package.lines().find_map(|line| line.strip_prefix("version = ")));
+    line.map_or("unknown", |version| version.trim_matches('"'))
 }
 
 /// A line for programs: device type, backend, name, driver, and `f64` or `no f64`, separated by tabs.

@@ -3,6 +3,7 @@
 //! `cargo run --release --example report -- --help` lists the options. The sections, in their order:
 //!
 //! ```text
+//! targets      the files, opened first
 //! machine      adapter, driver, limits, features, fast paths
 //! conformance  golden cases of other programs              problem -> layers -> judge -> shrink, where it fails
 //! kernels      every storage type, layout and epilogue     the same
@@ -39,12 +40,12 @@ mod problem;
 mod record;
 mod shrink;
 mod sizes;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod timed;
 
 use std::error::Error;
-use std::fs;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -55,9 +56,9 @@ use pollster::block_on;
 use bench::devices::{self, Machine};
 use layers::{Layers, OnDevice};
 use machine::Facts;
-use markdown::Markdown;
 use options::{Effort, Options};
 use record::Report;
+use targets::Targets;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -78,18 +79,17 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
         lines.iter().try_for_each(|line| writeln!(io::stdout(), "{line}"))?;
         return Ok(true);
     }
+    // First: a report takes a minute, and must have a place to go to.
+    let targets = Targets::open(options)?;
     let machine = block_on(devices::open(options.adapter.as_deref(), 1, false))?;
     let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
     let report = report(&machine, &OnDevice(machine.ranks[0].clone()), effort)?;
-    if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_string_pretty(&report)?)?;
+    let unwritten = targets.write(&report, &mut io::stdout()).err().unwrap_or_default();
+    unwritten.iter().try_for_each(|error| writeln!(io::stderr(), "error: {error}"))?;
+    if options.markdown.is_some() {
+        writeln!(io::stderr(), "{}", report.verdict())?;
     }
-    let markdown = Markdown(&report).to_string();
-    match &options.markdown {
-        Some(path) => fs::write(path, markdown)?,
-        None => io::stdout().write_all(markdown.as_bytes())?,
-    }
-    Ok(report.failures.is_empty())
+    Ok(report.passed && unwritten.is_empty())
 }
 
 /// Runs every section; what it is doing goes to standard error.
@@ -100,7 +100,9 @@ fn report(machine: &Machine, layers: &dyn Layers, effort: Effort) -> Result<Repo
         seconds.push((section, took));
         writeln!(io::stderr(), "{section}: {took:.1} s")
     };
+    let facts = Facts::of(&machine.ranks[0]);
     writeln!(io::stderr(), "{}", machine.adapter)?;
+    facts.notice().into_iter().try_for_each(|notice| writeln!(io::stderr(), "{notice}"))?;
     let started = Instant::now();
     let conformance = check::conformance(layers, effort.cases)?;
     ended("conformance", started)?;
@@ -118,9 +120,13 @@ fn report(machine: &Machine, layers: &dyn Layers, effort: Effort) -> Result<Repo
     failures.extend(accuracy.failures);
     failures.extend(passes.failures);
     Ok(Report {
+        schema: record::SCHEMA,
+        passed: failures.is_empty(),
+        quick: effort.quick,
         version: env!("CARGO_PKG_VERSION"),
+        wgpu: machine::wgpu_version(),
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        machine: Facts::of(&machine.ranks[0]),
+        machine: facts,
         conformance: conformance.checked,
         kernels: kernels.checked,
         accuracy: accuracy.checked,

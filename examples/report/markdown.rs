@@ -16,19 +16,24 @@ impl Display for Markdown<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let report = self.0;
         writeln!(f, "# syncbn {} on {}\n", report.version, report.machine.name)?;
-        match report.failures.len() {
-            0 => writeln!(f, "Everything passed.")?,
-            count => writeln!(f, "**{count} FAILED**: see the end.")?,
+        writeln!(f, "{}", if report.passed { report.verdict() } else { bold(&report.verdict()) })?;
+        report.machine.notice().into_iter().try_for_each(|notice| writeln!(f, "\n{}", bold(notice)))?;
+        if report.quick {
+            writeln!(
+                f,
+                "\n{}",
+                bold("Made with --quick: fewer cases were checked, and few repeats of small tensors timed.")
+            )?;
         }
         self.machine(f)?;
         section(f, "Golden cases", "Training steps of other programs, within the tolerances stored with them.")?;
+        writeln!(f, "{CHECKS}\n")?;
         checks(f, &report.conformance)?;
         let about = "Random inputs with every storage type, layout and epilogue, by quads and by single values, against the \
                      definition in f64.";
         section(f, "Kernels", about)?;
         checks(f, &report.kernels)?;
-        let about = "Hard inputs against the definition in f64. Cells: ulp of the channel's largest value (share of the bound).";
-        section(f, "Accuracy", about)?;
+        section(f, "Accuracy", "Hard inputs against the definition in f64.")?;
         checks(f, &report.accuracy)?;
         self.passes(f)?;
         report.failures.iter().try_for_each(|failure| failure::write(f, failure))?;
@@ -40,31 +45,39 @@ impl Display for Markdown<'_> {
 impl Markdown<'_> {
     fn machine(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let machine = &self.0.machine;
-        writeln!(f, "\n| | |\n|---|---|\n| system | {} |", self.0.system)?;
-        let [least, most] = machine.subgroup_sizes;
+        writeln!(f, "\n| | |\n|---|---|")?;
+        let subgroups = match machine.subgroup_sizes {
+            [_, 0] => String::new(),
+            [least, most] => format!("{least} to {most}"),
+        };
         let paths =
             machine.fast_paths.iter().map(|(name, taken)| format!("{name} {}", if *taken { "on" } else { "off" }));
         let limits = machine.limits.iter().map(|(name, value)| format!("{name} {value}"));
         for (name, value) in [
+            ("syncbn", format!("{}, on wgpu {}", self.0.version, self.0.wgpu)),
+            ("system", self.0.system.clone()),
             ("adapter", format!("{} ({})", machine.name, machine.device_type)),
             ("driver", format!("{} {}", machine.driver, machine.driver_info)),
             ("backend", machine.backend.clone()),
             ("PCI ids", machine.ids.clone()),
-            ("subgroup sizes", format!("{least} to {most}")),
+            ("subgroup sizes", subgroups),
             ("fast paths", paths.collect::<Vec<_>>().join(", ")),
             ("probe", machine.findings.join("; ")),
-            ("limits", limits.collect::<Vec<_>>().join(", ")),
-            ("features", machine.features.join(", ")),
         ] {
-            writeln!(f, "| {name} | {} |", value.trim())?;
+            // The host has few of them.
+            if !value.trim().is_empty() {
+                writeln!(f, "| {name} | {} |", value.trim())?;
+            }
         }
-        Ok(())
+        folded(f, &format!("{} limits", machine.limits.len()), &limits.collect::<Vec<_>>().join(", "))?;
+        folded(f, &format!("{} features", machine.features.len()), &machine.features.join(", "))
     }
 
     fn passes(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let about = "Each pass beside a copy kernel of the same bytes, and the exchange of sums beside a bare round trip to \
-                     the device. A ratio of 1 is the speed of memory.";
+                     the device.";
         section(f, "Passes", about)?;
+        writeln!(f, "{PASSES}\n")?;
         let titles = [
             "shape",
             "form",
@@ -88,22 +101,54 @@ impl Markdown<'_> {
     }
 }
 
+/// How to read a table of checks.
+const CHECKS: &str = "Cells: the largest error in ulp of the channel's largest value (as a share of the bound: above 1 is wrong); \
+                      16-bit storage has the share alone. merge: where the statistics of the ranks are merged.";
+/// How to read the table of passes.
+const PASSES: &str = "MB: what the pass moves at least. device ms: its kernels; wall ms: with submission and exchange; medians. \
+                      ratio: time of the copy by time of the pass, so that 1 is the speed of memory.";
+
+fn bold(text: &str) -> String {
+    format!("**{text}**")
+}
+
+/// Text that is shown when its title is clicked; nothing where there is no text.
+fn folded(f: &mut Formatter<'_>, title: &str, text: &str) -> fmt::Result {
+    if text.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\n<details><summary>{title}</summary>\n\n{}\n\n</details>", text.trim_end())
+}
+
 fn section(f: &mut Formatter<'_>, title: &str, about: &str) -> fmt::Result {
     writeln!(f, "\n## {title}\n\n{about}\n")
 }
 
-/// A row per case and merge, a column per output.
+/// A table of checks, folded away if all of them passed.
 fn checks(f: &mut Formatter<'_>, checked: &[Checked]) -> fmt::Result {
+    let table = table(checked);
+    if checked.is_empty() {
+        writeln!(f, "Nothing was checked.")
+    } else if checked.iter().all(|checked| checked.passed) {
+        folded(f, &format!("All {} rows passed", checked.len()), &table)
+    } else {
+        f.write_str(&table)
+    }
+}
+
+/// A row per case and merge, a column per output.
+fn table(checked: &[Checked]) -> String {
     const OUTPUTS: [Output; 5] =
         [Output::Y, Output::GradInput, Output::GradWeight, Output::GradBias, Output::GradResidual];
     let names = OUTPUTS.map(Output::name).join(" | ");
-    writeln!(f, "| case | merge | {names} | |\n|---|---|{}", "---|".repeat(OUTPUTS.len() + 1))?;
+    let mut rows =
+        vec![format!("| case | merge | {names} | |"), format!("|---|---|{}", "---|".repeat(OUTPUTS.len() + 1))];
     for Checked { case, merge, passed, worst } in checked {
         let cell = |output| worst.iter().find(|worst| worst.output == output).map_or("–".to_owned(), errors);
         let verdict = if *passed { "ok" } else { "**FAILED**" };
-        writeln!(f, "| {case} | {} | {} | {verdict} |", merge.name(), OUTPUTS.map(cell).join(" | "))?;
+        rows.push(format!("| {case} | {} | {} | {verdict} |", merge.name(), OUTPUTS.map(cell).join(" | ")));
     }
-    Ok(())
+    rows.join("\n") + "\n"
 }
 
 fn errors(worst: &Worst) -> String {

@@ -48,14 +48,22 @@ pub struct Effort {
     pub repeats: usize,
     /// Whether only the smallest tensors are timed.
     pub smallest: bool,
+    /// Whether this is less than everything.
+    pub quick: bool,
 }
 
 impl Effort {
     /// About a minute.
-    pub const FULL: Self =
-        Self { cases: usize::MAX, epilogues: usize::MAX, sizes: usize::MAX, repeats: 15, smallest: false };
+    pub const FULL: Self = Self {
+        cases: usize::MAX,
+        epilogues: usize::MAX,
+        sizes: usize::MAX,
+        repeats: 15,
+        smallest: false,
+        quick: false,
+    };
     /// Seconds.
-    pub const QUICK: Self = Self { cases: 4, epilogues: 1, sizes: 1, repeats: 3, smallest: true };
+    pub const QUICK: Self = Self { cases: 4, epilogues: 1, sizes: 1, repeats: 3, smallest: true, quick: true };
 }
 
 #[cfg(test)]

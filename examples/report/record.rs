@@ -1,6 +1,6 @@
 //! Owns the contents of a report, in the form of its JSON.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::bench::report::Line;
 use crate::judge::{Worst, Wrong};
@@ -8,11 +8,22 @@ use crate::layers::Merge;
 use crate::machine::Facts;
 use crate::problem::Problem;
 
+/// Goes up when a key of the JSON is renamed, removed or given another meaning.
+pub const SCHEMA: u32 = 1;
+
 /// Everything that a report says.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Whether there are no failures.
+    pub passed: bool,
+    /// Whether fewer cases were checked and fewer repeats timed.
+    pub quick: bool,
     /// Of this crate.
     pub version: &'static str,
+    /// Version of wgpu.
+    pub wgpu: &'static str,
     /// Operating system and architecture.
     pub system: String,
     pub machine: Facts,
@@ -28,7 +39,23 @@ pub struct Report {
     pub passes_left_out: usize,
     pub failures: Vec<Failure>,
     /// What each section took.
+    #[serde(serialize_with = "as_object")]
     pub seconds: Vec<(&'static str, f64)>,
+}
+
+impl Report {
+    /// In one line.
+    pub fn verdict(&self) -> String {
+        match self.failures.len() {
+            0 => "Everything passed.".to_owned(),
+            count => format!("{count} FAILED: see the end of the report."),
+        }
+    }
+}
+
+/// Names and values as an object, in their order.
+pub fn as_object<V: Serialize, S: Serializer>(pairs: &[(&'static str, V)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
 }
 
 /// A case that was put to a layer, or several of one kind.

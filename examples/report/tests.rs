@@ -10,9 +10,11 @@ use crate::bench::inputs::Form;
 use crate::check;
 use crate::layers::{Layers, Merge, OnDevice, Output, Outputs};
 use crate::markdown::Markdown;
-use crate::options::Effort;
+use crate::options::{Effort, Options};
 use crate::problem::Problem;
-use crate::{report, timed};
+use crate::record::Report;
+use crate::targets::Targets;
+use crate::{report, run, timed};
 
 /// The host, with one value of one output made wrong where a problem contains a trigger.
 struct Faulty {
@@ -62,10 +64,85 @@ fn a_report_of_a_sound_device_has_every_section_and_no_failure() {
     let markdown = Markdown(&report).to_string();
     assert!(markdown.contains("Everything passed.") && markdown.contains(&report.machine.name));
     let json = serde_json::to_value(&report).expect("plain data");
-    for key in ["version", "machine", "conformance", "kernels", "accuracy", "passes", "failures", "seconds"] {
+    for key in [
+        "schema",
+        "passed",
+        "quick",
+        "version",
+        "wgpu",
+        "machine",
+        "conformance",
+        "kernels",
+        "accuracy",
+        "passes",
+        "failures",
+        "seconds",
+    ] {
         assert!(json.get(key).is_some(), "{key}");
     }
     assert!(json["passes"][0]["copy_ratio"].is_number());
+    assert!(json["seconds"]["passes"].is_number());
+    assert_eq!((json["passed"].as_bool(), json["quick"].as_bool()), (Some(true), Some(true)));
+    assert!(report.wgpu.starts_with("30."), "{}", report.wgpu);
+    assert_eq!(markdown.matches("<details>").count(), markdown.matches("</details>").count());
+    assert!(markdown.contains("All 2 rows passed") || markdown.contains("All 4 rows passed"), "{markdown}");
+    assert!(markdown.contains("--quick") && markdown.contains(report.wgpu), "{markdown}");
+    let is_gpu = report.machine.device_type != "Cpu";
+    assert_eq!(markdown.contains("no GPU was found or asked for.**"), !is_gpu, "{markdown}");
+    let has_limits = json["machine"]["limits"]["max_buffer_size"].is_number();
+    let has_paths = json["machine"]["fast_paths"]["quads"].is_boolean();
+    assert_eq!((has_limits, has_paths), (!machine.gpus.is_empty(), !machine.gpus.is_empty()));
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_an_error_before_anything_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("absent").join("report");
+    // An adapter would be looked for next, and not found.
+    let adapter = Some("no adapter of this name".to_owned());
+    let markdown = Options { markdown: Some(path.clone()), adapter: adapter.clone(), ..Options::default() };
+    let json = Options { json: Some(path.clone()), adapter, ..Options::default() };
+    for (option, options) in [("--markdown", markdown), ("--json", json)] {
+        let error = run(&options).expect_err("no such folder").to_string();
+        assert!(error.starts_with(&format!("{option} {}: ", path.display())), "{error}");
+    }
+}
+
+/// A file that opens, and into which nothing can be written.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_fails_loses_nothing_else() {
+    let report = report_of_the_host(&OnDevice(Device::host()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (full, good) = (std::path::PathBuf::from("/dev/full"), folder.path().join("report"));
+    let mut standard = Vec::new();
+    let options = Options { markdown: Some(full.clone()), json: Some(good.clone()), ..Options::default() };
+    let errors = Targets::open(&options).expect("files").write(&report, &mut standard).expect_err("a full device");
+    assert!(errors.len() == 1 && errors[0].to_string().starts_with("--markdown /dev/full: "), "{errors:?}");
+    assert_eq!(String::from_utf8_lossy(&standard), Markdown(&report).to_string());
+    assert!(std::fs::read_to_string(&good).expect("the JSON").starts_with('{'));
+
+    standard.clear();
+    let options = Options { markdown: Some(good.clone()), json: Some(full), ..Options::default() };
+    let errors = Targets::open(&options).expect("files").write(&report, &mut standard).expect_err("a full device");
+    assert!(errors.len() == 1 && errors[0].to_string().starts_with("--json /dev/full: "), "{errors:?}");
+    assert!(standard.is_empty());
+    assert_eq!(std::fs::read_to_string(&good).expect("the Markdown"), Markdown(&report).to_string());
+}
+
+#[test]
+fn the_host_has_no_empty_rows() {
+    let report = report_of_the_host(&OnDevice(Device::host()));
+    let markdown = Markdown(&report).to_string();
+    assert!(!markdown.contains("|  |"), "{markdown}");
+    assert!(!markdown.contains("PCI ids") && markdown.contains("**This is the host (CPU);"), "{markdown}");
+}
+
+/// With two golden cases and nothing else but times.
+fn report_of_the_host(layers: &dyn Layers) -> Report {
+    let machine = block_on(devices::open(Some("host"), 1, false)).expect("the host");
+    let effort = Effort { cases: 2, epilogues: 0, sizes: 0, ..Effort::QUICK };
+    report(&machine, layers, effort).expect("a report")
 }
 
 #[test]
@@ -85,9 +162,7 @@ fn a_wrong_result_is_reported_with_the_smallest_input_of_it() {
 
 #[test]
 fn markdown_and_json_have_the_values_of_the_smallest_input() {
-    let machine = block_on(devices::open(Some("host"), 1, false)).expect("the host");
-    let effort = Effort { cases: 2, epilogues: 0, sizes: 0, ..Effort::QUICK };
-    let report = report(&machine, &Faulty { output: Output::Y, trigger: 9e5 }, effort).expect("a report");
+    let report = report_of_the_host(&Faulty { output: Output::Y, trigger: 9e5 });
     let markdown = Markdown(&report).to_string();
     let smallest = report.failures[0].smallest.as_ref().expect("a smaller input");
     assert!(markdown.contains("1 FAILED") && markdown.contains(&smallest.wrong.to_string()), "{markdown}");
