@@ -6,27 +6,7 @@
 #endif
 
 #if OPERAND_DECLARED
-#if OPERAND_F32
-#if OPERAND_BY_QUADS
-@group(0) @binding(OPERAND_BINDING) var<storage, read> OPERAND: array<vec4<f32>>;   // by fours
-#else
-@group(0) @binding(OPERAND_BINDING) var<storage, read> OPERAND: array<f32>;
-#endif
-#endif
-#if OPERAND_NATIVE_F16
-#if OPERAND_BY_QUADS
-@group(0) @binding(OPERAND_BINDING) var<storage, read> OPERAND: array<vec4<f16>>;   // by fours
-#else
-@group(0) @binding(OPERAND_BINDING) var<storage, read> OPERAND: array<f16>;
-#endif
-#endif
-#if OPERAND_PACKED
-#if OPERAND_BY_QUADS
-@group(0) @binding(OPERAND_BINDING) var<storage, read> OPERAND: array<vec2<u32>>;   // by fours, two to a word
-#else
-@group(0) @binding(OPERAND_BINDING) var<storage, read> OPERAND: array<u32>;         // two to a word
-#endif
-#endif
+@group(0) @binding(OPERAND_BINDING) var<storage, read> OPERAND: array<OPERAND_ELEMENT>;   // (N, C, L), in elements, 16 bits packed
 #endif
 
 #if OPERAND_PACKED

@@ -47,6 +47,18 @@ impl Storage {
         if self == Self::F32 { 16 } else { 8 }
     }
 
+    /// What the shader's array is of: one value, or as many as make whole words; or four values.
+    pub(super) fn wgsl(self, by_quads: bool) -> &'static str {
+        match (self, by_quads) {
+            (Self::F32, false) => "f32",
+            (Self::F32, true) => "vec4<f32>",
+            (Self::NativeF16, false) => "f16",
+            (Self::NativeF16, true) => "vec4<f16>",
+            (Self::F16 | Self::BF16, false) => "u32",
+            (Self::F16 | Self::BF16, true) => "vec2<u32>",
+        }
+    }
+
     /// Its name in conditions of the shader source.
     pub(super) fn flag(self) -> &'static str {
         match self {

@@ -141,6 +141,7 @@ impl Variant {
             let buffer = kernel.in_place().filter(|[source, _]| *source == name).map_or(name, |[_, target]| target);
             words.push((format!("{name}_BUFFER"), buffer.to_owned()));
             words.push((format!("{name}_BINDING"), number.to_string()));
+            words.push((format!("{name}_ELEMENT"), storage.wgsl(self.by_quads(name)).to_owned()));
         }
         Definitions { flags, words, params: kernel.params_layout().wgsl() }
     }

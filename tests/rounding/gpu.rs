@@ -25,8 +25,15 @@ impl By {
             Self::Ones => &["x_SINGLE"],
             Self::Fours => &["QUADS", "x_BY_QUADS"],
         };
+        let element = match (self, flags.contains(&"x_NATIVE_F16")) {
+            (Self::Ones, true) => "f16",
+            (Self::Ones, false) => "u32",
+            (Self::Fours, true) => "vec4<f16>",
+            (Self::Fours, false) => "vec2<u32>",
+        };
         let flags = [flags, quads, &["x_DECLARED"]].concat();
-        expand(&format!("#import {import}\n"), &flags, &[("x_BUFFER", "x"), ("x_BINDING", "0")])
+        let words = [("x_BUFFER", "x"), ("x_BINDING", "0"), ("x_ELEMENT", element)];
+        expand(&format!("#import {import}\n"), &flags, &words)
     }
 
     /// Writes one word of results per value: `result` is an expression of `i`, the number of an element, with what `text`
