@@ -200,21 +200,6 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_panics_waits_for_its_helpers() {
-        let ended = AtomicBool::new(false);
-        let call = || {
-            with_a_helper(pool(MANY_THREADS), |is_helper| {
-                assert!(is_helper, "the caller's");
-                std::thread::sleep(Duration::from_millis(50));
-                ended.store(true, Ordering::SeqCst);
-            });
-        };
-        let panic = catch_unwind(AssertUnwindSafe(call)).expect_err("the panic");
-        assert_eq!(panic.downcast_ref::<&str>(), Some(&"the caller's"));
-        assert!(ended.load(Ordering::SeqCst));
-    }
-
-    #[test]
     fn a_caller_that_waits_runs_no_other_task_of_its_pool() {
         let pool = pool(MANY_THREADS);
         // All but the caller, who is a thread of the pool, and one who helps.
