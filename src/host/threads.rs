@@ -162,13 +162,20 @@ mod tests {
         (0..threads).for_each(|_| begun.recv_timeout(PATIENCE).expect("a thread in a task"));
     }
 
-    /// Hands out two tasks, each of which begins when the other has, so that one is a helper's. `body` is told which.
+    /// Hands out two tasks, one to the caller and one to a helper, each of which begins when the other has. `body` is told
+    /// whose it is. No more than two threads work, so that tests beside this one do not keep the helper away.
     fn with_a_helper(pool: Arc<ThreadPool>, body: impl Fn(bool) + Sync) {
         let (caller, begun) = (current().id(), AtomicU32::new(0));
-        Threads::of(pool).for_each(MANY_BYTES, 0..2, |_| {
+        let mut given = [false; 2];
+        let tasks = std::iter::from_fn(move || {
+            let is_helper = current().id() != caller;
+            let given = &mut given[usize::from(is_helper)];
+            (!std::mem::replace(given, true)).then_some(is_helper)
+        });
+        Threads::of(pool).for_each(MANY_BYTES, tasks, |is_helper| {
             begun.fetch_add(1, Ordering::SeqCst);
             wait_until(|| begun.load(Ordering::SeqCst) == 2);
-            body(current().id() != caller);
+            body(is_helper);
         });
     }
 
@@ -197,6 +204,21 @@ mod tests {
         let panic = catch_unwind(AssertUnwindSafe(call)).expect_err("the panic");
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"a helper's"));
         with_a_helper(pool, |_| {});
+    }
+
+    #[test]
+    fn a_caller_that_panics_waits_for_its_helpers() {
+        let ended = AtomicBool::new(false);
+        let call = || {
+            with_a_helper(pool(MANY_THREADS), |is_helper| {
+                assert!(is_helper, "the caller's");
+                std::thread::sleep(Duration::from_millis(50));
+                ended.store(true, Ordering::SeqCst);
+            });
+        };
+        let panic = catch_unwind(AssertUnwindSafe(call)).expect_err("the panic");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"the caller's"));
+        assert!(ended.load(Ordering::SeqCst));
     }
 
     #[test]
