@@ -22,8 +22,7 @@ impl ProcessGroup {
         at: &str,
     ) -> Result<Vec<Frame>, ExchangeError> {
         let frames = self.gather_frames(turn, header, payload, at).await?;
-        self.agree(&heads(&frames), at)?;
-        turn.pass();
+        self.conclude(turn, &heads(&frames), at)?;
         Ok(frames)
     }
 
@@ -36,13 +35,8 @@ impl ProcessGroup {
         at: &str,
     ) -> Result<Option<Vec<Frame>>, ExchangeError> {
         let frames = self.gather_frames(turn, header, payload, at).await?;
-        let heads = heads(&frames);
-        if tell_in_part(&heads) {
-            return Ok(None);
-        }
-        self.agree(&heads, at)?;
-        turn.pass();
-        Ok(Some(frames))
+        let has_result = self.conclude_telling(turn, &heads(&frames), at)?;
+        Ok(has_result.then_some(frames))
     }
 
     /// Every rank's frame, whatever its header says.
@@ -79,8 +73,7 @@ impl ProcessGroup {
         at: &str,
     ) -> Result<Vec<NodePayload>, ExchangeError> {
         let (heads, nodes) = self.merge_nodes(turn, header, nodes, law, at).await?;
-        self.agree(&heads, at)?;
-        turn.pass();
+        self.conclude(turn, &heads, at)?;
         Ok(nodes)
     }
 
@@ -94,12 +87,8 @@ impl ProcessGroup {
         at: &str,
     ) -> Result<Option<Vec<NodePayload>>, ExchangeError> {
         let (heads, nodes) = self.merge_nodes(turn, header, nodes, law, at).await?;
-        if tell_in_part(&heads) {
-            return Ok(None);
-        }
-        self.agree(&heads, at)?;
-        turn.pass();
-        Ok(Some(nodes))
+        let has_result = self.conclude_telling(turn, &heads, at)?;
+        Ok(has_result.then_some(nodes))
     }
 
     /// The different headers of all ranks, and what their nodes have become.
@@ -126,6 +115,22 @@ impl ProcessGroup {
             }
         });
         merged.map_err(|error| self.poison(error))
+    }
+
+    /// Ends the turn of an exchange whose headers agree.
+    fn conclude(&self, turn: &Turn, heads: &[Head], at: &str) -> Result<(), ExchangeError> {
+        self.agree(heads, at)?;
+        turn.pass();
+        Ok(())
+    }
+
+    /// [`conclude`](Self::conclude), or keeps the turn and returns false where only some ranks tell their state.
+    fn conclude_telling(&self, turn: &Turn, heads: &[Head], at: &str) -> Result<bool, ExchangeError> {
+        if tell_in_part(heads) {
+            return Ok(false);
+        }
+        self.conclude(turn, heads, at)?;
+        Ok(true)
     }
 
     /// Refuses headers that differ.
