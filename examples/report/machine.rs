@@ -30,7 +30,7 @@ pub struct Facts {
     /// Which of the fast paths are taken.
     #[serde(serialize_with = "as_object")]
     pub fast_paths: Vec<(&'static str, bool)>,
-    /// What the driver was found to do when the device was opened, and what of it is a defect.
+    /// Findings of the probe at opening, one phrase each, defects last.
     pub findings: Vec<String>,
 }
 

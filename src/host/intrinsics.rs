@@ -1,4 +1,4 @@
-//! What no safe function of the standard library does: stores past the caches, f16 by the processor's own conversion, large
+//! What no safe function of the standard library does: non-temporal stores (past the caches), f16 by the processor's own conversion, large
 //! pages, and borrowed work on threads of somebody else's pool.
 //!
 //! The only module of the crate with unsafe code. Each block says why it is sound; each function is safe to call.

@@ -1,12 +1,13 @@
 //! A kernel as it is compiled: its WGSL source, and the buffers that this declares.
 
+mod all;
+
 use std::collections::BTreeSet;
 
 use super::bindings::{Access, Binding};
-use super::kernel::{Active, Elements, GradInput, Kernel, MaskOrder, Normalize, Upstream};
+use super::kernel::{Active, Elements, Kernel, MaskOrder};
 use super::preprocess::Definitions;
 use super::storage::Storage;
-use crate::dtype::DType;
 
 /// A kernel together with how its buffers are bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,119 +161,6 @@ impl Variant {
         let is_strided = name == "grad_output" && self.kernel.upstream().is_some_and(|upstream| upstream.strided);
         self.kernel.elements() != Elements::Single && !is_strided
     }
-
-    /// Every variant that a plan can ask for.
-    pub fn all() -> Vec<Self> {
-        let kernels = [statistics(), normalizations(), gradient_sums(), gradients()];
-        let finalizing = [Kernel::FinalizeStats, Kernel::CenterRunning, Kernel::FinalizeGrad];
-        let merging = [Kernel::CombineStats, Kernel::CombineGradSums].into_iter().chain(finalizing);
-        let kernels = kernels.into_iter().flatten().chain(merging);
-        kernels.flat_map(|kernel| [false, true].map(|shared_buffer| Self { kernel, shared_buffer })).collect()
-    }
-}
-
-const ELEMENTS: [Elements; 3] = [Elements::Single, Elements::Quads, Elements::FourChannels];
-
-/// Whether rows merge within a subgroup, as far as there is a choice.
-fn merging(elements: Elements) -> &'static [bool] {
-    if elements == Elements::FourChannels { &[false] } else { &[false, true] }
-}
-
-fn statistics() -> Vec<Kernel> {
-    let mut kernels = Vec::new();
-    for x in Storage::ALL {
-        for elements in ELEMENTS {
-            kernels.extend(merging(elements).iter().map(|&subgroups| Kernel::PartialStats { x, elements, subgroups }));
-        }
-    }
-    kernels
-}
-
-fn normalizations() -> Vec<Kernel> {
-    let mut kernels = Vec::new();
-    for x in Storage::ALL {
-        for y in [DType::F32, DType::F16, DType::BF16] {
-            if !Storage::packed(x.dtype()).goes_with(Storage::packed(y)) {
-                continue;
-            }
-            for elements in ELEMENTS {
-                // Backward's kernels write as x is stored, and read the mask in the order in which they write.
-                let order = match (elements, x.dtype(), y) {
-                    (Elements::Quads | Elements::FourChannels, ..) => Some(MaskOrder::ByInvocation),
-                    (_, DType::F32, DType::F32) => Some(MaskOrder::ByInvocation),
-                    (_, _, DType::F32) => None,
-                    _ => Some(MaskOrder::ByAddress),
-                };
-                let without = [(false, None), (true, None)];
-                let activations = without.into_iter().chain(order.map(|order| (true, Some(order))));
-                for (activation, mask) in activations {
-                    for residual in [false, true] {
-                        let normalize = Normalize { x, y, elements, residual, activation, mask, in_place: false };
-                        kernels.push(Kernel::Normalize(normalize));
-                        // Words that are written over are not read as the device's own f16.
-                        if x == Storage::packed(y) {
-                            kernels.push(Kernel::Normalize(Normalize { in_place: true, ..normalize }));
-                        }
-                    }
-                }
-            }
-        }
-    }
-    kernels
-}
-
-/// What backward can read.
-fn upstreams() -> Vec<Upstream> {
-    let mut upstreams = Vec::new();
-    for x in Storage::ALL {
-        for grad_output in Storage::ALL {
-            if !x.goes_with(grad_output) {
-                continue;
-            }
-            for elements in ELEMENTS {
-                let order = match (elements, x) {
-                    (Elements::Single, Storage::F16 | Storage::BF16 | Storage::NativeF16) => MaskOrder::ByAddress,
-                    _ => MaskOrder::ByInvocation,
-                };
-                let recomputed = [false, true].map(|residual| Active::Recomputed { residual });
-                for active in [Active::Everywhere, Active::Masked(order)].into_iter().chain(recomputed) {
-                    let upstream = Upstream { x, grad_output, elements, strided: false, active };
-                    upstreams.push(upstream);
-                    if elements != Elements::Single {
-                        upstreams.push(Upstream { strided: true, ..upstream });
-                    }
-                }
-            }
-        }
-    }
-    upstreams
-}
-
-fn gradient_sums() -> Vec<Kernel> {
-    let mut kernels = Vec::new();
-    for upstream in upstreams() {
-        let merging = merging(upstream.elements).iter();
-        kernels.extend(merging.map(|&subgroups| Kernel::PartialGradSums { upstream, subgroups }));
-    }
-    kernels
-}
-
-fn gradients() -> Vec<Kernel> {
-    let mut kernels = Vec::new();
-    for upstream in upstreams() {
-        for batch_statistics in [false, true] {
-            for grad_residual in [false, true] {
-                let gradient = GradInput { upstream, batch_statistics, grad_residual, in_place: false };
-                kernels.push(Kernel::GradInput(gradient));
-                // The gradient is stored as x, and lies as x does.
-                let is_same = upstream.grad_output == Storage::packed(upstream.x.dtype());
-                if is_same && upstream.x != Storage::NativeF16 && !upstream.strided {
-                    kernels.push(Kernel::GradInput(GradInput { in_place: true, ..gradient }));
-                }
-            }
-        }
-    }
-    kernels
 }
 
 #[cfg(test)]
