@@ -2,13 +2,14 @@
 //
 // mean_dy = A/N and projection = inv_std²·B/N with A = Σg, B = Σ g·(x − mean) of all ranks that the statistics were taken
 // of, where Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg. Both are 0 where the statistics were constants.
-// grad_weight = inv_std·Σ g·(x − mean) and grad_bias = Σg over the rank, or over all of them divided by `divisor`.
+// grad_weight = inv_std·Σ g·(x − mean) and grad_bias = Σg over the rank, or over all of them divided by `divisor`; added to
+// what is there, or in its place.
 // Dispatch: one workgroup per 256 channels, for every rank. `grad_input` runs next.
 
 #import params
 #import shares
 #import center
-#import choose
+#import accumulated
 
 struct GradCenterBits {
     center: CenterBits,
@@ -39,6 +40,16 @@ fn add_rank(total: ptr<function, GradSums>, rank: u32, channel: u32, rest: f32, 
     (*total).dy_xmu += difference_f32(sums.y, settled_f32(rest * sums.x));
     (*total).dy_is_lost |= is_lost;
     (*total).xmu_is_lost |= is_lost || sums.w != 0.0 || center_is_lost;
+}
+
+// What a gradient becomes that was `old`.
+fn gradient_from(old: u32, value: f32, is_lost: bool) -> u32 {
+    // Settled: as a product that is contracted into the sum it would not be rounded.
+    let found = choose(bitcast<u32>(settled_f32(value)), NOT_FINITE, is_lost);
+    if (params.accumulates == 0u) {
+        return found;
+    }
+    return accumulated(old, found);
 }
 
 @compute @workgroup_size(256)
@@ -80,9 +91,9 @@ fn main(
     if (params.has_grad_weight != 0u) {
         // 0 where there is nothing to add, even if inv_std is NaN: of a rank without values.
         let value = select(own.dy_xmu * inv_std, 0.0, own.dy_xmu == 0.0);
-        grad_weight[channel] = choose(bitcast<u32>(value), NOT_FINITE, own.xmu_is_lost);
+        grad_weight[channel] = gradient_from(grad_weight[channel], value, own.xmu_is_lost);
     }
     if (params.has_grad_bias != 0u) {
-        grad_bias[channel] = choose(bitcast<u32>(own.dy), NOT_FINITE, own.dy_is_lost);
+        grad_bias[channel] = gradient_from(grad_bias[channel], own.dy, own.dy_is_lost);
     }
 }

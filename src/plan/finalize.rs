@@ -42,6 +42,8 @@ pub struct ParameterGradients {
     pub bias: bool,
     /// What the sums of all ranks are divided by; `None` for those of the rank.
     pub of_all: Option<f32>,
+    /// Whether they are added to what is there.
+    pub accumulate: bool,
 }
 
 /// The ranks of one device whose sums merge there: how many values each has, and where its sums lie.
@@ -164,6 +166,7 @@ impl Merge {
             divisor: wanted.of_all.unwrap_or(1.0),
             has_grad_weight: wanted.weight.into(),
             has_grad_bias: wanted.bias.into(),
+            accumulates: wanted.accumulate.into(),
         };
         self.dispatch(Kernel::FinalizeGrad, params)
     }

@@ -10,7 +10,7 @@ macro_rules! parts {
 }
 
 parts! {
-    "activation" "affine" "center" "centering" "choose" "choose_element" "combine" "decode_f16" "element" "encode" "finite" "four"
+    "accumulated" "activation" "affine" "center" "centering" "choose" "choose_element" "combine" "decode_f16" "element" "encode" "finite" "four"
     "gradient" "input_gradient" "load" "mask_bits" "merge" "merge_fours" "merge_stats" "merge_sums" "reduce" "running" "settled"
     "settled_element" "shares" "store" "tile" "transpose" "upstream" "words"
 }

@@ -214,5 +214,7 @@ params! {
         has_grad_weight: u32,
         /// 1 where that of the bias is wanted.
         has_grad_bias: u32,
+        /// 1 where both are added to what is there.
+        accumulates: u32,
     }
 }

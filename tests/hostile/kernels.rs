@@ -1,9 +1,19 @@
-//! Every kernel is rewritten to a text that is valid.
+//! Every kernel is rewritten to a text that is valid, and those that are small enough to run by themselves do what they do.
 
 use syncbn::shaders::Variant;
 
-use super::common::first_seed;
+use super::common::{self, first_seed};
 use super::rewrite::rewritten;
+
+#[path = "../kernels/gradients.rs"]
+mod gradients;
+#[path = "../kernels/machine.rs"]
+mod machine;
+
+/// The texts that a kernel is compiled from: some that the compiler makes of it.
+fn texts(source: &str) -> Vec<String> {
+    (first_seed()..first_seed() + 8).map(|seed| rewritten(source, seed)).collect()
+}
 
 #[test]
 fn every_kernel_is_rewritten_to_a_valid_text() {

@@ -84,7 +84,7 @@ pub(crate) fn backward(
         }
         for (index, rank) in prepared.iter().enumerate() {
             let (weight, bias) = (rank.grad_weight.is_some(), rank.grad_bias.is_some());
-            let wanted = ParameterGradients { weight, bias, of_all: parameters_of_all };
+            let wanted = ParameterGradients { weight, bias, of_all: parameters_of_all, accumulate: false };
             recorder.dispatch(&merge.gradient(index, centers.of_batch, wanted), |role| match role {
                 Role::Locals => &locals,
                 Role::Shares => &centers.shares,
