@@ -2,6 +2,7 @@
 //!
 //! Takes tensors whose shapes, devices and storage types the driver has checked. Merging across devices happens elsewhere.
 
+mod accumulate;
 mod gpu;
 mod host;
 mod many;

@@ -3,6 +3,7 @@
 //! Plain arithmetic on plain data: a plan can be printed, compared and checked against a device's limits without a GPU.
 //! Knows no wgpu type and no shader text; `engine` carries plans out.
 
+mod accumulate;
 mod apply;
 mod finalize;
 mod grid;
@@ -11,6 +12,7 @@ mod run;
 mod sums;
 mod window;
 
+pub use accumulate::accumulation;
 pub use apply::{ApplyPlan, Gradient};
 pub use finalize::{Following, Merge, ParameterGradients, Share, finalizing_variants};
 pub use partition::Partition;

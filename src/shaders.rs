@@ -14,7 +14,7 @@ mod variant;
 
 pub use bindings::{Access, Binding, Role};
 pub use kernel::{Active, Elements, GradInput, Kernel, MaskOrder, Normalize, Upstream};
-pub use params::{CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams};
+pub use params::{AccumulateParams, CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams};
 pub use storage::Storage;
 pub use variant::{Dialect, Variant};
 

@@ -192,7 +192,7 @@ fn a_first_call_makes_what_later_ones_use_unless_it_was_prepared() {
             let mut prepared = Step::new(config, &noop(), 1);
             let shape = Shape::new(&DIMS, Layout::ChannelsFirst).unwrap();
             prepared.group.prepare(&shape, DType::F32).unwrap();
-            assert_eq!(spent().pipelines, 5);
+            assert_eq!(spent().pipelines, 6);
             let saved = prepared.forward();
             prepared.backward(&saved);
             assert_eq!(spent().pipelines, 0, "{epilogue:?}, mask {mask}");
@@ -206,7 +206,7 @@ fn a_prepared_resident_call_compiles_nothing() {
     let Step { group, x, mut y, grad_outputs, .. } = Step::plain(&noop());
     let mut layer = group.into_resident().unwrap();
     layer.prepare(&Shape::new(&DIMS, Layout::ChannelsFirst).unwrap(), DType::F32).unwrap();
-    assert_eq!(spent().pipelines, 5 + 3);
+    assert_eq!(spent().pipelines, 6 + 3);
     let saved = layer.forward_train_into(&x, &mut y).unwrap();
     layer.backward(&saved, &x, &grad_outputs).unwrap();
     let saved = layer.forward_eval_into(&x, &mut y).unwrap();

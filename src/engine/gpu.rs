@@ -16,7 +16,7 @@ use futures::future::{FutureExt, ready};
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Pending, Recorder};
-use crate::plan::{Activation, ApplyPlan, CHANNEL_SUMS_BYTES, Gradient, LayerFlags, Role, SumsPlan};
+use crate::plan::{Activation, ApplyPlan, CHANNEL_SUMS_BYTES, Gradient, LayerFlags, Role, SumsPlan, accumulation};
 use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
 
 pub(super) fn check_limits(gpu: &Gpu, x: Activation<'_>) -> Result<(), Error> {
@@ -41,7 +41,8 @@ pub(super) fn prepare(gpu: &Gpu, x: Activation<'_>, layer: super::Layer<'_>, kee
         partials.chain(plan.combine.iter().map(|combine| combine.variant))
     });
     let applies = applies.iter().flatten().flat_map(|plan| plan.dispatches.iter().map(|dispatch| dispatch.variant));
-    gpu.build(sums.chain(applies))
+    let accumulates = accumulation(x.shape.channels(), gpu.caps())?.variant;
+    gpu.build(sums.chain(applies).chain([accumulates]))
 }
 
 pub(super) fn local_stats(

@@ -48,6 +48,10 @@ pub enum Role {
     Weight,
     /// Bias, (C), or anything where the layer has none.
     Bias,
+    /// What is added to [`Role::Total`], (C).
+    Addend,
+    /// What grows by [`Role::Addend`], (C).
+    Total,
     /// A bit per value: where the activation was active.
     Mask,
 }
@@ -100,6 +104,7 @@ const FINALIZE_GRAD: [Binding; 6] = [
     writes(Role::GradWeight, "grad_weight", 4),
     writes(Role::GradBias, "grad_bias", 4),
 ];
+const ACCUMULATE: [Binding; 2] = [reads(Role::Addend, "addend", 4), writes(Role::Total, "total", 4)];
 /// The last one only where a mask is kept.
 const NORMALIZE: [Binding; 7] = [
     activation(Role::Input, "x"),
@@ -160,6 +165,7 @@ impl Kernel {
             Self::FinalizeStats => &FINALIZE_STATS,
             Self::CenterRunning => &CENTER_RUNNING,
             Self::FinalizeGrad => &FINALIZE_GRAD,
+            Self::Accumulate => &ACCUMULATE,
         }
     }
 }

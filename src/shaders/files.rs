@@ -38,3 +38,4 @@ pub(super) const GRAD_INPUT_WORDS: &str = kernel!("grad_input_words");
 pub(super) const FINALIZE_STATS: &str = kernel!("finalize_stats");
 pub(super) const CENTER_RUNNING: &str = kernel!("center_running");
 pub(super) const FINALIZE_GRAD: &str = kernel!("finalize_grad");
+pub(super) const ACCUMULATE: &str = kernel!("accumulate");

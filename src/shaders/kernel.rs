@@ -1,7 +1,7 @@
 //! The kernels, and what of their sources depends on the tensors and the layer that they work on.
 
 use super::files;
-use super::params::{CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams};
+use super::params::{AccumulateParams, CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams};
 use super::storage::Storage;
 use crate::dtype::DType;
 
@@ -121,6 +121,8 @@ pub enum Kernel {
     CenterRunning,
     /// The gradient sums of ranks on one device merged, and the gradients of the parameters.
     FinalizeGrad,
+    /// A vector added to another.
+    Accumulate,
 }
 
 impl Kernel {
@@ -143,6 +145,7 @@ impl Kernel {
             Self::FinalizeStats => ("finalize_stats", files::FINALIZE_STATS),
             Self::CenterRunning => ("center_running", files::CENTER_RUNNING),
             Self::FinalizeGrad => ("finalize_grad", files::FINALIZE_GRAD),
+            Self::Accumulate => ("accumulate", files::ACCUMULATE),
         }
     }
 
@@ -152,6 +155,7 @@ impl Kernel {
             Self::CombineStats | Self::CombineGradSums => CombineParams::LAYOUT,
             Self::FinalizeStats | Self::CenterRunning => FinalizeParams::LAYOUT,
             Self::FinalizeGrad => FinalizeGradParams::LAYOUT,
+            Self::Accumulate => AccumulateParams::LAYOUT,
             _ => TileParams::LAYOUT,
         }
     }

@@ -218,3 +218,11 @@ params! {
         accumulates: u32,
     }
 }
+
+params! {
+    /// Parameters of the kernel that adds a vector to another.
+    AccumulateParams {
+        /// C: values of each.
+        channels: u32,
+    }
+}

@@ -1,37 +1,19 @@
 //! Gradients of parameters that are added to what earlier calls have left.
 
-use syncbn::plan::{DeviceCaps, Merge, ParameterGradients, Role};
+use syncbn::plan::{DeviceCaps, Merge, ParameterGradients, Role, accumulation};
 
 use super::machine::run;
 use super::texts;
 
-/// Where one side is not finite, or both are, or their sum is not; the rest are sums that round.
-const PAIRS: [[f32; 2]; 16] = [
-    [f32::NAN, 1.0],
-    [1.0, f32::NAN],
-    [f32::NAN, f32::NAN],
-    [f32::INFINITY, 1.0],
-    [f32::NEG_INFINITY, -1.0],
-    [1.0, f32::INFINITY],
-    [-1.0, f32::NEG_INFINITY],
-    [f32::INFINITY, f32::INFINITY],
-    [f32::INFINITY, f32::NEG_INFINITY],
-    [f32::NEG_INFINITY, f32::INFINITY],
-    [f32::INFINITY, f32::NAN],
-    [f32::NAN, f32::NEG_INFINITY],
-    [f32::MAX, f32::MAX],
-    [-f32::MAX, -f32::MAX],
-    [16_777_216.0, 1.0],
-    [1e8, -0.1],
-];
+/// What has to meet every other: what is not finite, what leaves f32 where it is doubled, and numbers.
+const MEETING: [f32; 6] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -1.5e-3, 16_777_217.0];
 
-/// What is there, and what comes: every pair, then values of all sizes.
+/// What is there, and what comes: every two of those, then numbers of all sizes.
 fn vectors(len: usize) -> [Vec<f32>; 2] {
-    let pair = |index: usize| {
-        let (a, b) = ((index * 7919 % 4093) as f32 - 2046.0, (index * 104_729 % 1021) as f32 - 510.0);
-        PAIRS.get(index).copied().unwrap_or([a / 1023.0, b * [1e-3, 1.0, 1e4][index % 3]])
-    };
-    [0, 1].map(|side| (0..len).map(|index| pair(index)[side]).collect())
+    let number = |index: usize| ((index * 7919 % 4093) as f32 - 2046.0) * [1e-6, 1e-3, 1.0, 1e4][index % 4];
+    let old = |index: usize| if index < 36 { MEETING[index % 6] } else { number(index) };
+    let new = |index: usize| if index < 36 { MEETING[index / 6] } else { number(5 * index + 1) };
+    [(0..len).map(old).collect(), (0..len).map(new).collect()]
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -115,6 +97,22 @@ fn a_gradient_that_nobody_wants_is_left_alone() {
         let found = run(&gradient, &text, |role| merged(role, channels, merge.slot(1).start as usize / 4));
         for role in [Role::GradWeight, Role::GradBias] {
             assert_eq!(found[&role], bits(&vectors(channels)[0]));
+        }
+    }
+}
+
+#[test]
+fn a_vector_is_added_to_another_by_one_f32_addition_each() {
+    // Workgroups in two dimensions, the last row of them in part beyond the end.
+    let caps = DeviceCaps { max_workgroups: 20, ..DeviceCaps::PORTABLE };
+    for (len, workgroups) in [(1, [1, 1]), (255, [1, 1]), (256, [1, 1]), (257, [2, 1]), (70_000, [20, 14])] {
+        let accumulation = accumulation(len, &caps).unwrap();
+        assert_eq!(accumulation.workgroups, workgroups);
+        let [old, new] = vectors(len);
+        for text in texts(&accumulation.variant.source()) {
+            let found = run(&accumulation, &text, |role| bits(if role == Role::Total { &old } else { &new }));
+            assert_sums(&format!("{len} values"), &found[&Role::Total], [&old, &new]);
+            assert_eq!(found[&Role::Addend], bits(&new));
         }
     }
 }

@@ -9,9 +9,9 @@ impl Variant {
     /// Every variant that a plan can ask for.
     pub fn all() -> Vec<Self> {
         let kernels = [statistics(), normalizations(), gradient_sums(), gradients()];
-        let finalizing = [Kernel::FinalizeStats, Kernel::CenterRunning, Kernel::FinalizeGrad];
-        let merging = [Kernel::CombineStats, Kernel::CombineGradSums].into_iter().chain(finalizing);
-        let kernels = kernels.into_iter().flatten().chain(merging);
+        let combining = [Kernel::CombineStats, Kernel::CombineGradSums];
+        let of_channels = [Kernel::FinalizeStats, Kernel::CenterRunning, Kernel::FinalizeGrad, Kernel::Accumulate];
+        let kernels = kernels.into_iter().flatten().chain(combining).chain(of_channels);
         kernels.flat_map(|kernel| [false, true].map(|shared_buffer| Self { kernel, shared_buffer })).collect()
     }
 }

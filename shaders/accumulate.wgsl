@@ -1,0 +1,21 @@
+// A vector added to another: a gradient that was made elsewhere, to what is there.
+//
+// Dispatch: one workgroup per 256 values.
+
+#import params
+#import accumulated
+
+@group(0) @binding(1) var<storage, read> addend: array<u32>;        // (C), bits of f32
+@group(0) @binding(2) var<storage, read_write> total: array<u32>;   // (C), bits of f32
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+) {
+    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + lane;
+    if (channel < params.channels) {
+        total[channel] = accumulated(total[channel], addend[channel]);
+    }
+}

@@ -1,0 +1,69 @@
+//! Values of the host added to a vector on its device: gradients of parameters, where the host makes them.
+
+use futures::future::{FutureExt, ready};
+
+use super::misplaced_on;
+use crate::device::Kind;
+use crate::error::Error;
+use crate::gpu::{BufferSlice, Gpu, Pending};
+use crate::plan::{Role, accumulation};
+use crate::tensor::{HostValues, Storage, Tensor};
+
+/// Adds as many values to a tensor of f32 as it has, one f32 addition each. A GPU has its work when this returns; the host
+/// is done.
+#[cfg_attr(not(test), expect(dead_code, reason = "no layer accumulates yet"))]
+pub(crate) fn accumulate(target: &mut Tensor, values: &[f32]) -> Result<Pending<()>, Error> {
+    let device = target.device().clone();
+    match (target.storage_mut(), device.kind()) {
+        (Storage::Host(HostValues::F32(target)), _) => {
+            target.iter_mut().zip(values).for_each(|(total, addend)| *total += addend);
+            Ok(ready(Ok(())).boxed())
+        }
+        (Storage::Gpu(target), Kind::Gpu(gpu)) => accumulate_on(gpu, target, values),
+        _ => Err(misplaced_on(&device)),
+    }
+}
+
+fn accumulate_on(gpu: &Gpu, target: &BufferSlice, values: &[f32]) -> Result<Pending<()>, Error> {
+    let dispatch = accumulation(values.len(), gpu.caps())?;
+    let addend = gpu.scratch(size_of_val(values) as u64)?;
+    Ok(gpu.submit("accumulating a gradient", |recorder| {
+        recorder.write(&addend, bytemuck::cast_slice(values));
+        recorder.dispatch(&dispatch, |role| if role == Role::Total { target } else { &addend });
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::device::Device;
+    use crate::gpu::adapters;
+
+    /// Every two of these meet among the first 36 values.
+    const MEETING: [f32; 6] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -1.5e-3, 16_777_217.0];
+
+    #[test]
+    fn values_are_added_by_one_f32_addition_each_wherever_the_vector_lies() {
+        let adapter = block_on(adapters()).pop().expect("GPU tests need an adapter: run scripts/test.sh");
+        for device in [Device::host(), block_on(Device::from_adapter(&adapter)).expect("a device")] {
+            for len in [1, 255, 256, 257, 70_000] {
+                let number = |index: usize| (index * 7919 % 4093) as f32 - 2046.0;
+                let old = |index: usize| if index < 36 { MEETING[index % 6] } else { number(index) };
+                let new = |index: usize| if index < 36 { MEETING[index / 6] } else { 1e-3 * number(index + 1) };
+                let (old, new): (Vec<f32>, Vec<f32>) = (0..len).map(|index| (old(index), new(index))).unzip();
+                let mut target = device.upload(&[len], &old).expect("a tensor");
+                // Twice, so that the second finds what the first has used.
+                for _ in 0..2 {
+                    block_on(accumulate(&mut target, &new).expect("a submission")).expect("sums");
+                }
+                for (index, found) in block_on(target.to_vec()).expect("values").into_iter().enumerate() {
+                    let expected = old[index] + new[index] + new[index];
+                    let is_right = found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
+                    assert!(is_right, "{device}, {len} values, {index}: {found:e}, expected {expected:e}");
+                }
+            }
+        }
+    }
+}
