@@ -1,6 +1,6 @@
 // What normalizes with the running statistics: mean and 1/√(var + eps).
 //
-// Dispatch: one workgroup per 256 channels. `normalize` runs next.
+// Dispatch: one workgroup per 256 channels. `normalize` runs next; `mean` and `inv_std` are for applications.
 
 #import params
 #import running
@@ -8,6 +8,8 @@
 
 @group(0) @binding(1) var<storage, read> running: array<Running>;              // (C)
 @group(0) @binding(2) var<storage, read_write> centering: array<CenterBits>;   // (C)
+@group(0) @binding(3) var<storage, read_write> mean: array<u32>;               // (C), bits of f32
+@group(0) @binding(4) var<storage, read_write> inv_std: array<u32>;            // (C), bits of f32
 
 @compute @workgroup_size(256)
 fn main(
@@ -20,11 +22,14 @@ fn main(
         return;
     }
     let entry = running[channel];
-    let mean = bitcast<f32>(entry.mean);
+    let running_mean = bitcast<f32>(entry.mean);
     let var_plus_eps = bitcast<f32>(entry.variance) + params.eps;
     let is_infinite = entry.variance == EXPONENT;
     let var_is_lost = is_not_finite(bitcast<f32>(entry.variance)) || var_plus_eps < 0.0;
-    let is_lost = is_not_finite(mean) || (var_is_lost && !is_infinite);
+    let is_lost = is_not_finite(running_mean) || (var_is_lost && !is_infinite);
     // A deviation without bounds leaves the bias.
-    centering[channel] = center_of(mean, 0.0, select(inverse_root(var_plus_eps), 0.0, is_infinite), is_lost);
+    let center = center_of(running_mean, 0.0, select(inverse_root(var_plus_eps), 0.0, is_infinite), is_lost);
+    centering[channel] = center;
+    mean[channel] = mean_of(center);
+    inv_std[channel] = center.inv_std;
 }

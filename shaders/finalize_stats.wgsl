@@ -3,16 +3,17 @@
 // With the pivot P of the rank that has most values, a rank's mean lies d = (pivot − P) + Σ(x − pivot)/n from it; the mean
 // of all is P + D with D = Σ share·d, kept in two parts, and m2 = Σ [Σ(x − pivot)² − (Σ(x − pivot))²/n + n·(d − D)²].
 // |D| is at most √ranks deviations, because the rank's n·(d − D)² with d near 0 is at most m2.
-// Dispatch: one workgroup per 256 channels. `normalize` runs next.
+// Dispatch: one workgroup per 256 channels. `normalize` runs next; `mean` and `inv_std` are for applications.
 
 #import params
 #import running
 #import shares
 #import center
-#import choose
 
 @group(0) @binding(3) var<storage, read_write> running: array<Running>;        // (C)
 @group(0) @binding(4) var<storage, read_write> centering: array<CenterBits>;   // (C)
+@group(0) @binding(5) var<storage, read_write> mean: array<u32>;               // (C), bits of f32
+@group(0) @binding(6) var<storage, read_write> inv_std: array<u32>;            // (C), bits of f32
 
 // Moves a running value by its weights; with a weight of 0 or 1 the other side has no part, not even as 0·NaN.
 fn blended(old: u32, batch: f32, keep: f32, follow: f32, is_lost: bool) -> u32 {
@@ -94,7 +95,11 @@ fn main(
     }
     m2 = settled_f32(m2);
     is_beyond = !is_lost && (is_beyond || is_not_finite(offset) || is_not_finite(m2));
-    centering[channel] = center_of(pivot, offset, inverse_root(m2 / max(params.count, 1.0) + params.eps), is_lost || is_beyond);
+    let root = inverse_root(m2 / max(params.count, 1.0) + params.eps);
+    let center = center_of(pivot, offset, root, is_lost || is_beyond);
+    centering[channel] = center;
+    mean[channel] = mean_of(center);
+    inv_std[channel] = center.inv_std;
     if (params.tracks != 0u) {
         follow_batch(channel, pivot + offset, m2 / params.divisor, is_lost, is_beyond);
     }

@@ -117,10 +117,10 @@ fn a_repeated_call_makes_nothing_on_its_device_and_submits_twice() {
     assert_eq!(Step::new(config, &device, 3).repeated(), [three(FORWARD), three(BACKWARD)]);
 }
 
-/// Scratch for the statistics that normalized and for the sums, bindings for each of three kernels, and the sums come back;
+/// Scratch for what normalized, its mean, its deviation, and the sums, bindings for each of three kernels, and the sums come back;
 /// in backward the numbers that gradients need are scratch as well, and both come back. What was saved comes back when it
 /// is dropped.
-const RESIDENT_FORWARD: (u64, u64) = (1, 2 + 3 + 1);
+const RESIDENT_FORWARD: (u64, u64) = (1, 4 + 3 + 1);
 const RESIDENT_BACKWARD: (u64, u64) = (1, 2 + 3 + 2);
 
 #[test]

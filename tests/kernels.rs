@@ -2,6 +2,8 @@
 //! tests on what a hostile compiler makes of the kernels.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "kernels/centers.rs"]
+mod centers;
 mod common;
 #[path = "kernels/gradients.rs"]
 mod gradients;

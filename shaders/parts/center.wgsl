@@ -1,6 +1,7 @@
 // What normalizes a channel, made on the device: mean = pivot + rest and 1/√(var + eps), written as bits, because a
 // compiler may assume that no f32 is a NaN, and a channel that is not finite is told by three of them.
 
+#import choose
 #import finite
 #import settled
 
@@ -29,4 +30,10 @@ fn center_of(pivot: f32, rest: f32, inv_std: f32, is_lost: bool) -> CenterBits {
         return CenterBits(NOT_FINITE, NOT_FINITE, NOT_FINITE, ONE);
     }
     return CenterBits(bitcast<u32>(pivot), bitcast<u32>(rest), bitcast<u32>(inv_std), ONE);
+}
+
+// Both parts of the mean in one f32.
+fn mean_of(center: CenterBits) -> u32 {
+    let mean = bitcast<f32>(center.pivot) + bitcast<f32>(center.rest);
+    return choose(bitcast<u32>(mean), NOT_FINITE, is_not_finite(bitcast<f32>(center.pivot)));
 }

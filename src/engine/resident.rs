@@ -23,6 +23,33 @@ use crate::plan::{Merge, Role, SumsPlan, finalizing_variants};
 use crate::stats::{Centering, Normalization};
 use crate::tensor::{Storage, Tensor};
 
+/// Statistics of all ranks, or of one.
+#[derive(Debug)]
+struct Center {
+    /// What normalizes, for backward too.
+    centering: Lease,
+    /// Mean and inverse deviation, (C) f32 each, for the application.
+    mean: Lease,
+    inv_std: Lease,
+}
+
+impl Center {
+    fn new(scratch: Scratch<'_>, channels: usize) -> Result<Self, Error> {
+        let take = |channel_bytes| scratch.take((channels * channel_bytes) as u64);
+        let [mean, inv_std] = [take(size_of::<f32>())?, take(size_of::<f32>())?];
+        Ok(Self { centering: take(size_of::<Centering>())?, mean, inv_std })
+    }
+
+    /// What a kernel writes.
+    fn slice(&self, role: Role) -> &BufferSlice {
+        match role {
+            Role::Mean => &self.mean,
+            Role::InvStd => &self.inv_std,
+            _ => &self.centering,
+        }
+    }
+}
+
 /// What a forward call normalized with: on the device, for backward.
 #[derive(Clone, Debug)]
 pub(crate) struct Centers {
@@ -30,7 +57,7 @@ pub(crate) struct Centers {
     /// What the kernels are told of every rank.
     shares: BufferSlice,
     /// One for all ranks, or one for each.
-    slices: Vec<Arc<Lease>>,
+    centers: Vec<Arc<Center>>,
     /// Whether the statistics are of the batch.
     of_batch: bool,
 }
@@ -38,18 +65,36 @@ pub(crate) struct Centers {
 impl Centers {
     /// No later call uses their memory again.
     pub fn keep_out(&self) {
-        self.slices.iter().for_each(|slice| slice.set_comes_back(false));
+        let leases = self.centers.iter().flat_map(|center| [&center.centering, &center.mean, &center.inv_std]);
+        leases.for_each(|lease| lease.set_comes_back(false));
     }
 
-    fn of_rank(&self, rank: usize) -> &BufferSlice {
-        &self.slices[rank % self.slices.len()]
+    /// The mean of every channel that a rank was normalized with, (C) f32: NaN where the channel is not finite.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no layer shows it yet"))]
+    pub fn mean(&self, rank: usize) -> &BufferSlice {
+        &self.center(rank).mean
+    }
+
+    /// 1/√(var + eps) of every channel, as [`mean`](Self::mean); 0 where var + eps is 0.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no layer shows it yet"))]
+    pub fn inv_std(&self, rank: usize) -> &BufferSlice {
+        &self.center(rank).inv_std
+    }
+
+    fn centering(&self, rank: usize) -> &BufferSlice {
+        &self.center(rank).centering
+    }
+
+    fn center(&self, rank: usize) -> &Center {
+        &self.centers[rank % self.centers.len()]
     }
 
     /// Brings to the host what normalized: one for all ranks, or one for each.
     pub async fn read(&self, device: &Device) -> Result<Vec<Normalization>, Error> {
         let gpu = gpu_of(device)?;
-        let mut read = Vec::with_capacity(self.slices.len());
-        for (rank, slice) in self.slices.iter().enumerate() {
+        let mut read = Vec::with_capacity(self.centers.len());
+        for (rank, center) in self.centers.iter().enumerate() {
+            let slice = &center.centering;
             let bytes = gpu.submit_and_read("reading statistics", device.deadline(), slice, |_| {}).await?;
             let centers: Vec<Centering> = bytemuck::pod_collect_to_vec(&bytes);
             let mean = centers.iter().map(|center| f64::from(center.pivot) + f64::from(center.rest)).collect();
@@ -131,3 +176,6 @@ fn written(tensor: &mut Tensor) -> Result<BufferSlice, Error> {
     }
     Err(misplaced_on(tensor.device()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,10 @@ pub enum Role {
     Local,
     /// Pivot, rest and inverse deviation, (C): sent by the host, or made by the device where it merges.
     Centering,
+    /// Mean, (C), in f32: for applications.
+    Mean,
+    /// Inverse deviation, (C), as in [`Role::Centering`]: for applications.
+    InvStd,
     /// Sums of all ranks of one device, (ranks, C).
     Locals,
     /// What merges them: (ranks).
@@ -89,13 +93,20 @@ const fn output(role: Role, name: &'static str) -> Binding {
 
 const PARTIAL_STATS: [Binding; 2] = [activation(Role::Input, "x"), writes(Role::Tiles, "partial", 16)];
 const COMBINE: [Binding; 2] = [reads(Role::Tiles, "partial", 16), writes(Role::Local, "local", 16)];
-const FINALIZE_STATS: [Binding; 4] = [
+const FINALIZE_STATS: [Binding; 6] = [
     reads(Role::Locals, "locals", 16),
     reads(Role::Shares, "shares", 8),
     writes(Role::Running, "running", 16),
     writes(Role::Centering, "centering", 16),
+    writes(Role::Mean, "mean", 4),
+    writes(Role::InvStd, "inv_std", 4),
 ];
-const CENTER_RUNNING: [Binding; 2] = [reads(Role::Running, "running", 16), writes(Role::Centering, "centering", 16)];
+const CENTER_RUNNING: [Binding; 4] = [
+    reads(Role::Running, "running", 16),
+    writes(Role::Centering, "centering", 16),
+    writes(Role::Mean, "mean", 4),
+    writes(Role::InvStd, "inv_std", 4),
+];
 const FINALIZE_GRAD: [Binding; 6] = [
     reads(Role::Locals, "locals", 16),
     reads(Role::Shares, "shares", 8),

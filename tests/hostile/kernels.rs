@@ -5,6 +5,8 @@ use syncbn::shaders::Variant;
 use super::common::{self, first_seed};
 use super::rewrite::rewritten;
 
+#[path = "../kernels/centers.rs"]
+mod centers;
 #[path = "../kernels/gradients.rs"]
 mod gradients;
 #[path = "../kernels/machine.rs"]

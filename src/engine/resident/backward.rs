@@ -75,7 +75,7 @@ pub(crate) fn backward(
     }
     send(gpu, "backward", encoder, |recorder| {
         for (index, rank) in prepared.iter().enumerate() {
-            let center = centers.of_rank(index);
+            let center = centers.centering(index);
             let slice_of = |role| match role {
                 Role::GradOutput => &rank.g,
                 _ => gpu::backward_slice(gpu, role, rank.reads, center, rank.layer),
@@ -91,7 +91,7 @@ pub(crate) fn backward(
                 Role::GradCentering => &rank.grad_centering,
                 Role::GradWeight => rank.grad_weight.as_ref().unwrap_or(gpu.spare(0)),
                 Role::GradBias => rank.grad_bias.as_ref().unwrap_or(gpu.spare(1)),
-                _ => centers.of_rank(index),
+                _ => centers.centering(index),
             });
         }
         for rank in &prepared {

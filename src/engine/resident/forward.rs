@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::super::{Layer, Mask, Source, device_slice, gpu};
-use super::{Centers, Running, Scratch, Shares, Sums, gpu_of, send, written};
+use super::{Center, Centers, Running, Scratch, Shares, Sums, gpu_of, send, written};
 use crate::device::Device;
 use crate::error::Error;
 use crate::gpu::BufferSlice;
 use crate::plan::{ApplyPlan, Following, Merge, Role, SumsPlan};
-use crate::stats::Centering;
 use crate::tensor::Tensor;
 
 /// What a forward call reads and writes on one rank.
@@ -58,13 +57,10 @@ pub(crate) fn forward(
     };
     let counts = ranks.iter().map(|rank| rank.x.shape().values_per_channel()).collect();
     let merge = Merge::new(counts, channels, apart, gpu.caps())?;
-    let center_bytes = (channels * size_of::<Centering>()) as u64;
-    let mut slices = Vec::with_capacity(merge.results());
-    for _ in 0..merge.results() {
-        slices.push(Arc::new(scratch.take(center_bytes)?));
-    }
+    let results = 0..merge.results();
+    let all = results.map(|_| Center::new(scratch, channels).map(Arc::new)).collect::<Result<_, _>>()?;
     let shares = shares.of(gpu, &merge)?;
-    let centers = Centers { merge, shares, slices, of_batch };
+    let centers = Centers { merge, shares, centers: all, of_batch };
     let merge = &centers.merge;
     // Running statistics are there without a sum.
     let locals = of_batch.then(|| scratch.take(merge.bytes())).transpose()?;
@@ -92,7 +88,7 @@ pub(crate) fn forward(
         for rank in &prepared {
             rank.sums.iter().for_each(|sums| sums.record(recorder, |_| rank.x.unwrap_or(&rank.y)));
         }
-        for (result, centering) in centers.slices.iter().enumerate() {
+        for (result, center) in centers.centers.iter().enumerate() {
             let dispatch = match normalizer {
                 Normalizer::Batch { following, .. } => merge.statistics(result, eps, following),
                 Normalizer::Running => merge.running(eps),
@@ -101,14 +97,14 @@ pub(crate) fn forward(
                 Role::Locals => locals,
                 Role::Shares => &centers.shares,
                 Role::Running => running.slice(),
-                _ => centering,
+                _ => center.slice(role),
             });
         }
         for (index, rank) in prepared.iter().enumerate() {
             let slice_of = |role| match role {
                 Role::Input => rank.x.unwrap_or(gpu.spare(3)),
                 Role::Output => &rank.y,
-                _ => rank.layer.slice(gpu, role, rank.residual).unwrap_or(centers.of_rank(index)),
+                _ => rank.layer.slice(gpu, role, rank.residual).unwrap_or(centers.centering(index)),
             };
             let dispatches = rank.apply.iter().flat_map(|plan| &plan.dispatches);
             dispatches.for_each(|dispatch| recorder.dispatch(dispatch, slice_of));

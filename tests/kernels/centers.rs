@@ -1,0 +1,128 @@
+//! Mean and inverse deviation of every channel as an application reads them, beside what normalizes.
+
+use std::collections::HashMap;
+
+use syncbn::plan::{DeviceCaps, Merge, Role};
+
+use super::machine::run;
+use super::texts;
+
+const CHANNELS: usize = 300;
+/// Values per channel of each rank.
+const COUNTS: [u64; 3] = [0, 24, 8];
+
+fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+fn merge() -> Merge {
+    Merge::new(COUNTS.to_vec(), CHANNELS, false, &DeviceCaps::PORTABLE).unwrap()
+}
+
+/// Mean and variance of the channels of a rank.
+fn moments(rank: usize, channel: usize) -> [f64; 2] {
+    match channel {
+        // Of the sums as they are rounded: no bit of them may be lost.
+        0 => [1e6 + rank as f64, 1.0],
+        3 => [7.5, 0.0],
+        _ => [(channel * 37 % 101) as f64 / 8.0 - 6.0, (1 + channel % 7) as f64 / 16.0],
+    }
+}
+
+/// The sums of every rank. Channel 1 has a value that is not finite, the squares of channel 2 leave f32.
+fn locals() -> Vec<u32> {
+    let stride = merge().slot(1).start as usize / 4;
+    let mut words = Vec::new();
+    for (rank, count) in COUNTS.into_iter().enumerate() {
+        for channel in 0..CHANNELS {
+            let [mean, variance] = moments(rank, channel);
+            let squares = if channel == 2 { f32::INFINITY } else { (variance * count as f64) as f32 };
+            // What nobody has written is not read.
+            let flag = if count == 0 { f32::NAN } else { f32::from(u8::from(channel == 1)) };
+            words.extend(bits([mean as f32, 0.0, squares, flag]));
+        }
+        words.resize((rank + 1) * stride, 0);
+    }
+    words
+}
+
+/// The channels as `Centering` has them: pivot, rest, inverse deviation, unit.
+fn centerings(found: &HashMap<Role, Vec<u32>>) -> Vec<[f32; 4]> {
+    let channels = found[&Role::Centering].chunks_exact(4);
+    channels.map(|words| [0, 1, 2, 3].map(|field| f32::from_bits(words[field]))).collect()
+}
+
+/// What is found is what normalizes, rounded once; NaN in the channels that are lost, near the definition in the others.
+fn check(found: &HashMap<Role, Vec<u32>>, lost: &[usize], expected: impl Fn(usize) -> [f64; 2]) {
+    for (channel, [pivot, rest, inv_std, unit]) in centerings(found).into_iter().enumerate() {
+        let [mean, root] = [Role::Mean, Role::InvStd].map(|role| f32::from_bits(found[&role][channel]));
+        assert_eq!(unit, 1.0);
+        if lost.contains(&channel) {
+            assert!([pivot, rest, inv_std, mean, root].iter().all(|value| value.is_nan()), "{channel}: {mean}, {root}");
+            continue;
+        }
+        assert_eq!([mean, root].map(f32::to_bits), [pivot + rest, inv_std].map(f32::to_bits), "channel {channel}");
+        for (found, expected) in [mean, root].into_iter().zip(expected(channel)) {
+            let allowed = 4.0 * f64::from(f32::EPSILON) * expected.abs();
+            assert!((f64::from(found) - expected).abs() <= allowed, "channel {channel}: {found}, expected {expected}");
+        }
+    }
+}
+
+/// 1/√v, and 0 where v is 0.
+fn inverse_root(v: f64) -> f64 {
+    if v == 0.0 { 0.0 } else { 1.0 / v.sqrt() }
+}
+
+#[test]
+fn statistics_of_the_batch_are_written_beside_what_normalizes() {
+    for eps in [0.0, 1e-5] {
+        let statistics = merge().statistics(0, eps, None);
+        let expected = |channel| {
+            let weights = merge().shares().into_iter().map(|share| f64::from(share.share));
+            let ranks: Vec<(f64, [f64; 2])> = weights.zip((0..3).map(|rank| moments(rank, channel))).collect();
+            let mean: f64 = ranks.iter().map(|(weight, [mean, _])| weight * mean).sum();
+            let square =
+                |(weight, [of_rank, variance]): &(f64, [f64; 2])| weight * (variance + (of_rank - mean).powi(2));
+            [mean, inverse_root(ranks.iter().map(square).sum::<f64>() + f64::from(eps as f32))]
+        };
+        for text in texts(&statistics.variant.source()) {
+            let found = run(&statistics, &text, |role| match role {
+                Role::Locals => locals(),
+                Role::Shares => bits(merge().shares().iter().flat_map(|share| [share.count, share.share])),
+                _ => vec![0; 4 * CHANNELS],
+            });
+            check(&found, &[1, 2], expected);
+            assert!(eps != 0.0 || found[&Role::InvStd][3] == 0, "the deviation of a constant");
+        }
+    }
+}
+
+#[test]
+fn running_statistics_are_written_beside_what_normalizes() {
+    let statistics = |channel: usize| match channel {
+        0 => [f32::NAN, 1.0],
+        1 => [f32::INFINITY, 1.0],
+        2 => [0.5, f32::NAN],
+        3 => [0.5, -1.0],
+        4 => [0.5, f32::INFINITY],
+        5 => [0.5, 0.0],
+        _ => moments(0, channel).map(|moment| moment as f32),
+    };
+    for eps in [0.0, 1e-3] {
+        let running = merge().running(eps);
+        let expected = |channel| {
+            let [mean, variance] = statistics(channel).map(f64::from);
+            [mean, inverse_root(variance + f64::from(eps as f32))]
+        };
+        for text in texts(&running.variant.source()) {
+            let found = run(&running, &text, |role| match role {
+                Role::Running => (0..CHANNELS).flat_map(|c| [bits(statistics(c)), vec![7, 0]].concat()).collect(),
+                _ => vec![0; 4 * CHANNELS],
+            });
+            check(&found, &[0, 1, 2, 3], expected);
+            assert_eq!(found[&Role::InvStd][4], 0, "a deviation without bounds");
+            assert!(eps != 0.0 || found[&Role::InvStd][5] == 0, "the deviation of a constant");
+        }
+    }
+}
