@@ -2,9 +2,10 @@
 //! here, and no thread.
 
 mod exchange;
-mod many;
+mod merge;
 
 pub(crate) use exchange::{Call, Exchange, Ranks};
+pub(crate) use merge::Contribution;
 
 use crate::collective::{Merged, NodePayload, Part};
 use crate::stats::tree::{Node, join, merge_all};
@@ -72,8 +73,8 @@ fn to_payload<T: Mergeable>(node: &Node<Vec<T>>) -> NodePayload {
     NodePayload { level: node.level, index: node.index, count, values }
 }
 
-fn from_payload<T: Mergeable>(node: NodePayload) -> Node<Vec<T>> {
-    let value = node.values.into_iter().map(|numbers| T::from_numbers(node.count, numbers)).collect();
+fn from_payload<T: Mergeable>(node: &NodePayload) -> Node<Vec<T>> {
+    let value = node.values.iter().map(|&numbers| T::from_numbers(node.count, numbers)).collect();
     Node { level: node.level, index: node.index, value }
 }
 
@@ -92,6 +93,6 @@ fn join_payloads<T: Mergeable>(left: Vec<NodePayload>, right: Vec<NodePayload>) 
         let (found, expected) = (start(first).unwrap_or(u64::MAX), end(last).unwrap_or(u64::MAX));
         return Err(format!("its nodes begin at rank {found}, expected {expected}"));
     }
-    let nodes = |payloads: Vec<NodePayload>| payloads.into_iter().map(from_payload).collect();
-    Ok(join::<Vec<T>>(nodes(left), nodes(right), merge_channels).iter().map(to_payload).collect())
+    let nodes = |payloads: &[NodePayload]| payloads.iter().map(from_payload).collect();
+    Ok(join::<Vec<T>>(nodes(&left), nodes(&right), merge_channels).iter().map(to_payload).collect())
 }

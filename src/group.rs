@@ -124,7 +124,7 @@ impl DeviceGroup {
         let running = config.track_running_stats.then_some(RunningStats { mean, var, num_batches_tracked: 0 });
         let parameters = devices.iter().map(|_| AffineParameters::default()).collect();
         let id = next_id();
-        let exchange = Exchange::new(group, name, config.num_features, config.checksum(), ranks).into();
+        let exchange = Exchange::new(group, name, config.num_features, ranks).into();
         let mut group = Self { config, devices, parameters, running, id, exchange };
         group.set_parameters(weight.as_deref(), bias.as_deref())?;
         Ok(group)
@@ -205,8 +205,8 @@ impl DeviceGroup {
     }
 
     /// Begins a call that normalizes with these statistics; `None` where it communicates with nobody.
-    fn begin(&self, phase: Phase, subject: u64, statistics: Statistics) -> Result<Option<Call<'_>>, Error> {
-        let begin = || self.exchange.begin(phase, subject, self.patience());
+    fn begin(&self, phase: Phase, subject: u64, statistics: Statistics) -> Result<Option<Call>, Error> {
+        let begin = || self.exchange.begin(phase, subject, self.config.checksum(), self.patience());
         Ok(if statistics == Statistics::Group { Some(begin()?) } else { None })
     }
 
@@ -224,7 +224,7 @@ impl DeviceGroup {
 }
 
 /// Ends a call: where it communicates, the peers learn of a failure.
-fn end<T>(call: Option<Call<'_>>, result: Result<T, Error>) -> Result<T, Error> {
+fn end<T>(call: Option<Call>, result: Result<T, Error>) -> Result<T, Error> {
     if let Some(call) = call {
         call.end(&result);
     }

@@ -172,7 +172,7 @@ fn errors_of(bytes: &[u8], culprit: usize) -> Vec<ExchangeError> {
 #[test]
 fn a_rank_whose_message_cannot_be_merged_is_named_on_every_rank() {
     for culprit in 0..5 {
-        for bytes in [&b""[..], b"\x00", b"\x00garbage", b"\x07", b"GET / HTTP/1.1"] {
+        for bytes in [&b""[..], b"\x00", b"\x00garbage", b"\x00\x01\0\0\0\0\0\0\0\x07", b"\x07", b"GET / HTTP/1.1"] {
             for error in errors_of(bytes, culprit) {
                 let ExchangeError::Frame { rank, .. } = error else { panic!("{error}") };
                 assert_eq!(rank, culprit, "{bytes:?}");

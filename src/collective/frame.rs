@@ -3,10 +3,10 @@
 //! The layout is in `docs/PROTOCOL.md`. Decoding takes any bytes: it never panics, and allocates no more than the bytes
 //! that are there.
 
+mod phase;
 pub(super) mod reader;
 
-use std::fmt;
-
+pub use phase::Phase;
 use reader::Reader;
 
 /// First bytes of every frame.
@@ -15,60 +15,6 @@ const MAGIC: [u8; 4] = *b"SYBN";
 const VERSION: u16 = 1;
 /// In the place of a state's checksum where it is not told.
 pub(crate) const UNTOLD: u64 = 0;
-
-/// What an exchange is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Statistics of forward in training.
-    Forward,
-    /// Statistics of forward once more, for activation checkpointing.
-    Recompute,
-    /// Statistics of forward in evaluation, where it uses the group's.
-    Evaluate,
-    /// Gradient sums of backward.
-    Backward,
-    /// Parameters and running statistics of one rank for all.
-    State,
-    /// The making of process groups by their partition.
-    Partition,
-    /// The making of process groups by every rank's own.
-    Subgroup,
-    /// How many devices every process holds.
-    Devices,
-    /// Statistics of forward in training of several layers.
-    ForwardMany,
-}
-
-impl Phase {
-    /// In the order of their numbers in a frame.
-    const ALL: [Self; 9] = [
-        Self::Forward,
-        Self::Recompute,
-        Self::Evaluate,
-        Self::Backward,
-        Self::State,
-        Self::Partition,
-        Self::Subgroup,
-        Self::Devices,
-        Self::ForwardMany,
-    ];
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Forward => "forward",
-            Self::Recompute => "recomputed forward",
-            Self::Evaluate => "forward in evaluation",
-            Self::Backward => "backward",
-            Self::State => "broadcast of the state",
-            Self::Partition => "partition into process groups",
-            Self::Subgroup => "making of a subgroup",
-            Self::Devices => "making of a layer over several devices",
-            Self::ForwardMany => "forward of several layers",
-        })
-    }
-}
 
 /// What must agree between the ranks of an exchange, and who speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +39,8 @@ pub struct Header {
     pub config: u64,
     /// Checksum of parameters and running statistics where it is told, as with the first exchange; else 0.
     pub state: u64,
+    /// Exchanges that share the message.
+    pub listed: u64,
 }
 
 /// The merged numbers of one node of the tree over ranks.
@@ -198,6 +146,7 @@ impl Frame {
             header.channels,
             header.config,
             header.state,
+            header.listed,
         ];
         out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         put_text(&mut out, &header.name);
@@ -235,17 +184,14 @@ impl Frame {
             return Err(FrameError::Version { found: version });
         }
         let [phase, kind] = reader.array("phase and kind")?;
-        let phase = *Phase::ALL.get(usize::from(phase)).ok_or(FrameError::Field {
-            what: "phase",
-            found: phase.into(),
-            allowed: "0 to 8",
-        })?;
+        let unknown = FrameError::Field { what: "phase", found: phase.into(), allowed: Phase::ALLOWED };
+        let phase = Phase::of_number(phase).ok_or(unknown)?;
         let mut number = |what| reader.array(what).map(u64::from_le_bytes);
         let (group, rank, layer) = (number("group")?, number("rank")?, number("layer")?);
         let (step, subject, channels) = (number("exchange")?, number("subject")?, number("channels")?);
-        let (config, state) = (number("config")?, number("state")?);
+        let (config, state, listed) = (number("config")?, number("state")?, number("listed")?);
         let name = reader.text("name")?;
-        let header = Header { group, rank, phase, layer, name, step, subject, channels, config, state };
+        let header = Header { group, rank, phase, layer, name, step, subject, channels, config, state, listed };
         let payload = match kind {
             NODES => Payload::Nodes(reader.nodes(channels)?),
             BYTES => Payload::Bytes(std::mem::take(&mut reader.rest).to_vec()),

@@ -8,7 +8,7 @@ use crate::error::ExchangeError;
 type Field = (&'static str, fn(&Header) -> String);
 
 /// In the order of what explains most: a rank in another layer is also at another exchange.
-const FIELDS: [Field; 9] = [
+const PLACE: [Field; 9] = [
     ("process group", |header| format!("{:#018x}", header.group)),
     ("layer", |header| format!("{}", header.layer)),
     ("layer name", |header| format!("{:?}", header.name)),
@@ -19,17 +19,32 @@ const FIELDS: [Field; 9] = [
     }),
     ("channels", |header| header.channels.to_string()),
     ("checksum of the configuration (eps, momentum, mode…)", |header| format!("{:#018x}", header.config)),
-    ("checksum of parameters and running statistics", |header| format!("{:#018x}", header.state)),
+    ("number of exchanges in a message", |header| header.listed.to_string()),
 ];
+const STATE: Field = ("checksum of parameters and running statistics", |header| format!("{:#018x}", header.state));
+
+/// What ranks that are at the same place have to tell once more, since only then they can be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Again {
+    /// Checksums of the state: only some ranks tell theirs.
+    pub states: bool,
+}
 
 /// Compares all headers, in the order of the first rank of each. What most ranks say is expected, of two equally frequent
-/// ones what the lowest rank says; so every rank finds the same error.
-pub(super) fn check_heads(heads: &[Head], at: &str, world_rank: impl Fn(usize) -> usize) -> Result<(), ExchangeError> {
+/// ones what the lowest rank says; so every rank finds the same error. What may be told once more is no error.
+pub(super) fn judge(
+    heads: &[Head],
+    may: Again,
+    at: &str,
+    world_rank: impl Fn(usize) -> usize,
+) -> Result<Again, ExchangeError> {
     // The rule, so that nothing is written down for it.
     if let [] | [_] = heads {
-        return Ok(());
+        return Ok(Again::default());
     }
-    for (what, show) in FIELDS {
+    let told = heads.iter().filter(|head| head.header.state != UNTOLD).count();
+    let again = Again { states: may.states && (1..heads.len()).contains(&told) };
+    for (what, show) in PLACE.into_iter().chain((!again.states).then_some(STATE)) {
         let said: Vec<String> = heads.iter().map(|head| show(&head.header)).collect();
         let votes = |value: &String| {
             let of_head = |(head, said): (&Head, &String)| if said == value { head.ranks } else { 0 };
@@ -43,15 +58,7 @@ pub(super) fn check_heads(heads: &[Head], at: &str, world_rank: impl Fn(usize) -
             return Err(ExchangeError::Mismatch { at: at.to_owned(), rank, what, expected, found });
         }
     }
-    Ok(())
-}
-
-/// Whether ranks differ in nothing but whether they tell the checksum of their state: none of them can be compared then.
-pub(super) fn tell_in_part(heads: &[Head]) -> bool {
-    let Some(first) = heads.first() else { return false };
-    let at_one_place = |head: &Head| first.agrees(&Header { state: first.header.state, ..head.header.clone() });
-    let told = heads.iter().filter(|head| head.header.state != UNTOLD).count();
-    (1..heads.len()).contains(&told) && heads.iter().all(at_one_place)
+    Ok(again)
 }
 
 /// The different headers of frames that are in rank order.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::frame::{Frame, Payload, Phase};
+use super::frame::{Payload, Phase};
+use super::operation::Operation;
 use super::process_group::ProcessGroup;
 use crate::checksum::Checksum;
-use crate::error::{Error, ExchangeError, GroupError};
+use crate::error::{Error, GroupError};
 
 /// What the making of groups is called in errors.
 const AT: &str = "making of process groups";
@@ -66,19 +67,20 @@ impl ProcessGroup {
     }
 
     /// What every rank asks for, in rank order.
-    async fn gather_wishes(&self, phase: Phase, lists: &[Vec<usize>]) -> Result<Vec<Vec<Vec<usize>>>, ExchangeError> {
+    async fn gather_wishes(&self, phase: Phase, lists: &[Vec<usize>]) -> Result<Vec<Vec<Vec<usize>>>, Error> {
         let wish = lists.iter().map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
         let bytes = wish.collect::<Vec<_>>().join(";").into_bytes();
-        let turn = self.turn(AT, Duration::ZERO);
-        let frames = self.gather(&turn, self.header(phase), Payload::Bytes(bytes), AT).await?;
-        let read = |(rank, frame): (usize, Frame)| {
-            let wish = if let Payload::Bytes(bytes) = &frame.payload { read_wish(bytes) } else { None };
-            wish.ok_or_else(|| {
-                let message = "it does not hold lists of ranks".to_owned();
-                self.poison(ExchangeError::Frame { at: AT.to_owned(), rank: self.world_rank(rank), message })
-            })
-        };
-        frames.into_iter().enumerate().map(read).collect()
+        let operation = Operation::begin(self, self.header(phase), AT.to_owned(), Duration::ZERO)?;
+        let wishes = operation.gather(Payload::Bytes(bytes)).await.and_then(|payloads| {
+            let read = |(rank, payload): (usize, Payload)| {
+                let wish = if let Payload::Bytes(bytes) = &payload { read_wish(bytes) } else { None };
+                wish.ok_or_else(|| operation.refuse(rank, "it does not hold lists of ranks".to_owned()))
+            };
+            payloads.into_iter().enumerate().map(read).collect()
+        });
+        let wishes = wishes.map_err(Error::from);
+        operation.end(&wishes);
+        wishes
     }
 
     fn check_disjoint(&self, lists: &[Vec<usize>]) -> Result<(), GroupError> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use syncbn::collective::{Collective, Frame, LocalRank, Payload};
 
-use crate::common::tapped::Tapped;
+use crate::common::tapped::{Tapped, frames, listed};
 
 /// What the transport does. No test binary uses all of it.
 #[allow(dead_code)]
@@ -14,7 +14,7 @@ pub enum Sabotage {
     Panic,
     /// Sends these bytes.
     Send(Vec<u8>),
-    /// Sends its frame with another payload.
+    /// Sends its frame, the only one, with another payload.
     Replace(Payload),
 }
 
@@ -28,8 +28,8 @@ pub fn saboteur(inner: LocalRank, sabotage: Sabotage, at: usize) -> impl Collect
         Sabotage::Panic => std::panic::resume_unwind(Box::new("planted")),
         Sabotage::Send(bytes) => bytes.clone(),
         Sabotage::Replace(payload) => {
-            let frame = Frame::decode(&message).expect("a frame of the crate");
-            Frame { payload: payload.clone(), ..frame }.encode()
+            let frame = Frame::decode(frames(&message)[0]).expect("a frame of the crate");
+            listed(&[&Frame { payload: payload.clone(), ..frame }.encode()])
         }
     })
 }
