@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 
-pub(crate) use frame::UNTOLD;
+pub(crate) use frame::{ANY_SUBJECT, UNTOLD};
 pub use frame::{Frame, FrameError, Header, NodePayload, Payload, Phase};
 pub(crate) use gather::ListError;
 pub use local::{LocalGroup, LocalRank};

@@ -3,6 +3,8 @@
 
 mod exchange;
 mod merge;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use exchange::{Call, Exchange, Ranks};
 pub(crate) use merge::Contribution;

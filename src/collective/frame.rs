@@ -15,6 +15,8 @@ const MAGIC: [u8; 4] = *b"SYBN";
 const VERSION: u16 = 1;
 /// In the place of a state's checksum where it is not told.
 pub(crate) const UNTOLD: u64 = 0;
+/// The subject of an exchange that does not say what it is about: it agrees with every subject.
+pub(crate) const ANY_SUBJECT: u64 = u64::MAX;
 
 /// What must agree between the ranks of an exchange, and who speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use super::frame::reader::Reader;
 use super::frame::{Frame, FrameError, Header, NodePayload, Payload};
 use super::list::{pack, unpack};
 use super::merge::Part;
+use super::peers::agree;
 
 /// A header, and how many ranks have it: the first is the one it names.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +19,8 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Whether both are at the same place, whoever speaks.
-    pub fn agrees(&self, other: &Header) -> bool {
+    /// Whether both say the same, whoever speaks.
+    pub fn is_of(&self, other: &Header) -> bool {
         self.header == Header { rank: self.header.rank, ..other.clone() }
     }
 }
@@ -29,14 +30,14 @@ impl Head {
 pub(crate) struct Joined {
     /// Headers in the order of the first rank of each.
     pub heads: Vec<Head>,
-    /// The nodes from left to right; none where headers differ.
+    /// The nodes from left to right; none where headers do not agree.
     pub nodes: Vec<NodePayload>,
 }
 
 /// What some consecutive ranks have said.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Merged {
-    /// A list of exchanges, as long as that of each rank, or the shortest: then their headers differ.
+    /// A list of exchanges, as long as that of each rank, or the shortest: then their headers do not agree.
     List(Vec<Joined>),
     /// The message of a rank could not be used.
     Failed {
@@ -148,13 +149,13 @@ impl Joined {
     fn join(self, right: Self, join: Join) -> Result<Self, String> {
         let mut heads = self.heads;
         for other in right.heads {
-            match heads.iter_mut().find(|head| head.agrees(&other.header)) {
+            match heads.iter_mut().find(|head| head.is_of(&other.header)) {
                 Some(head) => head.ranks = head.ranks.saturating_add(other.ranks),
                 None => heads.push(other),
             }
         }
         // Numbers of ranks that are not at the same place do not merge.
-        let nodes = if heads.len() == 1 { join(self.nodes, right.nodes)? } else { Vec::new() };
+        let nodes = if agree(&heads) { join(self.nodes, right.nodes)? } else { Vec::new() };
         Ok(Self { heads, nodes })
     }
 }
