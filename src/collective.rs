@@ -23,9 +23,11 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 
-pub(crate) use frame::{ANY_SUBJECT, UNTOLD};
+#[allow(unused_imports, reason = "layers give it to `Exchange::begin`")]
+pub(crate) use frame::ANY_SUBJECT;
+pub(crate) use frame::UNTOLD;
 pub use frame::{Frame, FrameError, Header, NodePayload, Payload, Phase};
-pub(crate) use gather::ListError;
+pub(crate) use gather::{Answer, ListError};
 pub use local::{LocalGroup, LocalRank};
 pub use merge::{Merge, Part};
 pub(crate) use merged::Merged;

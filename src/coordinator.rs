@@ -6,7 +6,7 @@ mod merge;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use exchange::{Call, Exchange, Ranks};
+pub(crate) use exchange::{Call, Exchange};
 pub(crate) use merge::Contribution;
 
 use crate::collective::{Merged, NodePayload, Part};

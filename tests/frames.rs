@@ -32,7 +32,7 @@ const PHASES: [Phase; 8] = [
 ];
 
 /// Bytes of a frame before the length of its name.
-const FIXED_BYTES: usize = 80;
+const FIXED_BYTES: usize = 88;
 
 fn header(phase: Phase) -> Header {
     Header {
@@ -46,6 +46,7 @@ fn header(phase: Phase) -> Header {
         channels: 2,
         config: 0x1112_1314_1516_1718,
         state: 0,
+        ranks: 0,
         listed: 1,
     }
 }
@@ -70,10 +71,10 @@ fn frames() -> Vec<Frame> {
         .into_iter()
         .flat_map(|phase| payloads.clone().map(|payload| Frame { header: header(phase), payload }))
         .collect();
-    let (numbers, name) = ([u64::MAX; 8], "x".repeat(65_535));
-    let [group, rank, layer, step, subject, config, state, listed] = numbers;
+    let (numbers, name) = ([u64::MAX; 9], "x".repeat(65_535));
+    let [group, rank, layer, step, subject, config, state, ranks, listed] = numbers;
     let phase = Phase::Backward;
-    let header = Header { group, rank, phase, layer, name, step, subject, channels: 0, config, state, listed };
+    let header = Header { group, rank, phase, layer, name, step, subject, channels: 0, config, state, ranks, listed };
     frames.push(Frame { header, payload: Payload::Nodes(largest.to_vec()) });
     frames
 }
@@ -126,6 +127,7 @@ fn the_documented_bytes_of_a_forward_frame_are_the_bytes() {
             channels: 2,
             config: 0x1122_3344_5566_7788,
             state: 0x99aa_bbcc_ddee_ff00,
+            ranks: 1,
             listed: 1,
         },
         payload: Payload::Nodes(vec![NodePayload {
@@ -152,6 +154,7 @@ fn the_documented_bytes_of_an_abort_frame_are_the_bytes() {
         channels: 2,
         config: 0x1122_3344_5566_7788,
         state: 0,
+        ranks: 0,
         listed: 1,
     };
     let frame = Frame { header, payload: Payload::Abort("lost".to_owned()) };
@@ -183,7 +186,7 @@ type Field = (&'static str, fn(&mut Header));
 /// Every number stands where the document says: a field is changed, and only its bytes are others.
 #[test]
 fn the_documented_offsets_are_those_of_the_fields() {
-    let fields: [Field; 9] = [
+    let fields: [Field; 10] = [
         ("group", |header| header.group = !header.group),
         ("rank", |header| header.rank = !header.rank),
         ("layer", |header| header.layer = !header.layer),
@@ -192,6 +195,7 @@ fn the_documented_offsets_are_those_of_the_fields() {
         ("channels", |header| header.channels = !header.channels),
         ("configuration", |header| header.config = !header.config),
         ("state", |header| header.state = !header.state),
+        ("devices", |header| header.ranks = !header.ranks),
         ("exchanges", |header| header.listed = !header.listed),
     ];
     let rows = documented_rows("offset");

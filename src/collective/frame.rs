@@ -41,6 +41,8 @@ pub struct Header {
     pub config: u64,
     /// Checksum of parameters and running statistics where it is told, as with the first exchange; else 0.
     pub state: u64,
+    /// Devices that the speaker holds for the layer, until all know how many each holds; else 0.
+    pub ranks: u64,
     /// Exchanges that share the message.
     pub listed: u64,
 }
@@ -148,6 +150,7 @@ impl Frame {
             header.channels,
             header.config,
             header.state,
+            header.ranks,
             header.listed,
         ];
         out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
@@ -191,9 +194,10 @@ impl Frame {
         let mut number = |what| reader.array(what).map(u64::from_le_bytes);
         let (group, rank, layer) = (number("group")?, number("rank")?, number("layer")?);
         let (step, subject, channels) = (number("exchange")?, number("subject")?, number("channels")?);
-        let (config, state, listed) = (number("config")?, number("state")?, number("listed")?);
+        let (config, state) = (number("config")?, number("state")?);
+        let (ranks, listed) = (number("ranks")?, number("exchanges")?);
         let name = reader.text("name")?;
-        let header = Header { group, rank, phase, layer, name, step, subject, channels, config, state, listed };
+        let header = Header { group, rank, phase, layer, name, step, subject, channels, config, state, ranks, listed };
         let payload = match kind {
             NODES => Payload::Nodes(reader.nodes(channels)?),
             BYTES => Payload::Bytes(std::mem::take(&mut reader.rest).to_vec()),

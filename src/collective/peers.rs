@@ -23,12 +23,15 @@ const PLACE: [Field; 9] = [
 ];
 const STATE: Field =
     ("checksum of parameters and running statistics", |header| Some(format!("{:#018x}", header.state)));
+const RANKS: Field = ("number of devices", |header| Some(header.ranks.to_string()));
 
 /// What ranks that are at the same place have to tell once more, since only then they can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Again {
     /// Checksums of the state: only some ranks tell theirs.
     pub states: bool,
+    /// How many devices each holds: they are not equally many.
+    pub ranks: bool,
 }
 
 /// Compares all headers, in the order of the first rank of each. What most ranks say is expected, of two equally frequent
@@ -44,8 +47,12 @@ pub(super) fn judge(
         return Ok(Again::default());
     }
     let told = heads.iter().filter(|head| head.header.state != UNTOLD).count();
-    let again = Again { states: may.states && (1..heads.len()).contains(&told) };
-    for (what, show) in PLACE.into_iter().chain((!again.states).then_some(STATE)) {
+    let again = Again {
+        states: may.states && (1..heads.len()).contains(&told),
+        ranks: may.ranks && heads.iter().any(|head| head.header.ranks != heads[0].header.ranks),
+    };
+    let fields = PLACE.into_iter().chain((!again.states).then_some(STATE)).chain((!again.ranks).then_some(RANKS));
+    for (what, show) in fields {
         let said: Vec<_> = heads.iter().filter_map(|head| Some((show(&head.header)?, head))).collect();
         let votes = |value: &String| {
             let same = said.iter().filter(|(said, _)| said == value);

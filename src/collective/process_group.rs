@@ -142,6 +142,7 @@ impl ProcessGroup {
             channels: 0,
             config: 0,
             state: 0,
+            ranks: 0,
             listed: 1,
         }
     }

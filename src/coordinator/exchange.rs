@@ -1,7 +1,7 @@
 //! One layer's place in its process group, and its calls.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::collective::{Header, Operation, Payload, Phase, ProcessGroup};
@@ -14,60 +14,80 @@ pub(crate) struct Exchange {
     layer: u64,
     name: String,
     pub(super) channels: u64,
-    /// The first of this process's ranks among those of all processes, and how many all are.
-    pub(super) ranks: Ranks,
-    counters: Arc<Counters>,
+    /// Ranks of this process.
+    pub(super) local_ranks: u64,
+    shared: Arc<Shared>,
 }
 
 /// What a layer keeps under every name.
 #[derive(Debug, Default)]
-struct Counters {
+struct Shared {
     steps: AtomicU64,
     announced: AtomicBool,
+    /// Learnt in the first exchange.
+    ranks: OnceLock<Ranks>,
 }
 
 impl Exchange {
-    /// A layer of `channels` channels, the next one of the group.
-    pub fn new(group: &ProcessGroup, name: &str, channels: usize, ranks: Ranks) -> Self {
+    /// A layer of `channels` channels, the next one of the group, of which this process holds so many ranks. It does not
+    /// communicate: how many the others hold is learnt in the first exchange.
+    pub fn new(group: &ProcessGroup, name: &str, channels: usize, local_ranks: usize) -> Self {
         Self {
             layer: group.next_layer(),
             group: group.clone(),
             name: name.to_owned(),
             channels: channels as u64,
-            ranks,
-            counters: Arc::default(),
+            local_ranks: local_ranks as u64,
+            shared: Arc::default(),
         }
     }
 
     /// The same layer under another name.
     #[allow(dead_code, reason = "layers are made with their names")]
     pub fn renamed(&self, name: &str) -> Self {
-        let (group, counters) = (self.group.clone(), self.counters.clone());
-        Self { group, counters, name: name.to_owned(), ..*self }
+        let (group, shared) = (self.group.clone(), self.shared.clone());
+        Self { group, shared, name: name.to_owned(), ..*self }
     }
 
     pub fn group(&self) -> &ProcessGroup {
         &self.group
     }
 
-    /// Ranks of all processes.
+    /// Ranks of all processes; before the first exchange as if all held as many as this one.
     pub fn total_ranks(&self) -> u64 {
-        self.ranks.total
+        self.ranks().total
+    }
+
+    /// Where the ranks of this process stand; before the first exchange as if all held as many as it does.
+    pub(super) fn ranks(&self) -> Ranks {
+        let of_all = |processes: usize| self.local_ranks.saturating_mul(processes as u64);
+        let assumed = || Ranks { first: of_all(self.group.rank()), total: of_all(self.group.world_size()) };
+        self.shared.ranks.get().copied().unwrap_or_else(assumed)
+    }
+
+    /// What a header says of the ranks of this process: nothing once all know.
+    pub(super) fn ranks_to_tell(&self) -> u64 {
+        if self.shared.ranks.get().is_some() { 0 } else { self.local_ranks }
+    }
+
+    /// Remembers for good where the ranks of this process stand.
+    pub(super) fn has_learnt(&self, ranks: Ranks) {
+        self.shared.ranks.get_or_init(|| ranks);
     }
 
     /// Whether the next exchange should tell the checksum of the state: the first one with peers.
     pub fn must_announce(&self) -> bool {
-        self.group.world_size() > 1 && !self.counters.announced.load(Ordering::Relaxed)
+        self.group.world_size() > 1 && !self.shared.announced.load(Ordering::Relaxed)
     }
 
     /// Lets the next exchange tell the checksum of the state again.
     pub fn announce_again(&self) {
-        self.counters.announced.store(false, Ordering::Relaxed);
+        self.shared.announced.store(false, Ordering::Relaxed);
     }
 
     /// Remembers that the checksum of the state has been told.
     pub(super) fn has_announced(&self) {
-        self.counters.announced.store(true, Ordering::Relaxed);
+        self.shared.announced.store(true, Ordering::Relaxed);
     }
 
     /// Begins a call that will exchange something: from now on the peers learn when it fails or is dropped.
@@ -82,7 +102,7 @@ impl Exchange {
         config: u64,
         patience: Duration,
     ) -> Result<Call, ExchangeError> {
-        let step = self.counters.steps.fetch_add(1, Ordering::Relaxed);
+        let step = self.shared.steps.fetch_add(1, Ordering::Relaxed);
         let (layer, name, channels) = (self.layer, self.name.clone(), self.channels);
         let header = Header { layer, name, step, subject, channels, config, ..self.group.header(phase) };
         let at = describe(&header);
@@ -93,32 +113,9 @@ impl Exchange {
 
 /// Where the ranks of this process stand among those of all.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ranks {
+pub(super) struct Ranks {
     pub first: u64,
     pub total: u64,
-}
-
-impl Ranks {
-    /// Learns from all processes how many ranks each holds.
-    pub async fn gather(group: &ProcessGroup, own: u64) -> Result<Self, ExchangeError> {
-        if group.world_size() == 1 {
-            return Ok(Self { first: 0, total: own });
-        }
-        let (header, own) = (group.header(Phase::Devices), Payload::Bytes(own.to_le_bytes().to_vec()));
-        let operation = Operation::begin(group, header, Phase::Devices.to_string(), Duration::ZERO)?;
-        let payloads = operation.gather(own).await?;
-        let mut counts = Vec::with_capacity(payloads.len());
-        for (rank, payload) in payloads.iter().enumerate() {
-            let count = match payload {
-                Payload::Bytes(bytes) => bytes.as_slice().try_into().ok().map(u64::from_le_bytes),
-                _ => None,
-            };
-            counts.push(count.ok_or_else(|| operation.refuse(rank, "it does not tell a number of ranks".to_owned()))?);
-        }
-        operation.end(&Ok(()));
-        let sum = |counts: &[u64]| counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
-        Ok(Self { first: sum(&counts[..group.rank()]), total: sum(&counts) })
-    }
 }
 
 /// What a header is about, for errors.

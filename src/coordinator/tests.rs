@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join, join_all};
 use pollster::block_on;
 
-use super::{Call, Contribution, Exchange, Ranks};
+use super::{Call, Contribution, Exchange};
 use crate::collective::{
     ANY_SUBJECT, Collective, CollectiveError, Gathered, LocalGroup, LocalRank, Phase, ProcessGroup,
 };
@@ -48,16 +48,18 @@ impl Collective for Merging {
     }
 }
 
-/// A layer of one channel for each of so many processes.
+/// A layer of one channel for each of so many processes, of one rank each.
 fn exchanges(world_size: usize, merges: bool) -> Vec<Arc<Exchange>> {
+    spread(&vec![1; world_size], merges)
+}
+
+/// A layer of one channel for processes with so many ranks each.
+fn spread(ranks: &[usize], merges: bool) -> Vec<Arc<Exchange>> {
+    let world_size = ranks.len();
     let groups = LocalGroup::ranks(world_size)
         .into_iter()
         .map(|rank| if merges { ProcessGroup::new(Merging(rank)) } else { ProcessGroup::new(rank) });
-    let exchange = |group: ProcessGroup| {
-        let ranks = Ranks { first: group.rank() as u64, total: group.world_size() as u64 };
-        Arc::new(Exchange::new(&group, "", 1, ranks))
-    };
-    groups.map(exchange).collect()
+    groups.zip(ranks).map(|(group, &ranks)| Arc::new(Exchange::new(&group, "", 1, ranks))).collect()
 }
 
 fn begin(exchange: &Arc<Exchange>, phase: Phase, subject: u64) -> Call {
@@ -142,5 +144,50 @@ fn two_different_subjects_are_found_wherever_ranks_say_any() {
                 assert_eq!((*rank, found.as_str(), expected.as_str()), (culprit, said, of_most), "{subjects:?}");
             }
         }
+    }
+}
+
+/// Ones of every rank of these processes, which tell such states.
+fn count(exchanges: &[Arc<Exchange>], ranks: &[usize], states: &[Option<u64>]) -> Vec<Option<f64>> {
+    let one = vec![GradientSums { sum_dy: 1.0, sum_dy_xmu: 0.0 }];
+    let process = async |((exchange, &ranks), &state): ((&Arc<Exchange>, &usize), &Option<u64>)| {
+        let call = begin(exchange, Phase::Forward, 0);
+        let local = vec![one.clone(); ranks];
+        let first = Contribution { call: &call, local: &local, state };
+        let merged = Call::merge(&[first]).await.unwrap();
+        let sum = merged.as_ref().map(|sums| sums[0][0].sum_dy);
+        if merged.is_none() {
+            let all = Call::merge(&[Contribution { state: Some(1), ..first }]).await.unwrap().expect("all tell");
+            assert_eq!(all[0][0].sum_dy, exchange.total_ranks() as f64);
+        }
+        call.end(&Ok(()));
+        sum
+    };
+    block_on(join_all(exchanges.iter().zip(ranks).zip(states).map(process)))
+}
+
+#[test]
+fn ranks_are_assumed_to_be_equally_many_until_they_are_learnt_under_every_name() {
+    for merges in [false, true] {
+        let ranks = [1, 2, 3];
+        let exchanges = spread(&ranks, merges);
+        let total = |exchanges: &[Arc<Exchange>]| exchanges.iter().map(|e| e.total_ranks()).collect::<Vec<_>>();
+        assert_eq!(total(&exchanges), [3, 6, 9]);
+        assert_eq!(count(&exchanges, &ranks, &[None; 3]), [Some(6.0); 3]);
+        assert_eq!(total(&exchanges), [6, 6, 6]);
+        let renamed: Vec<_> = exchanges.iter().map(|exchange| Arc::new(exchange.renamed("other"))).collect();
+        assert_eq!(total(&renamed), [6, 6, 6]);
+        assert!(renamed.iter().all(|exchange| exchange.ranks_to_tell() == 0));
+        assert_eq!(begin(&renamed[0], Phase::Forward, 0).step(), 1);
+    }
+}
+
+#[test]
+fn numbers_of_ranks_and_states_that_some_tell_are_told_again_in_one_call() {
+    for merges in [false, true] {
+        let ranks = [2, 1, 1, 3];
+        let exchanges = spread(&ranks, merges);
+        assert_eq!(count(&exchanges, &ranks, &[None, Some(1), None, Some(1)]), [None; 4]);
+        assert_eq!(count(&exchanges, &ranks, &[None; 4]), [Some(7.0); 4]);
     }
 }

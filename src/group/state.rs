@@ -6,7 +6,7 @@ use super::{AffineParameters, DeviceGroup, end};
 use crate::checksum::Checksum;
 use crate::collective::{Phase, ProcessGroup, UNTOLD};
 use crate::config::SyncBatchNormConfig;
-use crate::coordinator::{Call, Contribution, Exchange, Mergeable, Ranks};
+use crate::coordinator::{Call, Contribution, Exchange, Mergeable};
 use crate::device::Device;
 use crate::error::{ArgumentError, Error, GroupError};
 use crate::state::{LoadOptions, Naming, StateDict};
@@ -238,7 +238,6 @@ impl DeviceGroup {
 
 /// The exchange of a group that has no peers beyond its own ranks.
 fn alone(config: &SyncBatchNormConfig, ranks: usize) -> Exchange {
-    let ranks = Ranks { first: 0, total: ranks as u64 };
     Exchange::new(&ProcessGroup::single(), "", config.num_features, ranks)
 }
 

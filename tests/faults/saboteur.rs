@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use syncbn::collective::{Collective, Frame, LocalRank, Payload};
+use syncbn::collective::{Frame, LocalRank, Payload};
 
 use crate::common::tapped::{Tapped, frames, listed};
 
@@ -19,7 +19,7 @@ pub enum Sabotage {
 }
 
 /// Does it at the exchange of this number.
-pub fn saboteur(inner: LocalRank, sabotage: Sabotage, at: usize) -> impl Collective {
+pub fn saboteur(inner: LocalRank, sabotage: Sabotage, at: usize) -> Tapped<impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync> {
     let exchanges = AtomicUsize::new(0);
     Tapped::new(inner, move |message| match &sabotage {
         _ if exchanges.fetch_add(1, Ordering::Relaxed) != at => message,

@@ -55,7 +55,7 @@ impl fmt::Display for Phase {
             Self::State => "broadcast of the state",
             Self::Partition => "partition into process groups",
             Self::Subgroup => "making of a subgroup",
-            Self::Devices => "making of a layer over several devices",
+            Self::Devices => "numbers of devices",
         })
     }
 }
