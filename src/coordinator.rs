@@ -5,6 +5,7 @@ mod exchange;
 mod merge;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub(crate) use exchange::{Call, Exchange};
 pub(crate) use merge::Contribution;
@@ -55,6 +56,25 @@ impl Mergeable for GradientSums {
 
     fn from_numbers(_: u64, [sum_dy, sum_dy_xmu]: [f64; 2]) -> Self {
         Self { sum_dy, sum_dy_xmu }
+    }
+}
+
+/// Two values of a program, which add up.
+impl Mergeable for [f64; 2] {
+    fn merge(self, other: Self) -> Self {
+        [self[0] + other[0], self[1] + other[1]]
+    }
+
+    fn count(&self) -> u64 {
+        0
+    }
+
+    fn numbers(&self) -> [f64; 2] {
+        *self
+    }
+
+    fn from_numbers(_: u64, numbers: [f64; 2]) -> Self {
+        numbers
     }
 }
 

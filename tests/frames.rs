@@ -20,7 +20,7 @@ use syncbn::collective::{Frame, FrameError, Header, NodePayload, Payload, Phase}
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const PHASES: [Phase; 8] = [
+const PHASES: [Phase; 12] = [
     Phase::Forward,
     Phase::Recompute,
     Phase::Evaluate,
@@ -29,6 +29,10 @@ const PHASES: [Phase; 8] = [
     Phase::Partition,
     Phase::Subgroup,
     Phase::Devices,
+    Phase::AllReduce,
+    Phase::AllGather,
+    Phase::Broadcast,
+    Phase::Barrier,
 ];
 
 /// Bytes of a frame before the length of its name.
@@ -71,6 +75,12 @@ fn frames() -> Vec<Frame> {
         .into_iter()
         .flat_map(|phase| payloads.clone().map(|payload| Frame { header: header(phase), payload }))
         .collect();
+    // A program's own values travel two by two.
+    for frame in &mut frames {
+        if matches!(frame.header.phase, Phase::AllReduce | Phase::Broadcast) {
+            frame.header.channels = 3;
+        }
+    }
     let (numbers, name) = ([u64::MAX; 9], "x".repeat(65_535));
     let [group, rank, layer, step, subject, config, state, ranks, listed] = numbers;
     let phase = Phase::Backward;
@@ -238,7 +248,7 @@ fn a_field_that_holds_what_it_cannot_is_named() {
         Frame::decode(&bytes)
     };
     let field = |what, found, allowed| Err(FrameError::Field { what, found, allowed });
-    assert_eq!(with(6, 8), field("phase", 8, "0 to 7"));
+    assert_eq!(with(6, 12), field("phase", 12, "0 to 11"));
     assert_eq!(with(7, 3), field("kind", 3, "0 to 2"));
     // Behind the fixed part, the name and its length, and the number of nodes.
     let level = FIXED_BYTES + 2 + header(Phase::Forward).name.len() + 4;

@@ -31,13 +31,13 @@ pub struct Header {
     pub layer: u64,
     /// Name of the layer, for messages; may be empty.
     pub name: String,
-    /// Exchanges of the layer before this one.
+    /// Exchanges of the layer before this one, or of the group itself.
     pub step: u64,
     /// What the exchange is about: of backward the exchange of its forward, of a broadcast the rank; else 0.
     pub subject: u64,
-    /// C.
+    /// C; of a program's values their number.
     pub channels: u64,
-    /// Checksum of the layer's configuration.
+    /// Checksum of the layer's configuration; of values to be summed, of the lengths of their slices.
     pub config: u64,
     /// Checksum of parameters and running statistics where it is told, as with the first exchange; else 0.
     pub state: u64,
@@ -56,7 +56,7 @@ pub struct NodePayload {
     pub index: u64,
     /// Values per channel under it.
     pub count: u64,
-    /// Two numbers per channel.
+    /// Two numbers per channel; a program's values two by two.
     pub values: Vec<[f64; 2]>,
 }
 
@@ -199,7 +199,7 @@ impl Frame {
         let name = reader.text("name")?;
         let header = Header { group, rank, phase, layer, name, step, subject, channels, config, state, ranks, listed };
         let payload = match kind {
-            NODES => Payload::Nodes(reader.nodes(channels)?),
+            NODES => Payload::Nodes(reader.nodes(phase.pairs(channels))?),
             BYTES => Payload::Bytes(std::mem::take(&mut reader.rest).to_vec()),
             ABORT => Payload::Abort(reader.text("reason")?),
             _ => return Err(FrameError::Field { what: "kind", found: kind.into(), allowed: "0 to 2" }),

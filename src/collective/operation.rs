@@ -2,10 +2,11 @@
 //!
 //! It holds the rank's turn, and the peers learn when it fails or is dropped.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::ProcessGroup;
-use super::frame::Header;
+use super::frame::{Header, Payload};
 use super::turns::Turn;
 use crate::error::{Error, ExchangeError};
 
@@ -57,6 +58,31 @@ impl Operation {
             Ok(_) | Err(Error::Batch(_) | Error::Group(_)) => {}
             Err(error) => self.group.fail(self.header.clone(), &self.at, &error.to_string()),
         }
+    }
+}
+
+impl ProcessGroup {
+    /// Begins the next operation of the group itself, which belongs to no layer and waits for no device.
+    pub(crate) fn begin(&self, header: Header) -> Result<Operation, ExchangeError> {
+        let step = self.shared.operations.fetch_add(1, Ordering::Relaxed);
+        let at = format!("{}, exchange {step} of the group", header.phase);
+        Operation::begin(self, Header { step, ..header }, at, Duration::ZERO)
+    }
+
+    /// What `read` finds in every rank's payload, in rank order, in an operation of the group itself.
+    pub(crate) async fn gather<T>(
+        &self,
+        header: Header,
+        payload: Payload,
+        read: impl Fn(usize, Payload) -> Result<T, String>,
+    ) -> Result<Vec<T>, Error> {
+        let operation = self.begin(header)?;
+        let read = |(rank, payload)| read(rank, payload).map_err(|message| operation.refuse(rank, message));
+        let gathered = operation.gather(payload).await;
+        let found = gathered.and_then(|payloads| payloads.into_iter().enumerate().map(read).collect());
+        let found = found.map_err(Error::from);
+        operation.end(&found);
+        found
     }
 }
 

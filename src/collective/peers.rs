@@ -8,7 +8,7 @@ use crate::error::ExchangeError;
 type Field = (&'static str, fn(&Header) -> Option<String>);
 
 /// In the order of what explains most: a rank in another layer is also at another exchange.
-const PLACE: [Field; 9] = [
+const PLACE: [Field; 11] = [
     ("process group", |header| Some(format!("{:#018x}", header.group))),
     ("layer", |header| Some(header.layer.to_string())),
     ("layer name", |header| Some(format!("{:?}", header.name))),
@@ -17,8 +17,12 @@ const PLACE: [Field; 9] = [
     ("subject (the forward exchange that is differentiated, or the rank that is broadcast)", |header| {
         (header.subject != ANY_SUBJECT).then(|| header.subject.to_string())
     }),
-    ("channels", |header| Some(header.channels.to_string())),
-    ("checksum of the configuration (eps, momentum, mode…)", |header| Some(format!("{:#018x}", header.config))),
+    ("channels", |header| (!header.phase.is_of_values()).then(|| header.channels.to_string())),
+    ("number of values", |header| Some(header.channels.to_string())),
+    ("checksum of the configuration (eps, momentum, mode…)", |header| {
+        (!header.phase.is_of_values()).then(|| format!("{:#018x}", header.config))
+    }),
+    ("checksum of the lengths of the slices", |header| Some(format!("{:#018x}", header.config))),
     ("number of exchanges in a message", |header| Some(header.listed.to_string())),
 ];
 const STATE: Field =

@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::frame::{Payload, Phase};
-use super::operation::Operation;
 use super::process_group::ProcessGroup;
 use crate::checksum::Checksum;
 use crate::error::{Error, GroupError};
@@ -70,17 +68,11 @@ impl ProcessGroup {
     async fn gather_wishes(&self, phase: Phase, lists: &[Vec<usize>]) -> Result<Vec<Vec<Vec<usize>>>, Error> {
         let wish = lists.iter().map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
         let bytes = wish.collect::<Vec<_>>().join(";").into_bytes();
-        let operation = Operation::begin(self, self.header(phase), AT.to_owned(), Duration::ZERO)?;
-        let wishes = operation.gather(Payload::Bytes(bytes)).await.and_then(|payloads| {
-            let read = |(rank, payload): (usize, Payload)| {
-                let wish = if let Payload::Bytes(bytes) = &payload { read_wish(bytes) } else { None };
-                wish.ok_or_else(|| operation.refuse(rank, "it does not hold lists of ranks".to_owned()))
-            };
-            payloads.into_iter().enumerate().map(read).collect()
-        });
-        let wishes = wishes.map_err(Error::from);
-        operation.end(&wishes);
-        wishes
+        let read = |_, payload| {
+            let wish = if let Payload::Bytes(bytes) = &payload { read_wish(bytes) } else { None };
+            wish.ok_or_else(|| "it does not hold lists of ranks".to_owned())
+        };
+        self.gather(self.header(phase), Payload::Bytes(bytes), read).await
     }
 
     fn check_disjoint(&self, lists: &[Vec<usize>]) -> Result<(), GroupError> {

@@ -129,7 +129,7 @@ fn count(payload: &Payload) -> Option<u64> {
 }
 
 /// Merges the nodes of all processes, one payload of each, or one of all that have merged on their way.
-fn merge_payloads<T: Mergeable>(
+pub(super) fn merge_payloads<T: Mergeable>(
     operation: &Operation,
     payloads: Vec<Payload>,
     channels: u64,
