@@ -202,7 +202,7 @@ fn the_futures_may_be_awaited_on_any_thread() {
         value
     }
     let group = ProcessGroup::single();
-    let mut values = vec![vec![1.0f32]];
+    let mut values = [vec![1.0f32]];
     // Nothing of the iterator is kept.
     let pointer = std::rc::Rc::new(());
     let iterator = values.iter_mut().inspect(|_| assert!(std::rc::Rc::strong_count(&pointer) == 1));

@@ -116,6 +116,14 @@ pub enum FrameError {
         /// What is allowed.
         allowed: &'static str,
     },
+    /// A message lists another number of exchanges than it says.
+    #[error("it carries {found} exchange(s), expected {expected}")]
+    List {
+        /// Exchanges listed.
+        found: u64,
+        /// Exchanges expected.
+        expected: u64,
+    },
     /// A text is not UTF-8.
     #[error("{what} is not UTF-8")]
     Text {

@@ -1,7 +1,7 @@
 //! The exchanges of a process group: a list of them is one message, whether a call has one or many.
 
-use super::frame::{Frame, Header, Payload};
-use super::list::{pack, unpack};
+use super::frame::{Frame, FrameError, Header, Payload};
+use super::list::{check_length, pack, unpack};
 use super::merge::Merge;
 use super::merged::{Head, Joined, Merged};
 use super::operation::Operation;
@@ -83,14 +83,11 @@ impl Operation {
         let messages = gathered.map_err(|error| (None, group.named(error, &first.at)))?;
         let mut gathered: Vec<Vec<Frame>> = operations.iter().map(|_| Vec::with_capacity(messages.len())).collect();
         for (rank, message) in messages.iter().enumerate() {
-            let unusable = |message| (None, first.unusable(rank, message));
-            let list = unpack("frame", message).map_err(|error| unusable(error.to_string()))?;
+            let unusable = |error: FrameError| (None, first.unusable(rank, error.to_string()));
+            let list = unpack("frame", message).map_err(unusable)?;
             for (index, (bytes, operation)) in list.iter().zip(operations).enumerate() {
                 let frame = operation.decode(rank, bytes).map_err(|error| (Some(index), error))?;
-                if frame.header.listed != list.len() as u64 {
-                    let (found, expected) = (list.len(), frame.header.listed);
-                    return Err(unusable(format!("it carries {found} exchange(s), expected {expected}")));
-                }
+                check_length(list.len(), frame.header.listed).map_err(unusable)?;
                 gathered[index].push(frame);
             }
         }

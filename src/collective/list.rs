@@ -22,3 +22,9 @@ pub(super) fn unpack<'a>(what: &'static str, bytes: &'a [u8]) -> Result<Vec<&'a 
     }
     Ok(items)
 }
+
+/// Whether a list is as long as its headers say.
+pub(super) fn check_length(found: usize, expected: u64) -> Result<(), FrameError> {
+    let found = found as u64;
+    if found == expected { Ok(()) } else { Err(FrameError::List { found, expected }) }
+}

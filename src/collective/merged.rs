@@ -7,7 +7,7 @@ use std::mem::replace;
 
 use super::frame::reader::Reader;
 use super::frame::{Frame, FrameError, Header, NodePayload, Payload};
-use super::list::{pack, unpack};
+use super::list::{check_length, pack, unpack};
 use super::merge::Part;
 use super::peers::agree;
 
@@ -77,7 +77,11 @@ impl Merged {
         match reader.array(what)? {
             [LIST] => {
                 let list = unpack("exchange of a merged message", reader.rest)?;
-                list.into_iter().map(Joined::decode).collect::<Result<_, _>>().map(Self::List)
+                let list = list.into_iter().map(Joined::decode).collect::<Result<Vec<_>, _>>()?;
+                // Where ranks say different numbers, the shortest list is left.
+                let listed = list[0].heads.iter().map(|head| head.header.listed).min();
+                check_length(list.len(), listed.unwrap_or(0))?;
+                Ok(Self::List(list))
             }
             [FAILED] => {
                 let rank = u64::from_le_bytes(reader.array("rank")?);
