@@ -6,10 +6,11 @@
 pub mod conformance;
 mod frame;
 mod gather;
+mod list;
 mod local;
-mod many;
 mod merge;
 mod merged;
+mod operation;
 mod peers;
 mod process_group;
 mod single;
@@ -22,14 +23,18 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 
+#[allow(unused_imports, reason = "layers give it to `Exchange::begin`")]
+pub(crate) use frame::ANY_SUBJECT;
 pub(crate) use frame::UNTOLD;
 pub use frame::{Frame, FrameError, Header, NodePayload, Payload, Phase};
+pub(crate) use gather::{Answer, ListError};
 pub use local::{LocalGroup, LocalRank};
 pub use merge::{Merge, Part};
 pub(crate) use merged::Merged;
+pub(crate) use operation::Operation;
+pub(crate) use peers::Again;
 pub use process_group::ProcessGroup;
 pub use single::SingleRank;
-pub(crate) use turns::Turn;
 
 /// The messages of all ranks, in rank order.
 pub type Gathered = Vec<Arc<[u8]>>;

@@ -2,9 +2,13 @@
 //! here, and no thread.
 
 mod exchange;
-mod many;
+mod merge;
+#[cfg(test)]
+mod tests;
+mod values;
 
-pub(crate) use exchange::{Call, Exchange, Ranks};
+pub(crate) use exchange::{Call, Exchange};
+pub(crate) use merge::Contribution;
 
 use crate::collective::{Merged, NodePayload, Part};
 use crate::stats::tree::{Node, join, merge_all};
@@ -55,6 +59,25 @@ impl Mergeable for GradientSums {
     }
 }
 
+/// Two values of a program, which add up.
+impl Mergeable for [f64; 2] {
+    fn merge(self, other: Self) -> Self {
+        [self[0] + other[0], self[1] + other[1]]
+    }
+
+    fn count(&self) -> u64 {
+        0
+    }
+
+    fn numbers(&self) -> [f64; 2] {
+        *self
+    }
+
+    fn from_numbers(_: u64, numbers: [f64; 2]) -> Self {
+        numbers
+    }
+}
+
 /// Merges all ranks of a group that this process holds, `local[rank][channel]`.
 pub(crate) fn merge_ranks<T: Mergeable>(local: &[Vec<T>]) -> Vec<T> {
     merge_all(local, merge_channels).unwrap_or_default()
@@ -72,8 +95,8 @@ fn to_payload<T: Mergeable>(node: &Node<Vec<T>>) -> NodePayload {
     NodePayload { level: node.level, index: node.index, count, values }
 }
 
-fn from_payload<T: Mergeable>(node: NodePayload) -> Node<Vec<T>> {
-    let value = node.values.into_iter().map(|numbers| T::from_numbers(node.count, numbers)).collect();
+fn from_payload<T: Mergeable>(node: &NodePayload) -> Node<Vec<T>> {
+    let value = node.values.iter().map(|&numbers| T::from_numbers(node.count, numbers)).collect();
     Node { level: node.level, index: node.index, value }
 }
 
@@ -92,6 +115,6 @@ fn join_payloads<T: Mergeable>(left: Vec<NodePayload>, right: Vec<NodePayload>) 
         let (found, expected) = (start(first).unwrap_or(u64::MAX), end(last).unwrap_or(u64::MAX));
         return Err(format!("its nodes begin at rank {found}, expected {expected}"));
     }
-    let nodes = |payloads: Vec<NodePayload>| payloads.into_iter().map(from_payload).collect();
-    Ok(join::<Vec<T>>(nodes(left), nodes(right), merge_channels).iter().map(to_payload).collect())
+    let nodes = |payloads: &[NodePayload]| payloads.iter().map(from_payload).collect();
+    Ok(join::<Vec<T>>(nodes(&left), nodes(&right), merge_channels).iter().map(to_payload).collect())
 }

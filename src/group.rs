@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::collective::{Phase, ProcessGroup};
 use crate::config::{Initializer, Statistics, SyncBatchNormConfig};
-use crate::coordinator::{Call, Exchange, Ranks};
+use crate::coordinator::{Call, Exchange};
 use crate::device::Device;
 use crate::engine;
 use crate::error::{ArgumentError, ConfigError, Error, GpuError};
@@ -77,25 +77,23 @@ impl DeviceGroup {
     /// # Errors
     /// [`ConfigError`] for a setting outside its range or an empty list of devices.
     pub fn new(config: SyncBatchNormConfig, devices: Vec<Device>) -> Result<Self, Error> {
-        let ranks = Ranks { first: 0, total: devices.len() as u64 };
-        Self::within(config, devices, &ProcessGroup::single(), "", ranks)
+        Self::within(config, devices, &ProcessGroup::single(), "")
     }
 
     /// A group of these devices whose statistics merge first among themselves and then with those of the other processes
     /// or threads of `group`, each of which may hold as many devices as it likes. All must make their layers in the same
     /// order. Ranks count through: those of the first process, then those of the second, and so on.
     ///
-    /// It communicates once, to learn how many devices the others hold.
+    /// It does not communicate: how many devices the others hold is learnt in the first exchange.
     ///
     /// # Errors
-    /// As [`new`](Self::new); [`ExchangeError`](crate::ExchangeError) when a process does not take part.
+    /// As [`new`](Self::new).
     pub async fn in_group(
         config: SyncBatchNormConfig,
         devices: Vec<Device>,
         group: &ProcessGroup,
     ) -> Result<Self, Error> {
-        let ranks = Ranks::gather(group, devices.len() as u64).await?;
-        Self::within(config, devices, group, "", ranks)
+        Self::within(config, devices, group, "")
     }
 
     pub(crate) fn within(
@@ -103,7 +101,6 @@ impl DeviceGroup {
         devices: Vec<Device>,
         group: &ProcessGroup,
         name: &str,
-        ranks: Ranks,
     ) -> Result<Self, Error> {
         config.validate()?;
         if devices.is_empty() {
@@ -124,7 +121,7 @@ impl DeviceGroup {
         let running = config.track_running_stats.then_some(RunningStats { mean, var, num_batches_tracked: 0 });
         let parameters = devices.iter().map(|_| AffineParameters::default()).collect();
         let id = next_id();
-        let exchange = Exchange::new(group, name, config.num_features, config.checksum(), ranks).into();
+        let exchange = Exchange::new(group, name, config.num_features, devices.len()).into();
         let mut group = Self { config, devices, parameters, running, id, exchange };
         group.set_parameters(weight.as_deref(), bias.as_deref())?;
         Ok(group)
@@ -205,8 +202,8 @@ impl DeviceGroup {
     }
 
     /// Begins a call that normalizes with these statistics; `None` where it communicates with nobody.
-    fn begin(&self, phase: Phase, subject: u64, statistics: Statistics) -> Result<Option<Call<'_>>, Error> {
-        let begin = || self.exchange.begin(phase, subject, self.patience());
+    fn begin(&self, phase: Phase, subject: u64, statistics: Statistics) -> Result<Option<Call>, Error> {
+        let begin = || self.exchange.begin(phase, subject, self.config.checksum(), self.patience());
         Ok(if statistics == Statistics::Group { Some(begin()?) } else { None })
     }
 
@@ -224,7 +221,7 @@ impl DeviceGroup {
 }
 
 /// Ends a call: where it communicates, the peers learn of a failure.
-fn end<T>(call: Option<Call<'_>>, result: Result<T, Error>) -> Result<T, Error> {
+fn end<T>(call: Option<Call>, result: Result<T, Error>) -> Result<T, Error> {
     if let Some(call) = call {
         call.end(&result);
     }

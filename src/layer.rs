@@ -13,7 +13,6 @@ use std::slice::{from_mut, from_ref};
 
 use crate::collective::ProcessGroup;
 use crate::config::SyncBatchNormConfig;
-use crate::coordinator::Ranks;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Error;
@@ -65,8 +64,7 @@ impl SyncBatchNorm {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn named(name: &str, config: SyncBatchNormConfig, device: Device, group: &ProcessGroup) -> Result<Self, Error> {
-        let ranks = Ranks { first: group.rank() as u64, total: group.world_size() as u64 };
-        Ok(Self { rank: DeviceGroup::within(config, vec![device], group, name, ranks)? })
+        Ok(Self { rank: DeviceGroup::within(config, vec![device], group, name)? })
     }
 
     /// The device of this rank.

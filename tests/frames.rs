@@ -20,7 +20,7 @@ use syncbn::collective::{Frame, FrameError, Header, NodePayload, Payload, Phase}
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const PHASES: [Phase; 9] = [
+const PHASES: [Phase; 12] = [
     Phase::Forward,
     Phase::Recompute,
     Phase::Evaluate,
@@ -29,11 +29,14 @@ const PHASES: [Phase; 9] = [
     Phase::Partition,
     Phase::Subgroup,
     Phase::Devices,
-    Phase::ForwardMany,
+    Phase::AllReduce,
+    Phase::AllGather,
+    Phase::Broadcast,
+    Phase::Barrier,
 ];
 
 /// Bytes of a frame before the length of its name.
-const FIXED_BYTES: usize = 72;
+const FIXED_BYTES: usize = 88;
 
 fn header(phase: Phase) -> Header {
     Header {
@@ -47,6 +50,8 @@ fn header(phase: Phase) -> Header {
         channels: 2,
         config: 0x1112_1314_1516_1718,
         state: 0,
+        ranks: 0,
+        listed: 1,
     }
 }
 
@@ -70,10 +75,16 @@ fn frames() -> Vec<Frame> {
         .into_iter()
         .flat_map(|phase| payloads.clone().map(|payload| Frame { header: header(phase), payload }))
         .collect();
-    let (numbers, name) = ([u64::MAX; 7], "x".repeat(65_535));
-    let [group, rank, layer, step, subject, config, state] = numbers;
+    // A program's own values travel two by two.
+    for frame in &mut frames {
+        if matches!(frame.header.phase, Phase::AllReduce | Phase::Broadcast) {
+            frame.header.channels = 3;
+        }
+    }
+    let (numbers, name) = ([u64::MAX; 9], "x".repeat(65_535));
+    let [group, rank, layer, step, subject, config, state, ranks, listed] = numbers;
     let phase = Phase::Backward;
-    let header = Header { group, rank, phase, layer, name, step, subject, channels: 0, config, state };
+    let header = Header { group, rank, phase, layer, name, step, subject, channels: 0, config, state, ranks, listed };
     frames.push(Frame { header, payload: Payload::Nodes(largest.to_vec()) });
     frames
 }
@@ -126,6 +137,8 @@ fn the_documented_bytes_of_a_forward_frame_are_the_bytes() {
             channels: 2,
             config: 0x1122_3344_5566_7788,
             state: 0x99aa_bbcc_ddee_ff00,
+            ranks: 1,
+            listed: 1,
         },
         payload: Payload::Nodes(vec![NodePayload {
             level: 0,
@@ -151,6 +164,8 @@ fn the_documented_bytes_of_an_abort_frame_are_the_bytes() {
         channels: 2,
         config: 0x1122_3344_5566_7788,
         state: 0,
+        ranks: 0,
+        listed: 1,
     };
     let frame = Frame { header, payload: Payload::Abort("lost".to_owned()) };
     assert_eq!(frame.encode(), documented("abort"));
@@ -181,7 +196,7 @@ type Field = (&'static str, fn(&mut Header));
 /// Every number stands where the document says: a field is changed, and only its bytes are others.
 #[test]
 fn the_documented_offsets_are_those_of_the_fields() {
-    let fields: [Field; 8] = [
+    let fields: [Field; 10] = [
         ("group", |header| header.group = !header.group),
         ("rank", |header| header.rank = !header.rank),
         ("layer", |header| header.layer = !header.layer),
@@ -190,6 +205,8 @@ fn the_documented_offsets_are_those_of_the_fields() {
         ("channels", |header| header.channels = !header.channels),
         ("configuration", |header| header.config = !header.config),
         ("state", |header| header.state = !header.state),
+        ("devices", |header| header.ranks = !header.ranks),
+        ("exchanges", |header| header.listed = !header.listed),
     ];
     let rows = documented_rows("offset");
     let frame = Frame { header: header(Phase::Backward), payload: Payload::Bytes(vec![7]) };
@@ -231,7 +248,7 @@ fn a_field_that_holds_what_it_cannot_is_named() {
         Frame::decode(&bytes)
     };
     let field = |what, found, allowed| Err(FrameError::Field { what, found, allowed });
-    assert_eq!(with(6, 9), field("phase", 9, "0 to 8"));
+    assert_eq!(with(6, 12), field("phase", 12, "0 to 11"));
     assert_eq!(with(7, 3), field("kind", 3, "0 to 2"));
     // Behind the fixed part, the name and its length, and the number of nodes.
     let level = FIXED_BYTES + 2 + header(Phase::Forward).name.len() + 4;

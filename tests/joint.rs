@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::merging::merging_groups;
 use common::tapped::Tapped;
 use pollster::block_on;
 use syncbn::{
@@ -172,58 +173,68 @@ fn joint((layers, x, y): &mut OfRank, order: &[usize]) -> Result<Vec<syncbn::sta
     Ok(results.into_iter().map(|(_, report)| report.global).collect())
 }
 
+/// The ranks of a group whose messages are counted, over a transport that merges them on their way or not.
+fn counted_groups(gathers: &Arc<AtomicUsize>, merges: bool) -> Vec<(usize, ProcessGroup)> {
+    let counted = |inner| {
+        let gathers = gathers.clone();
+        let tap = move |message| {
+            gathers.fetch_add(1, Ordering::Relaxed);
+            message
+        };
+        ProcessGroup::new(Tapped::new(inner, tap).merging(merges)).with_deadline(LONG)
+    };
+    LocalGroup::ranks(3).into_iter().map(counted).enumerate().collect()
+}
+
 #[test]
 fn processes_exchange_one_message_for_all_layers_and_get_the_bits_of_many() {
     let gathers = Arc::new(AtomicUsize::new(0));
-    let groups = || -> Vec<ProcessGroup> {
-        let ranks = LocalGroup::ranks(3).into_iter();
-        let counted = |rank| {
-            let gathers = gathers.clone();
-            Tapped::new(rank, move |message| {
-                gathers.fetch_add(1, Ordering::Relaxed);
-                message
-            })
-        };
-        ranks.map(|rank| ProcessGroup::new(counted(rank)).with_deadline(LONG)).collect()
-    };
-    let ranks = |groups: Vec<ProcessGroup>| groups.into_iter().enumerate().collect();
-    let together = on_threads(ranks(groups()), |(rank, group)| {
-        let mut rank = of_rank(&group, rank);
-        let globals = joint(&mut rank, &[0, 1, 2]).expect("a joint call");
-        // And again, without the checksum of the state.
-        joint(&mut rank, &[0, 1, 2]).expect("a joint call");
-        let running: Vec<_> = rank.0.iter().map(|layer| layer.running_stats().cloned()).collect();
-        (globals, running, bits(&read(&rank.2)))
-    });
-    assert_eq!(gathers.swap(0, Ordering::Relaxed), 3 * 2, "one message per rank and call");
-    let apart = on_threads(ranks(groups()), |(rank, group)| {
-        let (mut layers, x, mut y) = of_rank(&group, rank);
-        let mut globals = Vec::new();
-        for round in 0..2 {
-            for ((layer, x), y) in layers.iter_mut().zip(&x).zip(&mut y) {
-                let report = block_on(layer.forward_train_into(x, y)).expect("a call").1;
-                globals.extend((round == 0).then_some(report.global));
+    let [gathered, merged] = [false, true].map(|merges| {
+        let together = on_threads(counted_groups(&gathers, merges), |(rank, group)| {
+            let mut rank = of_rank(&group, rank);
+            let globals = joint(&mut rank, &[0, 1, 2]).expect("a joint call");
+            // And again, without the checksum of the state.
+            joint(&mut rank, &[0, 1, 2]).expect("a joint call");
+            let running: Vec<_> = rank.0.iter().map(|layer| layer.running_stats().cloned()).collect();
+            (globals, running, bits(&read(&rank.2)))
+        });
+        assert_eq!(gathers.swap(0, Ordering::Relaxed), 3 * 2, "one message per rank and call");
+        let apart = on_threads(counted_groups(&gathers, merges), |(rank, group)| {
+            let (mut layers, x, mut y) = of_rank(&group, rank);
+            let mut globals = Vec::new();
+            for round in 0..2 {
+                for ((layer, x), y) in layers.iter_mut().zip(&x).zip(&mut y) {
+                    let report = block_on(layer.forward_train_into(x, y)).expect("a call").1;
+                    globals.extend((round == 0).then_some(report.global));
+                }
             }
-        }
-        let running: Vec<_> = layers.iter().map(|layer| layer.running_stats().cloned()).collect();
-        (globals, running, bits(&read(&y)))
+            let running: Vec<_> = layers.iter().map(|layer| layer.running_stats().cloned()).collect();
+            (globals, running, bits(&read(&y)))
+        });
+        assert_eq!(gathers.swap(0, Ordering::Relaxed), 3 * 2 * 3);
+        assert_eq!(together, apart);
+        together
     });
-    assert_eq!(gathers.load(Ordering::Relaxed), 3 * 2 * 3);
-    assert_eq!(together, apart);
+    assert_eq!(gathered, merged);
 }
 
-/// The errors of two ranks whose second does what `spoil` does, after a good joint call.
+/// The errors of two ranks whose second does what `spoil` does, after a good joint call; the same whether messages merge on
+/// their way.
 fn errors(spoil: impl Fn(&mut OfRank) -> Result<(), Error> + Sync) -> Vec<Error> {
-    let ranks = process_groups(2, LONG).into_iter().enumerate().collect();
-    on_threads(ranks, |(rank, group)| {
-        let mut layers = of_rank(&group, rank);
-        joint(&mut layers, &[0, 1, 2]).expect("a good call");
-        let result = if rank == 1 { spoil(&mut layers) } else { joint(&mut layers, &[0, 1]).map(drop) };
-        for layer in &layers.0 {
-            assert_eq!(layer.running_stats().unwrap().num_batches_tracked, 1);
-        }
-        result.expect_err("a call that fails")
-    })
+    let [gathered, merged] = [false, true].map(|merges| {
+        let groups = if merges { merging_groups(2, LONG) } else { process_groups(2, LONG) };
+        on_threads(groups.into_iter().enumerate().collect(), |(rank, group)| {
+            let mut layers = of_rank(&group, rank);
+            joint(&mut layers, &[0, 1, 2]).expect("a good call");
+            let result = if rank == 1 { spoil(&mut layers) } else { joint(&mut layers, &[0, 1]).map(drop) };
+            for layer in &layers.0 {
+                assert_eq!(layer.running_stats().unwrap().num_batches_tracked, 1);
+            }
+            result.expect_err("a call that fails")
+        })
+    });
+    assert_eq!(gathered, merged);
+    gathered
 }
 
 #[test]
@@ -237,14 +248,17 @@ fn ranks_with_other_requests_all_learn_of_it() {
         other => panic!("{other}"),
     };
     for error in errors(|layers| joint(layers, &[1, 0]).map(drop)) {
-        assert_eq!(mismatch(&error), (None, 1, "layer"), "{error}");
+        assert_eq!(mismatch(&error), (Some(0), 1, "layer"), "{error}");
     }
     for error in errors(|layers| joint(layers, &[0, 2]).map(drop)) {
-        assert_eq!(mismatch(&error), (None, 1, "channels"), "{error}");
+        assert_eq!(mismatch(&error), (Some(1), 1, "layer"), "{error}");
     }
     let by_itself = |(layers, x, y): &mut OfRank| block_on(layers[0].forward_train_into(&x[0], &mut y[0])).map(drop);
-    for error in errors(by_itself) {
-        assert_eq!(mismatch(&error), (None, 1, "phase"), "{error}");
+    for error in errors(by_itself).into_iter().chain(errors(|layers| joint(layers, &[0, 1, 2]).map(drop))) {
+        assert_eq!(mismatch(&error), (None, 1, "number of exchanges in a message"), "{error}");
+    }
+    for error in errors(|layers| joint(layers, &[2]).map(drop)) {
+        assert_eq!(mismatch(&error), (None, 1, "layer"), "{error}");
     }
     // An output of the second layer that does not fit.
     let misfit = |layers: &mut OfRank| {

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank, Merge};
 use syncbn::{Device, DeviceGroup, Error, ExchangeError, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
 
+use common::tapped::Tapped;
 use common::*;
 
 const CHANNELS: usize = 3;
@@ -172,11 +173,38 @@ fn errors_of(bytes: &[u8], culprit: usize) -> Vec<ExchangeError> {
 #[test]
 fn a_rank_whose_message_cannot_be_merged_is_named_on_every_rank() {
     for culprit in 0..5 {
-        for bytes in [&b""[..], b"\x00", b"\x00garbage", b"\x07", b"GET / HTTP/1.1"] {
+        for bytes in [&b""[..], b"\x00", b"\x00garbage", b"\x00\x01\0\0\0\0\0\0\0\x07", b"\x07", b"GET / HTTP/1.1"] {
             for error in errors_of(bytes, culprit) {
                 let ExchangeError::Frame { rank, .. } = error else { panic!("{error}") };
                 assert_eq!(rank, culprit, "{bytes:?}");
             }
+        }
+    }
+}
+
+/// Over both transports: one whose message lists another number of exchanges than its header says.
+#[test]
+fn a_rank_whose_list_is_shorter_than_it_says_is_named_on_every_rank() {
+    for (merges, culprit) in [(false, 0), (false, 3), (true, 0), (true, 1), (true, 3), (true, 4)] {
+        let groups = LocalGroup::ranks(5).into_iter().enumerate().map(|(rank, inner)| {
+            let tap = move |mut message: Vec<u8>| {
+                if rank == culprit {
+                    let frame = message.windows(4).position(|bytes| bytes == b"SYBN").expect("a frame");
+                    message[frame + 80] = 2;
+                }
+                message
+            };
+            ProcessGroup::new(Tapped::new(inner, tap).merging(merges)).with_deadline(LONG)
+        });
+        let errors = on_threads(groups.collect(), |group| {
+            let host = Device::host();
+            let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), host.clone(), &group).unwrap();
+            pollster::block_on(layer.forward_train(&host.zeros(&[2, 1]).unwrap())).map(drop).expect_err("a lie")
+        });
+        for error in errors {
+            let Error::Exchange(ExchangeError::Frame { rank, message, .. }) = &error else { panic!("{error}") };
+            let told = (*rank, message.as_str());
+            assert_eq!(told, (culprit, "it carries 1 exchange(s), expected 2"), "merges: {merges}");
         }
     }
 }

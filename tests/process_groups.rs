@@ -11,6 +11,8 @@ mod common;
 mod loaded;
 #[path = "process_groups/refused.rs"]
 mod refused;
+#[path = "faults/saboteur.rs"]
+mod saboteur;
 #[path = "process_groups/spread.rs"]
 mod spread;
 #[path = "process_groups/start.rs"]

@@ -3,10 +3,10 @@
 //! The layout is in `docs/PROTOCOL.md`. Decoding takes any bytes: it never panics, and allocates no more than the bytes
 //! that are there.
 
+mod phase;
 pub(super) mod reader;
 
-use std::fmt;
-
+pub use phase::Phase;
 use reader::Reader;
 
 /// First bytes of every frame.
@@ -15,60 +15,8 @@ const MAGIC: [u8; 4] = *b"SYBN";
 const VERSION: u16 = 1;
 /// In the place of a state's checksum where it is not told.
 pub(crate) const UNTOLD: u64 = 0;
-
-/// What an exchange is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Statistics of forward in training.
-    Forward,
-    /// Statistics of forward once more, for activation checkpointing.
-    Recompute,
-    /// Statistics of forward in evaluation, where it uses the group's.
-    Evaluate,
-    /// Gradient sums of backward.
-    Backward,
-    /// Parameters and running statistics of one rank for all.
-    State,
-    /// The making of process groups by their partition.
-    Partition,
-    /// The making of process groups by every rank's own.
-    Subgroup,
-    /// How many devices every process holds.
-    Devices,
-    /// Statistics of forward in training of several layers.
-    ForwardMany,
-}
-
-impl Phase {
-    /// In the order of their numbers in a frame.
-    const ALL: [Self; 9] = [
-        Self::Forward,
-        Self::Recompute,
-        Self::Evaluate,
-        Self::Backward,
-        Self::State,
-        Self::Partition,
-        Self::Subgroup,
-        Self::Devices,
-        Self::ForwardMany,
-    ];
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Forward => "forward",
-            Self::Recompute => "recomputed forward",
-            Self::Evaluate => "forward in evaluation",
-            Self::Backward => "backward",
-            Self::State => "broadcast of the state",
-            Self::Partition => "partition into process groups",
-            Self::Subgroup => "making of a subgroup",
-            Self::Devices => "making of a layer over several devices",
-            Self::ForwardMany => "forward of several layers",
-        })
-    }
-}
+/// The subject of an exchange that does not say what it is about: it agrees with every subject.
+pub(crate) const ANY_SUBJECT: u64 = u64::MAX;
 
 /// What must agree between the ranks of an exchange, and who speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,16 +31,20 @@ pub struct Header {
     pub layer: u64,
     /// Name of the layer, for messages; may be empty.
     pub name: String,
-    /// Exchanges of the layer before this one.
+    /// Exchanges of the layer before this one, or of the group itself.
     pub step: u64,
     /// What the exchange is about: of backward the exchange of its forward, of a broadcast the rank; else 0.
     pub subject: u64,
-    /// C.
+    /// C; of a program's values their number.
     pub channels: u64,
-    /// Checksum of the layer's configuration.
+    /// Checksum of the layer's configuration; of values to be summed, of the lengths of their slices.
     pub config: u64,
     /// Checksum of parameters and running statistics where it is told, as with the first exchange; else 0.
     pub state: u64,
+    /// Devices that the speaker holds for the layer, until all know how many each holds; else 0.
+    pub ranks: u64,
+    /// Exchanges that share the message.
+    pub listed: u64,
 }
 
 /// The merged numbers of one node of the tree over ranks.
@@ -104,7 +56,7 @@ pub struct NodePayload {
     pub index: u64,
     /// Values per channel under it.
     pub count: u64,
-    /// Two numbers per channel.
+    /// Two numbers per channel; a program's values two by two.
     pub values: Vec<[f64; 2]>,
 }
 
@@ -164,6 +116,14 @@ pub enum FrameError {
         /// What is allowed.
         allowed: &'static str,
     },
+    /// A message lists another number of exchanges than it says.
+    #[error("it carries {found} exchange(s), expected {expected}")]
+    List {
+        /// Exchanges listed.
+        found: u64,
+        /// Exchanges expected.
+        expected: u64,
+    },
     /// A text is not UTF-8.
     #[error("{what} is not UTF-8")]
     Text {
@@ -198,6 +158,8 @@ impl Frame {
             header.channels,
             header.config,
             header.state,
+            header.ranks,
+            header.listed,
         ];
         out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         put_text(&mut out, &header.name);
@@ -235,19 +197,17 @@ impl Frame {
             return Err(FrameError::Version { found: version });
         }
         let [phase, kind] = reader.array("phase and kind")?;
-        let phase = *Phase::ALL.get(usize::from(phase)).ok_or(FrameError::Field {
-            what: "phase",
-            found: phase.into(),
-            allowed: "0 to 8",
-        })?;
+        let unknown = FrameError::Field { what: "phase", found: phase.into(), allowed: Phase::ALLOWED };
+        let phase = Phase::of_number(phase).ok_or(unknown)?;
         let mut number = |what| reader.array(what).map(u64::from_le_bytes);
         let (group, rank, layer) = (number("group")?, number("rank")?, number("layer")?);
         let (step, subject, channels) = (number("exchange")?, number("subject")?, number("channels")?);
         let (config, state) = (number("config")?, number("state")?);
+        let (ranks, listed) = (number("ranks")?, number("exchanges")?);
         let name = reader.text("name")?;
-        let header = Header { group, rank, phase, layer, name, step, subject, channels, config, state };
+        let header = Header { group, rank, phase, layer, name, step, subject, channels, config, state, ranks, listed };
         let payload = match kind {
-            NODES => Payload::Nodes(reader.nodes(channels)?),
+            NODES => Payload::Nodes(reader.nodes(phase.pairs(channels))?),
             BYTES => Payload::Bytes(std::mem::take(&mut reader.rest).to_vec()),
             ABORT => Payload::Abort(reader.text("reason")?),
             _ => return Err(FrameError::Field { what: "kind", found: kind.into(), allowed: "0 to 2" }),

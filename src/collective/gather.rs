@@ -1,151 +1,127 @@
-//! The exchanges of a process group: every rank's frame, or the nodes that all have become, once all are at the same place.
-//!
-//! Where only some ranks tell the checksum of their state, an exchange that may compare states has no result and keeps its
-//! turn: the coordinator makes it again with all of them.
+//! The exchanges of a process group: a list of them is one message, whether a call has one or many.
 
-use super::ProcessGroup;
-use super::frame::{Frame, Header, NodePayload, Payload};
+use super::frame::{Frame, FrameError, Header, Payload};
+use super::list::{check_length, pack, unpack};
 use super::merge::Merge;
-use super::merged::{Head, Merged};
-use super::peers::{check_heads, heads, tell_in_part};
-use super::turns::Turn;
+use super::merged::{Head, Joined, Merged};
+use super::operation::Operation;
+use super::peers::{Again, heads, judge};
 use crate::error::ExchangeError;
 
-impl ProcessGroup {
-    /// Sends a payload when it is the call's turn and gets every rank's frame, in rank order, all of the same header but for
-    /// the rank; `at` says where, for errors.
-    pub(crate) async fn gather(
-        &self,
-        turn: &Turn,
-        header: Header,
-        payload: Payload,
-        at: &str,
-    ) -> Result<Vec<Frame>, ExchangeError> {
-        let frames = self.gather_frames(turn, header, payload, at).await?;
-        self.conclude(turn, &heads(&frames), at)?;
-        Ok(frames)
-    }
+/// What a list of exchanges has brought for one of them.
+pub(crate) struct Answer {
+    heads: Vec<Head>,
+    /// One from every rank, in rank order; or one, which those of all have become on their way.
+    pub payloads: Vec<Payload>,
+}
 
-    /// [`gather`](Self::gather) of an exchange that may compare states; `None` where only some ranks tell theirs.
-    pub(crate) async fn gather_telling(
-        &self,
-        turn: &Turn,
-        header: Header,
-        payload: Payload,
-        at: &str,
-    ) -> Result<Option<Vec<Frame>>, ExchangeError> {
-        let frames = self.gather_frames(turn, header, payload, at).await?;
-        let has_result = self.conclude_telling(turn, &heads(&frames), at)?;
-        Ok(has_result.then_some(frames))
-    }
+/// An error of a list of exchanges, with the number of the exchange if it is one's.
+pub(crate) type ListError = (Option<usize>, ExchangeError);
 
-    /// Every rank's frame, whatever its header says.
-    pub(super) async fn gather_frames(
-        &self,
-        turn: &Turn,
-        header: Header,
-        payload: Payload,
-        at: &str,
-    ) -> Result<Vec<Frame>, ExchangeError> {
-        self.come(turn, &header, at).await?;
-        let message = Frame { header, payload }.encode();
-        let gathered = self.transport.all_gather(message, self.deadline()).await;
-        let frames = gathered.map_err(|error| self.named(error, at)).and_then(|messages| {
-            let frames = messages.iter().enumerate().map(|(rank, message)| self.decode(rank, message, at));
-            frames.collect()
+impl Operation {
+    /// Sends what these operations of one group have to say as one message when it is the first one's turn, and gets what
+    /// all ranks say. `say` is asked when the turn has come, for a header and a payload of each. With a `law` the payloads
+    /// are nodes, which the transport merges if it does so.
+    pub async fn exchange(
+        operations: &[&Self],
+        say: impl FnOnce() -> Vec<(Header, Payload)>,
+        law: Option<Merge>,
+    ) -> Result<Vec<Answer>, ListError> {
+        let Some(&first) = operations.first() else { return Ok(Vec::new()) };
+        let (group, listed) = (&first.group, operations.len() as u64);
+        first.come().await.map_err(|error| (None, error))?;
+        let frames = say().into_iter().map(|(header, payload)| {
+            let header = Header { listed, ..header };
+            Frame { header, payload }
         });
-        frames.map_err(|error| self.poison(error))
-    }
-
-    /// Whether statistics merge on their way, by [`merge`](Self::merge), instead of being gathered.
-    pub(crate) fn merges_on_the_way(&self) -> bool {
-        self.transport.merges_on_the_way()
-    }
-
-    /// Gives the nodes that this rank holds when it is the call's turn and gets those that cover all ranks, merged by `law`,
-    /// of the same header; `at` says where, for errors.
-    pub(crate) async fn merge(
-        &self,
-        turn: &Turn,
-        header: Header,
-        nodes: Vec<NodePayload>,
-        law: Merge,
-        at: &str,
-    ) -> Result<Vec<NodePayload>, ExchangeError> {
-        let (heads, nodes) = self.merge_nodes(turn, header, nodes, law, at).await?;
-        self.conclude(turn, &heads, at)?;
-        Ok(nodes)
-    }
-
-    /// [`merge`](Self::merge) of an exchange that may compare states; `None` where only some ranks tell theirs.
-    pub(crate) async fn merge_telling(
-        &self,
-        turn: &Turn,
-        header: Header,
-        nodes: Vec<NodePayload>,
-        law: Merge,
-        at: &str,
-    ) -> Result<Option<Vec<NodePayload>>, ExchangeError> {
-        let (heads, nodes) = self.merge_nodes(turn, header, nodes, law, at).await?;
-        let has_result = self.conclude_telling(turn, &heads, at)?;
-        Ok(has_result.then_some(nodes))
-    }
-
-    /// The different headers of all ranks, and what their nodes have become.
-    async fn merge_nodes(
-        &self,
-        turn: &Turn,
-        header: Header,
-        nodes: Vec<NodePayload>,
-        law: Merge,
-        at: &str,
-    ) -> Result<(Vec<Head>, Vec<NodePayload>), ExchangeError> {
-        self.come(turn, &header, at).await?;
-        let message = Merged::of(header, nodes).encode();
-        let merged = self.transport.all_merge(message, law, self.deadline()).await;
-        let merged = merged.map_err(|error| self.named(error, at)).and_then(|bytes| {
-            let unusable = |rank: usize, message| {
-                let rank = self.world_rank(rank);
-                ExchangeError::Frame { at: at.to_owned(), rank, message }
-            };
-            // Every rank has the same bytes; rank 0 made them.
-            match Merged::decode(&bytes).map_err(|error| unusable(0, error.to_string()))? {
-                Merged::Failed { rank, message } => Err(unusable(rank as usize, message)),
-                Merged::Nodes { heads, nodes } => Ok((heads, nodes)),
-            }
-        });
-        merged.map_err(|error| self.poison(error))
-    }
-
-    /// Ends the turn of an exchange whose headers agree.
-    fn conclude(&self, turn: &Turn, heads: &[Head], at: &str) -> Result<(), ExchangeError> {
-        self.agree(heads, at)?;
-        turn.pass();
-        Ok(())
-    }
-
-    /// [`conclude`](Self::conclude), or keeps the turn and returns false where only some ranks tell their state.
-    fn conclude_telling(&self, turn: &Turn, heads: &[Head], at: &str) -> Result<bool, ExchangeError> {
-        if tell_in_part(heads) {
-            return Ok(false);
+        let answers = match law {
+            Some(law) if group.transport.merges_on_the_way() => first.merge(frames, law).await,
+            _ => Self::gather_frames(operations, frames).await,
+        };
+        let answers = answers.map_err(|(index, error)| (index, group.poison(error)))?;
+        if let Some(answer) =
+            answers.first().filter(|answer| answer.heads.iter().any(|head| head.header.listed != listed))
+        {
+            // Lists of other lengths are at other places, whatever is in them.
+            first.judge(answer, Again::default()).map_err(|error| (None, error))?;
         }
-        self.conclude(turn, heads, at)?;
-        Ok(true)
+        Ok(answers)
     }
 
-    /// Refuses headers that differ.
-    pub(super) fn agree(&self, heads: &[Head], at: &str) -> Result<(), ExchangeError> {
-        check_heads(heads, at, |rank| self.world_rank(rank)).map_err(|error| self.poison(error))
+    /// What every rank has to say in this operation, in rank order, with the same header.
+    pub async fn gather(&self, payload: Payload) -> Result<Vec<Payload>, ExchangeError> {
+        let say = || vec![(self.header.clone(), payload)];
+        let gathered = Self::gather_list(&[self], say).await;
+        gathered.map(|list| list.into_iter().flatten().collect()).map_err(|(_, error)| error)
     }
 
-    pub(super) fn decode(&self, rank: usize, message: &[u8], at: &str) -> Result<Frame, ExchangeError> {
-        let broken = |message: String| ExchangeError::Frame { at: at.to_owned(), rank: self.world_rank(rank), message };
-        let frame = Frame::decode(message).map_err(|error| broken(error.to_string()))?;
+    /// [`exchange`](Self::exchange) without a law, of which all headers agree: `[operation][rank]`.
+    pub async fn gather_list(
+        operations: &[&Self],
+        say: impl FnOnce() -> Vec<(Header, Payload)>,
+    ) -> Result<Vec<Vec<Payload>>, ListError> {
+        let answers = Self::exchange(operations, say, None).await?;
+        let agreed = answers.into_iter().zip(operations).enumerate().map(|(index, (answer, operation))| {
+            operation.judge(&answer, Again::default()).map_err(|error| (Some(index), error))?;
+            Ok(answer.payloads)
+        });
+        agreed.collect()
+    }
+
+    /// Refuses headers that differ; returns what has to be told once more where they differ in that alone, and may.
+    pub fn judge(&self, answer: &Answer, may: Again) -> Result<Again, ExchangeError> {
+        let judged = judge(&answer.heads, may, &self.at, |rank| self.group.world_rank(rank));
+        judged.map_err(|error| self.group.poison(error))
+    }
+
+    async fn gather_frames(
+        operations: &[&Self],
+        frames: impl Iterator<Item = Frame>,
+    ) -> Result<Vec<Answer>, ListError> {
+        let (first, group) = (operations[0], &operations[0].group);
+        let gathered = group.transport.all_gather(pack(frames.map(|frame| frame.encode())), group.deadline()).await;
+        let messages = gathered.map_err(|error| (None, group.named(error, &first.at)))?;
+        let mut gathered: Vec<Vec<Frame>> = operations.iter().map(|_| Vec::with_capacity(messages.len())).collect();
+        for (rank, message) in messages.iter().enumerate() {
+            let unusable = |error: FrameError| (None, first.unusable(rank, error.to_string()));
+            let list = unpack("frame", message).map_err(unusable)?;
+            for (index, (bytes, operation)) in list.iter().zip(operations).enumerate() {
+                let frame = operation.decode(rank, bytes).map_err(|error| (Some(index), error))?;
+                check_length(list.len(), frame.header.listed).map_err(unusable)?;
+                gathered[index].push(frame);
+            }
+        }
+        let answer = |frames: Vec<Frame>| Answer {
+            heads: heads(&frames),
+            payloads: frames.into_iter().map(|frame| frame.payload).collect(),
+        };
+        Ok(gathered.into_iter().map(answer).collect())
+    }
+
+    /// The frames of this operation and those behind it, merged by `law` on their way.
+    async fn merge(&self, frames: impl Iterator<Item = Frame>, law: Merge) -> Result<Vec<Answer>, ListError> {
+        let message = Merged::of(frames).encode();
+        let merged = self.group.transport.all_merge(message, law, self.group.deadline()).await;
+        let bytes = merged.map_err(|error| (None, self.group.named(error, &self.at)))?;
+        // Every rank has the same bytes; rank 0 made them.
+        match Merged::decode(&bytes).map_err(|error| (None, self.unusable(0, error.to_string())))? {
+            Merged::Failed { rank, message } => Err((None, self.unusable(rank as usize, message))),
+            Merged::List(list) => {
+                let answer =
+                    |joined: Joined| Answer { heads: joined.heads, payloads: vec![Payload::Nodes(joined.nodes)] };
+                Ok(list.into_iter().map(answer).collect())
+            }
+        }
+    }
+
+    fn decode(&self, rank: usize, message: &[u8]) -> Result<Frame, ExchangeError> {
+        let frame = Frame::decode(message).map_err(|error| self.unusable(rank, error.to_string()))?;
         if frame.header.rank != rank as u64 {
-            return Err(broken(format!("it says that it is of rank {}", frame.header.rank)));
+            return Err(self.unusable(rank, format!("it says that it is of rank {}", frame.header.rank)));
         }
         if let Payload::Abort(reason) = frame.payload {
-            return Err(ExchangeError::Aborted { at: at.to_owned(), rank: self.world_rank(rank), reason });
+            let rank = self.group.world_rank(rank);
+            return Err(ExchangeError::Aborted { at: self.at.clone(), rank, reason });
         }
         Ok(frame)
     }

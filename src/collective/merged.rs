@@ -1,11 +1,15 @@
-//! What several ranks have said, merged into one message: their headers, each different one once, and the nodes of the
-//! tree that cover them. Merging numbers is the coordinator's.
+//! What several ranks have said, merged into one message: for each exchange of their lists the headers, each different one
+//! once, and the nodes of the tree that cover the ranks. Merging numbers is the coordinator's.
 //!
 //! The layout is in `docs/PROTOCOL.md`. As of frames, decoding takes any bytes.
 
+use std::mem::replace;
+
 use super::frame::reader::Reader;
 use super::frame::{Frame, FrameError, Header, NodePayload, Payload};
+use super::list::{check_length, pack, unpack};
 use super::merge::Part;
+use super::peers::agree;
 
 /// A header, and how many ranks have it: the first is the one it names.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,22 +19,26 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Whether both are at the same place, whoever speaks.
-    pub fn agrees(&self, other: &Header) -> bool {
+    /// Whether both say the same, whoever speaks.
+    pub fn is_of(&self, other: &Header) -> bool {
         self.header == Header { rank: self.header.rank, ..other.clone() }
     }
+}
+
+/// What some consecutive ranks have said in one exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Joined {
+    /// Headers in the order of the first rank of each.
+    pub heads: Vec<Head>,
+    /// The nodes from left to right; none where headers do not agree.
+    pub nodes: Vec<NodePayload>,
 }
 
 /// What some consecutive ranks have said.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Merged {
-    /// Headers in the order of the first rank of each, and the nodes; none where headers differ, which ends the exchange.
-    Nodes {
-        /// The headers.
-        heads: Vec<Head>,
-        /// The nodes from left to right.
-        nodes: Vec<NodePayload>,
-    },
+    /// A list of exchanges, as long as that of each rank, or the shortest: then their headers do not agree.
+    List(Vec<Joined>),
     /// The message of a rank could not be used.
     Failed {
         /// Whose.
@@ -43,48 +51,87 @@ pub(crate) enum Merged {
 /// Merges nodes of consecutive ranks; an error where the right ones do not go on from the left ones.
 pub(crate) type Join = fn(Vec<NodePayload>, Vec<NodePayload>) -> Result<Vec<NodePayload>, String>;
 
-const NODES: u8 = 0;
+const LIST: u8 = 0;
 const FAILED: u8 = 1;
 
 impl Merged {
     /// What one rank says.
-    pub fn of(header: Header, nodes: Vec<NodePayload>) -> Self {
-        Self::Nodes { heads: vec![Head { header, ranks: 1 }], nodes }
+    pub fn of(frames: impl Iterator<Item = Frame>) -> Self {
+        let joined = |Frame { header, payload }| {
+            let nodes = if let Payload::Nodes(nodes) = payload { nodes } else { Vec::new() };
+            Joined { heads: vec![Head { header, ranks: 1 }], nodes }
+        };
+        Self::List(frames.map(joined).collect())
     }
 
     pub fn encode(self) -> Vec<u8> {
         match self {
             Self::Failed { rank, message } => [&[FAILED], rank.to_le_bytes().as_slice(), message.as_bytes()].concat(),
-            Self::Nodes { heads, nodes } => {
-                let mut out = vec![NODES];
-                let mut payload = Payload::Nodes(nodes);
-                for Head { header, ranks } in heads {
-                    let frame = Frame { header, payload }.encode();
-                    out.extend(ranks.to_le_bytes());
-                    out.extend((frame.len() as u64).to_le_bytes());
-                    out.extend(frame);
-                    // The nodes travel with the first.
-                    payload = Payload::Bytes(Vec::new());
-                }
-                out
-            }
+            Self::List(list) => [vec![LIST], pack(list.into_iter().map(Joined::encode))].concat(),
         }
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let what = "kind of a merged message";
         let mut reader = Reader { rest: bytes };
-        match reader.array("kind of a merged message")? {
-            [NODES] => {}
+        match reader.array(what)? {
+            [LIST] => {
+                let list = unpack("exchange of a merged message", reader.rest)?;
+                let list = list.into_iter().map(Joined::decode).collect::<Result<Vec<_>, _>>()?;
+                // Where ranks say different numbers, the shortest list is left.
+                let listed = list[0].heads.iter().map(|head| head.header.listed).min();
+                check_length(list.len(), listed.unwrap_or(0))?;
+                Ok(Self::List(list))
+            }
             [FAILED] => {
                 let rank = u64::from_le_bytes(reader.array("rank")?);
-                return Ok(Self::Failed { rank, message: String::from_utf8_lossy(reader.rest).into_owned() });
+                Ok(Self::Failed { rank, message: String::from_utf8_lossy(reader.rest).into_owned() })
             }
-            [kind] => {
-                let (what, found, allowed) = ("kind of a merged message", kind.into(), "0 or 1");
-                return Err(FrameError::Field { what, found, allowed });
-            }
+            [kind] => Err(FrameError::Field { what, found: kind.into(), allowed: "0 or 1" }),
         }
-        let (mut heads, mut nodes) = (Vec::new(), Vec::new());
+    }
+
+    /// What a part says; of what is no message of this kind, that its first rank's cannot be used.
+    fn of_part(part: Part<'_>) -> Self {
+        let failed = |message| Self::Failed { rank: part.rank as u64, message };
+        let merged = match Self::decode(part.bytes) {
+            Ok(merged) => merged,
+            Err(error) => return failed(error.to_string()),
+        };
+        let list = if let Self::List(list) = &merged { list.as_slice() } else { &[] };
+        let first_ranks = list.iter().filter_map(|joined| joined.heads.first()).map(|head| head.header.rank);
+        match first_ranks.into_iter().find(|&rank| rank != part.rank as u64) {
+            Some(rank) => failed(format!("it says that it is of rank {rank}")),
+            None => merged,
+        }
+    }
+
+    /// What both sides say together.
+    pub fn join(left: Part<'_>, right: Part<'_>, join: Join) -> Self {
+        let rank = right.rank as u64;
+        let (lefts, rights) = match (Self::of_part(left), Self::of_part(right)) {
+            (Self::List(lefts), Self::List(rights)) => (lefts, rights),
+            (Self::List(_), failed) | (failed, _) => return failed,
+        };
+        let joined = lefts.into_iter().zip(rights).map(|(left, right)| left.join(right, join));
+        joined.collect::<Result<_, _>>().map_or_else(|message| Self::Failed { rank, message }, Self::List)
+    }
+}
+
+impl Joined {
+    fn encode(self) -> Vec<u8> {
+        let (mut out, mut payload) = (Vec::new(), Payload::Nodes(self.nodes));
+        for Head { header, ranks } in self.heads {
+            // The nodes travel with the first.
+            let frame = Frame { header, payload: replace(&mut payload, Payload::Bytes(Vec::new())) }.encode();
+            out.extend(ranks.to_le_bytes());
+            out.extend(pack([frame].into_iter()));
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let (mut reader, mut heads, mut nodes) = (Reader { rest: bytes }, Vec::new(), Vec::new());
         while heads.is_empty() || !reader.rest.is_empty() {
             let ranks = u64::from_le_bytes(reader.array("ranks of a header")?);
             let len = u64::from_le_bytes(reader.array("length of a frame")?);
@@ -99,45 +146,20 @@ impl Merged {
             }
             heads.push(Head { header, ranks });
         }
-        Ok(Self::Nodes { heads, nodes })
+        Ok(Self { heads, nodes })
     }
 
-    /// What a part says; of what is no message of this kind, that its first rank's cannot be used.
-    fn of_part(part: Part<'_>) -> Self {
-        let failed = |message| Self::Failed { rank: part.rank as u64, message };
-        match Self::decode(part.bytes) {
-            Ok(Self::Nodes { heads, nodes }) => match heads.first().map(|head| head.header.rank) {
-                Some(rank) if rank != part.rank as u64 => failed(format!("it says that it is of rank {rank}")),
-                _ => Self::Nodes { heads, nodes },
-            },
-            Ok(other) => other,
-            Err(error) => failed(error.to_string()),
-        }
-    }
-
-    /// What both sides say together.
-    pub fn join(left: Part<'_>, right: Part<'_>, join: Join) -> Self {
-        let (mut heads, left) = match Self::of_part(left) {
-            Self::Nodes { heads, nodes } => (heads, nodes),
-            failed => return failed,
-        };
-        let right_rank = right.rank as u64;
-        let (others, right) = match Self::of_part(right) {
-            Self::Nodes { heads, nodes } => (heads, nodes),
-            failed => return failed,
-        };
-        for other in others {
-            match heads.iter_mut().find(|head| head.agrees(&other.header)) {
+    /// What both sides say together; an error where the right nodes do not go on from the left ones.
+    fn join(self, right: Self, join: Join) -> Result<Self, String> {
+        let mut heads = self.heads;
+        for other in right.heads {
+            match heads.iter_mut().find(|head| head.is_of(&other.header)) {
                 Some(head) => head.ranks = head.ranks.saturating_add(other.ranks),
                 None => heads.push(other),
             }
         }
-        if heads.len() > 1 {
-            return Self::Nodes { heads, nodes: Vec::new() };
-        }
-        match join(left, right) {
-            Ok(nodes) => Self::Nodes { heads, nodes },
-            Err(message) => Self::Failed { rank: right_rank, message },
-        }
+        // Numbers of ranks that are not at the same place do not merge.
+        let nodes = if agree(&heads) { join(self.nodes, right.nodes)? } else { Vec::new() };
+        Ok(Self { heads, nodes })
     }
 }

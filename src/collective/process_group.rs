@@ -33,6 +33,8 @@ pub struct ProcessGroup {
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     layers: AtomicU64,
+    /// Exchanges of the group itself.
+    pub operations: AtomicU64,
     pub splits: AtomicU64,
     pub turns: Arc<Turns>,
     broken: Mutex<Option<ExchangeError>>,
@@ -142,6 +144,8 @@ impl ProcessGroup {
             channels: 0,
             config: 0,
             state: 0,
+            ranks: 0,
+            listed: 1,
         }
     }
 

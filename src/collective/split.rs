@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use super::frame::{Frame, Payload, Phase};
+use super::frame::{Payload, Phase};
 use super::process_group::ProcessGroup;
 use crate::checksum::Checksum;
-use crate::error::{Error, ExchangeError, GroupError};
+use crate::error::{Error, GroupError};
 
 /// What the making of groups is called in errors.
 const AT: &str = "making of process groups";
@@ -66,19 +65,14 @@ impl ProcessGroup {
     }
 
     /// What every rank asks for, in rank order.
-    async fn gather_wishes(&self, phase: Phase, lists: &[Vec<usize>]) -> Result<Vec<Vec<Vec<usize>>>, ExchangeError> {
+    async fn gather_wishes(&self, phase: Phase, lists: &[Vec<usize>]) -> Result<Vec<Vec<Vec<usize>>>, Error> {
         let wish = lists.iter().map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
         let bytes = wish.collect::<Vec<_>>().join(";").into_bytes();
-        let turn = self.turn(AT, Duration::ZERO);
-        let frames = self.gather(&turn, self.header(phase), Payload::Bytes(bytes), AT).await?;
-        let read = |(rank, frame): (usize, Frame)| {
-            let wish = if let Payload::Bytes(bytes) = &frame.payload { read_wish(bytes) } else { None };
-            wish.ok_or_else(|| {
-                let message = "it does not hold lists of ranks".to_owned();
-                self.poison(ExchangeError::Frame { at: AT.to_owned(), rank: self.world_rank(rank), message })
-            })
+        let read = |_, payload| {
+            let wish = if let Payload::Bytes(bytes) = &payload { read_wish(bytes) } else { None };
+            wish.ok_or_else(|| "it does not hold lists of ranks".to_owned())
         };
-        frames.into_iter().enumerate().map(read).collect()
+        self.gather(self.header(phase), Payload::Bytes(bytes), read).await
     }
 
     fn check_disjoint(&self, lists: &[Vec<usize>]) -> Result<(), GroupError> {

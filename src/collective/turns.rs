@@ -16,7 +16,7 @@ use futures::future::{Either, select};
 use futures_timer::Delay;
 
 use super::ProcessGroup;
-use super::frame::Header;
+use super::operation::Operation;
 use crate::error::ExchangeError;
 
 /// The longest that a call waits for one before it: what timers can count, and for ever to anyone who waits.
@@ -95,27 +95,30 @@ impl ProcessGroup {
     pub(crate) fn turn(&self, at: &str, patience: Duration) -> Turn {
         self.shared.turns.take(at, patience.saturating_add(self.deadline()))
     }
+}
 
+impl Operation {
     /// Waits until the exchanges of this rank's earlier calls are over. One that is not polled any more ends this call and
     /// the group, since nobody else would notice it.
-    pub(super) async fn come(&self, turn: &Turn, header: &Header, at: &str) -> Result<(), ExchangeError> {
-        self.check(at)?;
-        if self.world_size() == 1 {
+    pub(super) async fn come(&self) -> Result<(), ExchangeError> {
+        let Self { group, turn, at, .. } = self;
+        group.check(at)?;
+        if group.world_size() == 1 {
             return Ok(());
         }
         while let Some(first) = turn.first() {
             let changed = pin!(turn.changed(first.changes));
             if let Either::Right(_) = select(changed, Delay::new(first.limit)).await {
-                let (at, earlier, limit) = (at.to_owned(), first.at, first.limit);
+                let (earlier, limit) = (first.at, first.limit);
                 let reason = format!("its own earlier call, {earlier}, did not go on within {limit:?}");
-                let error = self.poison(ExchangeError::Blocked { at: at.clone(), earlier, limit });
-                self.fail(header.clone(), &at, &reason);
+                let error = group.poison(ExchangeError::Blocked { at: at.clone(), earlier, limit });
+                group.fail(self.header.clone(), at, &reason);
                 return Err(error);
             }
-            self.check(at)?;
+            group.check(at)?;
         }
         // Its own deadline ends the exchange before anybody loses patience with it.
-        turn.go_on(self.deadline().saturating_mul(2));
+        turn.go_on(group.deadline().saturating_mul(2));
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use super::{DeviceGroup, ForwardReport, Inputs, PhaseTimes, SavedCall, SavedForward};
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
-use crate::coordinator::Call;
+use crate::coordinator::{Call, Contribution};
 use crate::engine::{self, Apply, View};
 use crate::error::{ArgumentError, BatchError, Error, ExchangeError};
 use crate::shape::Shape;
@@ -118,10 +118,7 @@ struct Checked {
     saved: SavedCall,
 }
 
-async fn phases(
-    parts: &mut [Part<'_>],
-    calls: &[Option<Call<'_>>],
-) -> Result<Vec<(SavedForward, ForwardReport)>, Error> {
+async fn phases(parts: &mut [Part<'_>], calls: &[Option<Call>]) -> Result<Vec<(SavedForward, ForwardReport)>, Error> {
     let Some(group) = parts.first().map(|part| part.group) else { return Ok(Vec::new()) };
     let mut checked = check(parts)?;
     let started = Instant::now();
@@ -203,35 +200,34 @@ async fn local_stats(
 /// Statistics of the group for every request that exchanges them; without channels for the others.
 async fn merge(
     parts: &[Part<'_>],
-    calls: &[Option<Call<'_>>],
+    calls: &[Option<Call>],
     locals: &[Vec<Vec<ChannelStats>>],
 ) -> Result<Vec<GlobalStats>, Error> {
-    let (mut indices, mut exchanging, mut told, mut states) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut indices, mut told) = (Vec::new(), Vec::new());
     for (index, (part, call)) in parts.iter().zip(calls).enumerate() {
         if let Some(call) = call {
-            states.push(part.group.state_to_tell().await.map_err(of(index))?);
+            let state = part.group.state_to_tell().await.map_err(of(index))?;
             indices.push(index);
-            exchanging.push(call);
-            told.push(locals[index].as_slice());
+            told.push(Contribution { call, local: &locals[index], state });
         }
     }
     let named = |(call, error): (Option<usize>, ExchangeError)| match call {
         Some(call) => of(indices[call])(error.into()),
         None => error.into(),
     };
-    let mut merged = Call::merge_many(&exchanging, &told, &states, false).await.map_err(named)?;
-    if merged.is_none() {
-        // Some ranks tell a state that others do not: once more, with those of all.
-        for (state, &index) in states.iter_mut().zip(&indices) {
-            if state.is_none() {
-                *state = Some(parts[index].group.state_checksum().await.map_err(of(index))?);
-            }
+    let merged = loop {
+        if let Some(merged) = Call::merge(&told).await.map_err(named)? {
+            break merged;
         }
-        merged = Call::merge_many(&exchanging, &told, &states, true).await.map_err(named)?;
-    }
+        // Some ranks tell a state that others do not: once more, with those of all.
+        for (told, &index) in told.iter_mut().zip(&indices).filter(|(told, _)| told.state.is_none()) {
+            told.state = Some(parts[index].group.state_checksum().await.map_err(of(index))?);
+        }
+    };
+    told.iter().for_each(|told| told.call.pass());
     let mut globals: Vec<_> =
         parts.iter().map(|part| GlobalStats::finalize(Vec::new(), part.group.config.eps)).collect();
-    for (index, channels) in indices.iter().copied().zip(merged.into_iter().flatten()) {
+    for (index, channels) in indices.iter().copied().zip(merged) {
         globals[index] = GlobalStats::finalize(channels, parts[index].group.config.eps);
         if globals[index].count() == 1 {
             return Err(of(index)(BatchError::OneValue.into()));

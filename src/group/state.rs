@@ -6,7 +6,7 @@ use super::{AffineParameters, DeviceGroup, end};
 use crate::checksum::Checksum;
 use crate::collective::{Phase, ProcessGroup, UNTOLD};
 use crate::config::SyncBatchNormConfig;
-use crate::coordinator::{Call, Exchange, Mergeable, Ranks};
+use crate::coordinator::{Call, Contribution, Exchange, Mergeable};
 use crate::device::Device;
 use crate::error::{ArgumentError, Error, GroupError};
 use crate::state::{LoadOptions, Naming, StateDict};
@@ -148,7 +148,7 @@ impl DeviceGroup {
     pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
         let exchange = Arc::clone(&self.exchange);
         let (rank, world_size) = (exchange.group().rank(), exchange.group().world_size());
-        let call = exchange.begin(Phase::State, from as u64, self.patience())?;
+        let call = exchange.begin(Phase::State, from as u64, self.config.checksum(), self.patience())?;
         let received = async {
             let own =
                 if rank == from { self.state_dict().await?.to_safetensors(Naming::Torch, "")? } else { Vec::new() };
@@ -168,16 +168,18 @@ impl DeviceGroup {
 
     /// Merges local statistics with those of all others, and compares states where a rank has to tell its own: if not all
     /// do, once more with all of them, so that equal states are equal whoever tells.
-    pub(super) async fn merge_telling<T: Mergeable>(&self, call: &Call<'_>, local: &[Vec<T>]) -> Result<Vec<T>, Error> {
-        let state = self.state_to_tell().await?;
-        if let Some(merged) = call.merge_telling(local, state).await? {
-            return Ok(merged);
+    pub(super) async fn merge_telling<T: Mergeable>(&self, call: &Call, local: &[Vec<T>]) -> Result<Vec<T>, Error> {
+        let mut state = self.state_to_tell().await?;
+        loop {
+            let merged = Call::merge(&[Contribution { call, local, state }]).await.map_err(|(_, error)| error)?;
+            if let Some(merged) = merged {
+                call.pass();
+                return Ok(merged.into_iter().flatten().collect());
+            }
+            if state.is_none() {
+                state = Some(self.state_checksum().await?);
+            }
         }
-        let state = match state {
-            Some(state) => state,
-            None => self.state_checksum().await?,
-        };
-        Ok(call.merge(local, Some(state)).await?)
     }
 
     /// A checksum of the state for the next exchange, where it is to be told.
@@ -236,8 +238,7 @@ impl DeviceGroup {
 
 /// The exchange of a group that has no peers beyond its own ranks.
 fn alone(config: &SyncBatchNormConfig, ranks: usize) -> Exchange {
-    let ranks = Ranks { first: 0, total: ranks as u64 };
-    Exchange::new(&ProcessGroup::single(), "", config.num_features, config.checksum(), ranks)
+    Exchange::new(&ProcessGroup::single(), "", config.num_features, ranks)
 }
 
 /// Refuses a parameter that cannot be read.

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use syncbn::collective::{Collective, Frame, LocalRank, Payload};
+use syncbn::collective::{Frame, LocalRank, Payload};
 
-use crate::common::tapped::Tapped;
+use crate::common::tapped::{Tapped, frames, listed};
 
 /// What the transport does. No test binary uses all of it.
 #[allow(dead_code)]
@@ -14,12 +14,12 @@ pub enum Sabotage {
     Panic,
     /// Sends these bytes.
     Send(Vec<u8>),
-    /// Sends its frame with another payload.
+    /// Sends its frame, the only one, with another payload.
     Replace(Payload),
 }
 
 /// Does it at the exchange of this number.
-pub fn saboteur(inner: LocalRank, sabotage: Sabotage, at: usize) -> impl Collective {
+pub fn saboteur(inner: LocalRank, sabotage: Sabotage, at: usize) -> Tapped<impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync> {
     let exchanges = AtomicUsize::new(0);
     Tapped::new(inner, move |message| match &sabotage {
         _ if exchanges.fetch_add(1, Ordering::Relaxed) != at => message,
@@ -28,8 +28,8 @@ pub fn saboteur(inner: LocalRank, sabotage: Sabotage, at: usize) -> impl Collect
         Sabotage::Panic => std::panic::resume_unwind(Box::new("planted")),
         Sabotage::Send(bytes) => bytes.clone(),
         Sabotage::Replace(payload) => {
-            let frame = Frame::decode(&message).expect("a frame of the crate");
-            Frame { payload: payload.clone(), ..frame }.encode()
+            let frame = Frame::decode(frames(&message)[0]).expect("a frame of the crate");
+            listed(&[&Frame { payload: payload.clone(), ..frame }.encode()])
         }
     })
 }

@@ -92,7 +92,7 @@ fn damaged_and_invented_frames_do_no_harm() {
         if random.below(2) == 0 {
             let start = bytes.len().min(8);
             bytes[..start].copy_from_slice(
-                &[b'S', b'Y', b'B', b'N', 1, 0, random.below(8) as u8, random.below(3) as u8][..start],
+                &[b'S', b'Y', b'B', b'N', 1, 0, random.below(13) as u8, random.below(3) as u8][..start],
             );
         }
         accepted += usize::from(decode(&bytes));

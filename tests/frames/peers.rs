@@ -6,6 +6,7 @@ use syncbn::collective::{Frame, Header, NodePayload, Payload, Phase};
 use syncbn::{Device, Error, ExchangeError, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
 
 use crate::common::on_threads;
+use crate::common::tapped::{frames, listed};
 use crate::header;
 use crate::saboteur::{Sabotage, saboteur};
 
@@ -47,30 +48,45 @@ fn assert_named(bytes: &[u8], reason: &str) {
 
 #[test]
 fn a_rank_that_sends_foreign_bytes_is_named_on_every_rank() {
-    assert_named(b"", "the first bytes are []");
-    assert_named(b"GET / HTTP/1.1", "not a message of this protocol");
-    assert_named(b"SYBN\x02\x00", "protocol version 2, expected 1");
-    assert_named(b"SYBN\x01\x00", "phase and kind: 0 byte(s) left, expected 2");
+    assert_named(b"", "frame: 0 byte(s) left, expected 8");
+    assert_named(b"GET / HTTP/1.1", "frame: 6 byte(s) left, expected");
+    assert_named(&listed(&[b""]), "the first bytes are []");
+    assert_named(&listed(&[b"GET / HTTP/1.1"]), "not a message of this protocol");
+    assert_named(&listed(&[b"SYBN\x02\x00"]), "protocol version 2, expected 1");
+    assert_named(&listed(&[b"SYBN\x01\x00"]), "phase and kind: 0 byte(s) left, expected 2");
+}
+
+#[test]
+fn a_rank_whose_list_has_another_length_than_it_says_is_named_on_every_rank() {
+    let bytes = frame(Payload::Nodes(Vec::new()));
+    let one = frames(&bytes)[0];
+    assert_named(&listed(&[one, one]), "it carries 2 exchange(s), expected 1");
+    assert_named(&[listed(&[one]), vec![7]].concat(), "frame: 1 byte(s) left, expected 8");
+    let cut = listed(&[one]);
+    assert_named(&cut[..cut.len() - 1], "byte(s) left, expected");
 }
 
 #[test]
 fn a_rank_that_speaks_for_another_is_named_on_every_rank() {
     let mut header = header(Phase::Backward);
     header.rank = 1;
-    assert_named(&Frame { header, payload: Payload::Bytes(Vec::new()) }.encode(), "it says that it is of rank 1");
+    assert_named(
+        &listed(&[&Frame { header, payload: Payload::Bytes(Vec::new()) }.encode()]),
+        "it says that it is of rank 1",
+    );
 }
 
-/// The frame of the culprit with everything right but the payload: its configuration is read off the error about it.
+/// The message of the culprit with everything right but the payload: its configuration is read off the error about it.
 fn frame(payload: Payload) -> Vec<u8> {
     let header = header(Phase::Backward);
     let (rank, name) = (CULPRIT as u64, String::new());
     // The second exchange, about the first.
     let mut header = Header { group: 0, rank, layer: 0, step: 1, subject: 0, name, ..header };
-    let bytes = Frame { header: header.clone(), payload: payload.clone() }.encode();
+    let bytes = listed(&[&Frame { header: header.clone(), payload: payload.clone() }.encode()]);
     let ExchangeError::Mismatch { expected, what, .. } = &errors(&bytes)[0] else { panic!("another configuration") };
     assert!(what.contains("configuration"));
     header.config = u64::from_str_radix(expected.trim_start_matches("0x"), 16).expect("a checksum");
-    Frame { header, payload }.encode()
+    listed(&[&Frame { header, payload }.encode()])
 }
 
 #[test]

@@ -1,9 +1,19 @@
 //! Several devices in each process: the same bits as one group over all devices, however they are spread.
 
-use syncbn::stats::RunningStats;
-use syncbn::{AffineGradient, ConfigError, Device, DeviceGroup, Error, ExchangeError, SyncBatchNormConfig};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 
+use syncbn::collective::Collective;
+use syncbn::stats::RunningStats;
+use syncbn::{
+    AffineGradient, ConfigError, Device, DeviceGroup, Error, ExchangeError, ForwardRequest, LocalGroup, ProcessGroup,
+    SyncBatchNormConfig, Tensor,
+};
+
+use crate::common::merging::merging_groups;
+use crate::common::tapped::Tapped;
 use crate::common::{Batch, Kind, Parameters, Random, bits, on_threads, process_groups, read, upload};
+use crate::saboteur::{Sabotage, saboteur};
 use crate::{CHANNELS, LONG};
 
 /// Bits of y and of all gradients per rank, and running statistics.
@@ -56,16 +66,18 @@ fn same_bits(kind: Kind, total: usize, spreads: &[Vec<usize>], affine_gradient: 
     let expected = train(&mut whole, 0, &batches, &gradients);
     for spread in spreads {
         let first = |process: usize| spread[..process].iter().sum::<usize>();
-        let found = on_threads(process_groups(spread.len(), LONG), |group| {
-            let first = first(group.rank());
-            let own = devices[first..first + spread[group.rank()]].to_vec();
-            let mut part = pollster::block_on(DeviceGroup::in_group(config.clone(), own, &group)).expect("a group");
-            train(&mut part, first, &batches, &gradients)
-        });
-        for (process, (ranks, running)) in found.iter().enumerate() {
-            assert_eq!(*running, expected.1, "{spread:?}, process {process}");
-            let expected = &expected.0[first(process)..first(process) + spread[process]];
-            assert!(ranks == expected, "{spread:?}, process {process}: other bits");
+        for groups in [process_groups(spread.len(), LONG), merging_groups(spread.len(), LONG)] {
+            let found = on_threads(groups, |group| {
+                let first = first(group.rank());
+                let own = devices[first..first + spread[group.rank()]].to_vec();
+                let mut part = pollster::block_on(DeviceGroup::in_group(config.clone(), own, &group)).expect("a group");
+                train(&mut part, first, &batches, &gradients)
+            });
+            for (process, (ranks, running)) in found.iter().enumerate() {
+                assert_eq!(*running, expected.1, "{spread:?}, process {process}");
+                let expected = &expected.0[first(process)..first(process) + spread[process]];
+                assert!(ranks == expected, "{spread:?}, process {process}: other bits");
+            }
         }
     }
 }
@@ -77,6 +89,107 @@ fn devices_in_one_process_or_in_several_give_the_same_bits() {
         assert_eq!(spreads.len(), 1 << (total - 1));
         for affine_gradient in [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean] {
             same_bits(Kind::Host, total, &spreads, affine_gradient);
+        }
+    }
+}
+
+#[test]
+fn processes_that_hold_different_numbers_of_devices_give_the_bits_of_one_that_holds_all() {
+    for affine_gradient in [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean] {
+        same_bits(Kind::Host, 6, &[vec![1, 2, 3], vec![3, 1, 2], vec![2, 2, 2]], affine_gradient);
+    }
+}
+
+/// A layer of so many devices on the host, and an input for each.
+fn layer(group: &ProcessGroup, config: &SyncBatchNormConfig, count: usize) -> (DeviceGroup, Vec<Tensor>) {
+    let layer = pollster::block_on(DeviceGroup::in_group(config.clone(), vec![Device::host(); count], group)).unwrap();
+    let mut random = Random(group.rank() as u64);
+    let batches: Vec<Batch> = (0..count).map(|_| Batch::random(&[2, CHANNELS], &mut random)).collect();
+    let x = upload(&layer, &batches);
+    (layer, x)
+}
+
+/// What the messages of rank 0 are for, by the byte of their first frame, for these calls of processes with so many devices.
+fn phases(spread: &[usize], merges: bool, calls: impl Fn(&ProcessGroup, usize) + Sync) -> Vec<u8> {
+    let phases = Arc::new(Mutex::new(Vec::new()));
+    let groups = LocalGroup::ranks(spread.len()).into_iter().map(|inner| {
+        let (rank, phases) = (inner.rank(), phases.clone());
+        let tap = move |message: Vec<u8>| {
+            if rank == 0 {
+                // The phase of a frame is seven bytes behind its magic.
+                let magic = message.windows(4).position(|bytes| bytes == b"SYBN").expect("a frame");
+                phases.lock().unwrap().push(message[magic + 6]);
+            }
+            message
+        };
+        ProcessGroup::new(Tapped::new(inner, tap).merging(merges)).with_deadline(LONG)
+    });
+    on_threads(groups.collect(), |group| calls(&group, spread[group.rank()]));
+    phases.lock().unwrap().clone()
+}
+
+#[test]
+fn making_a_layer_says_nothing_and_numbers_of_devices_are_told_once_where_they_differ() {
+    let config = SyncBatchNormConfig::torch(CHANNELS);
+    let calls = |group: &ProcessGroup, count: usize| {
+        let (mut layer, x) = layer(group, &config, count);
+        for _ in 0..2 {
+            let saved = pollster::block_on(layer.forward_train(&x)).expect("forward").saved;
+            pollster::block_on(layer.backward(&saved, &x, &x)).expect("backward");
+        }
+    };
+    for merges in [false, true] {
+        assert_eq!(phases(&[1, 1, 1], merges, calls), [0, 3, 0, 3]);
+        assert_eq!(phases(&[2, 2], merges, calls), [0, 3, 0, 3]);
+        assert_eq!(phases(&[1, 2, 3], merges, calls), [0, 7, 0, 3, 0, 3]);
+        assert_eq!(phases(&[1, 1, 2], merges, |group, count| drop(layer(group, &config, count))), [0u8; 0]);
+    }
+}
+
+/// Two of three layers are over several devices; only one of those has not been called before.
+#[test]
+fn layers_of_a_joint_call_learn_their_numbers_of_devices_together() {
+    let config = SyncBatchNormConfig::torch(CHANNELS);
+    let joint = |group: &ProcessGroup, count: usize| {
+        let [mut a, mut b] = [(); 2].map(|()| layer(group, &config, count));
+        let [mut y, mut z] =
+            [&a, &b].map(|(layer, x)| upload(layer, &vec![Batch::random(&[2, CHANNELS], &mut Random(1)); x.len()]));
+        let requests = [ForwardRequest::new(&mut a.0, &a.1, &mut y), ForwardRequest::new(&mut b.0, &b.1, &mut z)];
+        let results = pollster::block_on(DeviceGroup::forward_train_many(requests)).expect("a joint call");
+        let expected = (2 * [1, 2, 3].iter().sum::<usize>()) as u64;
+        assert!(results.iter().all(|(_, report)| report.global.count() == expected));
+        for ((layer, x), y) in [&mut a, &mut b].into_iter().zip([y, z]) {
+            assert_eq!(layer.running_stats().unwrap().num_batches_tracked, 1);
+            // x is another state than at the joint call in nothing that its outputs depend on.
+            let again = pollster::block_on(layer.forward_recompute(&*x)).expect("forward");
+            assert_eq!(bits(&read(&again.outputs)), bits(&read(&y)));
+        }
+    };
+    for merges in [false, true] {
+        assert_eq!(phases(&[1, 2, 3], merges, joint), [0, 7, 0, 1, 1]);
+    }
+}
+
+#[test]
+fn a_process_that_dies_while_numbers_of_devices_are_told_ends_all() {
+    let config = SyncBatchNormConfig::torch(CHANNELS);
+    for (merges, culprit) in [(false, 0), (false, 2), (true, 1)] {
+        let groups = LocalGroup::ranks(3).into_iter().enumerate().map(|(rank, inner)| {
+            let sabotage = if rank == culprit { Sabotage::Panic } else { Sabotage::Nothing };
+            ProcessGroup::new(saboteur(inner, sabotage, 1).merging(merges)).with_deadline(LONG)
+        });
+        let errors = on_threads(groups.collect(), |group| {
+            let (mut layer, x) = layer(&group, &config, group.rank() + 1);
+            let call = AssertUnwindSafe(|| pollster::block_on(layer.forward_train(&x)).map(drop));
+            let error = catch_unwind(call).ok()?.expect_err("a process that died");
+            assert_eq!(layer.running_stats().unwrap().num_batches_tracked, 0);
+            Some(error)
+        });
+        for (rank, error) in errors.into_iter().enumerate().filter(|(rank, _)| *rank != culprit) {
+            let Some(Error::Exchange(ExchangeError::Aborted { rank: named, reason, .. })) = &error else {
+                panic!("rank {rank}: {error:?}")
+            };
+            assert!(*named == culprit && reason.contains("it panicked"), "{error:?}");
         }
     }
 }

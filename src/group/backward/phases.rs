@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 
 use super::{BackwardReport, GradTargets};
 use crate::config::AffineGradient;
-use crate::coordinator::Call;
+use crate::coordinator::{Call, Contribution};
 use crate::engine::{self, Source, Upstream, View};
 use crate::error::Error;
 use crate::group::{DeviceGroup, Inputs, PhaseTimes, SavedForward};
@@ -45,7 +45,7 @@ impl Written<'_> {
 impl DeviceGroup {
     pub(super) async fn backward_phases(
         &self,
-        call: Option<&Call<'_>>,
+        call: Option<&Call>,
         saved: &SavedForward,
         inputs: Inputs<'_>,
         grad_outputs: GradOutputs<'_>,
@@ -64,7 +64,12 @@ impl DeviceGroup {
         };
         let gathered = Instant::now();
         let global = match call {
-            Some(call) => call.merge(&local, None).await?,
+            Some(call) => {
+                let part = Contribution { call, local: &local, state: None };
+                let merged = Call::merge_stateless(&[part]).await.map_err(|(_, error)| error)?;
+                call.pass();
+                merged.into_iter().flatten().collect()
+            }
             None => Vec::new(),
         };
         let merged = Instant::now();

@@ -74,7 +74,7 @@ impl DeviceGroup {
     async fn forward_apart(
         &self,
         statistics: Statistics,
-        call: Option<&Call<'_>>,
+        call: Option<&Call>,
         inputs: Inputs<'_>,
         outputs: &mut [Tensor],
     ) -> Result<(SavedForward, ForwardReport), Error> {
@@ -98,7 +98,7 @@ impl DeviceGroup {
     async fn statistics(
         &self,
         statistics: Statistics,
-        call: Option<&Call<'_>>,
+        call: Option<&Call>,
         x: &[Tensor],
         shapes: &[Shape],
         Local { started, together }: Local,

@@ -101,8 +101,20 @@ fn merging(bytes: usize) -> Result<f64, Box<dyn std::error::Error>> {
         let (group, layer, step, subject, config, state) = Default::default();
         let name = "layer3.0.bn2".to_owned();
         let (phase, rank, channels_of_layer) = (Phase::Forward, rank as u64, channels as u64);
-        let header =
-            Header { group, rank, phase, layer, name, step, subject, channels: channels_of_layer, config, state };
+        let header = Header {
+            group,
+            rank,
+            phase,
+            layer,
+            name,
+            step,
+            subject,
+            channels: channels_of_layer,
+            config,
+            state,
+            ranks: 0,
+            listed: 1,
+        };
         let values = (0..channels).map(|channel| [channel as f64, 1.0 + rank as f64]).collect();
         Frame { header, payload: Payload::Nodes(vec![NodePayload { level: 0, index: rank, count: 32, values }]) }
     };

@@ -1,0 +1,87 @@
+//! What an exchange is for.
+
+use std::fmt;
+
+/// What an exchange is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Statistics of forward in training.
+    Forward,
+    /// Statistics of forward once more, for activation checkpointing.
+    Recompute,
+    /// Statistics of forward in evaluation, where it uses the group's.
+    Evaluate,
+    /// Gradient sums of backward.
+    Backward,
+    /// Parameters and running statistics of one rank for all.
+    State,
+    /// The making of process groups by their partition.
+    Partition,
+    /// The making of process groups by every rank's own.
+    Subgroup,
+    /// How many devices every process holds.
+    Devices,
+    /// Sums of a program's values.
+    AllReduce,
+    /// Messages of a program.
+    AllGather,
+    /// Values of one rank for all.
+    Broadcast,
+    /// Nothing but that all ranks have come.
+    Barrier,
+}
+
+impl Phase {
+    /// In the order of their numbers in a frame.
+    const ALL: [Self; 12] = [
+        Self::Forward,
+        Self::Recompute,
+        Self::Evaluate,
+        Self::Backward,
+        Self::State,
+        Self::Partition,
+        Self::Subgroup,
+        Self::Devices,
+        Self::AllReduce,
+        Self::AllGather,
+        Self::Broadcast,
+        Self::Barrier,
+    ];
+
+    /// Which numbers there are, for errors.
+    pub(super) const ALLOWED: &'static str = "0 to 11";
+
+    /// The phase of a number in a frame.
+    pub(super) fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Whether it exchanges a program's own values: its header counts values instead of channels.
+    pub(in crate::collective) fn is_of_values(self) -> bool {
+        matches!(self, Self::AllReduce | Self::Broadcast)
+    }
+
+    /// Pairs of numbers in a node of an exchange of so many channels or values.
+    pub(super) fn pairs(self, channels: u64) -> u64 {
+        if self.is_of_values() { channels.div_ceil(2) } else { channels }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward => "forward",
+            Self::Recompute => "recomputed forward",
+            Self::Evaluate => "forward in evaluation",
+            Self::Backward => "backward",
+            Self::State => "broadcast of the state",
+            Self::Partition => "partition into process groups",
+            Self::Subgroup => "making of a subgroup",
+            Self::Devices => "numbers of devices",
+            Self::AllReduce => "all_reduce_sum",
+            Self::AllGather => "all_gather",
+            Self::Broadcast => "broadcast",
+            Self::Barrier => "barrier",
+        })
+    }
+}

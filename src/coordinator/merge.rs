@@ -1,0 +1,173 @@
+//! Merging what all processes have: one message for one call or for several.
+
+use std::sync::atomic::Ordering;
+
+use super::exchange::{Call, Ranks};
+use super::{Mergeable, from_payload, merge_channels, merge_parts, merge_ranks, to_payload};
+use crate::collective::{Again, Answer, Header, ListError, NodePayload, Operation, Payload, Phase, UNTOLD};
+use crate::error::ExchangeError;
+use crate::stats::tree::{merge_nodes, merge_run};
+
+/// What this process has to give to a call's exchange.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Contribution<'a, T> {
+    pub call: &'a Call,
+    /// What its ranks have, `local[rank][channel]`.
+    pub local: &'a [Vec<T>],
+    /// Checksum of the state, where it is to be told.
+    pub state: Option<u64>,
+}
+
+impl Call {
+    /// Merges what this process has with what all others have, for several calls of one process group in one message; the
+    /// same bits on every rank, `[call][channel]`, as for each call by itself.
+    ///
+    /// In the first exchange of a layer processes that hold different numbers of ranks learn that of each other, and make the
+    /// exchange again.
+    ///
+    /// `None` where only some ranks tell the state of a call. All ranks see that, and merge once more with the states of all
+    /// their calls, in the same turn. An error comes with the number of its call, if it is one's. The turns of the calls do
+    /// not pass.
+    pub async fn merge<T: Mergeable>(parts: &[Contribution<'_, T>]) -> Result<Option<Vec<Vec<T>>>, ListError> {
+        let Some(first) = parts.first() else { return Ok(Some(Vec::new())) };
+        if first.call.exchange.group().world_size() == 1 {
+            return Ok(Some(parts.iter().map(|part| merge_ranks(part.local)).collect()));
+        }
+        let operations: Vec<&Operation> = parts.iter().map(|part| &part.call.operation).collect();
+        let payloads = loop {
+            let say = || parts.iter().map(Contribution::say).collect();
+            let answers = Operation::exchange(&operations, say, Some(merge_parts::<T>)).await?;
+            let (mut payloads, mut unknown, mut untold) = (Vec::with_capacity(parts.len()), Vec::new(), false);
+            for (index, (part, answer)) in parts.iter().zip(answers).enumerate() {
+                let again = part.judge(&answer).map_err(|error| (Some(index), error))?;
+                untold |= again.states;
+                if again.ranks {
+                    unknown.push(index);
+                } else {
+                    part.call.exchange.has_learnt(part.call.exchange.ranks());
+                }
+                payloads.push(answer.payloads);
+            }
+            learn(parts, &unknown).await?;
+            if untold {
+                parts.iter().for_each(|part| part.call.asked.store(true, Ordering::Relaxed));
+                return Ok(None);
+            }
+            if unknown.is_empty() {
+                break payloads;
+            }
+        };
+        let merged = parts.iter().zip(payloads).enumerate().map(|(index, (part, payloads))| {
+            let exchange = &part.call.exchange;
+            if part.state.is_some() {
+                exchange.has_announced();
+            }
+            let merged = merge_payloads(&part.call.operation, payloads, exchange.channels, exchange.total_ranks());
+            merged.map_err(|error| (Some(index), error))
+        });
+        merged.collect::<Result<_, _>>().map(Some)
+    }
+
+    /// [`merge`](Self::merge) of calls that have no state to tell, as of backward.
+    pub async fn merge_stateless<T: Mergeable>(parts: &[Contribution<'_, T>]) -> Result<Vec<Vec<T>>, ListError> {
+        // A rank that tells one all the same is refused at the second time.
+        loop {
+            if let Some(merged) = Self::merge(parts).await? {
+                return Ok(merged);
+            }
+        }
+    }
+}
+
+impl<T: Mergeable> Contribution<'_, T> {
+    fn say(&self) -> (Header, Payload) {
+        let (state, ranks) = (self.state.unwrap_or(UNTOLD), self.call.exchange.ranks_to_tell());
+        let nodes = merge_run(self.call.exchange.ranks().first, self.local, merge_channels);
+        let header = Header { state, ranks, ..self.call.operation.header().clone() };
+        (header, Payload::Nodes(nodes.iter().map(to_payload).collect()))
+    }
+
+    /// What has to be told once more: what each rank tells of itself, and no rank has been asked for yet.
+    fn judge(&self, answer: &Answer) -> Result<Again, ExchangeError> {
+        let states = !self.call.asked.load(Ordering::Relaxed);
+        self.call.operation.judge(answer, Again { states, ranks: self.call.exchange.ranks_to_tell() != 0 })
+    }
+}
+
+/// Learns how many ranks every process holds for some of the calls, in an exchange of its own.
+async fn learn<T>(parts: &[Contribution<'_, T>], unknown: &[usize]) -> Result<(), ListError> {
+    let calls: Vec<&Call> = unknown.iter().map(|&index| parts[index].call).collect();
+    let operations: Vec<&Operation> = calls.iter().map(|call| &call.operation).collect();
+    let say = |call: &&Call| {
+        let header = Header { phase: Phase::Devices, ..call.operation.header().clone() };
+        (header, Payload::Bytes(call.exchange.local_ranks.to_le_bytes().to_vec()))
+    };
+    let gathered = Operation::gather_list(&operations, || calls.iter().map(say).collect()).await;
+    let gathered = gathered.map_err(|(call, error)| (call.map(|call| unknown[call]), error))?;
+    for ((call, payloads), &index) in calls.iter().zip(gathered).zip(unknown) {
+        let mut ranks = Ranks { first: 0, total: 0 };
+        for (rank, payload) in payloads.iter().enumerate() {
+            let refuse = || {
+                let message = "it does not tell a number of devices".to_owned();
+                (Some(index), call.operation.refuse(rank, message))
+            };
+            if rank == call.exchange.group().rank() {
+                ranks.first = ranks.total;
+            }
+            ranks.total += count(payload).ok_or_else(refuse)?;
+        }
+        call.exchange.has_learnt(ranks);
+    }
+    Ok(())
+}
+
+/// A number of devices, small enough that those of all processes have a sum.
+fn count(payload: &Payload) -> Option<u64> {
+    let Payload::Bytes(bytes) = payload else { return None };
+    let count = u64::from_le_bytes(bytes.as_slice().try_into().ok()?);
+    (1..=u32::MAX.into()).contains(&count).then_some(count)
+}
+
+/// Merges the nodes of all processes, one payload of each, or one of all that have merged on their way.
+pub(super) fn merge_payloads<T: Mergeable>(
+    operation: &Operation,
+    payloads: Vec<Payload>,
+    channels: u64,
+    total_ranks: u64,
+) -> Result<Vec<T>, ExchangeError> {
+    let last = operation.group().world_size() - 1;
+    // What merged on the way is known to be of all: the last rank is named for it.
+    let speaker = |index| if payloads.len() == 1 { last } else { index };
+    let one_each = payloads.len() as u64 == total_ranks;
+    let (mut nodes, mut covered) = (Vec::new(), 0);
+    for (index, payload) in payloads.iter().enumerate() {
+        let refuse = |message| operation.refuse(speaker(index), message);
+        let Payload::Nodes(of_rank) = payload else { return Err(refuse("it carries no numbers".to_owned())) };
+        let start = covered;
+        covered = check_nodes(of_rank, start, channels).map_err(refuse)?;
+        // Where each process holds one rank, the first that claims another number is known to be wrong.
+        if one_each && covered - start != 1 {
+            return Err(refuse(format!("its nodes cover {} ranks, expected 1", covered - start)));
+        }
+        nodes.extend(of_rank.iter().map(from_payload));
+    }
+    if covered != total_ranks {
+        let message = format!("with it the nodes cover {covered} ranks, expected {total_ranks}");
+        return Err(operation.refuse(last, message));
+    }
+    Ok(merge_nodes(nodes, merge_channels).unwrap_or_default())
+}
+
+/// Checks that a rank's nodes go on where the ranks before it end, with numbers for every channel; returns where they end.
+fn check_nodes(nodes: &[NodePayload], start: u64, channels: u64) -> Result<u64, String> {
+    nodes.iter().try_fold(start, |next, node| {
+        let size = 1u64.checked_shl(node.level).unwrap_or(u64::MAX);
+        if node.index.checked_mul(size) != Some(next) {
+            return Err(format!("a node covers ranks from {}·{size}, expected from {next}", node.index));
+        }
+        if node.values.len() as u64 != channels {
+            return Err(format!("a node holds numbers of {} channels, expected {channels}", node.values.len()));
+        }
+        Ok(next.saturating_add(size))
+    })
+}

@@ -1,0 +1,193 @@
+//! Calls below the layers: turns that the caller passes, subjects that agree with any.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join, join_all};
+use pollster::block_on;
+
+use super::{Call, Contribution, Exchange};
+use crate::collective::{
+    ANY_SUBJECT, Collective, CollectiveError, Gathered, LocalGroup, LocalRank, Phase, ProcessGroup,
+};
+use crate::error::ExchangeError;
+use crate::stats::GradientSums;
+
+/// The crate's own transport as one that merges messages on their way.
+#[derive(Debug)]
+struct Merging(LocalRank);
+
+impl Collective for Merging {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.0.world_size()
+    }
+
+    fn all_gather(
+        &self,
+        message: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
+        self.0.all_gather(message, deadline)
+    }
+
+    fn merges_on_the_way(&self) -> bool {
+        true
+    }
+
+    fn abort(&self, message: Vec<u8>) {
+        self.0.abort(message);
+    }
+
+    fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
+        self.0.split(key, members)
+    }
+}
+
+/// A layer of one channel for each of so many processes, of one rank each.
+fn exchanges(world_size: usize, merges: bool) -> Vec<Arc<Exchange>> {
+    spread(&vec![1; world_size], merges)
+}
+
+/// A layer of one channel for processes with so many ranks each.
+fn spread(ranks: &[usize], merges: bool) -> Vec<Arc<Exchange>> {
+    let world_size = ranks.len();
+    let groups = LocalGroup::ranks(world_size)
+        .into_iter()
+        .map(|rank| if merges { ProcessGroup::new(Merging(rank)) } else { ProcessGroup::new(rank) });
+    groups.zip(ranks).map(|(group, &ranks)| Arc::new(Exchange::new(&group, "", 1, ranks))).collect()
+}
+
+fn begin(exchange: &Arc<Exchange>, phase: Phase, subject: u64) -> Call {
+    exchange.begin(phase, subject, 7, Duration::ZERO).unwrap()
+}
+
+/// Adds up a number of every process in one call.
+async fn sum(call: &Call, number: f64) -> Result<f64, ExchangeError> {
+    let local = [vec![GradientSums { sum_dy: number, sum_dy_xmu: 0.0 }]];
+    let merged = Call::merge_stateless(&[Contribution { call, local: &local, state: None }]).await;
+    merged.map(|sums| sums[0][0].sum_dy).map_err(|(_, error)| error)
+}
+
+#[test]
+fn a_call_belongs_to_nobody_and_may_go_to_another_thread() {
+    fn assert_owned<T: Send + Sync + 'static>(_: &T) {}
+    let call = begin(&exchanges(1, false)[0], Phase::Backward, 0);
+    assert_owned(&call);
+    assert_eq!(block_on(sum(&call, 3.0)), Ok(3.0));
+    call.end(&Ok(()));
+}
+
+#[test]
+fn the_next_exchange_begins_when_the_call_before_it_passes_the_turn_or_ends() {
+    let ends: [fn(&mut Option<Call>); 2] =
+        [|call| call.as_ref().unwrap().pass(), |call| call.take().unwrap().end(&Ok(()))];
+    for end in ends {
+        let exchanges = exchanges(2, false);
+        let begun = exchanges.iter().map(|exchange| [0; 2].map(|_| begin(exchange, Phase::Backward, 0)));
+        let [[first, second], [other_first, other_second]] = begun.collect::<Vec<_>>().try_into().unwrap();
+        let (a, b) = block_on(join(sum(&first, 1.0), sum(&other_first, 2.0)));
+        assert_eq!((a, b), (Ok(3.0), Ok(3.0)));
+        other_first.pass();
+        // Passing once more changes nothing.
+        other_first.pass();
+        let (mut held, mut free) = (Box::pin(sum(&second, 4.0)), Box::pin(sum(&other_second, 8.0)));
+        assert!(held.as_mut().now_or_never().is_none() && free.as_mut().now_or_never().is_none());
+        assert!(held.as_mut().now_or_never().is_none(), "the first call has not passed its turn");
+        let mut first = Some(first);
+        end(&mut first);
+        assert_eq!(block_on(join(held, free)), (Ok(12.0), Ok(12.0)));
+    }
+}
+
+/// What each rank gets where they say these subjects, of backward.
+fn agree(subjects: &[u64], merges: bool) -> Vec<Result<f64, ExchangeError>> {
+    let exchanges = exchanges(subjects.len(), merges);
+    let calls: Vec<Call> =
+        exchanges.iter().zip(subjects).map(|(exchange, &subject)| begin(exchange, Phase::Backward, subject)).collect();
+    block_on(join_all(calls.iter().map(|call| sum(call, 1.0))))
+}
+
+#[test]
+fn a_subject_of_any_agrees_with_every_other() {
+    const ANY: u64 = ANY_SUBJECT;
+    for subjects in [&[ANY, 3][..], &[3, ANY], &[ANY; 3], &[ANY, 3, ANY, 3, 3], &[3, 3, ANY, ANY, ANY]] {
+        for merges in [false, true] {
+            let expected = vec![Ok(subjects.len() as f64); subjects.len()];
+            assert_eq!(agree(subjects, merges), expected, "{subjects:?}");
+        }
+    }
+}
+
+#[test]
+fn two_different_subjects_are_found_wherever_ranks_say_any() {
+    const ANY: u64 = ANY_SUBJECT;
+    let cases = [
+        (&[ANY, 3, 4][..], 2, ("4", "3")),
+        (&[3, ANY, 4], 2, ("4", "3")),
+        (&[3, 4, ANY], 1, ("4", "3")),
+        (&[ANY, 3, ANY, 4, 4], 1, ("3", "4")),
+        (&[4, ANY, ANY, ANY, 3, ANY, 3, ANY], 0, ("4", "3")),
+        (&[0, ANY, ANY, ANY, ANY, ANY, ANY, 1], 7, ("1", "0")),
+    ];
+    for (subjects, culprit, (said, of_most)) in cases {
+        for merges in [false, true] {
+            for error in agree(subjects, merges) {
+                let Err(ExchangeError::Mismatch { rank, what, found, expected, .. }) = &error else {
+                    panic!("{subjects:?}: {error:?}")
+                };
+                assert!(what.starts_with("subject"), "{subjects:?}: {what}");
+                assert_eq!((*rank, found.as_str(), expected.as_str()), (culprit, said, of_most), "{subjects:?}");
+            }
+        }
+    }
+}
+
+/// Ones of every rank of these processes, which tell such states.
+fn count(exchanges: &[Arc<Exchange>], ranks: &[usize], states: &[Option<u64>]) -> Vec<Option<f64>> {
+    let one = vec![GradientSums { sum_dy: 1.0, sum_dy_xmu: 0.0 }];
+    let process = async |((exchange, &ranks), &state): ((&Arc<Exchange>, &usize), &Option<u64>)| {
+        let call = begin(exchange, Phase::Forward, 0);
+        let local = vec![one.clone(); ranks];
+        let first = Contribution { call: &call, local: &local, state };
+        let merged = Call::merge(&[first]).await.unwrap();
+        let sum = merged.as_ref().map(|sums| sums[0][0].sum_dy);
+        if merged.is_none() {
+            let all = Call::merge(&[Contribution { state: Some(1), ..first }]).await.unwrap().expect("all tell");
+            assert_eq!(all[0][0].sum_dy, exchange.total_ranks() as f64);
+        }
+        call.end(&Ok(()));
+        sum
+    };
+    block_on(join_all(exchanges.iter().zip(ranks).zip(states).map(process)))
+}
+
+#[test]
+fn ranks_are_assumed_to_be_equally_many_until_they_are_learnt_under_every_name() {
+    for merges in [false, true] {
+        let ranks = [1, 2, 3];
+        let exchanges = spread(&ranks, merges);
+        let total = |exchanges: &[Arc<Exchange>]| exchanges.iter().map(|e| e.total_ranks()).collect::<Vec<_>>();
+        assert_eq!(total(&exchanges), [3, 6, 9]);
+        assert_eq!(count(&exchanges, &ranks, &[None; 3]), [Some(6.0); 3]);
+        assert_eq!(total(&exchanges), [6, 6, 6]);
+        let renamed: Vec<_> = exchanges.iter().map(|exchange| Arc::new(exchange.renamed("other"))).collect();
+        assert_eq!(total(&renamed), [6, 6, 6]);
+        assert!(renamed.iter().all(|exchange| exchange.ranks_to_tell() == 0));
+        assert_eq!(begin(&renamed[0], Phase::Forward, 0).step(), 1);
+    }
+}
+
+#[test]
+fn numbers_of_ranks_and_states_that_some_tell_are_told_again_in_one_call() {
+    for merges in [false, true] {
+        let ranks = [2, 1, 1, 3];
+        let exchanges = spread(&ranks, merges);
+        assert_eq!(count(&exchanges, &ranks, &[None, Some(1), None, Some(1)]), [None; 4]);
+        assert_eq!(count(&exchanges, &ranks, &[None; 4]), [Some(7.0); 4]);
+    }
+}

@@ -1,0 +1,173 @@
+//! What the ranks of a process group exchange besides a layer's statistics: values and messages of the program.
+
+use std::sync::Arc;
+
+use super::merge::merge_payloads;
+use super::merge_parts;
+use crate::checksum::Checksum;
+use crate::collective::{Again, Header, NodePayload, Operation, Payload, Phase, ProcessGroup};
+use crate::error::{Error, ExchangeError, GroupError};
+
+impl ProcessGroup {
+    /// Adds up every value over all ranks, in place: the gradients of a model's other layers, or a loss. Several slices
+    /// share one message; all ranks give slices of the same lengths, in the same order.
+    ///
+    /// Sums are taken in f64 along one tree over ranks and rounded once, so that every rank gets the same bits, whichever
+    /// transport carries them.
+    ///
+    /// Every rank must call it, in the same order among its other calls in the group, those of layers included. A future that
+    /// is dropped before its end fails the group. A group of one rank changes nothing.
+    ///
+    /// ```
+    /// use syncbn::{LocalGroup, ProcessGroup};
+    ///
+    /// let threads = LocalGroup::ranks(3).into_iter().map(|rank| {
+    ///     std::thread::spawn(move || {
+    ///         let group = ProcessGroup::new(rank);
+    ///         let mut gradients = [vec![1.0, group.rank() as f32], vec![0.5]];
+    ///         pollster::block_on(group.all_reduce_sum(&mut gradients))?;
+    ///         Ok::<_, syncbn::Error>(gradients)
+    ///     })
+    /// });
+    /// for thread in threads.collect::<Vec<_>>() {
+    ///     assert_eq!(thread.join().unwrap()?, [vec![3.0, 3.0], vec![1.5]]);
+    /// }
+    /// # Ok::<(), syncbn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ExchangeError`] when a rank does not take part, does something else, or gives slices of other lengths. All values
+    /// are unchanged then.
+    pub fn all_reduce_sum<'a, V: AsMut<[f32]> + ?Sized + 'a>(
+        &self,
+        values: impl IntoIterator<Item = &'a mut V>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let mut slices: Vec<&'a mut [f32]> = values.into_iter().map(AsMut::as_mut).collect();
+        async move {
+            if self.world_size() == 1 {
+                return Ok(());
+            }
+            let mut lengths = Checksum::new();
+            slices.iter().for_each(|slice| lengths.add_u64(slice.len() as u64));
+            let count: usize = slices.iter().map(|slice| slice.len()).sum();
+            let (channels, config) = (count as u64, lengths.finish());
+            let operation = self.begin(Header { channels, config, ..self.header(Phase::AllReduce) })?;
+            let mut pairs = vec![[0.0; 2]; count.div_ceil(2)];
+            for (pair, value) in pairs.as_flattened_mut().iter_mut().zip(slices.iter().flat_map(|slice| slice.iter())) {
+                *pair = f64::from(*value);
+            }
+            let result = sum(&operation, pairs).await.map_err(Error::from);
+            operation.end(&result);
+            let sums = result?;
+            for (value, sum) in slices.iter_mut().flat_map(|slice| slice.iter_mut()).zip(sums.as_flattened()) {
+                *value = *sum as f32;
+            }
+            Ok(())
+        }
+    }
+
+    /// Gives a message to every rank and gets everyone's, in rank order, of any length each.
+    ///
+    /// ```
+    /// use syncbn::{LocalGroup, ProcessGroup};
+    ///
+    /// let threads = LocalGroup::ranks(2).into_iter().map(|rank| {
+    ///     std::thread::spawn(move || {
+    ///         let group = ProcessGroup::new(rank);
+    ///         pollster::block_on(group.all_gather(format!("rank {}", group.rank()).as_bytes()))
+    ///     })
+    /// });
+    /// for thread in threads.collect::<Vec<_>>() {
+    ///     let messages = thread.join().unwrap()?;
+    ///     assert_eq!((&*messages[0], &*messages[1]), (&b"rank 0"[..], &b"rank 1"[..]));
+    /// }
+    /// # Ok::<(), syncbn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ExchangeError`] when a rank does not take part or does something else, on every rank.
+    pub async fn all_gather(&self, message: &[u8]) -> Result<Vec<Arc<[u8]>>, Error> {
+        if self.world_size() == 1 {
+            return Ok(vec![message.into()]);
+        }
+        let read = |_, payload| match payload {
+            Payload::Bytes(bytes) => Ok(bytes.into()),
+            _ => Err("it carries no bytes".to_owned()),
+        };
+        self.gather(self.header(Phase::AllGather), Payload::Bytes(message.to_vec()), read).await
+    }
+
+    /// Gives all ranks the values of rank `from`, in their bits; only that rank sends them. All give slices of one length.
+    ///
+    /// ```
+    /// use syncbn::{LocalGroup, ProcessGroup};
+    ///
+    /// let threads = LocalGroup::ranks(2).into_iter().map(|rank| {
+    ///     std::thread::spawn(move || {
+    ///         let group = ProcessGroup::new(rank);
+    ///         let mut parameters = [10.0 + group.rank() as f32];
+    ///         pollster::block_on(group.broadcast(1, &mut parameters))?;
+    ///         Ok::<_, syncbn::Error>(parameters)
+    ///     })
+    /// });
+    /// for thread in threads.collect::<Vec<_>>() {
+    ///     assert_eq!(thread.join().unwrap()?, [11.0]);
+    /// }
+    /// # Ok::<(), syncbn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`GroupError::OutOfRange`] on all ranks for a rank that does not exist; the group goes on. [`ExchangeError`] when a
+    /// rank does not take part, does something else, asks for another rank, or gives another length. All values are
+    /// unchanged then.
+    pub async fn broadcast(&self, from: usize, values: &mut [f32]) -> Result<(), Error> {
+        let (world_size, length) = (self.world_size(), values.len());
+        if world_size > 1 {
+            let sent = if self.rank() == from { &*values } else { &[] };
+            let own = Payload::Bytes(sent.iter().flat_map(|value| value.to_le_bytes()).collect());
+            let header = Header { subject: from as u64, channels: length as u64, ..self.header(Phase::Broadcast) };
+            let read = move |rank, payload| match payload {
+                Payload::Bytes(bytes) if rank != from || bytes.len() == 4 * length => Ok(bytes),
+                _ => Err(format!("it does not carry {length} value(s)")),
+            };
+            // Also where no rank has them: only then all know it of each other.
+            let gathered = self.gather(header, own, read).await?;
+            if let Some(bytes) = gathered.get(from).filter(|_| self.rank() != from) {
+                for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+                    *value = f32::from_le_bytes(*bytes);
+                }
+            }
+        }
+        if from < world_size { Ok(()) } else { Err(GroupError::OutOfRange { rank: from, world_size }.into()) }
+    }
+
+    /// Waits until all ranks have come.
+    ///
+    /// ```
+    /// pollster::block_on(syncbn::ProcessGroup::single().barrier())?;
+    /// # Ok::<(), syncbn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ExchangeError`] when a rank does not come or does something else.
+    pub async fn barrier(&self) -> Result<(), Error> {
+        if self.world_size() > 1 {
+            self.gather(self.header(Phase::Barrier), Payload::Bytes(Vec::new()), |_, _| Ok(())).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds up what every rank has, along the tree.
+async fn sum(operation: &Operation, pairs: Vec<[f64; 2]>) -> Result<Vec<[f64; 2]>, ExchangeError> {
+    let (length, group) = (pairs.len() as u64, operation.group());
+    let node = NodePayload { level: 0, index: group.rank() as u64, count: 0, values: pairs };
+    let say = || vec![(operation.header().clone(), Payload::Nodes(vec![node]))];
+    let answers = Operation::exchange(&[operation], say, Some(merge_parts::<[f64; 2]>)).await;
+    let mut payloads = Vec::new();
+    for answer in answers.map_err(|(_, error)| error)? {
+        operation.judge(&answer, Again::default())?;
+        payloads = answer.payloads;
+    }
+    merge_payloads(operation, payloads, length, group.world_size() as u64)
+}
