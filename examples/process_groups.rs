@@ -8,7 +8,9 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use syncbn::{Device, Error, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::collective::LocalGroup;
+use syncbn::stats::Moments;
+use syncbn::{BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
 
 /// Ranks of the example, each a thread.
 const RANKS: usize = 4;
@@ -93,9 +95,10 @@ fn by_subgroup(world: ProcessGroup) -> Result<String, Error> {
 /// Rank r has the values 10·r and 10·r + 2.
 fn normalize(group: &ProcessGroup, world: &ProcessGroup) -> Result<String, Error> {
     let (host, first) = (Device::host(), 10.0 * world.rank() as f32);
-    let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), host.clone(), group)?;
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?.in_group(group)?;
     let forward = pollster::block_on(layer.forward_train(&host.upload(&[2, 1], &[first, first + 2.0])?))?;
-    let global = forward.report.global.channels()[0];
+    // A layer that trains on the batch of its group has them.
+    let global = forward.saved.statistics().map_or(Moments::EMPTY, |global| global.channels()[0]);
     let y = pollster::block_on(forward.output.to_vec())?;
     Ok(format!(
         "x = [{first}, {}], with ranks {:?}: mean {} and variance {} of {} values, y = {y:.3?}",
@@ -116,7 +119,7 @@ fn impossible(world: ProcessGroup) -> Result<String, Error> {
 /// Rank 2 sleeps through the deadline. Nobody waits longer than that, and nobody goes on with half of the batch.
 fn late(world: ProcessGroup) -> Result<String, Error> {
     let host = Device::host();
-    let mut layer = SyncBatchNorm::named("features.bn", SyncBatchNormConfig::torch(1), host.clone(), &world)?;
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?.named("features.bn").in_group(&world)?;
     if world.rank() == 2 {
         std::thread::sleep(2 * world.deadline());
     }

@@ -13,7 +13,7 @@ exec </dev/null
 
 max_bytes=60000000
 # The tests that matter on a new driver. Those of the second list are packed where they exist.
-tests=(group_accuracy group_forward group_backward rounding resident storage epilogue conformance group_devices faults
+tests=(group_accuracy group_forward group_backward rounding on_device storage epilogue conformance group_devices faults
     shaders large)
 optional_tests=(hostile fast_paths probe)
 # The loader, and what NVIDIA's driver links to and a container often lacks.

@@ -7,7 +7,7 @@ plan() {
     step adapter 30 bash -c adapter_facts
     step report 100 "$work/bin/report" --adapter "$adapter" --markdown "$results/report.md" --json "$results/report.json"
     tests 60 group_accuracy group_forward group_backward rounding
-    tests 90 resident hostile
+    tests 90 on_device hostile
     bench bench_quick 45 all --quick
     tests 90 storage epilogue
     bench bench_f32_first 60 all

@@ -53,12 +53,12 @@ fi
 P
 program group_accuracy <<<'[[ $SYNCBN_TEST_ADAPTER == "Made up GPU" ]] && echo "test result: ok. 7 passed; 0 failed"'
 program rounding <<<'echo "value 3 of seed 17 is wrong"; echo "test result: FAILED. 6 passed; 1 failed"; exit 101'
-program resident <<<'echo "half of it"; sleep 60'
+program on_device <<<'echo "half of it"; sleep 60'
 program hostile <<<'echo "test result: ok. 3 passed; 0 failed"'
 program storage <<<'echo "test result: ok. 0 passed; 0 failed"'
 program bench <<<'echo "{\"workload\": \"tiny\"}"; echo "not JSON"'
 tar -C "$work/stage" -c . | xz -1 >"$work/folder/payload.tar.xz"
-echo "programs: bench group_accuracy hostile report resident rounding storage" >"$work/folder/PACKED"
+echo "programs: bench group_accuracy hostile on_device report rounding storage" >"$work/folder/PACKED"
 
 # Names are looked at before anything else: nothing is unpacked, and no results are begun.
 run 2 --only group_accuracy,nonsense
@@ -74,7 +74,7 @@ run 1 --limit 9
 has steps.jsonl '"name":"adapter","rc":0,"state":"passed"'
 has steps.jsonl '"name":"group_accuracy","rc":0,"state":"passed"'
 has steps.jsonl '"name":"rounding","rc":101,"state":"failed"'
-has steps.jsonl '"name":"resident","rc":124,"state":"timeout"'
+has steps.jsonl '"name":"on_device","rc":124,"state":"timeout"'
 # No time is left behind a step that hangs for all of it.
 has steps.jsonl '"name":"storage","rc":null,"state":"skipped"'
 has failures.log 'value 3 of seed 17 is wrong'
@@ -109,7 +109,7 @@ has steps.jsonl '"name":"bench_quick"'
 rm -rf "$work/folder"/results*
 # Stopped from outside, it leaves a summary of what it has.
 env -i PATH="$tools" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" \
-    run "$work/folder" --only rounding,resident >"$work/output" 2>&1 &
+    run "$work/folder" --only rounding,on_device >"$work/output" 2>&1 &
 sleep 2
 kill -TERM $!
 rc=0

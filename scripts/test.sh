@@ -101,6 +101,7 @@ for seed in 11 21; do
         cargo test --no-fail-fast --test hostile -- --skip planted:: --skip kernels::
 done
 step "examples in the documentation" cargo test --doc
+step "the definition that tests compare with" cargo test --package syncbn-reference
 step "MPI" scripts/mpi.sh install
 # Named, because it is no default member: nothing else needs a system library. Its own report tells how long each fault took.
 step "tests over MPI" cargo test --no-fail-fast --package syncbn-mpi

@@ -4,7 +4,7 @@
 //! and process groups. Knows nothing of GPUs and of what the numbers in a message mean; the coordinator does.
 
 pub mod conformance;
-mod frame;
+pub(crate) mod frame;
 mod gather;
 mod list;
 mod local;
@@ -15,6 +15,7 @@ mod peers;
 mod process_group;
 mod single;
 mod split;
+mod synchronization;
 mod turns;
 
 use std::fmt;
@@ -26,7 +27,7 @@ use futures::future::{BoxFuture, FutureExt};
 #[allow(unused_imports, reason = "layers give it to `Exchange::begin`")]
 pub(crate) use frame::ANY_SUBJECT;
 pub(crate) use frame::UNTOLD;
-pub use frame::{Frame, FrameError, Header, NodePayload, Payload, Phase};
+pub(crate) use frame::{Header, NodePayload, Payload, Phase};
 pub(crate) use gather::{Answer, ListError};
 pub use local::{LocalGroup, LocalRank};
 pub use merge::{Merge, Part};
@@ -35,6 +36,7 @@ pub(crate) use operation::Operation;
 pub(crate) use peers::Again;
 pub use process_group::ProcessGroup;
 pub use single::SingleRank;
+pub use synchronization::{Started, Synchronization};
 
 /// The messages of all ranks, in rank order.
 pub type Gathered = Vec<Arc<[u8]>>;

@@ -10,23 +10,24 @@ pub(crate) use call::{Mode, Statistics};
 pub use conventions::{MindSporeArguments, TorchArguments};
 pub use initializer::Initializer;
 
+pub use crate::epilogue::Epilogue;
+
 use serde::{Deserialize, Serialize};
 
 use crate::checksum::Checksum;
-use crate::epilogue::Epilogue;
 use crate::error::ConfigError;
 
 /// Settings of a synchronized batch normalization layer.
 ///
 /// ```
-/// use syncbn::{Momentum, SyncBatchNormConfig};
-/// let config = SyncBatchNormConfig::torch(64).with_momentum(Momentum::Cumulative).with_affine(false);
+/// use syncbn::{BatchNormConfig, config::Momentum};
+/// let config = BatchNormConfig::torch(64).with_momentum(Momentum::Cumulative).with_affine(false);
 /// config.validate()?;
-/// # Ok::<(), syncbn::ConfigError>(())
+/// # Ok::<(), syncbn::error::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct SyncBatchNormConfig {
+pub struct BatchNormConfig {
     /// C, the channels of every input. At least 1.
     pub num_features: usize,
     /// Added to the variance under the root. Finite, 0 allowed: a constant channel then gives y = bias.
@@ -110,7 +111,7 @@ pub enum AffineGradient {
     GroupMean,
 }
 
-impl SyncBatchNormConfig {
+impl BatchNormConfig {
     /// Sets `eps`.
     pub fn with_eps(self, eps: f64) -> Self {
         Self { eps, ..self }
@@ -246,12 +247,12 @@ mod tests {
 
     #[test]
     fn each_setting_outside_its_range_is_named() {
-        let base = SyncBatchNormConfig::torch(4);
-        let named = |config: SyncBatchNormConfig| match config.validate() {
+        let base = BatchNormConfig::torch(4);
+        let named = |config: BatchNormConfig| match config.validate() {
             Err(ConfigError::OutOfRange { name, .. }) => name,
             other => panic!("expected an error, found {other:?}"),
         };
-        assert_eq!(named(SyncBatchNormConfig::torch(0)), "num_features");
+        assert_eq!(named(BatchNormConfig::torch(0)), "num_features");
         assert_eq!(named(base.clone().with_eps(-1e-9)), "eps");
         assert_eq!(named(base.clone().with_eps(f64::NAN)), "eps");
         assert_eq!(named(base.clone().with_momentum(Momentum::NewWeight(1.5))), "momentum");

@@ -11,72 +11,8 @@ pub(crate) use exchange::{Call, Exchange};
 pub(crate) use merge::Contribution;
 
 use crate::collective::{Merged, NodePayload, Part};
+use crate::stats::Mergeable;
 use crate::stats::tree::{Node, join, merge_all};
-use crate::stats::{ChannelStats, GradientSums};
-
-/// What is exchanged per channel: something with a law of merging that two numbers and a count carry.
-pub(crate) trait Mergeable: Copy {
-    fn merge(self, other: Self) -> Self;
-    /// Values that it was taken of, the same for every channel of a rank.
-    fn count(&self) -> u64;
-    fn numbers(&self) -> [f64; 2];
-    fn from_numbers(count: u64, numbers: [f64; 2]) -> Self;
-}
-
-impl Mergeable for ChannelStats {
-    fn merge(self, other: Self) -> Self {
-        self.merge(other)
-    }
-
-    fn count(&self) -> u64 {
-        self.count
-    }
-
-    fn numbers(&self) -> [f64; 2] {
-        [self.mean, self.m2]
-    }
-
-    fn from_numbers(count: u64, [mean, m2]: [f64; 2]) -> Self {
-        Self { count, mean, m2 }
-    }
-}
-
-impl Mergeable for GradientSums {
-    fn merge(self, other: Self) -> Self {
-        self.merge(other)
-    }
-
-    fn count(&self) -> u64 {
-        0
-    }
-
-    fn numbers(&self) -> [f64; 2] {
-        [self.sum_dy, self.sum_dy_xmu]
-    }
-
-    fn from_numbers(_: u64, [sum_dy, sum_dy_xmu]: [f64; 2]) -> Self {
-        Self { sum_dy, sum_dy_xmu }
-    }
-}
-
-/// Two values of a program, which add up.
-impl Mergeable for [f64; 2] {
-    fn merge(self, other: Self) -> Self {
-        [self[0] + other[0], self[1] + other[1]]
-    }
-
-    fn count(&self) -> u64 {
-        0
-    }
-
-    fn numbers(&self) -> [f64; 2] {
-        *self
-    }
-
-    fn from_numbers(_: u64, numbers: [f64; 2]) -> Self {
-        numbers
-    }
-}
 
 /// Merges all ranks of a group that this process holds, `local[rank][channel]`.
 pub(crate) fn merge_ranks<T: Mergeable>(local: &[Vec<T>]) -> Vec<T> {

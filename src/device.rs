@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, GpuError};
-use crate::fast_paths::FastPaths;
-use crate::gpu::{Gpu, Rewrite};
+pub use crate::fast_paths::FastPaths;
+use crate::gpu::{Gpu, OPTIONAL_FEATURES, Rewrite, adapters};
 use crate::host::Threads;
-use crate::probe::Findings;
+pub use crate::probe::{Arithmetic, Defect, Findings};
 
 /// How long a result may take before the device counts as lost, unless [`Device::with_deadline`] says otherwise.
 /// Longer than any pass over the largest buffer takes on a software driver, short enough to notice.
@@ -63,13 +63,63 @@ impl Device {
         Self { kind: Kind::Host(Threads::of(pool)), deadline: DEFAULT_DEADLINE }
     }
 
+    /// The distinct adapters of the machine: discrete GPUs first, then integrated ones, then others, software drivers last.
+    ///
+    /// OpenGL is left out: it lists adapters a second time that Vulkan, Metal or DX12 list already. The adapters are fresh, as
+    /// some platforms let an adapter give only one device; call again for another. An empty list where there is no driver.
+    pub async fn adapters() -> Vec<wgpu::Adapter> {
+        adapters().await
+    }
+
+    /// The first of the [`adapters`](Self::adapters), opened: a GPU, or a software driver where there is no other.
+    ///
+    /// # Errors
+    /// [`GpuError::NoAdapter`](crate::error::GpuError::NoAdapter) where there is no driver; otherwise as
+    /// [`from_adapter`](Self::from_adapter).
+    pub async fn gpu() -> Result<Self, Error> {
+        match adapters().await.first() {
+            Some(adapter) => Self::from_adapter(adapter).await,
+            None => Err(GpuError::NoAdapter { wanted: String::new() }.into()),
+        }
+    }
+
+    /// All GPUs of the machine, opened, or the host alone where there is none. A software driver is not a GPU: the host itself
+    /// is faster. A `tracing` event says which.
+    ///
+    /// # Errors
+    /// [`GpuError::RequestDevice`](crate::error::GpuError::RequestDevice) when a GPU does not open.
+    pub async fn all() -> Result<Vec<Self>, Error> {
+        let mut devices = Vec::new();
+        for adapter in adapters().await {
+            if adapter.get_info().device_type != wgpu::DeviceType::Cpu {
+                devices.push(Self::from_adapter(&adapter).await?);
+            }
+        }
+        if devices.is_empty() {
+            devices.push(Self::host());
+        }
+        tracing::info!(?devices, "devices");
+        Ok(devices)
+    }
+
+    /// The limits that an application's device must have: the portable ones of WebGPU. With larger ones, of the adapter,
+    /// larger tensors fit.
+    pub fn required_limits() -> wgpu::Limits {
+        wgpu::Limits::default()
+    }
+
+    /// The features by which kernels are faster where an adapter has them; none is needed.
+    pub fn optional_features() -> wgpu::Features {
+        OPTIONAL_FEATURES
+    }
+
     /// Opens a device on an adapter. Several may be opened on one adapter, as virtual devices.
     ///
     /// The driver is asked what it really does ([`findings`](Self::findings)) before any of its faster ways is relied on.
     ///
     /// # Errors
-    /// [`GpuError::RequestDevice`](crate::GpuError::RequestDevice) when the driver refuses;
-    /// [`LimitError::Device`](crate::LimitError::Device) when it is below the portable limits of WebGPU.
+    /// [`GpuError::RequestDevice`](crate::error::GpuError::RequestDevice) when the driver refuses;
+    /// [`LimitError::Device`](crate::error::LimitError::Device) when it is below the portable limits of WebGPU.
     pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self, Error> {
         Self::from_adapter_with(adapter, FastPaths::ALL).await
     }
@@ -91,7 +141,7 @@ impl Device {
     /// may be called meanwhile, as whenever a device is polled.
     ///
     /// # Errors
-    /// [`LimitError::Device`](crate::LimitError::Device) when its limits are below the portable ones of WebGPU.
+    /// [`LimitError::Device`](crate::error::LimitError::Device) when its limits are below the portable ones of WebGPU.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
         Self::from_wgpu_with(device, queue, FastPaths::ALL)
     }
@@ -142,7 +192,7 @@ impl Device {
     /// The same device, timing every compute pass of this crate on it from now on, for all its handles.
     ///
     /// # Errors
-    /// [`GpuError::NoTimestamps`](crate::GpuError::NoTimestamps) for the host, and for a device without the feature
+    /// [`GpuError::NoTimestamps`](crate::error::GpuError::NoTimestamps) for the host, and for a device without the feature
     /// `TIMESTAMP_QUERY`.
     pub fn with_timestamps(self) -> Result<Self, Error> {
         match &self.kind {
@@ -156,9 +206,9 @@ impl Device {
     /// from its beginning to its end, added up. Waits until they are done.
     ///
     /// # Errors
-    /// [`GpuError::NoTimestamps`](crate::GpuError::NoTimestamps) before [`with_timestamps`](Self::with_timestamps);
-    /// [`GpuError::TooManyPasses`](crate::GpuError::TooManyPasses) after more than 2048 passes, which are forgotten then;
-    /// [`GpuError`](crate::GpuError) when the device is lost or the deadline passes.
+    /// [`GpuError::NoTimestamps`](crate::error::GpuError::NoTimestamps) before [`with_timestamps`](Self::with_timestamps);
+    /// [`GpuError::TooManyPasses`](crate::error::GpuError::TooManyPasses) after more than 2048 passes, which are forgotten then;
+    /// [`GpuError`](crate::error::GpuError) when the device is lost or the deadline passes.
     pub async fn take_device_time(&self) -> Result<Duration, Error> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.take_time(self.deadline).await,
@@ -190,7 +240,7 @@ impl Device {
     /// Waits until everything submitted to the device so far is done. The host is always done.
     ///
     /// # Errors
-    /// [`GpuError`](crate::GpuError) when the device is lost or the deadline passes.
+    /// [`GpuError`](crate::error::GpuError) when the device is lost or the deadline passes.
     pub async fn wait(&self) -> Result<(), Error> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.wait(self.deadline).await,

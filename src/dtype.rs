@@ -76,3 +76,24 @@ macro_rules! element {
 element!(f32, F32, std::convert::identity, std::convert::identity);
 element!(f16, F16, f16::to_f32, f16::from_f32);
 element!(bf16, BF16, bf16::to_f32, bf16::from_f32);
+
+/// Runs an expression with a type as the [`Element`] that a storage type stands for.
+macro_rules! with_element {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::dtype::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::dtype::DType::F16 => {
+                type $T = half::f16;
+                $body
+            }
+            $crate::dtype::DType::BF16 => {
+                type $T = half::bf16;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_element;

@@ -7,7 +7,7 @@
 /// driver fails at it. Results keep their bounds either way; the bits of sums may differ where values are taken by fours, and so those of what follows.
 ///
 /// ```
-/// use syncbn::FastPaths;
+/// use syncbn::device::FastPaths;
 /// let without_native = FastPaths::ALL.with_native_f16(false);
 /// assert!(without_native.quads && !without_native.native_f16);
 /// ```

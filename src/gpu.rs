@@ -17,10 +17,10 @@ mod submit;
 mod trace;
 mod watch;
 
-pub use adapter::adapters;
+pub(crate) use adapter::adapters;
 pub(crate) use buffer::BufferSlice;
 pub(crate) use pipelines::Rewrite;
-pub(crate) use pool::Lease;
+pub(crate) use pool::{Lease, Memory};
 pub(crate) use submit::Recorder;
 pub(crate) use watch::Watch;
 
@@ -40,7 +40,7 @@ use pool::Pool;
 use readback::Poller;
 
 /// What a device is opened with where its adapter has it; nothing needs it.
-const OPTIONAL_FEATURES: wgpu::Features =
+pub(crate) const OPTIONAL_FEATURES: wgpu::Features =
     wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY).union(wgpu::Features::SUBGROUP);
 
 /// A result that a device is already working on.

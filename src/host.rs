@@ -13,6 +13,7 @@ mod gradient;
 mod intrinsics;
 mod lanes;
 mod order;
+mod reduce;
 mod statistics;
 mod table;
 mod threads;
@@ -66,40 +67,13 @@ impl Layer<'_> {
 }
 
 /// y = act((x − pivot)·scale + shift + residual). Where there is a mask, of zeros, the bit of every address becomes 1 where
-/// what enters the activation is above 0.
+/// what enters the activation is above 0. Where there is no x, y is written over it, and of the same type.
 pub(crate) fn normalize<X: Element, Y: Element>(
-    (x, shape): (&[X], &Shape),
-    residual: Option<&[X]>,
+    rank: ForwardRank<'_, X, Y>,
     centering: &[Centering],
-    layer: Layer<'_>,
-    (y, mask): (&mut [Y], Option<&mut [u32]>),
     threads: &Threads,
 ) {
-    normalize_from(Some(x), shape, residual, centering, layer, (y, mask), threads);
-}
-
-/// y = act(v) over x, which is of the same type.
-pub(crate) fn normalize_in_place<Y: Element>(
-    y: &mut [Y],
-    shape: &Shape,
-    residual: Option<&[Y]>,
-    centering: &[Centering],
-    layer: Layer<'_>,
-    mask: Option<&mut [u32]>,
-    threads: &Threads,
-) {
-    normalize_from::<Y, Y>(None, shape, residual, centering, layer, (y, mask), threads);
-}
-
-fn normalize_from<X: Element, Y: Element>(
-    x: Option<&[X]>,
-    shape: &Shape,
-    residual: Option<&[X]>,
-    centering: &[Centering],
-    layer: Layer<'_>,
-    (y, mask): (&mut [Y], Option<&mut [u32]>),
-    threads: &Threads,
-) {
+    let ForwardRank { x, shape, residual, layer, y, mask } = rank;
     if y.is_empty() {
         return;
     }
@@ -114,7 +88,7 @@ fn normalize_from<X: Element, Y: Element>(
         let run = i * RUN_VALUES..i * RUN_VALUES + y.len();
         let (x, residual) = (x.map(|x| &x[run.start..]), residual.map(|residual| &residual[run.start..]));
         let task = Normalize { x, residual, y, mask, at: run.start };
-        task.run(&numbers, layer.epilogue, layer.is_large(bytes), &mut Scratch::new());
+        Scratch::lend(|scratch| task.run(&numbers, layer.epilogue, layer.is_large(bytes), scratch));
     });
 }
 
@@ -171,46 +145,21 @@ pub(crate) fn local_gradient_sums<G: Element, X: Element>(
     sums.into_iter().zip(normalization.rest()).map(about_mean).collect()
 }
 
-/// grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), and g itself for the residual.
+/// grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), and g itself for the residual. Where there
+/// is no g, the gradient of x is written over it: it is of the type and layout of x.
 ///
 /// Where the statistics are constants, x is left out, so that a value that is not finite keeps to itself.
 pub(crate) fn grad_input<G: Element, X: Element>(
-    g: GradOutput<'_, G>,
-    upstream: Upstream<'_, X>,
-    batch_statistics: bool,
+    rank: BackwardRank<'_, G, X>,
     centering: &[GradCentering],
-    layer: Layer<'_>,
-    targets: (&mut [X], Option<&mut [X]>),
     threads: &Threads,
 ) {
-    let g = Some(g.like(upstream.shape));
-    grad_input_from(g, upstream, batch_statistics, centering, layer, targets, threads);
-}
-
-/// The same over grad_output, which is of the type and layout of x.
-pub(crate) fn grad_input_in_place<X: Element>(
-    upstream: Upstream<'_, X>,
-    batch_statistics: bool,
-    centering: &[GradCentering],
-    layer: Layer<'_>,
-    targets: (&mut [X], Option<&mut [X]>),
-    threads: &Threads,
-) {
-    grad_input_from::<X, X>(None, upstream, batch_statistics, centering, layer, targets, threads);
-}
-
-fn grad_input_from<G: Element, X: Element>(
-    g: Option<Gradients<'_, G>>,
-    upstream: Upstream<'_, X>,
-    batch_statistics: bool,
-    centering: &[GradCentering],
-    layer: Layer<'_>,
-    (dx, grad_residual): (&mut [X], Option<&mut [X]>),
-    threads: &Threads,
-) {
+    let BackwardRank { g, upstream, layer, batch_statistics, dx, grad_residual } = rank;
+    let dx = dx.unwrap_or_default();
     if dx.is_empty() {
         return;
     }
+    let g = g.map(|g| g.like(upstream.shape));
     let lines: Vec<GradientLine> = gradient_lines(layer, 0, centering);
     let numbers = Numbers::new(Order::of(upstream.shape), &lines);
     let upstream = upstream.with(layer.epilogue);
@@ -219,7 +168,7 @@ fn grad_input_from<G: Element, X: Element>(
     let tasks = dx.chunks_mut(RUN_VALUES).zip(residuals).enumerate().collect::<Vec<_>>().into_iter().rev();
     threads.for_each(3 * bytes, tasks, |(i, (dx, grad_residual))| {
         let task = GradInput { g, upstream, dx, grad_residual, at: i * RUN_VALUES };
-        task.run(&numbers, batch_statistics, layer.is_large(bytes), &mut Scratch::new());
+        Scratch::lend(|scratch| task.run(&numbers, batch_statistics, layer.is_large(bytes), scratch));
     });
 }
 

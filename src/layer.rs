@@ -1,229 +1,194 @@
-//! `SyncBatchNorm`: one caller per rank, as data-parallel training loops are written.
-//!
-//! A rank is a [`DeviceGroup`] of one device within a [`ProcessGroup`]; this module gives it the form of a layer.
+//! `SyncBatchNorm`: a layer over one or several devices of one caller, alone or in a process group.
 
-mod input;
-mod results;
+mod backward;
+mod forward;
+mod member;
 mod state;
+mod steps;
+mod tiles;
 
-pub use input::{Input, LayerRequest};
-pub use results::{LayerBackward, LayerForward, LayerGradTargets};
+pub(crate) use backward::{BackwardCall, backward_of};
+pub(crate) use forward::{ForwardCall, forward_of};
+pub(crate) use member::Failure;
+pub(crate) use steps::synchronize_layers;
 
-use std::slice::{from_mut, from_ref};
+use std::sync::Arc;
 
+use crate::base::Base;
 use crate::collective::ProcessGroup;
-use crate::config::SyncBatchNormConfig;
+use crate::config::{BatchNormConfig, Momentum};
+use crate::coordinator::Exchange;
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Error;
-use crate::group::{BackwardReport, DeviceGroup, ForwardReport, InPlace, SavedForward};
-use crate::shape::Shape;
-use crate::tensor::Tensor;
-use results::{single_backward, single_forward};
+use crate::error::{ArgumentError, Error};
+use crate::tensor::{DType, Layout, Tensor};
+use member::{Member, Running};
 
-/// A synchronized batch normalization layer of one rank.
+/// A synchronized batch normalization layer: every value counts once, wherever it lies.
 ///
-/// The ranks of its [`ProcessGroup`] each hold one, made in the same order on every rank, and call it together: forward
-/// and backward exchange statistics where the mode says so, and end within the group's deadline, with a result or with
-/// an error on every rank. Errors about an argument speak of `inputs[0]`, `grad_outputs[0]`: the one tensor of this rank.
+/// It drives one or several devices, GPUs and the host mixed as wanted, with one rank each: a call takes `&x` for one, and a
+/// list with a tensor per device for several. [`in_group`](Self::in_group) joins it with the layers of other threads or
+/// processes. Inputs are of shape (Nᵣ, C, spatial…); ranks may differ in batch and spatial size, and a rank may be empty.
+/// Parameters have the same values on every rank; running statistics are kept once, on the host.
+///
+/// Every pass takes `&self`: a layer in an `Arc` trains and evaluates on several threads. [`forward_train`](Self::forward_train)
+/// is three steps, which may be taken one at a time: [`local_statistics`](Self::local_statistics) before the exchange,
+/// [`synchronize`](Self::synchronize), and [`normalize`](Self::normalize) after it. So is [`backward`](Self::backward), with
+/// [`local_gradient_sums`](Self::local_gradient_sums), the same `synchronize`, and [`input_gradients`](Self::input_gradients).
 ///
 /// ```
-/// use syncbn::{Device, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+/// use syncbn::{BatchNormConfig, Device, SyncBatchNorm};
 ///
-/// let ranks = LocalGroup::ranks(2);
-/// let threads = ranks.into_iter().zip([[0.0, 2.0], [4.0, 6.0]]).map(|(rank, values)| {
-///     std::thread::spawn(move || {
-///         let (group, host) = (ProcessGroup::new(rank), Device::host());
-///         let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), host.clone(), &group)?;
-///         let x = host.upload(&[2, 1], &values)?;
-///         let forward = pollster::block_on(layer.forward_train(&x))?;
-///         Ok::<f64, syncbn::Error>(forward.report.global.channels()[0].mean)
-///     })
-/// });
-/// for thread in threads.collect::<Vec<_>>() {
-///     assert_eq!(thread.join().unwrap()?, 3.0);
-/// }
+/// # pollster::block_on(async {
+/// // Two ranks on the host; `Device::all` gives the GPUs of the machine.
+/// let [a, b] = [Device::host(), Device::host()];
+/// let bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [a.clone(), b.clone()])?;
+/// // One channel; three samples on rank 0, one on rank 1.
+/// let x = [a.upload(&[3, 1], &[0.0f32, 2.0, 4.0])?, b.upload(&[1, 1], &[6.0f32])?];
+/// let forward = bn.forward_train(&x).await?;
+/// assert_eq!(forward.saved.statistics().unwrap().channels()[0].mean, 3.0);
+/// // (6 − 3) / √5, as in the batch [0, 2, 4, 6].
+/// assert!((forward.output[1].to_vec().await?[0] - 1.341_64).abs() < 1e-5);
 /// # Ok::<(), syncbn::Error>(())
+/// # }).unwrap();
 /// ```
 #[derive(Debug)]
 pub struct SyncBatchNorm {
-    rank: DeviceGroup,
+    base: Base,
+    running: Running,
+    /// The ranks beyond this caller's.
+    exchange: Arc<Exchange>,
 }
 
 impl SyncBatchNorm {
-    /// A layer of this rank on a device, with the initial values that the configuration gives.
+    /// A layer over these devices, one rank each, with the initial values that the configuration gives.
     ///
     /// # Errors
-    /// [`ConfigError`](crate::ConfigError) for a setting outside its range.
-    pub fn new(config: SyncBatchNormConfig, device: Device, group: &ProcessGroup) -> Result<Self, Error> {
-        Self::named("", config, device, group)
+    /// [`ConfigError`](crate::error::ConfigError) for a setting outside its range or an empty list of devices;
+    /// [`GpuError`](crate::error::GpuError) when a device has no memory for the parameters.
+    pub fn new(config: BatchNormConfig, devices: impl IntoIterator<Item = Device>) -> Result<Self, Error> {
+        let (base, running) = Base::new(config, devices.into_iter().collect(), false)?;
+        Ok(Self::of(base, Running::new(running)))
     }
 
-    /// [`new`](Self::new) with a name that errors mention, such as `layer1.0.bn1`, the same on every rank.
+    /// A layer whose only ranks are its own.
+    fn of(base: Base, running: Running) -> Self {
+        let (channels, ranks) = (base.config.num_features, base.devices.len());
+        let exchange = Exchange::new(&ProcessGroup::single(), "", channels, ranks).into();
+        Self { base, running, exchange }
+    }
+
+    /// The same layer with a name that errors mention, such as `layer1.0.bn1`: the same on every rank.
+    pub fn named(mut self, name: &str) -> Self {
+        self.exchange = self.exchange.renamed(name).into();
+        self
+    }
+
+    /// The same layer as one of a process group: its statistics merge first among its own devices and then with those of
+    /// the other threads or processes, each of which may hold as many devices as it likes. Ranks count through: those of the
+    /// first process, then those of the second, and so on.
+    ///
+    /// All must make their layers in the same order and call them in the same order. Nothing is exchanged here; how many
+    /// devices each holds, and whether all begin with the same parameters, they learn with the first call.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
-    pub fn named(name: &str, config: SyncBatchNormConfig, device: Device, group: &ProcessGroup) -> Result<Self, Error> {
-        Ok(Self { rank: DeviceGroup::within(config, vec![device], group, name)? })
+    /// [`ArgumentError::ParameterUsage`] for parameters of the caller's in buffers that cannot be read, since ranks compare
+    /// them.
+    pub fn in_group(mut self, group: &ProcessGroup) -> Result<Self, Error> {
+        if group.world_size() > 1 {
+            self.check_comparable()?;
+        }
+        let (channels, ranks) = (self.base.config.num_features, self.base.devices.len());
+        self.exchange = Exchange::new(group, self.exchange.name(), channels, ranks).into();
+        Ok(self)
     }
 
-    /// The device of this rank.
-    pub fn device(&self) -> &Device {
-        &self.rank.devices()[0]
+    /// The devices in rank order.
+    pub fn devices(&self) -> &[Device] {
+        &self.base.devices
     }
 
     /// The layer's settings.
-    pub fn config(&self) -> &SyncBatchNormConfig {
-        self.rank.config()
+    pub fn config(&self) -> &BatchNormConfig {
+        &self.base.config
     }
 
-    /// Normalizes x with the statistics of the whole group's batch and updates the running statistics. See
-    /// [`DeviceGroup::forward_train`].
+    /// Replaces settings; they hold for later calls, backward of earlier ones included. All ranks must do so alike.
     ///
     /// # Errors
-    /// As there, and [`ExchangeError`](crate::ExchangeError) when a rank is late, gone, or somewhere else: every rank of
-    /// the group gets one within the deadline. The layer is unchanged then, and the group refuses further work. An error
-    /// of this rank alone, such as a wrong shape, fails the others too.
-    pub async fn forward_train<'a>(&mut self, x: impl Into<Input<'a>>) -> Result<LayerForward, Error> {
-        single_forward(self.rank.forward_train(x.into().as_list()).await?)
+    /// [`ConfigError`](crate::error::ConfigError) for a setting outside its range, or one that parameters, running
+    /// statistics or saved contexts depend on: the number of features, whether there are weight, bias and running
+    /// statistics, the epilogue and its mask. Nothing is replaced then.
+    pub fn set_config(&mut self, config: BatchNormConfig) -> Result<(), Error> {
+        self.base.set_config(config)
     }
 
-    /// [`forward_train`](Self::forward_train) into a tensor of the caller, of the shape and on the device of x.
+    /// Replaces the momentum, as a schedule does in every epoch.
     ///
     /// # Errors
-    /// As [`DeviceGroup::forward_train_into`] and [`forward_train`](Self::forward_train).
-    pub async fn forward_train_into<'a>(
-        &mut self,
-        x: impl Into<Input<'a>>,
-        output: &mut Tensor,
-    ) -> Result<(SavedForward, ForwardReport), Error> {
-        self.rank.forward_train_into(x.into().as_list(), from_mut(output)).await
+    /// As [`set_config`](Self::set_config).
+    pub fn set_momentum(&mut self, momentum: Momentum) -> Result<(), Error> {
+        self.set_config(self.config().clone().with_momentum(momentum))
     }
 
-    /// [`forward_train_into`](Self::forward_train_into) of several independent layers of one device and process group, which
-    /// share one exchange. See [`DeviceGroup::forward_train_many`].
+    /// Compiles on every device what training, evaluation and backward need for an x of these dimensions, layout and
+    /// storage type, with y and grad_output stored alike. Without it each kernel is compiled when a call first needs it;
+    /// what a call needs beyond this, such as for writing over its input or for adding gradients, still is.
     ///
     /// # Errors
-    /// As there, and as [`forward_train`](Self::forward_train).
-    pub async fn forward_train_many<'a>(
-        requests: impl IntoIterator<Item = LayerRequest<'a>>,
-    ) -> Result<Vec<(SavedForward, ForwardReport)>, Error> {
-        DeviceGroup::forward_train_many(requests.into_iter().map(LayerRequest::into_lists)).await
+    /// [`ShapeError`](crate::error::ShapeError); [`ArgumentError::Channels`] for other channels than the layer's,
+    /// [`LimitError`](crate::error::LimitError) for a shape that a device cannot bind, [`GpuError`](crate::error::GpuError)
+    /// when a device refuses a kernel.
+    pub fn prepare(&self, dims: &[usize], layout: Layout, dtype: DType) -> Result<(), Error> {
+        self.base.prepare(dims, layout, dtype)
     }
 
-    /// Compiles ahead what a shape and storage type need. See [`DeviceGroup::prepare`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn prepare(&self, shape: &Shape, dtype: DType) -> Result<(), Error> {
-        self.rank.prepare(shape, dtype)
+    /// The weight of a rank, (C) f32 on its device; `None` without one, and for a rank that there is not.
+    pub fn weight(&self, rank: usize) -> Option<&Tensor> {
+        self.base.affine(rank)[0]
     }
 
-    /// [`forward_train`](Self::forward_train) once more for activation checkpointing, without touching the running
-    /// statistics.
-    ///
-    /// # Errors
-    /// As [`forward_train`](Self::forward_train).
-    pub async fn forward_recompute<'a>(&self, x: impl Into<Input<'a>>) -> Result<LayerForward, Error> {
-        single_forward(self.rank.forward_recompute(x.into().as_list()).await?)
+    /// The bias of a rank, as [`weight`](Self::weight).
+    pub fn bias(&self, rank: usize) -> Option<&Tensor> {
+        self.base.affine(rank)[1]
     }
 
-    /// Normalizes x with the running statistics, without communicating. See [`DeviceGroup::forward_eval`] for the two
-    /// settings that change that.
-    ///
-    /// # Errors
-    /// As [`forward_train`](Self::forward_train).
-    pub async fn forward_eval<'a>(&mut self, x: impl Into<Input<'a>>) -> Result<LayerForward, Error> {
-        single_forward(self.rank.forward_eval(x.into().as_list()).await?)
+    /// Whether other processes or threads hold ranks too.
+    fn has_peers(&self) -> bool {
+        self.exchange.group().world_size() > 1
     }
 
-    /// [`forward_eval`](Self::forward_eval) into a tensor of the caller.
-    ///
-    /// # Errors
-    /// As [`forward_train_into`](Self::forward_train_into).
-    pub async fn forward_eval_into<'a>(
-        &mut self,
-        x: impl Into<Input<'a>>,
-        output: &mut Tensor,
-    ) -> Result<(SavedForward, ForwardReport), Error> {
-        self.rank.forward_eval_into(x.into().as_list(), from_mut(output)).await
+    /// What exchanges need of the layer.
+    fn member(&self) -> Member {
+        Member::new(&self.base, &self.exchange, &self.running)
     }
 
-    /// [`forward_train`](Self::forward_train) over x itself, which is gone afterwards: for a call that is never
-    /// differentiated.
-    ///
-    /// # Errors
-    /// As [`DeviceGroup::forward_train_in_place`] and [`forward_train`](Self::forward_train).
-    pub async fn forward_train_in_place(
-        &mut self,
-        x: &mut Tensor,
-        residual: Option<&Tensor>,
-    ) -> Result<ForwardReport, Error> {
-        self.rank.forward_train_in_place(in_place(x, residual)).await
+    /// Ranks with those of GPUs before those of the host.
+    fn gpus_first(&self) -> Vec<usize> {
+        let mut ranks: Vec<usize> = (0..self.base.devices.len()).collect();
+        ranks.sort_by_key(|&rank| self.base.devices[rank].is_host());
+        ranks
     }
 
-    /// [`forward_eval`](Self::forward_eval) over x itself.
-    ///
-    /// # Errors
-    /// As [`forward_train_in_place`](Self::forward_train_in_place).
-    pub async fn forward_eval_in_place(
-        &mut self,
-        x: &mut Tensor,
-        residual: Option<&Tensor>,
-    ) -> Result<ForwardReport, Error> {
-        self.rank.forward_eval_in_place(in_place(x, residual)).await
+    /// The order in which outputs are computed: on the host from the last rank, whose input the sums have left in the caches.
+    fn outputs_order(&self) -> Vec<usize> {
+        let mut ranks = self.gpus_first();
+        let gpus = ranks.partition_point(|&rank| !self.base.devices[rank].is_host());
+        ranks[gpus..].reverse();
+        ranks
     }
 
-    /// The gradients of a forward call, from the gradient of its output. See [`DeviceGroup::backward`].
-    ///
-    /// # Errors
-    /// As there, and [`ExchangeError`](crate::ExchangeError) as in [`forward_train`](Self::forward_train).
-    pub async fn backward<'a>(
-        &self,
-        saved: &SavedForward,
-        x: impl Into<Input<'a>>,
-        grad_output: &Tensor,
-    ) -> Result<LayerBackward, Error> {
-        single_backward(self.rank.backward(saved, x.into().as_list(), from_ref(grad_output)).await?)
-    }
-
-    /// [`backward`](Self::backward) into tensors of the caller. What is not wanted is not computed; the exchange takes
-    /// place all the same, as the other ranks need this one's sums.
-    ///
-    /// # Errors
-    /// As [`DeviceGroup::backward_into`] and [`backward`](Self::backward).
-    pub async fn backward_into<'a>(
-        &self,
-        saved: &SavedForward,
-        x: impl Into<Input<'a>>,
-        grad_output: &Tensor,
-        targets: LayerGradTargets<'_>,
-    ) -> Result<BackwardReport, Error> {
-        self.rank.backward_into(saved, x.into().as_list(), from_ref(grad_output), targets.into_lists()).await
-    }
-
-    /// [`backward`](Self::backward) with the gradient of x written over `grad_output`, which has the layout and storage
-    /// type of x. `targets.grad_input` is `None`.
-    ///
-    /// # Errors
-    /// As [`DeviceGroup::backward_in_place`] and [`backward`](Self::backward).
-    pub async fn backward_in_place<'a>(
-        &self,
-        saved: &SavedForward,
-        x: impl Into<Input<'a>>,
-        grad_output: &mut Tensor,
-        targets: LayerGradTargets<'_>,
-    ) -> Result<BackwardReport, Error> {
-        let (x, targets) = (x.into().as_list(), targets.into_lists());
-        self.rank.backward_in_place(saved, x, from_mut(grad_output), targets).await
+    /// Whether a layer can take part in a joint call whose first layer this is.
+    fn check_together(&self, other: &Self) -> Result<(), ArgumentError> {
+        let (own, others) = (self.devices(), other.devices());
+        if own.len() != others.len() || own.iter().zip(others).any(|(a, b)| !a.is_same(b)) {
+            return Err(ArgumentError::NotTogether { reason: "it is on other devices" });
+        }
+        check_same_group(&self.exchange, &other.exchange)
     }
 }
 
-/// A list of one rank to be written over.
-fn in_place<'a>(x: &'a mut Tensor, residual: Option<&'a Tensor>) -> InPlace<'a> {
-    let tensors = from_mut(x);
-    match residual {
-        Some(residual) => InPlace::with_residuals(tensors, from_ref(residual)),
-        None => tensors.into(),
-    }
+/// Whether a layer can share an exchange with another.
+fn check_same_group(exchange: &Exchange, other: &Exchange) -> Result<(), ArgumentError> {
+    let is_same = exchange.group().is_same(other.group());
+    if is_same { Ok(()) } else { Err(ArgumentError::NotTogether { reason: "it is of another process group" }) }
 }

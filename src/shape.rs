@@ -30,11 +30,11 @@ pub struct Strides {
 /// L is the product of the spatial sizes, 1 where there are none. N or L may be 0 (a rank without samples); C may not.
 ///
 /// ```
-/// use syncbn::{Layout, Shape};
+/// use syncbn::{Layout, low_level::Shape};
 /// let shape = Shape::new(&[8, 3, 32, 32], Layout::ChannelsFirst)?;
 /// assert_eq!((shape.batch(), shape.channels(), shape.spatial_len()), (8, 3, 1024));
 /// assert_eq!(shape.values_per_channel(), 8 * 1024);
-/// # Ok::<(), syncbn::ShapeError>(())
+/// # Ok::<(), syncbn::error::ShapeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {

@@ -7,8 +7,9 @@ mod naming;
 
 pub use naming::Naming;
 
-use crate::config::SyncBatchNormConfig;
+use crate::config::BatchNormConfig;
 use crate::error::StateError;
+use crate::stats::RunningStats;
 use naming::Names;
 
 /// Everything that a layer keeps between calls. What the layer was configured without is `None`.
@@ -38,15 +39,25 @@ pub struct LoadOptions {
 }
 
 impl StateDict {
+    /// The same state with these running statistics.
+    pub(crate) fn with_running(self, running: &RunningStats) -> Self {
+        Self {
+            running_mean: Some(running.mean.clone()),
+            running_var: Some(running.var.clone()),
+            num_batches_tracked: Some(running.num_batches_tracked),
+            ..self
+        }
+    }
+
     /// Checks that the state is one of a layer with this configuration.
     ///
     /// # Errors
     /// [`StateError`] names the tensor, in PyTorch's names, and the channel.
-    pub fn check(&self, config: &SyncBatchNormConfig, allow_non_finite: bool) -> Result<(), StateError> {
+    pub fn check(&self, config: &BatchNormConfig, allow_non_finite: bool) -> Result<(), StateError> {
         self.check_as(config, &Names::new(Naming::Torch, ""), allow_non_finite)
     }
 
-    fn check_as(&self, config: &SyncBatchNormConfig, names: &Names, allow_non_finite: bool) -> Result<(), StateError> {
+    fn check_as(&self, config: &BatchNormConfig, names: &Names, allow_non_finite: bool) -> Result<(), StateError> {
         let tracked = config.track_running_stats;
         let vectors = [
             (&names.weight, &self.weight, config.weight),

@@ -1,17 +1,27 @@
-//! Host mathematics of statistics in f64: one channel's moments, their merge along the tree, what is broadcast, the running update.
+//! Statistics as plain values, in f64: one channel's moments, what a rank and what all ranks have of every channel, the running
+//! statistics, and what devices are told.
 //!
-//! Knows nothing of devices, messages or shapes. Local statistics and gradient sums come in from the engine,
+//! Knows nothing of devices, messages or tensors. Local statistics and gradient sums come in from the engine,
 //! [`Centering`] and [`GradCentering`] go back to it.
 
-mod channel;
 mod global;
 mod gradient;
-mod normalization;
+mod local;
+mod mergeable;
+mod moments;
+pub(crate) mod normalization;
+mod per_rank;
+mod report;
 mod running;
-pub mod tree;
+pub(crate) mod tree;
 
-pub use channel::ChannelStats;
-pub use global::GlobalStats;
+pub use global::{Global, GlobalGradientSums, GlobalStatistics};
 pub use gradient::GradientSums;
-pub use normalization::{Centering, GradCentering, Normalization};
+pub use local::{Local, LocalGradientSums, LocalStatistics};
+#[doc(hidden)]
+pub use mergeable::Mergeable;
+pub use moments::Moments;
+pub(crate) use normalization::{Centering, GradCentering, Normalization};
+pub(crate) use per_rank::PerRank;
+pub use report::{BackwardReport, ForwardReport, PhaseTimes};
 pub use running::RunningStats;

@@ -1,17 +1,22 @@
-//! The opaque tensor: a slice of a GPU buffer or host memory, with its dimensions. Knows nothing of statistics.
+//! Tensors: a slice of a GPU buffer or host memory, with its dimensions, and the forms in which a call takes them. Knows nothing
+//! of statistics.
 
 mod allocate;
+mod list;
 mod seen;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use half::{bf16, f16};
-
-use crate::device::{Device, Kind};
-use crate::dtype::{DType, Element};
+use crate::device::Device;
+use crate::dtype::with_element;
+pub use crate::dtype::{DType, Element};
 use crate::error::{ArgumentError, Error, ShapeError};
-use crate::gpu::BufferSlice;
-use crate::shape::{Layout, Shape};
+use crate::gpu::{BufferSlice, Gpu};
+use crate::host::Threads;
+pub use crate::shape::Layout;
+use crate::shape::Shape;
+pub use list::{Allocated, Output, Ranks, RanksMut, Target};
+pub(crate) use list::{List, ListMut, Tensors};
 pub(crate) use seen::Seen;
 
 /// A tensor on a device, row-major without gaps, of one of the storage types of [`DType`].
@@ -23,36 +28,54 @@ pub struct Tensor {
     dims: Vec<usize>,
     dtype: DType,
     layout: Layout,
-    storage: Storage,
-    /// Tells it from every other tensor of the process.
+    memory: Memory,
+}
+
+/// Where the values are, and what works on them there.
+#[derive(Debug)]
+pub(crate) enum Memory {
+    Gpu { gpu: Gpu, slice: BufferSlice },
+    Host { threads: Threads, values: HostValues },
+}
+
+/// Values in host memory: bytes of so many elements of one storage type.
+#[derive(Debug)]
+pub(crate) struct HostValues {
+    words: Words,
+    /// Tells them from all others of the process.
     id: u64,
-    /// When this crate last wrote to it by this handle, as a [`moment`]; 0 before it did.
+    /// When this crate, or its user, last wrote to them, as a [`moment`]; 0 before that.
     written_at: u64,
 }
 
-#[derive(Debug)]
-pub(crate) enum Storage {
-    Gpu(BufferSlice),
-    Host(HostValues),
-}
-
-/// Values in host memory, as their storage type.
-#[derive(Debug)]
-pub(crate) enum HostValues {
+/// Memory that is aligned for its storage type.
+#[derive(Clone, Debug)]
+enum Words {
     F32(Vec<f32>),
-    F16(Vec<f16>),
-    BF16(Vec<bf16>),
+    Half(Vec<u16>),
 }
 
-/// Runs an expression on the vector that some [`HostValues`] hold, whatever its type.
-macro_rules! with_values {
-    ($values:expr, $name:ident => $body:expr) => {
-        match $values {
-            HostValues::F32($name) => $body,
-            HostValues::F16($name) => $body,
-            HostValues::BF16($name) => $body,
+impl HostValues {
+    fn new(words: Words) -> Self {
+        Self { words, id: moment(), written_at: 0 }
+    }
+
+    /// The values, if `T` is as large as they are stored: their storage type is checked elsewhere.
+    pub fn slice<T: Element>(&self) -> &[T] {
+        match &self.words {
+            Words::F32(values) => bytemuck::try_cast_slice(values).unwrap_or_default(),
+            Words::Half(values) => bytemuck::try_cast_slice(values).unwrap_or_default(),
         }
-    };
+    }
+
+    /// As [`slice`](Self::slice), for writing.
+    pub fn slice_mut<T: Element>(&mut self) -> &mut [T] {
+        self.written_at = moment();
+        match &mut self.words {
+            Words::F32(values) => bytemuck::try_cast_slice_mut(values).unwrap_or_default(),
+            Words::Half(values) => bytemuck::try_cast_slice_mut(values).unwrap_or_default(),
+        }
+    }
 }
 
 /// The next moment of the process, later than all before it.
@@ -62,9 +85,8 @@ fn moment() -> u64 {
 }
 
 impl Tensor {
-    fn new(device: &Device, dims: &[usize], dtype: DType, storage: Storage) -> Self {
-        let (device, dims, layout) = (device.clone(), dims.to_vec(), Layout::default());
-        Self { device, dims, dtype, layout, storage, id: moment(), written_at: 0 }
+    fn new(device: &Device, dims: &[usize], dtype: DType, memory: Memory) -> Self {
+        Self { device: device.clone(), dims: dims.to_vec(), dtype, layout: Layout::default(), memory }
     }
 
     /// The same memory, its dimensions read in another layout: (N, spatial…, C) with [`Layout::ChannelsLast`].
@@ -89,15 +111,9 @@ impl Tensor {
             return Err(ArgumentError::Length { argument: "values", found, expected }.into());
         }
         self.check_dtype::<T>()?;
-        self.note_write();
-        match (&mut self.storage, self.device.kind()) {
-            (Storage::Host(owned), _) => {
-                with_values!(owned, owned => bytemuck::cast_slice_mut(owned).copy_from_slice(values));
-            }
-            (Storage::Gpu(slice), Kind::Gpu(gpu)) => gpu.write(slice, bytemuck::cast_slice(values))?,
-            (Storage::Gpu(_), Kind::Host(_)) => {
-                return Err(ArgumentError::NotAGpu { device: self.device.to_string() }.into());
-            }
+        match self.memory_mut() {
+            Memory::Host { values: owned, .. } => owned.slice_mut().copy_from_slice(values),
+            Memory::Gpu { gpu, slice } => gpu.write(slice, bytemuck::cast_slice(values))?,
         }
         Ok(())
     }
@@ -127,39 +143,91 @@ impl Tensor {
         self.dims.iter().product()
     }
 
+    /// The values of a tensor on the host, where they lie; `None` on a GPU, or where they are stored as another type.
+    pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
+        match &self.memory {
+            Memory::Host { values, .. } if self.dtype == T::DTYPE => Some(values.slice()),
+            _ => None,
+        }
+    }
+
+    /// [`as_slice`](Self::as_slice) for writing: a forward call that read the tensor before can no longer be differentiated.
+    pub fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
+        match &mut self.memory {
+            Memory::Host { values, .. } if self.dtype == T::DTYPE => Some(values.slice_mut()),
+            _ => None,
+        }
+    }
+
+    /// The part of a buffer that a tensor on a GPU is, to be bound by a kernel of the application's: the buffer, the offset
+    /// and the size in bytes, a multiple of 4. `None` on the host, and for a tensor without elements.
+    ///
+    /// This crate does not see what such a kernel writes: overwriting an input between forward and backward makes the
+    /// gradients wrong.
+    pub fn binding(&self) -> Option<wgpu::BufferBinding<'_>> {
+        match &self.memory {
+            Memory::Gpu { slice, .. } => {
+                let size = Some(wgpu::BufferSize::new(slice.size_bytes).filter(|_| self.element_count() > 0)?);
+                Some(wgpu::BufferBinding { buffer: &slice.buffer, offset: slice.offset_bytes, size })
+            }
+            Memory::Host { .. } => None,
+        }
+    }
+
+    /// The same memory of a GPU as another `Tensor`, which costs no copy: what is written through one is read through the
+    /// other.
+    ///
+    /// # Errors
+    /// [`ArgumentError::NotAGpu`] on the host, where a tensor owns its values.
+    pub fn handle(&self) -> Result<Self, Error> {
+        match &self.memory {
+            Memory::Gpu { .. } => Ok(self.alias()),
+            Memory::Host { .. } => Err(ArgumentError::NotAGpu { device: self.device.to_string() }.into()),
+        }
+    }
+
+    /// A [`handle`](Self::handle), or on the host a copy that takes the place of this one.
+    pub(crate) fn alias(&self) -> Self {
+        let memory = match &self.memory {
+            Memory::Gpu { gpu, slice } => Memory::Gpu { gpu: gpu.clone(), slice: slice.clone() },
+            Memory::Host { threads, values: HostValues { words, id, written_at } } => Memory::Host {
+                threads: threads.clone(),
+                values: HostValues { words: words.clone(), id: *id, written_at: *written_at },
+            },
+        };
+        Self { layout: self.layout, ..Self::new(&self.device, &self.dims, self.dtype, memory) }
+    }
+
     /// Brings the values to the caller, as f32: exact for every storage type.
     ///
     /// # Errors
-    /// [`GpuError`](crate::GpuError) when the device is lost, refuses the copy, or does not deliver within its deadline;
+    /// [`GpuError`](crate::error::GpuError) when the device is lost, refuses the copy, or does not deliver within its deadline;
     /// [`ArgumentError::Usage`] for an application's buffer without `COPY_SRC`.
     pub async fn to_vec(&self) -> Result<Vec<f32>, Error> {
-        Ok(match self.dtype {
-            DType::F32 => self.to_vec_of::<f32>().await?,
-            DType::F16 => self.to_vec_of::<f16>().await?.into_iter().map(f16::to_f32).collect(),
-            DType::BF16 => self.to_vec_of::<bf16>().await?.into_iter().map(bf16::to_f32).collect(),
+        with_element!(self.dtype, T => {
+            Ok(self.to_vec_of::<T>().await?.into_iter().map(T::to_f32).collect())
         })
     }
 
     /// Brings the values to the caller as they are stored.
     ///
     /// # Errors
-    /// [`ArgumentError::DType`] when they are stored as another type; [`GpuError`](crate::GpuError) as [`to_vec`](Self::to_vec).
+    /// [`ArgumentError::DType`] when they are stored as another type; [`GpuError`](crate::error::GpuError) as [`to_vec`](Self::to_vec).
     pub async fn to_vec_of<T: Element>(&self) -> Result<Vec<T>, Error> {
         self.check_dtype::<T>()?;
         if self.element_count() == 0 {
             return Ok(Vec::new());
         }
         self.check_readable()?;
-        match (&self.storage, self.device.kind()) {
-            (Storage::Gpu(slice), Kind::Gpu(gpu)) => {
+        match &self.memory {
+            Memory::Gpu { gpu, slice } => {
                 let bytes = gpu.submit_and_read("reading a tensor", self.device.deadline(), slice, |_| {}).await?;
                 let mut values = bytemuck::pod_collect_to_vec(&bytes);
                 // A slice is of whole words, and of one at least.
                 values.truncate(self.element_count());
                 Ok(values)
             }
-            (Storage::Host(owned), _) => Ok(with_values!(owned, owned => bytemuck::cast_slice(owned).to_vec())),
-            (Storage::Gpu(_), Kind::Host(_)) => Err(ArgumentError::NotAGpu { device: self.device.to_string() }.into()),
+            Memory::Host { values, .. } => Ok(values.slice().to_vec()),
         }
     }
 
@@ -173,25 +241,19 @@ impl Tensor {
 
     /// Refuses what [`write`](Self::write) cannot write to.
     pub(crate) fn check_writable(&self) -> Result<(), ArgumentError> {
-        match &self.storage {
-            Storage::Gpu(slice) => slice.check_writable(),
-            Storage::Host(_) => Ok(()),
-        }
+        self.slice().map_or(Ok(()), BufferSlice::check_writable)
     }
 
     /// Refuses what [`to_vec`](Self::to_vec) cannot read.
     pub(crate) fn check_readable(&self) -> Result<(), ArgumentError> {
-        match &self.storage {
-            Storage::Gpu(slice) => slice.check_readable(),
-            Storage::Host(_) => Ok(()),
-        }
+        self.slice().map_or(Ok(()), BufferSlice::check_readable)
     }
 
     /// Whether two tensors share memory.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        match (&self.storage, &other.storage) {
+        match (self.slice(), other.slice()) {
             // wgpu numbers buffers per instance: equal handles on two devices are two buffers.
-            (Storage::Gpu(a), Storage::Gpu(b)) => a.overlaps(b) && self.device.is_same(&other.device),
+            (Some(a), Some(b)) => a.overlaps(b) && self.device.is_same(&other.device),
             // Host tensors own their memory.
             _ => false,
         }
@@ -202,13 +264,34 @@ impl Tensor {
         Shape::new(&self.dims, self.layout)
     }
 
-    pub(crate) fn storage(&self) -> &Storage {
-        &self.storage
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// For writing: what it was is gone.
-    pub(crate) fn storage_mut(&mut self) -> &mut Storage {
-        self.note_write();
-        &mut self.storage
+    pub(crate) fn memory_mut(&mut self) -> &mut Memory {
+        match &mut self.memory {
+            Memory::Gpu { gpu, slice } => gpu.note_write(slice, moment()),
+            Memory::Host { values, .. } => values.written_at = moment(),
+        }
+        &mut self.memory
     }
+
+    /// The slice of a GPU's buffer.
+    pub(crate) fn slice(&self) -> Option<&BufferSlice> {
+        match &self.memory {
+            Memory::Gpu { slice, .. } => Some(slice),
+            Memory::Host { .. } => None,
+        }
+    }
+
+    /// A tensor of (C) f32 that is a slice of memory on a GPU.
+    pub(crate) fn of_channels(device: &Device, gpu: &Gpu, slice: BufferSlice, channels: usize) -> Self {
+        Self::new(device, &[channels], DType::F32, Memory::Gpu { gpu: gpu.clone(), slice })
+    }
+}
+
+/// A tensor of zeros like each of these.
+pub(crate) fn all_like(tensors: &[&Tensor]) -> Result<Vec<Tensor>, Error> {
+    tensors.iter().map(|tensor| tensor.zeros_like()).collect()
 }

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use futures::future::{join, join3};
 use pollster::block_on;
-use syncbn::{Device, Error, GroupError, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::collective::LocalGroup;
+use syncbn::error::GroupError;
+use syncbn::{BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
 
 use common::merging::merging_groups;
 use common::tapped::Tapped;
@@ -155,7 +157,8 @@ fn calls_that_are_awaited_at_once_meet_in_their_order() {
     for groups in both(3) {
         on_threads(groups, |group| {
             let host = Device::host();
-            let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), host.clone(), &group).unwrap();
+            let layer =
+                SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap().in_group(&group).unwrap();
             for round in 0..50 {
                 let rank = group.rank() as f32;
                 let (mut a, mut b) = ([rank, round as f32], [1.0]);
@@ -166,7 +169,7 @@ fn calls_that_are_awaited_at_once_meet_in_their_order() {
                 let calls = join3(group.barrier(), layer.forward_train(&x), group.all_reduce_sum([&mut c]));
                 let (barrier, forward, reduced) = block_on(calls);
                 assert_eq!((barrier, reduced, c), (Ok(()), Ok(()), [3.0]));
-                assert_eq!(forward.expect("forward").report.global.channels()[0].mean, 1.5);
+                assert_eq!(forward.expect("forward").saved.statistics().unwrap().channels()[0].mean, 1.5);
             }
         });
     }

@@ -10,8 +10,8 @@ mod common;
 mod local;
 
 use futures::future::join_all;
-use syncbn::LocalGroup;
 use syncbn::collective::Collective;
+use syncbn::collective::LocalGroup;
 use syncbn::collective::conformance::{CHECKS, Check, Failure, run};
 
 use broken::{Broken, Fault};

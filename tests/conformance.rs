@@ -4,9 +4,9 @@
 //! `SYNCBN_TEST_ADAPTER` narrows the adapters to those whose name contains it; `host` leaves all of them out.
 //!
 //! An entry is one half (forward or backward) of one case in one place, through one driver: one caller for all ranks, or
-//! one for each. It passes when everything that is checked of it is within tolerances, when the ranks of a group have the
-//! same statistics to the bit after every step, and when the drivers give the same bits. What the library does not have
-//! yet is listed and counted apart. The last line has the counts; the exit status is 1 when anything failed.
+//! one for each, in whole passes or step by step; and on a GPU one layer that reads nothing back. It passes when everything
+//! that is checked of it is within tolerances, when the ranks of a group have the same statistics to the bit after every
+//! step, and when the drivers but the last give the same bits. What the library does not have yet is listed and counted apart. The last line has the counts; the exit status is 1 when anything failed.
 
 #[path = "conformance/agreement.rs"]
 mod agreement;
@@ -38,6 +38,8 @@ mod message;
 mod mindspore;
 #[path = "conformance/not_yet.rs"]
 mod not_yet;
+#[path = "conformance/on_device.rs"]
+mod on_device;
 #[path = "conformance/oracle.rs"]
 mod oracle;
 #[path = "conformance/place.rs"]
@@ -155,34 +157,49 @@ fn run_entry(entry: &Entry, place: &Place, report: &mut Report) {
     match &entry.state {
         State::Broken(_) => {}
         State::NotYet(reason) => {
-            let counted = entry.parts.iter().flat_map(|&part| Driver::ALL.map(|_| part));
+            let counted = entry.parts.iter().flat_map(|&part| Driver::ALIKE.map(|_| part));
             counted.for_each(|part| report.not_yet(&entry.name, part, reason));
         }
         State::Ready(case) => run_case(case, &entry.name, &entry.parts, place, report),
     }
 }
 
-/// Through each driver; all of them must observe the same bits.
+/// Through each driver; all of them must observe the same bits, but for the layer that stays on one device.
 fn run_case(case: &[Group], name: &str, parts: &[Part], place: &Place, report: &mut Report) {
     let mut first: Option<(Driver, Vec<Vec<Observed>>)> = None;
-    for driver in Driver::ALL {
+    for driver in Driver::ALIKE {
         let mut observed = library::observe(case, place, driver);
         if let (Ok(observed), Some((other, expected))) = (&mut observed, &first) {
             for ((group, observed), expected) in case.iter().zip(observed).zip(expected) {
                 agreement::compare_drivers(group, observed, expected, other.name());
             }
         }
-        let Scenario { kind, ulp_bound, .. } = &case[0].scenario;
-        for &part in parts {
-            let verdict = match &observed {
-                Ok(observed) => judge_case(case, observed, part),
-                Err(what) => Verdict::failed(what.clone()),
-            };
-            report.ran(name, kind, part, Where { place: &place.name, driver }, *ulp_bound, verdict);
-        }
+        judge(case, &observed, (name, parts), Where { place: &place.name, driver }, report);
         first = first.or_else(|| Some((driver, observed.ok()?)));
     }
     if let Some((_, observed)) = &first {
         report.saw(observed.iter().flatten());
+    }
+    if place.is_one_gpu() {
+        let (case, driver) = (on_device::checked(case), Driver::OnDevice);
+        let observed = library::observe(&case, place, driver);
+        judge(&case, &observed, (name, parts), Where { place: &place.name, driver }, report);
+    }
+}
+
+fn judge(
+    case: &[Group],
+    observed: &Result<Vec<Vec<Observed>>, String>,
+    (name, parts): (&str, &[Part]),
+    at: Where<'_>,
+    report: &mut Report,
+) {
+    let Scenario { kind, ulp_bound, .. } = &case[0].scenario;
+    for &part in parts {
+        let verdict = match observed {
+            Ok(observed) => judge_case(case, observed, part),
+            Err(what) => Verdict::failed(what.clone()),
+        };
+        report.ran(name, kind, part, at, *ulp_bound, verdict);
     }
 }

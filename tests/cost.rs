@@ -2,19 +2,22 @@
 //! tensor, where they are all that a call costs.
 //!
 //! The device is wgpu's own that runs nothing: a result is there as soon as it is asked for, so every count is the same in
-//! every run. The crate tells of each by a `tracing` event, see [`counter`].
+//! every run. The crate tells of each by a `tracing` event, see [`counter`]. This file counts the passes of a `SyncBatchNorm`,
+//! `steps` their steps and what may be asked of a pass, `on_device` the passes of a `BatchNorm`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 #[path = "cost/counter.rs"]
 mod counter;
+#[path = "cost/on_device.rs"]
+mod on_device;
+#[path = "cost/steps.rs"]
+mod steps;
 
 use counter::{Cost, counting, spent};
 use pollster::block_on;
-use syncbn::{
-    DType, Device, DeviceGroup, Epilogue, ForwardRequest, GradTargets, Inputs, Layout, SavedForward, Shape,
-    SyncBatchNormConfig, Tensor,
-};
+use syncbn::config::Epilogue;
+use syncbn::{Backward, BatchNormConfig, DType, Device, Forward, Layout, Saved, SyncBatchNorm, Tensor, joint};
 
 const DIMS: [usize; 4] = [8, 16, 8, 8];
 
@@ -24,53 +27,88 @@ fn noop() -> Device {
     Device::from_wgpu(device, queue).unwrap()
 }
 
+/// The tensors of a step on some ranks of one device.
+struct Tensors {
+    x: Vec<Tensor>,
+    residual: Vec<Tensor>,
+    y: Vec<Tensor>,
+    dy: Vec<Tensor>,
+    dx: Vec<Tensor>,
+    dr: Vec<Tensor>,
+    dw: Vec<Tensor>,
+    db: Vec<Tensor>,
+    adds_residual: bool,
+}
+
+impl Tensors {
+    fn new(config: &BatchNormConfig, device: &Device, ranks: usize) -> Self {
+        let zeros = |dims: &[usize]| -> Vec<Tensor> { (0..ranks).map(|_| device.zeros(dims).unwrap()).collect() };
+        let [x, residual, y, dy, dx, dr] = [0; 6].map(|_| zeros(&DIMS));
+        let [dw, db] = [0; 2].map(|_| zeros(&DIMS[1..2]));
+        Self { x, residual, y, dy, dx, dr, dw, db, adds_residual: config.epilogue.adds_residual() }
+    }
+
+    fn forward(&mut self) -> Forward<'_, ()> {
+        let request = Forward::of(&self.x).write_to(&mut self.y);
+        if self.adds_residual { request.residual(&self.residual) } else { request }
+    }
+
+    fn in_place(&mut self) -> Forward<'_, ()> {
+        let request = Forward::in_place(&mut self.x);
+        if self.adds_residual { request.residual(&self.residual) } else { request }
+    }
+
+    /// Those of weight and bias alone, of a layer whose mask or activation needs no residual.
+    fn of_parameters(&mut self) -> Backward<'_, ()> {
+        Backward::of(&self.x, &self.dy).weight_gradient(&mut self.dw).bias_gradient(&mut self.db)
+    }
+
+    /// Those of x and of the residual alone.
+    fn of_activations(&mut self, saved: &Saved) -> Backward<'_, ()> {
+        let request = Backward::of(&self.x, &self.dy).input_gradient(&mut self.dx);
+        let request = request.residual_gradient(self.adds_residual.then_some(&mut self.dr));
+        if saved.needs_residual() { request.residual(&self.residual) } else { request }
+    }
+
+    /// The gradient of x over that of y, and all others.
+    fn backward_in_place(&mut self, saved: &Saved) -> Backward<'_, ()> {
+        let request = Backward::in_place(&self.x, &mut self.dy);
+        let request = request.weight_gradient(&mut self.dw).bias_gradient(&mut self.db);
+        let request = request.residual_gradient(self.adds_residual.then_some(&mut self.dr));
+        if saved.needs_residual() { request.residual(&self.residual) } else { request }
+    }
+
+    /// Every gradient that there is.
+    fn backward(&mut self, saved: &Saved) -> Backward<'_, ()> {
+        let request = Backward::of(&self.x, &self.dy).input_gradient(&mut self.dx);
+        let request = request.weight_gradient(&mut self.dw).bias_gradient(&mut self.db);
+        let request = request.residual_gradient(self.adds_residual.then_some(&mut self.dr));
+        if saved.needs_residual() { request.residual(&self.residual) } else { request }
+    }
+}
+
 /// A layer on some ranks of one device, with the tensors of a step.
 struct Step {
-    group: DeviceGroup,
-    x: Vec<Tensor>,
-    residuals: Vec<Tensor>,
-    y: Vec<Tensor>,
-    grad_outputs: Vec<Tensor>,
-    /// Of the inputs and, where there are any, the residuals.
-    gradients: [Vec<Tensor>; 2],
-    /// Of weight and bias.
-    vectors: [Vec<Tensor>; 2],
+    bn: SyncBatchNorm,
+    tensors: Tensors,
 }
 
 impl Step {
-    fn new(config: SyncBatchNormConfig, device: &Device, ranks: usize) -> Self {
-        let group = DeviceGroup::new(config, vec![device.clone(); ranks]).unwrap();
-        let tensors = || -> Vec<Tensor> { (0..ranks).map(|_| device.zeros(&DIMS).unwrap()).collect() };
-        let vectors = || -> Vec<Tensor> { (0..ranks).map(|_| device.zeros(&[DIMS[1]]).unwrap()).collect() };
-        let ([x, residuals, y, grad_outputs], gradients) = ([0; 4].map(|_| tensors()), [0; 2].map(|_| tensors()));
-        Self { group, x, residuals, y, grad_outputs, gradients, vectors: [0; 2].map(|_| vectors()) }
+    fn new(config: BatchNormConfig, device: &Device, ranks: usize) -> Self {
+        let tensors = Tensors::new(&config, device, ranks);
+        Self { bn: SyncBatchNorm::new(config, vec![device.clone(); ranks]).unwrap(), tensors }
     }
 
     fn plain(device: &Device) -> Self {
-        Self::new(SyncBatchNormConfig::torch(DIMS[1]), device, 1)
+        Self::new(BatchNormConfig::torch(DIMS[1]), device, 1)
     }
 
-    fn inputs<'a>(group: &DeviceGroup, x: &'a [Tensor], residuals: &'a [Tensor]) -> Inputs<'a> {
-        let adds = group.config().epilogue.adds_residual();
-        if adds { Inputs::with_residuals(x, residuals) } else { x.into() }
+    fn forward(&mut self) -> Saved {
+        block_on(self.bn.forward_train(self.tensors.forward())).unwrap().saved
     }
 
-    fn forward(&mut self) -> SavedForward {
-        let inputs = Self::inputs(&self.group, &self.x, &self.residuals);
-        block_on(self.group.forward_train_into(inputs, &mut self.y)).unwrap().0
-    }
-
-    fn backward(&mut self, saved: &SavedForward) {
-        let inputs = Self::inputs(&self.group, &self.x, &self.residuals);
-        let inputs = if saved.needs_residuals() { inputs } else { (&self.x).into() };
-        let ([grad_inputs, grad_residuals], [weights, biases]) = (&mut self.gradients, &mut self.vectors);
-        let targets = GradTargets {
-            grad_inputs: Some(grad_inputs),
-            grad_weights: Some(weights),
-            grad_biases: Some(biases),
-            grad_residuals: self.group.config().epilogue.adds_residual().then_some(grad_residuals),
-        };
-        block_on(self.group.backward_into(saved, inputs, &self.grad_outputs, targets)).unwrap();
+    fn backward(&mut self, saved: &Saved) {
+        block_on(self.bn.backward(saved, self.tensors.backward(saved))).unwrap();
     }
 
     /// What forward and backward spend after the first of each.
@@ -104,44 +142,17 @@ fn a_repeated_call_makes_nothing_on_its_device_and_submits_twice() {
     let expected = [only(FORWARD.0, FORWARD.1), only(BACKWARD.0, BACKWARD.1)];
     assert_eq!(Step::plain(&device).repeated(), expected);
     for epilogue in [Epilogue::Relu, Epilogue::Add, Epilogue::AddRelu] {
-        let config = SyncBatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue);
+        let config = BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue);
         assert_eq!(Step::new(config, &device, 1).repeated(), expected, "{epilogue:?}");
     }
     // A mask is scratch until its context is dropped: one lock to take it.
-    let config = SyncBatchNormConfig::torch(DIMS[1]).with_epilogue(Epilogue::AddRelu).with_activation_mask(true);
+    let config = BatchNormConfig::torch(DIMS[1]).with_epilogue(Epilogue::AddRelu).with_activation_mask(true);
     let masked = Step::new(config, &device, 1).repeated();
     assert_eq!(masked, [only(FORWARD.0, FORWARD.1 + 1), only(BACKWARD.0, BACKWARD.1)]);
     // Ranks of one device take turns with its scratch.
     let three = |(submissions, locks): (u64, u64)| only(3 * submissions, 3 * locks);
-    let config = SyncBatchNormConfig::torch(DIMS[1]);
+    let config = BatchNormConfig::torch(DIMS[1]);
     assert_eq!(Step::new(config, &device, 3).repeated(), [three(FORWARD), three(BACKWARD)]);
-}
-
-/// Scratch for what normalized, its mean, its deviation, and the sums, bindings for each of three kernels, and the sums come back;
-/// in backward the numbers that gradients need are scratch as well, and both come back. What was saved comes back when it
-/// is dropped.
-const RESIDENT_FORWARD: (u64, u64) = (1, 4 + 3 + 1);
-const RESIDENT_BACKWARD: (u64, u64) = (1, 2 + 3 + 2);
-
-#[test]
-fn a_repeated_resident_call_makes_nothing_and_submits_once() {
-    let _counting = counting();
-    let device = noop();
-    let Step { group, x, mut y, grad_outputs, gradients: [mut grad_inputs, _], .. } = Step::plain(&device);
-    let mut layer = group.into_resident().unwrap();
-    let mut step = || {
-        spent();
-        let saved = layer.forward_train_into(&x, &mut y).unwrap();
-        let forward = spent();
-        let targets = GradTargets { grad_inputs: Some(&mut grad_inputs), ..GradTargets::default() };
-        layer.backward_into(&saved, &x, &grad_outputs, targets).unwrap();
-        [forward, spent()]
-    };
-    let [forward, backward] = step();
-    assert_eq!((forward.bind_groups, backward.bind_groups), (3, 3));
-    let expected = [RESIDENT_FORWARD, RESIDENT_BACKWARD].map(|(submissions, locks)| only(submissions, locks));
-    assert_eq!(step(), expected);
-    assert_eq!(step(), expected);
 }
 
 #[test]
@@ -150,7 +161,7 @@ fn layers_that_take_turns_keep_what_they_have() {
     let device = noop();
     let mut steps: Vec<Step> = (0..20).map(|_| Step::plain(&device)).collect();
     let mut round = || {
-        let saved: Vec<SavedForward> = steps.iter_mut().map(Step::forward).collect();
+        let saved: Vec<Saved> = steps.iter_mut().map(Step::forward).collect();
         steps.iter_mut().zip(&saved).rev().for_each(|(step, saved)| step.backward(saved));
         spent()
     };
@@ -163,14 +174,25 @@ fn several_layers_at_once_submit_as_often_as_one() {
     let _counting = counting();
     let device = noop();
     let mut steps: Vec<Step> = (0..3).map(|_| Step::plain(&device)).collect();
-    let mut joint = || {
-        let requests = steps.iter_mut().map(|step| ForwardRequest::new(&mut step.group, &step.x, &mut step.y));
-        block_on(DeviceGroup::forward_train_many(requests)).unwrap();
+    let mut forward = || {
+        let calls = steps.iter_mut().map(|step| (&step.bn, step.tensors.forward()));
+        let saved: Vec<Saved> =
+            block_on(joint::forward_train(calls)).unwrap().into_iter().map(|forward| forward.saved).collect();
+        (saved, spent())
+    };
+    forward();
+    // Of the sums' nine but the three of normalizing, the bindings' is taken for each layer; of normalizing, all are.
+    let (saved, spent_forward) = forward();
+    assert_eq!(spent_forward, only(FORWARD.0, 5 + 3 + 3 * 3));
+    let mut backward = || {
+        let calls = steps.iter_mut().zip(&saved);
+        let calls = calls.map(|(step, saved)| (&step.bn, saved, step.tensors.backward(saved)));
+        block_on(joint::backward(calls)).unwrap();
         spent()
     };
-    joint();
-    // Of the sums' nine but the three of normalizing, the bindings' is taken for each layer; of normalizing, all are.
-    assert_eq!(joint(), only(FORWARD.0, 5 + 3 + 3 * 3));
+    backward();
+    // As forward, with the scratch of what is sent before the sums for each layer, taken and given back.
+    assert_eq!(backward(), only(BACKWARD.0, 5 + 3 + 3 * 3 + 2 * 3));
 }
 
 #[test]
@@ -188,30 +210,15 @@ fn a_first_call_makes_what_later_ones_use_unless_it_was_prepared() {
 
     for epilogue in [Epilogue::None, Epilogue::AddRelu] {
         for mask in [false, true] {
-            let config = SyncBatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue).with_activation_mask(mask);
+            let config = BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue).with_activation_mask(mask);
             let mut prepared = Step::new(config, &noop(), 1);
-            let shape = Shape::new(&DIMS, Layout::ChannelsFirst).unwrap();
-            prepared.group.prepare(&shape, DType::F32).unwrap();
-            assert_eq!(spent().pipelines, 6);
+            prepared.bn.prepare(&DIMS, Layout::ChannelsFirst, DType::F32).unwrap();
+            assert_eq!(spent().pipelines, 5);
             let saved = prepared.forward();
             prepared.backward(&saved);
             assert_eq!(spent().pipelines, 0, "{epilogue:?}, mask {mask}");
         }
     }
-}
-
-#[test]
-fn a_prepared_resident_call_compiles_nothing() {
-    let _counting = counting();
-    let Step { group, x, mut y, grad_outputs, .. } = Step::plain(&noop());
-    let mut layer = group.into_resident().unwrap();
-    layer.prepare(&Shape::new(&DIMS, Layout::ChannelsFirst).unwrap(), DType::F32).unwrap();
-    assert_eq!(spent().pipelines, 6 + 3);
-    let saved = layer.forward_train_into(&x, &mut y).unwrap();
-    layer.backward(&saved, &x, &grad_outputs).unwrap();
-    let saved = layer.forward_eval_into(&x, &mut y).unwrap();
-    layer.backward(&saved, &x, &grad_outputs).unwrap();
-    assert_eq!(spent().pipelines, 0);
 }
 
 #[test]
@@ -221,10 +228,35 @@ fn an_output_that_is_allocated_in_every_call_is_noticed() {
     step.forward();
     for _ in 0..2 {
         spent();
-        drop(block_on(step.group.forward_train(&step.x)).unwrap());
+        drop(block_on(step.bn.forward_train(&step.tensors.x)).unwrap());
         let Cost { allocations, bind_groups, .. } = spent();
         assert_eq!((allocations, bind_groups), (2, 1), "the output, and the parameters bound beside it");
     }
+}
+
+#[test]
+fn what_a_call_has_saved_keeps_no_activation() {
+    // Above every block that a driver's allocator shares between buffers of this size.
+    const DIMS: [usize; 3] = [2048, 16, 64];
+    let (device, queue) = common::own_device(&common::adapter(), |_| {});
+    let allocated = || {
+        device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        device.generate_allocator_report().expect("a driver that tells what it has allocated").total_allocated_bytes
+    };
+    let gpu = Device::from_wgpu(device.clone(), queue).unwrap();
+    let bn = SyncBatchNorm::new(BatchNormConfig::torch(16), [gpu.clone()]).unwrap();
+    let before = allocated();
+    let x = gpu.zeros(&DIMS).unwrap();
+    let forward = block_on(bn.forward_train(&x)).unwrap();
+    assert!(allocated() >= before + 2 * 8 * (1 << 20), "two tensors");
+    let saved = forward.saved.clone();
+    drop((x, forward.output, forward.saved));
+    let left = allocated() - before;
+    assert!(left < 8 << 20, "{left} bytes left");
+    // The same values once more.
+    let x = gpu.zeros(&DIMS).unwrap();
+    block_on(bn.backward(&saved, Backward::of(&x, &x))).unwrap_err();
+    block_on(bn.backward(&saved, Backward::of(&x, &x).recomputed())).unwrap();
 }
 
 #[test]
@@ -240,15 +272,15 @@ fn a_dropped_tensor_is_freed_whatever_was_cached_of_it() {
     let gpu = Device::from_wgpu(device.clone(), queue).unwrap();
     // The same device taken over twice: a kernel of one may bind memory of the other.
     let again = Device::from_wgpu(gpu.wgpu().unwrap().0.clone(), gpu.wgpu().unwrap().1.clone()).unwrap();
-    let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(16), vec![gpu.clone()]).unwrap();
-    let tensor = |device: &Device| [device.zeros(&[ELEMENTS / 1024, 16, 64]).unwrap()];
+    let bn = SyncBatchNorm::new(BatchNormConfig::torch(16), [gpu.clone()]).unwrap();
+    let tensor = |device: &Device| device.zeros(&[ELEMENTS / 1024, 16, 64]).unwrap();
     let kept = tensor(&gpu);
     let before = allocated();
     for output in [&gpu, &again, &gpu] {
         let (mut y, mut z) = (tensor(output), tensor(&gpu));
-        block_on(group.forward_train_into(&kept, &mut y)).unwrap();
+        block_on(bn.forward_train(Forward::of(&kept).write_to(&mut y))).unwrap();
         // Bound as what is read, too.
-        block_on(group.forward_train_into(&y, &mut z)).unwrap();
+        block_on(bn.forward_train(Forward::of(&y).write_to(&mut z))).unwrap();
         assert!(allocated() >= before + 2 * 4 * ELEMENTS as u64, "two tensors");
         drop((y, z));
         let left = allocated() - before;

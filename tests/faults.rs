@@ -4,7 +4,8 @@
 //! `scenario` says what a run is and where its fault lies, `rank` is one rank of it, `saboteur` a transport with a fault,
 //! `judge` what must come of it. Here every kind of fault is planted at every kind of call; `random` draws thousands.
 //! `device` loses devices and drops calls that wait for one, `broadcast` shares a
-//! state that cannot be loaded, `batch` has too few values, `silent` asks for what could pass
+//! state that cannot be loaded, `batch` has too few values, `parameters` cannot be
+//! compared, `silent` asks for what could pass
 //! unnoticed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -17,6 +18,8 @@ mod common;
 mod device;
 #[path = "faults/judge.rs"]
 mod judge;
+#[path = "faults/parameters.rs"]
+mod parameters;
 #[path = "faults/random.rs"]
 mod random;
 #[path = "faults/rank.rs"]

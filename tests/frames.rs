@@ -14,7 +14,7 @@ mod saboteur;
 use std::alloc::System;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use syncbn::collective::{Frame, FrameError, Header, NodePayload, Payload, Phase};
+use syncbn::low_level::{Frame, FrameError, Header, NodePayload, Payload, Phase};
 
 /// Counts what is allocated, of all threads together.
 #[global_allocator]

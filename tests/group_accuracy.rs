@@ -1,4 +1,4 @@
-//! How exact y of a device group is where others lose it.
+//! How exact y of a layer is where others lose it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "group_accuracy/accuracy.rs"]

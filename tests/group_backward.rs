@@ -2,7 +2,7 @@
 //!
 //! `problem` makes random layers and their expected gradients, `compare` derives the tolerances. `modes` holds the table of
 //! modes, `accuracy` large means, `rows` the rows of "what happens when", `differences` finite differences, `saved` and
-//! `targets` the arguments, `rewritten` memory that is written between forward and backward, `wrong` formulas that must be
+//! `targets` the arguments, `rewritten` memory that is written between forward and backward, `ways` each call that can, `wrong` formulas that must be
 //! caught.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -33,6 +33,8 @@ mod saved;
 mod slices;
 #[path = "group_backward/targets.rs"]
 mod targets;
+#[path = "group_backward/ways.rs"]
+mod ways;
 #[path = "group_backward/wrong.rs"]
 mod wrong;
 
@@ -119,7 +121,7 @@ fn any_split_of_a_batch_over_ranks_equals_the_whole() {
         let failed = |error: String| -> f64 { panic!("seed {seed}, {kind:?}, cuts {cuts:?}: {error}") };
         let (forward, backward) = parts.train(kind).unwrap();
         let y = definition(&whole.batches, Some(&whole.parameters), whole.config.eps).outputs;
-        let joined = [read(&forward.outputs).concat()];
+        let joined = [read(&forward.output).concat()];
         compare(&whole.batches, &joined, &y, TOLERANCE_ULP).unwrap_or_else(failed);
 
         // The parts' gradients of the input one after the other, and the sums of those of weight and bias.

@@ -1,4 +1,4 @@
-//! Forward of a device group against the f64 definition: on GPUs, on the host, and on both at once.
+//! Forward of a layer over several devices against the f64 definition: on GPUs, on the host, and on both at once.
 //!
 //! `group_forward/rows.rs` holds the rows of "what happens when", `group_forward/modes.rs` the table of modes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -11,30 +11,30 @@ mod rows;
 
 use common::*;
 use pollster::block_on;
-use syncbn::reference::{Divisor, Running};
-use syncbn::stats::{ChannelStats, GlobalStats, RunningStats};
-use syncbn::{DeviceGroup, SyncBatchNormConfig};
+use syncbn::stats::{GlobalStatistics, Moments, RunningStats};
+use syncbn::{BatchNormConfig, SyncBatchNorm};
+use syncbn_reference::{Divisor, Running};
 
 const EPS: f64 = 1e-5;
 
-fn group(kind: Kind, ranks: usize, channels: usize) -> DeviceGroup {
-    DeviceGroup::new(SyncBatchNormConfig::torch(channels), kind.devices(ranks)).unwrap()
+fn layer(kind: Kind, ranks: usize, channels: usize) -> SyncBatchNorm {
+    SyncBatchNorm::new(BatchNormConfig::torch(channels), kind.devices(ranks)).unwrap()
 }
 
 /// One training step on these batches, compared with the definition; the worst error in ulp.
 fn check(kind: Kind, batches: &[Batch], random: &mut Random) -> Result<f64, String> {
     let channels = batches[0].dims[1];
     let parameters = Parameters::random(channels, random);
-    let mut group = group(kind, batches.len(), channels);
-    parameters.set(&mut group);
-    let inputs = upload(&group, batches);
-    let forward = block_on(group.forward_train(&inputs)).map_err(|error| error.to_string())?;
+    let mut layer = layer(kind, batches.len(), channels);
+    parameters.set(&mut layer);
+    let inputs = upload(&layer, batches);
+    let forward = block_on(layer.forward_train(&inputs)).map_err(|error| error.to_string())?;
     let expected = definition(batches, Some(&parameters), EPS);
-    compare_statistics(&forward.report.global, &expected.statistics)?;
-    for (output, batch) in forward.outputs.iter().zip(batches) {
+    compare_statistics(forward.saved.statistics().unwrap(), &expected.statistics)?;
+    for (output, batch) in forward.output.iter().zip(batches) {
         assert_eq!(output.dims(), batch.dims);
     }
-    compare(batches, &read(&forward.outputs), &expected.outputs, TOLERANCE_ULP)
+    compare(batches, &read(&forward.output), &expected.outputs, TOLERANCE_ULP)
 }
 
 /// Checks one list of batches on every kind of group and prints the worst error.
@@ -115,16 +115,16 @@ fn any_split_of_a_batch_over_ranks_equals_the_whole() {
         let parts: Vec<Batch> = cuts.windows(2).map(|cut| samples_of(&whole, cut[0]..cut[1])).collect();
 
         let kind = Kind::ALL[random.below(3)];
-        let mut group = group(kind, parts.len(), channels);
-        parameters.set(&mut group);
-        let forward = block_on(group.forward_train(&upload(&group, &parts))).unwrap();
-        let joined = [read(&forward.outputs).concat()];
+        let mut layer = layer(kind, parts.len(), channels);
+        parameters.set(&mut layer);
+        let forward = block_on(layer.forward_train(&upload(&layer, &parts))).unwrap();
+        let joined = [read(&forward.output).concat()];
         let error = compare(&[whole], &joined, &expected.outputs, TOLERANCE_ULP)
             .unwrap_or_else(|error| panic!("seed {seed}, {kind:?}, cuts {cuts:?}: {error}"));
-        compare_statistics(&forward.report.global, &expected.statistics).unwrap();
+        compare_statistics(forward.saved.statistics().unwrap(), &expected.statistics).unwrap();
         let mut running = Running { mean: vec![0.0; channels], var: vec![1.0; channels] };
         running.update(&expected.statistics, 0.1, Divisor::CountMinusOne).unwrap();
-        compare_running(group.running_stats().unwrap(), &running, 1.0).unwrap();
+        compare_running(&layer.running_stats().unwrap(), &running, 1.0).unwrap();
         worst = worst.max(error);
     }
     println!("seeds 2000 to 2199: worst error {worst:.2} ulp");
@@ -170,12 +170,12 @@ fn the_comparisons_of_statistics_fail_at_twice_their_tolerance() {
     let batch = Batch::random(&[4, 3, 5], &mut Random(22));
     let right = definition(&[batch], None, EPS).statistics;
     let found = |mean: f64, m2: f64| {
-        let channel = |c: usize| ChannelStats {
+        let channel = |c: usize| Moments {
             count: right.count,
             mean: right.mean[c] + mean * right.var_biased[c].sqrt(),
             m2: right.var_biased[c] * right.count as f64 * (1.0 + m2),
         };
-        compare_statistics(&GlobalStats::finalize((0..3).map(channel).collect(), EPS), &right)
+        compare_statistics(&GlobalStatistics::new((0..3).map(channel)), &right)
     };
     let twice = 2.0 * STATISTICS_TOLERANCE;
     found(0.0, 0.0).unwrap();
@@ -215,7 +215,7 @@ fn wrong_formulas_are_caught() {
     let n = statistics.count as f64;
     let unbiased: Vec<f64> = statistics.var_biased.iter().map(|var| var * n / (n - 1.0)).collect();
     caught(&with(&statistics.mean, &unbiased), "the unbiased variance");
-    let average = |of: fn(&syncbn::reference::BatchStatistics) -> &Vec<f64>| -> Vec<f64> {
+    let average = |of: fn(&syncbn_reference::BatchStatistics) -> &Vec<f64>| -> Vec<f64> {
         (0..2).map(|c| local.iter().map(|rank| of(&rank.statistics)[c]).sum::<f64>() / 2.0).collect()
     };
     caught(&with(&average(|s| &s.mean), &statistics.var_biased), "the mean of means without counts");

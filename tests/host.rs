@@ -9,7 +9,9 @@ use std::sync::Arc;
 use common::*;
 use half::{bf16, f16};
 use pollster::block_on;
-use syncbn::{Device, DeviceGroup, Element, Epilogue, Inputs, Layout, SyncBatchNorm, SyncBatchNormConfig, Tensor};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Forward, Layout, SyncBatchNorm, Tensor, config::Epilogue, tensor::Element,
+};
 
 /// A host with so many threads of its own.
 fn host(threads: usize) -> Device {
@@ -42,23 +44,20 @@ fn step<T: Element>(devices: &[Device], dims: &[usize], layouts: [Layout; 2], ep
     let mut random = Random(7);
     let count: usize = dims.iter().product();
     let mut draw = |scale: f32| (0..count).map(|_| T::from_f32(random.next() as f32 * scale + 0.3)).collect::<Vec<T>>();
-    let config = SyncBatchNormConfig::torch(dims[1]).with_epilogue(epilogue);
-    let mut group = DeviceGroup::new(config, devices.to_vec()).unwrap();
-    Parameters::random(dims[1], &mut Random(8)).set(&mut group);
+    let config = BatchNormConfig::torch(dims[1]).with_epilogue(epilogue);
+    let mut layer = SyncBatchNorm::new(config, devices.to_vec()).unwrap();
+    Parameters::random(dims[1], &mut Random(8)).set(&mut layer);
     let mut tensors = |scale: f32, layout| -> Vec<Tensor> {
         devices.iter().map(|device| tensor(device, dims, &draw(scale), layout)).collect()
     };
     let (x, residuals, g) = (tensors(2.0, layouts[0]), tensors(1.0, layouts[0]), tensors(1.0, layouts[1]));
-    let inputs = if epilogue.adds_residual() { Inputs::with_residuals(&x, &residuals) } else { Inputs::from(&x) };
-    let forward = block_on(group.forward_train(inputs)).unwrap();
-    let backward = block_on(group.backward(&forward.saved, inputs, &g)).unwrap();
-    let lists = [
-        Some(forward.outputs),
-        Some(backward.grad_inputs),
-        backward.grad_residuals,
-        backward.grad_weights,
-        backward.grad_biases,
-    ];
+    let (mut forward, mut backward) = (Forward::of(&x), Backward::of(&x, &g));
+    if epilogue.adds_residual() {
+        (forward, backward) = (forward.residual(&residuals), backward.residual(&residuals));
+    }
+    let forward = block_on(layer.forward_train(forward)).unwrap();
+    let backward = block_on(layer.backward(&forward.saved, backward)).unwrap();
+    let lists = [Some(forward.output), Some(backward.input), backward.residual, backward.weight, backward.bias];
     lists.into_iter().flatten().flat_map(|tensors| bits(&read(&tensors))).collect()
 }
 
@@ -95,11 +94,11 @@ fn large_tensors_are_as_exact_as_small_ones() {
         let parameters = Parameters::random(dims[1], &mut random);
         let expected = definition(std::slice::from_ref(&batch), Some(&parameters), 1e-5);
         for layout in [FIRST, LAST] {
-            let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(dims[1]), vec![host(2)]).unwrap();
-            parameters.set(&mut group);
-            let x = [tensor(&group.devices()[0], dims, &batch.values, layout)];
-            let forward = block_on(group.forward_train(&x)).unwrap();
-            compare_statistics(&forward.report.global, &expected.statistics).unwrap();
+            let mut layer = SyncBatchNorm::new(BatchNormConfig::torch(dims[1]), [host(2)]).unwrap();
+            parameters.set(&mut layer);
+            let x = [tensor(&layer.devices()[0], dims, &batch.values, layout)];
+            let forward = block_on(layer.forward_train(&x)).unwrap();
+            compare_statistics(forward.saved.statistics().unwrap(), &expected.statistics).unwrap();
             let expected: Vec<Vec<f64>> = match layout {
                 FIRST => expected.outputs.clone(),
                 LAST => expected.outputs.iter().map(|y| transposed(dims, y)).collect(),
@@ -108,7 +107,7 @@ fn large_tensors_are_as_exact_as_small_ones() {
             let count: usize = dims.iter().product();
             let rows = Batch { dims: vec![count / dims[1], dims[1]], values: Vec::new() };
             let like = if layout == FIRST { &batch } else { &rows };
-            match compare(std::slice::from_ref(like), &read(&forward.outputs), &expected, TOLERANCE_ULP) {
+            match compare(std::slice::from_ref(like), &read(&forward.output), &expected, TOLERANCE_ULP) {
                 Ok(worst) => println!("{dims:?}, {layout:?}: {worst:.2} ulp"),
                 Err(error) => panic!("{dims:?}, {layout:?}: {error}"),
             }
@@ -123,20 +122,20 @@ fn ranks_of_one_caller_and_ranks_in_threads_of_their_own_have_the_same_bits() {
         let mut random = Random(10);
         let batches: Vec<Batch> = (0..3).map(|_| Batch::random(dims, &mut random)).collect();
         let grads: Vec<Batch> = (0..3).map(|_| Batch::random(dims, &mut random)).collect();
-        let config = SyncBatchNormConfig::torch(dims[1]).with_epilogue(Epilogue::Relu);
-        let mut group = DeviceGroup::new(config.clone(), vec![Device::host(); 3]).unwrap();
-        let (x, g) = (upload(&group, &batches), upload(&group, &grads));
-        let forward = block_on(group.forward_train(&x)).unwrap();
-        let backward = block_on(group.backward(&forward.saved, &x, &g)).unwrap();
-        let together = [read(&forward.outputs), read(&backward.grad_inputs)].map(|values| bits(&values));
+        let config = BatchNormConfig::torch(dims[1]).with_epilogue(Epilogue::Relu);
+        let layer = SyncBatchNorm::new(config.clone(), vec![Device::host(); 3]).unwrap();
+        let (x, g) = (upload(&layer, &batches), upload(&layer, &grads));
+        let forward = block_on(layer.forward_train(&x)).unwrap();
+        let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).unwrap();
+        let together = [read(&forward.output), read(&backward.input)].map(|values| bits(&values));
 
         let ranks = process_groups(3, std::time::Duration::from_secs(60)).into_iter().zip(batches.iter().zip(&grads));
         let apart = on_threads(ranks.collect(), |(process_group, (batch, grad))| {
-            let mut layer = SyncBatchNorm::new(config.clone(), Device::host(), &process_group).unwrap();
-            let (x, g) = (batch.upload(layer.device()), grad.upload(layer.device()));
+            let layer = SyncBatchNorm::new(config.clone(), [Device::host()]).unwrap().in_group(&process_group).unwrap();
+            let (x, g) = (batch.upload(&layer.devices()[0]), grad.upload(&layer.devices()[0]));
             let forward = block_on(layer.forward_train(&x)).unwrap();
-            let backward = block_on(layer.backward(&forward.saved, &x, &g)).unwrap();
-            [read(&[forward.output]), read(&[backward.grad_input])].map(|values| bits(&values).remove(0))
+            let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).unwrap();
+            [read(&[forward.output]), read(&[backward.input])].map(|values| bits(&values).remove(0))
         });
         for (rank, apart) in apart.into_iter().enumerate() {
             assert!(apart[0] == together[0][rank], "y, rank {rank}, {dims:?}");
@@ -153,15 +152,13 @@ fn a_mask_that_is_filled_channel_by_channel_is_the_residual_s_side_of_the_activa
         let mut draw = || (0..2).map(|_| Batch::random(&dims, &mut random)).collect::<Vec<_>>();
         let (batches, residuals, grads) = (draw(), draw(), draw());
         let step = |mask: bool| {
-            let config =
-                SyncBatchNormConfig::torch(dims[1]).with_epilogue(Epilogue::AddRelu).with_activation_mask(mask);
-            let mut group = DeviceGroup::new(config, vec![host(2); 2]).unwrap();
-            let [x, residuals, g] = [&batches, &residuals, &grads].map(|batches| upload(&group, batches));
-            let inputs = Inputs::with_residuals(&x, &residuals);
-            let forward = block_on(group.forward_train(inputs)).unwrap();
-            assert_eq!(forward.saved.needs_residuals(), !mask);
-            let backward = block_on(group.backward(&forward.saved, inputs, &g)).unwrap();
-            let lists = [forward.outputs, backward.grad_inputs, backward.grad_residuals.unwrap()];
+            let config = BatchNormConfig::torch(dims[1]).with_epilogue(Epilogue::AddRelu).with_activation_mask(mask);
+            let layer = SyncBatchNorm::new(config, vec![host(2); 2]).unwrap();
+            let [x, residuals, g] = [&batches, &residuals, &grads].map(|batches| upload(&layer, batches));
+            let forward = block_on(layer.forward_train(Forward::of(&x).residual(&residuals))).unwrap();
+            assert_eq!(forward.saved.needs_residual(), !mask);
+            let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g).residual(&residuals))).unwrap();
+            let lists = [forward.output, backward.input, backward.residual.unwrap()];
             lists.map(|tensors| bits(&read(&tensors)))
         };
         assert!(step(true) == step(false), "{dims:?}");
@@ -175,15 +172,15 @@ fn a_rank_may_be_empty_while_others_are_large() {
     let whole = Batch::random(&dims, &mut random);
     let empty = Batch::new(&[0, 64, 3000], |_| 0.0);
     let expected = definition(std::slice::from_ref(&whole), None, 1e-5);
-    let config = SyncBatchNormConfig::torch(64).with_affine(false);
+    let config = BatchNormConfig::torch(64).with_affine(false);
     let batches = [empty.clone(), whole, empty];
-    let mut group = DeviceGroup::new(config, vec![Device::host(); 3]).unwrap();
-    let x = upload(&group, &batches);
-    let forward = block_on(group.forward_train(&x)).unwrap();
+    let layer = SyncBatchNorm::new(config, vec![Device::host(); 3]).unwrap();
+    let x = upload(&layer, &batches);
+    let forward = block_on(layer.forward_train(&x)).unwrap();
     let expected = [Vec::new(), expected.outputs[0].clone(), Vec::new()];
-    compare(&batches, &read(&forward.outputs), &expected, TOLERANCE_ULP).unwrap();
-    let backward = block_on(group.backward(&forward.saved, &x, &x)).unwrap();
-    assert_eq!(backward.grad_inputs.iter().map(Tensor::element_count).collect::<Vec<_>>(), [0, 4 * 64 * 3000, 0]);
+    compare(&batches, &read(&forward.output), &expected, TOLERANCE_ULP).unwrap();
+    let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &x))).unwrap();
+    assert_eq!(backward.input.iter().map(Tensor::element_count).collect::<Vec<_>>(), [0, 4 * 64 * 3000, 0]);
 }
 
 #[test]
@@ -192,13 +189,13 @@ fn a_value_that_is_not_finite_spoils_its_channel_and_no_other_in_large_tensors()
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut batch = Batch::random(&dims, &mut Random(12));
             batch.values[(2 * 64 + 7) * 6000 + 4321] = bad;
-            let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(64), vec![host(2)]).unwrap();
-            let x = [tensor(&group.devices()[0], &dims, &batch.values, layout)];
-            let forward = block_on(group.forward_train(&x)).unwrap();
-            for (channel, stats) in forward.report.global.channels().iter().enumerate() {
+            let layer = SyncBatchNorm::new(BatchNormConfig::torch(64), [host(2)]).unwrap();
+            let x = [tensor(&layer.devices()[0], &dims, &batch.values, layout)];
+            let forward = block_on(layer.forward_train(&x)).unwrap();
+            for (channel, stats) in forward.saved.statistics().unwrap().channels().iter().enumerate() {
                 assert_eq!(stats.mean.is_nan(), channel == 7, "{bad} in {layout:?}, channel {channel}: {stats:?}");
             }
-            let y = &read(&forward.outputs)[0];
+            let y = &read(&forward.output)[0];
             let channel = |i: usize| if layout == FIRST { i / 6000 % 64 } else { i % 64 };
             assert!(y.iter().enumerate().all(|(i, y)| y.is_nan() == (channel(i) == 7)), "{bad} in {layout:?}");
         }

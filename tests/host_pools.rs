@@ -14,7 +14,7 @@ use common::*;
 use pollster::block_on;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use syncbn::{
-    Device, DeviceGroup, Epilogue, Error, Input, Inputs, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig, Tensor,
+    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, Tensor, config::Epilogue, joint,
 };
 
 /// Many times what the calls of a test take on a loaded machine.
@@ -70,8 +70,8 @@ const SHAPES: [&[usize]; 4] = [&[1024, 64], &[2, 64, 64, 64], &[3, 5, 70_001], &
 /// What training and evaluation of two ranks give, bit for bit.
 type Bits = Vec<Vec<u32>>;
 
-fn config(dims: &[usize]) -> SyncBatchNormConfig {
-    SyncBatchNormConfig::torch(dims[1]).with_epilogue(Epilogue::AddRelu)
+fn config(dims: &[usize]) -> BatchNormConfig {
+    BatchNormConfig::torch(dims[1]).with_epilogue(Epilogue::AddRelu)
 }
 
 fn batches(dims: &[usize]) -> [Batch; 2] {
@@ -79,28 +79,42 @@ fn batches(dims: &[usize]) -> [Batch; 2] {
     [(); 2].map(|()| Batch::random(dims, &mut random))
 }
 
+/// Every pass of two layers alike, whole, in its steps and joint: what the host computes on several threads.
+fn passes(layers: &[SyncBatchNorm; 2], x: &[Tensor]) -> Bits {
+    let forward = || Forward::of(x).residual(x);
+    let backward = || Backward::of(x, x).residual(x);
+    let layer = &layers[0];
+    let train = block_on(layer.forward_train(forward())).unwrap();
+    let gradients = block_on(layer.backward(&train.saved, backward())).unwrap();
+    let eval = block_on(layer.forward_eval(forward())).unwrap();
+    let mut results = vec![train.output, gradients.input, gradients.residual.unwrap(), eval.output];
+
+    let local = block_on(layer.local_statistics(x)).unwrap();
+    let global = block_on(layer.synchronize(local)).unwrap();
+    let normalized = block_on(layer.normalize(forward(), &global)).unwrap();
+    let sums = block_on(layer.local_gradient_sums(&normalized.saved, backward())).unwrap();
+    let sums = block_on(layer.synchronize(sums)).unwrap();
+    let gradients = block_on(layer.input_gradients(&normalized.saved, backward(), &sums)).unwrap();
+    results.extend([normalized.output, gradients.input, gradients.residual.unwrap()]);
+
+    let train = block_on(joint::forward_train(layers.iter().map(|layer| (layer, forward())))).unwrap();
+    let calls = layers.iter().zip(&train).map(|(layer, train)| (layer, &train.saved, backward()));
+    let gradients = block_on(joint::backward(calls)).unwrap();
+    results.extend(train.into_iter().map(|train| train.output));
+    results.extend(gradients.into_iter().map(|gradients| gradients.input));
+    results.iter().flat_map(|tensors| bits(&read(tensors))).collect()
+}
+
 /// Two ranks of one caller, who takes both halves of a pass channel by channel.
 fn ranks_of_one_caller(device: &Device, dims: &[usize]) -> Bits {
-    let mut group = DeviceGroup::new(config(dims), vec![device.clone(); 2]).unwrap();
-    let x = upload(&group, &batches(dims));
-    let inputs = Inputs::with_residuals(&x, &x);
-    let train = block_on(group.forward_train(inputs)).unwrap();
-    let backward = block_on(group.backward(&train.saved, inputs, &x)).unwrap();
-    let eval = block_on(group.forward_eval(inputs)).unwrap();
-    let results = [train.outputs, backward.grad_inputs, backward.grad_residuals.unwrap(), eval.outputs];
-    results.iter().flat_map(|tensors| bits(&read(tensors))).collect()
+    let layers = [(); 2].map(|()| SyncBatchNorm::new(config(dims), vec![device.clone(); 2]).unwrap());
+    passes(&layers, &upload(&layers[0], &batches(dims)))
 }
 
 /// One rank of a process group, which exchanges sums with the others between the halves of a pass.
 fn rank_by_itself(device: &Device, group: &ProcessGroup, batch: &Batch) -> Bits {
-    let mut layer = SyncBatchNorm::new(config(&batch.dims), device.clone(), group).unwrap();
-    let x = batch.upload(device);
-    let input = Input::with_residual(&x, &x);
-    let train = block_on(layer.forward_train(input)).unwrap();
-    let backward = block_on(layer.backward(&train.saved, input, &x)).unwrap();
-    let eval = block_on(layer.forward_eval(input)).unwrap();
-    let results = [train.output, backward.grad_input, backward.grad_residual.unwrap(), eval.output];
-    bits(&read(&results))
+    let layer = || SyncBatchNorm::new(config(&batch.dims), [device.clone()]).unwrap().in_group(group).unwrap();
+    passes(&[layer(), layer()], &[batch.upload(device)])
 }
 
 fn ranks_on_threads(device: &Device, dims: &[usize]) -> Bits {
@@ -135,18 +149,27 @@ fn calls_end_while_every_thread_of_the_global_pool_is_in_another_task() {
     assert!(found == expected, "other bits than on one thread");
 }
 
-/// A layer's training step.
-async fn step(device: &Device, group: &ProcessGroup, x: &Tensor) -> Result<(), Error> {
-    let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(x.dims()[1]), device.clone(), group)?;
-    let forward = layer.forward_train(x).await?;
-    layer.backward(&forward.saved, x, x).await?;
+/// A layer's training step, whole or taken apart.
+async fn step(device: &Device, group: &ProcessGroup, x: &Tensor, is_whole: bool) -> Result<(), Error> {
+    let config = BatchNormConfig::torch(x.dims()[1]);
+    let layer = SyncBatchNorm::new(config, [device.clone()])?.in_group(group)?;
+    if is_whole {
+        let forward = layer.forward_train(x).await?;
+        layer.backward(&forward.saved, Backward::of(x, x)).await?;
+        return Ok(());
+    }
+    let global = layer.synchronize(layer.local_statistics(x).await?).await?;
+    let forward = layer.normalize(x, &global).await?;
+    let sums = layer.local_gradient_sums(&forward.saved, Backward::of(x, x)).await?;
+    let sums = layer.synchronize(sums).await?;
+    layer.input_gradients(&forward.saved, Backward::of(x, x), &sums).await?;
     Ok(())
 }
 
 #[test]
 fn ranks_that_are_tasks_of_the_pool_they_compute_on_do_not_run_within_each_other() {
     const RANKS: usize = 4;
-    const ROUNDS: usize = 150;
+    const ROUNDS: usize = 300;
     in_time(|| {
         let pool = pool(RANKS);
         let device = Device::host_with_pool(pool.clone());
@@ -157,7 +180,8 @@ fn ranks_that_are_tasks_of_the_pool_they_compute_on_do_not_run_within_each_other
                 for (group, result) in process_groups(RANKS, DEADLINE).into_iter().zip(&results) {
                     let (device, batch) = (&device, &batch);
                     scope.spawn(move |_| {
-                        *result.lock().unwrap() = Some(block_on(step(device, &group, &batch.upload(device))))
+                        let x = batch.upload(device);
+                        *result.lock().unwrap() = Some(block_on(step(device, &group, &x, round % 2 == 0)))
                     });
                 }
             });
@@ -197,7 +221,8 @@ fn a_rank_that_waits_for_its_helpers_does_not_begin_another_rank_on_its_thread()
             for group in process_groups(2, DEADLINE) {
                 let (device, x, begun, end) = (device.clone(), x.clone(), begun.clone(), end.clone());
                 pool.spawn(move || {
-                    let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(64), device, &group).unwrap();
+                    let layer = SyncBatchNorm::new(BatchNormConfig::torch(64), [device]).unwrap();
+                    let layer = layer.in_group(&group).unwrap();
                     begun.store(true, Ordering::Release);
                     end.send(block_on(layer.forward_train(&*x)).map(drop)).unwrap();
                 });

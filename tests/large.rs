@@ -9,7 +9,7 @@ mod common;
 
 use common::*;
 use pollster::block_on;
-use syncbn::{Device, DeviceGroup, GradTargets, Layout, SyncBatchNormConfig, Tensor};
+use syncbn::{Backward, BatchNormConfig, Device, Forward, Layout, SyncBatchNorm, Tensor};
 
 /// Values made and sent at a time.
 const CHUNK: usize = 16 << 20;
@@ -109,7 +109,7 @@ impl Problem {
         let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
         let [x, y] = [(); 2].map(|()| device.wgpu().unwrap().0.create_buffer(&descriptor));
         let tensor =
-            |buffer: &wgpu::Buffer| [device.wrap(buffer.clone(), 0, &self.dims).unwrap().with_layout(self.layout)];
+            |buffer: &wgpu::Buffer| device.wrap(buffer.clone(), 0, &self.dims).unwrap().with_layout(self.layout);
         let started = std::time::Instant::now();
         let passed = |what: &str| println!("{:>5.1} s: {what}", started.elapsed().as_secs_f64());
         let count = (self.elements() / self.channels) as f64;
@@ -130,15 +130,15 @@ impl Problem {
         let var: Vec<f64> = sums.iter().zip(&mean).map(|([_, squares], mean)| squares / count - mean * mean).collect();
         passed("x is there");
 
-        let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(self.channels), vec![device.clone()]).unwrap();
+        let mut layer = SyncBatchNorm::new(BatchNormConfig::torch(self.channels), [device.clone()]).unwrap();
         let parameters = Parameters::random(self.channels, &mut Random(5));
-        parameters.set(&mut group);
+        parameters.set(&mut layer);
         let (weight, bias) = (widened(&parameters.weight), widened(&parameters.bias));
         let inputs = tensor(&x);
-        let (saved, report) = block_on(group.forward_train_into(&inputs, &mut tensor(&y))).unwrap();
+        let saved = block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut tensor(&y)))).unwrap().saved;
         block_on(device.wait()).unwrap();
         passed("forward");
-        for (channel, found) in report.global.channels().iter().enumerate() {
+        for (channel, found) in saved.statistics().unwrap().channels().iter().enumerate() {
             let deviation = var[channel].sqrt();
             let what = format!("channel {channel}: {found:?}, expected {}, {}", mean[channel], var[channel]);
             assert_eq!(found.count as usize, self.elements() / self.channels, "{what}");
@@ -166,15 +166,15 @@ impl Problem {
                 *sum_dy_xmu += g * from_mean(index);
             },
         );
-        let mut vectors = [(); 2].map(|()| vec![device.zeros(&[self.channels]).unwrap()]);
-        let [grad_weights, grad_biases] = &mut vectors;
-        let targets =
-            GradTargets { grad_weights: Some(grad_weights), grad_biases: Some(grad_biases), ..GradTargets::default() };
-        block_on(group.backward_in_place(&saved, &inputs, &mut tensor(&y), targets)).unwrap();
+        let [mut grad_weight, mut grad_bias] = [(); 2].map(|()| device.zeros(&[self.channels]).unwrap());
+        let mut over = tensor(&y);
+        let request = Backward::in_place(&inputs, &mut over);
+        let request = request.weight_gradient(&mut grad_weight).bias_gradient(&mut grad_bias);
+        block_on(layer.backward(&saved, request)).unwrap();
         block_on(device.wait()).unwrap();
         passed("backward over g");
-        let read = |vector: &[Tensor]| block_on(vector[0].to_vec()).unwrap();
-        let found = read(&vectors[0]).into_iter().zip(read(&vectors[1])).enumerate();
+        let read = |vector: &Tensor| block_on(vector.to_vec()).unwrap();
+        let found = read(&grad_weight).into_iter().zip(read(&grad_bias)).enumerate();
         for (c, (grad_weight, grad_bias)) in found {
             // Sums of positive mean: relative to the sums of absolute values, |g| < 1.75 and |x − mean| < 1.1.
             let [sum_dy, sum_dy_xmu] = sums[c];
@@ -199,8 +199,8 @@ impl Problem {
         });
         passed("grad_input is right");
 
-        let running = group.running_stats().unwrap().clone();
-        block_on(group.forward_eval_in_place(&mut tensor(&x)[..])).unwrap();
+        let running = layer.running_stats().unwrap();
+        block_on(layer.forward_eval(Forward::in_place(&mut tensor(&x)))).unwrap();
         block_on(device.wait()).unwrap();
         self.check(device, &x, "y in evaluation", |index| {
             let c = self.channel(index);

@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use common::events::hear;
 use pollster::block_on;
-use syncbn::{Device, DeviceGroup, Epilogue, GradTargets, Inputs, SyncBatchNormConfig, Tensor};
+use syncbn::{Backward, BatchNormConfig, Device, Forward, SyncBatchNorm, Tensor, config::Epilogue};
 use tracing::field::{Field, Visit};
 
 thread_local! {
@@ -79,28 +79,23 @@ fn a_step_of_resnet_50_keeps_no_output_and_allocates_nothing_near_the_size_of_an
         // Until the step ends, so that no layer uses the mask of another again.
         let mut all_saved = Vec::new();
         for &(channels, size, epilogue) in &layers {
-            let config = SyncBatchNormConfig::torch(channels).with_epilogue(epilogue).with_activation_mask(mask);
-            let mut group = DeviceGroup::new(config, vec![device.clone()]).unwrap();
-            let tensor = |index: usize| -> Vec<Tensor> {
-                vec![device.wrap(buffers[index].clone(), 0, &[32, channels, size, size]).unwrap()]
+            let config = BatchNormConfig::torch(channels).with_epilogue(epilogue).with_activation_mask(mask);
+            let layer = SyncBatchNorm::new(config, [device.clone()]).unwrap();
+            let tensor = |index: usize| -> Tensor {
+                device.wrap(buffers[index].clone(), 0, &[32, channels, size, size]).unwrap()
             };
             let [x, residual, mut y, g, mut grad_residual] = [0, 1, 2, 3, 4].map(tensor);
             let adds = epilogue.adds_residual();
-            let inputs = if adds { Inputs::with_residuals(&x, &residual) } else { (&x).into() };
-            let mut vectors = [0, 1].map(|_| vec![device.zeros(&[channels]).unwrap()]);
+            let [mut grad_weight, mut grad_bias] = [0, 1].map(|_| device.zeros(&[channels]).unwrap());
             taken();
-            let (saved, _) = block_on(group.forward_train_into(inputs, &mut y)).unwrap();
+            let request = if adds { Forward::of(&x).residual(&residual) } else { Forward::of(&x) };
+            let saved = block_on(layer.forward_train(request.write_to(&mut y))).unwrap().saved;
             let (forward, forward_largest) = taken();
             // y becomes the gradient of x, as it is not needed again.
-            let [grad_weights, grad_biases] = &mut vectors;
-            let targets = GradTargets {
-                grad_inputs: Some(&mut y),
-                grad_weights: Some(grad_weights),
-                grad_biases: Some(grad_biases),
-                grad_residuals: adds.then_some(&mut grad_residual[..]),
-            };
-            let needed = if saved.needs_residuals() { inputs } else { (&x).into() };
-            block_on(group.backward_into(&saved, needed, &g, targets)).unwrap();
+            let request = Backward::of(&x, &g).input_gradient(&mut y).weight_gradient(&mut grad_weight);
+            let request = request.bias_gradient(&mut grad_bias).residual_gradient(adds.then_some(&mut grad_residual));
+            let request = if saved.needs_residual() { request.residual(&residual) } else { request };
+            block_on(layer.backward(&saved, request)).unwrap();
             let (backward, backward_largest) = taken();
 
             let bytes = 4 * (32 * channels * size * size) as u64;
@@ -145,10 +140,10 @@ fn the_output_of_an_allocating_call_is_noticed() {
     // That the count above can fail.
     let _counting = counting();
     let device = noop();
-    let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(64), vec![device.clone()]).unwrap();
-    let x = [device.zeros(&[32, 64, 56, 56]).unwrap()];
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(64), [device.clone()]).unwrap();
+    let x = device.zeros(&[32, 64, 56, 56]).unwrap();
     taken();
-    block_on(group.forward_train(&x)).unwrap();
+    block_on(layer.forward_train(&x)).unwrap();
     let (total, largest) = taken();
     let bytes = 4 * 32 * 64 * 56 * 56;
     assert!(largest == bytes && total >= bytes, "{total}, {largest}");

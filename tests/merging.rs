@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank, Merge};
-use syncbn::{Device, DeviceGroup, Error, ExchangeError, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, collective::LocalGroup,
+    error::ExchangeError,
+};
 
 use common::tapped::Tapped;
 use common::*;
@@ -82,15 +85,14 @@ fn train(devices: &[usize], merges: bool) -> Vec<Vec<Vec<u32>>> {
     let first = |process: usize| devices[..process].iter().sum::<usize>();
     on_threads(groups(devices.len(), merges), |group| {
         let (first, own) = (first(group.rank()), devices[group.rank()]);
-        let config = SyncBatchNormConfig::torch(CHANNELS);
-        let layer = DeviceGroup::in_group(config, vec![Device::host(); own], &group);
-        let mut layer = pollster::block_on(layer).unwrap();
+        let config = BatchNormConfig::torch(CHANNELS);
+        let layer = SyncBatchNorm::new(config, vec![Device::host(); own]).unwrap().in_group(&group).unwrap();
         let x = upload(&layer, &batches[first..first + own]);
         let forward = pollster::block_on(layer.forward_train(&x)).unwrap();
-        let backward = pollster::block_on(layer.backward(&forward.saved, &x, &forward.outputs)).unwrap();
+        let backward = pollster::block_on(layer.backward(&forward.saved, Backward::of(&x, &forward.output))).unwrap();
         let running = layer.running_stats().unwrap();
-        let numbers = read(&forward.outputs).into_iter().chain(read(&backward.grad_inputs));
-        let numbers = numbers.chain([running.mean.clone(), running.var.clone()]);
+        let numbers = read(&forward.output).into_iter().chain(read(&backward.input));
+        let numbers = numbers.chain([running.mean, running.var]);
         numbers.map(|values| values.into_iter().map(f32::to_bits).collect()).collect()
     })
 }
@@ -118,19 +120,21 @@ fn errors(other: Other, culprits: &[usize], merges: bool) -> Vec<ExchangeError> 
         let differs = culprits.contains(&group.rank());
         let host = Device::host();
         let channels = if differs && matches!(other, Other::Channels) { CHANNELS + 1 } else { CHANNELS };
-        let mut config = SyncBatchNormConfig::torch(channels);
+        let mut config = BatchNormConfig::torch(channels);
         if differs && matches!(other, Other::Eps) {
             config = config.with_eps(0.5);
         }
-        let make = |name: &str| SyncBatchNorm::named(name, config.clone(), host.clone(), &group).unwrap();
-        let (mut first, mut second) = (make("bn1"), make("bn2"));
+        let make = |name: &str| {
+            SyncBatchNorm::new(config.clone(), [host.clone()]).unwrap().named(name).in_group(&group).unwrap()
+        };
+        let (mut first, second) = (make("bn1"), make("bn2"));
         if differs && matches!(other, Other::State) {
             first.set_parameters(Some(&[2.0; CHANNELS]), None).unwrap();
         }
         let x = host.zeros(&[2, channels]).unwrap();
         let result = match other {
             Other::Layer if differs => pollster::block_on(second.forward_train(&x)),
-            Other::Phase if differs => pollster::block_on(first.forward_recompute(&x)),
+            Other::Phase if differs => pollster::block_on(first.forward_train(Forward::of(&x).untracked())),
             _ => pollster::block_on(first.forward_train(&x)),
         };
         let Err(Error::Exchange(error)) = result.map(|_| ()) else { panic!("no error of an exchange") };
@@ -157,14 +161,14 @@ fn errors_of(bytes: &[u8], culprit: usize) -> Vec<ExchangeError> {
     });
     on_threads(groups.collect(), |group| {
         let host = Device::host();
-        let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), host.clone(), &group).unwrap();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap().in_group(&group).unwrap();
         let x = host.zeros(&[2, 1]).unwrap();
         pollster::block_on(layer.forward_train(&x)).expect("a good exchange");
-        let before = layer.running_stats().cloned();
+        let before = layer.running_stats();
         let Err(Error::Exchange(error)) = pollster::block_on(layer.forward_train(&x)).map(|_| ()) else {
             panic!("no error of an exchange")
         };
-        assert_eq!(layer.running_stats().cloned(), before);
+        assert_eq!(layer.running_stats(), before);
         assert_eq!(group.failure().as_ref(), Some(&error));
         error
     })
@@ -198,7 +202,8 @@ fn a_rank_whose_list_is_shorter_than_it_says_is_named_on_every_rank() {
         });
         let errors = on_threads(groups.collect(), |group| {
             let host = Device::host();
-            let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), host.clone(), &group).unwrap();
+            let layer =
+                SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap().in_group(&group).unwrap();
             pollster::block_on(layer.forward_train(&host.zeros(&[2, 1]).unwrap())).map(drop).expect_err("a lie")
         });
         for error in errors {

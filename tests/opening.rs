@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::adapter;
 use counter::{Cost, counting, spent};
 use pollster::block_on;
-use syncbn::{Device, FastPaths};
+use syncbn::{Device, device::FastPaths};
 
 /// A device of the application with the features of the adapter that kernels can use, and some more.
 fn with_features(adapter: &wgpu::Adapter, more: wgpu::Features) -> (wgpu::Device, wgpu::Queue) {

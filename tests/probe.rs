@@ -5,7 +5,7 @@ mod common;
 
 use common::{adapter, own_device};
 use pollster::block_on;
-use syncbn::{Device, FastPaths};
+use syncbn::{Device, device::FastPaths};
 
 /// A device of the application with the features of the adapter that kernels can use.
 fn with_features(adapter: &wgpu::Adapter) -> (wgpu::Device, wgpu::Queue) {

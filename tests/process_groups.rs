@@ -2,10 +2,13 @@
 //! every rank must find alike.
 //!
 //! `wishes` asks for groups that cannot be made, `start` lets ranks begin with different states and shares one, `loaded`
-//! loads states on some ranks alone, `refused` asks of layers what their process group forbids, `spread` puts several
-//! devices into each process.
+//! loads states on some ranks alone, `settings` changes settings of living layers, `refused` asks of layers what their
+//! process group forbids, `apart` lets a joint call span two groups, `twice` makes two passes of one layer at once, `spread`
+//! puts several devices into each process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "process_groups/apart.rs"]
+mod apart;
 mod common;
 #[path = "process_groups/loaded.rs"]
 mod loaded;
@@ -13,17 +16,21 @@ mod loaded;
 mod refused;
 #[path = "faults/saboteur.rs"]
 mod saboteur;
+#[path = "process_groups/settings.rs"]
+mod settings;
 #[path = "process_groups/spread.rs"]
 mod spread;
 #[path = "process_groups/start.rs"]
 mod start;
+#[path = "process_groups/twice.rs"]
+mod twice;
 #[path = "process_groups/wishes.rs"]
 mod wishes;
 
 use std::time::Duration;
 
 use syncbn::stats::RunningStats;
-use syncbn::{Device, Error, ExchangeError, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm, error::ExchangeError};
 
 use common::*;
 
@@ -36,9 +43,9 @@ type Found = Vec<(Vec<f32>, RunningStats)>;
 
 fn normalize(group: &ProcessGroup, batch: &Batch) -> (Vec<f32>, RunningStats) {
     let host = Device::host();
-    let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(CHANNELS), host.clone(), group).unwrap();
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [host.clone()]).unwrap().in_group(group).unwrap();
     let y = pollster::block_on(layer.forward_train(&batch.upload(&host))).expect("forward").output;
-    (read(&[y]).remove(0), layer.running_stats().unwrap().clone())
+    (read(&[y]).remove(0), layer.running_stats().unwrap())
 }
 
 /// Batches of different sizes, each of at least two values so that a rank may be alone.
@@ -52,7 +59,7 @@ fn check(batches: &[Batch], found: &Found, groups: &[&[usize]]) -> Result<(), St
     for ranks in groups {
         let of_group: Vec<Batch> = ranks.iter().map(|&rank| batches[rank].clone()).collect();
         let y: Vec<Vec<f32>> = ranks.iter().map(|&rank| found[rank].0.clone()).collect();
-        let expected = definition(&of_group, None, SyncBatchNormConfig::torch(CHANNELS).eps).outputs;
+        let expected = definition(&of_group, None, BatchNormConfig::torch(CHANNELS).eps).outputs;
         compare(&of_group, &y, &expected, TOLERANCE_ULP).map_err(|what| format!("{ranks:?}: {what}"))?;
         if ranks.iter().any(|&rank| found[rank].1 != found[ranks[0]].1) {
             return Err(format!("{ranks:?}: running statistics differ"));
@@ -142,7 +149,8 @@ fn a_late_rank_of_a_subgroup_is_named_by_its_rank_in_the_outermost_group_and_oth
         let rank = group.rank();
         let part = pollster::block_on(group.partition(&[vec![0, 1, 2], vec![3, 4, 5]])).expect("a partition");
         let host = Device::host();
-        let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(CHANNELS), host.clone(), &part).unwrap();
+        let layer =
+            SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [host.clone()]).unwrap().in_group(&part).unwrap();
         let x = batches[rank].upload(&host);
         for step in 0..3 {
             if (rank, step) == (4, 2) {

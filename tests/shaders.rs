@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use naga::valid::Capabilities;
-use syncbn::shaders::{Dialect, Variant};
+use syncbn::low_level::shaders::{Dialect, Variant};
 use syncbn::wgpu;
 
 #[path = "shaders/cancellation.rs"]

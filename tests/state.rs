@@ -1,6 +1,6 @@
-//! The state of a layer: out of a group, through safetensors under both namings, and into another group.
+//! The state of a layer: out of one, through safetensors under both namings, and into another.
 //!
-//! `state/errors.rs` provokes every error, `state/pytorch.rs` reads files that PyTorch wrote, `state/sharing.rs` takes groups
+//! `state/errors.rs` provokes every error, `state/pytorch.rs` reads files that PyTorch wrote, `state/sharing.rs` takes layers
 //! apart and puts them together.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -17,46 +17,50 @@ use std::collections::BTreeMap;
 use common::*;
 use pollster::block_on;
 use safetensors::{Dtype, SafeTensors};
-use syncbn::{DeviceGroup, LoadOptions, Momentum, Naming, StateDict, SyncBatchNormConfig};
+use syncbn::{
+    BatchNormConfig, SyncBatchNorm,
+    config::Momentum,
+    state::{LoadOptions, Naming, StateDict},
+};
 
 const CHANNELS: usize = 5;
 
 /// A layer with random parameters that has trained two steps.
-fn trained(config: SyncBatchNormConfig, kind: Kind, seed: u64) -> DeviceGroup {
+fn trained(config: BatchNormConfig, kind: Kind, seed: u64) -> SyncBatchNorm {
     let mut random = Random(seed);
-    let mut group = DeviceGroup::new(config, kind.devices(2)).unwrap();
+    let mut bn = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
     let parameters = Parameters::random(CHANNELS, &mut random);
-    let (weight, bias) = (group.config().weight, group.config().bias);
-    group.set_parameters(weight.then_some(&parameters.weight), bias.then_some(&parameters.bias)).unwrap();
+    let (weight, bias) = (bn.config().weight, bn.config().bias);
+    bn.set_parameters(weight.then_some(&parameters.weight), bias.then_some(&parameters.bias)).unwrap();
     for _ in 0..2 {
         let batches = [[3, CHANNELS, 4], [2, CHANNELS, 7]].map(|dims| Batch::random(&dims, &mut random));
-        block_on(group.forward_train(&upload(&group, &batches))).unwrap();
+        block_on(bn.forward_train(&upload(&bn, &batches))).unwrap();
     }
-    group
+    bn
 }
 
-fn torch() -> SyncBatchNormConfig {
-    SyncBatchNormConfig::torch(CHANNELS)
+fn torch() -> BatchNormConfig {
+    BatchNormConfig::torch(CHANNELS)
 }
 
-fn state_of(group: &DeviceGroup) -> StateDict {
-    block_on(group.state_dict()).unwrap()
+fn state_of(bn: &SyncBatchNorm) -> StateDict {
+    block_on(bn.state()).unwrap()
 }
 
 /// What the layer computes in evaluation, and the running statistics after one more training step: all that depends on its
 /// state.
-fn behaviour(group: &mut DeviceGroup) -> (Vec<Vec<u32>>, Vec<u32>, Option<u64>) {
+fn behaviour(bn: &mut SyncBatchNorm) -> (Vec<Vec<u32>>, Vec<u32>, Option<u64>) {
     let mut random = Random(99);
-    let batches: Vec<Batch> = (0..group.world_size()).map(|_| Batch::random(&[2, CHANNELS, 6], &mut random)).collect();
-    let inputs = upload(group, &batches);
-    let y = bits(&read(&block_on(group.forward_eval(&inputs)).unwrap().outputs));
-    let before = group.running_stats().cloned();
-    block_on(group.forward_train(&inputs)).unwrap();
-    let running = group.running_stats();
+    let batches: Vec<Batch> = (0..bn.devices().len()).map(|_| Batch::random(&[2, CHANNELS, 6], &mut random)).collect();
+    let inputs = upload(bn, &batches);
+    let y = bits(&read(&block_on(bn.forward_eval(&inputs)).unwrap().output));
+    let before = bn.running_stats();
+    block_on(bn.forward_train(&inputs)).unwrap();
+    let running = bn.running_stats();
     let after = running.iter().flat_map(|running| running.mean.iter().chain(&running.var)).map(|x| x.to_bits());
-    let after = (y, after.collect(), running.map(|running| running.num_batches_tracked));
+    let after = (y, after.collect(), running.as_ref().map(|running| running.num_batches_tracked));
     if let Some(before) = before {
-        group.set_running_stats(before).unwrap();
+        bn.set_running_stats(before).unwrap();
     }
     after
 }
@@ -93,22 +97,22 @@ fn a_state_taken_into_a_new_layer_gives_the_same_results() {
         torch().with_bias(false),
         torch().with_track_running_stats(false),
         torch().with_momentum(Momentum::Cumulative),
-        SyncBatchNormConfig::mindspore(CHANNELS).with_freeze_affine(true),
+        BatchNormConfig::mindspore(CHANNELS).with_freeze_affine(true),
     ];
     for kind in Kind::ALL {
         for config in &configs {
-            let mut group = trained(config.clone(), kind, 1);
-            let state = state_of(&group);
+            let mut bn = trained(config.clone(), kind, 1);
+            let state = state_of(&bn);
             assert_eq!((state.weight.is_some(), state.bias.is_some()), (config.weight, config.bias));
             assert_eq!(state.running_mean.is_some(), config.track_running_stats);
             assert_eq!(state.num_batches_tracked, config.track_running_stats.then_some(2));
             // Devices and their number may be others; only those of the same kind give the same bits.
-            let mut other = DeviceGroup::new(config.clone(), kind.devices(2)).unwrap();
-            other.load_state_dict(&state, false).unwrap();
+            let mut other = SyncBatchNorm::new(config.clone(), kind.devices(2)).unwrap();
+            other.load_state(&state, &LoadOptions::default()).unwrap();
             assert_eq!(state_of(&other), state);
-            assert_eq!(behaviour(&mut other), behaviour(&mut group), "{kind:?}, {config:?}");
-            let mut wider = DeviceGroup::new(config.clone(), Kind::Mixed.devices(3)).unwrap();
-            wider.load_state_dict(&state, false).unwrap();
+            assert_eq!(behaviour(&mut other), behaviour(&mut bn), "{kind:?}, {config:?}");
+            let mut wider = SyncBatchNorm::new(config.clone(), Kind::Mixed.devices(3)).unwrap();
+            wider.load_state(&state, &LoadOptions::default()).unwrap();
             assert_eq!(state_of(&wider), state);
         }
     }
@@ -118,13 +122,14 @@ fn a_state_taken_into_a_new_layer_gives_the_same_results() {
 fn the_same_parameters_lie_on_every_rank_after_loading() {
     for kind in Kind::ALL {
         let state = state_of(&trained(torch(), kind, 2));
-        let mut group = DeviceGroup::new(torch(), kind.devices(3)).unwrap();
-        group.load_state_dict(&state, false).unwrap();
+        let mut bn = SyncBatchNorm::new(torch(), kind.devices(3)).unwrap();
+        bn.load_state(&state, &LoadOptions::default()).unwrap();
         for rank in 0..3 {
-            let [weight, bias] = group.parameters(rank).map(|tensor| block_on(tensor.unwrap().to_vec()).unwrap());
+            let [weight, bias] =
+                [bn.weight(rank), bn.bias(rank)].map(|tensor| block_on(tensor.unwrap().to_vec()).unwrap());
             assert_eq!((Some(weight), Some(bias)), (state.weight.clone(), state.bias.clone()), "{kind:?}, {rank}");
         }
-        assert!(group.parameters(3).iter().all(Option::is_none));
+        assert!([bn.weight(3), bn.bias(3)].iter().all(Option::is_none));
     }
 }
 
@@ -169,12 +174,12 @@ fn a_file_without_the_counter_leaves_the_layer_s_own() {
         let state = state_of(&trained(torch(), kind, 5));
         let bytes = state.to_safetensors(Naming::MindSpore, "").unwrap();
         let loaded = StateDict::from_safetensors(&bytes, &torch(), &LoadOptions::default()).unwrap();
-        let mut group = DeviceGroup::new(torch(), kind.devices(2)).unwrap();
-        let mut running = group.running_stats().unwrap().clone();
+        let mut bn = SyncBatchNorm::new(torch(), kind.devices(2)).unwrap();
+        let mut running = bn.running_stats().unwrap();
         running.num_batches_tracked = 41;
-        group.set_running_stats(running).unwrap();
-        group.load_state_dict(&loaded, false).unwrap();
-        assert_eq!(state_of(&group), StateDict { num_batches_tracked: Some(41), ..state });
+        bn.set_running_stats(running).unwrap();
+        bn.load_state(&loaded, &LoadOptions::default()).unwrap();
+        assert_eq!(state_of(&bn), StateDict { num_batches_tracked: Some(41), ..state });
     }
 }
 
@@ -204,12 +209,12 @@ fn the_naming_is_found_out_from_the_names_behind_the_prefix() {
 fn a_run_that_diverged_can_be_saved_and_is_loaded_only_on_request() {
     let accepting = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
     for kind in Kind::ALL {
-        let mut group = trained(torch(), kind, 8);
+        let mut bn = trained(torch(), kind, 8);
         let mut batches =
             [Batch::random(&[2, CHANNELS], &mut Random(9)), Batch::random(&[3, CHANNELS], &mut Random(10))];
         batches[1].values[2] = f32::INFINITY;
-        block_on(group.forward_train(&upload(&group, &batches))).unwrap();
-        let state = state_of(&group);
+        block_on(bn.forward_train(&upload(&bn, &batches))).unwrap();
+        let state = state_of(&bn);
         assert!(state.running_mean.as_ref().unwrap()[2].is_nan() && state.running_var.as_ref().unwrap()[2].is_nan());
         for naming in [Naming::Torch, Naming::MindSpore] {
             let bytes = state.to_safetensors(naming, "bn").unwrap();
@@ -226,12 +231,12 @@ fn a_run_that_diverged_can_be_saved_and_is_loaded_only_on_request() {
                 &LoadOptions { prefix: "bn".into(), ..accepting.clone() },
             );
             let loaded = loaded.unwrap();
-            let mut other = DeviceGroup::new(torch(), kind.devices(2)).unwrap();
+            let mut other = SyncBatchNorm::new(torch(), kind.devices(2)).unwrap();
             let fresh = state_of(&other);
-            other.load_state_dict(&loaded, false).unwrap_err();
+            other.load_state(&loaded, &LoadOptions::default()).unwrap_err();
             assert_eq!(state_of(&other), fresh);
-            other.load_state_dict(&loaded, true).unwrap();
-            assert_eq!(behaviour(&mut other).0, behaviour(&mut group).0, "{kind:?}, {naming:?}");
+            other.load_state(&loaded, &accepting).unwrap();
+            assert_eq!(behaviour(&mut other).0, behaviour(&mut bn).0, "{kind:?}, {naming:?}");
         }
     }
 }

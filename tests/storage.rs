@@ -35,8 +35,8 @@ use devices::On;
 use problem::Problem;
 use shapes::Kind;
 use stored::{Layouts, Types};
-use syncbn::plan::{Activation, DeviceCaps, SumsPlan};
-use syncbn::{DType, Epilogue, Layout, Shape};
+use syncbn::low_level::plan::{Activation, DeviceCaps, SumsPlan};
+use syncbn::{DType, Layout, config::Epilogue, low_level::Shape};
 
 /// Runs every combination of storage types, layouts, kind of shape, weight and bias. On the host with every number of
 /// dimensions; on GPUs with one, in turn, because shapes become batch, channels and positions before a device is asked.

@@ -25,7 +25,7 @@ use pollster::block_on;
 use problem::Problem;
 use shapes::Kind;
 use stored::{Layouts, Types};
-use syncbn::{Device, Epilogue, FastPaths};
+use syncbn::{Device, config::Epilogue, device::FastPaths};
 
 /// How the drivers' adapters call themselves.
 const LAVAPIPE: &str = "llvmpipe";
@@ -33,7 +33,7 @@ const SWIFTSHADER: &str = "SwiftShader";
 
 /// The one adapter with this in its name.
 fn adapter(name: &str) -> wgpu::Adapter {
-    let mut all = block_on(syncbn::adapters());
+    let mut all = block_on(Device::adapters());
     let names: Vec<String> = all.iter().map(|adapter| adapter.get_info().name).collect();
     all.retain(|adapter| adapter.get_info().name.contains(name));
     assert!(

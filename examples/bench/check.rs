@@ -131,7 +131,7 @@ impl Sample {
 
 #[cfg(test)]
 mod tests {
-    use syncbn::{DType, Epilogue};
+    use syncbn::{DType, config::Epilogue};
 
     use super::*;
 

@@ -73,9 +73,9 @@ impl Gpu {
 pub async fn open(wanted: Option<&str>, ranks: usize, shared: bool) -> Result<Machine, Box<dyn std::error::Error>> {
     let adapters = match wanted {
         Some(name) if name.eq_ignore_ascii_case("host") => Vec::new(),
-        Some(name) => named(name, syncbn::adapters().await)?,
+        Some(name) => named(name, Device::adapters().await)?,
         // The list begins with GPUs and ends with software drivers.
-        None => syncbn::adapters().await.into_iter().take(1).collect(),
+        None => Device::adapters().await.into_iter().take(1).collect(),
     };
     if adapters.is_empty() {
         return Ok(Machine {

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use syncbn::plan::CHANNEL_SUMS_BYTES;
+use syncbn::low_level::plan::CHANNEL_SUMS_BYTES;
 use syncbn::wgpu::{self, BufferUsages};
 
 use super::devices::{Gpu, Machine};
@@ -58,7 +58,7 @@ impl Exchange {
         let (mut exchanges, mut trips) = (Vec::new(), Vec::new());
         // The first round builds kernels.
         for round in 0..=self.rounds {
-            let Some(timing) = self.layer.submit(pass, &mut self.set)? else { return Ok(None) };
+            let Some(times) = self.layer.submit(pass, &mut self.set)? else { return Ok(None) };
             let all_kernels = self.kernels(machine)?;
             let sums = match pass {
                 Pass::Backward => {
@@ -72,7 +72,7 @@ impl Exchange {
             };
             let trip = self.round_trip()?;
             if round > 0 {
-                exchanges.push((timing.statistics + timing.merge + timing.apply).saturating_sub(sums));
+                exchanges.push((times.local + times.synchronize + times.apply).saturating_sub(sums));
                 trips.push(trip);
             }
         }

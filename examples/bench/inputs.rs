@@ -2,9 +2,10 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use syncbn::{DType, Device, Element, Epilogue, Error, Inputs, Layout, Tensor};
+use syncbn::config::Epilogue;
+use syncbn::tensor::Element;
+use syncbn::{DType, Device, Error, Layout, Saved, Tensor};
 
-use super::layer::Saved;
 use super::workloads::{Workload, stored};
 
 /// Seed of every run.
@@ -39,16 +40,6 @@ pub struct Set {
     pub grad_residuals: Option<Vec<Tensor>>,
     /// Of the last forward call over this set.
     pub saved: Option<Saved>,
-}
-
-impl Set {
-    /// What forward and backward take. Apart from the rest, so that the rest may be written meanwhile.
-    pub fn inputs<'a>(x: &'a [Tensor], residuals: &'a Option<Vec<Tensor>>) -> Inputs<'a> {
-        match residuals {
-            Some(residuals) => Inputs::with_residuals(x, residuals),
-            None => x.into(),
-        }
-    }
 }
 
 /// How many sets calls rotate over that are to find nothing in a cache.

@@ -4,8 +4,8 @@
 //! there and exchange nothing.
 
 use pollster::block_on;
-use syncbn::{Device, DeviceGroup, Error, GradTargets, PhaseTimes, ResidentGroup, ResidentSaved};
-use syncbn::{SavedForward, SyncBatchNormConfig, Tensor};
+use syncbn::stats::PhaseTimes;
+use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor};
 
 use super::devices::Machine;
 use super::inputs::{Form, Set, parameter};
@@ -14,7 +14,7 @@ use super::workloads::Pass;
 /// A layer with random parameters over the ranks.
 #[derive(Debug)]
 pub struct Layer {
-    group: Group,
+    kind: Kind,
     devices: Vec<Device>,
     /// (C), the same on every rank.
     pub weight: Vec<f32>,
@@ -25,35 +25,28 @@ pub struct Layer {
 }
 
 #[derive(Debug)]
-enum Group {
-    Exchanging(DeviceGroup),
-    Resident(ResidentGroup),
-}
-
-/// What a forward call leaves for backward.
-#[derive(Debug)]
-pub enum Saved {
-    Exchanging(SavedForward),
-    Resident(ResidentSaved),
+enum Kind {
+    Exchanging(SyncBatchNorm),
+    OnDevice(BatchNorm),
 }
 
 impl Layer {
     pub fn new(channels: usize, form: Form, machine: &Machine) -> Result<Self, Error> {
-        let config = SyncBatchNormConfig::torch(channels).with_epilogue(form.epilogue).with_activation_mask(form.mask);
+        let config = BatchNormConfig::torch(channels).with_epilogue(form.epilogue).with_activation_mask(form.mask);
         let devices = machine.ranks.clone();
         let (weight, bias) = (parameter(channels, 1.0, 1), parameter(channels, 0.0, 2));
-        let group = if machine.is_shared() {
-            let mut group = ResidentGroup::new(config, devices[0].clone(), devices.len())?;
-            group.set_parameters(Some(&weight), Some(&bias))?;
-            Group::Resident(group)
+        let kind = if machine.is_shared() {
+            let mut layer = BatchNorm::new(config, &devices[0])?;
+            layer.set_parameters(Some(&weight), Some(&bias))?;
+            Kind::OnDevice(layer)
         } else {
-            let mut group = DeviceGroup::new(config, devices.clone())?;
-            group.set_parameters(Some(&weight), Some(&bias))?;
-            Group::Exchanging(group)
+            let mut layer = SyncBatchNorm::new(config, devices.iter().cloned())?;
+            layer.set_parameters(Some(&weight), Some(&bias))?;
+            Kind::Exchanging(layer)
         };
         let vectors = || devices.iter().map(|device| device.zeros(&[channels])).collect::<Result<Vec<_>, Error>>();
         let (grad_weights, grad_biases) = (vectors()?, vectors()?);
-        Ok(Self { group, devices, weight, bias, grad_weights, grad_biases })
+        Ok(Self { kind, devices, weight, bias, grad_weights, grad_biases })
     }
 
     /// Runs a pass over a set until it is submitted everywhere; `None` where it exchanges nothing. Backward is of the last
@@ -62,10 +55,10 @@ impl Layer {
         match pass {
             Pass::Forward => self.forward(set),
             Pass::Eval => {
-                let inputs = Set::inputs(&set.x, &set.residuals);
-                match &mut self.group {
-                    Group::Exchanging(group) => drop(block_on(group.forward_eval_into(inputs, &mut set.y))?),
-                    Group::Resident(group) => drop(group.forward_eval_into(inputs, &mut set.y)?),
+                let request = forward(&set.x, &set.residuals).write_to(&mut set.y);
+                match &self.kind {
+                    Kind::Exchanging(layer) => drop(block_on(layer.forward_eval(request))?),
+                    Kind::OnDevice(layer) => drop(layer.forward_eval(request)?),
                 }
                 Ok(None)
             }
@@ -78,42 +71,36 @@ impl Layer {
         self.backward(set, false).map(drop)
     }
 
-    fn forward(&mut self, set: &mut Set) -> Result<Option<PhaseTimes>, Error> {
-        let inputs = Set::inputs(&set.x, &set.residuals);
-        let (saved, timing) = match &mut self.group {
-            Group::Exchanging(group) => {
-                let (saved, report) = block_on(group.forward_train_into(inputs, &mut set.y))?;
-                (Saved::Exchanging(saved), Some(report.timing))
-            }
-            Group::Resident(group) => (Saved::Resident(group.forward_train_into(inputs, &mut set.y)?), None),
+    fn forward(&self, set: &mut Set) -> Result<Option<PhaseTimes>, Error> {
+        let request = forward(&set.x, &set.residuals).write_to(&mut set.y);
+        let saved = match &self.kind {
+            Kind::Exchanging(layer) => block_on(layer.forward_train(request))?.saved,
+            Kind::OnDevice(layer) => layer.forward_train(request)?.saved,
         };
+        let times = saved.report().map(|report| report.times);
         set.saved = Some(saved);
-        Ok(timing)
+        Ok(times)
     }
 
     fn backward(&mut self, set: &mut Set, wants_inputs: bool) -> Result<Option<PhaseTimes>, Error> {
         if set.saved.is_none() {
             self.forward(set)?;
         }
-        let inputs = Set::inputs(&set.x, &set.residuals);
-        let targets = GradTargets {
-            grad_inputs: wants_inputs.then_some(&mut set.grad_inputs),
-            grad_weights: Some(&mut self.grad_weights),
-            grad_biases: Some(&mut self.grad_biases),
-            grad_residuals: set.grad_residuals.as_deref_mut().filter(|_| wants_inputs),
-        };
-        match (&self.group, &set.saved) {
-            (Group::Exchanging(group), Some(Saved::Exchanging(saved))) => {
-                let report = block_on(group.backward_into(saved, inputs, &set.grad_outputs, targets))?;
-                Ok(Some(report.timing))
-            }
-            (Group::Resident(group), Some(Saved::Resident(saved))) => {
-                group.backward_into(saved, inputs, &set.grad_outputs, targets)?;
-                Ok(None)
-            }
-            // Sets are not handed from one layer to another.
-            _ => unreachable!("a set saved by another kind of layer"),
+        // Made right above where it was missing.
+        let Some(saved) = &set.saved else { return Ok(None) };
+        let mut request = Backward::of(&set.x, &set.grad_outputs)
+            .input_gradient(wants_inputs.then_some(&mut set.grad_inputs))
+            .weight_gradient(&mut self.grad_weights)
+            .bias_gradient(&mut self.grad_biases)
+            .residual_gradient(set.grad_residuals.as_mut().filter(|_| wants_inputs));
+        if let Some(residuals) = &set.residuals {
+            request = request.residual(residuals);
         }
+        let gradients = match &self.kind {
+            Kind::Exchanging(layer) => block_on(layer.backward(saved, request))?,
+            Kind::OnDevice(layer) => layer.backward(saved, request)?,
+        };
+        Ok(gradients.report.map(|report| report.times))
     }
 
     /// Waits until every device is done.
@@ -123,17 +110,17 @@ impl Layer {
 
     /// Added to variances.
     pub fn eps(&self) -> f64 {
-        match &self.group {
-            Group::Exchanging(group) => group.config().eps,
-            Group::Resident(group) => group.config().eps,
+        match &self.kind {
+            Kind::Exchanging(layer) => layer.config().eps,
+            Kind::OnDevice(layer) => layer.config().eps,
         }
     }
 
     /// Running mean and variance, (C) each.
     pub fn running_stats(&self) -> Result<[Vec<f32>; 2], Error> {
-        let running = match &self.group {
-            Group::Exchanging(group) => group.running_stats().cloned(),
-            Group::Resident(group) => block_on(group.running_stats())?,
+        let running = match &self.kind {
+            Kind::Exchanging(layer) => layer.running_stats(),
+            Kind::OnDevice(layer) => block_on(layer.running_stats())?,
         };
         Ok(running.map_or_else(Default::default, |running| [running.mean, running.var]))
     }
@@ -144,5 +131,14 @@ impl Layer {
             tensors.iter().map(|tensor| block_on(tensor.to_vec())).collect()
         };
         Ok([read(&self.grad_weights)?, read(&self.grad_biases)?])
+    }
+}
+
+/// A request with a residual where there is one.
+fn forward<'a>(x: &'a [Tensor], residuals: &'a Option<Vec<Tensor>>) -> Forward<'a, Vec<Tensor>> {
+    let request = Forward::of(x);
+    match residuals {
+        Some(residuals) => request.residual(residuals),
+        None => request,
     }
 }

@@ -1,6 +1,6 @@
 //! Owns the names of storage types, layouts and epilogues, on command lines and in the output.
 
-use syncbn::{DType, Epilogue, Layout};
+use syncbn::{DType, Layout, config::Epilogue};
 
 /// Storage types by their names.
 pub const DTYPES: [(&str, DType); 3] = [("f32", DType::F32), ("f16", DType::F16), ("bf16", DType::BF16)];

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use syncbn::{DType, Epilogue, Layout};
+use syncbn::{DType, Layout, config::Epilogue};
 
 use super::inputs::Form;
 use super::names::{DTYPES, EPILOGUES, LAYOUTS};

@@ -1,6 +1,6 @@
 //! Owns the workloads: their names, shapes and cut over ranks, and the bytes that a pass over one has to move.
 
-use syncbn::{DType, Epilogue, Layout};
+use syncbn::{DType, Layout, config::Epilogue};
 
 /// A shape under its name.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,9 +1,12 @@
 //! A layer of two ranks on the host, the batch it is shown, and how to find out which statistics it used.
 
 use pollster::block_on;
-use syncbn::reference::{Affine, RankBatch, batch_statistics, forward_with_statistics};
 use syncbn::stats::RunningStats;
-use syncbn::{Backward, Device, DeviceGroup, Error, Naming, StateDict, SyncBatchNormConfig, Tensor};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, Gradients, SyncBatchNorm, Tensor,
+    state::{Naming, StateDict},
+};
+use syncbn_reference::{Affine, RankBatch, batch_statistics, forward_with_statistics};
 
 /// One channel on two ranks, with different means.
 pub const BATCH: [&[f32]; 2] = [&[4.0, 8.0], &[10.0, 14.0, 12.0, 12.0]];
@@ -13,7 +16,7 @@ const RUNNING: (f32, f32) = (1.0, 25.0);
 
 /// A layer under one configuration.
 pub struct Layer {
-    pub group: DeviceGroup,
+    pub bn: SyncBatchNorm,
 }
 
 /// What a forward call did: whose statistics normalized, and whether the running ones moved.
@@ -23,52 +26,52 @@ pub struct Used {
 }
 
 impl Layer {
-    pub fn new(config: SyncBatchNormConfig) -> Result<Self, Error> {
-        Ok(Self { group: DeviceGroup::new(config, vec![Device::host(), Device::host()])? })
+    pub fn new(config: BatchNormConfig) -> Result<Self, Error> {
+        Ok(Self { bn: SyncBatchNorm::new(config, [Device::host(), Device::host()])? })
     }
 
     /// One tensor per rank, (N, 1).
     pub fn inputs(&self, batch: [&[f32]; 2]) -> Result<Vec<Tensor>, Error> {
-        let ranks = batch.iter().zip(self.group.devices());
+        let ranks = batch.iter().zip(self.bn.devices());
         ranks.map(|(values, device)| device.upload(&[values.len(), 1], values)).collect()
     }
 
     /// A training step; y of both ranks.
-    pub fn train(&mut self, batch: [&[f32]; 2]) -> Result<Vec<f32>, Error> {
+    pub fn train(&self, batch: [&[f32]; 2]) -> Result<Vec<f32>, Error> {
         let inputs = self.inputs(batch)?;
-        values(&block_on(self.group.forward_train(&inputs))?.outputs)
+        values(&block_on(self.bn.forward_train(&inputs))?.output)
     }
 
     /// A training step whose upstream gradient is 1 everywhere, and its gradients.
-    pub fn gradients(&mut self) -> Result<Backward, Error> {
+    pub fn gradients(&self) -> Result<Gradients<Vec<Tensor>>, Error> {
         let inputs = self.inputs(BATCH)?;
         let upstream = self.inputs([&[1.0; 2], &[1.0; 4]])?;
-        let saved = block_on(self.group.forward_train(&inputs))?.saved;
-        block_on(self.group.backward(&saved, &inputs, &upstream))
+        let saved = block_on(self.bn.forward_train(&inputs))?.saved;
+        block_on(self.bn.backward(&saved, Backward::of(&inputs, &upstream)))
     }
 
     /// The running mean and variance of the one channel; `None` where there are none.
     pub fn running(&self) -> Option<(f32, f32)> {
-        let running = self.group.running_stats()?;
+        let running = self.bn.running_stats()?;
         Some((*running.mean.first()?, *running.var.first()?))
     }
 
     /// Whose statistics a call normalizes with, found by comparing y with what each of them would give.
     pub fn used(&mut self, train: bool) -> Result<Used, Error> {
-        if self.group.config().track_running_stats {
+        if self.bn.config().track_running_stats {
             let (mean, var) = RUNNING;
             let running = RunningStats { mean: vec![mean], var: vec![var], num_batches_tracked: 1 };
-            self.group.set_running_stats(running)?;
+            self.bn.set_running_stats(running)?;
         }
         let before = self.running();
         let inputs = self.inputs(BATCH)?;
         let forward = block_on(async {
-            if train { self.group.forward_train(&inputs).await } else { self.group.forward_eval(&inputs).await }
+            if train { self.bn.forward_train(&inputs).await } else { self.bn.forward_eval(&inputs).await }
         })?;
-        let y = values(&forward.outputs)?;
+        let y = values(&forward.output)?;
         let is =
             |expected: Vec<f64>| y.iter().zip(expected).all(|(y, expected)| (f64::from(*y) - expected).abs() < 1e-5);
-        let found = candidates(self.group.config().eps).into_iter().find(|(_, expected)| is(expected.clone()));
+        let found = candidates(self.bn.config().eps).into_iter().find(|(_, expected)| is(expected.clone()));
         Ok(Used { statistics: found.map_or("none of those known", |(name, _)| name), moved: self.running() != before })
     }
 
@@ -82,7 +85,7 @@ impl Layer {
     }
 
     pub fn state(&self) -> Result<StateDict, Error> {
-        block_on(self.group.state_dict())
+        block_on(self.bn.state())
     }
 }
 

@@ -2,8 +2,10 @@
 
 use pollster::block_on;
 use syncbn::{
-    ConfigError, Error, Initializer, LoadOptions, MindSporeArguments, Naming, StateDict, SyncBatchNormConfig,
-    TorchArguments,
+    BatchNormConfig, Error,
+    config::{Initializer, MindSporeArguments, TorchArguments},
+    error::ConfigError,
+    state::{LoadOptions, Naming, StateDict},
 };
 
 use crate::layer::{BATCH, Layer, values};
@@ -27,7 +29,7 @@ fn of_torch(arguments: TorchArguments, look: Look) -> Result<String, Error> {
 
 /// The answer of MindSpore's layer, or what its parameters are refused with.
 fn of_mindspore(arguments: MindSporeArguments, look: Look) -> Result<String, Error> {
-    let config = SyncBatchNormConfig::try_from(arguments).map_err(Error::from);
+    let config = BatchNormConfig::try_from(arguments).map_err(Error::from);
     answer(config.and_then(Layer::new), Naming::MindSpore, look)
 }
 
@@ -45,11 +47,11 @@ fn refusal<T>(converted: Result<T, ConfigError>) -> String {
 }
 
 fn not_in_torch(arguments: MindSporeArguments) -> Result<String, Error> {
-    Ok(refusal(TorchArguments::try_from(&SyncBatchNormConfig::try_from(arguments)?)))
+    Ok(refusal(TorchArguments::try_from(&BatchNormConfig::try_from(arguments)?)))
 }
 
 fn not_in_mindspore(arguments: TorchArguments) -> String {
-    refusal(MindSporeArguments::try_from(&SyncBatchNormConfig::from(arguments)))
+    refusal(MindSporeArguments::try_from(&BatchNormConfig::from(arguments)))
 }
 
 fn row(what: &str, torch: String, mindspore: String) -> Row {
@@ -58,21 +60,21 @@ fn row(what: &str, torch: String, mindspore: String) -> Row {
 
 pub fn parameters() -> Result<Vec<Row>, Error> {
     // y = d/√(d² + eps) for a batch of ±d.
-    let eps: Look = |mut layer, _| {
+    let eps: Look = |layer, _| {
         const D: f32 = 1e-3;
         let y = f64::from(layer.train([&[D, -D], &[D, -D, D, -D]])?[0]);
         let d = f64::from(D);
         Ok(format!("{:.2e}, found from y", d * d / (y * y) - d * d))
     };
-    let constant: Look = |mut layer, _| {
+    let constant: Look = |layer, _| {
         let y = layer.train([&[5.0; 2], &[5.0; 4]])?;
         Ok(format!("taken; a constant channel gives y = {}", y[0]))
     };
-    let step: Look = |mut layer, _| {
+    let step: Look = |layer, _| {
         layer.train(BATCH)?;
         Ok(format!("0 moves to {:.3}", layer.running().map_or(f32::NAN, |(mean, _)| mean)))
     };
-    let two_steps: Look = |mut layer, _| {
+    let two_steps: Look = |layer, _| {
         layer.train(BATCH)?;
         let first = layer.running().map_or(f32::NAN, |(mean, _)| mean);
         let doubled: [Vec<f32>; 2] = BATCH.map(|values| values.iter().map(|x| 2.0 * x).collect());
@@ -104,12 +106,12 @@ pub fn parameters() -> Result<Vec<Row>, Error> {
 
 pub fn affine() -> Result<Vec<Row>, Error> {
     const PARAMETERS: [&str; 4] = ["weight", "bias", "gamma", "beta"];
-    let parameters: Look = |mut layer, naming| {
+    let parameters: Look = |layer, naming| {
         let mut names = layer.names(naming)?;
         names.retain(|name| PARAMETERS.contains(&name.as_str()));
         let kept = if names.is_empty() { String::from("no parameters") } else { names.join(", ") };
         let backward = layer.gradients()?;
-        let gradients = match (backward.grad_weights.is_some(), backward.grad_biases.is_some()) {
+        let gradients = match (backward.weight.is_some(), backward.bias.is_some()) {
             (true, true) => "gradients of both",
             (true, false) => "gradient of the first alone",
             (false, true) => "gradient of the second alone",
@@ -117,8 +119,8 @@ pub fn affine() -> Result<Vec<Row>, Error> {
         };
         Ok(format!("{kept}; {gradients}"))
     };
-    let of_bias: Look = |mut layer, _| {
-        let of_ranks = values(&layer.gradients()?.grad_biases.unwrap_or_default())?;
+    let of_bias: Look = |layer, _| {
+        let of_ranks = values(&layer.gradients()?.bias.unwrap_or_default())?;
         // The upstream gradient is 1, so that a rank's own sum is the number of its values.
         let own: Vec<f32> = BATCH.iter().map(|values| values.len() as f32).collect();
         let whose = if of_ranks == own { "each rank's own sum" } else { "not each rank's own sum" };
@@ -149,7 +151,7 @@ pub fn statistics() -> Result<Vec<Row>, Error> {
         }
         Ok(modes.join("; "))
     };
-    let variance: Look = |mut layer, _| {
+    let variance: Look = |layer, _| {
         layer.train(BATCH)?;
         let found = f64::from(layer.running().map_or(f32::NAN, |(_, var)| var));
         let all: Vec<f64> = BATCH.concat().into_iter().map(f64::from).collect();
@@ -210,7 +212,7 @@ pub fn initial() -> Result<Vec<Row>, Error> {
 }
 
 pub fn checkpoints() -> Result<Vec<Row>, Error> {
-    let taken: Look = |mut layer, _| {
+    let taken: Look = |layer, _| {
         let mut taken = Vec::new();
         let mut refused = Vec::new();
         for dims in [vec![4], vec![4, 1], vec![4, 1, 2], vec![4, 1, 2, 3], vec![4, 1, 1, 2, 3], vec![2, 1, 2, 1, 2, 1]]
@@ -218,24 +220,24 @@ pub fn checkpoints() -> Result<Vec<Row>, Error> {
             let count = dims.iter().product();
             let ramp: Vec<f32> = (0..count).map(|i: usize| i as f32).collect();
             let inputs: Result<Vec<_>, Error> =
-                layer.group.devices().iter().map(|device| device.upload(&dims, &ramp)).collect();
-            let result = block_on(layer.group.forward_train(&inputs?));
+                layer.bn.devices().iter().map(|device| device.upload(&dims, &ramp)).collect();
+            let result = block_on(layer.bn.forward_train(&inputs?));
             let name = format!("{}-D", dims.len());
             if result.is_ok() { taken.push(name) } else { refused.push(name) }
         }
         Ok(format!("{}; refused: {}", taken.join(", "), refused.join(", ")))
     };
     let names: Look = |layer, naming| Ok(layer.names(naming)?.join(", "));
-    let counter: Look = |mut layer, naming| {
+    let counter: Look = |layer, naming| {
         for _ in 0..3 {
             layer.train(BATCH)?;
         }
         let bytes = layer.state()?.to_safetensors(naming, "bn")?;
-        let config = layer.group.config().clone();
+        let config = layer.bn.config().clone();
         let options = LoadOptions { prefix: String::from("bn"), ..LoadOptions::default() };
         let mut loaded = Layer::new(config.clone())?;
-        loaded.group.load_state_dict(&StateDict::from_safetensors(&bytes, &config, &options)?, false)?;
-        let count = |layer: &Layer| layer.group.running_stats().map_or(0, |running| running.num_batches_tracked);
+        loaded.bn.load_state(&StateDict::from_safetensors(&bytes, &config, &options)?, &options)?;
+        let count = |layer: &Layer| layer.bn.running_stats().map_or(0, |running| running.num_batches_tracked);
         Ok(format!("{} saved, {} loaded", count(&layer), count(&loaded)))
     };
     Ok(vec![
@@ -245,22 +247,23 @@ pub fn checkpoints() -> Result<Vec<Row>, Error> {
         row(
             "the other one's checkpoint",
             other_checkpoint(torch().into(), Naming::MindSpore)?,
-            other_checkpoint(SyncBatchNormConfig::try_from(mindspore())?, Naming::Torch)?,
+            other_checkpoint(BatchNormConfig::try_from(mindspore())?, Naming::Torch)?,
         ),
     ])
 }
 
 /// Whether a layer with the parameters of a file under the other naming evaluates as the layer that wrote it.
-fn other_checkpoint(config: SyncBatchNormConfig, naming: Naming) -> Result<String, Error> {
-    let mut writer = Layer::new(config.clone())?;
+fn other_checkpoint(config: BatchNormConfig, naming: Naming) -> Result<String, Error> {
+    let writer = Layer::new(config.clone())?;
     writer.train(BATCH)?;
     let bytes = writer.state()?.to_safetensors(naming, "")?;
     let mut reader = Layer::new(config.clone())?;
-    reader.group.load_state_dict(&StateDict::from_safetensors(&bytes, &config, &LoadOptions::default())?, false)?;
+    let options = LoadOptions::default();
+    reader.bn.load_state(&StateDict::from_safetensors(&bytes, &config, &options)?, &options)?;
     let mut y = Vec::new();
-    for layer in [&mut writer, &mut reader] {
+    for layer in [&writer, &reader] {
         let inputs = layer.inputs(BATCH)?;
-        y.push(values(&block_on(layer.group.forward_eval(&inputs))?.outputs)?);
+        y.push(values(&block_on(layer.bn.forward_eval(&inputs))?.output)?);
     }
     let same = y[0].iter().zip(&y[1]).all(|(a, b)| a.to_bits() == b.to_bits());
     Ok(String::from(if same { "loads, and gives the same bits" } else { "loads, but gives other bits" }))

@@ -1,6 +1,6 @@
 //! How far one result is from another, and from the definition in f64.
 
-use syncbn::reference::{self, Affine, RankBatch, ReferenceError};
+use syncbn_reference::{self as reference, Affine, RankBatch, ReferenceError};
 
 use crate::batch::{Batch, CHANNELS};
 use crate::pass::Pass;
@@ -49,7 +49,7 @@ impl Outcome {
 
     /// What a pass over the whole batch computed.
     pub fn of(pass: &Pass, batch: &Batch) -> Self {
-        let global = pass.report.global.channels();
+        let global = pass.global();
         Self {
             y: pass.y.iter().map(|&y| f64::from(y)).collect(),
             plane: batch.plane(),

@@ -1,7 +1,7 @@
 //! What the picture shows: the input, each photo normalized with its own statistics, all normalized together.
 
 use image::{Rgb, RgbImage};
-use syncbn::stats::GlobalStats;
+use syncbn::stats::Moments;
 
 use crate::batch::CHANNELS;
 use crate::photos::Photo;
@@ -28,8 +28,8 @@ pub struct Comparison<'a> {
 
 impl Normalized {
     /// `y` as (3, H, W), and the statistics of the group it was normalized in.
-    pub fn new(statistics: &GlobalStats, y: &[f32]) -> Self {
-        let of = |channel: usize| statistics.channels()[channel];
+    pub fn new(statistics: &[Moments], y: &[f32]) -> Self {
+        let of = |channel: usize| statistics[channel];
         Self {
             mean: [0, 1, 2].map(|channel| of(channel).mean),
             deviation: [0, 1, 2].map(|channel| of(channel).var_biased().sqrt()),

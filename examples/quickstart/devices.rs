@@ -25,8 +25,8 @@ pub struct Devices {
 pub async fn open(wanted: Option<&str>, count: usize) -> Result<Devices, DeviceError> {
     let mut adapters = match wanted {
         Some(name) if name.eq_ignore_ascii_case("host") => Vec::new(),
-        Some(name) => named(name, syncbn::adapters().await)?,
-        None => preferred(syncbn::adapters().await),
+        Some(name) => named(name, Device::adapters().await)?,
+        None => preferred(Device::adapters().await),
     };
     adapters.truncate(count);
     let mut ranks = Vec::with_capacity(count);

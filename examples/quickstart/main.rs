@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use image::{ImageFormat, RgbImage};
-use syncbn::{Device, DeviceGroup, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, Device, SyncBatchNorm};
 
 use batch::{Batch, CHANNELS};
 use check::{Difference, MAX_ULPS, MAX_ULPS_BETWEEN, Outcome};
@@ -79,17 +79,17 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let shards = batch::cut(photos.len(), devices.len());
     print(&report::devices(&opened, &shards, &photos, &batch))?;
 
-    let mut group = group_of(devices)?;
+    let layer = layer_of(devices)?;
     let together = |source| RunError::Batch { how: "over the devices", source };
-    let pass = pass::run(&mut group, &batch, &shards).await.map_err(together)?;
+    let pass = pass::run(&layer, &batch, &shards).await.map_err(together)?;
     let mut later = Vec::with_capacity(LATER_PASSES);
     for _ in 0..LATER_PASSES {
-        later.push(pass::run(&mut group, &batch, &shards).await.map_err(together)?.times);
+        later.push(pass::run(&layer, &batch, &shards).await.map_err(together)?.times);
     }
-    print(&report::statistics(&pass.report))?;
+    print(&report::statistics(&pass))?;
 
     let outcome = Outcome::of(&pass, &batch);
-    let to_definition = outcome.difference(&Outcome::by_definition(&batch, group.config().eps)?);
+    let to_definition = outcome.difference(&Outcome::by_definition(&batch, layer.config().eps)?);
     let to_one_device = outcome.difference(&on_one_device(&devices[0], &batch).await?);
     print(&report::agreement(&to_definition, &to_one_device, &devices[0]))?;
     print(&report::times(&pass.times, &later, &batch, &shards, devices))?;
@@ -106,16 +106,16 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn group_of(devices: &[Device]) -> Result<DeviceGroup, syncbn::Error> {
-    DeviceGroup::new(SyncBatchNormConfig::torch(CHANNELS), devices.to_vec())
+fn layer_of(devices: &[Device]) -> Result<SyncBatchNorm, syncbn::Error> {
+    SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), devices.iter().cloned())
 }
 
 /// The whole batch as one shard on `device`.
 async fn on_one_device(device: &Device, batch: &Batch) -> Result<Outcome, RunError> {
     let whole = batch::cut(batch.photos(), 1);
     let alone = |source| RunError::Batch { how: "on one device", source };
-    let mut group = group_of(std::slice::from_ref(device)).map_err(alone)?;
-    Ok(Outcome::of(&pass::run(&mut group, batch, &whole).await.map_err(alone)?, batch))
+    let layer = layer_of(std::slice::from_ref(device)).map_err(alone)?;
+    Ok(Outcome::of(&pass::run(&layer, batch, &whole).await.map_err(alone)?, batch))
 }
 
 /// What the picture shows of the first photos: each normalized by itself, on the device that held it, and with all others.
@@ -131,14 +131,14 @@ async fn compare<'a>(
     for (index, photo) in photos.iter().enumerate().take(MAX_COLUMNS) {
         let rank = rank_of(index);
         let failed = |source| RunError::Photo { name: photo.name.clone(), source };
-        let mut local = group_of(&devices[rank..=rank]).map_err(failed)?;
+        let local = layer_of(&devices[rank..=rank]).map_err(failed)?;
         let one = index..index + 1;
-        let alone = pass::run(&mut local, batch, std::slice::from_ref(&one)).await.map_err(failed)?;
+        let alone = pass::run(&local, batch, std::slice::from_ref(&one)).await.map_err(failed)?;
         comparisons.push(Comparison {
             photo,
             rank,
-            alone: Normalized::new(&alone.report.global, &alone.y),
-            together: Normalized::new(&together.report.global, batch.part(&together.y, &one)),
+            alone: Normalized::new(alone.global(), &alone.y),
+            together: Normalized::new(together.global(), batch.part(&together.y, &one)),
         });
     }
     Ok(comparisons)

@@ -5,15 +5,14 @@ mod table;
 use std::ops::Range;
 use std::time::Duration;
 
-use syncbn::plan::CHANNEL_SUMS_BYTES;
-use syncbn::stats::{Centering, ChannelStats};
-use syncbn::{Device, ForwardReport};
+use syncbn::low_level::plan::CHANNEL_SUMS_BYTES;
+use syncbn::{Device, low_level::Centering, stats::Moments};
 use table::{Align, Table};
 
 use crate::batch::{Batch, CHANNELS};
 use crate::check::{Difference, MAX_ULPS, MAX_ULPS_BETWEEN};
 use crate::devices::Devices;
-use crate::pass::Times;
+use crate::pass::{Pass, Times};
 use crate::photos::Photo;
 
 /// Characters for the names of a device's photos before the rest is only counted, so that the table fits a terminal.
@@ -37,7 +36,7 @@ pub fn devices(devices: &Devices, shards: &[Range<usize>], photos: &[Photo], bat
 }
 
 /// Mean and variance of every channel, of each rank and of the group.
-pub fn statistics(report: &ForwardReport) -> String {
+pub fn statistics(pass: &Pass) -> String {
     let mut table = Table::new([
         ("rank", Align::Right),
         ("values", Align::Right),
@@ -48,10 +47,10 @@ pub fn statistics(report: &ForwardReport) -> String {
         ("B mean", Align::Right),
         ("variance", Align::Right),
     ]);
-    for (rank, channels) in report.local.iter().enumerate() {
+    for (rank, channels) in pass.local().iter().enumerate() {
         table.row(statistics_row(rank.to_string(), channels));
     }
-    table.row(statistics_row(String::from("global"), report.global.channels()));
+    table.row(statistics_row(String::from("global"), pass.global()));
     format!("\nMean and biased variance of each device's shard, and of the group:\n\n{}", table.render())
 }
 
@@ -132,7 +131,7 @@ fn names(photos: &[Photo]) -> String {
     if text.is_empty() { String::from("none") } else { text }
 }
 
-fn statistics_row(name: String, channels: &[ChannelStats]) -> Vec<String> {
+fn statistics_row(name: String, channels: &[Moments]) -> Vec<String> {
     let count = channels.first().map_or(0, |channel| channel.count);
     let mut cells = vec![name, count.to_string()];
     for channel in channels {

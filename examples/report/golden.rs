@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
-use syncbn::{DType, Epilogue, Layout};
+use syncbn::{DType, Layout, config::Epilogue};
 
 use crate::bench::check::bounds::Bounded;
 use crate::judge::Expected;

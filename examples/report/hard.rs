@@ -2,7 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use syncbn::{DType, Epilogue, Layout};
+use syncbn::{DType, Layout, config::Epilogue};
 
 use crate::bench::inputs::about_normal;
 use crate::problem::{Problem, Shard};

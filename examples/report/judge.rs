@@ -1,8 +1,8 @@
 //! Owns the comparison: what outputs should be by the definition, how far they are from it, and whether that is too far.
 
 use serde::Serialize;
-use syncbn::reference::ReferenceError;
-use syncbn::{DType, Epilogue};
+use syncbn::{DType, config::Epilogue};
+use syncbn_reference::ReferenceError;
 
 use crate::bench::check::bounds::{self, Bounded, Definition};
 use crate::layers::{Merge, Output, Outputs};

@@ -5,7 +5,8 @@ use std::error::Error;
 use half::{bf16, f16};
 use pollster::block_on;
 use serde::Serialize;
-use syncbn::{DType, Device, DeviceGroup, Element, Inputs, ResidentGroup, SyncBatchNormConfig, Tensor};
+use syncbn::tensor::Element;
+use syncbn::{Backward, BatchNorm, BatchNormConfig, DType, Device, Forward, SyncBatchNorm, Tensor};
 
 use crate::bench::workloads::stored as stored_dims;
 use crate::problem::{Problem, Shard, channels_first, stored};
@@ -14,9 +15,9 @@ use crate::problem::{Problem, Shard, channels_first, stored};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Merge {
-    /// `DeviceGroup`: in f64, after a round trip.
+    /// `SyncBatchNorm`: in f64, after a round trip.
     Host,
-    /// `ResidentGroup`: in f32, without one.
+    /// `BatchNorm`: in f32, without one.
     Device,
 }
 
@@ -86,38 +87,33 @@ impl Layers for OnDevice {
         let grad_outputs = tensors(&|shard| &shard.grad_output)?;
         let adds = problem.epilogue.adds_residual();
         let residuals = adds.then(|| tensors(&|shard| shard.residual.as_deref().unwrap_or_default())).transpose()?;
-        let inputs = match &residuals {
-            Some(residuals) => Inputs::with_residuals(&x, residuals),
-            None => (&x).into(),
-        };
-        let config = SyncBatchNormConfig::torch(problem.channels()).with_eps(problem.eps);
+        let (mut request, mut backward) = (Forward::of(&x), Backward::of(&x, &grad_outputs));
+        if let Some(residuals) = &residuals {
+            (request, backward) = (request.residual(residuals), backward.residual(residuals));
+        }
+        let config = BatchNormConfig::torch(problem.channels()).with_eps(problem.eps);
         let config = config.with_epilogue(problem.epilogue);
-        let world = problem.ranks.len();
         let (weight, bias) = (Some(&problem.weight[..]), Some(&problem.bias[..]));
-        let (y, [grad_inputs, grad_residuals, grad_weights, grad_biases]) = match merge {
+        let (y, gradients) = match merge {
             Merge::Host => {
-                let mut layer = DeviceGroup::new(config, vec![self.0.clone(); world])?;
+                let mut layer = SyncBatchNorm::new(config, vec![self.0.clone(); problem.ranks.len()])?;
                 layer.set_parameters(weight, bias)?;
-                let forward = block_on(layer.forward_train(inputs))?;
-                let back = block_on(layer.backward(&forward.saved, inputs, &grad_outputs))?;
-                let gradients = [Some(back.grad_inputs), back.grad_residuals, back.grad_weights, back.grad_biases];
-                (forward.outputs, gradients)
+                let forward = block_on(layer.forward_train(request))?;
+                (forward.output, block_on(layer.backward(&forward.saved, backward))?)
             }
             Merge::Device => {
-                let mut layer = ResidentGroup::new(config, self.0.clone(), world)?;
+                let mut layer = BatchNorm::new(config, &self.0)?;
                 layer.set_parameters(weight, bias)?;
-                let forward = layer.forward_train(inputs)?;
-                let back = layer.backward(&forward.saved, inputs, &grad_outputs)?;
-                let gradients = [Some(back.grad_inputs), back.grad_residuals, back.grad_weights, back.grad_biases];
-                (forward.outputs, gradients)
+                let forward = layer.forward_train(request)?;
+                (forward.output, layer.backward(&forward.saved, backward)?)
             }
         };
         let outputs = [
             (Output::Y, Some(y)),
-            (Output::GradInput, grad_inputs),
-            (Output::GradResidual, grad_residuals),
-            (Output::GradWeight, grad_weights),
-            (Output::GradBias, grad_biases),
+            (Output::GradInput, Some(gradients.input)),
+            (Output::GradResidual, gradients.residual),
+            (Output::GradWeight, gradients.weight),
+            (Output::GradBias, gradients.bias),
         ];
         let present = outputs.into_iter().filter_map(|(output, tensors)| Some((output, tensors?)));
         present.map(|(output, tensors)| Ok((output, read(problem, output, &tensors)?))).collect()

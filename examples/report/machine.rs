@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use syncbn::Device;
-use syncbn::probe::Findings;
+use syncbn::low_level::probe::Findings;
 use syncbn::wgpu::{Adapter, AdapterInfo, Features, Limits};
 
 use crate::record::as_object;

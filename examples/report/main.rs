@@ -52,6 +52,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use pollster::block_on;
+use syncbn::Device;
 
 use bench::devices::{self, Machine};
 use layers::{Layers, OnDevice};
@@ -75,7 +76,7 @@ fn main() -> ExitCode {
 /// Whether everything passed.
 fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     if options.list_adapters {
-        let lines: Vec<String> = block_on(syncbn::adapters()).iter().map(machine::line).collect();
+        let lines: Vec<String> = block_on(Device::adapters()).iter().map(machine::line).collect();
         lines.iter().try_for_each(|line| writeln!(io::stdout(), "{line}"))?;
         return Ok(true);
     }

@@ -1,7 +1,7 @@
 //! Owns what a layer is asked: the values that every rank holds and the settings of the layer, and smaller parts of both.
 
 use serde::Serialize;
-use syncbn::{DType, Epilogue, Layout};
+use syncbn::{DType, Layout, config::Epilogue};
 
 use crate::bench::inputs::Form;
 use crate::bench::names::{DTYPES, LAYOUTS, name_of};

@@ -52,7 +52,7 @@ fn cuts(count: usize) -> impl Iterator<Item = Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use syncbn::{DType, Epilogue, Layout};
+    use syncbn::{DType, Layout, config::Epilogue};
 
     use super::*;
     use crate::hard::random;

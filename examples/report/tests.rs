@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use pollster::block_on;
-use syncbn::{DType, Device, Epilogue, Layout};
+use syncbn::{DType, Device, Layout, config::Epilogue};
 
 use crate::bench::devices;
 use crate::bench::inputs::Form;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use syncbn::{DType, Epilogue, Layout};
+use syncbn::{DType, Layout, config::Epilogue};
 
 use crate::bench::devices::Machine;
 use crate::bench::inputs::Form;

@@ -4,8 +4,8 @@
 //! there is none. Files go to `target/`; `tests/pytorch/check_load.py` shows that PyTorch loads them. The way through:
 //!
 //! ```text
-//! train  ->  state_dict  ->  save as PyTorch and as MindSpore  ->  load  ->  the same y, bit for bit
-//!                                                              ->  what a wrong prefix and a wrong layer are told
+//! train  ->  state  ->  save as PyTorch and as MindSpore  ->  load  ->  the same y, bit for bit
+//!                                                         ->  what a wrong prefix and a wrong layer are told
 //! ```
 
 mod training;
@@ -17,7 +17,10 @@ use std::process::ExitCode;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use syncbn::{Device, DeviceGroup, LoadOptions, Naming, StateDict, SyncBatchNormConfig, adapters};
+use syncbn::{
+    BatchNormConfig, Device, SyncBatchNorm,
+    state::{LoadOptions, Naming, StateDict},
+};
 
 use training::{CHANNELS, Shard};
 
@@ -37,27 +40,27 @@ fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
-    let config = SyncBatchNormConfig::torch(CHANNELS);
+    let config = BatchNormConfig::torch(CHANNELS);
     let devices = devices().await?;
     writeln!(out, "two ranks on {}", devices[0].name())?;
-    let mut trained = DeviceGroup::new(config.clone(), devices.clone())?;
+    let mut trained = SyncBatchNorm::new(config.clone(), devices.clone())?;
     for (step, loss) in training::run(&mut trained).await?.into_iter().enumerate() {
         writeln!(out, "  step {step}: loss {loss:.6}")?;
     }
-    let state = trained.state_dict().await?;
+    let state = trained.state().await?;
     writeln!(out, "state: {}", summary(&state))?;
 
     std::fs::create_dir_all(target(""))?;
     let shards = training::shards(99);
-    let expected = evaluate(&mut trained, &shards).await?;
+    let expected = evaluate(&trained, &shards).await?;
     for (naming, name) in [(Naming::Torch, "torch"), (Naming::MindSpore, "mindspore")] {
         let path = target(&format!("save_and_load.{name}.safetensors"));
         state.save(&path, naming, PREFIX)?;
         let options = LoadOptions { prefix: PREFIX.to_owned(), ..LoadOptions::default() };
         let loaded = StateDict::load(&path, &config, &options)?;
-        let mut layer = DeviceGroup::new(config.clone(), devices.clone())?;
-        layer.load_state_dict(&loaded, false)?;
-        let same = bits(&evaluate(&mut layer, &shards).await?) == bits(&expected);
+        let mut layer = SyncBatchNorm::new(config.clone(), devices.clone())?;
+        layer.load_state(&loaded, &LoadOptions::default())?;
+        let same = bits(&evaluate(&layer, &shards).await?) == bits(&expected);
         writeln!(out, "\n{}\n  loaded: {}", path.display(), summary(&loaded))?;
         writeln!(out, "  evaluation in a new layer: {}", if same { "the same bits" } else { "OTHER BITS" })?;
         if !same {
@@ -71,7 +74,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let right_prefix = LoadOptions { prefix: PREFIX.to_owned(), ..LoadOptions::default() };
     for (what, config, options) in [
         ("a wrong prefix", config.clone(), &wrong_prefix),
-        ("another number of channels", SyncBatchNormConfig::torch(CHANNELS + 1), &right_prefix),
+        ("another number of channels", BatchNormConfig::torch(CHANNELS + 1), &right_prefix),
         ("a layer without bias", config.clone().with_bias(false), &right_prefix),
     ] {
         match StateDict::load(&path, &config, options) {
@@ -88,17 +91,17 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
 /// Two virtual devices on the first adapter, or the host twice.
 async fn devices() -> Result<Vec<Device>, syncbn::Error> {
-    match adapters().await.first() {
+    match Device::adapters().await.first() {
         Some(adapter) => Ok(vec![Device::from_adapter(adapter).await?, Device::from_adapter(adapter).await?]),
         None => Ok(vec![Device::host(), Device::host()]),
     }
 }
 
 /// y of all ranks one after the other.
-async fn evaluate(layer: &mut DeviceGroup, shards: &[Shard; 2]) -> Result<Vec<f32>, syncbn::Error> {
+async fn evaluate(layer: &SyncBatchNorm, shards: &[Shard; 2]) -> Result<Vec<f32>, syncbn::Error> {
     let inputs = training::upload(layer, shards)?;
     let mut y = Vec::new();
-    for output in layer.forward_eval(&inputs).await?.outputs {
+    for output in layer.forward_eval(&inputs).await?.output {
         y.extend(output.to_vec().await?);
     }
     Ok(y)

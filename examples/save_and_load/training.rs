@@ -2,7 +2,7 @@
 //!
 //! The layer learns the channels' targets: y is to have mean and deviation of its own in every channel.
 
-use syncbn::{DeviceGroup, Error, Tensor};
+use syncbn::{Backward, Error, SyncBatchNorm, Tensor};
 
 /// C.
 pub const CHANNELS: usize = 4;
@@ -36,12 +36,12 @@ pub fn shards(seed: u64) -> [Shard; 2] {
 }
 
 /// The shards, each on the device of its rank.
-pub fn upload(layer: &DeviceGroup, shards: &[Shard; 2]) -> Result<Vec<Tensor>, Error> {
+pub fn upload(layer: &SyncBatchNorm, shards: &[Shard; 2]) -> Result<Vec<Tensor>, Error> {
     shards.iter().zip(layer.devices()).map(|(shard, device)| device.upload(&shard.dims, &shard.values)).collect()
 }
 
 /// Trains the layer; the loss of every step, half the mean square of y − target.
-pub async fn run(layer: &mut DeviceGroup) -> Result<Vec<f32>, Error> {
+pub async fn run(layer: &mut SyncBatchNorm) -> Result<Vec<f32>, Error> {
     let mut parameters = [[1.0f32; CHANNELS], [0.0; CHANNELS]];
     let mut losses = Vec::new();
     for step in 0..STEPS {
@@ -52,7 +52,7 @@ pub async fn run(layer: &mut DeviceGroup) -> Result<Vec<f32>, Error> {
         // The target is what the layer would give with the right weight and bias.
         let mut loss = 0.0;
         let mut grad_outputs = Vec::new();
-        for output in &forward.outputs {
+        for output in &forward.output {
             let positions: usize = output.dims()[2..].iter().product();
             let mut upstream = output.to_vec().await?;
             for (index, y) in upstream.iter_mut().enumerate() {
@@ -68,8 +68,8 @@ pub async fn run(layer: &mut DeviceGroup) -> Result<Vec<f32>, Error> {
         losses.push(loss);
 
         // Gradients of weight and bias are each rank's own: the trainer adds them up.
-        let backward = layer.backward(&forward.saved, &inputs, &grad_outputs).await?;
-        for (values, gradients) in parameters.iter_mut().zip([backward.grad_weights, backward.grad_biases]) {
+        let backward = layer.backward(&forward.saved, Backward::of(&inputs, &grad_outputs)).await?;
+        for (values, gradients) in parameters.iter_mut().zip([backward.weight, backward.bias]) {
             for gradient in gradients.unwrap_or_default() {
                 for (value, gradient) in values.iter_mut().zip(gradient.to_vec().await?) {
                     *value -= LEARNING_RATE * gradient;

@@ -16,7 +16,7 @@ pub async fn open(wanted: Option<&str>, count: usize) -> Result<Vec<Device>, Box
     let Some(wanted) = wanted.filter(|name| !name.eq_ignore_ascii_case("host")) else {
         return Ok(vec![Device::host(); count]);
     };
-    let adapters = syncbn::adapters().await;
+    let adapters = Device::adapters().await;
     let name = |adapter: &syncbn::wgpu::Adapter| adapter.get_info().name;
     let found = adapters.iter().find(|adapter| name(adapter).to_lowercase().contains(&wanted.to_lowercase()));
     let Some(adapter) = found else {

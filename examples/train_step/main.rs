@@ -18,12 +18,11 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use syncbn::{LocalGroup, ProcessGroup};
 
 use cli::Args;
 use devices::open;
 use model::Samples;
-use threads::{DEADLINE, cut, sizes, train};
+use threads::{cut, sizes, train};
 
 /// What can go wrong here and not in a module of its own.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +49,10 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let (ranks, sizes, device) = (devices.len(), sizes(&shards), &devices[0]);
     print(&format!("{} samples over {ranks} ranks ({sizes}), each on {device}\n\n", samples.len()))?;
 
-    let groups =
-        || LocalGroup::ranks(devices.len()).into_iter().map(|rank| ProcessGroup::new(rank).with_deadline(DEADLINE));
     let whole = 0..samples.len();
-    let alone = vec![ProcessGroup::single()];
-    let alone = train(alone, &devices[..1], &samples, std::slice::from_ref(&whole), args.steps())?;
-    let together = train(groups().collect(), &devices, &samples, &shards, args.steps())?;
-    let locally = devices.iter().map(|_| ProcessGroup::single()).collect();
-    let locally = train(locally, &devices, &samples, &shards, args.steps())?;
+    let alone = train(true, &devices[..1], &samples, std::slice::from_ref(&whole), args.steps())?;
+    let together = train(true, &devices, &samples, &shards, args.steps())?;
+    let locally = train(false, &devices, &samples, &shards, args.steps())?;
 
     let titles = ["one device", "all ranks", "difference", "allowed", "not synchronized"];
     let [one, all, difference, allowed, not] = titles;

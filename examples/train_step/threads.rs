@@ -4,10 +4,11 @@ use std::error::Error;
 use std::ops::Range;
 use std::time::Duration;
 
-use syncbn::{Device, LocalGroup, ProcessGroup};
+use syncbn::collective::LocalGroup;
+use syncbn::{Device, ProcessGroup};
 
 use crate::model::Samples;
-use crate::training::{Losses, Rank, TrainError};
+use crate::training::{Losses, Rank};
 
 /// How long a rank waits for the others: a step takes milliseconds, also on a software driver.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -19,23 +20,21 @@ pub enum ThreadError {
     Panicked { rank: usize },
 }
 
-/// Trains in one thread per rank; the losses are those of the whole batch, the same on every rank.
+/// Trains in one thread per device; the losses are those of the whole batch, the same on every rank.
 pub fn train(
-    groups: Vec<ProcessGroup>,
+    synchronizes: bool,
     devices: &[Device],
     samples: &Samples,
     shards: &[Range<usize>],
     steps: usize,
 ) -> Result<Losses, Box<dyn Error>> {
-    // Gradients go their own way, as they would with a trainer's all-reduce.
-    let ranks = LocalGroup::ranks(groups.len()).into_iter().zip(groups).zip(devices).zip(shards);
-    let results: Vec<Option<Result<Losses, TrainError>>> = std::thread::scope(|scope| {
-        let threads = ranks.map(|(((gradients, group), device), shard)| {
+    let ranks = LocalGroup::ranks(devices.len()).into_iter().zip(devices).zip(shards);
+    let results: Vec<Option<Result<Losses, syncbn::Error>>> = std::thread::scope(|scope| {
+        let threads = ranks.map(|((rank, device), shard)| {
+            let group = ProcessGroup::new(rank).with_deadline(DEADLINE);
             let (device, samples, total) = (device.clone(), samples.part(shard), samples.len());
-            scope.spawn(move || {
-                let rank = Rank { gradients: Box::new(gradients), group, device, samples, total, deadline: DEADLINE };
-                pollster::block_on(rank.train(steps))
-            })
+            let rank = Rank { group, synchronizes, device, samples, total };
+            scope.spawn(move || pollster::block_on(rank.train(steps)))
         });
         let threads: Vec<_> = threads.collect();
         threads.into_iter().map(|thread| thread.join().ok()).collect()

@@ -1,9 +1,6 @@
 //! Gradient descent on one rank: the layer in the middle, and the sum of all ranks' gradients.
 
-use std::time::Duration;
-
-use syncbn::collective::{Collective, CollectiveError};
-use syncbn::{Device, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::{Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
 
 use crate::model::{BIAS, HIDDEN, Parameters, Samples, WEIGHT, backward_first};
 
@@ -13,25 +10,19 @@ const RATE: f64 = 0.1;
 /// How far y of two runs may be apart, in ulp of the largest |y|: each is within 8 of the exact value.
 const ULPS: f64 = 16.0;
 
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    #[error(transparent)]
-    Layer(#[from] syncbn::Error),
-    #[error("gradients could not be added up: {0}")]
-    Gradients(#[from] CollectiveError),
-}
+/// How far the sums of two runs may be apart, in ulp of f32: before they are added up each rank rounds what it has, and
+/// then each sum is rounded. The loss is such a sum, and along gradients a step changes it by no more than itself.
+const SUM_ULPS: f64 = 4.0;
 
 /// What one rank trains with.
 pub struct Rank {
-    /// Where gradients are added up.
-    pub gradients: Box<dyn Collective>,
-    /// Where statistics are shared.
+    /// Where gradients are added up, and statistics are shared if the layer synchronizes.
     pub group: ProcessGroup,
+    pub synchronizes: bool,
     pub device: Device,
     /// This rank's shard, and the number of samples of all ranks.
     pub samples: Samples,
     pub total: usize,
-    pub deadline: Duration,
 }
 
 /// The losses of a training, of the whole batch.
@@ -46,18 +37,18 @@ impl Losses {
     /// By how much the loss of another run may differ that does the same in another order.
     ///
     /// The loss is the mean of r² with residuals r = Σ w·tanh(y) + b − target. If every y is off by δ, it changes by at
-    /// most the mean of 2·|r|·Σ |w|·(1 − tanh²(y))·δ; δ is what the two runs may round differently. Every step adds its
-    /// part: through the gradients, times a rate below 1, to all later losses.
+    /// most the mean of 2·|r|·Σ |w|·(1 − tanh²(y))·δ; δ is what the two runs may round differently. Rounding of the sums is
+    /// added. Every step adds its part: through the gradients, times a rate below 1, to all later losses.
     pub fn allowed(&self, step: usize) -> f64 {
         self.rounding[..=step].iter().sum()
     }
 }
 
 impl Rank {
-    pub async fn train(self, steps: usize) -> Result<Losses, TrainError> {
+    pub async fn train(self, steps: usize) -> Result<Losses, Error> {
         let Self { device, samples, .. } = &self;
-        let mut layer =
-            SyncBatchNorm::named("hidden", SyncBatchNormConfig::torch(HIDDEN), device.clone(), &self.group)?;
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(HIDDEN), [device.clone()])?.named("hidden");
+        let mut layer = if self.synchronizes { layer.in_group(&self.group)? } else { layer };
         let mut parameters = Parameters::new();
         let mut losses = Losses::default();
         let dims = [samples.len(), HIDDEN];
@@ -70,36 +61,29 @@ impl Rank {
 
             let mut gradient = vec![0.0; parameters.values.len()];
             let grad_y = parameters.backward_second(&residuals, &activations, self.total, &mut gradient);
-            let backward = layer.backward(&forward.saved, &hidden, &device.upload(&dims, &grad_y)?).await?;
-            for (part, of_layer) in [(WEIGHT, &backward.grad_weight), (BIAS, &backward.grad_bias)] {
+            let grad_y = device.upload(&dims, &grad_y)?;
+            let backward = layer.backward(&forward.saved, Backward::of(&hidden, &grad_y)).await?;
+            for (part, of_layer) in [(WEIGHT, &backward.weight), (BIAS, &backward.bias)] {
                 let Some(of_layer) = of_layer else { continue };
                 let values = of_layer.to_vec().await?;
                 gradient[part].iter_mut().zip(values).for_each(|(gradient, value)| *gradient = value.into());
             }
-            backward_first(samples, &backward.grad_input.to_vec().await?, &mut gradient);
+            backward_first(samples, &backward.input.to_vec().await?, &mut gradient);
 
             // The loss and its rounding travel with the gradients.
             let largest_y = y.iter().fold(0f64, |largest, &y| largest.max(f64::from(y).abs()));
             let delta = ULPS * f64::from(f32::EPSILON) * largest_y;
             let rounding = delta * parameters.sensitivity(&residuals, &activations);
             let own = [residuals.iter().map(|r| r * r).sum::<f64>(), rounding];
-            let summed = self.sum(own.into_iter().chain(gradient)).await?;
-            let [loss, rounding] = [summed[0], summed[1]].map(|sum| sum / self.total as f64);
-            losses.rounding.push(rounding);
+            let mut sums: Vec<f32> = own.into_iter().chain(gradient).map(|value| value as f32).collect();
+            self.group.all_reduce_sum([&mut sums]).await?;
+            let [loss, rounding] = [sums[0], sums[1]].map(|sum| f64::from(sum) / self.total as f64);
+            losses.rounding.push(rounding + SUM_ULPS * f64::from(f32::EPSILON) * loss);
             losses.losses.push(loss);
-            parameters.values.iter_mut().zip(&summed[2..]).for_each(|(value, gradient)| *value -= RATE * gradient);
+            for (value, gradient) in parameters.values.iter_mut().zip(&sums[2..]) {
+                *value -= RATE * f64::from(*gradient);
+            }
         }
         Ok(losses)
-    }
-
-    /// The sum over all ranks, in rank order, so that every rank has the same bits.
-    async fn sum(&self, values: impl Iterator<Item = f64>) -> Result<Vec<f64>, CollectiveError> {
-        let message: Vec<u8> = values.flat_map(f64::to_le_bytes).collect();
-        let mut sums = vec![0.0; message.len() / 8];
-        for message in self.gradients.all_gather(message, self.deadline).await? {
-            let values = message.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
-            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-        }
-        Ok(sums)
     }
 }

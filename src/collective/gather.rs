@@ -30,6 +30,8 @@ impl Operation {
         let Some(&first) = operations.first() else { return Ok(Vec::new()) };
         let (group, listed) = (&first.group, operations.len() as u64);
         first.come().await.map_err(|error| (None, error))?;
+        // Its own deadline ends the exchange before anybody loses patience with it.
+        first.turn.go_on(group.deadline().saturating_mul(2));
         let frames = say().into_iter().map(|(header, payload)| {
             let header = Header { listed, ..header };
             Frame { header, payload }

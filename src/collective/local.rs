@@ -19,7 +19,7 @@ type Receiver = oneshot::Receiver<Result<Gathered, CollectiveError>>;
 /// Ranks of one process.
 ///
 /// ```
-/// use syncbn::{LocalGroup, ProcessGroup};
+/// use syncbn::{ProcessGroup, collective::LocalGroup};
 /// let ranks = LocalGroup::ranks(4);
 /// let groups: Vec<ProcessGroup> = ranks.into_iter().map(ProcessGroup::new).collect();
 /// assert_eq!((groups[3].rank(), groups[3].world_size()), (3, 4));

@@ -108,13 +108,15 @@ impl ProcessGroup {
     /// itself. Does nothing in a group of one rank, or where the group has failed before.
     ///
     /// ```
-    /// use syncbn::{Device, Error, ExchangeError, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+    /// use syncbn::collective::LocalGroup;
+    /// use syncbn::error::{Error, ExchangeError};
+    /// use syncbn::{BatchNormConfig, Device, ProcessGroup, SyncBatchNorm};
     ///
     /// let groups: Vec<_> = LocalGroup::ranks(2).into_iter().map(ProcessGroup::new).collect();
     /// groups[1].abort("batch 7 could not be read");
     /// let host = Device::host();
-    /// let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), host.clone(), &groups[0])?;
-    /// let error = pollster::block_on(layer.forward_train(&host.upload(&[2, 1], &[0.0, 2.0])?)).unwrap_err();
+    /// let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?.in_group(&groups[0])?;
+    /// let error = pollster::block_on(layer.forward_train(&host.upload(&[2, 1], &[0.0f32, 2.0])?)).unwrap_err();
     /// assert!(matches!(error, Error::Exchange(ExchangeError::Aborted { rank: 1, .. })));
     /// assert!(error.to_string().ends_with("batch 7 could not be read"));
     /// # Ok::<(), syncbn::Error>(())

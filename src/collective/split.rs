@@ -21,7 +21,7 @@ impl ProcessGroup {
     ///
     /// # Errors
     /// The same on every rank: [`GroupError`] for a rank out of range, in two lists or twice in one, or a partition that
-    /// differs between ranks; [`ExchangeError`](crate::ExchangeError) when a rank does not take part.
+    /// differs between ranks; [`ExchangeError`](crate::error::ExchangeError) when a rank does not take part.
     pub async fn partition(&self, lists: &[Vec<usize>]) -> Result<Self, Error> {
         let wanted = self.gather_wishes(Phase::Partition, lists).await?;
         // What most ranks ask for is expected, of equally frequent wishes that of the lowest rank.

@@ -100,7 +100,7 @@ impl ProcessGroup {
 impl Operation {
     /// Waits until the exchanges of this rank's earlier calls are over. One that is not polled any more ends this call and
     /// the group, since nobody else would notice it.
-    pub(super) async fn come(&self) -> Result<(), ExchangeError> {
+    pub async fn come(&self) -> Result<(), ExchangeError> {
         let Self { group, turn, at, .. } = self;
         group.check(at)?;
         if group.world_size() == 1 {
@@ -117,8 +117,6 @@ impl Operation {
             }
             group.check(at)?;
         }
-        // Its own deadline ends the exchange before anybody loses patience with it.
-        turn.go_on(group.deadline().saturating_mul(2));
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! What the settings mean for one call.
 
-use super::SyncBatchNormConfig;
+use super::BatchNormConfig;
+use crate::error::ConfigError;
 
 /// Whether a call trains or evaluates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +21,26 @@ pub(crate) enum Statistics {
     Running,
 }
 
-impl SyncBatchNormConfig {
+impl BatchNormConfig {
     /// Whether forward keeps a mask: where backward would read the residual otherwise.
     pub(crate) fn keeps_mask(&self) -> bool {
         self.activation_mask && self.epilogue.adds_residual() && self.epilogue.activates()
+    }
+
+    /// Refuses settings that what a living layer holds depends on.
+    pub(crate) fn check_change(&self, to: &Self) -> Result<(), ConfigError> {
+        let kept = [
+            ("num_features", self.num_features == to.num_features),
+            ("weight", self.weight == to.weight),
+            ("bias", self.bias == to.bias),
+            ("track_running_stats", self.track_running_stats == to.track_running_stats),
+            ("epilogue", self.epilogue == to.epilogue),
+            ("activation_mask", self.activation_mask == to.activation_mask),
+        ];
+        match kept.into_iter().find(|(_, is_kept)| !is_kept) {
+            Some((name, _)) => Err(ConfigError::Fixed { name }),
+            None => Ok(()),
+        }
     }
 
     /// The statistics that a call in this mode normalizes with.
@@ -41,15 +58,13 @@ impl SyncBatchNormConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ConfigError;
 
     #[test]
     fn the_statistics_of_a_call_follow_the_table_of_modes() {
         use {Mode::*, Statistics::*};
-        let config = |batch, track| {
-            SyncBatchNormConfig::torch(1).with_use_batch_statistics(batch).with_track_running_stats(track)
-        };
-        let of = |config: SyncBatchNormConfig| (config.statistics(Train), config.statistics(Eval));
+        let config =
+            |batch, track| BatchNormConfig::torch(1).with_use_batch_statistics(batch).with_track_running_stats(track);
+        let of = |config: BatchNormConfig| (config.statistics(Train), config.statistics(Eval));
         assert_eq!(of(config(None, true)), (Group, Running));
         assert_eq!(of(config(None, false)), (Group, Local));
         assert_eq!(of(config(Some(true), true)), (Group, Group));

@@ -1,17 +1,17 @@
 //! The parameters of the two conventions under their own names, and the way between them and the configuration.
 
-use super::{AffineGradient, Initializer, Momentum, RunningVariance, SyncBatchNormConfig};
+use super::{AffineGradient, BatchNormConfig, Initializer, Momentum, RunningVariance};
 use crate::epilogue::Epilogue;
 use crate::error::ConfigError;
 
 /// The parameters of `torch.nn.SyncBatchNorm`, under its names.
 ///
 /// ```
-/// use syncbn::{SyncBatchNormConfig, TorchArguments};
+/// use syncbn::{BatchNormConfig, config::TorchArguments};
 /// let torch = TorchArguments { momentum: None, ..TorchArguments::new(64) };
-/// let config = SyncBatchNormConfig::from(torch);
+/// let config = BatchNormConfig::from(torch);
 /// assert_eq!(TorchArguments::try_from(&config)?, torch);
-/// # Ok::<(), syncbn::ConfigError>(())
+/// # Ok::<(), syncbn::error::ConfigError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TorchArguments {
@@ -36,7 +36,7 @@ impl TorchArguments {
     }
 }
 
-impl From<TorchArguments> for SyncBatchNormConfig {
+impl From<TorchArguments> for BatchNormConfig {
     fn from(torch: TorchArguments) -> Self {
         Self {
             num_features: torch.num_features,
@@ -60,22 +60,21 @@ impl From<TorchArguments> for SyncBatchNormConfig {
     }
 }
 
-impl TryFrom<&SyncBatchNormConfig> for TorchArguments {
+impl TryFrom<&BatchNormConfig> for TorchArguments {
     type Error = ConfigError;
 
     /// # Errors
     /// [`ConfigError::NotExpressible`] names the first setting that PyTorch's layer does not have.
-    fn try_from(config: &SyncBatchNormConfig) -> Result<Self, ConfigError> {
+    fn try_from(config: &BatchNormConfig) -> Result<Self, ConfigError> {
         let refuse = refusal("torch.nn.SyncBatchNorm");
         refuse(config.bias && !config.weight, "a bias without a weight", "affine and bias switch them on together")?;
         refuse(config.freeze_affine, "freeze_affine", "set requires_grad of the parameters instead")?;
         refuse(config.use_batch_statistics.is_some(), "use_batch_statistics", "the mode decides")?;
         check_variance_and_gradient(config, &refuse)?;
         let defaults = Self::new(config.num_features);
-        let plain = SyncBatchNormConfig::from(defaults);
-        let inits = |config: &SyncBatchNormConfig| {
-            let SyncBatchNormConfig { weight_init, bias_init, running_mean_init, running_var_init, .. } =
-                config.clone();
+        let plain = BatchNormConfig::from(defaults);
+        let inits = |config: &BatchNormConfig| {
+            let BatchNormConfig { weight_init, bias_init, running_mean_init, running_var_init, .. } = config.clone();
             [weight_init, bias_init, running_mean_init, running_var_init]
         };
         refuse(inits(config) != inits(&plain), "an initial value", "they are 1, 0, 0, 1; load a state instead")?;
@@ -98,11 +97,11 @@ impl TryFrom<&SyncBatchNormConfig> for TorchArguments {
 /// The parameters of `mindspore.nn.SyncBatchNorm`, under its names.
 ///
 /// ```
-/// use syncbn::{MindSporeArguments, SyncBatchNormConfig};
+/// use syncbn::{BatchNormConfig, config::MindSporeArguments};
 /// let mindspore = MindSporeArguments { gamma_init: "0.5".parse()?, ..MindSporeArguments::new(64) };
-/// let config = SyncBatchNormConfig::try_from(mindspore.clone())?;
+/// let config = BatchNormConfig::try_from(mindspore.clone())?;
 /// assert_eq!(MindSporeArguments::try_from(&config)?, mindspore);
-/// # Ok::<(), syncbn::ConfigError>(())
+/// # Ok::<(), syncbn::error::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct MindSporeArguments {
@@ -142,8 +141,8 @@ impl MindSporeArguments {
         }
     }
 
-    fn into_config(self) -> SyncBatchNormConfig {
-        SyncBatchNormConfig {
+    fn into_config(self) -> BatchNormConfig {
+        BatchNormConfig {
             num_features: self.num_features,
             eps: self.eps,
             momentum: Momentum::Decay(self.momentum),
@@ -165,7 +164,7 @@ impl MindSporeArguments {
     }
 }
 
-impl SyncBatchNormConfig {
+impl BatchNormConfig {
     /// The defaults of `torch.nn.SyncBatchNorm`: eps 1e-5, weight of the new batch 0.1, weight and bias, unbiased running
     /// variance, the batch's statistics in training and the running ones in evaluation.
     pub fn torch(num_features: usize) -> Self {
@@ -179,7 +178,7 @@ impl SyncBatchNormConfig {
     }
 }
 
-impl TryFrom<MindSporeArguments> for SyncBatchNormConfig {
+impl TryFrom<MindSporeArguments> for BatchNormConfig {
     type Error = ConfigError;
 
     /// # Errors
@@ -192,13 +191,13 @@ impl TryFrom<MindSporeArguments> for SyncBatchNormConfig {
     }
 }
 
-impl TryFrom<&SyncBatchNormConfig> for MindSporeArguments {
+impl TryFrom<&BatchNormConfig> for MindSporeArguments {
     type Error = ConfigError;
 
     /// # Errors
     /// [`ConfigError::NotExpressible`] names the first setting that MindSpore's layer does not have;
     /// [`ConfigError::OutOfRange`] for an eps outside (0, 1].
-    fn try_from(config: &SyncBatchNormConfig) -> Result<Self, ConfigError> {
+    fn try_from(config: &BatchNormConfig) -> Result<Self, ConfigError> {
         let refuse = refusal("mindspore.nn.SyncBatchNorm");
         let affine_hint = "gamma and beta are always there; affine=False freezes them";
         refuse(!(config.weight && config.bias), "a layer without weight or bias", affine_hint)?;
@@ -229,7 +228,7 @@ impl TryFrom<&SyncBatchNormConfig> for MindSporeArguments {
 
 /// What neither convention's layer has a parameter for.
 fn check_variance_and_gradient(
-    config: &SyncBatchNormConfig,
+    config: &BatchNormConfig,
     refuse: impl Fn(bool, &'static str, &'static str) -> Result<(), ConfigError>,
 ) -> Result<(), ConfigError> {
     let biased = config.running_variance == RunningVariance::Biased;

@@ -15,7 +15,7 @@ use crate::error::ConfigError;
 /// the same on every platform. Parsed from the names that MindSpore accepts for a vector, or from a number:
 ///
 /// ```
-/// use syncbn::Initializer;
+/// use syncbn::config::Initializer;
 /// assert_eq!("ones".parse(), Ok(Initializer::Ones));
 /// assert_eq!("0.25".parse(), Ok(Initializer::Constant(0.25)));
 /// assert!("xavier_uniform".parse::<Initializer>().is_err());

@@ -43,10 +43,14 @@ impl Exchange {
     }
 
     /// The same layer under another name.
-    #[allow(dead_code, reason = "layers are made with their names")]
     pub fn renamed(&self, name: &str) -> Self {
         let (group, shared) = (self.group.clone(), self.shared.clone());
         Self { group, shared, name: name.to_owned(), ..*self }
+    }
+
+    /// The layer's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn group(&self) -> &ProcessGroup {
@@ -139,6 +143,11 @@ impl Call {
     /// Number of this call among those of the layer.
     pub fn step(&self) -> u64 {
         self.operation.header().step
+    }
+
+    /// Waits until the exchanges of earlier calls are over.
+    pub async fn come(&self) -> Result<(), ExchangeError> {
+        self.operation.come().await
     }
 
     /// Lets the exchanges of later calls begin: those of this one are over.

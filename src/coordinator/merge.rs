@@ -67,16 +67,6 @@ impl Call {
         });
         merged.collect::<Result<_, _>>().map(Some)
     }
-
-    /// [`merge`](Self::merge) of calls that have no state to tell, as of backward.
-    pub async fn merge_stateless<T: Mergeable>(parts: &[Contribution<'_, T>]) -> Result<Vec<Vec<T>>, ListError> {
-        // A rank that tells one all the same is refused at the second time.
-        loop {
-            if let Some(merged) = Self::merge(parts).await? {
-                return Ok(merged);
-            }
-        }
-    }
 }
 
 impl<T: Mergeable> Contribution<'_, T> {

@@ -69,8 +69,12 @@ fn begin(exchange: &Arc<Exchange>, phase: Phase, subject: u64) -> Call {
 /// Adds up a number of every process in one call.
 async fn sum(call: &Call, number: f64) -> Result<f64, ExchangeError> {
     let local = [vec![GradientSums { sum_dy: number, sum_dy_xmu: 0.0 }]];
-    let merged = Call::merge_stateless(&[Contribution { call, local: &local, state: None }]).await;
-    merged.map(|sums| sums[0][0].sum_dy).map_err(|(_, error)| error)
+    let parts = [Contribution { call, local: &local, state: None }];
+    loop {
+        if let Some(sums) = Call::merge(&parts).await.map_err(|(_, error)| error)? {
+            return Ok(sums[0][0].sum_dy);
+        }
+    }
 }
 
 #[test]

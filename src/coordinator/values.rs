@@ -7,6 +7,7 @@ use super::merge_parts;
 use crate::checksum::Checksum;
 use crate::collective::{Again, Header, NodePayload, Operation, Payload, Phase, ProcessGroup};
 use crate::error::{Error, ExchangeError, GroupError};
+use crate::stats::{GradientSums, Mergeable};
 
 impl ProcessGroup {
     /// Adds up every value over all ranks, in place: the gradients of a model's other layers, or a loss. Several slices
@@ -19,7 +20,7 @@ impl ProcessGroup {
     /// is dropped before its end fails the group. A group of one rank changes nothing.
     ///
     /// ```
-    /// use syncbn::{LocalGroup, ProcessGroup};
+    /// use syncbn::{ProcessGroup, collective::LocalGroup};
     ///
     /// let threads = LocalGroup::ranks(3).into_iter().map(|rank| {
     ///     std::thread::spawn(move || {
@@ -69,7 +70,7 @@ impl ProcessGroup {
     /// Gives a message to every rank and gets everyone's, in rank order, of any length each.
     ///
     /// ```
-    /// use syncbn::{LocalGroup, ProcessGroup};
+    /// use syncbn::{ProcessGroup, collective::LocalGroup};
     ///
     /// let threads = LocalGroup::ranks(2).into_iter().map(|rank| {
     ///     std::thread::spawn(move || {
@@ -100,7 +101,7 @@ impl ProcessGroup {
     /// Gives all ranks the values of rank `from`, in their bits; only that rank sends them. All give slices of one length.
     ///
     /// ```
-    /// use syncbn::{LocalGroup, ProcessGroup};
+    /// use syncbn::{ProcessGroup, collective::LocalGroup};
     ///
     /// let threads = LocalGroup::ranks(2).into_iter().map(|rank| {
     ///     std::thread::spawn(move || {
@@ -163,11 +164,13 @@ async fn sum(operation: &Operation, pairs: Vec<[f64; 2]>) -> Result<Vec<[f64; 2]
     let (length, group) = (pairs.len() as u64, operation.group());
     let node = NodePayload { level: 0, index: group.rank() as u64, count: 0, values: pairs };
     let say = || vec![(operation.header().clone(), Payload::Nodes(vec![node]))];
-    let answers = Operation::exchange(&[operation], say, Some(merge_parts::<[f64; 2]>)).await;
+    let answers = Operation::exchange(&[operation], say, Some(merge_parts::<GradientSums>)).await;
     let mut payloads = Vec::new();
     for answer in answers.map_err(|(_, error)| error)? {
         operation.judge(&answer, Again::default())?;
         payloads = answer.payloads;
     }
-    merge_payloads(operation, payloads, length, group.world_size() as u64)
+    // Pairs of values travel and merge as gradient sums do.
+    let merged: Vec<GradientSums> = merge_payloads(operation, payloads, length, group.world_size() as u64)?;
+    Ok(merged.iter().map(Mergeable::numbers).collect())
 }

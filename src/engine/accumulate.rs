@@ -2,25 +2,20 @@
 
 use futures::future::{FutureExt, ready};
 
-use super::misplaced_on;
-use crate::device::Kind;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Pending};
 use crate::plan::{Role, accumulation};
-use crate::tensor::{HostValues, Storage, Tensor};
+use crate::tensor::{Memory, Tensor};
 
 /// Adds as many values to a tensor of f32 as it has, one f32 addition each. A GPU has its work when this returns; the host
 /// is done.
-#[cfg_attr(not(test), expect(dead_code, reason = "no layer accumulates yet"))]
 pub(crate) fn accumulate(target: &mut Tensor, values: &[f32]) -> Result<Pending<()>, Error> {
-    let device = target.device().clone();
-    match (target.storage_mut(), device.kind()) {
-        (Storage::Host(HostValues::F32(target)), _) => {
-            target.iter_mut().zip(values).for_each(|(total, addend)| *total += addend);
+    match target.memory_mut() {
+        Memory::Host { values: total, .. } => {
+            total.slice_mut::<f32>().iter_mut().zip(values).for_each(|(total, addend)| *total += addend);
             Ok(ready(Ok(())).boxed())
         }
-        (Storage::Gpu(target), Kind::Gpu(gpu)) => accumulate_on(gpu, target, values),
-        _ => Err(misplaced_on(&device)),
+        Memory::Gpu { gpu, slice } => accumulate_on(gpu, slice, values),
     }
 }
 

@@ -1,218 +1,171 @@
-//! The phases on the host: the storage types found at run time become types of the compiler.
+//! The steps on the host: the storage types found at run time become types of the compiler.
 
-use std::sync::Arc;
-
-use futures::future::{FutureExt, ready};
-
-use super::{Layer, Mask, Source, Upstream, View};
-use crate::device::Kind;
-use crate::dtype::{DType, Element};
+use crate::dtype::{DType, Element, with_element};
+use crate::engine::{BackwardRank, ForwardRank, Layer, Mask};
 use crate::error::{ArgumentError, Error};
-use crate::gpu::Pending;
 use crate::host::{self, Threads};
-use crate::shape::Shape;
-use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
-use crate::tensor::{HostValues, Storage, Tensor};
+use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
+use crate::tensor::{Memory, Tensor};
 
-/// Runs an expression on the vectors of two [`HostValues`] that go together: one type, or f32 with another.
+/// Runs an expression with the types of two storage types that go together: one type, or f32 with another.
 macro_rules! with_both {
-    ($a:expr, $b:expr, $x:ident, $y:ident => $body:expr) => {
+    ($a:expr, $b:expr, $X:ident, $Y:ident => $body:expr) => {
         match ($a, $b) {
-            (HostValues::F32($x), HostValues::F32($y)) => Ok($body),
-            (HostValues::F16($x), HostValues::F16($y)) => Ok($body),
-            (HostValues::BF16($x), HostValues::BF16($y)) => Ok($body),
-            (HostValues::F32($x), HostValues::F16($y)) => Ok($body),
-            (HostValues::F32($x), HostValues::BF16($y)) => Ok($body),
-            (HostValues::F16($x), HostValues::F32($y)) => Ok($body),
-            (HostValues::BF16($x), HostValues::F32($y)) => Ok($body),
-            (HostValues::F16(_), HostValues::BF16(_)) | (HostValues::BF16(_), HostValues::F16(_)) => Err(two_halves()),
+            (DType::F32, other) => {
+                type $X = f32;
+                with_element!(other, $Y => Ok($body))
+            }
+            (other, DType::F32) => {
+                type $Y = f32;
+                with_element!(other, $X => Ok($body))
+            }
+            (DType::F16, DType::F16) => {
+                type $X = half::f16;
+                type $Y = half::f16;
+                Ok($body)
+            }
+            (DType::BF16, DType::BF16) => {
+                type $X = half::bf16;
+                type $Y = half::bf16;
+                Ok($body)
+            }
+            // The checks of the layer exclude it.
+            (found, other) => {
+                let (argument, expected) = ("x".to_owned(), other.to_string());
+                Err(Error::from(ArgumentError::DType { argument, found, expected }))
+            }
         }
     };
 }
 
-/// Runs an expression on the vector that some [`HostValues`] hold, whatever its type.
-macro_rules! with_values {
-    ($values:expr, $name:ident => $body:expr) => {
-        match $values {
-            HostValues::F32($name) => $body,
-            HostValues::F16($name) => $body,
-            HostValues::BF16($name) => $body,
-        }
-    };
+/// The values of a tensor in host memory: of none elsewhere.
+fn values<T: Element>(tensor: &Tensor) -> &[T] {
+    tensor.as_slice().unwrap_or_default()
 }
 
-/// For storage types that the drivers' checks exclude.
-fn two_halves() -> Error {
-    let (found, expected) = (DType::F16, DType::BF16.to_string());
-    ArgumentError::DType { argument: "inputs".to_owned(), found, expected }.into()
+fn values_mut<T: Element>(tensor: &mut Tensor) -> &mut [T] {
+    tensor.as_mut_slice().unwrap_or_default()
 }
 
-/// The threads of a host device; the usual ones for memory that lies here although its device is another.
-pub(super) fn threads(kind: &Kind) -> &Threads {
-    static GLOBAL: Threads = Threads::GLOBAL;
-    match kind {
-        Kind::Host(threads) => threads,
-        Kind::Gpu(_) => &GLOBAL,
-    }
-}
-
-fn done<T: Send + 'static>(result: T) -> Pending<T> {
-    ready(Ok(result)).boxed()
-}
-
-/// The layer with its parameters in host memory.
-pub(super) fn layer(layer: Layer<'_>) -> host::Layer<'_> {
+fn layer(layer: Layer<'_>) -> host::Layer<'_> {
     host::Layer {
-        weight: layer.weight.and_then(f32_values),
-        bias: layer.bias.and_then(f32_values),
+        weight: layer.weight.map(values),
+        bias: layer.bias.map(values),
         epilogue: layer.epilogue,
         ranks: layer.host_ranks,
     }
 }
 
-/// The values of an f32 tensor in host memory.
-fn f32_values(tensor: &Tensor) -> Option<&[f32]> {
-    match tensor.storage() {
-        Storage::Host(HostValues::F32(values)) => Some(values),
-        _ => None,
+fn forward<'r, X: Element, Y: Element>(rank: &'r mut ForwardRank<'_>) -> host::ForwardRank<'r, X, Y> {
+    host::ForwardRank {
+        x: rank.x.map(values),
+        shape: &rank.shape,
+        residual: rank.residual.map(values),
+        layer: layer(rank.layer),
+        y: rank.y.as_deref_mut().map(values_mut).unwrap_or_default(),
+        mask: rank.mask.as_mut().and_then(Mask::words_mut),
     }
 }
 
-pub(super) fn local_stats(x: &HostValues, shape: &Shape, threads: &Threads) -> Pending<Vec<ChannelStats>> {
-    done(with_values!(x, x => host::local_stats(x, shape, threads)))
+/// Where the gradient of x is written over g, and its memory is wanted, g is left out.
+fn backward<'r, G: Element, X: Element>(rank: &'r mut BackwardRank<'_>) -> host::BackwardRank<'r, G, X> {
+    host::BackwardRank {
+        g: rank.g.map(|tensor| host::GradOutput { values: values(tensor), shape: &rank.g_shape }),
+        upstream: upstream(rank.x, &rank.shape, rank.residual, rank.mask.as_ref()),
+        layer: layer(rank.layer),
+        batch_statistics: rank.depends_on_batch,
+        dx: rank.grad_input.as_deref_mut().map(values_mut),
+        grad_residual: rank.grad_residual.as_deref_mut().map(values_mut),
+    }
 }
 
-pub(super) fn normalize(
-    x: Source<'_>,
-    residual: Option<&Tensor>,
-    centering: &[Centering],
-    of: Layer<'_>,
-    (y, mask): (&mut HostValues, Option<&mut Mask>),
-    threads: &Threads,
-) -> Result<Pending<()>, Error> {
-    let mask = mask.and_then(words_mut);
-    let shape = x.shape();
-    let Some(x) = x.tensor().and_then(host_values) else {
-        with_values!(y, y => {
-            let residual = residual.and_then(|tensor| values_like(y, tensor));
-            host::normalize_in_place(y, shape, residual, centering, layer(of), mask, threads);
-        });
-        return Ok(done(()));
-    };
-    with_both!(x, y, x, y => {
-        let residual = residual.and_then(|tensor| values_like(x, tensor));
-        host::normalize((x, shape), residual, centering, layer(of), (y, mask), threads)
-    })
-    .map(done)
+fn upstream<'a, X: Element>(
+    x: &'a Tensor,
+    shape: &'a crate::shape::Shape,
+    residual: Option<&'a Tensor>,
+    mask: Option<&'a Mask>,
+) -> host::Upstream<'a, X> {
+    let (residual, mask) = (residual.map(values), mask.and_then(Mask::words));
+    host::Upstream { x: values(x), shape, residual, mask }
 }
 
-pub(super) fn local_gradient_sums(
-    g: View<'_>,
-    upstream: Upstream<'_>,
+pub(super) fn statistics(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<Moments> {
+    let Some(x) = rank.x() else { return Vec::new() };
+    with_element!(x.dtype(), X => host::local_stats(values::<X>(x), &rank.shape, threads))
+}
+
+pub(super) fn normalize(rank: &mut ForwardRank<'_>, centering: &[Centering], threads: &Threads) -> Result<(), Error> {
+    let Some(y) = rank.y.as_deref().map(Tensor::dtype) else { return Ok(()) };
+    with_both!(rank.x.map_or(y, Tensor::dtype), y, X, Y => host::normalize(forward::<X, Y>(rank), centering, threads))
+}
+
+pub(super) fn gradient_sums(
+    rank: &BackwardRank<'_>,
     normalization: &Normalization,
-    of: Layer<'_>,
     threads: &Threads,
-) -> Result<Pending<Vec<GradientSums>>, Error> {
-    let misplaced = || super::misplaced(upstream.x.tensor);
-    let g_values = host_values(g.tensor).ok_or_else(misplaced)?;
-    let x = host_values(upstream.x.tensor).ok_or_else(misplaced)?;
-    with_both!(g_values, x, values, x => {
-        let g = host::GradOutput { values, shape: g.shape };
-        host::local_gradient_sums(g, typed(upstream, x), normalization, layer(of), threads)
+) -> Result<Vec<GradientSums>, Error> {
+    let Some(g) = rank.g() else { return Ok(Vec::new()) };
+    with_both!(g.dtype(), rank.x.dtype(), G, X => {
+        let g = host::GradOutput { values: values::<G>(g), shape: &rank.g_shape };
+        let upstream = upstream::<X>(rank.x, &rank.shape, rank.residual, rank.mask.as_ref());
+        host::local_gradient_sums(g, upstream, normalization, layer(rank.layer), threads)
     })
-    .map(done)
 }
 
-pub(super) fn grad_input(
-    g: Source<'_>,
-    upstream: Upstream<'_>,
-    batch_statistics: bool,
+pub(super) fn input_gradients(
+    rank: &mut BackwardRank<'_>,
     centering: &[GradCentering],
-    of: Layer<'_>,
-    (dx, grad_residual): (&mut HostValues, Option<&mut Storage>),
     threads: &Threads,
-) -> Result<Pending<()>, Error> {
-    let x = host_values(upstream.x.tensor).ok_or_else(|| super::misplaced(upstream.x.tensor))?;
-    let mut grad_residual = match grad_residual {
-        Some(Storage::Host(values)) => Some(values),
-        _ => None,
-    };
-    let Some(g_values) = g.tensor().and_then(host_values) else {
-        return with_values!(x, x => {
-            let Some(dx) = same_type(x, dx) else { return Err(two_halves()) };
-            let grad_residual = grad_residual.take().and_then(|values| same_type(x, values));
-            let (upstream, targets) = (typed(upstream, x), (dx, grad_residual));
-            host::grad_input_in_place(upstream, batch_statistics, centering, layer(of), targets, threads);
-            Ok(done(()))
-        });
-    };
-    with_both!(g_values, x, values, x => {
-        let Some(dx) = same_type(x, dx) else { return Err(two_halves()) };
-        let grad_residual = grad_residual.take().and_then(|values| same_type(x, values));
-        let g = host::GradOutput { values, shape: g.shape() };
-        let (upstream, targets) = (typed(upstream, x), (dx, grad_residual));
-        host::grad_input(g, upstream, batch_statistics, centering, layer(of), targets, threads)
+) -> Result<(), Error> {
+    if !rank.writes_activations() {
+        return Ok(());
+    }
+    // One pass writes both; a gradient of x that nobody wants goes nowhere.
+    let mut unwanted = rank.grad_input.is_none().then(|| rank.x.zeros_like()).transpose()?;
+    let x = rank.x.dtype();
+    with_both!(rank.g.map_or(x, Tensor::dtype), x, G, X => {
+        let mut typed = backward::<G, X>(rank);
+        typed.dx = typed.dx.or(unwanted.as_mut().map(values_mut));
+        host::grad_input(typed, centering, threads)
     })
-    .map(done)
 }
 
-/// The values of a tensor in host memory.
-fn host_values(tensor: &Tensor) -> Option<&HostValues> {
-    match tensor.storage() {
-        Storage::Host(values) => Some(values),
-        Storage::Gpu(_) => None,
+/// Statistics, `local[rank][channel]`, and y of every rank of one layer at once, the same bits as of the separate steps;
+/// `None`, with nothing written, where those are better. `center` merges what the ranks have of some channels.
+pub(crate) fn forward_fused(
+    ranks: &mut [ForwardRank<'_>],
+    center: impl Fn(&[Vec<Moments>]) -> Vec<Centering> + Sync,
+) -> Option<Vec<Vec<Moments>>> {
+    let x = ranks.first()?.x?;
+    let Memory::Host { threads, .. } = x.memory() else { return None };
+    let dtype = x.dtype();
+    let is_alike = |tensor: &Tensor| tensor.dtype() == dtype;
+    if !ranks.iter().all(|rank| rank.x.is_some_and(is_alike) && rank.y.as_deref().is_some_and(is_alike)) {
+        return None;
     }
+    with_element!(dtype, T => {
+        let mut ranks: Vec<_> = ranks.iter_mut().map(forward::<T, T>).collect();
+        host::forward(&mut ranks, center, threads)
+    })
 }
 
-/// The words of a mask in host memory.
-pub(super) fn words(mask: &Mask) -> Option<&[u32]> {
-    match mask {
-        Mask::Host(words) => Some(words),
-        Mask::Gpu(..) => None,
+/// Gradient sums, `local[rank][channel]`, and gradients of every rank, as [`forward_fused`]. `finish` merges the sums of some
+/// channels, for which it gets the normalization too.
+pub(crate) fn backward_fused(
+    ranks: &mut [BackwardRank<'_>],
+    normalization: &Normalization,
+    finish: impl Fn(&Normalization, &[Vec<GradientSums>]) -> Vec<GradCentering> + Sync,
+) -> Option<Vec<Vec<GradientSums>>> {
+    let x = ranks.first()?.x;
+    let Memory::Host { threads, .. } = x.memory() else { return None };
+    let dtype = x.dtype();
+    let is_alike = |tensor: &Tensor| tensor.dtype() == dtype;
+    let is_apart = |rank: &BackwardRank<'_>| rank.g.is_some_and(is_alike) && rank.grad_input.is_some();
+    if !ranks.iter().all(|rank| is_apart(rank) && is_alike(rank.x)) {
+        return None;
     }
-}
-
-/// The same of a mask that nobody else has yet.
-pub(super) fn words_mut(mask: &mut Mask) -> Option<&mut [u32]> {
-    match mask {
-        Mask::Host(words) => Arc::get_mut(words),
-        Mask::Gpu(..) => None,
-    }
-}
-
-fn typed<'a, X: Element>(upstream: Upstream<'a>, x: &'a [X]) -> host::Upstream<'a, X> {
-    let residual = upstream.residual.and_then(|tensor| values_like(x, tensor));
-    let mask = upstream.mask.and_then(words);
-    host::Upstream { x, shape: upstream.x.shape, residual, mask }
-}
-
-/// The values of a tensor in host memory if they are of the type of `like`.
-fn values_like<'a, T: Element>(_: &[T], tensor: &'a Tensor) -> Option<&'a [T]> {
-    slice(tensor)
-}
-
-/// The values of a tensor in host memory if they are of this type.
-pub(super) fn slice<T: Element>(tensor: &Tensor) -> Option<&[T]> {
-    match tensor.storage() {
-        Storage::Host(HostValues::F32(values)) => bytemuck::try_cast_slice(values).ok(),
-        Storage::Host(HostValues::F16(values)) => bytemuck::try_cast_slice(values).ok(),
-        Storage::Host(HostValues::BF16(values)) => bytemuck::try_cast_slice(values).ok(),
-        Storage::Gpu(_) => None,
-    }
-    .filter(|_| tensor.dtype() == T::DTYPE)
-}
-
-/// The vector of `values` if it is of the type of `like`.
-fn same_type<'v, T: Element>(_: &[T], values: &'v mut HostValues) -> Option<&'v mut [T]> {
-    slice_mut(values)
-}
-
-/// The vector of `values` if it is of this type.
-pub(super) fn slice_mut<T: Element>(values: &mut HostValues) -> Option<&mut [T]> {
-    match values {
-        HostValues::F32(values) if T::DTYPE == DType::F32 => Some(bytemuck::cast_slice_mut(values)),
-        HostValues::F16(values) if T::DTYPE == DType::F16 => Some(bytemuck::cast_slice_mut(values)),
-        HostValues::BF16(values) if T::DTYPE == DType::BF16 => Some(bytemuck::cast_slice_mut(values)),
-        _ => None,
-    }
+    with_element!(dtype, T => {
+        let mut ranks: Vec<_> = ranks.iter_mut().map(backward::<T, T>).collect();
+        host::backward(&mut ranks, normalization, finish, threads)
+    })
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::View;
 use crate::device::Kind;
 use crate::dtype::DType;
 use crate::error::Error;
-use crate::gpu::Lease;
-use crate::plan::{ApplyPlan, MaskOrder};
+use crate::gpu::{BufferSlice, Gpu, Lease, Memory};
+use crate::plan::{Activation, ApplyPlan, MaskOrder};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
 
 /// On which side of the activation the values of one rank were, a bit each, on the rank's device.
 #[derive(Clone, Debug)]
@@ -19,26 +20,57 @@ pub(crate) enum Mask {
 }
 
 impl Mask {
-    /// A mask of any contents for a call that normalizes x into `y`; `None` where backward could not read one.
-    pub fn new(x: View<'_>, y: DType) -> Result<Option<Self>, Error> {
-        Ok(match x.tensor.device().kind() {
-            Kind::Host(_) => {
-                Some(Self::Host(std::iter::repeat_n(0, x.shape.elements().div_ceil(32) as usize).collect()))
-            }
-            Kind::Gpu(gpu) => match ApplyPlan::mask_order(x.activation(), y, gpu.caps()) {
-                Some(order) => {
-                    let bytes = ApplyPlan::mask_bytes(x.activation(), Some(order), gpu.caps());
-                    Some(Self::Gpu(Arc::new(gpu.scratch(bytes)?), order))
-                }
-                None => None,
-            },
-        })
+    /// Whether backward could read a mask of a call that normalizes x into a `y` of this storage type.
+    pub fn is_possible(x: &Tensor, shape: &Shape, y: DType) -> bool {
+        match x.device().kind() {
+            Kind::Host(_) => true,
+            Kind::Gpu(gpu) => ApplyPlan::mask_order(Activation { shape, dtype: x.dtype() }, y, gpu.caps()).is_some(),
+        }
     }
 
-    /// No later call uses its memory again.
-    pub fn keep_out(&self) {
+    pub(super) fn on_host(shape: &Shape) -> Self {
+        Self::Host(std::iter::repeat_n(0, shape.elements().div_ceil(32) as usize).collect())
+    }
+
+    pub(super) fn on_gpu(gpu: &Gpu, x: Activation<'_>, order: MaskOrder, pool: Option<&Memory>) -> Result<Self, Error> {
+        let bytes = ApplyPlan::mask_bytes(x, Some(order), gpu.caps());
+        Ok(Self::Gpu(Arc::new(gpu.scratch_of(pool, bytes)?), order))
+    }
+
+    pub(super) fn order(&self) -> Option<MaskOrder> {
+        match self {
+            Self::Gpu(_, order) => Some(*order),
+            Self::Host(_) => None,
+        }
+    }
+
+    pub(super) fn slice(&self) -> Option<&BufferSlice> {
+        match self {
+            Self::Gpu(lease, _) => Some(lease),
+            Self::Host(_) => None,
+        }
+    }
+
+    /// The words of a mask in host memory.
+    pub(super) fn words(&self) -> Option<&[u32]> {
+        match self {
+            Self::Host(words) => Some(words),
+            Self::Gpu(..) => None,
+        }
+    }
+
+    /// The same of a mask that nobody else has yet.
+    pub(super) fn words_mut(&mut self) -> Option<&mut [u32]> {
+        match self {
+            Self::Host(words) => Arc::get_mut(words),
+            Self::Gpu(..) => None,
+        }
+    }
+
+    /// No later call uses its memory again, unless it is of a workspace.
+    pub fn keep_out(&self, gpu: &Gpu) {
         if let Self::Gpu(lease, _) = self {
-            lease.set_comes_back(false);
+            lease.keep_out(gpu);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::shape::Layout;
 #[non_exhaustive]
 pub enum ArgumentError {
     /// A list with another length than the group has ranks.
-    #[error("{argument} holds {found} tensor(s), expected {expected}: one per rank of the group")]
+    #[error("{argument} holds {found} tensor(s), expected {expected}: one per rank")]
     RankCount {
         /// Name of the argument.
         argument: &'static str,
@@ -20,7 +20,7 @@ pub enum ArgumentError {
         expected: usize,
     },
     /// An argument that this form of the call has no use for.
-    #[error("{argument} must be None: {reason}")]
+    #[error("{argument} is not wanted here: {reason}")]
     NotWanted {
         /// Name of the argument.
         argument: &'static str,
@@ -166,17 +166,13 @@ pub enum ArgumentError {
         /// Usage needed.
         expected: String,
     },
-    /// A GPU buffer given to the host device.
-    #[error("{device} cannot wrap a wgpu buffer; use Device::upload for host memory")]
+    /// The host where a GPU is needed.
+    #[error(
+        "{device} is not a GPU, which this needs: on the host a tensor owns its values, and a SyncBatchNorm normalizes"
+    )]
     NotAGpu {
         /// Name of the device.
         device: String,
-    },
-    /// Ranks that do not all lie on one GPU, where their statistics are to merge on the device.
-    #[error("the ranks of a resident group lie on one GPU and have no peers elsewhere, found {found}; use DeviceGroup")]
-    NotResident {
-        /// What there is instead.
-        found: String,
     },
     /// A layer whose statistics merge with those of others elsewhere, where a layer without peers is needed.
     #[error("{argument}[{index}] has ranks in other processes or threads, which it would lose; give local layers")]
@@ -207,7 +203,7 @@ pub enum ArgumentError {
         expected: String,
     },
     /// An epilogue that adds a residual, and none was given.
-    #[error("the epilogue is {epilogue:?}, which needs a residual per rank: Inputs::with_residuals")]
+    #[error("the epilogue is {epilogue:?}, which needs a residual per rank: give `.residual(…)`")]
     NoResidual {
         /// The layer's epilogue.
         epilogue: Epilogue,

@@ -50,7 +50,13 @@ pub enum ConfigError {
         /// What it does or wants instead.
         instead: &'static str,
     },
-    /// A group without a device.
-    #[error("a device group needs at least 1 device, found 0; use Device::host() where there is no GPU")]
+    /// A layer without a device.
+    #[error("a layer needs at least 1 device, found 0; use Device::host() where there is no GPU")]
     NoDevices,
+    /// A setting of a living layer on which its parameters, running statistics or saved contexts depend.
+    #[error("{name} of a layer that exists cannot change; make another layer")]
+    Fixed {
+        /// Name of the setting.
+        name: &'static str,
+    },
 }

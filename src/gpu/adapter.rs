@@ -1,9 +1,6 @@
 //! The adapters of the machine, each once.
 
-/// The distinct adapters of the machine: discrete GPUs first, then integrated ones, then others, software drivers last.
-///
-/// OpenGL is left out: it lists adapters a second time that Vulkan, Metal or DX12 list already. The adapters are fresh, as
-/// some platforms let an adapter give only one device; call again for another. An empty list where there is no driver.
+/// Discrete GPUs first, then integrated ones, then others, software drivers last; without OpenGL.
 pub async fn adapters() -> Vec<wgpu::Adapter> {
     let backends = wgpu::Backends::PRIMARY;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {

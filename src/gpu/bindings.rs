@@ -101,15 +101,21 @@ impl Bindings {
 #[derive(Debug)]
 pub(super) struct Life {
     /// Tells it from every other of the process.
-    number: u64,
+    pub(super) number: u64,
     /// Where something is cached of it: the device that it was made for, or another handle of the same.
     users: Mutex<Vec<Weak<Bindings>>>,
+    /// When this crate last wrote to the memory, in the moments of whoever asks.
+    pub(super) written_at: AtomicU64,
 }
 
 impl Life {
     pub fn new() -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Arc::new(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), users: Mutex::default() })
+        Arc::new(Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            users: Mutex::default(),
+            written_at: AtomicU64::new(0),
+        })
     }
 
     fn is_used_by(&self, bindings: &Arc<Bindings>) {

@@ -1,6 +1,7 @@
 //! Slices of GPU buffers: what a kernel binds.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytemuck::Pod;
 
@@ -91,6 +92,16 @@ impl BufferSlice {
         Err(ArgumentError::Usage { found: format!("{found:?}"), expected: format!("{expected:?}") })
     }
 
+    /// A number that it shares with its clones alone.
+    pub fn number(&self) -> u64 {
+        self.life.number
+    }
+
+    /// When this crate last wrote to it, by this slice or a clone of it.
+    pub fn written_at(&self) -> u64 {
+        self.life.written_at.load(Ordering::Relaxed)
+    }
+
     /// Whether two slices share a byte.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.size_bytes > 0
@@ -102,15 +113,14 @@ impl BufferSlice {
 }
 
 /// As many bytes in whole words: nothing smaller than a word can be bound or copied.
-fn in_words(size_bytes: u64) -> u64 {
+pub(super) fn in_words(size_bytes: u64) -> u64 {
     size_bytes.saturating_add(3).max(4) / 4 * 4
 }
 
 impl Gpu {
     /// Memory for one call, of any contents.
     pub fn scratch(&self, size_bytes: u64) -> Result<Lease, Error> {
-        let size_bytes = in_words(size_bytes);
-        self.context.scratch.take(size_bytes, |whole_bytes| self.new_buffer(whole_bytes, None))
+        self.scratch_of(None, size_bytes)
     }
 
     /// A buffer of its own, holding `contents`, or zeros up to `size_bytes`.
@@ -165,6 +175,14 @@ impl Gpu {
             self.context.queue.write_buffer(&slice.buffer, slice.offset_bytes + whole.len() as u64, &word);
         }
         scope.close_now()
+    }
+
+    /// Notes that a slice is about to be written, at a moment later than all before.
+    pub fn note_write(&self, slice: &BufferSlice, moment: u64) {
+        slice.life.written_at.fetch_max(moment, Ordering::Relaxed);
+        if slice.is_shared {
+            self.tell_written(slice);
+        }
     }
 
     /// A slice of the application's buffer.

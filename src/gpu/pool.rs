@@ -8,8 +8,9 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::buffer::BufferSlice;
-use super::trace;
+use super::buffer::{BufferSlice, in_words};
+use super::{Gpu, trace};
+use crate::error::Error;
 
 /// Memory that a pool keeps while nobody uses it: scratch is about a thousandth of what is normalized.
 const MAX_FREE_BYTES: u64 = 64 << 20;
@@ -19,10 +20,23 @@ const MAX_FREE_BUFFERS: usize = 256;
 /// Sizes of buffers are multiples of it: what is asked for again is mostly of the same size, as layers are.
 const GRANULE_BYTES: u64 = 256;
 
+/// Memory that calls use one after the other, apart from that of all other calls of the device.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory(Arc<Pool>);
+
+impl Memory {
+    /// Keeps whatever comes back: its user decides how long.
+    pub fn new() -> Self {
+        Self(Arc::new(Pool { free: Mutex::default(), keeps_all: true }))
+    }
+}
+
 /// Free buffers of one device and one use.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     free: Mutex<Free>,
+    /// Whether it keeps more than [`MAX_FREE_BYTES`].
+    keeps_all: bool,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +52,14 @@ struct Free {
 struct Idle {
     whole: BufferSlice,
     since: u64,
+}
+
+impl Gpu {
+    /// Memory for one call, of any contents: of the application's, or of what all calls of the device share.
+    pub fn scratch_of(&self, memory: Option<&Memory>, size_bytes: u64) -> Result<Lease, Error> {
+        let pool = memory.map_or(&self.context.scratch, |memory| &memory.0);
+        pool.take(in_words(size_bytes), |whole_bytes| self.new_buffer(whole_bytes, None))
+    }
 }
 
 impl Pool {
@@ -78,7 +100,7 @@ impl Pool {
         let since = free.clock;
         free.bytes += whole.size_bytes;
         free.buffers.insert((whole.size_bytes, number), Idle { whole, since });
-        while free.bytes > MAX_FREE_BYTES || free.buffers.len() > MAX_FREE_BUFFERS {
+        while !self.keeps_all && (free.bytes > MAX_FREE_BYTES || free.buffers.len() > MAX_FREE_BUFFERS) {
             let Some(key) = free.buffers.iter().min_by_key(|(_, idle)| idle.since).map(|(&key, _)| key) else { break };
             free.bytes -= key.0;
             gone.extend(free.buffers.remove(&key));
@@ -101,6 +123,14 @@ impl Lease {
     /// Says whether it comes back when it is dropped, as it does unless this says otherwise.
     pub fn set_comes_back(&self, comes_back: bool) {
         self.comes_back.store(comes_back, Ordering::Relaxed);
+    }
+
+    /// No other call of the device gets it: an encoder of the application reads it, and nobody knows when. One of a
+    /// [`Memory`] comes back to it all the same, since its user submits encoders in order.
+    pub fn keep_out(&self, gpu: &Gpu) {
+        if Arc::ptr_eq(&self.pool, &gpu.context.scratch) {
+            self.set_comes_back(false);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading and writing block by block: whatever the storage type, kernels see blocks of f32.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use bytemuck::Zeroable;
@@ -37,6 +38,17 @@ pub(super) struct Scratch {
 impl Scratch {
     pub fn new() -> Self {
         Self { x: Block::ZERO, residual: Block::ZERO, g: Block::ZERO, v: Block::ZERO, to: Block::ZERO }
+    }
+
+    /// Lends what this thread's task before has left: filling it with zeros takes as long as a small task.
+    pub fn lend<T>(work: impl FnOnce(&mut Self) -> T) -> T {
+        thread_local! {
+            static KEPT: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+        }
+        let mut scratch = KEPT.take().unwrap_or_else(|| Box::new(Self::new()));
+        let result = work(&mut scratch);
+        KEPT.set(Some(scratch));
+        result
     }
 }
 

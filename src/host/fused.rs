@@ -15,7 +15,7 @@ use super::threads::Threads;
 use super::{GradOutput, LARGE_BYTES, Layer, Upstream, gradient_lines};
 use crate::dtype::Element;
 use crate::shape::Shape;
-use crate::stats::{Centering, ChannelStats, GradCentering, GradientSums, Normalization};
+use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
 
 /// Bytes that a thread reads twice, between its first and its second look at them: within its share of the last cache.
 const MOST_BYTES: usize = 4 << 20;
@@ -72,7 +72,8 @@ fn channels_per_task(
 
 /// A rank of forward.
 pub(crate) struct ForwardRank<'a, X, Y> {
-    pub x: &'a [X],
+    /// `None` where y is written over it.
+    pub x: Option<&'a [X]>,
     pub shape: &'a Shape,
     pub residual: Option<&'a [X]>,
     pub layer: Layer<'a>,
@@ -85,10 +86,11 @@ pub(crate) struct ForwardRank<'a, X, Y> {
 /// other, with nothing written. `center` merges the statistics of some channels, `local[rank][channel]`.
 pub(crate) fn forward<X: Element, Y: Element>(
     ranks: &mut [ForwardRank<'_, X, Y>],
-    center: impl Fn(&[Vec<ChannelStats>]) -> Vec<Centering> + Sync,
+    center: impl Fn(&[Vec<Moments>]) -> Vec<Centering> + Sync,
     threads: &Threads,
-) -> Option<Vec<Vec<ChannelStats>>> {
+) -> Option<Vec<Vec<Moments>>> {
     let shapes: Vec<&Shape> = ranks.iter().map(|rank| rank.shape).collect();
+    let xs: Vec<&[X]> = ranks.iter().map(|rank| rank.x).collect::<Option<_>>()?;
     let has_mask = ranks.iter().any(|rank| rank.mask.is_some());
     let (planes, per_task) = channels_per_task(&shapes, (1, size_of::<X>()), has_mask, threads)?;
     let channels = shapes.first()?.channels();
@@ -102,35 +104,37 @@ pub(crate) fn forward<X: Element, Y: Element>(
     });
     let masks = by_task(masks.collect(), tasks);
     let ranks: &[ForwardRank<'_, X, Y>] = ranks;
-    let bytes = ranks.iter().map(|rank| size_of_val(rank.x)).sum::<usize>();
+    let bytes = xs.iter().map(|x| size_of_val(*x)).sum::<usize>();
     let is_large = bytes / size_of::<X>() * size_of::<Y>() >= LARGE_BYTES;
-    let mut parts: Vec<Vec<Vec<ChannelStats>>> = outputs.iter().map(|_| Vec::new()).collect();
+    let mut parts: Vec<Vec<Vec<Moments>>> = outputs.iter().map(|_| Vec::new()).collect();
     let tasks = (0..channels).step_by(per_task).zip(outputs).zip(masks).zip(&mut parts);
     threads.for_each(2 * bytes, tasks, |(((first, outputs), masks), part)| {
         let range = first..channels.min(first + per_task);
-        let local = ranks.iter().zip(&planes).map(|(rank, planes)| stats(rank.x, *planes, &range)).collect::<Vec<_>>();
+        let local = xs.iter().zip(&planes).map(|(x, planes)| stats(x, *planes, &range)).collect::<Vec<_>>();
         let centering = center(&local);
-        let mut scratch = Scratch::new();
-        for (((rank, planes), outputs), masks) in ranks.iter().zip(&planes).zip(outputs).zip(masks).rev() {
-            let lines: Vec<_> =
-                range.clone().zip(&centering).map(|(channel, center)| rank.layer.line(center, channel)).collect();
-            let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
-            let mut masks = masks.into_iter().rev();
-            for (sample, y) in outputs.into_iter().enumerate().rev() {
-                let at = planes.run(sample, first).start;
-                let (x, residual) = (&rank.x[at..], rank.residual.map(|residual| &residual[at..]));
-                let task = Normalize { x: Some(x), residual, y, mask: masks.next(), at };
-                task.run(&numbers, rank.layer.epilogue, is_large, &mut scratch);
+        Scratch::lend(|scratch| {
+            let of_ranks = ranks.iter().zip(&xs).zip(&planes).zip(outputs).zip(masks);
+            for ((((rank, x), planes), outputs), masks) in of_ranks.rev() {
+                let lines: Vec<_> =
+                    range.clone().zip(&centering).map(|(channel, center)| rank.layer.line(center, channel)).collect();
+                let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
+                let mut masks = masks.into_iter().rev();
+                for (sample, y) in outputs.into_iter().enumerate().rev() {
+                    let at = planes.run(sample, first).start;
+                    let (x, residual) = (&x[at..], rank.residual.map(|residual| &residual[at..]));
+                    let task = Normalize { x: Some(x), residual, y, mask: masks.next(), at };
+                    task.run(&numbers, rank.layer.epilogue, is_large, scratch);
+                }
             }
-        }
+        });
         *part = local;
     });
     Some(joined(ranks.len(), parts))
 }
 
 /// The statistics of some channels of a rank, tile by tile as by themselves.
-fn stats<X: Element>(x: &[X], planes: Planes, channels: &Range<usize>) -> Vec<ChannelStats> {
-    let mut stats = vec![ChannelStats::EMPTY; channels.len()];
+fn stats<X: Element>(x: &[X], planes: Planes, channels: &Range<usize>) -> Vec<Moments> {
+    let mut stats = vec![Moments::EMPTY; channels.len()];
     let mut of_tile = stats.clone();
     for tile in planes.tiles() {
         for (channels, of_tile) in at_once(channels).zip(of_tile.chunks_mut(CHANNELS_AT_ONCE)) {
@@ -151,10 +155,13 @@ fn at_once(channels: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<
 
 /// A rank of backward.
 pub(crate) struct BackwardRank<'a, G, X> {
-    pub g: GradOutput<'a, G>,
+    /// `None` where the gradient of x is written over it.
+    pub g: Option<GradOutput<'a, G>>,
     pub upstream: Upstream<'a, X>,
     pub layer: Layer<'a>,
-    pub dx: &'a mut [X],
+    /// Whether the statistics depend on x.
+    pub batch_statistics: bool,
+    pub dx: Option<&'a mut [X]>,
     pub grad_residual: Option<&'a mut [X]>,
 }
 
@@ -166,15 +173,18 @@ pub(crate) fn backward<G: Element, X: Element>(
     threads: &Threads,
 ) -> Option<Vec<Vec<GradientSums>>> {
     let shapes: Vec<&Shape> = ranks.iter().map(|rank| rank.upstream.shape).collect();
+    let gs: Vec<GradOutput<'_, G>> = ranks.iter().map(|rank| rank.g).collect::<Option<_>>()?;
     // Where the gradients lie in another order, one channel of them is not a run of memory.
-    if ranks.iter().any(|rank| rank.g.shape.strides() != rank.upstream.shape.strides()) {
+    if gs.iter().zip(&shapes).any(|(g, shape)| g.shape.strides() != shape.strides()) {
         return None;
     }
     let (planes, per_task) = channels_per_task(&shapes, (2, size_of::<X>().max(size_of::<G>())), false, threads)?;
     let channels = shapes.first()?.channels();
     let tasks = channels.div_ceil(per_task);
-    let outputs =
-        ranks.iter_mut().zip(&planes).map(|(rank, planes)| runs(std::mem::take(&mut rank.dx), planes, per_task, 1));
+    let outputs = ranks
+        .iter_mut()
+        .zip(&planes)
+        .map(|(rank, planes)| runs(rank.dx.take().unwrap_or_default(), planes, per_task, 1));
     let outputs = by_task(outputs.collect(), tasks);
     let residuals = ranks.iter_mut().zip(&planes).map(|(rank, planes)| match rank.grad_residual.take() {
         Some(values) => runs(values, planes, per_task, 1),
@@ -192,26 +202,29 @@ pub(crate) fn backward<G: Element, X: Element>(
             inv_std: normalization.inv_std[range.clone()].to_vec(),
             batch_count: normalization.batch_count,
         };
-        let local = ranks.iter().zip(&planes).map(|(rank, planes)| sums(rank, *planes, &range, &of_range));
+        let local = ranks.iter().zip(&gs).zip(&planes);
+        let local = local.map(|((rank, g), planes)| sums(rank, *g, *planes, &range, &of_range));
         let local: Vec<Vec<GradientSums>> = local.collect();
         let centering = finish(&of_range, &local);
-        let mut scratch = Scratch::new();
-        for (((rank, planes), outputs), residuals) in ranks.iter().zip(&planes).zip(outputs).zip(residuals).rev() {
-            let lines = gradient_lines(rank.layer, first, &centering);
-            let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
-            let (g, upstream) = (rank.g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
-            let mut residuals = residuals.into_iter().rev();
-            for (sample, dx) in outputs.into_iter().enumerate().rev() {
-                let task = GradInput {
-                    g: Some(g),
-                    upstream,
-                    dx,
-                    grad_residual: residuals.next(),
-                    at: planes.run(sample, first).start,
-                };
-                task.run(&numbers, normalization.batch_count.is_some(), bytes >= LARGE_BYTES, &mut scratch);
+        Scratch::lend(|scratch| {
+            let of_ranks = ranks.iter().zip(&gs).zip(&planes).zip(outputs).zip(residuals);
+            for ((((rank, g), planes), outputs), residuals) in of_ranks.rev() {
+                let lines = gradient_lines(rank.layer, first, &centering);
+                let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
+                let (g, upstream) = (g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
+                let mut residuals = residuals.into_iter().rev();
+                for (sample, dx) in outputs.into_iter().enumerate().rev() {
+                    let task = GradInput {
+                        g: Some(g),
+                        upstream,
+                        dx,
+                        grad_residual: residuals.next(),
+                        at: planes.run(sample, first).start,
+                    };
+                    task.run(&numbers, normalization.batch_count.is_some(), bytes >= LARGE_BYTES, scratch);
+                }
             }
-        }
+        });
         *part = local;
     });
     Some(joined(ranks.len(), parts))
@@ -220,6 +233,7 @@ pub(crate) fn backward<G: Element, X: Element>(
 /// The gradient sums of some channels of a rank, about their means.
 fn sums<G: Element, X: Element>(
     rank: &BackwardRank<'_, G, X>,
+    g: GradOutput<'_, G>,
     planes: Planes,
     channels: &Range<usize>,
     normalization: &Normalization,
@@ -227,7 +241,7 @@ fn sums<G: Element, X: Element>(
     if rank.upstream.x.is_empty() {
         return vec![GradientSums::EMPTY; channels.len()];
     }
-    let (g, upstream) = (rank.g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
+    let (g, upstream) = (g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
     let centering = normalization.centering();
     let lines: Vec<_> =
         channels.clone().zip(&centering).map(|(channel, center)| rank.layer.line(center, channel)).collect();

@@ -1,6 +1,7 @@
 //! Gradient sums of every channel: Σg and Σ g·(x − mean), tile by tile about the pivot that forward sent.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use pulp::{Arch, Scalar, Simd, WithSimd};
 
@@ -8,6 +9,7 @@ use super::apply::{Line, Upstream};
 use super::blocks::{BLOCK, Block, Gradients, Scratch};
 use super::lanes::{ColumnSums, PatchSums, Sums};
 use super::order::{ColumnTile, Columns, Order, PATCH_COLUMNS, Planes};
+use super::reduce::{PlanePart, reduce};
 use super::statistics::{by_column, totals};
 use super::table::Numbers;
 use super::threads::Threads;
@@ -22,50 +24,20 @@ pub(super) fn sums<G: Element, X: Element>(
     lines: &[Line],
     threads: &Threads,
 ) -> Vec<[f64; 2]> {
-    let mut sums = vec![[0.0; 2]; shape.channels()];
     if upstream.x.is_empty() {
-        return sums;
+        return vec![[0.0; 2]; shape.channels()];
     }
-    let bytes = size_of_val(upstream.x);
     let order = Order::of(shape);
-    match order {
-        Order::Planes(planes) => {
-            let tiles = planes.tiles().count();
-            let per_tile = planes.channels_per_tile();
-            let mut parts = vec![[0.0; 2]; tiles * planes.channels];
-            let mut rest = parts.as_mut_slice();
-            let tasks = (0..planes.channels).step_by(per_tile).flat_map(|first| {
-                let channels = first..planes.channels.min(first + per_tile);
-                planes.tiles().map(move |tile| (channels.clone(), tile))
-            });
-            let tasks = tasks.map(|(channels, tile)| {
-                let (part, after) = std::mem::take(&mut rest).split_at_mut(channels.len());
-                rest = after;
-                (PlaneTile { g, upstream, planes, lines: &lines[channels.clone()], channels, tile }, part)
-            });
-            threads.for_each(bytes, tasks, |(tile, part)| tile.sums(part));
-            let mut parts = parts.as_slice();
-            for sums in sums.chunks_mut(per_tile) {
-                let (of_channels, after) = parts.split_at(tiles * sums.len());
-                parts = after;
-                of_channels.chunks(sums.len()).for_each(|tile| add(sums, tile));
-            }
-        }
-        Order::Columns(columns) => {
-            let numbers = Numbers::new(order, lines);
-            let tasks = columns.column_groups().flat_map(|group| columns.tiles(group));
-            let mut parts: Vec<Vec<[f64; 2]>> = tasks.clone().map(|_| Vec::new()).collect();
-            let tasks = tasks.zip(&mut parts);
-            let of_tile = |tile: &ColumnTile| column_sums((g, upstream), columns, tile, &numbers, lines);
-            threads.for_each(bytes, tasks, |(tile, part)| *part = of_tile(&tile));
-            let tiles = columns.tiles_per_group();
-            for (group, parts) in columns.column_groups().zip(parts.chunks(tiles)) {
-                let sums = &mut sums[columns.channels(&group)];
-                parts.iter().for_each(|part| add(sums, part));
-            }
-        }
-    }
-    sums
+    // Of all channels: tiles of planes have those of their own.
+    let numbers = OnceLock::new();
+    let of_planes = |planes, channels: Range<usize>, tile, part: &mut [[f64; 2]]| {
+        PlaneTile { g, upstream, planes, lines: &lines[channels.clone()], channels, tile }.sums(part);
+    };
+    let of_columns = |columns, tile: &ColumnTile| {
+        column_sums((g, upstream), columns, tile, numbers.get_or_init(|| Numbers::new(order, lines)), lines)
+    };
+    let all = (order, shape.channels(), size_of_val(upstream.x));
+    reduce(all, [0.0; 2], threads, of_planes, of_columns, add)
 }
 
 pub(super) fn add(sums: &mut [[f64; 2]], tile: &[[f64; 2]]) {
@@ -83,13 +55,13 @@ pub(super) struct PlaneTile<'a, G, X> {
     pub channels: Range<usize>,
     /// Of these channels.
     pub lines: &'a [Line],
-    pub tile: (Range<usize>, Range<usize>),
+    pub tile: PlanePart,
 }
 
 impl<G: Element, X: Element> PlaneTile<'_, G, X> {
     /// Writes both sums of every channel.
     pub fn sums(&self, to: &mut [[f64; 2]]) {
-        Arch::new().dispatch(AddAll { tile: self, totals: &mut *to });
+        Scratch::lend(|scratch| Arch::new().dispatch(AddAll { tile: self, totals: &mut *to, scratch }));
         for (channel, to) in self.channels.clone().zip(to) {
             if !(to[0].is_finite() && to[1].is_finite()) {
                 let runs = self.tile.0.clone().map(|sample| self.run(sample, channel));
@@ -113,6 +85,7 @@ impl<G: Element, X: Element> PlaneTile<'_, G, X> {
 struct AddAll<'t, 'a, G, X> {
     tile: &'t PlaneTile<'a, G, X>,
     totals: &'t mut [[f64; 2]],
+    scratch: &'t mut Scratch,
 }
 
 impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
@@ -121,9 +94,9 @@ impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let PlaneTile { g: gradients, upstream, planes, channels, lines, tile } = self.tile;
-        let (numbers, mut scratch) = (self.tile.numbers(), Scratch::new());
+        let numbers = self.tile.numbers();
         let mut sums = vec![Sums::ZERO; self.totals.len()];
-        let Scratch { x: x_to, g: g_to, v, residual, .. } = &mut scratch;
+        let Scratch { x: x_to, g: g_to, v, residual, .. } = self.scratch;
         for piece in planes.pieces(tile, channels) {
             let (at, to) = ((piece.at, piece.values()), [&mut x_to.0[..], &mut g_to.0[..]]);
             let [x, g] = upstream.read(simd, *gradients, at, &numbers, [v, residual], to);

@@ -15,11 +15,12 @@ use pulp::{Arch, Simd, WithSimd};
 use super::blocks::{Block, read};
 use super::intrinsics::prefetch;
 use super::lanes::Sums;
-use super::order::{Order, Planes};
+use super::order::{ColumnTile, Order, Planes};
+use super::reduce::{PlanePart, reduce};
 use super::threads::Threads;
 use crate::dtype::Element;
 use crate::shape::Shape;
-use crate::stats::ChannelStats;
+use crate::stats::Moments;
 
 /// Values of which a tile's pivot is the mean: within a quarter of a deviation where values are independent.
 const GUESS_VALUES: usize = 16;
@@ -35,7 +36,7 @@ const CONSTANT_FROM: f32 = 1e-12;
 
 /// What is done with a tile's sums.
 enum Verdict {
-    Done(ChannelStats),
+    Done(Moments),
     /// Once more about this pivot.
     Again(f32),
     /// f32 does not hold the squares, or a value is not finite.
@@ -43,7 +44,7 @@ enum Verdict {
 }
 
 fn judge(count: usize, pivot: f32, [sum, squares]: [f64; 2]) -> Verdict {
-    let done = || Verdict::Done(ChannelStats::from_sums(count as u64, f64::from(pivot), sum, squares));
+    let done = || Verdict::Done(Moments::from_sums(count as u64, f64::from(pivot), sum, squares));
     if sum == 0.0 && squares == 0.0 && pivot.abs() >= CONSTANT_FROM {
         return done();
     }
@@ -69,69 +70,34 @@ fn guess<X: Element>(values: &[X]) -> f32 {
 }
 
 /// Moments in f64: about the first value for the mean, about the mean for the squares.
-fn in_f64(values: impl Iterator<Item = f32> + Clone) -> ChannelStats {
+fn in_f64(values: impl Iterator<Item = f32> + Clone) -> Moments {
     let (count, finite) = values.clone().fold((0u64, true), |(n, finite), x| (n + 1, finite && x.is_finite()));
     if !finite {
-        return ChannelStats::not_finite(count);
+        return Moments::not_finite(count);
     }
-    let Some(first) = values.clone().next() else { return ChannelStats::EMPTY };
+    let Some(first) = values.clone().next() else { return Moments::EMPTY };
     if values.clone().all(|x| x == first) {
-        return ChannelStats { count, mean: first.into(), m2: 0.0 };
+        return Moments { count, mean: first.into(), m2: 0.0 };
     }
     let first = f64::from(first);
     let mean = first + values.clone().map(|x| f64::from(x) - first).sum::<f64>() / count as f64;
     let (sum, squares) =
         values.map(|x| f64::from(x) - mean).fold((0.0, 0.0), |(sum, squares), d| (sum + d, squares + d * d));
-    ChannelStats::from_sums(count, mean, sum, squares)
+    Moments::from_sums(count, mean, sum, squares)
 }
 
 /// Local statistics of every channel of x.
-pub(crate) fn local_stats<X: Element>(x: &[X], shape: &Shape, threads: &Threads) -> Vec<ChannelStats> {
-    let mut stats = vec![ChannelStats::EMPTY; shape.channels()];
+pub(crate) fn local_stats<X: Element>(x: &[X], shape: &Shape, threads: &Threads) -> Vec<Moments> {
     if x.is_empty() {
-        return stats;
+        return vec![Moments::EMPTY; shape.channels()];
     }
-    let bytes = size_of_val(x);
-    match Order::of(shape) {
-        Order::Planes(planes) => {
-            let tiles = planes.tiles().count();
-            let per_tile = planes.channels_per_tile();
-            let mut parts = vec![ChannelStats::EMPTY; tiles * planes.channels];
-            let tasks = (0..planes.channels).step_by(per_tile).flat_map(|first| {
-                let channels = first..planes.channels.min(first + per_tile);
-                planes.tiles().map(move |tile| (channels.clone(), tile))
-            });
-            let mut rest = parts.as_mut_slice();
-            let tasks = tasks.map(|(channels, tile)| {
-                let (part, after) = std::mem::take(&mut rest).split_at_mut(channels.len());
-                rest = after;
-                (PlaneTile { x, planes, channels, tile }, part)
-            });
-            threads.for_each(bytes, tasks, |(tile, part)| tile.stats(part));
-            // A task after the other, all tiles of some channels before the next channels.
-            let mut parts = parts.as_slice();
-            for stats in stats.chunks_mut(per_tile) {
-                let (of_channels, after) = parts.split_at(tiles * stats.len());
-                parts = after;
-                of_channels.chunks(stats.len()).for_each(|tile| merge(stats, tile));
-            }
-        }
-        Order::Columns(columns) => {
-            let tasks = columns.column_groups().flat_map(|group| columns.tiles(group));
-            let mut parts: Vec<Vec<ChannelStats>> = tasks.clone().map(|_| Vec::new()).collect();
-            let tasks = tasks.zip(&mut parts);
-            threads.for_each(bytes, tasks, |(tile, part)| *part = column_stats(x, columns, &tile));
-            let tiles = columns.tiles_per_group();
-            for (group, parts) in columns.column_groups().zip(parts.chunks(tiles)) {
-                let stats = &mut stats[columns.channels(&group)];
-                parts.iter().for_each(|part| merge(stats, part));
-            }
-        }
-    }
-    stats
+    let of_planes = |planes, channels, tile, part: &mut [Moments]| PlaneTile { x, planes, channels, tile }.stats(part);
+    let of_columns = |columns, tile: &ColumnTile| column_stats(x, columns, tile);
+    let all = (Order::of(shape), shape.channels(), size_of_val(x));
+    reduce(all, Moments::EMPTY, threads, of_planes, of_columns, merge)
 }
 
-fn merge(stats: &mut [ChannelStats], tile: &[ChannelStats]) {
+fn merge(stats: &mut [Moments], tile: &[Moments]) {
     for (stats, tile) in stats.iter_mut().zip(tile) {
         *stats = stats.merge(*tile);
     }
@@ -142,12 +108,12 @@ pub(super) struct PlaneTile<'a, X> {
     pub x: &'a [X],
     pub planes: Planes,
     pub channels: Range<usize>,
-    pub tile: (Range<usize>, Range<usize>),
+    pub tile: PlanePart,
 }
 
 impl<'a, X: Element> PlaneTile<'a, X> {
     /// Writes the moments of every channel.
-    pub fn stats(&self, to: &mut [ChannelStats]) {
+    pub fn stats(&self, to: &mut [Moments]) {
         let pivots: Vec<f32> = self.channels.clone().map(|channel| self.first_pivot(channel)).collect();
         let mut totals = vec![[0.0; 2]; pivots.len()];
         let channels = self.channels.clone();
@@ -171,7 +137,7 @@ impl<'a, X: Element> PlaneTile<'a, X> {
     }
 
     /// What the sums about a first pivot say, or better ones.
-    fn settle(&self, channel: usize, mut pivot: f32, mut totals: [f64; 2]) -> ChannelStats {
+    fn settle(&self, channel: usize, mut pivot: f32, mut totals: [f64; 2]) -> Moments {
         let count = self.tile.0.len() * self.tile.1.len();
         for attempt in 1..=ATTEMPTS {
             match judge(count, pivot, totals) {

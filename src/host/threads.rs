@@ -62,9 +62,6 @@ impl Drop for Working {
 }
 
 impl Threads {
-    /// Those of rayon's global pool.
-    pub const GLOBAL: Self = Self { pool: None };
-
     /// The threads of a pool of the caller's.
     pub fn of(pool: Arc<ThreadPool>) -> Self {
         Self { pool: Some(pool) }
@@ -194,7 +191,7 @@ mod tests {
     #[test]
     fn little_work_stays_on_the_thread_of_the_caller() {
         let here = current().id();
-        Threads::GLOBAL.for_each(2 * BYTES_PER_THREAD - 1, 0..100, |_| assert_eq!(current().id(), here));
+        Threads::default().for_each(2 * BYTES_PER_THREAD - 1, 0..100, |_| assert_eq!(current().id(), here));
     }
 
     #[test]

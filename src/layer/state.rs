@@ -1,67 +1,167 @@
-//! Parameters and running statistics of the layer.
+//! Parameters and running statistics of a layer: setting, reading, saving, and sharing them with local layers.
 
-use super::SyncBatchNorm;
-use crate::error::Error;
-use crate::state::StateDict;
+use std::sync::Arc;
+
+use super::{Running, SyncBatchNorm};
+use crate::base::check_readable;
+use crate::collective::Phase;
+use crate::error::{ArgumentError, ConfigError, Error, GroupError};
+use crate::state::{LoadOptions, Naming, StateDict};
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
 
 impl SyncBatchNorm {
-    /// Gives every rank the state of rank `from`. Every rank must call it.
-    ///
-    /// # Errors
-    /// As [`DeviceGroup::broadcast_state`](crate::DeviceGroup::broadcast_state).
-    pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
-        self.rank.broadcast_state(from).await
+    /// A copy of the running statistics, the same for every rank; `None` where the layer does not track them.
+    pub fn running_stats(&self) -> Option<RunningStats> {
+        self.running.snapshot().map(Arc::unwrap_or_clone)
     }
 
-    /// Running statistics, the same bits on every rank; `None` where the layer does not track them.
-    pub fn running_stats(&self) -> Option<&RunningStats> {
-        self.rank.running_stats()
-    }
-
-    /// Replaces the running statistics; every rank should do the same.
+    /// Replaces the running statistics, such as by those of a whole data set, of
+    /// [`to_running`](crate::stats::GlobalStatistics::to_running).
     ///
     /// # Errors
-    /// As [`DeviceGroup::set_running_stats`](crate::DeviceGroup::set_running_stats).
+    /// [`ArgumentError`] when the layer does not track them or the lengths are not `num_features`. Nothing is replaced then.
     pub fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
-        self.rank.set_running_stats(running)
+        self.base.check_running(&running)?;
+        self.running.set(running);
+        Ok(())
     }
 
-    /// Sets weight and bias, (C) each; `None` leaves one as it is. Every rank should do the same.
+    /// Sets weight and bias, (C) each, to the same values on every rank; `None` leaves one as it is. They are written where
+    /// the parameters lie: into the caller's tensors after [`set_parameter_tensors`](Self::set_parameter_tensors).
     ///
     /// # Errors
-    /// As [`DeviceGroup::set_parameters`](crate::DeviceGroup::set_parameters).
+    /// [`ArgumentError`] when the layer was configured without one of them or a length is not `num_features`. Nothing is
+    /// set then.
     pub fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
-        self.rank.set_parameters(weight, bias)
+        self.base.set_parameters(weight, bias)
     }
 
-    /// Uses the caller's tensors as weight and bias from now on, without a copy.
+    /// Uses the caller's tensors as weight and bias from now on, one per rank on its device, (C) f32 each, without a copy
+    /// (a [`handle`](Tensor::handle) of a GPU's tensor stays with the caller): what an optimizer on the device writes to them
+    /// holds for the next call. They must hold the same values on every rank. An empty list, or `None`, leaves one as it
+    /// is. Backward needs those of its forward call: where they were exchanged for others since, as by a framework whose
+    /// optimizer makes new ones, give the earlier ones first.
+    ///
+    /// In a process group all ranks compare their parameters at the first exchange, so that buffers need the usage
+    /// `COPY_SRC`.
     ///
     /// # Errors
-    /// As [`DeviceGroup::set_parameter_tensors`](crate::DeviceGroup::set_parameter_tensors).
-    pub fn set_parameter_tensors(&mut self, weight: Option<Tensor>, bias: Option<Tensor>) -> Result<(), Error> {
-        self.rank.set_parameter_tensors(weight.map(|weight| vec![weight]), bias.map(|bias| vec![bias]))
+    /// [`ArgumentError`] when the layer was configured without one of them or a tensor does not fit;
+    /// [`ArgumentError::ParameterUsage`] for one that cannot be read where ranks compare it. Nothing is set then.
+    pub fn set_parameter_tensors(
+        &mut self,
+        weights: impl IntoIterator<Item = Tensor>,
+        biases: impl IntoIterator<Item = Tensor>,
+    ) -> Result<(), Error> {
+        let has_peers = self.has_peers();
+        self.base.set_parameter_tensors(weights.into_iter().collect(), biases.into_iter().collect(), has_peers)
     }
 
-    /// Weight and bias, (C) each, on the device.
-    pub fn parameters(&self) -> [Option<&Tensor>; 2] {
-        self.rank.parameters(0)
+    /// Refuses parameters that ranks could not compare.
+    pub(super) fn check_comparable(&self) -> Result<(), ArgumentError> {
+        for (rank, parameters) in self.base.parameters.iter().enumerate() {
+            for (name, tensor) in ["weight", "bias"].into_iter().zip(parameters.both()) {
+                tensor.map_or(Ok(()), |tensor| check_readable(name, rank, tensor))?;
+            }
+        }
+        Ok(())
     }
 
-    /// Parameters, read from the device, and running statistics.
+    /// Parameters, read from the first rank's device, and running statistics.
     ///
     /// # Errors
-    /// [`GpuError`](crate::GpuError) when the device does not deliver.
-    pub async fn state_dict(&self) -> Result<StateDict, Error> {
-        self.rank.state_dict().await
+    /// [`GpuError`](crate::error::GpuError) when the device does not deliver; [`ArgumentError::ParameterUsage`] for
+    /// parameters in buffers without `COPY_SRC`.
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
+    pub async fn state(&self) -> Result<StateDict, Error> {
+        self.member().state().await
     }
 
-    /// Takes in a state; every rank should do the same.
+    /// Takes in a state, the same on every rank. Of the options, `allow_non_finite` counts.
     ///
     /// # Errors
-    /// As [`DeviceGroup::load_state_dict`](crate::DeviceGroup::load_state_dict).
-    pub fn load_state_dict(&mut self, state: &StateDict, allow_non_finite: bool) -> Result<(), Error> {
-        self.rank.load_state_dict(state, allow_non_finite)
+    /// [`StateError`](crate::error::StateError) when it is not one of this layer, or holds NaN or infinity without
+    /// `allow_non_finite`; [`GpuError`](crate::error::GpuError) when a device refuses. The layer is unchanged then.
+    pub fn load_state(&mut self, state: &StateDict, options: &LoadOptions) -> Result<(), Error> {
+        state.check(self.config(), options.allow_non_finite)?;
+        self.exchange.announce_again();
+        self.set_parameters(state.weight.as_deref(), state.bias.as_deref())?;
+        if let (Some(running), Some(mean), Some(var)) =
+            (self.running.snapshot(), &state.running_mean, &state.running_var)
+        {
+            let num_batches_tracked = state.num_batches_tracked.unwrap_or(running.num_batches_tracked);
+            self.running.set(RunningStats { mean: mean.clone(), var: var.clone(), num_batches_tracked });
+        }
+        Ok(())
+    }
+
+    /// Gives every process of the group the state of process `from`, NaN and infinity included.
+    ///
+    /// Every process must call it. For a layer without a process group there is nothing to do.
+    ///
+    /// # Errors
+    /// [`GroupError::OutOfRange`] for a process that does not exist; [`ExchangeError`](crate::error::ExchangeError) when one
+    /// does not take part. The layer is unchanged then.
+    ///
+    /// # Cancel safety
+    /// As [`forward_train`](Self::forward_train).
+    pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
+        let (rank, world_size) = (self.exchange.group().rank(), self.exchange.group().world_size());
+        let call = self.member().begin(Phase::State, from as u64)?;
+        let received = async {
+            let own = if rank == from { self.state().await?.to_safetensors(Naming::Torch, "")? } else { Vec::new() };
+            if from >= world_size {
+                // All must know that all ask for it, so that the group can go on.
+                call.broadcast(0, own).await?;
+                return Err(GroupError::OutOfRange { rank: from, world_size }.into());
+            }
+            let sent = call.broadcast(from, own).await?;
+            let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
+            let state = StateDict::from_safetensors(&sent, self.config(), &options)?;
+            self.load_state(&state, &options)
+        };
+        let result = received.await;
+        call.end(&result);
+        result
+    }
+
+    /// Takes the layer apart into local layers, one per device, each with the parameters of its rank, not copied, and the
+    /// running statistics. Ranks in other processes or threads are no peers of theirs.
+    pub fn into_local(self) -> Vec<Self> {
+        let running = self.running_stats();
+        let ranks = self.base.devices.iter().zip(self.base.parameters.iter());
+        ranks
+            .map(|(device, parameters)| {
+                let (devices, parameters) = (vec![device.clone()], Arc::new(vec![parameters.clone()]));
+                Self::of(self.base.with_ranks(devices, parameters), Running::new(running.clone()))
+            })
+            .collect()
+    }
+
+    /// Makes one synchronized layer of several layers, usually local ones: their devices become its ranks, their
+    /// parameters stay where they are and must hold the same values. The running statistics are those of the first.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoDevices`] for an empty list; [`ArgumentError::Config`] for layers of different configuration;
+    /// [`ArgumentError::HasPeers`] for one with ranks in other processes or threads.
+    pub fn synchronized(layers: Vec<Self>) -> Result<Self, Error> {
+        if let Some(index) = layers.iter().position(Self::has_peers) {
+            return Err(ArgumentError::HasPeers { argument: "layers", index }.into());
+        }
+        let Some(first) = layers.first() else { return Err(ConfigError::NoDevices.into()) };
+        let (mut devices, mut parameters) = (Vec::new(), Vec::new());
+        for (index, layer) in layers.iter().enumerate() {
+            if layer.config() != first.config() {
+                let (found, expected) = (format!("{:?}", layer.config()), format!("{:?}", first.config()));
+                return Err(ArgumentError::Config { argument: "layers", index, found, expected }.into());
+            }
+            devices.extend(layer.devices().iter().cloned());
+            parameters.extend(layer.base.parameters.iter().cloned());
+        }
+        let running = Running::new(first.running_stats());
+        Ok(Self::of(first.base.with_ranks(devices, parameters.into()), running))
     }
 }

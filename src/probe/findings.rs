@@ -15,7 +15,7 @@ pub struct Findings {
     pub arithmetic: Option<Arithmetic>,
     /// Whether backward finds every value on the side of the activation on which forward was; `None` where the driver did
     /// not answer. Where it does not, keep a mask
-    /// ([`with_activation_mask`](crate::SyncBatchNormConfig::with_activation_mask)).
+    /// ([`with_activation_mask`](crate::BatchNormConfig::with_activation_mask)).
     pub sides_agree: Option<bool>,
     /// What is wrong, and what it leads to.
     pub defects: Vec<Defect>,
@@ -93,7 +93,7 @@ pub enum Defect {
     /// Forward and backward disagree about the side of the activation.
     #[error(
         "{differing} of {values} values next to 0 are on one side of the activation in forward and on the other in \
-         backward: keep a mask of it (SyncBatchNormConfig::with_activation_mask)"
+         backward: keep a mask of it (BatchNormConfig::with_activation_mask)"
     )]
     Sides {
         /// Values on which they disagree.

@@ -6,7 +6,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::{LoadOptions, Names, Naming, StateDict};
-use crate::config::{Momentum, SyncBatchNormConfig};
+use crate::config::{BatchNormConfig, Momentum};
 use crate::error::StateError;
 
 impl StateDict {
@@ -53,11 +53,7 @@ impl StateDict {
     ///
     /// # Errors
     /// [`StateError`] names what is missing, unexpected, of another shape or type, not finite, or negative.
-    pub fn from_safetensors(
-        bytes: &[u8],
-        config: &SyncBatchNormConfig,
-        options: &LoadOptions,
-    ) -> Result<Self, StateError> {
+    pub fn from_safetensors(bytes: &[u8], config: &BatchNormConfig, options: &LoadOptions) -> Result<Self, StateError> {
         let file = SafeTensors::deserialize(bytes).map_err(format_error)?;
         let names = options.naming.map_or_else(|| detect(&file, options), |naming| Names::new(naming, &options.prefix));
         let vector = |name: &str| read_vector(&file, name);
@@ -92,7 +88,7 @@ impl StateDict {
     ///
     /// # Errors
     /// As [`from_safetensors`](Self::from_safetensors), and [`StateError::File`] when it cannot be read.
-    pub fn load(path: &Path, config: &SyncBatchNormConfig, options: &LoadOptions) -> Result<Self, StateError> {
+    pub fn load(path: &Path, config: &BatchNormConfig, options: &LoadOptions) -> Result<Self, StateError> {
         let bytes = std::fs::read(path).map_err(|error| file_error(path, &error))?;
         Self::from_safetensors(&bytes, config, options)
     }

@@ -1,40 +1,61 @@
-//! The statistics of the whole group.
+//! What all ranks together have, after the exchange.
 
-use super::normalization::inv_std;
-use super::{ChannelStats, Normalization};
+use serde::{Deserialize, Serialize};
 
-/// Statistics of the whole group, per channel.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GlobalStats {
-    channels: Vec<ChannelStats>,
-    inv_std: Vec<f64>,
+use super::{GradientSums, Moments, Normalization, RunningStats};
+
+/// What all ranks together have of every channel, the same bits on each: [`GlobalStatistics`] or [`GlobalGradientSums`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Global<T> {
+    channels: Vec<T>,
 }
 
-impl GlobalStats {
-    /// Adds the inverse deviations to the merged moments.
-    pub fn finalize(channels: Vec<ChannelStats>, eps: f64) -> Self {
-        let inv_std = channels.iter().map(|channel| inv_std(channel.var_biased(), eps)).collect();
-        Self { channels, inv_std }
+/// Moments of every channel over all ranks.
+pub type GlobalStatistics = Global<Moments>;
+
+/// Gradient sums of every channel over all ranks.
+pub type GlobalGradientSums = Global<GradientSums>;
+
+impl<T> Global<T> {
+    /// Given numbers, one for each channel.
+    pub fn new(channels: impl IntoIterator<Item = T>) -> Self {
+        Self { channels: channels.into_iter().collect() }
     }
 
-    /// The moments of every channel.
-    pub fn channels(&self) -> &[ChannelStats] {
+    /// The numbers of every channel.
+    pub fn channels(&self) -> &[T] {
         &self.channels
     }
+}
 
-    /// 1/√(var_biased + eps) of every channel.
-    pub fn inv_std(&self) -> &[f64] {
-        &self.inv_std
-    }
-
-    /// Values per channel in the whole group, the same for every channel.
+impl Global<Moments> {
+    /// Values per channel over all ranks, the same for every channel.
     pub fn count(&self) -> u64 {
         self.channels.first().map_or(0, |channel| channel.count)
     }
 
+    /// 1/√(var + eps) of every channel, with the biased variance; 0 where var + eps is 0.
+    pub fn inv_std(&self, eps: f64) -> Vec<f64> {
+        self.channels.iter().map(|channel| channel.inv_std(eps)).collect()
+    }
+
+    /// These as running statistics that have seen one batch: the mean, and the unbiased variance m2 / (N − 1), the biased
+    /// one below two values.
+    pub fn to_running(&self) -> RunningStats {
+        let var = |channel: &Moments| match channel.count {
+            0 | 1 => channel.var_biased() as f32,
+            _ => channel.var_unbiased() as f32,
+        };
+        RunningStats {
+            mean: self.channels.iter().map(|channel| channel.mean as f32).collect(),
+            var: self.channels.iter().map(var).collect(),
+            num_batches_tracked: 1,
+        }
+    }
+
     /// What normalizes with these statistics.
-    pub fn normalization(&self) -> Normalization {
+    pub(crate) fn normalization(&self, eps: f64) -> Normalization {
         let mean = self.channels.iter().map(|channel| channel.mean).collect();
-        Normalization { mean, inv_std: self.inv_std.clone(), batch_count: Some(self.count()) }
+        Normalization { mean, inv_std: self.inv_std(eps), batch_count: Some(self.count()) }
     }
 }

@@ -1,7 +1,9 @@
 //! The sums that backward exchanges.
 
+use serde::{Deserialize, Serialize};
+
 /// Gradient sums of one channel, over a rank or over the group.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GradientSums {
     /// Σg, the gradient of the bias.
     pub sum_dy: f64,

@@ -1,11 +1,13 @@
 //! Running statistics: the state that evaluation normalizes with.
 
+use serde::{Deserialize, Serialize};
+
 use super::normalization::inv_std;
-use super::{GlobalStats, Normalization};
+use super::{GlobalStatistics, Normalization};
 use crate::config::{Momentum, RunningVariance};
 
 /// Running mean and variance per channel, in f32 as they are saved, and the number of batches they have seen.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningStats {
     /// Running mean, (C).
     pub mean: Vec<f32>,
@@ -25,7 +27,7 @@ impl RunningStats {
     ///
     /// A group without any value leaves everything as it was, the counter included. The unbiased variance needs two
     /// values; callers refuse a single one before they get here, and it would leave the variance as it was.
-    pub fn update(&mut self, global: &GlobalStats, momentum: Momentum, variance: RunningVariance) {
+    pub(crate) fn update(&mut self, global: &GlobalStatistics, momentum: Momentum, variance: RunningVariance) {
         if global.count() == 0 {
             return;
         }
@@ -43,7 +45,7 @@ impl RunningStats {
     }
 
     /// What normalizes with these statistics.
-    pub fn normalization(&self, eps: f64) -> Normalization {
+    pub(crate) fn normalization(&self, eps: f64) -> Normalization {
         let mean = self.mean.iter().copied().map(f64::from).collect();
         let inv_std = self.var.iter().map(|&var| inv_std(f64::from(var), eps)).collect();
         Normalization { mean, inv_std, batch_count: None }
@@ -56,5 +58,21 @@ fn blend(running: &mut f32, batch: f64, weight: f64) {
         *running = batch as f32;
     } else if weight != 0.0 {
         *running = ((1.0 - weight) * f64::from(*running) + weight * batch) as f32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Moments;
+
+    #[test]
+    fn one_value_never_turns_the_unbiased_running_variance_into_nan() {
+        for (variance, expected) in [(RunningVariance::Unbiased, 3.0), (RunningVariance::Biased, 1.5)] {
+            let mut running = RunningStats { mean: vec![2.0], var: vec![3.0], num_batches_tracked: 0 };
+            let global = GlobalStatistics::new([Moments { count: 1, mean: 4.0, m2: 0.0 }]);
+            running.update(&global, Momentum::NewWeight(0.5), variance);
+            assert_eq!((running.mean[0], running.var[0]), (3.0, expected));
+        }
     }
 }

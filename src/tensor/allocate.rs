@@ -6,7 +6,7 @@ use crate::error::{ArgumentError, Error, GpuError, LimitError};
 use crate::gpu::BufferSlice;
 use crate::shape::element_count;
 
-use super::{HostValues, Storage, Tensor};
+use super::{HostValues, Memory, Tensor, Words};
 
 impl Device {
     /// A tensor with these values, stored as they are: f32, [`half::f16`] or [`half::bf16`].
@@ -19,18 +19,18 @@ impl Device {
         if values.len() as u64 != expected {
             return Err(ArgumentError::Length { argument: "values", found: values.len() as u64, expected }.into());
         }
-        let storage = match self.kind() {
+        match self.kind() {
             Kind::Gpu(gpu) => {
                 let bytes = bytemuck::cast_slice(values);
-                Storage::Gpu(named(gpu.new_buffer(bytes.len() as u64, Some(bytes)), dims)?)
+                let slice = named(gpu.new_buffer(bytes.len() as u64, Some(bytes)), dims)?;
+                Ok(Tensor::new(self, dims, T::DTYPE, Memory::Gpu { gpu: gpu.clone(), slice }))
             }
             Kind::Host(_) => {
                 let mut owned = self.zeros_of(dims, T::DTYPE)?;
                 owned.write(values)?;
-                return Ok(owned);
+                Ok(owned)
             }
-        };
-        Ok(Tensor::new(self, dims, T::DTYPE, storage))
+        }
     }
 
     /// A tensor of zeros, stored as f32.
@@ -47,15 +47,20 @@ impl Device {
     /// As [`zeros`](Self::zeros).
     pub fn zeros_of(&self, dims: &[usize], dtype: DType) -> Result<Tensor, Error> {
         let count = element_count(dims)?;
-        let storage = match (self.kind(), dtype) {
-            (Kind::Gpu(gpu), _) => {
-                Storage::Gpu(named(gpu.new_buffer(count.saturating_mul(dtype.size_bytes()), None), dims)?)
+        let memory = match self.kind() {
+            Kind::Gpu(gpu) => {
+                let slice = named(gpu.new_buffer(count.saturating_mul(dtype.size_bytes()), None), dims)?;
+                Memory::Gpu { gpu: gpu.clone(), slice }
             }
-            (Kind::Host(_), DType::F32) => Storage::Host(HostValues::F32(host_zeros(self, count)?)),
-            (Kind::Host(_), DType::F16) => Storage::Host(HostValues::F16(host_zeros(self, count)?)),
-            (Kind::Host(_), DType::BF16) => Storage::Host(HostValues::BF16(host_zeros(self, count)?)),
+            Kind::Host(threads) => {
+                let words = match dtype {
+                    DType::F32 => Words::F32(host_zeros(self, count)?),
+                    DType::F16 | DType::BF16 => Words::Half(host_zeros(self, count)?),
+                };
+                Memory::Host { threads: threads.clone(), values: HostValues::new(words) }
+            }
         };
-        Ok(Tensor::new(self, dims, dtype, storage))
+        Ok(Tensor::new(self, dims, dtype, memory))
     }
 
     /// A tensor that is a slice of the application's buffer, from `offset_bytes` on, stored as f32. The buffer must be of
@@ -88,7 +93,7 @@ impl Device {
             return Err(ArgumentError::NotAGpu { device: self.to_string() }.into());
         };
         let slice = gpu.wrap(buffer, offset_bytes, size_bytes)?;
-        Ok(Tensor::new(self, dims, dtype, Storage::Gpu(slice)))
+        Ok(Tensor::new(self, dims, dtype, Memory::Gpu { gpu: gpu.clone(), slice }))
     }
 }
 
@@ -103,11 +108,11 @@ fn named(result: Result<BufferSlice, Error>, dims: &[usize]) -> Result<BufferSli
 }
 
 /// Zeros in host memory, or an error where the allocator has none.
-fn host_zeros<T: Element>(device: &Device, count: u64) -> Result<Vec<T>, Error> {
+fn host_zeros<T: bytemuck::Pod>(device: &Device, count: u64) -> Result<Vec<T>, Error> {
     // Memory that the system hands out is zero already, and is not touched before it is used.
     let zeros = usize::try_from(count).ok().and_then(|count| bytemuck::allocation::try_zeroed_vec(count).ok());
     let Some(mut zeros) = zeros else {
-        let message = format!("{count} values of {} bytes", T::DTYPE.size_bytes());
+        let message = format!("{count} values of {} bytes", size_of::<T>());
         return Err(GpuError::OutOfMemory { device: device.to_string(), phase: "allocating a tensor", message }.into());
     };
     crate::host::prefer_large_pages(&mut zeros);

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Storage, Tensor, moment};
-use crate::device::Kind;
+use smallvec::SmallVec;
+
+use super::{Memory, Tensor, moment};
 use crate::dtype::DType;
 use crate::gpu::{BufferSlice, Watch};
 use crate::shape::Layout;
@@ -19,18 +20,18 @@ pub(crate) struct Seen {
 
 #[derive(Clone, Debug, PartialEq)]
 struct Key {
-    dims: Vec<usize>,
+    dims: SmallVec<[usize; 4]>,
     dtype: DType,
     layout: Layout,
-    memory: Memory,
+    place: Place,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Memory {
-    /// The same slice of the same buffer, which a framework may wrap anew for every call.
-    Gpu(BufferSlice),
-    /// The same tensor.
-    Host(u64),
+enum Place {
+    /// The same slice of the same buffer of an application's, which may wrap it anew for every call.
+    Shared(Box<BufferSlice>),
+    /// The same memory of this crate's, by its number: what is only recognized is not kept alive.
+    Own(u64),
 }
 
 impl Seen {
@@ -39,37 +40,38 @@ impl Seen {
         tensor.key() == self.key
     }
 
+    /// Whether this is a tensor of the same form, on whichever memory of its device.
+    pub fn is_like(&self, tensor: &Tensor) -> bool {
+        let Key { dims, dtype, layout, .. } = &self.key;
+        (dims.as_slice(), *dtype, *layout) == (tensor.dims(), tensor.dtype(), tensor.layout())
+    }
+
     /// Whether this crate has written to it since, through this tensor or another one with any of its bytes.
     pub fn is_written(&self, tensor: &Tensor) -> bool {
-        tensor.written_at > self.at || self.watch.as_deref().is_some_and(Watch::is_written)
+        let written_at = match &tensor.memory {
+            Memory::Gpu { slice, .. } => slice.written_at(),
+            Memory::Host { values, .. } => values.written_at,
+        };
+        written_at > self.at || self.watch.as_deref().is_some_and(Watch::is_written)
     }
 }
 
 impl Tensor {
     /// What it is now.
     pub(crate) fn seen(&self) -> Seen {
-        let watch = match (&self.storage, self.device.kind()) {
-            (Storage::Gpu(slice), Kind::Gpu(gpu)) if slice.is_shared => Some(gpu.watch(slice).into()),
+        let watch = match &self.memory {
+            Memory::Gpu { gpu, slice } if slice.is_shared => Some(gpu.watch(slice).into()),
             _ => None,
         };
         Seen { key: self.key(), at: moment(), watch }
     }
 
-    /// Notes that it is about to be written.
-    pub(super) fn note_write(&mut self) {
-        self.written_at = moment();
-        if let (Storage::Gpu(slice), Kind::Gpu(gpu)) = (&self.storage, self.device.kind())
-            && slice.is_shared
-        {
-            gpu.tell_written(slice);
-        }
-    }
-
     fn key(&self) -> Key {
-        let memory = match &self.storage {
-            Storage::Gpu(slice) => Memory::Gpu(slice.clone()),
-            Storage::Host(_) => Memory::Host(self.id),
+        let place = match &self.memory {
+            Memory::Gpu { slice, .. } if slice.is_shared => Place::Shared(Box::new(slice.clone())),
+            Memory::Gpu { slice, .. } => Place::Own(slice.number()),
+            Memory::Host { values, .. } => Place::Own(values.id),
         };
-        Key { dims: self.dims.clone(), dtype: self.dtype, layout: self.layout, memory }
+        Key { dims: SmallVec::from_slice(&self.dims), dtype: self.dtype, layout: self.layout, place }
     }
 }

@@ -2,7 +2,8 @@
 
 use futures::FutureExt;
 use pollster::block_on;
-use syncbn::{Error, ExchangeError, ProcessGroup};
+use syncbn::error::ExchangeError;
+use syncbn::{Error, ProcessGroup};
 
 use super::*;
 
@@ -80,7 +81,7 @@ fn a_barrier_does_not_meet_a_broadcast_nor_a_layer() {
     let [first, second] = names;
     assert_eq!(one_elsewhere(broadcast, barrier, what), (1, "phase", second, first));
     let forward = |group: &ProcessGroup| {
-        let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), Device::host(), group).unwrap();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()]).unwrap().in_group(group).unwrap();
         block_on(layer.forward_train(&Device::host().zeros(&[2, 1]).unwrap())).map(drop)
     };
     assert_eq!(one_elsewhere_in([process_groups(3, LONG)], forward, barrier, what).1, "phase");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use syncbn::LocalGroup;
+use syncbn::collective::LocalGroup;
 use syncbn::collective::{Collective, CollectiveError};
 
 const LONG: Duration = Duration::from_secs(20);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank};
-use syncbn::{LocalGroup, ProcessGroup};
+use syncbn::{ProcessGroup, collective::LocalGroup};
 
 #[derive(Debug)]
 struct Merging(LocalRank);

@@ -13,9 +13,9 @@ pub mod tapped;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use syncbn::reference::{self, Affine, RankBatch, TrainForward};
-use syncbn::stats::{GlobalStats, RunningStats};
-use syncbn::{Device, DeviceGroup, LocalGroup, ProcessGroup, Tensor, adapters};
+use syncbn::stats::{GlobalStatistics, RunningStats};
+use syncbn::{Device, ProcessGroup, SyncBatchNorm, Tensor, collective::LocalGroup};
+use syncbn_reference::{self as reference, Affine, RankBatch, TrainForward};
 
 /// How far y may be from the definition, in ulp of the largest |y| of its channel.
 ///
@@ -34,7 +34,7 @@ pub const TESTS_HOST: bool = true;
 /// An adapter for virtual devices: the software driver where there is one, which every test machine has. The environment
 /// variable `SYNCBN_TEST_ADAPTER` asks for one whose name contains it.
 pub fn adapter() -> wgpu::Adapter {
-    let mut all = pollster::block_on(adapters());
+    let mut all = pollster::block_on(Device::adapters());
     let names: Vec<String> = all.iter().map(|adapter| adapter.get_info().name).collect();
     if let Ok(wanted) = std::env::var("SYNCBN_TEST_ADAPTER") {
         all.retain(|adapter| adapter.get_info().name.contains(&wanted));
@@ -141,7 +141,7 @@ fn channel_of(dims: &[usize], index: usize) -> usize {
 }
 
 /// The batches, each on the device of its rank.
-pub fn upload(group: &DeviceGroup, batches: &[Batch]) -> Vec<Tensor> {
+pub fn upload(group: &SyncBatchNorm, batches: &[Batch]) -> Vec<Tensor> {
     batches.iter().zip(group.devices()).map(|(batch, device)| batch.upload(device)).collect()
 }
 
@@ -162,7 +162,7 @@ impl Parameters {
         Self { weight: random.values(channels), bias: random.values(channels) }
     }
 
-    pub fn set(&self, group: &mut DeviceGroup) {
+    pub fn set(&self, group: &mut SyncBatchNorm) {
         group.set_parameters(Some(&self.weight), Some(&self.bias)).expect("parameters of the right length");
     }
 }
@@ -249,7 +249,7 @@ pub fn ulp(value: f64) -> f64 {
 }
 
 /// Whether the group's statistics are those of the definition.
-pub fn compare_statistics(found: &GlobalStats, expected: &reference::BatchStatistics) -> Result<(), String> {
+pub fn compare_statistics(found: &GlobalStatistics, expected: &reference::BatchStatistics) -> Result<(), String> {
     for (channel, found) in found.channels().iter().enumerate() {
         let (mean, var) = (expected.mean[channel], expected.var_biased[channel]);
         let mean_error = (found.mean - mean).abs();

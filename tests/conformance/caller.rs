@@ -1,11 +1,10 @@
-//! Owns what both drivers of the library have in common: a caller that drives some ranks of a process group, all of them
-//! (`DeviceGroup`) or one (`SyncBatchNorm`).
-
-use std::slice::from_ref;
+//! Owns what all drivers of the library have in common: a caller that drives some ranks of a process group, all of them or one,
+//! in whole passes or step by step.
 
 use pollster::block_on;
-use syncbn::stats::RunningStats;
-use syncbn::{Backward, Device, DeviceGroup, Error, Forward, Input, Inputs, SavedForward, SyncBatchNorm, Tensor};
+use syncbn::stats::{LocalStatistics, RunningStats};
+use syncbn::tensor::{Output, Ranks};
+use syncbn::{Backward, Device, Error, Forward, Gradients, Saved, SyncBatchNorm, Tensor};
 
 /// What a call takes: x of each driven rank, and its residual where one is added.
 #[derive(Clone, Copy)]
@@ -14,93 +13,156 @@ pub struct Given<'a> {
     pub residuals: Option<&'a [Tensor]>,
 }
 
-impl<'a> Given<'a> {
-    fn lists(self) -> Inputs<'a> {
-        self.residuals.map_or(self.x.into(), |residuals| Inputs::with_residuals(self.x, residuals))
-    }
+/// What a forward call gave: y of each driven rank, its own statistics, and what backward needs.
+pub struct Passed {
+    pub outputs: Vec<Tensor>,
+    pub local: LocalStatistics,
+    pub saved: Saved,
+    pub by_hand: bool,
+}
 
-    /// Of the only rank.
-    fn single(self) -> Input<'a> {
-        let x = &self.x[0];
-        self.residuals.map_or(x.into(), |residuals| Input::with_residual(x, &residuals[0]))
-    }
+/// Gradients of each driven rank.
+pub struct Differentiated {
+    pub inputs: Vec<Tensor>,
+    pub weights: Option<Vec<Tensor>>,
+    pub biases: Option<Vec<Tensor>>,
+    pub residuals: Option<Vec<Tensor>>,
 }
 
 /// Drives ranks of a process group. Lists have one tensor for each of them.
 pub trait Caller {
-    fn devices(&self) -> &[Device];
+    fn devices(&self) -> Vec<Device>;
 
     fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error>;
 
     fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error>;
 
-    fn running_stats(&self) -> Option<&RunningStats>;
+    fn running_stats(&self) -> Result<Option<RunningStats>, Error>;
 
-    fn forward(&mut self, train: bool, given: Given<'_>) -> Result<Forward, Error>;
+    fn forward(&self, train: bool, given: Given<'_>) -> Result<Passed, Error>;
 
-    fn backward(&self, saved: &SavedForward, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Backward, Error>;
+    fn backward(&self, passed: &Passed, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Differentiated, Error>;
 }
 
-impl Caller for DeviceGroup {
-    fn devices(&self) -> &[Device] {
-        self.devices()
+/// A layer that reads statistics back.
+pub struct Synchronized {
+    pub layer: SyncBatchNorm,
+    /// Takes the three steps of training with the batch, and those of its backward, one at a time.
+    pub by_hand: bool,
+}
+
+impl Caller for Synchronized {
+    fn devices(&self) -> Vec<Device> {
+        self.layer.devices().to_vec()
     }
 
     fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
-        self.set_parameters(weight, bias)
+        self.layer.set_parameters(weight, bias)
     }
 
     fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
-        self.set_running_stats(running)
+        self.layer.set_running_stats(running)
     }
 
-    fn running_stats(&self) -> Option<&RunningStats> {
-        self.running_stats()
+    fn running_stats(&self) -> Result<Option<RunningStats>, Error> {
+        Ok(self.layer.running_stats())
     }
 
-    fn forward(&mut self, train: bool, given: Given<'_>) -> Result<Forward, Error> {
-        let inputs = given.lists();
-        block_on(async { if train { self.forward_train(inputs).await } else { self.forward_eval(inputs).await } })
+    fn forward(&self, train: bool, given: Given<'_>) -> Result<Passed, Error> {
+        if self.by_hand && train && self.layer.config().use_batch_statistics != Some(false) {
+            return block_on(self.forward_by_hand(given));
+        }
+        match (given.x, given.residuals) {
+            // A rank alone is given as what it is, not as a list of one.
+            ([x], residuals) => {
+                let request = added(Forward::of(x), residuals.map(|residuals| &residuals[0]));
+                block_on(self.pass(train, request, |y| vec![y]))
+            }
+            (x, residuals) => block_on(self.pass(train, added(Forward::of(x), residuals), |y| y)),
+        }
     }
 
-    fn backward(&self, saved: &SavedForward, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Backward, Error> {
-        block_on(self.backward(saved, given.lists(), grad_outputs))
+    fn backward(&self, passed: &Passed, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Differentiated, Error> {
+        let (layer, saved) = (&self.layer, &passed.saved);
+        match (given.x, grad_outputs) {
+            _ if passed.by_hand => block_on(self.backward_by_hand(saved, given, grad_outputs)),
+            ([x], [grad_output]) => {
+                let request = read_again(Backward::of(x, grad_output), given.residuals.map(|residuals| &residuals[0]));
+                Ok(lists(block_on(layer.backward(saved, request))?, |gradient| vec![gradient]))
+            }
+            (x, grad_outputs) => {
+                let request = read_again(Backward::of(x, grad_outputs), given.residuals);
+                Ok(lists(block_on(layer.backward(saved, request))?, |gradients| gradients))
+            }
+        }
     }
 }
 
-/// Lists of one tensor.
-impl Caller for SyncBatchNorm {
-    fn devices(&self) -> &[Device] {
-        from_ref(self.device())
+impl Synchronized {
+    async fn pass<O: Output>(
+        &self,
+        train: bool,
+        request: Forward<'_, O>,
+        list: impl FnOnce(O) -> Vec<Tensor>,
+    ) -> Result<Passed, Error> {
+        let layer = &self.layer;
+        let done = if train { layer.forward_train(request).await? } else { layer.forward_eval(request).await? };
+        let local = done.saved.report().map(|report| report.local.clone());
+        let local = local.unwrap_or_else(|| LocalStatistics::empty(layer.config().num_features));
+        Ok(Passed { outputs: list(done.output), local, saved: done.saved, by_hand: false })
     }
 
-    fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
-        self.set_parameters(weight, bias)
+    async fn forward_by_hand(&self, given: Given<'_>) -> Result<Passed, Error> {
+        let local = self.layer.local_statistics(given.x).await?;
+        let global = self.layer.synchronize(local.clone()).await?;
+        let done = self.layer.normalize(added(Forward::of(given.x), given.residuals), &global).await?;
+        Ok(Passed { outputs: done.output, local, saved: done.saved, by_hand: true })
     }
 
-    fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
-        self.set_running_stats(running)
+    async fn backward_by_hand(
+        &self,
+        saved: &Saved,
+        given: Given<'_>,
+        grad_outputs: &[Tensor],
+    ) -> Result<Differentiated, Error> {
+        let (layer, config) = (&self.layer, self.layer.config());
+        let targets = |exists: bool| {
+            let zeros = || layer.devices().iter().map(|device| device.zeros(&[config.num_features])).collect();
+            (exists && !config.freeze_affine).then(zeros).transpose()
+        };
+        let (mut weights, mut biases): (Option<Vec<Tensor>>, Option<Vec<Tensor>>) =
+            (targets(config.weight)?, targets(config.bias)?);
+        let request = || read_again(Backward::of(given.x, grad_outputs), given.residuals);
+        let sums = request().weight_gradient(weights.as_mut()).bias_gradient(biases.as_mut());
+        let local = layer.local_gradient_sums(saved, sums).await?;
+        let global = layer.synchronize(local).await?;
+        let gradients = layer.input_gradients(saved, request(), &global).await?;
+        Ok(Differentiated { weights, biases, ..lists(gradients, |gradients| gradients) })
     }
+}
 
-    fn running_stats(&self) -> Option<&RunningStats> {
-        self.running_stats()
+/// A forward request with the residual that there may be.
+pub fn added<'a, O: Output>(request: Forward<'a, O>, residual: Option<impl Ranks<'a>>) -> Forward<'a, O> {
+    match residual {
+        Some(residual) => request.residual(residual),
+        None => request,
     }
+}
 
-    fn forward(&mut self, train: bool, given: Given<'_>) -> Result<Forward, Error> {
-        let input = given.single();
-        let forward =
-            block_on(async { if train { self.forward_train(input).await } else { self.forward_eval(input).await } })?;
-        Ok(Forward { outputs: vec![forward.output], saved: forward.saved, report: forward.report })
+/// A backward request with the residual that it may need.
+pub fn read_again<'a, O: Output>(request: Backward<'a, O>, residual: Option<impl Ranks<'a>>) -> Backward<'a, O> {
+    match residual {
+        Some(residual) => request.residual(residual),
+        None => request,
     }
+}
 
-    fn backward(&self, saved: &SavedForward, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Backward, Error> {
-        let backward = block_on(self.backward(saved, given.single(), &grad_outputs[0]))?;
-        Ok(Backward {
-            grad_inputs: vec![backward.grad_input],
-            grad_weights: backward.grad_weight.map(|gradient| vec![gradient]),
-            grad_biases: backward.grad_bias.map(|gradient| vec![gradient]),
-            grad_residuals: backward.grad_residual.map(|gradient| vec![gradient]),
-            report: backward.report,
-        })
+/// Gradients as lists.
+pub fn lists<O>(gradients: Gradients<O>, list: impl Fn(O) -> Vec<Tensor>) -> Differentiated {
+    Differentiated {
+        inputs: list(gradients.input),
+        weights: gradients.weight.map(&list),
+        biases: gradients.bias.map(&list),
+        residuals: gradients.residual.map(&list),
     }
 }

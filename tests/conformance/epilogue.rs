@@ -1,7 +1,7 @@
 //! Owns the end of a layer in f64, written down apart from the library's: what enters the activation, what leaves it, and
 //! what of an upstream gradient passes it.
 
-use syncbn::Epilogue;
+use syncbn::config::Epilogue;
 
 use crate::scenario::{RankTensor, Scenario, Step};
 

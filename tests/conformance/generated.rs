@@ -1,9 +1,9 @@
-//! Owns the cases that are made here, with `syncbn::reference` as their expected values: hard data of sizes that no
+//! Owns the cases that are made here, with `syncbn_reference` as their expected values: hard data of sizes that no
 //! folder stores, process groups of ranks that are no neighbours, epilogues that no folder has, and one ordinary case that
 //! the self-test works on.
 
 use syncbn::stats::RunningStats;
-use syncbn::{Epilogue, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, config::Epilogue};
 
 use crate::compare::{Check, Quantity};
 use crate::conditioning;
@@ -206,7 +206,7 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
     let mut scenario = Scenario {
         name: recipe.kind.to_owned(),
         kind: recipe.kind.to_owned(),
-        config: SyncBatchNormConfig::torch(channels).with_eps(recipe.eps).with_epilogue(recipe.epilogue),
+        config: BatchNormConfig::torch(channels).with_eps(recipe.eps).with_epilogue(recipe.epilogue),
         weight: Some(weight),
         bias: Some(bias),
         running: Some(RunningStats::new(channels)),

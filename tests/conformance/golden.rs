@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use serde_json::Value;
 use syncbn::stats::RunningStats;
-use syncbn::{DType, Epilogue, Layout, Momentum, SyncBatchNormConfig};
+use syncbn::{
+    BatchNormConfig, DType, Layout,
+    config::{Epilogue, Momentum},
+};
 
 use crate::compare::{Check, Part, Quantity, Tolerance};
 use crate::conditioning;
@@ -94,7 +97,7 @@ impl Reader<'_> {
         let Self { store, case, index, .. } = self;
         let channels = case.channels;
         let momentum = case.momentum.map_or(Momentum::Cumulative, Momentum::NewWeight);
-        let config = SyncBatchNormConfig::torch(channels)
+        let config = BatchNormConfig::torch(channels)
             .with_eps(case.eps)
             .with_momentum(momentum)
             .with_weight(case.affine)

@@ -5,7 +5,10 @@
 use serde::Deserialize;
 use serde_json::Value;
 use syncbn::stats::RunningStats;
-use syncbn::{Momentum, RunningVariance, SyncBatchNormConfig};
+use syncbn::{
+    BatchNormConfig,
+    config::{Momentum, RunningVariance},
+};
 
 use crate::compare::{Check, Part, Quantity, Tolerance};
 use crate::conditioning;
@@ -50,7 +53,7 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
         num_batches_tracked: 0,
     };
     let (weight, bias) = (store.channel_f32("weight", channels)?, store.channel_f32("bias", channels)?);
-    let config = SyncBatchNormConfig::torch(channels)
+    let config = BatchNormConfig::torch(channels)
         .with_eps(case.eps)
         .with_momentum(Momentum::Decay(case.onnx_momentum))
         .with_running_variance(RunningVariance::Biased);

@@ -1,30 +1,50 @@
 //! Runs a case with the library: in a place, through one of its drivers.
 
-use syncbn::{Device, DeviceGroup, ProcessGroup, SyncBatchNorm};
+use syncbn::{BatchNorm, Device, ProcessGroup, SyncBatchNorm};
 
+use crate::caller::Synchronized;
 use crate::message::chain;
+use crate::on_device::OnDevice;
 use crate::place::{Form, Place};
 use crate::scenario::{Group, Observed};
 use crate::steps::Driven;
 use crate::{agreement, threads};
 
-/// Who calls the library.
+/// Who calls the library, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Driver {
-    /// One caller for all ranks of a group. It knows no process groups: an application that wants several makes a
-    /// `DeviceGroup` for each, and so does the runner.
-    DeviceGroup,
+    /// One caller for all ranks of a group. It knows no process groups: an application that wants several makes a layer for
+    /// each, and so does the runner.
+    OneCaller,
     /// One caller per rank, each on a thread of its own. Process groups are cut out of the group of all ranks.
-    SyncBatchNorm,
+    EachRank,
+    /// One caller for all ranks, which takes the three steps of a training pass by hand.
+    OneByHand,
+    /// One caller per rank: those of even ranks take the steps by hand, and exchange with the whole passes of the others.
+    EachInTurn,
+    /// One layer on one device, whose tensors are the ranks. It merges in f32, so that its bits are its own.
+    OnDevice,
 }
 
 impl Driver {
-    pub const ALL: [Self; 2] = [Self::DeviceGroup, Self::SyncBatchNorm];
+    /// Those that give the same bits.
+    pub const ALIKE: [Self; 4] = [Self::OneCaller, Self::EachRank, Self::OneByHand, Self::EachInTurn];
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::DeviceGroup => "DeviceGroup",
-            Self::SyncBatchNorm => "SyncBatchNorm",
+            Self::OneCaller => "one caller",
+            Self::EachRank => "each rank",
+            Self::OneByHand => "one, by hand",
+            Self::EachInTurn => "each, in turn",
+            Self::OnDevice => "on the device",
+        }
+    }
+
+    fn is_by_hand(self, rank: usize) -> bool {
+        match self {
+            Self::OneCaller | Self::EachRank | Self::OnDevice => false,
+            Self::OneByHand => true,
+            Self::EachInTurn => rank.is_multiple_of(2),
         }
     }
 }
@@ -38,25 +58,42 @@ pub fn observe(case: &[Group], place: &Place, driver: Driver) -> Result<Vec<Vec<
     let devices =
         place.devices.get(..world).ok_or_else(|| format!("{world} ranks, {} devices", place.devices.len()))?;
     match driver {
-        Driver::DeviceGroup => case.iter().map(|group| threads::contained(|| in_one_call(group, devices))).collect(),
-        Driver::SyncBatchNorm => rank_by_rank(case, devices, place.form),
+        Driver::OneCaller | Driver::OneByHand => {
+            case.iter().map(|group| threads::contained(|| in_one_call(group, devices, driver))).collect()
+        }
+        Driver::OnDevice => case.iter().map(|group| threads::contained(|| on_device(group, &devices[0]))).collect(),
+        Driver::EachRank | Driver::EachInTurn => rank_by_rank(case, (devices, place.form), driver),
     }
 }
 
-fn in_one_call(group: &Group, devices: &[Device]) -> Result<Vec<Observed>, String> {
-    let devices = group.ranks.iter().map(|&rank| devices[rank].clone()).collect();
-    let mut caller = DeviceGroup::new(group.scenario.config.clone(), devices).map_err(|error| chain(&error))?;
+fn in_one_call(group: &Group, devices: &[Device], driver: Driver) -> Result<Vec<Observed>, String> {
+    let devices = group.ranks.iter().map(|&rank| devices[rank].clone());
+    let layer = SyncBatchNorm::new(group.scenario.config.clone(), devices).map_err(|error| chain(&error))?;
+    let mut caller = Synchronized { layer, by_hand: driver.is_by_hand(0) };
     Driven { group, members: 0..group.ranks.len() }.observe(&mut caller)
 }
 
-fn rank_by_rank(case: &[Group], devices: &[Device], form: Form) -> Result<Vec<Vec<Observed>>, String> {
+fn on_device(group: &Group, device: &Device) -> Result<Vec<Observed>, String> {
+    let ranks = group.ranks.len();
+    let layer = BatchNorm::new(group.scenario.config.clone(), device).map_err(|error| chain(&error))?;
+    Driven { group, members: 0..ranks }.observe(&mut OnDevice { layer, ranks })
+}
+
+fn rank_by_rank(
+    case: &[Group],
+    (devices, form): (&[Device], Form),
+    driver: Driver,
+) -> Result<Vec<Vec<Observed>>, String> {
     let mut ranks = threads::run(devices.len(), |rank, world| {
         let placed = |group| Some((group, place_in(group, rank)?));
         let (group, member) = case.iter().find_map(placed).ok_or("is in no group")?;
         let process_group = process_group(case, group, form, &world)?;
         let (config, device) = (group.scenario.config.clone(), devices[rank].clone());
-        let layer = SyncBatchNorm::named(&group.scenario.name, config, device, &process_group);
-        Driven { group, members: member..member + 1 }.observe(&mut layer.map_err(|error| chain(&error))?)
+        let layer = SyncBatchNorm::new(config, [device]);
+        let layer = layer.and_then(|layer| layer.named(&group.scenario.name).in_group(&process_group));
+        let layer = layer.map_err(|error| chain(&error))?;
+        let mut caller = Synchronized { layer, by_hand: driver.is_by_hand(member) };
+        Driven { group, members: member..member + 1 }.observe(&mut caller)
     })?;
     let mut joined = |group: &Group| {
         let members = group.ranks.iter().map(|&rank| std::mem::take(&mut ranks[rank]));

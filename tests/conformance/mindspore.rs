@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 use syncbn::stats::RunningStats;
-use syncbn::{DType, Layout, Momentum, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, DType, Layout, config::Momentum};
 
 use crate::compare::{ChannelMap, Check, Part, Quantity};
 use crate::conditioning;
@@ -60,7 +60,7 @@ fn scenario(manifest: &Manifest, case: &Case, trains: &[bool], name: String) -> 
     };
     let steps = trains.iter().enumerate().map(|(i, &train)| reader.step(i + 1, train)).collect::<Result<_, _>>()?;
     // Without affine parameters MindSpore keeps gamma and beta as they were initialized, and applies them.
-    let config = SyncBatchNormConfig::mindspore(channels)
+    let config = BatchNormConfig::mindspore(channels)
         .with_eps(case.eps)
         .with_momentum(Momentum::Decay(case.momentum))
         .with_use_batch_statistics(case.use_batch_statistics);

@@ -1,7 +1,7 @@
 //! Owns the list of what cases ask for, and what of it the library does not have. Such cases are counted apart, never as
 //! passed.
 
-use syncbn::Epilogue;
+use syncbn::config::Epilogue;
 
 /// The epilogue that a case names `fused`; where the library has none such, why its cases cannot run.
 pub fn epilogue(fused: Option<&str>) -> Result<Epilogue, String> {

@@ -1,10 +1,13 @@
-//! Runs a scenario with `syncbn::reference`, in f64; and with formulas known to be wrong, which the checks must catch.
+//! Runs a scenario with `syncbn_reference`, in f64; and with formulas known to be wrong, which the checks must catch.
 
-use syncbn::reference::{
+use syncbn::{
+    Layout,
+    config::{Momentum, RunningVariance},
+};
+use syncbn_reference::{
     Affine, BatchStatistics, Divisor, RankBatch, Running, backward_train, backward_with_statistics, batch_statistics,
     forward_with_statistics,
 };
-use syncbn::{Layout, Momentum, RunningVariance};
 
 use crate::epilogue::{activated, derivative};
 use crate::formula::Formula;

@@ -18,6 +18,13 @@ pub struct Place {
     pub form: Form,
 }
 
+impl Place {
+    /// Whether all of it is on one adapter.
+    pub fn is_one_gpu(&self) -> bool {
+        self.devices.iter().all(|device| !device.is_host())
+    }
+}
+
 /// The two ways to make process groups. The places take turns with them, so that every case sees both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -55,7 +62,7 @@ pub fn places(world: usize) -> Result<Vec<Place>, String> {
         println!("adapter: none, as SYNCBN_TEST_ADAPTER asks for the host alone");
         return Ok(vec![host(world, Form::of_place(0))]);
     }
-    let mut adapters = block_on(syncbn::adapters());
+    let mut adapters = block_on(Device::adapters());
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
     adapters.retain(|adapter| adapter.get_info().name.contains(&wanted));
     if adapters.is_empty() {

@@ -14,7 +14,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 use syncbn::stats::RunningStats;
-use syncbn::{Momentum, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, config::Momentum};
 
 use crate::compare::{Check, Part, Quantity};
 use crate::conditioning;
@@ -151,8 +151,7 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
         num_batches_tracked: Some(1),
         checks,
     };
-    let config =
-        SyncBatchNormConfig::torch(channels).with_eps(case.eps).with_momentum(Momentum::NewWeight(case.momentum));
+    let config = BatchNormConfig::torch(channels).with_eps(case.eps).with_momentum(Momentum::NewWeight(case.momentum));
     Ok(Scenario {
         name,
         kind: case.kind.clone(),

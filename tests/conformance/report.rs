@@ -54,13 +54,12 @@ impl fmt::Display for Row {
     }
 }
 
-/// A line per driver, or one for all of them where they are alike.
+/// A line per driver, or one for all that give the same bits where they are alike.
 fn lines(drivers: &BTreeMap<Driver, Row>) -> Vec<(&'static str, &Row)> {
-    let mut rows = drivers.values();
-    match rows.next() {
-        Some(first) if drivers.len() == Driver::ALL.len() && rows.all(|row| row == first) => vec![("each", first)],
-        _ => drivers.iter().map(|(driver, row)| (driver.name(), row)).collect(),
-    }
+    let alike = Driver::ALIKE.map(|driver| drivers.get(&driver));
+    let each = alike[0].filter(|_| alike.iter().all(|row| *row == alike[0]));
+    let named = drivers.iter().filter(|(driver, _)| each.is_none() || !Driver::ALIKE.contains(driver));
+    each.map(|row| ("each", row)).into_iter().chain(named.map(|(driver, row)| (driver.name(), row))).collect()
 }
 
 impl Report {
@@ -125,12 +124,12 @@ impl Report {
         }
         println!();
         println!(
-            "driver: \"each\" where all drivers have the same line. of tol.: the worst error as a share of its tolerance."
+            "driver: \"each\" where all of the same bits have the same line. of tol.: the worst error as a share of its tolerance."
         );
         println!(
             "in ulp: in units of one ulp, of the type that is stored, of the channel's largest |y|, |weight·inv_std·g| (dx),"
         );
-        println!("Σ|g| (dbias) or Σ|g·x̂| (dweight); \"of 8\" where that is asserted.");
+        println!("Σ|g| (dbias) or Σ|g·x̂| (dweight); \"of 8\" where that is asserted, of 16 on the device.");
         for ((reason, part), cases) in &self.not_yet {
             let names: Vec<&str> = cases.iter().map(String::as_str).collect();
             println!("not yet: {reason}: {part:?} of {} cases: {}", cases.len(), names.join(", "));

@@ -1,7 +1,7 @@
 //! Owns the common form of a case: every format is turned into it, the library and the oracle are run on it.
 
 use syncbn::stats::RunningStats;
-use syncbn::{DType, Layout, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, DType, Layout};
 
 use crate::compare::{ChannelMap, Check, Part, Quantity, Verdict, compare};
 
@@ -53,7 +53,7 @@ pub struct Scenario {
     pub name: String,
     /// What the results are grouped by.
     pub kind: String,
-    pub config: SyncBatchNormConfig,
+    pub config: BatchNormConfig,
     pub weight: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
     pub running: Option<RunningStats>,

@@ -3,7 +3,7 @@
 //! * Every expected value of every case, moved by twice its tolerance, must be refused; moved by half of it, accepted.
 //! * Formulas known to be wrong must be refused, and the statistics of all ranks where process groups have their own.
 //! * One bit that differs between ranks or between drivers must be found; a rank that fails must not hang the others.
-//! * The definition (`syncbn::reference`) must agree with what the folders store, which another program computed.
+//! * The definition (`syncbn_reference`) must agree with what the folders store, which another program computed.
 //! * Tolerances derived here must not be wider than those that this project's own cases store.
 //!
 //! What a stored case fails of this is a failure of the case; anything else ends the run.

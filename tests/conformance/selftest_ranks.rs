@@ -93,21 +93,22 @@ pub fn failures(ordinary: &Scenario) -> Result<(), String> {
     let (rank, channels) = (wrong.world() - 1, wrong.config.num_features + 1);
     wrong.steps[1].inputs[rank] = RankTensor::new(vec![1, channels], vec![0.5; channels]);
     let host = place::host(ordinary.world(), Form::Partition);
-    let error = library::observe(&[Group::of_all(wrong)], &host, Driver::SyncBatchNorm);
+    let error = library::observe(&[Group::of_all(wrong)], &host, Driver::EachRank);
     let named = |message: &str| message.contains(&format!("rank {rank}: s2"));
     if !error.as_ref().is_err_and(|message| named(message)) {
         return Err(format!("an input of {channels} channels on rank {rank}: {:?}", error.err()));
     }
 
     let panics = threads::run(ordinary.world(), |own, group| {
-        let mut layer = SyncBatchNorm::new(ordinary.config.clone(), Device::host(), &group).map_err(|e| chain(&e))?;
+        let layer = SyncBatchNorm::new(ordinary.config.clone(), [Device::host()]);
+        let layer = layer.and_then(|layer| layer.in_group(&group)).map_err(|error| chain(&error))?;
         for step in &ordinary.steps[..2] {
             if own == rank && step.name == "s2" {
                 // Without the message that a panic prints.
                 resume_unwind(Box::new("planted"));
             }
             let input = &step.inputs[own];
-            let x = layer.device().upload(&input.dims, &input.values).map_err(|error| chain(&error))?;
+            let x = layer.devices()[0].upload(&input.dims, &input.values).map_err(|error| chain(&error))?;
             pollster::block_on(layer.forward_train(&x)).map_err(|error| chain(&error))?;
         }
         Ok(())

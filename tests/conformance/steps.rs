@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 use pollster::block_on;
-use syncbn::stats::{ChannelStats, RunningStats};
-use syncbn::{DType, Device, ForwardReport, SavedForward, Tensor};
+use syncbn::stats::{Moments, RunningStats};
+use syncbn::{DType, Device, Tensor};
 
-use crate::caller::{Caller, Given};
+use crate::caller::{Caller, Given, Passed};
 use crate::compare::Part;
 use crate::message::chain;
 use crate::scenario::{Group, Observed, ObservedGradients, ObservedStatistics, RankTensor, Source, Step};
@@ -39,26 +39,26 @@ impl Driven<'_> {
         scenario.running.clone().map_or(Ok(()), |running| caller.set_running_stats(running))
     }
 
-    fn step(&self, step: &Step, caller: &mut impl Caller) -> Result<Observed, syncbn::Error> {
-        let inputs = upload(self.inputs(step), caller.devices())?;
-        let residuals = step.residuals.as_ref().map(|ranks| upload(&ranks[self.members.clone()], caller.devices()));
+    fn step(&self, step: &Step, caller: &impl Caller) -> Result<Observed, syncbn::Error> {
+        let inputs = upload(self.inputs(step), &caller.devices())?;
+        let residuals = step.residuals.as_ref().map(|ranks| upload(&ranks[self.members.clone()], &caller.devices()));
         let residuals = residuals.transpose()?;
         let given = Given { x: &inputs, residuals: residuals.as_deref() };
-        let before = caller.running_stats().cloned();
+        let before = caller.running_stats()?;
         let mut observed = Observed::default();
         for repeat in 1..=step.repeats {
-            let forward = caller.forward(step.train, given)?;
-            let mut broken = self.unlike_inputs(step, &forward.outputs);
-            let outputs = download(&forward.outputs)?;
+            let passed = caller.forward(step.train, given)?;
+            let mut broken = self.unlike_inputs(step, &passed.outputs);
+            let outputs = download(&passed.outputs)?;
             if repeat > 1 && !same_bits(&outputs, &observed.outputs) {
                 broken.push(format!("{}: repeat {repeat} gave other bits than the one before", step.name));
             }
             observed.broken.extend(broken.into_iter().map(|what| (Part::Forward, what)));
             observed.outputs = outputs;
-            self.statistics(step, &forward.report, &mut observed);
+            self.statistics(step, &passed, &mut observed)?;
             if let (Some(grad_outputs), true) = (&step.grad_outputs, repeat == step.repeats) {
                 let grad_outputs = &grad_outputs[self.members.clone()];
-                match self.backward(step, caller, &forward.saved, given, grad_outputs) {
+                match self.backward(step, caller, &passed, given, grad_outputs) {
                     Ok((gradients, broken)) => {
                         observed.gradients = Some(gradients);
                         observed.broken.extend(broken.into_iter().map(|what| (Part::Backward, what)));
@@ -70,8 +70,10 @@ impl Driven<'_> {
                 }
             }
         }
-        let after = caller.running_stats();
-        if self.group.scenario.source(step) != Source::Group && running_bits(after) != running_bits(before.as_ref()) {
+        let after = caller.running_stats()?;
+        if self.group.scenario.source(step) != Source::Group
+            && running_bits(after.as_ref()) != running_bits(before.as_ref())
+        {
             let at = format!("{}, {}", step.name, self.ranks());
             let what = format!("{at}: the running statistics changed without a batch of the group");
             observed.broken.push((Part::Forward, what));
@@ -88,49 +90,60 @@ impl Driven<'_> {
         &self,
         step: &Step,
         caller: &impl Caller,
-        saved: &SavedForward,
+        passed: &Passed,
         given: Given<'_>,
         grad_outputs: &[RankTensor],
     ) -> Result<(ObservedGradients, Vec<String>), syncbn::Error> {
-        let grad_outputs = upload(grad_outputs, caller.devices())?;
+        let grad_outputs = upload(grad_outputs, &caller.devices())?;
         // A residual that decides on no activation may be gone by now.
-        let given = Given { residuals: given.residuals.filter(|_| saved.needs_residuals()), ..given };
-        let backward = caller.backward(saved, given, &grad_outputs)?;
-        let mut broken = self.unlike_inputs(step, &backward.grad_inputs);
-        broken.extend(backward.grad_residuals.iter().flat_map(|gradients| self.unlike_inputs(step, gradients)));
+        let given = Given { residuals: given.residuals.filter(|_| passed.saved.needs_residual()), ..given };
+        let gradients = caller.backward(passed, given, &grad_outputs)?;
+        let mut broken = self.unlike_inputs(step, &gradients.inputs);
+        broken.extend(gradients.residuals.iter().flat_map(|gradients| self.unlike_inputs(step, gradients)));
         let optional = |gradients: Option<Vec<Tensor>>| gradients.map(|gradients| download(&gradients)).transpose();
         let gradients = ObservedGradients {
-            grad_inputs: download(&backward.grad_inputs)?,
-            grad_weights: optional(backward.grad_weights)?,
-            grad_biases: optional(backward.grad_biases)?,
-            grad_residuals: optional(backward.grad_residuals)?,
+            grad_inputs: download(&gradients.inputs)?,
+            grad_weights: optional(gradients.weights)?,
+            grad_biases: optional(gradients.biases)?,
+            grad_residuals: optional(gradients.residuals)?,
         };
         Ok((gradients, broken))
     }
 
-    /// Takes the statistics out of a report, and checks that the counts of the ranks are those of their shapes.
-    fn statistics(&self, step: &Step, report: &ForwardReport, observed: &mut Observed) {
-        let scenario = &self.group.scenario;
-        let channels = report.global.channels();
-        observed.statistics = (scenario.source(step) == Source::Group).then(|| ObservedStatistics {
-            count: report.global.count(),
-            mean: channels.iter().map(|channel| channel.mean).collect(),
-            var_biased: channels.iter().map(ChannelStats::var_biased).collect(),
-            inv_std: report.global.inv_std().to_vec(),
+    /// Takes the statistics out of a call, and checks that the counts of the ranks are those of their shapes.
+    fn statistics(&self, step: &Step, passed: &Passed, observed: &mut Observed) -> Result<(), syncbn::Error> {
+        let config = &self.group.scenario.config;
+        observed.statistics = passed.saved.statistics().map(|global| ObservedStatistics {
+            count: global.count(),
+            mean: global.channels().iter().map(|channel| channel.mean).collect(),
+            var_biased: global.channels().iter().map(Moments::var_biased).collect(),
+            inv_std: global.inv_std(config.eps),
         });
-        let local = report.local.iter().map(|rank| {
+        let expected = self.group.scenario.source(step) == Source::Group;
+        if passed.saved.report().is_some() && observed.statistics.is_some() != expected {
+            let what = if expected { "says nothing" } else { "speaks" };
+            let what = format!("{}, {}: the call {what} of the group's batch", step.name, self.ranks());
+            observed.broken.push((Part::Forward, what));
+        }
+        // What stayed on the device is read from there, as far as it is kept.
+        if let (true, Some([mean, inv_std])) = (expected, passed.saved.mean_and_inv_std(0)) {
+            let [mean, inv_std] = [download_one(mean)?, download_one(inv_std)?];
+            observed.statistics = Some(ObservedStatistics { count: 0, mean, var_biased: Vec::new(), inv_std });
+        }
+        let local = passed.local.ranks().iter().map(|rank| {
             let mean = rank.iter().map(|channel| channel.mean).collect();
-            (mean, rank.iter().map(ChannelStats::var_biased).collect())
+            (mean, rank.iter().map(Moments::var_biased).collect())
         });
         observed.local = local.collect();
-        let num_features = scenario.config.num_features;
-        for ((local, rank), input) in report.local.iter().zip(self.world_ranks()).zip(self.inputs(step)) {
+        let num_features = config.num_features;
+        for ((local, rank), input) in passed.local.ranks().iter().zip(self.world_ranks()).zip(self.inputs(step)) {
             let expected = (input.dims.iter().product::<usize>() / num_features) as u64;
             if local.len() != num_features || local.iter().any(|channel| channel.count != expected) {
                 let what = format!("{}.r{rank}: the report does not count {expected} values per channel", step.name);
                 observed.broken.push((Part::Forward, what));
             }
         }
+        Ok(())
     }
 
     fn inputs<'a>(&self, step: &'a Step) -> &'a [RankTensor] {
@@ -177,8 +190,11 @@ fn upload(ranks: &[RankTensor], devices: &[Device]) -> Result<Vec<Tensor>, syncb
 
 /// The values of every rank.
 fn download(tensors: &[Tensor]) -> Result<Vec<Vec<f64>>, syncbn::Error> {
-    let widen = |values: Vec<f32>| values.into_iter().map(f64::from).collect();
-    tensors.iter().map(|tensor| Ok(widen(block_on(tensor.to_vec())?))).collect()
+    tensors.iter().map(download_one).collect()
+}
+
+fn download_one(tensor: &Tensor) -> Result<Vec<f64>, syncbn::Error> {
+    Ok(block_on(tensor.to_vec())?.into_iter().map(f64::from).collect())
 }
 
 fn same_bits(a: &[Vec<f64>], b: &[Vec<f64>]) -> bool {

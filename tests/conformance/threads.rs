@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use syncbn::collective::LocalRank;
-use syncbn::{LocalGroup, ProcessGroup};
+use syncbn::{ProcessGroup, collective::LocalGroup};
 
 /// How long a rank waits for its peers: longer than a step of any case takes on a busy machine, short beside the patience
 /// of whoever waits for the runner.

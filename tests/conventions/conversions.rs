@@ -1,6 +1,6 @@
 //! The way between the conventions' parameters and the configuration, and the configuration as JSON.
 
-use syncbn::Initializer;
+use syncbn::config::Initializer;
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn pytorch_s_parameters_come_back_as_they_went_in() {
             for track_running_stats in [true, false] {
                 let arguments =
                     TorchArguments { eps: 1e-3, momentum, affine, bias, track_running_stats, ..TorchArguments::new(7) };
-                let config = SyncBatchNormConfig::from(arguments);
+                let config = BatchNormConfig::from(arguments);
                 config.validate().unwrap();
                 assert_eq!(TorchArguments::try_from(&config), Ok(arguments));
             }
@@ -42,13 +42,13 @@ fn mindspore_s_parameters_come_back_as_they_went_in() {
 
 #[test]
 fn what_both_have_converts_from_one_to_the_other() {
-    let config = SyncBatchNormConfig::from(TorchArguments { eps: 1e-3, momentum: Some(0.25), ..torch() });
+    let config = BatchNormConfig::from(TorchArguments { eps: 1e-3, momentum: Some(0.25), ..torch() });
     let expected = MindSporeArguments { eps: 1e-3, momentum: 0.75, ..mindspore() };
     assert_eq!(MindSporeArguments::try_from(&config), Ok(expected.clone()));
     let back = TorchArguments::try_from(&from_mindspore(expected)).unwrap();
     assert_eq!(back, TorchArguments { eps: 1e-3, momentum: Some(0.25), ..torch() });
     // 1 − 0.9 is 0.1 but for the last bit.
-    let default = TorchArguments::try_from(&SyncBatchNormConfig::mindspore(CHANNELS)).unwrap();
+    let default = TorchArguments::try_from(&BatchNormConfig::mindspore(CHANNELS)).unwrap();
     assert!((default.momentum.unwrap() - 0.1).abs() < 1e-16);
     assert_eq!(TorchArguments { momentum: Some(0.1), ..default }, torch());
 }
@@ -62,7 +62,7 @@ fn refusal<T: std::fmt::Debug>(converted: Result<T, ConfigError>) -> (&'static s
 
 #[test]
 fn what_pytorch_s_layer_cannot_express_is_named() {
-    let base = SyncBatchNormConfig::torch(CHANNELS);
+    let base = BatchNormConfig::torch(CHANNELS);
     for (config, word) in [
         (base.clone().with_weight(false), "a bias without a weight"),
         (base.clone().with_freeze_affine(true), "freeze_affine"),
@@ -85,7 +85,7 @@ fn what_pytorch_s_layer_cannot_express_is_named() {
 
 #[test]
 fn what_mindspore_s_layer_cannot_express_is_named() {
-    let base = SyncBatchNormConfig::mindspore(CHANNELS);
+    let base = BatchNormConfig::mindspore(CHANNELS);
     for (config, word) in [
         (base.clone().with_weight(false), "without weight or bias"),
         (base.clone().with_bias(false), "without weight or bias"),
@@ -108,7 +108,7 @@ fn what_mindspore_s_layer_cannot_express_is_named() {
 #[test]
 fn moving_values_alone_need_moving_values() {
     let config =
-        SyncBatchNormConfig::torch(CHANNELS).with_track_running_stats(false).with_use_batch_statistics(Some(false));
+        BatchNormConfig::torch(CHANNELS).with_track_running_stats(false).with_use_batch_statistics(Some(false));
     let error = config.validate().unwrap_err();
     assert!(matches!(error, ConfigError::Conflict { .. }), "{error:?}");
     let message = error.to_string();
@@ -117,7 +117,7 @@ fn moving_values_alone_need_moving_values() {
 
 #[test]
 fn a_configuration_goes_through_json_and_back() {
-    let full = SyncBatchNormConfig::mindspore(3)
+    let full = BatchNormConfig::mindspore(3)
         .with_eps(1e-3)
         .with_momentum(Momentum::Cumulative)
         .with_weight(false)
@@ -133,9 +133,9 @@ fn a_configuration_goes_through_json_and_back() {
         .with_seed(u64::MAX);
     for config in both().into_iter().chain([full]) {
         let json = serde_json::to_string(&config).unwrap();
-        assert_eq!(serde_json::from_str::<SyncBatchNormConfig>(&json).unwrap(), config, "{json}");
+        assert_eq!(serde_json::from_str::<BatchNormConfig>(&json).unwrap(), config, "{json}");
     }
-    let json = serde_json::to_string(&SyncBatchNormConfig::torch(3)).unwrap();
+    let json = serde_json::to_string(&BatchNormConfig::torch(3)).unwrap();
     for word in ["\"num_features\":3", "{\"NewWeight\":0.1}", "\"use_batch_statistics\":null"] {
         assert!(json.contains(word), "{json} does not hold {word}");
     }

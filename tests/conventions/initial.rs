@@ -1,11 +1,11 @@
 //! Initial values: names, numbers, vectors, the seed, and that every rank starts alike.
 
-use syncbn::{Initializer, StateDict};
+use syncbn::{config::Initializer, state::StateDict};
 
 use super::*;
 
-fn state(config: SyncBatchNormConfig) -> Result<StateDict, Error> {
-    block_on(DeviceGroup::new(config, vec![Device::host(), virtual_gpus()[0].clone()])?.state_dict())
+fn state(config: BatchNormConfig) -> Result<StateDict, Error> {
+    block_on(SyncBatchNorm::new(config, [Device::host(), virtual_gpus()[0].clone()])?.state())
 }
 
 fn parse(text: &str) -> Initializer {
@@ -39,7 +39,7 @@ fn each_of_the_four_may_be_a_name_a_number_or_a_vector() {
     assert_eq!((state.weight, state.bias), (Some(vec![0.0; 2]), Some(vec![-0.5; 2])));
     assert_eq!((state.running_mean, state.running_var), (Some(vec![3.0, 4.0]), Some(vec![2.0; 2])));
     // They are what evaluation normalizes with.
-    let y = evaluate(&mut layer(config.with_weight_init(Initializer::Ones).with_bias_init(Initializer::Zeros)));
+    let y = evaluate(&layer(config.with_weight_init(Initializer::Ones).with_bias_init(Initializer::Zeros)));
     assert_normalized(&y, &normalized([3.0, 4.0], [2.0, 2.0]));
 }
 
@@ -73,17 +73,17 @@ fn the_names_of_a_vector_parse_in_any_case_and_others_are_an_error_that_lists_th
 #[test]
 fn random_values_are_the_same_on_every_rank_and_in_every_run_of_a_seed() {
     let random = |seed| {
-        SyncBatchNormConfig::mindspore(64)
+        BatchNormConfig::mindspore(64)
             .with_weight_init(parse("normal"))
             .with_bias_init(parse("uniform"))
             .with_running_mean_init(parse("truncatednormal"))
             .with_running_var_init(Initializer::Uniform { low: 0.5, high: 1.5 })
             .with_seed(seed)
     };
-    let group = DeviceGroup::new(random(7), Kind::Mixed.devices(3)).unwrap();
-    let first = group.parameters(0).map(|tensor| block_on(tensor.unwrap().to_vec()).unwrap());
+    let bn = SyncBatchNorm::new(random(7), Kind::Mixed.devices(3)).unwrap();
+    let first = [bn.weight(0), bn.bias(0)].map(|tensor| block_on(tensor.unwrap().to_vec()).unwrap());
     for rank in 1..3 {
-        assert_eq!(group.parameters(rank).map(|tensor| block_on(tensor.unwrap().to_vec()).unwrap()), first);
+        assert_eq!([bn.weight(rank), bn.bias(rank)].map(|tensor| block_on(tensor.unwrap().to_vec()).unwrap()), first);
     }
     let (seven, eight) = (state(random(7)).unwrap(), state(random(8)).unwrap());
     assert_eq!(state(random(7)).unwrap(), seven);
@@ -107,7 +107,7 @@ fn random_values_are_the_same_on_every_rank_and_in_every_run_of_a_seed() {
 #[test]
 fn the_numbers_of_a_seed_are_fixed() {
     // A checkpoint is reproduced from a configuration on any machine and by any later version.
-    let config = SyncBatchNormConfig::mindspore(4)
+    let config = BatchNormConfig::mindspore(4)
         .with_weight_init(parse("normal"))
         .with_bias_init(parse("uniform"))
         .with_running_mean_init(parse("truncatednormal"))
@@ -124,11 +124,11 @@ const RUNNING_MEAN: [f32; 4] = [-0.008386539, -0.009035728, -0.004204821, -0.000
 
 #[test]
 fn initial_values_that_no_layer_can_have_are_refused() {
-    let refused = |config: SyncBatchNormConfig| match state(config).unwrap_err() {
+    let refused = |config: BatchNormConfig| match state(config).unwrap_err() {
         Error::Config(error) => error,
         other => panic!("{other:?}"),
     };
-    let base = || SyncBatchNormConfig::mindspore(CHANNELS);
+    let base = || BatchNormConfig::mindspore(CHANNELS);
     let three = Initializer::Values(vec![1.0; 3]);
     let of_length = |name| ConfigError::InitialLength { name, found: 3, expected: CHANNELS };
     assert_eq!(refused(base().with_weight_init(three.clone())), of_length("weight_init"));
@@ -157,12 +157,12 @@ fn values_that_are_not_finite_are_refused() {
     // As they are from a file.
     for value in [f32::NAN, f32::INFINITY] {
         for set in [
-            SyncBatchNormConfig::with_weight_init,
-            SyncBatchNormConfig::with_bias_init,
-            SyncBatchNormConfig::with_running_mean_init,
-            SyncBatchNormConfig::with_running_var_init,
+            BatchNormConfig::with_weight_init,
+            BatchNormConfig::with_bias_init,
+            BatchNormConfig::with_running_mean_init,
+            BatchNormConfig::with_running_var_init,
         ] {
-            let config = set(SyncBatchNormConfig::mindspore(CHANNELS), Initializer::Values(vec![1.0, value]));
+            let config = set(BatchNormConfig::mindspore(CHANNELS), Initializer::Values(vec![1.0, value]));
             let error = state(config).expect_err("a layer that starts with a value that is not finite");
             assert!(matches!(error, Error::Config(ConfigError::OutOfRange { .. })), "{error:?}");
         }

@@ -4,19 +4,19 @@ use super::*;
 
 #[test]
 fn without_running_statistics_evaluation_uses_each_rank_s_own_batch() {
-    let mut group = layer(TorchArguments { track_running_stats: false, ..torch() });
-    assert_eq!(names(&group, Naming::Torch), ["bias", "weight"]);
-    assert_eq!(group.running_stats(), None);
+    let bn = layer(TorchArguments { track_running_stats: false, ..torch() });
+    assert_eq!(names(&bn, Naming::Torch), ["bias", "weight"]);
+    assert_eq!(bn.running_stats(), None);
     let mut shifted = batches();
     shifted[1].values.iter_mut().for_each(|x| *x += 5.0);
-    let inputs = upload(&group, &shifted);
-    let y = read(&block_on(group.forward_eval(&inputs)).unwrap().outputs);
+    let inputs = upload(&bn, &shifted);
+    let y = read(&block_on(bn.forward_eval(&inputs)).unwrap().output);
     for (rank, batch) in shifted.iter().enumerate() {
         let one = std::slice::from_ref(batch);
         compare(one, &y[rank..=rank], &definition(one, None, 1e-5).outputs, TOLERANCE_ULP).unwrap();
     }
     // Training uses the group's.
-    let y = read(&block_on(group.forward_train(&inputs)).unwrap().outputs);
+    let y = read(&block_on(bn.forward_train(&inputs)).unwrap().output);
     compare(&shifted, &y, &definition(&shifted, None, 1e-5).outputs, TOLERANCE_ULP).unwrap();
 }
 
@@ -30,17 +30,17 @@ fn use_batch_statistics_has_three_states() {
     {
         let config = from_mindspore(MindSporeArguments { use_batch_statistics: setting, ..mindspore() });
         for (trains, uses_batch) in [(true, train_uses_batch), (false, eval_uses_batch)] {
-            let mut group = layer(config.clone());
-            group.set_running_stats(before()).unwrap();
-            let forward = if trains { train(&mut group) } else { evaluate(&mut group) };
+            let mut bn = layer(config.clone());
+            bn.set_running_stats(before()).unwrap();
+            let forward = if trains { train(&bn) } else { evaluate(&bn) };
             assert_normalized(&forward, if uses_batch { &by_batch } else { &by_moving });
-            let running = group.running_stats().unwrap();
+            let running = bn.running_stats().unwrap();
             if uses_batch {
                 // The moving values follow, in evaluation too.
                 assert_near(&running.mean, [0.9 + 0.1 * 10.0, -1.8 - 0.1 * 20.0]);
                 assert_eq!(running.num_batches_tracked, 4);
             } else {
-                assert_eq!(*running, before(), "{setting:?}");
+                assert_eq!(running, before(), "{setting:?}");
             }
         }
     }
@@ -50,10 +50,10 @@ fn use_batch_statistics_has_three_states() {
 fn the_running_variance_is_unbiased_with_the_count_of_the_group_unless_asked_otherwise() {
     for config in both() {
         for (variance, divisor) in [(RunningVariance::Unbiased, COUNT - 1.0), (RunningVariance::Biased, COUNT)] {
-            let mut group = layer(config.clone().with_running_variance(variance));
-            train(&mut group);
+            let bn = layer(config.clone().with_running_variance(variance));
+            train(&bn);
             let expected = VAR.map(|var| 0.9 + 0.1 * var * COUNT / divisor);
-            assert_near(&group.running_stats().unwrap().var, expected);
+            assert_near(&bn.running_stats().unwrap().var, expected);
         }
         assert_eq!(config.running_variance, RunningVariance::Unbiased);
     }
@@ -74,11 +74,11 @@ fn gradients_of_weight_and_bias_are_each_rank_s_own_unless_asked_otherwise() {
             (AffineGradient::GroupSum, [sum, sum]),
             (AffineGradient::GroupMean, [sum.map(|sum| sum / 2.0); 2]),
         ] {
-            let mut group = layer(config.clone().with_affine_gradient(affine));
-            let inputs = upload(&group, &batches());
-            let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
-            let backward = block_on(group.backward(&saved, &inputs, &upload(&group, &upstream))).unwrap();
-            for (found, expected) in read(&backward.grad_biases.unwrap()).iter().zip(expected) {
+            let bn = layer(config.clone().with_affine_gradient(affine));
+            let inputs = upload(&bn, &batches());
+            let saved = block_on(bn.forward_train(&inputs)).unwrap().saved;
+            let backward = block_on(bn.backward(&saved, Backward::of(&inputs, &upload(&bn, &upstream)))).unwrap();
+            for (found, expected) in read(&backward.bias.unwrap()).iter().zip(expected) {
                 assert_near(found, expected);
             }
         }

@@ -19,8 +19,8 @@
 //! e is deviation·inv_std, for the error of the batch's mean, and u·|mean|·inv_std for what one f32 cannot hold of it, with
 //! u = 2⁻²⁴; 0 with running statistics. Values read are exact in their storage type, so that their rounding is no part of it.
 
-use syncbn::reference::{self, Affine, Gradients, RankBatch};
-use syncbn::{DType, Device, Epilogue};
+use syncbn::{DType, Device, config::Epilogue};
+use syncbn_reference::{self as reference, Affine, Gradients, RankBatch};
 
 use super::common::shares::worst_share;
 use super::common::*;

@@ -6,7 +6,7 @@
 //! more digits than an f32 has while it adds up. A 16-bit y or gradient is rounded after the activation and not before, so that
 //! there is nothing to compare.
 
-use syncbn::{DType, Epilogue, Inputs};
+use syncbn::{Backward, DType, Forward, config::Epilogue};
 
 use super::common::*;
 use super::devices::On;
@@ -211,14 +211,15 @@ fn the_input_itself_may_be_the_residual() {
         let mut problem = Problem::plain(&shape(0), Epilogue::AddRelu, 500);
         problem.residuals = Some(problem.x.clone());
         let [_, (_, expected)] = problem.run(on.devices(3), &Layouts::all()[..1]).unwrap();
-        let mut group = problem.group(on.devices(3));
-        let tensors = problem.tensors(&group);
-        let inputs = Inputs::with_residuals(&tensors.x, &tensors.x);
-        let forward = pollster::block_on(group.forward_train(inputs)).unwrap();
-        let backward = pollster::block_on(group.backward(&forward.saved, inputs, &tensors.g)).unwrap();
-        assert_eq!(problem.pass(problem.read(&forward.outputs), &backward).bits(), expected.bits(), "{on:?}");
+        let layer = problem.layer(on.devices(3));
+        let tensors = problem.tensors(&layer);
+        let x = &tensors.x;
+        let forward = pollster::block_on(layer.forward_train(Forward::of(x).residual(x))).unwrap();
+        let request = Backward::of(x, &tensors.g).residual(x);
+        let backward = pollster::block_on(layer.backward(&forward.saved, request)).unwrap();
+        assert_eq!(problem.pass(problem.read(&forward.output), &backward).bits(), expected.bits(), "{on:?}");
         // And once more, as activation checkpointing does.
-        let again = pollster::block_on(group.forward_recompute(inputs)).unwrap();
-        assert_eq!(bits(&problem.read(&again.outputs)), expected.bits()[0], "{on:?}");
+        let again = pollster::block_on(layer.forward_train(Forward::of(x).residual(x).untracked())).unwrap();
+        assert_eq!(bits(&problem.read(&again.output)), expected.bits()[0], "{on:?}");
     }
 }

@@ -1,9 +1,9 @@
 //! The faster ways of a GPU beside the portable one, on the same inputs: both follow the definition, and they are two.
 
 use pollster::block_on;
-use syncbn::plan::{Activation, DeviceCaps, SumsPlan};
-use syncbn::shaders::Elements;
-use syncbn::{DType, Device, FastPaths, Layout, Shape};
+use syncbn::low_level::plan::{Activation, DeviceCaps, SumsPlan};
+use syncbn::low_level::shaders::Elements;
+use syncbn::{DType, Device, Layout, device::FastPaths, low_level::Shape};
 
 use super::bounds::Expected;
 use super::common::adapter;

@@ -2,7 +2,7 @@
 //! memory.
 
 use pollster::block_on;
-use syncbn::{DType, Epilogue, GradTargets};
+use syncbn::{Backward, DType, Forward, Tensor, config::Epilogue};
 
 use super::devices::On;
 use super::problem::{EPILOGUES, Problem, Uses, shape};
@@ -41,19 +41,19 @@ fn a_mask_follows_v_and_not_what_backward_is_given() {
     // A kernel that looked at anything but the mask would find all values on the other side.
     for on in On::ALL {
         let problem = with_mask(&Problem::plain(&large(), Epilogue::AddRelu, 31));
-        let mut group = problem.group(on.devices(3));
-        let mut tensors = problem.tensors(&group);
+        let layer = problem.layer(on.devices(3));
+        let mut tensors = problem.tensors(&layer);
         let (saved, y) = block_on(async {
-            let forward = group.forward_train(tensors.inputs()).await.unwrap();
-            (forward.saved, problem.read(&forward.outputs))
+            let forward = layer.forward_train(tensors.forward()).await.unwrap();
+            (forward.saved, problem.read(&forward.output))
         });
-        let expected = block_on(group.backward(&saved, &tensors.x, &tensors.g)).unwrap();
+        let expected = block_on(layer.backward(&saved, tensors.backward_without())).unwrap();
         let expected = problem.pass(y.clone(), &expected);
         for residual in tensors.residuals.iter_mut().flatten() {
             let opposite: Vec<f32> = block_on(residual.to_vec()).unwrap().iter().map(|r| -100.0 - r).collect();
             residual.write(&opposite).unwrap();
         }
-        let found = block_on(group.backward(&saved, tensors.inputs(), &tensors.g)).unwrap();
+        let found = block_on(layer.backward(&saved, tensors.backward())).unwrap();
         assert_eq!(problem.pass(y, &found).bits(), expected.bits(), "{on:?}");
     }
 }
@@ -65,9 +65,9 @@ fn a_mask_is_of_one_bit_per_value_and_kept_only_where_a_residual_would_be_read()
         let dims = vec![vec![16, 16, 32, 32], vec![32, 16, 32, 32], vec![48, 16, 32, 32]];
         for epilogue in EPILOGUES {
             let problem = with_mask(&Problem::plain(&dims, epilogue, 32));
-            let mut group = problem.group(on.devices(3));
-            let tensors = problem.tensors(&group);
-            let saved = block_on(group.forward_train(tensors.inputs())).unwrap().saved;
+            let layer = problem.layer(on.devices(3));
+            let tensors = problem.tensors(&layer);
+            let saved = block_on(layer.forward_train(tensors.forward())).unwrap().saved;
             let values = 96 * 16 * 32 * 32u64;
             let expected = if epilogue == Epilogue::AddRelu { values / 8 } else { 0 };
             assert_eq!(saved.mask_bytes(), expected, "{on:?}, {epilogue:?}");
@@ -100,38 +100,41 @@ fn each_in_place(check: impl Fn(&str, &Problem, On, Layouts)) {
 fn in_place_gives_the_bits_of_tensors_apart() {
     each_in_place(|what, problem, on, layouts| {
         let expected = problem.run(on.devices(3), &[layouts]).unwrap();
-        let mut group = problem.group(on.devices(3));
+        let mut layer = problem.layer(on.devices(3));
         for (uses, expected) in expected {
-            let mut tensors = problem.tensors_as(&group, layouts);
-            let (inputs, residuals) = (tensors.inputs(), tensors.residuals.as_deref());
+            let mut tensors = problem.tensors_as(&layer, layouts);
             // The statistics move with every call, and are the same for the call that is differentiated.
-            let running = group.running_stats().unwrap().clone();
+            let running = layer.running_stats().unwrap();
+            let request = tensors.forward();
             let saved = block_on(async {
                 match uses {
-                    Uses::Group => group.forward_train(inputs).await.unwrap().saved,
-                    Uses::Running => group.forward_eval(inputs).await.unwrap().saved,
+                    Uses::Group => layer.forward_train(request).await.unwrap().saved,
+                    Uses::Running => layer.forward_eval(request).await.unwrap().saved,
                 }
             });
-            let is_needed = saved.needs_residuals();
-            let given = if is_needed { inputs } else { (&tensors.x).into() };
-            let mut grad_residuals = residuals.is_some().then(|| problem.tensors_as(&group, layouts).x);
-            let mut over = std::mem::take(&mut problem.tensors_as(&group, layouts).g);
-            let targets = GradTargets { grad_residuals: grad_residuals.as_deref_mut(), ..GradTargets::default() };
-            block_on(group.backward_in_place(&saved, given, &mut over, targets)).unwrap();
+            let mut grad_residuals = tensors.residuals.is_some().then(|| problem.tensors_as(&layer, layouts).x);
+            let mut over = problem.tensors_as(&layer, layouts).g;
+            let request = Backward::in_place(&tensors.x, &mut over).residual_gradient(grad_residuals.as_mut());
+            let request = match &tensors.residuals {
+                Some(residuals) if saved.needs_residual() => request.residual(residuals),
+                _ => request,
+            };
+            block_on(layer.backward(&saved, request)).unwrap();
             let bits = super::common::bits;
             assert_eq!(bits(&problem.read(&over)), bits(&expected.grad_inputs), "{what}, {uses:?}");
             let found = grad_residuals.map(|tensors| bits(&problem.read(&tensors)));
             assert_eq!(found, expected.grad_residuals.as_deref().map(bits), "{what}, {uses:?}");
 
-            group.set_running_stats(running).unwrap();
-            let place = match &tensors.residuals {
-                Some(residuals) => syncbn::InPlace::with_residuals(&mut tensors.x, residuals),
-                None => (&mut tensors.x).into(),
+            layer.set_running_stats(running).unwrap();
+            let request = Forward::in_place(&mut tensors.x);
+            let request = match &tensors.residuals {
+                Some(residuals) => request.residual(residuals),
+                None => request,
             };
             block_on(async {
                 match uses {
-                    Uses::Group => group.forward_train_in_place(place).await,
-                    Uses::Running => group.forward_eval_in_place(place).await,
+                    Uses::Group => layer.forward_train(request).await,
+                    Uses::Running => layer.forward_eval(request).await,
                 }
             })
             .unwrap();
@@ -147,21 +150,21 @@ fn what_cannot_be_written_over_is_refused_and_nothing_is_written() {
         // As many positions as channels, so that the dimensions are the same in both layouts.
         let dims = vec![vec![2, 3, 3], vec![1, 3, 3], vec![0, 3, 3]];
         let problem = Problem::random(&dims, &[types], Epilogue::None, [true, true], 33);
-        let mut group = problem.group(on.devices(3));
-        let mut tensors = problem.tensors_as(&group, Layouts::all()[1]);
-        let saved = block_on(group.forward_train(&tensors.x)).unwrap().saved;
-        let refused = |group: &syncbn::DeviceGroup, g: &mut [syncbn::Tensor], targets| {
-            block_on(group.backward_in_place(&saved, &tensors.x, g, targets)).unwrap_err().to_string()
+        let layer = problem.layer(on.devices(3));
+        let mut tensors = problem.tensors_as(&layer, Layouts::all()[1]);
+        let saved = block_on(layer.forward_train(&tensors.x)).unwrap().saved;
+        let refused = |g: &mut [Tensor], grad_inputs: Option<&mut Vec<Tensor>>| {
+            let request = Backward::in_place(&tensors.x, g).input_gradient(grad_inputs);
+            block_on(layer.backward(&saved, request)).unwrap_err().to_string()
         };
-        let layout = refused(&group, &mut tensors.g, GradTargets::default());
-        assert!(layout.contains("grad_outputs[0] is in layout ChannelsLast, expected ChannelsFirst"), "{layout}");
-        let mut plain = problem.tensors_as(&group, Layouts::all()[0]).g;
-        let dtype = refused(&group, &mut plain, GradTargets::default());
-        assert!(dtype.contains("grad_outputs[0] is stored as f32, expected f16"), "{dtype}");
-        let mut grad_inputs = problem.tensors_as(&group, Layouts::all()[0]).x;
-        let targets = GradTargets { grad_inputs: Some(&mut grad_inputs), ..GradTargets::default() };
-        let twice = refused(&group, &mut plain, targets);
-        assert!(twice.contains("targets.grad_inputs must be None"), "{twice}");
+        let layout = refused(&mut tensors.g, None);
+        assert!(layout.contains("grad_output[0] is in layout ChannelsLast, expected ChannelsFirst"), "{layout}");
+        let mut plain = problem.tensors_as(&layer, Layouts::all()[0]).g;
+        let dtype = refused(&mut plain, None);
+        assert!(dtype.contains("grad_output[0] is stored as f32, expected f16"), "{dtype}");
+        let mut grad_inputs = problem.tensors_as(&layer, Layouts::all()[0]).x;
+        let twice = refused(&mut plain, Some(&mut grad_inputs));
+        assert!(twice.contains("input_gradient is not wanted here"), "{twice}");
         let unchanged: Vec<_> = problem.g.iter().map(|batch| batch.values.clone()).collect();
         assert_eq!(problem.read(&plain), unchanged);
     }

@@ -1,6 +1,6 @@
 //! NaN and infinity in x, in a residual and in an upstream gradient: how far they reach through an epilogue.
 
-use syncbn::Epilogue;
+use syncbn::config::Epilogue;
 
 use super::bounds::Entering;
 use super::common::*;

@@ -2,7 +2,9 @@
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{Backward, DType, Device, DeviceGroup, Epilogue, Error, Inputs, SyncBatchNormConfig, Tensor};
+use syncbn::{
+    Backward, BatchNormConfig, DType, Device, Error, Forward, Gradients, SyncBatchNorm, Tensor, config::Epilogue,
+};
 
 use super::bounds::Entering;
 use super::common::*;
@@ -37,7 +39,7 @@ pub fn shape(turn: u64) -> Vec<Vec<usize>> {
 pub struct Problem {
     /// Of every rank.
     pub types: Vec<Types>,
-    pub config: SyncBatchNormConfig,
+    pub config: BatchNormConfig,
     pub parameters: Parameters,
     pub running: RunningStats,
     pub x: Vec<Batch>,
@@ -102,7 +104,7 @@ impl Problem {
         // Near the means of the batch, so that evaluation, too, has values on both sides of 0.
         let mean = means.iter().map(|mean| 2.0 * mean + 0.5 * random.next() as f32).collect();
         let running = RunningStats { mean, var, num_batches_tracked: 7 };
-        let config = SyncBatchNormConfig::torch(channels).with_weight(weight).with_bias(bias).with_epilogue(epilogue);
+        let config = BatchNormConfig::torch(channels).with_weight(weight).with_bias(bias).with_epilogue(epilogue);
         let mut problem = Self { types, config, parameters, running, x, residuals, g, excluded: 0 };
         if epilogue.activates() {
             problem.exclude_kinks();
@@ -144,11 +146,11 @@ impl Problem {
     }
 
     /// The layer on these devices, one per rank.
-    pub fn group(&self, devices: Vec<Device>) -> DeviceGroup {
-        let mut group = DeviceGroup::new(self.config.clone(), devices).expect("a valid group");
-        group.set_parameters(self.weight(), self.bias()).expect("parameters of the right length");
-        group.set_running_stats(self.running.clone()).expect("statistics of the right length");
-        group
+    pub fn layer(&self, devices: Vec<Device>) -> SyncBatchNorm {
+        let mut layer = SyncBatchNorm::new(self.config.clone(), devices).expect("a valid layer");
+        layer.set_parameters(self.weight(), self.bias()).expect("parameters of the right length");
+        layer.set_running_stats(self.running.clone()).expect("statistics of the right length");
+        layer
     }
 
     /// Whether forward keeps a mask: a GPU keeps none of a 16-bit input with an f32 output, nor do then the others.
@@ -160,14 +162,14 @@ impl Problem {
     }
 
     /// The tensors of a call, in f32 and channels first.
-    pub fn tensors(&self, group: &DeviceGroup) -> Tensors {
-        let residuals = self.residuals.as_deref().map(|batches| upload(group, batches));
-        Tensors { x: upload(group, &self.x), residuals, g: upload(group, &self.g) }
+    pub fn tensors(&self, layer: &SyncBatchNorm) -> Tensors {
+        let residuals = self.residuals.as_deref().map(|batches| upload(layer, batches));
+        Tensors { x: upload(layer, &self.x), residuals, g: upload(layer, &self.g) }
     }
 
     /// The tensors of a call in its storage types, all ranks in these layouts.
-    pub fn tensors_as(&self, group: &DeviceGroup, layouts: Layouts) -> Tensors {
-        let ranks = || group.devices().iter().zip(&self.types);
+    pub fn tensors_as(&self, layer: &SyncBatchNorm, layouts: Layouts) -> Tensors {
+        let ranks = || layer.devices().iter().zip(&self.types);
         let as_x = |batches: &Vec<Batch>| {
             ranks().zip(batches).map(|((device, types), batch)| upload_as(device, batch, types.x, layouts.x)).collect()
         };
@@ -177,10 +179,10 @@ impl Problem {
 
     /// Evaluation, then training, with the same tensors; ranks take the layouts in turn.
     pub fn run(&self, devices: Vec<Device>, layouts: &[Layouts]) -> Result<[(Uses, Pass); 2], Error> {
-        let mut group = self.group(devices);
+        let layer = self.layer(devices);
         let layouts: Vec<Layouts> = layouts.iter().copied().cycle().take(self.x.len()).collect();
         let make = |make: &dyn Fn(&Device, usize) -> Tensor| -> Vec<Tensor> {
-            group.devices().iter().enumerate().map(|(rank, device)| make(device, rank)).collect()
+            layer.devices().iter().enumerate().map(|(rank, device)| make(device, rank)).collect()
         };
         let (types, layout_of) = (&self.types, |rank: usize| layouts[rank]);
         let as_x =
@@ -192,19 +194,20 @@ impl Problem {
         };
         let mut outputs = make(&|on, rank| zeros_as(on, &self.x[rank], types[rank].other, layout_of(rank).x));
         let mut pass = |uses: Uses| {
-            let inputs = tensors.inputs();
-            let (saved, _) = match uses {
-                Uses::Running => block_on(group.forward_eval_into(inputs, &mut outputs)),
-                Uses::Group => block_on(group.forward_train_into(inputs, &mut outputs)),
-            }?;
+            let request = tensors.forward().write_to(&mut outputs);
+            let saved = match uses {
+                Uses::Running => block_on(layer.forward_eval(request)),
+                Uses::Group => block_on(layer.forward_train(request)),
+            }?
+            .saved;
             let y = self.read(&outputs);
-            let is_kept = self.keeps_mask(group.devices());
+            let is_kept = self.keeps_mask(layer.devices());
             assert_eq!(saved.mask_bytes() > 0, is_kept && self.x.iter().any(|batch| !batch.values.is_empty()));
-            assert_eq!(saved.needs_residuals(), self.epilogue() == Epilogue::AddRelu && !is_kept);
-            let needed = if saved.needs_residuals() { inputs } else { (&tensors.x).into() };
-            let backward = block_on(group.backward(&saved, needed, &tensors.g))?;
-            let like_inputs = backward.grad_inputs.iter().zip(&tensors.x);
-            for (gradient, x) in like_inputs.chain(backward.grad_residuals.iter().flatten().zip(&tensors.x)) {
+            assert_eq!(saved.needs_residual(), self.epilogue() == Epilogue::AddRelu && !is_kept);
+            let needed = if saved.needs_residual() { tensors.backward() } else { tensors.backward_without() };
+            let backward = block_on(layer.backward(&saved, needed))?;
+            let like_x = backward.input.iter().zip(&tensors.x);
+            for (gradient, x) in like_x.chain(backward.residual.iter().flatten().zip(&tensors.x)) {
                 assert_eq!((gradient.dtype(), gradient.layout()), (x.dtype(), x.layout()));
             }
             Ok::<_, Error>((uses, self.pass(y, &backward)))
@@ -221,13 +224,13 @@ impl Problem {
     }
 
     /// What a backward call gave after a forward call that gave y.
-    pub fn pass(&self, y: Vec<Vec<f32>>, backward: &Backward) -> Pass {
-        let grad_weights = backward.grad_weights.as_deref().map(read);
-        let grad_biases = backward.grad_biases.as_deref().map(read);
-        let grad_residuals = backward.grad_residuals.as_deref().map(|gradients| self.read(gradients));
+    pub fn pass(&self, y: Vec<Vec<f32>>, backward: &Gradients<Vec<Tensor>>) -> Pass {
+        let grad_weights = backward.weight.as_deref().map(read);
+        let grad_biases = backward.bias.as_deref().map(read);
+        let grad_residuals = backward.residual.as_deref().map(|gradients| self.read(gradients));
         assert_eq!((grad_weights.is_some(), grad_biases.is_some()), (self.config.weight, self.config.bias));
         assert_eq!(grad_residuals.is_some(), self.epilogue().adds_residual());
-        Pass { y, grad_inputs: self.read(&backward.grad_inputs), grad_residuals, grad_weights, grad_biases }
+        Pass { y, grad_inputs: self.read(&backward.input), grad_residuals, grad_weights, grad_biases }
     }
 
     /// Values of activations, channels first.
@@ -245,10 +248,27 @@ pub struct Tensors {
 }
 
 impl Tensors {
-    pub fn inputs(&self) -> Inputs<'_> {
-        let Some(residuals) = &self.residuals else { return (&self.x).into() };
-        Inputs::with_residuals(&self.x, residuals)
+    /// x, with the residual where there is one.
+    pub fn forward(&self) -> Forward<'_, Vec<Tensor>> {
+        forward_of(&self.x, self.residuals.as_deref())
     }
+
+    /// x and the upstream gradient, with the residual where there is one.
+    pub fn backward(&self) -> Backward<'_, Vec<Tensor>> {
+        let Some(residuals) = &self.residuals else { return self.backward_without() };
+        self.backward_without().residual(residuals)
+    }
+
+    /// x and the upstream gradient alone.
+    pub fn backward_without(&self) -> Backward<'_, Vec<Tensor>> {
+        Backward::of(&self.x, &self.g)
+    }
+}
+
+/// x, with a residual where there is one.
+pub fn forward_of<'a>(x: &'a [Tensor], residuals: Option<&'a [Tensor]>) -> Forward<'a, Vec<Tensor>> {
+    let Some(residuals) = residuals else { return Forward::of(x) };
+    Forward::of(x).residual(residuals)
 }
 
 impl Pass {

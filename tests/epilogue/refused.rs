@@ -3,12 +3,13 @@
 use half::f16;
 use pollster::block_on;
 use syncbn::{
-    ArgumentError, ConfigError, DType, Device, DeviceGroup, Epilogue, Error, Input, Inputs, Layout, ProcessGroup,
-    SyncBatchNorm, SyncBatchNormConfig, Tensor,
+    Backward, BatchNormConfig, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor,
+    config::Epilogue,
+    error::{ArgumentError, ConfigError},
 };
 
 use super::common::*;
-use super::problem::{EPILOGUES, Problem, Tensors};
+use super::problem::{EPILOGUES, Problem, Tensors, forward_of};
 
 const CHANNELS: usize = 3;
 
@@ -25,40 +26,40 @@ fn argument(result: Result<(), Error>) -> ArgumentError {
 }
 
 /// Every forward call with these inputs is refused in the same way, and changes nothing.
-fn refused(group: &mut DeviceGroup, x: &[Tensor], residuals: Option<&[Tensor]>) -> ArgumentError {
-    let inputs: Inputs<'_> = residuals.map_or(x.into(), |residuals| Inputs::with_residuals(x, residuals));
-    let before = group.running_stats().cloned();
+fn refused(layer: &SyncBatchNorm, x: &[Tensor], residuals: Option<&[Tensor]>) -> ArgumentError {
+    let request = || forward_of(x, residuals);
+    let before = layer.running_stats();
     let mut outputs: Vec<Tensor> =
         x.iter().map(|x| x.device().upload(x.dims(), &vec![f32::NAN; x.element_count()]).unwrap()).collect();
-    let error = argument(block_on(group.forward_train(inputs)).map(|_| ()));
+    let error = argument(block_on(layer.forward_train(request())).map(|_| ()));
     let others = [
-        block_on(group.forward_eval(inputs)).map(|_| ()),
-        block_on(group.forward_recompute(inputs)).map(|_| ()),
-        block_on(group.forward_train_into(inputs, &mut outputs)).map(|_| ()),
-        block_on(group.forward_eval_into(inputs, &mut outputs)).map(|_| ()),
+        block_on(layer.forward_eval(request())).map(|_| ()),
+        block_on(layer.forward_train(request().untracked())).map(|_| ()),
+        block_on(layer.forward_train(request().write_to(&mut outputs))).map(|_| ()),
+        block_on(layer.forward_eval(request().write_to(&mut outputs))).map(|_| ()),
     ];
     others.into_iter().for_each(|other| assert_eq!(argument(other), error));
     assert!(read(&outputs).iter().flatten().all(|y| y.is_nan()), "{error}: an output was written");
-    assert_eq!(group.running_stats().cloned(), before, "{error}");
+    assert_eq!(layer.running_stats(), before, "{error}");
     error
 }
 
-fn given(problem: &Problem, kind: Kind) -> (DeviceGroup, Tensors) {
-    let group = problem.group(kind.devices(problem.x.len()));
-    let tensors = problem.tensors(&group);
-    (group, tensors)
+fn given(problem: &Problem, kind: Kind) -> (SyncBatchNorm, Tensors) {
+    let layer = problem.layer(kind.devices(problem.x.len()));
+    let tensors = problem.tensors(&layer);
+    (layer, tensors)
 }
 
 #[test]
 fn an_epilogue_that_adds_a_residual_needs_one() {
     for kind in Kind::ALL {
         for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
-            let (mut group, tensors) = given(&problem(epilogue), kind);
-            let error = refused(&mut group, &tensors.x, None);
+            let (layer, tensors) = given(&problem(epilogue), kind);
+            let error = refused(&layer, &tensors.x, None);
             assert_eq!(error, ArgumentError::NoResidual { epilogue });
             let message = error.to_string();
-            assert!(message.contains(&format!("{epilogue:?}")) && message.contains("with_residuals"), "{message}");
-            block_on(group.forward_train(tensors.inputs())).unwrap();
+            assert!(message.contains(&format!("{epilogue:?}")) && message.contains(".residual("), "{message}");
+            block_on(layer.forward_train(tensors.forward())).unwrap();
         }
     }
 }
@@ -67,14 +68,14 @@ fn an_epilogue_that_adds_a_residual_needs_one() {
 fn another_epilogue_takes_none() {
     for kind in Kind::ALL {
         for epilogue in EPILOGUES.into_iter().filter(|epilogue| !epilogue.adds_residual()) {
-            let (mut group, tensors) = given(&problem(epilogue), kind);
-            let error = refused(&mut group, &tensors.x, Some(&tensors.g));
-            assert_eq!(error, ArgumentError::NoSuchParameter { name: "residuals" });
-            assert!(error.to_string().contains("residuals"), "{error}");
-            let saved = block_on(group.forward_train(&tensors.x)).unwrap().saved;
-            let inputs = Inputs::with_residuals(&tensors.x, &tensors.g);
-            assert_eq!(argument(block_on(group.backward(&saved, inputs, &tensors.g)).map(|_| ())), error);
-            block_on(group.backward(&saved, &tensors.x, &tensors.g)).unwrap();
+            let (layer, tensors) = given(&problem(epilogue), kind);
+            let error = refused(&layer, &tensors.x, Some(&tensors.g));
+            assert_eq!(error, ArgumentError::NoSuchParameter { name: "residual" });
+            assert!(error.to_string().contains("residual"), "{error}");
+            let saved = block_on(layer.forward_train(&tensors.x)).unwrap().saved;
+            let request = tensors.backward_without().residual(&tensors.g);
+            assert_eq!(argument(block_on(layer.backward(&saved, request)).map(|_| ())), error);
+            block_on(layer.backward(&saved, tensors.backward_without())).unwrap();
         }
     }
 }
@@ -88,33 +89,33 @@ const SPOILS: [Spoil; 6] = [
         |z, _| z.device().zeros(&[2, CHANNELS, 4]).unwrap(),
         |error| {
             let (found, expected) = (vec![2, CHANNELS, 4], vec![2, CHANNELS, 3]);
-            *error == ArgumentError::Dims { argument: "residuals", rank: 1, found, expected }
+            *error == ArgumentError::Dims { argument: "residual", rank: 1, found, expected }
         },
     ),
     (
         "fewer dims",
         |z, _| z.device().zeros(&[2, CHANNELS * 3]).unwrap(),
-        |error| matches!(error, ArgumentError::Dims { argument: "residuals", rank: 1, .. }),
+        |error| matches!(error, ArgumentError::Dims { argument: "residual", rank: 1, .. }),
     ),
     (
         "f16",
         |z, _| z.device().upload(z.dims(), &vec![f16::ZERO; z.element_count()]).unwrap(),
         |error| {
-            let (argument, expected) = ("residuals[1]".to_owned(), "f32".to_owned());
+            let (argument, expected) = ("residual[1]".to_owned(), "f32".to_owned());
             *error == ArgumentError::DType { argument, found: DType::F16, expected }
         },
     ),
     (
         "bf16",
         |z, _| z.device().zeros_of(z.dims(), DType::BF16).unwrap(),
-        |error| matches!(error, ArgumentError::DType { argument, found: DType::BF16, .. } if argument == "residuals[1]"),
+        |error| matches!(error, ArgumentError::DType { argument, found: DType::BF16, .. } if argument == "residual[1]"),
     ),
     (
         "channels last",
         |z, _| z.with_layout(Layout::ChannelsLast),
         |error| {
             let (found, expected) = (Layout::ChannelsLast, Layout::ChannelsFirst);
-            *error == ArgumentError::Layout { argument: "residuals", rank: 1, found, expected }
+            *error == ArgumentError::Layout { argument: "residual", rank: 1, found, expected }
         },
     ),
     (
@@ -123,7 +124,7 @@ const SPOILS: [Spoil; 6] = [
             let other = if kind == Kind::Gpu { Device::host() } else { virtual_gpus()[2].clone() };
             other.zeros(z.dims()).unwrap()
         },
-        |error| matches!(error, ArgumentError::WrongDevice { argument: "residuals", rank: 1, .. }),
+        |error| matches!(error, ArgumentError::WrongDevice { argument: "residual", rank: 1, .. }),
     ),
 ];
 
@@ -132,22 +133,22 @@ fn residuals_that_do_not_fit_are_refused_in_forward_and_in_backward() {
     for kind in Kind::ALL {
         for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
             let problem = problem(epilogue);
-            let (mut group, mut tensors) = given(&problem, kind);
+            let (layer, mut tensors) = given(&problem, kind);
             for (what, spoil, right) in SPOILS {
-                let saved = block_on(group.forward_train(tensors.inputs())).unwrap().saved;
+                let saved = block_on(layer.forward_train(tensors.forward())).unwrap().saved;
                 // The same memory where a spoil keeps it, so that nothing but what it changes is wrong.
                 let residuals = tensors.residuals.as_mut().unwrap();
                 let own = residuals.remove(1);
                 residuals.insert(1, spoil(own, kind));
-                let error = refused(&mut group, &tensors.x, tensors.residuals.as_deref());
+                let error = refused(&layer, &tensors.x, tensors.residuals.as_deref());
                 assert!(right(&error), "{kind:?}, {epilogue:?}, {what}: {error:?}");
-                assert!(error.to_string().contains("residuals[1]"), "{error}");
-                let in_backward = block_on(group.backward(&saved, tensors.inputs(), &tensors.g));
+                assert!(error.to_string().contains("residual[1]"), "{error}");
+                let in_backward = block_on(layer.backward(&saved, tensors.backward()));
                 assert_eq!(argument(in_backward.map(|_| ())), error, "{kind:?}, {epilogue:?}, {what}");
-                tensors.residuals = problem.tensors(&group).residuals;
+                tensors.residuals = problem.tensors(&layer).residuals;
             }
-            let error = refused(&mut group, &tensors.x, tensors.residuals.as_ref().map(|ranks| &ranks[..2]));
-            assert_eq!(error, ArgumentError::RankCount { argument: "residuals", found: 2, expected: 3 });
+            let error = refused(&layer, &tensors.x, tensors.residuals.as_ref().map(|ranks| &ranks[..2]));
+            assert_eq!(error, ArgumentError::RankCount { argument: "residual", found: 2, expected: 3 });
         }
     }
 }
@@ -158,24 +159,24 @@ fn a_rank_by_itself_is_told_the_same() {
         let x = device.upload(&[2, 1, 2], &[1.0, 2.0, 3.0, 5.0]).unwrap();
         let z = device.upload(&[2, 1, 2], &[0.5, -9.0, 9.0, 0.25]).unwrap();
         let layer = |epilogue| {
-            let config = SyncBatchNormConfig::torch(1).with_epilogue(epilogue);
-            SyncBatchNorm::new(config, device.clone(), &ProcessGroup::single()).unwrap()
+            let config = BatchNormConfig::torch(1).with_epilogue(epilogue);
+            SyncBatchNorm::new(config, [device.clone()]).unwrap()
         };
-        let mut adding = layer(Epilogue::AddRelu);
+        let adding = layer(Epilogue::AddRelu);
         let error = argument(block_on(adding.forward_train(&x)).map(|_| ()));
         assert_eq!(error, ArgumentError::NoResidual { epilogue: Epilogue::AddRelu });
         let short = device.upload(&[1, 1, 2], &[1.0, 2.0]).unwrap();
-        let error = argument(block_on(adding.forward_train(Input::with_residual(&x, &short))).map(|_| ()));
-        assert!(matches!(error, ArgumentError::Dims { argument: "residuals", rank: 0, .. }), "{error:?}");
-        let error = argument(block_on(layer(Epilogue::Relu).forward_train(Input::with_residual(&x, &z))).map(|_| ()));
-        assert_eq!(error, ArgumentError::NoSuchParameter { name: "residuals" });
+        let error = argument(block_on(adding.forward_train(Forward::of(&x).residual(&short))).map(|_| ()));
+        assert!(matches!(error, ArgumentError::Dims { argument: "residual", rank: 0, .. }), "{error:?}");
+        let error = argument(block_on(layer(Epilogue::Relu).forward_train(Forward::of(&x).residual(&z))).map(|_| ()));
+        assert_eq!(error, ArgumentError::NoSuchParameter { name: "residual" });
 
-        let forward = block_on(adding.forward_train(Input::with_residual(&x, &z))).unwrap();
-        assert!(forward.saved.needs_residuals());
-        let error = argument(block_on(adding.backward(&forward.saved, &x, &x)).map(|_| ()));
+        let forward = block_on(adding.forward_train(Forward::of(&x).residual(&z))).unwrap();
+        assert!(forward.saved.needs_residual());
+        let error = argument(block_on(adding.backward(&forward.saved, Backward::of(&x, &x))).map(|_| ()));
         assert_eq!(error, ArgumentError::NoResidual { epilogue: Epilogue::AddRelu });
-        let backward = block_on(adding.backward(&forward.saved, Input::with_residual(&x, &z), &x)).unwrap();
-        let passed = block_on(backward.grad_residual.unwrap().to_vec()).unwrap();
+        let backward = block_on(adding.backward(&forward.saved, Backward::of(&x, &x).residual(&z))).unwrap();
+        let passed = block_on(backward.residual.unwrap().to_vec()).unwrap();
         assert_eq!(passed, [0.0, 0.0, 3.0, 5.0]);
     }
 }
@@ -183,8 +184,8 @@ fn a_rank_by_itself_is_told_the_same() {
 #[test]
 fn a_slope_that_is_not_finite_is_refused() {
     for slope in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let config = SyncBatchNormConfig::torch(1).with_epilogue(Epilogue::LeakyRelu(slope));
-        let error = DeviceGroup::new(config, vec![Device::host()]).unwrap_err();
+        let config = BatchNormConfig::torch(1).with_epilogue(Epilogue::LeakyRelu(slope));
+        let error = SyncBatchNorm::new(config, [Device::host()]).unwrap_err();
         assert!(matches!(error, Error::Config(ConfigError::OutOfRange { .. })), "{error:?}");
         assert!(error.to_string().contains("slope"), "{error}");
     }

@@ -1,7 +1,9 @@
 //! Slices of the application's buffers: every tensor of a call in one buffer, and outputs that overlap a residual.
 
 use pollster::block_on;
-use syncbn::{ArgumentError, DType, Device, DeviceGroup, Epilogue, Error, GradTargets, Inputs, Layout, Tensor};
+use syncbn::{
+    Backward, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor, config::Epilogue, error::ArgumentError,
+};
 use wgpu::BufferUsages;
 
 use super::common::*;
@@ -90,11 +92,11 @@ fn check_page(problem: &Problem, layouts: Layouts, what: &str) {
         residuals: Some(make(residuals, x, layouts.x)),
         g: make(&problem.g, other, layouts.g),
     };
-    let mut group = problem.group(vec![page.handle.clone(); 2]);
+    let layer = problem.layer(vec![page.handle.clone(); 2]);
     let mut outputs: Vec<Tensor> =
         problem.x.iter().map(|batch| zeros_as(&page.handle, batch, other, layouts.x)).collect();
-    let (saved, _) = block_on(group.forward_train_into(tensors.inputs(), &mut outputs)).unwrap();
-    let backward = block_on(group.backward(&saved, tensors.inputs(), &tensors.g)).unwrap();
+    let saved = block_on(layer.forward_train(tensors.forward().write_to(&mut outputs))).unwrap().saved;
+    let backward = block_on(layer.backward(&saved, tensors.backward())).unwrap();
     let expected = problem.pass(problem.read(&outputs), &backward);
 
     // All of them in one.
@@ -111,25 +113,25 @@ fn check_page(problem: &Problem, layouts: Layouts, what: &str) {
         page.write(W[rank], bytemuck::cast_slice(&problem.parameters.weight));
         page.write(B[rank], bytemuck::cast_slice(&problem.parameters.bias));
     }
-    let mut group = DeviceGroup::new(problem.config.clone(), vec![page.handle.clone(); 2]).unwrap();
-    group.set_parameter_tensors(Some(vectors(W).into()), Some(vectors(B).into())).unwrap();
+    let mut layer = SyncBatchNorm::new(problem.config.clone(), vec![page.handle.clone(); 2]).unwrap();
+    layer.set_parameter_tensors(vectors(W), vectors(B)).unwrap();
     let (mut y, mut dx, mut dz) = (like_x(Y, other), like_x(DX, x), like_x(DZ, x));
     let (mut dw, mut db) = (vectors(DW), vectors(DB));
-    let (saved, _) = {
-        let inputs = [like_x(X, x), like_x(Z, x)];
-        block_on(group.forward_train_into(Inputs::with_residuals(&inputs[0], &inputs[1]), &mut y)).unwrap()
+    let saved = {
+        let [inputs, residual] = [X, Z].map(|slots| like_x(slots, x));
+        let request = Forward::of(&inputs).residual(&residual).write_to(&mut y);
+        block_on(layer.forward_train(request)).unwrap().saved
     };
     // A framework wraps the same slices anew for every call.
-    let inputs = [like_x(X, x), like_x(Z, x)];
-    let targets = GradTargets {
-        grad_inputs: Some(&mut dx),
-        grad_weights: Some(&mut dw),
-        grad_biases: Some(&mut db),
-        grad_residuals: Some(&mut dz),
-    };
+    let [inputs, residual] = [X, Z].map(|slots| like_x(slots, x));
     let upstream = slices(G, &g_dims, other, layouts.g);
-    let inputs_again = Inputs::with_residuals(&inputs[0], &inputs[1]);
-    block_on(group.backward_into(&saved, inputs_again, &upstream, targets)).unwrap();
+    let request = Backward::of(&inputs, &upstream)
+        .residual(&residual)
+        .input_gradient(&mut dx)
+        .weight_gradient(&mut dw)
+        .bias_gradient(&mut db)
+        .residual_gradient(&mut dz);
+    block_on(layer.backward(&saved, request)).unwrap();
     let found = super::problem::Pass {
         y: problem.read(&y),
         grad_inputs: problem.read(&dx),
@@ -175,50 +177,48 @@ fn outputs_that_overlap_a_residual_are_refused() {
         let page = Page::new(8, 4 * 24);
         let dims = [2, 3, 4];
         let at = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &dims, DType::F32));
-        let config = syncbn::SyncBatchNormConfig::torch(3).with_epilogue(epilogue);
-        let mut group = DeviceGroup::new(config, vec![page.handle.clone(); 2]).unwrap();
+        let config = syncbn::BatchNormConfig::torch(3).with_epilogue(epilogue);
+        let layer = SyncBatchNorm::new(config, vec![page.handle.clone(); 2]).unwrap();
         let (x, z) = (at([0, 1]), at([2, 3]));
-        let inputs = Inputs::with_residuals(&x, &z);
         let overlap = |argument, rank, other, other_rank| {
             Error::Argument(ArgumentError::Overlap { argument, rank, other, other_rank })
         };
         for (y, rank, other_rank) in [([2, 4], 0, 0), ([4, 3], 1, 1), ([3, 4], 0, 1), ([4, 2], 1, 0)] {
             let mut outputs = at(y);
-            let expected = overlap("outputs", rank, "residuals", other_rank);
-            assert_eq!(block_on(group.forward_train_into(inputs, &mut outputs)).unwrap_err(), expected);
-            assert_eq!(block_on(group.forward_eval_into(inputs, &mut outputs)).unwrap_err(), expected);
+            let expected = overlap("output", rank, "residual", other_rank);
+            let request = Forward::of(&x).residual(&z).write_to(&mut outputs);
+            assert_eq!(block_on(layer.forward_train(request)).unwrap_err(), expected);
+            let request = Forward::of(&x).residual(&z).write_to(&mut outputs);
+            assert_eq!(block_on(layer.forward_eval(request)).unwrap_err(), expected);
         }
-        let (saved, _) = block_on(group.forward_train_into(inputs, &mut at([4, 5]))).unwrap();
+        let mut y = at([4, 5]);
+        let saved = block_on(layer.forward_train(Forward::of(&x).residual(&z).write_to(&mut y))).unwrap().saved;
         // g where y was, which backward does not need.
         let g = at([4, 5]);
         let vectors = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &[3], DType::F32));
-        let refused =
-            |targets: GradTargets<'_>| block_on(group.backward_into(&saved, inputs, &g, targets)).unwrap_err();
-        let of_inputs =
-            |targets: &mut [Tensor]| refused(GradTargets { grad_inputs: Some(targets), ..GradTargets::default() });
-        let of_residuals =
-            |targets: &mut [Tensor]| refused(GradTargets { grad_residuals: Some(targets), ..GradTargets::default() });
-        assert_eq!(of_inputs(&mut at([6, 2])), overlap("grad_inputs", 1, "residuals", 0));
-        assert_eq!(of_residuals(&mut at([6, 1])), overlap("grad_residuals", 1, "inputs", 1));
-        assert_eq!(of_residuals(&mut at([3, 6])), overlap("grad_residuals", 0, "residuals", 1));
-        assert_eq!(of_residuals(&mut at([6, 4])), overlap("grad_residuals", 1, "grad_outputs", 0));
-        assert_eq!(of_residuals(&mut at([6, 6])), overlap("grad_residuals", 1, "grad_residuals", 0));
+        let request = || Backward::of(&x, &g).residual(&z);
+        let refused = |request: Backward<'_, ()>| block_on(layer.backward(&saved, request)).unwrap_err();
+        let of_inputs = |slots| refused(request().input_gradient(&mut at(slots)));
+        let of_residuals = |slots| refused(request().residual_gradient(&mut at(slots)));
+        assert_eq!(of_inputs([6, 2]), overlap("input_gradient", 1, "residual", 0));
+        assert_eq!(of_residuals([6, 1]), overlap("residual_gradient", 1, "x", 1));
+        assert_eq!(of_residuals([3, 6]), overlap("residual_gradient", 0, "residual", 1));
+        assert_eq!(of_residuals([6, 4]), overlap("residual_gradient", 1, "grad_output", 0));
+        assert_eq!(of_residuals([6, 6]), overlap("residual_gradient", 1, "residual_gradient", 0));
         let (mut dx, mut dz) = (at([6, 7]), at([7, 6]));
-        let both = GradTargets { grad_inputs: Some(&mut dx), grad_residuals: Some(&mut dz), ..GradTargets::default() };
-        assert_eq!(refused(both), overlap("grad_residuals", 0, "grad_inputs", 1));
+        let both = request().input_gradient(&mut dx).residual_gradient(&mut dz);
+        assert_eq!(refused(both), overlap("residual_gradient", 0, "input_gradient", 1));
         let (mut dz, mut dw) = (at([6, 7]), vectors([7, 3]));
-        let both = GradTargets { grad_residuals: Some(&mut dz), grad_weights: Some(&mut dw), ..GradTargets::default() };
-        assert_eq!(refused(both), overlap("grad_weights", 0, "grad_residuals", 1));
+        let both = request().residual_gradient(&mut dz).weight_gradient(&mut dw);
+        assert_eq!(refused(both), overlap("weight_gradient", 0, "residual_gradient", 1));
         let mut db = vectors([6, 3]);
-        let bias = GradTargets { grad_biases: Some(&mut db), ..GradTargets::default() };
-        assert_eq!(refused(bias), overlap("grad_biases", 1, "residuals", 1));
+        assert_eq!(refused(request().bias_gradient(&mut db)), overlap("bias_gradient", 1, "residual", 1));
 
         // A residual that backward is not given may take the gradients.
         if epilogue == Epilogue::Add {
             let (mut dx, mut dz) = (at([6, 7]), at([2, 3]));
-            let targets =
-                GradTargets { grad_inputs: Some(&mut dx), grad_residuals: Some(&mut dz), ..GradTargets::default() };
-            block_on(group.backward_into(&saved, &x, &g, targets)).unwrap();
+            let request = Backward::of(&x, &g).input_gradient(&mut dx).residual_gradient(&mut dz);
+            block_on(layer.backward(&saved, request)).unwrap();
             assert_eq!(bits(&read(&dz)), bits(&read(&g)));
         }
     }

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use pollster::block_on;
-use syncbn::{ArgumentError, DType, Device, Epilogue, Error, GradTargets, Layout, Tensor};
+use syncbn::{DType, Device, Error, Layout, Tensor, config::Epilogue, error::ArgumentError};
 
 use super::common::*;
 use super::devices::On;
@@ -31,7 +31,7 @@ fn each_target_may_be_left_out() {
         for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
             for (seed, types) in (1000..).zip(Types::all()) {
                 let problem = Problem::random(&shape(seed), &[types], epilogue, [true, true], seed);
-                let mut group = problem.group(on.devices(3));
+                let layer = problem.layer(on.devices(3));
                 let layouts = Layouts::all()[seed as usize % 4];
                 let make = |batches: &[Batch], dtype: DType, layout: Layout| -> Vec<Tensor> {
                     let pairs = batches.iter().zip(on.devices(3));
@@ -42,21 +42,22 @@ fn each_target_may_be_left_out() {
                     residuals: problem.residuals.as_deref().map(|batches| make(batches, types.x, layouts.x)),
                     g: make(&problem.g, types.other, layouts.g),
                 };
-                let saved = block_on(group.forward_train(tensors.inputs())).unwrap().saved;
-                let full = block_on(group.backward(&saved, tensors.inputs(), &tensors.g)).unwrap();
-                let vectors = || -> Vec<Tensor> { like(full.grad_biases.as_ref().unwrap()) };
+                let saved = block_on(layer.forward_train(tensors.forward())).unwrap().saved;
+                let full = block_on(layer.backward(&saved, tensors.backward())).unwrap();
+                let full_report = full.report.as_ref().unwrap();
+                let vectors = || -> Vec<Tensor> { like(full.bias.as_ref().unwrap()) };
                 for wanted in 0..16 {
                     let [inputs, weights, biases, residuals] = [1, 2, 4, 8].map(|bit| wanted & bit != 0);
                     let [mut dx, mut dz] = [like(&tensors.x), like(&tensors.x)];
                     let [mut dw, mut db] = [vectors(), vectors()];
-                    let targets = GradTargets {
-                        grad_inputs: inputs.then_some(dx.as_mut_slice()),
-                        grad_weights: weights.then_some(dw.as_mut_slice()),
-                        grad_biases: biases.then_some(db.as_mut_slice()),
-                        grad_residuals: residuals.then_some(dz.as_mut_slice()),
-                    };
-                    let report = block_on(group.backward_into(&saved, tensors.inputs(), &tensors.g, targets)).unwrap();
-                    assert_eq!((&report.local, &report.global), (&full.report.local, &full.report.global));
+                    let request = tensors
+                        .backward()
+                        .input_gradient(inputs.then_some(&mut dx))
+                        .weight_gradient(weights.then_some(&mut dw))
+                        .bias_gradient(biases.then_some(&mut db))
+                        .residual_gradient(residuals.then_some(&mut dz));
+                    let report = block_on(layer.backward(&saved, request)).unwrap().report.unwrap();
+                    assert_eq!((&report.local, &report.global), (&full_report.local, &full_report.global));
                     let what = format!("{on:?}, {epilogue:?}, {types:?}, {layouts:?}, wanted {wanted:04b}");
                     let activation = |name: &str, found: &[Tensor], expected: &[Tensor], written: bool| {
                         for (rank, batch) in problem.x.iter().enumerate() {
@@ -66,11 +67,9 @@ fn each_target_may_be_left_out() {
                             assert!(if written { same } else { untouched }, "{what}: {name}[{rank}]");
                         }
                     };
-                    activation("grad_inputs", &dx, &full.grad_inputs, inputs);
-                    activation("grad_residuals", &dz, full.grad_residuals.as_ref().unwrap(), residuals);
-                    for (found, expected, written) in
-                        [(&dw, &full.grad_weights, weights), (&db, &full.grad_biases, biases)]
-                    {
+                    activation("grad_inputs", &dx, &full.input, inputs);
+                    activation("residual_gradient", &dz, full.residual.as_ref().unwrap(), residuals);
+                    for (found, expected, written) in [(&dw, &full.weight, weights), (&db, &full.bias, biases)] {
                         let (found, expected) = (read(found), read(expected.as_ref().unwrap()));
                         let untouched = found.iter().flatten().all(|value| value.is_nan());
                         assert!(if written { bits(&found) == bits(&expected) } else { untouched }, "{what}");
@@ -86,13 +85,13 @@ fn an_epilogue_without_a_residual_has_no_gradient_of_one() {
     for on in On::ALL {
         for epilogue in EPILOGUES.into_iter().filter(|epilogue| !epilogue.adds_residual()) {
             let problem = Problem::plain(&shape(0), epilogue, 1100);
-            let mut group = problem.group(on.devices(3));
-            let tensors = problem.tensors(&group);
-            let saved = block_on(group.forward_train(&tensors.x)).unwrap().saved;
+            let layer = problem.layer(on.devices(3));
+            let tensors = problem.tensors(&layer);
+            let saved = block_on(layer.forward_train(&tensors.x)).unwrap().saved;
             let mut dz = like(&tensors.x);
-            let targets = GradTargets { grad_residuals: Some(&mut dz), ..GradTargets::default() };
-            let error = block_on(group.backward_into(&saved, &tensors.x, &tensors.g, targets)).unwrap_err();
-            assert_eq!(error, Error::Argument(ArgumentError::NoSuchParameter { name: "residuals" }));
+            let request = tensors.backward_without().residual_gradient(&mut dz);
+            let error = block_on(layer.backward(&saved, request)).unwrap_err();
+            assert_eq!(error, Error::Argument(ArgumentError::NoSuchParameter { name: "residual" }));
             assert!(read(&dz).iter().flatten().all(|value| value.is_nan()));
         }
     }
@@ -105,17 +104,17 @@ const SPOILS: [Spoil; 4] = [
     (
         "other dims",
         |dz, _| dz.device().zeros(&[2, 3, 4]).unwrap(),
-        |error| matches!(error, ArgumentError::Dims { argument: "grad_residuals", rank: 1, .. }),
+        |error| matches!(error, ArgumentError::Dims { argument: "residual_gradient", rank: 1, .. }),
     ),
     (
         "f16",
         |dz, _| dz.device().zeros_of(dz.dims(), DType::F16).unwrap(),
-        |error| matches!(error, ArgumentError::DType { argument, found: DType::F16, .. } if argument == "grad_residuals[1]"),
+        |error| matches!(error, ArgumentError::DType { argument, found: DType::F16, .. } if argument == "residual_gradient[1]"),
     ),
     (
         "channels last",
         |dz, _| dz.device().zeros(dz.dims()).unwrap().with_layout(Layout::ChannelsLast),
-        |error| matches!(error, ArgumentError::Layout { argument: "grad_residuals", rank: 1, .. }),
+        |error| matches!(error, ArgumentError::Layout { argument: "residual_gradient", rank: 1, .. }),
     ),
     (
         "another device",
@@ -123,7 +122,7 @@ const SPOILS: [Spoil; 4] = [
             let other = if kind == Kind::Gpu { Device::host() } else { virtual_gpus()[2].clone() };
             other.zeros(dz.dims()).unwrap()
         },
-        |error| matches!(error, ArgumentError::WrongDevice { argument: "grad_residuals", rank: 1, .. }),
+        |error| matches!(error, ArgumentError::WrongDevice { argument: "residual_gradient", rank: 1, .. }),
     ),
 ];
 
@@ -132,25 +131,24 @@ fn targets_that_do_not_fit_are_refused_before_anything_is_written() {
     for kind in Kind::ALL {
         for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
             let problem = Problem::plain(&[vec![2, 3, 3], vec![2, 3, 3], vec![1, 3, 3]], epilogue, 1101);
-            let mut group = problem.group(kind.devices(3));
-            let tensors = problem.tensors(&group);
-            let saved = block_on(group.forward_train(tensors.inputs())).unwrap().saved;
+            let layer = problem.layer(kind.devices(3));
+            let tensors = problem.tensors(&layer);
+            let saved = block_on(layer.forward_train(tensors.forward())).unwrap().saved;
             for (what, spoil, right) in SPOILS {
                 let (mut dx, mut dz) = (like(&tensors.x), like(&tensors.x));
                 dz[1] = spoil(&dz[1], kind);
-                let targets =
-                    GradTargets { grad_inputs: Some(&mut dx), grad_residuals: Some(&mut dz), ..GradTargets::default() };
-                let result = block_on(group.backward_into(&saved, tensors.inputs(), &tensors.g, targets));
+                let request = tensors.backward().input_gradient(&mut dx).residual_gradient(&mut dz);
+                let result = block_on(layer.backward(&saved, request));
                 let Err(Error::Argument(error)) = result else { panic!("{what}: {result:?}") };
                 assert!(right(&error), "{kind:?}, {what}: {error:?}");
-                assert!(error.to_string().contains("grad_residuals[1]"), "{error}");
+                assert!(error.to_string().contains("residual_gradient[1]"), "{error}");
                 assert!(read(&dx).iter().flatten().all(|value| value.is_nan()), "{what}: grad_inputs were written");
                 assert!(read(&dz[..1]).iter().flatten().all(|value| value.is_nan()), "{what}: written");
             }
             let mut short = like(&tensors.x[..2]);
-            let targets = GradTargets { grad_residuals: Some(&mut short), ..GradTargets::default() };
-            let error = block_on(group.backward_into(&saved, tensors.inputs(), &tensors.g, targets)).unwrap_err();
-            let expected = ArgumentError::RankCount { argument: "grad_residuals", found: 2, expected: 3 };
+            let request = tensors.backward().residual_gradient(&mut short);
+            let error = block_on(layer.backward(&saved, request)).unwrap_err();
+            let expected = ArgumentError::RankCount { argument: "residual_gradient", found: 2, expected: 3 };
             assert_eq!(error, Error::Argument(expected));
         }
     }

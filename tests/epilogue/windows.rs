@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use syncbn::{DType, Device, Epilogue};
+use syncbn::{DType, Device, config::Epilogue};
 
 use super::common::*;
 use super::devices::native;
@@ -91,7 +91,7 @@ fn another_layout_of_samples_beyond_one_binding_is_refused_with_both_numbers() {
     let [first, mixed] = [Layouts::all()[0], Layouts::all()[1]];
     problem.run(vec![small(MANY)], &[first]).expect("one layout is cut into windows");
     let error = problem.run(vec![small(MANY)], &[mixed]).unwrap_err();
-    assert!(matches!(error, syncbn::Error::Limit(syncbn::LimitError::Binding { .. })), "{error}");
+    assert!(matches!(error, syncbn::Error::Limit(syncbn::error::LimitError::Binding { .. })), "{error}");
     let text = error.to_string();
     assert!(text.contains("16800108") && text.contains("8388608"), "{text}");
 }

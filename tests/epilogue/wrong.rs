@@ -1,6 +1,6 @@
 //! Wrong formulas for everything that an epilogue changes, and that the comparison of these tests catches them.
 
-use syncbn::Epilogue;
+use syncbn::config::Epilogue;
 
 use super::bounds::{Entering, Expected, derivative, gradients};
 use super::common::*;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use syncbn::collective::Payload;
-use syncbn::{Device, Error, ExchangeError, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::low_level::Payload;
+use syncbn::{
+    BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm, collective::LocalGroup, error::ExchangeError,
+};
 
 use crate::common::{adapter, on_threads, own_device, process_groups};
 use crate::saboteur::{Sabotage, saboteur};
@@ -19,18 +21,19 @@ fn a_rank_that_cannot_load_the_state_fails_the_others_at_their_next_call() {
         let culprit = group.rank() == CULPRIT;
         let gpu = culprit.then(|| own_device(&adapter(), |_| {}));
         let device = gpu.clone().map_or(Device::host(), |(gpu, queue)| Device::from_wgpu(gpu, queue).unwrap());
-        let mut layer = SyncBatchNorm::named("only", SyncBatchNormConfig::torch(2), device.clone(), &group).unwrap();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [device.clone()]).unwrap();
+        let mut layer = layer.named("only").in_group(&group).unwrap();
         if let Some((gpu, _)) = gpu {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
             let descriptor = wgpu::BufferDescriptor { label: None, size: 256, usage, mapped_at_creation: false };
             let weight = device.wrap(gpu.create_buffer(&descriptor), 0, &[2]).unwrap();
-            layer.set_parameter_tensors(Some(weight), None).unwrap();
+            layer.set_parameter_tensors([weight], None).unwrap();
         } else {
             layer.set_parameters(Some(&[2.0, 3.0]), None).unwrap();
         }
-        let before = pollster::block_on(layer.state_dict()).unwrap();
+        let before = pollster::block_on(layer.state()).unwrap();
         let shared = pollster::block_on(layer.broadcast_state(0));
-        let after = pollster::block_on(layer.state_dict()).unwrap();
+        let after = pollster::block_on(layer.state()).unwrap();
         let next =
             pollster::block_on(layer.forward_train(&device.zeros(&[2, 2]).unwrap())).expect_err("a failed group");
         if culprit {
@@ -53,10 +56,11 @@ fn shared_as(payload: &Payload) -> Vec<Error> {
         ProcessGroup::new(saboteur(inner, sabotage, 0)).with_deadline(DEADLINE)
     });
     on_threads(groups.collect(), |group| {
-        let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(2), Device::host(), &group).unwrap();
-        let before = pollster::block_on(layer.state_dict()).unwrap();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [Device::host()]).unwrap();
+        let mut layer = layer.in_group(&group).unwrap();
+        let before = pollster::block_on(layer.state()).unwrap();
         let error = pollster::block_on(layer.broadcast_state(CULPRIT)).expect_err("no state");
-        assert_eq!(pollster::block_on(layer.state_dict()).unwrap(), before);
+        assert_eq!(pollster::block_on(layer.state()).unwrap(), before);
         assert!(group.failure().is_some());
         let next = pollster::block_on(layer.broadcast_state(0)).expect_err("a failed group");
         assert!(matches!(next, Error::Exchange(ExchangeError::Poisoned { .. })), "{next}");

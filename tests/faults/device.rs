@@ -4,7 +4,10 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use syncbn::{Device, Error, ExchangeError, GpuError, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm,
+    error::{ExchangeError, GpuError},
+};
 
 use crate::common::{adapter, on_threads, own_device, process_groups};
 
@@ -38,19 +41,19 @@ fn step_and_fail(group: &ProcessGroup, fault: Fault, dropped: &Barrier) {
         }
         false => (None, Device::host()),
     };
-    let config = SyncBatchNormConfig::torch(2);
-    let mut layer = SyncBatchNorm::named("only", config, device.clone(), group).unwrap();
+    let config = BatchNormConfig::torch(2);
+    let layer = SyncBatchNorm::new(config, [device.clone()]).unwrap().named("only").in_group(group).unwrap();
     let x = device.upload(&[2, 2], &[0.0, 1.0, 2.0, group.rank() as f32]).unwrap();
     let g = device.upload(&[2, 2], &[1.0, -1.0, 0.5, 0.25]).unwrap();
     let saved = pollster::block_on(layer.forward_train(&x)).expect("a good step").saved;
-    let before = layer.running_stats().cloned();
+    let before = layer.running_stats();
     let forward = matches!(fault, Fault::LosesItsDeviceBeforeForward | Fault::DropsForward);
     match gpu {
         Some(gpu) if matches!(fault, Fault::LosesItsDeviceBeforeForward | Fault::LosesItsDeviceBeforeBackward) => {
             gpu.destroy();
             let lost = match forward {
                 true => pollster::block_on(layer.forward_train(&x)).map(|_| ()),
-                false => pollster::block_on(layer.backward(&saved, &x, &g)).map(|_| ()),
+                false => pollster::block_on(layer.backward(&saved, Backward::of(&x, &g))).map(|_| ()),
             };
             let lost = lost.expect_err("a lost device");
             assert!(matches!(lost, Error::Gpu(GpuError::Readback { .. } | GpuError::Refused { .. })), "{lost:?}");
@@ -58,7 +61,7 @@ fn step_and_fail(group: &ProcessGroup, fault: Fault, dropped: &Barrier) {
         Some(_) => {
             let ended = match forward {
                 true => layer.forward_train(&x).now_or_never().is_some(),
-                false => layer.backward(&saved, &x, &g).now_or_never().is_some(),
+                false => layer.backward(&saved, Backward::of(&x, &g)).now_or_never().is_some(),
             };
             dropped.wait();
             assert!(!ended, "a call that waits for the device or its peers");
@@ -70,7 +73,7 @@ fn step_and_fail(group: &ProcessGroup, fault: Fault, dropped: &Barrier) {
             let began = Instant::now();
             let error = match forward {
                 true => pollster::block_on(layer.forward_train(&x)).map(|_| ()),
-                false => pollster::block_on(layer.backward(&saved, &x, &g)).map(|_| ()),
+                false => pollster::block_on(layer.backward(&saved, Backward::of(&x, &g))).map(|_| ()),
             };
             assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
             let error = error.expect_err("a rank that failed");
@@ -84,7 +87,7 @@ fn step_and_fail(group: &ProcessGroup, fault: Fault, dropped: &Barrier) {
             assert!(named, "{error}");
         }
     }
-    assert_eq!(layer.running_stats().cloned(), before);
+    assert_eq!(layer.running_stats(), before);
     assert!(group.failure().is_some());
     let next = pollster::block_on(layer.forward_train(&x)).map(|_| ());
     assert!(matches!(next, Err(Error::Exchange(ExchangeError::Poisoned { .. }))), "{next:?}");

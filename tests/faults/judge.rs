@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use syncbn::reference::{self, RankBatch};
-use syncbn::{Error, ExchangeError};
+use syncbn::{Error, error::ExchangeError};
+use syncbn_reference::{self as reference, RankBatch};
 
 use crate::common::{self, Batch, widened};
 use crate::rank::Report;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures_timer::Delay;
-use syncbn::LocalGroup;
+use syncbn::collective::LocalGroup;
 use syncbn::stats::RunningStats;
-use syncbn::{Device, Error, ExchangeError, ProcessGroup, SavedForward, SyncBatchNorm, Tensor};
+use syncbn::{Backward, Device, Error, Forward, ProcessGroup, Saved, SyncBatchNorm, Tensor, error::ExchangeError};
 
 use crate::saboteur::{Sabotage, saboteur};
 use crate::scenario::{CALLS, Call, Executor, Fault, STEPS, Scenario};
@@ -73,13 +73,14 @@ struct Rank {
     group: ProcessGroup,
     layers: [SyncBatchNorm; 2],
     /// One for each forward call of the layer.
-    saved: [Vec<(SavedForward, Tensor)>; 2],
+    saved: [Vec<(Saved, Tensor)>; 2],
 }
 
 async fn train(scenario: Scenario, group: ProcessGroup) -> Report {
     let layer = |layer| {
         let config = scenario.config(group.rank(), layer);
-        SyncBatchNorm::named(Scenario::name(layer), config, Device::host(), &group).expect("a valid configuration")
+        let of_rank = SyncBatchNorm::new(config, [Device::host()]).expect("a valid configuration");
+        of_rank.named(Scenario::name(layer)).in_group(&group).expect("parameters that ranks compare")
     };
     let layers = [layer(0), layer(1)];
     let mut rank = Rank { scenario, group, layers, saved: [Vec::new(), Vec::new()] };
@@ -129,7 +130,7 @@ async fn train(scenario: Scenario, group: ProcessGroup) -> Report {
 
 impl Rank {
     fn running(&self) -> Vec<RunningStats> {
-        self.layers.iter().map(|layer| layer.running_stats().expect("running statistics").clone()).collect()
+        self.layers.iter().map(|layer| layer.running_stats().expect("running statistics")).collect()
     }
 
     /// This rank's input and upstream gradient; of a wrong shape where that is planted.
@@ -139,7 +140,7 @@ impl Rank {
         let channels = self.layers[call.layer].config().num_features;
         let bad = self.scenario.fault == Fault::BadShape && rank == self.scenario.culprit && call == self.scenario.call;
         [(x, bad && call.forward), (g, bad && !call.forward)].map(|(batches, bad)| {
-            let host = self.layers[call.layer].device();
+            let host = &self.layers[call.layer].devices()[0];
             match &batches[rank] {
                 // A layer of another number of channels gets an input to match.
                 batch if batch.dims[1] != channels => host.zeros(&[batch.dims[0], channels]).expect("a tensor"),
@@ -152,10 +153,10 @@ impl Rank {
     async fn make(&mut self, call: Call) -> Result<Vec<f32>, Error> {
         let [x, g] = self.tensors(call);
         let planted = self.group.rank() == self.scenario.culprit && call == self.scenario.call;
-        let layer = &mut self.layers[call.layer];
+        let layer = &self.layers[call.layer];
         if call.forward {
             let forward = match self.scenario.fault {
-                Fault::Recomputes if planted => layer.forward_recompute(&x).await?,
+                Fault::Recomputes if planted => layer.forward_train(Forward::of(&x).untracked()).await?,
                 _ => layer.forward_train(&x).await?,
             };
             self.saved[call.layer].push((forward.saved, x));
@@ -166,19 +167,20 @@ impl Rank {
             // In place of a forward call, or of another forward call, it is for the input of the step before.
             let fits = g.dims() == x.dims() || self.scenario.fault == Fault::BadShape;
             let g = if fits { g } else { x.device().zeros(x.dims())? };
-            self.layers[call.layer].backward(saved, x, &g).await?.grad_input.to_vec().await
+            layer.backward(saved, Backward::of(x, &g)).await?.input.to_vec().await
         }
     }
 
-    async fn evaluate(&mut self, call: Call) -> Result<(), Error> {
+    async fn evaluate(&self, call: Call) -> Result<(), Error> {
         let [x, _] = self.tensors(call);
         self.layers[call.layer].forward_eval(&x).await.map(|_| ())
     }
 
-    async fn failure(&mut self, call: Call, error: Error, took: Duration, before: &[RunningStats]) -> Failure {
+    async fn failure(&self, call: Call, error: Error, took: Duration, before: &[RunningStats]) -> Failure {
         let unchanged = self.running() == before;
         let group = self.group.failure();
-        let other = self.layers[1 - call.layer].device().zeros(&[2, self.layers[1 - call.layer].config().num_features]);
+        let other =
+            self.layers[1 - call.layer].devices()[0].zeros(&[2, self.layers[1 - call.layer].config().num_features]);
         let began = Instant::now();
         let next = self.layers[1 - call.layer].forward_train(&other.expect("a tensor")).await.err();
         let (unchanged, next_took) = (unchanged && self.running() == before, began.elapsed());

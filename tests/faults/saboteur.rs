@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use syncbn::collective::{Frame, LocalRank, Payload};
+use syncbn::{
+    collective::LocalRank,
+    low_level::{Frame, Payload},
+};
 
 use crate::common::tapped::{Tapped, frames, listed};
 

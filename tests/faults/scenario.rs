@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use syncbn::SyncBatchNormConfig;
+use syncbn::BatchNormConfig;
 
 use crate::common::{Batch, Random};
 
@@ -147,12 +147,12 @@ impl Scenario {
     }
 
     /// How a rank makes a layer.
-    pub fn config(&self, rank: usize, layer: usize) -> SyncBatchNormConfig {
+    pub fn config(&self, rank: usize, layer: usize) -> BatchNormConfig {
         let planted = rank == self.culprit && layer == self.call.layer;
         match self.fault {
-            Fault::OtherChannels if planted => SyncBatchNormConfig::torch(CHANNELS[layer] + 1),
-            Fault::OtherEps if planted => SyncBatchNormConfig::torch(CHANNELS[layer]).with_eps(1e-3),
-            _ => SyncBatchNormConfig::torch(CHANNELS[layer]),
+            Fault::OtherChannels if planted => BatchNormConfig::torch(CHANNELS[layer] + 1),
+            Fault::OtherEps if planted => BatchNormConfig::torch(CHANNELS[layer]).with_eps(1e-3),
+            _ => BatchNormConfig::torch(CHANNELS[layer]),
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use syncbn::{Device, Error, ExchangeError, LayerForward, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig, Tensor};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, Forward, Normalized, ProcessGroup, SyncBatchNorm, Tensor,
+    error::ExchangeError,
+};
 
 use crate::common::{on_threads, process_groups};
 
@@ -11,9 +14,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A layer whose forward communicates in every mode, with an input.
 fn layer(group: &ProcessGroup) -> (SyncBatchNorm, Tensor) {
-    let config = SyncBatchNormConfig::torch(1).with_use_batch_statistics(Some(true));
+    let config = BatchNormConfig::torch(1).with_use_batch_statistics(Some(true));
     let x = Device::host().upload(&[2, 1], &[0.0, 1.0]).unwrap();
-    (SyncBatchNorm::new(config, Device::host(), group).unwrap(), x)
+    (SyncBatchNorm::new(config, [Device::host()]).unwrap().in_group(group).unwrap(), x)
 }
 
 /// Every rank must have found that `what` of rank 1 is `found`, the same error but for the place where the rank was.
@@ -42,10 +45,10 @@ impl Kind {
     const ALL: [(Self, &str); 3] =
         [(Self::Train, "forward"), (Self::Recompute, "recomputed forward"), (Self::Evaluate, "forward in evaluation")];
 
-    fn call(self, layer: &mut SyncBatchNorm, x: &Tensor) -> Result<LayerForward, Error> {
+    fn call(self, layer: &SyncBatchNorm, x: &Tensor) -> Result<Normalized, Error> {
         match self {
             Self::Train => pollster::block_on(layer.forward_train(x)),
-            Self::Recompute => pollster::block_on(layer.forward_recompute(x)),
+            Self::Recompute => pollster::block_on(layer.forward_train(Forward::of(x).untracked())),
             Self::Evaluate => pollster::block_on(layer.forward_eval(x)),
         }
     }
@@ -56,11 +59,11 @@ fn forward_in_training_for_recomputing_and_in_evaluation_do_not_meet() {
     for (most, expected) in Kind::ALL {
         for (other, found) in Kind::ALL.into_iter().filter(|(other, _)| *other != most) {
             let errors = on_threads(process_groups(3, DEADLINE), |group| {
-                let (mut layer, x) = layer(&group);
-                let before = layer.running_stats().cloned();
+                let (layer, x) = layer(&group);
+                let before = layer.running_stats();
                 let kind = if group.rank() == 1 { other } else { most };
-                let error = kind.call(&mut layer, &x).expect_err("different calls");
-                assert_eq!(layer.running_stats().cloned(), before);
+                let error = kind.call(&layer, &x).expect_err("different calls");
+                assert_eq!(layer.running_stats(), before);
                 error
             });
             assert_mismatch(errors, ("phase", found, expected));
@@ -73,14 +76,14 @@ fn forward_in_training_for_recomputing_and_in_evaluation_do_not_meet() {
 fn backward_of_different_forward_calls_of_one_layer_does_not_meet() {
     for (second, _) in Kind::ALL {
         let errors = on_threads(process_groups(3, DEADLINE), |group| {
-            let (mut layer, x) = layer(&group);
-            let calls = [Kind::Train, second].map(|kind| kind.call(&mut layer, &x).expect("forward").saved);
+            let (layer, x) = layer(&group);
+            let calls = [Kind::Train, second].map(|kind| kind.call(&layer, &x).expect("forward").saved);
             // Where all differentiate the same call, in whatever order, they meet.
             for saved in calls.iter().rev() {
-                pollster::block_on(layer.backward(saved, &x, &x)).expect("backward of the same call");
+                pollster::block_on(layer.backward(saved, Backward::of(&x, &x))).expect("backward of the same call");
             }
             let saved = &calls[usize::from(group.rank() == 1)];
-            pollster::block_on(layer.backward(saved, &x, &x)).map(|_| ()).expect_err("different calls")
+            pollster::block_on(layer.backward(saved, Backward::of(&x, &x))).map(|_| ()).expect_err("different calls")
         });
         assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
         assert_mismatch(errors, ("subject", "1", "0"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stats_alloc::Region;
-use syncbn::collective::Frame;
+use syncbn::low_level::Frame;
 
 use crate::common::Random;
 use crate::{COUNTED, FIXED_BYTES, frames};

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use syncbn::collective::{Frame, Header, NodePayload, Payload, Phase};
-use syncbn::{Device, Error, ExchangeError, LocalGroup, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm, collective::LocalGroup, error::ExchangeError,
+};
 
 use crate::common::on_threads;
 use crate::common::tapped::{frames, listed};
@@ -21,12 +23,12 @@ fn errors(bytes: &[u8]) -> Vec<ExchangeError> {
     });
     on_threads(groups.collect(), |group| {
         let host = Device::host();
-        let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(2), host.clone(), &group).unwrap();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [host.clone()]).unwrap().in_group(&group).unwrap();
         let x = host.upload(&[2, 2], &[0.0, 1.0, 2.0, 3.0]).unwrap();
         let saved = pollster::block_on(layer.forward_train(&x)).expect("a good exchange").saved;
-        let before = layer.running_stats().cloned();
-        let error = pollster::block_on(layer.backward(&saved, &x, &x)).expect_err("an unusable message");
-        assert_eq!(layer.running_stats().cloned(), before);
+        let before = layer.running_stats();
+        let error = pollster::block_on(layer.backward(&saved, Backward::of(&x, &x))).expect_err("an unusable message");
+        assert_eq!(layer.running_stats(), before);
         let next = pollster::block_on(layer.forward_train(&x)).expect_err("a group that has failed");
         assert!(matches!(next, Error::Exchange(ExchangeError::Poisoned { .. })), "{next}");
         let Error::Exchange(error) = error else { panic!("{error}") };

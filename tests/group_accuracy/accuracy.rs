@@ -4,7 +4,7 @@
 //! prints the worst error that it found.
 
 use pollster::block_on;
-use syncbn::{DeviceGroup, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, SyncBatchNorm};
 
 use super::common::normal::normal;
 use super::common::*;
@@ -22,16 +22,16 @@ fn check_with_eps(name: &str, batches: &[Batch], eps: f64) {
     for parameters in [None, Some(&random)] {
         let expected = definition(batches, parameters, eps);
         for kind in Kind::tested() {
-            let config = SyncBatchNormConfig::torch(channels).with_eps(eps).with_affine(parameters.is_some());
-            let mut group = DeviceGroup::new(config, kind.devices(batches.len())).unwrap();
+            let config = BatchNormConfig::torch(channels).with_eps(eps).with_affine(parameters.is_some());
+            let mut layer = SyncBatchNorm::new(config, kind.devices(batches.len())).unwrap();
             if let Some(parameters) = parameters {
-                parameters.set(&mut group);
+                parameters.set(&mut layer);
             }
-            let forward = block_on(group.forward_train(&upload(&group, batches))).unwrap();
-            compare_statistics(&forward.report.global, &expected.statistics)
+            let forward = block_on(layer.forward_train(&upload(&layer, batches))).unwrap();
+            compare_statistics(forward.saved.statistics().unwrap(), &expected.statistics)
                 .unwrap_or_else(|error| panic!("{name}, {kind:?}: {error}"));
             let affine = if parameters.is_some() { "affine" } else { "plain" };
-            match compare(batches, &read(&forward.outputs), &expected.outputs, TOLERANCE_ULP) {
+            match compare(batches, &read(&forward.output), &expected.outputs, TOLERANCE_ULP) {
                 Ok(worst) => println!("{name}, {kind:?}, {affine}: {worst:.2} ulp"),
                 Err(error) => panic!("{name}, {kind:?}, {affine}: {error}"),
             }

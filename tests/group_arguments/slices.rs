@@ -1,7 +1,10 @@
 //! Slices of the application's buffers: which ones are refused, and that the others give the same bits as own buffers.
 
 use pollster::block_on;
-use syncbn::{ArgumentError, Device, DeviceGroup, Error, GpuError, SyncBatchNormConfig, Tensor};
+use syncbn::{
+    BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor,
+    error::{ArgumentError, GpuError},
+};
 use wgpu::BufferUsages;
 
 use super::common::*;
@@ -45,7 +48,7 @@ fn inputs_and_outputs_in_one_buffer_give_the_bits_of_separate_buffers() {
     for dims in [vec![2, CHANNELS, 5], vec![3, CHANNELS, 4099], vec![701, CHANNELS]] {
         let mut random = Random(60);
         let batches = [Batch::random(&dims, &mut random), Batch::random(&dims, &mut random)];
-        let mut separate = trained(vec![app.handle.clone(); 2]);
+        let separate = trained(vec![app.handle.clone(); 2]);
         let expected = block_on(separate.forward_train(&upload(&separate, &batches))).unwrap();
         let expected_eval = block_on(separate.forward_eval(&upload(&separate, &batches))).unwrap();
 
@@ -62,14 +65,15 @@ fn inputs_and_outputs_in_one_buffer_give_the_bits_of_separate_buffers() {
         }
         let slice = |offset| app.handle.wrap(page.clone(), offset, &dims).unwrap();
         let (inputs, mut outputs) = ([slice(x0), slice(x1)], [slice(y0), slice(y1)]);
-        let mut group = trained(vec![app.handle.clone(); 2]);
-        let (_, report) = block_on(group.forward_train_into(&inputs, &mut outputs)).unwrap();
-        assert_eq!(report.global, expected.report.global);
-        assert_eq!(bits(&read(&outputs)), bits(&read(&expected.outputs)), "{dims:?}");
-        assert_eq!(group.running_stats(), separate.running_stats());
+        let layer = trained(vec![app.handle.clone(); 2]);
+        let saved = block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap().saved;
+        assert!(saved.statistics().is_some());
+        assert_eq!(saved.statistics(), expected.saved.statistics());
+        assert_eq!(bits(&read(&outputs)), bits(&read(&expected.output)), "{dims:?}");
+        assert_eq!(layer.running_stats(), separate.running_stats());
         assert_eq!(read(&inputs), [batches[0].values.clone(), batches[1].values.clone()]);
-        block_on(group.forward_eval_into(&inputs, &mut outputs)).unwrap();
-        assert_eq!(bits(&read(&outputs)), bits(&read(&expected_eval.outputs)), "{dims:?}");
+        block_on(layer.forward_eval(Forward::of(&inputs).write_to(&mut outputs))).unwrap();
+        assert_eq!(bits(&read(&outputs)), bits(&read(&expected_eval.output)), "{dims:?}");
 
         let whole = app.handle.wrap(page, 0, &[1, page_bytes as usize / 4]).unwrap();
         for (word, value) in block_on(whole.to_vec()).unwrap().into_iter().enumerate() {
@@ -87,11 +91,11 @@ fn one_tensor_s_bytes_may_be_the_input_of_two_ranks() {
     let batch = Batch::random(&[2, CHANNELS, 5], &mut Random(61));
     app.queue.write_buffer(&page, 0, bytemuck::cast_slice(&batch.values));
     let inputs = [0, 1].map(|_| app.handle.wrap(page.clone(), 0, &batch.dims).unwrap());
-    let mut group = trained(vec![app.handle.clone(); 2]);
-    let forward = block_on(group.forward_train(&inputs)).unwrap();
-    let y = read(&forward.outputs);
+    let layer = trained(vec![app.handle.clone(); 2]);
+    let forward = block_on(layer.forward_train(&inputs)).unwrap();
+    let y = read(&forward.output);
     assert_eq!(bits(&y[..1]), bits(&y[1..]));
-    assert_eq!(forward.report.global.count(), 20);
+    assert_eq!(forward.saved.statistics().unwrap().count(), 20);
 }
 
 #[test]
@@ -103,20 +107,20 @@ fn outputs_that_share_bytes_with_anything_are_refused() {
     let at = |offset: u64| app.handle.wrap(page.clone(), offset, &dims).unwrap();
     // One slice long enough to reach into the next two.
     let long = |offset: u64| app.handle.wrap(page.clone(), offset, &[1, CHANNELS, align as usize / 4]).unwrap();
-    let mut group = trained(vec![app.handle.clone(); 2]);
+    let mut layer = trained(vec![app.handle.clone(); 2]);
     type Case = ([Tensor; 2], [Tensor; 2], usize, &'static str, usize);
     let cases: [Case; 5] = [
-        ([at(0), at(align)], [at(0), at(2 * align)], 0, "inputs", 0),
-        ([at(0), at(align)], [at(2 * align), at(align)], 1, "inputs", 1),
-        ([at(0), at(align)], [at(2 * align), at(0)], 1, "inputs", 0),
-        ([at(0), at(align)], [at(2 * align), at(2 * align)], 1, "outputs", 0),
-        ([long(0), long(3 * align)], [long(4 * align), long(5 * align)], 0, "inputs", 1),
+        ([at(0), at(align)], [at(0), at(2 * align)], 0, "x", 0),
+        ([at(0), at(align)], [at(2 * align), at(align)], 1, "x", 1),
+        ([at(0), at(align)], [at(2 * align), at(0)], 1, "x", 0),
+        ([at(0), at(align)], [at(2 * align), at(2 * align)], 1, "output", 0),
+        ([long(0), long(3 * align)], [long(4 * align), long(5 * align)], 0, "x", 1),
     ];
     for (inputs, mut outputs, rank, other, other_rank) in cases {
-        let error = refused_into(&mut group, &inputs, &mut outputs);
-        let overlap = ArgumentError::Overlap { argument: "outputs", rank, other, other_rank };
+        let error = refused_into(&mut layer, &inputs, &mut outputs);
+        let overlap = ArgumentError::Overlap { argument: "output", rank, other, other_rank };
         assert_eq!(error, Error::Argument(overlap));
-        assert_says(&error, &[&format!("outputs[{rank}]"), &format!("{other}[{other_rank}]")]);
+        assert_says(&error, &[&format!("output[{rank}]"), &format!("{other}[{other_rank}]")]);
     }
 }
 
@@ -159,13 +163,13 @@ fn an_empty_tensor_shares_no_byte_with_anything() {
     let app = Application::new();
     let align = app.alignment();
     let page = app.page(2 * align);
-    let mut group = trained(vec![app.handle.clone(); 2]);
+    let layer = trained(vec![app.handle.clone(); 2]);
     // An empty rank's tensors wherever a framework's pool puts them: in the middle of others, or at the end.
     for offset in [0, align, 2 * align] {
         let slice = |offset, dims: &[usize]| app.handle.wrap(page.clone(), offset, dims);
         let inputs = [slice(0, &[2, CHANNELS]).unwrap(), slice(offset, &[0, CHANNELS]).unwrap()];
         let mut outputs = [slice(align, &[2, CHANNELS]).unwrap(), slice(offset, &[0, CHANNELS]).unwrap()];
-        block_on(group.forward_train_into(&inputs, &mut outputs)).unwrap();
+        block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap();
     }
 }
 
@@ -175,15 +179,15 @@ fn a_buffer_that_cannot_be_copied_from_normalizes_but_cannot_be_read() {
     let buffer = || app.buffer(120, BufferUsages::STORAGE);
     let dims = [2, CHANNELS, 5];
     let input = app.handle.wrap(buffer(), 0, &dims).unwrap();
-    let mut output = [app.handle.wrap(buffer(), 0, &dims).unwrap()];
-    let mut group = trained(vec![app.handle.clone()]);
-    block_on(group.forward_train_into(&[input], &mut output)).unwrap();
-    let error = block_on(output[0].to_vec()).unwrap_err();
+    let mut output = app.handle.wrap(buffer(), 0, &dims).unwrap();
+    let layer = trained(vec![app.handle.clone()]);
+    block_on(layer.forward_train(Forward::of(&input).write_to(&mut output))).unwrap();
+    let error = block_on(output.to_vec()).unwrap_err();
     assert!(matches!(error, Error::Argument(ArgumentError::Usage { .. })), "{error:?}");
 }
 
 #[test]
-fn a_buffer_of_another_wgpu_device_is_refused_and_changes_nothing() {
+fn a_buffer_of_another_wgpu_device_is_refused_and_spoils_nothing() {
     // Of one wgpu instance: handles of two instances are something that wgpu itself cannot tell apart.
     let adapter = adapter();
     let (app, other) = (Application::on(&adapter), Application::on(&adapter));
@@ -192,16 +196,15 @@ fn a_buffer_of_another_wgpu_device_is_refused_and_changes_nothing() {
     let own = || app.handle.zeros(&dims).unwrap();
     for rank in 0..2 {
         let pair = |wrong: bool| [0, 1].map(|r| if wrong && r == rank { foreign() } else { own() });
-        for (inputs, outputs) in [(pair(true), pair(false)), (pair(false), pair(true))] {
-            assert_refused_by_gpu(&app, &inputs, outputs);
-        }
+        assert_refused_by_gpu(&app, &pair(true), pair(false), Step::Statistics);
+        assert_refused_by_gpu(&app, &pair(false), pair(true), Step::Outputs);
     }
     let error = block_on(foreign().to_vec()).unwrap_err();
     assert!(matches!(error, Error::Gpu(GpuError::Refused { .. })), "{error:?}");
 }
 
 #[test]
-fn a_buffer_that_the_application_destroyed_or_mapped_is_refused_and_changes_nothing() {
+fn a_buffer_that_the_application_destroyed_or_mapped_is_refused_and_spoils_nothing() {
     let app = Application::new();
     let dims = [2, CHANNELS, 5];
     let wrap = |buffer: &wgpu::Buffer| app.handle.wrap(buffer.clone(), 0, &dims).unwrap();
@@ -215,20 +218,34 @@ fn a_buffer_that_the_application_destroyed_or_mapped_is_refused_and_changes_noth
     });
     for unusable in [destroyed, mapped] {
         let own = || app.handle.zeros(&dims).unwrap();
-        assert_refused_by_gpu(&app, &[own(), wrap(&unusable)], [own(), own()]);
-        assert_refused_by_gpu(&app, &[own(), own()], [own(), wrap(&unusable)]);
+        assert_refused_by_gpu(&app, &[own(), wrap(&unusable)], [own(), own()], Step::Statistics);
+        assert_refused_by_gpu(&app, &[own(), own()], [own(), wrap(&unusable)], Step::Outputs);
     }
 }
 
-/// Training fails by wgpu's own checks, with the layer unchanged and the device usable.
-fn assert_refused_by_gpu(app: &Application, inputs: &[Tensor; 2], mut outputs: [Tensor; 2]) {
-    let mut group = trained(vec![app.handle.clone(); 2]);
-    let before = group.running_stats().cloned();
-    let error = block_on(group.forward_train_into(inputs, &mut outputs)).unwrap_err();
+/// Where a call fails.
+#[derive(PartialEq)]
+enum Step {
+    /// Before the exchange.
+    Statistics,
+    /// After it.
+    Outputs,
+}
+
+/// Training fails by wgpu's own checks in this step, and the device stays usable. The running statistics follow the exchange.
+fn assert_refused_by_gpu(app: &Application, inputs: &[Tensor; 2], mut outputs: [Tensor; 2], step: Step) {
+    let mut layer = trained(vec![app.handle.clone(); 2]);
+    let before = layer.running_stats().unwrap();
+    let error = block_on(layer.forward_train(Forward::of(inputs).write_to(&mut outputs))).unwrap_err();
     assert!(matches!(error, Error::Gpu(GpuError::Refused { .. })), "{error:?}");
     assert_says(&error, &[app.handle.name(), "refused"]);
-    assert_eq!(group.running_stats().cloned(), before);
-    super::assert_works(&mut group);
+    let sound = trained(layer.devices().to_vec());
+    if step == Step::Outputs {
+        block_on(sound.forward_train(inputs)).unwrap();
+    }
+    assert_eq!(layer.running_stats(), sound.running_stats());
+    layer.set_running_stats(before).unwrap();
+    super::assert_works(&mut layer);
 }
 
 #[test]
@@ -236,8 +253,8 @@ fn two_handles_of_one_wgpu_device_are_one_device() {
     let app = Application::new();
     let again = Device::from_wgpu(app.device.clone(), app.queue.clone()).unwrap();
     assert_eq!(again, app.handle);
-    let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(1), vec![app.handle.clone()]).unwrap();
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [app.handle.clone()]).unwrap();
     let input = again.upload(&[2, 1], &[1.0, 3.0]).unwrap();
-    let y = read(&block_on(group.forward_train(&[input])).unwrap().outputs);
+    let y = read(&block_on(layer.forward_train(&[input])).unwrap().output);
     assert!((y[0][1] - 1.0).abs() < 1e-4);
 }

@@ -8,11 +8,11 @@ use super::problem::{Found, Problem, Uses};
 pub fn check(kind: Kind, problem: &Problem) -> Result<f64, String> {
     let (forward, backward) = problem.train(kind).map_err(|error| error.to_string())?;
     let y = definition(&problem.batches, Some(&problem.parameters), problem.config.eps).outputs;
-    compare(&problem.batches, &read(&forward.outputs), &y, TOLERANCE_ULP)?;
-    for (grad_input, batch) in backward.grad_inputs.iter().zip(&problem.batches) {
+    compare(&problem.batches, &read(&forward.output), &y, TOLERANCE_ULP)?;
+    for (grad_input, batch) in backward.input.iter().zip(&problem.batches) {
         assert_eq!(grad_input.dims(), batch.dims);
     }
     let found = Found::read(&backward);
-    check_report(problem, Uses::Group, &backward.report, &found)?;
+    check_report(problem, Uses::Group, backward.report.as_ref().unwrap(), &found)?;
     compare_gradients(problem, Uses::Group, &found, &problem.definition(Uses::Group))
 }

@@ -15,14 +15,13 @@
 //! [`STATISTICS_TOLERANCE`] of the sum of the terms. s is deviation·inv_std for the error of the batch's mean, and
 //! u·|mean|·inv_std for what one f32 cannot hold of it, with u = 2⁻²⁴; 0 with running statistics, which are exact.
 
-use syncbn::BackwardReport;
-use syncbn::reference::{self, Gradients};
-use syncbn::stats::GradientSums;
+use syncbn::stats::{BackwardReport, GlobalGradientSums, GradientSums};
+use syncbn_reference::{self as reference, Gradients};
 
 use super::common::shares::worst_share;
 use super::common::*;
 use super::problem::{Found, Problem, Uses, with_ranks};
-use syncbn::AffineGradient;
+use syncbn::config::AffineGradient;
 
 /// Half an ulp of 1 in f32.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
@@ -146,15 +145,17 @@ pub fn compare_gradients(problem: &Problem, uses: Uses, found: &Found, expected:
 /// Whether the report adds up: the group's sums are the sum of the ranks', and they are the gradients of weight and bias.
 pub fn check_report(problem: &Problem, uses: Uses, report: &BackwardReport, found: &Found) -> Result<(), String> {
     let (ranks, channels) = (problem.batches.len(), problem.channels());
-    if report.local.len() != ranks || report.local.iter().any(|rank| rank.len() != channels) {
+    let local = report.local.ranks();
+    if local.len() != ranks || local.iter().any(|rank| rank.len() != channels) {
         return Err("the report does not hold one sum per rank and channel".to_owned());
     }
-    if report.global.len() != if uses == Uses::Group { channels } else { 0 } {
-        return Err(format!("the report holds sums of {} channels of the group", report.global.len()));
+    let global = report.global.as_ref().map(GlobalGradientSums::channels);
+    if global.map(<[_]>::len) != (uses == Uses::Group).then_some(channels) {
+        return Err(format!("the report holds {global:?} as sums of the group"));
     }
-    for (channel, global) in report.global.iter().enumerate() {
-        let sum = report.local.iter().fold(GradientSums::EMPTY, |sum, rank| sum.merge(rank[channel]));
-        let size: f64 = report.local.iter().map(|rank| rank[channel].sum_dy.abs()).sum();
+    for (channel, global) in global.into_iter().flatten().enumerate() {
+        let sum = local.iter().fold(GradientSums::EMPTY, |sum, rank| sum.merge(rank[channel]));
+        let size: f64 = local.iter().map(|rank| rank[channel].sum_dy.abs()).sum();
         let error = (global.sum_dy - sum.sum_dy).abs();
         let within = error <= 1e-12 * size;
         if !within {
@@ -164,7 +165,7 @@ pub fn check_report(problem: &Problem, uses: Uses, report: &BackwardReport, foun
     if let Some(biases) = &found.grad_biases
         && problem.config.affine_gradient == AffineGradient::Local
     {
-        for (rank, local) in report.local.iter().enumerate() {
+        for (rank, local) in local.iter().enumerate() {
             let sums: Vec<f32> = local.iter().map(|sums| sums.sum_dy as f32).collect();
             if bits(&[sums]) != bits(&biases[rank..=rank]) {
                 return Err(format!("grad_biases[{rank}] is not the report's sum_dy"));

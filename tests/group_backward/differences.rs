@@ -5,8 +5,8 @@
 //! tolerances of f32.
 
 use pollster::block_on;
-use syncbn::reference::{self, Affine, Gradients, RankBatch};
-use syncbn::{DeviceGroup, Error, Forward, SyncBatchNormConfig, Tensor};
+use syncbn::{Backward, BatchNormConfig, Error, Normalized, SyncBatchNorm, Tensor};
+use syncbn_reference::{self as reference, Affine, Gradients, RankBatch};
 
 use super::common::*;
 use super::compare::compare_gradients;
@@ -85,8 +85,8 @@ fn problem(eps: f64, seed: u64) -> Problem {
     problem
 }
 
-fn forward(group: &mut DeviceGroup, inputs: &[Tensor], train: bool) -> Result<Forward, Error> {
-    block_on(async { if train { group.forward_train(inputs).await } else { group.forward_eval(inputs).await } })
+fn forward(layer: &SyncBatchNorm, x: &[Tensor], train: bool) -> Result<Normalized<Vec<Tensor>>, Error> {
+    block_on(async { if train { layer.forward_train(x).await } else { layer.forward_eval(x).await } })
 }
 
 #[test]
@@ -105,10 +105,10 @@ fn every_gradient_is_the_slope_of_the_loss() {
             }
             let expected = by_differences(&problem, uses);
             for kind in Kind::ALL {
-                let mut group = problem.group(kind);
-                let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-                let saved = forward(&mut group, &inputs, train).unwrap().saved;
-                let found = Found::read(&block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap());
+                let layer = problem.layer(kind);
+                let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+                let saved = forward(&layer, &x, train).unwrap().saved;
+                let found = Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap());
                 let share = compare_gradients(&problem, uses, &found, &expected)
                     .unwrap_or_else(|error| panic!("seed {seed}, eps {eps}, {uses:?}, {kind:?}: {error}"));
                 worst = worst.max(share);
@@ -141,7 +141,7 @@ fn the_definition_s_own_gradients_are_the_slopes_of_its_forward() {
 fn a_loss_that_is_the_plain_sum_of_the_output_would_show_nothing() {
     // Σy is constant under the batch's statistics: its gradient is 0 up to rounding, whatever the code does.
     let mut problem = problem(1e-5, 204);
-    problem.config = SyncBatchNormConfig::torch(2);
+    problem.config = BatchNormConfig::torch(2);
     for g in &mut problem.grad_outputs {
         g.values.fill(1.0);
     }

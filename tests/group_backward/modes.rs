@@ -1,7 +1,7 @@
 //! The table of modes, the three affine gradients, and layers with a part of weight and bias or with both frozen.
 
 use pollster::block_on;
-use syncbn::{AffineGradient, ArgumentError, Error, GradTargets, SyncBatchNormConfig};
+use syncbn::{Backward, BatchNormConfig, Error, config::AffineGradient, error::ArgumentError};
 
 use super::common::*;
 use super::compare::{check_report, compare_gradients};
@@ -30,7 +30,7 @@ const TABLE: [(Mode, Option<bool>, bool, Uses); 8] = [
 const AFFINE: [AffineGradient; 3] = [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean];
 
 /// Three ranks that differ much, so that no statistics and no sums can stand in for others.
-fn problem(config: SyncBatchNormConfig, seed: u64) -> Problem {
+fn problem(config: BatchNormConfig, seed: u64) -> Problem {
     let mut random = Random(seed);
     let dims: [&[usize]; 3] = [&[5, CHANNELS, 7], &[3, CHANNELS, 4, 2], &[4, CHANNELS]];
     let batches = dims.iter().zip([0.0f64, 3.0, -1.0]).map(|(dims, mean)| {
@@ -41,18 +41,18 @@ fn problem(config: SyncBatchNormConfig, seed: u64) -> Problem {
 }
 
 fn run(problem: &Problem, kind: Kind, mode: Mode, uses: Uses) -> Result<Found, String> {
-    let mut group = problem.group(kind);
-    let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
+    let layer = problem.layer(kind);
+    let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
     let forward = match mode {
-        Mode::Train => block_on(group.forward_train(&inputs)),
-        Mode::Eval => block_on(group.forward_eval(&inputs)),
+        Mode::Train => block_on(layer.forward_train(&x)),
+        Mode::Eval => block_on(layer.forward_eval(&x)),
     };
     let forward = forward.map_err(|error| error.to_string())?;
-    let after_forward = group.running_stats().cloned();
-    let backward = block_on(group.backward(&forward.saved, &inputs, &grad_outputs)).map_err(|e| e.to_string())?;
-    assert_eq!(group.running_stats(), after_forward.as_ref(), "backward moved the running statistics");
+    let after_forward = layer.running_stats();
+    let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).map_err(|e| e.to_string())?;
+    assert_eq!(layer.running_stats(), after_forward, "backward moved the running statistics");
     let found = Found::read(&backward);
-    check_report(problem, uses, &backward.report, &found)?;
+    check_report(problem, uses, backward.report.as_ref().unwrap(), &found)?;
     compare_gradients(problem, uses, &found, &problem.definition(uses))?;
     Ok(found)
 }
@@ -62,7 +62,7 @@ fn every_row_of_the_table_of_modes_has_the_gradients_of_its_statistics() {
     for kind in Kind::ALL {
         for (mode, use_batch_statistics, track_running_stats, uses) in TABLE {
             for affine_gradient in AFFINE {
-                let config = SyncBatchNormConfig::torch(CHANNELS)
+                let config = BatchNormConfig::torch(CHANNELS)
                     .with_use_batch_statistics(use_batch_statistics)
                     .with_track_running_stats(track_running_stats)
                     .with_affine_gradient(affine_gradient);
@@ -77,7 +77,7 @@ fn every_row_of_the_table_of_modes_has_the_gradients_of_its_statistics() {
 fn the_affine_gradient_of_the_group_is_the_same_bits_on_every_rank() {
     for kind in Kind::ALL {
         let found = |affine| {
-            let config = SyncBatchNormConfig::torch(CHANNELS).with_affine_gradient(affine);
+            let config = BatchNormConfig::torch(CHANNELS).with_affine_gradient(affine);
             run(&problem(config, 41), kind, Mode::Train, Uses::Group).unwrap()
         };
         let [local, sum, mean] = AFFINE.map(found);
@@ -101,7 +101,7 @@ fn the_affine_gradient_of_the_group_is_the_same_bits_on_every_rank() {
 #[test]
 fn the_settings_are_told_apart_by_the_comparison() {
     // Else the table above would not show which of them was used.
-    let of = |affine| Problem { config: SyncBatchNormConfig::torch(CHANNELS).with_affine_gradient(affine), ..base() };
+    let of = |affine| Problem { config: BatchNormConfig::torch(CHANNELS).with_affine_gradient(affine), ..base() };
     for affine in AFFINE {
         let found = of(affine).found(Kind::Host);
         for other in AFFINE {
@@ -117,7 +117,7 @@ fn the_settings_are_told_apart_by_the_comparison() {
 }
 
 fn base() -> Problem {
-    problem(SyncBatchNormConfig::torch(CHANNELS), 42)
+    problem(BatchNormConfig::torch(CHANNELS), 42)
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_layer_with_a_part_of_weight_and_bias_has_gradients_of_that_part() {
     for kind in Kind::ALL {
         for (weight, bias) in [(true, true), (true, false), (false, true), (false, false)] {
             for (mode, uses) in [(Mode::Train, Uses::Group), (Mode::Eval, Uses::Running)] {
-                let config = SyncBatchNormConfig::torch(CHANNELS).with_weight(weight).with_bias(bias);
+                let config = BatchNormConfig::torch(CHANNELS).with_weight(weight).with_bias(bias);
                 let problem = problem(config, 43);
                 let found = run(&problem, kind, mode, uses)
                     .unwrap_or_else(|error| panic!("{kind:?} {weight} {bias} {mode:?}: {error}"));
@@ -144,16 +144,18 @@ fn a_target_for_what_the_layer_has_no_gradient_of_is_refused() {
     for kind in Kind::ALL {
         for (config, what) in &without {
             let problem = problem(config.clone(), 44);
-            let mut group = problem.group(kind);
-            let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-            let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
-            let vectors = || -> Vec<_> { group.devices().iter().map(|d| d.zeros(&[CHANNELS]).unwrap()).collect() };
+            let layer = problem.layer(kind);
+            let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+            let saved = block_on(layer.forward_train(&x)).unwrap().saved;
             for name in ["weight", "bias"] {
-                let mut vectors = vectors();
-                let mut targets = GradTargets::default();
-                let slot = if name == "weight" { &mut targets.grad_weights } else { &mut targets.grad_biases };
-                *slot = Some(&mut vectors);
-                let error = block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets)).unwrap_err();
+                let vectors = layer.devices().iter().map(|device| device.zeros(&[CHANNELS]).unwrap());
+                let mut vectors: Vec<_> = vectors.collect();
+                let request = Backward::of(&x, &g);
+                let request = match name {
+                    "weight" => request.weight_gradient(&mut vectors),
+                    _ => request.bias_gradient(&mut vectors),
+                };
+                let error = block_on(layer.backward(&saved, request)).unwrap_err();
                 assert_eq!(error, Error::Argument(ArgumentError::NoSuchParameter { name }), "{kind:?}, {what}");
                 assert!(error.to_string().contains(name), "{error}");
             }
@@ -164,25 +166,25 @@ fn a_target_for_what_the_layer_has_no_gradient_of_is_refused() {
 #[test]
 fn frozen_weight_and_bias_are_applied_but_have_no_gradient() {
     for kind in Kind::ALL {
-        let trained = problem(SyncBatchNormConfig::torch(CHANNELS), 45);
+        let trained = problem(BatchNormConfig::torch(CHANNELS), 45);
         let frozen = Problem { config: trained.config.clone().with_freeze_affine(true), ..trained.clone() };
         let found = run(&frozen, kind, Mode::Train, Uses::Group).unwrap();
         assert_eq!((&found.grad_weights, &found.grad_biases), (&None, &None));
         assert_eq!(bits(&found.grad_inputs), bits(&trained.found(kind).grad_inputs), "{kind:?}");
-        let [y, expected] = [&frozen, &trained].map(|problem| read(&problem.train(kind).unwrap().0.outputs));
+        let [y, expected] = [&frozen, &trained].map(|problem| read(&problem.train(kind).unwrap().0.output));
         assert_eq!(bits(&y), bits(&expected), "{kind:?}");
     }
 }
 
 #[test]
 fn one_value_that_evaluates_with_its_own_statistics_has_no_gradient_of_its_input() {
-    let config = SyncBatchNormConfig::torch(CHANNELS).with_track_running_stats(false);
+    let config = BatchNormConfig::torch(CHANNELS).with_track_running_stats(false);
     for kind in Kind::ALL {
         let problem = Problem { config: config.clone(), ..Problem::random(&[&[1, CHANNELS], &[1, CHANNELS, 1]], 46) };
-        let mut group = problem.group(kind);
-        let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-        let saved = block_on(group.forward_eval(&inputs)).unwrap().saved;
-        let found = Found::read(&block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap());
+        let layer = problem.layer(kind);
+        let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+        let saved = block_on(layer.forward_eval(&x)).unwrap().saved;
+        let found = Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap());
         assert_eq!(found.grad_inputs, [[0.0; CHANNELS]; 2], "{kind:?}");
         assert_eq!(found.grad_weights.unwrap(), [[0.0; CHANNELS]; 2], "{kind:?}");
         for (grad_bias, grad_output) in found.grad_biases.unwrap().iter().zip(&problem.grad_outputs) {

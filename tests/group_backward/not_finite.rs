@@ -1,7 +1,7 @@
 //! NaN and infinity in an input or in an upstream gradient: how far they reach, and what they leave alone.
 
 use pollster::block_on;
-use syncbn::AffineGradient;
+use syncbn::{Backward, config::AffineGradient};
 
 use super::common::*;
 use super::problem::{Found, Problem};
@@ -154,10 +154,10 @@ fn the_group_s_affine_gradient_is_nan_on_every_rank_where_one_rank_s_is() {
 #[test]
 fn with_running_statistics_what_is_not_finite_keeps_to_its_own_value() {
     let evaluate = |problem: &Problem, kind| {
-        let mut group = problem.group(kind);
-        let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-        let saved = block_on(group.forward_eval(&inputs)).unwrap().saved;
-        Found::read(&block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap())
+        let layer = problem.layer(kind);
+        let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+        let saved = block_on(layer.forward_eval(&x)).unwrap().saved;
+        Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap())
     };
     each_poison(
         83,

@@ -1,9 +1,9 @@
 //! What a backward pass is given, what it returned, and what the f64 definition says it should have.
 
 use pollster::block_on;
-use syncbn::reference::{self, Gradients, RankBatch};
 use syncbn::stats::RunningStats;
-use syncbn::{AffineGradient, Backward, DeviceGroup, Error, Forward, SyncBatchNormConfig, Tensor};
+use syncbn::{Backward, BatchNormConfig, Error, Gradients, Normalized, SyncBatchNorm, Tensor, config::AffineGradient};
+use syncbn_reference::{self as reference, RankBatch};
 
 use super::common::*;
 
@@ -18,12 +18,15 @@ pub enum Uses {
 /// Inputs and upstream gradients per rank, and the layer that they belong to.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    pub config: SyncBatchNormConfig,
+    pub config: BatchNormConfig,
     pub parameters: Parameters,
     pub running: RunningStats,
     pub batches: Vec<Batch>,
     pub grad_outputs: Vec<Batch>,
 }
+
+/// A training step.
+pub type Trained = (Normalized<Vec<Tensor>>, Gradients<Vec<Tensor>>);
 
 /// The gradients of a call, brought to the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +56,7 @@ impl Problem {
         };
         let upstream = |batch: &Batch| Batch::new(&batch.dims, |_| (0.25 + random.next()) as f32);
         let grad_outputs = batches.iter().map(upstream).collect();
-        Self { config: SyncBatchNormConfig::torch(channels), parameters, running, batches, grad_outputs }
+        Self { config: BatchNormConfig::torch(channels), parameters, running, batches, grad_outputs }
     }
 
     pub fn channels(&self) -> usize {
@@ -66,30 +69,30 @@ impl Problem {
     }
 
     /// A layer with this configuration, these parameters and these running statistics.
-    pub fn group(&self, kind: Kind) -> DeviceGroup {
-        let mut group = DeviceGroup::new(self.config.clone(), kind.devices(self.batches.len())).unwrap();
+    pub fn layer(&self, kind: Kind) -> SyncBatchNorm {
+        let mut layer = SyncBatchNorm::new(self.config.clone(), kind.devices(self.batches.len())).unwrap();
         let bias = self.config.bias.then_some(self.parameters.bias.as_slice());
-        group.set_parameters(self.weight(), bias).unwrap();
+        layer.set_parameters(self.weight(), bias).unwrap();
         if self.config.track_running_stats {
-            group.set_running_stats(self.running.clone()).unwrap();
+            layer.set_running_stats(self.running.clone()).unwrap();
         }
-        group
+        layer
     }
 
-    pub fn inputs(&self, group: &DeviceGroup) -> Vec<Tensor> {
-        upload(group, &self.batches)
+    pub fn inputs(&self, layer: &SyncBatchNorm) -> Vec<Tensor> {
+        upload(layer, &self.batches)
     }
 
-    pub fn upstream(&self, group: &DeviceGroup) -> Vec<Tensor> {
-        upload(group, &self.grad_outputs)
+    pub fn upstream(&self, layer: &SyncBatchNorm) -> Vec<Tensor> {
+        upload(layer, &self.grad_outputs)
     }
 
     /// A training step and its gradients.
-    pub fn train(&self, kind: Kind) -> Result<(Forward, Backward), Error> {
-        let mut group = self.group(kind);
-        let (inputs, grad_outputs) = (self.inputs(&group), self.upstream(&group));
-        let forward = block_on(group.forward_train(&inputs))?;
-        let backward = block_on(group.backward(&forward.saved, &inputs, &grad_outputs))?;
+    pub fn train(&self, kind: Kind) -> Result<Trained, Error> {
+        let layer = self.layer(kind);
+        let (x, g) = (self.inputs(&layer), self.upstream(&layer));
+        let forward = block_on(layer.forward_train(&x))?;
+        let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g)))?;
         Ok((forward, backward))
     }
 
@@ -99,7 +102,7 @@ impl Problem {
     }
 
     /// The gradients by definition; those of weight and bias local, or of the group where the call communicates.
-    pub fn definition(&self, uses: Uses) -> Gradients {
+    pub fn definition(&self, uses: Uses) -> reference::Gradients {
         let weight = self.weight().map(widened);
         let weight = weight.as_deref();
         let eps = self.config.eps;
@@ -111,7 +114,8 @@ impl Problem {
                     reference::backward_with_statistics(xs, gs, &mean, &var, weight, eps).unwrap()
                 }
                 Uses::Local => {
-                    let mut all = Gradients { grad_inputs: vec![], grad_weights: vec![], grad_biases: vec![] };
+                    let mut all =
+                        reference::Gradients { grad_inputs: vec![], grad_weights: vec![], grad_biases: vec![] };
                     for rank in 0..xs.len() {
                         let of = rank..=rank;
                         let one = reference::backward_train(&xs[of.clone()], &gs[of], weight, eps).unwrap();
@@ -152,11 +156,11 @@ pub fn with_ranks<T>(batches: &[Batch], apply: impl FnOnce(&[RankBatch<'_>]) -> 
 }
 
 impl Found {
-    pub fn read(backward: &Backward) -> Self {
+    pub fn read(backward: &Gradients<Vec<Tensor>>) -> Self {
         Self {
-            grad_inputs: read(&backward.grad_inputs),
-            grad_weights: backward.grad_weights.as_deref().map(read),
-            grad_biases: backward.grad_biases.as_deref().map(read),
+            grad_inputs: read(&backward.input),
+            grad_weights: backward.weight.as_deref().map(read),
+            grad_biases: backward.bias.as_deref().map(read),
         }
     }
 

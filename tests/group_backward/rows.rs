@@ -1,8 +1,8 @@
 //! The rows of "what happens when" that concern backward, on every kind of group.
 
 use pollster::block_on;
-use syncbn::SyncBatchNormConfig;
 use syncbn::stats::GradientSums;
+use syncbn::{Backward, BatchNormConfig, SyncBatchNorm};
 
 use super::common::*;
 use super::problem::{Found, Problem, Uses};
@@ -25,11 +25,11 @@ fn an_empty_rank_has_empty_and_zero_gradients_and_changes_nothing() {
         let full = Problem::random(&[&[3, 4, 5], &[2, 4, 5]], 32);
         let devices = kind.devices(2);
         let run = |problem: &Problem, devices: Vec<syncbn::Device>| {
-            let mut group = syncbn::DeviceGroup::new(problem.config.clone(), devices).unwrap();
-            problem.parameters.set(&mut group);
-            let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-            let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
-            block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap()
+            let mut layer = SyncBatchNorm::new(problem.config.clone(), devices).unwrap();
+            problem.parameters.set(&mut layer);
+            let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+            let saved = block_on(layer.forward_train(&x)).unwrap().saved;
+            block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap()
         };
         let expected = Found::read(&run(&full, devices.clone()));
         // No sample, and no position, each at every place among the ranks.
@@ -40,8 +40,8 @@ fn an_empty_rank_has_empty_and_zero_gradients_and_changes_nothing() {
                 with.grad_outputs.insert(place, Batch::new(&empty, |_| 0.0));
                 devices.insert(place, kind.devices(1).remove(0));
                 let backward = run(&with, devices);
-                assert_eq!(backward.grad_inputs[place].dims(), empty);
-                assert_eq!(backward.report.local[place], [GradientSums::EMPTY; 4]);
+                assert_eq!(backward.input[place].dims(), empty);
+                assert_eq!(backward.report.as_ref().unwrap().local.ranks()[place], [GradientSums::EMPTY; 4]);
                 let mut found = Found::read(&backward);
                 assert!(found.grad_inputs.remove(place).is_empty());
                 assert_eq!(found.grad_weights.as_mut().unwrap().remove(place), [0.0; 4]);
@@ -59,7 +59,8 @@ fn a_group_without_any_value_has_zero_gradients_and_makes_no_nan() {
             let mut problem = Problem::random(&[&[0, 2, 4], &[3, 2, 0], &[0, 2]], 33);
             problem.config = problem.config.with_eps(eps);
             let (_, backward) = problem.train(kind).unwrap();
-            assert_eq!(backward.report.global, [GradientSums::EMPTY; 2]);
+            let global = backward.report.as_ref().unwrap().global.as_ref();
+            assert_eq!(global.unwrap().channels(), [GradientSums::EMPTY; 2]);
             let found = Found::read(&backward);
             assert!(found.grad_inputs.iter().all(Vec::is_empty), "{kind:?}");
             assert_eq!(found.grad_weights.unwrap(), [[0.0; 2]; 3], "{kind:?}");
@@ -92,7 +93,7 @@ fn a_group_of_one_has_the_gradients_of_local_batch_normalization() {
         check(kind, &problem).unwrap();
         // Sum and mean of one rank are its own.
         let local = problem.found(kind);
-        for affine in [syncbn::AffineGradient::GroupSum, syncbn::AffineGradient::GroupMean] {
+        for affine in [syncbn::config::AffineGradient::GroupSum, syncbn::config::AffineGradient::GroupMean] {
             let of = Problem { config: problem.config.clone().with_affine_gradient(affine), ..problem.clone() };
             assert_eq!(of.found(kind).bits(), local.bits());
         }
@@ -148,7 +149,7 @@ fn a_constant_channel_with_eps_has_the_gradient_of_the_definition() {
 fn the_same_call_gives_the_same_bits_every_time() {
     for kind in Kind::ALL {
         let mut problem = Problem::random(&[&[3, 5, 4099], &[1, 5, 77], &[0, 5, 3]], 37);
-        problem.config = SyncBatchNormConfig::torch(5);
+        problem.config = BatchNormConfig::torch(5);
         let first = problem.found(kind).bits();
         for _ in 0..3 {
             assert_eq!(problem.found(kind).bits(), first, "{kind:?}");

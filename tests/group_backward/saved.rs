@@ -1,7 +1,9 @@
 //! The saved context of a forward call: what belongs to it, what is refused, and several calls at once.
 
 use pollster::block_on;
-use syncbn::{ArgumentError, DeviceGroup, Error, SavedForward, Tensor};
+use syncbn::{
+    Backward, BatchNorm, Error, Forward, Saved, SyncBatchNorm, Tensor, error::ArgumentError, state::LoadOptions,
+};
 
 use super::common::*;
 use super::problem::{Found, Problem};
@@ -14,29 +16,40 @@ fn problem(seed: u64) -> Problem {
 
 /// A layer after one forward call, with everything that backward needs.
 struct Step {
-    group: DeviceGroup,
+    layer: SyncBatchNorm,
     inputs: Vec<Tensor>,
     grad_outputs: Vec<Tensor>,
-    saved: SavedForward,
+    saved: Saved,
 }
 
 impl Step {
     fn new(problem: &Problem, kind: Kind) -> Self {
-        let mut group = problem.group(kind);
-        let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-        let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
-        Self { group, inputs, grad_outputs, saved }
+        let layer = problem.layer(kind);
+        let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
+        let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
+        Self { layer, inputs, grad_outputs, saved }
     }
 
     fn backward(&self) -> Result<Found, Error> {
-        block_on(self.group.backward(&self.saved, &self.inputs, &self.grad_outputs)).map(|b| Found::read(&b))
+        self.backward_of(&self.saved)
+    }
+
+    fn backward_of(&self, saved: &Saved) -> Result<Found, Error> {
+        let request = Backward::of(&self.inputs, &self.grad_outputs);
+        block_on(self.layer.backward(saved, request)).map(|gradients| Found::read(&gradients))
+    }
+
+    /// Forward once more, which is then what is differentiated.
+    fn recompute(&mut self) {
+        let request = Forward::of(&self.inputs).untracked();
+        self.saved = block_on(self.layer.forward_train(request)).unwrap().saved;
     }
 
     /// Backward is refused, and the error names the argument.
     fn assert_refused(&self, argument: &str) {
         match self.backward() {
             Err(Error::Argument(error)) => assert_not_saved(&error, argument),
-            other => panic!("{:?}, {argument}: {:?}", self.group.devices(), other.map(|_| "accepted")),
+            other => panic!("{:?}, {argument}: {:?}", self.layer.devices(), other.map(|_| "accepted")),
         }
     }
 }
@@ -54,9 +67,9 @@ fn another_call_s_inputs_are_refused_whatever_they_hold() {
         for rank in 0..3 {
             let mut step = Step::new(&problem(400), kind);
             // The same values in other memory.
-            let other = problem(400).inputs(&step.group).swap_remove(rank);
+            let other = problem(400).inputs(&step.layer).swap_remove(rank);
             let own = std::mem::replace(&mut step.inputs[rank], other);
-            step.assert_refused(&format!("inputs[{rank}]"));
+            step.assert_refused(&format!("x[{rank}]"));
             step.inputs[rank] = own;
             assert_eq!(step.backward().unwrap().bits(), problem(400).found(kind).bits());
         }
@@ -71,9 +84,9 @@ fn inputs_written_since_are_refused() {
             let mut step = Step::new(&problem, kind);
             let other: Vec<f32> = problem.batches[rank].values.iter().map(|x| x + 1.0).collect();
             step.inputs[rank].write(&other).unwrap();
-            step.assert_refused(&format!("inputs[{rank}]"));
+            step.assert_refused(&format!("x[{rank}]"));
             // Forward once more, and they are the inputs.
-            step.saved = block_on(step.group.forward_recompute(&step.inputs)).unwrap().saved;
+            step.recompute();
             step.backward().unwrap();
         }
     }
@@ -83,9 +96,10 @@ fn inputs_written_since_are_refused() {
 fn inputs_that_a_later_call_wrote_its_outputs_into_are_refused() {
     for kind in Kind::ALL {
         let mut step = Step::new(&problem(402), kind);
-        let others = problem(403).inputs(&step.group);
-        block_on(step.group.forward_train_into(&others, &mut step.inputs)).unwrap();
-        step.assert_refused("inputs[0]");
+        let others = problem(403).inputs(&step.layer);
+        let request = Forward::of(&others).write_to(&mut step.inputs);
+        block_on(step.layer.forward_train(request)).unwrap();
+        step.assert_refused("x[0]");
     }
 }
 
@@ -95,48 +109,63 @@ fn another_layer_is_refused() {
         let (mut first, second) = (Step::new(&problem(404), kind), Step::new(&problem(404), kind));
         let own = std::mem::replace(&mut first.saved, second.saved.clone());
         first.assert_refused("saved");
-        // What comes of taking a group apart, and of putting one together, is another layer.
+        // What comes of taking a layer apart, and of putting one together, is another layer.
         first.saved = own;
-        let locals = first.group.into_local();
-        let error = block_on(locals[0].backward(&first.saved, &first.inputs[..1], &first.grad_outputs[..1]));
-        let Error::Argument(error) = error.unwrap_err() else { panic!("not an argument") };
+        let locals = first.layer.into_local();
+        let request = Backward::of(&first.inputs[0], &first.grad_outputs[0]);
+        let Error::Argument(error) = block_on(locals[0].backward(&first.saved, request)).unwrap_err() else {
+            panic!("not an argument")
+        };
         assert_not_saved(&error, "saved");
-        first.group = DeviceGroup::synchronized(locals).unwrap();
+        first.layer = SyncBatchNorm::synchronized(locals).unwrap();
         first.assert_refused("saved");
-        first.saved = block_on(first.group.forward_recompute(&first.inputs)).unwrap().saved;
+        first.recompute();
         first.backward().unwrap();
         second.backward().unwrap();
     }
 }
 
 #[test]
+fn what_the_other_kind_of_layer_has_saved_is_refused() {
+    let mut step = Step::new(&problem(404), Kind::Gpu);
+    let device = step.layer.devices()[0].clone();
+    let norm = BatchNorm::new(step.layer.config().clone(), &device).unwrap();
+    let x: Vec<Tensor> = problem(404).batches.iter().map(|batch| batch.upload(&device)).collect();
+    let request = Backward::of(&x, &x);
+    let Error::Argument(error) = norm.backward(&step.saved, request).unwrap_err() else { panic!("not an argument") };
+    assert_not_saved(&error, "saved");
+    step.saved = norm.forward_train(&x).unwrap().saved;
+    step.assert_refused("saved");
+}
+
+#[test]
 fn parameters_set_since_are_refused() {
     for kind in Kind::ALL {
-        type Change = (&'static str, fn(&mut DeviceGroup));
+        type Change = (&'static str, fn(&mut SyncBatchNorm));
         let changes: [Change; 4] = [
-            ("set_parameters", |group| group.set_parameters(Some(&[2.0; CHANNELS]), None).unwrap()),
-            ("set_parameters, the same values", |group| {
-                let state = block_on(group.state_dict()).unwrap();
-                group.set_parameters(None, state.bias.as_deref()).unwrap();
+            ("set_parameters", |layer| layer.set_parameters(Some(&[2.0; CHANNELS]), None).unwrap()),
+            ("set_parameters, the same values", |layer| {
+                let state = block_on(layer.state()).unwrap();
+                layer.set_parameters(None, state.bias.as_deref()).unwrap();
             }),
-            ("set_parameter_tensors", |group| {
-                let weights = group.devices().iter().map(|device| device.zeros(&[CHANNELS]).unwrap()).collect();
-                group.set_parameter_tensors(Some(weights), None).unwrap();
+            ("set_parameter_tensors", |layer| {
+                let weights = layer.devices().iter().map(|device| device.zeros(&[CHANNELS]).unwrap());
+                layer.set_parameter_tensors(weights.collect::<Vec<_>>(), None).unwrap();
             }),
-            ("load_state_dict", |group| {
-                let state = block_on(group.state_dict()).unwrap();
-                group.load_state_dict(&state, false).unwrap();
+            ("load_state", |layer| {
+                let state = block_on(layer.state()).unwrap();
+                layer.load_state(&state, &LoadOptions::default()).unwrap();
             }),
         ];
         for (what, change) in changes {
             let mut step = Step::new(&problem(405), kind);
-            change(&mut step.group);
+            change(&mut step.layer);
             println!("{kind:?}, {what}");
             step.assert_refused("weight or bias");
         }
         // A setter that fails has set nothing.
         let mut step = Step::new(&problem(405), kind);
-        step.group.set_parameters(Some(&[1.0; CHANNELS + 1]), None).unwrap_err();
+        step.layer.set_parameters(Some(&[1.0; CHANNELS + 1]), None).unwrap_err();
         step.backward().unwrap();
     }
 }
@@ -146,15 +175,15 @@ fn running_statistics_set_since_do_not_matter() {
     for kind in Kind::ALL {
         let mut step = Step::new(&problem(406), kind);
         let running = syncbn::stats::RunningStats::new(CHANNELS);
-        step.group.set_running_stats(running).unwrap();
+        step.layer.set_running_stats(running).unwrap();
         assert_eq!(step.backward().unwrap().bits(), problem(406).found(kind).bits());
         // Not even where they normalized: the call keeps its own.
         let problem = problem(406);
-        let saved = block_on(step.group.forward_eval(&step.inputs)).unwrap().saved;
-        let before = block_on(step.group.backward(&saved, &step.inputs, &step.grad_outputs)).unwrap();
-        step.group.set_running_stats(problem.running).unwrap();
-        let after = block_on(step.group.backward(&saved, &step.inputs, &step.grad_outputs)).unwrap();
-        assert_eq!(Found::read(&after).bits(), Found::read(&before).bits());
+        let saved = block_on(step.layer.forward_eval(&step.inputs)).unwrap().saved;
+        let before = step.backward_of(&saved).unwrap();
+        step.layer.set_running_stats(problem.running).unwrap();
+        let after = step.backward_of(&saved).unwrap();
+        assert_eq!(after.bits(), before.bits());
     }
 }
 
@@ -165,17 +194,19 @@ fn two_calls_of_one_layer_are_differentiated_in_either_order() {
         let expected = problems.each_ref().map(|problem| problem.found(kind).bits());
         assert_ne!(expected[0], expected[1]);
         for order in [[0, 1], [1, 0]] {
-            let mut group = problems[0].group(kind);
-            let inputs = problems.each_ref().map(|problem| problem.inputs(&group));
-            let upstream = problems.each_ref().map(|problem| problem.upstream(&group));
-            let saved = inputs.each_ref().map(|inputs| block_on(group.forward_train(inputs)).unwrap().saved);
+            let layer = problems[0].layer(kind);
+            let inputs = problems.each_ref().map(|problem| problem.inputs(&layer));
+            let upstream = problems.each_ref().map(|problem| problem.upstream(&layer));
+            let saved = inputs.each_ref().map(|inputs| block_on(layer.forward_train(inputs)).unwrap().saved);
+            let backward = |call: usize| {
+                let request = Backward::of(&inputs[call], &upstream[call]);
+                Found::read(&block_on(layer.backward(&saved[call], request)).unwrap())
+            };
             for call in order {
-                let backward = block_on(group.backward(&saved[call], &inputs[call], &upstream[call])).unwrap();
-                assert_eq!(Found::read(&backward).bits(), expected[call], "{kind:?}, call {call} of {order:?}");
+                assert_eq!(backward(call).bits(), expected[call], "{kind:?}, call {call} of {order:?}");
             }
             // And twice, as for second upstream gradients.
-            let again = block_on(group.backward(&saved[0], &inputs[0], &upstream[0])).unwrap();
-            assert_eq!(Found::read(&again).bits(), expected[0]);
+            assert_eq!(backward(0).bits(), expected[0]);
         }
     }
 }
@@ -184,16 +215,17 @@ fn two_calls_of_one_layer_are_differentiated_in_either_order() {
 fn what_recomputing_saves_gives_the_same_gradients_and_moves_nothing() {
     for kind in Kind::ALL {
         let problem = problem(409);
-        let mut group = problem.group(kind);
-        let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-        let forward = block_on(group.forward_train(&inputs)).unwrap();
-        let running = group.running_stats().cloned();
+        let layer = problem.layer(kind);
+        let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
+        let forward = block_on(layer.forward_train(&inputs)).unwrap();
+        let running = layer.running_stats();
         assert_eq!(running.as_ref().unwrap().num_batches_tracked, problem.running.num_batches_tracked + 1);
-        let expected = Found::read(&block_on(group.backward(&forward.saved, &inputs, &grad_outputs)).unwrap());
-        let again = block_on(group.forward_recompute(&inputs)).unwrap();
-        assert_eq!(bits(&read(&again.outputs)), bits(&read(&forward.outputs)), "{kind:?}");
-        let found = Found::read(&block_on(group.backward(&again.saved, &inputs, &grad_outputs)).unwrap());
+        let backward = |saved| block_on(layer.backward(saved, Backward::of(&inputs, &grad_outputs))).unwrap();
+        let expected = Found::read(&backward(&forward.saved));
+        let again = block_on(layer.forward_train(Forward::of(&inputs).untracked())).unwrap();
+        assert_eq!(bits(&read(&again.output)), bits(&read(&forward.output)), "{kind:?}");
+        let found = Found::read(&backward(&again.saved));
         assert_eq!(found.bits(), expected.bits(), "{kind:?}");
-        assert_eq!(group.running_stats().cloned(), running);
+        assert_eq!(layer.running_stats(), running);
     }
 }

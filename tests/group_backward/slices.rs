@@ -1,7 +1,7 @@
 //! Slices of the application's buffers: gradients in one page, refused overlaps, and parameters that an optimizer writes.
 
 use pollster::block_on;
-use syncbn::{ArgumentError, Device, DeviceGroup, Error, GradTargets, SyncBatchNormConfig, Tensor};
+use syncbn::{Backward, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor, error::ArgumentError};
 use wgpu::BufferUsages;
 
 use super::common::*;
@@ -62,11 +62,11 @@ impl Page<'_> {
     }
 }
 
-fn trained(problem: &Problem, device: &Device) -> DeviceGroup {
+fn trained(problem: &Problem, device: &Device) -> SyncBatchNorm {
     let devices = vec![device.clone(); problem.batches.len()];
-    let mut group = DeviceGroup::new(problem.config.clone(), devices).unwrap();
-    problem.parameters.set(&mut group);
-    group
+    let mut layer = SyncBatchNorm::new(problem.config.clone(), devices).unwrap();
+    problem.parameters.set(&mut layer);
+    layer
 }
 
 #[test]
@@ -76,10 +76,10 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
     for dims in [vec![2, CHANNELS, 5], vec![3, CHANNELS, 4099], vec![701, CHANNELS]] {
         let problem = Problem::random(&[&dims, &dims], 600);
         let separate = {
-            let mut group = trained(&problem, &app.handle);
-            let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-            let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
-            Found::read(&block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap())
+            let layer = trained(&problem, &app.handle);
+            let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+            let saved = block_on(layer.forward_train(&x)).unwrap().saved;
+            Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap())
         };
 
         let values = problem.batches[0].values.len();
@@ -94,20 +94,19 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
         }
         let activations = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &dims));
         let vectors = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &[CHANNELS]));
-        let mut group = DeviceGroup::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
-        group.set_parameter_tensors(Some(vectors(w).into()), Some(vectors(b).into())).unwrap();
+        let mut layer = SyncBatchNorm::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
+        layer.set_parameter_tensors(vectors(w), vectors(b)).unwrap();
         let (inputs, grad_outputs) = (activations(x), activations(g));
         let (mut grad_inputs, mut grad_weights, mut grad_biases) = (activations(dx), vectors(dw), vectors(db));
-        let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
+        let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
         // A framework wraps the same slices anew for every call.
         drop(inputs);
-        let targets = GradTargets {
-            grad_inputs: Some(&mut grad_inputs),
-            grad_weights: Some(&mut grad_weights),
-            grad_biases: Some(&mut grad_biases),
-            ..GradTargets::default()
-        };
-        block_on(group.backward_into(&saved, &activations(x), &grad_outputs, targets)).unwrap();
+        let inputs = activations(x);
+        let request = Backward::of(&inputs, &grad_outputs)
+            .input_gradient(&mut grad_inputs)
+            .weight_gradient(&mut grad_weights)
+            .bias_gradient(&mut grad_biases);
+        block_on(layer.backward(&saved, request)).unwrap();
         let found = Found {
             grad_inputs: read(&grad_inputs),
             grad_weights: Some(read(&grad_weights)),
@@ -134,11 +133,11 @@ fn a_slice_of_other_dims_or_at_another_place_is_not_the_saved_input() {
     for slot in 0..2 {
         page.write(slot, &problem.batches[0].values);
     }
-    let mut group = trained(&problem, &app.handle);
-    let saved = block_on(group.forward_train(&[page.slice(0, &[4, CHANNELS, 5])])).unwrap().saved;
+    let layer = trained(&problem, &app.handle);
+    let saved = block_on(layer.forward_train(&page.slice(0, &[4, CHANNELS, 5]))).unwrap().saved;
     let backward = |input: Tensor| {
-        let upstream = [app.handle.upload(input.dims(), &problem.grad_outputs[0].values).unwrap()];
-        block_on(group.backward(&saved, &[input], &upstream)).map(|_| ())
+        let upstream = app.handle.upload(input.dims(), &problem.grad_outputs[0].values).unwrap();
+        block_on(layer.backward(&saved, Backward::of(&input, &upstream))).map(drop)
     };
     for input in [page.slice(1, &[4, CHANNELS, 5]), page.slice(0, &[2, CHANNELS, 10]), page.slice(0, &[20, CHANNELS])] {
         let error = backward(input).unwrap_err();
@@ -152,37 +151,30 @@ fn targets_that_share_bytes_with_anything_are_refused() {
     let app = Application::new();
     let dims = [2, CHANNELS, 4];
     let page = app.page(16, 96);
-    let at = |slot: u64| page.slice(slot, &dims);
-    let vector = |slot: u64| page.slice(slot, &[CHANNELS]);
+    let (at, vector) = (|slot: u64| page.slice(slot, &dims), |slot: u64| page.slice(slot, &[CHANNELS]));
     let problem = Problem::random(&[&dims, &dims], 602);
-    let mut group = trained(&problem, &app.handle);
-    let inputs = [at(0), at(1)];
-    let grad_outputs = [at(2), at(3)];
-    let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
-    // Slots of grad_inputs, grad_weights and grad_biases, and what is refused for whom.
+    let layer = trained(&problem, &app.handle);
+    let (inputs, grad_outputs) = ([at(0), at(1)], [at(2), at(3)]);
+    let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
+    // Slots of the gradients of x, weight and bias, and what is refused for whom.
     type Slots = [u64; 2];
     let fine: [Slots; 3] = [[4, 5], [6, 7], [8, 9]];
     let cases: [([Slots; 3], &'static str, usize, &'static str, usize); 10] = [
-        ([[0, 5], fine[1], fine[2]], "grad_inputs", 0, "inputs", 0),
-        ([[4, 0], fine[1], fine[2]], "grad_inputs", 1, "inputs", 0),
-        ([[3, 5], fine[1], fine[2]], "grad_inputs", 0, "grad_outputs", 1),
-        ([[4, 4], fine[1], fine[2]], "grad_inputs", 1, "grad_inputs", 0),
-        ([fine[0], [1, 7], fine[2]], "grad_weights", 0, "inputs", 1),
-        ([fine[0], [6, 2], fine[2]], "grad_weights", 1, "grad_outputs", 0),
-        ([fine[0], [5, 7], fine[2]], "grad_weights", 0, "grad_inputs", 1),
-        ([fine[0], [6, 6], fine[2]], "grad_weights", 1, "grad_weights", 0),
-        ([fine[0], fine[1], [7, 9]], "grad_biases", 0, "grad_weights", 1),
-        ([fine[0], fine[1], [8, 4]], "grad_biases", 1, "grad_inputs", 0),
+        ([[0, 5], fine[1], fine[2]], "input_gradient", 0, "x", 0),
+        ([[4, 0], fine[1], fine[2]], "input_gradient", 1, "x", 0),
+        ([[3, 5], fine[1], fine[2]], "input_gradient", 0, "grad_output", 1),
+        ([[4, 4], fine[1], fine[2]], "input_gradient", 1, "input_gradient", 0),
+        ([fine[0], [1, 7], fine[2]], "weight_gradient", 0, "x", 1),
+        ([fine[0], [6, 2], fine[2]], "weight_gradient", 1, "grad_output", 0),
+        ([fine[0], [5, 7], fine[2]], "weight_gradient", 0, "input_gradient", 1),
+        ([fine[0], [6, 6], fine[2]], "weight_gradient", 1, "weight_gradient", 0),
+        ([fine[0], fine[1], [7, 9]], "bias_gradient", 0, "weight_gradient", 1),
+        ([fine[0], fine[1], [8, 4]], "bias_gradient", 1, "input_gradient", 0),
     ];
     let run = |[dx, dw, db]: [Slots; 3]| {
         let (mut dx, mut dw, mut db) = (dx.map(at), dw.map(vector), db.map(vector));
-        let targets = GradTargets {
-            grad_inputs: Some(&mut dx),
-            grad_weights: Some(&mut dw),
-            grad_biases: Some(&mut db),
-            ..GradTargets::default()
-        };
-        block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets))
+        let request = Backward::of(&inputs, &grad_outputs).input_gradient(&mut dx);
+        block_on(layer.backward(&saved, request.weight_gradient(&mut dw).bias_gradient(&mut db)))
     };
     for (slots, argument, rank, other, other_rank) in cases {
         let error = run(slots).unwrap_err();
@@ -197,21 +189,20 @@ fn what_is_written_over_weight_or_bias_is_refused() {
     let app = Application::new();
     let dims = [2, CHANNELS, 4];
     let page = app.page(8, 96);
-    let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(CHANNELS), vec![app.handle.clone()]).unwrap();
-    let vector = |slot: u64| vec![page.slice(slot, &[CHANNELS])];
-    group.set_parameter_tensors(Some(vector(0)), Some(vector(1))).unwrap();
-    let (inputs, grad_outputs) = ([page.slice(2, &dims)], [page.slice(3, &dims)]);
+    let mut layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [app.handle.clone()]).unwrap();
+    let vector = |slot: u64| page.slice(slot, &[CHANNELS]);
+    layer.set_parameter_tensors([vector(0)], [vector(1)]).unwrap();
+    let (x, g) = (page.slice(2, &dims), page.slice(3, &dims));
     for slot in [0, 1] {
-        let mut outputs = [page.slice(slot, &dims)];
-        let error = block_on(group.forward_train_into(&inputs, &mut outputs)).map(|_| ());
-        assert!(matches!(error, Err(Error::Argument(ArgumentError::Overlap { .. }))), "outputs: {error:?}");
+        let mut y = page.slice(slot, &dims);
+        let error = block_on(layer.forward_train(Forward::of(&x).write_to(&mut y))).map(|_| ());
+        assert!(matches!(error, Err(Error::Argument(ArgumentError::Overlap { .. }))), "output: {error:?}");
     }
-    let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
+    let saved = block_on(layer.forward_train(&x)).unwrap().saved;
     for slot in [0, 1] {
-        let mut dx = [page.slice(slot, &dims)];
-        let targets = GradTargets { grad_inputs: Some(&mut dx), ..Default::default() };
-        let error = block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets)).map(|_| ());
-        assert!(matches!(error, Err(Error::Argument(ArgumentError::Overlap { .. }))), "grad_inputs: {error:?}");
+        let mut dx = page.slice(slot, &dims);
+        let error = block_on(layer.backward(&saved, Backward::of(&x, &g).input_gradient(&mut dx))).map(|_| ());
+        assert!(matches!(error, Err(Error::Argument(ArgumentError::Overlap { .. }))), "input_gradient: {error:?}");
     }
 }
 
@@ -226,25 +217,24 @@ fn backward_takes_the_parameters_of_its_forward_call_given_again() {
     for (slot, values) in (0..).zip(values) {
         page.write(slot, values);
     }
-    let mut group = DeviceGroup::new(problem.config.clone(), vec![app.handle.clone()]).unwrap();
-    let set = |group: &mut DeviceGroup, slots: [u64; 2]| {
-        let [weight, bias] = slots.map(|slot| Some(vec![page.slice(slot, &[CHANNELS])]));
-        group.set_parameter_tensors(weight, bias).unwrap();
+    let mut layer = SyncBatchNorm::new(problem.config.clone(), [app.handle.clone()]).unwrap();
+    let set = |layer: &mut SyncBatchNorm, slots: [u64; 2]| {
+        let [weight, bias] = slots.map(|slot| Some(page.slice(slot, &[CHANNELS])));
+        layer.set_parameter_tensors(weight, bias).unwrap();
     };
-    set(&mut group, [0, 1]);
-    let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-    let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
-    let expected = Found::read(&block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap());
+    set(&mut layer, [0, 1]);
+    let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+    let saved = block_on(layer.forward_train(&x)).unwrap().saved;
+    let backward = |layer: &SyncBatchNorm| block_on(layer.backward(&saved, Backward::of(&x, &g)));
+    let expected = Found::read(&backward(&layer).unwrap());
     for slots in [[2, 1], [0, 3], [2, 3]] {
-        set(&mut group, slots);
-        let error = block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap_err();
-        let expected = "weight or bias";
+        set(&mut layer, slots);
+        let error = backward(&layer).unwrap_err();
         let Error::Argument(ArgumentError::NotSaved { argument, .. }) = &error else { panic!("{slots:?}: {error}") };
-        assert_eq!(argument, expected, "{slots:?}");
+        assert_eq!(argument, "weight or bias", "{slots:?}");
     }
-    set(&mut group, [0, 1]);
-    let again = Found::read(&block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap());
-    assert_eq!(again.bits(), expected.bits());
+    set(&mut layer, [0, 1]);
+    assert_eq!(Found::read(&backward(&layer).unwrap()).bits(), expected.bits());
 }
 
 #[test]
@@ -252,10 +242,10 @@ fn what_an_optimizer_writes_to_the_caller_s_parameters_shows_in_the_next_call() 
     let app = Application::new();
     let problem = Problem::random(&[&[4, CHANNELS, 5], &[3, CHANNELS]], 603);
     let page = app.page(4, 4 * CHANNELS as u64);
-    let slices = |slots: [u64; 2]| Some(slots.map(|slot| page.slice(slot, &[CHANNELS])).into());
-    let mut group = DeviceGroup::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
-    group.set_parameter_tensors(slices([0, 1]), slices([3, 2])).unwrap();
-    let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
+    let slices = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &[CHANNELS]));
+    let mut layer = SyncBatchNorm::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
+    layer.set_parameter_tensors(slices([0, 1]), slices([3, 2])).unwrap();
+    let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
     for seed in 604..607 {
         let parameters = Parameters::random(CHANNELS, &mut Random(seed));
         for (slot, values) in
@@ -264,15 +254,15 @@ fn what_an_optimizer_writes_to_the_caller_s_parameters_shows_in_the_next_call() 
             page.write(slot, values);
         }
         let expected = Problem { parameters, ..problem.clone() };
-        let mut own = trained(&expected, &app.handle);
-        let forward = block_on(group.forward_train(&inputs)).unwrap();
-        let y = block_on(own.forward_train(&inputs)).unwrap();
-        assert_eq!(bits(&read(&forward.outputs)), bits(&read(&y.outputs)), "seed {seed}");
-        let found = block_on(group.backward(&forward.saved, &inputs, &grad_outputs)).unwrap();
-        let gradients = block_on(own.backward(&y.saved, &inputs, &grad_outputs)).unwrap();
+        let own = trained(&expected, &app.handle);
+        let forward = block_on(layer.forward_train(&x)).unwrap();
+        let y = block_on(own.forward_train(&x)).unwrap();
+        assert_eq!(bits(&read(&forward.output)), bits(&read(&y.output)), "seed {seed}");
+        let found = block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).unwrap();
+        let gradients = block_on(own.backward(&y.saved, Backward::of(&x, &g))).unwrap();
         assert_eq!(Found::read(&found).bits(), Found::read(&gradients).bits(), "seed {seed}");
         // The state that would be saved is what the optimizer wrote.
-        let state = block_on(group.state_dict()).unwrap();
+        let state = block_on(layer.state()).unwrap();
         assert_eq!(state.weight.as_ref(), Some(&expected.parameters.weight));
         assert_eq!(state.bias.as_ref(), Some(&expected.parameters.bias));
     }
@@ -282,13 +272,13 @@ fn what_an_optimizer_writes_to_the_caller_s_parameters_shows_in_the_next_call() 
 fn parameter_tensors_that_do_not_fit_are_refused_and_set_nothing() {
     for kind in Kind::ALL {
         let problem = Problem::random(&[&[4, CHANNELS, 5], &[3, CHANNELS]], 608);
-        let mut group = problem.group(kind);
-        let before = block_on(group.state_dict()).unwrap();
+        let mut layer = problem.layer(kind);
+        let before = block_on(layer.state()).unwrap();
         let ones = |dims: &[usize], count: usize| -> Vec<Tensor> {
             let ones = vec![1.0; dims.iter().product()];
-            group.devices()[..count].iter().map(|device| device.upload(dims, &ones).unwrap()).collect()
+            layer.devices()[..count].iter().map(|device| device.upload(dims, &ones).unwrap()).collect()
         };
-        let good = ones(&[CHANNELS], 2);
+        let mut good = ones(&[CHANNELS], 2);
         let cases = [
             (ones(&[CHANNELS], 1), ArgumentError::RankCount { argument: "bias", found: 1, expected: 2 }),
             (
@@ -300,12 +290,11 @@ fn parameter_tensors_that_do_not_fit_are_refused_and_set_nothing() {
                 ArgumentError::Dims { argument: "bias", rank: 0, found: vec![1, 3], expected: vec![3] },
             ),
         ];
-        let mut good = Some(good);
         for (bad, expected) in cases {
             // The good half is not taken either.
-            let error = group.set_parameter_tensors(good.take(), Some(bad)).unwrap_err();
+            let error = layer.set_parameter_tensors(std::mem::take(&mut good), bad).unwrap_err();
             assert_eq!(error, Error::Argument(expected), "{kind:?}");
-            assert_eq!(block_on(group.state_dict()).unwrap(), before, "{kind:?}");
+            assert_eq!(block_on(layer.state()).unwrap(), before, "{kind:?}");
         }
     }
 }

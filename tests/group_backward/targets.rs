@@ -1,7 +1,9 @@
 //! Where backward writes: the caller's tensors, a part of them, and what does not fit.
 
 use pollster::block_on;
-use syncbn::{AffineGradient, ArgumentError, BackwardReport, DeviceGroup, Error, GradTargets, SavedForward, Tensor};
+use syncbn::{
+    Backward, Error, Saved, SyncBatchNorm, Tensor, config::AffineGradient, error::ArgumentError, stats::BackwardReport,
+};
 
 use super::common::*;
 use super::problem::{Found, Problem};
@@ -23,8 +25,8 @@ fn like(tensors: &[Tensor]) -> Vec<Tensor> {
         .collect()
 }
 
-fn vectors(group: &DeviceGroup) -> Vec<Tensor> {
-    group.devices().iter().map(|device| device.upload(&[CHANNELS], &[f32::NAN; CHANNELS]).unwrap()).collect()
+fn vectors(layer: &SyncBatchNorm) -> Vec<Tensor> {
+    layer.devices().iter().map(|device| device.upload(&[CHANNELS], &[f32::NAN; CHANNELS]).unwrap()).collect()
 }
 
 #[test]
@@ -33,24 +35,23 @@ fn each_target_may_be_left_out_and_the_exchange_takes_place_all_the_same() {
         for affine in [AffineGradient::Local, AffineGradient::GroupSum] {
             let mut problem = problem(500);
             problem.config = problem.config.with_affine_gradient(affine);
-            let mut group = problem.group(kind);
-            let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-            let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
-            let full = block_on(group.backward(&saved, &inputs, &grad_outputs)).unwrap();
+            let layer = problem.layer(kind);
+            let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
+            let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
+            let full = block_on(layer.backward(&saved, Backward::of(&inputs, &grad_outputs))).unwrap();
             let expected = Found::read(&full);
+            let full_report = full.report.unwrap();
             for wanted in 0..8 {
                 let [with_inputs, with_weights, with_biases] = [1, 2, 4].map(|bit| wanted & bit != 0);
                 let (mut grad_inputs, mut grad_weights, mut grad_biases) =
-                    (like(&inputs), vectors(&group), vectors(&group));
-                let targets = GradTargets {
-                    grad_inputs: with_inputs.then_some(grad_inputs.as_mut_slice()),
-                    grad_weights: with_weights.then_some(grad_weights.as_mut_slice()),
-                    grad_biases: with_biases.then_some(grad_biases.as_mut_slice()),
-                    ..GradTargets::default()
-                };
-                let report = block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets)).unwrap();
-                assert_eq!((&report.local, &report.global), (&full.report.local, &full.report.global));
-                assert_eq!(report.global.len(), CHANNELS);
+                    (like(&inputs), vectors(&layer), vectors(&layer));
+                let request = Backward::of(&inputs, &grad_outputs)
+                    .input_gradient(with_inputs.then_some(&mut grad_inputs))
+                    .weight_gradient(with_weights.then_some(&mut grad_weights))
+                    .bias_gradient(with_biases.then_some(&mut grad_biases));
+                let report = block_on(layer.backward(&saved, request)).unwrap().report.unwrap();
+                assert_eq!((&report.local, &report.global), (&full_report.local, &full_report.global));
+                assert_eq!(report.global.unwrap().channels().len(), CHANNELS);
                 for (found, expected, written) in [
                     (read(&grad_inputs), &expected.grad_inputs, with_inputs),
                     (read(&grad_weights), expected.grad_weights.as_ref().unwrap(), with_weights),
@@ -68,10 +69,10 @@ fn each_target_may_be_left_out_and_the_exchange_takes_place_all_the_same() {
 /// One of the lists of a call.
 type List = fn(&mut Call) -> &mut Vec<Tensor>;
 
-/// What is given to one call of `backward_into`; every part of it fits until a test spoils one.
+/// What is given to one call of `backward`; every part of it fits until a test spoils one.
 struct Call {
-    group: DeviceGroup,
-    saved: SavedForward,
+    layer: SyncBatchNorm,
+    saved: Saved,
     inputs: Vec<Tensor>,
     grad_outputs: Vec<Tensor>,
     grad_inputs: Vec<Tensor>,
@@ -82,28 +83,26 @@ struct Call {
 impl Call {
     fn new(kind: Kind) -> Self {
         let problem = problem(501);
-        let mut group = problem.group(kind);
-        let (inputs, grad_outputs) = (problem.inputs(&group), problem.upstream(&group));
-        let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
-        let (grad_inputs, grad_weights, grad_biases) = (like(&inputs), vectors(&group), vectors(&group));
-        Self { group, saved, inputs, grad_outputs, grad_inputs, grad_weights, grad_biases }
+        let layer = problem.layer(kind);
+        let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
+        let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
+        let (grad_inputs, grad_weights, grad_biases) = (like(&inputs), vectors(&layer), vectors(&layer));
+        Self { layer, saved, inputs, grad_outputs, grad_inputs, grad_weights, grad_biases }
     }
 
     fn run(&mut self) -> Result<BackwardReport, Error> {
-        let targets = GradTargets {
-            grad_inputs: Some(&mut self.grad_inputs),
-            grad_weights: Some(&mut self.grad_weights),
-            grad_biases: Some(&mut self.grad_biases),
-            ..GradTargets::default()
-        };
-        block_on(self.group.backward_into(&self.saved, &self.inputs, &self.grad_outputs, targets))
+        let request = Backward::of(&self.inputs, &self.grad_outputs)
+            .input_gradient(&mut self.grad_inputs)
+            .weight_gradient(&mut self.grad_weights)
+            .bias_gradient(&mut self.grad_biases);
+        block_on(self.layer.backward(&self.saved, request)).map(|gradients| gradients.report.unwrap())
     }
 
     /// The call fails before it has written anything.
     fn refused(mut self) -> ArgumentError {
-        let before = self.group.running_stats().cloned();
+        let before = self.layer.running_stats();
         let Error::Argument(error) = self.run().unwrap_err() else { panic!("not an argument") };
-        assert_eq!(self.group.running_stats().cloned(), before);
+        assert_eq!(self.layer.running_stats(), before);
         let targets = [&self.grad_inputs, &self.grad_weights, &self.grad_biases];
         let values = targets.map(|tensors| read(tensors));
         assert!(values.iter().flatten().flatten().all(|value| value.is_nan()), "{error}: a target was written");
@@ -116,14 +115,14 @@ fn dims_that_do_not_fit_are_refused() {
     for kind in Kind::ALL {
         Call::new(kind).run().unwrap();
         let spoil: [(&'static str, List, &[usize], &[usize]); 4] = [
-            ("grad_outputs", |call| &mut call.grad_outputs, &[2, CHANNELS, 1000], &[2, CHANNELS, 1001]),
-            ("grad_inputs", |call| &mut call.grad_inputs, &[2, CHANNELS, 7, 143], &[2, CHANNELS, 1001]),
-            ("grad_weights", |call| &mut call.grad_weights, &[CHANNELS + 1], &[CHANNELS]),
-            ("grad_biases", |call| &mut call.grad_biases, &[1, CHANNELS], &[CHANNELS]),
+            ("grad_output", |call| &mut call.grad_outputs, &[2, CHANNELS, 1000], &[2, CHANNELS, 1001]),
+            ("input_gradient", |call| &mut call.grad_inputs, &[2, CHANNELS, 7, 143], &[2, CHANNELS, 1001]),
+            ("weight_gradient", |call| &mut call.grad_weights, &[CHANNELS + 1], &[CHANNELS]),
+            ("bias_gradient", |call| &mut call.grad_biases, &[1, CHANNELS], &[CHANNELS]),
         ];
         for (argument, list, found, expected) in spoil {
             let mut call = Call::new(kind);
-            let device = call.group.devices()[1].clone();
+            let device = call.layer.devices()[1].clone();
             let values = vec![f32::NAN; found.iter().product()];
             list(&mut call)[1] = device.upload(found, &values).unwrap();
             let error = call.refused();
@@ -137,17 +136,17 @@ fn dims_that_do_not_fit_are_refused() {
         }
         let mut call = Call::new(kind);
         call.inputs.pop();
-        assert_eq!(call.refused(), ArgumentError::RankCount { argument: "inputs", found: 2, expected: 3 });
+        assert_eq!(call.refused(), ArgumentError::RankCount { argument: "x", found: 2, expected: 3 });
     }
 }
 
 #[test]
 fn a_tensor_of_another_device_is_refused() {
     let lists: [(&str, List); 4] = [
-        ("grad_outputs", |call| &mut call.grad_outputs),
-        ("grad_inputs", |call| &mut call.grad_inputs),
-        ("grad_weights", |call| &mut call.grad_weights),
-        ("grad_biases", |call| &mut call.grad_biases),
+        ("grad_output", |call| &mut call.grad_outputs),
+        ("input_gradient", |call| &mut call.grad_inputs),
+        ("weight_gradient", |call| &mut call.grad_weights),
+        ("bias_gradient", |call| &mut call.grad_biases),
     ];
     for (expected, list) in lists {
         for kind in Kind::ALL {

@@ -1,7 +1,7 @@
 //! A wrong formula for each output of the layer, and that the comparisons of these tests catch it.
 
-use syncbn::reference::{Divisor, Running};
 use syncbn::stats::RunningStats;
+use syncbn_reference::{Divisor, Running};
 
 use super::common::*;
 use super::compare::compare_gradients;
@@ -40,7 +40,7 @@ const RIGHT: Formula = Formula {
 };
 
 fn by_formula(problem: &Problem, formula: &Formula) -> Found {
-    let statistics = with_ranks(&problem.batches, |ranks| syncbn::reference::batch_statistics(ranks).unwrap());
+    let statistics = with_ranks(&problem.batches, |ranks| syncbn_reference::batch_statistics(ranks).unwrap());
     let channels = problem.channels();
     let pairs = |rank: usize, c: usize| {
         let (batch, g) = (&problem.batches[rank], &problem.grad_outputs[rank]);

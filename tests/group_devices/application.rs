@@ -7,7 +7,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{Device, DeviceGroup, Error, GpuError, LimitError};
+use syncbn::{
+    Device, Error, Forward, SyncBatchNorm,
+    error::{GpuError, LimitError},
+};
 use wgpu::BufferUsages;
 
 use super::common::*;
@@ -51,18 +54,17 @@ fn the_smallest_number_of_workgroups_per_dimension_does_not_change_a_bit() {
     let many_tiles = vec![1, CHANNELS, 4096 * 17 + 1];
     for dims in [vec![2, CHANNELS, 4096 * 3 + 5], vec![40, 500], vec![1, CHANNELS, 1], many_tiles] {
         let y = |device: &Device| {
-            let mut group =
-                DeviceGroup::new(syncbn::SyncBatchNormConfig::torch(dims[1]), vec![device.clone(); 2]).unwrap();
+            let layer = SyncBatchNorm::new(syncbn::BatchNormConfig::torch(dims[1]), vec![device.clone(); 2]).unwrap();
             let batches = [21, 22].map(|seed| Batch::random(&dims, &mut Random(seed)));
-            let forward = block_on(group.forward_train(&upload(&group, &batches))).unwrap();
-            (bits(&read(&forward.outputs)), forward.report.global)
+            let forward = block_on(layer.forward_train(&upload(&layer, &batches))).unwrap();
+            (bits(&read(&forward.output)), forward.saved.statistics().cloned())
         };
         assert_eq!(y(&device), y(&whole), "{dims:?}");
     }
     // One workgroup per block of channels is the least that a dispatch can have.
-    let mut group = DeviceGroup::new(syncbn::SyncBatchNormConfig::torch(4000), vec![device.clone()]).unwrap();
+    let layer = SyncBatchNorm::new(syncbn::BatchNormConfig::torch(4000), [device.clone()]).unwrap();
     let dims = vec![1, 4000, 301];
-    let error = block_on(group.forward_train(&[device.zeros(&dims).unwrap()])).unwrap_err();
+    let error = block_on(layer.forward_train(&[device.zeros(&dims).unwrap()])).unwrap_err();
     assert_eq!(error, Error::Limit(LimitError::Workgroups { dims, found: 500, allowed: 49 }));
 }
 
@@ -91,15 +93,15 @@ fn the_application_s_error_handler_stays_and_hears_nothing_of_errors_that_are_re
 
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     assert_eq!(Device::from_wgpu(device.clone(), queue).unwrap(), handle);
-    let mut group = DeviceGroup::new(config(), vec![handle.clone()]).unwrap();
+    let layer = SyncBatchNorm::new(config(), [handle.clone()]).unwrap();
     let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
     let foreign = || handle.wrap(storage(&other, 120, usage), 0, &dims).unwrap();
     let input = handle.zeros(&dims).unwrap();
-    block_on(group.forward_train(&[foreign()])).unwrap_err();
-    block_on(group.forward_train_into(std::slice::from_ref(&input), &mut [foreign()])).unwrap_err();
+    block_on(layer.forward_train(&[foreign()])).unwrap_err();
+    block_on(layer.forward_train(Forward::of(&input).write_to(&mut foreign()))).unwrap_err();
     block_on(foreign().to_vec()).unwrap_err();
     handle.zeros(&[1 << 20, 1 << 20]).unwrap_err();
-    block_on(group.forward_train(&[input])).unwrap();
+    block_on(layer.forward_train(&[input])).unwrap();
     assert!(block_on(scope.pop()).is_none(), "the application's scope caught an error of the library");
     assert_eq!(heard.load(Ordering::Relaxed), 0);
 
@@ -120,11 +122,11 @@ fn an_error_of_one_thread_is_not_reported_to_another() {
     let expected = block_on(step(vec![handle.clone(); 2], 23)).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut group = DeviceGroup::new(config(), vec![handle.clone()]).unwrap();
+            let layer = SyncBatchNorm::new(config(), [handle.clone()]).unwrap();
             for _ in 0..50 {
                 let buffer = storage(&other, 120, BufferUsages::STORAGE);
                 let foreign = handle.wrap(buffer, 0, &[2, CHANNELS, 5]).unwrap();
-                let error = block_on(group.forward_train(&[foreign])).unwrap_err();
+                let error = block_on(layer.forward_train(&[foreign])).unwrap_err();
                 assert!(matches!(error, Error::Gpu(GpuError::Refused { .. })), "{error:?}");
             }
         });
@@ -144,23 +146,23 @@ fn a_destroyed_device_is_an_error_and_neither_a_hang_nor_a_panic() {
         let (device, queue) = own_device(&adapter(), |_| {});
         let handle = Device::from_wgpu(device.clone(), queue).unwrap();
         // The other rank is sound.
-        let mut group = DeviceGroup::new(config(), vec![handle.clone(), virtual_gpus()[0].clone()]).unwrap();
-        let inputs = upload(&group, &batches(24));
-        block_on(group.forward_train(&inputs)).unwrap();
-        let before = group.running_stats().cloned();
+        let layer = SyncBatchNorm::new(config(), vec![handle.clone(), virtual_gpus()[0].clone()]).unwrap();
+        let inputs = upload(&layer, &batches(24));
+        block_on(layer.forward_train(&inputs)).unwrap();
+        let before = layer.running_stats();
         device.destroy();
         for _ in 0..2 {
-            let error = block_on(group.forward_train(&inputs)).unwrap_err();
+            let error = block_on(layer.forward_train(&inputs)).unwrap_err();
             assert!(matches!(error, Error::Gpu(_)), "{error:?}");
             assert!(error.to_string().contains(handle.name()), "{error}");
-            assert_eq!(group.running_stats().cloned(), before);
+            assert_eq!(layer.running_stats(), before);
         }
         assert!(matches!(block_on(inputs[0].to_vec()), Err(Error::Gpu(_))));
         let handle_error = |result: Result<(), Error>| assert!(matches!(result, Ok(()) | Err(Error::Gpu(_))));
         handle_error(block_on(handle.wait()));
         handle_error(handle.upload(&[2, CHANNELS], &[0.0; 6]).map(drop));
         handle_error(handle.zeros(&[2, CHANNELS]).map(drop));
-        handle_error(block_on(group.forward_eval(&inputs)).map(drop));
+        handle_error(block_on(layer.forward_eval(&inputs)).map(drop));
     });
 }
 
@@ -168,20 +170,25 @@ fn a_destroyed_device_is_an_error_and_neither_a_hang_nor_a_panic() {
 fn a_device_destroyed_in_the_middle_of_a_call_is_an_error_or_comes_too_late() {
     within_patience(|| {
         let adapter = adapter();
+        let whole = SyncBatchNorm::new(config(), Kind::Gpu.devices(2)).unwrap();
+        block_on(whole.forward_train(&upload(&whole, &batches(25)))).unwrap();
         for _ in 0..5 {
             let (device, queue) = own_device(&adapter, |_| {});
             let handle = Device::from_wgpu(device.clone(), queue).unwrap();
-            let mut group = DeviceGroup::new(config(), vec![handle.clone(), handle]).unwrap();
-            let inputs = upload(&group, &batches(25));
-            let mut forward = Box::pin(group.forward_train(&inputs));
+            let layer = SyncBatchNorm::new(config(), vec![handle.clone(), handle]).unwrap();
+            let inputs = upload(&layer, &batches(25));
+            let mut forward = Box::pin(layer.forward_train(&inputs));
             let early = (&mut forward).now_or_never();
             device.destroy();
             let result = early.unwrap_or_else(|| block_on(forward));
             match result {
-                Ok(_) => assert_eq!(group.running_stats().unwrap().num_batches_tracked, 1),
+                Ok(_) => assert_eq!(layer.running_stats().unwrap().num_batches_tracked, 1),
                 Err(error) => {
                     assert!(matches!(error, Error::Gpu(_)), "{error:?}");
-                    assert_eq!(group.running_stats(), Some(&RunningStats::new(CHANNELS)));
+                    // Before the exchange nothing has moved, after it all has.
+                    let running = layer.running_stats();
+                    let is_whole = running == whole.running_stats();
+                    assert!(is_whole || running == Some(RunningStats::new(CHANNELS)), "{running:?}");
                 }
             }
         }
@@ -196,18 +203,18 @@ fn a_deadline_that_passes_is_an_error_and_the_device_goes_on() {
         for micros in [0, 50, 200, 400] {
             let deadline = Duration::from_micros(micros);
             let hasty = device.clone().with_deadline(deadline);
-            let mut group = DeviceGroup::new(config(), vec![hasty.clone(); 2]).unwrap();
-            let inputs = upload(&group, &batches(26));
+            let layer = SyncBatchNorm::new(config(), vec![hasty.clone(); 2]).unwrap();
+            let inputs = upload(&layer, &batches(26));
             let mut counted = 0;
             for _ in 0..150 {
-                match block_on(group.forward_train(&inputs)) {
+                match block_on(layer.forward_train(&inputs)) {
                     Ok(_) => counted += 1,
                     Err(Error::Gpu(GpuError::Timeout { device, deadline: found })) => {
                         assert_eq!((device.as_str(), found), (hasty.name(), deadline));
                     }
                     Err(error) => panic!("{error:?}"),
                 }
-                assert_eq!(group.running_stats().unwrap().num_batches_tracked, counted);
+                assert_eq!(layer.running_stats().unwrap().num_batches_tracked, counted);
             }
             println!("deadline {deadline:?}: {counted} of 150 calls ended in time");
             for result in [block_on(hasty.wait()), block_on(inputs[0].to_vec()).map(drop)] {

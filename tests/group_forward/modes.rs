@@ -1,9 +1,12 @@
 //! The table of modes: which statistics normalize, whether the running ones follow, and whether ranks see each other.
 
 use pollster::block_on;
-use syncbn::reference::{Divisor, Running};
 use syncbn::stats::RunningStats;
-use syncbn::{DeviceGroup, ForwardReport, Momentum, RunningVariance, SyncBatchNormConfig};
+use syncbn::{
+    BatchNormConfig, Forward, Saved, SyncBatchNorm,
+    config::{Momentum, RunningVariance},
+};
+use syncbn_reference::{Divisor, Running};
 
 use super::EPS;
 use super::common::*;
@@ -51,14 +54,14 @@ fn before() -> RunningStats {
     RunningStats { mean: vec![0.5, -1.0, 2.0], var: vec![0.25, 1.5, 3.0], num_batches_tracked: 7 }
 }
 
-fn call(group: &mut DeviceGroup, mode: Mode, batches: &[Batch]) -> (Vec<Vec<f32>>, ForwardReport) {
-    let inputs = upload(group, batches);
-    let mut outputs: Vec<_> = batches.iter().zip(group.devices()).map(|(b, d)| d.zeros(&b.dims).unwrap()).collect();
-    let report = match mode {
-        Mode::Train => block_on(group.forward_train_into(&inputs, &mut outputs)),
-        Mode::Eval => block_on(group.forward_eval_into(&inputs, &mut outputs)),
+fn call(layer: &SyncBatchNorm, mode: Mode, batches: &[Batch]) -> (Vec<Vec<f32>>, Saved) {
+    let inputs = upload(layer, batches);
+    let mut outputs: Vec<_> = batches.iter().zip(layer.devices()).map(|(b, d)| d.zeros(&b.dims).unwrap()).collect();
+    let forward = match mode {
+        Mode::Train => block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))),
+        Mode::Eval => block_on(layer.forward_eval(Forward::of(&inputs).write_to(&mut outputs))),
     };
-    (read(&outputs), report.unwrap().1)
+    (read(&outputs), forward.unwrap().saved)
 }
 
 #[test]
@@ -79,16 +82,16 @@ fn every_row_of_the_table_of_modes_normalizes_with_its_statistics() {
 fn row(kind: Kind, case: &Case, mode: Mode, uses: Uses) -> Result<(), String> {
     let mut random = Random(40);
     let batches = batches(&mut random);
-    let config = SyncBatchNormConfig::torch(CHANNELS)
+    let config = BatchNormConfig::torch(CHANNELS)
         .with_use_batch_statistics(case.use_batch_statistics)
         .with_track_running_stats(case.track_running_stats);
-    let mut group = DeviceGroup::new(config, kind.devices(2)).unwrap();
+    let mut layer = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
     let parameters = Parameters::random(CHANNELS, &mut random);
-    parameters.set(&mut group);
+    parameters.set(&mut layer);
     if case.track_running_stats {
-        group.set_running_stats(before()).unwrap();
+        layer.set_running_stats(before()).unwrap();
     }
-    let (y, report) = call(&mut group, mode, &batches);
+    let (y, saved) = call(&layer, mode, &batches);
 
     let whole = definition(&batches, Some(&parameters), EPS);
     let expected = match uses {
@@ -103,22 +106,22 @@ fn row(kind: Kind, case: &Case, mode: Mode, uses: Uses) -> Result<(), String> {
         }
     };
     compare(&batches, &y, &expected, TOLERANCE_ULP)?;
-    assert_eq!(report.local.len(), if uses == Uses::Running { 0 } else { 2 });
+    assert_eq!(saved.report().unwrap().local.ranks().len(), if uses == Uses::Running { 0 } else { 2 });
     if uses == Uses::Group {
-        compare_statistics(&report.global, &whole.statistics)?;
+        compare_statistics(saved.statistics().unwrap(), &whole.statistics)?;
     } else {
         // Nothing was exchanged.
-        assert!(report.global.channels().is_empty());
+        assert_eq!(saved.statistics(), None);
     }
-    match group.running_stats() {
+    match layer.running_stats() {
         None => assert!(!case.track_running_stats),
         Some(running) if uses == Uses::Group => {
             let mut expected = Running { mean: widened(&before().mean), var: widened(&before().var) };
             expected.update(&whole.statistics, 0.1, Divisor::CountMinusOne).unwrap();
-            compare_running(running, &expected, 2.0)?;
+            compare_running(&running, &expected, 2.0)?;
             assert_eq!(running.num_batches_tracked, 8);
         }
-        Some(running) => assert_eq!(*running, before()),
+        Some(running) => assert_eq!(running, before()),
     }
     Ok(())
 }
@@ -131,10 +134,10 @@ fn a_rank_that_evaluates_is_not_changed_by_its_peers() {
             let batches = batches(&mut Random(41));
             let mut poisoned = batches.clone();
             poisoned[1].values.fill(f32::NAN);
-            let config = SyncBatchNormConfig::torch(CHANNELS).with_track_running_stats(track);
-            let mut group = DeviceGroup::new(config, kind.devices(2)).unwrap();
-            let (clean, _) = call(&mut group, Mode::Eval, &batches);
-            let (y, _) = call(&mut group, Mode::Eval, &poisoned);
+            let config = BatchNormConfig::torch(CHANNELS).with_track_running_stats(track);
+            let layer = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
+            let (clean, _) = call(&layer, Mode::Eval, &batches);
+            let (y, _) = call(&layer, Mode::Eval, &poisoned);
             assert_eq!(bits(&y[..1]), bits(&clean[..1]), "{kind:?}");
             assert!(y[1].iter().all(|y| y.is_nan()), "{kind:?}");
         }
@@ -144,11 +147,11 @@ fn a_rank_that_evaluates_is_not_changed_by_its_peers() {
 #[test]
 fn one_value_evaluates_to_the_bias_by_its_own_statistics() {
     for kind in Kind::ALL {
-        let config = SyncBatchNormConfig::torch(CHANNELS).with_track_running_stats(false);
-        let mut group = DeviceGroup::new(config, kind.devices(2)).unwrap();
-        group.set_parameters(None, Some(&[0.5, -2.0, 3.0])).unwrap();
+        let config = BatchNormConfig::torch(CHANNELS).with_track_running_stats(false);
+        let mut layer = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
+        layer.set_parameters(None, Some(&[0.5, -2.0, 3.0])).unwrap();
         let batch = Batch::random(&[1, CHANNELS], &mut Random(42));
-        let (y, _) = call(&mut group, Mode::Eval, &[batch.clone(), batch]);
+        let (y, _) = call(&layer, Mode::Eval, &[batch.clone(), batch]);
         assert_eq!(y, [[0.5, -2.0, 3.0], [0.5, -2.0, 3.0]], "{kind:?}");
     }
 }
@@ -166,22 +169,21 @@ fn running_statistics_follow_three_batches_as_their_settings_say() {
             for (variance, divisor) in
                 [(RunningVariance::Unbiased, Divisor::CountMinusOne), (RunningVariance::Biased, Divisor::Count)]
             {
-                let config =
-                    SyncBatchNormConfig::torch(CHANNELS).with_momentum(momentum).with_running_variance(variance);
-                let mut group = DeviceGroup::new(config, kind.devices(2)).unwrap();
+                let config = BatchNormConfig::torch(CHANNELS).with_momentum(momentum).with_running_variance(variance);
+                let layer = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
                 let mut expected = Running { mean: vec![0.0; CHANNELS], var: vec![1.0; CHANNELS] };
                 let mut random = Random(43);
                 for step in 1..=3 {
                     let batches = batches(&mut random);
-                    call(&mut group, Mode::Train, &batches);
+                    call(&layer, Mode::Train, &batches);
                     let factor = match momentum {
                         Momentum::NewWeight(weight) => weight,
                         Momentum::Decay(decay) => 1.0 - decay,
                         Momentum::Cumulative => 1.0 / f64::from(step),
                     };
                     expected.update(&definition(&batches, None, EPS).statistics, factor, divisor).unwrap();
-                    let running = group.running_stats().unwrap();
-                    compare_running(running, &expected, 2.0)
+                    let running = layer.running_stats().unwrap();
+                    compare_running(&running, &expected, 2.0)
                         .unwrap_or_else(|error| panic!("{kind:?} {momentum:?} {variance:?} step {step}: {error}"));
                     assert_eq!(running.num_batches_tracked, step as u64);
                 }
@@ -211,11 +213,11 @@ fn a_layer_with_one_of_weight_and_bias_uses_that_one_alone() {
         for (weight, bias) in [(true, false), (false, true), (false, false)] {
             let mut random = Random(45);
             let batches = batches(&mut random);
-            let config = SyncBatchNormConfig::torch(CHANNELS).with_weight(weight).with_bias(bias);
-            let mut group = DeviceGroup::new(config, kind.devices(2)).unwrap();
+            let config = BatchNormConfig::torch(CHANNELS).with_weight(weight).with_bias(bias);
+            let mut layer = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
             let mut parameters = Parameters::random(CHANNELS, &mut random);
-            group.set_parameters(weight.then_some(&parameters.weight), bias.then_some(&parameters.bias)).unwrap();
-            let (y, _) = call(&mut group, Mode::Train, &batches);
+            layer.set_parameters(weight.then_some(&parameters.weight), bias.then_some(&parameters.bias)).unwrap();
+            let (y, _) = call(&layer, Mode::Train, &batches);
             if !weight {
                 parameters.weight = vec![1.0; CHANNELS];
             }

@@ -2,10 +2,10 @@
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{BatchError, DeviceGroup, Error, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, Error, Forward, Saved, SyncBatchNorm, error::BatchError};
 
 use super::common::*;
-use super::{EPS, check, group};
+use super::{EPS, check, layer};
 
 #[test]
 fn ranks_of_different_batch_and_spatial_size_are_weighted_by_their_values() {
@@ -23,7 +23,7 @@ fn ranks_of_different_batch_and_spatial_size_are_weighted_by_their_values() {
 fn an_empty_rank_gets_empty_outputs_and_changes_nothing() {
     for kind in Kind::ALL {
         let full = [Batch::random(&[3, 4, 5], &mut Random(31)), Batch::random(&[2, 4, 5], &mut Random(32))];
-        let mut without = group(kind, 2, 4);
+        let without = layer(kind, 2, 4);
         let expected = block_on(without.forward_train(&upload(&without, &full))).unwrap();
         // No sample, and no position, each at every place among the ranks.
         for empty in [[0, 4, 5], [3, 4, 0]] {
@@ -32,13 +32,13 @@ fn an_empty_rank_gets_empty_outputs_and_changes_nothing() {
                 batches.insert(place, Batch::new(&empty, |_| 0.0));
                 let mut devices = without.devices().to_vec();
                 devices.insert(place, kind.devices(1).remove(0));
-                let mut with = DeviceGroup::new(SyncBatchNormConfig::torch(4), devices).unwrap();
+                let with = SyncBatchNorm::new(BatchNormConfig::torch(4), devices).unwrap();
                 let mut forward = block_on(with.forward_train(&upload(&with, &batches))).unwrap();
-                let output = forward.outputs.remove(place);
+                let output = forward.output.remove(place);
                 assert_eq!(output.dims(), empty);
                 assert!(block_on(output.to_vec()).unwrap().is_empty());
-                assert_eq!(bits(&read(&forward.outputs)), bits(&read(&expected.outputs)), "{kind:?}, place {place}");
-                assert_eq!(forward.report.local[place], [syncbn::stats::ChannelStats::EMPTY; 4]);
+                assert_eq!(bits(&read(&forward.output)), bits(&read(&expected.output)), "{kind:?}, place {place}");
+                assert_eq!(forward.saved.report().unwrap().local.ranks()[place], [syncbn::stats::Moments::EMPTY; 4]);
                 assert_eq!(with.running_stats(), without.running_stats());
             }
         }
@@ -48,21 +48,21 @@ fn an_empty_rank_gets_empty_outputs_and_changes_nothing() {
 #[test]
 fn a_group_without_any_value_keeps_its_running_statistics_and_makes_no_nan() {
     for kind in Kind::ALL {
-        let mut group = group(kind, 3, 2);
+        let layer = layer(kind, 3, 2);
         let step = [Batch::random(&[3, 2, 4], &mut Random(33)), empty(), empty()];
-        block_on(group.forward_train(&upload(&group, &step))).unwrap();
-        let before = group.running_stats().cloned();
-        let inputs = upload(&group, &[empty(), empty(), empty()]);
-        let forward = block_on(group.forward_train(&inputs)).unwrap();
-        assert_eq!(read(&forward.outputs), vec![Vec::<f32>::new(); 3]);
-        assert_eq!(group.running_stats().cloned(), before);
+        block_on(layer.forward_train(&upload(&layer, &step))).unwrap();
+        let before = layer.running_stats();
+        let inputs = upload(&layer, &[empty(), empty(), empty()]);
+        let forward = block_on(layer.forward_train(&inputs)).unwrap();
+        assert_eq!(read(&forward.output), vec![Vec::<f32>::new(); 3]);
+        assert_eq!(layer.running_stats(), before);
         assert_eq!(before.unwrap().num_batches_tracked, 1);
-        let global = &forward.report.global;
+        let global = forward.saved.statistics().unwrap();
         assert_eq!(global.count(), 0);
         assert!(global.channels().iter().all(|channel| channel.mean == 0.0 && channel.m2 == 0.0));
-        assert!(global.inv_std().iter().all(|inv_std| inv_std.is_finite()));
-        let evaluated = block_on(group.forward_eval(&inputs)).unwrap();
-        assert_eq!(read(&evaluated.outputs), vec![Vec::<f32>::new(); 3]);
+        assert!(global.inv_std(EPS).iter().all(|inv_std| inv_std.is_finite()));
+        let evaluated = block_on(layer.forward_eval(&inputs)).unwrap();
+        assert_eq!(read(&evaluated.output), vec![Vec::<f32>::new(); 3]);
     }
 }
 
@@ -73,12 +73,12 @@ fn empty() -> Batch {
 #[test]
 fn one_value_per_rank_is_normal_where_the_group_has_two() {
     for kind in Kind::ALL {
-        let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(1).with_eps(0.0), kind.devices(2)).unwrap();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(1).with_eps(0.0), kind.devices(2)).unwrap();
         let batches = [Batch::new(&[1, 1], |_| 3.0), Batch::new(&[1, 1, 1, 1], |_| 7.0)];
-        let forward = block_on(group.forward_train(&upload(&group, &batches))).unwrap();
-        assert_eq!(read(&forward.outputs), [[-1.0], [1.0]], "{kind:?}");
+        let forward = block_on(layer.forward_train(&upload(&layer, &batches))).unwrap();
+        assert_eq!(read(&forward.output), [[-1.0], [1.0]], "{kind:?}");
         let running = RunningStats { mean: vec![0.5], var: vec![0.9 + 0.1 * 8.0], num_batches_tracked: 1 };
-        assert_eq!(group.running_stats(), Some(&running), "{kind:?}");
+        assert_eq!(layer.running_stats(), Some(running.clone()), "{kind:?}");
     }
 }
 
@@ -86,22 +86,22 @@ fn one_value_per_rank_is_normal_where_the_group_has_two() {
 fn one_value_in_the_whole_group_is_an_error_in_training_and_changes_nothing() {
     for kind in Kind::ALL {
         for ranks in [1, 3] {
-            let mut group = group(kind, ranks, 2);
+            let mut layer = layer(kind, ranks, 2);
             let running = RunningStats { mean: vec![1.0, 2.0], var: vec![3.0, 4.0], num_batches_tracked: 5 };
-            group.set_running_stats(running.clone()).unwrap();
+            layer.set_running_stats(running.clone()).unwrap();
             // The value lies on the last rank.
             let mut batches = vec![empty(); ranks];
             batches[ranks - 1] = Batch::new(&[1, 2, 1], |c| [2.0, 6.0][c]);
-            let inputs = upload(&group, &batches);
-            let error = block_on(group.forward_train(&inputs)).unwrap_err();
+            let inputs = upload(&layer, &batches);
+            let error = block_on(layer.forward_train(&inputs)).unwrap_err();
             assert_eq!(error, Error::Batch(BatchError::OneValue));
             assert!(error.to_string().contains("more than 1 value per channel"), "{error}");
-            assert_eq!(group.running_stats(), Some(&running));
+            assert_eq!(layer.running_stats(), Some(running.clone()));
             // Evaluation does not mind.
-            let y = read(&block_on(group.forward_eval(&inputs)).unwrap().outputs);
+            let y = read(&block_on(layer.forward_eval(&inputs)).unwrap().output);
             let expected = definition_with(&batches, None, (&[1.0, 2.0], &[3.0, 4.0]), EPS);
             compare(&batches, &y, &expected, TOLERANCE_ULP).unwrap();
-            assert_eq!(group.running_stats(), Some(&running));
+            assert_eq!(layer.running_stats(), Some(running.clone()));
         }
     }
 }
@@ -124,10 +124,10 @@ fn a_channel_that_is_not_finite_on_one_rank_is_nan_on_every_rank_and_spares_the_
             let clean: Vec<Batch> = (0..3).map(|_| Batch::random(&dims, &mut random)).collect();
             let parameters = Parameters::random(3, &mut random);
             let step = |batches: &[Batch]| {
-                let mut group = group(kind, 3, 3);
-                parameters.set(&mut group);
-                let forward = block_on(group.forward_train(&upload(&group, batches))).unwrap();
-                (read(&forward.outputs), group.running_stats().unwrap().clone())
+                let mut layer = layer(kind, 3, 3);
+                parameters.set(&mut layer);
+                let forward = block_on(layer.forward_train(&upload(&layer, batches))).unwrap();
+                (read(&forward.output), layer.running_stats().unwrap())
             };
             let (expected, expected_running) = step(&clean);
             let inner: usize = dims[2..].iter().product();
@@ -176,15 +176,15 @@ fn a_constant_channel_gives_the_bias_exactly() {
     for kind in Kind::ALL {
         for eps in [EPS, 0.0] {
             for dims in [[3, channels, 5001], [2, channels, 1], [130, channels, 3]] {
-                let config = SyncBatchNormConfig::torch(channels).with_eps(eps);
-                let mut group = DeviceGroup::new(config, kind.devices(3)).unwrap();
+                let config = BatchNormConfig::torch(channels).with_eps(eps);
+                let mut layer = SyncBatchNorm::new(config, kind.devices(3)).unwrap();
                 let parameters = Parameters::random(channels, &mut Random(36));
-                parameters.set(&mut group);
+                parameters.set(&mut layer);
                 let batch = Batch::new(&dims, |index| constants[index / dims[2] % channels]);
                 let one = Batch::new(&[1, channels, 7], |index| constants[index / 7 % channels]);
                 let batches = [one, batch.clone(), batch];
-                let forward = block_on(group.forward_train(&upload(&group, &batches))).unwrap();
-                for (batch, y) in batches.iter().zip(read(&forward.outputs)) {
+                let forward = block_on(layer.forward_train(&upload(&layer, &batches))).unwrap();
+                for (batch, y) in batches.iter().zip(read(&forward.output)) {
                     for (index, y) in y.into_iter().enumerate() {
                         let channel = batch.channel(index);
                         assert!(
@@ -195,7 +195,7 @@ fn a_constant_channel_gives_the_bias_exactly() {
                         );
                     }
                 }
-                for (channel, stats) in forward.report.global.channels().iter().enumerate() {
+                for (channel, stats) in forward.saved.statistics().unwrap().channels().iter().enumerate() {
                     assert_eq!((stats.mean, stats.m2), (constants[channel].into(), 0.0), "{kind:?}");
                 }
             }
@@ -210,10 +210,10 @@ fn the_same_call_gives_the_same_bits_every_time() {
         let batches: Vec<Batch> =
             [[3, 5, 4099], [1, 5, 77], [0, 5, 3]].iter().map(|dims| Batch::random(dims, &mut random)).collect();
         let run = || {
-            let mut group = group(kind, 3, 5);
-            let inputs = upload(&group, &batches);
-            let forward = block_on(group.forward_train(&inputs)).unwrap();
-            (bits(&read(&forward.outputs)), forward.report.global, group.running_stats().cloned())
+            let layer = layer(kind, 3, 5);
+            let inputs = upload(&layer, &batches);
+            let forward = block_on(layer.forward_train(&inputs)).unwrap();
+            (bits(&read(&forward.output)), forward.saved.statistics().cloned(), layer.running_stats())
         };
         let first = run();
         for _ in 0..3 {
@@ -228,7 +228,7 @@ fn writing_into_tensors_of_the_caller_gives_the_bits_of_the_allocating_form() {
         let mut random = Random(38);
         let batches: Vec<Batch> =
             [[3, 5, 417], [2, 5, 33], [0, 5, 2]].iter().map(|dims| Batch::random(dims, &mut random)).collect();
-        let (mut allocating, mut into) = (group(kind, 3, 5), group(kind, 3, 5));
+        let (allocating, into) = (layer(kind, 3, 5), layer(kind, 3, 5));
         let inputs = upload(&into, &batches);
         // What lies in the outputs before must not matter.
         let mut outputs: Vec<_> = batches
@@ -238,31 +238,39 @@ fn writing_into_tensors_of_the_caller_gives_the_bits_of_the_allocating_form() {
             .collect();
         for _ in 0..2 {
             let forward = block_on(allocating.forward_train(&inputs)).unwrap();
-            let (_, report) = block_on(into.forward_train_into(&inputs, &mut outputs)).unwrap();
-            assert_eq!(bits(&read(&outputs)), bits(&read(&forward.outputs)), "{kind:?}");
-            assert_eq!((&report.local, &report.global), (&forward.report.local, &forward.report.global));
+            let saved = block_on(into.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap().saved;
+            assert_eq!(bits(&read(&outputs)), bits(&read(&forward.output)), "{kind:?}");
+            assert_same_statistics(&saved, &forward.saved);
             assert_eq!(into.running_stats(), allocating.running_stats());
             let evaluated = block_on(allocating.forward_eval(&inputs)).unwrap();
-            block_on(into.forward_eval_into(&inputs, &mut outputs)).unwrap();
-            assert_eq!(bits(&read(&outputs)), bits(&read(&evaluated.outputs)), "{kind:?}");
+            block_on(into.forward_eval(Forward::of(&inputs).write_to(&mut outputs))).unwrap();
+            assert_eq!(bits(&read(&outputs)), bits(&read(&evaluated.output)), "{kind:?}");
         }
     }
+}
+
+/// The statistics of every rank and of all together.
+fn assert_same_statistics(found: &Saved, expected: &Saved) {
+    let local = |saved: &Saved| saved.report().unwrap().local.clone();
+    assert_eq!(local(found), local(expected));
+    assert!(found.statistics().is_some());
+    assert_eq!(found.statistics(), expected.statistics());
 }
 
 #[test]
 fn recomputing_gives_the_same_bits_and_moves_no_running_statistics() {
     for kind in Kind::ALL {
         let mut random = Random(39);
-        let mut group = group(kind, 2, 3);
-        Parameters::random(3, &mut random).set(&mut group);
-        let inputs = upload(&group, &[[2, 3, 2049], [3, 3, 7]].map(|dims| Batch::random(&dims, &mut random)));
-        let forward = block_on(group.forward_train(&inputs)).unwrap();
-        let running = group.running_stats().cloned();
+        let mut layer = layer(kind, 2, 3);
+        Parameters::random(3, &mut random).set(&mut layer);
+        let inputs = upload(&layer, &[[2, 3, 2049], [3, 3, 7]].map(|dims| Batch::random(&dims, &mut random)));
+        let forward = block_on(layer.forward_train(&inputs)).unwrap();
+        let running = layer.running_stats();
         for _ in 0..2 {
-            let again = block_on(group.forward_recompute(&inputs)).unwrap();
-            assert_eq!(bits(&read(&again.outputs)), bits(&read(&forward.outputs)), "{kind:?}");
-            assert_eq!((&again.report.local, &again.report.global), (&forward.report.local, &forward.report.global));
-            assert_eq!(group.running_stats().cloned(), running);
+            let again = block_on(layer.forward_train(Forward::of(&inputs).untracked())).unwrap();
+            assert_eq!(bits(&read(&again.output)), bits(&read(&forward.output)), "{kind:?}");
+            assert_same_statistics(&again.saved, &forward.saved);
+            assert_eq!(layer.running_stats(), running);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! compiler makes the same cases fail.
 
 use pollster::block_on;
-use syncbn::{Device, ResidentGroup, SyncBatchNormConfig};
+use syncbn::{BatchNorm, BatchNormConfig, Device};
 
 use super::common::normal::normal;
 use super::common::*;
@@ -59,14 +59,14 @@ fn beyond_f32(device: &Device) -> Result<(), String> {
         batch
     });
     let inputs = batches.each_ref().map(|batch| batch.upload(device));
-    let mut layer = ResidentGroup::new(SyncBatchNormConfig::torch(2), device.clone(), 2).unwrap();
-    let outputs = layer.forward_train(&inputs).unwrap().outputs;
+    let norm = BatchNorm::new(BatchNormConfig::torch(2), device).unwrap();
+    let outputs = norm.forward_train(&inputs).unwrap().output;
     for (rank, (batch, y)) in batches.iter().zip(read(&outputs)).enumerate() {
         if let Some(index) = (0..y.len()).find(|&index| y[index].is_nan() != (batch.channel(index) == FAR)) {
             return Err(format!("rank {rank}, value {index} is {:e}", y[index]));
         }
     }
-    let running = block_on(layer.running_stats()).unwrap().unwrap();
+    let running = block_on(norm.running_stats()).unwrap().unwrap();
     if (running.mean[FAR], running.var[FAR]) != (0.0, 1.0) {
         return Err(format!("{running:?}"));
     }

@@ -9,7 +9,7 @@
 
 pub use super::ordinary::*;
 
-use syncbn::{Device, FastPaths, low_level};
+use syncbn::{Device, device::FastPaths, low_level};
 
 use super::again;
 use super::rewrite::{Style, rewritten_in};

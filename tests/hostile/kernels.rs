@@ -1,6 +1,6 @@
 //! Every kernel is rewritten to a text that is valid, and those that are small enough to run by themselves do what they do.
 
-use syncbn::shaders::Variant;
+use syncbn::low_level::shaders::Variant;
 
 use super::common::{self, first_seed};
 use super::rewrite::rewritten;

@@ -2,7 +2,7 @@
 //! subgroups or memory.
 
 use pollster::block_on;
-use syncbn::{DType, Device, DeviceGroup, Layout, ResidentGroup, SyncBatchNormConfig};
+use syncbn::{BatchNorm, BatchNormConfig, DType, Device, Layout, SyncBatchNorm};
 
 use super::common::normal::normal;
 use super::common::*;
@@ -17,10 +17,10 @@ const SHAPES: [[&[usize]; 3]; 3] = [
 ];
 const EPS: f64 = 1e-5;
 
-/// A training step in both layouts, on each of the devices, of a group and of a layer on one device.
+/// A training step in both layouts, on each of the devices, of a layer that merges on the host and of one that merges on the device.
 pub fn check(name: &str, batches: &[Batch], devices: &[Device]) -> Result<(), String> {
     let expected = definition(batches, None, EPS);
-    let config = || SyncBatchNormConfig::torch(batches[0].dims[1]).with_affine(false);
+    let config = || BatchNormConfig::torch(batches[0].dims[1]).with_affine(false);
     for layout in [Layout::ChannelsFirst, Layout::ChannelsLast] {
         for (number, device) in devices.iter().enumerate() {
             let failed = |error| format!("{name}, {layout:?}, device {number}: {error}");
@@ -28,12 +28,12 @@ pub fn check(name: &str, batches: &[Batch], devices: &[Device]) -> Result<(), St
             let read = |outputs: &[syncbn::Tensor]| -> Vec<Vec<f32>> {
                 outputs.iter().zip(batches).map(|(output, batch)| read_as(output, batch)).collect()
             };
-            let mut group = DeviceGroup::new(config(), vec![device.clone(); batches.len()]).unwrap();
-            let forward = block_on(group.forward_train(&inputs)).unwrap();
-            compare_statistics(&forward.report.global, &expected.statistics).map_err(failed)?;
-            let mut layer = ResidentGroup::new(config(), device.clone(), batches.len()).unwrap();
-            let resident = layer.forward_train(&inputs).unwrap();
-            for (outputs, allowed) in [(forward.outputs, TOLERANCE_ULP), (resident.outputs, RESIDENT_ULP)] {
+            let layer = SyncBatchNorm::new(config(), vec![device.clone(); batches.len()]).unwrap();
+            let forward = block_on(layer.forward_train(&inputs)).unwrap();
+            compare_statistics(forward.saved.statistics().unwrap(), &expected.statistics).map_err(failed)?;
+            let norm = BatchNorm::new(config(), device).unwrap();
+            let resident = norm.forward_train(&inputs).unwrap();
+            for (outputs, allowed) in [(forward.output, TOLERANCE_ULP), (resident.output, RESIDENT_ULP)] {
                 compare(batches, &read(&outputs), &expected.outputs, allowed).map_err(failed)?;
             }
         }
@@ -74,9 +74,9 @@ fn a_constant_channel_is_exactly_0_by_fours() {
     for device in virtual_gpus() {
         for layout in [Layout::ChannelsFirst, Layout::ChannelsLast] {
             let inputs: Vec<_> = batches.iter().map(|batch| upload_as(device, batch, DType::F32, layout)).collect();
-            let config = SyncBatchNormConfig::torch(8).with_affine(false);
-            let mut group = DeviceGroup::new(config, vec![device.clone(); 3]).unwrap();
-            let outputs = block_on(group.forward_train(&inputs)).unwrap().outputs;
+            let config = BatchNormConfig::torch(8).with_affine(false);
+            let layer = SyncBatchNorm::new(config, vec![device.clone(); 3]).unwrap();
+            let outputs = block_on(layer.forward_train(&inputs)).unwrap().output;
             assert!(read(&outputs).concat().iter().all(|&y| y == 0.0), "{layout:?}");
         }
     }

@@ -4,10 +4,10 @@ pub use accuracy::RESIDENT_ULP;
 
 use super::{common, devices, problem, stored};
 
-#[path = "../resident/accuracy.rs"]
+#[path = "../on_device/accuracy.rs"]
 mod accuracy;
 #[allow(dead_code)]
-#[path = "../resident/layer.rs"]
+#[path = "../on_device/layer.rs"]
 mod layer;
-#[path = "../resident/not_finite.rs"]
+#[path = "../on_device/not_finite.rs"]
 mod not_finite;

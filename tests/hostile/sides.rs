@@ -3,7 +3,7 @@
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{Device, DeviceGroup, Epilogue, Inputs, SyncBatchNormConfig};
+use syncbn::{Backward, BatchNormConfig, Device, Forward, SyncBatchNorm, config::Epilogue};
 
 use super::common::*;
 
@@ -12,33 +12,34 @@ pub const POSITIONS: [usize; 2] = [512, 513];
 const CHANNELS: usize = 4;
 
 /// A layer that normalizes with running statistics.
-fn group(device: &Device, epilogue: Epilogue, random: &mut Random) -> DeviceGroup {
-    let config = SyncBatchNormConfig::torch(CHANNELS).with_epilogue(epilogue);
-    let mut group = DeviceGroup::new(config, vec![device.clone()]).unwrap();
+fn layer(device: &Device, epilogue: Epilogue, random: &mut Random) -> SyncBatchNorm {
+    let config = BatchNormConfig::torch(CHANNELS).with_epilogue(epilogue);
+    let mut layer = SyncBatchNorm::new(config, [device.clone()]).unwrap();
     let mut parameters = Parameters::random(CHANNELS, random);
     parameters.weight.iter_mut().for_each(|weight| *weight += weight.signum());
-    parameters.set(&mut group);
+    parameters.set(&mut layer);
     let var = (0..CHANNELS).map(|_| (1.5 + random.next()) as f32).collect();
     let running = RunningStats { mean: random.values(CHANNELS), var, num_batches_tracked: 1 };
-    group.set_running_stats(running).unwrap();
-    group
+    layer.set_running_stats(running).unwrap();
+    layer
 }
 
 /// Evaluation of a layer with an upstream gradient of 1 everywhere: gradients of values that were above 0 are not 0, and the
 /// gradient of the bias counts them. How many values are above 0, and how many are not.
-fn check(group: &mut DeviceGroup, x: &Batch, residual: Option<&Batch>) -> Result<[usize; 2], String> {
-    let device = group.devices()[0].clone();
-    let [x, residual] = [Some(x), residual].map(|batch| batch.map(|batch| [batch.upload(&device)]));
-    let x = x.expect("an input");
-    let inputs = match &residual {
-        Some(residual) => Inputs::with_residuals(&x, residual),
-        None => (&x).into(),
+fn check(layer: &SyncBatchNorm, x: &Batch, residual: Option<&Batch>) -> Result<[usize; 2], String> {
+    let device = &layer.devices()[0];
+    let g = Batch::new(&x.dims, |_| 1.0);
+    let (x, upstream) = ([x.upload(device)], [g.upload(device)]);
+    let residual = residual.map(|residual| [residual.upload(device)]);
+    let (forward, backward) = (Forward::of(&x), Backward::of(&x, &upstream));
+    let (forward, backward) = match &residual {
+        Some(residual) => (forward.residual(residual), backward.residual(residual)),
+        None => (forward, backward),
     };
-    let forward = block_on(group.forward_eval(inputs)).unwrap();
-    let g = Batch::new(x[0].dims(), |_| 1.0);
-    let backward = block_on(group.backward(&forward.saved, inputs, &[g.upload(&device)])).unwrap();
-    let y = &read(&forward.outputs)[0];
-    let dx = &read(&backward.grad_inputs)[0];
+    let forward = block_on(layer.forward_eval(forward)).unwrap();
+    let backward = block_on(layer.backward(&forward.saved, backward)).unwrap();
+    let y = &read(&forward.output)[0];
+    let dx = &read(&backward.input)[0];
     let mut above = [0usize; CHANNELS];
     for (index, (&y, &dx)) in y.iter().zip(dx).enumerate() {
         if (y > 0.0) != (dx != 0.0) {
@@ -46,13 +47,13 @@ fn check(group: &mut DeviceGroup, x: &Batch, residual: Option<&Batch>) -> Result
         }
         above[g.channel(index)] += usize::from(y > 0.0);
     }
-    if let Some(found) = &backward.grad_residuals {
+    if let Some(found) = &backward.residual {
         let found = &read(found)[0];
         if y.iter().zip(found).any(|(&y, &r)| (y > 0.0) != (r != 0.0)) {
             return Err("residuals".to_owned());
         }
     }
-    let counted = read(backward.grad_biases.as_deref().unwrap()).concat();
+    let counted = read(backward.bias.as_deref().unwrap()).concat();
     if counted != above.map(|above| above as f32) {
         return Err(format!("sums of gradients: {counted:?}, values above 0: {above:?}"));
     }
@@ -66,23 +67,23 @@ pub fn near_the_turn(device: &Device, positions: usize, seed: u64) -> Result<[us
     let mut random = Random(900 + seed);
     let dims = [2, CHANNELS, positions];
     // Without an epilogue y is v.
-    let mut plain = group(device, Epilogue::None, &mut Random(seed));
+    let plain = layer(device, Epilogue::None, &mut Random(seed));
     let x = Batch::random(&dims, &mut random);
     let v = block_on(plain.forward_eval(&[x.upload(device)])).unwrap();
-    let v = &read(&v.outputs)[0];
+    let v = &read(&v.output)[0];
     // What the residual leaves of v is a few last places, of either sign.
     let near = |value: f32, random: &mut Random| {
         f32::from_bits(value.to_bits().wrapping_add(random.below(5) as u32).wrapping_sub(2))
     };
     let residual = Batch::new(&dims, |index| -near(v[index], &mut random));
-    let mut adds = group(device, Epilogue::AddRelu, &mut Random(seed));
-    let by_residual = check(&mut adds, &x, Some(&residual)).map_err(|error| format!("with a residual: {error}"))?;
+    let adds = layer(device, Epilogue::AddRelu, &mut Random(seed));
+    let by_residual = check(&adds, &x, Some(&residual)).map_err(|error| format!("with a residual: {error}"))?;
 
     // x where v crosses 0, by bisection, and a few last places of it.
-    let zeros = crossings(device, &mut plain, &dims);
+    let zeros = crossings(device, &plain, &dims);
     let x = Batch::new(&dims, |index| near(zeros[index / positions % CHANNELS], &mut random));
-    let mut relu = group(device, Epilogue::Relu, &mut Random(seed));
-    let by_x = check(&mut relu, &x, None).map_err(|error| format!("without a residual: {error}"))?;
+    let relu = layer(device, Epilogue::Relu, &mut Random(seed));
+    let by_x = check(&relu, &x, None).map_err(|error| format!("without a residual: {error}"))?;
     Ok([by_residual[0] + by_x[0], by_residual[1] + by_x[1]])
 }
 
@@ -104,14 +105,14 @@ fn backward_finds_the_side_on_which_forward_was_where_rounding_decides() {
 }
 
 /// Of every channel, an x at which v is as near to 0 as bisection gets.
-fn crossings(device: &Device, plain: &mut DeviceGroup, dims: &[usize]) -> Vec<f32> {
+fn crossings(device: &Device, plain: &SyncBatchNorm, dims: &[usize]) -> Vec<f32> {
     let [mut low, mut high] = [[-30f32; CHANNELS], [30f32; CHANNELS]];
-    let weight = block_on(plain.parameters(0)[0].unwrap().to_vec()).unwrap();
+    let weight = block_on(plain.weight(0).unwrap().to_vec()).unwrap();
     for _ in 0..32 {
         let middle: Vec<f32> = (0..CHANNELS).map(|c| 0.5 * (low[c] + high[c])).collect();
         let x = Batch::new(dims, |index| middle[index / dims[2] % CHANNELS]);
         let v = block_on(plain.forward_eval(&[x.upload(device)])).unwrap();
-        let v = &read(&v.outputs)[0];
+        let v = &read(&v.output)[0];
         for channel in 0..CHANNELS {
             let is_above = (v[channel * dims[2]] > 0.0) == (weight[channel] > 0.0);
             if is_above { high[channel] = middle[channel] } else { low[channel] = middle[channel] }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use syncbn::plan::{DeviceCaps, Merge, Role};
+use syncbn::low_level::plan::{DeviceCaps, Merge, Role};
 
 use super::machine::run;
 use super::texts;

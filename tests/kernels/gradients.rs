@@ -1,6 +1,6 @@
 //! Gradients of parameters that are added to what earlier calls have left.
 
-use syncbn::plan::{DeviceCaps, Merge, ParameterGradients, Role, accumulation};
+use syncbn::low_level::plan::{DeviceCaps, Merge, ParameterGradients, Role, accumulation};
 
 use super::machine::run;
 use super::texts;

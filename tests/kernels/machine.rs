@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use bytemuck::Pod;
-use syncbn::plan::{Dispatch, Role};
+use syncbn::low_level::plan::{Dispatch, Role};
 use syncbn::wgpu;
 use wgpu::BufferUsages as Usage;
 use wgpu::util::DeviceExt;

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{join, poll_immediate};
 use pollster::block_on;
-use syncbn::{BatchError, Device, Error, ExchangeError, GpuError, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::{
+    BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm,
+    error::{BatchError, ExchangeError, GpuError},
+};
 
 use crate::common::{on_threads, process_groups, virtual_gpus};
 
@@ -19,8 +22,10 @@ const MANY: usize = 1 << 23;
 
 /// Two layers of a rank: `a` on this device, `b` on the host, so that b is ready to exchange as soon as it is polled.
 fn layers(group: &ProcessGroup, device: &Device) -> [SyncBatchNorm; 2] {
-    [("a", device.clone()), ("b", Device::host())]
-        .map(|(name, device)| SyncBatchNorm::named(name, SyncBatchNormConfig::torch(1), device, group).unwrap())
+    [("a", device.clone()), ("b", Device::host())].map(|(name, device)| {
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [device]).unwrap();
+        layer.named(name).in_group(group).unwrap()
+    })
 }
 
 /// The device of a rank's first layer: of rank 0 a GPU.
@@ -45,7 +50,7 @@ fn assert_told(group: &ProcessGroup, cause: &str) {
 fn a_call_behind_one_that_fails_ends_at_once() {
     on_threads(process_groups(2, LONG), |group| {
         let device = device(&group).with_deadline(Duration::from_nanos(1));
-        let [mut a, mut b] = layers(&group, &device);
+        let [a, b] = layers(&group, &device);
         let x = device.zeros(&[MANY, 1]).unwrap();
         let y = Device::host().zeros(&[2, 1]).unwrap();
         let began = Instant::now();
@@ -65,7 +70,7 @@ fn a_call_behind_one_that_fails_ends_at_once() {
 fn a_call_behind_one_that_is_dropped_ends_at_once() {
     on_threads(process_groups(2, LONG), |group| {
         let device = device(&group);
-        let [mut a, mut b] = layers(&group, &device);
+        let [a, b] = layers(&group, &device);
         let x = device.zeros(&[MANY, 1]).unwrap();
         let y = Device::host().zeros(&[2, 1]).unwrap();
         let began = Instant::now();
@@ -92,7 +97,7 @@ fn a_call_behind_one_that_is_never_polled_again_names_it_and_the_other_rank_is_t
     on_threads(process_groups(2, LONG), |group| {
         let device = device(&group).with_deadline(PATIENCE);
         let group = if group.rank() == 0 { group.with_deadline(DEADLINE) } else { group };
-        let [mut a, mut b] = layers(&group, &device);
+        let [a, b] = layers(&group, &device);
         let x = device.zeros(&[MANY, 1]).unwrap();
         let y = Device::host().zeros(&[2, 1]).unwrap();
         let began = Instant::now();
@@ -119,17 +124,39 @@ fn a_call_behind_one_that_is_never_polled_again_names_it_and_the_other_rank_is_t
     });
 }
 
+/// The first exchange of a layer reads its parameters from the device.
+#[test]
+fn an_exchange_behind_one_whose_device_is_read_waits_as_long_as_a_call_does() {
+    const PATIENCE: Duration = Duration::from_millis(300);
+    const DEADLINE: Duration = Duration::from_millis(200);
+    on_threads(process_groups(2, LONG), |group| {
+        if group.rank() == 1 {
+            return;
+        }
+        let device = virtual_gpus()[0].clone().with_deadline(PATIENCE);
+        let group = group.with_deadline(DEADLINE);
+        let [a, b] = layers(&group, &device);
+        let local = || syncbn::stats::LocalStatistics::empty(1);
+        let mut first = pin!(a.synchronize(local()));
+        assert!(first.as_mut().now_or_never().is_none(), "a reads its parameters, or waits for rank 1 already");
+        let error = block_on(b.synchronize(local())).expect_err("b waits in vain");
+        let Error::Exchange(ExchangeError::Blocked { limit, .. }) = error else { panic!("{error:?}") };
+        // That of a call before its exchange, or in it: a fast device is done with the first poll.
+        assert!([PATIENCE + DEADLINE, 2 * DEADLINE].contains(&limit), "{limit:?}");
+    });
+}
+
 #[test]
 fn a_call_behind_one_that_all_ranks_refuse_alike_goes_on() {
     on_threads(process_groups(2, LONG), |group| {
         let device = device(&group);
-        let [mut a, mut b] = layers(&group, &device);
+        let [a, b] = layers(&group, &device);
         // One value in the whole group.
         let x = device.zeros(&[usize::from(group.rank() == 0), 1]).unwrap();
         let y = Device::host().upload(&[2, 1], &[0.0, 4.0]).unwrap();
         let (of_a, of_b) = block_on(join(a.forward_train(&x), b.forward_train(&y)));
         assert_eq!(of_a.expect_err("one value"), Error::Batch(BatchError::OneValue));
-        assert_eq!(of_b.expect("b goes on").report.global.channels()[0].mean, 2.0);
+        assert_eq!(of_b.expect("b goes on").saved.statistics().unwrap().channels()[0].mean, 2.0);
         assert_eq!(group.failure(), None);
     });
 }
@@ -140,13 +167,13 @@ fn a_call_has_its_whole_deadline_from_its_turn_on() {
     const DEADLINE: Duration = Duration::from_secs(2);
     const LATE: Duration = Duration::from_millis(1200);
     on_threads(process_groups(2, DEADLINE), |group| {
-        let [mut a, mut b] = layers(&group, &Device::host());
+        let [a, b] = layers(&group, &Device::host());
         let x = Device::host().upload(&[2, 1], &[0.0, 4.0]).unwrap();
         if group.rank() == 0 {
             let (of_a, of_b) = block_on(join(a.forward_train(&x), b.forward_train(&x)));
             assert!(of_a.is_ok() && of_b.is_ok(), "{of_a:?}, {of_b:?}");
         } else {
-            for layer in [&mut a, &mut b] {
+            for layer in [&a, &b] {
                 std::thread::sleep(LATE);
                 block_on(layer.forward_train(&x)).expect("in time for its turn");
             }

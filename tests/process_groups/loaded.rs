@@ -1,9 +1,8 @@
 //! States that only some ranks load in the middle of training: equal ones are equal, whoever loads, and others are named.
 
-use syncbn::{
-    Device, Error, ExchangeError, LayerForward, LayerRequest, ProcessGroup, StateDict, SyncBatchNorm,
-    SyncBatchNormConfig,
-};
+use syncbn::error::ExchangeError;
+use syncbn::state::{LoadOptions, StateDict};
+use syncbn::{BatchNormConfig, Device, Error, Forward, Normalized, ProcessGroup, SyncBatchNorm, Tensor, joint};
 
 use crate::common::merging::merging_groups;
 use crate::common::{Kind, on_threads, process_groups};
@@ -14,30 +13,31 @@ const RANKS: usize = 3;
 /// A layer of a rank, with what it normalizes.
 struct Rank {
     layer: SyncBatchNorm,
-    x: syncbn::Tensor,
+    x: Tensor,
 }
 
 impl Rank {
     fn new(group: &ProcessGroup, device: &Device) -> Self {
-        let layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(CHANNELS), device.clone(), group).unwrap();
+        let layer =
+            SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [device.clone()]).unwrap().in_group(group).unwrap();
         let values: Vec<f32> = (0..2 * CHANNELS).map(|value| (value + group.rank()) as f32).collect();
         Self { layer, x: device.upload(&[2, CHANNELS], &values).unwrap() }
     }
 
-    fn step(&mut self) -> Result<LayerForward, Error> {
+    fn step(&self) -> Result<Normalized, Error> {
         pollster::block_on(self.layer.forward_train(&self.x))
     }
 
     fn state(&self) -> StateDict {
-        pollster::block_on(self.layer.state_dict()).unwrap()
+        pollster::block_on(self.layer.state()).unwrap()
     }
 
     /// Evaluates with another state and puts the own one back.
     fn evaluate_with(&mut self, other: &StateDict) {
         let own = self.state();
-        self.layer.load_state_dict(other, false).unwrap();
+        self.layer.load_state(other, &LoadOptions::default()).unwrap();
         pollster::block_on(self.layer.forward_eval(&self.x)).unwrap();
-        self.layer.load_state_dict(&own, false).unwrap();
+        self.layer.load_state(&own, &LoadOptions::default()).unwrap();
         assert_eq!(self.state(), own);
     }
 }
@@ -84,7 +84,7 @@ fn a_state_that_was_set_by_hand_and_loaded_back_is_equal_again() {
         if group.rank() == 1 {
             let own = rank.state();
             rank.layer.set_parameters(Some(&[7.0; CHANNELS]), None).unwrap();
-            rank.layer.load_state_dict(&own, false).unwrap();
+            rank.layer.load_state(&own, &LoadOptions::default()).unwrap();
         }
         rank.step().unwrap_or_else(|error| panic!("{error}"));
     });
@@ -92,18 +92,17 @@ fn a_state_that_was_set_by_hand_and_loaded_back_is_equal_again() {
 
 #[test]
 fn a_joint_call_finds_them_equal_too() {
-    over_all(|group, mut first| {
-        let mut second = Rank::new(group, first.layer.device());
+    over_all(|group, first| {
+        let mut second = Rank::new(group, &first.layer.devices()[0]);
         for step in 0..3 {
-            let like = |x: &syncbn::Tensor| x.device().zeros(x.dims()).unwrap();
+            let like = |x: &Tensor| x.device().zeros(x.dims()).unwrap();
             let mut outputs = [like(&first.x), like(&second.x)];
             let [of_first, of_second] = &mut outputs;
             let requests = [
-                LayerRequest::new(&mut first.layer, &first.x, of_first),
-                LayerRequest::new(&mut second.layer, &second.x, of_second),
+                (&first.layer, Forward::of(&first.x).write_to(of_first)),
+                (&second.layer, Forward::of(&second.x).write_to(of_second)),
             ];
-            pollster::block_on(SyncBatchNorm::forward_train_many(requests))
-                .unwrap_or_else(|error| panic!("step {step}: {error}"));
+            pollster::block_on(joint::forward_train(requests)).unwrap_or_else(|error| panic!("step {step}: {error}"));
             if group.rank() == 1 {
                 let average = scaled(&second.state(), 0.5);
                 second.evaluate_with(&average);
@@ -119,11 +118,11 @@ fn another_state_that_one_rank_loads_alone_is_named_on_all() {
             rank.step().unwrap();
             if group.rank() == culprit {
                 let average = scaled(&rank.state(), 0.5);
-                rank.layer.load_state_dict(&average, false).unwrap();
+                rank.layer.load_state(&average, &LoadOptions::default()).unwrap();
             }
-            let before = rank.layer.running_stats().cloned();
+            let before = rank.layer.running_stats();
             let error = rank.step().map(|_| ()).expect_err("another state");
-            assert_eq!(rank.layer.running_stats().cloned(), before);
+            assert_eq!(rank.layer.running_stats(), before);
             error
         });
         for error in found.into_iter().flatten() {

@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex};
 use syncbn::collective::Collective;
 use syncbn::stats::RunningStats;
 use syncbn::{
-    AffineGradient, ConfigError, Device, DeviceGroup, Error, ExchangeError, ForwardRequest, LocalGroup, ProcessGroup,
-    SyncBatchNormConfig, Tensor,
+    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, Tensor,
+    collective::LocalGroup,
+    config::AffineGradient,
+    error::{ConfigError, ExchangeError},
+    joint,
 };
 
 use crate::common::merging::merging_groups;
@@ -20,30 +23,30 @@ use crate::{CHANNELS, LONG};
 type Outcome = (Vec<Vec<u32>>, RunningStats);
 
 /// Two steps of the ranks `first ..` of all, one for each device of the group.
-fn train(group: &mut DeviceGroup, first: usize, batches: &[Batch], gradients: &[Batch]) -> Outcome {
+fn train(layer: &mut SyncBatchNorm, first: usize, batches: &[Batch], gradients: &[Batch]) -> Outcome {
     let mut random = Random(9);
-    Parameters::random(CHANNELS, &mut random).set(group);
-    let ranks = first..first + group.world_size();
+    Parameters::random(CHANNELS, &mut random).set(layer);
+    let ranks = first..first + layer.devices().len();
     let mut found: Vec<Vec<u32>> = Vec::new();
     for _ in 0..2 {
-        let (x, g) = (upload(group, &batches[ranks.clone()]), upload(group, &gradients[ranks.clone()]));
-        let forward = pollster::block_on(group.forward_train(&x)).expect("forward");
-        let backward = pollster::block_on(group.backward(&forward.saved, &x, &g)).expect("backward");
+        let (x, g) = (upload(layer, &batches[ranks.clone()]), upload(layer, &gradients[ranks.clone()]));
+        let forward = pollster::block_on(layer.forward_train(&x)).expect("forward");
+        let backward = pollster::block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).expect("backward");
         let tensors = [
-            read(&forward.outputs),
-            read(&backward.grad_inputs),
-            read(&backward.grad_weights.unwrap()),
-            read(&backward.grad_biases.unwrap()),
+            read(&forward.output),
+            read(&backward.input),
+            read(&backward.weight.unwrap()),
+            read(&backward.bias.unwrap()),
         ];
-        for rank in 0..group.world_size() {
+        for rank in 0..layer.devices().len() {
             found.push(tensors.iter().flat_map(|tensors| bits(&tensors[rank..=rank]).concat()).collect());
         }
     }
     // Rank by rank instead of step by step.
-    let world_size = group.world_size();
+    let world_size = layer.devices().len();
     let of_rank =
         |rank: usize| -> Vec<u32> { found.iter().skip(rank).step_by(world_size).flatten().copied().collect() };
-    ((0..world_size).map(of_rank).collect(), group.running_stats().unwrap().clone())
+    ((0..world_size).map(of_rank).collect(), layer.running_stats().unwrap())
 }
 
 /// All ways to write `total` as a sum of counts of at least 1.
@@ -56,13 +59,13 @@ fn compositions(total: usize) -> Vec<Vec<usize>> {
 }
 
 fn same_bits(kind: Kind, total: usize, spreads: &[Vec<usize>], affine_gradient: AffineGradient) {
-    let config = SyncBatchNormConfig::torch(CHANNELS).with_affine_gradient(affine_gradient);
+    let config = BatchNormConfig::torch(CHANNELS).with_affine_gradient(affine_gradient);
     let mut random = Random(total as u64);
     let dims: Vec<[usize; 3]> = (0..total).map(|rank| [rank % 3, CHANNELS, 2 + rank]).collect();
     let [batches, gradients] =
         [(); 2].map(|()| dims.iter().map(|dims| Batch::random(dims, &mut random)).collect::<Vec<_>>());
     let devices = kind.devices(total);
-    let mut whole = DeviceGroup::new(config.clone(), devices.clone()).unwrap();
+    let mut whole = SyncBatchNorm::new(config.clone(), devices.clone()).unwrap();
     let expected = train(&mut whole, 0, &batches, &gradients);
     for spread in spreads {
         let first = |process: usize| spread[..process].iter().sum::<usize>();
@@ -70,8 +73,8 @@ fn same_bits(kind: Kind, total: usize, spreads: &[Vec<usize>], affine_gradient: 
             let found = on_threads(groups, |group| {
                 let first = first(group.rank());
                 let own = devices[first..first + spread[group.rank()]].to_vec();
-                let mut part = pollster::block_on(DeviceGroup::in_group(config.clone(), own, &group)).expect("a group");
-                train(&mut part, first, &batches, &gradients)
+                let mut layer = SyncBatchNorm::new(config.clone(), own).unwrap().in_group(&group).unwrap();
+                train(&mut layer, first, &batches, &gradients)
             });
             for (process, (ranks, running)) in found.iter().enumerate() {
                 assert_eq!(*running, expected.1, "{spread:?}, process {process}");
@@ -101,8 +104,8 @@ fn processes_that_hold_different_numbers_of_devices_give_the_bits_of_one_that_ho
 }
 
 /// A layer of so many devices on the host, and an input for each.
-fn layer(group: &ProcessGroup, config: &SyncBatchNormConfig, count: usize) -> (DeviceGroup, Vec<Tensor>) {
-    let layer = pollster::block_on(DeviceGroup::in_group(config.clone(), vec![Device::host(); count], group)).unwrap();
+fn layer(group: &ProcessGroup, config: &BatchNormConfig, count: usize) -> (SyncBatchNorm, Vec<Tensor>) {
+    let layer = SyncBatchNorm::new(config.clone(), vec![Device::host(); count]).unwrap().in_group(group).unwrap();
     let mut random = Random(group.rank() as u64);
     let batches: Vec<Batch> = (0..count).map(|_| Batch::random(&[2, CHANNELS], &mut random)).collect();
     let x = upload(&layer, &batches);
@@ -130,12 +133,12 @@ fn phases(spread: &[usize], merges: bool, calls: impl Fn(&ProcessGroup, usize) +
 
 #[test]
 fn making_a_layer_says_nothing_and_numbers_of_devices_are_told_once_where_they_differ() {
-    let config = SyncBatchNormConfig::torch(CHANNELS);
+    let config = BatchNormConfig::torch(CHANNELS);
     let calls = |group: &ProcessGroup, count: usize| {
-        let (mut layer, x) = layer(group, &config, count);
+        let (layer, x) = layer(group, &config, count);
         for _ in 0..2 {
             let saved = pollster::block_on(layer.forward_train(&x)).expect("forward").saved;
-            pollster::block_on(layer.backward(&saved, &x, &x)).expect("backward");
+            pollster::block_on(layer.backward(&saved, Backward::of(&x, &x))).expect("backward");
         }
     };
     for merges in [false, true] {
@@ -149,20 +152,20 @@ fn making_a_layer_says_nothing_and_numbers_of_devices_are_told_once_where_they_d
 /// Two of three layers are over several devices; only one of those has not been called before.
 #[test]
 fn layers_of_a_joint_call_learn_their_numbers_of_devices_together() {
-    let config = SyncBatchNormConfig::torch(CHANNELS);
+    let config = BatchNormConfig::torch(CHANNELS);
     let joint = |group: &ProcessGroup, count: usize| {
-        let [mut a, mut b] = [(); 2].map(|()| layer(group, &config, count));
+        let [a, b] = [(); 2].map(|()| layer(group, &config, count));
         let [mut y, mut z] =
             [&a, &b].map(|(layer, x)| upload(layer, &vec![Batch::random(&[2, CHANNELS], &mut Random(1)); x.len()]));
-        let requests = [ForwardRequest::new(&mut a.0, &a.1, &mut y), ForwardRequest::new(&mut b.0, &b.1, &mut z)];
-        let results = pollster::block_on(DeviceGroup::forward_train_many(requests)).expect("a joint call");
+        let requests = [(&a.0, Forward::of(&a.1).write_to(&mut y)), (&b.0, Forward::of(&b.1).write_to(&mut z))];
+        let results = pollster::block_on(joint::forward_train(requests)).expect("a joint call");
         let expected = (2 * [1, 2, 3].iter().sum::<usize>()) as u64;
-        assert!(results.iter().all(|(_, report)| report.global.count() == expected));
-        for ((layer, x), y) in [&mut a, &mut b].into_iter().zip([y, z]) {
+        assert!(results.iter().all(|of| of.saved.statistics().unwrap().count() == expected));
+        for ((layer, x), y) in [&a, &b].into_iter().zip([y, z]) {
             assert_eq!(layer.running_stats().unwrap().num_batches_tracked, 1);
             // x is another state than at the joint call in nothing that its outputs depend on.
-            let again = pollster::block_on(layer.forward_recompute(&*x)).expect("forward");
-            assert_eq!(bits(&read(&again.outputs)), bits(&read(&y)));
+            let again = pollster::block_on(layer.forward_train(Forward::of(x).untracked())).expect("forward");
+            assert_eq!(bits(&read(&again.output)), bits(&read(&y)));
         }
     };
     for merges in [false, true] {
@@ -172,14 +175,14 @@ fn layers_of_a_joint_call_learn_their_numbers_of_devices_together() {
 
 #[test]
 fn a_process_that_dies_while_numbers_of_devices_are_told_ends_all() {
-    let config = SyncBatchNormConfig::torch(CHANNELS);
+    let config = BatchNormConfig::torch(CHANNELS);
     for (merges, culprit) in [(false, 0), (false, 2), (true, 1)] {
         let groups = LocalGroup::ranks(3).into_iter().enumerate().map(|(rank, inner)| {
             let sabotage = if rank == culprit { Sabotage::Panic } else { Sabotage::Nothing };
             ProcessGroup::new(saboteur(inner, sabotage, 1).merging(merges)).with_deadline(LONG)
         });
         let errors = on_threads(groups.collect(), |group| {
-            let (mut layer, x) = layer(&group, &config, group.rank() + 1);
+            let (layer, x) = layer(&group, &config, group.rank() + 1);
             let call = AssertUnwindSafe(|| pollster::block_on(layer.forward_train(&x)).map(drop));
             let error = catch_unwind(call).ok()?.expect_err("a process that died");
             assert_eq!(layer.running_stats().unwrap().num_batches_tracked, 0);
@@ -202,14 +205,14 @@ fn gpus_and_the_host_in_several_processes_give_the_same_bits_as_in_one() {
 #[test]
 fn a_process_without_devices_is_refused_and_the_others_learn_that_it_left() {
     on_threads(process_groups(3, LONG), |group| {
-        let config = SyncBatchNormConfig::torch(CHANNELS);
+        let config = BatchNormConfig::torch(CHANNELS);
         let devices = vec![Device::host(); usize::from(group.rank() != 1)];
-        let made = pollster::block_on(DeviceGroup::in_group(config, devices, &group));
+        let made = SyncBatchNorm::new(config, devices);
         if group.rank() == 1 {
             assert!(matches!(made, Err(Error::Config(ConfigError::NoDevices))), "{made:?}");
             return;
         }
-        let mut made = made.expect("the others have devices");
+        let made = made.expect("the others have devices").in_group(&group).unwrap();
         let x = [Device::host().zeros(&[2, CHANNELS]).unwrap()];
         let error = pollster::block_on(made.forward_train(&x)).expect_err("a process is gone");
         assert!(matches!(error, Error::Exchange(ExchangeError::Left { rank: 1, .. })), "{error}");

@@ -1,31 +1,35 @@
 //! How ranks begin: alike, which the first exchange checks, or with the state of one of them.
 
 use syncbn::stats::RunningStats;
-use syncbn::{Device, Error, ExchangeError, GroupError, Momentum, RunningVariance, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::{
+    BatchNormConfig, Device, Error, SyncBatchNorm,
+    config::{Momentum, RunningVariance},
+    error::{ExchangeError, GroupError},
+};
 
 use crate::common::{Batch, Random, bits, on_threads, process_groups};
 use crate::{CHANNELS, LONG};
 
-fn config() -> SyncBatchNormConfig {
-    SyncBatchNormConfig::torch(CHANNELS)
+fn config() -> BatchNormConfig {
+    BatchNormConfig::torch(CHANNELS)
 }
 
 /// Lets rank 2 of four begin differently; all must fail at the first exchange with `what` of rank 2.
 fn differs(
     what: &str,
-    config_of: impl Fn(SyncBatchNormConfig) -> SyncBatchNormConfig + Sync,
+    config_of: impl Fn(BatchNormConfig) -> BatchNormConfig + Sync,
     change: impl Fn(&mut SyncBatchNorm) + Sync,
 ) {
     let found = on_threads(process_groups(4, LONG), |group| {
         let host = Device::host();
         let own = if group.rank() == 2 { config_of(config()) } else { config() };
-        let mut layer = SyncBatchNorm::new(own, host.clone(), &group).unwrap();
+        let mut layer = SyncBatchNorm::new(own, [host.clone()]).unwrap().in_group(&group).unwrap();
         if group.rank() == 2 {
             change(&mut layer);
         }
-        let (before, x) = (layer.running_stats().cloned(), host.zeros(&[2, layer.config().num_features]).unwrap());
+        let (before, x) = (layer.running_stats(), host.zeros(&[2, layer.config().num_features]).unwrap());
         let error = pollster::block_on(layer.forward_train(&x)).expect_err("an unequal start");
-        assert_eq!(layer.running_stats().cloned(), before);
+        assert_eq!(layer.running_stats(), before);
         error
     });
     for error in &found {
@@ -60,14 +64,14 @@ fn a_rank_that_is_configured_differently_is_named_at_the_first_exchange() {
     differs("configuration", |config| config.with_running_variance(RunningVariance::Biased), change);
     differs("configuration", |config| config.with_affine(false), change);
     differs("configuration", |config| config.with_track_running_stats(false), change);
-    differs("channels", |_| SyncBatchNormConfig::torch(CHANNELS + 1), change);
+    differs("channels", |_| BatchNormConfig::torch(CHANNELS + 1), change);
 }
 
 #[test]
 fn a_layer_of_another_name_is_named() {
     let found = on_threads(process_groups(3, LONG), |group| {
         let name = if group.rank() == 1 { "block.1.bn2" } else { "block.1.bn1" };
-        let mut layer = SyncBatchNorm::named(name, config(), Device::host(), &group).unwrap();
+        let layer = SyncBatchNorm::new(config(), [Device::host()]).unwrap().named(name).in_group(&group).unwrap();
         let x = Device::host().zeros(&[2, CHANNELS]).unwrap();
         pollster::block_on(layer.forward_train(&x)).expect_err("another layer").to_string()
     });
@@ -81,7 +85,7 @@ fn running_statistics_are_the_same_bits_on_every_rank_after_every_step() {
     for world_size in [2, 3, 5, 8] {
         let found: Vec<Vec<Vec<u32>>> = on_threads(process_groups(world_size, LONG), |group| {
             let host = Device::host();
-            let mut layer = SyncBatchNorm::new(config(), host.clone(), &group).unwrap();
+            let layer = SyncBatchNorm::new(config(), [host.clone()]).unwrap().in_group(&group).unwrap();
             let mut random = Random(100 + group.rank() as u64);
             let mut step = |step: usize| {
                 // Ranks have no samples now and then, all but one of them.
@@ -90,7 +94,7 @@ fn running_statistics_are_the_same_bits_on_every_rank_after_every_step() {
                 pollster::block_on(layer.forward_train(&x)).expect("a step");
                 let running = layer.running_stats().unwrap();
                 assert_eq!(running.num_batches_tracked, step as u64 + 1);
-                bits(&[running.mean.clone(), running.var.clone()]).concat()
+                bits(&[running.mean, running.var]).concat()
             };
             (0..20).map(&mut step).collect()
         });
@@ -109,7 +113,7 @@ fn odd_state(layer: &mut SyncBatchNorm) {
 }
 
 fn state_bits(layer: &SyncBatchNorm) -> (Vec<Vec<u32>>, Option<u64>) {
-    let state = pollster::block_on(layer.state_dict()).unwrap();
+    let state = pollster::block_on(layer.state()).unwrap();
     let vectors = [state.weight, state.bias, state.running_mean, state.running_var];
     (bits(&vectors.map(Option::unwrap)), state.num_batches_tracked)
 }
@@ -118,7 +122,7 @@ fn state_bits(layer: &SyncBatchNorm) -> (Vec<Vec<u32>>, Option<u64>) {
 fn a_broadcast_gives_every_rank_the_bits_of_one_and_the_next_exchange_finds_them_equal() {
     for from in 0..3 {
         let found = on_threads(process_groups(3, LONG), |group| {
-            let mut layer = SyncBatchNorm::new(config(), Device::host(), &group).unwrap();
+            let mut layer = SyncBatchNorm::new(config(), [Device::host()]).unwrap().in_group(&group).unwrap();
             let rank = group.rank() as f32;
             layer.set_parameters(Some(&[rank; CHANNELS]), None).unwrap();
             if group.rank() == from {
@@ -138,7 +142,7 @@ fn a_broadcast_gives_every_rank_the_bits_of_one_and_the_next_exchange_finds_them
 #[test]
 fn a_broadcast_from_a_rank_that_does_not_exist_is_refused_on_every_rank_and_the_group_goes_on() {
     on_threads(process_groups(3, LONG), |group| {
-        let mut layer = SyncBatchNorm::new(config(), Device::host(), &group).unwrap();
+        let mut layer = SyncBatchNorm::new(config(), [Device::host()]).unwrap().in_group(&group).unwrap();
         let error = pollster::block_on(layer.broadcast_state(3)).expect_err("no such rank");
         assert_eq!(error, Error::Group(GroupError::OutOfRange { rank: 3, world_size: 3 }));
         pollster::block_on(layer.broadcast_state(0)).expect("the group still works");
@@ -149,7 +153,7 @@ fn a_broadcast_from_a_rank_that_does_not_exist_is_refused_on_every_rank_and_the_
 fn ranks_that_broadcast_from_different_ranks_are_told_at_once() {
     for other in [1, 3] {
         let found = on_threads(process_groups(3, LONG), |group| {
-            let mut layer = SyncBatchNorm::new(config(), Device::host(), &group).unwrap();
+            let mut layer = SyncBatchNorm::new(config(), [Device::host()]).unwrap().in_group(&group).unwrap();
             layer.set_parameters(Some(&[group.rank() as f32; CHANNELS]), None).unwrap();
             let before = state_bits(&layer);
             let began = std::time::Instant::now();

@@ -1,6 +1,9 @@
 //! Groups that cannot be made: every rank finds the same error, and the group that was asked goes on.
 
-use syncbn::{Device, Error, ExchangeError, GroupError, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::{
+    BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm,
+    error::{ExchangeError, GroupError},
+};
 
 use crate::LONG;
 use crate::common::{on_threads, process_groups};
@@ -124,13 +127,13 @@ fn partition(group: &ProcessGroup) -> Result<(), Error> {
 }
 
 fn forward(group: &ProcessGroup) -> Result<(), Error> {
-    let mut layer = SyncBatchNorm::new(SyncBatchNormConfig::torch(1), Device::host(), group)?;
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()])?.in_group(group)?;
     pollster::block_on(layer.forward_train(&Device::host().upload(&[2, 1], &[0.0, 1.0])?)).map(|_| ())
 }
 
 fn over_devices(group: &ProcessGroup) -> Result<(), Error> {
     let devices = vec![Device::host(); 2 + group.rank()];
-    let mut made = pollster::block_on(syncbn::DeviceGroup::in_group(SyncBatchNormConfig::torch(1), devices, group))?;
+    let made = SyncBatchNorm::new(BatchNormConfig::torch(1), devices)?.in_group(group)?;
     let x: Vec<_> = made.devices().iter().map(|device| device.zeros(&[2, 1])).collect::<Result<_, _>>()?;
     pollster::block_on(made.forward_train(&x)).map(|_| ())
 }

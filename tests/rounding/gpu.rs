@@ -4,7 +4,7 @@ use pollster::block_on;
 use wgpu::util::DeviceExt;
 
 use super::common::adapter;
-use syncbn::shaders::expand;
+use syncbn::low_level::shaders::expand;
 
 /// Invocations of a workgroup.
 const WORKGROUP: u32 = 256;

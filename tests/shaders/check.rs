@@ -3,7 +3,7 @@
 use naga::proc::GlobalCtx;
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, ArraySize, Expression, Function, GlobalVariable, Handle, StorageAccess, TypeInner};
-use syncbn::shaders::{Access, Binding, ParamsLayout, Variant, WORKGROUP_SIZE};
+use syncbn::low_level::shaders::{Access, Binding, ParamsLayout, Variant, WORKGROUP_SIZE};
 
 /// Storage buffers per stage that WebGPU guarantees.
 const STORAGE_BUFFERS: usize = 8;

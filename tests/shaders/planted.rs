@@ -1,7 +1,7 @@
 //! Bad shaders, one per check: each must be found, and the good one they derive from must not.
 
 use naga::valid::Capabilities;
-use syncbn::shaders::{Access, Binding, ParamsLayout, Role};
+use syncbn::low_level::shaders::{Access, Binding, ParamsLayout, Role};
 
 use super::check::{Interface, Shader, interface, limits};
 use super::pipeline;

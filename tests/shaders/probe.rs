@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use naga::valid::Capabilities;
 use naga::{AddressSpace, ArraySize, StorageAccess, TypeInner};
-use syncbn::FastPaths;
-use syncbn::probe::{INPUTS, Params, Question};
-use syncbn::shaders::{Access, Binding, Dialect, ParamsLayout, Role, Variant};
+use syncbn::device::FastPaths;
+use syncbn::low_level::probe::{INPUTS, Params, Question};
+use syncbn::low_level::shaders::{Access, Binding, Dialect, ParamsLayout, Role, Variant};
 use syncbn::wgpu;
 
 use super::cancellation::{Exempt, cancellations};

@@ -2,7 +2,12 @@
 //! loaded by halves.
 
 use safetensors::Dtype;
-use syncbn::{Error, LoadOptions, Momentum, Naming, StateDict, StateError, SyncBatchNormConfig};
+use syncbn::{
+    BatchNormConfig, Error,
+    config::Momentum,
+    error::StateError,
+    state::{LoadOptions, Naming, StateDict},
+};
 
 use super::common::*;
 use super::*;
@@ -43,11 +48,11 @@ fn without(naming: Naming, name: &str) -> Vec<u8> {
     file(&tensors)
 }
 
-fn read(bytes: &[u8], config: &SyncBatchNormConfig) -> Result<StateDict, StateError> {
+fn read(bytes: &[u8], config: &BatchNormConfig) -> Result<StateDict, StateError> {
     StateDict::from_safetensors(bytes, config, &options(None, "bn"))
 }
 
-fn refused(bytes: &[u8], config: &SyncBatchNormConfig, words: &[&str]) -> StateError {
+fn refused(bytes: &[u8], config: &BatchNormConfig, words: &[&str]) -> StateError {
     let error = read(bytes, config).unwrap_err();
     let message = error.to_string();
     for word in words {
@@ -237,8 +242,8 @@ fn bytes_and_files_that_are_none_are_refused() {
 #[test]
 fn a_state_that_is_refused_leaves_the_layer_as_it_was() {
     for kind in Kind::ALL {
-        let mut group = trained(torch(), kind, 21);
-        let (before, acts) = (state_of(&group), behaviour(&mut group));
+        let mut bn = trained(torch(), kind, 21);
+        let (before, acts) = (state_of(&bn), behaviour(&mut bn));
         let other = state_of(&trained(torch(), Kind::Host, 22));
         let vector = |value: f32| Some(vec![value; CHANNELS]);
         let mut nan = vec![1.0; CHANNELS];
@@ -255,13 +260,13 @@ fn a_state_that_is_refused_leaves_the_layer_as_it_was() {
             (StateDict::default(), "weight is missing; found: nothing"),
         ];
         for (state, words) in bad {
-            let error = group.load_state_dict(&state, false).unwrap_err();
+            let error = bn.load_state(&state, &LoadOptions::default()).unwrap_err();
             assert!(matches!(error, Error::State(_)), "{error:?}");
             assert!(error.to_string().contains(words), "{error} does not say {words}");
-            assert_eq!(state_of(&group), before, "{kind:?}, {words}");
-            assert_eq!(behaviour(&mut group), acts, "{kind:?}, {words}");
+            assert_eq!(state_of(&bn), before, "{kind:?}, {words}");
+            assert_eq!(behaviour(&mut bn), acts, "{kind:?}, {words}");
         }
-        group.load_state_dict(&other, false).unwrap();
-        assert_eq!(state_of(&group), other);
+        bn.load_state(&other, &LoadOptions::default()).unwrap();
+        assert_eq!(state_of(&bn), other);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use safetensors::SafeTensors;
-use syncbn::{Momentum, StateError};
+use syncbn::{config::Momentum, error::StateError};
 
 use super::common::*;
 use super::*;
@@ -29,19 +29,19 @@ fn activation(name: &str) -> Batch {
 const TOLERANCE: f64 = 16.0 / (1u64 << 24) as f64;
 
 /// The worst difference from PyTorch's outputs as a share of the tolerance, or where it exceeds it.
-fn check(layer: &str, prefix: &str, config: &SyncBatchNormConfig, kind: Kind) -> Result<f64, String> {
+fn check(layer: &str, prefix: &str, config: &BatchNormConfig, kind: Kind) -> Result<f64, String> {
     let path = folder().join("model.safetensors");
     let state = StateDict::load(&path, config, &options(None, prefix)).unwrap();
     assert_eq!(state.num_batches_tracked, Some(3));
     let (x, y) = (activation(&format!("{layer}.x")), activation(&format!("{layer}.y")));
     // The samples one by one on three ranks: evaluation is the same wherever they are.
-    let mut group = DeviceGroup::new(config.clone(), kind.devices(3)).unwrap();
-    group.load_state_dict(&state, false).unwrap();
+    let mut bn = SyncBatchNorm::new(config.clone(), kind.devices(3)).unwrap();
+    bn.load_state(&state, &LoadOptions::default()).unwrap();
     let mut dims = x.dims.clone();
     dims[0] = 1;
     let samples = x.values.chunks(x.values.len() / x.dims[0]);
     let samples: Vec<Batch> = samples.map(|values| Batch { dims: dims.clone(), values: values.to_vec() }).collect();
-    let found = read(&block_on(group.forward_eval(&upload(&group, &samples))).unwrap().outputs).concat();
+    let found = read(&block_on(bn.forward_eval(&upload(&bn, &samples))).unwrap().output).concat();
 
     let vectors = [&state.weight, &state.bias, &state.running_mean, &state.running_var];
     let [weight, bias, mean, var] = vectors.map(|values| widened(values.as_ref().unwrap()));
@@ -61,7 +61,7 @@ fn check(layer: &str, prefix: &str, config: &SyncBatchNormConfig, kind: Kind) ->
     Ok(worst)
 }
 
-fn check_all(layer: &str, prefix: &str, config: &SyncBatchNormConfig) {
+fn check_all(layer: &str, prefix: &str, config: &BatchNormConfig) {
     for kind in Kind::ALL {
         match check(layer, prefix, config, kind) {
             Ok(worst) => println!("{layer}, {kind:?}: {worst:.3} of the tolerance"),
@@ -72,12 +72,12 @@ fn check_all(layer: &str, prefix: &str, config: &SyncBatchNormConfig) {
 
 #[test]
 fn a_layer_with_default_settings_evaluates_as_in_pytorch() {
-    check_all("bn1", "layer1.0.bn1", &SyncBatchNormConfig::torch(5));
+    check_all("bn1", "layer1.0.bn1", &BatchNormConfig::torch(5));
 }
 
 #[test]
 fn a_layer_with_another_eps_and_the_cumulative_average_evaluates_as_in_pytorch() {
-    let config = SyncBatchNormConfig::torch(4).with_eps(1e-3).with_momentum(Momentum::Cumulative);
+    let config = BatchNormConfig::torch(4).with_eps(1e-3).with_momentum(Momentum::Cumulative);
     check_all("bn2", "layer1.0.bn2.", &config);
     // The tolerance tells the two layers' eps apart.
     check("bn2", "layer1.0.bn2.", &config.with_eps(1e-5), Kind::Host).unwrap_err();
@@ -86,28 +86,26 @@ fn a_layer_with_another_eps_and_the_cumulative_average_evaluates_as_in_pytorch()
 #[test]
 fn a_layer_without_parameters_holds_its_running_statistics_alone() {
     let path = folder().join("no_affine.safetensors");
-    let config = SyncBatchNormConfig::torch(6).with_affine(false);
+    let config = BatchNormConfig::torch(6).with_affine(false);
     let state = StateDict::load(&path, &config, &LoadOptions::default()).unwrap();
     assert_eq!((&state.weight, &state.bias, state.num_batches_tracked), (&None, &None, Some(1)));
     let (mean, var) = (state.running_mean.clone().unwrap(), state.running_var.clone().unwrap());
     let batches = [Batch::random(&[4, 6], &mut Random(30)), Batch::random(&[2, 6], &mut Random(31))];
     let expected = definition_with(&batches, None, (&widened(&mean), &widened(&var)), config.eps);
     for kind in Kind::ALL {
-        let mut group = DeviceGroup::new(config.clone(), kind.devices(2)).unwrap();
-        group.load_state_dict(&state, false).unwrap();
-        let y = read(&block_on(group.forward_eval(&upload(&group, &batches))).unwrap().outputs);
+        let mut bn = SyncBatchNorm::new(config.clone(), kind.devices(2)).unwrap();
+        bn.load_state(&state, &LoadOptions::default()).unwrap();
+        let y = read(&block_on(bn.forward_eval(&upload(&bn, &batches))).unwrap().output);
         compare(&batches, &y, &expected, TOLERANCE_ULP).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
     }
     // An affine layer finds nothing to load here.
-    let error = StateDict::load(&path, &SyncBatchNormConfig::torch(6), &LoadOptions::default()).unwrap_err();
+    let error = StateDict::load(&path, &BatchNormConfig::torch(6), &LoadOptions::default()).unwrap_err();
     assert!(matches!(error, StateError::Missing { .. }), "{error:?}");
 }
 
 #[test]
 fn a_file_written_again_holds_the_same_tensors() {
-    for (prefix, config) in
-        [("layer1.0.bn1", SyncBatchNormConfig::torch(5)), ("layer1.0.bn2", SyncBatchNormConfig::torch(4))]
-    {
+    for (prefix, config) in [("layer1.0.bn1", BatchNormConfig::torch(5)), ("layer1.0.bn2", BatchNormConfig::torch(4))] {
         let path = folder().join("model.safetensors");
         let bytes = std::fs::read(&path).unwrap();
         let original = SafeTensors::deserialize(&bytes).unwrap();

@@ -1,14 +1,17 @@
-//! Taking a group apart into local layers and putting layers together: parameters are shared, not copied.
+//! Taking a layer apart into local ones and putting layers together: parameters are shared, not copied.
 
-use syncbn::{ArgumentError, ConfigError, Device, Error};
+use syncbn::{
+    Device, Error,
+    error::{ArgumentError, ConfigError},
+};
 use wgpu::BufferUsages;
 
 use super::common::*;
 use super::*;
 
 /// What one rank alone gives in evaluation for its share of the inputs of `behaviour`.
-fn evaluated(group: &mut DeviceGroup, batches: &[Batch]) -> Vec<Vec<u32>> {
-    bits(&read(&block_on(group.forward_eval(&upload(group, batches))).unwrap().outputs))
+fn evaluated(bn: &SyncBatchNorm, batches: &[Batch]) -> Vec<Vec<u32>> {
+    bits(&read(&block_on(bn.forward_eval(&upload(bn, batches))).unwrap().output))
 }
 
 fn batches() -> Vec<Batch> {
@@ -19,18 +22,18 @@ fn batches() -> Vec<Batch> {
 #[test]
 fn local_layers_evaluate_as_the_group_and_become_the_group_again() {
     for kind in Kind::ALL {
-        let mut group = trained(torch(), kind, 41);
-        let (state, acts, devices) = (state_of(&group), behaviour(&mut group), group.devices().to_vec());
-        let y = evaluated(&mut group, &batches());
-        let mut locals = group.into_local();
+        let mut bn = trained(torch(), kind, 41);
+        let (state, acts, devices) = (state_of(&bn), behaviour(&mut bn), bn.devices().to_vec());
+        let y = evaluated(&bn, &batches());
+        let locals = bn.into_local();
         assert_eq!(locals.len(), 2);
-        for (rank, local) in locals.iter_mut().enumerate() {
-            assert_eq!((local.world_size(), &local.devices()[0]), (1, &devices[rank]));
+        for (rank, local) in locals.iter().enumerate() {
+            assert_eq!((local.devices().len(), &local.devices()[0]), (1, &devices[rank]));
             assert_eq!(local.config(), &torch());
             assert_eq!(state_of(local), state, "{kind:?}");
             assert_eq!(evaluated(local, &batches()[rank..=rank]), y[rank..=rank], "{kind:?}");
         }
-        let mut again = DeviceGroup::synchronized(locals).unwrap();
+        let mut again = SyncBatchNorm::synchronized(locals).unwrap();
         assert_eq!(again.devices(), devices);
         assert_eq!(state_of(&again), state);
         assert_eq!(behaviour(&mut again), acts, "{kind:?}");
@@ -41,34 +44,34 @@ fn local_layers_evaluate_as_the_group_and_become_the_group_again() {
 fn a_local_layer_normalizes_with_its_own_batch_and_the_group_with_all() {
     for kind in Kind::ALL {
         let batches = batches();
-        let mut locals = trained(torch(), kind, 42).into_local();
+        let locals = trained(torch(), kind, 42).into_local();
         let parameters = {
             let StateDict { weight, bias, .. } = state_of(&locals[0]);
             Parameters { weight: weight.unwrap(), bias: bias.unwrap() }
         };
-        for (local, batch) in locals.iter_mut().zip(&batches) {
+        for (local, batch) in locals.iter().zip(&batches) {
             let one = std::slice::from_ref(batch);
-            let y = read(&block_on(local.forward_train(&upload(local, one))).unwrap().outputs);
+            let y = read(&block_on(local.forward_train(&upload(local, one))).unwrap().output);
             compare(one, &y, &definition(one, Some(&parameters), 1e-5).outputs, TOLERANCE_ULP).unwrap();
         }
         // Their statistics went different ways; the group's are the first's.
-        let running: Vec<_> = locals.iter().map(|local| local.running_stats().unwrap().clone()).collect();
+        let running: Vec<_> = locals.iter().map(|local| local.running_stats().unwrap()).collect();
         assert_ne!(running[0], running[1]);
-        let mut group = DeviceGroup::synchronized(locals).unwrap();
-        assert_eq!(group.running_stats(), Some(&running[0]));
-        let y = read(&block_on(group.forward_train(&upload(&group, &batches))).unwrap().outputs);
+        let bn = SyncBatchNorm::synchronized(locals).unwrap();
+        assert_eq!(bn.running_stats(), Some(running[0].clone()));
+        let y = read(&block_on(bn.forward_train(&upload(&bn, &batches))).unwrap().output);
         compare(&batches, &y, &definition(&batches, Some(&parameters), 1e-5).outputs, TOLERANCE_ULP).unwrap();
     }
 }
 
 #[test]
-fn groups_of_several_ranks_are_put_together_in_order() {
+fn layers_of_several_ranks_are_put_together_in_order() {
     let config = torch().with_affine(false);
-    let group = |kind: Kind, ranks| DeviceGroup::new(config.clone(), kind.devices(ranks)).unwrap();
-    let parts = vec![group(Kind::Gpu, 2), group(Kind::Host, 1), group(Kind::Mixed, 2)];
+    let layer = |kind: Kind, ranks| SyncBatchNorm::new(config.clone(), kind.devices(ranks)).unwrap();
+    let parts = vec![layer(Kind::Gpu, 2), layer(Kind::Host, 1), layer(Kind::Mixed, 2)];
     let devices: Vec<Device> = parts.iter().flat_map(|part| part.devices().to_vec()).collect();
-    let together = DeviceGroup::synchronized(parts).unwrap();
-    assert_eq!((together.world_size(), together.devices()), (5, &devices[..]));
+    let together = SyncBatchNorm::synchronized(parts).unwrap();
+    assert_eq!((together.devices().len(), together.devices()), (5, &devices[..]));
 }
 
 #[test]
@@ -84,32 +87,32 @@ fn a_parameter_of_the_caller_stays_the_caller_s_through_both() {
             queue.write_buffer(&buffer, 256 * slot, bytemuck::cast_slice(&[value; CHANNELS]));
         }
     };
-    let mut group = DeviceGroup::new(torch(), vec![handle.clone(); 2]).unwrap();
-    group.set_parameter_tensors(Some(vec![slice(0), slice(1)]), None).unwrap();
-    let scaled = |layer: &mut DeviceGroup, batches: &[Batch], weight: f32| {
+    let mut bn = SyncBatchNorm::new(torch(), [handle.clone(), handle.clone()]).unwrap();
+    bn.set_parameter_tensors([slice(0), slice(1)], None).unwrap();
+    let scaled = |layer: &SyncBatchNorm, batches: &[Batch], weight: f32| {
         let y = evaluated(layer, batches);
-        let mut fresh = DeviceGroup::new(torch(), layer.devices().to_vec()).unwrap();
+        let mut fresh = SyncBatchNorm::new(torch(), layer.devices().to_vec()).unwrap();
         fresh.set_parameters(Some(&[weight; CHANNELS]), None).unwrap();
-        assert_eq!(y, evaluated(&mut fresh, batches), "weight {weight}");
+        assert_eq!(y, evaluated(&fresh, batches), "weight {weight}");
     };
     write(2.0);
-    scaled(&mut group, &batches(), 2.0);
-    let mut locals = group.into_local();
+    scaled(&bn, &batches(), 2.0);
+    let locals = bn.into_local();
     write(-3.0);
-    for (rank, local) in locals.iter_mut().enumerate() {
+    for (rank, local) in locals.iter().enumerate() {
         scaled(local, &batches()[rank..=rank], -3.0);
     }
-    let mut group = DeviceGroup::synchronized(locals).unwrap();
+    let bn = SyncBatchNorm::synchronized(locals).unwrap();
     write(0.5);
-    scaled(&mut group, &batches(), 0.5);
+    scaled(&bn, &batches(), 0.5);
 }
 
 #[test]
 fn layers_of_different_configuration_or_none_are_refused() {
-    assert_eq!(DeviceGroup::synchronized(vec![]).unwrap_err(), Error::Config(ConfigError::NoDevices));
-    let layer = |config| DeviceGroup::new(config, vec![Device::host()]).unwrap();
+    assert_eq!(SyncBatchNorm::synchronized(vec![]).unwrap_err(), Error::Config(ConfigError::NoDevices));
+    let layer = |config| SyncBatchNorm::new(config, [Device::host()]).unwrap();
     let layers = vec![layer(torch()), layer(torch()), layer(torch().with_eps(1e-3))];
-    let error = DeviceGroup::synchronized(layers).unwrap_err();
+    let error = SyncBatchNorm::synchronized(layers).unwrap_err();
     assert!(matches!(error, Error::Argument(ArgumentError::Config { argument: "layers", index: 2, .. })), "{error:?}");
     let message = error.to_string();
     assert!(

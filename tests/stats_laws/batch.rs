@@ -5,8 +5,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use syncbn::stats::ChannelStats;
-use syncbn::stats::tree::merge_all;
+use syncbn::low_level::tree::merge_all;
+use syncbn::stats::Moments;
 
 /// Unit roundoff of f64.
 pub const U: f64 = f64::EPSILON / 2.0;
@@ -32,21 +32,21 @@ impl Batch {
         starts.zip(&ends).map(|(start, &end)| values[start..end].to_vec()).collect()
     }
 
-    pub fn local(&self) -> Vec<ChannelStats> {
-        self.ranks().into_iter().map(ChannelStats::from_values).collect()
+    pub fn local(&self) -> Vec<Moments> {
+        self.ranks().into_iter().map(Moments::from_values).collect()
     }
 
     /// Exact but for the rounding of two conversions and a quotient.
-    pub fn exact(&self) -> ChannelStats {
+    pub fn exact(&self) -> Moments {
         let n = self.k.len() as i128;
         if n == 0 {
-            return ChannelStats::EMPTY;
+            return Moments::EMPTY;
         }
         let sum: i128 = self.k.iter().map(|&k| i128::from(k)).sum();
         let squares: i128 = self.k.iter().map(|&k| i128::from(k) * i128::from(k)).sum();
         let unit = 2f64.powi(self.exponent);
         let m2 = (n * squares - sum * sum) as f64 / n as f64 * unit * unit;
-        ChannelStats { count: n as u64, mean: sum as f64 / n as f64 * unit, m2 }
+        Moments { count: n as u64, mean: sum as f64 / n as f64 * unit, m2 }
     }
 
     /// Bounds on the error of (mean, m2) when `ranks` local statistics merge in a tree.
@@ -81,14 +81,14 @@ pub fn batches() -> impl Strategy<Value = Batch> {
     (k, -60..30i32, vec(0usize..300, 0..12)).prop_map(|(k, exponent, cuts)| Batch { k, exponent, cuts })
 }
 
-pub fn same_bits(a: &ChannelStats, b: &ChannelStats) -> bool {
+pub fn same_bits(a: &Moments, b: &Moments) -> bool {
     (a.count, a.mean.to_bits(), a.m2.to_bits()) == (b.count, b.mean.to_bits(), b.m2.to_bits())
 }
 
-pub fn merge(a: &ChannelStats, b: &ChannelStats) -> ChannelStats {
+pub fn merge(a: &Moments, b: &Moments) -> Moments {
     a.merge(*b)
 }
 
-pub fn whole(leaves: &[ChannelStats]) -> ChannelStats {
-    merge_all(leaves, merge).unwrap_or(ChannelStats::EMPTY)
+pub fn whole(leaves: &[Moments]) -> Moments {
+    merge_all(leaves, merge).unwrap_or(Moments::EMPTY)
 }

@@ -2,15 +2,15 @@
 
 use proptest::prelude::*;
 
-use syncbn::stats::ChannelStats;
-use syncbn::stats::tree::merge_all;
+use syncbn::low_level::tree::merge_all;
+use syncbn::stats::Moments;
 
 use super::batch::{Batch, U, batches, merge, same_bits, whole};
 use super::{Outcome, check, near};
 
 /// The property by which a merge law is judged: local statistics merge to those of the whole batch.
-pub fn partition_equals_whole(batch: &Batch, law: impl Fn(&ChannelStats, &ChannelStats) -> ChannelStats) -> Outcome {
-    let merged = merge_all(&batch.local(), law).unwrap_or(ChannelStats::EMPTY);
+pub fn partition_equals_whole(batch: &Batch, law: impl Fn(&Moments, &Moments) -> Moments) -> Outcome {
+    let merged = merge_all(&batch.local(), law).unwrap_or(Moments::EMPTY);
     let (exact, (mean_bound, m2_bound)) = (batch.exact(), batch.bounds());
     prop_assert_eq!(merged.count, exact.count);
     near("mean", merged.mean, exact.mean, mean_bound)?;
@@ -26,15 +26,15 @@ fn any_partition_of_a_batch_over_ranks_equals_the_whole() {
 fn wrong_merge_laws_are_caught_by_the_partition_property() {
     let uneven = Batch { k: vec![0, 0, 0, 10, 20, 20], exponent: 0, cuts: vec![1, 4] };
     assert!(partition_equals_whole(&uneven, merge).is_ok());
-    let mean_without_counts = |a: &ChannelStats, b: &ChannelStats| {
+    let mean_without_counts = |a: &Moments, b: &Moments| {
         if a.count == 0 || b.count == 0 {
             return a.merge(*b);
         }
-        ChannelStats { mean: (a.mean + b.mean) / 2.0, ..a.merge(*b) }
+        Moments { mean: (a.mean + b.mean) / 2.0, ..a.merge(*b) }
     };
-    let m2_without_delta = |a: &ChannelStats, b: &ChannelStats| ChannelStats { m2: a.m2 + b.m2, ..a.merge(*b) };
-    let empty_as_zero = |a: &ChannelStats, b: &ChannelStats| {
-        let one = |s: &ChannelStats| ChannelStats { count: s.count.max(1), ..*s };
+    let m2_without_delta = |a: &Moments, b: &Moments| Moments { m2: a.m2 + b.m2, ..a.merge(*b) };
+    let empty_as_zero = |a: &Moments, b: &Moments| {
+        let one = |s: &Moments| Moments { count: s.count.max(1), ..*s };
         one(a).merge(one(b))
     };
     let message = |outcome: Outcome| outcome.unwrap_err().to_string();
@@ -50,11 +50,11 @@ fn an_error_of_twice_the_bound_is_caught() {
     let batch = Batch { k: (0..100).map(|k| k * k % 37).collect(), exponent: 0, cuts: vec![10, 40, 41] };
     let (mean_bound, m2_bound) = batch.bounds();
     assert!(mean_bound > 0.0 && m2_bound > 0.0);
-    let last_of_all = |s: &ChannelStats| s.count == 100;
+    let last_of_all = |s: &Moments| s.count == 100;
     let off = |mean: f64, m2: f64| {
-        move |a: &ChannelStats, b: &ChannelStats| {
+        move |a: &Moments, b: &Moments| {
             let s = a.merge(*b);
-            if last_of_all(&s) { ChannelStats { mean: s.mean + mean, m2: s.m2 + m2, ..s } } else { s }
+            if last_of_all(&s) { Moments { mean: s.mean + mean, m2: s.m2 + m2, ..s } } else { s }
         }
     };
     assert!(partition_equals_whole(&batch, off(0.0, 0.0)).is_ok());
@@ -65,19 +65,19 @@ fn an_error_of_twice_the_bound_is_caught() {
 #[test]
 fn the_empty_statistics_are_the_exact_identity_on_both_sides() {
     check(batches(), |batch| {
-        let stats = ChannelStats::from_values(batch.values());
-        prop_assert!(same_bits(&stats.merge(ChannelStats::EMPTY), &stats));
-        prop_assert!(same_bits(&ChannelStats::EMPTY.merge(stats), &stats));
+        let stats = Moments::from_values(batch.values());
+        prop_assert!(same_bits(&stats.merge(Moments::EMPTY), &stats));
+        prop_assert!(same_bits(&Moments::EMPTY.merge(stats), &stats));
         Ok(())
     });
-    assert_eq!(ChannelStats::EMPTY.merge(ChannelStats::EMPTY), ChannelStats::EMPTY);
-    assert_eq!(ChannelStats::from_values([]), ChannelStats::EMPTY);
+    assert_eq!(Moments::EMPTY.merge(Moments::EMPTY), Moments::EMPTY);
+    assert_eq!(Moments::from_values([]), Moments::EMPTY);
 }
 
 #[test]
 fn a_constant_batch_has_its_value_as_mean_and_exactly_no_m2() {
     check((batches(), -1e30..1e30f64), |(batch, value)| {
-        let ranks = batch.ranks().into_iter().map(|rank| ChannelStats::from_values(rank.iter().map(|_| value)));
+        let ranks = batch.ranks().into_iter().map(|rank| Moments::from_values(rank.iter().map(|_| value)));
         let merged = whole(&ranks.collect::<Vec<_>>());
         let mean = if batch.k.is_empty() { 0.0 } else { value };
         prop_assert_eq!((merged.mean, merged.m2), (mean, 0.0));
@@ -92,7 +92,7 @@ fn a_value_that_is_not_finite_makes_the_merged_channel_nan_whatever_the_partitio
         let mut ranks = batch.ranks();
         let rank = at.index(ranks.len());
         ranks[rank].push(poison);
-        let local: Vec<_> = ranks.into_iter().map(ChannelStats::from_values).collect();
+        let local: Vec<_> = ranks.into_iter().map(Moments::from_values).collect();
         let merged = whole(&local);
         prop_assert!(merged.mean.is_nan() && merged.m2.is_nan(), "{merged:?}");
         prop_assert_eq!(merged.count, batch.k.len() as u64 + 1);
@@ -120,7 +120,7 @@ fn a_factor_multiplies_the_mean_and_its_square_multiplies_m2() {
     check((batches(), -1e3..1e3f64), |(batch, factor)| {
         let scale = |x: f64| x * factor;
         let ranks = batch.ranks().into_iter();
-        let scaled: Vec<_> = ranks.map(|rank| ChannelStats::from_values(rank.into_iter().map(scale))).collect();
+        let scaled: Vec<_> = ranks.map(|rank| Moments::from_values(rank.into_iter().map(scale))).collect();
         let (a, b) = (whole(&batch.local()), whole(&scaled));
         let values = batch.values();
         let x = values.iter().fold(0.0f64, |x, v| x.max(v.abs()));
@@ -140,7 +140,7 @@ fn a_power_of_two_scales_without_any_rounding() {
     check((batches(), -20..20i32), |(batch, power)| {
         let scaled = Batch { exponent: batch.exponent + power, ..batch.clone() };
         let (a, b, factor) = (whole(&batch.local()), whole(&scaled.local()), 2f64.powi(power));
-        let expected = ChannelStats { count: a.count, mean: a.mean * factor, m2: a.m2 * factor * factor };
+        let expected = Moments { count: a.count, mean: a.mean * factor, m2: a.m2 * factor * factor };
         prop_assert!(same_bits(&b, &expected), "{b:?}, expected {expected:?}");
         Ok(())
     });
@@ -155,7 +155,7 @@ fn sums_about_any_pivot_within_the_data_give_the_same_statistics() {
         let pivot = values[at.index(values.len())];
         let sum: f64 = values.iter().map(|x| x - pivot).sum();
         let squares = values.iter().map(|x| (x - pivot) * (x - pivot)).sum();
-        let stats = ChannelStats::from_sums(values.len() as u64, pivot, sum, squares);
+        let stats = Moments::from_sums(values.len() as u64, pivot, sum, squares);
         let (exact, (mean_bound, m2_bound)) = (batch.exact(), batch.bounds());
         prop_assert!(stats.m2 >= 0.0);
         near("mean", stats.mean, exact.mean, mean_bound)?;

@@ -3,8 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use syncbn::stats::ChannelStats;
-use syncbn::stats::tree::{Node, cover, merge_all, merge_nodes, merge_run};
+use syncbn::low_level::tree::{Node, cover, merge_all, merge_nodes, merge_run};
+use syncbn::stats::Moments;
 
 use super::batch::{Batch, batches, merge, same_bits, whole};
 use super::merge::partition_equals_whole;
@@ -46,12 +46,12 @@ fn ranks_appended_empty_or_left_out_change_no_bit() {
     check((batches(), 0usize..9), |(batch, empty)| {
         let local = batch.local();
         let direct = whole(&local);
-        let appended: Vec<_> = local.iter().copied().chain(vec![ChannelStats::EMPTY; empty]).collect();
+        let appended: Vec<_> = local.iter().copied().chain(vec![Moments::EMPTY; empty]).collect();
         prop_assert!(same_bits(&whole(&appended), &direct));
         // An empty rank that sends nothing counts as one that sends the identity.
         let present = local.iter().enumerate().filter(|(_, stats)| stats.count > 0);
         let nodes = present.map(|(rank, &value)| Node { level: 0, index: rank as u64, value }).collect();
-        prop_assert!(same_bits(&merge_nodes(nodes, merge).unwrap_or(ChannelStats::EMPTY), &direct));
+        prop_assert!(same_bits(&merge_nodes(nodes, merge).unwrap_or(Moments::EMPTY), &direct));
         Ok(())
     });
 }

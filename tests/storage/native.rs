@@ -1,7 +1,7 @@
 //! The device's own f16 and the portable decoding read the same values: everything computed from them has the same bits.
 
 use half::f16;
-use syncbn::{DType, Epilogue, Error};
+use syncbn::{DType, Error, config::Epilogue};
 
 use super::common::*;
 use super::devices::{On, native};
@@ -32,12 +32,12 @@ fn the_two_ways_to_read_f16_are_two_kernels() {
     // Otherwise the other tests here compare one with itself.
     let adapter = adapter();
     if assert_native_f16(&adapter) {
-        let (x, caps) = (DType::F16, syncbn::plan::DeviceCaps::PORTABLE);
-        let shape = syncbn::Shape::new(&[4, 3], syncbn::Layout::ChannelsFirst).unwrap();
+        let (x, caps) = (DType::F16, syncbn::low_level::plan::DeviceCaps::PORTABLE);
+        let shape = syncbn::low_level::Shape::new(&[4, 3], syncbn::Layout::ChannelsFirst).unwrap();
         let plan = |native_f16| {
-            let caps = syncbn::plan::DeviceCaps { native_f16, ..caps };
-            let x = syncbn::plan::Activation { shape: &shape, dtype: x };
-            syncbn::plan::SumsPlan::statistics(x, &caps).unwrap().unwrap().partials[0].variant.source()
+            let caps = syncbn::low_level::plan::DeviceCaps { native_f16, ..caps };
+            let x = syncbn::low_level::plan::Activation { shape: &shape, dtype: x };
+            syncbn::low_level::plan::SumsPlan::statistics(x, &caps).unwrap().unwrap().partials[0].variant.source()
         };
         assert_ne!(plan(true), plan(false));
     }

@@ -4,7 +4,7 @@
 use half::f16;
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{DType, DeviceGroup, Epilogue, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, DType, SyncBatchNorm, config::Epilogue};
 
 use super::common::*;
 use super::devices::On;
@@ -106,15 +106,15 @@ fn what_is_not_finite_reaches_exactly_its_channel() {
 fn a_result_beyond_the_largest_f16_is_infinite_and_its_neighbours_are_not() {
     // 60,000 and 65,156.25 round to f16; 65,625 and −120,000 are beyond 65,520. Products in f32 are exact here.
     let x = [1.0, 1.0859375, 1.09375, -2.0, 0.5].map(f16::from_f32);
-    let (weight, config) = ([60_000.0, 1.0], SyncBatchNormConfig::torch(2).with_eps(0.0).with_bias(false));
+    let (weight, config) = ([60_000.0, 1.0], BatchNormConfig::torch(2).with_eps(0.0).with_bias(false));
     for on in [On::Native, On::Portable, On::Host] {
-        let mut group = DeviceGroup::new(config.clone(), on.devices(1)).unwrap();
-        group.set_parameters(Some(&weight), None).unwrap();
+        let mut layer = SyncBatchNorm::new(config.clone(), on.devices(1)).unwrap();
+        layer.set_parameters(Some(&weight), None).unwrap();
         let running = RunningStats { mean: vec![0.0; 2], var: vec![1.0; 2], num_batches_tracked: 1 };
-        group.set_running_stats(running).unwrap();
-        let input = group.devices()[0].upload(&[1, 2, 5], &[x, x].concat()).unwrap();
-        let y = block_on(group.forward_eval(&[input])).unwrap().outputs;
-        let y: Vec<f16> = block_on(y[0].to_vec_of()).unwrap();
+        layer.set_running_stats(running).unwrap();
+        let input = layer.devices()[0].upload(&[1, 2, 5], &[x, x].concat()).unwrap();
+        let y = block_on(layer.forward_eval(&input)).unwrap().output;
+        let y: Vec<f16> = block_on(y.to_vec_of()).unwrap();
         let expected: Vec<f16> = weight.iter().flat_map(|w| x.map(|x| f16::from_f32(x.to_f32() * w))).collect();
         assert_eq!(y, expected, "{on:?}");
         assert_eq!(y.iter().filter(|y| y.is_infinite()).count(), 2);

@@ -4,8 +4,8 @@ use half::{bf16, f16};
 use pollster::block_on;
 use syncbn::stats::RunningStats;
 use syncbn::{
-    ArgumentError, Backward, DType, Device, DeviceGroup, Error, GradTargets, Layout, SavedForward, SyncBatchNormConfig,
-    Tensor,
+    Backward, BatchNormConfig, DType, Device, Error, Forward, Gradients, Layout, Saved, SyncBatchNorm, Tensor,
+    error::ArgumentError,
 };
 
 use super::common::*;
@@ -18,34 +18,34 @@ fn batch() -> Batch {
     Batch::random(&[4, CHANNELS, 5], &mut Random(5400))
 }
 
-/// A group of two ranks.
+/// A layer of two ranks.
 struct Ranks {
-    group: DeviceGroup,
+    layer: SyncBatchNorm,
 }
 
 impl Ranks {
     fn new(on: On) -> Self {
-        let config = SyncBatchNormConfig::torch(CHANNELS);
-        Self { group: DeviceGroup::new(config, on.devices(2)).unwrap() }
+        let config = BatchNormConfig::torch(CHANNELS);
+        Self { layer: SyncBatchNorm::new(config, on.devices(2)).unwrap() }
     }
 
     /// A tensor per rank, the second in a type and layout of its own.
     fn tensors(&self, dtype: DType, second: (DType, Layout)) -> [Tensor; 2] {
         let stored = [(dtype, Layout::ChannelsFirst), second];
-        [0, 1].map(|rank| upload_as(&self.group.devices()[rank], &batch(), stored[rank].0, stored[rank].1))
+        [0, 1].map(|rank| upload_as(&self.layer.devices()[rank], &batch(), stored[rank].0, stored[rank].1))
     }
 
     fn alike(&self, dtype: DType) -> [Tensor; 2] {
         self.tensors(dtype, (dtype, Layout::ChannelsFirst))
     }
 
-    fn trained(&mut self, inputs: &[Tensor]) -> SavedForward {
-        block_on(self.group.forward_train(inputs)).unwrap().saved
+    fn trained(&self, inputs: &[Tensor]) -> Saved {
+        block_on(self.layer.forward_train(inputs)).unwrap().saved
     }
 
     /// The running statistics have not moved.
     fn assert_unchanged(&self) {
-        assert_eq!(self.group.running_stats(), Some(&RunningStats::new(CHANNELS)));
+        assert_eq!(self.layer.running_stats(), Some(RunningStats::new(CHANNELS)));
     }
 }
 
@@ -67,28 +67,30 @@ const EACH: [On; 3] = [On::Portable, On::Host, On::Mixed];
 fn one_call_has_one_16_bit_type() {
     for on in EACH {
         for types in Types::pairs().filter(|types| !types.go_together()) {
-            let mut ranks = Ranks::new(on);
+            let ranks = Ranks::new(on);
             let inputs = ranks.alike(types.x);
             let before = bits(&read(&inputs));
-            let expected = format!("{} or f32, as its input is {}", types.x, types.x);
+            let expected = format!("{} or f32, as x is {}", types.x, types.x);
 
             let mut outputs = ranks.tensors(types.x, (types.other, Layout::ChannelsFirst));
             let values = bits(&read(&outputs));
             for mode in ["train", "eval"] {
                 let error = match mode {
-                    "train" => block_on(ranks.group.forward_train_into(&inputs, &mut outputs)).unwrap_err(),
-                    _ => block_on(ranks.group.forward_eval_into(&inputs, &mut outputs)).unwrap_err(),
+                    "train" => {
+                        block_on(ranks.layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap_err()
+                    }
+                    _ => block_on(ranks.layer.forward_eval(Forward::of(&inputs).write_to(&mut outputs))).unwrap_err(),
                 };
-                assert_eq!(error, dtype_error("outputs[1]", types.other, &expected), "{on:?}, {mode}");
-                assert_names(&error, &["outputs[1]", &types.x.to_string(), &types.other.to_string()]);
+                assert_eq!(error, dtype_error("output[1]", types.other, &expected), "{on:?}, {mode}");
+                assert_names(&error, &["output[1]", &types.x.to_string(), &types.other.to_string()]);
             }
             assert_eq!(bits(&read(&outputs)), values);
             ranks.assert_unchanged();
 
             let saved = ranks.trained(&inputs);
             let grad_outputs = ranks.tensors(types.x, (types.other, Layout::ChannelsFirst));
-            let error = block_on(ranks.group.backward(&saved, &inputs, &grad_outputs)).unwrap_err();
-            assert_eq!(error, dtype_error("grad_outputs[1]", types.other, &expected), "{on:?}");
+            let error = block_on(ranks.layer.backward(&saved, Backward::of(&inputs, &grad_outputs))).unwrap_err();
+            assert_eq!(error, dtype_error("grad_output[1]", types.other, &expected), "{on:?}");
             assert_eq!(bits(&read(&inputs)), before);
         }
     }
@@ -98,16 +100,16 @@ fn one_call_has_one_16_bit_type() {
 fn the_gradient_of_the_input_is_stored_as_the_input() {
     for on in EACH {
         for types in Types::pairs().filter(|types| types.x != types.other) {
-            let mut ranks = Ranks::new(on);
+            let ranks = Ranks::new(on);
             let inputs = ranks.alike(types.x);
             let saved = ranks.trained(&inputs);
             let grad_outputs = ranks.alike(types.x);
             let mut grad_inputs = ranks.tensors(types.x, (types.other, Layout::ChannelsFirst));
             let values = bits(&read(&grad_inputs));
-            let targets = GradTargets { grad_inputs: Some(&mut grad_inputs), ..Default::default() };
-            let error = block_on(ranks.group.backward_into(&saved, &inputs, &grad_outputs, targets)).unwrap_err();
-            assert_eq!(error, dtype_error("grad_inputs[1]", types.other, &types.x.to_string()), "{on:?}");
-            assert_names(&error, &["grad_inputs[1]", &types.x.to_string(), &types.other.to_string()]);
+            let request = Backward::of(&inputs, &grad_outputs).input_gradient(&mut grad_inputs);
+            let error = block_on(ranks.layer.backward(&saved, request)).unwrap_err();
+            assert_eq!(error, dtype_error("input_gradient[1]", types.other, &types.x.to_string()), "{on:?}");
+            assert_names(&error, &["input_gradient[1]", &types.x.to_string(), &types.other.to_string()]);
             assert_eq!(bits(&read(&grad_inputs)), values);
         }
     }
@@ -119,27 +121,28 @@ fn outputs_and_gradients_of_inputs_have_the_layout_of_their_inputs() {
     for on in EACH {
         for dtype in DTYPES {
             for [found, expected] in [both, [both[1], both[0]]] {
-                let mut ranks = Ranks::new(on);
+                let ranks = Ranks::new(on);
                 // Positions and channels of the same number, so that dimensions do not tell the layouts apart.
                 let square = Batch::random(&[4, CHANNELS, CHANNELS], &mut Random(5401));
                 let stored = |layouts: [Layout; 2]| {
-                    [0, 1].map(|rank| upload_as(&ranks.group.devices()[rank], &square, dtype, layouts[rank]))
+                    [0, 1].map(|rank| upload_as(&ranks.layer.devices()[rank], &square, dtype, layouts[rank]))
                 };
                 let (inputs, grad_outputs) = (stored([expected; 2]), stored([found; 2]));
                 let (mut outputs, mut grad_inputs) = (stored([expected, found]), stored([expected, found]));
                 let layout_error =
                     |argument| Error::Argument(ArgumentError::Layout { argument, rank: 1, found, expected });
-                let error = block_on(ranks.group.forward_train_into(&inputs, &mut outputs)).unwrap_err();
-                assert_eq!(error, layout_error("outputs"), "{on:?}");
-                assert_names(&error, &["outputs[1]", &format!("{found:?}"), &format!("{expected:?}")]);
+                let error =
+                    block_on(ranks.layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap_err();
+                assert_eq!(error, layout_error("output"), "{on:?}");
+                assert_names(&error, &["output[1]", &format!("{found:?}"), &format!("{expected:?}")]);
                 ranks.assert_unchanged();
 
                 let saved = ranks.trained(&inputs);
-                let targets = GradTargets { grad_inputs: Some(&mut grad_inputs), ..Default::default() };
-                let error = block_on(ranks.group.backward_into(&saved, &inputs, &grad_outputs, targets)).unwrap_err();
-                assert_eq!(error, layout_error("grad_inputs"), "{on:?}");
+                let request = Backward::of(&inputs, &grad_outputs).input_gradient(&mut grad_inputs);
+                let error = block_on(ranks.layer.backward(&saved, request)).unwrap_err();
+                assert_eq!(error, layout_error("input_gradient"), "{on:?}");
                 // The upstream gradient's layout is its own affair.
-                block_on(ranks.group.backward(&saved, &inputs, &grad_outputs)).unwrap();
+                block_on(ranks.layer.backward(&saved, Backward::of(&inputs, &grad_outputs))).unwrap();
             }
         }
     }
@@ -148,12 +151,12 @@ fn outputs_and_gradients_of_inputs_have_the_layout_of_their_inputs() {
 #[test]
 fn dimensions_are_read_in_the_layout_of_their_tensor() {
     for on in EACH {
-        let mut ranks = Ranks::new(on);
+        let ranks = Ranks::new(on);
         // (4, 3, 5) channels last has 5 channels.
         let inputs = ranks.alike(DType::F16).map(|tensor| tensor.with_layout(Layout::ChannelsLast));
-        let error = block_on(ranks.group.forward_train(&inputs)).unwrap_err();
+        let error = block_on(ranks.layer.forward_train(&inputs)).unwrap_err();
         let dims = vec![4, CHANNELS, 5];
-        let channels = ArgumentError::Channels { argument: "inputs", rank: 0, dims, found: 5, expected: CHANNELS };
+        let channels = ArgumentError::Channels { argument: "x", rank: 0, dims, found: 5, expected: CHANNELS };
         assert_eq!(error, Error::Argument(channels), "{on:?}");
     }
 }
@@ -168,13 +171,13 @@ fn saved_inputs_are_recognized_by_their_storage_type_and_layout() {
         mapped_at_creation: false,
     });
     let device = Device::from_wgpu(device, queue).unwrap();
-    let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(CHANNELS), vec![device.clone()]).unwrap();
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [device.clone()]).unwrap();
     let dims = [4, CHANNELS, CHANNELS];
-    let wrapped = |dtype, layout| [device.wrap_as(page.clone(), 0, &dims, dtype).unwrap().with_layout(layout)];
-    let saved = block_on(group.forward_train(&wrapped(DType::F16, Layout::ChannelsFirst))).unwrap().saved;
-    let backward = |dtype, layout| -> Result<Backward, Error> {
-        let g = [device.zeros(&dims).unwrap()];
-        block_on(group.backward(&saved, &wrapped(dtype, layout), &g))
+    let wrapped = |dtype, layout| device.wrap_as(page.clone(), 0, &dims, dtype).unwrap().with_layout(layout);
+    let saved = block_on(layer.forward_train(&wrapped(DType::F16, Layout::ChannelsFirst))).unwrap().saved;
+    let backward = |dtype, layout| -> Result<Gradients, Error> {
+        let g = device.zeros(&dims).unwrap();
+        block_on(layer.backward(&saved, Backward::of(&wrapped(dtype, layout), &g)))
     };
     backward(DType::F16, Layout::ChannelsFirst).unwrap();
     for (dtype, layout) in [(DType::BF16, Layout::ChannelsFirst), (DType::F16, Layout::ChannelsLast)] {
@@ -205,13 +208,13 @@ fn parameters_are_f32() {
         for dtype in [DType::F16, DType::BF16] {
             let mut ranks = Ranks::new(on);
             let vectors = |dtypes: [DType; 2]| {
-                let zeros = |rank: usize| ranks.group.devices()[rank].zeros_of(&[CHANNELS], dtypes[rank]).unwrap();
-                Some([0, 1].map(zeros).into())
+                let zeros = |rank: usize| ranks.layer.devices()[rank].zeros_of(&[CHANNELS], dtypes[rank]).unwrap();
+                Vec::from([0, 1].map(zeros))
             };
             let (right, wrong) = (|| vectors([DType::F32; 2]), || vectors([DType::F32, dtype]));
-            let cases = [("weight[1]", wrong(), None), ("bias[1]", right(), wrong())];
+            let cases = [("weight[1]", wrong(), Vec::new()), ("bias[1]", right(), wrong())];
             for (argument, weights, biases) in cases {
-                let error = ranks.group.set_parameter_tensors(weights, biases).unwrap_err();
+                let error = ranks.layer.set_parameter_tensors(weights, biases).unwrap_err();
                 assert_eq!(error, dtype_error(argument, dtype, "f32"), "{on:?}");
             }
         }
@@ -222,23 +225,23 @@ fn parameters_are_f32() {
 fn gradients_of_parameters_are_f32_and_refused_before_anything_is_written() {
     for on in EACH {
         for dtype in [DType::F16, DType::BF16] {
-            let mut ranks = Ranks::new(on);
+            let ranks = Ranks::new(on);
             let inputs = ranks.alike(DType::F32);
             let saved = ranks.trained(&inputs);
-            for argument in ["grad_weights[1]", "grad_biases[1]"] {
+            for argument in ["weight_gradient[1]", "bias_gradient[1]"] {
                 let mut grad_inputs = ranks.alike(DType::F32);
                 let before = bits(&read(&grad_inputs));
                 let vector = |rank: usize| {
                     let dtype = if rank == 1 { dtype } else { DType::F32 };
-                    ranks.group.devices()[rank].zeros_of(&[CHANNELS], dtype).unwrap()
+                    ranks.layer.devices()[rank].zeros_of(&[CHANNELS], dtype).unwrap()
                 };
                 let mut vectors = [0, 1].map(vector);
-                let mut targets = GradTargets { grad_inputs: Some(&mut grad_inputs), ..Default::default() };
-                match argument {
-                    "grad_weights[1]" => targets.grad_weights = Some(&mut vectors),
-                    _ => targets.grad_biases = Some(&mut vectors),
-                }
-                let error = block_on(ranks.group.backward_into(&saved, &inputs, &inputs, targets)).unwrap_err();
+                let request = Backward::of(&inputs, &inputs).input_gradient(&mut grad_inputs);
+                let request = match argument {
+                    "weight_gradient[1]" => request.weight_gradient(&mut vectors),
+                    _ => request.bias_gradient(&mut vectors),
+                };
+                let error = block_on(ranks.layer.backward(&saved, request)).unwrap_err();
                 assert_eq!(error, dtype_error(argument, dtype, "f32"), "{on:?}");
                 assert_eq!(bits(&read(&grad_inputs)), before, "{on:?}: written before the refusal");
             }

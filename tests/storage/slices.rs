@@ -3,7 +3,8 @@
 use half::f16;
 use pollster::block_on;
 use syncbn::{
-    ArgumentError, DType, Device, DeviceGroup, Epilogue, Error, GradTargets, Layout, SyncBatchNormConfig, Tensor,
+    Backward, BatchNormConfig, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor, config::Epilogue,
+    error::ArgumentError,
 };
 use wgpu::{BufferUsages, Features};
 
@@ -166,11 +167,11 @@ fn check_page(app: &Application, problem: &Problem, types: Types, layouts: Layou
     let pair = |a, b| [page.tensor(&buffer, a), page.tensor(&buffer, b)];
     let (inputs, grad_outputs) = (pair(x0, x1), pair(g0, g1));
     let (mut outputs, mut grad_inputs) = (pair(y0, y1), pair(dx0, dx1));
-    let mut group = problem.group(devices);
-    let (saved, _) = block_on(group.forward_train_into(&inputs, &mut outputs)).unwrap();
+    let layer = problem.layer(devices);
+    let saved = block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap().saved;
     page.assert_only_changed(&buffer, &[y0, y1], what);
-    let targets = GradTargets { grad_inputs: Some(&mut grad_inputs), ..Default::default() };
-    block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets)).unwrap();
+    let request = Backward::of(&inputs, &grad_outputs).input_gradient(&mut grad_inputs);
+    block_on(layer.backward(&saved, request)).unwrap();
     page.assert_only_changed(&buffer, &[y0, y1, dx0, dx1], what);
     assert_eq!(bits(&problem.read(&outputs)), bits(&expected.y), "{what}");
     assert_eq!(bits(&problem.read(&grad_inputs)), bits(&expected.grad_inputs), "{what}");
@@ -181,26 +182,27 @@ fn slices_may_touch_but_not_overlap_by_half_a_word() {
     let app = Application::new(true);
     let align = app.alignment();
     let halves = align as usize / 2;
-    let mut group = DeviceGroup::new(SyncBatchNormConfig::torch(1), vec![app.handle.clone()]).unwrap();
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [app.handle.clone()]).unwrap();
     for dtype in [DType::F16, DType::BF16] {
         let buffer = app.buffer(8 * align);
         let at = |slot: u64, elements: usize| {
-            [app.handle.wrap_as(buffer.clone(), slot * align, &[elements, 1], dtype).unwrap()]
+            app.handle.wrap_as(buffer.clone(), slot * align, &[elements, 1], dtype).unwrap()
         };
         // Elements up to the next slot, one less, and one more, which is the first half of a word of that slot.
         for (elements, fits) in [(halves, true), (halves - 1, true), (halves + 1, false)] {
             let overlap =
                 |argument, other| Error::Argument(ArgumentError::Overlap { argument, rank: 0, other, other_rank: 0 });
-            let forward = block_on(group.forward_train_into(&at(0, elements), &mut at(1, elements))).map(|_| ());
-            assert_eq!(forward, if fits { Ok(()) } else { Err(overlap("outputs", "inputs")) }, "{elements}");
+            let forward =
+                block_on(layer.forward_train(Forward::of(&at(0, elements)).write_to(&mut at(1, elements)))).map(|_| ());
+            assert_eq!(forward, if fits { Ok(()) } else { Err(overlap("output", "x")) }, "{elements}");
 
             let (inputs, grad_outputs) = (at(0, elements), at(2, elements));
-            let saved = block_on(group.forward_train(&inputs)).unwrap().saved;
-            for (slot, other) in [(1, "inputs"), (3, "grad_outputs")] {
+            let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
+            for (slot, other) in [(1, "x"), (3, "grad_output")] {
                 let mut grad_inputs = at(slot, elements);
-                let targets = GradTargets { grad_inputs: Some(&mut grad_inputs), ..Default::default() };
-                let backward = block_on(group.backward_into(&saved, &inputs, &grad_outputs, targets)).map(|_| ());
-                assert_eq!(backward, if fits { Ok(()) } else { Err(overlap("grad_inputs", other)) }, "{elements}");
+                let request = Backward::of(&inputs, &grad_outputs).input_gradient(&mut grad_inputs);
+                let backward = block_on(layer.backward(&saved, request)).map(|_| ());
+                assert_eq!(backward, if fits { Ok(()) } else { Err(overlap("input_gradient", other)) }, "{elements}");
             }
         }
     }

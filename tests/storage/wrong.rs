@@ -1,7 +1,7 @@
 //! Errors of storage that the comparison must catch, beside the right thing that it must let pass.
 
 use half::{bf16, f16};
-use syncbn::{DType, Device, Epilogue, Layout};
+use syncbn::{DType, Device, Layout, config::Epilogue};
 
 use super::bounds::Expected;
 use super::common::*;

@@ -9,8 +9,9 @@ use burn::tensor::Device;
 use burn_cubecl::CubeDevice;
 use burn_cubecl::tensor::CubeTensor;
 use pollster::block_on;
-use syncbn::stats::GlobalStats;
-use syncbn::{LayerGradTargets, Momentum, RunningVariance, SavedForward, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::config::{Momentum, RunningVariance};
+use syncbn::stats::GlobalStatistics;
+use syncbn::{Backward, BatchNormConfig, Forward, SyncBatchNorm};
 
 use crate::error::Error;
 use crate::memory::{Lent, Pin, fresh_like, in_place, lend};
@@ -19,7 +20,7 @@ use crate::rank::{Shared, of_cube_device, of_device};
 /// The layers of a module and its clones, one per rank.
 #[derive(Debug)]
 pub(crate) struct Layers {
-    config: SyncBatchNormConfig,
+    config: BatchNormConfig,
     /// The rank that the module was made on, which lives as long as the module.
     rank: Option<Arc<Shared>>,
     made: Mutex<Vec<Arc<Layer>>>,
@@ -29,6 +30,7 @@ pub(crate) struct Layers {
 #[derive(Debug)]
 pub(crate) struct Layer {
     rank: Arc<Shared>,
+    /// A pass takes `&self`, but before each the parameters of its call are set, which must stay until it is over.
     norm: Mutex<SyncBatchNorm>,
 }
 
@@ -42,7 +44,7 @@ pub(crate) struct Saved {
     input: Lent,
     parameters: [CubeTensor; 2],
     _pinned: [Pin; 2],
-    forward: SavedForward,
+    forward: syncbn::Saved,
 }
 
 /// What backward makes.
@@ -55,7 +57,7 @@ pub(crate) struct Gradients {
 impl Layers {
     pub fn new(num_features: usize, epsilon: f64, momentum: f64, rank: Option<Arc<Shared>>) -> Result<Self, Error> {
         // The running statistics are Burn's; this layer has none to go apart from them.
-        let config = SyncBatchNormConfig::torch(num_features)
+        let config = BatchNormConfig::torch(num_features)
             .with_eps(epsilon)
             .with_momentum(Momentum::NewWeight(momentum))
             .with_running_variance(RunningVariance::Biased)
@@ -76,7 +78,7 @@ impl Layers {
         let own = self.rank.clone().filter(|rank| rank.is_on(device));
         let rank = own.or_else(|| of_cube_device(device));
         let rank = rank.ok_or_else(|| Error::NoRank { device: format!("{device:?}") })?;
-        let norm = SyncBatchNorm::new(self.config.clone(), rank.gpu.clone(), &rank.group)?;
+        let norm = SyncBatchNorm::new(self.config.clone(), [rank.gpu.clone()])?.in_group(&rank.group)?;
         let layer = Arc::new(Layer { rank, norm: Mutex::new(norm) });
         made.push(layer.clone());
         Ok(layer)
@@ -91,13 +93,13 @@ impl Layers {
 }
 
 impl Layer {
-    /// y with the statistics of the group, those statistics, and what backward needs. `weight` and `bias` are f32.
+    /// y with the statistics of the group, and what backward needs. `weight` and `bias` are f32.
     pub fn forward(
         self: &Arc<Self>,
         x: CubeTensor,
         weight: CubeTensor,
         bias: CubeTensor,
-    ) -> Result<(CubeTensor, Saved, GlobalStats), Error> {
+    ) -> Result<(CubeTensor, Saved), Error> {
         let [x, weight, bias] = [x, weight, bias].map(in_place);
         let y = fresh_like(&x);
         let gpu = &self.rank.gpu;
@@ -106,13 +108,17 @@ impl Layer {
         let (input, mut output) = (lend("input", &x, gpu)?, lend("output", &y, gpu)?);
         let parameters = [weight, bias];
         let pinned = set_parameters(&mut norm, &parameters, gpu)?;
-        let (forward, report) = block_on(norm.forward_train_into(&input.tensor, &mut output.tensor))?;
-        drop(norm);
-        Ok((y, Saved { layer: Arc::downgrade(self), x, input, parameters, _pinned: pinned, forward }, report.global))
+        let forward = block_on(norm.forward_train(Forward::of(&input.tensor).write_to(&mut output.tensor)))?.saved;
+        Ok((y, Saved { layer: Arc::downgrade(self), x, input, parameters, _pinned: pinned, forward }))
     }
 }
 
 impl Saved {
+    /// The statistics of the group.
+    pub fn statistics(&self) -> Option<&GlobalStatistics> {
+        self.forward.statistics()
+    }
+
     /// The gradients of the call, from that of y; those of weight and bias are f32, of this rank's values alone. The
     /// gradient of x is computed where it is wanted; the other ranks need this one's sums in any case.
     pub fn backward(&self, grad: CubeTensor, wants_x: bool) -> Result<Gradients, Error> {
@@ -132,13 +138,11 @@ impl Saved {
         // Those of the forward call: an optimizer's step since has left others.
         let _pinned = set_parameters(&mut norm, &self.parameters, gpu)?;
         let [grad_weight, grad_bias] = &mut targets;
-        let targets = LayerGradTargets {
-            grad_input: grad_x.as_mut().map(|lent| &mut lent.tensor),
-            grad_weight: Some(&mut grad_weight.tensor),
-            grad_bias: Some(&mut grad_bias.tensor),
-            ..LayerGradTargets::default()
-        };
-        block_on(norm.backward_into(&self.forward, &self.input.tensor, &grad.tensor, targets))?;
+        let request = Backward::of(&self.input.tensor, &grad.tensor)
+            .input_gradient(grad_x.as_mut().map(|lent| &mut lent.tensor))
+            .weight_gradient(&mut grad_weight.tensor)
+            .bias_gradient(&mut grad_bias.tensor);
+        block_on(norm.backward(&self.forward, request))?;
         Ok(Gradients { x, weight, bias })
     }
 }

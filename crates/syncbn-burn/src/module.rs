@@ -6,7 +6,7 @@ use burn::backend::{Dispatch, Wgpu};
 use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param, RunningState};
 use burn::tensor::{DType, Gradients, Tensor, TensorData};
 use burn_cubecl::tensor::CubeTensor;
-use syncbn::stats::{ChannelStats, GlobalStats};
+use syncbn::stats::{GlobalStatistics, Moments};
 
 use crate::error::{Error, catch, raise};
 use crate::layer::Layers;
@@ -95,11 +95,11 @@ impl SyncBatchNorm {
         let [gamma, beta] = [gamma, beta].map(|parameter| parameter.cast(DType::F32));
         let x = primitive("input", &input)?;
         let layer = self.layers.on(&x.device)?;
-        let (y, saved, statistics) = layer.forward(x, primitive("gamma", &gamma)?, primitive("beta", &beta)?)?;
-        if statistics.count() > 0 {
+        let (y, saved) = layer.forward(x, primitive("gamma", &gamma)?, primitive("beta", &beta)?)?;
+        if let Some(statistics) = saved.statistics().filter(|statistics| statistics.count() > 0) {
             let device = input.device();
-            self.follow(&self.running_mean, &statistics, |channel| channel.mean, &device);
-            self.follow(&self.running_var, &statistics, ChannelStats::var_biased, &device);
+            self.follow(&self.running_mean, statistics, |channel| channel.mean, &device);
+            self.follow(&self.running_var, statistics, Moments::var_biased, &device);
         }
         let (x, gamma, beta) = (input.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
         let y = <Dispatch as SyncBatchNormOps>::sync_batch_norm(x, gamma, beta, Done::forward(y, saved));
@@ -110,8 +110,8 @@ impl SyncBatchNorm {
     fn follow(
         &self,
         state: &RunningState<Tensor<1>>,
-        statistics: &GlobalStats,
-        of: impl FnMut(&ChannelStats) -> f64,
+        statistics: &GlobalStatistics,
+        of: impl FnMut(&Moments) -> f64,
         device: &burn::tensor::Device,
     ) {
         let batch: Vec<f64> = statistics.channels().iter().map(of).collect();

@@ -122,7 +122,7 @@ fn row([workload, step, ours, our_spread, burns, their_spread, ratio]: [String; 
 
 /// A device with all that its adapter offers, in the form in which Burn takes one.
 fn open(wanted: Option<&str>) -> Result<WgpuSetup, Box<dyn Error>> {
-    let adapters = block_on(syncbn::adapters());
+    let adapters = block_on(syncbn::Device::adapters());
     let name = |adapter: &wgpu::Adapter| adapter.get_info().name;
     let wanted = wanted.unwrap_or_default().to_lowercase();
     let Some(adapter) = adapters.iter().find(|adapter| name(adapter).to_lowercase().contains(&wanted)) else {

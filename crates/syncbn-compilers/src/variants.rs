@@ -1,12 +1,12 @@
 //! What is judged: every shader variant of `syncbn` and every question that it asks a driver, with what a pipeline layout has
 //! to know of each.
 //!
-//! The only file that knows `syncbn::shaders` and `syncbn::probe`.
+//! The only file that knows `syncbn::low_level::shaders` and `syncbn::low_level::probe`.
 
 use serde::{Deserialize, Serialize};
-use syncbn::probe::{INPUTS, Params, Question};
-pub use syncbn::shaders::WORKGROUP_SIZE;
-use syncbn::shaders::{Access, Dialect, Elements, Variant};
+use syncbn::low_level::probe::{INPUTS, Params, Question};
+pub use syncbn::low_level::shaders::WORKGROUP_SIZE;
+use syncbn::low_level::shaders::{Access, Dialect, Elements, Variant};
 
 /// A shader and the layout that it is compiled with.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use mpi::collective::SystemOperation;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::CommunicatorCollectives;
 use syncbn::collective::Collective;
-use syncbn::{Device, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, Device, ProcessGroup, SyncBatchNorm};
 use syncbn_mpi::Mpi;
 
 /// How long ranks wait for each other: a step takes microseconds.
@@ -58,8 +58,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let transport = mpi.world_with_tree_from(args.tree_from as usize)?;
     let group = ProcessGroup::new(mpi.world_with_tree_from(args.tree_from as usize)?).with_deadline(DEADLINE);
     let device = Device::host();
-    let make = |group| SyncBatchNorm::new(SyncBatchNormConfig::torch(channels), device.clone(), group);
-    let (mut layer, mut alone) = (make(&group)?, make(&ProcessGroup::single())?);
+    let make = || SyncBatchNorm::new(BatchNormConfig::torch(channels), [device.clone()]);
+    let (layer, alone) = (make()?.in_group(&group)?, make()?);
     let x = device.upload(&[2, channels], &vec![1.0; 2 * channels])?;
     let world = SimpleCommunicator::world();
     let (own, mut sums) = (vec![1.0f64; 2 * channels], vec![0.0f64; 2 * channels]);
@@ -76,12 +76,12 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         let began = Instant::now();
         pollster::block_on(transport.all_gather(message, DEADLINE))?;
         let gathered = began.elapsed();
-        let forward = |layer: &mut SyncBatchNorm| {
+        let forward = |layer: &SyncBatchNorm| {
             world.barrier();
             let began = Instant::now();
             pollster::block_on(layer.forward_train(&x)).map(|_| began.elapsed())
         };
-        let (together, alone) = (forward(&mut layer)?, forward(&mut alone)?);
+        let (together, alone) = (forward(&layer)?, forward(&alone)?);
         if step >= WARM_UP {
             let measured = times.iter_mut().zip([reduced, gathered, together, alone]);
             measured.for_each(|(times, time)| times.push(time.as_secs_f64() * 1e6));

@@ -259,7 +259,7 @@ impl State {
         let own = *self.under_way.get(&round)?;
         (own != merges).then(|| {
             let (merging, gathering) = if merges { (from, rank) } else { (rank, from) };
-            let what = "exchanges statistics or gradients, which merge on their way";
+            let what = "exchanges statistics, gradients or sums, which merge on their way";
             transport(format!("rank {merging} {what}; rank {gathering} does something else"))
         })
     }

@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const FINALIZATION: Duration = Duration::from_secs(30);
 /// How often to look whether all have come.
 const LOOK: Duration = Duration::from_millis(1);
-/// Ranks from which on statistics merge along the tree: up to here gathering them takes fewer steps and little more time.
+/// Ranks from which on statistics and sums merge along the tree: up to here gathering them takes fewer steps and little more time.
 const TREE_FROM: usize = 33;
 
 /// This process's rank of the job, for messages; −1 before there is one.

@@ -21,16 +21,17 @@ const SPLIT_DEADLINE: Duration = Duration::from_secs(30);
 /// This process as a rank of a group, over MPI. Made by [`Mpi::world`](crate::Mpi::world); dropping it leaves the group.
 ///
 /// ```no_run
-/// use syncbn::{Device, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+/// use syncbn::{BatchNormConfig, Device, ProcessGroup, SyncBatchNorm};
 /// use syncbn_mpi::Mpi;
 ///
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let mpi = Mpi::initialize()?;
 ///     let group = ProcessGroup::new(mpi.world()?);
-///     let mut layer = SyncBatchNorm::named("bn1", SyncBatchNormConfig::torch(1), Device::host(), &group)?;
+///     let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()])?.named("bn1").in_group(&group)?;
 ///     let x = Device::host().upload(&[2, 1], &[group.rank() as f32, 1.0])?;
 ///     let forward = pollster::block_on(layer.forward_train(&x))?;
-///     println!("rank {}: mean of all ranks {}", group.rank(), forward.report.global.channels()[0].mean);
+///     let mean = forward.saved.statistics().map(|global| global.channels()[0].mean);
+///     println!("rank {}: mean of all ranks {mean:?}", group.rank());
 ///     Ok(())
 /// }
 /// ```

@@ -15,7 +15,7 @@
 //! what it may add to a sum is allowed there.
 
 use syncbn::DType;
-use syncbn::reference::{self, Affine, RankBatch, ReferenceError};
+use syncbn_reference::{self as reference, Affine, RankBatch, ReferenceError};
 
 use super::super::inputs::Form;
 

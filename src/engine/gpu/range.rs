@@ -1,17 +1,9 @@
 //! Sums that leave the range of f32: a kernel squares what it sums, so that values beyond 10¹⁸ overflow and deviations below
 //! 10⁻¹⁹ vanish. The host sees either in the sums of a channel and has them taken again in other units, which is exact.
 
-use std::sync::Arc;
-
+use super::sums::{Job, Sums, Taker};
 use crate::error::Error;
-use crate::gpu::Pending;
-use crate::stats::ChannelStats;
-
-/// Four numbers per channel, as a kernel of sums leaves them.
-pub(super) type Sums = Vec<[f32; 4]>;
-
-/// Takes the sums of a submission again with what is summed multiplied by a power of two.
-pub(super) type Again = Arc<dyn Fn(f32) -> Result<Pending<Sums>, Error> + Send + Sync>;
+use crate::stats::Moments;
 
 /// 2⁻⁹⁶: the largest values become 2³², whose squares may be summed 2⁶³ times; where squares overflow as they are, the
 /// largest deviation is above 2⁴⁸ and becomes more than 2⁻⁴⁸.
@@ -44,23 +36,29 @@ fn range_of([pivot, sum, squares, flag]: [f32; 4], count: u64, eps: f64) -> Rang
 }
 
 /// Statistics of channels of `count` values from their sums in units of 1/`unit`.
-fn channel_stats([pivot, sum, squares, flag]: [f32; 4], count: u64, unit: f32) -> ChannelStats {
+fn channel_stats([pivot, sum, squares, flag]: [f32; 4], count: u64, unit: f32) -> Moments {
     if flag != 0.0 {
-        return ChannelStats::not_finite(count);
+        return Moments::not_finite(count);
     }
     let [pivot, sum, squares, unit] = [pivot, sum, squares, unit].map(f64::from);
-    ChannelStats::from_sums(count, pivot / unit, sum / unit, squares / (unit * unit))
+    Moments::from_sums(count, pivot / unit, sum / unit, squares / (unit * unit))
 }
 
 /// Statistics of channels of `count` values from their sums, those out of range taken again.
-pub(super) async fn statistics(sums: Sums, count: u64, eps: f64, again: Again) -> Result<Vec<ChannelStats>, Error> {
+pub(super) async fn statistics(
+    sums: Sums,
+    count: u64,
+    eps: f64,
+    taker: &Taker,
+    job: &Job,
+) -> Result<Vec<Moments>, Error> {
     let ranges: Vec<Range> = sums.iter().map(|&sums| range_of(sums, count, eps)).collect();
-    let mut statistics: Vec<ChannelStats> = sums.into_iter().map(|sums| channel_stats(sums, count, 1.0)).collect();
+    let mut statistics: Vec<Moments> = sums.into_iter().map(|sums| channel_stats(sums, count, 1.0)).collect();
     for (range, unit) in [(Range::Beyond, LARGE), (Range::Below, SMALL)] {
         if !ranges.contains(&range) {
             continue;
         }
-        let sums = again(unit)?.await?;
+        let sums = taker.take_in_units(job, unit).await?;
         for ((statistics, _), sums) in statistics.iter_mut().zip(&ranges).zip(sums).filter(|((_, of), _)| **of == range)
         {
             // A large constant overflows in units for small deviations, and was right as it was.
@@ -74,14 +72,14 @@ pub(super) async fn statistics(sums: Sums, count: u64, eps: f64, again: Again) -
 }
 
 /// Gradient sums [Σg, Σ g·(x − pivot), flag of g, flag of x] in f64, those that overflowed taken again.
-pub(super) async fn gradient_sums(sums: Sums, again: Again) -> Result<Vec<[f64; 4]>, Error> {
+pub(super) async fn gradient_sums(sums: Sums, taker: &Taker, job: &Job) -> Result<Vec<[f64; 4]>, Error> {
     let is_beyond = |[sum_dy, sum_dy_x, g_flag, x_flag]: [f32; 4]| {
         g_flag == 0.0 && x_flag == 0.0 && !(sum_dy.is_finite() && sum_dy_x.is_finite())
     };
     let beyond: Vec<bool> = sums.iter().map(|&sums| is_beyond(sums)).collect();
     let mut gradient_sums: Vec<[f64; 4]> = sums.into_iter().map(|sums| sums.map(f64::from)).collect();
     if beyond.contains(&true) {
-        let sums = again(LARGE)?.await?;
+        let sums = taker.take_in_units(job, LARGE).await?;
         for ((gradient_sums, _), sums) in gradient_sums.iter_mut().zip(&beyond).zip(sums).filter(|((_, is), _)| **is) {
             let [sum_dy, sum_dy_x, g_flag, x_flag] = sums.map(f64::from);
             let unit = f64::from(LARGE);
@@ -111,7 +109,7 @@ mod tests {
     fn statistics_are_brought_back_from_their_units() {
         for unit in [1.0, LARGE, SMALL] {
             let (found, by) = (channel_stats([3.0, 0.5, 7.0, 0.0], 8, unit), f64::from(unit));
-            assert_eq!(found, ChannelStats { count: 8, mean: 3.0625 / by, m2: 6.96875 / (by * by) });
+            assert_eq!(found, Moments { count: 8, mean: 3.0625 / by, m2: 6.96875 / (by * by) });
         }
     }
 }

@@ -1,81 +1,114 @@
 //! Which memory on the device each role of a plan is.
 
-use crate::engine::{self, Mask, Source, device_slice};
+use crate::engine::{BackwardRank, ForwardRank, Layer, Mask};
 use crate::gpu::{BufferSlice, Gpu};
-use crate::plan::{Activation, LayerFlags, Role};
+use crate::plan::{LayerFlags, MaskOrder, Role};
+use crate::tensor::Tensor;
 
-/// A layer's parameters as slices, the mask of the call, and what kernels are told of both.
+/// What kernels are told of a layer and of the mask of a call.
+pub(in crate::engine) fn layer_flags(layer: Layer<'_>, mask: Option<MaskOrder>) -> LayerFlags {
+    let (weight, bias) = (layer.weight.is_some(), layer.bias.is_some());
+    LayerFlags { weight, bias, epilogue: layer.epilogue, mask }
+}
+
+/// The memory of one rank of a pass. What is absent is bound to memory that no kernel looks at.
 #[derive(Clone, Copy)]
-pub(in crate::engine) struct Layer<'a> {
+pub(in crate::engine) struct Slices<'a> {
+    gpu: &'a Gpu,
+    x: Option<&'a BufferSlice>,
+    y: Option<&'a BufferSlice>,
+    g: Option<&'a BufferSlice>,
+    residual: Option<&'a BufferSlice>,
+    mask: Option<&'a BufferSlice>,
     weight: Option<&'a BufferSlice>,
     bias: Option<&'a BufferSlice>,
-    mask: Option<&'a BufferSlice>,
-    flags: LayerFlags,
+    grad_input: Option<&'a BufferSlice>,
+    grad_residual: Option<&'a BufferSlice>,
+    grad_weight: Option<&'a BufferSlice>,
+    grad_bias: Option<&'a BufferSlice>,
+    /// What is told of every channel.
+    centering: Option<&'a BufferSlice>,
 }
 
-impl<'a> Layer<'a> {
-    pub fn of(layer: engine::Layer<'a>, mask: Option<&'a Mask>) -> Self {
-        let (weight, bias) = (device_slice(layer.weight), device_slice(layer.bias));
-        let (mask, order) = match mask {
-            Some(Mask::Gpu(lease, order)) => (Some(&***lease), Some(*order)),
-            _ => (None, None),
-        };
-        let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
-        let flags = LayerFlags { weight: has_weight, bias: has_bias, epilogue: layer.epilogue, mask: order };
-        Self { weight, bias, mask, flags }
-    }
-
-    /// What kernels are told.
-    pub fn flags(&self) -> LayerFlags {
-        self.flags
-    }
-
-    /// The slice of a role that is the layer's or the call's; what is absent is bound to memory that no kernel looks at.
-    pub fn slice(&self, gpu: &'a Gpu, role: Role, residual: Option<&'a BufferSlice>) -> Option<&'a BufferSlice> {
-        match role {
-            Role::Residual => Some(residual.unwrap_or(gpu.spare(0))),
-            Role::Weight => Some(self.weight.unwrap_or(gpu.spare(1))),
-            Role::Bias => Some(self.bias.unwrap_or(gpu.spare(2))),
-            Role::Mask => self.mask,
-            _ => None,
+impl<'a> Slices<'a> {
+    fn new(gpu: &'a Gpu, layer: Layer<'a>, mask: Option<&'a Mask>) -> Self {
+        Self {
+            gpu,
+            x: None,
+            y: None,
+            g: None,
+            residual: None,
+            mask: mask.and_then(Mask::slice),
+            weight: of(layer.weight),
+            bias: of(layer.bias),
+            grad_input: None,
+            grad_residual: None,
+            grad_weight: None,
+            grad_bias: None,
+            centering: None,
         }
     }
-}
 
-/// What backward reads, as slices.
-#[derive(Clone, Copy)]
-pub(in crate::engine) struct Reads<'a> {
-    /// `None` where the gradient of x is written over grad_output.
-    pub(super) g: Option<&'a BufferSlice>,
-    pub(super) g_activation: Activation<'a>,
-    pub(super) x: (&'a BufferSlice, Activation<'a>),
-    residual: Option<&'a BufferSlice>,
-}
+    /// What the kernel reads that writes y.
+    pub fn forward(gpu: &'a Gpu, rank: &'a ForwardRank<'_>) -> Self {
+        let (x, y, residual) = (of(rank.x), of(rank.y.as_deref()), of(rank.residual));
+        Self { x, y, residual, ..Self::new(gpu, rank.layer, rank.mask.as_ref()) }
+    }
 
-impl<'a> Reads<'a> {
-    /// `None` where a tensor does not lie on a GPU.
-    pub fn of(g: Source<'a>, upstream: engine::Upstream<'a>) -> Option<Self> {
-        let x = (device_slice(Some(upstream.x.tensor))?, upstream.x.activation());
-        let g_activation = g.activation(x.1.dtype);
-        let g = match g {
-            Source::Apart(view) => Some(device_slice(Some(view.tensor))?),
-            Source::Over(_) => None,
+    /// What the kernel reads that sums up x, also where y is written over it.
+    pub fn statistics(gpu: &'a Gpu, rank: &'a ForwardRank<'_>) -> Self {
+        Self { x: of(rank.x()), ..Self::new(gpu, rank.layer, None) }
+    }
+
+    /// What the kernel reads that writes gradients.
+    pub fn backward(gpu: &'a Gpu, rank: &'a BackwardRank<'_>) -> Self {
+        Self {
+            x: of(Some(rank.x)),
+            g: of(rank.g),
+            residual: of(rank.residual),
+            grad_input: of(rank.grad_input.as_deref()),
+            grad_residual: of(rank.grad_residual.as_deref()),
+            grad_weight: of(rank.grad_weight.as_deref()),
+            grad_bias: of(rank.grad_bias.as_deref()),
+            ..Self::new(gpu, rank.layer, rank.mask.as_ref())
+        }
+    }
+
+    /// What the kernel reads that sums up gradients, also where they are written over.
+    pub fn gradient_sums(gpu: &'a Gpu, rank: &'a BackwardRank<'_>) -> Self {
+        Self { g: of(rank.g()), ..Self::backward(gpu, rank) }
+    }
+
+    /// The same with what is told of every channel.
+    pub fn with_centering(self, centering: &'a BufferSlice) -> Self {
+        Self { centering: Some(centering), ..self }
+    }
+
+    /// The same with memory for a gradient of x that nobody wants.
+    pub fn with_unwanted(self, unwanted: Option<&'a BufferSlice>) -> Self {
+        Self { grad_input: self.grad_input.or(unwanted), ..self }
+    }
+
+    /// The slice of a role.
+    pub fn role(&self, role: Role) -> &'a BufferSlice {
+        let (slice, spare) = match role {
+            Role::Residual => (self.residual, 0),
+            Role::Weight => (self.weight, 1),
+            Role::Bias => (self.bias, 2),
+            Role::Input => (self.x, 3),
+            Role::GradOutput => (self.g, 3),
+            Role::Output => (self.y, 3),
+            Role::Mask => (self.mask, 3),
+            Role::GradInput => (self.grad_input, 3),
+            Role::GradResidual => (self.grad_residual, 3),
+            Role::GradWeight => (self.grad_weight, 0),
+            Role::GradBias => (self.grad_bias, 1),
+            _ => (self.centering, 3),
         };
-        Some(Self { g, g_activation, x, residual: device_slice(upstream.residual) })
+        slice.unwrap_or(self.gpu.spare(spare))
     }
 }
 
-/// The slice of a role that backward reads.
-pub(in crate::engine) fn backward_slice<'a>(
-    gpu: &'a Gpu,
-    role: Role,
-    reads: Reads<'a>,
-    centering: &'a BufferSlice,
-    layer: Layer<'a>,
-) -> &'a BufferSlice {
-    match role {
-        Role::GradOutput => reads.g.unwrap_or(gpu.spare(3)),
-        Role::Input => reads.x.0,
-        _ => layer.slice(gpu, role, reads.residual).unwrap_or(centering),
-    }
+fn of(tensor: Option<&Tensor>) -> Option<&BufferSlice> {
+    tensor.and_then(Tensor::slice)
 }

@@ -1,11 +1,11 @@
 //! Running statistics where they lie on the device.
 
+use std::time::Duration;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::gpu_of;
-use crate::device::Device;
 use crate::error::Error;
-use crate::gpu::BufferSlice;
+use crate::gpu::{BufferSlice, Gpu};
 use crate::stats::RunningStats;
 
 /// Running statistics on a device, (C); one channel that nobody reads where the layer has none.
@@ -30,9 +30,9 @@ fn entries(stats: &RunningStats) -> Vec<Entry> {
 }
 
 impl Running {
-    pub fn new(device: &Device, stats: Option<&RunningStats>) -> Result<Self, Error> {
+    pub fn new(gpu: &Gpu, stats: Option<&RunningStats>) -> Result<Self, Error> {
         let entries = stats.map_or_else(|| vec![Entry::default()], entries);
-        Ok(Self { slice: gpu_of(device)?.upload(&entries)? })
+        Ok(Self { slice: gpu.upload(&entries)? })
     }
 
     pub fn slice(&self) -> &BufferSlice {
@@ -40,14 +40,13 @@ impl Running {
     }
 
     /// Replaces them, in order with what is submitted.
-    pub fn write(&mut self, device: &Device, stats: &RunningStats) -> Result<(), Error> {
-        gpu_of(device)?.write(&self.slice, bytemuck::cast_slice(&entries(stats)))
+    pub fn write(&mut self, gpu: &Gpu, stats: &RunningStats) -> Result<(), Error> {
+        gpu.write(&self.slice, bytemuck::cast_slice(&entries(stats)))
     }
 
     /// Brings them to the host.
-    pub async fn read(&self, device: &Device) -> Result<RunningStats, Error> {
-        let (phase, deadline) = ("reading running statistics", device.deadline());
-        let bytes = gpu_of(device)?.submit_and_read(phase, deadline, &self.slice, |_| {}).await?;
+    pub async fn read(&self, gpu: &Gpu, deadline: Duration) -> Result<RunningStats, Error> {
+        let bytes = gpu.submit_and_read("reading running statistics", deadline, &self.slice, |_| {}).await?;
         let entries: Vec<Entry> = bytemuck::pod_collect_to_vec(&bytes);
         let [low, high] = entries.first().map_or([0, 0], |entry| entry.batches.map(u64::from));
         Ok(RunningStats {

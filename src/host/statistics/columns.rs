@@ -12,7 +12,7 @@ use crate::host::intrinsics::prefetch;
 use crate::host::lanes::{ColumnSums, PatchSums, ROWS};
 use crate::host::order::{ColumnTile, Columns, PATCH_COLUMNS};
 use crate::host::table::repeat_each;
-use crate::stats::ChannelStats;
+use crate::stats::Moments;
 
 /// Rows of a tile of which its pivots are the means.
 const GUESS_ROWS: usize = 8;
@@ -21,7 +21,7 @@ const GUESS_ROWS: usize = 8;
 const LAST_CACHE_BYTES: usize = 32 << 20;
 
 /// The moments of the channels of a tile of columns.
-pub(super) fn column_stats<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec<ChannelStats> {
+pub(super) fn column_stats<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec<Moments> {
     let period = tile.columns.len();
     let channel_of = |column: usize| column % period / columns.repeat;
     let channels = columns.channels(&tile.columns).len();

@@ -53,7 +53,7 @@ fn main() -> Result<(), Failure> {
     let started = Instant::now();
     let arguments = Arguments::parse();
     let digits = Digits::load()?;
-    let adapters = block_on(syncbn::adapters());
+    let adapters = block_on(syncbn::Device::adapters());
     let adapter = adapters.iter().find(|adapter| adapter.get_info().name.contains(&arguments.adapter));
     let adapter =
         adapter.ok_or("no adapter of that name; on Linux, Mesa's software driver (mesa-vulkan-drivers) serves")?;

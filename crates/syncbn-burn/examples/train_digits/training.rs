@@ -1,6 +1,8 @@
-//! One training run: a thread per rank, each with a replica of its own, gradients averaged after every step.
+//! One training run: a thread per rank, each with a replica of its own, gradients averaged after every step in the group
+//! in which the layers synchronize.
 
 use std::thread;
+use std::time::Duration;
 
 use burn::module::Module;
 use burn::nn::BatchNorm;
@@ -8,8 +10,8 @@ use burn::optim::SgdConfig;
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::tensor::wgpu::WgpuSetup;
-use syncbn::collective::{Collective, LocalRank};
-use syncbn::{LocalGroup, ProcessGroup};
+use syncbn::ProcessGroup;
+use syncbn::collective::LocalGroup;
 use syncbn_burn::{Rank, SyncBatchNorm};
 
 use super::Failure;
@@ -22,6 +24,8 @@ pub const BATCH: usize = 8;
 /// Ranks of a data-parallel run; each gets two samples of a step.
 pub const RANKS: usize = 4;
 const LEARNING_RATE: f64 = 0.05;
+/// How long a rank waits for the others, of which one tests the network after every epoch.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How the batch is normalized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,21 +72,15 @@ pub fn train(
     watch: &(dyn Fn(&History) + Sync),
 ) -> Result<History, Failure> {
     match way {
-        Way::Local => run::<BatchNorm>(plan, &devices[..RANKS], vec![None; RANKS], digits, watch),
-        Way::Whole => run::<BatchNorm>(plan, &devices[..1], vec![None], digits, watch),
-        Way::Synchronized => {
-            let groups = LocalGroup::ranks(RANKS).into_iter().map(ProcessGroup::new);
-            let ranks = devices.iter().zip(groups);
-            let ranks = ranks.map(|((device, setup), group)| Rank::of_device(device, setup, group).map(Some));
-            run::<SyncBatchNorm>(plan, &devices[..RANKS], ranks.collect::<Result<_, _>>()?, digits, watch)
-        }
+        Way::Local => run::<BatchNorm>(plan, &devices[..RANKS], digits, watch),
+        Way::Whole => run::<BatchNorm>(plan, &devices[..1], digits, watch),
+        Way::Synchronized => run::<SyncBatchNorm>(plan, &devices[..RANKS], digits, watch),
     }
 }
 
 fn run<N: Norm>(
     plan: Plan,
     devices: &[Opened],
-    ranks: Vec<Option<Rank>>,
     digits: &[Digits; 2],
     watch: &(dyn Fn(&History) + Sync),
 ) -> Result<History, Failure> {
@@ -90,16 +88,19 @@ fn run<N: Norm>(
     let first = &devices[0].0;
     first.seed(plan.seed);
     let weights = Network::<BatchNorm>::new(first).into_record();
-    let trainers = LocalGroup::ranks(ranks.len());
+    let groups =
+        LocalGroup::ranks(devices.len()).into_iter().map(|rank| ProcessGroup::new(rank).with_deadline(DEADLINE));
+    let ranks = devices.iter().zip(groups).map(|((device, setup), group)| Rank::of_device(device, setup, group));
+    let ranks = ranks.collect::<Result<Vec<_>, _>>()?;
     thread::scope(|scope| {
-        let replicas = devices.iter().zip(trainers).zip(ranks).map(|(((device, _), trainer), rank)| {
+        let replicas = ranks.into_iter().map(|rank| {
             let weights = weights.clone();
+            // A rank lives on its thread, so that the others learn at once when it ends.
             scope.spawn(move || {
-                // A rank lives on its thread, so that the others learn at once when it ends.
-                let _rank = rank;
                 let silent = |_: &History| {};
-                let watch: &dyn Fn(&History) = if trainer.rank() == 0 { &|history| watch(history) } else { &silent };
-                replica::<N>(plan, device, &trainer, weights, digits, watch)
+                let is_first = rank.group().rank() == 0;
+                let watch: &dyn Fn(&History) = if is_first { &|history| watch(history) } else { &silent };
+                replica::<N>(plan, &rank, weights, digits, watch)
             })
         });
         let replicas: Vec<_> = replicas.collect();
@@ -110,29 +111,28 @@ fn run<N: Norm>(
 
 fn replica<N: Norm>(
     plan: Plan,
-    device: &Device,
-    trainer: &LocalRank,
+    rank: &Rank,
     weights: ModuleRecord,
     [training, test]: &[Digits; 2],
     watch: &dyn Fn(&History),
 ) -> Result<History, Failure> {
-    let device = device.clone().autodiff();
+    let (device, group) = (rank.device().autodiff(), rank.group());
     let mut network = Network::<N>::new(&device).load_record(weights);
     let mut optimizer = SgdConfig::new().init();
     let mut history = History::default();
-    let share = BATCH / trainer.world_size();
+    let share = BATCH / group.world_size();
     let samples = plan.samples.min(training.len());
     for epoch in schedule(samples, BATCH, plan.epochs, plan.seed) {
         for batch in epoch {
-            let own = &batch[trainer.rank() * share..][..share];
+            let own = &batch[group.rank() * share..][..share];
             let (pixels, labels) = training.batch(own, &device);
             let loss = network.loss(pixels, labels);
-            let (gradients, loss) = average(&network, loss.backward(), loss, trainer)?;
+            let (gradients, loss) = average(&network, loss.backward(), loss, group)?;
             network = optimizer.step(LEARNING_RATE, network, gradients);
             history.losses.push(loss);
             watch(&history);
         }
-        if trainer.rank() == 0 {
+        if group.rank() == 0 {
             history.accuracy.push(accuracy(&network, test, &device)?);
             watch(&history);
         }

@@ -9,7 +9,7 @@ use burn::tensor::{Tensor, TensorData};
 use burn_cubecl::{CubeBackend, CubeDevice};
 use pollster::block_on;
 use syncbn::ProcessGroup;
-use syncbn::reference::{Affine, RankBatch, backward_train, forward_train};
+use syncbn_reference::{Affine, RankBatch, backward_train, forward_train};
 
 use super::{Done, InMemory, SyncBatchNormOps};
 use crate::Rank;
@@ -37,7 +37,7 @@ fn step<B: InMemory + Backend<Device = CubeDevice>>(layers: &Layers, device: &Cu
     let leaves = [doubled(values(1)), data(GAMMA.to_vec(), &[2]), data(BETA.to_vec(), &[2])].map(leaf);
 
     let [x, gamma, beta] = leaves.each_ref().map(|tensor| B::into_cube(inner(tensor)));
-    let (y, saved, _) = layers.on(device).unwrap().forward(x, gamma, beta).unwrap();
+    let (y, saved) = layers.on(device).unwrap().forward(x, gamma, beta).unwrap();
     let [x, gamma, beta] = leaves.clone();
     let y = <Autodiff<B> as SyncBatchNormOps>::sync_batch_norm(x, gamma, beta, Done::forward(y, saved));
     let g = Autodiff::<B>::from_inner(doubled(values(2)));
@@ -51,7 +51,7 @@ fn step<B: InMemory + Backend<Device = CubeDevice>>(layers: &Layers, device: &Cu
 
 #[test]
 fn the_operation_is_the_definition_on_the_fused_backend_and_on_the_plain_one() {
-    let adapters = block_on(syncbn::adapters());
+    let adapters = block_on(syncbn::Device::adapters());
     let rank = Rank::open(adapters.last().unwrap(), ProcessGroup::single()).unwrap();
     let of_rank = Tensor::<1>::zeros([1], &rank.device()).try_into_primitive::<Wgpu>().unwrap();
     let device = Wgpu::into_cube(of_rank).device;

@@ -11,9 +11,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pollster::block_on;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use syncbn::reference::{Affine, RankBatch, backward_train, forward_train};
-use syncbn::{LocalGroup, ProcessGroup};
+use syncbn::ProcessGroup;
+use syncbn::collective::LocalGroup;
 use syncbn_burn::{Rank, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn_reference::{Affine, RankBatch, backward_train, forward_train};
 
 pub const CHANNELS: usize = 3;
 pub const EPSILON: f64 = 1e-5;
@@ -26,7 +27,7 @@ pub type Opened = (Device, WgpuSetup);
 /// rank of one group, and opening one for every test would compile every kernel anew.
 pub fn devices() -> MutexGuard<'static, [Opened; 2]> {
     static DEVICES: LazyLock<Mutex<[Opened; 2]>> = LazyLock::new(|| {
-        let adapters = block_on(syncbn::adapters());
+        let adapters = block_on(syncbn::Device::adapters());
         let adapter = adapters.last().expect("an adapter: scripts/test.sh installs a software driver");
         let open = || {
             let setup = syncbn_burn::setup(adapter).unwrap();

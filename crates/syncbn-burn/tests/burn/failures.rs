@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
-use syncbn::ExchangeError;
+use syncbn::error::ExchangeError;
 use syncbn_burn::{Error, Rank, try_backward};
 
 use crate::common::{CHANNELS, DEADLINE, Norm, devices, on_threads, ours, ranks};

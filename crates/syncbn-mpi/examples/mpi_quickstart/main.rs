@@ -18,10 +18,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use syncbn::collective::Collective;
-use syncbn::stats::ChannelStats;
-use syncbn::{Device, DeviceGroup, ProcessGroup, SyncBatchNormConfig};
-use syncbn_mpi::{Mpi, MpiRank};
+use syncbn::stats::Moments;
+use syncbn::{Backward, BatchNormConfig, Device, ProcessGroup, SyncBatchNorm};
+use syncbn_mpi::Mpi;
 
 use batch::{Batch, CHANNELS};
 
@@ -64,23 +63,24 @@ fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mpi = Mpi::initialize()?;
-    let (group, report) = (ProcessGroup::new(mpi.world()?).with_deadline(DEADLINE), mpi.world()?);
+    let group = ProcessGroup::new(mpi.world()?).with_deadline(DEADLINE);
     let folder = args.input.clone().unwrap_or_else(|| project().join("examples/data/photos"));
     let photos = photos::load(&folder)?;
     let batch = Batch::new(&photos);
     let shards = batch::cut(photos.len(), mpi.size());
     let devices = devices::open(args.adapter.as_deref(), mpi.size()).await?;
-    let (rank, config) = (mpi.rank(), SyncBatchNormConfig::torch(CHANNELS));
+    let (rank, config) = (mpi.rank(), BatchNormConfig::torch(CHANNELS));
     let own = &shards[rank..=rank];
 
-    let layer = DeviceGroup::in_group(config.clone(), devices[rank..=rank].to_vec(), &group).await?;
+    let layer = SyncBatchNorm::new(config.clone(), [devices[rank].clone()])?.in_group(&group)?;
     let found = Pass::run(layer, &batch, own).await?;
-    let alone = Pass::run(DeviceGroup::new(config, devices.clone())?, &batch, &shards).await?;
+    let alone = Pass::run(SyncBatchNorm::new(config, devices.clone())?, &batch, &shards).await?;
     let verdict = found.compare(&alone, rank)?;
 
     let names = photos[own[0].clone()].iter().map(|photo| photo.name.as_str()).collect::<Vec<_>>().join(", ");
     let line = format!("process {rank}: {names}\n{}", described(&found.local[0]));
-    let lines = gather(&report, line).await?;
+    let lines = group.all_gather(line.as_bytes()).await?;
+    let lines: String = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
     if rank == 0 {
         let text = format!(
             "{} photos over {} processes, each on {}; mean and variance of red, green, blue:\n\n{lines}all\n{}\n{verdict}\n",
@@ -99,13 +99,13 @@ struct Pass {
     /// y and the gradient of the input, of each shard.
     tensors: Vec<[Vec<u32>; 2]>,
     running: Vec<u32>,
-    local: Vec<Vec<ChannelStats>>,
-    global: Vec<ChannelStats>,
+    local: Vec<Vec<Moments>>,
+    global: Vec<Moments>,
 }
 
 impl Pass {
     /// Forward, and backward with the photos themselves, scaled, as the gradient of the output.
-    async fn run(mut layer: DeviceGroup, batch: &Batch, shards: &[Range<usize>]) -> Result<Self, syncbn::Error> {
+    async fn run(layer: SyncBatchNorm, batch: &Batch, shards: &[Range<usize>]) -> Result<Self, syncbn::Error> {
         let (mut inputs, mut grad_outputs) = (Vec::new(), Vec::new());
         for (device, shard) in layer.devices().iter().zip(shards) {
             let (dims, values) = (batch.dims(shard.len()), batch.values(shard));
@@ -113,19 +113,20 @@ impl Pass {
             grad_outputs.push(device.upload(&dims, &values.iter().map(|x| x / 255.0 - 0.3).collect::<Vec<_>>())?);
         }
         let forward = layer.forward_train(&inputs).await?;
-        let backward = layer.backward(&forward.saved, &inputs, &grad_outputs).await?;
+        let backward = layer.backward(&forward.saved, Backward::of(&inputs, &grad_outputs)).await?;
         let mut tensors = Vec::new();
-        for (y, grad_input) in forward.outputs.iter().zip(&backward.grad_inputs) {
+        for (y, grad_input) in forward.output.iter().zip(&backward.input) {
             tensors.push([bits(&y.to_vec().await?), bits(&grad_input.to_vec().await?)]);
         }
         let running = layer.running_stats().map(|running| [bits(&running.mean), bits(&running.var)].concat());
-        let (local, global) = (forward.report.local, forward.report.global.channels().to_vec());
+        let local = forward.saved.report().map(|report| report.local.ranks().to_vec()).unwrap_or_default();
+        let global = forward.saved.statistics().map(|global| global.channels().to_vec()).unwrap_or_default();
         Ok(Self { tensors, running: running.unwrap_or_default(), local, global })
     }
 
     /// Whether this process's shard has the bits that it has among all shards in one process.
     fn compare(&self, alone: &Self, rank: usize) -> Result<String, String> {
-        let numbers = |channel: &ChannelStats| [channel.count, channel.mean.to_bits(), channel.m2.to_bits()];
+        let numbers = |channel: &Moments| [channel.count, channel.mean.to_bits(), channel.m2.to_bits()];
         let global = |pass: &Self| pass.global.iter().map(numbers).collect::<Vec<_>>();
         let differs = [
             ("y", self.tensors[0][0] != alone.tensors[rank][0]),
@@ -144,14 +145,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Every rank's text, in rank order.
-async fn gather(ranks: &MpiRank, text: String) -> Result<String, Box<dyn Error>> {
-    let texts = ranks.all_gather(text.into_bytes(), DEADLINE).await?;
-    Ok(texts.iter().map(|text| String::from_utf8_lossy(text)).collect())
-}
-
-fn described(channels: &[ChannelStats]) -> String {
-    let channel = |of: &ChannelStats| match of.count {
+fn described(channels: &[Moments]) -> String {
+    let channel = |of: &Moments| match of.count {
         0 => "-".to_owned(),
         _ => format!("{:.4}, {:.3}", of.mean, of.var_biased()),
     };

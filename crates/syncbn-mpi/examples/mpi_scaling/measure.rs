@@ -5,9 +5,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
-use syncbn::collective::{Collective, CollectiveError, Frame, Header, NodePayload, Payload, Phase};
-use syncbn::stats::ChannelStats;
-use syncbn::stats::tree::{Node, merge_nodes};
+use syncbn::collective::{Collective, CollectiveError};
+use syncbn::low_level::tree::{Node, merge_nodes};
+use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase};
+use syncbn::stats::Moments;
 use syncbn_mpi::Mpi;
 
 /// How long ranks wait for each other: a message takes microseconds.
@@ -119,7 +120,7 @@ fn merging(bytes: usize) -> Result<f64, Box<dyn std::error::Error>> {
         Frame { header, payload: Payload::Nodes(vec![NodePayload { level: 0, index: rank, count: 32, values }]) }
     };
     let messages: Vec<Vec<u8>> = (0..MANY).map(|rank| frame(rank).encode()).collect();
-    let merge = |left: &Vec<ChannelStats>, right: &Vec<ChannelStats>| {
+    let merge = |left: &Vec<Moments>, right: &Vec<Moments>| {
         left.iter().zip(right).map(|(left, right)| left.merge(*right)).collect()
     };
     let once = || {
@@ -130,7 +131,7 @@ fn merging(bytes: usize) -> Result<f64, Box<dyn std::error::Error>> {
                 return Err("a frame came back as another".to_owned());
             };
             nodes.extend(payloads.into_iter().map(|NodePayload { level, index, count, values }| {
-                let value = values.into_iter().map(|[mean, m2]| ChannelStats { count, mean, m2 }).collect();
+                let value = values.into_iter().map(|[mean, m2]| Moments { count, mean, m2 }).collect();
                 Node { level, index, value }
             }));
         }

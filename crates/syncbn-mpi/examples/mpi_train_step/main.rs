@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use syncbn::{LocalGroup, ProcessGroup};
+use syncbn::ProcessGroup;
 use syncbn_mpi::Mpi;
 
 use model::Samples;
@@ -77,16 +77,14 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let devices = devices::open(args.adapter.as_deref(), processes).await?;
 
     let of_this_process = Rank {
-        gradients: Box::new(mpi.world()?),
         group: ProcessGroup::new(mpi.world()?).with_deadline(DEADLINE),
+        synchronizes: true,
         device: devices[rank].clone(),
         samples: samples.part(&shards[rank]),
         total: samples.len(),
-        deadline: DEADLINE,
     };
     let over_processes = of_this_process.train(steps).await?.losses;
-    let groups = LocalGroup::ranks(processes).into_iter().map(ProcessGroup::new).collect();
-    let in_one = threads::train(groups, &devices, &samples, &shards, steps)?.losses;
+    let in_one = threads::train(true, &devices, &samples, &shards, steps)?.losses;
 
     for (step, (&found, &expected)) in over_processes.iter().zip(&in_one).enumerate() {
         if found.to_bits() != expected.to_bits() {

@@ -1,6 +1,7 @@
 //! Layers over several processes against the same ranks in one process: every bit must be equal.
 
-use syncbn::{Device, DeviceGroup, LocalGroup, ProcessGroup, SyncBatchNormConfig, Tensor};
+use syncbn::collective::LocalGroup;
+use syncbn::{Backward, BatchNormConfig, Device, ProcessGroup, SyncBatchNorm, Tensor};
 use syncbn_mpi::Mpi;
 
 use crate::scenes::{Told, group};
@@ -28,19 +29,19 @@ fn upload(rank: usize, step: u64, seed: u64) -> Result<Tensor, syncbn::Error> {
 }
 
 /// The bits of everything that a few steps of training give, for the ranks from `first` on.
-fn train(mut layer: DeviceGroup, first: usize) -> Result<Vec<Vec<u32>>, syncbn::Error> {
-    let ranks = first..first + layer.world_size();
+fn train(layer: SyncBatchNorm, first: usize) -> Result<Vec<Vec<u32>>, syncbn::Error> {
+    let ranks = first..first + layer.devices().len();
     let mut bits = Vec::new();
     for step in 0..STEPS {
         let all = |seed| ranks.clone().map(|rank| upload(rank, step, seed)).collect::<Result<Vec<_>, _>>();
         let (inputs, grad_outputs) = (all(1)?, all(2)?);
         let forward = pollster::block_on(layer.forward_train(&inputs))?;
-        let backward = pollster::block_on(layer.backward(&forward.saved, &inputs, &grad_outputs))?;
-        for tensor in forward.outputs.iter().chain(&backward.grad_inputs) {
+        let backward = pollster::block_on(layer.backward(&forward.saved, Backward::of(&inputs, &grad_outputs)))?;
+        for tensor in forward.output.iter().chain(&backward.input) {
             bits.push(pollster::block_on(tensor.to_vec())?.into_iter().map(f32::to_bits).collect());
         }
     }
-    let running = layer.running_stats().cloned().ok_or(syncbn::ConfigError::NoDevices)?;
+    let running = layer.running_stats().ok_or(syncbn::error::ConfigError::NoDevices)?;
     bits.push(running.mean.into_iter().chain(running.var).map(f32::to_bits).collect());
     Ok(bits)
 }
@@ -51,14 +52,14 @@ fn devices(count: usize) -> Vec<Device> {
 
 /// What the ranks `first .. first + own` of `total` get in one process, as [`train`] orders it.
 fn expected(total: usize, first: usize, own: usize) -> Result<Vec<Vec<u32>>, syncbn::Error> {
-    let all = train(DeviceGroup::new(SyncBatchNormConfig::torch(CHANNELS), devices(total))?, 0)?;
-    let (running, tensors) = all.split_last().ok_or(syncbn::ConfigError::NoDevices)?;
+    let all = train(SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), devices(total))?, 0)?;
+    let (running, tensors) = all.split_last().ok_or(syncbn::error::ConfigError::NoDevices)?;
     let of_ranks = tensors.chunks(total).flat_map(|ranks| ranks[first..first + own].to_vec());
     Ok(of_ranks.chain([running.clone()]).collect())
 }
 
-fn compare(layer: DeviceGroup, total: usize, first: usize) -> Result<(), Box<dyn std::error::Error>> {
-    let own = layer.world_size();
+fn compare(layer: SyncBatchNorm, total: usize, first: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let own = layer.devices().len();
     if train(layer, first)? != expected(total, first, own)? {
         return Err(format!("ranks {first} to {} of {total} have other bits", first + own - 1).into());
     }
@@ -69,17 +70,32 @@ fn compare(layer: DeviceGroup, total: usize, first: usize) -> Result<(), Box<dyn
 pub fn over_processes(mpi: &Mpi, merging: bool) -> Told {
     let group = group(mpi, merging)?;
     let counts: Vec<usize> = (0..group.world_size()).map(|process| process % 3 + 1).collect();
-    let (rank, config) = (group.rank(), SyncBatchNormConfig::torch(CHANNELS));
-    let layer = pollster::block_on(DeviceGroup::in_group(config, devices(counts[rank]), &group))?;
+    let (rank, config) = (group.rank(), BatchNormConfig::torch(CHANNELS));
+    let layer = SyncBatchNorm::new(config, devices(counts[rank]))?.in_group(&group)?;
     compare(layer, counts.iter().sum(), counts[..rank].iter().sum())?;
+    compare_sums(&group)?;
     Ok("the bits of one process".to_owned())
+}
+
+/// Sums of values of the program's own, which are exact.
+fn compare_sums(group: &ProcessGroup) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut values, ranks) = ([group.rank() as f32, 0.25, -1.0], group.world_size() as f32);
+    pollster::block_on(group.all_reduce_sum([&mut values[..]]))?;
+    if values != [ranks * (ranks - 1.0) / 2.0, ranks / 4.0, -ranks] {
+        return Err(format!("{values:?} are not the sums of {ranks} ranks").into());
+    }
+    Ok(())
+}
+
+fn one_device(group: &ProcessGroup) -> Result<SyncBatchNorm, syncbn::Error> {
+    SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), devices(1))?.in_group(group)
 }
 
 /// One device for each process, and the number of ranks decides about the way.
 pub fn of_many(mpi: &Mpi) -> Told {
     let group = group(mpi, false)?;
-    let layer = DeviceGroup::in_group(SyncBatchNormConfig::torch(CHANNELS), devices(1), &group);
-    compare(pollster::block_on(layer)?, group.world_size(), group.rank())?;
+    compare(one_device(&group)?, group.world_size(), group.rank())?;
+    compare_sums(&group)?;
     Ok("the bits of one process".to_owned())
 }
 
@@ -93,8 +109,7 @@ pub fn in_groups(mpi: &Mpi) -> Told {
         if group.world_ranks() != own {
             return Err(format!("a group of {:?}, expected {own:?}", group.world_ranks()).into());
         }
-        let layer = DeviceGroup::in_group(SyncBatchNormConfig::torch(CHANNELS), devices(1), group);
-        compare(pollster::block_on(layer)?, 2, group.rank())?;
+        compare(one_device(group)?, 2, group.rank())?;
     }
     refusals(&world)?;
     let alone = pollster::block_on(by_subgroup.partition(&[vec![0], vec![1]]))?;

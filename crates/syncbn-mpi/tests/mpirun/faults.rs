@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use syncbn::{Device, Error, ProcessGroup, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn::{BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
 use syncbn_mpi::Mpi;
 
 use crate::judge::Outcome;
@@ -32,11 +32,12 @@ struct Layers {
 
 impl Layers {
     fn new(group: ProcessGroup) -> Result<Self, Error> {
-        let make = |name: &str| SyncBatchNorm::named(name, SyncBatchNormConfig::torch(1), Device::host(), &group);
+        let make =
+            |name: &str| SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()])?.named(name).in_group(&group);
         Ok(Self { layers: [make("bn1")?, make("bn2")?], group })
     }
 
-    fn forward(&mut self, layer: usize, dims: &[usize]) -> Result<(), Error> {
+    fn forward(&self, layer: usize, dims: &[usize]) -> Result<(), Error> {
         let x = Device::host().upload(dims, &vec![self.group.rank() as f32; dims.iter().product()])?;
         pollster::block_on(self.layers[layer].forward_train(&x)).map(|_| ())
     }
@@ -44,7 +45,7 @@ impl Layers {
 
 /// A few good calls, then what `fault` names on one rank while the others go on.
 pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Told {
-    let mut layers = Layers::new(group(mpi, merging)?.with_deadline(DEADLINE))?;
+    let layers = Layers::new(group(mpi, merging)?.with_deadline(DEADLINE))?;
     for _ in 0..GOOD_CALLS {
         layers.forward(0, &[2, 1])?;
     }
@@ -104,7 +105,7 @@ pub fn trials() -> Vec<Trial> {
     let ended = "did not come to the end of the job within 2s; ending the job";
     let late = "rank(s) [1] did not come within 2s";
     let layer = "layer of rank 1 is 1, expected 0, as on most ranks";
-    let shape = "rank 1 failed at layer 0 \"bn1\", forward, exchange 3: inputs";
+    let shape = "rank 1 failed at layer 0 \"bn1\", forward, exchange 3: x";
     let cases = vec![
         case("panics", "rank 1 panicked", "", "rank 1: this rank panicked; ending the job", Some(101)),
         case("panics in a thread", "rank 1 panicked", "", "rank 1: this rank panicked; ending the job", Some(101)),

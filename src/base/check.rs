@@ -1,0 +1,184 @@
+//! The checks of a call's tensors, all of them before anything is submitted or changed.
+
+use super::Base;
+use crate::error::{ArgumentError, Error};
+use crate::request::Named;
+use crate::shape::Shape;
+use crate::stats::RunningStats;
+use crate::tensor::{DType, Tensor};
+
+/// An argument by its name: one tensor per rank.
+pub(super) type Argument<'t> = (&'static str, &'t [&'t Tensor]);
+
+impl Base {
+    /// Checks that running statistics are of this layer.
+    pub fn check_running(&self, running: &RunningStats) -> Result<(), ArgumentError> {
+        if !self.config.track_running_stats {
+            return Err(ArgumentError::NoSuchParameter { name: "running statistics" });
+        }
+        self.check_length("running_mean", running.mean.len())?;
+        self.check_length("running_var", running.var.len())
+    }
+
+    /// Checks x and reads its shapes.
+    pub(super) fn check_x(&self, x: &[&Tensor]) -> Result<Vec<Shape>, Error> {
+        let argument = "x";
+        self.check_ranks(argument, x)?;
+        let mut shapes = Vec::with_capacity(x.len());
+        for (rank, tensor) in x.iter().enumerate() {
+            let shape = tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
+            let (found, expected) = (shape.channels(), self.config.num_features);
+            if found != expected {
+                let dims = tensor.dims().to_vec();
+                return Err(ArgumentError::Channels { argument, rank, dims, found, expected }.into());
+            }
+            shapes.push(shape);
+        }
+        Ok(shapes)
+    }
+
+    /// Checks that there is a residual where it is needed, and only there, each as its x.
+    pub(super) fn check_residual(
+        &self,
+        residual: Option<&[&Tensor]>,
+        x: &[&Tensor],
+        needed: bool,
+    ) -> Result<(), Error> {
+        match residual {
+            Some(residual) if self.config.epilogue.adds_residual() => {
+                self.check_ranks("residual", residual)?;
+                check_like(("residual", residual), x, false)
+            }
+            Some(_) => Err(ArgumentError::NoSuchParameter { name: "residual" }.into()),
+            None if needed => Err(ArgumentError::NoResidual { epilogue: self.config.epilogue }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the shapes of grad_output, which may be of another layout than x.
+    pub(super) fn check_grad_output(
+        &self,
+        grad_output: &[&Tensor],
+        shapes: &[Shape],
+        x: &[&Tensor],
+    ) -> Result<Vec<Shape>, Error> {
+        let argument = "grad_output";
+        self.check_ranks_of(argument, grad_output, x.len())?;
+        let mut grad_shapes = Vec::with_capacity(x.len());
+        for (rank, (tensor, x)) in grad_output.iter().zip(x).enumerate() {
+            let shape = tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
+            if !shape.is_like(&shapes[rank]) {
+                let (found, expected) = (tensor.dims().to_vec(), x.dims().to_vec());
+                return Err(ArgumentError::Dims { argument, rank, found, expected }.into());
+            }
+            check_dtype(argument, rank, tensor.dtype(), x.dtype(), true)?;
+            grad_shapes.push(shape);
+        }
+        Ok(grad_shapes)
+    }
+
+    /// Checks that there is one target per rank, with memory of its own: shared neither with the layer's parameters nor
+    /// with any of `others`.
+    pub(super) fn check_targets(
+        &self,
+        (argument, targets): Argument<'_>,
+        others: &[Argument<'_>],
+        ranks: usize,
+    ) -> Result<(), Error> {
+        self.check_ranks_of(argument, targets, ranks)?;
+        let overlap = |rank, other, other_rank| ArgumentError::Overlap { argument, rank, other, other_rank };
+        for (rank, target) in targets.iter().enumerate() {
+            let earlier = (argument, &targets[..rank]);
+            for (other, tensors) in others.iter().copied().chain([earlier]) {
+                if let Some(other_rank) = tensors.iter().position(|tensor| target.overlaps(tensor)) {
+                    return Err(overlap(rank, other, other_rank).into());
+                }
+            }
+            for (other_rank, parameters) in self.parameters.iter().enumerate() {
+                for (other, parameter) in ["weight", "bias"].into_iter().zip(parameters.both()) {
+                    if parameter.is_some_and(|parameter| target.overlaps(parameter)) {
+                        return Err(overlap(rank, other, other_rank).into());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that what one request of several writes is apart from all tensors of the others.
+    pub fn check_apart(&self, index: usize, written: &Named<'_>, all: &[(Named<'_>, Named<'_>)]) -> Result<(), Error> {
+        for (_, (read, others)) in all.iter().enumerate().filter(|(other, _)| *other != index) {
+            let others: Vec<Argument<'_>> =
+                read.iter().chain(others).map(|(name, of)| (*name, of.as_slice())).collect();
+            for (argument, targets) in written {
+                self.check_targets((argument, targets), &others, targets.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that tensors are of dimensions (C), stored as f32, each on its rank's device.
+    pub(super) fn check_vectors(&self, argument: &'static str, tensors: &[&Tensor]) -> Result<(), Error> {
+        self.check_devices(argument, tensors)?;
+        for (rank, tensor) in tensors.iter().enumerate() {
+            check_dims(argument, rank, tensor.dims(), &[self.config.num_features])?;
+            check_dtype(argument, rank, tensor.dtype(), DType::F32, false)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that there is one tensor per rank, each on its rank's device.
+    fn check_ranks(&self, argument: &'static str, tensors: &[&Tensor]) -> Result<(), Error> {
+        let expected = if self.any_ranks { tensors.len().max(1) } else { self.devices.len() };
+        self.check_ranks_of(argument, tensors, expected)
+    }
+
+    fn check_ranks_of(&self, argument: &'static str, tensors: &[&Tensor], expected: usize) -> Result<(), Error> {
+        let found = tensors.len();
+        if found != expected {
+            return Err(ArgumentError::RankCount { argument, found, expected }.into());
+        }
+        self.check_devices(argument, tensors)
+    }
+
+    fn check_devices(&self, argument: &'static str, tensors: &[&Tensor]) -> Result<(), Error> {
+        for (rank, tensor) in tensors.iter().enumerate() {
+            let device = self.device(rank);
+            if !tensor.device().is_same(device) {
+                let (found, expected) = (tensor.device().to_string(), device.to_string());
+                return Err(ArgumentError::WrongDevice { argument, rank, found, expected }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks that tensors have the dimensions and the layout of x, and storage types that go with it: the same, or f32 with
+/// another where `mixed`.
+pub(super) fn check_like((argument, tensors): Argument<'_>, x: &[&Tensor], mixed: bool) -> Result<(), Error> {
+    for (rank, (tensor, x)) in tensors.iter().zip(x).enumerate() {
+        check_dims(argument, rank, tensor.dims(), x.dims())?;
+        let (found, expected) = (tensor.layout(), x.layout());
+        if found != expected {
+            return Err(ArgumentError::Layout { argument, rank, found, expected }.into());
+        }
+        check_dtype(argument, rank, tensor.dtype(), x.dtype(), mixed)?;
+    }
+    Ok(())
+}
+
+fn check_dims(argument: &'static str, rank: usize, found: &[usize], expected: &[usize]) -> Result<(), ArgumentError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(ArgumentError::Dims { argument, rank, found: found.to_vec(), expected: expected.to_vec() })
+}
+
+/// Checks that a storage type goes with that of x.
+fn check_dtype(argument: &'static str, rank: usize, found: DType, x: DType, mixed: bool) -> Result<(), ArgumentError> {
+    if found == x || (mixed && found.goes_with(x)) {
+        return Ok(());
+    }
+    let expected = if mixed { format!("{x} or f32, as x is {x}") } else { x.to_string() };
+    Err(ArgumentError::DType { argument: format!("{argument}[{rank}]"), found, expected })
+}

@@ -1,0 +1,92 @@
+//! A forward request, checked and made into ranks.
+
+use smallvec::SmallVec;
+
+use super::Base;
+use super::check::check_like;
+use crate::config::Statistics;
+use crate::engine::{ForwardRank, Mask, Steps};
+use crate::error::Error;
+use crate::gpu::Memory;
+use crate::request::{ForwardParts, Source};
+use crate::saved::SavedCall;
+use crate::shape::Shape;
+use crate::tensor::{Tensor, Tensors, all_like};
+
+impl Base {
+    /// Checks what forward is given, targets included, makes the outputs that are to be returned, and remembers by what the
+    /// call is recognized.
+    pub fn check_forward(&self, parts: &ForwardParts<'_>, statistics: Statistics) -> Result<CheckedForward, Error> {
+        let x = parts.x.tensors();
+        let shapes = self.check_x(&x)?;
+        let residual: Option<Tensors<'_>> = parts.residual.as_ref().map(|list| list.iter().collect());
+        self.check_residual(residual.as_deref(), &x, self.config.epilogue.adds_residual())?;
+        let residual = ("residual", residual.as_deref().unwrap_or_default());
+        let mut outputs = Vec::new();
+        match (&parts.x, &parts.output) {
+            (Source::Over(_), _) => self.check_targets(("x", &x), &[residual], x.len())?,
+            (Source::Read(_), Some(output)) => {
+                let output: Tensors<'_> = output.iter().collect();
+                self.check_targets(("output", &output), &[("x", &x), residual], x.len())?;
+                check_like(("output", &output), &x, true)?;
+            }
+            (Source::Read(_), None) => outputs = all_like(&x)?,
+        }
+        let y = parts.output.iter().flat_map(|list| list.iter()).map(Tensor::dtype);
+        let y = y.chain(x.iter().skip(parts.output.as_ref().map_or(0, |_| x.len())).map(|x| x.dtype()));
+        let mut ranks = x.iter().zip(&shapes).zip(y);
+        let is_in_place = matches!(parts.x, Source::Over(_));
+        let keeps_mask =
+            self.config.keeps_mask() && !is_in_place && ranks.all(|((x, shape), y)| Mask::is_possible(x, shape, y));
+        let call = SavedCall::new(self, &x, residual.1, statistics, keeps_mask);
+        Ok(CheckedForward { shapes, outputs, keeps_mask, call })
+    }
+
+    /// Checks that the statistics of an x can be taken, and makes its ranks.
+    pub fn statistics_ranks<'r>(&'r self, parts: &'r ForwardParts<'_>) -> Result<Vec<ForwardRank<'r>>, Error> {
+        let x = parts.x.tensors();
+        let shapes = self.check_x(&x)?;
+        let steps = Steps { sums: true, apply: false };
+        let ranks = x.into_iter().zip(shapes).enumerate();
+        let rank = |(rank, (x, shape))| {
+            ForwardRank::new((Some(x), shape), None, self.engine_layer(rank), None, false, steps, None)
+        };
+        ranks.map(rank).collect()
+    }
+}
+
+/// A forward request that has passed its checks.
+pub(crate) struct CheckedForward {
+    pub shapes: Vec<Shape>,
+    /// Made for the caller, where it gave none.
+    pub outputs: Vec<Tensor>,
+    pub keeps_mask: bool,
+    pub call: SavedCall,
+}
+
+impl CheckedForward {
+    /// The ranks of the call, with their plans and masks.
+    pub fn ranks<'r>(
+        &'r mut self,
+        base: &'r Base,
+        parts: ForwardParts<'r>,
+        steps: Steps,
+        memory: Option<&Memory>,
+    ) -> Result<Vec<ForwardRank<'r>>, Error> {
+        let (x, y): (SmallVec<[Option<&Tensor>; 4]>, SmallVec<[&mut Tensor; 4]>) = match (parts.x, parts.output) {
+            (Source::Over(list), _) => {
+                let y = list.into_tensors();
+                (y.iter().map(|_| None).collect(), y)
+            }
+            (Source::Read(list), Some(output)) => (list.iter().map(Some).collect(), output.into_tensors()),
+            (Source::Read(list), None) => (list.iter().map(Some).collect(), self.outputs.iter_mut().collect()),
+        };
+        let mut residual = parts.residual.iter().flat_map(|list| list.iter());
+        let mut ranks = Vec::with_capacity(x.len());
+        for (rank, ((x, y), shape)) in x.into_iter().zip(y).zip(std::mem::take(&mut self.shapes)).enumerate() {
+            let (residual, layer) = (residual.next(), base.engine_layer(rank));
+            ranks.push(ForwardRank::new((x, shape), residual, layer, Some(y), self.keeps_mask, steps, memory)?);
+        }
+        Ok(ranks)
+    }
+}

@@ -1,0 +1,125 @@
+//! Sums of ranks, brought to the host: one submission and one readback for all of a device.
+
+use std::time::Duration;
+
+use bytemuck::Pod;
+use futures::future::FutureExt;
+
+use super::Slices;
+use crate::error::Error;
+use crate::gpu::{BufferSlice, Gpu, Lease, Pending, Recorder};
+use crate::plan::{CHANNEL_SUMS_BYTES, Role, SumsPlan};
+use crate::stats::Centering;
+
+/// Four numbers per channel, as a kernel of sums leaves them.
+pub(super) type Sums = Vec<[f32; 4]>;
+
+/// Sums over one rank, which can be taken more than once.
+pub(super) struct Job {
+    plan: Box<SumsPlan>,
+    /// What is bound but for what a submission makes itself.
+    bound: Vec<(Role, BufferSlice)>,
+    /// What is told of every channel, where the kernel needs it.
+    centering: Vec<Centering>,
+}
+
+impl Job {
+    pub fn new(plan: Box<SumsPlan>, slices: Slices<'_>, centering: Vec<Centering>) -> Self {
+        let bindings = plan.partials.iter().take(1).flat_map(|partial| partial.variant.bindings());
+        let own = |role: &Role| !matches!(role, Role::Centering | Role::Tiles | Role::Local);
+        let roles = bindings.map(|binding| binding.role).filter(own);
+        let bound = roles.map(|role| (role, slices.role(role).clone())).collect();
+        Self { plan, bound, centering }
+    }
+
+    fn slice<'a>(&'a self, role: Role, centering: &'a BufferSlice) -> &'a BufferSlice {
+        self.bound.iter().find(|(of, _)| *of == role).map_or(centering, |(_, slice)| slice)
+    }
+}
+
+/// Who takes sums: a device, and how long it may take.
+#[derive(Clone)]
+pub(super) struct Taker {
+    pub gpu: Gpu,
+    pub deadline: Duration,
+    pub phase: &'static str,
+}
+
+impl Taker {
+    /// Sums of every job, `[job][channel]`.
+    pub fn take(&self, jobs: &[&Job]) -> Result<Pending<Vec<Sums>>, Error> {
+        let Self { gpu, deadline, phase } = self;
+        let alignment_bytes = u64::from(gpu.caps().offset_alignment_bytes);
+        let (mut parts, mut end) = (Vec::with_capacity(jobs.len()), 0);
+        for job in jobs {
+            let start = u64::next_multiple_of(end, alignment_bytes);
+            end = start + job.plan.local_bytes;
+            let tiles = job.plan.combine.as_ref().map(|_| gpu.scratch(job.plan.tiles_bytes)).transpose()?;
+            let centering = (!job.centering.is_empty()).then(|| Upload::new(gpu, &job.centering)).transpose()?;
+            parts.push((*job, tiles, centering, start..end));
+        }
+        let local = gpu.scratch(end)?;
+        let bytes = gpu.submit_and_read(phase, *deadline, &local, |recorder| {
+            for (job, tiles, centering, place) in &parts {
+                centering.iter().for_each(|upload| upload.send(recorder));
+                let centering = centering.as_ref().map_or(gpu.spare(0), |upload| &upload.lease);
+                let (tiles, local) = (tiles.as_deref(), local.part(place.clone()));
+                record_sums(recorder, &job.plan, tiles, &local, |role| job.slice(role, centering));
+            }
+        });
+        let places: Vec<_> = parts.into_iter().map(|(.., place)| place).collect();
+        Ok(async move {
+            let bytes = bytes.await?;
+            let part = |place: std::ops::Range<u64>| bytes.get(place.start as usize..place.end as usize);
+            Ok(places.into_iter().map(|place| sums_of(part(place).unwrap_or_default())).collect())
+        }
+        .boxed())
+    }
+
+    /// The sums of a job with what is summed multiplied by a power of two.
+    pub async fn take_in_units(&self, job: &Job, unit: f32) -> Result<Sums, Error> {
+        let again =
+            Job { plan: Box::new(job.plan.in_units(unit)), bound: job.bound.clone(), centering: job.centering.clone() };
+        let sums = self.take(&[&again])?;
+        Ok(sums.await?.pop().unwrap_or_default())
+    }
+}
+
+/// Four numbers per channel.
+fn sums_of(bytes: &[u8]) -> Sums {
+    bytes.chunks_exact(CHANNEL_SUMS_BYTES as usize).map(bytemuck::pod_read_unaligned).collect()
+}
+
+/// Records both kernels of a plan. `slice_of` tells all but the scratch.
+pub(in crate::engine) fn record_sums<'s>(
+    recorder: &mut Recorder<'_>,
+    plan: &SumsPlan,
+    tiles: Option<&BufferSlice>,
+    local: &BufferSlice,
+    slice_of: impl Fn(Role) -> &'s BufferSlice,
+) {
+    let slice_of = |role| match role {
+        Role::Tiles => tiles.unwrap_or(local),
+        Role::Local => local,
+        _ => slice_of(role),
+    };
+    plan.partials.iter().for_each(|partial| recorder.dispatch(partial, slice_of));
+    plan.combine.iter().for_each(|combine| recorder.dispatch(combine, slice_of));
+}
+
+/// Numbers of the host, and the memory on the device that they go to for one call.
+pub(in crate::engine) struct Upload<'a> {
+    bytes: &'a [u8],
+    pub lease: Lease,
+}
+
+impl<'a> Upload<'a> {
+    pub fn new<T: Pod>(gpu: &Gpu, values: &'a [T]) -> Result<Self, Error> {
+        let bytes = bytemuck::cast_slice(values);
+        Ok(Self { bytes, lease: gpu.scratch(bytes.len() as u64)? })
+    }
+
+    pub fn send(&self, recorder: &mut Recorder<'_>) {
+        recorder.write(&self.lease, self.bytes);
+    }
+}

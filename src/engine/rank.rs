@@ -1,0 +1,149 @@
+//! One rank of a pass, as the layer gives it and the kernels take it, with the plans of its kernels.
+
+use super::Mask;
+use super::gpu::layer_flags;
+use crate::epilogue::Epilogue;
+use crate::error::Error;
+use crate::gpu::{Gpu, Memory as Pool};
+use crate::plan::{Activation, ApplyPlan, Gradient, SumsPlan};
+use crate::shape::Shape;
+use crate::tensor::{Memory, Tensor};
+
+/// What a layer is on one device: weight and bias, (C) each, and how it ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Layer<'a> {
+    pub weight: Option<&'a Tensor>,
+    pub bias: Option<&'a Tensor>,
+    pub epilogue: Epilogue,
+    /// Added to the variance: where it is far above, a variance near 0 need not be known.
+    pub eps: f64,
+    /// Ranks of the host that one caller computes after each other, this one included.
+    pub host_ranks: usize,
+}
+
+/// Which steps of a pass are to be planned: those before the exchange, and those after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Steps {
+    pub sums: bool,
+    pub apply: bool,
+}
+
+/// One rank of forward.
+pub(crate) struct ForwardRank<'a> {
+    /// `None` where y is written over it.
+    pub x: Option<&'a Tensor>,
+    pub shape: Shape,
+    pub residual: Option<&'a Tensor>,
+    pub layer: Layer<'a>,
+    /// `None` where only statistics are wanted.
+    pub y: Option<&'a mut Tensor>,
+    /// Of any contents; it is filled.
+    pub mask: Option<Mask>,
+    /// On a GPU, where the rank has values and they are wanted.
+    pub sums: Option<Box<SumsPlan>>,
+    pub apply: Option<ApplyPlan>,
+}
+
+impl<'a> ForwardRank<'a> {
+    /// Makes the plans of a rank, and a mask where one is kept: nothing that follows can find a limit exceeded.
+    ///
+    /// # Errors
+    /// [`LimitError`](crate::error::LimitError) for what the device cannot bind or dispatch.
+    pub fn new(
+        (x, shape): (Option<&'a Tensor>, Shape),
+        residual: Option<&'a Tensor>,
+        layer: Layer<'a>,
+        y: Option<&'a mut Tensor>,
+        keeps_mask: bool,
+        steps: Steps,
+        pool: Option<&Pool>,
+    ) -> Result<Self, Error> {
+        let mut rank = Self { x, shape, residual, layer, y, mask: None, sums: None, apply: None };
+        let Some(y_dtype) = rank.y.as_deref().or(x).map(Tensor::dtype) else { return Ok(rank) };
+        let Some(gpu) = rank.gpu().cloned() else {
+            rank.mask = keeps_mask.then(|| Mask::on_host(&rank.shape));
+            return Ok(rank);
+        };
+        let activation = Activation { shape: &rank.shape, dtype: x.map_or(y_dtype, Tensor::dtype) };
+        let order = if keeps_mask { ApplyPlan::mask_order(activation, y_dtype, gpu.caps()) } else { None };
+        if steps.sums {
+            rank.sums = SumsPlan::statistics(activation, gpu.caps())?.map(Box::new);
+        }
+        if steps.apply && rank.y.is_some() {
+            let flags = layer_flags(layer, order);
+            rank.apply = ApplyPlan::normalize(activation, y_dtype, gpu.caps(), flags, x.is_none())?;
+            rank.mask = order.map(|order| Mask::on_gpu(&gpu, activation, order, pool)).transpose()?;
+        }
+        Ok(rank)
+    }
+
+    /// x, also where y is written over it.
+    pub fn x(&self) -> Option<&Tensor> {
+        self.x.or(self.y.as_deref())
+    }
+
+    fn gpu(&self) -> Option<&Gpu> {
+        match self.x()?.memory() {
+            Memory::Gpu { gpu, .. } => Some(gpu),
+            Memory::Host { .. } => None,
+        }
+    }
+}
+
+/// One rank of backward; g is the gradient of y.
+pub(crate) struct BackwardRank<'a> {
+    pub x: &'a Tensor,
+    pub shape: Shape,
+    /// `None` where the gradient of x is written over it.
+    pub g: Option<&'a Tensor>,
+    pub g_shape: Shape,
+    /// Where it decides on the side of the activation.
+    pub residual: Option<&'a Tensor>,
+    /// Forward's, which decides where there is one.
+    pub mask: Option<Mask>,
+    pub layer: Layer<'a>,
+    /// Whether the statistics depend on x, or are constants.
+    pub depends_on_batch: bool,
+    pub grad_input: Option<&'a mut Tensor>,
+    pub grad_residual: Option<&'a mut Tensor>,
+    pub grad_weight: Option<&'a mut Tensor>,
+    pub grad_bias: Option<&'a mut Tensor>,
+    /// On a GPU, where the rank has values and they are wanted.
+    pub sums: Option<Box<SumsPlan>>,
+    pub apply: Option<ApplyPlan>,
+}
+
+impl BackwardRank<'_> {
+    /// Makes the plans of a rank whose other fields are set.
+    ///
+    /// # Errors
+    /// [`LimitError`](crate::error::LimitError) for what the device cannot bind or dispatch.
+    pub fn plan(&mut self, steps: Steps) -> Result<(), Error> {
+        let Memory::Gpu { gpu, .. } = self.x.memory() else { return Ok(()) };
+        let x = Activation { shape: &self.shape, dtype: self.x.dtype() };
+        let g = Activation { shape: &self.g_shape, dtype: self.g().map_or(x.dtype, Tensor::dtype) };
+        let flags = layer_flags(self.layer, self.mask.as_ref().and_then(Mask::order));
+        if steps.sums {
+            self.sums = SumsPlan::gradient(x, g, gpu.caps(), flags)?.map(Box::new);
+        }
+        if steps.apply && self.writes_activations() {
+            let wanted = Gradient {
+                batch_statistics: self.depends_on_batch,
+                residual: self.grad_residual.is_some(),
+                in_place: self.g.is_none(),
+            };
+            self.apply = ApplyPlan::gradient(x, g, gpu.caps(), flags, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// g, also where the gradient of x is written over it.
+    pub fn g(&self) -> Option<&Tensor> {
+        self.g.or(self.grad_input.as_deref())
+    }
+
+    /// Whether the gradient of x or of the residual is wanted.
+    pub fn writes_activations(&self) -> bool {
+        self.grad_input.is_some() || self.grad_residual.is_some()
+    }
+}

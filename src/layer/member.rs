@@ -1,0 +1,237 @@
+//! A layer as a member of its process group: all that its exchanges need, borrowed from nobody.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::base::{AffineParameters, Base, state_of};
+use crate::checksum::Checksum;
+use crate::collective::{ListError, Phase, UNTOLD};
+use crate::config::{BatchNormConfig, Momentum, RunningVariance};
+use crate::coordinator::{Call, Contribution, Exchange, merge_ranks};
+use crate::device::Device;
+use crate::error::{BatchError, Error};
+use crate::state::{Naming, StateDict};
+use crate::stats::{Global, GlobalStatistics, Mergeable, RunningStats};
+
+/// Running statistics, the only thing that a pass changes. A call takes a snapshot; no lock is held across a wait.
+#[derive(Clone, Debug)]
+pub(super) struct Running(Arc<Mutex<Option<Arc<RunningStats>>>>);
+
+impl Running {
+    pub fn new(running: Option<RunningStats>) -> Self {
+        Self(Arc::new(Mutex::new(running.map(Arc::new))))
+    }
+
+    pub fn snapshot(&self) -> Option<Arc<RunningStats>> {
+        self.lock().clone()
+    }
+
+    pub fn set(&self, running: RunningStats) {
+        *self.lock() = Some(Arc::new(running));
+    }
+
+    fn follow(&self, global: &GlobalStatistics, momentum: Momentum, variance: RunningVariance) {
+        if let Some(running) = &mut *self.lock() {
+            Arc::make_mut(running).update(global, momentum, variance);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<RunningStats>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an error is of: one call of several, by its number, or all of them.
+pub(crate) struct Failure {
+    pub index: Option<usize>,
+    pub error: Error,
+}
+
+impl Failure {
+    /// Names the call that an error is of.
+    pub fn of<E: Into<Error>>(index: usize) -> impl Fn(E) -> Self {
+        move |error| Self { index: Some(index), error: error.into() }
+    }
+
+    /// As a call of one layer tells it.
+    pub fn single(self) -> Error {
+        self.error
+    }
+
+    /// As a call of several tells it.
+    pub fn joint(self) -> Error {
+        match self.index {
+            Some(index) => Error::Joint { index, source: Box::new(self.error) },
+            None => self.error,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { index: None, error }
+    }
+}
+
+/// What the exchanges of a layer need.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub exchange: Arc<Exchange>,
+    pub parameters: Arc<Vec<AffineParameters>>,
+    pub running: Running,
+    pub channels: usize,
+    momentum: Momentum,
+    running_variance: RunningVariance,
+    config_checksum: u64,
+    /// How long the slowest device may take for a result. The host computes while it is polled.
+    patience: Duration,
+}
+
+impl Member {
+    pub fn new(base: &Base, exchange: &Arc<Exchange>, running: &Running) -> Self {
+        let BatchNormConfig { num_features, momentum, running_variance, .. } = base.config;
+        let gpus = base.devices.iter().filter(|device| !device.is_host());
+        Self {
+            exchange: exchange.clone(),
+            parameters: base.parameters.clone(),
+            running: running.clone(),
+            channels: num_features,
+            momentum,
+            running_variance,
+            config_checksum: base.checksum,
+            patience: gpus.map(Device::deadline).max().unwrap_or_default(),
+        }
+    }
+
+    /// Whether other processes or threads hold ranks too.
+    pub fn has_peers(&self) -> bool {
+        self.exchange.group().world_size() > 1
+    }
+
+    /// Begins a call that exchanges something.
+    pub fn begin(&self, phase: Phase, subject: u64) -> Result<Call, Error> {
+        Ok(self.exchange.begin(phase, subject, self.config_checksum, self.patience)?)
+    }
+
+    /// Parameters, read from the first rank's device, and running statistics.
+    pub async fn state(&self) -> Result<StateDict, Error> {
+        let (running, parameters) = (self.running.snapshot(), state_of(&self.parameters).await?);
+        Ok(match running {
+            Some(running) => parameters.with_running(&running),
+            None => parameters,
+        })
+    }
+
+    /// A checksum of the state, never that which says that there is none.
+    async fn state_checksum(&self) -> Result<u64, Error> {
+        let mut checksum = Checksum::new();
+        checksum.add(&self.state().await?.to_safetensors(Naming::Torch, "")?);
+        Ok(checksum.finish().max(UNTOLD + 1))
+    }
+}
+
+/// The calls of several layers: `None` for a layer that exchanges nothing, and no call for one without peers.
+pub(super) type Calls = Vec<Option<Box<(Member, Option<Call>)>>>;
+
+/// Begins the calls of layers that exchange something in a phase, about a subject: those behind one that cannot begin, too, so
+/// that [`end`] tells their peers.
+pub(super) fn begin(layers: impl IntoIterator<Item = Option<(Member, Phase, u64)>>) -> (Calls, Result<(), Failure>) {
+    let (mut calls, mut failure) = (Vec::new(), None);
+    for (index, layer) in layers.into_iter().enumerate() {
+        calls.push(layer.map(|(member, phase, subject)| {
+            let begun = member.has_peers().then(|| member.begin(phase, subject)).transpose();
+            let call = begun.unwrap_or_else(|error| {
+                failure.get_or_insert(Failure::of(index)(error));
+                None
+            });
+            Box::new((member, call))
+        }));
+    }
+    (calls, failure.map_or(Ok(()), Err))
+}
+
+/// Ends the calls of several layers. The peers learn of a failure from one call of each process group: from that of the layer
+/// which failed, where it communicates.
+pub(super) fn end<T>(calls: Calls, result: Result<T, Failure>) -> Result<T, Failure> {
+    if calls.iter().all(Option::is_none) {
+        return result;
+    }
+    let failure = result.as_ref().err();
+    let failed = failure.and_then(|failure| failure.index);
+    let mut calls: Vec<_> = calls.into_iter().enumerate().collect();
+    calls.sort_by_key(|(index, _)| Some(*index) != failed);
+    let mut told: Vec<Arc<Exchange>> = Vec::new();
+    for (member, call) in calls.into_iter().filter_map(|(_, layer)| layer).filter_map(|layer| Some((layer.0, layer.1?)))
+    {
+        let is_told = told.iter().any(|exchange| exchange.group().is_same(member.exchange.group()));
+        call.end(&failure.filter(|_| !is_told).map_or(Ok(()), |failure| Err(failure.error.clone())));
+        told.push(member.exchange);
+    }
+    result
+}
+
+/// One layer of an exchange.
+pub(super) struct Exchanging<'a, T> {
+    /// Its number among the layers of the call.
+    pub index: usize,
+    pub member: &'a Member,
+    /// `None` where there are no peers.
+    pub call: Option<&'a Call>,
+    pub local: &'a [Vec<T>],
+    /// Whether running statistics follow.
+    pub tracks: bool,
+}
+
+impl<T> Exchanging<'_, T> {
+    async fn state(&self) -> Result<u64, Failure> {
+        self.member.state_checksum().await.map_err(Failure::of(self.index))
+    }
+}
+
+/// Merges what the ranks of several layers have with what all others have. Then running statistics follow, before the next
+/// exchange of this rank.
+pub(super) async fn exchange<T: Mergeable>(layers: &[Exchanging<'_, T>]) -> Result<Vec<Global<T>>, Failure> {
+    let merged = match layers.iter().map(|layer| layer.call).collect::<Option<Vec<&Call>>>() {
+        Some(calls) => merge_with_peers(layers, &calls).await?,
+        None => layers.iter().map(|layer| merge_ranks(layer.local)).collect(),
+    };
+    let globals: Vec<Global<T>> = merged.into_iter().map(Global::new).collect();
+    for (layer, global) in layers.iter().zip(&globals) {
+        if let Some(global) = T::as_statistics(global)
+            && global.count() == 1
+        {
+            return Err(Failure::of(layer.index)(BatchError::OneValue));
+        }
+    }
+    for (layer, global) in layers.iter().zip(&globals) {
+        if let Some(global) = T::as_statistics(global).filter(|_| layer.tracks) {
+            layer.member.running.follow(global, layer.member.momentum, layer.member.running_variance);
+        }
+        layer.call.into_iter().for_each(Call::pass);
+    }
+    Ok(globals)
+}
+
+/// The merging of several calls of one process group, as one message. Where a layer has to tell the checksum of its state and
+/// not all do, once more with those of all, so that equal states are equal whoever tells.
+async fn merge_with_peers<T: Mergeable>(layers: &[Exchanging<'_, T>], calls: &[&Call]) -> Result<Vec<Vec<T>>, Failure> {
+    let Some(first) = calls.first() else { return Ok(Vec::new()) };
+    // A state is told as the calls before have left it.
+    first.come().await.map_err(Error::from)?;
+    let mut parts = Vec::with_capacity(layers.len());
+    for (layer, call) in layers.iter().zip(calls) {
+        let tells = T::IS_STATISTICS && layer.member.exchange.must_announce();
+        let state = if tells { Some(layer.state().await?) } else { None };
+        parts.push(Contribution { call, local: layer.local, state });
+    }
+    let named = |(call, error): ListError| Failure { index: call.map(|call| layers[call].index), error: error.into() };
+    loop {
+        if let Some(merged) = Call::merge(&parts).await.map_err(named)? {
+            return Ok(merged);
+        }
+        // Gradient sums have none to tell: a rank that tells one all the same is refused at the second time.
+        for (part, layer) in parts.iter_mut().zip(layers).filter(|(part, _)| T::IS_STATISTICS && part.state.is_none()) {
+            part.state = Some(layer.state().await?);
+        }
+    }
+}

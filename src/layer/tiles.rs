@@ -1,0 +1,58 @@
+//! Statistics from sums that another kernel has written.
+
+use crate::error::{ArgumentError, Error};
+use crate::stats::{Local, LocalStatistics, Moments};
+use crate::tensor::Tensor;
+
+/// Numbers of one channel of a tile.
+const NUMBERS: usize = 4;
+
+impl LocalStatistics {
+    /// Statistics of one rank from sums that another kernel, such as a convolution, has left on a device: `tiles` is of
+    /// dimensions (T, C, 4) and f32, with four numbers for every tile and channel, and `counts` tells how many values of each
+    /// channel every tile has.
+    ///
+    /// | | |
+    /// |---|---|
+    /// | 0 | a pivot p, anything near the values: the first of them, or 0 where the mean is not far from 0 |
+    /// | 1 | Σ(x − p) |
+    /// | 2 | Σ(x − p)² |
+    /// | 3 | 0; anything else where a value is NaN or infinite, which makes the channel NaN |
+    ///
+    /// Tiles merge in f64, in their order; one of no value is left out. What f32 sums lose where p is many deviations from
+    /// the mean, or over more than some thousand values, is lost.
+    ///
+    /// # Errors
+    /// [`ArgumentError::Dims`] for other dimensions, [`ArgumentError::Length`] for another number of counts,
+    /// [`ArgumentError::DType`]; [`GpuError`](crate::error::GpuError) when the device does not deliver.
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
+    pub async fn from_tiles(tiles: &Tensor, counts: &[u64]) -> Result<Self, Error> {
+        let &[tile_count, channels, NUMBERS] = tiles.dims() else {
+            let (argument, found) = ("tiles", tiles.dims().to_vec());
+            let expected = vec![counts.len(), found.get(1).copied().unwrap_or(0), NUMBERS];
+            return Err(ArgumentError::Dims { argument, rank: 0, found, expected }.into());
+        };
+        if counts.len() != tile_count {
+            let (found, expected) = (counts.len() as u64, tile_count as u64);
+            return Err(ArgumentError::Length { argument: "counts", found, expected }.into());
+        }
+        let numbers = tiles.to_vec_of::<f32>().await?;
+        let mut rank = vec![Moments::EMPTY; channels];
+        for (tile, &count) in numbers.chunks_exact((NUMBERS * channels).max(1)).zip(counts) {
+            for (moments, numbers) in rank.iter_mut().zip(tile.chunks_exact(NUMBERS)) {
+                *moments = moments.merge(moments_of(numbers, count));
+            }
+        }
+        Ok(Local::of_rank(rank))
+    }
+}
+
+fn moments_of(numbers: &[f32], count: u64) -> Moments {
+    match numbers {
+        &[pivot, sum, squares, 0.0] => Moments::from_sums(count, pivot.into(), sum.into(), squares.into()),
+        _ if count == 0 => Moments::EMPTY,
+        _ => Moments::not_finite(count),
+    }
+}

@@ -1,0 +1,184 @@
+//! What forward leaves for backward: statistics, and by what the call's tensors are recognized. No activation.
+
+use std::sync::Arc;
+
+use crate::base::Base;
+use crate::config::Statistics;
+use crate::engine::Mask;
+use crate::engine::resident::Centers;
+use crate::error::ArgumentError;
+use crate::gpu::Gpu;
+use crate::stats::{ForwardReport, GlobalStatistics, Normalization, PerRank};
+use crate::tensor::{Seen, Tensor};
+
+/// What one forward call saved, for the backward pass of the same layer. Clones are the same.
+///
+/// It keeps the statistics that normalized, where [`activation_mask`](crate::BatchNormConfig::activation_mask) asks for it a bit
+/// per value, and recognizes the inputs: they are given again to backward, unchanged, and y is not needed. Each call has its
+/// own, so that a layer may run several times before backward. Settings that are changed meanwhile hold for later calls.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    call: Arc<SavedCall>,
+    of: Normalized,
+}
+
+/// What normalized, where it is.
+#[derive(Clone, Debug)]
+enum Normalized {
+    OnHost(Arc<OnHost>),
+    OnDevice(Arc<OnDevice>),
+}
+
+/// Statistics that stayed on the device.
+#[derive(Debug)]
+pub(crate) struct OnDevice {
+    pub centers: Centers,
+    pub mean_and_inv_std: PerRank<[Tensor; 2]>,
+}
+
+/// Statistics that came to the host.
+#[derive(Debug)]
+pub(crate) struct OnHost {
+    /// By which peers know that they differentiate the same call.
+    pub subject: u64,
+    pub normalization: PerRank<Normalization>,
+    pub global: Option<GlobalStatistics>,
+    pub report: ForwardReport,
+}
+
+/// By what a forward call is recognized, and the masks that it filled.
+#[derive(Debug)]
+pub(crate) struct SavedCall {
+    layer: u64,
+    /// Weight and bias of each rank, or those of all.
+    parameters: Vec<Option<Seen>>,
+    x: Vec<Seen>,
+    /// Those that backward needs again.
+    residual: Vec<Seen>,
+    /// One for each rank, where the layer keeps them.
+    pub masks: Vec<Mask>,
+    pub statistics: Statistics,
+}
+
+impl SavedCall {
+    /// Made before the call reads anything, so that nothing it reads is written unseen; the masks come later.
+    pub fn new(base: &Base, x: &[&Tensor], residual: &[&Tensor], statistics: Statistics, keeps_mask: bool) -> Self {
+        // A residual that is only added has no part in any gradient, and one whose part a mask has is not read again.
+        let decides = base.config.epilogue.activates() && !keeps_mask;
+        let seen = |tensors: &[&Tensor]| tensors.iter().map(|tensor| tensor.seen()).collect();
+        let (x, residual) = (seen(x), seen(if decides { residual } else { &[] }));
+        Self { layer: base.id, parameters: base.seen_parameters(), x, residual, masks: Vec::new(), statistics }
+    }
+
+    pub fn needs_residual(&self) -> bool {
+        !self.residual.is_empty()
+    }
+
+    /// Refuses another layer, parameters set since, and other tensors: where they are `recomputed`, those of another form.
+    pub fn check(
+        &self,
+        base: &Base,
+        x: &[&Tensor],
+        residual: &[&Tensor],
+        recomputed: bool,
+    ) -> Result<(), ArgumentError> {
+        let refuse = |argument: String, reason| Err(ArgumentError::NotSaved { argument, reason });
+        if self.layer != base.id {
+            return refuse("saved".to_owned(), "it belongs to another layer");
+        }
+        if self.x.len() != x.len() {
+            return refuse("x".to_owned(), "it was of another number of ranks");
+        }
+        if !base.has_parameters(&self.parameters) {
+            return refuse("weight or bias".to_owned(), "they were set since");
+        }
+        for (argument, tensors, all) in [("x", x, &self.x), ("residual", residual, &self.residual)] {
+            for (rank, (tensor, seen)) in tensors.iter().zip(all).enumerate() {
+                if recomputed && !seen.is_like(tensor) {
+                    return refuse(format!("{argument}[{rank}]"), "it is of another form");
+                }
+                if !recomputed && !seen.is(tensor) {
+                    return refuse(format!("{argument}[{rank}]"), "it is another tensor, not said to be `recomputed`");
+                }
+                if !recomputed && seen.is_written(tensor) {
+                    return refuse(format!("{argument}[{rank}]"), "it was written since");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Saved {
+    pub(crate) fn of_host(call: SavedCall, of: OnHost) -> Self {
+        Self { call: call.into(), of: Normalized::OnHost(of.into()) }
+    }
+
+    pub(crate) fn of_device(call: SavedCall, of: OnDevice) -> Self {
+        Self { call: call.into(), of: Normalized::OnDevice(of.into()) }
+    }
+
+    pub(crate) fn call(&self) -> &SavedCall {
+        &self.call
+    }
+
+    /// What came to the host; an error for what another kind of layer has saved.
+    pub(crate) fn on_host(&self) -> Result<&OnHost, ArgumentError> {
+        match &self.of {
+            Normalized::OnHost(of) => Ok(of),
+            Normalized::OnDevice(_) => Err(of_another_kind("a BatchNorm saved it")),
+        }
+    }
+
+    /// What stayed on the device; an error for what another kind of layer has saved.
+    pub(crate) fn on_device(&self) -> Result<&Centers, ArgumentError> {
+        match &self.of {
+            Normalized::OnDevice(of) => Ok(&of.centers),
+            Normalized::OnHost(_) => Err(of_another_kind("a SyncBatchNorm saved it")),
+        }
+    }
+
+    /// Lets no later call of the device use its memory again, unless it is of a workspace.
+    pub(crate) fn keep_out(&self, gpu: &Gpu) {
+        self.call.masks.iter().for_each(|mask| mask.keep_out(gpu));
+        if let Normalized::OnDevice(of) = &self.of {
+            of.centers.keep_out(gpu);
+        }
+    }
+
+    /// The statistics of all ranks that normalized; `None` where each rank used its own or running ones, and where they are
+    /// on the device.
+    pub fn statistics(&self) -> Option<&GlobalStatistics> {
+        self.on_host().ok()?.global.as_ref()
+    }
+
+    /// Local statistics and times of the call; `None` where nothing was read back.
+    pub fn report(&self) -> Option<&ForwardReport> {
+        self.on_host().ok().map(|of| &of.report)
+    }
+
+    /// Mean and 1/√(var + eps), (C) f32 each, with which a [`BatchNorm`](crate::BatchNorm) normalized a rank, where they lie
+    /// on the device; `None` for a [`SyncBatchNorm`](crate::SyncBatchNorm), whose [`statistics`](Self::statistics) are on the
+    /// host. They are there when the pass has run, and as long as a clone of this is.
+    pub fn mean_and_inv_std(&self, rank: usize) -> Option<[&Tensor; 2]> {
+        match &self.of {
+            Normalized::OnDevice(of) if rank < self.call.x.len() => Some(of.mean_and_inv_std.of(rank).each_ref()),
+            _ => None,
+        }
+    }
+
+    /// Whether backward needs the residual of the call again: it decides on which side of the activation v was, unless the
+    /// layer keeps a mask that says so.
+    pub fn needs_residual(&self) -> bool {
+        self.call.needs_residual()
+    }
+
+    /// Bytes of device or host memory that the call keeps for backward beyond statistics: its masks.
+    pub fn mask_bytes(&self) -> u64 {
+        self.call.masks.iter().map(Mask::size_bytes).sum()
+    }
+}
+
+fn of_another_kind(reason: &'static str) -> ArgumentError {
+    ArgumentError::NotSaved { argument: "saved".to_owned(), reason }
+}

@@ -1,0 +1,111 @@
+//! What the ranks of one caller have, before the exchange.
+
+use serde::{Deserialize, Serialize};
+
+use super::{GradientSums, Mergeable, Moments};
+use crate::error::{ArgumentError, Error};
+
+/// What each rank of a caller has of every channel: [`LocalStatistics`] or [`LocalGradientSums`].
+///
+/// A plain value: it can be kept, merged, and sent with serde.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Local<T> {
+    channels: usize,
+    ranks: Vec<Vec<T>>,
+}
+
+/// Moments of the values of each rank's channels, of one batch or of several merged.
+pub type LocalStatistics = Local<Moments>;
+
+/// Gradient sums of each rank's channels, of one batch or of several merged.
+pub type LocalGradientSums = Local<GradientSums>;
+
+impl<T: Mergeable> Local<T> {
+    /// Of no value, for any number of ranks: what merging begins with, and what a rank without a batch synchronizes.
+    pub fn empty(channels: usize) -> Self {
+        Self { channels, ranks: Vec::new() }
+    }
+
+    /// What one rank has of each channel, such as [`Moments::from_sums`] of what another kernel has summed.
+    pub fn of_rank(channels: impl IntoIterator<Item = T>) -> Self {
+        let rank: Vec<T> = channels.into_iter().collect();
+        Self { channels: rank.len(), ranks: vec![rank] }
+    }
+
+    pub(crate) fn new(channels: usize, ranks: Vec<Vec<T>>) -> Self {
+        Self { channels, ranks }
+    }
+
+    /// What each rank has, `ranks()[rank][channel]`; without a rank for [`empty`](Self::empty).
+    pub fn ranks(&self) -> &[Vec<T>] {
+        &self.ranks
+    }
+
+    /// The next ranks of the same caller, after those that there are.
+    ///
+    /// # Errors
+    /// [`ArgumentError::Length`] for other channels.
+    pub fn append(&mut self, other: Self) -> Result<(), Error> {
+        self.check_channels(&other)?;
+        self.ranks.extend(other.ranks);
+        Ok(())
+    }
+
+    /// Merges what the same ranks have of more values, rank by rank: as if both had been one batch, up to rounding.
+    ///
+    /// # Errors
+    /// [`ArgumentError::Length`] for other channels, [`ArgumentError::RankCount`] for another number of ranks. Nothing is
+    /// merged then.
+    pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
+        self.check_channels(other)?;
+        match (other.ranks.len(), self.ranks.len()) {
+            (0, _) => {}
+            (_, 0) => self.ranks.clone_from(&other.ranks),
+            (found, expected) if found != expected => {
+                return Err(ArgumentError::RankCount { argument: "other", found, expected }.into());
+            }
+            _ => {
+                for (own, other) in self.ranks.iter_mut().flatten().zip(other.ranks.iter().flatten()) {
+                    *own = own.merge(*other);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The numbers of so many ranks, those of none being of no value.
+    ///
+    /// # Errors
+    /// [`ArgumentError`] for other channels or another number of ranks.
+    pub(crate) fn into_ranks(self, channels: usize, count: usize) -> Result<Vec<Vec<T>>, ArgumentError> {
+        Self::empty(channels).check_channels(&self)?;
+        match self.ranks.len() {
+            0 => Ok(vec![vec![T::EMPTY; channels]; count]),
+            found if found == count => Ok(self.ranks),
+            found => Err(ArgumentError::RankCount { argument: "local", found, expected: count }),
+        }
+    }
+
+    fn check_channels(&self, other: &Self) -> Result<(), ArgumentError> {
+        let (found, expected) = (other.channels as u64, self.channels as u64);
+        // What was sent may have been spoilt on its way.
+        let longest = other.ranks.iter().chain(&self.ranks).find(|rank| rank.len() as u64 != expected);
+        let found = longest.map_or(found, |rank| rank.len() as u64);
+        if found == expected { Ok(()) } else { Err(ArgumentError::Length { argument: "channels", found, expected }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_begins_with_no_value_and_counts_every_value_once() {
+        let [a, b] = [[1.0, 2.0], [6.0, 8.0]].map(|values| Local::of_rank([Moments::from_values(values)]));
+        let mut merged = LocalStatistics::empty(1);
+        for batch in [&a, &LocalStatistics::empty(1), &b] {
+            merged.merge(batch).unwrap();
+        }
+        assert_eq!(merged, Local::of_rank([Moments::from_values([1.0, 2.0, 6.0, 8.0])]));
+    }
+}

@@ -1,0 +1,83 @@
+//! What is exchanged per channel.
+
+use super::{Global, GlobalStatistics, GradientSums, Moments};
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// [`Moments`] or [`GradientSums`]: something with a law of merging, which a count and two numbers carry.
+///
+/// Implemented by this crate alone.
+pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'static {
+    /// Of no value: the identity of [`merge`](Self::merge).
+    #[doc(hidden)]
+    const EMPTY: Self;
+    /// Whether they are statistics of x, which running ones follow.
+    #[doc(hidden)]
+    const IS_STATISTICS: bool;
+    #[doc(hidden)]
+    fn as_statistics(global: &Global<Self>) -> Option<&GlobalStatistics>;
+    #[doc(hidden)]
+    fn merge(self, other: Self) -> Self;
+    /// Values that it was taken of, the same for every channel of a rank.
+    #[doc(hidden)]
+    fn count(&self) -> u64;
+    #[doc(hidden)]
+    fn numbers(&self) -> [f64; 2];
+    #[doc(hidden)]
+    fn from_numbers(count: u64, numbers: [f64; 2]) -> Self;
+}
+
+impl sealed::Sealed for Moments {}
+impl sealed::Sealed for GradientSums {}
+
+impl Mergeable for Moments {
+    const EMPTY: Self = Self::EMPTY;
+    const IS_STATISTICS: bool = true;
+
+    fn as_statistics(global: &Global<Self>) -> Option<&GlobalStatistics> {
+        Some(global)
+    }
+
+    fn merge(self, other: Self) -> Self {
+        self.merge(other)
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn numbers(&self) -> [f64; 2] {
+        [self.mean, self.m2]
+    }
+
+    fn from_numbers(count: u64, [mean, m2]: [f64; 2]) -> Self {
+        Self { count, mean, m2 }
+    }
+}
+
+impl Mergeable for GradientSums {
+    const EMPTY: Self = Self::EMPTY;
+    const IS_STATISTICS: bool = false;
+
+    fn as_statistics(_: &Global<Self>) -> Option<&GlobalStatistics> {
+        None
+    }
+
+    fn merge(self, other: Self) -> Self {
+        self.merge(other)
+    }
+
+    fn count(&self) -> u64 {
+        0
+    }
+
+    fn numbers(&self) -> [f64; 2] {
+        [self.sum_dy, self.sum_dy_xmu]
+    }
+
+    fn from_numbers(_: u64, [sum_dy, sum_dy_xmu]: [f64; 2]) -> Self {
+        Self { sum_dy, sum_dy_xmu }
+    }
+}

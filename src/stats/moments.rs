@@ -1,0 +1,110 @@
+//! The moments of one channel and the law by which they merge.
+
+use serde::{Deserialize, Serialize};
+
+use super::normalization::inv_std;
+
+/// Moments of the values of one channel: of a tile, of a rank, or of the group.
+///
+/// Merging is associative and commutative up to rounding, with [`Moments::EMPTY`] as its exact identity.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moments {
+    /// Number of values.
+    pub count: u64,
+    /// Σx / count; 0 where there is no value.
+    pub mean: f64,
+    /// Σ(x − mean)².
+    pub m2: f64,
+}
+
+impl Moments {
+    /// The statistics of no value: the identity of [`merge`](Self::merge).
+    pub const EMPTY: Self = Self { count: 0, mean: 0.0, m2: 0.0 };
+
+    /// Moments from sums about a pivot: `sum` = Σ(x − pivot), `sum_squares` = Σ(x − pivot)².
+    ///
+    /// m2 = sum_squares − sum²/count, which loses nothing where the pivot is near the mean; below 0 by rounding, it is 0.
+    /// A sum that is not finite makes the channel NaN as a whole.
+    pub fn from_sums(count: u64, pivot: f64, sum: f64, sum_squares: f64) -> Self {
+        if count == 0 {
+            return Self::EMPTY;
+        }
+        if !(pivot.is_finite() && sum.is_finite() && sum_squares.is_finite()) {
+            return Self::not_finite(count);
+        }
+        let offset = sum / count as f64;
+        Self { count, mean: pivot + offset, m2: (sum_squares - sum * offset).max(0.0) }
+    }
+
+    /// Statistics of `count` values of which at least one is NaN or infinite.
+    pub fn not_finite(count: u64) -> Self {
+        Self { count, mean: f64::NAN, m2: f64::NAN }
+    }
+
+    /// Moments of the values themselves, about the first one.
+    pub fn from_values(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values = values.into_iter();
+        let Some(pivot) = values.next() else { return Self::EMPTY };
+        let (count, sum, sum_squares) = values
+            .map(|x| x - pivot)
+            .fold((1, 0.0, 0.0), |(count, sum, squares), d| (count + 1, sum + d, squares + d * d));
+        Self::from_sums(count, pivot, sum, sum_squares)
+    }
+
+    /// Moments of both sets of values together.
+    ///
+    /// Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979), eq. 2.1:
+    /// m2 = m2ₐ + m2ᵦ + δ²·nₐnᵦ/n with δ = meanᵦ − meanₐ.
+    pub fn merge(self, other: Self) -> Self {
+        if other.count == 0 {
+            return self;
+        }
+        if self.count == 0 {
+            return other;
+        }
+        // Saturating: no machine holds 2⁶⁴ values, and a count made up by a peer must not wrap to a small one.
+        let count = self.count.saturating_add(other.count);
+        let share = other.count as f64 / count as f64;
+        let delta = other.mean - self.mean;
+        Self {
+            count,
+            mean: self.mean + delta * share,
+            m2: self.m2 + other.m2 + delta * delta * (self.count as f64 * share),
+        }
+    }
+
+    /// m2 / count, the variance that normalizes; 0 where there is no value.
+    pub fn var_biased(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.m2 / self.count as f64 }
+    }
+
+    /// 1/√(var + eps) with the biased variance, and 0 where var + eps is 0, so that a constant channel gives y = bias.
+    pub fn inv_std(&self, eps: f64) -> f64 {
+        inv_std(self.var_biased(), eps)
+    }
+
+    /// m2 / (count − 1), the estimate for a larger population; NaN below two values.
+    pub fn var_unbiased(&self) -> f64 {
+        if self.count < 2 { f64::NAN } else { self.m2 / (self.count - 1) as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_of_four_numbers_are_those_computed_by_hand() {
+        let stats = Moments::from_values([2.0, 4.0, 4.0, 6.0]);
+        assert_eq!(stats, Moments { count: 4, mean: 4.0, m2: 8.0 });
+        assert_eq!((stats.var_biased(), stats.var_unbiased()), (2.0, 8.0 / 3.0));
+    }
+
+    #[test]
+    fn one_channel_that_is_not_finite_stays_so_through_every_merge() {
+        let poisoned = Moments::from_sums(3, 1.0, f64::INFINITY, 1.0);
+        let merged = Moments::from_values([1.0, 2.0]).merge(poisoned);
+        assert!(merged.mean.is_nan() && merged.m2.is_nan());
+        assert_eq!(merged.count, 5);
+    }
+}
