@@ -46,7 +46,7 @@ impl Base {
     ) -> Result<(), Error> {
         match residual {
             Some(residual) if self.config.epilogue.adds_residual() => {
-                self.check_ranks("residual", residual)?;
+                self.check_ranks_of("residual", residual, x.len())?;
                 check_like(("residual", residual), x, false)
             }
             Some(_) => Err(ArgumentError::NoSuchParameter { name: "residual" }.into()),

@@ -97,18 +97,7 @@ pub const RULES: &[Rule] = &[
     // Names of what lies elsewhere, for tests and tools.
     rule(
         "low_level",
-        Only(&[
-            "collective",
-            "device",
-            "error",
-            "fast_paths",
-            "plan",
-            "probe",
-            "reference",
-            "shaders",
-            "shape",
-            "stats",
-        ]),
+        Only(&["collective", "device", "error", "fast_paths", "plan", "probe", "shaders", "shape", "stats"]),
         &["channels", "include_str"],
     ),
     rule("config", Only(PLAIN), &["wgpu"]),
@@ -118,5 +107,4 @@ pub const RULES: &[Rule] = &[
     rule("fast_paths", Only(PLAIN), &["wgpu"]),
     rule("error", Only(PLAIN), &["wgpu"]),
     rule("checksum", Only(PLAIN), &["wgpu"]),
-    rule("reference", Only(PLAIN), &["wgpu"]),
 ];

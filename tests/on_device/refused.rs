@@ -103,6 +103,12 @@ fn a_residual_is_needed_where_it_decides() {
     let saved = layer.forward_train(Forward::of(&x).residual(&residual)).unwrap().saved;
     assert!(saved.needs_residual() && saved.mask_bytes() == 0);
     assert_eq!(error(layer.backward(&saved, Backward::of(&x, &x))), refused.into());
+    // A call decides how many ranks there are, and then all its lists have as many.
+    let (two, one) = ([random(device, &DIMS), random(device, &DIMS)], [random(device, &DIMS)]);
+    let refused = ArgumentError::RankCount { argument: "residual", found: 1, expected: 2 };
+    assert_eq!(error(layer.forward_train(Forward::of(&two).residual(&one))), refused.clone().into());
+    let saved = layer.forward_train(Forward::of(&two).residual(&two)).unwrap().saved;
+    assert_eq!(error(layer.backward(&saved, Backward::of(&two, &two).residual(&one))), refused.into());
 }
 
 #[test]
