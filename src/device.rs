@@ -74,7 +74,7 @@ impl Device {
     /// The first of the [`adapters`](Self::adapters), opened: a GPU, or a software driver where there is no other.
     ///
     /// # Errors
-    /// [`GpuError::NoAdapter`](crate::error::GpuError::NoAdapter) where there is no driver; otherwise as
+    /// [`GpuError::NoAdapter`] where there is no driver; otherwise as
     /// [`from_adapter`](Self::from_adapter).
     pub async fn gpu() -> Result<Self, Error> {
         match adapters().await.first() {
@@ -87,7 +87,7 @@ impl Device {
     /// is faster. A `tracing` event says which.
     ///
     /// # Errors
-    /// [`GpuError::RequestDevice`](crate::error::GpuError::RequestDevice) when a GPU does not open.
+    /// [`GpuError::RequestDevice`] when a GPU does not open.
     pub async fn all() -> Result<Vec<Self>, Error> {
         let mut devices = Vec::new();
         for adapter in adapters().await {
@@ -118,7 +118,7 @@ impl Device {
     /// The driver is asked what it really does ([`findings`](Self::findings)) before any of its faster ways is relied on.
     ///
     /// # Errors
-    /// [`GpuError::RequestDevice`](crate::error::GpuError::RequestDevice) when the driver refuses;
+    /// [`GpuError::RequestDevice`] when the driver refuses;
     /// [`LimitError::Device`](crate::error::LimitError::Device) when it is below the portable limits of WebGPU.
     pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self, Error> {
         Self::from_adapter_with(adapter, FastPaths::ALL).await
@@ -192,7 +192,7 @@ impl Device {
     /// The same device, timing every compute pass of this crate on it from now on, for all its handles.
     ///
     /// # Errors
-    /// [`GpuError::NoTimestamps`](crate::error::GpuError::NoTimestamps) for the host, and for a device without the feature
+    /// [`GpuError::NoTimestamps`] for the host, and for a device without the feature
     /// `TIMESTAMP_QUERY`.
     pub fn with_timestamps(self) -> Result<Self, Error> {
         match &self.kind {
@@ -206,9 +206,9 @@ impl Device {
     /// from its beginning to its end, added up. Waits until they are done.
     ///
     /// # Errors
-    /// [`GpuError::NoTimestamps`](crate::error::GpuError::NoTimestamps) before [`with_timestamps`](Self::with_timestamps);
-    /// [`GpuError::TooManyPasses`](crate::error::GpuError::TooManyPasses) after more than 2048 passes, which are forgotten then;
-    /// [`GpuError`](crate::error::GpuError) when the device is lost or the deadline passes.
+    /// [`GpuError::NoTimestamps`] before [`with_timestamps`](Self::with_timestamps);
+    /// [`GpuError::TooManyPasses`] after more than 2048 passes, which are forgotten then;
+    /// [`GpuError`] when the device is lost or the deadline passes.
     pub async fn take_device_time(&self) -> Result<Duration, Error> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.take_time(self.deadline).await,
@@ -240,7 +240,7 @@ impl Device {
     /// Waits until everything submitted to the device so far is done. The host is always done.
     ///
     /// # Errors
-    /// [`GpuError`](crate::error::GpuError) when the device is lost or the deadline passes.
+    /// [`GpuError`] when the device is lost or the deadline passes.
     pub async fn wait(&self) -> Result<(), Error> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.wait(self.deadline).await,

@@ -1,7 +1,7 @@
 //! Several layers that do not depend on each other in one call: per device one submission before the exchange and one after
 //! it, and one message to the other ranks for all. Each layer gets the bits that it would get by itself.
 //!
-//! The layers are on the same devices and of one process group. All ranks make the same calls, in the same order. An error
+//! The layers are of one process group, and but for [`synchronize`] on the same devices. All ranks make the same calls, in the same order. An error
 //! is [`Error::Joint`] with the number of the layer that it is of; then no layer's running statistics have changed, unless a
 //! device failed after the exchange, and targets may be partly written. The peers of every layer learn of it, also where the
 //! layers are of several process groups, which is refused.

@@ -120,7 +120,8 @@ impl<'a, O: Output> Forward<'a, O> {
         self
     }
 
-    /// Records the pass into an encoder that the application submits, instead of submitting it. For
+    /// Records the pass into an encoder that the application submits, instead of submitting it. The encoder is of the layer's
+    /// device, and so of its `wgpu::Instance`: wgpu ends the program otherwise. For
     /// [`BatchNorm`](crate::BatchNorm) alone: a [`SyncBatchNorm`](crate::SyncBatchNorm) has to read back and refuses it.
     pub fn encode(mut self, encoder: &'a mut wgpu::CommandEncoder, workspace: &'a mut Workspace) -> Self {
         self.parts.encode = Some((encoder, workspace));

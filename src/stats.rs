@@ -17,6 +17,7 @@ pub(crate) mod tree;
 
 pub use global::{Global, GlobalGradientSums, GlobalStatistics};
 pub use gradient::GradientSums;
+pub(crate) use local::check_statistics;
 pub use local::{Local, LocalGradientSums, LocalStatistics};
 #[doc(hidden)]
 pub use mergeable::Mergeable;

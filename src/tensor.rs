@@ -102,6 +102,8 @@ impl Tensor {
     /// Replaces all values; they are as many as the tensor has, and of its storage type. On a GPU copies are of whole words:
     /// where a 16-bit tensor has an odd number of elements, the rest of its last word becomes 0.
     ///
+    /// On a GPU it is written at once: before everything that is recorded in an encoder and not yet submitted.
+    ///
     /// # Errors
     /// [`ArgumentError::Length`], [`ArgumentError::DType`], or [`ArgumentError::Usage`] for an application's buffer
     /// without `COPY_DST`.

@@ -115,6 +115,18 @@ pub enum ArgumentError {
         /// Rank of the other tensor.
         other_rank: usize,
     },
+    /// Statistics that no batch has.
+    #[error("channel {channel} of {argument}[{rank}] cannot be: {reason}")]
+    Statistics {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Rank, the position in the list; 0 for those of all ranks.
+        rank: usize,
+        /// Which channel.
+        channel: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A list of values of the wrong length.
     #[error("{argument} holds {found} value(s), expected {expected}")]
     Length {

@@ -91,7 +91,9 @@ pub enum ExchangeError {
     },
     /// An earlier call of this rank has begun and does not go on, as a future that nobody polls. Calls exchange in the order in
     /// which they were made: poll both, as `futures::join!` does, or drop the earlier one.
-    #[error("{at}: this rank's own earlier call, {earlier}, did not go on within {limit:?}: poll it, or drop it")]
+    #[error(
+        "{at}: this rank's own earlier call, {earlier}, did not go on within {limit:?}, and the group has failed; await calls in the order in which they begin, or together"
+    )]
     Blocked {
         /// Where.
         at: String,

@@ -17,7 +17,7 @@ use crate::request::{Backward, Forward, Gradients, Normalized};
 use crate::saved::{OnHost, Saved};
 use crate::stats::{
     ForwardReport, Global, GlobalGradientSums, GlobalStatistics, Local, LocalGradientSums, LocalStatistics, Mergeable,
-    PerRank, PhaseTimes,
+    PerRank, PhaseTimes, check_statistics,
 };
 use crate::tensor::Output;
 
@@ -151,7 +151,8 @@ impl SyncBatchNorm {
     /// depend on x as those of a training step do.
     ///
     /// # Errors
-    /// As [`forward_train`](Self::forward_train); [`ArgumentError::Length`] for statistics of other channels.
+    /// As [`forward_train`](Self::forward_train); [`ArgumentError::Length`] for statistics of other channels, and
+    /// [`ArgumentError::Statistics`] for such as no batch has.
     ///
     /// # Cancel safety
     /// A dropped future may leave its targets partly written.
@@ -162,6 +163,9 @@ impl SyncBatchNorm {
     ) -> Result<Normalized<O>, Error> {
         let call = ForwardCall { layer: self, parts: request.into().parts };
         self.base.check_length("global", global.channels().len())?;
+        let mut channels = global.channels().to_vec();
+        check_statistics("global", 0, &mut channels)?;
+        let global = &Global::new(channels);
         let mut checked = call.check(Statistics::Group)?;
         let steps = Steps { sums: false, apply: true };
         let started = Instant::now();

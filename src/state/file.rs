@@ -41,7 +41,8 @@ impl StateDict {
         safetensors::serialize(views, None).map_err(format_error)
     }
 
-    /// Writes [`to_safetensors`](Self::to_safetensors) to a file.
+    /// Writes [`to_safetensors`](Self::to_safetensors) to a file, of which it replaces everything: each layer needs one of its
+    /// own.
     ///
     /// # Errors
     /// [`StateError::File`] when it cannot be written.

@@ -26,7 +26,8 @@ impl<T: Mergeable> Local<T> {
         Self { channels, ranks: Vec::new() }
     }
 
-    /// What one rank has of each channel, such as [`Moments::from_sums`] of what another kernel has summed.
+    /// What one rank has of each channel, such as [`Moments::from_sums`] of what another kernel has summed. All channels of a
+    /// rank have as many values.
     pub fn of_rank(channels: impl IntoIterator<Item = T>) -> Self {
         let rank: Vec<T> = channels.into_iter().collect();
         Self { channels: rank.len(), ranks: vec![rank] }
@@ -79,11 +80,17 @@ impl<T: Mergeable> Local<T> {
     /// [`ArgumentError`] for other channels or another number of ranks.
     pub(crate) fn into_ranks(self, channels: usize, count: usize) -> Result<Vec<Vec<T>>, ArgumentError> {
         Self::empty(channels).check_channels(&self)?;
-        match self.ranks.len() {
-            0 => Ok(vec![vec![T::EMPTY; channels]; count]),
-            found if found == count => Ok(self.ranks),
-            found => Err(ArgumentError::RankCount { argument: "local", found, expected: count }),
+        let mut ranks = self.ranks;
+        if ranks.is_empty() {
+            ranks = vec![vec![T::EMPTY; channels]; count];
         }
+        if ranks.len() != count {
+            return Err(ArgumentError::RankCount { argument: "local", found: ranks.len(), expected: count });
+        }
+        for (rank, channels) in ranks.iter_mut().enumerate() {
+            check_statistics("local", rank, channels)?;
+        }
+        Ok(ranks)
     }
 
     fn check_channels(&self, other: &Self) -> Result<(), ArgumentError> {
@@ -108,4 +115,18 @@ mod tests {
         }
         assert_eq!(merged, Local::of_rank([Moments::from_values([1.0, 2.0, 6.0, 8.0])]));
     }
+}
+
+/// Refuses what no channels of one rank, or of all, can have together; makes NaN what is not finite.
+pub(crate) fn check_statistics<T: Mergeable>(
+    argument: &'static str,
+    rank: usize,
+    channels: &mut [T],
+) -> Result<(), ArgumentError> {
+    let count = channels.first().map_or(0, Mergeable::count);
+    for (channel, of) in channels.iter_mut().enumerate() {
+        let refuse = |reason| ArgumentError::Statistics { argument, rank, channel, reason };
+        *of = of.checked(count).map_err(refuse)?;
+    }
+    Ok(())
 }

@@ -18,6 +18,9 @@ pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'st
     const IS_STATISTICS: bool;
     #[doc(hidden)]
     fn as_statistics(global: &Global<Self>) -> Option<&GlobalStatistics>;
+    /// The same where it is one that a channel can have beside one of so many values; else what is wrong with it.
+    #[doc(hidden)]
+    fn checked(self, count: u64) -> Result<Self, String>;
     #[doc(hidden)]
     fn merge(self, other: Self) -> Self;
     /// Values that it was taken of, the same for every channel of a rank.
@@ -38,6 +41,17 @@ impl Mergeable for Moments {
 
     fn as_statistics(global: &Global<Self>) -> Option<&GlobalStatistics> {
         Some(global)
+    }
+
+    fn checked(self, count: u64) -> Result<Self, String> {
+        if self.count != count {
+            return Err(format!("it has {} value(s), expected {count}, as the first channel", self.count));
+        }
+        if self.m2 < 0.0 {
+            return Err(format!("its m2 is {}, expected at least 0", self.m2));
+        }
+        let is_finite = count == 0 || (self.mean.is_finite() && self.m2.is_finite());
+        Ok(if is_finite { self } else { Self::not_finite(count) })
     }
 
     fn merge(self, other: Self) -> Self {
@@ -63,6 +77,10 @@ impl Mergeable for GradientSums {
 
     fn as_statistics(_: &Global<Self>) -> Option<&GlobalStatistics> {
         None
+    }
+
+    fn checked(self, _: u64) -> Result<Self, String> {
+        Ok(self)
     }
 
     fn merge(self, other: Self) -> Self {

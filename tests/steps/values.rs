@@ -82,3 +82,29 @@ fn sums_that_another_kernel_left_in_tiles_are_those_of_the_values() {
         assert!(matches!(error, Error::Argument(ArgumentError::Dims { argument: "tiles", .. })), "{error}");
     }
 }
+
+#[test]
+fn statistics_that_no_batch_has_are_refused_by_their_channel() {
+    let bn = SyncBatchNorm::new(BatchNormConfig::torch(2), [Device::host()]).unwrap();
+    let of = |count, mean, m2| Moments { count, mean, m2 };
+    let refused = |result: Result<(), Error>| match result.unwrap_err() {
+        Error::Argument(ArgumentError::Statistics { argument, channel, reason, .. }) => (argument, channel, reason),
+        other => panic!("{other}"),
+    };
+    for (second, reason) in [
+        (of(5, 0.0, 1.0), "it has 5 value(s), expected 4, as the first channel"),
+        (of(4, 0.0, -1.0), "its m2 is -1, expected at least 0"),
+    ] {
+        let channels = [of(4, 1.0, 2.0), second];
+        let found = refused(block_on(bn.synchronize(Local::of_rank(channels))).map(drop));
+        assert_eq!(found, ("local", 1, reason.to_owned()));
+        let x = Device::host().zeros(&[2, 2]).unwrap();
+        let found = refused(block_on(bn.normalize(&x, &GlobalStatistics::new(channels))).map(drop));
+        assert_eq!(found, ("global", 1, reason.to_owned()));
+    }
+    assert_eq!(bn.running_stats().unwrap().num_batches_tracked, 0);
+    // What is not finite makes its channel NaN, as a value of a batch does.
+    let global = block_on(bn.synchronize(Local::of_rank([of(4, 1.0, 2.0), of(4, f64::INFINITY, 1.0)]))).unwrap();
+    assert!(global.channels()[1].mean.is_nan() && global.channels()[0].mean == 1.0);
+    assert!(bn.running_stats().unwrap().mean[1].is_nan());
+}
