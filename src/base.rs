@@ -36,7 +36,7 @@ pub(crate) struct Base {
 }
 
 /// A number that no other layer of this process has.
-fn next_id() -> u64 {
+pub(crate) fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

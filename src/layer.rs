@@ -14,7 +14,7 @@ pub(crate) use steps::synchronize_layers;
 
 use std::sync::Arc;
 
-use crate::base::Base;
+use crate::base::{Base, next_id};
 use crate::collective::ProcessGroup;
 use crate::config::{BatchNormConfig, Momentum};
 use crate::coordinator::Exchange;
@@ -99,6 +99,8 @@ impl SyncBatchNorm {
         }
         let (channels, ranks) = (self.base.config.num_features, self.base.devices.len());
         self.exchange = Exchange::new(group, self.exchange.name(), channels, ranks).into();
+        // What it has saved alone is not differentiated together.
+        self.base.id = next_id();
         Ok(self)
     }
 

@@ -130,7 +130,8 @@ impl<'a, O: Output> Forward<'a, O> {
 }
 
 impl<'a, O: Allocated> Forward<'a, O> {
-    /// Where y goes: of the dimensions, layout and device of x, of its storage type or f32, in memory of its own.
+    /// Where y goes: of the dimensions, layout and device of x, of its storage type or f32, of any where x is f32, in memory of
+    /// its own.
     pub fn write_to(self, output: impl RanksMut<'a>) -> Forward<'a, ()> {
         let parts = ForwardParts { output: Some(output.list()), ..self.parts };
         Forward { parts, kind: PhantomData }

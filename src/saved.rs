@@ -7,7 +7,6 @@ use crate::config::Statistics;
 use crate::engine::Mask;
 use crate::engine::resident::Centers;
 use crate::error::ArgumentError;
-use crate::gpu::Gpu;
 use crate::stats::{ForwardReport, GlobalStatistics, Normalization, PerRank};
 use crate::tensor::{Seen, Tensor};
 
@@ -139,10 +138,10 @@ impl Saved {
     }
 
     /// Lets no later call of the device use its memory again, unless it is of a workspace.
-    pub(crate) fn keep_out(&self, gpu: &Gpu) {
-        self.call.masks.iter().for_each(|mask| mask.keep_out(gpu));
+    pub(crate) fn keep_out(&self) {
+        self.call.masks.iter().for_each(Mask::keep_out);
         if let Normalized::OnDevice(of) = &self.of {
-            of.centers.keep_out(gpu);
+            of.centers.keep_out();
         }
     }
 
@@ -159,7 +158,8 @@ impl Saved {
 
     /// Mean and 1/√(var + eps), (C) f32 each, with which a [`BatchNorm`](crate::BatchNorm) normalized a rank, where they lie
     /// on the device; `None` for a [`SyncBatchNorm`](crate::SyncBatchNorm), whose [`statistics`](Self::statistics) are on the
-    /// host. They are there when the pass has run, and as long as a clone of this is.
+    /// host. They are there when the pass has run, and as long as a clone of this or a
+    /// handle of one of them is.
     pub fn mean_and_inv_std(&self, rank: usize) -> Option<[&Tensor; 2]> {
         match &self.of {
             Normalized::OnDevice(of) if rank < self.call.x.len() => Some(of.mean_and_inv_std.of(rank).each_ref()),

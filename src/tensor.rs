@@ -5,13 +5,14 @@ mod allocate;
 mod list;
 mod seen;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::device::Device;
 use crate::dtype::with_element;
 pub use crate::dtype::{DType, Element};
 use crate::error::{ArgumentError, Error, ShapeError};
-use crate::gpu::{BufferSlice, Gpu};
+use crate::gpu::{BufferSlice, Gpu, Lease};
 use crate::host::Threads;
 pub use crate::shape::Layout;
 use crate::shape::Shape;
@@ -29,6 +30,8 @@ pub struct Tensor {
     dtype: DType,
     layout: Layout,
     memory: Memory,
+    /// Memory of a call that this is a part of, which no other call gets while a handle of it is there.
+    lease: Option<Arc<Lease>>,
 }
 
 /// Where the values are, and what works on them there.
@@ -86,7 +89,7 @@ fn moment() -> u64 {
 
 impl Tensor {
     fn new(device: &Device, dims: &[usize], dtype: DType, memory: Memory) -> Self {
-        Self { device: device.clone(), dims: dims.to_vec(), dtype, layout: Layout::default(), memory }
+        Self { device: device.clone(), dims: dims.to_vec(), dtype, layout: Layout::default(), memory, lease: None }
     }
 
     /// The same memory, its dimensions read in another layout: (N, spatial…, C) with [`Layout::ChannelsLast`].
@@ -164,8 +167,8 @@ impl Tensor {
     /// The part of a buffer that a tensor on a GPU is, to be bound by a kernel of the application's: the buffer, the offset
     /// and the size in bytes, a multiple of 4. `None` on the host, and for a tensor without elements.
     ///
-    /// This crate does not see what such a kernel writes: overwriting an input between forward and backward makes the
-    /// gradients wrong.
+    /// This crate does not see what such a kernel writes, nor what is written through a tensor that [`Device::wrap`] makes of
+    /// this buffer: overwriting an input between forward and backward makes the gradients wrong.
     pub fn binding(&self) -> Option<wgpu::BufferBinding<'_>> {
         match &self.memory {
             Memory::Gpu { slice, .. } => {
@@ -197,7 +200,8 @@ impl Tensor {
                 values: HostValues { words: words.clone(), id: *id, written_at: *written_at },
             },
         };
-        Self { layout: self.layout, ..Self::new(&self.device, &self.dims, self.dtype, memory) }
+        let (layout, lease) = (self.layout, self.lease.clone());
+        Self { layout, lease, ..Self::new(&self.device, &self.dims, self.dtype, memory) }
     }
 
     /// Brings the values to the caller, as f32: exact for every storage type.
@@ -266,10 +270,6 @@ impl Tensor {
         Shape::new(&self.dims, self.layout)
     }
 
-    pub(crate) fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
     /// For writing: what it was is gone.
     pub(crate) fn memory_mut(&mut self) -> &mut Memory {
         match &mut self.memory {
@@ -287,9 +287,15 @@ impl Tensor {
         }
     }
 
-    /// A tensor of (C) f32 that is a slice of memory on a GPU.
-    pub(crate) fn of_channels(device: &Device, gpu: &Gpu, slice: BufferSlice, channels: usize) -> Self {
-        Self::new(device, &[channels], DType::F32, Memory::Gpu { gpu: gpu.clone(), slice })
+    /// A tensor of (C) f32 that is a slice of a call's memory.
+    pub(crate) fn of_channels(
+        device: &Device,
+        gpu: &Gpu,
+        (lease, slice): (&Arc<Lease>, &BufferSlice),
+        channels: usize,
+    ) -> Self {
+        let memory = Memory::Gpu { gpu: gpu.clone(), slice: slice.clone() };
+        Self { lease: Some(lease.clone()), ..Self::new(device, &[channels], DType::F32, memory) }
     }
 }
 

@@ -10,7 +10,10 @@ use crate::gpu::Memory;
 /// What a call needs only while it runs, the next call of the workspace uses again. What forward saves comes back when the
 /// last clone of its [`Saved`](crate::Saved) is dropped, and is then written by a later call. So encoders that use one
 /// workspace are to be submitted in the order in which they were recorded, or a `Saved` is to be kept until the encoder
-/// with its backward has been submitted. An encoder that is never submitted does no harm.
+/// with its backward has been submitted: also that of another workspace. What is recorded counts as written, whether its
+/// encoder is submitted or not.
+///
+/// Memory is kept by size: where batches are of many sizes, [`clear`](Self::clear) lets go of what is not in use.
 #[derive(Debug)]
 pub struct Workspace {
     device: Device,
@@ -21,6 +24,11 @@ impl Workspace {
     /// An empty workspace; the first calls fill it. On the host, which encodes nothing, it is of no use.
     pub fn new(device: &Device) -> Self {
         Self { device: device.clone(), memory: Memory::new() }
+    }
+
+    /// Lets go of the memory that no `Saved` and no call uses; later calls make theirs anew.
+    pub fn clear(&mut self) {
+        self.memory.clear();
     }
 
     /// The memory, for a layer on a device.

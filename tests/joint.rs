@@ -17,8 +17,10 @@ mod tree;
 use std::time::Duration;
 
 use pollster::block_on;
+use syncbn::config::Epilogue;
+use syncbn::error::ArgumentError;
 use syncbn::stats::GlobalStatistics;
-use syncbn::{Backward, BatchNormConfig, Device, Forward, Gradients, SyncBatchNorm, Tensor, config::Epilogue, joint};
+use syncbn::{Backward, BatchNormConfig, Device, Error, Forward, Gradients, SyncBatchNorm, Tensor, joint};
 
 use common::*;
 
@@ -190,4 +192,23 @@ fn no_request_is_no_work() {
     assert!(block_on(joint::backward(no_backward)).unwrap().is_empty());
     let no_statistics: Vec<(&SyncBatchNorm, syncbn::stats::LocalStatistics)> = Vec::new();
     assert!(block_on(joint::synchronize(no_statistics)).unwrap().is_empty());
+}
+
+#[test]
+fn an_output_over_another_layers_parameter_is_refused() {
+    let device = &virtual_gpus()[0];
+    let make = || SyncBatchNorm::new(BatchNormConfig::torch(2), [device.clone()]).unwrap();
+    let b = make();
+    let x = device.upload(&[1, 2, 2], &[0.0f32, 1.0, 2.0, 5.0]).unwrap();
+    let buffer = b.weight(0).unwrap().binding().unwrap().buffer.clone();
+    let x_of_a = device.upload(&[2, 1], &[0.0f32, 1.0]).unwrap();
+    let a_of_one = SyncBatchNorm::new(BatchNormConfig::torch(1), [device.clone()]).unwrap();
+    let mut over = device.wrap(buffer, 0, &[2, 1]).unwrap();
+    let calls = [(&a_of_one, Forward::of(&x_of_a).write_to(&mut over))];
+    // By itself it is none of the other layer's business.
+    block_on(joint::forward_train(calls)).unwrap();
+    let mut z = device.zeros(&[1, 2, 2]).unwrap();
+    let calls = [(&a_of_one, Forward::of(&x_of_a).write_to(&mut over)), (&b, Forward::of(&x).write_to(&mut z))];
+    let Err(Error::Joint { index: 0, source }) = block_on(joint::forward_train(calls)) else { panic!("refused") };
+    assert!(matches!(*source, Error::Argument(ArgumentError::Overlap { other: "weight", .. })), "{source}");
 }

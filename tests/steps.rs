@@ -161,3 +161,28 @@ fn what_is_loaded_again_is_differentiated_at_the_callers_word() {
         assert!(error.to_string().contains("of another form"), "{error}");
     }
 }
+
+#[test]
+fn what_a_layer_saved_alone_is_not_differentiated_in_a_group() {
+    let (host, group) = (Device::host(), process_groups(2, std::time::Duration::from_secs(1)).remove(0));
+    let bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap();
+    let x = host.upload(&[2, 1], &[0.0f32, 2.0]).unwrap();
+    let saved = block_on(bn.forward_train(&x)).unwrap().saved;
+    let bn = bn.in_group(&group).unwrap();
+    let error = block_on(bn.backward(&saved, Backward::of(&x, &x))).unwrap_err();
+    assert!(error.to_string().contains("it belongs to another layer"), "{error}");
+}
+
+#[test]
+fn running_statistics_that_no_batch_gives_are_refused() {
+    let mut bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()]).unwrap();
+    let before = bn.running_stats().unwrap();
+    let mut running = before.clone();
+    running.var[0] = -1.0;
+    assert!(matches!(bn.set_running_stats(running), Err(Error::Argument(ArgumentError::Statistics { .. }))));
+    assert_eq!(bn.running_stats().unwrap(), before);
+    // A counter at its end stays there.
+    bn.set_running_stats(syncbn::stats::RunningStats { num_batches_tracked: u64::MAX, ..before }).unwrap();
+    block_on(bn.forward_train(&Device::host().upload(&[2, 1], &[0.0f32, 2.0]).unwrap())).unwrap();
+    assert_eq!(bn.running_stats().unwrap().num_batches_tracked, u64::MAX);
+}

@@ -197,7 +197,7 @@ impl CheckedBackward {
                 apply: None,
             });
         }
-        ranks.iter_mut().try_for_each(|rank| rank.plan(steps))?;
+        ranks.iter_mut().enumerate().try_for_each(|(rank, of)| of.plan(base.device(rank), steps))?;
         Ok(ranks)
     }
 }

@@ -17,7 +17,14 @@ impl Base {
             return Err(ArgumentError::NoSuchParameter { name: "running statistics" });
         }
         self.check_length("running_mean", running.mean.len())?;
-        self.check_length("running_var", running.var.len())
+        self.check_length("running_var", running.var.len())?;
+        match running.var.iter().position(|&var| var < 0.0) {
+            None => Ok(()),
+            Some(channel) => {
+                let reason = format!("its variance is {}, expected at least 0", running.var[channel]);
+                Err(ArgumentError::Statistics { argument: "running_var", rank: 0, channel, reason })
+            }
+        }
     }
 
     /// Checks x and reads its shapes.
@@ -115,6 +122,11 @@ impl Base {
             }
         }
         Ok(())
+    }
+
+    /// Checks that what another request writes is apart from the parameters of this layer.
+    pub fn check_parameters_apart(&self, written: &Named<'_>) -> Result<(), Error> {
+        written.iter().try_for_each(|(argument, targets)| self.check_targets((argument, targets), &[], targets.len()))
     }
 
     /// Checks that tensors are of dimensions (C), stored as f32, each on its rank's device.

@@ -34,10 +34,11 @@ impl Base {
         }
         let y = parts.output.iter().flat_map(|list| list.iter()).map(Tensor::dtype);
         let y = y.chain(x.iter().skip(parts.output.as_ref().map_or(0, |_| x.len())).map(|x| x.dtype()));
-        let mut ranks = x.iter().zip(&shapes).zip(y);
+        let mut ranks = x.iter().zip(&shapes).zip(y).enumerate();
         let is_in_place = matches!(parts.x, Source::Over(_));
-        let keeps_mask =
-            self.config.keeps_mask() && !is_in_place && ranks.all(|((x, shape), y)| Mask::is_possible(x, shape, y));
+        let keeps_mask = self.config.keeps_mask()
+            && !is_in_place
+            && ranks.all(|(rank, ((x, shape), y))| Mask::is_possible(self.device(rank), x, shape, y));
         let call = SavedCall::new(self, &x, residual.1, statistics, keeps_mask);
         Ok(CheckedForward { shapes, outputs, keeps_mask, call })
     }
@@ -49,7 +50,15 @@ impl Base {
         let steps = Steps { sums: true, apply: false };
         let ranks = x.into_iter().zip(shapes).enumerate();
         let rank = |(rank, (x, shape))| {
-            ForwardRank::new((Some(x), shape), None, self.engine_layer(rank), None, false, steps, None)
+            ForwardRank::new(
+                (self.device(rank), None),
+                (Some(x), shape),
+                None,
+                self.engine_layer(rank),
+                None,
+                false,
+                steps,
+            )
         };
         ranks.map(rank).collect()
     }
@@ -85,7 +94,15 @@ impl CheckedForward {
         let mut ranks = Vec::with_capacity(x.len());
         for (rank, ((x, y), shape)) in x.into_iter().zip(y).zip(std::mem::take(&mut self.shapes)).enumerate() {
             let (residual, layer) = (residual.next(), base.engine_layer(rank));
-            ranks.push(ForwardRank::new((x, shape), residual, layer, Some(y), self.keeps_mask, steps, memory)?);
+            ranks.push(ForwardRank::new(
+                (base.device(rank), memory),
+                (x, shape),
+                residual,
+                layer,
+                Some(y),
+                self.keeps_mask,
+                steps,
+            )?);
         }
         Ok(ranks)
     }

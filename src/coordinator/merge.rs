@@ -37,23 +37,24 @@ impl Call {
         let payloads = loop {
             let say = || parts.iter().map(Contribution::say).collect();
             let answers = Operation::exchange(&operations, say, Some(merge_parts::<T>)).await?;
-            let (mut payloads, mut unknown, mut untold) = (Vec::with_capacity(parts.len()), Vec::new(), false);
+            let (mut payloads, mut unknown, mut untold) = (Vec::with_capacity(parts.len()), false, false);
             for (index, (part, answer)) in parts.iter().zip(answers).enumerate() {
                 let again = part.judge(&answer).map_err(|error| (Some(index), error))?;
                 untold |= again.states;
-                if again.ranks {
-                    unknown.push(index);
-                } else {
+                unknown |= again.ranks;
+                if !again.ranks {
                     part.call.exchange.has_learnt(part.call.exchange.ranks());
                 }
                 payloads.push(answer.payloads);
             }
-            learn(parts, &unknown).await?;
+            if unknown {
+                learn(parts).await?;
+            }
             if untold {
                 parts.iter().for_each(|part| part.call.asked.store(true, Ordering::Relaxed));
                 return Ok(None);
             }
-            if unknown.is_empty() {
+            if !unknown {
                 break payloads;
             }
         };
@@ -84,17 +85,17 @@ impl<T: Mergeable> Contribution<'_, T> {
     }
 }
 
-/// Learns how many ranks every process holds for some of the calls, in an exchange of its own.
-async fn learn<T>(parts: &[Contribution<'_, T>], unknown: &[usize]) -> Result<(), ListError> {
-    let calls: Vec<&Call> = unknown.iter().map(|&index| parts[index].call).collect();
-    let operations: Vec<&Operation> = calls.iter().map(|call| &call.operation).collect();
-    let say = |call: &&Call| {
-        let header = Header { phase: Phase::Devices, ..call.operation.header().clone() };
-        (header, Payload::Bytes(call.exchange.local_ranks.to_le_bytes().to_vec()))
+/// Learns how many ranks every process holds for each of the calls, in an exchange of its own: for all of them where one is
+/// not known, since the turn of their exchanges is that of the first.
+async fn learn<T>(parts: &[Contribution<'_, T>]) -> Result<(), ListError> {
+    let operations: Vec<&Operation> = parts.iter().map(|part| &part.call.operation).collect();
+    let say = |part: &Contribution<'_, T>| {
+        let header = Header { phase: Phase::Devices, ..part.call.operation.header().clone() };
+        (header, Payload::Bytes(part.call.exchange.local_ranks.to_le_bytes().to_vec()))
     };
-    let gathered = Operation::gather_list(&operations, || calls.iter().map(say).collect()).await;
-    let gathered = gathered.map_err(|(call, error)| (call.map(|call| unknown[call]), error))?;
-    for ((call, payloads), &index) in calls.iter().zip(gathered).zip(unknown) {
+    let gathered = Operation::gather_list(&operations, || parts.iter().map(say).collect()).await?;
+    for (index, (part, payloads)) in parts.iter().zip(gathered).enumerate() {
+        let call = part.call;
         let mut ranks = Ranks { first: 0, total: 0 };
         for (rank, payload) in payloads.iter().enumerate() {
             let refuse = || {

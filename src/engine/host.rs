@@ -1,11 +1,12 @@
 //! The steps on the host: the storage types found at run time become types of the compiler.
 
+use crate::device::{Device, Kind};
 use crate::dtype::{DType, Element, with_element};
 use crate::engine::{BackwardRank, ForwardRank, Layer, Mask};
 use crate::error::{ArgumentError, Error};
 use crate::host::{self, Threads};
 use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
-use crate::tensor::{Memory, Tensor};
+use crate::tensor::Tensor;
 
 /// Runs an expression with the types of two storage types that go together: one type, or f32 with another.
 macro_rules! with_both {
@@ -133,11 +134,12 @@ pub(super) fn input_gradients(
 /// Statistics, `local[rank][channel]`, and y of every rank of one layer at once, the same bits as of the separate steps;
 /// `None`, with nothing written, where those are better. `center` merges what the ranks have of some channels.
 pub(crate) fn forward_fused(
+    device: &Device,
     ranks: &mut [ForwardRank<'_>],
     center: impl Fn(&[Vec<Moments>]) -> Vec<Centering> + Sync,
 ) -> Option<Vec<Vec<Moments>>> {
     let x = ranks.first()?.x?;
-    let Memory::Host { threads, .. } = x.memory() else { return None };
+    let Kind::Host(threads) = device.kind() else { return None };
     let dtype = x.dtype();
     let is_alike = |tensor: &Tensor| tensor.dtype() == dtype;
     if !ranks.iter().all(|rank| rank.x.is_some_and(is_alike) && rank.y.as_deref().is_some_and(is_alike)) {
@@ -152,12 +154,13 @@ pub(crate) fn forward_fused(
 /// Gradient sums, `local[rank][channel]`, and gradients of every rank, as [`forward_fused`]. `finish` merges the sums of some
 /// channels, for which it gets the normalization too.
 pub(crate) fn backward_fused(
+    device: &Device,
     ranks: &mut [BackwardRank<'_>],
     normalization: &Normalization,
     finish: impl Fn(&Normalization, &[Vec<GradientSums>]) -> Vec<GradCentering> + Sync,
 ) -> Option<Vec<Vec<GradientSums>>> {
     let x = ranks.first()?.x;
-    let Memory::Host { threads, .. } = x.memory() else { return None };
+    let Kind::Host(threads) = device.kind() else { return None };
     let dtype = x.dtype();
     let is_alike = |tensor: &Tensor| tensor.dtype() == dtype;
     let is_apart = |rank: &BackwardRank<'_>| rank.g.is_some_and(is_alike) && rank.grad_input.is_some();

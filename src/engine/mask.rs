@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::device::Kind;
+use crate::device::{Device, Kind};
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Memory};
@@ -21,8 +21,8 @@ pub(crate) enum Mask {
 
 impl Mask {
     /// Whether backward could read a mask of a call that normalizes x into a `y` of this storage type.
-    pub fn is_possible(x: &Tensor, shape: &Shape, y: DType) -> bool {
-        match x.device().kind() {
+    pub fn is_possible(device: &Device, x: &Tensor, shape: &Shape, y: DType) -> bool {
+        match device.kind() {
             Kind::Host(_) => true,
             Kind::Gpu(gpu) => ApplyPlan::mask_order(Activation { shape, dtype: x.dtype() }, y, gpu.caps()).is_some(),
         }
@@ -68,9 +68,9 @@ impl Mask {
     }
 
     /// No later call uses its memory again, unless it is of a workspace.
-    pub fn keep_out(&self, gpu: &Gpu) {
+    pub fn keep_out(&self) {
         if let Self::Gpu(lease, _) = self {
-            lease.keep_out(gpu);
+            lease.keep_out();
         }
     }
 

@@ -2,12 +2,13 @@
 
 use super::Mask;
 use super::gpu::layer_flags;
+use crate::device::{Device, Kind};
 use crate::epilogue::Epilogue;
 use crate::error::Error;
-use crate::gpu::{Gpu, Memory as Pool};
+use crate::gpu::Memory as Pool;
 use crate::plan::{Activation, ApplyPlan, Gradient, SumsPlan};
 use crate::shape::Shape;
-use crate::tensor::{Memory, Tensor};
+use crate::tensor::Tensor;
 
 /// What a layer is on one device: weight and bias, (C) each, and how it ends.
 #[derive(Clone, Copy)]
@@ -45,22 +46,22 @@ pub(crate) struct ForwardRank<'a> {
 }
 
 impl<'a> ForwardRank<'a> {
-    /// Makes the plans of a rank, and a mask where one is kept: nothing that follows can find a limit exceeded.
+    /// Makes the plans of a rank on the layer's device, and a mask where one is kept: nothing that follows can find a limit exceeded.
     ///
     /// # Errors
     /// [`LimitError`](crate::error::LimitError) for what the device cannot bind or dispatch.
     pub fn new(
+        (device, pool): (&Device, Option<&Pool>),
         (x, shape): (Option<&'a Tensor>, Shape),
         residual: Option<&'a Tensor>,
         layer: Layer<'a>,
         y: Option<&'a mut Tensor>,
         keeps_mask: bool,
         steps: Steps,
-        pool: Option<&Pool>,
     ) -> Result<Self, Error> {
         let mut rank = Self { x, shape, residual, layer, y, mask: None, sums: None, apply: None };
         let Some(y_dtype) = rank.y.as_deref().or(x).map(Tensor::dtype) else { return Ok(rank) };
-        let Some(gpu) = rank.gpu().cloned() else {
+        let Kind::Gpu(gpu) = device.kind() else {
             rank.mask = keeps_mask.then(|| Mask::on_host(&rank.shape));
             return Ok(rank);
         };
@@ -72,7 +73,7 @@ impl<'a> ForwardRank<'a> {
         if steps.apply && rank.y.is_some() {
             let flags = layer_flags(layer, order);
             rank.apply = ApplyPlan::normalize(activation, y_dtype, gpu.caps(), flags, x.is_none())?;
-            rank.mask = order.map(|order| Mask::on_gpu(&gpu, activation, order, pool)).transpose()?;
+            rank.mask = order.map(|order| Mask::on_gpu(gpu, activation, order, pool)).transpose()?;
         }
         Ok(rank)
     }
@@ -80,13 +81,6 @@ impl<'a> ForwardRank<'a> {
     /// x, also where y is written over it.
     pub fn x(&self) -> Option<&Tensor> {
         self.x.or(self.y.as_deref())
-    }
-
-    fn gpu(&self) -> Option<&Gpu> {
-        match self.x()?.memory() {
-            Memory::Gpu { gpu, .. } => Some(gpu),
-            Memory::Host { .. } => None,
-        }
     }
 }
 
@@ -114,12 +108,12 @@ pub(crate) struct BackwardRank<'a> {
 }
 
 impl BackwardRank<'_> {
-    /// Makes the plans of a rank whose other fields are set.
+    /// Makes the plans of a rank on the layer's device; its other fields are set.
     ///
     /// # Errors
     /// [`LimitError`](crate::error::LimitError) for what the device cannot bind or dispatch.
-    pub fn plan(&mut self, steps: Steps) -> Result<(), Error> {
-        let Memory::Gpu { gpu, .. } = self.x.memory() else { return Ok(()) };
+    pub fn plan(&mut self, device: &Device, steps: Steps) -> Result<(), Error> {
+        let Kind::Gpu(gpu) = device.kind() else { return Ok(()) };
         let x = Activation { shape: &self.shape, dtype: self.x.dtype() };
         let g = Activation { shape: &self.g_shape, dtype: self.g().map_or(x.dtype, Tensor::dtype) };
         let flags = layer_flags(self.layer, self.mask.as_ref().and_then(Mask::order));

@@ -25,7 +25,7 @@ use crate::tensor::Tensor;
 /// Statistics of all ranks, or of one.
 #[derive(Debug)]
 struct Center {
-    lease: Lease,
+    lease: Arc<Lease>,
     /// What normalizes, for backward too.
     centering: BufferSlice,
     /// Mean and inverse deviation, (C) f32 each, for the application.
@@ -42,7 +42,7 @@ impl Center {
             start..end
         };
         let [centering, mean, inv_std] = [size_of::<Centering>(), size_of::<f32>(), size_of::<f32>()].map(&mut place);
-        let lease = gpu.scratch_of(memory, end)?;
+        let lease = Arc::new(gpu.scratch_of(memory, end)?);
         let [centering, mean, inv_std] = [centering, mean, inv_std].map(|place| lease.part(place));
         Ok(Self { lease, centering, mean, inv_std })
     }
@@ -70,14 +70,16 @@ pub(crate) struct Centers {
 
 impl Centers {
     /// No later call uses their memory again, unless it is of a workspace.
-    pub fn keep_out(&self, gpu: &Gpu) {
-        self.centers.iter().for_each(|center| center.lease.keep_out(gpu));
+    pub fn keep_out(&self) {
+        self.centers.iter().for_each(|center| center.lease.keep_out());
     }
 
     /// Mean and 1/√(var + eps) of every channel, (C) f32 each: NaN where the channel is not finite.
     pub fn mean_and_inv_std(&self, device: &Device, gpu: &Gpu, channels: usize) -> PerRank<[Tensor; 2]> {
-        let tensor = |slice: &BufferSlice| Tensor::of_channels(device, gpu, slice.clone(), channels);
-        self.centers.map(|center| [tensor(&center.mean), tensor(&center.inv_std)])
+        self.centers.map(|center| {
+            let Center { lease, mean, inv_std, .. } = &**center;
+            [mean, inv_std].map(|slice| Tensor::of_channels(device, gpu, (lease, slice), channels))
+        })
     }
 
     fn centering(&self, rank: usize) -> &BufferSlice {

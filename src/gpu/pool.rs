@@ -29,6 +29,13 @@ impl Memory {
     pub fn new() -> Self {
         Self(Arc::new(Pool { free: Mutex::default(), keeps_all: true }))
     }
+
+    /// Lets go of what nobody uses.
+    pub fn clear(&self) {
+        // What goes is dropped after the lock is free again.
+        let gone = std::mem::take(&mut *trace::lock(&self.0.free));
+        drop(gone);
+    }
 }
 
 /// Free buffers of one device and one use.
@@ -125,10 +132,10 @@ impl Lease {
         self.comes_back.store(comes_back, Ordering::Relaxed);
     }
 
-    /// No other call of the device gets it: an encoder of the application reads it, and nobody knows when. One of a
-    /// [`Memory`] comes back to it all the same, since its user submits encoders in order.
-    pub fn keep_out(&self, gpu: &Gpu) {
-        if Arc::ptr_eq(&self.pool, &gpu.context.scratch) {
+    /// No other call gets it: an encoder of the application reads it, and nobody knows when. One of a [`Memory`] comes back to
+    /// it all the same, since its user submits encoders in order.
+    pub fn keep_out(&self) {
+        if !self.pool.keeps_all {
             self.set_comes_back(false);
         }
     }

@@ -128,6 +128,8 @@ fn check_apart(calls: &[BackwardCall<'_>]) -> Result<(), Failure> {
     let all: Vec<_> = calls.iter().map(|call| (call.parts.read(), call.parts.written())).collect();
     for (index, (call, (_, written))) in calls.iter().zip(&all).enumerate() {
         call.layer.base.check_apart(index, written, &all).map_err(Failure::of(index))?;
+        let parameters = |other: &BackwardCall<'_>| other.layer.base.check_parameters_apart(written);
+        calls.iter().try_for_each(parameters).map_err(Failure::of(index))?;
     }
     Ok(())
 }
@@ -145,7 +147,7 @@ impl Part<'_> {
             return;
         }
         let finish = |of: &Normalization, local: &[Vec<GradientSums>]| of.grad_centering(&merge_ranks(local));
-        if let Some(local) = engine::backward_fused(&mut self.ranks, normalization, finish) {
+        if let Some(local) = engine::backward_fused(&self.layer.devices()[0], &mut self.ranks, normalization, finish) {
             (self.local, self.is_done) = (local, true);
         }
     }

@@ -143,6 +143,8 @@ fn check_apart(calls: &[ForwardCall<'_>]) -> Result<(), Failure> {
     let all: Vec<_> = calls.iter().map(|call| (call.parts.read(), call.parts.written())).collect();
     for (index, (call, (_, written))) in calls.iter().zip(&all).enumerate() {
         call.layer.base.check_apart(index, written, &all).map_err(Failure::of(index))?;
+        let parameters = |other: &ForwardCall<'_>| other.layer.base.check_parameters_apart(written);
+        calls.iter().try_for_each(parameters).map_err(Failure::of(index))?;
     }
     Ok(())
 }
@@ -175,7 +177,7 @@ impl<'r> Part<'r> {
         }
         let eps = self.layer.config().eps;
         let center = |local: &[Vec<Moments>]| Global::new(merge_ranks(local)).normalization(eps).centering();
-        if let Some(local) = engine::forward_fused(&mut self.ranks, center) {
+        if let Some(local) = engine::forward_fused(&self.layer.devices()[0], &mut self.ranks, center) {
             (self.local, self.is_done) = (local, true);
         }
     }

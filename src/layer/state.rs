@@ -84,7 +84,8 @@ impl SyncBatchNorm {
     ///
     /// # Errors
     /// [`StateError`](crate::error::StateError) when it is not one of this layer, or holds NaN or infinity without
-    /// `allow_non_finite`; [`GpuError`](crate::error::GpuError) when a device refuses. The layer is unchanged then.
+    /// `allow_non_finite`; the layer is unchanged then. [`GpuError`](crate::error::GpuError) when a device fails, which may leave
+    /// the parameters of some ranks set.
     pub fn load_state(&mut self, state: &StateDict, options: &LoadOptions) -> Result<(), Error> {
         state.check(self.config(), options.allow_non_finite)?;
         self.exchange.announce_again();
@@ -110,6 +111,9 @@ impl SyncBatchNorm {
     /// As [`forward_train`](Self::forward_train).
     pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
         let (rank, world_size) = (self.exchange.group().rank(), self.exchange.group().world_size());
+        if world_size == 1 {
+            return if from == 0 { Ok(()) } else { Err(GroupError::OutOfRange { rank: from, world_size }.into()) };
+        }
         let call = self.member().begin(Phase::State, from as u64)?;
         let received = async {
             let own = if rank == from { self.state().await?.to_safetensors(Naming::Torch, "")? } else { Vec::new() };
@@ -119,6 +123,10 @@ impl SyncBatchNorm {
                 return Err(GroupError::OutOfRange { rank: from, world_size }.into());
             }
             let sent = call.broadcast(from, own).await?;
+            if rank == from {
+                self.exchange.announce_again();
+                return Ok(());
+            }
             let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
             let state = StateDict::from_safetensors(&sent, self.config(), &options)?;
             self.load_state(&state, &options)

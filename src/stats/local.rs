@@ -102,6 +102,20 @@ impl<T: Mergeable> Local<T> {
     }
 }
 
+/// Refuses what no channels of one rank, or of all, can have together; makes NaN what is not finite.
+pub(crate) fn check_statistics<T: Mergeable>(
+    argument: &'static str,
+    rank: usize,
+    channels: &mut [T],
+) -> Result<(), ArgumentError> {
+    let count = channels.first().map_or(0, Mergeable::count);
+    for (channel, of) in channels.iter_mut().enumerate() {
+        let refuse = |reason| ArgumentError::Statistics { argument, rank, channel, reason };
+        *of = of.checked(count).map_err(refuse)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,18 +129,4 @@ mod tests {
         }
         assert_eq!(merged, Local::of_rank([Moments::from_values([1.0, 2.0, 6.0, 8.0])]));
     }
-}
-
-/// Refuses what no channels of one rank, or of all, can have together; makes NaN what is not finite.
-pub(crate) fn check_statistics<T: Mergeable>(
-    argument: &'static str,
-    rank: usize,
-    channels: &mut [T],
-) -> Result<(), ArgumentError> {
-    let count = channels.first().map_or(0, Mergeable::count);
-    for (channel, of) in channels.iter_mut().enumerate() {
-        let refuse = |reason| ArgumentError::Statistics { argument, rank, channel, reason };
-        *of = of.checked(count).map_err(refuse)?;
-    }
-    Ok(())
 }

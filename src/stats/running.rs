@@ -31,7 +31,7 @@ impl RunningStats {
         if global.count() == 0 {
             return;
         }
-        self.num_batches_tracked += 1;
+        self.num_batches_tracked = self.num_batches_tracked.saturating_add(1);
         let weight = momentum.new_weight(self.num_batches_tracked);
         let running = self.mean.iter_mut().zip(&mut self.var);
         for ((mean, var), batch) in running.zip(global.channels()) {

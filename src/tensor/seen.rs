@@ -30,8 +30,8 @@ struct Key {
 enum Place {
     /// The same slice of the same buffer of an application's, which may wrap it anew for every call.
     Shared(Box<BufferSlice>),
-    /// The same memory of this crate's, by its number: what is only recognized is not kept alive.
-    Own(u64),
+    /// The same memory of this crate's, by its number and offset: what is only recognized is not kept alive.
+    Own(u64, u64),
 }
 
 impl Seen {
@@ -69,8 +69,8 @@ impl Tensor {
     fn key(&self) -> Key {
         let place = match &self.memory {
             Memory::Gpu { slice, .. } if slice.is_shared => Place::Shared(Box::new(slice.clone())),
-            Memory::Gpu { slice, .. } => Place::Own(slice.number()),
-            Memory::Host { values, .. } => Place::Own(values.id),
+            Memory::Gpu { slice, .. } => Place::Own(slice.number(), slice.offset_bytes),
+            Memory::Host { values, .. } => Place::Own(values.id, 0),
         };
         Key { dims: SmallVec::from_slice(&self.dims), dtype: self.dtype, layout: self.layout, place }
     }

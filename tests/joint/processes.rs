@@ -188,3 +188,24 @@ fn one_value_of_one_layer_is_found_by_all_processes_which_go_on() {
         }
     }
 }
+
+#[test]
+fn a_layer_whose_ranks_are_known_and_one_whose_are_not_share_an_exchange() {
+    for groups in [process_groups(2, LONG), merging_groups(2, LONG)] {
+        let found = on_threads(groups, |group| {
+            // Two devices in one process, one in the other.
+            let devices = vec![Device::host(); 2 - group.rank()];
+            let mut process = Process::new(&group, &devices);
+            let first = process.forward().next().unwrap();
+            block_on(joint::forward_train([first])).unwrap();
+            let globals: Vec<GlobalStatistics> = block_on(joint::forward_train(process.forward()))
+                .unwrap()
+                .into_iter()
+                .map(|forward| forward.saved.statistics().unwrap().clone())
+                .collect();
+            globals
+        });
+        assert_eq!(found[0], found[1]);
+        assert!(found[0].iter().all(|global| global.count() == 3 * (2 + 2 + 3)));
+    }
+}

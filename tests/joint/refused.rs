@@ -176,8 +176,10 @@ fn statistics_that_do_not_fit_are_named_and_move_nothing() {
 fn of_two_groups(x: &Tensor) -> [(SyncBatchNorm, Saved); 2] {
     [0, 1].map(|_| {
         let bn = SyncBatchNorm::new(config(LAYERS[0]), [Device::host()]).unwrap();
-        let saved = block_on(bn.forward_train(x)).unwrap().saved;
-        (bn.in_group(&process_groups(2, LONG)[0]).unwrap(), saved)
+        let alone = block_on(bn.forward_train(x)).unwrap().saved;
+        let bn = bn.in_group(&process_groups(2, LONG)[0]).unwrap();
+        let saved = block_on(bn.normalize(x, alone.statistics().unwrap())).unwrap().saved;
+        (bn, saved)
     })
 }
 

@@ -73,3 +73,18 @@ fn a_clone_keeps_them_too_and_they_are_vectors_of_channels() {
         assert_eq!((tensor.device(), tensor.binding().unwrap().size.unwrap().get()), (device, 12));
     }
 }
+
+#[test]
+fn a_handle_of_the_mean_outlives_what_was_saved() {
+    let device = &virtual_gpus()[0];
+    let layer = BatchNorm::new(BatchNormConfig::torch(1), device).unwrap();
+    let tensor = |values: &[f32]| device.upload(&[values.len(), 1], values).unwrap();
+    let saved = layer.forward_train(&tensor(&[1.0, 3.0])).unwrap().saved;
+    let [mean, inv_std] = saved.mean_and_inv_std(0).unwrap().map(|tensor| tensor.handle().unwrap());
+    drop(saved);
+    for step in 0..4 {
+        layer.forward_train(&tensor(&[10.0 + step as f32, 20.0])).unwrap();
+    }
+    assert_eq!(read(&[mean])[0], [2.0]);
+    assert!((read(&[inv_std])[0][0] - 1.0).abs() < 1e-4);
+}

@@ -6,10 +6,14 @@ use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu};
 use crate::plan::{Merge, Share};
 
-/// The shares of the last call: batches are mostly cut alike.
+/// Cuts of a batch that are remembered: those of training and evaluation, and of a last batch.
+const MOST: usize = 8;
+
+/// The shares of the last calls: batches are mostly cut alike.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
-    last: Mutex<Option<(Vec<Share>, BufferSlice)>>,
+    /// The last one first.
+    last: Mutex<Vec<(Vec<Share>, BufferSlice)>>,
 }
 
 impl Shares {
@@ -17,13 +21,12 @@ impl Shares {
     pub fn of(&self, gpu: &Gpu, merge: &Merge) -> Result<BufferSlice, Error> {
         let wanted = merge.shares();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((shares, slice)) if *shares == wanted => Ok(slice.clone()),
-            _ => {
-                let slice = gpu.upload(&wanted)?;
-                *last = Some((wanted, slice.clone()));
-                Ok(slice)
-            }
+        if let Some(index) = last.iter().position(|(shares, _)| *shares == wanted) {
+            last[..=index].rotate_right(1);
+        } else {
+            last.truncate(MOST - 1);
+            last.insert(0, (wanted, gpu.upload(&merge.shares())?));
         }
+        Ok(last[0].1.clone())
     }
 }
