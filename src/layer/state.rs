@@ -123,12 +123,13 @@ impl SyncBatchNorm {
                 return Err(GroupError::OutOfRange { rank: from, world_size }.into());
             }
             let sent = call.broadcast(from, own).await?;
+            let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
+            let state = StateDict::from_safetensors(&sent, self.config(), &options)?;
             if rank == from {
+                // It is what this rank has: what was saved before may still be differentiated.
                 self.exchange.announce_again();
                 return Ok(());
             }
-            let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
-            let state = StateDict::from_safetensors(&sent, self.config(), &options)?;
             self.load_state(&state, &options)
         };
         let result = received.await;
