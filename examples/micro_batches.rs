@@ -1,5 +1,6 @@
-//! Micro-batches that are never in memory together, normalized as one batch: forward and backward, with the gradients of weight
-//! and bias accumulated in place. Each batch is loaded when a step needs it and dropped after it.
+//! Micro-batches that are never in memory together, normalized as one batch: forward and backward,
+//! with the gradients of weight and bias accumulated in place. Each batch is loaded when a step
+//! needs it and dropped after it.
 //!
 //! `cargo run --release --example micro_batches`
 
@@ -35,13 +36,17 @@ async fn run() -> Result<(), Box<dyn Error>> {
         saved.push(forward.saved);
     }
 
-    // Backward: the sums of all batches, then the gradients of their inputs. What is loaded again is another tensor with the
-    // same values: `recomputed` says so.
+    // Backward: the sums of all batches, then the gradients of their inputs. What is loaded again
+    // is another tensor with the same values: `recomputed` says so.
     let (mut dw, mut db) = (host.zeros(&[CHANNELS])?, host.zeros(&[CHANNELS])?);
     let mut sums = LocalGradientSums::empty(CHANNELS);
     for (batch, saved) in saved.iter().enumerate() {
         let (x, dy) = (load(batch)?, loss_gradient(&y[batch])?);
-        let request = Backward::of(&x, &dy).recomputed().weight_gradient(&mut dw).bias_gradient(&mut db).accumulate();
+        let request = Backward::of(&x, &dy)
+            .recomputed()
+            .weight_gradient(&mut dw)
+            .bias_gradient(&mut db)
+            .accumulate();
         sums.merge(&bn.local_gradient_sums(saved, request).await?)?;
     }
     let sums = bn.synchronize(sums).await?;
@@ -72,7 +77,9 @@ fn load(batch: usize) -> Result<Tensor, syncbn::Error> {
 }
 
 fn values(samples: std::ops::Range<usize>) -> Vec<f32> {
-    (samples.start * CHANNELS..samples.end * CHANNELS).map(|i| 10.0 + 0.1 * i as f32 + (1.7 * i as f32).sin()).collect()
+    (samples.start * CHANNELS..samples.end * CHANNELS)
+        .map(|i| 10.0 + 0.1 * i as f32 + (1.7 * i as f32).sin())
+        .collect()
 }
 
 /// The gradient of Σ y⁴/4.
@@ -86,7 +93,11 @@ fn compare(what: &str, found: &[f32], expected: &[f32]) -> Result<(), String> {
     let largest = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, f32::max);
     let allowed = 1e-6 * largest(&mut expected.iter().map(|value| value.abs()));
     let differences = || found.iter().zip(expected).map(|(a, b)| (a - b).abs());
-    let is_within = found.len() == expected.len() && differences().all(|difference| difference <= allowed);
-    println!("{what}: largest difference {:.1e}, allowed {allowed:.1e}", largest(&mut differences()));
+    let is_within =
+        found.len() == expected.len() && differences().all(|difference| difference <= allowed);
+    println!(
+        "{what}: largest difference {:.1e}, allowed {allowed:.1e}",
+        largest(&mut differences())
+    );
     if is_within { Ok(()) } else { Err(format!("{what} is wrong")) }
 }

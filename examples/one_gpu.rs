@@ -1,7 +1,9 @@
-//! Batch normalization inside an application's submission: forward, a kernel of the application's and backward in one encoder,
-//! with a kept workspace, so that no step makes a buffer. Nothing is read back before the end, and checked against the host.
+//! Batch normalization inside an application's submission: forward, a kernel of the application's
+//! and backward in one encoder, with a kept workspace, so that no step makes a buffer. Nothing is
+//! read back before the end, and checked against the host.
 //!
-//! `cargo run --release --example one_gpu`: on the first GPU, or a software driver where there is none.
+//! `cargo run --release --example one_gpu`: on the first GPU, or a software driver where there is
+//! none.
 
 use std::error::Error;
 
@@ -22,7 +24,9 @@ const KERNEL: &str = "
 fn main() -> Result<(), Box<dyn Error>> {
     // The list begins with GPUs and ends with software drivers.
     let adapters = block_on(Device::adapters());
-    let adapter = adapters.first().ok_or("no adapter: neither a GPU nor a software driver such as llvmpipe or WARP")?;
+    let adapter = adapters
+        .first()
+        .ok_or("no adapter: neither a GPU nor a software driver such as llvmpipe or WARP")?;
     println!("on {} ({:?})", adapter.get_info().name, adapter.get_info().device_type);
     // The application opens its device as it always does.
     let (gpu, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
@@ -32,21 +36,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     }))?;
     let device = Device::from_wgpu(gpu.clone(), queue.clone())?;
     let norm = BatchNorm::new(BatchNormConfig::torch(DIMS[1]), &device)?;
-    let values: Vec<f32> = (0..DIMS.iter().product()).map(|i| 3.0 + (1.7 * i as f32).sin()).collect();
+    let values: Vec<f32> =
+        (0..DIMS.iter().product()).map(|i| 3.0 + (1.7 * i as f32).sin()).collect();
     let x = device.upload(&DIMS, &values)?;
     let (mut y, dy, mut dx) = (device.zeros(&DIMS)?, device.zeros(&DIMS)?, device.zeros(&DIMS)?);
 
     let source = ShaderSource::Wgsl(KERNEL.into());
     let module = &gpu.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
     let (label, layout, compilation_options) = (None, None, Default::default());
-    let pipeline =
-        wgpu::ComputePipelineDescriptor { label, layout, module, entry_point: None, compilation_options, cache: None };
+    let pipeline = wgpu::ComputePipelineDescriptor {
+        label,
+        layout,
+        module,
+        entry_point: None,
+        compilation_options,
+        cache: None,
+    };
     let pipeline = gpu.create_compute_pipeline(&pipeline);
     let [of_y, of_dy] = [&y, &dy].map(|tensor| tensor.binding().ok_or("a tensor on the host"));
     let entries = [(0, of_y?), (1, of_dy?)]
         .map(|(binding, part)| BindGroupEntry { binding, resource: BindingResource::Buffer(part) });
     let layout = &pipeline.get_bind_group_layout(0);
-    let bindings = gpu.create_bind_group(&wgpu::BindGroupDescriptor { label, layout, entries: &entries });
+    let bindings =
+        gpu.create_bind_group(&wgpu::BindGroupDescriptor { label, layout, entries: &entries });
 
     let mut workspace = Workspace::new(&device);
     for _ in 0..STEPS {
@@ -58,7 +70,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         pass.set_bind_group(0, &bindings, &[]);
         pass.dispatch_workgroups(values.len().div_ceil(64) as u32, 1, 1);
         drop(pass);
-        let request = Backward::of(&x, &dy).input_gradient(&mut dx).encode(&mut encoder, &mut workspace);
+        let request =
+            Backward::of(&x, &dy).input_gradient(&mut dx).encode(&mut encoder, &mut workspace);
         norm.backward(&saved, request)?;
         queue.submit([encoder.finish()]);
     }
@@ -86,7 +99,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Values are near 1.
 fn compare(what: &str, found: &[f32], expected: &[f32]) -> Result<(), String> {
     let differences = || found.iter().zip(expected).map(|(a, b)| (a - b).abs());
-    let is_within = found.len() == expected.len() && differences().all(|difference| difference <= 2e-5);
+    let is_within =
+        found.len() == expected.len() && differences().all(|difference| difference <= 2e-5);
     println!("{what}: largest difference {:.1e}, allowed 2e-5", differences().fold(0.0, f32::max));
     if is_within { Ok(()) } else { Err(format!("{what} is wrong")) }
 }

@@ -1,7 +1,9 @@
-//! Statistics from sums that another kernel has taken while it wrote x, as a convolution may, so that x is read once less: from
-//! sums on the host, and from tiles that a kernel left on a GPU. Outputs are those of a forward pass that reads x itself.
+//! Statistics from sums that another kernel has taken while it wrote x, as a convolution may, so
+//! that x is read once less: from sums on the host, and from tiles that a kernel left on a GPU.
+//! Outputs are those of a forward pass that reads x itself.
 //!
-//! `cargo run --release --example other_kernels_sums`; the second part is on the first GPU, or a software driver.
+//! `cargo run --release --example other_kernels_sums`; the second part is on the first GPU, or a
+//! software driver.
 
 use std::error::Error;
 
@@ -45,7 +47,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     let channels = sums.map(|[sum, squares]| Moments::from_sums(DIMS[0] as u64, 5.0, sum, squares));
     let host = Device::host();
-    compare("sums on the host", &host.upload(&DIMS, &values)?, LocalStatistics::of_rank(channels)).await?;
+    compare("sums on the host", &host.upload(&DIMS, &values)?, LocalStatistics::of_rank(channels))
+        .await?;
 
     // On a GPU: tiles, which a kernel has written with x.
     let adapters = Device::adapters().await;
@@ -68,11 +71,22 @@ async fn compare(what: &str, x: &Tensor, local: LocalStatistics) -> Result<(), B
     let y = bn.normalize(x, &global).await?.output.to_vec().await?;
     let plain = bn.forward_train(x).await?.output.to_vec().await?;
     let differences = || y.iter().zip(&plain).map(|(a, b)| (a - b).abs());
-    println!("{what}: largest difference of y {:.1e}, allowed 2e-6", differences().fold(0.0, f32::max));
-    if differences().all(|difference| difference <= 2e-6) { Ok(()) } else { Err(format!("{what}: y is wrong").into()) }
+    println!(
+        "{what}: largest difference of y {:.1e}, allowed 2e-6",
+        differences().fold(0.0, f32::max)
+    );
+    if differences().all(|difference| difference <= 2e-6) {
+        Ok(())
+    } else {
+        Err(format!("{what}: y is wrong").into())
+    }
 }
 
-fn run_kernel(gpu: &wgpu::Device, queue: &wgpu::Queue, tensors: [&Tensor; 2]) -> Result<(), Box<dyn Error>> {
+fn run_kernel(
+    gpu: &wgpu::Device,
+    queue: &wgpu::Queue,
+    tensors: [&Tensor; 2],
+) -> Result<(), Box<dyn Error>> {
     let source = ShaderSource::Wgsl(KERNEL.into());
     let module = &gpu.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
     let pipeline = gpu.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -87,7 +101,11 @@ fn run_kernel(gpu: &wgpu::Device, queue: &wgpu::Queue, tensors: [&Tensor; 2]) ->
     let entries = [(0, x?), (1, tiles?)]
         .map(|(binding, part)| BindGroupEntry { binding, resource: BindingResource::Buffer(part) });
     let layout = &pipeline.get_bind_group_layout(0);
-    let bindings = gpu.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+    let bindings = gpu.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: None,
+        layout,
+        entries: &entries,
+    });
     let mut encoder = gpu.create_command_encoder(&Default::default());
     let mut pass = encoder.begin_compute_pass(&Default::default());
     pass.set_pipeline(&pipeline);

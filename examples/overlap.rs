@@ -1,5 +1,6 @@
-//! An exchange that is under way while other work is done: it is started, this rank works, and then the result is awaited.
-//! Ranks are threads here. What comes out has the bits of the call that waits.
+//! An exchange that is under way while other work is done: it is started, this rank works, and then
+//! the result is awaited. Ranks are threads here. What comes out has the bits of the call that
+//! waits.
 //!
 //! `cargo run --release --example overlap`
 
@@ -24,7 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let overlapped = on_ranks(|bn, x| {
         let x = Device::host().upload(&DIMS, x)?;
         let local = block_on(bn.local_statistics(&x))?;
-        // Sent from here on. The future borrows nothing: it may be spawned, or awaited on another thread.
+        // Sent from here on. The future borrows nothing: it may be spawned, or awaited on another
+        // thread.
         let exchange = bn.synchronize(local).start();
         let began = Instant::now();
         other_work(bn)?;
@@ -35,7 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok((bits(&y, bn), worked, waited))
     })?;
     for (rank, (plain, (bits, worked, waited))) in plain.iter().zip(&overlapped).enumerate() {
-        println!("rank {rank}: worked for {worked:.0?} while the exchange was under way, then waited for {waited:.0?}");
+        println!(
+            "rank {rank}: worked for {worked:.0?} while the exchange was under way, then waited for {waited:.0?}"
+        );
         if plain != bits {
             return Err(format!("rank {rank}: y or the running mean is another").into());
         }
@@ -44,7 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a rank does meanwhile. Here the same layer evaluates, again and again, which communicates with nobody.
+/// What a rank does meanwhile. Here the same layer evaluates, again and again, which communicates
+/// with nobody.
 fn other_work(bn: &SyncBatchNorm) -> Result<(), syncbn::Error> {
     let (began, x) = (Instant::now(), Device::host().zeros(&DIMS)?);
     while began.elapsed() < LATE / 2 {
@@ -58,14 +63,17 @@ fn bits(y: &[f32], bn: &SyncBatchNorm) -> Vec<u32> {
     y.iter().chain(mean.iter().flatten()).map(|value| value.to_bits()).collect()
 }
 
-/// The same on every rank of a group, each a thread with its layer and its values of x; the last one comes late.
+/// The same on every rank of a group, each a thread with its layer and its values of x; the last
+/// one comes late.
 fn on_ranks<T: Send>(
     body: impl Fn(&SyncBatchNorm, &[f32]) -> Result<T, syncbn::Error> + Sync,
 ) -> Result<Vec<T>, Box<dyn Error>> {
     let rank = |group: ProcessGroup| {
-        let bn = SyncBatchNorm::new(BatchNormConfig::torch(DIMS[1]), [Device::host()])?.in_group(&group)?;
+        let bn = SyncBatchNorm::new(BatchNormConfig::torch(DIMS[1]), [Device::host()])?
+            .in_group(&group)?;
         let offset = 2.0 * group.rank() as f32;
-        let x: Vec<f32> = (0..DIMS.iter().product()).map(|i| offset + (1.7 * i as f32).sin()).collect();
+        let x: Vec<f32> =
+            (0..DIMS.iter().product()).map(|i| offset + (1.7 * i as f32).sin()).collect();
         if group.rank() == RANKS - 1 {
             std::thread::sleep(LATE);
         }
@@ -75,6 +83,9 @@ fn on_ranks<T: Send>(
     std::thread::scope(|scope| {
         let groups = LocalGroup::ranks(RANKS).into_iter().map(ProcessGroup::new);
         let threads: Vec<_> = groups.map(|group| scope.spawn(move || rank(group))).collect();
-        threads.into_iter().map(|thread| Ok(thread.join().map_err(|_| "a rank panicked")??)).collect()
+        threads
+            .into_iter()
+            .map(|thread| Ok(thread.join().map_err(|_| "a rank panicked")??))
+            .collect()
     })
 }

@@ -1,6 +1,8 @@
-//! Process groups: four ranks normalize in two groups, made in either of two forms; then what goes wrong, and how it is told.
+//! Process groups: four ranks normalize in two groups, made in either of two forms; then what goes
+//! wrong, and how it is told.
 //!
-//! `cargo run --release --example process_groups -- --help` says what it does and which options there are.
+//! `cargo run --release --example process_groups -- --help` says what it does and which options
+//! there are.
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -45,7 +47,11 @@ fn main() -> ExitCode {
     let shown = [
         ("groups by partition: [[0, 1], [2, 3]]", on_ranks(PATIENCE, by_partition), true),
         ("groups by subgroup: [0, 3] and [1, 2]", on_ranks(PATIENCE, by_subgroup), true),
-        ("a partition that cannot be made: [[0, 1], [1, 2, 3]]", on_ranks(PATIENCE, impossible), false),
+        (
+            "a partition that cannot be made: [[0, 1], [1, 2, 3]]",
+            on_ranks(PATIENCE, impossible),
+            false,
+        ),
         ("rank 2 comes late", on_ranks(deadline, late), false),
     ];
     let mut as_expected = true;
@@ -54,13 +60,18 @@ fn main() -> ExitCode {
         text += &format!("{title}\n");
         for (rank, told) in ranks.into_iter().enumerate() {
             as_expected &= told.is_ok() == works;
-            text += &format!("  rank {rank}: {}\n", told.unwrap_or_else(|error| format!("error: {error}")));
+            text += &format!(
+                "  rank {rank}: {}\n",
+                told.unwrap_or_else(|error| format!("error: {error}"))
+            );
         }
         text += "\n";
     }
     let printed = io::stdout().write_all(text.as_bytes());
     let problem = match printed {
-        _ if !as_expected => "a rank failed that should not have, or did not where it should".to_owned(),
+        _ if !as_expected => {
+            "a rank failed that should not have, or did not where it should".to_owned()
+        }
         Err(error) if error.kind() != ErrorKind::BrokenPipe => error.to_string(),
         _ => return ExitCode::SUCCESS,
     };
@@ -70,10 +81,15 @@ fn main() -> ExitCode {
 }
 
 /// Runs the same on all ranks of a new group, one thread each.
-fn on_ranks(deadline: Duration, body: impl Fn(ProcessGroup) -> Result<String, Error> + Sync) -> Vec<Told> {
+fn on_ranks(
+    deadline: Duration,
+    body: impl Fn(ProcessGroup) -> Result<String, Error> + Sync,
+) -> Vec<Told> {
     let body = &body;
     std::thread::scope(|scope| {
-        let groups = LocalGroup::ranks(RANKS).into_iter().map(|rank| ProcessGroup::new(rank).with_deadline(deadline));
+        let groups = LocalGroup::ranks(RANKS)
+            .into_iter()
+            .map(|rank| ProcessGroup::new(rank).with_deadline(deadline));
         let threads: Vec<_> = groups.map(|group| scope.spawn(move || body(group))).collect();
         let told = |thread: ScopedJoinHandle<'_, Result<String, Error>>| match thread.join() {
             Ok(result) => result.map_err(|error| error.to_string()),
@@ -96,7 +112,8 @@ fn by_subgroup(world: ProcessGroup) -> Result<String, Error> {
 fn normalize(group: &ProcessGroup, world: &ProcessGroup) -> Result<String, Error> {
     let (host, first) = (Device::host(), 10.0 * world.rank() as f32);
     let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?.in_group(group)?;
-    let forward = pollster::block_on(layer.forward_train(&host.upload(&[2, 1], &[first, first + 2.0])?))?;
+    let forward =
+        pollster::block_on(layer.forward_train(&host.upload(&[2, 1], &[first, first + 2.0])?))?;
     // A layer that trains on the batch of its group has them.
     let global = forward.saved.statistics().map_or(Moments::EMPTY, |global| global.channels()[0]);
     let y = pollster::block_on(forward.output.to_vec())?;
@@ -116,10 +133,13 @@ fn impossible(world: ProcessGroup) -> Result<String, Error> {
     Ok(format!("made a group of {:?}", group.world_ranks()))
 }
 
-/// Rank 2 sleeps through the deadline. Nobody waits longer than that, and nobody goes on with half of the batch.
+/// Rank 2 sleeps through the deadline. Nobody waits longer than that, and nobody goes on with half
+/// of the batch.
 fn late(world: ProcessGroup) -> Result<String, Error> {
     let host = Device::host();
-    let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?.named("features.bn").in_group(&world)?;
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?
+        .named("features.bn")
+        .in_group(&world)?;
     if world.rank() == 2 {
         std::thread::sleep(2 * world.deadline());
     }

@@ -1,5 +1,6 @@
-//! Ranks with different numbers of batches: one that has run out goes on with nothing, forward and backward, until all have. A
-//! step in which nobody has a value tells every rank that it was the last, so that no rank needs to know how many others have.
+//! Ranks with different numbers of batches: one that has run out goes on with nothing, forward and
+//! backward, until all have. A step in which nobody has a value tells every rank that it was the
+//! last, so that no rank needs to know how many others have.
 //!
 //! `cargo run --release --example uneven_steps`: the ranks are threads on the host.
 
@@ -20,8 +21,11 @@ type Found = (Vec<[Vec<f32>; 2]>, Vec<f32>);
 fn main() -> Result<(), Box<dyn Error>> {
     let found: Vec<Found> = std::thread::scope(|scope| {
         let groups = LocalGroup::ranks(BATCHES.len()).into_iter().map(ProcessGroup::new);
-        let threads: Vec<_> = groups.map(|group| scope.spawn(move || block_on(rank(group)))).collect();
-        let join = threads.into_iter().map(|thread| Ok(thread.join().map_err(|_| "a rank panicked")??));
+        let threads: Vec<_> =
+            groups.map(|group| scope.spawn(move || block_on(rank(group)))).collect();
+        let join = threads
+            .into_iter()
+            .map(|thread| Ok(thread.join().map_err(|_| "a rank panicked")??));
         join.collect::<Result<_, Box<dyn Error>>>()
     })?;
 
@@ -29,7 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bn = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [Device::host()])?;
     let (mut all, mut plain): (Vec<f32>, Vec<f32>) = Default::default();
     for step in 0..3 {
-        let batch: Vec<f32> = (0..BATCHES.len()).filter_map(|rank| load(rank, step)).flatten().collect();
+        let batch: Vec<f32> =
+            (0..BATCHES.len()).filter_map(|rank| load(rank, step)).flatten().collect();
         for (output, expected) in block_on(train(&bn, &batch))?.into_iter().enumerate() {
             let of_ranks = found.iter().filter_map(|(outputs, _)| outputs.get(step));
             all.extend(of_ranks.flat_map(|outputs| &outputs[output]));
@@ -41,13 +46,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         plain.extend(bn.running_stats().into_iter().flat_map(|running| running.var));
     }
     let differences = || all.iter().zip(&plain).map(|(a, b)| (a - b).abs());
-    println!("largest difference from one rank: {:.1e}, allowed 2e-5", differences().fold(0.0, f32::max));
+    println!(
+        "largest difference from one rank: {:.1e}, allowed 2e-5",
+        differences().fold(0.0, f32::max)
+    );
     let is_right = all.len() == plain.len() && differences().all(|difference| difference <= 2e-5);
     if is_right { Ok(()) } else { Err("the ranks have other values".into()) }
 }
 
 async fn rank(group: ProcessGroup) -> Result<Found, syncbn::Error> {
-    let bn = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [Device::host()])?.in_group(&group)?;
+    let bn =
+        SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [Device::host()])?.in_group(&group)?;
     let (mut outputs, mut idle) = (Vec::new(), 0);
     loop {
         match load(group.rank(), outputs.len()) {

@@ -1,6 +1,7 @@
 // What normalizes with the running statistics: mean and 1/√(var + eps).
 //
-// Dispatch: one workgroup per 256 channels. `normalize` runs next; `mean` and `inv_std` are for applications.
+// Dispatch: one workgroup per 256 channels. `normalize` runs next; `mean` and `inv_std` are for
+// applications.
 
 #import params
 #import running

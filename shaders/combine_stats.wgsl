@@ -1,8 +1,10 @@
-// Local statistics of a rank from those of its tiles: pivot, Σ(x − pivot), Σ(x − pivot)², and the flag.
+// Local statistics of a rank from those of its tiles: pivot, Σ(x − pivot), Σ(x − pivot)², and the
+// flag.
 //
-// The pivot is the count-weighted mean of the tile means, formed relative to the first of them. A tile about its own
-// mean m moves to the pivot by d = m − pivot: Σ(x − pivot) = Σ(x − m) + n·d, Σ(x − pivot)² = Σ(x − m)² + d·(2Σ(x − m) + n·d).
-// Dispatch: one workgroup per 256/rows channels. The host merges the ranks next.
+// The pivot is the count-weighted mean of the tile means, formed relative to the first of them. A
+// tile about its own mean m moves to the pivot by d = m − pivot: Σ(x − pivot) = Σ(x − m) + n·d,
+// Σ(x − pivot)² = Σ(x − m)² + d·(2Σ(x − m) + n·d). Dispatch: one workgroup per 256/rows channels.
+// The host merges the ranks next.
 
 #import combine
 #import settled

@@ -1,10 +1,11 @@
-// The ranks' gradient sums merged: what the gradient of a rank's input is made with, and the gradients of its parameters.
+// The ranks' gradient sums merged: what the gradient of a rank's input is made with, and the
+// gradients of its parameters.
 //
-// mean_dy = A/N and projection = inv_std²·B/N with A = Σg, B = Σ g·(x − mean) of all ranks that the statistics were taken
-// of, where Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg. Both are 0 where the statistics were constants.
-// grad_weight = inv_std·Σ g·(x − mean) and grad_bias = Σg over the rank, or over all of them divided by `divisor`; added to
-// what is there, or in its place.
-// Dispatch: one workgroup per 256 channels, for every rank. `grad_input` runs next.
+// mean_dy = A/N and projection = inv_std²·B/N with A = Σg, B = Σ g·(x − mean) of all ranks that the
+// statistics were taken of, where Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg. Both are 0 where the
+// statistics were constants. grad_weight = inv_std·Σ g·(x − mean) and grad_bias = Σg over the rank,
+// or over all of them divided by `divisor`; added to what is there, or in its place. Dispatch: one
+// workgroup per 256 channels, for every rank. `grad_input` runs next.
 
 #import params
 #import shares
@@ -79,7 +80,8 @@ fn main(
         let mean_dy = settled_f32(all.dy / count);
         let projection = settled_f32((inv_std * (all.dy_xmu / count)) * inv_std);
         let is_lost = all.dy_is_lost || all.xmu_is_lost || is_not_finite(mean_dy) || is_not_finite(projection);
-        // The center stays: by it the activation, and so the gradient of a residual, goes on as in forward.
+        // The center stays: by it the activation, and so the gradient of a residual, goes on as in
+        // forward.
         coefficients.mean_dy = choose(bitcast<u32>(mean_dy), NOT_FINITE, is_lost);
         coefficients.projection = choose(bitcast<u32>(projection), 0u, is_lost);
     }

@@ -1,9 +1,11 @@
 // The ranks' statistics merged: what normalizes, and the running statistics, which follow.
 //
-// With the pivot P of the rank that has most values, a rank's mean lies d = (pivot − P) + Σ(x − pivot)/n from it; the mean
-// of all is P + D with D = Σ share·d, kept in two parts, and m2 = Σ [Σ(x − pivot)² − (Σ(x − pivot))²/n + n·(d − D)²].
+// With the pivot P of the rank that has most values, a rank's mean lies
+// d = (pivot − P) + Σ(x − pivot)/n from it; the mean of all is P + D with D = Σ share·d, kept in
+// two parts, and m2 = Σ [Σ(x − pivot)² − (Σ(x − pivot))²/n + n·(d − D)²].
 // |D| is at most √ranks deviations, because the rank's n·(d − D)² with d near 0 is at most m2.
-// Dispatch: one workgroup per 256 channels. `normalize` runs next; `mean` and `inv_std` are for applications.
+// Dispatch: one workgroup per 256 channels. `normalize` runs next; `mean` and `inv_std` are for
+// applications.
 
 #import params
 #import running
@@ -15,7 +17,8 @@
 @group(0) @binding(5) var<storage, read_write> mean: array<u32>;               // (C), bits of f32
 @group(0) @binding(6) var<storage, read_write> inv_std: array<u32>;            // (C), bits of f32
 
-// Moves a running value by its weights; with a weight of 0 or 1 the other side has no part, not even as 0·NaN.
+// Moves a running value by its weights; with a weight of 0 or 1 the other side has no part, not
+// even as 0·NaN.
 fn blended(old: u32, batch: f32, keep: f32, follow: f32, is_lost: bool) -> u32 {
     if (follow == 0.0) {
         return old;
@@ -32,7 +35,8 @@ fn blended(old: u32, batch: f32, keep: f32, follow: f32, is_lost: bool) -> u32 {
     return bitcast<u32>(keep * bitcast<f32>(old) + follow * batch);
 }
 
-// Where the sums left the range of f32, though every value is in it, the batch is counted and the rest stays as it was.
+// Where the sums left the range of f32, though every value is in it, the batch is counted and the
+// rest stays as it was.
 fn follow_batch(channel: u32, mean: f32, variance: f32, is_lost: bool, is_beyond: bool) {
     var entry = running[channel];
     entry.batches_low += 1u;

@@ -1,5 +1,5 @@
-// The gradient of the input in 16 bits, where four neighbours straddle two channels, and where it is wanted that of the
-// residual.
+// The gradient of the input in 16 bits, where four neighbours straddle two channels, and where it
+// is wanted that of the residual.
 //
 // Dispatch: one workgroup per 2048 words of grad_input. The result is the output.
 

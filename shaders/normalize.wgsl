@@ -1,7 +1,7 @@
 // The normalized, activated output.
 //
-// Dispatch: one workgroup per 256/rows channels and tile, whose rows are twice as long as those of the sums where elements are
-// single values. The result is the output.
+// Dispatch: one workgroup per 256/rows channels and tile, whose rows are twice as long as those of
+// the sums where elements are single values. The result is the output.
 
 #import tile
 #import load(x)

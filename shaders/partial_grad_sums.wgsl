@@ -1,8 +1,9 @@
-// Partial gradient sums of every tile: Σg and Σ g·(x − pivot), each with a flag for NaN or Inf; g before the activation.
+// Partial gradient sums of every tile: Σg and Σ g·(x − pivot), each with a flag for NaN or Inf; g
+// before the activation.
 //
-// x counts in units of its channel; sums of four are multiplied by params.unit. The host adds what the pivot lacks to the
-// mean: Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
-// Dispatch: one workgroup per 256/rows channels and tile. `combine_grad_sums` runs next, unless a channel has one tile.
+// x counts in units of its channel; sums of four are multiplied by params.unit. The host adds what
+// the pivot lacks to the mean: Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg. Dispatch: one workgroup
+// per 256/rows channels and tile. `combine_grad_sums` runs next, unless a channel has one tile.
 
 #import tile
 #import load(x)
@@ -17,7 +18,8 @@
 // `merge_over_rows` writes it.
 @group(0) @binding(7) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
 
-// A word of the mask holds the values of two rows: they hold half as many as the rows of kernels that write.
+// A word of the mask holds the values of two rows: they hold half as many as the rows of kernels
+// that write.
 const ROWS_PER_WORD: u32 = 2u;
 
 // What an invocation has summed.
@@ -64,7 +66,8 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
 #if SUBGROUPS
-    // Counted subgroup by subgroup, so that neighbours are of one subgroup wherever the device has put them.
+    // Counted subgroup by subgroup, so that neighbours are of one subgroup wherever the device has
+    // put them.
     let lane = subgroup * subgroup_size + place;
 #endif
     var walk = begin_walk(lane, workgroup.x + workgroup.y * workgroups.x);

@@ -1,10 +1,12 @@
-// Partial statistics of every tile from one read of memory: mean m, Σ(x − m), Σ(x − m)², and a flag for NaN or Inf.
+// Partial statistics of every tile from one read of memory: mean m, Σ(x − m), Σ(x − m)², and a flag
+// for NaN or Inf.
 //
-// An invocation holds 16 elements in registers. It takes their mean relative to the first, rounded to f32 (exact for a
-// constant), then Σ(x − m) and Σ(x − m)²: what rounding takes from the mean is carried by the first sum. Each value of an
-// element has a mean of its own; where they are of one channel, these merge before the rows do. x counts in units of
-// 1/params.unit.
-// Dispatch: one workgroup per 256/rows channels and tile. `combine_stats` runs next, unless a channel has one tile.
+// An invocation holds 16 elements in registers. It takes their mean relative to the first, rounded
+// to f32 (exact for a constant), then Σ(x − m) and Σ(x − m)²: what rounding takes from the mean is
+// carried by the first sum. Each value of an element has a mean of its own; where they are of one
+// channel, these merge before the rows do. x counts in units of 1/params.unit. Dispatch: one
+// workgroup per 256/rows channels and tile. `combine_stats` runs next, unless a channel has one
+// tile.
 
 #import tile
 #import load(x)
@@ -33,7 +35,8 @@ fn next_four(walk: ptr<function, Walk>, stand_in: V) -> Four {
     return Four(a, b, c, d);
 }
 
-// What a row holds: of every channel the mean, Σ(x − m), Σ(x − m)², and the count, below 0 where a value is NaN or infinite.
+// What a row holds: of every channel the mean, Σ(x − m), Σ(x − m)², and the count, below 0 where a
+// value is NaN or infinite.
 fn row_entries(mean: V, sum: V, squares: V, count: V) -> array<vec4<f32>, SUMS> {
 #if ONE_CHANNEL_QUADS
     let n = abs(count.x);
@@ -61,7 +64,8 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
 #if SUBGROUPS
-    // Counted subgroup by subgroup, so that neighbours are of one subgroup wherever the device has put them.
+    // Counted subgroup by subgroup, so that neighbours are of one subgroup wherever the device has
+    // put them.
     let lane = subgroup * subgroup_size + place;
 #endif
     var walk = begin_walk(lane, workgroup.x + workgroup.y * workgroups.x);

@@ -1,4 +1,5 @@
-//! What both kinds of layer are: settings, devices, parameters, and the checks of a call, which end in ranks with their plans.
+//! What both kinds of layer are: settings, devices, parameters, and the checks of a call, which end
+//! in ranks with their plans.
 
 mod backward;
 mod check;
@@ -23,7 +24,8 @@ use crate::tensor::{Seen, Tensor};
 #[derive(Debug)]
 pub(crate) struct Base {
     pub config: BatchNormConfig,
-    /// One for each rank; or one for any number of ranks, each of which has the parameters of that one.
+    /// One for each rank; or one for any number of ranks, each of which has the parameters of that
+    /// one.
     pub devices: Vec<Device>,
     /// As many as devices. Shared with exchanges that are under way.
     pub parameters: Arc<Vec<AffineParameters>>,
@@ -58,7 +60,8 @@ impl Base {
         let initial = |initializer: &Initializer, name, stream| {
             initializer.values(name, config.num_features, config.seed, stream)
         };
-        let weight = config.weight.then(|| initial(&config.weight_init, "weight_init", 0)).transpose()?;
+        let weight =
+            config.weight.then(|| initial(&config.weight_init, "weight_init", 0)).transpose()?;
         let bias = config.bias.then(|| initial(&config.bias_init, "bias_init", 1)).transpose()?;
         let mean = initial(&config.running_mean_init, "running_mean_init", 2)?;
         let var = initial(&config.running_var_init, "running_var_init", 3)?;
@@ -67,7 +70,11 @@ impl Base {
             let (name, allowed) = ("running_var_init", "variances of at least 0");
             return Err(ConfigError::OutOfRange { name, found, allowed }.into());
         }
-        let running = config.track_running_stats.then_some(RunningStats { mean, var, num_batches_tracked: 0 });
+        let running = config.track_running_stats.then_some(RunningStats {
+            mean,
+            var,
+            num_batches_tracked: 0,
+        });
         let parameters = Arc::new(devices.iter().map(|_| AffineParameters::default()).collect());
         let checksum = config.checksum();
         let mut base = Self { config, devices, parameters, any_ranks, id: next_id(), checksum };
@@ -89,11 +96,17 @@ impl Base {
     fn engine_layer(&self, rank: usize) -> engine::Layer<'_> {
         let [weight, bias] = self.parameters[rank % self.parameters.len()].both();
         let host_ranks = self.devices.iter().filter(|device| device.is_host()).count();
-        engine::Layer { weight, bias, epilogue: self.config.epilogue, eps: self.config.eps, host_ranks }
+        engine::Layer {
+            weight,
+            bias,
+            epilogue: self.config.epilogue,
+            eps: self.config.eps,
+            host_ranks,
+        }
     }
 
-    /// What the parameters are now, so that a backward pass with other ones than its forward's is noticed: weight and bias of
-    /// each rank.
+    /// What the parameters are now, so that a backward pass with other ones than its forward's is
+    /// noticed: weight and bias of each rank.
     pub fn seen_parameters(&self) -> Vec<Option<Seen>> {
         let mut seen = Vec::with_capacity(2 * self.parameters.len());
         for parameter in self.parameters.iter().flat_map(AffineParameters::both) {
@@ -127,15 +140,21 @@ impl Base {
             return Err(ArgumentError::Channels { argument, rank: 0, dims, found, expected }.into());
         }
         self.devices.iter().enumerate().try_for_each(|(rank, device)| {
-            engine::prepare(device, &shape, dtype, self.engine_layer(rank), self.config.keeps_mask())
+            engine::prepare(
+                device,
+                &shape,
+                dtype,
+                self.engine_layer(rank),
+                self.config.keeps_mask(),
+            )
         })
     }
 
     /// Replaces settings that may change on a living layer.
     ///
     /// # Errors
-    /// [`ConfigError`] for a setting outside its range, or one that parameters, running statistics or saved contexts
-    /// depend on. Nothing is replaced then.
+    /// [`ConfigError`] for a setting outside its range, or one that parameters, running statistics
+    /// or saved contexts depend on. Nothing is replaced then.
     pub fn set_config(&mut self, config: BatchNormConfig) -> Result<(), Error> {
         config.validate()?;
         self.config.check_change(&config)?;

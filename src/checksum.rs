@@ -1,4 +1,5 @@
-//! A checksum by which ranks notice that they were set up differently. Not a defence against anyone.
+//! A checksum by which ranks notice that they were set up differently. Not a defence against
+//! anyone.
 
 /// FNV-1a over 64 bits (Fowler, Noll, Vo), never 0, which stands for "not given".
 #[derive(Clone, Copy, Debug)]

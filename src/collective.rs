@@ -1,7 +1,9 @@
-//! How ranks talk: one primitive, the gathering of one message from every rank, and what is built of it.
+//! How ranks talk: one primitive, the gathering of one message from every rank, and what is built
+//! of it.
 //!
-//! Owns the trait [`Collective`] that a transport implements, the message frame, the transport among ranks of one process,
-//! and process groups. Knows nothing of GPUs and of what the numbers in a message mean; the coordinator does.
+//! Owns the trait [`Collective`] that a transport implements, the message frame, the transport
+//! among ranks of one process, and process groups. Knows nothing of GPUs and of what the numbers in
+//! a message mean; the coordinator does.
 
 pub mod conformance;
 pub(crate) mod frame;
@@ -41,13 +43,16 @@ pub use synchronization::{Started, Synchronization};
 /// The messages of all ranks, in rank order.
 pub type Gathered = Vec<Arc<[u8]>>;
 
-/// A transport among the ranks of one group. The crate's own is [`LocalGroup`]; others live in crates of their own.
+/// A transport among the ranks of one group. The crate's own is [`LocalGroup`]; others live in
+/// crates of their own.
 ///
-/// A value stands for one rank. Calls of one rank are matched with those of the others in the order in which each rank
-/// makes them. After an error the transport is broken: every later call of any rank returns an error at once.
+/// A value stands for one rank. Calls of one rank are matched with those of the others in the order
+/// in which each rank makes them. After an error the transport is broken: every later call of any
+/// rank returns an error at once.
 ///
-/// The last clone of a rank that goes out of scope leaves the group; peers that wait for it, or come to wait for it,
-/// get [`CollectiveError::Left`]. [`conformance`] holds the suite that every transport must pass.
+/// The last clone of a rank that goes out of scope leaves the group; peers that wait for it, or
+/// come to wait for it, get [`CollectiveError::Left`]. [`conformance`] holds the suite that every
+/// transport must pass.
 pub trait Collective: fmt::Debug + Send + Sync {
     /// This rank, 0 .. `world_size`.
     fn rank(&self) -> usize;
@@ -55,23 +60,28 @@ pub trait Collective: fmt::Debug + Send + Sync {
     /// Ranks of the group.
     fn world_size(&self) -> usize;
 
-    /// Gives `message` to every rank and gets everyone's. The message is on its way when this returns; dropping the
-    /// future before it is ready counts as leaving the group.
+    /// Gives `message` to every rank and gets everyone's. The message is on its way when this
+    /// returns; dropping the future before it is ready counts as leaving the group.
     ///
     /// # Errors
-    /// [`CollectiveError`], the same on every rank that waits, at the latest when `deadline` has passed.
-    fn all_gather(&self, message: Vec<u8>, deadline: Duration)
-    -> BoxFuture<'static, Result<Gathered, CollectiveError>>;
+    /// [`CollectiveError`], the same on every rank that waits, at the latest when `deadline` has
+    /// passed.
+    fn all_gather(
+        &self,
+        message: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Gathered, CollectiveError>>;
 
-    /// Whether [`all_merge`](Self::all_merge) is to be asked for statistics and gradients, because it costs less than
-    /// gathering them. The same on every rank.
+    /// Whether [`all_merge`](Self::all_merge) is to be asked for statistics and gradients, because
+    /// it costs less than gathering them. The same on every rank.
     fn merges_on_the_way(&self) -> bool {
         false
     }
 
-    /// Merges the messages of all ranks and gives everyone the same result. Messages merge along the canonical tree over
-    /// ranks (`docs/PROTOCOL.md`), left before right, so that the result has the same bits wherever it is done; here, of
-    /// what was gathered. Otherwise as [`all_gather`](Self::all_gather), among whose calls these count.
+    /// Merges the messages of all ranks and gives everyone the same result. Messages merge along
+    /// the canonical tree over ranks (`docs/PROTOCOL.md`), left before right, so that the result
+    /// has the same bits wherever it is done; here, of what was gathered. Otherwise as
+    /// [`all_gather`](Self::all_gather), among whose calls these count.
     ///
     /// # Errors
     /// As [`all_gather`](Self::all_gather).
@@ -85,11 +95,13 @@ pub trait Collective: fmt::Debug + Send + Sync {
         async move { Ok(merge::merge_gathered(&gathered.await?, merge)) }.boxed()
     }
 
-    /// Breaks the group: every rank that waits or comes to wait gets [`CollectiveError::Aborted`] with this message.
+    /// Breaks the group: every rank that waits or comes to wait gets [`CollectiveError::Aborted`]
+    /// with this message.
     fn abort(&self, message: Vec<u8>);
 
-    /// The transport among some of the ranks, in the order of `members`, which holds this rank. Every member calls it
-    /// with the same arguments, after all have agreed on them; `key` differs between the splits of a group.
+    /// The transport among some of the ranks, in the order of `members`, which holds this rank.
+    /// Every member calls it with the same arguments, after all have agreed on them; `key` differs
+    /// between the splits of a group.
     ///
     /// # Errors
     /// [`CollectiveError`] when the group is broken.

@@ -1,6 +1,7 @@
 //! The settings of the layer as plain, serializable data, and their checks.
 //!
-//! Two constructors carry the defaults of the two conventions; everything else is a builder method. Knows no device.
+//! Two constructors carry the defaults of the two conventions; everything else is a builder method.
+//! Knows no device.
 
 mod call;
 mod conventions;
@@ -30,7 +31,8 @@ use crate::error::ConfigError;
 pub struct BatchNormConfig {
     /// C, the channels of every input. At least 1.
     pub num_features: usize,
-    /// Added to the variance under the root. Finite, 0 allowed: a constant channel then gives y = bias.
+    /// Added to the variance under the root. Finite, 0 allowed: a constant channel then gives
+    /// y = bias.
     pub eps: f64,
     /// How the running statistics follow the batch.
     pub momentum: Momentum,
@@ -42,7 +44,8 @@ pub struct BatchNormConfig {
     pub freeze_affine: bool,
     /// Whether running statistics are kept for evaluation.
     pub track_running_stats: bool,
-    /// Which statistics normalize: `None` by mode, `Some(true)` always the batch's, `Some(false)` always the running ones.
+    /// Which statistics normalize: `None` by mode, `Some(true)` always the batch's, `Some(false)`
+    /// always the running ones.
     pub use_batch_statistics: Option<bool>,
     /// Which variance enters the running variance.
     pub running_variance: RunningVariance,
@@ -50,9 +53,9 @@ pub struct BatchNormConfig {
     pub affine_gradient: AffineGradient,
     /// What happens to the normalized value before it is written.
     pub epilogue: Epilogue,
-    /// Whether forward keeps a bit per value for backward, with an activation after a residual: backward then needs the
-    /// residual no more. 1/32 of the memory of an f32 input. Where a 16-bit input gives an f32 output on a GPU, none is
-    /// kept, and backward reads the residual.
+    /// Whether forward keeps a bit per value for backward, with an activation after a residual:
+    /// backward then needs the residual no more. 1/32 of the memory of an f32 input. Where a 16-bit
+    /// input gives an f32 output on a GPU, none is kept, and backward reads the residual.
     #[serde(default)]
     pub activation_mask: bool,
     /// Initial weight.
@@ -200,7 +203,8 @@ impl BatchNormConfig {
     /// A checksum of every setting, by which ranks notice that they are configured differently.
     pub(crate) fn checksum(&self) -> u64 {
         let mut checksum = Checksum::new();
-        // The debug form writes every field, and floating point numbers so that they can be told apart.
+        // The debug form writes every field, and floating point numbers so that they can be told
+        // apart.
         checksum.add(format!("{self:?}").as_bytes());
         checksum.finish()
     }
@@ -229,7 +233,9 @@ impl BatchNormConfig {
             return out_of_range("slope of LeakyRelu", slope.into(), "finite numbers");
         }
         match self.momentum {
-            Momentum::NewWeight(momentum) | Momentum::Decay(momentum) if !(0.0..=1.0).contains(&momentum) => {
+            Momentum::NewWeight(momentum) | Momentum::Decay(momentum)
+                if !(0.0..=1.0).contains(&momentum) =>
+            {
                 out_of_range("momentum", momentum, "0 to 1")
             }
             _ => Ok(()),

@@ -1,5 +1,5 @@
-//! What happens between the two halves of a pass: encode, gather, check peers, merge along the tree. No GPU type comes
-//! here, and no thread.
+//! What happens between the two halves of a pass: encode, gather, check peers, merge along the
+//! tree. No GPU type comes here, and no thread.
 
 mod exchange;
 mod merge;
@@ -42,7 +42,10 @@ fn merge_parts<T: Mergeable>(left: Part<'_>, right: Part<'_>) -> Vec<u8> {
 }
 
 /// Joins the nodes of consecutive ranks, where they are so and of equally many channels.
-fn join_payloads<T: Mergeable>(left: Vec<NodePayload>, right: Vec<NodePayload>) -> Result<Vec<NodePayload>, String> {
+fn join_payloads<T: Mergeable>(
+    left: Vec<NodePayload>,
+    right: Vec<NodePayload>,
+) -> Result<Vec<NodePayload>, String> {
     let end = |node: &NodePayload| node.index.saturating_add(1).checked_shl(node.level);
     let start = |node: &NodePayload| node.index.checked_shl(node.level);
     if let (Some(last), Some(first)) = (left.last(), right.first())

@@ -1,6 +1,7 @@
 //! The handle of a device: a GPU, or the host itself.
 //!
-//! Owns the choice between the two and the deadline of waits. Allocation lies in `tensor`, the phases in `engine`.
+//! Owns the choice between the two and the deadline of waits. Allocation lies in `tensor`, the
+//! phases in `engine`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,17 +13,19 @@ use crate::gpu::{Gpu, OPTIONAL_FEATURES, Rewrite, adapters};
 use crate::host::Threads;
 pub use crate::probe::{Arithmetic, Defect, Findings};
 
-/// How long a result may take before the device counts as lost, unless [`Device::with_deadline`] says otherwise.
-/// Longer than any pass over the largest buffer takes on a software driver, short enough to notice.
+/// How long a result may take before the device counts as lost, unless [`Device::with_deadline`]
+/// says otherwise. Longer than any pass over the largest buffer takes on a software driver, short
+/// enough to notice.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A GPU or the host, on which the tensors of one rank lie. Clones are handles of the same device.
 ///
 /// # Who polls
-/// Results of a GPU arrive while somebody polls it. A future of this crate that waits for one does so itself whenever its
-/// executor polls it, for up to 200 µs in which it asks to be polled again at once; after that a thread of the
-/// device waits, asleep otherwise. So futures run under any executor: `pollster::block_on`, tokio, or another. An application
-/// that polls its device itself may go on doing so. In a browser the event loop does it.
+/// Results of a GPU arrive while somebody polls it. A future of this crate that waits for one does
+/// so itself whenever its executor polls it, for up to 200 µs in which it asks to be polled again
+/// at once; after that a thread of the device waits, asleep otherwise. So futures run under any
+/// executor: `pollster::block_on`, tokio, or another. An application that polls its device itself
+/// may go on doing so. In a browser the event loop does it.
 #[derive(Clone, PartialEq)]
 pub struct Device {
     kind: Kind,
@@ -36,21 +39,24 @@ pub(crate) enum Kind {
 }
 
 impl Device {
-    /// The host: the same layer computed on the CPU, with no driver needed. It may stand beside GPUs in one group.
+    /// The host: the same layer computed on the CPU, with no driver needed. It may stand beside
+    /// GPUs in one group.
     ///
-    /// It computes on the caller's thread and on those of rayon's global pool, as many as `RAYON_NUM_THREADS` or the
-    /// machine says; results are the same bits for any number. Small tensors are computed on the caller's thread alone.
-    /// A caller on a thread of another rayon pool is helped by that pool.
+    /// It computes on the caller's thread and on those of rayon's global pool, as many as
+    /// `RAYON_NUM_THREADS` or the machine says; results are the same bits for any number. Small
+    /// tensors are computed on the caller's thread alone. A caller on a thread of another rayon
+    /// pool is helped by that pool.
     ///
-    /// A call never waits for a thread of the pool that is in another task: the caller's thread does what nobody helps
-    /// with. Nor does the caller's thread run other tasks of the pool meanwhile. So the ranks of a group may be tasks of
-    /// the pool that they compute on, with a thread for each, since a rank that waits for its peers keeps its thread.
+    /// A call never waits for a thread of the pool that is in another task: the caller's thread
+    /// does what nobody helps with. Nor does the caller's thread run other tasks of the pool
+    /// meanwhile. So the ranks of a group may be tasks of the pool that they compute on, with a
+    /// thread for each, since a rank that waits for its peers keeps its thread.
     pub fn host() -> Self {
         Self { kind: Kind::Host(Threads::default()), deadline: DEFAULT_DEADLINE }
     }
 
-    /// The host, on the threads of a pool of the application's instead of rayon's global one. A pool of one thread leaves
-    /// all to the caller's. Several devices may share a pool.
+    /// The host, on the threads of a pool of the application's instead of rayon's global one. A
+    /// pool of one thread leaves all to the caller's. Several devices may share a pool.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -63,15 +69,18 @@ impl Device {
         Self { kind: Kind::Host(Threads::of(pool)), deadline: DEFAULT_DEADLINE }
     }
 
-    /// The distinct adapters of the machine: discrete GPUs first, then integrated ones, then others, software drivers last.
+    /// The distinct adapters of the machine: discrete GPUs first, then integrated ones, then
+    /// others, software drivers last.
     ///
-    /// OpenGL is left out: it lists adapters a second time that Vulkan, Metal or DX12 list already. The adapters are fresh, as
-    /// some platforms let an adapter give only one device; call again for another. An empty list where there is no driver.
+    /// OpenGL is left out: it lists adapters a second time that Vulkan, Metal or DX12 list already.
+    /// The adapters are fresh, as some platforms let an adapter give only one device; call again
+    /// for another. An empty list where there is no driver.
     pub async fn adapters() -> Vec<wgpu::Adapter> {
         adapters().await
     }
 
-    /// The first of the [`adapters`](Self::adapters), opened: a GPU, or a software driver where there is no other.
+    /// The first of the [`adapters`](Self::adapters), opened: a GPU, or a software driver where
+    /// there is no other.
     ///
     /// # Errors
     /// [`GpuError::NoAdapter`] where there is no driver; otherwise as
@@ -83,8 +92,8 @@ impl Device {
         }
     }
 
-    /// All GPUs of the machine, opened, or the host alone where there is none. A software driver is not a GPU: the host itself
-    /// is faster. A `tracing` event says which.
+    /// All GPUs of the machine, opened, or the host alone where there is none. A software driver is
+    /// not a GPU: the host itself is faster. A `tracing` event says which.
     ///
     /// # Errors
     /// [`GpuError::RequestDevice`] when a GPU does not open.
@@ -102,8 +111,8 @@ impl Device {
         Ok(devices)
     }
 
-    /// The limits that an application's device must have: the portable ones of WebGPU. With larger ones, of the adapter,
-    /// larger tensors fit.
+    /// The limits that an application's device must have: the portable ones of WebGPU. With larger
+    /// ones, of the adapter, larger tensors fit.
     pub fn required_limits() -> wgpu::Limits {
         wgpu::Limits::default()
     }
@@ -115,11 +124,13 @@ impl Device {
 
     /// Opens a device on an adapter. Several may be opened on one adapter, as virtual devices.
     ///
-    /// The driver is asked what it really does ([`findings`](Self::findings)) before any of its faster ways is relied on.
+    /// The driver is asked what it really does ([`findings`](Self::findings)) before any of its
+    /// faster ways is relied on.
     ///
     /// # Errors
     /// [`GpuError::RequestDevice`] when the driver refuses;
-    /// [`LimitError::Device`](crate::error::LimitError::Device) when it is below the portable limits of WebGPU.
+    /// [`LimitError::Device`](crate::error::LimitError::Device) when it is below the portable
+    /// limits of WebGPU.
     pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self, Error> {
         Self::from_adapter_with(adapter, FastPaths::ALL).await
     }
@@ -128,20 +139,27 @@ impl Device {
     ///
     /// # Errors
     /// As [`from_adapter`](Self::from_adapter).
-    pub async fn from_adapter_with(adapter: &wgpu::Adapter, paths: FastPaths) -> Result<Self, Error> {
+    pub async fn from_adapter_with(
+        adapter: &wgpu::Adapter,
+        paths: FastPaths,
+    ) -> Result<Self, Error> {
         Ok(Self { kind: Kind::Gpu(Gpu::open(adapter, paths).await?), deadline: DEFAULT_DEADLINE })
     }
 
-    /// Uses a device that the application already has. Its error and device-lost handlers are left alone.
+    /// Uses a device that the application already has. Its error and device-lost handlers are left
+    /// alone.
     ///
-    /// Submits a few small kernels that ask the driver what it really does ([`findings`](Self::findings)), and waits on this
-    /// thread until they are done, behind whatever the queue has to do: milliseconds for the first device of an adapter in
-    /// a process, nothing for the next one. Where no answer comes within 10 s, as on a device that is lost, the ways that it
-    /// would have proven are off. In a browser, where waiting is impossible, they are off too. Callbacks of the application
-    /// may be called meanwhile, as whenever a device is polled.
+    /// Submits a few small kernels that ask the driver what it really does
+    /// ([`findings`](Self::findings)), and waits on this thread until they are done, behind
+    /// whatever the queue has to do: milliseconds for the first device of an adapter in a process,
+    /// nothing for the next one. Where no answer comes within 10 s, as on a device that is lost,
+    /// the ways that it would have proven are off. In a browser, where waiting is impossible, they
+    /// are off too. Callbacks of the application may be called meanwhile, as whenever a device is
+    /// polled.
     ///
     /// # Errors
-    /// [`LimitError::Device`](crate::error::LimitError::Device) when its limits are below the portable ones of WebGPU.
+    /// [`LimitError::Device`](crate::error::LimitError::Device) when its limits are below the
+    /// portable ones of WebGPU.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
         Self::from_wgpu_with(device, queue, FastPaths::ALL)
     }
@@ -150,11 +168,16 @@ impl Device {
     ///
     /// # Errors
     /// As [`from_wgpu`](Self::from_wgpu).
-    pub fn from_wgpu_with(device: wgpu::Device, queue: wgpu::Queue, paths: FastPaths) -> Result<Self, Error> {
+    pub fn from_wgpu_with(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        paths: FastPaths,
+    ) -> Result<Self, Error> {
         Ok(Self { kind: Kind::Gpu(Gpu::new(device, queue, paths)?), deadline: DEFAULT_DEADLINE })
     }
 
-    /// [`from_wgpu_with`](Self::from_wgpu_with), compiling what a function makes of the kernels' texts.
+    /// [`from_wgpu_with`](Self::from_wgpu_with), compiling what a function makes of the kernels'
+    /// texts.
     pub(crate) fn with_rewriting(
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -165,8 +188,9 @@ impl Device {
         Ok(Self { kind: Kind::Gpu(gpu), deadline: DEFAULT_DEADLINE })
     }
 
-    /// Which faster ways the kernels on a GPU take: those that were not switched off, that the device has the features for,
-    /// and that its driver was found to do well; [`findings`](Self::findings) has the reason where one is off. `None` for the host.
+    /// Which faster ways the kernels on a GPU take: those that were not switched off, that the
+    /// device has the features for, and that its driver was found to do well;
+    /// [`findings`](Self::findings) has the reason where one is off. `None` for the host.
     pub fn fast_paths(&self) -> Option<FastPaths> {
         match &self.kind {
             Kind::Gpu(gpu) => Some(gpu.caps().fast_paths()),
@@ -174,9 +198,9 @@ impl Device {
         }
     }
 
-    /// What the driver of a GPU was found to do when the device was opened, and why a way that it has the feature for is not
-    /// taken. `None` for the host, and where nothing could be asked: wgpu's no-op device, a browser's device that the
-    /// application made.
+    /// What the driver of a GPU was found to do when the device was opened, and why a way that it
+    /// has the feature for is not taken. `None` for the host, and where nothing could be asked:
+    /// wgpu's no-op device, a browser's device that the application made.
     pub fn findings(&self) -> Option<&Findings> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.findings(),
@@ -189,7 +213,8 @@ impl Device {
         Self { deadline, ..self }
     }
 
-    /// The same device, timing every compute pass of this crate on it from now on, for all its handles.
+    /// The same device, timing every compute pass of this crate on it from now on, for all its
+    /// handles.
     ///
     /// # Errors
     /// [`GpuError::NoTimestamps`] for the host, and for a device without the feature
@@ -202,8 +227,8 @@ impl Device {
         Ok(self)
     }
 
-    /// The device's own time of the compute passes that this crate has submitted to it since this was last called, each
-    /// from its beginning to its end, added up. Waits until they are done.
+    /// The device's own time of the compute passes that this crate has submitted to it since this
+    /// was last called, each from its beginning to its end, added up. Waits until they are done.
     ///
     /// # Errors
     /// [`GpuError::NoTimestamps`] before [`with_timestamps`](Self::with_timestamps);

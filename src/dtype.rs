@@ -1,4 +1,5 @@
-//! Storage types of tensors. Statistics, parameters and their gradients are f32 whatever the activations are.
+//! Storage types of tensors. Statistics, parameters and their gradients are f32 whatever the
+//! activations are.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! The steps of a pass on one device, whichever it is: sums before the exchange, outputs after it.
 //!
-//! Takes ranks ([`ForwardRank`], [`BackwardRank`]) whose tensors the layer has checked, and whose plans are made. Merging over
-//! ranks happens elsewhere.
+//! Takes ranks ([`ForwardRank`], [`BackwardRank`]) whose tensors the layer has checked, and whose
+//! plans are made. Merging over ranks happens elsewhere.
 
 mod accumulate;
 mod gpu;
@@ -39,8 +39,8 @@ pub(crate) fn prepare(
     }
 }
 
-/// Local statistics, `[rank][channel]`, of ranks of several layers on one device. A GPU has its work, one submission, when
-/// this returns; the host is done.
+/// Local statistics, `[rank][channel]`, of ranks of several layers on one device. A GPU has its
+/// work, one submission, when this returns; the host is done.
 pub(crate) fn statistics(
     device: &Device,
     ranks: Vec<&mut ForwardRank<'_>>,
@@ -48,7 +48,8 @@ pub(crate) fn statistics(
     match device.kind() {
         Kind::Gpu(gpu) => gpu::statistics(gpu, device.deadline(), ranks),
         Kind::Host(threads) => {
-            Ok(ready(Ok(ranks.iter().map(|rank| host::statistics(rank, threads)).collect())).boxed())
+            Ok(ready(Ok(ranks.iter().map(|rank| host::statistics(rank, threads)).collect()))
+                .boxed())
         }
     }
 }
@@ -61,14 +62,16 @@ pub(crate) fn normalize(
     match device.kind() {
         Kind::Gpu(gpu) => gpu::normalize(gpu, ranks),
         Kind::Host(threads) => {
-            let normalized =
-                ranks.into_iter().try_for_each(|(rank, centering)| host::normalize(rank, centering, threads));
+            let normalized = ranks
+                .into_iter()
+                .try_for_each(|(rank, centering)| host::normalize(rank, centering, threads));
             normalized.map(|()| ready(Ok(())).boxed())
         }
     }
 }
 
-/// Local gradient sums, `[rank][channel]`, of ranks of several layers on one device, each of the activation's input.
+/// Local gradient sums, `[rank][channel]`, of ranks of several layers on one device, each of the
+/// activation's input.
 pub(crate) fn gradient_sums(
     device: &Device,
     ranks: Vec<(&mut BackwardRank<'_>, &Normalization)>,
@@ -76,15 +79,17 @@ pub(crate) fn gradient_sums(
     match device.kind() {
         Kind::Gpu(gpu) => gpu::gradient_sums(gpu, device.deadline(), ranks),
         Kind::Host(threads) => {
-            let sums =
-                |(rank, normalization): (&mut BackwardRank<'_>, _)| host::gradient_sums(rank, normalization, threads);
+            let sums = |(rank, normalization): (&mut BackwardRank<'_>, _)| {
+                host::gradient_sums(rank, normalization, threads)
+            };
             let sums = ranks.into_iter().map(sums).collect::<Result<_, Error>>()?;
             Ok(ready(Ok(sums)).boxed())
         }
     }
 }
 
-/// The gradients of x and of the residual, where they are wanted, of ranks of several layers on one device.
+/// The gradients of x and of the residual, where they are wanted, of ranks of several layers on one
+/// device.
 pub(crate) fn input_gradients(
     device: &Device,
     ranks: Vec<(&mut BackwardRank<'_>, &[GradCentering])>,
@@ -92,8 +97,9 @@ pub(crate) fn input_gradients(
     match device.kind() {
         Kind::Gpu(gpu) => gpu::input_gradients(gpu, ranks),
         Kind::Host(threads) => {
-            let written =
-                ranks.into_iter().try_for_each(|(rank, centering)| host::input_gradients(rank, centering, threads));
+            let written = ranks
+                .into_iter()
+                .try_for_each(|(rank, centering)| host::input_gradients(rank, centering, threads));
             written.map(|()| ready(Ok(())).boxed())
         }
     }

@@ -1,10 +1,12 @@
 //! Which of a GPU's faster ways are taken.
 
-/// The ways in which kernels are faster on a GPU that has what they need. All are taken where the device has the feature and
-/// a probe at opening finds that its driver keeps what they rely on ([`Device::findings`](crate::Device::findings)), unless
-/// they are switched off when a device is made ([`Device::from_adapter_with`](crate::Device::from_adapter_with),
-/// [`Device::from_wgpu_with`](crate::Device::from_wgpu_with)): to find out what a way is worth, or to do without one where a
-/// driver fails at it. Results keep their bounds either way; the bits of sums may differ where values are taken by fours, and so those of what follows.
+/// The ways in which kernels are faster on a GPU that has what they need. All are taken where the
+/// device has the feature and a probe at opening finds that its driver keeps what they rely on
+/// ([`Device::findings`](crate::Device::findings)), unless they are switched off when a device is
+/// made ([`Device::from_adapter_with`](crate::Device::from_adapter_with),
+/// [`Device::from_wgpu_with`](crate::Device::from_wgpu_with)): to find out what a way is worth, or
+/// to do without one where a driver fails at it. Results keep their bounds either way; the bits of
+/// sums may differ where values are taken by fours, and so those of what follows.
 ///
 /// ```
 /// use syncbn::device::FastPaths;
@@ -14,14 +16,15 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct FastPaths {
-    /// Kernels read and write four values at a time, where L (or, channels last, C) is a multiple of four.
+    /// Kernels read and write four values at a time, where L (or, channels last, C) is a multiple
+    /// of four.
     pub quads: bool,
-    /// f16 is read as the device's own type, where it has the feature `SHADER_F16` and its loads keep each of the 65,536
-    /// f16 (a NaN as some NaN); values are the same bits without.
+    /// f16 is read as the device's own type, where it has the feature `SHADER_F16` and its loads
+    /// keep each of the 65,536 f16 (a NaN as some NaN); values are the same bits without.
     pub native_f16: bool,
-    /// Neighbouring rows of a tile merge in registers, where the device has the feature `SUBGROUP`, cuts the workgroups
-    /// of the kernel that asks into whole subgroups of one size, 4 or more, and the rows are in one of them; values are the
-    /// same bits without.
+    /// Neighbouring rows of a tile merge in registers, where the device has the feature `SUBGROUP`,
+    /// cuts the workgroups of the kernel that asks into whole subgroups of one size, 4 or more, and
+    /// the rows are in one of them; values are the same bits without.
     pub subgroups: bool,
 }
 
@@ -31,7 +34,8 @@ impl FastPaths {
     /// None: kernels as every WebGPU device runs them, one value at a time.
     pub const NONE: Self = Self { quads: false, native_f16: false, subgroups: false };
 
-    /// Those that any device may take, whatever its driver does: none that a driver must prove sound.
+    /// Those that any device may take, whatever its driver does: none that a driver must prove
+    /// sound.
     pub(crate) fn without_proof(self) -> Self {
         Self { native_f16: false, subgroups: false, ..self }
     }

@@ -1,7 +1,9 @@
-//! One GPU: device, queue, pipelines, submissions, readback. It knows slots and bytes, not channels.
+//! One GPU: device, queue, pipelines, submissions, readback. It knows slots and bytes, not
+//! channels.
 //!
-//! The device may be the application's own: nothing here replaces its error or device-lost handlers. Failures are caught
-//! by error scopes, pushed and popped on the thread that issues the commands.
+//! The device may be the application's own: nothing here replaces its error or device-lost
+//! handlers. Failures are caught by error scopes, pushed and popped on the thread that issues the
+//! commands.
 
 mod adapter;
 mod bindings;
@@ -40,8 +42,9 @@ use pool::Pool;
 use readback::Poller;
 
 /// What a device is opened with where its adapter has it; nothing needs it.
-pub(crate) const OPTIONAL_FEATURES: wgpu::Features =
-    wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY).union(wgpu::Features::SUBGROUP);
+pub(crate) const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
+    .union(wgpu::Features::TIMESTAMP_QUERY)
+    .union(wgpu::Features::SUBGROUP);
 
 /// A result that a device is already working on.
 pub(crate) type Pending<T> = BoxFuture<'static, Result<T, Error>>;
@@ -73,17 +76,19 @@ struct Context {
 
 impl PartialEq for Gpu {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.context, &other.context) || is_one_device(&self.context.device, &other.context.device)
+        Arc::ptr_eq(&self.context, &other.context)
+            || is_one_device(&self.context.device, &other.context.device)
     }
 }
 
-/// Whether two handles are of the same device. wgpu numbers devices per instance, so that equal handles may be of two.
+/// Whether two handles are of the same device. wgpu numbers devices per instance, so that equal
+/// handles may be of two.
 fn is_one_device(a: &wgpu::Device, b: &wgpu::Device) -> bool {
     if a != b {
         return false;
     }
-    // A scope on one device hears an error of the other only if they are the same. The outer scope keeps it from the
-    // application's handler otherwise.
+    // A scope on one device hears an error of the other only if they are the same. The outer scope
+    // keeps it from the application's handler otherwise.
     let outer = b.push_error_scope(wgpu::ErrorFilter::Validation);
     let inner = a.push_error_scope(wgpu::ErrorFilter::Validation);
     drop(b.create_buffer(&wgpu::BufferDescriptor {
@@ -98,8 +103,9 @@ fn is_one_device(a: &wgpu::Device, b: &wgpu::Device) -> bool {
 }
 
 impl Gpu {
-    /// Takes over a device and its queue, which the application may go on using, with these of its faster ways as far as the
-    /// driver proves sound. Waits on this thread for the driver's answers, but not for ever.
+    /// Takes over a device and its queue, which the application may go on using, with these of its
+    /// faster ways as far as the driver proves sound. Waits on this thread for the driver's
+    /// answers, but not for ever.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue, paths: FastPaths) -> Result<Self, Error> {
         Self::with_rewriting(device, queue, paths, None)
     }
@@ -117,7 +123,11 @@ impl Gpu {
     }
 
     /// A device as far as it is opened, and what was found out about it.
-    fn opened(Opening { device, queue, name, poller }: Opening, found: probe::Found, rewrite: Option<Rewrite>) -> Self {
+    fn opened(
+        Opening { device, queue, name, poller }: Opening,
+        found: probe::Found,
+        rewrite: Option<Rewrite>,
+    ) -> Self {
         let limits = device.limits();
         let caps = DeviceCaps {
             max_binding_bytes: limits.max_storage_buffer_binding_size,
@@ -129,9 +139,11 @@ impl Gpu {
             subgroups: found.paths.subgroups,
         };
         let findings = found.findings;
-        // Apart from each other: a kernel may not bind one range twice for writing, as some variants declare all buffers.
+        // Apart from each other: a kernel may not bind one range twice for writing, as some
+        // variants declare all buffers.
         let spares = std::array::from_fn(|_| BufferSlice::spare(&device));
-        let (pipelines, bindings, clock) = (Pipelines::new(rewrite), Arc::default(), OnceLock::new());
+        let (pipelines, bindings, clock) =
+            (Pipelines::new(rewrite), Arc::default(), OnceLock::new());
         let (scratch, staging) = (Arc::default(), Arc::default());
         let context = Context {
             device,
@@ -150,8 +162,8 @@ impl Gpu {
         Self { context: Arc::new(context) }
     }
 
-    /// Opens a device of its own on an adapter, with all of the adapter's limits, and its own f16 and timestamps where it has
-    /// them.
+    /// Opens a device of its own on an adapter, with all of the adapter's limits, and its own f16
+    /// and timestamps where it has them.
     pub async fn open(adapter: &wgpu::Adapter, paths: FastPaths) -> Result<Self, Error> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("syncbn"),
@@ -159,9 +171,8 @@ impl Gpu {
             required_features: adapter.features() & OPTIONAL_FEATURES,
             ..Default::default()
         };
-        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| GpuError::RequestDevice {
-            adapter: adapter.get_info().name,
-            message: error.to_string(),
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| {
+            GpuError::RequestDevice { adapter: adapter.get_info().name, message: error.to_string() }
         })?;
         let opening = Opening::new(device, queue)?;
         let found = opening.probe(paths).await;
@@ -188,7 +199,8 @@ impl Gpu {
         self.context.findings.as_deref()
     }
 
-    /// Memory to bind where a kernel has a buffer that the layer has not: four of them, each a buffer of its own.
+    /// Memory to bind where a kernel has a buffer that the layer has not: four of them, each a
+    /// buffer of its own.
     pub fn spare(&self, index: usize) -> &BufferSlice {
         &self.context.spares[index]
     }
@@ -197,10 +209,9 @@ impl Gpu {
     pub fn wait(&self, deadline: Duration) -> Pending<()> {
         // An empty submission stands for all before it.
         let index = self.submit_commands([]);
-        let done = self
-            .context
-            .poller
-            .watch(index, deadline, |reply| self.context.queue.on_submitted_work_done(move || reply.send(Ok(()))));
+        let done = self.context.poller.watch(index, deadline, |reply| {
+            self.context.queue.on_submitted_work_done(move || reply.send(Ok(())))
+        });
         async move { Ok(done.await?) }.boxed()
     }
 }

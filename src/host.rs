@@ -1,9 +1,11 @@
-//! The phases on host memory: for a rank without a GPU driver, and for a rank beside GPUs. Knows no wgpu.
+//! The phases on host memory: for a rank without a GPU driver, and for a rank beside GPUs. Knows no
+//! wgpu.
 //!
-//! Bound by memory: every phase reads and writes each value once, on all threads of a pool, with the vector instructions
-//! that the processor turns out to have. Sums are f32 for a few values and f64 beyond; outputs are computed as on a GPU,
-//! from pivot and rest in f32, and rounded once to their storage type. Results have the same bits on any number of
-//! threads and on every instruction set.
+//! Bound by memory: every phase reads and writes each value once, on all threads of a pool, with
+//! the vector instructions that the processor turns out to have. Sums are f32 for a few values and
+//! f64 beyond; outputs are computed as on a GPU, from pivot and rest in f32, and rounded once to
+//! their storage type. Results have the same bits on any number of threads and on every instruction
+//! set.
 
 mod apply;
 mod blocks;
@@ -33,9 +35,9 @@ use crate::epilogue::Epilogue;
 use crate::shape::Shape;
 use crate::stats::{Centering, GradCentering, GradientSums, Normalization};
 
-/// Bytes of results of all ranks together from which on they are large. They are stored past the caches then: they would
-/// not stay there until somebody reads them, and the memory that they replace is not read first. And what is read is asked
-/// for early.
+/// Bytes of results of all ranks together from which on they are large. They are stored past the
+/// caches then: they would not stay there until somebody reads them, and the memory that they
+/// replace is not read first. And what is read is asked for early.
 const LARGE_BYTES: usize = 4 << 20;
 
 /// What a layer is on the host: parameters, (C) each, and how it ends.
@@ -44,7 +46,8 @@ pub(crate) struct Layer<'a> {
     pub weight: Option<&'a [f32]>,
     pub bias: Option<&'a [f32]>,
     pub epilogue: Epilogue,
-    /// Ranks of the host whose results are computed one after the other, each taken to have as many.
+    /// Ranks of the host whose results are computed one after the other, each taken to have as
+    /// many.
     pub ranks: usize,
 }
 
@@ -56,18 +59,24 @@ impl Layer<'_> {
 
     /// Pivot, scale = weight·inv_std and shift = bias − rest·scale of a channel.
     fn line(self, center: &Centering, channel: usize) -> Line {
-        let scale = self.weight.map_or(1.0, |weight| weight[channel]) * (center.inv_std * center.unit);
+        let scale =
+            self.weight.map_or(1.0, |weight| weight[channel]) * (center.inv_std * center.unit);
         let shift = self.bias.map_or(0.0, |bias| bias[channel]) - center.rest / center.unit * scale;
         [center.pivot / center.unit, scale, shift]
     }
 
     fn lines<'c>(self, centering: impl IntoIterator<Item = &'c Centering>) -> Vec<Line> {
-        centering.into_iter().enumerate().map(|(channel, center)| self.line(center, channel)).collect()
+        centering
+            .into_iter()
+            .enumerate()
+            .map(|(channel, center)| self.line(center, channel))
+            .collect()
     }
 }
 
-/// y = act((x − pivot)·scale + shift + residual). Where there is a mask, of zeros, the bit of every address becomes 1 where
-/// what enters the activation is above 0. Where there is no x, y is written over it, and of the same type.
+/// y = act((x − pivot)·scale + shift + residual). Where there is a mask, of zeros, the bit of every
+/// address becomes 1 where what enters the activation is above 0. Where there is no x, y is written
+/// over it, and of the same type.
 pub(crate) fn normalize<X: Element, Y: Element>(
     rank: ForwardRank<'_, X, Y>,
     centering: &[Centering],
@@ -83,10 +92,17 @@ pub(crate) fn normalize<X: Element, Y: Element>(
     // Each run has whole words of the mask to itself.
     let masks = mask.map(|mask| mask.chunks_mut(RUN_VALUES / 32));
     // From the end: what the sums read last is still in the caches.
-    let tasks = y.chunks_mut(RUN_VALUES).zip(side_by_side(masks)).enumerate().collect::<Vec<_>>().into_iter().rev();
+    let tasks = y
+        .chunks_mut(RUN_VALUES)
+        .zip(side_by_side(masks))
+        .enumerate()
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev();
     threads.for_each(2 * bytes, tasks, |(i, (y, mask))| {
         let run = i * RUN_VALUES..i * RUN_VALUES + y.len();
-        let (x, residual) = (x.map(|x| &x[run.start..]), residual.map(|residual| &residual[run.start..]));
+        let (x, residual) =
+            (x.map(|x| &x[run.start..]), residual.map(|residual| &residual[run.start..]));
         let task = Normalize { x, residual, y, mask, at: run.start };
         Scratch::lend(|scratch| task.run(&numbers, layer.epilogue, layer.is_large(bytes), scratch));
     });
@@ -112,7 +128,8 @@ impl<'a, G: Element> GradOutput<'a, G> {
     }
 }
 
-/// What backward reads beside it: x, and what decides on the side of the activation, a mask or the residual.
+/// What backward reads beside it: x, and what decides on the side of the activation, a mask or the
+/// residual.
 #[derive(Clone, Copy)]
 pub(crate) struct Upstream<'a, X> {
     pub x: &'a [X],
@@ -141,14 +158,18 @@ pub(crate) fn local_gradient_sums<G: Element, X: Element>(
     }
     let lines = layer.lines(&normalization.centering());
     let sums = gradient::sums(g.like(shape), upstream.with(layer.epilogue), shape, &lines, threads);
-    let about_mean = |([sum_dy, sum_dy_x], rest): ([f64; 2], f64)| GradientSums::from_pivot(sum_dy, sum_dy_x, rest);
+    let about_mean = |([sum_dy, sum_dy_x], rest): ([f64; 2], f64)| {
+        GradientSums::from_pivot(sum_dy, sum_dy_x, rest)
+    };
     sums.into_iter().zip(normalization.rest()).map(about_mean).collect()
 }
 
-/// grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), and g itself for the residual. Where there
-/// is no g, the gradient of x is written over it: it is of the type and layout of x.
+/// grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), and g itself for
+/// the residual. Where there is no g, the gradient of x is written over it: it is of the type and
+/// layout of x.
 ///
-/// Where the statistics are constants, x is left out, so that a value that is not finite keeps to itself.
+/// Where the statistics are constants, x is left out, so that a value that is not finite keeps to
+/// itself.
 pub(crate) fn grad_input<G: Element, X: Element>(
     rank: BackwardRank<'_, G, X>,
     centering: &[GradCentering],
@@ -165,15 +186,22 @@ pub(crate) fn grad_input<G: Element, X: Element>(
     let upstream = upstream.with(layer.epilogue);
     let bytes = size_of_val(dx);
     let residuals = side_by_side(grad_residual.map(|values| values.chunks_mut(RUN_VALUES)));
-    let tasks = dx.chunks_mut(RUN_VALUES).zip(residuals).enumerate().collect::<Vec<_>>().into_iter().rev();
+    let tasks =
+        dx.chunks_mut(RUN_VALUES).zip(residuals).enumerate().collect::<Vec<_>>().into_iter().rev();
     threads.for_each(3 * bytes, tasks, |(i, (dx, grad_residual))| {
         let task = GradInput { g, upstream, dx, grad_residual, at: i * RUN_VALUES };
-        Scratch::lend(|scratch| task.run(&numbers, batch_statistics, layer.is_large(bytes), scratch));
+        Scratch::lend(|scratch| {
+            task.run(&numbers, batch_statistics, layer.is_large(bytes), scratch)
+        });
     });
 }
 
 /// The numbers of the channels from `first` on.
-fn gradient_lines(layer: Layer<'_>, first: usize, centering: &[GradCentering]) -> Vec<GradientLine> {
+fn gradient_lines(
+    layer: Layer<'_>,
+    first: usize,
+    centering: &[GradCentering],
+) -> Vec<GradientLine> {
     let line = |(channel, of): (usize, &GradCentering)| {
         let [pivot, scale, shift] = layer.line(&of.center, channel);
         let unit = of.center.unit;

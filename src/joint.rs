@@ -1,10 +1,12 @@
-//! Several layers that do not depend on each other in one call: per device one submission before the exchange and one after
-//! it, and one message to the other ranks for all. Each layer gets the bits that it would get by itself.
+//! Several layers that do not depend on each other in one call: per device one submission before
+//! the exchange and one after it, and one message to the other ranks for all. Each layer gets the
+//! bits that it would get by itself.
 //!
-//! The layers are of one process group, and but for [`synchronize`] on the same devices. All ranks make the same calls, in the same order. An error
-//! is [`Error::Joint`] with the number of the layer that it is of; then no layer's running statistics have changed, unless a
-//! device failed after the exchange, and targets may be partly written. The peers of every layer learn of it, also where the
-//! layers are of several process groups, which is refused.
+//! The layers are of one process group, and but for [`synchronize`] on the same devices. All ranks
+//! make the same calls, in the same order. An error is [`Error::Joint`] with the number of the
+//! layer that it is of; then no layer's running statistics have changed, unless a device failed
+//! after the exchange, and targets may be partly written. The peers of every layer learn of it,
+//! also where the layers are of several process groups, which is refused.
 //!
 //! ```
 //! use syncbn::{BatchNormConfig, Device, SyncBatchNorm, joint};
@@ -24,7 +26,9 @@
 use crate::collective::Synchronization;
 use crate::config::Mode;
 use crate::error::Error;
-use crate::layer::{BackwardCall, Failure, ForwardCall, SyncBatchNorm, backward_of, forward_of, synchronize_layers};
+use crate::layer::{
+    BackwardCall, Failure, ForwardCall, SyncBatchNorm, backward_of, forward_of, synchronize_layers,
+};
 use crate::request::{Backward, Forward, Gradients, Normalized};
 use crate::saved::Saved;
 use crate::stats::{Global, Local, Mergeable};
@@ -33,8 +37,8 @@ use crate::tensor::Output;
 /// [`SyncBatchNorm::forward_train`] of several layers.
 ///
 /// # Errors
-/// As there; [`ArgumentError::NotTogether`](crate::error::ArgumentError::NotTogether) for a layer on other devices or of another
-/// process group than the first.
+/// As there; [`ArgumentError::NotTogether`](crate::error::ArgumentError::NotTogether) for a layer
+/// on other devices or of another process group than the first.
 ///
 /// # Cancel safety
 /// As there.
@@ -61,7 +65,9 @@ fn forward<'a, O: Output, F: Into<Forward<'a, O>>>(
     calls: impl IntoIterator<Item = (&'a SyncBatchNorm, F)>,
     mode: Mode,
 ) -> impl Future<Output = Result<Vec<Normalized<O>>, Error>> {
-    let calls = calls.into_iter().map(|(layer, request)| ForwardCall { layer, parts: request.into().parts });
+    let calls = calls
+        .into_iter()
+        .map(|(layer, request)| ForwardCall { layer, parts: request.into().parts });
     let calls: Vec<_> = calls.collect();
     async move { forward_of(calls, mode).await.map_err(Failure::joint) }
 }
@@ -76,12 +82,17 @@ fn forward<'a, O: Output, F: Into<Forward<'a, O>>>(
 pub fn backward<'a, O: Output>(
     calls: impl IntoIterator<Item = (&'a SyncBatchNorm, &'a Saved, Backward<'a, O>)>,
 ) -> impl Future<Output = Result<Vec<Gradients<O>>, Error>> {
-    let call = |(layer, saved, request): (_, _, Backward<'a, O>)| BackwardCall { layer, saved, parts: request.parts };
+    let call = |(layer, saved, request): (_, _, Backward<'a, O>)| BackwardCall {
+        layer,
+        saved,
+        parts: request.parts,
+    };
     let calls: Vec<_> = calls.into_iter().map(call).collect();
     async move { backward_of(calls).await.map_err(Failure::joint) }
 }
 
-/// [`SyncBatchNorm::synchronize`] of several layers, of statistics or of gradient sums: their devices need not be the same.
+/// [`SyncBatchNorm::synchronize`] of several layers, of statistics or of gradient sums: their
+/// devices need not be the same.
 ///
 /// # Errors
 /// As there, and as [`forward_train`].

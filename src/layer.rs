@@ -25,15 +25,18 @@ use member::{Member, Running};
 
 /// A synchronized batch normalization layer: every value counts once, wherever it lies.
 ///
-/// It drives one or several devices, GPUs and the host mixed as wanted, with one rank each: a call takes `&x` for one, and a
-/// list with a tensor per device for several. [`in_group`](Self::in_group) joins it with the layers of other threads or
-/// processes. Inputs are of shape (Nᵣ, C, spatial…); ranks may differ in batch and spatial size, and a rank may be empty.
+/// It drives one or several devices, GPUs and the host mixed as wanted, with one rank each: a call
+/// takes `&x` for one, and a list with a tensor per device for several.
+/// [`in_group`](Self::in_group) joins it with the layers of other threads or processes. Inputs are
+/// of shape (Nᵣ, C, spatial…); ranks may differ in batch and spatial size, and a rank may be empty.
 /// Parameters have the same values on every rank; running statistics are kept once, on the host.
 ///
-/// Every pass takes `&self`: a layer in an `Arc` trains and evaluates on several threads. [`forward_train`](Self::forward_train)
-/// is three steps, which may be taken one at a time: [`local_statistics`](Self::local_statistics) before the exchange,
-/// [`synchronize`](Self::synchronize), and [`normalize`](Self::normalize) after it. So is [`backward`](Self::backward), with
-/// [`local_gradient_sums`](Self::local_gradient_sums), the same `synchronize`, and [`input_gradients`](Self::input_gradients).
+/// Every pass takes `&self`: a layer in an `Arc` trains and evaluates on several threads.
+/// [`forward_train`](Self::forward_train) is three steps, which may be taken one at a time:
+/// [`local_statistics`](Self::local_statistics) before the exchange,
+/// [`synchronize`](Self::synchronize), and [`normalize`](Self::normalize) after it. So is
+/// [`backward`](Self::backward), with [`local_gradient_sums`](Self::local_gradient_sums), the same
+/// `synchronize`, and [`input_gradients`](Self::input_gradients).
 ///
 /// ```
 /// use syncbn::{BatchNormConfig, Device, SyncBatchNorm};
@@ -60,12 +63,17 @@ pub struct SyncBatchNorm {
 }
 
 impl SyncBatchNorm {
-    /// A layer over these devices, one rank each, with the initial values that the configuration gives.
+    /// A layer over these devices, one rank each, with the initial values that the configuration
+    /// gives.
     ///
     /// # Errors
-    /// [`ConfigError`](crate::error::ConfigError) for a setting outside its range or an empty list of devices;
-    /// [`GpuError`](crate::error::GpuError) when a device has no memory for the parameters.
-    pub fn new(config: BatchNormConfig, devices: impl IntoIterator<Item = Device>) -> Result<Self, Error> {
+    /// [`ConfigError`](crate::error::ConfigError) for a setting outside its range or an empty list
+    /// of devices; [`GpuError`](crate::error::GpuError) when a device has no memory for the
+    /// parameters.
+    pub fn new(
+        config: BatchNormConfig,
+        devices: impl IntoIterator<Item = Device>,
+    ) -> Result<Self, Error> {
         let (base, running) = Base::new(config, devices.into_iter().collect(), false)?;
         Ok(Self::of(base, Running::new(running)))
     }
@@ -77,22 +85,25 @@ impl SyncBatchNorm {
         Self { base, running, exchange }
     }
 
-    /// The same layer with a name that errors mention, such as `layer1.0.bn1`: the same on every rank.
+    /// The same layer with a name that errors mention, such as `layer1.0.bn1`: the same on every
+    /// rank.
     pub fn named(mut self, name: &str) -> Self {
         self.exchange = self.exchange.renamed(name).into();
         self
     }
 
-    /// The same layer as one of a process group: its statistics merge first among its own devices and then with those of
-    /// the other threads or processes, each of which may hold as many devices as it likes. Ranks count through: those of the
-    /// first process, then those of the second, and so on.
+    /// The same layer as one of a process group: its statistics merge first among its own devices
+    /// and then with those of the other threads or processes, each of which may hold as many
+    /// devices as it likes. Ranks count through: those of the first process, then those of the
+    /// second, and so on.
     ///
-    /// All must make their layers in the same order and call them in the same order. Nothing is exchanged here; how many
-    /// devices each holds, and whether all begin with the same parameters, they learn with the first call.
+    /// All must make their layers in the same order and call them in the same order. Nothing is
+    /// exchanged here; how many devices each holds, and whether all begin with the same parameters,
+    /// they learn with the first call.
     ///
     /// # Errors
-    /// [`ArgumentError::ParameterUsage`] for parameters of the caller's in buffers that cannot be read, since ranks compare
-    /// them.
+    /// [`ArgumentError::ParameterUsage`] for parameters of the caller's in buffers that cannot be
+    /// read, since ranks compare them.
     pub fn in_group(mut self, group: &ProcessGroup) -> Result<Self, Error> {
         if group.world_size() > 1 {
             self.check_comparable()?;
@@ -114,12 +125,14 @@ impl SyncBatchNorm {
         &self.base.config
     }
 
-    /// Replaces settings; they hold for later calls, backward of earlier ones included. All ranks must do so alike.
+    /// Replaces settings; they hold for later calls, backward of earlier ones included. All ranks
+    /// must do so alike.
     ///
     /// # Errors
-    /// [`ConfigError`](crate::error::ConfigError) for a setting outside its range, or one that parameters, running
-    /// statistics or saved contexts depend on: the number of features, whether there are weight, bias and running
-    /// statistics, the epilogue and its mask. Nothing is replaced then.
+    /// [`ConfigError`](crate::error::ConfigError) for a setting outside its range, or one that
+    /// parameters, running statistics or saved contexts depend on: the number of features, whether
+    /// there are weight, bias and running statistics, the epilogue and its mask. Nothing is
+    /// replaced then.
     pub fn set_config(&mut self, config: BatchNormConfig) -> Result<(), Error> {
         self.base.set_config(config)
     }
@@ -132,19 +145,21 @@ impl SyncBatchNorm {
         self.set_config(self.config().clone().with_momentum(momentum))
     }
 
-    /// Compiles on every device what training, evaluation and backward need for an x of these dimensions, layout and
-    /// storage type, with y and grad_output stored alike. Without it each kernel is compiled when a call first needs it;
-    /// what a call needs beyond this, such as for writing over its input or for adding gradients, still is.
+    /// Compiles on every device what training, evaluation and backward need for an x of these
+    /// dimensions, layout and storage type, with y and grad_output stored alike. Without it each
+    /// kernel is compiled when a call first needs it; what a call needs beyond this, such as for
+    /// writing over its input or for adding gradients, still is.
     ///
     /// # Errors
-    /// [`ShapeError`](crate::error::ShapeError); [`ArgumentError::Channels`] for other channels than the layer's,
-    /// [`LimitError`](crate::error::LimitError) for a shape that a device cannot bind, [`GpuError`](crate::error::GpuError)
-    /// when a device refuses a kernel.
+    /// [`ShapeError`](crate::error::ShapeError); [`ArgumentError::Channels`] for other channels
+    /// than the layer's, [`LimitError`](crate::error::LimitError) for a shape that a device cannot
+    /// bind, [`GpuError`](crate::error::GpuError) when a device refuses a kernel.
     pub fn prepare(&self, dims: &[usize], layout: Layout, dtype: DType) -> Result<(), Error> {
         self.base.prepare(dims, layout, dtype)
     }
 
-    /// The weight of a rank, (C) f32 on its device; `None` without one, and for a rank that there is not.
+    /// The weight of a rank, (C) f32 on its device; `None` without one, and for a rank that there
+    /// is not.
     pub fn weight(&self, rank: usize) -> Option<&Tensor> {
         self.base.affine(rank)[0]
     }
@@ -171,7 +186,8 @@ impl SyncBatchNorm {
         ranks
     }
 
-    /// The order in which outputs are computed: on the host from the last rank, whose input the sums have left in the caches.
+    /// The order in which outputs are computed: on the host from the last rank, whose input the
+    /// sums have left in the caches.
     fn outputs_order(&self) -> Vec<usize> {
         let mut ranks = self.gpus_first();
         let gpus = ranks.partition_point(|&rank| !self.base.devices[rank].is_host());
@@ -192,5 +208,9 @@ impl SyncBatchNorm {
 /// Whether a layer can share an exchange with another.
 fn check_same_group(exchange: &Exchange, other: &Exchange) -> Result<(), ArgumentError> {
     let is_same = exchange.group().is_same(other.group());
-    if is_same { Ok(()) } else { Err(ArgumentError::NotTogether { reason: "it is of another process group" }) }
+    if is_same {
+        Ok(())
+    } else {
+        Err(ArgumentError::NotTogether { reason: "it is of another process group" })
+    }
 }

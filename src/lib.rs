@@ -1,10 +1,12 @@
-//! Synchronized batch normalization on [wgpu]: several devices, each with a part of a batch, normalize with the mean and
-//! variance of the whole batch.
+//! Synchronized batch normalization on [wgpu]: several devices, each with a part of a batch,
+//! normalize with the mean and variance of the whole batch.
 //!
-//! Two layers take the same requests. [`BatchNorm`] is for one GPU: nothing waits, nothing is read back, and a pass may become
-//! part of the application's own submission. [`SyncBatchNorm`] drives one or several [`Device`]s (GPUs of any vendor, virtual
-//! devices on one adapter, or the host), alone or in a [`ProcessGroup`] with other threads or processes: compute shaders reduce
-//! every channel on each device, the host merges the partial statistics exactly, and every device normalizes with the result.
+//! Two layers take the same requests. [`BatchNorm`] is for one GPU: nothing waits, nothing is read
+//! back, and a pass may become part of the application's own submission. [`SyncBatchNorm`] drives
+//! one or several [`Device`]s (GPUs of any vendor, virtual devices on one adapter, or the host),
+//! alone or in a [`ProcessGroup`] with other threads or processes: compute shaders reduce every
+//! channel on each device, the host merges the partial statistics exactly, and every device
+//! normalizes with the result.
 //!
 //! ```
 //! use syncbn::{BatchNormConfig, Device, SyncBatchNorm};

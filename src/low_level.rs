@@ -1,4 +1,5 @@
-//! What this crate's own tests, examples and tools reach into. **Unstable**: any release may change or remove what is here.
+//! What this crate's own tests, examples and tools reach into. **Unstable**: any release may change
+//! or remove what is here.
 
 use std::sync::Arc;
 
@@ -29,8 +30,9 @@ modules! {
     tree = crate::stats::tree;
 }
 
-/// Uses a device that the application already has, as [`Device::from_wgpu_with`] does. The WGSL text of every kernel passes
-/// through `rewrite` before it is compiled, so that a test can do to it what another compiler would.
+/// Uses a device that the application already has, as [`Device::from_wgpu_with`] does. The WGSL
+/// text of every kernel passes through `rewrite` before it is compiled, so that a test can do to it
+/// what another compiler would.
 ///
 /// # Errors
 /// As [`Device::from_wgpu_with`].

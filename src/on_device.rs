@@ -1,4 +1,5 @@
-//! `BatchNorm`: a layer on one GPU. Statistics merge there, nothing is read back, and no pass waits.
+//! `BatchNorm`: a layer on one GPU. Statistics merge there, nothing is read back, and no pass
+//! waits.
 
 use crate::base::Base;
 use crate::config::{AffineGradient, BatchNormConfig, Mode, Momentum, Statistics};
@@ -8,7 +9,9 @@ use crate::engine::resident::{self, Normalizer, Running, Shares};
 use crate::error::{ArgumentError, BatchError, Error};
 use crate::gpu::Gpu;
 use crate::plan::{Following, ParameterGradients};
-use crate::request::{Backward, BackwardParts, Encode, Forward, ForwardParts, Gradients, Normalized};
+use crate::request::{
+    Backward, BackwardParts, Encode, Forward, ForwardParts, Gradients, Normalized,
+};
 use crate::saved::{OnDevice, Saved};
 use crate::shape::Shape;
 use crate::state::{LoadOptions, StateDict};
@@ -18,20 +21,21 @@ use crate::workspace::Workspace;
 
 /// A batch normalization layer on one GPU, in which nothing waits and nothing is read back.
 ///
-/// A whole forward pass is one submission, and so is a whole backward pass; calls return once they have submitted, and the
-/// running statistics live on the device. With [`encode`](Forward::encode) a pass becomes part of the application's own
-/// submission. [`running_stats`](Self::running_stats) and [`state`](Self::state) bring to the
-/// host what is asked for.
+/// A whole forward pass is one submission, and so is a whole backward pass; calls return once they
+/// have submitted, and the running statistics live on the device. With [`encode`](Forward::encode)
+/// a pass becomes part of the application's own submission. [`running_stats`](Self::running_stats)
+/// and [`state`](Self::state) bring to the host what is asked for.
 ///
-/// With one tensor it is the plain batch normalization of an application. With a list, the tensors are ranks that share their
-/// statistics, as those of a [`SyncBatchNorm`](crate::SyncBatchNorm) do; each call decides how many there are.
+/// With one tensor it is the plain batch normalization of an application. With a list, the tensors
+/// are ranks that share their statistics, as those of a [`SyncBatchNorm`](crate::SyncBatchNorm) do;
+/// each call decides how many there are.
 ///
-/// Arguments mean what they mean there, and are checked before anything is submitted. A device that fails later says so
-/// where results are read.
+/// Arguments mean what they mean there, and are checked before anything is submitted. A device that
+/// fails later says so where results are read.
 ///
 /// # Accuracy
-/// The merge has no f64: y is within 16 ulp of the largest |y| of its channel of the f64 definition, where a `SyncBatchNorm`
-/// is within 8.
+/// The merge has no f64: y is within 16 ulp of the largest |y| of its channel of the f64
+/// definition, where a `SyncBatchNorm` is within 8.
 ///
 /// ```no_run
 /// use syncbn::{Backward, BatchNorm, BatchNormConfig, Device};
@@ -60,8 +64,9 @@ impl BatchNorm {
     /// A layer on a GPU, with the initial values that the configuration gives.
     ///
     /// # Errors
-    /// [`ConfigError`](crate::error::ConfigError) for a setting outside its range; [`ArgumentError::NotAGpu`] for the host;
-    /// [`GpuError`](crate::error::GpuError) when the device has no memory for the parameters.
+    /// [`ConfigError`](crate::error::ConfigError) for a setting outside its range;
+    /// [`ArgumentError::NotAGpu`] for the host; [`GpuError`](crate::error::GpuError) when the
+    /// device has no memory for the parameters.
     pub fn new(config: BatchNormConfig, device: &Device) -> Result<Self, Error> {
         let Kind::Gpu(gpu) = device.kind() else {
             return Err(ArgumentError::NotAGpu { device: device.to_string() }.into());
@@ -71,18 +76,24 @@ impl BatchNorm {
         Ok(Self { base, gpu: gpu.clone(), running, shares: Shares::default() })
     }
 
-    /// Normalizes with the statistics of the batch, of all ranks together, and lets the running statistics follow: as
-    /// [`SyncBatchNorm::forward_train`](crate::SyncBatchNorm::forward_train), without waiting.
+    /// Normalizes with the statistics of the batch, of all ranks together, and lets the running
+    /// statistics follow: as [`SyncBatchNorm::forward_train`](crate::SyncBatchNorm::forward_train),
+    /// without waiting.
     ///
-    /// Recorded into an encoder, it takes place when the application submits that: what is never submitted has no effect.
-    /// Encoders are to be submitted before parameters or running statistics are set, which are written at once.
+    /// Recorded into an encoder, it takes place when the application submits that: what is never
+    /// submitted has no effect. Encoders are to be submitted before parameters or running
+    /// statistics are set, which are written at once.
     ///
     /// # Errors
-    /// [`ArgumentError`] for tensors that do not fit the layer, [`BatchError`] for one value per channel,
-    /// [`LimitError`](crate::error::LimitError) for a tensor that the device cannot bind, all before anything is recorded;
-    /// [`GpuError`](crate::error::GpuError) when it refuses the submission. The layer is unchanged then. What wgpu finds when
-    /// an encoder of the application's ends is the application's to hear.
-    pub fn forward_train<'a, O: Output>(&self, request: impl Into<Forward<'a, O>>) -> Result<Normalized<O>, Error> {
+    /// [`ArgumentError`] for tensors that do not fit the layer, [`BatchError`] for one value per
+    /// channel, [`LimitError`](crate::error::LimitError) for a tensor that the device cannot bind,
+    /// all before anything is recorded; [`GpuError`](crate::error::GpuError) when it refuses the
+    /// submission. The layer is unchanged then. What wgpu finds when an encoder of the
+    /// application's ends is the application's to hear.
+    pub fn forward_train<'a, O: Output>(
+        &self,
+        request: impl Into<Forward<'a, O>>,
+    ) -> Result<Normalized<O>, Error> {
         self.forward(Mode::Train, request.into().parts)
     }
 
@@ -91,22 +102,34 @@ impl BatchNorm {
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
-    pub fn forward_eval<'a, O: Output>(&self, request: impl Into<Forward<'a, O>>) -> Result<Normalized<O>, Error> {
+    pub fn forward_eval<'a, O: Output>(
+        &self,
+        request: impl Into<Forward<'a, O>>,
+    ) -> Result<Normalized<O>, Error> {
         self.forward(Mode::Eval, request.into().parts)
     }
 
     /// The gradients of a forward call, from the gradients of its outputs: as
-    /// [`SyncBatchNorm::backward`](crate::SyncBatchNorm::backward), without waiting. The forward call may be in the same
-    /// encoder.
+    /// [`SyncBatchNorm::backward`](crate::SyncBatchNorm::backward), without waiting. The forward
+    /// call may be in the same encoder.
     ///
     /// # Errors
-    /// As [`forward_train`](Self::forward_train); [`ArgumentError::NotSaved`] for tensors or parameters that are not those of
-    /// the saved call, or were written since. The layer itself is never changed.
-    pub fn backward<O: Output>(&self, saved: &Saved, request: Backward<'_, O>) -> Result<Gradients<O>, Error> {
+    /// As [`forward_train`](Self::forward_train); [`ArgumentError::NotSaved`] for tensors or
+    /// parameters that are not those of the saved call, or were written since. The layer itself is
+    /// never changed.
+    pub fn backward<O: Output>(
+        &self,
+        saved: &Saved,
+        request: Backward<'_, O>,
+    ) -> Result<Gradients<O>, Error> {
         self.backward_pass(saved, request.parts)
     }
 
-    fn forward<O: Output>(&self, mode: Mode, mut parts: ForwardParts<'_>) -> Result<Normalized<O>, Error> {
+    fn forward<O: Output>(
+        &self,
+        mode: Mode,
+        mut parts: ForwardParts<'_>,
+    ) -> Result<Normalized<O>, Error> {
         let config = self.config();
         let statistics = config.statistics(mode);
         let mut checked = self.base.check_forward(&parts, statistics)?;
@@ -116,7 +139,14 @@ impl BatchNorm {
         let steps = Steps { sums: statistics != Statistics::Running, apply: true };
         let mut ranks = checked.ranks(&self.base, parts, steps, memory)?;
         let (channels, how) = (config.num_features, (config.eps, normalizer));
-        let centers = resident::forward(&self.gpu, &mut ranks, channels, how, (&self.running, &self.shares), encode)?;
+        let centers = resident::forward(
+            &self.gpu,
+            &mut ranks,
+            channels,
+            how,
+            (&self.running, &self.shares),
+            encode,
+        )?;
         let masks = ranks.into_iter().filter_map(|rank| rank.mask).collect();
         checked.call.masks = masks;
         let mean_and_inv_std = centers.mean_and_inv_std(self.device(), &self.gpu, channels);
@@ -125,7 +155,11 @@ impl BatchNorm {
         Ok(Normalized { output, saved })
     }
 
-    fn backward_pass<O: Output>(&self, saved: &Saved, mut parts: BackwardParts<'_>) -> Result<Gradients<O>, Error> {
+    fn backward_pass<O: Output>(
+        &self,
+        saved: &Saved,
+        mut parts: BackwardParts<'_>,
+    ) -> Result<Gradients<O>, Error> {
         let (config, centers) = (self.config(), saved.on_device()?);
         let steps = Steps { sums: true, apply: true };
         let mut checked = self.base.check_backward(saved.call(), &parts, steps)?;
@@ -143,7 +177,14 @@ impl BatchNorm {
             AffineGradient::GroupMean => Some(ranks.len() as f32),
         };
         let parameters = ParameterGradients { of_all, accumulate, ..ParameterGradients::default() };
-        resident::backward(&self.gpu, &mut ranks, config.num_features, centers, parameters, encode)?;
+        resident::backward(
+            &self.gpu,
+            &mut ranks,
+            config.num_features,
+            centers,
+            parameters,
+            encode,
+        )?;
         checked.made.into_output(None).ok_or_else(no_output)
     }
 
@@ -155,14 +196,22 @@ impl BatchNorm {
     }
 
     /// What a call does with its statistics.
-    fn normalizer(&self, statistics: Statistics, untracked: bool, shapes: &[Shape]) -> Result<Normalizer, BatchError> {
+    fn normalizer(
+        &self,
+        statistics: Statistics,
+        untracked: bool,
+        shapes: &[Shape],
+    ) -> Result<Normalizer, BatchError> {
         let config = self.config();
-        let values = shapes.iter().fold(0, |values: u64, shape| values.saturating_add(shape.values_per_channel()));
+        let values = shapes
+            .iter()
+            .fold(0, |values: u64, shape| values.saturating_add(shape.values_per_channel()));
         if statistics == Statistics::Group && values == 1 {
             return Err(BatchError::OneValue);
         }
         let tracks = statistics == Statistics::Group && !untracked && config.track_running_stats;
-        let following = tracks.then_some(Following { momentum: config.momentum, variance: config.running_variance });
+        let following = tracks
+            .then_some(Following { momentum: config.momentum, variance: config.running_variance });
         Ok(match statistics {
             Statistics::Group => Normalizer::Batch { apart: false, following },
             Statistics::Local => Normalizer::Batch { apart: true, following },
@@ -220,20 +269,34 @@ impl BatchNorm {
     ///
     /// # Errors
     /// As [`SyncBatchNorm::set_parameters`](crate::SyncBatchNorm::set_parameters).
-    pub fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
+    pub fn set_parameters(
+        &mut self,
+        weight: Option<&[f32]>,
+        bias: Option<&[f32]>,
+    ) -> Result<(), Error> {
         self.base.set_parameters(weight, bias)
     }
 
-    /// Uses the caller's tensors as weight and bias, (C) f32 each, without a copy; `None` leaves one as it is. See
+    /// Uses the caller's tensors as weight and bias, (C) f32 each, without a copy; `None` leaves
+    /// one as it is. See
     /// [`SyncBatchNorm::set_parameter_tensors`](crate::SyncBatchNorm::set_parameter_tensors).
     ///
     /// # Errors
     /// As there.
-    pub fn set_parameter_tensors(&mut self, weight: Option<Tensor>, bias: Option<Tensor>) -> Result<(), Error> {
-        self.base.set_parameter_tensors(weight.into_iter().collect(), bias.into_iter().collect(), false)
+    pub fn set_parameter_tensors(
+        &mut self,
+        weight: Option<Tensor>,
+        bias: Option<Tensor>,
+    ) -> Result<(), Error> {
+        self.base.set_parameter_tensors(
+            weight.into_iter().collect(),
+            bias.into_iter().collect(),
+            false,
+        )
     }
 
-    /// Reads the running statistics, which are on the device; `None` where the layer does not track them.
+    /// Reads the running statistics, which are on the device; `None` where the layer does not track
+    /// them.
     ///
     /// # Errors
     /// [`GpuError`](crate::error::GpuError) when the device does not deliver.
@@ -259,8 +322,8 @@ impl BatchNorm {
     /// Reads parameters and running statistics.
     ///
     /// # Errors
-    /// [`GpuError`](crate::error::GpuError) when the device does not deliver; [`ArgumentError::ParameterUsage`] for
-    /// parameters in buffers without `COPY_SRC`.
+    /// [`GpuError`](crate::error::GpuError) when the device does not deliver;
+    /// [`ArgumentError::ParameterUsage`] for parameters in buffers without `COPY_SRC`.
     ///
     /// # Cancel safety
     /// A dropped future has no effect.
@@ -270,23 +333,33 @@ impl BatchNorm {
         Ok(parameters.with_running(&running))
     }
 
-    /// Takes in a state. It waits only where the state does not say how many batches were counted, and the layer's own
-    /// counter stays. Of the options, `allow_non_finite` counts.
+    /// Takes in a state. It waits only where the state does not say how many batches were counted,
+    /// and the layer's own counter stays. Of the options, `allow_non_finite` counts.
     ///
     /// # Errors
     /// As [`SyncBatchNorm::load_state`](crate::SyncBatchNorm::load_state).
     ///
     /// # Cancel safety
     /// A dropped future leaves the layer as it was.
-    pub async fn load_state(&mut self, state: &StateDict, options: &LoadOptions) -> Result<(), Error> {
+    pub async fn load_state(
+        &mut self,
+        state: &StateDict,
+        options: &LoadOptions,
+    ) -> Result<(), Error> {
         state.check(self.config(), options.allow_non_finite)?;
         let mut running = None;
         if let (Some(mean), Some(var)) = (&state.running_mean, &state.running_var) {
             let num_batches_tracked = match state.num_batches_tracked {
                 Some(batches) => batches,
-                None => self.running.read(&self.gpu, self.device().deadline()).await?.num_batches_tracked,
+                None => {
+                    self.running
+                        .read(&self.gpu, self.device().deadline())
+                        .await?
+                        .num_batches_tracked
+                }
             };
-            running = Some(RunningStats { mean: mean.clone(), var: var.clone(), num_batches_tracked });
+            running =
+                Some(RunningStats { mean: mean.clone(), var: var.clone(), num_batches_tracked });
         }
         self.set_parameters(state.weight.as_deref(), state.bias.as_deref())?;
         running.map_or(Ok(()), |running| self.set_running_stats(running))

@@ -1,7 +1,8 @@
-//! From a shape to a plan: which kernels run, over how many workgroups, with which buffer in which role.
+//! From a shape to a plan: which kernels run, over how many workgroups, with which buffer in which
+//! role.
 //!
-//! Plain arithmetic on plain data: a plan can be printed, compared and checked against a device's limits without a GPU.
-//! Knows no wgpu type and no shader text; `engine` carries plans out.
+//! Plain arithmetic on plain data: a plan can be printed, compared and checked against a device's
+//! limits without a GPU. Knows no wgpu type and no shader text; `engine` carries plans out.
 
 mod accumulate;
 mod apply;
@@ -48,7 +49,8 @@ pub struct DeviceCaps {
     pub native_f16: bool,
     /// Whether kernels read and write four values at a time where a tensor allows it.
     pub quads: bool,
-    /// Whether neighbouring invocations may exchange what they hold, by the feature `SUBGROUP`; subgroups have 4 at least.
+    /// Whether neighbouring invocations may exchange what they hold, by the feature `SUBGROUP`;
+    /// subgroups have 4 at least.
     pub subgroups: bool,
 }
 
@@ -105,17 +107,22 @@ impl DeviceCaps {
 
     /// How kernels on this device read a storage type.
     fn storage(&self, dtype: DType) -> Storage {
-        if dtype == DType::F16 && self.native_f16 { Storage::NativeF16 } else { Storage::packed(dtype) }
+        if dtype == DType::F16 && self.native_f16 {
+            Storage::NativeF16
+        } else {
+            Storage::packed(dtype)
+        }
     }
 
-    /// Units of so many elements that a window over these activations may have, and the error where that is too few for
-    /// one tile.
+    /// Units of so many elements that a window over these activations may have, and the error where
+    /// that is too few for one tile.
     fn capacity(&self, activations: &[Activation<'_>], unit: u64) -> (u64, LimitError) {
         let units = |activation: &Activation<'_>| {
             let unit_bytes = unit * activation.dtype.size_bytes();
             capacity(self.max_binding_bytes, unit_bytes, activation.shape.elements() / unit)
         };
-        let dims = activations.first().map_or(Vec::new(), |activation| activation.shape.dims().to_vec());
+        let dims =
+            activations.first().map_or(Vec::new(), |activation| activation.shape.dims().to_vec());
         let found_bytes = activations.iter().map(Activation::bytes).max().unwrap_or(0);
         let (what, allowed_bytes) = ("a part of x that is read together", self.max_binding_bytes);
         let error = LimitError::Binding { what, dims, found_bytes, allowed_bytes };
@@ -123,10 +130,20 @@ impl DeviceCaps {
     }
 
     /// Refuses a buffer that one binding cannot span.
-    fn check_binding(&self, what: &'static str, dims: &[usize], bytes: u64) -> Result<(), LimitError> {
+    fn check_binding(
+        &self,
+        what: &'static str,
+        dims: &[usize],
+        bytes: u64,
+    ) -> Result<(), LimitError> {
         if bytes > self.max_binding_bytes {
             let allowed_bytes = self.max_binding_bytes;
-            return Err(LimitError::Binding { what, dims: dims.to_vec(), found_bytes: bytes, allowed_bytes });
+            return Err(LimitError::Binding {
+                what,
+                dims: dims.to_vec(),
+                found_bytes: bytes,
+                allowed_bytes,
+            });
         }
         Ok(())
     }
@@ -147,7 +164,8 @@ impl Parts {
     /// Of a dispatch without activations.
     const NONE: Self = Self { x: 0..0, output: 0..0, g: 0..0 };
 
-    /// The bytes of a span, in units of so many elements, of x, of what is written, and of grad_output.
+    /// The bytes of a span, in units of so many elements, of x, of what is written, and of
+    /// grad_output.
     fn of(span: &Span, unit: u64, activations: [Activation<'_>; 3]) -> Self {
         let [x, output, g] = activations.map(|activation| {
             let bytes = unit * activation.dtype.size_bytes();
@@ -198,10 +216,12 @@ impl LayerFlags {
     }
 }
 
-/// One dispatch: a kernel, its parameters and its workgroups. The kernel's bindings say what each buffer is for.
+/// One dispatch: a kernel, its parameters and its workgroups. The kernel's bindings say what each
+/// buffer is for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch<P> {
-    /// The kernel for the storage types at hand; whether its buffers are one shows when they are bound.
+    /// The kernel for the storage types at hand; whether its buffers are one shows when they are
+    /// bound.
     pub variant: Variant,
     /// Contents of the parameter struct.
     pub params: P,

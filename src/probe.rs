@@ -1,7 +1,8 @@
 //! What a driver is asked when a device is opened, and what is made of its answers.
 //!
-//! Owns the [`Question`]s (small kernels with their inputs) and [`judge`], a function from answers to the [`FastPaths`] that
-//! are taken and the [`Findings`] that are told. Knows no device: `gpu::probe` puts the questions.
+//! Owns the [`Question`]s (small kernels with their inputs) and [`judge`], a function from answers
+//! to the [`FastPaths`] that are taken and the [`Findings`] that are told. Knows no device:
+//! `gpu::probe` puts the questions.
 
 mod arithmetic;
 mod cases;
@@ -21,8 +22,9 @@ pub type Answer = Result<Vec<u32>, String>;
 
 /// Which of the ways asked for are proven to be sound, and what else was found.
 ///
-/// `asked` are the ways that the caller wants and whose feature the device has. A way that needs proof is taken only where
-/// its question was answered well; one that needs none is taken as asked. A question without an entry counts as unanswered.
+/// `asked` are the ways that the caller wants and whose feature the device has. A way that needs
+/// proof is taken only where its question was answered well; one that needs none is taken as asked.
+/// A question without an entry counts as unanswered.
 pub fn judge(asked: FastPaths, answers: &[(Question, Answer)]) -> (FastPaths, Findings) {
     let mut defects = Vec::new();
     let words = |question| words_of(question, answers);
@@ -30,15 +32,17 @@ pub fn judge(asked: FastPaths, answers: &[(Question, Answer)]) -> (FastPaths, Fi
         true => noted(&mut defects, words(Question::Subgroups).and_then(subgroups::size)),
         false => None,
     };
-    let keeps_f16 =
-        asked.native_f16 && noted(&mut defects, words(Question::NativeF16).and_then(halves::check)).is_some();
+    let keeps_f16 = asked.native_f16
+        && noted(&mut defects, words(Question::NativeF16).and_then(halves::check)).is_some();
     let arithmetic = noted(&mut defects, words(Question::Arithmetic)).map(Arithmetic::of);
     defects.extend(arithmetic.and_then(Arithmetic::defect));
     let forward = noted(&mut defects, words(Question::Forward));
     let backward = noted(&mut defects, words(Question::Backward));
-    let sides_agree =
-        forward.zip(backward).map(|(y, gradients)| noted(&mut defects, cases::check_sides(y, gradients)).is_some());
-    let paths = asked.without_proof().with_subgroups(subgroup_size.is_some()).with_native_f16(keeps_f16);
+    let sides_agree = forward
+        .zip(backward)
+        .map(|(y, gradients)| noted(&mut defects, cases::check_sides(y, gradients)).is_some());
+    let paths =
+        asked.without_proof().with_subgroups(subgroup_size.is_some()).with_native_f16(keeps_f16);
     (paths, Findings { subgroup_size, arithmetic, sides_agree, defects })
 }
 

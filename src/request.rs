@@ -1,4 +1,5 @@
-//! What a pass takes, and what it gives back: the same for a layer over several devices and for one on a GPU.
+//! What a pass takes, and what it gives back: the same for a layer over several devices and for one
+//! on a GPU.
 
 use std::marker::PhantomData;
 
@@ -54,9 +55,10 @@ impl ForwardParts<'_> {
 
 /// What a forward pass takes: the inputs of its ranks, and where it writes.
 ///
-/// Made of one tensor, which is one rank, or of a list with a tensor for each: `&x`, `&[x, …]`, `&vec`, `[&x, …]`. Each of
-/// these *is* a request where nothing else is to be said: `layer.forward_train(&x)`. The type `O` is what comes back: a
-/// [`Tensor`] for one, a `Vec<Tensor>` for a list, `()` where the caller gave the targets.
+/// Made of one tensor, which is one rank, or of a list with a tensor for each: `&x`, `&[x, …]`,
+/// `&vec`, `[&x, …]`. Each of these *is* a request where nothing else is to be said:
+/// `layer.forward_train(&x)`. The type `O` is what comes back: a [`Tensor`] for one, a
+/// `Vec<Tensor>` for a list, `()` where the caller gave the targets.
 ///
 /// ```
 /// use syncbn::{BatchNormConfig, Device, Forward, SyncBatchNorm};
@@ -89,13 +91,14 @@ pub(crate) struct ForwardParts<'a> {
 }
 
 impl<'a> Forward<'a> {
-    /// Normalizes x, of shape (N, C, spatial…) or (N, spatial…, C) each, into tensors that are made for it.
+    /// Normalizes x, of shape (N, C, spatial…) or (N, spatial…, C) each, into tensors that are made
+    /// for it.
     pub fn of<X: Ranks<'a>>(x: X) -> Forward<'a, X::Output> {
         Forward::new(Source::Read(x.list()))
     }
 
-    /// Writes y over x, for a call that is never differentiated or whose x the caller can make again: backward refuses
-    /// what such a call has saved.
+    /// Writes y over x, for a call that is never differentiated or whose x the caller can make
+    /// again: backward refuses what such a call has saved.
     pub fn in_place(x: impl RanksMut<'a>) -> Forward<'a, ()> {
         Forward::new(Source::Over(x.list()))
     }
@@ -103,35 +106,42 @@ impl<'a> Forward<'a> {
 
 impl<'a, O: Output> Forward<'a, O> {
     fn new(x: Source<'a>) -> Self {
-        let parts = ForwardParts { x, residual: None, output: None, encode: None, untracked: false };
+        let parts =
+            ForwardParts { x, residual: None, output: None, encode: None, untracked: false };
         Self { parts, kind: PhantomData }
     }
 
-    /// What the epilogue adds before the activation: of the dimensions, layout and storage type of x.
+    /// What the epilogue adds before the activation: of the dimensions, layout and storage type of
+    /// x.
     pub fn residual(mut self, residual: impl Ranks<'a>) -> Self {
         self.parts.residual = Some(residual.list());
         self
     }
 
-    /// Running statistics and their counter stay as they are: for a forward pass that is made once more, as activation
-    /// checkpointing does. All ranks must say so.
+    /// Running statistics and their counter stay as they are: for a forward pass that is made once
+    /// more, as activation checkpointing does. All ranks must say so.
     pub fn untracked(mut self) -> Self {
         self.parts.untracked = true;
         self
     }
 
-    /// Records the pass into an encoder that the application submits, instead of submitting it. The encoder is of the layer's
-    /// device, and so of its `wgpu::Instance`: wgpu ends the program otherwise. For
-    /// [`BatchNorm`](crate::BatchNorm) alone: a [`SyncBatchNorm`](crate::SyncBatchNorm) has to read back and refuses it.
-    pub fn encode(mut self, encoder: &'a mut wgpu::CommandEncoder, workspace: &'a mut Workspace) -> Self {
+    /// Records the pass into an encoder that the application submits, instead of submitting it. The
+    /// encoder is of the layer's device, and so of its `wgpu::Instance`: wgpu ends the program
+    /// otherwise. For [`BatchNorm`](crate::BatchNorm) alone: a
+    /// [`SyncBatchNorm`](crate::SyncBatchNorm) has to read back and refuses it.
+    pub fn encode(
+        mut self,
+        encoder: &'a mut wgpu::CommandEncoder,
+        workspace: &'a mut Workspace,
+    ) -> Self {
         self.parts.encode = Some((encoder, workspace));
         self
     }
 }
 
 impl<'a, O: Allocated> Forward<'a, O> {
-    /// Where y goes: of the dimensions, layout and device of x, of its storage type or f32, of any where x is f32, in memory of
-    /// its own.
+    /// Where y goes: of the dimensions, layout and device of x, of its storage type or f32, of any
+    /// where x is f32, in memory of its own.
     pub fn write_to(self, output: impl RanksMut<'a>) -> Forward<'a, ()> {
         let parts = ForwardParts { output: Some(output.list()), ..self.parts };
         Forward { parts, kind: PhantomData }
@@ -146,8 +156,9 @@ impl<'a, X: Ranks<'a>> From<X> for Forward<'a, X::Output> {
 
 /// What a backward pass takes: x, the gradient of y, and where the gradients go.
 ///
-/// Without a target everything is made and returned. With any, only what is named is computed: a target may be an
-/// `Option`, as what an autograd wants is known at run time. The exchange takes place in any case.
+/// Without a target everything is made and returned. With any, only what is named is computed: a
+/// target may be an `Option`, as what an autograd wants is known at run time. The exchange takes
+/// place in any case.
 #[derive(Debug)]
 #[must_use = "a request does nothing until a layer gets it"]
 pub struct Backward<'a, O: Output = Tensor> {
@@ -206,13 +217,17 @@ pub(crate) struct Targets<'a> {
 }
 
 impl<'a> Backward<'a> {
-    /// x is that of forward, unchanged; grad_output has its dimensions, and may be of the other layout, and f32 with x of
-    /// 16 bits or the other way round.
-    pub fn of<X: Ranks<'a>>(x: X, grad_output: impl Ranks<'a, Output = X::Output>) -> Backward<'a, X::Output> {
+    /// x is that of forward, unchanged; grad_output has its dimensions, and may be of the other
+    /// layout, and f32 with x of 16 bits or the other way round.
+    pub fn of<X: Ranks<'a>>(
+        x: X,
+        grad_output: impl Ranks<'a, Output = X::Output>,
+    ) -> Backward<'a, X::Output> {
         Backward::new(x.list(), Source::Read(grad_output.list()), None)
     }
 
-    /// Writes the gradient of x over grad_output, which has the layout and storage type of x. Others go where they are told.
+    /// Writes the gradient of x over grad_output, which has the layout and storage type of x.
+    /// Others go where they are told.
     pub fn in_place(x: impl Ranks<'a>, grad_output: impl RanksMut<'a>) -> Backward<'a, ()> {
         Backward::new(x.list(), Source::Over(grad_output.list()), Some(Targets::default()))
     }
@@ -221,7 +236,15 @@ impl<'a> Backward<'a> {
 impl<'a, O: Output> Backward<'a, O> {
     fn new(x: List<'a>, grad_output: Source<'a>, targets: Option<Targets<'a>>) -> Self {
         let (accumulate, recomputed) = (false, false);
-        let parts = BackwardParts { x, grad_output, residual: None, targets, accumulate, recomputed, encode: None };
+        let parts = BackwardParts {
+            x,
+            grad_output,
+            residual: None,
+            targets,
+            accumulate,
+            recomputed,
+            encode: None,
+        };
         Self { parts, kind: PhantomData }
     }
 
@@ -237,9 +260,10 @@ impl<'a, O: Output> Backward<'a, O> {
         self
     }
 
-    /// x and the residual are not the tensors of forward, but hold the same values: loaded again, or computed again. Without
-    /// it another tensor is refused, since it mostly is a mistake; with it only dimensions, layout and storage type are
-    /// compared, and other values make the gradients wrong.
+    /// x and the residual are not the tensors of forward, but hold the same values: loaded again,
+    /// or computed again. Without it another tensor is refused, since it mostly is a mistake; with
+    /// it only dimensions, layout and storage type are compared, and other values make the
+    /// gradients wrong.
     pub fn recomputed(mut self) -> Self {
         self.parts.recomputed = true;
         self
@@ -266,15 +290,19 @@ impl<'a, O: Output> Backward<'a, O> {
     }
 
     /// As [`Forward::encode`].
-    pub fn encode(mut self, encoder: &'a mut wgpu::CommandEncoder, workspace: &'a mut Workspace) -> Self {
+    pub fn encode(
+        mut self,
+        encoder: &'a mut wgpu::CommandEncoder,
+        workspace: &'a mut Workspace,
+    ) -> Self {
         self.parts.encode = Some((encoder, workspace));
         self
     }
 }
 
 impl Backward<'_, ()> {
-    /// Adds the gradients of weight and bias to what their targets hold, each rounded to f32 first, instead of replacing
-    /// it. Those of x and of the residual are replaced all the same.
+    /// Adds the gradients of weight and bias to what their targets hold, each rounded to f32 first,
+    /// instead of replacing it. Those of x and of the residual are replaced all the same.
     pub fn accumulate(mut self) -> Self {
         self.parts.accumulate = true;
         self
@@ -285,7 +313,8 @@ impl Backward<'_, ()> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Normalized<O = Tensor> {
-    /// y, of the dimensions, layout, storage type and device of x; `()` where the caller gave the targets.
+    /// y, of the dimensions, layout, storage type and device of x; `()` where the caller gave the
+    /// targets.
     pub output: O,
     /// What backward needs of this call.
     pub saved: Saved,
@@ -297,11 +326,13 @@ pub struct Normalized<O = Tensor> {
 pub struct Gradients<O = Tensor> {
     /// The gradient of x, of its dimensions; `()` where the caller gave targets.
     pub input: O,
-    /// That of the weight, (C) f32; `None` without a weight, where it is frozen, or where the caller gave targets.
+    /// That of the weight, (C) f32; `None` without a weight, where it is frozen, or where the
+    /// caller gave targets.
     pub weight: Option<O>,
     /// That of the bias, (C) f32, as that of the weight.
     pub bias: Option<O>,
-    /// That of the residual, of the dimensions of x; `None` without a residual, or where the caller gave targets.
+    /// That of the residual, of the dimensions of x; `None` without a residual, or where the caller
+    /// gave targets.
     pub residual: Option<O>,
     /// Sums and times of the call; `None` where nothing is read back.
     pub report: Option<BackwardReport>,

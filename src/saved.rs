@@ -1,4 +1,5 @@
-//! What forward leaves for backward: statistics, and by what the call's tensors are recognized. No activation.
+//! What forward leaves for backward: statistics, and by what the call's tensors are recognized. No
+//! activation.
 
 use std::sync::Arc;
 
@@ -12,9 +13,11 @@ use crate::tensor::{Seen, Tensor};
 
 /// What one forward call saved, for the backward pass of the same layer. Clones are the same.
 ///
-/// It keeps the statistics that normalized, where [`activation_mask`](crate::BatchNormConfig::activation_mask) asks for it a bit
-/// per value, and recognizes the inputs: they are given again to backward, unchanged, and y is not needed. Each call has its
-/// own, so that a layer may run several times before backward. Settings that are changed meanwhile hold for later calls.
+/// It keeps the statistics that normalized, where
+/// [`activation_mask`](crate::BatchNormConfig::activation_mask) asks for it a bit per value, and
+/// recognizes the inputs: they are given again to backward, unchanged, and y is not needed. Each
+/// call has its own, so that a layer may run several times before backward. Settings that are
+/// changed meanwhile hold for later calls.
 #[derive(Clone, Debug)]
 pub struct Saved {
     call: Arc<SavedCall>,
@@ -60,20 +63,36 @@ pub(crate) struct SavedCall {
 }
 
 impl SavedCall {
-    /// Made before the call reads anything, so that nothing it reads is written unseen; the masks come later.
-    pub fn new(base: &Base, x: &[&Tensor], residual: &[&Tensor], statistics: Statistics, keeps_mask: bool) -> Self {
-        // A residual that is only added has no part in any gradient, and one whose part a mask has is not read again.
+    /// Made before the call reads anything, so that nothing it reads is written unseen; the masks
+    /// come later.
+    pub fn new(
+        base: &Base,
+        x: &[&Tensor],
+        residual: &[&Tensor],
+        statistics: Statistics,
+        keeps_mask: bool,
+    ) -> Self {
+        // A residual that is only added has no part in any gradient, and one whose part a mask has
+        // is not read again.
         let decides = base.config.epilogue.activates() && !keeps_mask;
         let seen = |tensors: &[&Tensor]| tensors.iter().map(|tensor| tensor.seen()).collect();
         let (x, residual) = (seen(x), seen(if decides { residual } else { &[] }));
-        Self { layer: base.id, parameters: base.seen_parameters(), x, residual, masks: Vec::new(), statistics }
+        Self {
+            layer: base.id,
+            parameters: base.seen_parameters(),
+            x,
+            residual,
+            masks: Vec::new(),
+            statistics,
+        }
     }
 
     pub fn needs_residual(&self) -> bool {
         !self.residual.is_empty()
     }
 
-    /// Refuses another layer, parameters set since, and other tensors: where they are `recomputed`, those of another form.
+    /// Refuses another layer, parameters set since, and other tensors: where they are `recomputed`,
+    /// those of another form.
     pub fn check(
         &self,
         base: &Base,
@@ -91,13 +110,17 @@ impl SavedCall {
         if !base.has_parameters(&self.parameters) {
             return refuse("weight or bias".to_owned(), "they were set since");
         }
-        for (argument, tensors, all) in [("x", x, &self.x), ("residual", residual, &self.residual)] {
+        for (argument, tensors, all) in [("x", x, &self.x), ("residual", residual, &self.residual)]
+        {
             for (rank, (tensor, seen)) in tensors.iter().zip(all).enumerate() {
                 if recomputed && !seen.is_like(tensor) {
                     return refuse(format!("{argument}[{rank}]"), "it is of another form");
                 }
                 if !recomputed && !seen.is(tensor) {
-                    return refuse(format!("{argument}[{rank}]"), "it is another tensor, not said to be `recomputed`");
+                    return refuse(
+                        format!("{argument}[{rank}]"),
+                        "it is another tensor, not said to be `recomputed`",
+                    );
                 }
                 if !recomputed && seen.is_written(tensor) {
                     return refuse(format!("{argument}[{rank}]"), "it was written since");
@@ -145,8 +168,8 @@ impl Saved {
         }
     }
 
-    /// The statistics of all ranks that normalized; `None` where each rank used its own or running ones, and where they are
-    /// on the device.
+    /// The statistics of all ranks that normalized; `None` where each rank used its own or running
+    /// ones, and where they are on the device.
     pub fn statistics(&self) -> Option<&GlobalStatistics> {
         self.on_host().ok()?.global.as_ref()
     }
@@ -156,24 +179,28 @@ impl Saved {
         self.on_host().ok().map(|of| &of.report)
     }
 
-    /// Mean and 1/√(var + eps), (C) f32 each, with which a [`BatchNorm`](crate::BatchNorm) normalized a rank, where they lie
-    /// on the device; `None` for a [`SyncBatchNorm`](crate::SyncBatchNorm), whose [`statistics`](Self::statistics) are on the
-    /// host. They are there when the pass has run, and as long as a clone of this or a
-    /// handle of one of them is.
+    /// Mean and 1/√(var + eps), (C) f32 each, with which a [`BatchNorm`](crate::BatchNorm)
+    /// normalized a rank, where they lie on the device; `None` for a
+    /// [`SyncBatchNorm`](crate::SyncBatchNorm), whose [`statistics`](Self::statistics) are on the
+    /// host. They are there when the pass has run, and as long as a clone of this or a handle of
+    /// one of them is.
     pub fn mean_and_inv_std(&self, rank: usize) -> Option<[&Tensor; 2]> {
         match &self.of {
-            Normalized::OnDevice(of) if rank < self.call.x.len() => Some(of.mean_and_inv_std.of(rank).each_ref()),
+            Normalized::OnDevice(of) if rank < self.call.x.len() => {
+                Some(of.mean_and_inv_std.of(rank).each_ref())
+            }
             _ => None,
         }
     }
 
-    /// Whether backward needs the residual of the call again: it decides on which side of the activation v was, unless the
-    /// layer keeps a mask that says so.
+    /// Whether backward needs the residual of the call again: it decides on which side of the
+    /// activation v was, unless the layer keeps a mask that says so.
     pub fn needs_residual(&self) -> bool {
         self.call.needs_residual()
     }
 
-    /// Bytes of device or host memory that the call keeps for backward beyond statistics: its masks.
+    /// Bytes of device or host memory that the call keeps for backward beyond statistics: its
+    /// masks.
     pub fn mask_bytes(&self) -> u64 {
         self.call.masks.iter().map(Mask::size_bytes).sum()
     }

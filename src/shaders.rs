@@ -1,8 +1,9 @@
 //! The kernels: what each depends on, its WGSL source, its parameter struct and its binding table.
 //!
-//! Knows no plan and no device: the plan picks kernels, `gpu` compiles what [`Variant::source`] returns. A kernel's file in
-//! `shaders` names what it imports from `shaders/parts`, and what it leaves out under which condition. A test reflects every
-//! variant and compares it with the tables here.
+//! Knows no plan and no device: the plan picks kernels, `gpu` compiles what [`Variant::source`]
+//! returns. A kernel's file in `shaders` names what it imports from `shaders/parts`, and what it
+//! leaves out under which condition. A test reflects every variant and compares it with the tables
+//! here.
 
 mod bindings;
 mod files;
@@ -14,16 +15,21 @@ mod variant;
 
 pub use bindings::{Access, Binding, Role};
 pub use kernel::{Active, Elements, GradInput, Kernel, MaskOrder, Normalize, Upstream};
-pub use params::{AccumulateParams, CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams};
+pub use params::{
+    AccumulateParams, CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams,
+};
 pub use storage::Storage;
 pub use variant::{Dialect, Variant};
 
-/// A WGSL text with its directives carried out, for tests of the files in `shaders/parts` by themselves: `flags` that are
-/// set, and `words` with what they are replaced by.
+/// A WGSL text with its directives carried out, for tests of the files in `shaders/parts` by
+/// themselves: `flags` that are set, and `words` with what they are replaced by.
 pub fn expand(source: &str, flags: &[&str], words: &[(&str, &str)]) -> String {
     preprocess::Definitions {
         flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
-        words: words.iter().map(|&(word, replacement)| (word.to_owned(), replacement.to_owned())).collect(),
+        words: words
+            .iter()
+            .map(|&(word, replacement)| (word.to_owned(), replacement.to_owned()))
+            .collect(),
         params: String::new(),
     }
     .expand(source)
@@ -33,7 +39,8 @@ pub fn expand(source: &str, flags: &[&str], words: &[(&str, &str)]) -> String {
 pub const WORKGROUP_SIZE: u32 = 256;
 /// Values of a tile that one invocation of a kernel that sums holds in registers at most.
 pub const SUMMED_PER_ROW: u32 = 16;
-/// Values of a tile that one invocation of a kernel that writes goes through at most: a word of a mask.
+/// Values of a tile that one invocation of a kernel that writes goes through at most: a word of a
+/// mask.
 pub const WRITTEN_PER_ROW: u32 = 32;
 /// Words of 16-bit outputs that one invocation writes.
 pub const WORDS_PER_INVOCATION: u32 = 8;

@@ -1,6 +1,7 @@
 //! The shape of an activation: (N, C, spatial…), checked once, in plain numbers.
 //!
-//! Owns the reading of `dims` as batch, channels and positions. Knows no buffer and no device; plans are made from it.
+//! Owns the reading of `dims` as batch, channels and positions. Knows no buffer and no device;
+//! plans are made from it.
 
 use crate::error::ShapeError;
 
@@ -14,7 +15,8 @@ pub enum Layout {
     ChannelsLast,
 }
 
-/// Distances in elements between neighbours along the three axes that batch normalization tells apart.
+/// Distances in elements between neighbours along the three axes that batch normalization tells
+/// apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Strides {
     /// From one sample to the next.
@@ -25,9 +27,11 @@ pub struct Strides {
     pub inner: usize,
 }
 
-/// Shape of an activation `x`: (N, C, spatial…) or, channels last, (N, spatial…, C); rank 2 or more.
+/// Shape of an activation `x`: (N, C, spatial…) or, channels last, (N, spatial…, C); rank 2 or
+/// more.
 ///
-/// L is the product of the spatial sizes, 1 where there are none. N or L may be 0 (a rank without samples); C may not.
+/// L is the product of the spatial sizes, 1 where there are none. N or L may be 0 (a rank without
+/// samples); C may not.
 ///
 /// ```
 /// use syncbn::{Layout, low_level::Shape};
@@ -49,7 +53,8 @@ impl Shape {
     /// Reads `dims` as (N, C, spatial…) or (N, spatial…, C).
     ///
     /// # Errors
-    /// [`ShapeError`] when there are fewer than two dimensions, no channel, or more elements than `u64` counts.
+    /// [`ShapeError`] when there are fewer than two dimensions, no channel, or more elements than
+    /// `u64` counts.
     pub fn new(dims: &[usize], layout: Layout) -> Result<Self, ShapeError> {
         let (channels, spatial) = match (dims, layout) {
             (&[_, channels, ref spatial @ ..], Layout::ChannelsFirst) => (channels, spatial),
@@ -65,7 +70,8 @@ impl Shape {
             .iter()
             .try_fold(1usize, |product, &size| product.checked_mul(size))
             .ok_or_else(|| ShapeError::TooLarge { dims: dims.to_vec() })?;
-        // One channel, or one position, is the same memory in both layouts; one answer for it keeps strides unambiguous.
+        // One channel, or one position, is the same memory in both layouts; one answer for it keeps
+        // strides unambiguous.
         let layout = if channels == 1 || spatial_len == 1 { Layout::ChannelsFirst } else { layout };
         Ok(Self { dims: dims.to_vec(), layout, channels, spatial: spatial.to_vec(), spatial_len })
     }
@@ -75,13 +81,17 @@ impl Shape {
         let (channels, inner) = (self.channels, self.spatial_len);
         match self.layout {
             Layout::ChannelsFirst => Strides { sample: channels * inner, channel: inner, inner: 1 },
-            Layout::ChannelsLast => Strides { sample: channels * inner, channel: 1, inner: channels },
+            Layout::ChannelsLast => {
+                Strides { sample: channels * inner, channel: 1, inner: channels }
+            }
         }
     }
 
     /// Whether another shape has the same samples, channels and spatial sizes, in whichever layout.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.batch() == other.batch() && self.channels == other.channels && self.spatial == other.spatial
+        self.batch() == other.batch()
+            && self.channels == other.channels
+            && self.spatial == other.spatial
     }
 
     /// The dimensions as given.
@@ -118,7 +128,8 @@ impl Shape {
 /// The number of elements of a tensor with these sizes.
 ///
 /// # Errors
-/// [`ShapeError::TooLarge`] when it does not fit `u64`, also where a size of 0 would hide the overflow of the others.
+/// [`ShapeError::TooLarge`] when it does not fit `u64`, also where a size of 0 would hide the
+/// overflow of the others.
 pub(crate) fn element_count(dims: &[usize]) -> Result<u64, ShapeError> {
     let too_large = || ShapeError::TooLarge { dims: dims.to_vec() };
     dims.iter()
@@ -134,15 +145,24 @@ mod tests {
 
     #[test]
     fn fewer_than_two_dimensions_are_refused_with_the_dimensions_found() {
-        assert_eq!(Shape::new(&[7], Layout::ChannelsFirst), Err(ShapeError::Rank { dims: vec![7] }));
+        assert_eq!(
+            Shape::new(&[7], Layout::ChannelsFirst),
+            Err(ShapeError::Rank { dims: vec![7] })
+        );
         assert_eq!(Shape::new(&[], Layout::ChannelsFirst), Err(ShapeError::Rank { dims: vec![] }));
     }
 
     #[test]
     fn no_channel_is_refused_but_no_sample_and_no_position_are_not() {
-        assert!(matches!(Shape::new(&[2, 0, 3], Layout::ChannelsFirst), Err(ShapeError::NoChannels { .. })));
+        assert!(matches!(
+            Shape::new(&[2, 0, 3], Layout::ChannelsFirst),
+            Err(ShapeError::NoChannels { .. })
+        ));
         assert_eq!(Shape::new(&[0, 4, 3], Layout::ChannelsFirst).map(|s| s.elements()), Ok(0));
-        assert_eq!(Shape::new(&[2, 4, 0], Layout::ChannelsFirst).map(|s| s.values_per_channel()), Ok(0));
+        assert_eq!(
+            Shape::new(&[2, 4, 0], Layout::ChannelsFirst).map(|s| s.values_per_channel()),
+            Ok(0)
+        );
     }
 
     #[test]
@@ -157,7 +177,13 @@ mod tests {
     #[test]
     fn a_product_beyond_u64_is_refused_even_with_an_empty_batch() {
         let huge = usize::MAX / 2;
-        assert!(matches!(Shape::new(&[4, huge, 2], Layout::ChannelsFirst), Err(ShapeError::TooLarge { .. })));
-        assert!(matches!(Shape::new(&[0, 2, huge, 4], Layout::ChannelsFirst), Err(ShapeError::TooLarge { .. })));
+        assert!(matches!(
+            Shape::new(&[4, huge, 2], Layout::ChannelsFirst),
+            Err(ShapeError::TooLarge { .. })
+        ));
+        assert!(matches!(
+            Shape::new(&[0, 2, huge, 4], Layout::ChannelsFirst),
+            Err(ShapeError::TooLarge { .. })
+        ));
     }
 }

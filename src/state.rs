@@ -1,4 +1,5 @@
-//! The state of a layer as plain values: its names in two conventions, its checks, safetensors in and out.
+//! The state of a layer as plain values: its names in two conventions, its checks, safetensors in
+//! and out.
 //!
 //! Knows no device: the drivers read a [`StateDict`] out of themselves and take one in.
 
@@ -23,7 +24,8 @@ pub struct StateDict {
     pub running_mean: Option<Vec<f32>>,
     /// Running variance, (C).
     pub running_var: Option<Vec<f32>>,
-    /// Training steps counted; `None` also where a file does not say, and then the layer's counter stays.
+    /// Training steps counted; `None` also where a file does not say, and then the layer's counter
+    /// stays.
     pub num_batches_tracked: Option<u64>,
 }
 
@@ -53,11 +55,20 @@ impl StateDict {
     ///
     /// # Errors
     /// [`StateError`] names the tensor, in PyTorch's names, and the channel.
-    pub fn check(&self, config: &BatchNormConfig, allow_non_finite: bool) -> Result<(), StateError> {
+    pub fn check(
+        &self,
+        config: &BatchNormConfig,
+        allow_non_finite: bool,
+    ) -> Result<(), StateError> {
         self.check_as(config, &Names::new(Naming::Torch, ""), allow_non_finite)
     }
 
-    fn check_as(&self, config: &BatchNormConfig, names: &Names, allow_non_finite: bool) -> Result<(), StateError> {
+    fn check_as(
+        &self,
+        config: &BatchNormConfig,
+        names: &Names,
+        allow_non_finite: bool,
+    ) -> Result<(), StateError> {
         let tracked = config.track_running_stats;
         let vectors = [
             (&names.weight, &self.weight, config.weight),
@@ -69,7 +80,12 @@ impl StateDict {
             let values = match (values, wanted) {
                 (Some(values), true) => values,
                 (None, false) => continue,
-                (None, true) => return Err(StateError::Missing { name: name.clone(), found: self.present(names) }),
+                (None, true) => {
+                    return Err(StateError::Missing {
+                        name: name.clone(),
+                        found: self.present(names),
+                    });
+                }
                 (Some(_), false) => return Err(StateError::Unexpected { name: name.clone() }),
             };
             let expected = config.num_features;
@@ -79,11 +95,17 @@ impl StateDict {
             }
             let refused = values.iter().position(|value| !value.is_finite() && !allow_non_finite);
             if let Some(channel) = refused {
-                return Err(StateError::NotFinite { name: name.clone(), channel, found: values[channel] });
+                return Err(StateError::NotFinite {
+                    name: name.clone(),
+                    channel,
+                    found: values[channel],
+                });
             }
         }
         if self.num_batches_tracked.is_some() && !tracked {
-            return Err(StateError::Unexpected { name: names.num_batches_tracked.clone().unwrap_or_default() });
+            return Err(StateError::Unexpected {
+                name: names.num_batches_tracked.clone().unwrap_or_default(),
+            });
         }
         let negative = self.running_var.iter().flatten().position(|&var| var < 0.0);
         if let (Some(channel), Some(vars)) = (negative, &self.running_var) {
@@ -104,6 +126,10 @@ impl StateDict {
             (&names.running_mean, &self.running_mean),
             (&names.running_var, &self.running_var),
         ];
-        vectors.into_iter().filter(|(_, values)| values.is_some()).map(|(name, _)| name.clone()).collect()
+        vectors
+            .into_iter()
+            .filter(|(_, values)| values.is_some())
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }

@@ -1,8 +1,8 @@
-//! Statistics as plain values, in f64: one channel's moments, what a rank and what all ranks have of every channel, the running
-//! statistics, and what devices are told.
+//! Statistics as plain values, in f64: one channel's moments, what a rank and what all ranks have
+//! of every channel, the running statistics, and what devices are told.
 //!
-//! Knows nothing of devices, messages or tensors. Local statistics and gradient sums come in from the engine,
-//! [`Centering`] and [`GradCentering`] go back to it.
+//! Knows nothing of devices, messages or tensors. Local statistics and gradient sums come in from
+//! the engine, [`Centering`] and [`GradCentering`] go back to it.
 
 mod global;
 mod gradient;

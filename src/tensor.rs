@@ -1,5 +1,5 @@
-//! Tensors: a slice of a GPU buffer or host memory, with its dimensions, and the forms in which a call takes them. Knows nothing
-//! of statistics.
+//! Tensors: a slice of a GPU buffer or host memory, with its dimensions, and the forms in which a
+//! call takes them. Knows nothing of statistics.
 
 mod allocate;
 mod list;
@@ -22,7 +22,8 @@ pub(crate) use seen::Seen;
 
 /// A tensor on a device, row-major without gaps, of one of the storage types of [`DType`].
 ///
-/// On a GPU it is a slice of a buffer, of its own or of the application's. On the host it owns its values.
+/// On a GPU it is a slice of a buffer, of its own or of the application's. On the host it owns its
+/// values.
 #[derive(Debug)]
 pub struct Tensor {
     device: Device,
@@ -30,7 +31,8 @@ pub struct Tensor {
     dtype: DType,
     layout: Layout,
     memory: Memory,
-    /// Memory of a call that this is a part of, which no other call gets while a handle of it is there.
+    /// Memory of a call that this is a part of, which no other call gets while a handle of it is
+    /// there.
     lease: Option<Arc<Lease>>,
 }
 
@@ -89,10 +91,18 @@ fn moment() -> u64 {
 
 impl Tensor {
     fn new(device: &Device, dims: &[usize], dtype: DType, memory: Memory) -> Self {
-        Self { device: device.clone(), dims: dims.to_vec(), dtype, layout: Layout::default(), memory, lease: None }
+        Self {
+            device: device.clone(),
+            dims: dims.to_vec(),
+            dtype,
+            layout: Layout::default(),
+            memory,
+            lease: None,
+        }
     }
 
-    /// The same memory, its dimensions read in another layout: (N, spatial…, C) with [`Layout::ChannelsLast`].
+    /// The same memory, its dimensions read in another layout: (N, spatial…, C) with
+    /// [`Layout::ChannelsLast`].
     pub fn with_layout(self, layout: Layout) -> Self {
         Self { layout, ..self }
     }
@@ -102,14 +112,16 @@ impl Tensor {
         Ok(self.device.zeros_of(&self.dims, self.dtype)?.with_layout(self.layout))
     }
 
-    /// Replaces all values; they are as many as the tensor has, and of its storage type. On a GPU copies are of whole words:
-    /// where a 16-bit tensor has an odd number of elements, the rest of its last word becomes 0.
+    /// Replaces all values; they are as many as the tensor has, and of its storage type. On a GPU
+    /// copies are of whole words: where a 16-bit tensor has an odd number of elements, the rest of
+    /// its last word becomes 0.
     ///
-    /// On a GPU it is written at once: before everything that is recorded in an encoder and not yet submitted.
+    /// On a GPU it is written at once: before everything that is recorded in an encoder and not yet
+    /// submitted.
     ///
     /// # Errors
-    /// [`ArgumentError::Length`], [`ArgumentError::DType`], or [`ArgumentError::Usage`] for an application's buffer
-    /// without `COPY_DST`.
+    /// [`ArgumentError::Length`], [`ArgumentError::DType`], or [`ArgumentError::Usage`] for an
+    /// application's buffer without `COPY_DST`.
     pub fn write<T: Element>(&mut self, values: &[T]) -> Result<(), Error> {
         let (found, expected) = (values.len() as u64, self.element_count() as u64);
         if found != expected {
@@ -148,7 +160,8 @@ impl Tensor {
         self.dims.iter().product()
     }
 
-    /// The values of a tensor on the host, where they lie; `None` on a GPU, or where they are stored as another type.
+    /// The values of a tensor on the host, where they lie; `None` on a GPU, or where they are
+    /// stored as another type.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
         match &self.memory {
             Memory::Host { values, .. } if self.dtype == T::DTYPE => Some(values.slice()),
@@ -156,7 +169,8 @@ impl Tensor {
         }
     }
 
-    /// [`as_slice`](Self::as_slice) for writing: a forward call that read the tensor before can no longer be differentiated.
+    /// [`as_slice`](Self::as_slice) for writing: a forward call that read the tensor before can no
+    /// longer be differentiated.
     pub fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
         match &mut self.memory {
             Memory::Host { values, .. } if self.dtype == T::DTYPE => Some(values.slice_mut()),
@@ -164,30 +178,40 @@ impl Tensor {
         }
     }
 
-    /// The part of a buffer that a tensor on a GPU is, to be bound by a kernel of the application's: the buffer, the offset
-    /// and the size in bytes, a multiple of 4. `None` on the host, and for a tensor without elements.
+    /// The part of a buffer that a tensor on a GPU is, to be bound by a kernel of the
+    /// application's: the buffer, the offset and the size in bytes, a multiple of 4. `None` on the
+    /// host, and for a tensor without elements.
     ///
-    /// This crate does not see what such a kernel writes, nor what is written through a tensor that [`Device::wrap`] makes of
-    /// this buffer: overwriting an input between forward and backward makes the gradients wrong.
+    /// This crate does not see what such a kernel writes, nor what is written through a tensor that
+    /// [`Device::wrap`] makes of this buffer: overwriting an input between forward and backward
+    /// makes the gradients wrong.
     pub fn binding(&self) -> Option<wgpu::BufferBinding<'_>> {
         match &self.memory {
             Memory::Gpu { slice, .. } => {
-                let size = Some(wgpu::BufferSize::new(slice.size_bytes).filter(|_| self.element_count() > 0)?);
-                Some(wgpu::BufferBinding { buffer: &slice.buffer, offset: slice.offset_bytes, size })
+                let size = Some(
+                    wgpu::BufferSize::new(slice.size_bytes).filter(|_| self.element_count() > 0)?,
+                );
+                Some(wgpu::BufferBinding {
+                    buffer: &slice.buffer,
+                    offset: slice.offset_bytes,
+                    size,
+                })
             }
             Memory::Host { .. } => None,
         }
     }
 
-    /// The same memory of a GPU as another `Tensor`, which costs no copy: what is written through one is read through the
-    /// other.
+    /// The same memory of a GPU as another `Tensor`, which costs no copy: what is written through
+    /// one is read through the other.
     ///
     /// # Errors
     /// [`ArgumentError::NotAGpu`] on the host, where a tensor owns its values.
     pub fn handle(&self) -> Result<Self, Error> {
         match &self.memory {
             Memory::Gpu { .. } => Ok(self.alias()),
-            Memory::Host { .. } => Err(ArgumentError::NotAGpu { device: self.device.to_string() }.into()),
+            Memory::Host { .. } => {
+                Err(ArgumentError::NotAGpu { device: self.device.to_string() }.into())
+            }
         }
     }
 
@@ -195,10 +219,12 @@ impl Tensor {
     pub(crate) fn alias(&self) -> Self {
         let memory = match &self.memory {
             Memory::Gpu { gpu, slice } => Memory::Gpu { gpu: gpu.clone(), slice: slice.clone() },
-            Memory::Host { threads, values: HostValues { words, id, written_at } } => Memory::Host {
-                threads: threads.clone(),
-                values: HostValues { words: words.clone(), id: *id, written_at: *written_at },
-            },
+            Memory::Host { threads, values: HostValues { words, id, written_at } } => {
+                Memory::Host {
+                    threads: threads.clone(),
+                    values: HostValues { words: words.clone(), id: *id, written_at: *written_at },
+                }
+            }
         };
         let (layout, lease) = (self.layout, self.lease.clone());
         Self { layout, lease, ..Self::new(&self.device, &self.dims, self.dtype, memory) }
@@ -207,8 +233,9 @@ impl Tensor {
     /// Brings the values to the caller, as f32: exact for every storage type.
     ///
     /// # Errors
-    /// [`GpuError`](crate::error::GpuError) when the device is lost, refuses the copy, or does not deliver within its deadline;
-    /// [`ArgumentError::Usage`] for an application's buffer without `COPY_SRC`.
+    /// [`GpuError`](crate::error::GpuError) when the device is lost, refuses the copy, or does not
+    /// deliver within its deadline; [`ArgumentError::Usage`] for an application's buffer without
+    /// `COPY_SRC`.
     pub async fn to_vec(&self) -> Result<Vec<f32>, Error> {
         with_element!(self.dtype, T => {
             Ok(self.to_vec_of::<T>().await?.into_iter().map(T::to_f32).collect())
@@ -218,7 +245,8 @@ impl Tensor {
     /// Brings the values to the caller as they are stored.
     ///
     /// # Errors
-    /// [`ArgumentError::DType`] when they are stored as another type; [`GpuError`](crate::error::GpuError) as [`to_vec`](Self::to_vec).
+    /// [`ArgumentError::DType`] when they are stored as another type;
+    /// [`GpuError`](crate::error::GpuError) as [`to_vec`](Self::to_vec).
     pub async fn to_vec_of<T: Element>(&self) -> Result<Vec<T>, Error> {
         self.check_dtype::<T>()?;
         if self.element_count() == 0 {
@@ -227,7 +255,9 @@ impl Tensor {
         self.check_readable()?;
         match &self.memory {
             Memory::Gpu { gpu, slice } => {
-                let bytes = gpu.submit_and_read("reading a tensor", self.device.deadline(), slice, |_| {}).await?;
+                let bytes = gpu
+                    .submit_and_read("reading a tensor", self.device.deadline(), slice, |_| {})
+                    .await?;
                 let mut values = bytemuck::pod_collect_to_vec(&bytes);
                 // A slice is of whole words, and of one at least.
                 values.truncate(self.element_count());
@@ -242,7 +272,11 @@ impl Tensor {
         if found == expected {
             return Ok(());
         }
-        Err(ArgumentError::DType { argument: "values".to_owned(), found, expected: expected.to_string() })
+        Err(ArgumentError::DType {
+            argument: "values".to_owned(),
+            found,
+            expected: expected.to_string(),
+        })
     }
 
     /// Refuses what [`write`](Self::write) cannot write to.

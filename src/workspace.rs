@@ -4,16 +4,18 @@ use crate::device::Device;
 use crate::error::ArgumentError;
 use crate::gpu::Memory;
 
-/// Memory of one GPU that encoded calls use again, so that a step makes no buffer and no bind group once each call has
-/// been recorded in it. One workspace serves any number of layers.
+/// Memory of one GPU that encoded calls use again, so that a step makes no buffer and no bind group
+/// once each call has been recorded in it. One workspace serves any number of layers.
 ///
-/// What a call needs only while it runs, the next call of the workspace uses again. What forward saves comes back when the
-/// last clone of its [`Saved`](crate::Saved) is dropped, and is then written by a later call. So encoders that use one
-/// workspace are to be submitted in the order in which they were recorded, or a `Saved` is to be kept until the encoder
-/// with its backward has been submitted: also that of another workspace. What is recorded counts as written, whether its
+/// What a call needs only while it runs, the next call of the workspace uses again. What forward
+/// saves comes back when the last clone of its [`Saved`](crate::Saved) is dropped, and is then
+/// written by a later call. So encoders that use one workspace are to be submitted in the order in
+/// which they were recorded, or a `Saved` is to be kept until the encoder with its backward has
+/// been submitted: also that of another workspace. What is recorded counts as written, whether its
 /// encoder is submitted or not.
 ///
-/// Memory is kept by size: where batches are of many sizes, [`clear`](Self::clear) lets go of what is not in use.
+/// Memory is kept by size: where batches are of many sizes, [`clear`](Self::clear) lets go of what
+/// is not in use.
 #[derive(Debug)]
 pub struct Workspace {
     device: Device,
@@ -21,7 +23,8 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// An empty workspace; the first calls fill it. On the host, which encodes nothing, it is of no use.
+    /// An empty workspace; the first calls fill it. On the host, which encodes nothing, it is of no
+    /// use.
     pub fn new(device: &Device) -> Self {
         Self { device: device.clone(), memory: Memory::new() }
     }

@@ -1,5 +1,5 @@
-//! Values of a program's own that the ranks of a process group exchange: sums in the bits of one tree over ranks, messages,
-//! the values of one rank, and waiting for each other.
+//! Values of a program's own that the ranks of a process group exchange: sums in the bits of one
+//! tree over ranks, messages, the values of one rank, and waiting for each other.
 //!
 //! `faults` lets ranks ask for different things, or not come.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -30,14 +30,18 @@ fn both(world_size: usize) -> [Vec<ProcessGroup>; 2] {
     [process_groups(world_size, LONG), merging_groups(world_size, LONG)]
 }
 
-/// Values of a rank, every other one ±2⁷⁰: those cancel, and take along what was added to them before.
+/// Values of a rank, every other one ±2⁷⁰: those cancel, and take along what was added to them
+/// before.
 fn values(rank: usize, count: usize) -> Vec<f32> {
     let mut random = Random(11 + rank as u64);
     let large = 2f32.powi(70);
-    (0..count).map(|_| [large, -large, random.next() as f32, random.next() as f32][random.below(4)]).collect()
+    (0..count)
+        .map(|_| [large, -large, random.next() as f32, random.next() as f32][random.below(4)])
+        .collect()
 }
 
-/// The sum over ranks along the canonical tree: the left side is the largest power of two of ranks that leaves some.
+/// The sum over ranks along the canonical tree: the left side is the largest power of two of ranks
+/// that leaves some.
 fn tree_sum(values: &[f64]) -> f64 {
     if let [value] = values {
         return *value;
@@ -55,10 +59,13 @@ fn every_value_is_summed_in_f64_along_the_tree_and_rounded_once() {
     const COUNT: usize = 1001;
     for world_size in 1..=5 {
         let ranks: Vec<Vec<f32>> = (0..world_size).map(|rank| values(rank, COUNT)).collect();
-        let wide = |index: usize| ranks.iter().map(|rank| f64::from(rank[index])).collect::<Vec<_>>();
+        let wide =
+            |index: usize| ranks.iter().map(|rank| f64::from(rank[index])).collect::<Vec<_>>();
         let expected: Vec<f32> = (0..COUNT).map(|index| tree_sum(&wide(index)) as f32).collect();
-        let in_line: Vec<f32> = (0..COUNT).map(|index| wide(index).iter().sum::<f64>() as f32).collect();
-        let narrow: Vec<f32> = (0..COUNT).map(|index| ranks.iter().map(|rank| rank[index]).sum()).collect();
+        let in_line: Vec<f32> =
+            (0..COUNT).map(|index| wide(index).iter().sum::<f64>() as f32).collect();
+        let narrow: Vec<f32> =
+            (0..COUNT).map(|index| ranks.iter().map(|rank| rank[index]).sum()).collect();
         assert!(world_size < 4 || expected != in_line, "values that show the order of additions");
         assert!(world_size < 3 || expected != narrow, "values that show the rounding");
         for groups in both(world_size) {
@@ -88,7 +95,11 @@ fn slices_may_be_given_as_anything_that_holds_values() {
             block_on(group.all_reduce_sum::<[f32]>([])).expect("a sum of nothing");
             let mut odd = [f32::NAN, f32::INFINITY, -0.0];
             block_on(group.all_reduce_sum([&mut odd[..]])).expect("a sum");
-            assert!(odd[0].is_nan() && odd[1] == f32::INFINITY && odd[2].to_bits() == (-0.0f32).to_bits());
+            assert!(
+                odd[0].is_nan()
+                    && odd[1] == f32::INFINITY
+                    && odd[2].to_bits() == (-0.0f32).to_bits()
+            );
         });
     }
 }
@@ -99,7 +110,8 @@ fn messages_of_any_length_arrive_in_rank_order() {
         on_threads(groups, |group| {
             let message = vec![group.rank() as u8; 1000 * group.rank()];
             let gathered = block_on(group.all_gather(&message)).expect("messages");
-            let expected: Vec<Arc<[u8]>> = (0..3).map(|rank| vec![rank as u8; 1000 * rank].into()).collect();
+            let expected: Vec<Arc<[u8]>> =
+                (0..3).map(|rank| vec![rank as u8; 1000 * rank].into()).collect();
             assert_eq!(gathered, expected);
         });
     }
@@ -110,9 +122,13 @@ fn a_broadcast_gives_all_ranks_the_bits_of_one() {
     for groups in both(4) {
         on_threads(groups, |group| {
             for from in 0..4 {
-                let mut values = [f32::from_bits(0x7fa0_0000 + group.rank() as u32), group.rank() as f32, -0.0];
+                let mut values =
+                    [f32::from_bits(0x7fa0_0000 + group.rank() as u32), group.rank() as f32, -0.0];
                 block_on(group.broadcast(from, &mut values)).expect("a broadcast");
-                assert_eq!(bits(&values), [0x7fa0_0000 + from as u32, (from as f32).to_bits(), 0x8000_0000]);
+                assert_eq!(
+                    bits(&values),
+                    [0x7fa0_0000 + from as u32, (from as f32).to_bits(), 0x8000_0000]
+                );
             }
             block_on(group.broadcast(0, &mut [])).expect("a broadcast of nothing");
         });
@@ -125,8 +141,12 @@ fn a_broadcast_from_a_rank_that_does_not_exist_is_refused_on_all_ranks_and_the_g
         for groups in both(world_size) {
             on_threads(groups, |group| {
                 let mut values = [group.rank() as f32];
-                let error = block_on(group.broadcast(world_size, &mut values)).expect_err("no such rank");
-                assert_eq!(error, Error::Group(GroupError::OutOfRange { rank: world_size, world_size }));
+                let error =
+                    block_on(group.broadcast(world_size, &mut values)).expect_err("no such rank");
+                assert_eq!(
+                    error,
+                    Error::Group(GroupError::OutOfRange { rank: world_size, world_size })
+                );
                 assert_eq!((values, group.failure()), ([group.rank() as f32], None));
                 block_on(group.broadcast(world_size - 1, &mut values)).expect("the group goes on");
                 assert_eq!(values, [(world_size - 1) as f32]);
@@ -157,19 +177,26 @@ fn calls_that_are_awaited_at_once_meet_in_their_order() {
     for groups in both(3) {
         on_threads(groups, |group| {
             let host = Device::host();
-            let layer =
-                SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap().in_group(&group).unwrap();
+            let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])
+                .unwrap()
+                .in_group(&group)
+                .unwrap();
             for round in 0..50 {
                 let rank = group.rank() as f32;
                 let (mut a, mut b) = ([rank, round as f32], [1.0]);
-                let (of_a, of_b) = block_on(join(group.all_reduce_sum([&mut a]), group.all_reduce_sum([&mut b])));
+                let (of_a, of_b) =
+                    block_on(join(group.all_reduce_sum([&mut a]), group.all_reduce_sum([&mut b])));
                 assert_eq!((of_a, of_b, a, b), (Ok(()), Ok(()), [3.0, 3.0 * round as f32], [3.0]));
                 let x = host.upload(&[2, 1], &[rank, rank + 1.0]).unwrap();
                 let mut c = [rank];
-                let calls = join3(group.barrier(), layer.forward_train(&x), group.all_reduce_sum([&mut c]));
+                let calls =
+                    join3(group.barrier(), layer.forward_train(&x), group.all_reduce_sum([&mut c]));
                 let (barrier, forward, reduced) = block_on(calls);
                 assert_eq!((barrier, reduced, c), (Ok(()), Ok(()), [3.0]));
-                assert_eq!(forward.expect("forward").saved.statistics().unwrap().channels()[0].mean, 1.5);
+                assert_eq!(
+                    forward.expect("forward").saved.statistics().unwrap().channels()[0].mean,
+                    1.5
+                );
             }
         });
     }

@@ -1,7 +1,9 @@
-//! Keeps the module rules of the architecture: who may name whom, no panics in library code, and the form of files.
+//! Keeps the module rules of the architecture: who may name whom, no panics in library code, and
+//! the form of files.
 //!
-//! The sources are read as text with comments, string literals and `#[cfg(test)]` modules blanked out, so prose trips
-//! nothing. A top-level module without a rule fails, which keeps the table complete.
+//! The sources are read as text with comments, string literals and `#[cfg(test)]` modules blanked
+//! out, so prose trips nothing. A top-level module without a rule fails, which keeps the table
+//! complete.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +25,12 @@ const PANICS: &[&str] = &[".unwrap(", ".expect(", "panic!", "todo!", "unimplemen
 const SHADER_LINES: usize = 120;
 
 /// Every breach of `rule` in one file that lies `depth` modules below the crate root.
-fn breaches(rule: &Rule, depth: usize, text: &str, exports: &BTreeMap<String, String>) -> Vec<String> {
+fn breaches(
+    rule: &Rule,
+    depth: usize,
+    text: &str,
+    exports: &BTreeMap<String, String>,
+) -> Vec<String> {
     let tokens = tokens(&without_tests(&code_only(text)));
     let mut found = Vec::new();
     let mut supers = 0;
@@ -45,7 +52,9 @@ fn breaches(rule: &Rule, depth: usize, text: &str, exports: &BTreeMap<String, St
                     || match rule.reach {
                         Only(modules) => modules.contains(&target.as_str()),
                         AllBut(modules) => !modules.contains(&target.as_str()),
-                        Below(modules) => !modules.iter().chain(LAYERS).any(|module| module == target),
+                        Below(modules) => {
+                            !modules.iter().chain(LAYERS).any(|module| module == target)
+                        }
                     };
                 if !allowed {
                     found.push(format!("line {line}: `crate::{segment}`, of module `{target}`"));
@@ -59,10 +68,15 @@ fn breaches(rule: &Rule, depth: usize, text: &str, exports: &BTreeMap<String, St
 /// Every call in library code that would abort the caller's program.
 fn panics(text: &str) -> Vec<String> {
     let code = without_tests(&code_only(text));
-    // A method of that name that the file declares itself returns an error; clippy knows the two apart.
+    // A method of that name that the file declares itself returns an error; clippy knows the two
+    // apart.
     let is_own = |call: &str| call == ".expect(" && code.contains("fn expect");
-    let in_line = |line: &str| PANICS.iter().find(|call| line.contains(**call) && !is_own(call)).copied();
-    code.lines().enumerate().filter_map(|(i, line)| Some(format!("line {}: `{}`", i + 1, in_line(line)?))).collect()
+    let in_line =
+        |line: &str| PANICS.iter().find(|call| line.contains(**call) && !is_own(call)).copied();
+    code.lines()
+        .enumerate()
+        .filter_map(|(i, line)| Some(format!("line {}: `{}`", i + 1, in_line(line)?)))
+        .collect()
 }
 
 /// What is wrong with the form of a shader file.
@@ -76,8 +90,10 @@ fn shader_form(text: &str) -> Option<String> {
 
 /// The top-level module of a file below src/, and its depth below the crate root; none for lib.rs.
 fn module_of(path: &Path) -> Option<(String, usize)> {
-    let parts: Vec<String> = path.with_extension("").iter().map(|part| part.to_str().unwrap().to_string()).collect();
-    let depth = if parts.last().is_some_and(|last| last == "mod") { parts.len() - 1 } else { parts.len() };
+    let parts: Vec<String> =
+        path.with_extension("").iter().map(|part| part.to_str().unwrap().to_string()).collect();
+    let depth =
+        if parts.last().is_some_and(|last| last == "mod") { parts.len() - 1 } else { parts.len() };
     (parts[0] != "lib").then(|| (parts[0].clone(), depth))
 }
 
@@ -94,8 +110,10 @@ fn assert_none(found: Vec<String>) {
 fn every_top_level_module_has_one_rule() {
     let known: Vec<&str> = RULES.iter().map(|rule| rule.module).collect();
     assert_eq!(known.len(), known.iter().collect::<BTreeSet<_>>().len(), "a module with two rules");
-    let found: BTreeSet<String> =
-        files(&root().join("src"), "rs").iter().filter_map(|file| Some(module_of(&file.0)?.0)).collect();
+    let found: BTreeSet<String> = files(&root().join("src"), "rs")
+        .iter()
+        .filter_map(|file| Some(module_of(&file.0)?.0))
+        .collect();
     assert_none(found.into_iter().filter(|module| !known.contains(&module.as_str())).collect());
 }
 
@@ -109,7 +127,10 @@ fn modules_touch_only_what_the_architecture_allows() {
         let Some((module, depth)) = module_of(path) else { continue };
         let Some(rule) = RULES.iter().find(|rule| rule.module == module) else { continue };
         let here = breaches(rule, depth, text, &exports);
-        found.extend(here.into_iter().map(|what| format!("src/{}, {what}: not for `{module}`", path.display())));
+        found.extend(
+            here.into_iter()
+                .map(|what| format!("src/{}, {what}: not for `{module}`", path.display())),
+        );
     }
     assert_none(found);
 }
@@ -120,23 +141,33 @@ fn library_code_returns_errors_instead_of_panicking() {
     let library = sources.iter().filter(|file| !is_test_file(&file.0));
     assert_none(
         library
-            .flat_map(|(path, text)| panics(text).into_iter().map(|w| format!("src/{}, {w}", path.display())))
+            .flat_map(|(path, text)| {
+                panics(text).into_iter().map(|w| format!("src/{}, {w}", path.display()))
+            })
             .collect(),
     );
 }
 
 #[test]
 fn unsafe_code_lies_in_one_module() {
-    let is_unsafe = |text: &str| tokens(&code_only(text)).iter().any(|(_, token)| token == "unsafe");
+    let is_unsafe =
+        |text: &str| tokens(&code_only(text)).iter().any(|(_, token)| token == "unsafe");
     let sources = files(&root().join("src"), "rs");
-    let found: Vec<_> = sources.iter().filter(|file| is_unsafe(&file.1)).map(|file| file.0.clone()).collect();
+    let found: Vec<_> =
+        sources.iter().filter(|file| is_unsafe(&file.1)).map(|file| file.0.clone()).collect();
     assert_eq!(found, ["host/intrinsics/lend.rs", "host/intrinsics.rs"].map(Path::new));
 }
 
 #[test]
 fn every_source_file_starts_with_what_it_owns() {
     let sources = files(&root().join("src"), "rs");
-    assert_none(sources.iter().filter(|f| !f.1.starts_with("//!")).map(|f| format!("src/{}", f.0.display())).collect());
+    assert_none(
+        sources
+            .iter()
+            .filter(|f| !f.1.starts_with("//!"))
+            .map(|f| format!("src/{}", f.0.display()))
+            .collect(),
+    );
 }
 
 #[test]
@@ -144,16 +175,25 @@ fn every_shader_file_is_short_and_starts_with_its_purpose() {
     let shaders = files(&root().join("shaders"), "wgsl");
     assert!(!shaders.is_empty(), "no shader found: the folder has moved, this test with it");
     assert_none(
-        shaders.iter().filter_map(|(path, text)| Some(format!("{}: {}", path.display(), shader_form(text)?))).collect(),
+        shaders
+            .iter()
+            .filter_map(|(path, text)| Some(format!("{}: {}", path.display(), shader_form(text)?)))
+            .collect(),
     );
 }
 
 // The checks bite.
 
-/// Breaches of the rule for `plan` in a file src/plan/x.rs, the crate root re-exporting `Tensor` and `Shape`.
+/// Breaches of the rule for `plan` in a file src/plan/x.rs, the crate root re-exporting `Tensor`
+/// and `Shape`.
 fn planted(text: &str) -> Vec<String> {
     let rule = RULES.iter().find(|rule| rule.module == "plan").unwrap();
-    breaches(rule, 2, text, &root_exports("pub use shape::Shape;\npub use tensor::{Other, Tensor};"))
+    breaches(
+        rule,
+        2,
+        text,
+        &root_exports("pub use shape::Shape;\npub use tensor::{Other, Tensor};"),
+    )
 }
 
 #[test]
@@ -164,9 +204,15 @@ fn a_planted_breach_is_found_by_every_way_to_write_it() {
         planted("use crate::{\n    shape::{Shape, gpu},\n    engine,\n};"),
         ["line 3: `crate::engine`, of module `engine`"]
     );
-    assert_eq!(planted("fn f(t: crate::Tensor) {}"), ["line 1: `crate::Tensor`, of module `tensor`"]);
+    assert_eq!(
+        planted("fn f(t: crate::Tensor) {}"),
+        ["line 1: `crate::Tensor`, of module `tensor`"]
+    );
     assert_eq!(planted("use crate::base::Base;"), ["line 1: `crate::base`, of module `base`"]);
-    assert_eq!(planted("use super::super::host::Pool;"), ["line 1: `crate::host`, of module `host`"]);
+    assert_eq!(
+        planted("use super::super::host::Pool;"),
+        ["line 1: `crate::host`, of module `host`"]
+    );
 }
 
 #[test]
@@ -180,14 +226,23 @@ fn prose_strings_and_test_modules_trip_nothing() {
     for text in harmless {
         assert_eq!(planted(text), [""; 0], "{text}");
     }
-    assert_eq!(planted("#[cfg(test)]\nmod tests {\n    use crate::gpu;\n}\nuse wgpu::A;"), ["line 5: `wgpu`"]);
+    assert_eq!(
+        planted("#[cfg(test)]\nmod tests {\n    use crate::gpu;\n}\nuse wgpu::A;"),
+        ["line 5: `wgpu`"]
+    );
 }
 
 #[test]
 fn a_planted_panic_is_found_outside_tests_only() {
     assert_eq!(panics("fn f() {\n    g().unwrap();\n}"), ["line 2: `.unwrap(`"]);
-    assert_eq!(panics("fn f() { todo!() }\n#[cfg(test)]\nmod tests { fn g() { h().unwrap() } }"), ["line 1: `todo!`"]);
-    assert_eq!(panics("// .unwrap()\n#[expect(dead_code)]\nfn f() { g().unwrap_or(\"panic!\") }"), [""; 0]);
+    assert_eq!(
+        panics("fn f() { todo!() }\n#[cfg(test)]\nmod tests { fn g() { h().unwrap() } }"),
+        ["line 1: `todo!`"]
+    );
+    assert_eq!(
+        panics("// .unwrap()\n#[expect(dead_code)]\nfn f() { g().unwrap_or(\"panic!\") }"),
+        [""; 0]
+    );
     assert_eq!(panics("fn f() { g().expect(\"\") }"), ["line 1: `.expect(`"]);
     assert_eq!(panics("fn expect<T>(&self) {}\nfn f() { self.expect(1) }"), [""; 0]);
 }

@@ -1,4 +1,5 @@
-//! Transports: the crate's own passes the conformance suite under every executor, and the suite catches broken ones.
+//! Transports: the crate's own passes the conformance suite under every executor, and the suite
+//! catches broken ones.
 //!
 //! `broken` plants the faults of transports.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -38,20 +39,28 @@ impl Executor {
         match self {
             Self::Threads => common::on_threads(ranks, |rank| pollster::block_on(run(check, rank))),
             Self::Tasks => {
-                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+                let runtime =
+                    tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
                 runtime.block_on(tasks(check, ranks))
             }
-            Self::TasksOnOneThread => {
-                tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(tasks(check, ranks))
+            Self::TasksOnOneThread => tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap()
+                .block_on(tasks(check, ranks)),
+            Self::Joined => {
+                pollster::block_on(join_all(ranks.into_iter().map(|rank| run(check, rank))))
             }
-            Self::Joined => pollster::block_on(join_all(ranks.into_iter().map(|rank| run(check, rank)))),
         }
     }
 }
 
 async fn tasks(check: Check, ranks: Vec<Rank>) -> Vec<Result<(), Failure>> {
     let tasks: Vec<_> = ranks.into_iter().map(|rank| tokio::spawn(run(check, rank))).collect();
-    join_all(tasks).await.into_iter().map(|task| task.expect("a task that does not panic")).collect()
+    join_all(tasks)
+        .await
+        .into_iter()
+        .map(|task| task.expect("a task that does not panic"))
+        .collect()
 }
 
 /// The whole suite on groups of every size, the sizes at the same time because some checks wait.
@@ -59,7 +68,11 @@ fn conforms(executor: Executor, transport: impl Fn(usize) -> Vec<Rank> + Sync) {
     common::on_threads(WORLD_SIZES.to_vec(), |world_size| {
         for check in CHECKS {
             let results = executor.run(check, transport(world_size));
-            assert_eq!(results, vec![Ok(()); world_size], "{check:?} with {world_size} ranks under {executor:?}");
+            assert_eq!(
+                results,
+                vec![Ok(()); world_size],
+                "{check:?} with {world_size} ranks under {executor:?}"
+            );
         }
     });
 }
@@ -69,7 +82,10 @@ fn local(world_size: usize) -> Vec<Rank> {
 }
 
 fn broken(fault: Fault, world_size: usize) -> Vec<Rank> {
-    LocalGroup::ranks(world_size).into_iter().map(|rank| Box::new(Broken::new(rank, fault)) as Rank).collect()
+    LocalGroup::ranks(world_size)
+        .into_iter()
+        .map(|rank| Box::new(Broken::new(rank, fault)) as Rank)
+        .collect()
 }
 
 #[test]
@@ -114,7 +130,10 @@ fn every_planted_fault_of_a_transport_is_caught_by_its_check() {
         (Fault::SplitsIntoItself, Check::Split),
         (Fault::MergesBackwards, Check::Merge),
     ];
-    let cases: Vec<_> = faults.iter().flat_map(|&fault| WORLD_SIZES.map(|world_size| (fault, world_size))).collect();
+    let cases: Vec<_> = faults
+        .iter()
+        .flat_map(|&fault| WORLD_SIZES.map(|world_size| (fault, world_size)))
+        .collect();
     common::on_threads(cases, |((fault, check), world_size)| {
         let results = Executor::Threads.run(check, broken(fault, world_size));
         let caught: Vec<_> = results.into_iter().filter_map(Result::err).collect();

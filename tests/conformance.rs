@@ -1,12 +1,16 @@
-//! The conformance runner: the library against golden cases, on a software or real adapter and on the host.
+//! The conformance runner: the library against golden cases, on a software or real adapter and on
+//! the host.
 //!
-//! `cargo test --test conformance` runs the folder `tests/golden` with its subfolders; `SYNCBN_VECTORS` names another one.
-//! `SYNCBN_TEST_ADAPTER` narrows the adapters to those whose name contains it; `host` leaves all of them out.
+//! `cargo test --test conformance` runs the folder `tests/golden` with its subfolders;
+//! `SYNCBN_VECTORS` names another one. `SYNCBN_TEST_ADAPTER` narrows the adapters to those whose
+//! name contains it; `host` leaves all of them out.
 //!
-//! An entry is one half (forward or backward) of one case in one place, through one driver: one caller for all ranks, or
-//! one for each, in whole passes or step by step; and on a GPU one layer that reads nothing back. It passes when everything
-//! that is checked of it is within tolerances, when the ranks of a group have the same statistics to the bit after every
-//! step, and when the drivers but the last give the same bits. What the library does not have yet is listed and counted apart. The last line has the counts; the exit status is 1 when anything failed.
+//! An entry is one half (forward or backward) of one case in one place, through one driver: one
+//! caller for all ranks, or one for each, in whole passes or step by step; and on a GPU one layer
+//! that reads nothing back. It passes when everything that is checked of it is within tolerances,
+//! when the ranks of a group have the same statistics to the bit after every step, and when the
+//! drivers but the last give the same bits. What the library does not have yet is listed and
+//! counted apart. The last line has the counts; the exit status is 1 when anything failed.
 
 #[path = "conformance/agreement.rs"]
 mod agreement;
@@ -105,18 +109,23 @@ fn run() -> Result<bool, String> {
     let started = Instant::now();
     let other = env::var_os("SYNCBN_VECTORS").map(PathBuf::from);
     let own = other.is_none();
-    let root = other.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
+    let root =
+        other.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
     println!("cases: {}", root.display());
     let entries = entry::read(&root)?;
     let generated = generated::cases()?;
-    println!("generated: {}", generated.iter().map(Generated::title).collect::<Vec<String>>().join(", "));
+    println!(
+        "generated: {}",
+        generated.iter().map(Generated::title).collect::<Vec<String>>().join(", ")
+    );
 
     let ready = entries.iter().filter_map(|entry| match &entry.state {
         State::Ready(case) => Some(&case[..]),
         _ => None,
     });
     let made = generated.iter().map(|case| &case.groups[..]);
-    let tested = selftest::run(ready, own, made).map_err(|what| format!("the self-test: {what}"))?;
+    let tested =
+        selftest::run(ready, own, made).map_err(|what| format!("the self-test: {what}"))?;
     println!(
         "self-test: {} checks refused twice their tolerance, {} wrong formulas were caught",
         tested.perturbed, tested.wrong_formulas
@@ -139,8 +148,16 @@ fn run() -> Result<bool, String> {
     for place in &places {
         let started = Instant::now();
         entries.iter().for_each(|entry| run_entry(entry, place, &mut report));
-        for Generated { groups, .. } in generated.iter().filter(|case| case.world() >= place.smallest_world) {
-            run_case(groups, &groups[0].scenario.kind, &[Part::Forward, Part::Backward], place, &mut report);
+        for Generated { groups, .. } in
+            generated.iter().filter(|case| case.world() >= place.smallest_world)
+        {
+            run_case(
+                groups,
+                &groups[0].scenario.kind,
+                &[Part::Forward, Part::Backward],
+                place,
+                &mut report,
+            );
         }
         let seconds = started.elapsed().as_secs_f64();
         println!("{}: {seconds:.1} s, process groups made by {}", place.name, place.form);
@@ -164,7 +181,8 @@ fn run_entry(entry: &Entry, place: &Place, report: &mut Report) {
     }
 }
 
-/// Through each driver; all of them must observe the same bits, but for the layer that stays on one device.
+/// Through each driver; all of them must observe the same bits, but for the layer that stays on one
+/// device.
 fn run_case(case: &[Group], name: &str, parts: &[Part], place: &Place, report: &mut Report) {
     let mut first: Option<(Driver, Vec<Vec<Observed>>)> = None;
     for driver in Driver::ALIKE {

@@ -1,7 +1,9 @@
-//! The two conventions, PyTorch's and MindSpore's, parameter by parameter: what each means when a layer runs.
+//! The two conventions, PyTorch's and MindSpore's, parameter by parameter: what each means when a
+//! layer runs.
 //!
-//! `conventions/statistics.rs` holds which statistics and which gradients, `conventions/initial.rs` initial values,
-//! `conventions/conversions.rs` the way between the conventions and what it cannot express.
+//! `conventions/statistics.rs` holds which statistics and which gradients, `conventions/initial.rs`
+//! initial values, `conventions/conversions.rs` the way between the conventions and what it cannot
+//! express.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -48,7 +50,8 @@ fn both() -> [BatchNormConfig; 2] {
     [torch().into(), from_mindspore(mindspore())]
 }
 
-/// A batch for two ranks whose channels have mean 10 and −20 and biased variance 4 and 1 over 6 values.
+/// A batch for two ranks whose channels have mean 10 and −20 and biased variance 4 and 1 over 6
+/// values.
 fn batches() -> [Batch; 2] {
     let channel = |c: usize, sign: f32| [10.0 + 2.0 * sign, -20.0 + sign][c];
     let rank = |samples: usize| {
@@ -73,7 +76,10 @@ fn evaluate(bn: &SyncBatchNorm) -> Forward {
 
 fn assert_near(found: &[f32], expected: [f64; 2]) {
     for (found, expected) in found.iter().zip(expected) {
-        assert!((f64::from(*found) - expected).abs() <= 1e-6 * expected.abs(), "{found}, expected {expected}");
+        assert!(
+            (f64::from(*found) - expected).abs() <= 1e-6 * expected.abs(),
+            "{found}, expected {expected}"
+        );
     }
 }
 
@@ -97,12 +103,17 @@ fn the_defaults_are_those_of_the_frameworks() {
 
     let [torch, mindspore] = both();
     assert_eq!([&torch, &mindspore], [&BatchNormConfig::torch(2), &BatchNormConfig::mindspore(2)]);
-    assert_eq!((torch.momentum, mindspore.momentum), (Momentum::NewWeight(0.1), Momentum::Decay(0.9)));
+    assert_eq!(
+        (torch.momentum, mindspore.momentum),
+        (Momentum::NewWeight(0.1), Momentum::Decay(0.9))
+    );
     // In nothing else do the defaults differ.
     assert_eq!(torch.clone().with_momentum(mindspore.momentum), mindspore);
     for config in [torch, mindspore] {
         assert_eq!((config.num_features, config.eps), (CHANNELS, 1e-5));
-        assert!(config.weight && config.bias && config.track_running_stats && !config.freeze_affine);
+        assert!(
+            config.weight && config.bias && config.track_running_stats && !config.freeze_affine
+        );
         assert_eq!(config.use_batch_statistics, None);
         assert_eq!(
             (config.running_variance, config.affine_gradient),
@@ -134,7 +145,9 @@ fn eps_may_be_0_in_pytorch_s_and_is_in_0_to_1_in_mindspore_s() {
     let backward = block_on(bn.backward(&forward.saved, Backward::of(&inputs, &inputs))).unwrap();
     assert_eq!(read(&backward.input)[1], [0.0, 0.0]);
 
-    for (eps, allowed) in [(0.0, false), (-1e-5, false), (1.5, false), (f64::NAN, false), (1.0, true), (1e-12, true)] {
+    for (eps, allowed) in
+        [(0.0, false), (-1e-5, false), (1.5, false), (f64::NAN, false), (1.0, true), (1e-12, true)]
+    {
         let found = BatchNormConfig::try_from(MindSporeArguments { eps, ..mindspore() });
         assert_eq!(found.is_ok(), allowed, "{eps}: {found:?}");
         if let Err(error) = found {
@@ -184,10 +197,12 @@ fn momentum_none_is_the_average_of_all_batches() {
     let mut seen: Vec<[f64; 2]> = Vec::new();
     for step in 0..4 {
         let shift = f64::from(step * step);
-        let shifted = batches().map(|batch| Batch::new(&batch.dims, |i| batch.values[i] + shift as f32));
+        let shifted =
+            batches().map(|batch| Batch::new(&batch.dims, |i| batch.values[i] + shift as f32));
         block_on(bn.forward_train(&upload(&bn, &shifted))).unwrap();
         seen.push(MEAN.map(|mean| mean + shift));
-        let average = [0, 1].map(|c| seen.iter().map(|mean| mean[c]).sum::<f64>() / seen.len() as f64);
+        let average =
+            [0, 1].map(|c| seen.iter().map(|mean| mean[c]).sum::<f64>() / seen.len() as f64);
         assert_near(&bn.running_stats().unwrap().mean, average);
         assert_eq!(bn.running_stats().unwrap().num_batches_tracked, seen.len() as u64);
     }
@@ -196,7 +211,8 @@ fn momentum_none_is_the_average_of_all_batches() {
 #[test]
 fn momentum_is_in_0_to_1_in_both() {
     for momentum in [-0.1, 1.1, f64::NAN] {
-        let error = BatchNormConfig::try_from(MindSporeArguments { momentum, ..mindspore() }).unwrap_err();
+        let error =
+            BatchNormConfig::try_from(MindSporeArguments { momentum, ..mindspore() }).unwrap_err();
         assert!(error.to_string().contains("momentum is"), "{error}");
         let config = BatchNormConfig::from(TorchArguments { momentum: Some(momentum), ..torch() });
         assert!(matches!(config.validate(), Err(ConfigError::OutOfRange { name: "momentum", .. })));
@@ -216,8 +232,14 @@ fn names(bn: &SyncBatchNorm, naming: Naming) -> Vec<String> {
 fn without_affine_pytorch_s_layer_has_no_parameters_and_mindspore_s_has_frozen_ones() {
     let mut torch = layer(TorchArguments { affine: false, ..torch() });
     let mut mindspore = layer(from_mindspore(MindSporeArguments { affine: false, ..mindspore() }));
-    assert_eq!(names(&torch, Naming::Torch), ["num_batches_tracked", "running_mean", "running_var"]);
-    assert_eq!(names(&mindspore, Naming::MindSpore), ["beta", "gamma", "moving_mean", "moving_variance"]);
+    assert_eq!(
+        names(&torch, Naming::Torch),
+        ["num_batches_tracked", "running_mean", "running_var"]
+    );
+    assert_eq!(
+        names(&mindspore, Naming::MindSpore),
+        ["beta", "gamma", "moving_mean", "moving_variance"]
+    );
     // Frozen parameters are applied.
     mindspore.set_parameters(Some(&[2.0, 3.0]), Some(&[1.0, -1.0])).unwrap();
     let none = Error::Argument(ArgumentError::NoSuchParameter { name: "weight" });
@@ -228,7 +250,8 @@ fn without_affine_pytorch_s_layer_has_no_parameters_and_mindspore_s_has_frozen_o
         let forward = block_on(bn.forward_train(&inputs)).unwrap();
         assert_normalized(&forward, &definition(&batches(), parameters, 1e-5).outputs);
         // Neither has gradients.
-        let backward = block_on(bn.backward(&forward.saved, Backward::of(&inputs, &inputs))).unwrap();
+        let backward =
+            block_on(bn.backward(&forward.saved, Backward::of(&inputs, &inputs))).unwrap();
         assert!(backward.weight.is_none() && backward.bias.is_none());
     }
 }
@@ -236,7 +259,10 @@ fn without_affine_pytorch_s_layer_has_no_parameters_and_mindspore_s_has_frozen_o
 #[test]
 fn pytorch_s_bias_false_keeps_the_weight_alone() {
     let bn = layer(TorchArguments { bias: false, ..torch() });
-    assert_eq!(names(&bn, Naming::Torch), ["num_batches_tracked", "running_mean", "running_var", "weight"]);
+    assert_eq!(
+        names(&bn, Naming::Torch),
+        ["num_batches_tracked", "running_mean", "running_var", "weight"]
+    );
     let inputs = upload(&bn, &batches());
     let saved = block_on(bn.forward_train(&inputs)).unwrap().saved;
     let backward = block_on(bn.backward(&saved, Backward::of(&inputs, &inputs))).unwrap();
@@ -250,10 +276,17 @@ fn pytorch_s_bias_false_keeps_the_weight_alone() {
 fn inputs_of_two_to_five_dimensions_are_taken_by_both_and_fewer_by_none() {
     for config in both() {
         let bn = layer(config);
-        for dims in [vec![4, 2], vec![4, 2, 3], vec![4, 2, 3, 1], vec![4, 2, 1, 3, 2], vec![2, 2, 1, 1, 2, 2]] {
+        for dims in [
+            vec![4, 2],
+            vec![4, 2, 3],
+            vec![4, 2, 3, 1],
+            vec![4, 2, 1, 3, 2],
+            vec![2, 2, 1, 1, 2, 2],
+        ] {
             let batches = [1, 2].map(|seed| Batch::random(&dims, &mut Random(seed)));
             let y = read(&block_on(bn.forward_train(&upload(&bn, &batches))).unwrap().output);
-            compare(&batches, &y, &definition(&batches, None, 1e-5).outputs, TOLERANCE_ULP).unwrap();
+            compare(&batches, &y, &definition(&batches, None, 1e-5).outputs, TOLERANCE_ULP)
+                .unwrap();
         }
         let inputs = [0, 1].map(|rank: usize| bn.devices()[rank].zeros(&[4]).unwrap());
         let error = block_on(bn.forward_train(&inputs)).unwrap_err();
@@ -264,15 +297,26 @@ fn inputs_of_two_to_five_dimensions_are_taken_by_both_and_fewer_by_none() {
 #[test]
 fn a_file_under_either_naming_is_read_by_either_layer() {
     let [torch, mindspore] = both().map(layer);
-    assert_eq!(names(&torch, Naming::Torch), ["bias", "num_batches_tracked", "running_mean", "running_var", "weight"]);
-    assert_eq!(names(&mindspore, Naming::MindSpore), ["beta", "gamma", "moving_mean", "moving_variance"]);
+    assert_eq!(
+        names(&torch, Naming::Torch),
+        ["bias", "num_batches_tracked", "running_mean", "running_var", "weight"]
+    );
+    assert_eq!(
+        names(&mindspore, Naming::MindSpore),
+        ["beta", "gamma", "moving_mean", "moving_variance"]
+    );
     for source in [torch, mindspore] {
         train(&source);
         let state = block_on(source.state()).unwrap();
         for naming in [Naming::Torch, Naming::MindSpore] {
             let bytes = state.to_safetensors(naming, "").unwrap();
             for config in both() {
-                let loaded = syncbn::state::StateDict::from_safetensors(&bytes, &config, &Default::default()).unwrap();
+                let loaded = syncbn::state::StateDict::from_safetensors(
+                    &bytes,
+                    &config,
+                    &Default::default(),
+                )
+                .unwrap();
                 let mut target = layer(config);
                 target.load_state(&loaded, &LoadOptions::default()).unwrap();
                 let [y, expected] = [&target, &source].map(|bn| read(&evaluate(bn).output));

@@ -1,9 +1,10 @@
-//! What a call costs beyond its kernels: memory, bind groups, pipelines, submissions and locks, counted exactly, on a tiny
-//! tensor, where they are all that a call costs.
+//! What a call costs beyond its kernels: memory, bind groups, pipelines, submissions and locks,
+//! counted exactly, on a tiny tensor, where they are all that a call costs.
 //!
-//! The device is wgpu's own that runs nothing: a result is there as soon as it is asked for, so every count is the same in
-//! every run. The crate tells of each by a `tracing` event, see [`counter`]. This file counts the passes of a `SyncBatchNorm`,
-//! `steps` their steps and what may be asked of a pass, `on_device` the passes of a `BatchNorm`.
+//! The device is wgpu's own that runs nothing: a result is there as soon as it is asked for, so
+//! every count is the same in every run. The crate tells of each by a `tracing` event, see
+//! [`counter`]. This file counts the passes of a `SyncBatchNorm`, `steps` their steps and what may
+//! be asked of a pass, `on_device` the passes of a `BatchNorm`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -17,12 +18,15 @@ mod steps;
 use counter::{Cost, counting, spent};
 use pollster::block_on;
 use syncbn::config::Epilogue;
-use syncbn::{Backward, BatchNormConfig, DType, Device, Forward, Layout, Saved, SyncBatchNorm, Tensor, joint};
+use syncbn::{
+    Backward, BatchNormConfig, DType, Device, Forward, Layout, Saved, SyncBatchNorm, Tensor, joint,
+};
 
 const DIMS: [usize; 4] = [8, 16, 8, 8];
 
 fn noop() -> Device {
-    let descriptor = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
+    let descriptor =
+        wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
     let (device, queue) = wgpu::Device::noop(&descriptor);
     Device::from_wgpu(device, queue).unwrap()
 }
@@ -42,7 +46,9 @@ struct Tensors {
 
 impl Tensors {
     fn new(config: &BatchNormConfig, device: &Device, ranks: usize) -> Self {
-        let zeros = |dims: &[usize]| -> Vec<Tensor> { (0..ranks).map(|_| device.zeros(dims).unwrap()).collect() };
+        let zeros = |dims: &[usize]| -> Vec<Tensor> {
+            (0..ranks).map(|_| device.zeros(dims).unwrap()).collect()
+        };
         let [x, residual, y, dy, dx, dr] = [0; 6].map(|_| zeros(&DIMS));
         let [dw, db] = [0; 2].map(|_| zeros(&DIMS[1..2]));
         Self { x, residual, y, dy, dx, dr, dw, db, adds_residual: config.epilogue.adds_residual() }
@@ -129,9 +135,10 @@ fn only(submissions: u64, locks: u64) -> Cost {
     Cost { submissions, locks, ..Cost::default() }
 }
 
-/// A call takes the lock of the scratch pool for the sums, that of the bindings for the kernel, that of the staging pool,
-/// and that of the answer; then those of both pools again. Normalizing takes three: scratch, bindings, scratch. Backward
-/// sends numbers before its sums too, which are scratch once more.
+/// A call takes the lock of the scratch pool for the sums, that of the bindings for the kernel,
+/// that of the staging pool, and that of the answer; then those of both pools again. Normalizing
+/// takes three: scratch, bindings, scratch. Backward sends numbers before its sums too, which are
+/// scratch once more.
 const FORWARD: (u64, u64) = (2, 9);
 const BACKWARD: (u64, u64) = (2, 11);
 
@@ -146,7 +153,8 @@ fn a_repeated_call_makes_nothing_on_its_device_and_submits_twice() {
         assert_eq!(Step::new(config, &device, 1).repeated(), expected, "{epilogue:?}");
     }
     // A mask is scratch until its context is dropped: one lock to take it.
-    let config = BatchNormConfig::torch(DIMS[1]).with_epilogue(Epilogue::AddRelu).with_activation_mask(true);
+    let config =
+        BatchNormConfig::torch(DIMS[1]).with_epilogue(Epilogue::AddRelu).with_activation_mask(true);
     let masked = Step::new(config, &device, 1).repeated();
     assert_eq!(masked, [only(FORWARD.0, FORWARD.1 + 1), only(BACKWARD.0, BACKWARD.1)]);
     // Ranks of one device take turns with its scratch.
@@ -176,12 +184,16 @@ fn several_layers_at_once_submit_as_often_as_one() {
     let mut steps: Vec<Step> = (0..3).map(|_| Step::plain(&device)).collect();
     let mut forward = || {
         let calls = steps.iter_mut().map(|step| (&step.bn, step.tensors.forward()));
-        let saved: Vec<Saved> =
-            block_on(joint::forward_train(calls)).unwrap().into_iter().map(|forward| forward.saved).collect();
+        let saved: Vec<Saved> = block_on(joint::forward_train(calls))
+            .unwrap()
+            .into_iter()
+            .map(|forward| forward.saved)
+            .collect();
         (saved, spent())
     };
     forward();
-    // Of the sums' nine but the three of normalizing, the bindings' is taken for each layer; of normalizing, all are.
+    // Of the sums' nine but the three of normalizing, the bindings' is taken for each layer; of
+    // normalizing, all are.
     let (saved, spent_forward) = forward();
     assert_eq!(spent_forward, only(FORWARD.0, 5 + 3 + 3 * 3));
     let mut backward = || {
@@ -191,7 +203,8 @@ fn several_layers_at_once_submit_as_often_as_one() {
         spent()
     };
     backward();
-    // As forward, with the scratch of what is sent before the sums for each layer, taken and given back.
+    // As forward, with the scratch of what is sent before the sums for each layer, taken and given
+    // back.
     assert_eq!(backward(), only(BACKWARD.0, 5 + 3 + 3 * 3 + 2 * 3));
 }
 
@@ -203,14 +216,16 @@ fn a_first_call_makes_what_later_ones_use_unless_it_was_prepared() {
     spent();
     step.forward();
     let made = spent();
-    // Sums, which the numbers sent back share their memory with, their staging buffer, and the parameters of two kernels.
+    // Sums, which the numbers sent back share their memory with, their staging buffer, and the
+    // parameters of two kernels.
     let Cost { allocations, bind_groups, pipelines, submissions, .. } = made;
     assert_eq!((allocations, bind_groups, pipelines, submissions), (4, 2, 2, 2));
     assert!(made.locks > FORWARD.1);
 
     for epilogue in [Epilogue::None, Epilogue::AddRelu] {
         for mask in [false, true] {
-            let config = BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue).with_activation_mask(mask);
+            let config =
+                BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue).with_activation_mask(mask);
             let mut prepared = Step::new(config, &noop(), 1);
             prepared.bn.prepare(&DIMS, Layout::ChannelsFirst, DType::F32).unwrap();
             assert_eq!(spent().pipelines, 5);
@@ -230,7 +245,11 @@ fn an_output_that_is_allocated_in_every_call_is_noticed() {
         spent();
         drop(block_on(step.bn.forward_train(&step.tensors.x)).unwrap());
         let Cost { allocations, bind_groups, .. } = spent();
-        assert_eq!((allocations, bind_groups), (2, 1), "the output, and the parameters bound beside it");
+        assert_eq!(
+            (allocations, bind_groups),
+            (2, 1),
+            "the output, and the parameters bound beside it"
+        );
     }
 }
 
@@ -241,7 +260,10 @@ fn what_a_call_has_saved_keeps_no_activation() {
     let (device, queue) = common::own_device(&common::adapter(), |_| {});
     let allocated = || {
         device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        device.generate_allocator_report().expect("a driver that tells what it has allocated").total_allocated_bytes
+        device
+            .generate_allocator_report()
+            .expect("a driver that tells what it has allocated")
+            .total_allocated_bytes
     };
     let gpu = Device::from_wgpu(device.clone(), queue).unwrap();
     let bn = SyncBatchNorm::new(BatchNormConfig::torch(16), [gpu.clone()]).unwrap();
@@ -266,12 +288,14 @@ fn a_dropped_tensor_is_freed_whatever_was_cached_of_it() {
     let (device, queue) = common::own_device(&common::adapter(), |_| {});
     let allocated = || {
         device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        let report = device.generate_allocator_report().expect("a driver that tells what it has allocated");
+        let report =
+            device.generate_allocator_report().expect("a driver that tells what it has allocated");
         report.total_allocated_bytes
     };
     let gpu = Device::from_wgpu(device.clone(), queue).unwrap();
     // The same device taken over twice: a kernel of one may bind memory of the other.
-    let again = Device::from_wgpu(gpu.wgpu().unwrap().0.clone(), gpu.wgpu().unwrap().1.clone()).unwrap();
+    let again =
+        Device::from_wgpu(gpu.wgpu().unwrap().0.clone(), gpu.wgpu().unwrap().1.clone()).unwrap();
     let bn = SyncBatchNorm::new(BatchNormConfig::torch(16), [gpu.clone()]).unwrap();
     let tensor = |device: &Device| device.zeros(&[ELEMENTS / 1024, 16, 64]).unwrap();
     let kept = tensor(&gpu);

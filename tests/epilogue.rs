@@ -1,11 +1,13 @@
-//! Epilogues against the f64 definition: a residual, an activation, or both, fused into forward and backward, with every
-//! combination of storage types and layouts, on GPUs, on the host, and in a group of both.
+//! Epilogues against the f64 definition: a residual, an activation, or both, fused into forward and
+//! backward, with every combination of storage types and layouts, on GPUs, on the host, and in a
+//! group of both.
 //!
-//! `problem` runs a layer, `bounds` derives what it should give and the tolerances. `exact` holds what must agree to the bit,
-//! `not_finite` how far NaN and infinity reach, `refused` residuals that do not fit, `saved` what backward needs again,
-//! `targets` where gradients go, `slices` tensors of one buffer, `mask` what forward
-//! keeps and writes over, `windows` tensors beyond one binding, `fast` the ways that a device may be told not to take, `wrong` formulas that must be caught. Storage types, layouts
-//! and devices are gone through as in the tests of storage.
+//! `problem` runs a layer, `bounds` derives what it should give and the tolerances. `exact` holds
+//! what must agree to the bit, `not_finite` how far NaN and infinity reach, `refused` residuals
+//! that do not fit, `saved` what backward needs again, `targets` where gradients go, `slices`
+//! tensors of one buffer, `mask` what forward keeps and writes over, `windows` tensors beyond one
+//! binding, `fast` the ways that a device may be told not to take, `wrong` formulas that must be
+//! caught. Storage types, layouts and devices are gone through as in the tests of storage.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code)]
@@ -47,7 +49,8 @@ use devices::On;
 use problem::{EPILOGUES, Problem, shape};
 use stored::{Layouts, Types};
 
-/// Runs every combination of epilogue, storage types and layouts; kinds of shape, weight and bias take turns.
+/// Runs every combination of epilogue, storage types and layouts; kinds of shape, weight and bias
+/// take turns.
 fn check_all(on: On) {
     let (mut seed, mut worst, mut excluded, mut values) = (0u64, 0f64, 0, 0);
     for epilogue in EPILOGUES {
@@ -56,9 +59,13 @@ fn check_all(on: On) {
                 let affine = AFFINE[seed as usize % AFFINE.len()];
                 let problem = Problem::random(&shape(seed), &[types], epilogue, affine, seed);
                 let failed = |error| -> f64 {
-                    panic!("seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}, affine {affine:?}: {error}")
+                    panic!(
+                        "seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}, affine {affine:?}: {error}"
+                    )
                 };
-                worst = worst.max(check(&problem, on.devices(problem.x.len()), &[layouts]).unwrap_or_else(failed));
+                worst = worst.max(
+                    check(&problem, on.devices(problem.x.len()), &[layouts]).unwrap_or_else(failed),
+                );
                 excluded += problem.excluded;
                 values += problem.x.iter().map(|batch| batch.values.len()).sum::<usize>();
                 seed += 1;
@@ -66,13 +73,16 @@ fn check_all(on: On) {
         }
     }
     println!("{on:?}: {seed} problems, worst error {worst:.3} of what is allowed");
-    println!("{excluded} of {values} upstream gradients were set to 0: there rounding decides on the side of 0");
+    println!(
+        "{excluded} of {values} upstream gradients were set to 0: there rounding decides on the side of 0"
+    );
     // Of values spread over about 4, those within the tolerance of y, some 1e-6, of 0.
     assert!(excluded as f64 <= 2e-5 * values as f64);
 }
 
 /// With a weight and with a bias.
-const AFFINE: [[bool; 2]; 5] = [[true, true], [true, true], [true, false], [false, true], [false, false]];
+const AFFINE: [[bool; 2]; 5] =
+    [[true, true], [true, true], [true, false], [false, true], [false, false]];
 
 #[test]
 fn every_combination_follows_the_definition_with_native_f16() {
@@ -104,7 +114,8 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
         let [epilogue, affine, on] = ranks(40);
         let (epilogue, affine, on) = (EPILOGUES[epilogue % 8], AFFINE[affine % 5], On::ALL[on % 4]);
         let problem = Problem::random(&shape(seed), &types, epilogue, affine, seed);
-        let failed = |error| panic!("seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}: {error}");
+        let failed =
+            |error| panic!("seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}: {error}");
         check(&problem, on.devices(problem.x.len()), &layouts).unwrap_or_else(failed);
     }
 }

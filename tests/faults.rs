@@ -1,12 +1,11 @@
-//! Faults of one rank: every other gets an error in time that names it, nothing is half updated, and the group refuses
-//! further work.
+//! Faults of one rank: every other gets an error in time that names it, nothing is half updated,
+//! and the group refuses further work.
 //!
-//! `scenario` says what a run is and where its fault lies, `rank` is one rank of it, `saboteur` a transport with a fault,
-//! `judge` what must come of it. Here every kind of fault is planted at every kind of call; `random` draws thousands.
-//! `device` loses devices and drops calls that wait for one, `broadcast` shares a
-//! state that cannot be loaded, `batch` has too few values, `parameters` cannot be
-//! compared, `silent` asks for what could pass
-//! unnoticed.
+//! `scenario` says what a run is and where its fault lies, `rank` is one rank of it, `saboteur` a
+//! transport with a fault, `judge` what must come of it. Here every kind of fault is planted at
+//! every kind of call; `random` draws thousands. `device` loses devices and drops calls that wait
+//! for one, `broadcast` shares a state that cannot be loaded, `batch` has too few values,
+//! `parameters` cannot be compared, `silent` asks for what could pass unnoticed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "faults/batch.rs"]
@@ -42,10 +41,19 @@ const DEADLINE: Duration = Duration::from_millis(500);
 fn plant(fault: Fault) {
     let mut scenarios = Vec::new();
     for (number, call) in Call::all().filter(|call| fault.fits(*call)).enumerate() {
-        for (world_size, executor) in [2, 4, 8].into_iter().flat_map(|n| [(n, Executor::Threads), (n, Executor::Tasks)])
+        for (world_size, executor) in
+            [2, 4, 8].into_iter().flat_map(|n| [(n, Executor::Threads), (n, Executor::Tasks)])
         {
             let (culprit, seed) = ((number + world_size / 2) % world_size, scenarios.len() as u64);
-            scenarios.push(Scenario { world_size, culprit, fault, call, deadline: DEADLINE, executor, seed });
+            scenarios.push(Scenario {
+                world_size,
+                culprit,
+                fault,
+                call,
+                deadline: DEADLINE,
+                executor,
+                seed,
+            });
         }
     }
     // A few at a time: most of those with a late rank sleep.
@@ -152,7 +160,14 @@ fn the_judge_catches_a_fault_that_nobody_noticed_and_one_that_was_called_another
     };
     let reports = rank::run(scenario);
     judge::judge(&scenario, &reports).expect("a fault that every rank noticed");
-    let others = [Fault::Late, Fault::Panics, Fault::BadShape, Fault::Tells, Fault::OtherLayer, Fault::Recomputes];
+    let others = [
+        Fault::Late,
+        Fault::Panics,
+        Fault::BadShape,
+        Fault::Tells,
+        Fault::OtherLayer,
+        Fault::Recomputes,
+    ];
     for fault in others.into_iter().chain([Fault::Garbage]) {
         assert!(judge::judge(&Scenario { fault, ..scenario }, &reports).is_err(), "{fault:?}");
     }

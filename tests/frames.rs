@@ -1,4 +1,5 @@
-//! Frames: what is encoded is decoded, the documented bytes are the bytes, and nothing that a peer may send does harm.
+//! Frames: what is encoded is decoded, the documented bytes are the bytes, and nothing that a peer
+//! may send does harm.
 //!
 //! `hostile` decodes damaged and invented bytes, `peers` lets a rank send them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -56,13 +57,22 @@ fn header(phase: Phase) -> Header {
 }
 
 fn node(level: u32, index: u64) -> NodePayload {
-    NodePayload { level, index, count: 1 << 40, values: vec![[-1.5, f64::MIN_POSITIVE], [0.1, 1e300]] }
+    NodePayload {
+        level,
+        index,
+        count: 1 << 40,
+        values: vec![[-1.5, f64::MIN_POSITIVE], [0.1, 1e300]],
+    }
 }
 
 /// One frame for each payload and each phase, empty and extreme ones too.
 fn frames() -> Vec<Frame> {
-    let largest =
-        [u64::MAX; 3].map(|number| NodePayload { level: 63, index: number, count: number, values: Vec::new() });
+    let largest = [u64::MAX; 3].map(|number| NodePayload {
+        level: 63,
+        index: number,
+        count: number,
+        values: Vec::new(),
+    });
     let payloads = [
         Payload::Nodes(Vec::new()),
         Payload::Nodes(vec![node(0, 3), node(2, 1), node(63, 1)]),
@@ -84,7 +94,20 @@ fn frames() -> Vec<Frame> {
     let (numbers, name) = ([u64::MAX; 9], "x".repeat(65_535));
     let [group, rank, layer, step, subject, config, state, ranks, listed] = numbers;
     let phase = Phase::Backward;
-    let header = Header { group, rank, phase, layer, name, step, subject, channels: 0, config, state, ranks, listed };
+    let header = Header {
+        group,
+        rank,
+        phase,
+        layer,
+        name,
+        step,
+        subject,
+        channels: 0,
+        config,
+        state,
+        ranks,
+        listed,
+    };
     frames.push(Frame { header, payload: Payload::Nodes(largest.to_vec()) });
     frames
 }
@@ -98,11 +121,17 @@ fn every_payload_of_every_phase_comes_back_as_it_was() {
 
 #[test]
 fn every_bit_of_a_number_comes_back_nan_and_the_sign_of_zero_too() {
-    let values = [[f64::from_bits(0x7ff8_0000_0000_1234), -0.0], [f64::NEG_INFINITY, f64::from_bits(1)]];
-    let payload = Payload::Nodes(vec![NodePayload { level: 0, index: 0, count: 0, values: values.to_vec() }]);
+    let values =
+        [[f64::from_bits(0x7ff8_0000_0000_1234), -0.0], [f64::NEG_INFINITY, f64::from_bits(1)]];
+    let payload =
+        Payload::Nodes(vec![NodePayload { level: 0, index: 0, count: 0, values: values.to_vec() }]);
     let frame = Frame { header: header(Phase::Forward), payload };
-    let Ok(Frame { payload: Payload::Nodes(nodes), .. }) = Frame::decode(&frame.encode()) else { panic!("nodes") };
-    let bits = |values: &[[f64; 2]]| values.iter().flatten().map(|value| value.to_bits()).collect::<Vec<_>>();
+    let Ok(Frame { payload: Payload::Nodes(nodes), .. }) = Frame::decode(&frame.encode()) else {
+        panic!("nodes")
+    };
+    let bits = |values: &[[f64; 2]]| {
+        values.iter().flatten().map(|value| value.to_bits()).collect::<Vec<_>>()
+    };
     assert_eq!(bits(&nodes[0].values), bits(&values));
 }
 
@@ -110,15 +139,26 @@ fn every_bit_of_a_number_comes_back_nan_and_the_sign_of_zero_too() {
 fn a_text_that_is_too_long_is_cut_between_characters() {
     // The two bytes of the last character would be bytes 65,535 and 65,536.
     let name = "x".repeat(65_534) + "ä";
-    let frame = Frame { header: Header { name, ..header(Phase::State) }, payload: Payload::Bytes(vec![7]) };
+    let frame =
+        Frame { header: Header { name, ..header(Phase::State) }, payload: Payload::Bytes(vec![7]) };
     let decoded = Frame::decode(&frame.encode()).unwrap();
-    assert_eq!((decoded.header.name, decoded.payload), ("x".repeat(65_534), Payload::Bytes(vec![7])));
+    assert_eq!(
+        (decoded.header.name, decoded.payload),
+        ("x".repeat(65_534), Payload::Bytes(vec![7]))
+    );
 }
 
-/// The bytes of a block of the document: what stands before the first two spaces in a row of each of its lines.
+/// The bytes of a block of the document: what stands before the first two spaces in a row of each
+/// of its lines.
 fn documented(title: &str) -> Vec<u8> {
     let document = include_str!("../docs/PROTOCOL.md");
-    let block = document.split(&format!("```text {title}\n")).nth(1).expect(title).split("```").next().unwrap();
+    let block = document
+        .split(&format!("```text {title}\n"))
+        .nth(1)
+        .expect(title)
+        .split("```")
+        .next()
+        .unwrap();
     let bytes = block.lines().flat_map(|line| line.split("  ").next().unwrap().split(' '));
     bytes.map(|byte| u8::from_str_radix(byte, 16).expect("two hexadecimal digits")).collect()
 }
@@ -212,7 +252,8 @@ fn the_documented_offsets_are_those_of_the_fields() {
     let frame = Frame { header: header(Phase::Backward), payload: Payload::Bytes(vec![7]) };
     let before = frame.encode();
     for (name, change) in fields {
-        let row = rows.iter().find(|row| row[2] == name).unwrap_or_else(|| panic!("no row of {name}"));
+        let row =
+            rows.iter().find(|row| row[2] == name).unwrap_or_else(|| panic!("no row of {name}"));
         let [offset, bytes] = [row[0], row[1]].map(|cell| cell.parse::<usize>().expect("a number"));
         let mut changed = frame.clone();
         change(&mut changed.header);
@@ -234,14 +275,17 @@ fn another_version_is_told_from_other_bytes() {
     bytes[4..6].copy_from_slice(&0x0100u16.to_le_bytes());
     assert_eq!(Frame::decode(&bytes), Err(FrameError::Version { found: 0x0100 }));
 
-    for (foreign, found) in [(&b"GET / HTTP/1.1"[..], &b"GET "[..]), (b"SYB", b"SYB"), (b"", b""), (b"sybn", b"sybn")] {
+    for (foreign, found) in
+        [(&b"GET / HTTP/1.1"[..], &b"GET "[..]), (b"SYB", b"SYB"), (b"", b""), (b"sybn", b"sybn")]
+    {
         assert_eq!(Frame::decode(foreign), Err(FrameError::Magic { found: found.to_vec() }));
     }
 }
 
 #[test]
 fn a_field_that_holds_what_it_cannot_is_named() {
-    let bytes = Frame { header: header(Phase::Forward), payload: Payload::Nodes(vec![node(0, 0)]) }.encode();
+    let bytes = Frame { header: header(Phase::Forward), payload: Payload::Nodes(vec![node(0, 0)]) }
+        .encode();
     let with = |at: usize, value: u8| {
         let mut bytes = bytes.clone();
         bytes[at] = value;
@@ -259,7 +303,12 @@ fn a_field_that_holds_what_it_cannot_is_named() {
     assert!(matches!(with(48, 3), Err(FrameError::Length { what: "nodes", .. })));
     let longer = [&bytes[..], &[0]].concat();
     assert!(matches!(Frame::decode(&longer), Err(FrameError::Length { what: "nodes", .. })));
-    let abort = Frame { header: header(Phase::Forward), payload: Payload::Abort("lost".to_owned()) }.encode();
+    let abort =
+        Frame { header: header(Phase::Forward), payload: Payload::Abort("lost".to_owned()) }
+            .encode();
     let longer = [&abort[..], &[0]].concat();
-    assert_eq!(Frame::decode(&longer), Err(FrameError::Length { what: "end", found: 1, expected: 0 }));
+    assert_eq!(
+        Frame::decode(&longer),
+        Err(FrameError::Length { what: "end", found: 1, expected: 0 })
+    );
 }

@@ -1,6 +1,8 @@
-//! Arguments that do not fit: a typed error that names the argument and both values, and a layer that is as before.
+//! Arguments that do not fit: a typed error that names the argument and both values, and a layer
+//! that is as before.
 //!
-//! `group_arguments/slices.rs` holds what concerns slices of buffers that the test allocates itself.
+//! `group_arguments/slices.rs` holds what concerns slices of buffers that the test allocates
+//! itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -28,7 +30,8 @@ fn trained(devices: Vec<Device>) -> SyncBatchNorm {
 
 /// One step on random batches; the bits of y.
 fn step(layer: &mut SyncBatchNorm, random: &mut Random) -> Vec<Vec<u32>> {
-    let batches: Vec<Batch> = (0..layer.devices().len()).map(|_| Batch::random(&[2, CHANNELS, 5], random)).collect();
+    let batches: Vec<Batch> =
+        (0..layer.devices().len()).map(|_| Batch::random(&[2, CHANNELS, 5], random)).collect();
     bits(&read(&block_on(layer.forward_train(&upload(layer, &batches))).unwrap().output))
 }
 
@@ -45,8 +48,12 @@ fn refused(layer: &mut SyncBatchNorm, inputs: &[Tensor]) -> Error {
 /// The same for inputs that fit and outputs that do not.
 fn refused_into(layer: &mut SyncBatchNorm, inputs: &[Tensor], outputs: &mut [Tensor]) -> Error {
     let before = layer.running_stats();
-    let error = block_on(layer.forward_train(Forward::of(inputs).write_to(&mut *outputs))).unwrap_err();
-    assert_eq!(block_on(layer.forward_eval(Forward::of(inputs).write_to(outputs))).unwrap_err(), error);
+    let error =
+        block_on(layer.forward_train(Forward::of(inputs).write_to(&mut *outputs))).unwrap_err();
+    assert_eq!(
+        block_on(layer.forward_eval(Forward::of(inputs).write_to(outputs))).unwrap_err(),
+        error
+    );
     assert_eq!(layer.running_stats(), before);
     assert_works(layer);
     error
@@ -80,8 +87,13 @@ fn another_number_of_channels_is_refused() {
         let mut inputs = zeros(&layer, &[2, CHANNELS, 4]);
         inputs[1] = layer.devices()[1].zeros(&[2, 4, 4]).unwrap();
         let error = refused(&mut layer, &inputs);
-        let expected =
-            ArgumentError::Channels { argument: "x", rank: 1, dims: vec![2, 4, 4], found: 4, expected: CHANNELS };
+        let expected = ArgumentError::Channels {
+            argument: "x",
+            rank: 1,
+            dims: vec![2, 4, 4],
+            found: 4,
+            expected: CHANNELS,
+        };
         assert_eq!(error, Error::Argument(expected));
         assert_says(&error, &["x[1]", "4 channels", "[2, 4, 4]", "num_features = 3"]);
     }
@@ -94,10 +106,20 @@ fn another_number_of_tensors_than_ranks_is_refused() {
         let mut inputs = zeros(&layer, &[2, CHANNELS, 4]);
         for found in [0, 1] {
             let error = refused(&mut layer, &inputs[..found]);
-            assert_eq!(error, Error::Argument(ArgumentError::RankCount { argument: "x", found, expected: 2 }));
+            assert_eq!(
+                error,
+                Error::Argument(ArgumentError::RankCount { argument: "x", found, expected: 2 })
+            );
             let mut outputs = zeros(&layer, &[2, CHANNELS, 4]);
             let error = refused_into(&mut layer, &inputs, &mut outputs[..found]);
-            assert_eq!(error, Error::Argument(ArgumentError::RankCount { argument: "output", found, expected: 2 }));
+            assert_eq!(
+                error,
+                Error::Argument(ArgumentError::RankCount {
+                    argument: "output",
+                    found,
+                    expected: 2
+                })
+            );
             assert_says(&error, &["output", &format!("{found} tensor"), "expected 2"]);
         }
         inputs.push(layer.devices()[0].zeros(&[2, CHANNELS, 4]).unwrap());
@@ -119,7 +141,10 @@ fn dimensions_that_no_activation_has_are_refused() {
             let mut inputs = zeros(&layer, &[2, CHANNELS, 4]);
             inputs[1] = layer.devices()[1].zeros(&dims).unwrap();
             let error = refused(&mut layer, &inputs);
-            assert_eq!(error, Error::Argument(ArgumentError::Shape { argument: "x", rank: 1, source }));
+            assert_eq!(
+                error,
+                Error::Argument(ArgumentError::Shape { argument: "x", rank: 1, source })
+            );
             assert_says(&error, &["x[1]", word, "at least"]);
         }
     }
@@ -141,7 +166,9 @@ fn a_tensor_of_another_device_is_refused() {
         let error = refused(&mut layer, &misplaced());
         let (found, expected) = (wrong[rank].to_string(), devices[rank].to_string());
         let is_wrong_device = |error: &Error, name| match error {
-            Error::Argument(ArgumentError::WrongDevice { argument, rank: at, .. }) => (*argument, *at) == (name, rank),
+            Error::Argument(ArgumentError::WrongDevice { argument, rank: at, .. }) => {
+                (*argument, *at) == (name, rank)
+            }
             _ => false,
         };
         assert!(is_wrong_device(&error, "x"), "{error:?}");
@@ -156,8 +183,11 @@ fn a_tensor_of_another_device_is_refused() {
 #[test]
 fn a_tensor_of_another_virtual_device_of_one_adapter_is_refused_in_words_that_tell_the_two_apart() {
     let mut layer = trained(virtual_gpus()[..2].to_vec());
-    let inputs = [1, 0].map(|device: usize| virtual_gpus()[device].zeros(&[2, CHANNELS, 4]).unwrap());
-    let Error::Argument(ArgumentError::WrongDevice { found, expected, .. }) = refused(&mut layer, &inputs) else {
+    let inputs =
+        [1, 0].map(|device: usize| virtual_gpus()[device].zeros(&[2, CHANNELS, 4]).unwrap());
+    let Error::Argument(ArgumentError::WrongDevice { found, expected, .. }) =
+        refused(&mut layer, &inputs)
+    else {
         panic!("another error")
     };
     assert_ne!(found, expected);
@@ -169,7 +199,12 @@ fn outputs_of_other_dims_than_their_inputs_are_refused() {
         let mut layer = trained(kind.devices(2));
         let inputs = zeros(&layer, &[2, CHANNELS, 4]);
         // As many values in another shape, fewer, and none.
-        for dims in [vec![2, CHANNELS, 2, 2], vec![4, CHANNELS, 2], vec![2, CHANNELS, 3], vec![0, CHANNELS, 4]] {
+        for dims in [
+            vec![2, CHANNELS, 2, 2],
+            vec![4, CHANNELS, 2],
+            vec![2, CHANNELS, 3],
+            vec![0, CHANNELS, 4],
+        ] {
             let mut outputs = zeros(&layer, &[2, CHANNELS, 4]);
             outputs[1] = layer.devices()[1].zeros(&dims).unwrap();
             let error = refused_into(&mut layer, &inputs, &mut outputs);
@@ -187,7 +222,8 @@ fn a_tensor_larger_than_the_largest_buffer_is_refused_with_both_sizes() {
     let device = Device::from_wgpu(device, queue).unwrap();
     let dims = vec![1, 1, (256 << 18) + 1];
     let (found_bytes, allowed_bytes) = ((256 << 20) + 4, 256 << 20);
-    let expected = Error::Limit(LimitError::Buffer { dims: dims.clone(), found_bytes, allowed_bytes });
+    let expected =
+        Error::Limit(LimitError::Buffer { dims: dims.clone(), found_bytes, allowed_bytes });
     assert_eq!(device.zeros(&dims).unwrap_err(), expected);
     assert_says(&expected, &["268435460", "268435456", "67108865"]);
 }
@@ -195,7 +231,8 @@ fn a_tensor_larger_than_the_largest_buffer_is_refused_with_both_sizes() {
 #[test]
 fn statistics_of_more_channels_than_one_binding_holds_are_refused_with_both_sizes() {
     // 12 bytes of input per channel fit, 16 bytes of statistics do not: those are not cut.
-    let (device, queue) = own_device(&adapter(), |limits| limits.max_storage_buffer_binding_size = 64 << 10);
+    let (device, queue) =
+        own_device(&adapter(), |limits| limits.max_storage_buffer_binding_size = 64 << 10);
     let device = Device::from_wgpu(device, queue).unwrap();
     let layer = SyncBatchNorm::new(BatchNormConfig::torch(5000), [device.clone()]).unwrap();
     let error = block_on(layer.forward_train(&[device.zeros(&[3, 5000]).unwrap()])).unwrap_err();
@@ -206,12 +243,20 @@ fn statistics_of_more_channels_than_one_binding_holds_are_refused_with_both_size
 #[test]
 fn values_that_are_not_as_many_as_the_dimensions_say_are_refused() {
     for device in devices() {
-        for (dims, found, expected) in [(vec![2, 3], 5, 6), (vec![0, 3], 1, 0), (vec![2, 3, 4], 25, 24)] {
+        for (dims, found, expected) in
+            [(vec![2, 3], 5, 6), (vec![0, 3], 1, 0), (vec![2, 3, 4], 25, 24)]
+        {
             let error = device.upload(&dims, &vec![0.0; found as usize]).unwrap_err();
-            assert_eq!(error, Error::Argument(ArgumentError::Length { argument: "values", found, expected }));
+            assert_eq!(
+                error,
+                Error::Argument(ArgumentError::Length { argument: "values", found, expected })
+            );
         }
         let huge = vec![usize::MAX, 2, usize::MAX];
-        assert_eq!(device.zeros(&huge).unwrap_err(), Error::Shape(ShapeError::TooLarge { dims: huge }));
+        assert_eq!(
+            device.zeros(&huge).unwrap_err(),
+            Error::Shape(ShapeError::TooLarge { dims: huge })
+        );
         // More than any memory, but within 64 bits: an error of the device, not an abort.
         let error = device.zeros(&[1, 1 << 61]).unwrap_err();
         assert!(matches!(error, Error::Limit(_) | Error::Gpu(_)), "{error:?}");
@@ -228,12 +273,16 @@ fn parameters_and_running_statistics_of_another_length_are_refused_and_none_is_s
             (&[], &[0.0; 3], "weight", 0),
         ] {
             let error = layer.set_parameters(Some(weight), Some(bias)).unwrap_err();
-            assert_eq!(error, Error::Argument(ArgumentError::Length { argument, found, expected: 3 }));
+            assert_eq!(
+                error,
+                Error::Argument(ArgumentError::Length { argument, found, expected: 3 })
+            );
             assert_says(&error, &[argument, &format!("{found} value"), "expected 3"]);
             assert_works(&mut layer);
         }
         for (mean, var, argument) in [(2, 3, "running_mean"), (3, 4, "running_var")] {
-            let running = RunningStats { mean: vec![0.0; mean], var: vec![1.0; var], num_batches_tracked: 9 };
+            let running =
+                RunningStats { mean: vec![0.0; mean], var: vec![1.0; var], num_batches_tracked: 9 };
             let error = layer.set_running_stats(running).unwrap_err();
             assert_says(&error, &[argument, "expected 3"]);
             assert_works(&mut layer);
@@ -249,7 +298,10 @@ fn what_the_layer_was_configured_without_cannot_be_set() {
         let none = |name| Error::Argument(ArgumentError::NoSuchParameter { name });
         assert_eq!(layer.set_parameters(Some(&[1.0; 2]), None).unwrap_err(), none("weight"));
         assert_eq!(layer.set_parameters(None, Some(&[1.0; 2])).unwrap_err(), none("bias"));
-        assert_eq!(layer.set_running_stats(RunningStats::new(2)).unwrap_err(), none("running statistics"));
+        assert_eq!(
+            layer.set_running_stats(RunningStats::new(2)).unwrap_err(),
+            none("running statistics")
+        );
         assert_eq!(layer.running_stats(), None);
     }
 }
@@ -261,7 +313,10 @@ fn a_setting_outside_its_range_or_no_device_makes_no_group() {
         other => panic!("{other:?}"),
     };
     let error = refused(BatchNormConfig::torch(0), vec![Device::host()]);
-    assert!(matches!(error, ConfigError::OutOfRange { name: "num_features", found: 0.0, .. }), "{error:?}");
+    assert!(
+        matches!(error, ConfigError::OutOfRange { name: "num_features", found: 0.0, .. }),
+        "{error:?}"
+    );
     let error = refused(BatchNormConfig::torch(1).with_eps(-1.0), vec![Device::host()]);
     assert!(matches!(error, ConfigError::OutOfRange { name: "eps", found: -1.0, .. }), "{error:?}");
     assert_eq!(refused(BatchNormConfig::torch(1), vec![]), ConfigError::NoDevices);

@@ -1,9 +1,11 @@
-//! Backward of a device group against the f64 definition: on GPUs, on the host, and on both at once.
+//! Backward of a device group against the f64 definition: on GPUs, on the host, and on both at
+//! once.
 //!
-//! `problem` makes random layers and their expected gradients, `compare` derives the tolerances. `modes` holds the table of
-//! modes, `accuracy` large means, `rows` the rows of "what happens when", `differences` finite differences, `saved` and
-//! `targets` the arguments, `rewritten` memory that is written between forward and backward, `ways` each call that can, `wrong` formulas that must be
-//! caught.
+//! `problem` makes random layers and their expected gradients, `compare` derives the tolerances.
+//! `modes` holds the table of modes, `accuracy` large means, `rows` the rows of "what happens
+//! when", `differences` finite differences, `saved` and `targets` the arguments, `rewritten` memory
+//! that is written between forward and backward, `ways` each call that can, `wrong` formulas that
+//! must be caught.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "group_backward/accuracy.rs"]
@@ -98,7 +100,9 @@ fn generated_shapes_of_two_to_five_dimensions_follow_the_definition() {
         problem.config = problem.config.with_eps([0.0, 1e-5, 1e-3, 0.5][random.below(4)]);
         for kind in Kind::ALL {
             let error = check(kind, &problem);
-            worst = worst.max(error.unwrap_or_else(|error| panic!("seed {seed}, {kind:?} {dims:?}: {error}")));
+            worst = worst.max(
+                error.unwrap_or_else(|error| panic!("seed {seed}, {kind:?} {dims:?}: {error}")),
+            );
         }
     }
     println!("seeds 1000 to 1099: worst error {worst:.3} of the tolerance");
@@ -113,18 +117,24 @@ fn any_split_of_a_batch_over_ranks_equals_the_whole() {
         let (channels, inner) = (1 + random.below(20), 1 + random.below(60));
         let whole = Problem::random(&[&[samples, channels, inner]], seed);
         let cuts = cuts(samples, 1 + random.below(8), &mut random);
-        let part = |batch: &Batch| cuts.windows(2).map(|cut| samples_of(batch, cut[0]..cut[1])).collect();
-        let parts =
-            Problem { batches: part(&whole.batches[0]), grad_outputs: part(&whole.grad_outputs[0]), ..whole.clone() };
+        let part =
+            |batch: &Batch| cuts.windows(2).map(|cut| samples_of(batch, cut[0]..cut[1])).collect();
+        let parts = Problem {
+            batches: part(&whole.batches[0]),
+            grad_outputs: part(&whole.grad_outputs[0]),
+            ..whole.clone()
+        };
 
         let kind = Kind::ALL[random.below(3)];
-        let failed = |error: String| -> f64 { panic!("seed {seed}, {kind:?}, cuts {cuts:?}: {error}") };
+        let failed =
+            |error: String| -> f64 { panic!("seed {seed}, {kind:?}, cuts {cuts:?}: {error}") };
         let (forward, backward) = parts.train(kind).unwrap();
         let y = definition(&whole.batches, Some(&whole.parameters), whole.config.eps).outputs;
         let joined = [read(&forward.output).concat()];
         compare(&whole.batches, &joined, &y, TOLERANCE_ULP).unwrap_or_else(failed);
 
-        // The parts' gradients of the input one after the other, and the sums of those of weight and bias.
+        // The parts' gradients of the input one after the other, and the sums of those of weight
+        // and bias.
         let found = Found::read(&backward);
         let joined = Found {
             grad_inputs: vec![found.grad_inputs.concat()],
@@ -132,10 +142,13 @@ fn any_split_of_a_batch_over_ranks_equals_the_whole() {
             grad_biases: found.grad_biases.as_deref().map(summed),
         };
         let expected = whole.definition(Uses::Group);
-        worst = worst.max(compare_gradients(&whole, Uses::Group, &joined, &expected).unwrap_or_else(failed));
-        // And each part's own.
         worst = worst
-            .max(compare_gradients(&parts, Uses::Group, &found, &parts.definition(Uses::Group)).unwrap_or_else(failed));
+            .max(compare_gradients(&whole, Uses::Group, &joined, &expected).unwrap_or_else(failed));
+        // And each part's own.
+        worst = worst.max(
+            compare_gradients(&parts, Uses::Group, &found, &parts.definition(Uses::Group))
+                .unwrap_or_else(failed),
+        );
     }
     println!("seeds 2000 to 2199: worst error {worst:.3} of the tolerance");
 }
@@ -157,6 +170,7 @@ fn samples_of(whole: &Batch, samples: std::ops::Range<usize>) -> Batch {
 
 /// The sum over ranks, in f64 and rounded once.
 fn summed(ranks: &[Vec<f32>]) -> Vec<Vec<f32>> {
-    let sum = |channel: usize| ranks.iter().map(|rank| f64::from(rank[channel])).sum::<f64>() as f32;
+    let sum =
+        |channel: usize| ranks.iter().map(|rank| f64::from(rank[channel])).sum::<f64>() as f32;
     vec![(0..ranks[0].len()).map(sum).collect()]
 }

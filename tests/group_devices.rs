@@ -1,6 +1,7 @@
 //! Where the futures of a layer run, and which devices it is over.
 //!
-//! `group_devices/application.rs` holds what concerns a device that belongs to the application, and devices that fail.
+//! `group_devices/application.rs` holds what concerns a device that belongs to the application, and
+//! devices that fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "group_devices/application.rs"]
@@ -42,7 +43,8 @@ async fn futures_are_send_and_run_as_tasks_of_tokio() {
         let tasks: Vec<_> = (0..6).map(|seed| tokio::spawn(step(kind.devices(2), seed))).collect();
         for (seed, task) in tasks.into_iter().enumerate() {
             let found = task.await.unwrap().unwrap();
-            let expected = std::thread::spawn(move || block_on(step(kind.devices(2), seed as u64)).unwrap());
+            let expected =
+                std::thread::spawn(move || block_on(step(kind.devices(2), seed as u64)).unwrap());
             assert_eq!(found, expected.join().unwrap(), "{kind:?}");
         }
     }
@@ -51,7 +53,8 @@ async fn futures_are_send_and_run_as_tasks_of_tokio() {
 #[test]
 fn two_groups_joined_on_one_thread_do_not_disturb_each_other() {
     for kind in Kind::ALL {
-        let (a, b) = block_on(futures::future::join(step(kind.devices(2), 1), step(kind.devices(2), 2)));
+        let (a, b) =
+            block_on(futures::future::join(step(kind.devices(2), 1), step(kind.devices(2), 2)));
         assert_eq!(a.unwrap(), block_on(step(kind.devices(2), 1)).unwrap(), "{kind:?}");
         assert_eq!(b.unwrap(), block_on(step(kind.devices(2), 2)).unwrap(), "{kind:?}");
     }
@@ -64,13 +67,20 @@ fn threads_that_share_one_device_get_the_bits_of_one_thread() {
     let devices = || vec![device.clone(), device.clone()];
     let found: Vec<Vec<_>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
-            .map(|thread| scope.spawn(move || (0..5).map(|i| block_on(step(devices(), 10 * thread + i))).collect()))
+            .map(|thread| {
+                scope.spawn(move || {
+                    (0..5).map(|i| block_on(step(devices(), 10 * thread + i))).collect()
+                })
+            })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for (thread, found) in found.into_iter().enumerate() {
         for (i, found) in found.into_iter().enumerate() {
-            assert_eq!(found.unwrap(), block_on(step(devices(), (10 * thread + i) as u64)).unwrap());
+            assert_eq!(
+                found.unwrap(),
+                block_on(step(devices(), (10 * thread + i) as u64)).unwrap()
+            );
         }
     }
 }
@@ -84,7 +94,11 @@ fn a_future_that_is_dropped_halfway_leaves_the_layer_as_it_was() {
         let forward = layer.forward_train(&inputs);
         let forward = Box::pin(forward).now_or_never();
         let tracked = layer.running_stats().unwrap().num_batches_tracked;
-        assert_eq!(tracked, u64::from(forward.is_some()), "a call that did not end counts no batch");
+        assert_eq!(
+            tracked,
+            u64::from(forward.is_some()),
+            "a call that did not end counts no batch"
+        );
         layer.set_running_stats(syncbn::stats::RunningStats::new(CHANNELS)).unwrap();
     }
     let forward = block_on(layer.forward_train(&inputs)).unwrap();
@@ -138,20 +152,29 @@ fn a_layer_over_all_adapters_has_each_once_software_included() {
 fn assert_names(devices: &[Device], names: &[String]) {
     assert_eq!(devices.len(), names.len());
     for (device, name) in devices.iter().zip(names) {
-        assert!(device.name().contains(name.as_str()) && !device.is_host(), "{device} is not {name}");
+        assert!(
+            device.name().contains(name.as_str()) && !device.is_host(),
+            "{device} is not {name}"
+        );
     }
 }
 
 #[test]
 fn virtual_devices_of_one_adapter_are_devices_of_their_own() {
     let adapter = adapter();
-    let devices: Vec<Device> = (0..3).map(|_| block_on(Device::from_adapter(&adapter)).unwrap()).collect();
+    let devices: Vec<Device> =
+        (0..3).map(|_| block_on(Device::from_adapter(&adapter)).unwrap()).collect();
     let layer = SyncBatchNorm::new(config(), devices.clone()).unwrap();
     for (i, device) in devices.iter().enumerate() {
         assert!(device.name().contains(&adapter.get_info().name));
-        assert_eq!(devices.iter().position(|other| other == device), Some(i), "two ranks on one device");
+        assert_eq!(
+            devices.iter().position(|other| other == device),
+            Some(i),
+            "two ranks on one device"
+        );
     }
-    let batches: Vec<Batch> = (0..3).map(|rank| Batch::random(&[2 + rank, CHANNELS, 9], &mut Random(6))).collect();
+    let batches: Vec<Batch> =
+        (0..3).map(|rank| Batch::random(&[2 + rank, CHANNELS, 9], &mut Random(6))).collect();
     let forward = block_on(layer.forward_train(&upload(&layer, &batches))).unwrap();
     for (device, output) in devices.iter().zip(&forward.output) {
         assert_eq!(output.device(), device);
@@ -161,7 +184,8 @@ fn virtual_devices_of_one_adapter_are_devices_of_their_own() {
     compare(&batches, &read(&forward.output), &expected.outputs, TOLERANCE_ULP).unwrap();
 }
 
-/// Two devices whose wgpu handles were numbered by different instances, and so carry the same numbers.
+/// Two devices whose wgpu handles were numbered by different instances, and so carry the same
+/// numbers.
 fn of_two_instances() -> [Device; 2] {
     [(); 2].map(|()| block_on(Device::from_adapter(&adapter())).unwrap())
 }
@@ -179,12 +203,18 @@ fn a_tensor_of_a_device_of_another_wgpu_instance_is_refused() {
     let layer = SyncBatchNorm::new(config(), [a]).unwrap();
     let input = b.zeros(&[2, CHANNELS]).unwrap();
     let error = block_on(layer.forward_train(&[input])).unwrap_err();
-    assert!(matches!(error, Error::Argument(ArgumentError::WrongDevice { rank: 0, .. })), "{error:?}");
+    assert!(
+        matches!(error, Error::Argument(ArgumentError::WrongDevice { rank: 0, .. })),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn a_device_tells_its_own_time_of_the_passes_since_it_was_last_asked() {
-    let device = block_on(Device::from_adapter(&adapter())).expect("a device").with_timestamps().expect("timestamps");
+    let device = block_on(Device::from_adapter(&adapter()))
+        .expect("a device")
+        .with_timestamps()
+        .expect("timestamps");
     let layer = SyncBatchNorm::new(config(), [device.clone()]).expect("a layer");
     let inputs = upload(&layer, &batches(3)[..1]);
     let started = std::time::Instant::now();
@@ -200,16 +230,22 @@ fn a_device_tells_its_own_time_of_the_passes_since_it_was_last_asked() {
     let refused = block_on(device.take_device_time()).expect_err("more passes than queries");
     assert_eq!(
         refused.to_string().split(": ").nth(1),
-        Some("2050 passes since times were last taken, there is room for 2048; take them more often"),
+        Some(
+            "2050 passes since times were last taken, there is room for 2048; take them more often"
+        ),
         "{refused}"
     );
-    assert_eq!(block_on(device.take_device_time()).expect("they are forgotten"), std::time::Duration::ZERO);
+    assert_eq!(
+        block_on(device.take_device_time()).expect("they are forgotten"),
+        std::time::Duration::ZERO
+    );
 }
 
 #[test]
 fn a_device_that_takes_no_times_says_so() {
     let plain = block_on(Device::from_adapter(&adapter())).expect("a device");
-    let untimed = |error: &Error| matches!(error, Error::Gpu(syncbn::error::GpuError::NoTimestamps { .. }));
+    let untimed =
+        |error: &Error| matches!(error, Error::Gpu(syncbn::error::GpuError::NoTimestamps { .. }));
     let refused = block_on(plain.take_device_time()).expect_err("not asked to take times");
     assert!(untimed(&refused), "{refused}");
     let refused = Device::host().with_timestamps().expect_err("the host takes none");

@@ -1,6 +1,8 @@
-//! Forward of a layer over several devices against the f64 definition: on GPUs, on the host, and on both at once.
+//! Forward of a layer over several devices against the f64 definition: on GPUs, on the host, and on
+//! both at once.
 //!
-//! `group_forward/rows.rs` holds the rows of "what happens when", `group_forward/modes.rs` the table of modes.
+//! `group_forward/rows.rs` holds the rows of "what happens when", `group_forward/modes.rs` the
+//! table of modes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -41,7 +43,8 @@ fn check(kind: Kind, batches: &[Batch], random: &mut Random) -> Result<f64, Stri
 fn check_all(shapes: &[&[usize]], seed: u64) {
     for kind in Kind::ALL {
         let mut random = Random(seed);
-        let batches: Vec<Batch> = shapes.iter().map(|dims| Batch::random(dims, &mut random)).collect();
+        let batches: Vec<Batch> =
+            shapes.iter().map(|dims| Batch::random(dims, &mut random)).collect();
         match check(kind, &batches, &mut random) {
             Ok(worst) => println!("{kind:?} {shapes:?} seed {seed}: {worst:.2} ulp"),
             Err(error) => panic!("{kind:?} {shapes:?} seed {seed}: {error}"),
@@ -95,7 +98,9 @@ fn generated_shapes_of_two_to_five_dimensions_follow_the_definition() {
         for kind in Kind::ALL {
             let dims: Vec<_> = batches.iter().map(|batch| &batch.dims).collect();
             let error = check(kind, &batches, &mut random);
-            worst = worst.max(error.unwrap_or_else(|error| panic!("seed {seed}, {kind:?} {dims:?}: {error}")));
+            worst = worst.max(
+                error.unwrap_or_else(|error| panic!("seed {seed}, {kind:?} {dims:?}: {error}")),
+            );
         }
     }
     println!("seeds 1000 to 1199: worst error {worst:.2} ulp");
@@ -112,7 +117,8 @@ fn any_split_of_a_batch_over_ranks_equals_the_whole() {
         let parameters = Parameters::random(channels, &mut random);
         let expected = definition(std::slice::from_ref(&whole), Some(&parameters), EPS);
         let cuts = cuts(samples, 1 + random.below(8), &mut random);
-        let parts: Vec<Batch> = cuts.windows(2).map(|cut| samples_of(&whole, cut[0]..cut[1])).collect();
+        let parts: Vec<Batch> =
+            cuts.windows(2).map(|cut| samples_of(&whole, cut[0]..cut[1])).collect();
 
         let kind = Kind::ALL[random.below(3)];
         let mut layer = layer(kind, parts.len(), channels);
@@ -150,10 +156,13 @@ fn the_comparison_fails_at_twice_its_tolerance() {
     let batch = Batch::random(&[4, 3, 5], &mut Random(20));
     let expected = definition(std::slice::from_ref(&batch), None, EPS).outputs;
     let exact: Vec<f32> = expected[0].iter().map(|&y| y as f32).collect();
-    let compared = |found: Vec<f32>| compare(std::slice::from_ref(&batch), &[found], &expected, TOLERANCE_ULP);
+    let compared =
+        |found: Vec<f32>| compare(std::slice::from_ref(&batch), &[found], &expected, TOLERANCE_ULP);
     assert!(compared(exact.clone()).unwrap() <= 0.5);
     for index in [0, 7, 59] {
-        let largest = (0..60).filter(|&i| batch.channel(i) == batch.channel(index)).map(|i| expected[0][i].abs());
+        let largest = (0..60)
+            .filter(|&i| batch.channel(i) == batch.channel(index))
+            .map(|i| expected[0][i].abs());
         let mut found = exact.clone();
         found[index] += (2.0 * TOLERANCE_ULP * ulp(largest.fold(0.0, f64::max))) as f32;
         let error = compared(found).unwrap_err();
@@ -179,13 +188,17 @@ fn the_comparisons_of_statistics_fail_at_twice_their_tolerance() {
     };
     let twice = 2.0 * STATISTICS_TOLERANCE;
     found(0.0, 0.0).unwrap();
-    for (mean, m2) in [(twice, 0.0), (-twice, 0.0), (0.0, twice), (0.0, -twice), (f64::NAN, 0.0), (0.0, f64::NAN)] {
+    for (mean, m2) in
+        [(twice, 0.0), (-twice, 0.0), (0.0, twice), (0.0, -twice), (f64::NAN, 0.0), (0.0, f64::NAN)]
+    {
         found(mean, m2).unwrap_err();
     }
 
     let expected = Running { mean: right.mean.clone(), var: right.var_biased.clone() };
     let found = |mean: f64, var: f64| {
-        let narrowed = |values: &[f64], by: f64| values.iter().map(|x| (x + by * (x.abs() + 1.0)) as f32).collect();
+        let narrowed = |values: &[f64], by: f64| {
+            values.iter().map(|x| (x + by * (x.abs() + 1.0)) as f32).collect()
+        };
         let running = RunningStats {
             mean: narrowed(&right.mean, mean),
             var: narrowed(&right.var_biased, var),
@@ -202,13 +215,17 @@ fn the_comparisons_of_statistics_fail_at_twice_their_tolerance() {
 #[test]
 fn wrong_formulas_are_caught() {
     let mut random = Random(21);
-    let batches =
-        [Batch::new(&[5, 2, 7], |_| random.next() as f32), Batch::new(&[3, 2, 7], |_| 1.0 + random.next() as f32)];
+    let batches = [
+        Batch::new(&[5, 2, 7], |_| random.next() as f32),
+        Batch::new(&[3, 2, 7], |_| 1.0 + random.next() as f32),
+    ];
     let right = definition(&batches, None, EPS);
     let statistics = &right.statistics;
-    let local: Vec<_> = batches.iter().map(|batch| definition(std::slice::from_ref(batch), None, EPS)).collect();
+    let local: Vec<_> =
+        batches.iter().map(|batch| definition(std::slice::from_ref(batch), None, EPS)).collect();
     let caught = |outputs: &[Vec<f64>], what: &str| {
-        let found: Vec<Vec<f32>> = outputs.iter().map(|y| y.iter().map(|&y| y as f32).collect()).collect();
+        let found: Vec<Vec<f32>> =
+            outputs.iter().map(|y| y.iter().map(|&y| y as f32).collect()).collect();
         assert!(compare(&batches, &found, &right.outputs, TOLERANCE_ULP).is_err(), "{what} passes");
     };
     let with = |mean: &[f64], var: &[f64]| definition_with(&batches, None, (mean, var), EPS);
@@ -216,10 +233,18 @@ fn wrong_formulas_are_caught() {
     let unbiased: Vec<f64> = statistics.var_biased.iter().map(|var| var * n / (n - 1.0)).collect();
     caught(&with(&statistics.mean, &unbiased), "the unbiased variance");
     let average = |of: fn(&syncbn_reference::BatchStatistics) -> &Vec<f64>| -> Vec<f64> {
-        (0..2).map(|c| local.iter().map(|rank| of(&rank.statistics)[c]).sum::<f64>() / 2.0).collect()
+        (0..2)
+            .map(|c| local.iter().map(|rank| of(&rank.statistics)[c]).sum::<f64>() / 2.0)
+            .collect()
     };
-    caught(&with(&average(|s| &s.mean), &statistics.var_biased), "the mean of means without counts");
+    caught(
+        &with(&average(|s| &s.mean), &statistics.var_biased),
+        "the mean of means without counts",
+    );
     caught(&with(&statistics.mean, &average(|s| &s.var_biased)), "the mean of variances");
-    caught(&[local[0].outputs[0].clone(), local[1].outputs[0].clone()], "each rank's own statistics");
+    caught(
+        &[local[0].outputs[0].clone(), local[1].outputs[0].clone()],
+        "each rank's own statistics",
+    );
     caught(&definition(&batches, None, 2.0 * EPS).outputs, "another eps");
 }

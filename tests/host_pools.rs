@@ -1,6 +1,8 @@
-//! The host and the pools of an application: a call waits for nobody else's task, and runs nobody else's task.
+//! The host and the pools of an application: a call waits for nobody else's task, and runs nobody
+//! else's task.
 //!
-//! Every call here has a deadline of the test's own, so that one that never returns is a failure of its test alone.
+//! Every call here has a deadline of the test's own, so that one that never returns is a failure of
+//! its test alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -14,12 +16,14 @@ use common::*;
 use pollster::block_on;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use syncbn::{
-    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, Tensor, config::Epilogue, joint,
+    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, Tensor,
+    config::Epilogue, joint,
 };
 
 /// Many times what the calls of a test take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a rank waits for its peers: beyond what a loaded machine delays them, well within the patience.
+/// How long a rank waits for its peers: beyond what a loaded machine delays them, well within the
+/// patience.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 fn pool(threads: usize) -> Arc<ThreadPool> {
@@ -40,12 +44,19 @@ fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     match result.recv_timeout(PATIENCE) {
         Ok(result) => result,
         Err(RecvTimeoutError::Timeout) => panic!("no end within {PATIENCE:?}"),
-        Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+        Err(RecvTimeoutError::Disconnected) => {
+            std::panic::resume_unwind(thread.join().unwrap_err())
+        }
     }
 }
 
-/// Runs `body` while each of so many threads of a pool is in a task that does not end before. `spawn` gives the pool a task.
-fn while_blocked<T>(threads: usize, spawn: impl Fn(Box<dyn FnOnce() + Send>), body: impl FnOnce() -> T) -> T {
+/// Runs `body` while each of so many threads of a pool is in a task that does not end before.
+/// `spawn` gives the pool a task.
+fn while_blocked<T>(
+    threads: usize,
+    spawn: impl Fn(Box<dyn FnOnce() + Send>),
+    body: impl FnOnce() -> T,
+) -> T {
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock().unwrap();
     let (begin, begun) = channel();
@@ -64,7 +75,8 @@ fn while_blocked<T>(threads: usize, spawn: impl Fn(Box<dyn FnOnce() + Send>), bo
     result
 }
 
-/// Activations that are split between threads, in both orders of memory. The first is of the smallest size that is.
+/// Activations that are split between threads, in both orders of memory. The first is of the
+/// smallest size that is.
 const SHAPES: [&[usize]; 4] = [&[1024, 64], &[2, 64, 64, 64], &[3, 5, 70_001], &[3001, 70]];
 
 /// What training and evaluation of two ranks give, bit for bit.
@@ -79,7 +91,8 @@ fn batches(dims: &[usize]) -> [Batch; 2] {
     [(); 2].map(|()| Batch::random(dims, &mut random))
 }
 
-/// Every pass of two layers alike, whole, in its steps and joint: what the host computes on several threads.
+/// Every pass of two layers alike, whole, in its steps and joint: what the host computes on several
+/// threads.
 fn passes(layers: &[SyncBatchNorm; 2], x: &[Tensor]) -> Bits {
     let forward = || Forward::of(x).residual(x);
     let backward = || Backward::of(x, x).residual(x);
@@ -97,7 +110,8 @@ fn passes(layers: &[SyncBatchNorm; 2], x: &[Tensor]) -> Bits {
     let gradients = block_on(layer.input_gradients(&normalized.saved, backward(), &sums)).unwrap();
     results.extend([normalized.output, gradients.input, gradients.residual.unwrap()]);
 
-    let train = block_on(joint::forward_train(layers.iter().map(|layer| (layer, forward())))).unwrap();
+    let train =
+        block_on(joint::forward_train(layers.iter().map(|layer| (layer, forward())))).unwrap();
     let calls = layers.iter().zip(&train).map(|(layer, train)| (layer, &train.saved, backward()));
     let gradients = block_on(joint::backward(calls)).unwrap();
     results.extend(train.into_iter().map(|train| train.output));
@@ -107,13 +121,16 @@ fn passes(layers: &[SyncBatchNorm; 2], x: &[Tensor]) -> Bits {
 
 /// Two ranks of one caller, who takes both halves of a pass channel by channel.
 fn ranks_of_one_caller(device: &Device, dims: &[usize]) -> Bits {
-    let layers = [(); 2].map(|()| SyncBatchNorm::new(config(dims), vec![device.clone(); 2]).unwrap());
+    let layers =
+        [(); 2].map(|()| SyncBatchNorm::new(config(dims), vec![device.clone(); 2]).unwrap());
     passes(&layers, &upload(&layers[0], &batches(dims)))
 }
 
 /// One rank of a process group, which exchanges sums with the others between the halves of a pass.
 fn rank_by_itself(device: &Device, group: &ProcessGroup, batch: &Batch) -> Bits {
-    let layer = || SyncBatchNorm::new(config(&batch.dims), [device.clone()]).unwrap().in_group(group).unwrap();
+    let layer = || {
+        SyncBatchNorm::new(config(&batch.dims), [device.clone()]).unwrap().in_group(group).unwrap()
+    };
     passes(&[layer(), layer()], &[batch.upload(device)])
 }
 
@@ -125,7 +142,10 @@ fn ranks_on_threads(device: &Device, dims: &[usize]) -> Bits {
 
 /// Everything that the host computes on several threads.
 fn everything(device: &Device) -> Vec<Bits> {
-    SHAPES.iter().flat_map(|dims| [ranks_of_one_caller(device, dims), ranks_on_threads(device, dims)]).collect()
+    SHAPES
+        .iter()
+        .flat_map(|dims| [ranks_of_one_caller(device, dims), ranks_on_threads(device, dims)])
+        .collect()
 }
 
 #[test]
@@ -150,7 +170,12 @@ fn calls_end_while_every_thread_of_the_global_pool_is_in_another_task() {
 }
 
 /// A layer's training step, whole or taken apart.
-async fn step(device: &Device, group: &ProcessGroup, x: &Tensor, is_whole: bool) -> Result<(), Error> {
+async fn step(
+    device: &Device,
+    group: &ProcessGroup,
+    x: &Tensor,
+    is_whole: bool,
+) -> Result<(), Error> {
     let config = BatchNormConfig::torch(x.dims()[1]);
     let layer = SyncBatchNorm::new(config, [device.clone()])?.in_group(group)?;
     if is_whole {
@@ -175,13 +200,15 @@ fn ranks_that_are_tasks_of_the_pool_they_compute_on_do_not_run_within_each_other
         let device = Device::host_with_pool(pool.clone());
         let batch = Batch::random(&[2, 64, 64, 64], &mut Random(18));
         for round in 0..ROUNDS {
-            let results: Vec<Mutex<Option<Result<(), Error>>>> = (0..RANKS).map(|_| Mutex::new(None)).collect();
+            let results: Vec<Mutex<Option<Result<(), Error>>>> =
+                (0..RANKS).map(|_| Mutex::new(None)).collect();
             pool.scope(|scope| {
                 for (group, result) in process_groups(RANKS, DEADLINE).into_iter().zip(&results) {
                     let (device, batch) = (&device, &batch);
                     scope.spawn(move |_| {
                         let x = batch.upload(device);
-                        *result.lock().unwrap() = Some(block_on(step(device, &group, &x, round % 2 == 0)))
+                        *result.lock().unwrap() =
+                            Some(block_on(step(device, &group, &x, round % 2 == 0)))
                     });
                 }
             });
@@ -195,11 +222,13 @@ fn ranks_that_are_tasks_of_the_pool_they_compute_on_do_not_run_within_each_other
 
 #[test]
 fn a_rank_that_waits_for_its_helpers_does_not_begin_another_rank_on_its_thread() {
-    // Rank 0 computes with a helper while rank 1 stands in the pool's queue. Were rank 1 to run on rank 0's thread, it
-    // would wait there for rank 0, which cannot go on below it. Who of rank 0 and its helper ends first is chance.
+    // Rank 0 computes with a helper while rank 1 stands in the pool's queue. Were rank 1 to run on
+    // rank 0's thread, it would wait there for rank 0, which cannot go on below it. Who of rank 0
+    // and its helper ends first is chance.
     const ROUNDS: usize = 10;
-    // Longer than rank 0 takes from the beginning of its call to where it asks for help, far shorter than its sums of
-    // 64 MB take: the thread that is in another task until then finds rank 0's call for help before it finds rank 1.
+    // Longer than rank 0 takes from the beginning of its call to where it asks for help, far
+    // shorter than its sums of 64 MB take: the thread that is in another task until then finds rank
+    // 0's call for help before it finds rank 1.
     const LITTLE: Duration = Duration::from_millis(1);
     in_time(|| {
         let pool = pool(2);
@@ -219,7 +248,8 @@ fn a_rank_that_waits_for_its_helpers_does_not_begin_another_rank_on_its_thread()
             });
             let (end, results) = channel();
             for group in process_groups(2, DEADLINE) {
-                let (device, x, begun, end) = (device.clone(), x.clone(), begun.clone(), end.clone());
+                let (device, x, begun, end) =
+                    (device.clone(), x.clone(), begun.clone(), end.clone());
                 pool.spawn(move || {
                     let layer = SyncBatchNorm::new(BatchNormConfig::torch(64), [device]).unwrap();
                     let layer = layer.in_group(&group).unwrap();

@@ -1,7 +1,9 @@
-//! Several layers in one exchange: the bits of each by itself, one message, and nothing changed when one is refused.
+//! Several layers in one exchange: the bits of each by itself, one message, and nothing changed
+//! when one is refused.
 //!
-//! This file has layers without peers, `refused` what is refused of them, `processes` layers of several threads, `mismatch`
-//! ranks that ask for different things, `tree` those of more processes than a transport gathers from.
+//! This file has layers without peers, `refused` what is refused of them, `processes` layers of
+//! several threads, `mismatch` ranks that ask for different things, `tree` those of more processes
+//! than a transport gathers from.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -20,7 +22,9 @@ use pollster::block_on;
 use syncbn::config::Epilogue;
 use syncbn::error::ArgumentError;
 use syncbn::stats::GlobalStatistics;
-use syncbn::{Backward, BatchNormConfig, Device, Error, Forward, Gradients, SyncBatchNorm, Tensor, joint};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, Forward, Gradients, SyncBatchNorm, Tensor, joint,
+};
 
 use common::*;
 
@@ -35,7 +39,8 @@ const LAYERS: [(usize, Epilogue, Option<bool>); 4] = [
 ];
 
 fn config((channels, epilogue, batch): (usize, Epilogue, Option<bool>)) -> BatchNormConfig {
-    let mut config = BatchNormConfig::torch(channels).with_epilogue(epilogue).with_activation_mask(true);
+    let mut config =
+        BatchNormConfig::torch(channels).with_epilogue(epilogue).with_activation_mask(true);
     config.use_batch_statistics = batch;
     config
 }
@@ -43,14 +48,16 @@ fn config((channels, epilogue, batch): (usize, Epilogue, Option<bool>)) -> Batch
 /// Layers with their inputs.
 type Layers = Vec<(SyncBatchNorm, Vec<Tensor>)>;
 
-/// The layers over some devices, with a batch per rank each; the second rank of the last layer is empty.
+/// The layers over some devices, with a batch per rank each; the second rank of the last layer is
+/// empty.
 fn layers(devices: &[Device]) -> Layers {
     let mut random = Random(71);
     let layer = |(index, layer): (usize, (usize, Epilogue, Option<bool>))| {
         let bn = SyncBatchNorm::new(config(layer), devices.to_vec()).unwrap();
         let samples = |rank: usize| if index == 3 && rank == 1 { 0 } else { 2 + rank + index };
-        let batches: Vec<Batch> =
-            (0..devices.len()).map(|rank| Batch::random(&[samples(rank), layer.0, 40 * 40], &mut random)).collect();
+        let batches: Vec<Batch> = (0..devices.len())
+            .map(|rank| Batch::random(&[samples(rank), layer.0, 40 * 40], &mut random))
+            .collect();
         let x = upload(&bn, &batches);
         (bn, x)
     };
@@ -64,7 +71,11 @@ fn request<'a>(bn: &SyncBatchNorm, x: &'a [Tensor]) -> Forward<'a, Vec<Tensor>> 
 }
 
 /// y is its own gradient.
-fn gradients_of<'a>(bn: &SyncBatchNorm, x: &'a [Tensor], y: &'a [Tensor]) -> Backward<'a, Vec<Tensor>> {
+fn gradients_of<'a>(
+    bn: &SyncBatchNorm,
+    x: &'a [Tensor],
+    y: &'a [Tensor],
+) -> Backward<'a, Vec<Tensor>> {
     let request = Backward::of(x, y);
     if bn.config().epilogue.adds_residual() { request.residual(x) } else { request }
 }
@@ -74,7 +85,10 @@ fn outputs(layers: &[(SyncBatchNorm, Vec<Tensor>)]) -> Vec<Vec<Tensor>> {
     layers.iter().map(|(_, x)| x.iter().map(like).collect()).collect()
 }
 
-fn requests<'a>(layers: &'a Layers, outputs: &'a mut [Vec<Tensor>]) -> Vec<(&'a SyncBatchNorm, Forward<'a, ()>)> {
+fn requests<'a>(
+    layers: &'a Layers,
+    outputs: &'a mut [Vec<Tensor>],
+) -> Vec<(&'a SyncBatchNorm, Forward<'a, ()>)> {
     layers.iter().zip(outputs).map(|((bn, x), y)| (bn, request(bn, x).write_to(y))).collect()
 }
 
@@ -88,10 +102,16 @@ fn gradient_bits(gradients: &Gradients<Vec<Tensor>>) -> Vec<Vec<u32>> {
         .collect()
 }
 
-/// GPUs, the host, both; ranks that share a GPU; the host alone, where each layer is one fused pass.
+/// GPUs, the host, both; ranks that share a GPU; the host alone, where each layer is one fused
+/// pass.
 fn all_devices() -> [Vec<Device>; 4] {
     let [a, b] = [&virtual_gpus()[0], &virtual_gpus()[1]].map(Device::clone);
-    [vec![a.clone(), b, Device::host()], vec![a.clone(), a], vec![Device::host(), Device::host()], vec![Device::host()]]
+    [
+        vec![a.clone(), b, Device::host()],
+        vec![a.clone(), a],
+        vec![Device::host(), Device::host()],
+        vec![Device::host()],
+    ]
 }
 
 #[test]
@@ -101,19 +121,32 @@ fn layers_that_share_an_exchange_get_the_bits_of_each_by_itself() {
         let [mut y, mut z] = [outputs(&together), outputs(&alone)];
         let results = block_on(joint::forward_train(requests(&together, &mut y))).unwrap();
         let calls = together.iter().zip(&results).zip(&y);
-        let calls = calls.map(|(((bn, x), forward), y)| (bn, &forward.saved, gradients_of(bn, x, y)));
+        let calls =
+            calls.map(|(((bn, x), forward), y)| (bn, &forward.saved, gradients_of(bn, x, y)));
         let gradients = block_on(joint::backward(calls)).unwrap();
-        for (index, ((forward, gradients), (bn, x))) in results.iter().zip(&gradients).zip(&alone).enumerate() {
+        for (index, ((forward, gradients), (bn, x))) in
+            results.iter().zip(&gradients).zip(&alone).enumerate()
+        {
             let what = format!("layer {index} on {devices:?}");
-            let expected = block_on(bn.forward_train(request(bn, x).write_to(&mut z[index]))).unwrap().saved;
+            let expected =
+                block_on(bn.forward_train(request(bn, x).write_to(&mut z[index]))).unwrap().saved;
             assert_eq!(bits(&read(&y[index])), bits(&read(&z[index])), "{what}");
-            assert_eq!(forward.saved.report().unwrap().local, expected.report().unwrap().local, "{what}");
+            assert_eq!(
+                forward.saved.report().unwrap().local,
+                expected.report().unwrap().local,
+                "{what}"
+            );
             assert_eq!(forward.saved.statistics(), expected.statistics(), "{what}");
             assert_eq!(together[index].0.running_stats(), bn.running_stats(), "{what}");
-            let expected = block_on(bn.backward(&expected, gradients_of(bn, x, &z[index]))).unwrap();
+            let expected =
+                block_on(bn.backward(&expected, gradients_of(bn, x, &z[index]))).unwrap();
             assert_eq!(gradient_bits(gradients), gradient_bits(&expected), "{what}");
             let [found, expected] = [gradients, &expected].map(|of| of.report.as_ref().unwrap());
-            assert_eq!((&found.local, &found.global), (&expected.local, &expected.global), "{what}");
+            assert_eq!(
+                (&found.local, &found.global),
+                (&expected.local, &expected.global),
+                "{what}"
+            );
         }
     }
 }
@@ -143,8 +176,13 @@ fn evaluation_of_several_layers_gives_the_bits_of_each() {
         let before: Vec<_> = layers.iter().map(|(bn, _)| bn.running_stats()).collect();
         let results = block_on(joint::forward_eval(requests(&layers, &mut y))).unwrap();
         for (index, (bn, x)) in layers.iter().enumerate() {
-            let expected = block_on(bn.forward_eval(request(bn, x).write_to(&mut z[index]))).unwrap();
-            assert_eq!(bits(&read(&y[index])), bits(&read(&z[index])), "layer {index} on {devices:?}");
+            let expected =
+                block_on(bn.forward_eval(request(bn, x).write_to(&mut z[index]))).unwrap();
+            assert_eq!(
+                bits(&read(&y[index])),
+                bits(&read(&z[index])),
+                "layer {index} on {devices:?}"
+            );
             assert_eq!(results[index].saved.statistics(), expected.saved.statistics());
             assert_eq!(bn.running_stats(), before[index]);
         }
@@ -156,7 +194,11 @@ fn evaluation_of_several_layers_gives_the_bits_of_each() {
 fn statistics_of_several_layers_merge_as_those_of_each() {
     let devices = all_devices();
     // Those that take statistics, each on other devices: nothing but the exchange is shared.
-    let layers: Vec<_> = [0, 1, 3].into_iter().zip(&devices).map(|(layer, on)| layers(on).swap_remove(layer)).collect();
+    let layers: Vec<_> = [0, 1, 3]
+        .into_iter()
+        .zip(&devices)
+        .map(|(layer, on)| layers(on).swap_remove(layer))
+        .collect();
     let local = || layers.iter().map(|(bn, x)| (bn, block_on(bn.local_statistics(x)).unwrap()));
     let together = block_on(joint::synchronize(local())).unwrap();
     let running: Vec<_> = layers.iter().map(|(bn, _)| bn.running_stats()).collect();
@@ -208,7 +250,15 @@ fn an_output_over_another_layers_parameter_is_refused() {
     // By itself it is none of the other layer's business.
     block_on(joint::forward_train(calls)).unwrap();
     let mut z = device.zeros(&[1, 2, 2]).unwrap();
-    let calls = [(&a_of_one, Forward::of(&x_of_a).write_to(&mut over)), (&b, Forward::of(&x).write_to(&mut z))];
-    let Err(Error::Joint { index: 0, source }) = block_on(joint::forward_train(calls)) else { panic!("refused") };
-    assert!(matches!(*source, Error::Argument(ArgumentError::Overlap { other: "weight", .. })), "{source}");
+    let calls = [
+        (&a_of_one, Forward::of(&x_of_a).write_to(&mut over)),
+        (&b, Forward::of(&x).write_to(&mut z)),
+    ];
+    let Err(Error::Joint { index: 0, source }) = block_on(joint::forward_train(calls)) else {
+        panic!("refused")
+    };
+    assert!(
+        matches!(*source, Error::Argument(ArgumentError::Overlap { other: "weight", .. })),
+        "{source}"
+    );
 }

@@ -1,5 +1,5 @@
-//! Kernels by themselves: dispatches of plans on buffers that a test fills, run by wgpu alone. `tests/hostile` runs the same
-//! tests on what a hostile compiler makes of the kernels.
+//! Kernels by themselves: dispatches of plans on buffers that a test fills, run by wgpu alone.
+//! `tests/hostile` runs the same tests on what a hostile compiler makes of the kernels.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "kernels/centers.rs"]

@@ -1,8 +1,9 @@
-//! Tensors of 400 MiB and of the largest buffer that the software driver gives, 2 GiB − 1, through all passes and both
-//! layouts, where one binding spans 128 MiB.
+//! Tensors of 400 MiB and of the largest buffer that the software driver gives, 2 GiB − 1, through
+//! all passes and both layouts, where one binding spans 128 MiB.
 //!
-//! x and g are functions of the index, so that sums are taken in f64 while they are made and any value of a result can be
-//! checked by itself. Results are read in samples, at both ends of every binding's worth of bytes and at random places.
+//! x and g are functions of the index, so that sums are taken in f64 while they are made and any
+//! value of a result can be checked by itself. Results are read in samples, at both ends of every
+//! binding's worth of bytes and at random places.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -50,18 +51,26 @@ impl Problem {
         }
     }
 
-    /// x with a mean of its own per channel, in eighths: exact in f32 to 21 bits, which the test takes as x.
+    /// x with a mean of its own per channel, in eighths: exact in f32 to 21 bits, which the test
+    /// takes as x.
     fn x(&self, index: usize) -> f32 {
         (noise(index, 0x9e37_79b9_7f4a_7c15) + (self.channel(index) % 64) as f64 / 8.0) as f32
     }
 
     /// g with a mean, and a part that follows x, so that no sum is near 0.
     fn g(&self, index: usize) -> f32 {
-        (noise(index, 0xc2b2_ae3d_27d4_eb4f) + 0.25 + 0.5 * noise(index, 0x9e37_79b9_7f4a_7c15)) as f32
+        (noise(index, 0xc2b2_ae3d_27d4_eb4f) + 0.25 + 0.5 * noise(index, 0x9e37_79b9_7f4a_7c15))
+            as f32
     }
 
     /// Writes the values of `value` into a buffer and adds each up as `add` says.
-    fn fill(&self, device: &Device, to: &wgpu::Buffer, value: impl Fn(usize) -> f32, mut add: impl FnMut(usize, f64)) {
+    fn fill(
+        &self,
+        device: &Device,
+        to: &wgpu::Buffer,
+        value: impl Fn(usize) -> f32,
+        mut add: impl FnMut(usize, f64),
+    ) {
         let (_, queue) = device.wgpu().unwrap();
         let mut values = Vec::with_capacity(CHUNK);
         for start in (0..self.elements()).step_by(CHUNK) {
@@ -81,14 +90,22 @@ impl Problem {
     fn places(&self) -> Vec<usize> {
         let binding = (128 << 20) / 4;
         let last = (self.elements() - SAMPLE) / SAMPLE * SAMPLE;
-        let edges = (0..=self.elements() / binding).flat_map(|n| [(n * binding).saturating_sub(SAMPLE), n * binding]);
+        let edges = (0..=self.elements() / binding)
+            .flat_map(|n| [(n * binding).saturating_sub(SAMPLE), n * binding]);
         let mut random = Random(9);
         let inside = std::iter::repeat_with(move || random.below(last / SAMPLE) * SAMPLE).take(64);
         edges.chain(inside).map(|at| at.min(last)).chain([last]).collect()
     }
 
-    /// Checks samples of a result: `expected` gives the value at an index and how far off it may be.
-    fn check(&self, device: &Device, found: &wgpu::Buffer, what: &str, expected: impl Fn(usize) -> (f64, f64)) {
+    /// Checks samples of a result: `expected` gives the value at an index and how far off it may
+    /// be.
+    fn check(
+        &self,
+        device: &Device,
+        found: &wgpu::Buffer,
+        what: &str,
+        expected: impl Fn(usize) -> (f64, f64),
+    ) {
         for start in self.places() {
             let part = device.wrap(found.clone(), 4 * start as u64, &[1, SAMPLE]).unwrap();
             for (index, found) in (start..).zip(block_on(part.to_vec()).unwrap()) {
@@ -105,11 +122,15 @@ impl Problem {
 
     fn run(&self, device: &Device) {
         let bytes = 4 * self.elements() as u64;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_DST
+            | wgpu::BufferUsages::COPY_SRC;
+        let descriptor =
+            wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
         let [x, y] = [(); 2].map(|()| device.wgpu().unwrap().0.create_buffer(&descriptor));
-        let tensor =
-            |buffer: &wgpu::Buffer| device.wrap(buffer.clone(), 0, &self.dims).unwrap().with_layout(self.layout);
+        let tensor = |buffer: &wgpu::Buffer| {
+            device.wrap(buffer.clone(), 0, &self.dims).unwrap().with_layout(self.layout)
+        };
         let started = std::time::Instant::now();
         let passed = |what: &str| println!("{:>5.1} s: {what}", started.elapsed().as_secs_f64());
         let count = (self.elements() / self.channels) as f64;
@@ -127,23 +148,39 @@ impl Problem {
             },
         );
         let mean: Vec<f64> = sums.iter().map(|[sum, _]| sum / count).collect();
-        let var: Vec<f64> = sums.iter().zip(&mean).map(|([_, squares], mean)| squares / count - mean * mean).collect();
+        let var: Vec<f64> = sums
+            .iter()
+            .zip(&mean)
+            .map(|([_, squares], mean)| squares / count - mean * mean)
+            .collect();
         passed("x is there");
 
-        let mut layer = SyncBatchNorm::new(BatchNormConfig::torch(self.channels), [device.clone()]).unwrap();
+        let mut layer =
+            SyncBatchNorm::new(BatchNormConfig::torch(self.channels), [device.clone()]).unwrap();
         let parameters = Parameters::random(self.channels, &mut Random(5));
         parameters.set(&mut layer);
         let (weight, bias) = (widened(&parameters.weight), widened(&parameters.bias));
         let inputs = tensor(&x);
-        let saved = block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut tensor(&y)))).unwrap().saved;
+        let saved = block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut tensor(&y))))
+            .unwrap()
+            .saved;
         block_on(device.wait()).unwrap();
         passed("forward");
         for (channel, found) in saved.statistics().unwrap().channels().iter().enumerate() {
             let deviation = var[channel].sqrt();
-            let what = format!("channel {channel}: {found:?}, expected {}, {}", mean[channel], var[channel]);
+            let what = format!(
+                "channel {channel}: {found:?}, expected {}, {}",
+                mean[channel], var[channel]
+            );
             assert_eq!(found.count as usize, self.elements() / self.channels, "{what}");
-            assert!((found.mean - mean[channel]).abs() <= STATISTICS_TOLERANCE * deviation, "{what}");
-            assert!((found.var_biased() - var[channel]).abs() <= STATISTICS_TOLERANCE * var[channel], "{what}");
+            assert!(
+                (found.mean - mean[channel]).abs() <= STATISTICS_TOLERANCE * deviation,
+                "{what}"
+            );
+            assert!(
+                (found.var_biased() - var[channel]).abs() <= STATISTICS_TOLERANCE * var[channel],
+                "{what}"
+            );
         }
         let inv_std: Vec<f64> = var.iter().map(|var| 1.0 / (var + 1e-5).sqrt()).collect();
         let from_mean = |index: usize| f64::from(self.x(index)) - mean[self.channel(index)];
@@ -166,7 +203,8 @@ impl Problem {
                 *sum_dy_xmu += g * from_mean(index);
             },
         );
-        let [mut grad_weight, mut grad_bias] = [(); 2].map(|()| device.zeros(&[self.channels]).unwrap());
+        let [mut grad_weight, mut grad_bias] =
+            [(); 2].map(|()| device.zeros(&[self.channels]).unwrap());
         let mut over = tensor(&y);
         let request = Backward::in_place(&inputs, &mut over);
         let request = request.weight_gradient(&mut grad_weight).bias_gradient(&mut grad_bias);
@@ -176,10 +214,14 @@ impl Problem {
         let read = |vector: &Tensor| block_on(vector.to_vec()).unwrap();
         let found = read(&grad_weight).into_iter().zip(read(&grad_bias)).enumerate();
         for (c, (grad_weight, grad_bias)) in found {
-            // Sums of positive mean: relative to the sums of absolute values, |g| < 1.75 and |x − mean| < 1.1.
+            // Sums of positive mean: relative to the sums of absolute values, |g| < 1.75 and
+            // |x − mean| < 1.1.
             let [sum_dy, sum_dy_xmu] = sums[c];
             let scale = STATISTICS_TOLERANCE * 1.75 * count;
-            assert!((f64::from(grad_bias) - sum_dy).abs() <= scale, "grad_bias[{c}]: {grad_bias}, {sum_dy}");
+            assert!(
+                (f64::from(grad_bias) - sum_dy).abs() <= scale,
+                "grad_bias[{c}]: {grad_bias}, {sum_dy}"
+            );
             let expected = inv_std[c] * sum_dy_xmu;
             let allowed = 1.1 * inv_std[c] * scale;
             assert!(
@@ -192,7 +234,8 @@ impl Problem {
             let scale = weight[c] * inv_std[c];
             let projection = inv_std[c] * inv_std[c] * sums[c][1] / count;
             let mean_dy = sums[c][0] / count;
-            let expected = scale * (f64::from(self.g(index)) - mean_dy - from_mean(index) * projection);
+            let expected =
+                scale * (f64::from(self.g(index)) - mean_dy - from_mean(index) * projection);
             // Each term is rounded a few times; together they are at most this large.
             let largest = scale.abs() * (1.75 + mean_dy.abs() + 1.1 * projection.abs());
             (expected, TOLERANCE_ULP * ulp(largest))

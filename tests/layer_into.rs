@@ -1,5 +1,5 @@
-//! `SyncBatchNorm` into the caller's tensors: the bits of the forms that allocate, and an exchange even where a rank wants
-//! no gradient of its input.
+//! `SyncBatchNorm` into the caller's tensors: the bits of the forms that allocate, and an exchange
+//! even where a rank wants no gradient of its input.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -7,7 +7,10 @@ mod common;
 use std::time::Duration;
 
 use pollster::block_on;
-use syncbn::{Backward, BatchNormConfig, Device, Forward, ProcessGroup, SyncBatchNorm, Tensor, config::Epilogue};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Forward, ProcessGroup, SyncBatchNorm, Tensor,
+    config::Epilogue,
+};
 
 use common::*;
 
@@ -38,16 +41,22 @@ fn the_caller_s_tensors_get_the_bits_of_the_forms_that_allocate() {
     for device in devices() {
         let same = on_threads(process_groups(2, DEADLINE), |group| {
             let [x, residual, grad_output] = tensors(&device, group.rank());
-            let (forward_of, backward_of) = (|| Forward::of(&x).residual(&residual), || Backward::of(&x, &grad_output));
+            let (forward_of, backward_of) =
+                (|| Forward::of(&x).residual(&residual), || Backward::of(&x, &grad_output));
             let layer = layer(&device, &group, Epilogue::AddRelu);
             let forward = block_on(layer.forward_train(forward_of())).unwrap();
-            let backward = block_on(layer.backward(&forward.saved, backward_of().residual(&residual))).unwrap();
+            let backward =
+                block_on(layer.backward(&forward.saved, backward_of().residual(&residual)))
+                    .unwrap();
             let evaluated = block_on(layer.forward_eval(forward_of())).unwrap();
 
             let [mut y, mut dx, mut dz] = std::array::from_fn(|_| device.zeros(&DIMS).unwrap());
             let [mut dw, mut db] = std::array::from_fn(|_| device.zeros(&[DIMS[1]]).unwrap());
             let saved = block_on(layer.forward_train(forward_of().write_to(&mut y))).unwrap().saved;
-            let request = backward_of().residual(&residual).input_gradient(&mut dx).residual_gradient(&mut dz);
+            let request = backward_of()
+                .residual(&residual)
+                .input_gradient(&mut dx)
+                .residual_gradient(&mut dz);
             let request = request.weight_gradient(&mut dw).bias_gradient(&mut db);
             block_on(layer.backward(&saved, request)).unwrap();
             assert_eq!(bits(&y), bits(&forward.output));
@@ -59,7 +68,11 @@ fn the_caller_s_tensors_get_the_bits_of_the_forms_that_allocate() {
             block_on(layer.forward_eval(forward_of().write_to(&mut y))).unwrap();
             bits(&y) == bits(&evaluated.output)
         });
-        assert_eq!(same, [false, false], "{device}: the running statistics moved between the evaluations");
+        assert_eq!(
+            same,
+            [false, false],
+            "{device}: the running statistics moved between the evaluations"
+        );
     }
 }
 
@@ -70,14 +83,16 @@ fn a_rank_that_wants_no_gradient_of_its_input_still_takes_part() {
         let [x, _, grad_output] = tensors(&host, group.rank());
         let layer = layer(&host, &group, Epilogue::None);
         let forward = block_on(layer.forward_train(&x)).unwrap();
-        let whole = block_on(layer.backward(&forward.saved, Backward::of(&x, &grad_output))).unwrap();
+        let whole =
+            block_on(layer.backward(&forward.saved, Backward::of(&x, &grad_output))).unwrap();
         let global = whole.report.unwrap().global.unwrap();
         if group.rank() == 0 {
             let nothing = Backward::of(&x, &grad_output).input_gradient(None::<&mut Tensor>);
             let report = block_on(layer.backward(&forward.saved, nothing)).unwrap().report.unwrap();
             assert_eq!(report.global.as_ref(), Some(&global));
         } else {
-            let again = block_on(layer.backward(&forward.saved, Backward::of(&x, &grad_output))).unwrap();
+            let again =
+                block_on(layer.backward(&forward.saved, Backward::of(&x, &grad_output))).unwrap();
             assert_eq!(bits(&again.input), bits(&whole.input));
         }
         global
@@ -92,7 +107,8 @@ fn what_is_written_over_has_the_bits_of_tensors_apart() {
             let [mut x, residual, mut grad_output] = tensors(&device, group.rank());
             let mut layer = layer(&device, &group, Epilogue::AddRelu);
             let running = layer.running_stats().unwrap();
-            let forward = block_on(layer.forward_train(Forward::of(&x).residual(&residual))).unwrap();
+            let forward =
+                block_on(layer.forward_train(Forward::of(&x).residual(&residual))).unwrap();
             let request = Backward::of(&x, &grad_output).residual(&residual);
             let backward = block_on(layer.backward(&forward.saved, request)).unwrap();
             let request = Backward::in_place(&x, &mut grad_output).residual(&residual);
@@ -107,8 +123,10 @@ fn what_is_written_over_has_the_bits_of_tensors_apart() {
             assert!(followed.is_some());
             assert_eq!(layer.running_stats(), followed);
 
-            let apart = block_on(layer.forward_eval(Forward::of(&evaluated).residual(&residual))).unwrap();
-            block_on(layer.forward_eval(Forward::in_place(&mut evaluated).residual(&residual))).unwrap();
+            let apart =
+                block_on(layer.forward_eval(Forward::of(&evaluated).residual(&residual))).unwrap();
+            block_on(layer.forward_eval(Forward::in_place(&mut evaluated).residual(&residual)))
+                .unwrap();
             assert_eq!(bits(&evaluated), bits(&apart.output));
         });
     }

@@ -1,4 +1,5 @@
-//! A transport that merges messages on their way: layers over it give the bits of one that gathers them, and the errors.
+//! A transport that merges messages on their way: layers over it give the bits of one that gathers
+//! them, and the errors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -10,8 +11,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank, Merge};
 use syncbn::{
-    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, collective::LocalGroup,
-    error::ExchangeError,
+    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm,
+    collective::LocalGroup, error::ExchangeError,
 };
 
 use common::tapped::Tapped;
@@ -21,7 +22,8 @@ const CHANNELS: usize = 3;
 /// Nobody waits in vain here.
 const LONG: Duration = Duration::from_secs(20);
 
-/// The crate's own transport, which merges if asked to, and may say something else in the second exchange.
+/// The crate's own transport, which merges if asked to, and may say something else in the second
+/// exchange.
 #[derive(Debug)]
 struct Merging {
     inner: LocalRank,
@@ -77,19 +79,26 @@ fn groups(world_size: usize, merges: bool) -> Vec<ProcessGroup> {
     ranks.map(|inner| ProcessGroup::new(merging(inner)).with_deadline(LONG)).collect()
 }
 
-/// Outputs and gradients of every process with so many devices, and the running statistics, in bits.
+/// Outputs and gradients of every process with so many devices, and the running statistics, in
+/// bits.
 fn train(devices: &[usize], merges: bool) -> Vec<Vec<Vec<u32>>> {
     let mut random = Random(7);
     let count = devices.iter().sum();
-    let batches: Vec<Batch> = (0..count).map(|r| Batch::random(&[r % 3 + 1, CHANNELS, 5], &mut random)).collect();
+    let batches: Vec<Batch> =
+        (0..count).map(|r| Batch::random(&[r % 3 + 1, CHANNELS, 5], &mut random)).collect();
     let first = |process: usize| devices[..process].iter().sum::<usize>();
     on_threads(groups(devices.len(), merges), |group| {
         let (first, own) = (first(group.rank()), devices[group.rank()]);
         let config = BatchNormConfig::torch(CHANNELS);
-        let layer = SyncBatchNorm::new(config, vec![Device::host(); own]).unwrap().in_group(&group).unwrap();
+        let layer = SyncBatchNorm::new(config, vec![Device::host(); own])
+            .unwrap()
+            .in_group(&group)
+            .unwrap();
         let x = upload(&layer, &batches[first..first + own]);
         let forward = pollster::block_on(layer.forward_train(&x)).unwrap();
-        let backward = pollster::block_on(layer.backward(&forward.saved, Backward::of(&x, &forward.output))).unwrap();
+        let backward =
+            pollster::block_on(layer.backward(&forward.saved, Backward::of(&x, &forward.output)))
+                .unwrap();
         let running = layer.running_stats().unwrap();
         let numbers = read(&forward.output).into_iter().chain(read(&backward.input));
         let numbers = numbers.chain([running.mean, running.var]);
@@ -119,13 +128,18 @@ fn errors(other: Other, culprits: &[usize], merges: bool) -> Vec<ExchangeError> 
     on_threads(groups(5, merges), |group| {
         let differs = culprits.contains(&group.rank());
         let host = Device::host();
-        let channels = if differs && matches!(other, Other::Channels) { CHANNELS + 1 } else { CHANNELS };
+        let channels =
+            if differs && matches!(other, Other::Channels) { CHANNELS + 1 } else { CHANNELS };
         let mut config = BatchNormConfig::torch(channels);
         if differs && matches!(other, Other::Eps) {
             config = config.with_eps(0.5);
         }
         let make = |name: &str| {
-            SyncBatchNorm::new(config.clone(), [host.clone()]).unwrap().named(name).in_group(&group).unwrap()
+            SyncBatchNorm::new(config.clone(), [host.clone()])
+                .unwrap()
+                .named(name)
+                .in_group(&group)
+                .unwrap()
         };
         let (mut first, second) = (make("bn1"), make("bn2"));
         if differs && matches!(other, Other::State) {
@@ -134,10 +148,14 @@ fn errors(other: Other, culprits: &[usize], merges: bool) -> Vec<ExchangeError> 
         let x = host.zeros(&[2, channels]).unwrap();
         let result = match other {
             Other::Layer if differs => pollster::block_on(second.forward_train(&x)),
-            Other::Phase if differs => pollster::block_on(first.forward_train(Forward::of(&x).untracked())),
+            Other::Phase if differs => {
+                pollster::block_on(first.forward_train(Forward::of(&x).untracked()))
+            }
             _ => pollster::block_on(first.forward_train(&x)),
         };
-        let Err(Error::Exchange(error)) = result.map(|_| ()) else { panic!("no error of an exchange") };
+        let Err(Error::Exchange(error)) = result.map(|_| ()) else {
+            panic!("no error of an exchange")
+        };
         error
     })
 }
@@ -148,7 +166,10 @@ fn ranks_that_are_elsewhere_are_named_as_where_messages_are_gathered() {
         for culprits in [&[0][..], &[2], &[4], &[1, 3], &[0, 2, 3]] {
             let found = errors(other, culprits, true);
             assert_eq!(found, errors(other, culprits, false), "{other:?} of {culprits:?}");
-            assert!(found.iter().all(|error| matches!(error, ExchangeError::Mismatch { .. })), "{found:?}");
+            assert!(
+                found.iter().all(|error| matches!(error, ExchangeError::Mismatch { .. })),
+                "{found:?}"
+            );
         }
     }
 }
@@ -157,15 +178,20 @@ fn ranks_that_are_elsewhere_are_named_as_where_messages_are_gathered() {
 fn errors_of(bytes: &[u8], culprit: usize) -> Vec<ExchangeError> {
     let groups = LocalGroup::ranks(5).into_iter().enumerate().map(|(rank, inner)| {
         let second = (rank == culprit).then(|| bytes.to_vec());
-        ProcessGroup::new(Merging { inner, merges: true, second, exchanges: AtomicUsize::new(0) }).with_deadline(LONG)
+        ProcessGroup::new(Merging { inner, merges: true, second, exchanges: AtomicUsize::new(0) })
+            .with_deadline(LONG)
     });
     on_threads(groups.collect(), |group| {
         let host = Device::host();
-        let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap().in_group(&group).unwrap();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])
+            .unwrap()
+            .in_group(&group)
+            .unwrap();
         let x = host.zeros(&[2, 1]).unwrap();
         pollster::block_on(layer.forward_train(&x)).expect("a good exchange");
         let before = layer.running_stats();
-        let Err(Error::Exchange(error)) = pollster::block_on(layer.forward_train(&x)).map(|_| ()) else {
+        let Err(Error::Exchange(error)) = pollster::block_on(layer.forward_train(&x)).map(|_| ())
+        else {
             panic!("no error of an exchange")
         };
         assert_eq!(layer.running_stats(), before);
@@ -177,7 +203,14 @@ fn errors_of(bytes: &[u8], culprit: usize) -> Vec<ExchangeError> {
 #[test]
 fn a_rank_whose_message_cannot_be_merged_is_named_on_every_rank() {
     for culprit in 0..5 {
-        for bytes in [&b""[..], b"\x00", b"\x00garbage", b"\x00\x01\0\0\0\0\0\0\0\x07", b"\x07", b"GET / HTTP/1.1"] {
+        for bytes in [
+            &b""[..],
+            b"\x00",
+            b"\x00garbage",
+            b"\x00\x01\0\0\0\0\0\0\0\x07",
+            b"\x07",
+            b"GET / HTTP/1.1",
+        ] {
             for error in errors_of(bytes, culprit) {
                 let ExchangeError::Frame { rank, .. } = error else { panic!("{error}") };
                 assert_eq!(rank, culprit, "{bytes:?}");
@@ -193,7 +226,8 @@ fn a_rank_whose_list_is_shorter_than_it_says_is_named_on_every_rank() {
         let groups = LocalGroup::ranks(5).into_iter().enumerate().map(|(rank, inner)| {
             let tap = move |mut message: Vec<u8>| {
                 if rank == culprit {
-                    let frame = message.windows(4).position(|bytes| bytes == b"SYBN").expect("a frame");
+                    let frame =
+                        message.windows(4).position(|bytes| bytes == b"SYBN").expect("a frame");
                     message[frame + 80] = 2;
                 }
                 message
@@ -202,12 +236,18 @@ fn a_rank_whose_list_is_shorter_than_it_says_is_named_on_every_rank() {
         });
         let errors = on_threads(groups.collect(), |group| {
             let host = Device::host();
-            let layer =
-                SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap().in_group(&group).unwrap();
-            pollster::block_on(layer.forward_train(&host.zeros(&[2, 1]).unwrap())).map(drop).expect_err("a lie")
+            let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])
+                .unwrap()
+                .in_group(&group)
+                .unwrap();
+            pollster::block_on(layer.forward_train(&host.zeros(&[2, 1]).unwrap()))
+                .map(drop)
+                .expect_err("a lie")
         });
         for error in errors {
-            let Error::Exchange(ExchangeError::Frame { rank, message, .. }) = &error else { panic!("{error}") };
+            let Error::Exchange(ExchangeError::Frame { rank, message, .. }) = &error else {
+                panic!("{error}")
+            };
             let told = (*rank, message.as_str());
             assert_eq!(told, (culprit, "it carries 1 exchange(s), expected 2"), "merges: {merges}");
         }

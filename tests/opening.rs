@@ -1,7 +1,8 @@
-//! What opening a device costs: questions to its driver, asked once, and none where nothing can be asked.
+//! What opening a device costs: questions to its driver, asked once, and none where nothing can be
+//! asked.
 //!
-//! Every test here counts, on its own thread: `tracing` may forget an event for all threads where the first thread that
-//! comes by it listens to none.
+//! Every test here counts, on its own thread: `tracing` may forget an event for all threads where
+//! the first thread that comes by it listens to none.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -15,11 +16,13 @@ use counter::{Cost, counting, spent};
 use pollster::block_on;
 use syncbn::{Device, device::FastPaths};
 
-/// A device of the application with the features of the adapter that kernels can use, and some more.
+/// A device of the application with the features of the adapter that kernels can use, and some
+/// more.
 fn with_features(adapter: &wgpu::Adapter, more: wgpu::Features) -> (wgpu::Device, wgpu::Queue) {
     let useful = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
     let required_features = adapter.features() & useful | more;
-    let descriptor = wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
+    let descriptor =
+        wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
     block_on(adapter.request_device(&descriptor)).expect("a device with these features")
 }
 
@@ -27,7 +30,8 @@ fn with_features(adapter: &wgpu::Adapter, more: wgpu::Features) -> (wgpu::Device
 fn neither_the_host_nor_a_device_that_runs_nothing_is_asked() {
     let _counting = counting();
     let features = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
-    let descriptor = wgpu::DeviceDescriptor { required_features: features, ..wgpu::DeviceDescriptor::default() };
+    let descriptor =
+        wgpu::DeviceDescriptor { required_features: features, ..wgpu::DeviceDescriptor::default() };
     let (device, queue) = wgpu::Device::noop(&descriptor);
     let noop = Device::from_wgpu(device, queue).unwrap();
     assert_eq!(spent(), Cost::default());
@@ -51,11 +55,15 @@ fn the_first_device_of_a_driver_asks_once_and_the_next_ones_know() {
         (device, spent())
     };
 
-    // A device that is lost opens without the ways that need proof, and is not held against the next one.
+    // A device that is lost opens without the ways that need proof, and is not held against the
+    // next one.
     let lost = new_device();
     lost.0.destroy();
     let (lost, _) = open(lost, FastPaths::ALL);
-    assert_eq!(lost.fast_paths(), Some(FastPaths::ALL.with_native_f16(false).with_subgroups(false)));
+    assert_eq!(
+        lost.fast_paths(),
+        Some(FastPaths::ALL.with_native_f16(false).with_subgroups(false))
+    );
     let defects = &lost.findings().expect("it was asked").defects;
     println!("{defects:#?}");
     assert!(!defects.is_empty());

@@ -1,10 +1,11 @@
-//! Process groups: both forms of making them, layers in them against the definition per group, and wrong wishes, which
-//! every rank must find alike.
+//! Process groups: both forms of making them, layers in them against the definition per group, and
+//! wrong wishes, which every rank must find alike.
 //!
-//! `wishes` asks for groups that cannot be made, `start` lets ranks begin with different states and shares one, `loaded`
-//! loads states on some ranks alone, `settings` changes settings of living layers, `refused` asks of layers what their
-//! process group forbids, `apart` lets a joint call span two groups, `twice` makes two passes of one layer at once, `spread`
-//! puts several devices into each process.
+//! `wishes` asks for groups that cannot be made, `start` lets ranks begin with different states and
+//! shares one, `loaded` loads states on some ranks alone, `settings` changes settings of living
+//! layers, `refused` asks of layers what their process group forbids, `apart` lets a joint call
+//! span two groups, `twice` makes two passes of one layer at once, `spread` puts several devices
+//! into each process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "process_groups/apart.rs"]
@@ -43,7 +44,10 @@ type Found = Vec<(Vec<f32>, RunningStats)>;
 
 fn normalize(group: &ProcessGroup, batch: &Batch) -> (Vec<f32>, RunningStats) {
     let host = Device::host();
-    let layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [host.clone()]).unwrap().in_group(group).unwrap();
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [host.clone()])
+        .unwrap()
+        .in_group(group)
+        .unwrap();
     let y = pollster::block_on(layer.forward_train(&batch.upload(&host))).expect("forward").output;
     (read(&[y]).remove(0), layer.running_stats().unwrap())
 }
@@ -51,16 +55,20 @@ fn normalize(group: &ProcessGroup, batch: &Batch) -> (Vec<f32>, RunningStats) {
 /// Batches of different sizes, each of at least two values so that a rank may be alone.
 fn batches(world_size: usize, seed: u64) -> Vec<Batch> {
     let mut random = Random(seed);
-    (0..world_size).map(|rank| Batch::random(&[2 + rank % 3, CHANNELS, 1 + rank % 2], &mut random)).collect()
+    (0..world_size)
+        .map(|rank| Batch::random(&[2 + rank % 3, CHANNELS, 1 + rank % 2], &mut random))
+        .collect()
 }
 
-/// Whether the ranks of each list have y of the definition of their batches together, and the same running statistics.
+/// Whether the ranks of each list have y of the definition of their batches together, and the same
+/// running statistics.
 fn check(batches: &[Batch], found: &Found, groups: &[&[usize]]) -> Result<(), String> {
     for ranks in groups {
         let of_group: Vec<Batch> = ranks.iter().map(|&rank| batches[rank].clone()).collect();
         let y: Vec<Vec<f32>> = ranks.iter().map(|&rank| found[rank].0.clone()).collect();
         let expected = definition(&of_group, None, BatchNormConfig::torch(CHANNELS).eps).outputs;
-        compare(&of_group, &y, &expected, TOLERANCE_ULP).map_err(|what| format!("{ranks:?}: {what}"))?;
+        compare(&of_group, &y, &expected, TOLERANCE_ULP)
+            .map_err(|what| format!("{ranks:?}: {what}"))?;
         if ranks.iter().any(|&rank| found[rank].1 != found[ranks[0]].1) {
             return Err(format!("{ranks:?}: running statistics differ"));
         }
@@ -101,18 +109,23 @@ fn an_empty_partition_lets_every_rank_normalize_by_itself() {
     let batches = batches(3, 2);
     let found = on_threads(process_groups(3, LONG), |group| {
         let part = pollster::block_on(group.partition(&[])).expect("a partition");
-        assert_eq!((part.rank(), part.world_size(), part.world_ranks()), (0, 1, &[group.rank()][..]));
+        assert_eq!(
+            (part.rank(), part.world_size(), part.world_ranks()),
+            (0, 1, &[group.rank()][..])
+        );
         normalize(&part, &batches[group.rank()])
     });
     check(&batches, &found, &[&[0], &[1], &[2]]).unwrap();
 }
 
 #[test]
-fn the_group_that_others_were_made_of_may_be_dropped_and_disjoint_groups_do_not_wait_for_each_other() {
+fn the_group_that_others_were_made_of_may_be_dropped_and_disjoint_groups_do_not_wait_for_each_other()
+ {
     let batches = batches(4, 3);
     let found = on_threads(process_groups(4, LONG), |group| {
         let rank = group.rank();
-        let part = pollster::block_on(group.partition(&[vec![0, 1], vec![2, 3]])).expect("a partition");
+        let part =
+            pollster::block_on(group.partition(&[vec![0, 1], vec![2, 3]])).expect("a partition");
         drop(group);
         // The first group takes many steps while the second takes one.
         for _ in 0..if rank < 2 { 50 } else { 0 } {
@@ -128,7 +141,8 @@ fn groups_of_groups_work_at_the_same_time_as_those_they_were_made_of() {
     let batches = batches(8, 4);
     let found: Vec<[_; 3]> = on_threads(process_groups(8, LONG), |group| {
         let rank = group.rank();
-        let half = pollster::block_on(group.partition(&[vec![0, 1, 2, 3], vec![4, 5, 6, 7]])).expect("a partition");
+        let half = pollster::block_on(group.partition(&[vec![0, 1, 2, 3], vec![4, 5, 6, 7]]))
+            .expect("a partition");
         // Ranks of the half, counted from 0 again.
         let pair = if half.rank() < 2 { [0, 1] } else { [2, 3] };
         let pair = pollster::block_on(half.subgroup(&pair)).expect("a subgroup");
@@ -147,17 +161,22 @@ fn a_late_rank_of_a_subgroup_is_named_by_its_rank_in_the_outermost_group_and_oth
     let batches = batches(6, 5);
     on_threads(process_groups(6, deadline), |group| {
         let rank = group.rank();
-        let part = pollster::block_on(group.partition(&[vec![0, 1, 2], vec![3, 4, 5]])).expect("a partition");
+        let part = pollster::block_on(group.partition(&[vec![0, 1, 2], vec![3, 4, 5]]))
+            .expect("a partition");
         let host = Device::host();
-        let layer =
-            SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [host.clone()]).unwrap().in_group(&part).unwrap();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [host.clone()])
+            .unwrap()
+            .in_group(&part)
+            .unwrap();
         let x = batches[rank].upload(&host);
         for step in 0..3 {
             if (rank, step) == (4, 2) {
                 std::thread::sleep(2 * deadline);
             }
             match (rank, step, pollster::block_on(layer.forward_train(&x))) {
-                (3.., 2, Err(Error::Exchange(ExchangeError::Late { ranks, .. }))) => assert_eq!(ranks, [4]),
+                (3.., 2, Err(Error::Exchange(ExchangeError::Late { ranks, .. }))) => {
+                    assert_eq!(ranks, [4])
+                }
                 (0..3, _, Ok(_)) | (3.., 0..2, Ok(_)) => {}
                 (.., unexpected) => panic!("rank {rank}, step {step}: {unexpected:?}"),
             }

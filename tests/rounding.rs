@@ -1,7 +1,8 @@
-//! The shaders' conversions between f32 and 16 bits against the `half` crate, bit for bit, on the GPU: small kernels around
-//! the very texts that the kernels of the crate are made of.
+//! The shaders' conversions between f32 and 16 bits against the `half` crate, bit for bit, on the
+//! GPU: small kernels around the very texts that the kernels of the crate are made of.
 //!
-//! `rounding/gpu.rs` runs them; `rounding/values.rs` lists the values at which rounding can go wrong.
+//! `rounding/gpu.rs` runs them; `rounding/values.rs` lists the values at which rounding can go
+//! wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -45,7 +46,8 @@ impl To {
 /// Whether an encoder gives the right bits for every value, or the first that it does not.
 fn check_encoder(gpu: &Gpu, by: By, text: &str, to: To, values: &[u32]) -> Result<(), String> {
     // Whole fours, the last filled up with zeros.
-    let values: Vec<u32> = values.iter().copied().chain([0; 3]).take(values.len().next_multiple_of(4)).collect();
+    let values: Vec<u32> =
+        values.iter().copied().chain([0; 3]).take(values.len().next_multiple_of(4)).collect();
     let found = gpu.run(&by.encoding_kernel(text), &values, values.len());
     for (&value, found) in values.iter().zip(found) {
         let expected = u32::from(to.encoded(value));
@@ -59,8 +61,8 @@ fn check_encoder(gpu: &Gpu, by: By, text: &str, to: To, values: &[u32]) -> Resul
     Ok(())
 }
 
-/// A NaN with its quiet bit set, which a conversion may set or not, since none of these NaN is ever kept: every other value
-/// as it is.
+/// A NaN with its quiet bit set, which a conversion may set or not, since none of these NaN is ever
+/// kept: every other value as it is.
 fn quiet(bits: u32) -> u32 {
     if f32::from_bits(bits).is_nan() { bits | 0x0040_0000 } else { bits }
 }
@@ -71,7 +73,9 @@ fn check_decoder(found: &[u32], to: To) -> Result<(), String> {
     for (half, &found) in (0..=u16::MAX).zip(found) {
         let expected = to.decoded(half);
         if quiet(found) != quiet(expected) {
-            return Err(format!("{to:?}: {half:#06x} became {found:#010x}, expected {expected:#010x}"));
+            return Err(format!(
+                "{to:?}: {half:#06x} became {found:#010x}, expected {expected:#010x}"
+            ));
         }
     }
     Ok(())
@@ -99,7 +103,8 @@ fn random_bit_patterns_are_encoded_to_the_nearest_even() {
     let (gpu, seed) = (Gpu::open(false), 5700);
     let mut random = common::Random(seed);
     let patterns: Vec<u32> = (0..RANDOM_PATTERNS).map(|_| random.bits() as u32).collect();
-    // Of which one in 32 lies where an f16 is neither 0 nor infinite: as many again with those exponents.
+    // Of which one in 32 lies where an f16 is neither 0 nor infinite: as many again with those
+    // exponents.
     let in_range = |&bits: &u32| bits & 0x87ff_ffff | (96 + bits.rotate_left(9) % 48) << 23;
     let in_range: Vec<u32> = patterns.iter().map(in_range).collect();
     for to in To::ALL {
@@ -119,7 +124,9 @@ fn every_f16_and_every_bf16_is_decoded_exactly() {
     for by in By::ALL {
         let decode = by.part("decode_f16", &[]);
         check_decoder(&gpu.run(&by.decoding_kernel(&decode), &halves, 1 << 16), To::F16).unwrap();
-        let load = |storage| gpu.run(&by.loading_kernel(&by.part("load(x)", storage)), &every_half(), 1 << 16);
+        let load = |storage| {
+            gpu.run(&by.loading_kernel(&by.part("load(x)", storage)), &every_half(), 1 << 16)
+        };
         check_decoder(&load(LOAD_F16), To::F16).unwrap();
         check_decoder(&load(LOAD_BF16), To::BF16).unwrap();
     }
@@ -131,7 +138,8 @@ fn every_f16_is_read_exactly_by_the_device_s_own_type() {
         return;
     }
     for by in By::ALL {
-        let text = format!("enable f16;\n{}", by.loading_kernel(&by.part("load(x)", LOAD_NATIVE_F16)));
+        let text =
+            format!("enable f16;\n{}", by.loading_kernel(&by.part("load(x)", LOAD_NATIVE_F16)));
         check_decoder(&Gpu::open(true).run(&text, &every_half(), 1 << 16), To::F16).unwrap();
     }
 }
@@ -165,7 +173,11 @@ fn wrong_encoders_are_caught() {
             "choose_element(small, normal,",
             "choose_element(choose_element(small, U(0u), magnitude < U(0x33800000u)), normal,",
         ),
-        ("subnormals truncated", "(significand + below_half + ((significand >> shift) & U(1u)))", "significand"),
+        (
+            "subnormals truncated",
+            "(significand + below_half + ((significand >> shift) & U(1u)))",
+            "significand",
+        ),
         ("subnormals half up", "((significand >> shift) & U(1u))", "U(1u)"),
         (
             "sign of 0",
@@ -178,7 +190,10 @@ fn wrong_encoders_are_caught() {
         for (to, changes) in [(To::F16, &f16[..]), (To::BF16, &bf16[..])] {
             for (what, from, with) in changes {
                 let text = changed(&to.encoder(by), from, with);
-                assert!(check_encoder(&gpu, by, &text, to, &critical(to)).is_err(), "{what} is not caught by {by:?}");
+                assert!(
+                    check_encoder(&gpu, by, &text, to, &critical(to)).is_err(),
+                    "{what} is not caught by {by:?}"
+                );
             }
         }
     }
@@ -196,19 +211,28 @@ fn wrong_decoders_are_caught() {
             ("(half & U(0x8000u)) << U(16u)", "U(0u)"),
         ] {
             let text = changed(&by.part("decode_f16", &[]), from, to);
-            check_decoder(&gpu.run(&by.decoding_kernel(&text), &halves, 1 << 16), To::F16).unwrap_err();
+            check_decoder(&gpu.run(&by.decoding_kernel(&text), &halves, 1 << 16), To::F16)
+                .unwrap_err();
         }
     }
-    let swapped = changed(&By::Ones.part("load(x)", LOAD_BF16), "(address & 1u)", "(1u - (address & 1u))");
-    check_decoder(&gpu.run(&By::Ones.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16).unwrap_err();
-    let swapped = changed(&By::Fours.part("load(x)", LOAD_BF16), "words.x & 0xffffu, words.x", "words.x, words.y");
-    check_decoder(&gpu.run(&By::Fours.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16).unwrap_err();
+    let swapped =
+        changed(&By::Ones.part("load(x)", LOAD_BF16), "(address & 1u)", "(1u - (address & 1u))");
+    check_decoder(&gpu.run(&By::Ones.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16)
+        .unwrap_err();
+    let swapped = changed(
+        &By::Fours.part("load(x)", LOAD_BF16),
+        "words.x & 0xffffu, words.x",
+        "words.x, words.y",
+    );
+    check_decoder(&gpu.run(&By::Fours.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16)
+        .unwrap_err();
 }
 
 #[test]
 fn the_list_of_critical_values_holds_what_it_says() {
     let f16 = critical(To::F16);
-    // Exactly representable, next to it, ties at both ends of the range, and the limits of finite values.
+    // Exactly representable, next to it, ties at both ends of the range, and the limits of finite
+    // values.
     let named: [f32; 9] = [
         1.0,
         1.0f32.next_up(),
@@ -227,7 +251,10 @@ fn the_list_of_critical_values_holds_what_it_says() {
         for tie in ties(to).chunks_exact(3).map(|tie| tie[1]) {
             let [below, above] = [tie - 1, tie + 1].map(|bits| to.encoded(bits));
             let at = to.encoded(tie);
-            assert!(above == below + 1 && at.is_multiple_of(2) && (at == below || at == above), "{tie:#x}");
+            assert!(
+                above == below + 1 && at.is_multiple_of(2) && (at == below || at == above),
+                "{tie:#x}"
+            );
         }
     }
 }

@@ -1,8 +1,10 @@
-//! What every shader variant must satisfy, checked on naga's intermediate representation without any GPU.
+//! What every shader variant must satisfy, checked on naga's intermediate representation without
+//! any GPU.
 //!
-//! `shaders/check.rs` holds the checks of interface and limits, `shaders/uniformity.rs` the one of barriers,
-//! `shaders/cancellation.rs` the one of differences, `shaders/choices.rs` the one of choices between integers, and `shaders/planted.rs` and `shaders/planted_cancellations.rs` the bad
-//! shaders that show that each of them bites.
+//! `shaders/check.rs` holds the checks of interface and limits, `shaders/uniformity.rs` the one of
+//! barriers, `shaders/cancellation.rs` the one of differences, `shaders/choices.rs` the one of
+//! choices between integers, and `shaders/planted.rs` and `shaders/planted_cancellations.rs` the
+//! bad shaders that show that each of them bites.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -37,7 +39,9 @@ fn every_variant(mut check: impl FnMut(&Variant) -> Vec<String>) {
     assert!(!variants.is_empty());
     let found: Vec<String> = variants
         .iter()
-        .flat_map(|variant| check(variant).into_iter().map(|what| format!("{}: {what}", label(variant))))
+        .flat_map(|variant| {
+            check(variant).into_iter().map(|what| format!("{}: {what}", label(variant)))
+        })
         .collect();
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
@@ -46,20 +50,28 @@ fn label(variant: &Variant) -> String {
     format!("{variant:?}")
 }
 
-/// The shader of a variant, with the capabilities that it may ask for, the device's own f16 and subgroups.
+/// The shader of a variant, with the capabilities that it may ask for, the device's own f16 and
+/// subgroups.
 fn parse(variant: &Variant) -> Result<Shader, String> {
-    let native = if variant.needs_native_f16() { Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
-    let subgroups = if variant.needs_subgroups() { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let native = if variant.needs_native_f16() {
+        Capabilities::SHADER_FLOAT16
+    } else {
+        Capabilities::empty()
+    };
+    let subgroups =
+        if variant.needs_subgroups() { Capabilities::SUBGROUP } else { Capabilities::empty() };
     Shader::parse_with(&variant.source(), native | subgroups)
 }
 
-/// The shader of a variant as OpenGL gets it, if it does: it has neither f16 of its own nor subgroups.
+/// The shader of a variant as OpenGL gets it, if it does: it has neither f16 of its own nor
+/// subgroups.
 fn parse_for_opengl(variant: &Variant) -> Option<Result<Shader, String>> {
     let is_taken = !variant.needs_native_f16() && !variant.needs_subgroups();
     is_taken.then(|| Shader::parse(&variant.source_in(Dialect::Glsl430)))
 }
 
-/// The shader of a variant; one that does not validate is the finding of a single test and no reason to skip others.
+/// The shader of a variant; one that does not validate is the finding of a single test and no
+/// reason to skip others.
 fn parsed(variant: &Variant) -> Shader {
     parse(variant).unwrap_or_else(|error| panic!("{}: {error}", label(variant)))
 }
@@ -67,7 +79,11 @@ fn parsed(variant: &Variant) -> Shader {
 #[test]
 fn every_variant_validates_without_an_optional_capability_but_those_it_asks_for() {
     every_variant(|variant| parse(variant).err().into_iter().collect());
-    assert!(Variant::all().iter().any(|variant| !variant.needs_native_f16() && !variant.needs_subgroups()));
+    assert!(
+        Variant::all()
+            .iter()
+            .any(|variant| !variant.needs_native_f16() && !variant.needs_subgroups())
+    );
 }
 
 #[test]
@@ -118,9 +134,9 @@ fn no_variant_has_a_difference_that_a_compiler_may_take_apart() {
     assert_eq!(used.len(), EXEMPT.len(), "exemptions that nothing needs: those used are {used:?}");
 }
 
-/// What OpenGL gets differs in `parts/choose.wgsl` alone, in two functions on integers. They declare nothing and wait for
-/// nobody, so that interface, barriers and pipelines are those of the other source; the rest is checked in one go, because
-/// parsing costs the most.
+/// What OpenGL gets differs in `parts/choose.wgsl` alone, in two functions on integers. They
+/// declare nothing and wait for nobody, so that interface, barriers and pipelines are those of the
+/// other source; the rest is checked in one go, because parsing costs the most.
 #[test]
 fn every_variant_for_opengl_passes_the_same_checks_and_chooses_between_no_integers() {
     let mut count = 0;
@@ -153,7 +169,8 @@ fn what_opengl_gets_differs_in_choices_alone() {
         kept.collect::<Vec<_>>().join("\n")
     };
     every_variant(|variant| {
-        let [full, opengl] = [Dialect::Full, Dialect::Glsl430].map(|dialect| variant.source_in(dialect));
+        let [full, opengl] =
+            [Dialect::Full, Dialect::Glsl430].map(|dialect| variant.source_in(dialect));
         let differs = without_choices(full) != without_choices(opengl);
         differs.then(|| "another difference than in choices".to_owned()).into_iter().collect()
     });
@@ -179,16 +196,27 @@ fn every_variant_makes_a_pipeline_with_the_layout_of_its_tables() {
 fn every_variant_has_a_text_of_its_own() {
     let variants = Variant::all();
     let texts: BTreeSet<String> = variants.iter().map(Variant::source).collect();
-    assert_eq!(texts.len(), variants.len(), "two variants with one text compile the same shader twice");
+    assert_eq!(
+        texts.len(),
+        variants.len(),
+        "two variants with one text compile the same shader twice"
+    );
 }
 
 #[test]
 fn every_kernel_has_a_variant() {
-    let names: BTreeSet<&str> = Variant::all().iter().map(|variant| variant.kernel.name()).collect();
-    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders")).expect("the folder of the kernels");
+    let names: BTreeSet<&str> =
+        Variant::all().iter().map(|variant| variant.kernel.name()).collect();
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"))
+        .expect("the folder of the kernels");
     let files: BTreeSet<String> = files
         .filter_map(|file| {
-            file.expect("a file").file_name().into_string().expect("UTF-8").strip_suffix(".wgsl").map(str::to_owned)
+            file.expect("a file")
+                .file_name()
+                .into_string()
+                .expect("UTF-8")
+                .strip_suffix(".wgsl")
+                .map(str::to_owned)
         })
         .collect();
     assert_eq!(names, files.iter().map(String::as_str).collect());

@@ -1,7 +1,8 @@
 //! One layer in an `Arc`, evaluated by several threads while another one trains on it.
 //!
-//! `shared_layer/settings.rs` holds what may be set on a living layer, `shared_layer/tensors.rs` the ways to a tensor's memory,
-//! `shared_layer/application.rs` those by an application's own kernel and device.
+//! `shared_layer/settings.rs` holds what may be set on a living layer, `shared_layer/tensors.rs`
+//! the ways to a tensor's memory, `shared_layer/application.rs` those by an application's own
+//! kernel and device.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "shared_layer/application.rs"]
@@ -18,7 +19,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::*;
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{BatchNorm, BatchNormConfig, Device, Error, SyncBatchNorm, Tensor, error::ArgumentError};
+use syncbn::{
+    BatchNorm, BatchNormConfig, Device, Error, SyncBatchNorm, Tensor, error::ArgumentError,
+};
 
 const CHANNELS: usize = 37;
 const STEPS: usize = 25;
@@ -72,7 +75,11 @@ impl Inputs {
         let mut random = Random(300);
         let mut of_ranks = || -> Vec<Tensor> {
             let dims = [[3, CHANNELS, 20], [2, CHANNELS, 33]];
-            devices.iter().zip(dims).map(|(device, dims)| Batch::random(&dims, &mut random).upload(device)).collect()
+            devices
+                .iter()
+                .zip(dims)
+                .map(|(device, dims)| Batch::random(&dims, &mut random).upload(device))
+                .collect()
         };
         Self { training: (0..STEPS).map(|_| of_ranks()).collect(), evaluation: of_ranks() }
     }
@@ -94,21 +101,36 @@ fn snapshots(layer: &impl Layer, inputs: &Inputs) -> Vec<Bits> {
         snapshots.push(layer.evaluate(&inputs.evaluation));
     }
     for (step, snapshot) in snapshots.iter().enumerate() {
-        assert_eq!(snapshots.iter().position(|other| other == snapshot), Some(step), "two snapshots are alike");
+        assert_eq!(
+            snapshots.iter().position(|other| other == snapshot),
+            Some(step),
+            "two snapshots are alike"
+        );
     }
     snapshots
 }
 
 /// Evaluates until the last step has ended, and once after it; the snapshots that were seen.
-fn evaluate(layer: &impl Layer, inputs: &Inputs, snapshots: &[Bits], progress: &Progress) -> Vec<usize> {
+fn evaluate(
+    layer: &impl Layer,
+    inputs: &Inputs,
+    snapshots: &[Bits],
+    progress: &Progress,
+) -> Vec<usize> {
     let mut seen = Vec::new();
     loop {
         let earliest = progress.ended.load(Ordering::SeqCst);
         let y = layer.evaluate(&inputs.evaluation);
         let latest = progress.begun.load(Ordering::SeqCst);
         progress.evaluations.fetch_add(1, Ordering::SeqCst);
-        let step = snapshots.iter().position(|snapshot| *snapshot == y).expect("an evaluation after a whole step");
-        assert!((earliest..=latest).contains(&step), "of step {step} between the steps {earliest} and {latest}");
+        let step = snapshots
+            .iter()
+            .position(|snapshot| *snapshot == y)
+            .expect("an evaluation after a whole step");
+        assert!(
+            (earliest..=latest).contains(&step),
+            "of step {step} between the steps {earliest} and {latest}"
+        );
         seen.push(step);
         if earliest == STEPS {
             return seen;
@@ -116,7 +138,8 @@ fn evaluate(layer: &impl Layer, inputs: &Inputs, snapshots: &[Bits], progress: &
     }
 }
 
-/// Trains, and lets so many evaluations pass after every step that one of them begins and ends between two steps.
+/// Trains, and lets so many evaluations pass after every step that one of them begins and ends
+/// between two steps.
 fn train(layer: &impl Layer, inputs: &Inputs, progress: &Progress) -> Vec<Bits> {
     let step = |(number, x): (usize, &Vec<Tensor>)| {
         progress.begun.store(number + 1, Ordering::SeqCst);
@@ -155,7 +178,10 @@ fn check<L: Layer>(make: impl Fn() -> L, devices: &[Device]) {
         assert!(seen.is_sorted(), "a thread saw an earlier step after a later one: {seen:?}");
         seen.into_iter().for_each(|step| counts[step] += 1);
     }
-    assert!(trainer.join().expect("a trainer") == outputs, "training gave other bits while others evaluated");
+    assert!(
+        trainer.join().expect("a trainer") == outputs,
+        "training gave other bits while others evaluated"
+    );
     assert_eq!(layer.running(), alone.running());
     println!("evaluations after each number of steps: {counts:?}");
     assert!(counts[1..].iter().all(|&count| count > 0), "steps that no evaluation saw: {counts:?}");
@@ -165,7 +191,8 @@ fn check<L: Layer>(make: impl Fn() -> L, devices: &[Device]) {
 fn threads_evaluate_whole_steps_while_another_trains() {
     for kind in Kind::ALL {
         let devices = kind.devices(2);
-        let make = || SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), devices.clone()).unwrap();
+        let make =
+            || SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), devices.clone()).unwrap();
         check(make, &devices);
     }
 }

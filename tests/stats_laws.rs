@@ -1,7 +1,9 @@
-//! Laws of the host mathematics in `syncbn::stats`, on random batches against exact integer arithmetic.
+//! Laws of the host mathematics in `syncbn::stats`, on random batches against exact integer
+//! arithmetic.
 //!
-//! `batch.rs` makes the batches and derives the bounds, `merge.rs` judges the law of merging, `tree.rs` the order of
-//! merging, `running.rs` what comes after: finalizing and the running update.
+//! `batch.rs` makes the batches and derives the bounds, `merge.rs` judges the law of merging,
+//! `tree.rs` the order of merging, `running.rs` what comes after: finalizing and the running
+//! update.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;
@@ -34,6 +36,9 @@ fn check<S: Strategy>(strategy: S, property: impl Fn(S::Value) -> Outcome) {
 
 fn near(what: &str, found: f64, expected: f64, bound: f64) -> Outcome {
     let error = (found - expected).abs();
-    prop_assert!(error <= bound, "{what}: found {found:e}, expected {expected:e}, error {error:e}, bound {bound:e}");
+    prop_assert!(
+        error <= bound,
+        "{what}: found {found:e}, expected {expected:e}, error {error:e}, bound {bound:e}"
+    );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The passes of a layer taken step by step: the bits of the whole pass, micro-batches, exchanges that are started,
-//! states that one rank has put back.
+//! The passes of a layer taken step by step: the bits of the whole pass, micro-batches, exchanges
+//! that are started, states that one rank has put back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -24,9 +24,12 @@ fn three_steps_have_the_bits_of_the_whole_pass() {
     for kind in Kind::ALL {
         let devices = kind.devices(3);
         let mut random = Random(3);
-        let layers = [0, 1].map(|_| SyncBatchNorm::new(BatchNormConfig::torch(5), devices.clone()).unwrap());
-        let batches: Vec<Batch> = [3, 0, 4].map(|n| Batch::random(&[n, 5, 6, 7], &mut random)).into();
-        let gradients: Vec<Batch> = [3, 0, 4].map(|n| Batch::random(&[n, 5, 6, 7], &mut random)).into();
+        let layers =
+            [0, 1].map(|_| SyncBatchNorm::new(BatchNormConfig::torch(5), devices.clone()).unwrap());
+        let batches: Vec<Batch> =
+            [3, 0, 4].map(|n| Batch::random(&[n, 5, 6, 7], &mut random)).into();
+        let gradients: Vec<Batch> =
+            [3, 0, 4].map(|n| Batch::random(&[n, 5, 6, 7], &mut random)).into();
         let (x, dy) = (upload(&layers[0], &batches), upload(&layers[0], &gradients));
         let whole = block_on(layers[0].forward_train(&x)).unwrap();
         let local = block_on(layers[1].local_statistics(&x)).unwrap();
@@ -36,9 +39,11 @@ fn three_steps_have_the_bits_of_the_whole_pass() {
         assert_eq!(layers[0].running_stats(), layers[1].running_stats());
         assert_eq!(layers[0].running_stats().unwrap().num_batches_tracked, 1);
         let whole = block_on(layers[0].backward(&whole.saved, Backward::of(&x, &dy))).unwrap();
-        let sums = block_on(layers[1].local_gradient_sums(&steps.saved, Backward::of(&x, &dy))).unwrap();
+        let sums =
+            block_on(layers[1].local_gradient_sums(&steps.saved, Backward::of(&x, &dy))).unwrap();
         let sums = block_on(layers[1].synchronize(sums)).unwrap();
-        let steps = block_on(layers[1].input_gradients(&steps.saved, Backward::of(&x, &dy), &sums)).unwrap();
+        let steps = block_on(layers[1].input_gradients(&steps.saved, Backward::of(&x, &dy), &sums))
+            .unwrap();
         assert_eq!(bits(&read(&whole.input)), bits(&read(&steps.input)), "{kind:?}");
         assert!(whole.weight.is_some() && steps.weight.is_none());
     }
@@ -49,11 +54,17 @@ fn the_third_steps_fill_masks_and_targets_as_the_whole_pass_does() {
     for kind in Kind::ALL {
         let devices = kind.devices(2);
         let mut random = Random(5);
-        let config = BatchNormConfig::torch(3).with_epilogue(Epilogue::AddRelu).with_activation_mask(true);
+        let config =
+            BatchNormConfig::torch(3).with_epilogue(Epilogue::AddRelu).with_activation_mask(true);
         let bn = SyncBatchNorm::new(config, devices).unwrap();
-        let batch = |random: &mut Random| -> Vec<Batch> { [2, 5].map(|n| Batch::random(&[n, 3, 8], random)).into() };
-        let (x, residual, dy) =
-            (upload(&bn, &batch(&mut random)), upload(&bn, &batch(&mut random)), upload(&bn, &batch(&mut random)));
+        let batch = |random: &mut Random| -> Vec<Batch> {
+            [2, 5].map(|n| Batch::random(&[n, 3, 8], random)).into()
+        };
+        let (x, residual, dy) = (
+            upload(&bn, &batch(&mut random)),
+            upload(&bn, &batch(&mut random)),
+            upload(&bn, &batch(&mut random)),
+        );
         let whole = block_on(bn.forward_train(Forward::of(&x).residual(&residual))).unwrap();
         let local = block_on(bn.local_statistics(&x)).unwrap();
         let global = block_on(bn.synchronize(local).untracked()).unwrap();
@@ -69,7 +80,8 @@ fn the_third_steps_fill_masks_and_targets_as_the_whole_pass_does() {
         assert_eq!(bits(&read(&whole.input)), bits(&read(&other.input)));
         let sums = block_on(bn.local_gradient_sums(&saved, Backward::of(&x, &dy))).unwrap();
         let sums = block_on(bn.synchronize(sums)).unwrap();
-        let (mut dx, mut dr) = (dy, x.iter().map(|x| x.device().zeros(x.dims()).unwrap()).collect::<Vec<_>>());
+        let (mut dx, mut dr) =
+            (dy, x.iter().map(|x| x.device().zeros(x.dims()).unwrap()).collect::<Vec<_>>());
         let request = Backward::in_place(&x, &mut dx).residual_gradient(&mut dr);
         block_on(bn.input_gradients(&saved, request, &sums)).unwrap();
         assert_eq!(bits(&read(&whole.input)), bits(&read(&dx)), "{kind:?}");
@@ -95,10 +107,16 @@ fn what_a_step_cannot_use_is_refused_by_its_name() {
 
     let request = Backward::of(&x, &x).input_gradient(&mut dx);
     let error = argument(block_on(bn.local_gradient_sums(saved, request)).unwrap_err());
-    assert!(matches!(error, ArgumentError::NotWanted { argument: "input_gradient", .. }), "{error}");
+    assert!(
+        matches!(error, ArgumentError::NotWanted { argument: "input_gradient", .. }),
+        "{error}"
+    );
     let request = Backward::of(&x, &x).weight_gradient(&mut vector);
     let error = argument(block_on(bn.input_gradients(saved, request, &sums)).unwrap_err());
-    assert!(matches!(error, ArgumentError::NotWanted { argument: "weight_gradient", .. }), "{error}");
+    assert!(
+        matches!(error, ArgumentError::NotWanted { argument: "weight_gradient", .. }),
+        "{error}"
+    );
 
     let global = GlobalStatistics::new([Moments { count: 2, mean: 0.0, m2: 1.0 }]);
     let error = argument(block_on(bn.normalize(&x, &global)).unwrap_err());
@@ -157,14 +175,16 @@ fn what_is_loaded_again_is_differentiated_at_the_callers_word() {
         let other = device.upload(&[6, 1, 2], &[0.0f32; 12]).unwrap();
         assert!(block_on(bn.backward(&saved, Backward::of(&other, &dy).recomputed())).is_err());
         let other = device.zeros(&[3, 2, 1]).unwrap();
-        let error = block_on(bn.backward(&saved, Backward::of(&other, &other).recomputed())).unwrap_err();
+        let error =
+            block_on(bn.backward(&saved, Backward::of(&other, &other).recomputed())).unwrap_err();
         assert!(error.to_string().contains("of another form"), "{error}");
     }
 }
 
 #[test]
 fn what_a_layer_saved_alone_is_not_differentiated_in_a_group() {
-    let (host, group) = (Device::host(), process_groups(2, std::time::Duration::from_secs(1)).remove(0));
+    let (host, group) =
+        (Device::host(), process_groups(2, std::time::Duration::from_secs(1)).remove(0));
     let bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap();
     let x = host.upload(&[2, 1], &[0.0f32, 2.0]).unwrap();
     let saved = block_on(bn.forward_train(&x)).unwrap().saved;
@@ -179,10 +199,14 @@ fn running_statistics_that_no_batch_gives_are_refused() {
     let before = bn.running_stats().unwrap();
     let mut running = before.clone();
     running.var[0] = -1.0;
-    assert!(matches!(bn.set_running_stats(running), Err(Error::Argument(ArgumentError::Statistics { .. }))));
+    assert!(matches!(
+        bn.set_running_stats(running),
+        Err(Error::Argument(ArgumentError::Statistics { .. }))
+    ));
     assert_eq!(bn.running_stats().unwrap(), before);
     // A counter at its end stays there.
-    bn.set_running_stats(syncbn::stats::RunningStats { num_batches_tracked: u64::MAX, ..before }).unwrap();
+    bn.set_running_stats(syncbn::stats::RunningStats { num_batches_tracked: u64::MAX, ..before })
+        .unwrap();
     block_on(bn.forward_train(&Device::host().upload(&[2, 1], &[0.0f32, 2.0]).unwrap())).unwrap();
     assert_eq!(bn.running_stats().unwrap().num_batches_tracked, u64::MAX);
 }

@@ -1,9 +1,10 @@
-//! Storage types and layouts against the f64 definition: every combination that a call may ask for, forward and backward,
-//! in training and evaluation, on a GPU with f16 of its own, on one without, on the host, and in a group of all three.
+//! Storage types and layouts against the f64 definition: every combination that a call may ask for,
+//! forward and backward, in training and evaluation, on a GPU with f16 of its own, on one without,
+//! on the host, and in a group of all three.
 //!
-//! `stored` lists the combinations, `problem` runs them, `bounds` derives the tolerances. `native` compares both ways to
-//! read f16, `refused` what does not go together, `slices` who owns which bytes, `not_finite` how far NaN reaches, `wrong`
-//! errors that must be caught.
+//! `stored` lists the combinations, `problem` runs them, `bounds` derives the tolerances. `native`
+//! compares both ways to read f16, `refused` what does not go together, `slices` who owns which
+//! bytes, `not_finite` how far NaN reaches, `wrong` errors that must be caught.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code)]
@@ -38,8 +39,9 @@ use stored::{Layouts, Types};
 use syncbn::low_level::plan::{Activation, DeviceCaps, SumsPlan};
 use syncbn::{DType, Layout, config::Epilogue, low_level::Shape};
 
-/// Runs every combination of storage types, layouts, kind of shape, weight and bias. On the host with every number of
-/// dimensions; on GPUs with one, in turn, because shapes become batch, channels and positions before a device is asked.
+/// Runs every combination of storage types, layouts, kind of shape, weight and bias. On the host
+/// with every number of dimensions; on GPUs with one, in turn, because shapes become batch,
+/// channels and positions before a device is asked.
 fn check_all(on: On) {
     let (mut runs, mut worst) = (0u64, 0f64);
     for types in Types::all() {
@@ -48,15 +50,22 @@ fn check_all(on: On) {
                 for (layouts, c) in Layouts::all().into_iter().zip(0..) {
                     let turn = 2 + (a + b + c) % 4;
                     for dimensions in if on == On::Host { 2..=5 } else { turn..=turn } {
-                        let problem =
-                            Problem::random(&kind.dims(dimensions, runs), &[types], Epilogue::None, affine, runs);
+                        let problem = Problem::random(
+                            &kind.dims(dimensions, runs),
+                            &[types],
+                            Epilogue::None,
+                            affine,
+                            runs,
+                        );
                         let failed = |error| -> f64 {
                             panic!(
                                 "seed {runs}: {on:?}, {types:?}, {layouts:?}, {kind:?}, weight, bias {affine:?}: {error}"
                             )
                         };
-                        worst =
-                            worst.max(check(&problem, on.devices(problem.x.len()), &[layouts]).unwrap_or_else(failed));
+                        worst = worst.max(
+                            check(&problem, on.devices(problem.x.len()), &[layouts])
+                                .unwrap_or_else(failed),
+                        );
                         runs += 1;
                     }
                 }
@@ -117,17 +126,28 @@ fn every_kind_of_shape_is_what_it_says() {
             let drawn = |kind: Kind| kind.dims(dimensions, seed);
             for kind in Kind::ALL {
                 let dims = drawn(kind);
-                assert!(dims.iter().all(|dims| dims.len() == dimensions && dims[1] == drawn(kind)[0][1]));
+                assert!(
+                    dims.iter()
+                        .all(|dims| dims.len() == dimensions && dims[1] == drawn(kind)[0][1])
+                );
                 let elements: usize = dims.iter().map(|dims| dims.iter().product::<usize>()).sum();
                 assert!((2..20_000).contains(&elements), "{kind:?} {dims:?}");
             }
             assert!(drawn(Kind::Odd).iter().flatten().all(|size| size % 2 == 1));
-            assert!(drawn(Kind::OnePosition).iter().all(|dims| dims[2..].iter().all(|&size| size == 1)));
+            assert!(
+                drawn(Kind::OnePosition).iter().all(|dims| dims[2..].iter().all(|&size| size == 1))
+            );
             assert!(drawn(Kind::OneChannel).iter().all(|dims| dims[1] == 1));
             let dims = &drawn(Kind::Tiles)[0];
-            for (layout, dtype) in [(Layout::ChannelsFirst, DType::F16), (Layout::ChannelsLast, DType::F32)] {
+            for (layout, dtype) in
+                [(Layout::ChannelsFirst, DType::F16), (Layout::ChannelsLast, DType::F32)]
+            {
                 let shape = Shape::new(&stored::dims_in(layout, dims), layout).unwrap();
-                let plan = SumsPlan::statistics(Activation { shape: &shape, dtype }, &DeviceCaps::PORTABLE).unwrap();
+                let plan = SumsPlan::statistics(
+                    Activation { shape: &shape, dtype },
+                    &DeviceCaps::PORTABLE,
+                )
+                .unwrap();
                 assert!(plan.unwrap().combine.is_some(), "{dims:?}: one tile");
             }
         }

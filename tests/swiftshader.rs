@@ -1,8 +1,9 @@
-//! Two drivers in one process: lavapipe, SwiftShader and the host in one group, and SwiftShader by itself, which has no f16,
-//! no more than the portable 256 invocations and subgroups of another size.
+//! Two drivers in one process: lavapipe, SwiftShader and the host in one group, and SwiftShader by
+//! itself, which has no f16, no more than the portable 256 invocations and subgroups of another
+//! size.
 //!
-//! These tests need both drivers. `scripts/test.sh` gets SwiftShader and runs them; without it they fail, because a test
-//! that skips for want of a device tests nothing.
+//! These tests need both drivers. `scripts/test.sh` gets SwiftShader and runs them; without it they
+//! fail, because a test that skips for want of a device tests nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code)]
@@ -64,7 +65,8 @@ fn three(turn: usize) -> Vec<Device> {
     devices
 }
 
-/// Every combination of storage types, layouts and kind of shape; weight, bias and number of dimensions in turn.
+/// Every combination of storage types, layouts and kind of shape; weight, bias and number of
+/// dimensions in turn.
 fn check_all(devices: impl Fn(usize) -> Vec<Device>) {
     let (mut turn, mut worst) = (0, 0f64);
     for types in Types::all() {
@@ -74,8 +76,10 @@ fn check_all(devices: impl Fn(usize) -> Vec<Device>) {
                 let dims = kind.dims(2 + turn / 4 % 4, turn as u64);
                 let problem = Problem::random(&dims, &[types], Epilogue::None, affine, turn as u64);
                 let what = format!("seed {turn}: {types:?}, {layouts:?}, {dims:?}, {affine:?}");
-                worst = worst
-                    .max(check(&problem, devices(turn), &[layouts]).unwrap_or_else(|error| panic!("{what}: {error}")));
+                worst = worst.max(
+                    check(&problem, devices(turn), &[layouts])
+                        .unwrap_or_else(|error| panic!("{what}: {error}")),
+                );
                 turn += 1;
             }
         }
@@ -89,7 +93,8 @@ fn the_two_drivers_are_two_devices_that_differ() {
     for adapter in [&lavapipe, &swiftshader] {
         println!("{:?}\n{:?}\n{:?}", adapter.get_info(), adapter.features(), adapter.limits());
     }
-    let native_f16 = |adapter: &wgpu::Adapter| adapter.features().contains(wgpu::Features::SHADER_F16);
+    let native_f16 =
+        |adapter: &wgpu::Adapter| adapter.features().contains(wgpu::Features::SHADER_F16);
     assert_eq!([native_f16(&lavapipe), native_f16(&swiftshader)], [true, false]);
     assert_ne!(self::lavapipe(), self::swiftshader());
 }
@@ -102,7 +107,11 @@ fn each_driver_is_found_sound_with_subgroups_and_f16_of_its_own() {
         assert_eq!(findings.defects, [], "{device}");
         assert_eq!(findings.subgroup_size, Some(subgroup_size), "{device}");
         assert_eq!(findings.sides_agree, Some(true), "{device}");
-        assert_eq!(device.fast_paths(), Some(FastPaths::ALL.with_native_f16(native_f16)), "{device}");
+        assert_eq!(
+            device.fast_paths(),
+            Some(FastPaths::ALL.with_native_f16(native_f16)),
+            "{device}"
+        );
         // Neither rounds twice operations as one, or sums in another order than the text.
         let arithmetic = findings.arithmetic.expect("an answer");
         assert_eq!([arithmetic.contracts, arithmetic.reassociates], [false; 2], "{device}");
@@ -129,16 +138,27 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
         let [kind, dimensions, turn] = ranks(20);
         let dims = Kind::ALL[kind % 5].dims(2 + dimensions % 4, seed);
         let problem = Problem::random(&dims, &types, Epilogue::None, [true, true], seed);
-        check(&problem, three(turn), &layouts)
-            .unwrap_or_else(|error| panic!("seed {seed}: {types:?}, {layouts:?}, {dims:?}: {error}"));
+        check(&problem, three(turn), &layouts).unwrap_or_else(|error| {
+            panic!("seed {seed}: {types:?}, {layouts:?}, {dims:?}: {error}")
+        });
     }
 }
 
 #[test]
 fn several_ranks_per_driver_with_very_different_shares_follow_the_definition() {
-    let devices =
-        || vec![swiftshader(), Device::host(), lavapipe(), swiftshader(), lavapipe(), swiftshader(), Device::host()];
-    let dims = [[1, 3, 1], [64, 3, 2], [0, 3, 5], [2, 3, 4999], [1, 3, 5], [0, 3, 1], [1, 3, 1]].map(Vec::from);
+    let devices = || {
+        vec![
+            swiftshader(),
+            Device::host(),
+            lavapipe(),
+            swiftshader(),
+            lavapipe(),
+            swiftshader(),
+            Device::host(),
+        ]
+    };
+    let dims = [[1, 3, 1], [64, 3, 2], [0, 3, 5], [2, 3, 4999], [1, 3, 5], [0, 3, 1], [1, 3, 1]]
+        .map(Vec::from);
     for (seed, types) in (5900..).zip(Types::all()) {
         for layouts in Layouts::all() {
             let problem = Problem::random(&dims, &[types], Epilogue::None, [true, true], seed);
@@ -151,9 +171,16 @@ fn several_ranks_per_driver_with_very_different_shares_follow_the_definition() {
 #[test]
 fn a_mixed_group_gives_the_same_bits_in_every_run() {
     for (seed, types) in (6000..).zip(Types::all()) {
-        let problem = Problem::random(&Kind::Tiles.dims(4, seed), &[types], Epilogue::None, [true, true], seed);
+        let problem = Problem::random(
+            &Kind::Tiles.dims(4, seed),
+            &[types],
+            Epilogue::None,
+            [true, true],
+            seed,
+        );
         let layouts = Layouts::all()[seed as usize % 4];
-        let run = || problem.run(three(seed as usize), &[layouts]).unwrap().map(|(_, pass)| pass.bits());
+        let run =
+            || problem.run(three(seed as usize), &[layouts]).unwrap().map(|(_, pass)| pass.bits());
         assert!(run() == run(), "seed {seed}: {types:?}, {layouts:?}");
     }
 }

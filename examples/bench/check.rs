@@ -1,4 +1,5 @@
-//! Owns the check of what is timed: the outputs of one call of each pass, on some channels, against the definition in f64.
+//! Owns the check of what is timed: the outputs of one call of each pass, on some channels, against
+//! the definition in f64.
 
 pub mod bounds;
 
@@ -13,12 +14,15 @@ use super::layer::Layer;
 use super::workloads::{Pass, Workload};
 use bounds::{Bounded, Definition, Problem};
 
-/// Channels that are compared, or all where a workload has fewer. All of them would take longer than the measurement.
+/// Channels that are compared, or all where a workload has fewer. All of them would take longer
+/// than the measurement.
 const CHANNELS: usize = 4;
 
 /// What a value is and what it should be.
 #[derive(Debug, thiserror::Error)]
-#[error("{output} of rank {rank}, value {index} of the sample: {found:e}, expected {expected:e} within {allowed:e}")]
+#[error(
+    "{output} of rank {rank}, value {index} of the sample: {found:e}, expected {expected:e} within {allowed:e}"
+)]
 pub struct Wrong {
     output: &'static str,
     rank: usize,
@@ -29,21 +33,31 @@ pub struct Wrong {
 }
 
 /// Runs every pass once over a set and compares what it wrote.
-pub fn outputs(layer: &mut Layer, workload: &Workload, form: Form, set: &mut Set) -> Result<(), Box<dyn Error>> {
+pub fn outputs(
+    layer: &mut Layer,
+    workload: &Workload,
+    form: Form,
+    set: &mut Set,
+) -> Result<(), Box<dyn Error>> {
     let sample = Sample::of(workload, form.layout);
     layer.submit(Pass::Forward, set)?;
     let y = sample.read(&set.y)?;
     layer.submit(Pass::Backward, set)?;
     let grad_inputs = sample.read(&set.grad_inputs)?;
-    let grad_residuals = set.grad_residuals.as_deref().map(|tensors| sample.read(tensors)).transpose()?;
-    let [grad_weights, grad_biases] = layer.parameter_gradients()?.map(|ranks| sample.picked(&ranks));
+    let grad_residuals =
+        set.grad_residuals.as_deref().map(|tensors| sample.read(tensors)).transpose()?;
+    let [grad_weights, grad_biases] =
+        layer.parameter_gradients()?.map(|ranks| sample.picked(&ranks));
     layer.submit(Pass::Eval, set)?;
     let y_eval = sample.read(&set.y)?;
 
     let ranks = workload.shards(set.x.len());
     let [mean, var] = layer.running_stats()?.map(|values| sample.of_channels(&values));
     let problem = Problem {
-        dims: ranks.iter().map(|dims| [dims[0], sample.channels.len(), dims[2..].iter().product()]).collect(),
+        dims: ranks
+            .iter()
+            .map(|dims| [dims[0], sample.channels.len(), dims[2..].iter().product()])
+            .collect(),
         x: sample.read(&set.x)?,
         residuals: set.residuals.as_deref().map(|tensors| sample.read(tensors)).transpose()?,
         grad_outputs: sample.read(&set.grad_outputs)?,
@@ -66,9 +80,14 @@ pub fn outputs(layer: &mut Layer, workload: &Workload, form: Form, set: &mut Set
     Ok(())
 }
 
-fn compare(output: &'static str, found: &[Vec<f64>], expected: &[Vec<Bounded>]) -> Result<(), Wrong> {
+fn compare(
+    output: &'static str,
+    found: &[Vec<f64>],
+    expected: &[Vec<Bounded>],
+) -> Result<(), Wrong> {
     for (rank, (found, expected)) in found.iter().zip(expected).enumerate() {
-        for (index, (&found, &Bounded { value, allowed })) in found.iter().zip(expected).enumerate() {
+        for (index, (&found, &Bounded { value, allowed })) in found.iter().zip(expected).enumerate()
+        {
             // A NaN on either side is not within.
             let within = (found - value).abs() <= allowed;
             if !within {
@@ -116,7 +135,9 @@ impl Sample {
             let positions: Range<usize> = 0..positions;
             positions.map(move |position| f64::from(values[at(sample, channel, position)]))
         };
-        samples.flat_map(|sample| self.channels.iter().flat_map(move |&channel| line(sample, channel))).collect()
+        samples
+            .flat_map(|sample| self.channels.iter().flat_map(move |&channel| line(sample, channel)))
+            .collect()
     }
 
     /// The values of these channels of vectors of all.
@@ -149,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_layer_passes_and_one_with_another_weight_or_bias_does_not() {
-        let machine = block_on(super::super::devices::open(Some("host"), 2, false)).expect("the host");
+        let machine =
+            block_on(super::super::devices::open(Some("host"), 2, false)).expect("the host");
         let tiny = &super::super::workloads::WORKLOADS[9];
         for (dtype, layout, epilogue, mask) in [
             (DType::F32, Layout::ChannelsFirst, Epilogue::None, true),
@@ -159,7 +181,8 @@ mod tests {
         ] {
             let form = Form { dtype, layout, epilogue, mask };
             let mut layer = Layer::new(tiny.channels(), form, &machine).expect("a layer");
-            let mut set = super::super::inputs::set(&tiny.shards(2), form, &machine.ranks, 1).expect("tensors");
+            let mut set = super::super::inputs::set(&tiny.shards(2), form, &machine.ranks, 1)
+                .expect("tensors");
             outputs(&mut layer, tiny, form, &mut set).expect("the definition's outputs");
             // More than storage in 16 bits rounds away.
             layer.weight[15] *= 1.02;

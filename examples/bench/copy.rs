@@ -1,7 +1,8 @@
 //! Owns the yardstick: a copy that reads and writes as many bytes as a pass, on the same devices.
 //!
-//! Half of the bytes are read and half written, from buffers that rotate as the tensors of the passes do. There are
-//! several ways to copy; the fastest on a workload is the one that passes are compared with.
+//! Half of the bytes are read and half written, from buffers that rotate as the tensors of the
+//! passes do. There are several ways to copy; the fastest on a workload is the one that passes are
+//! compared with.
 
 mod gpu;
 mod host;
@@ -31,7 +32,8 @@ pub struct Copier {
 const TRIALS: usize = 3;
 
 impl Copier {
-    /// Makes `count` pairs of buffers of the size of x, of which `shares` are the bytes on each GPU, and finds the fastest way.
+    /// Makes `count` pairs of buffers of the size of x, of which `shares` are the bytes on each
+    /// GPU, and finds the fastest way.
     pub fn new(machine: &Machine, shares: &[u64], count: usize) -> Result<Self, Box<dyn Error>> {
         let copies: Box<dyn Copies> = if machine.gpus.is_empty() {
             Box::new(host::HostCopies::new(shares.iter().sum(), count)?)
@@ -49,7 +51,8 @@ impl Copier {
             copier.copies.prepare(method, 2.0);
             copier.copies.run()?;
             let trials = (0..TRIALS).map(|_| copier.copies.run()).collect::<Result<Vec<_>, _>>()?;
-            let median = Samples::of(trials.iter().map(|times| times.device.unwrap_or(times.wall))).median;
+            let median =
+                Samples::of(trials.iter().map(|times| times.device.unwrap_or(times.wall))).median;
             if median < fastest {
                 (copier.method, fastest) = (method, median);
             }
@@ -73,12 +76,14 @@ impl Copier {
     }
 }
 
-/// The bytes that each part of a copy reads, and writes again: whole tensors, then what is left of half of the bytes to move.
+/// The bytes that each part of a copy reads, and writes again: whole tensors, then what is left of
+/// half of the bytes to move.
 fn parts(tensor_bytes: u64, tensors: f64) -> Vec<u64> {
     let halves = tensors / 2.0;
     let mut parts = vec![tensor_bytes; halves.floor() as usize];
     // In whole elements of the widest kernel, 16 bytes.
-    let rest = ((halves.fract() * tensor_bytes as f64) as u64).next_multiple_of(16).min(tensor_bytes);
+    let rest =
+        ((halves.fract() * tensor_bytes as f64) as u64).next_multiple_of(16).min(tensor_bytes);
     if rest > 0 {
         parts.push(rest);
     }

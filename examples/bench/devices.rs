@@ -1,6 +1,7 @@
 //! Owns the choice of adapters and the devices opened on them.
 //!
-//! Every GPU is opened here and handed to the layer, so that the copy kernel runs on the same device and queue.
+//! Every GPU is opened here and handed to the layer, so that the copy kernel runs on the same
+//! device and queue.
 
 use std::time::Duration;
 
@@ -48,12 +49,14 @@ impl Machine {
         !self.gpus.is_empty() && self.gpus.iter().all(Gpu::has_timestamps)
     }
 
-    /// What the layer's kernels took since this was last asked, by the devices' own clocks; `None` where one has none.
+    /// What the layer's kernels took since this was last asked, by the devices' own clocks; `None`
+    /// where one has none.
     pub fn device_time(&self) -> Result<Option<Duration>, syncbn::Error> {
         if !self.has_clock() {
             return Ok(None);
         }
-        // Devices work side by side, so that the slowest counts. Ranks on one device share its clock.
+        // Devices work side by side, so that the slowest counts. Ranks on one device share its
+        // clock.
         let mut slowest = Duration::ZERO;
         for device in &self.ranks {
             slowest = slowest.max(block_on(device.take_device_time())?);
@@ -69,8 +72,13 @@ impl Gpu {
     }
 }
 
-/// Opens a device for each rank, or one for all of them, on the adapters whose name contains `wanted` in turn.
-pub async fn open(wanted: Option<&str>, ranks: usize, shared: bool) -> Result<Machine, Box<dyn std::error::Error>> {
+/// Opens a device for each rank, or one for all of them, on the adapters whose name contains
+/// `wanted` in turn.
+pub async fn open(
+    wanted: Option<&str>,
+    ranks: usize,
+    shared: bool,
+) -> Result<Machine, Box<dyn std::error::Error>> {
     let adapters = match wanted {
         Some(name) if name.eq_ignore_ascii_case("host") => Vec::new(),
         Some(name) => named(name, Device::adapters().await)?,
@@ -110,7 +118,8 @@ async fn request(adapter: &Adapter) -> Result<Gpu, DeviceError> {
         ..Default::default()
     };
     let opened = adapter.request_device(&descriptor).await;
-    let (device, queue) = opened.map_err(|source| DeviceError::Request { adapter: name(adapter), source })?;
+    let (device, queue) =
+        opened.map_err(|source| DeviceError::Request { adapter: name(adapter), source })?;
     Ok(Gpu { device, queue })
 }
 

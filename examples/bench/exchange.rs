@@ -1,8 +1,10 @@
-//! Owns the measurement of the exchange apart from the work: reading sums back, merging them, sending the result.
+//! Owns the measurement of the exchange apart from the work: reading sums back, merging them,
+//! sending the result.
 //!
-//! The layer runs over two values per channel and rank, and in turn with it a bare round trip to the same GPUs: as many bytes
-//! as the sums have are copied to a buffer, mapped and waited for. What the kernels of the sums take, by the GPUs' own
-//! clocks, is taken off; a GPU without timestamps keeps it in.
+//! The layer runs over two values per channel and rank, and in turn with it a bare round trip to
+//! the same GPUs: as many bytes as the sums have are copied to a buffer, mapped and waited for.
+//! What the kernels of the sums take, by the GPUs' own clocks, is taken off; a GPU without
+//! timestamps keeps it in.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -37,7 +39,12 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub fn new(machine: &Machine, channels: usize, form: Form, repeats: usize) -> Result<Self, Box<dyn Error>> {
+    pub fn new(
+        machine: &Machine,
+        channels: usize,
+        form: Form,
+        repeats: usize,
+    ) -> Result<Self, Box<dyn Error>> {
         let shards = vec![vec![VALUES, channels]; machine.ranks.len()];
         // The sums of the ranks that a GPU has.
         let ranks = machine.ranks.len().checked_div(machine.gpus.len()).unwrap_or(0);
@@ -50,8 +57,13 @@ impl Exchange {
         })
     }
 
-    /// Measures the exchange of a pass and the round trip in turn; `None` where there is nothing to exchange or no GPU.
-    pub fn measure(&mut self, machine: &Machine, pass: Pass) -> Result<Option<Exchanged>, Box<dyn Error>> {
+    /// Measures the exchange of a pass and the round trip in turn; `None` where there is nothing to
+    /// exchange or no GPU.
+    pub fn measure(
+        &mut self,
+        machine: &Machine,
+        pass: Pass,
+    ) -> Result<Option<Exchanged>, Box<dyn Error>> {
         if self.trips.is_empty() {
             return Ok(None);
         }
@@ -72,7 +84,8 @@ impl Exchange {
             };
             let trip = self.round_trip()?;
             if round > 0 {
-                exchanges.push((times.local + times.synchronize + times.apply).saturating_sub(sums));
+                exchanges
+                    .push((times.local + times.synchronize + times.apply).saturating_sub(sums));
                 trips.push(trip);
             }
         }
@@ -106,7 +119,12 @@ impl RoundTrip {
     fn new(gpu: &Gpu, size: u64) -> Self {
         let buffer = |usage| {
             let label = Some("round trip");
-            gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
+            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label,
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         let source = buffer(BufferUsages::STORAGE | BufferUsages::COPY_SRC);
         let staging = buffer(BufferUsages::MAP_READ | BufferUsages::COPY_DST);
@@ -114,7 +132,8 @@ impl RoundTrip {
     }
 
     fn submit(&self) {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(&self.source, 0, &self.staging, 0, self.source.size());
         self.gpu.queue.submit([encoder.finish()]);
         self.staging.map_async(wgpu::MapMode::Read, .., drop);

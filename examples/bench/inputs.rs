@@ -10,12 +10,13 @@ use super::workloads::{Workload, stored};
 
 /// Seed of every run.
 const SEED: u64 = 0x5eed_bea7;
-/// Bytes of all sets of a workload together: well above the caches of any processor or GPU, of which the largest have a
-/// few hundred MiB.
+/// Bytes of all sets of a workload together: well above the caches of any processor or GPU, of
+/// which the largest have a few hundred MiB.
 const ROTATED_BYTES: u64 = 768 << 20;
 /// The same for a quick run.
 const QUICK_ROTATED_BYTES: u64 = 8 << 20;
-/// Sets of the smallest workloads. Those fit a cache in any number that can be allocated in reasonable time.
+/// Sets of the smallest workloads. Those fit a cache in any number that can be allocated in
+/// reasonable time.
 const MAX_SETS: u64 = 64;
 
 /// What is made: storage, layout and epilogue of one run.
@@ -48,12 +49,18 @@ pub fn rotation(workload: &Workload, form: Form, quick: bool) -> u64 {
 }
 
 /// So many sets.
-pub fn sets(workload: &Workload, form: Form, ranks: &[Device], count: u64) -> Result<Vec<Set>, Error> {
+pub fn sets(
+    workload: &Workload,
+    form: Form,
+    ranks: &[Device],
+    count: u64,
+) -> Result<Vec<Set>, Error> {
     let shards = workload.shards(ranks.len());
     (0..count).map(|index| set(&shards, form, ranks, SEED + index)).collect()
 }
 
-/// How many sets there are for an x of so many bytes: two at least, so that no call finds what the one before it left.
+/// How many sets there are for an x of so many bytes: two at least, so that no call finds what the
+/// one before it left.
 fn set_count(bytes: u64, epilogue: Epilogue, quick: bool) -> u64 {
     let tensors = if epilogue.adds_residual() { 6 } else { 4 };
     let rotated_bytes = if quick { QUICK_ROTATED_BYTES } else { ROTATED_BYTES };
@@ -65,9 +72,14 @@ pub fn set(shards: &[Vec<usize>], form: Form, ranks: &[Device], seed: u64) -> Re
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let tensors = |make: &mut Make<'_>| -> Result<Vec<Tensor>, Error> {
         let pairs = ranks.iter().zip(shards);
-        pairs.map(|(device, dims)| Ok(make(device, &stored(dims, form.layout))?.with_layout(form.layout))).collect()
+        pairs
+            .map(|(device, dims)| {
+                Ok(make(device, &stored(dims, form.layout))?.with_layout(form.layout))
+            })
+            .collect()
     };
-    let mut normal = |device: &Device, dims: &[usize]| normal(device, dims, form.dtype, &mut random);
+    let mut normal =
+        |device: &Device, dims: &[usize]| normal(device, dims, form.dtype, &mut random);
     let mut zeros = |device: &Device, dims: &[usize]| device.zeros_of(dims, form.dtype);
     let adds = form.epilogue.adds_residual();
     Ok(Set {
@@ -85,7 +97,12 @@ pub fn set(shards: &[Vec<usize>], form: Form, ranks: &[Device], seed: u64) -> Re
 type Make<'a> = dyn FnMut(&Device, &[usize]) -> Result<Tensor, Error> + 'a;
 
 /// A tensor of numbers of mean 0 and deviation 1.
-fn normal(device: &Device, dims: &[usize], dtype: DType, random: &mut ChaCha8Rng) -> Result<Tensor, Error> {
+fn normal(
+    device: &Device,
+    dims: &[usize],
+    dtype: DType,
+    random: &mut ChaCha8Rng,
+) -> Result<Tensor, Error> {
     match dtype {
         DType::F32 => uploaded::<f32>(device, dims, random),
         DType::F16 => uploaded::<half::f16>(device, dims, random),
@@ -93,8 +110,13 @@ fn normal(device: &Device, dims: &[usize], dtype: DType, random: &mut ChaCha8Rng
     }
 }
 
-fn uploaded<T: Element>(device: &Device, dims: &[usize], random: &mut ChaCha8Rng) -> Result<Tensor, Error> {
-    let values: Vec<T> = (0..dims.iter().product()).map(|_| T::from_f32(about_normal(random))).collect();
+fn uploaded<T: Element>(
+    device: &Device,
+    dims: &[usize],
+    random: &mut ChaCha8Rng,
+) -> Result<Tensor, Error> {
+    let values: Vec<T> =
+        (0..dims.iter().product()).map(|_| T::from_f32(about_normal(random))).collect();
     device.upload(dims, &values)
 }
 

@@ -1,7 +1,7 @@
 //! Owns the layer that is timed, and how its passes are run: into tensors that are there already.
 //!
-//! Ranks with a device each exchange statistics through the host. Ranks on one GPU, where they are told to share it, merge them
-//! there and exchange nothing.
+//! Ranks with a device each exchange statistics through the host. Ranks on one GPU, where they are
+//! told to share it, merge them there and exchange nothing.
 
 use pollster::block_on;
 use syncbn::stats::PhaseTimes;
@@ -32,7 +32,9 @@ enum Kind {
 
 impl Layer {
     pub fn new(channels: usize, form: Form, machine: &Machine) -> Result<Self, Error> {
-        let config = BatchNormConfig::torch(channels).with_epilogue(form.epilogue).with_activation_mask(form.mask);
+        let config = BatchNormConfig::torch(channels)
+            .with_epilogue(form.epilogue)
+            .with_activation_mask(form.mask);
         let devices = machine.ranks.clone();
         let (weight, bias) = (parameter(channels, 1.0, 1), parameter(channels, 0.0, 2));
         let kind = if machine.is_shared() {
@@ -44,13 +46,18 @@ impl Layer {
             layer.set_parameters(Some(&weight), Some(&bias))?;
             Kind::Exchanging(layer)
         };
-        let vectors = || devices.iter().map(|device| device.zeros(&[channels])).collect::<Result<Vec<_>, Error>>();
+        let vectors = || {
+            devices
+                .iter()
+                .map(|device| device.zeros(&[channels]))
+                .collect::<Result<Vec<_>, Error>>()
+        };
         let (grad_weights, grad_biases) = (vectors()?, vectors()?);
         Ok(Self { kind, devices, weight, bias, grad_weights, grad_biases })
     }
 
-    /// Runs a pass over a set until it is submitted everywhere; `None` where it exchanges nothing. Backward is of the last
-    /// forward call over the same set.
+    /// Runs a pass over a set until it is submitted everywhere; `None` where it exchanges nothing.
+    /// Backward is of the last forward call over the same set.
     pub fn submit(&mut self, pass: Pass, set: &mut Set) -> Result<Option<PhaseTimes>, Error> {
         match pass {
             Pass::Forward => self.forward(set),
@@ -66,7 +73,8 @@ impl Layer {
         }
     }
 
-    /// Backward without the gradients of the inputs: its sums and its exchange, but not its last kernel.
+    /// Backward without the gradients of the inputs: its sums and its exchange, but not its last
+    /// kernel.
     pub fn submit_sums(&mut self, set: &mut Set) -> Result<(), Error> {
         self.backward(set, false).map(drop)
     }

@@ -1,4 +1,5 @@
-//! Times the layer: every pass beside a copy kernel that moves the same bytes, measured in turn on the same adapter.
+//! Times the layer: every pass beside a copy kernel that moves the same bytes, measured in turn on
+//! the same adapter.
 //!
 //! `cargo run --release --example bench -- --help` lists the options. The way of one workload:
 //!
@@ -51,11 +52,17 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     for workload in options.workloads() {
         let (name, batch, ranks) = (workload.name, workload.batch(), options.ranks());
         if ranks > batch {
-            return Err(format!("{name} has a batch of {batch}, which cannot be cut over {ranks} devices").into());
+            return Err(format!(
+                "{name} has a batch of {batch}, which cannot be cut over {ranks} devices"
+            )
+            .into());
         }
     }
-    let machine =
-        pollster::block_on(devices::open(options.adapter.as_deref(), options.ranks(), options.shared_device))?;
+    let machine = pollster::block_on(devices::open(
+        options.adapter.as_deref(),
+        options.ranks(),
+        options.shared_device,
+    ))?;
     let mut report = Report::new(options.json);
     report.remark(&headline(options, &machine))?;
     let progress = progress(options);
@@ -73,9 +80,13 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 /// What holds for every row.
 fn headline(options: &Options, machine: &Machine) -> String {
     let devices = if options.ranks() == 1 { "device" } else { "devices" };
-    let place = if options.shared_device && options.ranks() > 1 { ", all ranks on one" } else { "" };
-    let clock =
-        if machine.has_clock() { "by the devices' own clocks" } else { "wall times, as no device tells its own" };
+    let place =
+        if options.shared_device && options.ranks() > 1 { ", all ranks on one" } else { "" };
+    let clock = if machine.has_clock() {
+        "by the devices' own clocks"
+    } else {
+        "wall times, as no device tells its own"
+    };
     format!(
         "{} {devices}{place}: {}; {}, channels {}, epilogue {}\n\
          Medians and quartiles of {} repeats; device times are {clock}\n\n",

@@ -39,7 +39,12 @@ pub struct Bench<'a> {
 
 impl Bench<'_> {
     /// Measures a pass; `tick` is called after each repeat.
-    pub fn pass(&mut self, pass: Pass, tensors: f64, tick: impl Fn()) -> Result<Measured, Box<dyn Error>> {
+    pub fn pass(
+        &mut self,
+        pass: Pass,
+        tensors: f64,
+        tick: impl Fn(),
+    ) -> Result<Measured, Box<dyn Error>> {
         self.copier.prepare(tensors);
         // Every set once: kernels are built and memory is touched.
         for index in 0..self.sets.len() {
@@ -61,9 +66,14 @@ impl Bench<'_> {
         Ok(self.measured(&ours, &copies))
     }
 
-    /// Measures every pass over the first set, in the order of [`Pass::ALL`]: forward and backward in turn, evaluation, and
-    /// the copies after them. `tensors` is what a pass moves, as for [`pass`](Self::pass).
-    pub fn reused(&mut self, tensors: impl Fn(Pass) -> f64, tick: impl Fn()) -> Result<[Measured; 3], Box<dyn Error>> {
+    /// Measures every pass over the first set, in the order of [`Pass::ALL`]: forward and backward
+    /// in turn, evaluation, and the copies after them. `tensors` is what a pass moves, as for
+    /// [`pass`](Self::pass).
+    pub fn reused(
+        &mut self,
+        tensors: impl Fn(Pass) -> f64,
+        tick: impl Fn(),
+    ) -> Result<[Measured; 3], Box<dyn Error>> {
         let mut ours = [const { Vec::new() }; 3];
         for together in [&[Pass::Forward, Pass::Backward][..], &[Pass::Eval]] {
             for index in 0..WARM_UP + self.repeats {
@@ -80,7 +90,8 @@ impl Bench<'_> {
         for (pass, ours) in Pass::ALL.into_iter().zip(&ours) {
             self.copier.prepare(tensors(pass));
             self.copier.run()?;
-            let copies = (0..self.repeats).map(|_| self.copier.run()).collect::<Result<Vec<_>, _>>()?;
+            let copies =
+                (0..self.repeats).map(|_| self.copier.run()).collect::<Result<Vec<_>, _>>()?;
             measured.push(self.measured(ours, &copies));
         }
         measured.try_into().map_err(|_| "a pass has not been measured".into())
@@ -91,7 +102,8 @@ impl Bench<'_> {
         // One clock for both: the devices' own only where the layer's passes are timed by it too.
         let by_device = ours.iter().all(|times| times.device.is_some());
         let clock = |times: &Times| times.device.filter(|_| by_device).unwrap_or(times.wall);
-        let ratio = ours.iter().zip(copies).map(|(ours, copy)| clock(copy).div_duration_f64(clock(ours)));
+        let ratio =
+            ours.iter().zip(copies).map(|(ours, copy)| clock(copy).div_duration_f64(clock(ours)));
         Measured {
             device: Samples::of(ours.iter().map(clock)),
             wall: Samples::of(ours.iter().map(|times| times.wall)),

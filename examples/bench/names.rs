@@ -3,9 +3,11 @@
 use syncbn::{DType, Layout, config::Epilogue};
 
 /// Storage types by their names.
-pub const DTYPES: [(&str, DType); 3] = [("f32", DType::F32), ("f16", DType::F16), ("bf16", DType::BF16)];
+pub const DTYPES: [(&str, DType); 3] =
+    [("f32", DType::F32), ("f16", DType::F16), ("bf16", DType::BF16)];
 /// Layouts by their names.
-pub const LAYOUTS: [(&str, Layout); 2] = [("first", Layout::ChannelsFirst), ("last", Layout::ChannelsLast)];
+pub const LAYOUTS: [(&str, Layout); 2] =
+    [("first", Layout::ChannelsFirst), ("last", Layout::ChannelsLast)];
 /// Epilogues by their names.
 pub const EPILOGUES: [(&str, Epilogue); 3] =
     [("none", Epilogue::None), ("relu", Epilogue::Relu), ("add_relu", Epilogue::AddRelu)];

@@ -59,8 +59,9 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 21, value_parser = clap::value_parser!(u16).range(3..=10_000))]
     repeats: u16,
 
-    /// Use one set of tensors again and again, forward and backward in turn, without a copy in between: a call
-    /// may find in a cache what the one before it left, as in tools that are measured so
+    /// Use one set of tensors again and again, forward and backward in turn, without a copy in
+    /// between: a call may find in a cache what the one before it left, as in tools that are
+    /// measured so
     #[arg(long, verbatim_doc_comment)]
     pub reuse: bool,
 
@@ -89,7 +90,9 @@ const QUICK_REPEATS: usize = 3;
 impl Options {
     /// The workloads that were asked for, each once, in the order of the list.
     pub fn workloads(&self) -> impl Iterator<Item = &'static Workload> {
-        workloads::WORKLOADS.iter().filter(|workload| self.workloads.iter().any(|name| workload.answers_to(name)))
+        workloads::WORKLOADS
+            .iter()
+            .filter(|workload| self.workloads.iter().any(|name| workload.answers_to(name)))
     }
 
     /// Number of ranks.
@@ -110,7 +113,9 @@ impl Options {
 }
 
 /// Reads one of these names.
-fn one_of<T: Copy + Send + Sync>(choices: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
+fn one_of<T: Copy + Send + Sync>(
+    choices: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
     let names = choices.iter().map(|(name, _)| *name);
     PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(move |given| {
         let found = choices.iter().find(|(name, _)| *name == given);
@@ -135,7 +140,10 @@ mod tests {
     fn without_options_every_workload_runs_on_one_device() {
         let options = parse("").expect("valid options");
         assert_eq!(options.workloads().count(), workloads::WORKLOADS.len());
-        assert_eq!((options.ranks(), options.dtype, options.layout), (1, DType::F32, Layout::ChannelsFirst));
+        assert_eq!(
+            (options.ranks(), options.dtype, options.layout),
+            (1, DType::F32, Layout::ChannelsFirst)
+        );
         assert!(options.repeats() >= 15);
     }
 
@@ -164,7 +172,8 @@ mod tests {
 
     #[test]
     fn values_have_the_names_they_are_given_by() {
-        let options = parse("--dtype bf16 --layout last --epilogue add_relu").expect("valid options");
+        let options =
+            parse("--dtype bf16 --layout last --epilogue add_relu").expect("valid options");
         assert_eq!(name_of(&DTYPES, &options.dtype), "bf16");
         assert_eq!(name_of(&LAYOUTS, &options.layout), "last");
         assert_eq!(name_of(&EPILOGUES, &options.epilogue), "add_relu");

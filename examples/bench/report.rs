@@ -85,7 +85,8 @@ const HEADER: [&str; 13] = [
     "round trip us",
     "copied by",
 ];
-/// Characters of each column; rows are printed as they are measured, so that widths cannot follow the contents.
+/// Characters of each column; rows are printed as they are measured, so that widths cannot follow
+/// the contents.
 const WIDTHS: [usize; 13] = [13, 8, 7, 9, 17, 9, 17, 7, 9, 5, 11, 13, 17];
 /// Columns of words, which stand to the left.
 const WORDS: [usize; 3] = [0, 1, 12];
@@ -99,7 +100,8 @@ fn row(cells: [String; 13]) -> String {
 }
 
 fn cells(line: &Line) -> [String; 13] {
-    let spread = |samples: &Samples| format!("{} .. {}", digits(samples.lower), digits(samples.upper));
+    let spread =
+        |samples: &Samples| format!("{} .. {}", digits(samples.lower), digits(samples.upper));
     let micros = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.0}"));
     [
         line.workload.to_owned(),
@@ -175,7 +177,8 @@ mod tests {
         let mut rest = text.as_str();
         for key in keys.split_whitespace() {
             let at = rest.find(&format!("\"{key}\":"));
-            rest = &rest[at.unwrap_or_else(|| panic!("{key} is absent or out of order in {text}"))..];
+            rest =
+                &rest[at.unwrap_or_else(|| panic!("{key} is absent or out of order in {text}"))..];
         }
         let object: serde_json::Map<_, _> = serde_json::from_str(&text).expect("an object");
         assert_eq!(object.len(), keys.split_whitespace().count());
@@ -186,12 +189,18 @@ mod tests {
     fn cells_stand_under_their_titles() {
         let (header, line) = (row(HEADER.map(str::to_owned)), row(cells(&line())));
         assert_eq!(header.find("copied by"), line.find("memcpy"));
-        assert_eq!(header.find("round trip us").map(|at| at + 13), line.find("300").map(|at| at + 3));
+        assert_eq!(
+            header.find("round trip us").map(|at| at + 13),
+            line.find("300").map(|at| at + 3)
+        );
         assert_eq!(HEADER.iter().zip(WIDTHS).find(|(title, width)| title.len() > *width), None);
     }
 
     #[test]
     fn times_have_four_digits() {
-        assert_eq!([0.01234, 1.2345, 12.345, 123.45, 1234.5].map(digits), ["0.012", "1.234", "12.35", "123.5", "1234"]);
+        assert_eq!(
+            [0.01234, 1.2345, 12.345, 123.45, 1234.5].map(digits),
+            ["0.012", "1.234", "12.35", "123.5", "1234"]
+        );
     }
 }

@@ -40,11 +40,14 @@ impl Run<'_> {
         let Self { machine, workload, form, repeats, .. } = *self;
         let mut layer = Layer::new(workload.channels(), form, machine)?;
         let rotation = inputs::rotation(workload, form, self.quick);
-        let mut sets = inputs::sets(workload, form, &machine.ranks, if self.reuse { 1 } else { rotation })?;
-        check::outputs(&mut layer, workload, form, &mut sets[0])
-            .map_err(|wrong| format!("{} does not compute what it should: {wrong}", workload.name))?;
+        let mut sets =
+            inputs::sets(workload, form, &machine.ranks, if self.reuse { 1 } else { rotation })?;
+        check::outputs(&mut layer, workload, form, &mut sets[0]).map_err(|wrong| {
+            format!("{} does not compute what it should: {wrong}", workload.name)
+        })?;
         let bytes = workload.bytes(form.dtype);
-        let mut copier = Copier::new(machine, &shares(workload, machine, bytes), rotation as usize)?;
+        let mut copier =
+            Copier::new(machine, &shares(workload, machine, bytes), rotation as usize)?;
         let mut exchange = Exchange::new(machine, workload.channels(), form, repeats)?;
         let (copier, sets) = (&mut copier, &mut sets);
         let mut bench = Bench { machine, layer: &mut layer, sets, copier, repeats };

@@ -29,7 +29,12 @@ impl Timestamps {
         });
         let buffer = |usage| {
             let (label, size) = (Some("timestamps"), BYTES);
-            gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
+            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label,
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         let resolved = buffer(BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC);
         let staging = buffer(BufferUsages::MAP_READ | BufferUsages::COPY_DST);
@@ -45,9 +50,11 @@ impl Timestamps {
         }
     }
 
-    /// How long the last pass took. In a submission of its own, so that asking costs the pass nothing.
+    /// How long the last pass took. In a submission of its own, so that asking costs the pass
+    /// nothing.
     pub fn read(&self) -> Result<Duration, Box<dyn Error>> {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.resolve_query_set(&self.queries, 0..2, &self.resolved, 0);
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, BYTES);
         self.gpu.queue.submit([encoder.finish()]);
@@ -55,7 +62,8 @@ impl Timestamps {
         self.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.staging.get_mapped_range(..)?);
         self.staging.unmap();
-        let nanoseconds = ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(self.gpu.queue.get_timestamp_period());
+        let nanoseconds = ticks[1].saturating_sub(ticks[0]) as f64
+            * f64::from(self.gpu.queue.get_timestamp_period());
         Ok(Duration::from_nanos(nanoseconds as u64))
     }
 }

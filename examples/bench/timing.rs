@@ -30,7 +30,8 @@ impl Samples {
     pub fn of_numbers(numbers: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = numbers.collect();
         sorted.sort_by(f64::total_cmp);
-        let [least, lower, median, upper] = [0.0, 0.25, 0.5, 0.75].map(|share| quantile(&sorted, share));
+        let [least, lower, median, upper] =
+            [0.0, 0.25, 0.5, 0.75].map(|share| quantile(&sorted, share));
         Self { least, lower, median, upper }
     }
 }

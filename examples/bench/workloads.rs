@@ -1,4 +1,5 @@
-//! Owns the workloads: their names, shapes and cut over ranks, and the bytes that a pass over one has to move.
+//! Owns the workloads: their names, shapes and cut over ranks, and the bytes that a pass over one
+//! has to move.
 
 use syncbn::{DType, Layout, config::Epilogue};
 
@@ -16,8 +17,9 @@ pub struct Workload {
 /// The name that stands for every workload.
 pub const ALL: &str = "all";
 
-/// The batch normalization layers of a ResNet-50 at a batch of 32, and shapes of other kinds: a perceptron, a video
-/// network, a network over points, and one so small that only the cost of a call shows.
+/// The batch normalization layers of a ResNet-50 at a batch of 32, and shapes of other kinds: a
+/// perceptron, a video network, a network over points, and one so small that only the cost of a
+/// call shows.
 pub const WORKLOADS: [Workload; 10] = [
     Workload { name: "rn_64x112", group: "resnet50", dims: &[32, 64, 112, 112] },
     Workload { name: "rn_256x56", group: "resnet50", dims: &[32, 256, 56, 56] },
@@ -104,8 +106,8 @@ impl Pass {
         }
     }
 
-    /// How many times the bytes of x a pass has to move at least, where nothing stays in a cache. Parameters and sums, a few
-    /// numbers per channel, are not counted.
+    /// How many times the bytes of x a pass has to move at least, where nothing stays in a cache.
+    /// Parameters and sums, a few numbers per channel, are not counted.
     ///
     /// | pass | reads | writes |
     /// |---|---|---|
@@ -113,9 +115,10 @@ impl Pass {
     /// | backward | x and the upstream gradient for the sums, both again | grad_input |
     /// | eval | x | y |
     ///
-    /// The activation costs nothing: its side follows from x. A residual that is added is read once forward. Backward writes its
-    /// gradient, and reads a mask of one bit per value twice, which forward has written. Without a mask it reads the residual
-    /// once: the sums can write the residual's gradient, which is read in place of both afterwards.
+    /// The activation costs nothing: its side follows from x. A residual that is added is read once
+    /// forward. Backward writes its gradient, and reads a mask of one bit per value twice, which
+    /// forward has written. Without a mask it reads the residual once: the sums can write the
+    /// residual's gradient, which is read in place of both afterwards.
     pub fn tensors_moved(self, epilogue: Epilogue, dtype: DType, mask: bool) -> f64 {
         let adds = epilogue.adds_residual();
         let bits = if adds && mask { 1.0 / (8 * dtype.size_bytes()) as f64 } else { 0.0 };
@@ -137,7 +140,9 @@ mod tests {
 
     #[test]
     fn a_batch_is_cut_without_loss_and_evenly() {
-        for (workload, ranks) in WORKLOADS.iter().flat_map(|workload| [1, 2, 3, 4].map(|ranks| (workload, ranks))) {
+        for (workload, ranks) in
+            WORKLOADS.iter().flat_map(|workload| [1, 2, 3, 4].map(|ranks| (workload, ranks)))
+        {
             let shards = workload.shards(ranks);
             let sizes: Vec<usize> = shards.iter().map(|dims| dims[0]).collect();
             assert_eq!(sizes.iter().sum::<usize>(), workload.batch(), "{}", workload.name);
@@ -161,7 +166,8 @@ mod tests {
 
     #[test]
     fn passes_move_at_least_what_their_formulas_read_and_write() {
-        let moved = |epilogue, mask| Pass::ALL.map(|pass| pass.tensors_moved(epilogue, DType::F32, mask));
+        let moved =
+            |epilogue, mask| Pass::ALL.map(|pass| pass.tensors_moved(epilogue, DType::F32, mask));
         assert_eq!(moved(Epilogue::None, true), [3.0, 5.0, 2.0]);
         assert_eq!(moved(Epilogue::Relu, true), [3.0, 5.0, 2.0]);
         // Backward: x, g, residual; the residual's gradient out and in again; x again; grad_input.
@@ -175,7 +181,10 @@ mod tests {
     #[test]
     fn names_are_offered_once() {
         let names = names();
-        assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1), "{names:?}");
+        assert!(
+            names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1),
+            "{names:?}"
+        );
         assert!(WORKLOADS.iter().all(|w| names.contains(&w.name) && names.contains(&w.group)));
     }
 }

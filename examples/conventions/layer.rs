@@ -1,4 +1,5 @@
-//! A layer of two ranks on the host, the batch it is shown, and how to find out which statistics it used.
+//! A layer of two ranks on the host, the batch it is shown, and how to find out which statistics it
+//! used.
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
@@ -56,7 +57,8 @@ impl Layer {
         Some((*running.mean.first()?, *running.var.first()?))
     }
 
-    /// Whose statistics a call normalizes with, found by comparing y with what each of them would give.
+    /// Whose statistics a call normalizes with, found by comparing y with what each of them would
+    /// give.
     pub fn used(&mut self, train: bool) -> Result<Used, Error> {
         if self.bn.config().track_running_stats {
             let (mean, var) = RUNNING;
@@ -66,20 +68,30 @@ impl Layer {
         let before = self.running();
         let inputs = self.inputs(BATCH)?;
         let forward = block_on(async {
-            if train { self.bn.forward_train(&inputs).await } else { self.bn.forward_eval(&inputs).await }
+            if train {
+                self.bn.forward_train(&inputs).await
+            } else {
+                self.bn.forward_eval(&inputs).await
+            }
         })?;
         let y = values(&forward.output)?;
-        let is =
-            |expected: Vec<f64>| y.iter().zip(expected).all(|(y, expected)| (f64::from(*y) - expected).abs() < 1e-5);
-        let found = candidates(self.bn.config().eps).into_iter().find(|(_, expected)| is(expected.clone()));
-        Ok(Used { statistics: found.map_or("none of those known", |(name, _)| name), moved: self.running() != before })
+        let is = |expected: Vec<f64>| {
+            y.iter().zip(expected).all(|(y, expected)| (f64::from(*y) - expected).abs() < 1e-5)
+        };
+        let found =
+            candidates(self.bn.config().eps).into_iter().find(|(_, expected)| is(expected.clone()));
+        Ok(Used {
+            statistics: found.map_or("none of those known", |(name, _)| name),
+            moved: self.running() != before,
+        })
     }
 
     /// Names in the file of this layer's state.
     pub fn names(&self, naming: Naming) -> Result<Vec<String>, Error> {
         let bytes = self.state()?.to_safetensors(naming, "")?;
         let file = safetensors::SafeTensors::deserialize(&bytes);
-        let mut names: Vec<String> = file.iter().flat_map(|file| file.names()).map(str::to_owned).collect();
+        let mut names: Vec<String> =
+            file.iter().flat_map(|file| file.names()).map(str::to_owned).collect();
         names.sort();
         Ok(names)
     }
@@ -95,7 +107,9 @@ fn candidates(eps: f64) -> [(&'static str, Vec<f64>); 3] {
     let dims = BATCH.map(|values| [values.len(), 1]);
     let ranks = [0, 1].map(|rank| RankBatch { dims: &dims[rank], values: &batch[rank] });
     let with = |ranks: &[RankBatch<'_>], mean: &[f64], var: &[f64]| {
-        forward_with_statistics(ranks, mean, var, Affine::default(), eps).unwrap_or_default().concat()
+        forward_with_statistics(ranks, mean, var, Affine::default(), eps)
+            .unwrap_or_default()
+            .concat()
     };
     let by_batch = |ranks: &[RankBatch<'_>]| match batch_statistics(ranks) {
         Ok(statistics) => with(ranks, &statistics.mean, &statistics.var_biased),

@@ -1,8 +1,9 @@
-//! What differs between PyTorch's and MindSpore's synchronized batch normalization: a table in which every cell is read off
-//! a layer that ran, or is the error that the layer's parameters give.
+//! What differs between PyTorch's and MindSpore's synchronized batch normalization: a table in
+//! which every cell is read off a layer that ran, or is the error that the layer's parameters give.
 //!
-//! `cargo run --release --example conventions`. Two ranks on the host normalize the same small batch under both
-//! conventions; no GPU is needed. `layer` runs them, `rows` asks one question each, `table` draws.
+//! `cargo run --release --example conventions`. Two ranks on the host normalize the same small
+//! batch under both conventions; no GPU is needed. `layer` runs them, `rows` asks one question
+//! each, `table` draws.
 
 mod layer;
 mod rows;

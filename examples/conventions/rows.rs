@@ -97,10 +97,26 @@ pub fn parameters() -> Result<Vec<Row>, Error> {
             of_mindspore(MindSporeArguments { eps: 2.0, ..mindspore() }, constant)?,
         ),
         row("running mean by default", of_torch(torch(), step)?, of_mindspore(mindspore(), step)?),
-        row("with momentum = 0.9", of_torch(momentum(Some(0.9)), step)?, of_mindspore(decay(0.9), step)?),
-        row("with momentum = 0.1", of_torch(momentum(Some(0.1)), step)?, of_mindspore(decay(0.1), step)?),
-        row("with momentum = None", of_torch(momentum(None), two_steps)?, not_in_mindspore(momentum(None))),
-        row("with momentum = 1.5", of_torch(momentum(Some(1.5)), step)?, of_mindspore(decay(1.5), step)?),
+        row(
+            "with momentum = 0.9",
+            of_torch(momentum(Some(0.9)), step)?,
+            of_mindspore(decay(0.9), step)?,
+        ),
+        row(
+            "with momentum = 0.1",
+            of_torch(momentum(Some(0.1)), step)?,
+            of_mindspore(decay(0.1), step)?,
+        ),
+        row(
+            "with momentum = None",
+            of_torch(momentum(None), two_steps)?,
+            not_in_mindspore(momentum(None)),
+        ),
+        row(
+            "with momentum = 1.5",
+            of_torch(momentum(Some(1.5)), step)?,
+            of_mindspore(decay(1.5), step)?,
+        ),
     ])
 }
 
@@ -130,10 +146,18 @@ pub fn affine() -> Result<Vec<Row>, Error> {
     let no_bias = TorchArguments { bias: false, ..torch() };
     let frozen = MindSporeArguments { affine: false, ..mindspore() };
     Ok(vec![
-        row("affine = true", of_torch(torch(), parameters)?, of_mindspore(mindspore(), parameters)?),
+        row(
+            "affine = true",
+            of_torch(torch(), parameters)?,
+            of_mindspore(mindspore(), parameters)?,
+        ),
         row("affine = false", of_torch(no_affine, parameters)?, of_mindspore(frozen, parameters)?),
         row("bias = false", of_torch(no_bias, parameters)?, not_in_mindspore(no_bias)),
-        row("bias gradient of Σy", of_torch(torch(), of_bias)?, of_mindspore(mindspore(), of_bias)?),
+        row(
+            "bias gradient of Σy",
+            of_torch(torch(), of_bias)?,
+            of_mindspore(mindspore(), of_bias)?,
+        ),
     ])
 }
 
@@ -160,7 +184,10 @@ pub fn statistics() -> Result<Vec<Row>, Error> {
         let m2: f64 = all.iter().map(|x| (x - mean) * (x - mean)).sum();
         let divisors = [("N - 1", n - 1.0), ("N", n)];
         let divisor = divisors.iter().find(|(_, divisor)| (found - m2 / divisor).abs() < 1e-5);
-        Ok(format!("{found:.3} = Σ(x - mean)² / ({}), N = {n} of the group", divisor.map_or("?", |(name, _)| name)))
+        Ok(format!(
+            "{found:.3} = Σ(x - mean)² / ({}), N = {n} of the group",
+            divisor.map_or("?", |(name, _)| name)
+        ))
     };
     let no_track = TorchArguments { track_running_stats: false, ..torch() };
     let with = |setting| MindSporeArguments { use_batch_statistics: setting, ..mindspore() };
@@ -168,7 +195,11 @@ pub fn statistics() -> Result<Vec<Row>, Error> {
     let whole_batch_decay = MindSporeArguments { momentum: 0.0, ..mindspore() };
     Ok(vec![
         row("by default", of_torch(torch(), both_modes)?, of_mindspore(mindspore(), both_modes)?),
-        row("track_running_stats = false", of_torch(no_track, both_modes)?, not_in_mindspore(no_track)),
+        row(
+            "track_running_stats = false",
+            of_torch(no_track, both_modes)?,
+            not_in_mindspore(no_track),
+        ),
         row(
             "use_batch_statistics = True",
             not_in_torch(with(Some(true)))?,
@@ -190,7 +221,8 @@ pub fn statistics() -> Result<Vec<Row>, Error> {
 pub fn initial() -> Result<Vec<Row>, Error> {
     let start: Look = |layer, _| {
         let state = layer.state()?;
-        let first = |values: &Option<Vec<f32>>| values.iter().flatten().next().copied().unwrap_or(f32::NAN);
+        let first =
+            |values: &Option<Vec<f32>>| values.iter().flatten().next().copied().unwrap_or(f32::NAN);
         Ok(format!(
             "weight {}, bias {}, running mean {}, running variance {}",
             first(&state.weight),
@@ -199,14 +231,19 @@ pub fn initial() -> Result<Vec<Row>, Error> {
             first(&state.running_var)
         ))
     };
-    let gamma = |initializer: Initializer| MindSporeArguments { gamma_init: initializer, ..mindspore() };
+    let gamma =
+        |initializer: Initializer| MindSporeArguments { gamma_init: initializer, ..mindspore() };
     let half = gamma("0.5".parse()?);
     let normal = gamma("normal".parse()?);
     let unknown = "xavier_uniform".parse::<Initializer>();
     Ok(vec![
         row("by default", of_torch(torch(), start)?, of_mindspore(mindspore(), start)?),
         row("gamma_init = 0.5", not_in_torch(half.clone())?, of_mindspore(half, start)?),
-        row("gamma_init = \"normal\"", not_in_torch(normal.clone())?, of_mindspore(normal.clone(), start)?),
+        row(
+            "gamma_init = \"normal\"",
+            not_in_torch(normal.clone())?,
+            of_mindspore(normal.clone(), start)?,
+        ),
         row("gamma_init = \"xavier_uniform\"", not_in_torch(normal)?, refusal(unknown)),
     ])
 }
@@ -215,8 +252,14 @@ pub fn checkpoints() -> Result<Vec<Row>, Error> {
     let taken: Look = |layer, _| {
         let mut taken = Vec::new();
         let mut refused = Vec::new();
-        for dims in [vec![4], vec![4, 1], vec![4, 1, 2], vec![4, 1, 2, 3], vec![4, 1, 1, 2, 3], vec![2, 1, 2, 1, 2, 1]]
-        {
+        for dims in [
+            vec![4],
+            vec![4, 1],
+            vec![4, 1, 2],
+            vec![4, 1, 2, 3],
+            vec![4, 1, 1, 2, 3],
+            vec![2, 1, 2, 1, 2, 1],
+        ] {
             let count = dims.iter().product();
             let ramp: Vec<f32> = (0..count).map(|i: usize| i as f32).collect();
             let inputs: Result<Vec<_>, Error> =
@@ -237,13 +280,19 @@ pub fn checkpoints() -> Result<Vec<Row>, Error> {
         let options = LoadOptions { prefix: String::from("bn"), ..LoadOptions::default() };
         let mut loaded = Layer::new(config.clone())?;
         loaded.bn.load_state(&StateDict::from_safetensors(&bytes, &config, &options)?, &options)?;
-        let count = |layer: &Layer| layer.bn.running_stats().map_or(0, |running| running.num_batches_tracked);
+        let count = |layer: &Layer| {
+            layer.bn.running_stats().map_or(0, |running| running.num_batches_tracked)
+        };
         Ok(format!("{} saved, {} loaded", count(&layer), count(&loaded)))
     };
     Ok(vec![
         row("inputs", of_torch(torch(), taken)?, of_mindspore(mindspore(), taken)?),
         row("names in a checkpoint", of_torch(torch(), names)?, of_mindspore(mindspore(), names)?),
-        row("steps counted in it", of_torch(torch(), counter)?, of_mindspore(mindspore(), counter)?),
+        row(
+            "steps counted in it",
+            of_torch(torch(), counter)?,
+            of_mindspore(mindspore(), counter)?,
+        ),
         row(
             "the other one's checkpoint",
             other_checkpoint(torch().into(), Naming::MindSpore)?,
@@ -252,7 +301,8 @@ pub fn checkpoints() -> Result<Vec<Row>, Error> {
     ])
 }
 
-/// Whether a layer with the parameters of a file under the other naming evaluates as the layer that wrote it.
+/// Whether a layer with the parameters of a file under the other naming evaluates as the layer that
+/// wrote it.
 fn other_checkpoint(config: BatchNormConfig, naming: Naming) -> Result<String, Error> {
     let writer = Layer::new(config.clone())?;
     writer.train(BATCH)?;
@@ -266,5 +316,9 @@ fn other_checkpoint(config: BatchNormConfig, naming: Naming) -> Result<String, E
         y.push(values(&block_on(layer.bn.forward_eval(&inputs))?.output)?);
     }
     let same = y[0].iter().zip(&y[1]).all(|(a, b)| a.to_bits() == b.to_bits());
-    Ok(String::from(if same { "loads, and gives the same bits" } else { "loads, but gives other bits" }))
+    Ok(String::from(if same {
+        "loads, and gives the same bits"
+    } else {
+        "loads, but gives other bits"
+    }))
 }

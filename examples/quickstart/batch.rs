@@ -61,7 +61,8 @@ impl Batch {
     }
 }
 
-/// The photos of each shard: contiguous, in order, sizes differing by at most one with the larger first.
+/// The photos of each shard: contiguous, in order, sizes differing by at most one with the larger
+/// first.
 ///
 /// With fewer photos than shards the last shards are empty; their devices take part all the same.
 pub fn cut(photos: usize, shards: usize) -> Vec<Range<usize>> {
@@ -111,7 +112,9 @@ mod tests {
     fn a_batch_holds_one_plane_per_channel_photo_after_photo() {
         let photo = |base: u8| Photo {
             name: String::new(),
-            image: RgbImage::from_fn(2, 1, |x, _| Rgb([base + x as u8, base + 10 + x as u8, base + 20 + x as u8])),
+            image: RgbImage::from_fn(2, 1, |x, _| {
+                Rgb([base + x as u8, base + 10 + x as u8, base + 20 + x as u8])
+            }),
         };
         let batch = Batch::new(&[photo(0), photo(100)]);
         assert_eq!(batch.values(&(0..1)), [0.0, 1.0, 10.0, 11.0, 20.0, 21.0]);

@@ -5,12 +5,14 @@ use syncbn_reference::{self as reference, Affine, RankBatch, ReferenceError};
 use crate::batch::{Batch, CHANNELS};
 use crate::pass::Pass;
 
-/// The layer's aim for y: at most this many units in the last place (f32) of the channel's largest |y| from the definition.
+/// The layer's aim for y: at most this many units in the last place (f32) of the channel's largest
+/// |y| from the definition.
 pub const MAX_ULPS: f64 = 8.0;
 /// And so two results may be this far from each other: the definition can lie between them.
 pub const MAX_ULPS_BETWEEN: f64 = 2.0 * MAX_ULPS;
 
-/// Outputs of the whole batch and the statistics behind them, in f64 so that any two can be compared.
+/// Outputs of the whole batch and the statistics behind them, in f64 so that any two can be
+/// compared.
 #[derive(Debug)]
 pub struct Outcome {
     /// (N, 3, H, W).
@@ -35,7 +37,8 @@ pub struct Difference {
 impl Outcome {
     /// The textbook result for the whole batch.
     pub fn by_definition(batch: &Batch, eps: f64) -> Result<Self, ReferenceError> {
-        let values: Vec<f64> = batch.values(&(0..batch.photos())).iter().map(|&x| f64::from(x)).collect();
+        let values: Vec<f64> =
+            batch.values(&(0..batch.photos())).iter().map(|&x| f64::from(x)).collect();
         let dims = batch.dims(batch.photos());
         let input = RankBatch { dims: &dims, values: &values };
         let forward = reference::forward_train(&[input], Affine::default(), eps)?;
@@ -88,12 +91,15 @@ impl Outcome {
     }
 }
 
-/// The largest of `values`, none of which is negative. NaN counts as infinite, or it would hide in every comparison.
+/// The largest of `values`, none of which is negative. NaN counts as infinite, or it would hide in
+/// every comparison.
 fn largest(values: impl Iterator<Item = f64>) -> f64 {
-    values.fold(0.0, |largest, value| if value.is_nan() { f64::INFINITY } else { largest.max(value) })
+    values
+        .fold(0.0, |largest, value| if value.is_nan() { f64::INFINITY } else { largest.max(value) })
 }
 
-/// `difference / unit`, and 0 where there is no difference, also from a channel that is zero throughout.
+/// `difference / unit`, and 0 where there is no difference, also from a channel that is zero
+/// throughout.
 fn ratio(difference: f64, unit: f64) -> f64 {
     if difference == 0.0 { 0.0 } else { difference / unit }
 }
@@ -111,7 +117,12 @@ mod tests {
     /// Two photos of two pixels.
     fn outcome() -> Outcome {
         let y = [-1.0, 1.0, 0.5, -0.5, 0.0, 0.0, 1.0, -1.0, 0.25, -0.25, 0.0, 0.0];
-        Outcome { y: y.to_vec(), plane: 2, mean: vec![10.0, 20.0, 30.0], var_biased: vec![4.0, 2.0, 0.0] }
+        Outcome {
+            y: y.to_vec(),
+            plane: 2,
+            mean: vec![10.0, 20.0, 30.0],
+            var_biased: vec![4.0, 2.0, 0.0],
+        }
     }
 
     #[test]
@@ -126,7 +137,8 @@ mod tests {
         found.y[9] += f64::from(f32::EPSILON); // the second photo's second channel, largest |y| 0.5
         found.mean[1] += 0.5;
         found.var_biased[0] += 1.0;
-        let expected = Difference { y: f64::from(f32::EPSILON), y_ulps: 2.0, mean: 0.5, variance: 0.25 };
+        let expected =
+            Difference { y: f64::from(f32::EPSILON), y_ulps: 2.0, mean: 0.5, variance: 0.25 };
         assert_eq!(found.difference(&outcome()), expected);
     }
 

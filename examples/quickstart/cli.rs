@@ -75,7 +75,9 @@ mod tests {
 
     #[test]
     fn no_device_and_too_many_devices_are_refused() {
-        let devices = |count| Args::try_parse_from(["quickstart", "--devices", count]).map(|args| args.devices());
+        let devices = |count| {
+            Args::try_parse_from(["quickstart", "--devices", count]).map(|args| args.devices())
+        };
         assert!(devices("0").is_err());
         assert!(devices("65").is_err());
         assert_eq!(devices("64").ok(), Some(64));

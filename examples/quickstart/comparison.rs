@@ -1,4 +1,5 @@
-//! What the picture shows: the input, each photo normalized with its own statistics, all normalized together.
+//! What the picture shows: the input, each photo normalized with its own statistics, all normalized
+//! together.
 
 use image::{Rgb, RgbImage};
 use syncbn::stats::Moments;
@@ -38,7 +39,8 @@ impl Normalized {
     }
 }
 
-/// The sheet of the photos `shown`, which are the first of `photos`. `lead` says what computed them.
+/// The sheet of the photos `shown`, which are the first of `photos`. `lead` says what computed
+/// them.
 pub fn sheet(shown: &[Comparison], photos: usize, lead: &str) -> Sheet {
     let rest = if shown.len() < photos {
         format!(" The first {} are shown; the global statistics are of all.", shown.len())
@@ -49,7 +51,12 @@ pub fn sheet(shown: &[Comparison], photos: usize, lead: &str) -> Sheet {
         title: String::from("What synchronized batch normalization does"),
         lead: format!("{lead}{rest}"),
         rows: vec![
-            row(shown, "Input", "Pixel values from 0 to 255, as they enter the layer.", input_panel),
+            row(
+                shown,
+                "Input",
+                "Pixel values from 0 to 255, as they enter the layer.",
+                input_panel,
+            ),
             row(
                 shown,
                 "Each photo normalized with its own statistics",
@@ -75,8 +82,17 @@ pub fn sheet(shown: &[Comparison], photos: usize, lead: &str) -> Sheet {
     }
 }
 
-fn row(shown: &[Comparison], heading: &str, explanation: &str, panel: impl Fn(&Comparison) -> Panel) -> Row {
-    Row { heading: heading.to_owned(), explanation: explanation.to_owned(), panels: shown.iter().map(panel).collect() }
+fn row(
+    shown: &[Comparison],
+    heading: &str,
+    explanation: &str,
+    panel: impl Fn(&Comparison) -> Panel,
+) -> Row {
+    Row {
+        heading: heading.to_owned(),
+        explanation: explanation.to_owned(),
+        panels: shown.iter().map(panel).collect(),
+    }
 }
 
 fn input_panel(one: &Comparison) -> Panel {
@@ -88,7 +104,11 @@ fn input_panel(one: &Comparison) -> Panel {
     }
 }
 
-fn normalized_panel(one: &Comparison, normalized: &Normalized, [mean, deviation]: [&'static str; 2]) -> Panel {
+fn normalized_panel(
+    one: &Comparison,
+    normalized: &Normalized,
+    [mean, deviation]: [&'static str; 2],
+) -> Panel {
     let mean_y = channel_means(&normalized.y);
     let line = |name, values: [f64; CHANNELS], digits| CaptionLine {
         name,
@@ -132,7 +152,9 @@ fn channel_means(y: &[f32]) -> [f64; CHANNELS] {
 fn decimal(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     match text.strip_prefix('-') {
-        Some(magnitude) if magnitude.bytes().all(|byte| matches!(byte, b'0' | b'.')) => magnitude.to_owned(),
+        Some(magnitude) if magnitude.bytes().all(|byte| matches!(byte, b'0' | b'.')) => {
+            magnitude.to_owned()
+        }
         Some(magnitude) => format!("−{magnitude}"),
         None => text,
     }

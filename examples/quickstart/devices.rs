@@ -1,4 +1,5 @@
-//! The devices of the run: real GPUs, else a software adapter, else the host; several on one adapter where there are too few.
+//! The devices of the run: real GPUs, else a software adapter, else the host; several on one
+//! adapter where there are too few.
 
 use syncbn::Device;
 use syncbn::wgpu::{Adapter, DeviceType};
@@ -14,7 +15,8 @@ pub enum DeviceError {
     Open { adapter: String, source: syncbn::Error },
 }
 
-/// The devices in rank order, and on how many adapters they are: fewer where one carries several, 0 for the host.
+/// The devices in rank order, and on how many adapters they are: fewer where one carries several, 0
+/// for the host.
 #[derive(Debug)]
 pub struct Devices {
     pub ranks: Vec<Device>,
@@ -44,7 +46,11 @@ pub async fn open(wanted: Option<&str>, count: usize) -> Result<Devices, DeviceE
 impl Devices {
     /// "4 devices on 1 adapter", "2 devices on the host".
     pub fn summary(&self) -> String {
-        let place = if self.adapters == 0 { String::from("the host") } else { counted(self.adapters, "adapter") };
+        let place = if self.adapters == 0 {
+            String::from("the host")
+        } else {
+            counted(self.adapters, "adapter")
+        };
         format!("{} on {place}", counted(self.ranks.len(), "device"))
     }
 
@@ -59,7 +65,11 @@ impl Devices {
         }
         match counts[..] {
             [(name, 1)] => name.to_owned(),
-            _ => counts.iter().map(|(name, count)| format!("{count} × {name}")).collect::<Vec<_>>().join(", "),
+            _ => counts
+                .iter()
+                .map(|(name, count)| format!("{count} × {name}"))
+                .collect::<Vec<_>>()
+                .join(", "),
         }
     }
 }
@@ -80,7 +90,8 @@ fn adapter_of(device: &Device) -> &str {
 }
 
 fn named(wanted: &str, adapters: Vec<Adapter>) -> Result<Vec<Adapter>, DeviceError> {
-    let matches = |adapter: &Adapter| adapter.get_info().name.to_lowercase().contains(&wanted.to_lowercase());
+    let matches =
+        |adapter: &Adapter| adapter.get_info().name.to_lowercase().contains(&wanted.to_lowercase());
     let (found, others): (Vec<_>, Vec<_>) = adapters.into_iter().partition(matches);
     if !found.is_empty() {
         return Ok(found);

@@ -1,6 +1,8 @@
-//! Synchronized batch normalization on real input: photos of different brightness, each shard of the batch on its own device.
+//! Synchronized batch normalization on real input: photos of different brightness, each shard of
+//! the batch on its own device.
 //!
-//! `cargo run --release --example quickstart -- --help` says what it does and which options there are. The way through:
+//! `cargo run --release --example quickstart -- --help` says what it does and which options there
+//! are. The way through:
 //!
 //! ```text
 //! photos  ->  batch  ->  shards on devices  ->  pass  ->  check against the definition, and against one device
@@ -95,11 +97,19 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     print(&report::times(&pass.times, &later, &batch, &shards, devices))?;
 
     let shown = compare(&photos, &batch, &shards, devices, &pass).await?;
-    let lead = format!("{} over {}: {}.", report::counted(photos.len(), "photo"), opened.summary(), opened.names());
+    let lead = format!(
+        "{} over {}: {}.",
+        report::counted(photos.len(), "photo"),
+        opened.summary(),
+        opened.names()
+    );
     let picture = comparison::sheet(&shown, photos.len(), &lead).draw()?;
     let file = args.output();
     write(&picture, &file).map_err(|source| RunError::Write { file: file.clone(), source })?;
-    print(&format!("\nPicture of the photos before, normalized each on its own, and together: {}\n", file.display()))?;
+    print(&format!(
+        "\nPicture of the photos before, normalized each on its own, and together: {}\n",
+        file.display()
+    ))?;
 
     within("the definition", &to_definition, MAX_ULPS)?;
     within("the result of one device", &to_one_device, MAX_ULPS_BETWEEN)?;
@@ -118,7 +128,8 @@ async fn on_one_device(device: &Device, batch: &Batch) -> Result<Outcome, RunErr
     Ok(Outcome::of(&pass::run(&layer, batch, &whole).await.map_err(alone)?, batch))
 }
 
-/// What the picture shows of the first photos: each normalized by itself, on the device that held it, and with all others.
+/// What the picture shows of the first photos: each normalized by itself, on the device that held
+/// it, and with all others.
 async fn compare<'a>(
     photos: &'a [Photo],
     batch: &Batch,
@@ -149,7 +160,8 @@ fn within(what: &'static str, difference: &Difference, allowed: f64) -> Result<(
     if found <= allowed { Ok(()) } else { Err(RunError::TooFar { what, found, allowed }) }
 }
 
-/// Writes `picture` as PNG, whatever the name of `file`, into a folder that is made where there is none.
+/// Writes `picture` as PNG, whatever the name of `file`, into a folder that is made where there is
+/// none.
 fn write(picture: &RgbImage, file: &Path) -> Result<(), image::ImageError> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;

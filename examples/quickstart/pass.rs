@@ -42,7 +42,11 @@ pub struct Times {
 }
 
 /// Normalizes the `shards` of `batch`, shard r on device r of `layer`.
-pub async fn run(layer: &SyncBatchNorm, batch: &Batch, shards: &[Range<usize>]) -> Result<Pass, Error> {
+pub async fn run(
+    layer: &SyncBatchNorm,
+    batch: &Batch,
+    shards: &[Range<usize>],
+) -> Result<Pass, Error> {
     let clock = Instant::now();
     let mut inputs = Vec::with_capacity(shards.len());
     for (device, shard) in layer.devices().iter().zip(shards) {
@@ -55,7 +59,8 @@ pub async fn run(layer: &SyncBatchNorm, batch: &Batch, shards: &[Range<usize>]) 
     let clock = Instant::now();
     finish(layer).await?;
     let times = forward.saved.report().map(|report| report.times).unwrap_or_default();
-    let (statistics, merge, normalize) = (times.local, times.synchronize, times.apply + clock.elapsed());
+    let (statistics, merge, normalize) =
+        (times.local, times.synchronize, times.apply + clock.elapsed());
 
     let clock = Instant::now();
     let outputs = try_join_all(forward.output.iter().map(Tensor::to_vec)).await?;
@@ -65,7 +70,8 @@ pub async fn run(layer: &SyncBatchNorm, batch: &Batch, shards: &[Range<usize>]) 
     Ok(Pass { y: outputs.concat(), times, saved: forward.saved })
 }
 
-/// Waits until every device has done what was submitted, so that the next phase starts on idle devices.
+/// Waits until every device has done what was submitted, so that the next phase starts on idle
+/// devices.
 async fn finish(layer: &SyncBatchNorm) -> Result<(), Error> {
     for device in layer.devices() {
         device.wait().await?;

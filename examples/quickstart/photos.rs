@@ -30,7 +30,8 @@ pub enum PhotoError {
     SizesDiffer { first: PathBuf, first_size: (u32, u32), other: PathBuf, other_size: (u32, u32) },
 }
 
-/// Reads every PNG file of `folder`, sorted by name. Grey, palette, 16-bit and transparent pictures become 8-bit RGB.
+/// Reads every PNG file of `folder`, sorted by name. Grey, palette, 16-bit and transparent pictures
+/// become 8-bit RGB.
 pub fn load(folder: &Path) -> Result<Vec<Photo>, PhotoError> {
     let files = png_files(folder)?;
     let mut photos: Vec<Photo> = Vec::with_capacity(files.len());
@@ -57,7 +58,8 @@ fn png_files(folder: &Path) -> Result<Vec<PathBuf>, PhotoError> {
     let mut files = Vec::new();
     for entry in folder.read_dir().map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+        let is_png =
+            path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
         if is_png && path.is_file() {
             files.push(path);
         }
@@ -70,8 +72,10 @@ fn png_files(folder: &Path) -> Result<Vec<PathBuf>, PhotoError> {
 }
 
 fn read(file: &Path) -> Result<RgbImage, PhotoError> {
-    let reader = ImageReader::open(file).map_err(|source| PhotoError::Open { file: file.to_owned(), source })?;
-    let decoded = reader.decode().map_err(|source| PhotoError::Decode { file: file.to_owned(), source })?;
+    let reader = ImageReader::open(file)
+        .map_err(|source| PhotoError::Open { file: file.to_owned(), source })?;
+    let decoded =
+        reader.decode().map_err(|source| PhotoError::Decode { file: file.to_owned(), source })?;
     Ok(decoded.to_rgb8())
 }
 
@@ -84,7 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn pictures_of_two_sizes_are_an_error_that_names_both() -> Result<(), Box<dyn std::error::Error>> {
+    fn pictures_of_two_sizes_are_an_error_that_names_both() -> Result<(), Box<dyn std::error::Error>>
+    {
         let folder = tempfile::tempdir()?;
         RgbImage::new(2, 3).save(folder.path().join("a.png"))?;
         RgbImage::new(4, 5).save(folder.path().join("b.png"))?;
@@ -104,10 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_pictures_is_an_error_that_names_it() -> Result<(), Box<dyn std::error::Error>> {
+    fn a_folder_without_pictures_is_an_error_that_names_it()
+    -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let message = error_message(folder.path());
-        assert!(message.contains(&format!("no PNG files in {}", folder.path().display())), "{message}");
+        assert!(
+            message.contains(&format!("no PNG files in {}", folder.path().display())),
+            "{message}"
+        );
         Ok(())
     }
 
@@ -115,7 +124,8 @@ mod tests {
     fn photos_come_in_the_order_of_their_names() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         for name in ["b.png", "a.PNG", "notes.txt", "c.png"] {
-            RgbImage::new(1, 1).save_with_format(folder.path().join(name), image::ImageFormat::Png)?;
+            RgbImage::new(1, 1)
+                .save_with_format(folder.path().join(name), image::ImageFormat::Png)?;
         }
         let names: Vec<String> = load(folder.path())?.into_iter().map(|photo| photo.name).collect();
         assert_eq!(names, ["a", "b", "c"]);

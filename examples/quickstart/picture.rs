@@ -1,4 +1,5 @@
-//! The picture: rows of photos with captions on one white sheet. It lays out what it is given and computes nothing.
+//! The picture: rows of photos with captions on one white sheet. It lays out what it is given and
+//! computes nothing.
 
 mod canvas;
 
@@ -109,7 +110,8 @@ impl Sheet {
 }
 
 impl Row {
-    /// Draws the panels side by side with their tops at `y`; returns where the longest caption ends.
+    /// Draws the panels side by side with their tops at `y`; returns where the longest caption
+    /// ends.
     fn draw_panels(&self, canvas: &mut Canvas, y: u32) -> u32 {
         let pictures: Vec<RgbImage> = self.panels.iter().map(|p| fit(&p.image)).collect();
         let tallest = pictures.iter().map(RgbImage::height).max().unwrap_or(0);
@@ -138,7 +140,8 @@ impl Panel {
         }
         for line in &self.lines {
             canvas.text((left, y as f32), line.name, CAPTION);
-            // Right-aligned columns, the last at the panel's edge; 48 pixels hold "255.0" and "−0.00".
+            // Right-aligned columns, the last at the panel's edge; 48 pixels hold "255.0" and
+            // "−0.00".
             for (column, (value, color)) in line.values.iter().zip(CHANNEL_INK).enumerate() {
                 let x = right - 48.0 * (2 - column) as f32;
                 canvas.text_right((x, y as f32), value, TextStyle { color, ..CAPTION });

@@ -15,12 +15,19 @@ use crate::devices::Devices;
 use crate::pass::{Pass, Times};
 use crate::photos::Photo;
 
-/// Characters for the names of a device's photos before the rest is only counted, so that the table fits a terminal.
+/// Characters for the names of a device's photos before the rest is only counted, so that the table
+/// fits a terminal.
 const MAX_NAMES_WIDTH: usize = 48;
 
 /// The batch and who holds which part of it.
-pub fn devices(devices: &Devices, shards: &[Range<usize>], photos: &[Photo], batch: &Batch) -> String {
-    let mut table = Table::new([("rank", Align::Right), ("device", Align::Left), ("photos", Align::Left)]);
+pub fn devices(
+    devices: &Devices,
+    shards: &[Range<usize>],
+    photos: &[Photo],
+    batch: &Batch,
+) -> String {
+    let mut table =
+        Table::new([("rank", Align::Right), ("device", Align::Left), ("photos", Align::Left)]);
     for (rank, (device, shard)) in devices.ranks.iter().zip(shards).enumerate() {
         table.row([rank.to_string(), device.name().to_owned(), names(&photos[shard.clone()])]);
     }
@@ -51,12 +58,20 @@ pub fn statistics(pass: &Pass) -> String {
         table.row(statistics_row(rank.to_string(), channels));
     }
     table.row(statistics_row(String::from("global"), pass.global()));
-    format!("\nMean and biased variance of each device's shard, and of the group:\n\n{}", table.render())
+    format!(
+        "\nMean and biased variance of each device's shard, and of the group:\n\n{}",
+        table.render()
+    )
 }
 
-/// How far the result is from the definition, and from that of one device which holds the whole batch.
+/// How far the result is from the definition, and from that of one device which holds the whole
+/// batch.
 pub fn agreement(definition: &Difference, one_device: &Difference, device: &Device) -> String {
-    let verdict = if one_device.y_ulps <= MAX_ULPS_BETWEEN { "the same numbers to rounding" } else { "OTHER NUMBERS" };
+    let verdict = if one_device.y_ulps <= MAX_ULPS_BETWEEN {
+        "the same numbers to rounding"
+    } else {
+        "OTHER NUMBERS"
+    };
     format!(
         "\nLargest differences from the definition in f64:\n\n\
          \x20 y         {:<8} {:.1} ulp of the channel's largest |y|; the aim is at most {MAX_ULPS}\n\
@@ -76,8 +91,15 @@ pub fn agreement(definition: &Difference, one_device: &Difference, device: &Devi
     )
 }
 
-/// Time and bytes of each phase: in the first pass, which also builds the kernels, and in `later` ones.
-pub fn times(first: &Times, later: &[Times], batch: &Batch, shards: &[Range<usize>], devices: &[Device]) -> String {
+/// Time and bytes of each phase: in the first pass, which also builds the kernels, and in `later`
+/// ones.
+pub fn times(
+    first: &Times,
+    later: &[Times],
+    batch: &Batch,
+    shards: &[Range<usize>],
+    devices: &[Device],
+) -> String {
     let photos = size(batch.bytes());
     let gathered = size(exchanged_bytes(shards, devices, CHANNEL_SUMS_BYTES as usize));
     let sent = size(exchanged_bytes(shards, devices, size_of::<Centering>()));
@@ -91,17 +113,27 @@ pub fn times(first: &Times, later: &[Times], batch: &Batch, shards: &[Range<usiz
     ]);
     let mut phase = |name: &str, time: fn(&Times) -> Duration, moved: &str, work: String| {
         let median = median(later.iter().map(time).collect());
-        table.row([name.to_owned(), milliseconds(time(first)), milliseconds(median), moved.to_owned(), work]);
+        table.row([
+            name.to_owned(),
+            milliseconds(time(first)),
+            milliseconds(median),
+            moved.to_owned(),
+            work,
+        ]);
     };
     phase("upload", |t| t.upload, &photos, String::new());
     phase("statistics and readback", |t| t.statistics, &gathered, format!("{photos} read"));
     phase("merge", |t| t.merge, "", String::from("none: the host merges in f64"));
     phase("normalize", |t| t.normalize, &sent, format!("{photos} read, {photos} written"));
     phase("download", |t| t.download, &photos, String::new());
-    format!("\nTime of each phase until the last device has finished it, and the bytes it moves:\n\n{}", table.render())
+    format!(
+        "\nTime of each phase until the last device has finished it, and the bytes it moves:\n\n{}",
+        table.render()
+    )
 }
 
-/// What as many GPUs as have photos exchange with the host per pass, with so many bytes per channel.
+/// What as many GPUs as have photos exchange with the host per pass, with so many bytes per
+/// channel.
 fn exchanged_bytes(shards: &[Range<usize>], devices: &[Device], channel_bytes: usize) -> usize {
     let sends = |(shard, device): &(&Range<usize>, &Device)| !shard.is_empty() && !device.is_host();
     shards.iter().zip(devices).filter(sends).count() * CHANNELS * channel_bytes
@@ -136,7 +168,9 @@ fn statistics_row(name: String, channels: &[Moments]) -> Vec<String> {
     let mut cells = vec![name, count.to_string()];
     for channel in channels {
         // An empty shard has no mean.
-        let number = |value: f64, digits| if count == 0 { String::from("-") } else { format!("{value:.digits$}") };
+        let number = |value: f64, digits| {
+            if count == 0 { String::from("-") } else { format!("{value:.digits$}") }
+        };
         cells.extend([number(channel.mean, 4), number(channel.var_biased(), 3)]);
     }
     cells

@@ -1,4 +1,5 @@
-//! Owns the sections that compare: golden cases with what is stored of them, others with the definition.
+//! Owns the sections that compare: golden cases with what is stored of them, others with the
+//! definition.
 
 use crate::bench::names::{DTYPES, LAYOUTS};
 use crate::golden;
@@ -16,8 +17,8 @@ pub struct Found {
     pub failures: Vec<Failure>,
 }
 
-/// Golden cases, the first `count` of them: within the tolerances stored with them, which are wide where a mean is large, and
-/// within the bounds of the definition.
+/// Golden cases, the first `count` of them: within the tolerances stored with them, which are wide
+/// where a mean is large, and within the bounds of the definition.
 ///
 /// # Errors
 ///
@@ -27,7 +28,8 @@ pub fn conformance(layers: &dyn Layers, count: usize) -> Result<Found, String> {
     for case in golden::cases(count)? {
         for &merge in layers.merges() {
             let definition = by_definition(&case.problem, merge).map_err(|error| error.to_string());
-            let expected = definition.map(|definition| narrowed(case.expected.clone(), &definition));
+            let expected =
+                definition.map(|definition| narrowed(case.expected.clone(), &definition));
             found.check(layers, "conformance", case.id, merge, &case.problem, expected);
         }
     }
@@ -46,8 +48,8 @@ pub fn accuracy(layers: &dyn Layers, sizes: usize) -> Found {
     found
 }
 
-/// Every storage type and layout with so many epilogues, by quads and by single values, in one line per storage type and
-/// layout.
+/// Every storage type and layout with so many epilogues, by quads and by single values, in one line
+/// per storage type and layout.
 pub fn kernels(layers: &dyn Layers, epilogues: usize) -> Found {
     let mut found = Found::default();
     for (name, dtype) in DTYPES {
@@ -56,8 +58,12 @@ pub fn kernels(layers: &dyn Layers, epilogues: usize) -> Found {
                 let mut of_form = Found::default();
                 for (seed, (epilogue, dims)) in (1..).zip(hard::kernels(epilogues)) {
                     let problem = hard::random(dtype, layout, epilogue, &dims, seed);
-                    let expected = by_definition(&problem, merge).map_err(|error| error.to_string());
-                    let case = format!("{name}, channels {layout_name}, {}, {dims:?}", epilogue_name(epilogue));
+                    let expected =
+                        by_definition(&problem, merge).map_err(|error| error.to_string());
+                    let case = format!(
+                        "{name}, channels {layout_name}, {}, {dims:?}",
+                        epilogue_name(epilogue)
+                    );
                     of_form.check(layers, "kernels", &case, merge, &problem, expected);
                 }
                 let count = of_form.checked.len();
@@ -101,12 +107,14 @@ impl Found {
 /// The smallest part of a problem of which an output is not that of the definition.
 pub fn smallest(layers: &dyn Layers, merge: Merge, problem: &Problem) -> Option<Smallest> {
     first_wrong(layers, merge, problem)?;
-    let problem = shrink::smallest(problem.clone(), |part| first_wrong(layers, merge, part).is_some());
+    let problem =
+        shrink::smallest(problem.clone(), |part| first_wrong(layers, merge, part).is_some());
     let wrong = first_wrong(layers, merge, &problem)?;
     Some(Smallest { wrong, problem })
 }
 
-/// The first output that is not that of the definition. A problem without statistics, and one that the layer refuses, has none.
+/// The first output that is not that of the definition. A problem without statistics, and one that
+/// the layer refuses, has none.
 fn first_wrong(layers: &dyn Layers, merge: Merge, problem: &Problem) -> Option<Wrong> {
     let expected = by_definition(problem, merge).ok()?;
     let outputs = layers.run(merge, problem).ok()?;

@@ -1,7 +1,9 @@
-//! Owns the golden cases of the report: a few of `tests/golden`, embedded, so that they need no file at run time.
+//! Owns the golden cases of the report: a few of `tests/golden`, embedded, so that they need no
+//! file at run time.
 //!
-//! A case is a training step of one group. Its tensors and its tolerances per channel come from another program;
-//! `tests/golden/README.md` and the manifest explain them. `cargo test --test conformance` runs all of them.
+//! A case is a training step of one group. Its tensors and its tolerances per channel come from
+//! another program; `tests/golden/README.md` and the manifest explain them. `cargo test --test
+//! conformance` runs all of them.
 
 use std::collections::BTreeMap;
 
@@ -63,8 +65,10 @@ struct Entry {
 ///
 /// Says which case cannot be read, and why.
 pub fn cases(count: usize) -> Result<Vec<Case>, String> {
-    let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(|error| format!("the manifest: {error}"))?;
-    let entries: BTreeMap<&str, &Entry> = manifest.cases.iter().map(|entry| (entry.id.as_str(), entry)).collect();
+    let manifest: Manifest =
+        serde_json::from_str(MANIFEST).map_err(|error| format!("the manifest: {error}"))?;
+    let entries: BTreeMap<&str, &Entry> =
+        manifest.cases.iter().map(|entry| (entry.id.as_str(), entry)).collect();
     let case = |&(id, bytes): &(&'static str, &[u8])| {
         let entry = entries.get(id).ok_or_else(|| format!("the manifest has no case {id}"))?;
         read(id, entry, bytes).map_err(|error| format!("golden case {id}: {error}"))
@@ -92,11 +96,13 @@ fn read(id: &'static str, entry: &Entry, bytes: &[u8]) -> Result<Case, String> {
         Some("add_relu") => Epilogue::AddRelu,
         Some(other) => return Err(format!("the epilogue {other} is unknown")),
     };
-    let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect::<Vec<f32>>();
+    let narrow =
+        |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect::<Vec<f32>>();
     let mut ranks = Vec::new();
     for rank in 0..entry.world {
         let (dims, x) = tensor(&file, &format!("s1.r{rank}.x"))?;
-        let dims = [dims[0], entry.channels, dims.iter().skip(1).product::<usize>() / entry.channels];
+        let dims =
+            [dims[0], entry.channels, dims.iter().skip(1).product::<usize>() / entry.channels];
         let shard = |values: Vec<f64>| channels_first(&narrow(values), dims, layout);
         let grad_output = shard(tensor(&file, &format!("s1.r{rank}.dy"))?.1);
         let residual = match epilogue.adds_residual() {
@@ -113,8 +119,12 @@ fn read(id: &'static str, entry: &Entry, bytes: &[u8]) -> Result<Case, String> {
 }
 
 fn expected(file: &SafeTensors<'_>, problem: &Problem) -> Result<Expected, String> {
-    let mut outputs =
-        vec![(Output::Y, "y"), (Output::GradInput, "dx"), (Output::GradWeight, "dweight"), (Output::GradBias, "dbias")];
+    let mut outputs = vec![
+        (Output::Y, "y"),
+        (Output::GradInput, "dx"),
+        (Output::GradWeight, "dweight"),
+        (Output::GradBias, "dbias"),
+    ];
     if problem.epilogue.adds_residual() {
         outputs.push((Output::GradResidual, "dz"));
     }
@@ -123,9 +133,14 @@ fn expected(file: &SafeTensors<'_>, problem: &Problem) -> Result<Expected, Strin
         let of_rank = |(rank, shard): (usize, &Shard)| {
             let (_, values) = tensor(file, &format!("s1.r{rank}.{name}"))?;
             let is_vector = output.is_vector();
-            let values = if is_vector { values } else { channels_first(&values, shard.dims, problem.layout) };
+            let values = if is_vector {
+                values
+            } else {
+                channels_first(&values, shard.dims, problem.layout)
+            };
             let [_, channels, positions] = shard.dims;
-            let channel = |index: usize| if is_vector { index } else { index / positions % channels };
+            let channel =
+                |index: usize| if is_vector { index } else { index / positions % channels };
             let bounded = |(index, value)| Bounded { value, allowed: allowed[channel(index)] };
             Ok(values.into_iter().enumerate().map(bounded).collect())
         };
@@ -169,7 +184,8 @@ mod tests {
                 (*output, ranks.iter().map(|rank| rank.iter().map(|b| b.value).collect()).collect())
             };
             let found: Outputs = definition.iter().map(as_found).collect();
-            let (_, wrong) = judge(&case.problem, &found, &case.expected).expect("the same outputs");
+            let (_, wrong) =
+                judge(&case.problem, &found, &case.expected).expect("the same outputs");
             assert!(wrong.is_none(), "{}: {wrong:?}", case.id);
         }
     }
@@ -178,8 +194,12 @@ mod tests {
     fn every_storage_type_layout_and_epilogue_is_there() {
         let cases = cases(usize::MAX).expect("readable cases");
         let has = |what: &dyn Fn(&Problem) -> bool| cases.iter().any(|case| what(&case.problem));
-        assert!([DType::F32, DType::F16, DType::BF16].iter().all(|&dtype| has(&|p| p.dtype == dtype)));
-        assert!(has(&|p| p.layout == Layout::ChannelsLast) && has(&|p| p.epilogue == Epilogue::AddRelu));
+        assert!(
+            [DType::F32, DType::F16, DType::BF16].iter().all(|&dtype| has(&|p| p.dtype == dtype))
+        );
+        assert!(
+            has(&|p| p.layout == Layout::ChannelsLast) && has(&|p| p.epilogue == Epilogue::AddRelu)
+        );
         assert!(has(&|p| p.ranks[0].x.is_empty()) && has(&|p| p.ranks.len() > 2));
     }
 }

@@ -1,4 +1,5 @@
-//! Owns the inputs: hard ones, on which a mean or a variance in f32 goes wrong if it is taken carelessly, and random ones.
+//! Owns the inputs: hard ones, on which a mean or a variance in f32 goes wrong if it is taken
+//! carelessly, and random ones.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -25,13 +26,17 @@ const NORMAL: [(&str, Moments); 5] = [
     ("constant channels", |_, channel| (10_000.1 * (channel as f32 - 1.0), 0.0)),
 ];
 
-/// (N, C, L) of three ranks: one tile of single values, then several tiles of quads, where a rank has next to nothing.
-const SIZES: [[[usize; 3]; 3]; 2] = [[[8, 5, 77], [3, 5, 77], [1, 5, 7]], [[4, 5, 9004], [1, 5, 76], [1, 5, 4]]];
+/// (N, C, L) of three ranks: one tile of single values, then several tiles of quads, where a rank
+/// has next to nothing.
+const SIZES: [[[usize; 3]; 3]; 2] =
+    [[[8, 5, 77], [3, 5, 77], [1, 5, 7]], [[4, 5, 9004], [1, 5, 76], [1, 5, 4]]];
 /// Number of values and height of a spike over zeros: every sum on its way is rounded to one side.
 const SPIKES: [(usize, f32); 2] = [(4096, 1e6), (65_109, 1502.4112)];
 
-/// (N, C, L) of two ranks: quads in both layouts, single values in both, and tiles enough to be combined.
-const KERNELS: [[[usize; 3]; 2]; 3] = [[[3, 8, 36], [2, 8, 4]], [[3, 5, 77], [1, 5, 3]], [[2, 3, 9001], [1, 3, 9]]];
+/// (N, C, L) of two ranks: quads in both layouts, single values in both, and tiles enough to be
+/// combined.
+const KERNELS: [[[usize; 3]; 2]; 3] =
+    [[[3, 8, 36], [2, 8, 4]], [[3, 5, 77], [1, 5, 3]], [[2, 3, 9001], [1, 3, 9]]];
 /// What may follow the normalization.
 const EPILOGUES: [Epilogue; 4] = [Epilogue::None, Epilogue::AddRelu, Epilogue::Relu, Epilogue::Add];
 
@@ -51,7 +56,8 @@ pub fn cases(sizes: usize) -> Vec<Case> {
             cases.push(Case { name: format!("{name}; ({size}) and less"), problem });
         }
         let (values, height) = SPIKES[place];
-        let mut problem = random(DType::F32, Layout::ChannelsFirst, Epilogue::None, &[[1, 1, values]], 6);
+        let mut problem =
+            random(DType::F32, Layout::ChannelsFirst, Epilogue::None, &[[1, 1, values]], 6);
         problem.ranks[0].x.fill(0.0);
         problem.ranks[0].x[values / 2] = height;
         cases.push(Case { name: format!("one spike of {height} over {values} zeros"), problem });
@@ -59,10 +65,18 @@ pub fn cases(sizes: usize) -> Vec<Case> {
     cases
 }
 
-/// Mean 0 and deviation 1 for x, the residual and the upstream gradient; weights around 1, biases around 0.
-pub fn random(dtype: DType, layout: Layout, epilogue: Epilogue, dims: &[[usize; 3]], seed: u64) -> Problem {
+/// Mean 0 and deviation 1 for x, the residual and the upstream gradient; weights around 1, biases
+/// around 0.
+pub fn random(
+    dtype: DType,
+    layout: Layout,
+    epilogue: Epilogue,
+    dims: &[[usize; 3]],
+    seed: u64,
+) -> Problem {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| about_normal(&mut random)).collect() };
+    let mut draw =
+        |count: usize| -> Vec<f32> { (0..count).map(|_| about_normal(&mut random)).collect() };
     let channels = dims[0][1];
     let weight = draw(channels).iter().map(|value| 1.0 + 0.25 * value).collect();
     let bias = draw(channels).iter().map(|value| 0.25 * value).collect();
@@ -72,7 +86,15 @@ pub fn random(dtype: DType, layout: Layout, epilogue: Epilogue, dims: &[[usize; 
         let residual = epilogue.adds_residual().then(&mut values);
         Shard { dims, x: values(), grad_output: values(), residual }
     };
-    Problem { dtype, layout, epilogue, eps: 1e-5, weight, bias, ranks: dims.iter().map(&mut shard).collect() }
+    Problem {
+        dtype,
+        layout,
+        epilogue,
+        eps: 1e-5,
+        weight,
+        bias,
+        ranks: dims.iter().map(&mut shard).collect(),
+    }
 }
 
 fn distribute(problem: &mut Problem, moments: Moments, seed: u64) {
@@ -113,7 +135,9 @@ mod tests {
         let (mean, var) = moments(&cases[1]);
         // f32 has steps of 1e-3 at 1e4.
         assert!((mean - 1e4).abs() < 1e-2 && (0.8e-4..1.2e-4).contains(&var), "{mean}, {var}");
-        assert!(cases[4].problem.ranks[1].x[..77].iter().all(|&x| x == cases[4].problem.ranks[0].x[0]));
+        assert!(
+            cases[4].problem.ranks[1].x[..77].iter().all(|&x| x == cases[4].problem.ranks[0].x[0])
+        );
         assert_eq!(cases[5].problem.ranks[0].x.iter().filter(|&&x| x != 0.0).count(), 1);
     }
 }

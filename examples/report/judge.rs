@@ -1,4 +1,5 @@
-//! Owns the comparison: what outputs should be by the definition, how far they are from it, and whether that is too far.
+//! Owns the comparison: what outputs should be by the definition, how far they are from it, and
+//! whether that is too far.
 
 use serde::Serialize;
 use syncbn::{DType, config::Epilogue};
@@ -11,12 +12,15 @@ use crate::problem::Problem;
 /// What every output should be: for each rank the values, as (N, C, L) or (C).
 pub type Expected = Vec<(Output, Vec<Vec<Bounded>>)>;
 
-/// How far y may be from the definition where statistics merge on the device, in ulp of the channel's largest |y|.
+/// How far y may be from the definition where statistics merge on the device, in ulp of the
+/// channel's largest |y|.
 ///
-/// On the host 8 are allowed. The device merges in f32: the pivot is the mean of one rank and not of all, so that x − pivot and its product may be twice as large, and their distance, the rest, is rounded and multiplied
-/// as well. `tests/resident/accuracy.rs` counts 15½ ulp in all. The bounds of gradients hold for both: they grant the mean 16
-/// half ulp of the deviation, and the rest has up to ranks + 4 roundings of half an ulp of at most √ranks deviations, 12 for
-/// three ranks.
+/// On the host 8 are allowed. The device merges in f32: the pivot is the mean of one rank and not
+/// of all, so that x − pivot and its product may be twice as large, and their distance, the rest,
+/// is rounded and multiplied as well. `tests/resident/accuracy.rs` counts 15½ ulp in all. The
+/// bounds of gradients hold for both: they grant the mean 16 half ulp of the deviation, and the
+/// rest has up to ranks + 4 roundings of half an ulp of at most √ranks deviations, 12 for three
+/// ranks.
 const DEVICE_ULPS: f64 = 16.0;
 
 /// What the definition in f64 gives, with the bounds of the bench tool.
@@ -26,7 +30,8 @@ const DEVICE_ULPS: f64 = 16.0;
 /// Where the problem has no statistics: a single value per channel.
 pub fn by_definition(problem: &Problem, merge: Merge) -> Result<Expected, ReferenceError> {
     let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
-    let residuals = || problem.ranks.iter().map(|shard| shard.residual.as_deref().map(wide)).collect();
+    let residuals =
+        || problem.ranks.iter().map(|shard| shard.residual.as_deref().map(wide)).collect();
     let asked = bounds::Problem {
         dims: problem.ranks.iter().map(|shard| shard.dims).collect(),
         x: problem.ranks.iter().map(|shard| wide(&shard.x)).collect(),
@@ -142,12 +147,19 @@ pub fn largest(all: Vec<Worst>) -> Vec<Worst> {
 /// # Errors
 ///
 /// Where outputs are absent, or of another size.
-pub fn judge(problem: &Problem, found: &Outputs, expected: &Expected) -> Result<(Vec<Worst>, Option<Wrong>), String> {
+pub fn judge(
+    problem: &Problem,
+    found: &Outputs,
+    expected: &Expected,
+) -> Result<(Vec<Worst>, Option<Wrong>), String> {
     let mut all_worst = Vec::new();
     let mut first = None;
     for (output, expected) in expected {
         let name = output.name();
-        let found = found.iter().find(|(other, _)| other == output).ok_or_else(|| format!("{name} is absent"))?;
+        let found = found
+            .iter()
+            .find(|(other, _)| other == output)
+            .ok_or_else(|| format!("{name} is absent"))?;
         let sizes = |values: Vec<usize>| format!("{name} has {values:?} values");
         let lengths: Vec<usize> = found.1.iter().map(Vec::len).collect();
         if lengths != expected.iter().map(Vec::len).collect::<Vec<_>>() {
@@ -166,18 +178,23 @@ fn judge_output(
     found: &[Vec<f64>],
     expected: &[Vec<Bounded>],
 ) -> (Worst, Option<Wrong>) {
-    let channel = |rank, index| if output.is_vector() { index } else { channel_of(problem, rank, index) };
+    let channel =
+        |rank, index| if output.is_vector() { index } else { channel_of(problem, rank, index) };
     let mut largest = vec![0f64; problem.channels()];
     for (rank, expected) in expected.iter().enumerate() {
-        for (index, bounded) in expected.iter().enumerate().filter(|(_, bounded)| bounded.value.is_finite()) {
+        for (index, bounded) in
+            expected.iter().enumerate().filter(|(_, bounded)| bounded.value.is_finite())
+        {
             let largest = &mut largest[channel(rank, index)];
             *largest = largest.max(bounded.value.abs());
         }
     }
-    let mut worst = Worst { output, ulps: (problem.dtype == DType::F32).then_some(0.0), share: 0.0 };
+    let mut worst =
+        Worst { output, ulps: (problem.dtype == DType::F32).then_some(0.0), share: 0.0 };
     let mut wrong = None;
     for (rank, (found, expected)) in found.iter().zip(expected).enumerate() {
-        for (index, (&found, &Bounded { value, allowed })) in found.iter().zip(expected).enumerate() {
+        for (index, (&found, &Bounded { value, allowed })) in found.iter().zip(expected).enumerate()
+        {
             let error = (found - value).abs();
             // Where NaN is expected, only NaN is right. Elsewhere it is never within.
             if value.is_nan() && found.is_nan() || allowed == f64::INFINITY && !value.is_nan() {
@@ -186,7 +203,8 @@ fn judge_output(
             let channel = channel(rank, index);
             let within = error <= allowed;
             if !within && wrong.is_none() {
-                wrong = Some(Wrong { output, rank, index, channel, found, expected: value, allowed });
+                wrong =
+                    Some(Wrong { output, rank, index, channel, found, expected: value, allowed });
             }
             if error > 0.0 {
                 worst.share = worst.share.max(error / allowed);
@@ -203,26 +221,38 @@ mod tests {
     use crate::hard::random;
 
     fn as_found(expected: &Expected) -> Outputs {
-        let values = |ranks: &[Vec<Bounded>]| ranks.iter().map(|rank| rank.iter().map(|b| b.value).collect()).collect();
+        let values = |ranks: &[Vec<Bounded>]| {
+            ranks.iter().map(|rank| rank.iter().map(|b| b.value).collect()).collect()
+        };
         expected.iter().map(|(output, ranks)| (*output, values(ranks))).collect()
     }
 
     #[test]
     fn twice_the_bound_is_wrong_in_every_output_and_half_of_it_is_right() {
-        let problem = random(DType::F32, syncbn::Layout::ChannelsFirst, Epilogue::AddRelu, &[[2, 3, 5], [1, 3, 5]], 7);
+        let problem = random(
+            DType::F32,
+            syncbn::Layout::ChannelsFirst,
+            Epilogue::AddRelu,
+            &[[2, 3, 5], [1, 3, 5]],
+            7,
+        );
         let expected = by_definition(&problem, Merge::Host).expect("statistics");
         assert_eq!(expected.len(), 5);
         for (place, (output, ranks)) in expected.iter().enumerate() {
             // A value that the activation does not leave open.
-            let index = ranks[1].iter().position(|bounded| bounded.allowed.is_finite()).expect("a bound");
+            let index =
+                ranks[1].iter().position(|bounded| bounded.allowed.is_finite()).expect("a bound");
             for (factor, is_wrong) in [(0.5, false), (2.0, true)] {
                 let mut found = as_found(&expected);
                 let allowed = ranks[1][index].allowed;
                 // Gradients of a residual are exact: any other value is wrong.
-                found[place].1[1][index] += if allowed > 0.0 || factor < 1.0 { factor * allowed } else { 1e-6 };
+                found[place].1[1][index] +=
+                    if allowed > 0.0 || factor < 1.0 { factor * allowed } else { 1e-6 };
                 let (worst, wrong) = judge(&problem, &found, &expected).expect("outputs");
                 assert_eq!(wrong.is_some(), is_wrong, "{output:?}, {factor}");
-                assert!(wrong.is_none_or(|wrong| wrong.output == *output && wrong.rank == 1 && wrong.index == index));
+                assert!(wrong.is_none_or(|wrong| wrong.output == *output
+                    && wrong.rank == 1
+                    && wrong.index == index));
                 assert!(worst[place].share > 0.4 || ranks[1][index].allowed == 0.0);
             }
         }
@@ -230,7 +260,8 @@ mod tests {
 
     #[test]
     fn nan_is_wrong_where_a_number_is_expected_and_the_other_way_round() {
-        let problem = random(DType::F32, syncbn::Layout::ChannelsFirst, Epilogue::None, &[[2, 1, 2]], 7);
+        let problem =
+            random(DType::F32, syncbn::Layout::ChannelsFirst, Epilogue::None, &[[2, 1, 2]], 7);
         let mut expected = by_definition(&problem, Merge::Host).expect("statistics");
         let mut found = as_found(&expected);
         found[0].1[0][2] = f64::NAN;
@@ -245,7 +276,8 @@ mod tests {
 
     #[test]
     fn a_constant_channel_allows_nothing() {
-        let mut problem = random(DType::F32, syncbn::Layout::ChannelsFirst, Epilogue::None, &[[2, 2, 3]], 7);
+        let mut problem =
+            random(DType::F32, syncbn::Layout::ChannelsFirst, Epilogue::None, &[[2, 2, 3]], 7);
         for index in [0, 1, 2, 6, 7, 8] {
             problem.ranks[0].x[index] = 10_000.1;
         }

@@ -1,4 +1,5 @@
-//! Owns how a problem is put to the library: through the layer that merges on the host, or the one that merges on the device.
+//! Owns how a problem is put to the library: through the layer that merges on the host, or the one
+//! that merges on the device.
 
 use std::error::Error;
 
@@ -81,12 +82,18 @@ impl Layers for OnDevice {
 
     fn run(&self, merge: Merge, problem: &Problem) -> Result<Outputs, Box<dyn Error>> {
         let tensors = |of: &dyn Fn(&Shard) -> &[f32]| -> Result<Vec<Tensor>, syncbn::Error> {
-            problem.ranks.iter().map(|shard| upload(&self.0, problem, shard.dims, of(shard))).collect()
+            problem
+                .ranks
+                .iter()
+                .map(|shard| upload(&self.0, problem, shard.dims, of(shard)))
+                .collect()
         };
         let x = tensors(&|shard| &shard.x)?;
         let grad_outputs = tensors(&|shard| &shard.grad_output)?;
         let adds = problem.epilogue.adds_residual();
-        let residuals = adds.then(|| tensors(&|shard| shard.residual.as_deref().unwrap_or_default())).transpose()?;
+        let residuals = adds
+            .then(|| tensors(&|shard| shard.residual.as_deref().unwrap_or_default()))
+            .transpose()?;
         let (mut request, mut backward) = (Forward::of(&x), Backward::of(&x, &grad_outputs));
         if let Some(residuals) = &residuals {
             (request, backward) = (request.residual(residuals), backward.residual(residuals));
@@ -96,7 +103,8 @@ impl Layers for OnDevice {
         let (weight, bias) = (Some(&problem.weight[..]), Some(&problem.bias[..]));
         let (y, gradients) = match merge {
             Merge::Host => {
-                let mut layer = SyncBatchNorm::new(config, vec![self.0.clone(); problem.ranks.len()])?;
+                let mut layer =
+                    SyncBatchNorm::new(config, vec![self.0.clone(); problem.ranks.len()])?;
                 layer.set_parameters(weight, bias)?;
                 let forward = block_on(layer.forward_train(request))?;
                 (forward.output, block_on(layer.backward(&forward.saved, backward))?)
@@ -120,7 +128,12 @@ impl Layers for OnDevice {
     }
 }
 
-fn upload(device: &Device, problem: &Problem, dims: [usize; 3], values: &[f32]) -> Result<Tensor, syncbn::Error> {
+fn upload(
+    device: &Device,
+    problem: &Problem,
+    dims: [usize; 3],
+    values: &[f32],
+) -> Result<Tensor, syncbn::Error> {
     let values = stored(values, dims, problem.layout);
     let dims = stored_dims(&dims, problem.layout);
     let tensor = match problem.dtype {
@@ -135,7 +148,11 @@ fn converted<T: Element>(values: &[f32]) -> Vec<T> {
     values.iter().map(|&value| T::from_f32(value)).collect()
 }
 
-fn read(problem: &Problem, output: Output, tensors: &[Tensor]) -> Result<Vec<Vec<f64>>, syncbn::Error> {
+fn read(
+    problem: &Problem,
+    output: Output,
+    tensors: &[Tensor],
+) -> Result<Vec<Vec<f64>>, syncbn::Error> {
     let of_rank = |(tensor, shard): (&Tensor, &Shard)| {
         let values: Vec<f64> = block_on(tensor.to_vec())?.into_iter().map(f64::from).collect();
         let is_vector = output.is_vector();

@@ -1,4 +1,5 @@
-//! Owns the facts about the adapter: its driver, its limits and features, and the fast paths that are taken on it.
+//! Owns the facts about the adapter: its driver, its limits and features, and the fast paths that
+//! are taken on it.
 
 use serde::Serialize;
 use syncbn::Device;
@@ -40,7 +41,11 @@ impl Facts {
         let Some((gpu, _)) = device.wgpu() else { return Self::of_host() };
         let info = gpu.adapter_info();
         let fast_paths = device.fast_paths().map_or_else(Vec::new, |paths| {
-            vec![("quads", paths.quads), ("native_f16", paths.native_f16), ("subgroups", paths.subgroups)]
+            vec![
+                ("quads", paths.quads),
+                ("native_f16", paths.native_f16),
+                ("subgroups", paths.subgroups),
+            ]
         });
         Self {
             backend: info.backend.to_string(),
@@ -94,10 +99,14 @@ fn findings(found: &Findings) -> Vec<String> {
             ("flushes subnormals", arithmetic.flushes_subnormals),
             ("misses NaN", arithmetic.misses_nan),
         ];
-        phrases.extend(answers.map(|(what, is_so)| format!("{what}: {}", if is_so { "yes" } else { "no" })));
+        phrases.extend(
+            answers.map(|(what, is_so)| format!("{what}: {}", if is_so { "yes" } else { "no" })),
+        );
     }
     let sides = found.sides_agree.map(|agree| if agree { "yes" } else { "no" });
-    phrases.extend(sides.map(|agree| format!("same side of the activation in forward and backward: {agree}")));
+    phrases.extend(
+        sides.map(|agree| format!("same side of the activation in forward and backward: {agree}")),
+    );
     phrases.extend(found.defects.iter().map(|defect| format!("DEFECT: {defect}")));
     phrases
 }
@@ -107,10 +116,19 @@ fn limits(limits: &Limits) -> Vec<(&'static str, u64)> {
         ("max_buffer_size", limits.max_buffer_size),
         ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
         ("min_storage_buffer_offset_alignment", limits.min_storage_buffer_offset_alignment.into()),
-        ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into()),
-        ("max_compute_workgroups_per_dimension", limits.max_compute_workgroups_per_dimension.into()),
+        (
+            "max_storage_buffers_per_shader_stage",
+            limits.max_storage_buffers_per_shader_stage.into(),
+        ),
+        (
+            "max_compute_workgroups_per_dimension",
+            limits.max_compute_workgroups_per_dimension.into(),
+        ),
         ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x.into()),
-        ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into()),
+        (
+            "max_compute_invocations_per_workgroup",
+            limits.max_compute_invocations_per_workgroup.into(),
+        ),
         ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into()),
     ]
 }
@@ -118,11 +136,13 @@ fn limits(limits: &Limits) -> Vec<(&'static str, u64)> {
 /// The version of wgpu.
 pub fn wgpu_version() -> &'static str {
     let package = LOCK.split("[[package]]").find(|package| package.contains("\nname = \"wgpu\"\n"));
-    let line = package.and_then(|package| package.lines().find_map(|line| line.strip_prefix("version = ")));
+    let line = package
+        .and_then(|package| package.lines().find_map(|line| line.strip_prefix("version = ")));
     line.map_or("unknown", |version| version.trim_matches('"'))
 }
 
-/// A line for programs: device type, backend, name, driver, and `f64` or `no f64`, separated by tabs.
+/// A line for programs: device type, backend, name, driver, and `f64` or `no f64`, separated by
+/// tabs.
 pub fn line(adapter: &Adapter) -> String {
     let AdapterInfo { device_type, backend, name, driver, driver_info, .. } = adapter.get_info();
     let doubles = if adapter.features().contains(Features::SHADER_F64) { "f64" } else { "no f64" };

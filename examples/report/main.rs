@@ -1,6 +1,8 @@
-//! A report that any user can send: does syncbn compute correctly on this machine's GPU, and how fast?
+//! A report that any user can send: does syncbn compute correctly on this machine's GPU, and how
+//! fast?
 //!
-//! `cargo run --release --example report -- --help` lists the options. The sections, in their order:
+//! `cargo run --release --example report -- --help` lists the options. The sections, in their
+//! order:
 //!
 //! ```text
 //! targets      the files, opened first
@@ -94,7 +96,11 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
 }
 
 /// Runs every section; what it is doing goes to standard error.
-fn report(machine: &Machine, layers: &dyn Layers, effort: Effort) -> Result<Report, Box<dyn Error>> {
+fn report(
+    machine: &Machine,
+    layers: &dyn Layers,
+    effort: Effort,
+) -> Result<Report, Box<dyn Error>> {
     let mut seconds = Vec::new();
     let mut ended = |section: &'static str, started: Instant| {
         let took = started.elapsed().as_secs_f64();

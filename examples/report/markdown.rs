@@ -17,16 +17,26 @@ impl Display for Markdown<'_> {
         let report = self.0;
         writeln!(f, "# syncbn {} on {}\n", report.version, report.machine.name)?;
         writeln!(f, "{}", if report.passed { report.verdict() } else { bold(&report.verdict()) })?;
-        report.machine.notice().into_iter().try_for_each(|notice| writeln!(f, "\n{}", bold(notice)))?;
+        report
+            .machine
+            .notice()
+            .into_iter()
+            .try_for_each(|notice| writeln!(f, "\n{}", bold(notice)))?;
         if report.quick {
             writeln!(
                 f,
                 "\n{}",
-                bold("Made with --quick: fewer cases were checked, and few repeats of small tensors timed.")
+                bold(
+                    "Made with --quick: fewer cases were checked, and few repeats of small tensors timed."
+                )
             )?;
         }
         self.machine(f)?;
-        section(f, "Golden cases", "Training steps of other programs, within the tolerances stored with them.")?;
+        section(
+            f,
+            "Golden cases",
+            "Training steps of other programs, within the tolerances stored with them.",
+        )?;
         writeln!(f, "{CHECKS}\n")?;
         checks(f, &report.conformance)?;
         let about = "Random inputs with every storage type, layout and epilogue, by quads and by single values, against the \
@@ -37,7 +47,8 @@ impl Display for Markdown<'_> {
         checks(f, &report.accuracy)?;
         self.passes(f)?;
         report.failures.iter().try_for_each(|failure| failure::write(f, failure))?;
-        let seconds = report.seconds.iter().map(|(section, seconds)| format!("{section} {seconds:.1} s"));
+        let seconds =
+            report.seconds.iter().map(|(section, seconds)| format!("{section} {seconds:.1} s"));
         writeln!(f, "\nTime: {}.", seconds.collect::<Vec<_>>().join(", "))
     }
 }
@@ -50,8 +61,10 @@ impl Markdown<'_> {
             [_, 0] => String::new(),
             [least, most] => format!("{least} to {most}"),
         };
-        let paths =
-            machine.fast_paths.iter().map(|(name, taken)| format!("{name} {}", if *taken { "on" } else { "off" }));
+        let paths = machine
+            .fast_paths
+            .iter()
+            .map(|(name, taken)| format!("{name} {}", if *taken { "on" } else { "off" }));
         let limits = machine.limits.iter().map(|(name, value)| format!("{name} {value}"));
         for (name, value) in [
             ("syncbn", format!("{}, on wgpu {}", self.0.version, self.0.wgpu)),
@@ -69,7 +82,11 @@ impl Markdown<'_> {
                 writeln!(f, "| {name} | {} |", value.trim())?;
             }
         }
-        folded(f, &format!("{} limits", machine.limits.len()), &limits.collect::<Vec<_>>().join(", "))?;
+        folded(
+            f,
+            &format!("{} limits", machine.limits.len()),
+            &limits.collect::<Vec<_>>().join(", "),
+        )?;
         folded(f, &format!("{} features", machine.features.len()), &machine.features.join(", "))
     }
 
@@ -93,10 +110,15 @@ impl Markdown<'_> {
             "round trip us",
         ];
         writeln!(f, "| {} |\n|{}", titles.join(" | "), "---|".repeat(titles.len()))?;
-        self.0.passes.iter().try_for_each(|timed| writeln!(f, "| {} |", cells(timed).join(" | ")))?;
+        self.0
+            .passes
+            .iter()
+            .try_for_each(|timed| writeln!(f, "| {} |", cells(timed).join(" | ")))?;
         match self.0.passes_left_out {
             0 => Ok(()),
-            rows => writeln!(f, "\n{rows} more rows were left out, because this machine took too long."),
+            rows => {
+                writeln!(f, "\n{rows} more rows were left out, because this machine took too long.")
+            }
         }
     }
 }
@@ -141,12 +163,20 @@ fn table(checked: &[Checked]) -> String {
     const OUTPUTS: [Output; 5] =
         [Output::Y, Output::GradInput, Output::GradWeight, Output::GradBias, Output::GradResidual];
     let names = OUTPUTS.map(Output::name).join(" | ");
-    let mut rows =
-        vec![format!("| case | merge | {names} | |"), format!("|---|---|{}", "---|".repeat(OUTPUTS.len() + 1))];
+    let mut rows = vec![
+        format!("| case | merge | {names} | |"),
+        format!("|---|---|{}", "---|".repeat(OUTPUTS.len() + 1)),
+    ];
     for Checked { case, merge, passed, worst } in checked {
-        let cell = |output| worst.iter().find(|worst| worst.output == output).map_or("–".to_owned(), errors);
+        let cell = |output| {
+            worst.iter().find(|worst| worst.output == output).map_or("–".to_owned(), errors)
+        };
         let verdict = if *passed { "ok" } else { "**FAILED**" };
-        rows.push(format!("| {case} | {} | {} | {verdict} |", merge.name(), OUTPUTS.map(cell).join(" | ")));
+        rows.push(format!(
+            "| {case} | {} | {} | {verdict} |",
+            merge.name(),
+            OUTPUTS.map(cell).join(" | ")
+        ));
     }
     rows.join("\n") + "\n"
 }

@@ -6,10 +6,10 @@ use clap::Parser;
 
 /// Reports whether syncbn computes correctly on an adapter, and how fast.
 ///
-/// The report has the adapter and its driver, golden cases, every kind of kernel, the accuracy on hard inputs, every pass beside
-/// a copy of the same bytes, and the exchange beside a bare round trip. It takes about a minute.
-/// Markdown goes to standard output: paste it into an issue.
-/// The exit status is 1 if anything failed; the report then has the smallest input that fails.
+/// The report has the adapter and its driver, golden cases, every kind of kernel, the accuracy on
+/// hard inputs, every pass beside a copy of the same bytes, and the exchange beside a bare round
+/// trip. It takes about a minute. Markdown goes to standard output: paste it into an issue. The
+/// exit status is 1 if anything failed; the report then has the smallest input that fails.
 #[derive(Debug, Default, Parser)]
 #[command(name = "report", verbatim_doc_comment)]
 pub struct Options {
@@ -30,7 +30,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Print one line per adapter (device type, backend, name, driver, `f64` or `no f64`; separated by tabs) and end
+    /// Print one line per adapter (device type, backend, name, driver, `f64` or `no f64`; separated
+    /// by tabs) and end
     #[arg(long)]
     pub list_adapters: bool,
 }
@@ -63,7 +64,8 @@ impl Effort {
         quick: false,
     };
     /// Seconds.
-    pub const QUICK: Self = Self { cases: 4, epilogues: 1, sizes: 1, repeats: 3, smallest: true, quick: true };
+    pub const QUICK: Self =
+        Self { cases: 4, epilogues: 1, sizes: 1, repeats: 3, smallest: true, quick: true };
 }
 
 #[cfg(test)]
@@ -75,7 +77,12 @@ mod tests {
         let line = "report --adapter llvmpipe --quick --markdown a.md --json a.json";
         let options = Options::try_parse_from(line.split_whitespace()).expect("valid options");
         assert_eq!(options.adapter.as_deref(), Some("llvmpipe"));
-        assert!(options.quick && options.markdown.is_some() && options.json.is_some() && !options.list_adapters);
+        assert!(
+            options.quick
+                && options.markdown.is_some()
+                && options.json.is_some()
+                && !options.list_adapters
+        );
         assert!(Options::try_parse_from(["report", "llvmpipe"]).is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! Owns what a layer is asked: the values that every rank holds and the settings of the layer, and smaller parts of both.
+//! Owns what a layer is asked: the values that every rank holds and the settings of the layer, and
+//! smaller parts of both.
 
 use serde::Serialize;
 use syncbn::{DType, Layout, config::Epilogue};
@@ -23,7 +24,8 @@ pub struct Problem {
     pub ranks: Vec<Shard>,
 }
 
-/// What one rank holds, channels first whatever the layout. All values are numbers of the storage type.
+/// What one rank holds, channels first whatever the layout. All values are numbers of the storage
+/// type.
 #[derive(Clone, Debug, Serialize)]
 pub struct Shard {
     /// (N, C, L).
@@ -68,13 +70,15 @@ impl Problem {
 
     /// With some of the samples of one rank alone.
     pub fn with_samples(&self, rank: usize, samples: &[usize]) -> Self {
-        let [_, channels, positions] = self.ranks[rank].dims.map(|size| (0..size).collect::<Vec<_>>());
+        let [_, channels, positions] =
+            self.ranks[rank].dims.map(|size| (0..size).collect::<Vec<_>>());
         self.with_shard(rank, self.ranks[rank].select(samples, &channels, &positions))
     }
 
     /// With some of the positions of one rank alone.
     pub fn with_positions(&self, rank: usize, positions: &[usize]) -> Self {
-        let [samples, channels, _] = self.ranks[rank].dims.map(|size| (0..size).collect::<Vec<_>>());
+        let [samples, channels, _] =
+            self.ranks[rank].dims.map(|size| (0..size).collect::<Vec<_>>());
         self.with_shard(rank, self.ranks[rank].select(&samples, &channels, positions))
     }
 
@@ -108,7 +112,11 @@ impl Shard {
 }
 
 /// The values (N, C, L) in the order of a layout.
-pub fn stored<T: Copy>(values: &[T], [samples, channels, positions]: [usize; 3], layout: Layout) -> Vec<T> {
+pub fn stored<T: Copy>(
+    values: &[T],
+    [samples, channels, positions]: [usize; 3],
+    layout: Layout,
+) -> Vec<T> {
     match layout {
         Layout::ChannelsFirst => values.to_vec(),
         Layout::ChannelsLast => transposed(values, [samples, channels, positions]),
@@ -116,7 +124,11 @@ pub fn stored<T: Copy>(values: &[T], [samples, channels, positions]: [usize; 3],
 }
 
 /// Values in the order of a layout as (N, C, L).
-pub fn channels_first<T: Copy>(values: &[T], [samples, channels, positions]: [usize; 3], layout: Layout) -> Vec<T> {
+pub fn channels_first<T: Copy>(
+    values: &[T],
+    [samples, channels, positions]: [usize; 3],
+    layout: Layout,
+) -> Vec<T> {
     match layout {
         Layout::ChannelsFirst => values.to_vec(),
         Layout::ChannelsLast => transposed(values, [samples, positions, channels]),
@@ -128,7 +140,8 @@ fn transposed<T: Copy>(values: &[T], [samples, rows, columns]: [usize; 3]) -> Ve
     let mut transposed = Vec::with_capacity(values.len());
     for sample in 0..samples {
         for column in 0..columns {
-            transposed.extend((0..rows).map(|row| values[(sample * rows + row) * columns + column]));
+            transposed
+                .extend((0..rows).map(|row| values[(sample * rows + row) * columns + column]));
         }
     }
     transposed
@@ -153,7 +166,10 @@ fn named_layout<S: serde::Serializer>(layout: &Layout, serializer: S) -> Result<
     serializer.serialize_str(name_of(&LAYOUTS, layout))
 }
 
-fn named_epilogue<S: serde::Serializer>(epilogue: &Epilogue, serializer: S) -> Result<S::Ok, S::Error> {
+fn named_epilogue<S: serde::Serializer>(
+    epilogue: &Epilogue,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(epilogue_name(*epilogue))
 }
 

@@ -1,4 +1,5 @@
-//! Owns the search for the smallest input that fails: parts are left out as long as what is left still fails.
+//! Owns the search for the smallest input that fails: parts are left out as long as what is left
+//! still fails.
 
 use std::time::{Duration, Instant};
 
@@ -39,9 +40,11 @@ fn parts(problem: &Problem) -> impl Iterator<Item = Problem> {
     channels.chain(ranks).chain(within)
 }
 
-/// Which of so many indices are kept: either half, then all but a quarter, all but an eighth, down to all but one.
+/// Which of so many indices are kept: either half, then all but a quarter, all but an eighth, down
+/// to all but one.
 fn cuts(count: usize) -> impl Iterator<Item = Vec<usize>> {
-    let halves = std::iter::successors(Some(2), |parts| Some(parts * 2)).take_while(move |parts| parts / 2 < count);
+    let halves = std::iter::successors(Some(2), |parts| Some(parts * 2))
+        .take_while(move |parts| parts / 2 < count);
     halves.filter(move |_| count > 1).flat_map(move |parts| {
         let bounds = move |part: usize| count * part / parts;
         let part = move |part| (bounds(part), bounds(part + 1));
@@ -67,12 +70,19 @@ mod tests {
 
     #[test]
     fn what_a_failure_needs_is_all_that_is_left() {
-        let mut problem =
-            random(DType::F32, Layout::ChannelsLast, Epilogue::Add, &[[4, 5, 9], [3, 5, 9], [7, 5, 2]], 1);
+        let mut problem = random(
+            DType::F32,
+            Layout::ChannelsLast,
+            Epilogue::Add,
+            &[[4, 5, 9], [3, 5, 9], [7, 5, 2]],
+            1,
+        );
         let [culprit, other] = [1e9, -1e9];
         problem.ranks[1].x[9 * 7 + 4] = culprit;
         problem.ranks[2].x[5] = other;
-        let has = |problem: &Problem, wanted: f32| problem.ranks.iter().any(|shard| shard.x.contains(&wanted));
+        let has = |problem: &Problem, wanted: f32| {
+            problem.ranks.iter().any(|shard| shard.x.contains(&wanted))
+        };
         let smallest = smallest(problem, |part| has(part, culprit) && part.values() >= 2);
         assert_eq!(smallest.values(), 2);
         assert_eq!(smallest.channels(), 1);

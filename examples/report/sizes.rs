@@ -7,7 +7,8 @@ use crate::bench::devices::Machine;
 use crate::bench::timing::Samples;
 use crate::bench::workloads::Workload;
 
-/// Shapes of one size, in f32: early in a ResNet, read by quads; late in one, by single values; a matrix.
+/// Shapes of one size, in f32: early in a ResNet, read by quads; late in one, by single values; a
+/// matrix.
 pub type Shapes = [Workload; 3];
 
 /// From small to large: about 3, 6, 26 and 100 MB a tensor.
@@ -17,7 +18,8 @@ static LADDER: [Shapes; 4] = [
     [conv(&[8, 256, 56, 56]), late(&[64, 2048, 7, 7]), matrix(&[6144, 1024])],
     [conv(&[32, 256, 56, 56]), late(&[256, 2048, 7, 7]), matrix(&[24_576, 1024])],
 ];
-/// GB/s of a copy above which the next larger shapes are taken, so that a row takes two seconds and a copy a millisecond.
+/// GB/s of a copy above which the next larger shapes are taken, so that a row takes two seconds and
+/// a copy a millisecond.
 const STEPS: [f64; 3] = [12.0, 25.0, 120.0];
 /// Bytes of the tensor that is copied to find out.
 const PROBE_BYTES: u64 = 16 << 20;
@@ -55,7 +57,8 @@ fn copy_gb_per_s(machine: &Machine) -> Result<f64, Box<dyn Error>> {
     let mut copier = Copier::new(machine, &[PROBE_BYTES], 2)?;
     copier.prepare(2.0);
     let times = (0..REPEATS).map(|_| copier.run()).collect::<Result<Vec<_>, _>>()?;
-    let milliseconds = Samples::of(times.iter().map(|times| times.device.unwrap_or(times.wall))).median;
+    let milliseconds =
+        Samples::of(times.iter().map(|times| times.device.unwrap_or(times.wall))).median;
     Ok(2.0 * PROBE_BYTES as f64 / milliseconds / 1e6)
 }
 

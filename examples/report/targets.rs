@@ -1,4 +1,5 @@
-//! Owns where a report goes: standard output and files, which are opened before anything is measured.
+//! Owns where a report goes: standard output and files, which are opened before anything is
+//! measured.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -43,12 +44,17 @@ impl Targets {
     ///
     /// Where one cannot be opened for writing.
     pub fn open(options: &Options) -> Result<Self, TargetError> {
-        let open = |option, path: &Option<PathBuf>| path.as_deref().map(|path| Target::open(option, path)).transpose();
-        Ok(Self { markdown: open("--markdown", &options.markdown)?, json: open("--json", &options.json)? })
+        let open = |option, path: &Option<PathBuf>| {
+            path.as_deref().map(|path| Target::open(option, path)).transpose()
+        };
+        Ok(Self {
+            markdown: open("--markdown", &options.markdown)?,
+            json: open("--json", &options.json)?,
+        })
     }
 
-    /// Writes the report everywhere; a file that fails keeps nothing else from being written. The Markdown goes to
-    /// `standard` where it has no file, or one that fails.
+    /// Writes the report everywhere; a file that fails keeps nothing else from being written. The
+    /// Markdown goes to `standard` where it has no file, or one that fails.
     ///
     /// # Errors
     ///
@@ -70,7 +76,8 @@ impl Targets {
 impl Target {
     fn open(option: &'static str, path: &Path) -> Result<Self, TargetError> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|source| TargetError::Open { option, path: path.to_owned(), source })?;
+        let file =
+            file.map_err(|source| TargetError::Open { option, path: path.to_owned(), source })?;
         Ok(Self { option, path: path.to_owned(), file })
     }
 
@@ -81,10 +88,17 @@ impl Target {
 
     fn write(mut self, contents: &[u8]) -> Result<(), TargetError> {
         // A pipe has no length to set.
-        let emptied =
-            if self.file.metadata().is_ok_and(|facts| facts.is_file()) { self.file.set_len(0) } else { Ok(()) };
+        let emptied = if self.file.metadata().is_ok_and(|facts| facts.is_file()) {
+            self.file.set_len(0)
+        } else {
+            Ok(())
+        };
         let written = emptied.and_then(|()| self.file.write_all(contents));
-        written.map_err(|source| TargetError::Write { option: self.option, path: self.path, source })
+        written.map_err(|source| TargetError::Write {
+            option: self.option,
+            path: self.path,
+            source,
+        })
     }
 }
 

@@ -1,4 +1,5 @@
-//! The whole report, small: on the adapter that tests run on, and with results that are wrong on purpose.
+//! The whole report, small: on the adapter that tests run on, and with results that are wrong on
+//! purpose.
 
 use std::error::Error;
 
@@ -36,8 +37,10 @@ impl Layers for Faulty {
             let index = problem.ranks[rank].x.iter().position(above).unwrap_or_default();
             let [_, channels, positions] = problem.ranks[rank].dims;
             let index = if self.output.is_vector() { index / positions % channels } else { index };
-            let values =
-                outputs.iter_mut().find(|(output, _)| *output == self.output).map(|(_, ranks)| &mut ranks[rank]);
+            let values = outputs
+                .iter_mut()
+                .find(|(output, _)| *output == self.output)
+                .map(|(_, ranks)| &mut ranks[rank]);
             values.expect("the output")[index] += 1.0;
         }
         Ok(outputs)
@@ -85,7 +88,10 @@ fn a_report_of_a_sound_device_has_every_section_and_no_failure() {
     assert_eq!((json["passed"].as_bool(), json["quick"].as_bool()), (Some(true), Some(true)));
     assert!(report.wgpu.starts_with("30."), "{}", report.wgpu);
     assert_eq!(markdown.matches("<details>").count(), markdown.matches("</details>").count());
-    assert!(markdown.contains("All 2 rows passed") || markdown.contains("All 4 rows passed"), "{markdown}");
+    assert!(
+        markdown.contains("All 2 rows passed") || markdown.contains("All 4 rows passed"),
+        "{markdown}"
+    );
     assert!(markdown.contains("--quick") && markdown.contains(report.wgpu), "{markdown}");
     let is_gpu = report.machine.device_type != "Cpu";
     assert_eq!(markdown.contains("no GPU was found or asked for.**"), !is_gpu, "{markdown}");
@@ -100,7 +106,8 @@ fn a_file_that_cannot_be_opened_is_an_error_before_anything_else() {
     let path = folder.path().join("absent").join("report");
     // An adapter would be looked for next, and not found.
     let adapter = Some("no adapter of this name".to_owned());
-    let markdown = Options { markdown: Some(path.clone()), adapter: adapter.clone(), ..Options::default() };
+    let markdown =
+        Options { markdown: Some(path.clone()), adapter: adapter.clone(), ..Options::default() };
     let json = Options { json: Some(path.clone()), adapter, ..Options::default() };
     for (option, options) in [("--markdown", markdown), ("--json", json)] {
         let error = run(&options).expect_err("no such folder").to_string();
@@ -116,18 +123,34 @@ fn a_file_that_fails_loses_nothing_else() {
     let folder = tempfile::tempdir().expect("a folder");
     let (full, good) = (std::path::PathBuf::from("/dev/full"), folder.path().join("report"));
     let mut standard = Vec::new();
-    let options = Options { markdown: Some(full.clone()), json: Some(good.clone()), ..Options::default() };
-    let errors = Targets::open(&options).expect("files").write(&report, &mut standard).expect_err("a full device");
-    assert!(errors.len() == 1 && errors[0].to_string().starts_with("--markdown /dev/full: "), "{errors:?}");
+    let options =
+        Options { markdown: Some(full.clone()), json: Some(good.clone()), ..Options::default() };
+    let errors = Targets::open(&options)
+        .expect("files")
+        .write(&report, &mut standard)
+        .expect_err("a full device");
+    assert!(
+        errors.len() == 1 && errors[0].to_string().starts_with("--markdown /dev/full: "),
+        "{errors:?}"
+    );
     assert_eq!(String::from_utf8_lossy(&standard), Markdown(&report).to_string());
     assert!(std::fs::read_to_string(&good).expect("the JSON").starts_with('{'));
 
     standard.clear();
     let options = Options { markdown: Some(good.clone()), json: Some(full), ..Options::default() };
-    let errors = Targets::open(&options).expect("files").write(&report, &mut standard).expect_err("a full device");
-    assert!(errors.len() == 1 && errors[0].to_string().starts_with("--json /dev/full: "), "{errors:?}");
+    let errors = Targets::open(&options)
+        .expect("files")
+        .write(&report, &mut standard)
+        .expect_err("a full device");
+    assert!(
+        errors.len() == 1 && errors[0].to_string().starts_with("--json /dev/full: "),
+        "{errors:?}"
+    );
     assert!(standard.is_empty());
-    assert_eq!(std::fs::read_to_string(&good).expect("the Markdown"), Markdown(&report).to_string());
+    assert_eq!(
+        std::fs::read_to_string(&good).expect("the Markdown"),
+        Markdown(&report).to_string()
+    );
 }
 
 #[test]
@@ -135,7 +158,10 @@ fn the_host_has_no_empty_rows() {
     let report = report_of_the_host(&OnDevice(Device::host()));
     let markdown = Markdown(&report).to_string();
     assert!(!markdown.contains("|  |"), "{markdown}");
-    assert!(!markdown.contains("PCI ids") && markdown.contains("**This is the host (CPU);"), "{markdown}");
+    assert!(
+        !markdown.contains("PCI ids") && markdown.contains("**This is the host (CPU);"),
+        "{markdown}"
+    );
 }
 
 /// With two golden cases and nothing else but times.
@@ -149,10 +175,13 @@ fn report_of_the_host(layers: &dyn Layers) -> Report {
 fn a_wrong_result_is_reported_with_the_smallest_input_of_it() {
     for output in [Output::Y, Output::GradInput, Output::GradWeight, Output::GradBias] {
         // Of the golden cases, that of a mean of 1e6 alone has such values.
-        let found = check::conformance(&Faulty { output, trigger: 9e5 }, 4).expect("readable cases");
+        let found =
+            check::conformance(&Faulty { output, trigger: 9e5 }, 4).expect("readable cases");
         let passed: Vec<bool> = found.checked.iter().map(|checked| checked.passed).collect();
         assert_eq!(passed, [true, false, true, true], "{output:?}");
-        let [failure] = &found.failures[..] else { panic!("{output:?}: {} failures", found.failures.len()) };
+        let [failure] = &found.failures[..] else {
+            panic!("{output:?}: {} failures", found.failures.len())
+        };
         let smallest = failure.smallest.as_ref().expect("a smaller input");
         // Statistics need two values, and no more is needed here.
         assert_eq!((smallest.problem.values(), smallest.problem.channels()), (2, 1), "{output:?}");
@@ -165,7 +194,10 @@ fn markdown_and_json_have_the_values_of_the_smallest_input() {
     let report = report_of_the_host(&Faulty { output: Output::Y, trigger: 9e5 });
     let markdown = Markdown(&report).to_string();
     let smallest = report.failures[0].smallest.as_ref().expect("a smaller input");
-    assert!(markdown.contains("1 FAILED") && markdown.contains(&smallest.wrong.to_string()), "{markdown}");
+    assert!(
+        markdown.contains("1 FAILED") && markdown.contains(&smallest.wrong.to_string()),
+        "{markdown}"
+    );
     for shard in &smallest.problem.ranks {
         assert!(shard.x.iter().all(|x| markdown.contains(&format!("{x:?}"))), "{markdown}");
     }
@@ -177,13 +209,26 @@ fn markdown_and_json_have_the_values_of_the_smallest_input() {
 #[test]
 fn a_wrong_row_is_reported_with_a_smaller_input_of_its_form() {
     let shape = &crate::sizes::smallest()[1];
-    let form = Form { dtype: DType::F16, layout: Layout::ChannelsLast, epilogue: Epilogue::AddRelu, mask: true };
+    let form = Form {
+        dtype: DType::F16,
+        layout: Layout::ChannelsLast,
+        epilogue: Epilogue::AddRelu,
+        mask: true,
+    };
     let layers = Faulty { output: Output::Y, trigger: 2.0 };
-    let failure = timed::failure(&layers, shape, form, Merge::Host, &*Box::<dyn Error>::from("wrong"));
+    let failure =
+        timed::failure(&layers, shape, form, Merge::Host, &*Box::<dyn Error>::from("wrong"));
     let smallest = failure.smallest.expect("a smaller input").problem;
-    assert_eq!((smallest.dtype, smallest.layout, smallest.epilogue), (form.dtype, form.layout, form.epilogue));
+    assert_eq!(
+        (smallest.dtype, smallest.layout, smallest.epilogue),
+        (form.dtype, form.layout, form.epilogue)
+    );
     assert_eq!(smallest.values(), 2);
     // A row that fails for another reason has none.
     let sound = OnDevice(Device::host());
-    assert!(timed::failure(&sound, shape, form, Merge::Host, &*Box::<dyn Error>::from("lost")).smallest.is_none());
+    assert!(
+        timed::failure(&sound, shape, form, Merge::Host, &*Box::<dyn Error>::from("lost"))
+            .smallest
+            .is_none()
+    );
 }

@@ -1,4 +1,5 @@
-//! Owns the section of times: every pass beside a copy of the same bytes, and the exchange beside a bare round trip.
+//! Owns the section of times: every pass beside a copy of the same bytes, and the exchange beside a
+//! bare round trip.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use crate::record::{Failure, Timed};
 use crate::sizes;
 
 /// f32, channels first, nothing after the normalization.
-const PLAIN: Form = Form { dtype: DType::F32, layout: Layout::ChannelsFirst, epilogue: Epilogue::None, mask: true };
+const PLAIN: Form =
+    Form { dtype: DType::F32, layout: Layout::ChannelsFirst, epilogue: Epilogue::None, mask: true };
 /// What the first shape is timed as, too.
 const OTHERS: [Form; 4] = [
     Form { layout: Layout::ChannelsLast, ..PLAIN },
@@ -45,7 +47,11 @@ pub struct Found {
 /// # Errors
 ///
 /// Where not even a copy runs.
-pub fn passes(machine: &Machine, layers: &dyn Layers, effort: Effort) -> Result<Found, Box<dyn Error>> {
+pub fn passes(
+    machine: &Machine,
+    layers: &dyn Layers,
+    effort: Effort,
+) -> Result<Found, Box<dyn Error>> {
     let started = Instant::now();
     let shapes = if effort.smallest { sizes::smallest() } else { sizes::measured(machine)? };
     let mut rows: Vec<(&'static Workload, Form, Merge)> =
@@ -61,7 +67,14 @@ pub fn passes(machine: &Machine, layers: &dyn Layers, effort: Effort) -> Result<
             continue;
         }
         let machine = one_rank(machine, merge == Merge::Device);
-        let run = Run { machine: &machine, workload, form, repeats: effort.repeats, quick: true, reuse: false };
+        let run = Run {
+            machine: &machine,
+            workload,
+            form,
+            repeats: effort.repeats,
+            quick: true,
+            reuse: false,
+        };
         let ran = run.lines(
             || (),
             |line| {
@@ -84,11 +97,17 @@ fn one_rank(machine: &Machine, shared: bool) -> Machine {
 }
 
 /// With a smaller input of the same form, if one fails: growing batches of a few channels.
-pub fn failure(layers: &dyn Layers, workload: &Workload, form: Form, merge: Merge, error: &dyn Error) -> Failure {
+pub fn failure(
+    layers: &dyn Layers,
+    workload: &Workload,
+    form: Form,
+    merge: Merge,
+    error: &dyn Error,
+) -> Failure {
     let positions = workload.dims[2..].iter().product();
     let channels = workload.channels().min(CHANNELS);
-    let batches =
-        std::iter::successors(Some(2), |batch| Some(batch * 4)).take_while(|&batch| batch <= workload.batch());
+    let batches = std::iter::successors(Some(2), |batch| Some(batch * 4))
+        .take_while(|&batch| batch <= workload.batch());
     let Form { dtype, layout, epilogue, .. } = form;
     let problem = |batch| hard::random(dtype, layout, epilogue, &[[batch, channels, positions]], 1);
     Failure {

@@ -1,7 +1,9 @@
-//! Trains a layer over two ranks, saves its state under both namings, loads it into new layers, and compares.
+//! Trains a layer over two ranks, saves its state under both namings, loads it into new layers, and
+//! compares.
 //!
-//! `cargo run --release --example save_and_load`. The ranks are two virtual devices on the first adapter, or the host where
-//! there is none. Files go to `target/`; `tests/pytorch/check_load.py` shows that PyTorch loads them. The way through:
+//! `cargo run --release --example save_and_load`. The ranks are two virtual devices on the first
+//! adapter, or the host where there is none. Files go to `target/`; `tests/pytorch/check_load.py`
+//! shows that PyTorch loads them. The way through:
 //!
 //! ```text
 //! train  ->  state  ->  save as PyTorch and as MindSpore  ->  load  ->  the same y, bit for bit
@@ -62,9 +64,15 @@ async fn run() -> Result<(), Box<dyn Error>> {
         layer.load_state(&loaded, &LoadOptions::default())?;
         let same = bits(&evaluate(&layer, &shards).await?) == bits(&expected);
         writeln!(out, "\n{}\n  loaded: {}", path.display(), summary(&loaded))?;
-        writeln!(out, "  evaluation in a new layer: {}", if same { "the same bits" } else { "OTHER BITS" })?;
+        writeln!(
+            out,
+            "  evaluation in a new layer: {}",
+            if same { "the same bits" } else { "OTHER BITS" }
+        )?;
         if !same {
-            return Err(format!("the layer loaded from {} evaluates differently", path.display()).into());
+            return Err(
+                format!("the layer loaded from {} evaluates differently", path.display()).into()
+            );
         }
     }
 
@@ -92,7 +100,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
 /// Two virtual devices on the first adapter, or the host twice.
 async fn devices() -> Result<Vec<Device>, syncbn::Error> {
     match Device::adapters().await.first() {
-        Some(adapter) => Ok(vec![Device::from_adapter(adapter).await?, Device::from_adapter(adapter).await?]),
+        Some(adapter) => {
+            Ok(vec![Device::from_adapter(adapter).await?, Device::from_adapter(adapter).await?])
+        }
         None => Ok(vec![Device::host(), Device::host()]),
     }
 }
@@ -112,10 +122,13 @@ fn save_evaluation(path: &Path, shards: &[Shard; 2], y: &[f32]) -> Result<(), Bo
     let samples = shards.iter().map(|shard| shard.dims[0]).sum();
     let dims = vec![samples, shards[0].dims[1], shards[0].dims[2]];
     let x: Vec<f32> = shards.iter().flat_map(|shard| shard.values.iter().copied()).collect();
-    let little_endian = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let little_endian =
+        |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let (x, y) = (little_endian(&x), little_endian(y));
-    let tensors =
-        [("x", TensorView::new(Dtype::F32, dims.clone(), &x)?), ("y", TensorView::new(Dtype::F32, dims, &y)?)];
+    let tensors = [
+        ("x", TensorView::new(Dtype::F32, dims.clone(), &x)?),
+        ("y", TensorView::new(Dtype::F32, dims, &y)?),
+    ];
     std::fs::write(path, safetensors::serialize(tensors, None)?)?;
     Ok(())
 }

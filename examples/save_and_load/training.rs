@@ -1,6 +1,7 @@
 //! A few steps of gradient descent on random data, so that there is a state worth saving.
 //!
-//! The layer learns the channels' targets: y is to have mean and deviation of its own in every channel.
+//! The layer learns the channels' targets: y is to have mean and deviation of its own in every
+//! channel.
 
 use syncbn::{Backward, Error, SyncBatchNorm, Tensor};
 
@@ -24,20 +25,26 @@ pub fn shards(seed: u64) -> [Shard; 2] {
     // A linear congruential generator (Knuth's constants) is random enough for an example.
     let mut state = seed.wrapping_mul(2) + 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     [[6, CHANNELS, 10], [3, CHANNELS, 10]].map(|dims: [usize; 3]| {
         // Every channel has a mean and a deviation of its own.
         let value = |index: usize| (index / dims[2] % CHANNELS) as f32;
-        let values = (0..dims.iter().product()).map(|index| 5.0 * value(index) + (1.0 + value(index)) * next());
+        let values = (0..dims.iter().product())
+            .map(|index| 5.0 * value(index) + (1.0 + value(index)) * next());
         Shard { dims, values: values.collect() }
     })
 }
 
 /// The shards, each on the device of its rank.
 pub fn upload(layer: &SyncBatchNorm, shards: &[Shard; 2]) -> Result<Vec<Tensor>, Error> {
-    shards.iter().zip(layer.devices()).map(|(shard, device)| device.upload(&shard.dims, &shard.values)).collect()
+    shards
+        .iter()
+        .zip(layer.devices())
+        .map(|(shard, device)| device.upload(&shard.dims, &shard.values))
+        .collect()
 }
 
 /// Trains the layer; the loss of every step, half the mean square of y − target.

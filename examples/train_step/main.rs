@@ -1,6 +1,8 @@
-//! Training over several ranks: a perceptron with synchronized batch normalization learns the same as on one device.
+//! Training over several ranks: a perceptron with synchronized batch normalization learns the same
+//! as on one device.
 //!
-//! `cargo run --release --example train_step -- --help` says what it does and which options there are. The way through:
+//! `cargo run --release --example train_step -- --help` says what it does and which options there
+//! are. The way through:
 //!
 //! ```text
 //! samples  ->  shards, one for each rank  ->  training in one thread per rank   ->  losses
@@ -27,7 +29,9 @@ use threads::{cut, sizes, train};
 /// What can go wrong here and not in a module of its own.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
-    #[error("step {step}: the losses differ by {found:.1e}, rounding explains at most {allowed:.1e}")]
+    #[error(
+        "step {step}: the losses differ by {found:.1e}, rounding explains at most {allowed:.1e}"
+    )]
     TooFar { step: usize, found: f64, allowed: f64 },
 }
 
@@ -47,7 +51,10 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let shards = cut(samples.len(), args.ranks());
     let devices = open(args.adapter.as_deref(), args.ranks()).await?;
     let (ranks, sizes, device) = (devices.len(), sizes(&shards), &devices[0]);
-    print(&format!("{} samples over {ranks} ranks ({sizes}), each on {device}\n\n", samples.len()))?;
+    print(&format!(
+        "{} samples over {ranks} ranks ({sizes}), each on {device}\n\n",
+        samples.len()
+    ))?;
 
     let whole = 0..samples.len();
     let alone = train(true, &devices[..1], &samples, std::slice::from_ref(&whole), args.steps())?;
@@ -56,13 +63,16 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
     let titles = ["one device", "all ranks", "difference", "allowed", "not synchronized"];
     let [one, all, difference, allowed, not] = titles;
-    let mut table = format!("step  {one:>14}  {all:>14}  {difference:>10}  {allowed:>7}  {not:>16}\n");
+    let mut table =
+        format!("step  {one:>14}  {all:>14}  {difference:>10}  {allowed:>7}  {not:>16}\n");
     let mut far = None;
     for step in 0..args.steps() {
         let (one, all) = (alone.losses[step], together.losses[step]);
         let (found, allowed) = ((one - all).abs(), alone.allowed(step));
         let not = locally.losses[step];
-        table += &format!("{step:>4}  {one:>14.11}  {all:>14.11}  {found:>10.1e}  {allowed:>7.1e}  {not:>16.11}\n");
+        table += &format!(
+            "{step:>4}  {one:>14.11}  {all:>14.11}  {found:>10.1e}  {allowed:>7.1e}  {not:>16.11}\n"
+        );
         if far.is_none() && (found.is_nan() || found > allowed) {
             far = Some(RunError::TooFar { step, found, allowed });
         }

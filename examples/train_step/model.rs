@@ -1,4 +1,5 @@
-//! The samples, and the perceptron around the layer: its parameters, and forward and backward by hand, in f64.
+//! The samples, and the perceptron around the layer: its parameters, and forward and backward by
+//! hand, in f64.
 
 use std::ops::Range;
 
@@ -19,7 +20,9 @@ impl Samples {
     pub fn new(count: usize) -> Self {
         // Fractions of multiples of the golden ratio fill an interval evenly.
         let spread = |index: usize| (index as f64 * 0.618_033_988_749_895).fract();
-        let inputs: Vec<_> = (0..count).map(|i| [4.0 * i as f64 / count as f64 - 1.0, 2.0 * spread(i) - 1.0]).collect();
+        let inputs: Vec<_> = (0..count)
+            .map(|i| [4.0 * i as f64 / count as f64 - 1.0, 2.0 * spread(i) - 1.0])
+            .collect();
         let targets = inputs.iter().map(|[u, v]| (2.0 * u).sin() + u * v).collect();
         Self { inputs, targets }
     }
@@ -29,12 +32,16 @@ impl Samples {
     }
 
     pub fn part(&self, range: &Range<usize>) -> Self {
-        Self { inputs: self.inputs[range.clone()].to_vec(), targets: self.targets[range.clone()].to_vec() }
+        Self {
+            inputs: self.inputs[range.clone()].to_vec(),
+            targets: self.targets[range.clone()].to_vec(),
+        }
     }
 }
 
-/// All parameters in one vector, as gradients are added up: first linear layer (HIDDEN, INPUTS) without a bias, which the
-/// normalization would subtract; weight and bias of the normalization; second linear layer (HIDDEN) and its bias.
+/// All parameters in one vector, as gradients are added up: first linear layer (HIDDEN, INPUTS)
+/// without a bias, which the normalization would subtract; weight and bias of the normalization;
+/// second linear layer (HIDDEN) and its bias.
 #[derive(Clone, Debug)]
 pub struct Parameters {
     pub values: Vec<f64>,
@@ -67,31 +74,39 @@ impl Parameters {
     pub fn hidden(&self, samples: &Samples) -> Vec<f32> {
         let rows = |x: &[f64; INPUTS]| {
             let x = *x;
-            self.values[FIRST].chunks(INPUTS).map(move |w| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() as f32)
+            self.values[FIRST]
+                .chunks(INPUTS)
+                .map(move |w| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>() as f32)
         };
         samples.inputs.iter().flat_map(rows).collect()
     }
 
-    /// From the normalized values y, (samples, HIDDEN): residuals prediction − target, and the activations tanh(y).
+    /// From the normalized values y, (samples, HIDDEN): residuals prediction − target, and the
+    /// activations tanh(y).
     pub fn residuals(&self, samples: &Samples, y: &[f32]) -> (Vec<f64>, Vec<f64>) {
         let activations: Vec<f64> = y.iter().map(|&y| f64::from(y).tanh()).collect();
-        let predict =
-            |a: &[f64]| a.iter().zip(&self.values[SECOND]).map(|(a, w)| a * w).sum::<f64>() + self.values[SECOND.end];
-        let residuals = activations.chunks(HIDDEN).zip(&samples.targets).map(|(a, target)| predict(a) - target);
+        let predict = |a: &[f64]| {
+            a.iter().zip(&self.values[SECOND]).map(|(a, w)| a * w).sum::<f64>()
+                + self.values[SECOND.end]
+        };
+        let residuals =
+            activations.chunks(HIDDEN).zip(&samples.targets).map(|(a, target)| predict(a) - target);
         (residuals.collect(), activations)
     }
 
-    /// By how much the sum of squared residuals changes at most when every y changes by a little, per unit of that.
+    /// By how much the sum of squared residuals changes at most when every y changes by a little,
+    /// per unit of that.
     pub fn sensitivity(&self, residuals: &[f64], activations: &[f64]) -> f64 {
         let of_sample = |(residual, activations): (&f64, &[f64])| {
-            let slopes = activations.iter().zip(&self.values[SECOND]).map(|(a, w)| w.abs() * (1.0 - a * a));
+            let slopes =
+                activations.iter().zip(&self.values[SECOND]).map(|(a, w)| w.abs() * (1.0 - a * a));
             2.0 * residual.abs() * slopes.sum::<f64>()
         };
         residuals.iter().zip(activations.chunks(HIDDEN)).map(of_sample).sum()
     }
 
-    /// Adds the gradients of the second layer to `gradient`, and returns the gradient of y. `total` is the number of
-    /// samples of all ranks: the loss is the mean of their squared residuals.
+    /// Adds the gradients of the second layer to `gradient`, and returns the gradient of y. `total`
+    /// is the number of samples of all ranks: the loss is the mean of their squared residuals.
     pub fn backward_second(
         &self,
         residuals: &[f64],
@@ -103,7 +118,9 @@ impl Parameters {
         for (residual, activations) in residuals.iter().zip(activations.chunks(HIDDEN)) {
             let grad = 2.0 * residual / total as f64;
             gradient[SECOND.end] += grad;
-            for ((a, w), gradient) in activations.iter().zip(&self.values[SECOND]).zip(&mut gradient[SECOND]) {
+            for ((a, w), gradient) in
+                activations.iter().zip(&self.values[SECOND]).zip(&mut gradient[SECOND])
+            {
                 *gradient += grad * a;
                 grad_y.push((grad * w * (1.0 - a * a)) as f32);
             }

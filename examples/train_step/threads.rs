@@ -20,7 +20,8 @@ pub enum ThreadError {
     Panicked { rank: usize },
 }
 
-/// Trains in one thread per device; the losses are those of the whole batch, the same on every rank.
+/// Trains in one thread per device; the losses are those of the whole batch, the same on every
+/// rank.
 pub fn train(
     synchronizes: bool,
     devices: &[Device],

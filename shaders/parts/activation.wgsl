@@ -1,4 +1,5 @@
-// The activation after normalization, v or slope·v, and its derivative: 1 where v is above 0, the slope elsewhere.
+// The activation after normalization, v or slope·v, and its derivative: 1 where v is above 0, the
+// slope elsewhere.
 
 #import element
 #import params
@@ -6,7 +7,8 @@
 #import choose_element
 #import finite
 
-// Where v is above 0, by its bits: the same in forward and backward whatever the device does with subnormals and NaN.
+// Where v is above 0, by its bits: the same in forward and backward whatever the device does with
+// subnormals and NaN.
 fn is_active(v: U) -> B {
     return (v - U(1u)) < U(EXPONENT);
 }

@@ -1,5 +1,6 @@
-// What normalizes a channel, made on the device: mean = pivot + rest and 1/√(var + eps), written as bits, because a
-// compiler may assume that no f32 is a NaN, and a channel that is not finite is told by three of them.
+// What normalizes a channel, made on the device: mean = pivot + rest and 1/√(var + eps), written as
+// bits, because a compiler may assume that no f32 is a NaN, and a channel that is not finite is
+// told by three of them.
 
 #import choose
 #import finite
@@ -15,7 +16,8 @@ struct CenterBits {
     unit: u32,            // of the three: 1
 }
 
-// 1/√v, and 0 where v is 0. One step of Newton's method takes off what division and root may be off.
+// 1/√v, and 0 where v is 0. One step of Newton's method takes off what division and root may be
+// off.
 fn inverse_root(v: f32) -> f32 {
     if (v <= 0.0) {
         return 0.0;

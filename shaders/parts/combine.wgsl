@@ -6,7 +6,8 @@
 #import reduce
 #import choose
 
-// Tiles summed up before they join the row's sum, so that its rounding grows with tiles/16 and not with tiles.
+// Tiles summed up before they join the row's sum, so that its rounding grows with tiles/16 and not
+// with tiles.
 const BATCH: u32 = 16u;
 
 struct Place {

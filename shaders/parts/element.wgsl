@@ -1,5 +1,6 @@
-// An element: what an invocation loads and stores at once. A single value, or a quad: four values that lie next to each
-// other, of one channel or of four neighbouring ones. Kernels are written for both, in V, U and B.
+// An element: what an invocation loads and stores at once. A single value, or a quad: four values
+// that lie next to each other, of one channel or of four neighbouring ones. Kernels are written for
+// both, in V, U and B.
 
 #if QUADS
 alias V = vec4<f32>;

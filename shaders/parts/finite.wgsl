@@ -1,5 +1,5 @@
-// NaN and infinity by the exponent bits, as integers: a compiler may assume that no f32 is either of them. The value is
-// loaded or settled, else the compiler knows by which operation it was made.
+// NaN and infinity by the exponent bits, as integers: a compiler may assume that no f32 is either
+// of them. The value is loaded or settled, else the compiler knows by which operation it was made.
 
 const EXPONENT: u32 = 0x7f800000u;
 

@@ -1,8 +1,8 @@
 // What is sent of a channel for grad_input, and what is read of x for it.
 //
-// Both mean_dy and projection are 0, and x is not read for them, where the statistics were constants. A channel that is not
-// finite arrives with a NaN inv_std, one whose sums are not with a NaN mean_dy: its grad_input is NaN, but g is as forward's
-// activation says.
+// Both mean_dy and projection are 0, and x is not read for them, where the statistics were
+// constants. A channel that is not finite arrives with a NaN inv_std, one whose sums are not with a
+// NaN mean_dy: its grad_input is NaN, but g is as forward's activation says.
 
 #import input_gradient
 #import upstream

@@ -1,4 +1,5 @@
-// load_OPERAND: an element of the activation OPERAND as f32, however it is stored. Every conversion is exact.
+// load_OPERAND: an element of the activation OPERAND as f32, however it is stored. Every conversion
+// is exact.
 
 #import element
 #if OPERAND_F16

@@ -1,5 +1,6 @@
-// A mask of the activation: a bit per value, 1 where v was above 0. A word holds 32 values of one invocation of a kernel that
-// writes, or, where words of 16-bit outputs are owned, the values at 32 addresses that follow each other.
+// A mask of the activation: a bit per value, 1 where v was above 0. A word holds 32 values of one
+// invocation of a kernel that writes, or, where words of 16-bit outputs are owned, the values at 32
+// addresses that follow each other.
 
 #import element
 #import params

@@ -1,8 +1,10 @@
-// Merging over the rows of a tile, whose results become those of the tile: four by four, four by four of those, then the
-// rest at once, in this order whoever merges the first fours (`hold_fours`, `four`), so that the bits are the same.
+// Merging over the rows of a tile, whose results become those of the tile: four by four, four by
+// four of those, then the rest at once, in this order whoever merges the first fours (`hold_fours`,
+// `four`), so that the bits are the same.
 //
-// An entry is what a row holds of a channel; those of all channels of a workgroup lie side by side, SUMS of them from each
-// invocation. Two barriers and no barrier in a loop. Rows are a power of two up to 256.
+// An entry is what a row holds of a channel; those of all channels of a workgroup lie side by side,
+// SUMS of them from each invocation. Two barriers and no barrier in a loop. Rows are a power of two
+// up to 256.
 
 #import merge_fours
 

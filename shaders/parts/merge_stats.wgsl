@@ -1,7 +1,9 @@
-// How statistics of rows merge: they move to the count-weighted mean of all, formed relative to the first of them.
+// How statistics of rows merge: they move to the count-weighted mean of all, formed relative to the
+// first of them.
 //
-// By d = m − new mean, Σ(x − m) becomes Σ(x − m) + n·d, and Σ(x − m)² becomes Σ(x − m)² + d·(2Σ(x − m) + n·d).
-// An entry is (m, Σ(x − m), Σ(x − m)², n), n below 0 where a value is NaN or infinite.
+// By d = m − new mean, Σ(x − m) becomes Σ(x − m) + n·d, and Σ(x − m)² becomes
+// Σ(x − m)² + d·(2Σ(x − m) + n·d). An entry is (m, Σ(x − m), Σ(x − m)², n), n below 0 where a value
+// is NaN or infinite.
 
 #import settled
 #import merge
@@ -32,8 +34,8 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
         values += abs(entry.w);
     }
     let mean = settled_f32(first_mean + offset / max(values, 1.0));
-    // What moving adds to the squares is summed apart: where one value outweighs all others, it is many small terms, and
-    // each would be rounded to the last place of the large one.
+    // What moving adds to the squares is summed apart: where one value outweighs all others, it is
+    // many small terms, and each would be rounded to the last place of the large one.
     var sums = vec3<f32>(0.0);
     var is_lost = false;
     for (var i = 0u; i < count; i += 4u) {

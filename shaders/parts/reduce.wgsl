@@ -1,14 +1,17 @@
-// Sum over the rows of a tile (or of a channel's tiles), in one fixed order: sixteen by sixteen, then the rest.
+// Sum over the rows of a tile (or of a channel's tiles), in one fixed order: sixteen by sixteen,
+// then the rest.
 //
-// Two barriers a sum and no barrier in a loop. Rows are a power of two up to 256; one sum per column runs side by side.
-// Few roundings meet one large term, as where one value of a channel outweighs all others: at most five a level.
+// Two barriers a sum and no barrier in a loop. Rows are a power of two up to 256; one sum per
+// column runs side by side. Few roundings meet one large term, as where one value of a channel
+// outweighs all others: at most five a level.
 
 // The rows' terms, then, from BLOCK_SUMS on, the sums of sixteen.
 var<workgroup> sums: array<vec4<f32>, 512>;
 
 const BLOCK_SUMS: u32 = 256u;
 
-// The sum of `count` entries, a power of two up to sixteen, from `first` on and `stride` apart: by fours, pairwise.
+// The sum of `count` entries, a power of two up to sixteen, from `first` on and `stride` apart: by
+// fours, pairwise.
 fn sum_of_entries(first: u32, count: u32, stride: u32) -> vec4<f32> {
     var total = vec4<f32>(0.0);
     for (var i = 0u; i < count; i += 4u) {

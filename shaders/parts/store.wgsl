@@ -1,4 +1,5 @@
-// What is stored of an element, given by the bits of its f32: these, or rounded to 16 bits where the output has 16.
+// What is stored of an element, given by the bits of its f32: these, or rounded to 16 bits where
+// the output has 16.
 
 #import element
 

@@ -1,17 +1,21 @@
-// The walk over one tile of one channel, shared by the kernels that sum and those that write whole tiles.
+// The walk over one tile of one channel, shared by the kernels that sum and those that write whole
+// tiles.
 //
-// The values of a channel are numbered i = n·L + l over its N·L values. Value i of channel c of a tensor lies at
-// n·sample + c·channel + l·inner, with the tensor's strides: (C·L, L, 1) channels first, (L·C, 1, C) channels last.
-// A tile is `rows`·`row_values` consecutive values, in runs of 2^run_log2·`row_values`: as many rows go through a run
-// side by side, so that neighbouring invocations read neighbouring addresses, and an invocation stays near to where it was:
-// its addresses do not lie a power of two apart, which caches are bad at. A workgroup holds 256/rows tiles side by side: the
-// same tile of neighbouring channels, which lie next to each other in memory where L is small or channels are last.
+// The values of a channel are numbered i = n·L + l over its N·L values. Value i of channel c of a
+// tensor lies at n·sample + c·channel + l·inner, with the tensor's strides: (C·L, L, 1) channels
+// first, (L·C, 1, C) channels last. A tile is `rows`·`row_values` consecutive values, in runs of
+// 2^run_log2·`row_values`: as many rows go through a run side by side, so that neighbouring
+// invocations read neighbouring addresses, and an invocation stays near to where it was: its
+// addresses do not lie a power of two apart, which caches are bad at. A workgroup holds 256/rows
+// tiles side by side: the same tile of neighbouring channels, which lie next to each other in
+// memory where L is small or channels are last.
 //
-// Kernels of quads walk units of four values that lie next to each other: then L is in quads of positions, or C in quads of
-// channels, and addresses are those of quads.
+// Kernels of quads walk units of four values that lie next to each other: then L is in quads of
+// positions, or C in quads of channels, and addresses are those of quads.
 //
-// A tensor beyond one binding is walked window by window: some tiles of some channels, whose memory is bound from a
-// multiple of 256 elements on. `x_origin` and `g_origin` shift addresses to what is bound, modulo 2³².
+// A tensor beyond one binding is walked window by window: some tiles of some channels, whose memory
+// is bound from a multiple of 256 elements on. `x_origin` and `g_origin` shift addresses to what is
+// bound, modulo 2³².
 
 #import params
 #import choose
@@ -30,7 +34,8 @@ struct Walk {
     g: u32,               // address of the current value in grad_output
 }
 
-// Rows that go through a run, then columns, then runs: the bits of an invocation's number from the lowest on.
+// Rows that go through a run, then columns, then runs: the bits of an invocation's number from the
+// lowest on.
 fn lane_of(row: u32, column: u32) -> u32 {
     let in_run = row & ((1u << params.run_log2) - 1u);
     let run = row >> params.run_log2;
@@ -55,7 +60,8 @@ fn begin_walk(lane: u32, workgroup: u32) -> Walk {
     let in_run = lane & ((1u << params.run_log2) - 1u);
     walk.column = (lane >> params.run_log2) & ((1u << params.columns_log2) - 1u);
     walk.row = ((lane >> (params.run_log2 + params.columns_log2)) << params.run_log2) | in_run;
-    // Divisions cost a software driver more than anything else here, so that remainders are made without.
+    // Divisions cost a software driver more than anything else here, so that remainders are made
+    // without.
     let tile = workgroup / params.blocks;
     let block = workgroup - tile * params.blocks;
     walk.channel = params.first_channel + (block << params.columns_log2) + walk.column;
@@ -76,8 +82,8 @@ fn begin_walk(lane: u32, workgroup: u32) -> Walk {
     return walk;
 }
 
-// The last tiles first, because the sums read them last. Past the last workgroup the number wraps round to a tile without
-// values.
+// The last tiles first, because the sums read them last. Past the last workgroup the number wraps
+// round to a tile without values.
 fn begin_walk_from_last(lane: u32, workgroup: u32) -> Walk {
     return begin_walk(lane, params.blocks * params.tiles - 1u - workgroup);
 }

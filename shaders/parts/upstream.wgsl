@@ -1,4 +1,5 @@
-// g = grad_output·(v > 0 ? 1 : slope): the gradient before the activation, which is also that of the residual.
+// g = grad_output·(v > 0 ? 1 : slope): the gradient before the activation, which is also that of
+// the residual.
 //
 // Where v was above 0 a mask of forward says, or v is formed again as forward formed it.
 
@@ -26,7 +27,8 @@ fn begin_upstream(walk: Walk, lane: u32) {
 #if QUADS
     own_mask = mask[mask_word_of(walk.tile, walk.channel, lane)];
 #else
-    // A word holds values of ROWS_PER_WORD rows of this kernel, whose tiles and runs are as much smaller.
+    // A word holds values of ROWS_PER_WORD rows of this kernel, whose tiles and runs are as much
+    // smaller.
     let segment = walk.tile / params.mask_segment_tiles;
     let in_segment = walk.tile % params.mask_segment_tiles;
     let tile = segment * params.mask_segment_words + in_segment / ROWS_PER_WORD;

@@ -1,5 +1,5 @@
-// Writing 16-bit outputs of single values: an invocation owns whole words, two elements each, of which a word may hold two
-// channels.
+// Writing 16-bit outputs of single values: an invocation owns whole words, two elements each, of
+// which a word may hold two channels.
 
 #import params
 
@@ -23,8 +23,8 @@ fn has_words(workgroup: u32) -> bool {
     return workgroup * 512u * WORDS_PER_INVOCATION < params.end_element - params.first_element;
 }
 
-// The n-th word of this invocation: neighbours, or those of neighbouring invocations are. The last workgroup comes first,
-// because what the sums read last is written first.
+// The n-th word of this invocation: neighbours, or those of neighbouring invocations are. The last
+// workgroup comes first, because what the sums read last is written first.
 fn word_of(lane: u32, workgroup: u32, n: u32) -> u32 {
     let last = (params.end_element - params.first_element - 1u) / (512u * WORDS_PER_INVOCATION);
     let first = params.first_element / 2u + (last - workgroup) * WORDS_PER_INVOCATION * 256u;

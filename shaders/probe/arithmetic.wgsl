@@ -1,7 +1,9 @@
-// Asks what the compiler and the device do to f32 beyond the source: contraction, reassociation, flushing, NaN tests that fold,
-// and whether the barriers of `settled` keep the order of a sum all the same.
+// Asks what the compiler and the device do to f32 beyond the source: contraction, reassociation,
+// flushing, NaN tests that fold, and whether the barriers of `settled` keep the order of a sum all
+// the same.
 //
-// Dispatch: 1 workgroup. An invocation answers with 7 words; where the source is followed the first four are 0.
+// Dispatch: 1 workgroup. An invocation answers with 7 words; where the source is followed the first
+// four are 0.
 
 #import finite
 #import settled
@@ -27,7 +29,8 @@ struct Value {
 fn main(@builtin(local_invocation_index) lane: u32) {
     let line = lines[lane];
     let value = values[lane];
-    // Of another invocation, so that nothing is shared between what a barrier is in and what none is in.
+    // Of another invocation, so that nothing is shared between what a barrier is in and what none
+    // is in.
     let other_line = lines[255u - lane];
     let other_value = values[255u - lane];
     let at = 7u * lane;

@@ -1,8 +1,8 @@
-// Asks where the activation is active in backward: v by the kernels' own source, in the surroundings of `grad_input`, whose
-// result is formed by its own source too.
+// Asks where the activation is active in backward: v by the kernels' own source, in the
+// surroundings of `grad_input`, whose result is formed by its own source too.
 //
-// Dispatch: 1 workgroup, an invocation per channel. The answer is the gradient of the residual and that of the input of every
-// value, by their bits.
+// Dispatch: 1 workgroup, an invocation per channel. The answer is the gradient of the residual and
+// that of the input of every value, by their bits.
 
 #import input_gradient
 #import activation

@@ -1,4 +1,5 @@
-// Asks where the activation is active in forward: v by the kernels' own source, in the surroundings of `normalize`.
+// Asks where the activation is active in forward: v by the kernels' own source, in the surroundings
+// of `normalize`.
 //
 // Dispatch: 1 workgroup, an invocation per channel. The answer is y of every value, by its bits.
 

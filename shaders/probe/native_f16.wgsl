@@ -1,6 +1,7 @@
 // Asks what the device's own loads make of every f16, one at a time and four at a time.
 //
-// Dispatch: 256 workgroups, an invocation per value. The answer is the f32 of every value, by its bits.
+// Dispatch: 256 workgroups, an invocation per value. The answer is the f32 of every value, by its
+// bits.
 
 enable f16;
 

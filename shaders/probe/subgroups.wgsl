@@ -1,7 +1,8 @@
-// Asks whether a workgroup is cut into whole subgroups of one size, in which neighbours can be told by number.
+// Asks whether a workgroup is cut into whole subgroups of one size, in which neighbours can be told
+// by number.
 //
-// Dispatch: 2 workgroups. Every invocation answers with its number, counted subgroup by subgroup as the kernels that merge
-// rows count it, and with what the invocations at distance 1, 2 and 3 hold.
+// Dispatch: 2 workgroups. Every invocation answers with its number, counted subgroup by subgroup as
+// the kernels that merge rows count it, and with what the invocations at distance 1, 2 and 3 hold.
 
 @group(0) @binding(5) var<storage, read_write> answer: array<vec4<u32>>;   // (2 workgroups, 256 invocations, 4)
 

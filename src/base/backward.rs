@@ -23,7 +23,10 @@ pub(crate) struct GradientTensors {
 
 impl GradientTensors {
     /// What the caller gets.
-    pub fn into_output<O: Output>(self, report: Option<crate::stats::BackwardReport>) -> Option<crate::Gradients<O>> {
+    pub fn into_output<O: Output>(
+        self,
+        report: Option<crate::stats::BackwardReport>,
+    ) -> Option<crate::Gradients<O>> {
         Some(crate::Gradients {
             input: O::of_list(self.input.unwrap_or_default())?,
             weight: self.weight.and_then(O::of_list),
@@ -39,7 +42,12 @@ impl GradientTensors {
             tensors.as_mut().map(|tensors| ListMut::Slice(tensors))
         }
         let Self { input, weight, bias, residual } = self;
-        Targets { input: list(input), weight: list(weight), bias: list(bias), residual: list(residual) }
+        Targets {
+            input: list(input),
+            weight: list(weight),
+            bias: list(bias),
+            residual: list(residual),
+        }
     }
 }
 
@@ -52,7 +60,8 @@ pub(crate) struct CheckedBackward {
 }
 
 impl Base {
-    /// Checks what backward is given, targets included, and makes the gradients of these steps that are to be returned.
+    /// Checks what backward is given, targets included, and makes the gradients of these steps that
+    /// are to be returned.
     pub fn check_backward(
         &self,
         saved: &SavedCall,
@@ -61,7 +70,8 @@ impl Base {
     ) -> Result<CheckedBackward, Error> {
         let x: Tensors<'_> = parts.x.iter().collect();
         let shapes = self.check_x(&x)?;
-        let residual: Option<Tensors<'_>> = parts.residual.as_ref().map(|list| list.iter().collect());
+        let residual: Option<Tensors<'_>> =
+            parts.residual.as_ref().map(|list| list.iter().collect());
         self.check_residual(residual.as_deref(), &x, saved.needs_residual())?;
         let residual = residual.unwrap_or_default();
         saved.check(self, &x, &residual, parts.recomputed)?;
@@ -71,13 +81,18 @@ impl Base {
         match &parts.targets {
             Some(targets) => {
                 let is_over = matches!(parts.grad_output, Source::Over(_));
-                let sources = vec![("x", x.as_slice()), ("residual", &residual), ("grad_output", &grad_output)];
+                let sources = vec![
+                    ("x", x.as_slice()),
+                    ("residual", &residual),
+                    ("grad_output", &grad_output),
+                ];
                 self.check_gradient_targets(targets, sources, is_over, steps)?;
             }
             None => {
                 if steps.apply {
                     made.input = Some(all_like(&x)?);
-                    made.residual = self.config.epilogue.adds_residual().then(|| all_like(&x)).transpose()?;
+                    made.residual =
+                        self.config.epilogue.adds_residual().then(|| all_like(&x)).transpose()?;
                 }
                 if steps.sums {
                     made.weight = self.channel_vectors(self.config.weight, x.len())?;
@@ -88,7 +103,8 @@ impl Base {
         Ok(CheckedBackward { shapes, grad_shapes, made })
     }
 
-    /// Checks that targets are of gradients that the layer has and these steps write, fit, and have memory of their own.
+    /// Checks that targets are of gradients that the layer has and these steps write, fit, and have
+    /// memory of their own.
     fn check_gradient_targets<'t>(
         &self,
         targets: &'t Targets<'_>,
@@ -96,10 +112,13 @@ impl Base {
         is_over: bool,
         steps: Steps,
     ) -> Result<(), Error> {
-        let tensors = |list: &'t Option<ListMut<'_>>| list.as_ref().map(|list| list.iter().collect::<Tensors<'_>>());
+        let tensors = |list: &'t Option<ListMut<'_>>| {
+            list.as_ref().map(|list| list.iter().collect::<Tensors<'_>>())
+        };
         let (input, residual) = (tensors(&targets.input), tensors(&targets.residual));
         let (weight, bias) = (tensors(&targets.weight), tensors(&targets.bias));
-        let not_wanted = |argument, reason| Err(ArgumentError::NotWanted { argument, reason }.into());
+        let not_wanted =
+            |argument, reason| Err(ArgumentError::NotWanted { argument, reason }.into());
         let x = sources[0].1;
         let mut others: Vec<Argument<'_>> = sources;
         if is_over {
@@ -111,14 +130,18 @@ impl Base {
             check_like(grad_output, x, false)?;
         }
         let adds_residual = self.config.epilogue.adds_residual();
-        let activations = [("input_gradient", true, &input), ("residual_gradient", adds_residual, &residual)];
+        let activations =
+            [("input_gradient", true, &input), ("residual_gradient", adds_residual, &residual)];
         for (argument, configured, tensors) in activations {
             let Some(tensors) = tensors else { continue };
             if !configured {
                 return Err(ArgumentError::NoSuchParameter { name: "residual" }.into());
             }
             if !steps.apply {
-                return not_wanted(argument, "it needs the sums of all ranks: give it to input_gradients");
+                return not_wanted(
+                    argument,
+                    "it needs the sums of all ranks: give it to input_gradients",
+                );
             }
             self.check_targets((argument, tensors), &others, x.len())?;
             check_like((argument, tensors), x, false)?;
@@ -145,7 +168,11 @@ impl Base {
     }
 
     /// A vector of channels for the gradient of a parameter on every rank, where it gets one.
-    fn channel_vectors(&self, configured: bool, ranks: usize) -> Result<Option<Vec<Tensor>>, Error> {
+    fn channel_vectors(
+        &self,
+        configured: bool,
+        ranks: usize,
+    ) -> Result<Option<Vec<Tensor>>, Error> {
         let vectors = (0..ranks).map(|rank| self.device(rank).zeros(&[self.config.num_features]));
         self.has_gradient(configured).then(|| vectors.collect()).transpose()
     }
@@ -177,7 +204,8 @@ impl CheckedBackward {
         let mut grad_residual = tensors(residual);
         let (mut grad_weight, mut grad_bias) = (tensors(weight), tensors(bias));
         let mut residuals = parts.residual.iter().flat_map(|list| list.iter());
-        let shapes = std::mem::take(&mut self.shapes).into_iter().zip(std::mem::take(&mut self.grad_shapes));
+        let shapes =
+            std::mem::take(&mut self.shapes).into_iter().zip(std::mem::take(&mut self.grad_shapes));
         let mut ranks = Vec::with_capacity(g.len());
         for (rank, ((x, g), (shape, g_shape))) in parts.x.iter().zip(g).zip(shapes).enumerate() {
             ranks.push(BackwardRank {
@@ -197,7 +225,10 @@ impl CheckedBackward {
                 apply: None,
             });
         }
-        ranks.iter_mut().enumerate().try_for_each(|(rank, of)| of.plan(base.device(rank), steps))?;
+        ranks
+            .iter_mut()
+            .enumerate()
+            .try_for_each(|(rank, of)| of.plan(base.device(rank), steps))?;
         Ok(ranks)
     }
 }

@@ -21,7 +21,8 @@ impl Base {
         match running.var.iter().position(|&var| var < 0.0) {
             None => Ok(()),
             Some(channel) => {
-                let reason = format!("its variance is {}, expected at least 0", running.var[channel]);
+                let reason =
+                    format!("its variance is {}, expected at least 0", running.var[channel]);
                 Err(ArgumentError::Statistics { argument: "running_var", rank: 0, channel, reason })
             }
         }
@@ -33,11 +34,14 @@ impl Base {
         self.check_ranks(argument, x)?;
         let mut shapes = Vec::with_capacity(x.len());
         for (rank, tensor) in x.iter().enumerate() {
-            let shape = tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
+            let shape =
+                tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
             let (found, expected) = (shape.channels(), self.config.num_features);
             if found != expected {
                 let dims = tensor.dims().to_vec();
-                return Err(ArgumentError::Channels { argument, rank, dims, found, expected }.into());
+                return Err(
+                    ArgumentError::Channels { argument, rank, dims, found, expected }.into()
+                );
             }
             shapes.push(shape);
         }
@@ -57,7 +61,9 @@ impl Base {
                 check_like(("residual", residual), x, false)
             }
             Some(_) => Err(ArgumentError::NoSuchParameter { name: "residual" }.into()),
-            None if needed => Err(ArgumentError::NoResidual { epilogue: self.config.epilogue }.into()),
+            None if needed => {
+                Err(ArgumentError::NoResidual { epilogue: self.config.epilogue }.into())
+            }
             None => Ok(()),
         }
     }
@@ -73,7 +79,8 @@ impl Base {
         self.check_ranks_of(argument, grad_output, x.len())?;
         let mut grad_shapes = Vec::with_capacity(x.len());
         for (rank, (tensor, x)) in grad_output.iter().zip(x).enumerate() {
-            let shape = tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
+            let shape =
+                tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
             if !shape.is_like(&shapes[rank]) {
                 let (found, expected) = (tensor.dims().to_vec(), x.dims().to_vec());
                 return Err(ArgumentError::Dims { argument, rank, found, expected }.into());
@@ -84,8 +91,8 @@ impl Base {
         Ok(grad_shapes)
     }
 
-    /// Checks that there is one target per rank, with memory of its own: shared neither with the layer's parameters nor
-    /// with any of `others`.
+    /// Checks that there is one target per rank, with memory of its own: shared neither with the
+    /// layer's parameters nor with any of `others`.
     pub(super) fn check_targets(
         &self,
         (argument, targets): Argument<'_>,
@@ -93,11 +100,13 @@ impl Base {
         ranks: usize,
     ) -> Result<(), Error> {
         self.check_ranks_of(argument, targets, ranks)?;
-        let overlap = |rank, other, other_rank| ArgumentError::Overlap { argument, rank, other, other_rank };
+        let overlap =
+            |rank, other, other_rank| ArgumentError::Overlap { argument, rank, other, other_rank };
         for (rank, target) in targets.iter().enumerate() {
             let earlier = (argument, &targets[..rank]);
             for (other, tensors) in others.iter().copied().chain([earlier]) {
-                if let Some(other_rank) = tensors.iter().position(|tensor| target.overlaps(tensor)) {
+                if let Some(other_rank) = tensors.iter().position(|tensor| target.overlaps(tensor))
+                {
                     return Err(overlap(rank, other, other_rank).into());
                 }
             }
@@ -113,7 +122,12 @@ impl Base {
     }
 
     /// Checks that what one request of several writes is apart from all tensors of the others.
-    pub fn check_apart(&self, index: usize, written: &Named<'_>, all: &[(Named<'_>, Named<'_>)]) -> Result<(), Error> {
+    pub fn check_apart(
+        &self,
+        index: usize,
+        written: &Named<'_>,
+        all: &[(Named<'_>, Named<'_>)],
+    ) -> Result<(), Error> {
         for (_, (read, others)) in all.iter().enumerate().filter(|(other, _)| *other != index) {
             let others: Vec<Argument<'_>> =
                 read.iter().chain(others).map(|(name, of)| (*name, of.as_slice())).collect();
@@ -126,11 +140,17 @@ impl Base {
 
     /// Checks that what another request writes is apart from the parameters of this layer.
     pub fn check_parameters_apart(&self, written: &Named<'_>) -> Result<(), Error> {
-        written.iter().try_for_each(|(argument, targets)| self.check_targets((argument, targets), &[], targets.len()))
+        written.iter().try_for_each(|(argument, targets)| {
+            self.check_targets((argument, targets), &[], targets.len())
+        })
     }
 
     /// Checks that tensors are of dimensions (C), stored as f32, each on its rank's device.
-    pub(super) fn check_vectors(&self, argument: &'static str, tensors: &[&Tensor]) -> Result<(), Error> {
+    pub(super) fn check_vectors(
+        &self,
+        argument: &'static str,
+        tensors: &[&Tensor],
+    ) -> Result<(), Error> {
         self.check_devices(argument, tensors)?;
         for (rank, tensor) in tensors.iter().enumerate() {
             check_dims(argument, rank, tensor.dims(), &[self.config.num_features])?;
@@ -145,7 +165,12 @@ impl Base {
         self.check_ranks_of(argument, tensors, expected)
     }
 
-    fn check_ranks_of(&self, argument: &'static str, tensors: &[&Tensor], expected: usize) -> Result<(), Error> {
+    fn check_ranks_of(
+        &self,
+        argument: &'static str,
+        tensors: &[&Tensor],
+        expected: usize,
+    ) -> Result<(), Error> {
         let found = tensors.len();
         if found != expected {
             return Err(ArgumentError::RankCount { argument, found, expected }.into());
@@ -165,9 +190,13 @@ impl Base {
     }
 }
 
-/// Checks that tensors have the dimensions and the layout of x, and storage types that go with it: the same, or f32 with
-/// another where `mixed`.
-pub(super) fn check_like((argument, tensors): Argument<'_>, x: &[&Tensor], mixed: bool) -> Result<(), Error> {
+/// Checks that tensors have the dimensions and the layout of x, and storage types that go with it:
+/// the same, or f32 with another where `mixed`.
+pub(super) fn check_like(
+    (argument, tensors): Argument<'_>,
+    x: &[&Tensor],
+    mixed: bool,
+) -> Result<(), Error> {
     for (rank, (tensor, x)) in tensors.iter().zip(x).enumerate() {
         check_dims(argument, rank, tensor.dims(), x.dims())?;
         let (found, expected) = (tensor.layout(), x.layout());
@@ -179,7 +208,12 @@ pub(super) fn check_like((argument, tensors): Argument<'_>, x: &[&Tensor], mixed
     Ok(())
 }
 
-fn check_dims(argument: &'static str, rank: usize, found: &[usize], expected: &[usize]) -> Result<(), ArgumentError> {
+fn check_dims(
+    argument: &'static str,
+    rank: usize,
+    found: &[usize],
+    expected: &[usize],
+) -> Result<(), ArgumentError> {
     if found == expected {
         return Ok(());
     }
@@ -187,7 +221,13 @@ fn check_dims(argument: &'static str, rank: usize, found: &[usize], expected: &[
 }
 
 /// Checks that a storage type goes with that of x.
-fn check_dtype(argument: &'static str, rank: usize, found: DType, x: DType, mixed: bool) -> Result<(), ArgumentError> {
+fn check_dtype(
+    argument: &'static str,
+    rank: usize,
+    found: DType,
+    x: DType,
+    mixed: bool,
+) -> Result<(), ArgumentError> {
     if found == x || (mixed && found.goes_with(x)) {
         return Ok(());
     }

@@ -14,12 +14,17 @@ use crate::shape::Shape;
 use crate::tensor::{Tensor, Tensors, all_like};
 
 impl Base {
-    /// Checks what forward is given, targets included, makes the outputs that are to be returned, and remembers by what the
-    /// call is recognized.
-    pub fn check_forward(&self, parts: &ForwardParts<'_>, statistics: Statistics) -> Result<CheckedForward, Error> {
+    /// Checks what forward is given, targets included, makes the outputs that are to be returned,
+    /// and remembers by what the call is recognized.
+    pub fn check_forward(
+        &self,
+        parts: &ForwardParts<'_>,
+        statistics: Statistics,
+    ) -> Result<CheckedForward, Error> {
         let x = parts.x.tensors();
         let shapes = self.check_x(&x)?;
-        let residual: Option<Tensors<'_>> = parts.residual.as_ref().map(|list| list.iter().collect());
+        let residual: Option<Tensors<'_>> =
+            parts.residual.as_ref().map(|list| list.iter().collect());
         self.check_residual(residual.as_deref(), &x, self.config.epilogue.adds_residual())?;
         let residual = ("residual", residual.as_deref().unwrap_or_default());
         let mut outputs = Vec::new();
@@ -33,18 +38,23 @@ impl Base {
             (Source::Read(_), None) => outputs = all_like(&x)?,
         }
         let y = parts.output.iter().flat_map(|list| list.iter()).map(Tensor::dtype);
-        let y = y.chain(x.iter().skip(parts.output.as_ref().map_or(0, |_| x.len())).map(|x| x.dtype()));
+        let y =
+            y.chain(x.iter().skip(parts.output.as_ref().map_or(0, |_| x.len())).map(|x| x.dtype()));
         let mut ranks = x.iter().zip(&shapes).zip(y).enumerate();
         let is_in_place = matches!(parts.x, Source::Over(_));
         let keeps_mask = self.config.keeps_mask()
             && !is_in_place
-            && ranks.all(|(rank, ((x, shape), y))| Mask::is_possible(self.device(rank), x, shape, y));
+            && ranks
+                .all(|(rank, ((x, shape), y))| Mask::is_possible(self.device(rank), x, shape, y));
         let call = SavedCall::new(self, &x, residual.1, statistics, keeps_mask);
         Ok(CheckedForward { shapes, outputs, keeps_mask, call })
     }
 
     /// Checks that the statistics of an x can be taken, and makes its ranks.
-    pub fn statistics_ranks<'r>(&'r self, parts: &'r ForwardParts<'_>) -> Result<Vec<ForwardRank<'r>>, Error> {
+    pub fn statistics_ranks<'r>(
+        &'r self,
+        parts: &'r ForwardParts<'_>,
+    ) -> Result<Vec<ForwardRank<'r>>, Error> {
         let x = parts.x.tensors();
         let shapes = self.check_x(&x)?;
         let steps = Steps { sums: true, apply: false };
@@ -82,17 +92,24 @@ impl CheckedForward {
         steps: Steps,
         memory: Option<&Memory>,
     ) -> Result<Vec<ForwardRank<'r>>, Error> {
-        let (x, y): (SmallVec<[Option<&Tensor>; 4]>, SmallVec<[&mut Tensor; 4]>) = match (parts.x, parts.output) {
-            (Source::Over(list), _) => {
-                let y = list.into_tensors();
-                (y.iter().map(|_| None).collect(), y)
-            }
-            (Source::Read(list), Some(output)) => (list.iter().map(Some).collect(), output.into_tensors()),
-            (Source::Read(list), None) => (list.iter().map(Some).collect(), self.outputs.iter_mut().collect()),
-        };
+        let (x, y): (SmallVec<[Option<&Tensor>; 4]>, SmallVec<[&mut Tensor; 4]>) =
+            match (parts.x, parts.output) {
+                (Source::Over(list), _) => {
+                    let y = list.into_tensors();
+                    (y.iter().map(|_| None).collect(), y)
+                }
+                (Source::Read(list), Some(output)) => {
+                    (list.iter().map(Some).collect(), output.into_tensors())
+                }
+                (Source::Read(list), None) => {
+                    (list.iter().map(Some).collect(), self.outputs.iter_mut().collect())
+                }
+            };
         let mut residual = parts.residual.iter().flat_map(|list| list.iter());
         let mut ranks = Vec::with_capacity(x.len());
-        for (rank, ((x, y), shape)) in x.into_iter().zip(y).zip(std::mem::take(&mut self.shapes)).enumerate() {
+        for (rank, ((x, y), shape)) in
+            x.into_iter().zip(y).zip(std::mem::take(&mut self.shapes)).enumerate()
+        {
             let (residual, layer) = (residual.next(), base.engine_layer(rank));
             ranks.push(ForwardRank::new(
                 (base.device(rank), memory),

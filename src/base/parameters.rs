@@ -30,7 +30,8 @@ impl AffineParameters {
 }
 
 impl Base {
-    /// Weight and bias of a rank; `None` for what the layer does not have, and for a rank that there is not.
+    /// Weight and bias of a rank; `None` for what the layer does not have, and for a rank that
+    /// there is not.
     pub fn affine(&self, rank: usize) -> [Option<&Tensor>; 2] {
         self.parameters.get(rank).map_or([None, None], AffineParameters::both)
     }
@@ -41,8 +42,14 @@ impl Base {
     }
 
     /// Writes the same values into the parameters of every rank, where they lie.
-    pub fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
-        for (name, values, configured) in [("weight", weight, self.config.weight), ("bias", bias, self.config.bias)] {
+    pub fn set_parameters(
+        &mut self,
+        weight: Option<&[f32]>,
+        bias: Option<&[f32]>,
+    ) -> Result<(), Error> {
+        for (name, values, configured) in
+            [("weight", weight, self.config.weight), ("bias", bias, self.config.bias)]
+        {
             let Some(values) = values else { continue };
             if !configured {
                 return Err(ArgumentError::NoSuchParameter { name }.into());
@@ -53,14 +60,17 @@ impl Base {
         for present in self.parameters.iter().flat_map(AffineParameters::both).flatten() {
             present.check_writable()?;
         }
-        for (parameters, device) in Arc::make_mut(&mut self.parameters).iter_mut().zip(&self.devices) {
+        for (parameters, device) in
+            Arc::make_mut(&mut self.parameters).iter_mut().zip(&self.devices)
+        {
             set(&mut parameters.weight, device, weight)?;
             set(&mut parameters.bias, device, bias)?;
         }
         Ok(())
     }
 
-    /// Uses the caller's tensors; an empty list leaves a parameter as it is. `is_read` says that ranks compare them.
+    /// Uses the caller's tensors; an empty list leaves a parameter as it is. `is_read` says that
+    /// ranks compare them.
     pub fn set_parameter_tensors(
         &mut self,
         weights: Vec<Tensor>,
@@ -81,7 +91,10 @@ impl Base {
             }
             self.check_vectors(name, &tensors.iter().collect::<Vec<_>>())?;
             if is_read {
-                tensors.iter().enumerate().try_for_each(|(rank, tensor)| check_readable(name, rank, tensor))?;
+                tensors
+                    .iter()
+                    .enumerate()
+                    .try_for_each(|(rank, tensor)| check_readable(name, rank, tensor))?;
             }
         }
         let parameters = Arc::make_mut(&mut self.parameters);
@@ -93,7 +106,11 @@ impl Base {
     /// Checks the length of a list with one value per channel.
     pub fn check_length(&self, argument: &'static str, found: usize) -> Result<(), ArgumentError> {
         let (found, expected) = (found as u64, self.config.num_features as u64);
-        if found == expected { Ok(()) } else { Err(ArgumentError::Length { argument, found, expected }) }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(ArgumentError::Length { argument, found, expected })
+        }
     }
 }
 
@@ -111,15 +128,25 @@ pub(crate) async fn state_of(parameters: &[AffineParameters]) -> Result<StateDic
 }
 
 /// Refuses a parameter that cannot be read.
-pub(crate) fn check_readable(name: &'static str, rank: usize, tensor: &Tensor) -> Result<(), ArgumentError> {
+pub(crate) fn check_readable(
+    name: &'static str,
+    rank: usize,
+    tensor: &Tensor,
+) -> Result<(), ArgumentError> {
     tensor.check_readable().map_err(|error| match error {
-        ArgumentError::Usage { found, expected } => ArgumentError::ParameterUsage { name, rank, found, expected },
+        ArgumentError::Usage { found, expected } => {
+            ArgumentError::ParameterUsage { name, rank, found, expected }
+        }
         other => other,
     })
 }
 
 /// Writes values into a parameter where it lies, the caller's memory included, or makes it.
-fn set(parameter: &mut Option<Tensor>, device: &Device, values: Option<&[f32]>) -> Result<(), Error> {
+fn set(
+    parameter: &mut Option<Tensor>,
+    device: &Device,
+    values: Option<&[f32]>,
+) -> Result<(), Error> {
     match (parameter, values) {
         (_, None) => {}
         (Some(present), Some(values)) => present.write(values)?,

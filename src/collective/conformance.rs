@@ -1,6 +1,7 @@
 //! The suite that every transport must pass, for tests of this crate and of transports elsewhere.
 //!
-//! A test calls [`run`] on every rank at the same time, on a group made for the check alone, because some checks break it:
+//! A test calls [`run`] on every rank at the same time, on a group made for the check alone,
+//! because some checks break it:
 //!
 //! ```
 //! use syncbn::collective::{LocalGroup, conformance};
@@ -43,8 +44,16 @@ pub enum Check {
 }
 
 /// All checks. Each needs two ranks or more.
-pub const CHECKS: [Check; 8] =
-    [Check::Messages, Check::Order, Check::Merge, Check::Late, Check::Left, Check::Dropped, Check::Abort, Check::Split];
+pub const CHECKS: [Check; 8] = [
+    Check::Messages,
+    Check::Order,
+    Check::Merge,
+    Check::Late,
+    Check::Left,
+    Check::Dropped,
+    Check::Abort,
+    Check::Split,
+];
 
 /// What a transport did wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,8 +109,12 @@ impl Judge {
 
     fn came<T>(&self, result: Result<T, CollectiveError>) -> Result<T, Failure> {
         let expected = || "the messages of all ranks".to_owned();
-        let failure =
-            |error| Failure { check: self.check, rank: self.rank, found: format!("{error:?}"), expected: expected() };
+        let failure = |error| Failure {
+            check: self.check,
+            rank: self.rank,
+            found: format!("{error:?}"),
+            expected: expected(),
+        };
         result.map_err(failure)
     }
 }
@@ -114,7 +127,8 @@ fn message(rank: usize, round: usize) -> Vec<u8> {
 
 async fn round(judge: &Judge, rank: &dyn Collective, round: usize) -> Result<(), Failure> {
     let gathered = judge.came(rank.all_gather(message(rank.rank(), round), LONG).await)?;
-    let expected: Gathered = (0..rank.world_size()).map(|rank| message(rank, round).into()).collect();
+    let expected: Gathered =
+        (0..rank.world_size()).map(|rank| message(rank, round).into()).collect();
     judge.expect(gathered, expected)
 }
 
@@ -123,7 +137,10 @@ async fn messages(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
         round(judge, rank, number).await?;
     }
     let large = judge.came(rank.all_gather(vec![rank.rank() as u8; 1 << 20], LONG).await)?;
-    judge.expect(large.iter().map(|message| message.len()).collect(), vec![1 << 20; rank.world_size()])
+    judge.expect(
+        large.iter().map(|message| message.len()).collect(),
+        vec![1 << 20; rank.world_size()],
+    )
 }
 
 async fn order(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
@@ -142,7 +159,8 @@ fn written(left: Part<'_>, right: Part<'_>) -> Vec<u8> {
     [b"(".as_slice(), left.bytes, at.as_bytes(), right.bytes, b")"].concat()
 }
 
-/// What [`written`] makes of the ranks `from .. to`: a node of the tree on the left, as large as leaves something.
+/// What [`written`] makes of the ranks `from .. to`: a node of the tree on the left, as large as
+/// leaves something.
 fn tree(from: usize, to: usize, round: usize) -> Vec<u8> {
     if to - from == 1 {
         return message(from, round);
@@ -155,7 +173,8 @@ fn tree(from: usize, to: usize, round: usize) -> Vec<u8> {
 /// Merges and gathers in turn.
 async fn merge(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
     for number in 0..20 {
-        let merged = judge.came(rank.all_merge(message(rank.rank(), number), written, LONG).await)?;
+        let merged =
+            judge.came(rank.all_merge(message(rank.rank(), number), written, LONG).await)?;
         judge.expect(&*merged, tree(0, rank.world_size(), number).as_slice())?;
         round(judge, rank, number).await?;
     }
@@ -203,7 +222,8 @@ async fn absence(judge: &Judge, rank: Box<dyn Collective>) -> Result<(), Failure
 
 /// The even ranks and the odd ones.
 async fn split(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
-    let members: Vec<usize> = (0..rank.world_size()).filter(|member| member % 2 == rank.rank() % 2).collect();
+    let members: Vec<usize> =
+        (0..rank.world_size()).filter(|member| member % 2 == rank.rank() % 2).collect();
     let failure = |error: CollectiveError| Failure {
         check: judge.check,
         rank: judge.rank,

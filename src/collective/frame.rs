@@ -1,7 +1,8 @@
-//! The message that ranks exchange: self-describing, little-endian, checked before anything is believed.
+//! The message that ranks exchange: self-describing, little-endian, checked before anything is
+//! believed.
 //!
-//! The layout is in `docs/PROTOCOL.md`. Decoding takes any bytes: it never panics, and allocates no more than the bytes
-//! that are there.
+//! The layout is in `docs/PROTOCOL.md`. Decoding takes any bytes: it never panics, and allocates no
+//! more than the bytes that are there.
 
 mod phase;
 pub(super) mod reader;
@@ -33,13 +34,16 @@ pub struct Header {
     pub name: String,
     /// Exchanges of the layer before this one, or of the group itself.
     pub step: u64,
-    /// What the exchange is about: of backward the exchange of its forward, of a broadcast the rank; else 0.
+    /// What the exchange is about: of backward the exchange of its forward, of a broadcast the
+    /// rank; else 0.
     pub subject: u64,
     /// C; of a program's values their number.
     pub channels: u64,
-    /// Checksum of the layer's configuration; of values to be summed, of the lengths of their slices.
+    /// Checksum of the layer's configuration; of values to be summed, of the lengths of their
+    /// slices.
     pub config: u64,
-    /// Checksum of parameters and running statistics where it is told, as with the first exchange; else 0.
+    /// Checksum of parameters and running statistics where it is told, as with the first exchange;
+    /// else 0.
     pub state: u64,
     /// Devices that the speaker holds for the layer, until all know how many each holds; else 0.
     pub ranks: u64,
@@ -91,7 +95,9 @@ pub enum FrameError {
         found: Vec<u8>,
     },
     /// It is of another version.
-    #[error("protocol version {found}, expected {VERSION}: all ranks need the same version of this crate")]
+    #[error(
+        "protocol version {found}, expected {VERSION}: all ranks need the same version of this crate"
+    )]
     Version {
         /// The version found.
         found: u16,
@@ -165,7 +171,9 @@ impl Frame {
         put_text(&mut out, &header.name);
         match &self.payload {
             Payload::Nodes(nodes) => {
-                out.reserve(nodes.iter().map(|node| 20 + node.values.len() * 16).sum::<usize>() + 4);
+                out.reserve(
+                    nodes.iter().map(|node| 20 + node.values.len() * 16).sum::<usize>() + 4,
+                );
                 out.extend((nodes.len() as u32).to_le_bytes());
                 for node in nodes {
                     out.extend(node.level.to_le_bytes());
@@ -188,7 +196,8 @@ impl Frame {
     /// [`FrameError`] names the first field that is not as it must be.
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         let mut reader = Reader { rest: bytes };
-        let magic = reader.array::<4>("magic").map_err(|_| FrameError::Magic { found: bytes.to_vec() })?;
+        let magic =
+            reader.array::<4>("magic").map_err(|_| FrameError::Magic { found: bytes.to_vec() })?;
         if magic != MAGIC {
             return Err(FrameError::Magic { found: magic.to_vec() });
         }
@@ -197,23 +206,48 @@ impl Frame {
             return Err(FrameError::Version { found: version });
         }
         let [phase, kind] = reader.array("phase and kind")?;
-        let unknown = FrameError::Field { what: "phase", found: phase.into(), allowed: Phase::ALLOWED };
+        let unknown =
+            FrameError::Field { what: "phase", found: phase.into(), allowed: Phase::ALLOWED };
         let phase = Phase::of_number(phase).ok_or(unknown)?;
         let mut number = |what| reader.array(what).map(u64::from_le_bytes);
         let (group, rank, layer) = (number("group")?, number("rank")?, number("layer")?);
-        let (step, subject, channels) = (number("exchange")?, number("subject")?, number("channels")?);
+        let (step, subject, channels) =
+            (number("exchange")?, number("subject")?, number("channels")?);
         let (config, state) = (number("config")?, number("state")?);
         let (ranks, listed) = (number("ranks")?, number("exchanges")?);
         let name = reader.text("name")?;
-        let header = Header { group, rank, phase, layer, name, step, subject, channels, config, state, ranks, listed };
+        let header = Header {
+            group,
+            rank,
+            phase,
+            layer,
+            name,
+            step,
+            subject,
+            channels,
+            config,
+            state,
+            ranks,
+            listed,
+        };
         let payload = match kind {
             NODES => Payload::Nodes(reader.nodes(phase.pairs(channels))?),
             BYTES => Payload::Bytes(std::mem::take(&mut reader.rest).to_vec()),
             ABORT => Payload::Abort(reader.text("reason")?),
-            _ => return Err(FrameError::Field { what: "kind", found: kind.into(), allowed: "0 to 2" }),
+            _ => {
+                return Err(FrameError::Field {
+                    what: "kind",
+                    found: kind.into(),
+                    allowed: "0 to 2",
+                });
+            }
         };
         if !reader.rest.is_empty() {
-            return Err(FrameError::Length { what: "end", found: reader.rest.len() as u64, expected: 0 });
+            return Err(FrameError::Length {
+                what: "end",
+                found: reader.rest.len() as u64,
+                expected: 0,
+            });
         }
         Ok(Self { header, payload })
     }

@@ -19,9 +19,10 @@ pub(crate) struct Answer {
 pub(crate) type ListError = (Option<usize>, ExchangeError);
 
 impl Operation {
-    /// Sends what these operations of one group have to say as one message when it is the first one's turn, and gets what
-    /// all ranks say. `say` is asked when the turn has come, for a header and a payload of each. With a `law` the payloads
-    /// are nodes, which the transport merges if it does so.
+    /// Sends what these operations of one group have to say as one message when it is the first
+    /// one's turn, and gets what all ranks say. `say` is asked when the turn has come, for a header
+    /// and a payload of each. With a `law` the payloads are nodes, which the transport merges if it
+    /// does so.
     pub async fn exchange(
         operations: &[&Self],
         say: impl FnOnce() -> Vec<(Header, Payload)>,
@@ -41,8 +42,9 @@ impl Operation {
             _ => Self::gather_frames(operations, frames).await,
         };
         let answers = answers.map_err(|(index, error)| (index, group.poison(error)))?;
-        if let Some(answer) =
-            answers.first().filter(|answer| answer.heads.iter().any(|head| head.header.listed != listed))
+        if let Some(answer) = answers
+            .first()
+            .filter(|answer| answer.heads.iter().any(|head| head.header.listed != listed))
         {
             // Lists of other lengths are at other places, whatever is in them.
             first.judge(answer, Again::default()).map_err(|error| (None, error))?;
@@ -63,14 +65,16 @@ impl Operation {
         say: impl FnOnce() -> Vec<(Header, Payload)>,
     ) -> Result<Vec<Vec<Payload>>, ListError> {
         let answers = Self::exchange(operations, say, None).await?;
-        let agreed = answers.into_iter().zip(operations).enumerate().map(|(index, (answer, operation))| {
-            operation.judge(&answer, Again::default()).map_err(|error| (Some(index), error))?;
-            Ok(answer.payloads)
-        });
+        let agreed =
+            answers.into_iter().zip(operations).enumerate().map(|(index, (answer, operation))| {
+                operation.judge(&answer, Again::default()).map_err(|error| (Some(index), error))?;
+                Ok(answer.payloads)
+            });
         agreed.collect()
     }
 
-    /// Refuses headers that differ; returns what has to be told once more where they differ in that alone, and may.
+    /// Refuses headers that differ; returns what has to be told once more where they differ in that
+    /// alone, and may.
     pub fn judge(&self, answer: &Answer, may: Again) -> Result<Again, ExchangeError> {
         let judged = judge(&answer.heads, may, &self.at, |rank| self.group.world_rank(rank));
         judged.map_err(|error| self.group.poison(error))
@@ -81,9 +85,13 @@ impl Operation {
         frames: impl Iterator<Item = Frame>,
     ) -> Result<Vec<Answer>, ListError> {
         let (first, group) = (operations[0], &operations[0].group);
-        let gathered = group.transport.all_gather(pack(frames.map(|frame| frame.encode())), group.deadline()).await;
+        let gathered = group
+            .transport
+            .all_gather(pack(frames.map(|frame| frame.encode())), group.deadline())
+            .await;
         let messages = gathered.map_err(|error| (None, group.named(error, &first.at)))?;
-        let mut gathered: Vec<Vec<Frame>> = operations.iter().map(|_| Vec::with_capacity(messages.len())).collect();
+        let mut gathered: Vec<Vec<Frame>> =
+            operations.iter().map(|_| Vec::with_capacity(messages.len())).collect();
         for (rank, message) in messages.iter().enumerate() {
             let unusable = |error: FrameError| (None, first.unusable(rank, error.to_string()));
             let list = unpack("frame", message).map_err(unusable)?;
@@ -101,7 +109,11 @@ impl Operation {
     }
 
     /// The frames of this operation and those behind it, merged by `law` on their way.
-    async fn merge(&self, frames: impl Iterator<Item = Frame>, law: Merge) -> Result<Vec<Answer>, ListError> {
+    async fn merge(
+        &self,
+        frames: impl Iterator<Item = Frame>,
+        law: Merge,
+    ) -> Result<Vec<Answer>, ListError> {
         let message = Merged::of(frames).encode();
         let merged = self.group.transport.all_merge(message, law, self.group.deadline()).await;
         let bytes = merged.map_err(|error| (None, self.group.named(error, &self.at)))?;
@@ -109,17 +121,22 @@ impl Operation {
         match Merged::decode(&bytes).map_err(|error| (None, self.unusable(0, error.to_string())))? {
             Merged::Failed { rank, message } => Err((None, self.unusable(rank as usize, message))),
             Merged::List(list) => {
-                let answer =
-                    |joined: Joined| Answer { heads: joined.heads, payloads: vec![Payload::Nodes(joined.nodes)] };
+                let answer = |joined: Joined| Answer {
+                    heads: joined.heads,
+                    payloads: vec![Payload::Nodes(joined.nodes)],
+                };
                 Ok(list.into_iter().map(answer).collect())
             }
         }
     }
 
     fn decode(&self, rank: usize, message: &[u8]) -> Result<Frame, ExchangeError> {
-        let frame = Frame::decode(message).map_err(|error| self.unusable(rank, error.to_string()))?;
+        let frame =
+            Frame::decode(message).map_err(|error| self.unusable(rank, error.to_string()))?;
         if frame.header.rank != rank as u64 {
-            return Err(self.unusable(rank, format!("it says that it is of rank {}", frame.header.rank)));
+            return Err(
+                self.unusable(rank, format!("it says that it is of rank {}", frame.header.rank))
+            );
         }
         if let Payload::Abort(reason) = frame.payload {
             let rank = self.group.world_rank(rank);

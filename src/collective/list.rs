@@ -1,4 +1,5 @@
-//! A message: a list of exchanges, each as bytes with their length before them. Decoding takes any bytes.
+//! A message: a list of exchanges, each as bytes with their length before them. Decoding takes any
+//! bytes.
 
 use super::frame::FrameError;
 use super::frame::reader::Reader;

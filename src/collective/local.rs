@@ -1,4 +1,5 @@
-//! The transport among ranks of one process: a rendezvous in shared memory, for threads, tasks, or futures on one thread.
+//! The transport among ranks of one process: a rendezvous in shared memory, for threads, tasks, or
+//! futures on one thread.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,7 +73,8 @@ struct Round {
 
 impl Shared {
     fn new(world_size: usize) -> Self {
-        let (next_round, threads, gone) = (vec![0; world_size], vec![None; world_size], vec![None; world_size]);
+        let (next_round, threads, gone) =
+            (vec![0; world_size], vec![None; world_size], vec![None; world_size]);
         let state = State { next_round, threads, gone, ..State::default() };
         Self { world_size, state: Mutex::new(state) }
     }
@@ -81,11 +83,15 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A rank will send nothing more. What is complete stays so; whoever waits for the rank learns it.
+    /// A rank will send nothing more. What is complete stays so; whoever waits for the rank learns
+    /// it.
     fn leave(&self, rank: usize, panicked: bool) {
         let mut state = self.lock();
         state.gone[rank] = Some(panicked);
-        let awaited = state.rounds.iter().any(|round| round.messages[rank].is_none() && !round.waiting.is_empty());
+        let awaited = state
+            .rounds
+            .iter()
+            .any(|round| round.messages[rank].is_none() && !round.waiting.is_empty());
         if awaited {
             state.break_with(CollectiveError::Left { rank, panicked });
         }
@@ -93,16 +99,24 @@ impl Shared {
 }
 
 impl State {
-    /// Puts a message into the rank's next round, and ends the round if it is the last. Returns the round, where its
-    /// end is told, and whether somebody who is awaited runs on another thread than this one.
-    fn deposit(&mut self, rank: usize, message: Vec<u8>) -> Result<(u64, Receiver, bool), CollectiveError> {
+    /// Puts a message into the rank's next round, and ends the round if it is the last. Returns the
+    /// round, where its end is told, and whether somebody who is awaited runs on another thread
+    /// than this one.
+    fn deposit(
+        &mut self,
+        rank: usize,
+        message: Vec<u8>,
+    ) -> Result<(u64, Receiver, bool), CollectiveError> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
         let number = self.next_round[rank];
         let absent = |peer: usize| self.next_round[peer] <= number && peer != rank;
-        let gone =
-            self.gone.iter().enumerate().find_map(|(peer, gone)| gone.filter(|_| absent(peer)).map(|p| (peer, p)));
+        let gone = self
+            .gone
+            .iter()
+            .enumerate()
+            .find_map(|(peer, gone)| gone.filter(|_| absent(peer)).map(|p| (peer, p)));
         if let Some((rank, panicked)) = gone {
             let error = CollectiveError::Left { rank, panicked };
             self.break_with(error.clone());
@@ -120,11 +134,14 @@ impl State {
         round.waiting.push(sender);
         let here = thread::current().id();
         self.threads[rank] = Some(here);
-        let awaited = round.messages.iter().zip(&self.threads).filter(|(message, _)| message.is_none());
+        let awaited =
+            round.messages.iter().zip(&self.threads).filter(|(message, _)| message.is_none());
         let elsewhere = awaited.filter_map(|(_, thread)| *thread).any(|thread| thread != here);
         // Rounds complete in order, because every rank deposits in order.
-        while let Some(gathered) =
-            self.rounds.front().and_then(|round| round.messages.iter().cloned().collect::<Option<Gathered>>())
+        while let Some(gathered) = self
+            .rounds
+            .front()
+            .and_then(|round| round.messages.iter().cloned().collect::<Option<Gathered>>())
         {
             for waiting in self.rounds.pop_front().into_iter().flat_map(|round| round.waiting) {
                 // Whoever dropped its future after the deposit has left by then.
@@ -154,7 +171,10 @@ impl State {
 }
 
 /// Waits a moment without sleeping for what a peer on another thread is about to send.
-fn look_out(receiver: &mut Receiver, at_most: Duration) -> Option<Result<Gathered, CollectiveError>> {
+fn look_out(
+    receiver: &mut Receiver,
+    at_most: Duration,
+) -> Option<Result<Gathered, CollectiveError>> {
     let started = Instant::now();
     loop {
         match receiver.try_recv() {
@@ -197,14 +217,17 @@ impl Collective for LocalRank {
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
         let deposited = self.shared.lock().deposit(self.rank, message);
-        let guard = LeaveOnDrop { shared: self.shared.clone(), rank: self.rank, armed: deposited.is_ok() };
+        let guard =
+            LeaveOnDrop { shared: self.shared.clone(), rank: self.rank, armed: deposited.is_ok() };
         let rank = self.rank;
         async move {
             // The whole guard moves into the future, so that dropping the future drops it.
             let mut guard = guard;
             let (round, mut receiver, elsewhere) = deposited?;
             // The last to come finds the others' messages without a timer.
-            if let Some(received) = look_out(&mut receiver, if elsewhere { LOOKOUT } else { Duration::ZERO }) {
+            if let Some(received) =
+                look_out(&mut receiver, if elsewhere { LOOKOUT } else { Duration::ZERO })
+            {
                 guard.armed = false;
                 return received;
             }
@@ -241,7 +264,8 @@ impl Collective for LocalRank {
         if ranks.iter().all(Option::is_none) {
             state.subgroups.remove(&name);
         }
-        let message = format!("rank {} takes its place in {members:?} twice, or has none", self.rank);
+        let message =
+            format!("rank {} takes its place in {members:?} twice, or has none", self.rank);
         Ok(Arc::new(taken.ok_or(CollectiveError::Transport { message })?))
     }
 }

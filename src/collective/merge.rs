@@ -1,4 +1,5 @@
-//! Merging messages along the canonical tree over ranks, for transports that do not do it on the way.
+//! Merging messages along the canonical tree over ranks, for transports that do not do it on the
+//! way.
 //!
 //! Knows nothing of what a message holds: whoever asks for the merge gives the law.
 
@@ -13,11 +14,13 @@ pub struct Part<'a> {
     pub bytes: &'a [u8],
 }
 
-/// The law of a merge: the left ranks come first. It takes any bytes; what is wrong with them is said in the result.
+/// The law of a merge: the left ranks come first. It takes any bytes; what is wrong with them is
+/// said in the result.
 pub type Merge = fn(Part<'_>, Part<'_>) -> Vec<u8>;
 
-/// Merges what all ranks have said. A node of the tree covers the ranks index·2^level … (index + 1)·2^level − 1, and the
-/// left side of a merge is the largest node that leaves something on the right.
+/// Merges what all ranks have said. A node of the tree covers the ranks index·2^level …
+/// (index + 1)·2^level − 1, and the left side of a merge is the largest node that leaves something
+/// on the right.
 pub(super) fn merge_gathered(messages: &[Arc<[u8]>], merge: Merge) -> Arc<[u8]> {
     merge_from(0, messages, merge)
 }

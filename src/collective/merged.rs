@@ -1,5 +1,6 @@
-//! What several ranks have said, merged into one message: for each exchange of their lists the headers, each different one
-//! once, and the nodes of the tree that cover the ranks. Merging numbers is the coordinator's.
+//! What several ranks have said, merged into one message: for each exchange of their lists the
+//! headers, each different one once, and the nodes of the tree that cover the ranks. Merging
+//! numbers is the coordinator's.
 //!
 //! The layout is in `docs/PROTOCOL.md`. As of frames, decoding takes any bytes.
 
@@ -37,7 +38,8 @@ pub(crate) struct Joined {
 /// What some consecutive ranks have said.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Merged {
-    /// A list of exchanges, as long as that of each rank, or the shortest: then their headers do not agree.
+    /// A list of exchanges, as long as that of each rank, or the shortest: then their headers do
+    /// not agree.
     List(Vec<Joined>),
     /// The message of a rank could not be used.
     Failed {
@@ -48,7 +50,8 @@ pub(crate) enum Merged {
     },
 }
 
-/// Merges nodes of consecutive ranks; an error where the right ones do not go on from the left ones.
+/// Merges nodes of consecutive ranks; an error where the right ones do not go on from the left
+/// ones.
 pub(crate) type Join = fn(Vec<NodePayload>, Vec<NodePayload>) -> Result<Vec<NodePayload>, String>;
 
 const LIST: u8 = 0;
@@ -66,7 +69,9 @@ impl Merged {
 
     pub fn encode(self) -> Vec<u8> {
         match self {
-            Self::Failed { rank, message } => [&[FAILED], rank.to_le_bytes().as_slice(), message.as_bytes()].concat(),
+            Self::Failed { rank, message } => {
+                [&[FAILED], rank.to_le_bytes().as_slice(), message.as_bytes()].concat()
+            }
             Self::List(list) => [vec![LIST], pack(list.into_iter().map(Joined::encode))].concat(),
         }
     }
@@ -85,7 +90,10 @@ impl Merged {
             }
             [FAILED] => {
                 let rank = u64::from_le_bytes(reader.array("rank")?);
-                Ok(Self::Failed { rank, message: String::from_utf8_lossy(reader.rest).into_owned() })
+                Ok(Self::Failed {
+                    rank,
+                    message: String::from_utf8_lossy(reader.rest).into_owned(),
+                })
             }
             [kind] => Err(FrameError::Field { what, found: kind.into(), allowed: "0 or 1" }),
         }
@@ -99,7 +107,8 @@ impl Merged {
             Err(error) => return failed(error.to_string()),
         };
         let list = if let Self::List(list) = &merged { list.as_slice() } else { &[] };
-        let first_ranks = list.iter().filter_map(|joined| joined.heads.first()).map(|head| head.header.rank);
+        let first_ranks =
+            list.iter().filter_map(|joined| joined.heads.first()).map(|head| head.header.rank);
         match first_ranks.into_iter().find(|&rank| rank != part.rank as u64) {
             Some(rank) => failed(format!("it says that it is of rank {rank}")),
             None => merged,
@@ -114,7 +123,9 @@ impl Merged {
             (Self::List(_), failed) | (failed, _) => return failed,
         };
         let joined = lefts.into_iter().zip(rights).map(|(left, right)| left.join(right, join));
-        joined.collect::<Result<_, _>>().map_or_else(|message| Self::Failed { rank, message }, Self::List)
+        joined
+            .collect::<Result<_, _>>()
+            .map_or_else(|message| Self::Failed { rank, message }, Self::List)
     }
 }
 
@@ -123,7 +134,9 @@ impl Joined {
         let (mut out, mut payload) = (Vec::new(), Payload::Nodes(self.nodes));
         for Head { header, ranks } in self.heads {
             // The nodes travel with the first.
-            let frame = Frame { header, payload: replace(&mut payload, Payload::Bytes(Vec::new())) }.encode();
+            let frame =
+                Frame { header, payload: replace(&mut payload, Payload::Bytes(Vec::new())) }
+                    .encode();
             out.extend(ranks.to_le_bytes());
             out.extend(pack([frame].into_iter()));
         }
@@ -140,7 +153,8 @@ impl Joined {
                 Payload::Nodes(all) if heads.is_empty() => nodes = all,
                 Payload::Bytes(none) if !heads.is_empty() && none.is_empty() => {}
                 _ => {
-                    let (found, allowed) = (heads.len() as u64, "nodes with the first header, nothing with others");
+                    let (found, allowed) =
+                        (heads.len() as u64, "nodes with the first header, nothing with others");
                     return Err(FrameError::Field { what: "payload of a header", found, allowed });
                 }
             }
@@ -149,7 +163,8 @@ impl Joined {
         Ok(Self { heads, nodes })
     }
 
-    /// What both sides say together; an error where the right nodes do not go on from the left ones.
+    /// What both sides say together; an error where the right nodes do not go on from the left
+    /// ones.
     fn join(self, right: Self, join: Join) -> Result<Self, String> {
         let mut heads = self.heads;
         for other in right.heads {

@@ -14,9 +14,10 @@ const PLACE: [Field; 11] = [
     ("layer name", |header| Some(format!("{:?}", header.name))),
     ("phase", |header| Some(header.phase.to_string())),
     ("exchange", |header| Some(header.step.to_string())),
-    ("subject (the forward exchange that is differentiated, or the rank that is broadcast)", |header| {
-        (header.subject != ANY_SUBJECT).then(|| header.subject.to_string())
-    }),
+    (
+        "subject (the forward exchange that is differentiated, or the rank that is broadcast)",
+        |header| (header.subject != ANY_SUBJECT).then(|| header.subject.to_string()),
+    ),
     ("channels", |header| (!header.phase.is_of_values()).then(|| header.channels.to_string())),
     ("number of values", |header| Some(header.channels.to_string())),
     ("checksum of the configuration (eps, momentum, mode…)", |header| {
@@ -25,11 +26,13 @@ const PLACE: [Field; 11] = [
     ("checksum of the lengths of the slices", |header| Some(format!("{:#018x}", header.config))),
     ("number of exchanges in a message", |header| Some(header.listed.to_string())),
 ];
-const STATE: Field =
-    ("checksum of parameters and running statistics", |header| Some(format!("{:#018x}", header.state)));
+const STATE: Field = ("checksum of parameters and running statistics", |header| {
+    Some(format!("{:#018x}", header.state))
+});
 const RANKS: Field = ("number of devices", |header| Some(header.ranks.to_string()));
 
-/// What ranks that are at the same place have to tell once more, since only then they can be compared.
+/// What ranks that are at the same place have to tell once more, since only then they can be
+/// compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Again {
     /// Checksums of the state: only some ranks tell theirs.
@@ -38,8 +41,9 @@ pub(crate) struct Again {
     pub ranks: bool,
 }
 
-/// Compares all headers, in the order of the first rank of each. What most ranks say is expected, of two equally frequent
-/// ones what the lowest rank says; so every rank finds the same error. What may be told once more is no error.
+/// Compares all headers, in the order of the first rank of each. What most ranks say is expected,
+/// of two equally frequent ones what the lowest rank says; so every rank finds the same error. What
+/// may be told once more is no error.
 pub(super) fn judge(
     heads: &[Head],
     may: Again,
@@ -55,15 +59,21 @@ pub(super) fn judge(
         states: may.states && (1..heads.len()).contains(&told),
         ranks: may.ranks && heads.iter().any(|head| head.header.ranks != heads[0].header.ranks),
     };
-    let fields = PLACE.into_iter().chain((!again.states).then_some(STATE)).chain((!again.ranks).then_some(RANKS));
+    let fields = PLACE
+        .into_iter()
+        .chain((!again.states).then_some(STATE))
+        .chain((!again.ranks).then_some(RANKS));
     for (what, show) in fields {
-        let said: Vec<_> = heads.iter().filter_map(|head| Some((show(&head.header)?, head))).collect();
+        let said: Vec<_> =
+            heads.iter().filter_map(|head| Some((show(&head.header)?, head))).collect();
         let votes = |value: &String| {
             let same = said.iter().filter(|(said, _)| said == value);
             same.fold(0u64, |votes, (_, head)| votes.saturating_add(head.ranks))
         };
         let most = said.iter().map(|(value, _)| votes(value)).max().unwrap_or(0);
-        let Some((expected, _)) = said.iter().find(|(value, _)| votes(value) == most) else { continue };
+        let Some((expected, _)) = said.iter().find(|(value, _)| votes(value) == most) else {
+            continue;
+        };
         if let Some((found, head)) = said.iter().find(|(value, _)| value != expected) {
             let (expected, found, at) = (expected.clone(), found.clone(), at.to_owned());
             let rank = world_rank(head.header.rank as usize);

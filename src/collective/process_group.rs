@@ -9,16 +9,19 @@ use super::turns::Turns;
 use super::{Collective, CollectiveError, SingleRank};
 use crate::error::ExchangeError;
 
-/// How long a rank waits for its peers, unless [`ProcessGroup::with_deadline`] says otherwise: longer than any step of a
-/// training loop, short enough to notice that a peer is gone.
+/// How long a rank waits for its peers, unless [`ProcessGroup::with_deadline`] says otherwise:
+/// longer than any step of a training loop, short enough to notice that a peer is gone.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
-/// Where a rank was that failed outside of all calls of its layers: a part of the message that its peers get.
+/// Where a rank was that failed outside of all calls of its layers: a part of the message that its
+/// peers get.
 const OWN_WORK: &str = "work of its own";
 
-/// The ranks among which layers exchange their statistics, seen from one of them. Clones are the same rank.
+/// The ranks among which layers exchange their statistics, seen from one of them. Clones are the
+/// same rank.
 ///
-/// All ranks must make their layers in the same order and call them in the same order. When an exchange fails, every
-/// rank gets an error that names the layer and the ranks, and the group refuses further work.
+/// All ranks must make their layers in the same order and call them in the same order. When an
+/// exchange fails, every rank gets an error that names the layer and the ranks, and the group
+/// refuses further work.
 #[derive(Clone, Debug)]
 pub struct ProcessGroup {
     pub(super) transport: Arc<dyn Collective>,
@@ -97,15 +100,18 @@ impl ProcessGroup {
         self.shared.broken().clone()
     }
 
-    /// Whether an exchange of one is an exchange of the other: clones of one rank, or two of which neither has peers.
+    /// Whether an exchange of one is an exchange of the other: clones of one rank, or two of which
+    /// neither has peers.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared) || (self.world_size() == 1 && other.world_size() == 1)
+        Arc::ptr_eq(&self.shared, &other.shared)
+            || (self.world_size() == 1 && other.world_size() == 1)
     }
 
-    /// Tells the other ranks that this one will not come: each that waits for it, or comes to wait, gets
-    /// [`ExchangeError::Aborted`] with the reason at once instead of waiting until its deadline, and the group refuses further
-    /// work, here too. For failures that no layer can see, such as a batch that could not be read; what a layer finds it tells
-    /// itself. Does nothing in a group of one rank, or where the group has failed before.
+    /// Tells the other ranks that this one will not come: each that waits for it, or comes to wait,
+    /// gets [`ExchangeError::Aborted`] with the reason at once instead of waiting until its
+    /// deadline, and the group refuses further work, here too. For failures that no layer can see,
+    /// such as a batch that could not be read; what a layer finds it tells itself. Does nothing in
+    /// a group of one rank, or where the group has failed before.
     ///
     /// ```
     /// use syncbn::collective::LocalGroup;
@@ -154,19 +160,23 @@ impl ProcessGroup {
     /// Refuses work where an exchange has failed before; `at` says what is refused.
     pub(crate) fn check(&self, at: &str) -> Result<(), ExchangeError> {
         match &*self.shared.broken() {
-            Some(cause) => Err(ExchangeError::Poisoned { at: at.to_owned(), cause: cause.to_string() }),
+            Some(cause) => {
+                Err(ExchangeError::Poisoned { at: at.to_owned(), cause: cause.to_string() })
+            }
             None => Ok(()),
         }
     }
 
-    /// Tells the peers that this rank has failed; nothing where it has no peers, or where the group has failed already.
+    /// Tells the peers that this rank has failed; nothing where it has no peers, or where the group
+    /// has failed already.
     pub(crate) fn fail(&self, header: Header, at: &str, reason: &str) {
         if self.world_size() == 1 {
             return;
         }
         let rank = self.world_rank(self.rank());
         self.poison(ExchangeError::Aborted { at: at.to_owned(), rank, reason: reason.to_owned() });
-        self.transport.abort(Frame { header, payload: Payload::Abort(format!("{at}: {reason}")) }.encode());
+        self.transport
+            .abort(Frame { header, payload: Payload::Abort(format!("{at}: {reason}")) }.encode());
     }
 
     /// Remembers the first failure for good, and returns the given one.

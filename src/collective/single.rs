@@ -20,7 +20,11 @@ impl Collective for SingleRank {
         1
     }
 
-    fn all_gather(&self, message: Vec<u8>, _: Duration) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
+    fn all_gather(
+        &self,
+        message: Vec<u8>,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
         ready(Ok(vec![message.into()])).boxed()
     }
 

@@ -13,15 +13,16 @@ use crate::error::{Error, GroupError};
 const AT: &str = "making of process groups";
 
 impl ProcessGroup {
-    /// Cuts the group into process groups, in MindSpore's form: the whole partition, as lists of ranks of this group, the
-    /// same on every rank. Returns this rank's group, ranks in ascending order. A rank in no list, or alone in its list,
-    /// gets a group of one.
+    /// Cuts the group into process groups, in MindSpore's form: the whole partition, as lists of
+    /// ranks of this group, the same on every rank. Returns this rank's group, ranks in ascending
+    /// order. A rank in no list, or alone in its list, gets a group of one.
     ///
     /// Every rank must call it; it communicates. Groups made of groups count ranks from 0 again.
     ///
     /// # Errors
-    /// The same on every rank: [`GroupError`] for a rank out of range, in two lists or twice in one, or a partition that
-    /// differs between ranks; [`ExchangeError`](crate::error::ExchangeError) when a rank does not take part.
+    /// The same on every rank: [`GroupError`] for a rank out of range, in two lists or twice in
+    /// one, or a partition that differs between ranks;
+    /// [`ExchangeError`](crate::error::ExchangeError) when a rank does not take part.
     pub async fn partition(&self, lists: &[Vec<usize>]) -> Result<Self, Error> {
         let wanted = self.gather_wishes(Phase::Partition, lists).await?;
         // What most ranks ask for is expected, of equally frequent wishes that of the lowest rank.
@@ -39,8 +40,8 @@ impl ProcessGroup {
         self.split_off(own.map_or(&[][..], Vec::as_slice))
     }
 
-    /// This rank's process group, in PyTorch's form: the ranks of this group that it consists of, this one among them.
-    /// Each member gives the same ranks; other ranks give those of theirs.
+    /// This rank's process group, in PyTorch's form: the ranks of this group that it consists of,
+    /// this one among them. Each member gives the same ranks; other ranks give those of theirs.
     ///
     /// Every rank must call it; it communicates.
     ///
@@ -65,8 +66,14 @@ impl ProcessGroup {
     }
 
     /// What every rank asks for, in rank order.
-    async fn gather_wishes(&self, phase: Phase, lists: &[Vec<usize>]) -> Result<Vec<Vec<Vec<usize>>>, Error> {
-        let wish = lists.iter().map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+    async fn gather_wishes(
+        &self,
+        phase: Phase,
+        lists: &[Vec<usize>],
+    ) -> Result<Vec<Vec<Vec<usize>>>, Error> {
+        let wish = lists
+            .iter()
+            .map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
         let bytes = wish.collect::<Vec<_>>().join(";").into_bytes();
         let read = |_, payload| {
             let wish = if let Payload::Bytes(bytes) = &payload { read_wish(bytes) } else { None };
@@ -99,12 +106,16 @@ impl ProcessGroup {
             members.iter().map(|&member| self.world_rank(member)).collect()
         };
         let mut id = Checksum::new();
-        [self.id, key].into_iter().chain(world_ranks.iter().map(|&rank| rank as u64)).for_each(|n| id.add_u64(n));
+        [self.id, key]
+            .into_iter()
+            .chain(world_ranks.iter().map(|&rank| rank as u64))
+            .for_each(|n| id.add_u64(n));
         if members.len() < 2 {
             let single = Arc::new(super::SingleRank);
             return Ok(Self::of_transport(single, id.finish(), world_ranks, self.deadline()));
         }
-        let transport = self.transport.split(key, &members).map_err(|error| self.named(error, AT))?;
+        let transport =
+            self.transport.split(key, &members).map_err(|error| self.named(error, AT))?;
         Ok(Self::of_transport(transport, id.finish(), world_ranks, self.deadline()))
     }
 }

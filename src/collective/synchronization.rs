@@ -15,12 +15,15 @@ pub type Started<T> = BoxFuture<'static, Result<T, Error>>;
 /// Begins an exchange; the argument says whether running statistics follow it.
 type Begin<T> = Box<dyn FnOnce(bool) -> Started<T> + Send>;
 
-/// An exchange with all ranks, of [`SyncBatchNorm::synchronize`](crate::SyncBatchNorm::synchronize). It borrows nothing, so it may
+/// An exchange with all ranks, of
+/// [`SyncBatchNorm::synchronize`](crate::SyncBatchNorm::synchronize). It borrows nothing, so it may
 /// be awaited anywhere, or spawned.
 ///
-/// It begins when it is first polled, or with [`start`](Self::start): from then on it has its place among the exchanges of
-/// this rank, and the other ranks wait for it. Dropped before, it never was; dropped between its beginning and its end,
-/// the others get [`ExchangeError::Aborted`](crate::error::ExchangeError::Aborted), and the process group refuses further work.
+/// It begins when it is first polled, or with [`start`](Self::start): from then on it has its place
+/// among the exchanges of this rank, and the other ranks wait for it. Dropped before, it never was;
+/// dropped between its beginning and its end, the others get
+/// [`ExchangeError::Aborted`](crate::error::ExchangeError::Aborted), and the process group refuses
+/// further work.
 #[must_use = "the other ranks wait for it"]
 pub struct Synchronization<T> {
     state: State<T>,
@@ -44,7 +47,8 @@ impl<T: Send + 'static> Synchronization<T> {
         }
     }
 
-    /// Running statistics and their counter stay as they are; of gradient sums it changes nothing. All ranks must say so.
+    /// Running statistics and their counter stay as they are; of gradient sums it changes nothing.
+    /// All ranks must say so.
     pub fn untracked(mut self) -> Self {
         if let State::Waiting { tracks, .. } = &mut self.state {
             *tracks = false;
@@ -71,6 +75,8 @@ impl<T> Future for Synchronization<T> {
 
 impl<T> fmt::Debug for Synchronization<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Synchronization").field("begun", &matches!(self.state, State::Begun(_))).finish()
+        f.debug_struct("Synchronization")
+            .field("begun", &matches!(self.state, State::Begun(_)))
+            .finish()
     }
 }

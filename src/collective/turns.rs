@@ -1,8 +1,9 @@
-//! The order of a rank's exchanges: that in which its calls were made, whichever of them is ready first.
+//! The order of a rank's exchanges: that in which its calls were made, whichever of them is ready
+//! first.
 //!
-//! A call takes its [`Turn`] when it is made. Its exchange begins when those of all calls before it are over, so that a rank
-//! has one exchange under way at a time. Ranks that make their calls in the same order meet, however long each call waits
-//! for its device.
+//! A call takes its [`Turn`] when it is made. Its exchange begins when those of all calls before it
+//! are over, so that a rank has one exchange under way at a time. Ranks that make their calls in
+//! the same order meet, however long each call waits for its device.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,7 +20,8 @@ use super::ProcessGroup;
 use super::operation::Operation;
 use crate::error::ExchangeError;
 
-/// The longest that a call waits for one before it: what timers can count, and for ever to anyone who waits.
+/// The longest that a call waits for one before it: what timers can count, and for ever to anyone
+/// who waits.
 const LONGEST: Duration = Duration::from_secs(1 << 30);
 
 /// The calls of a rank whose exchanges are not over, in the order in which they were made.
@@ -89,17 +91,17 @@ impl Turns {
 }
 
 impl ProcessGroup {
-    /// The turn of a call that is made now: calls exchange in the order in which they take it. Until its exchange begins the
-    /// call may take as long as its devices, which is `patience`, and as this group waits for anybody; `at` says where it
-    /// is, for errors.
+    /// The turn of a call that is made now: calls exchange in the order in which they take it.
+    /// Until its exchange begins the call may take as long as its devices, which is `patience`, and
+    /// as this group waits for anybody; `at` says where it is, for errors.
     pub(crate) fn turn(&self, at: &str, patience: Duration) -> Turn {
         self.shared.turns.take(at, patience.saturating_add(self.deadline()))
     }
 }
 
 impl Operation {
-    /// Waits until the exchanges of this rank's earlier calls are over. One that is not polled any more ends this call and
-    /// the group, since nobody else would notice it.
+    /// Waits until the exchanges of this rank's earlier calls are over. One that is not polled any
+    /// more ends this call and the group, since nobody else would notice it.
     pub async fn come(&self) -> Result<(), ExchangeError> {
         let Self { group, turn, at, .. } = self;
         group.check(at)?;
@@ -110,7 +112,8 @@ impl Operation {
             let changed = pin!(turn.changed(first.changes));
             if let Either::Right(_) = select(changed, Delay::new(first.limit)).await {
                 let (earlier, limit) = (first.at, first.limit);
-                let reason = format!("its own earlier call, {earlier}, did not go on within {limit:?}");
+                let reason =
+                    format!("its own earlier call, {earlier}, did not go on within {limit:?}");
                 let error = group.poison(ExchangeError::Blocked { at: at.clone(), earlier, limit });
                 group.fail(self.header.clone(), at, &reason);
                 return Err(error);

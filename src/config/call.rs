@@ -62,8 +62,11 @@ mod tests {
     #[test]
     fn the_statistics_of_a_call_follow_the_table_of_modes() {
         use {Mode::*, Statistics::*};
-        let config =
-            |batch, track| BatchNormConfig::torch(1).with_use_batch_statistics(batch).with_track_running_stats(track);
+        let config = |batch, track| {
+            BatchNormConfig::torch(1)
+                .with_use_batch_statistics(batch)
+                .with_track_running_stats(track)
+        };
         let of = |config: BatchNormConfig| (config.statistics(Train), config.statistics(Eval));
         assert_eq!(of(config(None, true)), (Group, Running));
         assert_eq!(of(config(None, false)), (Group, Local));

@@ -1,4 +1,5 @@
-//! The parameters of the two conventions under their own names, and the way between them and the configuration.
+//! The parameters of the two conventions under their own names, and the way between them and the
+//! configuration.
 
 use super::{AffineGradient, BatchNormConfig, Initializer, Momentum, RunningVariance};
 use crate::epilogue::Epilogue;
@@ -32,7 +33,14 @@ pub struct TorchArguments {
 impl TorchArguments {
     /// PyTorch's defaults.
     pub fn new(num_features: usize) -> Self {
-        Self { num_features, eps: 1e-5, momentum: Some(0.1), affine: true, bias: true, track_running_stats: true }
+        Self {
+            num_features,
+            eps: 1e-5,
+            momentum: Some(0.1),
+            affine: true,
+            bias: true,
+            track_running_stats: true,
+        }
     }
 }
 
@@ -67,17 +75,31 @@ impl TryFrom<&BatchNormConfig> for TorchArguments {
     /// [`ConfigError::NotExpressible`] names the first setting that PyTorch's layer does not have.
     fn try_from(config: &BatchNormConfig) -> Result<Self, ConfigError> {
         let refuse = refusal("torch.nn.SyncBatchNorm");
-        refuse(config.bias && !config.weight, "a bias without a weight", "affine and bias switch them on together")?;
-        refuse(config.freeze_affine, "freeze_affine", "set requires_grad of the parameters instead")?;
+        refuse(
+            config.bias && !config.weight,
+            "a bias without a weight",
+            "affine and bias switch them on together",
+        )?;
+        refuse(
+            config.freeze_affine,
+            "freeze_affine",
+            "set requires_grad of the parameters instead",
+        )?;
         refuse(config.use_batch_statistics.is_some(), "use_batch_statistics", "the mode decides")?;
         check_variance_and_gradient(config, &refuse)?;
         let defaults = Self::new(config.num_features);
         let plain = BatchNormConfig::from(defaults);
         let inits = |config: &BatchNormConfig| {
-            let BatchNormConfig { weight_init, bias_init, running_mean_init, running_var_init, .. } = config.clone();
+            let BatchNormConfig {
+                weight_init, bias_init, running_mean_init, running_var_init, ..
+            } = config.clone();
             [weight_init, bias_init, running_mean_init, running_var_init]
         };
-        refuse(inits(config) != inits(&plain), "an initial value", "they are 1, 0, 0, 1; load a state instead")?;
+        refuse(
+            inits(config) != inits(&plain),
+            "an initial value",
+            "they are 1, 0, 0, 1; load a state instead",
+        )?;
         Ok(Self {
             num_features: config.num_features,
             eps: config.eps,
@@ -165,14 +187,16 @@ impl MindSporeArguments {
 }
 
 impl BatchNormConfig {
-    /// The defaults of `torch.nn.SyncBatchNorm`: eps 1e-5, weight of the new batch 0.1, weight and bias, unbiased running
-    /// variance, the batch's statistics in training and the running ones in evaluation.
+    /// The defaults of `torch.nn.SyncBatchNorm`: eps 1e-5, weight of the new batch 0.1, weight and
+    /// bias, unbiased running variance, the batch's statistics in training and the running ones in
+    /// evaluation.
     pub fn torch(num_features: usize) -> Self {
         TorchArguments::new(num_features).into()
     }
 
-    /// The defaults of `mindspore.nn.SyncBatchNorm`: eps 1e-5, weight of the old value 0.9, gamma and beta, unbiased
-    /// moving variance, the batch's statistics in training and the moving ones in evaluation.
+    /// The defaults of `mindspore.nn.SyncBatchNorm`: eps 1e-5, weight of the old value 0.9, gamma
+    /// and beta, unbiased moving variance, the batch's statistics in training and the moving ones
+    /// in evaluation.
     pub fn mindspore(num_features: usize) -> Self {
         MindSporeArguments::new(num_features).into_config()
     }
@@ -182,7 +206,8 @@ impl TryFrom<MindSporeArguments> for BatchNormConfig {
     type Error = ConfigError;
 
     /// # Errors
-    /// [`ConfigError::OutOfRange`] for what MindSpore refuses: eps outside (0, 1], momentum outside \[0, 1\].
+    /// [`ConfigError::OutOfRange`] for what MindSpore refuses: eps outside (0, 1], momentum outside
+    /// \[0, 1\].
     fn try_from(mindspore: MindSporeArguments) -> Result<Self, ConfigError> {
         check_mindspore_eps(mindspore.eps)?;
         let config = mindspore.into_config();
@@ -195,13 +220,17 @@ impl TryFrom<&BatchNormConfig> for MindSporeArguments {
     type Error = ConfigError;
 
     /// # Errors
-    /// [`ConfigError::NotExpressible`] names the first setting that MindSpore's layer does not have;
-    /// [`ConfigError::OutOfRange`] for an eps outside (0, 1].
+    /// [`ConfigError::NotExpressible`] names the first setting that MindSpore's layer does not
+    /// have; [`ConfigError::OutOfRange`] for an eps outside (0, 1].
     fn try_from(config: &BatchNormConfig) -> Result<Self, ConfigError> {
         let refuse = refusal("mindspore.nn.SyncBatchNorm");
         let affine_hint = "gamma and beta are always there; affine=False freezes them";
         refuse(!(config.weight && config.bias), "a layer without weight or bias", affine_hint)?;
-        refuse(!config.track_running_stats, "track_running_stats = false", "moving statistics are always kept")?;
+        refuse(
+            !config.track_running_stats,
+            "track_running_stats = false",
+            "moving statistics are always kept",
+        )?;
         check_variance_and_gradient(config, &refuse)?;
         check_mindspore_eps(config.eps)?;
         let momentum = match config.momentum {
@@ -233,7 +262,11 @@ fn check_variance_and_gradient(
 ) -> Result<(), ConfigError> {
     let biased = config.running_variance == RunningVariance::Biased;
     refuse(biased, "RunningVariance::Biased", "the unbiased variance enters the running one")?;
-    refuse(config.epilogue != Epilogue::None, "an epilogue", "it is a module or an operation of its own")?;
+    refuse(
+        config.epilogue != Epilogue::None,
+        "an epilogue",
+        "it is a module or an operation of its own",
+    )?;
     let reduced = config.affine_gradient != AffineGradient::Local;
     refuse(reduced, "AffineGradient", "the trainer reduces gradients, not the layer")
 }
@@ -242,10 +275,16 @@ fn check_mindspore_eps(eps: f64) -> Result<(), ConfigError> {
     if eps > 0.0 && eps <= 1.0 {
         return Ok(());
     }
-    Err(ConfigError::OutOfRange { name: "eps (MindSpore)", found: eps, allowed: "above 0, at most 1" })
+    Err(ConfigError::OutOfRange {
+        name: "eps (MindSpore)",
+        found: eps,
+        allowed: "above 0, at most 1",
+    })
 }
 
-fn refusal(layer: &'static str) -> impl Fn(bool, &'static str, &'static str) -> Result<(), ConfigError> {
+fn refusal(
+    layer: &'static str,
+) -> impl Fn(bool, &'static str, &'static str) -> Result<(), ConfigError> {
     move |refused, setting, instead| {
         if refused { Err(ConfigError::NotExpressible { layer, setting, instead }) } else { Ok(()) }
     }

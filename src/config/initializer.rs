@@ -1,4 +1,5 @@
-//! Initial values of parameters and running statistics: the same on every rank that has the same configuration.
+//! Initial values of parameters and running statistics: the same on every rank that has the same
+//! configuration.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,8 +12,9 @@ use crate::error::ConfigError;
 
 /// How a vector of C values begins.
 ///
-/// The random ones draw from a generator seeded by the configuration, so that all ranks start alike; their numbers are
-/// the same on every platform. Parsed from the names that MindSpore accepts for a vector, or from a number:
+/// The random ones draw from a generator seeded by the configuration, so that all ranks start
+/// alike; their numbers are the same on every platform. Parsed from the names that MindSpore
+/// accepts for a vector, or from a number:
 ///
 /// ```
 /// use syncbn::config::Initializer;
@@ -72,7 +74,9 @@ impl FromStr for Initializer {
     /// Reads one of MindSpore's names, in any case, or a finite number.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let name = text.to_lowercase();
-        if let Some((_, initializer)) = NAMES.iter().find(|(names, _)| names.contains(&name.as_str())) {
+        if let Some((_, initializer)) =
+            NAMES.iter().find(|(names, _)| names.contains(&name.as_str()))
+        {
             return Ok(initializer.clone());
         }
         match text.parse::<f64>() {
@@ -90,7 +94,9 @@ impl fmt::Display for Initializer {
             Self::Constant(number) => write!(f, "{number}"),
             Self::Normal { mean, std } => write!(f, "normal(mean {mean}, std {std})"),
             Self::Uniform { low, high } => write!(f, "uniform({low} … {high})"),
-            Self::TruncatedNormal { mean, std } => write!(f, "truncatednormal(mean {mean}, std {std})"),
+            Self::TruncatedNormal { mean, std } => {
+                write!(f, "truncatednormal(mean {mean}, std {std})")
+            }
             Self::Values(values) => write!(f, "values of shape [{}]", values.len()),
         }
     }
@@ -100,7 +106,8 @@ impl Initializer {
     /// The values of `channels` channels. `stream` tells apart the vectors of one layer.
     ///
     /// # Errors
-    /// [`ConfigError`] when [`Values`](Self::Values) are not `channels` many or a value is not finite.
+    /// [`ConfigError`] when [`Values`](Self::Values) are not `channels` many or a value is not
+    /// finite.
     pub(crate) fn values(
         &self,
         name: &'static str,
@@ -126,12 +133,20 @@ impl Initializer {
         let values: Vec<f32> = match self {
             Self::Values(values) if values.len() == channels => values.clone(),
             Self::Values(values) => {
-                return Err(ConfigError::InitialLength { name, found: values.len(), expected: channels });
+                return Err(ConfigError::InitialLength {
+                    name,
+                    found: values.len(),
+                    expected: channels,
+                });
             }
             _ => (0..channels).map(|_| draw() as f32).collect(),
         };
         match values.iter().find(|value| !value.is_finite()) {
-            Some(&found) => Err(ConfigError::OutOfRange { name, found: found.into(), allowed: "finite numbers" }),
+            Some(&found) => Err(ConfigError::OutOfRange {
+                name,
+                found: found.into(),
+                allowed: "finite numbers",
+            }),
             None => Ok(values),
         }
     }
@@ -142,7 +157,8 @@ fn unit(random: &mut impl Rng) -> f64 {
     (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Standard normal (Box and Muller, 1958), with logarithm and cosine that do not depend on the platform.
+/// Standard normal (Box and Muller, 1958), with logarithm and cosine that do not depend on the
+/// platform.
 fn standard_normal(random: &mut impl Rng) -> f64 {
     let (radius, angle) = (1.0 - unit(random), unit(random));
     libm::sqrt(-2.0 * libm::log(radius)) * libm::cos(std::f64::consts::TAU * angle)
@@ -155,21 +171,31 @@ mod tests {
     fn moments(initializer: &Initializer) -> (f64, f64, f64) {
         let values = initializer.values("weight_init", 100_000, 7, 0).expect("valid");
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
-        let var = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        let var = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>()
+            / values.len() as f64;
         (mean, var.sqrt(), values.iter().map(|&v| f64::from(v).abs()).fold(0.0, f64::max))
     }
 
     #[test]
     fn random_values_have_the_moments_of_their_distribution() {
-        // 100,000 draws: the mean is within 5 standard errors, 5·std/316; the deviations below are known in closed form.
-        for (name, std, largest) in [("normal", 0.01, f64::MAX), ("uniform", 0.07 / 3f64.sqrt(), 0.07)] {
+        // 100,000 draws: the mean is within 5 standard errors, 5·std/316; the deviations below are
+        // known in closed form.
+        for (name, std, largest) in
+            [("normal", 0.01, f64::MAX), ("uniform", 0.07 / 3f64.sqrt(), 0.07)]
+        {
             let (mean, found, max) = moments(&name.parse().expect("a name"));
-            assert!(mean.abs() < 5.0 * std / 316.0 && (found / std - 1.0).abs() < 0.02, "{name}: {mean} {found}");
+            assert!(
+                mean.abs() < 5.0 * std / 316.0 && (found / std - 1.0).abs() < 0.02,
+                "{name}: {mean} {found}"
+            );
             assert!(max <= largest, "{name}: {max}");
         }
         // A normal distribution cut at 2σ has variance σ²·(1 − 4φ(2)/(2Φ(2) − 1)) = (0.8796σ)².
         let (mean, found, max) = moments(&"truncatednormal".parse().expect("a name"));
-        assert!(mean.abs() < 1.5e-4 && (found / 0.008_796 - 1.0).abs() < 0.02 && max <= 0.02, "{mean} {found} {max}");
+        assert!(
+            mean.abs() < 1.5e-4 && (found / 0.008_796 - 1.0).abs() < 0.02 && max <= 0.02,
+            "{mean} {found} {max}"
+        );
     }
 
     #[test]
@@ -183,7 +209,8 @@ mod tests {
 
     #[test]
     fn another_name_is_an_error_that_lists_the_valid_ones() {
-        let message = "he_uniform".parse::<Initializer>().expect_err("not for a vector").to_string();
+        let message =
+            "he_uniform".parse::<Initializer>().expect_err("not for a vector").to_string();
         for name in NAMES.iter().flat_map(|(names, _)| names.iter()) {
             assert!(message.contains(name), "{message}");
         }
@@ -192,6 +219,9 @@ mod tests {
     #[test]
     fn values_of_another_length_are_refused() {
         let found = Initializer::Values(vec![1.0; 3]).values("bias_init", 4, 0, 0);
-        assert_eq!(found, Err(ConfigError::InitialLength { name: "bias_init", found: 3, expected: 4 }));
+        assert_eq!(
+            found,
+            Err(ConfigError::InitialLength { name: "bias_init", found: 3, expected: 4 })
+        );
     }
 }

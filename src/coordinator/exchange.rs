@@ -29,8 +29,9 @@ struct Shared {
 }
 
 impl Exchange {
-    /// A layer of `channels` channels, the next one of the group, of which this process holds so many ranks. It does not
-    /// communicate: how many the others hold is learnt in the first exchange.
+    /// A layer of `channels` channels, the next one of the group, of which this process holds so
+    /// many ranks. It does not communicate: how many the others hold is learnt in the first
+    /// exchange.
     pub fn new(group: &ProcessGroup, name: &str, channels: usize, local_ranks: usize) -> Self {
         Self {
             layer: group.next_layer(),
@@ -62,10 +63,12 @@ impl Exchange {
         self.ranks().total
     }
 
-    /// Where the ranks of this process stand; before the first exchange as if all held as many as it does.
+    /// Where the ranks of this process stand; before the first exchange as if all held as many as
+    /// it does.
     pub(super) fn ranks(&self) -> Ranks {
         let of_all = |processes: usize| self.local_ranks.saturating_mul(processes as u64);
-        let assumed = || Ranks { first: of_all(self.group.rank()), total: of_all(self.group.world_size()) };
+        let assumed =
+            || Ranks { first: of_all(self.group.rank()), total: of_all(self.group.world_size()) };
         self.shared.ranks.get().copied().unwrap_or_else(assumed)
     }
 
@@ -94,11 +97,12 @@ impl Exchange {
         self.shared.announced.store(true, Ordering::Relaxed);
     }
 
-    /// Begins a call that will exchange something: from now on the peers learn when it fails or is dropped.
+    /// Begins a call that will exchange something: from now on the peers learn when it fails or is
+    /// dropped.
     ///
-    /// `subject` tells what it is about: of backward the exchange of its forward, of a broadcast the rank; else 0. `config` is
-    /// a checksum of the layer's settings. `patience` is how long its devices may take. Calls exchange in the order in which
-    /// they begin.
+    /// `subject` tells what it is about: of backward the exchange of its forward, of a broadcast
+    /// the rank; else 0. `config` is a checksum of the layer's settings. `patience` is how long its
+    /// devices may take. Calls exchange in the order in which they begin.
     pub fn begin(
         self: &Arc<Self>,
         phase: Phase,
@@ -108,7 +112,8 @@ impl Exchange {
     ) -> Result<Call, ExchangeError> {
         let step = self.shared.steps.fetch_add(1, Ordering::Relaxed);
         let (layer, name, channels) = (self.layer, self.name.clone(), self.channels);
-        let header = Header { layer, name, step, subject, channels, config, ..self.group.header(phase) };
+        let header =
+            Header { layer, name, step, subject, channels, config, ..self.group.header(phase) };
         let at = describe(&header);
         let operation = Operation::begin(&self.group, header, at, patience)?;
         Ok(Call { exchange: self.clone(), operation, asked: AtomicBool::new(false) })
@@ -128,9 +133,11 @@ fn describe(header: &Header) -> String {
     format!("layer {}{name}, {}, exchange {}", header.layer, header.phase, header.step)
 }
 
-/// A call of a layer that exchanges something. Dropped before its end, it tells the peers that this rank has failed.
+/// A call of a layer that exchanges something. Dropped before its end, it tells the peers that this
+/// rank has failed.
 ///
-/// Its exchanges hold back those of later calls of this rank until [`pass`](Self::pass), its end, or its drop.
+/// Its exchanges hold back those of later calls of this rank until [`pass`](Self::pass), its end,
+/// or its drop.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(super) exchange: Arc<Exchange>,
@@ -155,7 +162,8 @@ impl Call {
         self.operation.pass();
     }
 
-    /// The bytes of one process, of which the headers say that all expect it; the others' are ignored.
+    /// The bytes of one process, of which the headers say that all expect it; the others' are
+    /// ignored.
     pub async fn broadcast(&self, from: usize, own: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
         match self.operation.gather(Payload::Bytes(own)).await?.into_iter().nth(from) {
             Some(Payload::Bytes(bytes)) => Ok(bytes),
@@ -163,7 +171,8 @@ impl Call {
         }
     }
 
-    /// Ends the call. The peers are notified of a failure, unless it is one that every rank has found alike.
+    /// Ends the call. The peers are notified of a failure, unless it is one that every rank has
+    /// found alike.
     pub fn end<T>(self, result: &Result<T, Error>) {
         self.operation.end(result);
     }

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::exchange::{Call, Ranks};
 use super::{Mergeable, from_payload, merge_channels, merge_parts, merge_ranks, to_payload};
-use crate::collective::{Again, Answer, Header, ListError, NodePayload, Operation, Payload, Phase, UNTOLD};
+use crate::collective::{
+    Again, Answer, Header, ListError, NodePayload, Operation, Payload, Phase, UNTOLD,
+};
 use crate::error::ExchangeError;
 use crate::stats::tree::{merge_nodes, merge_run};
 
@@ -19,16 +21,19 @@ pub(crate) struct Contribution<'a, T> {
 }
 
 impl Call {
-    /// Merges what this process has with what all others have, for several calls of one process group in one message; the
-    /// same bits on every rank, `[call][channel]`, as for each call by itself.
+    /// Merges what this process has with what all others have, for several calls of one process
+    /// group in one message; the same bits on every rank, `[call][channel]`, as for each call by
+    /// itself.
     ///
-    /// In the first exchange of a layer processes that hold different numbers of ranks learn that of each other, and make the
-    /// exchange again.
+    /// In the first exchange of a layer processes that hold different numbers of ranks learn that
+    /// of each other, and make the exchange again.
     ///
-    /// `None` where only some ranks tell the state of a call. All ranks see that, and merge once more with the states of all
-    /// their calls, in the same turn. An error comes with the number of its call, if it is one's. The turns of the calls do
-    /// not pass.
-    pub async fn merge<T: Mergeable>(parts: &[Contribution<'_, T>]) -> Result<Option<Vec<Vec<T>>>, ListError> {
+    /// `None` where only some ranks tell the state of a call. All ranks see that, and merge once
+    /// more with the states of all their calls, in the same turn. An error comes with the number of
+    /// its call, if it is one's. The turns of the calls do not pass.
+    pub async fn merge<T: Mergeable>(
+        parts: &[Contribution<'_, T>],
+    ) -> Result<Option<Vec<Vec<T>>>, ListError> {
         let Some(first) = parts.first() else { return Ok(Some(Vec::new())) };
         if first.call.exchange.group().world_size() == 1 {
             return Ok(Some(parts.iter().map(|part| merge_ranks(part.local)).collect()));
@@ -37,7 +42,8 @@ impl Call {
         let payloads = loop {
             let say = || parts.iter().map(Contribution::say).collect();
             let answers = Operation::exchange(&operations, say, Some(merge_parts::<T>)).await?;
-            let (mut payloads, mut unknown, mut untold) = (Vec::with_capacity(parts.len()), false, false);
+            let (mut payloads, mut unknown, mut untold) =
+                (Vec::with_capacity(parts.len()), false, false);
             for (index, (part, answer)) in parts.iter().zip(answers).enumerate() {
                 let again = part.judge(&answer).map_err(|error| (Some(index), error))?;
                 untold |= again.states;
@@ -63,7 +69,12 @@ impl Call {
             if part.state.is_some() {
                 exchange.has_announced();
             }
-            let merged = merge_payloads(&part.call.operation, payloads, exchange.channels, exchange.total_ranks());
+            let merged = merge_payloads(
+                &part.call.operation,
+                payloads,
+                exchange.channels,
+                exchange.total_ranks(),
+            );
             merged.map_err(|error| (Some(index), error))
         });
         merged.collect::<Result<_, _>>().map(Some)
@@ -78,15 +89,18 @@ impl<T: Mergeable> Contribution<'_, T> {
         (header, Payload::Nodes(nodes.iter().map(to_payload).collect()))
     }
 
-    /// What has to be told once more: what each rank tells of itself, and no rank has been asked for yet.
+    /// What has to be told once more: what each rank tells of itself, and no rank has been asked
+    /// for yet.
     fn judge(&self, answer: &Answer) -> Result<Again, ExchangeError> {
         let states = !self.call.asked.load(Ordering::Relaxed);
-        self.call.operation.judge(answer, Again { states, ranks: self.call.exchange.ranks_to_tell() != 0 })
+        self.call
+            .operation
+            .judge(answer, Again { states, ranks: self.call.exchange.ranks_to_tell() != 0 })
     }
 }
 
-/// Learns how many ranks every process holds for each of the calls, in an exchange of its own: for all of them where one is
-/// not known, since the turn of their exchanges is that of the first.
+/// Learns how many ranks every process holds for each of the calls, in an exchange of its own: for
+/// all of them where one is not known, since the turn of their exchanges is that of the first.
 async fn learn<T>(parts: &[Contribution<'_, T>]) -> Result<(), ListError> {
     let operations: Vec<&Operation> = parts.iter().map(|part| &part.call.operation).collect();
     let say = |part: &Contribution<'_, T>| {
@@ -119,7 +133,8 @@ fn count(payload: &Payload) -> Option<u64> {
     (1..=u32::MAX.into()).contains(&count).then_some(count)
 }
 
-/// Merges the nodes of all processes, one payload of each, or one of all that have merged on their way.
+/// Merges the nodes of all processes, one payload of each, or one of all that have merged on their
+/// way.
 pub(super) fn merge_payloads<T: Mergeable>(
     operation: &Operation,
     payloads: Vec<Payload>,
@@ -133,10 +148,13 @@ pub(super) fn merge_payloads<T: Mergeable>(
     let (mut nodes, mut covered) = (Vec::new(), 0);
     for (index, payload) in payloads.iter().enumerate() {
         let refuse = |message| operation.refuse(speaker(index), message);
-        let Payload::Nodes(of_rank) = payload else { return Err(refuse("it carries no numbers".to_owned())) };
+        let Payload::Nodes(of_rank) = payload else {
+            return Err(refuse("it carries no numbers".to_owned()));
+        };
         let start = covered;
         covered = check_nodes(of_rank, start, channels).map_err(refuse)?;
-        // Where each process holds one rank, the first that claims another number is known to be wrong.
+        // Where each process holds one rank, the first that claims another number is known to be
+        // wrong.
         if one_each && covered - start != 1 {
             return Err(refuse(format!("its nodes cover {} ranks, expected 1", covered - start)));
         }
@@ -149,15 +167,22 @@ pub(super) fn merge_payloads<T: Mergeable>(
     Ok(merge_nodes(nodes, merge_channels).unwrap_or_default())
 }
 
-/// Checks that a rank's nodes go on where the ranks before it end, with numbers for every channel; returns where they end.
+/// Checks that a rank's nodes go on where the ranks before it end, with numbers for every channel;
+/// returns where they end.
 fn check_nodes(nodes: &[NodePayload], start: u64, channels: u64) -> Result<u64, String> {
     nodes.iter().try_fold(start, |next, node| {
         let size = 1u64.checked_shl(node.level).unwrap_or(u64::MAX);
         if node.index.checked_mul(size) != Some(next) {
-            return Err(format!("a node covers ranks from {}·{size}, expected from {next}", node.index));
+            return Err(format!(
+                "a node covers ranks from {}·{size}, expected from {next}",
+                node.index
+            ));
         }
         if node.values.len() as u64 != channels {
-            return Err(format!("a node holds numbers of {} channels, expected {channels}", node.values.len()));
+            return Err(format!(
+                "a node holds numbers of {} channels, expected {channels}",
+                node.values.len()
+            ));
         }
         Ok(next.saturating_add(size))
     })

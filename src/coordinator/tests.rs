@@ -56,9 +56,9 @@ fn exchanges(world_size: usize, merges: bool) -> Vec<Arc<Exchange>> {
 /// A layer of one channel for processes with so many ranks each.
 fn spread(ranks: &[usize], merges: bool) -> Vec<Arc<Exchange>> {
     let world_size = ranks.len();
-    let groups = LocalGroup::ranks(world_size)
-        .into_iter()
-        .map(|rank| if merges { ProcessGroup::new(Merging(rank)) } else { ProcessGroup::new(rank) });
+    let groups = LocalGroup::ranks(world_size).into_iter().map(|rank| {
+        if merges { ProcessGroup::new(Merging(rank)) } else { ProcessGroup::new(rank) }
+    });
     groups.zip(ranks).map(|(group, &ranks)| Arc::new(Exchange::new(&group, "", 1, ranks))).collect()
 }
 
@@ -92,8 +92,10 @@ fn the_next_exchange_begins_when_the_call_before_it_passes_the_turn_or_ends() {
         [|call| call.as_ref().unwrap().pass(), |call| call.take().unwrap().end(&Ok(()))];
     for end in ends {
         let exchanges = exchanges(2, false);
-        let begun = exchanges.iter().map(|exchange| [0; 2].map(|_| begin(exchange, Phase::Backward, 0)));
-        let [[first, second], [other_first, other_second]] = begun.collect::<Vec<_>>().try_into().unwrap();
+        let begun =
+            exchanges.iter().map(|exchange| [0; 2].map(|_| begin(exchange, Phase::Backward, 0)));
+        let [[first, second], [other_first, other_second]] =
+            begun.collect::<Vec<_>>().try_into().unwrap();
         let (a, b) = block_on(join(sum(&first, 1.0), sum(&other_first, 2.0)));
         assert_eq!((a, b), (Ok(3.0), Ok(3.0)));
         other_first.pass();
@@ -111,15 +113,20 @@ fn the_next_exchange_begins_when_the_call_before_it_passes_the_turn_or_ends() {
 /// What each rank gets where they say these subjects, of backward.
 fn agree(subjects: &[u64], merges: bool) -> Vec<Result<f64, ExchangeError>> {
     let exchanges = exchanges(subjects.len(), merges);
-    let calls: Vec<Call> =
-        exchanges.iter().zip(subjects).map(|(exchange, &subject)| begin(exchange, Phase::Backward, subject)).collect();
+    let calls: Vec<Call> = exchanges
+        .iter()
+        .zip(subjects)
+        .map(|(exchange, &subject)| begin(exchange, Phase::Backward, subject))
+        .collect();
     block_on(join_all(calls.iter().map(|call| sum(call, 1.0))))
 }
 
 #[test]
 fn a_subject_of_any_agrees_with_every_other() {
     const ANY: u64 = ANY_SUBJECT;
-    for subjects in [&[ANY, 3][..], &[3, ANY], &[ANY; 3], &[ANY, 3, ANY, 3, 3], &[3, 3, ANY, ANY, ANY]] {
+    for subjects in
+        [&[ANY, 3][..], &[3, ANY], &[ANY; 3], &[ANY, 3, ANY, 3, 3], &[3, 3, ANY, ANY, ANY]]
+    {
         for merges in [false, true] {
             let expected = vec![Ok(subjects.len() as f64); subjects.len()];
             assert_eq!(agree(subjects, merges), expected, "{subjects:?}");
@@ -141,11 +148,16 @@ fn two_different_subjects_are_found_wherever_ranks_say_any() {
     for (subjects, culprit, (said, of_most)) in cases {
         for merges in [false, true] {
             for error in agree(subjects, merges) {
-                let Err(ExchangeError::Mismatch { rank, what, found, expected, .. }) = &error else {
+                let Err(ExchangeError::Mismatch { rank, what, found, expected, .. }) = &error
+                else {
                     panic!("{subjects:?}: {error:?}")
                 };
                 assert!(what.starts_with("subject"), "{subjects:?}: {what}");
-                assert_eq!((*rank, found.as_str(), expected.as_str()), (culprit, said, of_most), "{subjects:?}");
+                assert_eq!(
+                    (*rank, found.as_str(), expected.as_str()),
+                    (culprit, said, of_most),
+                    "{subjects:?}"
+                );
             }
         }
     }
@@ -161,7 +173,10 @@ fn count(exchanges: &[Arc<Exchange>], ranks: &[usize], states: &[Option<u64>]) -
         let merged = Call::merge(&[first]).await.unwrap();
         let sum = merged.as_ref().map(|sums| sums[0][0].sum_dy);
         if merged.is_none() {
-            let all = Call::merge(&[Contribution { state: Some(1), ..first }]).await.unwrap().expect("all tell");
+            let all = Call::merge(&[Contribution { state: Some(1), ..first }])
+                .await
+                .unwrap()
+                .expect("all tell");
             assert_eq!(all[0][0].sum_dy, exchange.total_ranks() as f64);
         }
         call.end(&Ok(()));
@@ -175,11 +190,14 @@ fn ranks_are_assumed_to_be_equally_many_until_they_are_learnt_under_every_name()
     for merges in [false, true] {
         let ranks = [1, 2, 3];
         let exchanges = spread(&ranks, merges);
-        let total = |exchanges: &[Arc<Exchange>]| exchanges.iter().map(|e| e.total_ranks()).collect::<Vec<_>>();
+        let total = |exchanges: &[Arc<Exchange>]| {
+            exchanges.iter().map(|e| e.total_ranks()).collect::<Vec<_>>()
+        };
         assert_eq!(total(&exchanges), [3, 6, 9]);
         assert_eq!(count(&exchanges, &ranks, &[None; 3]), [Some(6.0); 3]);
         assert_eq!(total(&exchanges), [6, 6, 6]);
-        let renamed: Vec<_> = exchanges.iter().map(|exchange| Arc::new(exchange.renamed("other"))).collect();
+        let renamed: Vec<_> =
+            exchanges.iter().map(|exchange| Arc::new(exchange.renamed("other"))).collect();
         assert_eq!(total(&renamed), [6, 6, 6]);
         assert!(renamed.iter().all(|exchange| exchange.ranks_to_tell() == 0));
         assert_eq!(begin(&renamed[0], Phase::Forward, 0).step(), 1);

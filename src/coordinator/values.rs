@@ -1,4 +1,5 @@
-//! What the ranks of a process group exchange besides a layer's statistics: values and messages of the program.
+//! What the ranks of a process group exchange besides a layer's statistics: values and messages of
+//! the program.
 
 use std::sync::Arc;
 
@@ -10,14 +11,16 @@ use crate::error::{Error, ExchangeError, GroupError};
 use crate::stats::{GradientSums, Mergeable};
 
 impl ProcessGroup {
-    /// Adds up every value over all ranks, in place: the gradients of a model's other layers, or a loss. Several slices
-    /// share one message; all ranks give slices of the same lengths, in the same order.
+    /// Adds up every value over all ranks, in place: the gradients of a model's other layers, or a
+    /// loss. Several slices share one message; all ranks give slices of the same lengths, in the
+    /// same order.
     ///
-    /// Sums are taken in f64 along one tree over ranks and rounded once, so that every rank gets the same bits, whichever
-    /// transport carries them.
+    /// Sums are taken in f64 along one tree over ranks and rounded once, so that every rank gets
+    /// the same bits, whichever transport carries them.
     ///
-    /// Every rank must call it, in the same order among its other calls in the group, those of layers included. A future that
-    /// is dropped before its end fails the group. A group of one rank changes nothing.
+    /// Every rank must call it, in the same order among its other calls in the group, those of
+    /// layers included. A future that is dropped before its end fails the group. A group of one
+    /// rank changes nothing.
     ///
     /// ```
     /// use syncbn::{ProcessGroup, collective::LocalGroup};
@@ -37,8 +40,8 @@ impl ProcessGroup {
     /// ```
     ///
     /// # Errors
-    /// [`ExchangeError`] when a rank does not take part, does something else, or gives slices of other lengths. All values
-    /// are unchanged then.
+    /// [`ExchangeError`] when a rank does not take part, does something else, or gives slices of
+    /// other lengths. All values are unchanged then.
     pub fn all_reduce_sum<'a, V: AsMut<[f32]> + ?Sized + 'a>(
         &self,
         values: impl IntoIterator<Item = &'a mut V>,
@@ -52,15 +55,22 @@ impl ProcessGroup {
             slices.iter().for_each(|slice| lengths.add_u64(slice.len() as u64));
             let count: usize = slices.iter().map(|slice| slice.len()).sum();
             let (channels, config) = (count as u64, lengths.finish());
-            let operation = self.begin(Header { channels, config, ..self.header(Phase::AllReduce) })?;
+            let operation =
+                self.begin(Header { channels, config, ..self.header(Phase::AllReduce) })?;
             let mut pairs = vec![[0.0; 2]; count.div_ceil(2)];
-            for (pair, value) in pairs.as_flattened_mut().iter_mut().zip(slices.iter().flat_map(|slice| slice.iter())) {
+            for (pair, value) in pairs
+                .as_flattened_mut()
+                .iter_mut()
+                .zip(slices.iter().flat_map(|slice| slice.iter()))
+            {
                 *pair = f64::from(*value);
             }
             let result = sum(&operation, pairs).await.map_err(Error::from);
             operation.end(&result);
             let sums = result?;
-            for (value, sum) in slices.iter_mut().flat_map(|slice| slice.iter_mut()).zip(sums.as_flattened()) {
+            for (value, sum) in
+                slices.iter_mut().flat_map(|slice| slice.iter_mut()).zip(sums.as_flattened())
+            {
                 *value = *sum as f32;
             }
             Ok(())
@@ -98,7 +108,8 @@ impl ProcessGroup {
         self.gather(self.header(Phase::AllGather), Payload::Bytes(message.to_vec()), read).await
     }
 
-    /// Gives all ranks the values of rank `from`, in their bits; only that rank sends them. All give slices of one length.
+    /// Gives all ranks the values of rank `from`, in their bits; only that rank sends them. All
+    /// give slices of one length.
     ///
     /// ```
     /// use syncbn::{ProcessGroup, collective::LocalGroup};
@@ -118,15 +129,19 @@ impl ProcessGroup {
     /// ```
     ///
     /// # Errors
-    /// [`GroupError::OutOfRange`] on all ranks for a rank that does not exist; the group goes on. [`ExchangeError`] when a
-    /// rank does not take part, does something else, asks for another rank, or gives another length. All values are
-    /// unchanged then.
+    /// [`GroupError::OutOfRange`] on all ranks for a rank that does not exist; the group goes on.
+    /// [`ExchangeError`] when a rank does not take part, does something else, asks for another
+    /// rank, or gives another length. All values are unchanged then.
     pub async fn broadcast(&self, from: usize, values: &mut [f32]) -> Result<(), Error> {
         let (world_size, length) = (self.world_size(), values.len());
         if world_size > 1 {
             let sent = if self.rank() == from { &*values } else { &[] };
             let own = Payload::Bytes(sent.iter().flat_map(|value| value.to_le_bytes()).collect());
-            let header = Header { subject: from as u64, channels: length as u64, ..self.header(Phase::Broadcast) };
+            let header = Header {
+                subject: from as u64,
+                channels: length as u64,
+                ..self.header(Phase::Broadcast)
+            };
             let read = move |rank, payload| match payload {
                 Payload::Bytes(bytes) if rank != from || bytes.len() == 4 * length => Ok(bytes),
                 _ => Err(format!("it does not carry {length} value(s)")),
@@ -139,7 +154,11 @@ impl ProcessGroup {
                 }
             }
         }
-        if from < world_size { Ok(()) } else { Err(GroupError::OutOfRange { rank: from, world_size }.into()) }
+        if from < world_size {
+            Ok(())
+        } else {
+            Err(GroupError::OutOfRange { rank: from, world_size }.into())
+        }
     }
 
     /// Waits until all ranks have come.
@@ -153,7 +172,8 @@ impl ProcessGroup {
     /// [`ExchangeError`] when a rank does not come or does something else.
     pub async fn barrier(&self) -> Result<(), Error> {
         if self.world_size() > 1 {
-            self.gather(self.header(Phase::Barrier), Payload::Bytes(Vec::new()), |_, _| Ok(())).await?;
+            self.gather(self.header(Phase::Barrier), Payload::Bytes(Vec::new()), |_, _| Ok(()))
+                .await?;
         }
         Ok(())
     }
@@ -171,6 +191,7 @@ async fn sum(operation: &Operation, pairs: Vec<[f64; 2]>) -> Result<Vec<[f64; 2]
         payloads = answer.payloads;
     }
     // Pairs of values travel and merge as gradient sums do.
-    let merged: Vec<GradientSums> = merge_payloads(operation, payloads, length, group.world_size() as u64)?;
+    let merged: Vec<GradientSums> =
+        merge_payloads(operation, payloads, length, group.world_size() as u64)?;
     Ok(merged.iter().map(Mergeable::numbers).collect())
 }

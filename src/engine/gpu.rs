@@ -18,12 +18,21 @@ use crate::plan::{Activation, ApplyPlan, Gradient, LayerFlags, SumsPlan};
 use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
 use sums::{Job, Taker};
 
-pub(super) fn prepare(gpu: &Gpu, x: Activation<'_>, layer: Layer<'_>, keeps_mask: bool) -> Result<(), Error> {
+pub(super) fn prepare(
+    gpu: &Gpu,
+    x: Activation<'_>,
+    layer: Layer<'_>,
+    keeps_mask: bool,
+) -> Result<(), Error> {
     let mask = if keeps_mask { ApplyPlan::mask_order(x, x.dtype, gpu.caps()) } else { None };
     let flags: LayerFlags = layer_flags(layer, mask);
     // After training, and after evaluation.
     let gradient = |batch_statistics| {
-        let wanted = Gradient { batch_statistics, residual: layer.epilogue.adds_residual(), in_place: false };
+        let wanted = Gradient {
+            batch_statistics,
+            residual: layer.epilogue.adds_residual(),
+            in_place: false,
+        };
         ApplyPlan::gradient(x, x, gpu.caps(), flags, wanted)
     };
     let sums = [SumsPlan::statistics(x, gpu.caps())?, SumsPlan::gradient(x, x, gpu.caps(), flags)?];
@@ -33,7 +42,10 @@ pub(super) fn prepare(gpu: &Gpu, x: Activation<'_>, layer: Layer<'_>, keeps_mask
         let partials = plan.partials.iter().map(|partial| partial.variant);
         partials.chain(plan.combine.iter().map(|combine| combine.variant))
     });
-    let applies = applies.iter().flatten().flat_map(|plan| plan.dispatches.iter().map(|dispatch| dispatch.variant));
+    let applies = applies
+        .iter()
+        .flatten()
+        .flat_map(|plan| plan.dispatches.iter().map(|dispatch| dispatch.variant));
     gpu.build(sums.chain(applies))
 }
 
@@ -50,7 +62,8 @@ pub(super) fn statistics(
     }
     let jobs: Vec<&Job> = wanted.iter().filter_map(|(job, ..)| job.as_ref()).collect();
     if jobs.is_empty() {
-        let empty = wanted.into_iter().map(|(_, channels, ..)| vec![Moments::EMPTY; channels]).collect();
+        let empty =
+            wanted.into_iter().map(|(_, channels, ..)| vec![Moments::EMPTY; channels]).collect();
         return Ok(ready(Ok(empty)).boxed());
     }
     let taker = Taker { gpu: gpu.clone(), deadline, phase: "local statistics" };
@@ -60,7 +73,10 @@ pub(super) fn statistics(
         let mut statistics = Vec::with_capacity(wanted.len());
         for (job, channels, count, eps) in wanted {
             statistics.push(match job {
-                Some(job) => range::statistics(sums.next().unwrap_or_default(), count, eps, &taker, &job).await?,
+                Some(job) => {
+                    range::statistics(sums.next().unwrap_or_default(), count, eps, &taker, &job)
+                        .await?
+                }
                 None => vec![Moments::EMPTY; channels],
             });
         }
@@ -85,9 +101,11 @@ pub(super) fn gradient_sums(
         });
         wanted.push((job, rank.shape.channels()));
     }
-    let jobs: Vec<&Job> = wanted.iter().filter_map(|(job, _)| job.as_ref()).map(|(job, _)| job).collect();
+    let jobs: Vec<&Job> =
+        wanted.iter().filter_map(|(job, _)| job.as_ref()).map(|(job, _)| job).collect();
     if jobs.is_empty() {
-        let empty = wanted.into_iter().map(|(_, channels)| vec![GradientSums::EMPTY; channels]).collect();
+        let empty =
+            wanted.into_iter().map(|(_, channels)| vec![GradientSums::EMPTY; channels]).collect();
         return Ok(ready(Ok(empty)).boxed());
     }
     let taker = Taker { gpu: gpu.clone(), deadline, phase: "local gradient sums" };
@@ -98,7 +116,8 @@ pub(super) fn gradient_sums(
         for (job, channels) in wanted {
             of_ranks.push(match job {
                 Some((job, channels)) => {
-                    let sums = range::gradient_sums(sums.next().unwrap_or_default(), &taker, &job).await?;
+                    let sums =
+                        range::gradient_sums(sums.next().unwrap_or_default(), &taker, &job).await?;
                     sums.into_iter().zip(channels).map(about_mean).collect()
                 }
                 None => vec![GradientSums::EMPTY; channels],
@@ -109,21 +128,31 @@ pub(super) fn gradient_sums(
     .boxed())
 }
 
-/// [Σg, Σ g·(x − pivot), flag of g, flag of x] of a channel with its unit and its rest, about its mean.
-fn about_mean(([sum_dy, sum_dy_x, g_flag, x_flag], (unit, rest)): ([f64; 4], (f64, f64))) -> GradientSums {
+/// [Σg, Σ g·(x − pivot), flag of g, flag of x] of a channel with its unit and its rest, about its
+/// mean.
+fn about_mean(
+    ([sum_dy, sum_dy_x, g_flag, x_flag], (unit, rest)): ([f64; 4], (f64, f64)),
+) -> GradientSums {
     // Each flag makes NaN what its values enter, whatever the driver made of them.
     let nan_if = |flag: f64| if flag != 0.0 { f64::NAN } else { 0.0 };
     GradientSums::from_pivot(sum_dy + nan_if(g_flag), (sum_dy_x + nan_if(x_flag)) / unit, rest)
 }
 
-pub(super) fn normalize(gpu: &Gpu, ranks: Vec<(&mut ForwardRank<'_>, &[Centering])>) -> Result<Pending<()>, Error> {
+pub(super) fn normalize(
+    gpu: &Gpu,
+    ranks: Vec<(&mut ForwardRank<'_>, &[Centering])>,
+) -> Result<Pending<()>, Error> {
     let mut ready = Vec::with_capacity(ranks.len());
     for (rank, centering) in ranks {
         note_write(&mut rank.y);
         let Some(plan) = rank.apply.take() else { continue };
         ready.push((plan, Upload::new(gpu, centering)?, &*rank));
     }
-    Ok(write(gpu, "normalize", ready.iter().map(|(plan, upload, rank)| (plan, upload, Slices::forward(gpu, rank)))))
+    Ok(write(
+        gpu,
+        "normalize",
+        ready.iter().map(|(plan, upload, rank)| (plan, upload, Slices::forward(gpu, rank))),
+    ))
 }
 
 pub(super) fn input_gradients(
@@ -173,7 +202,9 @@ fn write<'a>(
         for (plan, upload, slices) in parts {
             upload.send(recorder);
             let slices = slices.with_centering(&upload.lease);
-            plan.dispatches.iter().for_each(|dispatch| recorder.dispatch(dispatch, |role| slices.role(role)));
+            plan.dispatches
+                .iter()
+                .for_each(|dispatch| recorder.dispatch(dispatch, |role| slices.role(role)));
         }
     })
 }

@@ -8,7 +8,8 @@ use crate::host::{self, Threads};
 use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
 use crate::tensor::Tensor;
 
-/// Runs an expression with the types of two storage types that go together: one type, or f32 with another.
+/// Runs an expression with the types of two storage types that go together: one type, or f32 with
+/// another.
 macro_rules! with_both {
     ($a:expr, $b:expr, $X:ident, $Y:ident => $body:expr) => {
         match ($a, $b) {
@@ -57,7 +58,9 @@ fn layer(layer: Layer<'_>) -> host::Layer<'_> {
     }
 }
 
-fn forward<'r, X: Element, Y: Element>(rank: &'r mut ForwardRank<'_>) -> host::ForwardRank<'r, X, Y> {
+fn forward<'r, X: Element, Y: Element>(
+    rank: &'r mut ForwardRank<'_>,
+) -> host::ForwardRank<'r, X, Y> {
     host::ForwardRank {
         x: rank.x.map(values),
         shape: &rank.shape,
@@ -69,7 +72,9 @@ fn forward<'r, X: Element, Y: Element>(rank: &'r mut ForwardRank<'_>) -> host::F
 }
 
 /// Where the gradient of x is written over g, and its memory is wanted, g is left out.
-fn backward<'r, G: Element, X: Element>(rank: &'r mut BackwardRank<'_>) -> host::BackwardRank<'r, G, X> {
+fn backward<'r, G: Element, X: Element>(
+    rank: &'r mut BackwardRank<'_>,
+) -> host::BackwardRank<'r, G, X> {
     host::BackwardRank {
         g: rank.g.map(|tensor| host::GradOutput { values: values(tensor), shape: &rank.g_shape }),
         upstream: upstream(rank.x, &rank.shape, rank.residual, rank.mask.as_ref()),
@@ -95,7 +100,11 @@ pub(super) fn statistics(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<Momen
     with_element!(x.dtype(), X => host::local_stats(values::<X>(x), &rank.shape, threads))
 }
 
-pub(super) fn normalize(rank: &mut ForwardRank<'_>, centering: &[Centering], threads: &Threads) -> Result<(), Error> {
+pub(super) fn normalize(
+    rank: &mut ForwardRank<'_>,
+    centering: &[Centering],
+    threads: &Threads,
+) -> Result<(), Error> {
     let Some(y) = rank.y.as_deref().map(Tensor::dtype) else { return Ok(()) };
     with_both!(rank.x.map_or(y, Tensor::dtype), y, X, Y => host::normalize(forward::<X, Y>(rank), centering, threads))
 }
@@ -131,8 +140,9 @@ pub(super) fn input_gradients(
     })
 }
 
-/// Statistics, `local[rank][channel]`, and y of every rank of one layer at once, the same bits as of the separate steps;
-/// `None`, with nothing written, where those are better. `center` merges what the ranks have of some channels.
+/// Statistics, `local[rank][channel]`, and y of every rank of one layer at once, the same bits as
+/// of the separate steps; `None`, with nothing written, where those are better. `center` merges
+/// what the ranks have of some channels.
 pub(crate) fn forward_fused(
     device: &Device,
     ranks: &mut [ForwardRank<'_>],
@@ -142,7 +152,10 @@ pub(crate) fn forward_fused(
     let Kind::Host(threads) = device.kind() else { return None };
     let dtype = x.dtype();
     let is_alike = |tensor: &Tensor| tensor.dtype() == dtype;
-    if !ranks.iter().all(|rank| rank.x.is_some_and(is_alike) && rank.y.as_deref().is_some_and(is_alike)) {
+    if !ranks
+        .iter()
+        .all(|rank| rank.x.is_some_and(is_alike) && rank.y.as_deref().is_some_and(is_alike))
+    {
         return None;
     }
     with_element!(dtype, T => {
@@ -151,8 +164,8 @@ pub(crate) fn forward_fused(
     })
 }
 
-/// Gradient sums, `local[rank][channel]`, and gradients of every rank, as [`forward_fused`]. `finish` merges the sums of some
-/// channels, for which it gets the normalization too.
+/// Gradient sums, `local[rank][channel]`, and gradients of every rank, as [`forward_fused`].
+/// `finish` merges the sums of some channels, for which it gets the normalization too.
 pub(crate) fn backward_fused(
     device: &Device,
     ranks: &mut [BackwardRank<'_>],
@@ -163,7 +176,8 @@ pub(crate) fn backward_fused(
     let Kind::Host(threads) = device.kind() else { return None };
     let dtype = x.dtype();
     let is_alike = |tensor: &Tensor| tensor.dtype() == dtype;
-    let is_apart = |rank: &BackwardRank<'_>| rank.g.is_some_and(is_alike) && rank.grad_input.is_some();
+    let is_apart =
+        |rank: &BackwardRank<'_>| rank.g.is_some_and(is_alike) && rank.grad_input.is_some();
     if !ranks.iter().all(|rank| is_apart(rank) && is_alike(rank.x)) {
         return None;
     }

@@ -13,18 +13,23 @@ use crate::tensor::Tensor;
 /// On which side of the activation the values of one rank were, a bit each, on the rank's device.
 #[derive(Clone, Debug)]
 pub(crate) enum Mask {
-    /// Words of a buffer, which a later call uses again when this is dropped, and what their bits stand for.
+    /// Words of a buffer, which a later call uses again when this is dropped, and what their bits
+    /// stand for.
     Gpu(Arc<Lease>, MaskOrder),
     /// Bit `address % 32` of word `address / 32` is 1 where v is above 0.
     Host(Arc<[u32]>),
 }
 
 impl Mask {
-    /// Whether backward could read a mask of a call that normalizes x into a `y` of this storage type.
+    /// Whether backward could read a mask of a call that normalizes x into a `y` of this storage
+    /// type.
     pub fn is_possible(device: &Device, x: &Tensor, shape: &Shape, y: DType) -> bool {
         match device.kind() {
             Kind::Host(_) => true,
-            Kind::Gpu(gpu) => ApplyPlan::mask_order(Activation { shape, dtype: x.dtype() }, y, gpu.caps()).is_some(),
+            Kind::Gpu(gpu) => {
+                ApplyPlan::mask_order(Activation { shape, dtype: x.dtype() }, y, gpu.caps())
+                    .is_some()
+            }
         }
     }
 
@@ -32,7 +37,12 @@ impl Mask {
         Self::Host(std::iter::repeat_n(0, shape.elements().div_ceil(32) as usize).collect())
     }
 
-    pub(super) fn on_gpu(gpu: &Gpu, x: Activation<'_>, order: MaskOrder, pool: Option<&Memory>) -> Result<Self, Error> {
+    pub(super) fn on_gpu(
+        gpu: &Gpu,
+        x: Activation<'_>,
+        order: MaskOrder,
+        pool: Option<&Memory>,
+    ) -> Result<Self, Error> {
         let bytes = ApplyPlan::mask_bytes(x, Some(order), gpu.caps());
         Ok(Self::Gpu(Arc::new(gpu.scratch_of(pool, bytes)?), order))
     }

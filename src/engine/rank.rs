@@ -1,4 +1,5 @@
-//! One rank of a pass, as the layer gives it and the kernels take it, with the plans of its kernels.
+//! One rank of a pass, as the layer gives it and the kernels take it, with the plans of its
+//! kernels.
 
 use super::Mask;
 use super::gpu::layer_flags;
@@ -46,7 +47,8 @@ pub(crate) struct ForwardRank<'a> {
 }
 
 impl<'a> ForwardRank<'a> {
-    /// Makes the plans of a rank on the layer's device, and a mask where one is kept: nothing that follows can find a limit exceeded.
+    /// Makes the plans of a rank on the layer's device, and a mask where one is kept: nothing that
+    /// follows can find a limit exceeded.
     ///
     /// # Errors
     /// [`LimitError`](crate::error::LimitError) for what the device cannot bind or dispatch.
@@ -66,14 +68,16 @@ impl<'a> ForwardRank<'a> {
             return Ok(rank);
         };
         let activation = Activation { shape: &rank.shape, dtype: x.map_or(y_dtype, Tensor::dtype) };
-        let order = if keeps_mask { ApplyPlan::mask_order(activation, y_dtype, gpu.caps()) } else { None };
+        let order =
+            if keeps_mask { ApplyPlan::mask_order(activation, y_dtype, gpu.caps()) } else { None };
         if steps.sums {
             rank.sums = SumsPlan::statistics(activation, gpu.caps())?.map(Box::new);
         }
         if steps.apply && rank.y.is_some() {
             let flags = layer_flags(layer, order);
             rank.apply = ApplyPlan::normalize(activation, y_dtype, gpu.caps(), flags, x.is_none())?;
-            rank.mask = order.map(|order| Mask::on_gpu(gpu, activation, order, pool)).transpose()?;
+            rank.mask =
+                order.map(|order| Mask::on_gpu(gpu, activation, order, pool)).transpose()?;
         }
         Ok(rank)
     }

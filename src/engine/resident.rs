@@ -1,6 +1,8 @@
-//! Whole passes on one GPU: the ranks' sums merge on the device, so that one submission does all and nothing is read back.
+//! Whole passes on one GPU: the ranks' sums merge on the device, so that one submission does all
+//! and nothing is read back.
 //!
-//! Everything that can fail comes before the first command is recorded. What calls keep stays on the device.
+//! Everything that can fail comes before the first command is recorded. What calls keep stays on
+//! the device.
 
 mod backward;
 mod forward;
@@ -41,7 +43,8 @@ impl Center {
             end = start + (channels * channel_bytes) as u64;
             start..end
         };
-        let [centering, mean, inv_std] = [size_of::<Centering>(), size_of::<f32>(), size_of::<f32>()].map(&mut place);
+        let [centering, mean, inv_std] =
+            [size_of::<Centering>(), size_of::<f32>(), size_of::<f32>()].map(&mut place);
         let lease = Arc::new(gpu.scratch_of(memory, end)?);
         let [centering, mean, inv_std] = [centering, mean, inv_std].map(|place| lease.part(place));
         Ok(Self { lease, centering, mean, inv_std })
@@ -75,7 +78,12 @@ impl Centers {
     }
 
     /// Mean and 1/√(var + eps) of every channel, (C) f32 each: NaN where the channel is not finite.
-    pub fn mean_and_inv_std(&self, device: &Device, gpu: &Gpu, channels: usize) -> PerRank<[Tensor; 2]> {
+    pub fn mean_and_inv_std(
+        &self,
+        device: &Device,
+        gpu: &Gpu,
+        channels: usize,
+    ) -> PerRank<[Tensor; 2]> {
         self.centers.map(|center| {
             let Center { lease, mean, inv_std, .. } = &**center;
             [mean, inv_std].map(|slice| Tensor::of_channels(device, gpu, (lease, slice), channels))
@@ -87,7 +95,8 @@ impl Centers {
     }
 }
 
-/// Where a pass goes: to the queue, or into the application's encoder, with the memory that such passes use.
+/// Where a pass goes: to the queue, or into the application's encoder, with the memory that such
+/// passes use.
 pub(crate) type Encode<'a> = Option<(&'a mut wgpu::CommandEncoder, &'a Memory)>;
 
 /// Sums over one rank, on their way to where those of all ranks lie.
@@ -107,13 +116,16 @@ impl Sums {
         local: BufferSlice,
     ) -> Result<Option<Self>, Error> {
         let Some(plan) = plan else { return Ok(None) };
-        let tiles = plan.combine.as_ref().map(|_| gpu.scratch_of(memory, plan.tiles_bytes)).transpose()?;
+        let tiles =
+            plan.combine.as_ref().map(|_| gpu.scratch_of(memory, plan.tiles_bytes)).transpose()?;
         Ok(Some(Self { plan, tiles, local }))
     }
 
     /// Records its kernels.
     fn record(&self, recorder: &mut Recorder<'_>, slices: Slices<'_>) {
-        record_sums(recorder, &self.plan, self.tiles.as_deref(), &self.local, |role| slices.role(role));
+        record_sums(recorder, &self.plan, self.tiles.as_deref(), &self.local, |role| {
+            slices.role(role)
+        });
     }
 }
 

@@ -44,7 +44,9 @@ pub enum ArgumentError {
         source: ShapeError,
     },
     /// A tensor with another number of channels than the layer.
-    #[error("{argument}[{rank}] has {found} channels (dims {dims:?}), expected num_features = {expected}")]
+    #[error(
+        "{argument}[{rank}] has {found} channels (dims {dims:?}), expected num_features = {expected}"
+    )]
     Channels {
         /// Name of the argument.
         argument: &'static str,
@@ -104,7 +106,9 @@ pub enum ArgumentError {
         expected: String,
     },
     /// An output that shares bytes with an input or with another output.
-    #[error("{argument}[{rank}] overlaps {other}[{other_rank}] in one buffer; give it a range of its own")]
+    #[error(
+        "{argument}[{rank}] overlaps {other}[{other_rank}] in one buffer; give it a range of its own"
+    )]
     Overlap {
         /// Name of the output.
         argument: &'static str,
@@ -138,7 +142,9 @@ pub enum ArgumentError {
         expected: u64,
     },
     /// A buffer slice that does not start or end where it may.
-    #[error("the slice at offset {offset_bytes} of {size_bytes} bytes does not fit the buffer of {buffer_bytes} bytes")]
+    #[error(
+        "the slice at offset {offset_bytes} of {size_bytes} bytes does not fit the buffer of {buffer_bytes} bytes"
+    )]
     SliceSize {
         /// Start of the slice.
         offset_bytes: u64,
@@ -148,7 +154,9 @@ pub enum ArgumentError {
         buffer_bytes: u64,
     },
     /// A buffer slice that starts at an offset the device cannot bind.
-    #[error("offset {offset_bytes} is not a multiple of {alignment_bytes}, the device's storage buffer alignment")]
+    #[error(
+        "offset {offset_bytes} is not a multiple of {alignment_bytes}, the device's storage buffer alignment"
+    )]
     Alignment {
         /// Start of the slice.
         offset_bytes: u64,
@@ -163,8 +171,8 @@ pub enum ArgumentError {
         /// Usage needed.
         expected: String,
     },
-    /// A buffer of a parameter without the usage by which the parameter is read: for a checkpoint, or to be compared with that
-    /// of other ranks.
+    /// A buffer of a parameter without the usage by which the parameter is read: for a checkpoint,
+    /// or to be compared with that of other ranks.
     #[error(
         "{name}[{rank}] lies in a buffer of usage {found}, expected it to contain {expected}: the state is read from it"
     )]
@@ -186,8 +194,11 @@ pub enum ArgumentError {
         /// Name of the device.
         device: String,
     },
-    /// A layer whose statistics merge with those of others elsewhere, where a layer without peers is needed.
-    #[error("{argument}[{index}] has ranks in other processes or threads, which it would lose; give local layers")]
+    /// A layer whose statistics merge with those of others elsewhere, where a layer without peers
+    /// is needed.
+    #[error(
+        "{argument}[{index}] has ranks in other processes or threads, which it would lose; give local layers"
+    )]
     HasPeers {
         /// Name of the argument.
         argument: &'static str,

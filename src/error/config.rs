@@ -53,7 +53,8 @@ pub enum ConfigError {
     /// A layer without a device.
     #[error("a layer needs at least 1 device, found 0; use Device::host() where there is no GPU")]
     NoDevices,
-    /// A setting of a living layer on which its parameters, running statistics or saved contexts depend.
+    /// A setting of a living layer on which its parameters, running statistics or saved contexts
+    /// depend.
     #[error("{name} of a layer that exists cannot change; make another layer")]
     Fixed {
         /// Name of the setting.

@@ -7,7 +7,9 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum LimitError {
     /// More bytes than one storage binding of the device.
-    #[error("{what} of dims {dims:?} is {found_bytes} bytes, the device binds at most {allowed_bytes} bytes at a time")]
+    #[error(
+        "{what} of dims {dims:?} is {found_bytes} bytes, the device binds at most {allowed_bytes} bytes at a time"
+    )]
     Binding {
         /// Which buffer.
         what: &'static str,
@@ -19,7 +21,9 @@ pub enum LimitError {
         allowed_bytes: u64,
     },
     /// More bytes than one buffer of the device.
-    #[error("a tensor of dims {dims:?} is {found_bytes} bytes, the device's largest buffer is {allowed_bytes} bytes")]
+    #[error(
+        "a tensor of dims {dims:?} is {found_bytes} bytes, the device's largest buffer is {allowed_bytes} bytes"
+    )]
     Buffer {
         /// The tensor's dimensions.
         dims: Vec<usize>,
@@ -99,13 +103,17 @@ pub enum GpuError {
         message: String,
     },
     /// Times were asked for of a device that does not take them.
-    #[error("{device} takes no times: it needs the feature TIMESTAMP_QUERY and Device::with_timestamps")]
+    #[error(
+        "{device} takes no times: it needs the feature TIMESTAMP_QUERY and Device::with_timestamps"
+    )]
     NoTimestamps {
         /// Name of the device.
         device: String,
     },
     /// More passes than there is room to time.
-    #[error("{device}: {found} passes since times were last taken, there is room for {allowed}; take them more often")]
+    #[error(
+        "{device}: {found} passes since times were last taken, there is room for {allowed}; take them more often"
+    )]
     TooManyPasses {
         /// Name of the device.
         device: String,
@@ -115,7 +123,9 @@ pub enum GpuError {
         allowed: u32,
     },
     /// A result did not arrive in time.
-    #[error("{device}: no result within {deadline:?}; raise Device::with_deadline if the work is that long")]
+    #[error(
+        "{device}: no result within {deadline:?}; raise Device::with_deadline if the work is that long"
+    )]
     Timeout {
         /// Name of the device.
         device: String,

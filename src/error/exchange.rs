@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Wishes about ranks that cannot be met. Every rank finds the same error, and the group goes on. Ranks are those of the
-/// group that was asked.
+/// Wishes about ranks that cannot be met. Every rank finds the same error, and the group goes on.
+/// Ranks are those of the group that was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
@@ -41,7 +41,8 @@ pub enum GroupError {
     },
 }
 
-/// An exchange with other ranks that failed. `at` names layer, phase and exchange of the rank that reports.
+/// An exchange with other ranks that failed. `at` names layer, phase and exchange of the rank that
+/// reports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExchangeError {
@@ -89,8 +90,9 @@ pub enum ExchangeError {
         /// What this rank has.
         found: String,
     },
-    /// An earlier call of this rank has begun and does not go on, as a future that nobody polls. Calls exchange in the order in
-    /// which they were made: poll both, as `futures::join!` does, or drop the earlier one.
+    /// An earlier call of this rank has begun and does not go on, as a future that nobody polls.
+    /// Calls exchange in the order in which they were made: poll both, as `futures::join!` does, or
+    /// drop the earlier one.
     #[error(
         "{at}: this rank's own earlier call, {earlier}, did not go on within {limit:?}, and the group has failed; await calls in the order in which they begin, or together"
     )]

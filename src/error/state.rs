@@ -47,7 +47,9 @@ pub enum StateError {
         expected: String,
     },
     /// A value that is NaN or infinite.
-    #[error("{name}[{channel}] is {found}, expected a finite number; LoadOptions::allow_non_finite accepts it")]
+    #[error(
+        "{name}[{channel}] is {found}, expected a finite number; LoadOptions::allow_non_finite accepts it"
+    )]
     NotFinite {
         /// Name of the tensor.
         name: String,

@@ -8,13 +8,15 @@ pub async fn adapters() -> Vec<wgpu::Adapter> {
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     let mut adapters = instance.enumerate_adapters(backends).await;
-    // One graphics card may answer to two of Vulkan, DX12 and Metal. Cards of one model on one backend are different cards.
+    // One graphics card may answer to two of Vulkan, DX12 and Metal. Cards of one model on one
+    // backend are different cards.
     let mut seen: Vec<wgpu::AdapterInfo> = Vec::new();
     adapters.retain(|adapter| {
         let info = adapter.get_info();
         let again = seen.iter().any(|other| {
             other.backend != info.backend
-                && (other.vendor, other.device, &other.name) == (info.vendor, info.device, &info.name)
+                && (other.vendor, other.device, &other.name)
+                    == (info.vendor, info.device, &info.name)
         });
         seen.push(info);
         !again

@@ -1,8 +1,9 @@
-//! What dispatches bind, made once: a kernel's pipeline, its parameters and its bind group, for as long as the memory
-//! that they bind lives.
+//! What dispatches bind, made once: a kernel's pipeline, its parameters and its bind group, for as
+//! long as the memory that they bind lives.
 //!
-//! A bind group keeps its buffers alive. So that no cached one keeps memory that its owner has dropped, everything that is
-//! bound has a [`Life`], and what is cached of it is forgotten when that ends.
+//! A bind group keeps its buffers alive. So that no cached one keeps memory that its owner has
+//! dropped, everything that is bound has a [`Life`], and what is cached of it is forgotten when
+//! that ends.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +14,8 @@ use super::pipelines::Pipeline;
 use super::trace;
 use crate::shaders::Variant;
 
-/// Dispatches kept per device, well above those of a training step of a deep network: six for each of 150 layers. Beyond
-/// it, what was used longest ago goes.
+/// Dispatches kept per device, well above those of a training step of a deep network: six for each
+/// of 150 layers. Beyond it, what was used longest ago goes.
 const MAX_ENTRIES: usize = 1024;
 
 /// A dispatch as far as it is the same from call to call.
@@ -65,7 +66,12 @@ struct Entry {
 
 impl Bindings {
     /// What a dispatch sets, made by `make` where it is not kept. The slices are those of the key.
-    pub fn get(self: &Arc<Self>, key: Key, slices: &[BufferSlice], make: impl FnOnce(&Key) -> Bound) -> Bound {
+    pub fn get(
+        self: &Arc<Self>,
+        key: Key,
+        slices: &[BufferSlice],
+        make: impl FnOnce(&Key) -> Bound,
+    ) -> Bound {
         {
             let mut kept = trace::lock(&self.kept);
             kept.clock += 1;
@@ -102,7 +108,8 @@ impl Bindings {
 pub(super) struct Life {
     /// Tells it from every other of the process.
     pub(super) number: u64,
-    /// Where something is cached of it: the device that it was made for, or another handle of the same.
+    /// Where something is cached of it: the device that it was made for, or another handle of the
+    /// same.
     users: Mutex<Vec<Weak<Bindings>>>,
     /// When this crate last wrote to the memory, in the moments of whoever asks.
     pub(super) written_at: AtomicU64,

@@ -11,7 +11,8 @@ use super::scope::Scope;
 use super::{Gpu, trace};
 use crate::error::{ArgumentError, Error, LimitError};
 
-/// A part of a buffer. Frameworks hand out slices of pooled pages, so a whole buffer is never assumed.
+/// A part of a buffer. Frameworks hand out slices of pooled pages, so a whole buffer is never
+/// assumed.
 #[derive(Clone, Debug)]
 pub(crate) struct BufferSlice {
     pub buffer: wgpu::Buffer,
@@ -27,13 +28,15 @@ pub(crate) struct BufferSlice {
 impl PartialEq for BufferSlice {
     /// Whether they are the same bytes, which a framework may wrap anew for every call.
     fn eq(&self, other: &Self) -> bool {
-        (&self.buffer, self.offset_bytes, self.size_bytes) == (&other.buffer, other.offset_bytes, other.size_bytes)
+        (&self.buffer, self.offset_bytes, self.size_bytes)
+            == (&other.buffer, other.offset_bytes, other.size_bytes)
     }
 }
 
 /// What every tensor buffer must allow: binding it, and copying into and out of it.
-pub(crate) const TENSOR_USAGE: wgpu::BufferUsages =
-    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+pub(crate) const TENSOR_USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_SRC)
+    .union(wgpu::BufferUsages::COPY_DST);
 
 impl BufferSlice {
     /// A part of a buffer that nobody has as a slice yet.
@@ -41,7 +44,8 @@ impl BufferSlice {
         Self { buffer, offset_bytes, size_bytes, is_shared: false, life: Life::new() }
     }
 
-    /// A few words that nobody reads: as many as the element of an array that a kernel binds has at most.
+    /// A few words that nobody reads: as many as the element of an array that a kernel binds has at
+    /// most.
     pub fn spare(device: &wgpu::Device) -> Self {
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("syncbn spare"),
@@ -52,12 +56,17 @@ impl BufferSlice {
         Self::new(buffer, 0, 16)
     }
 
-    /// What of these bytes, counted from its start, the slice has; all of a slice that is shorter, such as a spare one.
+    /// What of these bytes, counted from its start, the slice has; all of a slice that is shorter,
+    /// such as a spare one.
     pub fn part(&self, bytes: std::ops::Range<u64>) -> Self {
         if bytes.end > self.size_bytes {
             return self.clone();
         }
-        Self { offset_bytes: self.offset_bytes + bytes.start, size_bytes: bytes.end - bytes.start, ..self.clone() }
+        Self {
+            offset_bytes: self.offset_bytes + bytes.start,
+            size_bytes: bytes.end - bytes.start,
+            ..self.clone()
+        }
     }
 
     /// Where it lies in its buffer.
@@ -124,11 +133,20 @@ impl Gpu {
     }
 
     /// A buffer of its own, holding `contents`, or zeros up to `size_bytes`.
-    pub fn new_buffer(&self, size_bytes: u64, contents: Option<&[u8]>) -> Result<BufferSlice, Error> {
+    pub fn new_buffer(
+        &self,
+        size_bytes: u64,
+        contents: Option<&[u8]>,
+    ) -> Result<BufferSlice, Error> {
         let size_bytes = in_words(size_bytes);
         let allowed_bytes = self.caps().max_buffer_bytes;
         if size_bytes > allowed_bytes {
-            return Err(LimitError::Buffer { dims: Vec::new(), found_bytes: size_bytes, allowed_bytes }.into());
+            return Err(LimitError::Buffer {
+                dims: Vec::new(),
+                found_bytes: size_bytes,
+                allowed_bytes,
+            }
+            .into());
         }
         trace::allocation(size_bytes);
         let scope = Scope::open(self, "allocating a buffer");
@@ -160,7 +178,8 @@ impl Gpu {
         self.new_buffer(bytes.len() as u64, Some(bytes))
     }
 
-    /// Replaces the contents of a slice, in order with what is submitted; the rest of a last word becomes 0.
+    /// Replaces the contents of a slice, in order with what is submitted; the rest of a last word
+    /// becomes 0.
     pub fn write(&self, slice: &BufferSlice, bytes: &[u8]) -> Result<(), Error> {
         slice.check_writable()?;
         let scope = Scope::open(self, "writing a tensor");
@@ -172,7 +191,11 @@ impl Gpu {
         if !rest.is_empty() {
             let mut word = [0; 4];
             word[..rest.len()].copy_from_slice(rest);
-            self.context.queue.write_buffer(&slice.buffer, slice.offset_bytes + whole.len() as u64, &word);
+            self.context.queue.write_buffer(
+                &slice.buffer,
+                slice.offset_bytes + whole.len() as u64,
+                &word,
+            );
         }
         scope.close_now()
     }
@@ -186,7 +209,12 @@ impl Gpu {
     }
 
     /// A slice of the application's buffer.
-    pub fn wrap(&self, buffer: wgpu::Buffer, offset_bytes: u64, size_bytes: u64) -> Result<BufferSlice, ArgumentError> {
+    pub fn wrap(
+        &self,
+        buffer: wgpu::Buffer,
+        offset_bytes: u64,
+        size_bytes: u64,
+    ) -> Result<BufferSlice, ArgumentError> {
         let alignment_bytes = u64::from(self.caps().offset_alignment_bytes);
         if !offset_bytes.is_multiple_of(alignment_bytes) {
             return Err(ArgumentError::Alignment { offset_bytes, alignment_bytes });
@@ -197,7 +225,8 @@ impl Gpu {
             return Err(ArgumentError::SliceSize { offset_bytes, size_bytes, buffer_bytes });
         }
         if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-            let (found, expected) = (format!("{:?}", buffer.usage()), format!("{:?}", wgpu::BufferUsages::STORAGE));
+            let (found, expected) =
+                (format!("{:?}", buffer.usage()), format!("{:?}", wgpu::BufferUsages::STORAGE));
             return Err(ArgumentError::Usage { found, expected });
         }
         Ok(BufferSlice { is_shared: true, ..BufferSlice::new(buffer, offset_bytes, size_bytes) })

@@ -63,7 +63,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// The time that all passes took since this was last called, each from its beginning to its end.
+    /// The time that all passes took since this was last called, each from its beginning to its
+    /// end.
     pub fn take_time(&self, deadline: Duration) -> Pending<Duration> {
         let name = self.name().to_owned();
         let Some(clock) = self.context.clock.get() else {
@@ -74,17 +75,22 @@ impl Gpu {
             return std::future::ready(Ok(Duration::ZERO)).boxed();
         }
         if passes > MAX_PASSES {
-            let error = GpuError::TooManyPasses { device: name, found: passes, allowed: MAX_PASSES };
+            let error =
+                GpuError::TooManyPasses { device: name, found: passes, allowed: MAX_PASSES };
             return std::future::ready(Err(error.into())).boxed();
         }
-        let used = BufferSlice { size_bytes: 2 * u64::from(passes) * TIMESTAMP_BYTES, ..clock.resolved.clone() };
+        let used = BufferSlice {
+            size_bytes: 2 * u64::from(passes) * TIMESTAMP_BYTES,
+            ..clock.resolved.clone()
+        };
         let bytes = self.submit_and_read("reading timestamps", deadline, &used, |recorder| {
             recorder.resolve(&clock.queries, 2 * passes, &clock.resolved);
         });
         let period_ns = f64::from(self.context.queue.get_timestamp_period());
         async move {
             let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes.await?);
-            let total: u64 = ticks.chunks_exact(2).map(|pass| pass[1].saturating_sub(pass[0])).sum();
+            let total: u64 =
+                ticks.chunks_exact(2).map(|pass| pass[1].saturating_sub(pass[0])).sum();
             Ok::<_, Error>(Duration::from_secs_f64(total as f64 * period_ns * 1e-9))
         }
         .boxed()

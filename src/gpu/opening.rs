@@ -1,4 +1,5 @@
-//! A device that is being opened: its name, the check of its limits, and the faster ways that its features offer.
+//! A device that is being opened: its name, the check of its limits, and the faster ways that its
+//! features offer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,8 @@ const MAX_STORAGE_BUFFERS: u32 = 8;
 /// Workgroup memory of the kernel that uses most of it, in bytes.
 const WORKGROUP_MEMORY_BYTES: u32 = 16_384;
 
-/// Number of the next GPU opened in this process: virtual devices of one adapter have nothing else to tell them apart.
+/// Number of the next GPU opened in this process: virtual devices of one adapter have nothing else
+/// to tell them apart.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A device that has what every kernel needs.
@@ -34,7 +36,8 @@ impl Opening {
         Ok(Self { device, queue, name, poller })
     }
 
-    /// Those of these ways whose features the device has. Whether its driver is sound is another question.
+    /// Those of these ways whose features the device has. Whether its driver is sound is another
+    /// question.
     pub fn offered(&self, paths: FastPaths) -> FastPaths {
         let features = self.device.features();
         FastPaths {
@@ -45,8 +48,8 @@ impl Opening {
     }
 }
 
-/// Whether kernels may merge four neighbouring invocations in registers. Browsers want subgroups enabled in the text, which
-/// naga does not know yet.
+/// Whether kernels may merge four neighbouring invocations in registers. Browsers want subgroups
+/// enabled in the text, which naga does not know yet.
 fn has_subgroups(device: &wgpu::Device) -> bool {
     let has_feature = device.features().contains(wgpu::Features::SUBGROUP);
     has_feature && device.adapter_info().subgroup_min_size >= 4 && !cfg!(target_arch = "wasm32")
@@ -55,10 +58,22 @@ fn has_subgroups(device: &wgpu::Device) -> bool {
 /// Refuses a device below the portable limits of WebGPU.
 fn check_limits(name: &str, limits: &wgpu::Limits) -> Result<(), LimitError> {
     let needed = [
-        ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup, WORKGROUP_SIZE),
+        (
+            "max_compute_invocations_per_workgroup",
+            limits.max_compute_invocations_per_workgroup,
+            WORKGROUP_SIZE,
+        ),
         ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x, WORKGROUP_SIZE),
-        ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage, MAX_STORAGE_BUFFERS),
-        ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size, WORKGROUP_MEMORY_BYTES),
+        (
+            "max_storage_buffers_per_shader_stage",
+            limits.max_storage_buffers_per_shader_stage,
+            MAX_STORAGE_BUFFERS,
+        ),
+        (
+            "max_compute_workgroup_storage_size",
+            limits.max_compute_workgroup_storage_size,
+            WORKGROUP_MEMORY_BYTES,
+        ),
     ];
     for (limit, found, expected) in needed {
         if found < expected {

@@ -26,7 +26,10 @@ pub(super) struct Pipelines {
 impl fmt::Debug for Pipelines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rewrites = self.rewrite.is_some();
-        f.debug_struct("Pipelines").field("built", &self.built).field("rewrites", &rewrites).finish()
+        f.debug_struct("Pipelines")
+            .field("built", &self.built)
+            .field("rewrites", &rewrites)
+            .finish()
     }
 }
 
@@ -36,14 +39,19 @@ impl Pipelines {
         Self { built: Mutex::default(), rewrite }
     }
 
-    /// The pipeline of a variant. Building holds the lock: drivers have crashed on pipelines made at the same time.
+    /// The pipeline of a variant. Building holds the lock: drivers have crashed on pipelines made
+    /// at the same time.
     pub fn get(&self, device: &wgpu::Device, variant: Variant) -> Arc<Pipeline> {
         let mut built = trace::lock(&self.built);
-        built.entry(variant).or_insert_with(|| Arc::new(build(device, variant, self.rewrite.as_ref()))).clone()
+        built
+            .entry(variant)
+            .or_insert_with(|| Arc::new(build(device, variant, self.rewrite.as_ref())))
+            .clone()
     }
 }
 
-/// What a driver is given in the end. OpenGL may be older than 4.5, and OpenGL ES takes the same source.
+/// What a driver is given in the end. OpenGL may be older than 4.5, and OpenGL ES takes the same
+/// source.
 fn dialect_of(backend: wgpu::Backend) -> Dialect {
     if backend == wgpu::Backend::Gl { Dialect::Glsl430 } else { Dialect::Full }
 }
@@ -57,8 +65,10 @@ fn build(device: &wgpu::Device, variant: Variant, rewrite: Option<&Rewrite>) -> 
     };
     let name = variant.kernel.name();
     let entries = layout_entries(variant);
-    let layout =
-        device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some(name),
+        entries: &entries,
+    });
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label: Some(name),
         bind_group_layouts: &[Some(&layout)],

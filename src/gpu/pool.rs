@@ -1,7 +1,8 @@
 //! Buffers of calls, used again by later ones: scratch for kernels, and staging for readback.
 //!
-//! A buffer comes back when the work on it has been submitted, not when it is done: one queue orders all uses. Of those
-//! of a size the oldest is handed out first, so that calls that repeat get the same buffers in the same roles.
+//! A buffer comes back when the work on it has been submitted, not when it is done: one queue
+//! orders all uses. Of those of a size the oldest is handed out first, so that calls that repeat
+//! get the same buffers in the same roles.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -12,12 +13,14 @@ use super::buffer::{BufferSlice, in_words};
 use super::{Gpu, trace};
 use crate::error::Error;
 
-/// Memory that a pool keeps while nobody uses it: scratch is about a thousandth of what is normalized.
+/// Memory that a pool keeps while nobody uses it: scratch is about a thousandth of what is
+/// normalized.
 const MAX_FREE_BYTES: u64 = 64 << 20;
 /// Buffers that a pool keeps while nobody uses them.
 const MAX_FREE_BUFFERS: usize = 256;
 
-/// Sizes of buffers are multiples of it: what is asked for again is mostly of the same size, as layers are.
+/// Sizes of buffers are multiples of it: what is asked for again is mostly of the same size, as
+/// layers are.
 const GRANULE_BYTES: u64 = 256;
 
 /// Memory that calls use one after the other, apart from that of all other calls of the device.
@@ -62,7 +65,8 @@ struct Idle {
 }
 
 impl Gpu {
-    /// Memory for one call, of any contents: of the application's, or of what all calls of the device share.
+    /// Memory for one call, of any contents: of the application's, or of what all calls of the
+    /// device share.
     pub fn scratch_of(&self, memory: Option<&Memory>, size_bytes: u64) -> Result<Lease, Error> {
         let pool = memory.map_or(&self.context.scratch, |memory| &memory.0);
         pool.take(in_words(size_bytes), |whole_bytes| self.new_buffer(whole_bytes, None))
@@ -70,7 +74,8 @@ impl Gpu {
 }
 
 impl Pool {
-    /// A buffer of at least `size_bytes`, made by `make` of the bytes that it is told where none is free.
+    /// A buffer of at least `size_bytes`, made by `make` of the bytes that it is told where none is
+    /// free.
     pub fn take<E>(
         self: &Arc<Self>,
         size_bytes: u64,
@@ -107,8 +112,14 @@ impl Pool {
         let since = free.clock;
         free.bytes += whole.size_bytes;
         free.buffers.insert((whole.size_bytes, number), Idle { whole, since });
-        while !self.keeps_all && (free.bytes > MAX_FREE_BYTES || free.buffers.len() > MAX_FREE_BUFFERS) {
-            let Some(key) = free.buffers.iter().min_by_key(|(_, idle)| idle.since).map(|(&key, _)| key) else { break };
+        while !self.keeps_all
+            && (free.bytes > MAX_FREE_BYTES || free.buffers.len() > MAX_FREE_BUFFERS)
+        {
+            let Some(key) =
+                free.buffers.iter().min_by_key(|(_, idle)| idle.since).map(|(&key, _)| key)
+            else {
+                break;
+            };
             free.bytes -= key.0;
             gone.extend(free.buffers.remove(&key));
         }
@@ -132,8 +143,8 @@ impl Lease {
         self.comes_back.store(comes_back, Ordering::Relaxed);
     }
 
-    /// No other call gets it: an encoder of the application reads it, and nobody knows when. One of a [`Memory`] comes back to
-    /// it all the same, since its user submits encoders in order.
+    /// No other call gets it: an encoder of the application reads it, and nobody knows when. One of
+    /// a [`Memory`] comes back to it all the same, since its user submits encoders in order.
     pub fn keep_out(&self) {
         if !self.pool.keeps_all {
             self.set_comes_back(false);

@@ -1,7 +1,9 @@
-//! Asks a driver what it really does, when a device is opened, in one submission of a few small kernels.
+//! Asks a driver what it really does, when a device is opened, in one submission of a few small
+//! kernels.
 //!
-//! The answers belong to a driver and not to a device: what one device of an adapter was told is known to the next. An
-//! answer that does not come is none, and what it would have proven stays off: opening ends in any case.
+//! The answers belong to a driver and not to a device: what one device of an adapter was told is
+//! known to the next. An answer that does not come is none, and what it would have proven stays
+//! off: opening ends in any case.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -16,7 +18,8 @@ use crate::error::{Error, GpuError};
 use crate::fast_paths::FastPaths;
 use crate::probe::{Answer, Defect, Findings, INPUTS, Params, Question, judge};
 
-/// How long opening waits for the answers. They take a millisecond, but an application's queue may be full of work.
+/// How long opening waits for the answers. They take a millisecond, but an application's queue may
+/// be full of work.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between two looks at a future that is driven on the calling thread.
 const PAUSE: Duration = Duration::from_micros(50);
@@ -30,7 +33,8 @@ pub(super) struct Found {
     pub findings: Option<Arc<Findings>>,
 }
 
-/// On what the answers depend: adapter and driver, the features by which shaders are compiled, and what is asked.
+/// On what the answers depend: adapter and driver, the features by which shaders are compiled, and
+/// what is asked.
 #[derive(Clone, Debug, PartialEq)]
 struct Key {
     adapter: wgpu::AdapterInfo,
@@ -42,7 +46,8 @@ struct Key {
 static KNOWN: Mutex<Vec<(Key, Found)>> = Mutex::new(Vec::new());
 
 impl Opening {
-    /// [`probe`](Self::probe) on this thread. A browser calls back only after this returns: there nothing is asked.
+    /// [`probe`](Self::probe) on this thread. A browser calls back only after this returns: there
+    /// nothing is asked.
     pub fn probe_now(&self, paths: FastPaths) -> Found {
         if cfg!(target_arch = "wasm32") {
             return Found { paths: paths.without_proof(), findings: None };
@@ -56,7 +61,8 @@ impl Opening {
         }
     }
 
-    /// Which of the ways the driver proves sound, and what else it does. Ends after [`DEADLINE`] at the latest.
+    /// Which of the ways the driver proves sound, and what else it does. Ends after [`DEADLINE`] at
+    /// the latest.
     pub async fn probe(&self, paths: FastPaths) -> Found {
         let adapter = self.device.adapter_info();
         let backend = adapter.backend;
@@ -67,12 +73,16 @@ impl Opening {
         let asked = self.offered(paths);
         // Quads need no proof.
         let key = Key { adapter, features: self.device.features(), asked: asked.with_quads(true) };
-        let known = trace::lock(&KNOWN).iter().find(|(known, _)| *known == key).map(|(_, found)| found.clone());
+        let known = trace::lock(&KNOWN)
+            .iter()
+            .find(|(known, _)| *known == key)
+            .map(|(_, found)| found.clone());
         let is_known = known.is_some();
         let found = match known {
             Some(found) => Found { paths: found.paths.with_quads(asked.quads), ..found },
             None => {
-                let (paths, findings) = judge(asked, &self.ask(asked, DEADLINE, Question::source).await);
+                let (paths, findings) =
+                    judge(asked, &self.ask(asked, DEADLINE, Question::source).await);
                 Found { paths, findings: Some(Arc::new(findings)) }
             }
         };
@@ -88,7 +98,8 @@ impl Opening {
         found
     }
 
-    /// The answers to the questions of these ways that come within a deadline, by kernels of these texts.
+    /// The answers to the questions of these ways that come within a deadline, by kernels of these
+    /// texts.
     async fn ask(
         &self,
         asked: FastPaths,
@@ -98,7 +109,8 @@ impl Opening {
         let mut answers = Vec::new();
         let mut kernels = Vec::new();
         for question in Question::ALL.into_iter().filter(|question| question.is_asked(asked)) {
-            // Each in a scope of its own: a driver that refuses one kernel still answers the others.
+            // Each in a scope of its own: a driver that refuses one kernel still answers the
+            // others.
             let scope = Scope::on(&self.device, &self.name, "building a probe");
             let kernel = Kernel::new(&self.device, question, text_of(question));
             match scope.close().await {
@@ -107,8 +119,11 @@ impl Opening {
             }
         }
         match self.run(&kernels, deadline).await {
-            Ok(found) => answers.extend(kernels.iter().map(|kernel| kernel.question).zip(found.into_iter().map(Ok))),
-            Err(error) => answers.extend(kernels.iter().map(|kernel| (kernel.question, Err(error.to_string())))),
+            Ok(found) => answers.extend(
+                kernels.iter().map(|kernel| kernel.question).zip(found.into_iter().map(Ok)),
+            ),
+            Err(error) => answers
+                .extend(kernels.iter().map(|kernel| (kernel.question, Err(error.to_string())))),
         }
         answers
     }
@@ -125,7 +140,8 @@ impl Opening {
         let answers: Vec<wgpu::Buffer> =
             kernels.iter().map(|kernel| self.dispatch(kernel, &params, &mut encoder)).collect();
         let size = answers.iter().map(wgpu::Buffer::size).sum();
-        let staging = self.allocate(size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+        let staging =
+            self.allocate(size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
         let mut end = 0;
         for answer in &answers {
             encoder.copy_buffer_to_buffer(answer, 0, &staging, end, answer.size());
@@ -137,26 +153,42 @@ impl Opening {
         let mapped = self.poller.watch(submission, deadline, |reply| {
             let device = self.name.clone();
             staging.map_async(wgpu::MapMode::Read, .., move |result| {
-                reply.send(result.map_err(|error| GpuError::Readback { device, message: error.to_string() }));
+                reply.send(
+                    result
+                        .map_err(|error| GpuError::Readback { device, message: error.to_string() }),
+                );
             });
         });
         scope.close().await?;
         mapped.await?;
         let view = staging.get_mapped_range(..).map_err(|error| refused(error.to_string()))?;
         let mut words: Vec<u32> = bytemuck::pod_collect_to_vec(&view[..]);
-        Ok(kernels.iter().map(|kernel| words.drain(..kernel.question.answer_words()).collect()).collect())
+        Ok(kernels
+            .iter()
+            .map(|kernel| words.drain(..kernel.question.answer_words()).collect())
+            .collect())
     }
 
     /// Records a kernel on its inputs; the buffer that it writes.
-    fn dispatch(&self, kernel: &Kernel, params: &wgpu::Buffer, encoder: &mut wgpu::CommandEncoder) -> wgpu::Buffer {
+    fn dispatch(
+        &self,
+        kernel: &Kernel,
+        params: &wgpu::Buffer,
+        encoder: &mut wgpu::CommandEncoder,
+    ) -> wgpu::Buffer {
         let question = kernel.question;
         let storage = wgpu::BufferUsages::STORAGE;
-        let inputs = question.inputs().map(|words| self.buffer(bytemuck::cast_slice(&words), storage));
-        let answer = self.allocate(4 * question.answer_words() as u64, storage | wgpu::BufferUsages::COPY_SRC);
+        let inputs =
+            question.inputs().map(|words| self.buffer(bytemuck::cast_slice(&words), storage));
+        let answer = self
+            .allocate(4 * question.answer_words() as u64, storage | wgpu::BufferUsages::COPY_SRC);
         let buffers = std::iter::once(params).chain(&inputs).chain([&answer]);
         let entries: Vec<_> = (0..)
             .zip(buffers)
-            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                binding,
+                resource: buffer.as_entire_binding(),
+            })
             .collect();
         trace::bind_group();
         let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -207,10 +239,14 @@ impl Kernel {
             count: None,
         };
         let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
-        let types =
-            std::iter::once(wgpu::BufferBindingType::Uniform).chain([storage(true); INPUTS]).chain([storage(false)]);
+        let types = std::iter::once(wgpu::BufferBindingType::Uniform)
+            .chain([storage(true); INPUTS])
+            .chain([storage(false)]);
         let entries: Vec<_> = (0..).zip(types).map(|(binding, ty)| entry(binding, ty)).collect();
-        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label,
+            entries: &entries,
+        });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
             bind_group_layouts: &[Some(&layout)],

@@ -1,9 +1,9 @@
 //! Bringing bytes back: staging buffers, and who polls so that callbacks arrive under any executor.
 //!
-//! wgpu runs callbacks only while somebody polls the device. A future that waits does it itself each time it is polled, for
-//! a while: most results are there before a thread could be woken to wait for them. What takes longer goes to the polling
-//! thread of the device, asleep otherwise. An application that polls by itself may go on doing so. In a browser the event
-//! loop does it.
+//! wgpu runs callbacks only while somebody polls the device. A future that waits does it itself
+//! each time it is polled, for a while: most results are there before a thread could be woken to
+//! wait for them. What takes longer goes to the polling thread of the device, asleep otherwise. An
+//! application that polls by itself may go on doing so. In a browser the event loop does it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -42,8 +42,9 @@ impl Reply {
     }
 }
 
-/// How long a future polls the device before the polling thread waits for it: what a small tensor takes, kernels and all.
-/// Beside more, waking two threads is little, and a processor that a software driver computes on would be missed.
+/// How long a future polls the device before the polling thread waits for it: what a small tensor
+/// takes, kernels and all. Beside more, waking two threads is little, and a processor that a
+/// software driver computes on would be missed.
 const OWN_POLLING: Duration = Duration::from_micros(200);
 
 /// Ends when the device has answered, or with an error when the deadline has passed.
@@ -53,7 +54,8 @@ pub(super) struct Waiting {
     receiver: oneshot::Receiver<Result<(), GpuError>>,
     /// What the polling thread needs, until it has it.
     job: Option<Job>,
-    /// Not kept alive: where the device is dropped before its results are there, the future polls on by itself.
+    /// Not kept alive: where the device is dropped before its results are there, the future polls
+    /// on by itself.
     poller: Weak<Poller>,
     /// When the polling thread takes over.
     hand_over_at: Option<Instant>,
@@ -107,7 +109,8 @@ impl Future for Waiting {
         }
         let hand_over_at = *self.hand_over_at.get_or_insert(now + OWN_POLLING);
         if now < hand_over_at || !self.hand_over() {
-            // Others have their turn: threads of the process, of which a software driver is one, and the executor's tasks.
+            // Others have their turn: threads of the process, of which a software driver is one,
+            // and the executor's tasks.
             std::thread::yield_now();
             context.waker().wake_by_ref();
         }
@@ -134,8 +137,9 @@ pub(super) struct Poller {
 
 /// Below this, a deadline is watched by polling again and again instead of one wait.
 ///
-/// wgpu-core 30.0.1 panics when a wait expires just as the submission ends and another thread submits (an assertion in
-/// `Device::maintain`). A wait that expires after a second or more is for a device that hangs, where nothing just ends.
+/// wgpu-core 30.0.1 panics when a wait expires just as the submission ends and another thread
+/// submits (an assertion in `Device::maintain`). A wait that expires after a second or more is for
+/// a device that hangs, where nothing just ends.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// Pause between two polls, about what a sleep can be.
 const POLL_PAUSE: Duration = Duration::from_micros(50);
@@ -150,7 +154,9 @@ fn wait(
     let left = || ends.map(|ends| ends.saturating_duration_since(Instant::now()));
     let timeout = left();
     if timeout.is_none_or(|timeout| timeout >= SHORTEST_WAIT) {
-        return device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout }).map(drop);
+        return device
+            .poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout })
+            .map(drop);
     }
     loop {
         device.poll(wgpu::PollType::Poll)?;
@@ -175,16 +181,18 @@ impl Poller {
                     Err(wgpu::PollError::Timeout) => {
                         reply.send(Err(GpuError::Timeout { device: label.clone(), deadline }))
                     }
-                    Err(error) => {
-                        reply.send(Err(GpuError::Readback { device: label.clone(), message: error.to_string() }))
-                    }
+                    Err(error) => reply.send(Err(GpuError::Readback {
+                        device: label.clone(),
+                        message: error.to_string(),
+                    })),
                 }
             }
         });
         Self { device, name, jobs: Some(jobs), thread: thread.ok() }
     }
 
-    /// A future that ends when the callback registered by `register` answers, or when the submission's deadline passes.
+    /// A future that ends when the callback registered by `register` answers, or when the
+    /// submission's deadline passes.
     pub fn watch(
         self: &Arc<Self>,
         submission: wgpu::SubmissionIndex,
@@ -194,7 +202,8 @@ impl Poller {
         let (sender, receiver) = oneshot::channel();
         let reply = Reply { sender: Arc::new(Mutex::new(Some(sender))) };
         register(reply.clone());
-        let job = Some(Job { submission, deadline, ends: Instant::now().checked_add(deadline), reply });
+        let job =
+            Some(Job { submission, deadline, ends: Instant::now().checked_add(deadline), reply });
         let (device, name, poller) = (self.device.clone(), self.name.clone(), Arc::downgrade(self));
         Waiting { device, name, receiver, job, poller, hand_over_at: None }
     }
@@ -204,14 +213,16 @@ impl Drop for Poller {
     fn drop(&mut self) {
         drop(self.jobs.take());
         let Some(thread) = self.thread.take() else { return };
-        // Joined, so that no thread is inside the driver while the process unloads it; not by itself, which would wait forever.
+        // Joined, so that no thread is inside the driver while the process unloads it; not by
+        // itself, which would wait forever.
         if thread.thread().id() != std::thread::current().id() {
             let _ = thread.join();
         }
     }
 }
 
-/// The largest staging buffer that is kept for later calls: sums of 65,536 channels. Whole tensors are read seldom.
+/// The largest staging buffer that is kept for later calls: sums of 65,536 channels. Whole tensors
+/// are read seldom.
 const MAX_KEPT_BYTES: u64 = 1 << 20;
 
 /// A staging buffer with a copy on its way to it. It is used again once it has been read.
@@ -222,7 +233,11 @@ pub(super) struct Staging {
 }
 
 /// Records a copy of `source` to a buffer that the host can map.
-pub(super) fn copy_out(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, source: &BufferSlice) -> Staging {
+pub(super) fn copy_out(
+    gpu: &Gpu,
+    encoder: &mut wgpu::CommandEncoder,
+    source: &BufferSlice,
+) -> Staging {
     let Ok(lease) = gpu.context.staging.take(source.size_bytes, |size| {
         trace::allocation(size);
         let buffer = gpu.context.device.create_buffer(&wgpu::BufferDescriptor {
@@ -235,26 +250,46 @@ pub(super) fn copy_out(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, source: &B
     });
     // Not while it is mapped, or may come to be.
     lease.set_comes_back(false);
-    encoder.copy_buffer_to_buffer(&source.buffer, source.offset_bytes, &lease.buffer, 0, source.size_bytes);
+    encoder.copy_buffer_to_buffer(
+        &source.buffer,
+        source.offset_bytes,
+        &lease.buffer,
+        0,
+        source.size_bytes,
+    );
     Staging { lease, device: gpu.name().to_owned() }
 }
 
 impl Staging {
     /// A future that ends when it is mapped.
-    pub fn map(&self, poller: &Arc<Poller>, submission: wgpu::SubmissionIndex, deadline: Duration) -> Waiting {
+    pub fn map(
+        &self,
+        poller: &Arc<Poller>,
+        submission: wgpu::SubmissionIndex,
+        deadline: Duration,
+    ) -> Waiting {
         let device = self.device.clone();
         poller.watch(submission, deadline, |reply| {
-            self.lease.buffer.map_async(wgpu::MapMode::Read, ..self.lease.size_bytes, move |result| {
-                reply.send(result.map_err(|error| GpuError::Readback { device, message: error.to_string() }));
-            });
+            self.lease.buffer.map_async(
+                wgpu::MapMode::Read,
+                ..self.lease.size_bytes,
+                move |result| {
+                    reply.send(result.map_err(|error| GpuError::Readback {
+                        device,
+                        message: error.to_string(),
+                    }));
+                },
+            );
         })
     }
 
     /// Its bytes, now that it is mapped.
     pub fn take(self) -> Result<Vec<u8>, GpuError> {
         let view = self.lease.buffer.get_mapped_range(..self.lease.size_bytes);
-        let view =
-            view.map_err(|error| GpuError::Readback { device: self.device.clone(), message: error.to_string() })?;
+        let view = view.map_err(|error| GpuError::Readback {
+            device: self.device.clone(),
+            message: error.to_string(),
+        })?;
         let bytes = view.to_vec();
         drop(view);
         self.lease.buffer.unmap();

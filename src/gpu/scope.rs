@@ -5,7 +5,8 @@ use futures::FutureExt;
 use super::Gpu;
 use crate::error::{Error, GpuError};
 
-/// Catches validation, memory and internal errors of this thread's commands from opening to closing.
+/// Catches validation, memory and internal errors of this thread's commands from opening to
+/// closing.
 pub(super) struct Scope {
     device: String,
     phase: &'static str,
@@ -35,7 +36,8 @@ impl Scope {
         GpuError::Refused { device: self.device.clone(), phase: self.phase, message }.into()
     }
 
-    /// Pops the scopes at once; the future says what they caught. It is ready natively, and must be awaited in a browser.
+    /// Pops the scopes at once; the future says what they caught. It is ready natively, and must be
+    /// awaited in a browser.
     pub fn close(self) -> impl Future<Output = Result<(), Error>> + use<> {
         let Self { device, phase, validation, memory, internal } = self;
         let (internal, memory, validation) = (internal.pop(), memory.pop(), validation.pop());
@@ -46,17 +48,21 @@ impl Scope {
                 None => internal.await,
             };
             if let Some(error) = out_of_memory {
-                return Err(GpuError::OutOfMemory { device, phase, message: error.to_string() }.into());
+                return Err(
+                    GpuError::OutOfMemory { device, phase, message: error.to_string() }.into()
+                );
             }
             match refused {
-                Some(error) => Err(GpuError::Refused { device, phase, message: error.to_string() }.into()),
+                Some(error) => {
+                    Err(GpuError::Refused { device, phase, message: error.to_string() }.into())
+                }
                 None => Ok(()),
             }
         }
     }
 
-    /// What the scopes caught, as far as it is known without waiting: natively, everything. In a browser an error shows
-    /// when what was made is used.
+    /// What the scopes caught, as far as it is known without waiting: natively, everything. In a
+    /// browser an error shows when what was made is used.
     pub fn close_now(self) -> Result<(), Error> {
         self.close().now_or_never().unwrap_or(Ok(()))
     }

@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::plan::{Dispatch, Role};
 use crate::shaders::{Access, Variant};
 
-/// Records the commands of one submission: all dispatches in one compute pass, in which each sees what those before it
-/// have written.
+/// Records the commands of one submission: all dispatches in one compute pass, in which each sees
+/// what those before it have written.
 pub(crate) struct Recorder<'a> {
     gpu: &'a Gpu,
     label: &'static str,
@@ -26,14 +26,23 @@ pub(crate) struct Recorder<'a> {
 
 impl Recorder<'_> {
     /// Records a dispatch of a plan; `slice_of` tells which slice fills a role.
-    pub fn dispatch<'s, P: Pod>(&mut self, dispatch: &Dispatch<P>, slice_of: impl Fn(Role) -> &'s BufferSlice) {
+    pub fn dispatch<'s, P: Pod>(
+        &mut self,
+        dispatch: &Dispatch<P>,
+        slice_of: impl Fn(Role) -> &'s BufferSlice,
+    ) {
         let gpu = self.gpu;
         let bound = |role: Role| {
-            dispatch.parts.of_role(role).map_or_else(|| slice_of(role).clone(), |part| slice_of(role).part(part))
+            dispatch
+                .parts
+                .of_role(role)
+                .map_or_else(|| slice_of(role).clone(), |part| slice_of(role).part(part))
         };
-        let slices: Vec<BufferSlice> = dispatch.variant.bindings().iter().map(|binding| bound(binding.role)).collect();
+        let slices: Vec<BufferSlice> =
+            dispatch.variant.bindings().iter().map(|binding| bound(binding.role)).collect();
         let key = Key::new(dispatch.variant, bytemuck::bytes_of(&dispatch.params), &slices);
-        let Bound { pipeline, group } = gpu.context.bindings.get(key, &slices, |key| gpu.bind(key, &slices));
+        let Bound { pipeline, group } =
+            gpu.context.bindings.get(key, &slices, |key| gpu.bind(key, &slices));
         let (label, encoder) = (self.label, &mut *self.encoder);
         let pass = self.pass.get_or_insert_with(|| {
             let timestamp_writes = gpu.context.clock.get().and_then(Clock::next_pass);
@@ -67,14 +76,19 @@ impl Recorder<'_> {
 fn writes_a_buffer_it_reads(variant: &Variant, slices: &[BufferSlice]) -> bool {
     let slots = || variant.bindings().iter().zip(slices);
     let written = slots().filter(|(slot, _)| slot.access == Access::Write);
-    written
-        .into_iter()
-        .any(|(_, out)| slots().any(|(slot, slice)| slot.access == Access::Read && slice.buffer == out.buffer))
+    written.into_iter().any(|(_, out)| {
+        slots().any(|(slot, slice)| slot.access == Access::Read && slice.buffer == out.buffer)
+    })
 }
 
 impl Gpu {
-    /// Submits what `record` records. The submission has taken place when this returns; the future tells of errors.
-    pub fn submit(&self, phase: &'static str, record: impl FnOnce(&mut Recorder<'_>)) -> Pending<()> {
+    /// Submits what `record` records. The submission has taken place when this returns; the future
+    /// tells of errors.
+    pub fn submit(
+        &self,
+        phase: &'static str,
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) -> Pending<()> {
         let scope = Scope::open(self, phase);
         let mut encoder = self.encoder(phase);
         self.record(phase, &mut encoder, record);
@@ -82,13 +96,18 @@ impl Gpu {
         self.caught(scope).boxed()
     }
 
-    /// [`submit`](Self::submit) that tells of errors at once, as far as they are known: natively, all.
-    pub fn submit_now(&self, phase: &'static str, record: impl FnOnce(&mut Recorder<'_>)) -> Result<(), Error> {
+    /// [`submit`](Self::submit) that tells of errors at once, as far as they are known: natively,
+    /// all.
+    pub fn submit_now(
+        &self,
+        phase: &'static str,
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) -> Result<(), Error> {
         self.submit(phase, record).now_or_never().unwrap_or(Ok(()))
     }
 
-    /// Records what `record` records into the application's encoder. Errors that wgpu finds when the encoder ends or is
-    /// submitted are the application's to hear.
+    /// Records what `record` records into the application's encoder. Errors that wgpu finds when
+    /// the encoder ends or is submitted are the application's to hear.
     pub fn encode(
         &self,
         phase: &'static str,
@@ -102,7 +121,8 @@ impl Gpu {
 
     /// Submits what `record` records and copies `result` out behind it; the future gives its bytes.
     ///
-    /// The submission has taken place when this returns, and the future may be driven by any executor.
+    /// The submission has taken place when this returns, and the future may be driven by any
+    /// executor.
     pub fn submit_and_read(
         &self,
         phase: &'static str,
@@ -128,32 +148,45 @@ impl Gpu {
     /// Builds the pipelines of kernels whose inputs and outputs lie in buffers of their own.
     pub fn build(&self, variants: impl Iterator<Item = Variant>) -> Result<(), Error> {
         let scope = Scope::open(self, "building kernels");
-        variants.for_each(|variant| drop(self.context.pipelines.get(&self.context.device, variant)));
+        variants
+            .for_each(|variant| drop(self.context.pipelines.get(&self.context.device, variant)));
         scope.close_now()
     }
 
     /// Gives commands to the queue.
-    pub(super) fn submit_commands<const N: usize>(&self, commands: [wgpu::CommandBuffer; N]) -> wgpu::SubmissionIndex {
+    pub(super) fn submit_commands<const N: usize>(
+        &self,
+        commands: [wgpu::CommandBuffer; N],
+    ) -> wgpu::SubmissionIndex {
         trace::submission();
         self.context.queue.submit(commands)
     }
 
-    /// What a scope has caught. Nothing that was made before an error is used again: it may be invalid.
+    /// What a scope has caught. Nothing that was made before an error is used again: it may be
+    /// invalid.
     fn caught(&self, scope: Scope) -> impl Future<Output = Result<(), Error>> + use<> {
         let (caught, bindings) = (scope.close(), self.context.bindings.clone());
         async move { caught.await.inspect_err(|_| bindings.clear()) }
     }
 
     fn encoder(&self, phase: &'static str) -> wgpu::CommandEncoder {
-        self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(phase) })
+        self.context
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(phase) })
     }
 
     /// Records what `record` records; no pass is open afterwards.
-    fn record(&self, label: &'static str, encoder: &mut wgpu::CommandEncoder, record: impl FnOnce(&mut Recorder<'_>)) {
+    fn record(
+        &self,
+        label: &'static str,
+        encoder: &mut wgpu::CommandEncoder,
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) {
         record(&mut Recorder { gpu: self, label, encoder, pass: None });
     }
 
-    /// Makes what a dispatch sets: the pipeline, and the slices bound behind a uniform buffer with the parameters.
+    /// Makes what a dispatch sets: the pipeline, and the slices bound behind a uniform buffer with
+    /// the parameters.
     fn bind(&self, key: &Key, slices: &[BufferSlice]) -> Bound {
         let device = &self.context.device;
         let shared_buffer = writes_a_buffer_it_reads(&key.variant, slices);
@@ -163,7 +196,10 @@ impl Gpu {
         let uniform = wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() };
         let storage = slices.iter().zip(1..);
         let entries: Vec<_> = std::iter::once(uniform)
-            .chain(storage.map(|(slice, binding)| wgpu::BindGroupEntry { binding, resource: slice.binding() }))
+            .chain(storage.map(|(slice, binding)| wgpu::BindGroupEntry {
+                binding,
+                resource: slice.binding(),
+            }))
             .collect();
         trace::bind_group();
         let group = device.create_bind_group(&wgpu::BindGroupDescriptor {

@@ -1,7 +1,9 @@
-//! Tells whoever listens by `tracing` what a call costs: memory, and everything else that is worth counting.
+//! Tells whoever listens by `tracing` what a call costs: memory, and everything else that is worth
+//! counting.
 //!
-//! One event each, of level TRACE: target `syncbn::memory` with `size_bytes` for memory that is allocated on a device,
-//! target `syncbn::cost` with `what` for a submission, a bind group, a pipeline, or a lock that is taken.
+//! One event each, of level TRACE: target `syncbn::memory` with `size_bytes` for memory that is
+//! allocated on a device, target `syncbn::cost` with `what` for a submission, a bind group, a
+//! pipeline, or a lock that is taken.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,7 +1,8 @@
 //! Bytes of the application's buffers that a saved call needs unchanged.
 //!
-//! An application wraps the same bytes anew for every call, so that a write is not seen by the tensor that was saved. Whoever
-//! writes to bytes that others may have as a tensor too says so here, and the watches over any of them know it.
+//! An application wraps the same bytes anew for every call, so that a write is not seen by the
+//! tensor that was saved. Whoever writes to bytes that others may have as a tensor too says so
+//! here, and the watches over any of them know it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,7 +13,8 @@ use super::buffer::BufferSlice;
 use super::{Gpu, trace};
 
 /// All watches of the process, since a device may be taken over more than once.
-static WATCHED: LazyLock<Mutex<HashMap<wgpu::Buffer, Vec<Watched>>>> = LazyLock::new(Mutex::default);
+static WATCHED: LazyLock<Mutex<HashMap<wgpu::Buffer, Vec<Watched>>>> =
+    LazyLock::new(Mutex::default);
 
 #[derive(Debug)]
 struct Watched {
@@ -54,7 +56,8 @@ impl Gpu {
     /// Begins to watch the bytes of a slice.
     pub fn watch(&self, slice: &BufferSlice) -> Watch {
         let is_written = Arc::<AtomicBool>::default();
-        let watched = Watched { gpu: self.clone(), bytes: slice.bytes(), is_written: is_written.clone() };
+        let watched =
+            Watched { gpu: self.clone(), bytes: slice.bytes(), is_written: is_written.clone() };
         trace::lock(&WATCHED).entry(slice.buffer.clone()).or_default().push(watched);
         Watch { buffer: slice.buffer.clone(), is_written }
     }
@@ -62,11 +65,15 @@ impl Gpu {
     /// Tells those who watch them that bytes of a slice are written.
     pub fn tell_written(&self, slice: &BufferSlice) {
         let bytes = slice.bytes();
-        let shares = |watched: &&Watched| watched.bytes.start < bytes.end && bytes.start < watched.bytes.end;
+        let shares =
+            |watched: &&Watched| watched.bytes.start < bytes.end && bytes.start < watched.bytes.end;
         let found: Vec<(Gpu, Arc<AtomicBool>)> = {
             let all = trace::lock(&WATCHED);
             let of_buffer = all.get(&slice.buffer).into_iter().flatten();
-            of_buffer.filter(shares).map(|watched| (watched.gpu.clone(), watched.is_written.clone())).collect()
+            of_buffer
+                .filter(shares)
+                .map(|watched| (watched.gpu.clone(), watched.is_written.clone()))
+                .collect()
         };
         // wgpu numbers buffers per instance: equal handles on two devices are two buffers.
         for (gpu, is_written) in found {
@@ -91,7 +98,8 @@ mod tests {
     fn a_watch_hears_of_its_bytes_alone_and_leaves_nothing_behind() {
         let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
         let usage = wgpu::BufferUsages::STORAGE;
-        let descriptor = wgpu::BufferDescriptor { label: None, size: 1024, usage, mapped_at_creation: false };
+        let descriptor =
+            wgpu::BufferDescriptor { label: None, size: 1024, usage, mapped_at_creation: false };
         let buffer = device.create_buffer(&descriptor);
         let gpu = Gpu::new(device, queue, FastPaths::default()).expect("a device");
         let slice = |offset: u64| gpu.wrap(buffer.clone(), offset, 256).expect("a slice");

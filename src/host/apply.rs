@@ -1,6 +1,7 @@
 //! The kernels that write: y from x here, the gradients of x and of the residual in `gradient`.
 //!
-//! Each works on one run of memory, block by block, and knows by a value's address of which channel it is.
+//! Each works on one run of memory, block by block, and knows by a value's address of which channel
+//! it is.
 
 mod gradient;
 
@@ -15,7 +16,8 @@ use crate::dtype::Element;
 use crate::epilogue::Epilogue;
 pub(super) use gradient::{GradInput, Upstream};
 
-/// Elements of a run that one thread takes at once: 128 KB of f32, so that handing it out costs nothing beside it.
+/// Elements of a run that one thread takes at once: 128 KB of f32, so that handing it out costs
+/// nothing beside it.
 pub(super) const RUN_VALUES: usize = 32 << 10;
 
 /// pivot, scale and shift of v = (x − pivot)·scale + shift.
@@ -57,10 +59,15 @@ fn add(v: &mut [f32], residual: &[f32]) {
     }
 }
 
-/// Runs a kernel with the best instructions of the processor, with stores past the caches if they are wanted.
+/// Runs a kernel with the best instructions of the processor, with stores past the caches if they
+/// are wanted.
 ///
-/// A kernel is a type and not a closure: only what is inlined into it is compiled for those instructions.
-fn with_stores<K: WithSimd<Output = ()>>(past_caches: bool, kernel: impl FnOnce(Option<Stores>) -> K) {
+/// A kernel is a type and not a closure: only what is inlined into it is compiled for those
+/// instructions.
+fn with_stores<K: WithSimd<Output = ()>>(
+    past_caches: bool,
+    kernel: impl FnOnce(Option<Stores>) -> K,
+) {
     if past_caches {
         fenced(|stores| Arch::new().dispatch(kernel(Some(stores))));
     } else {
@@ -80,10 +87,24 @@ pub(super) struct Normalize<'a, X, Y> {
 }
 
 impl<X: Element, Y: Element> Normalize<'_, X, Y> {
-    /// y = act(v). Of a large tensor y is stored past the caches, unless it is x, whose lines are in them.
-    pub fn run(self, numbers: &Numbers<'_, 3>, epilogue: Epilogue, is_large: bool, scratch: &mut Scratch) {
+    /// y = act(v). Of a large tensor y is stored past the caches, unless it is x, whose lines are
+    /// in them.
+    pub fn run(
+        self,
+        numbers: &Numbers<'_, 3>,
+        epilogue: Epilogue,
+        is_large: bool,
+        scratch: &mut Scratch,
+    ) {
         let past_caches = is_large && self.x.is_some();
-        with_stores(past_caches, |stores| NormalizeKernel { run: self, numbers, epilogue, is_large, stores, scratch });
+        with_stores(past_caches, |stores| NormalizeKernel {
+            run: self,
+            numbers,
+            epilogue,
+            is_large,
+            stores,
+            scratch,
+        });
     }
 }
 
@@ -138,8 +159,8 @@ impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
     }
 }
 
-/// act(v): v above 0, slope·v elsewhere, and 0 for a slope of 0 also where v is infinite. The comparison is so that a NaN
-/// stays.
+/// act(v): v above 0, slope·v elsewhere, and 0 for a slope of 0 also where v is infinite. The
+/// comparison is so that a NaN stays.
 #[inline(always)]
 fn activate(v: &mut [f32], epilogue: Epilogue) {
     let slope = epilogue.slope();

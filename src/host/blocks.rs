@@ -10,8 +10,9 @@ use super::intrinsics::{LINE_BYTES, Line, Stores, prefetch};
 use crate::dtype::{DType, Element};
 use crate::shape::Shape;
 
-/// Values that go through a kernel together: 4 KB, so that all that a kernel works on stays in a core's first cache, and
-/// what a block costs by itself is little beside it. A multiple of a cache line of any storage type and of a mask's word.
+/// Values that go through a kernel together: 4 KB, so that all that a kernel works on stays in a
+/// core's first cache, and what a block costs by itself is little beside it. A multiple of a cache
+/// line of any storage type and of a mask's word.
 pub(super) const BLOCK: usize = 1024;
 /// Values behind the end of a block that kernels may touch: those of the widest register.
 pub(super) const SLACK: usize = 16;
@@ -37,10 +38,17 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub fn new() -> Self {
-        Self { x: Block::ZERO, residual: Block::ZERO, g: Block::ZERO, v: Block::ZERO, to: Block::ZERO }
+        Self {
+            x: Block::ZERO,
+            residual: Block::ZERO,
+            g: Block::ZERO,
+            v: Block::ZERO,
+            to: Block::ZERO,
+        }
     }
 
-    /// Lends what this thread's task before has left: filling it with zeros takes as long as a small task.
+    /// Lends what this thread's task before has left: filling it with zeros takes as long as a
+    /// small task.
     pub fn lend<T>(work: impl FnOnce(&mut Self) -> T) -> T {
         thread_local! {
             static KEPT: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
@@ -52,8 +60,8 @@ impl Scratch {
     }
 }
 
-/// The first `n` values, at most a block: themselves where they are f32, and all that follow, else in `scratch`, where what
-/// follows is of no meaning.
+/// The first `n` values, at most a block: themselves where they are f32, and all that follow, else
+/// in `scratch`, where what follows is of no meaning.
 #[inline(always)]
 pub(super) fn read<'a, T: Element>(values: &'a [T], n: usize, scratch: &'a mut [f32]) -> &'a [f32] {
     if T::DTYPE == DType::F32 {
@@ -66,7 +74,8 @@ pub(super) fn read<'a, T: Element>(values: &'a [T], n: usize, scratch: &'a mut [
 /// Bytes between what is computed with and what is asked for.
 const AHEAD_BYTES: usize = 4 << 10;
 
-/// Asks for the values that lie some way behind those at `at`: they come while these are computed with.
+/// Asks for the values that lie some way behind those at `at`: they come while these are computed
+/// with.
 #[inline(always)]
 pub(super) fn ask_ahead<T>(values: &[T], at: &Range<usize>) {
     let distance = AHEAD_BYTES / size_of::<T>();
@@ -132,21 +141,23 @@ pub(super) struct Output<'a, Y> {
     is_direct: bool,
 }
 
-/// Values that are stored past the caches at a time: a few lines, so that reading goes on beside it. A narrower type takes
-/// a whole block, as what a block costs by itself is more beside fewer bytes.
+/// Values that are stored past the caches at a time: a few lines, so that reading goes on beside
+/// it. A narrower type takes a whole block, as what a block costs by itself is more beside fewer
+/// bytes.
 const fn past_caches_block<Y>() -> usize {
     if size_of::<Y>() < size_of::<f32>() { BLOCK } else { 256 }
 }
 
 impl<'a, Y: Element> Output<'a, Y> {
-    /// Past the caches where `stores` are given. `copied` tells that only finished values may be written, which is so where
-    /// they replace what is still to be read.
+    /// Past the caches where `stores` are given. `copied` tells that only finished values may be
+    /// written, which is so where they replace what is still to be read.
     pub fn new(values: &'a mut [Y], stores: Option<Stores>, copied: bool) -> Self {
         let is_direct = Y::DTYPE == DType::F32 && stores.is_none() && !copied;
         Self { values, stores, is_direct }
     }
 
-    /// The blocks of the run, of `len` values. Where lines matter, all but the first begin with a whole one.
+    /// The blocks of the run, of `len` values. Where lines matter, all but the first begin with a
+    /// whole one.
     pub fn blocks(&self, len: usize) -> impl Iterator<Item = Range<usize>> + use<Y> {
         let (head, step) = if self.stores.is_some() {
             let beyond = self.values.as_ptr().addr() % LINE_BYTES;
@@ -156,7 +167,9 @@ impl<'a, Y: Element> Output<'a, Y> {
         };
         let head = head.min(len);
         let first = (head > 0).then_some(0..head);
-        first.into_iter().chain((head..len).step_by(step).map(move |start| start..len.min(start + step)))
+        first
+            .into_iter()
+            .chain((head..len).step_by(step).map(move |start| start..len.min(start + step)))
     }
 
     /// As [`ask_ahead`], for what lies there before it is written.
@@ -174,7 +187,11 @@ impl<'a, Y: Element> Output<'a, Y> {
     /// Where a kernel writes results, with all that follows: where they go or in `block`.
     #[inline(always)]
     pub fn target<'s>(&'s mut self, at: &Range<usize>, block: &'s mut Block) -> &'s mut [f32] {
-        if self.is_direct { bytemuck::cast_slice_mut(&mut self.values[at.start..]) } else { &mut block.0 }
+        if self.is_direct {
+            bytemuck::cast_slice_mut(&mut self.values[at.start..])
+        } else {
+            &mut block.0
+        }
     }
 
     /// Writes the beginning of a block, unless a kernel has.
@@ -212,7 +229,8 @@ pub(super) struct Gradients<'a, G> {
     transposed: Option<Transposed>,
 }
 
-/// Sizes of the two axes after the samples, as x has them; the gradients have them the other way round.
+/// Sizes of the two axes after the samples, as x has them; the gradients have them the other way
+/// round.
 #[derive(Clone, Copy)]
 struct Transposed {
     outer: usize,

@@ -33,7 +33,8 @@ pub(super) fn narrow<T: Element>(values: &[f32], to: &mut [T]) {
     }
 }
 
-/// The bits of the nearest bf16, ties to even; a NaN stays one. Without a branch, so that it becomes vector code.
+/// The bits of the nearest bf16, ties to even; a NaN stays one. Without a branch, so that it
+/// becomes vector code.
 #[inline(always)]
 fn bf16_bits(value: f32) -> u16 {
     let bits = value.to_bits();
@@ -51,7 +52,8 @@ mod tests {
 
     /// Every f16 and bf16, and what lies a little and exactly half way beside them.
     fn values() -> impl Iterator<Item = f32> {
-        let halves = (0..=u16::MAX).flat_map(|bits| [f16::from_bits(bits).to_f32(), bf16::from_bits(bits).to_f32()]);
+        let halves = (0..=u16::MAX)
+            .flat_map(|bits| [f16::from_bits(bits).to_f32(), bf16::from_bits(bits).to_f32()]);
         halves.flat_map(|value| {
             [0u32, 1, 0x0fff, 0x1000, 0x1001, 0x7fff, 0x8000, 0x8001]
                 .map(|more| f32::from_bits(value.to_bits().wrapping_add(more)))
@@ -74,11 +76,18 @@ mod tests {
     #[test]
     fn widening_is_exact_for_every_pattern_in_runs_of_every_remainder() {
         for length in [1, 7, 8, 9, 64, 65_536] {
-            let halves: Vec<f16> = (0..length).map(|i| f16::from_bits((i * (65_536 / length)) as u16)).collect();
-            let brains: Vec<bf16> = halves.iter().map(|half| bf16::from_bits(half.to_bits())).collect();
+            let halves: Vec<f16> =
+                (0..length).map(|i| f16::from_bits((i * (65_536 / length)) as u16)).collect();
+            let brains: Vec<bf16> =
+                halves.iter().map(|half| bf16::from_bits(half.to_bits())).collect();
             let mut wide = vec![0.0; length];
             widen(&halves, &mut wide);
-            assert!(halves.iter().zip(&wide).all(|(half, wide)| half.to_f32().to_bits() == wide.to_bits()));
+            assert!(
+                halves
+                    .iter()
+                    .zip(&wide)
+                    .all(|(half, wide)| half.to_f32().to_bits() == wide.to_bits())
+            );
             widen(&brains, &mut wide);
             assert!(brains.iter().zip(&wide).all(|(brain, wide)| {
                 brain.to_f32().to_bits() == wide.to_bits() || (brain.is_nan() && wide.is_nan())

@@ -1,5 +1,6 @@
-//! Both halves of a pass over some channels before the next ones, where every rank of the group is in this memory: what the
-//! sums have read is still in the caches when the outputs are computed from it.
+//! Both halves of a pass over some channels before the next ones, where every rank of the group is
+//! in this memory: what the sums have read is still in the caches when the outputs are computed
+//! from it.
 //!
 //! The results have the same bits as those of the separate phases.
 
@@ -17,11 +18,13 @@ use crate::dtype::Element;
 use crate::shape::Shape;
 use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
 
-/// Bytes that a thread reads twice, between its first and its second look at them: within its share of the last cache.
+/// Bytes that a thread reads twice, between its first and its second look at them: within its share
+/// of the last cache.
 const MOST_BYTES: usize = 4 << 20;
 /// Bytes of a task where a channel has fewer: long runs of memory, within a core's own cache.
 const TASK_BYTES: usize = 1 << 20;
-/// Bytes of all ranks up to which there is one task: the caller's thread has done it before another wakes up.
+/// Bytes of all ranks up to which there is one task: the caller's thread has done it before another
+/// wakes up.
 const ONE_TASK_BYTES: usize = 512 << 10;
 /// Tasks per thread, so that threads end at about the same time.
 const TASKS_PER_THREAD: usize = 4;
@@ -31,9 +34,9 @@ const CHANNELS_AT_ONCE: usize = 32;
 /// Values whose bits are a word of a mask.
 const WORD: usize = 32;
 
-/// How the channels are cut, if the ranks' activations can be taken channel by channel: whole runs of a channel in all of
-/// them, few enough bytes that a cache holds what is read. `reads` tensors of values of `bytes` each; with a `mask` every
-/// task has whole words of it.
+/// How the channels are cut, if the ranks' activations can be taken channel by channel: whole runs
+/// of a channel in all of them, few enough bytes that a cache holds what is read. `reads` tensors
+/// of values of `bytes` each; with a `mask` every task has whole words of it.
 fn channels_per_task(
     shapes: &[&Shape],
     (reads, bytes): (usize, usize),
@@ -50,7 +53,8 @@ fn channels_per_task(
     };
     let planes: Vec<Planes> = shapes.iter().map(planes).collect::<Option<_>>()?;
     let channels = planes.first()?.channels;
-    let of_channel = planes.iter().map(|planes| planes.samples * planes.len * bytes * reads).sum::<usize>();
+    let of_channel =
+        planes.iter().map(|planes| planes.samples * planes.len * bytes * reads).sum::<usize>();
     let tasks = TASKS_PER_THREAD * threads.count();
     if mask && planes.iter().any(|planes| channels * planes.len % WORD != 0) {
         return None;
@@ -65,7 +69,8 @@ fn channels_per_task(
     // As many for every thread.
     let per_task = channels.div_ceil(channels.div_ceil(per_task).next_multiple_of(threads.count()));
     // The largest power of two that divides every length makes whole words of the fewest channels.
-    let together = planes.iter().map(|planes| WORD >> planes.len.trailing_zeros().min(WORD.ilog2())).max();
+    let together =
+        planes.iter().map(|planes| WORD >> planes.len.trailing_zeros().min(WORD.ilog2())).max();
     let unit = together.filter(|_| mask).unwrap_or(1);
     Some((planes, per_task.next_multiple_of(unit).min(channels)))
 }
@@ -82,8 +87,9 @@ pub(crate) struct ForwardRank<'a, X, Y> {
     pub mask: Option<&'a mut [u32]>,
 }
 
-/// Statistics and y of all ranks of a group, `local[rank][channel]`; `None` where they are better taken one after the
-/// other, with nothing written. `center` merges the statistics of some channels, `local[rank][channel]`.
+/// Statistics and y of all ranks of a group, `local[rank][channel]`; `None` where they are better
+/// taken one after the other, with nothing written. `center` merges the statistics of some
+/// channels, `local[rank][channel]`.
 pub(crate) fn forward<X: Element, Y: Element>(
     ranks: &mut [ForwardRank<'_, X, Y>],
     center: impl Fn(&[Vec<Moments>]) -> Vec<Centering> + Sync,
@@ -95,8 +101,10 @@ pub(crate) fn forward<X: Element, Y: Element>(
     let (planes, per_task) = channels_per_task(&shapes, (1, size_of::<X>()), has_mask, threads)?;
     let channels = shapes.first()?.channels();
     let tasks = channels.div_ceil(per_task);
-    let outputs =
-        ranks.iter_mut().zip(&planes).map(|(rank, planes)| runs(std::mem::take(&mut rank.y), planes, per_task, 1));
+    let outputs = ranks
+        .iter_mut()
+        .zip(&planes)
+        .map(|(rank, planes)| runs(std::mem::take(&mut rank.y), planes, per_task, 1));
     let outputs = by_task(outputs.collect(), tasks);
     let masks = ranks.iter_mut().zip(&planes).map(|(rank, planes)| match rank.mask.take() {
         Some(words) => runs(words, planes, per_task, WORD),
@@ -110,13 +118,17 @@ pub(crate) fn forward<X: Element, Y: Element>(
     let tasks = (0..channels).step_by(per_task).zip(outputs).zip(masks).zip(&mut parts);
     threads.for_each(2 * bytes, tasks, |(((first, outputs), masks), part)| {
         let range = first..channels.min(first + per_task);
-        let local = xs.iter().zip(&planes).map(|(x, planes)| stats(x, *planes, &range)).collect::<Vec<_>>();
+        let local =
+            xs.iter().zip(&planes).map(|(x, planes)| stats(x, *planes, &range)).collect::<Vec<_>>();
         let centering = center(&local);
         Scratch::lend(|scratch| {
             let of_ranks = ranks.iter().zip(&xs).zip(&planes).zip(outputs).zip(masks);
             for ((((rank, x), planes), outputs), masks) in of_ranks.rev() {
-                let lines: Vec<_> =
-                    range.clone().zip(&centering).map(|(channel, center)| rank.layer.line(center, channel)).collect();
+                let lines: Vec<_> = range
+                    .clone()
+                    .zip(&centering)
+                    .map(|(channel, center)| rank.layer.line(center, channel))
+                    .collect();
                 let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
                 let mut masks = masks.into_iter().rev();
                 for (sample, y) in outputs.into_iter().enumerate().rev() {
@@ -150,7 +162,10 @@ fn stats<X: Element>(x: &[X], planes: Planes, channels: &Range<usize>) -> Vec<Mo
 /// Some channels, in parts that are summed side by side.
 fn at_once(channels: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
     let end = channels.end;
-    channels.clone().step_by(CHANNELS_AT_ONCE).map(move |first| first..end.min(first + CHANNELS_AT_ONCE))
+    channels
+        .clone()
+        .step_by(CHANNELS_AT_ONCE)
+        .map(move |first| first..end.min(first + CHANNELS_AT_ONCE))
 }
 
 /// A rank of backward.
@@ -165,7 +180,8 @@ pub(crate) struct BackwardRank<'a, G, X> {
     pub grad_residual: Option<&'a mut [X]>,
 }
 
-/// Gradient sums and gradients of all ranks of a group, as [`forward`]. `finish` merges the sums of some channels.
+/// Gradient sums and gradients of all ranks of a group, as [`forward`]. `finish` merges the sums of
+/// some channels.
 pub(crate) fn backward<G: Element, X: Element>(
     ranks: &mut [BackwardRank<'_, G, X>],
     normalization: &Normalization,
@@ -178,7 +194,8 @@ pub(crate) fn backward<G: Element, X: Element>(
     if gs.iter().zip(&shapes).any(|(g, shape)| g.shape.strides() != shape.strides()) {
         return None;
     }
-    let (planes, per_task) = channels_per_task(&shapes, (2, size_of::<X>().max(size_of::<G>())), false, threads)?;
+    let (planes, per_task) =
+        channels_per_task(&shapes, (2, size_of::<X>().max(size_of::<G>())), false, threads)?;
     let channels = shapes.first()?.channels();
     let tasks = channels.div_ceil(per_task);
     let outputs = ranks
@@ -186,10 +203,11 @@ pub(crate) fn backward<G: Element, X: Element>(
         .zip(&planes)
         .map(|(rank, planes)| runs(rank.dx.take().unwrap_or_default(), planes, per_task, 1));
     let outputs = by_task(outputs.collect(), tasks);
-    let residuals = ranks.iter_mut().zip(&planes).map(|(rank, planes)| match rank.grad_residual.take() {
-        Some(values) => runs(values, planes, per_task, 1),
-        None => Vec::new(),
-    });
+    let residuals =
+        ranks.iter_mut().zip(&planes).map(|(rank, planes)| match rank.grad_residual.take() {
+            Some(values) => runs(values, planes, per_task, 1),
+            None => Vec::new(),
+        });
     let residuals = by_task(residuals.collect(), tasks);
     let ranks: &[BackwardRank<'_, G, X>] = ranks;
     let bytes = ranks.iter().map(|rank| size_of_val(rank.upstream.x)).sum::<usize>();
@@ -211,7 +229,8 @@ pub(crate) fn backward<G: Element, X: Element>(
             for ((((rank, g), planes), outputs), residuals) in of_ranks.rev() {
                 let lines = gradient_lines(rank.layer, first, &centering);
                 let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
-                let (g, upstream) = (g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
+                let (g, upstream) =
+                    (g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
                 let mut residuals = residuals.into_iter().rev();
                 for (sample, dx) in outputs.into_iter().enumerate().rev() {
                     let task = GradInput {
@@ -221,7 +240,12 @@ pub(crate) fn backward<G: Element, X: Element>(
                         grad_residual: residuals.next(),
                         at: planes.run(sample, first).start,
                     };
-                    task.run(&numbers, normalization.batch_count.is_some(), bytes >= LARGE_BYTES, scratch);
+                    task.run(
+                        &numbers,
+                        normalization.batch_count.is_some(),
+                        bytes >= LARGE_BYTES,
+                        scratch,
+                    );
                 }
             }
         });
@@ -243,25 +267,40 @@ fn sums<G: Element, X: Element>(
     }
     let (g, upstream) = (g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
     let centering = normalization.centering();
-    let lines: Vec<_> =
-        channels.clone().zip(&centering).map(|(channel, center)| rank.layer.line(center, channel)).collect();
+    let lines: Vec<_> = channels
+        .clone()
+        .zip(&centering)
+        .map(|(channel, center)| rank.layer.line(center, channel))
+        .collect();
     let mut sums = vec![[0.0; 2]; channels.len()];
     let mut of_tile = sums.clone();
     for tile in planes.tiles() {
-        let parts = at_once(channels).zip(lines.chunks(CHANNELS_AT_ONCE)).zip(of_tile.chunks_mut(CHANNELS_AT_ONCE));
+        let parts = at_once(channels)
+            .zip(lines.chunks(CHANNELS_AT_ONCE))
+            .zip(of_tile.chunks_mut(CHANNELS_AT_ONCE));
         for ((channels, lines), of_tile) in parts {
-            gradient::PlaneTile { g, upstream, planes, lines, channels, tile: tile.clone() }.sums(of_tile);
+            gradient::PlaneTile { g, upstream, planes, lines, channels, tile: tile.clone() }
+                .sums(of_tile);
         }
         gradient::add(&mut sums, &of_tile);
     }
-    let about_mean = |([sum_dy, sum_dy_x], rest): ([f64; 2], f64)| GradientSums::from_pivot(sum_dy, sum_dy_x, rest);
+    let about_mean = |([sum_dy, sum_dy_x], rest): ([f64; 2], f64)| {
+        GradientSums::from_pivot(sum_dy, sum_dy_x, rest)
+    };
     sums.into_iter().zip(normalization.rest()).map(about_mean).collect()
 }
 
-/// The runs of memory that every task writes of a rank, sample by sample; of each channel's values, `each` are one `T`.
-fn runs<'a, T>(values: &'a mut [T], planes: &Planes, per_task: usize, each: usize) -> Vec<Vec<&'a mut [T]>> {
+/// The runs of memory that every task writes of a rank, sample by sample; of each channel's values,
+/// `each` are one `T`.
+fn runs<'a, T>(
+    values: &'a mut [T],
+    planes: &Planes,
+    per_task: usize,
+    each: usize,
+) -> Vec<Vec<&'a mut [T]>> {
     let tasks = planes.channels.div_ceil(per_task);
-    let mut runs: Vec<Vec<&mut [T]>> = (0..tasks).map(|_| Vec::with_capacity(planes.samples)).collect();
+    let mut runs: Vec<Vec<&mut [T]>> =
+        (0..tasks).map(|_| Vec::with_capacity(planes.samples)).collect();
     for sample in values.chunks_mut((planes.channels * planes.len / each).max(1)) {
         for (runs, run) in runs.iter_mut().zip(sample.chunks_mut(per_task * planes.len / each)) {
             runs.push(run);
@@ -273,7 +312,9 @@ fn runs<'a, T>(values: &'a mut [T], planes: &Planes, per_task: usize, each: usiz
 /// What is listed by rank and task, by task and rank; where a rank has no list, an empty one.
 fn by_task<T>(ranks: Vec<Vec<Vec<T>>>, tasks: usize) -> Vec<Vec<Vec<T>>> {
     let mut ranks: Vec<_> = ranks.into_iter().map(Vec::into_iter).collect();
-    (0..tasks).map(|_| ranks.iter_mut().map(|runs| runs.next().unwrap_or_default()).collect()).collect()
+    (0..tasks)
+        .map(|_| ranks.iter_mut().map(|runs| runs.next().unwrap_or_default()).collect())
+        .collect()
 }
 
 /// What tasks found, `parts[task][rank]`, as lists of all channels.

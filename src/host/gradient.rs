@@ -1,4 +1,5 @@
-//! Gradient sums of every channel: Σg and Σ g·(x − mean), tile by tile about the pivot that forward sent.
+//! Gradient sums of every channel: Σg and Σ g·(x − mean), tile by tile about the pivot that forward
+//! sent.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -31,10 +32,17 @@ pub(super) fn sums<G: Element, X: Element>(
     // Of all channels: tiles of planes have those of their own.
     let numbers = OnceLock::new();
     let of_planes = |planes, channels: Range<usize>, tile, part: &mut [[f64; 2]]| {
-        PlaneTile { g, upstream, planes, lines: &lines[channels.clone()], channels, tile }.sums(part);
+        PlaneTile { g, upstream, planes, lines: &lines[channels.clone()], channels, tile }
+            .sums(part);
     };
     let of_columns = |columns, tile: &ColumnTile| {
-        column_sums((g, upstream), columns, tile, numbers.get_or_init(|| Numbers::new(order, lines)), lines)
+        column_sums(
+            (g, upstream),
+            columns,
+            tile,
+            numbers.get_or_init(|| Numbers::new(order, lines)),
+            lines,
+        )
     };
     let all = (order, shape.channels(), size_of_val(upstream.x));
     reduce(all, [0.0; 2], threads, of_planes, of_columns, add)
@@ -61,7 +69,9 @@ pub(super) struct PlaneTile<'a, G, X> {
 impl<G: Element, X: Element> PlaneTile<'_, G, X> {
     /// Writes both sums of every channel.
     pub fn sums(&self, to: &mut [[f64; 2]]) {
-        Scratch::lend(|scratch| Arch::new().dispatch(AddAll { tile: self, totals: &mut *to, scratch }));
+        Scratch::lend(|scratch| {
+            Arch::new().dispatch(AddAll { tile: self, totals: &mut *to, scratch })
+        });
         for (channel, to) in self.channels.clone().zip(to) {
             if !(to[0].is_finite() && to[1].is_finite()) {
                 let runs = self.tile.0.clone().map(|sample| self.run(sample, channel));
@@ -101,7 +111,8 @@ impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
             let (at, to) = ((piece.at, piece.values()), [&mut x_to.0[..], &mut g_to.0[..]]);
             let [x, g] = upstream.read(simd, *gradients, at, &numbers, [v, residual], to);
             for (k, channel) in piece.channels.enumerate() {
-                let ([pivot, ..], sums) = (lines[channel - channels.start], &mut sums[channel - channels.start]);
+                let ([pivot, ..], sums) =
+                    (lines[channel - channels.start], &mut sums[channel - channels.start]);
                 if let Some(ahead) = piece.ahead {
                     upstream.prefetch(*gradients, ahead + k * piece.len, piece.len);
                 }
@@ -133,7 +144,9 @@ fn column_sums<G: Element, X: Element>(
     for (channel, total) in totals.iter_mut().enumerate() {
         if !(total[0].is_finite() && total[1].is_finite()) {
             let of_channel = |start: usize, n: usize| {
-                (0..n).filter(move |column| channel_of(*column) == channel).map(move |column| start + column)
+                (0..n)
+                    .filter(move |column| channel_of(*column) == channel)
+                    .map(move |column| start + column)
             };
             let rows = columns.rows(tile, upstream.x).map(|(start, row)| (start, row.len()));
             let runs = rows.flat_map(|(start, n)| of_channel(start, n)).map(|at| at..at + 1);
@@ -165,14 +178,22 @@ impl<G: Element, X: Element> WithSimd for AddRows<'_, '_, G, X> {
             let mut of_patch = PatchSums::new(patch.column, patch.len);
             // One run of memory goes on as the processor expects.
             let next = next.filter(|_| tile.fold == 1);
-            let mut ahead = next.iter().flat_map(|next| next.starts().iter().map(|start| (*start, next.len)));
+            let mut ahead =
+                next.iter().flat_map(|next| next.starts().iter().map(|start| (*start, next.len)));
             // Two tensors are as many runs of memory as a processor follows: one row at a time.
             for start in patch.starts() {
                 if let Some((start, len)) = ahead.next() {
                     upstream.prefetch(g, start, len);
                 }
                 let at = (*start, patch.len);
-                let [x, g] = upstream.read(simd, g, at, numbers, [&mut v, &mut residual], [&mut x_to, &mut g_to]);
+                let [x, g] = upstream.read(
+                    simd,
+                    g,
+                    at,
+                    numbers,
+                    [&mut v, &mut residual],
+                    [&mut x_to, &mut g_to],
+                );
                 sums.add_products(simd, &mut of_patch, &[g], &[x]);
             }
             sums.take(&of_patch);

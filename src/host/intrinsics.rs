@@ -1,7 +1,9 @@
-//! What no safe function of the standard library does: non-temporal stores (past the caches), f16 by the processor's own conversion, large
-//! pages, and borrowed work on threads of somebody else's pool.
+//! What no safe function of the standard library does: non-temporal stores (past the caches), f16
+//! by the processor's own conversion, large pages, and borrowed work on threads of somebody else's
+//! pool.
 //!
-//! The only module of the crate with unsafe code. Each block says why it is sound; each function is safe to call.
+//! The only module of the crate with unsafe code. Each block says why it is sound; each function is
+//! safe to call.
 #![allow(
     unsafe_code,
     reason = "stores past the caches, conversions that a processor may lack, advice and lending have no safe form"
@@ -34,7 +36,8 @@ pub(super) fn fenced<R>(write: impl FnOnce(Stores) -> R) -> R {
     impl Drop for Fence {
         fn drop(&mut self) {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the instruction is part of SSE, which every x86_64 has; it orders stores and does nothing else.
+            // SAFETY: the instruction is part of SSE, which every x86_64 has; it orders stores and
+            // does nothing else.
             unsafe {
                 std::arch::x86_64::_mm_sfence();
             }
@@ -45,22 +48,23 @@ pub(super) fn fenced<R>(write: impl FnOnce(Stores) -> R) -> R {
 }
 
 impl Stores {
-    /// Copies lines, past the caches where the processor can: the memory written is not read first, and what the caches
-    /// hold stays.
+    /// Copies lines, past the caches where the processor can: the memory written is not read first,
+    /// and what the caches hold stays.
     pub fn copy(self, from: &[Line], to: &mut [Line]) {
         #[cfg(target_arch = "x86_64")]
         {
             if std::arch::is_x86_feature_detected!("avx512f") {
-                // SAFETY: the processor has what the function is compiled for. A `Stores` exists only within `fenced`, so
-                // that a fence orders the stores before whatever this thread publishes afterwards.
+                // SAFETY: the processor has what the function is compiled for. A `Stores` exists
+                // only within `fenced`, so that a fence orders the stores before whatever this
+                // thread publishes afterwards.
                 return unsafe { copy_lines(from, to) };
             }
             for (from, to) in from.iter().zip(to) {
                 for (from, to) in from.0.iter().zip(&mut to.0) {
                     use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
-                    // SAFETY: both instructions are part of SSE. `from` and `to` are references to four f32 each; `to` is
-                    // a quarter of a line, which its type aligns to 64 bytes, and so aligned to the 16 that the store
-                    // needs. The fence is as above.
+                    // SAFETY: both instructions are part of SSE. `from` and `to` are references to
+                    // four f32 each; `to` is a quarter of a line, which its type aligns to 64
+                    // bytes, and so aligned to the 16 that the store needs. The fence is as above.
                     unsafe { _mm_stream_ps(to.as_mut_ptr(), _mm_loadu_ps(from.as_ptr())) }
                 }
             }
@@ -76,13 +80,16 @@ impl Stores {
 fn copy_lines(from: &[Line], to: &mut [Line]) {
     use std::arch::x86_64::{_mm512_load_ps, _mm512_stream_ps};
     for (from, to) in from.iter().zip(to) {
-        // SAFETY: `from` and `to` are references to lines, which their type aligns to the 64 bytes that both instructions
-        // need.
-        unsafe { _mm512_stream_ps((&raw mut *to).cast(), _mm512_load_ps((&raw const *from).cast())) }
+        // SAFETY: `from` and `to` are references to lines, which their type aligns to the 64 bytes
+        // that both instructions need.
+        unsafe {
+            _mm512_stream_ps((&raw mut *to).cast(), _mm512_load_ps((&raw const *from).cast()))
+        }
     }
 }
 
-/// Asks the processor to read what is needed soon into its second cache, where it cannot guess so by itself.
+/// Asks the processor to read what is needed soon into its second cache, where it cannot guess so
+/// by itself.
 #[inline(always)]
 pub(super) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
@@ -91,7 +98,8 @@ pub(super) fn prefetch<T>(values: &[T]) {
         let start = values.as_ptr().cast::<i8>();
         let mut byte = 0;
         while byte < size_of_val(values) {
-            // SAFETY: the instruction is part of SSE. It is a hint about memory that is borrowed here, and changes nothing.
+            // SAFETY: the instruction is part of SSE. It is a hint about memory that is borrowed
+            // here, and changes nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(byte)) }
             byte += LINE_BYTES;
         }
@@ -104,19 +112,26 @@ pub(super) fn prefetch<T>(values: &[T]) {
 #[cfg(target_os = "linux")]
 const LARGE_PAGES_BYTES: usize = 4 << 20;
 
-/// Asks the system for large pages where nothing has been written yet. A processor finds the pages of a large tensor much
-/// faster then: copying it takes two thirds of the time. Memory that has its pages already keeps them.
+/// Asks the system for large pages where nothing has been written yet. A processor finds the pages
+/// of a large tensor much faster then: copying it takes two thirds of the time. Memory that has its
+/// pages already keeps them.
 pub(crate) fn prefer_large_pages<T>(values: &mut [T]) {
     #[cfg(target_os = "linux")]
     if size_of_val(values) >= LARGE_PAGES_BYTES {
-        /// The smallest pages of every Linux, to which the beginning is rounded; of a larger size the advice is refused.
+        /// The smallest pages of every Linux, to which the beginning is rounded; of a larger size
+        /// the advice is refused.
         const PAGE_BYTES: usize = 4096;
         let to_page = values.as_ptr().addr().next_multiple_of(PAGE_BYTES) - values.as_ptr().addr();
         let length = size_of_val(values) - to_page;
-        // SAFETY: the range lies within memory that is borrowed for writing, and the advice changes neither its contents
-        // nor whether it may be accessed. An answer is not needed: without large pages everything works.
+        // SAFETY: the range lies within memory that is borrowed for writing, and the advice changes
+        // neither its contents nor whether it may be accessed. An answer is not needed: without
+        // large pages everything works.
         unsafe {
-            libc::madvise(values.as_mut_ptr().byte_add(to_page).cast(), length, libc::MADV_HUGEPAGE);
+            libc::madvise(
+                values.as_mut_ptr().byte_add(to_page).cast(),
+                length,
+                libc::MADV_HUGEPAGE,
+            );
         }
     }
     #[cfg(not(target_os = "linux"))]
@@ -129,7 +144,9 @@ pub(super) fn widen_f16(from: &[f16], to: &mut [f32]) {
     if std::arch::is_x86_feature_detected!("avx512f") {
         // SAFETY: the processor has what the function is compiled for.
         return unsafe { widen_avx512(from, to) };
-    } else if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx") {
+    } else if std::arch::is_x86_feature_detected!("f16c")
+        && std::arch::is_x86_feature_detected!("avx")
+    {
         // SAFETY: the processor has what the function is compiled for.
         return unsafe { widen_f16c(from, to) };
     }
@@ -142,7 +159,9 @@ pub(super) fn narrow_f16(from: &[f32], to: &mut [f16]) {
     if std::arch::is_x86_feature_detected!("avx512f") {
         // SAFETY: the processor has what the function is compiled for.
         return unsafe { narrow_avx512(from, to) };
-    } else if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx") {
+    } else if std::arch::is_x86_feature_detected!("f16c")
+        && std::arch::is_x86_feature_detected!("avx")
+    {
         // SAFETY: the processor has what the function is compiled for.
         return unsafe { narrow_f16c(from, to) };
     }
@@ -155,7 +174,8 @@ macro_rules! f16_conversions {
     ($widen:ident, $narrow:ident, $features:literal, $lanes:literal, $to_f32:ident, $to_f16:ident) => {
         #[target_feature(enable = $features)]
         fn $widen(from: &[f16], to: &mut [f32]) {
-            let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<$lanes>(), to.as_chunks_mut::<$lanes>());
+            let ((from, from_rest), (to, to_rest)) =
+                (from.as_chunks::<$lanes>(), to.as_chunks_mut::<$lanes>());
             for (from, to) in from.iter().zip(to) {
                 *to = bytemuck::cast(std::arch::x86_64::$to_f32(bytemuck::cast(*from)));
             }
@@ -165,9 +185,11 @@ macro_rules! f16_conversions {
         #[target_feature(enable = $features)]
         fn $narrow(from: &[f32], to: &mut [f16]) {
             use std::arch::x86_64::_MM_FROUND_TO_NEAREST_INT;
-            let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<$lanes>(), to.as_chunks_mut::<$lanes>());
+            let ((from, from_rest), (to, to_rest)) =
+                (from.as_chunks::<$lanes>(), to.as_chunks_mut::<$lanes>());
             for (from, to) in from.iter().zip(to) {
-                let narrow = std::arch::x86_64::$to_f16::<_MM_FROUND_TO_NEAREST_INT>(bytemuck::cast(*from));
+                let narrow =
+                    std::arch::x86_64::$to_f16::<_MM_FROUND_TO_NEAREST_INT>(bytemuck::cast(*from));
                 *to = bytemuck::cast(narrow);
             }
             to_rest.convert_from_f32_slice(from_rest);
@@ -190,28 +212,47 @@ mod tests {
     fn every_processor_s_conversions_are_those_of_the_types() {
         // What the processor at hand has; the others cannot run on it.
         let mut all: Vec<Conversions> = vec![(widen_f16, narrow_f16)];
-        if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx") {
+        if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx")
+        {
             // SAFETY: the processor has what the functions are compiled for.
-            all.push((|from, to| unsafe { widen_f16c(from, to) }, |from, to| unsafe { narrow_f16c(from, to) }));
+            all.push((
+                |from, to| unsafe { widen_f16c(from, to) },
+                |from, to| unsafe { narrow_f16c(from, to) },
+            ));
         }
         if std::arch::is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has what the functions are compiled for.
-            all.push((|from, to| unsafe { widen_avx512(from, to) }, |from, to| unsafe { narrow_avx512(from, to) }));
+            all.push((
+                |from, to| unsafe { widen_avx512(from, to) },
+                |from, to| unsafe { narrow_avx512(from, to) },
+            ));
         }
         let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
         // The values themselves, and a little and exactly half way beside them.
-        let beside =
-            |more: u32| halves.iter().map(move |half| f32::from_bits(half.to_f32().to_bits().wrapping_add(more)));
-        let values: Vec<f32> = [0, 1, 0x0fff, 0x1000, 0x1001].into_iter().flat_map(beside).collect();
+        let beside = |more: u32| {
+            halves
+                .iter()
+                .map(move |half| f32::from_bits(half.to_f32().to_bits().wrapping_add(more)))
+        };
+        let values: Vec<f32> =
+            [0, 1, 0x0fff, 0x1000, 0x1001].into_iter().flat_map(beside).collect();
         for (number, (widen, narrow)) in all.into_iter().enumerate() {
             let (mut wide, mut narrowed) = (vec![0.0; halves.len()], vec![f16::ZERO; values.len()]);
             widen(&halves, &mut wide);
             narrow(&values, &mut narrowed);
             for (half, wide) in halves.iter().zip(&wide) {
-                assert_eq!(wide.to_bits(), half.to_f32().to_bits(), "conversions {number}, {half:?}");
+                assert_eq!(
+                    wide.to_bits(),
+                    half.to_f32().to_bits(),
+                    "conversions {number}, {half:?}"
+                );
             }
             for (value, narrowed) in values.iter().zip(&narrowed) {
-                assert_eq!(narrowed.to_bits(), f16::from_f32(*value).to_bits(), "conversions {number}, {value:e}");
+                assert_eq!(
+                    narrowed.to_bits(),
+                    f16::from_f32(*value).to_bits(),
+                    "conversions {number}, {value:e}"
+                );
             }
         }
     }

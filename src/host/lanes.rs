@@ -1,7 +1,8 @@
 //! Sums of runs of values in vector registers.
 //!
-//! The order of additions is fixed here and not by the width of the registers: [`LANES`] partial sums in f32, no deeper
-//! than [`DEPTH`] additions, then f64. So results have the same bits on every instruction set.
+//! The order of additions is fixed here and not by the width of the registers: [`LANES`] partial
+//! sums in f32, no deeper than [`DEPTH`] additions, then f64. So results have the same bits on
+//! every instruction set.
 
 mod columns;
 
@@ -9,7 +10,8 @@ use pulp::Simd;
 
 pub(super) use columns::{ColumnSums, PatchSums, ROWS};
 
-/// Partial sums side by side: two of the widest registers, so that an addition need not wait for the one before.
+/// Partial sums side by side: two of the widest registers, so that an addition need not wait for
+/// the one before.
 const LANES: usize = 32;
 /// Additions in f32, so that their roundings stay far below those of the result.
 pub(super) const DEPTH: usize = 16;
@@ -58,8 +60,8 @@ impl Sums {
         totals
     }
 
-    /// Adds Σ(x − pivot) and Σ(x − pivot)² over the first `n` values of x. It is fastest where as many more follow as a
-    /// register holds.
+    /// Adds Σ(x − pivot) and Σ(x − pivot)² over the first `n` values of x. It is fastest where as
+    /// many more follow as a register holds.
     #[inline(always)]
     pub fn add_moments<S: Simd>(&mut self, simd: S, x: &[f32], n: usize, pivot: f32) {
         self.add::<S, true>(simd, x, x, n, pivot);
@@ -72,7 +74,14 @@ impl Sums {
     }
 
     #[inline(always)]
-    fn add<S: Simd, const MOMENTS: bool>(&mut self, simd: S, g: &[f32], x: &[f32], n: usize, pivot: f32) {
+    fn add<S: Simd, const MOMENTS: bool>(
+        &mut self,
+        simd: S,
+        g: &[f32],
+        x: &[f32],
+        n: usize,
+        pivot: f32,
+    ) {
         let (mut g, mut x, mut n) = (g, x, n);
         while n > RUN {
             self.add_run::<S, MOMENTS>(simd, g, x, RUN, pivot);
@@ -83,7 +92,14 @@ impl Sums {
 
     /// The same for at most [`RUN`] values.
     #[inline(always)]
-    fn add_run<S: Simd, const MOMENTS: bool>(&mut self, simd: S, g: &[f32], x: &[f32], n: usize, pivot: f32) {
+    fn add_run<S: Simd, const MOMENTS: bool>(
+        &mut self,
+        simd: S,
+        g: &[f32],
+        x: &[f32],
+        n: usize,
+        pivot: f32,
+    ) {
         let registers = const { LANES / S::F32_LANES };
         let depth = n.div_ceil(LANES);
         if self.depth + depth > DEPTH {
@@ -93,13 +109,19 @@ impl Sums {
         let (pivots, zero) = (simd.splat_f32s(pivot), simd.splat_f32s(0.0));
         let (mut first, mut second) = ([zero; LANES], [zero; LANES]);
         let [to_first, to_second] = &mut self.partial;
-        let (to_first, to_second) = (S::as_mut_simd_f32s(to_first).0, S::as_mut_simd_f32s(to_second).0);
+        let (to_first, to_second) =
+            (S::as_mut_simd_f32s(to_first).0, S::as_mut_simd_f32s(to_second).0);
         first[..registers].copy_from_slice(to_first);
         second[..registers].copy_from_slice(to_second);
 
         let (whole, rest) = (n / LANES, n % LANES);
-        let lanes = |values: &[f32], from: usize| S::as_simd_f32s(&values[from * LANES..]).0.len() >= registers;
-        let (gs, xs) = (S::as_simd_f32s(g).0.chunks_exact(registers), S::as_simd_f32s(x).0.chunks_exact(registers));
+        let lanes = |values: &[f32], from: usize| {
+            S::as_simd_f32s(&values[from * LANES..]).0.len() >= registers
+        };
+        let (gs, xs) = (
+            S::as_simd_f32s(g).0.chunks_exact(registers),
+            S::as_simd_f32s(x).0.chunks_exact(registers),
+        );
         for (g, x) in gs.zip(xs).take(whole) {
             for i in 0..registers {
                 let d = simd.sub_f32s(x[i], pivots);
@@ -179,11 +201,16 @@ mod tests {
         for length in [1, 15, 16, 31, 32, 33, 64, 511, 512, 513, 2000] {
             let x: Vec<f32> = (0..length).map(|i| (i as f32 * 0.37).sin()).collect();
             let g: Vec<f32> = (0..length).map(|i| (i as f32 * 0.91).cos()).collect();
-            let (widest, none) = (Arch::new().dispatch(Both(&g, &x)), Both(&g, &x).with_simd(Scalar::new()));
+            let (widest, none) =
+                (Arch::new().dispatch(Both(&g, &x)), Both(&g, &x).with_simd(Scalar::new()));
             assert_eq!(widest, none, "{length} values");
             let exact = x.iter().fold(0.0, |sum, x| sum + (f64::from(*x) - 0.25).powi(2));
-            // Sixteen additions in f32 and the rounding of each square, relative to a sum of positive terms.
-            assert!((none[0][1] - exact).abs() <= exact * 17.0 * f64::from(f32::EPSILON), "{length} values");
+            // Sixteen additions in f32 and the rounding of each square, relative to a sum of
+            // positive terms.
+            assert!(
+                (none[0][1] - exact).abs() <= exact * 17.0 * f64::from(f32::EPSILON),
+                "{length} values"
+            );
         }
     }
 
@@ -235,7 +262,9 @@ mod tests {
     #[test]
     fn sums_of_columns_are_those_of_each_column_from_above() {
         for (count, width) in [(1, 5), (3, 64), (4, 37), (15, 100), (16, 257)] {
-            let row = |r: usize| (0..width).map(|i| ((r * width + i) as f32 * 0.37).sin()).collect::<Vec<f32>>();
+            let row = |r: usize| {
+                (0..width).map(|i| ((r * width + i) as f32 * 0.37).sin()).collect::<Vec<f32>>()
+            };
             let rows: Vec<Vec<f32>> = (0..count).map(row).collect();
             let found = Arch::new().dispatch(Columns(&rows));
             assert_eq!(Columns(&rows).with_simd(Scalar::new()), found);
@@ -243,7 +272,11 @@ mod tests {
                 let deviations = rows.iter().map(|row| row[column] - 0.25);
                 let [first, second] = deviations.fold([0.0; 2], |[a, b], d| [a + d, b + d * d]);
                 let found = [found[0][column], found[1][column]];
-                assert_eq!(found, [f64::from(first), f64::from(second)], "column {column} of {count} rows of {width}");
+                assert_eq!(
+                    found,
+                    [f64::from(first), f64::from(second)],
+                    "column {column} of {count} rows of {width}"
+                );
             }
         }
     }

@@ -1,4 +1,5 @@
-//! In which order the values of an activation lie in memory, and how they are cut into tiles to be summed.
+//! In which order the values of an activation lie in memory, and how they are cut into tiles to be
+//! summed.
 //!
 //! The cut depends on the shape alone: sums have the same bits whichever threads take which tile.
 
@@ -10,7 +11,8 @@ pub(super) use planes::Planes;
 
 use crate::shape::Shape;
 
-/// Positions below which a row of one channel is too short to be summed by itself: one vector register is half filled.
+/// Positions below which a row of one channel is too short to be summed by itself: one vector
+/// register is half filled.
 const SHORTEST_PLANE: usize = 32;
 
 /// The two orders that the kernels tell apart.

@@ -8,9 +8,9 @@ use super::threads::Threads;
 /// Some samples and some positions of them.
 pub(super) type PlanePart = (Range<usize>, Range<usize>);
 
-/// Reduces every channel, each with a value of no tile before: `planes` writes what a tile of some neighbouring channels
-/// has, `columns` gives it for the channels of a tile of columns. Tiles merge in their order, on one thread, so that the
-/// bits depend on no number of threads.
+/// Reduces every channel, each with a value of no tile before: `planes` writes what a tile of some
+/// neighbouring channels has, `columns` gives it for the channels of a tile of columns. Tiles merge
+/// in their order, on one thread, so that the bits depend on no number of threads.
 pub(super) fn reduce<T: Copy + Send>(
     (order, channels, bytes): (Order, usize, usize),
     empty: T,
@@ -34,7 +34,8 @@ pub(super) fn reduce<T: Copy + Send>(
                 rest = after;
                 (channels, tile, part)
             });
-            threads.for_each(bytes, tasks, |(channels, tile, part)| planes(of, channels, tile, part));
+            threads
+                .for_each(bytes, tasks, |(channels, tile, part)| planes(of, channels, tile, part));
             // A task after the other, all tiles of some channels before the next channels.
             let mut parts = parts.as_slice();
             for reduced in reduced.chunks_mut(per_tile) {
@@ -46,7 +47,8 @@ pub(super) fn reduce<T: Copy + Send>(
         Order::Columns(of) => {
             let tasks = of.column_groups().flat_map(|group| of.tiles(group));
             let mut parts: Vec<Vec<T>> = tasks.clone().map(|_| Vec::new()).collect();
-            threads.for_each(bytes, tasks.zip(&mut parts), |(tile, part)| *part = columns(of, &tile));
+            threads
+                .for_each(bytes, tasks.zip(&mut parts), |(tile, part)| *part = columns(of, &tile));
             for (group, parts) in of.column_groups().zip(parts.chunks(of.tiles_per_group())) {
                 let reduced = &mut reduced[of.channels(&group)];
                 parts.iter().for_each(|part| merge(reduced, part));

@@ -1,7 +1,8 @@
-//! Moments of every channel: tile by tile about a pivot near the tile's mean, merged in f64 in the order of the tiles.
+//! Moments of every channel: tile by tile about a pivot near the tile's mean, merged in f64 in the
+//! order of the tiles.
 //!
-//! One pass over memory. A pivot is a guess from a tile's first values; where it turns out to lie far from the mean, the
-//! tile is summed once more about its mean while it is still in the cache.
+//! One pass over memory. A pivot is a guess from a tile's first values; where it turns out to lie
+//! far from the mean, the tile is summed once more about its mean while it is still in the cache.
 
 mod columns;
 
@@ -22,16 +23,19 @@ use crate::dtype::Element;
 use crate::shape::Shape;
 use crate::stats::Moments;
 
-/// Values of which a tile's pivot is the mean: within a quarter of a deviation where values are independent.
+/// Values of which a tile's pivot is the mean: within a quarter of a deviation where values are
+/// independent.
 const GUESS_VALUES: usize = 16;
 /// Times that a tile is summed in f32: each brings the pivot about 2²⁰ times nearer to the mean.
 const ATTEMPTS: usize = 3;
-/// Deviations that a pivot may lie from the mean, squared: Σd² is then at most 5 times m2, and so its rounding.
+/// Deviations that a pivot may lie from the mean, squared: Σd² is then at most 5 times m2, and so
+/// its rounding.
 const FAR: f64 = 4.0;
 /// Mean square below which squares in f32 lose digits.
 const TINY: f64 = 1e-33;
 
-/// Pivot from which on a value that is not equal to it has a square that f32 holds: it is 2⁻²⁴ of the pivot away at least.
+/// Pivot from which on a value that is not equal to it has a square that f32 holds: it is 2⁻²⁴ of
+/// the pivot away at least.
 const CONSTANT_FROM: f32 = 1e-12;
 
 /// What is done with a tile's sums.
@@ -53,7 +57,11 @@ fn judge(count: usize, pivot: f32, [sum, squares]: [f64; 2]) -> Verdict {
     if !(m2.is_finite() && squares >= TINY * count as f64) {
         return Verdict::Unfit;
     }
-    if sum * offset <= FAR * m2 { done() } else { Verdict::Again((f64::from(pivot) + offset) as f32) }
+    if sum * offset <= FAR * m2 {
+        done()
+    } else {
+        Verdict::Again((f64::from(pivot) + offset) as f32)
+    }
 }
 
 /// About the mean of some values, 0 where that is not finite.
@@ -71,7 +79,8 @@ fn guess<X: Element>(values: &[X]) -> f32 {
 
 /// Moments in f64: about the first value for the mean, about the mean for the squares.
 fn in_f64(values: impl Iterator<Item = f32> + Clone) -> Moments {
-    let (count, finite) = values.clone().fold((0u64, true), |(n, finite), x| (n + 1, finite && x.is_finite()));
+    let (count, finite) =
+        values.clone().fold((0u64, true), |(n, finite), x| (n + 1, finite && x.is_finite()));
     if !finite {
         return Moments::not_finite(count);
     }
@@ -81,8 +90,9 @@ fn in_f64(values: impl Iterator<Item = f32> + Clone) -> Moments {
     }
     let first = f64::from(first);
     let mean = first + values.clone().map(|x| f64::from(x) - first).sum::<f64>() / count as f64;
-    let (sum, squares) =
-        values.map(|x| f64::from(x) - mean).fold((0.0, 0.0), |(sum, squares), d| (sum + d, squares + d * d));
+    let (sum, squares) = values
+        .map(|x| f64::from(x) - mean)
+        .fold((0.0, 0.0), |(sum, squares), d| (sum + d, squares + d * d));
     Moments::from_sums(count, mean, sum, squares)
 }
 
@@ -91,7 +101,9 @@ pub(crate) fn local_stats<X: Element>(x: &[X], shape: &Shape, threads: &Threads)
     if x.is_empty() {
         return vec![Moments::EMPTY; shape.channels()];
     }
-    let of_planes = |planes, channels, tile, part: &mut [Moments]| PlaneTile { x, planes, channels, tile }.stats(part);
+    let of_planes = |planes, channels, tile, part: &mut [Moments]| {
+        PlaneTile { x, planes, channels, tile }.stats(part)
+    };
     let of_columns = |columns, tile: &ColumnTile| column_stats(x, columns, tile);
     let all = (Order::of(shape), shape.channels(), size_of_val(x));
     reduce(all, Moments::EMPTY, threads, of_planes, of_columns, merge)
@@ -114,10 +126,16 @@ pub(super) struct PlaneTile<'a, X> {
 impl<'a, X: Element> PlaneTile<'a, X> {
     /// Writes the moments of every channel.
     pub fn stats(&self, to: &mut [Moments]) {
-        let pivots: Vec<f32> = self.channels.clone().map(|channel| self.first_pivot(channel)).collect();
+        let pivots: Vec<f32> =
+            self.channels.clone().map(|channel| self.first_pivot(channel)).collect();
         let mut totals = vec![[0.0; 2]; pivots.len()];
         let channels = self.channels.clone();
-        Arch::new().dispatch(Add { tile: self, channels: channels.clone(), pivots: &pivots, totals: &mut totals });
+        Arch::new().dispatch(Add {
+            tile: self,
+            channels: channels.clone(),
+            pivots: &pivots,
+            totals: &mut totals,
+        });
         for ((channel, to), (pivot, totals)) in channels.zip(to).zip(pivots.iter().zip(totals)) {
             *to = self.settle(channel, *pivot, totals);
         }

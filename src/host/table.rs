@@ -1,4 +1,5 @@
-//! The numbers of each channel as kernels read them: one for a whole run of values, or a number beside each value.
+//! The numbers of each channel as kernels read them: one for a whole run of values, or a number
+//! beside each value.
 
 use std::ops::Range;
 
@@ -20,7 +21,8 @@ pub(super) struct Numbers<'a, const K: usize> {
     channels: usize,
     /// Values of a channel that follow each other.
     len: usize,
-    /// Where rows repeat: each number by column, and as many beyond the end as a block may reach, as at the beginning.
+    /// Where rows repeat: each number by column, and as many beyond the end as a block may reach,
+    /// as at the beginning.
     columns: Option<[Vec<f32>; K]>,
 }
 
@@ -33,8 +35,9 @@ pub(super) trait Lines<S: Simd, const K: usize>: Copy {
     fn value(&self, i: usize) -> [f32; K];
 }
 
-/// What is done to the values of a block; `part` is called for those that lie next to each other and have [`Lines`] of one
-/// kind, from left to right. It may touch up to [`SLACK`] values behind them, whose turn is yet to come.
+/// What is done to the values of a block; `part` is called for those that lie next to each other
+/// and have [`Lines`] of one kind, from left to right. It may touch up to [`SLACK`] values behind
+/// them, whose turn is yet to come.
 pub(super) trait Pass<S: Simd, const K: usize> {
     fn part(&mut self, values: Range<usize>, lines: impl Lines<S, K>);
 }
@@ -88,7 +91,8 @@ impl<S: Simd, const K: usize> Lines<S, K> for Columns<'_, S, K> {
 
     #[inline(always)]
     fn register(&self, i: usize) -> [S::f32s; K] {
-        // Loops and not closures here: only what is inlined is compiled for the processor's instructions.
+        // Loops and not closures here: only what is inlined is compiled for the processor's
+        // instructions.
         let mut line = [self.registers[0][i]; K];
         for (number, numbers) in line.iter_mut().zip(self.registers) {
             *number = numbers[i];
@@ -114,12 +118,19 @@ impl<'a, const K: usize> Numbers<'a, K> {
         );
         let width = channels * len;
         let repeats = matches!(order, Order::Columns(columns) if columns.repeat == 1 || width <= MOST_COLUMNS);
-        let columns = repeats.then(|| std::array::from_fn(|k| by_column(of_channel.iter().map(|line| line[k]), len)));
+        let columns = repeats.then(|| {
+            std::array::from_fn(|k| by_column(of_channel.iter().map(|line| line[k]), len))
+        });
         Self { of_channel, first: 0, channels, len, columns }
     }
 
     /// The numbers of some neighbouring channels, `first` and on, of an activation of planes.
-    pub fn of_planes(channels: usize, len: usize, first: usize, of_channel: &'a [[f32; K]]) -> Self {
+    pub fn of_planes(
+        channels: usize,
+        len: usize,
+        first: usize,
+        of_channel: &'a [[f32; K]],
+    ) -> Self {
         Self { of_channel, first, channels, len, columns: None }
     }
 
@@ -130,7 +141,8 @@ impl<'a, const K: usize> Numbers<'a, K> {
             let column = at % (self.channels * self.len);
             let mut values: [&[f32]; K] = [&[]; K];
             let mut registers: [&[S::f32s]; K] = [&[]; K];
-            for ((values, registers), numbers) in values.iter_mut().zip(&mut registers).zip(columns) {
+            for ((values, registers), numbers) in values.iter_mut().zip(&mut registers).zip(columns)
+            {
                 *values = &numbers[column..];
                 *registers = S::as_simd_f32s(values).0;
             }

@@ -1,10 +1,12 @@
 //! Which threads compute: the caller's own, and those of a pool where there is enough to do.
 //!
-//! Owns the handing out of tasks. What a task computes does not depend on who runs it, nor in which order.
+//! Owns the handing out of tasks. What a task computes does not depend on who runs it, nor in which
+//! order.
 //!
-//! The pool is somebody else's. Its threads may be in tasks that never end, or that wait for this very call: so the caller
-//! can do everything itself, waits for threads that have begun a task of its own and for no others, and never waits inside
-//! rayon, which would run another task of the pool on the caller's stack meanwhile.
+//! The pool is somebody else's. Its threads may be in tasks that never end, or that wait for this
+//! very call: so the caller can do everything itself, waits for threads that have begun a task of
+//! its own and for no others, and never waits inside rayon, which would run another task of the
+//! pool on the caller's stack meanwhile.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,12 +18,12 @@ use super::intrinsics::{Lent, lend};
 /// Bytes for which a thread is worth waking: about 20 µs of memory traffic of a core.
 const BYTES_PER_THREAD: usize = 256 << 10;
 
-/// Threads that compute for this crate now, callers included: another call takes no more helpers than the machine has
-/// room for, so that several ranks in one process share the cores.
+/// Threads that compute for this crate now, callers included: another call takes no more helpers
+/// than the machine has room for, so that several ranks in one process share the cores.
 static WORKING: AtomicUsize = AtomicUsize::new(0);
 
-/// Helpers that one thread has asked for and that have not come yet: a pool whose threads stay in other tasks keeps so many
-/// small jobs, and not some of every call.
+/// Helpers that one thread has asked for and that have not come yet: a pool whose threads stay in
+/// other tasks keeps so many small jobs, and not some of every call.
 const MOST_ASKED: usize = 1024;
 
 thread_local! {
@@ -69,12 +71,25 @@ impl Threads {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.pool.as_ref().map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads()).max(1)
+        self.pool
+            .as_ref()
+            .map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads())
+            .max(1)
     }
 
-    /// Runs `body` for every task: on this thread, and where the tasks touch enough memory on those of the pool.
-    pub fn for_each<T: Send>(&self, bytes: usize, tasks: impl Iterator<Item = T> + Send, body: impl Fn(T) + Sync) {
-        let count = if bytes < 2 * BYTES_PER_THREAD { 1 } else { self.count().min(bytes / BYTES_PER_THREAD) };
+    /// Runs `body` for every task: on this thread, and where the tasks touch enough memory on those
+    /// of the pool.
+    pub fn for_each<T: Send>(
+        &self,
+        bytes: usize,
+        tasks: impl Iterator<Item = T> + Send,
+        body: impl Fn(T) + Sync,
+    ) {
+        let count = if bytes < 2 * BYTES_PER_THREAD {
+            1
+        } else {
+            self.count().min(bytes / BYTES_PER_THREAD)
+        };
         if count == 1 {
             return tasks.for_each(body);
         }
@@ -159,8 +174,9 @@ mod tests {
         (0..threads).for_each(|_| begun.recv_timeout(PATIENCE).expect("a thread in a task"));
     }
 
-    /// Hands out two tasks, one to the caller and one to a helper, each of which begins when the other has. `body` is told
-    /// whose it is. No more than two threads work, so that tests beside this one do not keep the helper away.
+    /// Hands out two tasks, one to the caller and one to a helper, each of which begins when the
+    /// other has. `body` is told whose it is. No more than two threads work, so that tests beside
+    /// this one do not keep the helper away.
     fn with_a_helper(pool: Arc<ThreadPool>, body: impl Fn(bool) + Sync) {
         let (caller, begun) = (current().id(), AtomicU32::new(0));
         let mut given = [false; 2];
@@ -191,7 +207,8 @@ mod tests {
     #[test]
     fn little_work_stays_on_the_thread_of_the_caller() {
         let here = current().id();
-        Threads::default().for_each(2 * BYTES_PER_THREAD - 1, 0..100, |_| assert_eq!(current().id(), here));
+        Threads::default()
+            .for_each(2 * BYTES_PER_THREAD - 1, 0..100, |_| assert_eq!(current().id(), here));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Backward of one or several layers: gradient sums everywhere, gather, add up, send back, gradients everywhere.
+//! Backward of one or several layers: gradient sums everywhere, gather, add up, send back,
+//! gradients everywhere.
 
 use std::time::Instant;
 
@@ -15,7 +16,8 @@ use crate::error::{ArgumentError, Error};
 use crate::request::{BackwardParts, Gradients};
 use crate::saved::Saved;
 use crate::stats::{
-    BackwardReport, GlobalGradientSums, GradCentering, GradientSums, Local, Normalization, PerRank, PhaseTimes,
+    BackwardReport, GlobalGradientSums, GradCentering, GradientSums, Local, Normalization, PerRank,
+    PhaseTimes,
 };
 use crate::tensor::{Output, Tensor};
 
@@ -27,18 +29,24 @@ pub(crate) struct BackwardCall<'r> {
 }
 
 /// Backward of several layers, with the type of what comes back.
-pub(crate) async fn backward_of<O: Output>(calls: Vec<BackwardCall<'_>>) -> Result<Vec<Gradients<O>>, Failure> {
-    let (communicating, begun) = begin(calls.iter().map(|BackwardCall { layer, saved, .. }| {
-        let exchanges = saved.call().statistics == Statistics::Group;
-        let subject = saved.on_host().map_or(0, |of| of.subject);
-        exchanges.then(|| (layer.member(), Phase::Backward, subject))
-    }));
+pub(crate) async fn backward_of<O: Output>(
+    calls: Vec<BackwardCall<'_>>,
+) -> Result<Vec<Gradients<O>>, Failure> {
+    let (communicating, begun) =
+        begin(calls.iter().map(|BackwardCall { layer, saved, .. }| {
+            let exchanges = saved.call().statistics == Statistics::Group;
+            let subject = saved.on_host().map_or(0, |of| of.subject);
+            exchanges.then(|| (layer.member(), Phase::Backward, subject))
+        }));
     let result = match begun {
         Ok(()) => steps(calls, &communicating).await,
         Err(failure) => Err(failure),
     };
     let done = end(communicating, result)?;
-    Ok(done.into_iter().filter_map(|(checked, report)| checked.made.into_output(Some(report))).collect())
+    Ok(done
+        .into_iter()
+        .filter_map(|(checked, report)| checked.made.into_output(Some(report)))
+        .collect())
 }
 
 /// A layer during its call.
@@ -88,7 +96,8 @@ async fn steps(
         part.write_parameters().await.map_err(Failure::of(index))?;
     }
     let applied = merged.elapsed();
-    let times = PhaseTimes { local: gathered - started, synchronize: merged - gathered, apply: applied };
+    let times =
+        PhaseTimes { local: gathered - started, synchronize: merged - gathered, apply: applied };
     let reports: Vec<BackwardReport> = parts
         .into_iter()
         .map(|part| {
@@ -111,12 +120,24 @@ impl<'r> BackwardCall<'r> {
     }
 
     /// The layer with its ranks and their plans.
-    pub(super) fn part(self, checked: &'r mut CheckedBackward, steps: Steps) -> Result<Part<'r>, Error> {
+    pub(super) fn part(
+        self,
+        checked: &'r mut CheckedBackward,
+        steps: Steps,
+    ) -> Result<Part<'r>, Error> {
         let Self { layer, saved, parts } = self;
         let normalization = &saved.on_host()?.normalization;
         let accumulate = parts.accumulate;
         let ranks = checked.ranks(&layer.base, saved.call(), parts, steps)?;
-        Ok(Part { layer, normalization, ranks, accumulate, local: Vec::new(), global: None, is_done: false })
+        Ok(Part {
+            layer,
+            normalization,
+            ranks,
+            accumulate,
+            local: Vec::new(),
+            global: None,
+            is_done: false,
+        })
     }
 }
 
@@ -128,15 +149,16 @@ fn check_apart(calls: &[BackwardCall<'_>]) -> Result<(), Failure> {
     let all: Vec<_> = calls.iter().map(|call| (call.parts.read(), call.parts.written())).collect();
     for (index, (call, (_, written))) in calls.iter().zip(&all).enumerate() {
         call.layer.base.check_apart(index, written, &all).map_err(Failure::of(index))?;
-        let parameters = |other: &BackwardCall<'_>| other.layer.base.check_parameters_apart(written);
+        let parameters =
+            |other: &BackwardCall<'_>| other.layer.base.check_parameters_apart(written);
         calls.iter().try_for_each(parameters).map_err(Failure::of(index))?;
     }
     Ok(())
 }
 
 impl Part<'_> {
-    /// Local sums and gradients of activations, where they can be had at once: one normalization for all ranks, all of them
-    /// in this memory.
+    /// Local sums and gradients of activations, where they can be had at once: one normalization
+    /// for all ranks, all of them in this memory.
     fn fuse(&mut self) {
         let normalization = match self.normalization {
             PerRank::Shared(all) => all,
@@ -146,18 +168,25 @@ impl Part<'_> {
         if self.layer.has_peers() || !self.layer.devices().iter().all(|device| device.is_host()) {
             return;
         }
-        let finish = |of: &Normalization, local: &[Vec<GradientSums>]| of.grad_centering(&merge_ranks(local));
-        if let Some(local) = engine::backward_fused(&self.layer.devices()[0], &mut self.ranks, normalization, finish) {
+        let finish = |of: &Normalization, local: &[Vec<GradientSums>]| {
+            of.grad_centering(&merge_ranks(local))
+        };
+        if let Some(local) =
+            engine::backward_fused(&self.layer.devices()[0], &mut self.ranks, normalization, finish)
+        {
             (self.local, self.is_done) = (local, true);
         }
     }
 
     /// The sums that the statistics of a rank depend on: those of all, or its own.
     fn sums_of(&self, rank: usize) -> &[GradientSums] {
-        self.global.as_ref().map_or_else(|| self.local[rank].as_slice(), GlobalGradientSums::channels)
+        self.global
+            .as_ref()
+            .map_or_else(|| self.local[rank].as_slice(), GlobalGradientSums::channels)
     }
 
-    /// What devices are told of every rank, where gradients of activations are still to be computed.
+    /// What devices are told of every rank, where gradients of activations are still to be
+    /// computed.
     fn centering(&self) -> PerRank<Vec<GradCentering>> {
         if self.is_done {
             return PerRank::Shared(Vec::new());
@@ -181,7 +210,11 @@ impl Part<'_> {
                 _ => (self.local[rank].as_slice(), 1.0),
             };
             let inv_std = &self.normalization.of(rank).inv_std;
-            let weight = || sums.iter().zip(inv_std).map(|(sums, inv_std)| weight_gradient(sums, divisor, *inv_std));
+            let weight = || {
+                sums.iter()
+                    .zip(inv_std)
+                    .map(|(sums, inv_std)| weight_gradient(sums, divisor, *inv_std))
+            };
             let bias = || sums.iter().map(|sums| (sums.sum_dy / divisor) as f32);
             pending.extend(write(of_rank.grad_weight.as_deref_mut(), self.accumulate, weight)?);
             pending.extend(write(of_rank.grad_bias.as_deref_mut(), self.accumulate, bias)?);
@@ -212,8 +245,8 @@ fn weight_gradient(sums: &GradientSums, divisor: f64, inv_std: f64) -> f32 {
     if sum == 0.0 { 0.0 } else { (sum * inv_std) as f32 }
 }
 
-/// Local sums of every layer; all GPUs have their work before the host begins with its own. Where it may, it writes the
-/// gradients of activations with them.
+/// Local sums of every layer; all GPUs have their work before the host begins with its own. Where
+/// it may, it writes the gradients of activations with them.
 pub(super) async fn gradient_sums(parts: &mut [Part<'_>], may_fuse: bool) -> Result<(), Failure> {
     if may_fuse {
         parts.iter_mut().for_each(Part::fuse);
@@ -225,7 +258,8 @@ pub(super) async fn gradient_sums(parts: &mut [Part<'_>], may_fuse: bool) -> Res
     let mut pending: Vec<_> = layer.devices().iter().map(|_| None).collect();
     for rank in layer.gpus_first() {
         let undone = parts.iter_mut().filter(|part| !part.is_done);
-        let ranks = undone.map(|part| (&mut part.ranks[rank], part.normalization.of(rank))).collect();
+        let ranks =
+            undone.map(|part| (&mut part.ranks[rank], part.normalization.of(rank))).collect();
         pending[rank] = Some(engine::gradient_sums(&layer.devices()[rank], ranks)?);
     }
     for of_rank in try_join_all(pending.into_iter().flatten()).await? {
@@ -235,7 +269,8 @@ pub(super) async fn gradient_sums(parts: &mut [Part<'_>], may_fuse: bool) -> Res
     Ok(())
 }
 
-/// Gradients of activations of every rank of every layer, of what is wanted, one submission per GPU.
+/// Gradients of activations of every rank of every layer, of what is wanted, one submission per
+/// GPU.
 pub(super) async fn apply(parts: &mut [Part<'_>]) -> Result<(), Error> {
     let Some(layer) = parts.first().map(|part| part.layer) else { return Ok(()) };
     let centering: Vec<PerRank<Vec<GradCentering>>> = parts.iter().map(Part::centering).collect();
@@ -243,8 +278,9 @@ pub(super) async fn apply(parts: &mut [Part<'_>]) -> Result<(), Error> {
     for rank in layer.outputs_order() {
         let undone = parts.iter_mut().zip(&centering).filter(|(part, _)| !part.is_done);
         let writing = undone.filter(|(part, _)| part.ranks[rank].writes_activations());
-        let ranks: Vec<_> =
-            writing.map(|(part, centering)| (&mut part.ranks[rank], centering.of(rank).as_slice())).collect();
+        let ranks: Vec<_> = writing
+            .map(|(part, centering)| (&mut part.ranks[rank], centering.of(rank).as_slice()))
+            .collect();
         if !ranks.is_empty() {
             pending.push(engine::input_gradients(&layer.devices()[rank], ranks)?);
         }

@@ -1,5 +1,5 @@
-//! Forward of one or several layers: submit everywhere, gather, merge, send back, normalize everywhere. A call of one layer
-//! is a joint call of one.
+//! Forward of one or several layers: submit everywhere, gather, merge, send back, normalize
+//! everywhere. A call of one layer is a joint call of one.
 
 use std::time::Instant;
 
@@ -16,7 +16,8 @@ use crate::error::{ArgumentError, Error};
 use crate::request::{ForwardParts, Normalized};
 use crate::saved::{OnHost, Saved};
 use crate::stats::{
-    Centering, ForwardReport, Global, GlobalStatistics, Local, Moments, Normalization, PerRank, PhaseTimes,
+    Centering, ForwardReport, Global, GlobalStatistics, Local, Moments, Normalization, PerRank,
+    PhaseTimes,
 };
 use crate::tensor::{Output, Tensor};
 
@@ -73,7 +74,11 @@ pub(super) struct Part<'r> {
     is_done: bool,
 }
 
-async fn steps(calls: Vec<ForwardCall<'_>>, communicating: &Calls, mode: Mode) -> Result<Vec<Done>, Failure> {
+async fn steps(
+    calls: Vec<ForwardCall<'_>>,
+    communicating: &Calls,
+    mode: Mode,
+) -> Result<Vec<Done>, Failure> {
     let mut checked = Vec::with_capacity(calls.len());
     for (index, call) in calls.iter().enumerate() {
         let statistics = call.layer.config().statistics(mode);
@@ -94,21 +99,34 @@ async fn steps(calls: Vec<ForwardCall<'_>>, communicating: &Calls, mode: Mode) -
     local_statistics(&mut parts, true).await?;
     let gathered = Instant::now();
     let mut globals = synchronize(&parts, communicating).await?;
-    let of_part = |(part, global): (&Part<'_>, &Option<GlobalStatistics>)| part.normalization(global.as_ref());
+    let of_part = |(part, global): (&Part<'_>, &Option<GlobalStatistics>)| {
+        part.normalization(global.as_ref())
+    };
     let normalizations: Vec<_> = parts.iter().zip(&globals).map(of_part).collect();
     let merged = Instant::now();
     apply(&mut parts, &normalizations).await?;
     let applied = merged.elapsed();
-    let times = PhaseTimes { local: gathered - started, synchronize: merged - gathered, apply: applied };
+    let times =
+        PhaseTimes { local: gathered - started, synchronize: merged - gathered, apply: applied };
     let mut found = Vec::with_capacity(parts.len());
     for part in parts {
         let local = Local::new(part.layer.config().num_features, part.local);
         found.push((masks_of(part.ranks), local));
     }
-    let done = checked.into_iter().zip(found).zip(normalizations).zip(globals.iter_mut()).zip(communicating);
+    let done = checked
+        .into_iter()
+        .zip(found)
+        .zip(normalizations)
+        .zip(globals.iter_mut())
+        .zip(communicating);
     let done = done.map(|((((checked, (masks, local)), normalization), global), call)| {
         let subject = call.as_deref().and_then(|(_, call)| call.as_ref()).map_or(0, Call::step);
-        let of = OnHost { subject, normalization, global: global.take(), report: ForwardReport { local, times } };
+        let of = OnHost {
+            subject,
+            normalization,
+            global: global.take(),
+            report: ForwardReport { local, times },
+        };
         finish(checked, masks, of)
     });
     Ok(done.collect())
@@ -150,7 +168,11 @@ fn check_apart(calls: &[ForwardCall<'_>]) -> Result<(), Failure> {
 }
 
 impl<'r> Part<'r> {
-    pub fn new(layer: &'r SyncBatchNorm, statistics: Statistics, ranks: Vec<ForwardRank<'r>>) -> Self {
+    pub fn new(
+        layer: &'r SyncBatchNorm,
+        statistics: Statistics,
+        ranks: Vec<ForwardRank<'r>>,
+    ) -> Self {
         Self { layer, statistics, tracks: false, ranks, local: Vec::new(), is_done: false }
     }
 
@@ -162,10 +184,12 @@ impl<'r> Part<'r> {
         masks_of(self.ranks)
     }
 
-    /// Whether the statistics of a channel depend on nothing but host memory of this process, the same for every rank.
+    /// Whether the statistics of a channel depend on nothing but host memory of this process, the
+    /// same for every rank.
     fn is_together(&self) -> bool {
         let same = self.statistics != Statistics::Local || self.ranks.len() == 1;
-        same && !self.layer.has_peers() && self.layer.devices().iter().all(|device| device.is_host())
+        same && !self.layer.has_peers()
+            && self.layer.devices().iter().all(|device| device.is_host())
     }
 
     /// Local statistics and outputs, where they can be had at once.
@@ -176,8 +200,11 @@ impl<'r> Part<'r> {
             return;
         }
         let eps = self.layer.config().eps;
-        let center = |local: &[Vec<Moments>]| Global::new(merge_ranks(local)).normalization(eps).centering();
-        if let Some(local) = engine::forward_fused(&self.layer.devices()[0], &mut self.ranks, center) {
+        let center =
+            |local: &[Vec<Moments>]| Global::new(merge_ranks(local)).normalization(eps).centering();
+        if let Some(local) =
+            engine::forward_fused(&self.layer.devices()[0], &mut self.ranks, center)
+        {
             (self.local, self.is_done) = (local, true);
         }
     }
@@ -194,17 +221,27 @@ impl<'r> Part<'r> {
             (Statistics::Running, _) => {
                 // The configuration's check leaves no way here without running statistics.
                 let running = self.layer.running.snapshot();
-                PerRank::Shared(running.map_or_else(Normalization::default, |running| running.normalization(eps)))
+                PerRank::Shared(
+                    running
+                        .map_or_else(Normalization::default, |running| running.normalization(eps)),
+                )
             }
             _ => PerRank::Each(
-                self.local.iter().map(|rank| Global::new(rank.iter().copied()).normalization(eps)).collect(),
+                self.local
+                    .iter()
+                    .map(|rank| Global::new(rank.iter().copied()).normalization(eps))
+                    .collect(),
             ),
         }
     }
 
     /// What devices are told, where outputs are still to be computed.
     fn centering(&self, normalization: &PerRank<Normalization>) -> PerRank<Vec<Centering>> {
-        if self.is_done { PerRank::Shared(Vec::new()) } else { normalization.map(Normalization::centering) }
+        if self.is_done {
+            PerRank::Shared(Vec::new())
+        } else {
+            normalization.map(Normalization::centering)
+        }
     }
 }
 
@@ -212,9 +249,13 @@ fn masks_of(ranks: Vec<ForwardRank<'_>>) -> Vec<engine::Mask> {
     ranks.into_iter().filter_map(|rank| rank.mask).collect()
 }
 
-/// Local statistics of every layer. All GPUs have their work, in one submission each, before the host begins with its own, and
-/// before any is waited for. Where it may, it computes outputs with them.
-pub(super) async fn local_statistics(parts: &mut [Part<'_>], may_fuse: bool) -> Result<(), Failure> {
+/// Local statistics of every layer. All GPUs have their work, in one submission each, before the
+/// host begins with its own, and before any is waited for. Where it may, it computes outputs with
+/// them.
+pub(super) async fn local_statistics(
+    parts: &mut [Part<'_>],
+    may_fuse: bool,
+) -> Result<(), Failure> {
     if may_fuse {
         parts.iter_mut().for_each(Part::fuse);
     }
@@ -236,11 +277,20 @@ pub(super) async fn local_statistics(parts: &mut [Part<'_>], may_fuse: bool) -> 
 }
 
 /// Statistics of all ranks for every layer that exchanges them.
-async fn synchronize(parts: &[Part<'_>], communicating: &Calls) -> Result<Vec<Option<GlobalStatistics>>, Failure> {
+async fn synchronize(
+    parts: &[Part<'_>],
+    communicating: &Calls,
+) -> Result<Vec<Option<GlobalStatistics>>, Failure> {
     let mut globals: Vec<Option<GlobalStatistics>> = parts.iter().map(|_| None).collect();
     let layers = parts.iter().zip(communicating).enumerate().filter_map(|(index, (part, call))| {
         let (member, call) = call.as_deref()?;
-        Some(Exchanging { index, member, call: call.as_ref(), local: &part.local, tracks: part.tracks })
+        Some(Exchanging {
+            index,
+            member,
+            call: call.as_ref(),
+            local: &part.local,
+            tracks: part.tracks,
+        })
     });
     let layers: Vec<_> = layers.collect();
     let merged = exchange(&layers).await?;
@@ -251,15 +301,19 @@ async fn synchronize(parts: &[Part<'_>], communicating: &Calls) -> Result<Vec<Op
 }
 
 /// Normalizes every rank of every layer, one submission per GPU.
-pub(super) async fn apply(parts: &mut [Part<'_>], normalizations: &[PerRank<Normalization>]) -> Result<(), Error> {
+pub(super) async fn apply(
+    parts: &mut [Part<'_>],
+    normalizations: &[PerRank<Normalization>],
+) -> Result<(), Error> {
     let Some(layer) = parts.first().map(|part| part.layer) else { return Ok(()) };
     let centering: Vec<PerRank<Vec<Centering>>> =
         parts.iter().zip(normalizations).map(|(part, of)| part.centering(of)).collect();
     let mut pending = Vec::with_capacity(layer.devices().len());
     for rank in layer.outputs_order() {
         let undone = parts.iter_mut().zip(&centering).filter(|(part, _)| !part.is_done);
-        let ranks: Vec<_> =
-            undone.map(|(part, centering)| (&mut part.ranks[rank], centering.of(rank).as_slice())).collect();
+        let ranks: Vec<_> = undone
+            .map(|(part, centering)| (&mut part.ranks[rank], centering.of(rank).as_slice()))
+            .collect();
         if !ranks.is_empty() {
             pending.push(engine::normalize(&layer.devices()[rank], ranks)?);
         }

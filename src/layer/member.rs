@@ -13,7 +13,8 @@ use crate::error::{BatchError, Error};
 use crate::state::{Naming, StateDict};
 use crate::stats::{Global, GlobalStatistics, Mergeable, RunningStats};
 
-/// Running statistics, the only thing that a pass changes. A call takes a snapshot; no lock is held across a wait.
+/// Running statistics, the only thing that a pass changes. A call takes a snapshot; no lock is held
+/// across a wait.
 #[derive(Clone, Debug)]
 pub(super) struct Running(Arc<Mutex<Option<Arc<RunningStats>>>>);
 
@@ -130,12 +131,15 @@ impl Member {
     }
 }
 
-/// The calls of several layers: `None` for a layer that exchanges nothing, and no call for one without peers.
+/// The calls of several layers: `None` for a layer that exchanges nothing, and no call for one
+/// without peers.
 pub(super) type Calls = Vec<Option<Box<(Member, Option<Call>)>>>;
 
-/// Begins the calls of layers that exchange something in a phase, about a subject: those behind one that cannot begin, too, so
-/// that [`end`] tells their peers.
-pub(super) fn begin(layers: impl IntoIterator<Item = Option<(Member, Phase, u64)>>) -> (Calls, Result<(), Failure>) {
+/// Begins the calls of layers that exchange something in a phase, about a subject: those behind one
+/// that cannot begin, too, so that [`end`] tells their peers.
+pub(super) fn begin(
+    layers: impl IntoIterator<Item = Option<(Member, Phase, u64)>>,
+) -> (Calls, Result<(), Failure>) {
     let (mut calls, mut failure) = (Vec::new(), None);
     for (index, layer) in layers.into_iter().enumerate() {
         calls.push(layer.map(|(member, phase, subject)| {
@@ -150,8 +154,8 @@ pub(super) fn begin(layers: impl IntoIterator<Item = Option<(Member, Phase, u64)
     (calls, failure.map_or(Ok(()), Err))
 }
 
-/// Ends the calls of several layers. The peers learn of a failure from one call of each process group: from that of the layer
-/// which failed, where it communicates.
+/// Ends the calls of several layers. The peers learn of a failure from one call of each process
+/// group: from that of the layer which failed, where it communicates.
 pub(super) fn end<T>(calls: Calls, result: Result<T, Failure>) -> Result<T, Failure> {
     if calls.iter().all(Option::is_none) {
         return result;
@@ -161,10 +165,15 @@ pub(super) fn end<T>(calls: Calls, result: Result<T, Failure>) -> Result<T, Fail
     let mut calls: Vec<_> = calls.into_iter().enumerate().collect();
     calls.sort_by_key(|(index, _)| Some(*index) != failed);
     let mut told: Vec<Arc<Exchange>> = Vec::new();
-    for (member, call) in calls.into_iter().filter_map(|(_, layer)| layer).filter_map(|layer| Some((layer.0, layer.1?)))
+    for (member, call) in calls
+        .into_iter()
+        .filter_map(|(_, layer)| layer)
+        .filter_map(|layer| Some((layer.0, layer.1?)))
     {
         let is_told = told.iter().any(|exchange| exchange.group().is_same(member.exchange.group()));
-        call.end(&failure.filter(|_| !is_told).map_or(Ok(()), |failure| Err(failure.error.clone())));
+        call.end(
+            &failure.filter(|_| !is_told).map_or(Ok(()), |failure| Err(failure.error.clone())),
+        );
         told.push(member.exchange);
     }
     result
@@ -188,9 +197,11 @@ impl<T> Exchanging<'_, T> {
     }
 }
 
-/// Merges what the ranks of several layers have with what all others have. Then running statistics follow, before the next
-/// exchange of this rank.
-pub(super) async fn exchange<T: Mergeable>(layers: &[Exchanging<'_, T>]) -> Result<Vec<Global<T>>, Failure> {
+/// Merges what the ranks of several layers have with what all others have. Then running statistics
+/// follow, before the next exchange of this rank.
+pub(super) async fn exchange<T: Mergeable>(
+    layers: &[Exchanging<'_, T>],
+) -> Result<Vec<Global<T>>, Failure> {
     let merged = match layers.iter().map(|layer| layer.call).collect::<Option<Vec<&Call>>>() {
         Some(calls) => merge_with_peers(layers, &calls).await?,
         None => layers.iter().map(|layer| merge_ranks(layer.local)).collect(),
@@ -205,16 +216,24 @@ pub(super) async fn exchange<T: Mergeable>(layers: &[Exchanging<'_, T>]) -> Resu
     }
     for (layer, global) in layers.iter().zip(&globals) {
         if let Some(global) = T::as_statistics(global).filter(|_| layer.tracks) {
-            layer.member.running.follow(global, layer.member.momentum, layer.member.running_variance);
+            layer.member.running.follow(
+                global,
+                layer.member.momentum,
+                layer.member.running_variance,
+            );
         }
         layer.call.into_iter().for_each(Call::pass);
     }
     Ok(globals)
 }
 
-/// The merging of several calls of one process group, as one message. Where a layer has to tell the checksum of its state and
-/// not all do, once more with those of all, so that equal states are equal whoever tells.
-async fn merge_with_peers<T: Mergeable>(layers: &[Exchanging<'_, T>], calls: &[&Call]) -> Result<Vec<Vec<T>>, Failure> {
+/// The merging of several calls of one process group, as one message. Where a layer has to tell the
+/// checksum of its state and not all do, once more with those of all, so that equal states are
+/// equal whoever tells.
+async fn merge_with_peers<T: Mergeable>(
+    layers: &[Exchanging<'_, T>],
+    calls: &[&Call],
+) -> Result<Vec<Vec<T>>, Failure> {
     let Some(first) = calls.first() else { return Ok(Vec::new()) };
     // A state is told as the calls before have left it.
     first.come().await.map_err(Error::from)?;
@@ -224,13 +243,21 @@ async fn merge_with_peers<T: Mergeable>(layers: &[Exchanging<'_, T>], calls: &[&
         let state = if tells { Some(layer.state().await?) } else { None };
         parts.push(Contribution { call, local: layer.local, state });
     }
-    let named = |(call, error): ListError| Failure { index: call.map(|call| layers[call].index), error: error.into() };
+    let named = |(call, error): ListError| Failure {
+        index: call.map(|call| layers[call].index),
+        error: error.into(),
+    };
     loop {
         if let Some(merged) = Call::merge(&parts).await.map_err(named)? {
             return Ok(merged);
         }
-        // Gradient sums have none to tell: a rank that tells one all the same is refused at the second time.
-        for (part, layer) in parts.iter_mut().zip(layers).filter(|(part, _)| T::IS_STATISTICS && part.state.is_none()) {
+        // Gradient sums have none to tell: a rank that tells one all the same is refused at the
+        // second time.
+        for (part, layer) in parts
+            .iter_mut()
+            .zip(layers)
+            .filter(|(part, _)| T::IS_STATISTICS && part.state.is_none())
+        {
             part.state = Some(layer.state().await?);
         }
     }

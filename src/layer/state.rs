@@ -1,4 +1,5 @@
-//! Parameters and running statistics of a layer: setting, reading, saving, and sharing them with local layers.
+//! Parameters and running statistics of a layer: setting, reading, saving, and sharing them with
+//! local layers.
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use crate::stats::RunningStats;
 use crate::tensor::Tensor;
 
 impl SyncBatchNorm {
-    /// A copy of the running statistics, the same for every rank; `None` where the layer does not track them.
+    /// A copy of the running statistics, the same for every rank; `None` where the layer does not
+    /// track them.
     pub fn running_stats(&self) -> Option<RunningStats> {
         self.running.snapshot().map(Arc::unwrap_or_clone)
     }
@@ -20,42 +22,54 @@ impl SyncBatchNorm {
     /// [`to_running`](crate::stats::GlobalStatistics::to_running).
     ///
     /// # Errors
-    /// [`ArgumentError`] when the layer does not track them or the lengths are not `num_features`. Nothing is replaced then.
+    /// [`ArgumentError`] when the layer does not track them or the lengths are not `num_features`.
+    /// Nothing is replaced then.
     pub fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
         self.base.check_running(&running)?;
         self.running.set(running);
         Ok(())
     }
 
-    /// Sets weight and bias, (C) each, to the same values on every rank; `None` leaves one as it is. They are written where
-    /// the parameters lie: into the caller's tensors after [`set_parameter_tensors`](Self::set_parameter_tensors).
+    /// Sets weight and bias, (C) each, to the same values on every rank; `None` leaves one as it
+    /// is. They are written where the parameters lie: into the caller's tensors after
+    /// [`set_parameter_tensors`](Self::set_parameter_tensors).
     ///
     /// # Errors
-    /// [`ArgumentError`] when the layer was configured without one of them or a length is not `num_features`. Nothing is
-    /// set then.
-    pub fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
+    /// [`ArgumentError`] when the layer was configured without one of them or a length is not
+    /// `num_features`. Nothing is set then.
+    pub fn set_parameters(
+        &mut self,
+        weight: Option<&[f32]>,
+        bias: Option<&[f32]>,
+    ) -> Result<(), Error> {
         self.base.set_parameters(weight, bias)
     }
 
-    /// Uses the caller's tensors as weight and bias from now on, one per rank on its device, (C) f32 each, without a copy
-    /// (a [`handle`](Tensor::handle) of a GPU's tensor stays with the caller): what an optimizer on the device writes to them
-    /// holds for the next call. They must hold the same values on every rank. An empty list, or `None`, leaves one as it
-    /// is. Backward needs those of its forward call: where they were exchanged for others since, as by a framework whose
-    /// optimizer makes new ones, give the earlier ones first.
+    /// Uses the caller's tensors as weight and bias from now on, one per rank on its device, (C)
+    /// f32 each, without a copy (a [`handle`](Tensor::handle) of a GPU's tensor stays with the
+    /// caller): what an optimizer on the device writes to them holds for the next call. They must
+    /// hold the same values on every rank. An empty list, or `None`, leaves one as it is. Backward
+    /// needs those of its forward call: where they were exchanged for others since, as by a
+    /// framework whose optimizer makes new ones, give the earlier ones first.
     ///
-    /// In a process group all ranks compare their parameters at the first exchange, so that buffers need the usage
-    /// `COPY_SRC`.
+    /// In a process group all ranks compare their parameters at the first exchange, so that buffers
+    /// need the usage `COPY_SRC`.
     ///
     /// # Errors
-    /// [`ArgumentError`] when the layer was configured without one of them or a tensor does not fit;
-    /// [`ArgumentError::ParameterUsage`] for one that cannot be read where ranks compare it. Nothing is set then.
+    /// [`ArgumentError`] when the layer was configured without one of them or a tensor does not
+    /// fit; [`ArgumentError::ParameterUsage`] for one that cannot be read where ranks compare it.
+    /// Nothing is set then.
     pub fn set_parameter_tensors(
         &mut self,
         weights: impl IntoIterator<Item = Tensor>,
         biases: impl IntoIterator<Item = Tensor>,
     ) -> Result<(), Error> {
         let has_peers = self.has_peers();
-        self.base.set_parameter_tensors(weights.into_iter().collect(), biases.into_iter().collect(), has_peers)
+        self.base.set_parameter_tensors(
+            weights.into_iter().collect(),
+            biases.into_iter().collect(),
+            has_peers,
+        )
     }
 
     /// Refuses parameters that ranks could not compare.
@@ -71,8 +85,8 @@ impl SyncBatchNorm {
     /// Parameters, read from the first rank's device, and running statistics.
     ///
     /// # Errors
-    /// [`GpuError`](crate::error::GpuError) when the device does not deliver; [`ArgumentError::ParameterUsage`] for
-    /// parameters in buffers without `COPY_SRC`.
+    /// [`GpuError`](crate::error::GpuError) when the device does not deliver;
+    /// [`ArgumentError::ParameterUsage`] for parameters in buffers without `COPY_SRC`.
     ///
     /// # Cancel safety
     /// A dropped future has no effect.
@@ -83,9 +97,10 @@ impl SyncBatchNorm {
     /// Takes in a state, the same on every rank. Of the options, `allow_non_finite` counts.
     ///
     /// # Errors
-    /// [`StateError`](crate::error::StateError) when it is not one of this layer, or holds NaN or infinity without
-    /// `allow_non_finite`; the layer is unchanged then. [`GpuError`](crate::error::GpuError) when a device fails, which may leave
-    /// the parameters of some ranks set.
+    /// [`StateError`](crate::error::StateError) when it is not one of this layer, or holds NaN or
+    /// infinity without `allow_non_finite`; the layer is unchanged then.
+    /// [`GpuError`](crate::error::GpuError) when a device fails, which may leave the parameters of
+    /// some ranks set.
     pub fn load_state(&mut self, state: &StateDict, options: &LoadOptions) -> Result<(), Error> {
         state.check(self.config(), options.allow_non_finite)?;
         self.exchange.announce_again();
@@ -93,8 +108,13 @@ impl SyncBatchNorm {
         if let (Some(running), Some(mean), Some(var)) =
             (self.running.snapshot(), &state.running_mean, &state.running_var)
         {
-            let num_batches_tracked = state.num_batches_tracked.unwrap_or(running.num_batches_tracked);
-            self.running.set(RunningStats { mean: mean.clone(), var: var.clone(), num_batches_tracked });
+            let num_batches_tracked =
+                state.num_batches_tracked.unwrap_or(running.num_batches_tracked);
+            self.running.set(RunningStats {
+                mean: mean.clone(),
+                var: var.clone(),
+                num_batches_tracked,
+            });
         }
         Ok(())
     }
@@ -104,19 +124,28 @@ impl SyncBatchNorm {
     /// Every process must call it. For a layer without a process group there is nothing to do.
     ///
     /// # Errors
-    /// [`GroupError::OutOfRange`] for a process that does not exist; [`ExchangeError`](crate::error::ExchangeError) when one
-    /// does not take part. The layer is unchanged then.
+    /// [`GroupError::OutOfRange`] for a process that does not exist;
+    /// [`ExchangeError`](crate::error::ExchangeError) when one does not take part. The layer is
+    /// unchanged then.
     ///
     /// # Cancel safety
     /// As [`forward_train`](Self::forward_train).
     pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
         let (rank, world_size) = (self.exchange.group().rank(), self.exchange.group().world_size());
         if world_size == 1 {
-            return if from == 0 { Ok(()) } else { Err(GroupError::OutOfRange { rank: from, world_size }.into()) };
+            return if from == 0 {
+                Ok(())
+            } else {
+                Err(GroupError::OutOfRange { rank: from, world_size }.into())
+            };
         }
         let call = self.member().begin(Phase::State, from as u64)?;
         let received = async {
-            let own = if rank == from { self.state().await?.to_safetensors(Naming::Torch, "")? } else { Vec::new() };
+            let own = if rank == from {
+                self.state().await?.to_safetensors(Naming::Torch, "")?
+            } else {
+                Vec::new()
+            };
             if from >= world_size {
                 // All must know that all ask for it, so that the group can go on.
                 call.broadcast(0, own).await?;
@@ -137,25 +166,29 @@ impl SyncBatchNorm {
         result
     }
 
-    /// Takes the layer apart into local layers, one per device, each with the parameters of its rank, not copied, and the
-    /// running statistics. Ranks in other processes or threads are no peers of theirs.
+    /// Takes the layer apart into local layers, one per device, each with the parameters of its
+    /// rank, not copied, and the running statistics. Ranks in other processes or threads are no
+    /// peers of theirs.
     pub fn into_local(self) -> Vec<Self> {
         let running = self.running_stats();
         let ranks = self.base.devices.iter().zip(self.base.parameters.iter());
         ranks
             .map(|(device, parameters)| {
-                let (devices, parameters) = (vec![device.clone()], Arc::new(vec![parameters.clone()]));
+                let (devices, parameters) =
+                    (vec![device.clone()], Arc::new(vec![parameters.clone()]));
                 Self::of(self.base.with_ranks(devices, parameters), Running::new(running.clone()))
             })
             .collect()
     }
 
-    /// Makes one synchronized layer of several layers, usually local ones: their devices become its ranks, their
-    /// parameters stay where they are and must hold the same values. The running statistics are those of the first.
+    /// Makes one synchronized layer of several layers, usually local ones: their devices become its
+    /// ranks, their parameters stay where they are and must hold the same values. The running
+    /// statistics are those of the first.
     ///
     /// # Errors
-    /// [`ConfigError::NoDevices`] for an empty list; [`ArgumentError::Config`] for layers of different configuration;
-    /// [`ArgumentError::HasPeers`] for one with ranks in other processes or threads.
+    /// [`ConfigError::NoDevices`] for an empty list; [`ArgumentError::Config`] for layers of
+    /// different configuration; [`ArgumentError::HasPeers`] for one with ranks in other processes
+    /// or threads.
     pub fn synchronized(layers: Vec<Self>) -> Result<Self, Error> {
         if let Some(index) = layers.iter().position(Self::has_peers) {
             return Err(ArgumentError::HasPeers { argument: "layers", index }.into());
@@ -164,8 +197,11 @@ impl SyncBatchNorm {
         let (mut devices, mut parameters) = (Vec::new(), Vec::new());
         for (index, layer) in layers.iter().enumerate() {
             if layer.config() != first.config() {
-                let (found, expected) = (format!("{:?}", layer.config()), format!("{:?}", first.config()));
-                return Err(ArgumentError::Config { argument: "layers", index, found, expected }.into());
+                let (found, expected) =
+                    (format!("{:?}", layer.config()), format!("{:?}", first.config()));
+                return Err(
+                    ArgumentError::Config { argument: "layers", index, found, expected }.into()
+                );
             }
             devices.extend(layer.devices().iter().cloned());
             parameters.extend(layer.base.parameters.iter().cloned());

@@ -8,9 +8,9 @@ use crate::tensor::Tensor;
 const NUMBERS: usize = 4;
 
 impl LocalStatistics {
-    /// Statistics of one rank from sums that another kernel, such as a convolution, has left on a device: `tiles` is of
-    /// dimensions (T, C, 4) and f32, with four numbers for every tile and channel, and `counts` tells how many values of each
-    /// channel every tile has.
+    /// Statistics of one rank from sums that another kernel, such as a convolution, has left on a
+    /// device: `tiles` is of dimensions (T, C, 4) and f32, with four numbers for every tile and
+    /// channel, and `counts` tells how many values of each channel every tile has.
     ///
     /// | | |
     /// |---|---|
@@ -19,12 +19,13 @@ impl LocalStatistics {
     /// | 2 | Σ(x − p)² |
     /// | 3 | 0; anything else where a value is NaN or infinite, which makes the channel NaN |
     ///
-    /// Tiles merge in f64, in their order; one of no value is left out. What f32 sums lose where p is many deviations from
-    /// the mean, or over more than some thousand values, is lost.
+    /// Tiles merge in f64, in their order; one of no value is left out. What f32 sums lose where p
+    /// is many deviations from the mean, or over more than some thousand values, is lost.
     ///
     /// # Errors
-    /// [`ArgumentError::Dims`] for other dimensions, [`ArgumentError::Length`] for another number of counts,
-    /// [`ArgumentError::DType`]; [`GpuError`](crate::error::GpuError) when the device does not deliver.
+    /// [`ArgumentError::Dims`] for other dimensions, [`ArgumentError::Length`] for another number
+    /// of counts, [`ArgumentError::DType`]; [`GpuError`](crate::error::GpuError) when the device
+    /// does not deliver.
     ///
     /// # Cancel safety
     /// A dropped future has no effect.
@@ -51,7 +52,9 @@ impl LocalStatistics {
 
 fn moments_of(numbers: &[f32], count: u64) -> Moments {
     match numbers {
-        &[pivot, sum, squares, 0.0] => Moments::from_sums(count, pivot.into(), sum.into(), squares.into()),
+        &[pivot, sum, squares, 0.0] => {
+            Moments::from_sums(count, pivot.into(), sum.into(), squares.into())
+        }
         _ if count == 0 => Moments::EMPTY,
         _ => Moments::not_finite(count),
     }

@@ -8,12 +8,21 @@ use crate::shaders::{AccumulateParams, Kernel, Variant, WORKGROUP_SIZE};
 ///
 /// # Errors
 /// [`LimitError`] when they exceed one binding, or the workgroups one dispatch.
-pub fn accumulation(channels: usize, caps: &DeviceCaps) -> Result<Dispatch<AccumulateParams>, LimitError> {
+pub fn accumulation(
+    channels: usize,
+    caps: &DeviceCaps,
+) -> Result<Dispatch<AccumulateParams>, LimitError> {
     let bytes = (channels as u64).saturating_mul(size_of::<f32>() as u64);
     caps.check_binding("values that are added", &[channels], bytes)?;
-    let workgroups = caps.workgroups((channels as u64).div_ceil(WORKGROUP_SIZE.into()), &[channels])?;
+    let workgroups =
+        caps.workgroups((channels as u64).div_ceil(WORKGROUP_SIZE.into()), &[channels])?;
     let params = AccumulateParams { channels: channels as u32 };
-    Ok(Dispatch { variant: Variant::new(Kernel::Accumulate), params, workgroups, parts: Parts::NONE })
+    Ok(Dispatch {
+        variant: Variant::new(Kernel::Accumulate),
+        params,
+        workgroups,
+        parts: Parts::NONE,
+    })
 }
 
 #[cfg(test)]
@@ -22,8 +31,10 @@ mod tests {
 
     #[test]
     fn values_beyond_one_binding_or_one_dispatch_are_refused() {
-        let caps = DeviceCaps { max_binding_bytes: 4096, max_workgroups: 2, ..DeviceCaps::PORTABLE };
-        let workgroups = |channels| accumulation(channels, &caps).map(|dispatch| dispatch.workgroups);
+        let caps =
+            DeviceCaps { max_binding_bytes: 4096, max_workgroups: 2, ..DeviceCaps::PORTABLE };
+        let workgroups =
+            |channels| accumulation(channels, &caps).map(|dispatch| dispatch.workgroups);
         assert_eq!(workgroups(1024), Ok([2, 2]));
         let (what, dims) = ("values that are added", vec![1025]);
         let refused = LimitError::Binding { what, dims, found_bytes: 4100, allowed_bytes: 4096 };

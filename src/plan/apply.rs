@@ -7,8 +7,8 @@ use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, 
 use crate::dtype::DType;
 use crate::error::LimitError;
 use crate::shaders::{
-    GradInput, Kernel, Normalize, Storage, TileParams, Upstream, Variant, WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD,
-    WORKGROUP_SIZE,
+    GradInput, Kernel, Normalize, Storage, TileParams, Upstream, Variant, WORDS_PER_INVOCATION,
+    WORDS_PER_MASK_WORD, WORKGROUP_SIZE,
 };
 
 /// Bytes per channel of what the kernel that is told most gets from the host.
@@ -33,11 +33,12 @@ pub struct ApplyPlan {
 }
 
 impl ApplyPlan {
-    /// Plans the normalization of an activation into one of the same shape and layout, or over itself; `None` where it has
-    /// no value.
+    /// Plans the normalization of an activation into one of the same shape and layout, or over
+    /// itself; `None` where it has no value.
     ///
     /// # Errors
-    /// [`LimitError`] when a tile or what is kept per channel exceeds one binding, or a dispatch its workgroups.
+    /// [`LimitError`] when a tile or what is kept per channel exceeds one binding, or a dispatch
+    /// its workgroups.
     pub fn normalize(
         x: Activation<'_>,
         y: DType,
@@ -45,7 +46,11 @@ impl ApplyPlan {
         layer: LayerFlags,
         in_place: bool,
     ) -> Result<Option<Self>, LimitError> {
-        caps.check_binding("mask of the activation", x.shape.dims(), Self::mask_bytes(x, layer.mask, caps))?;
+        caps.check_binding(
+            "mask of the activation",
+            x.shape.dims(),
+            Self::mask_bytes(x, layer.mask, caps),
+        )?;
         let grid = Grid::new(x, x.shape, caps);
         let kernel = Kernel::Normalize(Normalize {
             // What is written over is read as it is written.
@@ -60,8 +65,9 @@ impl ApplyPlan {
         Self::new(&grid, [x, Activation { dtype: y, ..x }, x], caps, kernel, layer)
     }
 
-    /// How the mask of an activation lies that is normalized into `y`; `None` where backward's kernels could not read it:
-    /// they write as x is stored, and 16-bit gradients of single values need the mask by address.
+    /// How the mask of an activation lies that is normalized into `y`; `None` where backward's
+    /// kernels could not read it: they write as x is stored, and 16-bit gradients of single values
+    /// need the mask by address.
     pub fn mask_order(x: Activation<'_>, y: DType, caps: &DeviceCaps) -> Option<MaskOrder> {
         match (x.dtype, y) {
             _ if Grid::new(x, x.shape, caps).is_quads() => Some(MaskOrder::ByInvocation),
@@ -81,12 +87,15 @@ impl ApplyPlan {
                 let partition = Partition::new(&grid, x.dtype.size_bytes()).written(&grid);
                 // Of an invocation: 16 quads, or 32 single values.
                 let words = if grid.is_quads() { 2 } else { 1 };
-                partition.tiles.saturating_mul(partition.blocks * u64::from(WORKGROUP_SIZE) * words * 4)
+                partition
+                    .tiles
+                    .saturating_mul(partition.blocks * u64::from(WORKGROUP_SIZE) * words * 4)
             }
         }
     }
 
-    /// Plans the gradient of an activation, of its shape, layout and storage type; `None` where it has no value.
+    /// Plans the gradient of an activation, of its shape, layout and storage type; `None` where it
+    /// has no value.
     ///
     /// # Errors
     /// As [`normalize`](Self::normalize).
@@ -98,7 +107,8 @@ impl ApplyPlan {
         wanted: Gradient,
     ) -> Result<Option<Self>, LimitError> {
         let grid = Grid::new(x, g.shape, caps);
-        let storage = |dtype| if wanted.in_place { Storage::packed(dtype) } else { caps.storage(dtype) };
+        let storage =
+            |dtype| if wanted.in_place { Storage::packed(dtype) } else { caps.storage(dtype) };
         let kernel = Kernel::GradInput(GradInput {
             upstream: Upstream {
                 x: storage(x.dtype),
@@ -131,13 +141,25 @@ impl ApplyPlan {
         let (capacity, too_large) = caps.capacity(&[x, output, g], grid.unit);
         let dispatch = |span: &Span, mut params: TileParams, workgroups: [u32; 2]| {
             layer.set(&mut params);
-            Dispatch { variant, params, workgroups, parts: Parts::of(span, grid.unit, [x, output, g]) }
+            Dispatch {
+                variant,
+                params,
+                workgroups,
+                parts: Parts::of(span, grid.unit, [x, output, g]),
+            }
         };
-        let dispatches: Result<Vec<_>, LimitError> = if grid.is_quads() || output.dtype == DType::F32 {
-            let windows = windows(&partition, grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
+        let dispatches: Result<Vec<_>, LimitError> = if grid.is_quads()
+            || output.dtype == DType::F32
+        {
+            let windows =
+                windows(&partition, grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
             let dispatch_of = |window: &Window| {
                 let workgroups = partition.tile_workgroups(window, dims, caps)?;
-                Ok(dispatch(&window.span, partition.tile_params(window, grid, channels), workgroups))
+                Ok(dispatch(
+                    &window.span,
+                    partition.tile_params(window, grid, channels),
+                    workgroups,
+                ))
             };
             windows.iter().rev().map(dispatch_of).collect()
         } else {
@@ -145,10 +167,19 @@ impl ApplyPlan {
             let words = if keeps_mask { WORDS_PER_MASK_WORD } else { WORDS_PER_INVOCATION };
             let group_elements = u64::from(2 * words * WORKGROUP_SIZE);
             let capacity = capacity.min(caps.most_workgroups().saturating_mul(group_elements));
-            let runs = if grid.same_layout { runs(x.shape, capacity) } else { sample_runs(x.shape, capacity) };
+            let runs = if grid.same_layout {
+                runs(x.shape, capacity)
+            } else {
+                sample_runs(x.shape, capacity)
+            };
             let dispatch_of = |run: &Run| {
-                let workgroups = u64::from(run.end_element - run.first_element).div_ceil(group_elements);
-                Ok(dispatch(&run.span, run.word_params(x.shape, g.shape), caps.workgroups(workgroups, dims)?))
+                let workgroups =
+                    u64::from(run.end_element - run.first_element).div_ceil(group_elements);
+                Ok(dispatch(
+                    &run.span,
+                    run.word_params(x.shape, g.shape),
+                    caps.workgroups(workgroups, dims)?,
+                ))
             };
             runs.ok_or(too_large)?.iter().rev().map(dispatch_of).collect()
         };

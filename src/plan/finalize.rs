@@ -46,7 +46,8 @@ pub struct ParameterGradients {
     pub accumulate: bool,
 }
 
-/// The ranks of one device whose sums merge there: how many values each has, and where its sums lie.
+/// The ranks of one device whose sums merge there: how many values each has, and where its sums
+/// lie.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Merge {
     counts: Vec<u64>,
@@ -63,10 +64,15 @@ impl Merge {
     ///
     /// # Errors
     /// [`LimitError`] when the sums of all ranks exceed one binding, or the channels a dispatch.
-    pub fn new(counts: Vec<u64>, channels: usize, apart: bool, caps: &DeviceCaps) -> Result<Self, LimitError> {
+    pub fn new(
+        counts: Vec<u64>,
+        channels: usize,
+        apart: bool,
+        caps: &DeviceCaps,
+    ) -> Result<Self, LimitError> {
         // A multiple of a quadruple too: the alignment is a power of two of at least 32.
-        let slot_bytes =
-            (channels as u64 * CHANNEL_SUMS_BYTES).next_multiple_of(u64::from(caps.offset_alignment_bytes).max(32));
+        let slot_bytes = (channels as u64 * CHANNEL_SUMS_BYTES)
+            .next_multiple_of(u64::from(caps.offset_alignment_bytes).max(32));
         let bytes = slot_bytes.saturating_mul(counts.len() as u64);
         caps.check_binding("sums per rank and channel", &[counts.len(), channels], bytes)?;
         let blocks = (channels as u64).div_ceil(u64::from(WORKGROUP_SIZE));
@@ -89,7 +95,10 @@ impl Merge {
     pub fn shares(&self) -> Vec<Share> {
         let total = self.total() as f64;
         let share = |&count: &u64| if self.apart { 1.0 } else { count as f64 / total.max(1.0) };
-        self.counts.iter().map(|count| Share { count: *count as f32, share: share(count) as f32 }).collect()
+        self.counts
+            .iter()
+            .map(|count| Share { count: *count as f32, share: share(count) as f32 })
+            .collect()
     }
 
     /// Values per channel of all ranks.
@@ -113,7 +122,12 @@ impl Merge {
     }
 
     /// What makes one of the results; running statistics follow where there is a value.
-    pub fn statistics(&self, result: usize, eps: f64, following: Option<Following>) -> Dispatch<FinalizeParams> {
+    pub fn statistics(
+        &self,
+        result: usize,
+        eps: f64,
+        following: Option<Following>,
+    ) -> Dispatch<FinalizeParams> {
         let (ranks, count) = (self.merged_with(result), self.count_of(result));
         let most = ranks.clone().rev().max_by_key(|&rank| self.counts[rank as usize]);
         let mut params = FinalizeParams {
@@ -143,7 +157,11 @@ impl Merge {
     }
 
     fn params(&self, eps: f64) -> FinalizeParams {
-        FinalizeParams { channels: self.channels as u32, eps: eps as f32, ..FinalizeParams::default() }
+        FinalizeParams {
+            channels: self.channels as u32,
+            eps: eps as f32,
+            ..FinalizeParams::default()
+        }
     }
 
     /// What a rank's gradients need: `batch_statistics` tells whether the statistics depend on x.
@@ -172,7 +190,12 @@ impl Merge {
     }
 
     fn dispatch<P>(&self, kernel: Kernel, params: P) -> Dispatch<P> {
-        Dispatch { variant: Variant::new(kernel), params, workgroups: self.workgroups, parts: Parts::NONE }
+        Dispatch {
+            variant: Variant::new(kernel),
+            params,
+            workgroups: self.workgroups,
+            parts: Parts::NONE,
+        }
     }
 }
 
@@ -188,9 +211,15 @@ mod tests {
     fn ranks_merge_by_their_share_about_the_one_with_most_values() {
         let merge = merge(&[0, 10, 30], false);
         let stats = merge.statistics(0, 1e-5, None).params;
-        assert_eq!((merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank), (1, 0, 3, 2));
+        assert_eq!(
+            (merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank),
+            (1, 0, 3, 2)
+        );
         assert_eq!((stats.count, stats.tracks), (40.0, 0));
-        assert_eq!(merge.shares().iter().map(|share| share.share).collect::<Vec<_>>(), [0.0, 0.25, 0.75]);
+        assert_eq!(
+            merge.shares().iter().map(|share| share.share).collect::<Vec<_>>(),
+            [0.0, 0.25, 0.75]
+        );
         // 5 quadruples are 80 bytes; a slot starts where a binding may.
         assert_eq!((merge.slot(1), merge.bytes(), stats.rank_stride), (256..336, 768, 16));
     }
@@ -199,23 +228,34 @@ mod tests {
     fn ranks_apart_have_a_result_each_of_all_their_values() {
         let merge = merge(&[7, 0], true);
         let stats = merge.statistics(1, 1e-5, None).params;
-        assert_eq!((merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank), (2, 1, 2, 1));
+        assert_eq!(
+            (merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank),
+            (2, 1, 2, 1)
+        );
         assert_eq!((merge.shares()[0], stats.count), (Share { count: 7.0, share: 1.0 }, 0.0));
         assert_eq!(merge.gradient(0, true, ParameterGradients::default()).params.count, 7.0);
     }
 
     #[test]
     fn running_statistics_follow_where_there_is_a_value() {
-        let following = Some(Following { momentum: Momentum::Decay(0.75), variance: RunningVariance::Unbiased });
+        let following = Some(Following {
+            momentum: Momentum::Decay(0.75),
+            variance: RunningVariance::Unbiased,
+        });
         let params = merge(&[3, 5], false).statistics(0, 1e-5, following).params;
-        assert_eq!((params.tracks, params.keep, params.follow, params.divisor), (1, 0.75, 0.25, 7.0));
+        assert_eq!(
+            (params.tracks, params.keep, params.follow, params.divisor),
+            (1, 0.75, 0.25, 7.0)
+        );
         assert_eq!(merge(&[0, 0], false).statistics(0, 1e-5, following).params.tracks, 0);
     }
 
     #[test]
     fn sums_of_more_ranks_than_one_binding_holds_are_refused() {
         // 2¹⁹ slots of 256 bytes are all that one binding spans.
-        let merge = |ranks| Merge::new(vec![1; ranks], 5, false, &DeviceCaps::PORTABLE).map(|merge| merge.bytes());
+        let merge = |ranks| {
+            Merge::new(vec![1; ranks], 5, false, &DeviceCaps::PORTABLE).map(|merge| merge.bytes())
+        };
         assert_eq!(merge(1 << 19), Ok(128 << 20));
         let refused = LimitError::Binding {
             what: "sums per rank and channel",

@@ -1,4 +1,5 @@
-//! The units in which kernels walk an activation: single values, or quads of four that lie next to each other.
+//! The units in which kernels walk an activation: single values, or quads of four that lie next to
+//! each other.
 
 use super::{Activation, DeviceCaps};
 use crate::shaders::Elements;
@@ -15,25 +16,39 @@ pub(super) struct Grid {
     pub four_channels: bool,
     /// Whether grad_output lies as x does.
     pub same_layout: bool,
-    /// Strides of grad_output: in units where it lies as x does, in elements from unit to unit otherwise.
+    /// Strides of grad_output: in units where it lies as x does, in elements from unit to unit
+    /// otherwise.
     pub g: Strides,
-    /// Elements of grad_output from one value of a unit to the next, where it does not lie as x does.
+    /// Elements of grad_output from one value of a unit to the next, where it does not lie as x
+    /// does.
     pub g_apart: u32,
 }
 
 impl Grid {
-    /// Quads where the device reads them and they do not straddle two channels or samples, single values otherwise.
+    /// Quads where the device reads them and they do not straddle two channels or samples, single
+    /// values otherwise.
     pub fn new(x: Activation<'_>, g: &Shape, caps: &DeviceCaps) -> Self {
         let quads = if caps.quads { quads(x.shape) } else { None };
         let (x, g_strides) = (x.shape, g.strides());
         let same_layout = x.strides() == g_strides;
         let Some((shape, four_channels)) = quads else {
-            return Self { shape: x.clone(), unit: 1, four_channels: false, same_layout, g: g_strides, g_apart: 0 };
+            return Self {
+                shape: x.clone(),
+                unit: 1,
+                four_channels: false,
+                same_layout,
+                g: g_strides,
+                g_apart: 0,
+            };
         };
         let (g, g_apart) = match (same_layout, four_channels) {
             (true, _) => (shape.strides(), 0),
-            (false, false) => (Strides { inner: 4 * g_strides.inner, ..g_strides }, g_strides.inner),
-            (false, true) => (Strides { channel: 4 * g_strides.channel, ..g_strides }, g_strides.channel),
+            (false, false) => {
+                (Strides { inner: 4 * g_strides.inner, ..g_strides }, g_strides.inner)
+            }
+            (false, true) => {
+                (Strides { channel: 4 * g_strides.channel, ..g_strides }, g_strides.channel)
+            }
         };
         Self { shape, unit: 4, four_channels, same_layout, g, g_apart: g_apart as u32 }
     }
@@ -68,7 +83,8 @@ impl Grid {
     }
 }
 
-/// The shape in quads and whether they are of four channels; `None` where four neighbours straddle two channels or samples.
+/// The shape in quads and whether they are of four channels; `None` where four neighbours straddle
+/// two channels or samples.
 fn quads(x: &Shape) -> Option<(Shape, bool)> {
     let (batch, channels, inner) = (x.batch(), x.channels(), x.spatial_len());
     let of_four_channels = x.strides().channel == 1;

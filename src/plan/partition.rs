@@ -8,30 +8,36 @@ use crate::error::LimitError;
 use crate::shaders::{CombineParams, SUMMED_PER_ROW, TileParams, WORKGROUP_SIZE, WRITTEN_PER_ROW};
 use crate::shape::{Shape, Strides};
 
-/// Bytes of neighbouring channels that lie next to each other and that a workgroup should read together: a cache line of most
-/// GPUs.
+/// Bytes of neighbouring channels that lie next to each other and that a workgroup should read
+/// together: a cache line of most GPUs.
 const RUN_BYTES: u64 = 128;
-/// Channels that it takes at least where each has one unit in a place: every invocation's next value lies a whole sample or
-/// position away, so that the memory of a workgroup is the more scattered the fewer channels it has. More of them would leave
-/// fewer than eight rows, and tiles so small that their sums need as much memory as an eighth of the values.
+/// Channels that it takes at least where each has one unit in a place: every invocation's next
+/// value lies a whole sample or position away, so that the memory of a workgroup is the more
+/// scattered the fewer channels it has. More of them would leave fewer than eight rows, and tiles
+/// so small that their sums need as much memory as an eighth of the values.
 const COLUMNS: u64 = 32;
-/// Bytes of one channel that neighbouring invocations read next to each other: half a line, so that an invocation's next value
-/// is near to its last.
+/// Bytes of one channel that neighbouring invocations read next to each other: half a line, so that
+/// an invocation's next value is near to its last.
 const STEP_BYTES: u64 = 64;
-/// Units that they read at least: as many as the smallest groups of invocations have that common devices run in step.
+/// Units that they read at least: as many as the smallest groups of invocations have that common
+/// devices run in step.
 const LEAST_STEP: u64 = 8;
-/// Tiles that one invocation of a combining kernel takes before more invocations join: enough to hide a barrier.
+/// Tiles that one invocation of a combining kernel takes before more invocations join: enough to
+/// hide a barrier.
 const TILES_PER_ROW: u64 = 8;
-/// Elements of memory that one tile may lie across: a quarter of the smallest binding that a device may have, 128 MiB, as
-/// f32, because kernels that write take two tiles at a time. The same for every device, so that none changes a bit.
+/// Elements of memory that one tile may lie across: a quarter of the smallest binding that a device
+/// may have, 128 MiB, as f32, because kernels that write take two tiles at a time. The same for
+/// every device, so that none changes a bit.
 const TILE_SPAN: u64 = 8 << 20;
 
 /// The cut of an activation into tiles.
 ///
-/// A tile holds up to `rows`·16 values of one channel, or twice that where kernels write. A workgroup holds 256/rows tiles side by
-/// side, of neighbouring channels: many where a channel has few values or where the values of one channel lie far apart (small
-/// L), one otherwise. Tiles follow each other through a segment: all values of a channel, or where samples are so large that a tile across two of
-/// them would not fit a binding, those of one sample. Depends on the shape alone, never on limits of a device.
+/// A tile holds up to `rows`·16 values of one channel, or twice that where kernels write. A
+/// workgroup holds 256/rows tiles side by side, of neighbouring channels: many where a channel has
+/// few values or where the values of one channel lie far apart (small L), one otherwise. Tiles
+/// follow each other through a segment: all values of a channel, or where samples are so large that
+/// a tile across two of them would not fit a binding, those of one sample. Depends on the shape
+/// alone, never on limits of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Values per channel, N·L.
@@ -65,9 +71,12 @@ impl Partition {
         let unit_bytes = grid.unit * element_bytes;
         let run = channel_run(shape).max(1);
         let columns = columns_for_runs(run, unit_bytes, channels);
-        // Memory from a tile's first value to its last. Channels first it ends within a sample, and begins within one.
+        // Memory from a tile's first value to its last. Channels first it ends within a sample, and
+        // begins within one.
         let ends = if channels_first { 2 * inner } else { 0 };
-        let span = |rows: u64| channels.saturating_mul(rows * u64::from(SUMMED_PER_ROW) + ends) * grid.unit;
+        let span = |rows: u64| {
+            channels.saturating_mul(rows * u64::from(SUMMED_PER_ROW) + ends) * grid.unit
+        };
         let is_split = channels_first && span(1) > TILE_SPAN;
         let segment_values = if is_split { inner } else { values };
         let wanted = segment_values.div_ceil(u64::from(SUMMED_PER_ROW)).max(1).next_power_of_two();
@@ -82,9 +91,20 @@ impl Partition {
         let segments = if is_split { shape.batch() as u64 } else { 1 };
         let blocks = channels.div_ceil(u64::from(WORKGROUP_SIZE / rows));
         // As few as the tiles need, so that the last of them is about as full as the others.
-        let per_row = segment_values.div_ceil((segment_tiles * u64::from(rows)).max(1)).max(1) as u32;
+        let per_row =
+            segment_values.div_ceil((segment_tiles * u64::from(rows)).max(1)).max(1) as u32;
         let tiles = segments * segment_tiles;
-        Self { values, is_split, segment_values, rows, run_rows, per_row, segment_tiles, tiles, blocks }
+        Self {
+            values,
+            is_split,
+            segment_values,
+            rows,
+            run_rows,
+            per_row,
+            segment_tiles,
+            tiles,
+            blocks,
+        }
     }
 
     /// Whether four neighbouring rows are four neighbouring invocations.
@@ -111,18 +131,22 @@ impl Partition {
 
     /// Values of a segment's last tile.
     fn last_values(&self) -> u32 {
-        (self.segment_values - self.segment_tiles.saturating_sub(1) * u64::from(self.tile_values())) as u32
+        (self.segment_values - self.segment_tiles.saturating_sub(1) * u64::from(self.tile_values()))
+            as u32
     }
 
     /// Parameters of a kernel that walks the tiles of a window of `channels` channels. Flags are 0.
     ///
-    /// Addresses are formed modulo 2³²; those of values within the window are below the elements of a binding.
+    /// Addresses are formed modulo 2³²; those of values within the window are below the elements of
+    /// a binding.
     pub(super) fn tile_params(&self, window: &Window, grid: &Grid, channels: usize) -> TileParams {
         let inner = window.inner;
         let (step_outer, step_inner) = (self.run_rows / inner, self.run_rows % inner);
         let walk = |strides: Strides| {
-            let [sample, channel, stride] = [strides.sample, strides.channel, strides.inner].map(|n| n as u32);
-            let step = step_outer.wrapping_mul(sample).wrapping_add(step_inner.wrapping_mul(stride));
+            let [sample, channel, stride] =
+                [strides.sample, strides.channel, strides.inner].map(|n| n as u32);
+            let step =
+                step_outer.wrapping_mul(sample).wrapping_add(step_inner.wrapping_mul(stride));
             [sample, channel, stride, step, sample.wrapping_sub(inner.wrapping_mul(stride))]
         };
         let [x_sample, x_channel, x_inner, x_step, x_wrap] = walk(grid.shape.strides());
@@ -167,7 +191,8 @@ impl Partition {
 
     /// Workgroups that cover the channels of a window once.
     fn blocks_of(&self, window: &Window) -> u64 {
-        (window.channels.end - window.channels.start).div_ceil(u64::from(WORKGROUP_SIZE / self.rows))
+        (window.channels.end - window.channels.start)
+            .div_ceil(u64::from(WORKGROUP_SIZE / self.rows))
     }
 
     /// Workgroups of a kernel that walks the tiles of a window.
@@ -187,7 +212,12 @@ impl Partition {
         grid: &Grid,
         caps: &DeviceCaps,
     ) -> Result<(CombineParams, [u32; 2]), LimitError> {
-        let rows = self.tiles.div_ceil(TILES_PER_ROW).max(1).next_power_of_two().min(u64::from(WORKGROUP_SIZE)) as u32;
+        let rows = self
+            .tiles
+            .div_ceil(TILES_PER_ROW)
+            .max(1)
+            .next_power_of_two()
+            .min(u64::from(WORKGROUP_SIZE)) as u32;
         let columns = WORKGROUP_SIZE / rows;
         let blocks = (shape.channels() as u64).div_ceil(u64::from(columns));
         let params = CombineParams {
@@ -204,8 +234,9 @@ impl Partition {
     }
 }
 
-/// Channels side by side that together read runs of [`RUN_BYTES`] where a channel has `run` units next to each other, and
-/// [`COLUMNS`] at least where it has one: a power of two not above what the channels fill.
+/// Channels side by side that together read runs of [`RUN_BYTES`] where a channel has `run` units
+/// next to each other, and [`COLUMNS`] at least where it has one: a power of two not above what the
+/// channels fill.
 fn columns_for_runs(run: u64, unit_bytes: u64, channels: u64) -> u64 {
     let least = if run > 1 { 1 } else { COLUMNS };
     let wanted = RUN_BYTES.div_ceil(run * unit_bytes).next_power_of_two().max(least);

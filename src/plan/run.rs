@@ -1,4 +1,5 @@
-//! Runs: the parts of large activations that kernels which own whole words of 16-bit outputs write, address by address.
+//! Runs: the parts of large activations that kernels which own whole words of 16-bit outputs write,
+//! address by address.
 
 use super::window::Span;
 use crate::shaders::TileParams;
@@ -75,12 +76,14 @@ pub(super) fn runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
     (step > 0).then(|| (0..elements).step_by(step as usize).map(run_from).collect())
 }
 
-/// Runs of whole samples, for tensors of different layouts; `None` where a sample exceeds `capacity`, or one of an odd
-/// number of elements half of it: words may not be shared by two runs.
+/// Runs of whole samples, for tensors of different layouts; `None` where a sample exceeds
+/// `capacity`, or one of an odd number of elements half of it: words may not be shared by two runs.
 pub(super) fn sample_runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
-    let (samples, sample, run) = (shape.batch() as u64, shape.strides().sample as u64, channel_run(shape));
+    let (samples, sample, run) =
+        (shape.batch() as u64, shape.strides().sample as u64, channel_run(shape));
     let fitting = capacity / sample;
-    let step = if fitting >= samples || sample.is_multiple_of(2) { fitting } else { fitting / 2 * 2 };
+    let step =
+        if fitting >= samples || sample.is_multiple_of(2) { fitting } else { fitting / 2 * 2 };
     let run_from = |first: u64| {
         let range = first * sample..samples.min(first + step) * sample;
         let (zero, elements) = (range.start, range.end - range.start);

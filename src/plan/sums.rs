@@ -23,15 +23,20 @@ impl SumsPlan {
     /// Plans the local statistics of an activation; `None` where it has no value.
     ///
     /// # Errors
-    /// [`LimitError`] when a tile, or what is kept per tile or channel, exceeds one binding, or a dispatch its workgroups.
+    /// [`LimitError`] when a tile, or what is kept per tile or channel, exceeds one binding, or a
+    /// dispatch its workgroups.
     pub fn statistics(x: Activation<'_>, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
         let grid = Grid::new(x, x.shape, caps);
-        let partial =
-            |subgroups| Kernel::PartialStats { x: caps.storage(x.dtype), elements: grid.elements(), subgroups };
+        let partial = |subgroups| Kernel::PartialStats {
+            x: caps.storage(x.dtype),
+            elements: grid.elements(),
+            subgroups,
+        };
         Self::new([x, x], &grid, caps, partial, Kernel::CombineStats)
     }
 
-    /// Plans the local gradient sums of an activation with its upstream gradient; `None` where it has no value.
+    /// Plans the local gradient sums of an activation with its upstream gradient; `None` where it
+    /// has no value.
     ///
     /// # Errors
     /// As [`statistics`](Self::statistics).
@@ -84,7 +89,8 @@ impl SumsPlan {
         let subgroups = caps.subgroups && partition.has_fours() && !grid.four_channels;
         let variant = Variant::new(partial(subgroups));
         let (capacity, too_large) = caps.capacity(&[x, g], grid.unit);
-        let windows = windows(&partition, grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
+        let windows =
+            windows(&partition, grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
         let partials = windows.iter().map(|window| {
             let parts = Parts::of(&window.span, grid.unit, [x, x, g]);
             let params = partition.tile_params(window, grid, channels);

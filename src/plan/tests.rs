@@ -17,7 +17,9 @@ fn singles(shape: &Shape) -> Grid {
 
 fn stats(dims: &[usize]) -> SumsPlan {
     let shape = Shape::new(dims, ChannelsFirst).expect("a valid shape");
-    SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE).expect("within the limits").expect("not empty")
+    SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE)
+        .expect("within the limits")
+        .expect("not empty")
 }
 
 #[test]
@@ -28,13 +30,17 @@ fn a_channel_of_one_tile_needs_no_combination_and_no_scratch() {
 
 #[test]
 fn tiles_cover_every_value_exactly_once() {
-    for dims in [[2, 3, 50_000], [7, 70_001, 1], [4096, 3, 1], [1, 1, 1], [33, 5, 7], [1, 2, 4097]] {
+    for dims in [[2, 3, 50_000], [7, 70_001, 1], [4096, 3, 1], [1, 1, 1], [33, 5, 7], [1, 2, 4097]]
+    {
         let shape = Shape::new(&dims, ChannelsFirst).expect("a valid shape");
         let partition = Partition::new(&singles(&shape), 4);
         let values = u64::from(partition.tile_values());
         assert!(partition.tiles * values >= partition.values, "{dims:?}: {partition:?}");
         assert!((partition.tiles - 1) * values < partition.values, "{dims:?}: {partition:?}");
-        assert!(partition.blocks * u64::from(256 / partition.rows) >= shape.channels() as u64, "{dims:?}");
+        assert!(
+            partition.blocks * u64::from(256 / partition.rows) >= shape.channels() as u64,
+            "{dims:?}"
+        );
     }
 }
 
@@ -42,12 +48,16 @@ fn tiles_cover_every_value_exactly_once() {
 fn more_workgroups_than_one_dimension_holds_go_to_the_second() {
     let shape = Shape::new(&[3, 301, 5_001], ChannelsFirst).expect("a valid shape");
     let caps = DeviceCaps { max_workgroups: 100, ..DeviceCaps::PORTABLE };
-    let plan = SumsPlan::statistics(f32s(&shape), &caps).expect("within the limits").expect("not empty");
+    let plan =
+        SumsPlan::statistics(f32s(&shape), &caps).expect("within the limits").expect("not empty");
     // Four tiles of each channel.
     assert_eq!(plan.partials[0].workgroups, [93, 13]);
     let caps = DeviceCaps { max_workgroups: 10, ..DeviceCaps::PORTABLE };
     assert_eq!(caps.workgroups(95, &[]), Ok([10, 10]));
-    assert_eq!(caps.workgroups(101, &[1]), Err(LimitError::Workgroups { dims: vec![1], found: 101, allowed: 100 }));
+    assert_eq!(
+        caps.workgroups(101, &[1]),
+        Err(LimitError::Workgroups { dims: vec![1], found: 101, allowed: 100 })
+    );
 }
 
 #[test]
@@ -55,12 +65,19 @@ fn an_empty_batch_plans_nothing() {
     let shape = Shape::new(&[0, 3, 5], ChannelsFirst).expect("a valid shape");
     assert_eq!(SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE), Ok(None));
     assert_eq!(
-        ApplyPlan::normalize(f32s(&shape), DType::F32, &DeviceCaps::PORTABLE, LayerFlags::default(), false),
+        ApplyPlan::normalize(
+            f32s(&shape),
+            DType::F32,
+            &DeviceCaps::PORTABLE,
+            LayerFlags::default(),
+            false
+        ),
         Ok(None)
     );
 }
 
-/// The address in x, counted from where the window is bound, of value `at` of a tile, as the kernel's walk forms it.
+/// The address in x, counted from where the window is bound, of value `at` of a tile, as the
+/// kernel's walk forms it.
 fn walked(params: &TileParams, per_row: u32, tile: u32, channel: u32, at: u32) -> u32 {
     let start = (tile % params.segment_tiles) * params.rows * per_row + params.start + at;
     let sample = tile / params.segment_tiles + start / params.inner;
@@ -73,14 +90,20 @@ fn walked(params: &TileParams, per_row: u32, tile: u32, channel: u32, at: u32) -
     terms.into_iter().fold(0, u32::wrapping_add)
 }
 
-/// Checks windows of one shape, (N, C, spatial…): every tile of every channel is in one window, which binds all of its memory, and the walk
-/// finds it there.
+/// Checks windows of one shape, (N, C, spatial…): every tile of every channel is in one window,
+/// which binds all of its memory, and the walk finds it there.
 fn check_windows(dims: &[usize], layout: Layout, binding_bytes: u64) -> usize {
     let of = |quads, written| check_windows_of(dims, layout, binding_bytes, quads, written);
     of(false, false).max(of(false, true)).max(of(true, false))
 }
 
-fn check_windows_of(dims: &[usize], layout: Layout, binding_bytes: u64, quads: bool, written: bool) -> usize {
+fn check_windows_of(
+    dims: &[usize],
+    layout: Layout,
+    binding_bytes: u64,
+    quads: bool,
+    written: bool,
+) -> usize {
     let mut dims = dims.to_vec();
     if layout == ChannelsLast {
         dims[1..].rotate_left(1);
@@ -98,8 +121,8 @@ fn check_windows_of(dims: &[usize], layout: Layout, binding_bytes: u64, quads: b
     let mut covered = 0;
     for window in &windows {
         let what = format!("{dims:?} {layout:?} {partition:?} {window:?}");
-        covered +=
-            (window.tiles.end - window.tiles.start) as u128 * (window.channels.end - window.channels.start) as u128;
+        covered += (window.tiles.end - window.tiles.start) as u128
+            * (window.channels.end - window.channels.start) as u128;
         let span = &window.span.elements;
         assert!(
             span.start % 256 == 0
@@ -108,10 +131,15 @@ fn check_windows_of(dims: &[usize], layout: Layout, binding_bytes: u64, quads: b
             "{what}"
         );
         let params = partition.tile_params(window, &grid, channels);
-        for tile in [window.tiles.start, (window.tiles.start + window.tiles.end) / 2, window.tiles.end - 1] {
-            let (segment, in_segment) = (tile / partition.segment_tiles, tile % partition.segment_tiles);
-            let first = segment * partition.segment_values + in_segment * u64::from(partition.tile_values());
-            let count = u64::from(partition.tile_values()).min((segment + 1) * partition.segment_values - first);
+        for tile in
+            [window.tiles.start, (window.tiles.start + window.tiles.end) / 2, window.tiles.end - 1]
+        {
+            let (segment, in_segment) =
+                (tile / partition.segment_tiles, tile % partition.segment_tiles);
+            let first = segment * partition.segment_values
+                + in_segment * u64::from(partition.tile_values());
+            let count = u64::from(partition.tile_values())
+                .min((segment + 1) * partition.segment_values - first);
             let local = (tile - window.tiles.start) as u32;
             let is_last = local % params.segment_tiles + 1 == params.segment_tiles;
             assert_eq!(
@@ -119,12 +147,15 @@ fn check_windows_of(dims: &[usize], layout: Layout, binding_bytes: u64, quads: b
                 count as u32,
                 "{what}"
             );
-            for (at, channel) in
-                [(0, window.channels.start), (count - 1, window.channels.end - 1), (count / 2, window.channels.start)]
-            {
+            for (at, channel) in [
+                (0, window.channels.start),
+                (count - 1, window.channels.end - 1),
+                (count / 2, window.channels.start),
+            ] {
                 let (sample, position) = ((first + at) / inner, (first + at) % inner);
-                let address =
-                    sample * strides.sample as u64 + channel * strides.channel as u64 + position * strides.inner as u64;
+                let address = sample * strides.sample as u64
+                    + channel * strides.channel as u64
+                    + position * strides.inner as u64;
                 assert!(span.contains(&address), "{what}: {address}");
                 assert_eq!(
                     u64::from(walked(&params, partition.per_row, local, channel as u32, at as u32)),
@@ -136,11 +167,8 @@ fn check_windows_of(dims: &[usize], layout: Layout, binding_bytes: u64, quads: b
     }
     assert_eq!(covered, partition.tiles as u128 * shape.channels() as u128, "{dims:?} {layout:?}");
     // In the order of tiles, none of a channel twice.
-    assert!(
-        windows
-            .windows(2)
-            .all(|pair| pair[0].tiles.end <= pair[1].tiles.start || pair[0].channels.end <= pair[1].channels.start)
-    );
+    assert!(windows.windows(2).all(|pair| pair[0].tiles.end <= pair[1].tiles.start
+        || pair[0].channels.end <= pair[1].channels.start));
     windows.len()
 }
 
@@ -183,7 +211,8 @@ fn a_smaller_binding_cuts_more_windows_and_leaves_the_tiles_alone() {
     let (whole, cut) = (plan(128 << 20), plan(1 << 20));
     assert_eq!((whole.partials.len(), whole.combine.clone()), (1, cut.combine.clone()));
     assert!(cut.partials.len() > 10);
-    let tiles = |plan: &SumsPlan| plan.partials.iter().map(|partial| partial.params.tiles).sum::<u32>();
+    let tiles =
+        |plan: &SumsPlan| plan.partials.iter().map(|partial| partial.params.tiles).sum::<u32>();
     assert_eq!(tiles(&whole), tiles(&cut));
 }
 
@@ -215,7 +244,8 @@ fn words_are_owned_by_one_run_and_channels_are_found_where_they_lie() {
             next += u64::from(run.end_element);
             let params = run.word_params(&shape, &shape);
             for address in 0..run.end_element {
-                let passed = address.checked_sub(params.run_end).map_or(0, |over| 1 + over / params.run);
+                let passed =
+                    address.checked_sub(params.run_end).map_or(0, |over| 1 + over / params.run);
                 let at = (first + u64::from(address)) as usize;
                 let channel = (at % strides.sample) / strides.channel % shape.channels();
                 assert_eq!(
@@ -238,7 +268,8 @@ fn plans_of<'a>(shapes: &'a [&[usize]]) -> impl Iterator<Item = (&'a [usize], Sh
                 stored[1..].rotate_left(1);
             }
             let shape = Shape::new(&stored, layout).expect("a valid shape");
-            let plan = SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE).expect("within the limits");
+            let plan = SumsPlan::statistics(f32s(&shape), &DeviceCaps::PORTABLE)
+                .expect("within the limits");
             (dims, shape, plan.expect("not empty"))
         })
     })
@@ -246,19 +277,29 @@ fn plans_of<'a>(shapes: &'a [&[usize]]) -> impl Iterator<Item = (&'a [usize], Sh
 
 #[test]
 fn few_channels_of_many_values_and_many_channels_of_few_fill_a_device_alike() {
-    for (dims, shape, plan) in plans_of(&[&[32, 3, 224, 224], &[32, 2048, 7, 7], &[4096, 1024], &[32, 128, 28, 28]]) {
+    for (dims, shape, plan) in
+        plans_of(&[&[32, 3, 224, 224], &[32, 2048, 7, 7], &[4096, 1024], &[32, 128, 28, 28]])
+    {
         let [x, y] = plan.partials[0].workgroups.map(u64::from);
-        let unit = if plan.partials[0].variant.kernel.elements() != Elements::Single { 4 } else { 1 };
+        let unit =
+            if plan.partials[0].variant.kernel.elements() != Elements::Single { 4 } else { 1 };
         let held = x * y * u64::from(WORKGROUP_SIZE) * u64::from(SUMMED_PER_ROW) * unit;
-        // At most half of the invocations' registers are empty, and no workgroup takes more than they hold.
-        assert!((shape.elements()..=2 * shape.elements()).contains(&held), "{dims:?}, {:?}: {held}", shape.strides());
+        // At most half of the invocations' registers are empty, and no workgroup takes more than
+        // they hold.
+        assert!(
+            (shape.elements()..=2 * shape.elements()).contains(&held),
+            "{dims:?}, {:?}: {held}",
+            shape.strides()
+        );
         assert!(x * y >= 128, "{dims:?}: {x}·{y} workgroups");
     }
 }
 
 #[test]
 fn neighbouring_invocations_read_next_to_each_other_and_go_on_nearby() {
-    for (dims, shape, plan) in plans_of(&[&[32, 128, 28, 28], &[4096, 1024], &[32, 2048, 7, 7], &[8, 64, 4096]]) {
+    for (dims, shape, plan) in
+        plans_of(&[&[32, 128, 28, 28], &[4096, 1024], &[32, 2048, 7, 7], &[8, 64, 4096]])
+    {
         let params = &plan.partials[0].params;
         // As the kernel's walk finds them.
         let address = |lane: u32, step: u32| {
@@ -279,10 +320,13 @@ fn neighbouring_invocations_read_next_to_each_other_and_go_on_nearby() {
 fn what_the_sums_read_last_is_written_first() {
     let shape = Shape::new(&[40, 7, 12_345], ChannelsFirst).expect("a valid shape");
     let caps = DeviceCaps { max_binding_bytes: 1 << 20, ..DeviceCaps::PORTABLE };
-    let sums = SumsPlan::statistics(f32s(&shape), &caps).expect("within the limits").expect("not empty");
+    let sums =
+        SumsPlan::statistics(f32s(&shape), &caps).expect("within the limits").expect("not empty");
     let apply = ApplyPlan::normalize(f32s(&shape), DType::F32, &caps, LayerFlags::default(), false);
     let apply = apply.expect("within the limits").expect("not empty");
-    let ends = |parts: &mut dyn Iterator<Item = &Parts>| parts.map(|parts| parts.x.end).collect::<Vec<_>>();
+    let ends = |parts: &mut dyn Iterator<Item = &Parts>| {
+        parts.map(|parts| parts.x.end).collect::<Vec<_>>()
+    };
     let read = ends(&mut sums.partials.iter().map(|dispatch| &dispatch.parts));
     let written = ends(&mut apply.dispatches.iter().map(|dispatch| &dispatch.parts));
     assert!(read.is_sorted() && read.len() > 10);

@@ -1,4 +1,5 @@
-//! Windows: the parts of large activations that one binding spans, cut at tile boundaries so that no bit depends on them.
+//! Windows: the parts of large activations that one binding spans, cut at tile boundaries so that
+//! no bit depends on them.
 
 use std::ops::Range;
 
@@ -7,10 +8,11 @@ use super::grid::Grid;
 use crate::shaders::WORKGROUP_SIZE;
 use crate::shape::Shape;
 
-/// Elements at whose multiples windows begin: their bytes are multiples of every alignment of an offset, 256 bytes at most,
-/// in every storage type.
+/// Elements at whose multiples windows begin: their bytes are multiples of every alignment of an
+/// offset, 256 bytes at most, in every storage type.
 const GRAIN: u64 = 256;
-/// Elements of the largest window: addresses within one are 32 bits wide, with room for one step beyond.
+/// Elements of the largest window: addresses within one are 32 bits wide, with room for one step
+/// beyond.
 const MOST_ELEMENTS: u64 = 1 << 30;
 
 /// Some tiles of some channels, and the memory that they lie in.
@@ -24,9 +26,11 @@ pub struct Window {
     pub span: Span,
     /// Position within its sample of the first tile's first value.
     pub start: u32,
-    /// L as the walk through the window meets it: more than the window where it lies within one row.
+    /// L as the walk through the window meets it: more than the window where it lies within one
+    /// row.
     pub inner: u32,
-    /// Tiles of the window after which a segment ends, the last of them shorter; `u32::MAX` where none ends.
+    /// Tiles of the window after which a segment ends, the last of them shorter; `u32::MAX` where
+    /// none ends.
     pub segment_tiles: u32,
 }
 
@@ -35,7 +39,8 @@ pub struct Window {
 pub struct Span {
     /// The elements; the first is a multiple of 256.
     pub elements: Range<u64>,
-    /// What is added, modulo 2³², to the address that channel, sample within the window and position give.
+    /// What is added, modulo 2³², to the address that channel, sample within the window and
+    /// position give.
     pub origin: u32,
 }
 
@@ -47,8 +52,8 @@ impl Span {
     }
 }
 
-/// Units that a window of one binding may have, before it is widened to a multiple of 256; all of a tensor that
-/// needs no widening.
+/// Units that a window of one binding may have, before it is widened to a multiple of 256; all of a
+/// tensor that needs no widening.
 pub(super) fn capacity(binding_bytes: u64, unit_bytes: u64, elements: u64) -> u64 {
     let fitting = (binding_bytes / unit_bytes).min(MOST_ELEMENTS);
     if elements <= fitting { fitting } else { fitting.saturating_sub(GRAIN) }
@@ -64,9 +69,15 @@ struct Cut<'a> {
     same_layout: bool,
 }
 
-/// The windows of a grid with grad_output beside x, in the order of their tiles; `None` where one tile alone exceeds `capacity`
-/// elements. A window has at most `most_workgroups`, as far as one tile of every channel leaves a choice.
-pub(super) fn windows(partition: &Partition, grid: &Grid, capacity: u64, most_workgroups: u64) -> Option<Vec<Window>> {
+/// The windows of a grid with grad_output beside x, in the order of their tiles; `None` where one
+/// tile alone exceeds `capacity` elements. A window has at most `most_workgroups`, as far as one
+/// tile of every channel leaves a choice.
+pub(super) fn windows(
+    partition: &Partition,
+    grid: &Grid,
+    capacity: u64,
+    most_workgroups: u64,
+) -> Option<Vec<Window>> {
     let most_tiles = (most_workgroups / partition.blocks).max(1);
     let x = &grid.shape;
     let cut = Cut { partition, shape: x, capacity, most_tiles, same_layout: grid.same_layout };
@@ -80,7 +91,11 @@ pub(super) fn windows(partition: &Partition, grid: &Grid, capacity: u64, most_wo
     let mut windows = Vec::new();
     let mut tile = 0;
     while tile < partition.tiles {
-        let window = if x.strides().inner > 1 && cut.same_layout { cut.run(tile)? } else { cut.whole_samples(tile)? };
+        let window = if x.strides().inner > 1 && cut.same_layout {
+            cut.run(tile)?
+        } else {
+            cut.whole_samples(tile)?
+        };
         tile = window.tiles.end;
         windows.push(window);
     }
@@ -114,11 +129,18 @@ impl Cut<'_> {
 
     /// Tiles that lie in these samples, all of whose memory is bound.
     fn samples(&self, tiles: Range<u64>, samples: Range<u64>) -> Window {
-        let span = Span::new(samples.start * self.sample()..samples.end * self.sample(), samples.start * self.sample());
+        let span = Span::new(
+            samples.start * self.sample()..samples.end * self.sample(),
+            samples.start * self.sample(),
+        );
         let is_split = self.partition.is_split;
         let first_value = if is_split { 0 } else { tiles.start * self.tile_values() };
         Window {
-            segment_tiles: if is_split { self.partition.segment_tiles as u32 } else { self.segment_tiles(&tiles) },
+            segment_tiles: if is_split {
+                self.partition.segment_tiles as u32
+            } else {
+                self.segment_tiles(&tiles)
+            },
             tiles,
             channels: self.channels(),
             span,
@@ -127,18 +149,21 @@ impl Cut<'_> {
         }
     }
 
-    /// As many tiles from `tile` on as whole samples fit, where tiles go on from one sample to the next.
+    /// As many tiles from `tile` on as whole samples fit, where tiles go on from one sample to the
+    /// next.
     fn whole_samples(&self, tile: u64) -> Option<Window> {
         let (values, inner) = (self.partition.values, self.inner());
         let first = tile * self.tile_values() / inner;
         let fitting = (first + self.capacity / self.sample()) * inner;
-        let end = if fitting >= values { self.partition.tiles } else { fitting / self.tile_values() };
+        let end =
+            if fitting >= values { self.partition.tiles } else { fitting / self.tile_values() };
         let end = end.min(tile + self.most_tiles);
         let last_value = values.min(end * self.tile_values());
         (end > tile).then(|| self.samples(tile..end, first..last_value.div_ceil(inner)))
     }
 
-    /// As many tiles from `tile` on as fit, where all channels of successive values lie next to each other.
+    /// As many tiles from `tile` on as fit, where all channels of successive values lie next to
+    /// each other.
     fn run(&self, tile: u64) -> Option<Window> {
         let channels = self.channels().end;
         let fitting = (self.capacity / (self.tile_values() * channels)).min(self.most_tiles);
@@ -157,15 +182,19 @@ impl Cut<'_> {
         })
     }
 
-    /// Windows where every sample has tiles of its own: of whole samples, of some channels of a sample, or of a part of one
-    /// channel of a sample.
+    /// Windows where every sample has tiles of its own: of whole samples, of some channels of a
+    /// sample, or of a part of one channel of a sample.
     fn windows_of_segments(&self) -> Option<Vec<Window>> {
         let (samples, inner) = (self.shape.batch() as u64, self.inner());
         let per_segment = self.partition.segment_tiles;
         if let per @ 1.. = (self.capacity / self.sample()).min(self.most_tiles / per_segment) {
             let starts = (0..samples).step_by(per as usize);
             let ranges = starts.map(|first| first..samples.min(first + per));
-            return Some(ranges.map(|s| self.samples(s.start * per_segment..s.end * per_segment, s)).collect());
+            return Some(
+                ranges
+                    .map(|s| self.samples(s.start * per_segment..s.end * per_segment, s))
+                    .collect(),
+            );
         }
         // The samples of another layout are not cut along with those of x.
         // Whole workgroups of channels, because a mask counts those.

@@ -7,8 +7,8 @@ use super::cases::{CHANNELS, Draw, product_that_rounds_down};
 const WORDS: usize = 7;
 pub(super) const ANSWER_WORDS: usize = CHANNELS * WORDS;
 
-/// What becomes of f32 arithmetic on a device. All of it is within what WGSL allows, and none of it is relied on by the
-/// kernels; it explains why two devices differ in the last place.
+/// What becomes of f32 arithmetic on a device. All of it is within what WGSL allows, and none of it
+/// is relied on by the kernels; it explains why two devices differ in the last place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Arithmetic {
@@ -24,8 +24,8 @@ pub struct Arithmetic {
     unsettled_sums: usize,
 }
 
-/// Lines (a, b, −a·b rounded, a subnormal) and values (large, small, smallest normal, infinity): every sum is 0 unless a
-/// product is not rounded, or large and small are not added.
+/// Lines (a, b, −a·b rounded, a subnormal) and values (large, small, smallest normal, infinity):
+/// every sum is 0 unless a product is not rounded, or large and small are not added.
 pub(super) fn inputs() -> [Vec<u32>; 2] {
     /// Twice it is subnormal as well.
     const SUBNORMAL: f32 = f32::MIN_POSITIVE / 8.0;

@@ -1,7 +1,9 @@
-//! Values so close to 0 that their sign tells a sum that was contracted, and whether both passes see the same sign.
+//! Values so close to 0 that their sign tells a sum that was contracted, and whether both passes
+//! see the same sign.
 //!
-//! Half of them, the close ones, are 0 in the arithmetic of the text and a little more where the product is not rounded
-//! before it is added. The others are clearly positive or negative, so that an answer of zeros does not pass.
+//! Half of them, the close ones, are 0 in the arithmetic of the text and a little more where the
+//! product is not rounded before it is added. The others are clearly positive or negative, so that
+//! an answer of zeros does not pass.
 
 use super::Defect;
 use crate::stats::Centering;
@@ -34,8 +36,8 @@ impl Draw {
     }
 }
 
-/// Two numbers whose product is rounded down, so that it is more than 0 where its rounded value is subtracted in one
-/// operation.
+/// Two numbers whose product is rounded down, so that it is more than 0 where its rounded value is
+/// subtracted in one operation.
 pub(super) fn product_that_rounds_down(draw: &mut Draw) -> [f32; 2] {
     loop {
         let [a, b] = [draw.between(1.0, 2.0), draw.between(0.5, 4.0)];
@@ -46,7 +48,8 @@ pub(super) fn product_that_rounds_down(draw: &mut Draw) -> [f32; 2] {
     }
 }
 
-/// A channel and its values, whose v = ((x − pivot)·scale + shift) + residual is 0, 0, positive and negative.
+/// A channel and its values, whose v = ((x − pivot)·scale + shift) + residual is 0, 0, positive and
+/// negative.
 struct Case {
     pivot: f32,
     scale: f32,
@@ -72,7 +75,8 @@ impl Case {
             let is_clear = sum > 0.125;
             if near_tells && other_tells && is_clear {
                 let value = |from_pivot: f32, residual| [pivot + from_pivot, residual];
-                let values = [value(near, 0.0), value(other, -sum), value(near, sum), value(near, -sum)];
+                let values =
+                    [value(near, 0.0), value(other, -sum), value(near, sum), value(near, -sum)];
                 return Self { pivot, scale, shift, values };
             }
         }
@@ -86,16 +90,23 @@ fn cases() -> impl Iterator<Item = Case> {
 
 /// Centering, values, weight and bias, as the kernels read them.
 pub(super) fn inputs() -> [Vec<u32>; 4] {
-    // None of them changes a bit of v: scale = weight·inv_std, shift = bias − rest·scale, and x counts in the unit.
+    // None of them changes a bit of v: scale = weight·inv_std, shift = bias − rest·scale, and x
+    // counts in the unit.
     const WEIGHT: f32 = 0.5;
     const REST: f32 = 0.0;
     const UNIT: f32 = 1.0;
     let mut inputs = [const { Vec::new() }; 4];
     let [centering, values, weight, bias] = &mut inputs;
     for case in cases() {
-        let of_channel = Centering { pivot: case.pivot, rest: REST, inv_std: case.scale / WEIGHT, unit: UNIT };
+        let of_channel =
+            Centering { pivot: case.pivot, rest: REST, inv_std: case.scale / WEIGHT, unit: UNIT };
         centering.extend(bytemuck::cast::<_, [u32; size_of::<Centering>() / 4]>(of_channel));
-        values.extend(case.values.iter().flat_map(|&[x, residual]| [x, residual, GRAD_OUTPUT]).map(f32::to_bits));
+        values.extend(
+            case.values
+                .iter()
+                .flat_map(|&[x, residual]| [x, residual, GRAD_OUTPUT])
+                .map(f32::to_bits),
+        );
         weight.push(WEIGHT.to_bits());
         bias.push(case.shift.to_bits());
     }
@@ -106,7 +117,9 @@ pub(super) fn inputs() -> [Vec<u32>; 4] {
 pub(super) fn check_sides(forward: &[u32], backward: &[u32]) -> Result<(), Defect> {
     let v = cases().flat_map(|case| [0.0, 0.0, case.values[2][1], case.values[3][1]]);
     let mut differing = 0;
-    for (index, ((expected, &y), gradients)) in v.zip(forward).zip(backward.chunks_exact(2)).enumerate() {
+    for (index, ((expected, &y), gradients)) in
+        v.zip(forward).zip(backward.chunks_exact(2)).enumerate()
+    {
         let [y, g] = [y, gradients[0]].map(f32::from_bits);
         let wrong = Defect::Activation { index, expected, forward: y, backward: g };
         let sides = [y > 0.0, g == GRAD_OUTPUT];

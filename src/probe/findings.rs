@@ -2,31 +2,34 @@
 
 use super::Arithmetic;
 
-/// What the driver of a GPU was found to do when the device was opened ([`Device::findings`](crate::Device::findings)).
+/// What the driver of a GPU was found to do when the device was opened
+/// ([`Device::findings`](crate::Device::findings)).
 ///
 /// A driver that keeps what the kernels rely on has no [`defects`](Self::defects).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Findings {
-    /// Invocations per subgroup of the kernel that asked; `None` where subgroups are not used. A driver may compile other
-    /// kernels for another size: those that use subgroups read the size that they run with.
+    /// Invocations per subgroup of the kernel that asked; `None` where subgroups are not used. A
+    /// driver may compile other kernels for another size: those that use subgroups read the size
+    /// that they run with.
     pub subgroup_size: Option<u32>,
     /// What becomes of f32 arithmetic; `None` where the driver did not answer.
     pub arithmetic: Option<Arithmetic>,
-    /// Whether backward finds every value on the side of the activation on which forward was; `None` where the driver did
-    /// not answer. Where it does not, keep a mask
+    /// Whether backward finds every value on the side of the activation on which forward was;
+    /// `None` where the driver did not answer. Where it does not, keep a mask
     /// ([`with_activation_mask`](crate::BatchNormConfig::with_activation_mask)).
     pub sides_agree: Option<bool>,
     /// What is wrong, and what it leads to.
     pub defects: Vec<Defect>,
 }
 
-/// A fault of a driver. Where a fast path relies on the contrary, that path is switched off; each says what follows.
+/// A fault of a driver. Where a fast path relies on the contrary, that path is switched off; each
+/// says what follows.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Defect {
-    /// A question was not answered: its kernel was refused, or the answer did not come in time. The way that it proves is
-    /// not taken.
+    /// A question was not answered: its kernel was refused, or the answer did not come in time. The
+    /// way that it proves is not taken.
     #[error("no answer to the probe {question}: {message}")]
     NoAnswer {
         /// Name of the question.
@@ -35,14 +38,17 @@ pub enum Defect {
         message: String,
     },
     /// Subgroups vary in size, or are too small. They are not used.
-    #[error("subgroups have {smallest} to {largest} invocations, expected one size of 4 at least: they are not used")]
+    #[error(
+        "subgroups have {smallest} to {largest} invocations, expected one size of 4 at least: they are not used"
+    )]
     SubgroupSizes {
         /// The smallest size that an invocation was told.
         smallest: u32,
         /// The largest.
         largest: u32,
     },
-    /// Numbers counted subgroup by subgroup do not name every invocation of a workgroup once. Subgroups are not used.
+    /// Numbers counted subgroup by subgroup do not name every invocation of a workgroup once.
+    /// Subgroups are not used.
     #[error(
         "no invocation of workgroup {workgroup} is number {missing} by subgroup · size + place, expected one for each of 0 \
          to 255: subgroups are not used"
@@ -53,7 +59,8 @@ pub enum Defect {
         /// The first number that none has.
         missing: u32,
     },
-    /// An exchange within a subgroup brings what another invocation than the neighbour holds. Subgroups are not used.
+    /// An exchange within a subgroup brings what another invocation than the neighbour holds.
+    /// Subgroups are not used.
     #[error(
         "invocation {number} gets the values of {found:?} from distance {distance}, expected those of {expected}: \
          subgroups are not used"
@@ -69,7 +76,9 @@ pub enum Defect {
         expected: u32,
     },
     /// The device's own loads change an f16. They are not used.
-    #[error("f16 {half:#06x} is read as f32 {found:#010x}, expected {expected:#010x}: native loads are not used")]
+    #[error(
+        "f16 {half:#06x} is read as f32 {found:#010x}, expected {expected:#010x}: native loads are not used"
+    )]
     Half {
         /// Bits of the f16.
         half: u16,
@@ -79,7 +88,9 @@ pub enum Defect {
         expected: u32,
     },
     /// A value that is clearly on one side of the activation was treated as one of the other.
-    #[error("value {index} is {expected}, but forward makes it {forward} and backward's gradient of it is {backward}")]
+    #[error(
+        "value {index} is {expected}, but forward makes it {forward} and backward's gradient of it is {backward}"
+    )]
     Activation {
         /// Number of the value.
         index: usize,
@@ -101,7 +112,8 @@ pub enum Defect {
         /// Values that were tried.
         values: usize,
     },
-    /// The compiler contracts or reassociates sums through the barrier by which kernels keep the order of their text.
+    /// The compiler contracts or reassociates sums through the barrier by which kernels keep the
+    /// order of their text.
     #[error(
         "{differing} of {sums} sums are not rounded as the kernels' text says, integer barriers notwithstanding: results \
          may miss their bounds"

@@ -23,13 +23,14 @@ pub(super) fn words() -> Vec<u32> {
     values.chunks_exact(2).map(|pair| u32::from(pair[0]) | (u32::from(pair[1]) << 16)).collect()
 }
 
-/// Whether every value was read as the portable decoding reads it. A NaN may be any NaN: devices make them quiet or give
-/// them a payload of their own, and kernels tell NaN by the exponent alone.
+/// Whether every value was read as the portable decoding reads it. A NaN may be any NaN: devices
+/// make them quiet or give them a payload of their own, and kernels tell NaN by the exponent alone.
 pub(super) fn check(answer: &[u32]) -> Result<(), Defect> {
     for (half, loads) in values().zip(answer.chunks_exact(2)) {
         let expected = f16::from_bits(half).to_f32();
         for &found in loads {
-            let same = found == expected.to_bits() || (expected.is_nan() && f32::from_bits(found).is_nan());
+            let same = found == expected.to_bits()
+                || (expected.is_nan() && f32::from_bits(found).is_nan());
             if !same {
                 return Err(Defect::Half { half, found, expected: expected.to_bits() });
             }

@@ -6,8 +6,9 @@ use super::{arithmetic, cases, halves, subgroups};
 use crate::fast_paths::FastPaths;
 use crate::shaders::expand;
 
-/// Something that a driver is asked by running a small kernel. Every kernel has the entry point `main` of 256 invocations and
-/// one bind group: [`Params`] at binding 0, inputs to read from 1 on, the answer to write behind them. Some use fewer.
+/// Something that a driver is asked by running a small kernel. Every kernel has the entry point
+/// `main` of 256 invocations and one bind group: [`Params`] at binding 0, inputs to read from 1 on,
+/// the answer to write behind them. Some use fewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Question {
     /// Are subgroups whole, of one size, and neighbours where their numbers say?
@@ -53,7 +54,8 @@ impl Params {
 
 impl Question {
     /// Every question.
-    pub const ALL: [Self; 5] = [Self::Subgroups, Self::NativeF16, Self::Forward, Self::Backward, Self::Arithmetic];
+    pub const ALL: [Self; 5] =
+        [Self::Subgroups, Self::NativeF16, Self::Forward, Self::Backward, Self::Arithmetic];
 
     /// Name of the question.
     pub fn name(self) -> &'static str {
@@ -66,7 +68,8 @@ impl Question {
         }
     }
 
-    /// Whether it is asked of a device that takes these ways if they are sound: what is not taken needs no proof.
+    /// Whether it is asked of a device that takes these ways if they are sound: what is not taken
+    /// needs no proof.
     pub fn is_asked(self, paths: FastPaths) -> bool {
         match self {
             Self::Subgroups => paths.subgroups,
@@ -75,7 +78,8 @@ impl Question {
         }
     }
 
-    /// The WGSL source of its kernel. Both passes form what is activated by the source of the layer's own kernels.
+    /// The WGSL source of its kernel. Both passes form what is activated by the source of the
+    /// layer's own kernels.
     pub fn source(self) -> String {
         const PARAMS: &str = include_str!("../../shaders/probe/params.wgsl");
         const INPUTS: &str = include_str!("../../shaders/probe/inputs.wgsl");
@@ -85,9 +89,15 @@ impl Question {
         match self {
             Self::Subgroups => include_str!("../../shaders/probe/subgroups.wgsl").to_owned(),
             Self::NativeF16 => include_str!("../../shaders/probe/native_f16.wgsl").to_owned(),
-            Self::Forward => with_parts(&[PARAMS, INPUTS, include_str!("../../shaders/probe/forward.wgsl")]),
-            Self::Backward => with_parts(&[PARAMS, INPUTS, include_str!("../../shaders/probe/backward.wgsl")]),
-            Self::Arithmetic => with_parts(&[PARAMS, include_str!("../../shaders/probe/arithmetic.wgsl")]),
+            Self::Forward => {
+                with_parts(&[PARAMS, INPUTS, include_str!("../../shaders/probe/forward.wgsl")])
+            }
+            Self::Backward => {
+                with_parts(&[PARAMS, INPUTS, include_str!("../../shaders/probe/backward.wgsl")])
+            }
+            Self::Arithmetic => {
+                with_parts(&[PARAMS, include_str!("../../shaders/probe/arithmetic.wgsl")])
+            }
         }
     }
 

@@ -1,8 +1,9 @@
-//! Whether a workgroup is cut into whole subgroups of one size, whose neighbours are those of their numbers.
+//! Whether a workgroup is cut into whole subgroups of one size, whose neighbours are those of their
+//! numbers.
 //!
-//! The kernels that merge rows number an invocation by subgroup · size + place and take the four of which the number is
-//! 4k, 4k + 1, 4k + 2 and 4k + 3 for neighbours: then every number must be there once, and an exchange at distance 1, 2 or 3
-//! must reach them.
+//! The kernels that merge rows number an invocation by subgroup · size + place and take the four of
+//! which the number is 4k, 4k + 1, 4k + 2 and 4k + 3 for neighbours: then every number must be
+//! there once, and an exchange at distance 1, 2 or 3 must reach them.
 
 use super::Defect;
 use crate::shaders::WORKGROUP_SIZE;
@@ -10,7 +11,8 @@ use crate::shaders::WORKGROUP_SIZE;
 /// Workgroups that answer: a number that went on counting in the second would be found.
 pub(super) const WORKGROUPS: usize = 2;
 const INVOCATIONS: usize = WORKGROUP_SIZE as usize;
-/// Words of one invocation: number, size, place, lane, and four components for each of three distances.
+/// Words of one invocation: number, size, place, lane, and four components for each of three
+/// distances.
 const WORDS: usize = 16;
 pub(super) const ANSWER_WORDS: usize = WORKGROUPS * INVOCATIONS * WORDS;
 /// Component k of what an invocation holds is its number plus k times this.
@@ -33,7 +35,8 @@ pub(super) fn size(answer: &[u32]) -> Result<u32, Defect> {
     Ok(smallest)
 }
 
-/// Whether the numbers of a workgroup are 0 to 255. There are 256 of them: where one comes twice, another is missing.
+/// Whether the numbers of a workgroup are 0 to 255. There are 256 of them: where one comes twice,
+/// another is missing.
 fn check_numbers(workgroup: usize, answer: &[u32]) -> Result<(), Defect> {
     let mut is_there = [false; INVOCATIONS];
     for words in answer.chunks_exact(WORDS) {
@@ -50,7 +53,8 @@ fn check_numbers(workgroup: usize, answer: &[u32]) -> Result<(), Defect> {
 fn check_neighbours(words: &[u32]) -> Result<(), Defect> {
     let number = words[0];
     for (exchanged, distance) in words[4..].chunks_exact(4).zip(1..) {
-        let whose = |component: usize| exchanged[component].wrapping_sub(COMPONENT_STEP * component as u32);
+        let whose =
+            |component: usize| exchanged[component].wrapping_sub(COMPONENT_STEP * component as u32);
         let (found, expected) = (std::array::from_fn(whose), number ^ distance);
         if found != [expected; 4] {
             return Err(Defect::SubgroupNeighbours { number, distance, found, expected });

@@ -28,8 +28,12 @@ impl Driver {
         match question {
             Question::Subgroups => subgroups(self.subgroup_size.unwrap_or(8), |lane| lane),
             Question::NativeF16 => self.halves(),
-            Question::Forward => self.each_value(|_, v| vec![if v > 0.0 { v } else { 0.25 * v }], 0),
-            Question::Backward => self.each_value(|g, v| vec![if v > 0.0 { g } else { 0.25 * g }, 0.0], 1),
+            Question::Forward => {
+                self.each_value(|_, v| vec![if v > 0.0 { v } else { 0.25 * v }], 0)
+            }
+            Question::Backward => {
+                self.each_value(|g, v| vec![if v > 0.0 { g } else { 0.25 * g }, 0.0], 1)
+            }
             Question::Arithmetic => self.arithmetic(),
         }
     }
@@ -47,14 +51,19 @@ impl Driver {
             half.to_f32().to_bits()
         };
         let [words, ..] = Question::NativeF16.inputs();
-        words.iter().flat_map(|word| [word & 0xffff, word >> 16]).flat_map(|half| [read(half); 2]).collect()
+        words
+            .iter()
+            .flat_map(|word| [word & 0xffff, word >> 16])
+            .flat_map(|half| [read(half); 2])
+            .collect()
     }
 
     fn each_value(&self, write: impl Fn(f32, f32) -> Vec<f32>, pass: usize) -> Vec<u32> {
         let [centering, values, weight, bias] = Question::Forward.inputs().map(floats);
         let mut answer = Vec::new();
         for (channel, values) in values.chunks_exact(12).enumerate() {
-            let [pivot, rest, inv_std, unit] = [0, 1, 2, 3].map(|index| centering[4 * channel + index]);
+            let [pivot, rest, inv_std, unit] =
+                [0, 1, 2, 3].map(|index| centering[4 * channel + index]);
             let scale = inv_std * weight[channel];
             let shift = -rest * scale + bias[channel];
             for value in values.chunks_exact(3) {
@@ -73,10 +82,13 @@ impl Driver {
         let [lines, values, ..] = Question::Arithmetic.inputs().map(floats);
         let flushed = |value: f32| if self.flushes { 0.0 } else { value };
         let words = lines.chunks_exact(4).zip(values.chunks_exact(4)).flat_map(|(line, value)| {
-            let contracted =
-                |is: bool| if is { line[0].mul_add(line[1], line[2]) } else { line[0] * line[1] + line[2] };
-            let regrouped = if self.reassociates { -value[1] } else { value[0] - (value[0] + value[1]) };
-            let floats = [contracted(self.contracts), regrouped, contracted(self.contracts_settled[0]), 0.0];
+            let contracted = |is: bool| {
+                if is { line[0].mul_add(line[1], line[2]) } else { line[0] * line[1] + line[2] }
+            };
+            let regrouped =
+                if self.reassociates { -value[1] } else { value[0] - (value[0] + value[1]) };
+            let floats =
+                [contracted(self.contracts), regrouped, contracted(self.contracts_settled[0]), 0.0];
             let small = [flushed(value[2] * 0.5), flushed(line[3] + line[3])];
             let mut words: Vec<u32> = floats.into_iter().chain(small).map(f32::to_bits).collect();
             words.push(u32::from(!self.misses_nan));
@@ -90,12 +102,14 @@ fn floats(words: Vec<u32>) -> Vec<f32> {
     words.into_iter().map(f32::from_bits).collect()
 }
 
-/// Answers of workgroups cut into subgroups of a size, whose invocations stand where `lane_of` says by their number.
+/// Answers of workgroups cut into subgroups of a size, whose invocations stand where `lane_of` says
+/// by their number.
 fn subgroups(size: u32, lane_of: impl Fn(u32) -> u32) -> Vec<u32> {
     let mut workgroup = vec![[0; 16]; 256];
     for number in 0..256 {
         let lane = lane_of(number);
-        let exchanged = [1, 2, 3].map(|distance| [0, 256, 512, 768].map(|step| (number ^ distance) + step));
+        let exchanged =
+            [1, 2, 3].map(|distance| [0, 256, 512, 768].map(|step| (number ^ distance) + step));
         let own = [number, size, number % size, lane];
         let words: Vec<u32> = own.into_iter().chain(exchanged.into_iter().flatten()).collect();
         workgroup[lane as usize].copy_from_slice(&words);
@@ -106,7 +120,10 @@ fn subgroups(size: u32, lane_of: impl Fn(u32) -> u32) -> Vec<u32> {
 /// What is found where one question is answered otherwise than a sound driver does.
 fn judged(question: Question, answer: Answer) -> (FastPaths, Findings) {
     let mut answers = Driver::default().answers();
-    answers.iter_mut().filter(|(asked, _)| *asked == question).for_each(|(_, old)| *old = answer.clone());
+    answers
+        .iter_mut()
+        .filter(|(asked, _)| *asked == question)
+        .for_each(|(_, old)| *old = answer.clone());
     judge(FastPaths::ALL, &answers)
 }
 
@@ -116,7 +133,12 @@ fn subgroup_defect(change: impl FnOnce(&mut Vec<u32>)) -> Defect {
     change(&mut answer);
     let (paths, findings) = judged(Question::Subgroups, Ok(answer));
     assert_eq!(paths, FastPaths::ALL.with_subgroups(false));
-    assert_eq!((findings.subgroup_size, findings.defects.len()), (None, 1), "{:?}", findings.defects);
+    assert_eq!(
+        (findings.subgroup_size, findings.defects.len()),
+        (None, 1),
+        "{:?}",
+        findings.defects
+    );
     findings.defects[0].clone()
 }
 
@@ -133,7 +155,8 @@ fn a_sound_driver_has_every_way_and_no_defect() {
         assert_eq!(paths, FastPaths::ALL);
         assert_eq!(findings.subgroup_size, Some(size));
         assert_eq!(findings.defects, []);
-        let Arithmetic { contracts, reassociates, flushes_subnormals, misses_nan, .. } = findings.arithmetic.unwrap();
+        let Arithmetic { contracts, reassociates, flushes_subnormals, misses_nan, .. } =
+            findings.arithmetic.unwrap();
         assert_eq!([contracts, reassociates, flushes_subnormals, misses_nan], [false; 4]);
         assert_eq!(findings.sides_agree, Some(true));
     }
@@ -158,15 +181,18 @@ fn numbers_that_are_no_permutation_are_found() {
     let beyond = subgroup_defect(|answer| answer[word_of(3, 0)] = u32::MAX);
     assert_eq!(beyond, Defect::SubgroupNumbers { workgroup: 0, missing: 3 });
     // The second workgroup goes on counting where the first one ended.
-    let goes_on = subgroup_defect(|answer| (256..512).for_each(|lane| answer[word_of(lane, 0)] += 256));
+    let goes_on =
+        subgroup_defect(|answer| (256..512).for_each(|lane| answer[word_of(lane, 0)] += 256));
     assert_eq!(goes_on, Defect::SubgroupNumbers { workgroup: 1, missing: 0 });
 }
 
 #[test]
 fn two_lanes_that_changed_places_are_found() {
-    // Numbers 1 and 9 have changed places, and what they hold has not: 0 holds the value of 1 for its neighbour, 1 gets 8's.
+    // Numbers 1 and 9 have changed places, and what they hold has not: 0 holds the value of 1 for
+    // its neighbour, 1 gets 8's.
     let swapped = subgroup_defect(|answer| answer.swap(word_of(1, 0), word_of(9, 0)));
-    let expected = Defect::SubgroupNeighbours { number: 9, distance: 1, found: [0; 4], expected: 8 };
+    let expected =
+        Defect::SubgroupNeighbours { number: 9, distance: 1, found: [0; 4], expected: 8 };
     assert_eq!(swapped, expected);
 }
 
@@ -181,7 +207,10 @@ fn an_exchange_that_brings_another_value_is_found_at_every_distance_and_componen
             let expected = 100 ^ distance as u32;
             let defect = subgroup_defect(|answer| answer[word] = own);
             let distance = distance as u32;
-            assert_eq!(defect, Defect::SubgroupNeighbours { number: 100, distance, found, expected });
+            assert_eq!(
+                defect,
+                Defect::SubgroupNeighbours { number: 100, distance, found, expected }
+            );
         }
     }
 }
@@ -197,7 +226,8 @@ fn an_f16_that_loads_change_is_found() {
     let mut answer = sound.clone();
     for index in (0..sound.len()).step_by(1021) {
         let word = sound[index];
-        answer[index] = if f32::from_bits(word).is_nan() { f32::INFINITY.to_bits() } else { word ^ 1 };
+        answer[index] =
+            if f32::from_bits(word).is_nan() { f32::INFINITY.to_bits() } else { word ^ 1 };
         let half = (index / 2) as u16;
         assert!(
             matches!(halves::check(&answer), Err(Defect::Half { half: found, .. }) if found == half),
@@ -235,10 +265,16 @@ fn a_pass_that_contracts_alone_puts_every_close_value_on_another_side() {
 
 #[test]
 fn passes_that_agree_on_nonsense_are_found() {
-    for (question, word) in [(Question::Forward, 0), (Question::Backward, 0), (Question::Forward, f32::NAN.to_bits())] {
+    for (question, word) in
+        [(Question::Forward, 0), (Question::Backward, 0), (Question::Forward, f32::NAN.to_bits())]
+    {
         let (_, findings) = judged(question, Ok(vec![word; question.answer_words()]));
         assert_eq!(findings.sides_agree, Some(false));
-        assert!(matches!(findings.defects[..], [Defect::Activation { .. }]), "{:?}", findings.defects);
+        assert!(
+            matches!(findings.defects[..], [Defect::Activation { .. }]),
+            "{:?}",
+            findings.defects
+        );
     }
 }
 
@@ -247,7 +283,8 @@ fn what_becomes_of_arithmetic_is_told_each_by_itself() {
     let told = |driver: Driver| {
         let (paths, findings) = judge(FastPaths::ALL, &driver.answers());
         assert_eq!((paths, findings.defects), (FastPaths::ALL, vec![]));
-        let Arithmetic { contracts, reassociates, flushes_subnormals, misses_nan, .. } = findings.arithmetic.unwrap();
+        let Arithmetic { contracts, reassociates, flushes_subnormals, misses_nan, .. } =
+            findings.arithmetic.unwrap();
         [contracts, reassociates, flushes_subnormals, misses_nan]
     };
     let sound = Driver::default();
@@ -276,16 +313,31 @@ fn a_sum_that_no_barrier_keeps_is_a_defect() {
 #[test]
 fn a_way_is_taken_only_where_it_is_asked_for_and_answered() {
     let sound = Driver::default().answers();
-    for asked in [FastPaths::NONE, FastPaths::ALL.with_subgroups(false), FastPaths::ALL.with_native_f16(false)] {
+    for asked in [
+        FastPaths::NONE,
+        FastPaths::ALL.with_subgroups(false),
+        FastPaths::ALL.with_native_f16(false),
+    ] {
         assert_eq!(judge(asked, &sound).0, asked, "what the caller switched off stays off");
-        let needed = sound.iter().filter(|(question, _)| question.is_asked(asked)).cloned().collect::<Vec<_>>();
+        let needed = sound
+            .iter()
+            .filter(|(question, _)| question.is_asked(asked))
+            .cloned()
+            .collect::<Vec<_>>();
         let (paths, findings) = judge(asked, &needed);
-        assert_eq!((paths, findings.defects), (asked, vec![]), "nothing needs proof but what is asked for");
+        assert_eq!(
+            (paths, findings.defects),
+            (asked, vec![]),
+            "nothing needs proof but what is asked for"
+        );
     }
     let unanswered = FastPaths::ALL.without_proof();
     let (paths, findings) = judge(FastPaths::ALL, &[]);
     assert_eq!((paths, findings.defects.len()), (unanswered, Question::ALL.len()));
-    assert_eq!((findings.subgroup_size, findings.arithmetic, findings.sides_agree), (None, None, None));
+    assert_eq!(
+        (findings.subgroup_size, findings.arithmetic, findings.sides_agree),
+        (None, None, None)
+    );
 
     for question in Question::ALL {
         let short = Driver::default().answer(question)[1..].to_vec();
@@ -293,7 +345,9 @@ fn a_way_is_taken_only_where_it_is_asked_for_and_answered() {
             let (paths, findings) = judged(question, answer);
             let lost = [question == Question::NativeF16, question == Question::Subgroups];
             assert_eq!([!paths.native_f16, !paths.subgroups], lost, "{question:?}");
-            let [Defect::NoAnswer { question: named, .. }] = &findings.defects[..] else { panic!("{findings:?}") };
+            let [Defect::NoAnswer { question: named, .. }] = &findings.defects[..] else {
+                panic!("{findings:?}")
+            };
             assert_eq!(*named, question.name());
         }
     }

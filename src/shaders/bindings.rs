@@ -30,7 +30,8 @@ pub enum Role {
     Tiles,
     /// Sums of the rank, (C): read back by the host.
     Local,
-    /// Pivot, rest and inverse deviation, (C): sent by the host, or made by the device where it merges.
+    /// Pivot, rest and inverse deviation, (C): sent by the host, or made by the device where it
+    /// merges.
     Centering,
     /// Mean, (C), in f32: for applications.
     Mean,
@@ -60,7 +61,8 @@ pub enum Role {
     Mask,
 }
 
-/// A storage buffer of a kernel. Its binding number is its position in the table plus 1; binding 0 is the parameter struct.
+/// A storage buffer of a kernel. Its binding number is its position in the table plus 1; binding 0
+/// is the parameter struct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// What it is for.
@@ -91,7 +93,8 @@ const fn output(role: Role, name: &'static str) -> Binding {
     Binding { role, name, access: Access::Write, element_bytes: None }
 }
 
-const PARTIAL_STATS: [Binding; 2] = [activation(Role::Input, "x"), writes(Role::Tiles, "partial", 16)];
+const PARTIAL_STATS: [Binding; 2] =
+    [activation(Role::Input, "x"), writes(Role::Tiles, "partial", 16)];
 const COMBINE: [Binding; 2] = [reads(Role::Tiles, "partial", 16), writes(Role::Local, "local", 16)];
 const FINALIZE_STATS: [Binding; 6] = [
     reads(Role::Locals, "locals", 16),
@@ -115,7 +118,8 @@ const FINALIZE_GRAD: [Binding; 6] = [
     writes(Role::GradWeight, "grad_weight", 4),
     writes(Role::GradBias, "grad_bias", 4),
 ];
-const ACCUMULATE: [Binding; 2] = [reads(Role::Addend, "addend", 4), writes(Role::Total, "total", 4)];
+const ACCUMULATE: [Binding; 2] =
+    [reads(Role::Addend, "addend", 4), writes(Role::Total, "total", 4)];
 /// The last one only where a mask is kept.
 const NORMALIZE: [Binding; 7] = [
     activation(Role::Input, "x"),
@@ -164,14 +168,18 @@ const GRAD_INPUT: [[Binding; 8]; 2] = [grad_input(false), grad_input(true)];
 impl Kernel {
     /// The storage buffers in binding order.
     pub fn bindings(self) -> &'static [Binding] {
-        let from_mask = usize::from(matches!(self.upstream(), Some(up) if matches!(up.active, Active::Masked(_))));
+        let from_mask = usize::from(
+            matches!(self.upstream(), Some(up) if matches!(up.active, Active::Masked(_))),
+        );
         match self {
             Self::PartialStats { .. } => &PARTIAL_STATS,
             Self::CombineStats | Self::CombineGradSums => &COMBINE,
             Self::Normalize(Normalize { mask: None, .. }) => NORMALIZE.split_at(6).0,
             Self::Normalize(_) => &NORMALIZE,
             Self::PartialGradSums { .. } => &PARTIAL_GRAD_SUMS[from_mask],
-            Self::GradInput(GradInput { grad_residual: false, .. }) => GRAD_INPUT[from_mask].split_at(7).0,
+            Self::GradInput(GradInput { grad_residual: false, .. }) => {
+                GRAD_INPUT[from_mask].split_at(7).0
+            }
             Self::GradInput(_) => &GRAD_INPUT[from_mask],
             Self::FinalizeStats => &FINALIZE_STATS,
             Self::CenterRunning => &CENTER_RUNNING,

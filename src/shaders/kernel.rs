@@ -1,7 +1,9 @@
 //! The kernels, and what of their sources depends on the tensors and the layer that they work on.
 
 use super::files;
-use super::params::{AccumulateParams, CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams};
+use super::params::{
+    AccumulateParams, CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams,
+};
 use super::storage::Storage;
 use crate::dtype::DType;
 
@@ -17,12 +19,15 @@ pub enum Elements {
     FourChannels,
 }
 
-/// Which value a bit of a mask stands for. A bit is 1 where v, what enters the activation, is above 0.
+/// Which value a bit of a mask stands for. A bit is 1 where v, what enters the activation, is above
+/// 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MaskOrder {
-    /// A word holds the 32 values of a tile that one invocation of a kernel that writes goes through.
+    /// A word holds the 32 values of a tile that one invocation of a kernel that writes goes
+    /// through.
     ByInvocation,
-    /// A word holds the values at 32 addresses that follow each other: where words of 16-bit outputs are owned.
+    /// A word holds the values at 32 addresses that follow each other: where words of 16-bit
+    /// outputs are owned.
     ByAddress,
 }
 
@@ -56,7 +61,8 @@ pub struct Normalize {
     pub activation: bool,
     /// The mask of the activation that is kept.
     pub mask: Option<MaskOrder>,
-    /// y is written over x: the one buffer is bound once, because a kernel may not bind a range twice for writing.
+    /// y is written over x: the one buffer is bound once, because a kernel may not bind a range
+    /// twice for writing.
     pub in_place: bool,
 }
 
@@ -69,7 +75,8 @@ pub struct Upstream {
     pub grad_output: Storage,
     /// What an invocation loads at once.
     pub elements: Elements,
-    /// The values of an element of grad_output lie apart, in another layout than x; without meaning for single values.
+    /// The values of an element of grad_output lie apart, in another layout than x; without meaning
+    /// for single values.
     pub strided: bool,
     /// How backward knows where the activation was active.
     pub active: Active,
@@ -140,7 +147,9 @@ impl Kernel {
             Self::Normalize(_) => ("normalize", files::NORMALIZE),
             Self::PartialGradSums { .. } => ("partial_grad_sums", files::PARTIAL_GRAD_SUMS),
             Self::CombineGradSums => ("combine_grad_sums", files::COMBINE_GRAD_SUMS),
-            Self::GradInput(_) if self.owns_words() => ("grad_input_words", files::GRAD_INPUT_WORDS),
+            Self::GradInput(_) if self.owns_words() => {
+                ("grad_input_words", files::GRAD_INPUT_WORDS)
+            }
             Self::GradInput(_) => ("grad_input", files::GRAD_INPUT),
             Self::FinalizeStats => ("finalize_stats", files::FINALIZE_STATS),
             Self::CenterRunning => ("center_running", files::CENTER_RUNNING),
@@ -172,7 +181,8 @@ impl Kernel {
     /// What a kernel of backward reads.
     pub(super) fn upstream(self) -> Option<Upstream> {
         match self {
-            Self::PartialGradSums { upstream, .. } | Self::GradInput(GradInput { upstream, .. }) => Some(upstream),
+            Self::PartialGradSums { upstream, .. }
+            | Self::GradInput(GradInput { upstream, .. }) => Some(upstream),
             _ => None,
         }
     }
@@ -209,13 +219,16 @@ impl Kernel {
     pub(super) fn in_place(self) -> Option<[&'static str; 2]> {
         match self {
             Self::Normalize(Normalize { in_place: true, .. }) => Some(["x", "y"]),
-            Self::GradInput(GradInput { in_place: true, .. }) => Some(["grad_output", "grad_input"]),
+            Self::GradInput(GradInput { in_place: true, .. }) => {
+                Some(["grad_output", "grad_input"])
+            }
             _ => None,
         }
     }
 
     /// Whether an invocation owns words of a 16-bit output, of which one may hold two channels.
     pub(super) fn owns_words(self) -> bool {
-        self.elements() == Elements::Single && self.output().is_some_and(|output| output != DType::F32)
+        self.elements() == Elements::Single
+            && self.output().is_some_and(|output| output != DType::F32)
     }
 }

@@ -1,4 +1,5 @@
-//! Parameter structs as the kernels read them: 4-byte fields without gaps. Their WGSL is made here too.
+//! Parameter structs as the kernels read them: 4-byte fields without gaps. Their WGSL is made here
+//! too.
 
 use bytemuck::{Pod, Zeroable};
 use std::mem::{offset_of, size_of};
@@ -21,7 +22,9 @@ impl ParamsLayout {
     pub(super) fn wgsl(&self) -> String {
         let Self { name, declarations, .. } = self;
         let fields = declarations.concat();
-        format!("struct {name} {{\n{fields}}}\n\n@group(0) @binding(0) var<uniform> params: {name};\n\n")
+        format!(
+            "struct {name} {{\n{fields}}}\n\n@group(0) @binding(0) var<uniform> params: {name};\n\n"
+        )
     }
 }
 
@@ -104,7 +107,7 @@ params! {
         g_step: u32,
         /// What is added to the address in grad_output when the position passes L.
         g_wrap: u32,
-        /// Elements of grad_output from one value of a quad to the next, where it has another layout than x.
+        /// Elements of grad_output between values of a quad, in another layout than x.
         g_apart: u32,
         /// Address of the first element that is written, for kernels that own words.
         first_element: u32,
@@ -132,7 +135,7 @@ params! {
         has_bias: u32,
         /// What an activation multiplies values of 0 and below by.
         slope: f32,
-        /// Power of two by which kernels that sum multiply x, or sums of four gradients, to stay in the range of f32; 1 as a rule.
+        /// Power of two that scales what is summed (x, or four gradients) into range; usually 1.
         unit: f32,
     }
 }

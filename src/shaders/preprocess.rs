@@ -1,5 +1,5 @@
-//! The preprocessor of the WGSL files: a kernel names at its head what it uses, and what a variant does not need is not
-//! compiled.
+//! The preprocessor of the WGSL files: a kernel names at its head what it uses, and what a variant
+//! does not need is not compiled.
 //!
 //! A line holds one directive:
 //!
@@ -10,8 +10,8 @@
 //! | `#import params` | the parameter struct of the kernel and its binding |
 //! | `#if FLAG`, `#if !FLAG`, `#else`, `#endif` | keeps what lies between where the flag is set, or is not; may be nested |
 //!
-//! An import that it does not know stays in the source, where a compiler refuses it: it cannot fail. That conditions end where they
-//! should is tested of every file.
+//! An import that it does not know stays in the source, where a compiler refuses it: it cannot
+//! fail. That conditions end where they should is tested of every file.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,8 @@ pub(super) struct Definitions {
 impl Definitions {
     /// The source of a file, with what it imports where it does.
     pub fn expand(&self, file: &str) -> String {
-        let mut expansion = Expansion { definitions: self, imported: BTreeSet::new(), source: String::new() };
+        let mut expansion =
+            Expansion { definitions: self, imported: BTreeSet::new(), source: String::new() };
         expansion.file(file, None);
         let mut source = expansion.source;
         for (word, replacement) in &self.words {
@@ -53,11 +54,14 @@ impl Expansion<'_> {
         // Whether each condition around the current line holds.
         let mut conditions: Vec<bool> = Vec::new();
         for line in text.lines() {
-            let line = operand.map_or_else(|| line.to_owned(), |operand| line.replace("OPERAND", operand));
+            let line =
+                operand.map_or_else(|| line.to_owned(), |operand| line.replace("OPERAND", operand));
             let (directive, argument) = line.split_once(' ').unwrap_or((&line, ""));
             match directive {
                 "#if" => conditions.push(self.holds(argument)),
-                "#else" => conditions.iter_mut().last().into_iter().for_each(|holds| *holds = !*holds),
+                "#else" => {
+                    conditions.iter_mut().last().into_iter().for_each(|holds| *holds = !*holds)
+                }
                 "#endif" => drop(conditions.pop()),
                 _ if conditions.contains(&false) => {}
                 "#import" => self.import(argument),
@@ -126,7 +130,10 @@ mod tests {
 
     #[test]
     fn nothing_is_imported_from_a_side_that_is_left_out() {
-        assert_eq!(expanded("#if A\n#import element\n#endif\n#import params\n", &[]), "struct Params {}\n");
+        assert_eq!(
+            expanded("#if A\n#import element\n#endif\n#import params\n", &[]),
+            "struct Params {}\n"
+        );
     }
 
     #[test]

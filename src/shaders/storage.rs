@@ -74,8 +74,8 @@ impl Storage {
         matches!(self, Self::F16 | Self::BF16)
     }
 
-    /// Whether one kernel may read both: one type, or f32 with one of the others. Native loads are a matter of the device,
-    /// and so the same for all that a kernel reads.
+    /// Whether one kernel may read both: one type, or f32 with one of the others. Native loads are
+    /// a matter of the device, and so the same for all that a kernel reads.
     pub(super) fn goes_with(self, other: Self) -> bool {
         self == other || self == Self::F32 || other == Self::F32
     }

@@ -14,8 +14,9 @@ use super::storage::Storage;
 pub struct Variant {
     /// The kernel.
     pub kernel: Kernel,
-    /// Whether every storage buffer is bound `read_write`: needed where inputs and outputs are slices of one
-    /// `wgpu::Buffer`, which may not be bound for reading and for writing in one dispatch.
+    /// Whether every storage buffer is bound `read_write`: needed where inputs and outputs are
+    /// slices of one `wgpu::Buffer`, which may not be bound for reading and for writing in one
+    /// dispatch.
     pub shared_buffer: bool,
 }
 
@@ -40,7 +41,8 @@ impl Variant {
         self.kernel.bindings()
     }
 
-    /// Whether the source declares a buffer: one that is written over what it is made of stands for both.
+    /// Whether the source declares a buffer: one that is written over what it is made of stands for
+    /// both.
     pub fn declares(&self, binding: &Binding) -> bool {
         self.kernel.in_place().is_none_or(|[source, _]| source != binding.name)
     }
@@ -69,13 +71,18 @@ impl Variant {
             (Some(bytes), _) => bytes,
             // Single values of 16 bits are written in words.
             (None, Access::Write) if is_single => 4,
-            (None, Access::Write) => Storage::packed(self.kernel.output().unwrap_or_default()).quad_bytes(),
-            (None, Access::Read) if self.by_quads(binding.name) => self.storage(binding.name).quad_bytes(),
+            (None, Access::Write) => {
+                Storage::packed(self.kernel.output().unwrap_or_default()).quad_bytes()
+            }
+            (None, Access::Read) if self.by_quads(binding.name) => {
+                self.storage(binding.name).quad_bytes()
+            }
             (None, Access::Read) => self.storage(binding.name).element_bytes(),
         }
     }
 
-    /// The WGSL source; the entry point is `main`, of [`WORKGROUP_SIZE`](super::WORKGROUP_SIZE) invocations.
+    /// The WGSL source; the entry point is `main`, of [`WORKGROUP_SIZE`](super::WORKGROUP_SIZE)
+    /// invocations.
     pub fn source(&self) -> String {
         self.source_in(Dialect::Full)
     }
@@ -138,8 +145,14 @@ impl Variant {
             set(&format!("{name}_DECLARED"), self.declares(binding));
             set(&format!("{name}_BY_QUADS"), self.by_quads(name));
             set(&format!("{name}_SINGLE"), kernel.elements() == Elements::Single);
-            set(&format!("{name}_STRIDED"), kernel.elements() != Elements::Single && !self.by_quads(name));
-            let buffer = kernel.in_place().filter(|[source, _]| *source == name).map_or(name, |[_, target]| target);
+            set(
+                &format!("{name}_STRIDED"),
+                kernel.elements() != Elements::Single && !self.by_quads(name),
+            );
+            let buffer = kernel
+                .in_place()
+                .filter(|[source, _]| *source == name)
+                .map_or(name, |[_, target]| target);
             words.push((format!("{name}_BUFFER"), buffer.to_owned()));
             words.push((format!("{name}_BINDING"), number.to_string()));
             words.push((format!("{name}_ELEMENT"), storage.wgsl(self.by_quads(name)).to_owned()));
@@ -147,7 +160,8 @@ impl Variant {
         Definitions { flags, words, params: kernel.params_layout().wgsl() }
     }
 
-    /// How an activation that is read is stored; f32 where the kernel does not read it. A residual is stored as x.
+    /// How an activation that is read is stored; f32 where the kernel does not read it. A residual
+    /// is stored as x.
     fn storage(&self, name: &str) -> Storage {
         match name {
             "grad_output" => self.kernel.upstream().map(|upstream| upstream.grad_output),
@@ -158,7 +172,8 @@ impl Variant {
 
     /// Whether an activation is read four values at once.
     fn by_quads(&self, name: &str) -> bool {
-        let is_strided = name == "grad_output" && self.kernel.upstream().is_some_and(|upstream| upstream.strided);
+        let is_strided = name == "grad_output"
+            && self.kernel.upstream().is_some_and(|upstream| upstream.strided);
         self.kernel.elements() != Elements::Single && !is_strided
     }
 }
@@ -173,7 +188,8 @@ mod tests {
         let kernels = Variant::all().into_iter().map(|variant| variant.kernel.file().1);
         let files = PARTS.iter().map(|(_, text)| *text).chain(kernels);
         let of_file = |text: &'static str| {
-            let operands = text.lines().filter_map(|line| line.strip_prefix(directive)?.strip_prefix(' '));
+            let operands =
+                text.lines().filter_map(|line| line.strip_prefix(directive)?.strip_prefix(' '));
             operands.map(|operand| operand.trim_start_matches('!').to_owned())
         };
         files.flat_map(of_file).collect()
@@ -183,16 +199,21 @@ mod tests {
     fn every_condition_is_about_a_flag_that_some_variant_sets() {
         let dialects = [Dialect::Full, Dialect::Glsl430];
         let variants = Variant::all();
-        let flags = variants.iter().flat_map(|variant| dialects.map(|dialect| variant.definitions(dialect).flags));
+        let flags = variants
+            .iter()
+            .flat_map(|variant| dialects.map(|dialect| variant.definitions(dialect).flags));
         let set: BTreeSet<String> = flags.flatten().collect();
         let of_operand = |flag: &str| {
             flag.strip_prefix("OPERAND_").is_some_and(|kind| {
-                ["x", "residual", "grad_output"].iter().any(|operand| set.contains(&format!("{operand}_{kind}")))
+                ["x", "residual", "grad_output"]
+                    .iter()
+                    .any(|operand| set.contains(&format!("{operand}_{kind}")))
             })
         };
         let asked = operands("#if");
         assert!(asked.len() > 10);
-        let unknown: Vec<&String> = asked.iter().filter(|flag| !set.contains(*flag) && !of_operand(flag)).collect();
+        let unknown: Vec<&String> =
+            asked.iter().filter(|flag| !set.contains(*flag) && !of_operand(flag)).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
     }
 
@@ -219,8 +240,10 @@ mod tests {
 
     #[test]
     fn every_part_is_imported_and_no_directive_is_left_in_a_source() {
-        let imported: BTreeSet<String> =
-            operands("#import").into_iter().filter_map(|what| Some(what.split('(').next()?.to_owned())).collect();
+        let imported: BTreeSet<String> = operands("#import")
+            .into_iter()
+            .filter_map(|what| Some(what.split('(').next()?.to_owned()))
+            .collect();
         let parts: BTreeSet<String> =
             PARTS.iter().map(|(name, _)| (*name).to_owned()).chain(["params".into()]).collect();
         assert_eq!(imported, parts);

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{GradientSums, Moments, Normalization, RunningStats};
 
-/// What all ranks together have of every channel, the same bits on each: [`GlobalStatistics`] or [`GlobalGradientSums`].
+/// What all ranks together have of every channel, the same bits on each: [`GlobalStatistics`] or
+/// [`GlobalGradientSums`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Global<T> {
     channels: Vec<T>,
@@ -39,8 +40,8 @@ impl Global<Moments> {
         self.channels.iter().map(|channel| channel.inv_std(eps)).collect()
     }
 
-    /// These as running statistics that have seen one batch: the mean, and the unbiased variance m2 / (N − 1), the biased
-    /// one below two values.
+    /// These as running statistics that have seen one batch: the mean, and the unbiased variance
+    /// m2 / (N − 1), the biased one below two values.
     pub fn to_running(&self) -> RunningStats {
         let var = |channel: &Moments| match channel.count {
             0 | 1 => channel.var_biased() as f32,

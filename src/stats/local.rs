@@ -21,13 +21,14 @@ pub type LocalStatistics = Local<Moments>;
 pub type LocalGradientSums = Local<GradientSums>;
 
 impl<T: Mergeable> Local<T> {
-    /// Of no value, for any number of ranks: what merging begins with, and what a rank without a batch synchronizes.
+    /// Of no value, for any number of ranks: what merging begins with, and what a rank without a
+    /// batch synchronizes.
     pub fn empty(channels: usize) -> Self {
         Self { channels, ranks: Vec::new() }
     }
 
-    /// What one rank has of each channel, such as [`Moments::from_sums`] of what another kernel has summed. All channels of a
-    /// rank have as many values.
+    /// What one rank has of each channel, such as [`Moments::from_sums`] of what another kernel has
+    /// summed. All channels of a rank have as many values.
     pub fn of_rank(channels: impl IntoIterator<Item = T>) -> Self {
         let rank: Vec<T> = channels.into_iter().collect();
         Self { channels: rank.len(), ranks: vec![rank] }
@@ -52,11 +53,12 @@ impl<T: Mergeable> Local<T> {
         Ok(())
     }
 
-    /// Merges what the same ranks have of more values, rank by rank: as if both had been one batch, up to rounding.
+    /// Merges what the same ranks have of more values, rank by rank: as if both had been one batch,
+    /// up to rounding.
     ///
     /// # Errors
-    /// [`ArgumentError::Length`] for other channels, [`ArgumentError::RankCount`] for another number of ranks. Nothing is
-    /// merged then.
+    /// [`ArgumentError::Length`] for other channels, [`ArgumentError::RankCount`] for another
+    /// number of ranks. Nothing is merged then.
     pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
         self.check_channels(other)?;
         match (other.ranks.len(), self.ranks.len()) {
@@ -66,7 +68,9 @@ impl<T: Mergeable> Local<T> {
                 return Err(ArgumentError::RankCount { argument: "other", found, expected }.into());
             }
             _ => {
-                for (own, other) in self.ranks.iter_mut().flatten().zip(other.ranks.iter().flatten()) {
+                for (own, other) in
+                    self.ranks.iter_mut().flatten().zip(other.ranks.iter().flatten())
+                {
                     *own = own.merge(*other);
                 }
             }
@@ -78,14 +82,22 @@ impl<T: Mergeable> Local<T> {
     ///
     /// # Errors
     /// [`ArgumentError`] for other channels or another number of ranks.
-    pub(crate) fn into_ranks(self, channels: usize, count: usize) -> Result<Vec<Vec<T>>, ArgumentError> {
+    pub(crate) fn into_ranks(
+        self,
+        channels: usize,
+        count: usize,
+    ) -> Result<Vec<Vec<T>>, ArgumentError> {
         Self::empty(channels).check_channels(&self)?;
         let mut ranks = self.ranks;
         if ranks.is_empty() {
             ranks = vec![vec![T::EMPTY; channels]; count];
         }
         if ranks.len() != count {
-            return Err(ArgumentError::RankCount { argument: "local", found: ranks.len(), expected: count });
+            return Err(ArgumentError::RankCount {
+                argument: "local",
+                found: ranks.len(),
+                expected: count,
+            });
         }
         for (rank, channels) in ranks.iter_mut().enumerate() {
             check_statistics("local", rank, channels)?;
@@ -96,13 +108,19 @@ impl<T: Mergeable> Local<T> {
     fn check_channels(&self, other: &Self) -> Result<(), ArgumentError> {
         let (found, expected) = (other.channels as u64, self.channels as u64);
         // What was sent may have been spoilt on its way.
-        let longest = other.ranks.iter().chain(&self.ranks).find(|rank| rank.len() as u64 != expected);
+        let longest =
+            other.ranks.iter().chain(&self.ranks).find(|rank| rank.len() as u64 != expected);
         let found = longest.map_or(found, |rank| rank.len() as u64);
-        if found == expected { Ok(()) } else { Err(ArgumentError::Length { argument: "channels", found, expected }) }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(ArgumentError::Length { argument: "channels", found, expected })
+        }
     }
 }
 
-/// Refuses what no channels of one rank, or of all, can have together; makes NaN what is not finite.
+/// Refuses what no channels of one rank, or of all, can have together; makes NaN what is not
+/// finite.
 pub(crate) fn check_statistics<T: Mergeable>(
     argument: &'static str,
     rank: usize,
@@ -122,7 +140,8 @@ mod tests {
 
     #[test]
     fn merging_begins_with_no_value_and_counts_every_value_once() {
-        let [a, b] = [[1.0, 2.0], [6.0, 8.0]].map(|values| Local::of_rank([Moments::from_values(values)]));
+        let [a, b] =
+            [[1.0, 2.0], [6.0, 8.0]].map(|values| Local::of_rank([Moments::from_values(values)]));
         let mut merged = LocalStatistics::empty(1);
         for batch in [&a, &LocalStatistics::empty(1), &b] {
             merged.merge(batch).unwrap();

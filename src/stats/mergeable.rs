@@ -6,7 +6,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// [`Moments`] or [`GradientSums`]: something with a law of merging, which a count and two numbers carry.
+/// [`Moments`] or [`GradientSums`]: something with a law of merging, which a count and two numbers
+/// carry.
 ///
 /// Implemented by this crate alone.
 pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'static {
@@ -18,7 +19,8 @@ pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'st
     const IS_STATISTICS: bool;
     #[doc(hidden)]
     fn as_statistics(global: &Global<Self>) -> Option<&GlobalStatistics>;
-    /// The same where it is one that a channel can have beside one of so many values; else what is wrong with it.
+    /// The same where it is one that a channel can have beside one of so many values; else what is
+    /// wrong with it.
     #[doc(hidden)]
     fn checked(self, count: u64) -> Result<Self, String>;
     #[doc(hidden)]
@@ -45,7 +47,10 @@ impl Mergeable for Moments {
 
     fn checked(self, count: u64) -> Result<Self, String> {
         if self.count != count {
-            return Err(format!("it has {} value(s), expected {count}, as the first channel", self.count));
+            return Err(format!(
+                "it has {} value(s), expected {count}, as the first channel",
+                self.count
+            ));
         }
         if self.m2 < 0.0 {
             return Err(format!("its m2 is {}, expected at least 0", self.m2));

@@ -6,7 +6,8 @@ use super::normalization::inv_std;
 
 /// Moments of the values of one channel: of a tile, of a rank, or of the group.
 ///
-/// Merging is associative and commutative up to rounding, with [`Moments::EMPTY`] as its exact identity.
+/// Merging is associative and commutative up to rounding, with [`Moments::EMPTY`] as its exact
+/// identity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moments {
     /// Number of values.
@@ -23,8 +24,8 @@ impl Moments {
 
     /// Moments from sums about a pivot: `sum` = Σ(x − pivot), `sum_squares` = Σ(x − pivot)².
     ///
-    /// m2 = sum_squares − sum²/count, which loses nothing where the pivot is near the mean; below 0 by rounding, it is 0.
-    /// A sum that is not finite makes the channel NaN as a whole.
+    /// m2 = sum_squares − sum²/count, which loses nothing where the pivot is near the mean; below 0
+    /// by rounding, it is 0. A sum that is not finite makes the channel NaN as a whole.
     pub fn from_sums(count: u64, pivot: f64, sum: f64, sum_squares: f64) -> Self {
         if count == 0 {
             return Self::EMPTY;
@@ -53,8 +54,8 @@ impl Moments {
 
     /// Moments of both sets of values together.
     ///
-    /// Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979), eq. 2.1:
-    /// m2 = m2ₐ + m2ᵦ + δ²·nₐnᵦ/n with δ = meanᵦ − meanₐ.
+    /// Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+    /// variances" (1979), eq. 2.1: m2 = m2ₐ + m2ᵦ + δ²·nₐnᵦ/n with δ = meanᵦ − meanₐ.
     pub fn merge(self, other: Self) -> Self {
         if other.count == 0 {
             return self;
@@ -62,7 +63,8 @@ impl Moments {
         if self.count == 0 {
             return other;
         }
-        // Saturating: no machine holds 2⁶⁴ values, and a count made up by a peer must not wrap to a small one.
+        // Saturating: no machine holds 2⁶⁴ values, and a count made up by a peer must not wrap to a
+        // small one.
         let count = self.count.saturating_add(other.count);
         let share = other.count as f64 / count as f64;
         let delta = other.mean - self.mean;
@@ -78,7 +80,8 @@ impl Moments {
         if self.count == 0 { 0.0 } else { self.m2 / self.count as f64 }
     }
 
-    /// 1/√(var + eps) with the biased variance, and 0 where var + eps is 0, so that a constant channel gives y = bias.
+    /// 1/√(var + eps) with the biased variance, and 0 where var + eps is 0, so that a constant
+    /// channel gives y = bias.
     pub fn inv_std(&self, eps: f64) -> f64 {
         inv_std(self.var_biased(), eps)
     }

@@ -8,7 +8,8 @@ use super::{GlobalGradientSums, LocalGradientSums, LocalStatistics};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForwardReport {
-    /// Statistics of each rank's own input; of no rank where running or given statistics normalized.
+    /// Statistics of each rank's own input; of no rank where running or given statistics
+    /// normalized.
     pub local: LocalStatistics,
     /// Times of the steps.
     pub times: PhaseTimes,
@@ -30,8 +31,9 @@ pub struct BackwardReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PhaseTimes {
-    /// Local sums on all devices, from submission until the last one was read back. Where every rank is on the host of this
-    /// process, outputs are computed with them, channel by channel, and their time is in this one.
+    /// Local sums on all devices, from submission until the last one was read back. Where every
+    /// rank is on the host of this process, outputs are computed with them, channel by channel, and
+    /// their time is in this one.
     pub local: Duration,
     /// Merging over all ranks, with the wait for those of others.
     pub synchronize: Duration,

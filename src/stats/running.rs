@@ -6,7 +6,8 @@ use super::normalization::inv_std;
 use super::{GlobalStatistics, Normalization};
 use crate::config::{Momentum, RunningVariance};
 
-/// Running mean and variance per channel, in f32 as they are saved, and the number of batches they have seen.
+/// Running mean and variance per channel, in f32 as they are saved, and the number of batches they
+/// have seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningStats {
     /// Running mean, (C).
@@ -25,9 +26,15 @@ impl RunningStats {
 
     /// `running ← (1 − f)·running + f·batch` in f64, rounded once; counts the batch.
     ///
-    /// A group without any value leaves everything as it was, the counter included. The unbiased variance needs two
-    /// values; callers refuse a single one before they get here, and it would leave the variance as it was.
-    pub(crate) fn update(&mut self, global: &GlobalStatistics, momentum: Momentum, variance: RunningVariance) {
+    /// A group without any value leaves everything as it was, the counter included. The unbiased
+    /// variance needs two values; callers refuse a single one before they get here, and it would
+    /// leave the variance as it was.
+    pub(crate) fn update(
+        &mut self,
+        global: &GlobalStatistics,
+        momentum: Momentum,
+        variance: RunningVariance,
+    ) {
         if global.count() == 0 {
             return;
         }
@@ -38,7 +45,9 @@ impl RunningStats {
             blend(mean, batch.mean, weight);
             match variance {
                 RunningVariance::Biased => blend(var, batch.var_biased(), weight),
-                RunningVariance::Unbiased if batch.count > 1 => blend(var, batch.var_unbiased(), weight),
+                RunningVariance::Unbiased if batch.count > 1 => {
+                    blend(var, batch.var_unbiased(), weight)
+                }
                 RunningVariance::Unbiased => {}
             }
         }
@@ -52,7 +61,8 @@ impl RunningStats {
     }
 }
 
-/// Moves `running` towards `batch`. With weight 0 or 1 the other side has no part, not even as 0·NaN.
+/// Moves `running` towards `batch`. With weight 0 or 1 the other side has no part, not even as
+/// 0·NaN.
 fn blend(running: &mut f32, batch: f64, weight: f64) {
     if weight == 1.0 {
         *running = batch as f32;
@@ -68,8 +78,11 @@ mod tests {
 
     #[test]
     fn one_value_never_turns_the_unbiased_running_variance_into_nan() {
-        for (variance, expected) in [(RunningVariance::Unbiased, 3.0), (RunningVariance::Biased, 1.5)] {
-            let mut running = RunningStats { mean: vec![2.0], var: vec![3.0], num_batches_tracked: 0 };
+        for (variance, expected) in
+            [(RunningVariance::Unbiased, 3.0), (RunningVariance::Biased, 1.5)]
+        {
+            let mut running =
+                RunningStats { mean: vec![2.0], var: vec![3.0], num_batches_tracked: 0 };
             let global = GlobalStatistics::new([Moments { count: 1, mean: 4.0, m2: 0.0 }]);
             running.update(&global, Momentum::NewWeight(0.5), variance);
             assert_eq!((running.mean[0], running.var[0]), (3.0, expected));

@@ -1,7 +1,8 @@
 //! The one canonical binary tree over rank indices along which everything merges.
 //!
-//! A node (level, index) covers the ranks `index << level .. (index + 1) << level`. Whoever holds a contiguous run of
-//! ranks sends the maximal aligned nodes of that run; merging nodes gives the same bits however the ranks were spread.
+//! A node (level, index) covers the ranks `index << level .. (index + 1) << level`. Whoever holds a
+//! contiguous run of ranks sends the maximal aligned nodes of that run; merging nodes gives the
+//! same bits however the ranks were spread.
 
 /// A node of the tree with the merged value of the ranks it covers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,7 +15,8 @@ pub struct Node<T> {
     pub value: T,
 }
 
-/// The maximal aligned nodes, as (level, index) from left to right, that cover the ranks `start .. start + len`.
+/// The maximal aligned nodes, as (level, index) from left to right, that cover the ranks `start ..
+/// start + len`.
 pub fn cover(start: u64, len: u64) -> Vec<(u32, u64)> {
     let end = start.saturating_add(len);
     let mut nodes = Vec::new();
@@ -29,7 +31,8 @@ pub fn cover(start: u64, len: u64) -> Vec<(u32, u64)> {
     nodes
 }
 
-/// What the holder of the ranks `start ..` sends for them: `leaves` merged into the nodes of [`cover`].
+/// What the holder of the ranks `start ..` sends for them: `leaves` merged into the nodes of
+/// [`cover`].
 pub fn merge_run<T: Clone>(start: u64, leaves: &[T], merge: impl Fn(&T, &T) -> T) -> Vec<Node<T>> {
     cover(start, leaves.len() as u64)
         .into_iter()
@@ -41,12 +44,19 @@ pub fn merge_run<T: Clone>(start: u64, leaves: &[T], merge: impl Fn(&T, &T) -> T
         .collect()
 }
 
-/// The nodes of a run of ranks and of the run behind it, from left to right, as those of both together: siblings merge.
-pub fn join<T: Clone>(left: Vec<Node<T>>, right: Vec<Node<T>>, merge: impl Fn(&T, &T) -> T) -> Vec<Node<T>> {
+/// The nodes of a run of ranks and of the run behind it, from left to right, as those of both
+/// together: siblings merge.
+pub fn join<T: Clone>(
+    left: Vec<Node<T>>,
+    right: Vec<Node<T>>,
+    merge: impl Fn(&T, &T) -> T,
+) -> Vec<Node<T>> {
     let mut nodes = left;
     for mut node in right {
         // A right sibling closes the node above, which may be one itself.
-        while let Some(left) = nodes.pop_if(|left| left.level == node.level && left.index ^ 1 == node.index) {
+        while let Some(left) =
+            nodes.pop_if(|left| left.level == node.level && left.index ^ 1 == node.index)
+        {
             let value = merge(&left.value, &node.value);
             node = Node { level: node.level + 1, index: node.index / 2, value };
         }
@@ -68,8 +78,12 @@ pub fn merge_nodes<T: Clone>(mut nodes: Vec<Node<T>>, merge: impl Fn(&T, &T) -> 
         let mut risen: Vec<Node<T>> = Vec::with_capacity(nodes.len());
         for node in nodes {
             match risen.last_mut() {
-                Some(left) if left.index == node.index / 2 => left.value = merge(&left.value, &node.value),
-                _ => risen.push(Node { level: level + 1, index: node.index / 2, value: node.value }),
+                Some(left) if left.index == node.index / 2 => {
+                    left.value = merge(&left.value, &node.value)
+                }
+                _ => {
+                    risen.push(Node { level: level + 1, index: node.index / 2, value: node.value })
+                }
             }
         }
         risen.extend(upper);
@@ -114,10 +128,14 @@ mod tests {
     fn runs_joined_in_any_order_are_the_run_of_all() {
         let leaves: Vec<String> = ('a'..='z').map(String::from).collect();
         let run = |from: usize, to: usize| merge_run(from as u64, &leaves[from..to], written);
-        for (from, first, second, to) in [(0, 1, 2, 26), (3, 4, 9, 17), (0, 8, 16, 24), (5, 6, 7, 8), (7, 7, 20, 20)] {
+        for (from, first, second, to) in
+            [(0, 1, 2, 26), (3, 4, 9, 17), (0, 8, 16, 24), (5, 6, 7, 8), (7, 7, 20, 20)]
+        {
             let all = run(from, to);
-            let left = join(join(run(from, first), run(first, second), written), run(second, to), written);
-            let right = join(run(from, first), join(run(first, second), run(second, to), written), written);
+            let left =
+                join(join(run(from, first), run(first, second), written), run(second, to), written);
+            let right =
+                join(run(from, first), join(run(first, second), run(second, to), written), written);
             assert_eq!((&left, &right), (&all, &all), "{from}, {first}, {second}, {to}");
         }
     }

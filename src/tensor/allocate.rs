@@ -12,12 +12,17 @@ impl Device {
     /// A tensor with these values, stored as they are: f32, [`half::f16`] or [`half::bf16`].
     ///
     /// # Errors
-    /// [`ArgumentError::Length`] when `values` are not as many as `dims` say; [`LimitError::Buffer`] or
-    /// [`GpuError::OutOfMemory`] when the device cannot hold them.
+    /// [`ArgumentError::Length`] when `values` are not as many as `dims` say;
+    /// [`LimitError::Buffer`] or [`GpuError::OutOfMemory`] when the device cannot hold them.
     pub fn upload<T: Element>(&self, dims: &[usize], values: &[T]) -> Result<Tensor, Error> {
         let expected = element_count(dims)?;
         if values.len() as u64 != expected {
-            return Err(ArgumentError::Length { argument: "values", found: values.len() as u64, expected }.into());
+            return Err(ArgumentError::Length {
+                argument: "values",
+                found: values.len() as u64,
+                expected,
+            }
+            .into());
         }
         match self.kind() {
             Kind::Gpu(gpu) => {
@@ -49,7 +54,8 @@ impl Device {
         let count = element_count(dims)?;
         let memory = match self.kind() {
             Kind::Gpu(gpu) => {
-                let slice = named(gpu.new_buffer(count.saturating_mul(dtype.size_bytes()), None), dims)?;
+                let slice =
+                    named(gpu.new_buffer(count.saturating_mul(dtype.size_bytes()), None), dims)?;
                 Memory::Gpu { gpu: gpu.clone(), slice }
             }
             Kind::Host(threads) => {
@@ -63,21 +69,29 @@ impl Device {
         Ok(Tensor::new(self, dims, dtype, memory))
     }
 
-    /// A tensor that is a slice of the application's buffer, from `offset_bytes` on, stored as f32. The buffer must be of
-    /// this device, and so of its `wgpu::Instance`: wgpu cannot tell buffers of two instances apart.
+    /// A tensor that is a slice of the application's buffer, from `offset_bytes` on, stored as f32.
+    /// The buffer must be of this device, and so of its `wgpu::Instance`: wgpu cannot tell buffers
+    /// of two instances apart.
     ///
-    /// Inputs and outputs may be slices of one buffer, as long as they share no byte. To be read with
-    /// [`Tensor::to_vec`], the buffer needs `COPY_SRC`.
+    /// Inputs and outputs may be slices of one buffer, as long as they share no byte. To be read
+    /// with [`Tensor::to_vec`], the buffer needs `COPY_SRC`.
     ///
     /// # Errors
     /// [`ArgumentError`] when the slice does not fit the buffer, is not aligned to the device's
-    /// `min_storage_buffer_offset_alignment`, lacks the usage `STORAGE`, or when the device is the host.
-    pub fn wrap(&self, buffer: wgpu::Buffer, offset_bytes: u64, dims: &[usize]) -> Result<Tensor, Error> {
+    /// `min_storage_buffer_offset_alignment`, lacks the usage `STORAGE`, or when the device is the
+    /// host.
+    pub fn wrap(
+        &self,
+        buffer: wgpu::Buffer,
+        offset_bytes: u64,
+        dims: &[usize],
+    ) -> Result<Tensor, Error> {
         self.wrap_as(buffer, offset_bytes, dims, DType::F32)
     }
 
-    /// [`wrap`](Self::wrap) with another storage type. The slice ends at a whole word of 4 bytes; where a 16-bit tensor
-    /// has an odd number of elements, no kernel touches the rest of its last word.
+    /// [`wrap`](Self::wrap) with another storage type. The slice ends at a whole word of 4 bytes;
+    /// where a 16-bit tensor has an odd number of elements, no kernel touches the rest of its last
+    /// word.
     ///
     /// # Errors
     /// As [`wrap`](Self::wrap).
@@ -110,10 +124,17 @@ fn named(result: Result<BufferSlice, Error>, dims: &[usize]) -> Result<BufferSli
 /// Zeros in host memory, or an error where the allocator has none.
 fn host_zeros<T: bytemuck::Pod>(device: &Device, count: u64) -> Result<Vec<T>, Error> {
     // Memory that the system hands out is zero already, and is not touched before it is used.
-    let zeros = usize::try_from(count).ok().and_then(|count| bytemuck::allocation::try_zeroed_vec(count).ok());
+    let zeros = usize::try_from(count)
+        .ok()
+        .and_then(|count| bytemuck::allocation::try_zeroed_vec(count).ok());
     let Some(mut zeros) = zeros else {
         let message = format!("{count} values of {} bytes", size_of::<T>());
-        return Err(GpuError::OutOfMemory { device: device.to_string(), phase: "allocating a tensor", message }.into());
+        return Err(GpuError::OutOfMemory {
+            device: device.to_string(),
+            phase: "allocating a tensor",
+            message,
+        }
+        .into());
     };
     crate::host::prefer_large_pages(&mut zeros);
     Ok(zeros)

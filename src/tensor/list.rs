@@ -83,7 +83,8 @@ impl<'a> ListMut<'a> {
     }
 }
 
-/// What a call reads: one tensor for one rank, or a list for as many: `&x`, `&[x, …]`, `&vec`, `[&x, …]`, `Vec<&Tensor>`.
+/// What a call reads: one tensor for one rank, or a list for as many: `&x`, `&[x, …]`, `&vec`,
+/// `[&x, …]`, `Vec<&Tensor>`.
 ///
 /// Implemented by this crate alone.
 #[diagnostic::on_unimplemented(
@@ -119,7 +120,8 @@ pub trait Target<'a>: sealed::SealedTarget<'a> {
     fn target(self) -> Option<ListMut<'a>>;
 }
 
-/// What a call gives back: a [`Tensor`], a `Vec<Tensor>`, or `()` where the caller gave the targets.
+/// What a call gives back: a [`Tensor`], a `Vec<Tensor>`, or `()` where the caller gave the
+/// targets.
 ///
 /// Implemented by this crate alone.
 pub trait Output: sealed::Sealed + Send + Sync + Sized + 'static {

@@ -1,4 +1,5 @@
-//! What a tensor was when a call saw it: to be recognized when it is given again, and to know whether it was written since.
+//! What a tensor was when a call saw it: to be recognized when it is given again, and to know
+//! whether it was written since.
 
 use std::sync::Arc;
 
@@ -28,9 +29,11 @@ struct Key {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Place {
-    /// The same slice of the same buffer of an application's, which may wrap it anew for every call.
+    /// The same slice of the same buffer of an application's, which may wrap it anew for every
+    /// call.
     Shared(Box<BufferSlice>),
-    /// The same memory of this crate's, by its number and offset: what is only recognized is not kept alive.
+    /// The same memory of this crate's, by its number and offset: what is only recognized is not
+    /// kept alive.
     Own(u64, u64),
 }
 
@@ -46,7 +49,8 @@ impl Seen {
         (dims.as_slice(), *dtype, *layout) == (tensor.dims(), tensor.dtype(), tensor.layout())
     }
 
-    /// Whether this crate has written to it since, through this tensor or another one with any of its bytes.
+    /// Whether this crate has written to it since, through this tensor or another one with any of
+    /// its bytes.
     pub fn is_written(&self, tensor: &Tensor) -> bool {
         let written_at = match &tensor.memory {
             Memory::Gpu { slice, .. } => slice.written_at(),
@@ -72,6 +76,11 @@ impl Tensor {
             Memory::Gpu { slice, .. } => Place::Own(slice.number(), slice.offset_bytes),
             Memory::Host { values, .. } => Place::Own(values.id, 0),
         };
-        Key { dims: SmallVec::from_slice(&self.dims), dtype: self.dtype, layout: self.layout, place }
+        Key {
+            dims: SmallVec::from_slice(&self.dims),
+            dtype: self.dtype,
+            layout: self.layout,
+            place,
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Ranks that ask for different things, or do not come: every rank gets an error that names them, and keeps its values.
+//! Ranks that ask for different things, or do not come: every rank gets an error that names them,
+//! and keeps its values.
 
 use futures::FutureExt;
 use pollster::block_on;
@@ -7,8 +8,8 @@ use syncbn::{Error, ProcessGroup};
 
 use super::*;
 
-/// Lets rank 1 of three do something else than the others, after two calls that succeed; returns what `f` makes of the
-/// errors, the same on every rank and over both transports.
+/// Lets rank 1 of three do something else than the others, after two calls that succeed; returns
+/// what `f` makes of the errors, the same on every rank and over both transports.
 fn one_elsewhere<T: PartialEq + std::fmt::Debug + Send>(
     other: impl Fn(&ProcessGroup) -> Result<(), Error> + Sync,
     most: impl Fn(&ProcessGroup) -> Result<(), Error> + Sync,
@@ -28,7 +29,8 @@ fn one_elsewhere_in<T: PartialEq + std::fmt::Debug + Send>(
         found.extend(on_threads(groups, |group| {
             block_on(group.barrier()).expect("a barrier");
             block_on(group.all_reduce_sum([&mut [1.0]])).expect("a sum");
-            let error = if group.rank() == 1 { other(&group) } else { most(&group) }.expect_err("different wishes");
+            let error = if group.rank() == 1 { other(&group) } else { most(&group) }
+                .expect_err("different wishes");
             let Error::Exchange(error) = error else { panic!("{error}") };
             assert_eq!(group.failure().as_ref(), Some(&error));
             let next = block_on(group.barrier()).expect_err("a group that has failed");
@@ -42,7 +44,9 @@ fn one_elsewhere_in<T: PartialEq + std::fmt::Debug + Send>(
 }
 
 fn mismatch(error: &ExchangeError) -> (usize, &'static str, String, String) {
-    let ExchangeError::Mismatch { rank, what, found, expected, .. } = error else { panic!("{error}") };
+    let ExchangeError::Mismatch { rank, what, found, expected, .. } = error else {
+        panic!("{error}")
+    };
     (*rank, *what, found.clone(), expected.clone())
 }
 
@@ -59,10 +63,17 @@ fn sum(group: &ProcessGroup, lengths: &[usize]) -> Result<(), Error> {
 fn slices_of_other_lengths_are_an_error_on_all_ranks() {
     let found = one_elsewhere(|group| sum(group, &[5]), |group| sum(group, &[3, 3]), mismatch);
     assert_eq!(found, (1, "number of values", "5".to_owned(), "6".to_owned()));
-    let (rank, what, ..) = one_elsewhere(|group| sum(group, &[2, 4]), |group| sum(group, &[3, 3]), mismatch);
+    let (rank, what, ..) =
+        one_elsewhere(|group| sum(group, &[2, 4]), |group| sum(group, &[3, 3]), mismatch);
     assert_eq!((rank, what), (1, "checksum of the lengths of the slices"));
-    let text = one_elsewhere(|group| sum(group, &[1]), |group| sum(group, &[2]), ToString::to_string);
-    assert!(text.starts_with("all_reduce_sum, exchange 2 of the group: number of values of rank 1 is 1"), "{text}");
+    let text =
+        one_elsewhere(|group| sum(group, &[1]), |group| sum(group, &[2]), ToString::to_string);
+    assert!(
+        text.starts_with(
+            "all_reduce_sum, exchange 2 of the group: number of values of rank 1 is 1"
+        ),
+        "{text}"
+    );
 }
 
 #[test]
@@ -81,7 +92,10 @@ fn a_barrier_does_not_meet_a_broadcast_nor_a_layer() {
     let [first, second] = names;
     assert_eq!(one_elsewhere(broadcast, barrier, what), (1, "phase", second, first));
     let forward = |group: &ProcessGroup| {
-        let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()]).unwrap().in_group(group).unwrap();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()])
+            .unwrap()
+            .in_group(group)
+            .unwrap();
         block_on(layer.forward_train(&Device::host().zeros(&[2, 1]).unwrap())).map(drop)
     };
     assert_eq!(one_elsewhere_in([process_groups(3, LONG)], forward, barrier, what).1, "phase");
@@ -92,7 +106,9 @@ fn a_barrier_does_not_meet_a_broadcast_nor_a_layer() {
 
 #[test]
 fn ranks_that_broadcast_from_different_ranks_or_other_lengths_are_told() {
-    let broadcast = |from, length| move |group: &ProcessGroup| block_on(group.broadcast(from, &mut vec![0.0; length]));
+    let broadcast = |from, length| {
+        move |group: &ProcessGroup| block_on(group.broadcast(from, &mut vec![0.0; length]))
+    };
     let (rank, what, found, expected) = one_elsewhere(broadcast(3, 2), broadcast(0, 2), mismatch);
     assert!(what.starts_with("subject"), "{what}");
     assert_eq!((rank, found.as_str(), expected.as_str()), (1, "3", "0"));
@@ -109,8 +125,13 @@ fn a_rank_that_does_not_come_is_late() {
         }
         let mut values = [4.0];
         let error = block_on(group.all_reduce_sum([&mut values])).expect_err("a late rank");
-        let Error::Exchange(ExchangeError::Late { at, ranks, .. }) = &error else { panic!("{error}") };
-        assert_eq!((at.as_str(), &ranks[..], values), ("all_reduce_sum, exchange 0 of the group", &[1][..], [4.0]));
+        let Error::Exchange(ExchangeError::Late { at, ranks, .. }) = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            (at.as_str(), &ranks[..], values),
+            ("all_reduce_sum, exchange 0 of the group", &[1][..], [4.0])
+        );
     });
 }
 
@@ -133,8 +154,15 @@ fn a_future_that_is_dropped_in_its_exchange_has_left() {
                 return;
             }
             dropped.wait();
-            let error = block_on(group.all_reduce_sum([&mut values])).expect_err("a rank that left");
-            assert!(matches!(error, Error::Exchange(ExchangeError::Left { rank: 1, panicked: false, .. })), "{error}");
+            let error =
+                block_on(group.all_reduce_sum([&mut values])).expect_err("a rank that left");
+            assert!(
+                matches!(
+                    error,
+                    Error::Exchange(ExchangeError::Left { rank: 1, panicked: false, .. })
+                ),
+                "{error}"
+            );
             assert_eq!(values, [1.0]);
         });
     }
@@ -157,9 +185,15 @@ fn a_future_that_is_dropped_while_it_waits_for_an_earlier_one_tells_the_others()
                 return;
             }
             dropped.wait();
-            let error = block_on(group.all_reduce_sum([&mut values])).expect_err("a rank that dropped a call");
-            let Error::Exchange(ExchangeError::Aborted { rank: 1, reason, .. }) = &error else { panic!("{error}") };
-            assert_eq!(reason, "broadcast, exchange 1 of the group: its call was dropped before it ended");
+            let error = block_on(group.all_reduce_sum([&mut values]))
+                .expect_err("a rank that dropped a call");
+            let Error::Exchange(ExchangeError::Aborted { rank: 1, reason, .. }) = &error else {
+                panic!("{error}")
+            };
+            assert_eq!(
+                reason,
+                "broadcast, exchange 1 of the group: its call was dropped before it ended"
+            );
         });
     }
 }

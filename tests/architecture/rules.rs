@@ -16,7 +16,8 @@ pub struct Rule {
 }
 
 /// The layers and what they stand on.
-pub const LAYERS: &[&str] = &["joint", "layer", "on_device", "base", "request", "saved", "workspace"];
+pub const LAYERS: &[&str] =
+    &["joint", "layer", "on_device", "base", "request", "saved", "workspace"];
 
 /// Plain types and their checks: every module may use them, they use nobody else.
 const PLAIN: &[&str] = &["config", "shape", "dtype", "epilogue", "error", "fast_paths", "checksum"];
@@ -27,7 +28,8 @@ const fn rule(module: &'static str, reach: Reach, names: &'static [&'static str]
 
 use Reach::{AllBut, Below, Only};
 
-/// The table "may not touch" of the architecture. Arrows point down: what a line forbids lies above or beside it.
+/// The table "may not touch" of the architecture. Arrows point down: what a line forbids lies above
+/// or beside it.
 pub const RULES: &[Rule] = &[
     // Message bytes, shader text and plans are far below.
     rule(
@@ -47,14 +49,32 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "base",
-        AllBut(&["joint", "layer", "on_device", "workspace", "coordinator", "collective", "host", "plan", "shaders"]),
+        AllBut(&[
+            "joint",
+            "layer",
+            "on_device",
+            "workspace",
+            "coordinator",
+            "collective",
+            "host",
+            "plan",
+            "shaders",
+        ]),
         &["wgpu"],
     ),
     // An encoder of the application's passes through.
     rule("request", Only(&["saved", "workspace", "stats", "tensor"]), &["Moments", "Centering"]),
-    rule("saved", Only(&["base", "request", "config", "engine", "error", "gpu", "stats", "tensor"]), &["wgpu"]),
+    rule(
+        "saved",
+        Only(&["base", "request", "config", "engine", "error", "gpu", "stats", "tensor"]),
+        &["wgpu"],
+    ),
     rule("workspace", Only(&["device", "error", "gpu"]), &["wgpu"]),
-    rule("state", Below(&["gpu", "engine", "host", "plan", "shaders", "coordinator", "collective"]), &["wgpu"]),
+    rule(
+        "state",
+        Below(&["gpu", "engine", "host", "plan", "shaders", "coordinator", "collective"]),
+        &["wgpu"],
+    ),
     rule(
         "coordinator",
         Below(&["state", "engine", "host", "gpu", "plan", "shaders"]),
@@ -67,7 +87,11 @@ pub const RULES: &[Rule] = &[
         &["wgpu", "Moments", "GradientSums"],
     ),
     rule("engine", Below(&["state", "coordinator", "collective"]), &[]),
-    rule("host", Below(&["state", "coordinator", "collective", "engine", "gpu", "shaders"]), &["wgpu"]),
+    rule(
+        "host",
+        Below(&["state", "coordinator", "collective", "engine", "gpu", "shaders"]),
+        &["wgpu"],
+    ),
     // It knows slots and bytes.
     rule(
         "gpu",
@@ -97,7 +121,17 @@ pub const RULES: &[Rule] = &[
     // Names of what lies elsewhere, for tests and tools.
     rule(
         "low_level",
-        Only(&["collective", "device", "error", "fast_paths", "plan", "probe", "shaders", "shape", "stats"]),
+        Only(&[
+            "collective",
+            "device",
+            "error",
+            "fast_paths",
+            "plan",
+            "probe",
+            "shaders",
+            "shape",
+            "stats",
+        ]),
         &["channels", "include_str"],
     ),
     rule("config", Only(PLAIN), &["wgpu"]),

@@ -1,4 +1,5 @@
-//! Rust sources as text without prose: comments, literals and test modules blanked out, then cut into tokens.
+//! Rust sources as text without prose: comments, literals and test modules blanked out, then cut
+//! into tokens.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,9 @@ pub fn files(folder: &Path, extension: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_path_buf()];
     while let Some(at) = open.pop() {
-        for entry in std::fs::read_dir(&at).unwrap_or_else(|error| panic!("{}: {error}", at.display())) {
+        for entry in
+            std::fs::read_dir(&at).unwrap_or_else(|error| panic!("{}: {error}", at.display()))
+        {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
@@ -35,7 +38,9 @@ pub fn code_only(text: &str) -> String {
     let mut i = 0;
     while i < chars.len() {
         let end = match chars[i] {
-            '/' if at(i + 1) == '/' => (i..chars.len()).find(|&j| chars[j] == '\n').unwrap_or(chars.len()),
+            '/' if at(i + 1) == '/' => {
+                (i..chars.len()).find(|&j| chars[j] == '\n').unwrap_or(chars.len())
+            }
             '/' if at(i + 1) == '*' => end_of_block_comment(&chars, i),
             '"' => end_of_quoted(&chars, i, '"'),
             // A raw string, but not a word that ends in r, nor a raw identifier.
@@ -43,7 +48,11 @@ pub fn code_only(text: &str) -> String {
                 && (i == 0 || !is_word(at(i - 1)) || matches!(at(i - 1), 'b' | 'c')) =>
             {
                 let hashes = chars[i + 1..].iter().take_while(|&&c| c == '#').count();
-                if at(i + 1 + hashes) == '"' { end_of_raw_string(&chars, i + 2 + hashes, hashes) } else { i }
+                if at(i + 1 + hashes) == '"' {
+                    end_of_raw_string(&chars, i + 2 + hashes, hashes)
+                } else {
+                    i
+                }
             }
             // A character, but not a lifetime.
             '\'' if at(i + 1) == '\\' || at(i + 2) == '\'' => end_of_quoted(&chars, i, '\''),
@@ -85,8 +94,10 @@ fn end_of_quoted(chars: &[char], start: usize, quote: char) -> usize {
 }
 
 fn end_of_raw_string(chars: &[char], start: usize, hashes: usize) -> usize {
-    let closes =
-        |i: usize| chars[i] == '"' && chars[i + 1..].iter().take(hashes).filter(|&&c| c == '#').count() == hashes;
+    let closes = |i: usize| {
+        chars[i] == '"'
+            && chars[i + 1..].iter().take(hashes).filter(|&&c| c == '#').count() == hashes
+    };
     (start..chars.len()).find(|&i| closes(i)).map_or(chars.len(), |i| i + 1 + hashes)
 }
 
@@ -98,7 +109,9 @@ pub fn without_tests(code: &str) -> String {
         let (before, from) = rest.split_at(start);
         kept.push_str(before);
         let item = from["#[cfg(test)]".len()..].trim_start();
-        let body = item.find(['{', ';']).filter(|&i| item.starts_with("mod ") && item[i..].starts_with('{'));
+        let body = item
+            .find(['{', ';'])
+            .filter(|&i| item.starts_with("mod ") && item[i..].starts_with('{'));
         let skipped = body.map_or("#[cfg(test)]".len(), |open| {
             let mut depth = 0;
             let close = item[open..].find(|c| {
@@ -119,7 +132,8 @@ pub fn tokens(code: &str) -> Vec<(usize, String)> {
     for (line, text) in code.lines().enumerate() {
         let mut rest = text.trim_start();
         while let Some(first) = rest.chars().next() {
-            let word = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+            let word =
+                rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
             let length = if rest.starts_with("::") { 2 } else { word.max(first.len_utf8()) };
             tokens.push((line + 1, rest[..length].to_string()));
             rest = rest[length..].trim_start();

@@ -59,14 +59,21 @@ impl Broken {
 
 impl State {
     /// What comes of a round.
-    fn result(&self, result: Result<Gathered, CollectiveError>) -> Result<Gathered, CollectiveError> {
+    fn result(
+        &self,
+        result: Result<Gathered, CollectiveError>,
+    ) -> Result<Gathered, CollectiveError> {
         let mut gathered = match result {
             Ok(gathered) => gathered,
-            Err(CollectiveError::Late { mut ranks, deadline }) if self.fault == Fault::NamesAnotherRank => {
+            Err(CollectiveError::Late { mut ranks, deadline })
+                if self.fault == Fault::NamesAnotherRank =>
+            {
                 ranks[0] += 1;
                 return Err(CollectiveError::Late { ranks, deadline });
             }
-            Err(CollectiveError::Aborted { rank, mut message }) if self.fault == Fault::CutsAbortMessages => {
+            Err(CollectiveError::Aborted { rank, mut message })
+                if self.fault == Fault::CutsAbortMessages =>
+            {
                 message.pop();
                 return Err(CollectiveError::Aborted { rank, message });
             }
@@ -80,7 +87,9 @@ impl State {
         match self.fault {
             Fault::SwapsTwoMessages => gathered.swap(0, 1),
             Fault::CutsLongMessages => {
-                gathered.iter_mut().for_each(|message| *message = message[..message.len().min(65_535)].into());
+                gathered
+                    .iter_mut()
+                    .for_each(|message| *message = message[..message.len().min(65_535)].into());
             }
             Fault::RepeatsARound if round == 500 => gathered = last,
             _ => {}
@@ -130,7 +139,10 @@ impl Collective for Broken {
         async move {
             let backwards = gathered.await?.into_iter().enumerate().rev();
             let merged = backwards.reduce(|(rank, bytes), (next, others)| {
-                (rank, merge(Part { rank, bytes: &bytes }, Part { rank: next, bytes: &others }).into())
+                (
+                    rank,
+                    merge(Part { rank, bytes: &bytes }, Part { rank: next, bytes: &others }).into(),
+                )
             });
             Ok(merged.map(|(_, bytes)| bytes).unwrap_or_default())
         }

@@ -11,9 +11,11 @@ const LONG: Duration = Duration::from_secs(20);
 fn a_rank_that_panics_is_told_apart_from_one_that_leaves() {
     let mut ranks = LocalGroup::ranks(3);
     let panicking = ranks.remove(1);
-    let waiting = ranks
-        .into_iter()
-        .map(|rank| std::thread::spawn(move || pollster::block_on(rank.all_gather(Vec::new(), LONG)).map(|_| ())));
+    let waiting = ranks.into_iter().map(|rank| {
+        std::thread::spawn(move || {
+            pollster::block_on(rank.all_gather(Vec::new(), LONG)).map(|_| ())
+        })
+    });
     let waiting: Vec<_> = waiting.collect();
     let thread = std::thread::spawn(move || {
         let _rank = panicking;
@@ -61,7 +63,8 @@ fn several_rounds_of_one_rank_may_be_under_way_at_once() {
     let rounds: Vec<_> = (0..3).map(|round| ranks[0].all_gather(vec![round], LONG)).collect();
     let answers: Vec<_> = (0..3).map(|round| ranks[1].all_gather(vec![10 + round], LONG)).collect();
     let gathered = joined(rounds.into_iter().chain(answers).collect());
-    let gathered: Vec<_> = gathered.into_iter().map(|round| round.expect("a complete round")).collect();
+    let gathered: Vec<_> =
+        gathered.into_iter().map(|round| round.expect("a complete round")).collect();
     assert_eq!(gathered[..3], gathered[3..]);
     for (number, round) in (0..).zip(&gathered[..3]) {
         assert_eq!((&round[0][..], &round[1][..]), (&[number][..], &[10 + number][..]));

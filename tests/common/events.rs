@@ -2,8 +2,12 @@
 
 use tracing::span;
 
-/// Hands every event of some targets of this thread to a function, until what it returns is dropped.
-pub fn hear(targets: &'static [&'static str], heard: fn(&tracing::Event<'_>)) -> tracing::subscriber::DefaultGuard {
+/// Hands every event of some targets of this thread to a function, until what it returns is
+/// dropped.
+pub fn hear(
+    targets: &'static [&'static str],
+    heard: fn(&tracing::Event<'_>),
+) -> tracing::subscriber::DefaultGuard {
     tracing::subscriber::set_default(Listener { targets, heard })
 }
 

@@ -40,7 +40,8 @@ impl Collective for Merging {
     }
 }
 
-/// The ranks of a new group whose statistics merge on the way, each of which waits so long for its peers.
+/// The ranks of a new group whose statistics merge on the way, each of which waits so long for its
+/// peers.
 pub fn merging_groups(world_size: usize, deadline: Duration) -> Vec<ProcessGroup> {
     let group = |rank| ProcessGroup::new(Merging(rank)).with_deadline(deadline);
     LocalGroup::ranks(world_size).into_iter().map(group).collect()

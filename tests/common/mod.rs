@@ -1,4 +1,5 @@
-//! What the tests of groups share: adapters that must be there, random batches, the f64 definition and the comparison.
+//! What the tests of groups share: adapters that must be there, random batches, the f64 definition
+//! and the comparison.
 //!
 //! Every test binary compiles its own copy and uses a part of it.
 #![allow(dead_code)]
@@ -19,20 +20,23 @@ use syncbn_reference::{self as reference, Affine, RankBatch, TrainForward};
 
 /// How far y may be from the definition, in ulp of the largest |y| of its channel.
 ///
-/// Six roundings of half an ulp lie between x and y: x − pivot, inv_std, scale, their product, shift and the last sum. The
-/// normalized values average to 0, so that neither |bias| nor a half of the largest |weight·(x − mean)·inv_std| exceeds the
-/// largest |y|: together at most 6 ulp of it. Sums in f32 along a tree add about one more from mean and variance.
+/// Six roundings of half an ulp lie between x and y: x − pivot, inv_std, scale, their product,
+/// shift and the last sum. The normalized values average to 0, so that neither |bias| nor a half of
+/// the largest |weight·(x − mean)·inv_std| exceeds the largest |y|: together at most 6 ulp of it.
+/// Sums in f32 along a tree add about one more from mean and variance.
 pub const TOLERANCE_ULP: f64 = 8.0;
 
-/// How far statistics may be from the definition, relative to the deviation or the variance: sixteen half ulp of f32, for
-/// the few dozen roundings of random sign on the way from a value to the sum of its tile and its rank.
+/// How far statistics may be from the definition, relative to the deviation or the variance:
+/// sixteen half ulp of f32, for the few dozen roundings of random sign on the way from a value to
+/// the sum of its tile and its rank.
 pub const STATISTICS_TOLERANCE: f64 = 16.0 / (1u64 << 24) as f64;
 
-/// Whether tests run on the host, too. Those of a hostile compiler need not, which compiles no kernel of the host.
+/// Whether tests run on the host, too. Those of a hostile compiler need not, which compiles no
+/// kernel of the host.
 pub const TESTS_HOST: bool = true;
 
-/// An adapter for virtual devices: the software driver where there is one, which every test machine has. The environment
-/// variable `SYNCBN_TEST_ADAPTER` asks for one whose name contains it.
+/// An adapter for virtual devices: the software driver where there is one, which every test machine
+/// has. The environment variable `SYNCBN_TEST_ADAPTER` asks for one whose name contains it.
 pub fn adapter() -> wgpu::Adapter {
     let mut all = pollster::block_on(Device::adapters());
     let names: Vec<String> = all.iter().map(|adapter| adapter.get_info().name).collect();
@@ -49,7 +53,8 @@ pub fn devices() -> Vec<Device> {
     vec![virtual_gpus()[0].clone(), Device::host()]
 }
 
-/// Three virtual GPUs on one adapter, opened once per test binary, because opening and compiling cost more than a test.
+/// Three virtual GPUs on one adapter, opened once per test binary, because opening and compiling
+/// cost more than a test.
 pub fn virtual_gpus() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
@@ -58,7 +63,8 @@ pub fn virtual_gpus() -> &'static [Device] {
     })
 }
 
-/// Opens a device. The tests of a hostile compiler have another way to, in which the number tells devices from each other.
+/// Opens a device. The tests of a hostile compiler have another way to, in which the number tells
+/// devices from each other.
 pub fn open(adapter: &wgpu::Adapter, _number: u64) -> Device {
     pollster::block_on(Device::from_adapter(adapter)).expect("a device")
 }
@@ -69,8 +75,12 @@ pub fn open_portable(adapter: &wgpu::Adapter, _number: u64) -> Device {
     Device::from_wgpu(device, queue).expect("a device")
 }
 
-/// A device that the test made itself, as an application does, with what `change` makes of the portable limits.
-pub fn own_device(adapter: &wgpu::Adapter, change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
+/// A device that the test made itself, as an application does, with what `change` makes of the
+/// portable limits.
+pub fn own_device(
+    adapter: &wgpu::Adapter,
+    change: impl FnOnce(&mut wgpu::Limits),
+) -> (wgpu::Device, wgpu::Queue) {
     let mut required_limits = wgpu::Limits::default();
     change(&mut required_limits);
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
@@ -163,13 +173,17 @@ impl Parameters {
     }
 
     pub fn set(&self, group: &mut SyncBatchNorm) {
-        group.set_parameters(Some(&self.weight), Some(&self.bias)).expect("parameters of the right length");
+        group
+            .set_parameters(Some(&self.weight), Some(&self.bias))
+            .expect("parameters of the right length");
     }
 }
 
 /// The f64 definition of training on these batches.
 pub fn definition(batches: &[Batch], parameters: Option<&Parameters>, eps: f64) -> TrainForward {
-    with_ranks(batches, parameters, |ranks, affine| reference::forward_train(ranks, affine, eps).expect("valid"))
+    with_ranks(batches, parameters, |ranks, affine| {
+        reference::forward_train(ranks, affine, eps).expect("valid")
+    })
 }
 
 /// The f64 definition of y for statistics that are given.
@@ -191,8 +205,11 @@ fn with_ranks<T>(
     apply: impl FnOnce(&[RankBatch<'_>], Affine<'_>) -> T,
 ) -> T {
     let values: Vec<Vec<f64>> = batches.iter().map(|batch| widened(&batch.values)).collect();
-    let ranks: Vec<RankBatch<'_>> =
-        batches.iter().zip(&values).map(|(batch, values)| RankBatch { dims: &batch.dims, values }).collect();
+    let ranks: Vec<RankBatch<'_>> = batches
+        .iter()
+        .zip(&values)
+        .map(|(batch, values)| RankBatch { dims: &batch.dims, values })
+        .collect();
     let weight = parameters.map(|parameters| widened(&parameters.weight));
     let bias = parameters.map(|parameters| widened(&parameters.bias));
     apply(&ranks, Affine { weight: weight.as_deref(), bias: bias.as_deref() })
@@ -202,8 +219,8 @@ pub fn widened(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
-/// The worst error of y in ulp of the largest |y| of its channel over all ranks, or what is wrong: an error above
-/// `tolerance_ulp`, another number of values, or a NaN on one side alone.
+/// The worst error of y in ulp of the largest |y| of its channel over all ranks, or what is wrong:
+/// an error above `tolerance_ulp`, another number of values, or a NaN on one side alone.
 pub fn compare(
     batches: &[Batch],
     found: &[Vec<f32>],
@@ -221,7 +238,11 @@ pub fn compare(
     let mut worst = 0f64;
     for (rank, ((batch, found), expected)) in batches.iter().zip(found).zip(expected).enumerate() {
         if found.len() != expected.len() {
-            return Err(format!("rank {rank} has {} values, expected {}", found.len(), expected.len()));
+            return Err(format!(
+                "rank {rank} has {} values, expected {}",
+                found.len(),
+                expected.len()
+            ));
         }
         for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
             let channel = batch.channel(index);
@@ -249,31 +270,46 @@ pub fn ulp(value: f64) -> f64 {
 }
 
 /// Whether the group's statistics are those of the definition.
-pub fn compare_statistics(found: &GlobalStatistics, expected: &reference::BatchStatistics) -> Result<(), String> {
+pub fn compare_statistics(
+    found: &GlobalStatistics,
+    expected: &reference::BatchStatistics,
+) -> Result<(), String> {
     for (channel, found) in found.channels().iter().enumerate() {
         let (mean, var) = (expected.mean[channel], expected.var_biased[channel]);
         let mean_error = (found.mean - mean).abs();
         let var_error = (found.var_biased() - var).abs();
         // The definition's own rounding, of f64.
         let allowed_mean = STATISTICS_TOLERANCE * var.sqrt() + mean.abs() * f64::EPSILON;
-        if found.count != expected.count || !(mean_error <= allowed_mean && var_error <= STATISTICS_TOLERANCE * var) {
-            return Err(format!("channel {channel}: {found:?}, expected {} values, {mean}, {var}", expected.count));
+        if found.count != expected.count
+            || !(mean_error <= allowed_mean && var_error <= STATISTICS_TOLERANCE * var)
+        {
+            return Err(format!(
+                "channel {channel}: {found:?}, expected {} values, {mean}, {var}",
+                expected.count
+            ));
         }
     }
     Ok(())
 }
 
-/// Whether running statistics are within rounding of `expected`, (mean, variance) per channel; `deviation` is that of the
-/// batches, to which the error of a mean is relative.
-pub fn compare_running(found: &RunningStats, expected: &reference::Running, deviation: f64) -> Result<(), String> {
-    for (name, found, expected, scale) in
-        [("running_mean", &found.mean, &expected.mean, deviation), ("running_var", &found.var, &expected.var, 0.0)]
-    {
+/// Whether running statistics are within rounding of `expected`, (mean, variance) per channel;
+/// `deviation` is that of the batches, to which the error of a mean is relative.
+pub fn compare_running(
+    found: &RunningStats,
+    expected: &reference::Running,
+    deviation: f64,
+) -> Result<(), String> {
+    for (name, found, expected, scale) in [
+        ("running_mean", &found.mean, &expected.mean, deviation),
+        ("running_var", &found.var, &expected.var, 0.0),
+    ] {
         for (channel, (&found, &expected)) in found.iter().zip(expected).enumerate() {
             let allowed = STATISTICS_TOLERANCE * (expected.abs() + scale);
             let error = (f64::from(found) - expected).abs();
             if error.is_nan() || error > allowed {
-                return Err(format!("{name}[{channel}] is {found}, expected {expected} within {allowed:e}"));
+                return Err(format!(
+                    "{name}[{channel}] is {found}, expected {expected} within {allowed:e}"
+                ));
             }
         }
     }
@@ -323,16 +359,22 @@ pub fn process_groups(world_size: usize, deadline: Duration) -> Vec<ProcessGroup
     LocalGroup::ranks(world_size).into_iter().map(group).collect()
 }
 
-/// Runs a body for every rank at the same time, each on a thread of its own; the results in rank order.
+/// Runs a body for every rank at the same time, each on a thread of its own; the results in rank
+/// order.
 pub fn on_threads<R: Send, T: Send>(ranks: Vec<R>, body: impl Fn(R) -> T + Sync) -> Vec<T> {
     let body = &body;
     std::thread::scope(|scope| {
-        let threads: Vec<_> = ranks.into_iter().map(|rank| scope.spawn(move || body(rank))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a rank that does not panic")).collect()
+        let threads: Vec<_> =
+            ranks.into_iter().map(|rank| scope.spawn(move || body(rank))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a rank that does not panic"))
+            .collect()
     })
 }
 
-/// Whether the adapter has f16 of its own. The one that tests run on must, unless another was asked for by name.
+/// Whether the adapter has f16 of its own. The one that tests run on must, unless another was asked
+/// for by name.
 pub fn assert_native_f16(adapter: &wgpu::Adapter) -> bool {
     let info = adapter.get_info();
     let native = adapter.features().contains(wgpu::Features::SHADER_F16);

@@ -1,4 +1,5 @@
-//! Shapes at which a walk over an activation may go wrong: one list of ranks after another, and the number of each.
+//! Shapes at which a walk over an activation may go wrong: one list of ranks after another, and the
+//! number of each.
 
 /// Takes the dimensions of every rank, and a number that tells this list from all others.
 type Check<'a> = &'a dyn Fn(&[&[usize]], u64);

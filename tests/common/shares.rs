@@ -1,7 +1,12 @@
 //! Errors as shares of what is allowed.
 
 /// The worst error as a share of what is allowed at its index, or what is wrong.
-pub fn worst_share(name: &str, found: &[f32], expected: &[f64], allowed: impl Fn(usize) -> f64) -> Result<f64, String> {
+pub fn worst_share(
+    name: &str,
+    found: &[f32],
+    expected: &[f64],
+    allowed: impl Fn(usize) -> f64,
+) -> Result<f64, String> {
     if found.len() != expected.len() {
         return Err(format!("{name} has {} values, expected {}", found.len(), expected.len()));
     }
@@ -14,7 +19,9 @@ pub fn worst_share(name: &str, found: &[f32], expected: &[f64], allowed: impl Fn
         // A NaN on either side is not within.
         let within = error <= allowed;
         if !within {
-            return Err(format!("{name}, value {index}: {found:e}, expected {expected:e} within {allowed:e}"));
+            return Err(format!(
+                "{name}, value {index}: {found:e}, expected {expected:e} within {allowed:e}"
+            ));
         }
         worst = worst.max(error / allowed);
     }

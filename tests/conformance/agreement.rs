@@ -1,16 +1,19 @@
-//! Owns what must agree to the bit: the ranks of a group on what they share, and the two drivers on everything.
+//! Owns what must agree to the bit: the ranks of a group on what they share, and the two drivers on
+//! everything.
 //!
-//! Values come from f32 or are f64 to begin with, so that equal bits here are equal bits there. NaN has bits, too.
+//! Values come from f32 or are f64 to begin with, so that equal bits here are equal bits there. NaN
+//! has bits, too.
 
 use std::hash::{DefaultHasher, Hasher};
 
 use crate::compare::Part;
 use crate::scenario::{Group, Observed};
 
-/// Puts together what the callers of a group observed, one list of steps each, in the order of their ranks.
+/// Puts together what the callers of a group observed, one list of steps each, in the order of
+/// their ranks.
 ///
-/// The statistics of the group's batch and the running statistics must be the same bits for every caller after every
-/// step; where they are not, the step is broken.
+/// The statistics of the group's batch and the running statistics must be the same bits for every
+/// caller after every step; where they are not, the step is broken.
 pub fn join(group: &Group, callers: Vec<Vec<Observed>>) -> Vec<Observed> {
     let mut callers = callers.into_iter();
     let Some(mut joined) = callers.next() else { return Vec::new() };
@@ -29,7 +32,9 @@ fn add(joined: &mut Observed, other: Observed, at: &str) {
         ("the running statistics", running(joined), running(&other)),
     ] {
         if let Some(what) = difference(field, &there, &here) {
-            joined.broken.push((Part::Forward, format!("{at}: {what} on the first rank of the group")));
+            joined
+                .broken
+                .push((Part::Forward, format!("{at}: {what} on the first rank of the group")));
         }
     }
     joined.outputs.extend(other.outputs);
@@ -48,19 +53,32 @@ fn add(joined: &mut Observed, other: Observed, at: &str) {
     };
 }
 
-fn concatenated(ranks: Option<Vec<Vec<f64>>>, other: Option<Vec<Vec<f64>>>) -> Option<Vec<Vec<f64>>> {
+fn concatenated(
+    ranks: Option<Vec<Vec<f64>>>,
+    other: Option<Vec<Vec<f64>>>,
+) -> Option<Vec<Vec<f64>>> {
     ranks.zip(other).map(|(mut ranks, other)| {
         ranks.extend(other);
         ranks
     })
 }
 
-/// Adds to what is broken where a group's steps are not the same bits as through another driver, which is named.
-pub fn compare_drivers(group: &Group, observed: &mut [Observed], other: &[Observed], through: &str) {
-    for (step, (observed, other)) in group.scenario.steps.iter().zip(observed.iter_mut().zip(other)) {
+/// Adds to what is broken where a group's steps are not the same bits as through another driver,
+/// which is named.
+pub fn compare_drivers(
+    group: &Group,
+    observed: &mut [Observed],
+    other: &[Observed],
+    through: &str,
+) {
+    for (step, (observed, other)) in group.scenario.steps.iter().zip(observed.iter_mut().zip(other))
+    {
         let pairs = fields(observed).into_iter().zip(fields(other));
         let differing = pairs.filter_map(|((part, field, here), (_, _, there))| {
-            Some((part, format!("{}: {} through {through}", step.name, difference(field, &here, &there)?)))
+            Some((
+                part,
+                format!("{}: {} through {through}", step.name, difference(field, &here, &there)?),
+            ))
         });
         let differing: Vec<(Part, String)> = differing.collect();
         observed.broken.extend(differing);
@@ -81,14 +99,31 @@ fn fields(observed: &Observed) -> [(Part, &'static str, Vec<f64>); 8] {
             observed.local.iter().flat_map(|(a, b)| [&a[..], b].concat()).collect(),
         ),
         (Part::Forward, "the running statistics", running(observed)),
-        (Part::Backward, "dx", gradients.map_or(Vec::new(), |gradients| flat(&gradients.grad_inputs))),
-        (Part::Backward, "dweight", optional(gradients.and_then(|gradients| gradients.grad_weights.as_ref()))),
-        (Part::Backward, "dbias", optional(gradients.and_then(|gradients| gradients.grad_biases.as_ref()))),
-        (Part::Backward, "dz", optional(gradients.and_then(|gradients| gradients.grad_residuals.as_ref()))),
+        (
+            Part::Backward,
+            "dx",
+            gradients.map_or(Vec::new(), |gradients| flat(&gradients.grad_inputs)),
+        ),
+        (
+            Part::Backward,
+            "dweight",
+            optional(gradients.and_then(|gradients| gradients.grad_weights.as_ref())),
+        ),
+        (
+            Part::Backward,
+            "dbias",
+            optional(gradients.and_then(|gradients| gradients.grad_biases.as_ref())),
+        ),
+        (
+            Part::Backward,
+            "dz",
+            optional(gradients.and_then(|gradients| gradients.grad_residuals.as_ref())),
+        ),
     ]
 }
 
-/// Enters every bit of a step into a hash. Which NaN an operation makes is the processor's choice, so that all are one here.
+/// Enters every bit of a step into a hash. Which NaN an operation makes is the processor's choice,
+/// so that all are one here.
 pub fn hash(observed: &Observed, hasher: &mut DefaultHasher) {
     for (_, _, values) in fields(observed) {
         for value in values {
@@ -99,7 +134,8 @@ pub fn hash(observed: &Observed, hasher: &mut DefaultHasher) {
 
 fn statistics(observed: &Observed) -> Vec<f64> {
     let Some(statistics) = &observed.statistics else { return Vec::new() };
-    [&[statistics.count as f64], &statistics.mean[..], &statistics.var_biased, &statistics.inv_std].concat()
+    [&[statistics.count as f64], &statistics.mean[..], &statistics.var_biased, &statistics.inv_std]
+        .concat()
 }
 
 fn running(observed: &Observed) -> Vec<f64> {

@@ -1,5 +1,5 @@
-//! Owns what all drivers of the library have in common: a caller that drives some ranks of a process group, all of them or one,
-//! in whole passes or step by step.
+//! Owns what all drivers of the library have in common: a caller that drives some ranks of a
+//! process group, all of them or one, in whole passes or step by step.
 
 use pollster::block_on;
 use syncbn::stats::{LocalStatistics, RunningStats};
@@ -33,7 +33,8 @@ pub struct Differentiated {
 pub trait Caller {
     fn devices(&self) -> Vec<Device>;
 
-    fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error>;
+    fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>)
+    -> Result<(), Error>;
 
     fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error>;
 
@@ -41,7 +42,12 @@ pub trait Caller {
 
     fn forward(&self, train: bool, given: Given<'_>) -> Result<Passed, Error>;
 
-    fn backward(&self, passed: &Passed, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Differentiated, Error>;
+    fn backward(
+        &self,
+        passed: &Passed,
+        given: Given<'_>,
+        grad_outputs: &[Tensor],
+    ) -> Result<Differentiated, Error>;
 }
 
 /// A layer that reads statistics back.
@@ -56,7 +62,11 @@ impl Caller for Synchronized {
         self.layer.devices().to_vec()
     }
 
-    fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
+    fn set_parameters(
+        &mut self,
+        weight: Option<&[f32]>,
+        bias: Option<&[f32]>,
+    ) -> Result<(), Error> {
         self.layer.set_parameters(weight, bias)
     }
 
@@ -82,12 +92,20 @@ impl Caller for Synchronized {
         }
     }
 
-    fn backward(&self, passed: &Passed, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Differentiated, Error> {
+    fn backward(
+        &self,
+        passed: &Passed,
+        given: Given<'_>,
+        grad_outputs: &[Tensor],
+    ) -> Result<Differentiated, Error> {
         let (layer, saved) = (&self.layer, &passed.saved);
         match (given.x, grad_outputs) {
             _ if passed.by_hand => block_on(self.backward_by_hand(saved, given, grad_outputs)),
             ([x], [grad_output]) => {
-                let request = read_again(Backward::of(x, grad_output), given.residuals.map(|residuals| &residuals[0]));
+                let request = read_again(
+                    Backward::of(x, grad_output),
+                    given.residuals.map(|residuals| &residuals[0]),
+                );
                 Ok(lists(block_on(layer.backward(saved, request))?, |gradient| vec![gradient]))
             }
             (x, grad_outputs) => {
@@ -106,7 +124,11 @@ impl Synchronized {
         list: impl FnOnce(O) -> Vec<Tensor>,
     ) -> Result<Passed, Error> {
         let layer = &self.layer;
-        let done = if train { layer.forward_train(request).await? } else { layer.forward_eval(request).await? };
+        let done = if train {
+            layer.forward_train(request).await?
+        } else {
+            layer.forward_eval(request).await?
+        };
         let local = done.saved.report().map(|report| report.local.clone());
         let local = local.unwrap_or_else(|| LocalStatistics::empty(layer.config().num_features));
         Ok(Passed { outputs: list(done.output), local, saved: done.saved, by_hand: false })
@@ -115,7 +137,8 @@ impl Synchronized {
     async fn forward_by_hand(&self, given: Given<'_>) -> Result<Passed, Error> {
         let local = self.layer.local_statistics(given.x).await?;
         let global = self.layer.synchronize(local.clone()).await?;
-        let done = self.layer.normalize(added(Forward::of(given.x), given.residuals), &global).await?;
+        let done =
+            self.layer.normalize(added(Forward::of(given.x), given.residuals), &global).await?;
         Ok(Passed { outputs: done.output, local, saved: done.saved, by_hand: true })
     }
 
@@ -127,7 +150,9 @@ impl Synchronized {
     ) -> Result<Differentiated, Error> {
         let (layer, config) = (&self.layer, self.layer.config());
         let targets = |exists: bool| {
-            let zeros = || layer.devices().iter().map(|device| device.zeros(&[config.num_features])).collect();
+            let zeros = || {
+                layer.devices().iter().map(|device| device.zeros(&[config.num_features])).collect()
+            };
             (exists && !config.freeze_affine).then(zeros).transpose()
         };
         let (mut weights, mut biases): (Option<Vec<Tensor>>, Option<Vec<Tensor>>) =
@@ -142,7 +167,10 @@ impl Synchronized {
 }
 
 /// A forward request with the residual that there may be.
-pub fn added<'a, O: Output>(request: Forward<'a, O>, residual: Option<impl Ranks<'a>>) -> Forward<'a, O> {
+pub fn added<'a, O: Output>(
+    request: Forward<'a, O>,
+    residual: Option<impl Ranks<'a>>,
+) -> Forward<'a, O> {
     match residual {
         Some(residual) => request.residual(residual),
         None => request,
@@ -150,7 +178,10 @@ pub fn added<'a, O: Output>(request: Forward<'a, O>, residual: Option<impl Ranks
 }
 
 /// A backward request with the residual that it may need.
-pub fn read_again<'a, O: Output>(request: Backward<'a, O>, residual: Option<impl Ranks<'a>>) -> Backward<'a, O> {
+pub fn read_again<'a, O: Output>(
+    request: Backward<'a, O>,
+    residual: Option<impl Ranks<'a>>,
+) -> Backward<'a, O> {
     match residual {
         Some(residual) => request.residual(residual),
         None => request,

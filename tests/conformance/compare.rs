@@ -1,4 +1,5 @@
-//! Owns the comparison of one observed quantity with its expected values, within tolerances that are never widened.
+//! Owns the comparison of one observed quantity with its expected values, within tolerances that
+//! are never widened.
 
 use syncbn::Layout;
 
@@ -69,8 +70,8 @@ pub enum Tolerance {
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelMap {
     pub channels: usize,
-    /// Neighbouring values of one channel: the spatial length of channels-first data, 1 for channels-last data and for a
-    /// vector of length C.
+    /// Neighbouring values of one channel: the spatial length of channels-first data, 1 for
+    /// channels-last data and for a vector of length C.
     pub inner: usize,
 }
 
@@ -107,22 +108,52 @@ pub struct Check {
     pub positions: Option<Vec<usize>>,
     /// Per channel, the size of the ulp in which errors are measured, too, where they are.
     pub ulp: Option<Vec<f64>>,
-    /// An expected infinity may also be observed as NaN: which of them a mean becomes depends on the algorithm.
+    /// An expected infinity may also be observed as NaN: which of them a mean becomes depends on
+    /// the algorithm.
     pub any_non_finite: bool,
 }
 
 impl Check {
     /// Of a quantity with one value per channel.
-    pub fn vector(name: String, quantity: Quantity, expected: Vec<f64>, tolerance: Vec<f64>) -> Self {
+    pub fn vector(
+        name: String,
+        quantity: Quantity,
+        expected: Vec<f64>,
+        tolerance: Vec<f64>,
+    ) -> Self {
         let map = ChannelMap::vector(expected.len());
         let tolerance = Tolerance::Channel(tolerance);
-        Self { name, quantity, expected, tolerance, map, positions: None, ulp: None, any_non_finite: false }
+        Self {
+            name,
+            quantity,
+            expected,
+            tolerance,
+            map,
+            positions: None,
+            ulp: None,
+            any_non_finite: false,
+        }
     }
 
     /// Of values laid out as `map` says, with a tolerance per channel.
-    pub fn values(name: String, quantity: Quantity, map: ChannelMap, expected: Vec<f64>, tolerance: Vec<f64>) -> Self {
+    pub fn values(
+        name: String,
+        quantity: Quantity,
+        map: ChannelMap,
+        expected: Vec<f64>,
+        tolerance: Vec<f64>,
+    ) -> Self {
         let tolerance = Tolerance::Channel(tolerance);
-        Self { name, quantity, expected, tolerance, map, positions: None, ulp: None, any_non_finite: false }
+        Self {
+            name,
+            quantity,
+            expected,
+            tolerance,
+            map,
+            positions: None,
+            ulp: None,
+            any_non_finite: false,
+        }
     }
 
     /// Where expected value `i` lies in the observed values.
@@ -192,16 +223,21 @@ impl Verdict {
 pub fn compare(check: &Check, observed: &[f64]) -> Verdict {
     if check.positions.is_none() && observed.len() != check.expected.len() {
         let (name, found, expected) = (&check.name, observed.len(), check.expected.len());
-        return Verdict::failed(format!("{name}: {found} values were observed, {expected} are expected"));
+        return Verdict::failed(format!(
+            "{name}: {found} values were observed, {expected} are expected"
+        ));
     }
     let mut verdict = Verdict { ulp: check.ulp.as_ref().map(|_| 0.0), ..Verdict::default() };
     let mut wrong = 0;
     let mut worst: Option<(f64, String)> = None;
     for (i, &expected) in check.expected.iter().enumerate() {
         let (position, channel) = (check.position(i), check.channel(i));
-        let (Some(&found), Some(tolerance)) = (observed.get(position), check.tolerance_of(i)) else {
+        let (Some(&found), Some(tolerance)) = (observed.get(position), check.tolerance_of(i))
+        else {
             let (name, len) = (&check.name, observed.len());
-            return Verdict::failed(format!("{name}[{position}]: no such value among {len}, or no tolerance for it"));
+            return Verdict::failed(format!(
+                "{name}[{position}]: no such value among {len}, or no tolerance for it"
+            ));
         };
         let share = share(expected, found, tolerance, check.any_non_finite);
         let place = || format!("{}[{position}], channel {channel}", check.name);
@@ -212,12 +248,16 @@ pub fn compare(check: &Check, observed: &[f64]) -> Verdict {
             wrong += 1;
             if worst.as_ref().is_none_or(|(worst, _)| share > *worst) {
                 let off = (found - expected).abs();
-                let message =
-                    format!("{}: {found:e}, expected {expected:e}, off by {off:.3e}, allowed {tolerance:.3e}", place());
+                let message = format!(
+                    "{}: {found:e}, expected {expected:e}, off by {off:.3e}, allowed {tolerance:.3e}",
+                    place()
+                );
                 worst = Some((share, message));
             }
         }
-        if let (Some(ulp), true) = (check.ulp.as_ref().and_then(|ulp| ulp.get(channel)), expected.is_finite()) {
+        if let (Some(ulp), true) =
+            (check.ulp.as_ref().and_then(|ulp| ulp.get(channel)), expected.is_finite())
+        {
             let ulps = in_ulp((found - expected).abs(), *ulp);
             if verdict.ulp.is_some_and(|worst| ulps > worst) {
                 (verdict.ulp, verdict.ulp_at) = (Some(ulps), place());
@@ -226,12 +266,15 @@ pub fn compare(check: &Check, observed: &[f64]) -> Verdict {
     }
     verdict.values = check.expected.len();
     if let Some((_, message)) = worst {
-        verdict.failures.push(format!("{message} ({wrong} of {} values are outside)", check.expected.len()));
+        verdict
+            .failures
+            .push(format!("{message} ({wrong} of {} values are outside)", check.expected.len()));
     }
     verdict
 }
 
-/// The error as a share of the tolerance: at most 1 when allowed, infinite when the pattern of non-finite values differs.
+/// The error as a share of the tolerance: at most 1 when allowed, infinite when the pattern of
+/// non-finite values differs.
 fn share(expected: f64, found: f64, tolerance: f64, any_non_finite: bool) -> f64 {
     let same = match (expected.is_finite(), found.is_finite()) {
         (true, true) => {

@@ -1,7 +1,8 @@
-//! Owns tolerances for cases that store none: how far a careful f32 computation may be off, from the conditioning of the
-//! case and not from any implementation.
+//! Owns tolerances for cases that store none: how far a careful f32 computation may be off, from
+//! the conditioning of the case and not from any implementation.
 //!
-//! The formulas are those that the `doc` of the golden manifest gives, with u = 2⁻²⁴, x̂ = (x - mean)·inv_std and k = |weight|·inv_std:
+//! The formulas are those that the `doc` of the golden manifest gives, with u = 2⁻²⁴, x̂ = (x -
+//! mean)·inv_std and k = |weight|·inv_std:
 //!
 //! ```text
 //! dm      = 2u·|mean| + 8u·std              a mean held in one f32
@@ -12,10 +13,12 @@
 //! running : f·tol(batch) + 4e-7·(|old| + |batch|)
 //! ```
 //!
-//! y and dx of a 16-bit type are rounded once more, to the nearest: half an ulp of the largest of them in the channel.
+//! y and dx of a 16-bit type are rounded once more, to the nearest: half an ulp of the largest of
+//! them in the channel.
 //!
-//! The last term of dx is what dm moves in x̂, A/N and B/N; given statistics have none of these, so there dx is
-//! 1e-5·k·max|g|. The self-test holds these against the tolerances that the golden cases store: none may be wider.
+//! The last term of dx is what dm moves in x̂, A/N and B/N; given statistics have none of these, so
+//! there dx is 1e-5·k·max|g|. The self-test holds these against the tolerances that the golden
+//! cases store: none may be wider.
 
 use half::{bf16, f16};
 use syncbn::DType;
@@ -30,8 +33,8 @@ const U: f64 = 1.0 / 16_777_216.0;
 /// The relative error allowed to sums of well-conditioned f32 terms.
 const RELATIVE: f64 = 1e-5;
 
-/// How far rounding to the nearest may move values of at most this size that are stored as `dtype`, beyond what the
-/// formulas for f32 have room for.
+/// How far rounding to the nearest may move values of at most this size that are stored as `dtype`,
+/// beyond what the formulas for f32 have room for.
 pub fn rounding(dtype: DType, largest: f64) -> f64 {
     let (relative, smallest) = match dtype {
         DType::F32 => return 0.0,
@@ -50,7 +53,8 @@ pub fn roundings(check: &Check, dtype: DType, channels: usize) -> Vec<f64> {
 pub fn allow_rounding(check: &mut Check, dtype: DType) {
     let Tolerance::Channel(tolerance) = &check.tolerance else { return };
     let roundings = roundings(check, dtype, tolerance.len());
-    check.tolerance = Tolerance::Channel(tolerance.iter().zip(roundings).map(|(a, b)| a + b).collect());
+    check.tolerance =
+        Tolerance::Channel(tolerance.iter().zip(roundings).map(|(a, b)| a + b).collect());
 }
 
 /// What the tolerances of one channel depend on.
@@ -69,17 +73,20 @@ pub struct Channel {
     sum_abs_g_xhat: f64,
 }
 
-/// [`channels`] of a step: y as it leaves the epilogue, and what of the upstream gradients passes it.
+/// [`channels`] of a step: y as it leaves the epilogue, and what of the upstream gradients passes
+/// it.
 pub fn of_step(scenario: &Scenario, step: &Step, statistics: (&[f64], &[f64])) -> Vec<Channel> {
     let passed = epilogue::passed(scenario, step, statistics);
     let affine = (scenario.weight.as_deref(), scenario.bias.as_deref());
-    let mut channels = channels(&step.inputs, passed.as_deref(), statistics, affine, scenario.config.eps);
+    let mut channels =
+        channels(&step.inputs, passed.as_deref(), statistics, affine, scenario.config.eps);
     channels.iter_mut().for_each(|channel| channel.max_y = 0.0);
     for (input, v) in step.inputs.iter().zip(epilogue::entering(scenario, step, statistics)) {
         let map = input.map();
         for (i, v) in v.into_iter().enumerate() {
             let channel = &mut channels[map.channel(i)];
-            channel.max_y = channel.max_y.max(epilogue::activated(scenario.config.epilogue, v).abs());
+            channel.max_y =
+                channel.max_y.max(epilogue::activated(scenario.config.epilogue, v).abs());
         }
     }
     channels
@@ -93,7 +100,9 @@ pub fn channels(
     (weight, bias): (Option<&[f32]>, Option<&[f32]>),
     eps: f64,
 ) -> Vec<Channel> {
-    let parameter = |values: Option<&[f32]>, c: usize, fill: f64| values.map_or(fill, |values| f64::from(values[c]));
+    let parameter = |values: Option<&[f32]>, c: usize, fill: f64| {
+        values.map_or(fill, |values| f64::from(values[c]))
+    };
     let mut channels: Vec<Channel> = (0..mean.len())
         .map(|c| Channel {
             mean: mean[c],
@@ -108,7 +117,8 @@ pub fn channels(
         let map = input.map();
         let g = grad_outputs.and_then(|ranks| ranks.get(rank)).map(|rank| &rank.values);
         for (i, &x) in input.values.iter().enumerate() {
-            channels[map.channel(i)].see(f64::from(x), g.and_then(|g| g.get(i)).map_or(0.0, |&g| f64::from(g)));
+            channels[map.channel(i)]
+                .see(f64::from(x), g.and_then(|g| g.get(i)).map_or(0.0, |&g| f64::from(g)));
         }
     }
     channels

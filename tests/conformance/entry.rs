@@ -1,4 +1,5 @@
-//! Owns what a folder is turned into: scenarios to run, parts whose feature is still to come, and what cannot be read.
+//! Owns what a folder is turned into: scenarios to run, parts whose feature is still to come, and
+//! what cannot be read.
 
 use std::path::Path;
 
@@ -42,8 +43,12 @@ fn entries(root: &Path, manifest: &Manifest) -> Vec<Entry> {
         "syncbn-inference-1" => inference::entry,
         "syncbn-procedural-1" => procedural::entry,
         unknown => {
-            let known = "syncbn-golden-1, syncbn-mindspore-1, syncbn-inference-1, syncbn-procedural-1";
-            let what = format!("{}: the format {unknown:?} is unknown; known are {known}", manifest.path.display());
+            let known =
+                "syncbn-golden-1, syncbn-mindspore-1, syncbn-inference-1, syncbn-procedural-1";
+            let what = format!(
+                "{}: the format {unknown:?} is unknown; known are {known}",
+                manifest.path.display()
+            );
             return vec![broken(manifest.path.display().to_string(), what)];
         }
     };

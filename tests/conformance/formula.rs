@@ -56,6 +56,9 @@ impl Formula {
             (Self::SlopeForgotten, Part::Backward, activates),
             (Self::WeightedResidual, Part::Backward, adds),
         ];
-        all.into_iter().filter(|(_, _, shows)| *shows).map(|(formula, part, _)| (formula, part)).collect()
+        all.into_iter()
+            .filter(|(_, _, shows)| *shows)
+            .map(|(formula, part, _)| (formula, part))
+            .collect()
     }
 }

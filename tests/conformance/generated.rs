@@ -1,6 +1,6 @@
-//! Owns the cases that are made here, with `syncbn_reference` as their expected values: hard data of sizes that no
-//! folder stores, process groups of ranks that are no neighbours, epilogues that no folder has, and one ordinary case that
-//! the self-test works on.
+//! Owns the cases that are made here, with `syncbn_reference` as their expected values: hard data
+//! of sizes that no folder stores, process groups of ranks that are no neighbours, epilogues that
+//! no folder has, and one ordinary case that the self-test works on.
 
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, config::Epilogue};
@@ -14,7 +14,8 @@ use crate::random::Random;
 use crate::scenario::{Group, Observed, RankTensor, Scenario, Step};
 use crate::ulp;
 
-/// Where a value lies, for a recipe: its channel, its rank, and its place among the rank's values of the channel.
+/// Where a value lies, for a recipe: its channel, its rank, and its place among the rank's values
+/// of the channel.
 struct Place {
     channel: usize,
     rank: usize,
@@ -32,7 +33,8 @@ struct Recipe {
     epilogue: Epilogue,
 }
 
-/// Values of a stretch far from all others: longer than any tile that a workgroup holds in registers (4096 values).
+/// Values of a stretch far from all others: longer than any tile that a workgroup holds in
+/// registers (4096 values).
 const STRETCH: usize = 5000;
 
 /// A case of process groups, with a seed for each.
@@ -75,7 +77,8 @@ const EPILOGUES: [(&str, u64, Epilogue); 3] = [
 pub fn epilogues() -> Result<Vec<Scenario>, String> {
     let scenario = |(kind, seed, epilogue)| {
         let dims = vec![vec![3, 3, 4, 5], vec![0, 3, 4, 5], vec![1, 3, 2, 7]];
-        let recipe = Recipe { kind, seed, eps: 1e-5, dims, value: |at| at.noise + at.rank as f64, epilogue };
+        let recipe =
+            Recipe { kind, seed, eps: 1e-5, dims, value: |at| at.noise + at.rank as f64, epilogue };
         scenario(&recipe, &[true], None)
     };
     EPILOGUES.into_iter().map(scenario).collect()
@@ -99,7 +102,8 @@ fn hard() -> Result<Vec<Generated>, String> {
             eps: 1e-5,
             dims: vec![vec![1, 2, 40_000], vec![2, 2, 20_000]],
             value: |at| {
-                let outlying = at.rank == at.channel && (17_000..17_000 + STRETCH).contains(&at.index);
+                let outlying =
+                    at.rank == at.channel && (17_000..17_000 + STRETCH).contains(&at.index);
                 if outlying { 1e6 } else { at.noise }
             },
             epilogue: Epilogue::None,
@@ -125,7 +129,9 @@ fn hard() -> Result<Vec<Generated>, String> {
             seed: 5,
             eps: 1e-12,
             dims: vec![vec![2, 4, 300], vec![1, 4, 700]],
-            value: |at| [0.0, 1.0, -1e-3, 1e3][at.channel] + [1e-6, 1e-6, 1e-9, 1e-3][at.channel] * at.noise,
+            value: |at| {
+                [0.0, 1.0, -1e-3, 1e3][at.channel] + [1e-6, 1e-6, 1e-9, 1e-3][at.channel] * at.noise
+            },
             epilogue: Epilogue::None,
         },
         Recipe {
@@ -144,8 +150,8 @@ fn hard() -> Result<Vec<Generated>, String> {
     recipes.into_iter().map(build).collect()
 }
 
-/// Groups that lie within each other, one with an empty rank and one of a single rank: two steps of training, one of
-/// evaluation.
+/// Groups that lie within each other, one with an empty rank and one of a single rank: two steps of
+/// training, one of evaluation.
 fn interleaved_groups() -> Result<Generated, String> {
     let recipe = |seed: u64, dims: &[[usize; 3]], value: fn(Place) -> f64| Recipe {
         kind: "generated:interleaved_groups",
@@ -170,10 +176,14 @@ fn interleaved_groups() -> Result<Generated, String> {
         Ok(Group { ranks: ranks.to_vec(), scenario })
     };
     let seeds = groups.iter().map(|(_, recipe)| recipe.seed).collect();
-    Ok(Generated { seeds, groups: groups.iter().enumerate().map(group).collect::<Result<_, String>>()? })
+    Ok(Generated {
+        seeds,
+        groups: groups.iter().enumerate().map(group).collect::<Result<_, String>>()?,
+    })
 }
 
-/// Well-conditioned data on uneven ranks, one of them empty: two steps of training, one of evaluation.
+/// Well-conditioned data on uneven ranks, one of them empty: two steps of training, one of
+/// evaluation.
 pub fn ordinary() -> Result<Scenario, String> {
     let recipe = Recipe {
         kind: "ordinary",
@@ -189,14 +199,21 @@ pub fn ordinary() -> Result<Scenario, String> {
 fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<Scenario, String> {
     let channels = recipe.dims[0][1];
     let mut random = Random(recipe.seed);
-    let weight = (0..channels).map(|c| (0.5 + random.uniform()) as f32 * if c % 2 == 0 { 1.0 } else { -1.0 }).collect();
+    let weight = (0..channels)
+        .map(|c| (0.5 + random.uniform()) as f32 * if c % 2 == 0 { 1.0 } else { -1.0 })
+        .collect();
     let bias = (0..channels).map(|_| (random.uniform() - 0.5) as f32).collect();
     let adds = recipe.epilogue.adds_residual();
     let steps = modes.iter().enumerate().map(|(i, &train)| Step {
         name: format!("s{}", i + 1),
         train,
         repeats: 1,
-        inputs: recipe.dims.iter().enumerate().map(|(rank, dims)| input(recipe, rank, dims, &mut random)).collect(),
+        inputs: recipe
+            .dims
+            .iter()
+            .enumerate()
+            .map(|(rank, dims)| input(recipe, rank, dims, &mut random))
+            .collect(),
         grad_outputs: Some(recipe.dims.iter().map(|dims| noise(dims, &mut random)).collect()),
         residuals: adds.then(|| recipe.dims.iter().map(|dims| noise(dims, &mut random)).collect()),
         count: None,
@@ -206,7 +223,9 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
     let mut scenario = Scenario {
         name: recipe.kind.to_owned(),
         kind: recipe.kind.to_owned(),
-        config: BatchNormConfig::torch(channels).with_eps(recipe.eps).with_epilogue(recipe.epilogue),
+        config: BatchNormConfig::torch(channels)
+            .with_eps(recipe.eps)
+            .with_epilogue(recipe.epilogue),
         weight: Some(weight),
         bias: Some(bias),
         running: Some(RunningStats::new(channels)),
@@ -224,7 +243,8 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
     Ok(scenario)
 }
 
-/// Takes the upstream gradient from values so near to 0 that rounding decides on their side of the activation.
+/// Takes the upstream gradient from values so near to 0 that rounding decides on their side of the
+/// activation.
 fn avoid_kinks(scenario: &mut Scenario) -> Result<(), String> {
     if !scenario.config.epilogue.activates() {
         return Ok(());
@@ -232,7 +252,8 @@ fn avoid_kinks(scenario: &mut Scenario) -> Result<(), String> {
     for i in 0..scenario.steps.len() {
         let batch = oracle::statistics(&scenario.steps[i].inputs)?;
         let v = epilogue::entering(scenario, &scenario.steps[i], (&batch.mean, &batch.var_biased));
-        let upstream = scenario.steps[i].grad_outputs.iter_mut().flatten().flat_map(|rank| &mut rank.values);
+        let upstream =
+            scenario.steps[i].grad_outputs.iter_mut().flatten().flat_map(|rank| &mut rank.values);
         // Far above the tolerance of y.
         upstream.zip(v.concat()).filter(|(_, v)| v.abs() < 1e-3).for_each(|(g, _)| *g = 0.0);
     }
@@ -240,44 +261,94 @@ fn avoid_kinks(scenario: &mut Scenario) -> Result<(), String> {
 }
 
 /// Turns what the oracle gave for step `i` into checks; `old` are the running statistics before it.
-fn expect(scenario: &mut Scenario, i: usize, oracle: Observed, old: &mut (Vec<f64>, Vec<f64>)) -> Result<(), String> {
+fn expect(
+    scenario: &mut Scenario,
+    i: usize,
+    oracle: Observed,
+    old: &mut (Vec<f64>, Vec<f64>),
+) -> Result<(), String> {
     let step = &scenario.steps[i];
     let k = &step.name;
     let given = &*old;
     let batch = oracle.statistics.as_ref();
     let (mean, var) = batch.map_or((&given.0, &given.1), |batch| (&batch.mean, &batch.var_biased));
     let facts = conditioning::of_step(scenario, step, (mean, var));
-    let each = |tolerance: fn(&conditioning::Channel) -> f64| -> Vec<f64> { facts.iter().map(tolerance).collect() };
-    let tol_dx = if batch.is_some() { conditioning::Channel::tol_dx } else { conditioning::Channel::tol_dx_given };
+    let each = |tolerance: fn(&conditioning::Channel) -> f64| -> Vec<f64> {
+        facts.iter().map(tolerance).collect()
+    };
+    let tol_dx = if batch.is_some() {
+        conditioning::Channel::tol_dx
+    } else {
+        conditioning::Channel::tol_dx_given
+    };
 
     let gradients = oracle.gradients.ok_or("the oracle gave no gradients")?;
-    let (weights, biases) = (gradients.grad_weights.unwrap_or_default(), gradients.grad_biases.unwrap_or_default());
+    let (weights, biases) =
+        (gradients.grad_weights.unwrap_or_default(), gradients.grad_biases.unwrap_or_default());
     let mut checks = Vec::new();
     for (rank, input) in step.inputs.iter().enumerate() {
         let at = |what: &str| format!("{k}.r{rank}.{what}");
         let (y, dx) = (oracle.outputs[rank].clone(), gradients.grad_inputs[rank].clone());
         // A residual is one more term of y, and its gradient is made by no arithmetic.
         let residual = step.residuals.as_ref().map_or(0.0, |ranks| largest(&ranks[rank].values));
-        let tol_y = each(conditioning::Channel::tol_y).iter().map(|y| y + 1e-5 * residual).collect();
+        let tol_y =
+            each(conditioning::Channel::tol_y).iter().map(|y| y + 1e-5 * residual).collect();
         if let Some(dz) = gradients.grad_residuals.as_ref().map(|ranks| ranks[rank].clone()) {
-            checks.push(Check::values(at("dz"), Quantity::GradResidual(rank), input.map(), dz, vec![0.0; facts.len()]));
+            checks.push(Check::values(
+                at("dz"),
+                Quantity::GradResidual(rank),
+                input.map(),
+                dz,
+                vec![0.0; facts.len()],
+            ));
         }
         checks.push(Check::values(at("y"), Quantity::Output(rank), input.map(), y, tol_y));
-        checks.push(Check::values(at("dx"), Quantity::GradInput(rank), input.map(), dx, each(tol_dx)));
+        checks.push(Check::values(
+            at("dx"),
+            Quantity::GradInput(rank),
+            input.map(),
+            dx,
+            each(tol_dx),
+        ));
         let tol_dweight = each(conditioning::Channel::tol_dweight);
-        checks.push(Check::vector(at("dweight"), Quantity::GradWeight(rank), weights[rank].clone(), tol_dweight));
+        checks.push(Check::vector(
+            at("dweight"),
+            Quantity::GradWeight(rank),
+            weights[rank].clone(),
+            tol_dweight,
+        ));
         let tol_dbias = each(conditioning::Channel::tol_dbias);
-        checks.push(Check::vector(at("dbias"), Quantity::GradBias(rank), biases[rank].clone(), tol_dbias));
+        checks.push(Check::vector(
+            at("dbias"),
+            Quantity::GradBias(rank),
+            biases[rank].clone(),
+            tol_dbias,
+        ));
     }
     let running = oracle.running.ok_or("the oracle kept no running statistics")?;
     if let Some(batch) = batch {
         let (mean, var) = (batch.mean.clone(), batch.var_biased.clone());
-        checks.push(Check::vector(format!("{k}.mean"), Quantity::Mean, mean, each(conditioning::Channel::tol_mean)));
-        checks.push(Check::vector(format!("{k}.var"), Quantity::VarBiased, var, each(conditioning::Channel::tol_var)));
+        checks.push(Check::vector(
+            format!("{k}.mean"),
+            Quantity::Mean,
+            mean,
+            each(conditioning::Channel::tol_mean),
+        ));
+        checks.push(Check::vector(
+            format!("{k}.var"),
+            Quantity::VarBiased,
+            var,
+            each(conditioning::Channel::tol_var),
+        ));
         let f = scenario.config.momentum.new_weight(running.2);
-        let tol_mean = facts.iter().zip(&given.0).map(|(c, &old)| c.tol_running_mean(old, f)).collect();
+        let tol_mean =
+            facts.iter().zip(&given.0).map(|(c, &old)| c.tol_running_mean(old, f)).collect();
         let unbiased = |c: &conditioning::Channel| c.count / (c.count - 1.0);
-        let tol_var = facts.iter().zip(&given.1).map(|(c, &old)| c.tol_running_var(old, f, unbiased(c))).collect();
+        let tol_var = facts
+            .iter()
+            .zip(&given.1)
+            .map(|(c, &old)| c.tol_running_var(old, f, unbiased(c)))
+            .collect();
         let (name, values) = (format!("{k}.running_mean"), running.0.clone());
         checks.push(Check::vector(name, Quantity::RunningMean, values, tol_mean));
         let (name, values) = (format!("{k}.running_var"), running.1.clone());

@@ -1,4 +1,5 @@
-//! Reads cases of the format `syncbn-golden-1`: per-rank inputs, and everything that follows from them in f64.
+//! Reads cases of the format `syncbn-golden-1`: per-rank inputs, and everything that follows from
+//! them in f64.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -50,17 +51,28 @@ pub fn entry(manifest: &Manifest, case: &Value, name: String) -> Result<Entry, S
     Ok(Entry { name, world: case.world, parts: vec![Part::Forward, Part::Backward], state })
 }
 
-fn groups(manifest: &Manifest, case: &Case, epilogue: Epilogue, name: &str) -> Result<Vec<Group>, String> {
+fn groups(
+    manifest: &Manifest,
+    case: &Case,
+    epilogue: Epilogue,
+    name: &str,
+) -> Result<Vec<Group>, String> {
     let store = Store::open(&manifest.folder.join(&case.file))?;
     let world = case.world;
     if case.batch_per_rank.len() != world {
-        return Err(store.wrong(&format!("world is {world}, batch_per_rank has {}", case.batch_per_rank.len())));
+        return Err(store.wrong(&format!(
+            "world is {world}, batch_per_rank has {}",
+            case.batch_per_rank.len()
+        )));
     }
     let mut listed: Vec<usize> = case.groups.concat();
     listed.sort_unstable();
     let all = listed == (0..world).collect::<Vec<usize>>();
     if world == 0 || case.groups.iter().any(Vec::is_empty) || !all {
-        return Err(store.wrong(&format!("the groups {:?} are not lists of {world} ranks, each once", case.groups)));
+        return Err(store.wrong(&format!(
+            "the groups {:?} are not lists of {world} ranks, each once",
+            case.groups
+        )));
     }
     let dtype = |name: &str| store::dtype(name).map_err(|what| store.wrong(&what));
     let (dtype, parameter_dtype) = (dtype(&case.dtype)?, dtype(&case.param_dtype)?);
@@ -68,9 +80,19 @@ fn groups(manifest: &Manifest, case: &Case, epilogue: Epilogue, name: &str) -> R
     let group = |(index, ranks): (usize, &Vec<usize>)| {
         let mut ranks = ranks.clone();
         ranks.sort_unstable();
-        let name = if case.groups.len() == 1 { name.to_owned() } else { format!("{name}.g{index}") };
-        let scenario = Reader { store: &store, case, epilogue, index, ranks: &ranks, layout, dtype, parameter_dtype }
-            .scenario(name)?;
+        let name =
+            if case.groups.len() == 1 { name.to_owned() } else { format!("{name}.g{index}") };
+        let scenario = Reader {
+            store: &store,
+            case,
+            epilogue,
+            index,
+            ranks: &ranks,
+            layout,
+            dtype,
+            parameter_dtype,
+        }
+        .scenario(name)?;
         Ok(Group { ranks, scenario })
     };
     case.groups.iter().enumerate().map(group).collect()
@@ -133,7 +155,11 @@ impl Reader<'_> {
     /// Errors in ulp of different types are not for one line of the table.
     fn kind(&self) -> String {
         let (kind, dtype) = (&self.case.kind, self.dtype.to_string());
-        if self.dtype == DType::F32 || *kind == dtype { kind.clone() } else { format!("{kind}, {dtype}") }
+        if self.dtype == DType::F32 || *kind == dtype {
+            kind.clone()
+        } else {
+            format!("{kind}, {dtype}")
+        }
     }
 
     /// Weight or bias. Layers keep them in f32, which holds what any type stores.
@@ -165,25 +191,47 @@ impl Reader<'_> {
                     return Err(store.shape_error(&name, dims, &input.dims));
                 }
                 let tolerance = store.channel_f64(&group(tolerance), case.channels)?;
-                checks.push(Check::values(name, quantity, input.map(), expected.to_vec(), tolerance));
+                checks.push(Check::values(
+                    name,
+                    quantity,
+                    input.map(),
+                    expected.to_vec(),
+                    tolerance,
+                ));
             }
             let (dweight, dbias) = (format!("s{k}.r{rank}.dweight"), format!("s{k}.r{rank}.dbias"));
             if case.affine {
-                checks.push(self.vector(dweight, &group("tol_dweight"), Quantity::GradWeight(member))?);
+                checks.push(self.vector(
+                    dweight,
+                    &group("tol_dweight"),
+                    Quantity::GradWeight(member),
+                )?);
             }
             if case.has_bias {
                 checks.push(self.vector(dbias, &group("tol_dbias"), Quantity::GradBias(member))?);
             }
         }
         if case.affine {
-            checks.push(self.vector(group("dweight_sum"), &group("tol_dweight"), Quantity::GradWeightSum)?);
+            checks.push(self.vector(
+                group("dweight_sum"),
+                &group("tol_dweight"),
+                Quantity::GradWeightSum,
+            )?);
         }
         if case.has_bias {
-            checks.push(self.vector(group("dbias_sum"), &group("tol_dbias"), Quantity::GradBiasSum)?);
+            checks.push(self.vector(
+                group("dbias_sum"),
+                &group("tol_dbias"),
+                Quantity::GradBiasSum,
+            )?);
         }
         if train {
             checks.push(self.vector(group("mean"), &group("tol_mean"), Quantity::Mean)?);
-            checks.push(self.vector(group("var_biased"), &group("tol_var"), Quantity::VarBiased)?);
+            checks.push(self.vector(
+                group("var_biased"),
+                &group("tol_var"),
+                Quantity::VarBiased,
+            )?);
             checks.push(self.inv_std(k)?);
             checks.extend(self.constant_channels(k, &inputs)?);
         }
@@ -198,8 +246,10 @@ impl Reader<'_> {
                 checks.extend(self.local_statistics(k, member, input)?);
             }
         }
-        let tracked =
-            case.track_running_stats.then(|| store.count(&format!("s{k}.num_batches_tracked"))).transpose()?;
+        let tracked = case
+            .track_running_stats
+            .then(|| store.count(&format!("s{k}.num_batches_tracked")))
+            .transpose()?;
         Ok(Step {
             name: format!("s{k}"),
             train,
@@ -223,29 +273,55 @@ impl Reader<'_> {
         let (dims, values) = self.store.float(&name, self.dtype)?;
         let Case { batch_per_rank, channels, channel_axis: axis, .. } = self.case;
         let known = *axis == 1 || *axis + 1 == dims.len();
-        if !known || dims.first() != Some(&batch_per_rank[rank]) || dims.get(*axis) != Some(channels) {
-            let what = format!("{channels} channels at axis {axis}, a batch of {}", batch_per_rank[rank]);
-            return Err(self.store.wrong(&format!("{name} has the dimensions {dims:?}, expected are {what}")));
+        if !known
+            || dims.first() != Some(&batch_per_rank[rank])
+            || dims.get(*axis) != Some(channels)
+        {
+            let what =
+                format!("{channels} channels at axis {axis}, a batch of {}", batch_per_rank[rank]);
+            return Err(self
+                .store
+                .wrong(&format!("{name} has the dimensions {dims:?}, expected are {what}")));
         }
-        Ok(RankTensor { dims: dims.to_vec(), layout: self.layout, dtype: self.dtype, values: values.to_vec() })
+        Ok(RankTensor {
+            dims: dims.to_vec(),
+            layout: self.layout,
+            dtype: self.dtype,
+            values: values.to_vec(),
+        })
     }
 
     fn vector(&self, name: String, tolerance: &str, quantity: Quantity) -> Result<Check, String> {
         let channels = self.case.channels;
-        let (expected, tolerance) =
-            (self.store.channel_f64(&name, channels)?, self.store.channel_f64(tolerance, channels)?);
+        let (expected, tolerance) = (
+            self.store.channel_f64(&name, channels)?,
+            self.store.channel_f64(tolerance, channels)?,
+        );
         let mut check = Check::vector(name, quantity, expected, tolerance);
         check.any_non_finite = matches!(quantity, Quantity::Mean | Quantity::RunningMean);
         Ok(check)
     }
 
-    /// The statistics of a rank's own batch, for which the tolerance is derived: the cases store none.
-    fn local_statistics(&self, k: usize, member: usize, input: &RankTensor) -> Result<[Check; 2], String> {
+    /// The statistics of a rank's own batch, for which the tolerance is derived: the cases store
+    /// none.
+    fn local_statistics(
+        &self,
+        k: usize,
+        member: usize,
+        input: &RankTensor,
+    ) -> Result<[Check; 2], String> {
         let prefix = format!("s{k}.r{}", self.ranks[member]);
-        let (mean_name, var_name) = (format!("{prefix}.local_mean"), format!("{prefix}.local_var_biased"));
+        let (mean_name, var_name) =
+            (format!("{prefix}.local_mean"), format!("{prefix}.local_var_biased"));
         let stored = |name: &str| self.store.channel_f64(name, self.case.channels);
         let (mean, var) = (stored(&mean_name)?, stored(&var_name)?);
-        let facts = conditioning::channels(std::slice::from_ref(input), None, (&mean, &var), (None, None), 0.0);
+        let facts = conditioning::channels(
+            std::slice::from_ref(input),
+            None,
+            (&mean, &var),
+            (None, None),
+            0.0,
+        );
         let tol_mean = facts.iter().map(conditioning::Channel::tol_mean).collect();
         let tol_var = facts.iter().map(conditioning::Channel::tol_var).collect();
         Ok([
@@ -254,8 +330,9 @@ impl Reader<'_> {
         ])
     }
 
-    /// 1/√(var + eps) has no stored tolerance. It follows from that of the variance, as f(v) falls with v: no further
-    /// than f(v - tol) above and f(v + tol) below, and half an ulp of f32 for its own rounding.
+    /// 1/√(var + eps) has no stored tolerance. It follows from that of the variance, as f(v) falls
+    /// with v: no further than f(v - tol) above and f(v + tol) below, and half an ulp of f32 for
+    /// its own rounding.
     fn inv_std(&self, k: usize) -> Result<Check, String> {
         let (name, channels, eps) = (self.of_group(k, "invstd"), self.case.channels, self.case.eps);
         let expected = self.store.channel_f64(&name, channels)?;
@@ -272,8 +349,8 @@ impl Reader<'_> {
         Ok(Check::vector(name, Quantity::InvStd, expected, tolerance.collect()))
     }
 
-    /// y of a channel whose values are all the same is the bias, bit for bit; a 16-bit y is the bias rounded, and what an
-    /// epilogue makes of it is something else.
+    /// y of a channel whose values are all the same is the bias, bit for bit; a 16-bit y is the
+    /// bias rounded, and what an epilogue makes of it is something else.
     fn constant_channels(&self, k: usize, inputs: &[RankTensor]) -> Result<Vec<Check>, String> {
         if self.dtype != DType::F32 || self.epilogue != Epilogue::None {
             return Ok(Vec::new());
@@ -284,7 +361,8 @@ impl Reader<'_> {
         let mut checks = Vec::new();
         for (member, (rank, input)) in self.ranks.iter().zip(inputs).enumerate() {
             let map = input.map();
-            let constant: Vec<usize> = (0..input.values.len()).filter(|&i| var[map.channel(i)] == 0.0).collect();
+            let constant: Vec<usize> =
+                (0..input.values.len()).filter(|&i| var[map.channel(i)] == 0.0).collect();
             if constant.is_empty() {
                 continue;
             }

@@ -1,4 +1,5 @@
-//! Owns the command line: what `cargo test` and nextest ask of a test binary without the built-in harness.
+//! Owns the command line: what `cargo test` and nextest ask of a test binary without the built-in
+//! harness.
 
 /// The one test that this binary is, by the name that listings show and filters match.
 pub const NAME: &str = "conformance";
@@ -15,7 +16,8 @@ pub enum Request {
 }
 
 /// Options of the built-in harness that are followed by a value of their own.
-const WITH_VALUE: [&str; 6] = ["--test-threads", "--format", "--color", "--logfile", "-Z", "--shuffle-seed"];
+const WITH_VALUE: [&str; 6] =
+    ["--test-threads", "--format", "--color", "--logfile", "-Z", "--shuffle-seed"];
 
 /// Reads the arguments after the program's name.
 pub fn request(args: impl IntoIterator<Item = String>) -> Request {
@@ -29,14 +31,20 @@ pub fn request(args: impl IntoIterator<Item = String>) -> Request {
             "--exact" => exact = true,
             "--skip" => skips.extend(args.next()),
             option if WITH_VALUE.contains(&option) => drop(args.next()),
-            option if option.starts_with("--skip=") => skips.push(option["--skip=".len()..].to_owned()),
+            option if option.starts_with("--skip=") => {
+                skips.push(option["--skip=".len()..].to_owned())
+            }
             option if option.starts_with('-') => {}
             filter => filters.push(filter.to_owned()),
         }
     }
-    let matches = |filter: &String| if exact { filter == NAME } else { NAME.contains(filter.as_str()) };
-    // This test is not marked as ignored, so a caller that asks for the ignored ones alone does not mean it.
-    let wanted = !only_ignored && (filters.is_empty() || filters.iter().any(matches)) && !skips.iter().any(matches);
+    let matches =
+        |filter: &String| if exact { filter == NAME } else { NAME.contains(filter.as_str()) };
+    // This test is not marked as ignored, so a caller that asks for the ignored ones alone does not
+    // mean it.
+    let wanted = !only_ignored
+        && (filters.is_empty() || filters.iter().any(matches))
+        && !skips.iter().any(matches);
     match (list, wanted) {
         (true, true) => Request::List(format!("{NAME}: test\n")),
         (true, false) => Request::List(String::new()),

@@ -13,22 +13,26 @@ use crate::{agreement, threads};
 /// Who calls the library, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Driver {
-    /// One caller for all ranks of a group. It knows no process groups: an application that wants several makes a layer for
-    /// each, and so does the runner.
+    /// One caller for all ranks of a group. It knows no process groups: an application that wants
+    /// several makes a layer for each, and so does the runner.
     OneCaller,
-    /// One caller per rank, each on a thread of its own. Process groups are cut out of the group of all ranks.
+    /// One caller per rank, each on a thread of its own. Process groups are cut out of the group of
+    /// all ranks.
     EachRank,
     /// One caller for all ranks, which takes the three steps of a training pass by hand.
     OneByHand,
-    /// One caller per rank: those of even ranks take the steps by hand, and exchange with the whole passes of the others.
+    /// One caller per rank: those of even ranks take the steps by hand, and exchange with the whole
+    /// passes of the others.
     EachInTurn,
-    /// One layer on one device, whose tensors are the ranks. It merges in f32, so that its bits are its own.
+    /// One layer on one device, whose tensors are the ranks. It merges in f32, so that its bits are
+    /// its own.
     OnDevice,
 }
 
 impl Driver {
     /// Those that give the same bits.
-    pub const ALIKE: [Self; 4] = [Self::OneCaller, Self::EachRank, Self::OneByHand, Self::EachInTurn];
+    pub const ALIKE: [Self; 4] =
+        [Self::OneCaller, Self::EachRank, Self::OneByHand, Self::EachInTurn];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -49,33 +53,46 @@ impl Driver {
     }
 }
 
-/// Runs every step of a case on the first devices of `place`, one per rank; what is observed of each group.
+/// Runs every step of a case on the first devices of `place`, one per rank; what is observed of
+/// each group.
 ///
 /// # Errors
-/// What the library says, with the step and the ranks that say it, and when there are fewer devices than ranks.
-pub fn observe(case: &[Group], place: &Place, driver: Driver) -> Result<Vec<Vec<Observed>>, String> {
+/// What the library says, with the step and the ranks that say it, and when there are fewer devices
+/// than ranks.
+pub fn observe(
+    case: &[Group],
+    place: &Place,
+    driver: Driver,
+) -> Result<Vec<Vec<Observed>>, String> {
     let world: usize = case.iter().map(|group| group.ranks.len()).sum();
-    let devices =
-        place.devices.get(..world).ok_or_else(|| format!("{world} ranks, {} devices", place.devices.len()))?;
+    let devices = place
+        .devices
+        .get(..world)
+        .ok_or_else(|| format!("{world} ranks, {} devices", place.devices.len()))?;
     match driver {
-        Driver::OneCaller | Driver::OneByHand => {
-            case.iter().map(|group| threads::contained(|| in_one_call(group, devices, driver))).collect()
+        Driver::OneCaller | Driver::OneByHand => case
+            .iter()
+            .map(|group| threads::contained(|| in_one_call(group, devices, driver)))
+            .collect(),
+        Driver::OnDevice => {
+            case.iter().map(|group| threads::contained(|| on_device(group, &devices[0]))).collect()
         }
-        Driver::OnDevice => case.iter().map(|group| threads::contained(|| on_device(group, &devices[0]))).collect(),
         Driver::EachRank | Driver::EachInTurn => rank_by_rank(case, (devices, place.form), driver),
     }
 }
 
 fn in_one_call(group: &Group, devices: &[Device], driver: Driver) -> Result<Vec<Observed>, String> {
     let devices = group.ranks.iter().map(|&rank| devices[rank].clone());
-    let layer = SyncBatchNorm::new(group.scenario.config.clone(), devices).map_err(|error| chain(&error))?;
+    let layer = SyncBatchNorm::new(group.scenario.config.clone(), devices)
+        .map_err(|error| chain(&error))?;
     let mut caller = Synchronized { layer, by_hand: driver.is_by_hand(0) };
     Driven { group, members: 0..group.ranks.len() }.observe(&mut caller)
 }
 
 fn on_device(group: &Group, device: &Device) -> Result<Vec<Observed>, String> {
     let ranks = group.ranks.len();
-    let layer = BatchNorm::new(group.scenario.config.clone(), device).map_err(|error| chain(&error))?;
+    let layer =
+        BatchNorm::new(group.scenario.config.clone(), device).map_err(|error| chain(&error))?;
     Driven { group, members: 0..ranks }.observe(&mut OnDevice { layer, ranks })
 }
 
@@ -90,7 +107,8 @@ fn rank_by_rank(
         let process_group = process_group(case, group, form, &world)?;
         let (config, device) = (group.scenario.config.clone(), devices[rank].clone());
         let layer = SyncBatchNorm::new(config, [device]);
-        let layer = layer.and_then(|layer| layer.named(&group.scenario.name).in_group(&process_group));
+        let layer =
+            layer.and_then(|layer| layer.named(&group.scenario.name).in_group(&process_group));
         let layer = layer.map_err(|error| chain(&error))?;
         let mut caller = Synchronized { layer, by_hand: driver.is_by_hand(member) };
         Driven { group, members: member..member + 1 }.observe(&mut caller)
@@ -107,7 +125,12 @@ fn place_in(group: &Group, rank: usize) -> Option<usize> {
 }
 
 /// This rank's process group: the world itself where the case has no other group.
-fn process_group(case: &[Group], group: &Group, form: Form, world: &ProcessGroup) -> Result<ProcessGroup, String> {
+fn process_group(
+    case: &[Group],
+    group: &Group,
+    form: Form,
+    world: &ProcessGroup,
+) -> Result<ProcessGroup, String> {
     if case.len() == 1 {
         return Ok(world.clone());
     }
@@ -120,5 +143,9 @@ fn process_group(case: &[Group], group: &Group, form: Form, world: &ProcessGroup
     });
     let made = made.map_err(|error| chain(&error))?;
     let (found, expected) = (made.world_ranks(), &group.ranks[..]);
-    if found == expected { Ok(made) } else { Err(format!("is in a group of the ranks {found:?}, not {expected:?}")) }
+    if found == expected {
+        Ok(made)
+    } else {
+        Err(format!("is in a group of the ranks {found:?}, not {expected:?}"))
+    }
 }

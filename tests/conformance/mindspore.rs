@@ -1,7 +1,8 @@
-//! Reads cases of the format `syncbn-mindspore-1`: what MindSpore itself returned, beside the definition in f64.
+//! Reads cases of the format `syncbn-mindspore-1`: what MindSpore itself returned, beside the
+//! definition in f64.
 //!
-//! Both are compared. Against the definition the tolerance is the one of `conditioning`; against MindSpore it is that plus
-//! the deviation from the definition that the manifest publishes for it.
+//! Both are compared. Against the definition the tolerance is the one of `conditioning`; against
+//! MindSpore it is that plus the deviation from the definition that the manifest publishes for it.
 
 use std::collections::BTreeMap;
 
@@ -32,25 +33,45 @@ struct Case {
 
 pub fn entry(manifest: &Manifest, case: &Value, name: String) -> Result<Entry, String> {
     let case: Case = fields(manifest, case, &name)?;
-    let trains: Vec<bool> = case.modes.iter().map(|mode| mode_is_train(mode)).collect::<Result<_, _>>()?;
+    let trains: Vec<bool> =
+        case.modes.iter().map(|mode| mode_is_train(mode)).collect::<Result<_, _>>()?;
     let scenario = scenario(manifest, &case, &trains, name.clone())?;
     let parts = vec![Part::Forward, Part::Backward];
-    Ok(Entry { name, world: case.batch_per_rank.len(), parts, state: State::Ready(vec![Group::of_all(scenario)]) })
+    Ok(Entry {
+        name,
+        world: case.batch_per_rank.len(),
+        parts,
+        state: State::Ready(vec![Group::of_all(scenario)]),
+    })
 }
 
-fn scenario(manifest: &Manifest, case: &Case, trains: &[bool], name: String) -> Result<Scenario, String> {
+fn scenario(
+    manifest: &Manifest,
+    case: &Case,
+    trains: &[bool],
+    name: String,
+) -> Result<Scenario, String> {
     let store = Store::open(&manifest.folder.join(&case.file))?;
     let (gamma_dims, gamma) = store.f32("gamma")?;
-    let channels =
-        *gamma_dims.first().ok_or_else(|| store.wrong("gamma is a scalar, one value per channel is expected"))?;
+    let channels = *gamma_dims
+        .first()
+        .ok_or_else(|| store.wrong("gamma is a scalar, one value per channel is expected"))?;
     let mut reader = Reader {
         channels,
         dtype: store::dtype(&case.dtype).map_err(|what| store.wrong(&what))?,
         case,
         gamma: gamma.to_vec(),
         beta: store.channel_f32("beta", channels)?,
-        moving_mean: store.channel_f32("moving_mean_0", channels)?.into_iter().map(f64::from).collect(),
-        moving_var: store.channel_f32("moving_var_0", channels)?.into_iter().map(f64::from).collect(),
+        moving_mean: store
+            .channel_f32("moving_mean_0", channels)?
+            .into_iter()
+            .map(f64::from)
+            .collect(),
+        moving_var: store
+            .channel_f32("moving_var_0", channels)?
+            .into_iter()
+            .map(f64::from)
+            .collect(),
         store: &store,
     };
     let running = RunningStats {
@@ -58,8 +79,13 @@ fn scenario(manifest: &Manifest, case: &Case, trains: &[bool], name: String) -> 
         var: store.channel_f32("moving_var_0", channels)?,
         num_batches_tracked: 0,
     };
-    let steps = trains.iter().enumerate().map(|(i, &train)| reader.step(i + 1, train)).collect::<Result<_, _>>()?;
-    // Without affine parameters MindSpore keeps gamma and beta as they were initialized, and applies them.
+    let steps = trains
+        .iter()
+        .enumerate()
+        .map(|(i, &train)| reader.step(i + 1, train))
+        .collect::<Result<_, _>>()?;
+    // Without affine parameters MindSpore keeps gamma and beta as they were initialized, and
+    // applies them.
     let config = BatchNormConfig::mindspore(channels)
         .with_eps(case.eps)
         .with_momentum(Momentum::Decay(case.momentum))
@@ -99,7 +125,10 @@ impl Reader<'_> {
         let ranks = |what: &str| -> Result<Vec<RankTensor>, String> {
             let tensor = |rank: usize| {
                 let (dims, values) = store.float(&format!("s{k}.r{rank}.{what}"), self.dtype)?;
-                Ok(RankTensor { dtype: self.dtype, ..RankTensor::new(dims.to_vec(), values.to_vec()) })
+                Ok(RankTensor {
+                    dtype: self.dtype,
+                    ..RankTensor::new(dims.to_vec(), values.to_vec())
+                })
             };
             (0..world).map(tensor).collect()
         };
@@ -114,14 +143,31 @@ impl Reader<'_> {
             (self.moving_mean.clone(), self.moving_var.clone())
         };
         let affine = (Some(&self.gamma[..]), Some(&self.beta[..]));
-        let facts = conditioning::channels(&inputs, Some(&grad_outputs), (&mean, &var), affine, self.case.eps);
-        let each = |tolerance: fn(&conditioning::Channel) -> f64| -> Vec<f64> { facts.iter().map(tolerance).collect() };
+        let facts = conditioning::channels(
+            &inputs,
+            Some(&grad_outputs),
+            (&mean, &var),
+            affine,
+            self.case.eps,
+        );
+        let each = |tolerance: fn(&conditioning::Channel) -> f64| -> Vec<f64> {
+            facts.iter().map(tolerance).collect()
+        };
 
         let mut checks = Vec::new();
-        let tol_dx = if uses_batch { conditioning::Channel::tol_dx } else { conditioning::Channel::tol_dx_given };
+        let tol_dx = if uses_batch {
+            conditioning::Channel::tol_dx
+        } else {
+            conditioning::Channel::tol_dx_given
+        };
         for rank in 0..world {
             let (y, dx) = (Quantity::Output(rank), Quantity::GradInput(rank));
-            checks.extend(self.both(&format!("s{k}.r{rank}.y"), "y", y, &each(conditioning::Channel::tol_y))?);
+            checks.extend(self.both(
+                &format!("s{k}.r{rank}.y"),
+                "y",
+                y,
+                &each(conditioning::Channel::tol_y),
+            )?);
             checks.extend(self.both(&format!("s{k}.r{rank}.dx"), "dx", dx, &each(tol_dx))?);
         }
         let sums = [
@@ -132,17 +178,35 @@ impl Reader<'_> {
             checks.extend(self.both(&format!("s{k}.{what}"), what, quantity, &tolerance)?);
         }
         if uses_batch {
-            let (tol_mean, tol_var) = (each(conditioning::Channel::tol_mean), each(conditioning::Channel::tol_var));
+            let (tol_mean, tol_var) =
+                (each(conditioning::Channel::tol_mean), each(conditioning::Channel::tol_var));
             checks.push(Check::vector(format!("s{k}.batch_mean"), Quantity::Mean, mean, tol_mean));
-            checks.push(Check::vector(format!("s{k}.batch_var_biased"), Quantity::VarBiased, var, tol_var));
+            checks.push(Check::vector(
+                format!("s{k}.batch_var_biased"),
+                Quantity::VarBiased,
+                var,
+                tol_var,
+            ));
             let f = 1.0 - self.case.momentum;
             let olds = self.moving_mean.iter().zip(&facts);
-            let tol_mean: Vec<f64> = olds.map(|(&old, channel)| channel.tol_running_mean(old, f)).collect();
+            let tol_mean: Vec<f64> =
+                olds.map(|(&old, channel)| channel.tol_running_mean(old, f)).collect();
             let olds = self.moving_var.iter().zip(&facts);
-            let tol_var =
-                olds.map(|(&old, c)| c.tol_running_var(old, f, c.count / (c.count - 1.0))).collect::<Vec<f64>>();
-            checks.extend(self.both(&format!("s{k}.moving_mean"), "moving_mean", Quantity::RunningMean, &tol_mean)?);
-            checks.extend(self.both(&format!("s{k}.moving_var"), "moving_var", Quantity::RunningVar, &tol_var)?);
+            let tol_var = olds
+                .map(|(&old, c)| c.tol_running_var(old, f, c.count / (c.count - 1.0)))
+                .collect::<Vec<f64>>();
+            checks.extend(self.both(
+                &format!("s{k}.moving_mean"),
+                "moving_mean",
+                Quantity::RunningMean,
+                &tol_mean,
+            )?);
+            checks.extend(self.both(
+                &format!("s{k}.moving_var"),
+                "moving_var",
+                Quantity::RunningVar,
+                &tol_var,
+            )?);
             self.moving_mean = store.channel_f64(&format!("s{k}.moving_mean"), channels)?;
             self.moving_var = store.channel_f64(&format!("s{k}.moving_var"), channels)?;
         }
@@ -161,8 +225,15 @@ impl Reader<'_> {
         })
     }
 
-    /// The same quantity against the definition, and against what MindSpore returned, where it returned it.
-    fn both(&self, name: &str, published: &str, quantity: Quantity, tolerance: &[f64]) -> Result<Vec<Check>, String> {
+    /// The same quantity against the definition, and against what MindSpore returned, where it
+    /// returned it.
+    fn both(
+        &self,
+        name: &str,
+        published: &str,
+        quantity: Quantity,
+        tolerance: &[f64],
+    ) -> Result<Vec<Check>, String> {
         let check = |name: String, dims: &[usize], expected: Vec<f64>, tolerance: Vec<f64>| {
             if dims.len() == 1 {
                 return Check::vector(name, quantity, expected, tolerance);
@@ -177,8 +248,15 @@ impl Reader<'_> {
         let returned = format!("{name}_ms");
         // The gradients of frozen parameters are in the definition alone.
         if self.store.has(&returned) {
-            let no_deviation = || self.store.wrong(&format!("the manifest publishes no deviation for {published}"));
-            let deviation = self.case.max_dev_mindspore_vs_f64.get(published).copied().ok_or_else(no_deviation)?;
+            let no_deviation = || {
+                self.store.wrong(&format!("the manifest publishes no deviation for {published}"))
+            };
+            let deviation = self
+                .case
+                .max_dev_mindspore_vs_f64
+                .get(published)
+                .copied()
+                .ok_or_else(no_deviation)?;
             let (dims, expected) = self.store.any_float(&returned)?;
             let wider = tolerance.iter().map(|tolerance| tolerance + deviation).collect();
             checks.push(check(returned, dims, expected, wider));

@@ -1,9 +1,10 @@
-//! Owns the list of what cases ask for, and what of it the library does not have. Such cases are counted apart, never as
-//! passed.
+//! Owns the list of what cases ask for, and what of it the library does not have. Such cases are
+//! counted apart, never as passed.
 
 use syncbn::config::Epilogue;
 
-/// The epilogue that a case names `fused`; where the library has none such, why its cases cannot run.
+/// The epilogue that a case names `fused`; where the library has none such, why its cases cannot
+/// run.
 pub fn epilogue(fused: Option<&str>) -> Result<Epilogue, String> {
     match fused {
         None => Ok(Epilogue::None),

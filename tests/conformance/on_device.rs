@@ -1,4 +1,5 @@
-//! Owns what is special about a layer on one device: how it is called, and which checks are of what it keeps.
+//! Owns what is special about a layer on one device: how it is called, and which checks are of what
+//! it keeps.
 
 use pollster::block_on;
 use syncbn::stats::{LocalStatistics, RunningStats};
@@ -22,7 +23,11 @@ impl Caller for OnDevice {
         vec![self.layer.device().clone(); self.ranks]
     }
 
-    fn set_parameters(&mut self, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Result<(), Error> {
+    fn set_parameters(
+        &mut self,
+        weight: Option<&[f32]>,
+        bias: Option<&[f32]>,
+    ) -> Result<(), Error> {
         self.layer.set_parameters(weight, bias)
     }
 
@@ -36,18 +41,28 @@ impl Caller for OnDevice {
 
     fn forward(&self, train: bool, given: Given<'_>) -> Result<Passed, Error> {
         let request = added(Forward::of(given.x), given.residuals);
-        let done = if train { self.layer.forward_train(request)? } else { self.layer.forward_eval(request)? };
+        let done = if train {
+            self.layer.forward_train(request)?
+        } else {
+            self.layer.forward_eval(request)?
+        };
         let local = LocalStatistics::empty(self.layer.config().num_features);
         Ok(Passed { outputs: done.output, local, saved: done.saved, by_hand: false })
     }
 
-    fn backward(&self, passed: &Passed, given: Given<'_>, grad_outputs: &[Tensor]) -> Result<Differentiated, Error> {
+    fn backward(
+        &self,
+        passed: &Passed,
+        given: Given<'_>,
+        grad_outputs: &[Tensor],
+    ) -> Result<Differentiated, Error> {
         let request = read_again(Backward::of(given.x, grad_outputs), given.residuals);
         Ok(lists(self.layer.backward(&passed.saved, request)?, |gradients| gradients))
     }
 }
 
-/// A case without the checks of what the layer keeps from everybody: counts, variances, and statistics of each rank.
+/// A case without the checks of what the layer keeps from everybody: counts, variances, and
+/// statistics of each rank.
 pub fn checked(case: &[Group]) -> Vec<Group> {
     let mut case = case.to_vec();
     for Group { scenario, .. } in &mut case {
@@ -55,7 +70,10 @@ pub fn checked(case: &[Group]) -> Vec<Group> {
         for step in &mut scenario.steps {
             step.count = None;
             step.checks.retain(|check| {
-                !matches!(check.quantity, Quantity::VarBiased | Quantity::LocalMean(_) | Quantity::LocalVarBiased(_))
+                !matches!(
+                    check.quantity,
+                    Quantity::VarBiased | Quantity::LocalMean(_) | Quantity::LocalVarBiased(_)
+                )
             });
         }
     }

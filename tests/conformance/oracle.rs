@@ -1,12 +1,13 @@
-//! Runs a scenario with `syncbn_reference`, in f64; and with formulas known to be wrong, which the checks must catch.
+//! Runs a scenario with `syncbn_reference`, in f64; and with formulas known to be wrong, which the
+//! checks must catch.
 
 use syncbn::{
     Layout,
     config::{Momentum, RunningVariance},
 };
 use syncbn_reference::{
-    Affine, BatchStatistics, Divisor, RankBatch, Running, backward_train, backward_with_statistics, batch_statistics,
-    forward_with_statistics,
+    Affine, BatchStatistics, Divisor, RankBatch, Running, backward_train, backward_with_statistics,
+    batch_statistics, forward_with_statistics,
 };
 
 use crate::epilogue::{activated, derivative};
@@ -22,7 +23,8 @@ pub fn statistics(inputs: &[RankTensor]) -> Result<BatchStatistics, String> {
 
 /// Runs every step.
 pub fn observe(scenario: &Scenario, formula: Formula) -> Result<Vec<Observed>, String> {
-    let as_f64 = |values: &Vec<f32>| -> Vec<f64> { values.iter().copied().map(f64::from).collect() };
+    let as_f64 =
+        |values: &Vec<f32>| -> Vec<f64> { values.iter().copied().map(f64::from).collect() };
     let mut runner = Runner {
         scenario,
         formula,
@@ -49,9 +51,11 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     fn step(&mut self, step: &Step) -> Result<Observed, Failure> {
-        let (x, g) = (channels_first(&step.inputs), step.grad_outputs.as_deref().map(channels_first));
+        let (x, g) =
+            (channels_first(&step.inputs), step.grad_outputs.as_deref().map(channels_first));
         let z = step.residuals.as_deref().map(channels_first);
-        let (inputs, upstream, residuals) = (batches(&x), g.as_deref().map(batches), z.as_deref().map(batches));
+        let (inputs, upstream, residuals) =
+            (batches(&x), g.as_deref().map(batches), z.as_deref().map(batches));
         let call = Call { x: &inputs, g: upstream.as_deref(), z: residuals.as_deref() };
         let mut observed = Observed::default();
         match self.scenario.source(step) {
@@ -74,17 +78,21 @@ impl Runner<'_> {
                 let eps = self.scenario.config.eps;
                 let inv_std = batch.var_biased.iter().map(|var| 1.0 / (var + eps).sqrt()).collect();
                 let (mean, var_biased) = (batch.mean, batch.var_biased);
-                observed.statistics = Some(ObservedStatistics { count: batch.count, mean, var_biased, inv_std });
+                observed.statistics =
+                    Some(ObservedStatistics { count: batch.count, mean, var_biased, inv_std });
             }
         }
         let gradients = observed.gradients.iter_mut();
-        let gradients =
-            gradients.flat_map(|gradients| [Some(&mut gradients.grad_inputs), gradients.grad_residuals.as_mut()]);
+        let gradients = gradients.flat_map(|gradients| {
+            [Some(&mut gradients.grad_inputs), gradients.grad_residuals.as_mut()]
+        });
         for ranks in gradients.flatten().chain([&mut observed.outputs]) {
             step.inputs.iter().zip(ranks).for_each(|(input, values)| to_layout_of(input, values));
         }
-        observed.running =
-            self.running.as_ref().map(|running| (running.mean.clone(), running.var.clone(), self.tracked));
+        observed.running = self
+            .running
+            .as_ref()
+            .map(|running| (running.mean.clone(), running.var.clone(), self.tracked));
         Ok(observed)
     }
 
@@ -98,7 +106,8 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Adds y and the gradients of a call; `through` says whether the statistics depend on its inputs.
+    /// Adds y and the gradients of a call; `through` says whether the statistics depend on its
+    /// inputs.
     fn normalize(
         &self,
         to: &mut Observed,
@@ -117,7 +126,9 @@ impl Runner<'_> {
         }));
         let Some(g) = call.g else { return Ok(()) };
         let decides = match self.formula {
-            Formula::SideOfUnshifted => forward_with_statistics(call.x, &vec![0.0; mean.len()], var, affine, eps)?,
+            Formula::SideOfUnshifted => {
+                forward_with_statistics(call.x, &vec![0.0; mean.len()], var, affine, eps)?
+            }
             _ => normalized,
         };
         let factors = call.with_residuals(&decides, |y, z| match self.formula {
@@ -137,14 +148,16 @@ impl Runner<'_> {
             backward_with_statistics(call.x, &upstream, mean, var, weight, eps)?
         };
         let grad_residuals = match self.formula {
-            // With constant statistics and a deviation of 1, that is what a gradient of the input is.
+            // With constant statistics and a deviation of 1, that is what a gradient of the input
+            // is.
             Formula::WeightedResidual => {
                 let ones = vec![1.0; var.len()];
                 backward_with_statistics(call.x, &upstream, mean, &ones, weight, 0.0)?.grad_inputs
             }
             _ => passed.clone(),
         };
-        let mut all = [gradients.grad_inputs, gradients.grad_weights, gradients.grad_biases, grad_residuals];
+        let mut all =
+            [gradients.grad_inputs, gradients.grad_weights, gradients.grad_biases, grad_residuals];
         if self.formula == Formula::ZeroGradients {
             all.iter_mut().flatten().flatten().for_each(|value| *value = 0.0);
         }
@@ -176,7 +189,9 @@ impl Runner<'_> {
                     *mean = means.iter().map(|means| means[c]).sum::<f64>() / means.len() as f64;
                 }
             }
-            Formula::MeanInOneFloat => batch.mean.iter_mut().for_each(|mean| *mean = f64::from(*mean as f32)),
+            Formula::MeanInOneFloat => {
+                batch.mean.iter_mut().for_each(|mean| *mean = f64::from(*mean as f32))
+            }
             _ => {}
         }
         Ok(batch)
@@ -192,13 +207,17 @@ impl Runner<'_> {
         };
         let factor = if self.formula == Formula::SwappedMomentum { 1.0 - factor } else { factor };
         let biased = self.scenario.config.running_variance == RunningVariance::Biased;
-        let divisor =
-            if biased || self.formula == Formula::BiasedRunning { Divisor::Count } else { Divisor::CountMinusOne };
+        let divisor = if biased || self.formula == Formula::BiasedRunning {
+            Divisor::Count
+        } else {
+            Divisor::CountMinusOne
+        };
         Ok(running.update(batch, factor, divisor)?)
     }
 }
 
-/// The tensors of a call, as the definition wants them: x, the upstream gradients and the residuals of every rank.
+/// The tensors of a call, as the definition wants them: x, the upstream gradients and the residuals
+/// of every rank.
 #[derive(Clone, Copy)]
 struct Call<'a> {
     x: &'a [RankBatch<'a>],
@@ -208,11 +227,19 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn of_rank(self, rank: usize) -> Self {
-        Self { x: &self.x[rank..=rank], g: self.g.map(|g| &g[rank..=rank]), z: self.z.map(|z| &z[rank..=rank]) }
+        Self {
+            x: &self.x[rank..=rank],
+            g: self.g.map(|g| &g[rank..=rank]),
+            z: self.z.map(|z| &z[rank..=rank]),
+        }
     }
 
     /// Every normalized value with its residual, 0 where there is none.
-    fn with_residuals(self, normalized: &[Vec<f64>], join: impl Fn(f64, f64) -> f64) -> Vec<Vec<f64>> {
+    fn with_residuals(
+        self,
+        normalized: &[Vec<f64>],
+        join: impl Fn(f64, f64) -> f64,
+    ) -> Vec<Vec<f64>> {
         let residual = |rank: usize, i: usize| self.z.map_or(0.0, |z| z[rank].values[i]);
         let of_rank = |(rank, values): (usize, &Vec<f64>)| {
             values.iter().enumerate().map(|(i, &y)| join(y, residual(rank, i))).collect()

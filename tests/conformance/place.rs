@@ -25,7 +25,8 @@ impl Place {
     }
 }
 
-/// The two ways to make process groups. The places take turns with them, so that every case sees both.
+/// The two ways to make process groups. The places take turns with them, so that every case sees
+/// both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Every rank gives the whole partition.
@@ -51,8 +52,8 @@ pub fn host(world: usize, form: Form) -> Place {
     Place { name: "host".to_owned(), devices: vec![Device::host(); world], smallest_world: 1, form }
 }
 
-/// Every adapter with as many virtual devices as the largest case has ranks, the host as often, and the two in turn; or the
-/// host alone where that is asked for.
+/// Every adapter with as many virtual devices as the largest case has ranks, the host as often, and
+/// the two in turn; or the host alone where that is asked for.
 ///
 /// # Errors
 /// When there is no adapter: a run that leaves the GPU path out must not look like one that passed.
@@ -75,7 +76,10 @@ pub fn places(world: usize) -> Result<Vec<Place>, String> {
         let devices = (0..world).map(open).collect::<Result<Vec<Device>, String>>();
         let info = adapter.get_info();
         let devices = devices.map_err(|error| format!("{}: {error}", info.name))?;
-        println!("adapter: {}, {:?}, {}, as {world} virtual devices", info.name, info.backend, info.driver_info);
+        println!(
+            "adapter: {}, {:?}, {}, as {world} virtual devices",
+            info.name, info.backend, info.driver_info
+        );
         let alike = places.iter().filter(|place| place.name.starts_with(&info.name)).count();
         let name = if alike == 0 { info.name } else { format!("{} #{}", info.name, alike + 1) };
         places.push(Place { name, devices, smallest_world: 1, form: Form::of_place(places.len()) });
@@ -83,10 +87,17 @@ pub fn places(world: usize) -> Result<Vec<Place>, String> {
     let host = host(world, Form::of_place(places.len()));
     if let Some(first) = places.first() {
         let mixed = first.devices.iter().zip(&host.devices).enumerate();
-        let mixed = mixed.map(|(rank, (gpu, host))| if rank % 2 == 0 { gpu.clone() } else { host.clone() }).collect();
+        let mixed = mixed
+            .map(|(rank, (gpu, host))| if rank % 2 == 0 { gpu.clone() } else { host.clone() })
+            .collect();
         let form = Form::of_place(places.len() + 1);
         places.push(host);
-        places.push(Place { name: "both in turn".to_owned(), devices: mixed, smallest_world: 2, form });
+        places.push(Place {
+            name: "both in turn".to_owned(),
+            devices: mixed,
+            smallest_world: 2,
+            form,
+        });
     }
     Ok(places)
 }

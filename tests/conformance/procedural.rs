@@ -1,6 +1,8 @@
-//! Reads cases of the format `syncbn-procedural-1`: large shapes whose inputs are computed from an index hash.
+//! Reads cases of the format `syncbn-procedural-1`: large shapes whose inputs are computed from an
+//! index hash.
 //!
-//! The recipe, as in the manifest, with i the linear index into the concatenated batch and c its channel:
+//! The recipe, as in the manifest, with i the linear index into the concatenated batch and c its
+//! channel:
 //!
 //! ```text
 //! u24(i, seed, tag) = splitmix64(i + (seed << 40) + (tag << 60)) >> 40
@@ -59,16 +61,22 @@ pub fn entry(manifest: &Manifest, case: &Value, name: String) -> Result<Entry, S
     let case: Case = fields(manifest, case, &name)?;
     let scenario = scenario(manifest, &case, name.clone())?;
     let parts = vec![Part::Forward, Part::Backward];
-    Ok(Entry { name, world: case.batch_per_rank.len(), parts, state: State::Ready(vec![Group::of_all(scenario)]) })
+    Ok(Entry {
+        name,
+        world: case.batch_per_rank.len(),
+        parts,
+        state: State::Ready(vec![Group::of_all(scenario)]),
+    })
 }
 
 fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, String> {
     let store = Store::open(&manifest.folder.join(&case.file))?;
     let channels = case.channels;
     if case.running_init != "mean 0, var 1" {
-        return Err(
-            store.wrong(&format!("running_init {:?} is unknown; known is \"mean 0, var 1\"", case.running_init))
-        );
+        return Err(store.wrong(&format!(
+            "running_init {:?} is unknown; known is \"mean 0, var 1\"",
+            case.running_init
+        )));
     }
     let weight: Vec<f32> = (0..channels).map(weight).collect();
     let bias: Vec<f32> = (0..channels).map(bias).collect();
@@ -82,8 +90,11 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
     let mean = store.channel_f64("mean", channels)?;
     let var = store.channel_f64("var_biased", channels)?;
     let affine = (Some(&weight[..]), Some(&bias[..]));
-    let facts = conditioning::channels(&inputs, Some(&grad_outputs), (&mean, &var), affine, case.eps);
-    let each = |tolerance: fn(&conditioning::Channel) -> f64| -> Vec<f64> { facts.iter().map(tolerance).collect() };
+    let facts =
+        conditioning::channels(&inputs, Some(&grad_outputs), (&mean, &var), affine, case.eps);
+    let each = |tolerance: fn(&conditioning::Channel) -> f64| -> Vec<f64> {
+        facts.iter().map(tolerance).collect()
+    };
 
     let samples: Vec<Vec<f64>> = (0..inputs.len())
         .map(|rank| store.f64(&format!("r{rank}.sample_dx")).map(|(_, values)| values.to_vec()))
@@ -94,7 +105,8 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
         for (what, computed) in [("sample_x", &input.values), ("sample_dy", &grad_output.values)] {
             let name = format!("r{rank}.{what}");
             let stored = store.f32(&name)?.1;
-            if stored.len() != positions.len() || positions.iter().zip(stored).any(|(&i, value)| computed[i] != *value)
+            if stored.len() != positions.len()
+                || positions.iter().zip(stored).any(|(&i, value)| computed[i] != *value)
             {
                 return Err(store.wrong(&format!("{name} is not what the recipe gives")));
             }
@@ -105,10 +117,13 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
             [("y", Quantity::Output(rank), y, tol_y), ("dx", Quantity::GradInput(rank), dx, tol_dx)]
         {
             if expected.len() != positions.len() {
-                return Err(store.wrong(&format!("r{rank}.sample_{what} and r{rank}.sample_index differ in length")));
+                return Err(store.wrong(&format!(
+                    "r{rank}.sample_{what} and r{rank}.sample_index differ in length"
+                )));
             }
             let name = format!("r{rank}.sample_{what}");
-            let check = Check::values(name, quantity, input.map(), expected, vec![tolerance; channels]);
+            let check =
+                Check::values(name, quantity, input.map(), expected, vec![tolerance; channels]);
             checks.push(Check { positions: Some(positions.clone()), ..check });
         }
         // The case with very many channels stores the sums alone.
@@ -127,7 +142,12 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
         ("dweight_sum", Quantity::GradWeightSum, each(conditioning::Channel::tol_dweight)),
         ("dbias_sum", Quantity::GradBiasSum, each(conditioning::Channel::tol_dbias)),
     ] {
-        checks.push(Check::vector(what.to_owned(), quantity, store.channel_f64(what, channels)?, tolerance));
+        checks.push(Check::vector(
+            what.to_owned(),
+            quantity,
+            store.channel_f64(what, channels)?,
+            tolerance,
+        ));
     }
     for (what, quantity) in [
         ("mean", Quantity::Mean),
@@ -151,7 +171,9 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
         num_batches_tracked: Some(1),
         checks,
     };
-    let config = BatchNormConfig::torch(channels).with_eps(case.eps).with_momentum(Momentum::NewWeight(case.momentum));
+    let config = BatchNormConfig::torch(channels)
+        .with_eps(case.eps)
+        .with_momentum(Momentum::NewWeight(case.momentum));
     Ok(Scenario {
         name,
         kind: case.kind.clone(),
@@ -167,8 +189,14 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
 
 fn positions(store: &Store, rank: usize, input: &RankTensor) -> Result<Vec<usize>, String> {
     let name = format!("r{rank}.sample_index");
-    let index = |index: u64| usize::try_from(index).ok().filter(|&index| index < input.values.len());
-    let outside = || store.wrong(&format!("{name} points outside of the {} values of the rank", input.values.len()));
+    let index =
+        |index: u64| usize::try_from(index).ok().filter(|&index| index < input.values.len());
+    let outside = || {
+        store.wrong(&format!(
+            "{name} points outside of the {} values of the rank",
+            input.values.len()
+        ))
+    };
     store.counts(&name)?.into_iter().map(|i| index(i).ok_or_else(outside)).collect()
 }
 
@@ -176,7 +204,8 @@ fn ranks(case: &Case) -> (Vec<RankTensor>, Vec<RankTensor>) {
     let spatial: usize = case.spatial.iter().product();
     let (mut inputs, mut grad_outputs, mut start) = (Vec::new(), Vec::new(), 0);
     for &batch in &case.batch_per_rank {
-        let dims: Vec<usize> = [batch, case.channels].iter().chain(&case.spatial).copied().collect();
+        let dims: Vec<usize> =
+            [batch, case.channels].iter().chain(&case.spatial).copied().collect();
         let len = batch * case.channels * spatial;
         let place = |i: usize| ((start + i) as u64, (i / spatial) % case.channels);
         let x = (0..len).map(place).map(|(i, c)| x(i, c, case.seed)).collect();

@@ -2,8 +2,8 @@
 
 use std::f64::consts::TAU;
 
-/// One round of splitmix64 (G. Steele, D. Lea, C. Flood, *Fast Splittable Pseudorandom Number Generators*, OOPSLA 2014),
-/// the hash of the procedural cases too.
+/// One round of splitmix64 (G. Steele, D. Lea, C. Flood, *Fast Splittable Pseudorandom Number
+/// Generators*, OOPSLA 2014), the hash of the procedural cases too.
 pub fn splitmix64(z: u64) -> u64 {
     let z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

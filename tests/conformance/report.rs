@@ -58,13 +58,25 @@ impl fmt::Display for Row {
 fn lines(drivers: &BTreeMap<Driver, Row>) -> Vec<(&'static str, &Row)> {
     let alike = Driver::ALIKE.map(|driver| drivers.get(&driver));
     let each = alike[0].filter(|_| alike.iter().all(|row| *row == alike[0]));
-    let named = drivers.iter().filter(|(driver, _)| each.is_none() || !Driver::ALIKE.contains(driver));
-    each.map(|row| ("each", row)).into_iter().chain(named.map(|(driver, row)| (driver.name(), row))).collect()
+    let named =
+        drivers.iter().filter(|(driver, _)| each.is_none() || !Driver::ALIKE.contains(driver));
+    each.map(|row| ("each", row))
+        .into_iter()
+        .chain(named.map(|(driver, row)| (driver.name(), row)))
+        .collect()
 }
 
 impl Report {
     /// Counts an entry that was run; what is wrong with it is printed at once.
-    pub fn ran(&mut self, case: &str, kind: &str, part: Part, at: Where<'_>, bound: Option<f64>, verdict: Verdict) {
+    pub fn ran(
+        &mut self,
+        case: &str,
+        kind: &str,
+        part: Part,
+        at: Where<'_>,
+        bound: Option<f64>,
+        verdict: Verdict,
+    ) {
         let rows = self.rows.entry((kind.to_owned(), part, at.place.to_owned())).or_default();
         let row = rows.entry(at.driver).or_default();
         if verdict.failures.is_empty() {
@@ -113,9 +125,12 @@ impl Report {
     pub fn finish(self) -> bool {
         println!();
         let width = self.rows.keys().map(|(_, _, place)| place.len()).max().unwrap_or(0);
-        let (kind, part, place, driver, passed, values) = ("kind", "part", "place", "driver", "passed", "values");
+        let (kind, part, place, driver, passed, values) =
+            ("kind", "part", "place", "driver", "passed", "values");
         let (share, ulp, at) = ("of tol.", "in ulp", "worst of tol. at");
-        println!("{kind:<31} {part:<8} {place:<width$} {driver:<13} {passed:>6} {values:>8} {share:>9} {ulp:>9}  {at}");
+        println!(
+            "{kind:<31} {part:<8} {place:<width$} {driver:<13} {passed:>6} {values:>8} {share:>9} {ulp:>9}  {at}"
+        );
         for ((kind, part, place), drivers) in &self.rows {
             let part = format!("{part:?}");
             for (driver, row) in lines(drivers) {
@@ -129,7 +144,9 @@ impl Report {
         println!(
             "in ulp: in units of one ulp, of the type that is stored, of the channel's largest |y|, |weight·inv_std·g| (dx),"
         );
-        println!("Σ|g| (dbias) or Σ|g·x̂| (dweight); \"of 8\" where that is asserted, of 16 on the device.");
+        println!(
+            "Σ|g| (dbias) or Σ|g·x̂| (dweight); \"of 8\" where that is asserted, of 16 on the device."
+        );
         for ((reason, part), cases) in &self.not_yet {
             let names: Vec<&str> = cases.iter().map(String::as_str).collect();
             println!("not yet: {reason}: {part:?} of {} cases: {}", cases.len(), names.join(", "));
@@ -138,7 +155,10 @@ impl Report {
         if nothing {
             println!("nothing ran");
         }
-        println!("conformance: {} passed, {} failed, {} not yet", self.passed, self.failed, self.not_yet_count);
+        println!(
+            "conformance: {} passed, {} failed, {} not yet",
+            self.passed, self.failed, self.not_yet_count
+        );
         self.failed == 0 && !nothing
     }
 }

@@ -1,4 +1,5 @@
-//! Owns the common form of a case: every format is turned into it, the library and the oracle are run on it.
+//! Owns the common form of a case: every format is turned into it, the library and the oracle are
+//! run on it.
 
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, DType, Layout};
@@ -60,11 +61,13 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// The most that anything measured in ulp may be off, where this is asserted.
     pub ulp_bound: Option<f64>,
-    /// Whether the file stores tolerances per channel, by the formulas that `conditioning` has, too.
+    /// Whether the file stores tolerances per channel, by the formulas that `conditioning` has,
+    /// too.
     pub stores_tolerances: bool,
 }
 
-/// One process group of a case. Groups know nothing of each other, so each has a scenario of its own.
+/// One process group of a case. Groups know nothing of each other, so each has a scenario of its
+/// own.
 #[derive(Clone, Debug)]
 pub struct Group {
     /// Its ranks within the case, ascending; `scenario` has their tensors in this order.
@@ -85,7 +88,8 @@ impl Scenario {
         self.steps.first().map_or(0, |step| step.inputs.len())
     }
 
-    /// What a step normalizes with: the table of modes and settings, written down once more, apart from the library's.
+    /// What a step normalizes with: the table of modes and settings, written down once more, apart
+    /// from the library's.
     pub fn source(&self, step: &Step) -> Source {
         match (self.config.use_batch_statistics, step.train) {
             (Some(false), _) => Source::Running,
@@ -145,16 +149,26 @@ impl Observed {
         match quantity {
             Quantity::Output(rank) => self.outputs.get(rank).cloned(),
             Quantity::Mean => self.statistics.as_ref().map(|statistics| statistics.mean.clone()),
-            Quantity::VarBiased => self.statistics.as_ref().map(|statistics| statistics.var_biased.clone()),
-            Quantity::InvStd => self.statistics.as_ref().map(|statistics| statistics.inv_std.clone()),
+            Quantity::VarBiased => {
+                self.statistics.as_ref().map(|statistics| statistics.var_biased.clone())
+            }
+            Quantity::InvStd => {
+                self.statistics.as_ref().map(|statistics| statistics.inv_std.clone())
+            }
             Quantity::LocalMean(rank) => self.local.get(rank).map(|local| local.0.clone()),
             Quantity::LocalVarBiased(rank) => self.local.get(rank).map(|local| local.1.clone()),
             Quantity::RunningMean => self.running.as_ref().map(|running| running.0.clone()),
             Quantity::RunningVar => self.running.as_ref().map(|running| running.1.clone()),
             Quantity::GradInput(rank) => gradients.and_then(|g| g.grad_inputs.get(rank).cloned()),
-            Quantity::GradResidual(rank) => gradients.and_then(|g| g.grad_residuals.as_ref()?.get(rank).cloned()),
-            Quantity::GradWeight(rank) => gradients.and_then(|g| g.grad_weights.as_ref()?.get(rank).cloned()),
-            Quantity::GradBias(rank) => gradients.and_then(|g| g.grad_biases.as_ref()?.get(rank).cloned()),
+            Quantity::GradResidual(rank) => {
+                gradients.and_then(|g| g.grad_residuals.as_ref()?.get(rank).cloned())
+            }
+            Quantity::GradWeight(rank) => {
+                gradients.and_then(|g| g.grad_weights.as_ref()?.get(rank).cloned())
+            }
+            Quantity::GradBias(rank) => {
+                gradients.and_then(|g| g.grad_biases.as_ref()?.get(rank).cloned())
+            }
             Quantity::GradWeightSum => gradients.and_then(|g| total(g.grad_weights.as_ref()?)),
             Quantity::GradBiasSum => gradients.and_then(|g| total(g.grad_biases.as_ref()?)),
         }
@@ -172,7 +186,11 @@ fn total(ranks: &[Vec<f64>]) -> Option<Vec<f64>> {
 /// Holds one half of what was observed of every group against what is expected.
 pub fn judge_case(case: &[Group], observed: &[Vec<Observed>], part: Part) -> Verdict {
     if observed.len() != case.len() {
-        return Verdict::failed(format!("{} groups were observed, {} are expected", observed.len(), case.len()));
+        return Verdict::failed(format!(
+            "{} groups were observed, {} are expected",
+            observed.len(),
+            case.len()
+        ));
     }
     let mut verdict = Verdict::default();
     for (group, observed) in case.iter().zip(observed) {
@@ -198,7 +216,13 @@ pub fn judge(scenario: &Scenario, observed: &[Observed], part: Part) -> Verdict 
         let broken = observed.broken.iter().filter(|(of, _)| *of == part);
         verdict.failures.extend(broken.map(|(_, what)| what.clone()));
         if part == Part::Forward {
-            exact(&mut verdict, step, "count", step.count, observed.statistics.as_ref().map(|s| s.count));
+            exact(
+                &mut verdict,
+                step,
+                "count",
+                step.count,
+                observed.statistics.as_ref().map(|s| s.count),
+            );
             let tracked = observed.running.as_ref().map(|running| running.2);
             exact(&mut verdict, step, "num_batches_tracked", step.num_batches_tracked, tracked);
         }
@@ -207,7 +231,9 @@ pub fn judge(scenario: &Scenario, observed: &[Observed], part: Part) -> Verdict 
         && ulp > bound
     {
         let at = &verdict.ulp_at;
-        verdict.failures.push(format!("{at}: off by {ulp:.2} ulp of what is largest in the channel, allowed {bound}"));
+        verdict.failures.push(format!(
+            "{at}: off by {ulp:.2} ulp of what is largest in the channel, allowed {bound}"
+        ));
     }
     if verdict.values == 0 && verdict.failures.is_empty() {
         verdict.failures.push("not a single value was compared".to_owned());
@@ -215,7 +241,13 @@ pub fn judge(scenario: &Scenario, observed: &[Observed], part: Part) -> Verdict 
     verdict
 }
 
-fn exact(verdict: &mut Verdict, step: &Step, what: &str, expected: Option<u64>, found: Option<u64>) {
+fn exact(
+    verdict: &mut Verdict,
+    step: &Step,
+    what: &str,
+    expected: Option<u64>,
+    found: Option<u64>,
+) {
     if expected.is_some() && found != expected {
         verdict.failures.push(format!("{}.{what}: {found:?}, expected {expected:?}", step.name));
     }

@@ -1,9 +1,14 @@
-//! Owns the proof that the checker bites: it is made to fail before any result of the library is looked at.
+//! Owns the proof that the checker bites: it is made to fail before any result of the library is
+//! looked at.
 //!
-//! * Every expected value of every case, moved by twice its tolerance, must be refused; moved by half of it, accepted.
-//! * Formulas known to be wrong must be refused, and the statistics of all ranks where process groups have their own.
-//! * One bit that differs between ranks or between drivers must be found; a rank that fails must not hang the others.
-//! * The definition (`syncbn_reference`) must agree with what the folders store, which another program computed.
+//! * Every expected value of every case, moved by twice its tolerance, must be refused; moved by
+//!   half of it, accepted.
+//! * Formulas known to be wrong must be refused, and the statistics of all ranks where process
+//!   groups have their own.
+//! * One bit that differs between ranks or between drivers must be found; a rank that fails must
+//!   not hang the others.
+//! * The definition (`syncbn_reference`) must agree with what the folders store, which another
+//!   program computed.
 //! * Tolerances derived here must not be wider than those that this project's own cases store.
 //!
 //! What a stored case fails of this is a failure of the case; anything else ends the run.
@@ -18,8 +23,9 @@ use crate::oracle;
 use crate::scenario::{Group, Observed, Scenario, Source, Step, judge};
 use crate::{selftest_ranks, ulp};
 
-/// How near the definition must come to stored f64 values, as a share of their tolerances (1e-5 relative and wider): about
-/// 1e-11 relative, far below what f32 can show and far above the rounding of f64.
+/// How near the definition must come to stored f64 values, as a share of their tolerances (1e-5
+/// relative and wider): about 1e-11 relative, far below what f32 can show and far above the
+/// rounding of f64.
 const ORACLE_SHARE: f64 = 1e-6;
 
 /// What the self-test did, for the output.
@@ -35,7 +41,8 @@ pub struct Summary {
     pub unfit: Vec<(String, String)>,
 }
 
-/// Runs all of it; `stored` are the cases of folders, `own` says that they are this project's, `made` the generated ones.
+/// Runs all of it; `stored` are the cases of folders, `own` says that they are this project's,
+/// `made` the generated ones.
 pub fn run<'a>(
     stored: impl Iterator<Item = &'a [Group]>,
     own: bool,
@@ -58,7 +65,8 @@ pub fn run<'a>(
     }
     for case in stored {
         for Group { scenario, .. } in case {
-            let fit = perturbations(scenario, &mut summary).and_then(|()| oracle_agrees(scenario, &mut summary));
+            let fit = perturbations(scenario, &mut summary)
+                .and_then(|()| oracle_agrees(scenario, &mut summary));
             fit.unwrap_or_else(|what| summary.unfit.push((scenario.name.clone(), what)));
             if own {
                 not_wider(scenario)?;
@@ -78,21 +86,28 @@ fn wrong_formulas(scenario: &Scenario, summary: &mut Summary) -> Result<(), Stri
     let forward = Formula::WRONG_FORWARD.map(|formula| (formula, Part::Forward));
     let backward = Formula::WRONG_BACKWARD.map(|formula| (formula, Part::Backward));
     caught(scenario, forward.into_iter().chain(backward), summary)?;
-    // Normalization itself, not only the statistics that are reported beside it, must give such formulas away.
-    for formula in [Formula::UnbiasedNormalization, Formula::UnweightedMeans, Formula::NotSynchronized] {
+    // Normalization itself, not only the statistics that are reported beside it, must give such
+    // formulas away.
+    for formula in
+        [Formula::UnbiasedNormalization, Formula::UnweightedMeans, Formula::NotSynchronized]
+    {
         let mut outputs = scenario.clone();
         for step in &mut outputs.steps {
             step.checks.retain(|check| matches!(check.quantity, Quantity::Output(_)));
         }
         outputs.ulp_bound = None;
-        if judge(&outputs, &oracle::observe(&outputs, formula)?, Part::Forward).failures.is_empty() {
-            return Err(format!("the outputs of the wrong formula {formula:?} are within their tolerances"));
+        if judge(&outputs, &oracle::observe(&outputs, formula)?, Part::Forward).failures.is_empty()
+        {
+            return Err(format!(
+                "the outputs of the wrong formula {formula:?} are within their tolerances"
+            ));
         }
     }
     Ok(())
 }
 
-/// The definition passes on every case with an epilogue, and what is wrong about one alone fails there.
+/// The definition passes on every case with an epilogue, and what is wrong about one alone fails
+/// there.
 fn wrong_epilogues(summary: &mut Summary) -> Result<(), String> {
     for scenario in generated::epilogues()? {
         caught(&scenario, Formula::wrong_epilogues(scenario.config.epilogue).into_iter(), summary)?;
@@ -117,15 +132,17 @@ fn caught(
     }
     for (formula, part) in wrong {
         if !caught(formula, part)? {
-            return Err(format!("{name}: the wrong formula {formula:?} passes the {part:?} checks"));
+            return Err(format!(
+                "{name}: the wrong formula {formula:?} passes the {part:?} checks"
+            ));
         }
         summary.wrong_formulas += 1;
     }
     Ok(())
 }
 
-/// A mean held in one f32 is allowed by tolerances that follow from conditioning; the bound in ulp must refuse it where
-/// the mean is large beside the deviation.
+/// A mean held in one f32 is allowed by tolerances that follow from conditioning; the bound in ulp
+/// must refuse it where the mean is large beside the deviation.
 fn one_float(scenario: &Scenario, summary: &mut Summary) -> Result<(), String> {
     if scenario.kind != "generated:huge_mean_uneven" {
         return Ok(());
@@ -141,7 +158,8 @@ fn one_float(scenario: &Scenario, summary: &mut Summary) -> Result<(), String> {
 /// NaN and infinity are no numbers that a tolerance could allow.
 fn patterns() -> Result<(), String> {
     let check = |expected: f64, tolerance: f64, any_non_finite: bool| {
-        let check = Check::vector("pattern".to_owned(), Quantity::Mean, vec![expected], vec![tolerance]);
+        let check =
+            Check::vector("pattern".to_owned(), Quantity::Mean, vec![expected], vec![tolerance]);
         Check { any_non_finite, ..check }
     };
     let (nan, inf) = (f64::NAN, f64::INFINITY);
@@ -160,7 +178,10 @@ fn patterns() -> Result<(), String> {
     ];
     for (check, found, allowed) in cases {
         if compare(&check, &[found]).failures.is_empty() != allowed {
-            return Err(format!("{found} for an expected {} was judged wrongly: {check:?}", check.expected[0]));
+            return Err(format!(
+                "{found} for an expected {} was judged wrongly: {check:?}",
+                check.expected[0]
+            ));
         }
     }
     let short = check(1.0, 1.0, false);
@@ -173,36 +194,55 @@ fn patterns() -> Result<(), String> {
 /// Moves one value of every check, the one in the middle of those with a finite tolerance.
 fn perturbations(scenario: &Scenario, summary: &mut Summary) -> Result<(), String> {
     for check in scenario.steps.iter().flat_map(|step| &step.checks) {
-        let len = check.positions.iter().flatten().max().map_or(check.expected.len(), |last| last + 1);
+        let len =
+            check.positions.iter().flatten().max().map_or(check.expected.len(), |last| last + 1);
         let mut observed = vec![0.0; len];
         for (i, &expected) in check.expected.iter().enumerate() {
             observed[check.position(i)] = expected;
         }
         if let Some(failure) = compare(check, &observed).failures.first() {
-            return Err(format!("{}: the expected values do not pass their own check: {failure}", scenario.name));
+            return Err(format!(
+                "{}: the expected values do not pass their own check: {failure}",
+                scenario.name
+            ));
         }
-        let movable = |&i: &usize| check.expected[i].is_finite() && check.tolerance_of(i).is_some_and(f64::is_finite);
+        let movable = |&i: &usize| {
+            check.expected[i].is_finite() && check.tolerance_of(i).is_some_and(f64::is_finite)
+        };
         let movable: Vec<usize> = (0..check.expected.len()).filter(movable).collect();
         let Some(&i) = movable.get(movable.len() / 2) else { continue };
         let expected = check.expected[i];
-        // A tolerance of 0, or one that f64 does not see beside the value, is exceeded by the next larger number.
-        let tolerance = check.tolerance_of(i).unwrap_or_default().max(expected.next_up() - expected);
+        // A tolerance of 0, or one that f64 does not see beside the value, is exceeded by the next
+        // larger number.
+        let tolerance =
+            check.tolerance_of(i).unwrap_or_default().max(expected.next_up() - expected);
         let mut judged = |moved: f64| {
             observed[check.position(i)] = moved;
             compare(check, &observed).failures.is_empty()
         };
         if judged(expected + 2.0 * tolerance) || judged(expected - 2.0 * tolerance) {
-            return Err(format!("{}: {} accepts an error of twice its tolerance", scenario.name, check.name));
+            return Err(format!(
+                "{}: {} accepts an error of twice its tolerance",
+                scenario.name, check.name
+            ));
         }
         let exact = check.tolerance_of(i).is_none_or(|stored| stored < tolerance);
         if !exact && !judged(expected + 0.5 * tolerance) {
-            return Err(format!("{}: {} refuses an error of half its tolerance", scenario.name, check.name));
+            return Err(format!(
+                "{}: {} refuses an error of half its tolerance",
+                scenario.name, check.name
+            ));
         }
         summary.perturbed += 1;
-        let Some(ulp) = check.ulp.as_ref().and_then(|ulp| ulp.get(check.channel(i))) else { continue };
+        let Some(ulp) = check.ulp.as_ref().and_then(|ulp| ulp.get(check.channel(i))) else {
+            continue;
+        };
         observed[check.position(i)] = expected + 2.0 * ulp::BOUND * ulp;
         if compare(check, &observed).ulp.is_none_or(|ulps| ulps <= ulp::BOUND) {
-            return Err(format!("{}: {} measures twice the bound in ulp as within it", scenario.name, check.name));
+            return Err(format!(
+                "{}: {} measures twice the bound in ulp as within it",
+                scenario.name, check.name
+            ));
         }
     }
     Ok(())
@@ -210,26 +250,37 @@ fn perturbations(scenario: &Scenario, summary: &mut Summary) -> Result<(), Strin
 
 /// The definition against numbers that another program computed.
 fn oracle_agrees(scenario: &Scenario, summary: &mut Summary) -> Result<(), String> {
-    // What a framework returned in f32 is no oracle for f64; the same quantities are stored in f64 beside it.
+    // What a framework returned in f32 is no oracle for f64; the same quantities are stored in f64
+    // beside it.
     let mut scenario = scenario.clone();
     for step in &mut scenario.steps {
-        step.checks.retain(|check| !check.name.ends_with("_ms") && !matches!(check.tolerance, Tolerance::Value(_)));
+        step.checks.retain(|check| {
+            !check.name.ends_with("_ms") && !matches!(check.tolerance, Tolerance::Value(_))
+        });
     }
     let observed = oracle::observe(&scenario, Formula::Definition)?;
-    // Stored running statistics were rounded to f32 between steps, and ONNX multiplies by a momentum in f32: within their
-    // tolerance, but no closer than that.
+    // Stored running statistics were rounded to f32 between steps, and ONNX multiplies by a
+    // momentum in f32: within their tolerance, but no closer than that.
     let mut exact = scenario.clone();
     for step in &mut exact.steps {
-        step.checks.retain(|check| !matches!(check.quantity, Quantity::RunningMean | Quantity::RunningVar));
+        step.checks.retain(|check| {
+            !matches!(check.quantity, Quantity::RunningMean | Quantity::RunningVar)
+        });
     }
     for part in [Part::Forward, Part::Backward].into_iter().filter(|&part| has(&exact, part)) {
         if let Some(failure) = judge(&scenario, &observed, part).failures.first() {
-            return Err(format!("{}: the definition does not give what is stored: {failure}", scenario.name));
+            return Err(format!(
+                "{}: the definition does not give what is stored: {failure}",
+                scenario.name
+            ));
         }
         let verdict = judge(&exact, &observed, part);
         let at = format!("{}, {}", scenario.name, verdict.share_at);
         if verdict.share > ORACLE_SHARE {
-            return Err(format!("{at}: the definition is off by {:.1e} of the tolerance", verdict.share));
+            return Err(format!(
+                "{at}: the definition is off by {:.1e} of the tolerance",
+                verdict.share
+            ));
         }
         if verdict.share > summary.oracle_share {
             (summary.oracle_share, summary.oracle_share_at) = (verdict.share, at);
@@ -255,7 +306,9 @@ fn not_wider(scenario: &Scenario) -> Result<(), String> {
 }
 
 fn compare_tolerances(scenario: &Scenario, step: &Step, observed: &Observed) -> Result<(), String> {
-    let (Source::Group, Some(statistics)) = (scenario.source(step), &observed.statistics) else { return Ok(()) };
+    let (Source::Group, Some(statistics)) = (scenario.source(step), &observed.statistics) else {
+        return Ok(());
+    };
     let given = (&statistics.mean[..], &statistics.var_biased[..]);
     let facts = conditioning::of_step(scenario, step, given);
     for check in &step.checks {
@@ -275,11 +328,15 @@ fn compare_tolerances(scenario: &Scenario, step: &Step, observed: &Observed) -> 
         // A stored tolerance of 0 is a statement about constants.
         let Tolerance::Channel(stored) = &check.tolerance else { continue };
         let roundings = conditioning::roundings(check, dtype, facts.len());
-        for (c, ((stored, facts), rounding)) in stored.iter().zip(&facts).zip(roundings).enumerate() {
+        for (c, ((stored, facts), rounding)) in stored.iter().zip(&facts).zip(roundings).enumerate()
+        {
             let derived = derive(facts) + rounding;
             if *stored > 0.0 && derived.is_finite() && derived > stored * (1.0 + 1e-6) {
                 let name = &check.name;
-                return Err(format!("{}: {name}, channel {c}: derived {derived:e}, stored {stored:e}", scenario.name));
+                return Err(format!(
+                    "{}: {name}, channel {c}: derived {derived:e}, stored {stored:e}",
+                    scenario.name
+                ));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Owns the part of the self-test that is about ranks: what they must agree on, what happens when one of them fails, and
-//! whether process groups can be told from the group of all ranks.
+//! Owns the part of the self-test that is about ranks: what they must agree on, what happens when
+//! one of them fails, and whether process groups can be told from the group of all ranks.
 
 use std::panic::resume_unwind;
 use std::time::Instant;
@@ -23,9 +23,12 @@ type Value = fn(&mut Observed) -> Option<&mut f64>;
 pub fn agreement(ordinary: &Scenario) -> Result<(), String> {
     let group = Group::of_all(ordinary.clone());
     let observed = oracle::observe(ordinary, Formula::Definition)?;
-    let rank = |rank: usize| -> Vec<Observed> { observed.iter().map(|step| of_rank(step, rank)).collect() };
+    let rank = |rank: usize| -> Vec<Observed> {
+        observed.iter().map(|step| of_rank(step, rank)).collect()
+    };
     let ranks = || -> Vec<Vec<Observed>> { (0..ordinary.world()).map(rank).collect() };
-    let broken = |steps: &[Observed]| steps.iter().flat_map(|step| step.broken.clone()).collect::<Vec<_>>();
+    let broken =
+        |steps: &[Observed]| steps.iter().flat_map(|step| step.broken.clone()).collect::<Vec<_>>();
 
     let joined = agreement::join(&group, ranks());
     if let Some((_, what)) = broken(&joined).first() {
@@ -41,7 +44,9 @@ pub fn agreement(ordinary: &Scenario) -> Result<(), String> {
         (Part::Forward, |step| step.running.as_mut()?.1.first_mut()),
         (Part::Forward, |step| step.outputs.first_mut()?.first_mut()),
         (Part::Backward, |step| step.gradients.as_mut()?.grad_inputs.first_mut()?.first_mut()),
-        (Part::Backward, |step| step.gradients.as_mut()?.grad_weights.as_mut()?.first_mut()?.first_mut()),
+        (Part::Backward, |step| {
+            step.gradients.as_mut()?.grad_weights.as_mut()?.first_mut()?.first_mut()
+        }),
     ];
     for (i, (part, value)) in flips.into_iter().enumerate() {
         let mut other = joined.clone();
@@ -56,7 +61,9 @@ pub fn agreement(ordinary: &Scenario) -> Result<(), String> {
             flip(value(&mut ranks[2][1]))?;
             let broken = broken(&agreement::join(&group, ranks));
             if !matches!(&broken[..], [(Part::Forward, what)] if what.contains("rank 2")) {
-                return Err(format!("one bit in the running statistics of rank 2, value {i}: {broken:?}"));
+                return Err(format!(
+                    "one bit in the running statistics of rank 2, value {i}: {broken:?}"
+                ));
             }
         }
     }
@@ -85,8 +92,8 @@ fn of_rank(step: &Observed, rank: usize) -> Observed {
     }
 }
 
-/// A rank that gives the library something wrong, and one that panics, end the case with an error that names them, long
-/// before anyone's deadline.
+/// A rank that gives the library something wrong, and one that panics, end the case with an error
+/// that names them, long before anyone's deadline.
 pub fn failures(ordinary: &Scenario) -> Result<(), String> {
     let started = Instant::now();
     let mut wrong = ordinary.clone();
@@ -101,20 +108,24 @@ pub fn failures(ordinary: &Scenario) -> Result<(), String> {
 
     let panics = threads::run(ordinary.world(), |own, group| {
         let layer = SyncBatchNorm::new(ordinary.config.clone(), [Device::host()]);
-        let layer = layer.and_then(|layer| layer.in_group(&group)).map_err(|error| chain(&error))?;
+        let layer =
+            layer.and_then(|layer| layer.in_group(&group)).map_err(|error| chain(&error))?;
         for step in &ordinary.steps[..2] {
             if own == rank && step.name == "s2" {
                 // Without the message that a panic prints.
                 resume_unwind(Box::new("planted"));
             }
             let input = &step.inputs[own];
-            let x = layer.devices()[0].upload(&input.dims, &input.values).map_err(|error| chain(&error))?;
+            let x = layer.devices()[0]
+                .upload(&input.dims, &input.values)
+                .map_err(|error| chain(&error))?;
             pollster::block_on(layer.forward_train(&x)).map_err(|error| chain(&error))?;
         }
         Ok(())
     });
-    let named =
-        |message: &str| message.contains(&format!("rank {rank}: panicked: planted")) && message.contains("rank 0");
+    let named = |message: &str| {
+        message.contains(&format!("rank {rank}: panicked: planted")) && message.contains("rank 0")
+    };
     if !panics.as_ref().is_err_and(|message| named(message)) {
         return Err(format!("a panic of rank {rank}: {panics:?}"));
     }
@@ -128,8 +139,9 @@ pub fn failures(ordinary: &Scenario) -> Result<(), String> {
 
 /// Every group of the case refuses the statistics of all of its ranks; how many did.
 pub fn groups_told_apart(case: &[Group]) -> Result<usize, String> {
-    let synchronizes =
-        |group: &Group| group.scenario.steps.iter().any(|step| group.scenario.source(step) == Source::Group);
+    let synchronizes = |group: &Group| {
+        group.scenario.steps.iter().any(|step| group.scenario.source(step) == Source::Group)
+    };
     if case.len() < 2 || !case.iter().all(synchronizes) {
         return Ok(0);
     }
@@ -137,7 +149,10 @@ pub fn groups_told_apart(case: &[Group]) -> Result<usize, String> {
     for group in &case[1..] {
         for (step, other) in all.steps.iter_mut().zip(&group.scenario.steps) {
             step.inputs.extend(other.inputs.iter().cloned());
-            let lists = [(&mut step.grad_outputs, &other.grad_outputs), (&mut step.residuals, &other.residuals)];
+            let lists = [
+                (&mut step.grad_outputs, &other.grad_outputs),
+                (&mut step.residuals, &other.residuals),
+            ];
             for (list, other) in lists {
                 list.iter_mut().for_each(|list| list.extend(other.iter().flatten().cloned()));
             }
@@ -148,12 +163,16 @@ pub fn groups_told_apart(case: &[Group]) -> Result<usize, String> {
     for group in case {
         let members = first..first + group.ranks.len();
         first = members.end;
-        let of_group =
-            |step: &Observed| agreement::join(group, members.clone().map(|rank| vec![of_rank(step, rank)]).collect());
+        let of_group = |step: &Observed| {
+            agreement::join(group, members.clone().map(|rank| vec![of_rank(step, rank)]).collect())
+        };
         let steps: Vec<Observed> = observed.iter().flat_map(of_group).collect();
         for part in [Part::Forward, Part::Backward] {
             if judge(&group.scenario, &steps, part).failures.is_empty() {
-                return Err(format!("{}: {part:?} with the statistics of all ranks passes", group.scenario.name));
+                return Err(format!(
+                    "{}: {part:?} with the statistics of all ranks passes",
+                    group.scenario.name
+                ));
             }
         }
     }

@@ -10,7 +10,9 @@ use syncbn::{DType, Device, Tensor};
 use crate::caller::{Caller, Given, Passed};
 use crate::compare::Part;
 use crate::message::chain;
-use crate::scenario::{Group, Observed, ObservedGradients, ObservedStatistics, RankTensor, Source, Step};
+use crate::scenario::{
+    Group, Observed, ObservedGradients, ObservedStatistics, RankTensor, Source, Step,
+};
 
 /// The ranks of a group that one caller drives, as a range of its members.
 pub struct Driven<'a> {
@@ -22,7 +24,8 @@ impl Driven<'_> {
     /// Runs every step; lists of what is observed have one element for each driven rank.
     ///
     /// # Errors
-    /// Of the library, with the step at which it came. What backward does wrong is held against backward alone.
+    /// Of the library, with the step at which it came. What backward does wrong is held against
+    /// backward alone.
     pub fn observe(&self, caller: &mut impl Caller) -> Result<Vec<Observed>, String> {
         self.prepare(caller).map_err(|error| format!("preparing the layer: {}", chain(&error)))?;
         let mut observed = Vec::new();
@@ -41,7 +44,10 @@ impl Driven<'_> {
 
     fn step(&self, step: &Step, caller: &impl Caller) -> Result<Observed, syncbn::Error> {
         let inputs = upload(self.inputs(step), &caller.devices())?;
-        let residuals = step.residuals.as_ref().map(|ranks| upload(&ranks[self.members.clone()], &caller.devices()));
+        let residuals = step
+            .residuals
+            .as_ref()
+            .map(|ranks| upload(&ranks[self.members.clone()], &caller.devices()));
         let residuals = residuals.transpose()?;
         let given = Given { x: &inputs, residuals: residuals.as_deref() };
         let before = caller.running_stats()?;
@@ -51,7 +57,10 @@ impl Driven<'_> {
             let mut broken = self.unlike_inputs(step, &passed.outputs);
             let outputs = download(&passed.outputs)?;
             if repeat > 1 && !same_bits(&outputs, &observed.outputs) {
-                broken.push(format!("{}: repeat {repeat} gave other bits than the one before", step.name));
+                broken.push(format!(
+                    "{}: repeat {repeat} gave other bits than the one before",
+                    step.name
+                ));
             }
             observed.broken.extend(broken.into_iter().map(|what| (Part::Forward, what)));
             observed.outputs = outputs;
@@ -61,7 +70,9 @@ impl Driven<'_> {
                 match self.backward(step, caller, &passed, given, grad_outputs) {
                     Ok((gradients, broken)) => {
                         observed.gradients = Some(gradients);
-                        observed.broken.extend(broken.into_iter().map(|what| (Part::Backward, what)));
+                        observed
+                            .broken
+                            .extend(broken.into_iter().map(|what| (Part::Backward, what)));
                     }
                     Err(error) => {
                         let what = format!("{}, {}: {}", step.name, self.ranks(), chain(&error));
@@ -96,11 +107,16 @@ impl Driven<'_> {
     ) -> Result<(ObservedGradients, Vec<String>), syncbn::Error> {
         let grad_outputs = upload(grad_outputs, &caller.devices())?;
         // A residual that decides on no activation may be gone by now.
-        let given = Given { residuals: given.residuals.filter(|_| passed.saved.needs_residual()), ..given };
+        let given =
+            Given { residuals: given.residuals.filter(|_| passed.saved.needs_residual()), ..given };
         let gradients = caller.backward(passed, given, &grad_outputs)?;
         let mut broken = self.unlike_inputs(step, &gradients.inputs);
-        broken.extend(gradients.residuals.iter().flat_map(|gradients| self.unlike_inputs(step, gradients)));
-        let optional = |gradients: Option<Vec<Tensor>>| gradients.map(|gradients| download(&gradients)).transpose();
+        broken.extend(
+            gradients.residuals.iter().flat_map(|gradients| self.unlike_inputs(step, gradients)),
+        );
+        let optional = |gradients: Option<Vec<Tensor>>| {
+            gradients.map(|gradients| download(&gradients)).transpose()
+        };
         let gradients = ObservedGradients {
             grad_inputs: download(&gradients.inputs)?,
             grad_weights: optional(gradients.weights)?,
@@ -110,8 +126,14 @@ impl Driven<'_> {
         Ok((gradients, broken))
     }
 
-    /// Takes the statistics out of a call, and checks that the counts of the ranks are those of their shapes.
-    fn statistics(&self, step: &Step, passed: &Passed, observed: &mut Observed) -> Result<(), syncbn::Error> {
+    /// Takes the statistics out of a call, and checks that the counts of the ranks are those of
+    /// their shapes.
+    fn statistics(
+        &self,
+        step: &Step,
+        passed: &Passed,
+        observed: &mut Observed,
+    ) -> Result<(), syncbn::Error> {
         let config = &self.group.scenario.config;
         observed.statistics = passed.saved.statistics().map(|global| ObservedStatistics {
             count: global.count(),
@@ -122,13 +144,15 @@ impl Driven<'_> {
         let expected = self.group.scenario.source(step) == Source::Group;
         if passed.saved.report().is_some() && observed.statistics.is_some() != expected {
             let what = if expected { "says nothing" } else { "speaks" };
-            let what = format!("{}, {}: the call {what} of the group's batch", step.name, self.ranks());
+            let what =
+                format!("{}, {}: the call {what} of the group's batch", step.name, self.ranks());
             observed.broken.push((Part::Forward, what));
         }
         // What stayed on the device is read from there, as far as it is kept.
         if let (true, Some([mean, inv_std])) = (expected, passed.saved.mean_and_inv_std(0)) {
             let [mean, inv_std] = [download_one(mean)?, download_one(inv_std)?];
-            observed.statistics = Some(ObservedStatistics { count: 0, mean, var_biased: Vec::new(), inv_std });
+            observed.statistics =
+                Some(ObservedStatistics { count: 0, mean, var_biased: Vec::new(), inv_std });
         }
         let local = passed.local.ranks().iter().map(|rank| {
             let mean = rank.iter().map(|channel| channel.mean).collect();
@@ -136,10 +160,16 @@ impl Driven<'_> {
         });
         observed.local = local.collect();
         let num_features = config.num_features;
-        for ((local, rank), input) in passed.local.ranks().iter().zip(self.world_ranks()).zip(self.inputs(step)) {
+        for ((local, rank), input) in
+            passed.local.ranks().iter().zip(self.world_ranks()).zip(self.inputs(step))
+        {
             let expected = (input.dims.iter().product::<usize>() / num_features) as u64;
-            if local.len() != num_features || local.iter().any(|channel| channel.count != expected) {
-                let what = format!("{}.r{rank}: the report does not count {expected} values per channel", step.name);
+            if local.len() != num_features || local.iter().any(|channel| channel.count != expected)
+            {
+                let what = format!(
+                    "{}.r{rank}: the report does not count {expected} values per channel",
+                    step.name
+                );
                 observed.broken.push((Part::Forward, what));
             }
         }
@@ -168,8 +198,9 @@ impl Driven<'_> {
         let differing = pairs.filter_map(|((rank, input), tensor)| {
             let found = (tensor.dims(), tensor.layout(), tensor.dtype());
             let expected = (&input.dims[..], input.layout, input.dtype);
-            (found != expected)
-                .then(|| format!("{}.r{rank}: the result is {found:?}, its input {expected:?}", step.name))
+            (found != expected).then(|| {
+                format!("{}.r{rank}: the result is {found:?}, its input {expected:?}", step.name)
+            })
         });
         differing.collect()
     }
@@ -180,8 +211,10 @@ fn upload(ranks: &[RankTensor], devices: &[Device]) -> Result<Vec<Tensor>, syncb
         let (dims, values) = (&rank.dims, &rank.values);
         let tensor = match rank.dtype {
             DType::F32 => device.upload(dims, values),
-            DType::F16 => device.upload(dims, &values.iter().copied().map(f16::from_f32).collect::<Vec<f16>>()),
-            DType::BF16 => device.upload(dims, &values.iter().copied().map(bf16::from_f32).collect::<Vec<bf16>>()),
+            DType::F16 => device
+                .upload(dims, &values.iter().copied().map(f16::from_f32).collect::<Vec<f16>>()),
+            DType::BF16 => device
+                .upload(dims, &values.iter().copied().map(bf16::from_f32).collect::<Vec<bf16>>()),
         };
         Ok(tensor?.with_layout(rank.layout))
     };
@@ -198,12 +231,16 @@ fn download_one(tensor: &Tensor) -> Result<Vec<f64>, syncbn::Error> {
 }
 
 fn same_bits(a: &[Vec<f64>], b: &[Vec<f64>]) -> bool {
-    let bits = |ranks: &[Vec<f64>]| ranks.iter().flatten().map(|value| value.to_bits()).collect::<Vec<u64>>();
+    let bits = |ranks: &[Vec<f64>]| {
+        ranks.iter().flatten().map(|value| value.to_bits()).collect::<Vec<u64>>()
+    };
     bits(a) == bits(b)
 }
 
 /// NaN is not equal to itself, its bits are.
 fn running_bits(running: Option<&RunningStats>) -> Option<(Vec<u32>, u64)> {
-    let bits = |running: &RunningStats| running.mean.iter().chain(&running.var).map(|value| value.to_bits()).collect();
+    let bits = |running: &RunningStats| {
+        running.mean.iter().chain(&running.var).map(|value| value.to_bits()).collect()
+    };
     running.map(|running| (bits(running), running.num_batches_tracked))
 }

@@ -1,4 +1,5 @@
-//! Owns reading: folders of manifests, and the tensors of one case. A broken file is a message that names it.
+//! Owns reading: folders of manifests, and the tensors of one case. A broken file is a message that
+//! names it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,10 +44,15 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), String> {
 
 fn manifest(path: PathBuf) -> Result<Manifest, String> {
     let wrong = |what: String| format!("{}: {what}", path.display());
-    let text = fs::read_to_string(&path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let mut json: Value = serde_json::from_str(&text).map_err(|error| wrong(format!("is not JSON: {error}")))?;
-    let format = json["format"].as_str().ok_or_else(|| wrong("has no \"format\"".to_owned()))?.to_owned();
-    let Value::Array(cases) = json["cases"].take() else { return Err(wrong("has no list of \"cases\"".to_owned())) };
+    let text =
+        fs::read_to_string(&path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let mut json: Value =
+        serde_json::from_str(&text).map_err(|error| wrong(format!("is not JSON: {error}")))?;
+    let format =
+        json["format"].as_str().ok_or_else(|| wrong("has no \"format\"".to_owned()))?.to_owned();
+    let Value::Array(cases) = json["cases"].take() else {
+        return Err(wrong("has no list of \"cases\"".to_owned()));
+    };
     let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
     Ok(Manifest { folder, format, cases, path })
 }
@@ -74,14 +80,19 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, String> {
         let wrong = |what: String| format!("{}: {what}", path.display());
         let bytes = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(format!("is not safetensors: {error}")))?;
+        let file = SafeTensors::deserialize(&bytes)
+            .map_err(|error| wrong(format!("is not safetensors: {error}")))?;
         let read = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
             let values = match view.dtype() {
                 Dtype::F32 => Values::Float(DType::F32, words(view.data(), f32::from_le_bytes)),
-                Dtype::F16 => Values::Float(DType::F16, words(view.data(), |word| f16::from_le_bytes(word).to_f32())),
-                Dtype::BF16 => {
-                    Values::Float(DType::BF16, words(view.data(), |word| bf16::from_le_bytes(word).to_f32()))
-                }
+                Dtype::F16 => Values::Float(
+                    DType::F16,
+                    words(view.data(), |word| f16::from_le_bytes(word).to_f32()),
+                ),
+                Dtype::BF16 => Values::Float(
+                    DType::BF16,
+                    words(view.data(), |word| bf16::from_le_bytes(word).to_f32()),
+                ),
                 Dtype::F64 => Values::F64(words(view.data(), f64::from_le_bytes)),
                 Dtype::I64 => Values::I64(words(view.data(), i64::from_le_bytes)),
                 other => Values::Other(other),
@@ -103,7 +114,9 @@ impl Store {
     /// Dimensions and values of a tensor that is stored as `dtype`.
     pub fn float(&self, name: &str, dtype: DType) -> Result<(&[usize], &[f32]), String> {
         match self.get(name)? {
-            Stored { dims, values: Values::Float(stored, values) } if *stored == dtype => Ok((dims, values)),
+            Stored { dims, values: Values::Float(stored, values) } if *stored == dtype => {
+                Ok((dims, values))
+            }
             other => Err(self.type_error(name, &dtype.to_string(), &other.values)),
         }
     }
@@ -122,15 +135,28 @@ impl Store {
     }
 
     /// A tensor that is stored as `dtype`, with one value per channel.
-    pub fn channel_float(&self, name: &str, dtype: DType, channels: usize) -> Result<Vec<f32>, String> {
+    pub fn channel_float(
+        &self,
+        name: &str,
+        dtype: DType,
+        channels: usize,
+    ) -> Result<Vec<f32>, String> {
         let (dims, values) = self.float(name, dtype)?;
-        if dims == [channels] { Ok(values.to_vec()) } else { Err(self.shape_error(name, dims, &[channels])) }
+        if dims == [channels] {
+            Ok(values.to_vec())
+        } else {
+            Err(self.shape_error(name, dims, &[channels]))
+        }
     }
 
     /// A f64 tensor with one value per channel.
     pub fn channel_f64(&self, name: &str, channels: usize) -> Result<Vec<f64>, String> {
         let (dims, values) = self.f64(name)?;
-        if dims == [channels] { Ok(values.to_vec()) } else { Err(self.shape_error(name, dims, &[channels])) }
+        if dims == [channels] {
+            Ok(values.to_vec())
+        } else {
+            Err(self.shape_error(name, dims, &[channels]))
+        }
     }
 
     /// Dimensions and values of a tensor of any float type, in f64.
@@ -148,7 +174,8 @@ impl Store {
     pub fn counts(&self, name: &str) -> Result<Vec<u64>, String> {
         match self.get(name)? {
             Stored { values: Values::I64(values), .. } => {
-                let negative = |_| format!("{}: {name} holds a negative count", self.path.display());
+                let negative =
+                    |_| format!("{}: {name} holds a negative count", self.path.display());
                 values.iter().map(|&value| u64::try_from(value).map_err(negative)).collect()
             }
             other => Err(self.type_error(name, "i64", &other.values)),
@@ -159,7 +186,11 @@ impl Store {
     pub fn count(&self, name: &str) -> Result<u64, String> {
         match self.counts(name)?[..] {
             [count] => Ok(count),
-            ref other => Err(format!("{}: {name} holds {} values, 1 is expected", self.path.display(), other.len())),
+            ref other => Err(format!(
+                "{}: {name} holds {} values, 1 is expected",
+                self.path.display(),
+                other.len()
+            )),
         }
     }
 

@@ -1,5 +1,6 @@
-//! Owns the ranks as training loops have them: a thread for each, with its place in a process group. All of them end,
-//! whatever happens in one of them, and what fails in one fails the whole. No panic goes further than this file.
+//! Owns the ranks as training loops have them: a thread for each, with its place in a process
+//! group. All of them end, whatever happens in one of them, and what fails in one fails the whole.
+//! No panic goes further than this file.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,8 +10,8 @@ use std::time::Duration;
 use syncbn::collective::LocalRank;
 use syncbn::{ProcessGroup, collective::LocalGroup};
 
-/// How long a rank waits for its peers: longer than a step of any case takes on a busy machine, short beside the patience
-/// of whoever waits for the runner.
+/// How long a rank waits for its peers: longer than a step of any case takes on a busy machine,
+/// short beside the patience of whoever waits for the runner.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Runs `work` on every rank of a new process group; what it returns, in rank order.
@@ -36,12 +37,20 @@ pub fn run<T: Send>(
         });
         ends.collect()
     });
-    let failed = results.iter().enumerate().filter_map(|(rank, result)| Some((rank, result.as_ref().err()?)));
+    let failed = results
+        .iter()
+        .enumerate()
+        .filter_map(|(rank, result)| Some((rank, result.as_ref().err()?)));
     let failures: Vec<String> = failed.map(|(rank, what)| format!("rank {rank}: {what}")).collect();
-    if failures.is_empty() { Ok(results.into_iter().flatten().collect()) } else { Err(failures.join("; ")) }
+    if failures.is_empty() {
+        Ok(results.into_iter().flatten().collect())
+    } else {
+        Err(failures.join("; "))
+    }
 }
 
-/// Runs `work` here; a panic is an error of its own. What it left half done is not used again, but for devices.
+/// Runs `work` here; a panic is an error of its own. What it left half done is not used again, but
+/// for devices.
 pub fn contained<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(panicked(&*payload)))
 }

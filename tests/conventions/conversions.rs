@@ -1,4 +1,5 @@
-//! The way between the conventions' parameters and the configuration, and the configuration as JSON.
+//! The way between the conventions' parameters and the configuration, and the configuration as
+//! JSON.
 
 use syncbn::config::Initializer;
 
@@ -9,8 +10,14 @@ fn pytorch_s_parameters_come_back_as_they_went_in() {
     for momentum in [None, Some(0.0), Some(0.1), Some(1.0)] {
         for (affine, bias) in [(true, true), (true, false), (false, true)] {
             for track_running_stats in [true, false] {
-                let arguments =
-                    TorchArguments { eps: 1e-3, momentum, affine, bias, track_running_stats, ..TorchArguments::new(7) };
+                let arguments = TorchArguments {
+                    eps: 1e-3,
+                    momentum,
+                    affine,
+                    bias,
+                    track_running_stats,
+                    ..TorchArguments::new(7)
+                };
                 let config = BatchNormConfig::from(arguments);
                 config.validate().unwrap();
                 assert_eq!(TorchArguments::try_from(&config), Ok(arguments));
@@ -42,7 +49,8 @@ fn mindspore_s_parameters_come_back_as_they_went_in() {
 
 #[test]
 fn what_both_have_converts_from_one_to_the_other() {
-    let config = BatchNormConfig::from(TorchArguments { eps: 1e-3, momentum: Some(0.25), ..torch() });
+    let config =
+        BatchNormConfig::from(TorchArguments { eps: 1e-3, momentum: Some(0.25), ..torch() });
     let expected = MindSporeArguments { eps: 1e-3, momentum: 0.75, ..mindspore() };
     assert_eq!(MindSporeArguments::try_from(&config), Ok(expected.clone()));
     let back = TorchArguments::try_from(&from_mindspore(expected)).unwrap();
@@ -100,19 +108,26 @@ fn what_mindspore_s_layer_cannot_express_is_named() {
     }
     for eps in [0.0, 1.5] {
         let error = MindSporeArguments::try_from(&base.clone().with_eps(eps)).unwrap_err();
-        assert!(matches!(error, ConfigError::OutOfRange { found, .. } if found == eps), "{error:?}");
+        assert!(
+            matches!(error, ConfigError::OutOfRange { found, .. } if found == eps),
+            "{error:?}"
+        );
     }
     MindSporeArguments::try_from(&base).unwrap();
 }
 
 #[test]
 fn moving_values_alone_need_moving_values() {
-    let config =
-        BatchNormConfig::torch(CHANNELS).with_track_running_stats(false).with_use_batch_statistics(Some(false));
+    let config = BatchNormConfig::torch(CHANNELS)
+        .with_track_running_stats(false)
+        .with_use_batch_statistics(Some(false));
     let error = config.validate().unwrap_err();
     assert!(matches!(error, ConfigError::Conflict { .. }), "{error:?}");
     let message = error.to_string();
-    assert!(message.contains("use_batch_statistics") && message.contains("track_running_stats"), "{message}");
+    assert!(
+        message.contains("use_batch_statistics") && message.contains("track_running_stats"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -39,7 +39,9 @@ fn each_of_the_four_may_be_a_name_a_number_or_a_vector() {
     assert_eq!((state.weight, state.bias), (Some(vec![0.0; 2]), Some(vec![-0.5; 2])));
     assert_eq!((state.running_mean, state.running_var), (Some(vec![3.0, 4.0]), Some(vec![2.0; 2])));
     // They are what evaluation normalizes with.
-    let y = evaluate(&layer(config.with_weight_init(Initializer::Ones).with_bias_init(Initializer::Zeros)));
+    let y = evaluate(&layer(
+        config.with_weight_init(Initializer::Ones).with_bias_init(Initializer::Zeros),
+    ));
     assert_normalized(&y, &normalized([3.0, 4.0], [2.0, 2.0]));
 }
 
@@ -60,11 +62,23 @@ fn the_names_of_a_vector_parse_in_any_case_and_others_are_an_error_that_lists_th
             assert_eq!(parse(name), expected, "{name}");
         }
     }
-    for name in ["xavier_uniform", "he_normal", "orthogonal", "identity", "dirac", "", "one s", "nan", "inf"] {
+    for name in [
+        "xavier_uniform",
+        "he_normal",
+        "orthogonal",
+        "identity",
+        "dirac",
+        "",
+        "one s",
+        "nan",
+        "inf",
+    ] {
         let error = name.parse::<Initializer>().unwrap_err();
         assert_eq!(error, ConfigError::Initializer { found: name.to_owned() });
         let message = error.to_string();
-        for valid in ["ones", "one", "zeros", "zero", "normal", "uniform", "truncatednormal", "number"] {
+        for valid in
+            ["ones", "one", "zeros", "zero", "normal", "uniform", "truncatednormal", "number"]
+        {
             assert!(message.contains(valid), "{message}");
         }
     }
@@ -81,9 +95,14 @@ fn random_values_are_the_same_on_every_rank_and_in_every_run_of_a_seed() {
             .with_seed(seed)
     };
     let bn = SyncBatchNorm::new(random(7), Kind::Mixed.devices(3)).unwrap();
-    let first = [bn.weight(0), bn.bias(0)].map(|tensor| block_on(tensor.unwrap().to_vec()).unwrap());
+    let first =
+        [bn.weight(0), bn.bias(0)].map(|tensor| block_on(tensor.unwrap().to_vec()).unwrap());
     for rank in 1..3 {
-        assert_eq!([bn.weight(rank), bn.bias(rank)].map(|tensor| block_on(tensor.unwrap().to_vec()).unwrap()), first);
+        assert_eq!(
+            [bn.weight(rank), bn.bias(rank)]
+                .map(|tensor| block_on(tensor.unwrap().to_vec()).unwrap()),
+            first
+        );
     }
     let (seven, eight) = (state(random(7)).unwrap(), state(random(8)).unwrap());
     assert_eq!(state(random(7)).unwrap(), seven);
@@ -133,7 +152,10 @@ fn initial_values_that_no_layer_can_have_are_refused() {
     let of_length = |name| ConfigError::InitialLength { name, found: 3, expected: CHANNELS };
     assert_eq!(refused(base().with_weight_init(three.clone())), of_length("weight_init"));
     assert_eq!(refused(base().with_bias_init(three.clone())), of_length("bias_init"));
-    assert_eq!(refused(base().with_running_mean_init(three.clone())), of_length("running_mean_init"));
+    assert_eq!(
+        refused(base().with_running_mean_init(three.clone())),
+        of_length("running_mean_init")
+    );
     assert_eq!(refused(base().with_running_var_init(three)), of_length("running_var_init"));
     for initializer in [
         Initializer::Constant(f64::NAN),
@@ -142,12 +164,17 @@ fn initial_values_that_no_layer_can_have_are_refused() {
         Initializer::Uniform { low: f64::NEG_INFINITY, high: 0.0 },
     ] {
         let error = refused(base().with_bias_init(initializer));
-        let ConfigError::OutOfRange { name: "bias_init", found, .. } = error else { panic!("{error:?}") };
+        let ConfigError::OutOfRange { name: "bias_init", found, .. } = error else {
+            panic!("{error:?}")
+        };
         assert!(!found.is_finite(), "{found}");
     }
     for initializer in [Initializer::Constant(-1e-3), Initializer::Values(vec![1.0, -2.0])] {
         let error = refused(base().with_running_var_init(initializer));
-        assert!(matches!(error, ConfigError::OutOfRange { name: "running_var_init", .. }), "{error:?}");
+        assert!(
+            matches!(error, ConfigError::OutOfRange { name: "running_var_init", .. }),
+            "{error:?}"
+        );
         assert!(error.to_string().contains("at least 0"), "{error}");
     }
 }
@@ -162,8 +189,10 @@ fn values_that_are_not_finite_are_refused() {
             BatchNormConfig::with_running_mean_init,
             BatchNormConfig::with_running_var_init,
         ] {
-            let config = set(BatchNormConfig::mindspore(CHANNELS), Initializer::Values(vec![1.0, value]));
-            let error = state(config).expect_err("a layer that starts with a value that is not finite");
+            let config =
+                set(BatchNormConfig::mindspore(CHANNELS), Initializer::Values(vec![1.0, value]));
+            let error =
+                state(config).expect_err("a layer that starts with a value that is not finite");
             assert!(matches!(error, Error::Config(ConfigError::OutOfRange { .. })), "{error:?}");
         }
     }

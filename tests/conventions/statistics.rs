@@ -22,13 +22,15 @@ fn without_running_statistics_evaluation_uses_each_rank_s_own_batch() {
 
 #[test]
 fn use_batch_statistics_has_three_states() {
-    let before = || RunningStats { mean: vec![1.0, -2.0], var: vec![9.0, 0.25], num_batches_tracked: 3 };
+    let before =
+        || RunningStats { mean: vec![1.0, -2.0], var: vec![9.0, 0.25], num_batches_tracked: 3 };
     let by_batch = normalized(MEAN, VAR);
     let by_moving = normalized([1.0, -2.0], [9.0, 0.25]);
     for (setting, train_uses_batch, eval_uses_batch) in
         [(None, true, false), (Some(true), true, true), (Some(false), false, false)]
     {
-        let config = from_mindspore(MindSporeArguments { use_batch_statistics: setting, ..mindspore() });
+        let config =
+            from_mindspore(MindSporeArguments { use_batch_statistics: setting, ..mindspore() });
         for (trains, uses_batch) in [(true, train_uses_batch), (false, eval_uses_batch)] {
             let mut bn = layer(config.clone());
             bn.set_running_stats(before()).unwrap();
@@ -49,7 +51,9 @@ fn use_batch_statistics_has_three_states() {
 #[test]
 fn the_running_variance_is_unbiased_with_the_count_of_the_group_unless_asked_otherwise() {
     for config in both() {
-        for (variance, divisor) in [(RunningVariance::Unbiased, COUNT - 1.0), (RunningVariance::Biased, COUNT)] {
+        for (variance, divisor) in
+            [(RunningVariance::Unbiased, COUNT - 1.0), (RunningVariance::Biased, COUNT)]
+        {
             let bn = layer(config.clone().with_running_variance(variance));
             train(&bn);
             let expected = VAR.map(|var| 0.9 + 0.1 * var * COUNT / divisor);
@@ -61,10 +65,15 @@ fn the_running_variance_is_unbiased_with_the_count_of_the_group_unless_asked_oth
 
 #[test]
 fn gradients_of_weight_and_bias_are_each_rank_s_own_unless_asked_otherwise() {
-    let upstream = [Batch::random(&[4, CHANNELS], &mut Random(5)), Batch::random(&[2, CHANNELS], &mut Random(6))];
+    let upstream = [
+        Batch::random(&[4, CHANNELS], &mut Random(5)),
+        Batch::random(&[2, CHANNELS], &mut Random(6)),
+    ];
     let local: Vec<[f64; 2]> = upstream
         .iter()
-        .map(|g| [0, 1].map(|c| g.values.iter().skip(c).step_by(CHANNELS).map(|&g| f64::from(g)).sum()))
+        .map(|g| {
+            [0, 1].map(|c| g.values.iter().skip(c).step_by(CHANNELS).map(|&g| f64::from(g)).sum())
+        })
         .collect();
     let sum = [0, 1].map(|c| local[0][c] + local[1][c]);
     for config in both() {
@@ -77,7 +86,9 @@ fn gradients_of_weight_and_bias_are_each_rank_s_own_unless_asked_otherwise() {
             let bn = layer(config.clone().with_affine_gradient(affine));
             let inputs = upload(&bn, &batches());
             let saved = block_on(bn.forward_train(&inputs)).unwrap().saved;
-            let backward = block_on(bn.backward(&saved, Backward::of(&inputs, &upload(&bn, &upstream)))).unwrap();
+            let backward =
+                block_on(bn.backward(&saved, Backward::of(&inputs, &upload(&bn, &upstream))))
+                    .unwrap();
             for (found, expected) in read(&backward.bias.unwrap()).iter().zip(expected) {
                 assert_near(found, expected);
             }

@@ -1,14 +1,16 @@
 //! Passes of a `BatchNorm`: one submission each, or none where the application submits them.
 
 use syncbn::config::Epilogue;
-use syncbn::{Backward, BatchNorm, BatchNormConfig, DType, Device, Forward, Layout, Saved, Tensor, Workspace};
+use syncbn::{
+    Backward, BatchNorm, BatchNormConfig, DType, Device, Forward, Layout, Saved, Tensor, Workspace,
+};
 
 use super::counter::{Cost, counting, spent};
 use super::{DIMS, Tensors, noop, only};
 
-/// Scratch for the statistics that normalized and for the sums, bindings for each of three kernels, and the sums come back;
-/// in backward the numbers that gradients need are scratch as well, and both come back. What was saved comes back when it
-/// is dropped.
+/// Scratch for the statistics that normalized and for the sums, bindings for each of three kernels,
+/// and the sums come back; in backward the numbers that gradients need are scratch as well, and
+/// both come back. What was saved comes back when it is dropped.
 const FORWARD_LOCKS: u64 = 2 + 3 + 1;
 const BACKWARD_LOCKS: u64 = 2 + 3 + 2;
 const DROPPED_LOCKS: u64 = 1;
@@ -47,7 +49,8 @@ fn a_repeated_call_makes_nothing_and_submits_once() {
         spent();
         let saved = bn.forward_train(tensors.forward()).unwrap().saved;
         let forward = spent();
-        bn.backward(&saved, Backward::of(&tensors.x, &tensors.dy).input_gradient(&mut tensors.dx)).unwrap();
+        bn.backward(&saved, Backward::of(&tensors.x, &tensors.dy).input_gradient(&mut tensors.dx))
+            .unwrap();
         let backward = spent();
         drop(saved);
         [forward, backward, spent()]
@@ -67,12 +70,21 @@ fn all_that_may_be_asked_of_a_call_costs_what_a_plain_one_costs() {
     assert_eq!(third(|| drop(bn.forward_train(tensors.forward().untracked()).unwrap())), forward);
     assert_eq!(third(|| drop(bn.forward_train(tensors.in_place()).unwrap())), forward);
     // Without sums: what normalizes, two kernels, and it comes back.
-    assert_eq!(third(|| drop(bn.forward_eval(tensors.forward()).unwrap())), only(1, 1 + 2 + DROPPED_LOCKS));
+    assert_eq!(
+        third(|| drop(bn.forward_eval(tensors.forward()).unwrap())),
+        only(1, 1 + 2 + DROPPED_LOCKS)
+    );
     let saved = bn.forward_train(tensors.forward()).unwrap().saved;
     let backward = only(1, BACKWARD_LOCKS);
     assert_eq!(third(|| drop(bn.backward(&saved, tensors.backward(&saved)).unwrap())), backward);
-    assert_eq!(third(|| drop(bn.backward(&saved, tensors.backward(&saved).accumulate()).unwrap())), backward);
-    assert_eq!(third(|| drop(bn.backward(&saved, tensors.backward_in_place(&saved)).unwrap())), backward);
+    assert_eq!(
+        third(|| drop(bn.backward(&saved, tensors.backward(&saved).accumulate()).unwrap())),
+        backward
+    );
+    assert_eq!(
+        third(|| drop(bn.backward(&saved, tensors.backward_in_place(&saved)).unwrap())),
+        backward
+    );
 }
 
 #[test]
@@ -89,7 +101,8 @@ fn a_prepared_call_compiles_nothing() {
     assert_eq!(spent().pipelines, 0);
 }
 
-/// Two layers, the second of which reads what the first writes, and an application that submits all passes of a step at once.
+/// Two layers, the second of which reads what the first writes, and an application that submits all
+/// passes of a step at once.
 struct Net {
     layers: [Step; 2],
     device: Device,
@@ -119,7 +132,8 @@ impl Net {
         second.bn.backward(&of_second, request).unwrap();
         std::mem::swap(&mut first.tensors.y, &mut second.tensors.x);
         std::mem::swap(&mut first.tensors.dy, &mut second.tensors.dx);
-        let request = first.tensors.backward(&of_first).accumulate().encode(&mut encoder, workspace);
+        let request =
+            first.tensors.backward(&of_first).accumulate().encode(&mut encoder, workspace);
         first.bn.backward(&of_first, request).unwrap();
         std::mem::swap(&mut first.tensors.dy, &mut second.tensors.dx);
         queue.submit([encoder.finish()]);
@@ -127,7 +141,8 @@ impl Net {
     }
 }
 
-/// The configurations of these tests, and the scratch of a pass beyond the plain ones': a mask that is kept.
+/// The configurations of these tests, and the scratch of a pass beyond the plain ones': a mask that
+/// is kept.
 fn configs() -> [(BatchNormConfig, u64); 3] {
     let plain = BatchNormConfig::torch(DIMS[1]);
     let adds = plain.clone().with_epilogue(Epilogue::AddRelu);
@@ -167,7 +182,11 @@ fn what_is_saved_may_outlive_the_step_that_follows() {
             // What the step before has saved comes back now.
             drop(kept.replace(saved));
             if step > 1 {
-                assert_eq!(cost, only(0, 2 * (FORWARD_LOCKS + mask + BACKWARD_LOCKS)), "{config:?}, step {step}");
+                assert_eq!(
+                    cost,
+                    only(0, 2 * (FORWARD_LOCKS + mask + BACKWARD_LOCKS)),
+                    "{config:?}, step {step}"
+                );
             }
         }
     }
@@ -191,9 +210,12 @@ fn encoded_passes_that_evaluate_write_over_their_input_or_follow_nothing_make_no
     let mut workspace = Workspace::new(&device);
     let (raw, _) = device.wgpu().unwrap();
     let mut encoder = raw.create_command_encoder(&Default::default());
-    let mut pass = |request: &mut dyn FnMut(&mut Tensors, &mut wgpu::CommandEncoder, &mut Workspace) -> Saved| {
-        third(|| drop(request(&mut tensors, &mut encoder, &mut workspace)))
-    };
+    let mut pass =
+        |request: &mut dyn FnMut(
+            &mut Tensors,
+            &mut wgpu::CommandEncoder,
+            &mut Workspace,
+        ) -> Saved| { third(|| drop(request(&mut tensors, &mut encoder, &mut workspace))) };
     let forward = only(0, FORWARD_LOCKS + DROPPED_LOCKS);
     let spent = pass(&mut |tensors, encoder, workspace| {
         bn.forward_train(tensors.forward().untracked().encode(encoder, workspace)).unwrap().saved
@@ -223,8 +245,14 @@ fn an_output_that_is_made_in_every_encoded_call_is_noticed() {
     let mut workspace = Workspace::new(&device);
     let mut encoder = device.wgpu().unwrap().0.create_command_encoder(&Default::default());
     let mut forward = || -> Vec<Tensor> {
-        bn.forward_train(Forward::of(&tensors.x).encode(&mut encoder, &mut workspace)).unwrap().output
+        bn.forward_train(Forward::of(&tensors.x).encode(&mut encoder, &mut workspace))
+            .unwrap()
+            .output
     };
     let made = third(|| drop(forward()));
-    assert_eq!((made.allocations, made.bind_groups), (2, 1), "the output, and the parameters bound beside it");
+    assert_eq!(
+        (made.allocations, made.bind_groups),
+        (2, 1),
+        "the output, and the parameters bound beside it"
+    );
 }

@@ -1,4 +1,5 @@
-//! The steps of a pass, taken one at a time, cost what the pass costs; what may be asked of a pass is counted.
+//! The steps of a pass, taken one at a time, cost what the pass costs; what may be asked of a pass
+//! is counted.
 
 use pollster::block_on;
 use syncbn::{BatchNormConfig, Forward, Saved, SyncBatchNorm, config::Epilogue, joint};
@@ -24,7 +25,8 @@ fn three_steps_cost_what_the_whole_pass_costs() {
     let _counting = counting();
     for (epilogue, mask) in [(Epilogue::None, false), (Epilogue::AddRelu, true)] {
         for ranks in [1, 3] {
-            let config = BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue).with_activation_mask(mask);
+            let config =
+                BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue).with_activation_mask(mask);
             let mut step = Step::new(config, &noop(), ranks);
             let expected = step.repeated();
             let Step { bn, tensors } = &mut step;
@@ -49,13 +51,15 @@ fn a_call_that_is_untracked_or_in_place_costs_what_another_costs() {
     let mut step = Step::plain(&noop());
     let Step { bn, tensors } = &mut step;
     let forward = only(FORWARD.0, FORWARD.1);
-    let untracked = third(|| drop(block_on(bn.forward_train(tensors.forward().untracked())).unwrap()));
+    let untracked =
+        third(|| drop(block_on(bn.forward_train(tensors.forward().untracked())).unwrap()));
     assert_eq!(untracked, forward);
     assert_eq!(third(|| drop(block_on(bn.forward_train(tensors.in_place())).unwrap())), forward);
     // Evaluation takes no sums: scratch, bindings, scratch.
     assert_eq!(third(|| drop(block_on(bn.forward_eval(tensors.forward())).unwrap())), only(1, 3));
     let saved = block_on(bn.forward_train(tensors.forward())).unwrap().saved;
-    let over = third(|| drop(block_on(bn.backward(&saved, tensors.backward_in_place(&saved))).unwrap()));
+    let over =
+        third(|| drop(block_on(bn.backward(&saved, tensors.backward_in_place(&saved))).unwrap()));
     assert_eq!(over, only(BACKWARD.0, BACKWARD.1));
 }
 
@@ -65,8 +69,11 @@ fn gradients_that_are_added_cost_a_submission_of_each_parameter() {
     let mut step = Step::plain(&noop());
     let saved = step.forward();
     let Step { bn, tensors } = &mut step;
-    let accumulated = third(|| drop(block_on(bn.backward(&saved, tensors.backward(&saved).accumulate())).unwrap()));
-    // Scratch for what is added, bindings, and the scratch comes back: for the weight and for the bias.
+    let accumulated = third(|| {
+        drop(block_on(bn.backward(&saved, tensors.backward(&saved).accumulate())).unwrap())
+    });
+    // Scratch for what is added, bindings, and the scratch comes back: for the weight and for the
+    // bias.
     assert_eq!(accumulated, only(BACKWARD.0 + 2, BACKWARD.1 + 2 * 3));
 }
 
@@ -78,14 +85,21 @@ fn evaluation_of_several_layers_is_one_submission() {
     let evaluate = || {
         let calls = steps.iter_mut().map(|step| (&step.bn, step.tensors.forward()));
         drop::<Vec<Saved>>(
-            block_on(joint::forward_eval(calls)).unwrap().into_iter().map(|forward| forward.saved).collect(),
+            block_on(joint::forward_eval(calls))
+                .unwrap()
+                .into_iter()
+                .map(|forward| forward.saved)
+                .collect(),
         );
     };
     assert_eq!(third(evaluate), only(1, 3 * 3));
     let x: Vec<_> = steps.iter().map(|step| &step.tensors.x).collect();
     // Statistics that are all of one exchange, from sums of one submission each.
     let synchronize = || {
-        let local = steps.iter().zip(&x).map(|(step, x)| (&step.bn, block_on(step.bn.local_statistics(*x)).unwrap()));
+        let local = steps
+            .iter()
+            .zip(&x)
+            .map(|(step, x)| (&step.bn, block_on(step.bn.local_statistics(*x)).unwrap()));
         block_on(joint::synchronize(local)).unwrap();
     };
     assert_eq!(third(synchronize), only(3, 3 * (FORWARD.1 - 3)));
@@ -96,7 +110,8 @@ fn evaluation_of_several_layers_is_one_submission() {
             (&a.bn, Forward::of(&a.tensors.x).write_to(&mut y.y)),
             (&b.bn, Forward::of(&b.tensors.x).write_to(&mut y.dx)),
         ];
-        block_on(joint::forward_train(calls.map(|(bn, request)| (bn, request.untracked())))).unwrap();
+        block_on(joint::forward_train(calls.map(|(bn, request)| (bn, request.untracked()))))
+            .unwrap();
     };
     assert_eq!(third(|| untracked(&mut written)), only(FORWARD.0, 5 + 2 + 2 * 3));
 }

@@ -1,8 +1,9 @@
 //! What a call should give by the f64 definition, and how far from it what it gave may be.
 //!
-//! v = normalized (+ residual) is what enters the activation, s the factor of the upstream gradient: 1 where v > 0, else the
-//! slope. The definition is the reference with y = s·v and g·s in place of g; the gradient of the residual is g·s itself. An
-//! output is computed in f32 and then rounded once to its storage type:
+//! v = normalized (+ residual) is what enters the activation, s the factor of the upstream
+//! gradient: 1 where v > 0, else the slope. The definition is the reference with y = s·v and g·s in
+//! place of g; the gradient of the residual is g·s itself. An output is computed in f32 and then
+//! rounded once to its storage type:
 //!
 //! ```text
 //! v            8 ulp (TOLERANCE_ULP) of the channel's largest |normalized|, or with running statistics, where that may be
@@ -16,8 +17,9 @@
 //!              statistics; k = |weight|·inv_std, ⟨·⟩ the average of absolute values over the group
 //! ```
 //!
-//! e is deviation·inv_std, for the error of the batch's mean, and u·|mean|·inv_std for what one f32 cannot hold of it, with
-//! u = 2⁻²⁴; 0 with running statistics. Values read are exact in their storage type, so that their rounding is no part of it.
+//! e is deviation·inv_std, for the error of the batch's mean, and u·|mean|·inv_std for what one f32
+//! cannot hold of it, with u = 2⁻²⁴; 0 with running statistics. Values read are exact in their
+//! storage type, so that their rounding is no part of it.
 
 use syncbn::{DType, Device, config::Epilogue};
 use syncbn_reference::{self as reference, Affine, Gradients, RankBatch};
@@ -45,7 +47,11 @@ pub fn wide(batches: &[Batch]) -> Vec<Vec<f64>> {
 }
 
 pub fn ranks<'a>(batches: &'a [Batch], values: &'a [Vec<f64>]) -> Vec<RankBatch<'a>> {
-    batches.iter().zip(values).map(|(batch, values)| RankBatch { dims: &batch.dims, values }).collect()
+    batches
+        .iter()
+        .zip(values)
+        .map(|(batch, values)| RankBatch { dims: &batch.dims, values })
+        .collect()
 }
 
 /// What enters the activation.
@@ -71,7 +77,8 @@ impl Entering {
         let (weight, bias) = (problem.weight().map(widened), problem.bias().map(widened));
         let affine = Affine { weight: weight.as_deref(), bias: bias.as_deref() };
         let eps = problem.config.eps;
-        let mut v = reference::forward_with_statistics(&x, &mean, &var, affine, eps).expect("valid batches");
+        let mut v = reference::forward_with_statistics(&x, &mean, &var, affine, eps)
+            .expect("valid batches");
         let inv_std: Vec<f64> = var.iter().map(|var| 1.0 / (var + eps).sqrt()).collect();
 
         let mut largest = vec![0f64; mean.len()];
@@ -79,15 +86,16 @@ impl Entering {
             for (index, (&x, normalized)) in batch.values.iter().zip(normalized).enumerate() {
                 let c = batch.channel(index);
                 let made_of = || {
-                    let [weight, bias] =
-                        [(&weight, 1.0), (&bias, 0.0)].map(|(of, fill)| of.as_ref().map_or(fill, |v| v[c]));
+                    let [weight, bias] = [(&weight, 1.0), (&bias, 0.0)]
+                        .map(|(of, fill)| of.as_ref().map_or(fill, |v| v[c]));
                     (weight * (f64::from(x) - mean[c]) * inv_std[c]).abs() + bias.abs()
                 };
                 let size = if uses == Uses::Group { normalized.abs() } else { made_of() };
                 largest[c] = largest[c].max(size);
             }
         }
-        let mut bound: Vec<f64> = largest.iter().map(|&largest| TOLERANCE_ULP * ulp(largest)).collect();
+        let mut bound: Vec<f64> =
+            largest.iter().map(|&largest| TOLERANCE_ULP * ulp(largest)).collect();
         for (v, residual) in v.iter_mut().zip(problem.residuals.iter().flatten()) {
             v.iter_mut().zip(&residual.values).for_each(|(v, residual)| *v += f64::from(*residual));
         }
@@ -152,7 +160,9 @@ impl Expected {
         let passed: Vec<Vec<f64>> = problem.g.iter().zip(&entering.v).map(behind).collect();
         let gradients = gradients(problem, uses, &entering, &passed);
         let mean_error = |c: usize| match uses {
-            Uses::Group => (entering.var[c].sqrt() + U * entering.mean[c].abs()) * entering.inv_std[c],
+            Uses::Group => {
+                (entering.var[c].sqrt() + U * entering.mean[c].abs()) * entering.inv_std[c]
+            }
             Uses::Running => 0.0,
         };
         let channels = entering.mean.len();
@@ -163,11 +173,13 @@ impl Expected {
                 let c = batch.channel(index);
                 let xhat = ((f64::from(x) - entering.mean[c]) * entering.inv_std[c]).abs();
                 let g = g.abs();
-                let of_value = Facts { values: 1.0, max_g: g, max_xhat: xhat, sum_g: g, sum_g_xhat: g * xhat };
+                let of_value =
+                    Facts { values: 1.0, max_g: g, max_xhat: xhat, sum_g: g, sum_g_xhat: g * xhat };
                 facts[c] = facts[c].merge(of_value);
             }
         }
-        let over_ranks = |c: usize| local.iter().map(|rank| rank[c]).fold(Facts::default(), Facts::merge);
+        let over_ranks =
+            |c: usize| local.iter().map(|rank| rank[c]).fold(Facts::default(), Facts::merge);
         let group = (0..channels).map(over_ranks).collect();
         Self { uses, entering, passed, gradients, mean_error, local, group }
     }
@@ -180,10 +192,13 @@ impl Expected {
     /// Bound of grad_input before it is stored.
     pub fn of_grad_input(&self, problem: &Problem, c: usize) -> f64 {
         let facts = self.group[c];
-        let k = problem.weight().map_or(1.0, |weight| f64::from(weight[c]).abs()) * self.entering.inv_std[c];
+        let k = problem.weight().map_or(1.0, |weight| f64::from(weight[c]).abs())
+            * self.entering.inv_std[c];
         let [g, g_xhat] = [facts.sum_g, facts.sum_g_xhat].map(|sum| sum / facts.values);
         let through_batch = match self.uses {
-            Uses::Group => g + facts.max_xhat * g_xhat + self.mean_error[c] * (facts.max_xhat * g + g_xhat),
+            Uses::Group => {
+                g + facts.max_xhat * g_xhat + self.mean_error[c] * (facts.max_xhat * g + g_xhat)
+            }
             Uses::Running => 0.0,
         };
         STATISTICS_TOLERANCE * k * (facts.max_g + through_batch)
@@ -208,27 +223,52 @@ impl Expected {
         let mut worst = 0f64;
         let epilogue = problem.epilogue();
         for (rank, batch) in problem.x.iter().enumerate() {
-            let mut compare = |name: &str, found: &[f32], expected: &[f64], dtype, bound: &dyn Fn(usize) -> f64| {
+            let mut compare = |name: &str,
+                               found: &[f32],
+                               expected: &[f64],
+                               dtype,
+                               bound: &dyn Fn(usize) -> f64| {
                 let name = format!("{:?}: {name}[{rank}] of dims {:?}", self.uses, batch.dims);
-                worst_share(&name, found, expected, |index| allowed(expected[index], bound(index), dtype))
-                    .map(|share| worst = worst.max(share))
+                worst_share(&name, found, expected, |index| {
+                    allowed(expected[index], bound(index), dtype)
+                })
+                .map(|share| worst = worst.max(share))
             };
             let Types { x, other } = problem.types[rank];
             let of_y = |index| self.of_y(problem, batch.channel(index));
-            let y: Vec<f64> = self.entering.v[rank].iter().map(|&v| v * derivative(epilogue, v)).collect();
+            let y: Vec<f64> =
+                self.entering.v[rank].iter().map(|&v| v * derivative(epilogue, v)).collect();
             compare("y", &found.y[rank], &y, other, &of_y)?;
             let of_grad_input = |index| self.of_grad_input(problem, batch.channel(index));
-            compare("grad_inputs", &found.grad_inputs[rank], &self.gradients.grad_inputs[rank], x, &of_grad_input)?;
+            compare(
+                "grad_inputs",
+                &found.grad_inputs[rank],
+                &self.gradients.grad_inputs[rank],
+                x,
+                &of_grad_input,
+            )?;
             if let Some(found) = &found.grad_residuals {
                 compare("grad_residuals", &found[rank], &self.passed[rank], x, &|_| 0.0)?;
             }
             if let Some(found) = &found.grad_weights {
                 let bound = |c| self.of_affine(rank, c)[0];
-                compare("grad_weights", &found[rank], &self.gradients.grad_weights[rank], DType::F32, &bound)?;
+                compare(
+                    "grad_weights",
+                    &found[rank],
+                    &self.gradients.grad_weights[rank],
+                    DType::F32,
+                    &bound,
+                )?;
             }
             if let Some(found) = &found.grad_biases {
                 let bound = |c| self.of_affine(rank, c)[1];
-                compare("grad_biases", &found[rank], &self.gradients.grad_biases[rank], DType::F32, &bound)?;
+                compare(
+                    "grad_biases",
+                    &found[rank],
+                    &self.gradients.grad_biases[rank],
+                    DType::F32,
+                    &bound,
+                )?;
             }
         }
         Ok(worst)
@@ -243,14 +283,21 @@ pub fn check(problem: &Problem, devices: Vec<Device>, layouts: &[Layouts]) -> Re
 }
 
 /// The gradients of the definition for upstream gradients that have passed the activation.
-pub fn gradients(problem: &Problem, uses: Uses, entering: &Entering, passed: &[Vec<f64>]) -> Gradients {
+pub fn gradients(
+    problem: &Problem,
+    uses: Uses,
+    entering: &Entering,
+    passed: &[Vec<f64>],
+) -> Gradients {
     let values = wide(&problem.x);
     let (x, g) = (ranks(&problem.x, &values), ranks(&problem.x, passed));
     let weight = problem.weight().map(widened);
     let (weight, eps) = (weight.as_deref(), problem.config.eps);
     match uses {
         Uses::Group => reference::backward_train(&x, &g, weight, eps),
-        Uses::Running => reference::backward_with_statistics(&x, &g, &entering.mean, &entering.var, weight, eps),
+        Uses::Running => {
+            reference::backward_with_statistics(&x, &g, &entering.mean, &entering.var, weight, eps)
+        }
     }
     .expect("valid batches")
 }

@@ -1,10 +1,12 @@
-//! What must agree to the bit: the fused layer with the steps one by one, both passes with each other, and the slope at 0.
+//! What must agree to the bit: the fused layer with the steps one by one, both passes with each
+//! other, and the slope at 0.
 //!
-//! y in f32 is the arithmetic of f32 on what the layer without an epilogue gives, because v is formed by the same operations
-//! and rounded before the residual is added: one addition and at most one product follow. The gradients are those of the
-//! layer without an epilogue for g·slope, where that product is exact (slopes 0, ½ and 2): of another one a driver may keep
-//! more digits than an f32 has while it adds up. A 16-bit y or gradient is rounded after the activation and not before, so that
-//! there is nothing to compare.
+//! y in f32 is the arithmetic of f32 on what the layer without an epilogue gives, because v is
+//! formed by the same operations and rounded before the residual is added: one addition and at most
+//! one product follow. The gradients are those of the layer without an epilogue for g·slope, where
+//! that product is exact (slopes 0, ½ and 2): of another one a driver may keep more digits than an
+//! f32 has while it adds up. A 16-bit y or gradient is rounded after the activation and not before,
+//! so that there is nothing to compare.
 
 use syncbn::{Backward, DType, Forward, config::Epilogue};
 
@@ -46,15 +48,22 @@ fn unfused(problem: &Problem) -> Problem {
 /// What enters the activation, from the outputs of the layer without an epilogue.
 fn entering(problem: &Problem, normalized: &[Vec<f32>]) -> Vec<Vec<f32>> {
     let of_rank = |(rank, values): (usize, &Vec<f32>)| match &problem.residuals {
-        Some(residuals) => values.iter().zip(&residuals[rank].values).map(|(y, residual)| y + residual).collect(),
+        Some(residuals) => {
+            values.iter().zip(&residuals[rank].values).map(|(y, residual)| y + residual).collect()
+        }
         None => values.clone(),
     };
     normalized.iter().enumerate().map(of_rank).collect()
 }
 
-fn each_value(values: &[Vec<f32>], other: &[Vec<f32>], apply: impl Fn(f32, f32) -> f32) -> Vec<Vec<f32>> {
-    let of_rank =
-        |(values, other): (&Vec<f32>, &Vec<f32>)| values.iter().zip(other).map(|(&a, &b)| apply(a, b)).collect();
+fn each_value(
+    values: &[Vec<f32>],
+    other: &[Vec<f32>],
+    apply: impl Fn(f32, f32) -> f32,
+) -> Vec<Vec<f32>> {
+    let of_rank = |(values, other): (&Vec<f32>, &Vec<f32>)| {
+        values.iter().zip(other).map(|(&a, &b)| apply(a, b)).collect()
+    };
     values.iter().zip(other).map(of_rank).collect()
 }
 
@@ -62,9 +71,11 @@ fn upstream(problem: &Problem) -> Vec<Vec<f32>> {
     problem.g.iter().map(|batch| batch.values.clone()).collect()
 }
 
-/// Every problem with f32 outputs, in every layout, on every kind of device; with it, what it gave and what its layer
-/// without an epilogue gave for the same upstream gradients.
-fn each_problem(mut check: impl FnMut(&str, &Problem, On, &[Layouts], [(Uses, Pass); 2], [(Uses, Pass); 2])) {
+/// Every problem with f32 outputs, in every layout, on every kind of device; with it, what it gave
+/// and what its layer without an epilogue gave for the same upstream gradients.
+fn each_problem(
+    mut check: impl FnMut(&str, &Problem, On, &[Layouts], [(Uses, Pass); 2], [(Uses, Pass); 2]),
+) {
     let mut seed = 100;
     for on in On::ALL {
         for epilogue in EPILOGUES {
@@ -110,7 +121,11 @@ fn fused_gradients_have_the_bits_of_those_behind_the_activation() {
             let [_, grad_inputs, _, grad_weights, grad_biases] = expected.bits();
             let [_, found_inputs, _, found_weights, found_biases] = fused.bits();
             assert_eq!(found_inputs, grad_inputs, "{what}, {uses:?}");
-            assert_eq!((found_weights, found_biases), (grad_weights, grad_biases), "{what}, {uses:?}");
+            assert_eq!(
+                (found_weights, found_biases),
+                (grad_weights, grad_biases),
+                "{what}, {uses:?}"
+            );
             // That of the residual is what has passed, rounded to the type of x.
             if let Some(found) = &fused.grad_residuals {
                 let x = problem.types[0].x;
@@ -135,7 +150,9 @@ fn both_passes_take_the_same_side_next_to_0() {
                 let normalized = &plain[at].1.y;
                 let residuals = problem.residuals.iter_mut().flatten();
                 for (rank, (residual, normalized)) in residuals.zip(normalized).enumerate() {
-                    for (index, (residual, y)) in residual.values.iter_mut().zip(normalized).enumerate() {
+                    for (index, (residual, y)) in
+                        residual.values.iter_mut().zip(normalized).enumerate()
+                    {
                         *residual = -[*y, y.next_up(), y.next_down()][(index + rank) % 3];
                     }
                 }
@@ -150,8 +167,16 @@ fn both_passes_take_the_same_side_next_to_0() {
                 let what = format!("{on:?}, {uses:?}, {:?}", problem.x[0].dims);
                 let g = upstream(&problem);
                 let expected = each_value(&g, &fused.y, |g, y| if y > 0.0 { g } else { 0.0 });
-                assert_eq!(bits(fused.grad_residuals.as_ref().unwrap()), bits(&expected), "{what}: by forward's own y");
-                assert_eq!(bits(&fused.y), bits(&each_value(&v, &v, |v, _| v.max(0.0) + 0.0)), "{what}");
+                assert_eq!(
+                    bits(fused.grad_residuals.as_ref().unwrap()),
+                    bits(&expected),
+                    "{what}: by forward's own y"
+                );
+                assert_eq!(
+                    bits(&fused.y),
+                    bits(&each_value(&v, &v, |v, _| v.max(0.0) + 0.0)),
+                    "{what}"
+                );
             }
         }
     }
@@ -186,18 +211,32 @@ fn at_0_the_slope_multiplies() {
                         if let Some(found) = &pass.grad_residuals {
                             assert_eq!(found[rank], passed, "{what}");
                         }
-                        for (channel, &found) in pass.grad_biases.as_ref().unwrap()[rank].iter().enumerate() {
-                            let of_channel = (0..g.len()).filter(|&index| batch.channel(index) == channel);
+                        for (channel, &found) in
+                            pass.grad_biases.as_ref().unwrap()[rank].iter().enumerate()
+                        {
+                            let of_channel =
+                                (0..g.len()).filter(|&index| batch.channel(index) == channel);
                             let sum: f32 = of_channel.map(|index| g[index]).sum();
                             // Exact but for the products with 0.01.
                             let error = (found - slope * sum).abs();
                             let allowed = if slope == 0.01 { 1e-6 * sum } else { 0.0 };
-                            assert!(error <= allowed, "{what}: grad_biases[{rank}][{channel}] = {found}, sum {sum}");
+                            assert!(
+                                error <= allowed,
+                                "{what}: grad_biases[{rank}][{channel}] = {found}, sum {sum}"
+                            );
                         }
                         // What is constant has no direction that a batch's statistics leave.
                         let still = slope == 0.0 || (uses == Uses::Group && eps == 0.0);
-                        assert!(!still || pass.grad_inputs[rank].iter().all(|&dx| dx == 0.0), "{what}");
-                        assert!(still || pass.grad_inputs[rank].iter().any(|&dx| dx != 0.0) || g.is_empty(), "{what}");
+                        assert!(
+                            !still || pass.grad_inputs[rank].iter().all(|&dx| dx == 0.0),
+                            "{what}"
+                        );
+                        assert!(
+                            still
+                                || pass.grad_inputs[rank].iter().any(|&dx| dx != 0.0)
+                                || g.is_empty(),
+                            "{what}"
+                        );
                     }
                 }
             }
@@ -217,9 +256,14 @@ fn the_input_itself_may_be_the_residual() {
         let forward = pollster::block_on(layer.forward_train(Forward::of(x).residual(x))).unwrap();
         let request = Backward::of(x, &tensors.g).residual(x);
         let backward = pollster::block_on(layer.backward(&forward.saved, request)).unwrap();
-        assert_eq!(problem.pass(problem.read(&forward.output), &backward).bits(), expected.bits(), "{on:?}");
+        assert_eq!(
+            problem.pass(problem.read(&forward.output), &backward).bits(),
+            expected.bits(),
+            "{on:?}"
+        );
         // And once more, as activation checkpointing does.
-        let again = pollster::block_on(layer.forward_train(Forward::of(x).residual(x).untracked())).unwrap();
+        let again = pollster::block_on(layer.forward_train(Forward::of(x).residual(x).untracked()))
+            .unwrap();
         assert_eq!(bits(&problem.read(&again.output)), expected.bits()[0], "{on:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! The mask that forward may keep of the activation: the bits of the pass that reads the residual again, in 1/32 of its
-//! memory.
+//! The mask that forward may keep of the activation: the bits of the pass that reads the residual
+//! again, in 1/32 of its memory.
 
 use pollster::block_on;
 use syncbn::{Backward, DType, Forward, Tensor, config::Epilogue};
@@ -24,11 +24,16 @@ fn a_mask_gives_the_bits_of_the_residual_read_again() {
         for types in Types::all() {
             for layouts in Layouts::all() {
                 let dims = if seed % 3 == 0 { large() } else { shape(seed) };
-                let problem = Problem::random(&dims, &[types], Epilogue::AddRelu, [true, true], seed);
+                let problem =
+                    Problem::random(&dims, &[types], Epilogue::AddRelu, [true, true], seed);
                 let expected = problem.run(on.devices(3), &[layouts]).unwrap();
                 let found = with_mask(&problem).run(on.devices(3), &[layouts]).unwrap();
                 for ((uses, found), (_, expected)) in found.iter().zip(&expected) {
-                    assert_eq!(found.bits(), expected.bits(), "seed {seed}: {on:?}, {types:?}, {layouts:?}, {uses:?}");
+                    assert_eq!(
+                        found.bits(),
+                        expected.bits(),
+                        "seed {seed}: {on:?}, {types:?}, {layouts:?}, {uses:?}"
+                    );
                 }
                 seed += 1;
             }
@@ -50,7 +55,8 @@ fn a_mask_follows_v_and_not_what_backward_is_given() {
         let expected = block_on(layer.backward(&saved, tensors.backward_without())).unwrap();
         let expected = problem.pass(y.clone(), &expected);
         for residual in tensors.residuals.iter_mut().flatten() {
-            let opposite: Vec<f32> = block_on(residual.to_vec()).unwrap().iter().map(|r| -100.0 - r).collect();
+            let opposite: Vec<f32> =
+                block_on(residual.to_vec()).unwrap().iter().map(|r| -100.0 - r).collect();
             residual.write(&opposite).unwrap();
         }
         let found = block_on(layer.backward(&saved, tensors.backward())).unwrap();
@@ -86,9 +92,15 @@ fn each_in_place(check: impl Fn(&str, &Problem, On, Layouts)) {
                     assert_eq!(layouts.x, layouts.g);
                     let dims = if seed % 5 == 0 { large() } else { shape(seed) };
                     let types = Types { x: dtype, other: dtype };
-                    let mut problem = Problem::random(&dims, &[types], epilogue, [true, true], seed);
+                    let mut problem =
+                        Problem::random(&dims, &[types], epilogue, [true, true], seed);
                     problem.config = problem.config.with_activation_mask(mask);
-                    check(&format!("seed {seed}: {on:?}, {epilogue:?}, {dtype}, mask {mask}"), &problem, on, layouts);
+                    check(
+                        &format!("seed {seed}: {on:?}, {epilogue:?}, {dtype}, mask {mask}"),
+                        &problem,
+                        on,
+                        layouts,
+                    );
                     seed += 1;
                 }
             }
@@ -103,7 +115,8 @@ fn in_place_gives_the_bits_of_tensors_apart() {
         let mut layer = problem.layer(on.devices(3));
         for (uses, expected) in expected {
             let mut tensors = problem.tensors_as(&layer, layouts);
-            // The statistics move with every call, and are the same for the call that is differentiated.
+            // The statistics move with every call, and are the same for the call that is
+            // differentiated.
             let running = layer.running_stats().unwrap();
             let request = tensors.forward();
             let saved = block_on(async {
@@ -112,9 +125,11 @@ fn in_place_gives_the_bits_of_tensors_apart() {
                     Uses::Running => layer.forward_eval(request).await.unwrap().saved,
                 }
             });
-            let mut grad_residuals = tensors.residuals.is_some().then(|| problem.tensors_as(&layer, layouts).x);
+            let mut grad_residuals =
+                tensors.residuals.is_some().then(|| problem.tensors_as(&layer, layouts).x);
             let mut over = problem.tensors_as(&layer, layouts).g;
-            let request = Backward::in_place(&tensors.x, &mut over).residual_gradient(grad_residuals.as_mut());
+            let request = Backward::in_place(&tensors.x, &mut over)
+                .residual_gradient(grad_residuals.as_mut());
             let request = match &tensors.residuals {
                 Some(residuals) if saved.needs_residual() => request.residual(residuals),
                 _ => request,
@@ -158,7 +173,10 @@ fn what_cannot_be_written_over_is_refused_and_nothing_is_written() {
             block_on(layer.backward(&saved, request)).unwrap_err().to_string()
         };
         let layout = refused(&mut tensors.g, None);
-        assert!(layout.contains("grad_output[0] is in layout ChannelsLast, expected ChannelsFirst"), "{layout}");
+        assert!(
+            layout.contains("grad_output[0] is in layout ChannelsLast, expected ChannelsFirst"),
+            "{layout}"
+        );
         let mut plain = problem.tensors_as(&layer, Layouts::all()[0]).g;
         let dtype = refused(&mut plain, None);
         assert!(dtype.contains("grad_output[0] is stored as f32, expected f16"), "{dtype}");

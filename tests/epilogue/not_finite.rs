@@ -1,4 +1,5 @@
-//! NaN and infinity in x, in a residual and in an upstream gradient: how far they reach through an epilogue.
+//! NaN and infinity in x, in a residual and in an upstream gradient: how far they reach through an
+//! epilogue.
 
 use syncbn::config::Epilogue;
 
@@ -17,7 +18,10 @@ const POISONS: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 fn problem(epilogue: Epilogue, seed: u64) -> (Problem, usize) {
     let dims = [vec![3, CHANNELS, 5], vec![2, CHANNELS, 7], vec![0, CHANNELS]];
     let problem = Problem::plain(&dims, epilogue, seed);
-    let at = (0..problem.x[0].values.len()).filter(|&index| problem.x[0].channel(index) == POISONED).nth(6).unwrap();
+    let at = (0..problem.x[0].values.len())
+        .filter(|&index| problem.x[0].channel(index) == POISONED)
+        .nth(6)
+        .unwrap();
     (problem, at)
 }
 
@@ -36,7 +40,10 @@ fn on_side(problem: &Problem, uses: Uses, above: bool) -> usize {
 fn assert_others_same(what: &str, found: &[Vec<f32>], clean: &[Vec<f32>], at: usize) {
     for (rank, (found, clean)) in found.iter().zip(clean).enumerate() {
         for (index, (found, clean)) in found.iter().zip(clean).enumerate() {
-            assert!((rank, index) == (0, at) || found.to_bits() == clean.to_bits(), "{what}: [{rank}], value {index}");
+            assert!(
+                (rank, index) == (0, at) || found.to_bits() == clean.to_bits(),
+                "{what}: [{rank}], value {index}"
+            );
         }
     }
 }
@@ -55,7 +62,8 @@ fn with_running_statistics_a_value_that_is_not_finite_keeps_to_itself_and_passes
                 let mut poisoned = clean.clone();
                 poisoned.x[0].values[at] = poison;
                 let what = format!("{on:?}, {epilogue:?}, {poison}");
-                let (found, clean) = (run(&poisoned, on, Uses::Running), run(&clean, on, Uses::Running));
+                let (found, clean) =
+                    (run(&poisoned, on, Uses::Running), run(&clean, on, Uses::Running));
                 assert_others_same(&what, &found.y, &clean.y, at);
                 let v = poison * poisoned.parameters.weight[POISONED].signum();
                 let slope = epilogue.slope();
@@ -65,15 +73,25 @@ fn with_running_statistics_a_value_that_is_not_finite_keeps_to_itself_and_passes
                     false => slope * v,
                 };
                 let y = found.y[0][at];
-                assert!(y == expected || (y.is_nan() && expected.is_nan()), "{what}: {y}, expected {expected}");
+                assert!(
+                    y == expected || (y.is_nan() && expected.is_nan()),
+                    "{what}: {y}, expected {expected}"
+                );
                 // x is not read for a gradient of the input but to take the side of the activation.
                 assert_others_same(&what, &found.grad_inputs, &clean.grad_inputs, at);
-                let g = f64::from(poisoned.g[0].values[at]) * if v > 0.0 { 1.0 } else { f64::from(slope) };
+                let g = f64::from(poisoned.g[0].values[at])
+                    * if v > 0.0 { 1.0 } else { f64::from(slope) };
                 let weight = f64::from(poisoned.parameters.weight[POISONED]);
                 let var = f64::from(poisoned.running.var[POISONED]) + poisoned.config.eps;
                 let (dx, expected) = (f64::from(found.grad_inputs[0][at]), g * weight / var.sqrt());
-                assert!((dx - expected).abs() <= 1e-6 * expected.abs(), "{what}: {dx}, expected {expected}");
-                assert!(found.grad_biases.iter().flatten().flatten().all(|db| db.is_finite()), "{what}");
+                assert!(
+                    (dx - expected).abs() <= 1e-6 * expected.abs(),
+                    "{what}: {dx}, expected {expected}"
+                );
+                assert!(
+                    found.grad_biases.iter().flatten().flatten().all(|db| db.is_finite()),
+                    "{what}"
+                );
             }
         }
     }
@@ -88,10 +106,12 @@ fn in_training_a_value_that_is_not_finite_makes_its_channel_nan_and_spares_the_o
                 let mut poisoned = clean.clone();
                 poisoned.x[0].values[at] = poison;
                 let what = format!("{on:?}, {epilogue:?}, {poison}");
-                let (found, clean) = (run(&poisoned, on, Uses::Group), run(&clean, on, Uses::Group));
-                for (name, found, clean) in
-                    [("y", &found.y, &clean.y), ("grad_inputs", &found.grad_inputs, &clean.grad_inputs)]
-                {
+                let (found, clean) =
+                    (run(&poisoned, on, Uses::Group), run(&clean, on, Uses::Group));
+                for (name, found, clean) in [
+                    ("y", &found.y, &clean.y),
+                    ("grad_inputs", &found.grad_inputs, &clean.grad_inputs),
+                ] {
                     for (rank, batch) in poisoned.x.iter().enumerate() {
                         for index in 0..batch.values.len() {
                             let (found, clean) = (found[rank][index], clean[rank][index]);
@@ -99,20 +119,27 @@ fn in_training_a_value_that_is_not_finite_makes_its_channel_nan_and_spares_the_o
                                 POISONED => found.is_nan(),
                                 _ => found.to_bits() == clean.to_bits(),
                             };
-                            assert!(right, "{what}: {name}[{rank}], value {index}: {found}, clean {clean}");
+                            assert!(
+                                right,
+                                "{what}: {name}[{rank}], value {index}: {found}, clean {clean}"
+                            );
                         }
                     }
                 }
                 // A NaN is not above 0: the slope of everything in the channel.
                 for (rank, biases) in found.grad_biases.as_ref().unwrap().iter().enumerate() {
                     let values = poisoned.g[rank].values.iter().enumerate();
-                    let of_channel = values.filter(|(index, _)| poisoned.g[rank].channel(*index) == POISONED);
+                    let of_channel =
+                        values.filter(|(index, _)| poisoned.g[rank].channel(*index) == POISONED);
                     let (sum, size) = of_channel.fold((0.0, 0.0), |(sum, size), (_, &g)| {
                         let g = f64::from(epilogue.slope()) * f64::from(g);
                         (sum + g, size + g.abs())
                     });
                     let db = f64::from(biases[POISONED]);
-                    assert!((db - sum).abs() <= STATISTICS_TOLERANCE * size, "{what}: {db}, expected {sum}");
+                    assert!(
+                        (db - sum).abs() <= STATISTICS_TOLERANCE * size,
+                        "{what}: {db}, expected {sum}"
+                    );
                 }
             }
         }
@@ -125,9 +152,11 @@ fn a_residual_that_is_not_finite_reaches_only_its_own_element() {
         for uses in Uses::ALL {
             for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
                 for poison in POISONS {
-                    // The clean run has v on the same side of 0; a NaN is on none, and passes nothing.
+                    // The clean run has v on the same side of 0; a NaN is on none, and passes
+                    // nothing.
                     let (mut clean, at) = problem(epilogue, 602);
-                    clean.residuals.as_mut().unwrap()[0].values[at] = if poison > 0.0 { 1000.0 } else { -1000.0 };
+                    clean.residuals.as_mut().unwrap()[0].values[at] =
+                        if poison > 0.0 { 1000.0 } else { -1000.0 };
                     let mut poisoned = clean.clone();
                     poisoned.residuals.as_mut().unwrap()[0].values[at] = poison;
                     let what = format!("{on:?}, {epilogue:?}, {uses:?}, {poison}");
@@ -141,7 +170,10 @@ fn a_residual_that_is_not_finite_reaches_only_its_own_element() {
                     };
                     assert!(right, "{what}: {y}");
                     assert_gradients_same(&what, &found, &clean);
-                    assert!(found.grad_residuals.iter().flatten().flatten().all(|dz| dz.is_finite()), "{what}");
+                    assert!(
+                        found.grad_residuals.iter().flatten().flatten().all(|dz| dz.is_finite()),
+                        "{what}"
+                    );
                 }
             }
         }
@@ -174,22 +206,36 @@ fn an_upstream_gradient_that_is_not_finite_and_passes_makes_its_channel_nan() {
             let (clean, _) = problem(epilogue, 604);
             // Where v is positive, and for slopes other than 0 where it is negative.
             let below = Some(on_side(&clean, Uses::Group, false));
-            let places = [Some(on_side(&clean, Uses::Group, true)), below.filter(|_| epilogue.slope() != 0.0)];
+            let places = [
+                Some(on_side(&clean, Uses::Group, true)),
+                below.filter(|_| epilogue.slope() != 0.0),
+            ];
             for at in places.into_iter().flatten() {
                 for poison in POISONS {
                     let mut poisoned = clean.clone();
                     poisoned.g[0].values[at] = poison;
                     let what = format!("{on:?}, {epilogue:?}, {poison} at {at}");
-                    let (found, clean) = (run(&poisoned, on, Uses::Group), run(&clean, on, Uses::Group));
+                    let (found, clean) =
+                        (run(&poisoned, on, Uses::Group), run(&clean, on, Uses::Group));
                     for (rank, batch) in poisoned.x.iter().enumerate() {
                         for index in 0..batch.values.len() {
-                            let (found, clean) = (found.grad_inputs[rank][index], clean.grad_inputs[rank][index]);
+                            let (found, clean) =
+                                (found.grad_inputs[rank][index], clean.grad_inputs[rank][index]);
                             let poisoned = batch.channel(index) == POISONED;
-                            let right = if poisoned { found.is_nan() } else { found.to_bits() == clean.to_bits() };
-                            assert!(right, "{what}: grad_inputs[{rank}], value {index}: {found}, clean {clean}");
+                            let right = if poisoned {
+                                found.is_nan()
+                            } else {
+                                found.to_bits() == clean.to_bits()
+                            };
+                            assert!(
+                                right,
+                                "{what}: grad_inputs[{rank}], value {index}: {found}, clean {clean}"
+                            );
                         }
                     }
-                    if let (Some(found), Some(clean)) = (&found.grad_residuals, &clean.grad_residuals) {
+                    if let (Some(found), Some(clean)) =
+                        (&found.grad_residuals, &clean.grad_residuals)
+                    {
                         assert_others_same(&what, found, clean, at);
                         assert!(!found[0][at].is_finite(), "{what}");
                     }

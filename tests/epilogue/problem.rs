@@ -1,9 +1,11 @@
-//! A layer with an epilogue and its batches, run on devices: evaluation and training, forward and backward.
+//! A layer with an epilogue and its batches, run on devices: evaluation and training, forward and
+//! backward.
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
 use syncbn::{
-    Backward, BatchNormConfig, DType, Device, Error, Forward, Gradients, SyncBatchNorm, Tensor, config::Epilogue,
+    Backward, BatchNormConfig, DType, Device, Error, Forward, Gradients, SyncBatchNorm, Tensor,
+    config::Epilogue,
 };
 
 use super::bounds::Entering;
@@ -22,8 +24,8 @@ pub const EPILOGUES: [Epilogue; 8] = [
     Epilogue::AddRelu,
 ];
 
-/// Dimensions of three ranks, channels first, in turn: odd sizes throughout with an empty rank, one position, one channel,
-/// several tiles, even sizes.
+/// Dimensions of three ranks, channels first, in turn: odd sizes throughout with an empty rank, one
+/// position, one channel, several tiles, even sizes.
 pub fn shape(turn: u64) -> Vec<Vec<usize>> {
     match turn % 5 {
         0 => vec![vec![5, 3, 3, 3], vec![3, 3, 5], vec![0, 3, 7]],
@@ -73,9 +75,9 @@ impl Uses {
 }
 
 impl Problem {
-    /// Everything random, in values that the storage types hold exactly; ranks take the types in turn. Upstream gradients
-    /// have a mean, so that no term of the formulas is near 0 for want of it, and are 0 where rounding decides on the
-    /// side of the activation on which v is.
+    /// Everything random, in values that the storage types hold exactly; ranks take the types in
+    /// turn. Upstream gradients have a mean, so that no term of the formulas is near 0 for want of
+    /// it, and are 0 where rounding decides on the side of the activation on which v is.
     pub fn random(
         dims: &[Vec<usize>],
         types: &[Types],
@@ -89,14 +91,20 @@ impl Problem {
         let types: Vec<Types> = types.iter().copied().cycle().take(dims.len()).collect();
         let mut draw = |dims: &Vec<usize>, dtype, mean: &dyn Fn(usize) -> f32| {
             let inner = dims[2..].iter().product::<usize>().max(1);
-            Batch::new(dims, |index| rounded(mean(index / inner % channels) + random.next() as f32, dtype))
+            Batch::new(dims, |index| {
+                rounded(mean(index / inner % channels) + random.next() as f32, dtype)
+            })
         };
         let ranks = || dims.iter().zip(&types);
-        let x = ranks().map(|(dims, types)| draw(dims, types.x, &|channel| 2.0 * means[channel])).collect();
+        let x = ranks()
+            .map(|(dims, types)| draw(dims, types.x, &|channel| 2.0 * means[channel]))
+            .collect();
         let adds = epilogue.adds_residual();
-        let residuals = adds.then(|| ranks().map(|(dims, types)| draw(dims, types.x, &|_| 0.125)).collect());
+        let residuals =
+            adds.then(|| ranks().map(|(dims, types)| draw(dims, types.x, &|_| 0.125)).collect());
         let g = ranks().map(|(dims, types)| draw(dims, types.other, &|_| 0.25)).collect();
-        // Weights of either sign that are not small beside the biases, so that most channels have values on both sides of 0.
+        // Weights of either sign that are not small beside the biases, so that most channels have
+        // values on both sides of 0.
         let mut parameters = Parameters::random(channels, &mut random);
         parameters.weight.iter_mut().for_each(|weight| *weight += weight.signum());
         parameters.bias.iter_mut().for_each(|bias| *bias *= 0.5);
@@ -104,7 +112,10 @@ impl Problem {
         // Near the means of the batch, so that evaluation, too, has values on both sides of 0.
         let mean = means.iter().map(|mean| 2.0 * mean + 0.5 * random.next() as f32).collect();
         let running = RunningStats { mean, var, num_batches_tracked: 7 };
-        let config = BatchNormConfig::torch(channels).with_weight(weight).with_bias(bias).with_epilogue(epilogue);
+        let config = BatchNormConfig::torch(channels)
+            .with_weight(weight)
+            .with_bias(bias)
+            .with_epilogue(epilogue);
         let mut problem = Self { types, config, parameters, running, x, residuals, g, excluded: 0 };
         if epilogue.activates() {
             problem.exclude_kinks();
@@ -153,10 +164,12 @@ impl Problem {
         layer
     }
 
-    /// Whether forward keeps a mask: a GPU keeps none of a 16-bit input with an f32 output, nor do then the others.
+    /// Whether forward keeps a mask: a GPU keeps none of a 16-bit input with an f32 output, nor do
+    /// then the others.
     fn keeps_mask(&self, devices: &[Device]) -> bool {
-        let can =
-            |(types, device): (&Types, &Device)| device.is_host() || types.x == DType::F32 || types.other != DType::F32;
+        let can = |(types, device): (&Types, &Device)| {
+            device.is_host() || types.x == DType::F32 || types.other != DType::F32
+        };
         let asked = self.config.activation_mask && self.epilogue() == Epilogue::AddRelu;
         asked && self.types.iter().zip(devices).all(can)
     }
@@ -171,28 +184,39 @@ impl Problem {
     pub fn tensors_as(&self, layer: &SyncBatchNorm, layouts: Layouts) -> Tensors {
         let ranks = || layer.devices().iter().zip(&self.types);
         let as_x = |batches: &Vec<Batch>| {
-            ranks().zip(batches).map(|((device, types), batch)| upload_as(device, batch, types.x, layouts.x)).collect()
+            ranks()
+                .zip(batches)
+                .map(|((device, types), batch)| upload_as(device, batch, types.x, layouts.x))
+                .collect()
         };
-        let g = ranks().zip(&self.g).map(|((device, types), batch)| upload_as(device, batch, types.other, layouts.g));
+        let g = ranks()
+            .zip(&self.g)
+            .map(|((device, types), batch)| upload_as(device, batch, types.other, layouts.g));
         Tensors { x: as_x(&self.x), residuals: self.residuals.as_ref().map(as_x), g: g.collect() }
     }
 
     /// Evaluation, then training, with the same tensors; ranks take the layouts in turn.
-    pub fn run(&self, devices: Vec<Device>, layouts: &[Layouts]) -> Result<[(Uses, Pass); 2], Error> {
+    pub fn run(
+        &self,
+        devices: Vec<Device>,
+        layouts: &[Layouts],
+    ) -> Result<[(Uses, Pass); 2], Error> {
         let layer = self.layer(devices);
         let layouts: Vec<Layouts> = layouts.iter().copied().cycle().take(self.x.len()).collect();
         let make = |make: &dyn Fn(&Device, usize) -> Tensor| -> Vec<Tensor> {
             layer.devices().iter().enumerate().map(|(rank, device)| make(device, rank)).collect()
         };
         let (types, layout_of) = (&self.types, |rank: usize| layouts[rank]);
-        let as_x =
-            |batches: &[Batch]| make(&|on, rank| upload_as(on, &batches[rank], types[rank].x, layout_of(rank).x));
+        let as_x = |batches: &[Batch]| {
+            make(&|on, rank| upload_as(on, &batches[rank], types[rank].x, layout_of(rank).x))
+        };
         let tensors = Tensors {
             x: as_x(&self.x),
             residuals: self.residuals.as_deref().map(as_x),
             g: make(&|on, rank| upload_as(on, &self.g[rank], types[rank].other, layout_of(rank).g)),
         };
-        let mut outputs = make(&|on, rank| zeros_as(on, &self.x[rank], types[rank].other, layout_of(rank).x));
+        let mut outputs =
+            make(&|on, rank| zeros_as(on, &self.x[rank], types[rank].other, layout_of(rank).x));
         let mut pass = |uses: Uses| {
             let request = tensors.forward().write_to(&mut outputs);
             let saved = match uses {
@@ -202,9 +226,16 @@ impl Problem {
             .saved;
             let y = self.read(&outputs);
             let is_kept = self.keeps_mask(layer.devices());
-            assert_eq!(saved.mask_bytes() > 0, is_kept && self.x.iter().any(|batch| !batch.values.is_empty()));
+            assert_eq!(
+                saved.mask_bytes() > 0,
+                is_kept && self.x.iter().any(|batch| !batch.values.is_empty())
+            );
             assert_eq!(saved.needs_residual(), self.epilogue() == Epilogue::AddRelu && !is_kept);
-            let needed = if saved.needs_residual() { tensors.backward() } else { tensors.backward_without() };
+            let needed = if saved.needs_residual() {
+                tensors.backward()
+            } else {
+                tensors.backward_without()
+            };
             let backward = block_on(layer.backward(&saved, needed))?;
             let like_x = backward.input.iter().zip(&tensors.x);
             for (gradient, x) in like_x.chain(backward.residual.iter().flatten().zip(&tensors.x)) {
@@ -214,10 +245,16 @@ impl Problem {
         };
         let passes = [pass(Uses::Running)?, pass(Uses::Group)?];
         let residuals = tensors.residuals.iter().zip(&self.residuals);
-        for (tensors, batches) in [(&tensors.x, &self.x), (&tensors.g, &self.g)].into_iter().chain(residuals) {
+        for (tensors, batches) in
+            [(&tensors.x, &self.x), (&tensors.g, &self.g)].into_iter().chain(residuals)
+        {
             for (found, batch) in self.read(tensors).iter().zip(batches) {
                 // A NaN is itself.
-                assert_eq!(bits(std::slice::from_ref(found)), bits(std::slice::from_ref(&batch.values)), "changed");
+                assert_eq!(
+                    bits(std::slice::from_ref(found)),
+                    bits(std::slice::from_ref(&batch.values)),
+                    "changed"
+                );
             }
         }
         Ok(passes)
@@ -228,9 +265,18 @@ impl Problem {
         let grad_weights = backward.weight.as_deref().map(read);
         let grad_biases = backward.bias.as_deref().map(read);
         let grad_residuals = backward.residual.as_deref().map(|gradients| self.read(gradients));
-        assert_eq!((grad_weights.is_some(), grad_biases.is_some()), (self.config.weight, self.config.bias));
+        assert_eq!(
+            (grad_weights.is_some(), grad_biases.is_some()),
+            (self.config.weight, self.config.bias)
+        );
         assert_eq!(grad_residuals.is_some(), self.epilogue().adds_residual());
-        Pass { y, grad_inputs: self.read(&backward.input), grad_residuals, grad_weights, grad_biases }
+        Pass {
+            y,
+            grad_inputs: self.read(&backward.input),
+            grad_residuals,
+            grad_weights,
+            grad_biases,
+        }
     }
 
     /// Values of activations, channels first.
@@ -266,7 +312,10 @@ impl Tensors {
 }
 
 /// x, with a residual where there is one.
-pub fn forward_of<'a>(x: &'a [Tensor], residuals: Option<&'a [Tensor]>) -> Forward<'a, Vec<Tensor>> {
+pub fn forward_of<'a>(
+    x: &'a [Tensor],
+    residuals: Option<&'a [Tensor]>,
+) -> Forward<'a, Vec<Tensor>> {
     let Some(residuals) = residuals else { return Forward::of(x) };
     Forward::of(x).residual(residuals)
 }
@@ -275,7 +324,8 @@ impl Pass {
     /// All bits, for comparisons in which a NaN equals itself.
     pub fn bits(&self) -> [Vec<Vec<u32>>; 5] {
         let optional = |values: &Option<Vec<Vec<f32>>>| bits(values.as_deref().unwrap_or_default());
-        let [residuals, weights, biases] = [&self.grad_residuals, &self.grad_weights, &self.grad_biases].map(optional);
+        let [residuals, weights, biases] =
+            [&self.grad_residuals, &self.grad_weights, &self.grad_biases].map(optional);
         [bits(&self.y), bits(&self.grad_inputs), residuals, weights, biases]
     }
 }
@@ -291,7 +341,10 @@ fn values_enter_the_activation_on_both_sides_of_0() {
                 v.iter().for_each(|&v| sides[usize::from(v > 0.0)] += 1);
             }
             let all = sides[0] + sides[1];
-            assert!(sides.iter().all(|side| 4 * side > all), "{epilogue:?}, {uses:?}: {sides:?} of {all}");
+            assert!(
+                sides.iter().all(|side| 4 * side > all),
+                "{epilogue:?}, {uses:?}: {sides:?} of {all}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Residuals that are missing, not asked for, or do not fit: typed errors that name them, before anything is changed.
+//! Residuals that are missing, not asked for, or do not fit: typed errors that name them, before
+//! anything is changed.
 
 use half::f16;
 use pollster::block_on;
@@ -15,7 +16,11 @@ const CHANNELS: usize = 3;
 
 /// As many positions as channels, so that dimensions alone do not tell the layout.
 fn problem(epilogue: Epilogue) -> Problem {
-    Problem::plain(&[vec![4, CHANNELS, 3], vec![2, CHANNELS, 3], vec![1, CHANNELS, 3]], epilogue, 800)
+    Problem::plain(
+        &[vec![4, CHANNELS, 3], vec![2, CHANNELS, 3], vec![1, CHANNELS, 3]],
+        epilogue,
+        800,
+    )
 }
 
 fn argument(result: Result<(), Error>) -> ArgumentError {
@@ -29,8 +34,10 @@ fn argument(result: Result<(), Error>) -> ArgumentError {
 fn refused(layer: &SyncBatchNorm, x: &[Tensor], residuals: Option<&[Tensor]>) -> ArgumentError {
     let request = || forward_of(x, residuals);
     let before = layer.running_stats();
-    let mut outputs: Vec<Tensor> =
-        x.iter().map(|x| x.device().upload(x.dims(), &vec![f32::NAN; x.element_count()]).unwrap()).collect();
+    let mut outputs: Vec<Tensor> = x
+        .iter()
+        .map(|x| x.device().upload(x.dims(), &vec![f32::NAN; x.element_count()]).unwrap())
+        .collect();
     let error = argument(block_on(layer.forward_train(request())).map(|_| ()));
     let others = [
         block_on(layer.forward_eval(request())).map(|_| ()),
@@ -58,7 +65,10 @@ fn an_epilogue_that_adds_a_residual_needs_one() {
             let error = refused(&layer, &tensors.x, None);
             assert_eq!(error, ArgumentError::NoResidual { epilogue });
             let message = error.to_string();
-            assert!(message.contains(&format!("{epilogue:?}")) && message.contains(".residual("), "{message}");
+            assert!(
+                message.contains(&format!("{epilogue:?}")) && message.contains(".residual("),
+                "{message}"
+            );
             block_on(layer.forward_train(tensors.forward())).unwrap();
         }
     }
@@ -136,7 +146,8 @@ fn residuals_that_do_not_fit_are_refused_in_forward_and_in_backward() {
             let (layer, mut tensors) = given(&problem, kind);
             for (what, spoil, right) in SPOILS {
                 let saved = block_on(layer.forward_train(tensors.forward())).unwrap().saved;
-                // The same memory where a spoil keeps it, so that nothing but what it changes is wrong.
+                // The same memory where a spoil keeps it, so that nothing but what it changes is
+                // wrong.
                 let residuals = tensors.residuals.as_mut().unwrap();
                 let own = residuals.remove(1);
                 residuals.insert(1, spoil(own, kind));
@@ -144,11 +155,19 @@ fn residuals_that_do_not_fit_are_refused_in_forward_and_in_backward() {
                 assert!(right(&error), "{kind:?}, {epilogue:?}, {what}: {error:?}");
                 assert!(error.to_string().contains("residual[1]"), "{error}");
                 let in_backward = block_on(layer.backward(&saved, tensors.backward()));
-                assert_eq!(argument(in_backward.map(|_| ())), error, "{kind:?}, {epilogue:?}, {what}");
+                assert_eq!(
+                    argument(in_backward.map(|_| ())),
+                    error,
+                    "{kind:?}, {epilogue:?}, {what}"
+                );
                 tensors.residuals = problem.tensors(&layer).residuals;
             }
-            let error = refused(&layer, &tensors.x, tensors.residuals.as_ref().map(|ranks| &ranks[..2]));
-            assert_eq!(error, ArgumentError::RankCount { argument: "residual", found: 2, expected: 3 });
+            let error =
+                refused(&layer, &tensors.x, tensors.residuals.as_ref().map(|ranks| &ranks[..2]));
+            assert_eq!(
+                error,
+                ArgumentError::RankCount { argument: "residual", found: 2, expected: 3 }
+            );
         }
     }
 }
@@ -166,16 +185,24 @@ fn a_rank_by_itself_is_told_the_same() {
         let error = argument(block_on(adding.forward_train(&x)).map(|_| ()));
         assert_eq!(error, ArgumentError::NoResidual { epilogue: Epilogue::AddRelu });
         let short = device.upload(&[1, 1, 2], &[1.0, 2.0]).unwrap();
-        let error = argument(block_on(adding.forward_train(Forward::of(&x).residual(&short))).map(|_| ()));
-        assert!(matches!(error, ArgumentError::Dims { argument: "residual", rank: 0, .. }), "{error:?}");
-        let error = argument(block_on(layer(Epilogue::Relu).forward_train(Forward::of(&x).residual(&z))).map(|_| ()));
+        let error =
+            argument(block_on(adding.forward_train(Forward::of(&x).residual(&short))).map(|_| ()));
+        assert!(
+            matches!(error, ArgumentError::Dims { argument: "residual", rank: 0, .. }),
+            "{error:?}"
+        );
+        let error = argument(
+            block_on(layer(Epilogue::Relu).forward_train(Forward::of(&x).residual(&z))).map(|_| ()),
+        );
         assert_eq!(error, ArgumentError::NoSuchParameter { name: "residual" });
 
         let forward = block_on(adding.forward_train(Forward::of(&x).residual(&z))).unwrap();
         assert!(forward.saved.needs_residual());
-        let error = argument(block_on(adding.backward(&forward.saved, Backward::of(&x, &x))).map(|_| ()));
+        let error =
+            argument(block_on(adding.backward(&forward.saved, Backward::of(&x, &x))).map(|_| ()));
         assert_eq!(error, ArgumentError::NoResidual { epilogue: Epilogue::AddRelu });
-        let backward = block_on(adding.backward(&forward.saved, Backward::of(&x, &x).residual(&z))).unwrap();
+        let backward =
+            block_on(adding.backward(&forward.saved, Backward::of(&x, &x).residual(&z))).unwrap();
         let passed = block_on(backward.residual.unwrap().to_vec()).unwrap();
         assert_eq!(passed, [0.0, 0.0, 3.0, 5.0]);
     }

@@ -1,8 +1,10 @@
-//! What backward needs again of a residual: nothing where it is only added, the tensor itself where it decides on the
-//! activation.
+//! What backward needs again of a residual: nothing where it is only added, the tensor itself where
+//! it decides on the activation.
 
 use pollster::block_on;
-use syncbn::{Backward, Error, Saved, SyncBatchNorm, Tensor, config::Epilogue, error::ArgumentError};
+use syncbn::{
+    Backward, Error, Saved, SyncBatchNorm, Tensor, config::Epilogue, error::ArgumentError,
+};
 
 use super::devices::On;
 use super::problem::{EPILOGUES, Pass, Problem, Tensors, Uses, shape};
@@ -64,7 +66,9 @@ fn only_a_residual_behind_which_there_is_an_activation_is_needed_again() {
             assert_eq!(step.saved.needs_residual(), epilogue == Epilogue::AddRelu);
             let without = step.backward(step.tensors.backward_without());
             match epilogue {
-                Epilogue::AddRelu => assert_eq!(without, Err(ArgumentError::NoResidual { epilogue })),
+                Epilogue::AddRelu => {
+                    assert_eq!(without, Err(ArgumentError::NoResidual { epilogue }))
+                }
                 _ => drop(without.unwrap()),
             }
         }
@@ -76,13 +80,25 @@ fn a_residual_that_is_only_added_may_be_given_again_or_be_gone() {
     each(|on, uses| {
         let mut step = Step::new(Epilogue::Add, on, uses);
         let expected = step.backward(step.tensors.backward()).unwrap();
-        assert_eq!(step.backward(step.tensors.backward_without()).unwrap().bits(), expected.bits(), "{on:?}, {uses:?}");
+        assert_eq!(
+            step.backward(step.tensors.backward_without()).unwrap().bits(),
+            expected.bits(),
+            "{on:?}, {uses:?}"
+        );
         for residual in step.residuals() {
             residual.write(&vec![f32::NAN; residual.element_count()]).unwrap();
         }
-        assert_eq!(step.backward(step.tensors.backward()).unwrap().bits(), expected.bits(), "{on:?}, {uses:?}");
+        assert_eq!(
+            step.backward(step.tensors.backward()).unwrap().bits(),
+            expected.bits(),
+            "{on:?}, {uses:?}"
+        );
         step.tensors.residuals = None;
-        assert_eq!(step.backward(step.tensors.backward()).unwrap().bits(), expected.bits(), "{on:?}, {uses:?}");
+        assert_eq!(
+            step.backward(step.tensors.backward()).unwrap().bits(),
+            expected.bits(),
+            "{on:?}, {uses:?}"
+        );
     });
 }
 
@@ -98,7 +114,11 @@ fn another_residual_than_that_of_the_call_is_refused() {
             // An empty tensor of a GPU has memory of its own, too.
             step.assert_not_saved(&format!("residual[{rank}]"));
             step.residuals()[rank] = own;
-            assert_eq!(step.backward(step.tensors.backward()).unwrap().bits(), expected.bits(), "{on:?}, {uses:?}");
+            assert_eq!(
+                step.backward(step.tensors.backward()).unwrap().bits(),
+                expected.bits(),
+                "{on:?}, {uses:?}"
+            );
         }
         // The residual of another rank, where it fits.
         step.tensors.residuals = Some(step.problem.tensors(&step.layer).x);
@@ -115,7 +135,9 @@ fn a_residual_written_since_is_refused() {
             step.residuals()[rank].write(&same).unwrap();
             step.assert_not_saved(&format!("residual[{rank}]"));
             // Forward once more, and they are the residuals.
-            step.saved = block_on(step.layer.forward_train(step.tensors.forward().untracked())).unwrap().saved;
+            step.saved = block_on(step.layer.forward_train(step.tensors.forward().untracked()))
+                .unwrap()
+                .saved;
             step.backward(step.tensors.backward()).unwrap();
         }
         // A later call wrote its outputs into them.
@@ -135,6 +157,9 @@ fn x_and_its_residual_are_told_apart() {
         let residuals = step.tensors.residuals.as_ref().unwrap();
         let request = Backward::of(residuals, &step.tensors.g).residual(&step.tensors.x);
         let error = step.backward(request).unwrap_err();
-        assert!(matches!(&error, ArgumentError::NotSaved { argument, .. } if argument == "x[0]"), "{error:?}");
+        assert!(
+            matches!(&error, ArgumentError::NotSaved { argument, .. } if argument == "x[0]"),
+            "{error:?}"
+        );
     });
 }

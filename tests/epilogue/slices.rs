@@ -1,8 +1,10 @@
-//! Slices of the application's buffers: every tensor of a call in one buffer, and outputs that overlap a residual.
+//! Slices of the application's buffers: every tensor of a call in one buffer, and outputs that
+//! overlap a residual.
 
 use pollster::block_on;
 use syncbn::{
-    Backward, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor, config::Epilogue, error::ArgumentError,
+    Backward, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor, config::Epilogue,
+    error::ArgumentError,
 };
 use wgpu::BufferUsages;
 
@@ -28,7 +30,12 @@ impl Page {
         let align = u64::from(device.limits().min_storage_buffer_offset_alignment);
         let stride = slot_bytes.next_multiple_of(align) + align;
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let descriptor = wgpu::BufferDescriptor { label: None, size: slots * stride, usage, mapped_at_creation: false };
+        let descriptor = wgpu::BufferDescriptor {
+            label: None,
+            size: slots * stride,
+            usage,
+            mapped_at_creation: false,
+        };
         let buffer = device.create_buffer(&descriptor);
         queue.write_buffer(&buffer, 0, &vec![MARK; (slots * stride) as usize]);
         Self { queue, handle, buffer, stride }
@@ -71,8 +78,18 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
         for types in Types::all() {
             for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
                 let layouts = Layouts::all()[(seed as usize + types.x as usize) % 4];
-                let problem = Problem::random(&[dims.clone(), dims.clone()], &[types], epilogue, [true, true], seed);
-                check_page(&problem, layouts, &format!("{dims:?}, {types:?}, {layouts:?}, {epilogue:?}"));
+                let problem = Problem::random(
+                    &[dims.clone(), dims.clone()],
+                    &[types],
+                    epilogue,
+                    [true, true],
+                    seed,
+                );
+                check_page(
+                    &problem,
+                    layouts,
+                    &format!("{dims:?}, {types:?}, {layouts:?}, {epilogue:?}"),
+                );
             }
         }
     }
@@ -95,7 +112,8 @@ fn check_page(problem: &Problem, layouts: Layouts, what: &str) {
     let layer = problem.layer(vec![page.handle.clone(); 2]);
     let mut outputs: Vec<Tensor> =
         problem.x.iter().map(|batch| zeros_as(&page.handle, batch, other, layouts.x)).collect();
-    let saved = block_on(layer.forward_train(tensors.forward().write_to(&mut outputs))).unwrap().saved;
+    let saved =
+        block_on(layer.forward_train(tensors.forward().write_to(&mut outputs))).unwrap().saved;
     let backward = block_on(layer.backward(&saved, tensors.backward())).unwrap();
     let expected = problem.pass(problem.read(&outputs), &backward);
 
@@ -105,7 +123,8 @@ fn check_page(problem: &Problem, layouts: Layouts, what: &str) {
         slots.map(|slot| page.slice(slot, dims, dtype).with_layout(layout))
     };
     let like_x = |slots, dtype| slices(slots, &dims, dtype, layouts.x);
-    let vectors = |slots| slices(slots, &[problem.config.num_features], DType::F32, Layout::ChannelsFirst);
+    let vectors =
+        |slots| slices(slots, &[problem.config.num_features], DType::F32, Layout::ChannelsFirst);
     for rank in 0..2 {
         page.write(X[rank], &bytes_of(&problem.x[rank], x, layouts.x));
         page.write(Z[rank], &bytes_of(&residuals[rank], x, layouts.x));
@@ -113,7 +132,8 @@ fn check_page(problem: &Problem, layouts: Layouts, what: &str) {
         page.write(W[rank], bytemuck::cast_slice(&problem.parameters.weight));
         page.write(B[rank], bytemuck::cast_slice(&problem.parameters.bias));
     }
-    let mut layer = SyncBatchNorm::new(problem.config.clone(), vec![page.handle.clone(); 2]).unwrap();
+    let mut layer =
+        SyncBatchNorm::new(problem.config.clone(), vec![page.handle.clone(); 2]).unwrap();
     layer.set_parameter_tensors(vectors(W), vectors(B)).unwrap();
     let (mut y, mut dx, mut dz) = (like_x(Y, other), like_x(DX, x), like_x(DZ, x));
     let (mut dw, mut db) = (vectors(DW), vectors(DB));
@@ -143,7 +163,8 @@ fn check_page(problem: &Problem, layouts: Layouts, what: &str) {
 
     // What is read has kept its bytes, and nothing was written beside what is written.
     let bytes = page.bytes();
-    let of_slot = |slot: u64| &bytes[(slot * page.stride) as usize..((slot + 1) * page.stride) as usize];
+    let of_slot =
+        |slot: u64| &bytes[(slot * page.stride) as usize..((slot + 1) * page.stride) as usize];
     for rank in 0..2 {
         let read = [
             (X[rank], bytes_of(&problem.x[rank], x, layouts.x)),
@@ -183,7 +204,9 @@ fn outputs_that_overlap_a_residual_are_refused() {
         let overlap = |argument, rank, other, other_rank| {
             Error::Argument(ArgumentError::Overlap { argument, rank, other, other_rank })
         };
-        for (y, rank, other_rank) in [([2, 4], 0, 0), ([4, 3], 1, 1), ([3, 4], 0, 1), ([4, 2], 1, 0)] {
+        for (y, rank, other_rank) in
+            [([2, 4], 0, 0), ([4, 3], 1, 1), ([3, 4], 0, 1), ([4, 2], 1, 0)]
+        {
             let mut outputs = at(y);
             let expected = overlap("output", rank, "residual", other_rank);
             let request = Forward::of(&x).residual(&z).write_to(&mut outputs);
@@ -192,12 +215,15 @@ fn outputs_that_overlap_a_residual_are_refused() {
             assert_eq!(block_on(layer.forward_eval(request)).unwrap_err(), expected);
         }
         let mut y = at([4, 5]);
-        let saved = block_on(layer.forward_train(Forward::of(&x).residual(&z).write_to(&mut y))).unwrap().saved;
+        let saved = block_on(layer.forward_train(Forward::of(&x).residual(&z).write_to(&mut y)))
+            .unwrap()
+            .saved;
         // g where y was, which backward does not need.
         let g = at([4, 5]);
         let vectors = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &[3], DType::F32));
         let request = || Backward::of(&x, &g).residual(&z);
-        let refused = |request: Backward<'_, ()>| block_on(layer.backward(&saved, request)).unwrap_err();
+        let refused =
+            |request: Backward<'_, ()>| block_on(layer.backward(&saved, request)).unwrap_err();
         let of_inputs = |slots| refused(request().input_gradient(&mut at(slots)));
         let of_residuals = |slots| refused(request().residual_gradient(&mut at(slots)));
         assert_eq!(of_inputs([6, 2]), overlap("input_gradient", 1, "residual", 0));
@@ -212,7 +238,10 @@ fn outputs_that_overlap_a_residual_are_refused() {
         let both = request().residual_gradient(&mut dz).weight_gradient(&mut dw);
         assert_eq!(refused(both), overlap("weight_gradient", 0, "residual_gradient", 1));
         let mut db = vectors([6, 3]);
-        assert_eq!(refused(request().bias_gradient(&mut db)), overlap("bias_gradient", 1, "residual", 1));
+        assert_eq!(
+            refused(request().bias_gradient(&mut db)),
+            overlap("bias_gradient", 1, "residual", 1)
+        );
 
         // A residual that backward is not given may take the gradients.
         if epilogue == Epilogue::Add {

@@ -1,4 +1,5 @@
-//! Where backward writes the gradient of a residual: the caller's tensors, alone or with others, and what does not fit.
+//! Where backward writes the gradient of a residual: the caller's tensors, alone or with others,
+//! and what does not fit.
 
 use half::{bf16, f16};
 use pollster::block_on;
@@ -39,7 +40,10 @@ fn each_target_may_be_left_out() {
                 };
                 let tensors = Tensors {
                     x: make(&problem.x, types.x, layouts.x),
-                    residuals: problem.residuals.as_deref().map(|batches| make(batches, types.x, layouts.x)),
+                    residuals: problem
+                        .residuals
+                        .as_deref()
+                        .map(|batches| make(batches, types.x, layouts.x)),
                     g: make(&problem.g, types.other, layouts.g),
                 };
                 let saved = block_on(layer.forward_train(tensors.forward())).unwrap().saved;
@@ -47,7 +51,8 @@ fn each_target_may_be_left_out() {
                 let full_report = full.report.as_ref().unwrap();
                 let vectors = || -> Vec<Tensor> { like(full.bias.as_ref().unwrap()) };
                 for wanted in 0..16 {
-                    let [inputs, weights, biases, residuals] = [1, 2, 4, 8].map(|bit| wanted & bit != 0);
+                    let [inputs, weights, biases, residuals] =
+                        [1, 2, 4, 8].map(|bit| wanted & bit != 0);
                     let [mut dx, mut dz] = [like(&tensors.x), like(&tensors.x)];
                     let [mut dw, mut db] = [vectors(), vectors()];
                     let request = tensors
@@ -57,22 +62,42 @@ fn each_target_may_be_left_out() {
                         .bias_gradient(biases.then_some(&mut db))
                         .residual_gradient(residuals.then_some(&mut dz));
                     let report = block_on(layer.backward(&saved, request)).unwrap().report.unwrap();
-                    assert_eq!((&report.local, &report.global), (&full_report.local, &full_report.global));
-                    let what = format!("{on:?}, {epilogue:?}, {types:?}, {layouts:?}, wanted {wanted:04b}");
-                    let activation = |name: &str, found: &[Tensor], expected: &[Tensor], written: bool| {
-                        for (rank, batch) in problem.x.iter().enumerate() {
-                            let [found, expected] = [found, expected].map(|tensors| read_as(&tensors[rank], batch));
-                            let untouched = found.iter().all(|value| value.is_nan());
-                            let same = bits(&[found]) == bits(&[expected]);
-                            assert!(if written { same } else { untouched }, "{what}: {name}[{rank}]");
-                        }
-                    };
+                    assert_eq!(
+                        (&report.local, &report.global),
+                        (&full_report.local, &full_report.global)
+                    );
+                    let what = format!(
+                        "{on:?}, {epilogue:?}, {types:?}, {layouts:?}, wanted {wanted:04b}"
+                    );
+                    let activation =
+                        |name: &str, found: &[Tensor], expected: &[Tensor], written: bool| {
+                            for (rank, batch) in problem.x.iter().enumerate() {
+                                let [found, expected] =
+                                    [found, expected].map(|tensors| read_as(&tensors[rank], batch));
+                                let untouched = found.iter().all(|value| value.is_nan());
+                                let same = bits(&[found]) == bits(&[expected]);
+                                assert!(
+                                    if written { same } else { untouched },
+                                    "{what}: {name}[{rank}]"
+                                );
+                            }
+                        };
                     activation("grad_inputs", &dx, &full.input, inputs);
-                    activation("residual_gradient", &dz, full.residual.as_ref().unwrap(), residuals);
-                    for (found, expected, written) in [(&dw, &full.weight, weights), (&db, &full.bias, biases)] {
+                    activation(
+                        "residual_gradient",
+                        &dz,
+                        full.residual.as_ref().unwrap(),
+                        residuals,
+                    );
+                    for (found, expected, written) in
+                        [(&dw, &full.weight, weights), (&db, &full.bias, biases)]
+                    {
                         let (found, expected) = (read(found), read(expected.as_ref().unwrap()));
                         let untouched = found.iter().flatten().all(|value| value.is_nan());
-                        assert!(if written { bits(&found) == bits(&expected) } else { untouched }, "{what}");
+                        assert!(
+                            if written { bits(&found) == bits(&expected) } else { untouched },
+                            "{what}"
+                        );
                     }
                 }
             }
@@ -114,7 +139,9 @@ const SPOILS: [Spoil; 4] = [
     (
         "channels last",
         |dz, _| dz.device().zeros(dz.dims()).unwrap().with_layout(Layout::ChannelsLast),
-        |error| matches!(error, ArgumentError::Layout { argument: "residual_gradient", rank: 1, .. }),
+        |error| {
+            matches!(error, ArgumentError::Layout { argument: "residual_gradient", rank: 1, .. })
+        },
     ),
     (
         "another device",
@@ -122,7 +149,12 @@ const SPOILS: [Spoil; 4] = [
             let other = if kind == Kind::Gpu { Device::host() } else { virtual_gpus()[2].clone() };
             other.zeros(dz.dims()).unwrap()
         },
-        |error| matches!(error, ArgumentError::WrongDevice { argument: "residual_gradient", rank: 1, .. }),
+        |error| {
+            matches!(
+                error,
+                ArgumentError::WrongDevice { argument: "residual_gradient", rank: 1, .. }
+            )
+        },
     ),
 ];
 
@@ -130,7 +162,8 @@ const SPOILS: [Spoil; 4] = [
 fn targets_that_do_not_fit_are_refused_before_anything_is_written() {
     for kind in Kind::ALL {
         for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
-            let problem = Problem::plain(&[vec![2, 3, 3], vec![2, 3, 3], vec![1, 3, 3]], epilogue, 1101);
+            let problem =
+                Problem::plain(&[vec![2, 3, 3], vec![2, 3, 3], vec![1, 3, 3]], epilogue, 1101);
             let layer = problem.layer(kind.devices(3));
             let tensors = problem.tensors(&layer);
             let saved = block_on(layer.forward_train(tensors.forward())).unwrap().saved;
@@ -142,13 +175,20 @@ fn targets_that_do_not_fit_are_refused_before_anything_is_written() {
                 let Err(Error::Argument(error)) = result else { panic!("{what}: {result:?}") };
                 assert!(right(&error), "{kind:?}, {what}: {error:?}");
                 assert!(error.to_string().contains("residual_gradient[1]"), "{error}");
-                assert!(read(&dx).iter().flatten().all(|value| value.is_nan()), "{what}: grad_inputs were written");
-                assert!(read(&dz[..1]).iter().flatten().all(|value| value.is_nan()), "{what}: written");
+                assert!(
+                    read(&dx).iter().flatten().all(|value| value.is_nan()),
+                    "{what}: grad_inputs were written"
+                );
+                assert!(
+                    read(&dz[..1]).iter().flatten().all(|value| value.is_nan()),
+                    "{what}: written"
+                );
             }
             let mut short = like(&tensors.x[..2]);
             let request = tensors.backward().residual_gradient(&mut short);
             let error = block_on(layer.backward(&saved, request)).unwrap_err();
-            let expected = ArgumentError::RankCount { argument: "residual_gradient", found: 2, expected: 3 };
+            let expected =
+                ArgumentError::RankCount { argument: "residual_gradient", found: 2, expected: 3 };
             assert_eq!(error, Error::Argument(expected));
         }
     }

@@ -1,4 +1,5 @@
-//! Wrong formulas for everything that an epilogue changes, and that the comparison of these tests catches them.
+//! Wrong formulas for everything that an epilogue changes, and that the comparison of these tests
+//! catches them.
 
 use syncbn::config::Epilogue;
 
@@ -48,16 +49,33 @@ fn by_formula(problem: &Problem, uses: Uses, formula: &Formula) -> Pass {
             let bias = problem.bias().map_or(0.0, |bias| f64::from(bias[c]));
             let scaled = |x: f64| weight * entering.inv_std[c] * x + bias;
             let x = f64::from(batch.values[index]);
-            let residual = problem.residuals.as_ref().map_or(0.0, |residuals| f64::from(residuals[rank].values[index]));
-            Value { normalized: scaled(x - entering.mean[c]), residual, unshifted: scaled(x), bias, weight }
+            let residual = problem
+                .residuals
+                .as_ref()
+                .map_or(0.0, |residuals| f64::from(residuals[rank].values[index]));
+            Value {
+                normalized: scaled(x - entering.mean[c]),
+                residual,
+                unshifted: scaled(x),
+                bias,
+                weight,
+            }
         };
         let values: Vec<Value> = (0..batch.values.len()).map(value).collect();
         let epilogue = problem.epilogue();
-        y.push(values.iter().map(|value| (formula.y)(value.normalized, value.residual, epilogue) as f32).collect());
+        y.push(
+            values
+                .iter()
+                .map(|value| (formula.y)(value.normalized, value.residual, epilogue) as f32)
+                .collect(),
+        );
         let g = widened(&problem.g[rank].values);
-        let behind: Vec<f64> = values.iter().zip(&g).map(|(value, g)| g * (formula.factor)(value, epilogue)).collect();
+        let behind: Vec<f64> =
+            values.iter().zip(&g).map(|(value, g)| g * (formula.factor)(value, epilogue)).collect();
         let of_residual = values.iter().zip(&g).zip(&behind);
-        grad_residuals.push(of_residual.map(|((v, &g), &p)| (formula.grad_residual)(g, p, v) as f32).collect());
+        grad_residuals.push(
+            of_residual.map(|((v, &g), &p)| (formula.grad_residual)(g, p, v) as f32).collect(),
+        );
         passed.push(if formula.masks_layer { behind } else { g });
     }
     let narrowed = |ranks: &[Vec<f64>]| -> Vec<Vec<f32>> {
@@ -106,13 +124,20 @@ fn the_right_formula_passes_and_wrong_ones_are_caught() {
             activates,
             Formula { factor: |v, e| derivative(e, v.normalized - v.bias + v.residual), ..RIGHT },
         ),
-        ("grad_", "side without residual", both, Formula { factor: |v, e| derivative(e, v.normalized), ..RIGHT }),
+        (
+            "grad_",
+            "side without residual",
+            both,
+            Formula { factor: |v, e| derivative(e, v.normalized), ..RIGHT },
+        ),
         (
             "grad_",
             "slope forgotten",
             leaks,
             Formula {
-                factor: |v, e| if !e.activates() || v.normalized + v.residual > 0.0 { 1.0 } else { 0.0 },
+                factor: |v, e| {
+                    if !e.activates() || v.normalized + v.residual > 0.0 { 1.0 } else { 0.0 }
+                },
                 ..RIGHT
             },
         ),
@@ -123,21 +148,33 @@ fn the_right_formula_passes_and_wrong_ones_are_caught() {
             Formula { factor: |v, e| derivative(e, -(v.normalized + v.residual)), ..RIGHT },
         ),
         ("grad_", "layer without mask", activates, Formula { masks_layer: false, ..RIGHT }),
-        ("grad_residuals", "scaled by the weight", adds, Formula { grad_residual: |_, p, v| p * v.weight, ..RIGHT }),
+        (
+            "grad_residuals",
+            "scaled by the weight",
+            adds,
+            Formula { grad_residual: |_, p, v| p * v.weight, ..RIGHT },
+        ),
         ("grad_residuals", "without mask", both, Formula { grad_residual: |g, _, _| g, ..RIGHT }),
     ];
     for epilogue in EPILOGUES {
         for uses in Uses::ALL {
             let problem = Problem::plain(&shape(0), epilogue, 700);
             let share = compared(&problem, uses, &by_formula(&problem, uses, &RIGHT)).unwrap();
-            assert!(share < 0.1, "{epilogue:?}: the right formula in f64, rounded once, uses {share} of the tolerance");
+            assert!(
+                share < 0.1,
+                "{epilogue:?}: the right formula in f64, rounded once, uses {share} of the tolerance"
+            );
             for (output, what, shows, formula) in &wrong {
                 let pass = by_formula(&problem, uses, formula);
                 match (compared(&problem, uses, &pass), shows(epilogue)) {
-                    (Err(error), true) => assert!(error.contains(output), "{epilogue:?}, {output}, {what}: {error}"),
+                    (Err(error), true) => {
+                        assert!(error.contains(output), "{epilogue:?}, {output}, {what}: {error}")
+                    }
                     (Ok(_), false) => {}
                     (Ok(_), true) => panic!("{epilogue:?}, {uses:?}: {output}, {what}, passes"),
-                    (Err(error), false) => panic!("{epilogue:?}, {uses:?}: {what} is another formula: {error}"),
+                    (Err(error), false) => {
+                        panic!("{epilogue:?}, {uses:?}: {what} is another formula: {error}")
+                    }
                 }
             }
         }
@@ -154,22 +191,32 @@ fn the_comparison_fails_at_twice_its_tolerance() {
         let channel = problem.x[rank].channel(index);
         type Values = fn(&mut Pass) -> &mut Vec<Vec<f32>>;
         let [of_weight, of_bias] = expected.of_affine(rank, channel);
-        let (of_y, of_input) = (expected.of_y(&problem, channel), expected.of_grad_input(&problem, channel));
+        let (of_y, of_input) =
+            (expected.of_y(&problem, channel), expected.of_grad_input(&problem, channel));
         let moved: [(&str, Values, usize, f64); 5] = [
             ("y", |pass| &mut pass.y, index, of_y),
             ("grad_inputs", |pass| &mut pass.grad_inputs, index, of_input),
-            ("grad_residuals", |pass| pass.grad_residuals.as_mut().unwrap(), index, f64::from(f32::EPSILON)),
+            (
+                "grad_residuals",
+                |pass| pass.grad_residuals.as_mut().unwrap(),
+                index,
+                f64::from(f32::EPSILON),
+            ),
             ("grad_weights", |pass| pass.grad_weights.as_mut().unwrap(), channel, of_weight),
             ("grad_biases", |pass| pass.grad_biases.as_mut().unwrap(), channel, of_bias),
         ];
         for (name, values, at, bound) in moved {
-            for (change, allowed) in [(2.0 * bound, false), (-2.0 * bound, false), (f64::NAN, false), (0.0, true)] {
+            for (change, allowed) in
+                [(2.0 * bound, false), (-2.0 * bound, false), (f64::NAN, false), (0.0, true)]
+            {
                 let mut found = exact.clone();
                 let value = &mut values(&mut found)[rank][at];
                 *value = (f64::from(*value) + change) as f32;
                 let result = expected.compare(&problem, &found);
                 assert_eq!(result.is_ok(), allowed, "{uses:?}, {name}, {change:e}");
-                assert!(result.err().is_none_or(|error| error.contains(&format!("{name}[{rank}]"))));
+                assert!(
+                    result.err().is_none_or(|error| error.contains(&format!("{name}[{rank}]")))
+                );
             }
             let mut found = exact.clone();
             values(&mut found)[rank].pop();

@@ -10,13 +10,18 @@ use crate::common::{on_threads, process_groups};
 fn one_value_in_the_whole_group_is_an_error_on_every_rank_and_the_next_step_works() {
     for world_size in [2, 4, 8] {
         let holder = world_size / 2;
-        on_threads(process_groups(world_size, Duration::from_secs(5)), |group| one_value(&group, holder));
+        on_threads(process_groups(world_size, Duration::from_secs(5)), |group| {
+            one_value(&group, holder)
+        });
     }
 }
 
 fn one_value(group: &ProcessGroup, holder: usize) {
     let host = Device::host();
-    let layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [host.clone()]).unwrap().in_group(group).unwrap();
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [host.clone()])
+        .unwrap()
+        .in_group(group)
+        .unwrap();
     for step in 0..3 {
         let values = usize::from(group.rank() == holder);
         let x = host.upload(&[values, 2, 1], &vec![0.5; 2 * values]).unwrap();

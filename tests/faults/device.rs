@@ -31,7 +31,8 @@ fn plant(fault: Fault) {
     on_threads(process_groups(3, DEADLINE), |group| step_and_fail(&group, fault, &dropped));
 }
 
-/// The others wait for `dropped`: if they were there before, a device that is quick would let the call end.
+/// The others wait for `dropped`: if they were there before, a device that is quick would let the
+/// call end.
 fn step_and_fail(group: &ProcessGroup, fault: Fault, dropped: &Barrier) {
     let culprit = group.rank() == CULPRIT;
     let (gpu, device) = match culprit {
@@ -42,21 +43,35 @@ fn step_and_fail(group: &ProcessGroup, fault: Fault, dropped: &Barrier) {
         false => (None, Device::host()),
     };
     let config = BatchNormConfig::torch(2);
-    let layer = SyncBatchNorm::new(config, [device.clone()]).unwrap().named("only").in_group(group).unwrap();
+    let layer = SyncBatchNorm::new(config, [device.clone()])
+        .unwrap()
+        .named("only")
+        .in_group(group)
+        .unwrap();
     let x = device.upload(&[2, 2], &[0.0, 1.0, 2.0, group.rank() as f32]).unwrap();
     let g = device.upload(&[2, 2], &[1.0, -1.0, 0.5, 0.25]).unwrap();
     let saved = pollster::block_on(layer.forward_train(&x)).expect("a good step").saved;
     let before = layer.running_stats();
     let forward = matches!(fault, Fault::LosesItsDeviceBeforeForward | Fault::DropsForward);
     match gpu {
-        Some(gpu) if matches!(fault, Fault::LosesItsDeviceBeforeForward | Fault::LosesItsDeviceBeforeBackward) => {
+        Some(gpu)
+            if matches!(
+                fault,
+                Fault::LosesItsDeviceBeforeForward | Fault::LosesItsDeviceBeforeBackward
+            ) =>
+        {
             gpu.destroy();
             let lost = match forward {
                 true => pollster::block_on(layer.forward_train(&x)).map(|_| ()),
-                false => pollster::block_on(layer.backward(&saved, Backward::of(&x, &g))).map(|_| ()),
+                false => {
+                    pollster::block_on(layer.backward(&saved, Backward::of(&x, &g))).map(|_| ())
+                }
             };
             let lost = lost.expect_err("a lost device");
-            assert!(matches!(lost, Error::Gpu(GpuError::Readback { .. } | GpuError::Refused { .. })), "{lost:?}");
+            assert!(
+                matches!(lost, Error::Gpu(GpuError::Readback { .. } | GpuError::Refused { .. })),
+                "{lost:?}"
+            );
         }
         Some(_) => {
             let ended = match forward {
@@ -73,13 +88,17 @@ fn step_and_fail(group: &ProcessGroup, fault: Fault, dropped: &Barrier) {
             let began = Instant::now();
             let error = match forward {
                 true => pollster::block_on(layer.forward_train(&x)).map(|_| ()),
-                false => pollster::block_on(layer.backward(&saved, Backward::of(&x, &g))).map(|_| ()),
+                false => {
+                    pollster::block_on(layer.backward(&saved, Backward::of(&x, &g))).map(|_| ())
+                }
             };
             assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
             let error = error.expect_err("a rank that failed");
             let Error::Exchange(cause) = &error else { panic!("{error:?}") };
             let named = match cause {
-                ExchangeError::Aborted { rank, at, .. } => *rank == CULPRIT && at.contains("\"only\""),
+                ExchangeError::Aborted { rank, at, .. } => {
+                    *rank == CULPRIT && at.contains("\"only\"")
+                }
                 // Its device was done and it was in the exchange already.
                 ExchangeError::Left { rank, panicked, .. } => *rank == CULPRIT && !panicked,
                 _ => false,

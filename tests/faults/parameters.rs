@@ -1,5 +1,5 @@
-//! Parameters that ranks could not compare: refused where the layer gets them or its peers, whichever is later, before any
-//! rank waits for another.
+//! Parameters that ranks could not compare: refused where the layer gets them or its peers,
+//! whichever is later, before any rank waits for another.
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ const READABLE: BufferUsages = UNREADABLE.union(BufferUsages::COPY_SRC);
 
 /// Two channels of 2 in a buffer of the application's.
 fn vector(device: &Device, usage: BufferUsages) -> Tensor {
-    let descriptor = wgpu::BufferDescriptor { label: None, size: 256, usage, mapped_at_creation: false };
+    let descriptor =
+        wgpu::BufferDescriptor { label: None, size: 256, usage, mapped_at_creation: false };
     let buffer = device.wgpu().expect("a GPU").0.create_buffer(&descriptor);
     let mut vector = device.wrap(buffer, 0, &[2]).unwrap();
     vector.write(&[2.0f32, 2.0]).unwrap();
@@ -28,7 +29,10 @@ fn vector(device: &Device, usage: BufferUsages) -> Tensor {
 fn refused<T>(result: Result<T, Error>) -> (&'static str, usize) {
     match result.map(drop) {
         Err(Error::Argument(ArgumentError::ParameterUsage { name, rank, found, expected })) => {
-            assert!(expected == "BufferUsages(COPY_SRC)" && !found.contains("COPY_SRC"), "{found}, {expected}");
+            assert!(
+                expected == "BufferUsages(COPY_SRC)" && !found.contains("COPY_SRC"),
+                "{found}, {expected}"
+            );
             (name, rank)
         }
         other => panic!("expected a parameter to be refused, found {other:?}"),
@@ -39,14 +43,19 @@ fn refused<T>(result: Result<T, Error>) -> (&'static str, usize) {
 fn they_are_refused_by_the_group_where_the_layer_has_them_already() {
     let device = &virtual_gpus()[0];
     let make = |weights: [BufferUsages; 2], biases: [BufferUsages; 2]| {
-        let mut layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [device.clone(), device.clone()]).unwrap();
+        let mut layer =
+            SyncBatchNorm::new(BatchNormConfig::torch(2), [device.clone(), device.clone()])
+                .unwrap();
         let [weights, biases] = [weights, biases].map(|of| of.map(|usage| vector(device, usage)));
         layer.set_parameter_tensors(weights, biases).expect("nobody compares them");
         layer
     };
     let good = [READABLE; 2];
-    let cases = [([UNREADABLE; 2], good, ("weight", 0)), ([READABLE, UNREADABLE], good, ("weight", 1))];
-    for (weights, biases, expected) in cases.into_iter().chain([(good, [READABLE, UNREADABLE], ("bias", 1))]) {
+    let cases =
+        [([UNREADABLE; 2], good, ("weight", 0)), ([READABLE, UNREADABLE], good, ("weight", 1))];
+    for (weights, biases, expected) in
+        cases.into_iter().chain([(good, [READABLE, UNREADABLE], ("bias", 1))])
+    {
         let first = process_groups(2, DEADLINE).remove(0);
         assert_eq!(refused(make(weights, biases).in_group(&first)), expected);
         // Alone, it may have them, and refuses to be read.
@@ -61,7 +70,8 @@ fn a_layer_that_was_refused_takes_no_place_in_the_group_which_goes_on() {
     let device = &virtual_gpus()[0];
     let means = on_threads(process_groups(2, DEADLINE), |group| {
         let make = |usage| {
-            let mut layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [device.clone()]).unwrap();
+            let mut layer =
+                SyncBatchNorm::new(BatchNormConfig::torch(2), [device.clone()]).unwrap();
             layer.set_parameter_tensors([vector(device, usage)], []).unwrap();
             layer.in_group(&group)
         };
@@ -70,8 +80,12 @@ fn a_layer_that_was_refused_takes_no_place_in_the_group_which_goes_on() {
         }
         let mut layer = make(READABLE).expect("parameters that ranks compare");
         // Nor does it take them later, nor half of what it is given.
-        assert_eq!(refused(layer.set_parameter_tensors([], [vector(device, UNREADABLE)])), ("bias", 0));
-        let both = layer.set_parameter_tensors([vector(device, UNREADABLE)], [vector(device, READABLE)]);
+        assert_eq!(
+            refused(layer.set_parameter_tensors([], [vector(device, UNREADABLE)])),
+            ("bias", 0)
+        );
+        let both =
+            layer.set_parameter_tensors([vector(device, UNREADABLE)], [vector(device, READABLE)]);
         assert_eq!(refused(both), ("weight", 0));
         let state = block_on(layer.state()).unwrap();
         assert_eq!((state.weight, state.bias), (Some(vec![2.0; 2]), Some(vec![0.0; 2])));

@@ -1,4 +1,5 @@
-//! Thousands of faults drawn by seed, many groups at the same time, and a report of what came of them.
+//! Thousands of faults drawn by seed, many groups at the same time, and a report of what came of
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,8 +13,8 @@ use crate::{judge, rank};
 const FAULTS: u64 = 3000;
 /// The first of the seeds, one for each fault.
 const SEED: u64 = 20_260_101;
-/// Groups that run at the same time. Those with a late rank mostly sleep; the others keep a machine of two cores busy
-/// without delaying each other by anything near a deadline.
+/// Groups that run at the same time. Those with a late rank mostly sleep; the others keep a machine
+/// of two cores busy without delaying each other by anything near a deadline.
 const GROUPS: usize = 8;
 const DEADLINE: Duration = Duration::from_millis(200);
 
@@ -26,7 +27,15 @@ fn draw(seed: u64) -> Scenario {
         let fault = Fault::ALL[random.below(Fault::ALL.len())];
         let call = Call::all().nth(random.below(Call::all().count())).expect("a call");
         if fault.fits(call) {
-            return Scenario { world_size, culprit, fault, call, deadline: DEADLINE, executor, seed };
+            return Scenario {
+                world_size,
+                culprit,
+                fault,
+                call,
+                deadline: DEADLINE,
+                executor,
+                seed,
+            };
         }
     }
 }
@@ -45,7 +54,9 @@ fn thousands_of_random_faults_end_in_time_and_no_result_is_wrong() {
     let rows: Mutex<BTreeMap<Fault, Row>> = Mutex::default();
     let wrong: Mutex<Vec<String>> = Mutex::default();
     on_threads((0..GROUPS).collect(), |_| {
-        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < SEED + FAULTS) {
+        while let Some(seed) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < SEED + FAULTS)
+        {
             let scenario = draw(seed);
             match judge::judge(&scenario, &rank::run(scenario)) {
                 Ok(slowest) => {
@@ -60,11 +71,16 @@ fn thousands_of_random_faults_end_in_time_and_no_result_is_wrong() {
             }
         }
     });
-    let (rows, wrong) = (rows.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
-    println!("{FAULTS} faults from seed {SEED}, deadline {DEADLINE:?}, in {:.1} s", began.elapsed().as_secs_f64());
+    let (rows, wrong) =
+        (rows.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
+    println!(
+        "{FAULTS} faults from seed {SEED}, deadline {DEADLINE:?}, in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
     println!("{:<16}{:>6}  {:>10}  of seed", "fault", "count", "slowest");
     for (fault, Row { count, slowest, seed }) in &rows {
-        let (fault, slowest) = (format!("{fault:?}"), format!("{:.1} ms", slowest.as_secs_f64() * 1e3));
+        let (fault, slowest) =
+            (format!("{fault:?}"), format!("{:.1} ms", slowest.as_secs_f64() * 1e3));
         println!("{fault:<16}{count:>6}  {slowest:>10}  {seed}");
     }
     assert!(wrong.is_empty(), "{} of {FAULTS} went wrong:\n{}", wrong.len(), wrong.join("\n"));

@@ -6,7 +6,10 @@ use futures::FutureExt;
 use futures_timer::Delay;
 use syncbn::collective::LocalGroup;
 use syncbn::stats::RunningStats;
-use syncbn::{Backward, Device, Error, Forward, ProcessGroup, Saved, SyncBatchNorm, Tensor, error::ExchangeError};
+use syncbn::{
+    Backward, Device, Error, Forward, ProcessGroup, Saved, SyncBatchNorm, Tensor,
+    error::ExchangeError,
+};
 
 use crate::saboteur::{Sabotage, saboteur};
 use crate::scenario::{CALLS, Call, Executor, Fault, STEPS, Scenario};
@@ -51,12 +54,15 @@ pub fn run(scenario: Scenario) -> Vec<Option<Report>> {
     });
     match scenario.executor {
         Executor::Threads => {
-            let threads = groups.map(|group| std::thread::spawn(move || pollster::block_on(train(scenario, group))));
+            let threads = groups.map(|group| {
+                std::thread::spawn(move || pollster::block_on(train(scenario, group)))
+            });
             let threads: Vec<_> = threads.collect();
             threads.into_iter().map(|thread| thread.join().ok()).collect()
         }
         Executor::Tasks => {
-            let tasks: Vec<_> = groups.map(|group| runtime().spawn(train(scenario, group))).collect();
+            let tasks: Vec<_> =
+                groups.map(|group| runtime().spawn(train(scenario, group))).collect();
             tasks.into_iter().map(|task| runtime().block_on(task).ok()).collect()
         }
     }
@@ -64,7 +70,9 @@ pub fn run(scenario: Scenario) -> Vec<Option<Report>> {
 
 fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
-    RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap())
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
+    })
 }
 
 /// The layers of a rank, and what backward needs.
@@ -80,7 +88,10 @@ async fn train(scenario: Scenario, group: ProcessGroup) -> Report {
     let layer = |layer| {
         let config = scenario.config(group.rank(), layer);
         let of_rank = SyncBatchNorm::new(config, [Device::host()]).expect("a valid configuration");
-        of_rank.named(Scenario::name(layer)).in_group(&group).expect("parameters that ranks compare")
+        of_rank
+            .named(Scenario::name(layer))
+            .in_group(&group)
+            .expect("parameters that ranks compare")
     };
     let layers = [layer(0), layer(1)];
     let mut rank = Rank { scenario, group, layers, saved: [Vec::new(), Vec::new()] };
@@ -103,7 +114,8 @@ async fn train(scenario: Scenario, group: ProcessGroup) -> Report {
             }
             Fault::DropsDuring if planted => {
                 if let Some(result) = rank.make(call).now_or_never() {
-                    // It came last, and had its result at once. It leaves then, and the others learn at their next call.
+                    // It came last, and had its result at once. It leaves then, and the others
+                    // learn at their next call.
                     report.results.extend(result);
                     return report;
                 }
@@ -138,12 +150,16 @@ impl Rank {
         let rank = self.group.rank();
         let [x, g] = self.scenario.data(call.step, call.layer);
         let channels = self.layers[call.layer].config().num_features;
-        let bad = self.scenario.fault == Fault::BadShape && rank == self.scenario.culprit && call == self.scenario.call;
+        let bad = self.scenario.fault == Fault::BadShape
+            && rank == self.scenario.culprit
+            && call == self.scenario.call;
         [(x, bad && call.forward), (g, bad && !call.forward)].map(|(batches, bad)| {
             let host = &self.layers[call.layer].devices()[0];
             match &batches[rank] {
                 // A layer of another number of channels gets an input to match.
-                batch if batch.dims[1] != channels => host.zeros(&[batch.dims[0], channels]).expect("a tensor"),
+                batch if batch.dims[1] != channels => {
+                    host.zeros(&[batch.dims[0], channels]).expect("a tensor")
+                }
                 batch if bad => host.zeros(&[batch.dims[0], channels + 1]).expect("a tensor"),
                 batch => batch.upload(host),
             }
@@ -156,15 +172,19 @@ impl Rank {
         let layer = &self.layers[call.layer];
         if call.forward {
             let forward = match self.scenario.fault {
-                Fault::Recomputes if planted => layer.forward_train(Forward::of(&x).untracked()).await?,
+                Fault::Recomputes if planted => {
+                    layer.forward_train(Forward::of(&x).untracked()).await?
+                }
                 _ => layer.forward_train(&x).await?,
             };
             self.saved[call.layer].push((forward.saved, x));
             forward.output.to_vec().await
         } else {
             let before = usize::from(self.scenario.fault == Fault::OtherForward && planted);
-            let (saved, x) = self.saved[call.layer].iter().nth_back(before).expect("forward before backward");
-            // In place of a forward call, or of another forward call, it is for the input of the step before.
+            let (saved, x) =
+                self.saved[call.layer].iter().nth_back(before).expect("forward before backward");
+            // In place of a forward call, or of another forward call, it is for the input of the
+            // step before.
             let fits = g.dims() == x.dims() || self.scenario.fault == Fault::BadShape;
             let g = if fits { g } else { x.device().zeros(x.dims())? };
             layer.backward(saved, Backward::of(x, &g)).await?.input.to_vec().await
@@ -176,11 +196,17 @@ impl Rank {
         self.layers[call.layer].forward_eval(&x).await.map(|_| ())
     }
 
-    async fn failure(&self, call: Call, error: Error, took: Duration, before: &[RunningStats]) -> Failure {
+    async fn failure(
+        &self,
+        call: Call,
+        error: Error,
+        took: Duration,
+        before: &[RunningStats],
+    ) -> Failure {
         let unchanged = self.running() == before;
         let group = self.group.failure();
-        let other =
-            self.layers[1 - call.layer].devices()[0].zeros(&[2, self.layers[1 - call.layer].config().num_features]);
+        let other = self.layers[1 - call.layer].devices()[0]
+            .zeros(&[2, self.layers[1 - call.layer].config().num_features]);
         let began = Instant::now();
         let next = self.layers[1 - call.layer].forward_train(&other.expect("a tensor")).await.err();
         let (unchanged, next_took) = (unchanged && self.running() == before, began.elapsed());

@@ -22,7 +22,11 @@ pub enum Sabotage {
 }
 
 /// Does it at the exchange of this number.
-pub fn saboteur(inner: LocalRank, sabotage: Sabotage, at: usize) -> Tapped<impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync> {
+pub fn saboteur(
+    inner: LocalRank,
+    sabotage: Sabotage,
+    at: usize,
+) -> Tapped<impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync> {
     let exchanges = AtomicUsize::new(0);
     Tapped::new(inner, move |message| match &sabotage {
         _ if exchanges.fetch_add(1, Ordering::Relaxed) != at => message,

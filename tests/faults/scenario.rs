@@ -1,7 +1,8 @@
-//! A training run of a few ranks in which one of them, the culprit, does something wrong at one call.
+//! A training run of a few ranks in which one of them, the culprit, does something wrong at one
+//! call.
 //!
-//! Every rank has two layers, `first` and `second`. A step is four calls, each with an exchange: forward of both, then
-//! backward in the opposite order.
+//! Every rank has two layers, `first` and `second`. A step is four calls, each with an exchange:
+//! forward of both, then backward in the opposite order.
 
 use std::time::Duration;
 
@@ -134,10 +135,17 @@ pub struct Scenario {
 impl Scenario {
     /// What a call works on: every rank's batch, and its upstream gradient.
     pub fn data(&self, step: usize, layer: usize) -> [Vec<Batch>; 2] {
-        let mut random = Random(self.seed.wrapping_mul(1000) + (step * CHANNELS.len() + layer) as u64);
+        let mut random =
+            Random(self.seed.wrapping_mul(1000) + (step * CHANNELS.len() + layer) as u64);
         let dims: Vec<Vec<usize>> = (0..self.world_size)
             // The first rank always has two values, so that the group has; others may have none.
-            .map(|rank| vec![if rank == 0 { 2 } else { random.below(3) }, CHANNELS[layer], 1 + random.below(2)])
+            .map(|rank| {
+                vec![
+                    if rank == 0 { 2 } else { random.below(3) },
+                    CHANNELS[layer],
+                    1 + random.below(2),
+                ]
+            })
             .collect();
         [(); 2].map(|()| dims.iter().map(|dims| Batch::random(dims, &mut random)).collect())
     }

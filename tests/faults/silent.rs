@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use syncbn::{
-    Backward, BatchNormConfig, Device, Error, Forward, Normalized, ProcessGroup, SyncBatchNorm, Tensor,
-    error::ExchangeError,
+    Backward, BatchNormConfig, Device, Error, Forward, Normalized, ProcessGroup, SyncBatchNorm,
+    Tensor, error::ExchangeError,
 };
 
 use crate::common::{on_threads, process_groups};
@@ -19,11 +19,17 @@ fn layer(group: &ProcessGroup) -> (SyncBatchNorm, Tensor) {
     (SyncBatchNorm::new(config, [Device::host()]).unwrap().in_group(group).unwrap(), x)
 }
 
-/// Every rank must have found that `what` of rank 1 is `found`, the same error but for the place where the rank was.
+/// Every rank must have found that `what` of rank 1 is `found`, the same error but for the place
+/// where the rank was.
 fn assert_mismatch(errors: Vec<Error>, (what, found, expected): (&str, &str, &str)) {
     for error in errors {
-        let Error::Exchange(ExchangeError::Mismatch { rank, what: named, found: of_rank, expected: of_most, .. }) =
-            &error
+        let Error::Exchange(ExchangeError::Mismatch {
+            rank,
+            what: named,
+            found: of_rank,
+            expected: of_most,
+            ..
+        }) = &error
         else {
             panic!("expected a mismatch of rank 1, found {error}")
         };
@@ -32,8 +38,8 @@ fn assert_mismatch(errors: Vec<Error>, (what, found, expected): (&str, &str, &st
     }
 }
 
-/// The kinds of forward that give the same numbers from the same input: they differ in the running statistics, and in what
-/// the caller does with the result.
+/// The kinds of forward that give the same numbers from the same input: they differ in the running
+/// statistics, and in what the caller does with the result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Train,
@@ -42,8 +48,11 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, &str); 3] =
-        [(Self::Train, "forward"), (Self::Recompute, "recomputed forward"), (Self::Evaluate, "forward in evaluation")];
+    const ALL: [(Self, &str); 3] = [
+        (Self::Train, "forward"),
+        (Self::Recompute, "recomputed forward"),
+        (Self::Evaluate, "forward in evaluation"),
+    ];
 
     fn call(self, layer: &SyncBatchNorm, x: &Tensor) -> Result<Normalized, Error> {
         match self {
@@ -77,13 +86,17 @@ fn backward_of_different_forward_calls_of_one_layer_does_not_meet() {
     for (second, _) in Kind::ALL {
         let errors = on_threads(process_groups(3, DEADLINE), |group| {
             let (layer, x) = layer(&group);
-            let calls = [Kind::Train, second].map(|kind| kind.call(&layer, &x).expect("forward").saved);
+            let calls =
+                [Kind::Train, second].map(|kind| kind.call(&layer, &x).expect("forward").saved);
             // Where all differentiate the same call, in whatever order, they meet.
             for saved in calls.iter().rev() {
-                pollster::block_on(layer.backward(saved, Backward::of(&x, &x))).expect("backward of the same call");
+                pollster::block_on(layer.backward(saved, Backward::of(&x, &x)))
+                    .expect("backward of the same call");
             }
             let saved = &calls[usize::from(group.rank() == 1)];
-            pollster::block_on(layer.backward(saved, Backward::of(&x, &x))).map(|_| ()).expect_err("different calls")
+            pollster::block_on(layer.backward(saved, Backward::of(&x, &x)))
+                .map(|_| ())
+                .expect_err("different calls")
         });
         assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
         assert_mismatch(errors, ("subject", "1", "0"));

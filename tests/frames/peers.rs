@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase};
 use syncbn::{
-    Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm, collective::LocalGroup, error::ExchangeError,
+    Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm, collective::LocalGroup,
+    error::ExchangeError,
 };
 
 use crate::common::on_threads;
@@ -18,18 +19,24 @@ const CULPRIT: usize = 2;
 /// The errors of all ranks when one sends `bytes` at the second exchange of a layer.
 fn errors(bytes: &[u8]) -> Vec<ExchangeError> {
     let groups = LocalGroup::ranks(RANKS).into_iter().enumerate().map(|(rank, inner)| {
-        let sabotage = if rank == CULPRIT { Sabotage::Send(bytes.to_vec()) } else { Sabotage::Nothing };
+        let sabotage =
+            if rank == CULPRIT { Sabotage::Send(bytes.to_vec()) } else { Sabotage::Nothing };
         ProcessGroup::new(saboteur(inner, sabotage, 1)).with_deadline(Duration::from_secs(20))
     });
     on_threads(groups.collect(), |group| {
         let host = Device::host();
-        let layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [host.clone()]).unwrap().in_group(&group).unwrap();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [host.clone()])
+            .unwrap()
+            .in_group(&group)
+            .unwrap();
         let x = host.upload(&[2, 2], &[0.0, 1.0, 2.0, 3.0]).unwrap();
         let saved = pollster::block_on(layer.forward_train(&x)).expect("a good exchange").saved;
         let before = layer.running_stats();
-        let error = pollster::block_on(layer.backward(&saved, Backward::of(&x, &x))).expect_err("an unusable message");
+        let error = pollster::block_on(layer.backward(&saved, Backward::of(&x, &x)))
+            .expect_err("an unusable message");
         assert_eq!(layer.running_stats(), before);
-        let next = pollster::block_on(layer.forward_train(&x)).expect_err("a group that has failed");
+        let next =
+            pollster::block_on(layer.forward_train(&x)).expect_err("a group that has failed");
         assert!(matches!(next, Error::Exchange(ExchangeError::Poisoned { .. })), "{next}");
         let Error::Exchange(error) = error else { panic!("{error}") };
         assert_eq!(group.failure().as_ref(), Some(&error));
@@ -37,7 +44,8 @@ fn errors(bytes: &[u8]) -> Vec<ExchangeError> {
     })
 }
 
-/// Every rank must have found the same, that the message of the culprit cannot be used because of `reason`.
+/// Every rank must have found the same, that the message of the culprit cannot be used because of
+/// `reason`.
 fn assert_named(bytes: &[u8], reason: &str) {
     let found = errors(bytes);
     for error in &found {
@@ -78,14 +86,17 @@ fn a_rank_that_speaks_for_another_is_named_on_every_rank() {
     );
 }
 
-/// The message of the culprit with everything right but the payload: its configuration is read off the error about it.
+/// The message of the culprit with everything right but the payload: its configuration is read off
+/// the error about it.
 fn frame(payload: Payload) -> Vec<u8> {
     let header = header(Phase::Backward);
     let (rank, name) = (CULPRIT as u64, String::new());
     // The second exchange, about the first.
     let mut header = Header { group: 0, rank, layer: 0, step: 1, subject: 0, name, ..header };
     let bytes = listed(&[&Frame { header: header.clone(), payload: payload.clone() }.encode()]);
-    let ExchangeError::Mismatch { expected, what, .. } = &errors(&bytes)[0] else { panic!("another configuration") };
+    let ExchangeError::Mismatch { expected, what, .. } = &errors(&bytes)[0] else {
+        panic!("another configuration")
+    };
     assert!(what.contains("configuration"));
     header.config = u64::from_str_radix(expected.trim_start_matches("0x"), 16).expect("a checksum");
     listed(&[&Frame { header, payload }.encode()])

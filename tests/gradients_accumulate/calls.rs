@@ -1,4 +1,5 @@
-//! Calls of other kinds that add to their targets: of other statistics than the batch's of all, joint ones, and steps.
+//! Calls of other kinds that add to their targets: of other statistics than the batch's of all,
+//! joint ones, and steps.
 
 use pollster::block_on;
 use syncbn::{Backward, SyncBatchNorm, joint};
@@ -19,12 +20,16 @@ fn a_call_that_did_not_communicate_adds_each_rank_s_own() {
                 let layer = Layer::new(&problem, place);
                 let mut call = Call::new(&layer, &problem);
                 call.saved = layer.eval(&call.x);
-                let (before, gradients) = ([121, 122].map(|seed| old(4, seed)), call.gradients(&layer));
+                let (before, gradients) =
+                    ([121, 122].map(|seed| old(4, seed)), call.gradients(&layer));
                 let mut targets = before.each_ref().map(|values| layer.vectors(values));
                 call.accumulate(&layer, &mut targets);
                 for ((found, before), gradients) in targets.iter().zip(&before).zip(&gradients) {
                     let what = format!("{place:?}, tracks {tracks}, {affine:?}");
-                    assert!(gradients[0] != gradients[1] && gradients[2] == [0.0; CHANNELS], "{what}");
+                    assert!(
+                        gradients[0] != gradients[1] && gradients[2] == [0.0; CHANNELS],
+                        "{what}"
+                    );
                     assert_same(&what, &read(found), &sums(before, gradients));
                 }
             }
@@ -44,18 +49,28 @@ fn one_layer_of_a_joint_call_may_add_and_the_other_replace() {
             let before = [131, 132, 133, 134].map(|seed| old(2, seed));
             let [mut dw, mut db, mut other_dw, mut other_db] =
                 before.each_ref().map(|values| vectors(&layers[0], values));
-            let adds = Backward::of(&x[0], &g[0]).weight_gradient(&mut dw).bias_gradient(&mut db).accumulate();
-            let replaces = Backward::of(&x[1], &g[1]).weight_gradient(&mut other_dw).bias_gradient(&mut other_db);
+            let adds = Backward::of(&x[0], &g[0])
+                .weight_gradient(&mut dw)
+                .bias_gradient(&mut db)
+                .accumulate();
+            let replaces = Backward::of(&x[1], &g[1])
+                .weight_gradient(&mut other_dw)
+                .bias_gradient(&mut other_db);
             let calls = [(&layers[0], &saved[0], adds), (&layers[1], &saved[1], replaces)];
             block_on(joint::backward(calls)).unwrap();
             let [alone, other] = [0, 1].map(|at| {
-                let alone = block_on(layers[at].backward(&saved[at], Backward::of(&x[at], &g[at]))).unwrap();
+                let alone = block_on(layers[at].backward(&saved[at], Backward::of(&x[at], &g[at])))
+                    .unwrap();
                 [alone.weight, alone.bias].map(|tensors| read(&tensors.unwrap()))
             });
             let what = format!("{kind:?}, {affine:?}");
             assert_same(&what, &read(&dw), &sums(&before[0], &alone[0]));
             assert_same(&what, &read(&db), &sums(&before[1], &alone[1]));
-            assert_eq!([bits(&read(&other_dw)), bits(&read(&other_db))], other.map(|values| bits(&values)), "{what}");
+            assert_eq!(
+                [bits(&read(&other_dw)), bits(&read(&other_db))],
+                other.map(|values| bits(&values)),
+                "{what}"
+            );
         }
     }
 }
@@ -73,8 +88,10 @@ fn a_step_adds_to_the_targets_that_it_is_given_and_gives_the_same_sums() {
             let layer = problem.layer(kind);
             let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
             let saved = block_on(layer.forward_train(&x)).unwrap().saved;
-            let whole = block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap().report.unwrap();
-            let written = block_on(layer.local_gradient_sums(&saved, Backward::of(&x, &g))).unwrap();
+            let whole =
+                block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap().report.unwrap();
+            let written =
+                block_on(layer.local_gradient_sums(&saved, Backward::of(&x, &g))).unwrap();
             assert_eq!(written, whole.local, "{kind:?}, {affine:?}");
             let before = [141, 142].map(|seed| old(4, seed));
             let own = problem_of_local(&problem).found(kind);
@@ -83,10 +100,21 @@ fn a_step_adds_to_the_targets_that_it_is_given_and_gives_the_same_sums() {
                 let [mut dw, mut db] = before.each_ref().map(|values| vectors(&layer, values));
                 let request = Backward::of(&x, &g).weight_gradient(wanted[0].then_some(&mut dw));
                 let request = request.bias_gradient(wanted[1].then_some(&mut db)).accumulate();
-                assert_eq!(block_on(layer.local_gradient_sums(&saved, request)).unwrap(), whole.local);
+                assert_eq!(
+                    block_on(layer.local_gradient_sums(&saved, request)).unwrap(),
+                    whole.local
+                );
                 for (at, found) in [dw, db].iter().enumerate() {
-                    let expected = if wanted[at] { sums(&before[at], &gradients[at]) } else { before[at].clone() };
-                    assert_same(&format!("{kind:?}, {affine:?}, {wanted:?}"), &read(found), &expected);
+                    let expected = if wanted[at] {
+                        sums(&before[at], &gradients[at])
+                    } else {
+                        before[at].clone()
+                    };
+                    assert_same(
+                        &format!("{kind:?}, {affine:?}, {wanted:?}"),
+                        &read(found),
+                        &expected,
+                    );
                 }
             }
         }

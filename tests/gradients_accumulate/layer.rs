@@ -8,7 +8,8 @@ use syncbn::{Backward, BatchNorm, Device, Forward, Gradients, Saved, SyncBatchNo
 use super::common::*;
 use super::problem::Problem;
 
-pub const AFFINE: [AffineGradient; 3] = [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean];
+pub const AFFINE: [AffineGradient; 3] =
+    [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean];
 
 /// Where the ranks of a layer are, and where their statistics merge.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,7 +83,9 @@ impl Layer {
 
     /// Vectors of these values for each rank, to be added to.
     pub fn vectors(&self, values: &[Vec<f32>]) -> Vec<Tensor> {
-        let upload = |(rank, values): (usize, &Vec<f32>)| self.device(rank).upload(&[values.len()], values).unwrap();
+        let upload = |(rank, values): (usize, &Vec<f32>)| {
+            self.device(rank).upload(&[values.len()], values).unwrap()
+        };
         values.iter().enumerate().map(upload).collect()
     }
 }
@@ -113,13 +116,18 @@ impl Call {
 
     /// Adds both of them.
     pub fn accumulate(&self, layer: &Layer, [weight, bias]: &mut [Vec<Tensor>; 2]) {
-        layer.backward(&self.saved, self.request().weight_gradient(weight).bias_gradient(bias).accumulate());
+        layer.backward(
+            &self.saved,
+            self.request().weight_gradient(weight).bias_gradient(bias).accumulate(),
+        );
     }
 }
 
 /// One f32 addition for each value.
 pub fn sums(old: &[Vec<f32>], new: &[Vec<f32>]) -> Vec<Vec<f32>> {
-    let of_rank = |(old, new): (&Vec<f32>, &Vec<f32>)| old.iter().zip(new).map(|(old, new)| old + new).collect();
+    let of_rank = |(old, new): (&Vec<f32>, &Vec<f32>)| {
+        old.iter().zip(new).map(|(old, new)| old + new).collect()
+    };
     old.iter().zip(new).map(of_rank).collect()
 }
 
@@ -129,8 +137,12 @@ pub fn assert_same(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
     for (rank, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert_eq!(found.len(), expected.len(), "{what}, rank {rank}");
         for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
-            let is_same = found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
-            assert!(is_same, "{what}, rank {rank}, value {index}: {found:e}, expected {expected:e}");
+            let is_same =
+                found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
+            assert!(
+                is_same,
+                "{what}, rank {rank}, value {index}: {found:e}, expected {expected:e}"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
-//! A batch that is never in memory at once: statistics and gradient sums of its parts merge, gradients of weight and bias add
-//! up part by part, and everything is as if the parts had been one batch.
+//! A batch that is never in memory at once: statistics and gradient sums of its parts merge,
+//! gradients of weight and bias add up part by part, and everything is as if the parts had been one
+//! batch.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ struct Parts {
     whole: Problem,
 }
 
-/// What all steps together gave: outputs and gradients of a rank's micro-batches one after the other.
+/// What all steps together gave: outputs and gradients of a rank's micro-batches one after the
+/// other.
 struct Steps {
     global: GlobalStatistics,
     y: Vec<Vec<f32>>,
@@ -51,9 +53,13 @@ impl Parts {
             };
             SAMPLES.iter().enumerate().map(of_part).collect()
         };
-        // The upstream gradient has a mean, so that no term of the formulas is near 0 for want of it.
+        // The upstream gradient has a mean, so that no term of the formulas is near 0 for want of
+        // it.
         let (x, g) = (draw(&moments), draw(&|_, _| (0.25, 1.0)));
-        let whole = Problem { grad_outputs: joined(&g), ..Problem::with_batches(joined(&x), &mut Random(seed + 1)) };
+        let whole = Problem {
+            grad_outputs: joined(&g),
+            ..Problem::with_batches(joined(&x), &mut Random(seed + 1))
+        };
         Self { x, g, whole }
     }
 
@@ -70,7 +76,8 @@ impl Parts {
         self.run(&layer, 0..layer.devices().len()).unwrap()
     }
 
-    /// The worst error of a gradient as a share of its tolerance, or what is wrong with statistics, outputs or gradients.
+    /// The worst error of a gradient as a share of its tolerance, or what is wrong with statistics,
+    /// outputs or gradients.
     fn compare(&self, found: &Steps) -> Result<f64, String> {
         let whole = &self.whole;
         let expected = definition(&whole.batches, Some(&whole.parameters), whole.config.eps);
@@ -95,7 +102,11 @@ fn append(all: &mut [Vec<f32>], tensors: &[Tensor]) {
     all.iter_mut().zip(read(tensors)).for_each(|(all, values)| all.extend(values));
 }
 
-async fn by_steps(layer: &SyncBatchNorm, x: &[Vec<Tensor>], g: &[Vec<Tensor>]) -> Result<Steps, Error> {
+async fn by_steps(
+    layer: &SyncBatchNorm,
+    x: &[Vec<Tensor>],
+    g: &[Vec<Tensor>],
+) -> Result<Steps, Error> {
     let mut local = LocalStatistics::empty(CHANNELS);
     for x in x {
         local.merge(&layer.local_statistics(x).await?)?;
@@ -103,16 +114,21 @@ async fn by_steps(layer: &SyncBatchNorm, x: &[Vec<Tensor>], g: &[Vec<Tensor>]) -
     let global = layer.synchronize(local).await?;
 
     let ranks = layer.devices().len();
-    let zeros = || -> Result<Vec<Tensor>, Error> { layer.devices().iter().map(|on| on.zeros(&[CHANNELS])).collect() };
+    let zeros = || -> Result<Vec<Tensor>, Error> {
+        layer.devices().iter().map(|on| on.zeros(&[CHANNELS])).collect()
+    };
     let (mut y, mut saved, mut alone) = (vec![Vec::new(); ranks], Vec::new(), Vec::new());
-    let (mut weight, mut bias, mut local) = (zeros()?, zeros()?, LocalGradientSums::empty(CHANNELS));
+    let (mut weight, mut bias, mut local) =
+        (zeros()?, zeros()?, LocalGradientSums::empty(CHANNELS));
     for (x, g) in x.iter().zip(g) {
         let forward = layer.normalize(x, &global).await?;
         append(&mut y, &forward.output);
-        let request = Backward::of(x, g).weight_gradient(&mut weight).bias_gradient(&mut bias).accumulate();
+        let request =
+            Backward::of(x, g).weight_gradient(&mut weight).bias_gradient(&mut bias).accumulate();
         local.merge(&layer.local_gradient_sums(&forward.saved, request).await?)?;
         let (mut own_weight, mut own_bias) = (zeros()?, zeros()?);
-        let request = Backward::of(x, g).weight_gradient(&mut own_weight).bias_gradient(&mut own_bias);
+        let request =
+            Backward::of(x, g).weight_gradient(&mut own_weight).bias_gradient(&mut own_bias);
         layer.local_gradient_sums(&forward.saved, request).await?;
         alone.push([read(&own_weight), read(&own_bias)]);
         saved.push(forward.saved);
@@ -121,9 +137,13 @@ async fn by_steps(layer: &SyncBatchNorm, x: &[Vec<Tensor>], g: &[Vec<Tensor>]) -
 
     let mut grad_inputs = vec![Vec::new(); ranks];
     for ((x, g), saved) in x.iter().zip(g).zip(&saved) {
-        append(&mut grad_inputs, &layer.input_gradients(saved, Backward::of(x, g), &sums).await?.input);
+        append(
+            &mut grad_inputs,
+            &layer.input_gradients(saved, Backward::of(x, g), &sums).await?.input,
+        );
     }
-    let gradients = Found { grad_inputs, grad_weights: Some(read(&weight)), grad_biases: Some(read(&bias)) };
+    let gradients =
+        Found { grad_inputs, grad_weights: Some(read(&weight)), grad_biases: Some(read(&bias)) };
     Ok(Steps { global, y, gradients, alone })
 }
 
@@ -185,12 +205,14 @@ fn running_statistics_follow_all_micro_batches_as_one() {
         let statistics = definition(batches, None, config.eps).statistics;
         let mut expected = Running { mean: widened(&running.mean), var: widened(&running.var) };
         expected.update(&statistics, 0.1, Divisor::CountMinusOne).unwrap();
-        let deviation = statistics.var_biased.iter().fold(0f64, |largest, var| largest.max(var.sqrt()));
+        let deviation =
+            statistics.var_biased.iter().fold(0f64, |largest, var| largest.max(var.sqrt()));
         for kind in Kind::ALL {
             let layer = parts.whole.layer(kind);
             parts.run(&layer, 0..3).unwrap();
             let found = layer.running_stats().unwrap();
-            compare_running(&found, &expected, deviation).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+            compare_running(&found, &expected, deviation)
+                .unwrap_or_else(|error| panic!("{kind:?}: {error}"));
             assert_eq!(found.num_batches_tracked, running.num_batches_tracked + 1);
         }
     }
@@ -204,7 +226,8 @@ fn ranks_of_several_callers_have_the_bits_of_one_caller_with_all() {
         let mut parts = problems(4).into_iter().nth(3).unwrap();
         parts.whole.config = parts.whole.config.clone().with_affine_gradient(affine);
         let layer = |devices: &[Device]| {
-            let mut layer = SyncBatchNorm::new(parts.whole.config.clone(), devices.to_vec()).unwrap();
+            let mut layer =
+                SyncBatchNorm::new(parts.whole.config.clone(), devices.to_vec()).unwrap();
             parts.whole.parameters.set(&mut layer);
             layer
         };
@@ -220,7 +243,9 @@ fn ranks_of_several_callers_have_the_bits_of_one_caller_with_all() {
             steps.unwrap()
         });
         assert!(found.iter().all(|steps| steps.global == expected.global));
-        let all = |of: fn(&Steps) -> Vec<Vec<f32>>| bits(&found[..2].iter().flat_map(of).collect::<Vec<_>>());
+        let all = |of: fn(&Steps) -> Vec<Vec<f32>>| {
+            bits(&found[..2].iter().flat_map(of).collect::<Vec<_>>())
+        };
         assert_eq!(all(|steps| steps.y.clone()), bits(&expected.y));
         let gradients = [
             all(|steps| steps.gradients.grad_inputs.clone()),
@@ -238,32 +263,48 @@ fn a_step_that_is_left_out_is_caught_by_the_comparison() {
     let parts = &problems(3)[1];
     let layer = parts.whole.layer(Kind::Host);
     let (x, g) = (parts.x.iter(), parts.g.iter());
-    let tensors: Vec<[Vec<Tensor>; 2]> = x.zip(g).map(|(x, g)| [upload(&layer, x), upload(&layer, g)]).collect();
+    let tensors: Vec<[Vec<Tensor>; 2]> =
+        x.zip(g).map(|(x, g)| [upload(&layer, x), upload(&layer, g)]).collect();
     let right = parts.run(&layer, 0..3).unwrap();
     parts.compare(&right).unwrap();
     // Statistics of the last micro-batch for all of them.
     let last = block_on(layer.local_statistics(&tensors[2][0])).unwrap();
     let last = block_on(layer.synchronize(last)).unwrap();
     parts
-        .compare(&Steps { global: last.clone(), y: right.y.clone(), gradients: right.gradients.clone(), alone: vec![] })
+        .compare(&Steps {
+            global: last.clone(),
+            y: right.y.clone(),
+            gradients: right.gradients.clone(),
+            alone: vec![],
+        })
         .unwrap_err();
     let mut y = vec![Vec::new(); 3];
     for [x, _] in &tensors {
         append(&mut y, &block_on(layer.normalize(x, &last)).unwrap().output);
     }
     parts
-        .compare(&Steps { global: right.global.clone(), y, gradients: right.gradients.clone(), alone: vec![] })
+        .compare(&Steps {
+            global: right.global.clone(),
+            y,
+            gradients: right.gradients.clone(),
+            alone: vec![],
+        })
         .unwrap_err();
-    // Gradient sums of the last micro-batch for all of them, and gradients of weight and bias of it alone.
+    // Gradient sums of the last micro-batch for all of them, and gradients of weight and bias of it
+    // alone.
     let mut grad_inputs = vec![Vec::new(); 3];
     let mut sums = None;
     for [x, g] in tensors.iter().rev() {
         let saved = block_on(layer.normalize(x, &right.global)).unwrap().saved;
         let local = block_on(layer.local_gradient_sums(&saved, Backward::of(x, g))).unwrap();
         let sums = sums.get_or_insert_with(|| block_on(layer.synchronize(local)).unwrap());
-        let input = block_on(layer.input_gradients(&saved, Backward::of(x, g), sums)).unwrap().input;
+        let input =
+            block_on(layer.input_gradients(&saved, Backward::of(x, g), sums)).unwrap().input;
         let found = read(&input);
-        grad_inputs.iter_mut().zip(found).for_each(|(all, values): (&mut Vec<f32>, _)| drop(all.splice(..0, values)));
+        grad_inputs
+            .iter_mut()
+            .zip(found)
+            .for_each(|(all, values): (&mut Vec<f32>, _)| drop(all.splice(..0, values)));
     }
     let [weight, bias] = right.alone[2].clone();
     let wrong = [
@@ -272,7 +313,8 @@ fn a_step_that_is_left_out_is_caught_by_the_comparison() {
         Found { grad_biases: Some(bias), ..right.gradients.clone() },
     ];
     for gradients in wrong {
-        let steps = Steps { gradients, global: right.global.clone(), y: right.y.clone(), alone: vec![] };
+        let steps =
+            Steps { gradients, global: right.global.clone(), y: right.y.clone(), alone: vec![] };
         parts.compare(&steps).unwrap_err();
     }
 }

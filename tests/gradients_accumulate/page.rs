@@ -1,4 +1,5 @@
-//! An optimizer's gradients in one buffer of the application, added to by submissions of this crate and by the application's.
+//! An optimizer's gradients in one buffer of the application, added to by submissions of this crate
+//! and by the application's.
 
 use pollster::block_on;
 use syncbn::{Backward, BatchNorm, Device, Forward, Tensor, Workspace};
@@ -10,7 +11,8 @@ use super::problem::Problem;
 
 const CHANNELS: usize = 5;
 const DIMS: [usize; 3] = [3, CHANNELS, 7];
-/// Bytes from one tensor to the next: more than any of them has, and a multiple of every device's alignment.
+/// Bytes from one tensor to the next: more than any of them has, and a multiple of every device's
+/// alignment.
 const STRIDE: u64 = 512;
 /// Fills what no tensor owns, so that writing too far shows.
 const MARK: f32 = 12345.0;
@@ -26,7 +28,8 @@ impl Page {
         let device = virtual_gpus()[0].clone();
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let size = slots * STRIDE;
-        let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        let descriptor =
+            wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
         let (gpu, queue) = device.wgpu().unwrap();
         let buffer = gpu.create_buffer(&descriptor);
         queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&vec![MARK; size as usize / 4]));
@@ -43,9 +46,13 @@ impl Page {
     /// Everything behind the values of each slot is still the mark.
     fn assert_marks(&self, lengths: &[usize], what: &str) {
         let words = self.buffer.size() as usize / 4;
-        let all = block_on(self.device.wrap(self.buffer.clone(), 0, &[1, words]).unwrap().to_vec()).unwrap();
+        let all = block_on(self.device.wrap(self.buffer.clone(), 0, &[1, words]).unwrap().to_vec())
+            .unwrap();
         for (slot, (slice, &length)) in all.chunks(STRIDE as usize / 4).zip(lengths).enumerate() {
-            assert!(slice[length..].iter().all(|&value| value == MARK), "{what}: behind slot {slot}");
+            assert!(
+                slice[length..].iter().all(|&value| value == MARK),
+                "{what}: behind slot {slot}"
+            );
         }
     }
 }
@@ -64,9 +71,12 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
 
         let page = Page::new(6);
         let vector = |slot, values: &[f32]| page.place(slot, &[CHANNELS], values);
-        let (weight, bias) = (vector(0, &problem.parameters.weight), vector(3, &problem.parameters.bias));
+        let (weight, bias) =
+            (vector(0, &problem.parameters.weight), vector(3, &problem.parameters.bias));
         match &mut layer {
-            Layer::Synchronized(layer) => layer.set_parameter_tensors(Some(weight), Some(bias)).unwrap(),
+            Layer::Synchronized(layer) => {
+                layer.set_parameter_tensors(Some(weight), Some(bias)).unwrap()
+            }
             Layer::OnDevice(norm) => norm.set_parameter_tensors(Some(weight), Some(bias)).unwrap(),
         }
         let x = page.place(5, &DIMS, &problem.batches[0].values);
@@ -94,11 +104,14 @@ fn several_calls_of_one_encoder_add_one_after_the_other() {
     let Layer::OnDevice(norm) = &layer else { panic!("another kind of layer") };
     let norm: &BatchNorm = norm;
     let calls = [111, 112, 113].map(|seed| {
-        let next =
-            Problem { parameters: problem.parameters.clone(), ..Problem::random(&[&DIMS, &[2, CHANNELS, 9]], seed) };
+        let next = Problem {
+            parameters: problem.parameters.clone(),
+            ..Problem::random(&[&DIMS, &[2, CHANNELS, 9]], seed)
+        };
         Call::new(&layer, &next)
     });
-    let before = [114, 115].map(|seed| vec![Random(seed).values(CHANNELS), Random(seed + 10).values(CHANNELS)]);
+    let before = [114, 115]
+        .map(|seed| vec![Random(seed).values(CHANNELS), Random(seed + 10).values(CHANNELS)]);
     let mut expected = before.clone();
     for _ in 0..2 {
         for gradients in calls.each_ref().map(|call| call.gradients(&layer)) {
@@ -111,8 +124,10 @@ fn several_calls_of_one_encoder_add_one_after_the_other() {
     for _ in 0..2 {
         let mut encoder = gpu.create_command_encoder(&Default::default());
         for Call { x, g, .. } in &calls {
-            let forward = norm.forward_train(Forward::of(x).encode(&mut encoder, &mut workspace)).unwrap();
-            let request = Backward::of(x, g).weight_gradient(&mut dw).bias_gradient(&mut db).accumulate();
+            let forward =
+                norm.forward_train(Forward::of(x).encode(&mut encoder, &mut workspace)).unwrap();
+            let request =
+                Backward::of(x, g).weight_gradient(&mut dw).bias_gradient(&mut db).accumulate();
             norm.backward(&forward.saved, request.encode(&mut encoder, &mut workspace)).unwrap();
         }
         queue.submit([encoder.finish()]);

@@ -1,7 +1,8 @@
-//! How exact y is where others lose it: large means, outliers, ranks far apart, extreme scales, and long channels.
+//! How exact y is where others lose it: large means, outliers, ranks far apart, extreme scales, and
+//! long channels.
 //!
-//! The aim is [`TOLERANCE_ULP`] of the channel's largest |y| against the f64 definition, on every kind of group. Each test
-//! prints the worst error that it found.
+//! The aim is [`TOLERANCE_ULP`] of the channel's largest |y| against the f64 definition, on every
+//! kind of group. Each test prints the worst error that it found.
 
 use pollster::block_on;
 use syncbn::{BatchNormConfig, SyncBatchNorm};
@@ -22,7 +23,8 @@ fn check_with_eps(name: &str, batches: &[Batch], eps: f64) {
     for parameters in [None, Some(&random)] {
         let expected = definition(batches, parameters, eps);
         for kind in Kind::tested() {
-            let config = BatchNormConfig::torch(channels).with_eps(eps).with_affine(parameters.is_some());
+            let config =
+                BatchNormConfig::torch(channels).with_eps(eps).with_affine(parameters.is_some());
             let mut layer = SyncBatchNorm::new(config, kind.devices(batches.len())).unwrap();
             if let Some(parameters) = parameters {
                 parameters.set(&mut layer);
@@ -46,17 +48,33 @@ const SHAPES: [[&[usize]; 2]; 3] =
 #[test]
 fn a_mean_of_a_million_deviations_costs_nothing() {
     for (i, dims) in SHAPES.iter().enumerate() {
-        check(&format!("mean 1e4, deviation 1e-2, {dims:?}"), &normal(dims, 71 + i as u64, |_, _| (1e4, 1e-2)));
-        check(&format!("mean 1e6, deviation 1, {dims:?}"), &normal(dims, 81 + i as u64, |_, _| (1e6, 1.0)));
-        check(&format!("mean -1e6, deviation 1, {dims:?}"), &normal(dims, 91 + i as u64, |_, _| (-1e6, 1.0)));
+        check(
+            &format!("mean 1e4, deviation 1e-2, {dims:?}"),
+            &normal(dims, 71 + i as u64, |_, _| (1e4, 1e-2)),
+        );
+        check(
+            &format!("mean 1e6, deviation 1, {dims:?}"),
+            &normal(dims, 81 + i as u64, |_, _| (1e6, 1.0)),
+        );
+        check(
+            &format!("mean -1e6, deviation 1, {dims:?}"),
+            &normal(dims, 91 + i as u64, |_, _| (-1e6, 1.0)),
+        );
     }
 }
 
 #[test]
 fn a_variance_far_below_eps_costs_nothing() {
     for (i, dims) in SHAPES.iter().enumerate() {
-        check(&format!("deviation 1e-5, {dims:?}"), &normal(dims, 101 + i as u64, |_, c| (c as f64, 1e-5)));
-        check_with_eps(&format!("eps 0, {dims:?}"), &normal(dims, 111 + i as u64, |_, _| (1.0, 1e-5)), 0.0);
+        check(
+            &format!("deviation 1e-5, {dims:?}"),
+            &normal(dims, 101 + i as u64, |_, c| (c as f64, 1e-5)),
+        );
+        check_with_eps(
+            &format!("eps 0, {dims:?}"),
+            &normal(dims, 111 + i as u64, |_, _| (1.0, 1e-5)),
+            0.0,
+        );
     }
 }
 
@@ -79,8 +97,9 @@ fn a_tile_of_outliers_costs_nothing_wherever_it_is() {
 
 #[test]
 fn one_spike_over_a_constant_costs_nothing() {
-    // Its square takes part in every sum on its way, and every other term is below or near half an ulp of it: roundings
-    // of one sign, found by search over sizes and heights. The shorter the way, the fewer of them.
+    // Its square takes part in every sum on its way, and every other term is below or near half an
+    // ulp of it: roundings of one sign, found by search over sizes and heights. The shorter the
+    // way, the fewer of them.
     for (values, spike) in [
         (51_741, 191_532.72),
         (65_109, 1502.4112),
@@ -113,7 +132,9 @@ fn ranks_a_million_deviations_apart_cost_nothing() {
 fn a_channel_s_scale_costs_nothing_from_1e_minus_15_to_1e15() {
     let scales = [1e-15, 1e-10, 1e-5, 1.0, 1e5, 1e10, 1e15];
     for (i, dims) in
-        [[[6, 7, 33], [2, 7, 5]], [[3, 7, 9001], [1, 7, 4097]], [[1001, 7, 1], [3, 7, 1]]].iter().enumerate()
+        [[[6, 7, 33], [2, 7, 5]], [[3, 7, 9001], [1, 7, 4097]], [[1001, 7, 1], [3, 7, 1]]]
+            .iter()
+            .enumerate()
     {
         let dims: Vec<&[usize]> = dims.iter().map(|dims| dims.as_slice()).collect();
         let batches = normal(&dims, 151 + i as u64, |_, c| (0.5 * scales[c], scales[c]));
@@ -128,13 +149,16 @@ fn a_million_values_per_channel_cost_nothing() {
     check("2^20 + 3 values on one rank", &normal(&[&[1, 1, inner]], 161, |_, _| (3.0, 1.0)));
     // All of one sign: nothing cancels out in the sums.
     let mut random = Random(162);
-    let ramp = Batch::new(&[1, 1, inner], |index| (index as f64 / inner as f64 + 1e-3 * random.next()) as f32);
+    let ramp = Batch::new(&[1, 1, inner], |index| {
+        (index as f64 / inner as f64 + 1e-3 * random.next()) as f32
+    });
     check("a ramp of 2^20 + 3 values", &[ramp]);
     let samples = normal(&[&[(1 << 19) + 3, 2], &[1 << 19, 2]], 163, |_, _| (1e3, 1.0));
     check("2^20 + 3 samples on two ranks", &samples);
 }
 
-/// Scales from near the smallest normal f32 to its largest: squares vanish below 1e-19 and overflow beyond 1e19.
+/// Scales from near the smallest normal f32 to its largest: squares vanish below 1e-19 and overflow
+/// beyond 1e19.
 const SCALES: [f32; 9] = [1e-36, 1e-30, 1e-24, 1e-19, 1.1e19, 1e24, 1e30, 1e37, 3.3e38];
 
 /// 0 for a subnormal: some devices take it for that.
@@ -148,23 +172,33 @@ fn every_scale_of_f32_is_as_exact_as_one() {
         for scale in SCALES {
             let eps = if scale < 1.0 { 0.0 } else { EPS };
             let mut random = Random(200 + i as u64);
-            // Around 0, to one side of it, and channels of one group at scales of their own beside an ordinary one.
-            let mut value =
-                |at: f64, spread: f64| normal_or_0(((at + spread * random.next()) * f64::from(scale)) as f32);
-            let mut batches = |at: f64, spread: f64| dims.map(|dims| Batch::new(dims, |_| value(at, spread)));
+            // Around 0, to one side of it, and channels of one group at scales of their own beside
+            // an ordinary one.
+            let mut value = |at: f64, spread: f64| {
+                normal_or_0(((at + spread * random.next()) * f64::from(scale)) as f32)
+            };
+            let mut batches =
+                |at: f64, spread: f64| dims.map(|dims| Batch::new(dims, |_| value(at, spread)));
             check_with_eps(&format!("within {scale:e}, {dims:?}"), &batches(0.0, 1.0), eps);
             check_with_eps(&format!("at 0.8 of {scale:e}, {dims:?}"), &batches(0.8, 0.1), eps);
             check_with_eps(&format!("all {scale:e}, {dims:?}"), &batches(1.0, 0.0), 0.0);
             let mut mixed = batches(0.0, 1.0);
             for batch in &mut mixed {
                 let ordinary = Batch::random(&batch.dims, &mut Random(210));
-                for (index, value) in
-                    ordinary.values.iter().enumerate().filter(|(index, _)| ordinary.channel(*index) == 1)
+                for (index, value) in ordinary
+                    .values
+                    .iter()
+                    .enumerate()
+                    .filter(|(index, _)| ordinary.channel(*index) == 1)
                 {
                     batch.values[index] = *value;
                 }
             }
-            check_with_eps(&format!("one channel within 1, others within {scale:e}, {dims:?}"), &mixed, eps);
+            check_with_eps(
+                &format!("one channel within 1, others within {scale:e}, {dims:?}"),
+                &mixed,
+                eps,
+            );
         }
     }
 }

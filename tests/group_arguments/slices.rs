@@ -1,4 +1,5 @@
-//! Slices of the application's buffers: which ones are refused, and that the others give the same bits as own buffers.
+//! Slices of the application's buffers: which ones are refused, and that the others give the same
+//! bits as own buffers.
 
 use pollster::block_on;
 use syncbn::{
@@ -29,7 +30,12 @@ impl Application {
     }
 
     fn buffer(&self, size: u64, usage: BufferUsages) -> wgpu::Buffer {
-        self.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
     }
 
     fn page(&self, size: u64) -> wgpu::Buffer {
@@ -44,7 +50,8 @@ impl Application {
 #[test]
 fn inputs_and_outputs_in_one_buffer_give_the_bits_of_separate_buffers() {
     let app = Application::new();
-    // One tile, many tiles, few columns; sizes that leave a gap behind each slice, so that writing too far shows.
+    // One tile, many tiles, few columns; sizes that leave a gap behind each slice, so that writing
+    // too far shows.
     for dims in [vec![2, CHANNELS, 5], vec![3, CHANNELS, 4099], vec![701, CHANNELS]] {
         let mut random = Random(60);
         let batches = [Batch::random(&dims, &mut random), Batch::random(&dims, &mut random)];
@@ -66,7 +73,9 @@ fn inputs_and_outputs_in_one_buffer_give_the_bits_of_separate_buffers() {
         let slice = |offset| app.handle.wrap(page.clone(), offset, &dims).unwrap();
         let (inputs, mut outputs) = ([slice(x0), slice(x1)], [slice(y0), slice(y1)]);
         let layer = trained(vec![app.handle.clone(); 2]);
-        let saved = block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap().saved;
+        let saved = block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs)))
+            .unwrap()
+            .saved;
         assert!(saved.statistics().is_some());
         assert_eq!(saved.statistics(), expected.saved.statistics());
         assert_eq!(bits(&read(&outputs)), bits(&read(&expected.output)), "{dims:?}");
@@ -79,7 +88,10 @@ fn inputs_and_outputs_in_one_buffer_give_the_bits_of_separate_buffers() {
         for (word, value) in block_on(whole.to_vec()).unwrap().into_iter().enumerate() {
             let at = 4 * word as u64;
             let inside = [x0, y0, y1, x1].iter().any(|&start| (start..start + size).contains(&at));
-            assert!(inside || value == mark, "{dims:?}: byte {at}, outside every slice, is {value}");
+            assert!(
+                inside || value == mark,
+                "{dims:?}: byte {at}, outside every slice, is {value}"
+            );
         }
     }
 }
@@ -106,7 +118,9 @@ fn outputs_that_share_bytes_with_anything_are_refused() {
     let dims = [2, CHANNELS, 4]; // 96 bytes
     let at = |offset: u64| app.handle.wrap(page.clone(), offset, &dims).unwrap();
     // One slice long enough to reach into the next two.
-    let long = |offset: u64| app.handle.wrap(page.clone(), offset, &[1, CHANNELS, align as usize / 4]).unwrap();
+    let long = |offset: u64| {
+        app.handle.wrap(page.clone(), offset, &[1, CHANNELS, align as usize / 4]).unwrap()
+    };
     let mut layer = trained(vec![app.handle.clone(); 2]);
     type Case = ([Tensor; 2], [Tensor; 2], usize, &'static str, usize);
     let cases: [Case; 5] = [
@@ -129,23 +143,39 @@ fn a_slice_that_the_buffer_or_the_device_does_not_allow_is_refused() {
     let app = Application::new();
     let align = app.alignment();
     let page = app.page(4 * align);
-    let refused = |buffer: &wgpu::Buffer, offset, dims: &[usize]| match app.handle.wrap(buffer.clone(), offset, dims) {
+    let refused = |buffer: &wgpu::Buffer, offset, dims: &[usize]| match app.handle.wrap(
+        buffer.clone(),
+        offset,
+        dims,
+    ) {
         Err(Error::Argument(error)) => error,
         other => panic!("{other:?}"),
     };
     for offset in [1, 2, 4, align - 4, align + 4] {
         let error = refused(&page, offset, &[1, 1]);
-        assert_eq!(error, ArgumentError::Alignment { offset_bytes: offset, alignment_bytes: align });
+        assert_eq!(
+            error,
+            ArgumentError::Alignment { offset_bytes: offset, alignment_bytes: align }
+        );
         assert_says(&error.into(), &[&offset.to_string(), &align.to_string()]);
     }
     // One value too many, past the end, and an end beyond 64 bits.
-    for (offset, values) in
-        [(3 * align, align / 4 + 1), (0, align + 1), (4 * align, 1), (u64::MAX - (align - 1), align)]
-    {
+    for (offset, values) in [
+        (3 * align, align / 4 + 1),
+        (0, align + 1),
+        (4 * align, 1),
+        (u64::MAX - (align - 1), align),
+    ] {
         let error = refused(&page, offset, &[1, values as usize]);
         let (size_bytes, buffer_bytes) = (4 * values, 4 * align);
-        assert_eq!(error, ArgumentError::SliceSize { offset_bytes: offset, size_bytes, buffer_bytes });
-        assert_says(&error.into(), &[&offset.to_string(), &size_bytes.to_string(), &buffer_bytes.to_string()]);
+        assert_eq!(
+            error,
+            ArgumentError::SliceSize { offset_bytes: offset, size_bytes, buffer_bytes }
+        );
+        assert_says(
+            &error.into(),
+            &[&offset.to_string(), &size_bytes.to_string(), &buffer_bytes.to_string()],
+        );
     }
     app.handle.wrap(page, 3 * align, &[1, align as usize / 4]).unwrap();
 
@@ -164,11 +194,13 @@ fn an_empty_tensor_shares_no_byte_with_anything() {
     let align = app.alignment();
     let page = app.page(2 * align);
     let layer = trained(vec![app.handle.clone(); 2]);
-    // An empty rank's tensors wherever a framework's pool puts them: in the middle of others, or at the end.
+    // An empty rank's tensors wherever a framework's pool puts them: in the middle of others, or at
+    // the end.
     for offset in [0, align, 2 * align] {
         let slice = |offset, dims: &[usize]| app.handle.wrap(page.clone(), offset, dims);
         let inputs = [slice(0, &[2, CHANNELS]).unwrap(), slice(offset, &[0, CHANNELS]).unwrap()];
-        let mut outputs = [slice(align, &[2, CHANNELS]).unwrap(), slice(offset, &[0, CHANNELS]).unwrap()];
+        let mut outputs =
+            [slice(align, &[2, CHANNELS]).unwrap(), slice(offset, &[0, CHANNELS]).unwrap()];
         block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap();
     }
 }
@@ -188,7 +220,8 @@ fn a_buffer_that_cannot_be_copied_from_normalizes_but_cannot_be_read() {
 
 #[test]
 fn a_buffer_of_another_wgpu_device_is_refused_and_spoils_nothing() {
-    // Of one wgpu instance: handles of two instances are something that wgpu itself cannot tell apart.
+    // Of one wgpu instance: handles of two instances are something that wgpu itself cannot tell
+    // apart.
     let adapter = adapter();
     let (app, other) = (Application::on(&adapter), Application::on(&adapter));
     let dims = [2, CHANNELS, 5];
@@ -232,11 +265,18 @@ enum Step {
     Outputs,
 }
 
-/// Training fails by wgpu's own checks in this step, and the device stays usable. The running statistics follow the exchange.
-fn assert_refused_by_gpu(app: &Application, inputs: &[Tensor; 2], mut outputs: [Tensor; 2], step: Step) {
+/// Training fails by wgpu's own checks in this step, and the device stays usable. The running
+/// statistics follow the exchange.
+fn assert_refused_by_gpu(
+    app: &Application,
+    inputs: &[Tensor; 2],
+    mut outputs: [Tensor; 2],
+    step: Step,
+) {
     let mut layer = trained(vec![app.handle.clone(); 2]);
     let before = layer.running_stats().unwrap();
-    let error = block_on(layer.forward_train(Forward::of(inputs).write_to(&mut outputs))).unwrap_err();
+    let error =
+        block_on(layer.forward_train(Forward::of(inputs).write_to(&mut outputs))).unwrap_err();
     assert!(matches!(error, Error::Gpu(GpuError::Refused { .. })), "{error:?}");
     assert_says(&error, &[app.handle.name(), "refused"]);
     let sound = trained(layer.devices().to_vec());

@@ -4,7 +4,8 @@ use super::common::*;
 use super::compare::{check_report, compare_gradients};
 use super::problem::{Found, Problem, Uses};
 
-/// A training step compared with the definition, y included; the worst error of a gradient as a share of its tolerance.
+/// A training step compared with the definition, y included; the worst error of a gradient as a
+/// share of its tolerance.
 pub fn check(kind: Kind, problem: &Problem) -> Result<f64, String> {
     let (forward, backward) = problem.train(kind).map_err(|error| error.to_string())?;
     let y = definition(&problem.batches, Some(&problem.parameters), problem.config.eps).outputs;

@@ -1,7 +1,8 @@
 //! Whether gradients are those of the definition, within what rounding explains.
 //!
-//! With k = |weight|·inv_std, x̂ = (x − mean)·inv_std, and ⟨·⟩ the average of absolute values over what the statistics were
-//! taken of, the terms that are rounded on the way to a gradient are at most as large as
+//! With k = |weight|·inv_std, x̂ = (x − mean)·inv_std, and ⟨·⟩ the average of absolute values over
+//! what the statistics were taken of, the terms that are rounded on the way to a gradient are at
+//! most as large as
 //!
 //! ```text
 //! grad_bias    Σ|g|
@@ -10,10 +11,11 @@
 //!                  + s·(max|x̂|·⟨g⟩ + ⟨g·x̂⟩) )   what an error of the mean moves in B and in x − mean
 //! ```
 //!
-//! Each of them passes through a few dozen roundings of random sign, as statistics do (the longest way: both deviations from
-//! the mean, 16 values of an invocation, 16 and 16 rows, batches of tiles, inv_std², the product): the tolerance is
-//! [`STATISTICS_TOLERANCE`] of the sum of the terms. s is deviation·inv_std for the error of the batch's mean, and
-//! u·|mean|·inv_std for what one f32 cannot hold of it, with u = 2⁻²⁴; 0 with running statistics, which are exact.
+//! Each of them passes through a few dozen roundings of random sign, as statistics do (the longest
+//! way: both deviations from the mean, 16 values of an invocation, 16 and 16 rows, batches of
+//! tiles, inv_std², the product): the tolerance is [`STATISTICS_TOLERANCE`] of the sum of the
+//! terms. s is deviation·inv_std for the error of the batch's mean, and u·|mean|·inv_std for what
+//! one f32 cannot hold of it, with u = 2⁻²⁴; 0 with running statistics, which are exact.
 
 use syncbn::stats::{BackwardReport, GlobalGradientSums, GradientSums};
 use syncbn_reference::{self as reference, Gradients};
@@ -66,7 +68,9 @@ struct Statistics {
 impl Statistics {
     fn of(problem: &Problem, uses: Uses, rank: usize) -> Self {
         let eps = problem.config.eps;
-        let batch = |batches: &[Batch]| with_ranks(batches, |ranks| reference::batch_statistics(ranks).unwrap());
+        let batch = |batches: &[Batch]| {
+            with_ranks(batches, |ranks| reference::batch_statistics(ranks).unwrap())
+        };
         let inv_std = |var: &f64| if var + eps == 0.0 { 0.0 } else { 1.0 / (var + eps).sqrt() };
         let statistics = match uses {
             Uses::Group => batch(&problem.batches),
@@ -74,11 +78,17 @@ impl Statistics {
             Uses::Running => {
                 let var = widened(&problem.running.var);
                 let inv_std = var.iter().map(inv_std).collect();
-                return Self { mean: widened(&problem.running.mean), inv_std, mean_error: vec![0.0; var.len()] };
+                return Self {
+                    mean: widened(&problem.running.mean),
+                    inv_std,
+                    mean_error: vec![0.0; var.len()],
+                };
             }
         };
         let inv_std: Vec<f64> = statistics.var_biased.iter().map(inv_std).collect();
-        let error = |c: usize| (statistics.var_biased[c].sqrt() + U * statistics.mean[c].abs()) * inv_std[c];
+        let error = |c: usize| {
+            (statistics.var_biased[c].sqrt() + U * statistics.mean[c].abs()) * inv_std[c]
+        };
         Self { mean_error: (0..inv_std.len()).map(error).collect(), mean: statistics.mean, inv_std }
     }
 
@@ -94,16 +104,27 @@ impl Statistics {
 }
 
 /// The worst error as a share of its tolerance, or what is wrong.
-pub fn compare_gradients(problem: &Problem, uses: Uses, found: &Found, expected: &Gradients) -> Result<f64, String> {
+pub fn compare_gradients(
+    problem: &Problem,
+    uses: Uses,
+    found: &Found,
+    expected: &Gradients,
+) -> Result<f64, String> {
     let ranks = problem.batches.len();
-    let statistics: Vec<Statistics> = (0..ranks).map(|rank| Statistics::of(problem, uses, rank)).collect();
+    let statistics: Vec<Statistics> =
+        (0..ranks).map(|rank| Statistics::of(problem, uses, rank)).collect();
     let pairs = problem.batches.iter().zip(&problem.grad_outputs).zip(&statistics);
-    let local: Vec<Vec<Facts>> = pairs.map(|((batch, g), statistics)| statistics.facts(batch, g)).collect();
-    let whole = (0..problem.channels()).map(|c| local.iter().map(|rank| rank[c]).fold(Facts::default(), Facts::merge));
+    let local: Vec<Vec<Facts>> =
+        pairs.map(|((batch, g), statistics)| statistics.facts(batch, g)).collect();
+    let whole = (0..problem.channels())
+        .map(|c| local.iter().map(|rank| rank[c]).fold(Facts::default(), Facts::merge));
     let whole: Vec<Facts> = whole.collect();
     let shared = uses == Uses::Group && problem.config.affine_gradient != AffineGradient::Local;
-    let divisor =
-        if problem.config.affine_gradient == AffineGradient::GroupMean && shared { ranks as f64 } else { 1.0 };
+    let divisor = if problem.config.affine_gradient == AffineGradient::GroupMean && shared {
+        ranks as f64
+    } else {
+        1.0
+    };
 
     let mut worst = 0f64;
     for rank in 0..ranks {
@@ -113,8 +134,11 @@ pub fn compare_gradients(problem: &Problem, uses: Uses, found: &Found, expected:
             let facts = if uses == Uses::Group { whole[c] } else { local[rank][c] };
             let k = problem.weight().map_or(1.0, |weight| f64::from(weight[c]).abs()) * inv_std[c];
             let [g, g_xhat] = [facts.sum_g, facts.sum_g_xhat].map(|sum| sum / facts.values);
-            let through_batch = g + facts.max_xhat * g_xhat + mean_error[c] * (facts.max_xhat * g + g_xhat);
-            STATISTICS_TOLERANCE * k * (facts.max_g + if uses == Uses::Running { 0.0 } else { through_batch })
+            let through_batch =
+                g + facts.max_xhat * g_xhat + mean_error[c] * (facts.max_xhat * g + g_xhat);
+            STATISTICS_TOLERANCE
+                * k
+                * (facts.max_g + if uses == Uses::Running { 0.0 } else { through_batch })
         };
         let batch = &problem.batches[rank];
         let channel = |index| batch.channel(index);
@@ -127,23 +151,37 @@ pub fn compare_gradients(problem: &Problem, uses: Uses, found: &Found, expected:
         worst = worst.max(share);
 
         let affine = if shared { &whole } else { &local[rank] };
-        let of_weight =
-            |c: usize| STATISTICS_TOLERANCE * (affine[c].sum_g_xhat + mean_error[c] * affine[c].sum_g) / divisor;
+        let of_weight = |c: usize| {
+            STATISTICS_TOLERANCE * (affine[c].sum_g_xhat + mean_error[c] * affine[c].sum_g)
+                / divisor
+        };
         let of_bias = |c: usize| STATISTICS_TOLERANCE * affine[c].sum_g / divisor;
         if let Some(found) = &found.grad_weights {
             let name = format!("grad_weights[{rank}]");
-            worst = worst.max(worst_share(&name, &found[rank], &expected.grad_weights[rank], of_weight)?);
+            worst = worst.max(worst_share(
+                &name,
+                &found[rank],
+                &expected.grad_weights[rank],
+                of_weight,
+            )?);
         }
         if let Some(found) = &found.grad_biases {
             let name = format!("grad_biases[{rank}]");
-            worst = worst.max(worst_share(&name, &found[rank], &expected.grad_biases[rank], of_bias)?);
+            worst =
+                worst.max(worst_share(&name, &found[rank], &expected.grad_biases[rank], of_bias)?);
         }
     }
     Ok(worst)
 }
 
-/// Whether the report adds up: the group's sums are the sum of the ranks', and they are the gradients of weight and bias.
-pub fn check_report(problem: &Problem, uses: Uses, report: &BackwardReport, found: &Found) -> Result<(), String> {
+/// Whether the report adds up: the group's sums are the sum of the ranks', and they are the
+/// gradients of weight and bias.
+pub fn check_report(
+    problem: &Problem,
+    uses: Uses,
+    report: &BackwardReport,
+    found: &Found,
+) -> Result<(), String> {
     let (ranks, channels) = (problem.batches.len(), problem.channels());
     let local = report.local.ranks();
     if local.len() != ranks || local.iter().any(|rank| rank.len() != channels) {

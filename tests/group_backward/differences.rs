@@ -1,8 +1,9 @@
-//! Gradients against central differences of the f64 definition of forward: no formula of a gradient is involved.
+//! Gradients against central differences of the f64 definition of forward: no formula of a gradient
+//! is involved.
 //!
-//! The loss is L = Σ u·y with a random u, whose gradient is not zero as that of the plain sum would be. With a step h the
-//! truncation is h²/6·L‴ and the rounding 1e-16·L/h; at h = 1e-5 and values near 1 both are about 1e-10, far below the
-//! tolerances of f32.
+//! The loss is L = Σ u·y with a random u, whose gradient is not zero as that of the plain sum would
+//! be. With a step h the truncation is h²/6·L‴ and the rounding 1e-16·L/h; at h = 1e-5 and values
+//! near 1 both are about 1e-10, far below the tolerances of f32.
 
 use pollster::block_on;
 use syncbn::{Backward, BatchNormConfig, Error, Normalized, SyncBatchNorm, Tensor};
@@ -25,7 +26,11 @@ struct Point {
 impl Point {
     fn of(problem: &Problem) -> Self {
         let inputs = problem.batches.iter().map(|batch| widened(&batch.values)).collect();
-        Self { inputs, weight: widened(&problem.parameters.weight), bias: widened(&problem.parameters.bias) }
+        Self {
+            inputs,
+            weight: widened(&problem.parameters.weight),
+            bias: widened(&problem.parameters.bias),
+        }
     }
 
     /// Σ u·y over each rank's own outputs.
@@ -42,11 +47,17 @@ impl Point {
                 reference::forward_with_statistics(&ranks, &mean, &var, affine, eps).unwrap()
             }
             Uses::Local => {
-                let one = |rank| reference::forward_train(std::slice::from_ref(rank), affine, eps).unwrap().outputs;
+                let one = |rank| {
+                    reference::forward_train(std::slice::from_ref(rank), affine, eps)
+                        .unwrap()
+                        .outputs
+                };
                 ranks.iter().flat_map(one).collect()
             }
         };
-        let loss = |(y, u): (&Vec<f64>, &Batch)| y.iter().zip(&u.values).map(|(y, &u)| y * f64::from(u)).sum();
+        let loss = |(y, u): (&Vec<f64>, &Batch)| {
+            y.iter().zip(&u.values).map(|(y, &u)| y * f64::from(u)).sum()
+        };
         outputs.iter().zip(&problem.grad_outputs).map(loss).collect()
     }
 }
@@ -66,7 +77,9 @@ fn by_differences(problem: &Problem, uses: Uses) -> Gradients {
     let ranks = 0..problem.batches.len();
     let grad_input = |rank: usize| {
         let indices = 0..problem.batches[rank].values.len();
-        indices.map(|i| slopes(problem, uses, |point| &mut point.inputs[rank][i]).iter().sum()).collect()
+        indices
+            .map(|i| slopes(problem, uses, |point| &mut point.inputs[rank][i]).iter().sum())
+            .collect()
     };
     let by_rank = |of: &dyn Fn(usize) -> Vec<f64>| {
         let channels: Vec<Vec<f64>> = (0..problem.channels()).map(of).collect();
@@ -85,13 +98,20 @@ fn problem(eps: f64, seed: u64) -> Problem {
     problem
 }
 
-fn forward(layer: &SyncBatchNorm, x: &[Tensor], train: bool) -> Result<Normalized<Vec<Tensor>>, Error> {
-    block_on(async { if train { layer.forward_train(x).await } else { layer.forward_eval(x).await } })
+fn forward(
+    layer: &SyncBatchNorm,
+    x: &[Tensor],
+    train: bool,
+) -> Result<Normalized<Vec<Tensor>>, Error> {
+    block_on(async {
+        if train { layer.forward_train(x).await } else { layer.forward_eval(x).await }
+    })
 }
 
 #[test]
 fn every_gradient_is_the_slope_of_the_loss() {
-    let rows = [(true, true, Uses::Group), (false, true, Uses::Running), (false, false, Uses::Local)];
+    let rows =
+        [(true, true, Uses::Group), (false, true, Uses::Running), (false, false, Uses::Local)];
     let mut worst = 0f64;
     for (seed, eps) in [(200, 1e-5), (201, 0.5), (202, 0.0)] {
         for (train, track, uses) in rows {
@@ -108,9 +128,12 @@ fn every_gradient_is_the_slope_of_the_loss() {
                 let layer = problem.layer(kind);
                 let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
                 let saved = forward(&layer, &x, train).unwrap().saved;
-                let found = Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap());
-                let share = compare_gradients(&problem, uses, &found, &expected)
-                    .unwrap_or_else(|error| panic!("seed {seed}, eps {eps}, {uses:?}, {kind:?}: {error}"));
+                let found =
+                    Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap());
+                let share =
+                    compare_gradients(&problem, uses, &found, &expected).unwrap_or_else(|error| {
+                        panic!("seed {seed}, eps {eps}, {uses:?}, {kind:?}: {error}")
+                    });
                 worst = worst.max(share);
             }
         }
@@ -139,7 +162,8 @@ fn the_definition_s_own_gradients_are_the_slopes_of_its_forward() {
 
 #[test]
 fn a_loss_that_is_the_plain_sum_of_the_output_would_show_nothing() {
-    // Σy is constant under the batch's statistics: its gradient is 0 up to rounding, whatever the code does.
+    // Σy is constant under the batch's statistics: its gradient is 0 up to rounding, whatever the
+    // code does.
     let mut problem = problem(1e-5, 204);
     problem.config = BatchNormConfig::torch(2);
     for g in &mut problem.grad_outputs {

@@ -1,4 +1,5 @@
-//! The table of modes, the three affine gradients, and layers with a part of weight and bias or with both frozen.
+//! The table of modes, the three affine gradients, and layers with a part of weight and bias or
+//! with both frozen.
 
 use pollster::block_on;
 use syncbn::{Backward, BatchNormConfig, Error, config::AffineGradient, error::ArgumentError};
@@ -15,7 +16,8 @@ enum Mode {
     Eval,
 }
 
-/// Every row of the table: mode, `use_batch_statistics`, `track_running_stats`, and what it normalizes with.
+/// Every row of the table: mode, `use_batch_statistics`, `track_running_stats`, and what it
+/// normalizes with.
 const TABLE: [(Mode, Option<bool>, bool, Uses); 8] = [
     (Mode::Train, None, true, Uses::Group),
     (Mode::Train, None, false, Uses::Group),
@@ -27,7 +29,8 @@ const TABLE: [(Mode, Option<bool>, bool, Uses); 8] = [
     (Mode::Eval, Some(false), true, Uses::Running),
 ];
 
-const AFFINE: [AffineGradient; 3] = [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean];
+const AFFINE: [AffineGradient; 3] =
+    [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean];
 
 /// Three ranks that differ much, so that no statistics and no sums can stand in for others.
 fn problem(config: BatchNormConfig, seed: u64) -> Problem {
@@ -49,7 +52,8 @@ fn run(problem: &Problem, kind: Kind, mode: Mode, uses: Uses) -> Result<Found, S
     };
     let forward = forward.map_err(|error| error.to_string())?;
     let after_forward = layer.running_stats();
-    let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).map_err(|e| e.to_string())?;
+    let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g)))
+        .map_err(|e| e.to_string())?;
     assert_eq!(layer.running_stats(), after_forward, "backward moved the running statistics");
     let found = Found::read(&backward);
     check_report(problem, uses, backward.report.as_ref().unwrap(), &found)?;
@@ -87,7 +91,10 @@ fn the_affine_gradient_of_the_group_is_the_same_bits_on_every_rank() {
         for found in [&sum, &mean] {
             for gradients in [&found.grad_weights, &found.grad_biases] {
                 let gradients = gradients.as_deref().unwrap();
-                assert!(gradients.iter().all(|rank| rank == &gradients[0]), "{kind:?}: {gradients:?}");
+                assert!(
+                    gradients.iter().all(|rank| rank == &gradients[0]),
+                    "{kind:?}: {gradients:?}"
+                );
             }
         }
         let [local, sum, mean] = [local, sum, mean].map(|found| found.grad_biases.unwrap());
@@ -101,11 +108,19 @@ fn the_affine_gradient_of_the_group_is_the_same_bits_on_every_rank() {
 #[test]
 fn the_settings_are_told_apart_by_the_comparison() {
     // Else the table above would not show which of them was used.
-    let of = |affine| Problem { config: BatchNormConfig::torch(CHANNELS).with_affine_gradient(affine), ..base() };
+    let of = |affine| Problem {
+        config: BatchNormConfig::torch(CHANNELS).with_affine_gradient(affine),
+        ..base()
+    };
     for affine in AFFINE {
         let found = of(affine).found(Kind::Host);
         for other in AFFINE {
-            let result = compare_gradients(&of(other), Uses::Group, &found, &of(other).definition(Uses::Group));
+            let result = compare_gradients(
+                &of(other),
+                Uses::Group,
+                &found,
+                &of(other).definition(Uses::Group),
+            );
             assert_eq!(result.is_ok(), affine == other, "{affine:?} as {other:?}: {result:?}");
         }
     }
@@ -129,7 +144,10 @@ fn a_layer_with_a_part_of_weight_and_bias_has_gradients_of_that_part() {
                 let problem = problem(config, 43);
                 let found = run(&problem, kind, mode, uses)
                     .unwrap_or_else(|error| panic!("{kind:?} {weight} {bias} {mode:?}: {error}"));
-                assert_eq!((found.grad_weights.is_some(), found.grad_biases.is_some()), (weight, bias));
+                assert_eq!(
+                    (found.grad_weights.is_some(), found.grad_biases.is_some()),
+                    (weight, bias)
+                );
             }
         }
     }
@@ -148,7 +166,8 @@ fn a_target_for_what_the_layer_has_no_gradient_of_is_refused() {
             let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
             let saved = block_on(layer.forward_train(&x)).unwrap().saved;
             for name in ["weight", "bias"] {
-                let vectors = layer.devices().iter().map(|device| device.zeros(&[CHANNELS]).unwrap());
+                let vectors =
+                    layer.devices().iter().map(|device| device.zeros(&[CHANNELS]).unwrap());
                 let mut vectors: Vec<_> = vectors.collect();
                 let request = Backward::of(&x, &g);
                 let request = match name {
@@ -156,7 +175,11 @@ fn a_target_for_what_the_layer_has_no_gradient_of_is_refused() {
                     _ => request.bias_gradient(&mut vectors),
                 };
                 let error = block_on(layer.backward(&saved, request)).unwrap_err();
-                assert_eq!(error, Error::Argument(ArgumentError::NoSuchParameter { name }), "{kind:?}, {what}");
+                assert_eq!(
+                    error,
+                    Error::Argument(ArgumentError::NoSuchParameter { name }),
+                    "{kind:?}, {what}"
+                );
                 assert!(error.to_string().contains(name), "{error}");
             }
         }
@@ -167,11 +190,13 @@ fn a_target_for_what_the_layer_has_no_gradient_of_is_refused() {
 fn frozen_weight_and_bias_are_applied_but_have_no_gradient() {
     for kind in Kind::ALL {
         let trained = problem(BatchNormConfig::torch(CHANNELS), 45);
-        let frozen = Problem { config: trained.config.clone().with_freeze_affine(true), ..trained.clone() };
+        let frozen =
+            Problem { config: trained.config.clone().with_freeze_affine(true), ..trained.clone() };
         let found = run(&frozen, kind, Mode::Train, Uses::Group).unwrap();
         assert_eq!((&found.grad_weights, &found.grad_biases), (&None, &None));
         assert_eq!(bits(&found.grad_inputs), bits(&trained.found(kind).grad_inputs), "{kind:?}");
-        let [y, expected] = [&frozen, &trained].map(|problem| read(&problem.train(kind).unwrap().0.output));
+        let [y, expected] =
+            [&frozen, &trained].map(|problem| read(&problem.train(kind).unwrap().0.output));
         assert_eq!(bits(&y), bits(&expected), "{kind:?}");
     }
 }
@@ -180,14 +205,18 @@ fn frozen_weight_and_bias_are_applied_but_have_no_gradient() {
 fn one_value_that_evaluates_with_its_own_statistics_has_no_gradient_of_its_input() {
     let config = BatchNormConfig::torch(CHANNELS).with_track_running_stats(false);
     for kind in Kind::ALL {
-        let problem = Problem { config: config.clone(), ..Problem::random(&[&[1, CHANNELS], &[1, CHANNELS, 1]], 46) };
+        let problem = Problem {
+            config: config.clone(),
+            ..Problem::random(&[&[1, CHANNELS], &[1, CHANNELS, 1]], 46)
+        };
         let layer = problem.layer(kind);
         let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
         let saved = block_on(layer.forward_eval(&x)).unwrap().saved;
         let found = Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap());
         assert_eq!(found.grad_inputs, [[0.0; CHANNELS]; 2], "{kind:?}");
         assert_eq!(found.grad_weights.unwrap(), [[0.0; CHANNELS]; 2], "{kind:?}");
-        for (grad_bias, grad_output) in found.grad_biases.unwrap().iter().zip(&problem.grad_outputs) {
+        for (grad_bias, grad_output) in found.grad_biases.unwrap().iter().zip(&problem.grad_outputs)
+        {
             assert_eq!(grad_bias, &grad_output.values, "{kind:?}");
         }
     }

@@ -1,8 +1,12 @@
-//! What a backward pass is given, what it returned, and what the f64 definition says it should have.
+//! What a backward pass is given, what it returned, and what the f64 definition says it should
+//! have.
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{Backward, BatchNormConfig, Error, Gradients, Normalized, SyncBatchNorm, Tensor, config::AffineGradient};
+use syncbn::{
+    Backward, BatchNormConfig, Error, Gradients, Normalized, SyncBatchNorm, Tensor,
+    config::AffineGradient,
+};
 use syncbn_reference::{self as reference, RankBatch};
 
 use super::common::*;
@@ -37,10 +41,12 @@ pub struct Found {
 }
 
 impl Problem {
-    /// Everything random. The upstream gradient has a mean, so that no term of the formula is near 0 for want of one.
+    /// Everything random. The upstream gradient has a mean, so that no term of the formula is near
+    /// 0 for want of one.
     pub fn random(dims: &[&[usize]], seed: u64) -> Self {
         let mut random = Random(seed);
-        let batches: Vec<Batch> = dims.iter().map(|dims| Batch::random(dims, &mut random)).collect();
+        let batches: Vec<Batch> =
+            dims.iter().map(|dims| Batch::random(dims, &mut random)).collect();
         Self::with_batches(batches, &mut random)
     }
 
@@ -56,7 +62,13 @@ impl Problem {
         };
         let upstream = |batch: &Batch| Batch::new(&batch.dims, |_| (0.25 + random.next()) as f32);
         let grad_outputs = batches.iter().map(upstream).collect();
-        Self { config: BatchNormConfig::torch(channels), parameters, running, batches, grad_outputs }
+        Self {
+            config: BatchNormConfig::torch(channels),
+            parameters,
+            running,
+            batches,
+            grad_outputs,
+        }
     }
 
     pub fn channels(&self) -> usize {
@@ -70,7 +82,8 @@ impl Problem {
 
     /// A layer with this configuration, these parameters and these running statistics.
     pub fn layer(&self, kind: Kind) -> SyncBatchNorm {
-        let mut layer = SyncBatchNorm::new(self.config.clone(), kind.devices(self.batches.len())).unwrap();
+        let mut layer =
+            SyncBatchNorm::new(self.config.clone(), kind.devices(self.batches.len())).unwrap();
         let bias = self.config.bias.then_some(self.parameters.bias.as_slice());
         layer.set_parameters(self.weight(), bias).unwrap();
         if self.config.track_running_stats {
@@ -101,7 +114,8 @@ impl Problem {
         Found::read(&self.train(kind).unwrap().1)
     }
 
-    /// The gradients by definition; those of weight and bias local, or of the group where the call communicates.
+    /// The gradients by definition; those of weight and bias local, or of the group where the call
+    /// communicates.
     pub fn definition(&self, uses: Uses) -> reference::Gradients {
         let weight = self.weight().map(widened);
         let weight = weight.as_deref();
@@ -114,11 +128,15 @@ impl Problem {
                     reference::backward_with_statistics(xs, gs, &mean, &var, weight, eps).unwrap()
                 }
                 Uses::Local => {
-                    let mut all =
-                        reference::Gradients { grad_inputs: vec![], grad_weights: vec![], grad_biases: vec![] };
+                    let mut all = reference::Gradients {
+                        grad_inputs: vec![],
+                        grad_weights: vec![],
+                        grad_biases: vec![],
+                    };
                     for rank in 0..xs.len() {
                         let of = rank..=rank;
-                        let one = reference::backward_train(&xs[of.clone()], &gs[of], weight, eps).unwrap();
+                        let one = reference::backward_train(&xs[of.clone()], &gs[of], weight, eps)
+                            .unwrap();
                         all.grad_inputs.extend(one.grad_inputs);
                         all.grad_weights.extend(one.grad_weights);
                         all.grad_biases.extend(one.grad_biases);
@@ -151,7 +169,8 @@ fn reduced(local: Vec<Vec<f64>>, of: AffineGradient) -> Vec<Vec<f64>> {
 /// The batches in f64, as the definition takes them.
 pub fn with_ranks<T>(batches: &[Batch], apply: impl FnOnce(&[RankBatch<'_>]) -> T) -> T {
     let values: Vec<Vec<f64>> = batches.iter().map(|batch| widened(&batch.values)).collect();
-    let ranks = batches.iter().zip(&values).map(|(batch, values)| RankBatch { dims: &batch.dims, values });
+    let ranks =
+        batches.iter().zip(&values).map(|(batch, values)| RankBatch { dims: &batch.dims, values });
     apply(&ranks.collect::<Vec<_>>())
 }
 

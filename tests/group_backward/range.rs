@@ -8,8 +8,8 @@ use super::problem::{Problem, Uses};
 const SHAPES: [[&[usize]; 2]; 3] =
     [[&[3, 4, 80, 80], &[2, 4, 2, 2]], [&[4, 3, 5, 7], &[1, 3, 5, 7]], [&[70, 5], &[3, 5]]];
 
-/// Scales of x and of grad_output. Squares of x vanish or overflow in f32; sums of g and of g·(x − mean) overflow, and the
-/// gradient of x, of g/σ, is kept a normal number.
+/// Scales of x and of grad_output. Squares of x vanish or overflow in f32; sums of g and of
+/// g·(x − mean) overflow, and the gradient of x, of g/σ, is kept a normal number.
 const SCALES: [(f32, f32); 9] = [
     (1e-36, 1.0),
     (1e-30, 1.0),
@@ -30,7 +30,9 @@ fn gradients_are_exact_at_every_scale() {
             let scaled = |batches: &[Batch], by: f32| -> Vec<Batch> {
                 // Some devices take a subnormal for 0.
                 let normal_or_0 = |value: f32| if value.is_subnormal() { 0.0 } else { value };
-                let scaled = |batch: &Batch| Batch::new(&batch.dims, |index| normal_or_0(batch.values[index] * by));
+                let scaled = |batch: &Batch| {
+                    Batch::new(&batch.dims, |index| normal_or_0(batch.values[index] * by))
+                };
                 batches.iter().map(scaled).collect()
             };
             let eps = if of_x < 1.0 { 0.0 } else { plain.config.eps };

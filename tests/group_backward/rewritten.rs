@@ -1,10 +1,11 @@
-//! Memory of an application that this crate writes between forward and backward, through whichever tensor: backward knows
-//! it by its bytes, since an application wraps the same bytes anew for every call.
+//! Memory of an application that this crate writes between forward and backward, through whichever
+//! tensor: backward knows it by its bytes, since an application wraps the same bytes anew for every
+//! call.
 
 use pollster::block_on;
 use syncbn::{
-    Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, Saved, SyncBatchNorm, Tensor, config::Epilogue,
-    error::ArgumentError,
+    Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, Saved, SyncBatchNorm, Tensor,
+    config::Epilogue, error::ArgumentError,
 };
 use wgpu::BufferUsages;
 
@@ -33,7 +34,12 @@ impl Page {
     pub fn new() -> Self {
         let device = virtual_gpus()[0].clone();
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let descriptor = wgpu::BufferDescriptor { label: None, size: 8 * BYTES, usage, mapped_at_creation: false };
+        let descriptor = wgpu::BufferDescriptor {
+            label: None,
+            size: 8 * BYTES,
+            usage,
+            mapped_at_creation: false,
+        };
         let buffer = device.wgpu().unwrap().0.create_buffer(&descriptor);
         let page = Self { device, buffer };
         (0..8).for_each(|place| page.at(place).write(&VALUES).unwrap());
@@ -127,7 +133,9 @@ fn residuals_and_parameters_are_known_by_their_bytes_too() {
     let vector = |place| page.device.wrap(page.buffer.clone(), place * BYTES, &[DIMS[1]]).unwrap();
     layer.set_parameter_tensors([vector(2)], [vector(3)]).unwrap();
     for (place, argument) in [(1, "residual[0]"), (2, "weight or bias"), (3, "weight or bias")] {
-        let saved = block_on(layer.forward_train(Forward::of(&page.at(0)).residual(&page.at(1)))).unwrap().saved;
+        let saved = block_on(layer.forward_train(Forward::of(&page.at(0)).residual(&page.at(1))))
+            .unwrap()
+            .saved;
         let backward = || {
             let (x, residual, g) = (page.at(0), page.at(1), page.at(7));
             block_on(layer.backward(&saved, Backward::of(&x, &g).residual(&residual))).map(drop)

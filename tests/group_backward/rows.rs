@@ -13,7 +13,8 @@ fn ranks_of_different_batch_and_spatial_size_are_weighted_by_their_values() {
     for kind in Kind::ALL {
         let mut random = Random(30);
         let dims: [&[usize]; 4] = [&[1, 3, 2, 2], &[6, 3, 5, 9], &[2, 3], &[3, 3, 1001]];
-        let batches = (0..4).map(|rank| Batch::new(dims[rank], |_| (10.0 * rank as f64 + random.next()) as f32));
+        let batches = (0..4)
+            .map(|rank| Batch::new(dims[rank], |_| (10.0 * rank as f64 + random.next()) as f32));
         let problem = Problem::with_batches(batches.collect(), &mut Random(31));
         check(kind, &problem).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
     }
@@ -41,7 +42,10 @@ fn an_empty_rank_has_empty_and_zero_gradients_and_changes_nothing() {
                 devices.insert(place, kind.devices(1).remove(0));
                 let backward = run(&with, devices);
                 assert_eq!(backward.input[place].dims(), empty);
-                assert_eq!(backward.report.as_ref().unwrap().local.ranks()[place], [GradientSums::EMPTY; 4]);
+                assert_eq!(
+                    backward.report.as_ref().unwrap().local.ranks()[place],
+                    [GradientSums::EMPTY; 4]
+                );
                 let mut found = Found::read(&backward);
                 assert!(found.grad_inputs.remove(place).is_empty());
                 assert_eq!(found.grad_weights.as_mut().unwrap().remove(place), [0.0; 4]);
@@ -93,8 +97,13 @@ fn a_group_of_one_has_the_gradients_of_local_batch_normalization() {
         check(kind, &problem).unwrap();
         // Sum and mean of one rank are its own.
         let local = problem.found(kind);
-        for affine in [syncbn::config::AffineGradient::GroupSum, syncbn::config::AffineGradient::GroupMean] {
-            let of = Problem { config: problem.config.clone().with_affine_gradient(affine), ..problem.clone() };
+        for affine in
+            [syncbn::config::AffineGradient::GroupSum, syncbn::config::AffineGradient::GroupMean]
+        {
+            let of = Problem {
+                config: problem.config.clone().with_affine_gradient(affine),
+                ..problem.clone()
+            };
             assert_eq!(of.found(kind).bits(), local.bits());
         }
     }
@@ -105,7 +114,11 @@ fn constants(inner: usize, samples: usize, eps: f64) -> Problem {
     const CONSTANTS: [f32; 6] = [10000.1, 1e-30, 0.0, 3e8, -10000.1, -0.1];
     let channels = CONSTANTS.len();
     let batch = |dims: [usize; 3]| Batch::new(&dims, |index| CONSTANTS[index / dims[2] % channels]);
-    let batches = vec![batch([1, channels, 7]), batch([samples, channels, inner]), batch([samples, channels, inner])];
+    let batches = vec![
+        batch([1, channels, 7]),
+        batch([samples, channels, inner]),
+        batch([samples, channels, inner]),
+    ];
     let mut problem = Problem::with_batches(batches, &mut Random(36));
     problem.config = problem.config.with_eps(eps);
     problem
@@ -117,9 +130,16 @@ fn a_constant_channel_without_eps_has_gradient_0_exactly() {
         for (inner, samples) in [(5001, 3), (1, 2), (3, 130)] {
             let problem = constants(inner, samples, 0.0);
             let found = problem.found(kind);
-            assert!(found.grad_inputs.iter().flatten().all(|&dx| dx == 0.0), "{kind:?}, {inner} positions");
-            assert!(found.grad_weights.as_ref().unwrap().iter().flatten().all(|&dw| dw == 0.0), "{kind:?}");
-            compare_gradients(&problem, Uses::Group, &found, &problem.definition(Uses::Group)).unwrap();
+            assert!(
+                found.grad_inputs.iter().flatten().all(|&dx| dx == 0.0),
+                "{kind:?}, {inner} positions"
+            );
+            assert!(
+                found.grad_weights.as_ref().unwrap().iter().flatten().all(|&dw| dw == 0.0),
+                "{kind:?}"
+            );
+            compare_gradients(&problem, Uses::Group, &found, &problem.definition(Uses::Group))
+                .unwrap();
         }
     }
 }
@@ -131,7 +151,10 @@ fn a_constant_channel_with_eps_has_the_gradient_of_the_definition() {
         for (inner, samples) in [(5001, 3), (1, 2), (3, 130)] {
             let problem = constants(inner, samples, 1e-5);
             let found = problem.found(kind);
-            assert!(found.grad_weights.as_ref().unwrap().iter().flatten().all(|&dw| dw == 0.0), "{kind:?}");
+            assert!(
+                found.grad_weights.as_ref().unwrap().iter().flatten().all(|&dw| dw == 0.0),
+                "{kind:?}"
+            );
             compare_gradients(&problem, Uses::Group, &found, &problem.definition(Uses::Group))
                 .unwrap_or_else(|error| panic!("{kind:?}, {inner} positions: {error}"));
             // An upstream gradient of one value is taken away by its own mean.
@@ -140,7 +163,10 @@ fn a_constant_channel_with_eps_has_the_gradient_of_the_definition() {
                 g.values.fill(0.75);
             }
             let grad_inputs = constant.found(kind).grad_inputs;
-            assert!(grad_inputs.iter().flatten().all(|&dx| dx == 0.0), "{kind:?}, {inner} positions");
+            assert!(
+                grad_inputs.iter().flatten().all(|&dx| dx == 0.0),
+                "{kind:?}, {inner} positions"
+            );
         }
     }
 }

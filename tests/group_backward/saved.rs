@@ -1,8 +1,10 @@
-//! The saved context of a forward call: what belongs to it, what is refused, and several calls at once.
+//! The saved context of a forward call: what belongs to it, what is refused, and several calls at
+//! once.
 
 use pollster::block_on;
 use syncbn::{
-    Backward, BatchNorm, Error, Forward, Saved, SyncBatchNorm, Tensor, error::ArgumentError, state::LoadOptions,
+    Backward, BatchNorm, Error, Forward, Saved, SyncBatchNorm, Tensor, error::ArgumentError,
+    state::LoadOptions,
 };
 
 use super::common::*;
@@ -49,7 +51,9 @@ impl Step {
     fn assert_refused(&self, argument: &str) {
         match self.backward() {
             Err(Error::Argument(error)) => assert_not_saved(&error, argument),
-            other => panic!("{:?}, {argument}: {:?}", self.layer.devices(), other.map(|_| "accepted")),
+            other => {
+                panic!("{:?}, {argument}: {:?}", self.layer.devices(), other.map(|_| "accepted"))
+            }
         }
     }
 }
@@ -113,7 +117,9 @@ fn another_layer_is_refused() {
         first.saved = own;
         let locals = first.layer.into_local();
         let request = Backward::of(&first.inputs[0], &first.grad_outputs[0]);
-        let Error::Argument(error) = block_on(locals[0].backward(&first.saved, request)).unwrap_err() else {
+        let Error::Argument(error) =
+            block_on(locals[0].backward(&first.saved, request)).unwrap_err()
+        else {
             panic!("not an argument")
         };
         assert_not_saved(&error, "saved");
@@ -132,7 +138,9 @@ fn what_the_other_kind_of_layer_has_saved_is_refused() {
     let norm = BatchNorm::new(step.layer.config().clone(), &device).unwrap();
     let x: Vec<Tensor> = problem(404).batches.iter().map(|batch| batch.upload(&device)).collect();
     let request = Backward::of(&x, &x);
-    let Error::Argument(error) = norm.backward(&step.saved, request).unwrap_err() else { panic!("not an argument") };
+    let Error::Argument(error) = norm.backward(&step.saved, request).unwrap_err() else {
+        panic!("not an argument")
+    };
     assert_not_saved(&error, "saved");
     step.saved = norm.forward_train(&x).unwrap().saved;
     step.assert_refused("saved");
@@ -149,7 +157,8 @@ fn parameters_set_since_are_refused() {
                 layer.set_parameters(None, state.bias.as_deref()).unwrap();
             }),
             ("set_parameter_tensors", |layer| {
-                let weights = layer.devices().iter().map(|device| device.zeros(&[CHANNELS]).unwrap());
+                let weights =
+                    layer.devices().iter().map(|device| device.zeros(&[CHANNELS]).unwrap());
                 layer.set_parameter_tensors(weights.collect::<Vec<_>>(), None).unwrap();
             }),
             ("load_state", |layer| {
@@ -190,20 +199,27 @@ fn running_statistics_set_since_do_not_matter() {
 #[test]
 fn two_calls_of_one_layer_are_differentiated_in_either_order() {
     for kind in Kind::ALL {
-        let problems = [problem(407), Problem { parameters: problem(407).parameters, ..problem(408) }];
+        let problems =
+            [problem(407), Problem { parameters: problem(407).parameters, ..problem(408) }];
         let expected = problems.each_ref().map(|problem| problem.found(kind).bits());
         assert_ne!(expected[0], expected[1]);
         for order in [[0, 1], [1, 0]] {
             let layer = problems[0].layer(kind);
             let inputs = problems.each_ref().map(|problem| problem.inputs(&layer));
             let upstream = problems.each_ref().map(|problem| problem.upstream(&layer));
-            let saved = inputs.each_ref().map(|inputs| block_on(layer.forward_train(inputs)).unwrap().saved);
+            let saved = inputs
+                .each_ref()
+                .map(|inputs| block_on(layer.forward_train(inputs)).unwrap().saved);
             let backward = |call: usize| {
                 let request = Backward::of(&inputs[call], &upstream[call]);
                 Found::read(&block_on(layer.backward(&saved[call], request)).unwrap())
             };
             for call in order {
-                assert_eq!(backward(call).bits(), expected[call], "{kind:?}, call {call} of {order:?}");
+                assert_eq!(
+                    backward(call).bits(),
+                    expected[call],
+                    "{kind:?}, call {call} of {order:?}"
+                );
             }
             // And twice, as for second upstream gradients.
             assert_eq!(backward(0).bits(), expected[0]);
@@ -219,8 +235,12 @@ fn what_recomputing_saves_gives_the_same_gradients_and_moves_nothing() {
         let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
         let forward = block_on(layer.forward_train(&inputs)).unwrap();
         let running = layer.running_stats();
-        assert_eq!(running.as_ref().unwrap().num_batches_tracked, problem.running.num_batches_tracked + 1);
-        let backward = |saved| block_on(layer.backward(saved, Backward::of(&inputs, &grad_outputs))).unwrap();
+        assert_eq!(
+            running.as_ref().unwrap().num_batches_tracked,
+            problem.running.num_batches_tracked + 1
+        );
+        let backward =
+            |saved| block_on(layer.backward(saved, Backward::of(&inputs, &grad_outputs))).unwrap();
         let expected = Found::read(&backward(&forward.saved));
         let again = block_on(layer.forward_train(Forward::of(&inputs).untracked())).unwrap();
         assert_eq!(bits(&read(&again.output)), bits(&read(&forward.output)), "{kind:?}");

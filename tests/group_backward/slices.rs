@@ -1,7 +1,10 @@
-//! Slices of the application's buffers: gradients in one page, refused overlaps, and parameters that an optimizer writes.
+//! Slices of the application's buffers: gradients in one page, refused overlaps, and parameters
+//! that an optimizer writes.
 
 use pollster::block_on;
-use syncbn::{Backward, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor, error::ArgumentError};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor, error::ArgumentError,
+};
 use wgpu::BufferUsages;
 
 use super::common::*;
@@ -30,9 +33,18 @@ impl Application {
     fn page(&self, slots: u64, slot_bytes: u64) -> Page<'_> {
         let stride = slot_bytes.next_multiple_of(self.alignment()) + self.alignment();
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let descriptor = wgpu::BufferDescriptor { label: None, size: slots * stride, usage, mapped_at_creation: false };
+        let descriptor = wgpu::BufferDescriptor {
+            label: None,
+            size: slots * stride,
+            usage,
+            mapped_at_creation: false,
+        };
         let buffer = self.device.create_buffer(&descriptor);
-        self.queue.write_buffer(&buffer, 0, &MARK.to_le_bytes().repeat((slots * stride) as usize / 4));
+        self.queue.write_buffer(
+            &buffer,
+            0,
+            &MARK.to_le_bytes().repeat((slots * stride) as usize / 4),
+        );
         Page { app: self, buffer, stride }
     }
 }
@@ -58,7 +70,8 @@ impl Page<'_> {
 
     fn values(&self) -> Vec<f32> {
         let words = self.buffer.size() as usize / 4;
-        block_on(self.app.handle.wrap(self.buffer.clone(), 0, &[1, words]).unwrap().to_vec()).unwrap()
+        block_on(self.app.handle.wrap(self.buffer.clone(), 0, &[1, words]).unwrap().to_vec())
+            .unwrap()
     }
 }
 
@@ -94,10 +107,12 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
         }
         let activations = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &dims));
         let vectors = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &[CHANNELS]));
-        let mut layer = SyncBatchNorm::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
+        let mut layer =
+            SyncBatchNorm::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
         layer.set_parameter_tensors(vectors(w), vectors(b)).unwrap();
         let (inputs, grad_outputs) = (activations(x), activations(g));
-        let (mut grad_inputs, mut grad_weights, mut grad_biases) = (activations(dx), vectors(dw), vectors(db));
+        let (mut grad_inputs, mut grad_weights, mut grad_biases) =
+            (activations(dx), vectors(dw), vectors(db));
         let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
         // A framework wraps the same slices anew for every call.
         drop(inputs);
@@ -113,14 +128,23 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
             grad_biases: Some(read(&grad_biases)),
         };
         assert_eq!(found.bits(), separate.bits(), "{dims:?}");
-        assert_eq!(read(&activations(x)), [&problem.batches[0].values[..], &problem.batches[1].values[..]]);
-        assert_eq!(read(&grad_outputs), [&problem.grad_outputs[0].values[..], &problem.grad_outputs[1].values[..]]);
+        assert_eq!(
+            read(&activations(x)),
+            [&problem.batches[0].values[..], &problem.batches[1].values[..]]
+        );
+        assert_eq!(
+            read(&grad_outputs),
+            [&problem.grad_outputs[0].values[..], &problem.grad_outputs[1].values[..]]
+        );
 
         for (word, value) in page.values().into_iter().enumerate() {
             let slot = 4 * word as u64 / page.stride;
             let used = if [x, g, dx].concat().contains(&slot) { values } else { CHANNELS };
             let inside = (4 * word as u64 % page.stride) < 4 * used as u64;
-            assert!(inside || value == MARK, "{dims:?}: word {word} of slot {slot}, outside every slice, is {value}");
+            assert!(
+                inside || value == MARK,
+                "{dims:?}: word {word} of slot {slot}, outside every slice, is {value}"
+            );
         }
     }
 }
@@ -139,7 +163,11 @@ fn a_slice_of_other_dims_or_at_another_place_is_not_the_saved_input() {
         let upstream = app.handle.upload(input.dims(), &problem.grad_outputs[0].values).unwrap();
         block_on(layer.backward(&saved, Backward::of(&input, &upstream))).map(drop)
     };
-    for input in [page.slice(1, &[4, CHANNELS, 5]), page.slice(0, &[2, CHANNELS, 10]), page.slice(0, &[20, CHANNELS])] {
+    for input in [
+        page.slice(1, &[4, CHANNELS, 5]),
+        page.slice(0, &[2, CHANNELS, 10]),
+        page.slice(0, &[20, CHANNELS]),
+    ] {
         let error = backward(input).unwrap_err();
         assert!(matches!(error, Error::Argument(ArgumentError::NotSaved { .. })), "{error:?}");
     }
@@ -151,7 +179,8 @@ fn targets_that_share_bytes_with_anything_are_refused() {
     let app = Application::new();
     let dims = [2, CHANNELS, 4];
     let page = app.page(16, 96);
-    let (at, vector) = (|slot: u64| page.slice(slot, &dims), |slot: u64| page.slice(slot, &[CHANNELS]));
+    let (at, vector) =
+        (|slot: u64| page.slice(slot, &dims), |slot: u64| page.slice(slot, &[CHANNELS]));
     let problem = Problem::random(&[&dims, &dims], 602);
     let layer = trained(&problem, &app.handle);
     let (inputs, grad_outputs) = ([at(0), at(1)], [at(2), at(3)]);
@@ -178,7 +207,10 @@ fn targets_that_share_bytes_with_anything_are_refused() {
     };
     for (slots, argument, rank, other, other_rank) in cases {
         let error = run(slots).unwrap_err();
-        assert_eq!(error, Error::Argument(ArgumentError::Overlap { argument, rank, other, other_rank }));
+        assert_eq!(
+            error,
+            Error::Argument(ArgumentError::Overlap { argument, rank, other, other_rank })
+        );
     }
     run(fine).unwrap();
 }
@@ -189,20 +221,28 @@ fn what_is_written_over_weight_or_bias_is_refused() {
     let app = Application::new();
     let dims = [2, CHANNELS, 4];
     let page = app.page(8, 96);
-    let mut layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [app.handle.clone()]).unwrap();
+    let mut layer =
+        SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [app.handle.clone()]).unwrap();
     let vector = |slot: u64| page.slice(slot, &[CHANNELS]);
     layer.set_parameter_tensors([vector(0)], [vector(1)]).unwrap();
     let (x, g) = (page.slice(2, &dims), page.slice(3, &dims));
     for slot in [0, 1] {
         let mut y = page.slice(slot, &dims);
         let error = block_on(layer.forward_train(Forward::of(&x).write_to(&mut y))).map(|_| ());
-        assert!(matches!(error, Err(Error::Argument(ArgumentError::Overlap { .. }))), "output: {error:?}");
+        assert!(
+            matches!(error, Err(Error::Argument(ArgumentError::Overlap { .. }))),
+            "output: {error:?}"
+        );
     }
     let saved = block_on(layer.forward_train(&x)).unwrap().saved;
     for slot in [0, 1] {
         let mut dx = page.slice(slot, &dims);
-        let error = block_on(layer.backward(&saved, Backward::of(&x, &g).input_gradient(&mut dx))).map(|_| ());
-        assert!(matches!(error, Err(Error::Argument(ArgumentError::Overlap { .. }))), "input_gradient: {error:?}");
+        let error = block_on(layer.backward(&saved, Backward::of(&x, &g).input_gradient(&mut dx)))
+            .map(|_| ());
+        assert!(
+            matches!(error, Err(Error::Argument(ArgumentError::Overlap { .. }))),
+            "input_gradient: {error:?}"
+        );
     }
 }
 
@@ -230,7 +270,9 @@ fn backward_takes_the_parameters_of_its_forward_call_given_again() {
     for slots in [[2, 1], [0, 3], [2, 3]] {
         set(&mut layer, slots);
         let error = backward(&layer).unwrap_err();
-        let Error::Argument(ArgumentError::NotSaved { argument, .. }) = &error else { panic!("{slots:?}: {error}") };
+        let Error::Argument(ArgumentError::NotSaved { argument, .. }) = &error else {
+            panic!("{slots:?}: {error}")
+        };
         assert_eq!(argument, "weight or bias", "{slots:?}");
     }
     set(&mut layer, [0, 1]);
@@ -243,14 +285,18 @@ fn what_an_optimizer_writes_to_the_caller_s_parameters_shows_in_the_next_call() 
     let problem = Problem::random(&[&[4, CHANNELS, 5], &[3, CHANNELS]], 603);
     let page = app.page(4, 4 * CHANNELS as u64);
     let slices = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &[CHANNELS]));
-    let mut layer = SyncBatchNorm::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
+    let mut layer =
+        SyncBatchNorm::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
     layer.set_parameter_tensors(slices([0, 1]), slices([3, 2])).unwrap();
     let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
     for seed in 604..607 {
         let parameters = Parameters::random(CHANNELS, &mut Random(seed));
-        for (slot, values) in
-            [(0, &parameters.weight), (1, &parameters.weight), (3, &parameters.bias), (2, &parameters.bias)]
-        {
+        for (slot, values) in [
+            (0, &parameters.weight),
+            (1, &parameters.weight),
+            (3, &parameters.bias),
+            (2, &parameters.bias),
+        ] {
             page.write(slot, values);
         }
         let expected = Problem { parameters, ..problem.clone() };
@@ -276,18 +322,34 @@ fn parameter_tensors_that_do_not_fit_are_refused_and_set_nothing() {
         let before = block_on(layer.state()).unwrap();
         let ones = |dims: &[usize], count: usize| -> Vec<Tensor> {
             let ones = vec![1.0; dims.iter().product()];
-            layer.devices()[..count].iter().map(|device| device.upload(dims, &ones).unwrap()).collect()
+            layer.devices()[..count]
+                .iter()
+                .map(|device| device.upload(dims, &ones).unwrap())
+                .collect()
         };
         let mut good = ones(&[CHANNELS], 2);
         let cases = [
-            (ones(&[CHANNELS], 1), ArgumentError::RankCount { argument: "bias", found: 1, expected: 2 }),
+            (
+                ones(&[CHANNELS], 1),
+                ArgumentError::RankCount { argument: "bias", found: 1, expected: 2 },
+            ),
             (
                 ones(&[CHANNELS + 1], 2),
-                ArgumentError::Dims { argument: "bias", rank: 0, found: vec![4], expected: vec![3] },
+                ArgumentError::Dims {
+                    argument: "bias",
+                    rank: 0,
+                    found: vec![4],
+                    expected: vec![3],
+                },
             ),
             (
                 ones(&[1, CHANNELS], 2),
-                ArgumentError::Dims { argument: "bias", rank: 0, found: vec![1, 3], expected: vec![3] },
+                ArgumentError::Dims {
+                    argument: "bias",
+                    rank: 0,
+                    found: vec![1, 3],
+                    expected: vec![3],
+                },
             ),
         ];
         for (bad, expected) in cases {

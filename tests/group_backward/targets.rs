@@ -2,7 +2,8 @@
 
 use pollster::block_on;
 use syncbn::{
-    Backward, Error, Saved, SyncBatchNorm, Tensor, config::AffineGradient, error::ArgumentError, stats::BackwardReport,
+    Backward, Error, Saved, SyncBatchNorm, Tensor, config::AffineGradient, error::ArgumentError,
+    stats::BackwardReport,
 };
 
 use super::common::*;
@@ -26,7 +27,11 @@ fn like(tensors: &[Tensor]) -> Vec<Tensor> {
 }
 
 fn vectors(layer: &SyncBatchNorm) -> Vec<Tensor> {
-    layer.devices().iter().map(|device| device.upload(&[CHANNELS], &[f32::NAN; CHANNELS]).unwrap()).collect()
+    layer
+        .devices()
+        .iter()
+        .map(|device| device.upload(&[CHANNELS], &[f32::NAN; CHANNELS]).unwrap())
+        .collect()
 }
 
 #[test]
@@ -38,11 +43,13 @@ fn each_target_may_be_left_out_and_the_exchange_takes_place_all_the_same() {
             let layer = problem.layer(kind);
             let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
             let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
-            let full = block_on(layer.backward(&saved, Backward::of(&inputs, &grad_outputs))).unwrap();
+            let full =
+                block_on(layer.backward(&saved, Backward::of(&inputs, &grad_outputs))).unwrap();
             let expected = Found::read(&full);
             let full_report = full.report.unwrap();
             for wanted in 0..8 {
-                let [with_inputs, with_weights, with_biases] = [1, 2, 4].map(|bit| wanted & bit != 0);
+                let [with_inputs, with_weights, with_biases] =
+                    [1, 2, 4].map(|bit| wanted & bit != 0);
                 let (mut grad_inputs, mut grad_weights, mut grad_biases) =
                     (like(&inputs), vectors(&layer), vectors(&layer));
                 let request = Backward::of(&inputs, &grad_outputs)
@@ -50,7 +57,10 @@ fn each_target_may_be_left_out_and_the_exchange_takes_place_all_the_same() {
                     .weight_gradient(with_weights.then_some(&mut grad_weights))
                     .bias_gradient(with_biases.then_some(&mut grad_biases));
                 let report = block_on(layer.backward(&saved, request)).unwrap().report.unwrap();
-                assert_eq!((&report.local, &report.global), (&full_report.local, &full_report.global));
+                assert_eq!(
+                    (&report.local, &report.global),
+                    (&full_report.local, &full_report.global)
+                );
                 assert_eq!(report.global.unwrap().channels().len(), CHANNELS);
                 for (found, expected, written) in [
                     (read(&grad_inputs), &expected.grad_inputs, with_inputs),
@@ -59,7 +69,10 @@ fn each_target_may_be_left_out_and_the_exchange_takes_place_all_the_same() {
                 ] {
                     let untouched = found.iter().flatten().all(|value| value.is_nan());
                     let right = if written { bits(&found) == bits(expected) } else { untouched };
-                    assert!(right, "{kind:?}, {affine:?}, wanted {wanted:03b}: {found:?}, expected {expected:?}");
+                    assert!(
+                        right,
+                        "{kind:?}, {affine:?}, wanted {wanted:03b}: {found:?}, expected {expected:?}"
+                    );
                 }
             }
         }
@@ -86,7 +99,8 @@ impl Call {
         let layer = problem.layer(kind);
         let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
         let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
-        let (grad_inputs, grad_weights, grad_biases) = (like(&inputs), vectors(&layer), vectors(&layer));
+        let (grad_inputs, grad_weights, grad_biases) =
+            (like(&inputs), vectors(&layer), vectors(&layer));
         Self { layer, saved, inputs, grad_outputs, grad_inputs, grad_weights, grad_biases }
     }
 
@@ -95,7 +109,8 @@ impl Call {
             .input_gradient(&mut self.grad_inputs)
             .weight_gradient(&mut self.grad_weights)
             .bias_gradient(&mut self.grad_biases);
-        block_on(self.layer.backward(&self.saved, request)).map(|gradients| gradients.report.unwrap())
+        block_on(self.layer.backward(&self.saved, request))
+            .map(|gradients| gradients.report.unwrap())
     }
 
     /// The call fails before it has written anything.
@@ -105,7 +120,10 @@ impl Call {
         assert_eq!(self.layer.running_stats(), before);
         let targets = [&self.grad_inputs, &self.grad_weights, &self.grad_biases];
         let values = targets.map(|tensors| read(tensors));
-        assert!(values.iter().flatten().flatten().all(|value| value.is_nan()), "{error}: a target was written");
+        assert!(
+            values.iter().flatten().flatten().all(|value| value.is_nan()),
+            "{error}: a target was written"
+        );
         error
     }
 }
@@ -115,8 +133,18 @@ fn dims_that_do_not_fit_are_refused() {
     for kind in Kind::ALL {
         Call::new(kind).run().unwrap();
         let spoil: [(&'static str, List, &[usize], &[usize]); 4] = [
-            ("grad_output", |call| &mut call.grad_outputs, &[2, CHANNELS, 1000], &[2, CHANNELS, 1001]),
-            ("input_gradient", |call| &mut call.grad_inputs, &[2, CHANNELS, 7, 143], &[2, CHANNELS, 1001]),
+            (
+                "grad_output",
+                |call| &mut call.grad_outputs,
+                &[2, CHANNELS, 1000],
+                &[2, CHANNELS, 1001],
+            ),
+            (
+                "input_gradient",
+                |call| &mut call.grad_inputs,
+                &[2, CHANNELS, 7, 143],
+                &[2, CHANNELS, 1001],
+            ),
             ("weight_gradient", |call| &mut call.grad_weights, &[CHANNELS + 1], &[CHANNELS]),
             ("bias_gradient", |call| &mut call.grad_biases, &[1, CHANNELS], &[CHANNELS]),
         ];
@@ -128,15 +156,26 @@ fn dims_that_do_not_fit_are_refused() {
             let error = call.refused();
             let (found, expected) = (found.to_vec(), expected.to_vec());
             assert!(error.to_string().contains(&format!("{argument}[1]")), "{error}");
-            assert_eq!(error, ArgumentError::Dims { argument, rank: 1, found, expected }, "{kind:?}");
+            assert_eq!(
+                error,
+                ArgumentError::Dims { argument, rank: 1, found, expected },
+                "{kind:?}"
+            );
 
             let mut call = Call::new(kind);
             list(&mut call).pop();
-            assert_eq!(call.refused(), ArgumentError::RankCount { argument, found: 2, expected: 3 }, "{kind:?}");
+            assert_eq!(
+                call.refused(),
+                ArgumentError::RankCount { argument, found: 2, expected: 3 },
+                "{kind:?}"
+            );
         }
         let mut call = Call::new(kind);
         call.inputs.pop();
-        assert_eq!(call.refused(), ArgumentError::RankCount { argument: "x", found: 2, expected: 3 });
+        assert_eq!(
+            call.refused(),
+            ArgumentError::RankCount { argument: "x", found: 2, expected: 3 }
+        );
     }
 }
 
@@ -156,9 +195,12 @@ fn a_tensor_of_another_device_is_refused() {
                 _ => virtual_gpus()[2].clone(),
             };
             let dims = list(&mut call)[1].dims().to_vec();
-            list(&mut call)[1] = other.upload(&dims, &vec![f32::NAN; dims.iter().product()]).unwrap();
+            list(&mut call)[1] =
+                other.upload(&dims, &vec![f32::NAN; dims.iter().product()]).unwrap();
             let error = call.refused();
-            let ArgumentError::WrongDevice { argument, rank: 1, .. } = error else { panic!("{kind:?}: {error:?}") };
+            let ArgumentError::WrongDevice { argument, rank: 1, .. } = error else {
+                panic!("{kind:?}: {error:?}")
+            };
             assert_eq!(argument, expected, "{kind:?}");
         }
     }

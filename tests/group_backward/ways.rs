@@ -1,10 +1,14 @@
-//! Every way in which this crate writes to memory, between every forward and every backward: whole passes, their steps, joint
-//! calls, and a layer of one GPU. What forward saw is known by its bytes, whoever wrote them.
+//! Every way in which this crate writes to memory, between every forward and every backward: whole
+//! passes, their steps, joint calls, and a layer of one GPU. What forward saw is known by its
+//! bytes, whoever wrote them.
 
 use pollster::block_on;
 use syncbn::error::{ArgumentError, Error};
 use syncbn::stats::{GlobalGradientSums, GlobalStatistics};
-use syncbn::{Backward, BatchNorm, BatchNormConfig, Forward, Saved, SyncBatchNorm, Workspace, config::Epilogue, joint};
+use syncbn::{
+    Backward, BatchNorm, BatchNormConfig, Forward, Saved, SyncBatchNorm, Workspace,
+    config::Epilogue, joint,
+};
 
 use super::rewritten::{DIMS, Page, VALUES, assert_refused};
 
@@ -17,12 +21,19 @@ fn on_device(page: &Page) -> BatchNorm {
 }
 
 fn global(layer: &SyncBatchNorm, page: &Page, place: u64) -> GlobalStatistics {
-    block_on(layer.synchronize(block_on(layer.local_statistics(&page.at(place))).unwrap()).untracked()).unwrap()
+    block_on(
+        layer.synchronize(block_on(layer.local_statistics(&page.at(place))).unwrap()).untracked(),
+    )
+    .unwrap()
 }
 
 fn sums(layer: &SyncBatchNorm, saved: &Saved, page: &Page, place: u64) -> GlobalGradientSums {
     let (x, g) = (page.at(place), page.at(7));
-    block_on(layer.synchronize(block_on(layer.local_gradient_sums(saved, Backward::of(&x, &g))).unwrap())).unwrap()
+    block_on(
+        layer
+            .synchronize(block_on(layer.local_gradient_sums(saved, Backward::of(&x, &g))).unwrap()),
+    )
+    .unwrap()
 }
 
 /// A forward call of another layer, of x at place 4.
@@ -58,7 +69,8 @@ const WRITES: [(&str, Write); 14] = [
     ("a gradient of a joint call", |page| {
         let (other, saved) = elsewhere(page);
         let (x, g, mut dx) = (page.at(4), page.at(7), page.at(0));
-        block_on(joint::backward([(&other, &saved, Backward::of(&x, &g).input_gradient(&mut dx))])).unwrap();
+        block_on(joint::backward([(&other, &saved, Backward::of(&x, &g).input_gradient(&mut dx))]))
+            .unwrap();
     }),
     ("a gradient of `input_gradients` in place", |page| {
         let (other, saved) = elsewhere(page);
@@ -108,13 +120,21 @@ fn forwards(layer: &SyncBatchNorm, page: &Page) -> [Saved; 4] {
 }
 
 /// What each kind of backward makes of it.
-fn backwards(layer: &SyncBatchNorm, page: &Page, saved: &Saved, sums: &GlobalGradientSums) -> [Result<(), Error>; 4] {
+fn backwards(
+    layer: &SyncBatchNorm,
+    page: &Page,
+    saved: &Saved,
+    sums: &GlobalGradientSums,
+) -> [Result<(), Error>; 4] {
     let (x, g) = (page.at(0), page.at(7));
     let request = || Backward::of(&x, &g);
-    let joint = block_on(joint::backward([(layer, saved, request())])).map(drop).map_err(|error| match error {
-        Error::Joint { index: 0, source } => *source,
-        other => panic!("{other}"),
-    });
+    let joint =
+        block_on(joint::backward([(layer, saved, request())])).map(drop).map_err(
+            |error| match error {
+                Error::Joint { index: 0, source } => *source,
+                other => panic!("{other}"),
+            },
+        );
     [
         block_on(layer.backward(saved, request())).map(drop),
         block_on(layer.local_gradient_sums(saved, request())).map(drop),
@@ -139,7 +159,9 @@ fn every_write_to_the_bytes_of_x_ends_every_saved_call() {
         }
         write(&page);
         for (saved, sums) in &calls {
-            backwards(&layer, &page, saved, sums).into_iter().for_each(|result| assert_refused(result, "x[0]"));
+            backwards(&layer, &page, saved, sums)
+                .into_iter()
+                .for_each(|result| assert_refused(result, "x[0]"));
         }
         // Forward once more, and they are the inputs.
         for saved in forwards(&layer, &page) {
@@ -169,10 +191,15 @@ fn what_normalize_wrote_over_its_input_is_not_differentiated() {
     let page = Page::new();
     let layer = layer(&page);
     let global = global(&layer, &page, 0);
-    let saved = block_on(layer.normalize(Forward::in_place(&mut page.at(0)), &global)).unwrap().saved;
-    let sums = GlobalGradientSums::new([syncbn::stats::GradientSums { sum_dy: 0.0, sum_dy_xmu: 0.0 }; DIMS[1]]);
+    let saved =
+        block_on(layer.normalize(Forward::in_place(&mut page.at(0)), &global)).unwrap().saved;
+    let sums = GlobalGradientSums::new(
+        [syncbn::stats::GradientSums { sum_dy: 0.0, sum_dy_xmu: 0.0 }; DIMS[1]],
+    );
     for result in backwards(&layer, &page, &saved, &sums) {
-        let Err(Error::Argument(ArgumentError::NotSaved { argument, .. })) = result else { panic!("{result:?}") };
+        let Err(Error::Argument(ArgumentError::NotSaved { argument, .. })) = result else {
+            panic!("{result:?}")
+        };
         assert_eq!(argument, "x[0]");
     }
 }

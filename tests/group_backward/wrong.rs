@@ -40,12 +40,14 @@ const RIGHT: Formula = Formula {
 };
 
 fn by_formula(problem: &Problem, formula: &Formula) -> Found {
-    let statistics = with_ranks(&problem.batches, |ranks| syncbn_reference::batch_statistics(ranks).unwrap());
+    let statistics =
+        with_ranks(&problem.batches, |ranks| syncbn_reference::batch_statistics(ranks).unwrap());
     let channels = problem.channels();
     let pairs = |rank: usize, c: usize| {
         let (batch, g) = (&problem.batches[rank], &problem.grad_outputs[rank]);
         let indices = (0..batch.values.len()).filter(move |&index| batch.channel(index) == c);
-        indices.map(move |index| (index, f64::from(batch.values[index]), f64::from(g.values[index])))
+        indices
+            .map(move |index| (index, f64::from(batch.values[index]), f64::from(g.values[index])))
     };
     let ranks = 0..problem.batches.len();
     let mut found = Found {
@@ -70,7 +72,8 @@ fn by_formula(problem: &Problem, formula: &Formula) -> Found {
             }
             let center = (formula.center)(&sums);
             let sum: f64 = pairs(rank, c).map(|(_, x, g)| g * (x - center)).sum();
-            found.grad_weights.as_mut().unwrap()[rank][c] = ((formula.weight_scale)(inv_std) * sum) as f32;
+            found.grad_weights.as_mut().unwrap()[rank][c] =
+                ((formula.weight_scale)(inv_std) * sum) as f32;
             found.grad_biases.as_mut().unwrap()[rank][c] = (formula.grad_bias)(&sums) as f32;
         }
     }
@@ -80,8 +83,10 @@ fn by_formula(problem: &Problem, formula: &Formula) -> Found {
 /// Two ranks of different size and mean; 56 values per channel, so that N − 1 is not N.
 fn problem() -> Problem {
     let mut random = Random(300);
-    let batches =
-        [Batch::new(&[5, 2, 7], |_| random.next() as f32), Batch::new(&[3, 2, 7], |_| 1.0 + random.next() as f32)];
+    let batches = [
+        Batch::new(&[5, 2, 7], |_| random.next() as f32),
+        Batch::new(&[3, 2, 7], |_| 1.0 + random.next() as f32),
+    ];
     Problem::with_batches(batches.to_vec(), &mut Random(301))
 }
 
@@ -89,8 +94,9 @@ fn problem() -> Problem {
 fn a_wrong_term_of_any_gradient_is_caught() {
     let problem = problem();
     let expected = problem.definition(Uses::Group);
-    let compared =
-        |formula: &Formula| compare_gradients(&problem, Uses::Group, &by_formula(&problem, formula), &expected);
+    let compared = |formula: &Formula| {
+        compare_gradients(&problem, Uses::Group, &by_formula(&problem, formula), &expected)
+    };
     let share = compared(&RIGHT).unwrap();
     assert!(share < 0.1, "the right formula in f64, rounded once, uses {share} of the tolerance");
 
@@ -103,7 +109,11 @@ fn a_wrong_term_of_any_gradient_is_caught() {
         ("grad_inputs", "without weight", Formula { input_scale: |_, inv_std| inv_std, ..RIGHT }),
         ("grad_inputs", "without inv_std", Formula { input_scale: |weight, _| weight, ..RIGHT }),
         ("grad_weights", "without inv_std", Formula { weight_scale: |_| 1.0, ..RIGHT }),
-        ("grad_weights", "inv_std squared", Formula { weight_scale: |inv_std| inv_std * inv_std, ..RIGHT }),
+        (
+            "grad_weights",
+            "inv_std squared",
+            Formula { weight_scale: |inv_std| inv_std * inv_std, ..RIGHT },
+        ),
         ("grad_weights", "of x and not x - mean", Formula { center: |_| 0.0, ..RIGHT }),
         ("grad_biases", "of the group", Formula { grad_bias: |s| s.a, ..RIGHT }),
         ("grad_biases", "averaged", Formula { grad_bias: |s| s.rank_a / s.rank_n, ..RIGHT }),
@@ -121,16 +131,22 @@ fn a_wrong_y_or_running_statistic_is_caught() {
     let right = definition(&problem.batches, Some(&problem.parameters), eps);
     let narrowed = |values: &[f64]| values.iter().map(|&value| value as f32).collect::<Vec<f32>>();
     let y = |parameters: &Parameters, eps: f64| -> Vec<Vec<f32>> {
-        definition(&problem.batches, Some(parameters), eps).outputs.iter().map(|y| narrowed(y)).collect()
+        definition(&problem.batches, Some(parameters), eps)
+            .outputs
+            .iter()
+            .map(|y| narrowed(y))
+            .collect()
     };
-    let compared = |found: &[Vec<f32>]| compare(&problem.batches, found, &right.outputs, TOLERANCE_ULP);
+    let compared =
+        |found: &[Vec<f32>]| compare(&problem.batches, found, &right.outputs, TOLERANCE_ULP);
     compared(&y(&problem.parameters, eps)).unwrap();
     let Parameters { weight, bias } = problem.parameters.clone();
     compared(&y(&Parameters { weight: vec![1.0; 2], bias: bias.clone() }, eps)).unwrap_err();
     compared(&y(&Parameters { weight, bias: vec![0.0; 2] }, eps)).unwrap_err();
     compared(&y(&problem.parameters, 0.0)).unwrap_err();
 
-    let before = || Running { mean: widened(&problem.running.mean), var: widened(&problem.running.var) };
+    let before =
+        || Running { mean: widened(&problem.running.mean), var: widened(&problem.running.var) };
     let running = |factor: f64, divisor| {
         let mut running = before();
         running.update(&right.statistics, factor, divisor).unwrap();
@@ -138,17 +154,27 @@ fn a_wrong_y_or_running_statistic_is_caught() {
     };
     let expected = running(0.1, Divisor::CountMinusOne);
     let compared = |found: &Running| {
-        let found = RunningStats { mean: narrowed(&found.mean), var: narrowed(&found.var), num_batches_tracked: 8 };
+        let found = RunningStats {
+            mean: narrowed(&found.mean),
+            var: narrowed(&found.var),
+            num_batches_tracked: 8,
+        };
         compare_running(&found, &expected, 1.0)
     };
     compared(&expected).unwrap();
-    // Each statistic wrong by itself: the momentum's meaning turned round, the other divisor, and not moved at all.
+    // Each statistic wrong by itself: the momentum's meaning turned round, the other divisor, and
+    // not moved at all.
     let turned = running(0.9, Divisor::CountMinusOne);
-    let of = |mean: &Running, var: &Running| Running { mean: mean.mean.clone(), var: var.var.clone() };
+    let of =
+        |mean: &Running, var: &Running| Running { mean: mean.mean.clone(), var: var.var.clone() };
     assert!(compared(&of(&turned, &expected)).unwrap_err().contains("running_mean"));
     assert!(compared(&of(&before(), &expected)).unwrap_err().contains("running_mean"));
     assert!(compared(&of(&expected, &turned)).unwrap_err().contains("running_var"));
-    assert!(compared(&of(&expected, &running(0.1, Divisor::Count))).unwrap_err().contains("running_var"));
+    assert!(
+        compared(&of(&expected, &running(0.1, Divisor::Count)))
+            .unwrap_err()
+            .contains("running_var")
+    );
     assert!(compared(&of(&expected, &before())).unwrap_err().contains("running_var"));
 }
 
@@ -158,17 +184,21 @@ fn the_comparison_of_gradients_fails_at_twice_its_tolerance() {
     let expected = problem.definition(Uses::Group);
     let exact = by_formula(&problem, &RIGHT);
     let compared = |found: &Found| compare_gradients(&problem, Uses::Group, found, &expected);
-    // No gradient of this problem allows more than this: tolerance times the size of what the sums are made of.
+    // No gradient of this problem allows more than this: tolerance times the size of what the sums
+    // are made of.
     let (rank, channel) = (0, 0);
     let ups = &problem.grad_outputs;
-    let of_channel = |rank: usize| (0..ups[rank].values.len()).filter(move |&i| ups[rank].channel(i) == channel);
+    let of_channel =
+        |rank: usize| (0..ups[rank].values.len()).filter(move |&i| ups[rank].channel(i) == channel);
     let sum_g: f64 = of_channel(rank).map(|i| f64::from(ups[rank].values[i]).abs()).sum();
     let mut found = exact.clone();
-    found.grad_biases.as_mut().unwrap()[rank][channel] += (2.0 * STATISTICS_TOLERANCE * sum_g) as f32;
+    found.grad_biases.as_mut().unwrap()[rank][channel] +=
+        (2.0 * STATISTICS_TOLERANCE * sum_g) as f32;
     assert!(compared(&found).unwrap_err().contains("grad_biases[0], value 0"));
     // |x̂| is below 4 here, so that no term of grad_weight or grad_input exceeds the sums times this.
     let mut found = exact.clone();
-    found.grad_weights.as_mut().unwrap()[rank][channel] += (2.0 * STATISTICS_TOLERANCE * 5.0 * sum_g) as f32;
+    found.grad_weights.as_mut().unwrap()[rank][channel] +=
+        (2.0 * STATISTICS_TOLERANCE * 5.0 * sum_g) as f32;
     assert!(compared(&found).unwrap_err().contains("grad_weights[0], value 0"));
     let largest_k = 1.0 / 0.5;
     let mut found = exact.clone();

@@ -16,7 +16,8 @@ use wgpu::BufferUsages;
 use super::common::*;
 use super::{CHANNELS, batches, config, step};
 
-/// What no call on a failing device may take: far below the default deadline, far above a slow machine's work.
+/// What no call on a failing device may take: far below the default deadline, far above a slow
+/// machine's work.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs `work` on a thread of its own and fails when it does not end.
@@ -33,7 +34,12 @@ fn within_patience<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 }
 
 fn storage(device: &wgpu::Device, size: u64, usage: BufferUsages) -> wgpu::Buffer {
-    device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size,
+        usage,
+        mapped_at_creation: false,
+    })
 }
 
 #[test]
@@ -47,14 +53,20 @@ fn a_device_of_the_application_gives_the_bits_of_an_opened_one() {
 
 #[test]
 fn the_smallest_number_of_workgroups_per_dimension_does_not_change_a_bit() {
-    // One tile of a channel per workgroup: 21 of them in rows of at most 7, and 54, which are two windows.
-    let (device, queue) = own_device(&adapter(), |limits| limits.max_compute_workgroups_per_dimension = 7);
+    // One tile of a channel per workgroup: 21 of them in rows of at most 7, and 54, which are two
+    // windows.
+    let (device, queue) =
+        own_device(&adapter(), |limits| limits.max_compute_workgroups_per_dimension = 7);
     let device = Device::from_wgpu(device, queue).unwrap();
     let whole = virtual_gpus()[0].clone();
     let many_tiles = vec![1, CHANNELS, 4096 * 17 + 1];
     for dims in [vec![2, CHANNELS, 4096 * 3 + 5], vec![40, 500], vec![1, CHANNELS, 1], many_tiles] {
         let y = |device: &Device| {
-            let layer = SyncBatchNorm::new(syncbn::BatchNormConfig::torch(dims[1]), vec![device.clone(); 2]).unwrap();
+            let layer = SyncBatchNorm::new(
+                syncbn::BatchNormConfig::torch(dims[1]),
+                vec![device.clone(); 2],
+            )
+            .unwrap();
             let batches = [21, 22].map(|seed| Batch::random(&dims, &mut Random(seed)));
             let forward = block_on(layer.forward_train(&upload(&layer, &batches))).unwrap();
             (bits(&read(&forward.output)), forward.saved.statistics().cloned())
@@ -70,11 +82,17 @@ fn the_smallest_number_of_workgroups_per_dimension_does_not_change_a_bit() {
 
 #[test]
 fn a_device_below_the_portable_limits_is_refused_with_both_numbers() {
-    let (device, queue) = own_device(&adapter(), |limits| limits.max_storage_buffers_per_shader_stage = 4);
+    let (device, queue) =
+        own_device(&adapter(), |limits| limits.max_storage_buffers_per_shader_stage = 4);
     let error = Device::from_wgpu(device, queue).unwrap_err();
-    let Error::Limit(LimitError::Device { limit, found, expected, .. }) = &error else { panic!("{error:?}") };
+    let Error::Limit(LimitError::Device { limit, found, expected, .. }) = &error else {
+        panic!("{error:?}")
+    };
     assert_eq!((*limit, *found), ("max_storage_buffers_per_shader_stage", 4));
-    assert!(error.to_string().contains(&format!("{limit} is 4, expected at least {expected}")), "{error}");
+    assert!(
+        error.to_string().contains(&format!("{limit} is 4, expected at least {expected}")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -102,7 +120,10 @@ fn the_application_s_error_handler_stays_and_hears_nothing_of_errors_that_are_re
     block_on(foreign().to_vec()).unwrap_err();
     handle.zeros(&[1 << 20, 1 << 20]).unwrap_err();
     block_on(layer.forward_train(&[input])).unwrap();
-    assert!(block_on(scope.pop()).is_none(), "the application's scope caught an error of the library");
+    assert!(
+        block_on(scope.pop()).is_none(),
+        "the application's scope caught an error of the library"
+    );
     assert_eq!(heard.load(Ordering::Relaxed), 0);
 
     provoke();
@@ -146,7 +167,8 @@ fn a_destroyed_device_is_an_error_and_neither_a_hang_nor_a_panic() {
         let (device, queue) = own_device(&adapter(), |_| {});
         let handle = Device::from_wgpu(device.clone(), queue).unwrap();
         // The other rank is sound.
-        let layer = SyncBatchNorm::new(config(), vec![handle.clone(), virtual_gpus()[0].clone()]).unwrap();
+        let layer =
+            SyncBatchNorm::new(config(), vec![handle.clone(), virtual_gpus()[0].clone()]).unwrap();
         let inputs = upload(&layer, &batches(24));
         block_on(layer.forward_train(&inputs)).unwrap();
         let before = layer.running_stats();
@@ -158,7 +180,8 @@ fn a_destroyed_device_is_an_error_and_neither_a_hang_nor_a_panic() {
             assert_eq!(layer.running_stats(), before);
         }
         assert!(matches!(block_on(inputs[0].to_vec()), Err(Error::Gpu(_))));
-        let handle_error = |result: Result<(), Error>| assert!(matches!(result, Ok(()) | Err(Error::Gpu(_))));
+        let handle_error =
+            |result: Result<(), Error>| assert!(matches!(result, Ok(()) | Err(Error::Gpu(_))));
         handle_error(block_on(handle.wait()));
         handle_error(handle.upload(&[2, CHANNELS], &[0.0; 6]).map(drop));
         handle_error(handle.zeros(&[2, CHANNELS]).map(drop));
@@ -188,7 +211,10 @@ fn a_device_destroyed_in_the_middle_of_a_call_is_an_error_or_comes_too_late() {
                     // Before the exchange nothing has moved, after it all has.
                     let running = layer.running_stats();
                     let is_whole = running == whole.running_stats();
-                    assert!(is_whole || running == Some(RunningStats::new(CHANNELS)), "{running:?}");
+                    assert!(
+                        is_whole || running == Some(RunningStats::new(CHANNELS)),
+                        "{running:?}"
+                    );
                 }
             }
         }
@@ -199,7 +225,8 @@ fn a_device_destroyed_in_the_middle_of_a_call_is_an_error_or_comes_too_late() {
 fn a_deadline_that_passes_is_an_error_and_the_device_goes_on() {
     within_patience(|| {
         let device = block_on(Device::from_adapter(&adapter())).unwrap();
-        // From deadlines that always pass to some that often do not, so that many pass just as the work ends.
+        // From deadlines that always pass to some that often do not, so that many pass just as the
+        // work ends.
         for micros in [0, 50, 200, 400] {
             let deadline = Duration::from_micros(micros);
             let hasty = device.clone().with_deadline(deadline);
@@ -218,12 +245,16 @@ fn a_deadline_that_passes_is_an_error_and_the_device_goes_on() {
             }
             println!("deadline {deadline:?}: {counted} of 150 calls ended in time");
             for result in [block_on(hasty.wait()), block_on(inputs[0].to_vec()).map(drop)] {
-                assert!(matches!(result, Ok(()) | Err(Error::Gpu(GpuError::Timeout { .. }))), "{result:?}");
+                assert!(
+                    matches!(result, Ok(()) | Err(Error::Gpu(GpuError::Timeout { .. }))),
+                    "{result:?}"
+                );
             }
         }
         // Handles differ in their deadline, not in their device.
         block_on(device.wait()).unwrap();
-        let found = block_on(step(vec![device.clone().with_deadline(PATIENCE), device], 27)).unwrap();
+        let found =
+            block_on(step(vec![device.clone().with_deadline(PATIENCE), device], 27)).unwrap();
         assert_eq!(found, block_on(step(Kind::Gpu.devices(2), 27)).unwrap());
     });
 }

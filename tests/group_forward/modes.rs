@@ -1,4 +1,5 @@
-//! The table of modes: which statistics normalize, whether the running ones follow, and whether ranks see each other.
+//! The table of modes: which statistics normalize, whether the running ones follow, and whether
+//! ranks see each other.
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
@@ -35,11 +36,36 @@ struct Case {
 }
 
 const TABLE: [Case; 5] = [
-    Case { use_batch_statistics: None, track_running_stats: true, train: Uses::Group, eval: Uses::Running },
-    Case { use_batch_statistics: None, track_running_stats: false, train: Uses::Group, eval: Uses::Local },
-    Case { use_batch_statistics: Some(true), track_running_stats: true, train: Uses::Group, eval: Uses::Group },
-    Case { use_batch_statistics: Some(true), track_running_stats: false, train: Uses::Group, eval: Uses::Group },
-    Case { use_batch_statistics: Some(false), track_running_stats: true, train: Uses::Running, eval: Uses::Running },
+    Case {
+        use_batch_statistics: None,
+        track_running_stats: true,
+        train: Uses::Group,
+        eval: Uses::Running,
+    },
+    Case {
+        use_batch_statistics: None,
+        track_running_stats: false,
+        train: Uses::Group,
+        eval: Uses::Local,
+    },
+    Case {
+        use_batch_statistics: Some(true),
+        track_running_stats: true,
+        train: Uses::Group,
+        eval: Uses::Group,
+    },
+    Case {
+        use_batch_statistics: Some(true),
+        track_running_stats: false,
+        train: Uses::Group,
+        eval: Uses::Group,
+    },
+    Case {
+        use_batch_statistics: Some(false),
+        track_running_stats: true,
+        train: Uses::Running,
+        eval: Uses::Running,
+    },
 ];
 
 /// Two ranks that differ much, so that no statistics can stand in for others.
@@ -56,7 +82,8 @@ fn before() -> RunningStats {
 
 fn call(layer: &SyncBatchNorm, mode: Mode, batches: &[Batch]) -> (Vec<Vec<f32>>, Saved) {
     let inputs = upload(layer, batches);
-    let mut outputs: Vec<_> = batches.iter().zip(layer.devices()).map(|(b, d)| d.zeros(&b.dims).unwrap()).collect();
+    let mut outputs: Vec<_> =
+        batches.iter().zip(layer.devices()).map(|(b, d)| d.zeros(&b.dims).unwrap()).collect();
     let forward = match mode {
         Mode::Train => block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))),
         Mode::Eval => block_on(layer.forward_eval(Forward::of(&inputs).write_to(&mut outputs))),
@@ -98,15 +125,25 @@ fn row(kind: Kind, case: &Case, mode: Mode, uses: Uses) -> Result<(), String> {
         Uses::Group => whole.outputs.clone(),
         Uses::Local => batches
             .iter()
-            .map(|batch| definition(std::slice::from_ref(batch), Some(&parameters), EPS).outputs.remove(0))
+            .map(|batch| {
+                definition(std::slice::from_ref(batch), Some(&parameters), EPS).outputs.remove(0)
+            })
             .collect(),
         Uses::Running => {
             let running = before();
-            definition_with(&batches, Some(&parameters), (&widened(&running.mean), &widened(&running.var)), EPS)
+            definition_with(
+                &batches,
+                Some(&parameters),
+                (&widened(&running.mean), &widened(&running.var)),
+                EPS,
+            )
         }
     };
     compare(&batches, &y, &expected, TOLERANCE_ULP)?;
-    assert_eq!(saved.report().unwrap().local.ranks().len(), if uses == Uses::Running { 0 } else { 2 });
+    assert_eq!(
+        saved.report().unwrap().local.ranks().len(),
+        if uses == Uses::Running { 0 } else { 2 }
+    );
     if uses == Uses::Group {
         compare_statistics(saved.statistics().unwrap(), &whole.statistics)?;
     } else {
@@ -116,7 +153,8 @@ fn row(kind: Kind, case: &Case, mode: Mode, uses: Uses) -> Result<(), String> {
     match layer.running_stats() {
         None => assert!(!case.track_running_stats),
         Some(running) if uses == Uses::Group => {
-            let mut expected = Running { mean: widened(&before().mean), var: widened(&before().var) };
+            let mut expected =
+                Running { mean: widened(&before().mean), var: widened(&before().var) };
             expected.update(&whole.statistics, 0.1, Divisor::CountMinusOne).unwrap();
             compare_running(&running, &expected, 2.0)?;
             assert_eq!(running.num_batches_tracked, 8);
@@ -166,10 +204,13 @@ fn running_statistics_follow_three_batches_as_their_settings_say() {
             Momentum::Decay(0.7),
             Momentum::Cumulative,
         ] {
-            for (variance, divisor) in
-                [(RunningVariance::Unbiased, Divisor::CountMinusOne), (RunningVariance::Biased, Divisor::Count)]
-            {
-                let config = BatchNormConfig::torch(CHANNELS).with_momentum(momentum).with_running_variance(variance);
+            for (variance, divisor) in [
+                (RunningVariance::Unbiased, Divisor::CountMinusOne),
+                (RunningVariance::Biased, Divisor::Count),
+            ] {
+                let config = BatchNormConfig::torch(CHANNELS)
+                    .with_momentum(momentum)
+                    .with_running_variance(variance);
                 let layer = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
                 let mut expected = Running { mean: vec![0.0; CHANNELS], var: vec![1.0; CHANNELS] };
                 let mut random = Random(43);
@@ -181,10 +222,13 @@ fn running_statistics_follow_three_batches_as_their_settings_say() {
                         Momentum::Decay(decay) => 1.0 - decay,
                         Momentum::Cumulative => 1.0 / f64::from(step),
                     };
-                    expected.update(&definition(&batches, None, EPS).statistics, factor, divisor).unwrap();
+                    expected
+                        .update(&definition(&batches, None, EPS).statistics, factor, divisor)
+                        .unwrap();
                     let running = layer.running_stats().unwrap();
-                    compare_running(&running, &expected, 2.0)
-                        .unwrap_or_else(|error| panic!("{kind:?} {momentum:?} {variance:?} step {step}: {error}"));
+                    compare_running(&running, &expected, 2.0).unwrap_or_else(|error| {
+                        panic!("{kind:?} {momentum:?} {variance:?} step {step}: {error}")
+                    });
                     assert_eq!(running.num_batches_tracked, step as u64);
                 }
             }
@@ -202,7 +246,11 @@ fn the_biased_and_the_unbiased_running_variance_are_told_apart() {
     };
     let biased = running(Divisor::Count);
     let narrowed = |values: &[f64]| values.iter().map(|&value| value as f32).collect();
-    let found = RunningStats { mean: narrowed(&biased.mean), var: narrowed(&biased.var), num_batches_tracked: 1 };
+    let found = RunningStats {
+        mean: narrowed(&biased.mean),
+        var: narrowed(&biased.var),
+        num_batches_tracked: 1,
+    };
     compare_running(&found, &biased, 2.0).unwrap();
     compare_running(&found, &running(Divisor::CountMinusOne), 2.0).unwrap_err();
 }
@@ -216,7 +264,12 @@ fn a_layer_with_one_of_weight_and_bias_uses_that_one_alone() {
             let config = BatchNormConfig::torch(CHANNELS).with_weight(weight).with_bias(bias);
             let mut layer = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
             let mut parameters = Parameters::random(CHANNELS, &mut random);
-            layer.set_parameters(weight.then_some(&parameters.weight), bias.then_some(&parameters.bias)).unwrap();
+            layer
+                .set_parameters(
+                    weight.then_some(&parameters.weight),
+                    bias.then_some(&parameters.bias),
+                )
+                .unwrap();
             let (y, _) = call(&layer, Mode::Train, &batches);
             if !weight {
                 parameters.weight = vec![1.0; CHANNELS];
@@ -225,7 +278,8 @@ fn a_layer_with_one_of_weight_and_bias_uses_that_one_alone() {
                 parameters.bias = vec![0.0; CHANNELS];
             }
             let expected = definition(&batches, Some(&parameters), EPS).outputs;
-            compare(&batches, &y, &expected, TOLERANCE_ULP).unwrap_or_else(|e| panic!("{kind:?} {weight} {bias}: {e}"));
+            compare(&batches, &y, &expected, TOLERANCE_ULP)
+                .unwrap_or_else(|e| panic!("{kind:?} {weight} {bias}: {e}"));
         }
     }
 }

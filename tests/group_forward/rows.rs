@@ -13,8 +13,9 @@ fn ranks_of_different_batch_and_spatial_size_are_weighted_by_their_values() {
         let mut random = Random(30);
         let dims: [&[usize]; 4] = [&[1, 3, 2, 2], &[6, 3, 5, 9], &[2, 3], &[3, 3, 1001]];
         // Means far apart, so that a mean of means would be far off.
-        let batches: Vec<Batch> =
-            (0..4).map(|rank| Batch::new(dims[rank], |_| (10.0 * rank as f64 + random.next()) as f32)).collect();
+        let batches: Vec<Batch> = (0..4)
+            .map(|rank| Batch::new(dims[rank], |_| (10.0 * rank as f64 + random.next()) as f32))
+            .collect();
         check(kind, &batches, &mut random).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
     }
 }
@@ -22,7 +23,10 @@ fn ranks_of_different_batch_and_spatial_size_are_weighted_by_their_values() {
 #[test]
 fn an_empty_rank_gets_empty_outputs_and_changes_nothing() {
     for kind in Kind::ALL {
-        let full = [Batch::random(&[3, 4, 5], &mut Random(31)), Batch::random(&[2, 4, 5], &mut Random(32))];
+        let full = [
+            Batch::random(&[3, 4, 5], &mut Random(31)),
+            Batch::random(&[2, 4, 5], &mut Random(32)),
+        ];
         let without = layer(kind, 2, 4);
         let expected = block_on(without.forward_train(&upload(&without, &full))).unwrap();
         // No sample, and no position, each at every place among the ranks.
@@ -37,8 +41,15 @@ fn an_empty_rank_gets_empty_outputs_and_changes_nothing() {
                 let output = forward.output.remove(place);
                 assert_eq!(output.dims(), empty);
                 assert!(block_on(output.to_vec()).unwrap().is_empty());
-                assert_eq!(bits(&read(&forward.output)), bits(&read(&expected.output)), "{kind:?}, place {place}");
-                assert_eq!(forward.saved.report().unwrap().local.ranks()[place], [syncbn::stats::Moments::EMPTY; 4]);
+                assert_eq!(
+                    bits(&read(&forward.output)),
+                    bits(&read(&expected.output)),
+                    "{kind:?}, place {place}"
+                );
+                assert_eq!(
+                    forward.saved.report().unwrap().local.ranks()[place],
+                    [syncbn::stats::Moments::EMPTY; 4]
+                );
                 assert_eq!(with.running_stats(), without.running_stats());
             }
         }
@@ -73,11 +84,13 @@ fn empty() -> Batch {
 #[test]
 fn one_value_per_rank_is_normal_where_the_group_has_two() {
     for kind in Kind::ALL {
-        let layer = SyncBatchNorm::new(BatchNormConfig::torch(1).with_eps(0.0), kind.devices(2)).unwrap();
+        let layer =
+            SyncBatchNorm::new(BatchNormConfig::torch(1).with_eps(0.0), kind.devices(2)).unwrap();
         let batches = [Batch::new(&[1, 1], |_| 3.0), Batch::new(&[1, 1, 1, 1], |_| 7.0)];
         let forward = block_on(layer.forward_train(&upload(&layer, &batches))).unwrap();
         assert_eq!(read(&forward.output), [[-1.0], [1.0]], "{kind:?}");
-        let running = RunningStats { mean: vec![0.5], var: vec![0.9 + 0.1 * 8.0], num_batches_tracked: 1 };
+        let running =
+            RunningStats { mean: vec![0.5], var: vec![0.9 + 0.1 * 8.0], num_batches_tracked: 1 };
         assert_eq!(layer.running_stats(), Some(running.clone()), "{kind:?}");
     }
 }
@@ -87,7 +100,8 @@ fn one_value_in_the_whole_group_is_an_error_in_training_and_changes_nothing() {
     for kind in Kind::ALL {
         for ranks in [1, 3] {
             let mut layer = layer(kind, ranks, 2);
-            let running = RunningStats { mean: vec![1.0, 2.0], var: vec![3.0, 4.0], num_batches_tracked: 5 };
+            let running =
+                RunningStats { mean: vec![1.0, 2.0], var: vec![3.0, 4.0], num_batches_tracked: 5 };
             layer.set_running_stats(running.clone()).unwrap();
             // The value lies on the last rank.
             let mut batches = vec![empty(); ranks];
@@ -117,7 +131,8 @@ fn a_group_of_one_is_local_batch_normalization() {
 
 #[test]
 fn a_channel_that_is_not_finite_on_one_rank_is_nan_on_every_rank_and_spares_the_others() {
-    // Several tiles with several channels per workgroup, one tile per channel, and one tile per workgroup.
+    // Several tiles with several channels per workgroup, one tile per channel, and one tile per
+    // workgroup.
     for dims in [vec![2, 3, 5001], vec![5, 3], vec![700, 3, 2]] {
         for kind in Kind::ALL {
             let mut random = Random(35);
@@ -132,7 +147,8 @@ fn a_channel_that_is_not_finite_on_one_rank_is_nan_on_every_rank_and_spares_the_
             let (expected, expected_running) = step(&clean);
             let inner: usize = dims[2..].iter().product();
             let last = clean[0].values.len() - 1;
-            // Channel 1: its first value, its last one, and both signs of infinity, which must not cancel out.
+            // Channel 1: its first value, its last one, and both signs of infinity, which must not
+            // cancel out.
             let poisons: [&[(usize, f32)]; 4] = [
                 &[(inner, f32::NAN)],
                 &[(last - inner, f32::INFINITY)],
@@ -160,8 +176,14 @@ fn a_channel_that_is_not_finite_on_one_rank_is_nan_on_every_rank_and_spares_the_
                 }
                 assert!(running.mean[1].is_nan() && running.var[1].is_nan());
                 for channel in [0, 2] {
-                    assert_eq!(running.mean[channel].to_bits(), expected_running.mean[channel].to_bits());
-                    assert_eq!(running.var[channel].to_bits(), expected_running.var[channel].to_bits());
+                    assert_eq!(
+                        running.mean[channel].to_bits(),
+                        expected_running.mean[channel].to_bits()
+                    );
+                    assert_eq!(
+                        running.var[channel].to_bits(),
+                        expected_running.var[channel].to_bits()
+                    );
                 }
                 assert_eq!(running.num_batches_tracked, 1);
             }
@@ -195,8 +217,14 @@ fn a_constant_channel_gives_the_bias_exactly() {
                         );
                     }
                 }
-                for (channel, stats) in forward.saved.statistics().unwrap().channels().iter().enumerate() {
-                    assert_eq!((stats.mean, stats.m2), (constants[channel].into(), 0.0), "{kind:?}");
+                for (channel, stats) in
+                    forward.saved.statistics().unwrap().channels().iter().enumerate()
+                {
+                    assert_eq!(
+                        (stats.mean, stats.m2),
+                        (constants[channel].into(), 0.0),
+                        "{kind:?}"
+                    );
                 }
             }
         }
@@ -207,13 +235,19 @@ fn a_constant_channel_gives_the_bias_exactly() {
 fn the_same_call_gives_the_same_bits_every_time() {
     for kind in Kind::ALL {
         let mut random = Random(37);
-        let batches: Vec<Batch> =
-            [[3, 5, 4099], [1, 5, 77], [0, 5, 3]].iter().map(|dims| Batch::random(dims, &mut random)).collect();
+        let batches: Vec<Batch> = [[3, 5, 4099], [1, 5, 77], [0, 5, 3]]
+            .iter()
+            .map(|dims| Batch::random(dims, &mut random))
+            .collect();
         let run = || {
             let layer = layer(kind, 3, 5);
             let inputs = upload(&layer, &batches);
             let forward = block_on(layer.forward_train(&inputs)).unwrap();
-            (bits(&read(&forward.output)), forward.saved.statistics().cloned(), layer.running_stats())
+            (
+                bits(&read(&forward.output)),
+                forward.saved.statistics().cloned(),
+                layer.running_stats(),
+            )
         };
         let first = run();
         for _ in 0..3 {
@@ -226,8 +260,10 @@ fn the_same_call_gives_the_same_bits_every_time() {
 fn writing_into_tensors_of_the_caller_gives_the_bits_of_the_allocating_form() {
     for kind in Kind::ALL {
         let mut random = Random(38);
-        let batches: Vec<Batch> =
-            [[3, 5, 417], [2, 5, 33], [0, 5, 2]].iter().map(|dims| Batch::random(dims, &mut random)).collect();
+        let batches: Vec<Batch> = [[3, 5, 417], [2, 5, 33], [0, 5, 2]]
+            .iter()
+            .map(|dims| Batch::random(dims, &mut random))
+            .collect();
         let (allocating, into) = (layer(kind, 3, 5), layer(kind, 3, 5));
         let inputs = upload(&into, &batches);
         // What lies in the outputs before must not matter.
@@ -238,7 +274,9 @@ fn writing_into_tensors_of_the_caller_gives_the_bits_of_the_allocating_form() {
             .collect();
         for _ in 0..2 {
             let forward = block_on(allocating.forward_train(&inputs)).unwrap();
-            let saved = block_on(into.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap().saved;
+            let saved = block_on(into.forward_train(Forward::of(&inputs).write_to(&mut outputs)))
+                .unwrap()
+                .saved;
             assert_eq!(bits(&read(&outputs)), bits(&read(&forward.output)), "{kind:?}");
             assert_same_statistics(&saved, &forward.saved);
             assert_eq!(into.running_stats(), allocating.running_stats());
@@ -263,7 +301,10 @@ fn recomputing_gives_the_same_bits_and_moves_no_running_statistics() {
         let mut random = Random(39);
         let mut layer = layer(kind, 2, 3);
         Parameters::random(3, &mut random).set(&mut layer);
-        let inputs = upload(&layer, &[[2, 3, 2049], [3, 3, 7]].map(|dims| Batch::random(&dims, &mut random)));
+        let inputs = upload(
+            &layer,
+            &[[2, 3, 2049], [3, 3, 7]].map(|dims| Batch::random(&dims, &mut random)),
+        );
         let forward = block_on(layer.forward_train(&inputs)).unwrap();
         let running = layer.running_stats();
         for _ in 0..2 {

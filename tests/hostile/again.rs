@@ -1,7 +1,8 @@
-//! What a test that fails prints, so that it can be run again: the seeds of the devices and the line to type.
+//! What a test that fails prints, so that it can be run again: the seeds of the devices and the
+//! line to type.
 //!
-//! Tests share devices, and what a test prints is shown with the test that fails and no other. So a hook of panics prints it,
-//! not the opening of a device.
+//! Tests share devices, and what a test prints is shown with the test that fails and no other. So a
+//! hook of panics prints it, not the opening of a device.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, Once, PoisonError};
@@ -19,15 +20,23 @@ pub fn note(seed: u64) {
             before(info);
             let seeds = SEEDS.lock().unwrap_or_else(PoisonError::into_inner);
             let thread = std::thread::current();
-            eprintln!("devices of seeds {seeds:?}; again: {}", line(first_seed(), &without(), thread.name()));
+            eprintln!(
+                "devices of seeds {seeds:?}; again: {}",
+                line(first_seed(), &without(), thread.name())
+            );
         }));
     });
     SEEDS.lock().unwrap_or_else(PoisonError::into_inner).insert(seed);
 }
 
-/// The command line that runs a test, or all where its name is not that of the thread, on devices from this seed on.
+/// The command line that runs a test, or all where its name is not that of the thread, on devices
+/// from this seed on.
 fn line(seed: u64, without: &str, test: Option<&str>) -> String {
-    let without = if without.is_empty() { String::new() } else { format!("SYNCBN_HOSTILE_WITHOUT={without} ") };
+    let without = if without.is_empty() {
+        String::new()
+    } else {
+        format!("SYNCBN_HOSTILE_WITHOUT={without} ")
+    };
     let only = match test {
         Some("main") | None => String::new(),
         Some(test) => format!(" -- --exact {test}"),

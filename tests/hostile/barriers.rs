@@ -1,5 +1,5 @@
-//! The barriers of the kernels are what holds: on kernels whose `zero()` is a constant, which any compiler knows, the same
-//! compiler makes the same cases fail.
+//! The barriers of the kernels are what holds: on kernels whose `zero()` is a constant, which any
+//! compiler knows, the same compiler makes the same cases fail.
 
 use pollster::block_on;
 use syncbn::{BatchNorm, BatchNormConfig, Device};
@@ -9,10 +9,12 @@ use super::common::*;
 use super::rewrite::rewritten_in;
 use super::{quads, sides};
 
-/// How many seeds are tried, at most, until each case has failed: few styles regroup nothing that matters to a case.
+/// How many seeds are tried, at most, until each case has failed: few styles regroup nothing that
+/// matters to a case.
 const SEEDS: u64 = 16;
 
-/// The function that all barriers of kernels take their 0 from, and the same with a 0 that a compiler knows.
+/// The function that all barriers of kernels take their 0 from, and the same with a 0 that a
+/// compiler knows.
 const ZERO: &str = "fn zero() -> u32 {\n    return params.channels >> 31u;\n}\n";
 const KNOWN_ZERO: &str = "fn zero() -> u32 {\n    return 0u;\n}\n";
 
@@ -43,8 +45,9 @@ fn near_the_turn(device: &Device) -> Result<(), String> {
     Ok(())
 }
 
-/// Ranks so far apart that the merged squares leave f32: an infinity that arithmetic gives makes the channel NaN, and moves no
-/// running statistics. A NaN in x needs no barrier: it is told from bits that are loaded.
+/// Ranks so far apart that the merged squares leave f32: an infinity that arithmetic gives makes
+/// the channel NaN, and moves no running statistics. A NaN in x needs no barrier: it is told from
+/// bits that are loaded.
 fn beyond_f32(device: &Device) -> Result<(), String> {
     const FAR: usize = 1;
     let mut random = Random(172);
@@ -62,7 +65,9 @@ fn beyond_f32(device: &Device) -> Result<(), String> {
     let norm = BatchNorm::new(BatchNormConfig::torch(2), device).unwrap();
     let outputs = norm.forward_train(&inputs).unwrap().output;
     for (rank, (batch, y)) in batches.iter().zip(read(&outputs)).enumerate() {
-        if let Some(index) = (0..y.len()).find(|&index| y[index].is_nan() != (batch.channel(index) == FAR)) {
+        if let Some(index) =
+            (0..y.len()).find(|&index| y[index].is_nan() != (batch.channel(index) == FAR))
+        {
             return Err(format!("rank {rank}, value {index} is {:e}", y[index]));
         }
     }
@@ -85,7 +90,11 @@ fn without_the_barriers_of_the_kernels_fast_math_breaks_what_they_hold() {
     let adapter = adapter();
     let open = |seed, is_bare: bool| {
         open_with(&adapter, wgpu::Features::SHADER_F16, seed, move |source, style| {
-            if is_bare { rewritten_in(&without_barriers(source), style) } else { rewritten_in(source, style) }
+            if is_bare {
+                rewritten_in(&without_barriers(source), style)
+            } else {
+                rewritten_in(source, style)
+            }
         })
     };
     let mut broken = [0; CASES.len()];
@@ -94,7 +103,8 @@ fn without_the_barriers_of_the_kernels_fast_math_breaks_what_they_hold() {
         let seed = first_seed() + tried;
         let [whole, bare] = [false, true].map(|is_bare| open(seed, is_bare));
         for ((name, case), broken) in CASES.iter().zip(&mut broken) {
-            case(&whole).unwrap_or_else(|error| panic!("{name}, seed {seed}, with barriers: {error}"));
+            case(&whole)
+                .unwrap_or_else(|error| panic!("{name}, seed {seed}, with barriers: {error}"));
             if let Err(error) = case(&bare) {
                 println!("{name}, seed {seed}, without barriers: {error}");
                 *broken += 1;
@@ -112,7 +122,9 @@ fn without_fast_math_kernels_without_barriers_hold_the_same() {
     let adapter = adapter();
     // One device for each choice of fast paths.
     for seed in first_seed()..first_seed() + 3 {
-        let device = open_with(&adapter, wgpu::Features::SHADER_F16, seed, |source, _| without_barriers(source));
+        let device = open_with(&adapter, wgpu::Features::SHADER_F16, seed, |source, _| {
+            without_barriers(source)
+        });
         for (name, case) in CASES {
             case(&device).unwrap_or_else(|error| panic!("{name}, seed {seed}: {error}"));
         }

@@ -1,11 +1,13 @@
 //! What the tests of groups share, with devices whose kernels pass through a hostile compiler.
 //!
-//! A device follows from its seed: the fast paths that it takes and what becomes of its kernels. The seeds of devices are
-//! consecutive, from `SYNCBN_HOSTILE_SEED` on, by the numbers that tests open them with; the order in which they are opened
-//! changes nothing. A test that fails prints them, and the line that runs it again on the same devices.
+//! A device follows from its seed: the fast paths that it takes and what becomes of its kernels.
+//! The seeds of devices are consecutive, from `SYNCBN_HOSTILE_SEED` on, by the numbers that tests
+//! open them with; the order in which they are opened changes nothing. A test that fails prints
+//! them, and the line that runs it again on the same devices.
 //!
-//! `SYNCBN_HOSTILE_WITHOUT` leaves out some of what the compiler does, by the names of the fields of `Style`, separated by
-//! commas. `SYNCBN_HOSTILE_TEXTS` names a folder to keep the rewritten texts in.
+//! `SYNCBN_HOSTILE_WITHOUT` leaves out some of what the compiler does, by the names of the fields
+//! of `Style`, separated by commas. `SYNCBN_HOSTILE_TEXTS` names a folder to keep the rewritten
+//! texts in.
 
 pub use super::ordinary::*;
 
@@ -57,7 +59,8 @@ pub fn open_with(
         required_features: (adapter.features() & (optional | wgpu::Features::SUBGROUP)) | needed,
         ..Default::default()
     };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a device");
+    let (device, queue) =
+        pollster::block_on(adapter.request_device(&descriptor)).expect("a device");
     let without = without();
     let rewrite = move |source: &str| {
         let style = Style::drawn(source, seed).without(&without);
@@ -79,5 +82,7 @@ fn keep(source: &str, style: Style, text: &str) {
     let folder = std::path::Path::new(&folder);
     let name = format!("{:016x}.wgsl", style.seed);
     let contents = format!("// {style:?}\n{text}\n/* ---- was ----\n{source}\n*/\n");
-    std::fs::create_dir_all(folder).and_then(|()| std::fs::write(folder.join(name), contents)).expect("a written text");
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(folder.join(name), contents))
+        .expect("a written text");
 }

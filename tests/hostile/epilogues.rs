@@ -1,4 +1,5 @@
-//! Every epilogue in storage types and layouts in turn, forward and backward, within the bounds of the ordinary tests.
+//! Every epilogue in storage types and layouts in turn, forward and backward, within the bounds of
+//! the ordinary tests.
 
 use syncbn::{DType, Device};
 
@@ -34,7 +35,13 @@ fn epilogues_follow_the_definition_in_any_storage_type() {
         for types in TYPES {
             for mask in [false, true] {
                 let layouts = Layouts::all()[turn * 7 / 3 % 4];
-                let mut problem = Problem::random(&shape(turn as u64), &[types], epilogue, [true, true], turn as u64);
+                let mut problem = Problem::random(
+                    &shape(turn as u64),
+                    &[types],
+                    epilogue,
+                    [true, true],
+                    turn as u64,
+                );
                 problem.config = problem.config.with_activation_mask(mask);
                 let failed = |error| -> f64 {
                     panic!(
@@ -42,7 +49,8 @@ fn epilogues_follow_the_definition_in_any_storage_type() {
                         turn % 5
                     )
                 };
-                worst = worst.max(check(&problem, devices(turn), &[layouts]).unwrap_or_else(failed));
+                worst =
+                    worst.max(check(&problem, devices(turn), &[layouts]).unwrap_or_else(failed));
                 turn += 1;
             }
         }

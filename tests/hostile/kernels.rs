@@ -1,4 +1,5 @@
-//! Every kernel is rewritten to a text that is valid, and those that are small enough to run by themselves do what they do.
+//! Every kernel is rewritten to a text that is valid, and those that are small enough to run by
+//! themselves do what they do.
 
 use syncbn::low_level::shaders::Variant;
 
@@ -22,7 +23,8 @@ fn every_kernel_is_rewritten_to_a_valid_text() {
     let variants = Variant::all();
     assert!(!variants.is_empty());
     let seed = first_seed();
-    // It panics where a text, or what becomes of it, is not valid; and naga must read again what it wrote.
+    // It panics where a text, or what becomes of it, is not valid; and naga must read again what it
+    // wrote.
     for variant in &variants {
         let text = rewritten(&variant.source(), seed);
         if let Err(error) = naga::front::wgsl::parse_str(&text) {

@@ -1,5 +1,6 @@
-//! What the hostile compiler breaks and what stops it, each shown by small shaders that run: `Plant` has the unsafe form, whose
-//! results change under most seeds, and where there is one the safe form, whose bits stay under all.
+//! What the hostile compiler breaks and what stops it, each shown by small shaders that run:
+//! `Plant` has the unsafe form, whose results change under most seeds, and where there is one the
+//! safe form, whose bits stay under all.
 
 use super::planted_runs::{Machine, shader};
 use super::rewrite::{Division, Order, Style, rewritten, rewritten_in};
@@ -24,7 +25,8 @@ fn inputs() -> Vec<f32> {
     values.chain([0.013_37, f32::MAX, f32::NAN, 1.0e-39, 0.3, 3.7, 1.0, 0.0]).collect()
 }
 
-/// A body that computes `result`, in the form of kernels before barriers and in the form that holds.
+/// A body that computes `result`, in the form of kernels before barriers and in the form that
+/// holds.
 struct Plant {
     name: &'static str,
     unsafe_form: &'static str,
@@ -129,21 +131,30 @@ fn unsafe_forms_break_and_safe_forms_hold_under_every_seed() {
         let forms = [plant.unsafe_form, plant.safe_form].map(shader);
         let [broken, moved] = forms.map(|text| {
             let expected = machine.run(&text, &inputs());
-            (0..SEEDS).filter(|&seed| machine.run(&rewritten(&text, seed), &inputs()) != expected).count()
+            (0..SEEDS)
+                .filter(|&seed| machine.run(&rewritten(&text, seed), &inputs()) != expected)
+                .count()
         });
-        println!("{}: unsafe breaks under {broken} of {SEEDS} seeds, safe under {moved}", plant.name);
+        println!(
+            "{}: unsafe breaks under {broken} of {SEEDS} seeds, safe under {moved}",
+            plant.name
+        );
         if broken < 2 || moved > 0 {
-            found.push(format!("{}: unsafe breaks under {broken} of {SEEDS} seeds, safe under {moved}", plant.name));
+            found.push(format!(
+                "{}: unsafe breaks under {broken} of {SEEDS} seeds, safe under {moved}",
+                plant.name
+            ));
         }
     }
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// How far a step of Newton's method may be from 1/√v, in ulp, in the form of `inverse_root`: with u = 2⁻²⁴, half an ulp of 1,
-/// root·(1.5 − ½·(v·root)·root) takes roundings of v·root and its product with root, each halved, of the difference, and of the
-/// result: 3u. A compiler that distributes rounds 1.5·root, then three products that are halved, and their difference:
-/// 1.5u + 1.5u + u = 4u. A root that is e off leaves 1.5e² by the step: nothing, for e of a few u. The result is 0.52, whose
-/// ulp is u: 4 · 0.52 ulp.
+/// How far a step of Newton's method may be from 1/√v, in ulp, in the form of `inverse_root`: with
+/// u = 2⁻²⁴, half an ulp of 1, root·(1.5 − ½·(v·root)·root) takes roundings of v·root and its
+/// product with root, each halved, of the difference, and of the result: 3u. A compiler that
+/// distributes rounds 1.5·root, then three products that are halved, and their difference:
+/// 1.5u + 1.5u + u = 4u. A root that is e off leaves 1.5e² by the step: nothing, for e of a few u.
+/// The result is 0.52, whose ulp is u: 4 · 0.52 ulp.
 const NEWTON_ULP: f64 = 2.08;
 
 #[test]
@@ -158,10 +169,13 @@ fn a_step_of_newtons_method_stays_within_its_roundings_where_root_and_product_ar
     let bare = "let root = 1.0 / sqrt(input[21]); result = root * (1.5 - 0.5 * (input[21] * root) * root);";
     let settled = "let root = settled(1.0 / sqrt(input[21]));
         result = root * (1.5 - 0.5 * settled(input[21] * root) * root);";
-    let [bare, settled] = [bare, settled].map(|body| (0..SEEDS).map(|seed| off(body, seed)).collect::<Vec<_>>());
+    let [bare, settled] =
+        [bare, settled].map(|body| (0..SEEDS).map(|seed| off(body, seed)).collect::<Vec<_>>());
     let worst = settled.iter().copied().fold(0.0, f64::max);
     let broken = bare.iter().filter(|&&off| off > NEWTON_ULP).count();
-    println!("settled {worst:.2} ulp, bare beyond {NEWTON_ULP} ulp under {broken} of {SEEDS} seeds");
+    println!(
+        "settled {worst:.2} ulp, bare beyond {NEWTON_ULP} ulp under {broken} of {SEEDS} seeds"
+    );
     assert!(worst <= NEWTON_ULP && broken >= 2, "settled {settled:.2?} ulp, bare {bare:.2?} ulp");
 }
 
@@ -169,7 +183,8 @@ fn a_step_of_newtons_method_stays_within_its_roundings_where_root_and_product_ar
 fn both(body: &str, style: Style) -> [f32; 2] {
     let machine = Machine::get();
     let text = shader(body);
-    [text.clone(), rewritten_in(&text, style)].map(|text| f32::from_bits(machine.run(&text, &inputs())))
+    [text.clone(), rewritten_in(&text, style)]
+        .map(|text| f32::from_bits(machine.run(&text, &inputs())))
 }
 
 #[test]
@@ -228,7 +243,11 @@ fn a_root_times_itself_is_what_it_is_the_root_of() {
     assert_eq!(both("let r = inverseSqrt(input[21]); result = input[21] * r * r;", off)[1], 1.0);
     // So that a step of Newton's method takes nothing off.
     let root = both("result = 1.0 / sqrt(input[21]);", off)[1];
-    assert_eq!(both("let r = 1.0 / sqrt(input[21]); result = r * (1.5 - 0.5 * (input[21] * r) * r);", off)[1], root);
+    assert_eq!(
+        both("let r = 1.0 / sqrt(input[21]); result = r * (1.5 - 0.5 * (input[21] * r) * r);", off)
+            [1],
+        root
+    );
 }
 
 #[test]
@@ -239,7 +258,9 @@ fn a_subnormal_result_is_flushed() {
 
 #[test]
 fn what_is_loaded_is_tested_and_what_is_computed_is_not() {
-    for (value, loaded) in [("input[18]", 1.0), ("bitcast<f32>(bitcast<u32>(input[20]) | 0x7fc00000u)", 1.0)] {
+    for (value, loaded) in
+        [("input[18]", 1.0), ("bitcast<f32>(bitcast<u32>(input[20]) | 0x7fc00000u)", 1.0)]
+    {
         assert_eq!(both(&format!("result = flag_of({value});"), ALL), [loaded; 2], "{value}");
     }
     for value in ["input[18] * input[20]", "-input[18]", "max(input[18] + 1.0, input[18] * 2.0)"] {

@@ -70,7 +70,8 @@ impl Machine {
     fn new() -> Self {
         let required_features = wgpu::Features::SHADER_F64;
         let descriptor = wgpu::DeviceDescriptor { required_features, ..Default::default() };
-        let (device, queue) = pollster::block_on(adapter().request_device(&descriptor)).expect("a device with f64");
+        let (device, queue) =
+            pollster::block_on(adapter().request_device(&descriptor)).expect("a device with f64");
         Self { device, queue }
     }
 
@@ -89,9 +90,15 @@ impl Machine {
             count: None,
         };
         let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
-        let entries = [entry(0, wgpu::BufferBindingType::Uniform), entry(1, storage(true)), entry(2, storage(false))];
-        let layout =
-            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+        let entries = [
+            entry(0, wgpu::BufferBindingType::Uniform),
+            entry(1, storage(true)),
+            entry(2, storage(false)),
+        ];
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: None,
+            entries: &entries,
+        });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
             bind_group_layouts: &[Some(&layout)],
@@ -106,7 +113,11 @@ impl Machine {
             cache: None,
         });
         let buffer = |contents: &[u8], usage| {
-            device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
+            device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+                label: None,
+                contents,
+                usage,
+            })
         };
         let buffers = [
             (0, buffer(&[0; 16], wgpu::BufferUsages::UNIFORM)),
@@ -115,10 +126,16 @@ impl Machine {
         ];
         let entries: Vec<_> = buffers
             .iter()
-            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding: *binding, resource: buffer.as_entire_binding() })
+            .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                binding: *binding,
+                resource: buffer.as_entire_binding(),
+            })
             .collect();
-        let group =
-            device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries });
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &layout,
+            entries: &entries,
+        });
         let mut encoder = device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_pipeline(&pipeline);

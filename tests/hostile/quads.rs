@@ -1,5 +1,5 @@
-//! Large means and ranks far apart where kernels take four values at a time, in both layouts, and where merging them is up to
-//! subgroups or memory.
+//! Large means and ranks far apart where kernels take four values at a time, in both layouts, and
+//! where merging them is up to subgroups or memory.
 
 use pollster::block_on;
 use syncbn::{BatchNorm, BatchNormConfig, DType, Device, Layout, SyncBatchNorm};
@@ -17,23 +17,28 @@ const SHAPES: [[&[usize]; 3]; 3] = [
 ];
 const EPS: f64 = 1e-5;
 
-/// A training step in both layouts, on each of the devices, of a layer that merges on the host and of one that merges on the device.
+/// A training step in both layouts, on each of the devices, of a layer that merges on the host and
+/// of one that merges on the device.
 pub fn check(name: &str, batches: &[Batch], devices: &[Device]) -> Result<(), String> {
     let expected = definition(batches, None, EPS);
     let config = || BatchNormConfig::torch(batches[0].dims[1]).with_affine(false);
     for layout in [Layout::ChannelsFirst, Layout::ChannelsLast] {
         for (number, device) in devices.iter().enumerate() {
             let failed = |error| format!("{name}, {layout:?}, device {number}: {error}");
-            let inputs: Vec<_> = batches.iter().map(|batch| upload_as(device, batch, DType::F32, layout)).collect();
+            let inputs: Vec<_> =
+                batches.iter().map(|batch| upload_as(device, batch, DType::F32, layout)).collect();
             let read = |outputs: &[syncbn::Tensor]| -> Vec<Vec<f32>> {
                 outputs.iter().zip(batches).map(|(output, batch)| read_as(output, batch)).collect()
             };
             let layer = SyncBatchNorm::new(config(), vec![device.clone(); batches.len()]).unwrap();
             let forward = block_on(layer.forward_train(&inputs)).unwrap();
-            compare_statistics(forward.saved.statistics().unwrap(), &expected.statistics).map_err(failed)?;
+            compare_statistics(forward.saved.statistics().unwrap(), &expected.statistics)
+                .map_err(failed)?;
             let norm = BatchNorm::new(config(), device).unwrap();
             let resident = norm.forward_train(&inputs).unwrap();
-            for (outputs, allowed) in [(forward.output, TOLERANCE_ULP), (resident.output, RESIDENT_ULP)] {
+            for (outputs, allowed) in
+                [(forward.output, TOLERANCE_ULP), (resident.output, RESIDENT_ULP)]
+            {
                 compare(batches, &read(&outputs), &expected.outputs, allowed).map_err(failed)?;
             }
         }
@@ -73,7 +78,8 @@ fn a_constant_channel_is_exactly_0_by_fours() {
     let batches = SHAPES[0].map(|dims| Batch::new(dims, |_| 10_000.1));
     for device in virtual_gpus() {
         for layout in [Layout::ChannelsFirst, Layout::ChannelsLast] {
-            let inputs: Vec<_> = batches.iter().map(|batch| upload_as(device, batch, DType::F32, layout)).collect();
+            let inputs: Vec<_> =
+                batches.iter().map(|batch| upload_as(device, batch, DType::F32, layout)).collect();
             let config = BatchNormConfig::torch(8).with_affine(false);
             let layer = SyncBatchNorm::new(config, vec![device.clone(); 3]).unwrap();
             let outputs = block_on(layer.forward_train(&inputs)).unwrap().output;

@@ -1,5 +1,5 @@
-//! Backward finds every value on the side of the activation on which forward was, also where rounding decides, and whatever a
-//! compiler contracts in one kernel and not in another.
+//! Backward finds every value on the side of the activation on which forward was, also where
+//! rounding decides, and whatever a compiler contracts in one kernel and not in another.
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
@@ -24,8 +24,9 @@ fn layer(device: &Device, epilogue: Epilogue, random: &mut Random) -> SyncBatchN
     layer
 }
 
-/// Evaluation of a layer with an upstream gradient of 1 everywhere: gradients of values that were above 0 are not 0, and the
-/// gradient of the bias counts them. How many values are above 0, and how many are not.
+/// Evaluation of a layer with an upstream gradient of 1 everywhere: gradients of values that were
+/// above 0 are not 0, and the gradient of the bias counts them. How many values are above 0, and
+/// how many are not.
 fn check(layer: &SyncBatchNorm, x: &Batch, residual: Option<&Batch>) -> Result<[usize; 2], String> {
     let device = &layer.devices()[0];
     let g = Batch::new(&x.dims, |_| 1.0);
@@ -61,8 +62,8 @@ fn check(layer: &SyncBatchNorm, x: &Batch, residual: Option<&Batch>) -> Result<[
     Ok([above, y.len() - above])
 }
 
-/// Values within a few last places of where the activation turns, by x and by a residual. How many are above it, and how many
-/// are not.
+/// Values within a few last places of where the activation turns, by x and by a residual. How many
+/// are above it, and how many are not.
 pub fn near_the_turn(device: &Device, positions: usize, seed: u64) -> Result<[usize; 2], String> {
     let mut random = Random(900 + seed);
     let dims = [2, CHANNELS, positions];
@@ -77,7 +78,8 @@ pub fn near_the_turn(device: &Device, positions: usize, seed: u64) -> Result<[us
     };
     let residual = Batch::new(&dims, |index| -near(v[index], &mut random));
     let adds = layer(device, Epilogue::AddRelu, &mut Random(seed));
-    let by_residual = check(&adds, &x, Some(&residual)).map_err(|error| format!("with a residual: {error}"))?;
+    let by_residual =
+        check(&adds, &x, Some(&residual)).map_err(|error| format!("with a residual: {error}"))?;
 
     // x where v crosses 0, by bisection, and a few last places of it.
     let zeros = crossings(device, &plain, &dims);
@@ -93,7 +95,8 @@ fn backward_finds_the_side_on_which_forward_was_where_rounding_decides() {
     for (number, device) in virtual_gpus().iter().enumerate() {
         for positions in POSITIONS {
             for seed in 0..4 {
-                let failed = |error| panic!("device {number}, {positions} positions, seed {seed}: {error}");
+                let failed =
+                    |error| panic!("device {number}, {positions} positions, seed {seed}: {error}");
                 let [above, below] = near_the_turn(device, positions, seed).unwrap_or_else(failed);
                 sides[0] += above;
                 sides[1] += below;

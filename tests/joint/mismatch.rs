@@ -1,4 +1,5 @@
-//! Ranks whose requests are not those of the others: all learn of it, by the number of the request where it is of one.
+//! Ranks whose requests are not those of the others: all learn of it, by the number of the request
+//! where it is of one.
 
 use pollster::block_on;
 use syncbn::error::ExchangeError;
@@ -19,8 +20,8 @@ fn forward(process: &mut Process, order: &[usize]) -> Result<(), Error> {
     block_on(joint::forward_train(in_order(process.forward(), order))).map(drop)
 }
 
-/// The errors of two ranks whose second does what `spoil` does and the first what `good` does, after a good joint call; the
-/// same whether messages merge on their way.
+/// The errors of two ranks whose second does what `spoil` does and the first what `good` does,
+/// after a good joint call; the same whether messages merge on their way.
 fn errors_of(
     good: impl Fn(&mut Process, &[Saved]) -> Result<(), Error> + Sync,
     spoil: impl Fn(&mut Process, &[Saved]) -> Result<(), Error> + Sync,
@@ -32,7 +33,11 @@ fn errors_of(
             let saved = block_on(joint::forward_train(process.forward())).expect("a good call");
             let saved: Vec<Saved> = saved.into_iter().map(|forward| forward.saved).collect();
             let running = process.running();
-            let result = if group.rank() == 1 { spoil(&mut process, &saved) } else { good(&mut process, &saved) };
+            let result = if group.rank() == 1 {
+                spoil(&mut process, &saved)
+            } else {
+                good(&mut process, &saved)
+            };
             assert_eq!(process.running(), running);
             result.expect_err("a call that fails")
         })
@@ -70,7 +75,8 @@ fn ranks_with_other_requests_all_learn_of_it() {
         let request = Forward::of(&process.x[0]).write_to(&mut process.y[0]);
         block_on(process.layers[0].forward_train(request)).map(drop)
     };
-    for error in errors(by_itself).into_iter().chain(errors(|process| forward(process, &[0, 1, 2]))) {
+    for error in errors(by_itself).into_iter().chain(errors(|process| forward(process, &[0, 1, 2])))
+    {
         assert_eq!(mismatch(&error), (None, 1, "number of exchanges in a message"), "{error}");
     }
     for error in errors(|process| forward(process, &[2])) {
@@ -79,7 +85,9 @@ fn ranks_with_other_requests_all_learn_of_it() {
     // One that says that running statistics stay.
     let untracked = |process: &mut Process| {
         let calls = process.forward().take(2).enumerate();
-        let calls = calls.map(|(index, (bn, request))| (bn, if index == 1 { request.untracked() } else { request }));
+        let calls = calls.map(|(index, (bn, request))| {
+            (bn, if index == 1 { request.untracked() } else { request })
+        });
         block_on(joint::forward_train(calls)).map(drop)
     };
     for error in errors(untracked) {
@@ -91,7 +99,10 @@ fn ranks_with_other_requests_all_learn_of_it() {
         forward(process, &[0, 1])
     };
     let [first, second] = &errors(misfit)[..] else { panic!("two ranks") };
-    assert!(matches!(second, Error::Joint { index: 1, source } if matches!(**source, Error::Argument(_))), "{second}");
+    assert!(
+        matches!(second, Error::Joint { index: 1, source } if matches!(**source, Error::Argument(_))),
+        "{second}"
+    );
     assert!(matches!(first, Error::Exchange(ExchangeError::Aborted { rank: 1, .. })), "{first}");
 }
 
@@ -113,7 +124,10 @@ fn ranks_that_differentiate_other_calls_all_learn_of_it() {
         backward(process, saved, &[0, 1])
     };
     let [first, second] = &errors_of(good, unseen)[..] else { panic!("two ranks") };
-    assert!(matches!(second, Error::Joint { index: 1, source } if matches!(**source, Error::Argument(_))), "{second}");
+    assert!(
+        matches!(second, Error::Joint { index: 1, source } if matches!(**source, Error::Argument(_))),
+        "{second}"
+    );
     assert!(matches!(first, Error::Exchange(ExchangeError::Aborted { rank: 1, .. })), "{first}");
 }
 
@@ -131,7 +145,9 @@ fn ranks_that_synchronize_other_layers_all_learn_of_it() {
     // Of statistics with gradient sums.
     let sums = |process: &mut Process, saved: &[Saved]| {
         let local = process.backward(saved).take(2);
-        let local = local.map(|(bn, saved, request)| (bn, block_on(bn.local_gradient_sums(saved, request)).unwrap()));
+        let local = local.map(|(bn, saved, request)| {
+            (bn, block_on(bn.local_gradient_sums(saved, request)).unwrap())
+        });
         block_on(joint::synchronize(local)).map(drop)
     };
     for error in errors_of(good, sums) {

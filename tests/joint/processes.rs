@@ -7,7 +7,9 @@ use pollster::block_on;
 use syncbn::collective::LocalGroup;
 use syncbn::error::BatchError;
 use syncbn::stats::{GlobalStatistics, RunningStats};
-use syncbn::{Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, Saved, SyncBatchNorm, Tensor};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, Saved, SyncBatchNorm, Tensor,
+};
 use syncbn::{config::Epilogue, joint};
 
 use super::LONG;
@@ -34,15 +36,18 @@ impl Process {
             if index > 0 {
                 config = config.with_epilogue(Epilogue::Relu).with_use_batch_statistics(Some(true));
             }
-            let bn = SyncBatchNorm::new(config, devices.to_vec()).unwrap().named(&format!("bn{channels}"));
+            let bn = SyncBatchNorm::new(config, devices.to_vec())
+                .unwrap()
+                .named(&format!("bn{channels}"));
             bn.in_group(group).unwrap()
         };
         let layers = CHANNELS.into_iter().enumerate().map(layer).collect();
         let mut batch = |channels: usize, device: &Device| {
             Batch::random(&[2 + group.rank(), channels, 3], &mut random).upload(device)
         };
-        let x: Vec<Vec<Tensor>> =
-            CHANNELS.map(|channels| devices.iter().map(|device| batch(channels, device)).collect()).into();
+        let x: Vec<Vec<Tensor>> = CHANNELS
+            .map(|channels| devices.iter().map(|device| batch(channels, device)).collect())
+            .into();
         let room = |x: &Tensor| x.device().zeros(x.dims()).unwrap();
         let y = x.iter().map(|x| x.iter().map(room).collect()).collect();
         Self { layers, x, y }
@@ -83,13 +88,18 @@ pub fn run(process: &mut Process, is_joint: bool, messages: &AtomicUsize) -> (Ve
     let mut saved = Vec::new();
     for call in 0..4 {
         let calls = process.forward();
-        let calls = calls.map(|(bn, request)| (bn, if call == 2 { request.untracked() } else { request }));
+        let calls =
+            calls.map(|(bn, request)| (bn, if call == 2 { request.untracked() } else { request }));
         // The first one with the checksum of the state, one untracked, and evaluation.
         let normalized: Vec<_> = match (is_joint, call < 3) {
             (true, true) => block_on(joint::forward_train(calls)).unwrap(),
             (true, false) => block_on(joint::forward_eval(calls)).unwrap(),
-            (false, true) => calls.map(|(bn, request)| block_on(bn.forward_train(request)).unwrap()).collect(),
-            (false, false) => calls.map(|(bn, request)| block_on(bn.forward_eval(request)).unwrap()).collect(),
+            (false, true) => {
+                calls.map(|(bn, request)| block_on(bn.forward_train(request)).unwrap()).collect()
+            }
+            (false, false) => {
+                calls.map(|(bn, request)| block_on(bn.forward_eval(request)).unwrap()).collect()
+            }
         };
         counts.push(messages.swap(0, Ordering::Relaxed));
         saved = normalized.into_iter().map(|normalized| normalized.saved).collect();
@@ -101,11 +111,15 @@ pub fn run(process: &mut Process, is_joint: bool, messages: &AtomicUsize) -> (Ve
     let calls = process.backward(&saved);
     let gradients: Vec<_> = match is_joint {
         true => block_on(joint::backward(calls)).unwrap(),
-        false => calls.map(|(bn, saved, request)| block_on(bn.backward(saved, request)).unwrap()).collect(),
+        false => calls
+            .map(|(bn, saved, request)| block_on(bn.backward(saved, request)).unwrap())
+            .collect(),
     };
     counts.push(messages.swap(0, Ordering::Relaxed));
     outcome.outputs.extend(gradients.iter().map(super::gradient_bits));
-    outcome.sums.extend(gradients.into_iter().map(|gradients| format!("{:?}", gradients.report.unwrap().global)));
+    outcome.sums.extend(
+        gradients.into_iter().map(|gradients| format!("{:?}", gradients.report.unwrap().global)),
+    );
     // The exchange alone, forward and backward.
     let local = process.layers.iter().zip(&process.x);
     let local = local.map(|(bn, x)| (bn, block_on(bn.local_statistics(x)).unwrap()));
@@ -117,7 +131,9 @@ pub fn run(process: &mut Process, is_joint: bool, messages: &AtomicUsize) -> (Ve
     outcome.statistics.extend(globals.into_iter().map(Some));
     outcome.running.push(process.running());
     let local = process.backward(&saved);
-    let local = local.map(|(bn, saved, request)| (bn, block_on(bn.local_gradient_sums(saved, request)).unwrap()));
+    let local = local.map(|(bn, saved, request)| {
+        (bn, block_on(bn.local_gradient_sums(saved, request)).unwrap())
+    });
     let globals: Vec<_> = match is_joint {
         true => block_on(joint::synchronize(local)).unwrap(),
         false => local.map(|(bn, local)| block_on(bn.synchronize(local)).unwrap()).collect(),
@@ -127,9 +143,13 @@ pub fn run(process: &mut Process, is_joint: bool, messages: &AtomicUsize) -> (Ve
     (counts, outcome)
 }
 
-/// The outcomes of three processes whose messages are counted, over a transport that merges them on their way or not, each
-/// with devices of its own.
-fn outcomes(devices: &[Vec<Device>; 3], merges: bool, is_joint: bool) -> Vec<(Vec<usize>, Outcome)> {
+/// The outcomes of three processes whose messages are counted, over a transport that merges them on
+/// their way or not, each with devices of its own.
+fn outcomes(
+    devices: &[Vec<Device>; 3],
+    merges: bool,
+    is_joint: bool,
+) -> Vec<(Vec<usize>, Outcome)> {
     let ranks = LocalGroup::ranks(3).into_iter().zip(devices).collect();
     on_threads(ranks, |(rank, devices)| {
         let messages = Arc::new(AtomicUsize::new(0));
@@ -145,18 +165,24 @@ fn outcomes(devices: &[Vec<Device>; 3], merges: bool, is_joint: bool) -> Vec<(Ve
 
 #[test]
 fn processes_exchange_one_message_for_all_layers_and_get_the_bits_of_many() {
-    let of_kind = |kind: Kind| kind.devices(3).into_iter().map(|device| vec![device]).collect::<Vec<_>>();
+    let of_kind =
+        |kind: Kind| kind.devices(3).into_iter().map(|device| vec![device]).collect::<Vec<_>>();
     let same = Kind::ALL.map(|kind| <[Vec<Device>; 3]>::try_from(of_kind(kind)).unwrap());
     // Processes of one, two and three ranks.
     let uneven = [1, 2, 3].map(|ranks| Kind::Mixed.devices(ranks));
     for (devices, first) in same.into_iter().map(|devices| (devices, 1)).chain([(uneven, 3)]) {
         let of_transports = [false, true].map(|merges| {
-            let [together, alone] = [true, false].map(|is_joint| outcomes(&devices, merges, is_joint));
+            let [together, alone] =
+                [true, false].map(|is_joint| outcomes(&devices, merges, is_joint));
             let mut found = Vec::new();
             for ((counts, together), (counts_alone, alone)) in together.into_iter().zip(alone) {
                 // Which processes hold how many ranks is learnt first, where they differ.
                 assert_eq!(counts, [first, 1, 1, 1, 1, 1, 1], "joint, merging {merges}");
-                assert_eq!(counts_alone, [3 * first, 3, 3, 2, 2, 3, 3], "one by one, merging {merges}");
+                assert_eq!(
+                    counts_alone,
+                    [3 * first, 3, 3, 2, 2, 3, 3],
+                    "one by one, merging {merges}"
+                );
                 assert_eq!(together, alone, "merging {merges}");
                 found.push(together);
             }
@@ -164,7 +190,12 @@ fn processes_exchange_one_message_for_all_layers_and_get_the_bits_of_many() {
         });
         let [gathered, merged] = of_transports;
         assert_eq!(gathered, merged);
-        assert!(gathered.iter().all(|of| of.statistics == gathered[0].statistics && of.running == gathered[0].running));
+        assert!(
+            gathered
+                .iter()
+                .all(|of| of.statistics == gathered[0].statistics
+                    && of.running == gathered[0].running)
+        );
     }
 }
 
@@ -175,16 +206,27 @@ fn one_value_of_one_layer_is_found_by_all_processes_which_go_on() {
         let errors = on_threads(groups, |group| {
             let host = Device::host();
             let mut process = Process::new(&group, std::slice::from_ref(&host));
-            let good = std::mem::replace(&mut process.x[1][0], host.zeros(&[1 - group.rank(), 1]).unwrap());
-            let room = std::mem::replace(&mut process.y[1][0], host.zeros(&[1 - group.rank(), 1]).unwrap());
+            let good = std::mem::replace(
+                &mut process.x[1][0],
+                host.zeros(&[1 - group.rank(), 1]).unwrap(),
+            );
+            let room = std::mem::replace(
+                &mut process.y[1][0],
+                host.zeros(&[1 - group.rank(), 1]).unwrap(),
+            );
             let error = block_on(joint::forward_train(process.forward())).unwrap_err();
-            assert!(process.running().iter().all(|of| of.as_ref().unwrap().num_batches_tracked == 0));
+            assert!(
+                process.running().iter().all(|of| of.as_ref().unwrap().num_batches_tracked == 0)
+            );
             (process.x[1][0], process.y[1][0]) = (good, room);
             block_on(joint::forward_train(process.forward())).expect("the group goes on");
             error
         });
         for error in errors {
-            assert_eq!(error, Error::Joint { index: 1, source: Box::new(BatchError::OneValue.into()) });
+            assert_eq!(
+                error,
+                Error::Joint { index: 1, source: Box::new(BatchError::OneValue.into()) }
+            );
         }
     }
 }

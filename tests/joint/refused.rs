@@ -20,22 +20,27 @@ fn devices() -> Vec<Device> {
 
 /// A buffer of a GPU as two tensors of these dimensions.
 fn twice(device: &Device, dims: &[usize]) -> [Tensor; 2] {
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let usage =
+        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let size = 4 * dims.iter().product::<usize>() as u64;
     let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
     let page = device.wgpu().unwrap().0.create_buffer(&descriptor);
     [0, 0].map(|offset| device.wrap(page.clone(), offset, dims).unwrap())
 }
 
-/// What a forward call says of requests that were changed, whichever it is, after which nothing else is.
+/// What a forward call says of requests that were changed, whichever it is, after which nothing
+/// else is.
 fn refuse(change: &dyn Fn(&mut Layers, &mut Vec<Vec<Tensor>>)) -> (usize, Error) {
     let call = |trains: bool| {
         let mut layers = layers(&devices());
         let mut y = outputs(&layers);
         change(&mut layers, &mut y);
         let requests = requests(&layers, &mut y);
-        let result =
-            if trains { block_on(joint::forward_train(requests)) } else { block_on(joint::forward_eval(requests)) };
+        let result = if trains {
+            block_on(joint::forward_train(requests))
+        } else {
+            block_on(joint::forward_eval(requests))
+        };
         let error = result.unwrap_err();
         for (index, (bn, _)) in layers.iter().enumerate() {
             assert_eq!(bn.running_stats().unwrap().num_batches_tracked, 0, "layer {index}");
@@ -53,13 +58,19 @@ fn refuse(change: &dyn Fn(&mut Layers, &mut Vec<Vec<Tensor>>)) -> (usize, Error)
 #[test]
 fn a_refused_request_is_named_and_leaves_all_layers_as_they_were() {
     let (index, error) = refuse(&|_, y| y[1][1] = Device::host().zeros(&[1, 70]).unwrap());
-    assert!(matches!((index, &error), (1, Error::Argument(ArgumentError::Dims { rank: 1, .. }))), "{index}: {error}");
+    assert!(
+        matches!((index, &error), (1, Error::Argument(ArgumentError::Dims { rank: 1, .. }))),
+        "{index}: {error}"
+    );
 
     let (index, error) = refuse(&|layers, _| {
         let devices = vec![virtual_gpus()[1].clone(), Device::host()];
         layers[3].0 = SyncBatchNorm::new(config(LAYERS[3]), devices).unwrap();
     });
-    assert_eq!((index, error), (3, ArgumentError::NotTogether { reason: "it is on other devices" }.into()));
+    assert_eq!(
+        (index, error),
+        (3, ArgumentError::NotTogether { reason: "it is on other devices" }.into())
+    );
 
     // Wrapped twice, as the output of two layers.
     let like_first = |layers: &mut Layers| {
@@ -71,7 +82,8 @@ fn a_refused_request_is_named_and_leaves_all_layers_as_they_were() {
         let [a, b] = twice(&devices()[0], layers[0].1[0].dims());
         (y[0][0], y[3]) = (a, vec![b, Device::host().zeros(layers[0].1[1].dims()).unwrap()]);
     });
-    let overlap = ArgumentError::Overlap { argument: "output", rank: 0, other: "output", other_rank: 0 };
+    let overlap =
+        ArgumentError::Overlap { argument: "output", rank: 0, other: "output", other_rank: 0 };
     assert_eq!((index, error), (0, overlap.into()));
 
     // As the output of one layer and the input of another.
@@ -88,14 +100,19 @@ fn a_refused_request_is_named_and_leaves_all_layers_as_they_were() {
 #[test]
 fn one_value_in_the_whole_group_is_found_of_a_layer_behind_others_that_have_enough() {
     let mut layers = layers(&devices());
-    layers[3].1 = vec![devices()[0].zeros(&[1, 2]).unwrap(), Device::host().zeros(&[0, 2]).unwrap()];
+    layers[3].1 =
+        vec![devices()[0].zeros(&[1, 2]).unwrap(), Device::host().zeros(&[0, 2]).unwrap()];
     let mut y = outputs(&layers);
-    let (index, error) = of_request(block_on(joint::forward_train(requests(&layers, &mut y))).unwrap_err());
+    let (index, error) =
+        of_request(block_on(joint::forward_train(requests(&layers, &mut y))).unwrap_err());
     assert!(matches!((index, &error), (3, Error::Batch(_))), "{index}: {error}");
     for (index, (bn, _)) in layers.iter().enumerate() {
         assert_eq!(bn.running_stats().unwrap().num_batches_tracked, 0, "layer {index}");
     }
-    assert!(y.iter().flat_map(|y| read(y)).flatten().all(|value| value == 0.0), "an output was written");
+    assert!(
+        y.iter().flat_map(|y| read(y)).flatten().all(|value| value == 0.0),
+        "an output was written"
+    );
 }
 
 /// What a joint backward call is given, by layer.
@@ -116,16 +133,27 @@ fn a_refused_gradient_is_named_and_nothing_is_written() {
         change(&mut given);
         let Given { saved, dy, mut dx } = given;
         let calls = layers.iter().zip(saved).zip(dy.iter().zip(&mut dx));
-        let calls = calls.map(|(((bn, x), saved), (dy, dx))| (bn, saved, gradients_of(bn, x, dy).input_gradient(dx)));
+        let calls = calls.map(|(((bn, x), saved), (dy, dx))| {
+            (bn, saved, gradients_of(bn, x, dy).input_gradient(dx))
+        });
         let error = block_on(joint::backward(calls)).unwrap_err();
-        assert!(dx.iter().flat_map(|dx| read(dx)).flatten().all(|value| value == 0.0), "a gradient was written");
+        assert!(
+            dx.iter().flat_map(|dx| read(dx)).flatten().all(|value| value == 0.0),
+            "a gradient was written"
+        );
         of_request(error)
     };
     let (index, error) = refuse(&|given| given.dy[2].truncate(1));
-    assert_eq!((index, error), (2, ArgumentError::RankCount { argument: "grad_output", found: 1, expected: 2 }.into()));
+    assert_eq!(
+        (index, error),
+        (2, ArgumentError::RankCount { argument: "grad_output", found: 1, expected: 2 }.into())
+    );
     let (index, error) = refuse(&|given| given.saved.swap(1, 3));
     let reason = "it belongs to another layer";
-    assert_eq!((index, error), (1, ArgumentError::NotSaved { argument: "saved".to_owned(), reason }.into()));
+    assert_eq!(
+        (index, error),
+        (1, ArgumentError::NotSaved { argument: "saved".to_owned(), reason }.into())
+    );
     let (index, error) = refuse(&|given| given.dx[3].truncate(1));
     assert_eq!(
         (index, error),
@@ -139,10 +167,17 @@ fn a_refused_gradient_is_named_and_nothing_is_written() {
     let (index, error) = refuse(&|given| {
         let binding = page.binding().unwrap();
         given.dy[1][0] = device.wrap(binding.buffer.clone(), 0, layers[1].1[0].dims()).unwrap();
-        given.dx[0] =
-            vec![device.wrap(binding.buffer.clone(), 0, first).unwrap(), Device::host().zeros(second).unwrap()];
+        given.dx[0] = vec![
+            device.wrap(binding.buffer.clone(), 0, first).unwrap(),
+            Device::host().zeros(second).unwrap(),
+        ];
     });
-    let overlap = ArgumentError::Overlap { argument: "input_gradient", rank: 0, other: "grad_output", other_rank: 0 };
+    let overlap = ArgumentError::Overlap {
+        argument: "input_gradient",
+        rank: 0,
+        other: "grad_output",
+        other_rank: 0,
+    };
     assert_eq!((index, error), (0, overlap.into()));
     // Nothing was changed: the same call, as it should be.
     let calls = layers.iter().zip(&saved).zip(&y);
@@ -153,7 +188,8 @@ fn a_refused_gradient_is_named_and_nothing_is_written() {
 #[test]
 fn statistics_that_do_not_fit_are_named_and_move_nothing() {
     let layers = layers(&devices());
-    let local = |index: usize| block_on(layers[index].0.local_statistics(&layers[index].1)).unwrap();
+    let local =
+        |index: usize| block_on(layers[index].0.local_statistics(&layers[index].1)).unwrap();
     let refuse = |wrong: LocalStatistics| {
         let calls = [(&layers[0].0, local(0)), (&layers[1].0, wrong)];
         let error = block_on(joint::synchronize(calls)).unwrap_err();
@@ -172,7 +208,8 @@ fn statistics_that_do_not_fit_are_named_and_move_nothing() {
     assert!(matches!((index, &error), (1, Error::Batch(_))), "{index}: {error}");
 }
 
-/// Layers on the host, each of a process group of its own with a peer that never comes, and what each has saved before.
+/// Layers on the host, each of a process group of its own with a peer that never comes, and what
+/// each has saved before.
 fn of_two_groups(x: &Tensor) -> [(SyncBatchNorm, Saved); 2] {
     [0, 1].map(|_| {
         let bn = SyncBatchNorm::new(config(LAYERS[0]), [Device::host()]).unwrap();
@@ -186,7 +223,8 @@ fn of_two_groups(x: &Tensor) -> [(SyncBatchNorm, Saved); 2] {
 #[test]
 fn layers_of_two_process_groups_share_no_exchange() {
     let x = &Batch::random(&[4, 3], &mut Random(9)).upload(&Device::host());
-    let apart: (usize, Error) = (1, ArgumentError::NotTogether { reason: "it is of another process group" }.into());
+    let apart: (usize, Error) =
+        (1, ArgumentError::NotTogether { reason: "it is of another process group" }.into());
     let layers = of_two_groups(x);
     let calls = layers.iter().map(|(bn, _)| (bn, x));
     assert_eq!(of_request(block_on(joint::forward_train(calls)).unwrap_err()), apart);

@@ -1,4 +1,5 @@
-//! Joint calls of more processes than a transport gathers from: they merge on their way, as calls of one layer do.
+//! Joint calls of more processes than a transport gathers from: they merge on their way, as calls
+//! of one layer do.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -29,8 +30,13 @@ impl Collective for Tree {
         self.0.world_size()
     }
 
-    fn all_gather(&self, _: Vec<u8>, _: Duration) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
-        ready(Err(CollectiveError::Transport { message: "too many to gather from".to_owned() })).boxed()
+    fn all_gather(
+        &self,
+        _: Vec<u8>,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
+        ready(Err(CollectiveError::Transport { message: "too many to gather from".to_owned() }))
+            .boxed()
     }
 
     fn merges_on_the_way(&self) -> bool {
@@ -57,7 +63,9 @@ impl Collective for Tree {
 
 /// What every pass and every exchange gives in each process.
 fn outcomes(groups: Vec<ProcessGroup>, devices: &[Device], is_joint: bool) -> Vec<Outcome> {
-    on_threads(groups, |group| run(&mut Process::new(&group, devices), is_joint, &AtomicUsize::new(0)).1)
+    on_threads(groups, |group| {
+        run(&mut Process::new(&group, devices), is_joint, &AtomicUsize::new(0)).1
+    })
 }
 
 fn tree() -> Vec<ProcessGroup> {
@@ -70,7 +78,10 @@ fn no_joint_call_of_many_processes_gathers_and_each_has_the_bits_of_those_that_d
     for kind in Kind::ALL {
         let devices = kind.devices(2);
         let found = outcomes(tree(), &devices, true);
-        assert!(found == outcomes(process_groups(PROCESSES, LONG), &devices, true), "{kind:?}: other than gathered");
+        assert!(
+            found == outcomes(process_groups(PROCESSES, LONG), &devices, true),
+            "{kind:?}: other than gathered"
+        );
         assert!(found == outcomes(tree(), &devices, false), "{kind:?}: other than one by one");
     }
 }

@@ -1,4 +1,5 @@
-//! Mean and inverse deviation of every channel as an application reads them, beside what normalizes.
+//! Mean and inverse deviation of every channel as an application reads them, beside what
+//! normalizes.
 
 use std::collections::HashMap;
 
@@ -29,14 +30,16 @@ fn moments(rank: usize, channel: usize) -> [f64; 2] {
     }
 }
 
-/// The sums of every rank. Channel 1 has a value that is not finite, the squares of channel 2 leave f32.
+/// The sums of every rank. Channel 1 has a value that is not finite, the squares of channel 2 leave
+/// f32.
 fn locals() -> Vec<u32> {
     let stride = merge().slot(1).start as usize / 4;
     let mut words = Vec::new();
     for (rank, count) in COUNTS.into_iter().enumerate() {
         for channel in 0..CHANNELS {
             let [mean, variance] = moments(rank, channel);
-            let squares = if channel == 2 { f32::INFINITY } else { (variance * count as f64) as f32 };
+            let squares =
+                if channel == 2 { f32::INFINITY } else { (variance * count as f64) as f32 };
             // What nobody has written is not read.
             let flag = if count == 0 { f32::NAN } else { f32::from(u8::from(channel == 1)) };
             words.extend(bits([mean as f32, 0.0, squares, flag]));
@@ -52,19 +55,31 @@ fn centerings(found: &HashMap<Role, Vec<u32>>) -> Vec<[f32; 4]> {
     channels.map(|words| [0, 1, 2, 3].map(|field| f32::from_bits(words[field]))).collect()
 }
 
-/// What is found is what normalizes, rounded once; NaN in the channels that are lost, near the definition in the others.
+/// What is found is what normalizes, rounded once; NaN in the channels that are lost, near the
+/// definition in the others.
 fn check(found: &HashMap<Role, Vec<u32>>, lost: &[usize], expected: impl Fn(usize) -> [f64; 2]) {
     for (channel, [pivot, rest, inv_std, unit]) in centerings(found).into_iter().enumerate() {
-        let [mean, root] = [Role::Mean, Role::InvStd].map(|role| f32::from_bits(found[&role][channel]));
+        let [mean, root] =
+            [Role::Mean, Role::InvStd].map(|role| f32::from_bits(found[&role][channel]));
         assert_eq!(unit, 1.0);
         if lost.contains(&channel) {
-            assert!([pivot, rest, inv_std, mean, root].iter().all(|value| value.is_nan()), "{channel}: {mean}, {root}");
+            assert!(
+                [pivot, rest, inv_std, mean, root].iter().all(|value| value.is_nan()),
+                "{channel}: {mean}, {root}"
+            );
             continue;
         }
-        assert_eq!([mean, root].map(f32::to_bits), [pivot + rest, inv_std].map(f32::to_bits), "channel {channel}");
+        assert_eq!(
+            [mean, root].map(f32::to_bits),
+            [pivot + rest, inv_std].map(f32::to_bits),
+            "channel {channel}"
+        );
         for (found, expected) in [mean, root].into_iter().zip(expected(channel)) {
             let allowed = 4.0 * f64::from(f32::EPSILON) * expected.abs();
-            assert!((f64::from(found) - expected).abs() <= allowed, "channel {channel}: {found}, expected {expected}");
+            assert!(
+                (f64::from(found) - expected).abs() <= allowed,
+                "channel {channel}: {found}, expected {expected}"
+            );
         }
     }
 }
@@ -80,16 +95,20 @@ fn statistics_of_the_batch_are_written_beside_what_normalizes() {
         let statistics = merge().statistics(0, eps, None);
         let expected = |channel| {
             let weights = merge().shares().into_iter().map(|share| f64::from(share.share));
-            let ranks: Vec<(f64, [f64; 2])> = weights.zip((0..3).map(|rank| moments(rank, channel))).collect();
+            let ranks: Vec<(f64, [f64; 2])> =
+                weights.zip((0..3).map(|rank| moments(rank, channel))).collect();
             let mean: f64 = ranks.iter().map(|(weight, [mean, _])| weight * mean).sum();
-            let square =
-                |(weight, [of_rank, variance]): &(f64, [f64; 2])| weight * (variance + (of_rank - mean).powi(2));
+            let square = |(weight, [of_rank, variance]): &(f64, [f64; 2])| {
+                weight * (variance + (of_rank - mean).powi(2))
+            };
             [mean, inverse_root(ranks.iter().map(square).sum::<f64>() + f64::from(eps as f32))]
         };
         for text in texts(&statistics.variant.source()) {
             let found = run(&statistics, &text, |role| match role {
                 Role::Locals => locals(),
-                Role::Shares => bits(merge().shares().iter().flat_map(|share| [share.count, share.share])),
+                Role::Shares => {
+                    bits(merge().shares().iter().flat_map(|share| [share.count, share.share]))
+                }
                 _ => vec![0; 4 * CHANNELS],
             });
             check(&found, &[1, 2], expected);
@@ -117,7 +136,9 @@ fn running_statistics_are_written_beside_what_normalizes() {
         };
         for text in texts(&running.variant.source()) {
             let found = run(&running, &text, |role| match role {
-                Role::Running => (0..CHANNELS).flat_map(|c| [bits(statistics(c)), vec![7, 0]].concat()).collect(),
+                Role::Running => {
+                    (0..CHANNELS).flat_map(|c| [bits(statistics(c)), vec![7, 0]].concat()).collect()
+                }
                 _ => vec![0; 4 * CHANNELS],
             });
             check(&found, &[0, 1, 2, 3], expected);

@@ -5,12 +5,15 @@ use syncbn::low_level::plan::{DeviceCaps, Merge, ParameterGradients, Role, accum
 use super::machine::run;
 use super::texts;
 
-/// What has to meet every other: what is not finite, what leaves f32 where it is doubled, and numbers.
-const MEETING: [f32; 6] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -1.5e-3, 16_777_217.0];
+/// What has to meet every other: what is not finite, what leaves f32 where it is doubled, and
+/// numbers.
+const MEETING: [f32; 6] =
+    [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -1.5e-3, 16_777_217.0];
 
 /// What is there, and what comes: every two of those, then numbers of all sizes.
 fn vectors(len: usize) -> [Vec<f32>; 2] {
-    let number = |index: usize| ((index * 7919 % 4093) as f32 - 2046.0) * [1e-6, 1e-3, 1.0, 1e4][index % 4];
+    let number =
+        |index: usize| ((index * 7919 % 4093) as f32 - 2046.0) * [1e-6, 1e-3, 1.0, 1e4][index % 4];
     let old = |index: usize| if index < 36 { MEETING[index % 6] } else { number(index) };
     let new = |index: usize| if index < 36 { MEETING[index / 6] } else { number(5 * index + 1) };
     [(0..len).map(old).collect(), (0..len).map(new).collect()]
@@ -25,20 +28,28 @@ fn assert_sums(what: &str, found: &[u32], [old, new]: [&[f32]; 2]) {
     assert_eq!((found.len(), old.len()), (new.len(), new.len()), "{what}");
     for (index, found) in found.iter().map(|&found| f32::from_bits(found)).enumerate() {
         let expected = old[index] + new[index];
-        let is_right = found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
-        assert!(is_right, "{what}, {index}: {} + {} is {found:e}, expected {expected:e}", old[index], new[index]);
+        let is_right =
+            found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan());
+        assert!(
+            is_right,
+            "{what}, {index}: {} + {} is {found:e}, expected {expected:e}",
+            old[index], new[index]
+        );
     }
 }
 
 /// Channels whose gradients leave f32, above.
 const BEYOND: [usize; 3] = [2, 7, 9];
 
-/// Sums of the ranks, and what normalized: a channel with a NaN, some that overflow, one of zeros, the others ordinary.
+/// Sums of the ranks, and what normalized: a channel with a NaN, some that overflow, one of zeros,
+/// the others ordinary.
 fn merged(role: Role, channels: usize, rank_words: usize) -> Vec<u32> {
     let number = |index: usize| (index * 37 % 101) as f32 / 7.0 - 6.3;
     match role {
         Role::Shares => bits(&[5.0, 0.5, 5.0, 0.5]),
-        Role::Centering => (0..channels).flat_map(|c| bits(&[number(c), 1e-3 * number(c + 3), 1.3, 1.0])).collect(),
+        Role::Centering => {
+            (0..channels).flat_map(|c| bits(&[number(c), 1e-3 * number(c + 3), 1.3, 1.0])).collect()
+        }
         Role::Locals => {
             let of_channel = |(rank, c): (usize, usize)| match c {
                 1 => bits(&[1.0, 2.0, 1.0, 0.0]),
@@ -70,11 +81,16 @@ fn gradients_of_parameters_replace_what_is_there_or_are_added_to_it() {
         };
         for text in texts(&gradient(true).variant.source()) {
             let contents = |role| merged(role, channels, merge.slot(1).start as usize / 4);
-            let [replaced, added] = [false, true].map(|accumulate| run(&gradient(accumulate), &text, contents));
+            let [replaced, added] =
+                [false, true].map(|accumulate| run(&gradient(accumulate), &text, contents));
             for role in [Role::GradWeight, Role::GradBias] {
-                let new: Vec<f32> = replaced[&role].iter().map(|&bits| f32::from_bits(bits)).collect();
-                let infinite: &[usize] = if of_all.is_none() && role == Role::GradBias { &[] } else { &BEYOND };
-                let is = |what: fn(f32) -> bool| (0..channels).filter(|&c| what(new[c])).collect::<Vec<_>>();
+                let new: Vec<f32> =
+                    replaced[&role].iter().map(|&bits| f32::from_bits(bits)).collect();
+                let infinite: &[usize] =
+                    if of_all.is_none() && role == Role::GradBias { &[] } else { &BEYOND };
+                let is = |what: fn(f32) -> bool| {
+                    (0..channels).filter(|&c| what(new[c])).collect::<Vec<_>>()
+                };
                 assert_eq!(
                     (is(f32::is_nan), is(f32::is_infinite)),
                     (vec![1], infinite.to_vec()),
@@ -94,7 +110,8 @@ fn a_gradient_that_nobody_wants_is_left_alone() {
     let wanted = ParameterGradients { accumulate: true, ..ParameterGradients::default() };
     let gradient = merge.gradient(0, false, wanted);
     for text in texts(&gradient.variant.source()) {
-        let found = run(&gradient, &text, |role| merged(role, channels, merge.slot(1).start as usize / 4));
+        let found =
+            run(&gradient, &text, |role| merged(role, channels, merge.slot(1).start as usize / 4));
         for role in [Role::GradWeight, Role::GradBias] {
             assert_eq!(found[&role], bits(&vectors(channels)[0]));
         }
@@ -105,12 +122,16 @@ fn a_gradient_that_nobody_wants_is_left_alone() {
 fn a_vector_is_added_to_another_by_one_f32_addition_each() {
     // Workgroups in two dimensions, the last row of them in part beyond the end.
     let caps = DeviceCaps { max_workgroups: 20, ..DeviceCaps::PORTABLE };
-    for (len, workgroups) in [(1, [1, 1]), (255, [1, 1]), (256, [1, 1]), (257, [2, 1]), (70_000, [20, 14])] {
+    for (len, workgroups) in
+        [(1, [1, 1]), (255, [1, 1]), (256, [1, 1]), (257, [2, 1]), (70_000, [20, 14])]
+    {
         let accumulation = accumulation(len, &caps).unwrap();
         assert_eq!(accumulation.workgroups, workgroups);
         let [old, new] = vectors(len);
         for text in texts(&accumulation.variant.source()) {
-            let found = run(&accumulation, &text, |role| bits(if role == Role::Total { &old } else { &new }));
+            let found = run(&accumulation, &text, |role| {
+                bits(if role == Role::Total { &old } else { &new })
+            });
             assert_sums(&format!("{len} values"), &found[&Role::Total], [&old, &new]);
             assert_eq!(found[&Role::Addend], bits(&new));
         }

@@ -1,4 +1,5 @@
-//! A device that runs one dispatch of a plan, and gives back what the kernel has left in its buffers.
+//! A device that runs one dispatch of a plan, and gives back what the kernel has left in its
+//! buffers.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -22,8 +23,13 @@ fn device() -> &'static (wgpu::Device, wgpu::Queue) {
     })
 }
 
-/// Runs a dispatch with its kernel compiled from `text`, every buffer filled with the words that `contents` gives.
-pub fn run<P: Pod>(dispatch: &Dispatch<P>, text: &str, contents: impl Fn(Role) -> Vec<u32>) -> HashMap<Role, Vec<u32>> {
+/// Runs a dispatch with its kernel compiled from `text`, every buffer filled with the words that
+/// `contents` gives.
+pub fn run<P: Pod>(
+    dispatch: &Dispatch<P>,
+    text: &str,
+    contents: impl Fn(Role) -> Vec<u32>,
+) -> HashMap<Role, Vec<u32>> {
     let (device, queue) = device();
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: None,
@@ -38,17 +44,30 @@ pub fn run<P: Pod>(dispatch: &Dispatch<P>, text: &str, contents: impl Fn(Role) -
         cache: None,
     });
     let buffer = |contents: &[u8], usage| {
-        device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
+        device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+            label: None,
+            contents,
+            usage,
+        })
     };
     let bindings = dispatch.variant.bindings();
     let params = buffer(bytemuck::bytes_of(&dispatch.params), Usage::UNIFORM);
-    let of_role = |role| buffer(bytemuck::cast_slice(&contents(role)), Usage::STORAGE | Usage::COPY_SRC);
+    let of_role =
+        |role| buffer(bytemuck::cast_slice(&contents(role)), Usage::STORAGE | Usage::COPY_SRC);
     let buffers: Vec<_> = bindings.iter().map(|binding| of_role(binding.role)).collect();
     let bound = std::iter::once(&params).chain(&buffers).zip(0..);
-    let entries: Vec<_> =
-        bound.map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }).collect();
+    let entries: Vec<_> = bound
+        .map(|(buffer, binding)| wgpu::BindGroupEntry {
+            binding,
+            resource: buffer.as_entire_binding(),
+        })
+        .collect();
     let layout = &pipeline.get_bind_group_layout(0);
-    let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+    let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: None,
+        layout,
+        entries: &entries,
+    });
     let mut encoder = device.create_command_encoder(&Default::default());
     let mut pass = encoder.begin_compute_pass(&Default::default());
     pass.set_pipeline(&pipeline);
@@ -56,12 +75,21 @@ pub fn run<P: Pod>(dispatch: &Dispatch<P>, text: &str, contents: impl Fn(Role) -
     pass.dispatch_workgroups(dispatch.workgroups[0], dispatch.workgroups[1], 1);
     drop(pass);
     queue.submit([encoder.finish()]);
-    bindings.iter().zip(&buffers).map(|(binding, buffer)| (binding.role, words(device, queue, buffer))).collect()
+    bindings
+        .iter()
+        .zip(&buffers)
+        .map(|(binding, buffer)| (binding.role, words(device, queue, buffer)))
+        .collect()
 }
 
 fn words(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Vec<u32> {
     let (size, usage) = (buffer.size(), Usage::COPY_DST | Usage::MAP_READ);
-    let seen = device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+    let seen = device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size,
+        usage,
+        mapped_at_creation: false,
+    });
     let mut encoder = device.create_command_encoder(&Default::default());
     encoder.copy_buffer_to_buffer(buffer, 0, &seen, 0, size);
     queue.submit([encoder.finish()]);

@@ -1,4 +1,5 @@
-//! How exact y is where the merge on the device has no f64: large means, ranks far apart, outliers, extreme scales.
+//! How exact y is where the merge on the device has no f64: large means, ranks far apart, outliers,
+//! extreme scales.
 
 use pollster::block_on;
 use syncbn::{Backward, BatchNorm, BatchNormConfig, Saved};
@@ -11,13 +12,14 @@ const EPS: f64 = 1e-5;
 
 /// How far y may be from the definition, in ulp of the largest |y| of its channel.
 ///
-/// Let Y be that and M the largest |weight·(x − mean)·inv_std|; the normalized values average to 0, so that M and twice |bias|
-/// are at most 2Y. The pivot is the mean of one rank, and some x of this rank is at least as far from the mean of all as it,
-/// so that scale·|x − pivot| ≤ 2M and scale·|rest| ≤ M. Half an ulp each: x − pivot 2 ulp of Y, product 2, rest·scale 1, shift 2,
-/// last sum ½. Both products have one scale, whose error moves y by its share of M: inv_std 1½ half ulp after Newton's step,
-/// half an ulp of var + eps and the rounding of eps half of it each, weight one: 4 half ulp, at most 4 ulp of Y. The rest has
-/// up to ranks + 4 roundings of half an ulp of M, of which shares and sums of like sign make about half: 4 for three ranks.
-/// Together 15½.
+/// Let Y be that and M the largest |weight·(x − mean)·inv_std|; the normalized values average to 0,
+/// so that M and twice |bias| are at most 2Y. The pivot is the mean of one rank, and some x of this
+/// rank is at least as far from the mean of all as it, so that scale·|x − pivot| ≤ 2M and
+/// scale·|rest| ≤ M. Half an ulp each: x − pivot 2 ulp of Y, product 2, rest·scale 1, shift 2, last
+/// sum ½. Both products have one scale, whose error moves y by its share of M: inv_std 1½ half ulp
+/// after Newton's step, half an ulp of var + eps and the rounding of eps half of it each, weight
+/// one: 4 half ulp, at most 4 ulp of Y. The rest has up to ranks + 4 roundings of half an ulp of M,
+/// of which shares and sums of like sign make about half: 4 for three ranks. Together 15½.
 pub const RESIDENT_ULP: f64 = 16.0;
 
 fn check(name: &str, batches: &[Batch]) {
@@ -30,7 +32,8 @@ fn check_with_eps(name: &str, batches: &[Batch], eps: f64) {
     let device = &virtual_gpus()[0];
     for parameters in [None, Some(&random)] {
         let expected = definition(batches, parameters, eps);
-        let config = BatchNormConfig::torch(channels).with_eps(eps).with_affine(parameters.is_some());
+        let config =
+            BatchNormConfig::torch(channels).with_eps(eps).with_affine(parameters.is_some());
         let mut layer = BatchNorm::new(config, device).unwrap();
         if let Some(parameters) = parameters {
             layer.set_parameters(Some(&parameters.weight), Some(&parameters.bias)).unwrap();
@@ -49,23 +52,29 @@ fn check_with_eps(name: &str, batches: &[Batch], eps: f64) {
     }
 }
 
-/// The mean to within rounding of the deviation, the inverse deviation of itself, by the bounds of statistics that merge
-/// on the host: those are for sums along a tree, to which a few ranks add little. The mean is told as one f32, which is half
-/// an ulp.
+/// The mean to within rounding of the deviation, the inverse deviation of itself, by the bounds of
+/// statistics that merge on the host: those are for sums along a tree, to which a few ranks add
+/// little. The mean is told as one f32, which is half an ulp.
 fn compare_normalization(
     saved: &Saved,
     rank: usize,
     expected: &reference::BatchStatistics,
     eps: f64,
 ) -> Result<(), String> {
-    let [mean, inv_std] = saved.mean_and_inv_std(rank).ok_or("none")?.map(|of| block_on(of.to_vec()).unwrap());
-    for (channel, (mean, inv_std)) in widened(&mean).into_iter().zip(widened(&inv_std)).enumerate() {
+    let [mean, inv_std] =
+        saved.mean_and_inv_std(rank).ok_or("none")?.map(|of| block_on(of.to_vec()).unwrap());
+    for (channel, (mean, inv_std)) in widened(&mean).into_iter().zip(widened(&inv_std)).enumerate()
+    {
         let (wanted, var) = (expected.mean[channel], expected.var_biased[channel]);
         let wanted_inv_std = if var + eps == 0.0 { 0.0 } else { 1.0 / (var + eps).sqrt() };
         let allowed = STATISTICS_TOLERANCE * var.sqrt() + 0.5 * ulp(wanted);
         let inv_std_error = (inv_std - wanted_inv_std).abs();
-        if !((mean - wanted).abs() <= allowed && inv_std_error <= STATISTICS_TOLERANCE * wanted_inv_std) {
-            return Err(format!("channel {channel}: {mean}, {inv_std}, expected {wanted}, {wanted_inv_std}"));
+        if !((mean - wanted).abs() <= allowed
+            && inv_std_error <= STATISTICS_TOLERANCE * wanted_inv_std)
+        {
+            return Err(format!(
+                "channel {channel}: {mean}, {inv_std}, expected {wanted}, {wanted_inv_std}"
+            ));
         }
     }
     Ok(())
@@ -81,17 +90,33 @@ const SHAPES: [[&[usize]; 3]; 3] = [
 #[test]
 fn a_mean_of_a_million_deviations_costs_little() {
     for (i, dims) in SHAPES.iter().enumerate() {
-        check(&format!("mean 1e4, deviation 1e-2, {dims:?}"), &normal(dims, 71 + i as u64, |_, _| (1e4, 1e-2)));
-        check(&format!("mean 1e6, deviation 1, {dims:?}"), &normal(dims, 81 + i as u64, |_, _| (1e6, 1.0)));
-        check(&format!("mean -1e6, deviation 1, {dims:?}"), &normal(dims, 91 + i as u64, |_, _| (-1e6, 1.0)));
+        check(
+            &format!("mean 1e4, deviation 1e-2, {dims:?}"),
+            &normal(dims, 71 + i as u64, |_, _| (1e4, 1e-2)),
+        );
+        check(
+            &format!("mean 1e6, deviation 1, {dims:?}"),
+            &normal(dims, 81 + i as u64, |_, _| (1e6, 1.0)),
+        );
+        check(
+            &format!("mean -1e6, deviation 1, {dims:?}"),
+            &normal(dims, 91 + i as u64, |_, _| (-1e6, 1.0)),
+        );
     }
 }
 
 #[test]
 fn a_variance_far_below_eps_costs_little() {
     for (i, dims) in SHAPES.iter().enumerate() {
-        check(&format!("deviation 1e-5, {dims:?}"), &normal(dims, 101 + i as u64, |_, c| (c as f64, 1e-5)));
-        check_with_eps(&format!("eps 0, {dims:?}"), &normal(dims, 111 + i as u64, |_, _| (1.0, 1e-5)), 0.0);
+        check(
+            &format!("deviation 1e-5, {dims:?}"),
+            &normal(dims, 101 + i as u64, |_, c| (c as f64, 1e-5)),
+        );
+        check_with_eps(
+            &format!("eps 0, {dims:?}"),
+            &normal(dims, 111 + i as u64, |_, _| (1.0, 1e-5)),
+            0.0,
+        );
     }
 }
 
@@ -103,8 +128,10 @@ fn ranks_a_million_deviations_apart_cost_little() {
         // Their own statistics about the same mean, their means opposite.
         let batches = normal(dims, 141 + i as u64, |rank, _| (1e6 * (rank as f64 - 1.0), 1.0));
         check(&format!("ranks at -1e6, 0, 1e6, {dims:?}"), &batches);
-        // One value far off on the rank that gives the pivot, on top of a mean that is large itself.
-        let mut batches = normal(&[&[1, 5, 1], dims[1], dims[2]], 145 + i as u64, |_, _| (1e4, 1.0));
+        // One value far off on the rank that gives the pivot, on top of a mean that is large
+        // itself.
+        let mut batches =
+            normal(&[&[1, 5, 1], dims[1], dims[2]], 145 + i as u64, |_, _| (1e4, 1.0));
         batches[0].values.fill(1e6);
         check(&format!("the first rank one value of 1e6, {dims:?}"), &batches);
     }
@@ -121,7 +148,9 @@ fn outliers_and_spikes_cost_little() {
         }
         check(&format!("{OUTLIERS} outliers of 1e6 from {start}"), &batches);
     }
-    for (values, spike) in [(51_741, 191_532.72), (65_109, 1502.4112), (109_021, 528.67), (4096, 1e6)] {
+    for (values, spike) in
+        [(51_741, 191_532.72), (65_109, 1502.4112), (109_021, 528.67), (4096, 1e6)]
+    {
         for at in [0, values / 2] {
             let batch = Batch::new(&[1, 1, values], |index| if index == at { spike } else { 0.0 });
             check(&format!("{spike} at {at} of {values} zeros"), &[batch]);
@@ -151,7 +180,10 @@ fn a_constant_channel_gives_exactly_the_bias() {
         let outputs = read(&forward.output);
         for (dims, y) in dims.iter().zip(&outputs) {
             let batch = Batch { dims: dims.to_vec(), values: y.clone() };
-            assert!(y.iter().enumerate().all(|(i, &y)| y == [0.1, 0.7][batch.channel(i)]), "eps {eps}, {dims:?}");
+            assert!(
+                y.iter().enumerate().all(|(i, &y)| y == [0.1, 0.7][batch.channel(i)]),
+                "eps {eps}, {dims:?}"
+            );
         }
         let g = dims.map(|dims| Batch::random(dims, &mut Random(9)).upload(device));
         let backward = layer.backward(&forward.saved, Backward::of(&inputs, &g)).unwrap();
@@ -165,7 +197,8 @@ fn a_constant_channel_gives_exactly_the_bias() {
 fn the_comparison_finds_an_error_of_twice_the_tolerance() {
     let batches = normal(&[&[4, 2, 9]], 170, |_, _| (0.0, 1.0));
     let expected = definition(&batches, None, EPS).outputs;
-    let mut found: Vec<Vec<f32>> = expected.iter().map(|y| y.iter().map(|&y| y as f32).collect()).collect();
+    let mut found: Vec<Vec<f32>> =
+        expected.iter().map(|y| y.iter().map(|&y| y as f32).collect()).collect();
     assert!(compare(&batches, &found, &expected, RESIDENT_ULP).is_ok());
     let largest = expected[0].iter().enumerate().filter(|(i, _)| batches[0].channel(*i) == 0);
     let largest = largest.fold(0f64, |largest, (_, y)| largest.max(y.abs()));
@@ -179,7 +212,9 @@ fn a_channel_whose_squares_leave_f32_is_nan_and_moves_no_running_statistics() {
     for dims in [[4, 2, 9, 7], [4, 2, 8, 8]] {
         let layer = BatchNorm::new(BatchNormConfig::torch(2), device).unwrap();
         let mut batch = Batch::random(&dims, &mut Random(77));
-        for index in (0..batch.values.len()).filter(|&index| batch.channel(index) == 1).collect::<Vec<_>>() {
+        for index in
+            (0..batch.values.len()).filter(|&index| batch.channel(index) == 1).collect::<Vec<_>>()
+        {
             batch.values[index] *= 1e20;
         }
         let forward = layer.forward_train(&[batch.upload(device)]).unwrap();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pollster::block_on;
 use syncbn::{
-    Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor, Workspace, config::Epilogue,
-    error::GpuError, stats::RunningStats,
+    Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor, Workspace,
+    config::Epilogue, error::GpuError, stats::RunningStats,
 };
 use wgpu::BufferUsages;
 
@@ -49,7 +49,8 @@ impl Given {
     }
 }
 
-/// The bits of y, of the gradients of inputs and weights, and the running statistics of one step of its own.
+/// The bits of y, of the gradients of inputs and weights, and the running statistics of one step of
+/// its own.
 fn step(device: &Device) -> ([Vec<Vec<u32>>; 3], RunningStats) {
     let given = Given::new(device);
     let layer = BatchNorm::new(config(), device).unwrap();
@@ -68,12 +69,20 @@ fn a_step_within_the_application_s_submission_gives_the_bits_of_one_by_itself() 
     let layer = BatchNorm::new(config(), &device).unwrap();
     let bytes = 4 * DIMS[0].iter().product::<usize>() as u64;
     let buffer = |usage| {
-        raw.create_buffer(&wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false })
+        raw.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        })
     };
     let y = buffer(BufferUsages::STORAGE | BufferUsages::COPY_SRC);
-    let mut outputs = vec![device.wrap(y.clone(), 0, &DIMS[0]).unwrap(), device.zeros(&DIMS[1]).unwrap()];
-    let mut grad_inputs: Vec<Tensor> = DIMS.iter().map(|dims| device.zeros(dims).unwrap()).collect();
-    let mut grad_weights: Vec<Tensor> = DIMS.iter().map(|_| device.zeros(&[CHANNELS]).unwrap()).collect();
+    let mut outputs =
+        vec![device.wrap(y.clone(), 0, &DIMS[0]).unwrap(), device.zeros(&DIMS[1]).unwrap()];
+    let mut grad_inputs: Vec<Tensor> =
+        DIMS.iter().map(|dims| device.zeros(dims).unwrap()).collect();
+    let mut grad_weights: Vec<Tensor> =
+        DIMS.iter().map(|_| device.zeros(&[CHANNELS]).unwrap()).collect();
 
     let mut encoder = raw.create_command_encoder(&Default::default());
     let mut workspace = Workspace::new(&device);
@@ -82,9 +91,14 @@ fn a_step_within_the_application_s_submission_gives_the_bits_of_one_by_itself() 
     // A command of the application between forward and backward reads y.
     let seen = buffer(BufferUsages::COPY_DST | BufferUsages::MAP_READ);
     encoder.copy_buffer_to_buffer(&y, 0, &seen, 0, bytes);
-    let request = given.backward().input_gradient(&mut grad_inputs).weight_gradient(&mut grad_weights);
+    let request =
+        given.backward().input_gradient(&mut grad_inputs).weight_gradient(&mut grad_weights);
     layer.backward(&saved, request.encode(&mut encoder, &mut workspace)).unwrap();
-    assert_eq!(block_on(layer.running_stats()).unwrap().unwrap().num_batches_tracked, 0, "nothing is submitted yet");
+    assert_eq!(
+        block_on(layer.running_stats()).unwrap().unwrap().num_batches_tracked,
+        0,
+        "nothing is submitted yet"
+    );
     queue.submit([encoder.finish()]);
 
     seen.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
@@ -105,7 +119,9 @@ fn what_is_encoded_and_never_submitted_has_no_effect() {
     let mut outputs = DIMS.map(|dims| device.zeros(&dims).unwrap());
     let mut encoder = raw.create_command_encoder(&Default::default());
     let mut workspace = Workspace::new(device);
-    layer.forward_train(given.forward().write_to(&mut outputs).encode(&mut encoder, &mut workspace)).unwrap();
+    layer
+        .forward_train(given.forward().write_to(&mut outputs).encode(&mut encoder, &mut workspace))
+        .unwrap();
     drop(encoder);
     assert_eq!(block_on(layer.running_stats()).unwrap(), before);
     assert!(read(&outputs).concat().iter().all(|&y| y == 0.0));
@@ -138,7 +154,8 @@ fn what_an_encoder_uses_is_its_own_until_it_is_submitted() {
     queue.submit([encoder.finish()]);
     assert_eq!(bits(&read(&late)), expected);
 
-    // The context of a call that is encoded is dropped, and another call keeps one when the encoder is submitted.
+    // The context of a call that is encoded is dropped, and another call keeps one when the encoder
+    // is submitted.
     let mut encoder = raw.create_command_encoder(&Default::default());
     let request = given.forward().write_to(&mut outputs).encode(&mut encoder, &mut workspace);
     drop(layer.forward_train(request).unwrap());
@@ -158,12 +175,15 @@ fn evaluation_may_be_encoded_too() {
     let mut outputs = DIMS.map(|dims| device.zeros(&dims).unwrap());
     let mut encoder = raw.create_command_encoder(&Default::default());
     let mut workspace = Workspace::new(device);
-    layer.forward_eval(given.forward().write_to(&mut outputs).encode(&mut encoder, &mut workspace)).unwrap();
+    layer
+        .forward_eval(given.forward().write_to(&mut outputs).encode(&mut encoder, &mut workspace))
+        .unwrap();
     queue.submit([encoder.finish()]);
     assert_eq!(bits(&read(&outputs)), bits(&read(&expected.output)));
 }
 
-/// A deadline of zero passes before much is done on the device: whoever waits for it gets an error, soon or at once.
+/// A deadline of zero passes before much is done on the device: whoever waits for it gets an error,
+/// soon or at once.
 #[test]
 fn no_call_waits_for_the_device_but_those_that_read() {
     const CALLS: usize = 10;
@@ -180,7 +200,8 @@ fn no_call_waits_for_the_device_but_those_that_read() {
         Err(error) => panic!("{error}"),
     };
     let on_host = SyncBatchNorm::new(config(), vec![device.clone(); 2]).unwrap();
-    let waited = (0..ROUNDS).any(|_| is_timeout(block_on(on_host.forward_train(request())).map(drop)));
+    let waited =
+        (0..ROUNDS).any(|_| is_timeout(block_on(on_host.forward_train(request())).map(drop)));
     assert!(waited, "a merge on the host waits");
 
     let mut layer = BatchNorm::new(config(), &device).unwrap();
@@ -213,8 +234,12 @@ fn inputs_and_outputs_may_be_slices_of_one_buffer() {
     let size = DIMS[0].iter().product::<usize>() as u64 * 4;
     let slot = size.next_multiple_of(256);
     let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-    let page =
-        raw.create_buffer(&wgpu::BufferDescriptor { label: None, size: 16 * slot, usage, mapped_at_creation: false });
+    let page = raw.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 16 * slot,
+        usage,
+        mapped_at_creation: false,
+    });
     let mut used = 0;
     let mut on_page = |dims: &[usize]| {
         used += 1;
@@ -231,13 +256,19 @@ fn inputs_and_outputs_may_be_slices_of_one_buffer() {
             tensors.iter().map(copy).collect::<Vec<_>>()
         })
         .into_iter();
-    let given = Given { x: copies.next().unwrap(), residuals: copies.next().unwrap(), g: copies.next().unwrap() };
+    let given = Given {
+        x: copies.next().unwrap(),
+        residuals: copies.next().unwrap(),
+        g: copies.next().unwrap(),
+    };
     let mut outputs: Vec<Tensor> = DIMS.iter().map(|dims| on_page(dims)).collect();
     let mut grad_inputs: Vec<Tensor> = DIMS.iter().map(|dims| on_page(dims)).collect();
-    let [mut grad_weights, mut grad_biases] = [0, 1].map(|_| vec![on_page(&[CHANNELS]), on_page(&[CHANNELS])]);
+    let [mut grad_weights, mut grad_biases] =
+        [0, 1].map(|_| vec![on_page(&[CHANNELS]), on_page(&[CHANNELS])]);
     let layer = BatchNorm::new(config(), device).unwrap();
     let saved = layer.forward_train(given.forward().write_to(&mut outputs)).unwrap().saved;
-    let request = given.backward().input_gradient(&mut grad_inputs).weight_gradient(&mut grad_weights);
+    let request =
+        given.backward().input_gradient(&mut grad_inputs).weight_gradient(&mut grad_weights);
     layer.backward(&saved, request.bias_gradient(&mut grad_biases)).unwrap();
     assert_eq!([outputs, grad_inputs, grad_weights].map(|tensors| bits(&read(&tensors))), expected);
 }

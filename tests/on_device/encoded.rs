@@ -1,5 +1,5 @@
-//! What may be asked of a pass within the application's encoder: a chain with kernels of the application's own between, in
-//! place, and forward once more.
+//! What may be asked of a pass within the application's encoder: a chain with kernels of the
+//! application's own between, in place, and forward once more.
 
 use pollster::block_on;
 use syncbn::config::Epilogue;
@@ -64,7 +64,8 @@ impl Affine {
     }
 }
 
-/// Two layers and the kernel between them: z = affine(bn(x)), v = bn(z); backward with the kernel between the gradients.
+/// Two layers and the kernel between them: z = affine(bn(x)), v = bn(z); backward with the kernel
+/// between the gradients.
 struct Chain {
     device: Device,
     layers: [BatchNorm; 2],
@@ -84,7 +85,9 @@ impl Chain {
     fn new(config: &BatchNormConfig, device: &Device) -> Self {
         let random = |seed: u64| Batch::random(&DIMS[0], &mut Random(seed)).upload(device);
         let [y, z, v, dx, dy, dz] = [0; 6].map(|_| device.zeros(&DIMS[0]).unwrap());
-        let dw = [0; 2].map(|_| device.upload(&[config.num_features], &vec![0.5; config.num_features]).unwrap());
+        let dw = [0; 2].map(|_| {
+            device.upload(&[config.num_features], &vec![0.5; config.num_features]).unwrap()
+        });
         let layers = [0, 1].map(|_| BatchNorm::new(config.clone(), device).unwrap());
         let (kernel, device) = (Affine::new(device), device.clone());
         Self { layers, kernel, x: random(1), y, z, v, dx, dy, dz, dv: random(2), dw, device }
@@ -92,7 +95,20 @@ impl Chain {
 
     /// Every pass, and the kernel, in a submission of its own.
     fn one_by_one(&mut self) {
-        let Self { layers: [first, second], kernel, x, y, z, v, dx, dy, dz, dv, dw: [dw_first, dw_second], .. } = self;
+        let Self {
+            layers: [first, second],
+            kernel,
+            x,
+            y,
+            z,
+            v,
+            dx,
+            dy,
+            dz,
+            dv,
+            dw: [dw_first, dw_second],
+            ..
+        } = self;
         let of_first = first.forward_train(Forward::of(&*x).write_to(&mut *y)).unwrap().saved;
         kernel.run(y, z);
         let of_second = second.forward_train(Forward::of(&*z).write_to(v)).unwrap().saved;
@@ -124,9 +140,13 @@ impl Chain {
 
     /// The bits of what it wrote, and the running statistics.
     fn outcome(&self) -> (Vec<Vec<u32>>, [Option<syncbn::stats::RunningStats>; 2]) {
-        let all = [&self.y, &self.z, &self.v, &self.dx, &self.dy, &self.dz, &self.dw[0], &self.dw[1]];
+        let all =
+            [&self.y, &self.z, &self.v, &self.dx, &self.dy, &self.dz, &self.dw[0], &self.dw[1]];
         let values: Vec<Vec<f32>> = all.map(|of| block_on(of.to_vec()).unwrap()).into();
-        (bits(&values), self.layers.each_ref().map(|layer| block_on(layer.running_stats()).unwrap()))
+        (
+            bits(&values),
+            self.layers.each_ref().map(|layer| block_on(layer.running_stats()).unwrap()),
+        )
     }
 }
 
@@ -143,13 +163,20 @@ fn two_layers_and_a_kernel_of_the_application_s_are_one_submission_with_the_bits
             found.in_one_encoder(&mut workspace);
             let (found, expected) = (found.outcome(), expected.outcome());
             assert_eq!(found, expected, "{epilogue:?}, step {step}");
-            assert!(found.0.iter().all(|bits| bits.iter().any(|&bits| bits != 0)), "nothing was written");
+            assert!(
+                found.0.iter().all(|bits| bits.iter().any(|&bits| bits != 0)),
+                "nothing was written"
+            );
         }
     }
 }
 
 /// A layer, and what it gives of a call with its gradients where x and residuals stay.
-fn expected(config: BatchNormConfig, given: &Given, device: &Device) -> (BatchNorm, [Vec<Vec<u32>>; 2]) {
+fn expected(
+    config: BatchNormConfig,
+    given: &Given,
+    device: &Device,
+) -> (BatchNorm, [Vec<Vec<u32>>; 2]) {
     let layer = BatchNorm::new(config, device).unwrap();
     let forward = layer.forward_train(given.forward()).unwrap();
     let backward = layer.backward(&forward.saved, given.backward()).unwrap();
@@ -162,7 +189,8 @@ fn a_pass_in_place_within_an_encoder_gives_the_bits_of_one_apart() {
     let (raw, queue) = device.wgpu().unwrap();
     let mut given = Given::new(device);
     let (reference, [y, dx]) = expected(config(), &given, device);
-    let (layer, mut workspace) = (BatchNorm::new(config(), device).unwrap(), Workspace::new(device));
+    let (layer, mut workspace) =
+        (BatchNorm::new(config(), device).unwrap(), Workspace::new(device));
     let mut encoder = raw.create_command_encoder(&Default::default());
     // Backward over the gradient of y, then forward over x.
     let mut outputs = DIMS.map(|dims| device.zeros(&dims).unwrap());
@@ -176,12 +204,18 @@ fn a_pass_in_place_within_an_encoder_gives_the_bits_of_one_apart() {
     assert_eq!(bits(&read(&given.g)), dx);
     assert_eq!(bits(&read(&given.x)), y);
     assert_eq!(bits(&read(&outputs)), y);
-    assert_eq!(block_on(layer.running_stats()).unwrap(), block_on(reference.running_stats()).unwrap());
+    assert_eq!(
+        block_on(layer.running_stats()).unwrap(),
+        block_on(reference.running_stats()).unwrap()
+    );
     // x is gone, for the call that wrote over it and for the one before.
     for saved in [over, saved] {
         let error = layer.backward(&saved, given.backward()).unwrap_err();
         let reason = "it was written since";
-        assert_eq!(error, Error::from(ArgumentError::NotSaved { argument: "x[0]".to_owned(), reason }));
+        assert_eq!(
+            error,
+            Error::from(ArgumentError::NotSaved { argument: "x[0]".to_owned(), reason })
+        );
     }
 }
 
@@ -193,22 +227,41 @@ fn forward_may_be_encoded_once_more_and_then_be_differentiated() {
         let given = Given::new(device);
         let config = config().with_activation_mask(mask);
         let (reference, [y, dx]) = expected(config.clone(), &given, device);
-        let (layer, mut workspace) = (BatchNorm::new(config, device).unwrap(), Workspace::new(device));
+        let (layer, mut workspace) =
+            (BatchNorm::new(config, device).unwrap(), Workspace::new(device));
         let zeros = || DIMS.map(|dims| device.zeros(&dims).unwrap());
         let [mut first, mut second, mut gradients] = [zeros(), zeros(), zeros()];
         let mut encoder = raw.create_command_encoder(&Default::default());
         // As checkpointing does, which keeps nothing of the first pass.
-        drop(layer.forward_train(given.forward().write_to(&mut first).encode(&mut encoder, &mut workspace)).unwrap());
-        let request = given.forward().untracked().write_to(&mut second).encode(&mut encoder, &mut workspace);
+        drop(
+            layer
+                .forward_train(
+                    given.forward().write_to(&mut first).encode(&mut encoder, &mut workspace),
+                )
+                .unwrap(),
+        );
+        let request =
+            given.forward().untracked().write_to(&mut second).encode(&mut encoder, &mut workspace);
         let saved = layer.forward_train(request).unwrap().saved;
-        let request = if saved.needs_residual() { given.backward() } else { Backward::of(&given.x, &given.g) };
+        let request = if saved.needs_residual() {
+            given.backward()
+        } else {
+            Backward::of(&given.x, &given.g)
+        };
         assert_eq!(saved.needs_residual(), !mask);
         let request = request.input_gradient(&mut gradients).encode(&mut encoder, &mut workspace);
         layer.backward(&saved, request).unwrap();
         queue.submit([encoder.finish()]);
-        assert_eq!([first, second, gradients].map(|of| bits(&read(&of))), [y.clone(), y, dx], "mask {mask}");
+        assert_eq!(
+            [first, second, gradients].map(|of| bits(&read(&of))),
+            [y.clone(), y, dx],
+            "mask {mask}"
+        );
         // It counts once.
-        assert_eq!(block_on(layer.running_stats()).unwrap(), block_on(reference.running_stats()).unwrap());
+        assert_eq!(
+            block_on(layer.running_stats()).unwrap(),
+            block_on(reference.running_stats()).unwrap()
+        );
     }
 }
 
@@ -218,10 +271,14 @@ fn what_an_encoded_call_makes_is_the_caller_s() {
     let (raw, queue) = device.wgpu().unwrap();
     let given = Given::new(device);
     let (_, [y, dx]) = expected(config(), &given, device);
-    let (layer, mut workspace) = (BatchNorm::new(config(), device).unwrap(), Workspace::new(device));
+    let (layer, mut workspace) =
+        (BatchNorm::new(config(), device).unwrap(), Workspace::new(device));
     let mut encoder = raw.create_command_encoder(&Default::default());
-    let forward = layer.forward_train(given.forward().encode(&mut encoder, &mut workspace)).unwrap();
-    let backward = layer.backward(&forward.saved, given.backward().encode(&mut encoder, &mut workspace)).unwrap();
+    let forward =
+        layer.forward_train(given.forward().encode(&mut encoder, &mut workspace)).unwrap();
+    let backward = layer
+        .backward(&forward.saved, given.backward().encode(&mut encoder, &mut workspace))
+        .unwrap();
     assert!(backward.weight.is_some() && backward.bias.is_some() && backward.report.is_none());
     queue.submit([encoder.finish()]);
     assert_eq!([forward.output, backward.input].map(|of| bits(&read(&of))), [y, dx]);

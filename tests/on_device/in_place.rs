@@ -1,6 +1,8 @@
 //! Passes over the tensors that they read, and their bits beside those of tensors apart.
 
-use syncbn::{Backward, DType, Device, Error, Forward, Tensor, config::Epilogue, error::ArgumentError};
+use syncbn::{
+    Backward, DType, Device, Error, Forward, Tensor, config::Epilogue, error::ArgumentError,
+};
 
 use super::common::*;
 use super::devices::On;
@@ -47,14 +49,22 @@ fn in_place_gives_the_bits_of_tensors_apart() {
                 let on = if seed % 2 == 0 { On::Native } else { On::Portable };
                 let layouts = Layouts::all()[if seed % 3 == 0 { 0 } else { 3 }];
                 let types = Types { x: dtype, other: dtype };
-                let mut problem = Problem::random(&shape(seed), &[types], epilogue, [true, true], seed);
+                let mut problem =
+                    Problem::random(&shape(seed), &[types], epilogue, [true, true], seed);
                 problem.config = problem.config.with_activation_mask(mask);
                 let device = &on.devices(1)[0];
                 for (uses, expected) in passes(&problem, device, layouts).unwrap() {
-                    let what = format!("seed {seed}: {on:?}, {epilogue:?}, {dtype}, mask {mask}, {uses:?}");
-                    let [y, grad_inputs, grad_residuals] = in_place(&problem, device, layouts, uses);
+                    let what = format!(
+                        "seed {seed}: {on:?}, {epilogue:?}, {dtype}, mask {mask}, {uses:?}"
+                    );
+                    let [y, grad_inputs, grad_residuals] =
+                        in_place(&problem, device, layouts, uses);
                     assert_eq!(bits(&problem.read(&y)), bits(&expected.y), "{what}");
-                    assert_eq!(bits(&problem.read(&grad_inputs)), bits(&expected.grad_inputs), "{what}");
+                    assert_eq!(
+                        bits(&problem.read(&grad_inputs)),
+                        bits(&expected.grad_inputs),
+                        "{what}"
+                    );
                     if let Some(expected) = expected.grad_residuals {
                         assert_eq!(bits(&problem.read(&grad_residuals)), bits(&expected), "{what}");
                     }
@@ -71,15 +81,26 @@ fn what_cannot_be_written_over_is_refused() {
     let problem = Problem::plain(&shape(1), Epilogue::Relu, 1);
     let layer = layer(&problem, device);
     let layouts = Layouts::all()[0];
-    let (call, mut place) = (tensors(&problem, device, layouts), tensors(&problem, device, layouts));
+    let (call, mut place) =
+        (tensors(&problem, device, layouts), tensors(&problem, device, layouts));
     let saved = layer.forward_train(&call.x).unwrap().saved;
     let request = Backward::in_place(&call.x, &mut place.g).input_gradient(&mut place.x);
     let error = layer.backward(&saved, request).unwrap_err();
-    assert!(matches!(error, Error::Argument(ArgumentError::NotWanted { argument: "input_gradient", .. })), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::Argument(ArgumentError::NotWanted { argument: "input_gradient", .. })
+        ),
+        "{error}"
+    );
     let error = layer.backward(&saved, Backward::in_place(&call.x, &mut place.g[1..])).unwrap_err();
-    assert!(matches!(error, Error::Argument(ArgumentError::RankCount { argument: "grad_output", .. })), "{error}");
+    assert!(
+        matches!(error, Error::Argument(ArgumentError::RankCount { argument: "grad_output", .. })),
+        "{error}"
+    );
     let residuals = tensors(&problem, device, layouts).x;
-    let error = layer.forward_train(Forward::in_place(&mut place.x).residual(&residuals)).unwrap_err();
+    let error =
+        layer.forward_train(Forward::in_place(&mut place.x).residual(&residuals)).unwrap_err();
     assert_eq!(error, ArgumentError::NoSuchParameter { name: "residual" }.into());
     assert_eq!(bits(&problem.read(&place.x)), bits(&problem.read(&call.x)), "nothing was written");
 }

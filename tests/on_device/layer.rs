@@ -18,14 +18,23 @@ pub fn layer(problem: &Problem, device: &Device) -> BatchNorm {
 pub fn tensors(problem: &Problem, device: &Device, layouts: Layouts) -> Tensors {
     let ranks = || problem.types.iter();
     let as_x = |batches: &Vec<Batch>| -> Vec<Tensor> {
-        ranks().zip(batches).map(|(types, batch)| upload_as(device, batch, types.x, layouts.x)).collect()
+        ranks()
+            .zip(batches)
+            .map(|(types, batch)| upload_as(device, batch, types.x, layouts.x))
+            .collect()
     };
-    let g = ranks().zip(&problem.g).map(|(types, batch)| upload_as(device, batch, types.other, layouts.g));
+    let g = ranks()
+        .zip(&problem.g)
+        .map(|(types, batch)| upload_as(device, batch, types.other, layouts.g));
     Tensors { x: as_x(&problem.x), residuals: problem.residuals.as_ref().map(as_x), g: g.collect() }
 }
 
 /// Evaluation, then training, with the same tensors.
-pub fn passes(problem: &Problem, device: &Device, layouts: Layouts) -> Result<[(Uses, Pass); 2], Error> {
+pub fn passes(
+    problem: &Problem,
+    device: &Device,
+    layouts: Layouts,
+) -> Result<[(Uses, Pass); 2], Error> {
     let layer = layer(problem, device);
     let tensors = tensors(problem, device, layouts);
     let room = |(batch, types): (&Batch, &Types)| zeros_as(device, batch, types.other, layouts.x);
@@ -38,7 +47,8 @@ pub fn passes(problem: &Problem, device: &Device, layouts: Layouts) -> Result<[(
         }?
         .saved;
         assert!(!saved.needs_residual() || problem.epilogue() == Epilogue::AddRelu);
-        let needed = if saved.needs_residual() { tensors.backward() } else { tensors.backward_without() };
+        let needed =
+            if saved.needs_residual() { tensors.backward() } else { tensors.backward_without() };
         let backward = layer.backward(&saved, needed)?;
         for (gradient, x) in backward.input.iter().zip(&tensors.x) {
             assert_eq!((gradient.dtype(), gradient.layout()), (x.dtype(), x.layout()));

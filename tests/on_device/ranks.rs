@@ -2,7 +2,9 @@
 
 use pollster::block_on;
 use syncbn::error::ArgumentError;
-use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, Normalized, Tensor, Workspace};
+use syncbn::{
+    Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, Normalized, Tensor, Workspace,
+};
 
 use super::common::*;
 
@@ -16,7 +18,9 @@ fn config() -> BatchNormConfig {
 fn batches(device: &Device, ranks: usize, seed: u64) -> Vec<Tensor> {
     let mut random = Random(seed);
     let samples = |rank: usize| if rank == 2 { 0 } else { 3 + rank };
-    (0..ranks).map(|rank| Batch::random(&[samples(rank), CHANNELS, 77], &mut random).upload(device)).collect()
+    (0..ranks)
+        .map(|rank| Batch::random(&[samples(rank), CHANNELS, 77], &mut random).upload(device))
+        .collect()
 }
 
 #[test]
@@ -33,7 +37,10 @@ fn a_layer_takes_any_number_of_ranks_in_each_call() {
         let found = layer.forward_train(&x).unwrap();
         let expected = fresh.forward_train(&x).unwrap();
         assert_eq!(bits(&read(&found.output)), bits(&read(&expected.output)), "{ranks} ranks");
-        assert_eq!(block_on(layer.running_stats()).unwrap(), block_on(fresh.running_stats()).unwrap());
+        assert_eq!(
+            block_on(layer.running_stats()).unwrap(),
+            block_on(fresh.running_stats()).unwrap()
+        );
         calls.push((x, found.saved, expected.saved, fresh));
     }
     // Backward of all of them, after all of them.
@@ -71,8 +78,11 @@ fn backward_with_another_number_of_ranks_is_refused() {
     let layer = BatchNorm::new(config(), device).unwrap();
     let x = batches(device, 3, 4);
     let saved = layer.forward_train(&x[..2]).unwrap().saved;
-    let refused: Error =
-        ArgumentError::NotSaved { argument: "x".to_owned(), reason: "it was of another number of ranks" }.into();
+    let refused: Error = ArgumentError::NotSaved {
+        argument: "x".to_owned(),
+        reason: "it was of another number of ranks",
+    }
+    .into();
     for ranks in [1, 3] {
         let error = layer.backward(&saved, Backward::of(&x[..ranks], &x[..ranks])).unwrap_err();
         assert_eq!(error, refused, "{ranks} ranks");
@@ -82,10 +92,14 @@ fn backward_with_another_number_of_ranks_is_refused() {
     let request = Backward::of(&x[..1], &x[..1]).encode(&mut encoder, &mut workspace);
     assert_eq!(layer.backward(&saved, request).unwrap_err(), refused);
     // Lists of one call that differ from each other.
-    let few = |argument, found| Error::from(ArgumentError::RankCount { argument, found, expected: 2 });
+    let few =
+        |argument, found| Error::from(ArgumentError::RankCount { argument, found, expected: 2 });
     let error = layer.backward(&saved, Backward::of(&x[..2], &x)).unwrap_err();
     assert_eq!(error, few("grad_output", 3));
     let mut y = batches(device, 1, 5);
-    assert_eq!(layer.forward_train(Forward::of(&x[..2]).write_to(&mut y)).unwrap_err(), few("output", 1));
+    assert_eq!(
+        layer.forward_train(Forward::of(&x[..2]).write_to(&mut y)).unwrap_err(),
+        few("output", 1)
+    );
     assert!(layer.backward(&saved, Backward::of(&x[..2], &x[..2])).is_ok());
 }

@@ -1,9 +1,12 @@
-//! What is refused, with the errors of a layer that merges on the host and before anything is submitted.
+//! What is refused, with the errors of a layer that merges on the host and before anything is
+//! submitted.
 
 use std::fmt::Debug;
 
 use pollster::block_on;
-use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor, Workspace};
+use syncbn::{
+    Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor, Workspace,
+};
 use syncbn::{config::Epilogue, error::ArgumentError, error::BatchError};
 
 use super::common::*;
@@ -51,30 +54,49 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
     assert_eq!(error(layer.forward_train(&Vec::<Tensor>::new())), none.into());
     let x = good();
     let with_residual = || Forward::of(&x).residual(&x);
-    assert_eq!(error(layer.forward_train(with_residual())), error(block_on(on_host.forward_train(with_residual()))));
+    assert_eq!(
+        error(layer.forward_train(with_residual())),
+        error(block_on(on_host.forward_train(with_residual())))
+    );
 
     // Outputs over inputs, and gradients over upstream gradients.
     let (raw, _) = device.wgpu().unwrap();
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-    let buffer =
-        raw.create_buffer(&wgpu::BufferDescriptor { label: None, size: 4096, usage, mapped_at_creation: false });
+    let buffer = raw.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 4096,
+        usage,
+        mapped_at_creation: false,
+    });
     let wrapped = || [0, 256].map(|offset| device.wrap(buffer.clone(), offset, &DIMS).unwrap());
     let over = wrapped();
-    let expected = error(block_on(on_host.forward_train(Forward::of(&over).write_to(&mut wrapped()))));
+    let expected =
+        error(block_on(on_host.forward_train(Forward::of(&over).write_to(&mut wrapped()))));
     assert!(matches!(expected, Error::Argument(ArgumentError::Overlap { .. })), "{expected:?}");
     assert_eq!(error(layer.forward_train(Forward::of(&over).write_to(&mut wrapped()))), expected);
-    let (mut encoder, mut workspace) = (raw.create_command_encoder(&Default::default()), Workspace::new(&device));
+    let (mut encoder, mut workspace) =
+        (raw.create_command_encoder(&Default::default()), Workspace::new(&device));
     let mut over_itself = wrapped();
-    let encoded = Forward::of(&over).write_to(&mut over_itself).encode(&mut encoder, &mut workspace);
+    let encoded =
+        Forward::of(&over).write_to(&mut over_itself).encode(&mut encoder, &mut workspace);
     assert_eq!(error(layer.forward_train(encoded)), expected);
-    assert_eq!(block_on(layer.state()).unwrap(), before, "a call that was refused left something behind");
+    assert_eq!(
+        block_on(layer.state()).unwrap(),
+        before,
+        "a call that was refused left something behind"
+    );
 
     let saved = layer.forward_train(&x).unwrap().saved;
     let of_host = block_on(on_host.forward_train(&x)).unwrap().saved;
     let g = wrapped();
     let mut over_g = wrapped();
-    let expected = error(block_on(on_host.backward(&of_host, Backward::of(&x, &g).input_gradient(&mut over_g))));
-    assert_eq!(error(layer.backward(&saved, Backward::of(&x, &g).input_gradient(&mut over_g))), expected);
+    let expected = error(block_on(
+        on_host.backward(&of_host, Backward::of(&x, &g).input_gradient(&mut over_g)),
+    ));
+    assert_eq!(
+        error(layer.backward(&saved, Backward::of(&x, &g).input_gradient(&mut over_g))),
+        expected
+    );
     let short = [random(&device, &DIMS)];
     assert_eq!(
         error(layer.backward(&saved, Backward::of(&x, &short))),
@@ -106,16 +128,25 @@ fn a_residual_is_needed_where_it_decides() {
     // A call decides how many ranks there are, and then all its lists have as many.
     let (two, one) = ([random(device, &DIMS), random(device, &DIMS)], [random(device, &DIMS)]);
     let refused = ArgumentError::RankCount { argument: "residual", found: 1, expected: 2 };
-    assert_eq!(error(layer.forward_train(Forward::of(&two).residual(&one))), refused.clone().into());
+    assert_eq!(
+        error(layer.forward_train(Forward::of(&two).residual(&one))),
+        refused.clone().into()
+    );
     let saved = layer.forward_train(Forward::of(&two).residual(&two)).unwrap().saved;
-    assert_eq!(error(layer.backward(&saved, Backward::of(&two, &two).residual(&one))), refused.into());
+    assert_eq!(
+        error(layer.backward(&saved, Backward::of(&two, &two).residual(&one))),
+        refused.into()
+    );
 }
 
 #[test]
 fn the_host_and_the_tensors_of_another_gpu_are_refused() {
     let [a, b] = [0, 1].map(|index| virtual_gpus()[index].clone());
     let host = Device::host();
-    assert_eq!(error(BatchNorm::new(config(), &host)), ArgumentError::NotAGpu { device: host.to_string() }.into());
+    assert_eq!(
+        error(BatchNorm::new(config(), &host)),
+        ArgumentError::NotAGpu { device: host.to_string() }.into()
+    );
     let layer = BatchNorm::new(config(), &a).unwrap();
     for other in [b, host] {
         let (found, expected) = (other.to_string(), a.to_string());
@@ -139,7 +170,11 @@ fn what_one_kind_of_layer_has_saved_the_other_refuses() {
     let refused = error(on_device.backward(&of_host, Backward::of(&x, &x)));
     assert_eq!(refused, not_saved("saved", "a SyncBatchNorm saved it"));
     // Each has what it can tell without a wait, and the other has not.
-    assert!(of_host.statistics().is_some() && of_host.report().is_some() && of_host.mean_and_inv_std(0).is_none());
+    assert!(
+        of_host.statistics().is_some()
+            && of_host.report().is_some()
+            && of_host.mean_and_inv_std(0).is_none()
+    );
     assert!(of_device.statistics().is_none() && of_device.report().is_none());
     assert!(of_device.mean_and_inv_std(0).is_some() && of_device.mean_and_inv_std(1).is_none());
 }
@@ -151,9 +186,11 @@ fn only_a_layer_that_reads_nothing_back_is_encoded() {
     let layer = SyncBatchNorm::new(config(), [device.clone()]).unwrap();
     let (x, mut y) = (random(device, &DIMS), device.zeros(&DIMS).unwrap());
     let saved = block_on(layer.forward_train(&x)).unwrap().saved;
-    let (mut encoder, mut workspace) = (raw.create_command_encoder(&Default::default()), Workspace::new(device));
-    let is_refused =
-        |error: Error| matches!(error, Error::Argument(ArgumentError::NotWanted { argument: "encode", .. }));
+    let (mut encoder, mut workspace) =
+        (raw.create_command_encoder(&Default::default()), Workspace::new(device));
+    let is_refused = |error: Error| {
+        matches!(error, Error::Argument(ArgumentError::NotWanted { argument: "encode", .. }))
+    };
     let request = Forward::of(&x).write_to(&mut y).encode(&mut encoder, &mut workspace);
     assert!(is_refused(error(block_on(layer.forward_train(request)))));
     let request = Forward::of(&x).write_to(&mut y).encode(&mut encoder, &mut workspace);
@@ -176,14 +213,17 @@ fn the_workspace_of_another_device_is_refused_and_nothing_is_recorded() {
     let saved = layer.forward_train(&x).unwrap().saved;
     let before = block_on(layer.running_stats()).unwrap();
     for other in [other, &Device::host()] {
-        let (mut encoder, mut workspace) = (raw.create_command_encoder(&Default::default()), Workspace::new(other));
+        let (mut encoder, mut workspace) =
+            (raw.create_command_encoder(&Default::default()), Workspace::new(other));
         let (found, expected) = (other.to_string(), device.to_string());
-        let refused: Error = ArgumentError::WrongDevice { argument: "workspace", rank: 0, found, expected }.into();
+        let refused: Error =
+            ArgumentError::WrongDevice { argument: "workspace", rank: 0, found, expected }.into();
         let request = Forward::of(&x).write_to(&mut y).encode(&mut encoder, &mut workspace);
         assert_eq!(error(layer.forward_train(request)), refused);
         let request = Forward::of(&x).write_to(&mut y).encode(&mut encoder, &mut workspace);
         assert_eq!(error(layer.forward_eval(request)), refused);
-        let request = Backward::of(&x, &x).input_gradient(&mut y).encode(&mut encoder, &mut workspace);
+        let request =
+            Backward::of(&x, &x).input_gradient(&mut y).encode(&mut encoder, &mut workspace);
         assert_eq!(error(layer.backward(&saved, request)), refused);
         queue.submit([encoder.finish()]);
     }

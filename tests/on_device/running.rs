@@ -1,4 +1,5 @@
-//! Running statistics on the device, over several steps, and the modes of a call, against a layer that merges on the host.
+//! Running statistics on the device, over several steps, and the modes of a call, against a layer
+//! that merges on the host.
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
@@ -24,14 +25,17 @@ fn upload_to(device: &syncbn::Device, batches: &[Batch]) -> Vec<Tensor> {
     batches.iter().map(|batch| batch.upload(device)).collect()
 }
 
-/// Both are f32: up to five steps of three roundings each, of at most half an ulp of values up to 5 in size, whose weights
-/// add up to less than two.
+/// Both are f32: up to five steps of three roundings each, of at most half an ulp of values up to 5
+/// in size, whose weights add up to less than two.
 fn assert_close(what: &str, found: &RunningStats, expected: &RunningStats) {
     assert_eq!(found.num_batches_tracked, expected.num_batches_tracked, "{what}");
     for (found, expected) in [(&found.mean, &expected.mean), (&found.var, &expected.var)] {
         for (found, expected) in found.iter().zip(expected) {
             let allowed = STATISTICS_TOLERANCE * (f64::from(expected.abs()) + 2.0);
-            assert!(f64::from((found - expected).abs()) <= allowed, "{what}: {found}, expected {expected}");
+            assert!(
+                f64::from((found - expected).abs()) <= allowed,
+                "{what}: {found}, expected {expected}"
+            );
         }
     }
 }
@@ -42,7 +46,9 @@ fn running_statistics_follow_every_momentum_and_variance_over_several_steps() {
     let momenta = [0.0, 0.1, 1.0].map(Momentum::NewWeight);
     for momentum in momenta.into_iter().chain([Momentum::Decay(0.9), Momentum::Cumulative]) {
         for variance in [RunningVariance::Unbiased, RunningVariance::Biased] {
-            let config = BatchNormConfig::torch(CHANNELS).with_momentum(momentum).with_running_variance(variance);
+            let config = BatchNormConfig::torch(CHANNELS)
+                .with_momentum(momentum)
+                .with_running_variance(variance);
             let expected = on_host(&config, device, 3);
             let layer = BatchNorm::new(config, device).unwrap();
             for seed in 0..5 {
@@ -54,7 +60,11 @@ fn running_statistics_follow_every_momentum_and_variance_over_several_steps() {
                 layer.forward_eval(&inputs).unwrap();
                 let found = block_on(layer.running_stats()).unwrap().unwrap();
                 let expected = expected.running_stats().unwrap();
-                assert_close(&format!("{momentum:?}, {variance:?}, step {seed}"), &found, &expected);
+                assert_close(
+                    &format!("{momentum:?}, {variance:?}, step {seed}"),
+                    &found,
+                    &expected,
+                );
             }
         }
     }
@@ -66,7 +76,12 @@ fn a_counter_goes_on_beyond_32_bits() {
     let config = BatchNormConfig::torch(CHANNELS).with_momentum(Momentum::Cumulative);
     let mut layer = BatchNorm::new(config, device).unwrap();
     let batches = (1 << 32) - 2;
-    layer.set_running_stats(RunningStats { num_batches_tracked: batches, ..RunningStats::new(CHANNELS) }).unwrap();
+    layer
+        .set_running_stats(RunningStats {
+            num_batches_tracked: batches,
+            ..RunningStats::new(CHANNELS)
+        })
+        .unwrap();
     for steps in 1..=3 {
         layer.forward_train(&upload_to(device, &step(steps))).unwrap();
         let running = block_on(layer.running_stats()).unwrap().unwrap();
@@ -92,7 +107,8 @@ fn a_batch_without_values_leaves_everything_as_it_was() {
     assert_eq!(block_on(layer.running_stats()).unwrap(), before);
 }
 
-/// Which calls take which statistics, and whether running ones follow: as of a layer that merges on the host.
+/// Which calls take which statistics, and whether running ones follow: as of a layer that merges on
+/// the host.
 #[test]
 fn every_mode_takes_the_statistics_that_it_takes_where_the_host_merges() {
     let device = &virtual_gpus()[0];
@@ -126,26 +142,42 @@ fn every_mode_takes_the_statistics_that_it_takes_where_the_host_merges() {
                 .collect();
             for trains in [true, false] {
                 let (expected, found) = match trains {
-                    true => (block_on(on_host.forward_train(&inputs)).unwrap(), layer.forward_train(&inputs).unwrap()),
-                    false => (block_on(on_host.forward_eval(&inputs)).unwrap(), layer.forward_eval(&inputs).unwrap()),
+                    true => (
+                        block_on(on_host.forward_train(&inputs)).unwrap(),
+                        layer.forward_train(&inputs).unwrap(),
+                    ),
+                    false => (
+                        block_on(on_host.forward_eval(&inputs)).unwrap(),
+                        layer.forward_eval(&inputs).unwrap(),
+                    ),
                 };
                 // Each rank its own, or one for all.
-                let means = [0, 1, 2].map(|rank| std::ptr::from_ref(found.saved.mean_and_inv_std(rank).unwrap()[0]));
+                let means = [0, 1, 2]
+                    .map(|rank| std::ptr::from_ref(found.saved.mean_and_inv_std(rank).unwrap()[0]));
                 let apart = means[0] != means[1] && means[1] != means[2] && means[0] != means[2];
-                assert_eq!((apart, !apart), (!trains && turn == 1, means == [means[0]; 3]), "{what}");
+                assert_eq!(
+                    (apart, !apart),
+                    (!trains && turn == 1, means == [means[0]; 3]),
+                    "{what}"
+                );
                 // Values of y up to 3 in size, and both within 16 ulp of the definition.
                 let close = |name: &str, found: &[Tensor], expected: &[Tensor], size: f32| {
                     let pairs = read(found).concat().into_iter().zip(read(expected).concat());
                     for (found, expected) in pairs {
                         let allowed = 32.0 * f32::EPSILON * (size + expected.abs());
-                        assert!((found - expected).abs() <= allowed, "{what}: {name} {found}, expected {expected}");
+                        assert!(
+                            (found - expected).abs() <= allowed,
+                            "{what}: {name} {found}, expected {expected}"
+                        );
                     }
                 };
                 close("y", &found.output, &expected.output, 3.0);
-                let expected = block_on(on_host.backward(&expected.saved, Backward::of(&inputs, &g))).unwrap();
+                let expected =
+                    block_on(on_host.backward(&expected.saved, Backward::of(&inputs, &g))).unwrap();
                 let found = layer.backward(&found.saved, Backward::of(&inputs, &g)).unwrap();
                 close("dx", &found.input, &expected.input, 3.0);
-                // Sums of up to 823 values, of |g| below 1 and |x − mean|·inv_std below 3: their absolute values add up to less.
+                // Sums of up to 823 values, of |g| below 1 and |x − mean|·inv_std below 3: their
+                // absolute values add up to less.
                 close("dw", &found.weight.unwrap(), &expected.weight.unwrap(), 823.0);
                 close("db", &found.bias.unwrap(), &expected.bias.unwrap(), 411.0);
             }

@@ -18,7 +18,8 @@ fn config() -> BatchNormConfig {
 }
 
 fn inputs(seed: u64) -> [Tensor; 2] {
-    [seed, seed + 100].map(|seed| Batch::random(&[4, CHANNELS, 5], &mut Random(seed)).upload(&virtual_gpus()[0]))
+    [seed, seed + 100]
+        .map(|seed| Batch::random(&[4, CHANNELS, 5], &mut Random(seed)).upload(&virtual_gpus()[0]))
 }
 
 #[test]
@@ -31,7 +32,8 @@ fn a_layer_moves_to_the_device_and_back_with_its_state() {
     let expected_y = read(&block_on(before.forward_eval(&inputs(2))).unwrap().output);
 
     let mut layer = BatchNorm::new(before.config().clone(), device).unwrap();
-    let [weight, bias] = [before.weight(0), before.bias(0)].map(|of| Some(of.unwrap().handle().unwrap()));
+    let [weight, bias] =
+        [before.weight(0), before.bias(0)].map(|of| Some(of.unwrap().handle().unwrap()));
     layer.set_parameter_tensors(weight, bias).unwrap();
     layer.set_running_stats(before.running_stats().unwrap()).unwrap();
     drop(before);
@@ -47,7 +49,8 @@ fn a_layer_moves_to_the_device_and_back_with_its_state() {
 
     // Each rank of its own as the handle of one memory.
     let handles = |of: Option<&Tensor>| [0, 1].map(|_| of.unwrap().handle().unwrap());
-    let mut after = SyncBatchNorm::new(layer.config().clone(), [device.clone(), device.clone()]).unwrap();
+    let mut after =
+        SyncBatchNorm::new(layer.config().clone(), [device.clone(), device.clone()]).unwrap();
     after.set_parameter_tensors(handles(layer.weight()), handles(layer.bias())).unwrap();
     after.set_running_stats(expected.clone()).unwrap();
     assert_eq!(after.running_stats(), Some(expected));
@@ -81,7 +84,10 @@ fn a_state_that_is_loaded_is_the_state_that_is_read() {
     broken.running_var = Some(vec![1.0, f32::NAN, 1.0]);
     let before = block_on(layer.state()).unwrap();
     let refused = block_on(layer.load_state(&broken, &LoadOptions::default())).unwrap_err();
-    assert!(matches!(refused, Error::State(StateError::NotFinite { channel: 1, .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Error::State(StateError::NotFinite { channel: 1, .. })),
+        "{refused:?}"
+    );
     assert_eq!(block_on(layer.state()).unwrap(), before);
     let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
     block_on(layer.load_state(&broken, &options)).unwrap();
@@ -94,7 +100,10 @@ fn running_statistics_and_parameters_that_do_not_fit_are_refused() {
     let mut layer = BatchNorm::new(config().with_bias(false), device).unwrap();
     let short = RunningStats::new(CHANNELS - 1);
     let refused = layer.set_running_stats(short).unwrap_err();
-    assert_eq!(refused, ArgumentError::Length { argument: "running_mean", found: 2, expected: 3 }.into());
+    assert_eq!(
+        refused,
+        ArgumentError::Length { argument: "running_mean", found: 2, expected: 3 }.into()
+    );
     let refused = layer.set_parameters(None, Some(&[0.0; CHANNELS])).unwrap_err();
     assert_eq!(refused, ArgumentError::NoSuchParameter { name: "bias" }.into());
     assert!(layer.weight().is_some() && layer.bias().is_none());

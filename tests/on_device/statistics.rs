@@ -7,7 +7,8 @@ use syncbn::{BatchNorm, BatchNormConfig, Device, Saved, Tensor};
 use super::common::*;
 
 const CHANNELS: usize = 3;
-/// Of two ranks, two samples each: the second channel is constant on each rank, the third is not finite on the second rank.
+/// Of two ranks, two samples each: the second channel is constant on each rank, the third is not
+/// finite on the second rank.
 const X: [[f32; 6]; 2] = [[1.0, 3.0, 0.0, 3.0, 3.0, 8.0], [1.0, 7.0, f32::NAN, 3.0, 7.0, 1.0]];
 
 fn tensors(device: &Device, values: [[f32; 6]; 2]) -> [Tensor; 2] {
@@ -24,7 +25,11 @@ fn a_call_keeps_mean_and_inverse_deviation_of_every_rank_until_it_is_dropped() {
     let device = &virtual_gpus()[0];
     let config = BatchNormConfig::torch(CHANNELS).with_eps(0.0);
     let mut layer = BatchNorm::new(config.clone(), device).unwrap();
-    let running = RunningStats { mean: vec![2.0; CHANNELS], var: vec![0.25; CHANNELS], num_batches_tracked: 1 };
+    let running = RunningStats {
+        mean: vec![2.0; CHANNELS],
+        var: vec![0.25; CHANNELS],
+        num_batches_tracked: 1,
+    };
     layer.set_running_stats(running).unwrap();
     // Without running statistics each rank evaluates with its own batch.
     let untracking = BatchNorm::new(config.with_track_running_stats(false), device).unwrap();

@@ -1,4 +1,5 @@
-//! The memory of encoded calls: it comes back when what was saved is dropped, and no call has that of another.
+//! The memory of encoded calls: it comes back when what was saved is dropped, and no call has that
+//! of another.
 
 use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, Saved, Tensor, Workspace};
 
@@ -21,7 +22,12 @@ struct Encoding {
 impl Encoding {
     fn new(config: BatchNormConfig, device: &Device) -> Self {
         let (layer, workspace) = (BatchNorm::new(config, device).unwrap(), Workspace::new(device));
-        Self { device: device.clone(), layer, workspace, y: DIMS.map(|dims| device.zeros(&dims).unwrap()) }
+        Self {
+            device: device.clone(),
+            layer,
+            workspace,
+            y: DIMS.map(|dims| device.zeros(&dims).unwrap()),
+        }
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
@@ -37,8 +43,17 @@ impl Encoding {
         self.layer.forward_train(request).unwrap().saved
     }
 
-    fn backward(&mut self, encoder: &mut wgpu::CommandEncoder, saved: &Saved, given: &Given) -> Vec<Tensor> {
-        let request = if saved.needs_residual() { given.backward() } else { Backward::of(&given.x, &given.g) };
+    fn backward(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        saved: &Saved,
+        given: &Given,
+    ) -> Vec<Tensor> {
+        let request = if saved.needs_residual() {
+            given.backward()
+        } else {
+            Backward::of(&given.x, &given.g)
+        };
         self.layer.backward(saved, request.encode(encoder, &mut self.workspace)).unwrap().input
     }
 }
@@ -47,7 +62,8 @@ impl Encoding {
 fn expected(config: &BatchNormConfig, given: &Given, device: &Device) -> Vec<Vec<u32>> {
     let layer = BatchNorm::new(config.clone(), device).unwrap();
     let saved = layer.forward_train(given.forward()).unwrap().saved;
-    let request = if saved.needs_residual() { given.backward() } else { Backward::of(&given.x, &given.g) };
+    let request =
+        if saved.needs_residual() { given.backward() } else { Backward::of(&given.x, &given.g) };
     bits(&read(&layer.backward(&saved, request).unwrap().input))
 }
 
@@ -71,7 +87,11 @@ fn a_step_uses_the_memory_of_what_the_step_before_has_dropped() {
             // Before it is submitted: the next step is, too, and after it.
             drop(saved);
             encoding.submit(encoder);
-            assert_eq!(bits(&read(&dx)), expected(&config, &given, device), "{config:?}, step {seed}");
+            assert_eq!(
+                bits(&read(&dx)),
+                expected(&config, &given, device),
+                "{config:?}, step {seed}"
+            );
         }
         assert_eq!(buffers, vec![buffers[0].clone(); 3], "{config:?}");
     }
@@ -84,16 +104,25 @@ fn what_two_calls_have_saved_at_once_lies_apart() {
         let mut encoding = Encoding::new(config.clone(), device);
         let given = [3, 4].map(|seed| Given::of(device, [seed, seed + 10, seed + 20]));
         let expected = given.each_ref().map(|given| expected(&config, given, device));
-        // Twice, so that the second time memory is there already, in one encoder and in one for each pass.
+        // Twice, so that the second time memory is there already, in one encoder and in one for
+        // each pass.
         for encoders in [1, 4] {
-            let mut recorded: Vec<wgpu::CommandEncoder> = (0..encoders).map(|_| encoding.encoder()).collect();
+            let mut recorded: Vec<wgpu::CommandEncoder> =
+                (0..encoders).map(|_| encoding.encoder()).collect();
             let place = |pass: usize| pass % encoders;
-            let saved = [0, 1].map(|call| encoding.forward(&mut recorded[place(call)], &given[call]));
+            let saved =
+                [0, 1].map(|call| encoding.forward(&mut recorded[place(call)], &given[call]));
             assert_ne!(buffer_of(&saved[0]), buffer_of(&saved[1]), "{config:?}");
             // The earlier one first, as of two micro-batches.
-            let dx = [0, 1].map(|call| encoding.backward(&mut recorded[place(2 + call)], &saved[call], &given[call]));
+            let dx = [0, 1].map(|call| {
+                encoding.backward(&mut recorded[place(2 + call)], &saved[call], &given[call])
+            });
             recorded.into_iter().for_each(|encoder| encoding.submit(encoder));
-            assert_eq!(dx.map(|dx| bits(&read(&dx))), expected, "{config:?}, {encoders} encoder(s)");
+            assert_eq!(
+                dx.map(|dx| bits(&read(&dx))),
+                expected,
+                "{config:?}, {encoders} encoder(s)"
+            );
         }
     }
 }
@@ -153,8 +182,10 @@ fn one_workspace_serves_layers_of_other_channels_and_shapes() {
     let (raw, queue) = device.wgpu().unwrap();
     let sizes = [[3, 70, 5], [2, 1, 9_001], [40, 7, 1]];
     let layers = sizes.map(|dims| BatchNorm::new(BatchNormConfig::torch(dims[1]), device).unwrap());
-    let x: Vec<Tensor> =
-        sizes.iter().map(|dims| Batch::random(dims, &mut Random(dims[1] as u64)).upload(device)).collect();
+    let x: Vec<Tensor> = sizes
+        .iter()
+        .map(|dims| Batch::random(dims, &mut Random(dims[1] as u64)).upload(device))
+        .collect();
     let expected: Vec<Vec<Vec<u32>>> = layers
         .iter()
         .zip(&x)
@@ -168,7 +199,11 @@ fn one_workspace_serves_layers_of_other_channels_and_shapes() {
         let mut encoder = raw.create_command_encoder(&Default::default());
         let mut saved = Vec::new();
         for (layer, x) in layers.iter().zip(&x) {
-            saved.push(layer.forward_train(syncbn::Forward::of(x).encode(&mut encoder, &mut workspace)).unwrap());
+            saved.push(
+                layer
+                    .forward_train(syncbn::Forward::of(x).encode(&mut encoder, &mut workspace))
+                    .unwrap(),
+            );
         }
         let mut gradients = Vec::new();
         for ((layer, x), forward) in layers.iter().zip(&x).zip(&saved).rev() {
@@ -176,7 +211,10 @@ fn one_workspace_serves_layers_of_other_channels_and_shapes() {
             gradients.insert(0, layer.backward(&forward.saved, request).unwrap().input);
         }
         queue.submit([encoder.finish()]);
-        let found = saved.into_iter().zip(gradients).map(|(forward, dx)| bits(&read(&[forward.output, dx])));
+        let found = saved
+            .into_iter()
+            .zip(gradients)
+            .map(|(forward, dx)| bits(&read(&[forward.output, dx])));
         assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 }

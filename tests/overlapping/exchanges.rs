@@ -1,5 +1,5 @@
-//! Exchanges that a rank takes alone, and joint calls of every pass: several under way at once meet in the order in which they
-//! begin.
+//! Exchanges that a rank takes alone, and joint calls of every pass: several under way at once meet
+//! in the order in which they begin.
 
 use futures::future::{join, join3};
 use pollster::block_on;
@@ -26,7 +26,8 @@ fn exchanges_of_two_layers_meet_in_the_order_in_which_they_begin() {
             let (x, y, z) = (rank.input(1, first), rank.input(1, -first), rank.input(2, first));
             let (a, b) = block_on(join(rank.a.local_statistics(&x), rank.b.local_statistics(&y)));
             let (a, b) = (a.expect("statistics of a"), b.expect("statistics of b"));
-            let calls = join3(rank.a.synchronize(a), rank.c.forward_train(&z), rank.b.synchronize(b));
+            let calls =
+                join3(rank.a.synchronize(a), rank.c.forward_train(&z), rank.b.synchronize(b));
             let (a, c, b) = block_on(calls);
             let (a, b) = (a.expect("exchange of a"), b.expect("exchange of b"));
             assert_mean(&a, first);
@@ -63,17 +64,23 @@ fn joint_calls_of_every_pass_meet_those_of_the_others_beside_single_ones() {
             assert_mean(of(&b), -first);
             many.iter().for_each(|forward| assert_mean(of(&forward.saved), first));
 
-            let calls =
-                [(&rank.a, &many[1].saved, Backward::of(&x, &one)), (&rank.c, &many[0].saved, Backward::of(&z, &of_c))];
-            let backward = join(joint::backward(calls), rank.b.backward(&b, Backward::of(&y, &three)));
+            let calls = [
+                (&rank.a, &many[1].saved, Backward::of(&x, &one)),
+                (&rank.c, &many[0].saved, Backward::of(&z, &of_c)),
+            ];
+            let backward =
+                join(joint::backward(calls), rank.b.backward(&b, Backward::of(&y, &three)));
             let (many, b) = block_on(backward);
             let many = many.expect("the joint call");
             assert_eq!([&many[0], &many[1]].map(sum_dy), [4.0, 8.0], "round {round}");
             assert_eq!(sum_dy(&b.expect("backward of b")), 12.0, "round {round}");
 
-            let local = |layer: &syncbn::SyncBatchNorm, x| block_on(layer.local_statistics(x)).expect("statistics");
+            let local = |layer: &syncbn::SyncBatchNorm, x| {
+                block_on(layer.local_statistics(x)).expect("statistics")
+            };
             let alone = rank.b.synchronize(local(&rank.b, &y)).untracked();
-            let of_many = joint::synchronize([(&rank.a, local(&rank.a, &x)), (&rank.c, local(&rank.c, &z))]);
+            let of_many =
+                joint::synchronize([(&rank.a, local(&rank.a, &x)), (&rank.c, local(&rank.c, &z))]);
             let (many, b) = block_on(join(of_many, alone));
             many.expect("the joint exchange").iter().for_each(|global| assert_mean(global, first));
             assert_mean(&b.expect("exchange of b"), -first);
@@ -89,9 +96,13 @@ fn exchanges_that_begin_in_another_order_on_one_rank_are_named_on_both() {
             let layers = if group.rank() == 0 { [&rank.a, &rank.b] } else { [&rank.b, &rank.a] };
             let before = layers.map(|layer| layer.running_stats());
             let local = |mean| Local::of_rank([Moments { count: 2, mean, m2: 1.0 }]);
-            let exchanges = layers.map(|layer| layer.synchronize(local(group.rank() as f64)).start());
-            let [first, second] = exchanges.map(|exchange| block_on(exchange).expect_err("another order"));
-            let Error::Exchange(ExchangeError::Mismatch { what: "layer", .. }) = first else { panic!("{first}") };
+            let exchanges =
+                layers.map(|layer| layer.synchronize(local(group.rank() as f64)).start());
+            let [first, second] =
+                exchanges.map(|exchange| block_on(exchange).expect_err("another order"));
+            let Error::Exchange(ExchangeError::Mismatch { what: "layer", .. }) = first else {
+                panic!("{first}")
+            };
             assert!(matches!(second, Error::Exchange(ExchangeError::Poisoned { .. })), "{second}");
             assert_eq!(layers.map(|layer| layer.running_stats()), before);
         });

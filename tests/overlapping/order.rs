@@ -1,4 +1,5 @@
-//! Overlapping calls meet in the order in which every rank made them, whichever device is done first.
+//! Overlapping calls meet in the order in which every rank made them, whichever device is done
+//! first.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use futures::future::{join, join3};
 use pollster::block_on;
 use syncbn::stats::GlobalStatistics;
 use syncbn::{
-    Backward, BatchNormConfig, Device, Forward, Gradients, ProcessGroup, Saved, SyncBatchNorm, Tensor, joint,
+    Backward, BatchNormConfig, Device, Forward, Gradients, ProcessGroup, Saved, SyncBatchNorm,
+    Tensor, joint,
 };
 
 use crate::common::merging::merging_groups;
@@ -17,7 +19,8 @@ pub const LONG: Duration = Duration::from_secs(20);
 pub const ROUNDS: usize = 200;
 const RANKS: usize = 2;
 
-/// Three layers of a rank, of as many channels as the others have not, so that no message of one passes for another's.
+/// Three layers of a rank, of as many channels as the others have not, so that no message of one
+/// passes for another's.
 pub struct Rank {
     pub device: Device,
     rank: usize,
@@ -29,15 +32,16 @@ pub struct Rank {
 impl Rank {
     pub fn new(group: &ProcessGroup, device: &Device) -> Self {
         let layer = |name: &str, channels| {
-            let layer = SyncBatchNorm::new(BatchNormConfig::torch(channels), [device.clone()]).unwrap();
+            let layer =
+                SyncBatchNorm::new(BatchNormConfig::torch(channels), [device.clone()]).unwrap();
             layer.named(name).in_group(group).unwrap()
         };
         let (a, b, c) = (layer("a", 1), layer("b", 1), layer("c", 2));
         Self { device: device.clone(), rank: group.rank(), a, b, c }
     }
 
-    /// Two values per channel, `first` and one more; on rank 1 they are 2 more than on rank 0. The mean over both ranks is
-    /// `first` + 1.5.
+    /// Two values per channel, `first` and one more; on rank 1 they are 2 more than on rank 0. The
+    /// mean over both ranks is `first` + 1.5.
     pub fn input(&self, channels: usize, first: f32) -> Tensor {
         let first = first + 2.0 * self.rank as f32;
         let values = [vec![first; channels], vec![first + 1.0; channels]].concat();
@@ -49,16 +53,23 @@ impl Rank {
 pub fn over_all(body: impl Fn(ProcessGroup, Device) + Sync) {
     for kind in Kind::ALL {
         for merging in [false, true] {
-            let groups = if merging { merging_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
-            on_threads(groups.into_iter().zip(kind.devices(RANKS)).collect(), |(group, device)| body(group, device));
+            let groups =
+                if merging { merging_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
+            on_threads(groups.into_iter().zip(kind.devices(RANKS)).collect(), |(group, device)| {
+                body(group, device)
+            });
         }
     }
 }
 
-/// Whether a layer's statistics are those of `input(_, first)` over both ranks: small numbers, exact in f32.
+/// Whether a layer's statistics are those of `input(_, first)` over both ranks: small numbers,
+/// exact in f32.
 pub fn assert_mean(global: &GlobalStatistics, first: f32) {
     let means: Vec<f64> = global.channels().iter().map(|channel| channel.mean).collect();
-    assert!(means.iter().all(|&mean| mean == f64::from(first) + 1.5), "{means:?}, expected {first} + 1.5");
+    assert!(
+        means.iter().all(|&mean| mean == f64::from(first) + 1.5),
+        "{means:?}, expected {first} + 1.5"
+    );
 }
 
 /// Statistics of the batch of all ranks.
@@ -128,7 +139,10 @@ fn a_joint_call_meets_those_of_the_others_beside_a_single_one() {
             let (x, y, z) = (rank.input(1, first), rank.input(1, -first), rank.input(2, first));
             let mut outputs = [[2, 1], [2, 2]].map(|dims| device.zeros(&dims).unwrap());
             let [of_a, of_c] = &mut outputs;
-            let requests = [(&rank.a, Forward::of(&x).write_to(of_a)), (&rank.c, Forward::of(&z).write_to(of_c))];
+            let requests = [
+                (&rank.a, Forward::of(&x).write_to(of_a)),
+                (&rank.c, Forward::of(&z).write_to(of_c)),
+            ];
             let calls = join(joint::forward_train(requests), rank.b.forward_train(&y));
             let (many, b) = block_on(calls);
             let many = many.expect("the joint call");

@@ -1,4 +1,5 @@
-//! Joint calls over layers of two process groups, which are refused: the peers of both groups learn of it at once.
+//! Joint calls over layers of two process groups, which are refused: the peers of both groups learn
+//! of it at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,9 @@ use futures::future::BoxFuture;
 use pollster::block_on;
 use syncbn::collective::{Collective, CollectiveError, Gathered, LocalGroup, LocalRank};
 use syncbn::error::ExchangeError;
-use syncbn::{Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm, Tensor, joint};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm, Tensor, joint,
+};
 
 use crate::common::on_threads;
 use crate::{CHANNELS, LONG};
@@ -74,15 +77,23 @@ impl Call {
                 of_layers.push((layer, layer.local_statistics(x).await?, sums(layer).await?));
             }
             match self {
-                Self::Train => joint::forward_train(layers.iter().map(|&layer| (layer, x))).await.map(drop),
-                Self::Eval => joint::forward_eval(layers.iter().map(|&layer| (layer, x))).await.map(drop),
+                Self::Train => {
+                    joint::forward_train(layers.iter().map(|&layer| (layer, x))).await.map(drop)
+                }
+                Self::Eval => {
+                    joint::forward_eval(layers.iter().map(|&layer| (layer, x))).await.map(drop)
+                }
                 Self::Backward => {
-                    let calls = of_layers.iter().map(|(layer, _, (saved, _))| (*layer, saved, Backward::of(x, x)));
+                    let calls = of_layers
+                        .iter()
+                        .map(|(layer, _, (saved, _))| (*layer, saved, Backward::of(x, x)));
                     joint::backward(calls).await.map(drop)
                 }
-                Self::Statistics => {
-                    joint::synchronize(of_layers.into_iter().map(|(layer, local, _)| (layer, local))).await.map(drop)
-                }
+                Self::Statistics => joint::synchronize(
+                    of_layers.into_iter().map(|(layer, local, _)| (layer, local)),
+                )
+                .await
+                .map(drop),
                 Self::Sums => {
                     let calls = of_layers.into_iter().map(|(layer, _, (_, sums))| (layer, sums));
                     joint::synchronize(calls).await.map(drop)
@@ -107,16 +118,18 @@ fn layer(group: &ProcessGroup) -> SyncBatchNorm {
     SyncBatchNorm::new(config(), [Device::host()]).unwrap().in_group(group).unwrap()
 }
 
-/// Makes a call over layers of these groups on one rank, while the only other rank of each group makes it with a layer of
-/// its own group alone; those that refuse work from before come too. Returns the error of the call, what each of the other
-/// ranks was told, and how often its group was.
+/// Makes a call over layers of these groups on one rank, while the only other rank of each group
+/// makes it with a layer of its own group alone; those that refuse work from before come too.
+/// Returns the error of the call, what each of the other ranks was told, and how often its group
+/// was.
 fn run(call: Call, groups: &[usize], refusing: &[usize]) -> (Error, Vec<(Error, usize)>) {
     let count = groups.iter().max().unwrap() + 1;
     let aborts: Vec<_> = (0..count).map(|_| Arc::new(AtomicUsize::new(0))).collect();
     let pairs = aborts.iter().map(|aborts| {
         let ranks = LocalGroup::ranks(2).into_iter();
-        let ranks =
-            ranks.map(|inner| ProcessGroup::new(Counting { inner, aborts: aborts.clone() }).with_deadline(LONG));
+        let ranks = ranks.map(|inner| {
+            ProcessGroup::new(Counting { inner, aborts: aborts.clone() }).with_deadline(LONG)
+        });
         <[ProcessGroup; 2]>::try_from(ranks.collect::<Vec<_>>()).unwrap()
     });
     let (own, others): (Vec<_>, Vec<_>) = pairs.map(|[own, other]| (own, other)).unzip();
@@ -130,18 +143,32 @@ fn run(call: Call, groups: &[usize], refusing: &[usize]) -> (Error, Vec<(Error, 
             own => groups.iter().map(|&group| layer(&own[group])).collect(),
         };
         let began = Instant::now();
-        let error = call.over(&layers.iter().collect::<Vec<_>>(), &x).expect_err("groups that do not meet");
-        assert!(began.elapsed() < LONG / 2, "{call:?} over {groups:?}: told after {:?}", began.elapsed());
+        let error =
+            call.over(&layers.iter().collect::<Vec<_>>(), &x).expect_err("groups that do not meet");
+        assert!(
+            began.elapsed() < LONG / 2,
+            "{call:?} over {groups:?}: told after {:?}",
+            began.elapsed()
+        );
         assert!(layers.iter().all(|layer| layer.running_stats().unwrap().num_batches_tracked == 0));
         error
     });
     let error = errors.pop().unwrap();
-    (error, errors.into_iter().zip(aborts).map(|(error, aborts)| (error, aborts.load(Ordering::Relaxed))).collect())
+    (
+        error,
+        errors
+            .into_iter()
+            .zip(aborts)
+            .map(|(error, aborts)| (error, aborts.load(Ordering::Relaxed)))
+            .collect(),
+    )
 }
 
 /// Each of the other ranks must have been told this, once.
 fn assert_told(found: &[(Error, usize)], what: &str, skip: &[usize]) {
-    for (group, (error, times)) in found.iter().enumerate().filter(|(group, _)| !skip.contains(group)) {
+    for (group, (error, times)) in
+        found.iter().enumerate().filter(|(group, _)| !skip.contains(group))
+    {
         let error = if let Error::Joint { source, .. } = error { source } else { error };
         let Error::Exchange(ExchangeError::Aborted { rank: 0, reason, .. }) = error else {
             panic!("group {group}: {error}")
@@ -154,10 +181,17 @@ fn assert_told(found: &[(Error, usize)], what: &str, skip: &[usize]) {
 #[test]
 fn the_peers_of_every_group_of_a_refused_joint_call_are_told_once() {
     for call in CALLS {
-        for (groups, refused) in [(&[0, 1][..], 1), (&[0, 0, 1], 2), (&[0, 1, 0, 1], 1), (&[2, 0, 1, 1], 1)] {
+        for (groups, refused) in
+            [(&[0, 1][..], 1), (&[0, 0, 1], 2), (&[0, 1, 0, 1], 1), (&[2, 0, 1, 1], 1)]
+        {
             let (error, found) = run(call, groups, &[]);
-            let Error::Joint { index, source } = &error else { panic!("{call:?} over {groups:?}: {error}") };
-            assert!(*index == refused && source.to_string().contains("another process group"), "{error}");
+            let Error::Joint { index, source } = &error else {
+                panic!("{call:?} over {groups:?}: {error}")
+            };
+            assert!(
+                *index == refused && source.to_string().contains("another process group"),
+                "{error}"
+            );
             assert_told(&found, "it is of another process group", &[]);
         }
     }
@@ -168,7 +202,9 @@ fn the_peers_of_a_group_are_told_of_another_that_refuses_work() {
     for call in CALLS {
         for (groups, refusing) in [([0, 1], 0), ([0, 1], 1), ([1, 0], 0)] {
             let (error, found) = run(call, &groups, &[refusing]);
-            let Error::Joint { index, source } = &error else { panic!("{call:?} over {groups:?}: {error}") };
+            let Error::Joint { index, source } = &error else {
+                panic!("{call:?} over {groups:?}: {error}")
+            };
             assert_eq!(groups[*index], refusing, "{error}");
             assert!(matches!(**source, Error::Exchange(ExchangeError::Poisoned { .. })), "{error}");
             assert_told(&found, "refuses work", &[refusing]);

@@ -1,8 +1,11 @@
-//! States that only some ranks load in the middle of training: equal ones are equal, whoever loads, and others are named.
+//! States that only some ranks load in the middle of training: equal ones are equal, whoever loads,
+//! and others are named.
 
 use syncbn::error::ExchangeError;
 use syncbn::state::{LoadOptions, StateDict};
-use syncbn::{BatchNormConfig, Device, Error, Forward, Normalized, ProcessGroup, SyncBatchNorm, Tensor, joint};
+use syncbn::{
+    BatchNormConfig, Device, Error, Forward, Normalized, ProcessGroup, SyncBatchNorm, Tensor, joint,
+};
 
 use crate::common::merging::merging_groups;
 use crate::common::{Kind, on_threads, process_groups};
@@ -18,9 +21,12 @@ struct Rank {
 
 impl Rank {
     fn new(group: &ProcessGroup, device: &Device) -> Self {
-        let layer =
-            SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [device.clone()]).unwrap().in_group(group).unwrap();
-        let values: Vec<f32> = (0..2 * CHANNELS).map(|value| (value + group.rank()) as f32).collect();
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [device.clone()])
+            .unwrap()
+            .in_group(group)
+            .unwrap();
+        let values: Vec<f32> =
+            (0..2 * CHANNELS).map(|value| (value + group.rank()) as f32).collect();
         Self { layer, x: device.upload(&[2, CHANNELS], &values).unwrap() }
     }
 
@@ -53,9 +59,12 @@ fn over_all<T: Send>(body: impl Fn(&ProcessGroup, Rank) -> T + Sync) -> Vec<Vec<
     let mut found = Vec::new();
     for kind in Kind::ALL {
         for merging in [false, true] {
-            let groups = if merging { merging_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
+            let groups =
+                if merging { merging_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
             let ranks = groups.into_iter().zip(kind.devices(RANKS)).collect();
-            found.push(on_threads(ranks, |(group, device)| body(&group, Rank::new(&group, &device))));
+            found.push(on_threads(ranks, |(group, device)| {
+                body(&group, Rank::new(&group, &device))
+            }));
         }
     }
     found
@@ -102,7 +111,8 @@ fn a_joint_call_finds_them_equal_too() {
                 (&first.layer, Forward::of(&first.x).write_to(of_first)),
                 (&second.layer, Forward::of(&second.x).write_to(of_second)),
             ];
-            pollster::block_on(joint::forward_train(requests)).unwrap_or_else(|error| panic!("step {step}: {error}"));
+            pollster::block_on(joint::forward_train(requests))
+                .unwrap_or_else(|error| panic!("step {step}: {error}"));
             if group.rank() == 1 {
                 let average = scaled(&second.state(), 0.5);
                 second.evaluate_with(&average);
@@ -126,10 +136,16 @@ fn another_state_that_one_rank_loads_alone_is_named_on_all() {
             error
         });
         for error in found.into_iter().flatten() {
-            let Error::Exchange(ExchangeError::Mismatch { rank, what, found, expected, .. }) = &error else {
+            let Error::Exchange(ExchangeError::Mismatch { rank, what, found, expected, .. }) =
+                &error
+            else {
                 panic!("expected a mismatch of rank {culprit}, found {error}")
             };
-            assert_eq!((*rank, *what), (culprit, "checksum of parameters and running statistics"), "{error}");
+            assert_eq!(
+                (*rank, *what),
+                (culprit, "checksum of parameters and running statistics"),
+                "{error}"
+            );
             // Both are checksums: every rank has told its own.
             let untold = format!("{:#018x}", 0);
             assert!(*found != untold && *expected != untold, "{error}");

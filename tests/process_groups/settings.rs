@@ -1,12 +1,17 @@
-//! Settings that change on living layers: alike on all ranks they go on, on one rank alone all are told.
+//! Settings that change on living layers: alike on all ranks they go on, on one rank alone all are
+//! told.
 
 use pollster::block_on;
 use syncbn::config::{AffineGradient, Momentum, RunningVariance};
 use syncbn::error::ExchangeError;
-use syncbn::{Backward, BatchNormConfig, Device, Error, ProcessGroup, Saved, SyncBatchNorm, Tensor};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, ProcessGroup, Saved, SyncBatchNorm, Tensor,
+};
 
 use crate::common::merging::merging_groups;
-use crate::common::{Batch, Kind, Random, TOLERANCE_ULP, bits, compare, definition, on_threads, process_groups, read};
+use crate::common::{
+    Batch, Kind, Random, TOLERANCE_ULP, bits, compare, definition, on_threads, process_groups, read,
+};
 use crate::{CHANNELS, LONG};
 
 const RANKS: usize = 3;
@@ -43,7 +48,8 @@ struct Rank {
 impl Rank {
     fn new(group: &ProcessGroup, device: &Device, config: &BatchNormConfig) -> Self {
         let number = group.rank();
-        let layer = SyncBatchNorm::new(config.clone(), [device.clone()]).unwrap().in_group(group).unwrap();
+        let layer =
+            SyncBatchNorm::new(config.clone(), [device.clone()]).unwrap().in_group(group).unwrap();
         let x = batches()[number].upload(device);
         let saved = block_on(layer.forward_train(&x)).expect("a step").saved;
         Self { number, layer, x, saved }
@@ -55,7 +61,9 @@ impl Rank {
             match next {
                 Next::Forward => layer.forward_train(x).await.map(drop),
                 Next::Backward => layer.backward(saved, Backward::of(x, x)).await.map(drop),
-                Next::Statistics => layer.synchronize(layer.local_statistics(x).await?).await.map(drop),
+                Next::Statistics => {
+                    layer.synchronize(layer.local_statistics(x).await?).await.map(drop)
+                }
                 Next::Sums => {
                     let local = layer.local_gradient_sums(saved, Backward::of(x, x)).await?;
                     layer.synchronize(local).await.map(drop)
@@ -80,7 +88,9 @@ fn over_all<T: Send>(config: &BatchNormConfig, body: impl Fn(Rank) -> T + Sync) 
     for kind in Kind::ALL {
         for groups in [process_groups(RANKS, LONG), merging_groups(RANKS, LONG)] {
             let ranks = groups.into_iter().zip(kind.devices(RANKS)).collect();
-            found.push(on_threads(ranks, |(group, device)| body(Rank::new(&group, &device, config))));
+            found.push(on_threads(ranks, |(group, device)| {
+                body(Rank::new(&group, &device, config))
+            }));
         }
     }
     found
@@ -100,8 +110,13 @@ fn settings_that_one_rank_changes_alone_are_named_on_all_at_the_next_exchange() 
                 error
             });
             for error in found.into_iter().flatten() {
-                let Error::Exchange(ExchangeError::Mismatch { rank, what, .. }) = &error else { panic!("{error}") };
-                assert!(*rank == culprit && what.contains("configuration"), "{next:?}, {changed:?}: {error}");
+                let Error::Exchange(ExchangeError::Mismatch { rank, what, .. }) = &error else {
+                    panic!("{error}")
+                };
+                assert!(
+                    *rank == culprit && what.contains("configuration"),
+                    "{next:?}, {changed:?}: {error}"
+                );
             }
         }
     }
@@ -133,7 +148,8 @@ fn settings_that_all_ranks_change_hold_from_the_next_exchange_on() {
         });
         for ranks in found {
             let y: Vec<Vec<f32>> = ranks.iter().map(|(y, _)| y.clone()).collect();
-            compare(&batches, &y, &expected, TOLERANCE_ULP).unwrap_or_else(|what| panic!("{changed:?}: {what}"));
+            compare(&batches, &y, &expected, TOLERANCE_ULP)
+                .unwrap_or_else(|what| panic!("{changed:?}: {what}"));
             assert!(ranks.iter().all(|(_, running)| *running == ranks[0].1), "{changed:?}");
             assert_eq!(ranks[0].1.num_batches_tracked, 3);
         }

@@ -1,4 +1,5 @@
-//! Several devices in each process: the same bits as one group over all devices, however they are spread.
+//! Several devices in each process: the same bits as one group over all devices, however they are
+//! spread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,9 @@ use syncbn::{
 
 use crate::common::merging::merging_groups;
 use crate::common::tapped::Tapped;
-use crate::common::{Batch, Kind, Parameters, Random, bits, on_threads, process_groups, read, upload};
+use crate::common::{
+    Batch, Kind, Parameters, Random, bits, on_threads, process_groups, read, upload,
+};
 use crate::saboteur::{Sabotage, saboteur};
 use crate::{CHANNELS, LONG};
 
@@ -23,15 +26,22 @@ use crate::{CHANNELS, LONG};
 type Outcome = (Vec<Vec<u32>>, RunningStats);
 
 /// Two steps of the ranks `first ..` of all, one for each device of the group.
-fn train(layer: &mut SyncBatchNorm, first: usize, batches: &[Batch], gradients: &[Batch]) -> Outcome {
+fn train(
+    layer: &mut SyncBatchNorm,
+    first: usize,
+    batches: &[Batch],
+    gradients: &[Batch],
+) -> Outcome {
     let mut random = Random(9);
     Parameters::random(CHANNELS, &mut random).set(layer);
     let ranks = first..first + layer.devices().len();
     let mut found: Vec<Vec<u32>> = Vec::new();
     for _ in 0..2 {
-        let (x, g) = (upload(layer, &batches[ranks.clone()]), upload(layer, &gradients[ranks.clone()]));
+        let (x, g) =
+            (upload(layer, &batches[ranks.clone()]), upload(layer, &gradients[ranks.clone()]));
         let forward = pollster::block_on(layer.forward_train(&x)).expect("forward");
-        let backward = pollster::block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).expect("backward");
+        let backward = pollster::block_on(layer.backward(&forward.saved, Backward::of(&x, &g)))
+            .expect("backward");
         let tensors = [
             read(&forward.output),
             read(&backward.input),
@@ -39,13 +49,16 @@ fn train(layer: &mut SyncBatchNorm, first: usize, batches: &[Batch], gradients: 
             read(&backward.bias.unwrap()),
         ];
         for rank in 0..layer.devices().len() {
-            found.push(tensors.iter().flat_map(|tensors| bits(&tensors[rank..=rank]).concat()).collect());
+            found.push(
+                tensors.iter().flat_map(|tensors| bits(&tensors[rank..=rank]).concat()).collect(),
+            );
         }
     }
     // Rank by rank instead of step by step.
     let world_size = layer.devices().len();
-    let of_rank =
-        |rank: usize| -> Vec<u32> { found.iter().skip(rank).step_by(world_size).flatten().copied().collect() };
+    let of_rank = |rank: usize| -> Vec<u32> {
+        found.iter().skip(rank).step_by(world_size).flatten().copied().collect()
+    };
     ((0..world_size).map(of_rank).collect(), layer.running_stats().unwrap())
 }
 
@@ -53,7 +66,9 @@ fn train(layer: &mut SyncBatchNorm, first: usize, batches: &[Batch], gradients: 
 fn compositions(total: usize) -> Vec<Vec<usize>> {
     let mut all = vec![Vec::new(); usize::from(total == 0)];
     for first in 1..=total {
-        all.extend(compositions(total - first).into_iter().map(|rest| [vec![first], rest].concat()));
+        all.extend(
+            compositions(total - first).into_iter().map(|rest| [vec![first], rest].concat()),
+        );
     }
     all
 }
@@ -62,8 +77,8 @@ fn same_bits(kind: Kind, total: usize, spreads: &[Vec<usize>], affine_gradient: 
     let config = BatchNormConfig::torch(CHANNELS).with_affine_gradient(affine_gradient);
     let mut random = Random(total as u64);
     let dims: Vec<[usize; 3]> = (0..total).map(|rank| [rank % 3, CHANNELS, 2 + rank]).collect();
-    let [batches, gradients] =
-        [(); 2].map(|()| dims.iter().map(|dims| Batch::random(dims, &mut random)).collect::<Vec<_>>());
+    let [batches, gradients] = [(); 2]
+        .map(|()| dims.iter().map(|dims| Batch::random(dims, &mut random)).collect::<Vec<_>>());
     let devices = kind.devices(total);
     let mut whole = SyncBatchNorm::new(config.clone(), devices.clone()).unwrap();
     let expected = train(&mut whole, 0, &batches, &gradients);
@@ -73,7 +88,8 @@ fn same_bits(kind: Kind, total: usize, spreads: &[Vec<usize>], affine_gradient: 
             let found = on_threads(groups, |group| {
                 let first = first(group.rank());
                 let own = devices[first..first + spread[group.rank()]].to_vec();
-                let mut layer = SyncBatchNorm::new(config.clone(), own).unwrap().in_group(&group).unwrap();
+                let mut layer =
+                    SyncBatchNorm::new(config.clone(), own).unwrap().in_group(&group).unwrap();
                 train(&mut layer, first, &batches, &gradients)
             });
             for (process, (ranks, running)) in found.iter().enumerate() {
@@ -90,7 +106,9 @@ fn devices_in_one_process_or_in_several_give_the_same_bits() {
     for total in [4, 5] {
         let spreads = compositions(total);
         assert_eq!(spreads.len(), 1 << (total - 1));
-        for affine_gradient in [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean] {
+        for affine_gradient in
+            [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean]
+        {
             same_bits(Kind::Host, total, &spreads, affine_gradient);
         }
     }
@@ -98,21 +116,32 @@ fn devices_in_one_process_or_in_several_give_the_same_bits() {
 
 #[test]
 fn processes_that_hold_different_numbers_of_devices_give_the_bits_of_one_that_holds_all() {
-    for affine_gradient in [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean] {
+    for affine_gradient in
+        [AffineGradient::Local, AffineGradient::GroupSum, AffineGradient::GroupMean]
+    {
         same_bits(Kind::Host, 6, &[vec![1, 2, 3], vec![3, 1, 2], vec![2, 2, 2]], affine_gradient);
     }
 }
 
 /// A layer of so many devices on the host, and an input for each.
-fn layer(group: &ProcessGroup, config: &BatchNormConfig, count: usize) -> (SyncBatchNorm, Vec<Tensor>) {
-    let layer = SyncBatchNorm::new(config.clone(), vec![Device::host(); count]).unwrap().in_group(group).unwrap();
+fn layer(
+    group: &ProcessGroup,
+    config: &BatchNormConfig,
+    count: usize,
+) -> (SyncBatchNorm, Vec<Tensor>) {
+    let layer = SyncBatchNorm::new(config.clone(), vec![Device::host(); count])
+        .unwrap()
+        .in_group(group)
+        .unwrap();
     let mut random = Random(group.rank() as u64);
-    let batches: Vec<Batch> = (0..count).map(|_| Batch::random(&[2, CHANNELS], &mut random)).collect();
+    let batches: Vec<Batch> =
+        (0..count).map(|_| Batch::random(&[2, CHANNELS], &mut random)).collect();
     let x = upload(&layer, &batches);
     (layer, x)
 }
 
-/// What the messages of rank 0 are for, by the byte of their first frame, for these calls of processes with so many devices.
+/// What the messages of rank 0 are for, by the byte of their first frame, for these calls of
+/// processes with so many devices.
 fn phases(spread: &[usize], merges: bool, calls: impl Fn(&ProcessGroup, usize) + Sync) -> Vec<u8> {
     let phases = Arc::new(Mutex::new(Vec::new()));
     let groups = LocalGroup::ranks(spread.len()).into_iter().map(|inner| {
@@ -145,7 +174,10 @@ fn making_a_layer_says_nothing_and_numbers_of_devices_are_told_once_where_they_d
         assert_eq!(phases(&[1, 1, 1], merges, calls), [0, 3, 0, 3]);
         assert_eq!(phases(&[2, 2], merges, calls), [0, 3, 0, 3]);
         assert_eq!(phases(&[1, 2, 3], merges, calls), [0, 7, 0, 3, 0, 3]);
-        assert_eq!(phases(&[1, 1, 2], merges, |group, count| drop(layer(group, &config, count))), [0u8; 0]);
+        assert_eq!(
+            phases(&[1, 1, 2], merges, |group, count| drop(layer(group, &config, count))),
+            [0u8; 0]
+        );
     }
 }
 
@@ -155,16 +187,21 @@ fn layers_of_a_joint_call_learn_their_numbers_of_devices_together() {
     let config = BatchNormConfig::torch(CHANNELS);
     let joint = |group: &ProcessGroup, count: usize| {
         let [a, b] = [(); 2].map(|()| layer(group, &config, count));
-        let [mut y, mut z] =
-            [&a, &b].map(|(layer, x)| upload(layer, &vec![Batch::random(&[2, CHANNELS], &mut Random(1)); x.len()]));
-        let requests = [(&a.0, Forward::of(&a.1).write_to(&mut y)), (&b.0, Forward::of(&b.1).write_to(&mut z))];
+        let [mut y, mut z] = [&a, &b].map(|(layer, x)| {
+            upload(layer, &vec![Batch::random(&[2, CHANNELS], &mut Random(1)); x.len()])
+        });
+        let requests = [
+            (&a.0, Forward::of(&a.1).write_to(&mut y)),
+            (&b.0, Forward::of(&b.1).write_to(&mut z)),
+        ];
         let results = pollster::block_on(joint::forward_train(requests)).expect("a joint call");
         let expected = (2 * [1, 2, 3].iter().sum::<usize>()) as u64;
         assert!(results.iter().all(|of| of.saved.statistics().unwrap().count() == expected));
         for ((layer, x), y) in [&a, &b].into_iter().zip([y, z]) {
             assert_eq!(layer.running_stats().unwrap().num_batches_tracked, 1);
             // x is another state than at the joint call in nothing that its outputs depend on.
-            let again = pollster::block_on(layer.forward_train(Forward::of(x).untracked())).expect("forward");
+            let again = pollster::block_on(layer.forward_train(Forward::of(x).untracked()))
+                .expect("forward");
             assert_eq!(bits(&read(&again.output)), bits(&read(&y)));
         }
     };
@@ -189,7 +226,8 @@ fn a_process_that_dies_while_numbers_of_devices_are_told_ends_all() {
             Some(error)
         });
         for (rank, error) in errors.into_iter().enumerate().filter(|(rank, _)| *rank != culprit) {
-            let Some(Error::Exchange(ExchangeError::Aborted { rank: named, reason, .. })) = &error else {
+            let Some(Error::Exchange(ExchangeError::Aborted { rank: named, reason, .. })) = &error
+            else {
                 panic!("rank {rank}: {error:?}")
             };
             assert!(*named == culprit && reason.contains("it panicked"), "{error:?}");
@@ -199,7 +237,12 @@ fn a_process_that_dies_while_numbers_of_devices_are_told_ends_all() {
 
 #[test]
 fn gpus_and_the_host_in_several_processes_give_the_same_bits_as_in_one() {
-    same_bits(Kind::Mixed, 4, &[vec![1, 3], vec![2, 2], vec![3, 1], vec![1, 1, 2]], AffineGradient::Local);
+    same_bits(
+        Kind::Mixed,
+        4,
+        &[vec![1, 3], vec![2, 2], vec![3, 1], vec![1, 1, 2]],
+        AffineGradient::Local,
+    );
 }
 
 #[test]

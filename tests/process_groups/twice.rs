@@ -1,4 +1,5 @@
-//! Two passes of one layer at once: its ranks meet in the order of the calls, and have the bits of one call after the other.
+//! Two passes of one layer at once: its ranks meet in the order of the calls, and have the bits of
+//! one call after the other.
 
 use std::sync::mpsc::channel;
 
@@ -19,35 +20,45 @@ const ROUNDS: usize = 50;
 /// Outputs of the passes of a round in bits, and the running statistics after it.
 type Round = (Vec<Vec<u32>>, RunningStats);
 
-/// The rounds of every rank over some kind of device, each of two passes that `pass` makes. Before some of them all load
-/// what they have, so that states are told again.
+/// The rounds of every rank over some kind of device, each of two passes that `pass` makes. Before
+/// some of them all load what they have, so that states are told again.
 fn rounds(
     groups: Vec<ProcessGroup>,
     kind: Kind,
     pass: impl Fn(&SyncBatchNorm, &[Tensor; 2]) -> [Tensor; 2] + Sync,
 ) -> Vec<Vec<Round>> {
-    on_threads(groups.into_iter().zip(kind.devices(RANKS)).collect(), |(group, device): (_, Device)| {
-        let layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [device.clone()]).unwrap();
-        let mut layer = layer.in_group(&group).unwrap();
-        let mut random = Random(50 + group.rank() as u64);
-        let round = |round: usize| {
-            if round % 5 == 4 {
-                let state = block_on(layer.state()).unwrap();
-                layer.load_state(&state, &LoadOptions::default()).unwrap();
-            }
-            let x = [3, 2].map(|samples| Batch::random(&[samples, CHANNELS, 5], &mut random).upload(&device));
-            let y = pass(&layer, &x);
-            (bits(&read(&y)), layer.running_stats().unwrap())
-        };
-        (0..ROUNDS).map(round).collect()
-    })
+    on_threads(
+        groups.into_iter().zip(kind.devices(RANKS)).collect(),
+        |(group, device): (_, Device)| {
+            let layer =
+                SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [device.clone()]).unwrap();
+            let mut layer = layer.in_group(&group).unwrap();
+            let mut random = Random(50 + group.rank() as u64);
+            let round = |round: usize| {
+                if round % 5 == 4 {
+                    let state = block_on(layer.state()).unwrap();
+                    layer.load_state(&state, &LoadOptions::default()).unwrap();
+                }
+                let x = [3, 2].map(|samples| {
+                    Batch::random(&[samples, CHANNELS, 5], &mut random).upload(&device)
+                });
+                let y = pass(&layer, &x);
+                (bits(&read(&y)), layer.running_stats().unwrap())
+            };
+            (0..ROUNDS).map(round).collect()
+        },
+    )
 }
 
 /// The rounds over every kind of device and transport must be those of one pass after the other.
 fn assert_in_order(pass: impl Fn(&SyncBatchNorm, &[Tensor; 2]) -> [Tensor; 2] + Sync) {
-    let one = |layer: &SyncBatchNorm, x: &Tensor| block_on(layer.forward_train(x)).expect("a pass").output;
+    let one = |layer: &SyncBatchNorm, x: &Tensor| {
+        block_on(layer.forward_train(x)).expect("a pass").output
+    };
     for kind in Kind::ALL {
-        let expected = rounds(process_groups(RANKS, LONG), kind, |layer, [a, b]| [one(layer, a), one(layer, b)]);
+        let expected = rounds(process_groups(RANKS, LONG), kind, |layer, [a, b]| {
+            [one(layer, a), one(layer, b)]
+        });
         assert_eq!(expected[0][ROUNDS - 1].1.num_batches_tracked, 2 * ROUNDS as u64);
         for groups in [process_groups(RANKS, LONG), merging_groups(RANKS, LONG)] {
             let found = rounds(groups, kind, &pass);
@@ -56,7 +67,13 @@ fn assert_in_order(pass: impl Fn(&SyncBatchNorm, &[Tensor; 2]) -> [Tensor; 2] + 
                     assert_eq!(found, expected, "{kind:?}, rank {rank}, round {round}");
                 }
             }
-            assert!(found.iter().flatten().zip(found[0].iter().cycle()).all(|(rank, first)| rank.1 == first.1));
+            assert!(
+                found
+                    .iter()
+                    .flatten()
+                    .zip(found[0].iter().cycle())
+                    .all(|(rank, first)| rank.1 == first.1)
+            );
         }
     }
 }

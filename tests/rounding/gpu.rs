@@ -36,12 +36,14 @@ impl By {
         expand(&format!("#import {import}\n"), &flags, &words)
     }
 
-    /// Writes one word of results per value: `result` is an expression of `i`, the number of an element, with what `text`
-    /// declares. The number of results is a multiple of four.
+    /// Writes one word of results per value: `result` is an expression of `i`, the number of an
+    /// element, with what `text` declares. The number of results is a multiple of four.
     fn kernel(self, text: &str, result: &str) -> String {
         let (values, store) = match self {
             Self::Ones => (1, "results[i] = result;"),
-            Self::Fours => (4, "for (var j = 0u; j < 4u; j++) { results[4u * i + j] = result[j]; }"),
+            Self::Fours => {
+                (4, "for (var j = 0u; j < 4u; j++) { results[4u * i + j] = result[j]; }")
+            }
         };
         format!(
             "{text}
@@ -91,8 +93,10 @@ pub struct Gpu {
 
 impl Gpu {
     pub fn open(native_f16: bool) -> Self {
-        let features = if native_f16 { wgpu::Features::SHADER_F16 } else { wgpu::Features::empty() };
-        let descriptor = wgpu::DeviceDescriptor { required_features: features, ..Default::default() };
+        let features =
+            if native_f16 { wgpu::Features::SHADER_F16 } else { wgpu::Features::empty() };
+        let descriptor =
+            wgpu::DeviceDescriptor { required_features: features, ..Default::default() };
         let (device, queue) = block_on(adapter().request_device(&descriptor)).expect("a device");
         Self { device, queue }
     }
@@ -119,7 +123,12 @@ impl Gpu {
         });
         let size = 4 * results as u64;
         let buffer = |usage| {
-            device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         let output = buffer(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC);
         let staging = buffer(wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ);

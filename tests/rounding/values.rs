@@ -42,18 +42,21 @@ pub fn exact_and_neighbours(to: To) -> Vec<u32> {
     (0..=u16::MAX).flat_map(around).collect()
 }
 
-/// Halfway between any two neighbours, the largest finite value and what would follow it included, and the f32 on either
-/// side of that.
+/// Halfway between any two neighbours, the largest finite value and what would follow it included,
+/// and the f32 on either side of that.
 pub fn ties(to: To) -> Vec<u32> {
     let mut values = Vec::new();
     for half in 0..to.infinity() {
-        // Half of the distance from the last neighbour below; behind the largest value the distance stays the same.
+        // Half of the distance from the last neighbour below; behind the largest value the distance
+        // stays the same.
         let (low, high) = (f64::from(to.value(half)), f64::from(to.value(half + 1)));
         let step = if high.is_finite() { high - low } else { low - f64::from(to.value(half - 1)) };
         let tie = (low + step / 2.0) as f32;
         assert_eq!(f64::from(tie), low + step / 2.0, "an f32 holds every tie");
         for sign in [0, 0x8000_0000] {
-            values.extend([tie.to_bits() - 1, tie.to_bits(), tie.to_bits() + 1].map(|bits| bits | sign));
+            values.extend(
+                [tie.to_bits() - 1, tie.to_bits(), tie.to_bits() + 1].map(|bits| bits | sign),
+            );
         }
     }
     values
@@ -61,14 +64,28 @@ pub fn ties(to: To) -> Vec<u32> {
 
 /// Limits, infinities, NaN of many payloads, and the smallest f32.
 pub fn special() -> Vec<u32> {
-    let limits =
-        [65504.0f32, 65519.0, 65519.996, 65520.0, 65535.99, 65536.0, f32::MAX, f32::MIN_POSITIVE, f32::INFINITY];
+    let limits = [
+        65504.0f32,
+        65519.0,
+        65519.996,
+        65520.0,
+        65535.99,
+        65536.0,
+        f32::MAX,
+        f32::MIN_POSITIVE,
+        f32::INFINITY,
+    ];
     let mut values: Vec<u32> = limits.iter().map(|value| value.to_bits()).collect();
-    // Every payload of one bit, of all bits below one, and some that lie in bits which 16-bit types drop.
+    // Every payload of one bit, of all bits below one, and some that lie in bits which 16-bit types
+    // drop.
     values.extend(
-        (0..23).flat_map(|bit| [1 << bit, (2 << bit) - 1]).map(|payload: u32| f32::INFINITY.to_bits() | payload),
+        (0..23)
+            .flat_map(|bit| [1 << bit, (2 << bit) - 1])
+            .map(|payload: u32| f32::INFINITY.to_bits() | payload),
     );
-    values.extend((1..5000u32).map(|n| f32::INFINITY.to_bits() | (n.wrapping_mul(2_654_435_761) >> 9).max(1)));
+    values.extend(
+        (1..5000u32).map(|n| f32::INFINITY.to_bits() | (n.wrapping_mul(2_654_435_761) >> 9).max(1)),
+    );
     // Subnormals of f32.
     values.extend((0..23).flat_map(|bit| [1 << bit, (2 << bit) - 1]));
     values.extend((0..5000u32).map(|n| n.wrapping_mul(2_654_435_761) >> 9));

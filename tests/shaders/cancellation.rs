@@ -1,15 +1,20 @@
-//! No difference of floats without a barrier: a compiler with fast math would regroup it with what is around it, and what
-//! cancels is lost.
+//! No difference of floats without a barrier: a compiler with fast math would regroup it with what
+//! is around it, and what cancels is lost.
 //!
-//! Every subtraction of floats, and every addition of what is negated or multiplied by a negative number, also by `fma`, lies
-//! in a function whose name starts with `difference` and which returns it through an integer: bitcast, exclusive or with a number that no compiler knows, bitcast. What it subtracts
-//! is no arithmetic that has not passed the same way, because x − (a + b) may be regrouped as well: `values` follows it
-//! through arguments, results and local variables. Exempt is what a list names with a reason.
+//! Every subtraction of floats, and every addition of what is negated or multiplied by a negative
+//! number, also by `fma`, lies in a function whose name starts with `difference` and which returns
+//! it through an integer: bitcast, exclusive or with a number that no compiler knows, bitcast. What
+//! it subtracts is no arithmetic that has not passed the same way, because x − (a + b) may be
+//! regrouped as well: `values` follows it through arguments, results and local variables. Exempt is
+//! what a list names with a reason.
 
 use std::collections::{HashMap, HashSet};
 
 use naga::valid::FunctionInfo;
-use naga::{BinaryOperator, Block, Expression, Function, Handle, LocalVariable, MathFunction, ScalarKind, Statement};
+use naga::{
+    BinaryOperator, Block, Expression, Function, Handle, LocalVariable, MathFunction, ScalarKind,
+    Statement,
+};
 
 use super::check::Shader;
 use values::{Held, Known, Values};
@@ -17,7 +22,8 @@ use values::{Held, Known, Values};
 #[path = "cancellation/values.rs"]
 mod values;
 
-/// A subtraction that may stay: the function it lies in, a part of its line, and why nothing is lost.
+/// A subtraction that may stay: the function it lies in, a part of its line, and why nothing is
+/// lost.
 pub struct Exempt {
     pub function: &'static str,
     pub line: &'static str,
@@ -36,9 +42,11 @@ pub fn cancellations(shader: &Shader, exempt: &[Exempt]) -> (Vec<String>, HashSe
         returned: HashMap::new(),
     };
     let functions = shader.module.functions.iter();
-    let helpers = functions.map(|(handle, function)| (Some(handle), function, &shader.info[handle]));
+    let helpers =
+        functions.map(|(handle, function)| (Some(handle), function, &shader.info[handle]));
     let entries = shader.module.entry_points.iter().enumerate();
-    let entries = entries.map(|(index, entry)| (None, &entry.function, shader.info.get_entry_point(index)));
+    let entries =
+        entries.map(|(index, entry)| (None, &entry.function, shader.info.get_entry_point(index)));
     // A function comes after those it calls.
     for (handle, function, info) in helpers.chain(entries) {
         let mut walk = Walk::new(&known, function, info);
@@ -49,9 +57,14 @@ pub fn cancellations(shader: &Shader, exempt: &[Exempt]) -> (Vec<String>, HashSe
             walk.sinks.insert((1, Vec::new()));
         }
         for &difference in differences.iter().filter(|_| !is_difference) {
-            match exempt.iter().position(|e| e.function == walk.name() && walk.line(difference).contains(e.line)) {
+            match exempt
+                .iter()
+                .position(|e| e.function == walk.name() && walk.line(difference).contains(e.line))
+            {
                 Some(index) => drop(used.insert(index)),
-                None => walk.found.push(format!("{}: a difference without a barrier", walk.place(difference))),
+                None => walk
+                    .found
+                    .push(format!("{}: a difference without a barrier", walk.place(difference))),
             }
         }
         let is_barrier = is_difference || walk.is_barrier();
@@ -83,7 +96,16 @@ struct Walk<'a, 'k> {
 impl<'a, 'k> Walk<'a, 'k> {
     fn new(known: &'k Known<'a>, function: &'a Function, info: &'a FunctionInfo) -> Self {
         let (held, loaded, returned) = (HashMap::new(), HashMap::new(), Vec::new());
-        Self { known, function, info, held, loaded, returned, sinks: HashSet::new(), found: Vec::new() }
+        Self {
+            known,
+            function,
+            info,
+            held,
+            loaded,
+            returned,
+            sinks: HashSet::new(),
+            found: Vec::new(),
+        }
     }
 
     fn values(&self) -> Values<'a, '_> {
@@ -107,16 +129,21 @@ impl<'a, 'k> Walk<'a, 'k> {
     fn differences(&self) -> Vec<Handle<Expression>> {
         let expressions = &self.function.expressions;
         let values = self.values();
-        let is_difference = |&(handle, expression): &(Handle<Expression>, &Expression)| match *expression {
-            Expression::Binary { op: BinaryOperator::Subtract, .. } => values.is_float(handle),
-            Expression::Binary { op: BinaryOperator::Add, left, right } => {
-                values.is_float(handle) && [left, right].iter().any(|&term| values.is_negation(term))
-            }
-            Expression::Math { fun: MathFunction::Fma, arg, arg1, arg2, .. } => {
-                [Some(arg), arg1, arg2].into_iter().flatten().any(|term| values.is_negation(term))
-            }
-            _ => false,
-        };
+        let is_difference =
+            |&(handle, expression): &(Handle<Expression>, &Expression)| match *expression {
+                Expression::Binary { op: BinaryOperator::Subtract, .. } => values.is_float(handle),
+                Expression::Binary { op: BinaryOperator::Add, left, right } => {
+                    values.is_float(handle)
+                        && [left, right].iter().any(|&term| values.is_negation(term))
+                }
+                Expression::Math { fun: MathFunction::Fma, arg, arg1, arg2, .. } => {
+                    [Some(arg), arg1, arg2]
+                        .into_iter()
+                        .flatten()
+                        .any(|term| values.is_negation(term))
+                }
+                _ => false,
+            };
         expressions.iter().filter(is_difference).map(|(handle, _)| handle).collect()
     }
 
@@ -124,14 +151,19 @@ impl<'a, 'k> Walk<'a, 'k> {
     fn is_difference(&self, differences: &[Handle<Expression>]) -> bool {
         let expressions = &self.function.expressions;
         let &[difference] = differences else { return false };
-        let Expression::Binary { op: BinaryOperator::Subtract, left, right } = expressions[difference] else {
+        let Expression::Binary { op: BinaryOperator::Subtract, left, right } =
+            expressions[difference]
+        else {
             return false;
         };
-        let is_argument = |of: Handle<Expression>, index| expressions[of] == Expression::FunctionArgument(index);
+        let is_argument =
+            |of: Handle<Expression>, index| expressions[of] == Expression::FunctionArgument(index);
         let is_settled = |&returned: &Handle<Expression>| {
             self.function.body.iter().any(|statement| match statement {
                 Statement::Call { function, arguments, result } => {
-                    self.known.barriers.contains(function) && arguments[..] == [difference] && *result == Some(returned)
+                    self.known.barriers.contains(function)
+                        && arguments[..] == [difference]
+                        && *result == Some(returned)
                 }
                 _ => false,
             })
@@ -153,8 +185,12 @@ impl<'a, 'k> Walk<'a, 'k> {
             }
             _ => false,
         };
-        let Expression::As { expr, kind: ScalarKind::Float, convert: None } = *of(returned) else { return false };
-        let Expression::Binary { op: BinaryOperator::ExclusiveOr, left, right } = *of(expr) else { return false };
+        let Expression::As { expr, kind: ScalarKind::Float, convert: None } = *of(returned) else {
+            return false;
+        };
+        let Expression::Binary { op: BinaryOperator::ExclusiveOr, left, right } = *of(expr) else {
+            return false;
+        };
         let is_known = |handle| self.values().is_constant(handle);
         (is_bits(left) && !is_known(right)) || (is_bits(right) && !is_known(left))
     }
@@ -175,7 +211,10 @@ impl<'a, 'k> Walk<'a, 'k> {
                 }
                 &Statement::Store { pointer, value } => {
                     if let Some((local, path)) = self.values().local(pointer) {
-                        let is_all = !matches!(self.function.expressions[pointer], Expression::Access { .. });
+                        let is_all = !matches!(
+                            self.function.expressions[pointer],
+                            Expression::Access { .. }
+                        );
                         let held = self.held.entry(local).or_default();
                         held.retain(|(at, _)| !(is_all && at.starts_with(&path)));
                         held.push((path, value));
@@ -186,7 +225,10 @@ impl<'a, 'k> Walk<'a, 'k> {
                         let subtracted = arguments[*index as usize];
                         self.sinks.extend(self.values().arguments(subtracted, path));
                         if self.values().is_arithmetic(subtracted, path) {
-                            let what = format!("{}: what is subtracted is not settled", self.place(subtracted));
+                            let what = format!(
+                                "{}: what is subtracted is not settled",
+                                self.place(subtracted)
+                            );
                             self.found.push(what);
                         }
                     }
@@ -218,7 +260,9 @@ impl<'a, 'k> Walk<'a, 'k> {
             self.block(block);
             for (&local, held) in &self.held {
                 let all = after.entry(local).or_default();
-                all.extend(held.iter().filter(|one| !all.contains(one)).cloned().collect::<Vec<_>>());
+                all.extend(
+                    held.iter().filter(|one| !all.contains(one)).cloned().collect::<Vec<_>>(),
+                );
             }
         }
         self.held = after;

@@ -1,5 +1,5 @@
-//! Choices between integers, which GLSL before 4.50 does not have by vectors: there `mix` takes floats only, and naga writes
-//! it for a `select` by a vector of conditions.
+//! Choices between integers, which GLSL before 4.50 does not have by vectors: there `mix` takes
+//! floats only, and naga writes it for a `select` by a vector of conditions.
 
 use naga::{Expression, ScalarKind};
 
@@ -8,15 +8,18 @@ use super::check::Shader;
 /// Every `select` of integers, by a scalar condition too.
 pub fn between_integers(shader: &Shader) -> Vec<String> {
     let mut found = Vec::new();
-    let helpers = shader.module.functions.iter().map(|(handle, function)| (function, &shader.info[handle]));
+    let helpers =
+        shader.module.functions.iter().map(|(handle, function)| (function, &shader.info[handle]));
     let entries = shader.module.entry_points.iter().enumerate();
-    let entries = entries.map(|(index, entry)| (&entry.function, shader.info.get_entry_point(index)));
+    let entries =
+        entries.map(|(index, entry)| (&entry.function, shader.info.get_entry_point(index)));
     for (function, info) in helpers.chain(entries) {
         for (handle, expression) in function.expressions.iter() {
             let is_choice = matches!(expression, Expression::Select { .. });
             let kind = info[handle].ty.inner_with(&shader.module.types).scalar_kind();
             if is_choice && matches!(kind, Some(ScalarKind::Sint | ScalarKind::Uint)) {
-                let line = function.expressions.get_span(handle).location(&shader.source).line_number;
+                let line =
+                    function.expressions.get_span(handle).location(&shader.source).line_number;
                 let name = function.name.as_deref().unwrap_or("main");
                 found.push(format!("line {line}, in `{name}`: a choice between integers"));
             }
@@ -57,8 +60,11 @@ fn choices_between_integers_are_found_and_others_are_not() {
 #[test]
 fn the_source_for_other_drivers_chooses_between_integers() {
     let variants = syncbn::low_level::shaders::Variant::all();
-    let mut portable = variants.iter().filter(|variant| !variant.needs_native_f16() && !variant.needs_subgroups());
-    let chooses = |source: &str| Shader::parse(source).is_ok_and(|shader| !between_integers(&shader).is_empty());
+    let mut portable =
+        variants.iter().filter(|variant| !variant.needs_native_f16() && !variant.needs_subgroups());
+    let chooses = |source: &str| {
+        Shader::parse(source).is_ok_and(|shader| !between_integers(&shader).is_empty())
+    };
     assert!(
         portable.any(|variant| chooses(&variant.source())),
         "nothing that the dialect for OpenGL has to do without"

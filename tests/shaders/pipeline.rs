@@ -1,4 +1,5 @@
-//! Pipelines on wgpu's driverless device: its full validation of a shader against the layout that the tables give.
+//! Pipelines on wgpu's driverless device: its full validation of a shader against the layout that
+//! the tables give.
 
 use syncbn::wgpu;
 
@@ -26,7 +27,10 @@ pub fn refusal(device: &wgpu::Device, source: &str, interface: &Interface) -> Op
         )
     });
     let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
-    let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+    let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: None,
+        entries: &entries,
+    });
     let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label: None,
         bind_group_layouts: &[Some(&group)],
@@ -43,7 +47,11 @@ pub fn refusal(device: &wgpu::Device, source: &str, interface: &Interface) -> Op
     pollster::block_on(scope.pop()).map(|error| error.to_string())
 }
 
-fn buffer_entry(binding: u32, ty: wgpu::BufferBindingType, min_bytes: u32) -> wgpu::BindGroupLayoutEntry {
+fn buffer_entry(
+    binding: u32,
+    ty: wgpu::BufferBindingType,
+    min_bytes: u32,
+) -> wgpu::BindGroupLayoutEntry {
     wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,

@@ -55,7 +55,8 @@ fn tables() -> Interface {
     }
 }
 
-/// The good shader with one text replaced; naga must still accept it, or another check than the one meant would bite.
+/// The good shader with one text replaced; naga must still accept it, or another check than the one
+/// meant would bite.
 fn changed(from: &str, to: &str) -> Shader {
     assert!(GOOD.contains(from), "{from}");
     Shader::parse(&GOOD.replacen(from, to, 1)).unwrap()
@@ -81,7 +82,10 @@ fn the_good_shader_passes_every_check() {
     assert_eq!(interface(&shader, &tables()), [""; 0]);
     assert_eq!(limits(&shader), [""; 0]);
     assert_eq!(misplaced_barriers(&shader), [""; 0]);
-    assert_eq!(pipeline::refusal(&pipeline::device(wgpu::Features::empty()), GOOD, &tables()), None);
+    assert_eq!(
+        pipeline::refusal(&pipeline::device(wgpu::Features::empty()), GOOD, &tables()),
+        None
+    );
 }
 
 #[test]
@@ -101,14 +105,19 @@ fn subgroups_half_floats_and_immediates_are_found() {
     needs_a_capability(&GOOD.replace("// BODY", "y[0] = vec4<f32>(subgroupAdd(value));"));
     let half = GOOD.replace("// BODY", "y[0] = vec4<f32>(f32(f16(value)));");
     needs_a_capability(&format!("enable f16;\n{half}"));
-    needs_a_capability(&GOOD.replace("// BODY", "y[0] = vec4<f32>(f32(pack2x16float(vec2<f32>(value))));"));
+    needs_a_capability(
+        &GOOD.replace("// BODY", "y[0] = vec4<f32>(f32(pack2x16float(vec2<f32>(value))));"),
+    );
     let immediate = GOOD.replace(BEFORE, "var<immediate> extra: u32;\nvar<workgroup> scratch");
     needs_a_capability(&immediate.replace("// BODY", "y[0] = vec4<f32>(f32(extra));"));
 }
 
 #[test]
 fn parameter_fields_in_another_order_are_found() {
-    one(interface(&changed("count: u32, rows: u32", "rows: u32, count: u32"), &tables()), "parameter struct");
+    one(
+        interface(&changed("count: u32, rows: u32", "rows: u32, count: u32"), &tables()),
+        "parameter struct",
+    );
 }
 
 #[test]
@@ -119,20 +128,32 @@ fn a_parameter_field_at_another_offset_is_found() {
 
 #[test]
 fn a_parameter_struct_of_another_size_is_found() {
-    one(interface(&changed("padding: u32", "@size(8) padding: u32"), &tables()), "parameter struct");
+    one(
+        interface(&changed("padding: u32", "@size(8) padding: u32"), &tables()),
+        "parameter struct",
+    );
 }
 
 #[test]
 fn a_parameter_struct_in_another_slot_is_found() {
-    one(interface(&changed("@binding(0)", "@binding(3)"), &tables()), "binding of the parameter struct");
+    one(
+        interface(&changed("@binding(0)", "@binding(3)"), &tables()),
+        "binding of the parameter struct",
+    );
 }
 
 #[test]
 fn a_storage_buffer_of_another_name_slot_group_or_stride_is_found() {
-    let renamed = Shader::parse(&GOOD.replace("x: array<f32>", "z: array<f32>").replace("x[lane]", "z[lane]")).unwrap();
+    let renamed = Shader::parse(
+        &GOOD.replace("x: array<f32>", "z: array<f32>").replace("x[lane]", "z[lane]"),
+    )
+    .unwrap();
     one(interface(&renamed, &tables()), "storage buffers");
     one(interface(&changed("@binding(2)", "@binding(4)"), &tables()), "storage buffers");
-    one(interface(&changed("@group(0) @binding(2)", "@group(1) @binding(2)"), &tables()), "storage buffers");
+    one(
+        interface(&changed("@group(0) @binding(2)", "@group(1) @binding(2)"), &tables()),
+        "storage buffers",
+    );
     let wide = GOOD.replace("x: array<f32>", "x: array<vec2<f32>>").replace("x[lane]", "x[lane].x");
     one(interface(&Shader::parse(&wide).unwrap(), &tables()), "storage buffers");
     one(interface(&changed("x: array<f32>", "x: array<f32, 256>"), &tables()), "storage buffers");
@@ -143,7 +164,12 @@ fn a_storage_buffer_more_or_less_than_in_the_table_is_found() {
     let extra = "@group(0) @binding(3) var<storage, read> z: array<f32>;\nvar<workgroup> scratch";
     one(interface(&changed(BEFORE, extra), &tables()), "storage buffers");
     let mut tables = tables();
-    tables.bindings.push(Binding { role: Role::Residual, name: "z", access: Access::Read, element_bytes: Some(4) });
+    tables.bindings.push(Binding {
+        role: Role::Residual,
+        name: "z",
+        access: Access::Read,
+        element_bytes: Some(4),
+    });
     one(interface(&Shader::parse(GOOD).unwrap(), &tables), "storage buffers");
 }
 
@@ -158,7 +184,9 @@ fn access_other_than_the_variant_s_is_found() {
 
 #[test]
 fn a_ninth_storage_buffer_is_found() {
-    let declare = |number| format!("@group(0) @binding({number}) var<storage, read> b{number}: array<f32>;\n");
+    let declare = |number| {
+        format!("@group(0) @binding({number}) var<storage, read> b{number}: array<f32>;\n")
+    };
     let up_to = |last| (3..=last).map(declare).collect::<String>() + BEFORE;
     assert_eq!(limits(&changed(BEFORE, &up_to(8))), [""; 0]);
     one(limits(&changed(BEFORE, &up_to(9))), "9 storage buffers");
@@ -174,7 +202,8 @@ fn a_second_uniform_buffer_is_found() {
 fn workgroup_memory_beyond_16_kib_is_found_where_it_is_used() {
     let big = "var<workgroup> big: array<u32, 3073>;\nvar<workgroup> scratch";
     assert_eq!(limits(&changed(BEFORE, big)), [""; 0]);
-    let used = GOOD.replace(BEFORE, big).replace("scratch[lane] =", "big[lane] = 0u; scratch[lane] =");
+    let used =
+        GOOD.replace(BEFORE, big).replace("scratch[lane] =", "big[lane] = 0u; scratch[lane] =");
     one(limits(&Shader::parse(&used).unwrap()), "16388 bytes of workgroup memory");
 }
 
@@ -194,13 +223,22 @@ fn a_second_entry_point_or_another_name_is_found() {
 
 #[test]
 fn an_override_is_found() {
-    one(limits(&changed(BEFORE, "override lanes: u32 = 256u;\nvar<workgroup> scratch")), "override");
+    one(
+        limits(&changed(BEFORE, "override lanes: u32 = 256u;\nvar<workgroup> scratch")),
+        "override",
+    );
 }
 
 #[test]
 fn array_length_is_found_also_in_a_function() {
-    one(limits(&with_body("if (lane >= arrayLength(&x)) { y[0] = vec4<f32>(); }")), "arrayLength in `main`");
-    one(limits(&changed("if (lane >= params.count)", "if (lane >= arrayLength(&x))")), "arrayLength in `exchange`");
+    one(
+        limits(&with_body("if (lane >= arrayLength(&x)) { y[0] = vec4<f32>(); }")),
+        "arrayLength in `main`",
+    );
+    one(
+        limits(&changed("if (lane >= params.count)", "if (lane >= arrayLength(&x))")),
+        "arrayLength in `exchange`",
+    );
 }
 
 #[test]
@@ -220,8 +258,14 @@ fn barriers_under_uniform_conditions_are_accepted() {
 
 #[test]
 fn a_barrier_under_a_non_uniform_if_is_found() {
-    one(misplaced_barriers(&with_body("if (lane < 3u) { workgroupBarrier(); }")), "under a non-uniform if");
-    one(misplaced_barriers(&with_body("if (lane < 3u) { } else { { storageBarrier(); } }")), "under a non-uniform if");
+    one(
+        misplaced_barriers(&with_body("if (lane < 3u) { workgroupBarrier(); }")),
+        "under a non-uniform if",
+    );
+    one(
+        misplaced_barriers(&with_body("if (lane < 3u) { } else { { storageBarrier(); } }")),
+        "under a non-uniform if",
+    );
     let nested = "if (lane < 3u) { if (params.count > 1u) { workgroupBarrier(); } }";
     one(misplaced_barriers(&with_body(nested)), "under a non-uniform if");
 }
@@ -242,17 +286,30 @@ fn a_barrier_after_a_break_that_only_some_take_is_found() {
 fn a_barrier_in_a_loop_is_found_even_under_a_uniform_condition() {
     let body = "for (var i = 0u; i < params.rows; i++) { workgroupBarrier(); }";
     one(misplaced_barriers(&with_body(body)), "in a loop");
-    one(misplaced_barriers(&with_body("loop { continuing { workgroupBarrier(); break if true; } }")), "in a loop");
+    one(
+        misplaced_barriers(&with_body(
+            "loop { continuing { workgroupBarrier(); break if true; } }",
+        )),
+        "in a loop",
+    );
 }
 
 #[test]
 fn a_barrier_after_an_early_return_that_only_some_take_is_found() {
     let found = misplaced_barriers(&with_body("if (lane < 3u) { return; } workgroupBarrier();"));
     // The call of `shared_sum` at the end of the good shader is behind that return as well.
-    assert!(found.len() == 2 && found.iter().all(|what| what.contains("after a return")), "{found:?}");
-    let found = misplaced_barriers(&with_body("for (var i = 0u; i < lane; i++) { if (i > 7u) { return; } }"));
+    assert!(
+        found.len() == 2 && found.iter().all(|what| what.contains("after a return")),
+        "{found:?}"
+    );
+    let found = misplaced_barriers(&with_body(
+        "for (var i = 0u; i < lane; i++) { if (i > 7u) { return; } }",
+    ));
     one(found, "after a return from within a loop");
-    one(misplaced_barriers(&with_body("switch lane { case 1u: { return; } default: { } }")), "after a return");
+    one(
+        misplaced_barriers(&with_body("switch lane { case 1u: { return; } default: { } }")),
+        "after a return",
+    );
 }
 
 #[test]
@@ -260,9 +317,13 @@ fn a_call_of_a_function_with_a_barrier_counts_as_one() {
     let body = "if (lane < 3u) { y[0] = vec4<f32>(shared_sum(lane, value)); }";
     one(misplaced_barriers(&with_body(body)), "in `main`: a barrier under a non-uniform if");
     let through = "fn outer(lane: u32) -> f32 { return shared_sum(lane, 1.0); }\n@compute";
-    let source =
-        GOOD.replace("@compute", through).replace("// BODY", "if (lane < 3u) { y[0] = vec4<f32>(outer(lane)); }");
-    one(misplaced_barriers(&Shader::parse(&source).unwrap()), "in `main`: a barrier under a non-uniform if");
+    let source = GOOD
+        .replace("@compute", through)
+        .replace("// BODY", "if (lane < 3u) { y[0] = vec4<f32>(outer(lane)); }");
+    one(
+        misplaced_barriers(&Shader::parse(&source).unwrap()),
+        "in `main`: a barrier under a non-uniform if",
+    );
 }
 
 #[test]
@@ -274,7 +335,8 @@ fn a_barrier_within_a_function_is_judged_with_non_uniform_arguments() {
 #[test]
 fn conditions_that_may_differ_between_invocations_are_found_where_naga_calls_them_uniform() {
     let bad = [
-        // A read of workgroup memory races with the writes of others, unless it is a workgroupUniformLoad.
+        // A read of workgroup memory races with the writes of others, unless it is a
+        // workgroupUniformLoad.
         "if (scratch[0].x > 0.0) { workgroupBarrier(); }",
         // One constant or another, depending on the lane.
         "if (exchange(lane, 1.0) > 0.0) { workgroupBarrier(); }",
@@ -285,7 +347,8 @@ fn conditions_that_may_differ_between_invocations_are_found_where_naga_calls_the
     for body in bad {
         one(misplaced_barriers(&with_body(body)), "under a non-uniform if");
     }
-    let loaded = "let all = workgroupUniformLoad(&scratch); if (all[0].x > 0.0) { workgroupBarrier(); }";
+    let loaded =
+        "let all = workgroupUniformLoad(&scratch); if (all[0].x > 0.0) { workgroupBarrier(); }";
     assert_eq!(misplaced_barriers(&with_body(loaded)), [""; 0]);
 }
 

@@ -1,4 +1,5 @@
-//! Differences that a compiler may take apart, planted in a small shader, and the forms that it may not.
+//! Differences that a compiler may take apart, planted in a small shader, and the forms that it may
+//! not.
 
 use super::cancellation::{Exempt, cancellations};
 use super::check::Shader;
@@ -102,7 +103,12 @@ fn a_difference_without_a_barrier_is_found() {
     }
     let (all, _) = cancellations(&shader("y = 0.0;"), &[]);
     // Neither a barrier that is known at compile time nor a name makes a difference safe.
-    assert!(all.len() == 2 && all[0].contains("`difference_held`") && all[1].contains("`difference_bare`"), "{all:?}");
+    assert!(
+        all.len() == 2
+            && all[0].contains("`difference_held`")
+            && all[1].contains("`difference_bare`"),
+        "{all:?}"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The kernels that ask a driver at opening: what every variant must satisfy, and the one layout that all are bound by.
+//! The kernels that ask a driver at opening: what every variant must satisfy, and the one layout
+//! that all are bound by.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +15,13 @@ use super::check::{self, Interface, Shader, is_storage};
 use super::{GRADIENT_FROM_STATISTICS, pipeline, uniformity};
 
 /// Inputs and the answer, behind the parameters at 0.
-const SLOTS: [(u32, Access); INPUTS + 1] =
-    [(1, Access::Read), (2, Access::Read), (3, Access::Read), (4, Access::Read), (5, Access::Write)];
+const SLOTS: [(u32, Access); INPUTS + 1] = [
+    (1, Access::Read),
+    (2, Access::Read),
+    (3, Access::Read),
+    (4, Access::Read),
+    (5, Access::Write),
+];
 
 /// What a question needs of a device: nothing, unless it asks about that very feature.
 fn needed(question: Question) -> (Capabilities, wgpu::Features) {
@@ -27,7 +33,8 @@ fn needed(question: Question) -> (Capabilities, wgpu::Features) {
 }
 
 fn parsed(question: Question) -> Shader {
-    Shader::parse_with(&question.source(), needed(question).0).unwrap_or_else(|error| panic!("{question:?}: {error}"))
+    Shader::parse_with(&question.source(), needed(question).0)
+        .unwrap_or_else(|error| panic!("{question:?}: {error}"))
 }
 
 /// What of a shader's bindings is not as `gpu` binds it.
@@ -36,14 +43,20 @@ fn misbound(shader: &Shader) -> Vec<String> {
     for (_, global) in shader.globals(|space| is_storage(space) || space == AddressSpace::Uniform) {
         let slot = global.binding.map(|at| (at.group, at.binding));
         let access = match global.space {
-            AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => Some(Access::Write),
+            AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => {
+                Some(Access::Write)
+            }
             AddressSpace::Storage { .. } => Some(Access::Read),
             _ => None,
         };
         let is_bound = match access {
-            Some(access) => SLOTS.iter().any(|&(number, tabled)| (slot, access) == (Some((0, number)), tabled)),
+            Some(access) => {
+                SLOTS.iter().any(|&(number, tabled)| (slot, access) == (Some((0, number)), tabled))
+            }
             None => {
-                let TypeInner::Struct { span, .. } = shader.inner(global.ty) else { panic!("no parameter struct") };
+                let TypeInner::Struct { span, .. } = shader.inner(global.ty) else {
+                    panic!("no parameter struct")
+                };
                 slot == Some((0, 0)) && *span as usize == size_of::<Params>()
             }
         };
@@ -61,9 +74,17 @@ fn every_question_validates_within_the_portable_limits_but_for_what_it_asks_abou
         assert_eq!(check::limits(&shader), [""; 0], "{question:?}");
         assert_eq!(uniformity::misplaced_barriers(&shader), [""; 0], "{question:?}");
         let (capabilities, _) = needed(question);
-        assert_eq!(Shader::parse(&question.source()).is_err(), !capabilities.is_empty(), "{question:?}");
+        assert_eq!(
+            Shader::parse(&question.source()).is_err(),
+            !capabilities.is_empty(),
+            "{question:?}"
+        );
         let without_features = question.is_asked(FastPaths::NONE);
-        assert_eq!(without_features, capabilities.is_empty(), "a device without a feature is not asked about it");
+        assert_eq!(
+            without_features,
+            capabilities.is_empty(),
+            "a device without a feature is not asked about it"
+        );
     }
 }
 
@@ -71,13 +92,27 @@ fn every_question_validates_within_the_portable_limits_but_for_what_it_asks_abou
 fn every_question_is_bound_by_one_layout() {
     for question in Question::ALL {
         assert_eq!(misbound(&parsed(question)), [""; 0], "{question:?}");
-        let bindings =
-            SLOTS.map(|(_, access)| Binding { role: Role::Input, name: "", access, element_bytes: Some(16) });
+        let bindings = SLOTS.map(|(_, access)| Binding {
+            role: Role::Input,
+            name: "",
+            access,
+            element_bytes: Some(16),
+        });
         let size_bytes = size_of::<Params>() as u32;
-        let params = ParamsLayout { name: "ProbeParams", size_bytes, fields: &[], declarations: &[] };
-        let interface = Interface { params, bindings: bindings.to_vec(), undeclared: None, shared_buffer: false };
+        let params =
+            ParamsLayout { name: "ProbeParams", size_bytes, fields: &[], declarations: &[] };
+        let interface = Interface {
+            params,
+            bindings: bindings.to_vec(),
+            undeclared: None,
+            shared_buffer: false,
+        };
         let device = pipeline::device(needed(question).1);
-        assert_eq!(pipeline::refusal(&device, &question.source(), &interface), None, "{question:?}");
+        assert_eq!(
+            pipeline::refusal(&device, &question.source(), &interface),
+            None,
+            "{question:?}"
+        );
     }
 }
 
@@ -110,7 +145,9 @@ fn elements(question: Question) -> [Option<usize>; INPUTS + 1] {
         Question::NativeF16 => [Some(1 << 16), Some(1 << 14), None, None, Some(1 << 16)],
         Question::Forward => of_pass(VALUES),
         Question::Backward => of_pass(2 * VALUES),
-        Question::Arithmetic => [Some(INVOCATIONS), Some(INVOCATIONS), None, None, Some(7 * INVOCATIONS)],
+        Question::Arithmetic => {
+            [Some(INVOCATIONS), Some(INVOCATIONS), None, None, Some(7 * INVOCATIONS)]
+        }
     }
 }
 
@@ -124,7 +161,9 @@ fn bound_bytes(question: Question) -> [usize; INPUTS + 1] {
 fn missized(shader: &Shader, question: Question, bound: [usize; INPUTS + 1]) -> Vec<String> {
     let storage = shader.globals(is_storage);
     let stride = |number| {
-        let (_, global) = storage.iter().find(|(_, global)| global.binding.is_some_and(|at| at.binding == number))?;
+        let (_, global) = storage
+            .iter()
+            .find(|(_, global)| global.binding.is_some_and(|at| at.binding == number))?;
         match *shader.inner(global.ty) {
             TypeInner::Array { size: ArraySize::Dynamic, stride, .. } => Some(stride as usize),
             _ => panic!("{:?} is no array without a size", global.name),
@@ -133,8 +172,12 @@ fn missized(shader: &Shader, question: Question, bound: [usize; INPUTS + 1]) -> 
     let mut found = Vec::new();
     for (((number, _), elements), bytes) in SLOTS.into_iter().zip(elements(question)).zip(bound) {
         let read = stride(number).zip(elements).map(|(stride, elements)| stride * elements);
-        if stride(number).is_some() != elements.is_some() || read.is_some_and(|read| read != bytes) {
-            found.push(format!("{elements:?} elements of {:?} bytes at {number}, bound: {bytes}", stride(number)));
+        if stride(number).is_some() != elements.is_some() || read.is_some_and(|read| read != bytes)
+        {
+            found.push(format!(
+                "{elements:?} elements of {:?} bytes at {number}, bound: {bytes}",
+                stride(number)
+            ));
         }
     }
     found
@@ -143,7 +186,11 @@ fn missized(shader: &Shader, question: Question, bound: [usize; INPUTS + 1]) -> 
 #[test]
 fn every_binding_has_the_elements_that_its_kernel_reads_or_writes() {
     for question in Question::ALL {
-        assert_eq!(missized(&parsed(question), question, bound_bytes(question)), [""; 0], "{question:?}");
+        assert_eq!(
+            missized(&parsed(question), question, bound_bytes(question)),
+            [""; 0],
+            "{question:?}"
+        );
     }
 }
 
@@ -151,7 +198,9 @@ fn every_binding_has_the_elements_that_its_kernel_reads_or_writes() {
 fn a_binding_that_is_a_word_short_is_found() {
     for question in Question::ALL {
         let shader = parsed(question);
-        for (index, _) in elements(question).iter().enumerate().filter(|(_, elements)| elements.is_some()) {
+        for (index, _) in
+            elements(question).iter().enumerate().filter(|(_, elements)| elements.is_some())
+        {
             let mut bound = bound_bytes(question);
             bound[index] -= 4;
             assert_eq!(missized(&shader, question, bound).len(), 1, "{question:?}, input {index}");
@@ -166,7 +215,10 @@ fn a_binding_that_is_a_word_short_is_found() {
         assert_eq!(found, ["Some(256) elements of Some(20) bytes at 1, bound: 4096"]);
     }
     let without = Question::Arithmetic;
-    let source = format!("{}\n@group(0) @binding(3) var<storage, read> more: array<f32>;\n", without.source());
+    let source = format!(
+        "{}\n@group(0) @binding(3) var<storage, read> more: array<f32>;\n",
+        without.source()
+    );
     assert_eq!(missized(&Shader::parse(&source).unwrap(), without, bound_bytes(without)).len(), 1);
 }
 
@@ -213,16 +265,28 @@ fn function<'a>(source: &'a str, name: &str) -> &'a str {
 fn both_passes_form_what_is_activated_by_the_source_of_the_kernels() {
     // A kernel that adds a residual before an activation.
     let source = |variant: &Variant| variant.source_in(Dialect::Glsl430);
-    let is_full = |source: &String| source.contains("settled(v) + load_residual") && source.contains("is_nan");
-    let kernel = Variant::all().iter().map(source).find(is_full).expect("normalize with an activation and a residual");
+    let is_full = |source: &String| {
+        source.contains("settled(v) + load_residual") && source.contains("is_nan")
+    };
+    let kernel = Variant::all()
+        .iter()
+        .map(source)
+        .find(is_full)
+        .expect("normalize with an activation and a residual");
     for name in ["value_of", "is_active", "scaled_by_slope", "affine_of"] {
         for question in [Question::Forward, Question::Backward] {
             assert_eq!(function(&question.source(), name), function(&kernel, name), "{question:?}");
         }
     }
     assert_eq!(function(&Question::Forward.source(), "activated"), function(&kernel, "activated"));
-    let has_gradient = |source: &String| source.contains("g - from_statistics") && source.contains("alias V = f32;");
-    let kernel = Variant::all().iter().map(source).find(has_gradient).expect("grad_input with statistics of the batch");
+    let has_gradient = |source: &String| {
+        source.contains("g - from_statistics") && source.contains("alias V = f32;")
+    };
+    let kernel = Variant::all()
+        .iter()
+        .map(source)
+        .find(has_gradient)
+        .expect("grad_input with statistics of the batch");
     for name in ["gradient_of", "deviation_of"] {
         assert_eq!(function(&Question::Backward.source(), name), function(&kernel, name));
     }

@@ -1,27 +1,39 @@
-//! No barrier in non-uniform control flow: a walk over naga's statements, because naga itself accepts such barriers.
+//! No barrier in non-uniform control flow: a walk over naga's statements, because naga itself
+//! accepts such barriers.
 //!
-//! Control flow is taken to be uniform only where every condition on the way, and every condition of an earlier exit, is
-//! made of constants, the uniform buffer, read-only storage, `workgroup_id` and `num_workgroups`. That is stricter than
-//! WGSL: what passes through a local variable, a function's argument or result counts as non-uniform, and so does `a && b`,
-//! which naga turns into a local variable. A barrier in a loop is refused whatever the loop's condition is.
+//! Control flow is taken to be uniform only where every condition on the way, and every condition
+//! of an earlier exit, is made of constants, the uniform buffer, read-only storage, `workgroup_id`
+//! and `num_workgroups`. That is stricter than WGSL: what passes through a local variable, a
+//! function's argument or result counts as non-uniform, and so does `a && b`, which naga turns into
+//! a local variable. A barrier in a loop is refused whatever the loop's condition is.
 //!
-//! naga's own uniformity must agree, but is not enough: it takes workgroup memory for uniform, forgets the condition under
-//! which a function returns one constant or another, and does not look at barriers at all.
+//! naga's own uniformity must agree, but is not enough: it takes workgroup memory for uniform,
+//! forgets the condition under which a function returns one constant or another, and does not look
+//! at barriers at all.
 
 use std::collections::HashSet;
 
 use naga::valid::FunctionInfo;
-use naga::{AddressSpace, Binding, Block, BuiltIn, Expression, Function, Handle, Statement, StorageAccess};
+use naga::{
+    AddressSpace, Binding, Block, BuiltIn, Expression, Function, Handle, Statement, StorageAccess,
+};
 
 use super::check::Shader;
 
-/// Every barrier, and every call of a function with a barrier, that not all invocations may reach together.
+/// Every barrier, and every call of a function with a barrier, that not all invocations may reach
+/// together.
 pub fn misplaced_barriers(shader: &Shader) -> Vec<String> {
     let mut with_barrier = HashSet::new();
     let mut found = Vec::new();
     // A function comes after those it calls.
     for (handle, function) in shader.module.functions.iter() {
-        let walk = Walk { shader, function, info: &shader.info[handle], is_entry: false, with_barrier: &with_barrier };
+        let walk = Walk {
+            shader,
+            function,
+            info: &shader.info[handle],
+            is_entry: false,
+            with_barrier: &with_barrier,
+        };
         let has_barrier = walk.function_body(&mut found);
         if has_barrier {
             with_barrier.insert(handle);
@@ -29,7 +41,8 @@ pub fn misplaced_barriers(shader: &Shader) -> Vec<String> {
     }
     for (i, entry) in shader.module.entry_points.iter().enumerate() {
         let (function, info) = (&entry.function, shader.info.get_entry_point(i));
-        Walk { shader, function, info, is_entry: true, with_barrier: &with_barrier }.function_body(&mut found);
+        Walk { shader, function, info, is_entry: true, with_barrier: &with_barrier }
+            .function_body(&mut found);
     }
     found
 }
@@ -97,7 +110,8 @@ impl Walk<'_> {
             }
             Statement::Switch { selector, cases } => {
                 let inside = here.or(self.parts(*selector, "under a non-uniform switch"));
-                // A case that falls through hands on those that did not break; one that does not is over.
+                // A case that falls through hands on those that did not break; one that does not is
+                // over.
                 let mut fallen = None;
                 for case in cases {
                     let one = self.block(&case.body, inside.or(fallen), found);
@@ -114,7 +128,9 @@ impl Walk<'_> {
                 exits.broke = None;
                 exits.returned = exits.returned.map(|_| "after a return from within a loop");
             }
-            Statement::Return { .. } => exits.returned = here.map(|_| "after a return that only some may take"),
+            Statement::Return { .. } => {
+                exits.returned = here.map(|_| "after a return that only some may take")
+            }
             Statement::Break | Statement::Continue => {
                 exits.broke = here.map(|_| "after a break or continue that only some may take");
             }
@@ -125,7 +141,9 @@ impl Walk<'_> {
 
     fn is_barrier(&self, statement: &Statement) -> bool {
         match statement {
-            Statement::ControlBarrier(_) | Statement::MemoryBarrier(_) | Statement::WorkGroupUniformLoad { .. } => true,
+            Statement::ControlBarrier(_)
+            | Statement::MemoryBarrier(_)
+            | Statement::WorkGroupUniformLoad { .. } => true,
             Statement::Call { function, .. } => self.with_barrier.contains(function),
             _ => false,
         }
@@ -136,13 +154,15 @@ impl Walk<'_> {
         (!(naga_agrees && self.is_uniform(condition))).then_some(why)
     }
 
-    /// Whether the value, or what the pointer leads to, is the same for all invocations of a workgroup.
+    /// Whether the value, or what the pointer leads to, is the same for all invocations of a
+    /// workgroup.
     fn is_uniform(&self, expression: Handle<Expression>) -> bool {
         let all = |parts: &[Handle<Expression>]| parts.iter().all(|&part| self.is_uniform(part));
         match &self.function.expressions[expression] {
-            Expression::Literal(_) | Expression::Constant(_) | Expression::Override(_) | Expression::ZeroValue(_) => {
-                true
-            }
+            Expression::Literal(_)
+            | Expression::Constant(_)
+            | Expression::Override(_)
+            | Expression::ZeroValue(_) => true,
             Expression::Compose { components, .. } => all(components),
             Expression::Access { base, index } => all(&[*base, *index]),
             Expression::AccessIndex { base, .. } => all(&[*base]),
@@ -150,22 +170,29 @@ impl Walk<'_> {
             Expression::Swizzle { vector, .. } => all(&[*vector]),
             Expression::Unary { expr, .. } | Expression::As { expr, .. } => all(&[*expr]),
             Expression::Binary { left, right, .. } => all(&[*left, *right]),
-            Expression::Select { condition, accept, reject } => all(&[*condition, *accept, *reject]),
+            Expression::Select { condition, accept, reject } => {
+                all(&[*condition, *accept, *reject])
+            }
             Expression::Relational { argument, .. } => all(&[*argument]),
             Expression::Math { arg, arg1, arg2, arg3, .. } => {
-                all(&[*arg]) && [arg1, arg2, arg3].into_iter().flatten().all(|&arg| self.is_uniform(arg))
+                all(&[*arg])
+                    && [arg1, arg2, arg3].into_iter().flatten().all(|&arg| self.is_uniform(arg))
             }
             Expression::Load { pointer } => all(&[*pointer]),
             Expression::WorkGroupUniformLoadResult { .. } => true,
-            Expression::GlobalVariable(global) => match self.shader.module.global_variables[*global].space {
-                AddressSpace::Uniform => true,
-                AddressSpace::Storage { access } => !access.contains(StorageAccess::STORE),
-                _ => false,
-            },
+            Expression::GlobalVariable(global) => {
+                match self.shader.module.global_variables[*global].space {
+                    AddressSpace::Uniform => true,
+                    AddressSpace::Storage { access } => !access.contains(StorageAccess::STORE),
+                    _ => false,
+                }
+            }
             Expression::FunctionArgument(index) => {
                 let builtin = &self.function.arguments[*index as usize].binding;
-                let is_per_workgroup =
-                    matches!(builtin, Some(Binding::BuiltIn(BuiltIn::WorkGroupId | BuiltIn::NumWorkGroups)));
+                let is_per_workgroup = matches!(
+                    builtin,
+                    Some(Binding::BuiltIn(BuiltIn::WorkGroupId | BuiltIn::NumWorkGroups))
+                );
                 self.is_entry && is_per_workgroup
             }
             _ => false,

@@ -1,7 +1,10 @@
-//! An application's own kernel on the memory of tensors, and its own device with what this crate asks for.
+//! An application's own kernel on the memory of tensors, and its own device with what this crate
+//! asks for.
 
 use pollster::block_on;
-use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, Forward, SyncBatchNorm, Tensor, Workspace};
+use syncbn::{
+    Backward, BatchNorm, BatchNormConfig, Device, Forward, SyncBatchNorm, Tensor, Workspace,
+};
 
 use super::common::*;
 
@@ -46,7 +49,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &self.pipeline.get_bind_group_layout(0),
-            entries: &[wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(values) }],
+            entries: &[wgpu::BindGroupEntry {
+                binding: 0,
+                resource: wgpu::BindingResource::Buffer(values),
+            }],
         });
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_pipeline(&self.pipeline);
@@ -107,9 +113,14 @@ fn the_binding_of_a_slice_is_the_slice_and_nothing_beside_it() {
     let device = &virtual_gpus()[0];
     let (gpu, queue) = device.wgpu().unwrap();
     let align = u64::from(gpu.limits().min_storage_buffer_offset_alignment);
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-    let page =
-        gpu.create_buffer(&wgpu::BufferDescriptor { label: None, size: 3 * align, usage, mapped_at_creation: false });
+    let usage =
+        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let page = gpu.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 3 * align,
+        usage,
+        mapped_at_creation: false,
+    });
     let words = 3 * align as usize / 4;
     let before: Vec<f32> = (0..words).map(|word| word as f32).collect();
     queue.write_buffer(&page, 0, bytemuck::cast_slice(&before));
@@ -140,7 +151,8 @@ fn a_binding_is_of_whole_words_and_only_what_lies_on_a_gpu_has_one() {
 /// A training step of both kinds of layer on a device: y within the definition, and all bits.
 fn train(device: &Device) -> [Vec<Vec<u32>>; 2] {
     let mut random = Random(353);
-    let (batch, g) = (Batch::random(&[9, 3, 700], &mut random), Batch::random(&[9, 3, 700], &mut random));
+    let (batch, g) =
+        (Batch::random(&[9, 3, 700], &mut random), Batch::random(&[9, 3, 700], &mut random));
     let expected = definition(std::slice::from_ref(&batch), None, 1e-5);
     let (x, g) = (batch.upload(device), g.upload(device));
     let layer = SyncBatchNorm::new(BatchNormConfig::torch(3), [device.clone()]).unwrap();
@@ -150,11 +162,15 @@ fn train(device: &Device) -> [Vec<Vec<u32>>; 2] {
     let on_device = norm.forward_train(&x).unwrap();
     let backward_on_device = norm.backward(&on_device.saved, Backward::of(&x, &g)).unwrap();
     // As `BatchNorm` says of its accuracy, twice that of a `SyncBatchNorm`.
-    let calls = [(forward, backward, TOLERANCE_ULP), (on_device, backward_on_device, 2.0 * TOLERANCE_ULP)];
+    let calls =
+        [(forward, backward, TOLERANCE_ULP), (on_device, backward_on_device, 2.0 * TOLERANCE_ULP)];
     calls.map(|(forward, backward, tolerance)| {
         let y = read(&[forward.output]);
         compare(std::slice::from_ref(&batch), &y, &expected.outputs, tolerance).unwrap();
-        bits(&[y, read(&[backward.input, backward.weight.unwrap(), backward.bias.unwrap()])].concat())
+        bits(
+            &[y, read(&[backward.input, backward.weight.unwrap(), backward.bias.unwrap()])]
+                .concat(),
+        )
     })
 }
 
@@ -165,13 +181,17 @@ fn a_device_requested_with_exactly_what_is_asked_for_opens_and_trains() {
     let opened = train(&virtual_gpus()[0]);
     for required_features in [wgpu::Features::empty(), optional] {
         let required_limits = Device::required_limits();
-        let descriptor = wgpu::DeviceDescriptor { required_features, required_limits, ..Default::default() };
+        let descriptor =
+            wgpu::DeviceDescriptor { required_features, required_limits, ..Default::default() };
         let (gpu, queue) = block_on(adapter.request_device(&descriptor)).unwrap();
         assert_eq!(gpu.features(), required_features);
         let device = Device::from_wgpu(gpu, queue).unwrap();
         assert!(train(&device) == opened, "other bits than on a device that this crate has opened");
         // With all of them it is as fast, too.
-        assert_eq!(device.fast_paths() == virtual_gpus()[0].fast_paths(), required_features == optional);
+        assert_eq!(
+            device.fast_paths() == virtual_gpus()[0].fast_paths(),
+            required_features == optional
+        );
     }
     assert!(!optional.is_empty(), "no optional feature is tested");
 }

@@ -1,4 +1,5 @@
-//! Settings of a living layer: those that may change, for which calls they hold, and those that are refused.
+//! Settings of a living layer: those that may change, for which calls they hold, and those that are
+//! refused.
 
 use pollster::block_on;
 use syncbn::config::{AffineGradient, BatchNormConfig, Epilogue, Momentum, RunningVariance};
@@ -27,8 +28,11 @@ impl Layer {
         layers.push(Self::OneGpu(BatchNorm::new(config.clone(), &virtual_gpus()[0]).unwrap()));
         for layer in &mut layers {
             let parameters = Parameters::random(CHANNELS, &mut Random(310));
-            let running =
-                RunningStats { mean: vec![0.5, -1.0, 2.0], var: vec![0.25, 1.5, 3.0], num_batches_tracked: 7 };
+            let running = RunningStats {
+                mean: vec![0.5, -1.0, 2.0],
+                var: vec![0.25, 1.5, 3.0],
+                num_batches_tracked: 7,
+            };
             match layer {
                 Self::Sync(layer) => {
                     parameters.set(layer);
@@ -96,8 +100,14 @@ impl Layer {
             Self::OneGpu(layer) => layer.backward(saved, request).unwrap(),
         };
         let of = |tensors: Option<&Vec<Tensor>>| tensors.map(|tensors| bits(&read(tensors)));
-        let [weight, bias, residual] = [&gradients.weight, &gradients.bias, &gradients.residual].map(Option::as_ref);
-        Bits { input: bits(&read(&gradients.input)), weight: of(weight), bias: of(bias), residual: of(residual) }
+        let [weight, bias, residual] =
+            [&gradients.weight, &gradients.bias, &gradients.residual].map(Option::as_ref);
+        Bits {
+            input: bits(&read(&gradients.input)),
+            weight: of(weight),
+            bias: of(bias),
+            residual: of(residual),
+        }
     }
 
     fn running(&self) -> RunningStats {
@@ -131,8 +141,11 @@ fn unconcerned(config: &BatchNormConfig) -> Vec<BatchNormConfig> {
 
 #[test]
 fn a_saved_call_keeps_its_gradients_when_settings_change() {
-    for (epilogue, mask) in [(Epilogue::None, false), (Epilogue::Relu, false), (Epilogue::AddRelu, true)] {
-        let config = BatchNormConfig::torch(CHANNELS).with_epilogue(epilogue).with_activation_mask(mask);
+    for (epilogue, mask) in
+        [(Epilogue::None, false), (Epilogue::Relu, false), (Epilogue::AddRelu, true)]
+    {
+        let config =
+            BatchNormConfig::torch(CHANNELS).with_epilogue(epilogue).with_activation_mask(mask);
         for (number, mut layer) in Layer::all(&config).into_iter().enumerate() {
             let [x, g, residual] = [311, 312, 313].map(|seed| layer.tensors(seed));
             let forward = || match epilogue.adds_residual() {
@@ -165,7 +178,8 @@ fn the_gradients_of_parameters_follow_their_setting_and_that_of_the_input_stays(
         let (_, saved) = layer.train(Forward::of(&x));
         let local = layer.backward(&saved, Backward::of(&x, &g));
         let mut means = Vec::new();
-        for setting in [AffineGradient::GroupSum, AffineGradient::GroupMean, AffineGradient::Local] {
+        for setting in [AffineGradient::GroupSum, AffineGradient::GroupMean, AffineGradient::Local]
+        {
             let changed = config.clone().with_affine_gradient(setting);
             layer.set_config(changed.clone()).unwrap();
             let after = layer.backward(&saved, Backward::of(&x, &g));
@@ -174,10 +188,17 @@ fn the_gradients_of_parameters_follow_their_setting_and_that_of_the_input_stays(
             let fresh = Layer::all(&changed).swap_remove(number);
             let [x, g] = [314, 315].map(|seed| fresh.tensors(seed));
             let (_, saved) = fresh.train(Forward::of(&x));
-            assert_eq!(fresh.backward(&saved, Backward::of(&x, &g)), after, "layer {number}, {setting:?}");
+            assert_eq!(
+                fresh.backward(&saved, Backward::of(&x, &g)),
+                after,
+                "layer {number}, {setting:?}"
+            );
             means.push((after.weight, after.bias));
         }
-        assert!(means[0] != means[1] && means[1] != means[2], "layer {number}: settings do not matter");
+        assert!(
+            means[0] != means[1] && means[1] != means[2],
+            "layer {number}: settings do not matter"
+        );
         assert_eq!(means[2], (local.weight, local.bias));
     }
 }
@@ -215,7 +236,10 @@ fn momentum_and_eps_hold_from_the_next_call_on() {
         assert_eq!(layer.config().eps, 0.5, "another setting than the momentum changed");
         layer.train(Forward::of(&x));
         let followed = layer.running();
-        assert!((0..CHANNELS).all(|c| followed.mean[c] != running.mean[c] && followed.var[c] != running.var[c]));
+        assert!(
+            (0..CHANNELS)
+                .all(|c| followed.mean[c] != running.mean[c] && followed.var[c] != running.var[c])
+        );
         assert_eq!(followed.num_batches_tracked, 9);
     }
 }
@@ -234,10 +258,14 @@ fn a_setting_that_cannot_change_is_named_and_leaves_the_layer_as_it_was() {
         ("epilogue", other().with_epilogue(Epilogue::Relu)),
         ("activation_mask", other().with_activation_mask(true)),
     ];
-    let mut refused: Vec<_> = fixed.map(|(name, config)| (config, ConfigError::Fixed { name })).into();
+    let mut refused: Vec<_> =
+        fixed.map(|(name, config)| (config, ConfigError::Fixed { name })).into();
     let out_of_range = |name, found, allowed| ConfigError::OutOfRange { name, found, allowed };
     refused.push((other().with_eps(-1.0), out_of_range("eps", -1.0, "finite and at least 0")));
-    refused.push((other().with_momentum(Momentum::Decay(1.5)), out_of_range("momentum", 1.5, "0 to 1")));
+    refused.push((
+        other().with_momentum(Momentum::Decay(1.5)),
+        out_of_range("momentum", 1.5, "0 to 1"),
+    ));
     for mut layer in Layer::all(&config) {
         let [x, g, residual] = [319, 320, 321].map(|seed| layer.tensors(seed));
         let forward = || Forward::of(&x).residual(&residual);
@@ -252,7 +280,10 @@ fn a_setting_that_cannot_change_is_named_and_leaves_the_layer_as_it_was() {
                 assert!(error.to_string().contains(name), "{error}");
             }
             assert_eq!(*layer.config(), config);
-            assert_eq!((layer.running(), layer.evaluate(forward())), (running.clone(), evaluated.clone()));
+            assert_eq!(
+                (layer.running(), layer.evaluate(forward())),
+                (running.clone(), evaluated.clone())
+            );
             assert_eq!(layer.backward(&saved, backward()), gradients);
         }
         let error = layer.set_momentum(Momentum::NewWeight(-0.5)).unwrap_err();

@@ -1,11 +1,11 @@
-//! The ways to a tensor's memory: as a slice on the host, and as another handle of the same memory on a GPU. What is written
-//! there between forward and backward is noticed.
+//! The ways to a tensor's memory: as a slice on the host, and as another handle of the same memory
+//! on a GPU. What is written there between forward and backward is noticed.
 
 use half::f16;
 use pollster::block_on;
 use syncbn::{
-    Backward, BatchNormConfig, Device, Error, Forward, Saved, SyncBatchNorm, Tensor, config::Epilogue,
-    error::ArgumentError,
+    Backward, BatchNormConfig, Device, Error, Forward, Saved, SyncBatchNorm, Tensor,
+    config::Epilogue, error::ArgumentError,
 };
 
 use super::assert_not_saved;
@@ -14,7 +14,8 @@ use super::common::*;
 const DIMS: [usize; 3] = [3, 2, 5];
 
 fn layer(device: &Device, epilogue: Epilogue) -> SyncBatchNorm {
-    SyncBatchNorm::new(BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue), [device.clone()]).unwrap()
+    SyncBatchNorm::new(BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue), [device.clone()])
+        .unwrap()
 }
 
 fn tensor(device: &Device, seed: u64) -> Tensor {
@@ -103,7 +104,8 @@ fn backward_refuses_a_residual_that_was_written_through_a_slice_where_it_needs_i
     for (epilogue, needs) in [(Epilogue::AddRelu, true), (Epilogue::Add, false)] {
         let layer = layer(&host, epilogue);
         let [x, g, mut residual] = [336, 337, 338].map(|seed| tensor(&host, seed));
-        let saved = block_on(layer.forward_train(Forward::of(&x).residual(&residual))).unwrap().saved;
+        let saved =
+            block_on(layer.forward_train(Forward::of(&x).residual(&residual))).unwrap().saved;
         assert_eq!(saved.needs_residual(), needs);
         residual.as_mut_slice::<f32>().unwrap()[0] = 9.0;
         let found = block_on(layer.backward(&saved, Backward::of(&x, &g).residual(&residual)));
@@ -117,9 +119,12 @@ fn backward_refuses_a_residual_that_was_written_through_a_slice_where_it_needs_i
 /// An x on a GPU: of its own memory, and a slice of an application's buffer.
 fn on_gpu() -> [Tensor; 2] {
     let device = &virtual_gpus()[0];
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-    let descriptor = wgpu::BufferDescriptor { label: None, size: 4096, usage, mapped_at_creation: false };
-    let mut wrapped = device.wrap(device.wgpu().unwrap().0.create_buffer(&descriptor), 1024, &DIMS).unwrap();
+    let usage =
+        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let descriptor =
+        wgpu::BufferDescriptor { label: None, size: 4096, usage, mapped_at_creation: false };
+    let mut wrapped =
+        device.wrap(device.wgpu().unwrap().0.create_buffer(&descriptor), 1024, &DIMS).unwrap();
     let own = tensor(device, 340);
     wrapped.write(&values(&own)).unwrap();
     [own, wrapped]
@@ -129,8 +134,13 @@ fn on_gpu() -> [Tensor; 2] {
 fn a_handle_is_the_same_memory_of_a_gpu() {
     for x in on_gpu() {
         let mut handle = x.handle().expect("a handle on a GPU");
-        assert_eq!((handle.dims(), handle.dtype(), handle.device()), (x.dims(), x.dtype(), x.device()));
-        let place = |tensor: &Tensor| tensor.binding().map(|at| (at.buffer.clone(), at.offset, at.size)).unwrap();
+        assert_eq!(
+            (handle.dims(), handle.dtype(), handle.device()),
+            (x.dims(), x.dtype(), x.device())
+        );
+        let place = |tensor: &Tensor| {
+            tensor.binding().map(|at| (at.buffer.clone(), at.offset, at.size)).unwrap()
+        };
         assert_eq!(place(&handle), place(&x));
         assert_eq!(values(&handle), values(&x));
         handle.write(&[2.5; 30]).unwrap();
@@ -151,7 +161,9 @@ fn forward_and_backward_take_a_handle_for_its_tensor() {
         let handle = x.handle().unwrap();
         let of_handle = block_on(layer.forward_train(&handle)).unwrap();
         assert_eq!(bits(&[values(&of_handle.output)]), bits(&[values(&forward.output)]));
-        let gradient = |saved, x| bits(&read(&[block_on(layer.backward(saved, Backward::of(x, &g))).unwrap().input]));
+        let gradient = |saved, x| {
+            bits(&read(&[block_on(layer.backward(saved, Backward::of(x, &g))).unwrap().input]))
+        };
         let expected = gradient(&forward.saved, &x);
         assert_eq!(gradient(&forward.saved, &handle), expected);
         assert_eq!(gradient(&of_handle.saved, &x), expected);
@@ -172,7 +184,9 @@ fn backward_refuses_an_x_whose_handle_this_crate_has_written() {
             let mut handle = x.handle().unwrap();
             match way {
                 0 => handle.write(&values(&z)).unwrap(),
-                1 => drop(block_on(other.forward_eval(Forward::of(&z).write_to(&mut handle))).unwrap()),
+                1 => drop(
+                    block_on(other.forward_eval(Forward::of(&z).write_to(&mut handle))).unwrap(),
+                ),
                 2 => drop(block_on(other.forward_eval(Forward::in_place(&mut handle))).unwrap()),
                 _ => {
                     let request = Backward::of(&z, &g).input_gradient(&mut handle);
@@ -191,14 +205,19 @@ fn backward_refuses_an_x_whose_handle_this_crate_has_written() {
 fn a_handle_of_x_is_no_target() {
     for x in on_gpu() {
         let (layer, g) = (layer(x.device(), Epilogue::None), tensor(x.device(), 345));
-        let overlap =
-            |argument| Error::Argument(ArgumentError::Overlap { argument, rank: 0, other: "x", other_rank: 0 });
+        let overlap = |argument| {
+            Error::Argument(ArgumentError::Overlap { argument, rank: 0, other: "x", other_rank: 0 })
+        };
         let mut handle = x.handle().unwrap();
-        let error = block_on(layer.forward_train(Forward::of(&x).write_to(&mut handle))).unwrap_err();
+        let error =
+            block_on(layer.forward_train(Forward::of(&x).write_to(&mut handle))).unwrap_err();
         assert_eq!(error, overlap("output"));
         let saved = block_on(layer.forward_train(&x)).unwrap().saved;
         let request = Backward::of(&x, &g).input_gradient(&mut handle);
-        assert_eq!(block_on(layer.backward(&saved, request)).unwrap_err(), overlap("input_gradient"));
+        assert_eq!(
+            block_on(layer.backward(&saved, request)).unwrap_err(),
+            overlap("input_gradient")
+        );
     }
 }
 
@@ -207,7 +226,8 @@ fn what_an_optimizer_writes_through_the_handle_of_a_parameter_holds_for_the_next
     let device = &virtual_gpus()[0];
     let (x, g) = (tensor(device, 346), tensor(device, 347));
     let mut layer = layer(device, Epilogue::None);
-    let [mut weight, mut bias] = [[0.5f32, -1.0], [0.25, 2.0]].map(|values| device.upload(&[2], &values).unwrap());
+    let [mut weight, mut bias] =
+        [[0.5f32, -1.0], [0.25, 2.0]].map(|values| device.upload(&[2], &values).unwrap());
     layer.set_parameter_tensors(weight.handle(), bias.handle()).unwrap();
     for parameters in [[[0.5, -1.0], [0.25, 2.0]], [[2.0, 0.125], [0.0, -1.0]]] {
         weight.write(&parameters[0]).unwrap();

@@ -1,5 +1,5 @@
-//! Every error of reading, writing and taking in a state: it names the tensor, the channel, what was found, and nothing is
-//! loaded by halves.
+//! Every error of reading, writing and taking in a state: it names the tensor, the channel, what
+//! was found, and nothing is loaded by halves.
 
 use safetensors::Dtype;
 use syncbn::{
@@ -76,7 +76,8 @@ fn a_missing_tensor_is_named_beside_what_the_file_holds() {
         let names: Vec<&str> = good(naming).iter().map(|tensor| tensor.0).collect();
         for &name in &names {
             let error = refused(&without(naming, name), &torch(), &[name, "missing"]);
-            let mut found: Vec<String> = names.iter().filter(|other| **other != name).map(|n| n.to_string()).collect();
+            let mut found: Vec<String> =
+                names.iter().filter(|other| **other != name).map(|n| n.to_string()).collect();
             found.sort();
             assert_eq!(error, StateError::Missing { name: name.to_owned(), found });
         }
@@ -89,7 +90,8 @@ fn a_missing_tensor_is_named_beside_what_the_file_holds() {
 fn a_wrong_prefix_is_shown_the_names_that_are_there() {
     let bytes = file(&good(Naming::Torch));
     for prefix in ["", "bn1", "layer.bn.", "b"] {
-        let error = StateDict::from_safetensors(&bytes, &torch(), &options(None, prefix)).unwrap_err();
+        let error =
+            StateDict::from_safetensors(&bytes, &torch(), &options(None, prefix)).unwrap_err();
         let message = error.to_string();
         let dot = if prefix.is_empty() || prefix.ends_with('.') { "" } else { "." };
         let wanted = format!("{prefix}{dot}weight is missing");
@@ -103,9 +105,14 @@ fn the_cumulative_average_needs_the_counter_that_one_naming_does_not_have() {
     read(&file(&good(Naming::Torch)), &config).unwrap();
     for prefix in ["bn", "bn."] {
         let bytes = file(&good(Naming::MindSpore));
-        let error = StateDict::from_safetensors(&bytes, &config, &options(None, prefix)).unwrap_err();
+        let error =
+            StateDict::from_safetensors(&bytes, &config, &options(None, prefix)).unwrap_err();
         let StateError::Missing { name, found } = &error else { panic!("{error:?}") };
-        assert_eq!((name.as_str(), found.len()), ("bn.num_batches_tracked", 4), "prefix {prefix:?}");
+        assert_eq!(
+            (name.as_str(), found.len()),
+            ("bn.num_batches_tracked", 4),
+            "prefix {prefix:?}"
+        );
     }
     // Without running statistics there is nothing to average.
     let config = config.with_track_running_stats(false);
@@ -149,9 +156,15 @@ fn another_shape_or_type_is_refused() {
         if counter {
             let bytes = with(naming, (name, Dtype::I64, vec![2], seven.repeat(2)));
             let error = refused(&bytes, &torch(), &[name, "shape [2]", "expected []"]);
-            assert_eq!(error, StateError::Shape { name: name.into(), found: vec![2], expected: vec![] });
-            let error =
-                refused(&with(naming, (name, Dtype::I32, vec![], vec![7, 0, 0, 0])), &torch(), &[name, "I32", "I64"]);
+            assert_eq!(
+                error,
+                StateError::Shape { name: name.into(), found: vec![2], expected: vec![] }
+            );
+            let error = refused(
+                &with(naming, (name, Dtype::I32, vec![], vec![7, 0, 0, 0])),
+                &torch(),
+                &[name, "I32", "I64"],
+            );
             assert!(matches!(error, StateError::Dtype { .. }));
             // One value with a dimension is one value.
             read(&with(naming, (name, Dtype::I64, vec![1], seven.clone())), &torch()).unwrap();
@@ -159,7 +172,10 @@ fn another_shape_or_type_is_refused() {
         }
         let bytes = with(naming, (name, Dtype::F32, vec![4], f32s(&[1.0; 4])));
         let error = refused(&bytes, &torch(), &[name, "[4]", "expected [5]"]);
-        assert_eq!(error, StateError::Shape { name: name.into(), found: vec![4], expected: vec![CHANNELS] });
+        assert_eq!(
+            error,
+            StateError::Shape { name: name.into(), found: vec![4], expected: vec![CHANNELS] }
+        );
         for shape in [vec![1, CHANNELS], vec![CHANNELS, 1], vec![1, CHANNELS, 1, 1]] {
             let bytes = with(naming, (name, Dtype::F32, shape.clone(), f32s(&[1.0; CHANNELS])));
             let error = refused(&bytes, &torch(), &[name, &format!("{shape:?}"), "num_features"]);
@@ -171,7 +187,11 @@ fn another_shape_or_type_is_refused() {
             (Dtype::F64, vec![0; 8 * CHANNELS], "F64"),
             (Dtype::I32, vec![0; 4 * CHANNELS], "I32"),
         ] {
-            let error = refused(&with(naming, (name, dtype, vec![CHANNELS], bytes)), &torch(), &[name, word, "F32"]);
+            let error = refused(
+                &with(naming, (name, dtype, vec![CHANNELS], bytes)),
+                &torch(),
+                &[name, word, "F32"],
+            );
             assert!(matches!(error, StateError::Dtype { .. }), "{error:?}");
         }
     }
@@ -190,8 +210,11 @@ fn a_value_that_is_not_finite_is_named_with_its_channel() {
                     values[CHANNELS - 1] = f32::INFINITY;
                     let bytes = with(naming, (name, Dtype::F32, vec![CHANNELS], f32s(&values)));
                     let word = format!("{name}[{channel}] is {value}");
-                    let error = refused(&bytes, &torch(), &[&word, "LoadOptions::allow_non_finite"]);
-                    assert!(matches!(error, StateError::NotFinite { channel: found, .. } if found == channel));
+                    let error =
+                        refused(&bytes, &torch(), &[&word, "LoadOptions::allow_non_finite"]);
+                    assert!(
+                        matches!(error, StateError::NotFinite { channel: found, .. } if found == channel)
+                    );
                     StateDict::from_safetensors(&bytes, &torch(), &accepting).unwrap();
                 }
             }
@@ -202,8 +225,11 @@ fn a_value_that_is_not_finite_is_named_with_its_channel() {
 #[test]
 fn a_negative_variance_or_count_is_refused_whatever_is_allowed() {
     let accepting = LoadOptions { allow_non_finite: true, ..options(None, "bn") };
-    for (naming, name) in [(Naming::Torch, "bn.running_var"), (Naming::MindSpore, "bn.moving_variance")] {
-        for (value, allowed) in [(-1e-30, false), (-1.0, false), (f32::NEG_INFINITY, false), (0.0, true), (-0.0, true)]
+    for (naming, name) in
+        [(Naming::Torch, "bn.running_var"), (Naming::MindSpore, "bn.moving_variance")]
+    {
+        for (value, allowed) in
+            [(-1e-30, false), (-1.0, false), (f32::NEG_INFINITY, false), (0.0, true), (-0.0, true)]
         {
             let mut values = [1.0; CHANNELS];
             values[2] = value;
@@ -214,7 +240,10 @@ fn a_negative_variance_or_count_is_refused_whatever_is_allowed() {
                 continue;
             }
             let error = found.unwrap_err();
-            assert_eq!(error, StateError::NegativeVariance { name: name.into(), channel: 2, found: value });
+            assert_eq!(
+                error,
+                StateError::NegativeVariance { name: name.into(), channel: 2, found: value }
+            );
             assert!(error.to_string().contains(&format!("{name}[2] is {value}")), "{error}");
         }
     }
@@ -226,17 +255,26 @@ fn a_negative_variance_or_count_is_refused_whatever_is_allowed() {
 
 #[test]
 fn bytes_and_files_that_are_none_are_refused() {
-    for bytes in [&b""[..], b"not a safetensors file", &[0; 64], &file(&good(Naming::Torch))[..200]] {
+    for bytes in [&b""[..], b"not a safetensors file", &[0; 64], &file(&good(Naming::Torch))[..200]]
+    {
         let error = refused(bytes, &torch(), &["not a safetensors file"]);
         assert!(matches!(error, StateError::Format { .. }), "{error:?}");
     }
     let folder = tempfile::tempdir().unwrap();
     let absent = folder.path().join("absent.safetensors");
     let error = StateDict::load(&absent, &torch(), &LoadOptions::default()).unwrap_err();
-    assert!(matches!(error, StateError::File { .. }) && error.to_string().contains("absent.safetensors"), "{error}");
+    assert!(
+        matches!(error, StateError::File { .. })
+            && error.to_string().contains("absent.safetensors"),
+        "{error}"
+    );
     let nowhere = folder.path().join("no such folder").join("state.safetensors");
-    let error = state_of(&trained(torch(), Kind::Host, 20)).save(&nowhere, Naming::Torch, "").unwrap_err();
-    assert!(matches!(error, StateError::File { .. }) && error.to_string().contains("no such folder"), "{error}");
+    let error =
+        state_of(&trained(torch(), Kind::Host, 20)).save(&nowhere, Naming::Torch, "").unwrap_err();
+    assert!(
+        matches!(error, StateError::File { .. }) && error.to_string().contains("no such folder"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -250,13 +288,28 @@ fn a_state_that_is_refused_leaves_the_layer_as_it_was() {
         nan[4] = f32::NAN;
         // Each has a good first half.
         let bad: [(StateDict, &str); 8] = [
-            (StateDict { running_var: Some(nan.clone()), ..other.clone() }, "running_var[4] is NaN"),
-            (StateDict { running_mean: Some(nan.clone()), ..other.clone() }, "running_mean[4] is NaN"),
+            (
+                StateDict { running_var: Some(nan.clone()), ..other.clone() },
+                "running_var[4] is NaN",
+            ),
+            (
+                StateDict { running_mean: Some(nan.clone()), ..other.clone() },
+                "running_mean[4] is NaN",
+            ),
             (StateDict { weight: Some(nan.clone()), ..other.clone() }, "weight[4] is NaN"),
             (StateDict { running_var: vector(-1.0), ..other.clone() }, "running_var[0] is -1"),
-            (StateDict { bias: Some(vec![0.0; 4]), ..other.clone() }, "bias has shape [4], expected [5]"),
-            (StateDict { running_var: Some(vec![]), ..other.clone() }, "running_var has shape [0], expected [5]"),
-            (StateDict { bias: None, ..other.clone() }, "bias is missing; found: weight, running_mean, running_var"),
+            (
+                StateDict { bias: Some(vec![0.0; 4]), ..other.clone() },
+                "bias has shape [4], expected [5]",
+            ),
+            (
+                StateDict { running_var: Some(vec![]), ..other.clone() },
+                "running_var has shape [0], expected [5]",
+            ),
+            (
+                StateDict { bias: None, ..other.clone() },
+                "bias is missing; found: weight, running_mean, running_var",
+            ),
             (StateDict::default(), "weight is missing; found: nothing"),
         ];
         for (state, words) in bad {

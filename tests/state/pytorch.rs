@@ -1,4 +1,5 @@
-//! Files that PyTorch 2.15 wrote, and its outputs in evaluation; `golden/pytorch/README.md` says how they were made.
+//! Files that PyTorch 2.15 wrote, and its outputs in evaluation; `golden/pytorch/README.md` says
+//! how they were made.
 
 use std::path::PathBuf;
 
@@ -17,15 +18,17 @@ fn activation(name: &str) -> Batch {
     let bytes = std::fs::read(folder().join("eval.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = file.tensor(name).unwrap();
-    let values = tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+    let values =
+        tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
     Batch { dims: tensor.shape().to_vec(), values: values.collect() }
 }
 
-/// How far two careful evaluations in f32 may be apart, relative to |α·x| + |α·mean| + |bias| with α = weight·inv_std.
+/// How far two careful evaluations in f32 may be apart, relative to |α·x| + |α·mean| + |bias| with
+/// α = weight·inv_std.
 ///
-/// PyTorch forms α (sum, root, reciprocal, product: 4 roundings of at most half an ulp, the root and the reciprocal being
-/// correctly rounded), bias − mean·α (2 more) and α·x + that (2 more); this crate rounds at most 6 times on the way to
-/// terms no larger. Together less than 16 half ulp.
+/// PyTorch forms α (sum, root, reciprocal, product: 4 roundings of at most half an ulp, the root
+/// and the reciprocal being correctly rounded), bias − mean·α (2 more) and α·x + that (2 more);
+/// this crate rounds at most 6 times on the way to terms no larger. Together less than 16 half ulp.
 const TOLERANCE: f64 = 16.0 / (1u64 << 24) as f64;
 
 /// The worst difference from PyTorch's outputs as a share of the tolerance, or where it exceeds it.
@@ -40,7 +43,8 @@ fn check(layer: &str, prefix: &str, config: &BatchNormConfig, kind: Kind) -> Res
     let mut dims = x.dims.clone();
     dims[0] = 1;
     let samples = x.values.chunks(x.values.len() / x.dims[0]);
-    let samples: Vec<Batch> = samples.map(|values| Batch { dims: dims.clone(), values: values.to_vec() }).collect();
+    let samples: Vec<Batch> =
+        samples.map(|values| Batch { dims: dims.clone(), values: values.to_vec() }).collect();
     let found = read(&block_on(bn.forward_eval(&upload(&bn, &samples))).unwrap().output).concat();
 
     let vectors = [&state.weight, &state.bias, &state.running_mean, &state.running_var];
@@ -90,22 +94,27 @@ fn a_layer_without_parameters_holds_its_running_statistics_alone() {
     let state = StateDict::load(&path, &config, &LoadOptions::default()).unwrap();
     assert_eq!((&state.weight, &state.bias, state.num_batches_tracked), (&None, &None, Some(1)));
     let (mean, var) = (state.running_mean.clone().unwrap(), state.running_var.clone().unwrap());
-    let batches = [Batch::random(&[4, 6], &mut Random(30)), Batch::random(&[2, 6], &mut Random(31))];
+    let batches =
+        [Batch::random(&[4, 6], &mut Random(30)), Batch::random(&[2, 6], &mut Random(31))];
     let expected = definition_with(&batches, None, (&widened(&mean), &widened(&var)), config.eps);
     for kind in Kind::ALL {
         let mut bn = SyncBatchNorm::new(config.clone(), kind.devices(2)).unwrap();
         bn.load_state(&state, &LoadOptions::default()).unwrap();
         let y = read(&block_on(bn.forward_eval(&upload(&bn, &batches))).unwrap().output);
-        compare(&batches, &y, &expected, TOLERANCE_ULP).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        compare(&batches, &y, &expected, TOLERANCE_ULP)
+            .unwrap_or_else(|error| panic!("{kind:?}: {error}"));
     }
     // An affine layer finds nothing to load here.
-    let error = StateDict::load(&path, &BatchNormConfig::torch(6), &LoadOptions::default()).unwrap_err();
+    let error =
+        StateDict::load(&path, &BatchNormConfig::torch(6), &LoadOptions::default()).unwrap_err();
     assert!(matches!(error, StateError::Missing { .. }), "{error:?}");
 }
 
 #[test]
 fn a_file_written_again_holds_the_same_tensors() {
-    for (prefix, config) in [("layer1.0.bn1", BatchNormConfig::torch(5)), ("layer1.0.bn2", BatchNormConfig::torch(4))] {
+    for (prefix, config) in
+        [("layer1.0.bn1", BatchNormConfig::torch(5)), ("layer1.0.bn2", BatchNormConfig::torch(4))]
+    {
         let path = folder().join("model.safetensors");
         let bytes = std::fs::read(&path).unwrap();
         let original = SafeTensors::deserialize(&bytes).unwrap();

@@ -1,4 +1,5 @@
-//! Taking a layer apart into local ones and putting layers together: parameters are shared, not copied.
+//! Taking a layer apart into local ones and putting layers together: parameters are shared, not
+//! copied.
 
 use syncbn::{
     Device, Error,
@@ -16,7 +17,10 @@ fn evaluated(bn: &SyncBatchNorm, batches: &[Batch]) -> Vec<Vec<u32>> {
 
 fn batches() -> Vec<Batch> {
     let mut random = Random(40);
-    [[2, CHANNELS, 6], [3, CHANNELS, 1]].iter().map(|dims| Batch::random(dims, &mut random)).collect()
+    [[2, CHANNELS, 6], [3, CHANNELS, 1]]
+        .iter()
+        .map(|dims| Batch::random(dims, &mut random))
+        .collect()
 }
 
 #[test]
@@ -52,7 +56,8 @@ fn a_local_layer_normalizes_with_its_own_batch_and_the_group_with_all() {
         for (local, batch) in locals.iter().zip(&batches) {
             let one = std::slice::from_ref(batch);
             let y = read(&block_on(local.forward_train(&upload(local, one))).unwrap().output);
-            compare(one, &y, &definition(one, Some(&parameters), 1e-5).outputs, TOLERANCE_ULP).unwrap();
+            compare(one, &y, &definition(one, Some(&parameters), 1e-5).outputs, TOLERANCE_ULP)
+                .unwrap();
         }
         // Their statistics went different ways; the group's are the first's.
         let running: Vec<_> = locals.iter().map(|local| local.running_stats().unwrap()).collect();
@@ -60,14 +65,21 @@ fn a_local_layer_normalizes_with_its_own_batch_and_the_group_with_all() {
         let bn = SyncBatchNorm::synchronized(locals).unwrap();
         assert_eq!(bn.running_stats(), Some(running[0].clone()));
         let y = read(&block_on(bn.forward_train(&upload(&bn, &batches))).unwrap().output);
-        compare(&batches, &y, &definition(&batches, Some(&parameters), 1e-5).outputs, TOLERANCE_ULP).unwrap();
+        compare(
+            &batches,
+            &y,
+            &definition(&batches, Some(&parameters), 1e-5).outputs,
+            TOLERANCE_ULP,
+        )
+        .unwrap();
     }
 }
 
 #[test]
 fn layers_of_several_ranks_are_put_together_in_order() {
     let config = torch().with_affine(false);
-    let layer = |kind: Kind, ranks| SyncBatchNorm::new(config.clone(), kind.devices(ranks)).unwrap();
+    let layer =
+        |kind: Kind, ranks| SyncBatchNorm::new(config.clone(), kind.devices(ranks)).unwrap();
     let parts = vec![layer(Kind::Gpu, 2), layer(Kind::Host, 1), layer(Kind::Mixed, 2)];
     let devices: Vec<Device> = parts.iter().flat_map(|part| part.devices().to_vec()).collect();
     let together = SyncBatchNorm::synchronized(parts).unwrap();
@@ -78,8 +90,12 @@ fn layers_of_several_ranks_are_put_together_in_order() {
 fn a_parameter_of_the_caller_stays_the_caller_s_through_both() {
     let (device, queue) = own_device(&adapter(), |_| {});
     let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-    let buffer =
-        device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 1024, usage, mapped_at_creation: false });
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 1024,
+        usage,
+        mapped_at_creation: false,
+    });
     let handle = Device::from_wgpu(device, queue.clone()).unwrap();
     let slice = |slot: u64| handle.wrap(buffer.clone(), 256 * slot, &[CHANNELS]).unwrap();
     let write = |value: f32| {
@@ -109,14 +125,25 @@ fn a_parameter_of_the_caller_stays_the_caller_s_through_both() {
 
 #[test]
 fn layers_of_different_configuration_or_none_are_refused() {
-    assert_eq!(SyncBatchNorm::synchronized(vec![]).unwrap_err(), Error::Config(ConfigError::NoDevices));
+    assert_eq!(
+        SyncBatchNorm::synchronized(vec![]).unwrap_err(),
+        Error::Config(ConfigError::NoDevices)
+    );
     let layer = |config| SyncBatchNorm::new(config, [Device::host()]).unwrap();
     let layers = vec![layer(torch()), layer(torch()), layer(torch().with_eps(1e-3))];
     let error = SyncBatchNorm::synchronized(layers).unwrap_err();
-    assert!(matches!(error, Error::Argument(ArgumentError::Config { argument: "layers", index: 2, .. })), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            Error::Argument(ArgumentError::Config { argument: "layers", index: 2, .. })
+        ),
+        "{error:?}"
+    );
     let message = error.to_string();
     assert!(
-        message.contains("layers[2]") && message.contains("eps: 0.001") && message.contains("eps: 1e-5"),
+        message.contains("layers[2]")
+            && message.contains("eps: 0.001")
+            && message.contains("eps: 1e-5"),
         "{message}"
     );
 }

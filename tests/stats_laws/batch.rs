@@ -1,6 +1,7 @@
 //! Random batches whose exact statistics are known, and bounds on what rounding may do to them.
 //!
-//! A batch is whole numbers times a power of two: with S = Σk and Q = Σk² in `i128`, mean = S/n and m2 = (n·Q − S²)/n.
+//! A batch is whole numbers times a power of two: with S = Σk and Q = Σk² in `i128`, mean = S/n and
+//! m2 = (n·Q − S²)/n.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -26,7 +27,8 @@ impl Batch {
 
     pub fn ranks(&self) -> Vec<Vec<f64>> {
         let values = self.values();
-        let mut ends: Vec<usize> = self.cuts.iter().map(|&cut| cut.min(values.len())).chain([values.len()]).collect();
+        let mut ends: Vec<usize> =
+            self.cuts.iter().map(|&cut| cut.min(values.len())).chain([values.len()]).collect();
         ends.sort_unstable();
         let starts = std::iter::once(0).chain(ends.iter().copied());
         starts.zip(&ends).map(|(start, &end)| values[start..end].to_vec()).collect()
@@ -51,17 +53,20 @@ impl Batch {
 
     /// Bounds on the error of (mean, m2) when `ranks` local statistics merge in a tree.
     ///
-    /// n values, X the largest magnitude, D the largest difference of two values, h the height of the tree, u the unit
-    /// roundoff; first order, doubled for the rest.
-    /// * Mean of a rank: d = x − pivot costs u·D each, their sum n·u·D, sum/n a u·D, pivot + that u·X. A merge takes a
-    ///   weighted mean of two, which keeps their error, and adds 4u·D (δ, share, product) + u·X (sum).
-    ///   e = u·((n + 2 + 4h)·D + (1 + h)·X), and u·X once more for the exact value's own rounding.
-    /// * m2 of a rank of n_r values: Σd² costs (n_r + 3)·u·n_r·D², sum²/n_r (2n_r + 3)·u·n_r·D²; together below
-    ///   (3n + 6)·u·n·D² over all ranks. A merge adds δ²·nₐnᵦ/n with δ wrong by 2e + u·D and nₐnᵦ/n ≤ n/4, four roundings
-    ///   of it and two of sums up to n·D². One level of the tree therefore adds n/4·(2D·(2e + uD) + 4u·D²) + 2u·n·D².
+    /// n values, X the largest magnitude, D the largest difference of two values, h the height of
+    /// the tree, u the unit roundoff; first order, doubled for the rest.
+    /// * Mean of a rank: d = x − pivot costs u·D each, their sum n·u·D, sum/n a u·D, pivot + that
+    ///   u·X. A merge takes a weighted mean of two, which keeps their error, and adds 4u·D (δ,
+    ///   share, product) + u·X (sum). e = u·((n + 2 + 4h)·D + (1 + h)·X), and u·X once more for the
+    ///   exact value's own rounding.
+    /// * m2 of a rank of n_r values: Σd² costs (n_r + 3)·u·n_r·D², sum²/n_r (2n_r + 3)·u·n_r·D²;
+    ///   together below (3n + 6)·u·n·D² over all ranks. A merge adds δ²·nₐnᵦ/n with δ wrong by
+    ///   2e + u·D and nₐnᵦ/n ≤ n/4, four roundings of it and two of sums up to n·D². One level of
+    ///   the tree therefore adds n/4·(2D·(2e + uD) + 4u·D²) + 2u·n·D².
     pub fn bounds(&self) -> (f64, f64) {
         let values = self.values();
-        let (min, max) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+        let (min, max) =
+            values.iter().fold((f64::MAX, f64::MIN), |(low, high), &x| (low.min(x), high.max(x)));
         if values.is_empty() {
             return (0.0, 0.0);
         }
@@ -78,7 +83,11 @@ pub fn batches() -> impl Strategy<Value = Batch> {
     let offset = prop_oneof![Just(0i64), Just(1 << 20), Just(-(1 << 30)), Just(1 << 40)];
     let spread = prop_oneof![Just(0i64), Just(16), Just(1 << 12), Just(1 << 30)];
     let k = (offset, spread).prop_flat_map(|(o, s)| vec(o - s..=o + s, 0..300));
-    (k, -60..30i32, vec(0usize..300, 0..12)).prop_map(|(k, exponent, cuts)| Batch { k, exponent, cuts })
+    (k, -60..30i32, vec(0usize..300, 0..12)).prop_map(|(k, exponent, cuts)| Batch {
+        k,
+        exponent,
+        cuts,
+    })
 }
 
 pub fn same_bits(a: &Moments, b: &Moments) -> bool {

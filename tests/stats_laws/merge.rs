@@ -1,4 +1,5 @@
-//! The law by which statistics merge: exactness, identity, poison, and how shift and scale pass through.
+//! The law by which statistics merge: exactness, identity, poison, and how shift and scale pass
+//! through.
 
 use proptest::prelude::*;
 
@@ -9,7 +10,10 @@ use super::batch::{Batch, U, batches, merge, same_bits, whole};
 use super::{Outcome, check, near};
 
 /// The property by which a merge law is judged: local statistics merge to those of the whole batch.
-pub fn partition_equals_whole(batch: &Batch, law: impl Fn(&Moments, &Moments) -> Moments) -> Outcome {
+pub fn partition_equals_whole(
+    batch: &Batch,
+    law: impl Fn(&Moments, &Moments) -> Moments,
+) -> Outcome {
     let merged = merge_all(&batch.local(), law).unwrap_or(Moments::EMPTY);
     let (exact, (mean_bound, m2_bound)) = (batch.exact(), batch.bounds());
     prop_assert_eq!(merged.count, exact.count);
@@ -47,7 +51,8 @@ fn wrong_merge_laws_are_caught_by_the_partition_property() {
 
 #[test]
 fn an_error_of_twice_the_bound_is_caught() {
-    let batch = Batch { k: (0..100).map(|k| k * k % 37).collect(), exponent: 0, cuts: vec![10, 40, 41] };
+    let batch =
+        Batch { k: (0..100).map(|k| k * k % 37).collect(), exponent: 0, cuts: vec![10, 40, 41] };
     let (mean_bound, m2_bound) = batch.bounds();
     assert!(mean_bound > 0.0 && m2_bound > 0.0);
     let last_of_all = |s: &Moments| s.count == 100;
@@ -77,7 +82,8 @@ fn the_empty_statistics_are_the_exact_identity_on_both_sides() {
 #[test]
 fn a_constant_batch_has_its_value_as_mean_and_exactly_no_m2() {
     check((batches(), -1e30..1e30f64), |(batch, value)| {
-        let ranks = batch.ranks().into_iter().map(|rank| Moments::from_values(rank.iter().map(|_| value)));
+        let ranks =
+            batch.ranks().into_iter().map(|rank| Moments::from_values(rank.iter().map(|_| value)));
         let merged = whole(&ranks.collect::<Vec<_>>());
         let mean = if batch.k.is_empty() { 0.0 } else { value };
         prop_assert_eq!((merged.mean, merged.m2), (mean, 0.0));
@@ -102,7 +108,8 @@ fn a_value_that_is_not_finite_makes_the_merged_channel_nan_whatever_the_partitio
 
 #[test]
 fn a_shift_moves_the_mean_and_keeps_m2() {
-    // Both sides are within their own bounds of exact values that differ by the shift alone; adding it rounds once.
+    // Both sides are within their own bounds of exact values that differ by the shift alone; adding
+    // it rounds once.
     check((batches(), -(1i64 << 40)..(1 << 40)), |(batch, shift)| {
         let shifted = Batch { k: batch.k.iter().map(|k| k + shift).collect(), ..batch.clone() };
         let (a, b) = (whole(&batch.local()), whole(&shifted.local()));
@@ -115,12 +122,13 @@ fn a_shift_moves_the_mean_and_keeps_m2() {
 
 #[test]
 fn a_factor_multiplies_the_mean_and_its_square_multiplies_m2() {
-    // x·f rounds by u·X·f. That moves the mean as much, and m2 by up to 2·n·D·f times that. Both sides then lie within
-    // their bounds, those of the unscaled side times f and f².
+    // x·f rounds by u·X·f. That moves the mean as much, and m2 by up to 2·n·D·f times that. Both
+    // sides then lie within their bounds, those of the unscaled side times f and f².
     check((batches(), -1e3..1e3f64), |(batch, factor)| {
         let scale = |x: f64| x * factor;
         let ranks = batch.ranks().into_iter();
-        let scaled: Vec<_> = ranks.map(|rank| Moments::from_values(rank.into_iter().map(scale))).collect();
+        let scaled: Vec<_> =
+            ranks.map(|rank| Moments::from_values(rank.into_iter().map(scale))).collect();
         let (a, b) = (whole(&batch.local()), whole(&scaled));
         let values = batch.values();
         let x = values.iter().fold(0.0f64, |x, v| x.max(v.abs()));
@@ -129,7 +137,8 @@ fn a_factor_multiplies_the_mean_and_its_square_multiplies_m2() {
         let (f, n) = (factor.abs(), values.len() as f64);
         let rounding = 2.0 * U * x * f;
         near("mean", b.mean, a.mean * factor, 3.0 * mean_bound * f + rounding)?;
-        // The rounded values' own D, and with it their bound, is larger by that rounding: hence its square.
+        // The rounded values' own D, and with it their bound, is larger by that rounding: hence its
+        // square.
         let m2_rounding = 2.0 * n * d * f * rounding + n * rounding * rounding;
         near("m2", b.m2, a.m2 * factor * factor, 3.0 * m2_bound * f * f + m2_rounding)
     });
@@ -140,7 +149,8 @@ fn a_power_of_two_scales_without_any_rounding() {
     check((batches(), -20..20i32), |(batch, power)| {
         let scaled = Batch { exponent: batch.exponent + power, ..batch.clone() };
         let (a, b, factor) = (whole(&batch.local()), whole(&scaled.local()), 2f64.powi(power));
-        let expected = Moments { count: a.count, mean: a.mean * factor, m2: a.m2 * factor * factor };
+        let expected =
+            Moments { count: a.count, mean: a.mean * factor, m2: a.m2 * factor * factor };
         prop_assert!(same_bits(&b, &expected), "{b:?}, expected {expected:?}");
         Ok(())
     });

@@ -20,7 +20,8 @@ fn channel(count: u64, mean: f64, m2: f64) -> Moments {
 
 #[test]
 fn inv_std_times_itself_times_variance_and_eps_is_one() {
-    // Roundings: var + eps, root, quotient (the last two counted twice by the square), and three here: at most 8u.
+    // Roundings: var + eps, root, quotient (the last two counted twice by the square), and three
+    // here: at most 8u.
     check((1u64..1 << 40, 1e-30..1e30f64, 1e-12..1.0f64), |(count, m2, eps)| {
         let global = GlobalStatistics::new([channel(count, 0.5, m2)]);
         let inv_std = global.inv_std(eps)[0];
@@ -44,21 +45,36 @@ fn a_nan_channel_stays_nan_and_leaves_the_others_alone() {
     assert_eq!((global.channels()[1], global.inv_std(0.0)[1]), (channel(4, 1.0, 4.0), 1.0));
 }
 
-/// The running statistics of a layer that starts with `old` and synchronizes these batches, one after the other.
-fn follow(old: RunningStats, batches: &[Vec<Moments>], momentum: Momentum, variance: RunningVariance) -> RunningStats {
-    let config = BatchNormConfig::torch(old.mean.len()).with_momentum(momentum).with_running_variance(variance);
+/// The running statistics of a layer that starts with `old` and synchronizes these batches, one
+/// after the other.
+fn follow(
+    old: RunningStats,
+    batches: &[Vec<Moments>],
+    momentum: Momentum,
+    variance: RunningVariance,
+) -> RunningStats {
+    let config = BatchNormConfig::torch(old.mean.len())
+        .with_momentum(momentum)
+        .with_running_variance(variance);
     let mut layer = SyncBatchNorm::new(config, [Device::host()]).unwrap();
     layer.set_running_stats(old).unwrap();
     for batch in batches {
         let local = LocalStatistics::of_rank(batch.iter().copied());
         let global = block_on(layer.synchronize(local)).unwrap();
-        assert!(global.channels().iter().zip(batch).all(|(global, batch)| same_bits(global, batch)));
+        assert!(
+            global.channels().iter().zip(batch).all(|(global, batch)| same_bits(global, batch))
+        );
     }
     layer.running_stats().unwrap()
 }
 
 /// One step on a state of one channel.
-fn step(old: (f32, f32), batch: Moments, momentum: Momentum, variance: RunningVariance) -> RunningStats {
+fn step(
+    old: (f32, f32),
+    batch: Moments,
+    momentum: Momentum,
+    variance: RunningVariance,
+) -> RunningStats {
     let running = RunningStats { mean: vec![old.0], var: vec![old.1], num_batches_tracked: 0 };
     follow(running, &[vec![batch]], momentum, variance)
 }
@@ -67,7 +83,11 @@ fn step(old: (f32, f32), batch: Moments, momentum: Momentum, variance: RunningVa
 fn steps() -> impl Strategy<Value = ((f32, f32), Moments, f64)> {
     let old = (-1e6f32..1e6, 0f32..1e6);
     let batch = (2u64..1 << 40, -1e6..1e6f64, 0.0..1e12f64);
-    (old, batch.prop_map(|(count, mean, var)| channel(count, mean, var * count as f64)), 0.0..=1.0f64)
+    (
+        old,
+        batch.prop_map(|(count, mean, var)| channel(count, mean, var * count as f64)),
+        0.0..=1.0f64,
+    )
 }
 
 fn variance_of(batch: &Moments, variance: RunningVariance) -> f64 {
@@ -79,7 +99,8 @@ fn variance_of(batch: &Moments, variance: RunningVariance) -> f64 {
 
 const VARIANCES: [RunningVariance; 2] = [RunningVariance::Unbiased, RunningVariance::Biased];
 
-/// Rounding to f32 once, 2⁻¹⁵⁰ for subnormal results, and a few roundings in f64 of the two terms before.
+/// Rounding to f32 once, 2⁻¹⁵⁰ for subnormal results, and a few roundings in f64 of the two terms
+/// before.
 fn f32_bound(result: f64, old: f32, batch: f64) -> f64 {
     U32 * result.abs() + 2f64.powi(-150) + 8.0 * U * (f64::from(old).abs() + batch.abs())
 }
@@ -104,7 +125,8 @@ fn the_running_statistics_move_by_the_weight_of_the_new_batch() {
 
 #[test]
 fn decay_is_one_minus_the_new_weight() {
-    // 1 − (1 − f) is off by at most u, so both results round to f32 from numbers 2u·(|old| + |new|) apart: twice the bound.
+    // 1 − (1 − f) is off by at most u, so both results round to f32 from numbers 2u·(|old| + |new|)
+    // apart: twice the bound.
     check(steps(), |(old, batch, f)| {
         let a = step(old, batch, Momentum::NewWeight(f), RunningVariance::Unbiased);
         let b = step(old, batch, Momentum::Decay(1.0 - f), RunningVariance::Unbiased);
@@ -117,16 +139,20 @@ fn decay_is_one_minus_the_new_weight() {
 
 #[test]
 fn cumulative_is_the_plain_average_over_all_steps() {
-    // Step t keeps (1 − 1/t) of the error and rounds once more by c = 2⁻²⁴·M, M the largest magnitude: e_t·t =
-    // e_{t−1}·(t − 1) + c·t, so e_t = c·(t + 1)/2. One c more for the arithmetic in f64 and here.
+    // Step t keeps (1 − 1/t) of the error and rounds once more by c = 2⁻²⁴·M, M the largest
+    // magnitude: e_t·t = e_{t−1}·(t − 1) + c·t, so e_t = c·(t + 1)/2. One c more for the arithmetic
+    // in f64 and here.
     check(vec(steps(), 1..40), |steps| {
         for variance in VARIANCES {
             let batches: Vec<_> = steps.iter().map(|(_, batch, _)| vec![*batch]).collect();
             let running = follow(RunningStats::new(1), &batches, Momentum::Cumulative, variance);
             let means: Vec<f64> = steps.iter().map(|(_, batch, _)| batch.mean).collect();
-            let vars: Vec<f64> = steps.iter().map(|(_, batch, _)| variance_of(batch, variance)).collect();
+            let vars: Vec<f64> =
+                steps.iter().map(|(_, batch, _)| variance_of(batch, variance)).collect();
             let t = steps.len() as f64;
-            for (what, found, seen) in [("mean", running.mean[0], means), ("var", running.var[0], vars)] {
+            for (what, found, seen) in
+                [("mean", running.mean[0], means), ("var", running.var[0], vars)]
+            {
                 let largest = seen.iter().fold(0f64, |m, v| m.max(v.abs()));
                 let average = seen.iter().sum::<f64>() / t;
                 near(what, found.into(), average, U32 * largest * ((t + 1.0) / 2.0 + 1.0))?;
@@ -150,9 +176,15 @@ fn weight_one_takes_the_batch_and_weight_zero_keeps_the_state_even_beside_nan() 
 
 #[test]
 fn an_empty_group_leaves_the_whole_state_untouched() {
-    for momentum in [Momentum::NewWeight(0.1), Momentum::NewWeight(1.0), Momentum::Decay(0.9), Momentum::Cumulative] {
+    for momentum in [
+        Momentum::NewWeight(0.1),
+        Momentum::NewWeight(1.0),
+        Momentum::Decay(0.9),
+        Momentum::Cumulative,
+    ] {
         for variance in VARIANCES {
-            let before = RunningStats { mean: vec![1.0, -2.0], var: vec![3.0, 4.0], num_batches_tracked: 5 };
+            let before =
+                RunningStats { mean: vec![1.0, -2.0], var: vec![3.0, 4.0], num_batches_tracked: 5 };
             let after = follow(before.clone(), &[vec![Moments::EMPTY; 2]], momentum, variance);
             assert_eq!(after, before, "{momentum:?}, {variance:?}");
         }
@@ -162,7 +194,8 @@ fn an_empty_group_leaves_the_whole_state_untouched() {
 #[test]
 fn a_nan_channel_in_the_state_stays_in_its_channel() {
     let batch = vec![channel(4, f64::NAN, f64::NAN), channel(4, 1.0, 3.0)];
-    let running = follow(RunningStats::new(2), &[batch], Momentum::NewWeight(0.5), RunningVariance::Unbiased);
+    let running =
+        follow(RunningStats::new(2), &[batch], Momentum::NewWeight(0.5), RunningVariance::Unbiased);
     assert!(running.mean[0].is_nan() && running.var[0].is_nan());
     assert_eq!((running.mean[1], running.var[1]), (0.5, 1.0));
 }

@@ -11,8 +11,13 @@ use super::merge::partition_equals_whole;
 use super::{Outcome, check};
 
 /// What every holder of a contiguous run of ranks sends, in the opposite order.
-fn nodes_of_runs<T: Clone>(leaves: &[T], cuts: &[usize], merge: impl Fn(&T, &T) -> T) -> Vec<Node<T>> {
-    let mut ends: Vec<usize> = cuts.iter().map(|&cut| cut.min(leaves.len())).chain([leaves.len()]).collect();
+fn nodes_of_runs<T: Clone>(
+    leaves: &[T],
+    cuts: &[usize],
+    merge: impl Fn(&T, &T) -> T,
+) -> Vec<Node<T>> {
+    let mut ends: Vec<usize> =
+        cuts.iter().map(|&cut| cut.min(leaves.len())).chain([leaves.len()]).collect();
     ends.sort_unstable();
     let starts: Vec<usize> = std::iter::once(0).chain(ends.iter().copied()).collect();
     let runs = starts.iter().zip(&ends).rev();
@@ -50,7 +55,8 @@ fn ranks_appended_empty_or_left_out_change_no_bit() {
         prop_assert!(same_bits(&whole(&appended), &direct));
         // An empty rank that sends nothing counts as one that sends the identity.
         let present = local.iter().enumerate().filter(|(_, stats)| stats.count > 0);
-        let nodes = present.map(|(rank, &value)| Node { level: 0, index: rank as u64, value }).collect();
+        let nodes =
+            present.map(|(rank, &value)| Node { level: 0, index: rank as u64, value }).collect();
         prop_assert!(same_bits(&merge_nodes(nodes, merge).unwrap_or(Moments::EMPTY), &direct));
         Ok(())
     });
@@ -58,7 +64,8 @@ fn ranks_appended_empty_or_left_out_change_no_bit() {
 
 #[test]
 fn empty_ranks_in_between_stay_within_the_bound() {
-    // They move the others to other places of the tree, so that only the bound of the larger tree holds.
+    // They move the others to other places of the tree, so that only the bound of the larger tree
+    // holds.
     check((batches(), vec(0usize..300, 1..9)), |(batch, at)| {
         let mut cuts = batch.cuts.clone();
         cuts.extend(at.iter().flat_map(|&cut| [cut, cut]));
@@ -66,7 +73,8 @@ fn empty_ranks_in_between_stay_within_the_bound() {
     });
 }
 
-/// The aligned nodes of a cover must follow each other without gap, and no two of them may be siblings.
+/// The aligned nodes of a cover must follow each other without gap, and no two of them may be
+/// siblings.
 fn is_maximal_cover(start: u64, len: u64, nodes: &[(u32, u64)]) -> Outcome {
     let mut at = u128::from(start);
     for &(level, index) in nodes {
@@ -74,8 +82,9 @@ fn is_maximal_cover(start: u64, len: u64, nodes: &[(u32, u64)]) -> Outcome {
         at += 1u128 << level;
     }
     prop_assert_eq!(at, u128::from(start) + u128::from(len));
-    let siblings =
-        |pair: &[(u32, u64)]| pair[0].0 == pair[1].0 && pair[0].1.is_multiple_of(2) && pair[1].1 == pair[0].1 + 1;
+    let siblings = |pair: &[(u32, u64)]| {
+        pair[0].0 == pair[1].0 && pair[0].1.is_multiple_of(2) && pair[1].1 == pair[0].1 + 1
+    };
     prop_assert!(!nodes.windows(2).any(siblings), "two siblings are not maximal");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The second step among ranks: started and awaited later, several layers in one message, ranks that have run out.
+//! The second step among ranks: started and awaited later, several layers in one message, ranks
+//! that have run out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,10 @@ use super::*;
 const LONG: Duration = Duration::from_secs(20);
 
 fn layer(group: &ProcessGroup) -> SyncBatchNorm {
-    SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()]).unwrap().in_group(group).unwrap()
+    SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()])
+        .unwrap()
+        .in_group(group)
+        .unwrap()
 }
 
 fn column(values: &[f32]) -> Tensor {
@@ -39,7 +43,8 @@ fn a_rank_without_a_batch_goes_on_with_the_others_forward_and_backward() {
                 if rank == 0 || step == 0 {
                     let x = column(&[rank as f32, 2.0 + step as f32, 4.0]);
                     let forward = block_on(bn.forward_train(&x)).unwrap();
-                    let backward = block_on(bn.backward(&forward.saved, Backward::of(&x, &x))).unwrap();
+                    let backward =
+                        block_on(bn.backward(&forward.saved, Backward::of(&x, &x))).unwrap();
                     gradients.extend(block_on(backward.input.to_vec()).unwrap());
                 } else {
                     block_on(bn.synchronize(LocalStatistics::empty(1))).unwrap();
@@ -115,29 +120,44 @@ fn an_exchange_that_never_began_leaves_the_group_alone_and_one_that_is_dropped_t
         results.into_iter().find_map(Result::err)
     });
     let error = found[0].clone().expect("an error");
-    let told =
-        matches!(error, Error::Exchange(ExchangeError::Aborted { rank: 1, .. } | ExchangeError::Left { rank: 1, .. }));
+    let told = matches!(
+        error,
+        Error::Exchange(
+            ExchangeError::Aborted { rank: 1, .. } | ExchangeError::Left { rank: 1, .. }
+        )
+    );
     assert!(told, "{error}");
 }
 
 #[test]
 fn several_layers_synchronize_in_one_message_with_the_bits_of_each() {
     for joint_groups in [process_groups(3, LONG), merging_groups(3, LONG)] {
-        let groups: Vec<_> = joint_groups.into_iter().zip(process_groups(3, LONG)).enumerate().collect();
+        let groups: Vec<_> =
+            joint_groups.into_iter().zip(process_groups(3, LONG)).enumerate().collect();
         let found = on_threads(groups, |(rank, (together, apart))| {
             let mut random = Random(rank as u64);
-            let locals: Vec<LocalStatistics> =
-                (0..3).map(|_| Local::of_rank([Moments::from_values((0..4).map(|_| random.next()))])).collect();
+            let locals: Vec<LocalStatistics> = (0..3)
+                .map(|_| Local::of_rank([Moments::from_values((0..4).map(|_| random.next()))]))
+                .collect();
             let layers: Vec<_> = (0..3).map(|_| layer(&together)).collect();
             let globals = block_on(joint::synchronize(layers.iter().zip(locals.clone()))).unwrap();
             let alone: Vec<_> = (0..3).map(|_| layer(&apart)).collect();
-            let each: Vec<GlobalStatistics> =
-                alone.iter().zip(locals).map(|(bn, local)| block_on(bn.synchronize(local)).unwrap()).collect();
+            let each: Vec<GlobalStatistics> = alone
+                .iter()
+                .zip(locals)
+                .map(|(bn, local)| block_on(bn.synchronize(local)).unwrap())
+                .collect();
             assert_eq!(globals, each);
-            let running =
-                |layers: &[SyncBatchNorm]| layers.iter().map(SyncBatchNorm::running_stats).collect::<Vec<_>>();
+            let running = |layers: &[SyncBatchNorm]| {
+                layers.iter().map(SyncBatchNorm::running_stats).collect::<Vec<_>>()
+            };
             assert_eq!(running(&layers), running(&alone));
-            let sums = |_| LocalGradientSums::of_rank([syncbn::stats::GradientSums { sum_dy: 1.0, sum_dy_xmu: 2.0 }]);
+            let sums = |_| {
+                LocalGradientSums::of_rank([syncbn::stats::GradientSums {
+                    sum_dy: 1.0,
+                    sum_dy_xmu: 2.0,
+                }])
+            };
             let sums: Vec<GlobalGradientSums> =
                 block_on(joint::synchronize(layers.iter().zip((0..3).map(sums)))).unwrap();
             assert_eq!(sums[2].channels()[0].sum_dy, 3.0);

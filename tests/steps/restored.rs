@@ -1,5 +1,5 @@
-//! A state that some ranks change and put back between two exchanges, or do not: what the exchange alone makes of it, of one
-//! layer and of several.
+//! A state that some ranks change and put back between two exchanges, or do not: what the exchange
+//! alone makes of it, of one layer and of several.
 
 use std::time::Duration;
 
@@ -27,7 +27,10 @@ impl Rank {
     fn new(group: &ProcessGroup, device: &Device) -> Self {
         let bn = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [device.clone()]).unwrap();
         let bn = bn.in_group(group).unwrap();
-        Self { bn, x: Batch::random(&[4, CHANNELS], &mut Random(group.rank() as u64)).upload(device) }
+        Self {
+            bn,
+            x: Batch::random(&[4, CHANNELS], &mut Random(group.rank() as u64)).upload(device),
+        }
     }
 
     fn local(&self) -> LocalStatistics {
@@ -69,7 +72,8 @@ impl Rank {
     }
 }
 
-/// Over every kind of device, with transports that gather and that merge: what every rank has found.
+/// Over every kind of device, with transports that gather and that merge: what every rank has
+/// found.
 fn over_all<T: Send>(body: impl Fn(usize, &ProcessGroup, &Device) -> T + Sync) -> Vec<Vec<T>> {
     let mut found = Vec::new();
     for kind in Kind::ALL {
@@ -87,7 +91,9 @@ fn a_state_that_some_ranks_put_back_is_equal_in_an_exchange_that_is_taken_alone(
         over_all(|number, group, device| {
             let (mut rank, undisturbed) = (Rank::new(group, device), Rank::new(group, device));
             for step in 0..3 {
-                let global = rank.synchronize().unwrap_or_else(|error| panic!("step {step}, {loading:?}: {error}"));
+                let global = rank
+                    .synchronize()
+                    .unwrap_or_else(|error| panic!("step {step}, {loading:?}: {error}"));
                 assert_eq!(global, undisturbed.synchronize().unwrap());
                 // Between forward and backward of some, whose exchange tells no state.
                 let is_loading = loading.contains(&number);
@@ -95,8 +101,11 @@ fn a_state_that_some_ranks_put_back_is_equal_in_an_exchange_that_is_taken_alone(
                     rank.evaluate_with_the_average();
                 }
                 let saved = block_on(rank.bn.normalize(&rank.x, &global)).unwrap().saved;
-                let sums = block_on(rank.bn.local_gradient_sums(&saved, Backward::of(&rank.x, &rank.x))).unwrap();
-                block_on(rank.bn.synchronize(sums)).unwrap_or_else(|error| panic!("step {step}: {error}"));
+                let sums =
+                    block_on(rank.bn.local_gradient_sums(&saved, Backward::of(&rank.x, &rank.x)))
+                        .unwrap();
+                block_on(rank.bn.synchronize(sums))
+                    .unwrap_or_else(|error| panic!("step {step}: {error}"));
                 if is_loading {
                     rank.evaluate_with_the_average();
                 }
@@ -131,8 +140,10 @@ fn a_state_that_some_ranks_put_back_is_equal_in_a_joint_exchange() {
             let [first, mut second, third] = [(); 3].map(|()| Rank::new(group, device));
             for step in 0..3 {
                 let ranks = [&first, &second, &third];
-                let globals = block_on(joint::synchronize(ranks.map(|rank| (&rank.bn, rank.local()))));
-                let globals = globals.unwrap_or_else(|error| panic!("step {step}, {loading:?}: {error}"));
+                let globals =
+                    block_on(joint::synchronize(ranks.map(|rank| (&rank.bn, rank.local()))));
+                let globals =
+                    globals.unwrap_or_else(|error| panic!("step {step}, {loading:?}: {error}"));
                 assert!(globals.iter().all(|global| *global == globals[0]));
                 if loading.contains(&number) {
                     second.evaluate_with_the_average();
@@ -147,8 +158,14 @@ fn a_state_that_some_ranks_put_back_is_equal_in_a_joint_exchange() {
 /// Whether every rank says that the state of this one differs.
 fn assert_named(errors: Vec<Vec<Error>>, culprit: usize) {
     for error in errors.into_iter().flatten() {
-        let Error::Exchange(ExchangeError::Mismatch { rank, what, .. }) = &error else { panic!("{error}") };
-        assert_eq!((*rank, *what), (culprit, "checksum of parameters and running statistics"), "{error}");
+        let Error::Exchange(ExchangeError::Mismatch { rank, what, .. }) = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            (*rank, *what),
+            (culprit, "checksum of parameters and running statistics"),
+            "{error}"
+        );
     }
 }
 

@@ -51,20 +51,23 @@ fn statistics_of_a_data_set_become_running_statistics() {
     let mut bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap();
     let mut all = LocalStatistics::empty(1);
     for values in [[1.0f32, 2.0], [3.0, 6.0]] {
-        all.merge(&block_on(bn.local_statistics(&host.upload(&[2, 1], &values).unwrap())).unwrap()).unwrap();
+        all.merge(&block_on(bn.local_statistics(&host.upload(&[2, 1], &values).unwrap())).unwrap())
+            .unwrap();
     }
     let global = block_on(bn.synchronize(all).untracked()).unwrap();
     assert_eq!(bn.running_stats().unwrap(), RunningStats::new(1));
     bn.set_running_stats(global.to_running()).unwrap();
     // Mean 3, squares 4 + 1 + 0 + 9 = 14 over 3.
-    let expected = RunningStats { mean: vec![3.0], var: vec![(14.0f64 / 3.0) as f32], num_batches_tracked: 1 };
+    let expected =
+        RunningStats { mean: vec![3.0], var: vec![(14.0f64 / 3.0) as f32], num_batches_tracked: 1 };
     assert_eq!(bn.running_stats().unwrap(), expected);
 }
 
 #[test]
 fn sums_that_another_kernel_left_in_tiles_are_those_of_the_values() {
     for device in devices() {
-        // Two tiles of two channels: values 1, 2 and 6 about pivot 2, values 0, 4 and 8 about 0; one tile of no value.
+        // Two tiles of two channels: values 1, 2 and 6 about pivot 2, values 0, 4 and 8 about 0;
+        // one tile of no value.
         let tiles = [
             [2.0f32, -1.0, 1.0, 0.0, 0.0, 4.0, 16.0, 0.0],
             [2.0, 4.0, 16.0, 0.0, 0.0, 8.0, 64.0, 0.0],
@@ -77,9 +80,16 @@ fn sums_that_another_kernel_left_in_tiles_are_those_of_the_values() {
         let found = block_on(LocalStatistics::from_tiles(&tensor, &[2, 1, 1])).unwrap();
         assert!(found.ranks()[0][0].mean.is_nan() && found.ranks()[0][1].count == 4);
         let error = block_on(LocalStatistics::from_tiles(&tensor, &[2, 1])).unwrap_err();
-        assert_eq!(error, ArgumentError::Length { argument: "counts", found: 2, expected: 3 }.into());
-        let error = block_on(LocalStatistics::from_tiles(&device.zeros(&[3, 8]).unwrap(), &[1; 3])).unwrap_err();
-        assert!(matches!(error, Error::Argument(ArgumentError::Dims { argument: "tiles", .. })), "{error}");
+        assert_eq!(
+            error,
+            ArgumentError::Length { argument: "counts", found: 2, expected: 3 }.into()
+        );
+        let error = block_on(LocalStatistics::from_tiles(&device.zeros(&[3, 8]).unwrap(), &[1; 3]))
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::Argument(ArgumentError::Dims { argument: "tiles", .. })),
+            "{error}"
+        );
     }
 }
 
@@ -88,7 +98,9 @@ fn statistics_that_no_batch_has_are_refused_by_their_channel() {
     let bn = SyncBatchNorm::new(BatchNormConfig::torch(2), [Device::host()]).unwrap();
     let of = |count, mean, m2| Moments { count, mean, m2 };
     let refused = |result: Result<(), Error>| match result.unwrap_err() {
-        Error::Argument(ArgumentError::Statistics { argument, channel, reason, .. }) => (argument, channel, reason),
+        Error::Argument(ArgumentError::Statistics { argument, channel, reason, .. }) => {
+            (argument, channel, reason)
+        }
         other => panic!("{other}"),
     };
     for (second, reason) in [
@@ -104,7 +116,9 @@ fn statistics_that_no_batch_has_are_refused_by_their_channel() {
     }
     assert_eq!(bn.running_stats().unwrap().num_batches_tracked, 0);
     // What is not finite makes its channel NaN, as a value of a batch does.
-    let global = block_on(bn.synchronize(Local::of_rank([of(4, 1.0, 2.0), of(4, f64::INFINITY, 1.0)]))).unwrap();
+    let global =
+        block_on(bn.synchronize(Local::of_rank([of(4, 1.0, 2.0), of(4, f64::INFINITY, 1.0)])))
+            .unwrap();
     assert!(global.channels()[1].mean.is_nan() && global.channels()[0].mean == 1.0);
     assert!(bn.running_stats().unwrap().mean[1].is_nan());
 }

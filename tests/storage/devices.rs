@@ -40,7 +40,8 @@ impl On {
     }
 }
 
-/// A GPU with the feature `SHADER_F16`; where `SYNCBN_TEST_ADAPTER` names an adapter that lacks it, one without.
+/// A GPU with the feature `SHADER_F16`; where `SYNCBN_TEST_ADAPTER` names an adapter that lacks it,
+/// one without.
 pub fn native() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| {

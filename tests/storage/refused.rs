@@ -1,11 +1,12 @@
-//! Storage types and layouts that do not go together: typed errors that name the argument and both sides.
+//! Storage types and layouts that do not go together: typed errors that name the argument and both
+//! sides.
 
 use half::{bf16, f16};
 use pollster::block_on;
 use syncbn::stats::RunningStats;
 use syncbn::{
-    Backward, BatchNormConfig, DType, Device, Error, Forward, Gradients, Layout, Saved, SyncBatchNorm, Tensor,
-    error::ArgumentError,
+    Backward, BatchNormConfig, DType, Device, Error, Forward, Gradients, Layout, Saved,
+    SyncBatchNorm, Tensor, error::ArgumentError,
 };
 
 use super::common::*;
@@ -32,7 +33,9 @@ impl Ranks {
     /// A tensor per rank, the second in a type and layout of its own.
     fn tensors(&self, dtype: DType, second: (DType, Layout)) -> [Tensor; 2] {
         let stored = [(dtype, Layout::ChannelsFirst), second];
-        [0, 1].map(|rank| upload_as(&self.layer.devices()[rank], &batch(), stored[rank].0, stored[rank].1))
+        [0, 1].map(|rank| {
+            upload_as(&self.layer.devices()[rank], &batch(), stored[rank].0, stored[rank].1)
+        })
     }
 
     fn alike(&self, dtype: DType) -> [Tensor; 2] {
@@ -51,7 +54,11 @@ impl Ranks {
 
 /// What an error of storage types says.
 fn dtype_error(argument: &str, found: DType, expected: &str) -> Error {
-    Error::Argument(ArgumentError::DType { argument: argument.into(), found, expected: expected.into() })
+    Error::Argument(ArgumentError::DType {
+        argument: argument.into(),
+        found,
+        expected: expected.into(),
+    })
 }
 
 fn assert_names(error: &Error, words: &[&str]) {
@@ -76,20 +83,33 @@ fn one_call_has_one_16_bit_type() {
             let values = bits(&read(&outputs));
             for mode in ["train", "eval"] {
                 let error = match mode {
-                    "train" => {
-                        block_on(ranks.layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap_err()
-                    }
-                    _ => block_on(ranks.layer.forward_eval(Forward::of(&inputs).write_to(&mut outputs))).unwrap_err(),
+                    "train" => block_on(
+                        ranks.layer.forward_train(Forward::of(&inputs).write_to(&mut outputs)),
+                    )
+                    .unwrap_err(),
+                    _ => block_on(
+                        ranks.layer.forward_eval(Forward::of(&inputs).write_to(&mut outputs)),
+                    )
+                    .unwrap_err(),
                 };
-                assert_eq!(error, dtype_error("output[1]", types.other, &expected), "{on:?}, {mode}");
-                assert_names(&error, &["output[1]", &types.x.to_string(), &types.other.to_string()]);
+                assert_eq!(
+                    error,
+                    dtype_error("output[1]", types.other, &expected),
+                    "{on:?}, {mode}"
+                );
+                assert_names(
+                    &error,
+                    &["output[1]", &types.x.to_string(), &types.other.to_string()],
+                );
             }
             assert_eq!(bits(&read(&outputs)), values);
             ranks.assert_unchanged();
 
             let saved = ranks.trained(&inputs);
             let grad_outputs = ranks.tensors(types.x, (types.other, Layout::ChannelsFirst));
-            let error = block_on(ranks.layer.backward(&saved, Backward::of(&inputs, &grad_outputs))).unwrap_err();
+            let error =
+                block_on(ranks.layer.backward(&saved, Backward::of(&inputs, &grad_outputs)))
+                    .unwrap_err();
             assert_eq!(error, dtype_error("grad_output[1]", types.other, &expected), "{on:?}");
             assert_eq!(bits(&read(&inputs)), before);
         }
@@ -108,8 +128,15 @@ fn the_gradient_of_the_input_is_stored_as_the_input() {
             let values = bits(&read(&grad_inputs));
             let request = Backward::of(&inputs, &grad_outputs).input_gradient(&mut grad_inputs);
             let error = block_on(ranks.layer.backward(&saved, request)).unwrap_err();
-            assert_eq!(error, dtype_error("input_gradient[1]", types.other, &types.x.to_string()), "{on:?}");
-            assert_names(&error, &["input_gradient[1]", &types.x.to_string(), &types.other.to_string()]);
+            assert_eq!(
+                error,
+                dtype_error("input_gradient[1]", types.other, &types.x.to_string()),
+                "{on:?}"
+            );
+            assert_names(
+                &error,
+                &["input_gradient[1]", &types.x.to_string(), &types.other.to_string()],
+            );
             assert_eq!(bits(&read(&grad_inputs)), values);
         }
     }
@@ -122,19 +149,29 @@ fn outputs_and_gradients_of_inputs_have_the_layout_of_their_inputs() {
         for dtype in DTYPES {
             for [found, expected] in [both, [both[1], both[0]]] {
                 let ranks = Ranks::new(on);
-                // Positions and channels of the same number, so that dimensions do not tell the layouts apart.
+                // Positions and channels of the same number, so that dimensions do not tell the
+                // layouts apart.
                 let square = Batch::random(&[4, CHANNELS, CHANNELS], &mut Random(5401));
                 let stored = |layouts: [Layout; 2]| {
-                    [0, 1].map(|rank| upload_as(&ranks.layer.devices()[rank], &square, dtype, layouts[rank]))
+                    [0, 1].map(|rank| {
+                        upload_as(&ranks.layer.devices()[rank], &square, dtype, layouts[rank])
+                    })
                 };
                 let (inputs, grad_outputs) = (stored([expected; 2]), stored([found; 2]));
-                let (mut outputs, mut grad_inputs) = (stored([expected, found]), stored([expected, found]));
-                let layout_error =
-                    |argument| Error::Argument(ArgumentError::Layout { argument, rank: 1, found, expected });
-                let error =
-                    block_on(ranks.layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap_err();
+                let (mut outputs, mut grad_inputs) =
+                    (stored([expected, found]), stored([expected, found]));
+                let layout_error = |argument| {
+                    Error::Argument(ArgumentError::Layout { argument, rank: 1, found, expected })
+                };
+                let error = block_on(
+                    ranks.layer.forward_train(Forward::of(&inputs).write_to(&mut outputs)),
+                )
+                .unwrap_err();
                 assert_eq!(error, layout_error("output"), "{on:?}");
-                assert_names(&error, &["output[1]", &format!("{found:?}"), &format!("{expected:?}")]);
+                assert_names(
+                    &error,
+                    &["output[1]", &format!("{found:?}"), &format!("{expected:?}")],
+                );
                 ranks.assert_unchanged();
 
                 let saved = ranks.trained(&inputs);
@@ -142,7 +179,8 @@ fn outputs_and_gradients_of_inputs_have_the_layout_of_their_inputs() {
                 let error = block_on(ranks.layer.backward(&saved, request)).unwrap_err();
                 assert_eq!(error, layout_error("input_gradient"), "{on:?}");
                 // The upstream gradient's layout is its own affair.
-                block_on(ranks.layer.backward(&saved, Backward::of(&inputs, &grad_outputs))).unwrap();
+                block_on(ranks.layer.backward(&saved, Backward::of(&inputs, &grad_outputs)))
+                    .unwrap();
             }
         }
     }
@@ -156,7 +194,8 @@ fn dimensions_are_read_in_the_layout_of_their_tensor() {
         let inputs = ranks.alike(DType::F16).map(|tensor| tensor.with_layout(Layout::ChannelsLast));
         let error = block_on(ranks.layer.forward_train(&inputs)).unwrap_err();
         let dims = vec![4, CHANNELS, 5];
-        let channels = ArgumentError::Channels { argument: "x", rank: 0, dims, found: 5, expected: CHANNELS };
+        let channels =
+            ArgumentError::Channels { argument: "x", rank: 0, dims, found: 5, expected: CHANNELS };
         assert_eq!(error, Error::Argument(channels), "{on:?}");
     }
 }
@@ -173,16 +212,23 @@ fn saved_inputs_are_recognized_by_their_storage_type_and_layout() {
     let device = Device::from_wgpu(device, queue).unwrap();
     let layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [device.clone()]).unwrap();
     let dims = [4, CHANNELS, CHANNELS];
-    let wrapped = |dtype, layout| device.wrap_as(page.clone(), 0, &dims, dtype).unwrap().with_layout(layout);
-    let saved = block_on(layer.forward_train(&wrapped(DType::F16, Layout::ChannelsFirst))).unwrap().saved;
+    let wrapped =
+        |dtype, layout| device.wrap_as(page.clone(), 0, &dims, dtype).unwrap().with_layout(layout);
+    let saved =
+        block_on(layer.forward_train(&wrapped(DType::F16, Layout::ChannelsFirst))).unwrap().saved;
     let backward = |dtype, layout| -> Result<Gradients, Error> {
         let g = device.zeros(&dims).unwrap();
         block_on(layer.backward(&saved, Backward::of(&wrapped(dtype, layout), &g)))
     };
     backward(DType::F16, Layout::ChannelsFirst).unwrap();
-    for (dtype, layout) in [(DType::BF16, Layout::ChannelsFirst), (DType::F16, Layout::ChannelsLast)] {
+    for (dtype, layout) in
+        [(DType::BF16, Layout::ChannelsFirst), (DType::F16, Layout::ChannelsLast)]
+    {
         let error = backward(dtype, layout).unwrap_err();
-        assert!(matches!(error, Error::Argument(ArgumentError::NotSaved { .. })), "{dtype}, {layout:?}: {error:?}");
+        assert!(
+            matches!(error, Error::Argument(ArgumentError::NotSaved { .. })),
+            "{dtype}, {layout:?}: {error:?}"
+        );
     }
 }
 
@@ -197,7 +243,10 @@ fn values_are_written_and_read_as_they_are_stored() {
         assert_names(&error, &["values", "bf16", "f16"]);
         assert_eq!(block_on(tensor.to_vec()).unwrap(), [1.0, 2.0, 3.0]);
         tensor.write(&[4.0, 5.0, 6.0].map(f16::from_f32)).unwrap();
-        assert_eq!(block_on(tensor.to_vec_of::<f16>()).unwrap(), [4.0, 5.0, 6.0].map(f16::from_f32));
+        assert_eq!(
+            block_on(tensor.to_vec_of::<f16>()).unwrap(),
+            [4.0, 5.0, 6.0].map(f16::from_f32)
+        );
         assert_eq!((tensor.dtype(), tensor.element_count()), (DType::F16, 3));
     }
 }
@@ -208,7 +257,9 @@ fn parameters_are_f32() {
         for dtype in [DType::F16, DType::BF16] {
             let mut ranks = Ranks::new(on);
             let vectors = |dtypes: [DType; 2]| {
-                let zeros = |rank: usize| ranks.layer.devices()[rank].zeros_of(&[CHANNELS], dtypes[rank]).unwrap();
+                let zeros = |rank: usize| {
+                    ranks.layer.devices()[rank].zeros_of(&[CHANNELS], dtypes[rank]).unwrap()
+                };
                 Vec::from([0, 1].map(zeros))
             };
             let (right, wrong) = (|| vectors([DType::F32; 2]), || vectors([DType::F32, dtype]));

@@ -4,8 +4,8 @@ use super::common::Random;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Odd sizes throughout: a word of 16-bit elements holds the end of one channel and the start of the next, and half of
-    /// the last word is not the tensor's.
+    /// Odd sizes throughout: a word of 16-bit elements holds the end of one channel and the start
+    /// of the next, and half of the last word is not the tensor's.
     Odd,
     /// Anything.
     Any,
@@ -18,9 +18,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Odd, Self::Any, Self::OnePosition, Self::OneChannel, Self::Tiles];
+    pub const ALL: [Self; 5] =
+        [Self::Odd, Self::Any, Self::OnePosition, Self::OneChannel, Self::Tiles];
 
-    /// Dimensions of three ranks, channels first: they differ in samples and in spatial sizes; the last may be empty.
+    /// Dimensions of three ranks, channels first: they differ in samples and in spatial sizes; the
+    /// last may be empty.
     pub fn dims(self, dimensions: usize, seed: u64) -> Vec<Vec<usize>> {
         let mut random = Random(seed ^ 0x5eed);
         let mut odd = |end: usize| 1 + 2 * random.below(end / 2);

@@ -1,10 +1,11 @@
-//! 16-bit slices of one buffer: nothing outside a tensor changes, not even the other half of its last word.
+//! 16-bit slices of one buffer: nothing outside a tensor changes, not even the other half of its
+//! last word.
 
 use half::f16;
 use pollster::block_on;
 use syncbn::{
-    Backward, BatchNormConfig, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor, config::Epilogue,
-    error::ArgumentError,
+    Backward, BatchNormConfig, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor,
+    config::Epilogue, error::ArgumentError,
 };
 use wgpu::{BufferUsages, Features};
 
@@ -40,7 +41,12 @@ impl Application {
 
     fn buffer(&self, size: u64) -> wgpu::Buffer {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        self.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
     }
 }
 
@@ -54,8 +60,8 @@ struct Place {
     layout: Layout,
 }
 
-/// One buffer with tensors in it, each at the first offset behind the last that the device allows, or at the one after;
-/// noise lies between them.
+/// One buffer with tensors in it, each at the first offset behind the last that the device allows,
+/// or at the one after; noise lies between them.
 struct Page<'a> {
     app: &'a Application,
     random: Random,
@@ -105,13 +111,16 @@ impl<'a> Page<'a> {
         self.app.handle.wrap_as(buffer.clone(), *offset, dims, *dtype).unwrap().with_layout(*layout)
     }
 
-    /// Panics where a byte has changed outside the tensors that were written, and where one of those is as it was.
+    /// Panics where a byte has changed outside the tensors that were written, and where one of
+    /// those is as it was.
     fn assert_only_changed(&self, buffer: &wgpu::Buffer, written: &[usize], what: &str) {
         let halves = self.image.len() / 2;
         let whole = self.app.handle.wrap_as(buffer.clone(), 0, &[1, halves], DType::F16).unwrap();
         let found: Vec<f16> = block_on(whole.to_vec_of()).unwrap();
         let found: &[u8] = bytemuck::cast_slice(&found);
-        let inside = |at: usize, place: &Place| (place.offset..place.offset + place.bytes).contains(&(at as u64));
+        let inside = |at: usize, place: &Place| {
+            (place.offset..place.offset + place.bytes).contains(&(at as u64))
+        };
         for (at, (found, before)) in found.iter().zip(&self.image).enumerate() {
             let written = written.iter().any(|&place| inside(at, &self.places[place]));
             assert!(
@@ -123,12 +132,17 @@ impl<'a> Page<'a> {
         for &place in written {
             let Place { offset, bytes, .. } = self.places[place];
             let range = offset as usize..(offset + bytes) as usize;
-            assert_ne!(found[range.clone()], self.image[range], "{what}: nothing was written to {place}");
+            assert_ne!(
+                found[range.clone()],
+                self.image[range],
+                "{what}: nothing was written to {place}"
+            );
         }
     }
 }
 
-/// Odd numbers of elements: half a word, one and a half, few channels, several workgroups of words, several tiles.
+/// Odd numbers of elements: half a word, one and a half, few channels, several workgroups of words,
+/// several tiles.
 const SHAPES: [[usize; 3]; 5] = [[1, 3, 1], [3, 1, 1], [3, 5, 7], [9, 3, 683], [3, 3, 1367]];
 
 #[test]
@@ -140,18 +154,32 @@ fn nothing_outside_a_tensor_changes() {
                 let layouts = Layouts::all()[turn % 4];
                 turn += 1;
                 let dims = [shape.to_vec(), vec![shape[0] + 2, shape[1], shape[2]]];
-                let problem = Problem::random(&dims, &[types], Epilogue::None, [true, true], 5500 + turn as u64);
-                check_page(&app, &problem, types, layouts, &format!("turn {turn}, {types:?}, {layouts:?}, {dims:?}"));
+                let problem = Problem::random(
+                    &dims,
+                    &[types],
+                    Epilogue::None,
+                    [true, true],
+                    5500 + turn as u64,
+                );
+                check_page(
+                    &app,
+                    &problem,
+                    types,
+                    layouts,
+                    &format!("turn {turn}, {types:?}, {layouts:?}, {dims:?}"),
+                );
             }
         }
     }
 }
 
-/// A training step in one page: only outputs change, and they have the bits that buffers of their own get.
+/// A training step in one page: only outputs change, and they have the bits that buffers of their
+/// own get.
 fn check_page(app: &Application, problem: &Problem, types: Types, layouts: Layouts, what: &str) {
     let mut page = Page::new(app, 5501);
     let [x, g] = [&problem.x, &problem.g];
-    let room = |page: &mut Page<'_>, rank: usize, dtype| page.add(&x[rank], dtype, layouts.x, false);
+    let room =
+        |page: &mut Page<'_>, rank: usize, dtype| page.add(&x[rank], dtype, layouts.x, false);
     let x1 = page.add(&x[1], types.x, layouts.x, true);
     let y0 = room(&mut page, 0, types.other);
     let g0 = page.add(&g[0], types.other, layouts.g, true);
@@ -168,7 +196,8 @@ fn check_page(app: &Application, problem: &Problem, types: Types, layouts: Layou
     let (inputs, grad_outputs) = (pair(x0, x1), pair(g0, g1));
     let (mut outputs, mut grad_inputs) = (pair(y0, y1), pair(dx0, dx1));
     let layer = problem.layer(devices);
-    let saved = block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap().saved;
+    let saved =
+        block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap().saved;
     page.assert_only_changed(&buffer, &[y0, y1], what);
     let request = Backward::of(&inputs, &grad_outputs).input_gradient(&mut grad_inputs);
     block_on(layer.backward(&saved, request)).unwrap();
@@ -188,13 +217,21 @@ fn slices_may_touch_but_not_overlap_by_half_a_word() {
         let at = |slot: u64, elements: usize| {
             app.handle.wrap_as(buffer.clone(), slot * align, &[elements, 1], dtype).unwrap()
         };
-        // Elements up to the next slot, one less, and one more, which is the first half of a word of that slot.
+        // Elements up to the next slot, one less, and one more, which is the first half of a word
+        // of that slot.
         for (elements, fits) in [(halves, true), (halves - 1, true), (halves + 1, false)] {
-            let overlap =
-                |argument, other| Error::Argument(ArgumentError::Overlap { argument, rank: 0, other, other_rank: 0 });
-            let forward =
-                block_on(layer.forward_train(Forward::of(&at(0, elements)).write_to(&mut at(1, elements)))).map(|_| ());
-            assert_eq!(forward, if fits { Ok(()) } else { Err(overlap("output", "x")) }, "{elements}");
+            let overlap = |argument, other| {
+                Error::Argument(ArgumentError::Overlap { argument, rank: 0, other, other_rank: 0 })
+            };
+            let forward = block_on(
+                layer.forward_train(Forward::of(&at(0, elements)).write_to(&mut at(1, elements))),
+            )
+            .map(|_| ());
+            assert_eq!(
+                forward,
+                if fits { Ok(()) } else { Err(overlap("output", "x")) },
+                "{elements}"
+            );
 
             let (inputs, grad_outputs) = (at(0, elements), at(2, elements));
             let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
@@ -202,7 +239,11 @@ fn slices_may_touch_but_not_overlap_by_half_a_word() {
                 let mut grad_inputs = at(slot, elements);
                 let request = Backward::of(&inputs, &grad_outputs).input_gradient(&mut grad_inputs);
                 let backward = block_on(layer.backward(&saved, request)).map(|_| ());
-                assert_eq!(backward, if fits { Ok(()) } else { Err(overlap("input_gradient", other)) }, "{elements}");
+                assert_eq!(
+                    backward,
+                    if fits { Ok(()) } else { Err(overlap("input_gradient", other)) },
+                    "{elements}"
+                );
             }
         }
     }
@@ -221,8 +262,12 @@ fn a_slice_ends_with_a_whole_word_that_the_buffer_must_have() {
     let too_short = ArgumentError::SliceSize { offset_bytes: 0, size_bytes: 36, buffer_bytes: 34 };
     assert_eq!(wrap(34, 17), Err(Error::Argument(too_short)));
     let twice = app.alignment() / 2;
-    let misaligned = ArgumentError::Alignment { offset_bytes: twice, alignment_bytes: app.alignment() };
-    let found = app.handle.wrap_as(app.buffer(4 * app.alignment()), twice, &[1, 1], DType::BF16).map(|_| ());
+    let misaligned =
+        ArgumentError::Alignment { offset_bytes: twice, alignment_bytes: app.alignment() };
+    let found = app
+        .handle
+        .wrap_as(app.buffer(4 * app.alignment()), twice, &[1, 1], DType::BF16)
+        .map(|_| ());
     assert_eq!(found, Err(Error::Argument(misaligned)));
 }
 
@@ -233,7 +278,8 @@ fn writing_a_slice_changes_no_other_word() {
         for elements in 1..6 {
             let mut page = Page::new(&app, 5600);
             let batch = Batch::new(&[1, elements], |_| 0.0);
-            let before = page.add(&Batch::new(&[1, 3], |_| 1.0), DType::F32, Layout::ChannelsFirst, true);
+            let before =
+                page.add(&Batch::new(&[1, 3], |_| 1.0), DType::F32, Layout::ChannelsFirst, true);
             let place = page.add(&batch, dtype, Layout::ChannelsFirst, false);
             page.add(&Batch::new(&[1, 3], |_| 1.0), DType::F32, Layout::ChannelsFirst, true);
             let buffer = page.build();

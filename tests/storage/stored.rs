@@ -1,6 +1,8 @@
-//! Storage types and layouts as the tests go through them: which combinations a call may ask for, and tensors stored so.
+//! Storage types and layouts as the tests go through them: which combinations a call may ask for,
+//! and tensors stored so.
 //!
-//! Everywhere else in these tests activations are channels first and f32, with values that their storage type holds exactly.
+//! Everywhere else in these tests activations are channels first and f32, with values that their
+//! storage type holds exactly.
 
 use half::{bf16, f16};
 use pollster::block_on;
@@ -61,7 +63,8 @@ pub fn rounded(value: f32, dtype: DType) -> f32 {
     }
 }
 
-/// What rounding to a storage type may move a value of this size by; what an f32 is rounded by belongs to its own bound.
+/// What rounding to a storage type may move a value of this size by; what an f32 is rounded by
+/// belongs to its own bound.
 pub fn half_ulp(value: f64, dtype: DType) -> f64 {
     // Binary places behind the leading one, and the exponent of the smallest normal value.
     let (places, smallest) = match dtype {
@@ -69,7 +72,8 @@ pub fn half_ulp(value: f64, dtype: DType) -> f64 {
         DType::F16 => (10, -14),
         DType::BF16 => (7, -126),
     };
-    let exponent = if value == 0.0 { smallest } else { (value.abs().log2().floor() as i32).max(smallest) };
+    let exponent =
+        if value == 0.0 { smallest } else { (value.abs().log2().floor() as i32).max(smallest) };
     2f64.powi(exponent - places - 1)
 }
 
@@ -90,7 +94,8 @@ fn order(layout: Layout, dims: &[usize]) -> Vec<usize> {
         Layout::ChannelsFirst => (0..count).collect(),
         Layout::ChannelsLast => (0..count)
             .map(|at| {
-                let (sample, position, channel) = (at / (channels * inner), at / channels % inner, at % channels);
+                let (sample, position, channel) =
+                    (at / (channels * inner), at / channels % inner, at % channels);
                 (sample * channels + channel) * inner + position
             })
             .collect(),

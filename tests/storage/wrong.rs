@@ -9,10 +9,12 @@ use super::problem::{Pass, Problem, Uses};
 use super::shapes::Kind;
 use super::stored::*;
 
-/// A problem, its definition in training, and what the host found with outputs in f32 before they are stored as `dtype`.
+/// A problem, its definition in training, and what the host found with outputs in f32 before they
+/// are stored as `dtype`.
 fn unrounded(dtype: DType) -> (Problem, Expected, Pass) {
     let types = Types { x: dtype, other: dtype };
-    let problem = Problem::random(&Kind::Odd.dims(4, 5300), &[types], Epilogue::None, [true, true], 5300);
+    let problem =
+        Problem::random(&Kind::Odd.dims(4, 5300), &[types], Epilogue::None, [true, true], 5300);
     let expected = Expected::of(&problem, Uses::Group);
     let mut wide = problem.clone();
     // An f16 or bf16 is an f32 with the same value.
@@ -97,7 +99,11 @@ fn values_of_another_layout_and_swapped_halves_of_a_word_are_caught() {
         expected.compare(&problem, &wrong).unwrap_err();
 
         let mut wrong = right;
-        wrong.grad_inputs[0].as_chunks_mut().0.iter_mut().for_each(|pair: &mut [f32; 2]| pair.swap(0, 1));
+        wrong.grad_inputs[0]
+            .as_chunks_mut()
+            .0
+            .iter_mut()
+            .for_each(|pair: &mut [f32; 2]| pair.swap(0, 1));
         expected.compare(&problem, &wrong).unwrap_err();
     }
 }
@@ -107,7 +113,10 @@ fn reading_back_undoes_the_layout_of_an_upload() {
     let batch = Batch::new(&[2, 3, 2, 5], |index| index as f32);
     for layout in [Layout::ChannelsFirst, Layout::ChannelsLast] {
         for dtype in DTYPES {
-            assert_eq!(read_as(&upload_as(&Device::host(), &batch, dtype, layout), &batch), batch.values);
+            assert_eq!(
+                read_as(&upload_as(&Device::host(), &batch, dtype, layout), &batch),
+                batch.values
+            );
         }
     }
     // (n, c, h, w) = (1, 2, 0, 3) lies at (1, 0, 3, 2) of 2 × 2 × 5 × 3.

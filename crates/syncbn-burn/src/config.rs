@@ -27,11 +27,12 @@ pub struct SyncBatchNormConfig {
 impl SyncBatchNormConfig {
     /// A module on a device, with weight 1, bias 0, running mean 0 and running variance 1.
     ///
-    /// On the device of a [`Rank`](crate::Rank) it synchronizes with the modules of the other ranks when it trains. On any
-    /// other device it can evaluate, load and save.
+    /// On the device of a [`Rank`](crate::Rank) it synchronizes with the modules of the other ranks
+    /// when it trains. On any other device it can evaluate, load and save.
     ///
     /// # Panics
-    /// As Burn's own `init`: for settings outside their range. [`try_init`](Self::try_init) returns the error.
+    /// As Burn's own `init`: for settings outside their range. [`try_init`](Self::try_init) returns
+    /// the error.
     pub fn init(&self, device: &Device) -> SyncBatchNorm {
         self.try_init(device).unwrap_or_else(|error| raise(error))
     }
@@ -41,15 +42,24 @@ impl SyncBatchNormConfig {
     /// # Errors
     /// [`Error::Setting`] and [`Error::Layer`].
     pub fn try_init(&self, device: &Device) -> Result<SyncBatchNorm, Error> {
-        // Burn refuses an epsilon of 0 and a momentum outside [0, 1], where the layer allows either.
+        // Burn refuses an epsilon of 0 and a momentum outside [0, 1], where the layer allows
+        // either.
         let settings = [
-            ("epsilon", self.epsilon, self.epsilon.is_finite() && self.epsilon > 0.0, "a finite value above 0"),
+            (
+                "epsilon",
+                self.epsilon,
+                self.epsilon.is_finite() && self.epsilon > 0.0,
+                "a finite value above 0",
+            ),
             ("momentum", self.momentum, (0.0..=1.0).contains(&self.momentum), "0 to 1"),
         ];
-        if let Some(&(name, found, _, allowed)) = settings.iter().find(|(_, _, is_allowed, _)| !is_allowed) {
+        if let Some(&(name, found, _, allowed)) =
+            settings.iter().find(|(_, _, is_allowed, _)| !is_allowed)
+        {
             return Err(Error::Setting { name, found, allowed });
         }
-        let layers = Layers::new(self.num_features, self.epsilon, self.momentum, rank::of_device(device))?;
+        let layers =
+            Layers::new(self.num_features, self.epsilon, self.momentum, rank::of_device(device))?;
         let shape = [self.num_features];
         Ok(SyncBatchNorm {
             gamma: Initializer::Ones.init(shape, device),

@@ -30,7 +30,9 @@ pub enum Error {
         device: String,
     },
     /// Backward of a module that has been dropped, with all its clones.
-    #[error("the module was dropped before backward of its forward call: keep it, or a clone, until then")]
+    #[error(
+        "the module was dropped before backward of its forward call: keep it, or a clone, until then"
+    )]
     Gone,
     /// A tensor that Burn does not hold on a wgpu device.
     #[error("{argument} does not lie on one of Burn's wgpu devices: {found}")]
@@ -41,14 +43,17 @@ pub enum Error {
         found: String,
     },
     /// A tensor of a type that the layer, or Burn on the tensor's device, does not compute with.
-    #[error("{argument} is stored as {found}; allowed are f32, f16 and bf16 where Burn supports them on its device")]
+    #[error(
+        "{argument} is stored as {found}; allowed are f32, f16 and bf16 where Burn supports them on its device"
+    )]
     DType {
         /// Name of the tensor.
         argument: &'static str,
         /// The type found.
         found: String,
     },
-    /// An input of other dimensions than (N, C, ...), in evaluation; in training, [`Error::Layer`] says it.
+    /// An input of other dimensions than (N, C, ...), in evaluation; in training, [`Error::Layer`]
+    /// says it.
     #[error("input has the dimensions {found:?}, expected [batch, {channels}, ...]")]
     Input {
         /// The dimensions found.
@@ -78,10 +83,14 @@ thread_local! {
 }
 
 /// Leaves a call that can only return a tensor, as Burn's own operations do: by unwinding.
-#[expect(clippy::panic, reason = "forward and backward of a Burn module return tensors, and Burn's own fail this way")]
+#[expect(
+    clippy::panic,
+    reason = "forward and backward of a Burn module return tensors, and Burn's own fail this way"
+)]
 pub(crate) fn raise(error: Error) -> ! {
     if CATCHES.get() {
-        // What catches it knows it by its type; nothing is printed for a failure that becomes a value.
+        // What catches it knows it by its type; nothing is printed for a failure that becomes a
+        // value.
         resume_unwind(Box::new(error))
     }
     panic!("{error}")

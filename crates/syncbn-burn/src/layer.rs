@@ -1,7 +1,8 @@
-//! The layer below a module: one `syncbn::SyncBatchNorm` per rank, made when the module first trains there.
+//! The layer below a module: one `syncbn::SyncBatchNorm` per rank, made when the module first
+//! trains there.
 //!
-//! Forward and backward take Burn's primitive tensors on the calling thread and wait on it for the other ranks; nothing of
-//! Burn's is held while they wait.
+//! Forward and backward take Burn's primitive tensors on the calling thread and wait on it for the
+//! other ranks; nothing of Burn's is held while they wait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -30,15 +31,17 @@ pub(crate) struct Layers {
 #[derive(Debug)]
 pub(crate) struct Layer {
     rank: Arc<Shared>,
-    /// A pass takes `&self`, but before each the parameters of its call are set, which must stay until it is over.
+    /// A pass takes `&self`, but before each the parameters of its call are set, which must stay
+    /// until it is over.
     norm: Mutex<SyncBatchNorm>,
 }
 
-/// What backward needs of a forward call. The activation and the parameters stay where they are until it is dropped.
+/// What backward needs of a forward call. The activation and the parameters stay where they are
+/// until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Saved {
-    /// Not held: Burn keeps a graph that nobody differentiates until a later backward pass, and the rank would seem to be
-    /// there all the while.
+    /// Not held: Burn keeps a graph that nobody differentiates until a later backward pass, and the
+    /// rank would seem to be there all the while.
     layer: Weak<Layer>,
     x: CubeTensor,
     input: Lent,
@@ -55,7 +58,12 @@ pub(crate) struct Gradients {
 }
 
 impl Layers {
-    pub fn new(num_features: usize, epsilon: f64, momentum: f64, rank: Option<Arc<Shared>>) -> Result<Self, Error> {
+    pub fn new(
+        num_features: usize,
+        epsilon: f64,
+        momentum: f64,
+        rank: Option<Arc<Shared>>,
+    ) -> Result<Self, Error> {
         // The running statistics are Burn's; this layer has none to go apart from them.
         let config = BatchNormConfig::torch(num_features)
             .with_eps(epsilon)
@@ -68,8 +76,9 @@ impl Layers {
 
     /// The layer of the rank of a device.
     ///
-    /// It is made when it is first asked for: ranks number their layers in the order in which they make them, and the order
-    /// in which a network uses its layers is the same on every rank, however its modules came there.
+    /// It is made when it is first asked for: ranks number their layers in the order in which they
+    /// make them, and the order in which a network uses its layers is the same on every rank,
+    /// however its modules came there.
     pub fn on(&self, device: &CubeDevice) -> Result<Arc<Layer>, Error> {
         let mut made = lock(&self.made);
         if let Some(layer) = made.iter().find(|layer| layer.rank.is_on(device)) {
@@ -78,13 +87,15 @@ impl Layers {
         let own = self.rank.clone().filter(|rank| rank.is_on(device));
         let rank = own.or_else(|| of_cube_device(device));
         let rank = rank.ok_or_else(|| Error::NoRank { device: format!("{device:?}") })?;
-        let norm = SyncBatchNorm::new(self.config.clone(), [rank.gpu.clone()])?.in_group(&rank.group)?;
+        let norm =
+            SyncBatchNorm::new(self.config.clone(), [rank.gpu.clone()])?.in_group(&rank.group)?;
         let layer = Arc::new(Layer { rank, norm: Mutex::new(norm) });
         made.push(layer.clone());
         Ok(layer)
     }
 
-    /// Tells the ranks that may wait for the one of a device, or else for the module's own, that it has failed.
+    /// Tells the ranks that may wait for the one of a device, or else for the module's own, that it
+    /// has failed.
     pub fn tell(&self, device: &Device, error: &Error) {
         if let Some(rank) = of_device(device).or_else(|| self.rank.clone()) {
             rank.tell(error);
@@ -108,8 +119,13 @@ impl Layer {
         let (input, mut output) = (lend("input", &x, gpu)?, lend("output", &y, gpu)?);
         let parameters = [weight, bias];
         let pinned = set_parameters(&mut norm, &parameters, gpu)?;
-        let forward = block_on(norm.forward_train(Forward::of(&input.tensor).write_to(&mut output.tensor)))?.saved;
-        Ok((y, Saved { layer: Arc::downgrade(self), x, input, parameters, _pinned: pinned, forward }))
+        let forward =
+            block_on(norm.forward_train(Forward::of(&input.tensor).write_to(&mut output.tensor)))?
+                .saved;
+        Ok((
+            y,
+            Saved { layer: Arc::downgrade(self), x, input, parameters, _pinned: pinned, forward },
+        ))
     }
 }
 
@@ -119,17 +135,24 @@ impl Saved {
         self.forward.statistics()
     }
 
-    /// The gradients of the call, from that of y; those of weight and bias are f32, of this rank's values alone. The
-    /// gradient of x is computed where it is wanted; the other ranks need this one's sums in any case.
+    /// The gradients of the call, from that of y; those of weight and bias are f32, of this rank's
+    /// values alone. The gradient of x is computed where it is wanted; the other ranks need this
+    /// one's sums in any case.
     pub fn backward(&self, grad: CubeTensor, wants_x: bool) -> Result<Gradients, Error> {
         let layer = self.layer.upgrade().ok_or(Error::Gone)?;
         self.backward_on(&layer, grad, wants_x).inspect_err(|error| layer.rank.tell(error))
     }
 
-    fn backward_on(&self, layer: &Layer, grad: CubeTensor, wants_x: bool) -> Result<Gradients, Error> {
+    fn backward_on(
+        &self,
+        layer: &Layer,
+        grad: CubeTensor,
+        wants_x: bool,
+    ) -> Result<Gradients, Error> {
         let grad = in_place(grad);
         let [weight, bias] = &self.parameters;
-        let (x, [weight, bias]) = (wants_x.then(|| fresh_like(&self.x)), [weight, bias].map(fresh_like));
+        let (x, [weight, bias]) =
+            (wants_x.then(|| fresh_like(&self.x)), [weight, bias].map(fresh_like));
         let gpu = &layer.rank.gpu;
         let mut norm = lock(&layer.norm);
         let lend = |tensor| lend("gradient", tensor, gpu);

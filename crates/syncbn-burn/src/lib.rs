@@ -1,28 +1,34 @@
-//! Synchronized batch normalization for [Burn](burn): its `BatchNorm` with one mean and variance over every rank.
+//! Synchronized batch normalization for [Burn](burn): its `BatchNorm` with one mean and variance
+//! over every rank.
 //!
-//! [`SyncBatchNorm`] stands where Burn's `BatchNorm` stood, with the same fields, record, defaults and behaviour; it is
-//! made on the device of a [`Rank`], which joins a Burn device to a [`ProcessGroup`](syncbn::ProcessGroup). Below it works
-//! `syncbn`: kernels of its own on Burn's buffers, an exact merge on the host, any transport among the ranks.
+//! [`SyncBatchNorm`] stands where Burn's `BatchNorm` stood, with the same fields, record, defaults
+//! and behaviour; it is made on the device of a [`Rank`], which joins a Burn device to a
+//! [`ProcessGroup`](syncbn::ProcessGroup). Below it works `syncbn`: kernels of its own on Burn's
+//! buffers, an exact merge on the host, any transport among the ranks.
 //!
 //! # How it shares a device with Burn
-//! * **No copy.** Kernels bind the slices of Burn's pooled buffers in which tensors lie, of dense (N, C, ...) or, as Burn's
-//!   convolutions give it, of memory in which the channels lie last. Other strides are copied by Burn first.
-//! * **In order.** Burn queues its work. Asking for a buffer submits what is queued for it and by this thread; buffers are asked
-//!   for immediately before the layer submits to the same queue, and only fresh memory is written, so nothing overtakes.
-//! * **Where ranks wait.** On the thread that calls `forward` or `backward`, with nothing of Burn's locked but, in
-//!   backward, the autodiff graph of the loss. Not within an operation: Burn runs operations on the thread that serves a
-//!   device, which a wait would stall for everybody. What the autodiff graph and, with the feature `fusion`, the fused
-//!   stream hold is an operation that hands over a tensor computed already; with fusion the stream is drained up to the
-//!   input first.
-//! * **Threads.** One per rank, and parameters of its own in each: make or load a model per rank, or `fork` it. Ranks that
-//!   share parameter nodes (a `clone` moved to another device) wait for Burn's lock of the common graph and for each other, and
-//!   get an error when the group's deadline passes.
+//! * **No copy.** Kernels bind the slices of Burn's pooled buffers in which tensors lie, of dense
+//!   (N, C, ...) or, as Burn's convolutions give it, of memory in which the channels lie last.
+//!   Other strides are copied by Burn first.
+//! * **In order.** Burn queues its work. Asking for a buffer submits what is queued for it and by
+//!   this thread; buffers are asked for immediately before the layer submits to the same queue, and
+//!   only fresh memory is written, so nothing overtakes.
+//! * **Where ranks wait.** On the thread that calls `forward` or `backward`, with nothing of Burn's
+//!   locked but, in backward, the autodiff graph of the loss. Not within an operation: Burn runs
+//!   operations on the thread that serves a device, which a wait would stall for everybody. What
+//!   the autodiff graph and, with the feature `fusion`, the fused stream hold is an operation that
+//!   hands over a tensor computed already; with fusion the stream is drained up to the input first.
+//! * **Threads.** One per rank, and parameters of its own in each: make or load a model per rank,
+//!   or `fork` it. Ranks that share parameter nodes (a `clone` moved to another device) wait for
+//!   Burn's lock of the common graph and for each other, and get an error when the group's deadline
+//!   passes.
 //!
 //! # When a rank fails
-//! All others get an error that names it, at once or within the group's deadline: [`SyncBatchNorm::try_forward`] and
-//! [`try_backward`] return it, `forward` and `backward` panic with its message, as Burn's own operations do. Every
-//! error that a module returns is told to the others at once. A failure elsewhere, such as a batch that could not be read, they
-//! notice when the rank ends or their deadline passes, or at once where the program calls
+//! All others get an error that names it, at once or within the group's deadline:
+//! [`SyncBatchNorm::try_forward`] and [`try_backward`] return it, `forward` and `backward` panic
+//! with its message, as Burn's own operations do. Every error that a module returns is told to the
+//! others at once. A failure elsewhere, such as a batch that could not be read, they notice when
+//! the rank ends or their deadline passes, or at once where the program calls
 //! [`ProcessGroup::abort`](syncbn::ProcessGroup::abort).
 
 mod config;

@@ -1,8 +1,10 @@
-//! The operation as Burn's backends see it: a node of the autodiff graph whose output is there already.
+//! The operation as Burn's backends see it: a node of the autodiff graph whose output is there
+//! already.
 //!
-//! The layer exchanges with the other ranks on the thread that calls `forward` or `backward`, before anything is
-//! registered: an exchange inside an operation would stall the thread that serves the device, which with fusion runs
-//! operations later and for all callers. What is registered only hands over the tensor.
+//! The layer exchanges with the other ranks on the thread that calls `forward` or `backward`,
+//! before anything is registered: an exchange inside an operation would stall the thread that
+//! serves the device, which with fusion runs operations later and for all callers. What is
+//! registered only hands over the tensor.
 
 #[cfg(test)]
 mod tests;
@@ -71,7 +73,8 @@ impl SyncBatchNormOps for CubeBackend {
 
 /// A backend whose tensors lie in CubeCL's memory.
 pub trait InMemory: SyncBatchNormOps {
-    /// The tensor there, with everything done that it depends on, or queued before whatever is submitted next.
+    /// The tensor there, with everything done that it depends on, or queued before whatever is
+    /// submitted next.
     fn into_cube(tensor: FloatTensor<Self>) -> CubeTensor;
 }
 
@@ -98,10 +101,17 @@ impl<B: InMemory> Backward<B, 3> for SyncBatchNormBackward {
         let [x, gamma, beta] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
         let Some(saved) = ops.state else { return };
-        let made = saved.backward(B::into_cube(grad.clone()), x.is_some()).unwrap_or_else(|error| raise(error));
+        let made = saved
+            .backward(B::into_cube(grad.clone()), x.is_some())
+            .unwrap_or_else(|error| raise(error));
         let mut register = |parent: Option<_>, made: Option<CubeTensor>| {
             if let (Some(parent), Some(made)) = (parent, made) {
-                let gradient = B::sync_batch_norm(grad.clone(), grad.clone(), grad.clone(), Done::gradient(made));
+                let gradient = B::sync_batch_norm(
+                    grad.clone(),
+                    grad.clone(),
+                    grad.clone(),
+                    Done::gradient(made),
+                );
                 grads.register::<B>(parent, gradient);
             }
         };
@@ -123,7 +133,11 @@ impl<B: InMemory, C: CheckpointStrategy> SyncBatchNormOps for Autodiff<B, C> {
         let saved = done.saved.take();
         let y = B::sync_batch_norm(x, gamma, beta, done);
         // The activation is kept as it lies: one that was computed again would lie elsewhere.
-        match SyncBatchNormBackward.prepare::<C>([x_node, gamma_node, beta_node]).compute_bound().stateful() {
+        match SyncBatchNormBackward
+            .prepare::<C>([x_node, gamma_node, beta_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prepared) => prepared.finish(saved, y),
             OpsKind::UnTracked(prepared) => prepared.finish(y),
         }

@@ -1,8 +1,8 @@
 //! Ranks: a Burn device, its wgpu handles, and the group in which its layers synchronize.
 //!
-//! Burn's device gives no way back to the wgpu device below it, and a module is made from a device alone. So every rank is
-//! listed here, weakly: what holds it are its handle and the modules made on it, and when they are gone, the rank has left
-//! its group.
+//! Burn's device gives no way back to the wgpu device below it, and a module is made from a device
+//! alone. So every rank is listed here, weakly: what holds it are its handle and the modules made
+//! on it, and when they are gone, the rank has left its group.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,11 +18,12 @@ use crate::error::Error;
 /// The ranks that live.
 static RANKS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
-/// One rank of data-parallel training: a Burn device whose [`SyncBatchNorm`](crate::SyncBatchNorm) layers normalize with
-/// the statistics of a whole [`ProcessGroup`].
+/// One rank of data-parallel training: a Burn device whose [`SyncBatchNorm`](crate::SyncBatchNorm)
+/// layers normalize with the statistics of a whole [`ProcessGroup`].
 ///
-/// Modules made on its device belong to it and hold it; it leaves the group when it and they are dropped. Each rank lives
-/// on a thread of its own, as its layers wait for those of the other ranks.
+/// Modules made on its device belong to it and hold it; it leaves the group when it and they are
+/// dropped. Each rank lives on a thread of its own, as its layers wait for those of the other
+/// ranks.
 ///
 /// ```no_run
 /// use syncbn_burn::{Rank, SyncBatchNormConfig};
@@ -52,16 +53,21 @@ pub(crate) struct Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rank, world_size) = (self.group.rank(), self.group.world_size());
-        f.debug_struct("Rank").field("device", &self.cube).field("rank", &rank).field("of", &world_size).finish()
+        f.debug_struct("Rank")
+            .field("device", &self.cube)
+            .field("rank", &rank)
+            .field("of", &world_size)
+            .finish()
     }
 }
 
 impl Rank {
-    /// Opens a wgpu device on an adapter, as [`setup`] does, and gives it to Burn. Several may be opened on one adapter.
+    /// Opens a wgpu device on an adapter, as [`setup`] does, and gives it to Burn. Several may be
+    /// opened on one adapter.
     ///
     /// # Errors
-    /// [`Error::Device`] when the driver refuses or Burn does not take the device; [`Error::Layer`] when it is below the
-    /// portable limits of WebGPU.
+    /// [`Error::Device`] when the driver refuses or Burn does not take the device; [`Error::Layer`]
+    /// when it is below the portable limits of WebGPU.
     pub fn open(adapter: &wgpu::Adapter, group: ProcessGroup) -> Result<Self, Error> {
         Self::share(setup(adapter)?, group)
     }
@@ -76,16 +82,22 @@ impl Rank {
         Self::of_device(&device, &setup, group)
     }
 
-    /// Uses a device that Burn has already, with the handles that `Device::wgpu_options().init_with_setup()` returned
-    /// beside it.
+    /// Uses a device that Burn has already, with the handles that
+    /// `Device::wgpu_options().init_with_setup()` returned beside it.
     ///
     /// # Errors
-    /// [`Error::Device`] for a device that is not one of wgpu, or that is a rank already; [`Error::Layer`] as
-    /// [`open`](Self::open).
-    pub fn of_device(device: &Device, setup: &WgpuSetup, group: ProcessGroup) -> Result<Self, Error> {
+    /// [`Error::Device`] for a device that is not one of wgpu, or that is a rank already;
+    /// [`Error::Layer`] as [`open`](Self::open).
+    pub fn of_device(
+        device: &Device,
+        setup: &WgpuSetup,
+        group: ProcessGroup,
+    ) -> Result<Self, Error> {
         let device = device.clone().without_autodiff();
         let Some(cube) = cube_device(&device) else {
-            return Err(Error::Device { message: format!("{device:?} is not one of Burn's wgpu devices") });
+            return Err(Error::Device {
+                message: format!("{device:?} is not one of Burn's wgpu devices"),
+            });
         };
         let gpu = syncbn::Device::from_wgpu(setup.device.clone(), setup.queue.clone())?;
         let mut ranks = ranks();
@@ -115,8 +127,8 @@ impl Shared {
         self.cube == *device
     }
 
-    /// Tells the other ranks of a failure of this one, for which they may wait, unless it is one that all find alike. What
-    /// the layer has found, it has told.
+    /// Tells the other ranks of a failure of this one, for which they may wait, unless it is one
+    /// that all find alike. What the layer has found, it has told.
     pub fn tell(&self, error: &Error) {
         if !matches!(error, Error::Layer(syncbn::Error::Batch(_) | syncbn::Error::Group(_))) {
             self.group.abort(&error.to_string());
@@ -124,14 +136,16 @@ impl Shared {
     }
 }
 
-/// A wgpu device on an adapter with all features that Burn can use, in the form in which Burn takes it.
+/// A wgpu device on an adapter with all features that Burn can use, in the form in which Burn takes
+/// it.
 ///
 /// # Errors
 /// [`Error::Device`] when the driver refuses.
 pub fn setup(adapter: &wgpu::Adapter) -> Result<WgpuSetup, Error> {
-    // Burn reads features and limits from the adapter, so the device needs all of them, but for those that cost
-    // (mapping memory for the host) or promise nothing.
-    let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
+    // Burn reads features and limits from the adapter, so the device needs all of them, but for
+    // those that cost (mapping memory for the host) or promise nothing.
+    let unwanted =
+        wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("syncbn-burn"),
         required_features: adapter.features() - unwanted,

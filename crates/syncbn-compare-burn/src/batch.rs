@@ -3,7 +3,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// How far the two may be apart, for outputs of about 1: a hundred roundings in f32, more than sums of either kind do.
+/// How far the two may be apart, for outputs of about 1: a hundred roundings in f32, more than sums
+/// of either kind do.
 pub const TOLERANCE: f32 = 100.0 / (1u32 << 23) as f32;
 
 /// x and the upstream gradient of the comparison, (N, C, spatial…).
@@ -18,7 +19,8 @@ impl Batch {
     pub fn random(dims: &[usize]) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(7);
         let count = dims.iter().product();
-        let mut values = || (0..count).map(|_| random.next_u32() as f32 / (1u32 << 30) as f32 - 2.0).collect();
+        let mut values =
+            || (0..count).map(|_| random.next_u32() as f32 / (1u32 << 30) as f32 - 2.0).collect();
         Self { dims: dims.to_vec(), x: values(), grad_output: values() }
     }
 }
@@ -29,7 +31,10 @@ pub fn farthest(a: &[f32], b: &[f32]) -> f32 {
         return f32::INFINITY;
     }
     let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-    differences.fold(0.0, |far, difference| if difference.is_nan() { f32::INFINITY } else { far.max(difference) })
+    differences.fold(
+        0.0,
+        |far, difference| if difference.is_nan() { f32::INFINITY } else { far.max(difference) },
+    )
 }
 
 #[cfg(test)]

@@ -73,7 +73,8 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 impl<const D: usize> Contender for Layer<D> {
     fn time(&mut self, step: Step) -> Result<Duration, Box<dyn Error>> {
         let started = Instant::now();
-        // What a step made is kept until the device is done: with fusion, what nobody holds need not be computed.
+        // What a step made is kept until the device is done: with fusion, what nobody holds need
+        // not be computed.
         match step {
             Step::Forward => {
                 let y = self.training.forward(self.x.clone());

@@ -1,10 +1,12 @@
-//! Times Burn's batch normalization and syncbn's: the same shapes and values, on one wgpu device, in turn in one run.
+//! Times Burn's batch normalization and syncbn's: the same shapes and values, on one wgpu device,
+//! in turn in one run.
 //!
-//! Wall times from the call until the device is done, as Burn tells no others. Burn differentiates what it has recorded, so
-//! that backward is timed together with its forward, in both. Before anything is timed, the two must agree.
+//! Wall times from the call until the device is done, as Burn tells no others. Burn differentiates
+//! what it has recorded, so that backward is timed together with its forward, in both. Before
+//! anything is timed, the two must agree.
 //!
-//! `cargo run --release --manifest-path crates/syncbn-compare-burn/Cargo.toml -- --help` lists the options; `--features fusion` gives Burn its fusion of
-//! kernels.
+//! `cargo run --release --manifest-path crates/syncbn-compare-burn/Cargo.toml -- --help` lists the
+//! options; `--features fusion` gives Burn its fusion of kernels.
 
 mod batch;
 mod burns;
@@ -38,7 +40,8 @@ use timing::Samples;
 use workloads::Workload;
 
 /// What the fusion feature makes of Burn.
-const BURN: &str = if cfg!(feature = "fusion") { "Burn with fusion" } else { "Burn without fusion" };
+const BURN: &str =
+    if cfg!(feature = "fusion") { "Burn with fusion" } else { "Burn without fusion" };
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -54,13 +57,17 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let setup = open(options.adapter.as_deref())?;
     let repeats = options.repeats();
-    println!("{BURN} and syncbn on {}; medians and quartiles of {repeats} repeats", setup.adapter.get_info().name);
+    println!(
+        "{BURN} and syncbn on {}; medians and quartiles of {repeats} repeats",
+        setup.adapter.get_info().name
+    );
     println!();
     let ours = syncbn::Device::from_wgpu(setup.device.clone(), setup.queue.clone())?;
     let burns = BurnDevice::wgpu_options().setup(setup).init()?;
     println!(
         "{}",
-        row(["workload", "step", "syncbn ms", "quartiles", "Burn ms", "quartiles", "ratio"].map(str::to_owned))
+        row(["workload", "step", "syncbn ms", "quartiles", "Burn ms", "quartiles", "ratio"]
+            .map(str::to_owned))
     );
     for workload in options.workloads() {
         let batch = Batch::random(workload.dims);
@@ -78,13 +85,18 @@ type Contenders = (Ours, Box<dyn Burns>);
 
 /// Refuses to time two that compute different things.
 fn compare(workload: &Workload, (ours, burns): &mut Contenders) -> Result<(), Box<dyn Error>> {
-    let pairs = [("y", ours.y()?, burns.y()), ("grad_input", ours.grad_input()?, burns.grad_input())];
+    let pairs =
+        [("y", ours.y()?, burns.y()), ("grad_input", ours.grad_input()?, burns.grad_input())];
     for (name, ours, burns) in pairs {
         let far = batch::farthest(&ours, &burns);
         if far > batch::TOLERANCE {
-            return Err(
-                format!("{} of {} differs by {far:e}, of at most {:e}", name, workload.name, batch::TOLERANCE).into()
-            );
+            return Err(format!(
+                "{} of {} differs by {far:e}, of at most {:e}",
+                name,
+                workload.name,
+                batch::TOLERANCE
+            )
+            .into());
         }
     }
     Ok(())
@@ -105,7 +117,8 @@ fn measure(
             their_times.push(pair.1);
         }
     }
-    let ratios = their_times.iter().zip(&our_times).map(|(burns, ours)| burns.div_duration_f64(*ours));
+    let ratios =
+        their_times.iter().zip(&our_times).map(|(burns, ours)| burns.div_duration_f64(*ours));
     let ratio = Samples::of_numbers(ratios);
     let cells = |times: &[Duration]| {
         let Samples { lower, median, upper, .. } = Samples::of(times.iter().copied());
@@ -117,7 +130,9 @@ fn measure(
 }
 
 fn row([workload, step, ours, our_spread, burns, their_spread, ratio]: [String; 7]) -> String {
-    format!("{workload:<13}  {step:<20}  {ours:>9}  {our_spread:>20}  {burns:>9}  {their_spread:>20}  {ratio:>6}")
+    format!(
+        "{workload:<13}  {step:<20}  {ours:>9}  {our_spread:>20}  {burns:>9}  {their_spread:>20}  {ratio:>6}"
+    )
 }
 
 /// A device with all that its adapter offers, in the form in which Burn takes one.
@@ -125,9 +140,15 @@ fn open(wanted: Option<&str>) -> Result<WgpuSetup, Box<dyn Error>> {
     let adapters = block_on(syncbn::Device::adapters());
     let name = |adapter: &wgpu::Adapter| adapter.get_info().name;
     let wanted = wanted.unwrap_or_default().to_lowercase();
-    let Some(adapter) = adapters.iter().find(|adapter| name(adapter).to_lowercase().contains(&wanted)) else {
+    let Some(adapter) =
+        adapters.iter().find(|adapter| name(adapter).to_lowercase().contains(&wanted))
+    else {
         let found: Vec<String> = adapters.iter().map(name).collect();
-        return Err(format!("no adapter's name contains {wanted:?}; found are: {}", found.join(", ")).into());
+        return Err(format!(
+            "no adapter's name contains {wanted:?}; found are: {}",
+            found.join(", ")
+        )
+        .into());
     };
     // Burn reads features and limits from the adapter, so that the device must have them.
     let unwanted = Features::MAPPABLE_PRIMARY_BUFFERS | Features::all_experimental_mask();

@@ -14,7 +14,8 @@ pub struct Options {
           value_parser = PossibleValuesParser::new(workloads::names()))]
     workloads: Vec<String>,
 
-    /// Run on the first adapter whose name contains NAME, in any case [default: the first GPU, or a software driver]
+    /// Run on the first adapter whose name contains NAME, in any case [default: the first GPU, or a
+    /// software driver]
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
 
@@ -26,7 +27,9 @@ pub struct Options {
 impl Options {
     /// The workloads that were asked for, each once, in the order of the list.
     pub fn workloads(&self) -> impl Iterator<Item = &'static Workload> {
-        workloads::WORKLOADS.iter().filter(|workload| self.workloads.iter().any(|name| workload.answers_to(name)))
+        workloads::WORKLOADS
+            .iter()
+            .filter(|workload| self.workloads.iter().any(|name| workload.answers_to(name)))
     }
 
     /// Timed repeats of every step.

@@ -8,7 +8,8 @@ use std::time::Duration;
 pub enum Step {
     /// Forward in training.
     Forward,
-    /// Forward in training and the gradients of input, weight and bias, for an upstream gradient of ones.
+    /// Forward in training and the gradients of input, weight and bias, for an upstream gradient of
+    /// ones.
     ForwardBackward,
     /// Forward with the running statistics.
     Eval,

@@ -1,4 +1,5 @@
-//! The folder in which shaders lie for the judges: one folder per language, and a list of names per judge.
+//! The folder in which shaders lie for the judges: one folder per language, and a list of names per
+//! judge.
 
 use std::fs;
 use std::io;
@@ -61,7 +62,11 @@ impl Folder {
     }
 
     /// Which shaders a judge has to take or refuse.
-    pub fn write_list(&self, judge: &str, names: impl IntoIterator<Item = impl AsRef<str>>) -> io::Result<()> {
+    pub fn write_list(
+        &self,
+        judge: &str,
+        names: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> io::Result<()> {
         self.write(&format!("{judge}.list"), lines(names))
     }
 
@@ -79,8 +84,13 @@ impl Folder {
         self.write(TABLE, serde_json::to_string_pretty(shaders)?)
     }
 
-    /// The shaders in other languages, where a device that takes the language takes the shader: what naga says, by language.
-    pub fn translate(&self, targets: &[&dyn Target], shaders: &[&Shader]) -> io::Result<Vec<Vec<Verdict>>> {
+    /// The shaders in other languages, where a device that takes the language takes the shader:
+    /// what naga says, by language.
+    pub fn translate(
+        &self,
+        targets: &[&dyn Target],
+        shaders: &[&Shader],
+    ) -> io::Result<Vec<Vec<Verdict>>> {
         let of_shader = |shader: &&Shader| -> io::Result<Vec<Option<Verdict>>> {
             // Most languages are made of one text.
             let module = Module::read(shader, &shader.source);
@@ -127,7 +137,9 @@ impl Folder {
     /// The jobs of a compiler of Direct3D.
     pub fn write_jobs(&self, judge: &str, jobs: &[Job]) -> io::Result<()> {
         let flags = |job: &Job| if job.has_16_bits { "16" } else { "-" };
-        let line = |job: &Job| format!("{}\t{}\t{}\t{}\t{}", job.name, job.profile, job.entry, job.file, flags(job));
+        let line = |job: &Job| {
+            format!("{}\t{}\t{}\t{}\t{}", job.name, job.profile, job.entry, job.file, flags(job))
+        };
         self.write(&format!("{judge}.jobs"), lines(jobs.iter().map(line)))?;
         self.write_list(judge, jobs.iter().map(|job| &job.name))
     }
@@ -165,7 +177,10 @@ pub fn jobs(models: &[Hlsl], shaders: &[Shader], is_asked: impl Fn(&Shader) -> b
     for model in models {
         // Without an f16 the model that brings it has nothing new.
         let is_new = |shader: &Shader| shader.f16 || *model != Hlsl::V6_2;
-        for shader in shaders.iter().filter(|shader| model.takes(shader) && is_new(shader) && is_asked(shader)) {
+        for shader in shaders
+            .iter()
+            .filter(|shader| model.takes(shader) && is_new(shader) && is_asked(shader))
+        {
             jobs.push(Job::of(*model, &shader.name));
         }
     }

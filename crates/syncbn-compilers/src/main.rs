@@ -1,8 +1,9 @@
-//! Writes every shader variant of `syncbn`, as WGSL and in every language that naga makes of it, for compilers that judge
-//! them without any GPU. `scripts/compilers.sh` installs those, runs them, and counts.
+//! Writes every shader variant of `syncbn`, as WGSL and in every language that naga makes of it,
+//! for compilers that judge them without any GPU. `scripts/compilers.sh` installs those, runs them,
+//! and counts.
 //!
-//! A judge is asked about the names of a list and says one line about each (`verdict`). It is asked about the variants, and
-//! about planted shaders, which it must refuse (`planted`).
+//! A judge is asked about the names of a list and says one line about each (`verdict`). It is asked
+//! about the variants, and about planted shaders, which it must refuse (`planted`).
 
 mod folder;
 mod planted;
@@ -99,15 +100,24 @@ fn run(command: Command) -> io::Result<()> {
             // Each compiler has a sample of its own: of what it can compile.
             let of_dxc = sample::names(&shaders);
             let of_fxc = sample::names(shaders.iter().filter(|shader| Hlsl::V5_1.takes(shader)));
-            println!("{} variants; samples: {} for DXC, {} for FXC", shaders.len(), of_dxc.len(), of_fxc.len());
-            let asked = |names: BTreeSet<String>| move |shader: &Shader| all || names.contains(&shader.name);
+            println!(
+                "{} variants; samples: {} for DXC, {} for FXC",
+                shaders.len(),
+                of_dxc.len(),
+                of_fxc.len()
+            );
+            let asked = |names: BTreeSet<String>| {
+                move |shader: &Shader| all || names.contains(&shader.name)
+            };
             folder::fill(&Folder::create(&folder)?, &shaders, asked(of_dxc), asked(of_fxc))
         }
         Command::Plant { folder } => planted::fill(&Folder::create(&folder)?),
         Command::SpirvVal { folder, language, environment } => {
             programs::spirv_val(&Folder::open(&folder), target(&language)?, &environment)
         }
-        Command::Glslang { folder, language } => programs::glslang(&Folder::open(&folder), target(&language)?),
+        Command::Glslang { folder, language } => {
+            programs::glslang(&Folder::open(&folder), target(&language)?)
+        }
         Command::Compile { folder, chip } => registers::judge(&Folder::open(&folder), &chip),
         Command::Registers { folder, chips } => registers::table(&Folder::open(&folder), &chips),
         Command::Subgroups => subgroups(),

@@ -1,4 +1,5 @@
-//! Shaders that a judge must refuse, beside one that all must take: what shows that each of them can say no.
+//! Shaders that a judge must refuse, beside one that all must take: what shows that each of them
+//! can say no.
 
 use std::io;
 
@@ -17,7 +18,8 @@ const HEAD: &str = "struct Params { length: u32, shift: u32, rows: u32, scale: f
 var<workgroup> shared_values: array<f32, 64>;
 ";
 
-/// A planted shader: its body, the judges that must refuse it, and whether `y` is bound as if nobody wrote it.
+/// A planted shader: its body, the judges that must refuse it, and whether `y` is bound as if
+/// nobody wrote it.
 struct Plant {
     name: &'static str,
     body: &'static str,
@@ -41,7 +43,12 @@ const PLANTS: &[Plant] = &[
     },
     // The text is good: only the pipeline does not fit.
     Plant { name: "bad-layout", body: "y[i] = x[i];", refused_by: &["tint"], is_read_only: true },
-    Plant { name: "bad-name", body: "y[i] = z[i];", refused_by: &["tint", "naga"], is_read_only: false },
+    Plant {
+        name: "bad-name",
+        body: "y[i] = z[i];",
+        refused_by: &["tint", "naga"],
+        is_read_only: false,
+    },
     // Before OpenGL 4.5 there is no choice between vectors of integers.
     Plant {
         name: "bad-choice",
@@ -76,8 +83,9 @@ pub fn fill(folder: &Folder) -> io::Result<()> {
         shaders.push(planted);
     }
     let asked = |judge: &str| {
-        let refused =
-            |plant: &&Plant| plant.refused_by.iter().any(|by| judge == *by || judge.starts_with(&format!("{by}.")));
+        let refused = |plant: &&Plant| {
+            plant.refused_by.iter().any(|by| judge == *by || judge.starts_with(&format!("{by}.")))
+        };
         let names = PLANTS.iter().filter(refused).map(|plant| plant.name);
         std::iter::once(GOOD).chain(names).collect::<Vec<_>>()
     };
@@ -92,7 +100,8 @@ pub fn fill(folder: &Folder) -> io::Result<()> {
         let file = |name: &str| format!("{}/{name}{}", target.name(), target.ending());
         let mut names = asked(&judge);
         if target.ending() == ".spv" {
-            folder.write(&file("bad-store"), corrupted(&std::fs::read(folder.file(&file(GOOD)))?)?)?;
+            folder
+                .write(&file("bad-store"), corrupted(&std::fs::read(folder.file(&file(GOOD)))?)?)?;
             names.push("bad-store");
         } else {
             let text = std::fs::read_to_string(folder.file(&file(GOOD)))?;

@@ -1,4 +1,5 @@
-//! Judges that are programs for single files: spirv-val, which takes one at a time, and glslang's, which takes many.
+//! Judges that are programs for single files: spirv-val, which takes one at a time, and glslang's,
+//! which takes many.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,9 +25,15 @@ struct File {
 /// The list cannot be read.
 pub fn spirv_val(folder: &Folder, target: &dyn Target, environment: &str) -> io::Result<()> {
     let verdicts = in_parallel(&files(folder, target)?, |file| {
-        let result = match Command::new("spirv-val").args(["--target-env", environment]).arg(&file.path).output() {
+        let result = match Command::new("spirv-val")
+            .args(["--target-env", environment])
+            .arg(&file.path)
+            .output()
+        {
             Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr))),
+            Ok(output) => {
+                Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)))
+            }
             Err(error) => Err(format!("spirv-val: {error}")),
         };
         Verdict::new(&file.name, result)
@@ -49,7 +56,8 @@ pub fn glslang(folder: &Folder, target: &dyn Target) -> io::Result<()> {
     Ok(())
 }
 
-/// It prints each path, and under it what is wrong. A text of which it does not speak gets no verdict.
+/// It prints each path, and under it what is wrong. A text of which it does not speak gets no
+/// verdict.
 fn of_batch(batch: &[File]) -> io::Result<Vec<Verdict>> {
     let paths = batch.iter().map(|file| &file.path);
     let output = Command::new("glslangValidator").args(paths).output()?;
@@ -58,7 +66,10 @@ fn of_batch(batch: &[File]) -> io::Result<Vec<Verdict>> {
     let mut open: Option<(&File, String)> = None;
     let mut close = |open: Option<(&File, String)>| {
         if let Some((file, found)) = open {
-            verdicts.push(Verdict::new(&file.name, if found.contains("ERROR") { Err(found) } else { Ok(()) }));
+            verdicts.push(Verdict::new(
+                &file.name,
+                if found.contains("ERROR") { Err(found) } else { Ok(()) },
+            ));
         }
     };
     for line in said.lines() {
@@ -77,7 +88,9 @@ fn of_batch(batch: &[File]) -> io::Result<Vec<Verdict>> {
 }
 
 fn files(folder: &Folder, target: &dyn Target) -> io::Result<Vec<File>> {
-    let judge = target.judge().ok_or_else(|| io::Error::other(format!("nobody judges {}", target.name())))?;
+    let judge = target
+        .judge()
+        .ok_or_else(|| io::Error::other(format!("nobody judges {}", target.name())))?;
     let file = |name: String| {
         let path = folder.file(&format!("{}/{name}{}", target.name(), target.ending()));
         File { name, path }

@@ -1,4 +1,5 @@
-//! What the compilers of GPUs' drivers make of every variant: registers, and how many subgroups can be resident with them.
+//! What the compilers of GPUs' drivers make of every variant: registers, and how many subgroups can
+//! be resident with them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,8 +18,8 @@ const SPILLS: &[&str] = &["Spilled SGPRs", "Spilled VGPRs", "Scratch size", "SLM
 const REGISTERS: &[&str] = &["VGPRs", "Number of GPRs"];
 /// Where a driver tells it, how many subgroups one SIMD unit can hold.
 const RESIDENT: &str = "Subgroups per SIMD";
-/// 32-bit registers of a multiprocessor of NVIDIA's Ampere, how they are handed out to a subgroup of 32, and the most
-/// invocations that are resident.
+/// 32-bit registers of a multiprocessor of NVIDIA's Ampere, how they are handed out to a subgroup
+/// of 32, and the most invocations that are resident.
 const NVIDIA_REGISTERS: u64 = 65_536;
 const NVIDIA_GRANULE: u64 = 8;
 const NVIDIA_INVOCATIONS: u64 = 1536;
@@ -34,8 +35,8 @@ struct Told {
     statistics: Vec<Statistic>,
 }
 
-/// Prints what the first Vulkan device says of every shader: refused, spilled, or taken. What it tells of them is kept under
-/// the chip's name.
+/// Prints what the first Vulkan device says of every shader: refused, spilled, or taken. What it
+/// tells of them is kept under the chip's name.
 ///
 /// # Errors
 ///
@@ -51,18 +52,24 @@ pub fn judge(folder: &Folder, chip: &str) -> io::Result<()> {
             Some(shader) => compile(&compiler, folder, shader),
             None => Err("it is not in the table".to_owned()),
         };
-        println!("{}", Verdict::new(&name, result.as_ref().map_err(Clone::clone).and_then(spilled)));
+        println!(
+            "{}",
+            Verdict::new(&name, result.as_ref().map_err(Clone::clone).and_then(spilled))
+        );
         told.extend(result);
     }
     folder.write(&format!("registers.{chip}.json"), serde_json::to_string_pretty(&told)?)
 }
 
 fn compile(compiler: &Compiler, folder: &Folder, shader: &Shader) -> Result<Told, String> {
-    let module = fs::read(folder.file(&format!("spirv-1.6/{}.spv", shader.name))).map_err(|error| error.to_string())?;
+    let module = fs::read(folder.file(&format!("spirv-1.6/{}.spv", shader.name)))
+        .map_err(|error| error.to_string())?;
     let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let words: Vec<u32> = module.chunks_exact(4).map(word).collect();
-    let statistics = compiler.compile(&words, shader.buffers.len() as u32).map_err(|error| error.to_string())?;
-    let value = |name: &str| statistics.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+    let statistics =
+        compiler.compile(&words, shader.buffers.len() as u32).map_err(|error| error.to_string())?;
+    let value =
+        |name: &str| statistics.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
     let Some(registers) = REGISTERS.iter().find_map(|name| value(name)) else {
         return Err(format!("no number of registers among {statistics:?}"));
     };
@@ -81,12 +88,16 @@ fn nvidia_invocations(registers: u64) -> u64 {
 
 /// What is not held in registers.
 fn spilled(told: &Told) -> Result<(), String> {
-    let spills = told.statistics.iter().filter(|(name, value)| SPILLS.contains(&name.as_str()) && *value > 0);
+    let spills = told
+        .statistics
+        .iter()
+        .filter(|(name, value)| SPILLS.contains(&name.as_str()) && *value > 0);
     let found: Vec<String> = spills.map(|(name, value)| format!("{name}: {value}")).collect();
     if found.is_empty() { Ok(()) } else { Err(found.join(", ")) }
 }
 
-/// Prints a table: for each kernel and form the most registers of any variant and the least that can be resident, by chip.
+/// Prints a table: for each kernel and form the most registers of any variant and the least that
+/// can be resident, by chip.
 ///
 /// # Errors
 ///
@@ -94,11 +105,13 @@ fn spilled(told: &Told) -> Result<(), String> {
 pub fn table(folder: &Folder, chips: &[String]) -> io::Result<()> {
     let mut rows: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for (column, chip) in chips.iter().enumerate() {
-        let told: Vec<Told> =
-            serde_json::from_str(&fs::read_to_string(folder.file(&format!("registers.{chip}.json")))?)?;
+        let told: Vec<Told> = serde_json::from_str(&fs::read_to_string(
+            folder.file(&format!("registers.{chip}.json")),
+        )?)?;
         let mut worst: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
         for told in told {
-            let (registers, resident) = worst.entry((told.kernel, told.form)).or_insert((0, u64::MAX));
+            let (registers, resident) =
+                worst.entry((told.kernel, told.form)).or_insert((0, u64::MAX));
             *registers = told.registers.max(*registers);
             *resident = told.resident.min(*resident);
         }
@@ -107,7 +120,9 @@ pub fn table(folder: &Folder, chips: &[String]) -> io::Result<()> {
             cells[column] = format!("{registers} / {resident}");
         }
     }
-    println!("Registers / what is resident with them: subgroups per SIMD, on NVIDIA invocations per multiprocessor.\n");
+    println!(
+        "Registers / what is resident with them: subgroups per SIMD, on NVIDIA invocations per multiprocessor.\n"
+    );
     println!("| kernel | form | {} |\n|---|---|{}", chips.join(" | "), "---|".repeat(chips.len()));
     for ((kernel, form), cells) in rows {
         println!("| {kernel} | {form} | {} |", cells.join(" | "));

@@ -1,7 +1,8 @@
 //! A part of the variants for compilers that take long.
 //!
-//! Lines of text that always come together are one choice. Every two choices that meet in some variant of a kernel meet in
-//! a variant of the sample: every storage type with every flag, and every flag with every other.
+//! Lines of text that always come together are one choice. Every two choices that meet in some
+//! variant of a kernel meet in a variant of the sample: every storage type with every flag, and
+//! every flag with every other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,15 +62,22 @@ mod tests {
 
     /// Every combination of some flags, each with two texts.
     fn combinations(flags: u32) -> Vec<Shader> {
-        let text = |number: u32| (0..flags).map(|flag| format!("flag {flag} is {}\n", number >> flag & 1)).collect();
-        let shader = |number: u32| Shader { source: text(number), name: number.to_string(), ..planted::good() };
+        let text = |number: u32| {
+            (0..flags).map(|flag| format!("flag {flag} is {}\n", number >> flag & 1)).collect()
+        };
+        let shader = |number: u32| Shader {
+            source: text(number),
+            name: number.to_string(),
+            ..planted::good()
+        };
         (0..1 << flags).map(shader).collect()
     }
 
     fn meetings<'a>(shaders: impl Iterator<Item = &'a Shader>) -> BTreeSet<(&'a str, &'a str)> {
         let of_shader = |shader: &'a Shader| {
             let lines: Vec<&str> = shader.source.lines().collect();
-            let with = |first: &'a str| lines.clone().into_iter().map(move |second| (first, second));
+            let with =
+                |first: &'a str| lines.clone().into_iter().map(move |second| (first, second));
             lines.iter().flat_map(|first| with(first)).collect::<Vec<_>>()
         };
         shaders.flat_map(of_shader).collect()
@@ -87,7 +95,11 @@ mod tests {
     #[test]
     fn kernels_have_samples_of_their_own() {
         let mut shaders = combinations(3);
-        let alone = Shader { kernel: "another".to_owned(), name: "another".to_owned(), ..shaders[0].clone() };
+        let alone = Shader {
+            kernel: "another".to_owned(),
+            name: "another".to_owned(),
+            ..shaders[0].clone()
+        };
         shaders.push(alone);
         assert!(names(&shaders).contains("another"));
     }

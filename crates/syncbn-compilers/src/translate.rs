@@ -1,12 +1,15 @@
-//! Every text that naga makes of a shader, with the options that wgpu-hal 30 gives it for a pipeline of `syncbn`: all run-time
-//! checks on, workgroup memory not zeroed where that can be asked for, and buffers numbered as its backends number them.
+//! Every text that naga makes of a shader, with the options that wgpu-hal 30 gives it for a
+//! pipeline of `syncbn`: all run-time checks on, workgroup memory not zeroed where that can be
+//! asked for, and buffers numbered as its backends number them.
 
 mod glsl;
 mod hlsl;
 mod msl;
 mod spirv;
 
-use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use naga::valid::{
+    Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
+};
 
 use crate::variants::Shader;
 
@@ -97,24 +100,30 @@ impl<'a> Module<'a> {
     ///
     /// naga refuses the text.
     pub fn read(shader: &'a Shader, source: &str) -> Result<Self, TranslateError> {
-        let ir =
-            naga::front::wgsl::parse_str(source).map_err(|error| TranslateError::Wgsl(error.emit_to_string(source)))?;
+        let ir = naga::front::wgsl::parse_str(source)
+            .map_err(|error| TranslateError::Wgsl(error.emit_to_string(source)))?;
         let mut capabilities = Capabilities::empty();
         capabilities.set(Capabilities::SHADER_FLOAT16, shader.f16);
         capabilities.set(Capabilities::SUBGROUP, shader.subgroups);
         let mut validator = Validator::new(ValidationFlags::all(), capabilities);
         if shader.subgroups {
             // A capability alone names neither where subgroups are nor what they can do.
-            validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+            validator
+                .subgroup_stages(ShaderStages::COMPUTE)
+                .subgroup_operations(SubgroupOperationSet::all());
         }
-        let info = validator.validate(&ir).map_err(|error| TranslateError::Wgsl(error.emit_to_string(source)))?;
+        let info = validator
+            .validate(&ir)
+            .map_err(|error| TranslateError::Wgsl(error.emit_to_string(source)))?;
         Ok(Self { shader, ir, info })
     }
 
     /// The storage buffers of the layout with their bindings.
     fn buffers(&self) -> impl Iterator<Item = (naga::ResourceBinding, bool)> {
         let buffers = self.shader.buffers.iter().zip(1..);
-        buffers.map(|(buffer, binding)| (naga::ResourceBinding { group: 0, binding }, buffer.read_only))
+        buffers.map(|(buffer, binding)| {
+            (naga::ResourceBinding { group: 0, binding }, buffer.read_only)
+        })
     }
 }
 

@@ -1,5 +1,5 @@
-//! What is judged: every shader variant of `syncbn` and every question that it asks a driver, with what a pipeline layout has
-//! to know of each.
+//! What is judged: every shader variant of `syncbn` and every question that it asks a driver, with
+//! what a pipeline layout has to know of each.
 //!
 //! The only file that knows `syncbn::low_level::shaders` and `syncbn::low_level::probe`.
 
@@ -50,7 +50,8 @@ impl Shader {
     /// Every variant and every question.
     pub fn all() -> Vec<Self> {
         let variants = Variant::all();
-        let numbered = variants.iter().enumerate().map(|(number, variant)| Self::of(number, variant));
+        let numbered =
+            variants.iter().enumerate().map(|(number, variant)| Self::of(number, variant));
         numbered.chain(Question::ALL.map(Self::of_question)).collect()
     }
 

@@ -39,8 +39,10 @@ pub fn in_parallel<T: Sync, R: Send>(items: &[T], judge: impl Fn(&T) -> R + Sync
     let share = items.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
         let judge = &judge;
-        let running: Vec<_> =
-            items.chunks(share).map(|chunk| scope.spawn(move || chunk.iter().map(judge).collect::<Vec<_>>())).collect();
+        let running: Vec<_> = items
+            .chunks(share)
+            .map(|chunk| scope.spawn(move || chunk.iter().map(judge).collect::<Vec<_>>()))
+            .collect();
         let mut results = Vec::new();
         for thread in running {
             match thread.join() {

@@ -1,5 +1,6 @@
-//! Compute pipelines on the first Vulkan device, made as wgpu-hal makes them, with what its compiler tells of each. Not by way
-//! of wgpu, because a device that only compiles is none that wgpu opens.
+//! Compute pipelines on the first Vulkan device, made as wgpu-hal makes them, with what its
+//! compiler tells of each. Not by way of wgpu, because a device that only compiles is none that
+//! wgpu opens.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -60,10 +61,13 @@ impl Compiler {
         let entry = unsafe { ash::Entry::load()? };
         let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
         let information = vk::InstanceCreateInfo::default().application_info(&application);
-        // SAFETY: the information is valid and outlives the call; the loader is kept beside the instance.
-        let instance = unsafe { entry.create_instance(&information, None) }.map_err(failed("vkCreateInstance"))?;
+        // SAFETY: the information is valid and outlives the call; the loader is kept beside the
+        // instance.
+        let instance = unsafe { entry.create_instance(&information, None) }
+            .map_err(failed("vkCreateInstance"))?;
         // SAFETY: the instance was just made.
-        let devices = unsafe { instance.enumerate_physical_devices() }.map_err(failed("vkEnumeratePhysicalDevices"))?;
+        let devices = unsafe { instance.enumerate_physical_devices() }
+            .map_err(failed("vkEnumeratePhysicalDevices"))?;
         let physical = *devices.first().ok_or(VulkanError::NoDevice)?;
         // SAFETY: the device is one of the instance's.
         let properties = unsafe { instance.get_physical_device_properties(physical) };
@@ -73,12 +77,17 @@ impl Compiler {
         Ok(Self { name, device, executables, instance, _entry: entry })
     }
 
-    /// Compiles a module whose layout is one uniform buffer and so many storage buffers. What the compiler tells of it.
+    /// Compiles a module whose layout is one uniform buffer and so many storage buffers. What the
+    /// compiler tells of it.
     ///
     /// # Errors
     ///
     /// The driver refuses it, or tells nothing.
-    pub fn compile(&self, module: &[u32], storage_buffers: u32) -> Result<Vec<Statistic>, VulkanError> {
+    pub fn compile(
+        &self,
+        module: &[u32],
+        storage_buffers: u32,
+    ) -> Result<Vec<Statistic>, VulkanError> {
         let device = &self.device;
         let entry = |binding| {
             let kind = match binding {
@@ -93,16 +102,18 @@ impl Compiler {
         };
         let entries: Vec<_> = (0..=storage_buffers).map(entry).collect();
         let set = vk::DescriptorSetLayoutCreateInfo::default().bindings(&entries);
-        // SAFETY: here and below: every structure is valid and outlives its call, and every handle was made by this device.
+        // SAFETY: here and below: every structure is valid and outlives its call, and every handle
+        // was made by this device.
         let sets = [unsafe { device.create_descriptor_set_layout(&set, None) }
             .map_err(failed("vkCreateDescriptorSetLayout"))?];
         let layout = vk::PipelineLayoutCreateInfo::default().set_layouts(&sets);
         // SAFETY: as above.
-        let layout =
-            unsafe { device.create_pipeline_layout(&layout, None) }.map_err(failed("vkCreatePipelineLayout"))?;
+        let layout = unsafe { device.create_pipeline_layout(&layout, None) }
+            .map_err(failed("vkCreatePipelineLayout"))?;
         let code = vk::ShaderModuleCreateInfo::default().code(module);
         // SAFETY: as above; that the module is valid SPIR-V, spirv-val has said.
-        let module = unsafe { device.create_shader_module(&code, None) }.map_err(failed("vkCreateShaderModule"))?;
+        let module = unsafe { device.create_shader_module(&code, None) }
+            .map_err(failed("vkCreateShaderModule"))?;
         let statistics = self.pipeline(module, layout);
         // SAFETY: as above, and nothing is in use: no pipeline is left.
         unsafe {
@@ -113,7 +124,11 @@ impl Compiler {
         statistics
     }
 
-    fn pipeline(&self, module: vk::ShaderModule, layout: vk::PipelineLayout) -> Result<Vec<Statistic>, VulkanError> {
+    fn pipeline(
+        &self,
+        module: vk::ShaderModule,
+        layout: vk::PipelineLayout,
+    ) -> Result<Vec<Statistic>, VulkanError> {
         let entry = format!("{ENTRY}\0");
         let stage = vk::PipelineShaderStageCreateInfo::default()
             // As on a device that was asked for subgroups.
@@ -126,7 +141,9 @@ impl Compiler {
             .stage(stage)
             .layout(layout);
         // SAFETY: as above.
-        let made = unsafe { self.device.create_compute_pipelines(vk::PipelineCache::null(), &[pipeline], None) };
+        let made = unsafe {
+            self.device.create_compute_pipelines(vk::PipelineCache::null(), &[pipeline], None)
+        };
         let made = made.map_err(|(_, code)| failed("vkCreateComputePipelines")(code))?;
         let asked = vk::PipelineExecutableInfoKHR::default().pipeline(made[0]).executable_index(0);
         // SAFETY: as above, and statistics were asked for when the pipeline was made.
@@ -150,8 +167,12 @@ impl Drop for Compiler {
 }
 
 /// A device with every feature that it has of those that a shader could ask for.
-fn open_device(instance: &ash::Instance, physical: vk::PhysicalDevice) -> Result<ash::Device, VulkanError> {
-    let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
+fn open_device(
+    instance: &ash::Instance,
+    physical: vk::PhysicalDevice,
+) -> Result<ash::Device, VulkanError> {
+    let queues =
+        [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
     let mut robust = vk::PhysicalDeviceRobustness2FeaturesEXT::default();
     let mut executables = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default();
     let mut of_1_1 = vk::PhysicalDeviceVulkan11Features::default();
@@ -165,19 +186,26 @@ fn open_device(instance: &ash::Instance, physical: vk::PhysicalDevice) -> Result
         .push_next(&mut of_1_3);
     // SAFETY: the chain is of structures that Vulkan 1.3 knows or ignores.
     unsafe { instance.get_physical_device_features2(physical, &mut features) };
-    let extensions = [ash::khr::pipeline_executable_properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
+    let extensions = [
+        ash::khr::pipeline_executable_properties::NAME.as_ptr(),
+        ash::ext::robustness2::NAME.as_ptr(),
+    ];
     let information = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)
         .enabled_extension_names(&extensions)
         .push_next(&mut features);
     // SAFETY: the features are those that the device has, and the extensions' names end in zeros.
-    unsafe { instance.create_device(physical, &information, None) }.map_err(failed("vkCreateDevice"))
+    unsafe { instance.create_device(physical, &information, None) }
+        .map_err(failed("vkCreateDevice"))
 }
 
 /// A statistic that is a whole number.
 fn number(told: &vk::PipelineExecutableStatisticKHR<'_>) -> Option<Statistic> {
     let name = told.name_as_c_str().ok()?.to_string_lossy().into_owned();
-    let whole = [vk::PipelineExecutableStatisticFormatKHR::UINT64, vk::PipelineExecutableStatisticFormatKHR::INT64];
+    let whole = [
+        vk::PipelineExecutableStatisticFormatKHR::UINT64,
+        vk::PipelineExecutableStatisticFormatKHR::INT64,
+    ];
     // SAFETY: the format says which member is set; a negative number is none of a count.
     whole.contains(&told.format).then_some((name, unsafe { told.value.u64 }))
 }

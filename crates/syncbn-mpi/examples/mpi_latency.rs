@@ -1,4 +1,5 @@
-//! Latency of an exchange of 2·256 values beside a bare `MPI_Allreduce` of the same bytes, in one run.
+//! Latency of an exchange of 2·256 values beside a bare `MPI_Allreduce` of the same bytes, in one
+//! run.
 //!
 //! `scripts/mpi.sh 4 latency -- --help` says what it does and which options there are.
 
@@ -56,7 +57,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mpi = Mpi::initialize()?;
     let channels = usize::from(args.channels);
     let transport = mpi.world_with_tree_from(args.tree_from as usize)?;
-    let group = ProcessGroup::new(mpi.world_with_tree_from(args.tree_from as usize)?).with_deadline(DEADLINE);
+    let group = ProcessGroup::new(mpi.world_with_tree_from(args.tree_from as usize)?)
+        .with_deadline(DEADLINE);
     let device = Device::host();
     let make = || SyncBatchNorm::new(BatchNormConfig::torch(channels), [device.clone()]);
     let (layer, alone) = (make()?.in_group(&group)?, make()?);

@@ -1,4 +1,5 @@
-//! The exchange in which every rank sends its message to every other: one step, n − 1 messages for each rank.
+//! The exchange in which every rank sends its message to every other: one step, n − 1 messages for
+//! each rank.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,10 +34,13 @@ impl Course for Flat {
 
     fn advance(&mut self, _: &Group, state: &mut State, round: u64) -> Option<Gathered> {
         let tag = Tag::Flat(Tag::round(round));
-        for (rank, message) in self.messages.iter_mut().enumerate().filter(|(_, message)| message.is_none()) {
+        for (rank, message) in
+            self.messages.iter_mut().enumerate().filter(|(_, message)| message.is_none())
+        {
             *message = state.take(rank, tag);
         }
-        // A long message goes on only while its sender looks after it. Where the group is broken nobody waits for it.
+        // A long message goes on only while its sender looks after it. Where the group is broken
+        // nobody waits for it.
         if state.broken.is_none() && state.unsent(round).next().is_some() {
             return None;
         }
@@ -44,7 +48,9 @@ impl Course for Flat {
     }
 
     fn expire(&mut self, group: &Group, state: &mut State, round: u64, deadline: Duration) {
-        let missing = |rank: &usize| self.messages[*rank].is_none() || state.unsent(round).any(|to| to == *rank);
+        let missing = |rank: &usize| {
+            self.messages[*rank].is_none() || state.unsent(round).any(|to| to == *rank)
+        };
         let ranks = group.peers().filter(missing).collect();
         group.break_with(state, &CollectiveError::Late { ranks, deadline });
     }

@@ -1,7 +1,8 @@
-//! A process group as one of its ranks sees it: what has arrived, what is on its way, who is gone, whether it is broken.
+//! A process group as one of its ranks sees it: what has arrived, what is on its way, who is gone,
+//! whether it is broken.
 //!
-//! Nothing here waits. Whoever waits calls [`State::progress`] again and again (`wait`); what an exchange consists of is
-//! known to `flat` and `tree`.
+//! Nothing here waits. Whoever waits calls [`State::progress`] again and again (`wait`); what an
+//! exchange consists of is known to `flat` and `tree`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,8 @@ use crate::live;
 use crate::notice::{Notice, Tag, transport};
 use crate::raw::{Comm, Failure, Receiving, Sending};
 
-/// Looks without a find after which nothing more is there: MPI takes one or two, by shared memory as by TCP.
+/// Looks without a find after which nothing more is there: MPI takes one or two, by shared memory
+/// as by TCP.
 const QUIET_LOOKS: usize = 3;
 
 /// A communicator and what this rank knows of the others on it.
@@ -112,7 +114,8 @@ impl Group {
         })
     }
 
-    /// Takes in all that has arrived. MPI finds a message only after it was looked for, so one look is not enough.
+    /// Takes in all that has arrived. MPI finds a message only after it was looked for, so one look
+    /// is not enough.
     fn catch_up(&self, state: &mut State) {
         let mut quiet = 0;
         while quiet < QUIET_LOOKS {
@@ -161,7 +164,9 @@ impl Group {
         match Notice::decode(&bytes) {
             // Whoever broke it has told all.
             Some(Notice::Broken(error)) => state.set_broken(error),
-            Some(Notice::Left { rounds, panicked }) => drop(state.gone.insert(from, (rounds, panicked))),
+            Some(Notice::Left { rounds, panicked }) => {
+                drop(state.gone.insert(from, (rounds, panicked)))
+            }
             Some(Notice::RollCall { round }) => {
                 state.called = Some((round, Instant::now()));
                 if state.rounds > round {
@@ -174,9 +179,11 @@ impl Group {
         }
     }
 
-    /// Begins the next exchange and returns its number, unless the group is broken or somebody has left for good.
+    /// Begins the next exchange and returns its number, unless the group is broken or somebody has
+    /// left for good.
     pub fn begin(&self, state: &mut State, merged: bool) -> Result<u64, CollectiveError> {
-        // Who comes late must not take the messages of an exchange that the others have given up for one that goes on.
+        // Who comes late must not take the messages of an exchange that the others have given up
+        // for one that goes on.
         self.catch_up(state);
         let round = state.rounds;
         self.check_gone(state, round);
@@ -186,8 +193,9 @@ impl Group {
         state.rounds += 1;
         state.under_way.insert(Tag::round(round), merged);
         let early: Vec<_> = state.arrived.keys().copied().collect();
-        if let Some(error) =
-            early.into_iter().find_map(|(from, tag)| state.different_exchange(from, tag, self.comm.rank))
+        if let Some(error) = early
+            .into_iter()
+            .find_map(|(from, tag)| state.different_exchange(from, tag, self.comm.rank))
         {
             self.break_with(state, &error);
         }
@@ -224,7 +232,10 @@ impl State {
 
     /// Ranks that MPI has not taken all messages of an exchange to.
     pub fn unsent(&self, round: u64) -> impl Iterator<Item = usize> {
-        self.outgoing.iter().filter(move |outgoing| outgoing.round == Some(round)).map(|outgoing| outgoing.to)
+        self.outgoing
+            .iter()
+            .filter(move |outgoing| outgoing.round == Some(round))
+            .map(|outgoing| outgoing.to)
     }
 
     /// An exchange is over, well or not.
@@ -248,8 +259,8 @@ impl State {
         self.ready.contains(&(key, rank))
     }
 
-    /// Whether a message shows that its sender merges where this rank gathers, or the reverse: neither would get what it
-    /// waits for.
+    /// Whether a message shows that its sender merges where this rank gathers, or the reverse:
+    /// neither would get what it waits for.
     fn different_exchange(&self, from: usize, tag: Tag, rank: usize) -> Option<CollectiveError> {
         let (round, merges) = match tag {
             Tag::Flat(round) => (round, false),

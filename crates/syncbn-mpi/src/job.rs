@@ -1,4 +1,5 @@
-//! The job: the beginning and the end of MPI in this process, and the end of all processes where one is lost.
+//! The job: the beginning and the end of MPI in this process, and the end of all processes where
+//! one is lost.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -19,16 +20,19 @@ use crate::{live, lost};
 
 /// Exit status of a job that was given up: one that programs and shells use for nothing else.
 pub(crate) const EXIT_GIVEN_UP: i32 = 87;
-/// How long ranks wait for each other at the beginning and at the end of a job in which nothing has failed: longer than
-/// what one of them does alone there, such as reading data or saving a model.
+/// How long ranks wait for each other at the beginning and at the end of a job in which nothing has
+/// failed: longer than what one of them does alone there, such as reading data or saving a model.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How long they wait at the end after a failure: enough to report it for all that learn of it in their next exchange.
+/// How long they wait at the end after a failure: enough to report it for all that learn of it in
+/// their next exchange.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long MPI has to end once all ranks have come to it: it closes connections, and nobody computes any more.
+/// How long MPI has to end once all ranks have come to it: it closes connections, and nobody
+/// computes any more.
 const FINALIZATION: Duration = Duration::from_secs(30);
 /// How often to look whether all have come.
 const LOOK: Duration = Duration::from_millis(1);
-/// Ranks from which on statistics and sums merge along the tree: up to here gathering them takes fewer steps and little more time.
+/// Ranks from which on statistics and sums merge along the tree: up to here gathering them takes
+/// fewer steps and little more time.
 const TREE_FROM: usize = 33;
 
 /// This process's rank of the job, for messages; −1 before there is one.
@@ -43,7 +47,9 @@ pub enum MpiError {
     #[error("MPI has been initialized in this process before; a process can do it once")]
     Initialized,
     /// The library does not allow calls from several threads.
-    #[error("the MPI library allows {found:?} threading, Multiple is needed: it was built without support for threads")]
+    #[error(
+        "the MPI library allows {found:?} threading, Multiple is needed: it was built without support for threads"
+    )]
     Threading {
         /// What it allows.
         found: Threading,
@@ -53,21 +59,23 @@ pub enum MpiError {
     Failure(#[from] Failure),
 }
 
-/// MPI in this process, from its initialization to its end. One value per process, to be dropped last.
+/// MPI in this process, from its initialization to its end. One value per process, to be dropped
+/// last.
 ///
-/// Its end never hangs. When it is dropped, the ranks wait for each other: ten minutes, or two seconds where an exchange
-/// has failed. Who does not come by then is lost, and the whole job is ended with status 87.
+/// Its end never hangs. When it is dropped, the ranks wait for each other: ten minutes, or two
+/// seconds where an exchange has failed. Who does not come by then is lost, and the whole job is
+/// ended with status 87.
 pub struct Mpi {
     universe: Option<Universe>,
-    /// Where the ranks wait for each other at the end, since a rank that has failed may come to its end while others are
-    /// anywhere. By it process groups are made, too.
+    /// Where the ranks wait for each other at the end, since a rank that has failed may come to its
+    /// end while others are anywhere. By it process groups are made, too.
     end: Arc<Comm>,
     patience: Duration,
 }
 
 impl Mpi {
-    /// Begins MPI, and lets a panic of any thread, or a program that ends before MPI has, end the job: otherwise the other
-    /// ranks would wait for this one. They are told first.
+    /// Begins MPI, and lets a panic of any thread, or a program that ends before MPI has, end the
+    /// job: otherwise the other ranks would wait for this one. They are told first.
     ///
     /// It happens before a panic unwinds, so one that the program would catch ends the job too.
     ///
@@ -86,8 +94,8 @@ impl Mpi {
         Ok(Self { universe: Some(universe), end, patience: PATIENCE })
     }
 
-    /// The same with another limit for how long ranks wait for each other at the beginning and at the end of a job in
-    /// which nothing has failed (ten minutes by default).
+    /// The same with another limit for how long ranks wait for each other at the beginning and at
+    /// the end of a job in which nothing has failed (ten minutes by default).
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -103,18 +111,19 @@ impl Mpi {
         self.end.size
     }
 
-    /// The transport among all ranks of the job. Every rank must call it, and as often as the others: each call makes a
-    /// transport of its own.
+    /// The transport among all ranks of the job. Every rank must call it, and as often as the
+    /// others: each call makes a transport of its own.
     ///
     /// # Errors
-    /// [`MpiError::Failure`] where some rank does not come, within the limit of [`with_patience`](Self::with_patience).
+    /// [`MpiError::Failure`] where some rank does not come, within the limit of
+    /// [`with_patience`](Self::with_patience).
     pub fn world(&self) -> Result<MpiRank, MpiError> {
         self.world_with_tree_from(TREE_FROM)
     }
 
-    /// As [`world`](Self::world), with another number of ranks from which on statistics merge on their way instead of
-    /// being gathered, 33 by default; all ranks must give the same. Results have the same bits either way; which is
-    /// faster depends on the network.
+    /// As [`world`](Self::world), with another number of ranks from which on statistics merge on
+    /// their way instead of being gathered, 33 by default; all ranks must give the same. Results
+    /// have the same bits either way; which is faster depends on the network.
     ///
     /// # Errors
     /// As [`world`](Self::world).
@@ -135,7 +144,8 @@ impl Drop for Mpi {
         let began = Instant::now();
         let ended = self.end.barrier().and_then(|mut barrier| {
             while !barrier.is_done()? {
-                let limit = if live::has_failed() { GRACE.min(self.patience) } else { self.patience };
+                let limit =
+                    if live::has_failed() { GRACE.min(self.patience) } else { self.patience };
                 if began.elapsed() >= limit {
                     return Ok(Some(limit));
                 }
@@ -146,7 +156,10 @@ impl Drop for Mpi {
         match ended {
             Ok(None) => {}
             Ok(Some(limit)) => {
-                give_up(&format!("another rank did not come to the end of the job within {limit:?}"), EXIT_GIVEN_UP);
+                give_up(
+                    &format!("another rank did not come to the end of the job within {limit:?}"),
+                    EXIT_GIVEN_UP,
+                );
             }
             Err(failure) => give_up(&failure.to_string(), EXIT_GIVEN_UP),
         }

@@ -1,4 +1,5 @@
-//! What concerns all groups of the process at once: that one has failed, and that this rank is lost.
+//! What concerns all groups of the process at once: that one has failed, and that this rank is
+//! lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -28,13 +29,14 @@ pub(crate) fn has_failed() -> bool {
     FAILED.load(Ordering::Relaxed)
 }
 
-/// Tells the peers in every group that this rank is lost. A lock that is held may be held by the thread that panics: such
-/// a group learns it by the end of the job only.
+/// Tells the peers in every group that this rank is lost. A lock that is held may be held by the
+/// thread that panics: such a group learns it by the end of the job only.
 pub(crate) fn tell_lost(panicked: bool) {
     let Ok(groups) = GROUPS.try_lock() else { return };
     for group in groups.iter().filter_map(Weak::upgrade) {
         if let Some(mut state) = group.try_lock() {
-            group.break_with(&mut state, &CollectiveError::Left { rank: group.comm.rank, panicked });
+            group
+                .break_with(&mut state, &CollectiveError::Left { rank: group.comm.rank, panicked });
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A rank that ends early: by a panic, or by leaving its program. MPI itself would let the others wait for ever, or end
-//! them without a word; here they are told first.
+//! A rank that ends early: by a panic, or by leaving its program. MPI itself would let the others
+//! wait for ever, or end them without a word; here they are told first.
 
 use std::panic;
 use std::thread;
@@ -9,10 +9,12 @@ use crate::{job, live, raw};
 
 /// Exit status of a panic, as Rust's own.
 const EXIT_PANIC: i32 = 101;
-/// How long the other ranks have to report what they are told: printing an error takes them milliseconds.
+/// How long the other ranks have to report what they are told: printing an error takes them
+/// milliseconds.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
-/// Adds the end of the job to a panic, and to the end of the program where MPI has not ended before.
+/// Adds the end of the job to a panic, and to the end of the program where MPI has not ended
+/// before.
 pub(crate) fn install() {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

@@ -1,7 +1,8 @@
 //! What ranks tell each other beside their messages, and the tags that keep the two apart.
 //!
-//! A notice is a byte for its kind and little-endian numbers. Bytes that are none are ignored by whoever gets them: only a
-//! rank of another version sends such, and that is found out by its messages.
+//! A notice is a byte for its kind and little-endian numbers. Bytes that are none are ignored by
+//! whoever gets them: only a rank of another version sends such, and that is found out by its
+//! messages.
 
 use std::time::Duration;
 
@@ -36,13 +37,21 @@ impl Notice {
         let (kind, numbers, text): (u8, Vec<u64>, &[u8]) = match self {
             Self::Broken(CollectiveError::Late { ranks, deadline }) => {
                 let nanos = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
-                (LATE, [nanos].into_iter().chain(ranks.iter().map(|&rank| rank as u64)).collect(), &[])
+                (
+                    LATE,
+                    [nanos].into_iter().chain(ranks.iter().map(|&rank| rank as u64)).collect(),
+                    &[],
+                )
             }
             Self::Broken(CollectiveError::Left { rank, panicked }) => {
                 (GONE, vec![*rank as u64, u64::from(*panicked)], &[])
             }
-            Self::Broken(CollectiveError::Aborted { rank, message }) => (ABORTED, vec![*rank as u64], message),
-            Self::Broken(CollectiveError::Transport { message }) => (TRANSPORT, Vec::new(), message.as_bytes()),
+            Self::Broken(CollectiveError::Aborted { rank, message }) => {
+                (ABORTED, vec![*rank as u64], message)
+            }
+            Self::Broken(CollectiveError::Transport { message }) => {
+                (TRANSPORT, Vec::new(), message.as_bytes())
+            }
             // A kind that this version does not know: its text is what can be told.
             Self::Broken(other) => return Self::Broken(transport(other.to_string())).encode(),
             Self::Left { rounds, panicked } => (LEFT, vec![*rounds, u64::from(*panicked)], &[]),
@@ -114,8 +123,8 @@ pub(crate) enum Tag {
     Notice,
 }
 
-/// Exchanges are told apart modulo this: far more than one rank can be ahead of another, which waits for it, and few
-/// enough for the 32,768 tags that every MPI has.
+/// Exchanges are told apart modulo this: far more than one rank can be ahead of another, which
+/// waits for it, and few enough for the 32,768 tags that every MPI has.
 const ROUNDS: u64 = 4096;
 
 impl Tag {
@@ -154,7 +163,10 @@ mod tests {
         let notices = [
             Notice::Broken(CollectiveError::Late { ranks: vec![3, 70_000], deadline }),
             Notice::Broken(CollectiveError::Left { rank: 2, panicked: true }),
-            Notice::Broken(CollectiveError::Aborted { rank: 9, message: b"out of memory".to_vec() }),
+            Notice::Broken(CollectiveError::Aborted {
+                rank: 9,
+                message: b"out of memory".to_vec(),
+            }),
             Notice::Broken(transport("no route".to_owned())),
             Notice::Left { rounds: 12, panicked: false },
             Notice::RollCall { round: u64::MAX },
@@ -165,7 +177,12 @@ mod tests {
             let bytes = notice.encode();
             assert_eq!(Notice::decode(&bytes).as_ref(), Some(&notice));
             for len in 0..bytes.len() {
-                assert_ne!(Notice::decode(&bytes[..len]).as_ref(), Some(&notice), "{len} of {} bytes", bytes.len());
+                assert_ne!(
+                    Notice::decode(&bytes[..len]).as_ref(),
+                    Some(&notice),
+                    "{len} of {} bytes",
+                    bytes.len()
+                );
             }
         }
         assert_eq!(Notice::decode(&[200]), None);

@@ -18,7 +18,8 @@ use crate::watchdog::Watchdog;
 /// How long the members of a new group wait for each other; all have agreed on it just before.
 const SPLIT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// This process as a rank of a group, over MPI. Made by [`Mpi::world`](crate::Mpi::world); dropping it leaves the group.
+/// This process as a rank of a group, over MPI. Made by [`Mpi::world`](crate::Mpi::world); dropping
+/// it leaves the group.
 ///
 /// ```no_run
 /// use syncbn::{BatchNormConfig, Device, ProcessGroup, SyncBatchNorm};
@@ -45,8 +46,8 @@ impl MpiRank {
         Self { group }
     }
 
-    /// Waits until every member is about to make the group of `key`, so that making it, which MPI cannot be asked to give
-    /// up, waits for nobody who is not there.
+    /// Waits until every member is about to make the group of `key`, so that making it, which MPI
+    /// cannot be asked to give up, waits for nobody who is not there.
     fn meet(&self, key: u64, members: &[usize]) -> Result<(), CollectiveError> {
         let (began, own) = (Instant::now(), self.group.comm.rank);
         let peers = || members.iter().copied().filter(|&member| member != own);
@@ -54,14 +55,20 @@ impl MpiRank {
         loop {
             let mut state = self.group.lock();
             self.group.progress(&mut state);
-            let ranks: Vec<usize> = peers().filter(|&member| !state.is_ready(key, member)).collect();
+            let ranks: Vec<usize> =
+                peers().filter(|&member| !state.is_ready(key, member)).collect();
             if ranks.is_empty() {
                 return Ok(());
             }
-            if let Some((rank, panicked)) = ranks.iter().find_map(|&rank| Some((rank, state.has_left(rank)?))) {
+            if let Some((rank, panicked)) =
+                ranks.iter().find_map(|&rank| Some((rank, state.has_left(rank)?)))
+            {
                 self.group.break_with(&mut state, &CollectiveError::Left { rank, panicked });
             } else if began.elapsed() >= SPLIT_DEADLINE {
-                self.group.break_with(&mut state, &CollectiveError::Late { ranks, deadline: SPLIT_DEADLINE });
+                self.group.break_with(
+                    &mut state,
+                    &CollectiveError::Late { ranks, deadline: SPLIT_DEADLINE },
+                );
             }
             if let Some(error) = &state.broken {
                 return Err(error.clone());
@@ -109,7 +116,8 @@ impl Collective for MpiRank {
         let mut state = self.group.lock();
         match self.group.begin(&mut state, true) {
             Ok(round) => {
-                let mut exchange = Exchange::new(self.group.clone(), Tree::new(message, merge), round, deadline);
+                let mut exchange =
+                    Exchange::new(self.group.clone(), Tree::new(message, merge), round, deadline);
                 exchange.begin(&mut state);
                 drop(state);
                 exchange.boxed()
@@ -135,7 +143,11 @@ impl Collective for MpiRank {
         // A tag is one of the 32,768 that every MPI has.
         let made = self.group.comm.subset(members, &self.group.job, (key % 32_768) as i32);
         let comm: Comm = made.map_err(|failure| transport(failure.to_string()))?;
-        Ok(Arc::new(Self::new(live::keep(Group::new(comm, self.group.job.clone(), self.group.tree_from)))))
+        Ok(Arc::new(Self::new(live::keep(Group::new(
+            comm,
+            self.group.job.clone(),
+            self.group.tree_from,
+        )))))
     }
 }
 

@@ -1,9 +1,10 @@
-//! The few calls of MPI that the transport makes, as safe functions. All unsafe code of the crate is here; what is sent and
-//! why it knows not.
+//! The few calls of MPI that the transport makes, as safe functions. All unsafe code of the crate
+//! is here; what is sent and why it knows not.
 //!
-//! Three rules keep it safe. Memory of a message under way belongs to the value that stands for it, and leaks rather than
-//! being freed while MPI may still touch it. A communicator is never freed: that would wait for its members, one of which
-//! may be gone. And nothing calls MPI outside its life, between [`begin`] and [`end`].
+//! Three rules keep it safe. Memory of a message under way belongs to the value that stands for it,
+//! and leaks rather than being freed while MPI may still touch it. A communicator is never freed:
+//! that would wait for its members, one of which may be gone. And nothing calls MPI outside its
+//! life, between [`begin`] and [`end`].
 #![allow(unsafe_code)]
 
 use std::ffi::c_char;
@@ -52,7 +53,10 @@ fn check(call: &'static str, code: i32) -> Result<(), Failure> {
     let mut len = 0;
     // SAFETY: the buffer has the length that MPI asks for; `len` is a live int.
     let told = unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast::<c_char>(), &mut len) };
-    let text = text.get(..usize::try_from(len).unwrap_or(0)).filter(|_| told == 0).unwrap_or(b"unknown error");
+    let text = text
+        .get(..usize::try_from(len).unwrap_or(0))
+        .filter(|_| told == 0)
+        .unwrap_or(b"unknown error");
     Err(Failure { call, message: String::from_utf8_lossy(text).into_owned() })
 }
 
@@ -64,27 +68,37 @@ pub(crate) struct Comm {
     pub size: usize,
 }
 
-// SAFETY: MPI was initialized for calls from several threads at once (MPI_THREAD_MULTIPLE), and the handle never changes.
+// SAFETY: MPI was initialized for calls from several threads at once (MPI_THREAD_MULTIPLE), and the
+// handle never changes.
 unsafe impl Send for Comm {}
 // SAFETY: as above.
 unsafe impl Sync for Comm {}
 
 impl Comm {
     /// A copy of a communicator, made by all its ranks; waits for them no longer than `limit`.
-    pub fn duplicate(of: &impl AsRaw<Raw = ffi::MPI_Comm>, limit: Duration) -> Result<Self, Failure> {
+    pub fn duplicate(
+        of: &impl AsRaw<Raw = ffi::MPI_Comm>,
+        limit: Duration,
+    ) -> Result<Self, Failure> {
         let call = "MPI_Comm_idup";
         let _alive = alive(call)?;
         let mut raw = Box::new(MaybeUninit::<ffi::MPI_Comm>::uninit());
         let mut request = MaybeUninit::uninit();
-        // SAFETY: both places are live; `raw` is on the heap and is freed below only when MPI is done with it.
-        check(call, unsafe { ffi::MPI_Comm_idup(of.as_raw(), raw.as_mut_ptr(), request.as_mut_ptr()) })?;
+        // SAFETY: both places are live; `raw` is on the heap and is freed below only when MPI is
+        // done with it.
+        check(call, unsafe {
+            ffi::MPI_Comm_idup(of.as_raw(), raw.as_mut_ptr(), request.as_mut_ptr())
+        })?;
         // SAFETY: written by the call that succeeded.
         let mut request = unsafe { request.assume_init() };
         let began = Instant::now();
         while !test(call, &mut request)? {
             if began.elapsed() > limit {
                 mem::forget(raw);
-                return Err(Failure { call, message: format!("some rank did not come within {limit:?}") });
+                return Err(Failure {
+                    call,
+                    message: format!("some rank did not come within {limit:?}"),
+                });
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -92,20 +106,28 @@ impl Comm {
         Self::new(unsafe { *raw.assume_init() })
     }
 
-    /// The communicator of some of the ranks, which must all call this: it waits for them, without a limit. MPI sends messages
-    /// for it by `on`, a communicator of more ranks, on which nobody may receive.
+    /// The communicator of some of the ranks, which must all call this: it waits for them, without
+    /// a limit. MPI sends messages for it by `on`, a communicator of more ranks, on which nobody
+    /// may receive.
     pub fn subset(&self, members: &[usize], on: &Self, tag: i32) -> Result<Self, Failure> {
         let call = "MPI_Comm_create_group";
         let _alive = alive(call)?;
         let members = members.iter().map(|&rank| rank as i32).collect::<Vec<_>>();
-        let (mut all, mut some, mut raw) = (MaybeUninit::uninit(), MaybeUninit::uninit(), MaybeUninit::uninit());
-        // SAFETY: every place is live for its call, each handle is read only after the call that wrote it succeeded, and
-        // the pointer to the members goes with their number.
+        let (mut all, mut some, mut raw) =
+            (MaybeUninit::uninit(), MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: every place is live for its call, each handle is read only after the call that
+        // wrote it succeeded, and the pointer to the members goes with their number.
         unsafe {
             check("MPI_Comm_group", ffi::MPI_Comm_group(self.raw, all.as_mut_ptr()))?;
             let (count, first) = (members.len() as i32, members.as_ptr());
-            check("MPI_Group_incl", ffi::MPI_Group_incl(all.assume_init(), count, first, some.as_mut_ptr()))?;
-            check(call, ffi::MPI_Comm_create_group(on.raw, some.assume_init(), tag, raw.as_mut_ptr()))?;
+            check(
+                "MPI_Group_incl",
+                ffi::MPI_Group_incl(all.assume_init(), count, first, some.as_mut_ptr()),
+            )?;
+            check(
+                call,
+                ffi::MPI_Comm_create_group(on.raw, some.assume_init(), tag, raw.as_mut_ptr()),
+            )?;
             ffi::MPI_Group_free(&mut some.assume_init());
             ffi::MPI_Group_free(&mut all.assume_init());
             Self::new(raw.assume_init())
@@ -116,7 +138,10 @@ impl Comm {
         let (mut rank, mut size) = (0, 0);
         // SAFETY: `raw` is a communicator that MPI has just made; the places are live.
         unsafe {
-            check("MPI_Comm_set_errhandler", ffi::MPI_Comm_set_errhandler(raw, ffi::RSMPI_ERRORS_RETURN))?;
+            check(
+                "MPI_Comm_set_errhandler",
+                ffi::MPI_Comm_set_errhandler(raw, ffi::RSMPI_ERRORS_RETURN),
+            )?;
             check("MPI_Comm_rank", ffi::MPI_Comm_rank(raw, &mut rank))?;
             check("MPI_Comm_size", ffi::MPI_Comm_size(raw, &mut size))?;
         }
@@ -138,30 +163,50 @@ impl Comm {
     pub fn send(&self, to: usize, tag: i32, bytes: Arc<[u8]>) -> Result<Sending, Failure> {
         let call = "MPI_Isend";
         let _alive = alive(call)?;
-        let too_long = |_| Failure { call, message: format!("{} bytes are more than a message holds", bytes.len()) };
+        let too_long = |_| Failure {
+            call,
+            message: format!("{} bytes are more than a message holds", bytes.len()),
+        };
         let len = i32::try_from(bytes.len()).map_err(too_long)?;
         let mut request = MaybeUninit::uninit();
-        // SAFETY: `bytes` is kept by the returned value until MPI is done with it; nobody can write it.
+        // SAFETY: `bytes` is kept by the returned value until MPI is done with it; nobody can write
+        // it.
         let code = unsafe {
             let datatype = ffi::RSMPI_UINT8_T;
-            ffi::MPI_Isend(bytes.as_ptr().cast(), len, datatype, to as i32, tag, self.raw, request.as_mut_ptr())
+            ffi::MPI_Isend(
+                bytes.as_ptr().cast(),
+                len,
+                datatype,
+                to as i32,
+                tag,
+                self.raw,
+                request.as_mut_ptr(),
+            )
         };
         check(call, code)?;
         // SAFETY: written by the call that succeeded.
         Ok(Sending { request: Request::new(unsafe { request.assume_init() }), bytes: Some(bytes) })
     }
 
-    /// A message that has arrived or begun to, of any rank and tag, if there is one: who sent it, its tag, and the rest
-    /// of its way.
+    /// A message that has arrived or begun to, of any rank and tag, if there is one: who sent it,
+    /// its tag, and the rest of its way.
     pub fn receive(&self) -> Result<Option<(usize, i32, Receiving)>, Failure> {
         let call = "MPI_Improbe";
         let _alive = alive(call)?;
         let (mut found, mut len) = (0, 0);
-        let (mut message, mut status) = (MaybeUninit::uninit(), MaybeUninit::<ffi::MPI_Status>::uninit());
+        let (mut message, mut status) =
+            (MaybeUninit::uninit(), MaybeUninit::<ffi::MPI_Status>::uninit());
         // SAFETY: the places are live.
         let code = unsafe {
             let (source, tag) = (ffi::RSMPI_ANY_SOURCE, ffi::RSMPI_ANY_TAG);
-            ffi::MPI_Improbe(source, tag, self.raw, &mut found, message.as_mut_ptr(), status.as_mut_ptr())
+            ffi::MPI_Improbe(
+                source,
+                tag,
+                self.raw,
+                &mut found,
+                message.as_mut_ptr(),
+                status.as_mut_ptr(),
+            )
         };
         check(call, code)?;
         if found == 0 {
@@ -170,13 +215,16 @@ impl Comm {
         // SAFETY: with `found` the call has written both.
         let (mut message, status) = unsafe { (message.assume_init(), status.assume_init()) };
         // SAFETY: the status is that of the message.
-        check("MPI_Get_count", unsafe { ffi::MPI_Get_count(&status, ffi::RSMPI_UINT8_T, &mut len) })?;
-        let mut buffer: Arc<[u8]> = std::iter::repeat_n(0, usize::try_from(len).unwrap_or(0)).collect();
+        check("MPI_Get_count", unsafe {
+            ffi::MPI_Get_count(&status, ffi::RSMPI_UINT8_T, &mut len)
+        })?;
+        let mut buffer: Arc<[u8]> =
+            std::iter::repeat_n(0, usize::try_from(len).unwrap_or(0)).collect();
         // There is no other reference yet, so that this never is an empty slice where bytes come.
         let target = Arc::get_mut(&mut buffer).unwrap_or_default().as_mut_ptr();
         let mut request = MaybeUninit::uninit();
-        // SAFETY: the buffer has the message's length and is kept by the returned value, which gives no reference to it,
-        // until MPI is done with it.
+        // SAFETY: the buffer has the message's length and is kept by the returned value, which
+        // gives no reference to it, until MPI is done with it.
         let code = unsafe {
             let datatype = ffi::RSMPI_UINT8_T;
             ffi::MPI_Imrecv(target.cast(), len, datatype, &mut message, request.as_mut_ptr())
@@ -198,8 +246,8 @@ pub(crate) fn at_exit(call: extern "C" fn()) {
     unsafe extern "C" {
         fn atexit(call: extern "C" fn()) -> std::ffi::c_int;
     }
-    // SAFETY: the signature is the C standard's; the function is never unloaded. Where there is no place for it, the
-    // program ends as it would without.
+    // SAFETY: the signature is the C standard's; the function is never unloaded. Where there is no
+    // place for it, the program ends as it would without.
     unsafe { atexit(call) };
 }
 
@@ -239,7 +287,8 @@ impl Request {
 /// Whether a request is complete; only called while MPI runs.
 fn test(call: &'static str, request: &mut ffi::MPI_Request) -> Result<bool, Failure> {
     let mut done = 0;
-    // SAFETY: the request is live until it is done, when MPI sets it to a null request, which may be tested again.
+    // SAFETY: the request is live until it is done, when MPI sets it to a null request, which may
+    // be tested again.
     check(call, unsafe { ffi::MPI_Test(request, &mut done, ffi::RSMPI_STATUS_IGNORE) })?;
     Ok(done != 0)
 }

@@ -1,9 +1,10 @@
-//! The exchange in which messages merge on their way: up the canonical tree over ranks to rank 0, and down again. Twice
-//! log₂ n steps, and about two messages for each rank.
+//! The exchange in which messages merge on their way: up the canonical tree over ranks to rank 0,
+//! and down again. Twice log₂ n steps, and about two messages for each rank.
 //!
-//! Rank r merges what it has of the ranks r … r + b − 1 with what rank r + b brings of the b ranks from there, for b = 1, 2,
-//! 4 … up to the lowest bit of r; then it sends all to the rank without that bit, and waits for the result. These are the
-//! nodes of the tree, so the result has the bits of any other way along it.
+//! Rank r merges what it has of the ranks r … r + b − 1 with what rank r + b brings of the b ranks
+//! from there, for b = 1, 2, 4 … up to the lowest bit of r; then it sends all to the rank without
+//! that bit, and waits for the result. These are the nodes of the tree, so the result has the bits
+//! of any other way along it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ use crate::group::{Group, State};
 use crate::notice::{Notice, Tag, transport};
 use crate::wait::Course;
 
-/// How long ranks have to answer a roll call: who waits in an exchange looks at least every two milliseconds, unless the
-/// machine gives it no core.
+/// How long ranks have to answer a roll call: who waits in an exchange looks at least every two
+/// milliseconds, unless the machine gives it no core.
 const ANSWERS: Duration = Duration::from_secs(1);
 
 /// How far this rank has come.
@@ -51,7 +52,8 @@ impl Tree {
             if from < size {
                 let theirs = state.take(from, Tag::Up(Tag::round(round)))?;
                 let own = self.merged.as_deref().unwrap_or_default();
-                let merged = (self.merge)(Part { rank, bytes: own }, Part { rank: from, bytes: &theirs });
+                let merged =
+                    (self.merge)(Part { rank, bytes: own }, Part { rank: from, bytes: &theirs });
                 self.merged = Some(merged.into());
             }
             self.bit *= 2;
@@ -103,22 +105,26 @@ impl Course for Tree {
         self.merged.clone()
     }
 
-    /// This rank knows only that those next to it have not come, and they may wait for others: it calls the roll. Ranks
-    /// that hear another's call wait for that verdict first.
+    /// This rank knows only that those next to it have not come, and they may wait for others: it
+    /// calls the roll. Ranks that hear another's call wait for that verdict first.
     fn expire(&mut self, group: &Group, state: &mut State, round: u64, deadline: Duration) {
         let now = Instant::now();
         match self.answers_until {
             None => {
-                let called = state.called.filter(|(called, at)| *called == round && now < *at + 2 * ANSWERS);
+                let called =
+                    state.called.filter(|(called, at)| *called == round && now < *at + 2 * ANSWERS);
                 if called.is_none() {
                     group.tell_all(state, &Notice::RollCall { round });
                     self.answers_until = Some(now + ANSWERS);
                 }
             }
             Some(until) if now >= until => {
-                let ranks: Vec<usize> = group.peers().filter(|&peer| !state.is_here(round, peer)).collect();
+                let ranks: Vec<usize> =
+                    group.peers().filter(|&peer| !state.is_here(round, peer)).collect();
                 let error = if ranks.is_empty() {
-                    transport(format!("all ranks came, and yet the exchange did not end within {deadline:?}"))
+                    transport(format!(
+                        "all ranks came, and yet the exchange did not end within {deadline:?}"
+                    ))
                 } else {
                     CollectiveError::Late { ranks, deadline }
                 };

@@ -1,8 +1,8 @@
 //! Waiting without standing in the way: the futures of exchanges, and how often they look.
 //!
-//! A message between two processes of a machine takes about as long as a system call, so waiting begins with looking
-//! again and again. Where processes are more than cores the one that is waited for needs the core: every look yields it.
-//! Who has waited for long sleeps in between.
+//! A message between two processes of a machine takes about as long as a system call, so waiting
+//! begins with looking again and again. Where processes are more than cores the one that is waited
+//! for needs the core: every look yields it. Who has waited for long sleeps in between.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::group::{Group, State};
 const LOOKS: u32 = 32;
 /// How long to look without sleeping: longer than the ranks of a step are usually apart.
 const AWAKE: Duration = Duration::from_millis(2);
-/// Shortest and longest sleep between two looks; in between, a part of what has been waited already, so that sleeping
-/// makes no wait longer by more than that part.
+/// Shortest and longest sleep between two looks; in between, a part of what has been waited
+/// already, so that sleeping makes no wait longer by more than that part.
 const SLEEP: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
 const SLEEP_PART: u32 = 16;
 

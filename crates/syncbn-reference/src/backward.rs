@@ -1,9 +1,13 @@
 //! Owns the gradients of the definition: of the group's batch statistics, and of given ones.
 
 use super::sum::CompensatedSum;
-use super::{RankBatch, ReferenceError, batch_statistics, by_channel, check, check_length, inv_std, or_fill, ratio};
+use super::{
+    RankBatch, ReferenceError, batch_statistics, by_channel, check, check_length, inv_std, or_fill,
+    ratio,
+};
 
-/// The gradients of one call. The parameter gradients are local ones: each rank's own terms, none exchanged.
+/// The gradients of one call. The parameter gradients are local ones: each rank's own terms, none
+/// exchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients {
     /// grad_input of every rank, in the shape of its input.
@@ -20,7 +24,8 @@ struct Sums {
     dy_xmu: Vec<CompensatedSum>,
 }
 
-/// The gradients of training, with g the upstream gradient `grad_outputs`, A = Σg and B = Σ g·(x - mean) over the group:
+/// The gradients of training, with g the upstream gradient `grad_outputs`, A = Σg and B = Σ g·(x -
+/// mean) over the group:
 ///
 /// ```text
 /// grad_input  = weight · inv_std · (g - A/N - (x - mean) · inv_std² · B/N)
@@ -82,7 +87,8 @@ fn gradients(
     inv_std: &[f64],
     grad_input: impl Fn(usize, f64, f64) -> f64,
 ) -> Gradients {
-    let mut result = Gradients { grad_inputs: Vec::new(), grad_weights: Vec::new(), grad_biases: Vec::new() };
+    let mut result =
+        Gradients { grad_inputs: Vec::new(), grad_weights: Vec::new(), grad_biases: Vec::new() };
     for (input, grad_output) in inputs.iter().zip(grad_outputs) {
         let pairs = by_channel(input).zip(grad_output.values);
         result.grad_inputs.push(pairs.map(|((c, x), &g)| grad_input(c, x, g)).collect());
@@ -108,7 +114,10 @@ fn sums(inputs: &[RankBatch<'_>], grad_outputs: &[RankBatch<'_>], mean: &[f64]) 
 }
 
 /// Checks both sides, and that they are of the same shapes; gives the number of channels.
-fn check_pairs(inputs: &[RankBatch<'_>], grad_outputs: &[RankBatch<'_>]) -> Result<usize, ReferenceError> {
+fn check_pairs(
+    inputs: &[RankBatch<'_>],
+    grad_outputs: &[RankBatch<'_>],
+) -> Result<usize, ReferenceError> {
     check_length("grad_outputs (one per rank)", grad_outputs.len(), inputs.len())?;
     let channels = check(inputs)?;
     check(grad_outputs)?;

@@ -1,9 +1,11 @@
-//! The textbook definition of synchronized batch normalization, in f64: the oracle of its tests and of checks in its examples.
+//! The textbook definition of synchronized batch normalization, in f64: the oracle of its tests and
+//! of checks in its examples.
 //!
-//! It shares no code with `syncbn`, keeps nothing between calls, and prefers the form in which a formula is
-//! printed over a fast one: ordinary batch normalization of the ranks' inputs concatenated along the batch
-//! (S. Ioffe and C. Szegedy, *Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
-//! Shift*, ICML 2015, arXiv:1502.03167, algorithm 1 and the derivatives after it).
+//! It shares no code with `syncbn`, keeps nothing between calls, and prefers the form in which a
+//! formula is printed over a fast one: ordinary batch normalization of the ranks' inputs
+//! concatenated along the batch (S. Ioffe and C. Szegedy, *Batch Normalization: Accelerating Deep
+//! Network Training by Reducing Internal Covariate Shift*, ICML 2015, arXiv:1502.03167, algorithm 1
+//! and the derivatives after it).
 //!
 //! With `N` values per channel in the whole group, all sums over the group:
 //!
@@ -12,11 +14,13 @@
 //! y    = weight · (x - mean) · inv_std + bias
 //! ```
 //!
-//! Every function takes one [`RankBatch`] per rank, channels first: dimensions `(N, C, spatial...)` and their values in
-//! row-major order. Ranks may differ in batch and in spatial size, and a rank may be empty. Channels agree.
+//! Every function takes one [`RankBatch`] per rank, channels first: dimensions `(N, C, spatial...)`
+//! and their values in row-major order. Ranks may differ in batch and in spatial size, and a rank
+//! may be empty. Channels agree.
 //!
-//! Means and variances are taken in two passes with compensated sums, so a mean of 1e6 beside a deviation of 1 is right to
-//! about 1e-15 of the mean, and what is left after subtracting it to about 1e-10 of the deviation.
+//! Means and variances are taken in two passes with compensated sums, so a mean of 1e6 beside a
+//! deviation of 1 is right to about 1e-15 of the mean, and what is left after subtracting it to
+//! about 1e-10 of the deviation.
 //!
 //! ```
 //! use syncbn_reference::{Affine, RankBatch, forward_train};
@@ -41,7 +45,8 @@ pub use backward::{Gradients, backward_train, backward_with_statistics};
 
 use sum::CompensatedSum;
 
-/// What one rank holds: dimensions `(N, C, spatial...)` and the values in row-major order, channels first.
+/// What one rank holds: dimensions `(N, C, spatial...)` and the values in row-major order, channels
+/// first.
 #[derive(Clone, Copy, Debug)]
 pub struct RankBatch<'a> {
     /// Batch, channels, then the spatial sizes, if any. A batch of 0 is an empty rank.
@@ -58,7 +63,9 @@ pub enum ReferenceError {
     #[error("the group has 0 ranks, at least 1 is needed: pass one batch per rank")]
     NoRanks,
     /// Fewer than two dimensions.
-    #[error("rank {rank} has {found} dimensions, at least 2 are needed (batch, channels, spatial...)")]
+    #[error(
+        "rank {rank} has {found} dimensions, at least 2 are needed (batch, channels, spatial...)"
+    )]
     Dimensions {
         /// Whose dimensions.
         rank: usize,
@@ -66,7 +73,9 @@ pub enum ReferenceError {
         found: usize,
     },
     /// Ranks must have the same number of channels.
-    #[error("rank {rank} has {found} channels, rank 0 has {expected}: all ranks need the same number")]
+    #[error(
+        "rank {rank} has {found} channels, rank 0 has {expected}: all ranks need the same number"
+    )]
     Channels {
         /// Who differs from rank 0.
         rank: usize,
@@ -98,7 +107,9 @@ pub enum ReferenceError {
         grad_output: Vec<usize>,
     },
     /// One value says nothing about a variance.
-    #[error("the group has 1 value per channel, training needs at least 2: use a larger batch, or given statistics")]
+    #[error(
+        "the group has 1 value per channel, training needs at least 2: use a larger batch, or given statistics"
+    )]
     SingleValue,
 }
 
@@ -153,7 +164,12 @@ impl Running {
     /// r ← (1 - factor)·r + factor·batch, where `factor` is the weight of the new batch.
     ///
     /// A group without values changes nothing.
-    pub fn update(&mut self, batch: &BatchStatistics, factor: f64, divisor: Divisor) -> Result<(), ReferenceError> {
+    pub fn update(
+        &mut self,
+        batch: &BatchStatistics,
+        factor: f64,
+        divisor: Divisor,
+    ) -> Result<(), ReferenceError> {
         let channels = batch.mean.len();
         check_length("running_mean", self.mean.len(), channels)?;
         check_length("running_var", self.var.len(), channels)?;
@@ -192,12 +208,17 @@ pub fn batch_statistics(inputs: &[RankBatch<'_>]) -> Result<BatchStatistics, Ref
 ///
 /// # Errors
 /// Beside shapes that do not fit: a group with one single value per channel.
-pub fn forward_train(inputs: &[RankBatch<'_>], affine: Affine<'_>, eps: f64) -> Result<TrainForward, ReferenceError> {
+pub fn forward_train(
+    inputs: &[RankBatch<'_>],
+    affine: Affine<'_>,
+    eps: f64,
+) -> Result<TrainForward, ReferenceError> {
     let statistics = batch_statistics(inputs)?;
     if statistics.count == 1 {
         return Err(ReferenceError::SingleValue);
     }
-    let outputs = forward_with_statistics(inputs, &statistics.mean, &statistics.var_biased, affine, eps)?;
+    let outputs =
+        forward_with_statistics(inputs, &statistics.mean, &statistics.var_biased, affine, eps)?;
     Ok(TrainForward { outputs, statistics })
 }
 
@@ -224,7 +245,8 @@ pub fn forward_with_statistics(
         .collect())
 }
 
-/// 1 / √(var + eps) of every channel; 0 where var + eps is 0, so that a constant channel gives the bias with eps = 0 too.
+/// 1 / √(var + eps) of every channel; 0 where var + eps is 0, so that a constant channel gives the
+/// bias with eps = 0 too.
 fn inv_std(var: &[f64], eps: f64) -> Vec<f64> {
     var.iter().map(|var| if var + eps == 0.0 { 0.0 } else { 1.0 / (var + eps).sqrt() }).collect()
 }
@@ -250,9 +272,14 @@ fn values_per_channel(inputs: &[RankBatch<'_>]) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// Saturating: dimensions whose product does not fit have no values in memory either, and must not end in a panic.
+/// Saturating: dimensions whose product does not fit have no values in memory either, and must not
+/// end in a panic.
 fn product(dims: &[usize]) -> usize {
-    if dims.contains(&0) { 0 } else { dims.iter().fold(1, |product: usize, &d| product.saturating_mul(d)) }
+    if dims.contains(&0) {
+        0
+    } else {
+        dims.iter().fold(1, |product: usize, &d| product.saturating_mul(d))
+    }
 }
 
 fn ratio(sum: f64, count: u64) -> f64 {
@@ -262,22 +289,41 @@ fn ratio(sum: f64, count: u64) -> f64 {
 /// Checks the shapes of all ranks and gives the number of channels.
 fn check(inputs: &[RankBatch<'_>]) -> Result<usize, ReferenceError> {
     let first = inputs.first().ok_or(ReferenceError::NoRanks)?;
-    let expected = *first.dims.get(1).ok_or(ReferenceError::Dimensions { rank: 0, found: first.dims.len() })?;
+    let expected = *first
+        .dims
+        .get(1)
+        .ok_or(ReferenceError::Dimensions { rank: 0, found: first.dims.len() })?;
     for (rank, input) in inputs.iter().enumerate() {
-        let found = *input.dims.get(1).ok_or(ReferenceError::Dimensions { rank, found: input.dims.len() })?;
+        let found = *input
+            .dims
+            .get(1)
+            .ok_or(ReferenceError::Dimensions { rank, found: input.dims.len() })?;
         if found != expected {
             return Err(ReferenceError::Channels { rank, found, expected });
         }
-        check_length(&format!("the batch of rank {rank}"), input.values.len(), product(input.dims))?;
+        check_length(
+            &format!("the batch of rank {rank}"),
+            input.values.len(),
+            product(input.dims),
+        )?;
     }
     Ok(expected)
 }
 
 fn check_length(what: &str, found: usize, expected: usize) -> Result<(), ReferenceError> {
-    if found == expected { Ok(()) } else { Err(ReferenceError::Length { what: what.to_owned(), found, expected }) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(ReferenceError::Length { what: what.to_owned(), found, expected })
+    }
 }
 
-fn or_fill(what: &str, given: Option<&[f64]>, fill: f64, channels: usize) -> Result<Vec<f64>, ReferenceError> {
+fn or_fill(
+    what: &str,
+    given: Option<&[f64]>,
+    fill: f64,
+    channels: usize,
+) -> Result<Vec<f64>, ReferenceError> {
     let values = given.map_or_else(|| vec![fill; channels], <[f64]>::to_vec);
     check_length(what, values.len(), channels)?;
     Ok(values)

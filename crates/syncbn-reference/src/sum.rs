@@ -1,7 +1,9 @@
-//! Owns the sum of the oracle: compensated, so that its error does not grow with the number of terms.
+//! Owns the sum of the oracle: compensated, so that its error does not grow with the number of
+//! terms.
 
-/// A running sum that carries what each addition rounds off (A. Neumaier, *Rundungsfehleranalyse einiger Verfahren zur
-/// Summation endlicher Summen*, ZAMM 54, 1974): the error is about one rounding of the total, plus n·2⁻¹⁰⁶ of Σ|x|.
+/// A running sum that carries what each addition rounds off (A. Neumaier, *Rundungsfehleranalyse
+/// einiger Verfahren zur Summation endlicher Summen*, ZAMM 54, 1974): the error is about one
+/// rounding of the total, plus n·2⁻¹⁰⁶ of Σ|x|.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CompensatedSum {
     sum: f64,
@@ -11,7 +13,8 @@ pub(super) struct CompensatedSum {
 impl CompensatedSum {
     pub(super) fn add(&mut self, x: f64) {
         let sum = self.sum + x;
-        self.carry += if self.sum.abs() >= x.abs() { (self.sum - sum) + x } else { (x - sum) + self.sum };
+        self.carry +=
+            if self.sum.abs() >= x.abs() { (self.sum - sum) + x } else { (x - sum) + self.sum };
         self.sum = sum;
     }
 

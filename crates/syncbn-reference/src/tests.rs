@@ -15,7 +15,8 @@ fn batches<'a>(ranks: &[(&'a [usize], &'a [f64])]) -> Vec<RankBatch<'a>> {
 fn noise(seed: u64, len: usize) -> Vec<f64> {
     let mut state = seed;
     let step = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5
     };
     (0..len).map(step).collect()
@@ -40,8 +41,12 @@ fn forward_gives_the_numbers_computed_by_hand() -> Result<(), ReferenceError> {
 fn channels_are_axis_one() -> Result<(), ReferenceError> {
     let input = batches(&[(&[2, 2, 2], &[1.0, 3.0, 10.0, 10.0, 1.0, 3.0, 30.0, 30.0])]);
     let statistics = batch_statistics(&input)?;
-    assert_eq!(statistics, BatchStatistics { count: 4, mean: vec![2.0, 20.0], var_biased: vec![1.0, 100.0] });
-    let outputs = forward_with_statistics(&input, &[2.0, 20.0], &[1.0, 100.0], Affine::default(), 0.0)?;
+    assert_eq!(
+        statistics,
+        BatchStatistics { count: 4, mean: vec![2.0, 20.0], var_biased: vec![1.0, 100.0] }
+    );
+    let outputs =
+        forward_with_statistics(&input, &[2.0, 20.0], &[1.0, 100.0], Affine::default(), 0.0)?;
     assert_eq!(outputs, [vec![-1.0, 1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0]]);
     Ok(())
 }
@@ -89,7 +94,8 @@ fn backward_gives_the_numbers_computed_by_hand() -> Result<(), ReferenceError> {
     assert_eq!(gradients.grad_weights, [vec![-1.0], vec![0.0]]);
     assert_eq!(gradients.grad_biases, [vec![1.0], vec![0.0]]);
 
-    let given = backward_with_statistics(&batches(&RANKS), &upstream, &[1.0], &[0.25], Some(&[3.0]), 0.0)?;
+    let given =
+        backward_with_statistics(&batches(&RANKS), &upstream, &[1.0], &[0.25], Some(&[3.0]), 0.0)?;
     assert_eq!(given.grad_inputs, [vec![6.0, 0.0, 0.0], vec![0.0]]);
     assert_eq!(given.grad_weights, [vec![2.0], vec![0.0]]);
     Ok(())
@@ -146,7 +152,8 @@ fn a_constant_channel_gives_the_bias_and_no_gradient() -> Result<(), ReferenceEr
     let input = batches(&[(&[2, 1, 2], &[10_000.1; 4]), (&[1, 1, 2], &[10_000.1; 2])]);
     let upstream = batches(&[(&[2, 1, 2], &[1.0, 2.0, -3.0, 0.5]), (&[1, 1, 2], &[0.25, -2.0])]);
     for eps in [0.0, 1e-12] {
-        let forward = forward_train(&input, Affine { weight: Some(&[3.0]), bias: Some(&[0.5]) }, eps)?;
+        let forward =
+            forward_train(&input, Affine { weight: Some(&[3.0]), bias: Some(&[0.5]) }, eps)?;
         assert!(forward.outputs.iter().flatten().all(|&y| y == 0.5));
     }
     let gradients = backward_train(&input, &upstream, Some(&[3.0]), 0.0)?;
@@ -173,14 +180,23 @@ fn what_does_not_fit_is_named() {
     let flat = batches(&[(&[2], &[1.0, 2.0])]);
     assert_eq!(batch_statistics(&flat), Err(ReferenceError::Dimensions { rank: 0, found: 1 }));
     let mixed = batches(&[(&[1, 2], &[1.0, 2.0]), (&[1, 1], &[1.0])]);
-    assert_eq!(batch_statistics(&mixed), Err(ReferenceError::Channels { rank: 1, found: 1, expected: 2 }));
+    assert_eq!(
+        batch_statistics(&mixed),
+        Err(ReferenceError::Channels { rank: 1, found: 1, expected: 2 })
+    );
     let short = batches(&[(&[2, 2], &[1.0])]);
-    assert!(matches!(batch_statistics(&short), Err(ReferenceError::Length { found: 1, expected: 4, .. })));
+    assert!(matches!(
+        batch_statistics(&short),
+        Err(ReferenceError::Length { found: 1, expected: 4, .. })
+    ));
     let huge = batches(&[(&[usize::MAX, 2, 3], &[1.0])]);
     assert!(matches!(batch_statistics(&huge), Err(ReferenceError::Length { found: 1, .. })));
     let single = batches(&[(&[1, 2], &[1.0, 2.0]), (&[0, 2], &[])]);
     assert_eq!(forward_train(&single, Affine::default(), 1e-5), Err(ReferenceError::SingleValue));
     let turned = batches(&[(&[2, 1, 2], &[0.0; 4])]);
     let upstream = batches(&[(&[1, 1, 4], &[0.0; 4])]);
-    assert!(matches!(backward_train(&turned, &upstream, None, 1e-5), Err(ReferenceError::Shapes { rank: 0, .. })));
+    assert!(matches!(
+        backward_train(&turned, &upstream, None, 1e-5),
+        Err(ReferenceError::Shapes { rank: 0, .. })
+    ));
 }

@@ -1,7 +1,8 @@
 //! Owns what the passes should give by the definition, and how far from it they may be.
 //!
-//! v = normalized (+ residual) is what enters the activation; g is the upstream gradient behind it. As in the tests of the
-//! library, an output is computed in f32 and then rounded to its storage type:
+//! v = normalized (+ residual) is what enters the activation; g is the upstream gradient behind it.
+//! As in the tests of the library, an output is computed in f32 and then rounded to its storage
+//! type:
 //!
 //! ```text
 //! v            8 ulp of the channel's largest |normalized|, or with running statistics of the largest |weight·x̂| and |bias|
@@ -11,8 +12,8 @@
 //! grad_input   t·k·(max|g| + ⟨g⟩ + max|x̂|·⟨g·x̂⟩ + e·(max|x̂|·⟨g⟩ + ⟨g·x̂⟩))      k is |weight|·inv_std, ⟨·⟩ an average
 //! ```
 //!
-//! Where |v| is within its bound, either side of the activation is right: such a value's own gradients are not compared, and
-//! what it may add to a sum is allowed there.
+//! Where |v| is within its bound, either side of the activation is right: such a value's own
+//! gradients are not compared, and what it may add to a sum is allowed there.
 
 use syncbn::DType;
 use syncbn_reference::{self as reference, Affine, RankBatch, ReferenceError};
@@ -58,11 +59,18 @@ impl Problem {
     }
 
     /// A bound for every value of every rank, from the value and its channel.
-    fn bounded(&self, values: &[Vec<f64>], allowed: impl Fn(usize, usize, usize) -> f64) -> Vec<Vec<Bounded>> {
+    fn bounded(
+        &self,
+        values: &[Vec<f64>],
+        allowed: impl Fn(usize, usize, usize) -> f64,
+    ) -> Vec<Vec<Bounded>> {
         let of_rank = |(rank, values): (usize, &Vec<f64>)| {
             let bounded = values.iter().enumerate().map(|(index, &value)| {
                 let allowed = allowed(rank, index, self.channel(rank, index));
-                Bounded { value, allowed: allowed + half_ulp(value.abs() + allowed, self.form.dtype) }
+                Bounded {
+                    value,
+                    allowed: allowed + half_ulp(value.abs() + allowed, self.form.dtype),
+                }
             });
             bounded.collect()
         };
@@ -114,11 +122,17 @@ impl<'a> Definition<'a> {
     pub fn of_batch(problem: &'a Problem) -> Result<Self, ReferenceError> {
         let statistics = reference::batch_statistics(&problem.ranks(&problem.x))?;
         // |bias| and |weight·x̂| are within twice the largest |normalized| there, which the ulps account for.
-        Self::new(problem, statistics.mean, statistics.var_biased, |normalized, _, _| normalized.abs())
+        Self::new(problem, statistics.mean, statistics.var_biased, |normalized, _, _| {
+            normalized.abs()
+        })
     }
 
     /// Evaluation: the running statistics.
-    pub fn of_running(problem: &'a Problem, mean: &[f64], var: &[f64]) -> Result<Self, ReferenceError> {
+    pub fn of_running(
+        problem: &'a Problem,
+        mean: &[f64],
+        var: &[f64],
+    ) -> Result<Self, ReferenceError> {
         let terms = |_, scaled: f64, bias: f64| scaled.abs() + bias.abs();
         Self::new(problem, mean.to_vec(), var.to_vec(), terms)
     }
@@ -145,12 +159,15 @@ impl<'a> Definition<'a> {
             largest
         };
         let normalized = largest(&v, &|value, bias| size(value, value - bias, bias));
-        let mut of_v: Vec<f64> = normalized.iter().map(|&largest| problem.ulps * ulp(largest)).collect();
+        let mut of_v: Vec<f64> =
+            normalized.iter().map(|&largest| problem.ulps * ulp(largest)).collect();
         for (v, residual) in v.iter_mut().zip(problem.residuals.iter().flatten()) {
             v.iter_mut().zip(residual).for_each(|(v, residual)| *v += residual);
         }
         if problem.residuals.is_some() {
-            of_v.iter_mut().zip(largest(&v, &|v, _| v.abs())).for_each(|(bound, largest)| *bound += ulp(largest));
+            of_v.iter_mut()
+                .zip(largest(&v, &|v, _| v.abs()))
+                .for_each(|(bound, largest)| *bound += ulp(largest));
         }
         Ok(Self { problem, mean, var, inv_std, v, of_v })
     }
@@ -181,7 +198,11 @@ impl<'a> Definition<'a> {
     pub fn grad_residuals(&self) -> Vec<Vec<Bounded>> {
         let exact = |(rank, passed): (usize, Vec<f64>)| {
             let allowed = |index| if self.is_open(rank, index) { f64::INFINITY } else { 0.0 };
-            passed.iter().enumerate().map(|(index, &value)| Bounded { value, allowed: allowed(index) }).collect()
+            passed
+                .iter()
+                .enumerate()
+                .map(|(index, &value)| Bounded { value, allowed: allowed(index) })
+                .collect()
         };
         self.passed().into_iter().enumerate().map(exact).collect()
     }
@@ -190,17 +211,23 @@ impl<'a> Definition<'a> {
     pub fn grad_inputs(&self) -> Result<Vec<Vec<Bounded>>, ReferenceError> {
         let problem = self.problem;
         let facts = self.facts();
-        let group = |c: usize| facts.iter().map(|rank| rank[c]).fold(Facts::default(), Facts::merge);
-        let allowed: Vec<f64> = (0..self.mean.len()).map(|c| self.of_grad_input(c, group(c))).collect();
+        let group =
+            |c: usize| facts.iter().map(|rank| rank[c]).fold(Facts::default(), Facts::merge);
+        let allowed: Vec<f64> =
+            (0..self.mean.len()).map(|c| self.of_grad_input(c, group(c))).collect();
         let values = self.gradients()?.grad_inputs;
-        Ok(problem.bounded(&values, |rank, i, c| if self.is_open(rank, i) { f64::INFINITY } else { allowed[c] }))
+        Ok(problem.bounded(
+            &values,
+            |rank, i, c| if self.is_open(rank, i) { f64::INFINITY } else { allowed[c] },
+        ))
     }
 
     fn of_grad_input(&self, c: usize, facts: Facts) -> f64 {
         let k = self.problem.weight[c].abs() * self.inv_std[c];
         let Facts { max_g, max_xhat, .. } = facts;
         let [g, g_xhat, open_g, open_g_xhat] =
-            [facts.sum_g, facts.sum_g_xhat, facts.open_g, facts.open_g_xhat].map(|sum| sum / facts.values);
+            [facts.sum_g, facts.sum_g_xhat, facts.open_g, facts.open_g_xhat]
+                .map(|sum| sum / facts.values);
         let e = self.mean_error(c);
         let rounded = max_g + g + max_xhat * g_xhat + e * (max_xhat * g + g_xhat);
         k * (SUMS * rounded + open_g + max_xhat * open_g_xhat)
@@ -213,14 +240,20 @@ impl<'a> Definition<'a> {
         let of_ranks = |values: Vec<Vec<f64>>, allowed: &dyn Fn(usize, Facts) -> f64| {
             let of_rank = |(values, facts): (Vec<f64>, &Vec<Facts>)| {
                 let pairs = values.into_iter().zip(facts).enumerate();
-                pairs.map(|(c, (value, facts))| Bounded { value, allowed: allowed(c, *facts) }).collect()
+                pairs
+                    .map(|(c, (value, facts))| Bounded { value, allowed: allowed(c, *facts) })
+                    .collect()
             };
             values.into_iter().zip(&facts).map(of_rank).collect::<Vec<Vec<Bounded>>>()
         };
-        let of_weight =
-            |c: usize, facts: Facts| SUMS * (facts.sum_g_xhat + self.mean_error(c) * facts.sum_g) + facts.open_g_xhat;
+        let of_weight = |c: usize, facts: Facts| {
+            SUMS * (facts.sum_g_xhat + self.mean_error(c) * facts.sum_g) + facts.open_g_xhat
+        };
         let of_bias = |_, facts: Facts| SUMS * facts.sum_g + facts.open_g;
-        Ok([of_ranks(gradients.grad_weights, &of_weight), of_ranks(gradients.grad_biases, &of_bias)])
+        Ok([
+            of_ranks(gradients.grad_weights, &of_weight),
+            of_ranks(gradients.grad_biases, &of_bias),
+        ])
     }
 
     fn gradients(&self) -> Result<reference::Gradients, ReferenceError> {
@@ -238,8 +271,12 @@ impl<'a> Definition<'a> {
     fn facts(&self) -> Vec<Vec<Facts>> {
         let passed = self.passed();
         let mut facts = vec![vec![Facts::default(); self.mean.len()]; self.v.len()];
-        for (rank, (x, upstream)) in self.problem.x.iter().zip(&self.problem.grad_outputs).enumerate() {
-            for (index, (x, (g, passed))) in x.iter().zip(upstream.iter().zip(&passed[rank])).enumerate() {
+        for (rank, (x, upstream)) in
+            self.problem.x.iter().zip(&self.problem.grad_outputs).enumerate()
+        {
+            for (index, (x, (g, passed))) in
+                x.iter().zip(upstream.iter().zip(&passed[rank])).enumerate()
+            {
                 let c = self.problem.channel(rank, index);
                 let xhat = ((x - self.mean[c]) * self.inv_std[c]).abs();
                 let open = if self.is_open(rank, index) { g.abs() } else { 0.0 };
@@ -265,7 +302,8 @@ pub fn ulp(value: f64) -> f64 {
     f64::from(value.next_up()) - f64::from(value)
 }
 
-/// What the rounding to a storage type moves at most, at a size; that of f32 is within the bounds already.
+/// What the rounding to a storage type moves at most, at a size; that of f32 is within the bounds
+/// already.
 fn half_ulp(size: f64, dtype: DType) -> f64 {
     // Bits behind the point, and the smallest number, below which the distance stays the same.
     let (bits, smallest) = match dtype {

@@ -48,7 +48,13 @@ struct GpuCopy {
 
 impl GpuCopies {
     pub fn new(gpus: &[Gpu], shares: &[u64], count: usize) -> Self {
-        Self { gpus: gpus.iter().zip(shares).map(|(gpu, &bytes)| GpuCopy::new(gpu.clone(), bytes, count)).collect() }
+        Self {
+            gpus: gpus
+                .iter()
+                .zip(shares)
+                .map(|(gpu, &bytes)| GpuCopy::new(gpu.clone(), bytes, count))
+                .collect(),
+        }
     }
 }
 
@@ -81,10 +87,16 @@ impl Copies for GpuCopies {
 impl GpuCopy {
     fn new(gpu: Gpu, bytes: u64, count: usize) -> Self {
         let tensor_bytes = bytes.next_multiple_of(16);
-        let pipelines = ELEMENTS.iter().map(|(element, _)| pipeline(&gpu.device, element)).collect();
+        let pipelines =
+            ELEMENTS.iter().map(|(element, _)| pipeline(&gpu.device, element)).collect();
         let buffer = || {
             let (label, usage) = (Some("copy"), BufferUsages::STORAGE);
-            let descriptor = wgpu::BufferDescriptor { label, size: tensor_bytes, usage, mapped_at_creation: true };
+            let descriptor = wgpu::BufferDescriptor {
+                label,
+                size: tensor_bytes,
+                usage,
+                mapped_at_creation: true,
+            };
             let buffer = gpu.device.create_buffer(&descriptor);
             // Not zeros, which a driver may keep without memory behind them.
             if let Ok(mut bytes) = buffer.get_mapped_range_mut(..) {
@@ -95,7 +107,16 @@ impl GpuCopy {
         };
         let buffers = (0..count).map(|_| [buffer(), buffer()]).collect();
         let timestamps = gpu.has_timestamps().then(|| Timestamps::new(&gpu));
-        Self { gpu, timestamps, tensor_bytes, pipelines, buffers, method: 0, rotation: Vec::new(), next: 0 }
+        Self {
+            gpu,
+            timestamps,
+            tensor_bytes,
+            pipelines,
+            buffers,
+            method: 0,
+            rotation: Vec::new(),
+            next: 0,
+        }
     }
 
     fn prepare(&mut self, method: usize, tensors: f64) {
@@ -121,21 +142,26 @@ impl GpuCopy {
         let entries: Vec<_> = (0..)
             .zip(pair)
             .map(|(binding, buffer)| {
-                let slice = wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(bytes) };
+                let slice =
+                    wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(bytes) };
                 wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(slice) }
             })
             .collect();
-        let descriptor = wgpu::BindGroupDescriptor { label: Some("copy"), layout, entries: &entries };
+        let descriptor =
+            wgpu::BindGroupDescriptor { label: Some("copy"), layout, entries: &entries };
         let side = u64::from(self.gpu.device.limits().max_compute_workgroups_per_dimension);
         let workgroups = bytes.div_ceil(ELEMENTS[method].1 * WORKGROUP_SIZE);
         (self.gpu.device.create_bind_group(&descriptor), spread(workgroups, side))
     }
 
     fn submit(&mut self) {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let timestamp_writes = self.timestamps.as_ref().map(Timestamps::of_a_pass);
-        let mut pass =
-            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("copy"), timestamp_writes });
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("copy"),
+            timestamp_writes,
+        });
         pass.set_pipeline(&self.pipelines[self.method]);
         for (bind_group, [x, y]) in &self.rotation[self.next % self.rotation.len()] {
             pass.set_bind_group(0, bind_group, &[]);

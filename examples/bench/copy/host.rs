@@ -10,9 +10,10 @@ use rayon::prelude::*;
 use super::super::timing::Times;
 use super::{Copies, parts};
 
-/// How a block is cut: into one piece per processor, for which the C library writes past the caches where pieces are
-/// large, or into pieces that stay in them.
-const METHODS: [(&str, Option<usize>); 2] = [("memcpy per thread", None), ("memcpy of 256 KiB", Some(256 << 10))];
+/// How a block is cut: into one piece per processor, for which the C library writes past the caches
+/// where pieces are large, or into pieces that stay in them.
+const METHODS: [(&str, Option<usize>); 2] =
+    [("memcpy per thread", None), ("memcpy of 256 KiB", Some(256 << 10))];
 
 /// Copies from blocks to blocks.
 pub struct HostCopies {
@@ -60,8 +61,10 @@ impl Copies for HostCopies {
             let count = self.blocks.len();
             let [source, destination] = &mut self.blocks[self.next % count];
             let bytes = bytes as usize;
-            let piece = self.pieces.unwrap_or_else(|| bytes.div_ceil(rayon::current_num_threads())).max(1);
-            let pieces = source[..bytes].par_chunks(piece).zip(destination[..bytes].par_chunks_mut(piece));
+            let piece =
+                self.pieces.unwrap_or_else(|| bytes.div_ceil(rayon::current_num_threads())).max(1);
+            let pieces =
+                source[..bytes].par_chunks(piece).zip(destination[..bytes].par_chunks_mut(piece));
             pieces.for_each(|(source, destination)| destination.copy_from_slice(source));
             self.next += 1;
         }

@@ -1,4 +1,5 @@
-//! A white sheet to draw on: filled rectangles, pictures and text. It knows pixels and glyphs, nothing of the layer.
+//! A white sheet to draw on: filled rectangles, pictures and text. It knows pixels and glyphs,
+//! nothing of the layer.
 
 use ab_glyph::{Font, FontRef, InvalidFont, PxScale, ScaleFont, point};
 use image::{Rgb, RgbImage, imageops};
@@ -80,7 +81,8 @@ impl Canvas {
         self.text((left, y), text, style);
     }
 
-    /// `text` broken at spaces into lines no wider than `width` pixels; a single longer word keeps its line.
+    /// `text` broken at spaces into lines no wider than `width` pixels; a single longer word keeps
+    /// its line.
     pub fn wrap(&self, text: &str, width: f32, style: TextStyle) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         for word in text.split_whitespace() {

@@ -29,16 +29,22 @@ impl Table {
     /// The table indented by two spaces, a rule under the header, every line ended.
     pub fn render(&self) -> String {
         let columns = 0..self.align.len();
-        let cell_width = |row: &Vec<String>, column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
-        let widest = |column| self.rows.iter().map(|row| cell_width(row, column)).max().unwrap_or(0);
+        let cell_width = |row: &Vec<String>, column: usize| {
+            row.get(column).map_or(0, |cell| cell.chars().count())
+        };
+        let widest =
+            |column| self.rows.iter().map(|row| cell_width(row, column)).max().unwrap_or(0);
         let widths: Vec<usize> = columns.map(widest).collect();
 
         let mut lines = Vec::new();
         for row in &self.rows {
-            let cells = row.iter().zip(&widths).zip(&self.align).map(|((cell, &width), align)| match align {
-                Align::Left => format!("{cell:<width$}"),
-                Align::Right => format!("{cell:>width$}"),
-            });
+            let cells =
+                row.iter().zip(&widths).zip(&self.align).map(
+                    |((cell, &width), align)| match align {
+                        Align::Left => format!("{cell:<width$}"),
+                        Align::Right => format!("{cell:>width$}"),
+                    },
+                );
             lines.push(cells.collect::<Vec<_>>().join("  "));
         }
         let rules: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
@@ -56,7 +62,8 @@ mod tests {
         let mut table = Table::new([("name", Align::Left), ("value", Align::Right)]);
         table.row([String::from("a"), String::from("1")]);
         table.row([String::from("longer"), String::from("1234567")]);
-        let expected = "  name      value\n  ------  -------\n  a             1\n  longer  1234567\n";
+        let expected =
+            "  name      value\n  ------  -------\n  a             1\n  longer  1234567\n";
         assert_eq!(table.render(), expected);
     }
 }

@@ -15,7 +15,11 @@ pub fn write(f: &mut Formatter<'_>, failure: &Failure) -> Result {
     match smallest {
         None => writeln!(f, "No smaller input was found to fail against the definition."),
         Some(Smallest { wrong, problem }) => {
-            writeln!(f, "The smallest input that was found to fail, {} values of x:\n\n```text", problem.values())?;
+            writeln!(
+                f,
+                "The smallest input that was found to fail, {} values of x:\n\n```text",
+                problem.values()
+            )?;
             write_problem(f, problem)?;
             writeln!(f, "{wrong}\n```")
         }

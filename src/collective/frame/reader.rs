@@ -15,8 +15,11 @@ pub(in crate::collective) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], FrameError> {
         let found = self.rest.len() as u64;
-        let (head, rest) =
-            self.rest.split_first_chunk().ok_or(FrameError::Length { what, found, expected: N as u64 })?;
+        let (head, rest) = self.rest.split_first_chunk().ok_or(FrameError::Length {
+            what,
+            found,
+            expected: N as u64,
+        })?;
         self.rest = rest;
         Ok(*head)
     }
@@ -51,7 +54,11 @@ impl<'a> Reader<'a> {
     fn node(&mut self, channels: u64) -> Result<NodePayload, FrameError> {
         let level = u32::from_le_bytes(self.array("level")?);
         if level > 63 {
-            return Err(FrameError::Field { what: "level", found: level.into(), allowed: "0 to 63" });
+            return Err(FrameError::Field {
+                what: "level",
+                found: level.into(),
+                allowed: "0 to 63",
+            });
         }
         let index = u64::from_le_bytes(self.array("index")?);
         let count = u64::from_le_bytes(self.array("count")?);

@@ -54,8 +54,11 @@ impl Taker {
         for job in jobs {
             let start = u64::next_multiple_of(end, alignment_bytes);
             end = start + job.plan.local_bytes;
-            let tiles = job.plan.combine.as_ref().map(|_| gpu.scratch(job.plan.tiles_bytes)).transpose()?;
-            let centering = (!job.centering.is_empty()).then(|| Upload::new(gpu, &job.centering)).transpose()?;
+            let tiles =
+                job.plan.combine.as_ref().map(|_| gpu.scratch(job.plan.tiles_bytes)).transpose()?;
+            let centering = (!job.centering.is_empty())
+                .then(|| Upload::new(gpu, &job.centering))
+                .transpose()?;
             parts.push((*job, tiles, centering, start..end));
         }
         let local = gpu.scratch(end)?;
@@ -70,7 +73,8 @@ impl Taker {
         let places: Vec<_> = parts.into_iter().map(|(.., place)| place).collect();
         Ok(async move {
             let bytes = bytes.await?;
-            let part = |place: std::ops::Range<u64>| bytes.get(place.start as usize..place.end as usize);
+            let part =
+                |place: std::ops::Range<u64>| bytes.get(place.start as usize..place.end as usize);
             Ok(places.into_iter().map(|place| sums_of(part(place).unwrap_or_default())).collect())
         }
         .boxed())
@@ -78,8 +82,11 @@ impl Taker {
 
     /// The sums of a job with what is summed multiplied by a power of two.
     pub async fn take_in_units(&self, job: &Job, unit: f32) -> Result<Sums, Error> {
-        let again =
-            Job { plan: Box::new(job.plan.in_units(unit)), bound: job.bound.clone(), centering: job.centering.clone() };
+        let again = Job {
+            plan: Box::new(job.plan.in_units(unit)),
+            bound: job.bound.clone(),
+            centering: job.centering.clone(),
+        };
         let sums = self.take(&[&again])?;
         Ok(sums.await?.pop().unwrap_or_default())
     }

@@ -1,4 +1,5 @@
-//! Backward: gradient sums of every rank, their merge, the gradients of parameters, inputs and residuals.
+//! Backward: gradient sums of every rank, their merge, the gradients of parameters, inputs and
+//! residuals.
 
 use super::super::BackwardRank;
 use super::super::gpu::{Slices, note_write, unwanted};
@@ -15,8 +16,8 @@ struct Scratch {
     unwanted: Option<Lease>,
 }
 
-/// Records and, without an encoder of the application, submits a whole backward pass. Gradients of parameters are of the
-/// rank, or of all divided by `parameters.of_all`.
+/// Records and, without an encoder of the application, submits a whole backward pass. Gradients of
+/// parameters are of the rank, or of all divided by `parameters.of_all`.
 pub(crate) fn backward(
     gpu: &Gpu,
     ranks: &mut [BackwardRank<'_>],
@@ -31,7 +32,12 @@ pub(crate) fn backward(
     let grad_center_bytes = (channels * size_of::<GradCentering>()) as u64;
     let mut scratch = Vec::with_capacity(ranks.len());
     for (index, rank) in ranks.iter_mut().enumerate() {
-        let targets = [&mut rank.grad_input, &mut rank.grad_residual, &mut rank.grad_weight, &mut rank.grad_bias];
+        let targets = [
+            &mut rank.grad_input,
+            &mut rank.grad_residual,
+            &mut rank.grad_weight,
+            &mut rank.grad_bias,
+        ];
         targets.into_iter().for_each(note_write);
         scratch.push(Scratch {
             sums: Sums::new(gpu, memory, rank.sums.take(), locals.part(merge.slot(index)))?,
@@ -48,12 +54,15 @@ pub(crate) fn backward(
             let (weight, bias) = (rank.grad_weight.is_some(), rank.grad_bias.is_some());
             let wanted = ParameterGradients { weight, bias, ..parameters };
             let slices = Slices::backward(gpu, rank).with_centering(centers.centering(index));
-            recorder.dispatch(&merge.gradient(index, centers.of_batch, wanted), |role| match role {
-                Role::Locals => &locals,
-                Role::Shares => &centers.shares,
-                Role::GradCentering => &scratch.grad_centering,
-                _ => slices.role(role),
-            });
+            recorder.dispatch(
+                &merge.gradient(index, centers.of_batch, wanted),
+                |role| match role {
+                    Role::Locals => &locals,
+                    Role::Shares => &centers.shares,
+                    Role::GradCentering => &scratch.grad_centering,
+                    _ => slices.role(role),
+                },
+            );
         }
         for (rank, scratch) in ranks.iter().zip(&scratch) {
             let slices = Slices::backward(gpu, rank).with_centering(&scratch.grad_centering);

@@ -19,7 +19,8 @@ pub(crate) enum Normalizer {
     Running,
 }
 
-/// Records and, without an encoder of the application, submits a whole forward pass over ranks with `channels` channels.
+/// Records and, without an encoder of the application, submits a whole forward pass over ranks with
+/// `channels` channels.
 pub(crate) fn forward(
     gpu: &Gpu,
     ranks: &mut [ForwardRank<'_>],

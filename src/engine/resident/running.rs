@@ -20,7 +20,8 @@ pub(crate) struct Running {
 struct Entry {
     mean: f32,
     var: f32,
-    /// Batches counted, the lower word first: with every channel, because invocations must not share a word.
+    /// Batches counted, the lower word first: with every channel, because invocations must not
+    /// share a word.
     batches: [u32; 2],
 }
 
@@ -46,7 +47,9 @@ impl Running {
 
     /// Brings them to the host.
     pub async fn read(&self, gpu: &Gpu, deadline: Duration) -> Result<RunningStats, Error> {
-        let bytes = gpu.submit_and_read("reading running statistics", deadline, &self.slice, |_| {}).await?;
+        let bytes = gpu
+            .submit_and_read("reading running statistics", deadline, &self.slice, |_| {})
+            .await?;
         let entries: Vec<Entry> = bytemuck::pod_collect_to_vec(&bytes);
         let [low, high] = entries.first().map_or([0, 0], |entry| entry.batches.map(u64::from));
         Ok(RunningStats {

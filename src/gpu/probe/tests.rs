@@ -1,16 +1,20 @@
-//! What becomes of answers that a driver refuses to give or gives too late, and of kernels with a planted fault: that what
-//! they ask about would be found. Needs an adapter.
+//! What becomes of answers that a driver refuses to give or gives too late, and of kernels with a
+//! planted fault: that what they ask about would be found. Needs an adapter.
 
 use super::*;
 use crate::gpu::adapters;
 
 /// A device of the application with these features.
 fn device_with(required_features: wgpu::Features) -> Opening {
-    let descriptor = wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
+    let descriptor =
+        wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
     pollster::block_on(async {
         let mut adapters = adapters().await;
-        let adapter = adapters.pop().expect("GPU tests need an adapter: run scripts/test.sh, which installs one");
-        let (device, queue) = adapter.request_device(&descriptor).await.expect("a device with these features");
+        let adapter = adapters
+            .pop()
+            .expect("GPU tests need an adapter: run scripts/test.sh, which installs one");
+        let (device, queue) =
+            adapter.request_device(&descriptor).await.expect("a device with these features");
         Opening::new(device, queue).expect("portable limits")
     })
 }
@@ -34,11 +38,15 @@ fn a_fault_planted_in_each_kernel_is_found() {
     let opening = device_with(wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
     let planted = |question, from, to| planted(&opening, question, from, to);
 
-    assert_eq!(planted(Question::Subgroups, "subgroup * size + place", "place + subgroup * size"), []);
+    assert_eq!(
+        planted(Question::Subgroups, "subgroup * size + place", "place + subgroup * size"),
+        []
+    );
     let unnumbered = planted(Question::Subgroups, "subgroup * size + place", "subgroup * size");
     assert_eq!(unnumbered, [Defect::SubgroupNumbers { workgroup: 0, missing: 1 }]);
     let misdirected = planted(Question::Subgroups, "(held, 3u)", "(held, 1u)");
-    let expected = Defect::SubgroupNeighbours { number: 0, distance: 3, found: [1; 4], expected: 3 };
+    let expected =
+        Defect::SubgroupNeighbours { number: 0, distance: 3, found: [1; 4], expected: 3 };
     assert_eq!(misdirected, [expected]);
 
     // As if subnormals, which end below 2⁻¹⁴, were flushed.
@@ -46,8 +54,11 @@ fn a_fault_planted_in_each_kernel_is_found() {
     let flushed = planted(Question::NativeF16, "f32(singles[at])", flushed);
     assert!(matches!(flushed[..], [Defect::Half { half: 1, found: 0, .. }]), "{flushed:?}");
 
-    let other_side =
-        planted(Question::Backward, "is_active(value_of(x, at, affine))", "(value_of(x, at, affine) >> 31u) == 0u");
+    let other_side = planted(
+        Question::Backward,
+        "is_active(value_of(x, at, affine))",
+        "(value_of(x, at, affine) >> 31u) == 0u",
+    );
     assert_eq!(other_side, [Defect::Sides { differing: 512, values: 512 }]);
 
     let sum = "other_value.large - settled_f32(other_value.large + other_value.small)";
@@ -63,19 +74,25 @@ fn a_kernel_that_is_refused_costs_its_own_answer_and_no_other() {
     let answers = pollster::block_on(opening.ask(FastPaths::ALL, DEADLINE, Question::source));
     for question in Question::ALL {
         let needs_feature = matches!(question, Question::Subgroups | Question::NativeF16);
-        let (_, answer) = answers.iter().find(|(asked, _)| *asked == question).expect("every question has an answer");
+        let (_, answer) = answers
+            .iter()
+            .find(|(asked, _)| *asked == question)
+            .expect("every question has an answer");
         assert_eq!(answer.is_err(), needs_feature, "{question:?}: {answer:?}");
     }
     let (paths, findings) = judge(FastPaths::ALL, &answers);
     assert_eq!(paths, FastPaths::ALL.without_proof());
-    let [Defect::NoAnswer { .. }, Defect::NoAnswer { .. }] = &findings.defects[..] else { panic!("{findings:?}") };
+    let [Defect::NoAnswer { .. }, Defect::NoAnswer { .. }] = &findings.defects[..] else {
+        panic!("{findings:?}")
+    };
     assert!(findings.arithmetic.is_some());
 }
 
 #[test]
 fn a_driver_that_refuses_every_kernel_answers_nothing() {
     let opening = device_with(wgpu::Features::empty());
-    let answers = pollster::block_on(opening.ask(FastPaths::ALL, DEADLINE, |_| "no kernel".to_owned()));
+    let answers =
+        pollster::block_on(opening.ask(FastPaths::ALL, DEADLINE, |_| "no kernel".to_owned()));
     assert_eq!(answers.len(), Question::ALL.len());
     assert!(answers.iter().all(|(_, answer)| answer.is_err()), "{answers:?}");
 }
@@ -88,7 +105,9 @@ fn answers_that_come_too_late_are_none_and_the_device_goes_on() {
     let is_late = |_| {
         let answers = pollster::block_on(opening.ask(asked, Duration::ZERO, Question::source));
         assert_eq!(answers.len(), 3);
-        answers.iter().all(|(_, answer)| answer.as_ref().is_err_and(|message| message.contains("no result within 0ns")))
+        answers.iter().all(|(_, answer)| {
+            answer.as_ref().is_err_and(|message| message.contains("no result within 0ns"))
+        })
     };
     assert!((0..20).any(is_late));
     let answers = pollster::block_on(opening.ask(asked, DEADLINE, Question::source));

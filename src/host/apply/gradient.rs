@@ -11,8 +11,8 @@ use crate::host::blocks::{Block, Gradients, Output, Scratch, ask_ahead, read, sp
 use crate::host::intrinsics::{Stores, prefetch};
 use crate::host::table::{Lines, Numbers, Pass};
 
-/// scale·(g − (A/N + ((x − pivot) − rest)·projection)); without the part of x where the statistics are constants, so that a
-/// value that is not finite keeps to itself.
+/// scale·(g − (A/N + ((x − pivot) − rest)·projection)); without the part of x where the statistics
+/// are constants, so that a value that is not finite keeps to itself.
 struct GradientPass<'p, S> {
     simd: S,
     batch_statistics: bool,
@@ -25,15 +25,20 @@ impl<S: Simd> Pass<S, 6> for GradientPass<'_, S> {
     #[inline(always)]
     fn part(&mut self, values: Range<usize>, lines: impl Lines<S, 6>) {
         let (simd, n) = (self.simd, values.len());
-        let (g, x, to) = (&self.g[values.start..], &self.x[values.start..], &mut self.to[values.start..]);
+        let (g, x, to) =
+            (&self.g[values.start..], &self.x[values.start..], &mut self.to[values.start..]);
         let (gs, xs, tos) = (S::as_simd_f32s(g).0, S::as_simd_f32s(x).0, S::as_mut_simd_f32s(to).0);
         let count = n.div_ceil(S::F32_LANES).min(gs.len()).min(xs.len()).min(tos.len());
-        let (gs, xs, tos, registers) = (&gs[..count], &xs[..count], &mut tos[..count], lines.cut(count));
+        let (gs, xs, tos, registers) =
+            (&gs[..count], &xs[..count], &mut tos[..count], lines.cut(count));
         for i in 0..count {
             let [pivot, scale, _, rest, mean_dy, projection] = registers.register(i);
             let from_mean = simd.sub_f32s(simd.sub_f32s(xs[i], pivot), rest);
             let of_batch = simd.add_f32s(mean_dy, simd.mul_f32s(from_mean, projection));
-            tos[i] = simd.mul_f32s(scale, simd.sub_f32s(gs[i], if self.batch_statistics { of_batch } else { mean_dy }));
+            tos[i] = simd.mul_f32s(
+                scale,
+                simd.sub_f32s(gs[i], if self.batch_statistics { of_batch } else { mean_dy }),
+            );
         }
         for i in count * S::F32_LANES..n {
             let [pivot, scale, _, rest, mean_dy, projection] = lines.value(i);
@@ -70,7 +75,8 @@ pub(in crate::host) struct Upstream<'a, X> {
 }
 
 impl<X: Element> Upstream<'_, X> {
-    /// Closes the activation's gate for the g of the values from address `at` on, at most a block of them.
+    /// Closes the activation's gate for the g of the values from address `at` on, at most a block
+    /// of them.
     #[inline(always)]
     pub fn gate<S: Simd, const K: usize>(
         &self,
@@ -101,7 +107,8 @@ impl<X: Element> Upstream<'_, X> {
         g.prefetch(at, n);
     }
 
-    /// x and g before the activation, of the `n` values from address `at` on, where they lie or in `to`.
+    /// x and g before the activation, of the `n` values from address `at` on, where they lie or in
+    /// `to`.
     #[inline(always)]
     pub fn read<'s, S: Simd, G: Element>(
         &'s self,
@@ -133,9 +140,15 @@ pub(in crate::host) struct GradInput<'a, G, X> {
 }
 
 impl<G: Element, X: Element> GradInput<'_, G, X> {
-    /// dx = scale·(g − (A/N + ((x − pivot) − rest)·projection)), and g itself for the residual. Of a large tensor dx is
-    /// stored past the caches, unless it holds g.
-    pub fn run(self, numbers: &Numbers<'_, 6>, batch_statistics: bool, is_large: bool, scratch: &mut Scratch) {
+    /// dx = scale·(g − (A/N + ((x − pivot) − rest)·projection)), and g itself for the residual. Of
+    /// a large tensor dx is stored past the caches, unless it holds g.
+    pub fn run(
+        self,
+        numbers: &Numbers<'_, 6>,
+        batch_statistics: bool,
+        is_large: bool,
+        scratch: &mut Scratch,
+    ) {
         let past_caches = is_large && self.g.is_some();
         with_stores(past_caches, |stores| GradInputKernel {
             run: self,
@@ -166,7 +179,8 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
         let Scratch { x: x_scratch, residual, g: g_scratch, v, to: staged } = self.scratch;
         let len = dx.len();
         let mut dx = Output::new(dx, self.stores, gradients.is_none());
-        // Of another alignment than dx it has no whole lines at the same places, and is stored as usual.
+        // Of another alignment than dx it has no whole lines at the same places, and is stored as
+        // usual.
         let mut grad_residual = grad_residual.map(|values| Output::new(values, self.stores, true));
         for block in dx.blocks(len) {
             let (start, n) = (at + block.start, block.len());
@@ -180,14 +194,23 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
             let x = read(&upstream.x[start..], n, &mut x_scratch.0);
             let activates = upstream.epilogue.activates();
             let g = match gradients {
-                Some(gradients) if !activates && grad_residual.is_none() => gradients.read(start, n, &mut g_scratch.0),
+                Some(gradients) if !activates && grad_residual.is_none() => {
+                    gradients.read(start, n, &mut g_scratch.0)
+                }
                 _ => {
                     match gradients {
                         Some(gradients) => gradients.copy(start, &mut g_scratch.0[..n]),
                         None => dx.copy(&block, g_scratch),
                     }
                     if activates {
-                        upstream.gate(simd, start, x, self.numbers, [v, residual], &mut g_scratch.0[..n]);
+                        upstream.gate(
+                            simd,
+                            start,
+                            x,
+                            self.numbers,
+                            [v, residual],
+                            &mut g_scratch.0[..n],
+                        );
                     }
                     if let Some(grad_residual) = &mut grad_residual {
                         grad_residual.write(block.clone(), g_scratch);
@@ -196,7 +219,12 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
                 }
             };
             let (batch_statistics, to) = (self.batch_statistics, dx.target(&block, staged));
-            self.numbers.each(simd, start, n, &mut GradientPass { simd, batch_statistics, g, x, to });
+            self.numbers.each(
+                simd,
+                start,
+                n,
+                &mut GradientPass { simd, batch_statistics, g, x, to },
+            );
             dx.write(block, staged);
         }
     }

@@ -1,7 +1,9 @@
-//! Work that borrows from its caller, done by threads of a pool, whose tasks may outlive whatever the caller borrows.
+//! Work that borrows from its caller, done by threads of a pool, whose tasks may outlive whatever
+//! the caller borrows.
 //!
-//! Owns the promise that nobody is at the work any more when its lender goes on. The lender waits for those who have begun,
-//! and for nobody else: who comes later finds nothing to do. It waits asleep, and runs no task of the pool meanwhile.
+//! Owns the promise that nobody is at the work any more when its lender goes on. The lender waits
+//! for those who have begun, and for nobody else: who comes later finds nothing to do. It waits
+//! asleep, and runs no task of the pool meanwhile.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -27,14 +29,16 @@ struct State {
 
 /// Lends `work` to whoever calls [`Lent::run`], until `body` ends.
 ///
-/// Returns, or unwinds, once every thread that had begun has ended. A panic of one of them goes on here, unless `body`
-/// panics itself.
+/// Returns, or unwinds, once every thread that had begun has ended. A panic of one of them goes on
+/// here, unless `body` panics itself.
 pub(in crate::host) fn lend<R>(work: &(dyn Fn() + Sync), body: impl FnOnce(&Arc<Lent>) -> R) -> R {
-    // SAFETY: nothing but the lifetime changes. The reference is kept in `State::work` and nowhere else, in a type whose
-    // fields are private to this file. `run` alone copies it from there, after counting its thread in under the same lock, and
-    // does not use it after counting it out. `TakenBack` lies on this stack, where neither `body` nor anybody else can forget
-    // it: however `body` ends, it empties `State::work` and then waits until no thread is counted, before this function
-    // ends and what `work` borrows may end with it. The lock orders all that those threads did before what comes next here.
+    // SAFETY: nothing but the lifetime changes. The reference is kept in `State::work` and nowhere
+    // else, in a type whose fields are private to this file. `run` alone copies it from there,
+    // after counting its thread in under the same lock, and does not use it after counting it out.
+    // `TakenBack` lies on this stack, where neither `body` nor anybody else can forget it: however
+    // `body` ends, it empties `State::work` and then waits until no thread is counted, before this
+    // function ends and what `work` borrows may end with it. The lock orders all that those threads
+    // did before what comes next here.
     let work = unsafe { std::mem::transmute::<Work<'_>, Work<'static>>(work) };
     let state = State { work: Some(work), busy: 0, panic: None };
     let lent = Arc::new(Lent { state: Mutex::new(state), left: Condvar::new() });

@@ -13,8 +13,8 @@ pub(in crate::host) struct ColumnSums {
     pub sums: [Vec<f64>; 2],
 }
 
-/// Rows that may be summed side by side: where values come fast enough, reading and writing the sums a quarter as often
-/// pays. It changes no bit.
+/// Rows that may be summed side by side: where values come fast enough, reading and writing the
+/// sums a quarter as often pays. It changes no bit.
 pub(in crate::host) const ROWS: usize = 4;
 
 /// The sums of some neighbouring columns over at most [`DEPTH`](super::DEPTH) rows.
@@ -46,12 +46,24 @@ impl ColumnSums {
 
     /// Adds g and g·(x − pivot) in the same way.
     #[inline(always)]
-    pub fn add_products<S: Simd>(&self, simd: S, patch: &mut PatchSums, g: &[&[f32]], x: &[&[f32]]) {
+    pub fn add_products<S: Simd>(
+        &self,
+        simd: S,
+        patch: &mut PatchSums,
+        g: &[&[f32]],
+        x: &[&[f32]],
+    ) {
         self.add::<S, false>(simd, patch, g, x);
     }
 
     #[inline(always)]
-    fn add<S: Simd, const MOMENTS: bool>(&self, simd: S, patch: &mut PatchSums, g: &[&[f32]], x: &[&[f32]]) {
+    fn add<S: Simd, const MOMENTS: bool>(
+        &self,
+        simd: S,
+        patch: &mut PatchSums,
+        g: &[&[f32]],
+        x: &[&[f32]],
+    ) {
         let pivots = &self.pivots[patch.column..patch.column + patch.len];
         let [first, second] = &mut patch.partial;
         let (first, second) = (&mut first[..patch.len], &mut second[..patch.len]);
@@ -67,7 +79,9 @@ impl ColumnSums {
     #[inline(always)]
     pub fn take(&mut self, patch: &PatchSums) {
         for (sums, partial) in self.sums.iter_mut().zip(&patch.partial) {
-            for (sum, partial) in sums[patch.column..patch.column + patch.len].iter_mut().zip(partial) {
+            for (sum, partial) in
+                sums[patch.column..patch.column + patch.len].iter_mut().zip(partial)
+            {
                 *sum += f64::from(*partial);
             }
         }
@@ -95,7 +109,8 @@ fn rows<S: Simd, const MOMENTS: bool, const R: usize>(
         // All of one length, so that nothing is checked in the loop.
         (gs[r], xs[r]) = (&S::as_simd_f32s(g[r]).0[..count], &S::as_simd_f32s(x[r]).0[..count]);
     }
-    let (firsts, seconds) = (&mut S::as_mut_simd_f32s(first).0[..count], &mut S::as_mut_simd_f32s(second).0[..count]);
+    let (firsts, seconds) =
+        (&mut S::as_mut_simd_f32s(first).0[..count], &mut S::as_mut_simd_f32s(second).0[..count]);
     let registers = &S::as_simd_f32s(pivots).0[..count];
     for i in 0..count {
         let (mut a, mut b) = (firsts[i], seconds[i]);

@@ -6,11 +6,12 @@ use crate::host::lanes::DEPTH;
 
 /// Columns of a tile: 4 KB of a row, a page.
 const TILE_COLUMNS: usize = 1024;
-/// Values of a tile of columns, and the fewest rows of one: enough that the merging of its columns' moments is cheap beside
-/// their sums. 2 MB of f32 stay in a processor's last cache.
+/// Values of a tile of columns, and the fewest rows of one: enough that the merging of its columns'
+/// moments is cheap beside their sums. 2 MB of f32 stay in a processor's last cache.
 const COLUMN_TILE_VALUES: usize = 512 << 10;
 const TILE_ROWS: usize = 256;
-/// Columns of a row beside which what a row costs by itself is small: narrower ones are read several at a time.
+/// Columns of a row beside which what a row costs by itself is small: narrower ones are read
+/// several at a time.
 const FEWEST_COLUMNS: usize = 512;
 
 /// Rows of `width` values, of which the value at j is of channel j / `repeat`.
@@ -119,9 +120,14 @@ impl Columns {
         tile: &ColumnTile,
         values: &'a [T],
     ) -> impl Iterator<Item = (usize, &'a [T])> + use<'a, T> {
-        let (width, fold, rows, columns) = (self.width, tile.fold, tile.rows.clone(), tile.columns.clone());
+        let (width, fold, rows, columns) =
+            (self.width, tile.fold, tile.rows.clone(), tile.columns.clone());
         rows.clone().step_by(fold).map(move |row| {
-            let end = if fold == 1 { row * width + columns.end } else { rows.end.min(row + fold) * width };
+            let end = if fold == 1 {
+                row * width + columns.end
+            } else {
+                rows.end.min(row + fold) * width
+            };
             let start = row * width + columns.start;
             (start, &values[start..end])
         })

@@ -6,8 +6,8 @@ use crate::host::blocks::BLOCK;
 
 /// Values of a tile of one or more channels: 256 KB of f32, which stays in a core's own cache.
 const TILE_VALUES: usize = 64 << 10;
-/// Values of a sample up to which those of the next one are asked for early: a processor guesses well how a longer run
-/// goes on, and less than that of two samples is sure to stay in its caches.
+/// Values of a sample up to which those of the next one are asked for early: a processor guesses
+/// well how a longer run goes on, and less than that of two samples is sure to stay in its caches.
 const AHEAD_VALUES: usize = 8 << 10;
 
 /// Values of an activation up to which it may still be in a core's own cache.
@@ -27,7 +27,8 @@ pub(in crate::host) struct Piece {
     pub at: usize,
     pub channels: Range<usize>,
     pub len: usize,
-    /// Where the same values of the next sample lie, if the processor cannot guess that it is to read them.
+    /// Where the same values of the next sample lie, if the processor cannot guess that it is to
+    /// read them.
     pub ahead: Option<usize>,
 }
 
@@ -85,7 +86,8 @@ impl Iterator for Pieces {
 }
 
 impl Planes {
-    /// Runs of one channel in a tile, and values of each: whole runs as far as they fit, else an even part of one.
+    /// Runs of one channel in a tile, and values of each: whole runs as far as they fit, else an
+    /// even part of one.
     fn tile(&self) -> (usize, usize) {
         if self.len <= TILE_VALUES {
             ((TILE_VALUES / self.len.max(1)).clamp(1, self.samples.max(1)), self.len)
@@ -94,7 +96,8 @@ impl Planes {
         }
     }
 
-    /// The tiles of a channel, in the order in which their sums merge: samples, and values of each sample's run.
+    /// The tiles of a channel, in the order in which their sums merge: samples, and values of each
+    /// sample's run.
     pub fn tiles(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + Clone + use<> {
         let Self { samples, len, .. } = *self;
         let (per_tile, part) = self.tile();
@@ -111,7 +114,11 @@ impl Planes {
     }
 
     /// The values of some channels in a tile, a piece of memory after the other, sample by sample.
-    pub fn pieces(&self, (samples, part): &(Range<usize>, Range<usize>), channels: &Range<usize>) -> Pieces {
+    pub fn pieces(
+        &self,
+        (samples, part): &(Range<usize>, Range<usize>),
+        channels: &Range<usize>,
+    ) -> Pieces {
         let whole = part.len() == self.len && self.len <= BLOCK;
         // Whole runs of some channels, or a part of the run of one.
         let (channels_at_once, len) = if whole { (BLOCK / self.len, self.len) } else { (1, BLOCK) };
@@ -146,9 +153,14 @@ mod tests {
 
     #[test]
     fn pieces_hold_every_value_of_a_tile_once_sample_by_sample_and_ask_for_the_next_sample() {
-        for (len, part) in
-            [(1, 0..1), (49, 0..49), (784, 0..784), (1024, 0..1024), (3000, 0..3000), (90_000, 30_000..60_000)]
-        {
+        for (len, part) in [
+            (1, 0..1),
+            (49, 0..49),
+            (784, 0..784),
+            (1024, 0..1024),
+            (3000, 0..3000),
+            (90_000, 30_000..60_000),
+        ] {
             let planes = Planes { samples: 5, channels: 40, len };
             let (samples, channels) = if part.len() == len { (2..5, 3..25) } else { (2..3, 7..8) };
             let tile = (samples.clone(), part.clone());
@@ -157,12 +169,15 @@ mod tests {
                 assert!(piece.values() <= BLOCK, "{piece:?}");
                 found.extend(piece.at..piece.at + piece.values());
                 let next = piece.at + planes.channels * len;
-                let asked = planes.asks_ahead(channels.len() * part.len()) && next < 5 * planes.channels * len;
+                let asked = planes.asks_ahead(channels.len() * part.len())
+                    && next < 5 * planes.channels * len;
                 assert_eq!(piece.ahead, asked.then_some(next), "{piece:?}");
             }
-            let runs =
-                samples.flat_map(|sample| channels.clone().map(move |channel| planes.run(sample, channel).start));
-            let expected: Vec<usize> = runs.flat_map(|start| start + part.start..start + part.end).collect();
+            let runs = samples.flat_map(|sample| {
+                channels.clone().map(move |channel| planes.run(sample, channel).start)
+            });
+            let expected: Vec<usize> =
+                runs.flat_map(|start| start + part.start..start + part.end).collect();
             assert_eq!(found, expected, "runs of {len}");
         }
     }

@@ -1,4 +1,5 @@
-//! Moments of tiles of columns: every column about a pivot of its channel, the columns of a channel added up.
+//! Moments of tiles of columns: every column about a pivot of its channel, the columns of a channel
+//! added up.
 
 use std::iter::Sum;
 
@@ -21,7 +22,11 @@ const GUESS_ROWS: usize = 8;
 const LAST_CACHE_BYTES: usize = 32 << 20;
 
 /// The moments of the channels of a tile of columns.
-pub(super) fn column_stats<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec<Moments> {
+pub(super) fn column_stats<X: Element>(
+    x: &[X],
+    columns: Columns,
+    tile: &ColumnTile,
+) -> Vec<Moments> {
     let period = tile.columns.len();
     let channel_of = |column: usize| column % period / columns.repeat;
     let channels = columns.channels(&tile.columns).len();
@@ -32,24 +37,27 @@ pub(super) fn column_stats<X: Element>(x: &[X], columns: Columns, tile: &ColumnT
     for attempt in 1..=ATTEMPTS {
         Arch::new().dispatch(AddRows { x, columns, tile, sums: &mut sums });
         let totals = totals(&sums, columns, channels);
-        let verdicts = pivots.iter().zip(&totals).map(|(pivot, totals)| judge(count, *pivot, *totals));
+        let verdicts =
+            pivots.iter().zip(&totals).map(|(pivot, totals)| judge(count, *pivot, *totals));
         let verdicts: Vec<Verdict> = verdicts.collect();
         let again = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Again(_)));
         if !again || attempt == ATTEMPTS {
-            let settled = verdicts.into_iter().enumerate().map(|(channel, verdict)| match verdict {
-                Verdict::Done(stats) => stats,
-                _ => in_f64(
-                    columns
-                        .rows(tile, x)
-                        .flat_map(|(_, row)| {
-                            let of_channel =
-                                move |(column, x): (usize, &X)| (channel_of(column) == channel).then(|| x.to_f32());
-                            row.iter().enumerate().filter_map(of_channel)
-                        })
-                        .collect::<Vec<_>>()
-                        .into_iter(),
-                ),
-            });
+            let settled =
+                verdicts.into_iter().enumerate().map(|(channel, verdict)| match verdict {
+                    Verdict::Done(stats) => stats,
+                    _ => in_f64(
+                        columns
+                            .rows(tile, x)
+                            .flat_map(|(_, row)| {
+                                let of_channel = move |(column, x): (usize, &X)| {
+                                    (channel_of(column) == channel).then(|| x.to_f32())
+                                };
+                                row.iter().enumerate().filter_map(of_channel)
+                            })
+                            .collect::<Vec<_>>()
+                            .into_iter(),
+                    ),
+                });
             return settled.collect();
         }
         for (pivot, verdict) in pivots.iter_mut().zip(verdicts) {
@@ -76,12 +84,14 @@ impl<X: Element> WithSimd for AddRows<'_, X> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         // From memory one run after the other, where that is what takes the time.
-        let at_once = if size_of_val(self.x) > LAST_CACHE_BYTES && X::DTYPE == DType::F32 { 1 } else { ROWS };
+        let at_once =
+            if size_of_val(self.x) > LAST_CACHE_BYTES && X::DTYPE == DType::F32 { 1 } else { ROWS };
         let mut scratch = [[0.0; PATCH_COLUMNS]; ROWS];
         let patches = self.columns.patches(self.tile);
         for (patch, next) in patches.clone().zip(patches.skip(1).map(Some).chain([None])) {
             let mut of_patch = PatchSums::new(patch.column, patch.len);
-            let mut ahead = next.iter().flat_map(|next| next.starts().iter().map(|start| (*start, next.len)));
+            let mut ahead =
+                next.iter().flat_map(|next| next.starts().iter().map(|start| (*start, next.len)));
             for starts in patch.starts().chunks(at_once) {
                 for (start, len) in ahead.by_ref().take(at_once) {
                     prefetch(&self.x[start..start + len]);
@@ -107,8 +117,13 @@ pub(in crate::host) fn by_column(of_channel: &[f32], columns: Columns, fold: usi
     row
 }
 
-/// Both sums of every channel: of each column over the folded rows, then over the channel's columns from left to right.
-pub(in crate::host) fn totals(sums: &ColumnSums, columns: Columns, channels: usize) -> Vec<[f64; 2]> {
+/// Both sums of every channel: of each column over the folded rows, then over the channel's columns
+/// from left to right.
+pub(in crate::host) fn totals(
+    sums: &ColumnSums,
+    columns: Columns,
+    channels: usize,
+) -> Vec<[f64; 2]> {
     let width = channels * columns.repeat;
     let [first, second] = [0, 1].map(|k| {
         let mut totals = sums.sums[k][..width].to_vec();
@@ -128,8 +143,9 @@ fn add_neighbours<T: Copy + Sum>(values: Vec<T>, count: usize) -> Vec<T> {
     values.chunks(count).map(|values| values.iter().copied().sum()).collect()
 }
 
-/// A pivot for every channel of a tile of columns: the mean of some rows that lie as far apart as they can, as neighbours
-/// are often alike, and one channel whose pivot is far off costs all the others a second sum.
+/// A pivot for every channel of a tile of columns: the mean of some rows that lie as far apart as
+/// they can, as neighbours are often alike, and one channel whose pivot is far off costs all the
+/// others a second sum.
 fn column_means<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec<f32> {
     let period = tile.columns.len();
     let rows = tile.rows.len().min(GUESS_ROWS);

@@ -10,9 +10,16 @@ impl Variant {
     pub fn all() -> Vec<Self> {
         let kernels = [statistics(), normalizations(), gradient_sums(), gradients()];
         let combining = [Kernel::CombineStats, Kernel::CombineGradSums];
-        let of_channels = [Kernel::FinalizeStats, Kernel::CenterRunning, Kernel::FinalizeGrad, Kernel::Accumulate];
+        let of_channels = [
+            Kernel::FinalizeStats,
+            Kernel::CenterRunning,
+            Kernel::FinalizeGrad,
+            Kernel::Accumulate,
+        ];
         let kernels = kernels.into_iter().flatten().chain(combining).chain(of_channels);
-        kernels.flat_map(|kernel| [false, true].map(|shared_buffer| Self { kernel, shared_buffer })).collect()
+        kernels
+            .flat_map(|kernel| [false, true].map(|shared_buffer| Self { kernel, shared_buffer }))
+            .collect()
     }
 }
 
@@ -27,7 +34,11 @@ fn statistics() -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for x in Storage::ALL {
         for elements in ELEMENTS {
-            kernels.extend(merging(elements).iter().map(|&subgroups| Kernel::PartialStats { x, elements, subgroups }));
+            kernels.extend(merging(elements).iter().map(|&subgroups| Kernel::PartialStats {
+                x,
+                elements,
+                subgroups,
+            }));
         }
     }
     kernels
@@ -41,7 +52,8 @@ fn normalizations() -> Vec<Kernel> {
                 continue;
             }
             for elements in ELEMENTS {
-                // Backward's kernels write as x is stored, and read the mask in the order in which they write.
+                // Backward's kernels write as x is stored, and read the mask in the order in which
+                // they write.
                 let order = match (elements, x.dtype(), y) {
                     (Elements::Quads | Elements::FourChannels, ..) => Some(MaskOrder::ByInvocation),
                     (_, DType::F32, DType::F32) => Some(MaskOrder::ByInvocation),
@@ -52,11 +64,20 @@ fn normalizations() -> Vec<Kernel> {
                 let activations = without.into_iter().chain(order.map(|order| (true, Some(order))));
                 for (activation, mask) in activations {
                     for residual in [false, true] {
-                        let normalize = Normalize { x, y, elements, residual, activation, mask, in_place: false };
+                        let normalize = Normalize {
+                            x,
+                            y,
+                            elements,
+                            residual,
+                            activation,
+                            mask,
+                            in_place: false,
+                        };
                         kernels.push(Kernel::Normalize(normalize));
                         // Words that are written over are not read as the device's own f16.
                         if x == Storage::packed(y) {
-                            kernels.push(Kernel::Normalize(Normalize { in_place: true, ..normalize }));
+                            kernels
+                                .push(Kernel::Normalize(Normalize { in_place: true, ..normalize }));
                         }
                     }
                 }
@@ -76,11 +97,15 @@ fn upstreams() -> Vec<Upstream> {
             }
             for elements in ELEMENTS {
                 let order = match (elements, x) {
-                    (Elements::Single, Storage::F16 | Storage::BF16 | Storage::NativeF16) => MaskOrder::ByAddress,
+                    (Elements::Single, Storage::F16 | Storage::BF16 | Storage::NativeF16) => {
+                        MaskOrder::ByAddress
+                    }
                     _ => MaskOrder::ByInvocation,
                 };
                 let recomputed = [false, true].map(|residual| Active::Recomputed { residual });
-                for active in [Active::Everywhere, Active::Masked(order)].into_iter().chain(recomputed) {
+                for active in
+                    [Active::Everywhere, Active::Masked(order)].into_iter().chain(recomputed)
+                {
                     let upstream = Upstream { x, grad_output, elements, strided: false, active };
                     upstreams.push(upstream);
                     if elements != Elements::Single {
@@ -107,7 +132,8 @@ fn gradients() -> Vec<Kernel> {
     for upstream in upstreams() {
         for batch_statistics in [false, true] {
             for grad_residual in [false, true] {
-                let gradient = GradInput { upstream, batch_statistics, grad_residual, in_place: false };
+                let gradient =
+                    GradInput { upstream, batch_statistics, grad_residual, in_place: false };
                 kernels.push(Kernel::GradInput(gradient));
                 // The gradient is stored as x, and lies as x does.
                 let is_same = upstream.grad_output == Storage::packed(upstream.x.dtype());

@@ -1,4 +1,5 @@
-//! A function under construction: expressions, those of them that are not emitted yet, and what is known already.
+//! A function under construction: expressions, those of them that are not emitted yet, and what is
+//! known already.
 
 use std::collections::HashMap;
 
@@ -85,9 +86,10 @@ pub fn with_operands(
     result: &mut impl FnMut(Handle<Expression>) -> Handle<Expression>,
 ) -> Statement {
     match *statement {
-        Statement::Break | Statement::Continue | Statement::ControlBarrier(_) | Statement::MemoryBarrier(_) => {
-            statement.clone()
-        }
+        Statement::Break
+        | Statement::Continue
+        | Statement::ControlBarrier(_)
+        | Statement::MemoryBarrier(_) => statement.clone(),
         Statement::Return { value: returned } => Statement::Return { value: returned.map(value) },
         Statement::Store { pointer, value: stored } => {
             let pointer = value(pointer);
@@ -119,7 +121,12 @@ pub fn with_operands(
         }
         Statement::SubgroupCollectiveOperation { op, collective_op, argument, result: reduced } => {
             let argument = value(argument);
-            Statement::SubgroupCollectiveOperation { op, collective_op, argument, result: result(reduced) }
+            Statement::SubgroupCollectiveOperation {
+                op,
+                collective_op,
+                argument,
+                result: result(reduced),
+            }
         }
         ref other => panic!("a statement that no kernel has: {other:?}"),
     }

@@ -1,4 +1,5 @@
-//! What follows from "no NaN, no infinity": tests of computed floats are known, and comparisons may be turned round.
+//! What follows from "no NaN, no infinity": tests of computed floats are known, and comparisons may
+//! be turned round.
 
 use std::collections::HashSet;
 
@@ -8,8 +9,8 @@ use super::render::Rewrite;
 use super::views::{Made, View};
 
 impl Rewrite<'_> {
-    /// Whether arithmetic gives the value, through selects, extremes and variables. What is read from memory or made of
-    /// integers is anything.
+    /// Whether arithmetic gives the value, through selects, extremes and variables. What is read
+    /// from memory or made of integers is anything.
     pub(super) fn is_computed(&self, view: View, seen: &mut HashSet<View>) -> bool {
         let view = self.source.followed(view);
         if !seen.insert(view.clone()) {
@@ -27,9 +28,12 @@ impl Rewrite<'_> {
         };
         match *self.source.expression(of) {
             Expression::Select { accept, reject, .. } => all(&[accept, reject]),
-            Expression::Math { fun: MathFunction::Abs | MathFunction::Min | MathFunction::Max, arg, arg1, .. } => {
-                all(&[Some(arg), arg1].into_iter().flatten().collect::<Vec<_>>())
-            }
+            Expression::Math {
+                fun: MathFunction::Abs | MathFunction::Min | MathFunction::Max,
+                arg,
+                arg1,
+                ..
+            } => all(&[Some(arg), arg1].into_iter().flatten().collect::<Vec<_>>()),
             Expression::As { expr, convert: Some(_), .. } => !self.source.is_float(expr),
             Expression::Load { pointer } => {
                 let Some((local, to)) = self.source.local(pointer) else { return false };
@@ -51,12 +55,15 @@ impl Rewrite<'_> {
     /// The float that an integer is the masked bits of, and the mask.
     fn masked_bits(&self, view: View) -> Option<(View, u32)> {
         let (of, path) = self.source.followed(view.clone());
-        if let Expression::Binary { op: BinaryOperator::And, left, right } = *self.source.expression(of) {
+        if let Expression::Binary { op: BinaryOperator::And, left, right } =
+            *self.source.expression(of)
+        {
             let [left, right] = [left, right].map(|part| self.source.operand(part, &path));
             for (bits, mask) in [(&left, &right), (&right, &left)] {
-                if let (Some(float), Some(mask)) =
-                    (self.source.float_of_bits(bits.clone()), self.source.constant_bits(mask.clone()))
-                {
+                if let (Some(float), Some(mask)) = (
+                    self.source.float_of_bits(bits.clone()),
+                    self.source.constant_bits(mask.clone()),
+                ) {
                     return Some((self.source.followed(float), mask));
                 }
             }
@@ -98,7 +105,8 @@ impl Rewrite<'_> {
         use BinaryOperator as Op;
         if self.style.finite && self.source.is_u32(left) {
             let paths = self.source.components(of);
-            let known: Vec<Option<bool>> = paths.iter().map(|path| self.known_test(op, left, right, path)).collect();
+            let known: Vec<Option<bool>> =
+                paths.iter().map(|path| self.known_test(op, left, right, path)).collect();
             if known.iter().any(Option::is_some) {
                 return self.partly_known(of, op, left, right, &paths, &known);
             }
@@ -135,8 +143,12 @@ impl Rewrite<'_> {
             BinaryOperator::GreaterEqual => BinaryOperator::LessEqual,
             other => other,
         };
-        let found = self.finite_test(op, left.clone(), right.clone()).or_else(|| self.finite_test(turned, right, left));
-        found.filter(|(float, _)| self.is_computed(float.clone(), &mut HashSet::new())).map(|(_, result)| result)
+        let found = self
+            .finite_test(op, left.clone(), right.clone())
+            .or_else(|| self.finite_test(turned, right, left));
+        found
+            .filter(|(float, _)| self.is_computed(float.clone(), &mut HashSet::new()))
+            .map(|(_, result)| result)
     }
 
     fn partly_known(
@@ -156,7 +168,9 @@ impl Rewrite<'_> {
                     let [a, b] = [left, right].map(|part| {
                         let (part, path) = self.source.operand(part, path);
                         let base = self.value(part);
-                        path.iter().fold(base, |base, &index| self.out.pure(Expression::AccessIndex { base, index }))
+                        path.iter().fold(base, |base, &index| {
+                            self.out.pure(Expression::AccessIndex { base, index })
+                        })
                     });
                     self.binary(op, a, b)
                 }
@@ -187,7 +201,9 @@ impl Rewrite<'_> {
         if is_nan(reject) {
             return Some(accept);
         }
-        let Expression::Binary { op, left, right } = *self.source.expression(condition) else { return None };
+        let Expression::Binary { op, left, right } = *self.source.expression(condition) else {
+            return None;
+        };
         let (float, finite) = self.finite_test(op, (left, Vec::new()), (right, Vec::new()))?;
         let arm = if finite { reject } else { accept };
         let other = if finite { accept } else { reject };
@@ -196,7 +212,9 @@ impl Rewrite<'_> {
 
     fn is_constant_nan(&self, view: View) -> bool {
         let (of, path) = self.source.followed(view);
-        let Expression::As { expr, kind: ScalarKind::Float, convert: None } = *self.source.expression(of) else {
+        let Expression::As { expr, kind: ScalarKind::Float, convert: None } =
+            *self.source.expression(of)
+        else {
             return false;
         };
         let bits = self.source.constant_bits(self.source.operand(expr, &path));

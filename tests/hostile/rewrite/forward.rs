@@ -1,6 +1,10 @@
-//! Values of a straightened function: what local variables are known to hold takes the place of loads.
+//! Values of a straightened function: what local variables are known to hold takes the place of
+//! loads.
 
-use naga::{AddressSpace, Expression, Handle, Literal, LocalVariable, StorageAccess, Type, TypeInner, UnaryOperator};
+use naga::{
+    AddressSpace, Expression, Handle, Literal, LocalVariable, StorageAccess, Type, TypeInner,
+    UnaryOperator,
+};
 
 use super::build::with_parts;
 use super::known::{Known, parts};
@@ -8,20 +12,30 @@ use super::straighten::{Frame, Straighten};
 
 impl<'a> Straighten<'a> {
     /// The new expression for one of a frame.
-    pub(super) fn value(&mut self, frame: &Frame<'a>, old: Handle<Expression>) -> Handle<Expression> {
+    pub(super) fn value(
+        &mut self,
+        frame: &Frame<'a>,
+        old: Handle<Expression>,
+    ) -> Handle<Expression> {
         match frame.values.get(&old) {
             Some(&value) => value,
             None => self.made(frame, old),
         }
     }
 
-    pub(super) fn made(&mut self, frame: &Frame<'a>, old: Handle<Expression>) -> Handle<Expression> {
+    pub(super) fn made(
+        &mut self,
+        frame: &Frame<'a>,
+        old: Handle<Expression>,
+    ) -> Handle<Expression> {
         match frame.function.expressions[old] {
             Expression::FunctionArgument(index) => match &frame.call {
                 Some(call) => call.arguments[index as usize],
                 None => self.out.pure(Expression::FunctionArgument(index)),
             },
-            Expression::LocalVariable(local) => self.out.pure(Expression::LocalVariable(frame.locals[&local])),
+            Expression::LocalVariable(local) => {
+                self.out.pure(Expression::LocalVariable(frame.locals[&local]))
+            }
             Expression::Constant(constant) => self.constant(self.module.constants[constant].init),
             Expression::AccessIndex { base, index } => {
                 let base = self.value(frame, base);
@@ -93,7 +107,9 @@ impl<'a> Straighten<'a> {
                 }
                 value
             }
-            (Known::Parts(known), Some(ty), Some(types)) if known.iter().any(|known| *known != Known::Unknown) => {
+            (Known::Parts(known), Some(ty), Some(types))
+                if known.iter().any(|known| *known != Known::Unknown) =>
+            {
                 let parts = known.into_iter().zip(types).zip(0u32..);
                 let part = |((known, ty), index)| {
                     let pointer = self.out.pure(Expression::AccessIndex { base: pointer, index });
@@ -122,7 +138,10 @@ impl<'a> Straighten<'a> {
     }
 
     /// The local variable that a pointer leads into, with the path where that is constant.
-    pub(super) fn target(&self, pointer: Handle<Expression>) -> Option<(Handle<LocalVariable>, Option<Vec<u32>>)> {
+    pub(super) fn target(
+        &self,
+        pointer: Handle<Expression>,
+    ) -> Option<(Handle<LocalVariable>, Option<Vec<u32>>)> {
         match self.out.expressions[pointer] {
             Expression::LocalVariable(local) => Some((local, Some(Vec::new()))),
             Expression::AccessIndex { base, index } => {
@@ -137,12 +156,16 @@ impl<'a> Straighten<'a> {
     /// Whether nobody writes where a pointer leads to.
     pub(super) fn is_constant_memory(&self, pointer: Handle<Expression>) -> bool {
         match self.out.expressions[pointer] {
-            Expression::AccessIndex { base, .. } | Expression::Access { base, .. } => self.is_constant_memory(base),
-            Expression::GlobalVariable(global) => match self.module.global_variables[global].space {
-                AddressSpace::Uniform => true,
-                AddressSpace::Storage { access } => !access.contains(StorageAccess::STORE),
-                _ => false,
-            },
+            Expression::AccessIndex { base, .. } | Expression::Access { base, .. } => {
+                self.is_constant_memory(base)
+            }
+            Expression::GlobalVariable(global) => {
+                match self.module.global_variables[global].space {
+                    AddressSpace::Uniform => true,
+                    AddressSpace::Storage { access } => !access.contains(StorageAccess::STORE),
+                    _ => false,
+                }
+            }
             _ => false,
         }
     }
@@ -150,7 +173,9 @@ impl<'a> Straighten<'a> {
     pub(super) fn constant_bool(&self, condition: Handle<Expression>) -> Option<bool> {
         match self.out.expressions[condition] {
             Expression::Literal(Literal::Bool(value)) => Some(value),
-            Expression::Unary { op: UnaryOperator::LogicalNot, expr } => self.constant_bool(expr).map(|value| !value),
+            Expression::Unary { op: UnaryOperator::LogicalNot, expr } => {
+                self.constant_bool(expr).map(|value| !value)
+            }
             _ => None,
         }
     }

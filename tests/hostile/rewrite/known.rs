@@ -13,12 +13,20 @@ pub enum Known {
     Parts(Vec<Known>),
 }
 
-/// The types of a type's parts, `None` where a part is a scalar; `None` where the type is followed as a whole only.
-pub fn parts(types: &UniqueArena<Type>, ty: Option<Handle<Type>>) -> Option<Vec<Option<Handle<Type>>>> {
+/// The types of a type's parts, `None` where a part is a scalar; `None` where the type is followed
+/// as a whole only.
+pub fn parts(
+    types: &UniqueArena<Type>,
+    ty: Option<Handle<Type>>,
+) -> Option<Vec<Option<Handle<Type>>>> {
     match &types[ty?].inner {
-        TypeInner::Struct { members, .. } => Some(members.iter().map(|member| Some(member.ty)).collect()),
+        TypeInner::Struct { members, .. } => {
+            Some(members.iter().map(|member| Some(member.ty)).collect())
+        }
         TypeInner::Vector { size, .. } => Some(vec![None; *size as usize]),
-        &TypeInner::Array { base, size: ArraySize::Constant(size), .. } if size.get() <= FOLLOWED => {
+        &TypeInner::Array { base, size: ArraySize::Constant(size), .. }
+            if size.get() <= FOLLOWED =>
+        {
             Some(vec![Some(base); size.get() as usize])
         }
         _ => None,
@@ -32,14 +40,21 @@ impl Known {
             Self::Unknown => vec![Self::Unknown; count],
             Self::Parts(parts) => parts,
             Self::Value(value, path) => {
-                let part = |index| Self::Value(value, path.iter().copied().chain([index]).collect());
+                let part =
+                    |index| Self::Value(value, path.iter().copied().chain([index]).collect());
                 (0..count as u32).map(part).collect()
             }
         }
     }
 
     /// Notes what lies at a path of a variable of this type.
-    pub fn set(&mut self, types: &UniqueArena<Type>, ty: Option<Handle<Type>>, path: &[u32], value: Known) {
+    pub fn set(
+        &mut self,
+        types: &UniqueArena<Type>,
+        ty: Option<Handle<Type>>,
+        path: &[u32],
+        value: Known,
+    ) {
         let [index, rest @ ..] = path else {
             *self = value;
             return;
@@ -58,7 +73,9 @@ impl Known {
         match (self, path) {
             (_, []) => self.clone(),
             (Self::Unknown, _) => Self::Unknown,
-            (Self::Value(value, to), _) => Self::Value(*value, to.iter().chain(path).copied().collect()),
+            (Self::Value(value, to), _) => {
+                Self::Value(*value, to.iter().chain(path).copied().collect())
+            }
             (Self::Parts(parts), [index, rest @ ..]) => parts[*index as usize].at(rest),
         }
     }
@@ -73,7 +90,9 @@ impl Known {
             (Self::Value(..), Self::Value(..)) => Self::Unknown,
             (Self::Parts(parts), other) | (other, Self::Parts(parts)) => {
                 let other = other.split(parts.len());
-                Self::Parts(parts.into_iter().zip(other).map(|(one, other)| one.either(other)).collect())
+                Self::Parts(
+                    parts.into_iter().zip(other).map(|(one, other)| one.either(other)).collect(),
+                )
             }
         }
     }

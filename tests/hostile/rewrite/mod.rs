@@ -1,14 +1,15 @@
 //! A hostile compiler: kernels' WGSL texts rewritten by what fast math permits, drawn by seed.
 //!
-//! A text becomes naga's intermediate representation; `straighten` inlines functions and forwards what local variables hold,
-//! as optimizers do first; `fold` and `render` then write every float expression anew, from its terms (`terms`), in another
-//! order and association; the result is written as WGSL again. What is drawn for a kernel as a whole is its `Style`.
+//! A text becomes naga's intermediate representation; `straighten` inlines functions and forwards
+//! what local variables hold, as optimizers do first; `fold` and `render` then write every float
+//! expression anew, from its terms (`terms`), in another order and association; the result is
+//! written as WGSL again. What is drawn for a kernel as a whole is its `Style`.
 //!
-//! Permitted, and done: sums regrouped and equal terms cancelled, products distributed and factored back, products
-//! contracted into sums, division by a reciprocal within 2.5 ulp, roots within theirs, √v·√v = v, subnormal results flushed to
-//! 0, and no value that arithmetic gives is NaN or infinite.
-//! What stops it: a float that passes through an integer operation with a value known at run time only, a select by a
-//! condition, a variable of a loop, and memory.
+//! Permitted, and done: sums regrouped and equal terms cancelled, products distributed and factored
+//! back, products contracted into sums, division by a reciprocal within 2.5 ulp, roots within
+//! theirs, √v·√v = v, subnormal results flushed to 0, and no value that arithmetic gives is NaN or
+//! infinite. What stops it: a float that passes through an integer operation with a value known at
+//! run time only, a select by a condition, a variable of a loop, and memory.
 
 mod build;
 mod fold;
@@ -23,7 +24,9 @@ mod style;
 mod terms;
 mod views;
 
-use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use naga::valid::{
+    Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
+};
 
 pub use style::{Division, Order, Style};
 
@@ -46,11 +49,14 @@ pub fn rewritten_in(source: &str, style: Style) -> String {
     validated(&module);
     naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
     let info = validated(&module);
-    naga::back::wgsl::write_string(&module, &info, naga::back::wgsl::WriterFlags::empty()).expect("WGSL")
+    naga::back::wgsl::write_string(&module, &info, naga::back::wgsl::WriterFlags::empty())
+        .expect("WGSL")
 }
 
 fn validated(module: &naga::Module) -> ModuleInfo {
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
-    validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+    validator
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all());
     validator.validate(module).unwrap_or_else(|error| panic!("{error:?}"))
 }

@@ -1,4 +1,5 @@
-//! Arithmetic as hardware may do it: an exact product within a sum, results a few ulp off, subnormals flushed.
+//! Arithmetic as hardware may do it: an exact product within a sum, results a few ulp off,
+//! subnormals flushed.
 
 use naga::{BinaryOperator, Expression, Handle, Literal, MathFunction, ScalarKind, UnaryOperator};
 
@@ -31,11 +32,12 @@ impl Rewrite<'_> {
         self.out.pure(Expression::Math { fun, arg, arg1: None, arg2: None, arg3: None })
     }
 
-    /// a·b + c, rounded once. Through f64, because a software driver makes two operations of `fma`: a product of two f32 is
-    /// exact there, and the sum's own rounding is 2⁻²⁹ of an ulp of f32.
+    /// a·b + c, rounded once. Through f64, because a software driver makes two operations of `fma`:
+    /// a product of two f32 is exact there, and the sum's own rounding is 2⁻²⁹ of an ulp of f32.
     pub(super) fn fused(&mut self, a: Value, b: Value, c: Value) -> Value {
-        let [a, b, c] =
-            [a, b, c].map(|expr| self.out.pure(Expression::As { expr, kind: ScalarKind::Float, convert: Some(8) }));
+        let [a, b, c] = [a, b, c].map(|expr| {
+            self.out.pure(Expression::As { expr, kind: ScalarKind::Float, convert: Some(8) })
+        });
         let product = self.binary(BinaryOperator::Multiply, a, b);
         let expr = self.binary(BinaryOperator::Add, product, c);
         self.out.pure(Expression::As { expr, kind: ScalarKind::Float, convert: Some(4) })
@@ -63,9 +65,11 @@ impl Rewrite<'_> {
         let step = self.word(ulp as u32);
         let moved = self.binary(BinaryOperator::Add, bits, step);
         let moved = self.float(moved);
-        // Neither the smallest binade nor the largest, so that the step neither ends at 0 nor at infinity.
+        // Neither the smallest binade nor the largest, so that the step neither ends at 0 nor at
+        // infinity.
         let exponent = self.exponent(bits);
-        let [smallest, span] = [0x0100_0000, 0x7e00_0000 - 0x0100_0000].map(|bound| self.word(bound));
+        let [smallest, span] =
+            [0x0100_0000, 0x7e00_0000 - 0x0100_0000].map(|bound| self.word(bound));
         let above = self.binary(BinaryOperator::Subtract, exponent, smallest);
         let condition = self.binary(BinaryOperator::LessEqual, above, span);
         self.out.pure(Expression::Select { condition, accept: moved, reject: value })

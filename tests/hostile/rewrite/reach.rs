@@ -8,19 +8,28 @@ use super::straighten::{Frame, Straighten};
 
 impl<'a> Straighten<'a> {
     /// The local variables that a block may write.
-    pub(super) fn stored(&self, frame: &Frame<'a>, block: &[Statement], found: &mut HashSet<Handle<LocalVariable>>) {
+    pub(super) fn stored(
+        &self,
+        frame: &Frame<'a>,
+        block: &[Statement],
+        found: &mut HashSet<Handle<LocalVariable>>,
+    ) {
         for statement in block {
             match statement {
                 Statement::Store { pointer, .. } => found.extend(self.root(frame, *pointer)),
                 Statement::Call { arguments, .. } => {
-                    found.extend(arguments.iter().filter_map(|&argument| self.root(frame, argument)));
+                    found.extend(
+                        arguments.iter().filter_map(|&argument| self.root(frame, argument)),
+                    );
                 }
                 Statement::Block(inner) => self.stored(frame, inner, found),
                 Statement::If { accept, reject, .. } => {
                     self.stored(frame, accept, found);
                     self.stored(frame, reject, found);
                 }
-                Statement::Switch { cases, .. } => cases.iter().for_each(|case| self.stored(frame, &case.body, found)),
+                Statement::Switch { cases, .. } => {
+                    cases.iter().for_each(|case| self.stored(frame, &case.body, found))
+                }
                 Statement::Loop { body, continuing, .. } => {
                     self.stored(frame, body, found);
                     self.stored(frame, continuing, found);
@@ -30,14 +39,20 @@ impl<'a> Straighten<'a> {
         }
     }
 
-    pub(super) fn root(&self, frame: &Frame<'a>, pointer: Handle<Expression>) -> Option<Handle<LocalVariable>> {
+    pub(super) fn root(
+        &self,
+        frame: &Frame<'a>,
+        pointer: Handle<Expression>,
+    ) -> Option<Handle<LocalVariable>> {
         match frame.function.expressions[pointer] {
             Expression::LocalVariable(local) => Some(frame.locals[&local]),
             Expression::FunctionArgument(index) => {
                 let argument = *frame.call.as_ref()?.arguments.get(index as usize)?;
                 self.target(argument).map(|target| target.0)
             }
-            Expression::AccessIndex { base, .. } | Expression::Access { base, .. } => self.root(frame, base),
+            Expression::AccessIndex { base, .. } | Expression::Access { base, .. } => {
+                self.root(frame, base)
+            }
             _ => None,
         }
     }

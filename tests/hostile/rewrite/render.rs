@@ -116,7 +116,8 @@ impl Rewrite<'_> {
                 _ => 0,
             };
             let one = summands.remove(at);
-            let at = if self.style.order == Order::Tree { self.random.below(summands.len()) } else { 0 };
+            let at =
+                if self.style.order == Order::Tree { self.random.below(summands.len()) } else { 0 };
             summands[at] = self.added(one, summands[at]);
         }
         match summands.pop() {
@@ -134,10 +135,13 @@ impl Rewrite<'_> {
         let shared: Vec<Factor> = terms
             .iter()
             .flat_map(|term| term.factors.clone())
-            .filter(|factor| factor.1 == 2 && terms.iter().filter(|term| has(term, factor)).count() > 1)
+            .filter(|factor| {
+                factor.1 == 2 && terms.iter().filter(|term| has(term, factor)).count() > 1
+            })
             .collect();
         let factor = shared.get(self.random.below(shared.len().max(1)))?.clone();
-        let (mut with, without): (Vec<Term>, Vec<Term>) = terms.drain(..).partition(|term| has(term, &factor));
+        let (mut with, without): (Vec<Term>, Vec<Term>) =
+            terms.drain(..).partition(|term| has(term, &factor));
         *terms = without;
         with.iter_mut().for_each(|term| term.factors.retain(|other| *other != factor));
         let value = self.sum(with);
@@ -163,7 +167,11 @@ impl Rewrite<'_> {
             let coefficient = self.literal(coefficient);
             above.push(coefficient);
         }
-        let last = if above.len() > 1 { Some(above.swap_remove(self.random.below(above.len()))) } else { None };
+        let last = if above.len() > 1 {
+            Some(above.swap_remove(self.random.below(above.len())))
+        } else {
+            None
+        };
         let above = above.into_iter().reduce(|a, b| self.binary(BinaryOperator::Multiply, a, b));
         let below = below.into_iter().reduce(|a, b| self.binary(BinaryOperator::Multiply, a, b));
         let one = self.literal(1.0);
@@ -175,7 +183,11 @@ impl Rewrite<'_> {
         Summand { value, by: None, is_negative }
     }
 
-    fn divided(&mut self, above: Handle<Expression>, below: Handle<Expression>) -> Handle<Expression> {
+    fn divided(
+        &mut self,
+        above: Handle<Expression>,
+        below: Handle<Expression>,
+    ) -> Handle<Expression> {
         match self.style.division {
             Division::Exact => self.binary(BinaryOperator::Divide, above, below),
             Division::Reciprocal => {

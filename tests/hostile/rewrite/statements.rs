@@ -1,9 +1,13 @@
-//! The walk over a straightened function: loads stay where they are, all else is written where it is needed.
+//! The walk over a straightened function: loads stay where they are, all else is written where it
+//! is needed.
 
 use std::collections::HashMap;
 
 use naga::valid::ModuleInfo;
-use naga::{Block, Expression, Function, Handle, Module, Scalar, Span, Statement, Type, TypeInner, VectorSize};
+use naga::{
+    Block, Expression, Function, Handle, Module, Scalar, Span, Statement, Type, TypeInner,
+    VectorSize,
+};
 
 use super::build::{Builder, with_operands, with_parts};
 use super::render::Rewrite;
@@ -33,21 +37,34 @@ fn vector_types(module: &mut Module) -> HashMap<TypeInner, Handle<Type>> {
     let sizes = [VectorSize::Bi, VectorSize::Tri, VectorSize::Quad];
     let mut inners = Vec::new();
     for rows in sizes {
-        inners.extend([Scalar::F32, Scalar::BOOL].map(|scalar| TypeInner::Vector { size: rows, scalar }));
-        inners.extend(sizes.map(|columns| TypeInner::Matrix { columns, rows, scalar: Scalar::F32 }));
+        inners.extend(
+            [Scalar::F32, Scalar::BOOL].map(|scalar| TypeInner::Vector { size: rows, scalar }),
+        );
+        inners.extend(sizes.map(|columns| TypeInner::Matrix {
+            columns,
+            rows,
+            scalar: Scalar::F32,
+        }));
     }
     let mut types = HashMap::new();
     for inner in inners {
-        let handle = module.types.insert(Type { name: None, inner: inner.clone() }, Span::UNDEFINED);
+        let handle =
+            module.types.insert(Type { name: None, inner: inner.clone() }, Span::UNDEFINED);
         types.insert(inner, handle);
     }
     types
 }
 
 impl<'a> Rewrite<'a> {
-    fn new(source: Source<'a>, style: Style, random: Random, types: HashMap<TypeInner, Handle<Type>>) -> Self {
+    fn new(
+        source: Source<'a>,
+        style: Style,
+        random: Random,
+        types: HashMap<TypeInner, Handle<Type>>,
+    ) -> Self {
         let (out, values) = (Builder::default(), vec![HashMap::new()]);
-        let mut rewrite = Self { source, style, out, random, values, types, stores: HashMap::new() };
+        let mut rewrite =
+            Self { source, style, out, random, values, types, stores: HashMap::new() };
         // Variables keep their handles.
         rewrite.out.locals = source.function.local_variables.clone();
         rewrite.stores_of(&source.function.body);
@@ -76,7 +93,9 @@ impl<'a> Rewrite<'a> {
                     self.stores_of(accept);
                     self.stores_of(reject);
                 }
-                Statement::Switch { cases, .. } => cases.iter().for_each(|case| self.stores_of(&case.body)),
+                Statement::Switch { cases, .. } => {
+                    cases.iter().for_each(|case| self.stores_of(&case.body))
+                }
                 Statement::Loop { body, continuing, .. } => {
                     self.stores_of(body);
                     self.stores_of(continuing);
@@ -137,8 +156,10 @@ impl<'a> Rewrite<'a> {
             }
             Statement::Switch { selector, cases } => {
                 let selector = self.value(*selector);
-                let case =
-                    |case: &naga::SwitchCase| naga::SwitchCase { body: self.inner(&case.body, new), ..case.clone() };
+                let case = |case: &naga::SwitchCase| naga::SwitchCase {
+                    body: self.inner(&case.body, new),
+                    ..case.clone()
+                };
                 let cases = cases.iter().map(case).collect();
                 new.push(Statement::Switch { selector, cases }, Span::UNDEFINED);
             }
@@ -187,7 +208,9 @@ impl<'a> Rewrite<'a> {
                 let new = with_parts(expression, &mut |part| self.value(part));
                 self.out.fresh(new)
             }
-            Expression::Binary { op, left, right } if is_comparison(op) => self.comparison(old, op, left, right),
+            Expression::Binary { op, left, right } if is_comparison(op) => {
+                self.comparison(old, op, left, right)
+            }
             Expression::Select { condition, accept, reject } if self.source.is_f32(old) => {
                 match self.finite_arm(condition, accept, reject) {
                     Some(arm) => self.value(arm),
@@ -199,7 +222,8 @@ impl<'a> Rewrite<'a> {
             }
             _ if self.source.is_f32(old) && self.is_written_anew(old) => {
                 let paths = self.source.components(old);
-                let components: Vec<_> = paths.into_iter().map(|path| self.component((old, path))).collect();
+                let components: Vec<_> =
+                    paths.into_iter().map(|path| self.component((old, path))).collect();
                 match self.source.ty(old) {
                     TypeInner::Scalar(_) => components[0],
                     _ => self.composed(old, components),
@@ -234,7 +258,9 @@ impl<'a> Rewrite<'a> {
                 let column = self.types[&TypeInner::Vector { size: rows, scalar }];
                 let columns = components.chunks(rows as usize);
                 columns
-                    .map(|rows| self.out.pure(Expression::Compose { ty: column, components: rows.to_vec() }))
+                    .map(|rows| {
+                        self.out.pure(Expression::Compose { ty: column, components: rows.to_vec() })
+                    })
                     .collect()
             }
             _ => components,
@@ -245,5 +271,8 @@ impl<'a> Rewrite<'a> {
 
 fn is_comparison(op: naga::BinaryOperator) -> bool {
     use naga::BinaryOperator as Op;
-    matches!(op, Op::Equal | Op::NotEqual | Op::Less | Op::LessEqual | Op::Greater | Op::GreaterEqual)
+    matches!(
+        op,
+        Op::Equal | Op::NotEqual | Op::Less | Op::LessEqual | Op::Greater | Op::GreaterEqual
+    )
 }

@@ -1,5 +1,6 @@
-//! What optimizers do first: functions are inlined, local variables become values where no branch or loop decides on them,
-//! branches on constants are taken, and what is written twice is one value.
+//! What optimizers do first: functions are inlined, local variables become values where no branch
+//! or loop decides on them, branches on constants are taken, and what is written twice is one
+//! value.
 
 use std::collections::{HashMap, HashSet};
 
@@ -89,8 +90,15 @@ impl<'a> Straighten<'a> {
         self.known.insert(local, Known::Value(value, Vec::new()));
     }
 
-    /// Walks a block and what follows it in the function that is inlined. Whether a return ended it.
-    fn block(&mut self, frame: &mut Frame<'a>, block: &'a [Statement], rest: Rest<'a, '_>, body: &mut Block) -> bool {
+    /// Walks a block and what follows it in the function that is inlined. Whether a return ended
+    /// it.
+    fn block(
+        &mut self,
+        frame: &mut Frame<'a>,
+        block: &'a [Statement],
+        rest: Rest<'a, '_>,
+        body: &mut Block,
+    ) -> bool {
         for (index, statement) in block.iter().enumerate() {
             let following: Vec<&'a [Statement]> =
                 [&block[index + 1..]].into_iter().chain(rest.iter().copied()).collect();
@@ -106,9 +114,15 @@ impl<'a> Straighten<'a> {
                 Statement::If { condition, accept, reject } => {
                     let condition = self.value(frame, *condition);
                     if let Some(taken) = self.constant_bool(condition) {
-                        return self.block(frame, if taken { accept } else { reject }, &following, body);
+                        return self.block(
+                            frame,
+                            if taken { accept } else { reject },
+                            &following,
+                            body,
+                        );
                     }
-                    // What follows a return of an inlined function goes into the branch that has none.
+                    // What follows a return of an inlined function goes into the branch that has
+                    // none.
                     let ends = frame.call.is_some() && (returns(accept) || returns(reject));
                     let following: Rest<'a, '_> = if ends { &following } else { &[] };
                     let branches = self.branches(frame, &[accept, reject], following, body);
@@ -120,9 +134,13 @@ impl<'a> Straighten<'a> {
                 }
                 Statement::Switch { selector, cases } => {
                     let selector = self.value(frame, *selector);
-                    let bodies: Vec<&'a [Statement]> = cases.iter().map(|case| &*case.body).collect();
+                    let bodies: Vec<&'a [Statement]> =
+                        cases.iter().map(|case| &*case.body).collect();
                     let bodies = self.branches(frame, &bodies, &[], body);
-                    let cases = cases.iter().zip(bodies).map(|(case, body)| naga::SwitchCase { body, ..case.clone() });
+                    let cases = cases
+                        .iter()
+                        .zip(bodies)
+                        .map(|(case, body)| naga::SwitchCase { body, ..case.clone() });
                     let cases = cases.collect();
                     self.out.push(Statement::Switch { selector, cases }, body);
                 }
@@ -144,7 +162,10 @@ impl<'a> Straighten<'a> {
                     self.out.emit(&mut new_continuing);
                     self.out.leave();
                     self.known = known;
-                    body.push(Statement::Loop { body: new, continuing: new_continuing, break_if }, Span::UNDEFINED);
+                    body.push(
+                        Statement::Loop { body: new, continuing: new_continuing, break_if },
+                        Span::UNDEFINED,
+                    );
                 }
                 Statement::Return { value } if frame.call.is_some() => {
                     let result = frame.call.as_ref().and_then(|call| call.result);
@@ -192,7 +213,8 @@ impl<'a> Straighten<'a> {
                 Some(mut after) => {
                     // What only one branch knows is a variable of its own.
                     after.retain(|local, _| found.contains_key(local));
-                    let known = |(local, known): (_, Known)| (local, known.either(found[&local].clone()));
+                    let known =
+                        |(local, known): (_, Known)| (local, known.either(found[&local].clone()));
                     after.into_iter().map(known).collect()
                 }
             });
@@ -204,11 +226,16 @@ impl<'a> Straighten<'a> {
     fn call(
         &mut self,
         frame: &mut Frame<'a>,
-        (function, arguments, result): (Handle<Function>, &[Handle<Expression>], Option<Handle<Expression>>),
+        (function, arguments, result): (
+            Handle<Function>,
+            &[Handle<Expression>],
+            Option<Handle<Expression>>,
+        ),
         body: &mut Block,
     ) {
         let callee = &self.module.functions[function];
-        let arguments: Vec<_> = arguments.iter().map(|&argument| self.value(frame, argument)).collect();
+        let arguments: Vec<_> =
+            arguments.iter().map(|&argument| self.value(frame, argument)).collect();
         if returns_within(&callee.body) {
             arguments.iter().for_each(|&pointer| self.note(pointer, Known::Unknown));
             let returned = result.map(|_| self.out.result(Expression::CallResult(function)));

@@ -60,7 +60,8 @@ impl Style {
         finite: false,
     };
 
-    /// The same without some of what it does, by the names of fields: to find out which of it a test fails for.
+    /// The same without some of what it does, by the names of fields: to find out which of it a
+    /// test fails for.
     pub fn without(mut self, what: &str) -> Self {
         for name in what.split(',').filter(|name| !name.is_empty()) {
             match name {
@@ -82,9 +83,9 @@ impl Style {
     /// The style of a kernel.
     pub fn drawn(source: &str, seed: u64) -> Self {
         // FNV-1a, so that each kernel has a style of its own.
-        let text = source
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let text = source.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
         let mut random = Random(text ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let orders = [Order::PositiveFirst, Order::NegativeFirst, Order::Tree];
         // 2.5 ulp are allowed.

@@ -1,5 +1,5 @@
-//! A float as a sum of terms, each a coefficient times powers of what is not looked through. Equal terms are one term, and
-//! what cancels is gone.
+//! A float as a sum of terms, each a coefficient times powers of what is not looked through. Equal
+//! terms are one term, and what cancels is gone.
 
 use super::render::Rewrite;
 use super::views::{Made, View};
@@ -41,7 +41,8 @@ impl Term {
     }
 
     fn inverse(&self) -> Self {
-        let factors = self.factors.iter().map(|(view, exponent)| (view.clone(), -exponent)).collect();
+        let factors =
+            self.factors.iter().map(|(view, exponent)| (view.clone(), -exponent)).collect();
         Self { coefficient: 1.0 / self.coefficient, factors }
     }
 
@@ -90,7 +91,8 @@ impl Rewrite<'_> {
             Made::InverseSqrt(a) => vec![Term::of(self.source.followed(a), -1)],
             Made::Opaque => whole(),
         };
-        let is_bad = |term: &Term| !term.coefficient.is_finite() || (term.coefficient as f32) == 0.0;
+        let is_bad =
+            |term: &Term| !term.coefficient.is_finite() || (term.coefficient as f32) == 0.0;
         if terms.len() > MOST_TERMS || terms.iter().any(is_bad) { whole() } else { terms }
     }
 
@@ -98,7 +100,11 @@ impl Rewrite<'_> {
     fn seen(&mut self, view: View) -> Vec<Term> {
         let view = self.source.followed(view);
         let is_constant = matches!(self.source.made(&view), Made::Constant(_));
-        if is_constant || self.draws(self.style.regroups) { self.terms(&view) } else { vec![Term::of(view, 2)] }
+        if is_constant || self.draws(self.style.regroups) {
+            self.terms(&view)
+        } else {
+            vec![Term::of(view, 2)]
+        }
     }
 
     fn product(&mut self, a: View, b: View, divides: bool) -> Vec<Term> {
@@ -109,7 +115,8 @@ impl Rewrite<'_> {
         if left.len() > 1 && (cancels(&right, &a) || !self.draws(self.style.distributes)) {
             left = vec![Term::of(a.clone(), 2)];
         }
-        if right.len() > 1 && (divides || cancels(&left, &b) || !self.draws(self.style.distributes)) {
+        if right.len() > 1 && (divides || cancels(&left, &b) || !self.draws(self.style.distributes))
+        {
             right = vec![Term::of(b, 2)];
         }
         if left.len() * right.len() > MOST_TERMS {
@@ -120,7 +127,8 @@ impl Rewrite<'_> {
         }
         let mut terms = Vec::new();
         for one in &left {
-            let by = |other: &Term| if divides { one.times(&other.inverse()) } else { one.times(other) };
+            let by =
+                |other: &Term| if divides { one.times(&other.inverse()) } else { one.times(other) };
             terms = plus(terms, right.iter().map(by).collect(), 1.0);
         }
         terms

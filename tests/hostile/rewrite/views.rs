@@ -2,8 +2,8 @@
 
 use naga::valid::FunctionInfo;
 use naga::{
-    BinaryOperator, Expression, Function, Handle, Literal, LocalVariable, MathFunction, Module, ScalarKind, TypeInner,
-    UnaryOperator,
+    BinaryOperator, Expression, Function, Handle, Literal, LocalVariable, MathFunction, Module,
+    ScalarKind, TypeInner, UnaryOperator,
 };
 
 /// A part of an expression: empty for a scalar, else the index within a vector, or column and row.
@@ -45,7 +45,9 @@ impl<'a> Source<'a> {
     /// Whether it is of f32: a scalar, a vector or a matrix.
     pub fn is_f32(&self, of: Handle<Expression>) -> bool {
         let scalar = match *self.ty(of) {
-            TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } | TypeInner::Matrix { scalar, .. } => scalar,
+            TypeInner::Scalar(scalar)
+            | TypeInner::Vector { scalar, .. }
+            | TypeInner::Matrix { scalar, .. } => scalar,
             _ => return false,
         };
         scalar == naga::Scalar::F32
@@ -60,7 +62,10 @@ impl<'a> Source<'a> {
     }
 
     /// The local variable that a pointer leads into, with the path where that is constant.
-    pub fn target(&self, pointer: Handle<Expression>) -> Option<(Handle<LocalVariable>, Option<Vec<u32>>)> {
+    pub fn target(
+        &self,
+        pointer: Handle<Expression>,
+    ) -> Option<(Handle<LocalVariable>, Option<Vec<u32>>)> {
         match *self.expression(pointer) {
             Expression::LocalVariable(local) => Some((local, Some(Vec::new()))),
             Expression::AccessIndex { base, index } => {
@@ -82,14 +87,15 @@ impl<'a> Source<'a> {
     pub fn components(&self, of: Handle<Expression>) -> Vec<Vec<u32>> {
         match *self.ty(of) {
             TypeInner::Vector { size, .. } => (0..size as u32).map(|index| vec![index]).collect(),
-            TypeInner::Matrix { columns, rows, .. } => {
-                (0..columns as u32).flat_map(|column| (0..rows as u32).map(move |row| vec![column, row])).collect()
-            }
+            TypeInner::Matrix { columns, rows, .. } => (0..columns as u32)
+                .flat_map(|column| (0..rows as u32).map(move |row| vec![column, row]))
+                .collect(),
             _ => vec![Vec::new()],
         }
     }
 
-    /// The part of an operand that makes a component of the result: a scalar operand makes all of them.
+    /// The part of an operand that makes a component of the result: a scalar operand makes all of
+    /// them.
     pub fn operand(&self, of: Handle<Expression>, path: &[u32]) -> View {
         match self.ty(of) {
             TypeInner::Scalar(_) => (of, Vec::new()),
@@ -101,10 +107,16 @@ impl<'a> Source<'a> {
     pub fn followed(&self, view: View) -> View {
         let (of, path) = view;
         match (self.expression(of), &path[..]) {
-            (&Expression::AccessIndex { base, index }, _) if self.ty(base).pointer_space().is_none() => {
+            (&Expression::AccessIndex { base, index }, _)
+                if self.ty(base).pointer_space().is_none() =>
+            {
                 let whole = [&[index], &path[..]].concat();
                 let followed = self.followed((base, whole.clone()));
-                if followed == (base, whole) && !self.is_number(base) { (of, path) } else { followed }
+                if followed == (base, whole) && !self.is_number(base) {
+                    (of, path)
+                } else {
+                    followed
+                }
             }
             (&Expression::Splat { value, .. }, [_]) => self.followed((value, Vec::new())),
             (&Expression::Swizzle { vector, pattern, .. }, [index]) => {
@@ -140,14 +152,19 @@ impl<'a> Source<'a> {
     }
 
     fn is_number(&self, of: Handle<Expression>) -> bool {
-        matches!(self.ty(of), TypeInner::Scalar(_) | TypeInner::Vector { .. } | TypeInner::Matrix { .. })
+        matches!(
+            self.ty(of),
+            TypeInner::Scalar(_) | TypeInner::Vector { .. } | TypeInner::Matrix { .. }
+        )
     }
 
     /// The f32 whose bits an integer is, as far as a compiler knows at compile time.
     pub fn float_of_bits(&self, bits: View) -> Option<View> {
         let (of, path) = self.followed(bits);
         match *self.expression(of) {
-            Expression::As { expr, convert: None, .. } if self.is_f32(expr) => Some(self.operand(expr, &path)),
+            Expression::As { expr, convert: None, .. } if self.is_f32(expr) => {
+                Some(self.operand(expr, &path))
+            }
             Expression::Binary { op, left, right } => {
                 let (left, right) = (self.operand(left, &path), self.operand(right, &path));
                 use BinaryOperator as Op;
@@ -160,15 +177,19 @@ impl<'a> Source<'a> {
                     Op::And | Op::InclusiveOr | Op::ExclusiveOr | Op::Add if is_neutral(&left) => {
                         self.float_of_bits(right)
                     }
-                    Op::Subtract | Op::ShiftLeft | Op::ShiftRight if is_neutral(&right) => self.float_of_bits(left),
+                    Op::Subtract | Op::ShiftLeft | Op::ShiftRight if is_neutral(&right) => {
+                        self.float_of_bits(left)
+                    }
                     // (a ^ z) ^ z
                     Op::ExclusiveOr => {
                         let (inner, path) = self.followed(left);
-                        let Expression::Binary { op: Op::ExclusiveOr, left, right: other } = *self.expression(inner)
+                        let Expression::Binary { op: Op::ExclusiveOr, left, right: other } =
+                            *self.expression(inner)
                         else {
                             return None;
                         };
-                        let is_same = self.followed(self.operand(other, &path)) == self.followed(right);
+                        let is_same =
+                            self.followed(self.operand(other, &path)) == self.followed(right);
                         is_same.then(|| self.float_of_bits(self.operand(left, &path))).flatten()
                     }
                     _ => None,
@@ -194,9 +215,10 @@ impl<'a> Source<'a> {
     pub fn made(&self, view: &View) -> Made {
         let (of, path) = view;
         let operand = |of| self.operand(of, path);
-        if let Some(bits) = matches!(self.expression(*of), Expression::Literal(_) | Expression::ZeroValue(_))
-            .then(|| self.constant_bits(view.clone()))
-            .flatten()
+        if let Some(bits) =
+            matches!(self.expression(*of), Expression::Literal(_) | Expression::ZeroValue(_))
+                .then(|| self.constant_bits(view.clone()))
+                .flatten()
         {
             return Made::Constant(f32::from_bits(bits).into());
         }
@@ -210,13 +232,19 @@ impl<'a> Source<'a> {
                 }
                 _ => Made::Opaque,
             },
-            Expression::Unary { op: UnaryOperator::Negate, expr } if self.is_f32(*of) => Made::Negate(operand(expr)),
-            Expression::Math { fun, arg, arg1, arg2, .. } if self.is_f32(*of) => match (fun, arg1, arg2) {
-                (MathFunction::Fma, Some(by), Some(plus)) => Made::Fma(operand(arg), operand(by), operand(plus)),
-                (MathFunction::Sqrt, ..) => Made::Sqrt(operand(arg)),
-                (MathFunction::InverseSqrt, ..) => Made::InverseSqrt(operand(arg)),
-                _ => Made::Opaque,
-            },
+            Expression::Unary { op: UnaryOperator::Negate, expr } if self.is_f32(*of) => {
+                Made::Negate(operand(expr))
+            }
+            Expression::Math { fun, arg, arg1, arg2, .. } if self.is_f32(*of) => {
+                match (fun, arg1, arg2) {
+                    (MathFunction::Fma, Some(by), Some(plus)) => {
+                        Made::Fma(operand(arg), operand(by), operand(plus))
+                    }
+                    (MathFunction::Sqrt, ..) => Made::Sqrt(operand(arg)),
+                    (MathFunction::InverseSqrt, ..) => Made::InverseSqrt(operand(arg)),
+                    _ => Made::Opaque,
+                }
+            }
             _ => Made::Opaque,
         }
     }

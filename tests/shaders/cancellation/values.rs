@@ -1,11 +1,12 @@
-//! Where the values of a function come from: whether a component is arithmetic that has passed no barrier.
+//! Where the values of a function come from: whether a component is arithmetic that has passed no
+//! barrier.
 
 use std::collections::{HashMap, HashSet};
 
 use naga::valid::FunctionInfo;
 use naga::{
-    Arena, BinaryOperator, Expression, Function, Handle, Literal, LocalVariable, MathFunction, ScalarKind, TypeInner,
-    UnaryOperator,
+    Arena, BinaryOperator, Expression, Function, Handle, Literal, LocalVariable, MathFunction,
+    ScalarKind, TypeInner, UnaryOperator,
 };
 
 use super::super::check::Shader;
@@ -49,7 +50,10 @@ impl Values<'_, '_> {
 
     pub fn is_float(&self, of: Handle<Expression>) -> bool {
         let ty = self.ty(of);
-        let is_number = matches!(ty, TypeInner::Scalar(_) | TypeInner::Vector { .. } | TypeInner::Matrix { .. });
+        let is_number = matches!(
+            ty,
+            TypeInner::Scalar(_) | TypeInner::Vector { .. } | TypeInner::Matrix { .. }
+        );
         is_number && ty.scalar_kind() == Some(ScalarKind::Float)
     }
 
@@ -57,20 +61,24 @@ impl Values<'_, '_> {
         match self.expression(of) {
             Expression::Literal(_) | Expression::Constant(_) | Expression::ZeroValue(_) => true,
             Expression::Splat { value, .. } => self.is_constant(*value),
-            Expression::Compose { components, .. } => components.iter().all(|&part| self.is_constant(part)),
+            Expression::Compose { components, .. } => {
+                components.iter().all(|&part| self.is_constant(part))
+            }
             _ => false,
         }
     }
 
-    /// Whether it is a float that is negated by its form: a negation, a negative number, or either of them in a product or a
-    /// quotient.
+    /// Whether it is a float that is negated by its form: a negation, a negative number, or either
+    /// of them in a product or a quotient.
     pub fn is_negation(&self, of: Handle<Expression>) -> bool {
         let is_negation = |part: &Handle<Expression>| self.is_negation(*part);
         match *self.expression(of) {
             Expression::Unary { op: UnaryOperator::Negate, .. } => self.is_float(of),
-            Expression::Binary { op: BinaryOperator::Multiply | BinaryOperator::Divide, left, right } => {
-                self.is_float(of) && [left, right].iter().any(is_negation)
-            }
+            Expression::Binary {
+                op: BinaryOperator::Multiply | BinaryOperator::Divide,
+                left,
+                right,
+            } => self.is_float(of) && [left, right].iter().any(is_negation),
             Expression::Splat { value, .. } => self.is_negation(value),
             Expression::Compose { ref components, .. } => components.iter().any(is_negation),
             Expression::Literal(Literal::F32(number)) => number < 0.0,
@@ -85,7 +93,9 @@ impl Values<'_, '_> {
     /// Where a component was put together, as far as that is known.
     fn followed(&self, of: Handle<Expression>, path: &[u32]) -> (Handle<Expression>, Vec<u32>) {
         match (self.expression(of), path) {
-            (&Expression::AccessIndex { base, index }, _) => self.followed(base, &[&[index], path].concat()),
+            (&Expression::AccessIndex { base, index }, _) => {
+                self.followed(base, &[&[index], path].concat())
+            }
             (&Expression::Splat { value, .. }, [_]) => self.followed(value, &[]),
             (&Expression::Swizzle { vector, pattern, .. }, [index]) => {
                 self.followed(vector, &[pattern[*index as usize] as u32])
@@ -111,8 +121,8 @@ impl Values<'_, '_> {
         }
     }
 
-    /// Whether a component of a value, or any of them, is arithmetic that has passed no barrier. Selects count as barriers: no
-    /// compiler looks through them.
+    /// Whether a component of a value, or any of them, is arithmetic that has passed no barrier.
+    /// Selects count as barriers: no compiler looks through them.
     pub fn is_arithmetic(&self, of: Handle<Expression>, path: &[u32]) -> bool {
         self.is_arithmetic_within(of, path, STEPS)
     }
@@ -123,11 +133,13 @@ impl Values<'_, '_> {
         match *self.expression(of) {
             Expression::Binary { op, .. } => {
                 use BinaryOperator as Op;
-                self.is_float(of) && matches!(op, Op::Add | Op::Subtract | Op::Multiply | Op::Divide)
+                self.is_float(of)
+                    && matches!(op, Op::Add | Op::Subtract | Op::Multiply | Op::Divide)
             }
             Expression::Unary { op: UnaryOperator::Negate, .. } => self.is_float(of),
             Expression::Math { fun, .. } => {
-                self.is_float(of) && !matches!(fun, MathFunction::Abs | MathFunction::Min | MathFunction::Max)
+                self.is_float(of)
+                    && !matches!(fun, MathFunction::Abs | MathFunction::Min | MathFunction::Max)
             }
             Expression::CallResult(callee) => {
                 let known = self.known;
@@ -139,7 +151,10 @@ impl Values<'_, '_> {
                     && returned.any(|&value| within.is_arithmetic_within(value, &path, steps))
             }
             Expression::Load { pointer } => {
-                let (Some(held), Some((_, to))) = (self.loaded.get(&of), self.local(pointer)) else { return false };
+                let (Some(held), Some((_, to))) = (self.loaded.get(&of), self.local(pointer))
+                else {
+                    return false;
+                };
                 let to = [&to[..], &path[..]].concat();
                 held.iter().any(|(at, value)| match to.strip_prefix(&at[..]) {
                     Some(rest) => self.is_arithmetic_within(*value, rest, steps),
@@ -161,11 +176,15 @@ impl Values<'_, '_> {
     /// The arguments of this function that a component of a value is.
     pub fn arguments(&self, of: Handle<Expression>, path: &[u32]) -> Vec<(u32, Vec<u32>)> {
         let (of, path) = self.followed(of, path);
-        let all = |parts: &[Handle<Expression>]| parts.iter().flat_map(|&part| self.arguments(part, &[])).collect();
+        let all = |parts: &[Handle<Expression>]| {
+            parts.iter().flat_map(|&part| self.arguments(part, &[])).collect()
+        };
         match *self.expression(of) {
             Expression::FunctionArgument(index) => vec![(index, path)],
             Expression::Compose { ref components, .. } => all(components),
-            Expression::Splat { value: part, .. } | Expression::Swizzle { vector: part, .. } => all(&[part]),
+            Expression::Splat { value: part, .. } | Expression::Swizzle { vector: part, .. } => {
+                all(&[part])
+            }
             _ => Vec::new(),
         }
     }
@@ -188,7 +207,9 @@ fn is_negative(numbers: &Arena<Expression>, of: Handle<Expression>) -> bool {
     match numbers[of] {
         Expression::Literal(Literal::F32(number)) => number < 0.0,
         Expression::Splat { value, .. } => is_negative(numbers, value),
-        Expression::Compose { ref components, .. } => components.iter().any(|&part| is_negative(numbers, part)),
+        Expression::Compose { ref components, .. } => {
+            components.iter().any(|&part| is_negative(numbers, part))
+        }
         _ => false,
     }
 }

@@ -49,14 +49,17 @@ impl Digits {
     /// Some of them as (N, 1, 8, 8), with their labels as 1 among zeros, (N, 10).
     pub fn batch(&self, indices: &[usize], device: &Device) -> (Tensor<4>, Tensor<2>) {
         let pixels: Vec<f32> = indices.iter().flat_map(|&index| self.pixels[index]).collect();
-        let label = |index: usize| (0..CLASSES).map(move |class| f32::from(u8::from(class == index)));
-        let labels: Vec<f32> = indices.iter().flat_map(|&index| label(self.labels[index])).collect();
+        let label =
+            |index: usize| (0..CLASSES).map(move |class| f32::from(u8::from(class == index)));
+        let labels: Vec<f32> =
+            indices.iter().flat_map(|&index| label(self.labels[index])).collect();
         let pixels = Tensor::from_data(TensorData::new(pixels, [indices.len(), 1, 8, 8]), device);
         (pixels, Tensor::from_data(TensorData::new(labels, [indices.len(), CLASSES]), device))
     }
 }
 
-/// The order of training: batches of indices, shuffled anew for each epoch. What does not fill a batch is left out.
+/// The order of training: batches of indices, shuffled anew for each epoch. What does not fill a
+/// batch is left out.
 pub fn schedule(samples: usize, batch: usize, epochs: usize, seed: u64) -> Vec<Vec<Vec<usize>>> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut order: Vec<usize> = (0..samples).collect();

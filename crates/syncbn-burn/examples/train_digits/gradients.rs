@@ -1,4 +1,5 @@
-//! Averaging gradients over ranks: flat on the device, through the host, and back, each way in one transfer.
+//! Averaging gradients over ranks: flat on the device, through the host, and back, each way in one
+//! transfer.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -55,7 +56,8 @@ impl ModuleVisitor for Split<'_> {
         if let Some(gradient) = param.val().grad(self.gradients) {
             let shape = gradient.shape();
             let end = self.at + shape.num_elements();
-            self.params.register::<D>(param.id, self.mean.clone().slice(self.at..end).reshape(shape));
+            self.params
+                .register::<D>(param.id, self.mean.clone().slice(self.at..end).reshape(shape));
             self.at = end;
         }
     }

@@ -1,9 +1,10 @@
-//! A small convolutional network on 1,797 handwritten digits, trained three ways from the same weights and batches: over four
-//! ranks with two samples each and the statistics of each rank alone, over the same ranks with synchronized statistics,
-//! and on one device with the whole batch of eight.
+//! A small convolutional network on 1,797 handwritten digits, trained three ways from the same
+//! weights and batches: over four ranks with two samples each and the statistics of each rank
+//! alone, over the same ranks with synchronized statistics, and on one device with the whole batch
+//! of eight.
 //!
-//! `cargo run --release --example train_digits`; `--help` lists the options. Where the machine has no GPU, a
-//! software Vulkan driver serves.
+//! `cargo run --release --example train_digits`; `--help` lists the options. Where the machine has
+//! no GPU, a software Vulkan driver serves.
 
 mod data;
 mod gradients;
@@ -30,7 +31,9 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 const COMPARED: usize = 50;
 
 #[derive(Parser)]
-#[command(about = "Trains a network on digits with local, synchronized, and whole-batch normalization")]
+#[command(
+    about = "Trains a network on digits with local, synchronized, and whole-batch normalization"
+)]
 struct Arguments {
     /// Passes over the training digits.
     #[arg(long, default_value_t = 2)]
@@ -54,9 +57,11 @@ fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let digits = Digits::load()?;
     let adapters = block_on(syncbn::Device::adapters());
-    let adapter = adapters.iter().find(|adapter| adapter.get_info().name.contains(&arguments.adapter));
     let adapter =
-        adapter.ok_or("no adapter of that name; on Linux, Mesa's software driver (mesa-vulkan-drivers) serves")?;
+        adapters.iter().find(|adapter| adapter.get_info().name.contains(&arguments.adapter));
+    let adapter = adapter.ok_or(
+        "no adapter of that name; on Linux, Mesa's software driver (mesa-vulkan-drivers) serves",
+    )?;
     println!("{RANKS} virtual devices on {}", adapter.get_info().name);
     let devices = (0..RANKS).map(|_| open(adapter)).collect::<Result<Vec<_>, _>>()?;
 
@@ -65,14 +70,17 @@ fn main() -> Result<(), Failure> {
         let plan = Plan { seed, epochs: arguments.epochs, samples: arguments.samples };
         let steps = plan.samples.min(digits[0].len()) / BATCH * plan.epochs;
         for runs in &mut runs {
-            let bar = ProgressBar::new(steps as u64)
-                .with_style(ProgressStyle::with_template("seed {prefix} {wide_bar} {pos}/{len} {msg} {elapsed}")?);
+            let bar = ProgressBar::new(steps as u64).with_style(ProgressStyle::with_template(
+                "seed {prefix} {wide_bar} {pos}/{len} {msg} {elapsed}",
+            )?);
             bar.set_prefix(format!("{seed}, {:<27}", name(runs.way)));
             let watch = |history: &History| {
                 bar.set_position(history.losses.len() as u64);
                 let loss = history.losses.last().copied().unwrap_or_default();
-                let accuracy =
-                    history.accuracy.last().map_or("  –  ".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+                let accuracy = history
+                    .accuracy
+                    .last()
+                    .map_or("  –  ".to_owned(), |share| format!("{:.1} %", 100.0 * share));
                 bar.set_message(format!("loss {loss:.3} accuracy {accuracy}"));
             };
             let history = train(runs.way, plan, &devices, &digits, &watch)?;
@@ -84,7 +92,9 @@ fn main() -> Result<(), Failure> {
     println!();
     print_table(&runs);
     let [local, synchronized, whole] = &runs[..] else { return Err("not three ways".into()) };
-    println!("\nLargest relative difference of the loss from that of the whole batch, first {COMPARED} steps:");
+    println!(
+        "\nLargest relative difference of the loss from that of the whole batch, first {COMPARED} steps:"
+    );
     for (name, runs) in [("synchronized", synchronized), ("local", local)] {
         let pairs = runs.histories.iter().zip(&whole.histories);
         let largest = pairs.map(|(a, b)| largest_difference(a, b, COMPARED)).fold(0.0, f64::max);

@@ -1,9 +1,10 @@
-//! The network: two convolutions and a linear layer, each normalized, and a linear layer of scores. Which normalization is a
-//! type.
+//! The network: two convolutions and a linear layer, each normalized, and a linear layer of scores.
+//! Which normalization is a type.
 //!
-//! The linear layer is there to be normalized: it gives a channel one value per sample, so that a rank of two samples has
-//! two, of which one becomes about 1 and the other about −1 whatever they were. The convolutions give a channel 32 values
-//! of two samples at least, and statistics of so many do no harm here.
+//! The linear layer is there to be normalized: it gives a channel one value per sample, so that a
+//! rank of two samples has two, of which one becomes about 1 and the other about −1 whatever they
+//! were. The convolutions give a channel 32 values of two samples at least, and statistics of so
+//! many do no harm here.
 
 use burn::module::{Module, ModuleDisplay};
 use burn::nn::conv::{Conv2d, Conv2dConfig};

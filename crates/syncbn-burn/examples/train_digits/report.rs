@@ -37,7 +37,12 @@ pub fn mean_and_spread(values: &[f64]) -> (f64, f64) {
 
 /// Test accuracy after each epoch.
 pub fn print_table(runs: &[Runs]) {
-    let epochs = runs.iter().flat_map(|runs| &runs.histories).map(|history| history.accuracy.len()).min().unwrap_or(0);
+    let epochs = runs
+        .iter()
+        .flat_map(|runs| &runs.histories)
+        .map(|history| history.accuracy.len())
+        .min()
+        .unwrap_or(0);
     let seeds = runs.first().map_or(0, |runs| runs.histories.len());
     println!("Test accuracy in %, mean ± standard deviation over {seeds} seed(s)\n");
     print!("{:<28}", "after epoch");
@@ -46,7 +51,8 @@ pub fn print_table(runs: &[Runs]) {
     for runs in runs {
         print!("{:<28}", name(runs.way));
         for epoch in 0..epochs {
-            let percent: Vec<f64> = runs.histories.iter().map(|history| 100.0 * history.accuracy[epoch]).collect();
+            let percent: Vec<f64> =
+                runs.histories.iter().map(|history| 100.0 * history.accuracy[epoch]).collect();
             let (mean, spread) = mean_and_spread(&percent);
             print!("{:>14}", format!("{mean:.1} ± {spread:.1}"));
         }
@@ -72,12 +78,21 @@ pub fn draw(runs: &[Runs], path: &Path) -> Result<(), Failure> {
     let loss = |history: &History| {
         let means = history.losses.chunks_exact(SMOOTHED.min(history.losses.len().max(1)));
         let mean = |chunk: &[f32]| f64::from(chunk.iter().sum::<f32>()) / chunk.len() as f64;
-        means.enumerate().map(|(index, chunk)| (((index + 1) * chunk.len()) as f64, mean(chunk))).collect()
+        means
+            .enumerate()
+            .map(|(index, chunk)| (((index + 1) * chunk.len()) as f64, mean(chunk)))
+            .collect()
     };
     let accuracy = |history: &History| {
-        history.accuracy.iter().enumerate().map(|(epoch, share)| (epoch as f64 + 1.0, 100.0 * share)).collect()
+        history
+            .accuracy
+            .iter()
+            .enumerate()
+            .map(|(epoch, share)| (epoch as f64 + 1.0, 100.0 * share))
+            .collect()
     };
-    let (left_legend, right_legend) = (SeriesLabelPosition::LowerLeft, SeriesLabelPosition::LowerRight);
+    let (left_legend, right_legend) =
+        (SeriesLabelPosition::LowerLeft, SeriesLabelPosition::LowerRight);
     panel(&left, ["training loss, every seed", "step"], left_legend, runs, loss)?;
     panel(&right, ["test accuracy in %, every seed", "epoch"], right_legend, runs, accuracy)?;
     sheet.present()?;
@@ -99,11 +114,14 @@ fn panel(
     runs: &[Runs],
     curve: impl Fn(&History) -> Vec<(f64, f64)>,
 ) -> Result<(), Failure> {
-    let curves: Vec<(Way, Vec<(f64, f64)>)> =
-        runs.iter().flat_map(|runs| runs.histories.iter().map(|history| (runs.way, curve(history)))).collect();
+    let curves: Vec<(Way, Vec<(f64, f64)>)> = runs
+        .iter()
+        .flat_map(|runs| runs.histories.iter().map(|history| (runs.way, curve(history))))
+        .collect();
     let points = || curves.iter().flat_map(|(_, curve)| curve);
     let range = |of: fn(&(f64, f64)) -> f64| {
-        let (low, high) = points().map(of).fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+        let (low, high) =
+            points().map(of).fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
         // A single point has no extent of its own.
         let margin = if high > low { 0.04 * (high - low) } else { 0.5 };
         low - margin..high + margin
@@ -117,19 +135,27 @@ fn panel(
         .x_label_area_size(36)
         .y_label_area_size(48)
         .build_cartesian_2d(range(|point| point.0), range(|point| point.1))?;
-    chart.configure_mesh().light_line_style(WHITE).x_desc(x_name).label_style(("sans-serif", 14)).draw()?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_desc(x_name)
+        .label_style(("sans-serif", 14))
+        .draw()?;
     for (index, (way, curve)) in curves.iter().enumerate() {
         // The whole batch is drawn as dots, as its curves lie under those that equal them.
         let color = color(*way);
         let drawn = match way {
-            Way::Whole => chart.draw_series(curve.iter().map(|&point| Circle::new(point, 3, color.stroke_width(1))))?,
-            Way::Local | Way::Synchronized => {
-                chart.draw_series(LineSeries::new(curve.iter().copied(), color.stroke_width(2)).point_size(2))?
-            }
+            Way::Whole => chart.draw_series(
+                curve.iter().map(|&point| Circle::new(point, 3, color.stroke_width(1))),
+            )?,
+            Way::Local | Way::Synchronized => chart.draw_series(
+                LineSeries::new(curve.iter().copied(), color.stroke_width(2)).point_size(2),
+            )?,
         };
         let is_first = index == 0 || curves[index - 1].0 != *way;
         if is_first {
-            let sample = move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(3));
+            let sample =
+                move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(3));
             drawn.label(name(*way)).legend(sample);
         }
     }

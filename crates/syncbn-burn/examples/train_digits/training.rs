@@ -1,5 +1,5 @@
-//! One training run: a thread per rank, each with a replica of its own, gradients averaged after every step in the group
-//! in which the layers synchronize.
+//! One training run: a thread per rank, each with a replica of its own, gradients averaged after
+//! every step in the group in which the layers synchronize.
 
 use std::thread;
 use std::time::Duration;
@@ -56,7 +56,8 @@ pub struct Plan {
 pub struct History {
     /// Mean loss of the whole batch, step by step.
     pub losses: Vec<f32>,
-    /// Share of test digits recognized, epoch by epoch. Of replicas with running statistics of their own it is the first.
+    /// Share of test digits recognized, epoch by epoch. Of replicas with running statistics of
+    /// their own it is the first.
     pub accuracy: Vec<f64>,
 }
 
@@ -88,9 +89,13 @@ fn run<N: Norm>(
     let first = &devices[0].0;
     first.seed(plan.seed);
     let weights = Network::<BatchNorm>::new(first).into_record();
-    let groups =
-        LocalGroup::ranks(devices.len()).into_iter().map(|rank| ProcessGroup::new(rank).with_deadline(DEADLINE));
-    let ranks = devices.iter().zip(groups).map(|((device, setup), group)| Rank::of_device(device, setup, group));
+    let groups = LocalGroup::ranks(devices.len())
+        .into_iter()
+        .map(|rank| ProcessGroup::new(rank).with_deadline(DEADLINE));
+    let ranks = devices
+        .iter()
+        .zip(groups)
+        .map(|((device, setup), group)| Rank::of_device(device, setup, group));
     let ranks = ranks.collect::<Result<Vec<_>, _>>()?;
     thread::scope(|scope| {
         let replicas = ranks.into_iter().map(|rank| {
@@ -99,13 +104,19 @@ fn run<N: Norm>(
             scope.spawn(move || {
                 let silent = |_: &History| {};
                 let is_first = rank.group().rank() == 0;
-                let watch: &dyn Fn(&History) = if is_first { &|history| watch(history) } else { &silent };
+                let watch: &dyn Fn(&History) =
+                    if is_first { &|history| watch(history) } else { &silent };
                 replica::<N>(plan, &rank, weights, digits, watch)
             })
         });
         let replicas: Vec<_> = replicas.collect();
-        let histories = replicas.into_iter().map(|replica| replica.join().map_err(|_| "a rank panicked")?);
-        histories.collect::<Result<Vec<_>, Failure>>()?.into_iter().next().ok_or_else(|| "no rank".into())
+        let histories =
+            replicas.into_iter().map(|replica| replica.join().map_err(|_| "a rank panicked")?);
+        histories
+            .collect::<Result<Vec<_>, Failure>>()?
+            .into_iter()
+            .next()
+            .ok_or_else(|| "no rank".into())
     })
 }
 
@@ -141,11 +152,18 @@ fn replica<N: Norm>(
 }
 
 /// The share of digits that a network recognizes, with its running statistics.
-fn accuracy<N: Norm>(network: &Network<N>, digits: &Digits, device: &Device) -> Result<f64, Failure> {
+fn accuracy<N: Norm>(
+    network: &Network<N>,
+    digits: &Digits,
+    device: &Device,
+) -> Result<f64, Failure> {
     let all: Vec<usize> = (0..digits.len()).collect();
     let (pixels, _) = digits.batch(&all, &device.clone().without_autodiff());
     let scores = network.valid().forward(pixels).into_data().try_to_vec::<f32>()?;
     let best = |scores: &[f32]| (0..CLASSES).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-    let right = scores.chunks(CLASSES).zip(&digits.labels).filter(|(scores, label)| best(scores) == Some(**label));
+    let right = scores
+        .chunks(CLASSES)
+        .zip(&digits.labels)
+        .filter(|(scores, label)| best(scores) == Some(**label));
     Ok(right.count() as f64 / digits.len() as f64)
 }

@@ -23,12 +23,14 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub type Opened = (Device, WgpuSetup);
 
-/// Two virtual devices on the machine's software adapter, or its only one. One test uses them at a time: a device is one
-/// rank of one group, and opening one for every test would compile every kernel anew.
+/// Two virtual devices on the machine's software adapter, or its only one. One test uses them at a
+/// time: a device is one rank of one group, and opening one for every test would compile every
+/// kernel anew.
 pub fn devices() -> MutexGuard<'static, [Opened; 2]> {
     static DEVICES: LazyLock<Mutex<[Opened; 2]>> = LazyLock::new(|| {
         let adapters = block_on(syncbn::Device::adapters());
-        let adapter = adapters.last().expect("an adapter: scripts/test.sh installs a software driver");
+        let adapter =
+            adapters.last().expect("an adapter: scripts/test.sh installs a software driver");
         let open = || {
             let setup = syncbn_burn::setup(adapter).unwrap();
             (Device::wgpu_options().setup(setup.clone()).init().unwrap(), setup)
@@ -42,14 +44,21 @@ pub fn devices() -> MutexGuard<'static, [Opened; 2]> {
 pub fn ranks(devices: &[Opened], deadline: Duration) -> Vec<Rank> {
     let groups = LocalGroup::ranks(devices.len()).into_iter();
     let groups = groups.map(|rank| ProcessGroup::new(rank).with_deadline(deadline));
-    devices.iter().zip(groups).map(|((device, setup), group)| Rank::of_device(device, setup, group).unwrap()).collect()
+    devices
+        .iter()
+        .zip(groups)
+        .map(|((device, setup), group)| Rank::of_device(device, setup, group).unwrap())
+        .collect()
 }
 
 /// Runs a function on a thread per rank.
 pub fn on_threads<T: Send>(ranks: Vec<Rank>, work: impl Fn(usize, Rank) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
-        let threads = ranks.into_iter().enumerate().map(|(index, rank)| scope.spawn(move || work(index, rank)));
+        let threads = ranks
+            .into_iter()
+            .enumerate()
+            .map(|(index, rank)| scope.spawn(move || work(index, rank)));
         let threads: Vec<_> = threads.collect();
         threads.into_iter().map(|thread| thread.join().expect("a rank's thread")).collect()
     })
@@ -134,17 +143,23 @@ impl Problem {
         Self { ranks, gamma: vector(0.5), beta: vector(-1.5) }
     }
 
-    /// The definition in f64: what every rank must see after one step from the initial running statistics.
+    /// The definition in f64: what every rank must see after one step from the initial running
+    /// statistics.
     pub fn expected(&self) -> Vec<Seen<f64>> {
         let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
-        let ranks: Vec<_> = self.ranks.iter().map(|batch| (&batch.dims, wide(&batch.x), wide(&batch.g))).collect();
-        let x: Vec<_> = ranks.iter().map(|(dims, x, _)| RankBatch { dims: *dims, values: x }).collect();
-        let g: Vec<_> = ranks.iter().map(|(dims, _, g)| RankBatch { dims: *dims, values: g }).collect();
+        let ranks: Vec<_> =
+            self.ranks.iter().map(|batch| (&batch.dims, wide(&batch.x), wide(&batch.g))).collect();
+        let x: Vec<_> =
+            ranks.iter().map(|(dims, x, _)| RankBatch { dims: *dims, values: x }).collect();
+        let g: Vec<_> =
+            ranks.iter().map(|(dims, _, g)| RankBatch { dims: *dims, values: g }).collect();
         let (gamma, beta) = (wide(&self.gamma), wide(&self.beta));
-        let forward = forward_train(&x, Affine { weight: Some(&gamma), bias: Some(&beta) }, EPSILON).unwrap();
+        let forward =
+            forward_train(&x, Affine { weight: Some(&gamma), bias: Some(&beta) }, EPSILON).unwrap();
         let backward = backward_train(&x, &g, Some(&gamma), EPSILON).unwrap();
         let mean: Vec<f64> = forward.statistics.mean.iter().map(|mean| 0.1 * mean).collect();
-        let var: Vec<f64> = forward.statistics.var_biased.iter().map(|var| 0.9 + 0.1 * var).collect();
+        let var: Vec<f64> =
+            forward.statistics.var_biased.iter().map(|var| 0.9 + 0.1 * var).collect();
         let rank = |rank: usize| Seen {
             y: forward.outputs[rank].clone(),
             grad_x: backward.grad_inputs[rank].clone(),
@@ -158,9 +173,14 @@ impl Problem {
     /// All ranks' batches in one.
     pub fn whole(&self) -> Self {
         let dims = self.ranks[0].dims;
-        let joined = |of: fn(&Batch) -> &Vec<f32>| self.ranks.iter().flat_map(of).copied().collect();
+        let joined =
+            |of: fn(&Batch) -> &Vec<f32>| self.ranks.iter().flat_map(of).copied().collect();
         let batch = self.ranks.iter().map(|batch| batch.dims[0]).sum();
-        let ranks = vec![Batch { dims: [batch, dims[1], dims[2]], x: joined(|b| &b.x), g: joined(|b| &b.g) }];
+        let ranks = vec![Batch {
+            dims: [batch, dims[1], dims[2]],
+            x: joined(|b| &b.x),
+            g: joined(|b| &b.g),
+        }];
         Self { ranks, ..self.clone() }
     }
 }
@@ -178,7 +198,8 @@ pub struct Seen<T> {
 /// One step: forward, backward, running statistics.
 pub fn step<N: Norm>(norm: &N, batch: &Batch, device: &Device) -> Seen<f32> {
     let device = device.clone().autodiff();
-    let x = Tensor::<3>::from_data(TensorData::new(batch.x.clone(), batch.dims), &device).require_grad();
+    let x = Tensor::<3>::from_data(TensorData::new(batch.x.clone(), batch.dims), &device)
+        .require_grad();
     let g = Tensor::<3>::from_data(TensorData::new(batch.g.clone(), batch.dims), &device);
     let y = norm.apply(x.clone());
     let gradients = (y.clone() * g).sum().backward();
@@ -187,11 +208,12 @@ pub fn step<N: Norm>(norm: &N, batch: &Batch, device: &Device) -> Seen<f32> {
     Seen { y: values(y), grad_x, grad_gamma: gamma, grad_beta: beta, running: norm.running() }
 }
 
-/// How far what is computed may be from what is expected, in units of 2⁻²⁴ (half an ulp of 1) of the largest expected value
-/// of the list.
+/// How far what is computed may be from what is expected, in units of 2⁻²⁴ (half an ulp of 1) of
+/// the largest expected value of the list.
 ///
-/// The definition: y is held to 8 ulp of its channel's largest value elsewhere; the same 16 units serve here for gradients,
-/// which have one product and one difference more on the way but are compared with the largest of all channels.
+/// The definition: y is held to 8 ulp of its channel's largest value elsewhere; the same 16 units
+/// serve here for gradients, which have one product and one difference more on the way but are
+/// compared with the largest of all channels.
 pub const DEFINITION: f64 = 16.0;
 
 impl Seen<f32> {
@@ -223,13 +245,15 @@ impl Seen<f32> {
     }
 }
 
-/// The largest difference, in units of 2⁻²⁴ of the largest expected value; infinite where one is not finite or is missing.
+/// The largest difference, in units of 2⁻²⁴ of the largest expected value; infinite where one is
+/// not finite or is missing.
 pub fn difference(found: &[f32], expected: &[f64]) -> f64 {
     if found.len() != expected.len() || found.iter().any(|value| !value.is_finite()) {
         return f64::INFINITY;
     }
     let scale = expected.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
-    let worst = found.iter().zip(expected).map(|(&found, &expected)| (f64::from(found) - expected).abs());
+    let worst =
+        found.iter().zip(expected).map(|(&found, &expected)| (f64::from(found) - expected).abs());
     let worst = worst.fold(0.0, f64::max);
     if worst == 0.0 { 0.0 } else { worst / scale * (1u64 << 24) as f64 }
 }

@@ -19,7 +19,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[test]
 fn synchronized_training_equals_the_whole_batch_step_by_step() {
-    // Rounding alone tells the two apart, and grows with the steps; local statistics differ from the first on.
+    // Rounding alone tells the two apart, and grows with the steps; local statistics differ from
+    // the first on.
     const STEPS: usize = 10;
     const TOLERANCE: f64 = 1e-3;
     let two = devices();
@@ -31,7 +32,8 @@ fn synchronized_training_equals_the_whole_batch_step_by_step() {
     let digits = Digits::load().unwrap();
     assert_eq!(digits.each_ref().map(Digits::len), [1438, 359]);
     let plan = Plan { seed: 1, epochs: 1, samples: STEPS * training::BATCH };
-    let [local, synchronized, whole] = Way::ALL.map(|way| train(way, plan, &devices, &digits, &|_| {}).unwrap());
+    let [local, synchronized, whole] =
+        Way::ALL.map(|way| train(way, plan, &devices, &digits, &|_| {}).unwrap());
     assert_eq!(whole.losses.len(), STEPS);
     let differences = |losses: &[f32]| -> Vec<f64> {
         losses.iter().zip(&whole.losses).map(|(&a, &b)| f64::from((a - b).abs() / b)).collect()

@@ -1,4 +1,5 @@
-//! When a rank fails, the others get an error, not a hang: in forward, in backward, and by either way of calling.
+//! When a rank fails, the others get an error, not a hang: in forward, in backward, and by either
+//! way of calling.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -11,7 +12,12 @@ use syncbn_burn::{Error, Rank, try_backward};
 use crate::common::{CHANNELS, DEADLINE, Norm, devices, on_threads, ours, ranks};
 
 fn input(rank: &Rank, batch: usize) -> Tensor<3> {
-    Tensor::random([batch, CHANNELS, 4], burn::tensor::Distribution::Default, &rank.device().autodiff()).require_grad()
+    Tensor::random(
+        [batch, CHANNELS, 4],
+        burn::tensor::Distribution::Default,
+        &rank.device().autodiff(),
+    )
+    .require_grad()
 }
 
 fn exchange(error: &Error) -> &ExchangeError {
@@ -58,14 +64,16 @@ fn a_rank_with_a_wrong_input_tells_the_others_what_it_was() {
         let error = ours(&rank.device()).try_forward(x).unwrap_err();
         assert!(matches!(error, Error::Layer(syncbn::Error::Argument(_))), "{error}");
     };
-    let error = survivor(wrong, |rank| ours(&rank.device()).try_forward(input(rank, 2)).unwrap_err());
+    let error =
+        survivor(wrong, |rank| ours(&rank.device()).try_forward(input(rank, 2)).unwrap_err());
     assert!(matches!(exchange(&error), ExchangeError::Aborted { rank: 1, .. }), "{error}");
     assert!(error.to_string().contains("channels"), "{error}");
 }
 
 #[test]
 fn a_type_without_kernels_is_an_error_and_the_others_are_told() {
-    // Burn's WGSL has no bf16: anything queued for such a tensor would fail later, on another thread.
+    // Burn's WGSL has no bf16: anything queued for such a tensor would fail later, on another
+    // thread.
     for argument in ["input", "gamma"] {
         let wrong = |rank: Rank| {
             let device = rank.device().autodiff();
@@ -86,7 +94,8 @@ fn a_type_without_kernels_is_an_error_and_the_others_are_told() {
             assert_eq!(error, Error::DType { argument, found: "BF16".to_owned() });
             assert_eq!(norm.running(), [vec![0.0; CHANNELS], vec![1.0; CHANNELS]]);
         };
-        let error = survivor(wrong, |rank| ours(&rank.device()).try_forward(input(rank, 2)).unwrap_err());
+        let error =
+            survivor(wrong, |rank| ours(&rank.device()).try_forward(input(rank, 2)).unwrap_err());
         assert!(matches!(exchange(&error), ExchangeError::Aborted { rank: 1, .. }), "{error}");
         assert!(error.to_string().contains(&format!("{argument} is stored as BF16")), "{error}");
     }
@@ -102,7 +111,8 @@ fn an_input_on_a_device_of_no_rank_is_told_to_the_ranks_that_wait() {
         let error = ours(&rank.device()).try_forward(x).unwrap_err();
         assert!(matches!(error, Error::NoRank { .. }), "{error}");
     };
-    let error = survivor(wrong, |rank| ours(&rank.device()).try_forward(input(rank, 2)).unwrap_err());
+    let error =
+        survivor(wrong, |rank| ours(&rank.device()).try_forward(input(rank, 2)).unwrap_err());
     assert!(matches!(exchange(&error), ExchangeError::Aborted { rank: 1, .. }), "{error}");
     assert!(error.to_string().contains("belongs to no rank"), "{error}");
 }
@@ -120,14 +130,16 @@ fn a_rank_that_leaves_before_backward_fails_the_others_backward() {
 
 #[test]
 fn forward_and_backward_panic_with_the_message_of_the_error() {
-    let message = |payload: Box<dyn std::any::Any + Send>| *payload.downcast::<String>().expect("a message");
+    let message =
+        |payload: Box<dyn std::any::Any + Send>| *payload.downcast::<String>().expect("a message");
     let leaves = |rank: Rank| drop(ours(&rank.device()).forward(input(&rank, 2)));
     let messages = std::sync::Mutex::new(Vec::new());
     let error = survivor(leaves, |rank| {
         let norm = ours(&rank.device());
         let loss = norm.forward(input(rank, 2)).sum();
         let backward = catch_unwind(AssertUnwindSafe(|| loss.backward())).err().expect("a panic");
-        let forward = catch_unwind(AssertUnwindSafe(|| norm.forward(input(rank, 2)))).expect_err("a panic");
+        let forward =
+            catch_unwind(AssertUnwindSafe(|| norm.forward(input(rank, 2)))).expect_err("a panic");
         messages.lock().unwrap().extend([message(backward), message(forward)]);
         norm.try_forward(input(rank, 2)).unwrap_err()
     });
@@ -150,7 +162,10 @@ fn a_rank_that_is_late_is_named_when_the_deadline_passes() {
         norm.try_forward(input(&rank, 2)).unwrap_err()
     });
     for error in &errors {
-        assert!(matches!(exchange(error), ExchangeError::Late { ranks, .. } if ranks == &[1]), "{error}");
+        assert!(
+            matches!(exchange(error), ExchangeError::Late { ranks, .. } if ranks == &[1]),
+            "{error}"
+        );
     }
 }
 
@@ -198,7 +213,8 @@ fn a_device_is_one_rank_at_a_time() {
 
 #[test]
 fn replicas_that_share_parameter_nodes_end_with_an_error_and_not_in_a_deadlock() {
-    // Burn locks a graph during backward: one rank waits for the other, which waits for the lock, until the deadline.
+    // Burn locks a graph during backward: one rank waits for the other, which waits for the lock,
+    // until the deadline.
     let devices = devices();
     let made = ours(&devices[0].0);
     let errors = on_threads(ranks(&devices[..], Duration::from_secs(2)), |_, rank| {
@@ -208,7 +224,10 @@ fn replicas_that_share_parameter_nodes_end_with_an_error_and_not_in_a_deadlock()
     });
     println!("{errors:?}");
     assert!(
-        errors.iter().flatten().all(|error| matches!(error, Error::Layer(syncbn::Error::Exchange(_)))),
+        errors
+            .iter()
+            .flatten()
+            .all(|error| matches!(error, Error::Layer(syncbn::Error::Exchange(_)))),
         "{errors:?}"
     );
     assert!(errors.iter().any(Option::is_some));

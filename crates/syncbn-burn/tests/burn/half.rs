@@ -5,8 +5,8 @@ use burn::tensor::{DType, Tensor, TensorData};
 
 use crate::common::{DEADLINE, Norm, Problem, devices, on_threads, ours, ranks, values};
 
-/// f16 has 11 bits: half an ulp is 2⁻¹¹ of a value. y and gradients are rounded once to f16, of which this is half an ulp of the
-/// largest; all else is f32.
+/// f16 has 11 bits: half an ulp is 2⁻¹¹ of a value. y and gradients are rounded once to f16, of
+/// which this is half an ulp of the largest; all else is f32.
 const HALF_ULP: f64 = 1.0 / 2048.0;
 
 #[test]
@@ -29,11 +29,17 @@ fn two_ranks_compute_the_whole_batch_in_half_precision() {
             let batch = &problem.ranks[index];
             let mut norm = ours(&device);
             let parameter = |values: &[f32]| {
-                Param::from_tensor(Tensor::<1>::from_data(TensorData::from(values), (&device, parameters)))
+                Param::from_tensor(Tensor::<1>::from_data(
+                    TensorData::from(values),
+                    (&device, parameters),
+                ))
             };
             (norm.gamma, norm.beta) = (parameter(&problem.gamma), parameter(&problem.beta));
             let tensor = |values: &[f32]| {
-                Tensor::<3>::from_data(TensorData::new(values.to_vec(), batch.dims), (&device, DType::F16))
+                Tensor::<3>::from_data(
+                    TensorData::new(values.to_vec(), batch.dims),
+                    (&device, DType::F16),
+                )
             };
             let x = tensor(&batch.x).require_grad();
             let y = norm.forward(x.clone());
@@ -45,7 +51,9 @@ fn two_ranks_compute_the_whole_batch_in_half_precision() {
             assert_eq!(gamma.dtype(), parameters);
             (values(y), values(grad_x), values(gamma.grad(&gradients).unwrap()), norm.running())
         });
-        for (rank, ((y, grad_x, grad_gamma, running), expected)) in found.iter().zip(&expected).enumerate() {
+        for (rank, ((y, grad_x, grad_gamma, running), expected)) in
+            found.iter().zip(&expected).enumerate()
+        {
             let pairs = [
                 ("y", y, &expected.y),
                 ("grad_x", grad_x, &expected.grad_x),
@@ -54,7 +62,8 @@ fn two_ranks_compute_the_whole_batch_in_half_precision() {
                 ("running_var", &running[1], &expected.running[1]),
             ];
             for (name, found, expected) in pairs {
-                let units = crate::common::difference(found, expected) / f64::from(1 << 24) / HALF_ULP;
+                let units =
+                    crate::common::difference(found, expected) / f64::from(1 << 24) / HALF_ULP;
                 println!("{parameters:?}, rank {rank}, {name}: {units:.2} half ulp of f16");
                 // One rounding to f16, and the few to f32 before it.
                 assert!(units <= 1.01, "{parameters:?}, rank {rank}, {name}: {units} half ulp");

@@ -1,5 +1,6 @@
-//! The module on Burn's wgpu devices: against Burn's own `BatchNorm`, against the definition, over two ranks, and when a rank
-//! fails. One binary, because linking Burn takes longer than running this.
+//! The module on Burn's wgpu devices: against Burn's own `BatchNorm`, against the definition, over
+//! two ranks, and when a rank fails. One binary, because linking Burn takes longer than running
+//! this.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

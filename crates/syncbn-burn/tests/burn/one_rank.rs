@@ -6,11 +6,12 @@ use burn::tensor::{Tensor, TensorData};
 use syncbn_burn::{Error, SyncBatchNormConfig, try_backward};
 
 use crate::common::{
-    Batch, CHANNELS, DEADLINE, DEFINITION, Norm, Problem, Seen, burns, devices, difference, ours, ranks, step, values,
+    Batch, CHANNELS, DEADLINE, DEFINITION, Norm, Problem, Seen, burns, devices, difference, ours,
+    ranks, step, values,
 };
 
-/// Between Burn and this crate: Burn sums in f32, and n such additions err by n units of the sum of magnitudes at most; of
-/// random sign, as here, by far less.
+/// Between Burn and this crate: Burn sums in f32, and n such additions err by n units of the sum of
+/// magnitudes at most; of random sign, as here, by far less.
 fn between(batch: &Batch) -> f64 {
     DEFINITION + (batch.dims[0] * batch.dims[2]) as f64
 }
@@ -24,7 +25,8 @@ fn one_rank_computes_what_burn_s_own_layer_computes() {
         let what = format!("({batch}, {CHANNELS}, {positions})");
         let (own, theirs) = (ours(&rank.device()), burns(&rank.device()));
         let own = step(&own.set(&problem.gamma, &problem.beta), &problem.ranks[0], &rank.device());
-        let theirs = step(&theirs.set(&problem.gamma, &problem.beta), &problem.ranks[0], &rank.device());
+        let theirs =
+            step(&theirs.set(&problem.gamma, &problem.beta), &problem.ranks[0], &rank.device());
         own.assert_close(&problem.expected()[0], DEFINITION, &format!("{what} and the definition"));
         own.assert_close(&theirs.widen(), between(&problem.ranks[0]), &format!("{what} and Burn"));
     }
@@ -43,7 +45,10 @@ fn running_statistics_follow_several_batches_as_burn_s_do() {
         let expected = step(&theirs, batch, &device).running;
         for (found, expected) in found.iter().zip(&expected) {
             let expected: Vec<f64> = expected.iter().copied().map(f64::from).collect();
-            assert!(difference(found, &expected) <= between(batch), "{found:?}, expected {expected:?}");
+            assert!(
+                difference(found, &expected) <= between(batch),
+                "{found:?}, expected {expected:?}"
+            );
         }
     }
     // In evaluation the two are the same operation: of the same statistics, the same bits.
@@ -60,7 +65,12 @@ fn a_frozen_layer_normalizes_with_the_running_statistics_and_leaves_them() {
     let problem = Problem::random(&[4], 6, 20);
     let device = rank.device().autodiff();
     let (own, theirs) = (ours(&device).freeze(), burns(&device).freeze());
-    let x = || Tensor::<3>::from_data(TensorData::new(problem.ranks[0].x.clone(), problem.ranks[0].dims), &device);
+    let x = || {
+        Tensor::<3>::from_data(
+            TensorData::new(problem.ranks[0].x.clone(), problem.ranks[0].dims),
+            &device,
+        )
+    };
     assert_eq!(values(own.apply(x())), values(theirs.apply(x())));
     assert_eq!(own.running(), [vec![0.0; CHANNELS], vec![1.0; CHANNELS]]);
 }
@@ -74,7 +84,9 @@ fn backward_takes_the_parameters_of_its_forward_call() {
     let problems = [Problem::random(&[4], 6, 30), Problem::random(&[3], 2, 31)];
     let expected: Vec<Seen<f32>> = problems
         .iter()
-        .map(|problem| step(&ours(&device).set(&problem.gamma, &problem.beta), &problem.ranks[0], &device))
+        .map(|problem| {
+            step(&ours(&device).set(&problem.gamma, &problem.beta), &problem.ranks[0], &device)
+        })
         .collect();
     let mut norm = ours(&device);
     let mut losses = Vec::new();
@@ -82,7 +94,8 @@ fn backward_takes_the_parameters_of_its_forward_call() {
         let parameter = |values: &[f32]| Param::from_data(TensorData::from(values), &device);
         (norm.gamma, norm.beta) = (parameter(&problem.gamma), parameter(&problem.beta));
         let batch = &problem.ranks[0];
-        let x = Tensor::<3>::from_data(TensorData::new(batch.x.clone(), batch.dims), &device).require_grad();
+        let x = Tensor::<3>::from_data(TensorData::new(batch.x.clone(), batch.dims), &device)
+            .require_grad();
         let g = Tensor::<3>::from_data(TensorData::new(batch.g.clone(), batch.dims), &device);
         losses.push(((norm.forward(x.clone()) * g).sum(), x, norm.gamma.val()));
     }
@@ -116,11 +129,16 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
     let device = rank.device().autodiff();
     let norm = ours(&device);
     // In evaluation.
-    let error = norm.valid().try_forward(Tensor::<3>::zeros([2, CHANNELS + 1, 4], &rank.device())).unwrap_err();
+    let error = norm
+        .valid()
+        .try_forward(Tensor::<3>::zeros([2, CHANNELS + 1, 4], &rank.device()))
+        .unwrap_err();
     assert_eq!(error, Error::Input { found: vec![2, CHANNELS + 1, 4], channels: CHANNELS });
     // A device of no rank.
     let (other, _) = &devices[1];
-    let error = ours(other).try_forward(Tensor::<3>::zeros([2, CHANNELS, 4], &other.clone().autodiff())).unwrap_err();
+    let error = ours(other)
+        .try_forward(Tensor::<3>::zeros([2, CHANNELS, 4], &other.clone().autodiff()))
+        .unwrap_err();
     assert!(matches!(error, Error::NoRank { .. }), "{error}");
     // In training, the layer says it.
     let error = norm.try_forward(Tensor::<3>::zeros([2, CHANNELS + 1, 4], &device)).unwrap_err();

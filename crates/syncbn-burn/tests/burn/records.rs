@@ -32,7 +32,8 @@ fn a_record_of_burn_s_layer_loads_into_ours_and_back() {
     let devices = devices();
     let rank = ranks(&devices[..1], DEADLINE).remove(0);
     let device = rank.device();
-    let (mut theirs, mut own) = (model(|| burns(&device), &device), model(|| ours(&device), &device));
+    let (mut theirs, mut own) =
+        (model(|| burns(&device), &device), model(|| ours(&device), &device));
     // Parameters and running statistics away from their initial values.
     for (seed, (theirs, own)) in (50..).zip(theirs.norms.iter_mut().zip(&mut own.norms)) {
         let [first, second] = [Problem::random(&[4], 3, seed), Problem::random(&[4], 3, seed + 10)];
@@ -47,14 +48,18 @@ fn a_record_of_burn_s_layer_loads_into_ours_and_back() {
     let loaded = model(|| ours(&device), &device).load_record(theirs.into_record());
     assert_eq!(all(&loaded), of_theirs);
     let bytes = own.into_record().into_bytes().unwrap();
-    let loaded_back = model(|| burns(&device), &device).load_record(ModuleRecord::from_bytes(bytes).unwrap());
+    let loaded_back =
+        model(|| burns(&device), &device).load_record(ModuleRecord::from_bytes(bytes).unwrap());
     assert_eq!(all(&loaded_back), of_own);
 
     // What was loaded trains and evaluates as what it came from.
     let problem = Problem::random(&[4], 3, 55);
-    let fresh: Model<BatchNorm> = model(|| burns(&device), &device).load_record(loaded.clone().into_record());
-    let (found, expected) =
-        (step(&loaded.norms[0], &problem.ranks[0], &device), step(&fresh.norms[0], &problem.ranks[0], &device));
+    let fresh: Model<BatchNorm> =
+        model(|| burns(&device), &device).load_record(loaded.clone().into_record());
+    let (found, expected) = (
+        step(&loaded.norms[0], &problem.ranks[0], &device),
+        step(&fresh.norms[0], &problem.ranks[0], &device),
+    );
     found.assert_close(&expected.widen(), 16.0 + 12.0, "after loading");
 }
 

@@ -1,4 +1,5 @@
-//! Two virtual devices on one adapter, each on a thread of its own: together they compute the whole batch.
+//! Two virtual devices on one adapter, each on a thread of its own: together they compute the whole
+//! batch.
 
 use burn::module::Module;
 use burn::nn::BatchNorm;
@@ -6,8 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use syncbn_burn::{Rank, SyncBatchNorm};
 
 use crate::common::{
-    Batch, CHANNELS, DEADLINE, DEFINITION, Norm, Problem, Seen, burns, devices, difference, on_threads, ours, ranks,
-    step, values,
+    Batch, CHANNELS, DEADLINE, DEFINITION, Norm, Problem, Seen, burns, devices, difference,
+    on_threads, ours, ranks, step, values,
 };
 
 /// A step of every rank on its thread, each with a module of its own.
@@ -21,19 +22,31 @@ fn together(ranks: Vec<Rank>, problem: &Problem) -> Vec<Seen<f32>> {
 #[test]
 fn two_ranks_compute_the_whole_batch() {
     let devices = devices();
-    for (batches, positions, seed) in [([2, 2], 9, 1), ([5, 1], 4, 2), ([1, 3], 1, 3), ([3, 4], 256, 4)] {
+    for (batches, positions, seed) in
+        [([2, 2], 9, 1), ([5, 1], 4, 2), ([1, 3], 1, 3), ([3, 4], 256, 4)]
+    {
         let problem = Problem::random(&batches, positions, seed);
         let found = together(ranks(&devices[..], DEADLINE), &problem);
         for (rank, (found, expected)) in found.iter().zip(&problem.expected()).enumerate() {
             found.assert_close(expected, DEFINITION, &format!("{batches:?}, rank {rank}"));
         }
-        assert_eq!(found[0].running, found[1].running, "running statistics are the same bits on every rank");
-        // Burn's layer on one device with the whole batch; its gradients of the parameters are the sums of the ranks'.
+        assert_eq!(
+            found[0].running, found[1].running,
+            "running statistics are the same bits on every rank"
+        );
+        // Burn's layer on one device with the whole batch; its gradients of the parameters are the
+        // sums of the ranks'.
         let (device, _) = &devices[0];
-        let whole = step(&burns(device).set(&problem.gamma, &problem.beta), &problem.whole().ranks[0], device);
-        let sum =
-            |of: fn(&Seen<f32>) -> &Vec<f32>| of(&found[0]).iter().zip(of(&found[1])).map(|(a, b)| a + b).collect();
-        let joined = |of: fn(&Seen<f32>) -> &Vec<f32>| [&of(&found[0])[..], &of(&found[1])[..]].concat();
+        let whole = step(
+            &burns(device).set(&problem.gamma, &problem.beta),
+            &problem.whole().ranks[0],
+            device,
+        );
+        let sum = |of: fn(&Seen<f32>) -> &Vec<f32>| {
+            of(&found[0]).iter().zip(of(&found[1])).map(|(a, b)| a + b).collect()
+        };
+        let joined =
+            |of: fn(&Seen<f32>) -> &Vec<f32>| [&of(&found[0])[..], &of(&found[1])[..]].concat();
         let found = Seen {
             y: joined(|seen| &seen.y),
             grad_x: joined(|seen| &seen.grad_x),
@@ -95,8 +108,8 @@ fn replicas_that_load_one_record_or_fork_train_alike() {
         let norm = ours(&rank.device()).load_record(record.clone());
         step(&norm, &problem.ranks[index], &rank.device())
     });
-    // A module that belongs to no rank yet: its clones find theirs by the device of their input. Their parameters are leaves
-    // of their own; Burn shares the running statistics of forks.
+    // A module that belongs to no rank yet: its clones find theirs by the device of their input.
+    // Their parameters are leaves of their own; Burn shares the running statistics of forks.
     let forked = on_threads(ranks(&devices[..], DEADLINE), |index, rank| {
         let norm = made.clone().fork(&rank.device().autodiff());
         let mut seen = step(&norm, &problem.ranks[index], &rank.device());
@@ -117,7 +130,8 @@ impl<N: Norm> Two<N> {
     /// The gradient of the input.
     fn gradient(&self, batch: &Batch, device: &Device) -> Vec<f32> {
         let device = device.clone().autodiff();
-        let x = Tensor::<3>::from_data(TensorData::new(batch.x.clone(), batch.dims), &device).require_grad();
+        let x = Tensor::<3>::from_data(TensorData::new(batch.x.clone(), batch.dims), &device)
+            .require_grad();
         let g = Tensor::<3>::from_data(TensorData::new(batch.g.clone(), batch.dims), &device);
         let inner = self.first.apply(x.clone()).tanh();
         let y = self.first.apply(self.second.apply(inner) + x.clone());
@@ -130,9 +144,11 @@ impl<N: Norm> Two<N> {
 fn layers_used_several_times_and_for_several_steps_stay_in_step() {
     const STEPS: u64 = 3;
     let devices = devices();
-    let problems: Vec<Problem> = (0..STEPS).map(|step| Problem::random(&[2, 2], 6, 70 + step)).collect();
+    let problems: Vec<Problem> =
+        (0..STEPS).map(|step| Problem::random(&[2, 2], 6, 70 + step)).collect();
     let found = on_threads(ranks(&devices[..], DEADLINE), |index, rank| {
-        let two = Two::<SyncBatchNorm> { first: ours(&rank.device()), second: ours(&rank.device()) };
+        let two =
+            Two::<SyncBatchNorm> { first: ours(&rank.device()), second: ours(&rank.device()) };
         let gradient = |problem: &Problem| two.gradient(&problem.ranks[index], &rank.device());
         (problems.iter().map(gradient).collect::<Vec<_>>(), two.first.running())
     });
@@ -142,7 +158,8 @@ fn layers_used_several_times_and_for_several_steps_stay_in_step() {
         let expected = two.gradient(&problem.whole().ranks[0], device);
         let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
         let found = [&found[0].0[step][..], &found[1].0[step][..]].concat();
-        // Between Burn and two ranks, one normalization differs by this much; here are three, forward and backward.
+        // Between Burn and two ranks, one normalization differs by this much; here are three,
+        // forward and backward.
         let units = 6.0 * (DEFINITION + 24.0);
         let worst = difference(&found, &expected);
         println!("step {step}: {worst:.1} units");

@@ -1,4 +1,5 @@
-//! GLSL, for the OpenGL backend, which an application may add to wgpu. It has neither f16 nor subgroups.
+//! GLSL, for the OpenGL backend, which an application may add to wgpu. It has neither f16 nor
+//! subgroups.
 
 use naga::back::glsl;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
@@ -60,7 +61,8 @@ impl Target for Glsl {
     fn write(&self, module: &Module<'_>) -> Result<Vec<u8>, TranslateError> {
         let options = glsl::Options {
             version: self.version(),
-            writer_flags: glsl::WriterFlags::ADJUST_COORDINATE_SPACE | glsl::WriterFlags::FORCE_POINT_SIZE,
+            writer_flags: glsl::WriterFlags::ADJUST_COORDINATE_SPACE
+                | glsl::WriterFlags::FORCE_POINT_SIZE,
             binding_map: bindings(module),
             zero_initialize_workgroup_memory: false,
         };
@@ -77,8 +79,9 @@ impl Target for Glsl {
             binding_array: BoundsCheckPolicy::Unchecked,
         };
         let mut text = String::new();
-        let mut writer = glsl::Writer::new(&mut text, &module.ir, &module.info, &options, &pipeline, policies)
-            .map_err(TranslateError::writer)?;
+        let mut writer =
+            glsl::Writer::new(&mut text, &module.ir, &module.info, &options, &pipeline, policies)
+                .map_err(TranslateError::writer)?;
         writer.write().map_err(TranslateError::writer)?;
         Ok(text.into_bytes())
     }

@@ -33,14 +33,15 @@ impl Hlsl {
         format!("cs_{}", self.model().to_str())
     }
 
-    /// Whether the device has the feature `SHADER_F16`, for which wgpu-hal passes DXC a flag, whatever the shader.
+    /// Whether the device has the feature `SHADER_F16`, for which wgpu-hal passes DXC a flag,
+    /// whatever the shader.
     pub fn has_16_bits(self) -> bool {
         matches!(self, Self::V6_2 | Self::V6_6)
     }
 }
 
-/// Registers by class and in the order of the layout, as wgpu-hal hands them out; behind those of the buffers that of the
-/// number of workgroups.
+/// Registers by class and in the order of the layout, as wgpu-hal hands them out; behind those of
+/// the buffers that of the number of workgroups.
 fn options(model: hlsl::ShaderModel, module: &Module<'_>) -> hlsl::Options {
     let [mut constants, mut read, mut written] = [hlsl::BindTarget::default(); 3];
     let take = |next: &mut hlsl::BindTarget| {
@@ -89,13 +90,18 @@ impl Target for Hlsl {
 
     fn write(&self, module: &Module<'_>) -> Result<Vec<u8>, TranslateError> {
         let options = options(self.model(), module);
-        let entry = hlsl::PipelineOptions { entry_point: Some((naga::ShaderStage::Compute, ENTRY.to_owned())) };
+        let entry = hlsl::PipelineOptions {
+            entry_point: Some((naga::ShaderStage::Compute, ENTRY.to_owned())),
+        };
         let mut text = String::new();
         let mut writer = hlsl::Writer::new(&mut text, &options, &entry);
-        let mut found = writer.write(&module.ir, &module.info, None).map_err(TranslateError::writer)?;
+        let mut found =
+            writer.write(&module.ir, &module.info, None).map_err(TranslateError::writer)?;
         match found.entry_point_names.pop() {
             Some(Ok(entry)) if entry == ENTRY => Ok(text.into_bytes()),
-            other => Err(TranslateError::writer(format!("the entry point was written as {other:?}"))),
+            other => {
+                Err(TranslateError::writer(format!("the entry point was written as {other:?}")))
+            }
         }
     }
 }

@@ -30,7 +30,8 @@ fn resources(module: &Module<'_>) -> msl::EntryPointResources {
     let mut resources = msl::BindingMap::default();
     let mut slot = 0;
     for (binding, read_only) in all {
-        let target = msl::BindTarget { buffer: Some(slot), mutable: !read_only, ..Default::default() };
+        let target =
+            msl::BindTarget { buffer: Some(slot), mutable: !read_only, ..Default::default() };
         resources.insert(binding, target);
         slot += 1;
     }
@@ -75,12 +76,14 @@ impl Target for Msl {
             vertex_pulling_transform: true,
             ..msl::PipelineOptions::default()
         };
-        let (text, found) =
-            msl::write_string(&module.ir, &module.info, &options, &pipeline).map_err(TranslateError::writer)?;
+        let (text, found) = msl::write_string(&module.ir, &module.info, &options, &pipeline)
+            .map_err(TranslateError::writer)?;
         // Which is renamed: `main` is a name that the language reserves.
         match found.entry_point_names.first() {
             Some(Ok(_)) => Ok(text.into_bytes()),
-            other => Err(TranslateError::writer(format!("the entry point was written as {other:?}"))),
+            other => {
+                Err(TranslateError::writer(format!("the entry point was written as {other:?}")))
+            }
         }
     }
 }

@@ -28,7 +28,8 @@ impl Spirv {
             Self::Vulkan11 => BoundsCheckPolicy::Restrict,
             Self::Vulkan12 | Self::Vulkan13 => BoundsCheckPolicy::Unchecked,
         };
-        // Asked not to zero workgroup memory, wgpu-hal obeys only where a driver must be given each entry point by itself.
+        // Asked not to zero workgroup memory, wgpu-hal obeys only where a driver must be given each
+        // entry point by itself.
         let zeroed = match self {
             Self::Vulkan11 | Self::Vulkan12 => spv::ZeroInitializeWorkgroupMemoryMode::Polyfill,
             Self::Vulkan13 => spv::ZeroInitializeWorkgroupMemoryMode::Native,
@@ -107,7 +108,8 @@ impl Target for Spirv {
 
     fn write(&self, module: &Module<'_>) -> Result<Vec<u8>, TranslateError> {
         let options = self.options(module.shader);
-        let words = spv::write_vec(&module.ir, &module.info, &options, None).map_err(TranslateError::writer)?;
+        let words = spv::write_vec(&module.ir, &module.info, &options, None)
+            .map_err(TranslateError::writer)?;
         Ok(words.into_iter().flat_map(u32::to_le_bytes).collect())
     }
 }

@@ -1,4 +1,5 @@
-//! The photos of the quickstart over several processes, and the same photos in one: every bit must be equal.
+//! The photos of the quickstart over several processes, and the same photos in one: every bit must
+//! be equal.
 //!
 //! `scripts/mpi.sh 4 quickstart -- --help` says what it does and which options there are.
 
@@ -24,7 +25,8 @@ use syncbn_mpi::Mpi;
 
 use batch::{Batch, CHANNELS};
 
-/// How long a rank waits for the others: the photos take a second or two, also on a software driver.
+/// How long a rank waits for the others: the photos take a second or two, also on a software
+/// driver.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Synchronized batch normalization of photos, each shard of the batch in its own process.
@@ -77,7 +79,11 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let alone = Pass::run(SyncBatchNorm::new(config, devices.clone())?, &batch, &shards).await?;
     let verdict = found.compare(&alone, rank)?;
 
-    let names = photos[own[0].clone()].iter().map(|photo| photo.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = photos[own[0].clone()]
+        .iter()
+        .map(|photo| photo.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
     let line = format!("process {rank}: {names}\n{}", described(&found.local[0]));
     let lines = group.all_gather(line.as_bytes()).await?;
     let lines: String = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
@@ -105,12 +111,19 @@ struct Pass {
 
 impl Pass {
     /// Forward, and backward with the photos themselves, scaled, as the gradient of the output.
-    async fn run(layer: SyncBatchNorm, batch: &Batch, shards: &[Range<usize>]) -> Result<Self, syncbn::Error> {
+    async fn run(
+        layer: SyncBatchNorm,
+        batch: &Batch,
+        shards: &[Range<usize>],
+    ) -> Result<Self, syncbn::Error> {
         let (mut inputs, mut grad_outputs) = (Vec::new(), Vec::new());
         for (device, shard) in layer.devices().iter().zip(shards) {
             let (dims, values) = (batch.dims(shard.len()), batch.values(shard));
             inputs.push(device.upload(&dims, values)?);
-            grad_outputs.push(device.upload(&dims, &values.iter().map(|x| x / 255.0 - 0.3).collect::<Vec<_>>())?);
+            grad_outputs.push(
+                device
+                    .upload(&dims, &values.iter().map(|x| x / 255.0 - 0.3).collect::<Vec<_>>())?,
+            );
         }
         let forward = layer.forward_train(&inputs).await?;
         let backward = layer.backward(&forward.saved, Backward::of(&inputs, &grad_outputs)).await?;
@@ -118,15 +131,19 @@ impl Pass {
         for (y, grad_input) in forward.output.iter().zip(&backward.input) {
             tensors.push([bits(&y.to_vec().await?), bits(&grad_input.to_vec().await?)]);
         }
-        let running = layer.running_stats().map(|running| [bits(&running.mean), bits(&running.var)].concat());
-        let local = forward.saved.report().map(|report| report.local.ranks().to_vec()).unwrap_or_default();
-        let global = forward.saved.statistics().map(|global| global.channels().to_vec()).unwrap_or_default();
+        let running =
+            layer.running_stats().map(|running| [bits(&running.mean), bits(&running.var)].concat());
+        let local =
+            forward.saved.report().map(|report| report.local.ranks().to_vec()).unwrap_or_default();
+        let global =
+            forward.saved.statistics().map(|global| global.channels().to_vec()).unwrap_or_default();
         Ok(Self { tensors, running: running.unwrap_or_default(), local, global })
     }
 
     /// Whether this process's shard has the bits that it has among all shards in one process.
     fn compare(&self, alone: &Self, rank: usize) -> Result<String, String> {
-        let numbers = |channel: &Moments| [channel.count, channel.mean.to_bits(), channel.m2.to_bits()];
+        let numbers =
+            |channel: &Moments| [channel.count, channel.mean.to_bits(), channel.m2.to_bits()];
         let global = |pass: &Self| pass.global.iter().map(numbers).collect::<Vec<_>>();
         let differs = [
             ("y", self.tensors[0][0] != alone.tensors[rank][0]),
@@ -135,8 +152,13 @@ impl Pass {
             ("the statistics", global(self) != global(alone)),
         ];
         match differs.iter().find(|(_, differs)| *differs) {
-            Some((what, _)) => Err(format!("process {rank}: {what} differs from that of one process")),
-            None => Ok("Outputs, gradients and statistics are those of one process, to the last bit.".to_owned()),
+            Some((what, _)) => {
+                Err(format!("process {rank}: {what} differs from that of one process"))
+            }
+            None => {
+                Ok("Outputs, gradients and statistics are those of one process, to the last bit."
+                    .to_owned())
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What exchanges cost a training step of ResNet-50 with 8 to 65,536 ranks, computed from what is measured in this run.
+//! What exchanges cost a training step of ResNet-50 with 8 to 65,536 ranks, computed from what is
+//! measured in this run.
 //!
-//! `scripts/mpi.sh 2 scaling -- --help` says what it does and which options there are. `measure` takes the times of
-//! messages and of merging, `model` computes, `plot` draws.
+//! `scripts/mpi.sh 2 scaling -- --help` says what it does and which options there are. `measure`
+//! takes the times of messages and of merging, `model` computes, `plot` draws.
 
 mod measure;
 mod model;
@@ -68,11 +69,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         costs.alone.per_byte = 1e-9 / bandwidth;
         costs.of_many.per_byte = costs.of_many.per_byte.max(1e-9 / bandwidth);
     }
-    let mut text = format!("{costs}\nMilliseconds of a step for its {} exchanges:\n\n", model::exchanges());
-    text += &format!("{:>6}  {:>12}  {:>12}  {:>12}\n", "ranks", "gathered", "merged", "groups of 8");
+    let mut text =
+        format!("{costs}\nMilliseconds of a step for its {} exchanges:\n\n", model::exchanges());
+    text +=
+        &format!("{:>6}  {:>12}  {:>12}  {:>12}\n", "ranks", "gathered", "merged", "groups of 8");
     for ranks in RANKS {
-        let [gathered, merged, groups] =
-            [Way::Gathered, Way::Merged, Way::Groups(GROUP)].map(|way| 1e3 * way.step_seconds(&costs, ranks));
+        let [gathered, merged, groups] = [Way::Gathered, Way::Merged, Way::Groups(GROUP)]
+            .map(|way| 1e3 * way.step_seconds(&costs, ranks));
         text += &format!("{ranks:>6}  {gathered:>12.2}  {merged:>12.2}  {groups:>12.2}\n");
     }
     if let Some(ranks) = (2..).take(1 << 16).find(|&ranks| model::merging_pays(&costs, ranks)) {

@@ -15,8 +15,8 @@ use syncbn_mpi::Mpi;
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Repetitions of each measurement, of which the median counts.
 const REPETITIONS: usize = 200;
-/// The message sizes between which a cost is a straight line: that of a layer of 8 channels, and of the widest layers
-/// of ResNet-50.
+/// The message sizes between which a cost is a straight line: that of a layer of 8 channels, and of
+/// the widest layers of ResNet-50.
 const BYTES: [usize; 2] = [256, 32_768];
 /// Messages at once, as among 33 ranks.
 const MANY: usize = 32;
@@ -31,7 +31,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Through what was measured at [`BYTES`]; a machine with other work may measure that more bytes take less time.
+    /// Through what was measured at [`BYTES`]; a machine with other work may measure that more
+    /// bytes take less time.
     fn through([short, long]: [f64; 2]) -> Self {
         let per_byte = ((long - short) / (BYTES[1] - BYTES[0]) as f64).max(0.0);
         Self { fixed: (short - per_byte * BYTES[0] as f64).max(0.0), per_byte }
@@ -73,14 +74,19 @@ impl Costs {
         let merging = [merging(BYTES[0])?, merging(BYTES[1])?];
         // Nobody leaves before all are done.
         pollster::block_on(world.all_gather(Vec::new(), DEADLINE))?;
-        Ok(Self { alone: Line::through(alone), of_many: Line::through(of_many), merging: Line::through(merging) })
+        Ok(Self {
+            alone: Line::through(alone),
+            of_many: Line::through(of_many),
+            merging: Line::through(merging),
+        })
     }
 }
 
 /// The median of a time in seconds, after a first one that does not count.
 fn median<E>(mut time: impl FnMut() -> Result<Duration, E>) -> Result<f64, E> {
     time()?;
-    let mut times = (0..REPETITIONS).map(|_| Ok(time()?.as_secs_f64())).collect::<Result<Vec<_>, E>>()?;
+    let mut times =
+        (0..REPETITIONS).map(|_| Ok(time()?.as_secs_f64())).collect::<Result<Vec<_>, E>>()?;
     times.sort_by(f64::total_cmp);
     Ok(times[times.len() / 2])
 }
@@ -91,7 +97,9 @@ fn burst(pair: &dyn Collective, bytes: usize, count: usize) -> Result<Duration, 
     // Both ranks are there.
     pollster::block_on(pair.all_gather(Vec::new(), DEADLINE))?;
     let began = Instant::now();
-    pollster::block_on(try_join_all(messages.into_iter().map(|message| pair.all_gather(message, DEADLINE))))?;
+    pollster::block_on(try_join_all(
+        messages.into_iter().map(|message| pair.all_gather(message, DEADLINE)),
+    ))?;
     Ok(began.elapsed())
 }
 
@@ -117,7 +125,10 @@ fn merging(bytes: usize) -> Result<f64, Box<dyn std::error::Error>> {
             listed: 1,
         };
         let values = (0..channels).map(|channel| [channel as f64, 1.0 + rank as f64]).collect();
-        Frame { header, payload: Payload::Nodes(vec![NodePayload { level: 0, index: rank, count: 32, values }]) }
+        Frame {
+            header,
+            payload: Payload::Nodes(vec![NodePayload { level: 0, index: rank, count: 32, values }]),
+        }
     };
     let messages: Vec<Vec<u8>> = (0..MANY).map(|rank| frame(rank).encode()).collect();
     let merge = |left: &Vec<Moments>, right: &Vec<Moments>| {
@@ -127,13 +138,18 @@ fn merging(bytes: usize) -> Result<f64, Box<dyn std::error::Error>> {
         let began = Instant::now();
         let mut nodes = Vec::new();
         for message in &messages {
-            let Payload::Nodes(payloads) = Frame::decode(message).map_err(|error| error.to_string())?.payload else {
+            let Payload::Nodes(payloads) =
+                Frame::decode(message).map_err(|error| error.to_string())?.payload
+            else {
                 return Err("a frame came back as another".to_owned());
             };
-            nodes.extend(payloads.into_iter().map(|NodePayload { level, index, count, values }| {
-                let value = values.into_iter().map(|[mean, m2]| Moments { count, mean, m2 }).collect();
-                Node { level, index, value }
-            }));
+            nodes.extend(payloads.into_iter().map(
+                |NodePayload { level, index, count, values }| {
+                    let value =
+                        values.into_iter().map(|[mean, m2]| Moments { count, mean, m2 }).collect();
+                    Node { level, index, value }
+                },
+            ));
         }
         black_box(merge_nodes(nodes, merge));
         Ok(began.elapsed() / MANY as u32)
@@ -144,7 +160,12 @@ fn merging(bytes: usize) -> Result<f64, Box<dyn std::error::Error>> {
 impl fmt::Display for Costs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = |what: &str, line: &Line| {
-            writeln!(f, "{what}: {:.2} us + {:.3} ns per byte", line.fixed * 1e6, line.per_byte * 1e9)
+            writeln!(
+                f,
+                "{what}: {:.2} us + {:.3} ns per byte",
+                line.fixed * 1e6,
+                line.per_byte * 1e9
+            )
         };
         line("a message by itself           ", &self.alone)?;
         line("each further of many at once  ", &self.of_many)?;

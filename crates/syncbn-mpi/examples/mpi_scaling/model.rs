@@ -3,19 +3,20 @@
 use crate::measure::Costs;
 
 /// Numbers of ranks that the table has: powers of two.
-pub const RANKS: [usize; 14] = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536];
+pub const RANKS: [usize; 14] =
+    [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536];
 /// Ranks of the process groups in the table: the devices of one machine, often.
 pub const GROUP: usize = 8;
 
-/// The stages of ResNet-50: blocks, and channels of a block's first two layers; the third has four times as many, and so
-/// has the one beside a stage's first block.
+/// The stages of ResNet-50: blocks, and channels of a block's first two layers; the third has four
+/// times as many, and so has the one beside a stage's first block.
 const STAGES: [(usize, usize); 4] = [(3, 64), (4, 128), (6, 256), (3, 512)];
 /// Channels of the layer before the first stage.
 const STEM: usize = 64;
 /// Forward and backward.
 const PASSES: usize = 2;
-/// Bytes of a message beside its numbers: the length of the frame, its header, a name such as `layer3.0.bn2`, and the place
-/// of a node.
+/// Bytes of a message beside its numbers: the length of the frame, its header, a name such as
+/// `layer3.0.bn2`, and the place of a node.
 const HEADER_BYTES: usize = 134;
 /// Bytes per channel: two f64.
 const CHANNEL_BYTES: usize = 16;
@@ -48,7 +49,8 @@ pub fn exchanges() -> usize {
 impl Way {
     /// Seconds of all exchanges of a step.
     pub fn step_seconds(self, costs: &Costs, ranks: usize) -> f64 {
-        PASSES as f64 * layers().map(|channels| self.exchange_seconds(costs, ranks, channels)).sum::<f64>()
+        PASSES as f64
+            * layers().map(|channels| self.exchange_seconds(costs, ranks, channels)).sum::<f64>()
     }
 
     fn exchange_seconds(self, costs: &Costs, ranks: usize, channels: usize) -> f64 {
@@ -58,10 +60,12 @@ impl Way {
             // The first message takes its time, each other its share; then all are merged.
             Self::Gathered => {
                 let others = ranks.saturating_sub(1) as f64;
-                let messages = costs.alone.seconds(bytes) + (others - 1.0).max(0.0) * costs.of_many.seconds(bytes);
+                let messages = costs.alone.seconds(bytes)
+                    + (others - 1.0).max(0.0) * costs.of_many.seconds(bytes);
                 messages + ranks as f64 * merging
             }
-            // Two messages are decoded, and the result encoded, at every step up; nothing is done on the way down.
+            // Two messages are decoded, and the result encoded, at every step up; nothing is done
+            // on the way down.
             Self::Merged => {
                 let steps = f64::from(ranks.next_power_of_two().ilog2());
                 2.0 * steps * costs.alone.seconds(bytes) + 3.0 * steps * merging
@@ -97,7 +101,9 @@ mod tests {
     fn gathering_grows_with_the_ranks_and_merging_with_their_logarithm() {
         // Forward and backward, 53 layers: bytes of all layers, and a message of each.
         let step = 2.0 * (53.0 * 1e-6 + (26_560.0 * 16.0 + 53.0 * 134.0) * 1e-9);
-        let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-9, "{found} {expected}");
+        let near = |found: f64, expected: f64| {
+            assert!((found / expected - 1.0).abs() < 1e-9, "{found} {expected}")
+        };
         near(Way::Gathered.step_seconds(&PLAIN, 9), 8.0 * step);
         near(Way::Merged.step_seconds(&PLAIN, 1024), 20.0 * step);
         near(Way::Merged.step_seconds(&PLAIN, 1025), 22.0 * step);

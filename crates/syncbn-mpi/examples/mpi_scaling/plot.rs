@@ -20,7 +20,8 @@ pub fn draw(costs: &Costs, file: &Path) -> Result<(), Box<dyn Error>> {
     register_font(FAMILY, FontStyle::Normal, FONT).map_err(|_| "the font is not one")?;
     let sheet = BitMapBackend::new(file, SIZE).into_drawing_area();
     sheet.fill(&WHITE)?;
-    let title = format!("Exchanges of one training step of ResNet-50 ({} of them)", model::exchanges());
+    let title =
+        format!("Exchanges of one training step of ResNet-50 ({} of them)", model::exchanges());
     let (first, last) = (RANKS[0] as f64, RANKS[RANKS.len() - 1] as f64);
     let mut chart = ChartBuilder::on(&sheet)
         .caption(title, (FAMILY, 26))

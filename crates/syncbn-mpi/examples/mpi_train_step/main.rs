@@ -1,4 +1,5 @@
-//! The training of `train_step` over several processes, and the same in one: every loss must be equal to the last bit.
+//! The training of `train_step` over several processes, and the same in one: every loss must be
+//! equal to the last bit.
 //!
 //! `scripts/mpi.sh 4 train_step -- --help` says what it does and which options there are.
 

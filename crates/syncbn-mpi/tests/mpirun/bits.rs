@@ -10,12 +10,13 @@ const CHANNELS: usize = 5;
 /// Training steps of each comparison.
 const STEPS: u64 = 3;
 
-/// Numbers that differ in every place, by the steps of a linear congruential generator (Knuth's MMIX); one spike, so that
-/// the order of additions shows.
+/// Numbers that differ in every place, by the steps of a linear congruential generator (Knuth's
+/// MMIX); one spike, so that the order of additions shows.
 fn values(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let next = |index: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let value = (state >> 40) as f32 / (1u64 << 24) as f32;
         if index == 0 { 1000.0 * value } else { value - 0.3 }
     };
@@ -33,10 +34,14 @@ fn train(layer: SyncBatchNorm, first: usize) -> Result<Vec<Vec<u32>>, syncbn::Er
     let ranks = first..first + layer.devices().len();
     let mut bits = Vec::new();
     for step in 0..STEPS {
-        let all = |seed| ranks.clone().map(|rank| upload(rank, step, seed)).collect::<Result<Vec<_>, _>>();
+        let all = |seed| {
+            ranks.clone().map(|rank| upload(rank, step, seed)).collect::<Result<Vec<_>, _>>()
+        };
         let (inputs, grad_outputs) = (all(1)?, all(2)?);
         let forward = pollster::block_on(layer.forward_train(&inputs))?;
-        let backward = pollster::block_on(layer.backward(&forward.saved, Backward::of(&inputs, &grad_outputs)))?;
+        let backward = pollster::block_on(
+            layer.backward(&forward.saved, Backward::of(&inputs, &grad_outputs)),
+        )?;
         for tensor in forward.output.iter().chain(&backward.input) {
             bits.push(pollster::block_on(tensor.to_vec())?.into_iter().map(f32::to_bits).collect());
         }
@@ -58,10 +63,16 @@ fn expected(total: usize, first: usize, own: usize) -> Result<Vec<Vec<u32>>, syn
     Ok(of_ranks.chain([running.clone()]).collect())
 }
 
-fn compare(layer: SyncBatchNorm, total: usize, first: usize) -> Result<(), Box<dyn std::error::Error>> {
+fn compare(
+    layer: SyncBatchNorm,
+    total: usize,
+    first: usize,
+) -> Result<(), Box<dyn std::error::Error>> {
     let own = layer.devices().len();
     if train(layer, first)? != expected(total, first, own)? {
-        return Err(format!("ranks {first} to {} of {total} have other bits", first + own - 1).into());
+        return Err(
+            format!("ranks {first} to {} of {total} have other bits", first + own - 1).into()
+        );
     }
     Ok(())
 }
@@ -99,7 +110,8 @@ pub fn of_many(mpi: &Mpi) -> Told {
     Ok("the bits of one process".to_owned())
 }
 
-/// Ranks 0, 2 and 1, 3, from the whole partition and from each rank's own group; then groups of these.
+/// Ranks 0, 2 and 1, 3, from the whole partition and from each rank's own group; then groups of
+/// these.
 pub fn in_groups(mpi: &Mpi) -> Told {
     let world = group(mpi, false)?;
     let own = [world.rank() % 2, world.rank() % 2 + 2];
@@ -126,7 +138,8 @@ fn refusals(world: &ProcessGroup) -> Result<(), Box<dyn std::error::Error>> {
         let found = pollster::block_on(world.partition(&lists)).map(|_| ());
         let local = std::thread::scope(|scope| {
             let ranks = LocalGroup::ranks(world.world_size()).into_iter().map(ProcessGroup::new);
-            let ranks = ranks.map(|group| scope.spawn(|| pollster::block_on(move_in(group, &lists))));
+            let ranks =
+                ranks.map(|group| scope.spawn(|| pollster::block_on(move_in(group, &lists))));
             ranks.collect::<Vec<_>>().into_iter().filter_map(|rank| rank.join().ok()).next_back()
         });
         if Some(&found) != local.as_ref() || found.is_ok() {

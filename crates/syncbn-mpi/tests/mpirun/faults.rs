@@ -1,5 +1,5 @@
-//! A fault of one rank: every other says where it was and who is missing, and then every process is gone. How long that
-//! takes is printed; the README has the table.
+//! A fault of one rank: every other says where it was and who is missing, and then every process is
+//! gone. How long that takes is printed; the README has the table.
 
 use std::process::Command;
 use std::thread;
@@ -32,13 +32,17 @@ struct Layers {
 
 impl Layers {
     fn new(group: ProcessGroup) -> Result<Self, Error> {
-        let make =
-            |name: &str| SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()])?.named(name).in_group(&group);
+        let make = |name: &str| {
+            SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()])?
+                .named(name)
+                .in_group(&group)
+        };
         Ok(Self { layers: [make("bn1")?, make("bn2")?], group })
     }
 
     fn forward(&self, layer: usize, dims: &[usize]) -> Result<(), Error> {
-        let x = Device::host().upload(dims, &vec![self.group.rank() as f32; dims.iter().product()])?;
+        let x =
+            Device::host().upload(dims, &vec![self.group.rank() as f32; dims.iter().product()])?;
         pollster::block_on(self.layers[layer].forward_train(&x)).map(|_| ())
     }
 }
@@ -88,7 +92,8 @@ pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Told {
 struct Case {
     fault: &'static str,
     merging: bool,
-    /// What the others say behind "error: ", after where they were; empty where the launcher ends them before.
+    /// What the others say behind "error: ", after where they were; empty where the launcher ends
+    /// them before.
     others: &'static str,
     /// The same of the rank itself.
     culprit: &'static str,
@@ -101,27 +106,64 @@ struct Case {
 pub const AT: &str = "error: layer 0 \"bn1\", forward, exchange 3: ";
 
 pub fn trials() -> Vec<Trial> {
-    let case = |fault, others, culprit, told, status| Case { fault, merging: false, others, culprit, told, status };
+    let case = |fault, others, culprit, told, status| Case {
+        fault,
+        merging: false,
+        others,
+        culprit,
+        told,
+        status,
+    };
     let ended = "did not come to the end of the job within 2s; ending the job";
     let late = "rank(s) [1] did not come within 2s";
     let layer = "layer of rank 1 is 1, expected 0, as on most ranks";
     let shape = "rank 1 failed at layer 0 \"bn1\", forward, exchange 3: x";
     let cases = vec![
-        case("panics", "rank 1 panicked", "", "rank 1: this rank panicked; ending the job", Some(101)),
-        case("panics in a thread", "rank 1 panicked", "", "rank 1: this rank panicked; ending the job", Some(101)),
+        case(
+            "panics",
+            "rank 1 panicked",
+            "",
+            "rank 1: this rank panicked; ending the job",
+            Some(101),
+        ),
+        case(
+            "panics in a thread",
+            "rank 1 panicked",
+            "",
+            "rank 1: this rank panicked; ending the job",
+            Some(101),
+        ),
         case("never comes", late, "", ended, Some(87)),
         Case { merging: true, ..case("never comes", late, "", ended, Some(87)) },
         case("stops", late, "", ended, Some(87)),
         case("comes late", late, late, "", Some(1)),
         Case { merging: true, ..case("comes late", late, late, "", Some(1)) },
-        case("exits", "rank 1 has left the group", "", "rank 1: this rank left its program", Some(87)),
+        case(
+            "exits",
+            "rank 1 has left the group",
+            "",
+            "rank 1: this rank left its program",
+            Some(87),
+        ),
         case("is killed", "", "", "rank 1", None),
         case("leaves", "rank 1 has left the group", "", "rank 1: left", Some(1)),
-        Case { merging: true, ..case("leaves", "rank 1 has left the group", "", "rank 1: left", Some(1)) },
+        Case {
+            merging: true,
+            ..case("leaves", "rank 1 has left the group", "", "rank 1: left", Some(1))
+        },
         case("is in another layer", layer, "", "", Some(1)),
         Case { merging: true, ..case("is in another layer", layer, "", "", Some(1)) },
-        case("does something else", "layer name of rank 1 is \"\", expected \"bn1\"", "", "", Some(1)),
-        Case { merging: true, ..case("does something else", "the transport failed: rank ", "", "", Some(1)) },
+        case(
+            "does something else",
+            "layer name of rank 1 is \"\", expected \"bn1\"",
+            "",
+            "",
+            Some(1),
+        ),
+        Case {
+            merging: true,
+            ..case("does something else", "the transport failed: rank ", "", "", Some(1))
+        },
         case("has a wrong shape", shape, "", "", Some(1)),
         case("never ends", "", "", ended, Some(87)),
     ];
@@ -137,14 +179,21 @@ impl Case {
         let merging = if self.merging { " merging" } else { "" };
         let outcome = Job::new(&format!("{}{merging}", self.fault), PROCESSES).run()?;
         let took = outcome.took.unwrap_or_default();
-        println!("measured: {}{merging}: every process gone after {:.2} s", self.fault, took.as_secs_f64());
+        println!(
+            "measured: {}{merging}: every process gone after {:.2} s",
+            self.fault,
+            took.as_secs_f64()
+        );
         self.judge(&outcome)
     }
 
     fn judge(&self, outcome: &Outcome) -> Result<(), String> {
         outcome.expect(outcome.status != Some(0), "a failure")?;
         outcome.expect(!outcome.launcher_hung, "the end of mpirun with its ranks")?;
-        outcome.expect(self.status.is_none() || outcome.status == self.status, &format!("status {:?}", self.status))?;
+        outcome.expect(
+            self.status.is_none() || outcome.status == self.status,
+            &format!("status {:?}", self.status),
+        )?;
         outcome.expect(outcome.text.contains(self.told), self.told)?;
         if !self.others.is_empty() {
             outcome.these_say([0, 2], &format!("{AT}{}", self.others))?;

@@ -1,6 +1,7 @@
 //! What the ranks of a job have printed, and whether it is what they should have.
 //!
-//! A rank prints lines `rank 2: …`. `mpirun` may mix lines of several ranks, so that one is looked for in the whole text.
+//! A rank prints lines `rank 2: …`. `mpirun` may mix lines of several ranks, so that one is looked
+//! for in the whole text.
 
 use std::time::Duration;
 
@@ -26,7 +27,9 @@ impl Outcome {
     pub fn numbers(&self, what: &str) -> Vec<u64> {
         let prefix = format!("{what} ");
         let after = self.text.split(&prefix).skip(1);
-        after.filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()).collect()
+        after
+            .filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
+            .collect()
     }
 
     /// Whether a rank has printed a line that begins so.
@@ -41,7 +44,11 @@ impl Outcome {
     }
 
     /// These ranks have said this.
-    pub fn these_say(&self, ranks: impl IntoIterator<Item = usize>, what: &str) -> Result<(), String> {
+    pub fn these_say(
+        &self,
+        ranks: impl IntoIterator<Item = usize>,
+        what: &str,
+    ) -> Result<(), String> {
         for rank in ranks {
             self.expect(self.says(rank, what), &format!("rank {rank}: {what}"))?;
         }

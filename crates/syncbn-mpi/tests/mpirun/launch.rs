@@ -1,4 +1,5 @@
-//! Starts a job of this program under `mpirun`, with a limit, and waits until every process of it is gone.
+//! Starts a job of this program under `mpirun`, with a limit, and waits until every process of it
+//! is gone.
 
 use std::fs;
 use std::process::{Child, Command, ExitStatus};
@@ -45,10 +46,17 @@ impl Job {
         let told = tempfile::tempdir().map_err(|error| error.to_string())?;
         let limit = LIMIT.as_secs().to_string();
         let words = ["timeout", "--kill-after=5", &limit].map(str::to_owned).into_iter();
-        let words = words.chain(self.before.clone()).chain(["mpirun", "--oversubscribe", "-np"].map(str::to_owned));
-        let words = words.chain([self.processes.to_string(), "-x".to_owned(), format!("{SCENE}={}", self.scene)]);
+        let words = words
+            .chain(self.before.clone())
+            .chain(["mpirun", "--oversubscribe", "-np"].map(str::to_owned));
+        let words = words.chain([
+            self.processes.to_string(),
+            "-x".to_owned(),
+            format!("{SCENE}={}", self.scene),
+        ]);
         let words = words.chain(["-x".to_owned(), format!("{TOLD}={}", told.path().display())]);
-        let words: Vec<String> = words.chain(self.options.clone()).chain([program.display().to_string()]).collect();
+        let words: Vec<String> =
+            words.chain(self.options.clone()).chain([program.display().to_string()]).collect();
         let mut command = Command::new(&words[0]);
         // What `--allow-run-as-root` says, where the job runs as root.
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
@@ -59,12 +67,15 @@ impl Job {
         let started = command.args(&words[1..]).stdout(out).stderr(err).spawn();
         let mut launcher = started.map_err(|error| format!("mpirun cannot be started: {error}"))?;
         let read = || {
-            let text = fs::read(&written).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+            let text = fs::read(&written)
+                .map(|text| String::from_utf8_lossy(&text).into_owned())
+                .unwrap_or_default();
             let lines = (0..self.processes).map(|rank| told.path().join(rank.to_string()));
             text + &lines.filter_map(|line| fs::read_to_string(line).ok()).collect::<String>()
         };
         let status = self.wait(&mut launcher, &read)?;
-        let mut outcome = Outcome::new(self.processes, status.and_then(|status| status.code()), read());
+        let mut outcome =
+            Outcome::new(self.processes, status.and_then(|status| status.code()), read());
         // 124 is the status of `timeout` when the limit has passed.
         if outcome.status == Some(124) {
             return Err(format!("the job hung: it did not end within {LIMIT:?}\n{}", outcome.text));
@@ -74,18 +85,30 @@ impl Job {
         let ended = now();
         while let Some(pid) = pids.iter().find(|pid| is_there(**pid)) {
             if now() - ended > AFTERWARDS {
-                return Err(format!("process {pid} is still there {AFTERWARDS:?} after mpirun\n{}", outcome.text));
+                return Err(format!(
+                    "process {pid} is still there {AFTERWARDS:?} after mpirun\n{}",
+                    outcome.text
+                ));
             }
             thread::sleep(LOOK);
         }
-        // Since the fault, where there is one. A launcher that hung has been waited for longer than the ranks.
+        // Since the fault, where there is one. A launcher that hung has been waited for longer than
+        // the ranks.
         let gone = now() - if outcome.launcher_hung { AFTERWARDS } else { Duration::ZERO };
-        outcome.took = outcome.numbers("fault at").first().map(|&at| gone.saturating_sub(Duration::from_micros(at)));
+        outcome.took = outcome
+            .numbers("fault at")
+            .first()
+            .map(|&at| gone.saturating_sub(Duration::from_micros(at)));
         Ok(outcome)
     }
 
-    /// Until `mpirun` has ended. One that is there long after all of its ranks is ended, and has no status.
-    fn wait(&self, launcher: &mut Child, read: &impl Fn() -> String) -> Result<Option<ExitStatus>, String> {
+    /// Until `mpirun` has ended. One that is there long after all of its ranks is ended, and has no
+    /// status.
+    fn wait(
+        &self,
+        launcher: &mut Child,
+        read: &impl Fn() -> String,
+    ) -> Result<Option<ExitStatus>, String> {
         let mut alone_since = None;
         loop {
             if let Some(status) = launcher.try_wait().map_err(|error| error.to_string())? {

@@ -1,5 +1,6 @@
-//! Two machines: network namespaces of this one, each with an address and a name of its own, and a link between them that
-//! can be cut. Where the system does not let this process make them, the same jobs run over TCP by the loopback device.
+//! Two machines: network namespaces of this one, each with an address and a name of its own, and a
+//! link between them that can be cut. Where the system does not let this process make them, the
+//! same jobs run over TCP by the loopback device.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -33,9 +34,14 @@ pub fn trials() -> Vec<Trial> {
             let outcome = machines.job(Job::new("cuts the link", 4)).run()?;
             let took = outcome.took.unwrap_or_default();
             let launcher = if outcome.launcher_hung { "but mpirun" } else { "and mpirun" };
-            println!("measured: cuts the link: every rank {launcher} gone after {:.2} s", took.as_secs_f64());
+            println!(
+                "measured: cuts the link: every rank {launcher} gone after {:.2} s",
+                took.as_secs_f64()
+            );
             outcome.expect(outcome.status != Some(0), "a failure")?;
-            let late = |ranks: &str| format!("{}rank(s) {ranks} did not come within {DEADLINE:?}", faults::AT);
+            let late = |ranks: &str| {
+                format!("{}rank(s) {ranks} did not come within {DEADLINE:?}", faults::AT)
+            };
             outcome.these_say([0, 1], &late("[2, 3]"))?;
             outcome.these_say([2, 3], &late("[0, 1]"))
         }),
@@ -98,7 +104,9 @@ impl Machines {
 
     /// What runs a command in a namespace, with a host name of its own.
     fn inside(&self, machine: usize) -> Vec<String> {
-        ["ip", "netns", "exec", &self.names[machine], "unshare", "--uts"].map(str::to_owned).to_vec()
+        ["ip", "netns", "exec", &self.names[machine], "unshare", "--uts"]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     fn job(&self, mut job: Job) -> Job {
@@ -122,9 +130,12 @@ impl Machines {
 impl Drop for Machines {
     fn drop(&mut self) {
         for name in &self.names {
-            // Open MPI's daemons, where they were cut off from each other. What was not made is not there to be removed.
+            // Open MPI's daemons, where they were cut off from each other. What was not made is not
+            // there to be removed.
             let left = Command::new("ip").args(["netns", "pids", name]).output();
-            let left = left.map(|left| String::from_utf8_lossy(&left.stdout).into_owned()).unwrap_or_default();
+            let left = left
+                .map(|left| String::from_utf8_lossy(&left.stdout).into_owned())
+                .unwrap_or_default();
             for pid in left.lines() {
                 let _ = command(&format!("kill -KILL {pid}"));
             }
@@ -136,7 +147,10 @@ impl Drop for Machines {
 
 fn command(line: &str) -> Result<(), String> {
     let words: Vec<&str> = line.split(' ').collect();
-    let output = Command::new(words[0]).args(&words[1..]).output().map_err(|error| format!("{line}: {error}"))?;
+    let output = Command::new(words[0])
+        .args(&words[1..])
+        .output()
+        .map_err(|error| format!("{line}: {error}"))?;
     let told = String::from_utf8_lossy(&output.stderr);
     if output.status.success() { Ok(()) } else { Err(format!("{line}: {}", told.trim())) }
 }

@@ -1,8 +1,8 @@
 //! The transport in jobs of several processes, under `mpirun`.
 //!
-//! This program is both sides. Started by hand or by cargo it is the launcher: every test starts a job of itself
-//! (`launch`), with a limit of time, and judges what the ranks have printed (`judge`). With the name of a scene in its
-//! environment it is a rank (`scenes`).
+//! This program is both sides. Started by hand or by cargo it is the launcher: every test starts a
+//! job of itself (`launch`), with a limit of time, and judges what the ranks have printed
+//! (`judge`). With the name of a scene in its environment it is a rank (`scenes`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bits;
@@ -35,12 +35,14 @@ fn trial(name: &str, test: impl FnOnce() -> Result<(), String> + Send + 'static)
 fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for processes in [2, 3, 4] {
-        trials.push(trial(&format!("the_transport_conforms_with_{processes}_processes"), move || {
-            Job::new("conformance", processes).run()?.all_say("passed the suite")
-        }));
-        trials.push(trial(&format!("the_transport_that_merges_conforms_with_{processes}_processes"), move || {
-            Job::new("conformance merging", processes).run()?.all_say("passed the suite")
-        }));
+        trials.push(trial(
+            &format!("the_transport_conforms_with_{processes}_processes"),
+            move || Job::new("conformance", processes).run()?.all_say("passed the suite"),
+        ));
+        trials.push(trial(
+            &format!("the_transport_that_merges_conforms_with_{processes}_processes"),
+            move || Job::new("conformance merging", processes).run()?.all_say("passed the suite"),
+        ));
         trials.push(trial(&format!("{processes}_processes_have_the_bits_of_one"), move || {
             Job::new("bits", processes).run()?.all_say("the bits of one process")
         }));
@@ -48,10 +50,13 @@ fn trials() -> Vec<Trial> {
     trials.push(trial("7_processes_that_merge_on_the_way_have_the_bits_of_one", || {
         Job::new("bits merging", 7).run()?.all_say("the bits of one process")
     }));
-    trials.push(trial("from_33_processes_on_statistics_merge_on_the_way_to_the_bits_of_one", || {
-        Job::new("bits of many", 34).run()?.all_say("the bits of one process")
+    trials
+        .push(trial("from_33_processes_on_statistics_merge_on_the_way_to_the_bits_of_one", || {
+            Job::new("bits of many", 34).run()?.all_say("the bits of one process")
+        }));
+    trials.push(trial("both_forms_make_process_groups", || {
+        Job::new("groups", 4).run()?.all_say("both forms agree")
     }));
-    trials.push(trial("both_forms_make_process_groups", || Job::new("groups", 4).run()?.all_say("both forms agree")));
     trials.extend(faults::trials());
     trials.extend(machines::trials());
     trials
