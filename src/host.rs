@@ -35,9 +35,9 @@ use crate::epilogue::Epilogue;
 use crate::shape::Shape;
 use crate::stats::{Centering, GradCentering, GradientSums, Normalization};
 
-/// Bytes of results of all ranks together from which on they are large. They are stored past the
-/// caches then: they would not stay there until somebody reads them, and the memory that they
-/// replace is not read first. And what is read is asked for early.
+/// Bytes of results of all ranks from which on they are large. They are written with non-temporal
+/// stores then: they would not stay in the caches until somebody reads them, and the memory that
+/// they replace is not read first. And what is read is prefetched by software.
 const LARGE_BYTES: usize = 4 << 20;
 
 /// What a layer is on the host: parameters, (C) each, and how it ends.

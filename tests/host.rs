@@ -1,4 +1,4 @@
-//! The host by itself: tensors large enough for several threads and for stores past the caches, in
+//! The host by itself: tensors large enough for several threads and for non-temporal stores, in
 //! both layouts and all storage types, and the same bits however the work is shared out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

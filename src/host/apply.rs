@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::blocks::{Output, Scratch, ask_ahead, read, set_bits};
-use super::intrinsics::{Stores, fenced};
+use super::blocks::{Output, Scratch, prefetch_ahead, read, set_bits};
+use super::intrinsics::{NonTemporalStores, fenced};
 use super::table::{Lines, Numbers, Pass};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
@@ -59,16 +59,16 @@ fn add(v: &mut [f32], residual: &[f32]) {
     }
 }
 
-/// Runs a kernel with the best instructions of the processor, with stores past the caches if they
-/// are wanted.
+/// Runs a kernel with the best instructions of the processor, with non-temporal stores if they are
+/// wanted.
 ///
 /// A kernel is a type and not a closure: only what is inlined into it is compiled for those
 /// instructions.
 fn with_stores<K: WithSimd<Output = ()>>(
-    past_caches: bool,
-    kernel: impl FnOnce(Option<Stores>) -> K,
+    non_temporal: bool,
+    kernel: impl FnOnce(Option<NonTemporalStores>) -> K,
 ) {
-    if past_caches {
+    if non_temporal {
         fenced(|stores| Arch::new().dispatch(kernel(Some(stores))));
     } else {
         Arch::new().dispatch(kernel(None));
@@ -87,8 +87,8 @@ pub(super) struct Normalize<'a, X, Y> {
 }
 
 impl<X: Element, Y: Element> Normalize<'_, X, Y> {
-    /// y = act(v). Of a large tensor y is stored past the caches, unless it is x, whose lines are
-    /// in them.
+    /// y = act(v). Of a large tensor y is written with non-temporal stores, unless it is x, whose
+    /// cache lines are in the caches.
     pub fn run(
         self,
         numbers: &Numbers<'_, 3>,
@@ -96,8 +96,8 @@ impl<X: Element, Y: Element> Normalize<'_, X, Y> {
         is_large: bool,
         scratch: &mut Scratch,
     ) {
-        let past_caches = is_large && self.x.is_some();
-        with_stores(past_caches, |stores| NormalizeKernel {
+        let non_temporal = is_large && self.x.is_some();
+        with_stores(non_temporal, |stores| NormalizeKernel {
             run: self,
             numbers,
             epilogue,
@@ -113,7 +113,7 @@ struct NormalizeKernel<'k, 'a, X, Y> {
     numbers: &'k Numbers<'k, 3>,
     epilogue: Epilogue,
     is_large: bool,
-    stores: Option<Stores>,
+    stores: Option<NonTemporalStores>,
     scratch: &'k mut Scratch,
 }
 
@@ -130,11 +130,11 @@ impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
             let n = block.len();
             if self.is_large {
                 match x {
-                    Some(x) => ask_ahead(&x[..len], &block),
-                    None => y.ask_ahead(&block),
+                    Some(x) => prefetch_ahead(&x[..len], &block),
+                    None => y.prefetch_ahead(&block),
                 }
                 if let Some(residual) = residual {
-                    ask_ahead(&residual[..len], &block);
+                    prefetch_ahead(&residual[..len], &block);
                 }
             }
             let values = match x {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::convert::{narrow, widen};
-use super::intrinsics::{LINE_BYTES, Line, Stores, prefetch};
+use super::intrinsics::{CACHE_LINE_BYTES, CacheLine, NonTemporalStores, prefetch};
 use crate::dtype::{DType, Element};
 use crate::shape::Shape;
 
@@ -71,16 +71,16 @@ pub(super) fn read<'a, T: Element>(values: &'a [T], n: usize, scratch: &'a mut [
     scratch
 }
 
-/// Bytes between what is computed with and what is asked for.
-const AHEAD_BYTES: usize = 4 << 10;
+/// Bytes from what is computed with to what is prefetched.
+const PREFETCH_DISTANCE_BYTES: usize = 4 << 10;
 
-/// Asks for the values that lie some way behind those at `at`: they come while these are computed
-/// with.
+/// Prefetches the values that lie [`PREFETCH_DISTANCE_BYTES`] behind those at `at`: they come while
+/// these are computed with.
 #[inline(always)]
-pub(super) fn ask_ahead<T>(values: &[T], at: &Range<usize>) {
-    let distance = AHEAD_BYTES / size_of::<T>();
-    if let Some(ahead) = values.get(at.start + distance..at.end + distance) {
-        prefetch(ahead);
+pub(super) fn prefetch_ahead<T>(values: &[T], at: &Range<usize>) {
+    let distance = PREFETCH_DISTANCE_BYTES / size_of::<T>();
+    if let Some(next) = values.get(at.start + distance..at.end + distance) {
+        prefetch(next);
     }
 }
 
@@ -105,7 +105,7 @@ pub(super) fn set_bits(mask: &mut [u32], at: usize, v: &[f32]) {
 /// The bits from bit `at` of a mask on as numbers, 1 or 0.
 #[inline(always)]
 pub(super) fn spread_bits(mask: &[u32], at: usize, to: &mut [f32]) {
-    // Beyond the end of the mask there is nothing to ask for.
+    // Beyond the end of the mask no bit is needed.
     let word = |i: usize| u64::from(mask.get(i).copied().unwrap_or(0));
     let bits = |at: usize| ((word(at / 32 + 1) << 32 | word(at / 32)) >> (at % 32)) as u32;
     let (whole, rest) = to.as_chunks_mut::<32>();
@@ -136,32 +136,33 @@ fn spread(bits: u32, to: &mut [f32]) {
 /// Where a run of results goes.
 pub(super) struct Output<'a, Y> {
     values: &'a mut [Y],
-    stores: Option<Stores>,
+    stores: Option<NonTemporalStores>,
     /// Whether kernels may write here what they compute.
     is_direct: bool,
 }
 
-/// Values that are stored past the caches at a time: a few lines, so that reading goes on beside
-/// it. A narrower type takes a whole block, as what a block costs by itself is more beside fewer
+/// Values of a block of non-temporal stores: a few cache lines, so that reading goes on beside
+/// them. A narrower type takes a whole block, as what a block costs by itself is more beside fewer
 /// bytes.
-const fn past_caches_block<Y>() -> usize {
+const fn non_temporal_block<Y>() -> usize {
     if size_of::<Y>() < size_of::<f32>() { BLOCK } else { 256 }
 }
 
 impl<'a, Y: Element> Output<'a, Y> {
-    /// Past the caches where `stores` are given. `copied` tells that only finished values may be
-    /// written, which is so where they replace what is still to be read.
-    pub fn new(values: &'a mut [Y], stores: Option<Stores>, copied: bool) -> Self {
+    /// With non-temporal stores where `stores` are given. `copied` tells that only finished values
+    /// may be written, which is so where they replace what is still to be read.
+    pub fn new(values: &'a mut [Y], stores: Option<NonTemporalStores>, copied: bool) -> Self {
         let is_direct = Y::DTYPE == DType::F32 && stores.is_none() && !copied;
         Self { values, stores, is_direct }
     }
 
-    /// The blocks of the run, of `len` values. Where lines matter, all but the first begin with a
-    /// whole one.
+    /// The blocks of the run, of `len` values. With non-temporal stores all but the first begin at
+    /// a cache line.
     pub fn blocks(&self, len: usize) -> impl Iterator<Item = Range<usize>> + use<Y> {
         let (head, step) = if self.stores.is_some() {
-            let beyond = self.values.as_ptr().addr() % LINE_BYTES;
-            ((LINE_BYTES - beyond) % LINE_BYTES / size_of::<Y>(), past_caches_block::<Y>())
+            let beyond = self.values.as_ptr().addr() % CACHE_LINE_BYTES;
+            let to_next_line = (CACHE_LINE_BYTES - beyond) % CACHE_LINE_BYTES;
+            (to_next_line / size_of::<Y>(), non_temporal_block::<Y>())
         } else {
             (0, BLOCK)
         };
@@ -172,10 +173,10 @@ impl<'a, Y: Element> Output<'a, Y> {
             .chain((head..len).step_by(step).map(move |start| start..len.min(start + step)))
     }
 
-    /// As [`ask_ahead`], for what lies there before it is written.
+    /// As [`prefetch_ahead`], for what lies there before it is written.
     #[inline(always)]
-    pub fn ask_ahead(&self, at: &Range<usize>) {
-        ask_ahead(self.values, at);
+    pub fn prefetch_ahead(&self, at: &Range<usize>) {
+        prefetch_ahead(self.values, at);
     }
 
     /// Copies what lies there before it is written.
@@ -204,15 +205,15 @@ impl<'a, Y: Element> Output<'a, Y> {
         let values = &mut self.values[at];
         let mut done = 0;
         if let Some(stores) = self.stores {
-            let whole = n - n % (LINE_BYTES / size_of::<Y>());
-            if let Ok(lines) = bytemuck::try_cast_slice_mut::<Y, Line>(&mut values[..whole]) {
+            let whole = n - n % (CACHE_LINE_BYTES / size_of::<Y>());
+            if let Ok(lines) = bytemuck::try_cast_slice_mut::<Y, CacheLine>(&mut values[..whole]) {
                 if Y::DTYPE == DType::F32 {
                     stores.copy(bytemuck::cast_slice(&block.0[..whole]), lines);
                 } else {
-                    // As many lines as a block has of the other types.
-                    let mut rounded = [Line::zeroed(); BLOCK * 2 / LINE_BYTES];
+                    // As many cache lines as a block has of the 16-bit types.
+                    let mut rounded = [CacheLine::zeroed(); BLOCK * 2 / CACHE_LINE_BYTES];
                     let rounded = &mut rounded[..lines.len()];
-                    narrow(&block.0[..whole], bytemuck::cast_slice_mut::<Line, Y>(rounded));
+                    narrow(&block.0[..whole], bytemuck::cast_slice_mut::<CacheLine, Y>(rounded));
                     stores.copy(rounded, lines);
                 }
                 done = whole;
@@ -260,7 +261,7 @@ impl<'a, G: Element> Gradients<'a, G> {
         }
     }
 
-    /// Asks for what will be read, if that is a run of memory.
+    /// Prefetches what will be read, if that is a run of memory.
     #[inline(always)]
     pub fn prefetch(&self, at: usize, n: usize) {
         if self.transposed.is_none() {
@@ -268,11 +269,11 @@ impl<'a, G: Element> Gradients<'a, G> {
         }
     }
 
-    /// As [`ask_ahead`], within the run that is read.
+    /// As [`prefetch_ahead`], within the run that is read.
     #[inline(always)]
-    pub fn ask_ahead(&self, run: Range<usize>, at: &Range<usize>) {
+    pub fn prefetch_ahead(&self, run: Range<usize>, at: &Range<usize>) {
         if self.transposed.is_none() {
-            ask_ahead(&self.values[run], at);
+            prefetch_ahead(&self.values[run], at);
         }
     }
 

@@ -113,8 +113,8 @@ impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
             for (k, channel) in piece.channels.enumerate() {
                 let ([pivot, ..], sums) =
                     (lines[channel - channels.start], &mut sums[channel - channels.start]);
-                if let Some(ahead) = piece.ahead {
-                    upstream.prefetch(*gradients, ahead + k * piece.len, piece.len);
+                if let Some(next) = piece.prefetch {
+                    upstream.prefetch(*gradients, next + k * piece.len, piece.len);
                 }
                 sums.add_products(simd, &g[k * piece.len..], &x[k * piece.len..], piece.len, pivot);
             }
@@ -178,11 +178,11 @@ impl<G: Element, X: Element> WithSimd for AddRows<'_, '_, G, X> {
             let mut of_patch = PatchSums::new(patch.column, patch.len);
             // One run of memory goes on as the processor expects.
             let next = next.filter(|_| tile.fold == 1);
-            let mut ahead =
+            let mut prefetched =
                 next.iter().flat_map(|next| next.starts().iter().map(|start| (*start, next.len)));
             // Two tensors are as many runs of memory as a processor follows: one row at a time.
             for start in patch.starts() {
-                if let Some((start, len)) = ahead.next() {
+                if let Some((start, len)) = prefetched.next() {
                     upstream.prefetch(g, start, len);
                 }
                 let at = (*start, patch.len);

@@ -1,12 +1,12 @@
-//! What no safe function of the standard library does: non-temporal stores (past the caches), f16
-//! by the processor's own conversion, large pages, and borrowed work on threads of somebody else's
-//! pool.
+//! What no safe function of the standard library does: non-temporal stores, software prefetching,
+//! f16 by the processor's own conversion, large pages, and borrowed work on threads of somebody
+//! else's pool.
 //!
 //! The only module of the crate with unsafe code. Each block says why it is sound; each function is
 //! safe to call.
 #![allow(
     unsafe_code,
-    reason = "stores past the caches, conversions that a processor may lack, advice and lending have no safe form"
+    reason = "non-temporal stores, conversions that a processor may lack, advice and lending have no safe form"
 )]
 
 mod lend;
@@ -18,19 +18,19 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 /// Bytes that a processor writes to memory at once.
-pub(super) const LINE_BYTES: usize = 64;
+pub(super) const CACHE_LINE_BYTES: usize = 64;
 
-/// A cache line, in quarters of what the oldest processors store past the caches at once.
+/// A cache line, in quarters: the widest non-temporal store of the oldest processors.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub(super) struct Line([[f32; 4]; 4]);
+pub(super) struct CacheLine([[f32; 4]; 4]);
 
-/// The right to store past the caches, given by [`fenced`].
+/// The right to non-temporal stores, given by [`fenced`].
 #[derive(Clone, Copy)]
-pub(super) struct Stores(());
+pub(super) struct NonTemporalStores(());
 
-/// Runs `write`, and returns when all that it stored past the caches is where other threads see it.
-pub(super) fn fenced<R>(write: impl FnOnce(Stores) -> R) -> R {
+/// Runs `write`, and returns when its non-temporal stores are where other threads see them.
+pub(super) fn fenced<R>(write: impl FnOnce(NonTemporalStores) -> R) -> R {
     /// At the end also of a `write` that unwinds.
     struct Fence;
     impl Drop for Fence {
@@ -44,17 +44,17 @@ pub(super) fn fenced<R>(write: impl FnOnce(Stores) -> R) -> R {
         }
     }
     let _fence = Fence;
-    write(Stores(()))
+    write(NonTemporalStores(()))
 }
 
-impl Stores {
-    /// Copies lines, past the caches where the processor can: the memory written is not read first,
-    /// and what the caches hold stays.
-    pub fn copy(self, from: &[Line], to: &mut [Line]) {
+impl NonTemporalStores {
+    /// Copies cache lines, with non-temporal stores where the processor has them: the memory
+    /// written is not read first, and what the caches hold stays.
+    pub fn copy(self, from: &[CacheLine], to: &mut [CacheLine]) {
         #[cfg(target_arch = "x86_64")]
         {
             if std::arch::is_x86_feature_detected!("avx512f") {
-                // SAFETY: the processor has what the function is compiled for. A `Stores` exists
+                // SAFETY: the processor has what the function is compiled for. A `NonTemporalStores` exists
                 // only within `fenced`, so that a fence orders the stores before whatever this
                 // thread publishes afterwards.
                 return unsafe { copy_lines(from, to) };
@@ -63,7 +63,7 @@ impl Stores {
                 for (from, to) in from.0.iter().zip(&mut to.0) {
                     use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
                     // SAFETY: both instructions are part of SSE. `from` and `to` are references to
-                    // four f32 each; `to` is a quarter of a line, which its type aligns to 64
+                    // four f32 each; `to` is a quarter of a cache line, which its type aligns to 64
                     // bytes, and so aligned to the 16 that the store needs. The fence is as above.
                     unsafe { _mm_stream_ps(to.as_mut_ptr(), _mm_loadu_ps(from.as_ptr())) }
                 }
@@ -74,22 +74,22 @@ impl Stores {
     }
 }
 
-/// Copies a line at a time.
+/// Copies a cache line at a time.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn copy_lines(from: &[Line], to: &mut [Line]) {
+fn copy_lines(from: &[CacheLine], to: &mut [CacheLine]) {
     use std::arch::x86_64::{_mm512_load_ps, _mm512_stream_ps};
     for (from, to) in from.iter().zip(to) {
-        // SAFETY: `from` and `to` are references to lines, which their type aligns to the 64 bytes
-        // that both instructions need.
+        // SAFETY: `from` and `to` are references to cache lines, which their type aligns to the 64
+        // bytes that both instructions need.
         unsafe {
             _mm512_stream_ps((&raw mut *to).cast(), _mm512_load_ps((&raw const *from).cast()))
         }
     }
 }
 
-/// Asks the processor to read what is needed soon into its second cache, where it cannot guess so
-/// by itself.
+/// Software prefetching: asks the processor to read what is needed soon into its second cache,
+/// where its own prefetcher does not.
 #[inline(always)]
 pub(super) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
@@ -101,7 +101,7 @@ pub(super) fn prefetch<T>(values: &[T]) {
             // SAFETY: the instruction is part of SSE. It is a hint about memory that is borrowed
             // here, and changes nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(byte)) }
-            byte += LINE_BYTES;
+            byte += CACHE_LINE_BYTES;
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

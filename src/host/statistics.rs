@@ -194,8 +194,8 @@ impl<X: Element> WithSimd for Add<'_, '_, X> {
             let values = read(&x[piece.at..], piece.values(), &mut scratch.0);
             for (k, channel) in piece.channels.enumerate() {
                 let (pivot, sums) = (self.pivots[channel - first], &mut sums[channel - first]);
-                if let Some(ahead) = piece.ahead {
-                    prefetch(&x[ahead + k * piece.len..][..piece.len]);
+                if let Some(next) = piece.prefetch {
+                    prefetch(&x[next + k * piece.len..][..piece.len]);
                 }
                 sums.add_moments(simd, &values[k * piece.len..], piece.len, pivot);
             }

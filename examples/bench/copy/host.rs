@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use super::super::timing::Times;
 use super::{Copies, parts};
 
-/// How a block is cut: into one piece per processor, for which the C library writes past the caches
-/// where pieces are large, or into pieces that stay in them.
+/// How a block is cut: into one piece per processor, for which the C library uses non-temporal
+/// stores where pieces are large, or into pieces that stay in the caches.
 const METHODS: [(&str, Option<usize>); 2] =
     [("memcpy per thread", None), ("memcpy of 256 KiB", Some(256 << 10))];
 

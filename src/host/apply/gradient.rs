@@ -7,8 +7,8 @@ use pulp::{Simd, WithSimd};
 use super::{LinePass, add, with_stores};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
-use crate::host::blocks::{Block, Gradients, Output, Scratch, ask_ahead, read, spread_bits};
-use crate::host::intrinsics::{Stores, prefetch};
+use crate::host::blocks::{Block, Gradients, Output, Scratch, prefetch_ahead, read, spread_bits};
+use crate::host::intrinsics::{NonTemporalStores, prefetch};
 use crate::host::table::{Lines, Numbers, Pass};
 
 /// scale·(g − (A/N + ((x − pivot) − rest)·projection)); without the part of x where the statistics
@@ -100,7 +100,7 @@ impl<X: Element> Upstream<'_, X> {
         gate(g, v, self.epilogue);
     }
 
-    /// Asks for what [`read`](Self::read) reads in any case.
+    /// Prefetches what [`read`](Self::read) reads in any case.
     #[inline(always)]
     pub fn prefetch<G: Element>(&self, g: Gradients<'_, G>, at: usize, n: usize) {
         prefetch(&self.x[at..at + n]);
@@ -141,7 +141,7 @@ pub(in crate::host) struct GradInput<'a, G, X> {
 
 impl<G: Element, X: Element> GradInput<'_, G, X> {
     /// dx = scale·(g − (A/N + ((x − pivot) − rest)·projection)), and g itself for the residual. Of
-    /// a large tensor dx is stored past the caches, unless it holds g.
+    /// a large tensor dx is written with non-temporal stores, unless it holds g.
     pub fn run(
         self,
         numbers: &Numbers<'_, 6>,
@@ -149,8 +149,8 @@ impl<G: Element, X: Element> GradInput<'_, G, X> {
         is_large: bool,
         scratch: &mut Scratch,
     ) {
-        let past_caches = is_large && self.g.is_some();
-        with_stores(past_caches, |stores| GradInputKernel {
+        let non_temporal = is_large && self.g.is_some();
+        with_stores(non_temporal, |stores| GradInputKernel {
             run: self,
             numbers,
             batch_statistics,
@@ -166,7 +166,7 @@ struct GradInputKernel<'k, 'a, G, X> {
     numbers: &'k Numbers<'k, 6>,
     batch_statistics: bool,
     is_large: bool,
-    stores: Option<Stores>,
+    stores: Option<NonTemporalStores>,
     scratch: &'k mut Scratch,
 }
 
@@ -179,16 +179,16 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
         let Scratch { x: x_scratch, residual, g: g_scratch, v, to: staged } = self.scratch;
         let len = dx.len();
         let mut dx = Output::new(dx, self.stores, gradients.is_none());
-        // Of another alignment than dx it has no whole lines at the same places, and is stored as
-        // usual.
+        // Of another alignment than dx it has no whole cache lines at the same places, and is
+        // stored as usual.
         let mut grad_residual = grad_residual.map(|values| Output::new(values, self.stores, true));
         for block in dx.blocks(len) {
             let (start, n) = (at + block.start, block.len());
             if self.is_large {
-                ask_ahead(&upstream.x[at..at + len], &block);
+                prefetch_ahead(&upstream.x[at..at + len], &block);
                 match gradients {
-                    Some(gradients) => gradients.ask_ahead(at..at + len, &block),
-                    None => dx.ask_ahead(&block),
+                    Some(gradients) => gradients.prefetch_ahead(at..at + len, &block),
+                    None => dx.prefetch_ahead(&block),
                 }
             }
             let x = read(&upstream.x[start..], n, &mut x_scratch.0);

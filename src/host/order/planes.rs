@@ -6,9 +6,10 @@ use crate::host::blocks::BLOCK;
 
 /// Values of a tile of one or more channels: 256 KB of f32, which stays in a core's own cache.
 const TILE_VALUES: usize = 64 << 10;
-/// Values of a sample up to which those of the next one are asked for early: a processor guesses
-/// well how a longer run goes on, and less than that of two samples is sure to stay in its caches.
-const AHEAD_VALUES: usize = 8 << 10;
+/// Values of a sample up to which those of the next one are prefetched by software: the processor's
+/// own prefetcher follows a longer run, and less than that of two samples is sure to stay in its
+/// caches.
+const PREFETCH_VALUES: usize = 8 << 10;
 
 /// Values of an activation up to which it may still be in a core's own cache.
 const CACHED_VALUES: usize = 128 << 10;
@@ -27,9 +28,8 @@ pub(in crate::host) struct Piece {
     pub at: usize,
     pub channels: Range<usize>,
     pub len: usize,
-    /// Where the same values of the next sample lie, if the processor cannot guess that it is to
-    /// read them.
-    pub ahead: Option<usize>,
+    /// Where the same values of the next sample lie, if they are to be prefetched.
+    pub prefetch: Option<usize>,
 }
 
 impl Piece {
@@ -48,8 +48,8 @@ pub(in crate::host) struct Pieces {
     part: Range<usize>,
     channels_at_once: usize,
     len: usize,
-    /// Whether what is read of a sample is so short that the next sample's is asked for meanwhile.
-    asks_ahead: bool,
+    /// Whether what is read of a sample is so short that the next sample's is prefetched.
+    prefetches: bool,
     /// Where the next piece begins.
     channel: usize,
     from: usize,
@@ -66,11 +66,12 @@ impl Iterator for Pieces {
         let (sample, planes) = (self.samples.start, self.planes);
         let sample_values = planes.channels * planes.len;
         let at = sample * sample_values + self.channel * planes.len + self.from;
+        let has_next = sample + 1 < planes.samples;
         let piece = Piece {
             at,
             channels: self.channel..self.channels.end.min(self.channel + self.channels_at_once),
             len: self.len.min(self.part.end - self.from),
-            ahead: (self.asks_ahead && sample + 1 < planes.samples).then_some(at + sample_values),
+            prefetch: (self.prefetches && has_next).then_some(at + sample_values),
         };
         self.from += self.len;
         if self.from >= self.part.end {
@@ -129,15 +130,15 @@ impl Planes {
             part: part.clone(),
             channels_at_once,
             len,
-            asks_ahead: self.asks_ahead(channels.len() * part.len()),
+            prefetches: self.prefetches(channels.len() * part.len()),
             channel: channels.start,
             from: part.start,
         }
     }
 
-    /// Whether the next sample is asked for where so many values are read of each.
-    fn asks_ahead(&self, of_sample: usize) -> bool {
-        of_sample <= AHEAD_VALUES && self.samples * self.channels * self.len > CACHED_VALUES
+    /// Whether the next sample is prefetched where so many values are read of each.
+    fn prefetches(&self, of_sample: usize) -> bool {
+        of_sample <= PREFETCH_VALUES && self.samples * self.channels * self.len > CACHED_VALUES
     }
 
     /// Where a run of a channel lies.
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_hold_every_value_of_a_tile_once_sample_by_sample_and_ask_for_the_next_sample() {
+    fn pieces_hold_every_value_of_a_tile_once_sample_by_sample_and_prefetch_the_next_sample() {
         for (len, part) in [
             (1, 0..1),
             (49, 0..49),
@@ -169,9 +170,9 @@ mod tests {
                 assert!(piece.values() <= BLOCK, "{piece:?}");
                 found.extend(piece.at..piece.at + piece.values());
                 let next = piece.at + planes.channels * len;
-                let asked = planes.asks_ahead(channels.len() * part.len())
+                let prefetches = planes.prefetches(channels.len() * part.len())
                     && next < 5 * planes.channels * len;
-                assert_eq!(piece.ahead, asked.then_some(next), "{piece:?}");
+                assert_eq!(piece.prefetch, prefetches.then_some(next), "{piece:?}");
             }
             let runs = samples.flat_map(|sample| {
                 channels.clone().map(move |channel| planes.run(sample, channel).start)

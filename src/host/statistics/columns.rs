@@ -90,10 +90,10 @@ impl<X: Element> WithSimd for AddRows<'_, X> {
         let patches = self.columns.patches(self.tile);
         for (patch, next) in patches.clone().zip(patches.skip(1).map(Some).chain([None])) {
             let mut of_patch = PatchSums::new(patch.column, patch.len);
-            let mut ahead =
+            let mut prefetched =
                 next.iter().flat_map(|next| next.starts().iter().map(|start| (*start, next.len)));
             for starts in patch.starts().chunks(at_once) {
-                for (start, len) in ahead.by_ref().take(at_once) {
+                for (start, len) in prefetched.by_ref().take(at_once) {
                     prefetch(&self.x[start..start + len]);
                 }
                 let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
