@@ -1,5 +1,5 @@
-//! Keeps the module rules of the architecture: who may name whom, no panics in library code, and
-//! the form of files.
+//! Keeps the module rules of the architecture: who may name whom, no panics in library code, the
+//! form of files, and the words of the field.
 //!
 //! The sources are read as text with comments, string literals and `#[cfg(test)]` modules blanked
 //! out, so prose trips nothing. A top-level module without a rule fails, which keeps the table
@@ -9,11 +9,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+#[path = "architecture/retired.rs"]
+mod retired;
 #[path = "architecture/rules.rs"]
 mod rules;
 #[path = "architecture/source.rs"]
 mod source;
 
+use retired::{RETIRED, retired};
 use rules::Reach::{AllBut, Below, Only};
 use rules::{LAYERS, RULES, Rule};
 use source::{code_only, files, first_segments, root, root_exports, tokens, without_tests};
@@ -182,8 +185,34 @@ fn every_shader_file_is_short_and_starts_with_its_purpose() {
     );
 }
 
-// The checks bite.
+#[test]
+fn retired_words_do_not_come_back() {
+    let mut found = Vec::new();
+    for (folder, extension) in [("src", "rs"), ("shaders", "wgsl")] {
+        for (path, text) in files(&root().join(folder), extension) {
+            let here = retired(&path, &text);
+            found.extend(
+                here.into_iter().map(|what| format!("{folder}/{}, {what}", path.display())),
+            );
+        }
+    }
+    assert_none(found);
+}
 
+#[test]
+fn the_table_of_retired_words_names_each_once_and_says_none_of_them_instead() {
+    let old: BTreeSet<&str> = RETIRED.iter().map(|(old, _)| *old).collect();
+    assert_eq!(old.len(), RETIRED.len(), "a word that is retired twice");
+    assert_none(
+        RETIRED
+            .iter()
+            .filter(|(_, instead)| tokens(instead).iter().any(|(_, word)| old.contains(&**word)))
+            .map(|(old, instead)| format!("`{old}`: `{instead}`"))
+            .collect(),
+    );
+}
+
+// The checks bite.
 /// Breaches of the rule for `plan` in a file src/plan/x.rs, the crate root re-exporting `Tensor`
 /// and `Shape`.
 fn planted(text: &str) -> Vec<String> {
@@ -252,4 +281,15 @@ fn a_shader_that_is_long_or_starts_with_code_is_found() {
     assert_eq!(shader_form("// Purpose.\n"), None);
     assert!(shader_form("@compute fn main() {}\n").is_some());
     assert!(shader_form(&format!("// Purpose.\n{}", "// line\n".repeat(SHADER_LINES))).is_some());
+}
+
+#[test]
+fn a_planted_retired_word_is_found_in_code_comments_and_paths() {
+    let found = |path: &str, text: &str| retired(Path::new(path), text);
+    let in_line_2 = ["line 2: `ask_ahead`, say `prefetch_ahead`"];
+    assert_eq!(found("host/simd.rs", "fn f() {}\nfn ask_ahead() {}"), in_line_2);
+    assert_eq!(found("host/simd.rs", "//! Sums.\n/// As [`ask_ahead`].\nfn f() {}"), in_line_2);
+    assert_eq!(found("tile.wgsl", "// A tile.\nlet ask_ahead = 0u;"), in_line_2);
+    assert_eq!(found("host/ask_ahead.rs", ""), ["the path: `ask_ahead`, say `prefetch_ahead`"]);
+    assert_eq!(found("host/simd.rs", "fn ask_ahead_of_time() {}\nfn task_ahead() {}"), [""; 0]);
 }

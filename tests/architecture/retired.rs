@@ -1,0 +1,39 @@
+//! Identifiers that the sources no longer use, and what to say instead: the word by which the field
+//! calls the thing, so that who searches for it finds it.
+
+use std::path::Path;
+
+use crate::source::{code_only, tokens};
+
+/// The retired identifiers, whole and as they are written: (old, say instead).
+///
+/// A word of plain English, all in lower case, is retired from code and from the names of files;
+/// prose may use it. Any other identifier, with an underscore or a capital, is retired from
+/// comments and strings too.
+pub const RETIRED: &[(&str, &str)] = &[
+    // The host (CPU), statistics and plans.
+    ("ask_ahead", "prefetch_ahead"),
+    ("asks_ahead", "prefetches"),
+    ("past_caches", "non_temporal"),
+    ("past_caches_block", "non_temporal_block"),
+    // Shaders and what runs them.
+    // Layers and their exchanges.
+];
+
+/// Every retired identifier of one file, in its path below the folder and in its text.
+pub fn retired(path: &Path, text: &str) -> Vec<String> {
+    let everything = tokens(text);
+    let code = tokens(&code_only(text));
+    let names = tokens(&path.display().to_string());
+    let mut found = Vec::new();
+    for (old, instead) in RETIRED {
+        let is_plain = old.chars().all(|c| c.is_ascii_lowercase());
+        let searched = if is_plain { &code } else { &everything };
+        let hits = searched.iter().filter(|(_, token)| token == old);
+        found.extend(hits.map(|(line, _)| format!("line {line}: `{old}`, say `{instead}`")));
+        if names.iter().any(|(_, token)| token == old) {
+            found.push(format!("the path: `{old}`, say `{instead}`"));
+        }
+    }
+    found
+}
