@@ -11,12 +11,14 @@ mod buffer;
 mod clock;
 mod opening;
 mod pipelines;
+mod polling;
 mod pool;
 mod probe;
 mod readback;
 mod scope;
 mod submit;
 mod trace;
+mod unheard;
 mod watch;
 
 pub(crate) use adapter::adapters;
@@ -38,8 +40,9 @@ use bindings::Bindings;
 use clock::Clock;
 use opening::Opening;
 use pipelines::Pipelines;
+use polling::Poller;
 use pool::Pool;
-use readback::Poller;
+use unheard::Unheard;
 
 /// What a device is opened with where its adapter has it; nothing needs it.
 pub(crate) const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
@@ -69,6 +72,7 @@ struct Context {
     /// Where results are copied to be mapped.
     staging: Arc<Pool>,
     poller: Arc<Poller>,
+    unheard: Unheard,
     spares: [BufferSlice; 4],
     /// Where passes are timed.
     clock: OnceLock<Clock>,
@@ -84,8 +88,9 @@ impl PartialEq for Gpu {
 /// Whether two handles are of the same device. wgpu numbers devices per instance, so that equal
 /// handles may be of two.
 fn is_one_device(a: &wgpu::Device, b: &wgpu::Device) -> bool {
-    if a != b {
-        return false;
+    if a != b || cfg!(target_arch = "wasm32") {
+        // A page has one instance.
+        return a == b;
     }
     // A scope on one device hears an error of the other only if they are the same. The outer scope
     // keeps it from the application's handler otherwise.
@@ -156,6 +161,7 @@ impl Gpu {
             scratch,
             staging,
             poller,
+            unheard: Unheard::default(),
             spares,
             clock,
         };
@@ -212,6 +218,11 @@ impl Gpu {
         let done = self.context.poller.watch(index, deadline, |reply| {
             self.context.queue.on_submitted_work_done(move || reply.send(Ok(())))
         });
-        async move { Ok(done.await?) }.boxed()
+        let this = self.clone();
+        async move {
+            done.await?;
+            this.context.unheard.hear().await
+        }
+        .boxed()
     }
 }

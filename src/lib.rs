@@ -53,6 +53,7 @@ mod shape;
 pub mod state;
 pub mod stats;
 pub mod tensor;
+mod timer;
 mod workspace;
 
 pub use collective::ProcessGroup;

@@ -18,7 +18,9 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use web_time::Instant;
 
 use super::{Collective, CollectiveError, Gathered, Part};
 
@@ -201,7 +203,7 @@ async fn absence(judge: &Judge, rank: Box<dyn Collective>) -> Result<(), Failure
             Check::Abort => rank.abort(reason),
             // Comes when the others have given up, and learns why.
             _ => {
-                futures_timer::Delay::new(SHORT * 3).await;
+                crate::timer::Timer::new(SHORT * 3).await;
                 let late = rank.all_gather(Vec::new(), LONG).await;
                 return judge.expect(late, Err(expected));
             }

@@ -4,13 +4,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, Either, FutureExt, select};
-use futures_timer::Delay;
+use web_time::Instant;
 
 use super::{Collective, CollectiveError, Gathered};
+use crate::timer::Timer;
 
 /// How long a rank looks out for its peers before it goes to sleep: about what waking up costs.
 const LOOKOUT: Duration = Duration::from_micros(30);
@@ -231,7 +232,7 @@ impl Collective for LocalRank {
                 guard.armed = false;
                 return received;
             }
-            let received = match select(receiver, Delay::new(deadline)).await {
+            let received = match select(receiver, Timer::new(deadline)).await {
                 Either::Left((received, _)) => received,
                 Either::Right(((), receiver)) => {
                     guard.shared.lock().expire(round, deadline);

@@ -14,15 +14,11 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use futures_timer::Delay;
 
 use super::ProcessGroup;
 use super::operation::Operation;
 use crate::error::ExchangeError;
-
-/// The longest that a call waits for one before it: what timers can count, and for ever to anyone
-/// who waits.
-const LONGEST: Duration = Duration::from_secs(1 << 30);
+use crate::timer::Timer;
 
 /// The calls of a rank whose exchanges are not over, in the order in which they were made.
 #[derive(Debug, Default)]
@@ -65,7 +61,7 @@ impl Turns {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        state.open.push_back(Place { number, at: at.to_owned(), limit: limit.min(LONGEST) });
+        state.open.push_back(Place { number, at: at.to_owned(), limit });
         Turn { turns: self.clone(), number }
     }
 
@@ -110,7 +106,7 @@ impl Operation {
         }
         while let Some(first) = turn.first() {
             let changed = pin!(turn.changed(first.changes));
-            if let Either::Right(_) = select(changed, Delay::new(first.limit)).await {
+            if let Either::Right(_) = select(changed, Timer::new(first.limit)).await {
                 let (earlier, limit) = (first.at, first.limit);
                 let reason =
                     format!("its own earlier call, {earlier}, did not go on within {limit:?}");
@@ -158,7 +154,7 @@ impl Turn {
     pub(super) fn go_on(&self, limit: Duration) {
         self.turns.change(|state| {
             if let Some(place) = state.open.iter_mut().find(|place| place.number == self.number) {
-                place.limit = limit.min(LONGEST);
+                place.limit = limit;
             }
         });
     }

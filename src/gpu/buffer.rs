@@ -167,7 +167,7 @@ impl Gpu {
             };
             buffer.unmap();
         }
-        scope.close_now()?;
+        self.context.unheard.now(scope.close())?;
         written?;
         Ok(BufferSlice::new(buffer, 0, size_bytes))
     }
@@ -197,7 +197,7 @@ impl Gpu {
                 &word,
             );
         }
-        scope.close_now()
+        self.context.unheard.now(scope.close())
     }
 
     /// Notes that a slice is about to be written, at a moment later than all before.

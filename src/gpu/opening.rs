@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::readback::Poller;
+use super::polling::Poller;
 use crate::error::{Error, LimitError};
 use crate::fast_paths::FastPaths;
 use crate::shaders::WORKGROUP_SIZE;
@@ -30,7 +30,9 @@ impl Opening {
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
         let info = device.adapter_info();
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{} ({}) #{number}", info.name, info.backend);
+        // A browser may keep names to itself.
+        let adapter = if info.name.is_empty() { "an adapter" } else { &info.name };
+        let name = format!("{adapter} ({}) #{number}", info.backend);
         check_limits(&name, &device.limits())?;
         let poller = Arc::new(Poller::new(device.clone(), name.clone()));
         Ok(Self { device, queue, name, poller })

@@ -1,7 +1,5 @@
 //! Error scopes around what is issued to a device that may be the application's own.
 
-use futures::FutureExt;
-
 use super::Gpu;
 use crate::error::{Error, GpuError};
 
@@ -59,11 +57,5 @@ impl Scope {
                 None => Ok(()),
             }
         }
-    }
-
-    /// What the scopes caught, as far as it is known without waiting: natively, everything. In a
-    /// browser an error shows when what was made is used.
-    pub fn close_now(self) -> Result<(), Error> {
-        self.close().now_or_never().unwrap_or(Ok(()))
     }
 }

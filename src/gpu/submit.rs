@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 use futures::FutureExt;
+use futures::future::join;
 
 use super::bindings::{Bound, Key};
 use super::buffer::BufferSlice;
@@ -89,11 +90,8 @@ impl Gpu {
         phase: &'static str,
         record: impl FnOnce(&mut Recorder<'_>),
     ) -> Pending<()> {
-        let scope = Scope::open(self, phase);
-        let mut encoder = self.encoder(phase);
-        self.record(phase, &mut encoder, record);
-        self.submit_commands([encoder.finish()]);
-        self.caught(scope).boxed()
+        let scope = self.issue(phase, record);
+        self.heard(self.caught(scope)).boxed()
     }
 
     /// [`submit`](Self::submit) that tells of errors at once, as far as they are known: natively,
@@ -103,7 +101,8 @@ impl Gpu {
         phase: &'static str,
         record: impl FnOnce(&mut Recorder<'_>),
     ) -> Result<(), Error> {
-        self.submit(phase, record).now_or_never().unwrap_or(Ok(()))
+        let scope = self.issue(phase, record);
+        self.context.unheard.now(self.caught(scope))
     }
 
     /// Records what `record` records into the application's encoder. Errors that wgpu finds when
@@ -116,7 +115,7 @@ impl Gpu {
     ) -> Result<(), Error> {
         let scope = Scope::open(self, phase);
         self.record(phase, encoder, record);
-        self.caught(scope).now_or_never().unwrap_or(Ok(()))
+        self.context.unheard.now(self.caught(scope))
     }
 
     /// Submits what `record` records and copies `result` out behind it; the future gives its bytes.
@@ -136,9 +135,9 @@ impl Gpu {
         let staging = readback::copy_out(self, &mut encoder, result);
         let index = self.submit_commands([encoder.finish()]);
         let mapped = staging.map(&self.context.poller, index, deadline);
-        let caught = self.caught(scope);
+        let heard = self.heard(self.caught(scope));
         async move {
-            caught.await?;
+            heard.await?;
             mapped.await?;
             Ok(staging.take()?)
         }
@@ -150,7 +149,28 @@ impl Gpu {
         let scope = Scope::open(self, "building kernels");
         variants
             .for_each(|variant| drop(self.context.pipelines.get(&self.context.device, variant)));
-        scope.close_now()
+        self.context.unheard.now(scope.close())
+    }
+
+    /// Submits what `record` records; the scope has what the device refused of it.
+    fn issue(&self, phase: &'static str, record: impl FnOnce(&mut Recorder<'_>)) -> Scope {
+        let scope = Scope::open(self, phase);
+        let mut encoder = self.encoder(phase);
+        self.record(phase, &mut encoder, record);
+        self.submit_commands([encoder.finish()]);
+        scope
+    }
+
+    /// An error of an earlier call that waited for nothing, or else what this one caught.
+    fn heard<F: Future<Output = Result<(), Error>>>(
+        &self,
+        caught: F,
+    ) -> impl Future<Output = Result<(), Error>> + use<F> {
+        let this = self.clone();
+        async move {
+            let (earlier, own) = join(this.context.unheard.hear(), caught).await;
+            earlier.and(own)
+        }
     }
 
     /// Gives commands to the queue.

@@ -1,9 +1,8 @@
 //! Backward of one or several layers: gradient sums everywhere, gather, add up, send back,
 //! gradients everywhere.
 
-use std::time::Instant;
-
 use futures::future::try_join_all;
+use web_time::Instant;
 
 use super::member::{Calls, Exchanging, begin, end, exchange};
 use super::{Failure, SyncBatchNorm};

@@ -1,9 +1,8 @@
 //! Forward of one or several layers: submit everywhere, gather, merge, send back, normalize
 //! everywhere. A call of one layer is a joint call of one.
 
-use std::time::Instant;
-
 use futures::future::try_join_all;
+use web_time::Instant;
 
 use super::member::{Calls, Exchanging, begin, end, exchange};
 use super::{Failure, SyncBatchNorm};

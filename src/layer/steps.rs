@@ -1,9 +1,9 @@
 //! The passes of a layer, and their steps, one at a time.
 
 use std::slice::from_mut;
-use std::time::Instant;
 
 use futures::FutureExt;
+use web_time::Instant;
 
 use super::backward::{self, BackwardCall, backward_of};
 use super::forward::{self, ForwardCall, Part, forward_of, normalized};

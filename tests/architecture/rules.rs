@@ -20,7 +20,8 @@ pub const LAYERS: &[&str] =
     &["joint", "layer", "on_device", "base", "request", "saved", "workspace"];
 
 /// Plain types and their checks: every module may use them, they use nobody else.
-const PLAIN: &[&str] = &["config", "shape", "dtype", "epilogue", "error", "fast_paths", "checksum"];
+const PLAIN: &[&str] =
+    &["config", "shape", "dtype", "epilogue", "error", "fast_paths", "checksum", "timer"];
 
 const fn rule(module: &'static str, reach: Reach, names: &'static [&'static str]) -> Rule {
     Rule { module, reach, names }

@@ -1,0 +1,47 @@
+//! Futures that wait for a device, and who polls it so that callbacks arrive under any executor.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(target_arch = "wasm32")]
+mod web;
+
+use std::sync::{Arc, Mutex};
+
+use futures::channel::oneshot;
+
+use super::trace;
+use crate::error::GpuError;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) use native::{Poller, Waiting};
+#[cfg(target_arch = "wasm32")]
+pub(super) use web::{Poller, Waiting};
+
+/// Where the answer to a waiting future goes.
+type Answer = oneshot::Sender<Result<(), GpuError>>;
+
+/// Answers one waiting future, whoever comes first: the callback of wgpu or the polling thread.
+#[derive(Clone, Debug)]
+pub(in crate::gpu) struct Reply {
+    sender: Arc<Mutex<Option<Answer>>>,
+}
+
+impl Reply {
+    #[cfg(not(target_arch = "wasm32"))]
+    fn is_sent(&self) -> bool {
+        trace::lock(&self.sender).is_none()
+    }
+
+    pub fn send(&self, result: Result<(), GpuError>) {
+        if let Some(sender) = trace::lock(&self.sender).take() {
+            // The receiver is gone where the caller dropped the future: nobody is left to tell.
+            let _ = sender.send(result);
+        }
+    }
+}
+
+/// A reply, and where it arrives.
+fn reply() -> (Reply, oneshot::Receiver<Result<(), GpuError>>) {
+    let (sender, receiver) = oneshot::channel();
+    (Reply { sender: Arc::new(Mutex::new(Some(sender))) }, receiver)
+}

@@ -1,0 +1,194 @@
+//! wgpu runs callbacks only while somebody polls the device. A future that waits does it itself
+//! each time it is polled, for a while: most results are there before a thread could be woken to
+//! wait for them. What takes longer goes to the polling thread of the device, asleep otherwise. An
+//! application that polls by itself may go on doing so.
+
+use std::pin::Pin;
+use std::sync::{Arc, Weak, mpsc};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+
+use super::Reply;
+use crate::error::GpuError;
+
+/// How long a future polls the device before the polling thread waits for it: what a small tensor
+/// takes, kernels and all. Beside more, waking two threads is little, and a processor that a
+/// software driver computes on would be missed.
+const OWN_POLLING: Duration = Duration::from_micros(200);
+
+/// Ends when the device has answered, or with an error when the deadline has passed.
+pub(in crate::gpu) struct Waiting {
+    device: wgpu::Device,
+    name: String,
+    receiver: oneshot::Receiver<Result<(), GpuError>>,
+    /// What the polling thread needs, until it has it.
+    job: Option<Job>,
+    /// Not kept alive: where the device is dropped before its results are there, the future polls
+    /// on by itself.
+    poller: Weak<Poller>,
+    /// When the polling thread takes over.
+    hand_over_at: Option<Instant>,
+}
+
+impl Waiting {
+    fn failed(&self, message: String) -> GpuError {
+        GpuError::Readback { device: self.name.clone(), message }
+    }
+
+    /// The answer, where it has arrived.
+    fn answer(&mut self, context: &mut Context<'_>) -> Poll<Result<(), GpuError>> {
+        let answer = std::task::ready!(self.receiver.poll_unpin(context));
+        Poll::Ready(answer.unwrap_or_else(|_| Err(self.failed("its callback was dropped".into()))))
+    }
+
+    /// Lets the polling thread wait; `false` where there is none any more.
+    fn hand_over(&mut self) -> bool {
+        let Some(poller) = self.poller.upgrade() else { return false };
+        let Some(jobs) = &poller.jobs else { return false };
+        match self.job.take().map(|job| jobs.send(job)) {
+            Some(Err(mpsc::SendError(job))) => {
+                self.job = Some(job);
+                false
+            }
+            _ => true,
+        }
+    }
+}
+
+impl Future for Waiting {
+    type Output = Result<(), GpuError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = self.answer(context);
+        let Some(job) = &self.job else { return answer };
+        if answer.is_ready() {
+            return answer;
+        }
+        let (ends, deadline) = (job.ends, job.deadline);
+        if let Err(error) = self.device.poll(wgpu::PollType::Poll) {
+            return Poll::Ready(Err(self.failed(error.to_string())));
+        }
+        let answer = self.answer(context);
+        if answer.is_ready() {
+            return answer;
+        }
+        let now = Instant::now();
+        if ends.is_some_and(|ends| ends <= now) {
+            return Poll::Ready(Err(GpuError::Timeout { device: self.name.clone(), deadline }));
+        }
+        let hand_over_at = *self.hand_over_at.get_or_insert(now + OWN_POLLING);
+        if now < hand_over_at || !self.hand_over() {
+            // Others have their turn: threads of the process, of which a software driver is one,
+            // and the executor's tasks.
+            std::thread::yield_now();
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+struct Job {
+    submission: wgpu::SubmissionIndex,
+    deadline: Duration,
+    /// When the deadline passes, so that a job does not gain by waiting behind another.
+    ends: Option<Instant>,
+    reply: Reply,
+}
+
+/// The polling thread of one device.
+#[derive(Debug)]
+pub(in crate::gpu) struct Poller {
+    device: wgpu::Device,
+    name: String,
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Below this, a deadline is watched by polling again and again instead of one wait.
+///
+/// wgpu-core 30.0.1 panics when a wait expires just as the submission ends and another thread
+/// submits (an assertion in `Device::maintain`). A wait that expires after a second or more is for
+/// a device that hangs, where nothing just ends.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// Pause between two polls, about what a sleep can be.
+const POLL_PAUSE: Duration = Duration::from_micros(50);
+
+/// Drives the device until the submission is done or its deadline passes.
+fn wait(
+    device: &wgpu::Device,
+    submission: wgpu::SubmissionIndex,
+    ends: Option<Instant>,
+    reply: &Reply,
+) -> Result<(), wgpu::PollError> {
+    let left = || ends.map(|ends| ends.saturating_duration_since(Instant::now()));
+    let timeout = left();
+    if timeout.is_none_or(|timeout| timeout >= SHORTEST_WAIT) {
+        return device
+            .poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout })
+            .map(drop);
+    }
+    loop {
+        device.poll(wgpu::PollType::Poll)?;
+        if reply.is_sent() {
+            return Ok(());
+        }
+        if left().is_some_and(|left| left.is_zero()) {
+            return Err(wgpu::PollError::Timeout);
+        }
+        std::thread::sleep(POLL_PAUSE);
+    }
+}
+
+impl Poller {
+    pub fn new(device: wgpu::Device, name: String) -> Self {
+        let (jobs, received) = mpsc::channel::<Job>();
+        let (label, polled) = (name.clone(), device.clone());
+        let thread = std::thread::Builder::new().name("syncbn-poll".into()).spawn(move || {
+            for Job { submission, deadline, ends, reply } in received {
+                match wait(&polled, submission, ends, &reply) {
+                    Ok(()) => {}
+                    Err(wgpu::PollError::Timeout) => {
+                        reply.send(Err(GpuError::Timeout { device: label.clone(), deadline }))
+                    }
+                    Err(error) => reply.send(Err(GpuError::Readback {
+                        device: label.clone(),
+                        message: error.to_string(),
+                    })),
+                }
+            }
+        });
+        Self { device, name, jobs: Some(jobs), thread: thread.ok() }
+    }
+
+    /// A future that ends when the callback registered by `register` answers, or when the
+    /// submission's deadline passes.
+    pub fn watch(
+        self: &Arc<Self>,
+        submission: wgpu::SubmissionIndex,
+        deadline: Duration,
+        register: impl FnOnce(Reply),
+    ) -> Waiting {
+        let (reply, receiver) = super::reply();
+        register(reply.clone());
+        let job =
+            Some(Job { submission, deadline, ends: Instant::now().checked_add(deadline), reply });
+        let (device, name, poller) = (self.device.clone(), self.name.clone(), Arc::downgrade(self));
+        Waiting { device, name, receiver, job, poller, hand_over_at: None }
+    }
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        let Some(thread) = self.thread.take() else { return };
+        // Joined, so that no thread is inside the driver while the process unloads it; not by
+        // itself, which would wait forever.
+        if thread.thread().id() != std::thread::current().id() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Errors of calls that wait for nothing.
+//!
+//! Natively an error scope answers at once, and the call that opened it returns what it caught. In
+//! a browser the answer comes later: it is kept, and the next call that waits returns it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures::FutureExt;
+
+use super::Pending;
+use crate::error::Error;
+
+/// Scopes of a device that have not answered yet, in the order in which they were closed.
+#[derive(Default)]
+pub(super) struct Unheard {
+    /// Whether there may be any: natively there are none, and nobody locks.
+    any: AtomicBool,
+    scopes: Mutex<Scopes>,
+}
+
+#[derive(Default)]
+struct Scopes {
+    open: VecDeque<Pending<()>>,
+    /// The first error of those that have answered.
+    caught: Option<Error>,
+}
+
+impl Scopes {
+    /// Takes the answers that are there, from the front.
+    fn drain(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Some(first) = self.open.front_mut() {
+            let Poll::Ready(answer) = first.as_mut().poll(context) else { return Poll::Pending };
+            self.open.pop_front();
+            if let Err(error) = answer {
+                self.caught.get_or_insert(error);
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Unheard {
+    /// What a scope caught, if it has answered; else `Ok`, and its answer is kept.
+    pub fn now(
+        &self,
+        scope: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) -> Result<(), Error> {
+        if cfg!(target_arch = "wasm32") {
+            return self.keep(scope.boxed());
+        }
+        scope.now_or_never().unwrap_or(Ok(()))
+    }
+
+    fn keep(&self, mut scope: Pending<()>) -> Result<(), Error> {
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(answer) = scope.as_mut().poll(&mut context) {
+            return answer;
+        }
+        let mut scopes = self.lock();
+        scopes.open.push_back(scope);
+        self.any.store(true, Ordering::Relaxed);
+        // Answers come in order, so that the queue is as short as the browser is fast.
+        let _ = scopes.drain(&mut context);
+        Ok(())
+    }
+
+    /// Waits until every scope that was kept has answered: the first error among them. Dropped
+    /// before, it leaves them for the next.
+    pub async fn hear(&self) -> Result<(), Error> {
+        if !self.any.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        poll_fn(|context| {
+            let mut scopes = self.lock();
+            if scopes.drain(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.any.store(false, Ordering::Relaxed);
+            Poll::Ready(scopes.caught.take().map_or(Ok(()), Err))
+        })
+        .await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Scopes> {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Unheard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unheard").field("any", &self.any).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::channel::oneshot;
+    use pollster::block_on;
+
+    use super::*;
+    use crate::error::GpuError;
+
+    fn refused(message: &str) -> Error {
+        let (device, message) = ("page".to_owned(), message.to_owned());
+        GpuError::Refused { device, phase: "forward", message }.into()
+    }
+
+    /// A scope that answers when its sender does.
+    fn scope() -> (oneshot::Sender<Result<(), Error>>, Pending<()>) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, async move { receiver.await.unwrap() }.boxed())
+    }
+
+    #[test]
+    fn an_answer_that_is_there_is_returned_at_once() {
+        let unheard = Unheard::default();
+        let failed = async { Err(refused("now")) }.boxed();
+        assert_eq!(unheard.keep(failed), Err(refused("now")));
+        assert_eq!(block_on(unheard.hear()), Ok(()));
+    }
+
+    #[test]
+    fn the_first_error_of_those_that_answer_later_is_heard_once() {
+        let unheard = Unheard::default();
+        let (scopes, kept): (Vec<_>, Vec<_>) = (0..3).map(|_| scope()).unzip();
+        for scope in kept {
+            assert_eq!(unheard.keep(scope), Ok(()));
+        }
+        assert_eq!(unheard.hear().now_or_never(), None);
+        let answers = [Ok(()), Err(refused("first")), Err(refused("second"))];
+        for (scope, answer) in scopes.into_iter().zip(answers) {
+            scope.send(answer).unwrap();
+        }
+        assert_eq!(block_on(unheard.hear()), Err(refused("first")));
+        assert_eq!(block_on(unheard.hear()), Ok(()));
+    }
+
+    #[test]
+    fn scopes_that_have_answered_do_not_pile_up() {
+        let unheard = Unheard::default();
+        for _ in 0..100 {
+            let (sender, kept) = scope();
+            unheard.keep(kept).unwrap();
+            sender.send(Ok(())).unwrap();
+        }
+        assert!(unheard.lock().open.len() <= 1);
+    }
+}
