@@ -142,4 +142,5 @@ pub const RULES: &[Rule] = &[
     rule("fast_paths", Only(PLAIN), &["wgpu"]),
     rule("error", Only(PLAIN), &["wgpu"]),
     rule("checksum", Only(PLAIN), &["wgpu"]),
+    rule("timer", Only(PLAIN), &["wgpu"]),
 ];
