@@ -3,7 +3,7 @@
 //!
 //! Owns the trait [`Collective`] that a transport implements, the message frame, the transport
 //! among ranks of one process, and process groups. Knows nothing of GPUs and of what the numbers in
-//! a message mean; the coordinator does.
+//! a message mean; the module `exchange` does.
 
 pub mod conformance;
 pub(crate) mod frame;

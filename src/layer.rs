@@ -17,9 +17,9 @@ use std::sync::Arc;
 use crate::base::{Base, next_id};
 use crate::collective::ProcessGroup;
 use crate::config::{BatchNormConfig, Momentum};
-use crate::coordinator::Exchange;
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
+use crate::exchange::Exchange;
 use crate::tensor::{DType, Layout, Tensor};
 use member::{Member, Running};
 

@@ -9,9 +9,9 @@ use super::{Failure, SyncBatchNorm};
 use crate::base::CheckedBackward;
 use crate::collective::Phase;
 use crate::config::{AffineGradient, Statistics};
-use crate::coordinator::merge_ranks;
 use crate::engine::{self, BackwardRank, Steps};
 use crate::error::{ArgumentError, Error};
+use crate::exchange::merge_ranks;
 use crate::request::{BackwardParts, Gradients};
 use crate::saved::Saved;
 use crate::stats::{

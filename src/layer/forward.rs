@@ -9,9 +9,9 @@ use super::{Failure, SyncBatchNorm};
 use crate::base::CheckedForward;
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
-use crate::coordinator::{Call, merge_ranks};
 use crate::engine::{self, ForwardRank, Steps};
 use crate::error::{ArgumentError, Error};
+use crate::exchange::{Call, merge_ranks};
 use crate::request::{ForwardParts, Normalized};
 use crate::saved::{OnHost, Saved};
 use crate::stats::{

@@ -7,9 +7,9 @@ use crate::base::{AffineParameters, Base, state_of};
 use crate::checksum::Checksum;
 use crate::collective::{ListError, Phase, UNTOLD};
 use crate::config::{BatchNormConfig, Momentum, RunningVariance};
-use crate::coordinator::{Call, Contribution, Exchange, merge_ranks};
 use crate::device::Device;
 use crate::error::{BatchError, Error};
+use crate::exchange::{Call, Contribution, Exchange, merge_ranks};
 use crate::state::{Naming, StateDict};
 use crate::stats::{Global, GlobalStatistics, Mergeable, RunningStats};
 

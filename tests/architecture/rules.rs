@@ -45,7 +45,7 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "on_device",
-        AllBut(&["joint", "layer", "coordinator", "collective", "host", "shaders"]),
+        AllBut(&["joint", "layer", "exchange", "collective", "host", "shaders"]),
         &["wgpu", "include_str", "to_le_bytes", "from_le_bytes"],
     ),
     rule(
@@ -55,7 +55,7 @@ pub const RULES: &[Rule] = &[
             "layer",
             "on_device",
             "workspace",
-            "coordinator",
+            "exchange",
             "collective",
             "host",
             "plan",
@@ -73,35 +73,35 @@ pub const RULES: &[Rule] = &[
     rule("workspace", Only(&["device", "error", "gpu"]), &["wgpu"]),
     rule(
         "state",
-        Below(&["gpu", "engine", "host", "plan", "shaders", "coordinator", "collective"]),
+        Below(&["gpu", "engine", "host", "plan", "shaders", "exchange", "collective"]),
         &["wgpu"],
     ),
     rule(
-        "coordinator",
+        "exchange",
         Below(&["state", "engine", "host", "gpu", "plan", "shaders"]),
         // Whether this thread is unwinding it may ask.
         &["wgpu", "spawn", "JoinHandle", "sleep", "park", "block_on"],
     ),
     rule(
         "collective",
-        Below(&["state", "coordinator", "engine", "host", "gpu", "plan", "shaders", "stats"]),
+        Below(&["state", "exchange", "engine", "host", "gpu", "plan", "shaders", "stats"]),
         &["wgpu", "Moments", "GradientSums"],
     ),
-    rule("engine", Below(&["state", "coordinator", "collective"]), &[]),
+    rule("engine", Below(&["state", "exchange", "collective"]), &[]),
     rule(
         "host",
-        Below(&["state", "coordinator", "collective", "engine", "gpu", "shaders"]),
+        Below(&["state", "exchange", "collective", "engine", "gpu", "shaders"]),
         &["wgpu"],
     ),
     // It knows slots and bytes.
     rule(
         "gpu",
-        Below(&["state", "coordinator", "collective", "engine", "host", "stats", "config"]),
+        Below(&["state", "exchange", "collective", "engine", "host", "stats", "config"]),
         &["channels", "num_features", "eps", "Moments"],
     ),
     rule(
         "plan",
-        Below(&["state", "coordinator", "collective", "engine", "host", "gpu", "tensor"]),
+        Below(&["state", "exchange", "collective", "engine", "host", "gpu", "tensor"]),
         &["wgpu", "include_str", "wgsl", "source"],
     ),
     rule("shaders", Only(PLAIN), &["wgpu"]),
@@ -110,13 +110,13 @@ pub const RULES: &[Rule] = &[
     rule("stats", Only(PLAIN), &["wgpu"]),
     rule(
         "tensor",
-        Below(&["state", "coordinator", "collective", "plan", "shaders", "stats"]),
+        Below(&["state", "exchange", "collective", "plan", "shaders", "stats"]),
         &["Moments", "GlobalStatistics"],
     ),
     // The handle of a GPU or of the host; what runs on it lies above.
     rule(
         "device",
-        Below(&["state", "coordinator", "collective", "engine", "plan", "shaders", "stats"]),
+        Below(&["state", "exchange", "collective", "engine", "plan", "shaders", "stats"]),
         &["Moments", "GlobalStatistics"],
     ),
     // Names of what lies elsewhere, for tests and tools.

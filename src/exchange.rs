@@ -1,13 +1,13 @@
 //! What happens between the two halves of a pass: encode, gather, check peers, merge along the
 //! tree. No GPU type comes here, and no thread.
 
-mod exchange;
+mod call;
 mod merge;
 #[cfg(test)]
 mod tests;
 mod values;
 
-pub(crate) use exchange::{Call, Exchange};
+pub(crate) use call::{Call, Exchange};
 pub(crate) use merge::Contribution;
 
 use crate::collective::{Merged, NodePayload, Part};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::exchange::{Call, Ranks};
+use super::call::{Call, Ranks};
 use super::{Mergeable, from_payload, merge_channels, merge_parts, merge_ranks, to_payload};
 use crate::collective::{
     Again, Answer, Header, ListError, NodePayload, Operation, Payload, Phase, UNTOLD,
