@@ -10,11 +10,11 @@ pub(crate) mod frame;
 mod gather;
 mod list;
 mod local;
-mod merge;
 mod merged;
 mod operation;
 mod peers;
 mod process_group;
+mod reduce;
 mod single;
 mod split;
 mod synchronization;
@@ -32,11 +32,11 @@ pub(crate) use frame::UNTOLD;
 pub(crate) use frame::{Header, NodePayload, Payload, Phase};
 pub(crate) use gather::{Answer, ListError};
 pub use local::{LocalGroup, LocalRank};
-pub use merge::{Merge, Part};
 pub(crate) use merged::Merged;
 pub(crate) use operation::Operation;
 pub(crate) use peers::Again;
 pub use process_group::ProcessGroup;
+pub use reduce::{Part, ReduceOp};
 pub use single::SingleRank;
 pub use synchronization::{Started, Synchronization};
 
@@ -72,27 +72,27 @@ pub trait Collective: fmt::Debug + Send + Sync {
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Gathered, CollectiveError>>;
 
-    /// Whether [`all_merge`](Self::all_merge) is to be asked for statistics and gradients, because
-    /// it costs less than gathering them. The same on every rank.
-    fn merges_on_the_way(&self) -> bool {
+    /// Whether statistics and gradients take [`all_reduce`](Self::all_reduce), because it costs less
+    /// than gathering them. The same on every rank.
+    fn supports_all_reduce(&self) -> bool {
         false
     }
 
-    /// Merges the messages of all ranks and gives everyone the same result. Messages merge along
+    /// All-reduce: merges the messages of all ranks and gives everyone the same result. They merge along
     /// the canonical tree over ranks (`docs/PROTOCOL.md`), left before right, so that the result
     /// has the same bits wherever it is done; here, of what was gathered. Otherwise as
     /// [`all_gather`](Self::all_gather), among whose calls these count.
     ///
     /// # Errors
     /// As [`all_gather`](Self::all_gather).
-    fn all_merge(
+    fn all_reduce(
         &self,
         message: Vec<u8>,
-        merge: Merge,
+        op: ReduceOp,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Arc<[u8]>, CollectiveError>> {
         let gathered = self.all_gather(message, deadline);
-        async move { Ok(merge::merge_gathered(&gathered.await?, merge)) }.boxed()
+        async move { Ok(reduce::reduce_gathered(&gathered.await?, op)) }.boxed()
     }
 
     /// Breaks the group: every rank that waits or comes to wait gets [`CollectiveError::Aborted`]

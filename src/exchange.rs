@@ -36,7 +36,7 @@ fn from_payload<T: Mergeable>(node: &NodePayload) -> Node<Vec<T>> {
     Node { level: node.level, index: node.index, value }
 }
 
-/// The law by which messages merge on their way through a transport.
+/// The reduce operation of an all-reduce of messages.
 fn merge_parts<T: Mergeable>(left: Part<'_>, right: Part<'_>) -> Vec<u8> {
     Merged::join(left, right, join_payloads::<T>).encode()
 }

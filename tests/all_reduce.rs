@@ -18,7 +18,7 @@ use syncbn::collective::LocalGroup;
 use syncbn::error::GroupError;
 use syncbn::{BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
 
-use common::merging::merging_groups;
+use common::all_reduce::all_reduce_groups;
 use common::tapped::Tapped;
 use common::{Random, on_threads, process_groups};
 
@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// The groups of both kinds of transport.
 fn both(world_size: usize) -> [Vec<ProcessGroup>; 2] {
-    [process_groups(world_size, LONG), merging_groups(world_size, LONG)]
+    [process_groups(world_size, LONG), all_reduce_groups(world_size, LONG)]
 }
 
 /// Values of a rank, every other one ±2⁷⁰: those cancel, and take along what was added to them

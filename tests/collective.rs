@@ -128,7 +128,7 @@ fn every_planted_fault_of_a_transport_is_caught_by_its_check() {
         (Fault::SwallowsAborts, Check::Abort),
         (Fault::CutsAbortMessages, Check::Abort),
         (Fault::SplitsIntoItself, Check::Split),
-        (Fault::MergesBackwards, Check::Merge),
+        (Fault::MergesBackwards, Check::AllReduce),
     ];
     let cases: Vec<_> = faults
         .iter()

@@ -1,4 +1,4 @@
-//! A transport that merges messages on their way: layers over it give the bits of one that gathers
+//! A transport that supports all-reduce: layers over it give the bits of one that gathers
 //! them, and the errors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank, Merge};
+use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank, ReduceOp};
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm,
     collective::LocalGroup, error::ExchangeError,
@@ -49,19 +49,19 @@ impl Collective for Merging {
         self.inner.all_gather(message, deadline)
     }
 
-    fn merges_on_the_way(&self) -> bool {
+    fn supports_all_reduce(&self) -> bool {
         self.merges
     }
 
-    fn all_merge(
+    fn all_reduce(
         &self,
         message: Vec<u8>,
-        merge: Merge,
+        op: ReduceOp,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Arc<[u8]>, CollectiveError>> {
         let is_second = self.exchanges.fetch_add(1, Ordering::Relaxed) == 1;
         let message = self.second.clone().filter(|_| is_second).unwrap_or(message);
-        self.inner.all_merge(message, merge, deadline)
+        self.inner.all_reduce(message, op, deadline)
     }
 
     fn abort(&self, message: Vec<u8>) {

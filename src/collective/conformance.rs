@@ -32,7 +32,7 @@ pub enum Check {
     /// A thousand rounds keep their order while ranks run at different speeds.
     Order,
     /// Messages merge along the canonical tree over ranks, for all the same.
-    Merge,
+    AllReduce,
     /// A rank that does not come makes all others fail with its name, and breaks the group.
     Late,
     /// A rank that is dropped makes all others fail with its name at once.
@@ -49,7 +49,7 @@ pub enum Check {
 pub const CHECKS: [Check; 8] = [
     Check::Messages,
     Check::Order,
-    Check::Merge,
+    Check::AllReduce,
     Check::Late,
     Check::Left,
     Check::Dropped,
@@ -89,7 +89,7 @@ pub async fn run(check: Check, rank: Box<dyn Collective>) -> Result<(), Failure>
     match check {
         Check::Messages => messages(&judge, rank.as_ref()).await,
         Check::Order => order(&judge, rank.as_ref()).await,
-        Check::Merge => merge(&judge, rank.as_ref()).await,
+        Check::AllReduce => all_reduce(&judge, rank.as_ref()).await,
         Check::Split => split(&judge, rank.as_ref()).await,
         Check::Late | Check::Left | Check::Dropped | Check::Abort => absence(&judge, rank).await,
     }
@@ -173,10 +173,10 @@ fn tree(from: usize, to: usize, round: usize) -> Vec<u8> {
 }
 
 /// Merges and gathers in turn.
-async fn merge(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
+async fn all_reduce(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
     for number in 0..20 {
         let merged =
-            judge.came(rank.all_merge(message(rank.rank(), number), written, LONG).await)?;
+            judge.came(rank.all_reduce(message(rank.rank(), number), written, LONG).await)?;
         judge.expect(&*merged, tree(0, rank.world_size(), number).as_slice())?;
         round(judge, rank, number).await?;
     }

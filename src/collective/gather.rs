@@ -2,16 +2,16 @@
 
 use super::frame::{Frame, FrameError, Header, Payload};
 use super::list::{check_length, pack, unpack};
-use super::merge::Merge;
 use super::merged::{Head, Joined, Merged};
 use super::operation::Operation;
 use super::peers::{Again, heads, judge};
+use super::reduce::ReduceOp;
 use crate::error::ExchangeError;
 
 /// What a list of exchanges has brought for one of them.
 pub(crate) struct Answer {
     heads: Vec<Head>,
-    /// One from every rank, in rank order; or one, which those of all have become on their way.
+    /// One from every rank, in rank order; or one, the result of an all-reduce.
     pub payloads: Vec<Payload>,
 }
 
@@ -21,12 +21,12 @@ pub(crate) type ListError = (Option<usize>, ExchangeError);
 impl Operation {
     /// Sends what these operations of one group have to say as one message when it is the first
     /// one's turn, and gets what all ranks say. `say` is asked when the turn has come, for a header
-    /// and a payload of each. With a `law` the payloads are nodes, which the transport merges if it
-    /// does so.
+    /// and a payload of each. With a reduce operation the payloads are nodes, of which a transport
+    /// that supports it makes an all-reduce.
     pub async fn exchange(
         operations: &[&Self],
         say: impl FnOnce() -> Vec<(Header, Payload)>,
-        law: Option<Merge>,
+        op: Option<ReduceOp>,
     ) -> Result<Vec<Answer>, ListError> {
         let Some(&first) = operations.first() else { return Ok(Vec::new()) };
         let (group, listed) = (&first.group, operations.len() as u64);
@@ -37,8 +37,8 @@ impl Operation {
             let header = Header { listed, ..header };
             Frame { header, payload }
         });
-        let answers = match law {
-            Some(law) if group.transport.merges_on_the_way() => first.merge(frames, law).await,
+        let answers = match op {
+            Some(op) if group.transport.supports_all_reduce() => first.all_reduce(frames, op).await,
             _ => Self::gather_frames(operations, frames).await,
         };
         let answers = answers.map_err(|(index, error)| (index, group.poison(error)))?;
@@ -59,7 +59,7 @@ impl Operation {
         gathered.map(|list| list.into_iter().flatten().collect()).map_err(|(_, error)| error)
     }
 
-    /// [`exchange`](Self::exchange) without a law, of which all headers agree: `[operation][rank]`.
+    /// [`exchange`](Self::exchange) without a reduce operation, of which all headers agree: `[operation][rank]`.
     pub async fn gather_list(
         operations: &[&Self],
         say: impl FnOnce() -> Vec<(Header, Payload)>,
@@ -108,14 +108,14 @@ impl Operation {
         Ok(gathered.into_iter().map(answer).collect())
     }
 
-    /// The frames of this operation and those behind it, merged by `law` on their way.
-    async fn merge(
+    /// All-reduce of the frames of this operation and those behind it.
+    async fn all_reduce(
         &self,
         frames: impl Iterator<Item = Frame>,
-        law: Merge,
+        op: ReduceOp,
     ) -> Result<Vec<Answer>, ListError> {
         let message = Merged::of(frames).encode();
-        let merged = self.group.transport.all_merge(message, law, self.group.deadline()).await;
+        let merged = self.group.transport.all_reduce(message, op, self.group.deadline()).await;
         let bytes = merged.map_err(|error| (None, self.group.named(error, &self.at)))?;
         // Every rank has the same bytes; rank 0 made them.
         match Merged::decode(&bytes).map_err(|error| (None, self.unusable(0, error.to_string())))? {

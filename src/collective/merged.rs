@@ -9,8 +9,8 @@ use std::mem::replace;
 use super::frame::reader::Reader;
 use super::frame::{Frame, FrameError, Header, NodePayload, Payload};
 use super::list::{check_length, pack, unpack};
-use super::merge::Part;
 use super::peers::agree;
+use super::reduce::Part;
 
 /// A header, and how many ranks have it: the first is the one it names.
 #[derive(Clone, Debug, PartialEq)]

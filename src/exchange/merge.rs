@@ -133,8 +133,8 @@ fn count(payload: &Payload) -> Option<u64> {
     (1..=u32::MAX.into()).contains(&count).then_some(count)
 }
 
-/// Merges the nodes of all processes, one payload of each, or one of all that have merged on their
-/// way.
+/// Merges the nodes of all processes, one payload of each, or one that an all-reduce has made of
+/// all.
 pub(super) fn merge_payloads<T: Mergeable>(
     operation: &Operation,
     payloads: Vec<Payload>,
@@ -142,7 +142,7 @@ pub(super) fn merge_payloads<T: Mergeable>(
     total_ranks: u64,
 ) -> Result<Vec<T>, ExchangeError> {
     let last = operation.group().world_size() - 1;
-    // What merged on the way is known to be of all: the last rank is named for it.
+    // An all-reduce is known to be of all: the last rank is named for it.
     let speaker = |index| if payloads.len() == 1 { last } else { index };
     let one_each = payloads.len() as u64 == total_ranks;
     let (mut nodes, mut covered) = (Vec::new(), 0);

@@ -14,7 +14,7 @@ use crate::collective::{
 use crate::error::ExchangeError;
 use crate::stats::GradientSums;
 
-/// The crate's own transport as one that merges messages on their way.
+/// The crate's own transport as one that supports all-reduce.
 #[derive(Debug)]
 struct Merging(LocalRank);
 
@@ -35,7 +35,7 @@ impl Collective for Merging {
         self.0.all_gather(message, deadline)
     }
 
-    fn merges_on_the_way(&self) -> bool {
+    fn supports_all_reduce(&self) -> bool {
         true
     }
 

@@ -6,7 +6,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// [`Moments`] or [`GradientSums`]: something with a law of merging, which a count and two numbers
+/// [`Moments`] or [`GradientSums`]: something with a reduce operation, which a count and two numbers
 /// carry.
 ///
 /// Implemented by this crate alone.

@@ -1,4 +1,4 @@
-//! The moments of one channel and the law by which they merge.
+//! The moments of one channel and how they merge (Chan, Golub and LeVeque, 1979).
 
 use serde::{Deserialize, Serialize};
 

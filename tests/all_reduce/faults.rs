@@ -99,9 +99,9 @@ fn a_barrier_does_not_meet_a_broadcast_nor_a_layer() {
         block_on(layer.forward_train(&Device::host().zeros(&[2, 1]).unwrap())).map(drop)
     };
     assert_eq!(one_elsewhere_in([process_groups(3, LONG)], forward, barrier, what).1, "phase");
-    // Where one gathers what others merge on the way, nobody can read it.
+    // Where one gathers and others all-reduce, nobody can read it.
     let unusable = |error: &ExchangeError| matches!(error, ExchangeError::Frame { .. });
-    assert!(one_elsewhere_in([merging_groups(3, LONG)], forward, barrier, unusable));
+    assert!(one_elsewhere_in([all_reduce_groups(3, LONG)], forward, barrier, unusable));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
-use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank, Merge, Part};
+use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank, Part, ReduceOp};
 
 /// What a transport does wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,23 +126,20 @@ impl Collective for Broken {
         async move { state.result(kept.await) }.boxed()
     }
 
-    fn all_merge(
+    fn all_reduce(
         &self,
         message: Vec<u8>,
-        merge: Merge,
+        op: ReduceOp,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Arc<[u8]>, CollectiveError>> {
         if self.state.fault != Fault::MergesBackwards {
-            return self.inner.all_merge(message, merge, deadline);
+            return self.inner.all_reduce(message, op, deadline);
         }
         let gathered = self.inner.all_gather(message, deadline);
         async move {
             let backwards = gathered.await?.into_iter().enumerate().rev();
             let merged = backwards.reduce(|(rank, bytes), (next, others)| {
-                (
-                    rank,
-                    merge(Part { rank, bytes: &bytes }, Part { rank: next, bytes: &others }).into(),
-                )
+                (rank, op(Part { rank, bytes: &bytes }, Part { rank: next, bytes: &others }).into())
             });
             Ok(merged.map(|(_, bytes)| bytes).unwrap_or_default())
         }

@@ -4,8 +4,8 @@
 //! Every test binary compiles its own copy and uses a part of it.
 #![allow(dead_code)]
 
+pub mod all_reduce;
 pub mod events;
-pub mod merging;
 pub mod normal;
 pub mod shapes;
 pub mod shares;

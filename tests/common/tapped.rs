@@ -18,7 +18,7 @@ impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Tapped<T> {
         Self { inner, tap, merges: false }
     }
 
-    /// One that merges messages on their way, or not.
+    /// One that supports all-reduce, or not.
     #[allow(dead_code, reason = "no test binary uses all of it")]
     pub fn merging(self, merges: bool) -> Self {
         Self { merges, ..self }
@@ -48,7 +48,7 @@ impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Collective for Tapped<T> {
         self.inner.all_gather((self.tap)(message), deadline)
     }
 
-    fn merges_on_the_way(&self) -> bool {
+    fn supports_all_reduce(&self) -> bool {
         self.merges
     }
 

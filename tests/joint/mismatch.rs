@@ -6,7 +6,7 @@ use syncbn::error::ExchangeError;
 use syncbn::{Device, Error, Forward, Saved, joint};
 
 use super::LONG;
-use super::common::merging::merging_groups;
+use super::common::all_reduce::all_reduce_groups;
 use super::common::*;
 use super::processes::Process;
 
@@ -21,13 +21,13 @@ fn forward(process: &mut Process, order: &[usize]) -> Result<(), Error> {
 }
 
 /// The errors of two ranks whose second does what `spoil` does and the first what `good` does,
-/// after a good joint call; the same whether messages merge on their way.
+/// after a good joint call; the same with gathering and with all-reduce.
 fn errors_of(
     good: impl Fn(&mut Process, &[Saved]) -> Result<(), Error> + Sync,
     spoil: impl Fn(&mut Process, &[Saved]) -> Result<(), Error> + Sync,
 ) -> Vec<Error> {
     let [gathered, merged] = [false, true].map(|merges| {
-        let groups = if merges { merging_groups(2, LONG) } else { process_groups(2, LONG) };
+        let groups = if merges { all_reduce_groups(2, LONG) } else { process_groups(2, LONG) };
         on_threads(groups, |group| {
             let mut process = Process::new(&group, &[Device::host()]);
             let saved = block_on(joint::forward_train(process.forward())).expect("a good call");

@@ -13,7 +13,7 @@ use syncbn::{
 use syncbn::{config::Epilogue, joint};
 
 use super::LONG;
-use super::common::merging::merging_groups;
+use super::common::all_reduce::all_reduce_groups;
 use super::common::tapped::Tapped;
 use super::common::*;
 
@@ -202,7 +202,7 @@ fn processes_exchange_one_message_for_all_layers_and_get_the_bits_of_many() {
 #[test]
 fn one_value_of_one_layer_is_found_by_all_processes_which_go_on() {
     for merges in [false, true] {
-        let groups = if merges { merging_groups(2, LONG) } else { process_groups(2, LONG) };
+        let groups = if merges { all_reduce_groups(2, LONG) } else { process_groups(2, LONG) };
         let errors = on_threads(groups, |group| {
             let host = Device::host();
             let mut process = Process::new(&group, std::slice::from_ref(&host));
@@ -233,7 +233,7 @@ fn one_value_of_one_layer_is_found_by_all_processes_which_go_on() {
 
 #[test]
 fn a_layer_whose_ranks_are_known_and_one_whose_are_not_share_an_exchange() {
-    for groups in [process_groups(2, LONG), merging_groups(2, LONG)] {
+    for groups in [process_groups(2, LONG), all_reduce_groups(2, LONG)] {
         let found = on_threads(groups, |group| {
             // Two devices in one process, one in the other.
             let devices = vec![Device::host(); 2 - group.rank()];

@@ -1,4 +1,4 @@
-//! Joint calls of more processes than a transport gathers from: they merge on their way, as calls
+//! Joint calls of more processes than a transport gathers from: all-reduce along the tree, as calls
 //! of one layer do.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use syncbn::collective::{Collective, CollectiveError, Gathered, LocalGroup, LocalRank, Merge};
+use syncbn::collective::{Collective, CollectiveError, Gathered, LocalGroup, LocalRank, ReduceOp};
 use syncbn::{Device, ProcessGroup};
 
 use super::LONG;
@@ -39,17 +39,17 @@ impl Collective for Tree {
             .boxed()
     }
 
-    fn merges_on_the_way(&self) -> bool {
+    fn supports_all_reduce(&self) -> bool {
         true
     }
 
-    fn all_merge(
+    fn all_reduce(
         &self,
         message: Vec<u8>,
-        merge: Merge,
+        op: ReduceOp,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Arc<[u8]>, CollectiveError>> {
-        self.0.all_merge(message, merge, deadline)
+        self.0.all_reduce(message, op, deadline)
     }
 
     fn abort(&self, message: Vec<u8>) {

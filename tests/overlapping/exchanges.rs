@@ -7,7 +7,7 @@ use syncbn::error::ExchangeError;
 use syncbn::stats::{GlobalGradientSums, Local, Moments};
 use syncbn::{Backward, Device, Error, joint};
 
-use crate::common::merging::merging_groups;
+use crate::common::all_reduce::all_reduce_groups;
 use crate::common::{on_threads, process_groups};
 use crate::order::{LONG, ROUNDS, Rank, assert_mean, of, over_all, sum_dy};
 
@@ -90,7 +90,7 @@ fn joint_calls_of_every_pass_meet_those_of_the_others_beside_single_ones() {
 
 #[test]
 fn exchanges_that_begin_in_another_order_on_one_rank_are_named_on_both() {
-    for groups in [process_groups(2, LONG), merging_groups(2, LONG)] {
+    for groups in [process_groups(2, LONG), all_reduce_groups(2, LONG)] {
         on_threads(groups, |group| {
             let rank = Rank::new(&group, &Device::host());
             let layers = if group.rank() == 0 { [&rank.a, &rank.b] } else { [&rank.b, &rank.a] };

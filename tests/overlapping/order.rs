@@ -11,7 +11,7 @@ use syncbn::{
     Tensor, joint,
 };
 
-use crate::common::merging::merging_groups;
+use crate::common::all_reduce::all_reduce_groups;
 use crate::common::{Kind, on_threads, process_groups};
 
 /// Nobody waits in vain here.
@@ -54,7 +54,7 @@ pub fn over_all(body: impl Fn(ProcessGroup, Device) + Sync) {
     for kind in Kind::ALL {
         for merging in [false, true] {
             let groups =
-                if merging { merging_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
+                if merging { all_reduce_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
             on_threads(groups.into_iter().zip(kind.devices(RANKS)).collect(), |(group, device)| {
                 body(group, device)
             });

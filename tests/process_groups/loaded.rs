@@ -7,7 +7,7 @@ use syncbn::{
     BatchNormConfig, Device, Error, Forward, Normalized, ProcessGroup, SyncBatchNorm, Tensor, joint,
 };
 
-use crate::common::merging::merging_groups;
+use crate::common::all_reduce::all_reduce_groups;
 use crate::common::{Kind, on_threads, process_groups};
 use crate::{CHANNELS, LONG};
 
@@ -60,7 +60,7 @@ fn over_all<T: Send>(body: impl Fn(&ProcessGroup, Rank) -> T + Sync) -> Vec<Vec<
     for kind in Kind::ALL {
         for merging in [false, true] {
             let groups =
-                if merging { merging_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
+                if merging { all_reduce_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
             let ranks = groups.into_iter().zip(kind.devices(RANKS)).collect();
             found.push(on_threads(ranks, |(group, device)| {
                 body(&group, Rank::new(&group, &device))

@@ -8,7 +8,7 @@ use syncbn::{
     Backward, BatchNormConfig, Device, Error, ProcessGroup, Saved, SyncBatchNorm, Tensor,
 };
 
-use crate::common::merging::merging_groups;
+use crate::common::all_reduce::all_reduce_groups;
 use crate::common::{
     Batch, Kind, Random, TOLERANCE_ULP, bits, compare, definition, on_threads, process_groups, read,
 };
@@ -86,7 +86,7 @@ enum Next {
 fn over_all<T: Send>(config: &BatchNormConfig, body: impl Fn(Rank) -> T + Sync) -> Vec<Vec<T>> {
     let mut found = Vec::new();
     for kind in Kind::ALL {
-        for groups in [process_groups(RANKS, LONG), merging_groups(RANKS, LONG)] {
+        for groups in [process_groups(RANKS, LONG), all_reduce_groups(RANKS, LONG)] {
             let ranks = groups.into_iter().zip(kind.devices(RANKS)).collect();
             found.push(on_threads(ranks, |(group, device)| {
                 body(Rank::new(&group, &device, config))

@@ -14,7 +14,7 @@ use syncbn::{
     joint,
 };
 
-use crate::common::merging::merging_groups;
+use crate::common::all_reduce::all_reduce_groups;
 use crate::common::tapped::Tapped;
 use crate::common::{
     Batch, Kind, Parameters, Random, bits, on_threads, process_groups, read, upload,
@@ -84,7 +84,7 @@ fn same_bits(kind: Kind, total: usize, spreads: &[Vec<usize>], affine_gradient: 
     let expected = train(&mut whole, 0, &batches, &gradients);
     for spread in spreads {
         let first = |process: usize| spread[..process].iter().sum::<usize>();
-        for groups in [process_groups(spread.len(), LONG), merging_groups(spread.len(), LONG)] {
+        for groups in [process_groups(spread.len(), LONG), all_reduce_groups(spread.len(), LONG)] {
             let found = on_threads(groups, |group| {
                 let first = first(group.rank());
                 let own = devices[first..first + spread[group.rank()]].to_vec();

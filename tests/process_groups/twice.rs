@@ -10,7 +10,7 @@ use syncbn::state::LoadOptions;
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, Device, ProcessGroup, SyncBatchNorm, Tensor};
 
-use crate::common::merging::merging_groups;
+use crate::common::all_reduce::all_reduce_groups;
 use crate::common::{Batch, Kind, Random, bits, on_threads, process_groups, read};
 use crate::{CHANNELS, LONG};
 
@@ -60,7 +60,7 @@ fn assert_in_order(pass: impl Fn(&SyncBatchNorm, &[Tensor; 2]) -> [Tensor; 2] + 
             [one(layer, a), one(layer, b)]
         });
         assert_eq!(expected[0][ROUNDS - 1].1.num_batches_tracked, 2 * ROUNDS as u64);
-        for groups in [process_groups(RANKS, LONG), merging_groups(RANKS, LONG)] {
+        for groups in [process_groups(RANKS, LONG), all_reduce_groups(RANKS, LONG)] {
             let found = rounds(groups, kind, &pass);
             for (rank, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 for (round, (found, expected)) in found.iter().zip(expected).enumerate() {

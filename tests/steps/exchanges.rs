@@ -10,7 +10,7 @@ use syncbn::error::ExchangeError;
 use syncbn::stats::{GlobalGradientSums, LocalGradientSums};
 use syncbn::{ProcessGroup, Tensor, joint};
 
-use super::common::merging::merging_groups;
+use super::common::all_reduce::all_reduce_groups;
 use super::common::tapped::Tapped;
 use super::*;
 
@@ -34,7 +34,7 @@ fn numbered(groups: Vec<ProcessGroup>) -> Vec<(usize, ProcessGroup)> {
 
 #[test]
 fn a_rank_without_a_batch_goes_on_with_the_others_forward_and_backward() {
-    for groups in [process_groups(2, LONG), merging_groups(2, LONG)] {
+    for groups in [process_groups(2, LONG), all_reduce_groups(2, LONG)] {
         let found = on_threads(numbered(groups), |(rank, group)| {
             let bn = layer(&group);
             let mut gradients = Vec::new();
@@ -131,7 +131,7 @@ fn an_exchange_that_never_began_leaves_the_group_alone_and_one_that_is_dropped_t
 
 #[test]
 fn several_layers_synchronize_in_one_message_with_the_bits_of_each() {
-    for joint_groups in [process_groups(3, LONG), merging_groups(3, LONG)] {
+    for joint_groups in [process_groups(3, LONG), all_reduce_groups(3, LONG)] {
         let groups: Vec<_> =
             joint_groups.into_iter().zip(process_groups(3, LONG)).enumerate().collect();
         let found = on_threads(groups, |(rank, (together, apart))| {

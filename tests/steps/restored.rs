@@ -9,7 +9,7 @@ use syncbn::state::{LoadOptions, StateDict};
 use syncbn::stats::RunningStats;
 use syncbn::{ProcessGroup, Tensor, joint};
 
-use super::common::merging::merging_groups;
+use super::common::all_reduce::all_reduce_groups;
 use super::*;
 
 /// Nobody waits in vain here.
@@ -77,7 +77,7 @@ impl Rank {
 fn over_all<T: Send>(body: impl Fn(usize, &ProcessGroup, &Device) -> T + Sync) -> Vec<Vec<T>> {
     let mut found = Vec::new();
     for kind in Kind::ALL {
-        for groups in [process_groups(RANKS, LONG), merging_groups(RANKS, LONG)] {
+        for groups in [process_groups(RANKS, LONG), all_reduce_groups(RANKS, LONG)] {
             let ranks = groups.into_iter().zip(kind.devices(RANKS)).collect();
             found.push(on_threads(ranks, |(group, device)| body(group.rank(), &group, &device)));
         }

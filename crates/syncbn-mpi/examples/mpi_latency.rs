@@ -38,7 +38,7 @@ struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     steps: u32,
 
-    /// Let messages merge on their way from this number of ranks on
+    /// All-reduce along the tree from this number of ranks on
     #[arg(long, value_name = "RANKS", default_value_t = 33, value_parser = clap::value_parser!(u32).range(2..))]
     tree_from: u32,
 }

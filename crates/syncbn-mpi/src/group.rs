@@ -270,7 +270,7 @@ impl State {
         let own = *self.under_way.get(&round)?;
         (own != merges).then(|| {
             let (merging, gathering) = if merges { (from, rank) } else { (rank, from) };
-            let what = "exchanges statistics, gradients or sums, which merge on their way";
+            let what = "all-reduces statistics, gradients or sums";
             transport(format!("rank {merging} {what}; rank {gathering} does something else"))
         })
     }

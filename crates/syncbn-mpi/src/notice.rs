@@ -115,9 +115,9 @@ pub(crate) fn transport(message: String) -> CollectiveError {
 pub(crate) enum Tag {
     /// A rank's message of an exchange in which all get all.
     Flat(u16),
-    /// Merged messages on their way up the tree.
+    /// Messages of an all-reduce that go up the tree.
     Up(u16),
-    /// The result on its way down.
+    /// Its result, which comes down.
     Down(u16),
     /// A [`Notice`].
     Notice,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, FutureExt, ready};
-use syncbn::collective::{Collective, CollectiveError, Gathered, Merge};
+use syncbn::collective::{Collective, CollectiveError, Gathered, ReduceOp};
 
 use crate::flat::Flat;
 use crate::group::Group;
@@ -103,21 +103,21 @@ impl Collective for MpiRank {
         }
     }
 
-    fn merges_on_the_way(&self) -> bool {
+    fn supports_all_reduce(&self) -> bool {
         self.group.comm.size >= self.group.tree_from
     }
 
-    fn all_merge(
+    fn all_reduce(
         &self,
         message: Vec<u8>,
-        merge: Merge,
+        op: ReduceOp,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Arc<[u8]>, CollectiveError>> {
         let mut state = self.group.lock();
         match self.group.begin(&mut state, true) {
             Ok(round) => {
                 let mut exchange =
-                    Exchange::new(self.group.clone(), Tree::new(message, merge), round, deadline);
+                    Exchange::new(self.group.clone(), Tree::new(message, op), round, deadline);
                 exchange.begin(&mut state);
                 drop(state);
                 exchange.boxed()

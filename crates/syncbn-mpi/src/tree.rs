@@ -1,4 +1,4 @@
-//! The exchange in which messages merge on their way: up the canonical tree over ranks to rank 0,
+//! The all-reduce: messages merge up the canonical tree over ranks to rank 0,
 //! and down again. Twice log₂ n steps, and about two messages for each rank.
 //!
 //! Rank r merges what it has of the ranks r … r + b − 1 with what rank r + b brings of the b ranks
@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use syncbn::collective::{CollectiveError, Merge, Part};
+use syncbn::collective::{CollectiveError, Part, ReduceOp};
 
 use crate::group::{Group, State};
 use crate::notice::{Notice, Tag, transport};
@@ -21,7 +21,7 @@ const ANSWERS: Duration = Duration::from_secs(1);
 
 /// How far this rank has come.
 pub(crate) struct Tree {
-    merge: Merge,
+    op: ReduceOp,
     merged: Option<Arc<[u8]>>,
     /// The bit of the rank to wait for next.
     bit: usize,
@@ -40,8 +40,8 @@ enum Stage {
 }
 
 impl Tree {
-    pub fn new(message: Vec<u8>, merge: Merge) -> Self {
-        Self { merge, merged: Some(message.into()), bit: 1, stage: Stage::Up, answers_until: None }
+    pub fn new(message: Vec<u8>, op: ReduceOp) -> Self {
+        Self { op, merged: Some(message.into()), bit: 1, stage: Stage::Up, answers_until: None }
     }
 
     /// Merges with what has come from below, in the order of the tree; whether that is all.
@@ -53,7 +53,7 @@ impl Tree {
                 let theirs = state.take(from, Tag::Up(Tag::round(round)))?;
                 let own = self.merged.as_deref().unwrap_or_default();
                 let merged =
-                    (self.merge)(Part { rank, bytes: own }, Part { rank: from, bytes: &theirs });
+                    (self.op)(Part { rank, bytes: own }, Part { rank: from, bytes: &theirs });
                 self.merged = Some(merged.into());
             }
             self.bit *= 2;

@@ -26,7 +26,7 @@ const CHANNEL_BYTES: usize = 16;
 pub enum Way {
     /// Every rank sends its message to every other and merges all.
     Gathered,
-    /// Messages merge on their way up the tree, and the result comes down.
+    /// All-reduce: messages merge up the tree, and the result comes down.
     Merged,
     /// Gathered in process groups of this many ranks.
     Groups(usize),
@@ -75,7 +75,7 @@ impl Way {
     }
 }
 
-/// Whether a step costs less merged on the way than gathered.
+/// Whether a step costs less with an all-reduce along the tree than gathered.
 pub fn merging_pays(costs: &Costs, ranks: usize) -> bool {
     Way::Merged.step_seconds(costs, ranks) < Way::Gathered.step_seconds(costs, ranks)
 }

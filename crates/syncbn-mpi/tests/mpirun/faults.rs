@@ -88,7 +88,7 @@ pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Told {
     Ok("no error".to_owned())
 }
 
-/// A fault, whether messages merge on their way, and what must come of it.
+/// A fault, whether the transport all-reduces, and what must come of it.
 struct Case {
     fault: &'static str,
     merging: bool,

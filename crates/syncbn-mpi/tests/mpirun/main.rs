@@ -47,11 +47,11 @@ fn trials() -> Vec<Trial> {
             Job::new("bits", processes).run()?.all_say("the bits of one process")
         }));
     }
-    trials.push(trial("7_processes_that_merge_on_the_way_have_the_bits_of_one", || {
+    trials.push(trial("7_processes_that_all_reduce_have_the_bits_of_one", || {
         Job::new("bits merging", 7).run()?.all_say("the bits of one process")
     }));
     trials
-        .push(trial("from_33_processes_on_statistics_merge_on_the_way_to_the_bits_of_one", || {
+        .push(trial("from_33_processes_on_statistics_are_all_reduced_to_the_bits_of_one", || {
             Job::new("bits of many", 34).run()?.all_say("the bits of one process")
         }));
     trials.push(trial("both_forms_make_process_groups", || {

@@ -1,4 +1,4 @@
-//! The crate's own transport as one that merges messages on their way.
+//! The crate's own transport as one that supports all-reduce.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Collective for Merging {
         self.0.all_gather(message, deadline)
     }
 
-    fn merges_on_the_way(&self) -> bool {
+    fn supports_all_reduce(&self) -> bool {
         true
     }
 
@@ -40,9 +40,9 @@ impl Collective for Merging {
     }
 }
 
-/// The ranks of a new group whose statistics merge on the way, each of which waits so long for its
+/// The ranks of a new group whose statistics are all-reduced, each of which waits so long for its
 /// peers.
-pub fn merging_groups(world_size: usize, deadline: Duration) -> Vec<ProcessGroup> {
+pub fn all_reduce_groups(world_size: usize, deadline: Duration) -> Vec<ProcessGroup> {
     let group = |rank| ProcessGroup::new(Merging(rank)).with_deadline(deadline);
     LocalGroup::ranks(world_size).into_iter().map(group).collect()
 }
