@@ -1,5 +1,5 @@
 //! Process groups: four ranks normalize in two groups, made in either of two forms; then what goes
-//! wrong, and how it is told.
+//! wrong, and how it is reported.
 //!
 //! `cargo run --release --example process_groups -- --help` says what it does and which options
 //! there are.
@@ -40,7 +40,7 @@ Examples:
   cargo run --release --example process_groups -- --deadline 2000";
 
 /// What a rank has to report: a line, or why there is none.
-type Told = Result<String, String>;
+type Reported = Result<String, String>;
 
 fn main() -> ExitCode {
     let deadline = Duration::from_millis(Args::parse().deadline);
@@ -58,11 +58,11 @@ fn main() -> ExitCode {
     let mut text = String::new();
     for (title, ranks, works) in shown {
         text += &format!("{title}\n");
-        for (rank, told) in ranks.into_iter().enumerate() {
-            as_expected &= told.is_ok() == works;
+        for (rank, reported) in ranks.into_iter().enumerate() {
+            as_expected &= reported.is_ok() == works;
             text += &format!(
                 "  rank {rank}: {}\n",
-                told.unwrap_or_else(|error| format!("error: {error}"))
+                reported.unwrap_or_else(|error| format!("error: {error}"))
             );
         }
         text += "\n";
@@ -84,18 +84,18 @@ fn main() -> ExitCode {
 fn on_ranks(
     deadline: Duration,
     body: impl Fn(ProcessGroup) -> Result<String, Error> + Sync,
-) -> Vec<Told> {
+) -> Vec<Reported> {
     let body = &body;
     std::thread::scope(|scope| {
         let groups = LocalGroup::ranks(RANKS)
             .into_iter()
             .map(|rank| ProcessGroup::new(rank).with_deadline(deadline));
         let threads: Vec<_> = groups.map(|group| scope.spawn(move || body(group))).collect();
-        let told = |thread: ScopedJoinHandle<'_, Result<String, Error>>| match thread.join() {
+        let reported = |thread: ScopedJoinHandle<'_, Result<String, Error>>| match thread.join() {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("it panicked".to_owned()),
         };
-        threads.into_iter().map(told).collect()
+        threads.into_iter().map(reported).collect()
     })
 }
 

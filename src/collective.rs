@@ -28,7 +28,7 @@ use futures::future::{BoxFuture, FutureExt};
 
 #[allow(unused_imports, reason = "layers give it to `Exchange::begin`")]
 pub(crate) use frame::ANY_SUBJECT;
-pub(crate) use frame::UNTOLD;
+pub(crate) use frame::UNANNOUNCED;
 pub(crate) use frame::{Header, NodePayload, Payload, Phase};
 pub(crate) use gather::{Answer, ListError};
 pub use local::{LocalGroup, LocalRank};
@@ -72,15 +72,15 @@ pub trait Collective: fmt::Debug + Send + Sync {
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Gathered, CollectiveError>>;
 
-    /// Whether statistics and gradients take [`all_reduce`](Self::all_reduce), because it costs less
-    /// than gathering them. The same on every rank.
+    /// Whether statistics and gradients take [`all_reduce`](Self::all_reduce), because it costs
+    /// less than gathering them. The same on every rank.
     fn supports_all_reduce(&self) -> bool {
         false
     }
 
-    /// All-reduce: merges the messages of all ranks and gives everyone the same result. They merge along
-    /// the canonical tree over ranks (`docs/PROTOCOL.md`), left before right, so that the result
-    /// has the same bits wherever it is done; here, of what was gathered. Otherwise as
+    /// All-reduce: merges the messages of all ranks and gives everyone the same result. They merge
+    /// along the canonical tree over ranks (`docs/PROTOCOL.md`), left before right, so that the
+    /// result has the same bits wherever it is done; here, of what was gathered. Otherwise as
     /// [`all_gather`](Self::all_gather), among whose calls these count.
     ///
     /// # Errors

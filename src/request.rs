@@ -227,7 +227,7 @@ impl<'a> Backward<'a> {
     }
 
     /// Writes the gradient of x over grad_output, which has the layout and storage type of x.
-    /// Others go where they are told.
+    /// Others go to their targets.
     pub fn in_place(x: impl Ranks<'a>, grad_output: impl RanksMut<'a>) -> Backward<'a, ()> {
         Backward::new(x.list(), Source::Over(grad_output.list()), Some(Targets::default()))
     }

@@ -14,8 +14,8 @@ use reader::Reader;
 const MAGIC: [u8; 4] = *b"SYBN";
 /// Version of the layout.
 const VERSION: u16 = 1;
-/// In the place of a state's checksum where it is not told.
-pub(crate) const UNTOLD: u64 = 0;
+/// In the place of a state's checksum where it is not announced.
+pub(crate) const UNANNOUNCED: u64 = 0;
 /// The subject of an exchange that does not say what it is about: it agrees with every subject.
 pub(crate) const ANY_SUBJECT: u64 = u64::MAX;
 
@@ -42,8 +42,8 @@ pub struct Header {
     /// Checksum of the layer's configuration; of values to be summed, of the lengths of their
     /// slices.
     pub config: u64,
-    /// Checksum of parameters and running statistics where it is told, as with the first exchange;
-    /// else 0.
+    /// Checksum of parameters and running statistics where it is announced, as with the first
+    /// exchange; else 0.
     pub state: u64,
     /// Devices that the speaker holds for the layer, until all know how many each holds; else 0.
     pub ranks: u64,

@@ -59,7 +59,8 @@ impl Operation {
         gathered.map(|list| list.into_iter().flatten().collect()).map_err(|(_, error)| error)
     }
 
-    /// [`exchange`](Self::exchange) without a reduce operation, of which all headers agree: `[operation][rank]`.
+    /// [`exchange`](Self::exchange) without a reduce operation, of which all headers agree:
+    /// `[operation][rank]`.
     pub async fn gather_list(
         operations: &[&Self],
         say: impl FnOnce() -> Vec<(Header, Payload)>,
@@ -73,8 +74,8 @@ impl Operation {
         agreed.collect()
     }
 
-    /// Refuses headers that differ; returns what has to be told once more where they differ in that
-    /// alone, and may.
+    /// Refuses headers that differ; returns what has to be announced once more where they differ in
+    /// that alone, and may.
     pub fn judge(&self, answer: &Answer, may: Again) -> Result<Again, ExchangeError> {
         let judged = judge(&answer.heads, may, &self.at, |rank| self.group.world_rank(rank));
         judged.map_err(|error| self.group.poison(error))

@@ -101,8 +101,8 @@ impl Shared {
 
 impl State {
     /// Puts a message into the rank's next round, and ends the round if it is the last. Returns the
-    /// round, where its end is told, and whether somebody who is awaited runs on another thread
-    /// than this one.
+    /// round, who is notified of its end, and whether somebody who is awaited runs on another
+    /// thread than this one.
     fn deposit(
         &mut self,
         rank: usize,

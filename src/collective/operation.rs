@@ -11,7 +11,7 @@ use super::frame::{Header, Payload};
 use super::turns::Turn;
 use crate::error::{Error, ExchangeError};
 
-/// An operation that communicates. Dropped before its end, it tells the peers that this rank has
+/// An operation that communicates. Dropped before its end, it notifies the peers that this rank has
 /// failed.
 #[derive(Debug)]
 pub(crate) struct Operation {

@@ -1,6 +1,6 @@
 //! Whether all ranks are at the same place: the check of every header against the others.
 
-use super::frame::{ANY_SUBJECT, Frame, Header, UNTOLD};
+use super::frame::{ANY_SUBJECT, Frame, Header, UNANNOUNCED};
 use super::merged::Head;
 use crate::error::ExchangeError;
 
@@ -31,11 +31,11 @@ const STATE: Field = ("checksum of parameters and running statistics", |header| 
 });
 const RANKS: Field = ("number of devices", |header| Some(header.ranks.to_string()));
 
-/// What ranks that are at the same place have to tell once more, since only then they can be
+/// What ranks that are at the same place have to announce once more, since only then they can be
 /// compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Again {
-    /// Checksums of the state: only some ranks tell theirs.
+    /// Checksums of the state: only some ranks announce theirs.
     pub states: bool,
     /// How many devices each holds: they are not equally many.
     pub ranks: bool,
@@ -43,7 +43,7 @@ pub(crate) struct Again {
 
 /// Compares all headers, in the order of the first rank of each. What most ranks say is expected,
 /// of two equally frequent ones what the lowest rank says; so every rank finds the same error. What
-/// may be told once more is no error.
+/// may be announced once more is no error.
 pub(super) fn judge(
     heads: &[Head],
     may: Again,
@@ -54,9 +54,9 @@ pub(super) fn judge(
     if let [] | [_] = heads {
         return Ok(Again::default());
     }
-    let told = heads.iter().filter(|head| head.header.state != UNTOLD).count();
+    let announced = heads.iter().filter(|head| head.header.state != UNANNOUNCED).count();
     let again = Again {
-        states: may.states && (1..heads.len()).contains(&told),
+        states: may.states && (1..heads.len()).contains(&announced),
         ranks: may.ranks && heads.iter().any(|head| head.header.ranks != heads[0].header.ranks),
     };
     let fields = PLACE

@@ -107,11 +107,11 @@ impl ProcessGroup {
             || (self.world_size() == 1 && other.world_size() == 1)
     }
 
-    /// Tells the other ranks that this one will not come: each that waits for it, or comes to wait,
-    /// gets [`ExchangeError::Aborted`] with the reason at once instead of waiting until its
+    /// Notifies the other ranks that this one will not come: each that waits for it, or comes to
+    /// wait, gets [`ExchangeError::Aborted`] with the reason at once instead of waiting until its
     /// deadline, and the group refuses further work, here too. For failures that no layer can see,
-    /// such as a batch that could not be read; what a layer finds it tells itself. Does nothing in
-    /// a group of one rank, or where the group has failed before.
+    /// such as a batch that could not be read; of what a layer finds it notifies them itself. Does
+    /// nothing in a group of one rank, or where the group has failed before.
     ///
     /// ```
     /// use syncbn::collective::LocalGroup;
@@ -119,12 +119,11 @@ impl ProcessGroup {
     /// use syncbn::{BatchNormConfig, Device, ProcessGroup, SyncBatchNorm};
     ///
     /// let groups: Vec<_> = LocalGroup::ranks(2).into_iter().map(ProcessGroup::new).collect();
-    /// groups[1].abort("batch 7 could not be read");
-    /// let host = Device::host();
-    /// let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?.in_group(&groups[0])?;
-    /// let error = pollster::block_on(layer.forward_train(&host.upload(&[2, 1], &[0.0f32, 2.0])?)).unwrap_err();
-    /// assert!(matches!(error, Error::Exchange(ExchangeError::Aborted { rank: 1, .. })));
-    /// assert!(error.to_string().ends_with("batch 7 could not be read"));
+    /// groups[1].abort("batch 7 could not be read"); let host = Device::host(); let layer =
+    /// SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?.in_group(&groups[0])?; let
+    /// error = pollster::block_on(layer.forward_train(&host.upload(&[2, 1], &[0.0f32,
+    /// 2.0])?)).unwrap_err(); assert!(matches!(error, Error::Exchange(ExchangeError::Aborted {
+    /// rank: 1, .. }))); assert!(error.to_string().ends_with("batch 7 could not be read"));
     /// # Ok::<(), syncbn::Error>(())
     /// ```
     pub fn abort(&self, reason: &str) {
@@ -167,8 +166,8 @@ impl ProcessGroup {
         }
     }
 
-    /// Tells the peers that this rank has failed; nothing where it has no peers, or where the group
-    /// has failed already.
+    /// Notifies the peers that this rank has failed; nothing where it has no peers, or where the
+    /// group has failed already.
     pub(crate) fn fail(&self, header: Header, at: &str, reason: &str) {
         if self.world_size() == 1 {
             return;

@@ -73,7 +73,7 @@ impl Exchange {
     }
 
     /// What a header says of the ranks of this process: nothing once all know.
-    pub(super) fn ranks_to_tell(&self) -> u64 {
+    pub(super) fn ranks_to_announce(&self) -> u64 {
         if self.shared.ranks.get().is_some() { 0 } else { self.local_ranks }
     }
 
@@ -82,17 +82,18 @@ impl Exchange {
         self.shared.ranks.get_or_init(|| ranks);
     }
 
-    /// Whether the next exchange should tell the checksum of the state: the first one with peers.
+    /// Whether the next exchange should announce the checksum of the state: the first one with
+    /// peers.
     pub fn must_announce(&self) -> bool {
         self.group.world_size() > 1 && !self.shared.announced.load(Ordering::Relaxed)
     }
 
-    /// Lets the next exchange tell the checksum of the state again.
+    /// Lets the next exchange announce the checksum of the state again.
     pub fn announce_again(&self) {
         self.shared.announced.store(false, Ordering::Relaxed);
     }
 
-    /// Remembers that the checksum of the state has been told.
+    /// Remembers that the checksum of the state has been announced.
     pub(super) fn has_announced(&self) {
         self.shared.announced.store(true, Ordering::Relaxed);
     }
@@ -133,8 +134,8 @@ fn describe(header: &Header) -> String {
     format!("layer {}{name}, {}, exchange {}", header.layer, header.phase, header.step)
 }
 
-/// A call of a layer that exchanges something. Dropped before its end, it tells the peers that this
-/// rank has failed.
+/// A call of a layer that exchanges something. Dropped before its end, it notifies the peers that
+/// this rank has failed.
 ///
 /// Its exchanges hold back those of later calls of this rank until [`pass`](Self::pass), its end,
 /// or its drop.
@@ -142,7 +143,7 @@ fn describe(header: &Header) -> String {
 pub(crate) struct Call {
     pub(super) exchange: Arc<Exchange>,
     pub(super) operation: Operation,
-    /// Whether some ranks have told their state and others not: all do from now on.
+    /// Whether some ranks have announced their state and others not: all do from now on.
     pub(super) asked: AtomicBool,
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::call::{Call, Ranks};
 use super::{Mergeable, from_payload, merge_channels, merge_parts, merge_ranks, to_payload};
 use crate::collective::{
-    Again, Answer, Header, ListError, NodePayload, Operation, Payload, Phase, UNTOLD,
+    Again, Answer, Header, ListError, NodePayload, Operation, Payload, Phase, UNANNOUNCED,
 };
 use crate::error::ExchangeError;
 use crate::stats::tree::{merge_nodes, merge_run};
@@ -16,7 +16,7 @@ pub(crate) struct Contribution<'a, T> {
     pub call: &'a Call,
     /// What its ranks have, `local[rank][channel]`.
     pub local: &'a [Vec<T>],
-    /// Checksum of the state, where it is to be told.
+    /// Checksum of the state, where it is to be announced.
     pub state: Option<u64>,
 }
 
@@ -28,9 +28,9 @@ impl Call {
     /// In the first exchange of a layer processes that hold different numbers of ranks learn that
     /// of each other, and make the exchange again.
     ///
-    /// `None` where only some ranks tell the state of a call. All ranks see that, and merge once
-    /// more with the states of all their calls, in the same turn. An error comes with the number of
-    /// its call, if it is one's. The turns of the calls do not pass.
+    /// `None` where only some ranks announce the state of a call. All ranks see that, and merge
+    /// once more with the states of all their calls, in the same turn. An error comes with the
+    /// number of its call, if it is one's. The turns of the calls do not pass.
     pub async fn merge<T: Mergeable>(
         parts: &[Contribution<'_, T>],
     ) -> Result<Option<Vec<Vec<T>>>, ListError> {
@@ -42,11 +42,11 @@ impl Call {
         let payloads = loop {
             let say = || parts.iter().map(Contribution::say).collect();
             let answers = Operation::exchange(&operations, say, Some(merge_parts::<T>)).await?;
-            let (mut payloads, mut unknown, mut untold) =
+            let (mut payloads, mut unknown, mut unannounced) =
                 (Vec::with_capacity(parts.len()), false, false);
             for (index, (part, answer)) in parts.iter().zip(answers).enumerate() {
                 let again = part.judge(&answer).map_err(|error| (Some(index), error))?;
-                untold |= again.states;
+                unannounced |= again.states;
                 unknown |= again.ranks;
                 if !again.ranks {
                     part.call.exchange.has_learnt(part.call.exchange.ranks());
@@ -56,7 +56,7 @@ impl Call {
             if unknown {
                 learn(parts).await?;
             }
-            if untold {
+            if unannounced {
                 parts.iter().for_each(|part| part.call.asked.store(true, Ordering::Relaxed));
                 return Ok(None);
             }
@@ -83,19 +83,20 @@ impl Call {
 
 impl<T: Mergeable> Contribution<'_, T> {
     fn say(&self) -> (Header, Payload) {
-        let (state, ranks) = (self.state.unwrap_or(UNTOLD), self.call.exchange.ranks_to_tell());
+        let (state, ranks) =
+            (self.state.unwrap_or(UNANNOUNCED), self.call.exchange.ranks_to_announce());
         let nodes = merge_run(self.call.exchange.ranks().first, self.local, merge_channels);
         let header = Header { state, ranks, ..self.call.operation.header().clone() };
         (header, Payload::Nodes(nodes.iter().map(to_payload).collect()))
     }
 
-    /// What has to be told once more: what each rank tells of itself, and no rank has been asked
-    /// for yet.
+    /// What has to be announced once more: what each rank says of itself, and no rank has been
+    /// asked for yet.
     fn judge(&self, answer: &Answer) -> Result<Again, ExchangeError> {
         let states = !self.call.asked.load(Ordering::Relaxed);
         self.call
             .operation
-            .judge(answer, Again { states, ranks: self.call.exchange.ranks_to_tell() != 0 })
+            .judge(answer, Again { states, ranks: self.call.exchange.ranks_to_announce() != 0 })
     }
 }
 

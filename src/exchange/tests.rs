@@ -163,7 +163,7 @@ fn two_different_subjects_are_found_wherever_ranks_say_any() {
     }
 }
 
-/// Ones of every rank of these processes, which tell such states.
+/// Ones of every rank of these processes, which announce such states.
 fn count(exchanges: &[Arc<Exchange>], ranks: &[usize], states: &[Option<u64>]) -> Vec<Option<f64>> {
     let one = vec![GradientSums { sum_dy: 1.0, sum_dy_xmu: 0.0 }];
     let process = async |((exchange, &ranks), &state): ((&Arc<Exchange>, &usize), &Option<u64>)| {
@@ -176,7 +176,7 @@ fn count(exchanges: &[Arc<Exchange>], ranks: &[usize], states: &[Option<u64>]) -
             let all = Call::merge(&[Contribution { state: Some(1), ..first }])
                 .await
                 .unwrap()
-                .expect("all tell");
+                .expect("all announce");
             assert_eq!(all[0][0].sum_dy, exchange.total_ranks() as f64);
         }
         call.end(&Ok(()));
@@ -199,7 +199,7 @@ fn ranks_are_assumed_to_be_equally_many_until_they_are_learnt_under_every_name()
         let renamed: Vec<_> =
             exchanges.iter().map(|exchange| Arc::new(exchange.renamed("other"))).collect();
         assert_eq!(total(&renamed), [6, 6, 6]);
-        assert!(renamed.iter().all(|exchange| exchange.ranks_to_tell() == 0));
+        assert!(renamed.iter().all(|exchange| exchange.ranks_to_announce() == 0));
         assert_eq!(begin(&renamed[0], Phase::Forward, 0).step(), 1);
     }
 }

@@ -184,7 +184,7 @@ impl Part<'_> {
             .map_or_else(|| self.local[rank].as_slice(), GlobalGradientSums::channels)
     }
 
-    /// What devices are told of every rank, where gradients of activations are still to be
+    /// What devices get for every rank, where gradients of activations are still to be
     /// computed.
     fn centering(&self) -> PerRank<Vec<GradCentering>> {
         if self.is_done {

@@ -234,7 +234,7 @@ impl<'r> Part<'r> {
         }
     }
 
-    /// What devices are told, where outputs are still to be computed.
+    /// What devices get, where outputs are still to be computed.
     fn centering(&self, normalization: &PerRank<Normalization>) -> PerRank<Vec<Centering>> {
         if self.is_done {
             PerRank::Shared(Vec::new())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::{AffineParameters, Base, state_of};
 use crate::checksum::Checksum;
-use crate::collective::{ListError, Phase, UNTOLD};
+use crate::collective::{ListError, Phase, UNANNOUNCED};
 use crate::config::{BatchNormConfig, Momentum, RunningVariance};
 use crate::device::Device;
 use crate::error::{BatchError, Error};
@@ -54,12 +54,12 @@ impl Failure {
         move |error| Self { index: Some(index), error: error.into() }
     }
 
-    /// As a call of one layer tells it.
+    /// As a call of one layer returns it.
     pub fn single(self) -> Error {
         self.error
     }
 
-    /// As a call of several tells it.
+    /// As a call of several returns it.
     pub fn joint(self) -> Error {
         match self.index {
             Some(index) => Error::Joint { index, source: Box::new(self.error) },
@@ -127,7 +127,7 @@ impl Member {
     async fn state_checksum(&self) -> Result<u64, Error> {
         let mut checksum = Checksum::new();
         checksum.add(&self.state().await?.to_safetensors(Naming::Torch, "")?);
-        Ok(checksum.finish().max(UNTOLD + 1))
+        Ok(checksum.finish().max(UNANNOUNCED + 1))
     }
 }
 
@@ -136,7 +136,7 @@ impl Member {
 pub(super) type Calls = Vec<Option<Box<(Member, Option<Call>)>>>;
 
 /// Begins the calls of layers that exchange something in a phase, about a subject: those behind one
-/// that cannot begin, too, so that [`end`] tells their peers.
+/// that cannot begin, too, so that [`end`] notifies their peers.
 pub(super) fn begin(
     layers: impl IntoIterator<Item = Option<(Member, Phase, u64)>>,
 ) -> (Calls, Result<(), Failure>) {
@@ -164,17 +164,18 @@ pub(super) fn end<T>(calls: Calls, result: Result<T, Failure>) -> Result<T, Fail
     let failed = failure.and_then(|failure| failure.index);
     let mut calls: Vec<_> = calls.into_iter().enumerate().collect();
     calls.sort_by_key(|(index, _)| Some(*index) != failed);
-    let mut told: Vec<Arc<Exchange>> = Vec::new();
+    let mut notified: Vec<Arc<Exchange>> = Vec::new();
     for (member, call) in calls
         .into_iter()
         .filter_map(|(_, layer)| layer)
         .filter_map(|layer| Some((layer.0, layer.1?)))
     {
-        let is_told = told.iter().any(|exchange| exchange.group().is_same(member.exchange.group()));
+        let is_notified =
+            notified.iter().any(|exchange| exchange.group().is_same(member.exchange.group()));
         call.end(
-            &failure.filter(|_| !is_told).map_or(Ok(()), |failure| Err(failure.error.clone())),
+            &failure.filter(|_| !is_notified).map_or(Ok(()), |failure| Err(failure.error.clone())),
         );
-        told.push(member.exchange);
+        notified.push(member.exchange);
     }
     result
 }
@@ -227,20 +228,20 @@ pub(super) async fn exchange<T: Mergeable>(
     Ok(globals)
 }
 
-/// The merging of several calls of one process group, as one message. Where a layer has to tell the
-/// checksum of its state and not all do, once more with those of all, so that equal states are
-/// equal whoever tells.
+/// The merging of several calls of one process group, as one message. Where a layer has to announce
+/// the checksum of its state and not all do, once more with those of all, so that equal states are
+/// equal whoever announces.
 async fn merge_with_peers<T: Mergeable>(
     layers: &[Exchanging<'_, T>],
     calls: &[&Call],
 ) -> Result<Vec<Vec<T>>, Failure> {
     let Some(first) = calls.first() else { return Ok(Vec::new()) };
-    // A state is told as the calls before have left it.
+    // A state is announced as the calls before have left it.
     first.come().await.map_err(Error::from)?;
     let mut parts = Vec::with_capacity(layers.len());
     for (layer, call) in layers.iter().zip(calls) {
-        let tells = T::IS_STATISTICS && layer.member.exchange.must_announce();
-        let state = if tells { Some(layer.state().await?) } else { None };
+        let announces = T::IS_STATISTICS && layer.member.exchange.must_announce();
+        let state = if announces { Some(layer.state().await?) } else { None };
         parts.push(Contribution { call, local: layer.local, state });
     }
     let named = |(call, error): ListError| Failure {
@@ -251,8 +252,8 @@ async fn merge_with_peers<T: Mergeable>(
         if let Some(merged) = Call::merge(&parts).await.map_err(named)? {
             return Ok(merged);
         }
-        // Gradient sums have none to tell: a rank that tells one all the same is refused at the
-        // second time.
+        // Gradient sums have none to announce: a rank that announces one all the same is refused at
+        // the second time.
         for (part, layer) in parts
             .iter_mut()
             .zip(layers)

@@ -50,8 +50,8 @@ impl SyncBatchNorm {
     /// succeeded, and then have followed on every rank.
     ///
     /// # Cancel safety
-    /// Dropped before it is ready, a call in a process group tells the other ranks, and the group
-    /// refuses further work: do not put a timeout around it, but give the group a
+    /// Dropped before it is ready, a call in a process group notifies the other ranks, and the
+    /// group refuses further work: do not put a timeout around it, but give the group a
     /// [deadline](crate::ProcessGroup::with_deadline). Targets may be partly written.
     pub async fn forward_train<'a, O: Output>(
         &self,

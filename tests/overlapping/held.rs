@@ -43,7 +43,7 @@ fn assert_poisoned(error: &Error, cause: &str) {
     assert!(at.starts_with("layer 1 \"b\"") && found.contains(cause), "{error}");
 }
 
-/// What the other rank was told: of both its calls, the first failure.
+/// What the other rank was notified of: of both its calls, the first failure.
 fn assert_told(group: &ProcessGroup, cause: &str) {
     let failure = group.failure().expect("a failed group");
     let ExchangeError::Aborted { rank: 0, reason, .. } = &failure else { panic!("{failure:?}") };

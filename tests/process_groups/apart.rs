@@ -120,8 +120,8 @@ fn layer(group: &ProcessGroup) -> SyncBatchNorm {
 
 /// Makes a call over layers of these groups on one rank, while the only other rank of each group
 /// makes it with a layer of its own group alone; those that refuse work from before come too.
-/// Returns the error of the call, what each of the other ranks was told, and how often its group
-/// was.
+/// Returns the error of the call, what each of the other ranks was notified of, and how often its
+/// group was.
 fn run(call: Call, groups: &[usize], refusing: &[usize]) -> (Error, Vec<(Error, usize)>) {
     let count = groups.iter().max().unwrap() + 1;
     let aborts: Vec<_> = (0..count).map(|_| Arc::new(AtomicUsize::new(0))).collect();
@@ -147,7 +147,7 @@ fn run(call: Call, groups: &[usize], refusing: &[usize]) -> (Error, Vec<(Error, 
             call.over(&layers.iter().collect::<Vec<_>>(), &x).expect_err("groups that do not meet");
         assert!(
             began.elapsed() < LONG / 2,
-            "{call:?} over {groups:?}: told after {:?}",
+            "{call:?} over {groups:?}: notified after {:?}",
             began.elapsed()
         );
         assert!(layers.iter().all(|layer| layer.running_stats().unwrap().num_batches_tracked == 0));
@@ -164,8 +164,8 @@ fn run(call: Call, groups: &[usize], refusing: &[usize]) -> (Error, Vec<(Error, 
     )
 }
 
-/// Each of the other ranks must have been told this, once.
-fn assert_told(found: &[(Error, usize)], what: &str, skip: &[usize]) {
+/// Each of the other ranks must have been notified of this, once.
+fn assert_notified(found: &[(Error, usize)], what: &str, skip: &[usize]) {
     for (group, (error, times)) in
         found.iter().enumerate().filter(|(group, _)| !skip.contains(group))
     {
@@ -179,7 +179,7 @@ fn assert_told(found: &[(Error, usize)], what: &str, skip: &[usize]) {
 }
 
 #[test]
-fn the_peers_of_every_group_of_a_refused_joint_call_are_told_once() {
+fn the_peers_of_every_group_of_a_refused_joint_call_are_notified_once() {
     for call in CALLS {
         for (groups, refused) in
             [(&[0, 1][..], 1), (&[0, 0, 1], 2), (&[0, 1, 0, 1], 1), (&[2, 0, 1, 1], 1)]
@@ -192,13 +192,13 @@ fn the_peers_of_every_group_of_a_refused_joint_call_are_told_once() {
                 *index == refused && source.to_string().contains("another process group"),
                 "{error}"
             );
-            assert_told(&found, "it is of another process group", &[]);
+            assert_notified(&found, "it is of another process group", &[]);
         }
     }
 }
 
 #[test]
-fn the_peers_of_a_group_are_told_of_another_that_refuses_work() {
+fn the_peers_of_a_group_are_notified_of_another_that_refuses_work() {
     for call in CALLS {
         for (groups, refusing) in [([0, 1], 0), ([0, 1], 1), ([1, 0], 0)] {
             let (error, found) = run(call, &groups, &[refusing]);
@@ -207,7 +207,7 @@ fn the_peers_of_a_group_are_told_of_another_that_refuses_work() {
             };
             assert_eq!(groups[*index], refusing, "{error}");
             assert!(matches!(**source, Error::Exchange(ExchangeError::Poisoned { .. })), "{error}");
-            assert_told(&found, "refuses work", &[refusing]);
+            assert_notified(&found, "refuses work", &[refusing]);
         }
     }
 }

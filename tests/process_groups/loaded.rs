@@ -146,9 +146,9 @@ fn another_state_that_one_rank_loads_alone_is_named_on_all() {
                 (culprit, "checksum of parameters and running statistics"),
                 "{error}"
             );
-            // Both are checksums: every rank has told its own.
-            let untold = format!("{:#018x}", 0);
-            assert!(*found != untold && *expected != untold, "{error}");
+            // Both are checksums: every rank has announced its own.
+            let unannounced = format!("{:#018x}", 0);
+            assert!(*found != unannounced && *expected != unannounced, "{error}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Settings that change on living layers: alike on all ranks they go on, on one rank alone all are
-//! told.
+//! notified.
 
 use pollster::block_on;
 use syncbn::config::{AffineGradient, Momentum, RunningVariance};

@@ -21,7 +21,7 @@ const ROUNDS: usize = 50;
 type Round = (Vec<Vec<u32>>, RunningStats);
 
 /// The rounds of every rank over some kind of device, each of two passes that `pass` makes. Before
-/// some of them all load what they have, so that states are told again.
+/// some of them all load what they have, so that states are announced again.
 fn rounds(
     groups: Vec<ProcessGroup>,
     kind: Kind,

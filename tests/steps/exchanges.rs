@@ -115,18 +115,18 @@ fn an_exchange_that_never_began_leaves_the_group_alone_and_one_that_is_dropped_t
             drop(bn.synchronize(local()).start());
             return None;
         }
-        // What it said before it was dropped has come; the next exchange is told.
+        // What it said before it was dropped has come; the next exchange is notified.
         let results = [block_on(bn.synchronize(local())), block_on(bn.synchronize(local()))];
         results.into_iter().find_map(Result::err)
     });
     let error = found[0].clone().expect("an error");
-    let told = matches!(
+    let found = matches!(
         error,
         Error::Exchange(
             ExchangeError::Aborted { rank: 1, .. } | ExchangeError::Left { rank: 1, .. }
         )
     );
-    assert!(told, "{error}");
+    assert!(found, "{error}");
 }
 
 #[test]

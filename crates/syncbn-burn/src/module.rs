@@ -63,7 +63,7 @@ impl SyncBatchNorm {
     }
 
     /// [`forward`](Self::forward) with failures as values. The running statistics are unchanged
-    /// then, and in training the other ranks are told.
+    /// then, and in training the other ranks are notified.
     ///
     /// # Errors
     /// [`Error::Input`] for other dimensions; in training, [`Error::NoRank`] on a device without a

@@ -128,7 +128,7 @@ impl Shared {
     }
 
     /// Tells the other ranks of a failure of this one, for which they may wait, unless it is one
-    /// that all find alike. What the layer has found, it has told.
+    /// that all find alike. Of what the layer has found, it has notified them.
     pub fn tell(&self, error: &Error) {
         if !matches!(error, Error::Layer(syncbn::Error::Batch(_) | syncbn::Error::Group(_))) {
             self.group.abort(&error.to_string());

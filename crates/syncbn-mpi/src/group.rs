@@ -75,21 +75,21 @@ impl Group {
         (0..self.comm.size).filter(move |&peer| peer != rank)
     }
 
-    /// Breaks the group for good, and tells all others unless they know.
+    /// Breaks the group for good, and notifies all others unless they know.
     pub fn break_with(&self, state: &mut State, error: &CollectiveError) {
         if state.broken.is_none() {
             state.set_broken(error.clone());
-            self.tell_all(state, &Notice::Broken(error.clone()));
+            self.notify_all(state, &Notice::Broken(error.clone()));
         }
     }
 
-    /// Tells all others.
-    pub fn tell_all(&self, state: &mut State, notice: &Notice) {
-        self.tell(state, self.peers(), notice);
+    /// Notifies all others.
+    pub fn notify_all(&self, state: &mut State, notice: &Notice) {
+        self.notify(state, self.peers(), notice);
     }
 
-    /// Tells some. What cannot be sent is not: a peer that nothing reaches finds out by waiting.
-    pub fn tell(&self, state: &mut State, peers: impl Iterator<Item = usize>, notice: &Notice) {
+    /// Notifies some. What cannot be sent is not: a peer that nothing reaches finds out by waiting.
+    pub fn notify(&self, state: &mut State, peers: impl Iterator<Item = usize>, notice: &Notice) {
         let bytes: Arc<[u8]> = notice.encode().into();
         for peer in peers {
             if let Ok(sending) = self.comm.send(peer, Tag::Notice.to_mpi(), bytes.clone()) {
@@ -162,7 +162,7 @@ impl Group {
             return;
         }
         match Notice::decode(&bytes) {
-            // Whoever broke it has told all.
+            // Whoever broke it has notified all.
             Some(Notice::Broken(error)) => state.set_broken(error),
             Some(Notice::Left { rounds, panicked }) => {
                 drop(state.gone.insert(from, (rounds, panicked)))
@@ -170,7 +170,7 @@ impl Group {
             Some(Notice::RollCall { round }) => {
                 state.called = Some((round, Instant::now()));
                 if state.rounds > round {
-                    self.tell(state, [from].into_iter(), &Notice::Here { round });
+                    self.notify(state, [from].into_iter(), &Notice::Here { round });
                 }
             }
             Some(Notice::Here { round }) => drop(state.here.insert((round, from))),
@@ -202,7 +202,8 @@ impl Group {
         Ok(round)
     }
 
-    /// Breaks the group where a rank has left before this exchange: it has told all others itself.
+    /// Breaks the group where a rank has left before this exchange: it has notified all others
+    /// itself.
     pub fn check_gone(&self, state: &mut State, round: u64) {
         let gone = state.gone.iter().find(|(_, (rounds, _))| *rounds <= round);
         if let Some((&rank, &(_, panicked))) = gone {
@@ -214,7 +215,7 @@ impl Group {
     pub fn leave(&self) {
         let mut state = self.lock();
         let notice = Notice::Left { rounds: state.rounds, panicked: std::thread::panicking() };
-        self.tell_all(&mut state, &notice);
+        self.notify_all(&mut state, &notice);
     }
 }
 

@@ -75,7 +75,7 @@ pub struct Mpi {
 
 impl Mpi {
     /// Begins MPI, and lets a panic of any thread, or a program that ends before MPI has, end the
-    /// job: otherwise the other ranks would wait for this one. They are told first.
+    /// job: otherwise the other ranks would wait for this one. They are notified first.
     ///
     /// It happens before a panic unwinds, so one that the program would catch ends the job too.
     ///

@@ -29,7 +29,7 @@ pub(crate) fn has_failed() -> bool {
     FAILED.load(Ordering::Relaxed)
 }
 
-/// Tells the peers in every group that this rank is lost. A lock that is held may be held by the
+/// Notifies the peers in every group that this rank is lost. A lock that is held may be held by the
 /// thread that panics: such a group learns it by the end of the job only.
 pub(crate) fn tell_lost(panicked: bool) {
     let Ok(groups) = GROUPS.try_lock() else { return };

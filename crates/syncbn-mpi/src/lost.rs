@@ -1,5 +1,5 @@
 //! A rank that ends early: by a panic, or by leaving its program. MPI itself would let the others
-//! wait for ever, or end them without a word; here they are told first.
+//! wait for ever, or end them without a word; here they are notified first.
 
 use std::panic;
 use std::thread;
@@ -9,7 +9,7 @@ use crate::{job, live, raw};
 
 /// Exit status of a panic, as Rust's own.
 const EXIT_PANIC: i32 = 101;
-/// How long the other ranks have to report what they are told: printing an error takes them
+/// How long the other ranks have to report what they are notified of: printing an error takes them
 /// milliseconds.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 

@@ -52,7 +52,7 @@ impl Notice {
             Self::Broken(CollectiveError::Transport { message }) => {
                 (TRANSPORT, Vec::new(), message.as_bytes())
             }
-            // A kind that this version does not know: its text is what can be told.
+            // A kind that this version does not know: its text is what can be reported.
             Self::Broken(other) => return Self::Broken(transport(other.to_string())).encode(),
             Self::Left { rounds, panicked } => (LEFT, vec![*rounds, u64::from(*panicked)], &[]),
             Self::RollCall { round } => (ROLL_CALL, vec![*round], &[]),

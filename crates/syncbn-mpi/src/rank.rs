@@ -28,7 +28,8 @@ const SPLIT_DEADLINE: Duration = Duration::from_secs(30);
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let mpi = Mpi::initialize()?;
 ///     let group = ProcessGroup::new(mpi.world()?);
-///     let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()])?.named("bn1").in_group(&group)?;
+///     let layer = SyncBatchNorm::new(BatchNormConfig::torch(1),
+/// [Device::host()])?.named("bn1").in_group(&group)?;
 ///     let x = Device::host().upload(&[2, 1], &[group.rank() as f32, 1.0])?;
 ///     let forward = pollster::block_on(layer.forward_train(&x))?;
 ///     let mean = forward.saved.statistics().map(|global| global.channels()[0].mean);
@@ -51,7 +52,7 @@ impl MpiRank {
     fn meet(&self, key: u64, members: &[usize]) -> Result<(), CollectiveError> {
         let (began, own) = (Instant::now(), self.group.comm.rank);
         let peers = || members.iter().copied().filter(|&member| member != own);
-        self.group.tell(&mut self.group.lock(), peers(), &Notice::Ready { key });
+        self.group.notify(&mut self.group.lock(), peers(), &Notice::Ready { key });
         loop {
             let mut state = self.group.lock();
             self.group.progress(&mut state);

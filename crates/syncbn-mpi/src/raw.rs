@@ -52,10 +52,11 @@ fn check(call: &'static str, code: i32) -> Result<(), Failure> {
     let mut text = [0u8; ffi::MPI_MAX_ERROR_STRING as usize];
     let mut len = 0;
     // SAFETY: the buffer has the length that MPI asks for; `len` is a live int.
-    let told = unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast::<c_char>(), &mut len) };
+    let status =
+        unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast::<c_char>(), &mut len) };
     let text = text
         .get(..usize::try_from(len).unwrap_or(0))
-        .filter(|_| told == 0)
+        .filter(|_| status == 0)
         .unwrap_or(b"unknown error");
     Err(Failure { call, message: String::from_utf8_lossy(text).into_owned() })
 }

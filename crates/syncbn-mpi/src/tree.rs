@@ -114,7 +114,7 @@ impl Course for Tree {
                 let called =
                     state.called.filter(|(called, at)| *called == round && now < *at + 2 * ANSWERS);
                 if called.is_none() {
-                    group.tell_all(state, &Notice::RollCall { round });
+                    group.notify_all(state, &Notice::RollCall { round });
                     self.answers_until = Some(now + ANSWERS);
                 }
             }

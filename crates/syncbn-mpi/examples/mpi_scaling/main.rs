@@ -79,7 +79,9 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         text += &format!("{ranks:>6}  {gathered:>12.2}  {merged:>12.2}  {groups:>12.2}\n");
     }
     if let Some(ranks) = (2..).take(1 << 16).find(|&ranks| model::merging_pays(&costs, ranks)) {
-        text += &format!("\nAll-reduce along the tree costs less than gathering from {ranks} ranks on.\n");
+        text += &format!(
+            "\nAll-reduce along the tree costs less than gathering from {ranks} ranks on.\n"
+        );
     }
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = args.output.clone().unwrap_or_else(|| project.join("target/scaling.png"));

@@ -4,7 +4,7 @@ use syncbn::collective::LocalGroup;
 use syncbn::{Backward, BatchNormConfig, Device, ProcessGroup, SyncBatchNorm, Tensor};
 use syncbn_mpi::Mpi;
 
-use crate::scenes::{Told, group};
+use crate::scenes::{Reported, group};
 
 const CHANNELS: usize = 5;
 /// Training steps of each comparison.
@@ -78,7 +78,7 @@ fn compare(
 }
 
 /// Process p holds p % 3 + 1 devices: its nodes of the tree begin and end anywhere.
-pub fn over_processes(mpi: &Mpi, merging: bool) -> Told {
+pub fn over_processes(mpi: &Mpi, merging: bool) -> Reported {
     let group = group(mpi, merging)?;
     let counts: Vec<usize> = (0..group.world_size()).map(|process| process % 3 + 1).collect();
     let (rank, config) = (group.rank(), BatchNormConfig::torch(CHANNELS));
@@ -103,7 +103,7 @@ fn one_device(group: &ProcessGroup) -> Result<SyncBatchNorm, syncbn::Error> {
 }
 
 /// One device for each process, and the number of ranks decides about the way.
-pub fn of_many(mpi: &Mpi) -> Told {
+pub fn of_many(mpi: &Mpi) -> Reported {
     let group = group(mpi, false)?;
     compare(one_device(&group)?, group.world_size(), group.rank())?;
     compare_sums(&group)?;
@@ -112,7 +112,7 @@ pub fn of_many(mpi: &Mpi) -> Told {
 
 /// Ranks 0, 2 and 1, 3, from the whole partition and from each rank's own group; then groups of
 /// these.
-pub fn in_groups(mpi: &Mpi) -> Told {
+pub fn in_groups(mpi: &Mpi) -> Reported {
     let world = group(mpi, false)?;
     let own = [world.rank() % 2, world.rank() % 2 + 2];
     let by_partition = pollster::block_on(world.partition(&[vec![0, 2], vec![3, 1]]))?;

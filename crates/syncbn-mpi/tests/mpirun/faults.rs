@@ -12,7 +12,7 @@ use syncbn_mpi::Mpi;
 use crate::judge::Outcome;
 use crate::launch::{Job, now};
 use crate::machines;
-use crate::scenes::{Told, group};
+use crate::scenes::{Reported, group};
 use crate::trial;
 
 /// How long ranks wait: longer than a loaded machine delays a rank that is ready to run.
@@ -48,7 +48,7 @@ impl Layers {
 }
 
 /// A few good calls, then what `fault` names on one rank while the others go on.
-pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Told {
+pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Reported {
     let layers = Layers::new(group(mpi, merging)?.with_deadline(DEADLINE))?;
     for _ in 0..GOOD_CALLS {
         layers.forward(0, &[2, 1])?;
@@ -98,7 +98,7 @@ struct Case {
     /// The same of the rank itself.
     culprit: &'static str,
     /// What stands in the output somewhere.
-    told: &'static str,
+    reported: &'static str,
     status: Option<i32>,
 }
 
@@ -106,12 +106,12 @@ struct Case {
 pub const AT: &str = "error: layer 0 \"bn1\", forward, exchange 3: ";
 
 pub fn trials() -> Vec<Trial> {
-    let case = |fault, others, culprit, told, status| Case {
+    let case = |fault, others, culprit, reported, status| Case {
         fault,
         merging: false,
         others,
         culprit,
-        told,
+        reported,
         status,
     };
     let ended = "did not come to the end of the job within 2s; ending the job";
@@ -194,7 +194,7 @@ impl Case {
             self.status.is_none() || outcome.status == self.status,
             &format!("status {:?}", self.status),
         )?;
-        outcome.expect(outcome.text.contains(self.told), self.told)?;
+        outcome.expect(outcome.text.contains(self.reported), self.reported)?;
         if !self.others.is_empty() {
             outcome.these_say([0, 2], &format!("{AT}{}", self.others))?;
         }

@@ -11,7 +11,7 @@ use crate::judge::Outcome;
 /// The variable that makes this program a rank.
 pub const SCENE: &str = "SYNCBN_MPI_SCENE";
 /// The variable with a folder in which every rank writes its last line, in a file of its number.
-pub const TOLD: &str = "SYNCBN_MPI_TOLD";
+pub const REPORTS: &str = "SYNCBN_MPI_REPORTS";
 /// Longer than any job takes on a loaded machine: beyond it the job hangs, which is a failure.
 const LIMIT: Duration = Duration::from_secs(90);
 /// How long `mpirun` may be there after its ranks, or a rank after it.
@@ -43,7 +43,7 @@ impl Job {
     /// Runs it to the end of its last process.
     pub fn run(&self) -> Result<Outcome, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
-        let told = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let reported = tempfile::tempdir().map_err(|error| error.to_string())?;
         let limit = LIMIT.as_secs().to_string();
         let words = ["timeout", "--kill-after=5", &limit].map(str::to_owned).into_iter();
         let words = words
@@ -54,14 +54,15 @@ impl Job {
             "-x".to_owned(),
             format!("{SCENE}={}", self.scene),
         ]);
-        let words = words.chain(["-x".to_owned(), format!("{TOLD}={}", told.path().display())]);
+        let words =
+            words.chain(["-x".to_owned(), format!("{REPORTS}={}", reported.path().display())]);
         let words: Vec<String> =
             words.chain(self.options.clone()).chain([program.display().to_string()]).collect();
         let mut command = Command::new(&words[0]);
         // What `--allow-run-as-root` says, where the job runs as root.
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         // Into a file: a pipe would be open for as long as anything of the job is.
-        let written = told.path().join("output");
+        let written = reported.path().join("output");
         let file = fs::File::create(&written).and_then(|file| Ok([file.try_clone()?, file]));
         let [out, err] = file.map_err(|error| error.to_string())?;
         let started = command.args(&words[1..]).stdout(out).stderr(err).spawn();
@@ -70,7 +71,7 @@ impl Job {
             let text = fs::read(&written)
                 .map(|text| String::from_utf8_lossy(&text).into_owned())
                 .unwrap_or_default();
-            let lines = (0..self.processes).map(|rank| told.path().join(rank.to_string()));
+            let lines = (0..self.processes).map(|rank| reported.path().join(rank.to_string()));
             text + &lines.filter_map(|line| fs::read_to_string(line).ok()).collect::<String>()
         };
         let status = self.wait(&mut launcher, &read)?;

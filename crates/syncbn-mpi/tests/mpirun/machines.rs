@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 
 use crate::faults::{self, DEADLINE};
 use crate::launch::{Job, now};
-use crate::scenes::Told;
+use crate::scenes::Reported;
 use crate::trial;
 
 /// The variable with the name of the link, for the rank that cuts it.
@@ -60,7 +60,7 @@ fn over_tcp(job: Job, run: impl Fn(Job) -> Result<(), String>) -> Result<(), Str
 }
 
 /// The link goes down in the middle, cut by rank 0.
-pub fn cut_link() -> Told {
+pub fn cut_link() -> Reported {
     let link = std::env::var(LINK)?;
     println!("rank 0: fault at {}", now().as_micros());
     command(&format!("ip link set {link} down"))?;
@@ -151,6 +151,6 @@ fn command(line: &str) -> Result<(), String> {
         .args(&words[1..])
         .output()
         .map_err(|error| format!("{line}: {error}"))?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(format!("{line}: {}", told.trim())) }
+    let reported = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{line}: {}", reported.trim())) }
 }

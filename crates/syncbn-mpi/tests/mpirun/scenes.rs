@@ -11,7 +11,7 @@ use syncbn_mpi::{Mpi, MpiRank};
 use crate::{bits, faults, launch};
 
 /// A rank's scene: what it has to say at its end, or its error.
-pub type Told = Result<String, Box<dyn std::error::Error>>;
+pub type Reported = Result<String, Box<dyn std::error::Error>>;
 
 pub fn run(scene: &str) -> ExitCode {
     // Longer than the ranks of a scene are apart at its beginning and its end.
@@ -26,21 +26,21 @@ pub fn run(scene: &str) -> ExitCode {
     let rank = mpi.rank();
     println!("rank {rank}: pid {}", std::process::id());
     let merging = scene.ends_with(" merging");
-    let told = match scene.trim_end_matches(" merging") {
+    let reported = match scene.trim_end_matches(" merging") {
         "conformance" => conformance(&mpi, merging),
         "bits" => bits::over_processes(&mpi, merging),
         "bits of many" => bits::of_many(&mpi),
         "groups" => bits::in_groups(&mpi),
         fault => faults::play(fault, &mpi, merging),
     };
-    let (text, status) = match told {
+    let (text, status) = match reported {
         Ok(text) => (text, ExitCode::SUCCESS),
         Err(error) => (format!("error: {error}"), ExitCode::FAILURE),
     };
     let line = format!("rank {rank}: {text}\n");
     print!("{line}");
-    // Where mpirun is cut off from this rank, it is not told what the rank prints.
-    if let Ok(folder) = std::env::var(launch::TOLD) {
+    // Where mpirun is cut off from this rank, it does not see what the rank prints.
+    if let Ok(folder) = std::env::var(launch::REPORTS) {
         let _ = std::fs::write(Path::new(&folder).join(rank.to_string()), line);
     }
     status
@@ -55,7 +55,7 @@ pub fn group(mpi: &Mpi, merging: bool) -> Result<ProcessGroup, syncbn_mpi::MpiEr
     Ok(ProcessGroup::new(world(mpi, merging)?))
 }
 
-fn conformance(mpi: &Mpi, merging: bool) -> Told {
+fn conformance(mpi: &Mpi, merging: bool) -> Reported {
     for check in CHECKS {
         pollster::block_on(conformance::run(check, Box::new(world(mpi, merging)?)))?;
     }
