@@ -27,15 +27,15 @@ type Bits = (Vec<u32>, Vec<GlobalStatistics>);
 type Way = fn(&[SyncBatchNorm], &[Tensor], &[Tensor]) -> Result<Found, syncbn::Error>;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (jointly, apart) = (on_ranks(jointly)?, on_ranks(apart)?);
-    for (rank, (jointly, apart)) in jointly.iter().zip(&apart).enumerate() {
+    let (jointly, one_by_one) = (on_ranks(jointly)?, on_ranks(one_by_one)?);
+    for (rank, (jointly, one_by_one)) in jointly.iter().zip(&one_by_one).enumerate() {
         println!(
-            "rank {rank}: {} values, the same bits in joint calls and apart: {}",
+            "rank {rank}: {} values, the same bits in joint calls and one by one: {}",
             jointly.0.len(),
-            jointly == apart
+            jointly == one_by_one
         );
     }
-    if jointly == apart {
+    if jointly == one_by_one {
         Ok(())
     } else {
         Err("a layer of a joint call has other bits than by itself".into())
@@ -62,7 +62,11 @@ fn jointly(layers: &[SyncBatchNorm], x: &[Tensor], dy: &[Tensor]) -> Result<Foun
 }
 
 /// The plain way: layer by layer.
-fn apart(layers: &[SyncBatchNorm], x: &[Tensor], dy: &[Tensor]) -> Result<Found, syncbn::Error> {
+fn one_by_one(
+    layers: &[SyncBatchNorm],
+    x: &[Tensor],
+    dy: &[Tensor],
+) -> Result<Found, syncbn::Error> {
     let mut found: Found = Default::default();
     for ((bn, x), dy) in layers.iter().zip(x).zip(dy) {
         let train = block_on(bn.forward_train(x))?;

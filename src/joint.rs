@@ -37,7 +37,7 @@ use crate::tensor::Output;
 /// [`SyncBatchNorm::forward_train`] of several layers.
 ///
 /// # Errors
-/// As there; [`ArgumentError::NotTogether`](crate::error::ArgumentError::NotTogether) for a layer
+/// As there; [`ArgumentError::NotJoint`](crate::error::ArgumentError::NotJoint) for a layer
 /// on other devices or of another process group than the first.
 ///
 /// # Cancel safety

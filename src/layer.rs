@@ -110,7 +110,7 @@ impl SyncBatchNorm {
         }
         let (channels, ranks) = (self.base.config.num_features, self.base.devices.len());
         self.exchange = Exchange::new(group, self.exchange.name(), channels, ranks).into();
-        // What it has saved alone is not differentiated together.
+        // What it has saved alone is not differentiated in the group.
         self.base.id = next_id();
         Ok(self)
     }
@@ -196,10 +196,10 @@ impl SyncBatchNorm {
     }
 
     /// Whether a layer can take part in a joint call whose first layer this is.
-    fn check_together(&self, other: &Self) -> Result<(), ArgumentError> {
+    fn check_joint(&self, other: &Self) -> Result<(), ArgumentError> {
         let (own, others) = (self.devices(), other.devices());
         if own.len() != others.len() || own.iter().zip(others).any(|(a, b)| !a.is_same(b)) {
-            return Err(ArgumentError::NotTogether { reason: "it is on other devices" });
+            return Err(ArgumentError::NotJoint { reason: "it is on other devices" });
         }
         check_same_group(&self.exchange, &other.exchange)
     }
@@ -211,6 +211,6 @@ fn check_same_group(exchange: &Exchange, other: &Exchange) -> Result<(), Argumen
     if is_same {
         Ok(())
     } else {
-        Err(ArgumentError::NotTogether { reason: "it is of another process group" })
+        Err(ArgumentError::NotJoint { reason: "it is of another process group" })
     }
 }

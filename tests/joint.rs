@@ -117,10 +117,10 @@ fn all_devices() -> [Vec<Device>; 4] {
 #[test]
 fn layers_that_share_an_exchange_get_the_bits_of_each_by_itself() {
     for devices in all_devices() {
-        let (together, alone) = (layers(&devices), layers(&devices));
-        let [mut y, mut z] = [outputs(&together), outputs(&alone)];
-        let results = block_on(joint::forward_train(requests(&together, &mut y))).unwrap();
-        let calls = together.iter().zip(&results).zip(&y);
+        let (jointly, alone) = (layers(&devices), layers(&devices));
+        let [mut y, mut z] = [outputs(&jointly), outputs(&alone)];
+        let results = block_on(joint::forward_train(requests(&jointly, &mut y))).unwrap();
+        let calls = jointly.iter().zip(&results).zip(&y);
         let calls =
             calls.map(|(((bn, x), forward), y)| (bn, &forward.saved, gradients_of(bn, x, y)));
         let gradients = block_on(joint::backward(calls)).unwrap();
@@ -137,7 +137,7 @@ fn layers_that_share_an_exchange_get_the_bits_of_each_by_itself() {
                 "{what}"
             );
             assert_eq!(forward.saved.statistics(), expected.statistics(), "{what}");
-            assert_eq!(together[index].0.running_stats(), bn.running_stats(), "{what}");
+            assert_eq!(jointly[index].0.running_stats(), bn.running_stats(), "{what}");
             let expected =
                 block_on(bn.backward(&expected, gradients_of(bn, x, &z[index]))).unwrap();
             assert_eq!(gradient_bits(gradients), gradient_bits(&expected), "{what}");
@@ -200,15 +200,15 @@ fn statistics_of_several_layers_merge_as_those_of_each() {
         .map(|(layer, on)| layers(on).swap_remove(layer))
         .collect();
     let local = || layers.iter().map(|(bn, x)| (bn, block_on(bn.local_statistics(x)).unwrap()));
-    let together = block_on(joint::synchronize(local())).unwrap();
+    let jointly = block_on(joint::synchronize(local())).unwrap();
     let running: Vec<_> = layers.iter().map(|(bn, _)| bn.running_stats()).collect();
     for (index, (bn, local)) in local().enumerate() {
         assert_eq!(running[index].as_ref().unwrap().num_batches_tracked, 1);
         let alone: GlobalStatistics = block_on(bn.synchronize(local).untracked()).unwrap();
-        assert_eq!(together[index], alone, "layer {index}");
+        assert_eq!(jointly[index], alone, "layer {index}");
     }
     let untracked = block_on(joint::synchronize(local()).untracked()).unwrap();
-    assert_eq!(untracked, together);
+    assert_eq!(untracked, jointly);
     assert_eq!(layers.iter().map(|(bn, _)| bn.running_stats()).collect::<Vec<_>>(), running);
 }
 

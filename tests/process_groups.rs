@@ -3,13 +3,11 @@
 //!
 //! `wishes` asks for groups that cannot be made, `start` lets ranks begin with different states and
 //! shares one, `loaded` loads states on some ranks alone, `settings` changes settings of living
-//! layers, `refused` asks of layers what their process group forbids, `apart` lets a joint call
-//! span two groups, `twice` makes two passes of one layer at once, `spread` puts several devices
-//! into each process.
+//! layers, `refused` asks of layers what their process group forbids, `two_groups` lets a joint
+//! call span two groups, `twice` makes two passes of one layer at once, `spread` puts several
+//! devices into each process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "process_groups/apart.rs"]
-mod apart;
 mod common;
 #[path = "process_groups/loaded.rs"]
 mod loaded;
@@ -25,6 +23,8 @@ mod spread;
 mod start;
 #[path = "process_groups/twice.rs"]
 mod twice;
+#[path = "process_groups/two_groups.rs"]
+mod two_groups;
 #[path = "process_groups/wishes.rs"]
 mod wishes;
 

@@ -121,8 +121,8 @@ impl Base {
         Ok(())
     }
 
-    /// Checks that what one request of several writes is apart from all tensors of the others.
-    pub fn check_apart(
+    /// Checks that what one request of several writes is disjoint from all tensors of the others.
+    pub fn check_disjoint(
         &self,
         index: usize,
         written: &Named<'_>,
@@ -138,8 +138,8 @@ impl Base {
         Ok(())
     }
 
-    /// Checks that what another request writes is apart from the parameters of this layer.
-    pub fn check_parameters_apart(&self, written: &Named<'_>) -> Result<(), Error> {
+    /// Checks that what another request writes is disjoint from the parameters of this layer.
+    pub fn check_disjoint_from_parameters(&self, written: &Named<'_>) -> Result<(), Error> {
         written.iter().try_for_each(|(argument, targets)| {
             self.check_targets((argument, targets), &[], targets.len())
         })

@@ -115,7 +115,7 @@ impl Merged {
         }
     }
 
-    /// What both sides say together.
+    /// What both sides say, merged.
     pub fn join(left: Part<'_>, right: Part<'_>, join: Join) -> Self {
         let rank = right.rank as u64;
         let (lefts, rights) = match (Self::of_part(left), Self::of_part(right)) {
@@ -163,7 +163,7 @@ impl Joined {
         Ok(Self { heads, nodes })
     }
 
-    /// What both sides say together; an error where the right nodes do not go on from the left
+    /// What both sides say, merged; an error where the right nodes do not go on from the left
     /// ones.
     fn join(self, right: Self, join: Join) -> Result<Self, String> {
         let mut heads = self.heads;

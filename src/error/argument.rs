@@ -29,7 +29,7 @@ pub enum ArgumentError {
     },
     /// A layer that cannot share an exchange with the first of a joint call.
     #[error("the layer cannot share an exchange with that of request 0: {reason}")]
-    NotTogether {
+    NotJoint {
         /// What differs.
         reason: &'static str,
     },

@@ -94,7 +94,7 @@ pub enum ExchangeError {
     /// Calls exchange in the order in which they were made: poll both, as `futures::join!` does, or
     /// drop the earlier one.
     #[error(
-        "{at}: this rank's own earlier call, {earlier}, did not go on within {limit:?}, and the group has failed; await calls in the order in which they begin, or together"
+        "{at}: this rank's own earlier call, {earlier}, did not go on within {limit:?}, and the group has failed; await calls in the order in which they begin, or all at once with `futures::join!`"
     )]
     Blocked {
         /// Where.

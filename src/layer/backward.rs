@@ -69,10 +69,10 @@ async fn steps(
 ) -> Result<Vec<(CheckedBackward, BackwardReport)>, Failure> {
     let mut checked = Vec::with_capacity(calls.len());
     for (index, call) in calls.iter().enumerate() {
-        calls[0].layer.check_together(call.layer).map_err(Failure::of(index))?;
+        calls[0].layer.check_joint(call.layer).map_err(Failure::of(index))?;
         checked.push(call.check(ALL).map_err(Failure::of(index))?);
     }
-    check_apart(&calls)?;
+    check_disjoint(&calls)?;
     let mut parts = Vec::with_capacity(calls.len());
     for (index, (call, checked)) in calls.into_iter().zip(&mut checked).enumerate() {
         parts.push(call.part(checked, ALL).map_err(Failure::of(index))?);
@@ -141,15 +141,15 @@ impl<'r> BackwardCall<'r> {
 }
 
 /// Checks the targets of each layer against the tensors of all others.
-fn check_apart(calls: &[BackwardCall<'_>]) -> Result<(), Failure> {
+fn check_disjoint(calls: &[BackwardCall<'_>]) -> Result<(), Failure> {
     if calls.len() < 2 {
         return Ok(());
     }
     let all: Vec<_> = calls.iter().map(|call| (call.parts.read(), call.parts.written())).collect();
     for (index, (call, (_, written))) in calls.iter().zip(&all).enumerate() {
-        call.layer.base.check_apart(index, written, &all).map_err(Failure::of(index))?;
+        call.layer.base.check_disjoint(index, written, &all).map_err(Failure::of(index))?;
         let parameters =
-            |other: &BackwardCall<'_>| other.layer.base.check_parameters_apart(written);
+            |other: &BackwardCall<'_>| other.layer.base.check_disjoint_from_parameters(written);
         calls.iter().try_for_each(parameters).map_err(Failure::of(index))?;
     }
     Ok(())

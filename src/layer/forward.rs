@@ -81,10 +81,10 @@ async fn steps(
     let mut checked = Vec::with_capacity(calls.len());
     for (index, call) in calls.iter().enumerate() {
         let statistics = call.layer.config().statistics(mode);
-        calls[0].layer.check_together(call.layer).map_err(Failure::of(index))?;
+        calls[0].layer.check_joint(call.layer).map_err(Failure::of(index))?;
         checked.push(call.check(statistics).map_err(Failure::of(index))?);
     }
-    check_apart(&calls)?;
+    check_disjoint(&calls)?;
     let mut parts = Vec::with_capacity(calls.len());
     for (index, (call, checked)) in calls.into_iter().zip(&mut checked).enumerate() {
         let ForwardCall { layer, parts: request } = call;
@@ -153,14 +153,15 @@ pub(super) fn check_encode(parts: &ForwardParts<'_>) -> Result<(), ArgumentError
 }
 
 /// Checks the targets of each layer against the tensors of all others.
-fn check_apart(calls: &[ForwardCall<'_>]) -> Result<(), Failure> {
+fn check_disjoint(calls: &[ForwardCall<'_>]) -> Result<(), Failure> {
     if calls.len() < 2 {
         return Ok(());
     }
     let all: Vec<_> = calls.iter().map(|call| (call.parts.read(), call.parts.written())).collect();
     for (index, (call, (_, written))) in calls.iter().zip(&all).enumerate() {
-        call.layer.base.check_apart(index, written, &all).map_err(Failure::of(index))?;
-        let parameters = |other: &ForwardCall<'_>| other.layer.base.check_parameters_apart(written);
+        call.layer.base.check_disjoint(index, written, &all).map_err(Failure::of(index))?;
+        let parameters =
+            |other: &ForwardCall<'_>| other.layer.base.check_disjoint_from_parameters(written);
         calls.iter().try_for_each(parameters).map_err(Failure::of(index))?;
     }
     Ok(())
@@ -185,7 +186,7 @@ impl<'r> Part<'r> {
 
     /// Whether the statistics of a channel depend on nothing but host memory of this process, the
     /// same for every rank.
-    fn is_together(&self) -> bool {
+    fn is_fusible(&self) -> bool {
         let same = self.statistics != Statistics::Local || self.ranks.len() == 1;
         same && !self.layer.has_peers()
             && self.layer.devices().iter().all(|device| device.is_host())
@@ -195,7 +196,7 @@ impl<'r> Part<'r> {
     fn fuse(&mut self) {
         let count: u64 = self.ranks.iter().map(|rank| rank.shape.values_per_channel()).sum();
         // One value has no statistics, which is found out before anything is written.
-        if self.statistics == Statistics::Running || !self.is_together() || count < 2 {
+        if self.statistics == Statistics::Running || !self.is_fusible() || count < 2 {
             return;
         }
         let eps = self.layer.config().eps;

@@ -166,7 +166,7 @@ impl SyncBatchNorm {
         result
     }
 
-    /// Takes the layer apart into local layers, one per device, each with the parameters of its
+    /// Splits the layer into local layers, one per device, each with the parameters of its
     /// rank, not copied, and the running statistics. Ranks in other processes or threads are no
     /// peers of theirs.
     pub fn into_local(self) -> Vec<Self> {

@@ -172,10 +172,10 @@ fn processes_exchange_one_message_for_all_layers_and_get_the_bits_of_many() {
     let uneven = [1, 2, 3].map(|ranks| Kind::Mixed.devices(ranks));
     for (devices, first) in same.into_iter().map(|devices| (devices, 1)).chain([(uneven, 3)]) {
         let of_transports = [false, true].map(|merges| {
-            let [together, alone] =
+            let [jointly, alone] =
                 [true, false].map(|is_joint| outcomes(&devices, merges, is_joint));
             let mut found = Vec::new();
-            for ((counts, together), (counts_alone, alone)) in together.into_iter().zip(alone) {
+            for ((counts, jointly), (counts_alone, alone)) in jointly.into_iter().zip(alone) {
                 // Which processes hold how many ranks is learnt first, where they differ.
                 assert_eq!(counts, [first, 1, 1, 1, 1, 1, 1], "joint, merging {merges}");
                 assert_eq!(
@@ -183,8 +183,8 @@ fn processes_exchange_one_message_for_all_layers_and_get_the_bits_of_many() {
                     [3 * first, 3, 3, 2, 2, 3, 3],
                     "one by one, merging {merges}"
                 );
-                assert_eq!(together, alone, "merging {merges}");
-                found.push(together);
+                assert_eq!(jointly, alone, "merging {merges}");
+                found.push(jointly);
             }
             found
         });

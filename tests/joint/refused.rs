@@ -69,7 +69,7 @@ fn a_refused_request_is_named_and_leaves_all_layers_as_they_were() {
     });
     assert_eq!(
         (index, error),
-        (3, ArgumentError::NotTogether { reason: "it is on other devices" }.into())
+        (3, ArgumentError::NotJoint { reason: "it is on other devices" }.into())
     );
 
     // Wrapped twice, as the output of two layers.
@@ -223,20 +223,20 @@ fn of_two_groups(x: &Tensor) -> [(SyncBatchNorm, Saved); 2] {
 #[test]
 fn layers_of_two_process_groups_share_no_exchange() {
     let x = &Batch::random(&[4, 3], &mut Random(9)).upload(&Device::host());
-    let apart: (usize, Error) =
-        (1, ArgumentError::NotTogether { reason: "it is of another process group" }.into());
+    let expected: (usize, Error) =
+        (1, ArgumentError::NotJoint { reason: "it is of another process group" }.into());
     let layers = of_two_groups(x);
     let calls = layers.iter().map(|(bn, _)| (bn, x));
-    assert_eq!(of_request(block_on(joint::forward_train(calls)).unwrap_err()), apart);
+    assert_eq!(of_request(block_on(joint::forward_train(calls)).unwrap_err()), expected);
     let layers = of_two_groups(x);
     let calls = layers.iter().map(|(bn, _)| (bn, x));
-    assert_eq!(of_request(block_on(joint::forward_eval(calls)).unwrap_err()), apart);
+    assert_eq!(of_request(block_on(joint::forward_eval(calls)).unwrap_err()), expected);
     let layers = of_two_groups(x);
     let local = layers.iter().map(|(bn, _)| (bn, block_on(bn.local_statistics(x)).unwrap()));
-    assert_eq!(of_request(block_on(joint::synchronize(local)).unwrap_err()), apart);
+    assert_eq!(of_request(block_on(joint::synchronize(local)).unwrap_err()), expected);
     let layers = of_two_groups(x);
     let calls = layers.iter().map(|(bn, saved)| (bn, saved, Backward::of(x, x)));
-    assert_eq!(of_request(block_on(joint::backward(calls)).unwrap_err()), apart);
+    assert_eq!(of_request(block_on(joint::backward(calls)).unwrap_err()), expected);
     assert!(layers.iter().all(|(bn, _)| bn.running_stats().unwrap().num_batches_tracked == 1));
 }
 

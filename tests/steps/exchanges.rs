@@ -134,14 +134,14 @@ fn several_layers_synchronize_in_one_message_with_the_bits_of_each() {
     for joint_groups in [process_groups(3, LONG), all_reduce_groups(3, LONG)] {
         let groups: Vec<_> =
             joint_groups.into_iter().zip(process_groups(3, LONG)).enumerate().collect();
-        let found = on_threads(groups, |(rank, (together, apart))| {
+        let found = on_threads(groups, |(rank, (joint, single))| {
             let mut random = Random(rank as u64);
             let locals: Vec<LocalStatistics> = (0..3)
                 .map(|_| Local::of_rank([Moments::from_values((0..4).map(|_| random.next()))]))
                 .collect();
-            let layers: Vec<_> = (0..3).map(|_| layer(&together)).collect();
+            let layers: Vec<_> = (0..3).map(|_| layer(&joint)).collect();
             let globals = block_on(joint::synchronize(layers.iter().zip(locals.clone()))).unwrap();
-            let alone: Vec<_> = (0..3).map(|_| layer(&apart)).collect();
+            let alone: Vec<_> = (0..3).map(|_| layer(&single)).collect();
             let each: Vec<GlobalStatistics> = alone
                 .iter()
                 .zip(locals)
