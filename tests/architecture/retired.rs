@@ -18,6 +18,19 @@ pub const RETIRED: &[(&str, &str)] = &[
     ("past_caches_block", "non_temporal_block"),
     // Shaders and what runs them.
     // Layers and their exchanges.
+    ("coordinator", "exchange"),
+    ("merges_on_the_way", "supports_all_reduce"),
+    ("all_merge", "all_reduce"),
+    ("merging_groups", "all_reduce_groups"),
+    ("UNTOLD", "UNANNOUNCED"),
+    ("ranks_to_tell", "ranks_to_announce"),
+    ("is_told", "is_notified"),
+    ("tell_all", "notify_all"),
+    ("NotTogether", "NotJoint"),
+    ("check_together", "check_joint"),
+    ("is_together", "is_fusible"),
+    ("check_apart", "check_disjoint"),
+    ("check_parameters_apart", "check_disjoint_from_parameters"),
 ];
 
 /// Every retired identifier of one file, in its path below the folder and in its text.
