@@ -12,10 +12,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exec </dev/null
 
 max_bytes=60000000
-# The tests that matter on a new driver. Those of the second list are packed where they exist.
-tests=(group_accuracy group_forward group_backward rounding on_device storage epilogue conformance group_devices faults
-    shaders large)
-optional_tests=(hostile fast_paths probe)
+# The test binaries that matter on a new driver; gpu_plan.sh names the tests in them.
+tests=(it conformance hostile)
 # The loader, and what NVIDIA's driver links to and a container often lacks.
 libraries=(libvulkan1 libgcc-s1 libglvnd0 libx11-6 libxext6 libxcb1 libxau6 libxdmcp6 libbsd0 libmd0)
 
@@ -44,15 +42,12 @@ pack() {
     local stage=$work/stage log=$work/log
     mkdir -p "$stage/bin" "$stage/lib"
 
-    for name in "${optional_tests[@]}"; do
-        [[ -f tests/$name.rs || -f tests/$name/main.rs ]] && tests+=("$name")
-    done
     echo "== building (profile pack)"
     cargo build --profile pack --example report --example bench
     local targets=()
     for name in "${tests[@]}"; do targets+=(--test "$name"); done
     cargo test --profile pack --no-run "${targets[@]}" 2>&1 | tee "$log"
-    # Cargo tells where it put each test: "Executable tests/storage.rs (target/pack/deps/storage-1f…)".
+    # Cargo tells where it put each test: "Executable tests/it/main.rs (target/pack/deps/it-1f…)".
     while read -r name path; do
         cp "$path" "$stage/bin/$name"
     done < <(sed -nE 's@^ *Executable tests/([a-z_]+)(/main)?\.rs \((.*)\)$@\1 \3@p' "$log")

@@ -126,20 +126,35 @@ keep() {
     return 0
 }
 
-# tests LIMIT NAME...: test binaries, as far as they were packed. What passing tests print, errors in ulp, is kept.
+# tests_of PROGRAM MODULE: sets `chosen` to what makes a test binary run the tests of a module and no others. Its own filters are
+# parts of names: those that begin with the module are named whole.
+tests_of() {
+    local line
+    chosen=()
+    while IFS= read -r line; do
+        [[ $line == "$2"::*': test' ]] && chosen+=("${line%: test}")
+    done < <("$1" --list 2>>"$results/all.log")
+    # Where there are none, it runs none, which fails.
+    chosen=(--exact "${chosen[@]:-$2::}")
+}
+
+# tests LIMIT NAME...: tests, as far as their binaries were packed. What passing tests print, errors in ulp, is kept.
 tests() {
-    local most=$1 name
+    local most=$1 name program chosen
     shift
     for name in "$@"; do
         if [[ -n $listing ]]; then known_tests+=("$name"); fi
         asked "$name" || continue
-        [[ -x $work/bin/$name ]] || continue
+        program=$work/bin/$(program_of "$name")
+        [[ -x $program ]] || continue
         if [[ $name == hostile && $f64 != f64 ]]; then
             record "$name" - 'not applicable' 0 "needs SHADER_F64, which $adapter does not have"
             continue
         fi
-        if [[ $name == conformance ]]; then step "$name" "$most" "$work/bin/$name"; continue; fi
-        step "$name" "$most" "$work/bin/$name" --show-output
+        if [[ $name == conformance ]]; then step "$name" "$most" "$program"; continue; fi
+        chosen=()
+        [[ $name == hostile ]] || tests_of "$program" "$name"
+        step "$name" "$most" "$program" --show-output ${chosen[@]+"${chosen[@]}"}
     done
 }
 

@@ -62,7 +62,7 @@ lavapipe_manifest() {
 }
 
 # A second driver, which has no f16 and other limits: beside lavapipe and the host in one group, then by itself. One process
-# per binary, because compiling kernels costs this driver more than most tests do. tests/swiftshader.rs goes through every
+# for all tests, because compiling kernels costs this driver more than most tests do. tests/swiftshader.rs goes through every
 # storage; what compares f16 of its own with the portable decoding has nothing to compare here.
 test_two_drivers() {
     local lavapipe swiftshader
@@ -70,11 +70,11 @@ test_two_drivers() {
     swiftshader=$(scripts/swiftshader.sh)
     export VK_DRIVER_FILES=$lavapipe:$swiftshader VK_ICD_FILENAMES=$lavapipe:$swiftshader
     step "lavapipe, SwiftShader and the host in one group" cargo test --no-fail-fast --test swiftshader
-    local portable=(--test group_forward --test group_backward --test group_accuracy --test storage --test rounding)
+    local portable=(group_forward:: group_backward:: group_accuracy:: storage:: rounding::)
     SYNCBN_TEST_ADAPTER=SwiftShader step "SwiftShader alone" \
-        cargo test --no-fail-fast "${portable[@]}" -- --skip every_combination --skip native::
+        cargo test --no-fail-fast --test it -- "${portable[@]}" --skip every_combination --skip native::
     # Its subgroups are of another size than lavapipe's.
-    SYNCBN_TEST_ADAPTER=SwiftShader step "subgroups on SwiftShader" cargo test --test epilogue -- fast::merging_within
+    SYNCBN_TEST_ADAPTER=SwiftShader step "subgroups on SwiftShader" cargo test --test it -- epilogue::fast::merging_within
 }
 
 # The conformance runner has a report of its own, which nextest would hide, and the tests of two drivers need both: every

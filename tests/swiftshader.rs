@@ -7,15 +7,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code)]
-#[path = "epilogue/bounds.rs"]
+#[path = "it/epilogue/bounds.rs"]
 mod bounds;
+#[path = "it/common/mod.rs"]
 mod common;
 #[allow(dead_code)]
-#[path = "epilogue/problem.rs"]
+#[path = "it/epilogue/problem.rs"]
 mod problem;
-#[path = "storage/shapes.rs"]
+#[path = "it/storage/shapes.rs"]
 mod shapes;
-#[path = "storage/stored.rs"]
+#[path = "it/storage/stored.rs"]
 mod stored;
 
 use std::sync::OnceLock;

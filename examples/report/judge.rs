@@ -17,7 +17,7 @@ pub type Expected = Vec<(Output, Vec<Vec<Bounded>>)>;
 ///
 /// On the host 8 are allowed. The device merges in f32: the pivot is the mean of one rank and not
 /// of all, so that x − pivot and its product may be twice as large, and their distance, the rest,
-/// is rounded and multiplied as well. `tests/resident/accuracy.rs` counts 15½ ulp in all. The
+/// is rounded and multiplied as well. `tests/it/on_device/accuracy.rs` counts 15½ ulp in all. The
 /// bounds of gradients hold for both: they grant the mean 16 half ulp of the deviation, and the
 /// rest has up to ranks + 4 roundings of half an ulp of at most √ranks deviations, 12 for three
 /// ranks.

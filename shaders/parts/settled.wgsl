@@ -4,8 +4,8 @@
 // assume that no f32 is NaN or infinite. What depends on the order of operations, or on the bits of
 // a result, passes through an exclusive or with an integer that is 0 and that no compiler knows:
 // nothing is moved across it. Every subtraction of two numbers that may be close to each other is a
-// `difference`, and what it subtracts is loaded or settled. tests/shaders/cancellation.rs keeps it,
-// and names the few that need not be.
+// `difference`, and what it subtracts is loaded or settled. tests/it/shaders/cancellation.rs keeps
+// it, and names the few that need not be.
 
 #import params
 

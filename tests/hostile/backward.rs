@@ -2,16 +2,16 @@
 
 use super::common;
 
-#[path = "../group_backward/accuracy.rs"]
+#[path = "../it/group_backward/accuracy.rs"]
 mod accuracy;
-#[path = "../group_backward/check.rs"]
+#[path = "../it/group_backward/check.rs"]
 mod check;
-#[path = "../group_backward/compare.rs"]
+#[path = "../it/group_backward/compare.rs"]
 mod compare;
-#[path = "../group_backward/not_finite.rs"]
+#[path = "../it/group_backward/not_finite.rs"]
 mod not_finite;
 #[allow(dead_code)]
-#[path = "../group_backward/problem.rs"]
+#[path = "../it/group_backward/problem.rs"]
 mod problem;
-#[path = "../group_backward/range.rs"]
+#[path = "../it/group_backward/range.rs"]
 mod range;

@@ -6,11 +6,11 @@ use syncbn::low_level::shaders::Variant;
 use super::common::{self, first_seed};
 use super::rewrite::rewritten;
 
-#[path = "../kernels/centers.rs"]
+#[path = "../it/kernels/centers.rs"]
 mod centers;
-#[path = "../kernels/gradients.rs"]
+#[path = "../it/kernels/gradients.rs"]
 mod gradients;
-#[path = "../kernels/machine.rs"]
+#[path = "../it/kernels/machine.rs"]
 mod machine;
 
 /// The texts that a kernel is compiled from: some that the compiler makes of it.

@@ -4,10 +4,10 @@ pub use accuracy::RESIDENT_ULP;
 
 use super::{common, devices, problem, stored};
 
-#[path = "../on_device/accuracy.rs"]
+#[path = "../it/on_device/accuracy.rs"]
 mod accuracy;
 #[allow(dead_code)]
-#[path = "../on_device/layer.rs"]
+#[path = "../it/on_device/layer.rs"]
 mod layer;
-#[path = "../on_device/not_finite.rs"]
+#[path = "../it/on_device/not_finite.rs"]
 mod not_finite;

@@ -1,0 +1,313 @@
+//! Frames: what is encoded is decoded, the documented bytes are the bytes, and nothing that a peer
+//! may send does harm.
+//!
+//! `hostile` decodes damaged and invented bytes, `peers` lets a rank send them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../it/common/mod.rs"]
+mod common;
+mod hostile;
+mod peers;
+#[path = "../it/faults/saboteur.rs"]
+mod saboteur;
+
+use std::alloc::System;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use syncbn::low_level::{Frame, FrameError, Header, NodePayload, Payload, Phase};
+
+/// Counts what is allocated, of all threads together.
+#[global_allocator]
+static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const PHASES: [Phase; 12] = [
+    Phase::Forward,
+    Phase::Recompute,
+    Phase::Evaluate,
+    Phase::Backward,
+    Phase::State,
+    Phase::Partition,
+    Phase::Subgroup,
+    Phase::Devices,
+    Phase::AllReduce,
+    Phase::AllGather,
+    Phase::Broadcast,
+    Phase::Barrier,
+];
+
+/// Bytes of a frame before the length of its name.
+const FIXED_BYTES: usize = 88;
+
+fn header(phase: Phase) -> Header {
+    Header {
+        group: 0x0102_0304_0506_0708,
+        rank: 2,
+        phase,
+        layer: 5,
+        name: "block.1.bn2".to_owned(),
+        step: 300,
+        subject: 299,
+        channels: 2,
+        config: 0x1112_1314_1516_1718,
+        state: 0,
+        ranks: 0,
+        listed: 1,
+    }
+}
+
+fn node(level: u32, index: u64) -> NodePayload {
+    NodePayload {
+        level,
+        index,
+        count: 1 << 40,
+        values: vec![[-1.5, f64::MIN_POSITIVE], [0.1, 1e300]],
+    }
+}
+
+/// One frame for each payload and each phase, empty and extreme ones too.
+fn frames() -> Vec<Frame> {
+    let largest = [u64::MAX; 3].map(|number| NodePayload {
+        level: 63,
+        index: number,
+        count: number,
+        values: Vec::new(),
+    });
+    let payloads = [
+        Payload::Nodes(Vec::new()),
+        Payload::Nodes(vec![node(0, 3), node(2, 1), node(63, 1)]),
+        Payload::Bytes(Vec::new()),
+        Payload::Bytes((0..=255).collect()),
+        Payload::Abort(String::new()),
+        Payload::Abort("außer Speicher".to_owned()),
+    ];
+    let mut frames: Vec<Frame> = PHASES
+        .into_iter()
+        .flat_map(|phase| payloads.clone().map(|payload| Frame { header: header(phase), payload }))
+        .collect();
+    // A program's own values travel two by two.
+    for frame in &mut frames {
+        if matches!(frame.header.phase, Phase::AllReduce | Phase::Broadcast) {
+            frame.header.channels = 3;
+        }
+    }
+    let (numbers, name) = ([u64::MAX; 9], "x".repeat(65_535));
+    let [group, rank, layer, step, subject, config, state, ranks, listed] = numbers;
+    let phase = Phase::Backward;
+    let header = Header {
+        group,
+        rank,
+        phase,
+        layer,
+        name,
+        step,
+        subject,
+        channels: 0,
+        config,
+        state,
+        ranks,
+        listed,
+    };
+    frames.push(Frame { header, payload: Payload::Nodes(largest.to_vec()) });
+    frames
+}
+
+#[test]
+fn every_payload_of_every_phase_comes_back_as_it_was() {
+    for frame in frames() {
+        assert_eq!(Frame::decode(&frame.encode()).as_ref(), Ok(&frame));
+    }
+}
+
+#[test]
+fn every_bit_of_a_number_comes_back_nan_and_the_sign_of_zero_too() {
+    let values =
+        [[f64::from_bits(0x7ff8_0000_0000_1234), -0.0], [f64::NEG_INFINITY, f64::from_bits(1)]];
+    let payload =
+        Payload::Nodes(vec![NodePayload { level: 0, index: 0, count: 0, values: values.to_vec() }]);
+    let frame = Frame { header: header(Phase::Forward), payload };
+    let Ok(Frame { payload: Payload::Nodes(nodes), .. }) = Frame::decode(&frame.encode()) else {
+        panic!("nodes")
+    };
+    let bits = |values: &[[f64; 2]]| {
+        values.iter().flatten().map(|value| value.to_bits()).collect::<Vec<_>>()
+    };
+    assert_eq!(bits(&nodes[0].values), bits(&values));
+}
+
+#[test]
+fn a_text_that_is_too_long_is_cut_between_characters() {
+    // The two bytes of the last character would be bytes 65,535 and 65,536.
+    let name = "x".repeat(65_534) + "ä";
+    let frame =
+        Frame { header: Header { name, ..header(Phase::State) }, payload: Payload::Bytes(vec![7]) };
+    let decoded = Frame::decode(&frame.encode()).unwrap();
+    assert_eq!(
+        (decoded.header.name, decoded.payload),
+        ("x".repeat(65_534), Payload::Bytes(vec![7]))
+    );
+}
+
+/// The bytes of a block of the document: what stands before the first two spaces in a row of each
+/// of its lines.
+fn documented(title: &str) -> Vec<u8> {
+    let document = include_str!("../../docs/PROTOCOL.md");
+    let block = document
+        .split(&format!("```text {title}\n"))
+        .nth(1)
+        .expect(title)
+        .split("```")
+        .next()
+        .unwrap();
+    let bytes = block.lines().flat_map(|line| line.split("  ").next().unwrap().split(' '));
+    bytes.map(|byte| u8::from_str_radix(byte, 16).expect("two hexadecimal digits")).collect()
+}
+
+#[test]
+fn the_documented_bytes_of_a_forward_frame_are_the_bytes() {
+    let frame = Frame {
+        header: Header {
+            group: 0,
+            rank: 1,
+            phase: Phase::Forward,
+            layer: 3,
+            name: "bn1".to_owned(),
+            step: 0,
+            subject: 0,
+            channels: 2,
+            config: 0x1122_3344_5566_7788,
+            state: 0x99aa_bbcc_ddee_ff00,
+            ranks: 1,
+            listed: 1,
+        },
+        payload: Payload::Nodes(vec![NodePayload {
+            level: 0,
+            index: 1,
+            count: 8,
+            values: vec![[1.5, 0.25], [-2.0, 12.0]],
+        }]),
+    };
+    assert_eq!(frame.encode(), documented("forward"));
+    assert_eq!(Frame::decode(&documented("forward")), Ok(frame));
+}
+
+#[test]
+fn the_documented_bytes_of_an_abort_frame_are_the_bytes() {
+    let header = Header {
+        group: 0,
+        rank: 1,
+        phase: Phase::Backward,
+        layer: 3,
+        name: String::new(),
+        step: 7,
+        subject: 4,
+        channels: 2,
+        config: 0x1122_3344_5566_7788,
+        state: 0,
+        ranks: 0,
+        listed: 1,
+    };
+    let frame = Frame { header, payload: Payload::Abort("lost".to_owned()) };
+    assert_eq!(frame.encode(), documented("abort"));
+    assert_eq!(Frame::decode(&documented("abort")), Ok(frame));
+}
+
+/// The rows of a table of the document, cell by cell; the table is found by its first cell.
+fn documented_rows(first: &str) -> Vec<Vec<&'static str>> {
+    let document = include_str!("../../docs/PROTOCOL.md");
+    let lines = document.lines().skip_while(|line| !line.starts_with(&format!("| {first} |")));
+    let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+#[test]
+fn the_documented_phases_have_their_numbers_and_names() {
+    let documented = documented_rows("phase");
+    assert_eq!(documented.len(), PHASES.len());
+    for (phase, row) in PHASES.into_iter().zip(documented) {
+        let encoded = Frame { header: header(phase), payload: Payload::Bytes(Vec::new()) }.encode();
+        assert_eq!([row[0], row[1]], [encoded[6].to_string(), phase.to_string()]);
+    }
+}
+
+/// A name in the document, and how to change the field.
+type Field = (&'static str, fn(&mut Header));
+
+/// Every number stands where the document says: a field is changed, and only its bytes are others.
+#[test]
+fn the_documented_offsets_are_those_of_the_fields() {
+    let fields: [Field; 10] = [
+        ("group", |header| header.group = !header.group),
+        ("rank", |header| header.rank = !header.rank),
+        ("layer", |header| header.layer = !header.layer),
+        ("exchange", |header| header.step = !header.step),
+        ("subject", |header| header.subject = !header.subject),
+        ("channels", |header| header.channels = !header.channels),
+        ("configuration", |header| header.config = !header.config),
+        ("state", |header| header.state = !header.state),
+        ("devices", |header| header.ranks = !header.ranks),
+        ("exchanges", |header| header.listed = !header.listed),
+    ];
+    let rows = documented_rows("offset");
+    let frame = Frame { header: header(Phase::Backward), payload: Payload::Bytes(vec![7]) };
+    let before = frame.encode();
+    for (name, change) in fields {
+        let row =
+            rows.iter().find(|row| row[2] == name).unwrap_or_else(|| panic!("no row of {name}"));
+        let [offset, bytes] = [row[0], row[1]].map(|cell| cell.parse::<usize>().expect("a number"));
+        let mut changed = frame.clone();
+        change(&mut changed.header);
+        let changed = changed.encode();
+        let differ = (0..before.len()).filter(|&at| before[at] != changed[at]).collect::<Vec<_>>();
+        assert_eq!(differ, (offset..offset + bytes).collect::<Vec<_>>(), "{name}");
+    }
+    let row = rows.iter().find(|row| row[2] == "length of the name").expect("a row");
+    assert_eq!(row[0], FIXED_BYTES.to_string());
+}
+
+#[test]
+fn another_version_is_told_from_other_bytes() {
+    let mut bytes = frames()[0].encode();
+    bytes[4..6].copy_from_slice(&2u16.to_le_bytes());
+    assert_eq!(Frame::decode(&bytes), Err(FrameError::Version { found: 2 }));
+    // The rest of another version may be anything.
+    assert_eq!(Frame::decode(&bytes[..6]), Err(FrameError::Version { found: 2 }));
+    bytes[4..6].copy_from_slice(&0x0100u16.to_le_bytes());
+    assert_eq!(Frame::decode(&bytes), Err(FrameError::Version { found: 0x0100 }));
+
+    for (foreign, found) in
+        [(&b"GET / HTTP/1.1"[..], &b"GET "[..]), (b"SYB", b"SYB"), (b"", b""), (b"sybn", b"sybn")]
+    {
+        assert_eq!(Frame::decode(foreign), Err(FrameError::Magic { found: found.to_vec() }));
+    }
+}
+
+#[test]
+fn a_field_that_holds_what_it_cannot_is_named() {
+    let bytes = Frame { header: header(Phase::Forward), payload: Payload::Nodes(vec![node(0, 0)]) }
+        .encode();
+    let with = |at: usize, value: u8| {
+        let mut bytes = bytes.clone();
+        bytes[at] = value;
+        Frame::decode(&bytes)
+    };
+    let field = |what, found, allowed| Err(FrameError::Field { what, found, allowed });
+    assert_eq!(with(6, 12), field("phase", 12, "0 to 11"));
+    assert_eq!(with(7, 3), field("kind", 3, "0 to 2"));
+    // Behind the fixed part, the name and its length, and the number of nodes.
+    let level = FIXED_BYTES + 2 + header(Phase::Forward).name.len() + 4;
+    assert_eq!(with(level, 64), field("level", 64, "0 to 63"));
+    assert_eq!(with(FIXED_BYTES + 2, 0xff), Err(FrameError::Text { what: "name" }));
+    assert!(matches!(with(level - 4, 2), Err(FrameError::Length { what: "nodes", .. })));
+    // One channel more in the header than there are numbers of.
+    assert!(matches!(with(48, 3), Err(FrameError::Length { what: "nodes", .. })));
+    let longer = [&bytes[..], &[0]].concat();
+    assert!(matches!(Frame::decode(&longer), Err(FrameError::Length { what: "nodes", .. })));
+    let abort =
+        Frame { header: header(Phase::Forward), payload: Payload::Abort("lost".to_owned()) }
+            .encode();
+    let longer = [&abort[..], &[0]].concat();
+    assert_eq!(
+        Frame::decode(&longer),
+        Err(FrameError::Length { what: "end", found: 1, expected: 0 })
+    );
+}

@@ -1,0 +1,42 @@
+//! The kernels under a hostile compiler: the tests of what fast math may take from them, within the
+//! bounds of the ordinary ones, on a software driver that compiles their texts rewritten.
+//!
+//! `rewrite` is the compiler, `planted` shows what it does and what stops it, `kernels` that it
+//! takes every kernel, `barriers` that it breaks the kernels where it sees through their barriers.
+//! `common` opens devices whose kernels pass through it, and `again` says how to open them again.
+//! `accuracy`, `resident`, `not_finite` and `backward` are the ordinary tests; `epilogues`, `quads`
+//! and `sides` are what the ordinary ones go through at length or compare by bits.
+//!
+//! The adapter must have `SHADER_F64`, in which the rewritten kernels compute exact products;
+//! without it these tests fail. lavapipe has it, many GPUs have not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../it/group_accuracy/accuracy.rs"]
+mod accuracy;
+mod again;
+mod backward;
+mod barriers;
+#[allow(dead_code)]
+#[path = "../it/epilogue/bounds.rs"]
+mod bounds;
+mod common;
+#[path = "../it/storage/devices.rs"]
+mod devices;
+mod epilogues;
+mod kernels;
+#[path = "../it/epilogue/not_finite.rs"]
+mod not_finite;
+#[path = "../it/common/mod.rs"]
+mod ordinary;
+mod planted;
+mod planted_runs;
+#[allow(dead_code)]
+#[path = "../it/epilogue/problem.rs"]
+mod problem;
+mod quads;
+mod resident;
+mod rewrite;
+mod sides;
+#[allow(dead_code)]
+#[path = "../it/storage/stored.rs"]
+mod stored;

@@ -1,0 +1,52 @@
+//! Identifiers that the sources no longer use, and what to say instead: the word by which the field
+//! calls the thing, so that who searches for it finds it.
+
+use std::path::Path;
+
+use super::source::{code_only, tokens};
+
+/// The retired identifiers, whole and as they are written: (old, say instead).
+///
+/// A word of plain English, all in lower case, is retired from code and from the names of files;
+/// prose may use it. Any other identifier, with an underscore or a capital, is retired from
+/// comments and strings too.
+pub const RETIRED: &[(&str, &str)] = &[
+    // The host (CPU), statistics and plans.
+    ("ask_ahead", "prefetch_ahead"),
+    ("asks_ahead", "prefetches"),
+    ("past_caches", "non_temporal"),
+    ("past_caches_block", "non_temporal_block"),
+    // Shaders and what runs them.
+    // Layers and their exchanges.
+    ("coordinator", "exchange"),
+    ("merges_on_the_way", "supports_all_reduce"),
+    ("all_merge", "all_reduce"),
+    ("merging_groups", "all_reduce_groups"),
+    ("UNTOLD", "UNANNOUNCED"),
+    ("ranks_to_tell", "ranks_to_announce"),
+    ("is_told", "is_notified"),
+    ("tell_all", "notify_all"),
+    ("NotTogether", "NotJoint"),
+    ("check_together", "check_joint"),
+    ("is_together", "is_fusible"),
+    ("check_apart", "check_disjoint"),
+    ("check_parameters_apart", "check_disjoint_from_parameters"),
+];
+
+/// Every retired identifier of one file, in its path below the folder and in its text.
+pub fn retired(path: &Path, text: &str) -> Vec<String> {
+    let everything = tokens(text);
+    let code = tokens(&code_only(text));
+    let names = tokens(&path.display().to_string());
+    let mut found = Vec::new();
+    for (old, instead) in RETIRED {
+        let is_plain = old.chars().all(|c| c.is_ascii_lowercase());
+        let searched = if is_plain { &code } else { &everything };
+        let hits = searched.iter().filter(|(_, token)| token == old);
+        found.extend(hits.map(|(line, _)| format!("line {line}: `{old}`, say `{instead}`")));
+        if names.iter().any(|(_, token)| token == old) {
+            found.push(format!("the path: `{old}`, say `{instead}`"));
+        }
+    }
+    found
+}

@@ -1,0 +1,103 @@
+//! Epilogues against the f64 definition: a residual, an activation, or both, fused into forward and
+//! backward, with every combination of storage types and layouts, on GPUs, on the host, and in a
+//! group of both.
+//!
+//! `problem` runs a layer, `bounds` derives what it should give and the tolerances. `exact` holds
+//! what must agree to the bit, `not_finite` how far NaN and infinity reach, `refused` residuals
+//! that do not fit, `saved` what backward needs again, `targets` where gradients go, `slices`
+//! tensors of one buffer, `mask` what forward keeps and writes over, `windows` tensors beyond one
+//! binding, `fast` the ways that a device may be told not to take, `wrong` formulas that must be
+//! caught. Storage types, layouts and devices are gone through as in the tests of storage.
+
+pub mod bounds;
+mod exact;
+mod fast;
+mod mask;
+mod not_finite;
+pub mod problem;
+mod refused;
+mod saved;
+mod slices;
+mod targets;
+mod windows;
+mod wrong;
+
+use crate::common;
+use crate::storage::devices;
+use crate::storage::stored;
+
+use bounds::check;
+use devices::On;
+use problem::{EPILOGUES, Problem, shape};
+use stored::{Layouts, Types};
+
+/// Runs every combination of epilogue, storage types and layouts; kinds of shape, weight and bias
+/// take turns.
+fn check_all(on: On) {
+    let (mut seed, mut worst, mut excluded, mut values) = (0u64, 0f64, 0, 0);
+    for epilogue in EPILOGUES {
+        for types in Types::all() {
+            for layouts in Layouts::all() {
+                let affine = AFFINE[seed as usize % AFFINE.len()];
+                let problem = Problem::random(&shape(seed), &[types], epilogue, affine, seed);
+                let failed = |error| -> f64 {
+                    panic!(
+                        "seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}, affine {affine:?}: {error}"
+                    )
+                };
+                worst = worst.max(
+                    check(&problem, on.devices(problem.x.len()), &[layouts]).unwrap_or_else(failed),
+                );
+                excluded += problem.excluded;
+                values += problem.x.iter().map(|batch| batch.values.len()).sum::<usize>();
+                seed += 1;
+            }
+        }
+    }
+    println!("{on:?}: {seed} problems, worst error {worst:.3} of what is allowed");
+    println!(
+        "{excluded} of {values} upstream gradients were set to 0: there rounding decides on the side of 0"
+    );
+    // Of values spread over about 4, those within the tolerance of y, some 1e-6, of 0.
+    assert!(excluded as f64 <= 2e-5 * values as f64);
+}
+
+/// With a weight and with a bias.
+const AFFINE: [[bool; 2]; 5] =
+    [[true, true], [true, true], [true, false], [false, true], [false, false]];
+
+#[test]
+fn every_combination_follows_the_definition_with_native_f16() {
+    check_all(On::Native);
+}
+
+#[test]
+fn every_combination_follows_the_definition_without_native_f16() {
+    check_all(On::Portable);
+}
+
+#[test]
+fn every_combination_follows_the_definition_on_the_host() {
+    check_all(On::Host);
+}
+
+#[test]
+fn every_combination_follows_the_definition_on_all_kinds_of_device_in_one_group() {
+    check_all(On::Mixed);
+}
+
+#[test]
+fn ranks_may_store_in_types_and_layouts_of_their_own() {
+    for seed in 5000..5080 {
+        let mut random = common::Random(seed);
+        let mut ranks = |end: usize| [0, 1, 2].map(|_| random.below(end));
+        let types = ranks(Types::all().len()).map(|index| Types::all()[index]);
+        let layouts = ranks(Layouts::all().len()).map(|index| Layouts::all()[index]);
+        let [epilogue, affine, on] = ranks(40);
+        let (epilogue, affine, on) = (EPILOGUES[epilogue % 8], AFFINE[affine % 5], On::ALL[on % 4]);
+        let problem = Problem::random(&shape(seed), &types, epilogue, affine, seed);
+        let failed =
+            |error| panic!("seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}: {error}");
+        check(&problem, on.devices(problem.x.len()), &layouts).unwrap_or_else(failed);
+    }
+}

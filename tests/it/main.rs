@@ -1,0 +1,40 @@
+//! Tests of the crate as a user calls it: one binary, so that it is compiled and linked once.
+//!
+//! A module is a subject; its tests are named after it. Apart stand what needs a process of its
+//! own: `conformance` has its own harness, `swiftshader` two drivers, `hostile` devices whose
+//! kernels are rewritten, `frames` an allocator that counts, `host_pools` rayon's global pool.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod all_reduce;
+mod architecture;
+mod collective;
+mod common;
+mod conventions;
+mod cost;
+mod epilogue;
+mod faults;
+mod gradients_accumulate;
+mod group_accuracy;
+mod group_arguments;
+mod group_backward;
+mod group_devices;
+mod group_forward;
+mod host;
+mod joint;
+mod kernels;
+mod large;
+mod layer_into;
+mod memory;
+mod merging;
+mod on_device;
+mod opening;
+mod overlapping;
+mod probe;
+mod process_groups;
+mod rounding;
+mod shaders;
+mod shared_layer;
+mod state;
+mod stats_laws;
+mod steps;
+mod storage;

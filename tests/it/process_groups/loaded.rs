@@ -1,0 +1,154 @@
+//! States that only some ranks load in the middle of training: equal ones are equal, whoever loads,
+//! and others are named.
+
+use syncbn::error::ExchangeError;
+use syncbn::state::{LoadOptions, StateDict};
+use syncbn::{
+    BatchNormConfig, Device, Error, Forward, Normalized, ProcessGroup, SyncBatchNorm, Tensor, joint,
+};
+
+use crate::common::all_reduce::all_reduce_groups;
+use crate::common::{Kind, on_threads, process_groups};
+use crate::process_groups::{CHANNELS, LONG};
+
+const RANKS: usize = 3;
+
+/// A layer of a rank, with what it normalizes.
+struct Rank {
+    layer: SyncBatchNorm,
+    x: Tensor,
+}
+
+impl Rank {
+    fn new(group: &ProcessGroup, device: &Device) -> Self {
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [device.clone()])
+            .unwrap()
+            .in_group(group)
+            .unwrap();
+        let values: Vec<f32> =
+            (0..2 * CHANNELS).map(|value| (value + group.rank()) as f32).collect();
+        Self { layer, x: device.upload(&[2, CHANNELS], &values).unwrap() }
+    }
+
+    fn step(&self) -> Result<Normalized, Error> {
+        pollster::block_on(self.layer.forward_train(&self.x))
+    }
+
+    fn state(&self) -> StateDict {
+        pollster::block_on(self.layer.state()).unwrap()
+    }
+
+    /// Evaluates with another state and puts the own one back.
+    fn evaluate_with(&mut self, other: &StateDict) {
+        let own = self.state();
+        self.layer.load_state(other, &LoadOptions::default()).unwrap();
+        pollster::block_on(self.layer.forward_eval(&self.x)).unwrap();
+        self.layer.load_state(&own, &LoadOptions::default()).unwrap();
+        assert_eq!(self.state(), own);
+    }
+}
+
+/// The state with weights of another size.
+fn scaled(state: &StateDict, factor: f32) -> StateDict {
+    let weight = state.weight.as_ref().unwrap().iter().map(|weight| weight * factor).collect();
+    StateDict { weight: Some(weight), ..state.clone() }
+}
+
+/// Over every kind of device, with transports that gather and that merge.
+fn over_all<T: Send>(body: impl Fn(&ProcessGroup, Rank) -> T + Sync) -> Vec<Vec<T>> {
+    let mut found = Vec::new();
+    for kind in Kind::ALL {
+        for merging in [false, true] {
+            let groups =
+                if merging { all_reduce_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
+            let ranks = groups.into_iter().zip(kind.devices(RANKS)).collect();
+            found.push(on_threads(ranks, |(group, device)| {
+                body(&group, Rank::new(&group, &device))
+            }));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_state_that_some_ranks_change_and_put_back_is_equal_again() {
+    for loading in [&[0][..], &[2], &[0, 1], &[0, 1, 2]] {
+        over_all(|group, mut rank| {
+            for step in 0..3 {
+                rank.step().unwrap_or_else(|error| panic!("step {step}, {loading:?}: {error}"));
+                if loading.contains(&group.rank()) {
+                    let average = scaled(&rank.state(), 0.5);
+                    rank.evaluate_with(&average);
+                }
+            }
+            assert_eq!(rank.layer.running_stats().unwrap().num_batches_tracked, 3);
+        });
+    }
+}
+
+#[test]
+fn a_state_that_was_set_by_hand_and_loaded_back_is_equal_again() {
+    over_all(|group, mut rank| {
+        rank.step().unwrap();
+        if group.rank() == 1 {
+            let own = rank.state();
+            rank.layer.set_parameters(Some(&[7.0; CHANNELS]), None).unwrap();
+            rank.layer.load_state(&own, &LoadOptions::default()).unwrap();
+        }
+        rank.step().unwrap_or_else(|error| panic!("{error}"));
+    });
+}
+
+#[test]
+fn a_joint_call_finds_them_equal_too() {
+    over_all(|group, first| {
+        let mut second = Rank::new(group, &first.layer.devices()[0]);
+        for step in 0..3 {
+            let like = |x: &Tensor| x.device().zeros(x.dims()).unwrap();
+            let mut outputs = [like(&first.x), like(&second.x)];
+            let [of_first, of_second] = &mut outputs;
+            let requests = [
+                (&first.layer, Forward::of(&first.x).write_to(of_first)),
+                (&second.layer, Forward::of(&second.x).write_to(of_second)),
+            ];
+            pollster::block_on(joint::forward_train(requests))
+                .unwrap_or_else(|error| panic!("step {step}: {error}"));
+            if group.rank() == 1 {
+                let average = scaled(&second.state(), 0.5);
+                second.evaluate_with(&average);
+            }
+        }
+    });
+}
+
+#[test]
+fn another_state_that_one_rank_loads_alone_is_named_on_all() {
+    for culprit in [0, 2] {
+        let found = over_all(|group, mut rank| {
+            rank.step().unwrap();
+            if group.rank() == culprit {
+                let average = scaled(&rank.state(), 0.5);
+                rank.layer.load_state(&average, &LoadOptions::default()).unwrap();
+            }
+            let before = rank.layer.running_stats();
+            let error = rank.step().map(|_| ()).expect_err("another state");
+            assert_eq!(rank.layer.running_stats(), before);
+            error
+        });
+        for error in found.into_iter().flatten() {
+            let Error::Exchange(ExchangeError::Mismatch { rank, what, found, expected, .. }) =
+                &error
+            else {
+                panic!("expected a mismatch of rank {culprit}, found {error}")
+            };
+            assert_eq!(
+                (*rank, *what),
+                (culprit, "checksum of parameters and running statistics"),
+                "{error}"
+            );
+            // Both are checksums: every rank has announced its own.
+            let unannounced = format!("{:#018x}", 0);
+            assert!(*found != unannounced && *expected != unannounced, "{error}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The shaders' conversions between f32 and 16 bits against the `half` crate, bit for bit, on the
+//! GPU: small kernels around the very texts that the kernels of the crate are made of.
+//!
+//! `rounding/gpu.rs` runs them; `rounding/values.rs` lists the values at which rounding can go
+//! wrong.
+
+mod gpu;
+mod values;
+
+use crate::common;
+
+use gpu::{By, Gpu};
+use half::{bf16, f16};
+use values::{To, every_half, exact_and_neighbours, special, ties};
+
+const LOAD_F16: &[&str] = &["x_F16", "x_PACKED"];
+const LOAD_BF16: &[&str] = &["x_BF16", "x_PACKED"];
+const LOAD_NATIVE_F16: &[&str] = &["x_NATIVE_F16"];
+
+/// Random bit patterns of f32: one in 256 is not finite, and as many are subnormal.
+const RANDOM_PATTERNS: usize = 4 << 20;
+
+impl To {
+    fn encoder(self, by: By) -> String {
+        by.part("encode", &[if self == Self::F16 { "OUTPUT_F16" } else { "OUTPUT_BF16" }])
+    }
+
+    /// The right answer.
+    fn encoded(self, bits: u32) -> u16 {
+        match self {
+            Self::F16 => f16::from_f32(f32::from_bits(bits)).to_bits(),
+            Self::BF16 => bf16::from_f32(f32::from_bits(bits)).to_bits(),
+        }
+    }
+
+    fn decoded(self, half: u16) -> u32 {
+        match self {
+            Self::F16 => f16::from_bits(half).to_f32().to_bits(),
+            Self::BF16 => bf16::from_bits(half).to_f32().to_bits(),
+        }
+    }
+}
+
+/// Whether an encoder gives the right bits for every value, or the first that it does not.
+fn check_encoder(gpu: &Gpu, by: By, text: &str, to: To, values: &[u32]) -> Result<(), String> {
+    // Whole fours, the last filled up with zeros.
+    let values: Vec<u32> =
+        values.iter().copied().chain([0; 3]).take(values.len().next_multiple_of(4)).collect();
+    let found = gpu.run(&by.encoding_kernel(text), &values, values.len());
+    for (&value, found) in values.iter().zip(found) {
+        let expected = u32::from(to.encoded(value));
+        if found != expected {
+            let float = f32::from_bits(value);
+            return Err(format!(
+                "{to:?} by {by:?}: {float:e} ({value:#010x}) became {found:#06x}, expected {expected:#06x}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A NaN with its quiet bit set, which a conversion may set or not, since none of these NaN is ever
+/// kept: every other value as it is.
+fn quiet(bits: u32) -> u32 {
+    if f32::from_bits(bits).is_nan() { bits | 0x0040_0000 } else { bits }
+}
+
+/// Whether all 65,536 patterns are decoded to the right bits, or the first that is not.
+fn check_decoder(found: &[u32], to: To) -> Result<(), String> {
+    assert_eq!(found.len(), 1 << 16);
+    for (half, &found) in (0..=u16::MAX).zip(found) {
+        let expected = to.decoded(half);
+        if quiet(found) != quiet(expected) {
+            return Err(format!(
+                "{to:?}: {half:#06x} became {found:#010x}, expected {expected:#010x}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Every value at which an encoder of this type can go wrong.
+fn critical(to: To) -> Vec<u32> {
+    [exact_and_neighbours(to), ties(to), special()].concat()
+}
+
+#[test]
+fn every_critical_value_is_encoded_to_the_nearest_even() {
+    let gpu = Gpu::open(false);
+    for to in To::ALL {
+        let values = critical(to);
+        for by in By::ALL {
+            check_encoder(&gpu, by, &to.encoder(by), to, &values).unwrap();
+        }
+        println!("{to:?}: {} values", values.len());
+    }
+}
+
+#[test]
+fn random_bit_patterns_are_encoded_to_the_nearest_even() {
+    let (gpu, seed) = (Gpu::open(false), 5700);
+    let mut random = common::Random(seed);
+    let patterns: Vec<u32> = (0..RANDOM_PATTERNS).map(|_| random.bits() as u32).collect();
+    // Of which one in 32 lies where an f16 is neither 0 nor infinite: as many again with those
+    // exponents.
+    let in_range = |&bits: &u32| bits & 0x87ff_ffff | (96 + bits.rotate_left(9) % 48) << 23;
+    let in_range: Vec<u32> = patterns.iter().map(in_range).collect();
+    for to in To::ALL {
+        for by in By::ALL {
+            for values in [&patterns, &in_range] {
+                let checked = check_encoder(&gpu, by, &to.encoder(by), to, values);
+                checked.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_f16_and_every_bf16_is_decoded_exactly() {
+    let gpu = Gpu::open(false);
+    let halves: Vec<u32> = (0..1 << 16).collect();
+    for by in By::ALL {
+        let decode = by.part("decode_f16", &[]);
+        check_decoder(&gpu.run(&by.decoding_kernel(&decode), &halves, 1 << 16), To::F16).unwrap();
+        let load = |storage| {
+            gpu.run(&by.loading_kernel(&by.part("load(x)", storage)), &every_half(), 1 << 16)
+        };
+        check_decoder(&load(LOAD_F16), To::F16).unwrap();
+        check_decoder(&load(LOAD_BF16), To::BF16).unwrap();
+    }
+}
+
+#[test]
+fn every_f16_is_read_exactly_by_the_device_s_own_type() {
+    if !common::assert_native_f16(&common::adapter()) {
+        return;
+    }
+    for by in By::ALL {
+        let text =
+            format!("enable f16;\n{}", by.loading_kernel(&by.part("load(x)", LOAD_NATIVE_F16)));
+        check_decoder(&Gpu::open(true).run(&text, &every_half(), 1 << 16), To::F16).unwrap();
+    }
+}
+
+/// A part with one of its lines changed, which must be in it.
+fn changed(text: &str, from: &str, to: &str) -> String {
+    assert_eq!(text.matches(from).count(), 1, "{from:?} in {text}");
+    text.replace(from, to)
+}
+
+#[test]
+fn wrong_encoders_are_caught() {
+    let gpu = Gpu::open(false);
+    let bf16 = [
+        ("truncating", "U(0x7fffu) + ((bits >> U(16u)) & U(1u))", "U(0u)"),
+        ("half up", "U(0x7fffu) + ((bits >> U(16u)) & U(1u))", "U(0x8000u)"),
+        ("half down", "U(0x7fffu) + ((bits >> U(16u)) & U(1u))", "U(0x7fffu)"),
+        ("NaN as infinity", "bits | U(0x00400000u)", "bits & U(0xff800000u)"),
+        ("payload", "bits | U(0x00400000u)", "U(0x7fc00000u)"),
+    ];
+    let f16 = [
+        ("truncating", " + odd) >>", " - U(0x0fffu)) >>"),
+        ("half up", "+ odd) >>", "+ U(1u)) >>"),
+        ("half down", " + odd) >>", ") >>"),
+        ("nothing finite overflows", "magnitude >= U(0x477ff000u)", "magnitude >= U(0x7f800000u)"),
+        ("65519 is infinite", "magnitude >= U(0x477ff000u)", "magnitude >= U(0x477fe000u)"),
+        ("subnormals as normal", "magnitude >= U(0x38800000u)", "magnitude >= U(0x38000000u)"),
+        ("subnormals flushed", "choose_element(small, normal,", "choose_element(U(0u), normal,"),
+        (
+            "2^-25 and more flushed",
+            "choose_element(small, normal,",
+            "choose_element(choose_element(small, U(0u), magnitude < U(0x33800000u)), normal,",
+        ),
+        (
+            "subnormals truncated",
+            "(significand + below_half + ((significand >> shift) & U(1u)))",
+            "significand",
+        ),
+        ("subnormals half up", "((significand >> shift) & U(1u))", "U(1u)"),
+        (
+            "sign of 0",
+            "((bits >> U(16u)) & U(0x8000u))",
+            "choose_element(U(0u), (bits >> U(16u)) & U(0x8000u), bits != U(0x80000000u))",
+        ),
+        ("payload", "U(0x7e00u) | ((magnitude >> U(13u)) & U(0x03ffu))", "U(0x7e00u)"),
+    ];
+    for by in By::ALL {
+        for (to, changes) in [(To::F16, &f16[..]), (To::BF16, &bf16[..])] {
+            for (what, from, with) in changes {
+                let text = changed(&to.encoder(by), from, with);
+                assert!(
+                    check_encoder(&gpu, by, &text, to, &critical(to)).is_err(),
+                    "{what} is not caught by {by:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_decoders_are_caught() {
+    let gpu = Gpu::open(false);
+    let halves: Vec<u32> = (0..1 << 16).collect();
+    for by in By::ALL {
+        for (from, to) in [
+            ("V(magnitude) * 5.9604644775390625e-8", "V(0.0)"),
+            ("magnitude < U(0x0400u)", "magnitude < U(0x03ffu)"),
+            ("magnitude < U(0x7c00u)", "magnitude <= U(0x7c00u)"),
+            ("(half & U(0x8000u)) << U(16u)", "U(0u)"),
+        ] {
+            let text = changed(&by.part("decode_f16", &[]), from, to);
+            check_decoder(&gpu.run(&by.decoding_kernel(&text), &halves, 1 << 16), To::F16)
+                .unwrap_err();
+        }
+    }
+    let swapped =
+        changed(&By::Ones.part("load(x)", LOAD_BF16), "(address & 1u)", "(1u - (address & 1u))");
+    check_decoder(&gpu.run(&By::Ones.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16)
+        .unwrap_err();
+    let swapped = changed(
+        &By::Fours.part("load(x)", LOAD_BF16),
+        "words.x & 0xffffu, words.x",
+        "words.x, words.y",
+    );
+    check_decoder(&gpu.run(&By::Fours.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16)
+        .unwrap_err();
+}
+
+#[test]
+fn the_list_of_critical_values_holds_what_it_says() {
+    let f16 = critical(To::F16);
+    // Exactly representable, next to it, ties at both ends of the range, and the limits of finite
+    // values.
+    let named: [f32; 9] = [
+        1.0,
+        1.0f32.next_up(),
+        2f32.powi(-25),
+        2f32.powi(-24) * 1.5,
+        65504.0,
+        65519.0,
+        65520.0,
+        65535.99,
+        2f32.powi(-149),
+    ];
+    for value in named {
+        assert!(f16.contains(&value.to_bits()) && f16.contains(&(-value).to_bits()), "{value:e}");
+    }
+    for to in To::ALL {
+        for tie in ties(to).chunks_exact(3).map(|tie| tie[1]) {
+            let [below, above] = [tie - 1, tie + 1].map(|bits| to.encoded(bits));
+            let at = to.encoded(tie);
+            assert!(
+                above == below + 1 && at.is_multiple_of(2) && (at == below || at == above),
+                "{tie:#x}"
+            );
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What every shader variant must satisfy, checked on naga's intermediate representation without
+//! any GPU.
+//!
+//! `shaders/check.rs` holds the checks of interface and limits, `shaders/uniformity.rs` the one of
+//! barriers, `shaders/cancellation.rs` the one of differences, `shaders/choices.rs` the one of
+//! choices between integers, and `shaders/planted.rs` and `shaders/planted_cancellations.rs` the
+//! bad shaders that show that each of them bites.
+
+use std::collections::BTreeSet;
+
+use naga::valid::Capabilities;
+use syncbn::low_level::shaders::{Dialect, Variant};
+use syncbn::wgpu;
+
+mod cancellation;
+mod check;
+mod choices;
+mod pipeline;
+mod planted;
+mod planted_cancellations;
+mod probe;
+mod uniformity;
+
+use cancellation::Exempt;
+use check::{Interface, Shader};
+
+/// Runs one check over every variant and fails with all that was found.
+fn every_variant(mut check: impl FnMut(&Variant) -> Vec<String>) {
+    let variants = Variant::all();
+    assert!(!variants.is_empty());
+    let found: Vec<String> = variants
+        .iter()
+        .flat_map(|variant| {
+            check(variant).into_iter().map(|what| format!("{}: {what}", label(variant)))
+        })
+        .collect();
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+fn label(variant: &Variant) -> String {
+    format!("{variant:?}")
+}
+
+/// The shader of a variant, with the capabilities that it may ask for, the device's own f16 and
+/// subgroups.
+fn parse(variant: &Variant) -> Result<Shader, String> {
+    let native = if variant.needs_native_f16() {
+        Capabilities::SHADER_FLOAT16
+    } else {
+        Capabilities::empty()
+    };
+    let subgroups =
+        if variant.needs_subgroups() { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    Shader::parse_with(&variant.source(), native | subgroups)
+}
+
+/// The shader of a variant as OpenGL gets it, if it does: it has neither f16 of its own nor
+/// subgroups.
+fn parse_for_opengl(variant: &Variant) -> Option<Result<Shader, String>> {
+    let is_taken = !variant.needs_native_f16() && !variant.needs_subgroups();
+    is_taken.then(|| Shader::parse(&variant.source_in(Dialect::Glsl430)))
+}
+
+/// The shader of a variant; one that does not validate is the finding of a single test and no
+/// reason to skip others.
+fn parsed(variant: &Variant) -> Shader {
+    parse(variant).unwrap_or_else(|error| panic!("{}: {error}", label(variant)))
+}
+
+#[test]
+fn every_variant_validates_without_an_optional_capability_but_those_it_asks_for() {
+    every_variant(|variant| parse(variant).err().into_iter().collect());
+    assert!(
+        Variant::all()
+            .iter()
+            .any(|variant| !variant.needs_native_f16() && !variant.needs_subgroups())
+    );
+}
+
+#[test]
+fn every_parameter_struct_and_binding_table_equals_the_shader_s() {
+    every_variant(|variant| check::interface(&parsed(variant), &Interface::of(variant)));
+}
+
+#[test]
+fn every_variant_stays_within_the_portable_limits() {
+    every_variant(|variant| check::limits(&parsed(variant)));
+}
+
+#[test]
+fn no_variant_has_a_barrier_in_non_uniform_control_flow() {
+    every_variant(|variant| uniformity::misplaced_barriers(&parsed(variant)));
+}
+
+/// Differences in which nothing cancels that was not known.
+const EXEMPT: &[Exempt] = &[
+    Exempt {
+        function: "inverse_root",
+        line: "1.5 - 0.5",
+        reason: "the product is ½ within rounding, so that nothing cancels, and its factors are settled",
+    },
+    Exempt {
+        function: "follow_batch",
+        line: "1.0 - follow",
+        reason: "follow is 1/batches: at most ½, or 1 exactly, of which nothing is left",
+    },
+    GRADIENT_FROM_STATISTICS,
+];
+
+/// The questions to a driver have it too.
+const GRADIENT_FROM_STATISTICS: Exempt = Exempt {
+    function: "gradient_of",
+    line: "g - from_statistics",
+    reason: "the result is held against the sizes of both terms, not of their difference",
+};
+
+#[test]
+fn no_variant_has_a_difference_that_a_compiler_may_take_apart() {
+    let mut used = BTreeSet::new();
+    every_variant(|variant| {
+        let (found, exempt) = cancellation::cancellations(&parsed(variant), EXEMPT);
+        used.extend(exempt);
+        found
+    });
+    assert_eq!(used.len(), EXEMPT.len(), "exemptions that nothing needs: those used are {used:?}");
+}
+
+/// What OpenGL gets differs in `parts/choose.wgsl` alone, in two functions on integers. They
+/// declare nothing and wait for nobody, so that interface, barriers and pipelines are those of the
+/// other source; the rest is checked in one go, because parsing costs the most.
+#[test]
+fn every_variant_for_opengl_passes_the_same_checks_and_chooses_between_no_integers() {
+    let mut count = 0;
+    every_variant(|variant| {
+        let shader = match parse_for_opengl(variant) {
+            None => return Vec::new(),
+            Some(Err(error)) => return vec![error],
+            Some(Ok(shader)) => shader,
+        };
+        count += 1;
+        let (mut found, _) = cancellation::cancellations(&shader, EXEMPT);
+        found.extend(check::limits(&shader));
+        found.extend(choices::between_integers(&shader));
+        found
+    });
+    assert!(count > 0, "OpenGL takes no variant");
+}
+
+#[test]
+fn what_opengl_gets_differs_in_choices_alone() {
+    let without_choices = |source: String| -> String {
+        // Up to the brace that is not indented.
+        let mut is_choice = false;
+        let kept = source.lines().filter(|line| {
+            is_choice |= line.starts_with("fn choose");
+            let is_kept = !is_choice;
+            is_choice &= *line != "}";
+            is_kept
+        });
+        kept.collect::<Vec<_>>().join("\n")
+    };
+    every_variant(|variant| {
+        let [full, opengl] =
+            [Dialect::Full, Dialect::Glsl430].map(|dialect| variant.source_in(dialect));
+        let differs = without_choices(full) != without_choices(opengl);
+        differs.then(|| "another difference than in choices".to_owned()).into_iter().collect()
+    });
+}
+
+#[test]
+fn every_variant_makes_a_pipeline_with_the_layout_of_its_tables() {
+    let portable = pipeline::device(wgpu::Features::empty());
+    let [f16, subgroups] = [wgpu::Features::SHADER_F16, wgpu::Features::SUBGROUP];
+    let [native, with_subgroups, both] = [f16, subgroups, f16 | subgroups].map(pipeline::device);
+    every_variant(|variant| {
+        let device = match (variant.needs_native_f16(), variant.needs_subgroups()) {
+            (false, false) => &portable,
+            (true, false) => &native,
+            (false, true) => &with_subgroups,
+            (true, true) => &both,
+        };
+        pipeline::refusal(device, &variant.source(), &Interface::of(variant)).into_iter().collect()
+    });
+}
+
+#[test]
+fn every_variant_has_a_text_of_its_own() {
+    let variants = Variant::all();
+    let texts: BTreeSet<String> = variants.iter().map(Variant::source).collect();
+    assert_eq!(
+        texts.len(),
+        variants.len(),
+        "two variants with one text compile the same shader twice"
+    );
+}
+
+#[test]
+fn every_kernel_has_a_variant() {
+    let names: BTreeSet<&str> =
+        Variant::all().iter().map(|variant| variant.kernel.name()).collect();
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"))
+        .expect("the folder of the kernels");
+    let files: BTreeSet<String> = files
+        .filter_map(|file| {
+            file.expect("a file")
+                .file_name()
+                .into_string()
+                .expect("UTF-8")
+                .strip_suffix(".wgsl")
+                .map(str::to_owned)
+        })
+        .collect();
+    assert_eq!(names, files.iter().map(String::as_str).collect());
+}
