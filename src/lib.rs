@@ -1,18 +1,14 @@
-//! Synchronized batch normalization on [wgpu]: several devices, each with a part of a batch,
-//! normalize with the mean and variance of the whole batch.
+//! Synchronized batch normalization, on GPUs through [wgpu] and on the CPU.
 //!
-//! Two layers take the same requests. [`BatchNorm`] is for one GPU: nothing waits, nothing is read
-//! back, and a pass may become part of the application's own submission. [`SyncBatchNorm`] drives
-//! one or several [`Device`]s (GPUs of any vendor, virtual devices on one adapter, or the host),
-//! alone or in a [`ProcessGroup`] with other threads or processes: compute shaders reduce every
-//! channel on each device, the host merges the partial statistics exactly, and every device
-//! normalizes with the result.
+//! In data-parallel training every device holds a part of the batch. A layer of this crate
+//! normalizes each part with the mean and the variance of the whole batch, in forward and in
+//! backward. The result is that of ordinary batch normalization of all parts concatenated.
 //!
 //! ```
 //! use syncbn::{BatchNormConfig, Device, SyncBatchNorm};
 //!
 //! # pollster::block_on(async {
-//! // Two ranks on the host; `Device::all` gives the GPUs of the machine.
+//! // Two ranks on the host (CPU); `Device::all` gives the GPUs of the machine.
 //! let [a, b] = [Device::host(), Device::host()];
 //! let bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [a.clone(), b.clone()])?;
 //! // One channel; three samples on rank 0, one on rank 1.
@@ -23,6 +19,27 @@
 //! # Ok::<(), syncbn::Error>(())
 //! # }).unwrap();
 //! ```
+//!
+//! # Where to go
+//!
+//! **Begin with the [guide].** It shows each way to call a layer by an example.
+//!
+//! | you want | look at |
+//! |---|---|
+//! | the usual ways to call a layer | the [guide] |
+//! | a layer on one GPU, also in your own command encoder | [`BatchNorm`] |
+//! | a layer over several devices, threads or processes | [`SyncBatchNorm`], [`ProcessGroup`] |
+//! | to say what a pass reads and writes | [`Forward`], [`Backward`] |
+//! | to open devices, to move or wrap data | [`Device`], [`Tensor`] |
+//! | the settings of PyTorch and MindSpore | [`BatchNormConfig`], [`config`] |
+//! | checkpoints | [`state`] |
+//! | statistics as values, and the steps of a pass | [`stats`], [the three steps] |
+//! | several layers in one message | [`joint`] |
+//! | what can go wrong | [`error`] |
+//! | a transport of your own | [`collective`], [the protocol](guide::protocol) |
+//! | how other implementations differ | [the comparison](guide::compare) |
+//!
+//! [the three steps]: guide#the-three-steps
 
 pub use wgpu;
 
@@ -38,6 +55,7 @@ pub mod error;
 mod exchange;
 mod fast_paths;
 mod gpu;
+pub mod guide;
 mod host;
 pub mod joint;
 mod layer;
@@ -71,8 +89,3 @@ pub use workspace::Workspace;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// The examples of the guide.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/GUIDE.md")]
-struct Guide;

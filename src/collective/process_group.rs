@@ -71,6 +71,29 @@ impl ProcessGroup {
     }
 
     /// The same rank with another limit for how long it waits for its peers (30 s by default).
+    ///
+    /// A handle with a longer deadline lets ranks wait for one that is known to be slow:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use syncbn::{Error, ProcessGroup};
+    ///
+    /// async fn epoch(group: &ProcessGroup) -> Result<(), Error> {
+    ///     if group.rank() == 0 {
+    ///         std::thread::sleep(Duration::from_millis(200)); // validation
+    ///     }
+    ///     group.clone().with_deadline(Duration::from_secs(60)).barrier().await?;
+    ///     group.barrier().await // the next steps, with the deadline of the group
+    /// }
+    /// # let threads = syncbn::collective::LocalGroup::ranks(2).into_iter().map(|rank| {
+    /// #     let group = ProcessGroup::new(rank).with_deadline(Duration::from_millis(50));
+    /// #     std::thread::spawn(move || pollster::block_on(epoch(&group)))
+    /// # });
+    /// # for thread in threads.collect::<Vec<_>>() {
+    /// #     thread.join().unwrap()?;
+    /// # }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }

@@ -135,6 +135,8 @@ pub const RULES: &[Rule] = &[
         ]),
         &["channels", "include_str"],
     ),
+    // Documents only.
+    rule("guide", Only(&[]), &["fn", "struct", "enum", "trait", "use"]),
     rule("config", Only(PLAIN), &["wgpu"]),
     rule("shape", Only(PLAIN), &["wgpu"]),
     rule("dtype", Only(PLAIN), &["wgpu"]),

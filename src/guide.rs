@@ -1,0 +1,35 @@
+//! [`SyncBatchNorm`]: crate::SyncBatchNorm
+//! [`BatchNorm`]: crate::BatchNorm
+//! [`ProcessGroup`]: crate::ProcessGroup
+//! [`LocalGroup`]: crate::collective::LocalGroup
+//! [`Collective`]: crate::collective::Collective
+//! [`Forward`]: crate::Forward
+//! [`Backward`]: crate::Backward
+//! [`Saved`]: crate::Saved
+//! [`Workspace`]: crate::Workspace
+//! [`Tensor`]: crate::Tensor
+//! [`stats`]: crate::stats
+//! [`joint`]: crate::joint
+//! [`StateDict`]: crate::state::StateDict
+//! [`Error`]: crate::Error
+//! [`FastPaths`]: crate::device::FastPaths
+//! [`TorchArguments`]: crate::config::TorchArguments
+//! [`MindSporeArguments`]: crate::config::MindSporeArguments
+//! [`Initializer`]: crate::config::Initializer
+//! [protocol]: crate::guide::protocol
+//! [compare]: crate::guide::compare
+#![doc = include_str!("../docs/GUIDE.md")]
+// The documents of docs/ as modules without items, so that docs.rs shows them and their examples
+// run as tests. A link is defined twice: here for rustdoc, at the end of the document for readers
+// of the files. Of two definitions Markdown takes the first.
+
+pub mod compare {
+    //! [guide]: crate::guide
+    //! [protocol]: crate::guide::protocol
+    #![doc = include_str!("../docs/COMPARE.md")]
+}
+
+pub mod protocol {
+    //! [guide]: crate::guide
+    #![doc = include_str!("../docs/PROTOCOL.md")]
+}
