@@ -25,7 +25,7 @@ pub(crate) use intrinsics::prefer_large_pages;
 pub(crate) use statistics::local_stats;
 pub(crate) use threads::Threads;
 
-use apply::{GradInput, GradientLine, Line, Normalize, RUN_VALUES};
+use apply::{Affine, GradCoefficients, GradInput, Normalize, RUN_VALUES};
 use blocks::{Gradients, Scratch};
 use order::Order;
 use table::Numbers;
@@ -57,19 +57,20 @@ impl Layer<'_> {
         bytes >= LARGE_BYTES / self.ranks.max(1)
     }
 
-    /// Pivot, scale = weight·inv_std and shift = bias − rest·scale of a channel.
-    fn line(self, center: &Centering, channel: usize) -> Line {
+    /// The affine coefficients of a channel: pivot, scale = weight·inv_std and shift = bias −
+    /// rest·scale.
+    fn affine(self, center: &Centering, channel: usize) -> Affine {
         let scale =
             self.weight.map_or(1.0, |weight| weight[channel]) * (center.inv_std * center.unit);
         let shift = self.bias.map_or(0.0, |bias| bias[channel]) - center.rest / center.unit * scale;
         [center.pivot / center.unit, scale, shift]
     }
 
-    fn lines<'c>(self, centering: impl IntoIterator<Item = &'c Centering>) -> Vec<Line> {
+    fn affines<'c>(self, centering: impl IntoIterator<Item = &'c Centering>) -> Vec<Affine> {
         centering
             .into_iter()
             .enumerate()
-            .map(|(channel, center)| self.line(center, channel))
+            .map(|(channel, center)| self.affine(center, channel))
             .collect()
     }
 }
@@ -86,8 +87,8 @@ pub(crate) fn normalize<X: Element, Y: Element>(
     if y.is_empty() {
         return;
     }
-    let lines = layer.lines(centering);
-    let numbers = Numbers::new(Order::of(shape), &lines);
+    let affine = layer.affines(centering);
+    let numbers = Numbers::new(Order::of(shape), &affine);
     let bytes = size_of_val(y);
     // Each run has whole words of the mask to itself.
     let masks = mask.map(|mask| mask.chunks_mut(RUN_VALUES / 32));
@@ -156,8 +157,9 @@ pub(crate) fn local_gradient_sums<G: Element, X: Element>(
     if upstream.x.is_empty() {
         return vec![GradientSums::EMPTY; shape.channels()];
     }
-    let lines = layer.lines(&normalization.centering());
-    let sums = gradient::sums(g.like(shape), upstream.with(layer.epilogue), shape, &lines, threads);
+    let affine = layer.affines(&normalization.centering());
+    let sums =
+        gradient::sums(g.like(shape), upstream.with(layer.epilogue), shape, &affine, threads);
     let about_mean = |([sum_dy, sum_dy_x], rest): ([f64; 2], f64)| {
         GradientSums::from_pivot(sum_dy, sum_dy_x, rest)
     };
@@ -181,8 +183,8 @@ pub(crate) fn grad_input<G: Element, X: Element>(
         return;
     }
     let g = g.map(|g| g.like(upstream.shape));
-    let lines: Vec<GradientLine> = gradient_lines(layer, 0, centering);
-    let numbers = Numbers::new(Order::of(upstream.shape), &lines);
+    let coefficients = grad_coefficients(layer, 0, centering);
+    let numbers = Numbers::new(Order::of(upstream.shape), &coefficients);
     let upstream = upstream.with(layer.epilogue);
     let bytes = size_of_val(dx);
     let residuals = side_by_side(grad_residual.map(|values| values.chunks_mut(RUN_VALUES)));
@@ -196,16 +198,16 @@ pub(crate) fn grad_input<G: Element, X: Element>(
     });
 }
 
-/// The numbers of the channels from `first` on.
-fn gradient_lines(
+/// The gradient coefficients of the channels from `first` on.
+fn grad_coefficients(
     layer: Layer<'_>,
     first: usize,
     centering: &[GradCentering],
-) -> Vec<GradientLine> {
-    let line = |(channel, of): (usize, &GradCentering)| {
-        let [pivot, scale, shift] = layer.line(&of.center, channel);
+) -> Vec<GradCoefficients> {
+    let coefficients = |(channel, of): (usize, &GradCentering)| {
+        let [pivot, scale, shift] = layer.affine(&of.center, channel);
         let unit = of.center.unit;
         [pivot, scale, shift, of.center.rest / unit, of.mean_dy, of.projection * unit]
     };
-    (first..).zip(centering).map(line).collect()
+    (first..).zip(centering).map(coefficients).collect()
 }

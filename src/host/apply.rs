@@ -20,34 +20,35 @@ pub(super) use gradient::{GradInput, Upstream};
 /// nothing beside it.
 pub(super) const RUN_VALUES: usize = 32 << 10;
 
-/// pivot, scale and shift of v = (x − pivot)·scale + shift.
-pub(super) type Line = [f32; 3];
-/// A [`Line`], and what the gradient needs beyond it: rest, A/N and the projection.
-pub(super) type GradientLine = [f32; 6];
+/// The affine coefficients of a channel: pivot, scale and shift of v = (x − pivot)·scale + shift.
+pub(super) type Affine = [f32; 3];
+/// The gradient coefficients of a channel: those of [`Affine`], then rest, A/N and the projection.
+pub(super) type GradCoefficients = [f32; 6];
 
 /// v without the residual.
-struct LinePass<'p, S> {
+struct AffinePass<'p, S> {
     simd: S,
     x: &'p [f32],
     v: &'p mut [f32],
 }
 
-impl<S: Simd, const K: usize> Pass<S, K> for LinePass<'_, S> {
+impl<S: Simd, const K: usize> Pass<S, K> for AffinePass<'_, S> {
     #[inline(always)]
-    fn part(&mut self, values: Range<usize>, lines: impl Lines<S, K>) {
+    fn part(&mut self, values: Range<usize>, params: impl Lines<S, K>) {
         let (simd, n) = (self.simd, values.len());
         let (x, v) = (&self.x[values.start..], &mut self.v[values.start..]);
         let (xs, vs) = (S::as_simd_f32s(x).0, S::as_mut_simd_f32s(v).0);
         let count = n.div_ceil(S::F32_LANES).min(xs.len()).min(vs.len());
         // All of one length, so that nothing is checked in the loop.
-        let (xs, vs, registers) = (&xs[..count], &mut vs[..count], lines.cut(count));
+        let (xs, vs, registers) = (&xs[..count], &mut vs[..count], params.cut(count));
         for i in 0..count {
-            let line = registers.register(i);
-            vs[i] = simd.add_f32s(simd.mul_f32s(simd.sub_f32s(xs[i], line[0]), line[1]), line[2]);
+            let affine = registers.register(i);
+            vs[i] =
+                simd.add_f32s(simd.mul_f32s(simd.sub_f32s(xs[i], affine[0]), affine[1]), affine[2]);
         }
         for i in count * S::F32_LANES..n {
-            let line = lines.value(i);
-            v[i] = (x[i] - line[0]) * line[1] + line[2];
+            let affine = params.value(i);
+            v[i] = (x[i] - affine[0]) * affine[1] + affine[2];
         }
     }
 }
@@ -145,7 +146,7 @@ impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
                 }
             };
             let v = y.target(&block, staged);
-            self.numbers.each(simd, at + block.start, n, &mut LinePass { simd, x: values, v });
+            self.numbers.each(simd, at + block.start, n, &mut AffinePass { simd, x: values, v });
             let all = &mut v[..n];
             if let Some(residual) = residual {
                 add(all, read(&residual[block.start..], n, &mut residual_scratch.0));

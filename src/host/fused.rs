@@ -13,7 +13,7 @@ use super::order::{Order, Planes};
 use super::statistics::PlaneTile;
 use super::table::Numbers;
 use super::threads::Threads;
-use super::{GradOutput, LARGE_BYTES, Layer, Upstream, gradient_lines};
+use super::{GradOutput, LARGE_BYTES, Layer, Upstream, grad_coefficients};
 use crate::dtype::Element;
 use crate::shape::Shape;
 use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
@@ -124,12 +124,12 @@ pub(crate) fn forward<X: Element, Y: Element>(
         Scratch::lend(|scratch| {
             let of_ranks = ranks.iter().zip(&xs).zip(&planes).zip(outputs).zip(masks);
             for ((((rank, x), planes), outputs), masks) in of_ranks.rev() {
-                let lines: Vec<_> = range
+                let affine: Vec<_> = range
                     .clone()
                     .zip(&centering)
-                    .map(|(channel, center)| rank.layer.line(center, channel))
+                    .map(|(channel, center)| rank.layer.affine(center, channel))
                     .collect();
-                let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
+                let numbers = Numbers::of_planes(channels, planes.len, first, &affine);
                 let mut masks = masks.into_iter().rev();
                 for (sample, y) in outputs.into_iter().enumerate().rev() {
                     let at = planes.run(sample, first).start;
@@ -227,8 +227,8 @@ pub(crate) fn backward<G: Element, X: Element>(
         Scratch::lend(|scratch| {
             let of_ranks = ranks.iter().zip(&gs).zip(&planes).zip(outputs).zip(residuals);
             for ((((rank, g), planes), outputs), residuals) in of_ranks.rev() {
-                let lines = gradient_lines(rank.layer, first, &centering);
-                let numbers = Numbers::of_planes(channels, planes.len, first, &lines);
+                let coefficients = grad_coefficients(rank.layer, first, &centering);
+                let numbers = Numbers::of_planes(channels, planes.len, first, &coefficients);
                 let (g, upstream) =
                     (g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
                 let mut residuals = residuals.into_iter().rev();
@@ -267,19 +267,19 @@ fn sums<G: Element, X: Element>(
     }
     let (g, upstream) = (g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
     let centering = normalization.centering();
-    let lines: Vec<_> = channels
+    let affine: Vec<_> = channels
         .clone()
         .zip(&centering)
-        .map(|(channel, center)| rank.layer.line(center, channel))
+        .map(|(channel, center)| rank.layer.affine(center, channel))
         .collect();
     let mut sums = vec![[0.0; 2]; channels.len()];
     let mut of_tile = sums.clone();
     for tile in planes.tiles() {
         let parts = at_once(channels)
-            .zip(lines.chunks(CHANNELS_AT_ONCE))
+            .zip(affine.chunks(CHANNELS_AT_ONCE))
             .zip(of_tile.chunks_mut(CHANNELS_AT_ONCE));
-        for ((channels, lines), of_tile) in parts {
-            gradient::PlaneTile { g, upstream, planes, lines, channels, tile: tile.clone() }
+        for ((channels, affine), of_tile) in parts {
+            gradient::PlaneTile { g, upstream, planes, affine, channels, tile: tile.clone() }
                 .sums(of_tile);
         }
         gradient::add(&mut sums, &of_tile);

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use pulp::{Arch, Scalar, Simd, WithSimd};
 
-use super::apply::{Line, Upstream};
+use super::apply::{Affine, Upstream};
 use super::blocks::{BLOCK, Block, Gradients, Scratch};
 use super::lanes::{ColumnSums, PatchSums, Sums};
 use super::order::{ColumnTile, Columns, Order, PATCH_COLUMNS, Planes};
@@ -17,12 +17,12 @@ use super::threads::Threads;
 use crate::dtype::Element;
 use crate::shape::Shape;
 
-/// Σg and Σ g·(x − pivot) of every channel, with the pivot of its line.
+/// Σg and Σ g·(x − pivot) of every channel, with the pivot of its coefficients.
 pub(super) fn sums<G: Element, X: Element>(
     g: Gradients<'_, G>,
     upstream: Upstream<'_, X>,
     shape: &Shape,
-    lines: &[Line],
+    affine: &[Affine],
     threads: &Threads,
 ) -> Vec<[f64; 2]> {
     if upstream.x.is_empty() {
@@ -32,7 +32,7 @@ pub(super) fn sums<G: Element, X: Element>(
     // Of all channels: tiles of planes have those of their own.
     let numbers = OnceLock::new();
     let of_planes = |planes, channels: Range<usize>, tile, part: &mut [[f64; 2]]| {
-        PlaneTile { g, upstream, planes, lines: &lines[channels.clone()], channels, tile }
+        PlaneTile { g, upstream, planes, affine: &affine[channels.clone()], channels, tile }
             .sums(part);
     };
     let of_columns = |columns, tile: &ColumnTile| {
@@ -40,8 +40,8 @@ pub(super) fn sums<G: Element, X: Element>(
             (g, upstream),
             columns,
             tile,
-            numbers.get_or_init(|| Numbers::new(order, lines)),
-            lines,
+            numbers.get_or_init(|| Numbers::new(order, affine)),
+            affine,
         )
     };
     let all = (order, shape.channels(), size_of_val(upstream.x));
@@ -61,8 +61,8 @@ pub(super) struct PlaneTile<'a, G, X> {
     pub upstream: Upstream<'a, X>,
     pub planes: Planes,
     pub channels: Range<usize>,
-    /// Of these channels.
-    pub lines: &'a [Line],
+    /// The affine coefficients of these channels.
+    pub affine: &'a [Affine],
     pub tile: PlanePart,
 }
 
@@ -75,7 +75,7 @@ impl<G: Element, X: Element> PlaneTile<'_, G, X> {
         for (channel, to) in self.channels.clone().zip(to) {
             if !(to[0].is_finite() && to[1].is_finite()) {
                 let runs = self.tile.0.clone().map(|sample| self.run(sample, channel));
-                let pivot = self.lines[channel - self.channels.start][0];
+                let pivot = self.affine[channel - self.channels.start][0];
                 *to = in_f64(self.g, self.upstream, runs, &self.numbers(), pivot);
             }
         }
@@ -88,7 +88,7 @@ impl<G: Element, X: Element> PlaneTile<'_, G, X> {
     }
 
     fn numbers(&self) -> Numbers<'_, 3> {
-        Numbers::of_planes(self.planes.channels, self.planes.len, self.channels.start, self.lines)
+        Numbers::of_planes(self.planes.channels, self.planes.len, self.channels.start, self.affine)
     }
 }
 
@@ -103,7 +103,7 @@ impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let PlaneTile { g: gradients, upstream, planes, channels, lines, tile } = self.tile;
+        let PlaneTile { g: gradients, upstream, planes, channels, affine, tile } = self.tile;
         let numbers = self.tile.numbers();
         let mut sums = vec![Sums::ZERO; self.totals.len()];
         let Scratch { x: x_to, g: g_to, v, residual, .. } = self.scratch;
@@ -112,7 +112,7 @@ impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
             let [x, g] = upstream.read(simd, *gradients, at, &numbers, [v, residual], to);
             for (k, channel) in piece.channels.enumerate() {
                 let ([pivot, ..], sums) =
-                    (lines[channel - channels.start], &mut sums[channel - channels.start]);
+                    (affine[channel - channels.start], &mut sums[channel - channels.start]);
                 if let Some(next) = piece.prefetch {
                     upstream.prefetch(*gradients, next + k * piece.len, piece.len);
                 }
@@ -131,16 +131,16 @@ fn column_sums<G: Element, X: Element>(
     columns: Columns,
     tile: &ColumnTile,
     numbers: &Numbers<'_, 3>,
-    lines: &[Line],
+    affine: &[Affine],
 ) -> Vec<[f64; 2]> {
     let period = tile.columns.len();
     let channel_of = |column: usize| column % period / columns.repeat;
     let channels = columns.channels(&tile.columns);
-    let lines = &lines[channels];
-    let pivots: Vec<f32> = lines.iter().map(|[pivot, ..]| *pivot).collect();
+    let affine = &affine[channels];
+    let pivots: Vec<f32> = affine.iter().map(|[pivot, ..]| *pivot).collect();
     let mut sums = ColumnSums::new(by_column(&pivots, columns, tile.fold));
     Arch::new().dispatch(AddRows { g, upstream, columns, tile, numbers, sums: &mut sums });
-    let mut totals = totals(&sums, columns, lines.len());
+    let mut totals = totals(&sums, columns, affine.len());
     for (channel, total) in totals.iter_mut().enumerate() {
         if !(total[0].is_finite() && total[1].is_finite()) {
             let of_channel = |start: usize, n: usize| {
@@ -150,7 +150,7 @@ fn column_sums<G: Element, X: Element>(
             };
             let rows = columns.rows(tile, upstream.x).map(|(start, row)| (start, row.len()));
             let runs = rows.flat_map(|(start, n)| of_channel(start, n)).map(|at| at..at + 1);
-            *total = in_f64(g, upstream, runs, numbers, lines[channel][0]);
+            *total = in_f64(g, upstream, runs, numbers, affine[channel][0]);
         }
     }
     totals

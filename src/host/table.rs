@@ -39,7 +39,7 @@ pub(super) trait Lines<S: Simd, const K: usize>: Copy {
 /// and have [`Lines`] of one kind, from left to right. It may touch up to [`SLACK`] values behind
 /// them, whose turn is yet to come.
 pub(super) trait Pass<S: Simd, const K: usize> {
-    fn part(&mut self, values: Range<usize>, lines: impl Lines<S, K>);
+    fn part(&mut self, values: Range<usize>, params: impl Lines<S, K>);
 }
 
 /// The same numbers for every value.
@@ -93,11 +93,11 @@ impl<S: Simd, const K: usize> Lines<S, K> for Columns<'_, S, K> {
     fn register(&self, i: usize) -> [S::f32s; K] {
         // Loops and not closures here: only what is inlined is compiled for the processor's
         // instructions.
-        let mut line = [self.registers[0][i]; K];
-        for (number, numbers) in line.iter_mut().zip(self.registers) {
+        let mut params = [self.registers[0][i]; K];
+        for (number, numbers) in params.iter_mut().zip(self.registers) {
             *number = numbers[i];
         }
-        line
+        params
     }
 
     #[inline(always)]
@@ -119,7 +119,7 @@ impl<'a, const K: usize> Numbers<'a, K> {
         let width = channels * len;
         let repeats = matches!(order, Order::Columns(columns) if columns.repeat == 1 || width <= MOST_COLUMNS);
         let columns = repeats.then(|| {
-            std::array::from_fn(|k| by_column(of_channel.iter().map(|line| line[k]), len))
+            std::array::from_fn(|k| by_column(of_channel.iter().map(|params| params[k]), len))
         });
         Self { of_channel, first: 0, channels, len, columns }
     }

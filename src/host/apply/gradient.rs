@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::{LinePass, add, with_stores};
+use super::{AffinePass, add, with_stores};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
 use crate::host::blocks::{Block, Gradients, Output, Scratch, prefetch_ahead, read, spread_bits};
@@ -23,14 +23,14 @@ struct GradientPass<'p, S> {
 
 impl<S: Simd> Pass<S, 6> for GradientPass<'_, S> {
     #[inline(always)]
-    fn part(&mut self, values: Range<usize>, lines: impl Lines<S, 6>) {
+    fn part(&mut self, values: Range<usize>, params: impl Lines<S, 6>) {
         let (simd, n) = (self.simd, values.len());
         let (g, x, to) =
             (&self.g[values.start..], &self.x[values.start..], &mut self.to[values.start..]);
         let (gs, xs, tos) = (S::as_simd_f32s(g).0, S::as_simd_f32s(x).0, S::as_mut_simd_f32s(to).0);
         let count = n.div_ceil(S::F32_LANES).min(gs.len()).min(xs.len()).min(tos.len());
         let (gs, xs, tos, registers) =
-            (&gs[..count], &xs[..count], &mut tos[..count], lines.cut(count));
+            (&gs[..count], &xs[..count], &mut tos[..count], params.cut(count));
         for i in 0..count {
             let [pivot, scale, _, rest, mean_dy, projection] = registers.register(i);
             let from_mean = simd.sub_f32s(simd.sub_f32s(xs[i], pivot), rest);
@@ -41,7 +41,7 @@ impl<S: Simd> Pass<S, 6> for GradientPass<'_, S> {
             );
         }
         for i in count * S::F32_LANES..n {
-            let [pivot, scale, _, rest, mean_dy, projection] = lines.value(i);
+            let [pivot, scale, _, rest, mean_dy, projection] = params.value(i);
             let of_batch = mean_dy + ((x[i] - pivot) - rest) * projection;
             to[i] = scale * (g[i] - if self.batch_statistics { of_batch } else { mean_dy });
         }
@@ -92,7 +92,7 @@ impl<X: Element> Upstream<'_, X> {
             spread_bits(mask, at, &mut v.0[..n]);
             return gate(g, &v.0[..n], self.epilogue);
         }
-        numbers.each(simd, at, n, &mut LinePass { simd, x, v: &mut v.0 });
+        numbers.each(simd, at, n, &mut AffinePass { simd, x, v: &mut v.0 });
         let v = &mut v.0[..n];
         if let Some(residual) = self.residual {
             add(v, read(&residual[at..], n, &mut residual_scratch.0));
