@@ -9,6 +9,7 @@
 
 mod apply;
 mod blocks;
+mod channel_params;
 mod convert;
 mod fused;
 mod gradient;
@@ -17,7 +18,6 @@ mod lanes;
 mod order;
 mod reduce;
 mod statistics;
-mod table;
 mod threads;
 
 pub(crate) use fused::{BackwardRank, ForwardRank, backward, forward};
@@ -27,8 +27,8 @@ pub(crate) use threads::Threads;
 
 use apply::{Affine, GradCoefficients, GradInput, Normalize, RUN_VALUES};
 use blocks::{Gradients, Scratch};
+use channel_params::ChannelParams;
 use order::Order;
-use table::Numbers;
 
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
@@ -88,7 +88,7 @@ pub(crate) fn normalize<X: Element, Y: Element>(
         return;
     }
     let affine = layer.affines(centering);
-    let numbers = Numbers::new(Order::of(shape), &affine);
+    let params = ChannelParams::new(Order::of(shape), &affine);
     let bytes = size_of_val(y);
     // Each run has whole words of the mask to itself.
     let masks = mask.map(|mask| mask.chunks_mut(RUN_VALUES / 32));
@@ -105,7 +105,7 @@ pub(crate) fn normalize<X: Element, Y: Element>(
         let (x, residual) =
             (x.map(|x| &x[run.start..]), residual.map(|residual| &residual[run.start..]));
         let task = Normalize { x, residual, y, mask, at: run.start };
-        Scratch::lend(|scratch| task.run(&numbers, layer.epilogue, layer.is_large(bytes), scratch));
+        Scratch::lend(|scratch| task.run(&params, layer.epilogue, layer.is_large(bytes), scratch));
     });
 }
 
@@ -184,7 +184,7 @@ pub(crate) fn grad_input<G: Element, X: Element>(
     }
     let g = g.map(|g| g.like(upstream.shape));
     let coefficients = grad_coefficients(layer, 0, centering);
-    let numbers = Numbers::new(Order::of(upstream.shape), &coefficients);
+    let params = ChannelParams::new(Order::of(upstream.shape), &coefficients);
     let upstream = upstream.with(layer.epilogue);
     let bytes = size_of_val(dx);
     let residuals = side_by_side(grad_residual.map(|values| values.chunks_mut(RUN_VALUES)));
@@ -193,7 +193,7 @@ pub(crate) fn grad_input<G: Element, X: Element>(
     threads.for_each(3 * bytes, tasks, |(i, (dx, grad_residual))| {
         let task = GradInput { g, upstream, dx, grad_residual, at: i * RUN_VALUES };
         Scratch::lend(|scratch| {
-            task.run(&numbers, batch_statistics, layer.is_large(bytes), scratch)
+            task.run(&params, batch_statistics, layer.is_large(bytes), scratch)
         });
     });
 }

@@ -10,8 +10,8 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::blocks::{Output, Scratch, prefetch_ahead, read, set_bits};
+use super::channel_params::{ChannelParams, LaneParams, Pass};
 use super::intrinsics::{NonTemporalStores, fenced};
-use super::table::{Lines, Numbers, Pass};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
 pub(super) use gradient::{GradInput, Upstream};
@@ -34,7 +34,7 @@ struct AffinePass<'p, S> {
 
 impl<S: Simd, const K: usize> Pass<S, K> for AffinePass<'_, S> {
     #[inline(always)]
-    fn part(&mut self, values: Range<usize>, params: impl Lines<S, K>) {
+    fn part(&mut self, values: Range<usize>, params: impl LaneParams<S, K>) {
         let (simd, n) = (self.simd, values.len());
         let (x, v) = (&self.x[values.start..], &mut self.v[values.start..]);
         let (xs, vs) = (S::as_simd_f32s(x).0, S::as_mut_simd_f32s(v).0);
@@ -92,7 +92,7 @@ impl<X: Element, Y: Element> Normalize<'_, X, Y> {
     /// cache lines are in the caches.
     pub fn run(
         self,
-        numbers: &Numbers<'_, 3>,
+        params: &ChannelParams<'_, 3>,
         epilogue: Epilogue,
         is_large: bool,
         scratch: &mut Scratch,
@@ -100,7 +100,7 @@ impl<X: Element, Y: Element> Normalize<'_, X, Y> {
         let non_temporal = is_large && self.x.is_some();
         with_stores(non_temporal, |stores| NormalizeKernel {
             run: self,
-            numbers,
+            params,
             epilogue,
             is_large,
             stores,
@@ -111,7 +111,7 @@ impl<X: Element, Y: Element> Normalize<'_, X, Y> {
 
 struct NormalizeKernel<'k, 'a, X, Y> {
     run: Normalize<'a, X, Y>,
-    numbers: &'k Numbers<'k, 3>,
+    params: &'k ChannelParams<'k, 3>,
     epilogue: Epilogue,
     is_large: bool,
     stores: Option<NonTemporalStores>,
@@ -146,7 +146,7 @@ impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
                 }
             };
             let v = y.target(&block, staged);
-            self.numbers.each(simd, at + block.start, n, &mut AffinePass { simd, x: values, v });
+            self.params.each(simd, at + block.start, n, &mut AffinePass { simd, x: values, v });
             let all = &mut v[..n];
             if let Some(residual) = residual {
                 add(all, read(&residual[block.start..], n, &mut residual_scratch.0));

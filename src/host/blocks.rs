@@ -102,7 +102,7 @@ pub(super) fn set_bits(mask: &mut [u32], at: usize, v: &[f32]) {
     }
 }
 
-/// The bits from bit `at` of a mask on as numbers, 1 or 0.
+/// The bits from bit `at` of a mask on as 1.0 or 0.0.
 #[inline(always)]
 pub(super) fn spread_bits(mask: &[u32], at: usize, to: &mut [f32]) {
     // Beyond the end of the mask no bit is needed.

@@ -8,10 +8,10 @@ use std::ops::Range;
 
 use super::apply::{GradInput, Normalize};
 use super::blocks::Scratch;
+use super::channel_params::ChannelParams;
 use super::gradient;
 use super::order::{Order, Planes};
 use super::statistics::PlaneTile;
-use super::table::Numbers;
 use super::threads::Threads;
 use super::{GradOutput, LARGE_BYTES, Layer, Upstream, grad_coefficients};
 use crate::dtype::Element;
@@ -129,13 +129,13 @@ pub(crate) fn forward<X: Element, Y: Element>(
                     .zip(&centering)
                     .map(|(channel, center)| rank.layer.affine(center, channel))
                     .collect();
-                let numbers = Numbers::of_planes(channels, planes.len, first, &affine);
+                let params = ChannelParams::of_planes(channels, planes.len, first, &affine);
                 let mut masks = masks.into_iter().rev();
                 for (sample, y) in outputs.into_iter().enumerate().rev() {
                     let at = planes.run(sample, first).start;
                     let (x, residual) = (&x[at..], rank.residual.map(|residual| &residual[at..]));
                     let task = Normalize { x: Some(x), residual, y, mask: masks.next(), at };
-                    task.run(&numbers, rank.layer.epilogue, is_large, scratch);
+                    task.run(&params, rank.layer.epilogue, is_large, scratch);
                 }
             }
         });
@@ -228,7 +228,7 @@ pub(crate) fn backward<G: Element, X: Element>(
             let of_ranks = ranks.iter().zip(&gs).zip(&planes).zip(outputs).zip(residuals);
             for ((((rank, g), planes), outputs), residuals) in of_ranks.rev() {
                 let coefficients = grad_coefficients(rank.layer, first, &centering);
-                let numbers = Numbers::of_planes(channels, planes.len, first, &coefficients);
+                let params = ChannelParams::of_planes(channels, planes.len, first, &coefficients);
                 let (g, upstream) =
                     (g.like(rank.upstream.shape), rank.upstream.with(rank.layer.epilogue));
                 let mut residuals = residuals.into_iter().rev();
@@ -241,7 +241,7 @@ pub(crate) fn backward<G: Element, X: Element>(
                         at: planes.run(sample, first).start,
                     };
                     task.run(
-                        &numbers,
+                        &params,
                         normalization.batch_count.is_some(),
                         bytes >= LARGE_BYTES,
                         scratch,

@@ -8,11 +8,11 @@ use pulp::{Arch, Scalar, Simd, WithSimd};
 
 use super::apply::{Affine, Upstream};
 use super::blocks::{BLOCK, Block, Gradients, Scratch};
+use super::channel_params::ChannelParams;
 use super::lanes::{ColumnSums, PatchSums, Sums};
 use super::order::{ColumnTile, Columns, Order, PATCH_COLUMNS, Planes};
 use super::reduce::{PlanePart, reduce};
 use super::statistics::{by_column, totals};
-use super::table::Numbers;
 use super::threads::Threads;
 use crate::dtype::Element;
 use crate::shape::Shape;
@@ -30,7 +30,7 @@ pub(super) fn sums<G: Element, X: Element>(
     }
     let order = Order::of(shape);
     // Of all channels: tiles of planes have those of their own.
-    let numbers = OnceLock::new();
+    let params = OnceLock::new();
     let of_planes = |planes, channels: Range<usize>, tile, part: &mut [[f64; 2]]| {
         PlaneTile { g, upstream, planes, affine: &affine[channels.clone()], channels, tile }
             .sums(part);
@@ -40,7 +40,7 @@ pub(super) fn sums<G: Element, X: Element>(
             (g, upstream),
             columns,
             tile,
-            numbers.get_or_init(|| Numbers::new(order, affine)),
+            params.get_or_init(|| ChannelParams::new(order, affine)),
             affine,
         )
     };
@@ -76,7 +76,7 @@ impl<G: Element, X: Element> PlaneTile<'_, G, X> {
             if !(to[0].is_finite() && to[1].is_finite()) {
                 let runs = self.tile.0.clone().map(|sample| self.run(sample, channel));
                 let pivot = self.affine[channel - self.channels.start][0];
-                *to = in_f64(self.g, self.upstream, runs, &self.numbers(), pivot);
+                *to = in_f64(self.g, self.upstream, runs, &self.params(), pivot);
             }
         }
     }
@@ -87,8 +87,13 @@ impl<G: Element, X: Element> PlaneTile<'_, G, X> {
         run.start + self.tile.1.start..run.start + self.tile.1.end
     }
 
-    fn numbers(&self) -> Numbers<'_, 3> {
-        Numbers::of_planes(self.planes.channels, self.planes.len, self.channels.start, self.affine)
+    fn params(&self) -> ChannelParams<'_, 3> {
+        ChannelParams::of_planes(
+            self.planes.channels,
+            self.planes.len,
+            self.channels.start,
+            self.affine,
+        )
     }
 }
 
@@ -104,12 +109,12 @@ impl<G: Element, X: Element> WithSimd for AddAll<'_, '_, G, X> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let PlaneTile { g: gradients, upstream, planes, channels, affine, tile } = self.tile;
-        let numbers = self.tile.numbers();
+        let params = self.tile.params();
         let mut sums = vec![Sums::ZERO; self.totals.len()];
         let Scratch { x: x_to, g: g_to, v, residual, .. } = self.scratch;
         for piece in planes.pieces(tile, channels) {
             let (at, to) = ((piece.at, piece.values()), [&mut x_to.0[..], &mut g_to.0[..]]);
-            let [x, g] = upstream.read(simd, *gradients, at, &numbers, [v, residual], to);
+            let [x, g] = upstream.read(simd, *gradients, at, &params, [v, residual], to);
             for (k, channel) in piece.channels.enumerate() {
                 let ([pivot, ..], sums) =
                     (affine[channel - channels.start], &mut sums[channel - channels.start]);
@@ -130,7 +135,7 @@ fn column_sums<G: Element, X: Element>(
     (g, upstream): (Gradients<'_, G>, Upstream<'_, X>),
     columns: Columns,
     tile: &ColumnTile,
-    numbers: &Numbers<'_, 3>,
+    params: &ChannelParams<'_, 3>,
     affine: &[Affine],
 ) -> Vec<[f64; 2]> {
     let period = tile.columns.len();
@@ -139,7 +144,7 @@ fn column_sums<G: Element, X: Element>(
     let affine = &affine[channels];
     let pivots: Vec<f32> = affine.iter().map(|[pivot, ..]| *pivot).collect();
     let mut sums = ColumnSums::new(by_column(&pivots, columns, tile.fold));
-    Arch::new().dispatch(AddRows { g, upstream, columns, tile, numbers, sums: &mut sums });
+    Arch::new().dispatch(AddRows { g, upstream, columns, tile, params, sums: &mut sums });
     let mut totals = totals(&sums, columns, affine.len());
     for (channel, total) in totals.iter_mut().enumerate() {
         if !(total[0].is_finite() && total[1].is_finite()) {
@@ -150,7 +155,7 @@ fn column_sums<G: Element, X: Element>(
             };
             let rows = columns.rows(tile, upstream.x).map(|(start, row)| (start, row.len()));
             let runs = rows.flat_map(|(start, n)| of_channel(start, n)).map(|at| at..at + 1);
-            *total = in_f64(g, upstream, runs, numbers, affine[channel][0]);
+            *total = in_f64(g, upstream, runs, params, affine[channel][0]);
         }
     }
     totals
@@ -161,7 +166,7 @@ struct AddRows<'t, 'a, G, X> {
     upstream: Upstream<'a, X>,
     columns: Columns,
     tile: &'t ColumnTile,
-    numbers: &'t Numbers<'t, 3>,
+    params: &'t ChannelParams<'t, 3>,
     sums: &'t mut ColumnSums,
 }
 
@@ -170,7 +175,7 @@ impl<G: Element, X: Element> WithSimd for AddRows<'_, '_, G, X> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { g, upstream, columns, tile, numbers, sums } = self;
+        let Self { g, upstream, columns, tile, params, sums } = self;
         let (mut v, mut residual) = (Block::ZERO, Block::ZERO);
         let [mut x_to, mut g_to] = [[0.0; PATCH_COLUMNS]; 2];
         let patches = columns.patches(tile);
@@ -190,7 +195,7 @@ impl<G: Element, X: Element> WithSimd for AddRows<'_, '_, G, X> {
                     simd,
                     g,
                     at,
-                    numbers,
+                    params,
                     [&mut v, &mut residual],
                     [&mut x_to, &mut g_to],
                 );
@@ -206,7 +211,7 @@ fn in_f64<G: Element, X: Element>(
     g: Gradients<'_, G>,
     upstream: Upstream<'_, X>,
     runs: impl Iterator<Item = Range<usize>>,
-    numbers: &Numbers<'_, 3>,
+    params: &ChannelParams<'_, 3>,
     pivot: f32,
 ) -> [f64; 2] {
     let mut scratch = Scratch::new();
@@ -216,7 +221,7 @@ fn in_f64<G: Element, X: Element>(
         for start in run.clone().step_by(BLOCK) {
             let n = BLOCK.min(run.end - start);
             let to = [&mut x_to.0[..], &mut g_to.0[..]];
-            let [x, g] = upstream.read(Scalar::new(), g, (start, n), numbers, [v, residual], to);
+            let [x, g] = upstream.read(Scalar::new(), g, (start, n), params, [v, residual], to);
             for (x, g) in x[..n].iter().zip(&g[..n]) {
                 sums[0] += f64::from(*g);
                 sums[1] += f64::from(*g) * (f64::from(*x) - f64::from(pivot));

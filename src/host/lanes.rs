@@ -28,7 +28,7 @@ pub(super) struct Sums {
     sums: [[f64; LANES]; 2],
 }
 
-/// The number of each lane: what tells those within a run from those behind its end.
+/// The index of each lane: what tells those within a run from those behind its end.
 const PLACES: [u32; LANES] = {
     let mut lanes = [0; LANES];
     let mut i = 0;

@@ -8,8 +8,8 @@ use super::{AffinePass, add, with_stores};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
 use crate::host::blocks::{Block, Gradients, Output, Scratch, prefetch_ahead, read, spread_bits};
+use crate::host::channel_params::{ChannelParams, LaneParams, Pass};
 use crate::host::intrinsics::{NonTemporalStores, prefetch};
-use crate::host::table::{Lines, Numbers, Pass};
 
 /// scale·(g − (A/N + ((x − pivot) − rest)·projection)); without the part of x where the statistics
 /// are constants, so that a value that is not finite keeps to itself.
@@ -23,7 +23,7 @@ struct GradientPass<'p, S> {
 
 impl<S: Simd> Pass<S, 6> for GradientPass<'_, S> {
     #[inline(always)]
-    fn part(&mut self, values: Range<usize>, params: impl Lines<S, 6>) {
+    fn part(&mut self, values: Range<usize>, params: impl LaneParams<S, 6>) {
         let (simd, n) = (self.simd, values.len());
         let (g, x, to) =
             (&self.g[values.start..], &self.x[values.start..], &mut self.to[values.start..]);
@@ -83,7 +83,7 @@ impl<X: Element> Upstream<'_, X> {
         simd: S,
         at: usize,
         x: &[f32],
-        numbers: &Numbers<'_, K>,
+        params: &ChannelParams<'_, K>,
         [v, residual_scratch]: [&mut Block; 2],
         g: &mut [f32],
     ) {
@@ -92,7 +92,7 @@ impl<X: Element> Upstream<'_, X> {
             spread_bits(mask, at, &mut v.0[..n]);
             return gate(g, &v.0[..n], self.epilogue);
         }
-        numbers.each(simd, at, n, &mut AffinePass { simd, x, v: &mut v.0 });
+        params.each(simd, at, n, &mut AffinePass { simd, x, v: &mut v.0 });
         let v = &mut v.0[..n];
         if let Some(residual) = self.residual {
             add(v, read(&residual[at..], n, &mut residual_scratch.0));
@@ -115,7 +115,7 @@ impl<X: Element> Upstream<'_, X> {
         simd: S,
         g: Gradients<'s, G>,
         (at, n): (usize, usize),
-        numbers: &Numbers<'_, 3>,
+        params: &ChannelParams<'_, 3>,
         scratch: [&mut Block; 2],
         [x_to, g_to]: [&'s mut [f32]; 2],
     ) -> [&'s [f32]; 2] {
@@ -124,7 +124,7 @@ impl<X: Element> Upstream<'_, X> {
             return [x, g.read(at, n, g_to)];
         }
         g.copy(at, &mut g_to[..n]);
-        self.gate(simd, at, x, numbers, scratch, &mut g_to[..n]);
+        self.gate(simd, at, x, params, scratch, &mut g_to[..n]);
         [x, g_to]
     }
 }
@@ -144,7 +144,7 @@ impl<G: Element, X: Element> GradInput<'_, G, X> {
     /// a large tensor dx is written with non-temporal stores, unless it holds g.
     pub fn run(
         self,
-        numbers: &Numbers<'_, 6>,
+        params: &ChannelParams<'_, 6>,
         batch_statistics: bool,
         is_large: bool,
         scratch: &mut Scratch,
@@ -152,7 +152,7 @@ impl<G: Element, X: Element> GradInput<'_, G, X> {
         let non_temporal = is_large && self.g.is_some();
         with_stores(non_temporal, |stores| GradInputKernel {
             run: self,
-            numbers,
+            params,
             batch_statistics,
             is_large,
             stores,
@@ -163,7 +163,7 @@ impl<G: Element, X: Element> GradInput<'_, G, X> {
 
 struct GradInputKernel<'k, 'a, G, X> {
     run: GradInput<'a, G, X>,
-    numbers: &'k Numbers<'k, 6>,
+    params: &'k ChannelParams<'k, 6>,
     batch_statistics: bool,
     is_large: bool,
     stores: Option<NonTemporalStores>,
@@ -207,7 +207,7 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
                             simd,
                             start,
                             x,
-                            self.numbers,
+                            self.params,
                             [v, residual],
                             &mut g_scratch.0[..n],
                         );
@@ -219,7 +219,7 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
                 }
             };
             let (batch_statistics, to) = (self.batch_statistics, dx.target(&block, staged));
-            self.numbers.each(
+            self.params.each(
                 simd,
                 start,
                 n,

@@ -8,11 +8,11 @@ use pulp::{Arch, Simd, WithSimd};
 use super::{ATTEMPTS, Verdict, in_f64, judge};
 use crate::dtype::{DType, Element};
 use crate::host::blocks::read;
+use crate::host::channel_params::repeat_each;
 use crate::host::convert::widen;
 use crate::host::intrinsics::prefetch;
 use crate::host::lanes::{ColumnSums, PatchSums, ROWS};
 use crate::host::order::{ColumnTile, Columns, PATCH_COLUMNS};
-use crate::host::table::repeat_each;
 use crate::stats::Moments;
 
 /// Rows of a tile of which its pivots are the means.
@@ -107,7 +107,7 @@ impl<X: Element> WithSimd for AddRows<'_, X> {
     }
 }
 
-/// A number per channel as a number per column of `fold` rows.
+/// A pivot per channel as a pivot per column of `fold` rows.
 pub(in crate::host) fn by_column(of_channel: &[f32], columns: Columns, fold: usize) -> Vec<f32> {
     let mut row = Vec::with_capacity(of_channel.len() * columns.repeat * fold);
     repeat_each(of_channel.iter().copied(), columns.repeat, &mut row);

@@ -1,5 +1,8 @@
-//! The numbers of each channel as kernels read them: one for a whole run of values, or a number
-//! beside each value.
+//! The parameters of each channel as SIMD kernels read them: one register for a whole run of
+//! values, or a parameter beside each value.
+//!
+//! Owns the walk through a block by runs of one channel, so that one kernel serves every layout. It
+//! does not know what the parameters mean: `apply` has affine and gradient coefficients.
 
 use std::ops::Range;
 
@@ -8,12 +11,12 @@ use pulp::Simd;
 use super::blocks::{BLOCK, SLACK};
 use super::order::Order;
 
-/// Columns up to which rows of short runs are laid out as a whole: 64 KB of each number.
+/// Columns up to which rows of short runs are laid out as a whole: 64 KB of each parameter.
 const MOST_COLUMNS: usize = 16 << 10;
 
-/// `K` numbers per channel of an activation.
+/// `K` parameters per channel of an activation.
 #[derive(Debug)]
-pub(super) struct Numbers<'a, const K: usize> {
+pub(super) struct ChannelParams<'a, const K: usize> {
     of_channel: &'a [[f32; K]],
     /// The first of these channels.
     first: usize,
@@ -21,13 +24,13 @@ pub(super) struct Numbers<'a, const K: usize> {
     channels: usize,
     /// Values of a channel that follow each other.
     len: usize,
-    /// Where rows repeat: each number by column, and as many beyond the end as a block may reach,
-    /// as at the beginning.
+    /// Where rows repeat: each parameter by column, and as many beyond the end as a block may
+    /// reach, as at the beginning.
     columns: Option<[Vec<f32>; K]>,
 }
 
-/// The numbers of neighbouring values, register by register.
-pub(super) trait Lines<S: Simd, const K: usize>: Copy {
+/// The parameters of neighbouring values, register by register.
+pub(super) trait LaneParams<S: Simd, const K: usize>: Copy {
     /// Those of so many registers.
     fn cut(self, count: usize) -> Self;
     fn register(&self, i: usize) -> [S::f32s; K];
@@ -36,20 +39,20 @@ pub(super) trait Lines<S: Simd, const K: usize>: Copy {
 }
 
 /// What is done to the values of a block; `part` is called for those that lie next to each other
-/// and have [`Lines`] of one kind, from left to right. It may touch up to [`SLACK`] values behind
-/// them, whose turn is yet to come.
+/// and have [`LaneParams`] of one kind, from left to right. It may touch up to [`SLACK`] values
+/// behind them, whose turn is yet to come.
 pub(super) trait Pass<S: Simd, const K: usize> {
-    fn part(&mut self, values: Range<usize>, params: impl Lines<S, K>);
+    fn part(&mut self, values: Range<usize>, params: impl LaneParams<S, K>);
 }
 
-/// The same numbers for every value.
+/// The same parameters for every value: a run of one channel.
 #[derive(Clone, Copy)]
 struct Constant<S: Simd, const K: usize> {
     registers: [S::f32s; K],
     values: [f32; K],
 }
 
-impl<S: Simd, const K: usize> Lines<S, K> for Constant<S, K> {
+impl<S: Simd, const K: usize> LaneParams<S, K> for Constant<S, K> {
     #[inline(always)]
     fn cut(self, _: usize) -> Self {
         self
@@ -66,21 +69,21 @@ impl<S: Simd, const K: usize> Lines<S, K> for Constant<S, K> {
     }
 }
 
-/// Numbers of their own for every value.
-struct Columns<'c, S: Simd, const K: usize> {
+/// Parameters of its own for every value: rows in which each column is of another channel.
+struct PerValue<'c, S: Simd, const K: usize> {
     registers: [&'c [S::f32s]; K],
     values: [&'c [f32]; K],
 }
 
-impl<S: Simd, const K: usize> Clone for Columns<'_, S, K> {
+impl<S: Simd, const K: usize> Clone for PerValue<'_, S, K> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<S: Simd, const K: usize> Copy for Columns<'_, S, K> {}
+impl<S: Simd, const K: usize> Copy for PerValue<'_, S, K> {}
 
-impl<S: Simd, const K: usize> Lines<S, K> for Columns<'_, S, K> {
+impl<S: Simd, const K: usize> LaneParams<S, K> for PerValue<'_, S, K> {
     #[inline(always)]
     fn cut(mut self, count: usize) -> Self {
         for registers in &mut self.registers {
@@ -94,37 +97,37 @@ impl<S: Simd, const K: usize> Lines<S, K> for Columns<'_, S, K> {
         // Loops and not closures here: only what is inlined is compiled for the processor's
         // instructions.
         let mut params = [self.registers[0][i]; K];
-        for (number, numbers) in params.iter_mut().zip(self.registers) {
-            *number = numbers[i];
+        for (param, registers) in params.iter_mut().zip(self.registers) {
+            *param = registers[i];
         }
         params
     }
 
     #[inline(always)]
     fn value(&self, i: usize) -> [f32; K] {
-        self.values.map(|numbers| numbers[i])
+        self.values.map(|values| values[i])
     }
 }
 
-impl<'a, const K: usize> Numbers<'a, K> {
-    /// The numbers of all channels of an activation.
+impl<'a, const K: usize> ChannelParams<'a, K> {
+    /// The parameters of all channels of an activation.
     pub fn new(order: Order, of_channel: &'a [[f32; K]]) -> Self {
-        let (channels, len) = (
-            of_channel.len(),
-            match order {
-                Order::Planes(planes) => planes.len,
-                Order::Columns(columns) => columns.repeat,
-            },
-        );
-        let width = channels * len;
-        let repeats = matches!(order, Order::Columns(columns) if columns.repeat == 1 || width <= MOST_COLUMNS);
-        let columns = repeats.then(|| {
+        let channels = of_channel.len();
+        let len = match order {
+            Order::Planes(planes) => planes.len,
+            Order::Columns(columns) => columns.repeat,
+        };
+        let is_laid_out = match order {
+            Order::Planes(_) => false,
+            Order::Columns(columns) => columns.repeat == 1 || channels * len <= MOST_COLUMNS,
+        };
+        let columns = is_laid_out.then(|| {
             std::array::from_fn(|k| by_column(of_channel.iter().map(|params| params[k]), len))
         });
         Self { of_channel, first: 0, channels, len, columns }
     }
 
-    /// The numbers of some neighbouring channels, `first` and on, of an activation of planes.
+    /// The parameters of some neighbouring channels, `first` and on, of an activation of planes.
     pub fn of_planes(
         channels: usize,
         len: usize,
@@ -141,15 +144,17 @@ impl<'a, const K: usize> Numbers<'a, K> {
             let column = at % (self.channels * self.len);
             let mut values: [&[f32]; K] = [&[]; K];
             let mut registers: [&[S::f32s]; K] = [&[]; K];
-            for ((values, registers), numbers) in values.iter_mut().zip(&mut registers).zip(columns)
+            for ((values, registers), columns) in values.iter_mut().zip(&mut registers).zip(columns)
             {
-                *values = &numbers[column..];
+                *values = &columns[column..];
                 *registers = S::as_simd_f32s(values).0;
             }
-            return pass.part(0..n, Columns { registers, values });
+            return pass.part(0..n, PerValue { registers, values });
         }
         let row = at / self.len;
-        let (mut channel, mut start, mut end) = (row % self.channels, 0, (row + 1) * self.len - at);
+        let mut channel = row % self.channels;
+        let mut start = 0;
+        let mut end = (row + 1) * self.len - at;
         while start < n {
             let values = self.of_channel[channel - self.first];
             let mut registers = [simd.splat_f32s(values[0]); K];
@@ -158,12 +163,13 @@ impl<'a, const K: usize> Numbers<'a, K> {
             }
             pass.part(start..end.min(n), Constant { registers, values });
             channel = if channel + 1 == self.channels { 0 } else { channel + 1 };
-            (start, end) = (end, end + self.len);
+            start = end;
+            end += self.len;
         }
     }
 }
 
-/// A number for each of `len` columns per channel, from the left again behind the end.
+/// A parameter for each of `len` columns per channel, from the left again behind the end.
 fn by_column(of_channel: impl ExactSizeIterator<Item = f32>, len: usize) -> Vec<f32> {
     let width = of_channel.len() * len;
     let all = width + BLOCK + SLACK;
@@ -176,12 +182,12 @@ fn by_column(of_channel: impl ExactSizeIterator<Item = f32>, len: usize) -> Vec<
     columns
 }
 
-/// Each number so many times, one after the other.
-pub(super) fn repeat_each(numbers: impl Iterator<Item = f32>, times: usize, to: &mut Vec<f32>) {
+/// Each parameter so many times, one after the other.
+pub(super) fn repeat_each(params: impl Iterator<Item = f32>, times: usize, to: &mut Vec<f32>) {
     if times == 1 {
-        return to.extend(numbers);
+        return to.extend(params);
     }
-    for number in numbers {
-        to.extend(std::iter::repeat_n(number, times));
+    for param in params {
+        to.extend(std::iter::repeat_n(param, times));
     }
 }
