@@ -15,10 +15,10 @@ mod fused;
 mod gradient;
 mod intrinsics;
 mod lanes;
-mod order;
 mod reduce;
 mod statistics;
 mod threads;
+mod traversal;
 
 pub(crate) use fused::{BackwardRank, ForwardRank, backward, forward};
 pub(crate) use intrinsics::prefer_large_pages;
@@ -28,7 +28,7 @@ pub(crate) use threads::Threads;
 use apply::{Affine, GradCoefficients, GradInput, Normalize, RUN_VALUES};
 use blocks::{Gradients, Scratch};
 use channel_params::ChannelParams;
-use order::Order;
+use traversal::Traversal;
 
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
@@ -88,7 +88,7 @@ pub(crate) fn normalize<X: Element, Y: Element>(
         return;
     }
     let affine = layer.affines(centering);
-    let params = ChannelParams::new(Order::of(shape), &affine);
+    let params = ChannelParams::new(Traversal::of(shape), &affine);
     let bytes = size_of_val(y);
     // Each run has whole words of the mask to itself.
     let masks = mask.map(|mask| mask.chunks_mut(RUN_VALUES / 32));
@@ -184,7 +184,7 @@ pub(crate) fn grad_input<G: Element, X: Element>(
     }
     let g = g.map(|g| g.like(upstream.shape));
     let coefficients = grad_coefficients(layer, 0, centering);
-    let params = ChannelParams::new(Order::of(upstream.shape), &coefficients);
+    let params = ChannelParams::new(Traversal::of(upstream.shape), &coefficients);
     let upstream = upstream.with(layer.epilogue);
     let bytes = size_of_val(dx);
     let residuals = side_by_side(grad_residual.map(|values| values.chunks_mut(RUN_VALUES)));

@@ -9,7 +9,7 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::blocks::{BLOCK, SLACK};
-use super::order::Order;
+use super::traversal::Traversal;
 
 /// Columns up to which rows of short runs are laid out as a whole: 64 KB of each parameter.
 const MOST_COLUMNS: usize = 16 << 10;
@@ -111,15 +111,15 @@ impl<S: Simd, const K: usize> LaneParams<S, K> for PerValue<'_, S, K> {
 
 impl<'a, const K: usize> ChannelParams<'a, K> {
     /// The parameters of all channels of an activation.
-    pub fn new(order: Order, of_channel: &'a [[f32; K]]) -> Self {
+    pub fn new(traversal: Traversal, of_channel: &'a [[f32; K]]) -> Self {
         let channels = of_channel.len();
-        let len = match order {
-            Order::Planes(planes) => planes.len,
-            Order::Columns(columns) => columns.repeat,
+        let len = match traversal {
+            Traversal::Planes(planes) => planes.len,
+            Traversal::Columns(columns) => columns.repeat,
         };
-        let is_laid_out = match order {
-            Order::Planes(_) => false,
-            Order::Columns(columns) => columns.repeat == 1 || channels * len <= MOST_COLUMNS,
+        let is_laid_out = match traversal {
+            Traversal::Planes(_) => false,
+            Traversal::Columns(columns) => columns.repeat == 1 || channels * len <= MOST_COLUMNS,
         };
         let columns = is_laid_out.then(|| {
             std::array::from_fn(|k| by_column(of_channel.iter().map(|params| params[k]), len))

@@ -10,9 +10,9 @@ use super::apply::{GradInput, Normalize};
 use super::blocks::Scratch;
 use super::channel_params::ChannelParams;
 use super::gradient;
-use super::order::{Order, Planes};
 use super::statistics::PlaneTile;
 use super::threads::Threads;
+use super::traversal::{Planes, Traversal};
 use super::{GradOutput, LARGE_BYTES, Layer, Upstream, grad_coefficients};
 use crate::dtype::Element;
 use crate::shape::Shape;
@@ -43,13 +43,13 @@ fn channels_per_task(
     mask: bool,
     threads: &Threads,
 ) -> Option<(Vec<Planes>, usize)> {
-    let planes = |shape: &&Shape| match Order::of(shape) {
-        Order::Planes(planes) => Some(planes),
+    let planes = |shape: &&Shape| match Traversal::of(shape) {
+        Traversal::Planes(planes) => Some(planes),
         // A rank without samples has nothing to be taken in any order.
-        Order::Columns(_) if shape.elements() == 0 => {
+        Traversal::Columns(_) if shape.elements() == 0 => {
             Some(Planes { samples: 0, channels: shape.channels(), len: shape.spatial_len() })
         }
-        Order::Columns(_) => None,
+        Traversal::Columns(_) => None,
     };
     let planes: Vec<Planes> = shapes.iter().map(planes).collect::<Option<_>>()?;
     let channels = planes.first()?.channels;

@@ -10,10 +10,10 @@ use super::apply::{Affine, Upstream};
 use super::blocks::{BLOCK, Block, Gradients, Scratch};
 use super::channel_params::ChannelParams;
 use super::lanes::{ColumnSums, PatchSums, Sums};
-use super::order::{ColumnTile, Columns, Order, PATCH_COLUMNS, Planes};
 use super::reduce::{PlanePart, reduce};
 use super::statistics::{by_column, totals};
 use super::threads::Threads;
+use super::traversal::{ColumnTile, Columns, PATCH_COLUMNS, Planes, Traversal};
 use crate::dtype::Element;
 use crate::shape::Shape;
 
@@ -28,7 +28,7 @@ pub(super) fn sums<G: Element, X: Element>(
     if upstream.x.is_empty() {
         return vec![[0.0; 2]; shape.channels()];
     }
-    let order = Order::of(shape);
+    let traversal = Traversal::of(shape);
     // Of all channels: tiles of planes have those of their own.
     let params = OnceLock::new();
     let of_planes = |planes, channels: Range<usize>, tile, part: &mut [[f64; 2]]| {
@@ -40,11 +40,11 @@ pub(super) fn sums<G: Element, X: Element>(
             (g, upstream),
             columns,
             tile,
-            params.get_or_init(|| ChannelParams::new(order, affine)),
+            params.get_or_init(|| ChannelParams::new(traversal, affine)),
             affine,
         )
     };
-    let all = (order, shape.channels(), size_of_val(upstream.x));
+    let all = (traversal, shape.channels(), size_of_val(upstream.x));
     reduce(all, [0.0; 2], threads, of_planes, of_columns, add)
 }
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::order::{ColumnTile, Columns, Order, Planes};
 use super::threads::Threads;
+use super::traversal::{ColumnTile, Columns, Planes, Traversal};
 
 /// Some samples and some positions of them.
 pub(super) type PlanePart = (Range<usize>, Range<usize>);
@@ -12,7 +12,7 @@ pub(super) type PlanePart = (Range<usize>, Range<usize>);
 /// neighbouring channels has, `columns` gives it for the channels of a tile of columns. Tiles merge
 /// in their order, on one thread, so that the bits depend on no number of threads.
 pub(super) fn reduce<T: Copy + Send>(
-    (order, channels, bytes): (Order, usize, usize),
+    (traversal, channels, bytes): (Traversal, usize, usize),
     empty: T,
     threads: &Threads,
     planes: impl Fn(Planes, Range<usize>, PlanePart, &mut [T]) + Sync,
@@ -20,8 +20,8 @@ pub(super) fn reduce<T: Copy + Send>(
     merge: impl Fn(&mut [T], &[T]),
 ) -> Vec<T> {
     let mut reduced = vec![empty; channels];
-    match order {
-        Order::Planes(of) => {
+    match traversal {
+        Traversal::Planes(of) => {
             let (tiles, per_tile) = (of.tiles().count(), of.channels_per_tile());
             let mut parts = vec![empty; tiles * channels];
             let mut rest = parts.as_mut_slice();
@@ -44,7 +44,7 @@ pub(super) fn reduce<T: Copy + Send>(
                 of_channels.chunks(reduced.len()).for_each(|tile| merge(reduced, tile));
             }
         }
-        Order::Columns(of) => {
+        Traversal::Columns(of) => {
             let tasks = of.column_groups().flat_map(|group| of.tiles(group));
             let mut parts: Vec<Vec<T>> = tasks.clone().map(|_| Vec::new()).collect();
             threads

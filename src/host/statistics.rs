@@ -16,9 +16,9 @@ use pulp::{Arch, Simd, WithSimd};
 use super::blocks::{Block, read};
 use super::intrinsics::prefetch;
 use super::lanes::Sums;
-use super::order::{ColumnTile, Order, Planes};
 use super::reduce::{PlanePart, reduce};
 use super::threads::Threads;
+use super::traversal::{ColumnTile, Planes, Traversal};
 use crate::dtype::Element;
 use crate::shape::Shape;
 use crate::stats::Moments;
@@ -105,7 +105,7 @@ pub(crate) fn local_stats<X: Element>(x: &[X], shape: &Shape, threads: &Threads)
         PlaneTile { x, planes, channels, tile }.stats(part)
     };
     let of_columns = |columns, tile: &ColumnTile| column_stats(x, columns, tile);
-    let all = (Order::of(shape), shape.channels(), size_of_val(x));
+    let all = (Traversal::of(shape), shape.channels(), size_of_val(x));
     reduce(all, Moments::EMPTY, threads, of_planes, of_columns, merge)
 }
 

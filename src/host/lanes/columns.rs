@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use crate::host::order::PATCH_COLUMNS;
+use crate::host::traversal::PATCH_COLUMNS;
 
 /// Two sums in every column of many rows.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::host::channel_params::repeat_each;
 use crate::host::convert::widen;
 use crate::host::intrinsics::prefetch;
 use crate::host::lanes::{ColumnSums, PatchSums, ROWS};
-use crate::host::order::{ColumnTile, Columns, PATCH_COLUMNS};
+use crate::host::traversal::{ColumnTile, Columns, PATCH_COLUMNS};
 use crate::stats::Moments;
 
 /// Rows of a tile of which its pivots are the means.

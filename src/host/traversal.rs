@@ -17,12 +17,12 @@ const SHORTEST_PLANE: usize = 32;
 
 /// The two orders that the kernels tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum Traversal {
     Planes(Planes),
     Columns(Columns),
 }
 
-impl Order {
+impl Traversal {
     pub fn of(shape: &Shape) -> Self {
         let (samples, channels, len) = (shape.batch(), shape.channels(), shape.spatial_len());
         if channels == 1 {
