@@ -15,8 +15,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::blocks::{Block, read};
 use super::intrinsics::prefetch;
-use super::lanes::Sums;
 use super::reduce::{PlanePart, reduce};
+use super::simd::Sums;
 use super::threads::Threads;
 use super::traversal::{ColumnTile, Planes, Traversal};
 use crate::dtype::Element;

@@ -11,7 +11,7 @@ use crate::host::blocks::read;
 use crate::host::channel_params::repeat_each;
 use crate::host::convert::widen;
 use crate::host::intrinsics::prefetch;
-use crate::host::lanes::{ColumnSums, PatchSums, ROWS};
+use crate::host::simd::{ColumnSums, PatchSums, ROWS};
 use crate::host::traversal::{ColumnTile, Columns, PATCH_COLUMNS};
 use crate::stats::Moments;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::host::lanes::DEPTH;
+use crate::host::simd::DEPTH;
 
 /// Columns of a tile: 4 KB of a row, a page.
 const TILE_COLUMNS: usize = 1024;
