@@ -8,7 +8,7 @@
 //! set.
 
 mod apply;
-mod blocks;
+mod block_io;
 mod channel_params;
 mod convert;
 mod fused;
@@ -26,7 +26,7 @@ pub(crate) use statistics::local_stats;
 pub(crate) use threads::Threads;
 
 use apply::{Affine, GradCoefficients, GradInput, Normalize, RUN_VALUES};
-use blocks::{Gradients, Scratch};
+use block_io::{Gradients, Scratch};
 use channel_params::ChannelParams;
 use traversal::Traversal;
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::blocks::{Output, Scratch, prefetch_ahead, read, set_bits};
+use super::block_io::{Output, Scratch, prefetch_ahead, read, set_bits};
 use super::channel_params::{ChannelParams, LaneParams, Pass};
 use super::intrinsics::{NonTemporalStores, fenced};
 use crate::dtype::Element;

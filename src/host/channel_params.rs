@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use super::blocks::{BLOCK, SLACK};
+use super::block_io::{BLOCK, SLACK};
 use super::traversal::Traversal;
 
 /// Columns up to which rows of short runs are laid out as a whole: 64 KB of each parameter.

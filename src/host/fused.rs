@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::apply::{GradInput, Normalize};
-use super::blocks::Scratch;
+use super::block_io::Scratch;
 use super::channel_params::ChannelParams;
 use super::gradient;
 use super::statistics::PlaneTile;

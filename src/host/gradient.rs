@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use pulp::{Arch, Scalar, Simd, WithSimd};
 
 use super::apply::{Affine, Upstream};
-use super::blocks::{BLOCK, Block, Gradients, Scratch};
+use super::block_io::{BLOCK, Block, Gradients, Scratch};
 use super::channel_params::ChannelParams;
 use super::reduce::{PlanePart, reduce};
 use super::simd::{ColumnSums, PatchSums, Sums};

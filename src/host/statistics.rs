@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::blocks::{Block, read};
+use super::block_io::{Block, read};
 use super::intrinsics::prefetch;
 use super::reduce::{PlanePart, reduce};
 use super::simd::Sums;

@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::{AffinePass, add, with_stores};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
-use crate::host::blocks::{Block, Gradients, Output, Scratch, prefetch_ahead, read, spread_bits};
+use crate::host::block_io::{Block, Gradients, Output, Scratch, prefetch_ahead, read, spread_bits};
 use crate::host::channel_params::{ChannelParams, LaneParams, Pass};
 use crate::host::intrinsics::{NonTemporalStores, prefetch};
 

@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::{ATTEMPTS, Verdict, in_f64, judge};
 use crate::dtype::{DType, Element};
-use crate::host::blocks::read;
+use crate::host::block_io::read;
 use crate::host::channel_params::repeat_each;
 use crate::host::convert::widen;
 use crate::host::intrinsics::prefetch;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::host::blocks::BLOCK;
+use crate::host::block_io::BLOCK;
 
 /// Values of a tile of one or more channels: 256 KB of f32, which stays in a core's own cache.
 const TILE_VALUES: usize = 64 << 10;
