@@ -288,4 +288,6 @@ fn a_planted_retired_word_is_found_in_code_comments_and_paths() {
     assert_eq!(found("tile.wgsl", "// A tile.\nlet ask_ahead = 0u;"), in_line_2);
     assert_eq!(found("host/ask_ahead.rs", ""), ["the path: `ask_ahead`, say `prefetch_ahead`"]);
     assert_eq!(found("host/simd.rs", "fn ask_ahead_of_time() {}\nfn task_ahead() {}"), [""; 0]);
+    let in_code_only = ["line 2: `Numbers`, say `ChannelParams`"];
+    assert_eq!(found("host/simd.rs", "//! Numbers.\nstruct Numbers;"), in_code_only);
 }

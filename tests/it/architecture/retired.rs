@@ -7,15 +7,19 @@ use super::source::{code_only, tokens};
 
 /// The retired identifiers, whole and as they are written: (old, say instead).
 ///
-/// A word of plain English, all in lower case, is retired from code and from the names of files;
-/// prose may use it. Any other identifier, with an underscore or a capital, is retired from
-/// comments and strings too.
+/// A word of plain English, in lower case but for its first letter, is retired from code and from
+/// the names of files; prose may use it. Any other identifier is retired from comments and strings
+/// too.
 pub const RETIRED: &[(&str, &str)] = &[
     // The host (CPU), statistics and plans.
     ("ask_ahead", "prefetch_ahead"),
     ("asks_ahead", "prefetches"),
     ("past_caches", "non_temporal"),
     ("past_caches_block", "non_temporal_block"),
+    ("GradientLine", "GradCoefficients"),
+    ("LinePass", "AffinePass"),
+    ("gradient_lines", "grad_coefficients"),
+    ("Numbers", "ChannelParams"),
     // Shaders and what runs them.
     // Layers and their exchanges.
     ("coordinator", "exchange"),
@@ -40,7 +44,7 @@ pub fn retired(path: &Path, text: &str) -> Vec<String> {
     let names = tokens(&path.display().to_string());
     let mut found = Vec::new();
     for (old, instead) in RETIRED {
-        let is_plain = old.chars().all(|c| c.is_ascii_lowercase());
+        let is_plain = old.chars().skip(1).all(|c| c.is_ascii_lowercase());
         let searched = if is_plain { &code } else { &everything };
         let hits = searched.iter().filter(|(_, token)| token == old);
         found.extend(hits.map(|(line, _)| format!("line {line}: `{old}`, say `{instead}`")));
