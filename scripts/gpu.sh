@@ -43,7 +43,7 @@ pack() {
     mkdir -p "$stage/bin" "$stage/lib"
 
     echo "== building (profile pack)"
-    cargo build --profile pack --example report --example bench
+    cargo build --profile pack --package syncbn-bench --bins
     local targets=()
     for name in "${tests[@]}"; do targets+=(--test "$name"); done
     cargo test --profile pack --no-run "${targets[@]}" 2>&1 | tee "$log"
@@ -54,7 +54,7 @@ pack() {
     for name in "${tests[@]}"; do
         [[ -x $stage/bin/$name ]] || fail "cargo did not say where it put the test $name."
     done
-    local built=${CARGO_TARGET_DIR:-target}/pack/examples
+    local built=${CARGO_TARGET_DIR:-target}/pack
     cp "$built/report" "$built/bench" "$stage/bin/"
     cp -r tests/golden "$stage/golden"
 

@@ -102,6 +102,8 @@ for seed in 11 21; do
 done
 step "examples in the documentation" cargo test --doc
 step "the definition that tests compare with" cargo test --package syncbn-reference
+# Named, because it is no default member.
+step "bench and report" cargo test --no-fail-fast --package syncbn-bench
 step "MPI" scripts/mpi.sh install
 # Named, because it is no default member: nothing else needs a system library. Its own report tells how long each fault took.
 step "tests over MPI" cargo test --no-fail-fast --package syncbn-mpi

@@ -45,10 +45,10 @@ def json_lines(text, prefix=""):
 
 def build():
     """The bench tool."""
-    command = ["cargo", "build", "--release", "--example", "bench"]
+    command = ["cargo", "build", "--release", "--package", "syncbn-bench", "--bin", "bench"]
     subprocess.run(command, cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    return target / "release" / "examples" / "bench"
+    return target / "release" / "bench"
 
 
 def ours(bench, workloads, layout, world, options):

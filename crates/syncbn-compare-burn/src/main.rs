@@ -13,10 +13,10 @@ mod burns;
 mod options;
 mod ours;
 mod step;
-#[path = "../../../examples/bench/timing.rs"]
+#[path = "../../syncbn-bench/src/timing.rs"]
 #[allow(dead_code, reason = "the part of medians is used here")]
 mod timing;
-#[path = "../../../examples/bench/workloads.rs"]
+#[path = "../../syncbn-bench/src/workloads.rs"]
 #[allow(dead_code, reason = "names and shapes are used here")]
 mod workloads;
 

@@ -1,0 +1,315 @@
+//! Owns what the passes should give by the definition, and how far from it they may be.
+//!
+//! v = normalized (+ residual) is what enters the activation; g is the upstream gradient behind it.
+//! As in the tests of the library, an output is computed in f32 and then rounded to its storage
+//! type:
+//!
+//! ```text
+//! v            8 ulp of the channel's largest |normalized|, or with running statistics of the largest |weight·x̂| and |bias|
+//!              together; one ulp of the largest |v| for the addition of the residual
+//! grad_bias    t·Σ|g|                                              t is 16 half ulp of 1
+//! grad_weight  t·(Σ|g·x̂| + e·Σ|g|)                                 e is deviation·inv_std + u·|mean|·inv_std
+//! grad_input   t·k·(max|g| + ⟨g⟩ + max|x̂|·⟨g·x̂⟩ + e·(max|x̂|·⟨g⟩ + ⟨g·x̂⟩))      k is |weight|·inv_std, ⟨·⟩ an average
+//! ```
+//!
+//! Where |v| is within its bound, either side of the activation is right: such a value's own
+//! gradients are not compared, and what it may add to a sum is allowed there.
+
+use syncbn::DType;
+use syncbn_reference::{self as reference, Affine, RankBatch, ReferenceError};
+
+use crate::inputs::Form;
+
+/// Half an ulp of 1 in f32.
+const U: f64 = 1.0 / (1u64 << 24) as f64;
+/// t.
+const SUMS: f64 = 16.0 * U;
+/// Ulps of the largest |normalized|, where statistics merge in f64.
+pub const ULPS: f64 = 8.0;
+
+/// A value and how far from it is still right.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounded {
+    pub value: f64,
+    pub allowed: f64,
+}
+
+/// What a call took: lists of ranks of values as (N, channels, L), and lists of channels.
+pub struct Problem {
+    pub dims: Vec<[usize; 3]>,
+    pub x: Vec<Vec<f64>>,
+    pub residuals: Option<Vec<Vec<f64>>>,
+    pub grad_outputs: Vec<Vec<f64>>,
+    pub weight: Vec<f64>,
+    pub bias: Vec<f64>,
+    pub eps: f64,
+    pub form: Form,
+    /// Ulps of the largest |normalized| that v may be off.
+    pub ulps: f64,
+}
+
+impl Problem {
+    fn ranks<'a>(&'a self, values: &'a [Vec<f64>]) -> Vec<RankBatch<'a>> {
+        self.dims.iter().zip(values).map(|(dims, values)| RankBatch { dims, values }).collect()
+    }
+
+    fn channel(&self, rank: usize, index: usize) -> usize {
+        let [_, channels, positions] = self.dims[rank];
+        index / positions % channels
+    }
+
+    /// A bound for every value of every rank, from the value and its channel.
+    fn bounded(
+        &self,
+        values: &[Vec<f64>],
+        allowed: impl Fn(usize, usize, usize) -> f64,
+    ) -> Vec<Vec<Bounded>> {
+        let of_rank = |(rank, values): (usize, &Vec<f64>)| {
+            let bounded = values.iter().enumerate().map(|(index, &value)| {
+                let allowed = allowed(rank, index, self.channel(rank, index));
+                Bounded {
+                    value,
+                    allowed: allowed + half_ulp(value.abs() + allowed, self.form.dtype),
+                }
+            });
+            bounded.collect()
+        };
+        values.iter().enumerate().map(of_rank).collect()
+    }
+}
+
+/// Sums over one channel that bounds depend on.
+#[derive(Clone, Copy, Default)]
+struct Facts {
+    values: f64,
+    max_g: f64,
+    max_xhat: f64,
+    sum_g: f64,
+    sum_g_xhat: f64,
+    /// Of those whose side of the activation is open.
+    open_g: f64,
+    open_g_xhat: f64,
+}
+
+impl Facts {
+    fn merge(self, other: Self) -> Self {
+        Self {
+            values: self.values + other.values,
+            max_g: self.max_g.max(other.max_g),
+            max_xhat: self.max_xhat.max(other.max_xhat),
+            sum_g: self.sum_g + other.sum_g,
+            sum_g_xhat: self.sum_g_xhat + other.sum_g_xhat,
+            open_g: self.open_g + other.open_g,
+            open_g_xhat: self.open_g_xhat + other.open_g_xhat,
+        }
+    }
+}
+
+/// The definition with given statistics.
+pub struct Definition<'a> {
+    problem: &'a Problem,
+    mean: Vec<f64>,
+    var: Vec<f64>,
+    inv_std: Vec<f64>,
+    /// What enters the activation.
+    v: Vec<Vec<f64>>,
+    /// Bound of v, per channel.
+    of_v: Vec<f64>,
+}
+
+impl<'a> Definition<'a> {
+    /// Training: the statistics are those of the group's batch.
+    pub fn of_batch(problem: &'a Problem) -> Result<Self, ReferenceError> {
+        let statistics = reference::batch_statistics(&problem.ranks(&problem.x))?;
+        // |bias| and |weight·x̂| are within twice the largest |normalized| there, which the ulps account for.
+        Self::new(problem, statistics.mean, statistics.var_biased, |normalized, _, _| {
+            normalized.abs()
+        })
+    }
+
+    /// Evaluation: the running statistics.
+    pub fn of_running(
+        problem: &'a Problem,
+        mean: &[f64],
+        var: &[f64],
+    ) -> Result<Self, ReferenceError> {
+        let terms = |_, scaled: f64, bias: f64| scaled.abs() + bias.abs();
+        Self::new(problem, mean.to_vec(), var.to_vec(), terms)
+    }
+
+    fn new(
+        problem: &'a Problem,
+        mean: Vec<f64>,
+        var: Vec<f64>,
+        size: impl Fn(f64, f64, f64) -> f64,
+    ) -> Result<Self, ReferenceError> {
+        let affine = Affine { weight: Some(&problem.weight), bias: Some(&problem.bias) };
+        let ranks = problem.ranks(&problem.x);
+        let mut v = reference::forward_with_statistics(&ranks, &mean, &var, affine, problem.eps)?;
+        let inv_std = var.iter().map(|var| 1.0 / (var + problem.eps).sqrt()).collect();
+        let channels = mean.len();
+        let largest = |values: &[Vec<f64>], size: &dyn Fn(f64, f64) -> f64| {
+            let mut largest = vec![0f64; channels];
+            for (rank, values) in values.iter().enumerate() {
+                for (index, &value) in values.iter().enumerate() {
+                    let c = problem.channel(rank, index);
+                    largest[c] = largest[c].max(size(value, problem.bias[c]));
+                }
+            }
+            largest
+        };
+        let normalized = largest(&v, &|value, bias| size(value, value - bias, bias));
+        let mut of_v: Vec<f64> =
+            normalized.iter().map(|&largest| problem.ulps * ulp(largest)).collect();
+        for (v, residual) in v.iter_mut().zip(problem.residuals.iter().flatten()) {
+            v.iter_mut().zip(residual).for_each(|(v, residual)| *v += residual);
+        }
+        if problem.residuals.is_some() {
+            of_v.iter_mut()
+                .zip(largest(&v, &|v, _| v.abs()))
+                .for_each(|(bound, largest)| *bound += ulp(largest));
+        }
+        Ok(Self { problem, mean, var, inv_std, v, of_v })
+    }
+
+    /// The output.
+    pub fn y(&self) -> Vec<Vec<Bounded>> {
+        let activates = self.problem.form.epilogue.activates();
+        let y = |v: &f64| if activates { v.max(0.0) } else { *v };
+        let y: Vec<Vec<f64>> = self.v.iter().map(|v| v.iter().map(y).collect()).collect();
+        self.problem.bounded(&y, |_, _, c| self.of_v[c])
+    }
+
+    /// Whether either side of the activation is right for a value.
+    fn is_open(&self, rank: usize, index: usize) -> bool {
+        let c = self.problem.channel(rank, index);
+        self.problem.form.epilogue.activates() && self.v[rank][index].abs() <= self.of_v[c]
+    }
+
+    /// The upstream gradients behind the activation.
+    fn passed(&self) -> Vec<Vec<f64>> {
+        let activates = self.problem.form.epilogue.activates();
+        let pass = |(&g, &v): (&f64, &f64)| if activates && v <= 0.0 { 0.0 } else { g };
+        let ranks = self.problem.grad_outputs.iter().zip(&self.v);
+        ranks.map(|(g, v)| g.iter().zip(v).map(pass).collect()).collect()
+    }
+
+    /// The gradient of the residual: what passed the activation, bit for bit.
+    pub fn grad_residuals(&self) -> Vec<Vec<Bounded>> {
+        let exact = |(rank, passed): (usize, Vec<f64>)| {
+            let allowed = |index| if self.is_open(rank, index) { f64::INFINITY } else { 0.0 };
+            passed
+                .iter()
+                .enumerate()
+                .map(|(index, &value)| Bounded { value, allowed: allowed(index) })
+                .collect()
+        };
+        self.passed().into_iter().enumerate().map(exact).collect()
+    }
+
+    /// The gradient of the input.
+    pub fn grad_inputs(&self) -> Result<Vec<Vec<Bounded>>, ReferenceError> {
+        let problem = self.problem;
+        let facts = self.facts();
+        let group =
+            |c: usize| facts.iter().map(|rank| rank[c]).fold(Facts::default(), Facts::merge);
+        let allowed: Vec<f64> =
+            (0..self.mean.len()).map(|c| self.of_grad_input(c, group(c))).collect();
+        let values = self.gradients()?.grad_inputs;
+        Ok(problem.bounded(
+            &values,
+            |rank, i, c| if self.is_open(rank, i) { f64::INFINITY } else { allowed[c] },
+        ))
+    }
+
+    fn of_grad_input(&self, c: usize, facts: Facts) -> f64 {
+        let k = self.problem.weight[c].abs() * self.inv_std[c];
+        let Facts { max_g, max_xhat, .. } = facts;
+        let [g, g_xhat, open_g, open_g_xhat] =
+            [facts.sum_g, facts.sum_g_xhat, facts.open_g, facts.open_g_xhat]
+                .map(|sum| sum / facts.values);
+        let e = self.mean_error(c);
+        let rounded = max_g + g + max_xhat * g_xhat + e * (max_xhat * g + g_xhat);
+        k * (SUMS * rounded + open_g + max_xhat * open_g_xhat)
+    }
+
+    /// The gradients of weight and bias, of every rank.
+    pub fn parameter_gradients(&self) -> Result<[Vec<Vec<Bounded>>; 2], ReferenceError> {
+        let gradients = self.gradients()?;
+        let facts = self.facts();
+        let of_ranks = |values: Vec<Vec<f64>>, allowed: &dyn Fn(usize, Facts) -> f64| {
+            let of_rank = |(values, facts): (Vec<f64>, &Vec<Facts>)| {
+                let pairs = values.into_iter().zip(facts).enumerate();
+                pairs
+                    .map(|(c, (value, facts))| Bounded { value, allowed: allowed(c, *facts) })
+                    .collect()
+            };
+            values.into_iter().zip(&facts).map(of_rank).collect::<Vec<Vec<Bounded>>>()
+        };
+        let of_weight = |c: usize, facts: Facts| {
+            SUMS * (facts.sum_g_xhat + self.mean_error(c) * facts.sum_g) + facts.open_g_xhat
+        };
+        let of_bias = |_, facts: Facts| SUMS * facts.sum_g + facts.open_g;
+        Ok([
+            of_ranks(gradients.grad_weights, &of_weight),
+            of_ranks(gradients.grad_biases, &of_bias),
+        ])
+    }
+
+    fn gradients(&self) -> Result<reference::Gradients, ReferenceError> {
+        let (problem, passed) = (self.problem, self.passed());
+        let (x, g) = (problem.ranks(&problem.x), problem.ranks(&passed));
+        reference::backward_train(&x, &g, Some(&problem.weight), problem.eps)
+    }
+
+    /// e.
+    fn mean_error(&self, c: usize) -> f64 {
+        (self.var[c].sqrt() + U * self.mean[c].abs()) * self.inv_std[c]
+    }
+
+    /// Of every rank and channel.
+    fn facts(&self) -> Vec<Vec<Facts>> {
+        let passed = self.passed();
+        let mut facts = vec![vec![Facts::default(); self.mean.len()]; self.v.len()];
+        for (rank, (x, upstream)) in
+            self.problem.x.iter().zip(&self.problem.grad_outputs).enumerate()
+        {
+            for (index, (x, (g, passed))) in
+                x.iter().zip(upstream.iter().zip(&passed[rank])).enumerate()
+            {
+                let c = self.problem.channel(rank, index);
+                let xhat = ((x - self.mean[c]) * self.inv_std[c]).abs();
+                let open = if self.is_open(rank, index) { g.abs() } else { 0.0 };
+                let passed = passed.abs();
+                facts[rank][c] = facts[rank][c].merge(Facts {
+                    values: 1.0,
+                    max_g: passed,
+                    max_xhat: xhat,
+                    sum_g: passed,
+                    sum_g_xhat: passed * xhat,
+                    open_g: open,
+                    open_g_xhat: open * xhat,
+                });
+            }
+        }
+        facts
+    }
+}
+
+/// The distance from |value| to the next f32.
+pub fn ulp(value: f64) -> f64 {
+    let value = value.abs() as f32;
+    f64::from(value.next_up()) - f64::from(value)
+}
+
+/// What the rounding to a storage type moves at most, at a size; that of f32 is within the bounds
+/// already.
+fn half_ulp(size: f64, dtype: DType) -> f64 {
+    // Bits behind the point, and the smallest number, below which the distance stays the same.
+    let (bits, smallest) = match dtype {
+        DType::F32 => return 0.0,
+        DType::F16 => (10, f64::from(half::f16::MIN_POSITIVE)),
+        DType::BF16 => (7, f64::from(half::bf16::MIN_POSITIVE)),
+    };
+    0.5f64.powi(bits + 1) * size.max(smallest)
+}

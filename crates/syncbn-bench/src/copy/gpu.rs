@@ -1,0 +1,209 @@
+//! Owns the copy kernels.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use syncbn::wgpu::{self, BufferUsages};
+
+use super::{Copies, parts};
+use crate::devices::Gpu;
+use crate::timestamps::Timestamps;
+use crate::timing::Times;
+
+/// Invocations of a workgroup, the portable maximum.
+const WORKGROUP_SIZE: u64 = 256;
+/// What an invocation copies: the type and its bytes.
+const ELEMENTS: [(&str, u64); 2] = [("u32", 4), ("vec4<u32>", 16)];
+
+const SHADER: &str = "
+@group(0) @binding(0) var<storage, read> source: array<ELEMENT>;
+@group(0) @binding(1) var<storage, read_write> destination: array<ELEMENT>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+    let index = id.y * workgroups.x * 256u + id.x;
+    if index < arrayLength(&source) {
+        destination[index] = source[index];
+    }
+}";
+
+/// Copies on every GPU at the same time, each its share.
+pub struct GpuCopies {
+    gpus: Vec<GpuCopy>,
+}
+
+struct GpuCopy {
+    gpu: Gpu,
+    timestamps: Option<Timestamps>,
+    tensor_bytes: u64,
+    /// One per element type.
+    pipelines: Vec<wgpu::ComputePipeline>,
+    /// Source and destination.
+    buffers: Vec<[wgpu::Buffer; 2]>,
+    method: usize,
+    /// The dispatches of one copy, for each place in the rotation.
+    rotation: Vec<Vec<(wgpu::BindGroup, [u32; 2])>>,
+    next: usize,
+}
+
+impl GpuCopies {
+    pub fn new(gpus: &[Gpu], shares: &[u64], count: usize) -> Self {
+        Self {
+            gpus: gpus
+                .iter()
+                .zip(shares)
+                .map(|(gpu, &bytes)| GpuCopy::new(gpu.clone(), bytes, count))
+                .collect(),
+        }
+    }
+}
+
+impl Copies for GpuCopies {
+    fn methods(&self) -> Vec<&'static str> {
+        ELEMENTS.iter().map(|(element, _)| *element).collect()
+    }
+
+    fn prepare(&mut self, method: usize, tensors: f64) {
+        self.gpus.iter_mut().for_each(|gpu| gpu.prepare(method, tensors));
+    }
+
+    fn run(&mut self) -> Result<Times, Box<dyn Error>> {
+        let started = Instant::now();
+        self.gpus.iter_mut().for_each(GpuCopy::submit);
+        for copy in &self.gpus {
+            copy.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
+        }
+        let wall = started.elapsed();
+        // They run side by side: the slowest counts.
+        let mut device = Some(Duration::ZERO);
+        for copy in &self.gpus {
+            let own = copy.timestamps.as_ref().map(Timestamps::read).transpose()?;
+            device = device.zip(own).map(|(slowest, own)| slowest.max(own));
+        }
+        Ok(Times { device, wall })
+    }
+}
+
+impl GpuCopy {
+    fn new(gpu: Gpu, bytes: u64, count: usize) -> Self {
+        let tensor_bytes = bytes.next_multiple_of(16);
+        let pipelines =
+            ELEMENTS.iter().map(|(element, _)| pipeline(&gpu.device, element)).collect();
+        let buffer = || {
+            let (label, usage) = (Some("copy"), BufferUsages::STORAGE);
+            let descriptor = wgpu::BufferDescriptor {
+                label,
+                size: tensor_bytes,
+                usage,
+                mapped_at_creation: true,
+            };
+            let buffer = gpu.device.create_buffer(&descriptor);
+            // Not zeros, which a driver may keep without memory behind them.
+            if let Ok(mut bytes) = buffer.get_mapped_range_mut(..) {
+                bytes.slice(..).fill(0x5a);
+            }
+            buffer.unmap();
+            buffer
+        };
+        let buffers = (0..count).map(|_| [buffer(), buffer()]).collect();
+        let timestamps = gpu.has_timestamps().then(|| Timestamps::new(&gpu));
+        Self {
+            gpu,
+            timestamps,
+            tensor_bytes,
+            pipelines,
+            buffers,
+            method: 0,
+            rotation: Vec::new(),
+            next: 0,
+        }
+    }
+
+    fn prepare(&mut self, method: usize, tensors: f64) {
+        let parts = parts(self.tensor_bytes, tensors);
+        let layout = self.pipelines[method].get_bind_group_layout(0);
+        let of_place = |place: usize| {
+            let pairs = self.buffers.iter().cycle().skip(place * parts.len() % self.buffers.len());
+            let parts = pairs.zip(&parts);
+            parts.map(|(pair, &bytes)| self.part(method, &layout, pair, bytes)).collect()
+        };
+        self.rotation = (0..self.buffers.len()).map(of_place).collect();
+        self.method = method;
+    }
+
+    /// A dispatch that copies the first bytes of a pair.
+    fn part(
+        &self,
+        method: usize,
+        layout: &wgpu::BindGroupLayout,
+        pair: &[wgpu::Buffer; 2],
+        bytes: u64,
+    ) -> (wgpu::BindGroup, [u32; 2]) {
+        let entries: Vec<_> = (0..)
+            .zip(pair)
+            .map(|(binding, buffer)| {
+                let slice =
+                    wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(bytes) };
+                wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(slice) }
+            })
+            .collect();
+        let descriptor =
+            wgpu::BindGroupDescriptor { label: Some("copy"), layout, entries: &entries };
+        let side = u64::from(self.gpu.device.limits().max_compute_workgroups_per_dimension);
+        let workgroups = bytes.div_ceil(ELEMENTS[method].1 * WORKGROUP_SIZE);
+        (self.gpu.device.create_bind_group(&descriptor), spread(workgroups, side))
+    }
+
+    fn submit(&mut self) {
+        let mut encoder =
+            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let timestamp_writes = self.timestamps.as_ref().map(Timestamps::of_a_pass);
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("copy"),
+            timestamp_writes,
+        });
+        pass.set_pipeline(&self.pipelines[self.method]);
+        for (bind_group, [x, y]) in &self.rotation[self.next % self.rotation.len()] {
+            pass.set_bind_group(0, bind_group, &[]);
+            pass.dispatch_workgroups(*x, *y, 1);
+        }
+        drop(pass);
+        self.gpu.queue.submit([encoder.finish()]);
+        self.next += 1;
+    }
+}
+
+/// Workgroups over two dimensions, of which neither exceeds `side`.
+fn spread(workgroups: u64, side: u64) -> [u32; 2] {
+    let rows = workgroups.div_ceil(side).max(1);
+    [workgroups.div_ceil(rows) as u32, rows as u32]
+}
+
+fn pipeline(device: &wgpu::Device, element: &str) -> wgpu::ComputePipeline {
+    let source = SHADER.replace("ELEMENT", element);
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some("copy"),
+        source: wgpu::ShaderSource::Wgsl(source.into()),
+    });
+    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some("copy"),
+        layout: None,
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions::default(),
+        cache: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workgroups_cover_everything_in_two_dimensions() {
+        assert_eq!(spread(7, 65_535), [7, 1]);
+        assert_eq!(spread(100_352, 65_535), [50_176, 2]);
+        let [x, y] = spread(200_001, 65_535);
+        assert!(u64::from(x) * u64::from(y) >= 200_001 && x <= 65_535);
+    }
+}

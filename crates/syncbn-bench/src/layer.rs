@@ -1,0 +1,152 @@
+//! Owns the layer that is timed, and how its passes are run: into tensors that are there already.
+//!
+//! Ranks with a device each exchange statistics through the host. Ranks on one GPU, where they are
+//! told to share it, merge them there and exchange nothing.
+
+use pollster::block_on;
+use syncbn::stats::PhaseTimes;
+use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor};
+
+use crate::devices::Machine;
+use crate::inputs::{Form, Set, parameter};
+use crate::workloads::Pass;
+
+/// A layer with random parameters over the ranks.
+#[derive(Debug)]
+pub struct Layer {
+    kind: Kind,
+    devices: Vec<Device>,
+    /// (C), the same on every rank.
+    pub weight: Vec<f32>,
+    /// (C), the same on every rank.
+    pub bias: Vec<f32>,
+    grad_weights: Vec<Tensor>,
+    grad_biases: Vec<Tensor>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Exchanging(SyncBatchNorm),
+    OnDevice(BatchNorm),
+}
+
+impl Layer {
+    pub fn new(channels: usize, form: Form, machine: &Machine) -> Result<Self, Error> {
+        let config = BatchNormConfig::torch(channels)
+            .with_epilogue(form.epilogue)
+            .with_activation_mask(form.mask);
+        let devices = machine.ranks.clone();
+        let (weight, bias) = (parameter(channels, 1.0, 1), parameter(channels, 0.0, 2));
+        let kind = if machine.is_shared() {
+            let mut layer = BatchNorm::new(config, &devices[0])?;
+            layer.set_parameters(Some(&weight), Some(&bias))?;
+            Kind::OnDevice(layer)
+        } else {
+            let mut layer = SyncBatchNorm::new(config, devices.iter().cloned())?;
+            layer.set_parameters(Some(&weight), Some(&bias))?;
+            Kind::Exchanging(layer)
+        };
+        let vectors = || {
+            devices
+                .iter()
+                .map(|device| device.zeros(&[channels]))
+                .collect::<Result<Vec<_>, Error>>()
+        };
+        let (grad_weights, grad_biases) = (vectors()?, vectors()?);
+        Ok(Self { kind, devices, weight, bias, grad_weights, grad_biases })
+    }
+
+    /// Runs a pass over a set until it is submitted everywhere; `None` where it exchanges nothing.
+    /// Backward is of the last forward call over the same set.
+    pub fn submit(&mut self, pass: Pass, set: &mut Set) -> Result<Option<PhaseTimes>, Error> {
+        match pass {
+            Pass::Forward => self.forward(set),
+            Pass::Eval => {
+                let request = forward(&set.x, &set.residuals).write_to(&mut set.y);
+                match &self.kind {
+                    Kind::Exchanging(layer) => drop(block_on(layer.forward_eval(request))?),
+                    Kind::OnDevice(layer) => drop(layer.forward_eval(request)?),
+                }
+                Ok(None)
+            }
+            Pass::Backward => self.backward(set, true),
+        }
+    }
+
+    /// Backward without the gradients of the inputs: its sums and its exchange, but not its last
+    /// kernel.
+    pub fn submit_sums(&mut self, set: &mut Set) -> Result<(), Error> {
+        self.backward(set, false).map(drop)
+    }
+
+    fn forward(&self, set: &mut Set) -> Result<Option<PhaseTimes>, Error> {
+        let request = forward(&set.x, &set.residuals).write_to(&mut set.y);
+        let saved = match &self.kind {
+            Kind::Exchanging(layer) => block_on(layer.forward_train(request))?.saved,
+            Kind::OnDevice(layer) => layer.forward_train(request)?.saved,
+        };
+        let times = saved.report().map(|report| report.times);
+        set.saved = Some(saved);
+        Ok(times)
+    }
+
+    fn backward(&mut self, set: &mut Set, wants_inputs: bool) -> Result<Option<PhaseTimes>, Error> {
+        if set.saved.is_none() {
+            self.forward(set)?;
+        }
+        // Made right above where it was missing.
+        let Some(saved) = &set.saved else { return Ok(None) };
+        let mut request = Backward::of(&set.x, &set.grad_outputs)
+            .input_gradient(wants_inputs.then_some(&mut set.grad_inputs))
+            .weight_gradient(&mut self.grad_weights)
+            .bias_gradient(&mut self.grad_biases)
+            .residual_gradient(set.grad_residuals.as_mut().filter(|_| wants_inputs));
+        if let Some(residuals) = &set.residuals {
+            request = request.residual(residuals);
+        }
+        let gradients = match &self.kind {
+            Kind::Exchanging(layer) => block_on(layer.backward(saved, request))?,
+            Kind::OnDevice(layer) => layer.backward(saved, request)?,
+        };
+        Ok(gradients.report.map(|report| report.times))
+    }
+
+    /// Waits until every device is done.
+    pub fn wait(&self) -> Result<(), Error> {
+        self.devices.iter().try_for_each(|device| block_on(device.wait()))
+    }
+
+    /// Added to variances.
+    pub fn eps(&self) -> f64 {
+        match &self.kind {
+            Kind::Exchanging(layer) => layer.config().eps,
+            Kind::OnDevice(layer) => layer.config().eps,
+        }
+    }
+
+    /// Running mean and variance, (C) each.
+    pub fn running_stats(&self) -> Result<[Vec<f32>; 2], Error> {
+        let running = match &self.kind {
+            Kind::Exchanging(layer) => layer.running_stats(),
+            Kind::OnDevice(layer) => block_on(layer.running_stats())?,
+        };
+        Ok(running.map_or_else(Default::default, |running| [running.mean, running.var]))
+    }
+
+    /// What the last backward call wrote for weight and bias: (C) for each rank.
+    pub fn parameter_gradients(&self) -> Result<[Vec<Vec<f32>>; 2], Error> {
+        let read = |tensors: &[Tensor]| -> Result<Vec<Vec<f32>>, Error> {
+            tensors.iter().map(|tensor| block_on(tensor.to_vec())).collect()
+        };
+        Ok([read(&self.grad_weights)?, read(&self.grad_biases)?])
+    }
+}
+
+/// A request with a residual where there is one.
+fn forward<'a>(x: &'a [Tensor], residuals: &'a Option<Vec<Tensor>>) -> Forward<'a, Vec<Tensor>> {
+    let request = Forward::of(x);
+    match residuals {
+        Some(residuals) => request.residual(residuals),
+        None => request,
+    }
+}

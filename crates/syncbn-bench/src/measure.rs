@@ -1,0 +1,124 @@
+//! Owns the measurement of one pass: ours and the copy in turn, after a warm-up.
+
+use std::error::Error;
+use std::time::Instant;
+
+use crate::copy::Copier;
+use crate::devices::Machine;
+use crate::inputs::Set;
+use crate::layer::Layer;
+use crate::timing::{Samples, Times};
+use crate::workloads::Pass;
+
+/// What a pass and the copy beside it took.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Milliseconds.
+    pub device: Samples,
+    /// Milliseconds.
+    pub wall: Samples,
+    /// Milliseconds of the copy, on the device.
+    pub copy: Samples,
+    /// The copy's time over the pass's, of runs that followed each other.
+    pub ratio: Samples,
+    /// How the copy is done.
+    pub copied_by: &'static str,
+}
+
+/// Runs over a set that is used again and again before any counts.
+const WARM_UP: usize = 4;
+
+/// What is run.
+pub struct Bench<'a> {
+    pub machine: &'a Machine,
+    pub layer: &'a mut Layer,
+    pub sets: &'a mut [Set],
+    pub copier: &'a mut Copier,
+    pub repeats: usize,
+}
+
+impl Bench<'_> {
+    /// Measures a pass; `tick` is called after each repeat.
+    pub fn pass(
+        &mut self,
+        pass: Pass,
+        tensors: f64,
+        tick: impl Fn(),
+    ) -> Result<Measured, Box<dyn Error>> {
+        self.copier.prepare(tensors);
+        // Every set once: kernels are built and memory is touched.
+        for index in 0..self.sets.len() {
+            self.ours(pass, index)?;
+        }
+        self.copier.run()?;
+        let (mut ours, mut copies) = (Vec::new(), Vec::new());
+        for index in 0..self.repeats {
+            // In alternating order, so that neither always follows the other.
+            if index % 2 == 0 {
+                ours.push(self.ours(pass, index)?);
+                copies.push(self.copier.run()?);
+            } else {
+                copies.push(self.copier.run()?);
+                ours.push(self.ours(pass, index)?);
+            }
+            tick();
+        }
+        Ok(self.measured(&ours, &copies))
+    }
+
+    /// Measures every pass over the first set, in the order of [`Pass::ALL`]: forward and backward
+    /// in turn, evaluation, and the copies after them. `tensors` is what a pass moves, as for
+    /// [`pass`](Self::pass).
+    pub fn reused(
+        &mut self,
+        tensors: impl Fn(Pass) -> f64,
+        tick: impl Fn(),
+    ) -> Result<[Measured; 3], Box<dyn Error>> {
+        let mut ours = [const { Vec::new() }; 3];
+        for together in [&[Pass::Forward, Pass::Backward][..], &[Pass::Eval]] {
+            for index in 0..WARM_UP + self.repeats {
+                for &pass in together {
+                    let times = self.ours(pass, 0)?;
+                    if index >= WARM_UP {
+                        ours[pass as usize].push(times);
+                        tick();
+                    }
+                }
+            }
+        }
+        let mut measured = Vec::new();
+        for (pass, ours) in Pass::ALL.into_iter().zip(&ours) {
+            self.copier.prepare(tensors(pass));
+            self.copier.run()?;
+            let copies =
+                (0..self.repeats).map(|_| self.copier.run()).collect::<Result<Vec<_>, _>>()?;
+            measured.push(self.measured(ours, &copies));
+        }
+        measured.try_into().map_err(|_| "a pass has not been measured".into())
+    }
+
+    /// The summary of as many runs as copies.
+    fn measured(&self, ours: &[Times], copies: &[Times]) -> Measured {
+        // One clock for both: the devices' own only where the layer's passes are timed by it too.
+        let by_device = ours.iter().all(|times| times.device.is_some());
+        let clock = |times: &Times| times.device.filter(|_| by_device).unwrap_or(times.wall);
+        let ratio =
+            ours.iter().zip(copies).map(|(ours, copy)| clock(copy).div_duration_f64(clock(ours)));
+        Measured {
+            device: Samples::of(ours.iter().map(clock)),
+            wall: Samples::of(ours.iter().map(|times| times.wall)),
+            copy: Samples::of(copies.iter().map(clock)),
+            ratio: Samples::of_numbers(ratio),
+            copied_by: self.copier.method(),
+        }
+    }
+
+    fn ours(&mut self, pass: Pass, index: usize) -> Result<Times, Box<dyn Error>> {
+        let place = index % self.sets.len();
+        let started = Instant::now();
+        self.layer.submit(pass, &mut self.sets[place])?;
+        self.layer.wait()?;
+        let wall = started.elapsed();
+        Ok(Times { device: self.machine.device_time()?, wall })
+    }
+}
