@@ -6,7 +6,6 @@
 #[allow(dead_code, reason = "the quickstart uses more of it")]
 #[path = "../../../../examples/quickstart/batch.rs"]
 mod batch;
-#[path = "../../../../examples/train_step/devices.rs"]
 mod devices;
 #[path = "../../../../examples/quickstart/photos.rs"]
 mod photos;

@@ -1,16 +1,12 @@
-//! The training of `train_step` over several processes, and the same in one: every loss must be
-//! equal to the last bit.
+//! A training over several processes, and the same in one: every loss must be equal to the last
+//! bit.
 //!
 //! `scripts/mpi.sh 4 train_step -- --help` says what it does and which options there are.
 
-#[path = "../../../../examples/train_step/devices.rs"]
+#[path = "../mpi_quickstart/devices.rs"]
 mod devices;
-#[path = "../../../../examples/train_step/model.rs"]
 mod model;
-#[path = "../../../../examples/train_step/threads.rs"]
 mod threads;
-#[allow(dead_code, reason = "train_step uses more of it")]
-#[path = "../../../../examples/train_step/training.rs"]
 mod training;
 
 use std::error::Error;
@@ -79,13 +75,12 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
     let of_this_process = Rank {
         group: ProcessGroup::new(mpi.world()?).with_deadline(DEADLINE),
-        synchronizes: true,
         device: devices[rank].clone(),
         samples: samples.part(&shards[rank]),
         total: samples.len(),
     };
-    let over_processes = of_this_process.train(steps).await?.losses;
-    let in_one = threads::train(true, &devices, &samples, &shards, steps)?.losses;
+    let over_processes = of_this_process.train(steps).await?;
+    let in_one = threads::train(&devices, &samples, &shards, steps)?;
 
     for (step, (&found, &expected)) in over_processes.iter().zip(&in_one).enumerate() {
         if found.to_bits() != expected.to_bits() {

@@ -8,7 +8,7 @@ use syncbn::collective::LocalGroup;
 use syncbn::{Device, ProcessGroup};
 
 use crate::model::Samples;
-use crate::training::{Losses, Rank};
+use crate::training::Rank;
 
 /// How long a rank waits for the others: a step takes milliseconds, also on a software driver.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -23,18 +23,17 @@ pub enum ThreadError {
 /// Trains in one thread per device; the losses are those of the whole batch, the same on every
 /// rank.
 pub fn train(
-    synchronizes: bool,
     devices: &[Device],
     samples: &Samples,
     shards: &[Range<usize>],
     steps: usize,
-) -> Result<Losses, Box<dyn Error>> {
+) -> Result<Vec<f64>, Box<dyn Error>> {
     let ranks = LocalGroup::ranks(devices.len()).into_iter().zip(devices).zip(shards);
-    let results: Vec<Option<Result<Losses, syncbn::Error>>> = std::thread::scope(|scope| {
+    let results: Vec<Option<Result<Vec<f64>, syncbn::Error>>> = std::thread::scope(|scope| {
         let threads = ranks.map(|((rank, device), shard)| {
             let group = ProcessGroup::new(rank).with_deadline(DEADLINE);
             let (device, samples, total) = (device.clone(), samples.part(shard), samples.len());
-            let rank = Rank { group, synchronizes, device, samples, total };
+            let rank = Rank { group, device, samples, total };
             scope.spawn(move || pollster::block_on(rank.train(steps)))
         });
         let threads: Vec<_> = threads.collect();

@@ -94,17 +94,6 @@ impl Parameters {
         (residuals.collect(), activations)
     }
 
-    /// By how much the sum of squared residuals changes at most when every y changes by a little,
-    /// per unit of that.
-    pub fn sensitivity(&self, residuals: &[f64], activations: &[f64]) -> f64 {
-        let of_sample = |(residual, activations): (&f64, &[f64])| {
-            let slopes =
-                activations.iter().zip(&self.values[SECOND]).map(|(a, w)| w.abs() * (1.0 - a * a));
-            2.0 * residual.abs() * slopes.sum::<f64>()
-        };
-        residuals.iter().zip(activations.chunks(HIDDEN)).map(of_sample).sum()
-    }
-
     /// Adds the gradients of the second layer to `gradient`, and returns the gradient of y. `total`
     /// is the number of samples of all ranks: the loss is the mean of their squared residuals.
     pub fn backward_second(
