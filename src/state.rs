@@ -4,6 +4,7 @@
 //! Knows no device: the drivers read a [`StateDict`] out of themselves and take one in.
 
 mod file;
+mod message;
 mod naming;
 
 pub use naming::Naming;

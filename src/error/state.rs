@@ -82,6 +82,12 @@ pub enum StateError {
         /// What the format's library says.
         message: String,
     },
+    /// Bytes of a broadcast that are not a state.
+    #[error("what was broadcast is not a state: {found_bytes} bytes of another form")]
+    Message {
+        /// How many bytes there are.
+        found_bytes: usize,
+    },
     /// A file that cannot be read or written.
     #[error("{path}: {message}")]
     File {

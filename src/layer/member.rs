@@ -10,7 +10,7 @@ use crate::config::{BatchNormConfig, Momentum, RunningVariance};
 use crate::device::Device;
 use crate::error::{BatchError, Error};
 use crate::exchange::{Call, Contribution, Exchange, merge_ranks};
-use crate::state::{Naming, StateDict};
+use crate::state::StateDict;
 use crate::stats::{Global, GlobalStatistics, Mergeable, RunningStats};
 
 /// Running statistics, the only thing that a pass changes. A call takes a snapshot; no lock is held
@@ -126,7 +126,7 @@ impl Member {
     /// A checksum of the state, never that which says that there is none.
     async fn state_checksum(&self) -> Result<u64, Error> {
         let mut checksum = Checksum::new();
-        checksum.add(&self.state().await?.to_safetensors(Naming::Torch, "")?);
+        checksum.add(&self.state().await?.to_message());
         Ok(checksum.finish().max(UNANNOUNCED + 1))
     }
 }

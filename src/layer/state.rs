@@ -7,7 +7,7 @@ use super::{Running, SyncBatchNorm};
 use crate::base::check_readable;
 use crate::collective::Phase;
 use crate::error::{ArgumentError, ConfigError, Error, GroupError};
-use crate::state::{LoadOptions, Naming, StateDict};
+use crate::state::{LoadOptions, StateDict};
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
 
@@ -141,11 +141,7 @@ impl SyncBatchNorm {
         }
         let call = self.member().begin(Phase::State, from as u64)?;
         let received = async {
-            let own = if rank == from {
-                self.state().await?.to_safetensors(Naming::Torch, "")?
-            } else {
-                Vec::new()
-            };
+            let own = if rank == from { self.state().await?.to_message() } else { Vec::new() };
             if from >= world_size {
                 // All must know that all ask for it, so that the group can go on.
                 call.broadcast(0, own).await?;
@@ -153,7 +149,8 @@ impl SyncBatchNorm {
             }
             let sent = call.broadcast(from, own).await?;
             let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
-            let state = StateDict::from_safetensors(&sent, self.config(), &options)?;
+            let state = StateDict::from_message(&sent)?;
+            state.check(self.config(), options.allow_non_finite)?;
             if rank == from {
                 // It is what this rank has: what was saved before may still be differentiated.
                 self.exchange.announce_again();
