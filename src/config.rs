@@ -13,8 +13,6 @@ pub use initializer::Initializer;
 
 pub use crate::epilogue::Epilogue;
 
-use serde::{Deserialize, Serialize};
-
 use crate::checksum::Checksum;
 use crate::error::ConfigError;
 
@@ -26,7 +24,8 @@ use crate::error::ConfigError;
 /// config.validate()?;
 /// # Ok::<(), syncbn::error::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct BatchNormConfig {
     /// C, the channels of every input. At least 1.
@@ -56,7 +55,7 @@ pub struct BatchNormConfig {
     /// Whether forward keeps a bit per value for backward, with an activation after a residual:
     /// backward then needs the residual no more. 1/32 of the memory of an f32 input. Where a 16-bit
     /// input gives an f32 output on a GPU, none is kept, and backward reads the residual.
-    #[serde(default)]
+    #[cfg_attr(feature = "serde", serde(default))]
     pub activation_mask: bool,
     /// Initial weight.
     pub weight_init: Initializer,
@@ -71,7 +70,8 @@ pub struct BatchNormConfig {
 }
 
 /// How running statistics follow the batch: `running ← (1 − f)·running + f·batch`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Momentum {
     /// f itself, the weight of the new batch: PyTorch's meaning.
     NewWeight(f64),
@@ -93,7 +93,8 @@ impl Momentum {
 }
 
 /// Which variance enters the running variance. Normalization itself always uses the biased one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RunningVariance {
     /// m2 / (N − 1), as PyTorch and MindSpore.
     #[default]
@@ -103,7 +104,8 @@ pub enum RunningVariance {
 }
 
 /// What backward returns for weight and bias in calls that communicate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum AffineGradient {
     /// The rank's own sums; the trainer reduces them with all other gradients.
     #[default]

@@ -4,10 +4,13 @@
 //! plans are made. Merging over ranks happens elsewhere.
 
 mod accumulate;
+#[cfg_attr(not(feature = "gpu"), path = "engine/gpu/absent.rs")]
 mod gpu;
+#[cfg_attr(not(feature = "host"), path = "engine/host/absent.rs")]
 mod host;
 mod mask;
 mod rank;
+#[cfg_attr(not(feature = "gpu"), path = "engine/resident/absent.rs")]
 pub(crate) mod resident;
 
 pub(crate) use accumulate::accumulate;

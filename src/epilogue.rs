@@ -1,13 +1,12 @@
 //! What is done to the normalized value before it is written: adding a residual, activating.
 
-use serde::{Deserialize, Serialize};
-
 /// The end of the layer: y = act(normalized + residual), where v is what enters the activation.
 ///
 /// Fused into the kernels that normalize and differentiate, so that neither v nor a mask is kept
 /// between forward and backward: backward forms v again from x, and from the residual where there
 /// is one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Epilogue {
     /// y = v.
     #[default]

@@ -39,8 +39,31 @@
 //! | a transport of your own | [`collective`], [the protocol](guide::protocol) |
 //! | how other implementations differ | [the comparison](guide::compare) |
 //!
+//! # Features
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `vulkan`, `metal`, `dx12`, `webgpu` | yes | that backend of wgpu; each implies `gpu` |
+//! | `gpu` | | GPUs, with the backends that the application gives to wgpu |
+//! | `host` | yes | `Device::host`: the same kernels on the host (CPU), with rayon and pulp |
+//! | `safetensors` | yes | states as files |
+//! | `serde` | yes | settings and statistics are `Serialize` and `Deserialize` |
+//! | `tracing` | yes | events, and a span for each pass and each exchange |
+//!
+//! Without `gpu` no part of wgpu is compiled: ranks on the host alone, in threads, processes or
+//! machines.
+//!
 //! [the three steps]: guide#the-three-steps
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// What is done with a GPU, or on the host, is compiled without that feature too: for a device that
+// cannot be made, and so is never reached.
+#![cfg_attr(
+    not(all(feature = "gpu", feature = "host", feature = "safetensors")),
+    allow(dead_code, unreachable_code, unused_variables)
+)]
+
+#[cfg(feature = "gpu")]
 pub use wgpu;
 
 mod base;
@@ -54,13 +77,16 @@ mod epilogue;
 pub mod error;
 mod exchange;
 mod fast_paths;
+#[cfg_attr(not(feature = "gpu"), path = "gpu/absent.rs")]
 mod gpu;
 pub mod guide;
+#[cfg_attr(not(feature = "host"), path = "host/absent.rs")]
 mod host;
 pub mod joint;
 mod layer;
 #[doc(hidden)]
 pub mod low_level;
+#[cfg(feature = "gpu")]
 mod on_device;
 mod plan;
 mod probe;
@@ -72,6 +98,9 @@ pub mod state;
 pub mod stats;
 pub mod tensor;
 mod timer;
+#[cfg_attr(not(feature = "tracing"), path = "trace/absent.rs")]
+mod trace;
+#[cfg(feature = "gpu")]
 mod workspace;
 
 pub use collective::ProcessGroup;
@@ -79,10 +108,12 @@ pub use config::BatchNormConfig;
 pub use device::Device;
 pub use error::Error;
 pub use layer::SyncBatchNorm;
+#[cfg(feature = "gpu")]
 pub use on_device::BatchNorm;
 pub use request::{Backward, Forward, Gradients, Normalized};
 pub use saved::Saved;
 pub use tensor::{DType, Layout, Tensor};
+#[cfg(feature = "gpu")]
 pub use workspace::Workspace;
 
 /// The example of the README, compiled and run as a test.

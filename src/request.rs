@@ -6,10 +6,15 @@ use std::marker::PhantomData;
 use crate::saved::Saved;
 use crate::stats::BackwardReport;
 use crate::tensor::{Allocated, List, ListMut, Output, Ranks, RanksMut, Target, Tensor, Tensors};
+#[cfg(feature = "gpu")]
 use crate::workspace::Workspace;
 
 /// An encoder of the application's, and the memory of calls recorded into it.
+#[cfg(feature = "gpu")]
 pub(crate) type Encode<'a> = Option<(&'a mut wgpu::CommandEncoder, &'a mut Workspace)>;
+/// There is none.
+#[cfg(not(feature = "gpu"))]
+pub(crate) type Encode<'a> = Option<&'a mut std::convert::Infallible>;
 
 /// Tensors that a call only reads, or that it writes its result over.
 #[derive(Debug)]
@@ -129,6 +134,7 @@ impl<'a, O: Output> Forward<'a, O> {
     /// encoder is of the layer's device, and so of its `wgpu::Instance`: wgpu ends the program
     /// otherwise. For [`BatchNorm`](crate::BatchNorm) alone: a
     /// [`SyncBatchNorm`](crate::SyncBatchNorm) has to read back and refuses it.
+    #[cfg(feature = "gpu")]
     pub fn encode(
         mut self,
         encoder: &'a mut wgpu::CommandEncoder,
@@ -290,6 +296,7 @@ impl<'a, O: Output> Backward<'a, O> {
     }
 
     /// As [`Forward::encode`].
+    #[cfg(feature = "gpu")]
     pub fn encode(
         mut self,
         encoder: &'a mut wgpu::CommandEncoder,

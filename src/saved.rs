@@ -136,6 +136,7 @@ impl Saved {
         Self { call: call.into(), of: Normalized::OnHost(of.into()) }
     }
 
+    #[cfg(feature = "gpu")]
     pub(crate) fn of_device(call: SavedCall, of: OnDevice) -> Self {
         Self { call: call.into(), of: Normalized::OnDevice(of.into()) }
     }

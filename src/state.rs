@@ -3,6 +3,7 @@
 //!
 //! Knows no device: the drivers read a [`StateDict`] out of themselves and take one in.
 
+#[cfg(feature = "safetensors")]
 mod file;
 mod message;
 mod naming;

@@ -2,6 +2,8 @@
 //! call takes them. Knows nothing of statistics.
 
 mod allocate;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod list;
 mod seen;
 
@@ -178,29 +180,6 @@ impl Tensor {
         }
     }
 
-    /// The part of a buffer that a tensor on a GPU is, to be bound by a kernel of the
-    /// application's: the buffer, the offset and the size in bytes, a multiple of 4. `None` on the
-    /// host, and for a tensor without elements.
-    ///
-    /// This crate does not see what such a kernel writes, nor what is written through a tensor that
-    /// [`Device::wrap`] makes of this buffer: overwriting an input between forward and backward
-    /// makes the gradients wrong.
-    pub fn binding(&self) -> Option<wgpu::BufferBinding<'_>> {
-        match &self.memory {
-            Memory::Gpu { slice, .. } => {
-                let size = Some(
-                    wgpu::BufferSize::new(slice.size_bytes).filter(|_| self.element_count() > 0)?,
-                );
-                Some(wgpu::BufferBinding {
-                    buffer: &slice.buffer,
-                    offset: slice.offset_bytes,
-                    size,
-                })
-            }
-            Memory::Host { .. } => None,
-        }
-    }
-
     /// The same memory of a GPU as another `Tensor`, which costs no copy: what is written through
     /// one is read through the other.
     ///
@@ -319,17 +298,6 @@ impl Tensor {
             Memory::Gpu { slice, .. } => Some(slice),
             Memory::Host { .. } => None,
         }
-    }
-
-    /// A tensor of (C) f32 that is a slice of a call's memory.
-    pub(crate) fn of_channels(
-        device: &Device,
-        gpu: &Gpu,
-        (lease, slice): (&Arc<Lease>, &BufferSlice),
-        channels: usize,
-    ) -> Self {
-        let memory = Memory::Gpu { gpu: gpu.clone(), slice: slice.clone() };
-        Self { lease: Some(lease.clone()), ..Self::new(device, &[channels], DType::F32, memory) }
     }
 }
 

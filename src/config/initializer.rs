@@ -6,7 +6,6 @@ use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
 
@@ -22,7 +21,8 @@ use crate::error::ConfigError;
 /// assert_eq!("0.25".parse(), Ok(Initializer::Constant(0.25)));
 /// assert!("xavier_uniform".parse::<Initializer>().is_err());
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Initializer {
     /// 1 everywhere.

@@ -3,9 +3,9 @@
 
 use futures::future::{FutureExt, ready};
 
+use super::gpu;
 use crate::error::Error;
-use crate::gpu::{BufferSlice, Gpu, Pending};
-use crate::plan::{Role, accumulation};
+use crate::gpu::Pending;
 use crate::tensor::{Memory, Tensor};
 
 /// Adds as many values to a tensor of f32 as it has, one f32 addition each. A GPU has its work when
@@ -20,19 +20,11 @@ pub(crate) fn accumulate(target: &mut Tensor, values: &[f32]) -> Result<Pending<
                 .for_each(|(total, addend)| *total += addend);
             Ok(ready(Ok(())).boxed())
         }
-        Memory::Gpu { gpu, slice } => accumulate_on(gpu, slice, values),
+        Memory::Gpu { gpu, slice } => gpu::accumulate(gpu, slice, values),
     }
 }
 
-fn accumulate_on(gpu: &Gpu, target: &BufferSlice, values: &[f32]) -> Result<Pending<()>, Error> {
-    let dispatch = accumulation(values.len(), gpu.caps())?;
-    let addend = gpu.scratch(size_of_val(values) as u64)?;
-    Ok(gpu.submit("accumulating a gradient", |recorder| {
-        recorder.write(&addend, bytemuck::cast_slice(values));
-        recorder.dispatch(&dispatch, |role| if role == Role::Total { target } else { &addend });
-    }))
-}
-
+#[cfg(all(feature = "gpu", feature = "host"))]
 #[cfg(test)]
 mod tests {
     use pollster::block_on;

@@ -4,17 +4,18 @@ mod range;
 mod slices;
 mod sums;
 
-pub(super) use slices::{Slices, layer_flags};
+pub(super) use slices::Slices;
 pub(super) use sums::{Upload, record_sums};
 
 use std::time::Duration;
 
 use futures::future::{FutureExt, ready};
 
+use crate::engine::rank::layer_flags;
 use crate::engine::{BackwardRank, ForwardRank, Layer};
 use crate::error::Error;
-use crate::gpu::{Gpu, Lease, Pending};
-use crate::plan::{Activation, ApplyPlan, Gradient, LayerFlags, SumsPlan};
+use crate::gpu::{BufferSlice, Gpu, Lease, Pending};
+use crate::plan::{Activation, ApplyPlan, Gradient, LayerFlags, Role, SumsPlan, accumulation};
 use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
 use sums::{Job, Taker};
 
@@ -207,4 +208,18 @@ fn write<'a>(
                 .for_each(|dispatch| recorder.dispatch(dispatch, |role| slices.role(role)));
         }
     })
+}
+
+/// Adds as many values to a vector of f32 as it has.
+pub(super) fn accumulate(
+    gpu: &Gpu,
+    target: &BufferSlice,
+    values: &[f32],
+) -> Result<Pending<()>, Error> {
+    let dispatch = accumulation(values.len(), gpu.caps())?;
+    let addend = gpu.scratch(size_of_val(values) as u64)?;
+    Ok(gpu.submit("accumulating a gradient", |recorder| {
+        recorder.write(&addend, bytemuck::cast_slice(values));
+        recorder.dispatch(&dispatch, |role| if role == Role::Total { target } else { &addend });
+    }))
 }

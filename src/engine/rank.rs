@@ -2,12 +2,11 @@
 //! kernels.
 
 use super::Mask;
-use super::gpu::layer_flags;
 use crate::device::{Device, Kind};
 use crate::epilogue::Epilogue;
 use crate::error::Error;
 use crate::gpu::Memory as Pool;
-use crate::plan::{Activation, ApplyPlan, Gradient, SumsPlan};
+use crate::plan::{Activation, ApplyPlan, Gradient, LayerFlags, MaskOrder, SumsPlan};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -21,6 +20,12 @@ pub(crate) struct Layer<'a> {
     pub eps: f64,
     /// Ranks of the host that one caller computes after each other, this one included.
     pub host_ranks: usize,
+}
+
+/// What kernels are told of a layer and of the mask of a call.
+pub(super) fn layer_flags(layer: Layer<'_>, mask: Option<MaskOrder>) -> LayerFlags {
+    let (weight, bias) = (layer.weight.is_some(), layer.bias.is_some());
+    LayerFlags { weight, bias, epilogue: layer.epilogue, mask }
 }
 
 /// Which steps of a pass are to be planned: those before the exchange, and those after it.

@@ -88,7 +88,7 @@ impl Opening {
         };
         let defects = || found.findings.iter().flat_map(|findings| &findings.defects);
         for defect in defects() {
-            tracing::warn!(target: "syncbn::probe", device = self.name, "{defect}");
+            trace::defect(&self.name, defect);
         }
         let is_complete = !defects().any(|defect| matches!(defect, Defect::NoAnswer { .. }));
         // Two instances may compile for one adapter of DX12 by different compilers.

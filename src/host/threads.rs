@@ -64,6 +64,11 @@ impl Drop for Working {
 }
 
 impl Threads {
+    /// Those of the host, where it computes, as it does here.
+    pub fn any() -> Option<Self> {
+        Some(Self::default())
+    }
+
     /// The threads of a pool of the caller's.
     pub fn of(pool: Arc<ThreadPool>) -> Self {
         Self { pool: Some(pool) }

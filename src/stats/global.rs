@@ -1,12 +1,11 @@
 //! What all ranks together have, after the exchange.
 
-use serde::{Deserialize, Serialize};
-
 use super::{GradientSums, Moments, Normalization, RunningStats};
 
 /// What all ranks together have of every channel, the same bits on each: [`GlobalStatistics`] or
 /// [`GlobalGradientSums`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Global<T> {
     channels: Vec<T>,
 }

@@ -1,9 +1,8 @@
 //! The sums that backward exchanges.
 
-use serde::{Deserialize, Serialize};
-
 /// Gradient sums of one channel, over a rank or over the group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GradientSums {
     /// Σg, the gradient of the bias.
     pub sum_dy: f64,

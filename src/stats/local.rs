@@ -1,14 +1,13 @@
 //! What the ranks of one caller have, before the exchange.
 
-use serde::{Deserialize, Serialize};
-
 use super::{GradientSums, Mergeable, Moments};
 use crate::error::{ArgumentError, Error};
 
 /// What each rank of a caller has of every channel: [`LocalStatistics`] or [`LocalGradientSums`].
 ///
 /// A plain value: it can be kept, merged, and sent with serde.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Local<T> {
     channels: usize,
     ranks: Vec<Vec<T>>,

@@ -1,14 +1,13 @@
 //! The moments of one channel and how they merge (Chan, Golub and LeVeque, 1979).
 
-use serde::{Deserialize, Serialize};
-
 use super::normalization::inv_std;
 
 /// Moments of the values of one channel: of a tile, of a rank, or of the group.
 ///
 /// Merging is associative and commutative up to rounding, with [`Moments::EMPTY`] as its exact
 /// identity.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Moments {
     /// Number of values.
     pub count: u64,

@@ -1,14 +1,13 @@
 //! Running statistics: the state that evaluation normalizes with.
 
-use serde::{Deserialize, Serialize};
-
 use super::normalization::inv_std;
 use super::{GlobalStatistics, Normalization};
 use crate::config::{Momentum, RunningVariance};
 
 /// Running mean and variance per channel, in f32 as they are saved, and the number of batches they
 /// have seen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RunningStats {
     /// Running mean, (C).
     pub mean: Vec<f32>,

@@ -1,4 +1,4 @@
-//! Making tensors: from values, of zeros, as slices of the application's buffers.
+//! Making tensors: from values, of zeros.
 
 use crate::device::{Device, Kind};
 use crate::dtype::{DType, Element};
@@ -67,47 +67,6 @@ impl Device {
             }
         };
         Ok(Tensor::new(self, dims, dtype, memory))
-    }
-
-    /// A tensor that is a slice of the application's buffer, from `offset_bytes` on, stored as f32.
-    /// The buffer must be of this device, and so of its `wgpu::Instance`: wgpu cannot tell buffers
-    /// of two instances apart.
-    ///
-    /// Inputs and outputs may be slices of one buffer, as long as they share no byte. To be read
-    /// with [`Tensor::to_vec`], the buffer needs `COPY_SRC`.
-    ///
-    /// # Errors
-    /// [`ArgumentError`] when the slice does not fit the buffer, is not aligned to the device's
-    /// `min_storage_buffer_offset_alignment`, lacks the usage `STORAGE`, or when the device is the
-    /// host.
-    pub fn wrap(
-        &self,
-        buffer: wgpu::Buffer,
-        offset_bytes: u64,
-        dims: &[usize],
-    ) -> Result<Tensor, Error> {
-        self.wrap_as(buffer, offset_bytes, dims, DType::F32)
-    }
-
-    /// [`wrap`](Self::wrap) with another storage type. The slice ends at a whole word of 4 bytes;
-    /// where a 16-bit tensor has an odd number of elements, no kernel touches the rest of its last
-    /// word.
-    ///
-    /// # Errors
-    /// As [`wrap`](Self::wrap).
-    pub fn wrap_as(
-        &self,
-        buffer: wgpu::Buffer,
-        offset_bytes: u64,
-        dims: &[usize],
-        dtype: DType,
-    ) -> Result<Tensor, Error> {
-        let size_bytes = element_count(dims)?.saturating_mul(dtype.size_bytes());
-        let Kind::Gpu(gpu) = self.kind() else {
-            return Err(ArgumentError::NotAGpu { device: self.to_string() }.into());
-        };
-        let slice = gpu.wrap(buffer, offset_bytes, size_bytes)?;
-        Ok(Tensor::new(self, dims, dtype, Memory::Gpu { gpu: gpu.clone(), slice }))
     }
 }
 

@@ -165,7 +165,7 @@ impl Group {
             // Whoever broke it has notified all.
             Some(Notice::Broken(error)) => state.set_broken(error),
             Some(Notice::Left { rounds, panicked }) => {
-                drop(state.gone.insert(from, (rounds, panicked)))
+                state.gone.insert(from, (rounds, panicked));
             }
             Some(Notice::RollCall { round }) => {
                 state.called = Some((round, Instant::now()));

@@ -2,14 +2,8 @@
 
 use crate::engine::{BackwardRank, ForwardRank, Layer, Mask};
 use crate::gpu::{BufferSlice, Gpu};
-use crate::plan::{LayerFlags, MaskOrder, Role};
+use crate::plan::Role;
 use crate::tensor::Tensor;
-
-/// What kernels are told of a layer and of the mask of a call.
-pub(in crate::engine) fn layer_flags(layer: Layer<'_>, mask: Option<MaskOrder>) -> LayerFlags {
-    let (weight, bias) = (layer.weight.is_some(), layer.bias.is_some());
-    LayerFlags { weight, bias, epilogue: layer.epilogue, mask }
-}
 
 /// The memory of one rank of a pass. What is absent is bound to memory that no kernel looks at.
 #[derive(Clone, Copy)]

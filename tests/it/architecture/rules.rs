@@ -21,7 +21,7 @@ pub const LAYERS: &[&str] =
 
 /// Plain types and their checks: every module may use them, they use nobody else.
 const PLAIN: &[&str] =
-    &["config", "shape", "dtype", "epilogue", "error", "fast_paths", "checksum", "timer"];
+    &["config", "shape", "dtype", "epilogue", "error", "fast_paths", "checksum", "timer", "trace"];
 
 const fn rule(module: &'static str, reach: Reach, names: &'static [&'static str]) -> Rule {
     Rule { module, reach, names }
@@ -145,4 +145,6 @@ pub const RULES: &[Rule] = &[
     rule("error", Only(PLAIN), &["wgpu"]),
     rule("checksum", Only(PLAIN), &["wgpu"]),
     rule("timer", Only(PLAIN), &["wgpu"]),
+    // What it tells is text and numbers.
+    rule("trace", Only(&[]), &["wgpu"]),
 ];

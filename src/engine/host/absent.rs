@@ -1,0 +1,52 @@
+//! In the place of the steps on the host where it does not compute.
+
+use crate::device::Device;
+use crate::engine::{BackwardRank, ForwardRank};
+use crate::error::Error;
+use crate::host::Threads;
+use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
+
+pub(super) fn statistics(_: &ForwardRank<'_>, threads: &Threads) -> Vec<Moments> {
+    match *threads {}
+}
+
+pub(super) fn normalize(
+    _: &mut ForwardRank<'_>,
+    _: &[Centering],
+    threads: &Threads,
+) -> Result<(), Error> {
+    match *threads {}
+}
+
+pub(super) fn gradient_sums(
+    _: &BackwardRank<'_>,
+    _: &Normalization,
+    threads: &Threads,
+) -> Result<Vec<GradientSums>, Error> {
+    match *threads {}
+}
+
+pub(super) fn input_gradients(
+    _: &mut BackwardRank<'_>,
+    _: &[GradCentering],
+    threads: &Threads,
+) -> Result<(), Error> {
+    match *threads {}
+}
+
+pub(crate) fn forward_fused(
+    _: &Device,
+    _: &mut [ForwardRank<'_>],
+    _: impl Fn(&[Vec<Moments>]) -> Vec<Centering> + Sync,
+) -> Option<Vec<Vec<Moments>>> {
+    None
+}
+
+pub(crate) fn backward_fused(
+    _: &Device,
+    _: &mut [BackwardRank<'_>],
+    _: &Normalization,
+    _: impl Fn(&Normalization, &[Vec<GradientSums>]) -> Vec<GradCentering> + Sync,
+) -> Option<Vec<Vec<GradientSums>>> {
+    None
+}

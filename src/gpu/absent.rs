@@ -1,0 +1,141 @@
+//! In the place of `gpu` without that feature: its names, as types that have no values.
+//!
+//! What the crate does with a GPU is compiled all the same, and is never reached.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::error::{ArgumentError, Error, GpuError};
+use crate::plan::DeviceCaps;
+use crate::probe::Findings;
+
+/// A result that a device is already working on.
+pub(crate) type Pending<T> = BoxFuture<'static, Result<T, Error>>;
+
+/// There is no GPU.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Gpu {}
+
+/// Nor a part of its memory.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct BufferSlice {
+    pub offset_bytes: u64,
+    pub size_bytes: u64,
+    pub is_shared: bool,
+    none: Gpu,
+}
+
+/// Nor memory of a call.
+#[derive(Debug)]
+pub(crate) struct Lease(BufferSlice);
+
+/// Nor memory of an application's calls.
+#[derive(Debug)]
+pub(crate) enum Memory {}
+
+/// Nor anybody who watches it.
+#[derive(Debug)]
+pub(crate) enum Watch {}
+
+/// Nor anything that is recorded.
+pub(crate) enum Recorder {}
+
+impl Deref for Lease {
+    type Target = BufferSlice;
+
+    fn deref(&self) -> &BufferSlice {
+        &self.0
+    }
+}
+
+impl Lease {
+    pub fn keep_out(&self) {
+        match self.none {}
+    }
+}
+
+impl Watch {
+    pub fn is_written(&self) -> bool {
+        match *self {}
+    }
+}
+
+impl BufferSlice {
+    pub fn check_writable(&self) -> Result<(), ArgumentError> {
+        match self.none {}
+    }
+
+    pub fn check_readable(&self) -> Result<(), ArgumentError> {
+        match self.none {}
+    }
+
+    pub fn number(&self) -> u64 {
+        match self.none {}
+    }
+
+    pub fn written_at(&self) -> u64 {
+        match self.none {}
+    }
+
+    pub fn overlaps(&self, _: &Self) -> bool {
+        match self.none {}
+    }
+}
+
+impl Gpu {
+    pub fn name(&self) -> &str {
+        match *self {}
+    }
+
+    pub fn caps(&self) -> &DeviceCaps {
+        match *self {}
+    }
+
+    pub fn findings(&self) -> Option<&Findings> {
+        match *self {}
+    }
+
+    pub fn start_clock(&self) -> Result<(), GpuError> {
+        match *self {}
+    }
+
+    pub fn take_time(&self, _: Duration) -> Pending<Duration> {
+        match *self {}
+    }
+
+    pub fn wait(&self, _: Duration) -> Pending<()> {
+        match *self {}
+    }
+
+    pub fn new_buffer(&self, _: u64, _: Option<&[u8]>) -> Result<BufferSlice, Error> {
+        match *self {}
+    }
+
+    pub fn scratch_of(&self, _: Option<&Memory>, _: u64) -> Result<Lease, Error> {
+        match *self {}
+    }
+
+    pub fn write(&self, _: &BufferSlice, _: &[u8]) -> Result<(), Error> {
+        match *self {}
+    }
+
+    pub fn note_write(&self, _: &BufferSlice, _: u64) {
+        match *self {}
+    }
+
+    pub fn watch(&self, _: &BufferSlice) -> Watch {
+        match *self {}
+    }
+
+    pub fn submit_and_read(
+        &self,
+        _: &'static str,
+        _: Duration,
+        _: &BufferSlice,
+        _: impl FnOnce(&mut Recorder),
+    ) -> Pending<Vec<u8>> {
+        match *self {}
+    }
+}
