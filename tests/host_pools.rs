@@ -5,21 +5,18 @@
 //! its test alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "it/common/mod.rs"]
-mod common;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
-use common::*;
 use pollster::block_on;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, Tensor,
     config::Epilogue, joint,
 };
+use syncbn_testkit::*;
 
 /// Many times what the calls of a test take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,8 +9,6 @@
 #[allow(dead_code)]
 #[path = "it/epilogue/bounds.rs"]
 mod bounds;
-#[path = "it/common/mod.rs"]
-mod common;
 #[allow(dead_code)]
 #[path = "it/epilogue/problem.rs"]
 mod problem;
@@ -22,12 +20,12 @@ mod stored;
 use std::sync::OnceLock;
 
 use bounds::check;
-use common::Random;
 use pollster::block_on;
 use problem::Problem;
 use shapes::Kind;
 use stored::{Layouts, Types};
 use syncbn::{Device, config::Epilogue, device::FastPaths};
+use syncbn_testkit::{self as common, Random};
 
 /// How the drivers' adapters call themselves.
 const LAVAPIPE: &str = "llvmpipe";

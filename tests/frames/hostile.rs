@@ -6,8 +6,8 @@ use std::time::Duration;
 use stats_alloc::Region;
 use syncbn::low_level::Frame;
 
-use crate::common::Random;
 use crate::{COUNTED, FIXED_BYTES, frames};
+use syncbn_testkit::Random;
 
 const SEED: u64 = 7;
 const MUTATIONS: usize = 300_000;

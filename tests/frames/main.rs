@@ -4,12 +4,8 @@
 //! `hostile` decodes damaged and invented bytes, `peers` lets a rank send them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../it/common/mod.rs"]
-mod common;
 mod hostile;
 mod peers;
-#[path = "../it/faults/saboteur.rs"]
-mod saboteur;
 
 use std::alloc::System;
 

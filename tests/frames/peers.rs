@@ -8,10 +8,10 @@ use syncbn::{
     error::ExchangeError,
 };
 
-use crate::common::on_threads;
-use crate::common::tapped::{frames, listed};
 use crate::header;
-use crate::saboteur::{Sabotage, saboteur};
+use syncbn_testkit::on_threads;
+use syncbn_testkit::sabotage::{Sabotage, saboteur};
+use syncbn_testkit::transport::{frames, listed};
 
 const RANKS: usize = 4;
 const CULPRIT: usize = 2;

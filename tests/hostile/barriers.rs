@@ -4,7 +4,7 @@
 use pollster::block_on;
 use syncbn::{BatchNorm, BatchNormConfig, Device};
 
-use super::common::normal::normal;
+use super::common::normal;
 use super::common::*;
 use super::rewrite::rewritten_in;
 use super::{quads, sides};

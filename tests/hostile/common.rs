@@ -9,7 +9,12 @@
 //! of `Style`, separated by commas. `SYNCBN_HOSTILE_TEXTS` names a folder to keep the rewritten
 //! texts in.
 
-pub use super::ordinary::*;
+pub use syncbn_testkit::*;
+
+#[path = "../it/common/devices.rs"]
+pub mod devices;
+
+pub use devices::{Kind, virtual_gpus};
 
 use syncbn::{Device, device::FastPaths, low_level};
 
@@ -19,6 +24,7 @@ use super::rewrite::{Style, rewritten_in};
 /// Where the seeds start unless the environment says otherwise.
 const FIRST_SEED: u64 = 1;
 
+/// Whether tests run on the host, too, whose kernels the compiler does not see.
 pub const TESTS_HOST: bool = false;
 
 pub fn first_seed() -> u64 {

@@ -26,8 +26,6 @@ mod epilogues;
 mod kernels;
 #[path = "../it/epilogue/not_finite.rs"]
 mod not_finite;
-#[path = "../it/common/mod.rs"]
-mod ordinary;
 mod planted;
 mod planted_runs;
 #[allow(dead_code)]

@@ -4,7 +4,7 @@
 use pollster::block_on;
 use syncbn::{BatchNorm, BatchNormConfig, DType, Device, Layout, SyncBatchNorm};
 
-use super::common::normal::normal;
+use super::common::normal;
 use super::common::*;
 use super::resident::RESIDENT_ULP;
 use super::stored::{read_as, upload_as};

@@ -17,8 +17,8 @@ use syncbn::collective::LocalGroup;
 use syncbn::error::GroupError;
 use syncbn::{BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
 
-use common::all_reduce::all_reduce_groups;
-use common::tapped::Tapped;
+use common::all_reduce_groups;
+use common::transport::Tapped;
 use common::{Random, on_threads, process_groups};
 
 /// Nobody waits in vain here, save where a test says so.

@@ -6,11 +6,11 @@
 //! [`counter`]. This file counts the passes of a `SyncBatchNorm`, `steps` their steps and what may
 //! be asked of a pass, `on_device` the passes of a `BatchNorm`.
 
-pub mod counter;
 mod on_device;
 mod steps;
 
-use crate::common;
+use crate::common::cost as counter;
+use crate::common::{self, noop};
 
 use counter::{Cost, counting, spent};
 use pollster::block_on;
@@ -20,13 +20,6 @@ use syncbn::{
 };
 
 const DIMS: [usize; 4] = [8, 16, 8, 8];
-
-fn noop() -> Device {
-    let descriptor =
-        wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
-    let (device, queue) = wgpu::Device::noop(&descriptor);
-    Device::from_wgpu(device, queue).unwrap()
-}
 
 /// The tensors of a step on some ranks of one device.
 struct Tensors {

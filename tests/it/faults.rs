@@ -14,7 +14,6 @@ mod judge;
 mod parameters;
 mod random;
 mod rank;
-pub mod saboteur;
 mod scenario;
 mod silent;
 

@@ -4,10 +4,10 @@
 //! The device is wgpu's own that runs nothing: memory is asked of it as of any other, and no shader
 //! costs time.
 
-use crate::common;
 use std::cell::Cell;
 
-use common::events::hear;
+use crate::common::events::hear;
+use crate::common::noop;
 use pollster::block_on;
 use syncbn::{Backward, BatchNormConfig, Device, Forward, SyncBatchNorm, Tensor, config::Epilogue};
 use tracing::field::{Field, Visit};
@@ -59,13 +59,6 @@ fn resnet50() -> Vec<(usize, usize, Epilogue)> {
         }
     }
     layers
-}
-
-fn noop() -> Device {
-    let descriptor =
-        wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
-    let (device, queue) = wgpu::Device::noop(&descriptor);
-    Device::from_wgpu(device, queue).unwrap()
 }
 
 #[test]

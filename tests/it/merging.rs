@@ -1,80 +1,24 @@
 //! A transport that supports all-reduce: layers over it give the bits of one that gathers
 //! them, and the errors.
 
-use crate::common;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank, ReduceOp};
+use syncbn::collective::Collective;
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm,
-    collective::LocalGroup, error::ExchangeError,
+    error::ExchangeError,
 };
 
-use common::tapped::Tapped;
-use common::*;
+use crate::common::sabotage::{Sabotage, saboteur};
+use crate::common::transport::Tapped;
+use crate::common::*;
 
 const CHANNELS: usize = 3;
 /// Nobody waits in vain here.
 const LONG: Duration = Duration::from_secs(20);
 
-/// The crate's own transport, which merges if asked to, and may say something else in the second
-/// exchange.
-#[derive(Debug)]
-struct Merging {
-    inner: LocalRank,
-    merges: bool,
-    second: Option<Vec<u8>>,
-    exchanges: AtomicUsize,
-}
-
-impl Collective for Merging {
-    fn rank(&self) -> usize {
-        self.inner.rank()
-    }
-
-    fn world_size(&self) -> usize {
-        self.inner.world_size()
-    }
-
-    fn all_gather(
-        &self,
-        message: Vec<u8>,
-        deadline: Duration,
-    ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
-        self.inner.all_gather(message, deadline)
-    }
-
-    fn supports_all_reduce(&self) -> bool {
-        self.merges
-    }
-
-    fn all_reduce(
-        &self,
-        message: Vec<u8>,
-        op: ReduceOp,
-        deadline: Duration,
-    ) -> BoxFuture<'static, Result<Arc<[u8]>, CollectiveError>> {
-        let is_second = self.exchanges.fetch_add(1, Ordering::Relaxed) == 1;
-        let message = self.second.clone().filter(|_| is_second).unwrap_or(message);
-        self.inner.all_reduce(message, op, deadline)
-    }
-
-    fn abort(&self, message: Vec<u8>) {
-        self.inner.abort(message);
-    }
-
-    fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
-        self.inner.split(key, members)
-    }
-}
-
 fn groups(world_size: usize, merges: bool) -> Vec<ProcessGroup> {
-    let ranks = LocalGroup::ranks(world_size).into_iter();
-    let merging = |inner| Merging { inner, merges, second: None, exchanges: AtomicUsize::new(0) };
-    ranks.map(|inner| ProcessGroup::new(merging(inner)).with_deadline(LONG)).collect()
+    if merges { all_reduce_groups(world_size, LONG) } else { process_groups(world_size, LONG) }
 }
 
 /// Outputs and gradients of every process with so many devices, and the running statistics, in
@@ -174,12 +118,12 @@ fn ranks_that_are_elsewhere_are_named_as_where_messages_are_gathered() {
 
 /// The errors of all ranks when one says `bytes` in the second exchange of a layer.
 fn errors_of(bytes: &[u8], culprit: usize) -> Vec<ExchangeError> {
-    let groups = LocalGroup::ranks(5).into_iter().enumerate().map(|(rank, inner)| {
-        let second = (rank == culprit).then(|| bytes.to_vec());
-        ProcessGroup::new(Merging { inner, merges: true, second, exchanges: AtomicUsize::new(0) })
-            .with_deadline(LONG)
+    let groups = groups_over(5, LONG, |rank| {
+        let sabotage =
+            if rank.rank() == culprit { Sabotage::Send(bytes.to_vec()) } else { Sabotage::Nothing };
+        saboteur(rank, sabotage, 1).all_reducing(true)
     });
-    on_threads(groups.collect(), |group| {
+    on_threads(groups, |group| {
         let host = Device::host();
         let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])
             .unwrap()
@@ -221,7 +165,8 @@ fn a_rank_whose_message_cannot_be_merged_is_named_on_every_rank() {
 #[test]
 fn a_rank_whose_list_is_shorter_than_it_says_is_named_on_every_rank() {
     for (merges, culprit) in [(false, 0), (false, 3), (true, 0), (true, 1), (true, 3), (true, 4)] {
-        let groups = LocalGroup::ranks(5).into_iter().enumerate().map(|(rank, inner)| {
+        let groups = groups_over(5, LONG, |inner| {
+            let rank = inner.rank();
             let tap = move |mut message: Vec<u8>| {
                 if rank == culprit {
                     let frame =
@@ -230,9 +175,9 @@ fn a_rank_whose_list_is_shorter_than_it_says_is_named_on_every_rank() {
                 }
                 message
             };
-            ProcessGroup::new(Tapped::new(inner, tap).merging(merges)).with_deadline(LONG)
+            Tapped::new(inner, tap).all_reducing(merges)
         });
-        let errors = on_threads(groups.collect(), |group| {
+        let errors = on_threads(groups, |group| {
             let host = Device::host();
             let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])
                 .unwrap()

@@ -2,7 +2,7 @@
 //! asked.
 
 use crate::common;
-use crate::cost::counter;
+use crate::common::cost as counter;
 use std::time::{Duration, Instant};
 
 use common::adapter;

@@ -17,7 +17,6 @@ mod two_groups;
 mod wishes;
 
 use crate::common;
-use crate::faults::saboteur;
 
 use std::time::Duration;
 

@@ -24,7 +24,7 @@
 use syncbn::{DType, Device, config::Epilogue};
 use syncbn_reference::{self as reference, Affine, Gradients, RankBatch};
 
-use super::common::shares::worst_share;
+use super::common::worst_share;
 use super::common::*;
 use super::problem::{Pass, Problem, Uses};
 use super::stored::{Layouts, Types, half_ulp};

@@ -8,8 +8,8 @@ use syncbn::{
     error::ExchangeError,
 };
 
+use crate::common::sabotage::{Sabotage, saboteur};
 use crate::common::{adapter, on_threads, own_device, process_groups};
-use crate::faults::saboteur::{Sabotage, saboteur};
 
 /// Long, because nobody may have to wait for it.
 const DEADLINE: Duration = Duration::from_secs(20);

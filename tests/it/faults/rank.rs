@@ -11,7 +11,7 @@ use syncbn::{
     error::ExchangeError,
 };
 
-use crate::faults::saboteur::{Sabotage, saboteur};
+use crate::common::sabotage::{Sabotage, saboteur};
 use crate::faults::scenario::{CALLS, Call, Executor, Fault, STEPS, Scenario};
 
 /// What a rank saw.

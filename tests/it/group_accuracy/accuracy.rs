@@ -7,7 +7,7 @@
 use pollster::block_on;
 use syncbn::{BatchNormConfig, SyncBatchNorm};
 
-use super::common::normal::normal;
+use super::common::normal;
 use super::common::*;
 
 const EPS: f64 = 1e-5;

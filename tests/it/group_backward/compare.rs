@@ -20,7 +20,7 @@
 use syncbn::stats::{BackwardReport, GlobalGradientSums, GradientSums};
 use syncbn_reference::{self as reference, Gradients};
 
-use super::common::shares::worst_share;
+use super::common::worst_share;
 use super::common::*;
 use super::problem::{Found, Problem, Uses, with_ranks};
 use syncbn::config::AffineGradient;

@@ -6,7 +6,7 @@ use syncbn::error::ExchangeError;
 use syncbn::{Device, Error, Forward, Saved, joint};
 
 use super::LONG;
-use super::common::all_reduce::all_reduce_groups;
+use super::common::all_reduce_groups;
 use super::common::*;
 use super::processes::Process;
 

@@ -13,8 +13,8 @@ use syncbn::{
 use syncbn::{config::Epilogue, joint};
 
 use super::LONG;
-use super::common::all_reduce::all_reduce_groups;
-use super::common::tapped::Tapped;
+use super::common::all_reduce_groups;
+use super::common::transport::Tapped;
 use super::common::*;
 
 /// Channels of the layers.
@@ -158,7 +158,8 @@ fn outcomes(
             counted.fetch_add(1, Ordering::Relaxed);
             message
         };
-        let group = ProcessGroup::new(Tapped::new(rank, tap).merging(merges)).with_deadline(LONG);
+        let group =
+            ProcessGroup::new(Tapped::new(rank, tap).all_reducing(merges)).with_deadline(LONG);
         run(&mut Process::new(&group, devices), is_joint, &messages)
     })
 }

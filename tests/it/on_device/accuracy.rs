@@ -5,7 +5,7 @@ use pollster::block_on;
 use syncbn::{Backward, BatchNorm, BatchNormConfig, Saved};
 use syncbn_reference as reference;
 
-use super::common::normal::normal;
+use super::common::normal;
 use super::common::*;
 
 const EPS: f64 = 1e-5;

@@ -7,7 +7,7 @@ use syncbn::error::ExchangeError;
 use syncbn::stats::{GlobalGradientSums, Local, Moments};
 use syncbn::{Backward, Device, Error, joint};
 
-use crate::common::all_reduce::all_reduce_groups;
+use crate::common::all_reduce_groups;
 use crate::common::{on_threads, process_groups};
 use crate::overlapping::order::{LONG, ROUNDS, Rank, assert_mean, of, over_all, sum_dy};
 

@@ -11,7 +11,7 @@ use syncbn::{
     Tensor, joint,
 };
 
-use crate::common::all_reduce::all_reduce_groups;
+use crate::common::all_reduce_groups;
 use crate::common::{Kind, on_threads, process_groups};
 
 /// Nobody waits in vain here.

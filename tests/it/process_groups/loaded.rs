@@ -7,7 +7,7 @@ use syncbn::{
     BatchNormConfig, Device, Error, Forward, Normalized, ProcessGroup, SyncBatchNorm, Tensor, joint,
 };
 
-use crate::common::all_reduce::all_reduce_groups;
+use crate::common::all_reduce_groups;
 use crate::common::{Kind, on_threads, process_groups};
 use crate::process_groups::{CHANNELS, LONG};
 

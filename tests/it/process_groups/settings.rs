@@ -8,7 +8,7 @@ use syncbn::{
     Backward, BatchNormConfig, Device, Error, ProcessGroup, Saved, SyncBatchNorm, Tensor,
 };
 
-use crate::common::all_reduce::all_reduce_groups;
+use crate::common::all_reduce_groups;
 use crate::common::{
     Batch, Kind, Random, TOLERANCE_ULP, bits, compare, definition, on_threads, process_groups, read,
 };

@@ -14,12 +14,12 @@ use syncbn::{
     joint,
 };
 
-use crate::common::all_reduce::all_reduce_groups;
-use crate::common::tapped::Tapped;
+use crate::common::all_reduce_groups;
+use crate::common::sabotage::{Sabotage, saboteur};
+use crate::common::transport::Tapped;
 use crate::common::{
     Batch, Kind, Parameters, Random, bits, on_threads, process_groups, read, upload,
 };
-use crate::process_groups::saboteur::{Sabotage, saboteur};
 use crate::process_groups::{CHANNELS, LONG};
 
 /// Bits of y and of all gradients per rank, and running statistics.
@@ -154,7 +154,7 @@ fn phases(spread: &[usize], merges: bool, calls: impl Fn(&ProcessGroup, usize) +
             }
             message
         };
-        ProcessGroup::new(Tapped::new(inner, tap).merging(merges)).with_deadline(LONG)
+        ProcessGroup::new(Tapped::new(inner, tap).all_reducing(merges)).with_deadline(LONG)
     });
     on_threads(groups.collect(), |group| calls(&group, spread[group.rank()]));
     phases.lock().unwrap().clone()
@@ -216,7 +216,7 @@ fn a_process_that_dies_while_numbers_of_devices_are_told_ends_all() {
     for (merges, culprit) in [(false, 0), (false, 2), (true, 1)] {
         let groups = LocalGroup::ranks(3).into_iter().enumerate().map(|(rank, inner)| {
             let sabotage = if rank == culprit { Sabotage::Panic } else { Sabotage::Nothing };
-            ProcessGroup::new(saboteur(inner, sabotage, 1).merging(merges)).with_deadline(LONG)
+            ProcessGroup::new(saboteur(inner, sabotage, 1).all_reducing(merges)).with_deadline(LONG)
         });
         let errors = on_threads(groups.collect(), |group| {
             let (layer, x) = layer(&group, &config, group.rank() + 1);

@@ -3,52 +3,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures::future::BoxFuture;
 use pollster::block_on;
-use syncbn::collective::{Collective, CollectiveError, Gathered, LocalGroup, LocalRank};
+use syncbn::collective::Collective;
 use syncbn::error::ExchangeError;
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm, Tensor, joint,
 };
 
-use crate::common::on_threads;
+use crate::common::transport::Tapped;
+use crate::common::{groups_over, on_threads};
 use crate::process_groups::{CHANNELS, LONG};
-
-/// The crate's own transport, which counts what rank 0 tells of failures.
-#[derive(Debug)]
-struct Counting {
-    inner: LocalRank,
-    aborts: Arc<AtomicUsize>,
-}
-
-impl Collective for Counting {
-    fn rank(&self) -> usize {
-        self.inner.rank()
-    }
-
-    fn world_size(&self) -> usize {
-        self.inner.world_size()
-    }
-
-    fn all_gather(
-        &self,
-        message: Vec<u8>,
-        deadline: Duration,
-    ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
-        self.inner.all_gather(message, deadline)
-    }
-
-    fn abort(&self, message: Vec<u8>) {
-        self.aborts.fetch_add(usize::from(self.inner.rank() == 0), Ordering::Relaxed);
-        self.inner.abort(message);
-    }
-
-    fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
-        self.inner.split(key, members)
-    }
-}
 
 /// A call of several layers at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,11 +92,12 @@ fn run(call: Call, groups: &[usize], refusing: &[usize]) -> (Error, Vec<(Error, 
     let count = groups.iter().max().unwrap() + 1;
     let aborts: Vec<_> = (0..count).map(|_| Arc::new(AtomicUsize::new(0))).collect();
     let pairs = aborts.iter().map(|aborts| {
-        let ranks = LocalGroup::ranks(2).into_iter();
-        let ranks = ranks.map(|inner| {
-            ProcessGroup::new(Counting { inner, aborts: aborts.clone() }).with_deadline(LONG)
+        let ranks = groups_over(2, LONG, |rank| {
+            // What rank 0 notifies of is counted.
+            let counted = if rank.rank() == 0 { aborts.clone() } else { Arc::default() };
+            Tapped::new(rank, |message| message).counting_aborts(counted)
         });
-        <[ProcessGroup; 2]>::try_from(ranks.collect::<Vec<_>>()).unwrap()
+        <[ProcessGroup; 2]>::try_from(ranks).unwrap()
     });
     let (own, others): (Vec<_>, Vec<_>) = pairs.map(|[own, other]| (own, other)).unzip();
     refusing.iter().for_each(|&group| own[group].abort("planted"));

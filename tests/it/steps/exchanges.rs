@@ -10,8 +10,8 @@ use syncbn::error::ExchangeError;
 use syncbn::stats::{GlobalGradientSums, LocalGradientSums};
 use syncbn::{ProcessGroup, Tensor, joint};
 
-use super::common::all_reduce::all_reduce_groups;
-use super::common::tapped::Tapped;
+use super::common::all_reduce_groups;
+use super::common::transport::Tapped;
 use super::*;
 
 /// Nobody waits in vain here.

@@ -9,7 +9,7 @@ use syncbn::state::{LoadOptions, StateDict};
 use syncbn::stats::RunningStats;
 use syncbn::{ProcessGroup, Tensor, joint};
 
-use super::common::all_reduce::all_reduce_groups;
+use super::common::all_reduce_groups;
 use super::*;
 
 /// Nobody waits in vain here.

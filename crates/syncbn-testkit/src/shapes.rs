@@ -2,7 +2,7 @@
 //! number of each.
 
 /// Takes the dimensions of every rank, and a number that tells this list from all others.
-type Check<'a> = &'a dyn Fn(&[&[usize]], u64);
+pub type Check<'a> = &'a dyn Fn(&[&[usize]], u64);
 
 /// Matrices.
 pub fn one_position_per_sample(check: Check<'_>) {

@@ -15,35 +15,11 @@ pub fn hear(
     tracing::subscriber::set_default(Listener { targets, heard })
 }
 
-/// Keeps two subscribers that may want any event. As long as there are fewer than two in a process,
-/// `tracing` forgets an event for all threads where the first thread that comes by it listens to
-/// none.
+/// Keeps two subscribers. As long as there are fewer than two in a process, `tracing` forgets an
+/// event for all threads where the first thread that comes by it listens to none.
 fn keep_asking() {
     static KEPT: OnceLock<[Dispatch; 2]> = OnceLock::new();
-    KEPT.get_or_init(|| [(); 2].map(|()| Dispatch::new(Undecided)));
-}
-
-struct Undecided;
-
-impl tracing::Subscriber for Undecided {
-    fn register_callsite(&self, _: &tracing::Metadata<'_>) -> Interest {
-        Interest::sometimes()
-    }
-
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        false
-    }
-
-    fn event(&self, _: &tracing::Event<'_>) {}
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
+    KEPT.get_or_init(|| [(); 2].map(|()| Dispatch::new(Listener { targets: &[], heard: |_| {} })));
 }
 
 struct Listener {
@@ -52,6 +28,10 @@ struct Listener {
 }
 
 impl tracing::Subscriber for Listener {
+    fn register_callsite(&self, _: &tracing::Metadata<'_>) -> Interest {
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         self.targets.contains(&metadata.target())
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use tracing::field::{Field, Visit};
 
-use crate::common::events::hear;
+use crate::events::hear;
 
 /// What calls have spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,10 +7,9 @@ use syncbn::{
     low_level::{Frame, Payload},
 };
 
-use crate::common::tapped::{Tapped, frames, listed};
+use crate::transport::{Tapped, frames, listed};
 
-/// What the transport does. No test binary uses all of it.
-#[allow(dead_code)]
+/// What the transport does.
 #[derive(Clone, Debug)]
 pub enum Sabotage {
     Nothing,

@@ -1,0 +1,50 @@
+//! Adapters that must be there, and devices that a test makes itself.
+
+use syncbn::Device;
+
+/// An adapter for virtual devices: the software driver where there is one, which every test machine
+/// has. The environment variable `SYNCBN_TEST_ADAPTER` asks for one whose name contains it.
+pub fn adapter() -> wgpu::Adapter {
+    let mut all = pollster::block_on(Device::adapters());
+    let names: Vec<String> = all.iter().map(|adapter| adapter.get_info().name).collect();
+    if let Ok(wanted) = std::env::var("SYNCBN_TEST_ADAPTER") {
+        all.retain(|adapter| adapter.get_info().name.contains(&wanted));
+    }
+    all.pop().unwrap_or_else(|| {
+        panic!("GPU tests need an adapter, found {names:?}: run scripts/test.sh, which installs a software driver")
+    })
+}
+
+/// A device that the test made itself, as an application does, with what `change` makes of the
+/// portable limits.
+pub fn own_device(
+    adapter: &wgpu::Adapter,
+    change: impl FnOnce(&mut wgpu::Limits),
+) -> (wgpu::Device, wgpu::Queue) {
+    let mut required_limits = wgpu::Limits::default();
+    change(&mut required_limits);
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    pollster::block_on(adapter.request_device(&descriptor)).expect("a device with these limits")
+}
+
+/// wgpu's own device that runs nothing: a result is there as soon as it is asked for.
+pub fn noop() -> Device {
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    Device::from_wgpu(device, queue).expect("a device")
+}
+
+/// Whether the adapter has f16 of its own. The one that tests run on must, unless another was asked
+/// for by name.
+pub fn assert_native_f16(adapter: &wgpu::Adapter) -> bool {
+    let info = adapter.get_info();
+    let native = adapter.features().contains(wgpu::Features::SHADER_F16);
+    if !native {
+        assert!(
+            std::env::var_os("SYNCBN_TEST_ADAPTER").is_some(),
+            "{} has no SHADER_F16, so that native f16 goes untested: name the adapter in SYNCBN_TEST_ADAPTER if that is meant",
+            info.name
+        );
+        println!("{} has no SHADER_F16: native f16 is not tested here", info.name);
+    }
+    native
+}

@@ -1,0 +1,27 @@
+//! What the integration tests of `syncbn` share, compiled once: adapters that must be there, random
+//! batches, the f64 definition, comparisons with it, and transports that a test has a hand in.
+//!
+//! The unit tests of `syncbn` cannot use it: the library that it is built with is another one than
+//! theirs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod adapter;
+pub mod batch;
+pub mod compare;
+pub mod cost;
+pub mod events;
+pub mod oracle;
+pub mod random;
+pub mod sabotage;
+pub mod shapes;
+pub mod transport;
+
+pub use adapter::{adapter, assert_native_f16, noop, own_device};
+pub use batch::{Batch, Parameters, bits, normal, read, upload};
+pub use compare::{
+    STATISTICS_TOLERANCE, TOLERANCE_ULP, compare, compare_running, compare_statistics, ulp,
+    worst_share,
+};
+pub use oracle::{definition, definition_with, widened};
+pub use random::Random;
+pub use transport::{all_reduce_groups, groups_over, on_threads, process_groups};
