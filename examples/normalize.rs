@@ -1,5 +1,6 @@
 //! Normalizes a batch from a file in training mode and writes y, so that other programs can compare
-//! it (`scripts/peers/accuracy.py`). Files hold little-endian f32 without a header.
+//! it (`scripts/peers/accuracy.py`). Files hold little-endian f32 without a header. Prints the
+//! device.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -55,7 +56,8 @@ async fn normalize(options: &Options, x: &[f32]) -> Result<Vec<f32>, Box<dyn Err
         );
     }
     let config = BatchNormConfig::torch(channels).with_eps(options.eps).with_affine(false);
-    let devices = devices(&options.adapter, options.ranks).await?;
+    let (devices, name) = devices(&options.adapter, options.ranks).await?;
+    println!("{name}");
     let inputs = upload(options, x, &devices)?;
     let outputs = if options.on_device {
         BatchNorm::new(config, &devices[0])?.forward_train(&inputs)?.output
@@ -69,9 +71,10 @@ async fn normalize(options: &Options, x: &[f32]) -> Result<Vec<f32>, Box<dyn Err
     Ok(y)
 }
 
-async fn devices(adapter: &str, ranks: usize) -> Result<Vec<Device>, Box<dyn Error>> {
+/// A device for each rank, and what they are.
+async fn devices(adapter: &str, ranks: usize) -> Result<(Vec<Device>, String), Box<dyn Error>> {
     if adapter == "host" {
-        return Ok(vec![Device::host(); ranks]);
+        return Ok((vec![Device::host(); ranks], "host (CPU)".to_owned()));
     }
     let adapters = Device::adapters().await;
     let found = adapters.iter().find(|found| found.get_info().name.contains(adapter));
@@ -80,7 +83,8 @@ async fn devices(adapter: &str, ranks: usize) -> Result<Vec<Device>, Box<dyn Err
     for _ in 0..ranks {
         devices.push(Device::from_adapter(found).await?);
     }
-    Ok(devices)
+    let info = found.get_info();
+    Ok((devices, format!("{}, {} {}", info.name, info.driver, info.driver_info)))
 }
 
 /// Each rank's samples on its device.

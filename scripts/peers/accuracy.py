@@ -19,6 +19,7 @@ import csv
 import json
 import math
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -165,32 +166,37 @@ def build():
     return target / "release" / "examples" / "normalize"
 
 
-def of_ours(program, name, arguments, folder, expected, eps_of):
+def of_ours(program, name, arguments, inputs, devices):
+    folder, expected, eps_of = inputs
+
     def normalized(key):
         shape = ",".join(map(str, SHAPE))
         y = folder / f"{key}.y"
-        subprocess.run([program, "--shape", shape, "--eps", str(eps_of[key]), *arguments,
-                        folder / f"{key}.f32", y], check=True)
+        command = [program, "--shape", shape, "--eps", str(eps_of[key]), *arguments,
+                   folder / f"{key}.f32", y]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        devices.add(done.stdout.strip())
         return np.fromfile(y, np.float32).reshape(SHAPE)
 
-    version = subprocess.run([program, "--version"], check=True, capture_output=True, text=True)
+    version = subprocess.run([program, "--version"], check=True, stdout=subprocess.PIPE, text=True)
     return list(rows_of(name, version.stdout.split()[-1], expected, normalized))
 
 
-def ours(options, folder, expected, eps_of):
+def ours(options, inputs):
+    """Rows of ours, and the names of the devices."""
     program = options.program or build()
-    rows = []
+    rows, devices = [], set()
     for adapter in ["host", *options.adapters.split(",")]:
         for ranks in (1, 2):
             several = f", {ranks} ranks" if ranks > 1 else ""
             arguments = ["--adapter", adapter, "--ranks", str(ranks)]
             name = f"syncbn on {adapter}{several}"
-            rows += of_ours(program, name, arguments, folder, expected, eps_of)
+            rows += of_ours(program, name, arguments, inputs, devices)
         if adapter != "host":
             arguments = ["--adapter", adapter, "--on-device"]
             name = f"syncbn BatchNorm on {adapter}"
-            rows += of_ours(program, name, arguments, folder, expected, eps_of)
-    return rows
+            rows += of_ours(program, name, arguments, inputs, devices)
+    return rows, devices
 
 
 def short(error):
@@ -199,6 +205,13 @@ def short(error):
         return error
     number = float(error)
     return f"{number:.1f}" if number < 100 else f"{number:.1e}".replace("e+0", "e")
+
+
+def processor():
+    """The widest vectors of the processor."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    has = lambda flag: any(flag in line.split() for line in text.splitlines() if "flags" in line)
+    return "AVX-512" if has("avx512f") else "AVX2" if has("avx2") else platform.processor()
 
 
 def print_table(rows):
@@ -226,14 +239,19 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         expected, eps_of = make_inputs(folder, options.seeds)
-        rows = ours(options, folder, expected, eps_of) if "syncbn" in chosen else []
+        rows, devices = [], set()
+        if "syncbn" in chosen:
+            rows, devices = ours(options, (folder, expected, eps_of))
         for name in ENVIRONMENTS:
             if name in chosen:
                 rows += of_peer(name, folder, expected)
     if options.out:
         with options.out.open("w", newline="") as out:
-            out.write(f"# worst error of y in ulp of the channel's largest |y|, {SHAPE}, "
-                      f"{options.seeds} seeds; scripts/peers/accuracy.py\n")
+            out.write(f"# device: {platform.machine()} {platform.system()}, {processor()}; "
+                      f"{'; '.join(sorted(devices))}\n"
+                      f"# measured: scripts/peers/accuracy.py --seeds {options.seeds}, {SHAPE}\n"
+                      "# worst_ulp: worst error of y in ulp of the channel's largest |y|; zero, nan "
+                      "or refused where there is none\n")
             writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
