@@ -160,10 +160,10 @@ def of_peer(name, folder, expected):
 
 
 def build():
-    command = ["cargo", "build", "--release", "--example", "normalize"]
+    command = ["cargo", "build", "--release", "--package", "syncbn-bench", "--bin", "normalize"]
     subprocess.run(command, cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    return target / "release" / "examples" / "normalize"
+    return target / "release" / "normalize"
 
 
 def of_ours(program, name, arguments, inputs, devices):
@@ -227,7 +227,7 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     parser.add_argument("--only", help="comma-separated names, `syncbn` for ours")
     parser.add_argument("--adapters", default="llvmpipe", help="GPUs that ours runs on")
-    parser.add_argument("--program", type=Path, help="the example normalize, built already")
+    parser.add_argument("--program", type=Path, help="syncbn-bench's normalize, built already")
     parser.add_argument("--seeds", type=int, default=5, help="inputs of each case")
     parser.add_argument("--out", type=Path, help="CSV")
     parser.add_argument("--table", type=Path, help="print the table of such a CSV, compute nothing")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
-# Name and shape (N, C, spatial…) of the whole batch: those of the bench tool.
+# Name and shape (N, C, spatial…) of the whole batch: those of crates/syncbn-bench.
 WORKLOADS = {
     "rn_64x112": [32, 64, 112, 112],
     "rn_256x56": [32, 256, 56, 56],
