@@ -28,29 +28,26 @@ pub enum State {
     Broken(String),
 }
 
-/// Reads every case below `root`.
+/// Reads every case below `root`; `own` says that the folder is this project's, whose formats are
+/// all known.
 ///
 /// # Errors
 /// Of a folder or manifest that cannot be read. A broken case is an entry of its own.
-pub fn read(root: &Path) -> Result<Vec<Entry>, String> {
-    Ok(manifests(root)?.iter().flat_map(|manifest| entries(root, manifest)).collect())
+pub fn read(root: &Path, own: bool) -> Result<Vec<Entry>, String> {
+    Ok(manifests(root)?.iter().flat_map(|manifest| entries(root, own, manifest)).collect())
 }
 
-fn entries(root: &Path, manifest: &Manifest) -> Vec<Entry> {
+fn entries(root: &Path, own: bool, manifest: &Manifest) -> Vec<Entry> {
     let read = match manifest.format.as_str() {
         "syncbn-golden-1" => golden::entry,
         "syncbn-mindspore-1" => mindspore::entry,
         "syncbn-inference-1" => inference::entry,
         "syncbn-procedural-1" => procedural::entry,
-        unknown => {
-            let known =
-                "syncbn-golden-1, syncbn-mindspore-1, syncbn-inference-1, syncbn-procedural-1";
-            let what = format!(
-                "{}: the format {unknown:?} is unknown; known are {known}",
-                manifest.path.display()
-            );
+        _ if own => {
+            let what = format!("{}: {}", manifest.path.display(), unknown(manifest));
             return vec![broken(manifest.path.display().to_string(), what)];
         }
+        _ => not_known,
     };
     if manifest.cases.is_empty() {
         let what = format!("{}: the manifest lists no cases", manifest.path.display());
@@ -65,6 +62,18 @@ fn entries(root: &Path, manifest: &Manifest) -> Vec<Entry> {
             read(manifest, case, name.clone()).unwrap_or_else(|what| broken(name, what))
         })
         .collect()
+}
+
+fn unknown(manifest: &Manifest) -> String {
+    let known = "syncbn-golden-1, syncbn-mindspore-1, syncbn-inference-1, syncbn-procedural-1";
+    format!("the format {:?} is unknown; known are {known}", manifest.format)
+}
+
+/// A case of a format that this runner does not know.
+fn not_known(manifest: &Manifest, case: &serde_json::Value, name: String) -> Result<Entry, String> {
+    let world = case["world"].as_u64().map_or(1, |world| world as usize);
+    let parts = vec![Part::Forward, Part::Backward];
+    Ok(Entry { name, world, parts, state: State::NotYet(unknown(manifest)) })
 }
 
 fn broken(name: String, what: String) -> Entry {

@@ -52,52 +52,69 @@ pub fn host(world: usize, form: Form) -> Place {
     Place { name: "host".to_owned(), devices: vec![Device::host(); world], smallest_world: 1, form }
 }
 
-/// Every adapter with as many virtual devices as the largest case has ranks, the host as often, and
-/// the two in turn; or the host alone where that is asked for.
-///
-/// # Errors
-/// When there is no adapter: a run that leaves the GPU path out must not look like one that passed.
-pub fn places(world: usize) -> Result<Vec<Place>, String> {
-    let wanted = env::var("SYNCBN_TEST_ADAPTER").unwrap_or_default();
-    if wanted == "host" {
-        println!("adapter: none, as SYNCBN_TEST_ADAPTER asks for the host alone");
-        return Ok(vec![host(world, Form::of_place(0))]);
+/// Where cases are run.
+pub struct Places {
+    /// What there is to say of the adapters.
+    pub adapters: Vec<String>,
+    pub all: Vec<Place>,
+}
+
+impl Places {
+    /// Every adapter with as many virtual devices as the largest case has ranks, the host as often,
+    /// and the two in turn; or the host alone where that is asked for.
+    ///
+    /// # Errors
+    /// When there is no adapter: a run that leaves the GPU path out must not look like one that
+    /// passed.
+    pub fn open(world: usize) -> Result<Self, String> {
+        let wanted = env::var("SYNCBN_TEST_ADAPTER").unwrap_or_default();
+        if wanted == "host" {
+            let adapters = vec!["none, as SYNCBN_TEST_ADAPTER asks for the host alone".to_owned()];
+            return Ok(Self { adapters, all: vec![host(world, Form::of_place(0))] });
+        }
+        let mut adapters = block_on(Device::adapters());
+        let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+        adapters.retain(|adapter| adapter.get_info().name.contains(&wanted));
+        if adapters.is_empty() {
+            let hint = "install a Vulkan driver (mesa-vulkan-drivers has a software one)";
+            return Err(format!(
+                "no adapter whose name contains {wanted:?} among {names:?}: {hint}"
+            ));
+        }
+        let (mut lines, mut places) = (Vec::new(), Vec::<Place>::new());
+        for adapter in &adapters {
+            let open = |_| block_on(Device::from_adapter(adapter)).map_err(|error| chain(&error));
+            let devices = (0..world).map(open).collect::<Result<Vec<Device>, String>>();
+            let info = adapter.get_info();
+            let devices = devices.map_err(|error| format!("{}: {error}", info.name))?;
+            lines.push(format!(
+                "{}, {:?}, {}, as {world} virtual devices",
+                info.name, info.backend, info.driver_info
+            ));
+            let alike = places.iter().filter(|place| place.name.starts_with(&info.name)).count();
+            let name = if alike == 0 { info.name } else { format!("{} #{}", info.name, alike + 1) };
+            places.push(Place {
+                name,
+                devices,
+                smallest_world: 1,
+                form: Form::of_place(places.len()),
+            });
+        }
+        let host = host(world, Form::of_place(places.len()));
+        if let Some(first) = places.first() {
+            let mixed = first.devices.iter().zip(&host.devices).enumerate();
+            let mixed = mixed
+                .map(|(rank, (gpu, host))| if rank % 2 == 0 { gpu.clone() } else { host.clone() })
+                .collect();
+            let form = Form::of_place(places.len() + 1);
+            places.push(host);
+            places.push(Place {
+                name: "both in turn".to_owned(),
+                devices: mixed,
+                smallest_world: 2,
+                form,
+            });
+        }
+        Ok(Self { adapters: lines, all: places })
     }
-    let mut adapters = block_on(Device::adapters());
-    let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
-    adapters.retain(|adapter| adapter.get_info().name.contains(&wanted));
-    if adapters.is_empty() {
-        let hint = "install a Vulkan driver (mesa-vulkan-drivers has a software one)";
-        return Err(format!("no adapter whose name contains {wanted:?} among {names:?}: {hint}"));
-    }
-    let mut places: Vec<Place> = Vec::new();
-    for adapter in &adapters {
-        let open = |_| block_on(Device::from_adapter(adapter)).map_err(|error| chain(&error));
-        let devices = (0..world).map(open).collect::<Result<Vec<Device>, String>>();
-        let info = adapter.get_info();
-        let devices = devices.map_err(|error| format!("{}: {error}", info.name))?;
-        println!(
-            "adapter: {}, {:?}, {}, as {world} virtual devices",
-            info.name, info.backend, info.driver_info
-        );
-        let alike = places.iter().filter(|place| place.name.starts_with(&info.name)).count();
-        let name = if alike == 0 { info.name } else { format!("{} #{}", info.name, alike + 1) };
-        places.push(Place { name, devices, smallest_world: 1, form: Form::of_place(places.len()) });
-    }
-    let host = host(world, Form::of_place(places.len()));
-    if let Some(first) = places.first() {
-        let mixed = first.devices.iter().zip(&host.devices).enumerate();
-        let mixed = mixed
-            .map(|(rank, (gpu, host))| if rank % 2 == 0 { gpu.clone() } else { host.clone() })
-            .collect();
-        let form = Form::of_place(places.len() + 1);
-        places.push(host);
-        places.push(Place {
-            name: "both in turn".to_owned(),
-            devices: mixed,
-            smallest_world: 2,
-            form,
-        });
-    }
-    Ok(places)
 }

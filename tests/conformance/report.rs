@@ -19,8 +19,10 @@ pub struct Report {
     passed: usize,
     failed: usize,
     not_yet_count: usize,
+    /// What was wrong, each with its case.
+    failures: Vec<String>,
     /// Of all that was seen in a place.
-    hasher: DefaultHasher,
+    hashers: BTreeMap<String, DefaultHasher>,
 }
 
 /// Where an entry was run.
@@ -67,7 +69,12 @@ fn lines(drivers: &BTreeMap<Driver, Row>) -> Vec<(&'static str, &Row)> {
 }
 
 impl Report {
-    /// Counts an entry that was run; what is wrong with it is printed at once.
+    /// What was wrong so far, as it is printed.
+    pub fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
+    /// Counts an entry that was run.
     pub fn ran(
         &mut self,
         case: &str,
@@ -85,8 +92,12 @@ impl Report {
         } else {
             self.failed += 1;
             row.failed += 1;
-            println!("FAILED {case}, {part:?}, {}, {}", at.place, at.driver.name());
-            verdict.failures.iter().for_each(|failure| println!("       {failure}"));
+            let mut what = format!("FAILED {case}, {part:?}, {}, {}", at.place, at.driver.name());
+            verdict
+                .failures
+                .iter()
+                .for_each(|failure| what.push_str(&format!("\n       {failure}")));
+            self.failures.push(what);
         }
         row.values += verdict.values;
         if verdict.share > row.share || row.share_at.is_empty() {
@@ -99,14 +110,15 @@ impl Report {
         row.bound = row.bound.or(bound);
     }
 
-    /// Takes the steps of a case into the fingerprint.
-    pub fn saw<'a>(&mut self, steps: impl Iterator<Item = &'a Observed>) {
-        steps.for_each(|observed| agreement::hash(observed, &mut self.hasher));
+    /// Takes the steps of a case into the fingerprint of a place.
+    pub fn saw<'a>(&mut self, place: &str, steps: impl Iterator<Item = &'a Observed>) {
+        let hasher = self.hashers.entry(place.to_owned()).or_default();
+        steps.for_each(|observed| agreement::hash(observed, hasher));
     }
 
-    /// A number that is the same for the same bits in all that was seen since the last one.
-    pub fn fingerprint(&mut self) -> u64 {
-        std::mem::take(&mut self.hasher).finish()
+    /// A number that is the same for the same bits in all that was seen in a place.
+    pub fn fingerprint(&self, place: &str) -> u64 {
+        self.hashers.get(place).cloned().unwrap_or_default().finish()
     }
 
     /// Counts an entry whose feature the library does not have.
@@ -118,7 +130,7 @@ impl Report {
     /// Counts something that cannot be run at all as a failure.
     pub fn broken(&mut self, case: &str, what: &str) {
         self.failed += 1;
-        println!("FAILED {case}\n       {what}");
+        self.failures.push(format!("FAILED {case}\n       {what}"));
     }
 
     /// Prints everything, the counts in the last line; whether all is well.
