@@ -10,11 +10,11 @@
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + lane;
+    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + invocation;
     if (channel < params.channels) {
         total[channel] = accumulated(total[channel], addend[channel]);
     }

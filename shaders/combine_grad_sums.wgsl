@@ -1,6 +1,6 @@
 // Local gradient sums of a rank from those of its tiles: Σg, Σ g·(x − pivot), and the flags.
 //
-// Dispatch: one workgroup per 256/rows channels. The host adds up the ranks next.
+// Dispatch: one workgroup per 256/lanes_per_channel channels. The host adds up the ranks next.
 
 #import combine
 
@@ -9,21 +9,21 @@
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let place = locate(lane, workgroup.x + workgroup.y * workgroups.x);
+    let place = locate(invocation, workgroup.x + workgroup.y * workgroups.x);
     var total = vec4<f32>(0.0);
-    for (var start = place.row; start < place.tiles; start += BATCH * params.rows) {
+    for (var start = place.lane; start < place.tiles; start += BATCH * params.lanes_per_channel) {
         var batch = vec4<f32>(0.0);
-        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.rows) {
+        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.lanes_per_channel) {
             batch += partial[tile * params.channels + place.channel];
         }
         total += batch;
     }
-    let sums = sum_over_rows(total, place.row, place.column, params.rows, params.columns_log2);
-    if (place.row == 0u && place.tiles > 0u) {
+    let sums = sum_over_lanes(total, place.lane, place.channel_slot, params.lanes_per_channel, params.channels_per_workgroup_log2);
+    if (place.lane == 0u && place.tiles > 0u) {
         local[place.channel] = sums;
     }
 }

@@ -3,7 +3,7 @@
 //
 // The pivot is the count-weighted mean of the tile means, formed relative to the first of them. A
 // tile about its own mean m moves to the pivot by d = m − pivot: Σ(x − pivot) = Σ(x − m) + n·d,
-// Σ(x − pivot)² = Σ(x − m)² + d·(2Σ(x − m) + n·d). Dispatch: one workgroup per 256/rows channels.
+// Σ(x − pivot)² = Σ(x − m)² + d·(2Σ(x − m) + n·d). Dispatch: one workgroup per 256/lanes_per_channel channels.
 // The host merges the ranks next.
 
 #import combine
@@ -18,11 +18,11 @@ fn count_of(tile: u32) -> f32 {
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let place = locate(lane, workgroup.x + workgroup.y * workgroups.x);
+    let place = locate(invocation, workgroup.x + workgroup.y * workgroups.x);
     let channel = place.channel;
     var first_mean = 0.0;
     if (place.tiles > 0u) {
@@ -30,20 +30,20 @@ fn main(
     }
 
     var offset = 0.0;
-    for (var start = place.row; start < place.tiles; start += BATCH * params.rows) {
+    for (var start = place.lane; start < place.tiles; start += BATCH * params.lanes_per_channel) {
         var batch = 0.0;
-        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.rows) {
+        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.lanes_per_channel) {
             batch += count_of(tile) * difference_f32(partial[tile * params.channels + channel].x, first_mean);
         }
         offset += batch;
     }
-    let total = sum_over_rows(vec4<f32>(offset, 0.0, 0.0, 0.0), place.row, place.column, params.rows, params.columns_log2);
+    let total = sum_over_lanes(vec4<f32>(offset, 0.0, 0.0, 0.0), place.lane, place.channel_slot, params.lanes_per_channel, params.channels_per_workgroup_log2);
     let pivot = settled_f32(first_mean + total.x / params.values);
 
     var moved = vec4<f32>(0.0);
-    for (var start = place.row; start < place.tiles; start += BATCH * params.rows) {
+    for (var start = place.lane; start < place.tiles; start += BATCH * params.lanes_per_channel) {
         var batch = vec4<f32>(0.0);
-        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.rows) {
+        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.lanes_per_channel) {
             let stats = partial[tile * params.channels + channel];
             let d = difference_f32(stats.x, pivot);
             let shift = count_of(tile) * d;
@@ -51,8 +51,8 @@ fn main(
         }
         moved += batch;
     }
-    let sums = sum_over_rows(moved, place.row, place.column, params.rows, params.columns_log2);
-    if (place.row == 0u && place.tiles > 0u) {
+    let sums = sum_over_lanes(moved, place.lane, place.channel_slot, params.lanes_per_channel, params.channels_per_workgroup_log2);
+    if (place.lane == 0u && place.tiles > 0u) {
         local[channel] = vec4<f32>(pivot, sums.x, sums.y, sums.z);
     }
 }

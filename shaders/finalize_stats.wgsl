@@ -58,11 +58,11 @@ fn follow_batch(channel: u32, mean: f32, variance: f32, is_lost: bool, is_beyond
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + lane;
+    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + invocation;
     if (channel >= params.channels) {
         return;
     }

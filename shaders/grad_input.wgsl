@@ -12,22 +12,22 @@
 @group(0) @binding(8) var<storage, read_write> grad_residual: array<Stored>;   // (N, C, L) in the layout of x
 #endif
 
-// A word of the mask holds the values of one row.
-const ROWS_PER_WORD: u32 = 1u;
+// A word of the mask holds the values of one lane.
+const LANES_PER_WORD: u32 = 1u;
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    var walk = begin_walk_from_last(lane, workgroup.x + workgroup.y * workgroups.x);
+    var walk = begin_walk_from_last(invocation, workgroup.x + workgroup.y * workgroups.x);
     if (!is_inside(walk)) {
         return;
     }
     let coefficients = grad_coefficients_of(walk.channel);
-    begin_upstream(walk, lane);
-    for (var i = 0u; i < params.row_values; i++) {
+    begin_upstream(walk, invocation);
+    for (var i = 0u; i < params.values_per_lane; i++) {
         if (!is_inside(walk)) {
             break;
         }

@@ -36,7 +36,7 @@ fn halves_at(address: u32) -> vec2<u32> {
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
@@ -45,7 +45,7 @@ fn main(
         return;
     }
     for (var n = 0u; n < WORDS_PER_INVOCATION; n++) {
-        let word = word_of(lane, index, n);
+        let word = word_of(invocation, index, n);
         let address = 2u * word;
         if (address + 1u < params.end_element) {
             let both = halves_at(address) | (halves_at(address + 1u) << vec2<u32>(16u));

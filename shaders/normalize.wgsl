@@ -1,6 +1,6 @@
 // The normalized, activated output.
 //
-// Dispatch: one workgroup per 256/rows channels and tile, whose rows are twice as long as those of
+// Dispatch: one workgroup per 256/lanes_per_tile channels and tile, whose lanes are twice as long as those of
 // the sums where elements are single values. The result is the output.
 
 #import tile
@@ -23,17 +23,17 @@
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    var walk = begin_walk_from_last(lane, workgroup.x + workgroup.y * workgroups.x);
+    var walk = begin_walk_from_last(invocation, workgroup.x + workgroup.y * workgroups.x);
 #if KEEPS_MASK
     var noted: MaskWord;
 #endif
     if (is_inside(walk)) {
         let affine = affine_of(walk.channel);
-        for (var i = 0u; i < params.row_values; i++) {
+        for (var i = 0u; i < params.values_per_lane; i++) {
             if (!is_inside(walk)) {
                 break;
             }
@@ -47,7 +47,7 @@ fn main(
     }
 #if KEEPS_MASK
     if (walk.count > 0u) {
-        mask[mask_word_of(walk.tile, walk.channel, lane)] = noted;
+        mask[mask_word_of(walk.tile, walk.channel, invocation)] = noted;
     }
 #endif
 }

@@ -25,7 +25,7 @@ fn value_at(address: u32) -> u32 {
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
@@ -35,7 +35,7 @@ fn main(
     }
     var noted = 0u;
     for (var n = 0u; n < WORDS_PER_INVOCATION; n++) {
-        let word = word_of(lane, index, n);
+        let word = word_of(invocation, index, n);
         let address = 2u * word;
         if (address + 1u < params.end_element) {
             let low = value_at(address);
@@ -50,7 +50,7 @@ fn main(
         }
     }
 #if KEEPS_MASK
-    let first = 2u * word_of(lane, index, 0u);
+    let first = 2u * word_of(invocation, index, 0u);
     if (first < params.end_element) {
         mask[params.mask_origin + (first >> 5u)] = noted;
     }

@@ -4,8 +4,8 @@
 // An invocation holds 16 elements in registers. It takes their mean relative to the first, rounded
 // to f32 (exact for a constant), then Σ(x − m) and Σ(x − m)²: what rounding takes from the mean is
 // carried by the first sum. Each value of an element has a mean of its own; where they are of one
-// channel, these merge before the rows do. x counts in units of 1/params.unit. Dispatch: one
-// workgroup per 256/rows channels and tile. `combine_stats` runs next, unless a channel has one
+// channel, these merge before the lanes do. x counts in units of 1/params.unit. Dispatch: one
+// workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next, unless a channel has one
 // tile.
 
 #import tile
@@ -14,7 +14,7 @@
 #import merge_stats
 #import transpose
 
-// `merge_over_rows` writes it.
+// `merge_over_lanes` writes it.
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag)
 
 // This invocation's next element; the stand-in where the tile has ended.
@@ -35,9 +35,9 @@ fn next_four(walk: ptr<function, Walk>, stand_in: V) -> Four {
     return Four(a, b, c, d);
 }
 
-// What a row holds: of every channel the mean, Σ(x − m), Σ(x − m)², and the count, below 0 where a
+// What a lane holds: of every channel the mean, Σ(x − m), Σ(x − m)², and the count, below 0 where a
 // value is NaN or infinite.
-fn row_entries(mean: V, sum: V, squares: V, count: V) -> array<vec4<f32>, SUMS> {
+fn lane_entries(mean: V, sum: V, squares: V, count: V) -> array<vec4<f32>, SUMS> {
 #if ONE_CHANNEL_QUADS
     let n = abs(count.x);
     let mean_of_all = settled_f32(mean.x + sum_of_four(difference_vec4(mean, vec4<f32>(mean.x))) * 0.25);
@@ -58,7 +58,7 @@ fn main(
     @builtin(subgroup_size) subgroup_size: u32,
     @builtin(subgroup_invocation_id) place: u32,
 #else
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 #endif
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -66,10 +66,10 @@ fn main(
 #if SUBGROUPS
     // Counted subgroup by subgroup, so that neighbours are of one subgroup wherever the device has
     // put them.
-    let lane = subgroup * subgroup_size + place;
+    let invocation = subgroup * subgroup_size + place;
 #endif
-    var walk = begin_walk(lane, workgroup.x + workgroup.y * workgroups.x);
-    let elements = values_of_row(walk.row, walk.count);
+    var walk = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
+    let elements = values_of_lane(walk.lane, walk.count);
     var first = V(0.0);
     if (is_inside(walk)) {
         first = load_x(walk.x);
@@ -97,5 +97,5 @@ fn main(
     let sum = (sum_of(da) + sum_of(db)) + (sum_of(dc) + sum_of(dd));
     let squares = (squares_of(da) + squares_of(db)) + (squares_of(dc) + squares_of(dd));
     let signed_count = select(V(count), V(-count), exponents == U(EXPONENT));
-    merge_over_rows(row_entries(mean, sum, squares, signed_count), walk, lane);
+    merge_over_lanes(lane_entries(mean, sum, squares, signed_count), walk, invocation);
 }

@@ -22,9 +22,9 @@ pub struct FastPaths {
     /// f16 is read as the device's own type, where it has the feature `SHADER_F16` and its loads
     /// keep each of the 65,536 f16 (a NaN as some NaN); values are the same bits without.
     pub native_f16: bool,
-    /// Neighbouring rows of a tile merge in registers, where the device has the feature `SUBGROUP`,
-    /// cuts the workgroups of the kernel that asks into whole subgroups of one size, 4 or more, and
-    /// the rows are in one of them; values are the same bits without.
+    /// Neighbouring lanes of a tile merge by subgroup shuffles, where the device has the feature
+    /// `SUBGROUP`, cuts the workgroups of the kernel that asks into whole subgroups of one size, 4
+    /// or more, and the lanes are in one of them; values are the same bits without.
     pub subgroups: bool,
 }
 

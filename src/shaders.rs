@@ -37,11 +37,12 @@ pub fn expand(source: &str, flags: &[&str], words: &[(&str, &str)]) -> String {
 
 /// Invocations of every workgroup: the portable maximum.
 pub const WORKGROUP_SIZE: u32 = 256;
-/// Values of a tile that one invocation of a kernel that sums holds in registers at most.
-pub const SUMMED_PER_ROW: u32 = 16;
+/// Values of a tile that one invocation of a kernel that sums holds in registers at most: its
+/// register tile.
+pub const SUMMED_PER_LANE: u32 = 16;
 /// Values of a tile that one invocation of a kernel that writes goes through at most: a word of a
 /// mask.
-pub const WRITTEN_PER_ROW: u32 = 32;
+pub const WRITTEN_PER_LANE: u32 = 32;
 /// Words of 16-bit outputs that one invocation writes.
 pub const WORDS_PER_INVOCATION: u32 = 8;
 /// The same where a mask is kept: those of one of its words.

@@ -13,8 +13,8 @@ alias MaskWord = u32;
 #endif
 
 // The word of a tile's invocation: (tiles, blocks of channels, 256).
-fn mask_word_of(tile: u32, channel: u32, lane: u32) -> u32 {
-    return (tile * params.mask_blocks + (channel >> params.columns_log2)) * 256u + lane;
+fn mask_word_of(tile: u32, channel: u32, invocation: u32) -> u32 {
+    return (tile * params.mask_blocks + (channel >> params.tiles_per_workgroup_log2)) * 256u + invocation;
 }
 
 // Adds the bits of an invocation's next element to its word.

@@ -1,9 +1,9 @@
-// Merging over the rows of a tile, whose results become those of the tile: four by four, four by
+// Merging over the lanes of a tile, whose results become those of the tile: four by four, four by
 // four of those, then the rest at once, in this order whoever merges the first fours (`hold_fours`,
 // `four`), so that the bits are the same.
 //
-// An entry is what a row holds of a channel; those of all channels of a workgroup lie side by side,
-// SUMS of them from each invocation. Two barriers and no barrier in a loop. Rows are a power of two
+// An entry is what a lane holds of a channel; those of all channels of a workgroup lie side by side,
+// SUMS of them from each invocation. Two barriers and no barrier in a loop. Lanes are a power of two
 // up to 256.
 
 #import merge_fours
@@ -49,15 +49,15 @@ fn four_if(is_there: bool, at: u32, stride: u32) -> vec4<f32> {
 }
 
 // Merges what the invocations hold and writes what comes of it.
-fn merge_over_rows(own: array<vec4<f32>, SUMS>, walk: Walk, lane: u32) {
-    let channels = SUMS << params.columns_log2;
-    let fours = max(params.rows / 4u, 1u);
+fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
+    let channels = SUMS << params.tiles_per_workgroup_log2;
+    let fours = max(params.lanes_per_tile / 4u, 1u);
     let sixteens = max(fours / 4u, 1u);
     let stride = fours * channels;
     let step = sixteens * channels;
     hold_fours(own, walk, stride, channels);
     workgroupBarrier();
-    for (var task = lane; task < step; task += 256u) {
+    for (var task = invocation; task < step; task += 256u) {
         // Over the first of the entries that are merged, which no other task reads.
         entries[task] = merged_four(
             four(task, stride),
@@ -67,8 +67,8 @@ fn merge_over_rows(own: array<vec4<f32>, SUMS>, walk: Walk, lane: u32) {
         );
     }
     workgroupBarrier();
-    let channel = (walk.channel - walk.column) * SUMS;
-    for (var task = lane; task < channels; task += 256u) {
+    let channel = (walk.channel - walk.tile_slot) * SUMS;
+    for (var task = invocation; task < channels; task += 256u) {
         if (walk.tile - params.first_tile < params.tiles && channel + task < params.end_channel * SUMS) {
             partial[walk.tile * params.channels + channel + task] = result(merged(task, channels, sixteens));
         }

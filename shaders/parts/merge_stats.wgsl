@@ -1,4 +1,4 @@
-// How statistics of rows merge: they move to the count-weighted mean of all, formed relative to the
+// How statistics of lanes merge: they move to the count-weighted mean of all, formed relative to the
 // first of them.
 //
 // By d = m − new mean, Σ(x − m) becomes Σ(x − m) + n·d, and Σ(x − m)² becomes
@@ -39,7 +39,7 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
     var sums = vec3<f32>(0.0);
     var is_lost = false;
     for (var i = 0u; i < count; i += 4u) {
-        // Four by four, so that few roundings meet in a row.
+        // Four by four: the chain of roundings stays short.
         var four = vec3<f32>(0.0);
         for (var j = i; j < min(i + 4u, count); j++) {
             let entry = entries[first + j * step];

@@ -1,11 +1,11 @@
-// Sum over the rows of a tile (or of a channel's tiles), in one fixed order: sixteen by sixteen,
+// Sum over the lanes of a tile (or of a channel's tiles), in one fixed order: sixteen by sixteen,
 // then the rest.
 //
-// Two barriers a sum and no barrier in a loop. Rows are a power of two up to 256; one sum per
-// column runs side by side. Few roundings meet one large term, as where one value of a channel
+// Two barriers a sum and no barrier in a loop. Lanes are a power of two up to 256; one sum per
+// slot runs side by side. Few roundings meet one large term, as where one value of a channel
 // outweighs all others: at most five a level.
 
-// The rows' terms, then, from BLOCK_SUMS on, the sums of sixteen.
+// The lanes' terms, then, from BLOCK_SUMS on, the sums of sixteen.
 var<workgroup> sums: array<vec4<f32>, 512>;
 
 const BLOCK_SUMS: u32 = 256u;
@@ -28,16 +28,16 @@ fn sum_of_entries(first: u32, count: u32, stride: u32) -> vec4<f32> {
     return total;
 }
 
-// Every invocation of a column gets the column's sum.
-fn sum_over_rows(value: vec4<f32>, row: u32, column: u32, rows: u32, columns_log2: u32) -> vec4<f32> {
-    let stride = 1u << columns_log2;
-    let block_rows = min(rows, 16u);
-    let blocks = rows / block_rows;
-    sums[row * stride + column] = value;
+// Every invocation of a slot gets the slot's sum.
+fn sum_over_lanes(value: vec4<f32>, lane: u32, slot: u32, lanes: u32, slots_log2: u32) -> vec4<f32> {
+    let stride = 1u << slots_log2;
+    let block_lanes = min(lanes, 16u);
+    let blocks = lanes / block_lanes;
+    sums[lane * stride + slot] = value;
     workgroupBarrier();
-    if (row < blocks) {
-        sums[BLOCK_SUMS + row * stride + column] = sum_of_entries(row * block_rows * stride + column, block_rows, stride);
+    if (lane < blocks) {
+        sums[BLOCK_SUMS + lane * stride + slot] = sum_of_entries(lane * block_lanes * stride + slot, block_lanes, stride);
     }
     workgroupBarrier();
-    return sum_of_entries(BLOCK_SUMS + column, blocks, stride);
+    return sum_of_entries(BLOCK_SUMS + slot, blocks, stride);
 }

@@ -19,25 +19,25 @@ var<private> own_mask: MaskWord;
 #endif
 
 // Comes before the first element of an invocation.
-fn begin_upstream(walk: Walk, lane: u32) {
+fn begin_upstream(walk: Walk, invocation: u32) {
 #if MASK_BY_INVOCATION
     if (walk.count == 0u) {
         return;
     }
 #if QUADS
-    own_mask = mask[mask_word_of(walk.tile, walk.channel, lane)];
+    own_mask = mask[mask_word_of(walk.tile, walk.channel, invocation)];
 #else
-    // A word holds values of ROWS_PER_WORD rows of this kernel, whose tiles and runs are as much
+    // A word holds values of LANES_PER_WORD lanes of this kernel, whose tiles and runs are as much
     // smaller.
     let segment = walk.tile / params.mask_segment_tiles;
     let in_segment = walk.tile % params.mask_segment_tiles;
-    let tile = segment * params.mask_segment_words + in_segment / ROWS_PER_WORD;
-    let in_run = walk.row & ((1u << params.run_log2) - 1u);
+    let tile = segment * params.mask_segment_words + in_segment / LANES_PER_WORD;
+    let in_run = walk.lane & ((1u << params.lanes_per_run_log2) - 1u);
     // Runs from the beginning of the tile that the mask knows.
-    let run = ((in_segment % ROWS_PER_WORD) * params.rows + walk.row) >> params.run_log2;
-    let row = ((run / ROWS_PER_WORD) << params.run_log2) | in_run;
-    let bits = mask[mask_word_of(tile, walk.channel, lane_of(row, walk.column))];
-    own_mask = bits >> ((run % ROWS_PER_WORD) * params.row_values);
+    let run = ((in_segment % LANES_PER_WORD) * params.lanes_per_tile + walk.lane) >> params.lanes_per_run_log2;
+    let lane = ((run / LANES_PER_WORD) << params.lanes_per_run_log2) | in_run;
+    let bits = mask[mask_word_of(tile, walk.channel, invocation_of(lane, walk.tile_slot))];
+    own_mask = bits >> ((run % LANES_PER_WORD) * params.values_per_lane);
 #endif
 #endif
 }

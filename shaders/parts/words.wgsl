@@ -25,12 +25,12 @@ fn has_words(workgroup: u32) -> bool {
 
 // The n-th word of this invocation: neighbours, or those of neighbouring invocations are. The last
 // workgroup comes first, because what the sums read last is written first.
-fn word_of(lane: u32, workgroup: u32, n: u32) -> u32 {
+fn word_of(invocation: u32, workgroup: u32, n: u32) -> u32 {
     let last = (params.end_element - params.first_element - 1u) / (512u * WORDS_PER_INVOCATION);
     let first = params.first_element / 2u + (last - workgroup) * WORDS_PER_INVOCATION * 256u;
 #if KEEPS_MASK
-    return first + lane * WORDS_PER_INVOCATION + n;
+    return first + invocation * WORDS_PER_INVOCATION + n;
 #else
-    return first + n * 256u + lane;
+    return first + n * 256u + invocation;
 #endif
 }

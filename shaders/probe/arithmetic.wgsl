@@ -26,14 +26,14 @@ struct Value {
 @group(0) @binding(2) var<storage, read> values: array<Value>;           // (256)
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) lane: u32) {
-    let line = lines[lane];
-    let value = values[lane];
+fn main(@builtin(local_invocation_index) invocation: u32) {
+    let line = lines[invocation];
+    let value = values[invocation];
     // Of another invocation, so that nothing is shared between what a barrier is in and what none
     // is in.
-    let other_line = lines[255u - lane];
-    let other_value = values[255u - lane];
-    let at = 7u * lane;
+    let other_line = lines[255u - invocation];
+    let other_value = values[255u - invocation];
+    let at = 7u * invocation;
     answer[at] = bitcast<u32>(line.a * line.b + line.c);
     answer[at + 1u] = bitcast<u32>(value.large - (value.large + value.small));
     answer[at + 2u] = bitcast<u32>(settled_f32(other_line.a * other_line.b) + other_line.c);

@@ -8,12 +8,12 @@
 #import activation
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) lane: u32) {
-    let affine = affine_of(lane);
+fn main(@builtin(local_invocation_index) invocation: u32) {
+    let affine = affine_of(invocation);
     let factor = affine.scale * affine.unit;
     let coefficients = GradCoefficients(affine, params.mean_dy, params.projection, factor, affine.not_finite);
     for (var i = 0u; i < params.values; i++) {
-        let at = lane * params.values + i;
+        let at = invocation * params.values + i;
         let x = values[at].x;
         let grad_output = values[at].grad_output;
         let g = select(scaled_by_slope(grad_output), grad_output, is_active(value_of(x, at, affine)));

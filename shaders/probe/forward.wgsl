@@ -7,10 +7,10 @@
 #import activation
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) lane: u32) {
-    let affine = affine_of(lane);
+fn main(@builtin(local_invocation_index) invocation: u32) {
+    let affine = affine_of(invocation);
     for (var i = 0u; i < params.values; i++) {
-        let at = lane * params.values + i;
+        let at = invocation * params.values + i;
         answer[at] = activated(value_of(values[at].x, at, affine));
     }
 }

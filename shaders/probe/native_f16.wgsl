@@ -10,8 +10,8 @@ enable f16;
 @group(0) @binding(5) var<storage, read_write> answer: array<vec2<u32>>;  // (65536), by a single load and by that of a quad
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let at = 256u * workgroup.x + lane;
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
+    let at = 256u * workgroup.x + invocation;
     let quad = vec4<f32>(quads[at / 4u]);
     answer[at] = vec2<u32>(bitcast<u32>(f32(singles[at])), bitcast<u32>(quad[at % 4u]));
 }

@@ -5,17 +5,19 @@ use super::grid::Grid;
 use super::run::channel_run;
 use super::window::Window;
 use crate::error::LimitError;
-use crate::shaders::{CombineParams, SUMMED_PER_ROW, TileParams, WORKGROUP_SIZE, WRITTEN_PER_ROW};
+use crate::shaders::{
+    CombineParams, SUMMED_PER_LANE, TileParams, WORKGROUP_SIZE, WRITTEN_PER_LANE,
+};
 use crate::shape::{Shape, Strides};
 
 /// Bytes of neighbouring channels that lie next to each other and that a workgroup should read
 /// together: a cache line of most GPUs.
 const RUN_BYTES: u64 = 128;
-/// Channels that it takes at least where each has one unit in a place: every invocation's next
-/// value lies a whole sample or position away, so that the memory of a workgroup is the more
-/// scattered the fewer channels it has. More of them would leave fewer than eight rows, and tiles
-/// so small that their sums need as much memory as an eighth of the values.
-const COLUMNS: u64 = 32;
+/// Tiles, each of another channel, that a workgroup holds at least where a channel has one unit in
+/// a place. Every invocation's next value lies a whole sample or position away there, so fewer
+/// channels scatter the memory of a workgroup more. More tiles would leave fewer than eight lanes
+/// to each, and tiles so small that their sums take an eighth of the memory of the values.
+const LEAST_TILES_PER_WORKGROUP: u64 = 32;
 /// Bytes of one channel that neighbouring invocations read next to each other: half a line, so that
 /// an invocation's next value is near to its last.
 const STEP_BYTES: u64 = 64;
@@ -24,7 +26,7 @@ const STEP_BYTES: u64 = 64;
 const LEAST_STEP: u64 = 8;
 /// Tiles that one invocation of a combining kernel takes before more invocations join: enough to
 /// hide a barrier.
-const TILES_PER_ROW: u64 = 8;
+const TILES_PER_LANE: u64 = 8;
 /// Elements of memory that one tile may lie across: a quarter of the smallest binding that a device
 /// may have, 128 MiB, as f32, because kernels that write take two tiles at a time. The same for
 /// every device, so that none changes a bit.
@@ -32,12 +34,12 @@ const TILE_SPAN: u64 = 8 << 20;
 
 /// The cut of an activation into tiles.
 ///
-/// A tile holds up to `rows`·16 values of one channel, or twice that where kernels write. A
-/// workgroup holds 256/rows tiles side by side, of neighbouring channels: many where a channel has
-/// few values or where the values of one channel lie far apart (small L), one otherwise. Tiles
-/// follow each other through a segment: all values of a channel, or where samples are so large that
-/// a tile across two of them would not fit a binding, those of one sample. Depends on the shape
-/// alone, never on limits of a device.
+/// A lane is an invocation of a tile. A tile holds up to 16 values of one channel per lane, or 32
+/// where kernels write. A workgroup holds 256/`lanes_per_tile` tiles of neighbouring channels: many
+/// where a channel has few values or where its values lie far from each other (small L), one
+/// otherwise. Tiles partition a segment: all values of a channel, or those of one sample where a
+/// tile across two samples would not fit a binding. Depends on the shape alone, never on limits of
+/// a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Values per channel, N·L.
@@ -47,11 +49,11 @@ pub struct Partition {
     /// Values per segment.
     pub segment_values: u64,
     /// Invocations per tile: a power of two, at most 256.
-    pub rows: u32,
+    pub lanes_per_tile: u32,
     /// Invocations of a tile that go side by side through a run of it, a power of two.
-    pub run_rows: u32,
+    pub lanes_per_run: u32,
     /// Values of a tile that one invocation goes through.
-    pub per_row: u32,
+    pub values_per_lane: u32,
     /// Tiles per segment.
     pub segment_tiles: u64,
     /// Tiles per channel; 0 where there is no value.
@@ -70,46 +72,51 @@ impl Partition {
         let inner = shape.spatial_len() as u64;
         let unit_bytes = grid.unit * element_bytes;
         let run = channel_run(shape).max(1);
-        let columns = columns_for_runs(run, unit_bytes, channels);
+        let tiles_per_workgroup = tiles_per_workgroup(run, unit_bytes, channels);
         // Memory from a tile's first value to its last. Channels first it ends within a sample, and
         // begins within one.
         let ends = if channels_first { 2 * inner } else { 0 };
-        let span = |rows: u64| {
-            channels.saturating_mul(rows * u64::from(SUMMED_PER_ROW) + ends) * grid.unit
+        let span = |lanes: u64| {
+            channels.saturating_mul(lanes * u64::from(SUMMED_PER_LANE) + ends) * grid.unit
         };
         let is_split = channels_first && span(1) > TILE_SPAN;
         let segment_values = if is_split { inner } else { values };
-        let wanted = segment_values.div_ceil(u64::from(SUMMED_PER_ROW)).max(1).next_power_of_two();
-        let mut rows = wanted.min(u64::from(WORKGROUP_SIZE) / columns);
-        while !is_split && rows > 1 && span(rows) > TILE_SPAN {
-            rows /= 2;
+        let wanted = segment_values.div_ceil(u64::from(SUMMED_PER_LANE)).max(1).next_power_of_two();
+        let mut lanes = wanted.min(u64::from(WORKGROUP_SIZE) / tiles_per_workgroup);
+        while !is_split && lanes > 1 && span(lanes) > TILE_SPAN {
+            lanes /= 2;
         }
-        let rows = rows as u32;
-        let run_rows = (STEP_BYTES / unit_bytes).max(LEAST_STEP).min(run).min(u64::from(rows));
-        let run_rows = 1 << run_rows.ilog2();
-        let segment_tiles = segment_values.div_ceil(u64::from(rows * SUMMED_PER_ROW));
+        let lanes = lanes as u32;
+        let lanes_per_run =
+            (STEP_BYTES / unit_bytes).max(LEAST_STEP).min(run).min(u64::from(lanes));
+        let lanes_per_run = 1 << lanes_per_run.ilog2();
+        let segment_tiles = segment_values.div_ceil(u64::from(lanes * SUMMED_PER_LANE));
         let segments = if is_split { shape.batch() as u64 } else { 1 };
-        let blocks = channels.div_ceil(u64::from(WORKGROUP_SIZE / rows));
+        let blocks = channels.div_ceil(u64::from(WORKGROUP_SIZE / lanes));
         // As few as the tiles need, so that the last of them is about as full as the others.
-        let per_row =
-            segment_values.div_ceil((segment_tiles * u64::from(rows)).max(1)).max(1) as u32;
+        let values_per_lane =
+            segment_values.div_ceil((segment_tiles * u64::from(lanes)).max(1)).max(1) as u32;
         let tiles = segments * segment_tiles;
         Self {
             values,
             is_split,
             segment_values,
-            rows,
-            run_rows,
-            per_row,
+            lanes_per_tile: lanes,
+            lanes_per_run,
+            values_per_lane,
             segment_tiles,
             tiles,
             blocks,
         }
     }
 
-    /// Whether four neighbouring rows are four neighbouring invocations.
+    /// Whether four neighbouring lanes are four neighbouring invocations.
     pub(super) fn has_fours(&self) -> bool {
-        let neighbours = if self.rows == WORKGROUP_SIZE { self.rows } else { self.run_rows };
+        let neighbours = if self.lanes_per_tile == WORKGROUP_SIZE {
+            self.lanes_per_tile
+        } else {
+            self.lanes_per_run
+        };
         neighbours >= 4
     }
 
@@ -118,15 +125,16 @@ impl Partition {
         if grid.is_quads() {
             return self;
         }
-        let per_row = self.per_row * (WRITTEN_PER_ROW / SUMMED_PER_ROW);
-        let segment_tiles = self.segment_values.div_ceil(u64::from(self.rows * per_row));
+        let values_per_lane = self.values_per_lane * (WRITTEN_PER_LANE / SUMMED_PER_LANE);
+        let segment_tiles =
+            self.segment_values.div_ceil(u64::from(self.lanes_per_tile * values_per_lane));
         let segments = self.tiles.checked_div(self.segment_tiles).unwrap_or(0);
-        Self { per_row, segment_tiles, tiles: segments * segment_tiles, ..self }
+        Self { values_per_lane, segment_tiles, tiles: segments * segment_tiles, ..self }
     }
 
     /// Values of every tile but a segment's last.
     pub fn tile_values(&self) -> u32 {
-        self.rows * self.per_row
+        self.lanes_per_tile * self.values_per_lane
     }
 
     /// Values of a segment's last tile.
@@ -141,7 +149,7 @@ impl Partition {
     /// a binding.
     pub(super) fn tile_params(&self, window: &Window, grid: &Grid, channels: usize) -> TileParams {
         let inner = window.inner;
-        let (step_outer, step_inner) = (self.run_rows / inner, self.run_rows % inner);
+        let (step_outer, step_inner) = (self.lanes_per_run / inner, self.lanes_per_run % inner);
         let walk = |strides: Strides| {
             let [sample, channel, stride] =
                 [strides.sample, strides.channel, strides.inner].map(|n| n as u32);
@@ -162,10 +170,10 @@ impl Partition {
             first_tile: window.tiles.start as u32,
             first_channel: window.channels.start as u32,
             end_channel: window.channels.end as u32,
-            rows: self.rows,
-            row_values: self.per_row,
-            run_log2: self.run_rows.ilog2(),
-            columns_log2: (WORKGROUP_SIZE / self.rows).ilog2(),
+            lanes_per_tile: self.lanes_per_tile,
+            values_per_lane: self.values_per_lane,
+            lanes_per_run_log2: self.lanes_per_run.ilog2(),
+            tiles_per_workgroup_log2: (WORKGROUP_SIZE / self.lanes_per_tile).ilog2(),
             blocks: self.blocks_of(window) as u32,
             step_inner,
             x_origin: window.span.origin,
@@ -192,7 +200,7 @@ impl Partition {
     /// Workgroups that cover the channels of a window once.
     fn blocks_of(&self, window: &Window) -> u64 {
         (window.channels.end - window.channels.start)
-            .div_ceil(u64::from(WORKGROUP_SIZE / self.rows))
+            .div_ceil(u64::from(WORKGROUP_SIZE / self.lanes_per_tile))
     }
 
     /// Workgroups of a kernel that walks the tiles of a window.
@@ -212,22 +220,22 @@ impl Partition {
         grid: &Grid,
         caps: &DeviceCaps,
     ) -> Result<(CombineParams, [u32; 2]), LimitError> {
-        let rows = self
+        let lanes_per_channel = self
             .tiles
-            .div_ceil(TILES_PER_ROW)
+            .div_ceil(TILES_PER_LANE)
             .max(1)
             .next_power_of_two()
             .min(u64::from(WORKGROUP_SIZE)) as u32;
-        let columns = WORKGROUP_SIZE / rows;
-        let blocks = (shape.channels() as u64).div_ceil(u64::from(columns));
+        let channels_per_workgroup = WORKGROUP_SIZE / lanes_per_channel;
+        let blocks = (shape.channels() as u64).div_ceil(u64::from(channels_per_workgroup));
         let params = CombineParams {
             channels: shape.channels() as u32,
             tiles: self.tiles as u32,
             segment_tiles: self.segment_tiles as u32,
             tile_values: self.tile_values() * grid.values_per_unit(),
             last_values: self.last_values() * grid.values_per_unit(),
-            rows,
-            columns_log2: columns.ilog2(),
+            lanes_per_channel,
+            channels_per_workgroup_log2: channels_per_workgroup.ilog2(),
             values: shape.values_per_channel() as f32,
         };
         Ok((params, caps.workgroups(blocks, shape.dims())?))
@@ -235,10 +243,10 @@ impl Partition {
 }
 
 /// Channels side by side that together read runs of [`RUN_BYTES`] where a channel has `run` units
-/// next to each other, and [`COLUMNS`] at least where it has one: a power of two not above what the
-/// channels fill.
-fn columns_for_runs(run: u64, unit_bytes: u64, channels: u64) -> u64 {
-    let least = if run > 1 { 1 } else { COLUMNS };
+/// next to each other, and [`LEAST_TILES_PER_WORKGROUP`] at least where it has one: a power of two
+/// not above what the channels fill.
+fn tiles_per_workgroup(run: u64, unit_bytes: u64, channels: u64) -> u64 {
+    let least = if run > 1 { 1 } else { LEAST_TILES_PER_WORKGROUP };
     let wanted = RUN_BYTES.div_ceil(run * unit_bytes).next_power_of_two().max(least);
     wanted.min(channels.next_power_of_two()).min(u64::from(WORKGROUP_SIZE))
 }

@@ -3,7 +3,7 @@
 use super::grid::Grid;
 use super::window::windows;
 use super::*;
-use crate::shaders::{Elements, SUMMED_PER_ROW, WORKGROUP_SIZE};
+use crate::shaders::{Elements, SUMMED_PER_LANE, WORKGROUP_SIZE};
 use crate::shape::Layout::{self, ChannelsFirst, ChannelsLast};
 
 fn f32s(shape: &Shape) -> Activation<'_> {
@@ -38,7 +38,7 @@ fn tiles_cover_every_value_exactly_once() {
         assert!(partition.tiles * values >= partition.values, "{dims:?}: {partition:?}");
         assert!((partition.tiles - 1) * values < partition.values, "{dims:?}: {partition:?}");
         assert!(
-            partition.blocks * u64::from(256 / partition.rows) >= shape.channels() as u64,
+            partition.blocks * u64::from(256 / partition.lanes_per_tile) >= shape.channels() as u64,
             "{dims:?}"
         );
     }
@@ -78,8 +78,9 @@ fn an_empty_batch_plans_nothing() {
 
 /// The address in x, counted from where the window is bound, of value `at` of a tile, as the
 /// kernel's walk forms it.
-fn walked(params: &TileParams, per_row: u32, tile: u32, channel: u32, at: u32) -> u32 {
-    let start = (tile % params.segment_tiles) * params.rows * per_row + params.start + at;
+fn walked(params: &TileParams, values_per_lane: u32, tile: u32, channel: u32, at: u32) -> u32 {
+    let start =
+        (tile % params.segment_tiles) * params.lanes_per_tile * values_per_lane + params.start + at;
     let sample = tile / params.segment_tiles + start / params.inner;
     let terms = [
         params.x_origin,
@@ -143,7 +144,11 @@ fn check_windows_of(
             let local = (tile - window.tiles.start) as u32;
             let is_last = local % params.segment_tiles + 1 == params.segment_tiles;
             assert_eq!(
-                if is_last { params.last_values } else { params.rows * partition.per_row },
+                if is_last {
+                    params.last_values
+                } else {
+                    params.lanes_per_tile * partition.values_per_lane
+                },
                 count as u32,
                 "{what}"
             );
@@ -158,7 +163,13 @@ fn check_windows_of(
                     + position * strides.inner as u64;
                 assert!(span.contains(&address), "{what}: {address}");
                 assert_eq!(
-                    u64::from(walked(&params, partition.per_row, local, channel as u32, at as u32)),
+                    u64::from(walked(
+                        &params,
+                        partition.values_per_lane,
+                        local,
+                        channel as u32,
+                        at as u32
+                    )),
                     address - span.start,
                     "{what}"
                 );
@@ -283,7 +294,7 @@ fn few_channels_of_many_values_and_many_channels_of_few_fill_a_device_alike() {
         let [x, y] = plan.partials[0].workgroups.map(u64::from);
         let unit =
             if plan.partials[0].variant.kernel.elements() != Elements::Single { 4 } else { 1 };
-        let held = x * y * u64::from(WORKGROUP_SIZE) * u64::from(SUMMED_PER_ROW) * unit;
+        let held = x * y * u64::from(WORKGROUP_SIZE) * u64::from(SUMMED_PER_LANE) * unit;
         // At most half of the invocations' registers are empty, and no workgroup takes more than
         // they hold.
         assert!(
@@ -301,18 +312,19 @@ fn neighbouring_invocations_read_next_to_each_other_and_go_on_nearby() {
         plans_of(&[&[32, 128, 28, 28], &[4096, 1024], &[32, 2048, 7, 7], &[8, 64, 4096]])
     {
         let params = &plan.partials[0].params;
+        let [run_log2, tiles_log2] = [params.lanes_per_run_log2, params.tiles_per_workgroup_log2];
         // As the kernel's walk finds them.
-        let address = |lane: u32, step: u32| {
-            let in_run = lane % (1 << params.run_log2);
-            let column = (lane >> params.run_log2) % (1 << params.columns_log2);
-            let row = (lane >> (params.run_log2 + params.columns_log2) << params.run_log2) | in_run;
-            let at = (row - in_run) * params.row_values + in_run + (step << params.run_log2);
-            walked(params, params.row_values, 0, column, at)
+        let address = |invocation: u32, step: u32| {
+            let in_run = invocation % (1 << run_log2);
+            let tile_slot = (invocation >> run_log2) % (1 << tiles_log2);
+            let lane = (invocation >> (run_log2 + tiles_log2) << run_log2) | in_run;
+            let at = (lane - in_run) * params.values_per_lane + in_run + (step << run_log2);
+            walked(params, params.values_per_lane, 0, tile_slot, at)
         };
         let what = format!("{dims:?}, {:?}: {params:?}", shape.strides());
-        assert!((0..8).all(|lane| address(lane, 0) == lane), "{what}");
+        assert!((0..8).all(|invocation| address(invocation, 0) == invocation), "{what}");
         let step = address(0, 1);
-        assert!([1 << params.run_log2, params.x_step].contains(&step), "{what}: {step}");
+        assert!([1 << run_log2, params.x_step].contains(&step), "{what}: {step}");
     }
 }
 

@@ -198,18 +198,18 @@ impl Cut<'_> {
         }
         // The samples of another layout are not cut along with those of x.
         // Whole workgroups of channels, because a mask counts those.
-        let columns = u64::from(WORKGROUP_SIZE / self.partition.rows);
-        let rows = self.capacity / inner / columns * columns;
+        let tiles_per_workgroup = u64::from(WORKGROUP_SIZE / self.partition.lanes_per_tile);
+        let fitting = self.capacity / inner / tiles_per_workgroup * tiles_per_workgroup;
         let tiles = self.capacity / self.tile_values();
-        if !self.same_layout || (rows == 0 && (tiles == 0 || columns > 1)) {
+        if !self.same_layout || (fitting == 0 && (tiles == 0 || tiles_per_workgroup > 1)) {
             return None;
         }
         let mut windows = Vec::new();
         for sample in 0..samples {
-            for channel in self.channels().step_by(rows.max(1) as usize) {
-                let channels = channel..self.channels().end.min(channel + rows.max(1));
+            for channel in self.channels().step_by(fitting.max(1) as usize) {
+                let channels = channel..self.channels().end.min(channel + fitting.max(1));
                 let all = sample * per_segment..(sample + 1) * per_segment;
-                let step = if rows > 0 { per_segment.min(self.most_tiles) } else { tiles };
+                let step = if fitting > 0 { per_segment.min(self.most_tiles) } else { tiles };
                 for tile in all.clone().step_by(step as usize) {
                     let tiles = tile..all.end.min(tile + step);
                     windows.push(self.part_of_sample(sample, channels.clone(), tiles));
@@ -221,18 +221,18 @@ impl Cut<'_> {
 
     /// Tiles of some channels of one sample: all of its tiles, or of one channel.
     fn part_of_sample(&self, sample: u64, channels: Range<u64>, tiles: Range<u64>) -> Window {
-        let row = |channel: u64| sample * self.sample() + channel * self.inner();
+        let first_of = |channel: u64| sample * self.sample() + channel * self.inner();
         let skipped = (tiles.start - sample * self.partition.segment_tiles) * self.tile_values();
         let left = (tiles.end - tiles.start) * self.tile_values();
-        let end = row(channels.end - 1) + self.inner().min(skipped + left);
-        let span = Span::new(row(channels.start) + skipped..end, row(0) + skipped);
+        let end = first_of(channels.end - 1) + self.inner().min(skipped + left);
+        let span = Span::new(first_of(channels.start) + skipped..end, first_of(0) + skipped);
         Window {
             segment_tiles: self.segment_tiles(&tiles),
             tiles,
             channels,
             span,
             start: 0,
-            // No walk through less than a row comes to its end.
+            // No walk through less than a channel of a sample comes to its end.
             inner: u32::try_from(self.inner()).unwrap_or(u32::MAX),
         }
     }

@@ -1,7 +1,7 @@
 //! Whether a workgroup is cut into whole subgroups of one size, whose neighbours are those of their
 //! numbers.
 //!
-//! The kernels that merge rows number an invocation by subgroup · size + place and take the four of
+//! The kernels that merge lanes number an invocation by subgroup · size + place and take the four of
 //! which the number is 4k, 4k + 1, 4k + 2 and 4k + 3 for neighbours: then every number must be
 //! there once, and an exchange at distance 1, 2 or 3 must reach them.
 
@@ -17,7 +17,7 @@ const WORDS: usize = 16;
 pub(super) const ANSWER_WORDS: usize = WORKGROUPS * INVOCATIONS * WORDS;
 /// Component k of what an invocation holds is its number plus k times this.
 const COMPONENT_STEP: u32 = 256;
-/// As many rows merge in registers.
+/// As many lanes merge in registers.
 const SMALLEST_SIZE: u32 = 4;
 
 /// The size of all subgroups, where they may be used.

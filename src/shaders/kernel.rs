@@ -104,7 +104,7 @@ pub enum Kernel {
         x: Storage,
         /// What an invocation loads at once.
         elements: Elements,
-        /// Four rows of a tile merge within a subgroup; not for elements of four channels.
+        /// Four lanes of a tile merge within a subgroup; not for elements of four channels.
         subgroups: bool,
     },
     /// Local statistics of the rank from those of its tiles.
@@ -115,7 +115,7 @@ pub enum Kernel {
     PartialGradSums {
         /// What is read.
         upstream: Upstream,
-        /// Four rows of a tile merge within a subgroup; not for elements of four channels.
+        /// Four lanes of a tile merge within a subgroup; not for elements of four channels.
         subgroups: bool,
     },
     /// Local gradient sums of the rank from those of its tiles.
@@ -205,7 +205,7 @@ impl Kernel {
         }
     }
 
-    /// Whether four rows of a tile merge within a subgroup.
+    /// Whether four lanes of a tile merge within a subgroup.
     pub(super) fn subgroups(self) -> bool {
         match self {
             Self::PartialStats { subgroups, .. } | Self::PartialGradSums { subgroups, .. } => {

@@ -55,7 +55,7 @@ params! {
     TileParams {
         /// C.
         channels: u32,
-        /// L, or more where the window lies within one row.
+        /// L, or more where the window lies within one channel of one sample.
         inner: u32,
         /// Tiles of the window.
         tiles: u32,
@@ -72,16 +72,16 @@ params! {
         /// The channel after its last.
         end_channel: u32,
         /// Invocations per tile, a power of two.
-        rows: u32,
+        lanes_per_tile: u32,
         /// Values of a tile that an invocation goes through.
-        row_values: u32,
+        values_per_lane: u32,
         /// log2 of the invocations of a tile that go side by side through a run of it.
-        run_log2: u32,
+        lanes_per_run_log2: u32,
         /// log2 of the tiles side by side in a workgroup.
-        columns_log2: u32,
+        tiles_per_workgroup_log2: u32,
         /// Workgroups that cover the window's channels once.
         blocks: u32,
-        /// 2^run_log2 mod L: what one step adds to the position within a sample.
+        /// 2^lanes_per_run_log2 mod L: what one step adds to the position within a sample.
         step_inner: u32,
         /// What is added to every address in x.
         x_origin: u32,
@@ -154,9 +154,9 @@ params! {
         /// Values of a segment's last tile.
         last_values: u32,
         /// Invocations per channel, a power of two.
-        rows: u32,
+        lanes_per_channel: u32,
         /// log2 of the channels side by side in a workgroup.
-        columns_log2: u32,
+        channels_per_workgroup_log2: u32,
         /// N·L.
         values: f32,
     }

@@ -52,8 +52,8 @@ fn sizes_that_no_workgroup_divides_follow_the_definition() {
 }
 
 #[test]
-fn few_columns_side_by_side_follow_the_definition() {
-    shapes::few_columns_side_by_side(&check_all);
+fn tiles_side_by_side_follow_the_definition() {
+    shapes::tiles_side_by_side(&check_all);
 }
 
 #[test]

@@ -103,11 +103,11 @@ fn a_step_of_resnet_50_keeps_no_output_and_allocates_nothing_near_the_size_of_an
 
             let bytes = 4 * (32 * channels * size * size) as u64;
             let keeps_mask = mask && epilogue == Epilogue::AddRelu;
-            // One bit per value of whole tiles: of 64 values, as quads, or 32 of each row; up to
-            // 256 rows, or as many as 64 or 16 values each would take.
+            // One bit per value of whole tiles: of 64 values, as quads, or 32 of each lane; up to
+            // 256 lanes, or as many as 64 or 16 values each would take.
             let values = 32 * size * size;
-            let (per_row, least) = if size % 2 == 0 { (64, 64) } else { (32, 16usize) };
-            let tile = per_row * values.div_ceil(least).next_power_of_two().min(256);
+            let (per_lane, least) = if size % 2 == 0 { (64, 64) } else { (32, 16usize) };
+            let tile = per_lane * values.div_ceil(least).next_power_of_two().min(256);
             let mask_bytes = (channels * values.div_ceil(tile) * tile / 8) as u64;
             assert_eq!(
                 saved.mask_bytes(),

@@ -11,7 +11,7 @@ use crate::variants::{Buffer, Shader};
 const GOOD: &str = "good";
 
 /// Everything around the body of a kernel.
-const HEAD: &str = "struct Params { length: u32, shift: u32, rows: u32, scale: f32 }
+const HEAD: &str = "struct Params { length: u32, shift: u32, stride: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
@@ -52,7 +52,7 @@ const PLANTS: &[Plant] = &[
     // Before OpenGL 4.5 there is no choice between vectors of integers.
     Plant {
         name: "bad-choice",
-        body: "let chosen = select(vec2(i), vec2(params.rows), vec2(x[i] > 0.0, x[0] > 0.0));\ny[i] = f32(chosen.x + chosen.y);",
+        body: "let chosen = select(vec2(i), vec2(params.stride), vec2(x[i] > 0.0, x[0] > 0.0));\ny[i] = f32(chosen.x + chosen.y);",
         refused_by: &["glslang.glsl-430"],
         is_read_only: false,
     },
@@ -147,7 +147,7 @@ fn corrupted(module: &[u8]) -> io::Result<Vec<u8>> {
 fn spilling_body() -> String {
     let mut body = String::new();
     for value in 0..HELD {
-        body.push_str(&format!("var v{value} = x[i + {value}u * params.rows];\n"));
+        body.push_str(&format!("var v{value} = x[i + {value}u * params.stride];\n"));
     }
     body.push_str("for (var step = 0u; step < params.length; step++) {\n");
     for value in 0..HELD {
@@ -156,7 +156,7 @@ fn spilling_body() -> String {
     }
     body.push_str("}\n");
     for value in 0..HELD {
-        body.push_str(&format!("y[i + {value}u * params.rows] = v{value};\n"));
+        body.push_str(&format!("y[i + {value}u * params.stride] = v{value};\n"));
     }
     body
 }

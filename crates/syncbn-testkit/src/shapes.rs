@@ -19,11 +19,11 @@ pub fn sizes_that_no_workgroup_divides(check: Check<'_>) {
     check(&[&[9, 1, 4097], &[1, 1, 4095]], 8);
 }
 
-pub fn few_columns_side_by_side(check: Check<'_>) {
+pub fn tiles_side_by_side(check: Check<'_>) {
     for inner in [2, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 39, 40] {
         check(&[&[61, 19, inner], &[130, 19, inner]], 100 + inner as u64);
     }
-    // More values than one tile of few columns holds.
+    // More values than one tile of few lanes holds.
     check(&[&[1031, 37, 3], &[5, 37, 3]], 9);
 }
 

@@ -25,7 +25,7 @@ impl Variant {
 
 const ELEMENTS: [Elements; 3] = [Elements::Single, Elements::Quads, Elements::FourChannels];
 
-/// Whether rows merge within a subgroup, as far as there is a choice.
+/// Whether lanes merge within a subgroup, as far as there is a choice.
 fn merging(elements: Elements) -> &'static [bool] {
     if elements == Elements::FourChannels { &[false] } else { &[false, true] }
 }

@@ -41,7 +41,7 @@ fn check_with_eps(name: &str, batches: &[Batch], eps: f64) {
     }
 }
 
-/// One tile, several tiles of many columns, several tiles of few.
+/// One tile, several tiles of 256 lanes, several tiles of few lanes.
 const SHAPES: [[&[usize]; 2]; 3] =
     [[&[8, 5, 11, 7], &[3, 5, 11, 7]], [&[4, 5, 9001], &[1, 5, 77]], [&[2001, 5], &[900, 5]]];
 

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Each of them passes through a few dozen roundings of random sign, as statistics do (the longest
-//! way: both deviations from the mean, 16 values of an invocation, 16 and 16 rows, batches of
+//! way: both deviations from the mean, 16 values of an invocation, 16 and 16 lanes, batches of
 //! tiles, inv_std², the product): the tolerance is [`STATISTICS_TOLERANCE`] of the sum of the
 //! terms. s is deviation·inv_std for the error of the batch's mean, and u·|mean|·inv_std for what
 //! one f32 cannot hold of it, with u = 2⁻²⁴; 0 with running statistics, which are exact.

@@ -85,7 +85,7 @@ fn trained(problem: &Problem, device: &Device) -> SyncBatchNorm {
 #[test]
 fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
     let app = Application::new();
-    // One tile, many tiles, few columns.
+    // One tile, many tiles, tiles of few lanes.
     for dims in [vec![2, CHANNELS, 5], vec![3, CHANNELS, 4099], vec![701, CHANNELS]] {
         let problem = Problem::random(&[&dims, &dims], 600);
         let separate = {

@@ -80,7 +80,7 @@ fn compare_normalization(
     Ok(())
 }
 
-/// One tile, several tiles of many columns, several tiles of few; one rank is empty in the first.
+/// One tile, several tiles of 256 lanes, several tiles of few lanes; one rank is empty in the first.
 const SHAPES: [[&[usize]; 3]; 3] = [
     [&[0, 5, 3], &[8, 5, 11, 7], &[3, 5, 11, 7]],
     [&[4, 5, 9001], &[1, 5, 77], &[1, 5, 1]],

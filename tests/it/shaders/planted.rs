@@ -9,7 +9,7 @@ use super::uniformity::misplaced_barriers;
 
 /// A shader without a fault; the tests change one thing in it.
 const GOOD: &str = "
-struct Params { count: u32, rows: u32, scale: f32, padding: u32 }
+struct Params { count: u32, lanes: u32, scale: f32, padding: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -35,14 +35,14 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
     let value = exchange(lane, x[lane]);
-    for (var i = 0u; i < lane; i++) { if (i > params.rows) { break; } }
+    for (var i = 0u; i < lane; i++) { if (i > params.lanes) { break; } }
     // BODY
     y[lane] = vec4<f32>(shared_sum(lane, value) * params.scale);
 }
 ";
 
 fn tables() -> Interface {
-    let fields = &[("count", 0), ("rows", 4), ("scale", 8), ("padding", 12)];
+    let fields = &[("count", 0), ("lanes", 4), ("scale", 8), ("padding", 12)];
     let bindings = vec![
         Binding { role: Role::Input, name: "x", access: Access::Read, element_bytes: Some(4) },
         Binding { role: Role::Output, name: "y", access: Access::Write, element_bytes: Some(16) },
@@ -91,7 +91,7 @@ fn the_good_shader_passes_every_check() {
 #[test]
 fn a_shader_that_does_not_parse_or_validate_is_found() {
     assert!(Shader::parse(&GOOD.replace("params.scale", "params.scales")).is_err());
-    assert!(Shader::parse(&GOOD.replace("* params.scale", "* params.rows")).is_err());
+    assert!(Shader::parse(&GOOD.replace("* params.scale", "* params.lanes")).is_err());
 }
 
 /// The shader must be refused for want of a capability alone.
@@ -115,14 +115,14 @@ fn subgroups_half_floats_and_immediates_are_found() {
 #[test]
 fn parameter_fields_in_another_order_are_found() {
     one(
-        interface(&changed("count: u32, rows: u32", "rows: u32, count: u32"), &tables()),
+        interface(&changed("count: u32, lanes: u32", "lanes: u32, count: u32"), &tables()),
         "parameter struct",
     );
 }
 
 #[test]
 fn a_parameter_field_at_another_offset_is_found() {
-    let shader = changed("count: u32, rows: u32", "count: u32, @align(16) rows: u32");
+    let shader = changed("count: u32, lanes: u32", "count: u32, @align(16) lanes: u32");
     one(interface(&shader, &tables()), "parameter struct");
 }
 
@@ -284,7 +284,7 @@ fn a_barrier_after_a_break_that_only_some_take_is_found() {
 
 #[test]
 fn a_barrier_in_a_loop_is_found_even_under_a_uniform_condition() {
-    let body = "for (var i = 0u; i < params.rows; i++) { workgroupBarrier(); }";
+    let body = "for (var i = 0u; i < params.lanes; i++) { workgroupBarrier(); }";
     one(misplaced_barriers(&with_body(body)), "in a loop");
     one(
         misplaced_barriers(&with_body(
