@@ -26,10 +26,10 @@ fn main(
     let running_mean = bitcast<f32>(entry.mean);
     let var_plus_eps = bitcast<f32>(entry.variance) + params.eps;
     let is_infinite = entry.variance == EXPONENT;
-    let var_is_lost = is_not_finite(bitcast<f32>(entry.variance)) || var_plus_eps < 0.0;
-    let is_lost = is_not_finite(running_mean) || (var_is_lost && !is_infinite);
+    let var_not_finite = is_not_finite(bitcast<f32>(entry.variance)) || var_plus_eps < 0.0;
+    let not_finite = is_not_finite(running_mean) || (var_not_finite && !is_infinite);
     // A deviation without bounds leaves the bias.
-    let center = center_of(running_mean, 0.0, select(inverse_root(var_plus_eps), 0.0, is_infinite), is_lost);
+    let center = center_of(running_mean, 0.0, select(inverse_root(var_plus_eps), 0.0, is_infinite), not_finite);
     centering[channel] = center;
     mean[channel] = mean_of(center);
     inv_std[channel] = center.inv_std;

@@ -26,27 +26,27 @@ struct GradCenterBits {
 struct GradSums {
     dy: f32,          // Σg
     dy_xmu: f32,      // Σ g·(x − mean)
-    dy_is_lost: bool,
-    xmu_is_lost: bool,
+    dy_not_finite: bool,
+    xmu_not_finite: bool,
 }
 
 // Adds a rank's sums; a rank without values adds nothing, whatever the others made of the channel.
-fn add_rank(total: ptr<function, GradSums>, rank: u32, channel: u32, rest: f32, center_is_lost: bool) {
+fn add_rank(total: ptr<function, GradSums>, rank: u32, channel: u32, rest: f32, center_not_finite: bool) {
     if (shares[rank].count == 0.0) {
         return;
     }
     let sums = sums_of(rank, channel);
-    let is_lost = sums.z != 0.0;
+    let not_finite = sums.z != 0.0;
     (*total).dy += sums.x;
     (*total).dy_xmu += difference_f32(sums.y, settled_f32(rest * sums.x));
-    (*total).dy_is_lost |= is_lost;
-    (*total).xmu_is_lost |= is_lost || sums.w != 0.0 || center_is_lost;
+    (*total).dy_not_finite |= not_finite;
+    (*total).xmu_not_finite |= not_finite || sums.w != 0.0 || center_not_finite;
 }
 
 // What a gradient becomes that was `old`.
-fn gradient_from(old: u32, value: f32, is_lost: bool) -> u32 {
+fn gradient_from(old: u32, value: f32, not_finite: bool) -> u32 {
     // Settled: as a product that is contracted into the sum it would not be rounded.
-    let found = choose(bitcast<u32>(settled_f32(value)), NOT_FINITE, is_lost);
+    let found = choose(bitcast<u32>(settled_f32(value)), NOT_FINITE, not_finite);
     if (params.accumulates == 0u) {
         return found;
     }
@@ -66,12 +66,12 @@ fn main(
     let entry = center[channel];
     let rest = bitcast<f32>(entry.rest);
     let inv_std = bitcast<f32>(entry.inv_std);
-    let center_is_lost = is_not_finite(inv_std);
+    let center_not_finite = is_not_finite(inv_std);
     var own: GradSums;
-    add_rank(&own, params.rank, channel, rest, center_is_lost);
+    add_rank(&own, params.rank, channel, rest, center_not_finite);
     var all: GradSums;
     for (var rank = params.first_rank; rank < params.end_rank; rank++) {
-        add_rank(&all, rank, channel, rest, center_is_lost);
+        add_rank(&all, rank, channel, rest, center_not_finite);
     }
 
     var coefficients = GradCenterBits(entry, 0u, 0u);
@@ -79,23 +79,23 @@ fn main(
         let count = max(params.count, 1.0);
         let mean_dy = settled_f32(all.dy / count);
         let projection = settled_f32((inv_std * (all.dy_xmu / count)) * inv_std);
-        let is_lost = all.dy_is_lost || all.xmu_is_lost || is_not_finite(mean_dy) || is_not_finite(projection);
+        let not_finite = all.dy_not_finite || all.xmu_not_finite || is_not_finite(mean_dy) || is_not_finite(projection);
         // The center stays: by it the activation, and so the gradient of a residual, goes on as in
         // forward.
-        coefficients.mean_dy = choose(bitcast<u32>(mean_dy), NOT_FINITE, is_lost);
-        coefficients.projection = choose(bitcast<u32>(projection), 0u, is_lost);
+        coefficients.mean_dy = choose(bitcast<u32>(mean_dy), NOT_FINITE, not_finite);
+        coefficients.projection = choose(bitcast<u32>(projection), 0u, not_finite);
     }
     grad_centering[channel] = coefficients;
 
     if (params.merges_parameters != 0u) {
-        own = GradSums(all.dy / params.divisor, all.dy_xmu / params.divisor, all.dy_is_lost, all.xmu_is_lost);
+        own = GradSums(all.dy / params.divisor, all.dy_xmu / params.divisor, all.dy_not_finite, all.xmu_not_finite);
     }
     if (params.has_grad_weight != 0u) {
         // 0 where there is nothing to add, even if inv_std is NaN: of a rank without values.
         let value = select(own.dy_xmu * inv_std, 0.0, own.dy_xmu == 0.0);
-        grad_weight[channel] = gradient_from(grad_weight[channel], value, own.xmu_is_lost);
+        grad_weight[channel] = gradient_from(grad_weight[channel], value, own.xmu_not_finite);
     }
     if (params.has_grad_bias != 0u) {
-        grad_bias[channel] = gradient_from(grad_bias[channel], own.dy, own.dy_is_lost);
+        grad_bias[channel] = gradient_from(grad_bias[channel], own.dy, own.dy_not_finite);
     }
 }

@@ -19,11 +19,11 @@
 
 // Moves a running value by its weights; with a weight of 0 or 1 the other side has no part, not
 // even as 0·NaN.
-fn blended(old: u32, batch: f32, keep: f32, follow: f32, is_lost: bool) -> u32 {
+fn blended(old: u32, batch: f32, keep: f32, follow: f32, not_finite: bool) -> u32 {
     if (follow == 0.0) {
         return old;
     }
-    if (is_lost) {
+    if (not_finite) {
         return NOT_FINITE;
     }
     if (follow == 1.0) {
@@ -37,7 +37,7 @@ fn blended(old: u32, batch: f32, keep: f32, follow: f32, is_lost: bool) -> u32 {
 
 // Where the sums left the range of f32, though every value is in it, the batch is counted and the
 // rest stays as it was.
-fn follow_batch(channel: u32, mean: f32, variance: f32, is_lost: bool, is_beyond: bool) {
+fn follow_batch(channel: u32, mean: f32, variance: f32, not_finite: bool, overflowed: bool) {
     var entry = running[channel];
     entry.batches_low += 1u;
     entry.batches_high += u32(entry.batches_low == 0u);
@@ -49,9 +49,9 @@ fn follow_batch(channel: u32, mean: f32, variance: f32, is_lost: bool, is_beyond
         follow = select(1.0 / batches, 1.0, batches <= 1.0);
         keep = 1.0 - follow;
     }
-    if (!is_beyond) {
-        entry.mean = blended(entry.mean, mean, keep, follow, is_lost);
-        entry.variance = blended(entry.variance, variance, keep, follow, is_lost);
+    if (!overflowed) {
+        entry.mean = blended(entry.mean, mean, keep, follow, not_finite);
+        entry.variance = blended(entry.variance, variance, keep, follow, not_finite);
     }
     running[channel] = entry;
 }
@@ -71,16 +71,16 @@ fn main(
         pivot = sums_of(params.pivot_rank, channel).x;
     }
     var offset = 0.0;
-    var is_lost = false;
-    var is_beyond = false;
+    var not_finite = false;
+    var overflowed = false;
     for (var rank = params.first_rank; rank < params.end_rank; rank++) {
         let part = shares[rank];
         if (part.count == 0.0) {
             continue;
         }
         let sums = sums_of(rank, channel);
-        is_lost |= sums.w != 0.0;
-        is_beyond |= is_not_finite(sums.x) || is_not_finite(sums.y) || is_not_finite(sums.z);
+        not_finite |= sums.w != 0.0;
+        overflowed |= is_not_finite(sums.x) || is_not_finite(sums.y) || is_not_finite(sums.z);
         offset += part.share * (difference_f32(sums.x, pivot) + sums.y / part.count);
     }
     offset = settled_f32(offset);
@@ -98,13 +98,13 @@ fn main(
         m2 += max(about_own, 0.0) + (part.count * from_mean) * from_mean;
     }
     m2 = settled_f32(m2);
-    is_beyond = !is_lost && (is_beyond || is_not_finite(offset) || is_not_finite(m2));
+    overflowed = !not_finite && (overflowed || is_not_finite(offset) || is_not_finite(m2));
     let root = inverse_root(m2 / max(params.count, 1.0) + params.eps);
-    let center = center_of(pivot, offset, root, is_lost || is_beyond);
+    let center = center_of(pivot, offset, root, not_finite || overflowed);
     centering[channel] = center;
     mean[channel] = mean_of(center);
     inv_std[channel] = center.inv_std;
     if (params.tracks != 0u) {
-        follow_batch(channel, pivot + offset, m2 / params.divisor, is_lost, is_beyond);
+        follow_batch(channel, pivot + offset, m2 / params.divisor, not_finite, overflowed);
     }
 }

@@ -1,7 +1,7 @@
 // v = (x·unit − pivot)·scale + shift, plus the residual: what enters the activation.
 // mean = pivot + rest, scale = weight·inv_std, shift = bias − rest·scale.
 //
-// x − pivot is exact where x is near the mean, so that nothing of v is lost to a large mean.
+// x − pivot is exact where x is near the mean, so that a large mean costs v no accuracy.
 // Forward and backward form v by this one source, and a compiler that contracts in one kernel only
 // is kept from it: the activation is active in backward where it was in forward.
 

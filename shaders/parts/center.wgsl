@@ -27,8 +27,8 @@ fn inverse_root(v: f32) -> f32 {
     return root * (1.5 - 0.5 * settled_f32(v * root) * root);
 }
 
-fn center_of(pivot: f32, rest: f32, inv_std: f32, is_lost: bool) -> CenterBits {
-    if (is_lost) {
+fn center_of(pivot: f32, rest: f32, inv_std: f32, not_finite: bool) -> CenterBits {
+    if (not_finite) {
         return CenterBits(NOT_FINITE, NOT_FINITE, NOT_FINITE, ONE);
     }
     return CenterBits(bitcast<u32>(pivot), bitcast<u32>(rest), bitcast<u32>(inv_std), ONE);

@@ -19,8 +19,8 @@ fn merged_four(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f
     let shifts = counts * away;
     let sums = vec4<f32>(a.y, b.y, c.y, d.y);
     let squares = sum_of_four(vec4<f32>(a.z, b.z, c.z, d.z)) + sum_of_four(away * (2.0 * sums + shifts));
-    let is_lost = any(signed < vec4<f32>(0.0));
-    return vec4<f32>(mean, sum_of_four(sums + shifts), squares, select(values, -values, is_lost));
+    let not_finite = any(signed < vec4<f32>(0.0));
+    return vec4<f32>(mean, sum_of_four(sums + shifts), squares, select(values, -values, not_finite));
 }
 
 // Merges `count` entries from `first` on, `step` apart.
@@ -37,7 +37,7 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
     // What moving adds to the squares is summed apart: where one value outweighs all others, it is
     // many small terms, and each would be rounded to the last place of the large one.
     var sums = vec3<f32>(0.0);
-    var is_lost = false;
+    var not_finite = false;
     for (var i = 0u; i < count; i += 4u) {
         // Four by four: the chain of roundings stays short.
         var four = vec3<f32>(0.0);
@@ -46,11 +46,11 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
             let d = difference_f32(entry.x, mean);
             let shift = abs(entry.w) * d;
             four += vec3<f32>(entry.y + shift, entry.z, d * (2.0 * entry.y + shift));
-            is_lost |= entry.w < 0.0;
+            not_finite |= entry.w < 0.0;
         }
         sums += four;
     }
-    return vec4<f32>(mean, sums.x, sums.y + sums.z, select(values, -values, is_lost));
+    return vec4<f32>(mean, sums.x, sums.y + sums.z, select(values, -values, not_finite));
 }
 
 // What is written of a tile: a flag instead of the count.

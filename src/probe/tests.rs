@@ -243,8 +243,8 @@ fn an_f16_that_loads_change_is_found() {
     let negative_zero = sound.iter().position(|&word| word == 1 << 31).unwrap();
     let mut answer = sound.clone();
     answer[negative_zero] = 0;
-    let lost_sign = Defect::Half { half: 0x8000, found: 0, expected: 1 << 31 };
-    assert_eq!(judged(Question::NativeF16, Ok(answer)).1.defects, [lost_sign]);
+    let sign_of_zero = Defect::Half { half: 0x8000, found: 0, expected: 1 << 31 };
+    assert_eq!(judged(Question::NativeF16, Ok(answer)).1.defects, [sign_of_zero]);
     let without_payload = Driver { loses_payload: true, ..Driver::default() };
     assert_eq!(judge(FastPaths::ALL, &without_payload.answers()).0, FastPaths::ALL);
 }
@@ -343,8 +343,8 @@ fn a_way_is_taken_only_where_it_is_asked_for_and_answered() {
         let short = Driver::default().answer(question)[1..].to_vec();
         for answer in [Err("refused".to_owned()), Ok(short), Ok(Vec::new())] {
             let (paths, findings) = judged(question, answer);
-            let lost = [question == Question::NativeF16, question == Question::Subgroups];
-            assert_eq!([!paths.native_f16, !paths.subgroups], lost, "{question:?}");
+            let off = [question == Question::NativeF16, question == Question::Subgroups];
+            assert_eq!([!paths.native_f16, !paths.subgroups], off, "{question:?}");
             let [Defect::NoAnswer { question: named, .. }] = &findings.defects[..] else {
                 panic!("{findings:?}")
             };

@@ -55,14 +55,18 @@ fn centerings(found: &HashMap<Role, Vec<u32>>) -> Vec<[f32; 4]> {
     channels.map(|words| [0, 1, 2, 3].map(|field| f32::from_bits(words[field]))).collect()
 }
 
-/// What is found is what normalizes, rounded once; NaN in the channels that are lost, near the
+/// What is found is what normalizes, rounded once; NaN in the channels that are not finite, near the
 /// definition in the others.
-fn check(found: &HashMap<Role, Vec<u32>>, lost: &[usize], expected: impl Fn(usize) -> [f64; 2]) {
+fn check(
+    found: &HashMap<Role, Vec<u32>>,
+    not_finite: &[usize],
+    expected: impl Fn(usize) -> [f64; 2],
+) {
     for (channel, [pivot, rest, inv_std, unit]) in centerings(found).into_iter().enumerate() {
         let [mean, root] =
             [Role::Mean, Role::InvStd].map(|role| f32::from_bits(found[&role][channel]));
         assert_eq!(unit, 1.0);
-        if lost.contains(&channel) {
+        if not_finite.contains(&channel) {
             assert!(
                 [pivot, rest, inv_std, mean, root].iter().all(|value| value.is_nan()),
                 "{channel}: {mean}, {root}"
