@@ -17,7 +17,7 @@
 @group(0) @binding(5) var<storage, read_write> mean: array<u32>;               // (C), bits of f32
 @group(0) @binding(6) var<storage, read_write> inv_std: array<u32>;            // (C), bits of f32
 
-// Moves a running value by its weights; with a weight of 0 or 1 the other side has no part, not
+// Moves a running value by its weights; with a weight of 0 or 1 the other term has no part, not
 // even as 0·NaN.
 fn blended(old: u32, batch: f32, keep: f32, follow: f32, not_finite: bool) -> u32 {
     if (follow == 0.0) {

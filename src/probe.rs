@@ -38,12 +38,12 @@ pub fn judge(asked: FastPaths, answers: &[(Question, Answer)]) -> (FastPaths, Fi
     defects.extend(arithmetic.and_then(Arithmetic::defect));
     let forward = noted(&mut defects, words(Question::Forward));
     let backward = noted(&mut defects, words(Question::Backward));
-    let sides_agree = forward
+    let signs_agree = forward
         .zip(backward)
-        .map(|(y, gradients)| noted(&mut defects, cases::check_sides(y, gradients)).is_some());
+        .map(|(y, gradients)| noted(&mut defects, cases::check_signs(y, gradients)).is_some());
     let paths =
         asked.without_proof().with_subgroups(subgroup_size.is_some()).with_native_f16(keeps_f16);
-    (paths, Findings { subgroup_size, arithmetic, sides_agree, defects })
+    (paths, Findings { subgroup_size, arithmetic, signs_agree, defects })
 }
 
 /// What is right; what is wrong goes to the defects.

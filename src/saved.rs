@@ -194,8 +194,8 @@ impl Saved {
         }
     }
 
-    /// Whether backward needs the residual of the call again: it decides on which side of the
-    /// activation v was, unless the layer keeps a mask that says so.
+    /// Whether backward needs the residual of the call again: it decides on the sign of v,
+    /// what entered the activation, unless the layer keeps a mask that says so.
     pub fn needs_residual(&self) -> bool {
         self.call.needs_residual()
     }

@@ -105,7 +105,7 @@ fn each_driver_is_found_sound_with_subgroups_and_f16_of_its_own() {
         println!("{device}: {findings:?}");
         assert_eq!(findings.defects, [], "{device}");
         assert_eq!(findings.subgroup_size, Some(subgroup_size), "{device}");
-        assert_eq!(findings.sides_agree, Some(true), "{device}");
+        assert_eq!(findings.signs_agree, Some(true), "{device}");
         assert_eq!(
             device.fast_paths(),
             Some(FastPaths::ALL.with_native_f16(native_f16)),

@@ -10,7 +10,7 @@ use crate::plan::{Activation, ApplyPlan, MaskOrder};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// On which side of the activation the values of one rank were, a bit each, on the rank's device.
+/// Which values of one rank the activation was active on, a bit each, on the rank's device.
 #[derive(Clone, Debug)]
 pub(crate) enum Mask {
     /// Words of a buffer, which a later call uses again when this is dropped, and what their bits

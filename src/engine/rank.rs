@@ -100,7 +100,7 @@ pub(crate) struct BackwardRank<'a> {
     /// `None` where the gradient of x is written over it.
     pub g: Option<&'a Tensor>,
     pub g_shape: Shape,
-    /// Where it decides on the side of the activation.
+    /// Where it decides on which values the activation is active.
     pub residual: Option<&'a Tensor>,
     /// Forward's, which decides where there is one.
     pub mask: Option<Mask>,

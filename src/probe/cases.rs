@@ -113,8 +113,8 @@ pub(super) fn inputs() -> [Vec<u32>; 4] {
     inputs
 }
 
-/// Whether both passes see every value on one side, and the clear ones on the right one.
-pub(super) fn check_sides(forward: &[u32], backward: &[u32]) -> Result<(), Defect> {
+/// Whether both passes see the same sign of every value, and the right one of those that are clear.
+pub(super) fn check_signs(forward: &[u32], backward: &[u32]) -> Result<(), Defect> {
     let v = cases().flat_map(|case| [0.0, 0.0, case.values[2][1], case.values[3][1]]);
     let mut differing = 0;
     for (index, ((expected, &y), gradients)) in
@@ -122,12 +122,12 @@ pub(super) fn check_sides(forward: &[u32], backward: &[u32]) -> Result<(), Defec
     {
         let [y, g] = [y, gradients[0]].map(f32::from_bits);
         let wrong = Defect::Activation { index, expected, forward: y, backward: g };
-        let sides = [y > 0.0, g == GRAD_OUTPUT];
+        let signs = [y > 0.0, g == GRAD_OUTPUT];
         let is_possible = g == GRAD_OUTPUT || g == SLOPE * GRAD_OUTPUT;
-        if !is_possible || y.is_nan() || (expected != 0.0 && sides != [expected > 0.0; 2]) {
+        if !is_possible || y.is_nan() || (expected != 0.0 && signs != [expected > 0.0; 2]) {
             return Err(wrong);
         }
-        differing += usize::from(sides[0] != sides[1]);
+        differing += usize::from(signs[0] != signs[1]);
     }
-    if differing > 0 { Err(Defect::Sides { differing, values: CLOSE }) } else { Ok(()) }
+    if differing > 0 { Err(Defect::Signs { differing, values: CLOSE }) } else { Ok(()) }
 }

@@ -15,10 +15,10 @@ pub struct Findings {
     pub subgroup_size: Option<u32>,
     /// What becomes of f32 arithmetic; `None` where the driver did not answer.
     pub arithmetic: Option<Arithmetic>,
-    /// Whether backward finds every value on the side of the activation on which forward was;
+    /// Whether backward finds active, above 0, exactly the values that forward found active;
     /// `None` where the driver did not answer. Where it does not, keep a mask
     /// ([`with_activation_mask`](crate::BatchNormConfig::with_activation_mask)).
-    pub sides_agree: Option<bool>,
+    pub signs_agree: Option<bool>,
     /// What is wrong, and what it leads to.
     pub defects: Vec<Defect>,
 }
@@ -87,7 +87,7 @@ pub enum Defect {
         /// Bits of the f32 of its value.
         expected: u32,
     },
-    /// A value that is clearly on one side of the activation was treated as one of the other.
+    /// A value that is clearly above 0, or below, was treated as one of the other sign.
     #[error(
         "value {index} is {expected}, but forward makes it {forward} and backward's gradient of it is {backward}"
     )]
@@ -101,12 +101,12 @@ pub enum Defect {
         /// The gradient where that of y is 1.
         backward: f32,
     },
-    /// Forward and backward disagree about the side of the activation.
+    /// Forward and backward disagree about the sign of what enters the activation.
     #[error(
-        "{differing} of {values} values next to 0 are on one side of the activation in forward and on the other in \
-         backward: keep a mask of it (BatchNormConfig::with_activation_mask)"
+        "{differing} of {values} values next to 0 are active in forward and not in backward, or the \
+         reverse: keep a mask of the activation (BatchNormConfig::with_activation_mask)"
     )]
-    Sides {
+    Signs {
         /// Values on which they disagree.
         differing: usize,
         /// Values that were tried.

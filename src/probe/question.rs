@@ -15,7 +15,7 @@ pub enum Question {
     Subgroups,
     /// Do the device's own loads keep every f16?
     NativeF16,
-    /// On which side of the activation are values next to 0, in forward?
+    /// Which sign have values next to 0, in forward?
     Forward,
     /// And in backward?
     Backward,

@@ -158,7 +158,7 @@ fn a_sound_driver_has_every_way_and_no_defect() {
         let Arithmetic { contracts, reassociates, flushes_subnormals, misses_nan, .. } =
             findings.arithmetic.unwrap();
         assert_eq!([contracts, reassociates, flushes_subnormals, misses_nan], [false; 4]);
-        assert_eq!(findings.sides_agree, Some(true));
+        assert_eq!(findings.signs_agree, Some(true));
     }
     // Subgroups need not lie in the order of lanes.
     let spread = subgroups(16, |number| number % 16 * 16 + number / 16);
@@ -250,17 +250,17 @@ fn an_f16_that_loads_change_is_found() {
 }
 
 #[test]
-fn a_pass_that_contracts_alone_puts_every_close_value_on_another_side() {
-    let every_close_value = Defect::Sides { differing: 512, values: 512 };
+fn a_pass_that_contracts_alone_changes_the_sign_of_every_close_value() {
+    let every_close_value = Defect::Signs { differing: 512, values: 512 };
     for contracts_settled in [[true, false], [false, true]] {
         let driver = Driver { contracts_settled, ..Driver::default() };
         let (paths, findings) = judge(FastPaths::ALL, &driver.answers());
-        assert_eq!((paths, findings.sides_agree), (FastPaths::ALL, Some(false)));
+        assert_eq!((paths, findings.signs_agree), (FastPaths::ALL, Some(false)));
         assert!(findings.defects.contains(&every_close_value), "{:?}", findings.defects);
     }
     let both = Driver { contracts_settled: [true, true], ..Driver::default() };
     let (_, findings) = judge(FastPaths::ALL, &both.answers());
-    assert_eq!(findings.sides_agree, Some(true), "they agree, whatever they agree on");
+    assert_eq!(findings.signs_agree, Some(true), "they agree, whatever they agree on");
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn passes_that_agree_on_nonsense_are_found() {
         [(Question::Forward, 0), (Question::Backward, 0), (Question::Forward, f32::NAN.to_bits())]
     {
         let (_, findings) = judged(question, Ok(vec![word; question.answer_words()]));
-        assert_eq!(findings.sides_agree, Some(false));
+        assert_eq!(findings.signs_agree, Some(false));
         assert!(
             matches!(findings.defects[..], [Defect::Activation { .. }]),
             "{:?}",
@@ -335,7 +335,7 @@ fn a_way_is_taken_only_where_it_is_asked_for_and_answered() {
     let (paths, findings) = judge(FastPaths::ALL, &[]);
     assert_eq!((paths, findings.defects.len()), (unanswered, Question::ALL.len()));
     assert_eq!(
-        (findings.subgroup_size, findings.arithmetic, findings.sides_agree),
+        (findings.subgroup_size, findings.arithmetic, findings.signs_agree),
         (None, None, None)
     );
 

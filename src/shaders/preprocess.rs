@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_nest_and_have_another_side() {
+    fn conditions_nest_and_have_two_branches() {
         let text = "#if A\n1\n#if B\n2\n#else\n3\n#endif\n#else\n4\n#if !B\n5\n#endif\n#endif\n6\n";
         assert_eq!(expanded(text, &["A", "B"]), "1\n2\n6\n");
         assert_eq!(expanded(text, &["A"]), "1\n3\n6\n");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_imported_from_a_side_that_is_left_out() {
+    fn nothing_is_imported_from_a_branch_that_is_left_out() {
         assert_eq!(
             expanded("#if A\n#import element\n#endif\n#import params\n", &[]),
             "struct Params {}\n"

@@ -218,10 +218,10 @@ mod tests {
     }
 
     #[test]
-    fn every_condition_of_a_file_ends_in_it_and_has_one_other_side_at_most() {
+    fn every_condition_of_a_file_ends_in_it_and_has_one_else_at_most() {
         let kernels = Variant::all().into_iter().map(|variant| variant.kernel.file());
         for (name, text) in PARTS.iter().copied().chain(kernels) {
-            // Whether each open condition is on its other side.
+            // Whether each open condition is in its #else branch.
             let mut open = Vec::new();
             for line in text.lines() {
                 match line.split(' ').next() {

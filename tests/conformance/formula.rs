@@ -28,7 +28,7 @@ pub enum Formula {
     ActivationFirst,
     /// Applies no activation.
     NoActivation,
-    /// Takes the side of the activation from the input without subtracting its mean.
+    /// Takes the sign at the activation from the input without subtracting its mean.
     SideOfUnshifted,
     /// Forgets the slope in backward.
     SlopeForgotten,

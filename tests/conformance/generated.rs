@@ -243,7 +243,7 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
     Ok(scenario)
 }
 
-/// Takes the upstream gradient from values so near to 0 that rounding decides on their side of the
+/// Takes the upstream gradient from values so near to 0 that rounding decides on their sign at the
 /// activation.
 fn avoid_kinks(scenario: &mut Scenario) -> Result<(), String> {
     if !scenario.config.epilogue.activates() {

@@ -47,8 +47,8 @@ fn line(seed: u64, without: &str, test: Option<&str>) -> String {
 #[test]
 fn the_line_names_the_seed_the_test_and_what_is_left_out() {
     assert_eq!(
-        line(11, "", Some("sides::backward")),
-        "SYNCBN_HOSTILE_SEED=11 cargo test --test hostile -- --exact sides::backward"
+        line(11, "", Some("signs::backward")),
+        "SYNCBN_HOSTILE_SEED=11 cargo test --test hostile -- --exact signs::backward"
     );
     assert_eq!(
         line(1, "contracts", Some("main")),

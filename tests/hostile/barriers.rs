@@ -7,7 +7,7 @@ use syncbn::{BatchNorm, BatchNormConfig, Device};
 use super::common::normal;
 use super::common::*;
 use super::rewrite::rewritten_in;
-use super::{quads, sides};
+use super::{quads, signs};
 
 /// How many seeds are tried, at most, until each case has failed: few styles regroup nothing that
 /// matters to a case.
@@ -37,10 +37,10 @@ fn far_from_0(device: &Device) -> Result<(), String> {
     quads::check("mean 1e4, deviation 1e-2", &batches, std::slice::from_ref(device))
 }
 
-/// Values where rounding decides on which side of the activation they are.
+/// Values where rounding decides which sign they have.
 fn near_the_turn(device: &Device) -> Result<(), String> {
-    for positions in sides::POSITIONS {
-        sides::near_the_turn(device, positions, 0)?;
+    for positions in signs::POSITIONS {
+        signs::near_the_turn(device, positions, 0)?;
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ fn beyond_f32(device: &Device) -> Result<(), String> {
 type Case = (&'static str, fn(&Device) -> Result<(), String>);
 const CASES: [Case; 3] = [
     ("a mean of a million deviations", far_from_0),
-    ("the side of the activation", near_the_turn),
+    ("the sign of a value", near_the_turn),
     ("squares beyond f32", beyond_f32),
 ];
 

@@ -5,7 +5,7 @@
 //! takes every kernel, `barriers` that it breaks the kernels where it sees through their barriers.
 //! `common` opens devices whose kernels pass through it, and `again` says how to open them again.
 //! `accuracy`, `resident`, `not_finite` and `backward` are the ordinary tests; `epilogues`, `quads`
-//! and `sides` are what the ordinary ones go through at length or compare by bits.
+//! and `signs` are what the ordinary ones go through at length or compare by bits.
 //!
 //! The adapter must have `SHADER_F64`, in which the rewritten kernels compute exact products;
 //! without it these tests fail. lavapipe has it, many GPUs have not.
@@ -34,7 +34,7 @@ mod problem;
 mod quads;
 mod resident;
 mod rewrite;
-mod sides;
+mod signs;
 #[allow(dead_code)]
 #[path = "../it/storage/stored.rs"]
 mod stored;

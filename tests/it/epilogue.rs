@@ -56,7 +56,7 @@ fn check_all(on: On) {
     }
     println!("{on:?}: {seed} problems, worst error {worst:.3} of what is allowed");
     println!(
-        "{excluded} of {values} upstream gradients were set to 0: there rounding decides on the side of 0"
+        "{excluded} of {values} upstream gradients were set to 0: there rounding decides on the sign"
     );
     // Of values spread over about 4, those within the tolerance of y, some 1e-6, of 0.
     assert!(excluded as f64 <= 2e-5 * values as f64);

@@ -195,7 +195,7 @@ fn ranks_of_one_caller_and_ranks_in_threads_of_their_own_have_the_same_bits() {
 }
 
 #[test]
-fn a_mask_that_is_filled_channel_by_channel_is_the_residual_s_side_of_the_activation() {
+fn a_mask_that_is_filled_channel_by_channel_says_what_the_residual_says() {
     // Whole words of a mask hold 8 channels, 4, 1 or half of one; in the last shape samples begin
     // within a word.
     for dims in

@@ -31,7 +31,7 @@ fn the_test_driver_is_sound_and_its_ways_are_all_taken() {
         let findings = device.findings().expect("a driver that was asked");
         println!("{device}: {findings:?}");
         assert_eq!(findings.defects, []);
-        assert_eq!(findings.sides_agree, Some(true));
+        assert_eq!(findings.signs_agree, Some(true));
         assert_eq!(device.fast_paths(), Some(ways));
         match findings.subgroup_size {
             Some(size) => {
@@ -81,6 +81,6 @@ fn a_way_that_is_switched_off_or_not_there_is_not_asked_about() {
     for device in [off, portable] {
         let findings = device.findings().expect("a driver that was asked");
         assert_eq!((findings.subgroup_size, findings.defects.len()), (None, 0), "{findings:?}");
-        assert_eq!(findings.sides_agree, Some(true));
+        assert_eq!(findings.signs_agree, Some(true));
     }
 }

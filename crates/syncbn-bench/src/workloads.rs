@@ -115,10 +115,10 @@ impl Pass {
     /// | backward | x and the upstream gradient for the sums, both again | grad_input |
     /// | eval | x | y |
     ///
-    /// The activation costs nothing: its side follows from x. A residual that is added is read once
-    /// forward. Backward writes its gradient, and reads a mask of one bit per value twice, which
-    /// forward has written. Without a mask it reads the residual once: the sums can write the
-    /// residual's gradient, which is read in place of both afterwards.
+    /// The activation costs nothing: where it is active follows from x. A residual that is added is
+    /// read once forward. Backward writes its gradient, and reads a mask of one bit per value
+    /// twice, which forward has written. Without a mask it reads the residual once: the sums can
+    /// write the residual's gradient, which is read in place of both afterwards.
     pub fn tensors_moved(self, epilogue: Epilogue, dtype: DType, mask: bool) -> f64 {
         let adds = epilogue.adds_residual();
         let bits = if adds && mask { 1.0 / (8 * dtype.size_bytes()) as f64 } else { 0.0 };

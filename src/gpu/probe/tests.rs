@@ -54,12 +54,12 @@ fn a_fault_planted_in_each_kernel_is_found() {
     let flushed = planted(Question::NativeF16, "f32(singles[at])", flushed);
     assert!(matches!(flushed[..], [Defect::Half { half: 1, found: 0, .. }]), "{flushed:?}");
 
-    let other_side = planted(
+    let other_sign = planted(
         Question::Backward,
         "is_active(value_of(x, at, affine))",
         "(value_of(x, at, affine) >> 31u) == 0u",
     );
-    assert_eq!(other_side, [Defect::Sides { differing: 512, values: 512 }]);
+    assert_eq!(other_sign, [Defect::Signs { differing: 512, values: 512 }]);
 
     let sum = "other_value.large - settled_f32(other_value.large + other_value.small)";
     let regrouped = planted(Question::Arithmetic, sum, "-settled_f32(other_value.small)");

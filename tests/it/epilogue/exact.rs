@@ -140,7 +140,7 @@ fn fused_gradients_have_the_bits_of_those_behind_the_activation() {
 
 /// v at 0 and one step of f32 to either side of it, by a residual that undoes the normalization.
 #[test]
-fn both_passes_take_the_same_side_next_to_0() {
+fn both_passes_see_the_same_sign_next_to_0() {
     for on in On::ALL {
         for turn in 0..5 {
             let mut problem = Problem::plain(&shape(turn), Epilogue::AddRelu, 300 + turn);

@@ -43,7 +43,7 @@ fn a_mask_gives_the_bits_of_the_residual_read_again() {
 
 #[test]
 fn a_mask_follows_v_and_not_what_backward_is_given() {
-    // A kernel that looked at anything but the mask would find all values on the other side.
+    // A kernel that looked at anything but the mask would find all values of the other sign.
     for on in On::ALL {
         let problem = with_mask(&Problem::plain(&large(), Epilogue::AddRelu, 31));
         let layer = problem.layer(on.devices(3));

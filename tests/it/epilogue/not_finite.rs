@@ -31,7 +31,7 @@ fn run(problem: &Problem, on: On, uses: Uses) -> Pass {
 }
 
 /// A value of rank 0 in the poisoned channel that enters the activation above 0, or below.
-fn on_side(problem: &Problem, uses: Uses, above: bool) -> usize {
+fn with_sign(problem: &Problem, uses: Uses, above: bool) -> usize {
     let v = &Entering::of(problem, uses).v[0];
     (0..v.len()).find(|&i| problem.x[0].channel(i) == POISONED && (v[i] > 0.0) == above).unwrap()
 }
@@ -77,7 +77,7 @@ fn with_running_statistics_a_value_that_is_not_finite_keeps_to_itself_and_passes
                     y == expected || (y.is_nan() && expected.is_nan()),
                     "{what}: {y}, expected {expected}"
                 );
-                // x is not read for a gradient of the input but to take the side of the activation.
+                // x is not read for a gradient of the input but to find where the activation is active.
                 assert_others_same(&what, &found.grad_inputs, &clean.grad_inputs, at);
                 let g = f64::from(poisoned.g[0].values[at])
                     * if v > 0.0 { 1.0 } else { f64::from(slope) };
@@ -152,7 +152,7 @@ fn a_residual_that_is_not_finite_reaches_only_its_own_element() {
         for uses in Uses::ALL {
             for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
                 for poison in POISONS {
-                    // The clean run has v on the same side of 0; a NaN is on none, and passes
+                    // The clean run has v of the same sign; a NaN has none, and passes
                     // nothing.
                     let (mut clean, at) = problem(epilogue, 602);
                     clean.residuals.as_mut().unwrap()[0].values[at] =
@@ -186,7 +186,7 @@ fn an_upstream_gradient_that_is_not_finite_counts_as_0_behind_a_slope_of_0() {
         for uses in Uses::ALL {
             for epilogue in [Epilogue::Relu, Epilogue::LeakyRelu(0.0), Epilogue::AddRelu] {
                 let (mut clean, _) = problem(epilogue, 603);
-                let at = on_side(&clean, uses, false);
+                let at = with_sign(&clean, uses, false);
                 clean.g[0].values[at] = 0.0;
                 for poison in POISONS {
                     let mut poisoned = clean.clone();
@@ -205,9 +205,9 @@ fn an_upstream_gradient_that_is_not_finite_and_passes_makes_its_channel_nan() {
         for epilogue in EPILOGUES {
             let (clean, _) = problem(epilogue, 604);
             // Where v is positive, and for slopes other than 0 where it is negative.
-            let below = Some(on_side(&clean, Uses::Group, false));
+            let below = Some(with_sign(&clean, Uses::Group, false));
             let places = [
-                Some(on_side(&clean, Uses::Group, true)),
+                Some(with_sign(&clean, Uses::Group, true)),
                 below.filter(|_| epilogue.slope() != 0.0),
             ];
             for at in places.into_iter().flatten() {

@@ -77,7 +77,7 @@ impl Uses {
 impl Problem {
     /// Everything random, in values that the storage types hold exactly; ranks take the types in
     /// turn. Upstream gradients have a mean, so that no term of the formulas is near 0 for want of
-    /// it, and are 0 where rounding decides on the side of the activation on which v is.
+    /// it, and are 0 where rounding decides on the sign of v.
     pub fn random(
         dims: &[Vec<usize>],
         types: &[Types],

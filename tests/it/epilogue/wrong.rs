@@ -114,19 +114,19 @@ fn the_right_formula_passes_and_wrong_ones_are_caught() {
         ),
         (
             "grad_",
-            "side of what is not shifted by the mean",
+            "sign of what is not shifted by the mean",
             activates,
             Formula { factor: |v, e| derivative(e, v.unshifted + v.residual), ..RIGHT },
         ),
         (
             "grad_",
-            "side without bias",
+            "sign without bias",
             activates,
             Formula { factor: |v, e| derivative(e, v.normalized - v.bias + v.residual), ..RIGHT },
         ),
         (
             "grad_",
-            "side without residual",
+            "sign without residual",
             both,
             Formula { factor: |v, e| derivative(e, v.normalized), ..RIGHT },
         ),
@@ -143,7 +143,7 @@ fn the_right_formula_passes_and_wrong_ones_are_caught() {
         ),
         (
             "grad_",
-            "the other side",
+            "the other sign",
             activates,
             Formula { factor: |v, e| derivative(e, -(v.normalized + v.residual)), ..RIGHT },
         ),

@@ -12,7 +12,7 @@
 //! grad_input   t·k·(max|g| + ⟨g⟩ + max|x̂|·⟨g·x̂⟩ + e·(max|x̂|·⟨g⟩ + ⟨g·x̂⟩))      k is |weight|·inv_std, ⟨·⟩ an average
 //! ```
 //!
-//! Where |v| is within its bound, either side of the activation is right: such a value's own
+//! Where |v| is within its bound, either sign of v is right: such a value's own
 //! gradients are not compared, and what it may add to a sum is allowed there.
 
 use syncbn::DType;
@@ -86,7 +86,7 @@ struct Facts {
     max_xhat: f64,
     sum_g: f64,
     sum_g_xhat: f64,
-    /// Of those whose side of the activation is open.
+    /// Of those whose sign is open.
     open_g: f64,
     open_g_xhat: f64,
 }
@@ -180,7 +180,7 @@ impl<'a> Definition<'a> {
         self.problem.bounded(&y, |_, _, c| self.of_v[c])
     }
 
-    /// Whether either side of the activation is right for a value.
+    /// Whether either sign is right for a value.
     fn is_open(&self, rank: usize, index: usize) -> bool {
         let c = self.problem.channel(rank, index);
         self.problem.form.epilogue.activates() && self.v[rank][index].abs() <= self.of_v[c]

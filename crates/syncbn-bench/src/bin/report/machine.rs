@@ -103,9 +103,9 @@ fn findings(found: &Findings) -> Vec<String> {
             answers.map(|(what, is_so)| format!("{what}: {}", if is_so { "yes" } else { "no" })),
         );
     }
-    let sides = found.sides_agree.map(|agree| if agree { "yes" } else { "no" });
+    let signs = found.signs_agree.map(|agree| if agree { "yes" } else { "no" });
     phrases.extend(
-        sides.map(|agree| format!("same side of the activation in forward and backward: {agree}")),
+        signs.map(|agree| format!("same sign at the activation in forward and backward: {agree}")),
     );
     phrases.extend(found.defects.iter().map(|defect| format!("DEFECT: {defect}")));
     phrases

@@ -1,4 +1,4 @@
-//! Backward finds every value on the side of the activation on which forward was, also where
+//! Backward finds every value active that forward found active, also where
 //! rounding decides, and whatever a compiler contracts in one kernel and not in another.
 
 use pollster::block_on;
@@ -90,21 +90,21 @@ pub fn near_the_turn(device: &Device, positions: usize, seed: u64) -> Result<[us
 }
 
 #[test]
-fn backward_finds_the_side_on_which_forward_was_where_rounding_decides() {
-    let mut sides = [0, 0];
+fn backward_finds_active_what_forward_found_active_where_rounding_decides() {
+    let mut signs = [0, 0];
     for (number, device) in virtual_gpus().iter().enumerate() {
         for positions in POSITIONS {
             for seed in 0..4 {
                 let failed =
                     |error| panic!("device {number}, {positions} positions, seed {seed}: {error}");
                 let [above, below] = near_the_turn(device, positions, seed).unwrap_or_else(failed);
-                sides[0] += above;
-                sides[1] += below;
+                signs[0] += above;
+                signs[1] += below;
             }
         }
     }
-    let all = sides[0] + sides[1];
-    assert!(sides.iter().all(|side| 8 * side > all), "{sides:?}");
+    let all = signs[0] + signs[1];
+    assert!(signs.iter().all(|count| 8 * count > all), "{signs:?}");
 }
 
 /// Of every channel, an x at which v is as near to 0 as bisection gets.
