@@ -115,7 +115,7 @@ impl Gpu {
         Self::with_rewriting(device, queue, paths, None)
     }
 
-    /// The same, compiling what a function makes of the kernels' texts.
+    /// The same, compiling what a function makes of the kernels' sources.
     pub fn with_rewriting(
         device: wgpu::Device,
         queue: wgpu::Queue,

@@ -25,7 +25,7 @@ modules! {
     plan = crate::plan;
     /// What a driver is asked at opening.
     probe = crate::probe;
-    /// WGSL texts, parameters and bindings.
+    /// WGSL sources, parameters and bindings.
     shaders = crate::shaders;
     /// The canonical tree over ranks.
     tree = crate::stats::tree;

@@ -2,7 +2,7 @@
 //! role.
 //!
 //! Plain arithmetic on plain data: a plan can be printed, compared and checked against a device's
-//! limits without a GPU. Knows no wgpu type and no shader text; `engine` carries plans out.
+//! limits without a GPU. Knows no wgpu type and no shader source; `engine` carries plans out.
 
 mod accumulate;
 mod apply;

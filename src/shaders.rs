@@ -21,7 +21,7 @@ pub use params::{
 pub use storage::Storage;
 pub use variant::{Dialect, Variant};
 
-/// A WGSL text with its directives carried out, for tests of the files in `shaders/parts` by
+/// A WGSL source with its directives carried out, for tests of the files in `shaders/parts` by
 /// themselves: `flags` that are set, and `words` with what they are replaced by.
 pub fn expand(source: &str, flags: &[&str], words: &[(&str, &str)]) -> String {
     preprocess::Definitions {

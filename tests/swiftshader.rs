@@ -111,7 +111,7 @@ fn each_driver_is_found_sound_with_subgroups_and_f16_of_its_own() {
             Some(FastPaths::ALL.with_native_f16(native_f16)),
             "{device}"
         );
-        // Neither rounds twice operations as one, or sums in another order than the text.
+        // Neither rounds twice operations as one, or sums in another order than the source.
         let arithmetic = findings.arithmetic.expect("an answer");
         assert_eq!([arithmetic.contracts, arithmetic.reassociates], [false; 2], "{device}");
     }

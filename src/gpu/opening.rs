@@ -51,7 +51,7 @@ impl Opening {
 }
 
 /// Whether kernels may merge four neighbouring invocations in registers. Browsers want subgroups
-/// enabled in the text, which naga does not know yet.
+/// enabled in the source, which naga does not know yet.
 fn has_subgroups(device: &wgpu::Device) -> bool {
     let has_feature = device.features().contains(wgpu::Features::SUBGROUP);
     has_feature && device.adapter_info().subgroup_min_size >= 4 && !cfg!(target_arch = "wasm32")

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::trace;
 use crate::shaders::{Access, Dialect, Variant};
 
-/// What the text of every kernel passes through before it is compiled.
+/// What the source of every kernel passes through before it is compiled.
 pub(crate) type Rewrite = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 /// A compiled kernel and the layout of its one bind group.
@@ -34,7 +34,7 @@ impl fmt::Debug for Pipelines {
 }
 
 impl Pipelines {
-    /// Compiles the kernels' own texts, or what becomes of them.
+    /// Compiles the kernels' own sources, or what becomes of them.
     pub fn new(rewrite: Option<Rewrite>) -> Self {
         Self { built: Mutex::default(), rewrite }
     }
@@ -58,10 +58,10 @@ fn dialect_of(backend: wgpu::Backend) -> Dialect {
 
 fn build(device: &wgpu::Device, variant: Variant, rewrite: Option<&Rewrite>) -> Pipeline {
     trace::pipeline();
-    let text = variant.source_in(dialect_of(device.adapter_info().backend));
-    let text = match rewrite {
-        Some(rewrite) => rewrite(&text),
-        None => text,
+    let source = variant.source_in(dialect_of(device.adapter_info().backend));
+    let source = match rewrite {
+        Some(rewrite) => rewrite(&source),
+        None => source,
     };
     let name = variant.kernel.name();
     let entries = layout_entries(variant);
@@ -76,7 +76,7 @@ fn build(device: &wgpu::Device, variant: Variant, rewrite: Option<&Rewrite>) -> 
     });
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some(name),
-        source: wgpu::ShaderSource::Wgsl(text.into()),
+        source: wgpu::ShaderSource::Wgsl(source.into()),
     });
     let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(name),

@@ -99,12 +99,12 @@ impl Opening {
     }
 
     /// The answers to the questions of these ways that come within a deadline, by kernels of these
-    /// texts.
+    /// sources.
     async fn ask(
         &self,
         asked: FastPaths,
         deadline: Duration,
-        text_of: impl Fn(Question) -> String,
+        source_of: impl Fn(Question) -> String,
     ) -> Vec<(Question, Answer)> {
         let mut answers = Vec::new();
         let mut kernels = Vec::new();
@@ -112,7 +112,7 @@ impl Opening {
             // Each in a scope of its own: a driver that refuses one kernel still answers the
             // others.
             let scope = Scope::on(&self.device, &self.name, "building a probe");
-            let kernel = Kernel::new(&self.device, question, text_of(question));
+            let kernel = Kernel::new(&self.device, question, source_of(question));
             match scope.close().await {
                 Ok(()) => kernels.push(kernel),
                 Err(error) => answers.push((question, Err(error.to_string()))),
@@ -229,7 +229,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn new(device: &wgpu::Device, question: Question, text: String) -> Self {
+    fn new(device: &wgpu::Device, question: Question, source: String) -> Self {
         trace::pipeline();
         let label = Some(question.name());
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
@@ -254,7 +254,7 @@ impl Kernel {
         });
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label,
-            source: wgpu::ShaderSource::Wgsl(text.into()),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,

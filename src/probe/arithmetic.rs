@@ -1,4 +1,4 @@
-//! What the compiler and the device do to f32 arithmetic beyond the text of a kernel.
+//! What the compiler and the device do to f32 arithmetic beyond the source of a kernel.
 
 use super::Defect;
 use super::cases::{CHANNELS, Draw, product_that_rounds_down};
@@ -20,7 +20,7 @@ pub struct Arithmetic {
     pub flushes_subnormals: bool,
     /// ∞ − ∞ is not recognized as a NaN by its bits.
     pub misses_nan: bool,
-    /// Sums behind an integer barrier that came out otherwise than the text says.
+    /// Sums behind an integer barrier that came out otherwise than the source says.
     unsettled_sums: usize,
 }
 
@@ -57,7 +57,7 @@ impl Arithmetic {
         }
     }
 
-    /// What is wrong where even barriers do not keep the order of the text.
+    /// What is wrong where even barriers do not keep the order of the source.
     pub(super) fn defect(self) -> Option<Defect> {
         let differing = self.unsettled_sums;
         (differing > 0).then_some(Defect::Barriers { differing, sums: 2 * CHANNELS })

@@ -1,7 +1,7 @@
 //! Values so close to 0 that their sign tells a sum that was contracted, and whether both passes
 //! see the same sign.
 //!
-//! Half of them, the close ones, are 0 in the arithmetic of the text and a little more where the
+//! Half of them, the close ones, are 0 in the arithmetic of the source and a little more where the
 //! product is not rounded before it is added. The others are clearly positive or negative, so that
 //! an answer of zeros does not pass.
 

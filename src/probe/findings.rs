@@ -113,10 +113,10 @@ pub enum Defect {
         values: usize,
     },
     /// The compiler contracts or reassociates sums through the barrier by which kernels keep the
-    /// order of their text.
+    /// order of their source.
     #[error(
-        "{differing} of {sums} sums are not rounded as the kernels' text says, integer barriers notwithstanding: results \
-         may miss their bounds"
+        "{differing} of {sums} sums are not rounded as the kernels' source says, integer barriers \
+         notwithstanding: results may miss their bounds"
     )]
     Barriers {
         /// Sums that came out otherwise.

@@ -1,8 +1,8 @@
 //! Whether a workgroup is cut into whole subgroups of one size, whose neighbours are those of their
 //! numbers.
 //!
-//! The kernels that merge lanes number an invocation by subgroup · size + place and take the four of
-//! which the number is 4k, 4k + 1, 4k + 2 and 4k + 3 for neighbours: then every number must be
+//! The kernels that merge lanes number an invocation by subgroup · size + place and take the four
+//! of which the number is 4k, 4k + 1, 4k + 2 and 4k + 3 for neighbours: then every number must be
 //! there once, and an exchange at distance 1, 2 or 3 must reach them.
 
 use super::Defect;

@@ -5,7 +5,7 @@ use half::f16;
 use super::subgroups::WORKGROUPS;
 use super::*;
 
-/// A device that follows the text of the kernels, but for what is set.
+/// A device that follows the source of the kernels, but for what is set.
 #[derive(Clone, Copy, Default)]
 struct Driver {
     subgroup_size: Option<u32>,

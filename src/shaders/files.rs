@@ -17,7 +17,7 @@ parts! {
 
 /// A file of `shaders/parts`.
 pub(super) fn part(name: &str) -> Option<&'static str> {
-    PARTS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    PARTS.iter().find(|(known, _)| *known == name).map(|(_, source)| *source)
 }
 
 /// A kernel's own file.

@@ -50,10 +50,10 @@ struct Expansion<'a> {
 
 impl Expansion<'_> {
     /// Appends a file, with what it imports in the place of the directives.
-    fn file(&mut self, text: &str, operand: Option<&str>) {
+    fn file(&mut self, source: &str, operand: Option<&str>) {
         // Whether each condition around the current line holds.
         let mut conditions: Vec<bool> = Vec::new();
-        for line in text.lines() {
+        for line in source.lines() {
             let line =
                 operand.map_or_else(|| line.to_owned(), |operand| line.replace("OPERAND", operand));
             let (directive, argument) = line.split_once(' ').unwrap_or((&line, ""));
@@ -90,7 +90,7 @@ impl Expansion<'_> {
         };
         match part(name) {
             _ if name == "params" => self.source.push_str(&self.definitions.params),
-            Some(text) => self.file(text, operand),
+            Some(source) => self.file(source, operand),
             None => self.source.push_str(&format!("#import {what}\n")),
         }
     }
@@ -100,22 +100,23 @@ impl Expansion<'_> {
 mod tests {
     use super::*;
 
-    fn expanded(text: &str, flags: &[&str]) -> String {
+    fn expanded(source: &str, flags: &[&str]) -> String {
         let definitions = Definitions {
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             words: vec![("x_BINDING".to_owned(), "1".to_owned())],
             params: "struct Params {}\n".to_owned(),
         };
-        definitions.expand(text)
+        definitions.expand(source)
     }
 
     #[test]
     fn conditions_nest_and_have_two_branches() {
-        let text = "#if A\n1\n#if B\n2\n#else\n3\n#endif\n#else\n4\n#if !B\n5\n#endif\n#endif\n6\n";
-        assert_eq!(expanded(text, &["A", "B"]), "1\n2\n6\n");
-        assert_eq!(expanded(text, &["A"]), "1\n3\n6\n");
-        assert_eq!(expanded(text, &["B"]), "4\n6\n");
-        assert_eq!(expanded(text, &[]), "4\n5\n6\n");
+        let source =
+            "#if A\n1\n#if B\n2\n#else\n3\n#endif\n#else\n4\n#if !B\n5\n#endif\n#endif\n6\n";
+        assert_eq!(expanded(source, &["A", "B"]), "1\n2\n6\n");
+        assert_eq!(expanded(source, &["A"]), "1\n3\n6\n");
+        assert_eq!(expanded(source, &["B"]), "4\n6\n");
+        assert_eq!(expanded(source, &[]), "4\n5\n6\n");
     }
 
     #[test]

@@ -186,10 +186,10 @@ mod tests {
     /// The operands of directives of all files: flags of conditions, or what is imported.
     fn operands(directive: &str) -> BTreeSet<String> {
         let kernels = Variant::all().into_iter().map(|variant| variant.kernel.file().1);
-        let files = PARTS.iter().map(|(_, text)| *text).chain(kernels);
-        let of_file = |text: &'static str| {
+        let files = PARTS.iter().map(|(_, source)| *source).chain(kernels);
+        let of_file = |source: &'static str| {
             let operands =
-                text.lines().filter_map(|line| line.strip_prefix(directive)?.strip_prefix(' '));
+                source.lines().filter_map(|line| line.strip_prefix(directive)?.strip_prefix(' '));
             operands.map(|operand| operand.trim_start_matches('!').to_owned())
         };
         files.flat_map(of_file).collect()
@@ -220,10 +220,10 @@ mod tests {
     #[test]
     fn every_condition_of_a_file_ends_in_it_and_has_one_else_at_most() {
         let kernels = Variant::all().into_iter().map(|variant| variant.kernel.file());
-        for (name, text) in PARTS.iter().copied().chain(kernels) {
+        for (name, source) in PARTS.iter().copied().chain(kernels) {
             // Whether each open condition is in its #else branch.
             let mut open = Vec::new();
-            for line in text.lines() {
+            for line in source.lines() {
                 match line.split(' ').next() {
                     Some("#if") => open.push(false),
                     Some("#else") => {

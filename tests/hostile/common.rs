@@ -6,8 +6,8 @@
 //! them, and the line that runs it again on the same devices.
 //!
 //! `SYNCBN_HOSTILE_WITHOUT` leaves out some of what the compiler does, by the names of the fields
-//! of `Style`, separated by commas. `SYNCBN_HOSTILE_TEXTS` names a folder to keep the rewritten
-//! texts in.
+//! of `Style`, separated by commas. `SYNCBN_HOSTILE_SOURCES` names a folder to keep the rewritten
+//! sources in.
 
 pub use syncbn_testkit::*;
 
@@ -70,9 +70,9 @@ pub fn open_with(
     let without = without();
     let rewrite = move |source: &str| {
         let style = Style::drawn(source, seed).without(&without);
-        let text = compiler(source, style);
-        keep(source, style, &text);
-        text
+        let rewritten = compiler(source, style);
+        keep(source, style, &rewritten);
+        rewritten
     };
     low_level::with_rewritten_kernels(device, queue, paths_of(seed), rewrite).expect("a device")
 }
@@ -82,13 +82,13 @@ pub fn without() -> String {
     std::env::var("SYNCBN_HOSTILE_WITHOUT").unwrap_or_default()
 }
 
-/// Keeps what became of a kernel in the folder that `SYNCBN_HOSTILE_TEXTS` names, if it does.
-fn keep(source: &str, style: Style, text: &str) {
-    let Some(folder) = std::env::var_os("SYNCBN_HOSTILE_TEXTS") else { return };
+/// Keeps what became of a kernel in the folder that `SYNCBN_HOSTILE_SOURCES` names, if it does.
+fn keep(source: &str, style: Style, rewritten: &str) {
+    let Some(folder) = std::env::var_os("SYNCBN_HOSTILE_SOURCES") else { return };
     let folder = std::path::Path::new(&folder);
     let name = format!("{:016x}.wgsl", style.seed);
-    let contents = format!("// {style:?}\n{text}\n/* ---- was ----\n{source}\n*/\n");
+    let contents = format!("// {style:?}\n{rewritten}\n/* ---- was ----\n{source}\n*/\n");
     std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(folder.join(name), contents))
-        .expect("a written text");
+        .expect("a written source");
 }

@@ -1,5 +1,5 @@
 //! The kernels under a hostile compiler: the tests of what fast math may take from them, within the
-//! bounds of the ordinary ones, on a software driver that compiles their texts rewritten.
+//! bounds of the ordinary ones, on a software driver that compiles their sources rewritten.
 //!
 //! `rewrite` is the compiler, `planted` shows what it does and what stops it, `kernels` that it
 //! takes every kernel, `barriers` that it breaks the kernels where it sees through their barriers.

@@ -129,10 +129,10 @@ fn unsafe_forms_break_and_safe_forms_hold_under_every_seed() {
     let mut found = Vec::new();
     for plant in PLANTS {
         let forms = [plant.unsafe_form, plant.safe_form].map(shader);
-        let [broken, moved] = forms.map(|text| {
-            let expected = machine.run(&text, &inputs());
+        let [broken, moved] = forms.map(|source| {
+            let expected = machine.run(&source, &inputs());
             (0..SEEDS)
-                .filter(|&seed| machine.run(&rewritten(&text, seed), &inputs()) != expected)
+                .filter(|&seed| machine.run(&rewritten(&source, seed), &inputs()) != expected)
                 .count()
         });
         println!(
@@ -182,9 +182,9 @@ fn a_step_of_newtons_method_stays_within_its_roundings_where_root_and_product_ar
 /// The result of a body as it stands, and in a style.
 fn both(body: &str, style: Style) -> [f32; 2] {
     let machine = Machine::get();
-    let text = shader(body);
-    [text.clone(), rewritten_in(&text, style)]
-        .map(|text| f32::from_bits(machine.run(&text, &inputs())))
+    let source = shader(body);
+    [source.clone(), rewritten_in(&source, style)]
+        .map(|source| f32::from_bits(machine.run(&source, &inputs())))
 }
 
 #[test]
@@ -203,8 +203,8 @@ fn input_rounded() -> f32 {
 #[test]
 fn a_sum_of_deviations_becomes_a_sum_less_a_multiple() {
     let body = "result = (input[1] - input[0]) + (input[2] - input[0]);";
-    let text = rewritten_in(&shader(body), ALL);
-    assert!(text.contains("* 2f") || text.contains("2f *"), "{text}");
+    let source = rewritten_in(&shader(body), ALL);
+    assert!(source.contains("* 2f") || source.contains("2f *"), "{source}");
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn what_is_loaded_is_tested_and_what_is_computed_is_not() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_text() {
-    let text = shader(PLANTS[0].unsafe_form);
-    assert_eq!(rewritten(&text, 7), rewritten(&text, 7));
+fn the_same_seed_gives_the_same_source() {
+    let source = shader(PLANTS[0].unsafe_form);
+    assert_eq!(rewritten(&source, 7), rewritten(&source, 7));
 }

@@ -76,13 +76,13 @@ impl Machine {
     }
 
     /// The bits of the result.
-    pub fn run(&self, text: &str, input: &[f32]) -> u32 {
+    pub fn run(&self, source: &str, input: &[f32]) -> u32 {
         let device = &self.device;
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: None,
-            source: wgpu::ShaderSource::Wgsl(text.into()),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
         });
-        // Named, because a text need not use all of them.
+        // Named, because a source need not use all of them.
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,

@@ -7,7 +7,7 @@ mod machine;
 
 use crate::common;
 
-/// The texts that a kernel is compiled from: its own.
-fn texts(source: &str) -> Vec<String> {
-    vec![source.to_owned()]
+/// The sources that a kernel is compiled from: its own.
+fn sources(own: &str) -> Vec<String> {
+    vec![own.to_owned()]
 }

@@ -45,9 +45,9 @@ fn the_test_driver_is_sound_and_its_ways_are_all_taken() {
         if info.name.contains("llvmpipe") {
             // It rounds every operation by itself and keeps subnormals.
             let found = findings.arithmetic.expect("an answer");
-            let beyond_text =
+            let beyond_source =
                 [found.contracts, found.reassociates, found.flushes_subnormals, found.misses_nan];
-            assert_eq!(beyond_text, [false; 4]);
+            assert_eq!(beyond_source, [false; 4]);
             assert!(ways.subgroups && ways.native_f16);
         }
     }

@@ -1,5 +1,5 @@
 //! The shaders' conversions between f32 and 16 bits against the `half` crate, bit for bit, on the
-//! GPU: small kernels around the very texts that the kernels of the crate are made of.
+//! GPU: small kernels around the very sources that the kernels of the crate are made of.
 //!
 //! `rounding/gpu.rs` runs them; `rounding/values.rs` lists the values at which rounding can go
 //! wrong.
@@ -42,11 +42,11 @@ impl To {
 }
 
 /// Whether an encoder gives the right bits for every value, or the first that it does not.
-fn check_encoder(gpu: &Gpu, by: By, text: &str, to: To, values: &[u32]) -> Result<(), String> {
+fn check_encoder(gpu: &Gpu, by: By, source: &str, to: To, values: &[u32]) -> Result<(), String> {
     // Whole fours, the last filled up with zeros.
     let values: Vec<u32> =
         values.iter().copied().chain([0; 3]).take(values.len().next_multiple_of(4)).collect();
-    let found = gpu.run(&by.encoding_kernel(text), &values, values.len());
+    let found = gpu.run(&by.encoding_kernel(source), &values, values.len());
     for (&value, found) in values.iter().zip(found) {
         let expected = u32::from(to.encoded(value));
         if found != expected {
@@ -136,16 +136,16 @@ fn every_f16_is_read_exactly_by_the_device_s_own_type() {
         return;
     }
     for by in By::ALL {
-        let text =
+        let source =
             format!("enable f16;\n{}", by.loading_kernel(&by.part("load(x)", LOAD_NATIVE_F16)));
-        check_decoder(&Gpu::open(true).run(&text, &every_half(), 1 << 16), To::F16).unwrap();
+        check_decoder(&Gpu::open(true).run(&source, &every_half(), 1 << 16), To::F16).unwrap();
     }
 }
 
 /// A part with one of its lines changed, which must be in it.
-fn changed(text: &str, from: &str, to: &str) -> String {
-    assert_eq!(text.matches(from).count(), 1, "{from:?} in {text}");
-    text.replace(from, to)
+fn changed(source: &str, from: &str, to: &str) -> String {
+    assert_eq!(source.matches(from).count(), 1, "{from:?} in {source}");
+    source.replace(from, to)
 }
 
 #[test]
@@ -187,9 +187,9 @@ fn wrong_encoders_are_caught() {
     for by in By::ALL {
         for (to, changes) in [(To::F16, &f16[..]), (To::BF16, &bf16[..])] {
             for (what, from, with) in changes {
-                let text = changed(&to.encoder(by), from, with);
+                let source = changed(&to.encoder(by), from, with);
                 assert!(
-                    check_encoder(&gpu, by, &text, to, &critical(to)).is_err(),
+                    check_encoder(&gpu, by, &source, to, &critical(to)).is_err(),
                     "{what} is not caught by {by:?}"
                 );
             }
@@ -208,8 +208,8 @@ fn wrong_decoders_are_caught() {
             ("magnitude < U(0x7c00u)", "magnitude <= U(0x7c00u)"),
             ("(half & U(0x8000u)) << U(16u)", "U(0u)"),
         ] {
-            let text = changed(&by.part("decode_f16", &[]), from, to);
-            check_decoder(&gpu.run(&by.decoding_kernel(&text), &halves, 1 << 16), To::F16)
+            let source = changed(&by.part("decode_f16", &[]), from, to);
+            check_decoder(&gpu.run(&by.decoding_kernel(&source), &halves, 1 << 16), To::F16)
                 .unwrap_err();
         }
     }

@@ -184,13 +184,13 @@ fn every_variant_makes_a_pipeline_with_the_layout_of_its_tables() {
 }
 
 #[test]
-fn every_variant_has_a_text_of_its_own() {
+fn every_variant_has_a_source_of_its_own() {
     let variants = Variant::all();
-    let texts: BTreeSet<String> = variants.iter().map(Variant::source).collect();
+    let sources: BTreeSet<String> = variants.iter().map(Variant::source).collect();
     assert_eq!(
-        texts.len(),
+        sources.len(),
         variants.len(),
-        "two variants with one text compile the same shader twice"
+        "two variants with one source compile the same shader twice"
     );
 }
 

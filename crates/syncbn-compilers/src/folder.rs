@@ -92,7 +92,7 @@ impl Folder {
         shaders: &[&Shader],
     ) -> io::Result<Vec<Vec<Verdict>>> {
         let of_shader = |shader: &&Shader| -> io::Result<Vec<Option<Verdict>>> {
-            // Most languages are made of one text.
+            // Most languages are made of one source.
             let module = Module::read(shader, &shader.source);
             let verdict = |target: &&dyn Target| match target.source(shader) {
                 _ if !target.takes(shader) => Ok(None),
@@ -112,17 +112,17 @@ impl Folder {
 
     /// Writes a shader in another language.
     fn ask(&self, target: &dyn Target, shader: &Shader, module: &Read<'_>) -> io::Result<Verdict> {
-        let text = match module {
+        let source = match module {
             Ok(module) => target.write(module).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        if let Ok(text) = &text {
-            self.write(&format!("{}/{}{}", target.name(), shader.name, target.ending()), text)?;
+        if let Ok(source) = &source {
+            self.write(&format!("{}/{}{}", target.name(), shader.name, target.ending()), source)?;
         }
-        Ok(Verdict::new(&shader.name, text.map(drop)))
+        Ok(Verdict::new(&shader.name, source.map(drop)))
     }
 
-    /// The table of all shaders, without their texts.
+    /// The table of all shaders, without their sources.
     pub fn shaders(&self) -> io::Result<Vec<Shader>> {
         Ok(serde_json::from_str(&fs::read_to_string(self.file(TABLE))?)?)
     }

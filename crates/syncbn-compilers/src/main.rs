@@ -57,11 +57,11 @@ enum Command {
         /// For which version of Vulkan.
         environment: String,
     },
-    /// Asks glslang about every text.
+    /// Asks glslang about every source.
     Glslang {
         /// The folder.
         folder: PathBuf,
-        /// The folder of the texts within it.
+        /// The folder of the sources within it.
         language: String,
     },
     /// Asks the compiler of the first Vulkan device about every module.

@@ -41,7 +41,7 @@ const PLANTS: &[Plant] = &[
         refused_by: &["tint"],
         is_read_only: false,
     },
-    // The text is good: only the pipeline does not fit.
+    // The source is good: only the pipeline does not fit.
     Plant { name: "bad-layout", body: "y[i] = x[i];", refused_by: &["tint"], is_read_only: true },
     Plant {
         name: "bad-name",
@@ -104,8 +104,8 @@ pub fn fill(folder: &Folder) -> io::Result<()> {
                 .write(&file("bad-store"), corrupted(&std::fs::read(folder.file(&file(GOOD)))?)?)?;
             names.push("bad-store");
         } else {
-            let text = std::fs::read_to_string(folder.file(&file(GOOD)))?;
-            folder.write(&file("bad-declaration"), text.replace("return;", "missing = 1;"))?;
+            let source = std::fs::read_to_string(folder.file(&file(GOOD)))?;
+            folder.write(&file("bad-declaration"), source.replace("return;", "missing = 1;"))?;
             names.push("bad-declaration");
         }
         folder.write_list(&judge, names)?;
@@ -117,9 +117,10 @@ pub fn fill(folder: &Folder) -> io::Result<()> {
 
 fn write_hlsl(folder: &Folder, judge: &str, model: Hlsl) -> io::Result<()> {
     let mut jobs = vec![Job::of(model, GOOD)];
-    for (name, text) in [("bad-semantics", WITHOUT_SEMANTICS), ("bad-name", WITHOUT_DECLARATION)] {
+    for (name, source) in [("bad-semantics", WITHOUT_SEMANTICS), ("bad-name", WITHOUT_DECLARATION)]
+    {
         let job = Job::of(model, name);
-        folder.write(&job.file, text)?;
+        folder.write(&job.file, source)?;
         jobs.push(job);
     }
     folder.write_jobs(judge, &jobs)

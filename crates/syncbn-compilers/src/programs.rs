@@ -42,7 +42,7 @@ pub fn spirv_val(folder: &Folder, target: &dyn Target, environment: &str) -> io:
     Ok(())
 }
 
-/// Prints what glslang says of every text of one version.
+/// Prints what glslang says of every source of one version.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn glslang(folder: &Folder, target: &dyn Target) -> io::Result<()> {
     Ok(())
 }
 
-/// It prints each path, and under it what is wrong. A text of which it does not speak gets no
+/// It prints each path, and under it what is wrong. A source of which it does not speak gets no
 /// verdict.
 fn of_batch(batch: &[File]) -> io::Result<Vec<Verdict>> {
     let paths = batch.iter().map(|file| &file.path);

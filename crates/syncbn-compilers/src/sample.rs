@@ -1,6 +1,6 @@
 //! A part of the variants for compilers that take long.
 //!
-//! Lines of text that always come together are one choice. Every two choices that meet in some
+//! Lines of a source that always come together are one choice. Every two choices that meet in some
 //! variant of a kernel meet in a variant of the sample: every storage type with every flag, and
 //! every flag with every other.
 
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::variants::Shader;
 
-/// The names of the sample, the same for the same texts.
+/// The names of the sample, the same for the same sources.
 pub fn names<'a>(shaders: impl IntoIterator<Item = &'a Shader>) -> BTreeSet<String> {
     let mut kernels: BTreeMap<&str, Vec<&Shader>> = BTreeMap::new();
     for shader in shaders {
@@ -60,13 +60,13 @@ mod tests {
     use super::*;
     use crate::planted;
 
-    /// Every combination of some flags, each with two texts.
+    /// Every combination of some flags, each with two sources.
     fn combinations(flags: u32) -> Vec<Shader> {
-        let text = |number: u32| {
+        let source = |number: u32| {
             (0..flags).map(|flag| format!("flag {flag} is {}\n", number >> flag & 1)).collect()
         };
         let shader = |number: u32| Shader {
-            source: text(number),
+            source: source(number),
             name: number.to_string(),
             ..planted::good()
         };

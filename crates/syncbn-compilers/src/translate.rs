@@ -1,4 +1,4 @@
-//! Every text that naga makes of a shader, with the options that wgpu-hal 30 gives it for a
+//! Every source that naga makes of a shader, with the options that wgpu-hal 30 gives it for a
 //! pipeline of `syncbn`: all run-time checks on, workgroup memory not zeroed where that can be
 //! asked for, and buffers numbered as its backends number them.
 
@@ -18,7 +18,7 @@ pub use hlsl::Hlsl;
 pub use msl::Msl;
 pub use spirv::Spirv;
 
-/// Why a text was not written.
+/// Why a source was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum TranslateError {
     /// naga's reader or validator refuses the WGSL.
@@ -94,11 +94,11 @@ pub const TARGETS: &[&dyn Target] = &[
 pub const ENTRY: &str = "main";
 
 impl<'a> Module<'a> {
-    /// Reads and validates one of a shader's texts.
+    /// Reads and validates one of a shader's sources.
     ///
     /// # Errors
     ///
-    /// naga refuses the text.
+    /// naga refuses the source.
     pub fn read(shader: &'a Shader, source: &str) -> Result<Self, TranslateError> {
         let ir = naga::front::wgsl::parse_str(source)
             .map_err(|error| TranslateError::Wgsl(error.emit_to_string(source)))?;

@@ -27,10 +27,10 @@ pub struct Shader {
     pub params_bytes: u32,
     /// The storage buffers, at the bindings from 1 on, in order.
     pub buffers: Vec<Buffer>,
-    /// The WGSL text.
+    /// The WGSL source.
     #[serde(skip)]
     pub source: String,
-    /// The WGSL text for GLSL below 4.50.
+    /// The WGSL source for GLSL below 4.50.
     #[serde(skip)]
     pub source_for_glsl_430: String,
 }
@@ -42,7 +42,7 @@ pub struct Buffer {
     pub name: String,
     /// Whether it is bound for reading alone.
     pub read_only: bool,
-    /// Bytes of one element; 0 where it is not known, or the text leaves the binding out.
+    /// Bytes of one element; 0 where it is not known, or the source leaves the binding out.
     pub bytes: u32,
 }
 

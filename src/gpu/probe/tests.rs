@@ -19,17 +19,17 @@ fn device_with(required_features: wgpu::Features) -> Opening {
     })
 }
 
-/// What is found where one part of the text of a question's kernel is replaced.
+/// What is found where one part of the source of a question's kernel is replaced.
 fn planted(opening: &Opening, question: Question, from: &str, to: &str) -> Vec<Defect> {
-    let text_of = |asked: Question| {
-        let text = asked.source();
+    let source_of = |asked: Question| {
+        let source = asked.source();
         if asked != question {
-            return text;
+            return source;
         }
-        assert_eq!(text.matches(from).count(), 1, "{from}");
-        text.replace(from, to)
+        assert_eq!(source.matches(from).count(), 1, "{from}");
+        source.replace(from, to)
     };
-    let answers = pollster::block_on(opening.ask(FastPaths::ALL, DEADLINE, text_of));
+    let answers = pollster::block_on(opening.ask(FastPaths::ALL, DEADLINE, source_of));
     judge(FastPaths::ALL, &answers).1.defects
 }
 

@@ -1,6 +1,6 @@
-//! A hostile compiler: kernels' WGSL texts rewritten by what fast math permits, drawn by seed.
+//! A hostile compiler: kernels' WGSL sources rewritten by what fast math permits, drawn by seed.
 //!
-//! A text becomes naga's intermediate representation; `straighten` inlines functions and forwards
+//! A source becomes naga's intermediate representation; `straighten` inlines functions and forwards
 //! what local variables hold, as optimizers do first; `fold` and `render` then write every float
 //! expression anew, from its terms (`terms`), in another order and association; the result is
 //! written as WGSL again. What is drawn for a kernel as a whole is its `Style`.
@@ -30,10 +30,10 @@ use naga::valid::{
 
 pub use style::{Division, Order, Style};
 
-/// What a hostile compiler makes of a text. The same seed gives the same result.
+/// What a hostile compiler makes of a source. The same seed gives the same result.
 ///
 /// # Panics
-/// Where the text or what becomes of it is not valid WGSL, which fails the test.
+/// Where the source or what becomes of it is not valid WGSL, which fails the test.
 pub fn rewritten(source: &str, seed: u64) -> String {
     rewritten_in(source, Style::drawn(source, seed))
 }

@@ -1,4 +1,5 @@
-//! What a hostile compiler does to a kernel as a whole, drawn from the seed and the kernel's text.
+//! What a hostile compiler does to a kernel as a whole, drawn from the seed and the kernel's
+//! source.
 
 use crate::common::Random;
 
@@ -83,10 +84,10 @@ impl Style {
     /// The style of a kernel.
     pub fn drawn(source: &str, seed: u64) -> Self {
         // FNV-1a, so that each kernel has a style of its own.
-        let text = source.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        let hash = source.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        let mut random = Random(text ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = Random(hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let orders = [Order::PositiveFirst, Order::NegativeFirst, Order::Tree];
         // 2.5 ulp are allowed.
         let divisions = [

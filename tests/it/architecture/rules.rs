@@ -32,7 +32,7 @@ use Reach::{AllBut, Below, Only};
 /// The table "may not touch" of the architecture. Arrows point down: what a line forbids lies above
 /// or beside it.
 pub const RULES: &[Rule] = &[
-    // Message bytes, shader text and plans are far below.
+    // Message bytes, shader source and plans are far below.
     rule(
         "joint",
         Only(&["layer", "request", "saved", "collective", "stats", "tensor", "config", "error"]),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use syncbn::low_level::plan::{DeviceCaps, Merge, Role};
 
 use super::machine::run;
-use super::texts;
+use super::sources;
 
 const CHANNELS: usize = 300;
 /// Values per channel of each rank.
@@ -55,8 +55,8 @@ fn centerings(found: &HashMap<Role, Vec<u32>>) -> Vec<[f32; 4]> {
     channels.map(|words| [0, 1, 2, 3].map(|field| f32::from_bits(words[field]))).collect()
 }
 
-/// What is found is what normalizes, rounded once; NaN in the channels that are not finite, near the
-/// definition in the others.
+/// What is found is what normalizes, rounded once; NaN in the channels that are not finite, near
+/// the definition in the others.
 fn check(
     found: &HashMap<Role, Vec<u32>>,
     not_finite: &[usize],
@@ -107,8 +107,8 @@ fn statistics_of_the_batch_are_written_beside_what_normalizes() {
             };
             [mean, inverse_root(ranks.iter().map(square).sum::<f64>() + f64::from(eps as f32))]
         };
-        for text in texts(&statistics.variant.source()) {
-            let found = run(&statistics, &text, |role| match role {
+        for source in sources(&statistics.variant.source()) {
+            let found = run(&statistics, &source, |role| match role {
                 Role::Locals => locals(),
                 Role::Shares => {
                     bits(merge().shares().iter().flat_map(|share| [share.count, share.share]))
@@ -138,8 +138,8 @@ fn running_statistics_are_written_beside_what_normalizes() {
             let [mean, variance] = statistics(channel).map(f64::from);
             [mean, inverse_root(variance + f64::from(eps as f32))]
         };
-        for text in texts(&running.variant.source()) {
-            let found = run(&running, &text, |role| match role {
+        for source in sources(&running.variant.source()) {
+            let found = run(&running, &source, |role| match role {
                 Role::Running => {
                     (0..CHANNELS).flat_map(|c| [bits(statistics(c)), vec![7, 0]].concat()).collect()
                 }

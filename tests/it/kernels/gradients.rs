@@ -3,7 +3,7 @@
 use syncbn::low_level::plan::{DeviceCaps, Merge, ParameterGradients, Role, accumulation};
 
 use super::machine::run;
-use super::texts;
+use super::sources;
 
 /// What has to meet every other: what is not finite, what leaves f32 where it is doubled, and
 /// numbers.
@@ -79,10 +79,10 @@ fn gradients_of_parameters_replace_what_is_there_or_are_added_to_it() {
             let wanted = ParameterGradients { weight: true, bias: true, of_all, accumulate };
             merge.gradient(1, true, wanted)
         };
-        for text in texts(&gradient(true).variant.source()) {
+        for source in sources(&gradient(true).variant.source()) {
             let contents = |role| merged(role, channels, merge.slot(1).start as usize / 4);
             let [replaced, added] =
-                [false, true].map(|accumulate| run(&gradient(accumulate), &text, contents));
+                [false, true].map(|accumulate| run(&gradient(accumulate), &source, contents));
             for role in [Role::GradWeight, Role::GradBias] {
                 let new: Vec<f32> =
                     replaced[&role].iter().map(|&bits| f32::from_bits(bits)).collect();
@@ -109,9 +109,10 @@ fn a_gradient_that_nobody_wants_is_left_alone() {
     let merge = Merge::new(vec![5, 5], channels, false, &DeviceCaps::PORTABLE).unwrap();
     let wanted = ParameterGradients { accumulate: true, ..ParameterGradients::default() };
     let gradient = merge.gradient(0, false, wanted);
-    for text in texts(&gradient.variant.source()) {
-        let found =
-            run(&gradient, &text, |role| merged(role, channels, merge.slot(1).start as usize / 4));
+    for source in sources(&gradient.variant.source()) {
+        let found = run(&gradient, &source, |role| {
+            merged(role, channels, merge.slot(1).start as usize / 4)
+        });
         for role in [Role::GradWeight, Role::GradBias] {
             assert_eq!(found[&role], bits(&vectors(channels)[0]));
         }
@@ -128,8 +129,8 @@ fn a_vector_is_added_to_another_by_one_f32_addition_each() {
         let accumulation = accumulation(len, &caps).unwrap();
         assert_eq!(accumulation.workgroups, workgroups);
         let [old, new] = vectors(len);
-        for text in texts(&accumulation.variant.source()) {
-            let found = run(&accumulation, &text, |role| {
+        for source in sources(&accumulation.variant.source()) {
+            let found = run(&accumulation, &source, |role| {
                 bits(if role == Role::Total { &old } else { &new })
             });
             assert_sums(&format!("{len} values"), &found[&Role::Total], [&old, &new]);

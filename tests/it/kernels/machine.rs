@@ -12,7 +12,7 @@ use wgpu::util::DeviceExt;
 
 use super::common::adapter;
 
-/// A device, with f64 where the adapter has it, which texts of the hostile compiler need.
+/// A device, with f64 where the adapter has it, which sources of the hostile compiler need.
 fn device() -> &'static (wgpu::Device, wgpu::Queue) {
     static DEVICE: OnceLock<(wgpu::Device, wgpu::Queue)> = OnceLock::new();
     DEVICE.get_or_init(|| {
@@ -23,17 +23,17 @@ fn device() -> &'static (wgpu::Device, wgpu::Queue) {
     })
 }
 
-/// Runs a dispatch with its kernel compiled from `text`, every buffer filled with the words that
+/// Runs a dispatch with its kernel compiled from `source`, every buffer filled with the words that
 /// `contents` gives.
 pub fn run<P: Pod>(
     dispatch: &Dispatch<P>,
-    text: &str,
+    source: &str,
     contents: impl Fn(Role) -> Vec<u32>,
 ) -> HashMap<Role, Vec<u32>> {
     let (device, queue) = device();
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: None,
-        source: wgpu::ShaderSource::Wgsl(text.into()),
+        source: wgpu::ShaderSource::Wgsl(source.into()),
     });
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: None,

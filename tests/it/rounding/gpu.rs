@@ -37,8 +37,8 @@ impl By {
     }
 
     /// Writes one word of results per value: `result` is an expression of `i`, the number of an
-    /// element, with what `text` declares. The number of results is a multiple of four.
-    fn kernel(self, text: &str, result: &str) -> String {
+    /// element, with what `source` declares. The number of results is a multiple of four.
+    fn kernel(self, source: &str, result: &str) -> String {
         let (values, store) = match self {
             Self::Ones => (1, "results[i] = result;"),
             Self::Fours => {
@@ -46,7 +46,7 @@ impl By {
             }
         };
         format!(
-            "{text}
+            "{source}
 @group(0) @binding(1) var<storage, read_write> results: array<u32>;
 
 @compute @workgroup_size({WORKGROUP})
@@ -62,12 +62,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
     }
 
     /// The element `words[i]`.
-    fn words(self, text: &str) -> String {
+    fn words(self, source: &str) -> String {
         let element = match self {
             Self::Ones => "u32",
             Self::Fours => "vec4<u32>",
         };
-        format!("{text}\n@group(0) @binding(0) var<storage, read> words: array<{element}>;\n")
+        format!("{source}\n@group(0) @binding(0) var<storage, read> words: array<{element}>;\n")
     }
 
     /// Encodes every word as an f32.

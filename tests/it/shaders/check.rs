@@ -231,7 +231,7 @@ fn entry_points(shader: &Shader) -> Vec<String> {
     let mut found: Vec<String> = differs("entry points", entries, expected).into_iter().collect();
     // Behind an override the sizes reflected here would not be those that run.
     if !shader.module.overrides.is_empty() {
-        found.push("an override: variants are chosen by text".to_string());
+        found.push("an override: variants are chosen by source".to_string());
     }
     found
 }

@@ -55,8 +55,8 @@ fn tables() -> Interface {
     }
 }
 
-/// The good shader with one text replaced; naga must still accept it, or another check than the one
-/// meant would bite.
+/// The good shader with one place replaced; naga must still accept it, or another check than the
+/// one meant would bite.
 fn changed(from: &str, to: &str) -> Shader {
     assert!(GOOD.contains(from), "{from}");
     Shader::parse(&GOOD.replacen(from, to, 1)).unwrap()

@@ -78,11 +78,11 @@ impl Target for Glsl {
             image_load: BoundsCheckPolicy::ReadZeroSkipWrite,
             binding_array: BoundsCheckPolicy::Unchecked,
         };
-        let mut text = String::new();
+        let mut source = String::new();
         let mut writer =
-            glsl::Writer::new(&mut text, &module.ir, &module.info, &options, &pipeline, policies)
+            glsl::Writer::new(&mut source, &module.ir, &module.info, &options, &pipeline, policies)
                 .map_err(TranslateError::writer)?;
         writer.write().map_err(TranslateError::writer)?;
-        Ok(text.into_bytes())
+        Ok(source.into_bytes())
     }
 }

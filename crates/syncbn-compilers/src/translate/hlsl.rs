@@ -93,12 +93,12 @@ impl Target for Hlsl {
         let entry = hlsl::PipelineOptions {
             entry_point: Some((naga::ShaderStage::Compute, ENTRY.to_owned())),
         };
-        let mut text = String::new();
-        let mut writer = hlsl::Writer::new(&mut text, &options, &entry);
+        let mut source = String::new();
+        let mut writer = hlsl::Writer::new(&mut source, &options, &entry);
         let mut found =
             writer.write(&module.ir, &module.info, None).map_err(TranslateError::writer)?;
         match found.entry_point_names.pop() {
-            Some(Ok(entry)) if entry == ENTRY => Ok(text.into_bytes()),
+            Some(Ok(entry)) if entry == ENTRY => Ok(source.into_bytes()),
             other => {
                 Err(TranslateError::writer(format!("the entry point was written as {other:?}")))
             }

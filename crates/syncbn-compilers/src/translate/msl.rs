@@ -76,11 +76,11 @@ impl Target for Msl {
             vertex_pulling_transform: true,
             ..msl::PipelineOptions::default()
         };
-        let (text, found) = msl::write_string(&module.ir, &module.info, &options, &pipeline)
+        let (source, found) = msl::write_string(&module.ir, &module.info, &options, &pipeline)
             .map_err(TranslateError::writer)?;
         // Which is renamed: `main` is a name that the language reserves.
         match found.entry_point_names.first() {
-            Some(Ok(_)) => Ok(text.into_bytes()),
+            Some(Ok(_)) => Ok(source.into_bytes()),
             other => {
                 Err(TranslateError::writer(format!("the entry point was written as {other:?}")))
             }
