@@ -8,7 +8,7 @@
 // workgroup per 256 channels, for every rank. `grad_input` runs next.
 
 #import params
-#import shares
+#import rank_weights
 #import center
 #import accumulated
 
@@ -32,7 +32,7 @@ struct GradSums {
 
 // Adds a rank's sums; a rank without values adds nothing, whatever the others made of the channel.
 fn add_rank(total: ptr<function, GradSums>, rank: u32, channel: u32, rest: f32, center_not_finite: bool) {
-    if (shares[rank].count == 0.0) {
+    if (rank_weights[rank].count == 0.0) {
         return;
     }
     let sums = sums_of(rank, channel);

@@ -1,7 +1,7 @@
 // The ranks' statistics merged: what normalizes, and the running statistics, which follow.
 //
 // With the pivot P of the rank that has most values, a rank's mean lies
-// d = (pivot − P) + Σ(x − pivot)/n from it; the mean of all is P + D with D = Σ share·d, kept in
+// d = (pivot − P) + Σ(x − pivot)/n from it; the mean of all is P + D with D = Σ weight·d, kept in
 // two parts, and m2 = Σ [Σ(x − pivot)² − (Σ(x − pivot))²/n + n·(d − D)²].
 // |D| is at most √ranks deviations, because the rank's n·(d − D)² with d near 0 is at most m2.
 // Dispatch: one workgroup per 256 channels. `normalize` runs next; `mean` and `inv_std` are for
@@ -9,7 +9,7 @@
 
 #import params
 #import running
-#import shares
+#import rank_weights
 #import center
 
 @group(0) @binding(3) var<storage, read_write> running: array<Running>;        // (C)
@@ -74,28 +74,28 @@ fn main(
     var not_finite = false;
     var overflowed = false;
     for (var rank = params.first_rank; rank < params.end_rank; rank++) {
-        let part = shares[rank];
-        if (part.count == 0.0) {
+        let of_rank = rank_weights[rank];
+        if (of_rank.count == 0.0) {
             continue;
         }
         let sums = sums_of(rank, channel);
         not_finite |= sums.w != 0.0;
         overflowed |= is_not_finite(sums.x) || is_not_finite(sums.y) || is_not_finite(sums.z);
-        offset += part.share * (difference_f32(sums.x, pivot) + sums.y / part.count);
+        offset += of_rank.weight * (difference_f32(sums.x, pivot) + sums.y / of_rank.count);
     }
     offset = settled_f32(offset);
     var m2 = 0.0;
     for (var rank = params.first_rank; rank < params.end_rank; rank++) {
-        let part = shares[rank];
-        if (part.count == 0.0) {
+        let of_rank = rank_weights[rank];
+        if (of_rank.count == 0.0) {
             continue;
         }
         let sums = sums_of(rank, channel);
-        let own = sums.y / part.count;
+        let own = sums.y / of_rank.count;
         let from_pivot = settled_f32(difference_f32(sums.x, pivot) + own);
         let from_mean = difference_f32(from_pivot, offset);
         let about_own = difference_f32(sums.z, settled_f32(sums.y * own));
-        m2 += max(about_own, 0.0) + (part.count * from_mean) * from_mean;
+        m2 += max(about_own, 0.0) + (of_rank.count * from_mean) * from_mean;
     }
     m2 = settled_f32(m2);
     overflowed = !not_finite && (overflowed || is_not_finite(offset) || is_not_finite(m2));

@@ -5,7 +5,7 @@ use crate::base::Base;
 use crate::config::{AffineGradient, BatchNormConfig, Mode, Momentum, Statistics};
 use crate::device::{Device, Kind};
 use crate::engine::Steps;
-use crate::engine::resident::{self, Normalizer, Running, Shares};
+use crate::engine::resident::{self, Normalizer, RankWeights, Running};
 use crate::error::{ArgumentError, BatchError, Error};
 use crate::gpu::Gpu;
 use crate::plan::{Following, ParameterGradients};
@@ -57,7 +57,7 @@ pub struct BatchNorm {
     base: Base,
     gpu: Gpu,
     running: Running,
-    shares: Shares,
+    rank_weights: RankWeights,
 }
 
 impl BatchNorm {
@@ -73,7 +73,7 @@ impl BatchNorm {
         };
         let (base, running) = Base::new(config, vec![device.clone()], true)?;
         let running = Running::new(gpu, running.as_ref())?;
-        Ok(Self { base, gpu: gpu.clone(), running, shares: Shares::default() })
+        Ok(Self { base, gpu: gpu.clone(), running, rank_weights: RankWeights::default() })
     }
 
     /// Normalizes with the statistics of the batch, of all ranks together, and lets the running
@@ -144,7 +144,7 @@ impl BatchNorm {
             &mut ranks,
             channels,
             how,
-            (&self.running, &self.shares),
+            (&self.running, &self.rank_weights),
             encode,
         )?;
         let masks = ranks.into_iter().filter_map(|rank| rank.mask).collect();

@@ -6,13 +6,13 @@
 
 mod backward;
 mod forward;
+mod rank_weights;
 mod running;
-mod shares;
 
 pub(crate) use backward::backward;
 pub(crate) use forward::{Normalizer, forward};
+pub(crate) use rank_weights::RankWeights;
 pub(crate) use running::Running;
-pub(crate) use shares::Shares;
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl Center {
 pub(crate) struct Centers {
     merge: Merge,
     /// What the kernels are told of every rank.
-    shares: BufferSlice,
+    rank_weights: BufferSlice,
     centers: PerRank<Arc<Center>>,
     /// Whether the statistics are of the batch.
     of_batch: bool,

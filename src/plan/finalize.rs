@@ -17,11 +17,11 @@ pub fn finalizing_variants() -> [Variant; 3] {
 /// What the kernels are told of a rank.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
-pub struct Share {
+pub struct RankWeight {
     /// Values per channel of the rank.
     pub count: f32,
     /// Its part of the values of the ranks that merge with it.
-    pub share: f32,
+    pub weight: f32,
 }
 
 /// How running statistics follow a call.
@@ -92,12 +92,12 @@ impl Merge {
     }
 
     /// What the kernels are told of every rank. A rank that merges with none has all of its values.
-    pub fn shares(&self) -> Vec<Share> {
+    pub fn rank_weights(&self) -> Vec<RankWeight> {
         let total = self.total() as f64;
-        let share = |&count: &u64| if self.apart { 1.0 } else { count as f64 / total.max(1.0) };
+        let weight = |&count: &u64| if self.apart { 1.0 } else { count as f64 / total.max(1.0) };
         self.counts
             .iter()
-            .map(|count| Share { count: *count as f32, share: share(count) as f32 })
+            .map(|count| RankWeight { count: *count as f32, weight: weight(count) as f32 })
             .collect()
     }
 
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_merge_by_their_share_about_the_one_with_most_values() {
+    fn ranks_merge_by_their_weights_about_the_one_with_most_values() {
         let merge = merge(&[0, 10, 30], false);
         let stats = merge.statistics(0, 1e-5, None).params;
         assert_eq!(
@@ -217,7 +217,7 @@ mod tests {
         );
         assert_eq!((stats.count, stats.tracks), (40.0, 0));
         assert_eq!(
-            merge.shares().iter().map(|share| share.share).collect::<Vec<_>>(),
+            merge.rank_weights().iter().map(|of_rank| of_rank.weight).collect::<Vec<_>>(),
             [0.0, 0.25, 0.75]
         );
         // 5 quadruples are 80 bytes; a slot starts where a binding may.
@@ -232,7 +232,10 @@ mod tests {
             (merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank),
             (2, 1, 2, 1)
         );
-        assert_eq!((merge.shares()[0], stats.count), (Share { count: 7.0, share: 1.0 }, 0.0));
+        assert_eq!(
+            (merge.rank_weights()[0], stats.count),
+            (RankWeight { count: 7.0, weight: 1.0 }, 0.0)
+        );
         assert_eq!(merge.gradient(0, true, ParameterGradients::default()).params.count, 7.0);
     }
 

@@ -40,7 +40,7 @@ pub enum Role {
     /// Sums of all ranks of one device, (ranks, C).
     Locals,
     /// What merges them: (ranks).
-    Shares,
+    RankWeights,
     /// Running statistics where they lie on the device, (C).
     Running,
     /// What makes gradients on the device, (C): [`Role::Centering`] of the kernels that write them.
@@ -98,7 +98,7 @@ const PARTIAL_STATS: [Binding; 2] =
 const COMBINE: [Binding; 2] = [reads(Role::Tiles, "partial", 16), writes(Role::Local, "local", 16)];
 const FINALIZE_STATS: [Binding; 6] = [
     reads(Role::Locals, "locals", 16),
-    reads(Role::Shares, "shares", 8),
+    reads(Role::RankWeights, "rank_weights", 8),
     writes(Role::Running, "running", 16),
     writes(Role::Centering, "centering", 16),
     writes(Role::Mean, "mean", 4),
@@ -112,7 +112,7 @@ const CENTER_RUNNING: [Binding; 4] = [
 ];
 const FINALIZE_GRAD: [Binding; 6] = [
     reads(Role::Locals, "locals", 16),
-    reads(Role::Shares, "shares", 8),
+    reads(Role::RankWeights, "rank_weights", 8),
     reads(Role::Centering, "center", 16),
     writes(Role::GradCentering, "grad_centering", 24),
     writes(Role::GradWeight, "grad_weight", 4),

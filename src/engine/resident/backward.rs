@@ -58,7 +58,7 @@ pub(crate) fn backward(
                 &merge.gradient(index, centers.of_batch, wanted),
                 |role| match role {
                     Role::Locals => &locals,
-                    Role::Shares => &centers.shares,
+                    Role::RankWeights => &centers.rank_weights,
                     Role::GradCentering => &scratch.grad_centering,
                     _ => slices.role(role),
                 },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::ForwardRank;
 use super::super::gpu::{Slices, note_write};
-use super::{Center, Centers, Encode, Running, Shares, Sums, send};
+use super::{Center, Centers, Encode, RankWeights, Running, Sums, send};
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::plan::{Following, Merge, Role};
@@ -26,7 +26,7 @@ pub(crate) fn forward(
     ranks: &mut [ForwardRank<'_>],
     channels: usize,
     (eps, normalizer): (f64, Normalizer),
-    (running, shares): (&Running, &Shares),
+    (running, rank_weights): (&Running, &RankWeights),
     encode: Encode<'_>,
 ) -> Result<Centers, Error> {
     let memory = encode.as_ref().map(|(_, memory)| *memory);
@@ -39,8 +39,8 @@ pub(crate) fn forward(
     let all = (0..merge.results()).map(|_| Center::new(gpu, memory, channels).map(Arc::new));
     let all: Vec<Arc<Center>> = all.collect::<Result<_, _>>()?;
     let all = if apart { PerRank::Each(all) } else { PerRank::Shared(all[0].clone()) };
-    let shares = shares.of(gpu, &merge)?;
-    let centers = Centers { merge, shares, centers: all, of_batch };
+    let rank_weights = rank_weights.of(gpu, &merge)?;
+    let centers = Centers { merge, rank_weights, centers: all, of_batch };
     let merge = &centers.merge;
     // Running statistics are there without a sum.
     let locals = of_batch.then(|| gpu.scratch_of(memory, merge.bytes())).transpose()?;
@@ -61,7 +61,7 @@ pub(crate) fn forward(
             };
             recorder.dispatch(&dispatch, |role| match role {
                 Role::Locals => locals,
-                Role::Shares => &centers.shares,
+                Role::RankWeights => &centers.rank_weights,
                 Role::Running => running.slice(),
                 _ => center.slice(role),
             });

@@ -98,7 +98,8 @@ fn statistics_of_the_batch_are_written_beside_what_normalizes() {
     for eps in [0.0, 1e-5] {
         let statistics = merge().statistics(0, eps, None);
         let expected = |channel| {
-            let weights = merge().shares().into_iter().map(|share| f64::from(share.share));
+            let weights =
+                merge().rank_weights().into_iter().map(|of_rank| f64::from(of_rank.weight));
             let ranks: Vec<(f64, [f64; 2])> =
                 weights.zip((0..3).map(|rank| moments(rank, channel))).collect();
             let mean: f64 = ranks.iter().map(|(weight, [mean, _])| weight * mean).sum();
@@ -110,9 +111,12 @@ fn statistics_of_the_batch_are_written_beside_what_normalizes() {
         for source in sources(&statistics.variant.source()) {
             let found = run(&statistics, &source, |role| match role {
                 Role::Locals => locals(),
-                Role::Shares => {
-                    bits(merge().shares().iter().flat_map(|share| [share.count, share.share]))
-                }
+                Role::RankWeights => bits(
+                    merge()
+                        .rank_weights()
+                        .iter()
+                        .flat_map(|of_rank| [of_rank.count, of_rank.weight]),
+                ),
                 _ => vec![0; 4 * CHANNELS],
             });
             check(&found, &[1, 2], expected);

@@ -46,7 +46,7 @@ const BEYOND: [usize; 3] = [2, 7, 9];
 fn merged(role: Role, channels: usize, rank_words: usize) -> Vec<u32> {
     let number = |index: usize| (index * 37 % 101) as f32 / 7.0 - 6.3;
     match role {
-        Role::Shares => bits(&[5.0, 0.5, 5.0, 0.5]),
+        Role::RankWeights => bits(&[5.0, 0.5, 5.0, 0.5]),
         Role::Centering => {
             (0..channels).flat_map(|c| bits(&[number(c), 1e-3 * number(c + 3), 1.3, 1.0])).collect()
         }

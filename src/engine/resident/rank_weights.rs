@@ -4,28 +4,28 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu};
-use crate::plan::{Merge, Share};
+use crate::plan::{Merge, RankWeight};
 
 /// Cuts of a batch that are remembered: those of training and evaluation, and of a last batch.
 const MOST: usize = 8;
 
-/// The shares of the last calls: batches are mostly cut alike.
+/// The rank weights of the last calls: batches are mostly cut alike.
 #[derive(Debug, Default)]
-pub(crate) struct Shares {
+pub(crate) struct RankWeights {
     /// The last one first.
-    last: Mutex<Vec<(Vec<Share>, BufferSlice)>>,
+    last: Mutex<Vec<(Vec<RankWeight>, BufferSlice)>>,
 }
 
-impl Shares {
-    /// The shares of a merge. A slice that was given before keeps its contents.
+impl RankWeights {
+    /// The rank weights of a merge. A slice that was given before keeps its contents.
     pub fn of(&self, gpu: &Gpu, merge: &Merge) -> Result<BufferSlice, Error> {
-        let wanted = merge.shares();
+        let wanted = merge.rank_weights();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = last.iter().position(|(shares, _)| *shares == wanted) {
+        if let Some(index) = last.iter().position(|(rank_weights, _)| *rank_weights == wanted) {
             last[..=index].rotate_right(1);
         } else {
             last.truncate(MOST - 1);
-            last.insert(0, (wanted, gpu.upload(&merge.shares())?));
+            last.insert(0, (wanted, gpu.upload(&merge.rank_weights())?));
         }
         Ok(last[0].1.clone())
     }
