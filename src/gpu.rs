@@ -73,7 +73,7 @@ struct Context {
     staging: Arc<Pool>,
     poller: Arc<Poller>,
     unheard: Unheard,
-    spares: [BufferSlice; 4],
+    dummies: [BufferSlice; 4],
     /// Where passes are timed.
     clock: OnceLock<Clock>,
 }
@@ -144,9 +144,9 @@ impl Gpu {
             subgroups: found.paths.subgroups,
         };
         let findings = found.findings;
-        // Apart from each other: a kernel may not bind one range twice for writing, as some
-        // variants declare all buffers.
-        let spares = std::array::from_fn(|_| BufferSlice::spare(&device));
+        // Buffers of their own: a kernel may not bind one range twice for writing, and some
+        // variants declare all buffers `read_write`.
+        let dummies = std::array::from_fn(|_| BufferSlice::dummy(&device));
         let (pipelines, bindings, clock) =
             (Pipelines::new(rewrite), Arc::default(), OnceLock::new());
         let (scratch, staging) = (Arc::default(), Arc::default());
@@ -162,7 +162,7 @@ impl Gpu {
             staging,
             poller,
             unheard: Unheard::default(),
-            spares,
+            dummies,
             clock,
         };
         Self { context: Arc::new(context) }
@@ -205,10 +205,10 @@ impl Gpu {
         self.context.findings.as_deref()
     }
 
-    /// Memory to bind where a kernel has a buffer that the layer has not: four of them, each a
-    /// buffer of its own.
-    pub fn spare(&self, index: usize) -> &BufferSlice {
-        &self.context.spares[index]
+    /// A dummy buffer for a binding that the layer does not use: one of four, each a buffer of its
+    /// own.
+    pub fn dummy(&self, index: usize) -> &BufferSlice {
+        &self.context.dummies[index]
     }
 
     /// Waits until everything submitted so far is done.

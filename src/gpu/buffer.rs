@@ -44,11 +44,11 @@ impl BufferSlice {
         Self { buffer, offset_bytes, size_bytes, is_shared: false, life: Life::new() }
     }
 
-    /// A few words that nobody reads: as many as the element of an array that a kernel binds has at
-    /// most.
-    pub fn spare(device: &wgpu::Device) -> Self {
+    /// A dummy buffer, which nobody reads: as large as the largest array element that a kernel may
+    /// bind it for.
+    pub fn dummy(device: &wgpu::Device) -> Self {
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("syncbn spare"),
+            label: Some("syncbn dummy"),
             size: 16,
             usage: TENSOR_USAGE,
             mapped_at_creation: false,
@@ -56,8 +56,8 @@ impl BufferSlice {
         Self::new(buffer, 0, 16)
     }
 
-    /// What of these bytes, counted from its start, the slice has; all of a slice that is shorter,
-    /// such as a spare one.
+    /// The part of the slice at these bytes, counted from its start; all of a slice that is
+    /// shorter, such as a dummy.
     pub fn part(&self, bytes: std::ops::Range<u64>) -> Self {
         if bytes.end > self.size_bytes {
             return self.clone();

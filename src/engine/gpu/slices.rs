@@ -5,7 +5,7 @@ use crate::gpu::{BufferSlice, Gpu};
 use crate::plan::Role;
 use crate::tensor::Tensor;
 
-/// The memory of one rank of a pass. What is absent is bound to memory that no kernel looks at.
+/// The memory of one rank of a pass. An absent one gets a dummy buffer.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Slices<'a> {
     gpu: &'a Gpu,
@@ -85,7 +85,7 @@ impl<'a> Slices<'a> {
 
     /// The slice of a role.
     pub fn role(&self, role: Role) -> &'a BufferSlice {
-        let (slice, spare) = match role {
+        let (slice, dummy) = match role {
             Role::Residual => (self.residual, 0),
             Role::Weight => (self.weight, 1),
             Role::Bias => (self.bias, 2),
@@ -99,7 +99,7 @@ impl<'a> Slices<'a> {
             Role::GradBias => (self.grad_bias, 1),
             _ => (self.centering, 3),
         };
-        slice.unwrap_or(self.gpu.spare(spare))
+        slice.unwrap_or(self.gpu.dummy(dummy))
     }
 }
 

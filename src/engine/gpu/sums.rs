@@ -65,7 +65,7 @@ impl Taker {
         let bytes = gpu.submit_and_read(phase, *deadline, &local, |recorder| {
             for (job, tiles, centering, place) in &parts {
                 centering.iter().for_each(|upload| upload.send(recorder));
-                let centering = centering.as_ref().map_or(gpu.spare(0), |upload| &upload.lease);
+                let centering = centering.as_ref().map_or(gpu.dummy(0), |upload| &upload.lease);
                 let (tiles, local) = (tiles.as_deref(), local.part(place.clone()));
                 record_sums(recorder, &job.plan, tiles, &local, |role| job.slice(role, centering));
             }

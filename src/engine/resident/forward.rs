@@ -44,7 +44,7 @@ pub(crate) fn forward(
     let merge = &centers.merge;
     // Running statistics are there without a sum.
     let locals = of_batch.then(|| gpu.scratch_of(memory, merge.bytes())).transpose()?;
-    let locals = locals.as_deref().unwrap_or(gpu.spare(0));
+    let locals = locals.as_deref().unwrap_or(gpu.dummy(0));
     let mut sums = Vec::with_capacity(ranks.len());
     for (index, rank) in ranks.iter_mut().enumerate() {
         note_write(&mut rank.y);
