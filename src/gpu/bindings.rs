@@ -2,8 +2,8 @@
 //! long as the memory that they bind lives.
 //!
 //! A bind group keeps its buffers alive. So that no cached one keeps memory that its owner has
-//! dropped, everything that is bound has a [`Life`], and what is cached of it is forgotten when
-//! that ends.
+//! dropped, every slice has a [`CacheToken`], and what is cached of it is forgotten when the token
+//! is dropped.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,18 +23,19 @@ const MAX_ENTRIES: usize = 1024;
 pub(super) struct Key {
     pub variant: Variant,
     pub params: Box<[u8]>,
-    /// Life, offset and size in bytes of every slice, in binding order.
+    /// Number of the cache token, offset and size in bytes of every slice, in binding order.
     slices: Vec<(u64, u64, u64)>,
 }
 
 impl Key {
     pub fn new(variant: Variant, params: &[u8], slices: &[BufferSlice]) -> Self {
-        let place = |slice: &BufferSlice| (slice.life.number, slice.offset_bytes, slice.size_bytes);
+        let place =
+            |slice: &BufferSlice| (slice.token.number, slice.offset_bytes, slice.size_bytes);
         Self { variant, params: params.into(), slices: slices.iter().map(place).collect() }
     }
 
-    fn binds(&self, life: u64) -> bool {
-        self.slices.iter().any(|slice| slice.0 == life)
+    fn binds(&self, token: u64) -> bool {
+        self.slices.iter().any(|slice| slice.0 == token)
     }
 }
 
@@ -82,7 +83,7 @@ impl Bindings {
             }
         }
         let bound = make(&key);
-        slices.iter().for_each(|slice| slice.life.is_used_by(self));
+        slices.iter().for_each(|slice| slice.token.is_used_by(self));
         let mut kept = trace::lock(&self.kept);
         if kept.entries.len() >= MAX_ENTRIES {
             let oldest = kept.entries.values().map(|entry| entry.used_at).min();
@@ -98,24 +99,26 @@ impl Bindings {
         trace::lock(&self.kept).entries.clear();
     }
 
-    fn forget(&self, life: u64) {
-        trace::lock(&self.kept).entries.retain(|key, _| !key.binds(life));
+    fn forget(&self, token: u64) {
+        trace::lock(&self.kept).entries.retain(|key, _| !key.binds(token));
     }
 }
 
-/// How long a slice of memory is used by anyone but the caches: shared by the clones of a slice.
+/// Shared by the clones of a slice: dropped with the last of them, it evicts what caches have of
+/// the slice.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct CacheToken {
     /// Tells it from every other of the process.
     pub(super) number: u64,
     /// Where something is cached of it: the device that it was made for, or another handle of the
     /// same.
     users: Mutex<Vec<Weak<Bindings>>>,
-    /// When this crate last wrote to the memory, in the moments of whoever asks.
+    /// Version of the memory's contents at which this crate last wrote to it; versions are counted
+    /// by whoever asks.
     pub(super) written_at: AtomicU64,
 }
 
-impl Life {
+impl CacheToken {
     pub fn new() -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
@@ -133,7 +136,7 @@ impl Life {
     }
 }
 
-impl Drop for Life {
+impl Drop for CacheToken {
     fn drop(&mut self) {
         let users = self.users.get_mut().unwrap_or_else(PoisonError::into_inner);
         users.iter().filter_map(Weak::upgrade).for_each(|bindings| bindings.forget(self.number));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytemuck::Pod;
 
-use super::bindings::Life;
+use super::bindings::CacheToken;
 use super::pool::Lease;
 use super::scope::Scope;
 use super::{Gpu, trace};
@@ -21,8 +21,8 @@ pub(crate) struct BufferSlice {
     pub size_bytes: u64,
     /// Whether it is of an application's buffer, where other tensors may have its bytes too.
     pub is_shared: bool,
-    /// What is cached of it ends with its clones.
-    pub(super) life: Arc<Life>,
+    /// What is cached of it is evicted with its last clone.
+    pub(super) token: Arc<CacheToken>,
 }
 
 impl PartialEq for BufferSlice {
@@ -41,7 +41,7 @@ pub(crate) const TENSOR_USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
 impl BufferSlice {
     /// A part of a buffer that nobody has as a slice yet.
     pub(super) fn new(buffer: wgpu::Buffer, offset_bytes: u64, size_bytes: u64) -> Self {
-        Self { buffer, offset_bytes, size_bytes, is_shared: false, life: Life::new() }
+        Self { buffer, offset_bytes, size_bytes, is_shared: false, token: CacheToken::new() }
     }
 
     /// A dummy buffer, which nobody reads: as large as the largest array element that a kernel may
@@ -101,14 +101,14 @@ impl BufferSlice {
         Err(ArgumentError::Usage { found: format!("{found:?}"), expected: format!("{expected:?}") })
     }
 
-    /// A number that it shares with its clones alone.
+    /// Number of its cache token, which it shares with its clones alone.
     pub fn number(&self) -> u64 {
-        self.life.number
+        self.token.number
     }
 
-    /// When this crate last wrote to it, by this slice or a clone of it.
+    /// Version at which this crate last wrote to it, by this slice or a clone of it.
     pub fn written_at(&self) -> u64 {
-        self.life.written_at.load(Ordering::Relaxed)
+        self.token.written_at.load(Ordering::Relaxed)
     }
 
     /// Whether two slices share a byte.
@@ -200,9 +200,10 @@ impl Gpu {
         self.context.unheard.now(scope.close())
     }
 
-    /// Notes that a slice is about to be written, at a moment later than all before.
-    pub fn note_write(&self, slice: &BufferSlice, moment: u64) {
-        slice.life.written_at.fetch_max(moment, Ordering::Relaxed);
+    /// Notes that a slice is about to be written, which makes it of this version, later than all
+    /// before.
+    pub fn note_write(&self, slice: &BufferSlice, version: u64) {
+        slice.token.written_at.fetch_max(version, Ordering::Relaxed);
         if slice.is_shared {
             self.tell_written(slice);
         }

@@ -105,7 +105,7 @@ impl Pool {
     }
 
     fn give_back(&self, number: u64, whole: BufferSlice) {
-        // What goes is dropped after the lock is free again: it has a life, which ends.
+        // What goes is dropped after the lock is free again: its cache token takes locks.
         let mut gone = Vec::new();
         let mut free = trace::lock(&self.free);
         free.clock += 1;
