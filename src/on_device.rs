@@ -165,7 +165,7 @@ impl BatchNorm {
         let mut checked = self.base.check_backward(saved.call(), &parts, steps)?;
         let encode = self.encoding(parts.encode.take())?;
         if encode.is_some() {
-            saved.keep_out();
+            saved.retain();
         }
         let accumulate = parts.accumulate;
         let mut ranks = checked.ranks(&self.base, saved.call(), parts, steps)?;

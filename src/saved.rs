@@ -161,11 +161,11 @@ impl Saved {
         }
     }
 
-    /// Lets no later call of the device use its memory again, unless it is of a workspace.
-    pub(crate) fn keep_out(&self) {
-        self.call.masks.iter().for_each(Mask::keep_out);
+    /// Keeps its memory from later calls of the device, unless it is of a workspace.
+    pub(crate) fn retain(&self) {
+        self.call.masks.iter().for_each(Mask::retain);
         if let Normalized::OnDevice(of) = &self.of {
-            of.centers.keep_out();
+            of.centers.retain();
         }
     }
 

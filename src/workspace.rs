@@ -8,7 +8,7 @@ use crate::gpu::Memory;
 /// once each call has been recorded in it. One workspace serves any number of layers.
 ///
 /// What a call needs only while it runs, the next call of the workspace uses again. What forward
-/// saves comes back when the last clone of its [`Saved`](crate::Saved) is dropped, and is then
+/// saves is recycled when the last clone of its [`Saved`](crate::Saved) is dropped, and is then
 /// written by a later call. So encoders that use one workspace are to be submitted in the order in
 /// which they were recorded, or a `Saved` is to be kept until the encoder with its backward has
 /// been submitted: also that of another workspace. What is recorded counts as written, whether its

@@ -77,10 +77,10 @@ impl Mask {
         }
     }
 
-    /// No later call uses its memory again, unless it is of a workspace.
-    pub fn keep_out(&self) {
+    /// Keeps its memory from later calls, unless it is of a workspace.
+    pub fn retain(&self) {
         if let Self::Gpu(lease, _) = self {
-            lease.keep_out();
+            lease.retain();
         }
     }
 

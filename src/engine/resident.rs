@@ -72,9 +72,9 @@ pub(crate) struct Centers {
 }
 
 impl Centers {
-    /// No later call uses their memory again, unless it is of a workspace.
-    pub fn keep_out(&self) {
-        self.centers.iter().for_each(|center| center.lease.keep_out());
+    /// Keeps their memory from later calls, unless it is of a workspace.
+    pub fn retain(&self) {
+        self.centers.iter().for_each(|center| center.lease.retain());
     }
 
     /// Mean and 1/√(var + eps) of every channel, (C) f32 each: NaN where the channel is not finite.

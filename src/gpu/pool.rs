@@ -1,6 +1,6 @@
 //! Buffers of calls, used again by later ones: scratch for kernels, and staging for readback.
 //!
-//! A buffer comes back when the work on it has been submitted, not when it is done: one queue
+//! A buffer is recycled when the work on it has been submitted, not when it is done: one queue
 //! orders all uses. Of those of a size the oldest is handed out first, so that calls that repeat
 //! get the same buffers in the same roles.
 
@@ -23,12 +23,12 @@ const MAX_FREE_BUFFERS: usize = 256;
 /// layers are.
 const GRANULE_BYTES: u64 = 256;
 
-/// Memory that calls use one after the other, apart from that of all other calls of the device.
+/// A pool of its own, of which the calls of one workspace take their memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory(Arc<Pool>);
 
 impl Memory {
-    /// Keeps whatever comes back: its user decides how long.
+    /// Keeps whatever is recycled: its user decides how long.
     pub fn new() -> Self {
         Self(Arc::new(Pool { free: Mutex::default(), keeps_all: true }))
     }
@@ -51,10 +51,10 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct Free {
-    /// By size in bytes, and the number that tells buffers of one size apart.
+    /// By size in bytes, and a number that distinguishes buffers of one size.
     buffers: BTreeMap<(u64, u64), Idle>,
     bytes: u64,
-    /// Counts buffers, and what comes back.
+    /// Counts buffers that are made, and those that are recycled.
     clock: u64,
 }
 
@@ -74,8 +74,8 @@ impl Gpu {
 }
 
 impl Pool {
-    /// A buffer of at least `size_bytes`, made by `make` of the bytes that it is told where none is
-    /// free.
+    /// A buffer of at least `size_bytes`. Where none is free, `make` makes one of the bytes that it
+    /// is given.
     pub fn take<E>(
         self: &Arc<Self>,
         size_bytes: u64,
@@ -101,10 +101,10 @@ impl Pool {
             None => make(whole_bytes)?,
         };
         let slice = BufferSlice { size_bytes, ..whole.clone() };
-        Ok(Lease { pool: self.clone(), whole, slice, number, comes_back: AtomicBool::new(true) })
+        Ok(Lease { pool: self.clone(), whole, slice, number, is_recycled: AtomicBool::new(true) })
     }
 
-    fn give_back(&self, number: u64, whole: BufferSlice) {
+    fn recycle(&self, number: u64, whole: BufferSlice) {
         // What goes is dropped after the lock is free again: its cache token takes locks.
         let mut gone = Vec::new();
         let mut free = trace::lock(&self.free);
@@ -127,27 +127,28 @@ impl Pool {
     }
 }
 
-/// A buffer of a pool, in use. Dropped, it comes back.
+/// A buffer of a pool, in use. Dropped, it is recycled.
 #[derive(Debug)]
 pub(crate) struct Lease {
     pool: Arc<Pool>,
     whole: BufferSlice,
     slice: BufferSlice,
     number: u64,
-    comes_back: AtomicBool,
+    /// Whether it is recycled when it is dropped.
+    is_recycled: AtomicBool,
 }
 
 impl Lease {
-    /// Says whether it comes back when it is dropped, as it does unless this says otherwise.
-    pub fn set_comes_back(&self, comes_back: bool) {
-        self.comes_back.store(comes_back, Ordering::Relaxed);
+    /// Says whether it is recycled when it is dropped, as it is unless this says otherwise.
+    pub fn set_recycled(&self, is_recycled: bool) {
+        self.is_recycled.store(is_recycled, Ordering::Relaxed);
     }
 
-    /// No other call gets it: an encoder of the application reads it, and nobody knows when. One of
-    /// a [`Memory`] comes back to it all the same, since its user submits encoders in order.
-    pub fn keep_out(&self) {
+    /// Keeps it from other calls for good: an encoder of the application reads it, and nobody knows
+    /// when. One of a [`Memory`] is recycled all the same, since its user submits encoders in order.
+    pub fn retain(&self) {
         if !self.pool.keeps_all {
-            self.set_comes_back(false);
+            self.set_recycled(false);
         }
     }
 }
@@ -163,8 +164,8 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if *self.comes_back.get_mut() {
-            self.pool.give_back(self.number, self.whole.clone());
+        if *self.is_recycled.get_mut() {
+            self.pool.recycle(self.number, self.whole.clone());
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn copy_out(
         Ok::<_, Infallible>(BufferSlice::new(buffer, 0, size))
     });
     // Not while it is mapped, or may come to be.
-    lease.set_comes_back(false);
+    lease.set_recycled(false);
     encoder.copy_buffer_to_buffer(
         &source.buffer,
         source.offset_bytes,
@@ -82,7 +82,7 @@ impl Staging {
         let bytes = view.to_vec();
         drop(view);
         self.lease.buffer.unmap();
-        self.lease.set_comes_back(self.lease.size_bytes <= MAX_KEPT_BYTES);
+        self.lease.set_recycled(self.lease.size_bytes <= MAX_KEPT_BYTES);
         Ok(bytes)
     }
 }

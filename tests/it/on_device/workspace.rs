@@ -1,4 +1,4 @@
-//! The memory of encoded calls: it comes back when what was saved is dropped, and no call has that
+//! The memory of encoded calls: it is recycled when what was saved is dropped, and no call has that
 //! of another.
 
 use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, Saved, Tensor, Workspace};
