@@ -213,8 +213,8 @@ impl BatchNorm {
         let following = tracks
             .then_some(Following { momentum: config.momentum, variance: config.running_variance });
         Ok(match statistics {
-            Statistics::Group => Normalizer::Batch { apart: false, following },
-            Statistics::Local => Normalizer::Batch { apart: true, following },
+            Statistics::Group => Normalizer::Batch { per_rank: false, following },
+            Statistics::Local => Normalizer::Batch { per_rank: true, following },
             Statistics::Running => Normalizer::Running,
         })
     }

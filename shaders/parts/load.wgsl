@@ -45,10 +45,10 @@ fn load_OPERAND(address: u32) -> V {
 #endif
 #endif
 #if OPERAND_STRIDED
-    // Of another layout than x: the values of a quad lie `g_apart` elements from each other.
-    let b = address + params.g_apart;
-    let c = b + params.g_apart;
-    let d = c + params.g_apart;
+    // Of another layout than x: the values of a quad have a stride of `g_value_stride` elements.
+    let b = address + params.g_value_stride;
+    let c = b + params.g_value_stride;
+    let d = c + params.g_value_stride;
 #if OPERAND_PACKED
     let bits = U(half_of_OPERAND(address), half_of_OPERAND(b), half_of_OPERAND(c), half_of_OPERAND(d));
 #else

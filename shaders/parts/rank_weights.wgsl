@@ -1,12 +1,12 @@
 // The sums of all ranks of one device, and how many values each rank has.
 
 struct RankWeight {
-    count: f32,   // values per channel of the rank; without any, its sums are not written
-    weight: f32,   // of the values of the ranks that merge with it
+    count: f32,    // values per channel of the rank; without any, its sums are not written
+    weight: f32,   // count / values per channel of all ranks that merge with it
 }
 
-@group(0) @binding(1) var<storage, read> locals: array<vec4<f32>>;   // (ranks, C), ranks rank_stride apart
-@group(0) @binding(2) var<storage, read> rank_weights: array<RankWeight>;       // (ranks)
+@group(0) @binding(1) var<storage, read> locals: array<vec4<f32>>;          // (ranks, C), a rank every rank_stride
+@group(0) @binding(2) var<storage, read> rank_weights: array<RankWeight>;   // (ranks)
 
 fn sums_of(rank: u32, channel: u32) -> vec4<f32> {
     return locals[rank * params.rank_stride + channel];

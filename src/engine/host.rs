@@ -176,9 +176,9 @@ pub(crate) fn backward_fused(
     let Kind::Host(threads) = device.kind() else { return None };
     let dtype = x.dtype();
     let is_alike = |tensor: &Tensor| tensor.dtype() == dtype;
-    let is_apart =
+    let is_out_of_place =
         |rank: &BackwardRank<'_>| rank.g.is_some_and(is_alike) && rank.grad_input.is_some();
-    if !ranks.iter().all(|rank| is_apart(rank) && is_alike(rank.x)) {
+    if !ranks.iter().all(|rank| is_out_of_place(rank) && is_alike(rank.x)) {
         return None;
     }
     with_element!(dtype, T => {

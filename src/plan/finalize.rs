@@ -55,19 +55,20 @@ pub struct Merge {
     /// Bytes from one rank's sums to the next rank's.
     slot_bytes: u64,
     /// Whether each rank's statistics are of its own values.
-    apart: bool,
+    per_rank: bool,
     workgroups: [u32; 2],
 }
 
 impl Merge {
-    /// Plans the merge of ranks with so many values per channel; `apart` leaves each rank its own.
+    /// Plans the merge of ranks with so many values per channel. With `per_rank` each rank keeps
+    /// statistics of its own.
     ///
     /// # Errors
     /// [`LimitError`] when the sums of all ranks exceed one binding, or the channels a dispatch.
     pub fn new(
         counts: Vec<u64>,
         channels: usize,
-        apart: bool,
+        per_rank: bool,
         caps: &DeviceCaps,
     ) -> Result<Self, LimitError> {
         // A multiple of a quadruple too: the alignment is a power of two of at least 32.
@@ -77,7 +78,7 @@ impl Merge {
         caps.check_binding("sums per rank and channel", &[counts.len(), channels], bytes)?;
         let blocks = (channels as u64).div_ceil(u64::from(WORKGROUP_SIZE));
         let workgroups = caps.workgroups(blocks, &[channels])?;
-        Ok(Self { counts, channels, slot_bytes, apart, workgroups })
+        Ok(Self { counts, channels, slot_bytes, per_rank, workgroups })
     }
 
     /// Bytes of the sums of all ranks.
@@ -94,7 +95,7 @@ impl Merge {
     /// What the kernels are told of every rank. A rank that merges with none has all of its values.
     pub fn rank_weights(&self) -> Vec<RankWeight> {
         let total = self.total() as f64;
-        let weight = |&count: &u64| if self.apart { 1.0 } else { count as f64 / total.max(1.0) };
+        let weight = |&count: &u64| if self.per_rank { 1.0 } else { count as f64 / total.max(1.0) };
         self.counts
             .iter()
             .map(|count| RankWeight { count: *count as f32, weight: weight(count) as f32 })
@@ -108,17 +109,17 @@ impl Merge {
 
     /// Values per channel that the statistics of a rank are of.
     pub fn count_of(&self, rank: usize) -> u64 {
-        if self.apart { self.counts[rank] } else { self.total() }
+        if self.per_rank { self.counts[rank] } else { self.total() }
     }
 
     /// Number of results: one for all ranks, or one for each.
     pub fn results(&self) -> usize {
-        if self.apart { self.counts.len() } else { 1 }
+        if self.per_rank { self.counts.len() } else { 1 }
     }
 
     /// The ranks that merge with a rank.
     fn merged_with(&self, rank: usize) -> Range<u32> {
-        if self.apart { rank as u32..rank as u32 + 1 } else { 0..self.counts.len() as u32 }
+        if self.per_rank { rank as u32..rank as u32 + 1 } else { 0..self.counts.len() as u32 }
     }
 
     /// What makes one of the results; running statistics follow where there is a value.
@@ -203,8 +204,8 @@ impl Merge {
 mod tests {
     use super::*;
 
-    fn merge(counts: &[u64], apart: bool) -> Merge {
-        Merge::new(counts.to_vec(), 5, apart, &DeviceCaps::PORTABLE).expect("within the limits")
+    fn merge(counts: &[u64], per_rank: bool) -> Merge {
+        Merge::new(counts.to_vec(), 5, per_rank, &DeviceCaps::PORTABLE).expect("within the limits")
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) struct Grid {
     pub g: Strides,
     /// Elements of grad_output from one value of a unit to the next, where it does not lie as x
     /// does.
-    pub g_apart: u32,
+    pub g_value_stride: u32,
 }
 
 impl Grid {
@@ -38,10 +38,10 @@ impl Grid {
                 four_channels: false,
                 same_layout,
                 g: g_strides,
-                g_apart: 0,
+                g_value_stride: 0,
             };
         };
-        let (g, g_apart) = match (same_layout, four_channels) {
+        let (g, g_value_stride) = match (same_layout, four_channels) {
             (true, _) => (shape.strides(), 0),
             (false, false) => {
                 (Strides { inner: 4 * g_strides.inner, ..g_strides }, g_strides.inner)
@@ -50,7 +50,14 @@ impl Grid {
                 (Strides { channel: 4 * g_strides.channel, ..g_strides }, g_strides.channel)
             }
         };
-        Self { shape, unit: 4, four_channels, same_layout, g, g_apart: g_apart as u32 }
+        Self {
+            shape,
+            unit: 4,
+            four_channels,
+            same_layout,
+            g,
+            g_value_stride: g_value_stride as u32,
+        }
     }
 
     /// What an invocation loads at once.
@@ -62,7 +69,7 @@ impl Grid {
         }
     }
 
-    /// Whether the values of a unit of grad_output lie apart.
+    /// Whether the values of a unit of grad_output are strided.
     pub fn g_is_strided(&self) -> bool {
         self.is_quads() && !self.same_layout
     }

@@ -188,7 +188,7 @@ impl Partition {
             g_inner,
             g_step,
             g_wrap,
-            g_apart: grid.g_apart,
+            g_value_stride: grid.g_value_stride,
             mask_origin: (window.span.elements.start / 32) as u32,
             mask_segment_tiles: self.segment_tiles as u32,
             mask_segment_words: self.written(grid).segment_tiles as u32,

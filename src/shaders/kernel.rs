@@ -75,8 +75,8 @@ pub struct Upstream {
     pub grad_output: Storage,
     /// What an invocation loads at once.
     pub elements: Elements,
-    /// The values of an element of grad_output lie apart, in another layout than x; without meaning
-    /// for single values.
+    /// The values of an element of grad_output are strided, as it is in another layout than x;
+    /// without meaning for single values.
     pub strided: bool,
     /// How backward knows where the activation was active.
     pub active: Active,

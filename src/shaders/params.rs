@@ -108,7 +108,7 @@ params! {
         /// What is added to the address in grad_output when the position passes L.
         g_wrap: u32,
         /// Elements of grad_output between values of a quad, in another layout than x.
-        g_apart: u32,
+        g_value_stride: u32,
         /// Address of the first element that is written, for kernels that own words.
         first_element: u32,
         /// The address after the last.

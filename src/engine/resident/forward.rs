@@ -13,8 +13,8 @@ use crate::stats::PerRank;
 /// What a call normalizes with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Normalizer {
-    /// The statistics of the batch, of each rank `apart` or of all; the running ones may follow.
-    Batch { apart: bool, following: Option<Following> },
+    /// The statistics of the batch, `per_rank` or of all ranks; the running ones may be updated.
+    Batch { per_rank: bool, following: Option<Following> },
     /// The running statistics.
     Running,
 }
@@ -30,15 +30,15 @@ pub(crate) fn forward(
     encode: Encode<'_>,
 ) -> Result<Centers, Error> {
     let memory = encode.as_ref().map(|(_, memory)| *memory);
-    let (of_batch, apart) = match normalizer {
-        Normalizer::Batch { apart, .. } => (true, apart),
+    let (of_batch, per_rank) = match normalizer {
+        Normalizer::Batch { per_rank, .. } => (true, per_rank),
         Normalizer::Running => (false, false),
     };
     let counts = ranks.iter().map(|rank| rank.shape.values_per_channel()).collect();
-    let merge = Merge::new(counts, channels, apart, gpu.caps())?;
+    let merge = Merge::new(counts, channels, per_rank, gpu.caps())?;
     let all = (0..merge.results()).map(|_| Center::new(gpu, memory, channels).map(Arc::new));
     let all: Vec<Arc<Center>> = all.collect::<Result<_, _>>()?;
-    let all = if apart { PerRank::Each(all) } else { PerRank::Shared(all[0].clone()) };
+    let all = if per_rank { PerRank::Each(all) } else { PerRank::Shared(all[0].clone()) };
     let rank_weights = rank_weights.of(gpu, &merge)?;
     let centers = Centers { merge, rank_weights, centers: all, of_batch };
     let merge = &centers.merge;
