@@ -1,4 +1,4 @@
-// The ranks' statistics merged: what normalizes, and the running statistics, which follow.
+// The ranks' statistics merged: what normalizes, and the running statistics, which are updated.
 //
 // With the pivot P of the rank that has most values, a rank's mean lies
 // d = (pivot − P) + Σ(x − pivot)/n from it; the mean of all is P + D with D = Σ weight·d, kept in
@@ -19,39 +19,39 @@
 
 // Moves a running value by its weights; with a weight of 0 or 1 the other term has no part, not
 // even as 0·NaN.
-fn blended(old: u32, batch: f32, keep: f32, follow: f32, not_finite: bool) -> u32 {
-    if (follow == 0.0) {
+fn blended(old: u32, batch: f32, old_weight: f32, batch_weight: f32, not_finite: bool) -> u32 {
+    if (batch_weight == 0.0) {
         return old;
     }
     if (not_finite) {
         return NOT_FINITE;
     }
-    if (follow == 1.0) {
+    if (batch_weight == 1.0) {
         return bitcast<u32>(batch);
     }
     if (is_not_finite(bitcast<f32>(old))) {
         return old;
     }
-    return bitcast<u32>(keep * bitcast<f32>(old) + follow * batch);
+    return bitcast<u32>(old_weight * bitcast<f32>(old) + batch_weight * batch);
 }
 
 // Where the sums left the range of f32, though every value is in it, the batch is counted and the
 // rest stays as it was.
-fn follow_batch(channel: u32, mean: f32, variance: f32, not_finite: bool, overflowed: bool) {
+fn update_running(channel: u32, mean: f32, variance: f32, not_finite: bool, overflowed: bool) {
     var entry = running[channel];
     entry.batches_low += 1u;
     entry.batches_high += u32(entry.batches_low == 0u);
-    var keep = params.keep;
-    var follow = params.follow;
+    var old_weight = params.old_weight;
+    var batch_weight = params.batch_weight;
     if (params.is_cumulative != 0u) {
         let batches = f32(entry.batches_high) * 4294967296.0 + f32(entry.batches_low);
         // The first batch replaces what was there, however the driver divides.
-        follow = select(1.0 / batches, 1.0, batches <= 1.0);
-        keep = 1.0 - follow;
+        batch_weight = select(1.0 / batches, 1.0, batches <= 1.0);
+        old_weight = 1.0 - batch_weight;
     }
     if (!overflowed) {
-        entry.mean = blended(entry.mean, mean, keep, follow, not_finite);
-        entry.variance = blended(entry.variance, variance, keep, follow, not_finite);
+        entry.mean = blended(entry.mean, mean, old_weight, batch_weight, not_finite);
+        entry.variance = blended(entry.variance, variance, old_weight, batch_weight, not_finite);
     }
     running[channel] = entry;
 }
@@ -105,6 +105,6 @@ fn main(
     mean[channel] = mean_of(center);
     inv_std[channel] = center.inv_std;
     if (params.tracks != 0u) {
-        follow_batch(channel, pivot + offset, m2 / params.divisor, not_finite, overflowed);
+        update_running(channel, pivot + offset, m2 / params.divisor, not_finite, overflowed);
     }
 }

@@ -16,7 +16,7 @@
 
 // Where grad_output has the value that x has at an address of the given channel.
 fn g_address_at(address: u32, channel: u32) -> u32 {
-    if (params.g_follows_x != 0u) {
+    if (params.same_layout != 0u) {
         return address;
     }
     let from_first = address - params.first_element;

@@ -8,7 +8,7 @@ use crate::engine::Steps;
 use crate::engine::resident::{self, Normalizer, RankWeights, Running};
 use crate::error::{ArgumentError, BatchError, Error};
 use crate::gpu::Gpu;
-use crate::plan::{Following, ParameterGradients};
+use crate::plan::{ParameterGradients, RunningUpdate};
 use crate::request::{
     Backward, BackwardParts, Encode, Forward, ForwardParts, Gradients, Normalized,
 };
@@ -210,11 +210,13 @@ impl BatchNorm {
             return Err(BatchError::OneValue);
         }
         let tracks = statistics == Statistics::Group && !untracked && config.track_running_stats;
-        let following = tracks
-            .then_some(Following { momentum: config.momentum, variance: config.running_variance });
+        let running_update = tracks.then_some(RunningUpdate {
+            momentum: config.momentum,
+            variance: config.running_variance,
+        });
         Ok(match statistics {
-            Statistics::Group => Normalizer::Batch { per_rank: false, following },
-            Statistics::Local => Normalizer::Batch { per_rank: true, following },
+            Statistics::Group => Normalizer::Batch { per_rank: false, running_update },
+            Statistics::Local => Normalizer::Batch { per_rank: true, running_update },
             Statistics::Running => Normalizer::Running,
         })
     }

@@ -24,12 +24,12 @@ pub struct RankWeight {
     pub weight: f32,
 }
 
-/// How running statistics follow a call.
+/// How a call updates running statistics.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Following {
+pub struct RunningUpdate {
     /// The weight of the batch.
     pub momentum: Momentum,
-    /// Which variance they follow.
+    /// Which variance of the batch enters them.
     pub variance: RunningVariance,
 }
 
@@ -122,12 +122,12 @@ impl Merge {
         if self.per_rank { rank as u32..rank as u32 + 1 } else { 0..self.counts.len() as u32 }
     }
 
-    /// What makes one of the results; running statistics follow where there is a value.
+    /// What makes one of the results; running statistics are updated where there is a value.
     pub fn statistics(
         &self,
         result: usize,
         eps: f64,
-        following: Option<Following>,
+        running_update: Option<RunningUpdate>,
     ) -> Dispatch<FinalizeParams> {
         let (ranks, count) = (self.merged_with(result), self.count_of(result));
         let most = ranks.clone().rev().max_by_key(|&rank| self.counts[rank as usize]);
@@ -140,11 +140,12 @@ impl Merge {
             divisor: count.max(1) as f32,
             ..self.params(eps)
         };
-        if let Some(Following { momentum, variance }) = following.filter(|_| count > 0) {
+        if let Some(RunningUpdate { momentum, variance }) = running_update.filter(|_| count > 0) {
             params.tracks = 1;
             params.is_cumulative = (momentum == Momentum::Cumulative).into();
-            let follow = momentum.new_weight(1);
-            (params.keep, params.follow) = ((1.0 - follow) as f32, follow as f32);
+            let batch_weight = momentum.new_weight(1);
+            (params.old_weight, params.batch_weight) =
+                ((1.0 - batch_weight) as f32, batch_weight as f32);
             if variance == RunningVariance::Unbiased {
                 params.divisor = (count - 1).max(1) as f32;
             }
@@ -241,17 +242,17 @@ mod tests {
     }
 
     #[test]
-    fn running_statistics_follow_where_there_is_a_value() {
-        let following = Some(Following {
+    fn running_statistics_are_updated_where_there_is_a_value() {
+        let running_update = Some(RunningUpdate {
             momentum: Momentum::Decay(0.75),
             variance: RunningVariance::Unbiased,
         });
-        let params = merge(&[3, 5], false).statistics(0, 1e-5, following).params;
+        let params = merge(&[3, 5], false).statistics(0, 1e-5, running_update).params;
         assert_eq!(
-            (params.tracks, params.keep, params.follow, params.divisor),
+            (params.tracks, params.old_weight, params.batch_weight, params.divisor),
             (1, 0.75, 0.25, 7.0)
         );
-        assert_eq!(merge(&[0, 0], false).statistics(0, 1e-5, following).params.tracks, 0);
+        assert_eq!(merge(&[0, 0], false).statistics(0, 1e-5, running_update).params.tracks, 0);
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Run {
             run: to_u32(channel_run(x)),
             run_channel: self.run_channel,
             run_end: self.run_end,
-            g_follows_x: (x_strides == g_strides).into(),
+            same_layout: (x_strides == g_strides).into(),
             x_sample: x_strides.sample as u32,
             x_channel: x_strides.channel as u32,
             x_inner: x_strides.inner as u32,

@@ -120,7 +120,7 @@ params! {
         /// Address where the next channel begins.
         run_end: u32,
         /// 1 where grad_output has the addresses of x.
-        g_follows_x: u32,
+        same_layout: u32,
         /// Word of the mask that holds the element at address 0, where its bits lie by address.
         mask_origin: u32,
         /// Tiles of this kernel per segment.
@@ -177,17 +177,17 @@ params! {
         rank_stride: u32,
         /// Values per channel of these ranks together.
         count: f32,
-        /// Divisor of m2 for the variance that the running one follows.
+        /// Divisor of m2 for the variance that enters the running one.
         divisor: f32,
         /// Added to the variance under the root.
         eps: f32,
         /// Weight of the old running value.
-        keep: f32,
+        old_weight: f32,
         /// Weight of the batch.
-        follow: f32,
+        batch_weight: f32,
         /// 1 where the weight of the batch is 1/batches instead.
         is_cumulative: u32,
-        /// 1 where the running statistics follow.
+        /// 1 where the running statistics are updated.
         tracks: u32,
     }
 }

@@ -100,9 +100,9 @@ const EXEMPT: &[Exempt] = &[
         reason: "the product is ½ within rounding, so that nothing cancels, and its factors are settled",
     },
     Exempt {
-        function: "follow_batch",
-        line: "1.0 - follow",
-        reason: "follow is 1/batches: at most ½, or 1 exactly, of which nothing is left",
+        function: "update_running",
+        line: "1.0 - batch_weight",
+        reason: "batch_weight is 1/batches: at most ½, or 1 exactly, of which nothing is left",
     },
     GRADIENT_FROM_STATISTICS,
 ];

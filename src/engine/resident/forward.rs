@@ -7,14 +7,14 @@ use super::super::gpu::{Slices, note_write};
 use super::{Center, Centers, Encode, RankWeights, Running, Sums, send};
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::plan::{Following, Merge, Role};
+use crate::plan::{Merge, Role, RunningUpdate};
 use crate::stats::PerRank;
 
 /// What a call normalizes with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Normalizer {
     /// The statistics of the batch, `per_rank` or of all ranks; the running ones may be updated.
-    Batch { per_rank: bool, following: Option<Following> },
+    Batch { per_rank: bool, running_update: Option<RunningUpdate> },
     /// The running statistics.
     Running,
 }
@@ -56,7 +56,9 @@ pub(crate) fn forward(
         }
         for (result, center) in centers.centers.iter().enumerate() {
             let dispatch = match normalizer {
-                Normalizer::Batch { following, .. } => merge.statistics(result, eps, following),
+                Normalizer::Batch { running_update, .. } => {
+                    merge.statistics(result, eps, running_update)
+                }
                 Normalizer::Running => merge.running(eps),
             };
             recorder.dispatch(&dispatch, |role| match role {
