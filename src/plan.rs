@@ -185,7 +185,7 @@ impl Parts {
     }
 }
 
-/// What the layer has and how it ends, as kernels are told of it.
+/// What the layer has and how it ends, as kernels see it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LayerFlags {
     /// Whether a weight is bound.

@@ -1,7 +1,7 @@
 //! What a driver is asked when a device is opened, and what is made of its answers.
 //!
 //! Owns the [`Question`]s (small kernels with their inputs) and [`judge`], a function from answers
-//! to the [`FastPaths`] that are taken and the [`Findings`] that are told. Knows no device:
+//! to the [`FastPaths`] that are taken and the [`Findings`] that are reported. Knows no device:
 //! `gpu::probe` puts the questions.
 
 mod arithmetic;

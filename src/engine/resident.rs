@@ -64,7 +64,7 @@ impl Center {
 #[derive(Clone, Debug)]
 pub(crate) struct Centers {
     merge: Merge,
-    /// What the kernels are told of every rank.
+    /// The weight of every rank in the merge.
     rank_weights: BufferSlice,
     centers: PerRank<Arc<Center>>,
     /// Whether the statistics are of the batch.

@@ -101,7 +101,7 @@ impl BufferSlice {
         Err(ArgumentError::Usage { found: format!("{found:?}"), expected: format!("{expected:?}") })
     }
 
-    /// Number of its cache token, which it shares with its clones alone.
+    /// Number of its cache token, which it overlaps with its clones alone.
     pub fn number(&self) -> u64 {
         self.token.number
     }
@@ -205,7 +205,7 @@ impl Gpu {
     pub fn note_write(&self, slice: &BufferSlice, version: u64) {
         slice.token.written_at.fetch_max(version, Ordering::Relaxed);
         if slice.is_shared {
-            self.tell_written(slice);
+            self.notify_written(slice);
         }
     }
 

@@ -15,7 +15,7 @@ const MAX_STORAGE_BUFFERS: u32 = 8;
 const WORKGROUP_MEMORY_BYTES: u32 = 16_384;
 
 /// Number of the next GPU opened in this process: virtual devices of one adapter have nothing else
-/// to tell them apart.
+/// to distinguish them.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A device that has what every kernel needs.

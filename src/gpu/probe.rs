@@ -1,7 +1,7 @@
 //! Asks a driver what it really does, when a device is opened, in one submission of a few small
 //! kernels.
 //!
-//! The answers belong to a driver and not to a device: what one device of an adapter was told is
+//! The answers belong to a driver and not to a device: what one device of an adapter answered is
 //! known to the next. An answer that does not come is none, and what it would have proven stays
 //! off: opening ends in any case.
 

@@ -26,7 +26,7 @@ pub(crate) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    /// Records a dispatch of a plan; `slice_of` tells which slice fills a role.
+    /// Records a dispatch of a plan; `slice_of` gives the slice of a role.
     pub fn dispatch<'s, P: Pod>(
         &mut self,
         dispatch: &Dispatch<P>,
@@ -84,7 +84,7 @@ fn writes_a_buffer_it_reads(variant: &Variant, slices: &[BufferSlice]) -> bool {
 
 impl Gpu {
     /// Submits what `record` records. The submission has taken place when this returns; the future
-    /// tells of errors.
+    /// reports errors.
     pub fn submit(
         &self,
         phase: &'static str,
@@ -94,7 +94,7 @@ impl Gpu {
         self.heard(self.caught(scope)).boxed()
     }
 
-    /// [`submit`](Self::submit) that tells of errors at once, as far as they are known: natively,
+    /// [`submit`](Self::submit) that reports errors at once, as far as they are known: natively,
     /// all.
     pub fn submit_now(
         &self,

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) use crate::trace::{allocation, bind_group, defect, pipeline, submission};
 
-/// Takes a lock of what a device shares, and says so.
+/// Takes a lock of what a device shares, and counts it.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     crate::trace::lock();
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

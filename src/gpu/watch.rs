@@ -1,8 +1,8 @@
 //! Bytes of the application's buffers that a saved call needs unchanged.
 //!
 //! An application wraps the same bytes anew for every call, so that a write is not seen by the
-//! tensor that was saved. Whoever writes to bytes that others may have as a tensor too says so
-//! here, and the watches over any of them know it.
+//! tensor that was saved. Whoever writes to bytes that others may have as a tensor too reports it
+//! here, and the watches over any of them are notified.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -62,16 +62,16 @@ impl Gpu {
         Watch { buffer: slice.buffer.clone(), is_written }
     }
 
-    /// Tells those who watch them that bytes of a slice are written.
-    pub fn tell_written(&self, slice: &BufferSlice) {
+    /// Notifies the watches over bytes of a slice that these are written.
+    pub fn notify_written(&self, slice: &BufferSlice) {
         let bytes = slice.bytes();
-        let shares =
+        let overlaps =
             |watched: &&Watched| watched.bytes.start < bytes.end && bytes.start < watched.bytes.end;
         let found: Vec<(Gpu, Arc<AtomicBool>)> = {
             let all = trace::lock(&WATCHED);
             let of_buffer = all.get(&slice.buffer).into_iter().flatten();
             of_buffer
-                .filter(shares)
+                .filter(overlaps)
                 .map(|watched| (watched.gpu.clone(), watched.is_written.clone()))
                 .collect()
         };
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_hears_of_its_bytes_alone_and_leaves_nothing_behind() {
+    fn a_watch_is_notified_of_its_bytes_alone_and_leaves_nothing_behind() {
         let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
         let usage = wgpu::BufferUsages::STORAGE;
         let descriptor =
@@ -104,9 +104,9 @@ mod tests {
         let gpu = Gpu::new(device, queue, FastPaths::default()).expect("a device");
         let slice = |offset: u64| gpu.wrap(buffer.clone(), offset, 256).expect("a slice");
         let (first, second) = (gpu.watch(&slice(0)), gpu.watch(&slice(256)));
-        gpu.tell_written(&slice(512));
+        gpu.notify_written(&slice(512));
         assert!(!first.is_written() && !second.is_written());
-        gpu.tell_written(&slice(256));
+        gpu.notify_written(&slice(256));
         assert!(!first.is_written() && second.is_written());
         assert_eq!(watches_over(&buffer), 2);
         drop(second);

@@ -11,7 +11,7 @@ use crate::shaders::{
     WORDS_PER_MASK_WORD, WORKGROUP_SIZE,
 };
 
-/// Bytes per channel of what the kernel that is told most gets from the host.
+/// Bytes of the largest coefficient set that a kernel reads of a channel.
 const CENTERING_BYTES: u64 = 24;
 
 /// What is asked of the kernel that writes gradients.

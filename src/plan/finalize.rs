@@ -14,13 +14,13 @@ pub fn finalizing_variants() -> [Variant; 3] {
     [Kernel::FinalizeStats, Kernel::CenterRunning, Kernel::FinalizeGrad].map(Variant::new)
 }
 
-/// What the kernels are told of a rank.
+/// The weight of a rank in a merge, as the kernels read it.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct RankWeight {
     /// Values per channel of the rank.
     pub count: f32,
-    /// Its part of the values of the ranks that merge with it.
+    /// `count` divided by the values per channel of all ranks that merge with it.
     pub weight: f32,
 }
 
@@ -92,7 +92,7 @@ impl Merge {
         start..start + self.channels as u64 * CHANNEL_SUMS_BYTES
     }
 
-    /// What the kernels are told of every rank. A rank that merges with none has all of its values.
+    /// The weight of every rank. A rank that merges with none has all of its values.
     pub fn rank_weights(&self) -> Vec<RankWeight> {
         let total = self.total() as f64;
         let weight = |&count: &u64| if self.per_rank { 1.0 } else { count as f64 / total.max(1.0) };
@@ -166,7 +166,7 @@ impl Merge {
         }
     }
 
-    /// What a rank's gradients need: `batch_statistics` tells whether the statistics depend on x.
+    /// What a rank's gradients need: `batch_statistics` says whether the statistics depend on x.
     pub fn gradient(
         &self,
         rank: usize,

@@ -68,7 +68,7 @@ impl SumsPlan {
         plan
     }
 
-    /// `partial` tells the kernel of the tiles by whether it merges lanes within a subgroup.
+    /// `partial` is the kernel of the tiles, by whether it merges lanes within a subgroup.
     fn new(
         [x, g]: [Activation<'_>; 2],
         grid: &Grid,

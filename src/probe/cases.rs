@@ -1,4 +1,4 @@
-//! Values so close to 0 that their sign tells a sum that was contracted, and whether both passes
+//! Values so close to 0 that their sign reveals a contracted sum, and whether both passes
 //! see the same sign.
 //!
 //! Half of them, the close ones, are 0 in the arithmetic of the source and a little more where the

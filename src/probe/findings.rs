@@ -1,4 +1,4 @@
-//! What is told of a driver.
+//! What was found out about a driver.
 
 use super::Arithmetic;
 
@@ -42,7 +42,7 @@ pub enum Defect {
         "subgroups have {smallest} to {largest} invocations, expected one size of 4 at least: they are not used"
     )]
     SubgroupSizes {
-        /// The smallest size that an invocation was told.
+        /// The smallest size that an invocation read.
         smallest: u32,
         /// The largest.
         largest: u32,

@@ -279,8 +279,8 @@ fn passes_that_agree_on_nonsense_are_found() {
 }
 
 #[test]
-fn what_becomes_of_arithmetic_is_told_each_by_itself() {
-    let told = |driver: Driver| {
+fn each_change_of_arithmetic_is_found_by_itself() {
+    let found_of = |driver: Driver| {
         let (paths, findings) = judge(FastPaths::ALL, &driver.answers());
         assert_eq!((paths, findings.defects), (FastPaths::ALL, vec![]));
         let Arithmetic { contracts, reassociates, flushes_subnormals, misses_nan, .. } =
@@ -288,10 +288,10 @@ fn what_becomes_of_arithmetic_is_told_each_by_itself() {
         [contracts, reassociates, flushes_subnormals, misses_nan]
     };
     let sound = Driver::default();
-    assert_eq!(told(Driver { contracts: true, ..sound }), [true, false, false, false]);
-    assert_eq!(told(Driver { reassociates: true, ..sound }), [false, true, false, false]);
-    assert_eq!(told(Driver { flushes: true, ..sound }), [false, false, true, false]);
-    assert_eq!(told(Driver { misses_nan: true, ..sound }), [false, false, false, true]);
+    assert_eq!(found_of(Driver { contracts: true, ..sound }), [true, false, false, false]);
+    assert_eq!(found_of(Driver { reassociates: true, ..sound }), [false, true, false, false]);
+    assert_eq!(found_of(Driver { flushes: true, ..sound }), [false, false, true, false]);
+    assert_eq!(found_of(Driver { misses_nan: true, ..sound }), [false, false, false, true]);
     // One operand or one result that is flushed is enough.
     for word in [4, 5] {
         let mut answer = sound.arithmetic();

@@ -131,7 +131,7 @@ const NORMALIZE: [Binding; 7] = [
     writes(Role::Mask, "mask", 4),
 ];
 
-/// What tells where the activation was active: the residual, or forward's mask.
+/// Where the activation was active: the residual, or forward's mask.
 const fn active(from_mask: bool) -> Binding {
     if from_mask { reads(Role::Mask, "mask", 4) } else { activation(Role::Residual, "residual") }
 }

@@ -1,4 +1,4 @@
-//! What a call normalizes with, and what devices are told of it, forward and backward.
+//! What a call normalizes with, and what devices get of it, forward and backward.
 
 use bytemuck::{Pod, Zeroable};
 

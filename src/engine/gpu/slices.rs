@@ -20,7 +20,7 @@ pub(in crate::engine) struct Slices<'a> {
     grad_residual: Option<&'a BufferSlice>,
     grad_weight: Option<&'a BufferSlice>,
     grad_bias: Option<&'a BufferSlice>,
-    /// What is told of every channel.
+    /// The coefficients of every channel.
     centering: Option<&'a BufferSlice>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Slices<'a> {
         Self { g: of(rank.g()), ..Self::backward(gpu, rank) }
     }
 
-    /// The same with what is told of every channel.
+    /// The same with the coefficients of every channel.
     pub fn with_centering(self, centering: &'a BufferSlice) -> Self {
         Self { centering: Some(centering), ..self }
     }

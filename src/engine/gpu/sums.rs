@@ -19,7 +19,7 @@ pub(super) struct Job {
     plan: Box<SumsPlan>,
     /// What is bound but for what a submission makes itself.
     bound: Vec<(Role, BufferSlice)>,
-    /// What is told of every channel, where the kernel needs it.
+    /// The coefficients of every channel, where the kernel needs them.
     centering: Vec<Centering>,
 }
 
@@ -97,7 +97,7 @@ fn sums_of(bytes: &[u8]) -> Sums {
     bytes.chunks_exact(CHANNEL_SUMS_BYTES as usize).map(bytemuck::pod_read_unaligned).collect()
 }
 
-/// Records both kernels of a plan. `slice_of` tells all but the scratch.
+/// Records both kernels of a plan. `slice_of` gives all slices but the scratch.
 pub(in crate::engine) fn record_sums<'s>(
     recorder: &mut Recorder<'_>,
     plan: &SumsPlan,

@@ -1,4 +1,4 @@
-//! What the kernels are told of every rank, on the device.
+//! The weights of ranks in a merge, on the device.
 
 use std::sync::{Mutex, PoisonError};
 
