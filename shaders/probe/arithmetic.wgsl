@@ -8,7 +8,7 @@
 #import finite
 #import settled
 
-struct Line {
+struct Product {
     a: f32,
     b: f32,
     c: f32,               // −a·b, rounded
@@ -22,24 +22,24 @@ struct Value {
     infinity: f32,
 }
 
-@group(0) @binding(1) var<storage, read> lines: array<Line>;             // (256)
+@group(0) @binding(1) var<storage, read> products: array<Product>;           // (256)
 @group(0) @binding(2) var<storage, read> values: array<Value>;           // (256)
 
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) invocation: u32) {
-    let line = lines[invocation];
+    let product = products[invocation];
     let value = values[invocation];
     // Of another invocation, so that nothing is shared between what a barrier is in and what none
     // is in.
-    let other_line = lines[255u - invocation];
+    let other_product = products[255u - invocation];
     let other_value = values[255u - invocation];
     let at = 7u * invocation;
-    answer[at] = bitcast<u32>(line.a * line.b + line.c);
+    answer[at] = bitcast<u32>(product.a * product.b + product.c);
     answer[at + 1u] = bitcast<u32>(value.large - (value.large + value.small));
-    answer[at + 2u] = bitcast<u32>(settled_f32(other_line.a * other_line.b) + other_line.c);
+    answer[at + 2u] = bitcast<u32>(settled_f32(other_product.a * other_product.b) + other_product.c);
     answer[at + 3u] = bitcast<u32>(other_value.large - settled_f32(other_value.large + other_value.small));
     answer[at + 4u] = bitcast<u32>(value.smallest * 0.5);
-    answer[at + 5u] = bitcast<u32>(line.subnormal + line.subnormal);
+    answer[at + 5u] = bitcast<u32>(product.subnormal + product.subnormal);
     // Not settled: a compiler may take its NaN for impossible.
     answer[at + 6u] = u32(is_not_finite(value.infinity - other_value.infinity));
 }

@@ -71,7 +71,7 @@ fn forward<'r, X: Element, Y: Element>(
     }
 }
 
-/// Where the gradient of x is written over g, and its memory is wanted, g is left out.
+/// Of a pass in place, where g lies in `grad_input`, g is left out.
 fn backward<'r, G: Element, X: Element>(
     rank: &'r mut BackwardRank<'_>,
 ) -> host::BackwardRank<'r, G, X> {

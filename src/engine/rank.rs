@@ -37,7 +37,7 @@ pub(crate) struct Steps {
 
 /// One rank of forward.
 pub(crate) struct ForwardRank<'a> {
-    /// `None` where y is written over it.
+    /// `None` where the pass is in place: x lies in y.
     pub x: Option<&'a Tensor>,
     pub shape: Shape,
     pub residual: Option<&'a Tensor>,
@@ -87,7 +87,7 @@ impl<'a> ForwardRank<'a> {
         Ok(rank)
     }
 
-    /// x, also where y is written over it.
+    /// x, also of a pass in place.
     pub fn x(&self) -> Option<&Tensor> {
         self.x.or(self.y.as_deref())
     }
@@ -97,7 +97,7 @@ impl<'a> ForwardRank<'a> {
 pub(crate) struct BackwardRank<'a> {
     pub x: &'a Tensor,
     pub shape: Shape,
-    /// `None` where the gradient of x is written over it.
+    /// `None` where the pass is in place: g lies in `grad_input`.
     pub g: Option<&'a Tensor>,
     pub g_shape: Shape,
     /// Where it decides on which values the activation is active.
@@ -140,7 +140,7 @@ impl BackwardRank<'_> {
         Ok(())
     }
 
-    /// g, also where the gradient of x is written over it.
+    /// g, also of a pass in place.
     pub fn g(&self) -> Option<&Tensor> {
         self.g.or(self.grad_input.as_deref())
     }

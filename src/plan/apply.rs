@@ -21,7 +21,7 @@ pub struct Gradient {
     pub batch_statistics: bool,
     /// Whether the gradient of the residual is wanted too.
     pub residual: bool,
-    /// Whether the gradient of x is written over grad_output.
+    /// Whether the gradient of x and grad_output are one tensor.
     pub in_place: bool,
 }
 
@@ -53,7 +53,7 @@ impl ApplyPlan {
         )?;
         let grid = Grid::new(x, x.shape, caps);
         let kernel = Kernel::Normalize(Normalize {
-            // What is written over is read as it is written.
+            // In place, x is read as y is written.
             x: if in_place { Storage::packed(x.dtype) } else { caps.storage(x.dtype) },
             y,
             elements: grid.elements(),

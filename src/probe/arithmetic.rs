@@ -24,22 +24,22 @@ pub struct Arithmetic {
     unsettled_sums: usize,
 }
 
-/// Lines (a, b, −a·b rounded, a subnormal) and values (large, small, smallest normal, infinity):
+/// Products (a, b, −a·b rounded, a subnormal) and values (large, small, smallest normal, infinity):
 /// every sum is 0 unless a product is not rounded, or large and small are not added.
 pub(super) fn inputs() -> [Vec<u32>; 2] {
     /// Twice it is subnormal as well.
     const SUBNORMAL: f32 = f32::MIN_POSITIVE / 8.0;
     let mut draw = Draw::new();
-    let (mut lines, mut values) = (Vec::new(), Vec::new());
+    let (mut products, mut values) = (Vec::new(), Vec::new());
     for _ in 0..CHANNELS {
         let [a, b] = product_that_rounds_down(&mut draw);
-        lines.extend([a, b, -(a * b), SUBNORMAL].map(f32::to_bits));
+        products.extend([a, b, -(a * b), SUBNORMAL].map(f32::to_bits));
         // A quarter of the last place of large, and less.
         let large = draw.between(1.0, 2.0) * 1024.0;
         let small = draw.between(0.5, 1.0) * large * f32::EPSILON / 8.0;
         values.extend([large, small, f32::MIN_POSITIVE, f32::INFINITY].map(f32::to_bits));
     }
-    [lines, values]
+    [products, values]
 }
 
 impl Arithmetic {

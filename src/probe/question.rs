@@ -118,8 +118,8 @@ impl Question {
             Self::NativeF16 => [halves::words(), halves::words(), unused(), unused()],
             Self::Forward | Self::Backward => cases::inputs(),
             Self::Arithmetic => {
-                let [lines, values] = arithmetic::inputs();
-                [lines, values, unused(), unused()]
+                let [products, values] = arithmetic::inputs();
+                [products, values, unused(), unused()]
             }
         }
     }

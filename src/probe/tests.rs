@@ -79,21 +79,31 @@ impl Driver {
     }
 
     fn arithmetic(&self) -> Vec<u32> {
-        let [lines, values, ..] = Question::Arithmetic.inputs().map(floats);
+        let [products, values, ..] = Question::Arithmetic.inputs().map(floats);
         let flushed = |value: f32| if self.flushes { 0.0 } else { value };
-        let words = lines.chunks_exact(4).zip(values.chunks_exact(4)).flat_map(|(line, value)| {
-            let contracted = |is: bool| {
-                if is { line[0].mul_add(line[1], line[2]) } else { line[0] * line[1] + line[2] }
-            };
-            let regrouped =
-                if self.reassociates { -value[1] } else { value[0] - (value[0] + value[1]) };
-            let floats =
-                [contracted(self.contracts), regrouped, contracted(self.contracts_settled[0]), 0.0];
-            let small = [flushed(value[2] * 0.5), flushed(line[3] + line[3])];
-            let mut words: Vec<u32> = floats.into_iter().chain(small).map(f32::to_bits).collect();
-            words.push(u32::from(!self.misses_nan));
-            words
-        });
+        let words =
+            products.chunks_exact(4).zip(values.chunks_exact(4)).flat_map(|(product, value)| {
+                let contracted = |is: bool| {
+                    if is {
+                        product[0].mul_add(product[1], product[2])
+                    } else {
+                        product[0] * product[1] + product[2]
+                    }
+                };
+                let regrouped =
+                    if self.reassociates { -value[1] } else { value[0] - (value[0] + value[1]) };
+                let floats = [
+                    contracted(self.contracts),
+                    regrouped,
+                    contracted(self.contracts_settled[0]),
+                    0.0,
+                ];
+                let small = [flushed(value[2] * 0.5), flushed(product[3] + product[3])];
+                let mut words: Vec<u32> =
+                    floats.into_iter().chain(small).map(f32::to_bits).collect();
+                words.push(u32::from(!self.misses_nan));
+                words
+            });
         words.collect()
     }
 }

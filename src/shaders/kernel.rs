@@ -61,7 +61,7 @@ pub struct Normalize {
     pub activation: bool,
     /// The mask of the activation that is kept.
     pub mask: Option<MaskOrder>,
-    /// y is written over x: the one buffer is bound once, because a kernel may not bind a range
+    /// y and x are one buffer, which is bound once, because a kernel may not bind a range
     /// twice for writing.
     pub in_place: bool,
 }
@@ -91,7 +91,7 @@ pub struct GradInput {
     pub batch_statistics: bool,
     /// The gradient of the residual is wanted.
     pub grad_residual: bool,
-    /// The gradient is written over grad_output.
+    /// The gradient of x and grad_output are one buffer.
     pub in_place: bool,
 }
 
@@ -215,7 +215,7 @@ impl Kernel {
         }
     }
 
-    /// The activation that is written over, and that which is written, where these are one.
+    /// Names of the input and the output that are one buffer, where the pass is in place.
     pub(super) fn in_place(self) -> Option<[&'static str; 2]> {
         match self {
             Self::Normalize(Normalize { in_place: true, .. }) => Some(["x", "y"]),

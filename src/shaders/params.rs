@@ -175,7 +175,7 @@ params! {
         pivot_rank: u32,
         /// Quadruples from one rank's sums to the next rank's.
         rank_stride: u32,
-        /// Values per channel of these ranks together.
+        /// Values per channel of all these ranks.
         count: f32,
         /// Divisor of m2 for the variance that enters the running one.
         divisor: f32,
@@ -205,7 +205,7 @@ params! {
         end_rank: u32,
         /// Quadruples from one rank's sums to the next rank's.
         rank_stride: u32,
-        /// Values per channel of these ranks together.
+        /// Values per channel of all these ranks.
         count: f32,
         /// 1 where the statistics depend on x.
         has_batch_statistics: u32,

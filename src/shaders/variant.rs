@@ -41,8 +41,8 @@ impl Variant {
         self.kernel.bindings()
     }
 
-    /// Whether the source declares a buffer: one that is written over what it is made of stands for
-    /// both.
+    /// Whether the source declares a buffer: in place, the output stands
+    /// for both.
     pub fn declares(&self, binding: &Binding) -> bool {
         self.kernel.in_place().is_none_or(|[source, _]| source != binding.name)
     }

@@ -49,7 +49,7 @@ impl<'a> Slices<'a> {
         Self { x, y, residual, ..Self::new(gpu, rank.layer, rank.mask.as_ref()) }
     }
 
-    /// What the kernel reads that sums up x, also where y is written over it.
+    /// What the kernel reads that sums x, also of a pass in place.
     pub fn statistics(gpu: &'a Gpu, rank: &'a ForwardRank<'_>) -> Self {
         Self { x: of(rank.x()), ..Self::new(gpu, rank.layer, None) }
     }
@@ -68,7 +68,7 @@ impl<'a> Slices<'a> {
         }
     }
 
-    /// What the kernel reads that sums up gradients, also where they are written over.
+    /// What the kernel reads that sums gradients, also of a pass in place.
     pub fn gradient_sums(gpu: &'a Gpu, rank: &'a BackwardRank<'_>) -> Self {
         Self { g: of(rank.g()), ..Self::backward(gpu, rank) }
     }

@@ -11,7 +11,7 @@ use crate::gpu::{BufferSlice, Gpu, Lease, Pending, Recorder};
 use crate::plan::{CHANNEL_SUMS_BYTES, Role, SumsPlan};
 use crate::stats::Centering;
 
-/// Four numbers per channel, as a kernel of sums leaves them.
+/// Four sums per channel, as a kernel leaves them.
 pub(super) type Sums = Vec<[f32; 4]>;
 
 /// Sums over one rank, which can be taken more than once.
@@ -92,7 +92,7 @@ impl Taker {
     }
 }
 
-/// Four numbers per channel.
+/// Four sums per channel.
 fn sums_of(bytes: &[u8]) -> Sums {
     bytes.chunks_exact(CHANNEL_SUMS_BYTES as usize).map(bytemuck::pod_read_unaligned).collect()
 }
@@ -114,7 +114,7 @@ pub(in crate::engine) fn record_sums<'s>(
     plan.combine.iter().for_each(|combine| recorder.dispatch(combine, slice_of));
 }
 
-/// Numbers of the host, and the memory on the device that they go to for one call.
+/// Coefficients that the host sends, and the memory on the device that they go to for one call.
 pub(in crate::engine) struct Upload<'a> {
     bytes: &'a [u8],
     pub lease: Lease,

@@ -74,7 +74,7 @@ fn normalizations() -> Vec<Kernel> {
                             in_place: false,
                         };
                         kernels.push(Kernel::Normalize(normalize));
-                        // Words that are written over are not read as the device's own f16.
+                        // Words of a pass in place are not read as the device's own f16.
                         if x == Storage::packed(y) {
                             kernels
                                 .push(Kernel::Normalize(Normalize { in_place: true, ..normalize }));
