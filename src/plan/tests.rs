@@ -312,19 +312,19 @@ fn neighbouring_invocations_read_next_to_each_other_and_go_on_nearby() {
         plans_of(&[&[32, 128, 28, 28], &[4096, 1024], &[32, 2048, 7, 7], &[8, 64, 4096]])
     {
         let params = &plan.partials[0].params;
-        let [run_log2, tiles_log2] = [params.lanes_per_run_log2, params.tiles_per_workgroup_log2];
+        let [lanes_log2, tiles_log2] = [params.lanes_per_run_log2, params.tiles_per_workgroup_log2];
         // As the kernel's walk finds them.
         let address = |invocation: u32, step: u32| {
-            let in_run = invocation % (1 << run_log2);
-            let tile_slot = (invocation >> run_log2) % (1 << tiles_log2);
-            let lane = (invocation >> (run_log2 + tiles_log2) << run_log2) | in_run;
-            let at = (lane - in_run) * params.values_per_lane + in_run + (step << run_log2);
+            let in_run = invocation % (1 << lanes_log2);
+            let tile_slot = (invocation >> lanes_log2) % (1 << tiles_log2);
+            let lane = (invocation >> (lanes_log2 + tiles_log2) << lanes_log2) | in_run;
+            let at = (lane - in_run) * params.values_per_lane + in_run + (step << lanes_log2);
             walked(params, params.values_per_lane, 0, tile_slot, at)
         };
         let what = format!("{dims:?}, {:?}: {params:?}", shape.strides());
         assert!((0..8).all(|invocation| address(invocation, 0) == invocation), "{what}");
         let step = address(0, 1);
-        assert!([1 << run_log2, params.x_step].contains(&step), "{what}: {step}");
+        assert!([1 << lanes_log2, params.x_step].contains(&step), "{what}: {step}");
     }
 }
 
