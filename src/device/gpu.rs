@@ -118,7 +118,7 @@ impl Device {
     }
 
     /// [`from_wgpu_with`](Self::from_wgpu_with), compiling what a function makes of the kernels'
-    /// texts.
+    /// sources.
     pub(crate) fn with_rewriting(
         device: wgpu::Device,
         queue: wgpu::Queue,

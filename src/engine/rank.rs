@@ -22,7 +22,7 @@ pub(crate) struct Layer<'a> {
     pub host_ranks: usize,
 }
 
-/// What kernels are told of a layer and of the mask of a call.
+/// A layer and the mask of a call, as plans need them.
 pub(super) fn layer_flags(layer: Layer<'_>, mask: Option<MaskOrder>) -> LayerFlags {
     let (weight, bias) = (layer.weight.is_some(), layer.bias.is_some());
     LayerFlags { weight, bias, epilogue: layer.epilogue, mask }

@@ -51,7 +51,7 @@ impl Deref for Lease {
 }
 
 impl Lease {
-    pub fn keep_out(&self) {
+    pub fn retain(&self) {
         match self.none {}
     }
 }

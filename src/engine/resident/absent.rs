@@ -5,7 +5,7 @@
 pub(crate) enum Centers {}
 
 impl Centers {
-    pub fn keep_out(&self) {
+    pub fn retain(&self) {
         match *self {}
     }
 }
