@@ -1,0 +1,48 @@
+//! Writes what the page must show, computed natively on the host (CPU): the synchronized and the
+//! local values of the photos, cut as the page cuts them first, as f32 in little-endian order.
+//!
+//! `expected PHOTOS FOLDER` reads the PNG files of PHOTOS, in the order of their names, and writes
+//! `synchronized.f32` and `local.f32` to FOLDER. The cut is given to the page's test by its file
+//! `ends.json`.
+
+use std::error::Error;
+use std::path::Path;
+
+use syncbn::Device;
+use syncbn_web::photos::{Picture, normalize};
+
+/// Ranks of the page, and the part of the rows that its first rank has, in hundredths.
+const RANKS: usize = 4;
+const SHARE: usize = 25;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [photos, folder] = &arguments[..] else {
+        return Err("expected two folders: that of the photos, and where to write".into());
+    };
+    let mut files: Vec<_> = Path::new(photos)
+        .read_dir()?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "png"));
+    files.sort();
+    let (mut rgba, mut width) = (Vec::new(), 0);
+    for file in &files {
+        let image = image::open(file)?.to_rgba8();
+        width = image.width() as usize;
+        rgba.extend_from_slice(&image);
+    }
+    let picture = Picture::from_rgba(&rgba, width)?;
+    let first = picture.rows() * SHARE / 100;
+    let rest = (picture.rows() - first) / (RANKS - 1);
+    let ends: Vec<usize> = (0..RANKS - 1).map(|i| first + i * rest).collect();
+    let devices = vec![Device::host(); RANKS];
+    let normalized = pollster::block_on(normalize(&devices, &picture, &ends))?;
+
+    let folder = Path::new(folder);
+    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    std::fs::write(folder.join("synchronized.f32"), bytes(&normalized.synchronized))?;
+    std::fs::write(folder.join("local.f32"), bytes(&normalized.local))?;
+    std::fs::write(folder.join("ends.json"), serde_json::to_string(&ends)?)?;
+    Ok(())
+}

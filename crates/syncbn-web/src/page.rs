@@ -1,0 +1,207 @@
+//! What JavaScript sees. Every function that waits for a device is a promise.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use futures::lock::Mutex;
+use serde::Serialize;
+use syncbn::error::GpuError;
+use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, Forward, Layout, Tensor};
+use wasm_bindgen::prelude::*;
+
+use crate::photos::{self, Picture, Statistics, Times};
+use crate::training::{Training, Way};
+
+/// Panics go to the console, where a page's errors are looked for.
+#[wasm_bindgen(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// The ranks of the page, and its photos.
+#[wasm_bindgen]
+pub struct Session {
+    devices: Vec<Device>,
+    picture: RefCell<Option<Rc<Picture>>>,
+}
+
+/// One rank, as the page shows it.
+#[derive(Serialize)]
+struct Rank {
+    name: String,
+    gpu: bool,
+    /// Of one binding, in bytes; none on the host.
+    largest_binding: Option<u64>,
+}
+
+#[wasm_bindgen]
+impl Session {
+    /// Opens so many ranks: WebGPU devices, or the host where `gpu` is false. A browser gives one
+    /// device for each adapter that it is asked for, so every rank asks anew; where all ranks get
+    /// the same adapter, they are virtual devices on it.
+    pub async fn open(ranks: usize, gpu: bool) -> Result<Session, JsError> {
+        let mut devices = Vec::with_capacity(ranks);
+        for _ in 0..ranks {
+            devices.push(if gpu { open_gpu().await? } else { Device::host() });
+        }
+        Ok(Self { devices, picture: RefCell::new(None) })
+    }
+
+    /// The ranks: a list of `{name, gpu, largest_binding}` in JSON.
+    pub fn ranks(&self) -> Result<String, JsError> {
+        let rank = |device: &Device| Rank {
+            name: device.name().to_owned(),
+            gpu: !device.is_host(),
+            largest_binding: device
+                .wgpu()
+                .map(|(device, _)| device.limits().max_storage_buffer_binding_size),
+        };
+        json(&self.devices.iter().map(rank).collect::<Vec<_>>())
+    }
+
+    /// Takes photos of one width, one below the other, as a canvas gives their pixels.
+    pub fn set_photos(&self, rgba: &[u8], width: usize) -> Result<(), JsError> {
+        let picture = Picture::from_rgba(rgba, width)?;
+        self.picture.replace(Some(Rc::new(picture)));
+        Ok(())
+    }
+
+    /// Normalizes the photos over the first ranks, one more than there are `ends`: rows at which
+    /// the parts of the ranks end.
+    pub async fn normalize(&self, ends: Vec<u32>) -> Result<Normalized, JsError> {
+        let picture = self.picture.borrow().clone();
+        let picture = picture.ok_or_else(|| JsError::new("there are no photos yet"))?;
+        let ends: Vec<usize> = ends.into_iter().map(|end| end as usize).collect();
+        let devices = self.devices.get(..=ends.len());
+        let devices = devices.ok_or_else(|| JsError::new("there are fewer ranks than parts"))?;
+        Ok(Normalized(photos::normalize(devices, &picture, &ends).await?))
+    }
+}
+
+async fn open_gpu() -> Result<Device, syncbn::Error> {
+    match Device::adapters().await.first() {
+        Some(adapter) => Device::from_adapter(adapter).await,
+        None => Err(GpuError::NoAdapter { wanted: "WebGPU".to_owned() }.into()),
+    }
+}
+
+/// The photos, normalized.
+#[wasm_bindgen]
+pub struct Normalized(photos::Normalized);
+
+#[derive(Serialize)]
+struct Report<'a> {
+    ranks: &'a [Statistics],
+    all: &'a Statistics,
+    times: Times,
+}
+
+#[wasm_bindgen]
+impl Normalized {
+    /// Pixels by the statistics of all ranks.
+    pub fn synchronized_pixels(&self) -> Vec<u8> {
+        photos::to_rgba(&self.0.synchronized)
+    }
+
+    /// Pixels by each rank's own statistics.
+    pub fn local_pixels(&self) -> Vec<u8> {
+        photos::to_rgba(&self.0.local)
+    }
+
+    /// Values by the statistics of all ranks, (3, rows, width).
+    pub fn synchronized(&self) -> Vec<f32> {
+        self.0.synchronized.clone()
+    }
+
+    /// `{ranks, all, times}` in JSON: statistics of each rank and of all, times in milliseconds.
+    pub fn report(&self) -> Result<String, JsError> {
+        let photos::Normalized { ranks, all, times, .. } = &self.0;
+        json(&Report { ranks, all, times: *times })
+    }
+}
+
+/// A layer on the first rank, with tensors of its own: steps that are timed.
+#[wasm_bindgen]
+pub struct Step {
+    layer: BatchNorm,
+    x: Tensor,
+    grad_output: Tensor,
+    output: RefCell<Tensor>,
+    grad_input: RefCell<Tensor>,
+}
+
+#[wasm_bindgen]
+impl Step {
+    /// A layer for tensors of these dimensions, (N, C, H, W), or (N, H, W, C) with channels last.
+    #[wasm_bindgen(constructor)]
+    pub fn new(session: &Session, dims: Vec<u32>, channels_last: bool) -> Result<Step, JsError> {
+        let device = session.devices.first().ok_or_else(|| JsError::new("there is no rank"))?;
+        let dims: Vec<usize> = dims.into_iter().map(|size| size as usize).collect();
+        let (layout, axis) = match channels_last {
+            true => (Layout::ChannelsLast, dims.len().saturating_sub(1)),
+            false => (Layout::ChannelsFirst, 1),
+        };
+        let channels = *dims.get(axis).ok_or_else(|| JsError::new("too few dimensions"))?;
+        let values: Vec<f32> = (0..dims.iter().product())
+            .map(|i: usize| ((i * 7919) % 1009) as f32 / 1009.0)
+            .collect();
+        let zeros = || device.zeros(&dims).map(|tensor| tensor.with_layout(layout));
+        let upload = || device.upload(&dims, &values).map(|tensor| tensor.with_layout(layout));
+        let layer = BatchNorm::new(BatchNormConfig::torch(channels), device)?;
+        let (x, grad_output) = (upload()?, upload()?);
+        let (output, grad_input) = (RefCell::new(zeros()?), RefCell::new(zeros()?));
+        Ok(Self { layer, x, grad_output, output, grad_input })
+    }
+
+    /// Submits so many steps, each a forward and a backward pass.
+    pub fn submit(&self, count: usize) -> Result<(), JsError> {
+        for _ in 0..count {
+            let (mut y, mut dx) = (self.output.borrow_mut(), self.grad_input.borrow_mut());
+            let saved = self.layer.forward_train(Forward::of(&self.x).write_to(&mut *y))?.saved;
+            let request = Backward::of(&self.x, &self.grad_output).input_gradient(&mut *dx);
+            self.layer.backward(&saved, request)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was submitted is done.
+    pub async fn wait(&self) -> Result<(), JsError> {
+        Ok(self.x.device().wait().await?)
+    }
+}
+
+/// A network in training.
+#[wasm_bindgen]
+pub struct Trainer(Mutex<Training>);
+
+#[wasm_bindgen]
+impl Trainer {
+    /// A training over the first ranks of a session; `way` is `"local"`, `"synchronized"` or
+    /// `"one"`.
+    #[wasm_bindgen(constructor)]
+    pub fn new(session: &Session, ranks: usize, way: &str) -> Result<Trainer, JsError> {
+        let way: Way = serde_json::from_value(way.into())?;
+        let devices = session.devices.get(..ranks);
+        let devices = devices.ok_or_else(|| JsError::new("there are fewer ranks"))?;
+        Ok(Self(Mutex::new(Training::new(way, devices)?)))
+    }
+
+    /// Takes so many steps; the loss before each.
+    pub async fn steps(&self, count: usize) -> Result<Vec<f64>, JsError> {
+        let mut training = self.0.lock().await;
+        let mut losses = Vec::with_capacity(count);
+        for _ in 0..count {
+            losses.push(training.step().await?);
+        }
+        Ok(losses)
+    }
+
+    /// The part of the points that the network tells right.
+    pub async fn accuracy(&self) -> Result<f64, JsError> {
+        Ok(self.0.lock().await.accuracy().await?)
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String, JsError> {
+    Ok(serde_json::to_string(value)?)
+}
