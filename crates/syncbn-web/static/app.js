@@ -44,16 +44,29 @@ function problem(error) {
   document.querySelector("input[value=host]").checked = true;
 }
 
+/** What the browser says of its adapter. Names are often kept from a page. */
+function describe({ info, limits, features }) {
+  const names = [info.vendor, info.architecture, info.device, info.description];
+  const known = names.filter((name) => name).join(", ") || "of a name that the browser keeps";
+  find("adapter").textContent =
+    `The adapter: ${known}; buffers of up to ${limits.maxBufferSize / 2 ** 20} MiB, `
+    + `${limits.maxComputeInvocationsPerWorkgroup} invocations per workgroup, `
+    + `f16 arithmetic ${features.has("shader-f16") ? "yes" : "no"}. `
+    + "All ranks are devices on it unless the browser gives several.";
+}
+
 /** Opens the ranks; where there is no WebGPU device they are on the host. */
 async function open(gpu) {
+  find("adapter").textContent = "";
   working(gpu ? "Opening WebGPU devices…" : "Opening host ranks…");
   if (gpu) {
     try {
       if (!navigator.gpu) throw new Error("This browser has no navigator.gpu.");
-      if (!(await navigator.gpu.requestAdapter())) {
-        throw new Error("The browser has WebGPU, but gave no adapter.");
-      }
-      return await Session.open(RANKS, true);
+      const adapter = await navigator.gpu.requestAdapter();
+      if (!adapter) throw new Error("The browser has WebGPU, but gave no adapter.");
+      const session = await Session.open(RANKS, true);
+      describe(adapter);
+      return session;
     } catch (error) {
       problem(error);
     }

@@ -125,7 +125,13 @@ await test("four WebGPU devices show the photos as they are natively", WEBGPU, a
   const ranks = await rows(page, "ranks");
   assert(ranks.length === 4 && ranks.every((rank) => rank[1].includes("webgpu")), `${ranks}`);
   await isThePhotos(page);
+  assert((await text(page, "#adapter")).includes("MiB"), "the adapter and its limits are shown");
   await page.screenshot({ path: join(screenshots, "page.png"), fullPage: true });
+  // For the README: from the sliders to the first rows of the tables.
+  await page.locator("#photos-title").scrollIntoViewIfNeeded();
+  await page.locator("section[aria-labelledby=photos-title]").screenshot({
+    path: join(screenshots, "readme.jpg"), type: "jpeg", quality: 75,
+  });
 });
 
 await test("values of WebGPU devices are those of the host within the bound", WEBGPU,
