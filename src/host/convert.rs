@@ -1,4 +1,16 @@
-//! Storage types to f32 and back, in runs: by the processor's own instructions where it has them.
+//! Storage types to f32 and back, in runs: by the processor's own SIMD instructions where it has
+//! them.
+//!
+//! ```text
+//! widen:   f32: copy    f16: convert instruction    bf16: bits << 16
+//! narrow:  f32: copy    f16: convert instruction    bf16: bits + 0x7fff + odd, >> 16
+//! ```
+//!
+//! A conversion works on a block in the first cache, just before or after the kernel that computes
+//! with it, so that memory sees 16-bit values only. The loops over bf16 are integer arithmetic
+//! without a branch, inlined into the kernels, so that LLVM makes vector code of them with the
+//! instructions of the kernel. f16 has instructions of its own (F16C, AVX-512) in functions of
+//! their own, chosen at run time once per block.
 
 use half::f16;
 

@@ -50,6 +50,9 @@ pub(super) fn fenced<R>(write: impl FnOnce(NonTemporalStores) -> R) -> R {
 impl NonTemporalStores {
     /// Copies cache lines, with non-temporal stores where the processor has them: the memory
     /// written is not read first, and what the caches hold stays.
+    ///
+    /// With AVX-512 a cache line is one store. Other x86-64 processors take four of 16 bytes, which
+    /// a write-combining buffer gathers to the same effect.
     pub fn copy(self, from: &[CacheLine], to: &mut [CacheLine]) {
         #[cfg(target_arch = "x86_64")]
         {
@@ -90,6 +93,9 @@ fn copy_lines(from: &[CacheLine], to: &mut [CacheLine]) {
 
 /// Software prefetching: asks the processor to read what is needed soon into its second cache,
 /// where its own prefetcher does not.
+///
+/// One instruction per cache line, and none waits. The second cache and not the first: what is
+/// asked for is more than a block, and would replace what the first works on.
 #[inline(always)]
 pub(super) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
@@ -112,9 +118,9 @@ pub(super) fn prefetch<T>(values: &[T]) {
 #[cfg(target_os = "linux")]
 const LARGE_PAGES_BYTES: usize = 4 << 20;
 
-/// Asks the system for large pages where nothing has been written yet. A processor finds the pages
-/// of a large tensor much faster then: copying it takes two thirds of the time. Memory that has its
-/// pages already keeps them.
+/// Asks the system for large pages where nothing has been written yet. The TLB then holds all pages
+/// of a large tensor: copying it takes two thirds of the time. Memory that has its pages already
+/// keeps them.
 pub(crate) fn prefer_large_pages<T>(values: &mut [T]) {
     #[cfg(target_os = "linux")]
     if size_of_val(values) >= LARGE_PAGES_BYTES {
@@ -168,14 +174,15 @@ pub(super) fn narrow_f16(from: &[f32], to: &mut [f16]) {
     to.convert_from_f32_slice(from);
 }
 
-/// Conversions by instructions of the processor, so many values at a time.
+/// Conversions by instructions of the processor, a register of values at a time. The rest of a
+/// slice goes one by one, with the same results.
 #[cfg(target_arch = "x86_64")]
 macro_rules! f16_conversions {
     ($widen:ident, $narrow:ident, $features:literal, $lanes:literal, $to_f32:ident, $to_f16:ident) => {
         #[target_feature(enable = $features)]
         fn $widen(from: &[f16], to: &mut [f32]) {
-            let ((from, from_rest), (to, to_rest)) =
-                (from.as_chunks::<$lanes>(), to.as_chunks_mut::<$lanes>());
+            let (from, from_rest) = from.as_chunks::<$lanes>();
+            let (to, to_rest) = to.as_chunks_mut::<$lanes>();
             for (from, to) in from.iter().zip(to) {
                 *to = bytemuck::cast(std::arch::x86_64::$to_f32(bytemuck::cast(*from)));
             }
@@ -185,8 +192,8 @@ macro_rules! f16_conversions {
         #[target_feature(enable = $features)]
         fn $narrow(from: &[f32], to: &mut [f16]) {
             use std::arch::x86_64::_MM_FROUND_TO_NEAREST_INT;
-            let ((from, from_rest), (to, to_rest)) =
-                (from.as_chunks::<$lanes>(), to.as_chunks_mut::<$lanes>());
+            let (from, from_rest) = from.as_chunks::<$lanes>();
+            let (to, to_rest) = to.as_chunks_mut::<$lanes>();
             for (from, to) in from.iter().zip(to) {
                 let narrow =
                     std::arch::x86_64::$to_f16::<_MM_FROUND_TO_NEAREST_INT>(bytemuck::cast(*from));
@@ -237,7 +244,8 @@ mod tests {
         let values: Vec<f32> =
             [0, 1, 0x0fff, 0x1000, 0x1001].into_iter().flat_map(beside).collect();
         for (number, (widen, narrow)) in all.into_iter().enumerate() {
-            let (mut wide, mut narrowed) = (vec![0.0; halves.len()], vec![f16::ZERO; values.len()]);
+            let mut wide = vec![0.0; halves.len()];
+            let mut narrowed = vec![f16::ZERO; values.len()];
             widen(&halves, &mut wide);
             narrow(&values, &mut narrowed);
             for (half, wide) in halves.iter().zip(&wide) {
