@@ -27,12 +27,13 @@ fn merge_channels<T: Mergeable>(left: &Vec<T>, right: &Vec<T>) -> Vec<T> {
 
 fn to_payload<T: Mergeable>(node: &Node<Vec<T>>) -> NodePayload {
     let count = node.value.first().map_or(0, Mergeable::count);
-    let values = node.value.iter().map(Mergeable::numbers).collect();
+    let values = node.value.iter().map(Mergeable::components).collect();
     NodePayload { level: node.level, index: node.index, count, values }
 }
 
 fn from_payload<T: Mergeable>(node: &NodePayload) -> Node<Vec<T>> {
-    let value = node.values.iter().map(|&numbers| T::from_numbers(node.count, numbers)).collect();
+    let value =
+        node.values.iter().map(|&components| T::from_components(node.count, components)).collect();
     Node { level: node.level, index: node.index, value }
 }
 

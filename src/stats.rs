@@ -1,5 +1,6 @@
-//! Statistics as plain values, in f64: one channel's moments, what a rank and what all ranks have
-//! of every channel, the running statistics, and what devices are told.
+//! Statistics as plain values, in f64: the moments of a channel and how they merge (Chan et al.),
+//! what a rank and what all ranks have of every channel, the running statistics, and what devices
+//! normalize with.
 //!
 //! Knows nothing of devices, messages or tensors. Local statistics and gradient sums come in from
 //! the engine, [`Centering`] and [`GradCentering`] go back to it.

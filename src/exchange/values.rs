@@ -193,5 +193,5 @@ async fn sum(operation: &Operation, pairs: Vec<[f64; 2]>) -> Result<Vec<[f64; 2]
     // Pairs of values travel and merge as gradient sums do.
     let merged: Vec<GradientSums> =
         merge_payloads(operation, payloads, length, group.world_size() as u64)?;
-    Ok(merged.iter().map(Mergeable::numbers).collect())
+    Ok(merged.iter().map(Mergeable::components).collect())
 }

@@ -1,8 +1,8 @@
-//! What all ranks together have, after the exchange.
+//! What all ranks have, after the all-reduce.
 
 use super::{GradientSums, Moments, Normalization, RunningStats};
 
-/// What all ranks together have of every channel, the same bits on each: [`GlobalStatistics`] or
+/// What all ranks have of every channel, the same bits on each: [`GlobalStatistics`] or
 /// [`GlobalGradientSums`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -17,12 +17,12 @@ pub type GlobalStatistics = Global<Moments>;
 pub type GlobalGradientSums = Global<GradientSums>;
 
 impl<T> Global<T> {
-    /// Given numbers, one for each channel.
+    /// Of given values, one for each channel.
     pub fn new(channels: impl IntoIterator<Item = T>) -> Self {
         Self { channels: channels.into_iter().collect() }
     }
 
-    /// The numbers of every channel.
+    /// What all ranks have of every channel.
     pub fn channels(&self) -> &[T] {
         &self.channels
     }

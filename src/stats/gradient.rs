@@ -1,4 +1,4 @@
-//! The sums that backward exchanges.
+//! The gradient sums of a channel, which backward exchanges.
 
 /// Gradient sums of one channel, over a rank or over the group.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,7 +19,7 @@ impl GradientSums {
         Self { sum_dy, sum_dy_xmu: sum_dy_x - rest * sum_dy }
     }
 
-    /// The sums over both sets of values together.
+    /// The sums over both sets of values.
     pub fn merge(self, other: Self) -> Self {
         Self { sum_dy: self.sum_dy + other.sum_dy, sum_dy_xmu: self.sum_dy_xmu + other.sum_dy_xmu }
     }

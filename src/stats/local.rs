@@ -77,7 +77,7 @@ impl<T: Mergeable> Local<T> {
         Ok(())
     }
 
-    /// The numbers of so many ranks, those of none being of no value.
+    /// What each of `count` ranks has; no value each if there is no rank here.
     ///
     /// # Errors
     /// [`ArgumentError`] for other channels or another number of ranks.
@@ -105,11 +105,11 @@ impl<T: Mergeable> Local<T> {
     }
 
     fn check_channels(&self, other: &Self) -> Result<(), ArgumentError> {
-        let (found, expected) = (other.channels as u64, self.channels as u64);
+        let expected = self.channels as u64;
         // What was sent may have been spoilt on its way.
-        let longest =
-            other.ranks.iter().chain(&self.ranks).find(|rank| rank.len() as u64 != expected);
-        let found = longest.map_or(found, |rank| rank.len() as u64);
+        let all_ranks = other.ranks.iter().chain(&self.ranks);
+        let spoilt = all_ranks.map(|rank| rank.len() as u64).find(|channels| *channels != expected);
+        let found = spoilt.unwrap_or(other.channels as u64);
         if found == expected {
             Ok(())
         } else {

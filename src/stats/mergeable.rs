@@ -6,8 +6,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// [`Moments`] or [`GradientSums`]: something with a reduce operation, which a count and two numbers
-/// carry.
+/// [`Moments`] or [`GradientSums`]: something with a reduce operation, which consists of a count and
+/// two components.
 ///
 /// Implemented by this crate alone.
 pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'static {
@@ -29,9 +29,9 @@ pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'st
     #[doc(hidden)]
     fn count(&self) -> u64;
     #[doc(hidden)]
-    fn numbers(&self) -> [f64; 2];
+    fn components(&self) -> [f64; 2];
     #[doc(hidden)]
-    fn from_numbers(count: u64, numbers: [f64; 2]) -> Self;
+    fn from_components(count: u64, components: [f64; 2]) -> Self;
 }
 
 impl sealed::Sealed for Moments {}
@@ -67,11 +67,11 @@ impl Mergeable for Moments {
         self.count
     }
 
-    fn numbers(&self) -> [f64; 2] {
+    fn components(&self) -> [f64; 2] {
         [self.mean, self.m2]
     }
 
-    fn from_numbers(count: u64, [mean, m2]: [f64; 2]) -> Self {
+    fn from_components(count: u64, [mean, m2]: [f64; 2]) -> Self {
         Self { count, mean, m2 }
     }
 }
@@ -96,11 +96,11 @@ impl Mergeable for GradientSums {
         0
     }
 
-    fn numbers(&self) -> [f64; 2] {
+    fn components(&self) -> [f64; 2] {
         [self.sum_dy, self.sum_dy_xmu]
     }
 
-    fn from_numbers(_: u64, [sum_dy, sum_dy_xmu]: [f64; 2]) -> Self {
+    fn from_components(_: u64, [sum_dy, sum_dy_xmu]: [f64; 2]) -> Self {
         Self { sum_dy, sum_dy_xmu }
     }
 }

@@ -18,7 +18,7 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// The statistics of no value: the identity of [`merge`](Self::merge).
+    /// The moments of no value: the identity of [`merge`](Self::merge).
     pub const EMPTY: Self = Self { count: 0, mean: 0.0, m2: 0.0 };
 
     /// Moments from sums about a pivot: `sum` = Σ(x − pivot), `sum_squares` = Σ(x − pivot)².
@@ -36,7 +36,7 @@ impl Moments {
         Self { count, mean: pivot + offset, m2: (sum_squares - sum * offset).max(0.0) }
     }
 
-    /// Statistics of `count` values of which at least one is NaN or infinite.
+    /// Moments of `count` values of which at least one is NaN or infinite.
     pub fn not_finite(count: u64) -> Self {
         Self { count, mean: f64::NAN, m2: f64::NAN }
     }
@@ -51,7 +51,7 @@ impl Moments {
         Self::from_sums(count, pivot, sum, sum_squares)
     }
 
-    /// Moments of both sets of values together.
+    /// Moments of both sets of values as one; Welford's update is the case of one value in `other`.
     ///
     /// Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
     /// variances" (1979), eq. 2.1: m2 = m2ₐ + m2ᵦ + δ²·nₐnᵦ/n with δ = meanᵦ − meanₐ.

@@ -99,10 +99,12 @@ impl Normalization {
 /// have the other is below 2⁻⁵⁰.
 fn unit_of(mean: f64, inv_std: f64) -> f64 {
     let is_large = mean.abs() > 2f64.powi(100) || (inv_std > 0.0 && inv_std < 2f64.powi(-100));
-    match is_large {
-        true => 2f64.powi(-64),
-        false if inv_std > 2f64.powi(90) => 2f64.powi(64),
-        false => 1.0,
+    if is_large {
+        2f64.powi(-64)
+    } else if inv_std > 2f64.powi(90) {
+        2f64.powi(64)
+    } else {
+        1.0
     }
 }
 

@@ -25,7 +25,7 @@ impl<T> PerRank<T> {
         .iter()
     }
 
-    /// The same of what is made of each.
+    /// What `make` returns for each, shared where these are.
     pub fn map<U>(&self, make: impl Fn(&T) -> U) -> PerRank<U> {
         match self {
             Self::Shared(all) => PerRank::Shared(make(all)),

@@ -60,7 +60,7 @@ impl RunningStats {
     }
 }
 
-/// Moves `running` towards `batch`. With weight 0 or 1 the other side has no part, not even as
+/// Moves `running` towards `batch`. With a weight of 0 or 1 one of the two has no part, not even as
 /// 0·NaN.
 fn blend(running: &mut f32, batch: f64, weight: f64) {
     if weight == 1.0 {

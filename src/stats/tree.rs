@@ -1,4 +1,4 @@
-//! The one canonical binary tree over rank indices along which everything merges.
+//! The one canonical binary tree over rank indices along which everything merges, pairwise.
 //!
 //! A node (level, index) covers the ranks `index << level .. (index + 1) << level`. Whoever holds a
 //! contiguous run of ranks sends the maximal aligned nodes of that run; merging nodes gives the
@@ -44,8 +44,8 @@ pub fn merge_run<T: Clone>(start: u64, leaves: &[T], merge: impl Fn(&T, &T) -> T
         .collect()
 }
 
-/// The nodes of a run of ranks and of the run behind it, from left to right, as those of both
-/// together: siblings merge.
+/// The nodes of a run of ranks and of the run behind it, from left to right, as the nodes of one
+/// run: siblings merge.
 pub fn join<T: Clone>(
     left: Vec<Node<T>>,
     right: Vec<Node<T>>,
