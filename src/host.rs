@@ -1,11 +1,27 @@
-//! The phases on host memory: for a rank without a GPU driver, and for a rank beside GPUs. Knows no
-//! wgpu.
+//! The host (CPU): the phases of a pass on host memory, for a rank without a GPU driver and for a
+//! rank beside GPUs. Knows no wgpu.
 //!
-//! Bound by memory: every phase reads and writes each value once, on all threads of a pool, with
-//! the vector instructions that the processor turns out to have. Sums are f32 for a few values and
-//! f64 beyond; outputs are computed as on a GPU, from pivot and rest in f32, and rounded once to
-//! their storage type. Results have the same bits on any number of threads and on every instruction
-//! set.
+//! Memory-bound: every phase reads and writes each value once, on all threads of a pool, with the
+//! SIMD instructions that the processor turns out to have (AVX-512, AVX2, NEON, or none). Sums are
+//! f32 for a few values and f64 beyond. Outputs are computed as on a GPU, from pivot and rest in
+//! f32, and rounded once to their storage type. Results have the same bits on any number of threads
+//! and on every instruction set.
+//!
+//! `docs/host.md` has a page about it. The way through a call:
+//!
+//! | module | owns |
+//! |---|---|
+//! | `rank` | what a call hands in |
+//! | `traversal` | how an activation is cut into tiles |
+//! | `statistics`, `gradient` | sums of tiles |
+//! | `simd` | sums in vector registers |
+//! | `reduce` | from tiles to channels |
+//! | `channel_params` | parameters of channels as kernels read them |
+//! | `apply` | the kernels that write |
+//! | `block_io`, `convert` | storage types to f32 and back, block by block |
+//! | `fused` | both halves of a pass, some channels at a time |
+//! | `threads` | tasks on the threads of a pool |
+//! | `intrinsics` | non-temporal stores, prefetching and everything else that is unsafe |
 
 mod apply;
 mod block_io;
@@ -14,70 +30,30 @@ mod convert;
 mod fused;
 mod gradient;
 mod intrinsics;
+mod rank;
 mod reduce;
 mod simd;
 mod statistics;
 mod threads;
 mod traversal;
 
-pub(crate) use fused::{BackwardRank, ForwardRank, backward, forward};
+pub(crate) use fused::{backward, forward};
 pub(crate) use intrinsics::prefer_large_pages;
+pub(crate) use rank::{BackwardRank, ForwardRank, GradOutput, Layer, Upstream};
 pub(crate) use statistics::local_stats;
 pub(crate) use threads::Threads;
 
-use apply::{Affine, GradCoefficients, GradInput, Normalize, RUN_VALUES};
-use block_io::{Gradients, Scratch};
+use apply::{GradInput, Normalize, RUN_VALUES};
+use block_io::Scratch;
 use channel_params::ChannelParams;
 use traversal::Traversal;
 
 use crate::dtype::Element;
-use crate::epilogue::Epilogue;
-use crate::shape::Shape;
 use crate::stats::{Centering, GradCentering, GradientSums, Normalization};
 
-/// Bytes of results of all ranks from which on they are large. They are written with non-temporal
-/// stores then: they would not stay in the caches until somebody reads them, and the memory that
-/// they replace is not read first. And what is read is prefetched by software.
-const LARGE_BYTES: usize = 4 << 20;
-
-/// What a layer is on the host: parameters, (C) each, and how it ends.
-#[derive(Clone, Copy)]
-pub(crate) struct Layer<'a> {
-    pub weight: Option<&'a [f32]>,
-    pub bias: Option<&'a [f32]>,
-    pub epilogue: Epilogue,
-    /// Ranks of the host whose results are computed one after the other, each taken to have as
-    /// many.
-    pub ranks: usize,
-}
-
-impl Layer<'_> {
-    /// Whether so many bytes of results of one rank, with those of the others, are large.
-    fn is_large(self, bytes: usize) -> bool {
-        bytes >= LARGE_BYTES / self.ranks.max(1)
-    }
-
-    /// The affine coefficients of a channel: pivot, scale = weight·inv_std and shift = bias −
-    /// rest·scale.
-    fn affine(self, center: &Centering, channel: usize) -> Affine {
-        let scale =
-            self.weight.map_or(1.0, |weight| weight[channel]) * (center.inv_std * center.unit);
-        let shift = self.bias.map_or(0.0, |bias| bias[channel]) - center.rest / center.unit * scale;
-        [center.pivot / center.unit, scale, shift]
-    }
-
-    fn affines<'c>(self, centering: impl IntoIterator<Item = &'c Centering>) -> Vec<Affine> {
-        centering
-            .into_iter()
-            .enumerate()
-            .map(|(channel, center)| self.affine(center, channel))
-            .collect()
-    }
-}
-
 /// y = act((x − pivot)·scale + shift + residual). Where there is a mask, of zeros, the bit of every
-/// address becomes 1 where what enters the activation is above 0. Where there is no x, y is written
-/// over it, and of the same type.
+/// address becomes 1 where what enters the activation is above 0. In place, without x, y holds the
+/// input and is of its type.
 pub(crate) fn normalize<X: Element, Y: Element>(
     rank: ForwardRank<'_, X, Y>,
     centering: &[Centering],
@@ -87,62 +63,27 @@ pub(crate) fn normalize<X: Element, Y: Element>(
     if y.is_empty() {
         return;
     }
-    let affine = layer.affines(centering);
+    let affine = layer.affines(0, centering);
     let params = ChannelParams::new(Traversal::of(shape), &affine);
     let bytes = size_of_val(y);
     // Each run has whole words of the mask to itself.
     let masks = mask.map(|mask| mask.chunks_mut(RUN_VALUES / 32));
+    let runs = y.chunks_mut(RUN_VALUES).zip(optional_chunks(masks)).enumerate();
     // From the end: what the sums read last is still in the caches.
-    let tasks = y
-        .chunks_mut(RUN_VALUES)
-        .zip(side_by_side(masks))
-        .enumerate()
-        .collect::<Vec<_>>()
-        .into_iter()
-        .rev();
+    let tasks = runs.collect::<Vec<_>>().into_iter().rev();
     threads.for_each(2 * bytes, tasks, |(i, (y, mask))| {
-        let run = i * RUN_VALUES..i * RUN_VALUES + y.len();
-        let (x, residual) =
-            (x.map(|x| &x[run.start..]), residual.map(|residual| &residual[run.start..]));
-        let task = Normalize { x, residual, y, mask, at: run.start };
+        let at = i * RUN_VALUES;
+        let x = x.map(|x| &x[at..]);
+        let residual = residual.map(|residual| &residual[at..]);
+        let task = Normalize { x, residual, y, mask, at };
         Scratch::lend(|scratch| task.run(&params, layer.epilogue, layer.is_large(bytes), scratch));
     });
 }
 
-/// The parts of something that may not be there, for ever `None` then.
-fn side_by_side<T>(parts: Option<impl Iterator<Item = T>>) -> impl Iterator<Item = Option<T>> {
-    let mut parts = parts;
-    std::iter::repeat_with(move || parts.as_mut().and_then(Iterator::next))
-}
-
-/// The upstream gradient, in a layout of its own.
-#[derive(Clone, Copy)]
-pub(crate) struct GradOutput<'a, G> {
-    pub values: &'a [G],
-    pub shape: &'a Shape,
-}
-
-impl<'a, G: Element> GradOutput<'a, G> {
-    /// In the order of an x.
-    fn like(self, x: &Shape) -> Gradients<'a, G> {
-        Gradients::new(self.values, self.shape, x)
-    }
-}
-
-/// What backward reads beside it: x, and what decides on the side of the activation, a mask or the
-/// residual.
-#[derive(Clone, Copy)]
-pub(crate) struct Upstream<'a, X> {
-    pub x: &'a [X],
-    pub shape: &'a Shape,
-    pub residual: Option<&'a [X]>,
-    pub mask: Option<&'a [u32]>,
-}
-
-impl<'a, X: Element> Upstream<'a, X> {
-    fn with(self, epilogue: Epilogue) -> apply::Upstream<'a, X> {
-        apply::Upstream { x: self.x, residual: self.residual, mask: self.mask, epilogue }
-    }
+/// Each chunk as `Some`, or `None` forever if there is no slice.
+fn optional_chunks<T>(chunks: Option<impl Iterator<Item = T>>) -> impl Iterator<Item = Option<T>> {
+    let mut chunks = chunks;
+    std::iter::repeat_with(move || chunks.as_mut().and_then(Iterator::next))
 }
 
 /// Local gradient sums of every channel.
@@ -157,9 +98,14 @@ pub(crate) fn local_gradient_sums<G: Element, X: Element>(
     if upstream.x.is_empty() {
         return vec![GradientSums::EMPTY; shape.channels()];
     }
-    let affine = layer.affines(&normalization.centering());
-    let sums =
-        gradient::sums(g.like(shape), upstream.with(layer.epilogue), shape, &affine, threads);
+    let affine = layer.affines(0, &normalization.centering());
+    let upstream = upstream.with(layer.epilogue);
+    let sums = gradient::sums(g.like(shape), upstream, shape, &affine, threads);
+    about_means(sums, normalization)
+}
+
+/// Gradient sums about the means of their channels from such about their pivots.
+fn about_means(sums: Vec<[f64; 2]>, normalization: &Normalization) -> Vec<GradientSums> {
     let about_mean = |([sum_dy, sum_dy_x], rest): ([f64; 2], f64)| {
         GradientSums::from_pivot(sum_dy, sum_dy_x, rest)
     };
@@ -167,8 +113,7 @@ pub(crate) fn local_gradient_sums<G: Element, X: Element>(
 }
 
 /// grad_input = weight·inv_std·(g − mean_dy − ((x − pivot) − rest)·projection), and g itself for
-/// the residual. Where there is no g, the gradient of x is written over it: it is of the type and
-/// layout of x.
+/// the residual. In place, without g, dx holds grad_output, which is of the type and layout of x.
 ///
 /// Where the statistics are constants, x is left out, so that a value that is not finite keeps to
 /// itself.
@@ -183,31 +128,16 @@ pub(crate) fn grad_input<G: Element, X: Element>(
         return;
     }
     let g = g.map(|g| g.like(upstream.shape));
-    let coefficients = grad_coefficients(layer, 0, centering);
+    let coefficients = layer.grad_coefficients(0, centering);
     let params = ChannelParams::new(Traversal::of(upstream.shape), &coefficients);
     let upstream = upstream.with(layer.epilogue);
     let bytes = size_of_val(dx);
-    let residuals = side_by_side(grad_residual.map(|values| values.chunks_mut(RUN_VALUES)));
-    let tasks =
-        dx.chunks_mut(RUN_VALUES).zip(residuals).enumerate().collect::<Vec<_>>().into_iter().rev();
+    let residuals = grad_residual.map(|values| values.chunks_mut(RUN_VALUES));
+    let runs = dx.chunks_mut(RUN_VALUES).zip(optional_chunks(residuals)).enumerate();
+    let tasks = runs.collect::<Vec<_>>().into_iter().rev();
     threads.for_each(3 * bytes, tasks, |(i, (dx, grad_residual))| {
         let task = GradInput { g, upstream, dx, grad_residual, at: i * RUN_VALUES };
-        Scratch::lend(|scratch| {
-            task.run(&params, batch_statistics, layer.is_large(bytes), scratch)
-        });
+        let is_large = layer.is_large(bytes);
+        Scratch::lend(|scratch| task.run(&params, batch_statistics, is_large, scratch));
     });
-}
-
-/// The gradient coefficients of the channels from `first` on.
-fn grad_coefficients(
-    layer: Layer<'_>,
-    first: usize,
-    centering: &[GradCentering],
-) -> Vec<GradCoefficients> {
-    let coefficients = |(channel, of): (usize, &GradCentering)| {
-        let [pivot, scale, shift] = layer.affine(&of.center, channel);
-        let unit = of.center.unit;
-        [pivot, scale, shift, of.center.rest / unit, of.mean_dy, of.projection * unit]
-    };
-    (first..).zip(centering).map(coefficients).collect()
 }

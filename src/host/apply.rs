@@ -1,7 +1,8 @@
 //! The kernels that write: y from x here, the gradients of x and of the residual in `gradient`.
 //!
 //! Each works on one run of memory, block by block, and knows by a value's address of which channel
-//! it is.
+//! it is. All are memory-bound: what they are about is that no value moves more often than it must,
+//! and that reading, computing and writing overlap.
 
 mod gradient;
 
@@ -14,7 +15,7 @@ use super::channel_params::{ChannelParams, LaneParams, Pass};
 use super::intrinsics::{NonTemporalStores, fenced};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
-pub(super) use gradient::{GradInput, Upstream};
+pub(super) use gradient::{GradInput, Run, Upstream};
 
 /// Elements of a run that one thread takes at once: 128 KB of f32, so that handing it out costs
 /// nothing beside it.
@@ -25,7 +26,16 @@ pub(super) type Affine = [f32; 3];
 /// The gradient coefficients of a channel: those of [`Affine`], then rest, A/N and the projection.
 pub(super) type GradCoefficients = [f32; 6];
 
-/// v without the residual.
+/// v = (x − pivot)·scale + shift, without the residual.
+///
+/// ```text
+/// for a register's width of values:     v ← (x − pivot)·scale + shift
+/// ```
+///
+/// A load, three operations and a store. Coefficients are three registers for all values, or three
+/// more loads where each column is of another channel. The last register may reach into the values
+/// of the next part, whose turn comes later, so that a part of a block needs no scalar loop; only
+/// the end of the memory does. Slices have one length, so that LLVM checks no bound in the loop.
 struct AffinePass<'p, S> {
     simd: S,
     x: &'p [f32],
@@ -35,16 +45,20 @@ struct AffinePass<'p, S> {
 impl<S: Simd, const K: usize> Pass<S, K> for AffinePass<'_, S> {
     #[inline(always)]
     fn part(&mut self, values: Range<usize>, params: impl LaneParams<S, K>) {
-        let (simd, n) = (self.simd, values.len());
-        let (x, v) = (&self.x[values.start..], &mut self.v[values.start..]);
-        let (xs, vs) = (S::as_simd_f32s(x).0, S::as_mut_simd_f32s(v).0);
+        let simd = self.simd;
+        let n = values.len();
+        let x = &self.x[values.start..];
+        let v = &mut self.v[values.start..];
+        let xs = S::as_simd_f32s(x).0;
+        let vs = S::as_mut_simd_f32s(v).0;
         let count = n.div_ceil(S::F32_LANES).min(xs.len()).min(vs.len());
-        // All of one length, so that nothing is checked in the loop.
-        let (xs, vs, registers) = (&xs[..count], &mut vs[..count], params.cut(count));
+        let xs = &xs[..count];
+        let vs = &mut vs[..count];
+        let registers = params.cut(count);
         for i in 0..count {
             let affine = registers.register(i);
-            vs[i] =
-                simd.add_f32s(simd.mul_f32s(simd.sub_f32s(xs[i], affine[0]), affine[1]), affine[2]);
+            let scaled = simd.mul_f32s(simd.sub_f32s(xs[i], affine[0]), affine[1]);
+            vs[i] = simd.add_f32s(scaled, affine[2]);
         }
         for i in count * S::F32_LANES..n {
             let affine = params.value(i);
@@ -53,6 +67,7 @@ impl<S: Simd, const K: usize> Pass<S, K> for AffinePass<'_, S> {
     }
 }
 
+/// v + residual, where v lies.
 #[inline(always)]
 fn add(v: &mut [f32], residual: &[f32]) {
     for (v, residual) in v.iter_mut().zip(residual) {
@@ -78,7 +93,7 @@ fn with_stores<K: WithSimd<Output = ()>>(
 
 /// A run of x, of the residual and of y, from address `at` on.
 pub(super) struct Normalize<'a, X, Y> {
-    /// `None` where y holds it.
+    /// `None` in place: y holds it.
     pub x: Option<&'a [X]>,
     pub residual: Option<&'a [X]>,
     pub y: &'a mut [Y],
@@ -109,6 +124,27 @@ impl<X: Element, Y: Element> Normalize<'_, X, Y> {
     }
 }
 
+/// The loop that writes y.
+///
+/// ```text
+/// for block of 1024 values, or 256 with non-temporal stores of f32:
+///     prefetch x and residual 4 KB ahead, if the tensor is large
+///     x ← the block as f32                  where it lies, or widened
+///     v ← (x − pivot)·scale + shift         in y itself, or in a block of our own
+///     v ← v + residual;   mask ← v > 0;   v ← act(v)
+///     y ← v                                 nothing left to do, or rounded, or non-temporal
+/// ```
+///
+/// 1. Memory-bound: x is read and y written once, about 0.4 ns per value from memory against 0.1
+///    from a cache. A block, 4 KB, stays in the first cache through all of its little loops.
+/// 2. f32 is read where it lies and written where it goes. Only 16-bit types, non-temporal stores
+///    and passes in place go through a block of our own.
+/// 3. The prefetch covers what the hardware prefetcher loses at the end of each page. It asks for a
+///    page further, so that the TLB entry is there when the loop comes.
+/// 4. Non-temporal stores pay for results that no cache would keep until they are read, 4 MB and
+///    more: memory is not read only to be overwritten, a third of the traffic. In place they do
+///    not, because the cache line is there already. Blocks of 256 values are 16 cache lines, so
+///    that the stores, which go out at the speed of memory, alternate with loads.
 struct NormalizeKernel<'k, 'a, X, Y> {
     run: Normalize<'a, X, Y>,
     params: &'k ChannelParams<'k, 3>,

@@ -138,6 +138,19 @@ impl<'a, const K: usize> ChannelParams<'a, K> {
     }
 
     /// Goes through the `n` ≤ [`BLOCK`] values from address `at` on.
+    ///
+    /// ```text
+    /// if the parameters are laid out by column:
+    ///     one part: all of the block, with the parameters beside its values
+    /// else for run of one channel in the block:
+    ///     one part: the run, with the channel's parameters in registers
+    /// ```
+    ///
+    /// 1. In registers, parameters cost nothing per value. Runs of planes are 32 values and more.
+    /// 2. By column they cost a load each, from a first or second cache: a whole row of parameters
+    ///    is laid out once per call, and rows share it.
+    /// 3. `part` gets a type for each case, so that LLVM compiles its loop twice, without a choice
+    ///    per value in either.
     #[inline(always)]
     pub fn each<S: Simd>(&self, simd: S, at: usize, n: usize, pass: &mut impl Pass<S, K>) {
         if let Some(columns) = &self.columns {

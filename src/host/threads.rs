@@ -1,7 +1,8 @@
 //! Which threads compute: the caller's own, and those of a pool where there is enough to do.
 //!
-//! Owns the handing out of tasks. What a task computes does not depend on who runs it, nor in which
-//! order.
+//! Owns the handing out of tasks, from a queue behind a lock: work is memory-bound, so that threads
+//! share the bandwidth and the next task goes to whoever is done. What a task computes does not
+//! depend on who runs it, nor in which order.
 //!
 //! The pool is somebody else's. Its threads may be in tasks that never end, or that wait for this
 //! very call: so the caller can do everything itself, waits for threads that have begun a task of
@@ -124,7 +125,8 @@ impl Threads {
         let Ok(asked) = ASKED.try_with(Arc::clone) else { return };
         let already = Arc::strong_count(&asked) - OTHER_HOLDERS;
         for _ in 0..helpers.min(MOST_ASKED.saturating_sub(already)) {
-            let (asked, lent) = (asked.clone(), lent.clone());
+            let asked = asked.clone();
+            let lent = lent.clone();
             let help = move || {
                 drop(asked);
                 lent.run();
@@ -170,7 +172,8 @@ mod tests {
     fn block(pool: &ThreadPool, threads: usize, gate: &Arc<Mutex<()>>) {
         let (begin, begun) = channel();
         for _ in 0..threads {
-            let (gate, begin) = (gate.clone(), begin.clone());
+            let gate = gate.clone();
+            let begin = begin.clone();
             pool.spawn(move || {
                 begin.send(()).expect("the test waits");
                 drop(gate.lock());
@@ -180,10 +183,11 @@ mod tests {
     }
 
     /// Hands out two tasks, one to the caller and one to a helper, each of which begins when the
-    /// other has. `body` is told whose it is. No more than two threads work, so that tests beside
-    /// this one do not keep the helper away.
+    /// other has. `body` gets whether it is the helper's. No more than two threads work, so that
+    /// tests beside this one do not keep the helper away.
     fn with_a_helper(pool: Arc<ThreadPool>, body: impl Fn(bool) + Sync) {
-        let (caller, begun) = (current().id(), AtomicU32::new(0));
+        let caller = current().id();
+        let begun = AtomicU32::new(0);
         let mut given = [false; 2];
         let tasks = std::iter::from_fn(move || {
             let is_helper = current().id() != caller;
@@ -274,16 +278,16 @@ mod tests {
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock().expect("the gate");
         block(&pool, MANY_THREADS, &gate);
-        let (tell, told) = channel();
+        let (report, reports) = channel();
         std::thread::spawn(move || {
             let threads = Threads::of(pool);
             (0..MOST_ASKED).for_each(|_| threads.for_each(MANY_BYTES, 0..2, |_| {}));
-            tell.send(asked()).expect("the test waits");
+            report.send(asked()).expect("the test waits");
             wait_until(|| asked() == 0);
-            tell.send(asked()).expect("the test waits");
+            report.send(asked()).expect("the test waits");
         });
-        assert_eq!(told.recv_timeout(PATIENCE), Ok(MOST_ASKED));
+        assert_eq!(reports.recv_timeout(PATIENCE), Ok(MOST_ASKED));
         drop(closed);
-        assert_eq!(told.recv_timeout(PATIENCE), Ok(0));
+        assert_eq!(reports.recv_timeout(PATIENCE), Ok(0));
     }
 }

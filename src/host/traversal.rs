@@ -1,5 +1,4 @@
-//! In which order the values of an activation lie in memory, and how they are cut into tiles to be
-//! summed.
+//! How the values of an activation lie in memory, and how they are cut into tiles to be summed.
 //!
 //! The cut depends on the shape alone: sums have the same bits whichever threads take which tile.
 
@@ -7,7 +6,7 @@ mod columns;
 mod planes;
 
 pub(super) use columns::{ColumnTile, Columns, PATCH_COLUMNS};
-pub(super) use planes::Planes;
+pub(super) use planes::{PlaneTile, Planes};
 
 use crate::shape::Shape;
 
@@ -15,7 +14,7 @@ use crate::shape::Shape;
 /// register is half filled.
 const SHORTEST_PLANE: usize = 32;
 
-/// The two orders that the kernels tell apart.
+/// The two layouts that the kernels distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Traversal {
     Planes(Planes),
@@ -24,7 +23,9 @@ pub(super) enum Traversal {
 
 impl Traversal {
     pub fn of(shape: &Shape) -> Self {
-        let (samples, channels, len) = (shape.batch(), shape.channels(), shape.spatial_len());
+        let samples = shape.batch();
+        let channels = shape.channels();
+        let len = shape.spatial_len();
         if channels == 1 {
             return Self::Planes(Planes { samples: 1, channels, len: samples * len });
         }

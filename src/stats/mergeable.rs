@@ -6,8 +6,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// [`Moments`] or [`GradientSums`]: something with a reduce operation, which consists of a count and
-/// two components.
+/// [`Moments`] or [`GradientSums`]: something with a reduce operation, made of a count and two
+/// components.
 ///
 /// Implemented by this crate alone.
 pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'static {

@@ -1,4 +1,4 @@
-//! The gradients of x and of the residual.
+//! The gradients of x and of the residual: grad_input and grad_residual.
 
 use std::ops::Range;
 
@@ -13,6 +13,10 @@ use crate::host::intrinsics::{NonTemporalStores, prefetch};
 
 /// scale·(g − (A/N + ((x − pivot) − rest)·projection)); without the part of x where the statistics
 /// are constants, so that a value that is not finite keeps to itself.
+///
+/// Two loads, six operations and a store for a register's width of values; five coefficients in
+/// registers, or five more loads. The end of a part is as in [`AffinePass`]. `batch_statistics` is
+/// the same for a whole call, so that LLVM may take it out of the loop.
 struct GradientPass<'p, S> {
     simd: S,
     batch_statistics: bool,
@@ -24,13 +28,19 @@ struct GradientPass<'p, S> {
 impl<S: Simd> Pass<S, 6> for GradientPass<'_, S> {
     #[inline(always)]
     fn part(&mut self, values: Range<usize>, params: impl LaneParams<S, 6>) {
-        let (simd, n) = (self.simd, values.len());
-        let (g, x, to) =
-            (&self.g[values.start..], &self.x[values.start..], &mut self.to[values.start..]);
-        let (gs, xs, tos) = (S::as_simd_f32s(g).0, S::as_simd_f32s(x).0, S::as_mut_simd_f32s(to).0);
+        let simd = self.simd;
+        let n = values.len();
+        let g = &self.g[values.start..];
+        let x = &self.x[values.start..];
+        let to = &mut self.to[values.start..];
+        let gs = S::as_simd_f32s(g).0;
+        let xs = S::as_simd_f32s(x).0;
+        let tos = S::as_mut_simd_f32s(to).0;
         let count = n.div_ceil(S::F32_LANES).min(gs.len()).min(xs.len()).min(tos.len());
-        let (gs, xs, tos, registers) =
-            (&gs[..count], &xs[..count], &mut tos[..count], params.cut(count));
+        let gs = &gs[..count];
+        let xs = &xs[..count];
+        let tos = &mut tos[..count];
+        let registers = params.cut(count);
         for i in 0..count {
             let [pivot, scale, _, rest, mean_dy, projection] = registers.register(i);
             let from_mean = simd.sub_f32s(simd.sub_f32s(xs[i], pivot), rest);
@@ -63,7 +73,14 @@ fn gate(g: &mut [f32], v: &[f32], epilogue: Epilogue) {
     }
 }
 
-/// x, and what decides on the side of the activation.
+/// `n` values from address `at` on, at most a block.
+#[derive(Clone, Copy)]
+pub(in crate::host) struct Run {
+    pub at: usize,
+    pub n: usize,
+}
+
+/// x, and what decides where the activation is active: its mask, or v formed again.
 #[derive(Clone, Copy)]
 pub(in crate::host) struct Upstream<'a, X> {
     pub x: &'a [X],
@@ -75,8 +92,11 @@ pub(in crate::host) struct Upstream<'a, X> {
 }
 
 impl<X: Element> Upstream<'_, X> {
-    /// Closes the activation's gate for the g of the values from address `at` on, at most a block
-    /// of them.
+    /// Multiplies the g of the values from address `at` on, at most a block of them, by the
+    /// activation's derivative: 1 where it is active, the slope elsewhere.
+    ///
+    /// Where there is no mask, v is formed again by the loop of forward, so that its sign has the
+    /// same bits: cheaper than a tensor of signs in memory.
     #[inline(always)]
     pub fn gate<S: Simd, const K: usize>(
         &self,
@@ -107,14 +127,13 @@ impl<X: Element> Upstream<'_, X> {
         g.prefetch(at, n);
     }
 
-    /// x and g before the activation, of the `n` values from address `at` on, where they lie or in
-    /// `to`.
+    /// x, and g before the activation, of a run: where they lie or in `to`.
     #[inline(always)]
     pub fn read<'s, S: Simd, G: Element>(
         &'s self,
         simd: S,
         g: Gradients<'s, G>,
-        (at, n): (usize, usize),
+        Run { at, n }: Run,
         params: &ChannelParams<'_, 3>,
         scratch: [&mut Block; 2],
         [x_to, g_to]: [&'s mut [f32]; 2],
@@ -131,7 +150,7 @@ impl<X: Element> Upstream<'_, X> {
 
 /// A run of the gradients of x and of the residual, from address `at` on.
 pub(in crate::host) struct GradInput<'a, G, X> {
-    /// `None` where dx holds them.
+    /// `None` in place: dx holds them.
     pub g: Option<Gradients<'a, G>>,
     pub upstream: Upstream<'a, X>,
     pub dx: &'a mut [X],
@@ -161,6 +180,20 @@ impl<G: Element, X: Element> GradInput<'_, G, X> {
     }
 }
 
+/// The loop that writes grad_input and grad_residual.
+///
+/// ```text
+/// for block of 1024 values, or 256 with non-temporal stores of f32:
+///     prefetch x and g 4 KB ahead, if the tensor is large
+///     x, g ← the block as f32               where they lie, or widened, or copied to be gated
+///     gate g by the activation, if there is one
+///     grad_residual ← g                     if it is wanted
+///     dx ← scale·(g − (A/N + ((x − pivot) − rest)·projection))
+/// ```
+///
+/// As `NormalizeKernel`, with two tensors to read for one or two to write: memory-bound, block by
+/// block in the first cache, software prefetching and non-temporal stores for large tensors. g is
+/// copied into a block only if something changes it or writes it elsewhere.
 struct GradInputKernel<'k, 'a, G, X> {
     run: GradInput<'a, G, X>,
     params: &'k ChannelParams<'k, 6>,
@@ -183,7 +216,8 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
         // stored as usual.
         let mut grad_residual = grad_residual.map(|values| Output::new(values, self.stores, true));
         for block in dx.blocks(len) {
-            let (start, n) = (at + block.start, block.len());
+            let start = at + block.start;
+            let n = block.len();
             if self.is_large {
                 prefetch_ahead(&upstream.x[at..at + len], &block);
                 match gradients {
@@ -203,14 +237,9 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
                         None => dx.copy(&block, g_scratch),
                     }
                     if activates {
-                        upstream.gate(
-                            simd,
-                            start,
-                            x,
-                            self.params,
-                            [v, residual],
-                            &mut g_scratch.0[..n],
-                        );
+                        let scratch = [&mut *v, &mut *residual];
+                        let gated = &mut g_scratch.0[..n];
+                        upstream.gate(simd, start, x, self.params, scratch, gated);
                     }
                     if let Some(grad_residual) = &mut grad_residual {
                         grad_residual.write(block.clone(), g_scratch);
@@ -218,13 +247,10 @@ impl<G: Element, X: Element> WithSimd for GradInputKernel<'_, '_, G, X> {
                     &g_scratch.0
                 }
             };
-            let (batch_statistics, to) = (self.batch_statistics, dx.target(&block, staged));
-            self.params.each(
-                simd,
-                start,
-                n,
-                &mut GradientPass { simd, batch_statistics, g, x, to },
-            );
+            let batch_statistics = self.batch_statistics;
+            let to = dx.target(&block, staged);
+            let mut pass = GradientPass { simd, batch_statistics, g, x, to };
+            self.params.each(simd, start, n, &mut pass);
             dx.write(block, staged);
         }
     }

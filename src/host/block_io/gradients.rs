@@ -87,8 +87,8 @@ impl Transposed {
     /// ```
     ///
     /// A gather: every value is in a cache line of its own. Neighbouring rows read the same lines
-    /// again, from a cache if the tensor has few outer indices. Not inlined, because it is no vector
-    /// code, and copies of it in every kernel would only make them longer.
+    /// again, from a cache if the tensor has few outer indices. Not inlined, because it is no
+    /// vector code, and copies of it in every kernel would only make them longer.
     #[inline(never)]
     fn gather<G: Element>(self, values: &[G], mut at: usize, to: &mut [f32]) {
         let Self { outer, inner } = self;

@@ -1,10 +1,10 @@
-//! Sums of columns: each row is added to those before it, in registers.
+//! SIMD sums of columns: each row is added to those before it, elementwise.
 
 use pulp::Simd;
 
 use crate::host::traversal::PATCH_COLUMNS;
 
-/// Two sums in every column of many rows.
+/// Two sums of every column over many rows, in f64.
 #[derive(Debug)]
 pub(in crate::host) struct ColumnSums {
     /// What is subtracted from x, by column.
@@ -13,8 +13,8 @@ pub(in crate::host) struct ColumnSums {
     pub sums: [Vec<f64>; 2],
 }
 
-/// Rows that may be summed side by side: where values come fast enough, reading and writing the
-/// sums a quarter as often pays. It changes no bit.
+/// Rows that may be summed side by side: loading and storing the partial sums a quarter as often
+/// pays where memory is not what takes the time. It changes no bit.
 pub(in crate::host) const ROWS: usize = 4;
 
 /// The sums of some neighbouring columns over at most [`DEPTH`](super::DEPTH) rows.
@@ -66,7 +66,8 @@ impl ColumnSums {
     ) {
         let pivots = &self.pivots[patch.column..patch.column + patch.len];
         let [first, second] = &mut patch.partial;
-        let (first, second) = (&mut first[..patch.len], &mut second[..patch.len]);
+        let first = &mut first[..patch.len];
+        let second = &mut second[..patch.len];
         if let (Ok(g), Ok(x)) = (<[_; ROWS]>::try_from(g), <[_; ROWS]>::try_from(x)) {
             return rows::<S, MOMENTS, ROWS>(simd, g, x, pivots, [first, second]);
         }
@@ -75,7 +76,7 @@ impl ColumnSums {
         }
     }
 
-    /// Takes over what a patch has.
+    /// Adds what a patch has to the sums in f64.
     #[inline(always)]
     pub fn take(&mut self, patch: &PatchSums) {
         for (sums, partial) in self.sums.iter_mut().zip(&patch.partial) {
@@ -94,6 +95,24 @@ impl ColumnSums {
 }
 
 /// Adds `R` rows to the sums of their columns, in the order of the rows.
+///
+/// ```text
+/// for a register's width of columns:
+///     a, b ← partial sums of these columns             in the first cache
+///     for R rows:
+///         d = x − pivot
+///         a += g (or d);   b += g·d (or d²)
+///     partial sums ← a, b
+/// ```
+///
+/// 1. Rows are added elementwise: no sum across a register, and full width for any number of
+///    channels.
+/// 2. One accumulator per sum and column is enough. The additions of a column wait for each other,
+///    but those of the next columns do not, and the processor runs them out of order.
+/// 3. Four rows at once load and store the partial sums a quarter as often as one by one. The
+///    additions of a column are in the order of the rows either way, so that it changes no bit.
+/// 4. All slices have one length, so that LLVM checks no bound in the loop; `R` is a constant, so
+///    that the inner loop is unrolled.
 #[inline(always)]
 fn rows<S: Simd, const MOMENTS: bool, const R: usize>(
     simd: S,
@@ -106,21 +125,23 @@ fn rows<S: Simd, const MOMENTS: bool, const R: usize>(
     let mut gs: [&[S::f32s]; R] = [&[]; R];
     let mut xs = gs;
     for r in 0..R {
-        // All of one length, so that nothing is checked in the loop.
-        (gs[r], xs[r]) = (&S::as_simd_f32s(g[r]).0[..count], &S::as_simd_f32s(x[r]).0[..count]);
+        gs[r] = &S::as_simd_f32s(g[r]).0[..count];
+        xs[r] = &S::as_simd_f32s(x[r]).0[..count];
     }
-    let (firsts, seconds) =
-        (&mut S::as_mut_simd_f32s(first).0[..count], &mut S::as_mut_simd_f32s(second).0[..count]);
-    let registers = &S::as_simd_f32s(pivots).0[..count];
+    let firsts = &mut S::as_mut_simd_f32s(first).0[..count];
+    let seconds = &mut S::as_mut_simd_f32s(second).0[..count];
+    let pivot_registers = &S::as_simd_f32s(pivots).0[..count];
     for i in 0..count {
-        let (mut a, mut b) = (firsts[i], seconds[i]);
+        let mut a = firsts[i];
+        let mut b = seconds[i];
         for r in 0..R {
-            let d = simd.sub_f32s(xs[r][i], registers[i]);
+            let d = simd.sub_f32s(xs[r][i], pivot_registers[i]);
             let factor = if MOMENTS { d } else { gs[r][i] };
             a = simd.add_f32s(a, factor);
             b = simd.add_f32s(b, simd.mul_f32s(factor, d));
         }
-        (firsts[i], seconds[i]) = (a, b);
+        firsts[i] = a;
+        seconds[i] = b;
     }
     for i in count * S::F32_LANES..pivots.len() {
         for (g, x) in g.iter().zip(&x) {

@@ -1,5 +1,5 @@
-//! Moments of tiles of columns: every column about a pivot of its channel, the columns of a channel
-//! added up.
+//! Moments of tiles of columns: every column is summed about the pivot of its channel, then the
+//! columns of a channel are added up.
 
 use std::iter::Sum;
 
@@ -27,15 +27,13 @@ pub(super) fn column_stats<X: Element>(
     columns: Columns,
     tile: &ColumnTile,
 ) -> Vec<Moments> {
-    let period = tile.columns.len();
-    let channel_of = |column: usize| column % period / columns.repeat;
     let channels = columns.channels(&tile.columns).len();
-    let mut pivots = column_means(x, columns, tile);
+    let mut pivots = guess_pivots(x, columns, tile);
     let by_column = |pivots: &[f32]| by_column(pivots, columns, tile.fold);
     let count = tile.rows.len() * columns.repeat;
     let mut sums = ColumnSums::new(by_column(&pivots));
     for attempt in 1..=ATTEMPTS {
-        Arch::new().dispatch(AddRows { x, columns, tile, sums: &mut sums });
+        Arch::new().dispatch(ColumnStatsKernel { x, columns, tile, sums: &mut sums });
         let totals = totals(&sums, columns, channels);
         let verdicts =
             pivots.iter().zip(&totals).map(|(pivot, totals)| judge(count, *pivot, *totals));
@@ -45,18 +43,7 @@ pub(super) fn column_stats<X: Element>(
             let settled =
                 verdicts.into_iter().enumerate().map(|(channel, verdict)| match verdict {
                     Verdict::Done(stats) => stats,
-                    _ => in_f64(
-                        columns
-                            .rows(tile, x)
-                            .flat_map(|(_, row)| {
-                                let of_channel = move |(column, x): (usize, &X)| {
-                                    (channel_of(column) == channel).then(|| x.to_f32())
-                                };
-                                row.iter().enumerate().filter_map(of_channel)
-                            })
-                            .collect::<Vec<_>>()
-                            .into_iter(),
-                    ),
+                    _ => in_f64(values_of(x, columns, tile, channel).into_iter()),
                 });
             return settled.collect();
         }
@@ -71,21 +58,52 @@ pub(super) fn column_stats<X: Element>(
     Vec::new()
 }
 
-struct AddRows<'t, X> {
+/// The values of one channel of a tile, row by row.
+fn values_of<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile, channel: usize) -> Vec<f32> {
+    let period = tile.columns.len();
+    let is_of_channel = |column: usize| column % period / columns.repeat == channel;
+    let mut values = Vec::new();
+    for (_, row) in columns.rows(tile, x) {
+        let of_channel = row.iter().enumerate().filter(|(column, _)| is_of_channel(*column));
+        values.extend(of_channel.map(|(_, x)| x.to_f32()));
+    }
+    values
+}
+
+/// The sums of every column of a tile, each about the pivot of its channel.
+///
+/// ```text
+/// for patch of at most 512 columns and 16 rows:
+///     partial ← 0                              4 KB: two f32 for each column
+///     for 1 row or 4 rows of the patch:
+///         prefetch as many rows of the next patch
+///         x ← these rows as f32                where they lie, or widened
+///         partial += d, d²                     see `simd::columns`
+///     sums += partial                          f32 to f64, 16 rows deep
+/// ```
+///
+/// 1. Memory-bound: a patch's sums and its pivots, 6 KB, stay in the first cache, so that all
+///    traffic is x itself.
+/// 2. A patch is half a page wide. The next one lies beside it or 16 rows further, where a hardware
+///    prefetcher does not follow: software prefetching asks for its rows while this one is summed.
+/// 3. From memory, rows of f32 are read one after the other, because a core keeps up with few
+///    streams at once. Four at once are for what the last cache holds, and for 16-bit types, whose
+///    conversion takes longer than their bytes.
+/// 4. The sums of a column are in the order of its rows, however many are read at once.
+struct ColumnStatsKernel<'t, X> {
     x: &'t [X],
     columns: Columns,
     tile: &'t ColumnTile,
     sums: &'t mut ColumnSums,
 }
 
-impl<X: Element> WithSimd for AddRows<'_, X> {
+impl<X: Element> WithSimd for ColumnStatsKernel<'_, X> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // From memory one run after the other, where that is what takes the time.
-        let at_once =
-            if size_of_val(self.x) > LAST_CACHE_BYTES && X::DTYPE == DType::F32 { 1 } else { ROWS };
+        let is_memory_bound = size_of_val(self.x) > LAST_CACHE_BYTES && X::DTYPE == DType::F32;
+        let at_once = if is_memory_bound { 1 } else { ROWS };
         let mut scratch = [[0.0; PATCH_COLUMNS]; ROWS];
         let patches = self.columns.patches(self.tile);
         for (patch, next) in patches.clone().zip(patches.skip(1).map(Some).chain([None])) {
@@ -143,13 +161,13 @@ fn add_neighbours<T: Copy + Sum>(values: Vec<T>, count: usize) -> Vec<T> {
     values.chunks(count).map(|values| values.iter().copied().sum()).collect()
 }
 
-/// A pivot for every channel of a tile of columns: the mean of some rows that lie as far apart as
-/// they can, as neighbours are often alike, and one channel whose pivot is far off costs all the
-/// others a second sum.
-fn column_means<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec<f32> {
+/// A pivot for every channel of a tile of columns: the mean of [`GUESS_ROWS`] rows spread over the
+/// tile. Neighbouring rows are often alike, and one bad guess means summing the whole tile again.
+fn guess_pivots<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec<f32> {
     let period = tile.columns.len();
     let rows = tile.rows.len().min(GUESS_ROWS);
-    let (mut sums, mut scratch) = (vec![0.0; period], vec![0.0; period]);
+    let mut sums = vec![0.0; period];
+    let mut scratch = vec![0.0; period];
     for guess in 0..rows {
         let row = tile.rows.start + guess * tile.rows.len() / rows;
         widen(&x[row * columns.width + tile.columns.start..][..period], &mut scratch);

@@ -1,4 +1,7 @@
-//! Channels that lie side by side: each is one or more columns of many rows.
+//! Columns: channels lie side by side, and each is one or more columns of many rows, as in
+//! (N, H, W, C) and (N, C).
+//!
+//! Owns the cut of rows and columns into tiles, and the walk through a tile in patches.
 
 use std::ops::Range;
 
@@ -6,9 +9,9 @@ use crate::host::simd::DEPTH;
 
 /// Columns of a tile: 4 KB of a row, a page.
 const TILE_COLUMNS: usize = 1024;
-/// Values of a tile of columns, and the fewest rows of one: enough that the merging of its columns'
-/// moments is cheap beside their sums. 2 MB of f32 stay in a processor's last cache.
+/// Values of a tile of columns: 2 MB of f32, which stay in a processor's last cache.
 const COLUMN_TILE_VALUES: usize = 512 << 10;
+/// The fewest rows of a tile: enough that merging its columns' moments is cheap beside their sums.
 const TILE_ROWS: usize = 256;
 /// Columns of a row beside which what a row costs by itself is small: narrower ones are read
 /// several at a time.
@@ -22,7 +25,7 @@ pub(in crate::host) struct Columns {
     pub repeat: usize,
 }
 
-/// Some rows and columns, taken together.
+/// Some rows and columns: what is summed before anything merges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::host) struct ColumnTile {
     pub rows: Range<usize>,
@@ -59,20 +62,22 @@ impl Columns {
 
     /// Groups of neighbouring columns, of whole channels.
     pub fn column_groups(&self) -> impl Iterator<Item = Range<usize>> + Clone + use<> {
-        let (width, repeat) = (self.width, self.repeat);
-        let columns = (TILE_COLUMNS / repeat).max(1) * repeat;
+        let width = self.width;
+        let columns = (TILE_COLUMNS / self.repeat).max(1) * self.repeat;
         (0..width).step_by(columns).map(move |start| start..width.min(start + columns))
     }
 
     /// Rows of every tile but the last.
     fn tile_rows(&self) -> usize {
-        let fold = self.fold();
-        (COLUMN_TILE_VALUES / self.width.min(TILE_COLUMNS)).max(TILE_ROWS).div_ceil(fold) * fold
+        let fitting = COLUMN_TILE_VALUES / self.width.min(TILE_COLUMNS);
+        fitting.max(TILE_ROWS).next_multiple_of(self.fold())
     }
 
     /// The tiles of a group of columns, in the order in which their sums merge.
     pub fn tiles(&self, columns: Range<usize>) -> impl Iterator<Item = ColumnTile> + Clone + use<> {
-        let (rows, per_tile, fold) = (self.rows, self.tile_rows(), self.fold());
+        let rows = self.rows;
+        let per_tile = self.tile_rows();
+        let fold = self.fold();
         (0..rows).step_by(per_tile).map(move |start| ColumnTile {
             rows: start..rows.min(start + per_tile),
             columns: columns.clone(),
@@ -85,14 +90,17 @@ impl Columns {
         self.rows.div_ceil(self.tile_rows())
     }
 
+    /// Rows that are read as one.
     fn fold(&self) -> usize {
         if self.width < FEWEST_COLUMNS { FEWEST_COLUMNS.div_ceil(self.width) } else { 1 }
     }
 
     /// A tile in patches, from above to below and in them from left to right.
     pub fn patches(&self, tile: &ColumnTile) -> impl Iterator<Item = Patch> + Clone + use<> {
-        let (columns, tile) = (*self, tile.clone());
-        let (fold, end) = (tile.fold, tile.rows.end);
+        let columns = *self;
+        let tile = tile.clone();
+        let fold = tile.fold;
+        let end = tile.rows.end;
         let width = tile.columns.len() * fold;
         tile.rows.clone().step_by(fold * DEPTH).flat_map(move |first| {
             let rows = end.min(first + fold * DEPTH) - first;
@@ -120,8 +128,8 @@ impl Columns {
         tile: &ColumnTile,
         values: &'a [T],
     ) -> impl Iterator<Item = (usize, &'a [T])> + use<'a, T> {
-        let (width, fold, rows, columns) =
-            (self.width, tile.fold, tile.rows.clone(), tile.columns.clone());
+        let width = self.width;
+        let ColumnTile { rows, columns, fold } = tile.clone();
         rows.clone().step_by(fold).map(move |row| {
             let end = if fold == 1 {
                 row * width + columns.end

@@ -1,4 +1,6 @@
-//! Channels that lie apart: each has runs of memory of its own.
+//! Planes: each channel has runs of memory of its own, one per sample, as in (N, C, H, W).
+//!
+//! Owns the cut of planes into tiles, and the walk through a tile in pieces of at most a block.
 
 use std::ops::Range;
 
@@ -20,6 +22,13 @@ pub(in crate::host) struct Planes {
     pub samples: usize,
     pub channels: usize,
     pub len: usize,
+}
+
+/// What is summed of a channel before anything merges: some samples, and some positions of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::host) struct PlaneTile {
+    pub samples: Range<usize>,
+    pub positions: Range<usize>,
 }
 
 /// At most a block of values from address `at` on: `len` of each of these channels.
@@ -45,14 +54,14 @@ pub(in crate::host) struct Pieces {
     planes: Planes,
     samples: Range<usize>,
     channels: Range<usize>,
-    part: Range<usize>,
+    positions: Range<usize>,
     channels_at_once: usize,
     len: usize,
     /// Whether what is read of a sample is so short that the next sample's is prefetched.
     prefetches: bool,
     /// Where the next piece begins.
     channel: usize,
-    from: usize,
+    position: usize,
 }
 
 impl Iterator for Pieces {
@@ -63,19 +72,20 @@ impl Iterator for Pieces {
         if self.samples.is_empty() {
             return None;
         }
-        let (sample, planes) = (self.samples.start, self.planes);
+        let sample = self.samples.start;
+        let planes = self.planes;
         let sample_values = planes.channels * planes.len;
-        let at = sample * sample_values + self.channel * planes.len + self.from;
+        let at = sample * sample_values + self.channel * planes.len + self.position;
         let has_next = sample + 1 < planes.samples;
         let piece = Piece {
             at,
             channels: self.channel..self.channels.end.min(self.channel + self.channels_at_once),
-            len: self.len.min(self.part.end - self.from),
+            len: self.len.min(self.positions.end - self.position),
             prefetch: (self.prefetches && has_next).then_some(at + sample_values),
         };
-        self.from += self.len;
-        if self.from >= self.part.end {
-            self.from = self.part.start;
+        self.position += self.len;
+        if self.position >= self.positions.end {
+            self.position = self.positions.start;
             self.channel = piece.channels.end;
             if self.channel >= self.channels.end {
                 self.channel = self.channels.start;
@@ -86,53 +96,64 @@ impl Iterator for Pieces {
     }
 }
 
+/// The largest tile of a plane.
+struct TileSize {
+    /// Runs of one channel, each of another sample.
+    samples: usize,
+    /// Values of each run.
+    positions: usize,
+}
+
 impl Planes {
-    /// Runs of one channel in a tile, and values of each: whole runs as far as they fit, else an
-    /// even part of one.
-    fn tile(&self) -> (usize, usize) {
+    /// Whole runs as far as they fit, else an even part of one.
+    fn tile_size(&self) -> TileSize {
         if self.len <= TILE_VALUES {
-            ((TILE_VALUES / self.len.max(1)).clamp(1, self.samples.max(1)), self.len)
+            let fitting = TILE_VALUES / self.len.max(1);
+            TileSize { samples: fitting.clamp(1, self.samples.max(1)), positions: self.len }
         } else {
-            (1, self.len.div_ceil(self.len.div_ceil(TILE_VALUES)))
+            let tiles = self.len.div_ceil(TILE_VALUES);
+            TileSize { samples: 1, positions: self.len.div_ceil(tiles) }
         }
     }
 
-    /// The tiles of a channel, in the order in which their sums merge: samples, and values of each
-    /// sample's run.
-    pub fn tiles(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + Clone + use<> {
+    /// The tiles of a channel, in the order in which their sums merge.
+    pub fn tiles(&self) -> impl Iterator<Item = PlaneTile> + Clone + use<> {
         let Self { samples, len, .. } = *self;
-        let (per_tile, part) = self.tile();
-        (0..samples).step_by(per_tile).flat_map(move |sample| {
-            let run = (0..len).step_by(part.max(1)).map(move |start| start..len.min(start + part));
-            run.map(move |run| (sample..samples.min(sample + per_tile), run))
+        let size = self.tile_size();
+        let most_samples = size.samples;
+        let most_positions = size.positions.max(1);
+        (0..samples).step_by(most_samples).flat_map(move |sample| {
+            (0..len).step_by(most_positions).map(move |position| PlaneTile {
+                samples: sample..samples.min(sample + most_samples),
+                positions: position..len.min(position + most_positions),
+            })
         })
     }
 
-    /// Channels whose tiles are summed together, so that memory is read in long runs.
+    /// Channels whose tiles are summed side by side, so that memory is read in long runs.
     pub fn channels_per_tile(&self) -> usize {
-        let (samples, part) = self.tile();
-        (TILE_VALUES / (samples * part).max(1)).clamp(1, self.channels)
+        let size = self.tile_size();
+        let values = size.samples * size.positions;
+        (TILE_VALUES / values.max(1)).clamp(1, self.channels)
     }
 
     /// The values of some channels in a tile, a piece of memory after the other, sample by sample.
-    pub fn pieces(
-        &self,
-        (samples, part): &(Range<usize>, Range<usize>),
-        channels: &Range<usize>,
-    ) -> Pieces {
-        let whole = part.len() == self.len && self.len <= BLOCK;
+    pub fn pieces(&self, tile: &PlaneTile, channels: &Range<usize>) -> Pieces {
+        let PlaneTile { samples, positions } = tile.clone();
+        let is_whole = positions.len() == self.len && self.len <= BLOCK;
         // Whole runs of some channels, or a part of the run of one.
-        let (channels_at_once, len) = if whole { (BLOCK / self.len, self.len) } else { (1, BLOCK) };
+        let (channels_at_once, len) =
+            if is_whole { (BLOCK / self.len, self.len) } else { (1, BLOCK) };
         Pieces {
             planes: *self,
-            samples: samples.clone(),
+            samples,
             channels: channels.clone(),
-            part: part.clone(),
             channels_at_once,
             len,
-            prefetches: self.prefetches(channels.len() * part.len()),
+            prefetches: self.prefetches(channels.len() * positions.len()),
             channel: channels.start,
-            from: part.start,
+            position: positions.start,
+            positions,
         }
     }
 
@@ -154,7 +175,7 @@ mod tests {
 
     #[test]
     fn pieces_hold_every_value_of_a_tile_once_sample_by_sample_and_prefetch_the_next_sample() {
-        for (len, part) in [
+        for (len, positions) in [
             (1, 0..1),
             (49, 0..49),
             (784, 0..784),
@@ -163,14 +184,15 @@ mod tests {
             (90_000, 30_000..60_000),
         ] {
             let planes = Planes { samples: 5, channels: 40, len };
-            let (samples, channels) = if part.len() == len { (2..5, 3..25) } else { (2..3, 7..8) };
-            let tile = (samples.clone(), part.clone());
+            let is_whole = positions.len() == len;
+            let (samples, channels) = if is_whole { (2..5, 3..25) } else { (2..3, 7..8) };
+            let tile = PlaneTile { samples: samples.clone(), positions: positions.clone() };
             let mut found = Vec::new();
             for piece in planes.pieces(&tile, &channels) {
                 assert!(piece.values() <= BLOCK, "{piece:?}");
                 found.extend(piece.at..piece.at + piece.values());
                 let next = piece.at + planes.channels * len;
-                let prefetches = planes.prefetches(channels.len() * part.len())
+                let prefetches = planes.prefetches(channels.len() * positions.len())
                     && next < 5 * planes.channels * len;
                 assert_eq!(piece.prefetch, prefetches.then_some(next), "{piece:?}");
             }
@@ -178,7 +200,7 @@ mod tests {
                 channels.clone().map(move |channel| planes.run(sample, channel).start)
             });
             let expected: Vec<usize> =
-                runs.flat_map(|start| start + part.start..start + part.end).collect();
+                runs.flat_map(|start| start + positions.start..start + positions.end).collect();
             assert_eq!(found, expected, "runs of {len}");
         }
     }

@@ -1,0 +1,75 @@
+//! Fused forward: statistics and y of some channels before the next ones.
+
+use std::ops::Range;
+
+use super::cut::{CHANNELS_AT_ONCE, Cut, Reads, WORD, at_once, joined};
+use crate::dtype::Element;
+use crate::host::apply::Normalize;
+use crate::host::block_io::Scratch;
+use crate::host::channel_params::ChannelParams;
+use crate::host::rank::{ForwardRank, LARGE_BYTES};
+use crate::host::statistics::StatsTile;
+use crate::host::threads::Threads;
+use crate::host::traversal::Planes;
+use crate::shape::Shape;
+use crate::stats::{Centering, Moments};
+
+/// Statistics and y of all ranks of a group, `local[rank][channel]`; `None` where separate phases
+/// are better, with nothing written. `center` merges the statistics of some channels,
+/// `local[rank][channel]`.
+pub(crate) fn forward<X: Element, Y: Element>(
+    ranks: &mut [ForwardRank<'_, X, Y>],
+    center: impl Fn(&[Vec<Moments>]) -> Vec<Centering> + Sync,
+    threads: &Threads,
+) -> Option<Vec<Vec<Moments>>> {
+    let shapes: Vec<&Shape> = ranks.iter().map(|rank| rank.shape).collect();
+    let xs: Vec<&[X]> = ranks.iter().map(|rank| rank.x).collect::<Option<_>>()?;
+    let has_mask = ranks.iter().any(|rank| rank.mask.is_some());
+    let reads = Reads { tensors: 1, value_bytes: size_of::<X>(), has_mask };
+    let cut = Cut::new(&shapes, &reads, threads)?;
+    let outputs = cut.outputs(ranks.iter_mut().map(|rank| Some(std::mem::take(&mut rank.y))), 1);
+    let masks = cut.outputs(ranks.iter_mut().map(|rank| rank.mask.take()), WORD);
+    let ranks: &[ForwardRank<'_, X, Y>] = ranks;
+    let bytes = xs.iter().map(|x| size_of_val(*x)).sum::<usize>();
+    let is_large = bytes / size_of::<X>() * size_of::<Y>() >= LARGE_BYTES;
+    let mut parts: Vec<Vec<Vec<Moments>>> = outputs.iter().map(|_| Vec::new()).collect();
+    let tasks = cut.channel_ranges().zip(outputs).zip(masks).zip(&mut parts);
+    threads.for_each(2 * bytes, tasks, |(((channels, outputs), masks), part)| {
+        let of_ranks = xs.iter().zip(&cut.planes);
+        let local: Vec<_> = of_ranks.map(|(x, planes)| stats(x, *planes, &channels)).collect();
+        let centering = center(&local);
+        Scratch::lend(|scratch| {
+            let of_ranks = ranks.iter().zip(&xs).zip(&cut.planes).zip(outputs).zip(masks);
+            for ((((rank, x), planes), outputs), masks) in of_ranks.rev() {
+                let first = channels.start;
+                let affine = rank.layer.affines(first, &centering);
+                let params = ChannelParams::of_planes(cut.channels, planes.len, first, &affine);
+                let mut masks = masks.into_iter().rev();
+                for (sample, y) in outputs.into_iter().enumerate().rev() {
+                    let at = planes.run(sample, first).start;
+                    let x = Some(&x[at..]);
+                    let residual = rank.residual.map(|residual| &residual[at..]);
+                    let task = Normalize { x, residual, y, mask: masks.next(), at };
+                    task.run(&params, rank.layer.epilogue, is_large, scratch);
+                }
+            }
+        });
+        *part = local;
+    });
+    Some(joined(ranks.len(), parts))
+}
+
+/// The statistics of some channels of a rank, tile by tile as in a phase of its own.
+fn stats<X: Element>(x: &[X], planes: Planes, channels: &Range<usize>) -> Vec<Moments> {
+    let mut stats = vec![Moments::EMPTY; channels.len()];
+    let mut of_tile = stats.clone();
+    for tile in planes.tiles() {
+        for (channels, of_tile) in at_once(channels).zip(of_tile.chunks_mut(CHANNELS_AT_ONCE)) {
+            StatsTile { x, planes, channels, tile: tile.clone() }.stats(of_tile);
+        }
+        for (stats, of_tile) in stats.iter_mut().zip(&of_tile) {
+            *stats = stats.merge(*of_tile);
+        }
+    }
+    stats
+}
