@@ -1,10 +1,11 @@
-//! What is done to the normalized value before it is written: adding a residual, activating.
+//! The epilogue: what is done to the normalized value before it is written, adding a residual and
+//! activating.
 
-/// The end of the layer: y = act(normalized + residual), where v is what enters the activation.
+/// The end of the layer: y = act(v) with v = normalized + residual.
 ///
-/// Fused into the kernels that normalize and differentiate, so that neither v nor a mask is kept
-/// between forward and backward: backward forms v again from x, and from the residual where there
-/// is one.
+/// Fused into the kernels that normalize and differentiate, so that v is not kept between forward
+/// and backward: backward forms it again from x, and from the residual where there is one, unless
+/// the layer keeps a mask of the activation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Epilogue {

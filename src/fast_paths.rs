@@ -1,12 +1,13 @@
-//! Which of a GPU's faster ways are taken.
+//! Fast paths: what kernels do on a GPU that has more than every WebGPU device.
 
-/// The ways in which kernels are faster on a GPU that has what they need. All are taken where the
-/// device has the feature and a probe at opening finds that its driver keeps what they rely on
-/// ([`Device::findings`](crate::Device::findings)), unless they are switched off when a device is
-/// made ([`Device::from_adapter_with`](crate::Device::from_adapter_with),
-/// [`Device::from_wgpu_with`](crate::Device::from_wgpu_with)): to find out what a way is worth, or
-/// to do without one where a driver fails at it. Results keep their bounds either way; the bits of
-/// sums may differ where values are taken by fours, and so those of what follows.
+/// The fast paths that a GPU takes.
+///
+/// A device takes each of them if it has the feature, and if a probe at opening finds that its
+/// driver does what the fast path relies on ([`Device::findings`](crate::Device::findings)).
+/// [`Device::from_adapter_with`](crate::Device::from_adapter_with) and
+/// [`Device::from_wgpu_with`](crate::Device::from_wgpu_with) switch them off: to measure what one is
+/// worth, or to avoid one at which a driver fails. Results keep their bounds either way. With
+/// `quads` sums may have other bits, and so all that is computed from them.
 ///
 /// ```
 /// use syncbn::device::FastPaths;
@@ -19,12 +20,12 @@ pub struct FastPaths {
     /// Kernels read and write four values at a time, where L (or, channels last, C) is a multiple
     /// of four.
     pub quads: bool,
-    /// f16 is read as the device's own type, where it has the feature `SHADER_F16` and its loads
-    /// keep each of the 65,536 f16 (a NaN as some NaN); values are the same bits without.
+    /// Kernels read f16 as the device's own type, where it has the feature `SHADER_F16` and its
+    /// loads keep each of the 65,536 f16 (a NaN as some NaN). It changes no bit of a result.
     pub native_f16: bool,
     /// Neighbouring lanes of a tile merge by subgroup shuffles, where the device has the feature
     /// `SUBGROUP`, cuts the workgroups of the kernel that asks into whole subgroups of one size, 4
-    /// or more, and the lanes are in one of them; values are the same bits without.
+    /// or more, and the lanes are in one of them. It changes no bit of a result.
     pub subgroups: bool,
 }
 
@@ -34,8 +35,7 @@ impl FastPaths {
     /// None: kernels as every WebGPU device runs them, one value at a time.
     pub const NONE: Self = Self { quads: false, native_f16: false, subgroups: false };
 
-    /// Those that any device may take, whatever its driver does: none that a driver must prove
-    /// sound.
+    /// Those that need no proof: any device may take them, whatever its driver does.
     pub(crate) fn without_proof(self) -> Self {
         Self { native_f16: false, subgroups: false, ..self }
     }

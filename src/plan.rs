@@ -95,13 +95,13 @@ impl DeviceCaps {
 
     /// Spreads `count` workgroups over two dimensions.
     fn workgroups(&self, count: u64, dims: &[usize]) -> Result<[u32; 2], LimitError> {
-        let side = u64::from(self.max_workgroups);
+        let most_per_row = u64::from(self.max_workgroups);
         let allowed = self.most_workgroups();
         if count > allowed {
             return Err(LimitError::Workgroups { dims: dims.to_vec(), found: count, allowed });
         }
         // Rows as even as can be, so that few of the last row's workgroups find nothing to do.
-        let rows = count.div_ceil(side).max(1);
+        let rows = count.div_ceil(most_per_row).max(1);
         Ok([count.div_ceil(rows) as u32, rows as u32])
     }
 
@@ -124,8 +124,12 @@ impl DeviceCaps {
         let dims =
             activations.first().map_or(Vec::new(), |activation| activation.shape.dims().to_vec());
         let found_bytes = activations.iter().map(Activation::bytes).max().unwrap_or(0);
-        let (what, allowed_bytes) = ("a part of x that is read together", self.max_binding_bytes);
-        let error = LimitError::Binding { what, dims, found_bytes, allowed_bytes };
+        let error = LimitError::Binding {
+            what: "the part of x that one tile reads",
+            dims,
+            found_bytes,
+            allowed_bytes: self.max_binding_bytes,
+        };
         (activations.iter().map(units).min().unwrap_or(0), error)
     }
 
@@ -137,12 +141,11 @@ impl DeviceCaps {
         bytes: u64,
     ) -> Result<(), LimitError> {
         if bytes > self.max_binding_bytes {
-            let allowed_bytes = self.max_binding_bytes;
             return Err(LimitError::Binding {
                 what,
                 dims: dims.to_vec(),
                 found_bytes: bytes,
-                allowed_bytes,
+                allowed_bytes: self.max_binding_bytes,
             });
         }
         Ok(())

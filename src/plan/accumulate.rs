@@ -36,8 +36,12 @@ mod tests {
         let workgroups =
             |channels| accumulation(channels, &caps).map(|dispatch| dispatch.workgroups);
         assert_eq!(workgroups(1024), Ok([2, 2]));
-        let (what, dims) = ("values that are added", vec![1025]);
-        let refused = LimitError::Binding { what, dims, found_bytes: 4100, allowed_bytes: 4096 };
+        let refused = LimitError::Binding {
+            what: "values that are added",
+            dims: vec![1025],
+            found_bytes: 4100,
+            allowed_bytes: 4096,
+        };
         assert_eq!(workgroups(1025), Err(refused));
         let caps = DeviceCaps { max_workgroups: 1, ..caps };
         let refused = LimitError::Workgroups { dims: vec![257], found: 2, allowed: 1 };

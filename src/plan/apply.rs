@@ -33,8 +33,8 @@ pub struct ApplyPlan {
 }
 
 impl ApplyPlan {
-    /// Plans the normalization of an activation into one of the same shape and layout, or over
-    /// itself; `None` where it has no value.
+    /// Plans the normalization of an activation into one of the same shape and layout, or in place;
+    /// `None` where it has no value.
     ///
     /// # Errors
     /// [`LimitError`] when a tile or what is kept per channel exceeds one binding, or a dispatch
@@ -135,7 +135,8 @@ impl ApplyPlan {
         if partition.tiles == 0 {
             return Ok(None);
         }
-        let (dims, channels) = (x.shape.dims(), x.shape.channels());
+        let dims = x.shape.dims();
+        let channels = x.shape.channels();
         caps.check_binding("statistics per channel", dims, channels as u64 * CENTERING_BYTES)?;
         let variant = Variant::new(kernel);
         let (capacity, too_large) = caps.capacity(&[x, output, g], grid.unit);

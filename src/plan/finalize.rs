@@ -129,7 +129,8 @@ impl Merge {
         eps: f64,
         running_update: Option<RunningUpdate>,
     ) -> Dispatch<FinalizeParams> {
-        let (ranks, count) = (self.merged_with(result), self.count_of(result));
+        let ranks = self.merged_with(result);
+        let count = self.count_of(result);
         let most = ranks.clone().rev().max_by_key(|&rank| self.counts[rank as usize]);
         let mut params = FinalizeParams {
             first_rank: ranks.start,

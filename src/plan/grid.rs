@@ -29,7 +29,8 @@ impl Grid {
     /// values otherwise.
     pub fn new(x: Activation<'_>, g: &Shape, caps: &DeviceCaps) -> Self {
         let quads = if caps.quads { quads(x.shape) } else { None };
-        let (x, g_strides) = (x.shape, g.strides());
+        let x = x.shape;
+        let g_strides = g.strides();
         let same_layout = x.strides() == g_strides;
         let Some((shape, four_channels)) = quads else {
             return Self {
@@ -93,7 +94,9 @@ impl Grid {
 /// The shape in quads and whether they are of four channels; `None` where four neighbours straddle
 /// two channels or samples.
 fn quads(x: &Shape) -> Option<(Shape, bool)> {
-    let (batch, channels, inner) = (x.batch(), x.channels(), x.spatial_len());
+    let batch = x.batch();
+    let channels = x.channels();
+    let inner = x.spatial_len();
     let of_four_channels = x.strides().channel == 1;
     let shape = if of_four_channels && channels.is_multiple_of(4) {
         Shape::new(&[batch, inner, channels / 4], Layout::ChannelsLast)

@@ -10,8 +10,8 @@ use crate::shaders::{
 };
 use crate::shape::{Shape, Strides};
 
-/// Bytes of neighbouring channels that lie next to each other and that a workgroup should read
-/// together: a cache line of most GPUs.
+/// Bytes of neighbouring channels that lie next to each other and that the loads of a workgroup
+/// should coalesce: a cache line of most GPUs.
 const RUN_BYTES: u64 = 128;
 /// Tiles, each of another channel, that a workgroup holds at least where a channel has one unit in
 /// a place. Every invocation's next value lies a whole sample or position away there, so fewer
@@ -149,7 +149,8 @@ impl Partition {
     /// a binding.
     pub(super) fn tile_params(&self, window: &Window, grid: &Grid, channels: usize) -> TileParams {
         let inner = window.inner;
-        let (step_outer, step_inner) = (self.lanes_per_run / inner, self.lanes_per_run % inner);
+        let step_outer = self.lanes_per_run / inner;
+        let step_inner = self.lanes_per_run % inner;
         let walk = |strides: Strides| {
             let [sample, channel, stride] =
                 [strides.sample, strides.channel, strides.inner].map(|n| n as u32);

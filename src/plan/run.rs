@@ -26,7 +26,8 @@ pub struct Run {
 impl Run {
     /// Parameters of a kernel that writes this run of `x`, with `g` beside it. Flags are 0.
     pub(super) fn word_params(&self, x: &Shape, g: &Shape) -> TileParams {
-        let [x_strides, g_strides] = [x.strides(), g.strides()];
+        let x_strides = x.strides();
+        let g_strides = g.strides();
         TileParams {
             channels: x.channels() as u32,
             unit: 1.0,
@@ -60,7 +61,9 @@ fn to_u32(value: u64) -> u32 {
 
 /// Runs of up to `capacity` elements, for tensors of one layout; `None` where nothing fits.
 pub(super) fn runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
-    let (elements, run, channels) = (shape.elements(), channel_run(shape), shape.channels() as u64);
+    let elements = shape.elements();
+    let run = channel_run(shape);
+    let channels = shape.channels() as u64;
     let step = if elements <= capacity { elements } else { capacity / STEP * STEP };
     let run_from = |first: u64| {
         let end = elements.min(first + step);
@@ -79,14 +82,16 @@ pub(super) fn runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
 /// Runs of whole samples, for tensors of different layouts; `None` where a sample exceeds
 /// `capacity`, or one of an odd number of elements half of it: words may not be shared by two runs.
 pub(super) fn sample_runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
-    let (samples, sample, run) =
-        (shape.batch() as u64, shape.strides().sample as u64, channel_run(shape));
+    let samples = shape.batch() as u64;
+    let sample = shape.strides().sample as u64;
+    let run = channel_run(shape);
     let fitting = capacity / sample;
     let step =
         if fitting >= samples || sample.is_multiple_of(2) { fitting } else { fitting / 2 * 2 };
     let run_from = |first: u64| {
         let range = first * sample..samples.min(first + step) * sample;
-        let (zero, elements) = (range.start, range.end - range.start);
+        let elements = range.end - range.start;
+        let zero = range.start;
         let span = Span::new(range, zero);
         let first_element = span.origin;
         Run {

@@ -80,7 +80,8 @@ impl SumsPlan {
         if partition.tiles == 0 {
             return Ok(None);
         }
-        let (dims, channels) = (x.shape.dims(), x.shape.channels());
+        let dims = x.shape.dims();
+        let channels = x.shape.channels();
         let local_bytes = channels as u64 * CHANNEL_SUMS_BYTES;
         caps.check_binding("sums per channel", dims, local_bytes)?;
         let is_tiled = partition.tiles > 1;

@@ -1,12 +1,11 @@
-//! Plans as plain data: covering, windows, limits, without a GPU.
+//! Plans as plain data: covering, workgroups, limits, without a GPU.
 
 use super::grid::Grid;
-use super::window::windows;
 use super::*;
 use crate::shaders::{Elements, SUMMED_PER_LANE, WORKGROUP_SIZE};
-use crate::shape::Layout::{self, ChannelsFirst, ChannelsLast};
+use crate::shape::Layout::{ChannelsFirst, ChannelsLast};
 
-fn f32s(shape: &Shape) -> Activation<'_> {
+pub(super) fn f32s(shape: &Shape) -> Activation<'_> {
     Activation { shape, dtype: DType::F32 }
 }
 
@@ -78,7 +77,13 @@ fn an_empty_batch_plans_nothing() {
 
 /// The address in x, counted from where the window is bound, of value `at` of a tile, as the
 /// kernel's walk forms it.
-fn walked(params: &TileParams, values_per_lane: u32, tile: u32, channel: u32, at: u32) -> u32 {
+pub(super) fn walked(
+    params: &TileParams,
+    values_per_lane: u32,
+    tile: u32,
+    channel: u32,
+    at: u32,
+) -> u32 {
     let start =
         (tile % params.segment_tiles) * params.lanes_per_tile * values_per_lane + params.start + at;
     let sample = tile / params.segment_tiles + start / params.inner;
@@ -89,152 +94,6 @@ fn walked(params: &TileParams, values_per_lane: u32, tile: u32, channel: u32, at
         (start % params.inner).wrapping_mul(params.x_inner),
     ];
     terms.into_iter().fold(0, u32::wrapping_add)
-}
-
-/// Checks windows of one shape, (N, C, spatial…): every tile of every channel is in one window,
-/// which binds all of its memory, and the walk finds it there.
-fn check_windows(dims: &[usize], layout: Layout, binding_bytes: u64) -> usize {
-    let of = |quads, written| check_windows_of(dims, layout, binding_bytes, quads, written);
-    of(false, false).max(of(false, true)).max(of(true, false))
-}
-
-fn check_windows_of(
-    dims: &[usize],
-    layout: Layout,
-    binding_bytes: u64,
-    quads: bool,
-    written: bool,
-) -> usize {
-    let mut dims = dims.to_vec();
-    if layout == ChannelsLast {
-        dims[1..].rotate_left(1);
-    }
-    let shape = Shape::new(&dims, layout).expect("a valid shape");
-    let (caps, channels) = (DeviceCaps { quads, ..DeviceCaps::PORTABLE }, shape.channels());
-    let grid = Grid::new(f32s(&shape), &shape, &caps);
-    let partition = Partition::new(&grid, 4);
-    let partition = if written { partition.written(&grid) } else { partition };
-    let (shape, unit_bytes) = (grid.shape.clone(), 4 * grid.unit);
-    let capacity = capacity(binding_bytes, unit_bytes, shape.elements());
-    let windows = windows(&partition, &grid, capacity, 65_535 * 65_535)
-        .unwrap_or_else(|| panic!("{dims:?} {layout:?} {partition:?} {capacity}: no tile fits"));
-    let (strides, inner) = (shape.strides(), shape.spatial_len() as u64);
-    let mut covered = 0;
-    for window in &windows {
-        let what = format!("{dims:?} {layout:?} {partition:?} {window:?}");
-        covered += (window.tiles.end - window.tiles.start) as u128
-            * (window.channels.end - window.channels.start) as u128;
-        let span = &window.span.elements;
-        assert!(
-            span.start % 256 == 0
-                && (span.end - span.start) * unit_bytes <= binding_bytes
-                && span.end <= shape.elements(),
-            "{what}"
-        );
-        let params = partition.tile_params(window, &grid, channels);
-        for tile in
-            [window.tiles.start, (window.tiles.start + window.tiles.end) / 2, window.tiles.end - 1]
-        {
-            let (segment, in_segment) =
-                (tile / partition.segment_tiles, tile % partition.segment_tiles);
-            let first = segment * partition.segment_values
-                + in_segment * u64::from(partition.tile_values());
-            let count = u64::from(partition.tile_values())
-                .min((segment + 1) * partition.segment_values - first);
-            let local = (tile - window.tiles.start) as u32;
-            let is_last = local % params.segment_tiles + 1 == params.segment_tiles;
-            assert_eq!(
-                if is_last {
-                    params.last_values
-                } else {
-                    params.lanes_per_tile * partition.values_per_lane
-                },
-                count as u32,
-                "{what}"
-            );
-            for (at, channel) in [
-                (0, window.channels.start),
-                (count - 1, window.channels.end - 1),
-                (count / 2, window.channels.start),
-            ] {
-                let (sample, position) = ((first + at) / inner, (first + at) % inner);
-                let address = sample * strides.sample as u64
-                    + channel * strides.channel as u64
-                    + position * strides.inner as u64;
-                assert!(span.contains(&address), "{what}: {address}");
-                assert_eq!(
-                    u64::from(walked(
-                        &params,
-                        partition.values_per_lane,
-                        local,
-                        channel as u32,
-                        at as u32
-                    )),
-                    address - span.start,
-                    "{what}"
-                );
-            }
-        }
-    }
-    assert_eq!(covered, partition.tiles as u128 * shape.channels() as u128, "{dims:?} {layout:?}");
-    // In the order of tiles, none of a channel twice.
-    assert!(windows.windows(2).all(|pair| pair[0].tiles.end <= pair[1].tiles.start
-        || pair[0].channels.end <= pair[1].channels.start));
-    windows.len()
-}
-
-#[test]
-fn windows_hold_every_tile_once_with_all_its_memory_up_to_two_to_the_forty_elements() {
-    const PORTABLE: u64 = 128 << 20;
-    let one: &[&[usize]] = &[&[2, 3, 50_000], &[1, 1, 1], &[7, 70_001, 1], &[32, 64, 112, 112]];
-    for dims in one {
-        for layout in [ChannelsFirst, ChannelsLast] {
-            assert_eq!(check_windows(dims, layout, PORTABLE), 1, "{dims:?}");
-        }
-    }
-    let many: &[&[usize]] = &[
-        &[64, 256, 80, 80],
-        &[1, 3, 1 << 25],
-        &[3, 5, 10_000_019],
-        &[1, 1, 536_870_911],
-        &[2, 70_000, 1_001],
-        &[1_000, 70_000, 3],
-        &[8_191, 70_000, 1],
-        &[1 << 20, 1 << 10, 1 << 10],
-        &[1, 1 << 10, 1 << 30],
-        &[1, 1, 1 << 40],
-        &[1 << 30, 3, 341],
-    ];
-    for dims in many {
-        for layout in [ChannelsFirst, ChannelsLast] {
-            assert!(check_windows(dims, layout, PORTABLE) > 1, "{dims:?}");
-        }
-    }
-}
-
-#[test]
-fn a_smaller_binding_cuts_more_windows_and_leaves_the_tiles_alone() {
-    let shape = Shape::new(&[40, 7, 12_345], ChannelsFirst).expect("a valid shape");
-    let plan = |max_binding_bytes| {
-        let caps = DeviceCaps { max_binding_bytes, ..DeviceCaps::PORTABLE };
-        SumsPlan::statistics(f32s(&shape), &caps).expect("within the limits").expect("not empty")
-    };
-    let (whole, cut) = (plan(128 << 20), plan(1 << 20));
-    assert_eq!((whole.partials.len(), whole.combine.clone()), (1, cut.combine.clone()));
-    assert!(cut.partials.len() > 10);
-    let tiles =
-        |plan: &SumsPlan| plan.partials.iter().map(|partial| partial.params.tiles).sum::<u32>();
-    assert_eq!(tiles(&whole), tiles(&cut));
-}
-
-#[test]
-fn a_tile_that_one_binding_cannot_span_is_refused_with_both_numbers() {
-    let shape = Shape::new(&[1, 1, 1 << 20], ChannelsFirst).expect("a valid shape");
-    let caps = DeviceCaps { max_binding_bytes: 16_000, ..DeviceCaps::PORTABLE };
-    let refused = SumsPlan::statistics(f32s(&shape), &caps);
-    let numbers = matches!(refused, Err(LimitError::Binding { found_bytes, allowed_bytes, .. })
-        if found_bytes == 4 << 20 && allowed_bytes == 16_000);
-    assert!(numbers, "{refused:?}");
 }
 
 #[test]
@@ -312,7 +171,8 @@ fn neighbouring_invocations_read_next_to_each_other_and_go_on_nearby() {
         plans_of(&[&[32, 128, 28, 28], &[4096, 1024], &[32, 2048, 7, 7], &[8, 64, 4096]])
     {
         let params = &plan.partials[0].params;
-        let [lanes_log2, tiles_log2] = [params.lanes_per_run_log2, params.tiles_per_workgroup_log2];
+        let lanes_log2 = params.lanes_per_run_log2;
+        let tiles_log2 = params.tiles_per_workgroup_log2;
         // As the kernel's walk finds them.
         let address = |invocation: u32, step: u32| {
             let in_run = invocation % (1 << lanes_log2);

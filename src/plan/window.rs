@@ -152,7 +152,8 @@ impl Cut<'_> {
     /// As many tiles from `tile` on as whole samples fit, where tiles go on from one sample to the
     /// next.
     fn whole_samples(&self, tile: u64) -> Option<Window> {
-        let (values, inner) = (self.partition.values, self.inner());
+        let values = self.partition.values;
+        let inner = self.inner();
         let first = tile * self.tile_values() / inner;
         let fitting = (first + self.capacity / self.sample()) * inner;
         let end =
@@ -185,7 +186,8 @@ impl Cut<'_> {
     /// Windows where every sample has tiles of its own: of whole samples, of some channels of a
     /// sample, or of a part of one channel of a sample.
     fn windows_of_segments(&self) -> Option<Vec<Window>> {
-        let (samples, inner) = (self.shape.batch() as u64, self.inner());
+        let samples = self.shape.batch() as u64;
+        let inner = self.inner();
         let per_segment = self.partition.segment_tiles;
         if let per @ 1.. = (self.capacity / self.sample()).min(self.most_tiles / per_segment) {
             let starts = (0..samples).step_by(per as usize);
@@ -237,3 +239,6 @@ impl Cut<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,8 +118,8 @@ impl<T: Mergeable> Local<T> {
     }
 }
 
-/// Refuses what no channels of one rank, or of all, can have together; makes NaN what is not
-/// finite.
+/// Refuses channels that no batch of a rank, or of all ranks, can have side by side; makes NaN what
+/// is not finite.
 pub(crate) fn check_statistics<T: Mergeable>(
     argument: &'static str,
     rank: usize,
