@@ -20,6 +20,10 @@ pub const RETIRED: &[(&str, &str)] = &[
     ("LinePass", "AffinePass"),
     ("gradient_lines", "grad_coefficients"),
     ("Numbers", "ChannelParams"),
+    ("Lines", "LaneParams"),
+    ("Stores", "NonTemporalStores"),
+    ("LINE_BYTES", "CACHE_LINE_BYTES"),
+    ("from_numbers", "from_components"),
     // Shaders and what runs them.
     ("row_values", "values_per_lane"),
     ("per_row", "values_per_lane"),
