@@ -1,10 +1,10 @@
-//! Values that were made elsewhere, added to those that a device has.
+//! Accumulation: a vector that was made elsewhere is added to one that a device has.
 
 use super::{DeviceCaps, Dispatch, Parts};
 use crate::error::LimitError;
 use crate::shaders::{AccumulateParams, Kernel, Variant, WORKGROUP_SIZE};
 
-/// What adds a vector of so many f32 to another.
+/// The dispatch that adds a vector of f32, one for each channel, to another.
 ///
 /// # Errors
 /// [`LimitError`] when they exceed one binding, or the workgroups one dispatch.

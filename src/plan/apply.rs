@@ -1,4 +1,5 @@
-//! The second half of a pass: what is written once the group's sums are known.
+//! The second half of a pass: the kernels that write its outputs once the group's sums are known,
+//! `normalize` and `grad_input`.
 
 use super::grid::Grid;
 use super::run::{Run, runs, sample_runs};

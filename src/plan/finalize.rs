@@ -1,4 +1,5 @@
-//! Between the two halves of a pass, where all ranks lie on one device: their sums merge there.
+//! Between the two halves of a pass whose ranks all lie on one device: the kernels that merge their
+//! sums there.
 
 use std::ops::Range;
 
@@ -122,7 +123,7 @@ impl Merge {
         if self.per_rank { rank as u32..rank as u32 + 1 } else { 0..self.counts.len() as u32 }
     }
 
-    /// What makes one of the results; running statistics are updated where there is a value.
+    /// The dispatch that makes one of the results; running statistics are updated where there is a value.
     pub fn statistics(
         &self,
         result: usize,
@@ -154,7 +155,7 @@ impl Merge {
         self.dispatch(Kernel::FinalizeStats, params)
     }
 
-    /// What makes the one result where running statistics normalize.
+    /// The dispatch that makes the one result where running statistics normalize.
     pub fn running(&self, eps: f64) -> Dispatch<FinalizeParams> {
         self.dispatch(Kernel::CenterRunning, self.params(eps))
     }

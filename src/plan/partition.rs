@@ -1,4 +1,8 @@
 //! How the values of a channel are cut into tiles, and tiles gathered into workgroups.
+//!
+//! The cut has two aims: the loads of a workgroup coalesce, and few channels of many values give a
+//! device as much to do (occupancy) as many channels of few. A tile is held in registers, 16 values
+//! of each invocation.
 
 use super::DeviceCaps;
 use super::grid::Grid;

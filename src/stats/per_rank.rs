@@ -1,4 +1,4 @@
-//! What is the same for all ranks, or each rank's own.
+//! One value for all ranks, or one for each.
 
 /// One for all ranks, or one for each.
 #[derive(Clone, Debug)]

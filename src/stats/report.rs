@@ -1,4 +1,4 @@
-//! What a call of several steps tells of itself.
+//! Reports of a call of several steps: what its ranks had, and how long its steps lasted.
 
 use std::time::Duration;
 
