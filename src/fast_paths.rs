@@ -5,8 +5,8 @@
 /// A device takes each of them if it has the feature, and if a probe at opening finds that its
 /// driver does what the fast path relies on ([`Device::findings`](crate::Device::findings)).
 /// [`Device::from_adapter_with`](crate::Device::from_adapter_with) and
-/// [`Device::from_wgpu_with`](crate::Device::from_wgpu_with) switch them off: to measure what one is
-/// worth, or to avoid one at which a driver fails. Results keep their bounds either way. With
+/// [`Device::from_wgpu_with`](crate::Device::from_wgpu_with) switch them off: to measure what one
+/// is worth, or to avoid one at which a driver fails. Results keep their bounds either way. With
 /// `quads` sums may have other bits, and so all that is computed from them.
 ///
 /// ```

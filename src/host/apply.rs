@@ -35,7 +35,8 @@ pub(super) type GradCoefficients = [f32; 6];
 /// A load, three operations and a store. Coefficients are three registers for all values, or three
 /// more loads where each column is of another channel. The last register may reach into the values
 /// of the next part, whose turn comes later, so that a part of a block needs no scalar loop; only
-/// the end of the memory does. Slices have one length, so that LLVM checks no bound in the loop.
+/// the end of the memory does. Slices have one length, by which LLVM takes the checks of bounds out
+/// of the loop (one or two stay where coefficients are by column) and unrolls it.
 struct AffinePass<'p, S> {
     simd: S,
     x: &'p [f32],

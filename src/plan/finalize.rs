@@ -123,7 +123,8 @@ impl Merge {
         if self.per_rank { rank as u32..rank as u32 + 1 } else { 0..self.counts.len() as u32 }
     }
 
-    /// The dispatch that makes one of the results; running statistics are updated where there is a value.
+    /// The dispatch that makes one of the results; running statistics are updated where there is a
+    /// value.
     pub fn statistics(
         &self,
         result: usize,

@@ -111,8 +111,8 @@ impl ColumnSums {
 ///    but those of the next columns do not, and the processor runs them out of order.
 /// 3. Four rows at once load and store the partial sums a quarter as often as one by one. The
 ///    additions of a column are in the order of the rows either way, so that it changes no bit.
-/// 4. All slices have one length, so that LLVM checks no bound in the loop; `R` is a constant, so
-///    that the inner loop is unrolled.
+/// 4. All slices have one length, by which LLVM takes the checks of bounds out of the loop, but for
+///    one in some kernels. `R` is a constant, so that the inner loop is unrolled.
 #[inline(always)]
 fn rows<S: Simd, const MOMENTS: bool, const R: usize>(
     simd: S,
