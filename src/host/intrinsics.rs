@@ -6,7 +6,7 @@
 //! safe to call.
 #![allow(
     unsafe_code,
-    reason = "non-temporal stores, conversions that a processor may lack, advice and lending have no safe form"
+    reason = "non-temporal stores, conversions, advice and lending have no safe form"
 )]
 
 mod lend;
@@ -57,9 +57,9 @@ impl NonTemporalStores {
         #[cfg(target_arch = "x86_64")]
         {
             if std::arch::is_x86_feature_detected!("avx512f") {
-                // SAFETY: the processor has what the function is compiled for. A `NonTemporalStores` exists
-                // only within `fenced`, so that a fence orders the stores before whatever this
-                // thread publishes afterwards.
+                // SAFETY: the processor has what the function is compiled for. A
+                // `NonTemporalStores` exists only within `fenced`, so that a fence orders the
+                // stores before whatever this thread publishes afterwards.
                 return unsafe { copy_lines(from, to) };
             }
             for (from, to) in from.iter().zip(to) {
@@ -178,7 +178,10 @@ pub(super) fn narrow_f16(from: &[f32], to: &mut [f16]) {
 /// slice goes one by one, with the same results.
 #[cfg(target_arch = "x86_64")]
 macro_rules! f16_conversions {
-    ($widen:ident, $narrow:ident, $features:literal, $lanes:literal, $to_f32:ident, $to_f16:ident) => {
+    (
+        $widen:ident, $narrow:ident, $features:literal, $lanes:literal,
+        $to_f32:ident, $to_f16:ident
+    ) => {
         #[target_feature(enable = $features)]
         fn $widen(from: &[f16], to: &mut [f32]) {
             let (from, from_rest) = from.as_chunks::<$lanes>();
