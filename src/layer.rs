@@ -15,12 +15,13 @@ pub(crate) use steps::synchronize_layers;
 use std::sync::Arc;
 
 use crate::base::{Base, next_id};
-use crate::collective::ProcessGroup;
+use crate::collective::{Phase, ProcessGroup};
 use crate::config::{BatchNormConfig, Momentum};
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
 use crate::exchange::Exchange;
 use crate::tensor::{DType, Layout, Tensor};
+use crate::trace::{self, Span};
 use member::{Member, Running};
 
 /// A synchronized batch normalization layer: every value counts once, wherever it lies.
@@ -203,6 +204,18 @@ impl SyncBatchNorm {
         }
         check_same_group(&self.exchange, &other.exchange)
     }
+}
+
+/// The span of a pass of these layers over so many ranks of this caller.
+fn span<'l>(
+    phase: Phase,
+    layers: impl Iterator<Item = &'l SyncBatchNorm> + Clone,
+    ranks: usize,
+    bytes: impl FnOnce() -> u64,
+) -> Span {
+    let group = layers.clone().next().map(|layer| layer.exchange.group());
+    let rank = group.map_or(0, |group| group.world_rank(group.rank()));
+    trace::pass(phase, layers.map(|layer| layer.exchange.label()), (rank, ranks), bytes)
 }
 
 /// Whether a layer can share an exchange with another.

@@ -17,6 +17,7 @@ use crate::shape::Shape;
 use crate::state::{LoadOptions, StateDict};
 use crate::stats::RunningStats;
 use crate::tensor::{DType, Layout, Output, Tensor};
+use crate::trace::{self, Span};
 use crate::workspace::Workspace;
 
 /// A batch normalization layer on one GPU, in which nothing waits and nothing is read back.
@@ -122,10 +123,31 @@ impl BatchNorm {
         saved: &Saved,
         request: Backward<'_, O>,
     ) -> Result<Gradients<O>, Error> {
-        self.backward_pass(saved, request.parts)
+        let Backward { parts, .. } = request;
+        let span = self.span("backward", parts.x.len(), || parts.bytes());
+        span.within(|| self.backward_pass(saved, parts))
     }
 
     fn forward<O: Output>(
+        &self,
+        mode: Mode,
+        parts: ForwardParts<'_>,
+    ) -> Result<Normalized<O>, Error> {
+        let name = match (mode, parts.untracked) {
+            (_, true) => "recomputed forward",
+            (Mode::Train, false) => "forward",
+            (Mode::Eval, false) => "forward in evaluation",
+        };
+        let span = self.span(name, parts.ranks(), || parts.bytes());
+        span.within(|| self.forward_pass(mode, parts))
+    }
+
+    /// The span of a pass.
+    fn span(&self, phase: &str, ranks: usize, bytes: impl FnOnce() -> u64) -> Span {
+        trace::pass(phase, std::iter::once(("", self.base.id)), (0, ranks), bytes)
+    }
+
+    fn forward_pass<O: Output>(
         &self,
         mode: Mode,
         mut parts: ForwardParts<'_>,

@@ -37,6 +37,19 @@ impl Source<'_> {
 pub(crate) type Named<'t> = Vec<(&'static str, Vec<&'t Tensor>)>;
 
 impl ForwardParts<'_> {
+    /// Ranks of the request.
+    pub fn ranks(&self) -> usize {
+        match &self.x {
+            Source::Read(list) => list.len(),
+            Source::Over(list) => list.len(),
+        }
+    }
+
+    /// Bytes of every x together.
+    pub fn bytes(&self) -> u64 {
+        self.x.tensors().iter().map(|x| x.size_bytes()).sum()
+    }
+
     /// What is only read.
     pub fn read(&self) -> Named<'_> {
         let x = match &self.x {
@@ -186,6 +199,11 @@ pub(crate) struct BackwardParts<'a> {
 }
 
 impl BackwardParts<'_> {
+    /// Bytes of every x together.
+    pub fn bytes(&self) -> u64 {
+        self.x.iter().map(Tensor::size_bytes).sum()
+    }
+
     /// What is only read.
     pub fn read(&self) -> Named<'_> {
         let residual = self.residual.iter().flat_map(|list| list.iter()).collect();

@@ -162,6 +162,11 @@ impl Tensor {
         self.dims.iter().product()
     }
 
+    /// Bytes of its elements.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.element_count() as u64 * self.dtype.size_bytes()
+    }
+
     /// The values of a tensor on the host, where they lie; `None` on a GPU, or where they are
     /// stored as another type.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {

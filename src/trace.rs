@@ -2,14 +2,115 @@
 //!
 //! | target | level | |
 //! |---|---|---|
+//! | `syncbn::pass` | DEBUG | a span `pass` for each pass of a layer, or of several in one call |
+//! | `syncbn::exchange` | DEBUG | a span `exchange` for each message of a process group, within that of its pass |
 //! | `syncbn::device` | INFO | the devices that were opened |
 //! | `syncbn::probe` | WARN | a defect of a driver |
 //! | `syncbn::memory` | TRACE | memory that is allocated on a device, with `size_bytes` |
 //! | `syncbn::cost` | TRACE | `what`: a submission, a bind group, a pipeline, or a lock that is taken |
 //!
+//! Spans have these fields: `phase`; `layer`, the names of the layers; `rank`, that of the process
+//! or thread in its outermost group; `bytes`, of all x of the pass, or of this rank's message;
+//! `micros`, the time from the beginning to the end, in µs. A pass has also `ranks`, how many
+//! tensors x it has. `micros` is missing where a future is dropped before it ends.
+//!
 //! All use of `tracing` lies here. `trace/absent.rs` takes its place without that feature.
 
-use std::fmt::{Debug, Display};
+use std::fmt::{self, Debug, Display};
+
+use tracing::Instrument;
+use tracing::field::Empty;
+use web_time::Instant;
+
+/// The time of a pass or of an exchange.
+pub(crate) struct Span(tracing::Span);
+
+/// A pass over so many ranks of these layers, each by its name and number. Bytes are asked for
+/// only if somebody listens.
+pub(crate) fn pass<'l>(
+    phase: impl Display,
+    layers: impl Iterator<Item = (&'l str, u64)> + Clone,
+    (rank, ranks): (usize, usize),
+    bytes: impl FnOnce() -> u64,
+) -> Span {
+    Span(tracing::debug_span!(
+        target: "syncbn::pass",
+        "pass",
+        %phase,
+        layer = %Names(layers),
+        rank,
+        ranks,
+        bytes = bytes(),
+        micros = Empty,
+    ))
+}
+
+/// A message of a rank for these layers, and those of all others.
+pub(crate) fn exchange<'l>(
+    phase: impl Display,
+    layers: impl Iterator<Item = (&'l str, u64)> + Clone,
+    rank: usize,
+) -> Span {
+    Span(tracing::debug_span!(
+        target: "syncbn::exchange",
+        "exchange",
+        %phase,
+        layer = %Names(layers),
+        rank,
+        bytes = Empty,
+        micros = Empty,
+    ))
+}
+
+impl Span {
+    /// The message has so many bytes.
+    pub fn sends(&self, bytes: usize) {
+        self.0.record("bytes", bytes);
+    }
+
+    /// Does the work within the span.
+    pub fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        let started = self.started();
+        let done = self.0.in_scope(work);
+        self.end(started);
+        done
+    }
+
+    /// The work of a future within the span.
+    pub async fn around<T>(&self, work: impl Future<Output = T>) -> T {
+        let started = self.started();
+        let done = work.instrument(self.0.clone()).await;
+        self.end(started);
+        done
+    }
+
+    /// Now, if somebody listens.
+    fn started(&self) -> Option<Instant> {
+        (!self.0.is_disabled()).then(Instant::now)
+    }
+
+    fn end(&self, started: Option<Instant>) {
+        if let Some(started) = started {
+            self.0.record("micros", started.elapsed().as_micros() as u64);
+        }
+    }
+}
+
+/// Names of layers; the number of one that has none.
+struct Names<I>(I);
+
+impl<'l, I: Iterator<Item = (&'l str, u64)> + Clone> Display for Names<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, number)) in self.0.clone().enumerate() {
+            let between = if index == 0 { "" } else { ", " };
+            match name {
+                "" => write!(f, "{between}#{number}")?,
+                name => write!(f, "{between}{name}")?,
+            }
+        }
+        Ok(())
+    }
+}
 
 /// These devices were opened.
 pub(crate) fn opened(devices: &[impl Debug]) {

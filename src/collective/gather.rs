@@ -7,6 +7,7 @@ use super::operation::Operation;
 use super::peers::{Again, heads, judge};
 use super::reduce::ReduceOp;
 use crate::error::ExchangeError;
+use crate::trace::{self, Span};
 
 /// What a list of exchanges has brought for one of them.
 pub(crate) struct Answer {
@@ -30,6 +31,8 @@ impl Operation {
     ) -> Result<Vec<Answer>, ListError> {
         let Some(&first) = operations.first() else { return Ok(Vec::new()) };
         let (group, listed) = (&first.group, operations.len() as u64);
+        let layers = operations.iter().map(|of| (of.header.name.as_str(), of.header.layer));
+        let span = trace::exchange(first.header.phase, layers, group.world_rank(group.rank()));
         first.come().await.map_err(|error| (None, error))?;
         // Its own deadline ends the exchange before anybody loses patience with it.
         first.turn.go_on(group.deadline().saturating_mul(2));
@@ -38,8 +41,10 @@ impl Operation {
             Frame { header, payload }
         });
         let answers = match op {
-            Some(op) if group.transport.supports_all_reduce() => first.all_reduce(frames, op).await,
-            _ => Self::gather_frames(operations, frames).await,
+            Some(op) if group.transport.supports_all_reduce() => {
+                span.around(first.all_reduce(frames, op, &span)).await
+            }
+            _ => span.around(Self::gather_frames(operations, frames, &span)).await,
         };
         let answers = answers.map_err(|(index, error)| (index, group.poison(error)))?;
         if let Some(answer) = answers
@@ -84,12 +89,12 @@ impl Operation {
     async fn gather_frames(
         operations: &[&Self],
         frames: impl Iterator<Item = Frame>,
+        span: &Span,
     ) -> Result<Vec<Answer>, ListError> {
         let (first, group) = (operations[0], &operations[0].group);
-        let gathered = group
-            .transport
-            .all_gather(pack(frames.map(|frame| frame.encode())), group.deadline())
-            .await;
+        let message = pack(frames.map(|frame| frame.encode()));
+        span.sends(message.len());
+        let gathered = group.transport.all_gather(message, group.deadline()).await;
         let messages = gathered.map_err(|error| (None, group.named(error, &first.at)))?;
         let mut gathered: Vec<Vec<Frame>> =
             operations.iter().map(|_| Vec::with_capacity(messages.len())).collect();
@@ -114,8 +119,10 @@ impl Operation {
         &self,
         frames: impl Iterator<Item = Frame>,
         op: ReduceOp,
+        span: &Span,
     ) -> Result<Vec<Answer>, ListError> {
         let message = Merged::of(frames).encode();
+        span.sends(message.len());
         let merged = self.group.transport.all_reduce(message, op, self.group.deadline()).await;
         let bytes = merged.map_err(|error| (None, self.group.named(error, &self.at)))?;
         // Every rank has the same bytes; rank 0 made them.

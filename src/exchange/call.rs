@@ -54,6 +54,11 @@ impl Exchange {
         &self.name
     }
 
+    /// The layer's name, and its number in the group.
+    pub fn label(&self) -> (&str, u64) {
+        (&self.name, self.layer)
+    }
+
     pub fn group(&self) -> &ProcessGroup {
         &self.group
     }

@@ -5,7 +5,7 @@ use futures::future::try_join_all;
 use web_time::Instant;
 
 use super::member::{Calls, Exchanging, begin, end, exchange};
-use super::{Failure, SyncBatchNorm};
+use super::{Failure, SyncBatchNorm, span};
 use crate::base::CheckedBackward;
 use crate::collective::Phase;
 use crate::config::{AffineGradient, Statistics};
@@ -31,17 +31,23 @@ pub(crate) struct BackwardCall<'r> {
 pub(crate) async fn backward_of<O: Output>(
     calls: Vec<BackwardCall<'_>>,
 ) -> Result<Vec<Gradients<O>>, Failure> {
-    let (communicating, begun) =
-        begin(calls.iter().map(|BackwardCall { layer, saved, .. }| {
-            let exchanges = saved.call().statistics == Statistics::Group;
-            let subject = saved.on_host().map_or(0, |of| of.subject);
-            exchanges.then(|| (layer.member(), Phase::Backward, subject))
-        }));
-    let result = match begun {
-        Ok(()) => steps(calls, &communicating).await,
-        Err(failure) => Err(failure),
+    let ranks = calls.iter().map(|call| call.parts.x.len()).sum();
+    let bytes = || calls.iter().map(|call| call.parts.bytes()).sum();
+    let span = span(Phase::Backward, calls.iter().map(|call| call.layer), ranks, bytes);
+    let work = async {
+        let (communicating, begun) =
+            begin(calls.iter().map(|BackwardCall { layer, saved, .. }| {
+                let exchanges = saved.call().statistics == Statistics::Group;
+                let subject = saved.on_host().map_or(0, |of| of.subject);
+                exchanges.then(|| (layer.member(), Phase::Backward, subject))
+            }));
+        let result = match begun {
+            Ok(()) => steps(calls, &communicating).await,
+            Err(failure) => Err(failure),
+        };
+        end(communicating, result)
     };
-    let done = end(communicating, result)?;
+    let done = span.around(work).await?;
     Ok(done
         .into_iter()
         .filter_map(|(checked, report)| checked.made.into_output(Some(report)))

@@ -5,7 +5,7 @@ use futures::future::try_join_all;
 use web_time::Instant;
 
 use super::member::{Calls, Exchanging, begin, end, exchange};
-use super::{Failure, SyncBatchNorm};
+use super::{Failure, SyncBatchNorm, span};
 use crate::base::CheckedForward;
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
@@ -44,21 +44,28 @@ pub(super) fn normalized<O: Output>((outputs, saved): Done) -> Option<Normalized
 }
 
 async fn forward(calls: Vec<ForwardCall<'_>>, mode: Mode) -> Result<Vec<Done>, Failure> {
-    let (communicating, begun) = begin(calls.iter().map(|call| {
-        let phase = match (mode, call.parts.untracked) {
-            (_, true) => Phase::Recompute,
-            (Mode::Train, false) => Phase::Forward,
-            (Mode::Eval, false) => Phase::Evaluate,
-        };
-        let layer = call.layer;
-        let exchanges = layer.config().statistics(mode) == Statistics::Group;
-        exchanges.then(|| (layer.member(), phase, 0))
-    }));
-    let result = match begun {
-        Ok(()) => steps(calls, &communicating, mode).await,
-        Err(failure) => Err(failure),
+    let phase = |call: &ForwardCall<'_>| match (mode, call.parts.untracked) {
+        (_, true) => Phase::Recompute,
+        (Mode::Train, false) => Phase::Forward,
+        (Mode::Eval, false) => Phase::Evaluate,
     };
-    end(communicating, result)
+    let ranks = calls.iter().map(|call| call.parts.ranks()).sum();
+    let bytes = || calls.iter().map(|call| call.parts.bytes()).sum();
+    let layers = calls.iter().map(|call| call.layer);
+    let span = span(calls.first().map_or(Phase::Forward, phase), layers, ranks, bytes);
+    let work = async {
+        let (communicating, begun) = begin(calls.iter().map(|call| {
+            let layer = call.layer;
+            let exchanges = layer.config().statistics(mode) == Statistics::Group;
+            exchanges.then(|| (layer.member(), phase(call), 0))
+        }));
+        let result = match begun {
+            Ok(()) => steps(calls, &communicating, mode).await,
+            Err(failure) => Err(failure),
+        };
+        end(communicating, result)
+    };
+    span.around(work).await
 }
 
 /// A layer during its call.

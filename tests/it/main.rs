@@ -34,6 +34,7 @@ mod process_groups;
 mod rounding;
 mod shaders;
 mod shared_layer;
+mod spans;
 mod state;
 mod stats_laws;
 mod steps;

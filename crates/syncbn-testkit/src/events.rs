@@ -17,7 +17,7 @@ pub fn hear(
 
 /// Keeps two subscribers. As long as there are fewer than two in a process, `tracing` forgets an
 /// event for all threads where the first thread that comes by it listens to none.
-fn keep_asking() {
+pub fn keep_asking() {
     static KEPT: OnceLock<[Dispatch; 2]> = OnceLock::new();
     KEPT.get_or_init(|| [(); 2].map(|()| Dispatch::new(Listener { targets: &[], heard: |_| {} })));
 }
