@@ -254,7 +254,8 @@ impl Frame {
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    let end = text.floor_char_boundary(usize::from(u16::MAX));
+    let most = text.len().min(usize::from(u16::MAX));
+    let end = (0..=most).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     out.extend((end as u16).to_le_bytes());
     out.extend(&text.as_bytes()[..end]);
 }

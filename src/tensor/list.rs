@@ -58,7 +58,7 @@ impl<'a> List<'a> {
 impl<'a> ListMut<'a> {
     /// The tensors in rank order.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Tensor> {
-        (0..self.len()).map(|rank| match self {
+        (0..self.len()).map(move |rank| match self {
             Self::One(tensor) => tensor,
             Self::Slice(tensors) => &tensors[rank],
             Self::Owned(tensors) => &*tensors[rank],
