@@ -1,7 +1,8 @@
-//! The settings of the layer as plain, serializable data, and their checks.
+//! The settings of a layer as plain data that serde can write and read, and their checks.
 //!
-//! Two constructors carry the defaults of the two conventions; everything else is a builder method.
-//! Knows no device.
+//! Begin with [`BatchNormConfig::torch`] or [`BatchNormConfig::mindspore`], which have the defaults
+//! of the two frameworks. Change single settings with the `with_…` methods. [`TorchArguments`] and
+//! [`MindSporeArguments`] have the parameters of the frameworks' layers under their own names.
 
 mod call;
 mod conventions;
@@ -16,7 +17,7 @@ pub use crate::epilogue::Epilogue;
 use crate::checksum::Checksum;
 use crate::error::ConfigError;
 
-/// Settings of a synchronized batch normalization layer.
+/// Settings of a batch normalization layer.
 ///
 /// ```
 /// use syncbn::{BatchNormConfig, config::Momentum};
@@ -30,10 +31,10 @@ use crate::error::ConfigError;
 pub struct BatchNormConfig {
     /// C, the channels of every input. At least 1.
     pub num_features: usize,
-    /// Added to the variance under the root. Finite, 0 allowed: a constant channel then gives
-    /// y = bias.
+    /// Added to the variance under the root. Finite; 0 is allowed, and a constant channel then
+    /// gives y = bias.
     pub eps: f64,
-    /// How the running statistics follow the batch.
+    /// How much a batch changes the running statistics.
     pub momentum: Momentum,
     /// Whether the layer scales by a learned weight (gamma).
     pub weight: bool,
@@ -43,18 +44,18 @@ pub struct BatchNormConfig {
     pub freeze_affine: bool,
     /// Whether running statistics are kept for evaluation.
     pub track_running_stats: bool,
-    /// Which statistics normalize: `None` by mode, `Some(true)` always the batch's, `Some(false)`
-    /// always the running ones.
+    /// Which statistics normalize. `None`: the batch's in training, the running ones in evaluation.
+    /// `Some(true)`: always the batch's. `Some(false)`: always the running ones.
     pub use_batch_statistics: Option<bool>,
-    /// Which variance enters the running variance.
+    /// Which variance goes into the running variance.
     pub running_variance: RunningVariance,
-    /// What backward returns for weight and bias where it communicates.
+    /// What backward returns for weight and bias in calls that communicate.
     pub affine_gradient: AffineGradient,
     /// What happens to the normalized value before it is written.
     pub epilogue: Epilogue,
-    /// Whether forward keeps a bit per value for backward, with an activation after a residual:
-    /// backward then needs the residual no more. 1/32 of the memory of an f32 input. Where a 16-bit
-    /// input gives an f32 output on a GPU, none is kept, and backward reads the residual.
+    /// Whether forward keeps a mask of one bit per value for backward, with [`Epilogue::AddRelu`].
+    /// Backward then does not need the residual. The mask takes 1/32 of the memory of an f32 input.
+    /// A GPU keeps none if a 16-bit input gives an f32 output; backward reads the residual then.
     #[cfg_attr(feature = "serde", serde(default))]
     pub activation_mask: bool,
     /// Initial weight.
@@ -63,13 +64,13 @@ pub struct BatchNormConfig {
     pub bias_init: Initializer,
     /// Initial running mean.
     pub running_mean_init: Initializer,
-    /// Initial running variance, nowhere negative.
+    /// Initial running variance. No value is negative.
     pub running_var_init: Initializer,
     /// Seed of random initial values.
     pub seed: u64,
 }
 
-/// How running statistics follow the batch: `running ← (1 − f)·running + f·batch`.
+/// How running statistics change with a batch: `running ← (1 − f)·running + f·batch`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Momentum {
@@ -82,7 +83,7 @@ pub enum Momentum {
 }
 
 impl Momentum {
-    /// f for the step that makes the counter `num_batches_tracked`.
+    /// f for the step with which the counter becomes `num_batches_tracked`.
     pub fn new_weight(self, num_batches_tracked: u64) -> f64 {
         match self {
             Self::NewWeight(weight) => weight,
@@ -92,7 +93,7 @@ impl Momentum {
     }
 }
 
-/// Which variance enters the running variance. Normalization itself always uses the biased one.
+/// Which variance goes into the running variance. Normalization itself always uses the biased one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RunningVariance {
@@ -152,7 +153,7 @@ impl BatchNormConfig {
         Self { use_batch_statistics, ..self }
     }
 
-    /// Sets which variance enters the running variance.
+    /// Sets which variance goes into the running variance.
     pub fn with_running_variance(self, running_variance: RunningVariance) -> Self {
         Self { running_variance, ..self }
     }
@@ -172,7 +173,7 @@ impl BatchNormConfig {
         Self { activation_mask, ..self }
     }
 
-    /// Sets whether weight and bias are without gradient.
+    /// Sets whether weight and bias are frozen: applied and saved, but without a gradient.
     pub fn with_freeze_affine(self, freeze_affine: bool) -> Self {
         Self { freeze_affine, ..self }
     }

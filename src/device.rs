@@ -22,14 +22,14 @@ pub use crate::probe::{Arithmetic, Defect, Findings};
 /// enough to notice.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A GPU or the host, on which the tensors of one rank lie. Clones are handles of the same device.
+/// A GPU or the host (CPU), on which the tensors of one rank lie. Clones are handles of the same
+/// device.
 ///
 /// # Who polls
-/// Results of a GPU arrive while somebody polls it. A future of this crate that waits for one does
-/// so itself whenever its executor polls it, for up to 200 µs in which it asks to be polled again
-/// at once; after that a thread of the device waits, asleep otherwise. So futures run under any
-/// executor: `pollster::block_on`, tokio, or another. An application that polls its device itself
-/// may go on doing so. In a browser the event loop does it.
+/// Results of a GPU arrive while somebody polls it. A future of this crate that waits for a result
+/// polls the device itself for up to 200 µs. After that a thread of the device waits. So futures
+/// run under any executor: `pollster::block_on`, tokio, or another. An application that polls its
+/// device itself may go on doing so. In a browser the event loop polls.
 #[derive(Clone, PartialEq)]
 pub struct Device {
     kind: Kind,
@@ -43,9 +43,9 @@ pub(crate) enum Kind {
 }
 
 impl Device {
-    /// Which faster ways the kernels on a GPU take: those that were not switched off, that the
-    /// device has the features for, and that its driver was found to do well;
-    /// [`findings`](Self::findings) has the reason where one is off. `None` for the host.
+    /// The fast paths that kernels on this GPU take: those that are switched on, whose features the
+    /// device has, and that the probe found sound. [`findings`](Self::findings) says why one is
+    /// off. `None` for the host.
     pub fn fast_paths(&self) -> Option<FastPaths> {
         match &self.kind {
             Kind::Gpu(gpu) => Some(gpu.caps().fast_paths()),
@@ -53,9 +53,9 @@ impl Device {
         }
     }
 
-    /// What the driver of a GPU was found to do when the device was opened, and why a way that it
-    /// has the feature for is not taken. `None` for the host, and where nothing could be asked:
-    /// wgpu's no-op device, a browser's device that the application made.
+    /// What the probe found when the device was opened, and why a fast path whose feature is there
+    /// is not taken. `None` for the host, and if nothing could be asked: on wgpu's no-op device,
+    /// and for a device that the application made in a browser.
     pub fn findings(&self) -> Option<&Findings> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.findings(),
@@ -68,7 +68,7 @@ impl Device {
         Self { deadline, ..self }
     }
 
-    /// The same device, timing every compute pass of this crate on it from now on, for all its
+    /// The same device, which from now on times every compute pass of this crate on it, for all its
     /// handles.
     ///
     /// # Errors
@@ -82,13 +82,17 @@ impl Device {
         Ok(self)
     }
 
-    /// The device's own time of the compute passes that this crate has submitted to it since this
-    /// was last called, each from its beginning to its end, added up. Waits until they are done.
+    /// The sum of the device's own times of the compute passes that this crate has submitted to it
+    /// since the last call of this. Each pass is timed from its beginning to its end. The call
+    /// waits until they are done.
     ///
     /// # Errors
     /// [`GpuError::NoTimestamps`] before [`with_timestamps`](Self::with_timestamps);
     /// [`GpuError::TooManyPasses`] after more than 2048 passes, which are forgotten then;
     /// [`GpuError`] when the device is lost or the deadline passes.
+    ///
+    /// # Cancel safety
+    /// A dropped future forgets the times that it was to return.
     pub async fn take_device_time(&self) -> Result<Duration, Error> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.take_time(self.deadline).await,
@@ -96,7 +100,7 @@ impl Device {
         }
     }
 
-    /// Name of the adapter with its backend, or `host`.
+    /// The name of the adapter with its backend, or `host`.
     pub fn name(&self) -> &str {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.name(),
@@ -113,6 +117,9 @@ impl Device {
     ///
     /// # Errors
     /// [`GpuError`] when the device is lost or the deadline passes.
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
     pub async fn wait(&self) -> Result<(), Error> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.wait(self.deadline).await,

@@ -1,11 +1,12 @@
-//! The epilogue: what is done to the normalized value before it is written, adding a residual and
-//! activating.
+//! What happens to the normalized value before it is written: a residual is added, an activation is
+//! applied.
 
-/// The end of the layer: y = act(v) with v = normalized + residual.
+/// The end of the layer: y = act(v), with v = normalized + residual.
 ///
-/// Fused into the kernels that normalize and differentiate, so that v is not kept between forward
-/// and backward: backward forms it again from x, and from the residual where there is one, unless
-/// the layer keeps a mask of the activation.
+/// It is fused into the kernels that normalize and differentiate. Backward computes v again from x,
+/// and from the residual if there is one. With
+/// [`activation_mask`](crate::BatchNormConfig::activation_mask) forward keeps the sign of every v
+/// as one bit, and backward reads that instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Epilogue {
@@ -33,7 +34,7 @@ impl Epilogue {
         !matches!(self, Self::None | Self::Add)
     }
 
-    /// What the activation multiplies values of 0 and below by; 1 without one.
+    /// The factor of the activation for values of 0 and below; 1 without an activation.
     pub fn slope(self) -> f32 {
         match self {
             Self::None | Self::Add => 1.0,

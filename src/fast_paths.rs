@@ -17,8 +17,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct FastPaths {
-    /// Kernels read and write four values at a time, where L (or, channels last, C) is a multiple
-    /// of four.
+    /// Kernels read and write four values at a time. Needs an L (with channels last, a C) that is a
+    /// multiple of four.
     pub quads: bool,
     /// Kernels read f16 as the device's own type, where it has the feature `SHADER_F16` and its
     /// loads keep each of the 65,536 f16 (a NaN as some NaN). It changes no bit of a result.
@@ -40,17 +40,17 @@ impl FastPaths {
         Self { native_f16: false, subgroups: false, ..self }
     }
 
-    /// With four values at a time, or without.
+    /// Switches `quads` on or off.
     pub fn with_quads(self, quads: bool) -> Self {
         Self { quads, ..self }
     }
 
-    /// With the device's own f16, or without.
+    /// Switches `native_f16` on or off.
     pub fn with_native_f16(self, native_f16: bool) -> Self {
         Self { native_f16, ..self }
     }
 
-    /// With merging within subgroups, or without.
+    /// Switches `subgroups` on or off.
     pub fn with_subgroups(self, subgroups: bool) -> Self {
         Self { subgroups, ..self }
     }

@@ -1,22 +1,26 @@
-//! Several layers that do not depend on each other in one call: per device one submission before
-//! the exchange and one after it, and one message to the other ranks for all. Each layer gets the
-//! bits that it would get by itself.
+//! Several layers in one call, with one message to the other ranks.
 //!
-//! The layers are of one process group, and but for [`synchronize`] on the same devices. All ranks
-//! make the same calls, in the same order. An error is [`Error::Joint`] with the number of the
-//! layer that it is of; then no layer's running statistics have changed, unless a device failed
-//! after the exchange, and targets may be partly written. The peers of every layer learn of it,
-//! also where the layers are of several process groups, which is refused.
+//! The layers must not depend on each other. A joint call makes one submission per device before
+//! the exchange and one after it, and sends one message for all layers. Each layer gets the same
+//! bits as by itself.
+//!
+//! The layers belong to one process group. Except for [`synchronize`], they are on the same
+//! devices. All ranks make the same calls, in the same order.
+//!
+//! An error is [`Error::Joint`] with the number of its layer. No layer's running statistics have
+//! changed then, unless a device failed after the exchange. Targets may be partly written. The
+//! peers of every layer learn of the error, also of layers in several process groups, which are
+//! refused.
 //!
 //! ```
 //! use syncbn::{BatchNormConfig, Device, SyncBatchNorm, joint};
 //!
 //! # pollster::block_on(async {
 //! let host = Device::host();
-//! let layers = [1, 2].map(|channels| SyncBatchNorm::new(BatchNormConfig::torch(channels), [host.clone()]));
-//! let [a, b] = layers;
-//! let (a, b) = (a?, b?);
-//! let (x, z) = (host.upload(&[2, 1], &[0.0f32, 2.0])?, host.upload(&[2, 2], &[1.0f32, 2.0, 3.0, 6.0])?);
+//! let layer = |channels| SyncBatchNorm::new(BatchNormConfig::torch(channels), [host.clone()]);
+//! let (a, b) = (layer(1)?, layer(2)?);
+//! let x = host.upload(&[2, 1], &[0.0f32, 2.0])?;
+//! let z = host.upload(&[2, 2], &[1.0f32, 2.0, 3.0, 6.0])?;
 //! let forward = joint::forward_train([(&a, &x), (&b, &z)]).await?;
 //! assert_eq!(forward[1].saved.statistics().unwrap().channels()[1].mean, 4.0);
 //! # Ok::<(), syncbn::Error>(())
@@ -37,11 +41,12 @@ use crate::tensor::Output;
 /// [`SyncBatchNorm::forward_train`] of several layers.
 ///
 /// # Errors
-/// As there; [`ArgumentError::NotJoint`](crate::error::ArgumentError::NotJoint) for a layer
-/// on other devices or of another process group than the first.
+/// As [`SyncBatchNorm::forward_train`];
+/// [`ArgumentError::NotJoint`](crate::error::ArgumentError::NotJoint) for a layer on other devices
+/// or of another process group than the first.
 ///
 /// # Cancel safety
-/// As there.
+/// As [`SyncBatchNorm::forward_train`]: a dropped call fails the process group.
 pub fn forward_train<'a, O: Output, F: Into<Forward<'a, O>>>(
     calls: impl IntoIterator<Item = (&'a SyncBatchNorm, F)>,
 ) -> impl Future<Output = Result<Vec<Normalized<O>>, Error>> {
@@ -75,10 +80,10 @@ fn forward<'a, O: Output, F: Into<Forward<'a, O>>>(
 /// [`SyncBatchNorm::backward`] of several layers, each with what its forward call has saved.
 ///
 /// # Errors
-/// As there, and as [`forward_train`].
+/// As [`SyncBatchNorm::backward`] and [`forward_train`].
 ///
 /// # Cancel safety
-/// As there.
+/// As [`SyncBatchNorm::forward_train`]: a dropped call fails the process group.
 pub fn backward<'a, O: Output>(
     calls: impl IntoIterator<Item = (&'a SyncBatchNorm, &'a Saved, Backward<'a, O>)>,
 ) -> impl Future<Output = Result<Vec<Gradients<O>>, Error>> {
@@ -91,11 +96,14 @@ pub fn backward<'a, O: Output>(
     async move { backward_of(calls).await.map_err(Failure::joint) }
 }
 
-/// [`SyncBatchNorm::synchronize`] of several layers, of statistics or of gradient sums: their
+/// [`SyncBatchNorm::synchronize`] of several layers, of statistics or of gradient sums. Their
 /// devices need not be the same.
 ///
 /// # Errors
-/// As there, and as [`forward_train`].
+/// As [`SyncBatchNorm::synchronize`] and [`forward_train`].
+///
+/// # Cancel safety
+/// As [`Synchronization`].
 pub fn synchronize<'a, T: Mergeable>(
     calls: impl IntoIterator<Item = (&'a SyncBatchNorm, Local<T>)>,
 ) -> Synchronization<Vec<Global<T>>> {

@@ -1,5 +1,4 @@
-//! What a pass takes, and what it gives back: the same for a layer over several devices and for one
-//! on a GPU.
+//! What a pass takes and what it gives back. The requests are the same for both layers.
 
 use std::marker::PhantomData;
 
@@ -71,12 +70,12 @@ impl ForwardParts<'_> {
     }
 }
 
-/// What a forward pass takes: the inputs of its ranks, and where it writes.
+/// What a forward pass reads and where it writes.
 ///
-/// Made of one tensor, which is one rank, or of a list with a tensor for each: `&x`, `&[x, …]`,
-/// `&vec`, `[&x, …]`. Each of these *is* a request where nothing else is to be said:
-/// `layer.forward_train(&x)`. The type `O` is what comes back: a [`Tensor`] for one, a
-/// `Vec<Tensor>` for a list, `()` where the caller gave the targets.
+/// A request is made of one tensor, which is one rank, or of a list with one tensor per rank: `&x`,
+/// `&[x, …]`, `&vec`, `[&x, …]`. If nothing else has to be said, these are requests themselves:
+/// `layer.forward_train(&x)`. The type `O` is what comes back: a [`Tensor`] for one tensor, a
+/// `Vec<Tensor>` for a list, `()` if the caller gave the targets.
 ///
 /// ```
 /// use syncbn::{BatchNormConfig, Device, Forward, SyncBatchNorm};
@@ -109,14 +108,14 @@ pub(crate) struct ForwardParts<'a> {
 }
 
 impl<'a> Forward<'a> {
-    /// Normalizes x, of shape (N, C, spatial…) or (N, spatial…, C) each, into tensors that are made
-    /// for it.
+    /// Normalizes x into tensors that the call allocates. x is of shape (N, C, spatial…) or (N,
+    /// spatial…, C) on each rank.
     pub fn of<X: Ranks<'a>>(x: X) -> Forward<'a, X::Output> {
         Forward::new(Source::Read(x.list()))
     }
 
-    /// Writes y over x, for a call that is never differentiated or whose x the caller can make
-    /// again: backward refuses what such a call has saved.
+    /// Writes y over x. Backward refuses what such a call has saved, because x is gone. Use it for
+    /// a call that is never differentiated, or if the program can make x again.
     pub fn in_place(x: impl RanksMut<'a>) -> Forward<'a, ()> {
         Forward::new(Source::Over(x.list()))
     }
@@ -129,24 +128,25 @@ impl<'a, O: Output> Forward<'a, O> {
         Self { parts, kind: PhantomData }
     }
 
-    /// What the epilogue adds before the activation: of the dimensions, layout and storage type of
-    /// x.
+    /// The residual, which the epilogue adds before the activation. It has the dimensions, layout
+    /// and storage type of x.
     pub fn residual(mut self, residual: impl Ranks<'a>) -> Self {
         self.parts.residual = Some(residual.list());
         self
     }
 
-    /// Running statistics and their counter stay as they are: for a forward pass that is made once
-    /// more, as activation checkpointing does. All ranks must say so.
+    /// Leaves the running statistics and their counter as they are. Activation checkpointing uses
+    /// it when it runs the forward pass again. All ranks must say so.
     pub fn untracked(mut self) -> Self {
         self.parts.untracked = true;
         self
     }
 
-    /// Records the pass into an encoder that the application submits, instead of submitting it. The
-    /// encoder is of the layer's device, and so of its `wgpu::Instance`: wgpu ends the program
-    /// otherwise. For [`BatchNorm`](crate::BatchNorm) alone: a
-    /// [`SyncBatchNorm`](crate::SyncBatchNorm) has to read back and refuses it.
+    /// Records the pass into an encoder of the application instead of submitting it.
+    ///
+    /// Only [`BatchNorm`](crate::BatchNorm) takes it. A [`SyncBatchNorm`](crate::SyncBatchNorm) has
+    /// to read results back, and refuses it. The encoder must belong to the layer's device, and so
+    /// to its `wgpu::Instance`: otherwise wgpu ends the program.
     #[cfg(feature = "gpu")]
     pub fn encode(
         mut self,
@@ -159,8 +159,8 @@ impl<'a, O: Output> Forward<'a, O> {
 }
 
 impl<'a, O: Allocated> Forward<'a, O> {
-    /// Where y goes: of the dimensions, layout and device of x, of its storage type or f32, of any
-    /// where x is f32, in memory of its own.
+    /// The tensors that y is written to. They have the dimensions, layout and device of x, and
+    /// memory of their own. Their storage type is that of x or f32; if x is f32, any.
     pub fn write_to(self, output: impl RanksMut<'a>) -> Forward<'a, ()> {
         let parts = ForwardParts { output: Some(output.list()), ..self.parts };
         Forward { parts, kind: PhantomData }
@@ -173,11 +173,11 @@ impl<'a, X: Ranks<'a>> From<X> for Forward<'a, X::Output> {
     }
 }
 
-/// What a backward pass takes: x, the gradient of y, and where the gradients go.
+/// What a backward pass reads and where the gradients go.
 ///
-/// Without a target everything is made and returned. With any, only what is named is computed: a
-/// target may be an `Option`, as what an autograd wants is known at run time. The exchange takes
-/// place in any case.
+/// Without a target the call computes all gradients, allocates them and returns them. With at least
+/// one target it computes only what has a target. A target may be an `Option`, because an autograd
+/// knows at run time what it wants. The exchange takes place in any case.
 #[derive(Debug)]
 #[must_use = "a request does nothing until a layer gets it"]
 pub struct Backward<'a, O: Output = Tensor> {
@@ -241,8 +241,9 @@ pub(crate) struct Targets<'a> {
 }
 
 impl<'a> Backward<'a> {
-    /// x is that of forward, unchanged; grad_output has its dimensions, and may be of the other
-    /// layout, and f32 with x of 16 bits or the other way round.
+    /// Takes the x of forward, unchanged, and grad_output, the gradient of y. grad_output has the
+    /// dimensions of x. It may have the other layout. It may be f32 with an x of 16 bits, or the
+    /// other way round.
     pub fn of<X: Ranks<'a>>(
         x: X,
         grad_output: impl Ranks<'a, Output = X::Output>,
@@ -250,8 +251,8 @@ impl<'a> Backward<'a> {
         Backward::new(x.list(), Source::Read(grad_output.list()), None)
     }
 
-    /// Writes the gradient of x over grad_output, which has the layout and storage type of x.
-    /// Others go to their targets.
+    /// Writes the gradient of x over grad_output, which has the layout and storage type of x. Other
+    /// gradients go to their targets.
     pub fn in_place(x: impl Ranks<'a>, grad_output: impl RanksMut<'a>) -> Backward<'a, ()> {
         Backward::new(x.list(), Source::Over(grad_output.list()), Some(Targets::default()))
     }
@@ -278,42 +279,44 @@ impl<'a, O: Output> Backward<'a, O> {
         Backward { parts, kind: PhantomData }
     }
 
-    /// The residual of forward, where [`Saved::needs_residual`] says so.
+    /// The residual of forward. It is needed if [`Saved::needs_residual`] says so.
     pub fn residual(mut self, residual: impl Ranks<'a>) -> Self {
         self.parts.residual = Some(residual.list());
         self
     }
 
-    /// x and the residual are not the tensors of forward, but hold the same values: loaded again,
-    /// or computed again. Without it another tensor is refused, since it mostly is a mistake; with
-    /// it only dimensions, layout and storage type are compared, and other values make the
-    /// gradients wrong.
+    /// Says that x and the residual are other tensors than those of forward, with the same values:
+    /// loaded again, or computed again.
+    ///
+    /// Without it another tensor is refused, because it usually is a mistake. With it only
+    /// dimensions, layout and storage type are compared. Other values then give wrong gradients.
     pub fn recomputed(mut self) -> Self {
         self.parts.recomputed = true;
         self
     }
 
-    /// Where the gradient of x goes: of its dimensions, layout and storage type.
+    /// The target of the gradient of x, with the dimensions, layout and storage type of x.
     pub fn input_gradient(self, target: impl Target<'a>) -> Backward<'a, ()> {
         self.with_target(|targets| targets.input = target.target())
     }
 
-    /// Where the gradient of the weight goes, (C) f32 for each rank.
+    /// The target of the gradient of the weight, (C) f32 on each rank.
     pub fn weight_gradient(self, target: impl Target<'a>) -> Backward<'a, ()> {
         self.with_target(|targets| targets.weight = target.target())
     }
 
-    /// Where the gradient of the bias goes, (C) f32 for each rank.
+    /// The target of the gradient of the bias, (C) f32 on each rank.
     pub fn bias_gradient(self, target: impl Target<'a>) -> Backward<'a, ()> {
         self.with_target(|targets| targets.bias = target.target())
     }
 
-    /// Where the gradient of the residual goes: of the dimensions, layout and storage type of x.
+    /// The target of the gradient of the residual, with the dimensions, layout and storage type of
+    /// x.
     pub fn residual_gradient(self, target: impl Target<'a>) -> Backward<'a, ()> {
         self.with_target(|targets| targets.residual = target.target())
     }
 
-    /// As [`Forward::encode`].
+    /// Records the pass into an encoder of the application: see [`Forward::encode`].
     #[cfg(feature = "gpu")]
     pub fn encode(
         mut self,
@@ -326,39 +329,40 @@ impl<'a, O: Output> Backward<'a, O> {
 }
 
 impl Backward<'_, ()> {
-    /// Adds the gradients of weight and bias to what their targets hold, each rounded to f32 first,
-    /// instead of replacing it. Those of x and of the residual are replaced all the same.
+    /// Adds the gradients of weight and bias to what their targets hold, instead of replacing it.
+    /// Each gradient is rounded to f32 first. The gradients of x and of the residual are replaced
+    /// as usual.
     pub fn accumulate(mut self) -> Self {
         self.parts.accumulate = true;
         self
     }
 }
 
-/// What a forward pass gives back.
+/// What a forward pass returns.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Normalized<O = Tensor> {
-    /// y, of the dimensions, layout, storage type and device of x; `()` where the caller gave the
+    /// y, with the dimensions, layout, storage type and device of x; `()` if the caller gave the
     /// targets.
     pub output: O,
     /// What backward needs of this call.
     pub saved: Saved,
 }
 
-/// What a backward pass gives back.
+/// What a backward pass returns.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Gradients<O = Tensor> {
-    /// The gradient of x, of its dimensions; `()` where the caller gave targets.
+    /// The gradient of x, with its dimensions; `()` if the caller gave targets.
     pub input: O,
-    /// That of the weight, (C) f32; `None` without a weight, where it is frozen, or where the
-    /// caller gave targets.
+    /// The gradient of the weight, (C) f32. `None` if the layer has no weight, if it is frozen, or
+    /// if the caller gave targets.
     pub weight: Option<O>,
-    /// That of the bias, (C) f32, as that of the weight.
+    /// The gradient of the bias, (C) f32. `None` in the same cases as for the weight.
     pub bias: Option<O>,
-    /// That of the residual, of the dimensions of x; `None` without a residual, or where the caller
-    /// gave targets.
+    /// The gradient of the residual, with the dimensions of x. `None` if there is no residual, or
+    /// if the caller gave targets.
     pub residual: Option<O>,
-    /// Sums and times of the call; `None` where nothing is read back.
+    /// Sums and times of the call. `None` if nothing was read back.
     pub report: Option<BackwardReport>,
 }

@@ -11,13 +11,14 @@ use crate::error::ArgumentError;
 use crate::stats::{ForwardReport, GlobalStatistics, Normalization, PerRank};
 use crate::tensor::{Seen, Tensor};
 
-/// What one forward call saved, for the backward pass of the same layer. Clones are the same.
+/// What a forward call saved for the backward pass of the same layer. Clones are the same.
 ///
-/// It keeps the statistics that normalized, where
-/// [`activation_mask`](crate::BatchNormConfig::activation_mask) asks for it a bit per value, and
-/// recognizes the inputs: they are given again to backward, unchanged, and y is not needed. Each
-/// call has its own, so that a layer may run several times before backward. Settings that are
-/// changed meanwhile hold for later calls.
+/// It holds the statistics that normalized. It holds a mask of one bit per value if
+/// [`activation_mask`](crate::BatchNormConfig::activation_mask) asks for one. It holds no
+/// activation: backward takes the inputs again, unchanged, and recognizes them. y is not needed.
+///
+/// Every call has its own, so a layer may run several times before backward. Settings that change
+/// in between hold for later calls.
 #[derive(Clone, Debug)]
 pub struct Saved {
     call: Arc<SavedCall>,
@@ -169,22 +170,23 @@ impl Saved {
         }
     }
 
-    /// The statistics of all ranks that normalized; `None` where each rank used its own or running
-    /// ones, and where they are on the device.
+    /// The statistics of all ranks that normalized. `None` if each rank used its own statistics or
+    /// the running ones, and if the statistics are on the device.
     pub fn statistics(&self) -> Option<&GlobalStatistics> {
         self.on_host().ok()?.global.as_ref()
     }
 
-    /// Local statistics and times of the call; `None` where nothing was read back.
+    /// Local statistics and times of the call. `None` if nothing was read back.
     pub fn report(&self) -> Option<&ForwardReport> {
         self.on_host().ok().map(|of| &of.report)
     }
 
     /// Mean and 1/√(var + eps), (C) f32 each, with which a [`BatchNorm`](crate::BatchNorm)
-    /// normalized a rank, where they lie on the device; `None` for a
-    /// [`SyncBatchNorm`](crate::SyncBatchNorm), whose [`statistics`](Self::statistics) are on the
-    /// host. They are there when the pass has run, and as long as a clone of this or a handle of
-    /// one of them is.
+    /// normalized a rank. They lie on the device.
+    ///
+    /// `None` for a [`SyncBatchNorm`](crate::SyncBatchNorm), whose [`statistics`](Self::statistics)
+    /// are on the host. The values are there once the pass has run. They stay as long as a clone of
+    /// this or a handle of one of them exists.
     pub fn mean_and_inv_std(&self, rank: usize) -> Option<[&Tensor; 2]> {
         match &self.of {
             Normalized::OnDevice(of) if rank < self.call.x.len() => {
@@ -194,13 +196,13 @@ impl Saved {
         }
     }
 
-    /// Whether backward needs the residual of the call again: it decides on the sign of v,
-    /// what entered the activation, unless the layer keeps a mask that says so.
+    /// Whether backward needs the residual of the call again. The residual decides the sign of the
+    /// value that enters the activation. A mask makes it unnecessary.
     pub fn needs_residual(&self) -> bool {
         self.call.needs_residual()
     }
 
-    /// Bytes of device or host memory that the call keeps for backward beyond statistics: its
+    /// Bytes of device or host memory that the call keeps for backward besides statistics: its
     /// masks.
     pub fn mask_bytes(&self) -> u64 {
         self.call.masks.iter().map(Mask::size_bytes).sum()

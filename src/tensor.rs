@@ -24,8 +24,8 @@ pub(crate) use seen::Seen;
 
 /// A tensor on a device, row-major without gaps, of one of the storage types of [`DType`].
 ///
-/// On a GPU it is a slice of a buffer, of its own or of the application's. On the host it owns its
-/// values.
+/// On a GPU it is a slice of a buffer, which is its own or the application's. On the host it owns
+/// its values.
 #[derive(Debug)]
 pub struct Tensor {
     device: Device,
@@ -103,7 +103,7 @@ impl Tensor {
         }
     }
 
-    /// The same memory, its dimensions read in another layout: (N, spatial…, C) with
+    /// The same memory with its dimensions read in another layout: (N, spatial…, C) with
     /// [`Layout::ChannelsLast`].
     pub fn with_layout(self, layout: Layout) -> Self {
         Self { layout, ..self }
@@ -114,12 +114,11 @@ impl Tensor {
         Ok(self.device.zeros_of(&self.dims, self.dtype)?.with_layout(self.layout))
     }
 
-    /// Replaces all values; they are as many as the tensor has, and of its storage type. On a GPU
-    /// copies are of whole words: where a 16-bit tensor has an odd number of elements, the rest of
-    /// its last word becomes 0.
+    /// Replaces all values. There must be as many as the tensor has elements, of its storage type.
     ///
-    /// On a GPU it is written at once: before everything that is recorded in an encoder and not yet
-    /// submitted.
+    /// On a GPU the write happens at once, before everything that is recorded in an encoder and not
+    /// yet submitted. Copies there are of whole words: if a 16-bit tensor has an odd number of
+    /// elements, the rest of its last word becomes 0.
     ///
     /// # Errors
     /// [`ArgumentError::Length`], [`ArgumentError::DType`], or [`ArgumentError::Usage`] for an
@@ -167,8 +166,8 @@ impl Tensor {
         self.element_count() as u64 * self.dtype.size_bytes()
     }
 
-    /// The values of a tensor on the host, where they lie; `None` on a GPU, or where they are
-    /// stored as another type.
+    /// The values of a tensor on the host, without a copy. `None` on a GPU, and if they are stored
+    /// as another type.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
         match &self.memory {
             Memory::Host { values, .. } if self.dtype == T::DTYPE => Some(values.slice()),
@@ -176,8 +175,8 @@ impl Tensor {
         }
     }
 
-    /// [`as_slice`](Self::as_slice) for writing: a forward call that read the tensor before can no
-    /// longer be differentiated.
+    /// [`as_slice`](Self::as_slice) for writing. Backward then refuses a forward call that has read
+    /// the tensor before.
     pub fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
         match &mut self.memory {
             Memory::Host { values, .. } if self.dtype == T::DTYPE => Some(values.slice_mut()),
@@ -185,8 +184,8 @@ impl Tensor {
         }
     }
 
-    /// The same memory of a GPU as another `Tensor`, which costs no copy: what is written through
-    /// one is read through the other.
+    /// The same memory of a GPU as another `Tensor`, without a copy. Each sees what is written
+    /// through the other.
     ///
     /// # Errors
     /// [`ArgumentError::NotAGpu`] on the host, where a tensor owns its values.
@@ -214,23 +213,29 @@ impl Tensor {
         Self { layout, lease, ..Self::new(&self.device, &self.dims, self.dtype, memory) }
     }
 
-    /// Brings the values to the caller, as f32: exact for every storage type.
+    /// Reads the values back, as f32. This is exact for every storage type.
     ///
     /// # Errors
     /// [`GpuError`](crate::error::GpuError) when the device is lost, refuses the copy, or does not
     /// deliver within its deadline; [`ArgumentError::Usage`] for an application's buffer without
     /// `COPY_SRC`.
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
     pub async fn to_vec(&self) -> Result<Vec<f32>, Error> {
         with_element!(self.dtype, T => {
             Ok(self.to_vec_of::<T>().await?.into_iter().map(T::to_f32).collect())
         })
     }
 
-    /// Brings the values to the caller as they are stored.
+    /// Reads the values back as they are stored.
     ///
     /// # Errors
-    /// [`ArgumentError::DType`] when they are stored as another type;
-    /// [`GpuError`](crate::error::GpuError) as [`to_vec`](Self::to_vec).
+    /// [`ArgumentError::DType`] when they are stored as another type; otherwise as
+    /// [`to_vec`](Self::to_vec).
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
     pub async fn to_vec_of<T: Element>(&self) -> Result<Vec<T>, Error> {
         self.check_dtype::<T>()?;
         if self.element_count() == 0 {

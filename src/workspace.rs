@@ -4,18 +4,23 @@ use crate::device::Device;
 use crate::error::ArgumentError;
 use crate::gpu::Memory;
 
-/// Memory of one GPU that encoded calls use again, so that a step makes no buffer and no bind group
-/// once each call has been recorded in it. One workspace serves any number of layers.
+/// Memory of one GPU for passes that are recorded into the application's encoders. One workspace
+/// serves any number of layers.
 ///
-/// What a call needs only while it runs, the next call of the workspace uses again. What forward
-/// saves is recycled when the last clone of its [`Saved`](crate::Saved) is dropped, and is then
-/// written by a later call. So encoders that use one workspace are to be submitted in the order in
-/// which they were recorded, or a `Saved` is to be kept until the encoder with its backward has
-/// been submitted: also that of another workspace. What is recorded counts as written, whether its
-/// encoder is submitted or not.
+/// After each call has been recorded once, a step makes no buffer and no bind group. Memory that a
+/// call needs only while it runs goes to the next call of the workspace. What forward saves is
+/// recycled when the last clone of its [`Saved`](crate::Saved) is dropped; a later call then writes
+/// to it.
 ///
-/// Memory is kept by size: where batches are of many sizes, [`clear`](Self::clear) lets go of what
-/// is not in use.
+/// Two rules follow:
+///
+/// * Submit the encoders of one workspace in the order in which they were recorded. Otherwise keep
+///   each `Saved`, also of another workspace, until the encoder with its backward has been
+///   submitted.
+/// * A recorded pass counts as written, whether its encoder is submitted or not.
+///
+/// Memory is kept by size. If batches have many sizes, [`clear`](Self::clear) frees what is not in
+/// use.
 #[derive(Debug)]
 pub struct Workspace {
     device: Device,
@@ -23,13 +28,13 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// An empty workspace; the first calls fill it. On the host, which encodes nothing, it is of no
-    /// use.
+    /// An empty workspace, which the first calls fill. On the host it has no use, because nothing
+    /// is recorded there.
     pub fn new(device: &Device) -> Self {
         Self { device: device.clone(), memory: Memory::new() }
     }
 
-    /// Lets go of the memory that no `Saved` and no call uses; later calls make theirs anew.
+    /// Frees the memory that no `Saved` and no call uses. Later calls make theirs anew.
     pub fn clear(&mut self) {
         self.memory.clear();
     }

@@ -23,6 +23,9 @@ impl ProcessGroup {
     /// The same on every rank: [`GroupError`] for a rank out of range, in two lists or twice in
     /// one, or a partition that differs between ranks;
     /// [`ExchangeError`](crate::error::ExchangeError) when a rank does not take part.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped before it is ready fails the group.
     pub async fn partition(&self, lists: &[Vec<usize>]) -> Result<Self, Error> {
         let wanted = self.gather_wishes(Phase::Partition, lists).await?;
         // What most ranks ask for is expected, of equally frequent wishes that of the lowest rank.
@@ -47,6 +50,9 @@ impl ProcessGroup {
     ///
     /// # Errors
     /// As [`partition`](Self::partition); [`GroupError`] also where a rank is not among its own.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped before it is ready fails the group.
     pub async fn subgroup(&self, ranks: &[usize]) -> Result<Self, Error> {
         let mut own = ranks.to_vec();
         own.sort_unstable();

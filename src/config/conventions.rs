@@ -1,11 +1,12 @@
-//! The parameters of the two conventions under their own names, and the way between them and the
-//! configuration.
+//! The parameters of the two conventions under their own names, and the conversion to the
+//! configuration and back.
 
 use super::{AffineGradient, BatchNormConfig, Initializer, Momentum, RunningVariance};
 use crate::epilogue::Epilogue;
 use crate::error::ConfigError;
 
-/// The parameters of `torch.nn.SyncBatchNorm`, under its names.
+/// The parameters of `torch.nn.SyncBatchNorm`, under its names. `mindspore.mint.nn.SyncBatchNorm`
+/// has the same ones except `bias`.
 ///
 /// ```
 /// use syncbn::{BatchNormConfig, config::TorchArguments};
@@ -22,7 +23,7 @@ pub struct TorchArguments {
     pub eps: f64,
     /// Weight of the new batch, 0.1 by default; `None` for the cumulative average.
     pub momentum: Option<f64>,
-    /// Whether there is a weight, and a bias where `bias` says so.
+    /// Whether there is a weight, and a bias if `bias` says so.
     pub affine: bool,
     /// Whether an affine layer has a bias (newer versions).
     pub bias: bool,
@@ -116,7 +117,8 @@ impl TryFrom<&BatchNormConfig> for TorchArguments {
     }
 }
 
-/// The parameters of `mindspore.nn.SyncBatchNorm`, under its names.
+/// The parameters of `mindspore.nn.SyncBatchNorm`, under its names: the signature up to MindSpore
+/// 2.10. For the newer one see [`TorchArguments`].
 ///
 /// ```
 /// use syncbn::{BatchNormConfig, config::MindSporeArguments};
@@ -133,7 +135,7 @@ pub struct MindSporeArguments {
     pub eps: f64,
     /// Weight of the old value, in \[0, 1\]; 0.9 by default.
     pub momentum: f64,
-    /// Whether gamma and beta are trained; without it they are there all the same, frozen.
+    /// Whether gamma and beta are trained. Without it they exist all the same, frozen.
     pub affine: bool,
     /// Initial gamma; ones by default.
     pub gamma_init: Initializer,

@@ -1,5 +1,5 @@
-//! Initial values of parameters and running statistics: the same on every rank that has the same
-//! configuration.
+//! Initial values of parameters and running statistics. Ranks with the same configuration get the
+//! same values.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,11 +9,11 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::error::ConfigError;
 
-/// How a vector of C values begins.
+/// The initial values of a vector with one value per channel.
 ///
-/// The random ones draw from a generator seeded by the configuration, so that all ranks start
-/// alike; their numbers are the same on every platform. Parsed from the names that MindSpore
-/// accepts for a vector, or from a number:
+/// The random ones draw from a generator that the configuration seeds, so all ranks start alike.
+/// Their values are the same on every platform. An initializer is parsed from a number, or from the
+/// names that MindSpore accepts for a vector:
 ///
 /// ```
 /// use syncbn::config::Initializer;

@@ -8,21 +8,27 @@ use crate::trace;
 
 impl Device {
     /// The distinct adapters of the machine: discrete GPUs first, then integrated ones, then
-    /// others, software drivers last.
+    /// others, software drivers last. The list is empty if there is no driver.
     ///
-    /// OpenGL is left out: it lists adapters a second time that Vulkan, Metal or DX12 list already.
-    /// The adapters are fresh, as some platforms let an adapter give only one device; call again
-    /// for another. An empty list where there is no driver.
+    /// OpenGL is left out, because it lists adapters again that Vulkan, Metal or DX12 list already.
+    /// Every call returns fresh adapters, because on some platforms an adapter gives only one
+    /// device.
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
     pub async fn adapters() -> Vec<wgpu::Adapter> {
         adapters().await
     }
 
-    /// The first of the [`adapters`](Self::adapters), opened: a GPU, or a software driver where
-    /// there is no other.
+    /// Opens the first of the [`adapters`](Self::adapters): a GPU, or a software driver if there is
+    /// no GPU.
     ///
     /// # Errors
-    /// [`GpuError::NoAdapter`] where there is no driver; otherwise as
+    /// [`GpuError::NoAdapter`] if there is no driver; otherwise as
     /// [`from_adapter`](Self::from_adapter).
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
     pub async fn gpu() -> Result<Self, Error> {
         match adapters().await.first() {
             Some(adapter) => Self::from_adapter(adapter).await,
@@ -30,12 +36,14 @@ impl Device {
         }
     }
 
-    /// All GPUs of the machine, opened, or the host alone where there is none. A software driver is
-    /// not a GPU: the host itself is faster. A `tracing` event says which.
+    /// Opens all GPUs of the machine. Returns the host alone if there is none. A software driver
+    /// does not count as a GPU, because the host is faster. A `tracing` event names the devices.
     ///
     /// # Errors
-    /// [`GpuError::RequestDevice`] when a GPU does not open; without the feature `host`
-    /// [`GpuError::NoAdapter`] where there is none.
+    /// [`GpuError::RequestDevice`] when a GPU does not open.
+    ///
+    /// # Cancel safety
+    /// A dropped future closes what it has opened.
     pub async fn all() -> Result<Vec<Self>, Error> {
         let mut devices = Vec::new();
         for adapter in adapters().await {
@@ -52,33 +60,39 @@ impl Device {
         Ok(devices)
     }
 
-    /// The limits that an application's device must have: the portable ones of WebGPU. With larger
-    /// ones, of the adapter, larger tensors fit.
+    /// The limits that an application's device must have: WebGPU's portable ones. With the larger
+    /// limits of its adapter, larger tensors fit.
     pub fn required_limits() -> wgpu::Limits {
         wgpu::Limits::default()
     }
 
-    /// The features by which kernels are faster where an adapter has them; none is needed.
+    /// The features that make kernels faster if an adapter has them. None is needed.
     pub fn optional_features() -> wgpu::Features {
         OPTIONAL_FEATURES
     }
 
-    /// Opens a device on an adapter. Several may be opened on one adapter, as virtual devices.
+    /// Opens a device on an adapter. Several devices on one adapter are virtual devices.
     ///
-    /// The driver is asked what it really does ([`findings`](Self::findings)) before any of its
-    /// faster ways is relied on.
+    /// A probe asks the driver what it really does ([`findings`](Self::findings)) before any fast
+    /// path relies on it.
     ///
     /// # Errors
     /// [`GpuError::RequestDevice`] when the driver refuses;
-    /// [`LimitError::Device`](crate::error::LimitError::Device) when it is below the portable
-    /// limits of WebGPU.
+    /// [`LimitError::Device`](crate::error::LimitError::Device) when the device is below the
+    /// portable limits of WebGPU.
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
     pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self, Error> {
         Self::from_adapter_with(adapter, FastPaths::ALL).await
     }
 
-    /// [`from_adapter`](Self::from_adapter) with some of the device's faster ways only.
+    /// [`from_adapter`](Self::from_adapter) with some of the [`FastPaths`] only.
     ///
     /// # Errors
+    /// As [`from_adapter`](Self::from_adapter).
+    ///
+    /// # Cancel safety
     /// As [`from_adapter`](Self::from_adapter).
     pub async fn from_adapter_with(
         adapter: &wgpu::Adapter,
@@ -87,25 +101,26 @@ impl Device {
         Ok(Self { kind: Kind::Gpu(Gpu::open(adapter, paths).await?), deadline: DEFAULT_DEADLINE })
     }
 
-    /// Uses a device that the application already has. Its error and device-lost handlers are left
-    /// alone.
+    /// Uses a device that the application already has. Its error and device-lost handlers stay as
+    /// they are.
     ///
-    /// Submits a few small kernels that ask the driver what it really does
-    /// ([`findings`](Self::findings)), and waits on this thread until they are done, behind
-    /// whatever the queue has to do: milliseconds for the first device of an adapter in a process,
-    /// nothing for the next one. Where no answer comes within 10 s, as on a device that is lost,
-    /// the ways that it would have proven are off. In a browser, where waiting is impossible, they
-    /// are off too. Callbacks of the application may be called meanwhile, as whenever a device is
-    /// polled.
+    /// The call submits a few small kernels that ask the driver what it really does
+    /// ([`findings`](Self::findings)). It waits on this thread until they are done, behind the work
+    /// that the queue already has. The first device of an adapter in a process takes milliseconds,
+    /// a further one nothing. Callbacks of the application may run meanwhile, as whenever a device
+    /// is polled.
+    ///
+    /// If no answer comes within 10 s, as on a lost device, the fast paths that need proof stay
+    /// off. In a browser, where waiting is impossible, they stay off too.
     ///
     /// # Errors
-    /// [`LimitError::Device`](crate::error::LimitError::Device) when its limits are below the
-    /// portable ones of WebGPU.
+    /// [`LimitError::Device`](crate::error::LimitError::Device) when the limits are below WebGPU's
+    /// portable ones.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
         Self::from_wgpu_with(device, queue, FastPaths::ALL)
     }
 
-    /// [`from_wgpu`](Self::from_wgpu) with some of the device's faster ways only.
+    /// [`from_wgpu`](Self::from_wgpu) with some of the [`FastPaths`] only.
     ///
     /// # Errors
     /// As [`from_wgpu`](Self::from_wgpu).

@@ -19,8 +19,7 @@ impl ProcessGroup {
     /// the same bits, whichever transport carries them.
     ///
     /// Every rank must call it, in the same order among its other calls in the group, those of
-    /// layers included. A future that is dropped before its end fails the group. A group of one
-    /// rank changes nothing.
+    /// layers included. A group of one rank changes nothing.
     ///
     /// ```
     /// use syncbn::{ProcessGroup, collective::LocalGroup};
@@ -42,6 +41,9 @@ impl ProcessGroup {
     /// # Errors
     /// [`ExchangeError`] when a rank does not take part, does something else, or gives slices of
     /// other lengths. All values are unchanged then.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped before it is ready fails the group.
     pub fn all_reduce_sum<'a, V: AsMut<[f32]> + ?Sized + 'a>(
         &self,
         values: impl IntoIterator<Item = &'a mut V>,
@@ -97,6 +99,9 @@ impl ProcessGroup {
     ///
     /// # Errors
     /// [`ExchangeError`] when a rank does not take part or does something else, on every rank.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped before it is ready fails the group.
     pub async fn all_gather(&self, message: &[u8]) -> Result<Vec<Arc<[u8]>>, Error> {
         if self.world_size() == 1 {
             return Ok(vec![message.into()]);
@@ -132,6 +137,9 @@ impl ProcessGroup {
     /// [`GroupError::OutOfRange`] on all ranks for a rank that does not exist; the group goes on.
     /// [`ExchangeError`] when a rank does not take part, does something else, asks for another
     /// rank, or gives another length. All values are unchanged then.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped before it is ready fails the group.
     pub async fn broadcast(&self, from: usize, values: &mut [f32]) -> Result<(), Error> {
         let (world_size, length) = (self.world_size(), values.len());
         if world_size > 1 {
@@ -170,6 +178,9 @@ impl ProcessGroup {
     ///
     /// # Errors
     /// [`ExchangeError`] when a rank does not come or does something else.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped before it is ready fails the group.
     pub async fn barrier(&self) -> Result<(), Error> {
         if self.world_size() > 1 {
             self.gather(self.header(Phase::Barrier), Payload::Bytes(Vec::new()), |_, _| Ok(()))

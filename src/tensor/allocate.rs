@@ -1,4 +1,4 @@
-//! Making tensors: from values, of zeros.
+//! Making tensors: from values, of zeros, as slices of the application's buffers.
 
 use crate::device::{Device, Kind};
 use crate::dtype::{DType, Element};
@@ -12,7 +12,7 @@ impl Device {
     /// A tensor with these values, stored as they are: f32, [`half::f16`] or [`half::bf16`].
     ///
     /// # Errors
-    /// [`ArgumentError::Length`] when `values` are not as many as `dims` say;
+    /// [`ArgumentError::Length`] when the number of `values` is not that of `dims`;
     /// [`LimitError::Buffer`] or [`GpuError::OutOfMemory`] when the device cannot hold them.
     pub fn upload<T: Element>(&self, dims: &[usize], values: &[T]) -> Result<Tensor, Error> {
         let expected = element_count(dims)?;
@@ -46,7 +46,7 @@ impl Device {
         self.zeros_of(dims, DType::F32)
     }
 
-    /// A tensor of zeros.
+    /// A tensor of zeros of any storage type.
     ///
     /// # Errors
     /// As [`zeros`](Self::zeros).

@@ -9,17 +9,17 @@ use crate::gpu::{BufferSlice, Gpu, Lease};
 use crate::shape::element_count;
 
 impl Device {
-    /// A tensor that is a slice of the application's buffer, from `offset_bytes` on, stored as f32.
-    /// The buffer must be of this device, and so of its `wgpu::Instance`: wgpu cannot tell buffers
-    /// of two instances apart.
+    /// A tensor of f32 that is a slice of the application's buffer, from `offset_bytes` on.
     ///
-    /// Inputs and outputs may be slices of one buffer, as long as they share no byte. To be read
-    /// with [`Tensor::to_vec`], the buffer needs `COPY_SRC`.
+    /// The buffer must belong to this device, and so to its `wgpu::Instance`: wgpu cannot
+    /// distinguish buffers of two instances. Inputs and outputs may be slices of one buffer if they
+    /// share no byte. [`Tensor::to_vec`] needs the usage `COPY_SRC`, [`Tensor::write`] needs
+    /// `COPY_DST`.
     ///
     /// # Errors
     /// [`ArgumentError`] when the slice does not fit the buffer, is not aligned to the device's
-    /// `min_storage_buffer_offset_alignment`, lacks the usage `STORAGE`, or when the device is the
-    /// host.
+    /// `min_storage_buffer_offset_alignment`, or lacks the usage `STORAGE`, and when the device is
+    /// the host.
     pub fn wrap(
         &self,
         buffer: wgpu::Buffer,
@@ -29,8 +29,8 @@ impl Device {
         self.wrap_as(buffer, offset_bytes, dims, DType::F32)
     }
 
-    /// [`wrap`](Self::wrap) with another storage type. The slice ends at a whole word of 4 bytes;
-    /// where a 16-bit tensor has an odd number of elements, no kernel touches the rest of its last
+    /// [`wrap`](Self::wrap) with another storage type. The slice ends at a whole word of 4 bytes.
+    /// If a 16-bit tensor has an odd number of elements, no kernel touches the rest of its last
     /// word.
     ///
     /// # Errors
@@ -52,13 +52,13 @@ impl Device {
 }
 
 impl Tensor {
-    /// The part of a buffer that a tensor on a GPU is, to be bound by a kernel of the
-    /// application's: the buffer, the offset and the size in bytes, a multiple of 4. `None` on the
-    /// host, and for a tensor without elements.
+    /// The part of a buffer that a tensor on a GPU is: the buffer, the offset and the size in
+    /// bytes, a multiple of 4. A kernel of the application can bind it. `None` on the host, and for
+    /// a tensor without elements.
     ///
-    /// This crate does not see what such a kernel writes, nor what is written through a tensor that
-    /// [`Device::wrap`] makes of this buffer: overwriting an input between forward and backward
-    /// makes the gradients wrong.
+    /// This crate does not see what such a kernel writes. It sees no write to the same buffer
+    /// through a tensor that [`Device::wrap`] makes either. Overwriting an input between forward
+    /// and backward makes the gradients wrong.
     pub fn binding(&self) -> Option<wgpu::BufferBinding<'_>> {
         match &self.memory {
             Memory::Gpu { slice, .. } => {

@@ -83,26 +83,26 @@ impl<'a> ListMut<'a> {
     }
 }
 
-/// What a call reads: one tensor for one rank, or a list for as many: `&x`, `&[x, …]`, `&vec`,
-/// `[&x, …]`, `Vec<&Tensor>`.
+/// The tensors that a call reads: one tensor for one rank, or a list with one tensor per rank.
+/// These are `&x`, `&[x, …]`, `&vec`, `[&x, …]` and `Vec<&Tensor>`.
 ///
-/// Implemented by this crate alone.
+/// Only this crate implements it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a tensor or list of tensors to read",
     label = "give `&x`, `&[x, …]`, `&vec`, `[&x, …]` or a `Vec<&Tensor>`",
     note = "of an `x: &mut Tensor` the layer reads `&*x`"
 )]
 pub trait Ranks<'a>: sealed::Sealed {
-    /// What is returned where no target is given: a [`Tensor`] for one, a `Vec<Tensor>` for a list.
+    /// What comes back without targets: a [`Tensor`] for one tensor, a `Vec<Tensor>` for a list.
     type Output: Allocated;
 
     #[doc(hidden)]
     fn list(self) -> List<'a>;
 }
 
-/// What a call writes: as [`Ranks`], with `&mut`.
+/// The tensors that a call writes: as [`Ranks`], with `&mut`.
 ///
-/// Implemented by this crate alone.
+/// Only this crate implements it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a tensor or list of tensors to write",
     label = "give `&mut y`, `&mut [y, …]`, `&mut vec`, `[&mut y, …]` or a `Vec<&mut Tensor>`"
@@ -112,18 +112,18 @@ pub trait RanksMut<'a>: sealed::SealedMut {
     fn list(self) -> ListMut<'a>;
 }
 
-/// Where a gradient is written: [`RanksMut`], or an `Option` of it, where `None` is not wanted.
+/// The target of a gradient: [`RanksMut`], or an `Option` of it. A gradient with `None` is not
+/// computed.
 ///
-/// Implemented by this crate alone.
+/// Only this crate implements it.
 pub trait Target<'a>: sealed::SealedTarget<'a> {
     #[doc(hidden)]
     fn target(self) -> Option<ListMut<'a>>;
 }
 
-/// What a call gives back: a [`Tensor`], a `Vec<Tensor>`, or `()` where the caller gave the
-/// targets.
+/// What a call returns: a [`Tensor`], a `Vec<Tensor>`, or `()` if the caller gave the targets.
 ///
-/// Implemented by this crate alone.
+/// Only this crate implements it.
 pub trait Output: sealed::Sealed + Send + Sync + Sized + 'static {
     #[doc(hidden)]
     fn of_list(list: Vec<Tensor>) -> Option<Self>;
@@ -131,7 +131,7 @@ pub trait Output: sealed::Sealed + Send + Sync + Sized + 'static {
 
 /// An [`Output`] that a call allocates: a [`Tensor`] or a `Vec<Tensor>`.
 ///
-/// Implemented by this crate alone.
+/// Only this crate implements it.
 pub trait Allocated: Output {}
 
 impl<'a, T: RanksMut<'a>> sealed::SealedTarget<'a> for T {}
