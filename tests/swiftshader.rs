@@ -6,26 +6,15 @@
 //! fail, because a test that skips for want of a device tests nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code)]
-#[path = "it/epilogue/bounds.rs"]
-mod bounds;
-#[allow(dead_code)]
-#[path = "it/epilogue/problem.rs"]
-mod problem;
-#[path = "it/storage/shapes.rs"]
-mod shapes;
-#[path = "it/storage/stored.rs"]
-mod stored;
-
 use std::sync::OnceLock;
 
-use bounds::check;
 use pollster::block_on;
-use problem::Problem;
-use shapes::Kind;
-use stored::{Layouts, Types};
 use syncbn::{Device, config::Epilogue, device::FastPaths};
-use syncbn_testkit::{self as common, Random};
+use syncbn_testkit::Random;
+use syncbn_testkit::epilogue::bounds::check;
+use syncbn_testkit::epilogue::problem::Problem;
+use syncbn_testkit::shape_kinds::Kind;
+use syncbn_testkit::storage::{Layouts, Types};
 
 /// How the drivers' adapters call themselves.
 const LAVAPIPE: &str = "llvmpipe";

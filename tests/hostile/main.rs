@@ -16,9 +16,6 @@ mod accuracy;
 mod again;
 mod backward;
 mod barriers;
-#[allow(dead_code)]
-#[path = "../it/epilogue/bounds.rs"]
-mod bounds;
 mod common;
 #[path = "../it/storage/devices.rs"]
 mod devices;
@@ -28,13 +25,10 @@ mod kernels;
 mod not_finite;
 mod planted;
 mod planted_runs;
-#[allow(dead_code)]
-#[path = "../it/epilogue/problem.rs"]
-mod problem;
 mod quads;
 mod resident;
 mod rewrite;
 mod signs;
-#[allow(dead_code)]
-#[path = "../it/storage/stored.rs"]
-mod stored;
+
+use common::epilogue::{bounds, problem};
+use common::storage as stored;

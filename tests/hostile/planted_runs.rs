@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 
 use super::common::adapter;
+use super::common::kernel::{self, Gpu};
 use syncbn::wgpu;
-use wgpu::util::DeviceExt;
+use wgpu::BufferUsages as Usage;
 
 /// A shader that computes `result` from `input`; `zero` is 0, which no compiler knows.
 pub fn shader(body: &str) -> String {
@@ -56,32 +57,18 @@ fn main() {{
 }
 
 /// A device with f64, in which the compiler computes exact products.
-pub struct Machine {
-    device: wgpu::Device,
-    queue: wgpu::Queue,
-}
+pub struct Machine(Gpu);
 
 impl Machine {
     pub fn get() -> &'static Self {
         static MACHINE: OnceLock<Machine> = OnceLock::new();
-        MACHINE.get_or_init(Self::new)
-    }
-
-    fn new() -> Self {
-        let required_features = wgpu::Features::SHADER_F64;
-        let descriptor = wgpu::DeviceDescriptor { required_features, ..Default::default() };
-        let (device, queue) =
-            pollster::block_on(adapter().request_device(&descriptor)).expect("a device with f64");
-        Self { device, queue }
+        MACHINE.get_or_init(|| Self(Gpu::open(&adapter(), wgpu::Features::SHADER_F64)))
     }
 
     /// The bits of the result.
     pub fn run(&self, source: &str, input: &[f32]) -> u32 {
-        let device = &self.device;
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: None,
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        });
+        let Self(gpu) = self;
+        let device = &gpu.device;
         // Named, because a source need not use all of them.
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
@@ -99,60 +86,16 @@ impl Machine {
             label: None,
             entries: &entries,
         });
-        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
             bind_group_layouts: &[Some(&layout)],
             ..Default::default()
         });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: None,
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: Default::default(),
-            cache: None,
-        });
-        let buffer = |contents: &[u8], usage| {
-            device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-                label: None,
-                contents,
-                usage,
-            })
-        };
-        let buffers = [
-            (0, buffer(&[0; 16], wgpu::BufferUsages::UNIFORM)),
-            (1, buffer(bytemuck::cast_slice(input), wgpu::BufferUsages::STORAGE)),
-            (2, buffer(&[0; 4], wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)),
-        ];
-        let entries: Vec<_> = buffers
-            .iter()
-            .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                binding: *binding,
-                resource: buffer.as_entire_binding(),
-            })
-            .collect();
-        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &layout,
-            entries: &entries,
-        });
-        let mut encoder = device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        pass.set_pipeline(&pipeline);
-        pass.set_bind_group(0, &group, &[]);
-        pass.dispatch_workgroups(1, 1, 1);
-        drop(pass);
-        let seen = device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: 4,
-            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-            mapped_at_creation: false,
-        });
-        encoder.copy_buffer_to_buffer(&buffers[2].1, 0, &seen, 0, 4);
-        self.queue.submit([encoder.finish()]);
-        seen.map_async(wgpu::MapMode::Read, .., |result| result.expect("a readback"));
-        device.poll(wgpu::PollType::wait_indefinitely()).expect("a result");
-        let bytes = seen.get_mapped_range(..).expect("mapped");
-        u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"))
+        let params = gpu.buffer(&[0; 16], Usage::UNIFORM);
+        let input = gpu.buffer(bytemuck::cast_slice(input), Usage::STORAGE);
+        let output = gpu.buffer(&[0; 4], Usage::STORAGE | Usage::COPY_SRC);
+        let pipeline = kernel::pipeline(device, source, Some(&layout));
+        gpu.run(&pipeline, [&params, &input, &output], [1, 1]);
+        gpu.words(&output)[0]
     }
 }

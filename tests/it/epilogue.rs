@@ -9,12 +9,10 @@
 //! binding, `fast` the ways that a device may be told not to take, `wrong` formulas that must be
 //! caught. Storage types, layouts and devices are gone through as in the tests of storage.
 
-pub mod bounds;
 mod exact;
 mod fast;
 mod mask;
 mod not_finite;
-pub mod problem;
 mod refused;
 mod saved;
 mod slices;
@@ -23,8 +21,9 @@ mod windows;
 mod wrong;
 
 use crate::common;
+use crate::common::epilogue::{bounds, problem};
+use crate::common::storage as stored;
 use crate::storage::devices;
-use crate::storage::stored;
 
 use bounds::check;
 use devices::On;
@@ -99,5 +98,24 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
         let failed =
             |error| panic!("seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}: {error}");
         check(&problem, on.devices(problem.x.len()), &layouts).unwrap_or_else(failed);
+    }
+}
+
+#[test]
+fn values_enter_the_activation_on_both_sides_of_0() {
+    for epilogue in EPILOGUES {
+        for uses in problem::Uses::ALL {
+            let mut sides = [0, 0];
+            for seed in 0..20 {
+                let problem = Problem::plain(&shape(seed), epilogue, seed);
+                let v = bounds::Entering::of(&problem, uses).v.concat();
+                v.iter().for_each(|&v| sides[usize::from(v > 0.0)] += 1);
+            }
+            let all = sides[0] + sides[1];
+            assert!(
+                sides.iter().all(|side| 4 * side > all),
+                "{epilogue:?}, {uses:?}: {sides:?} of {all}"
+            );
+        }
     }
 }

@@ -22,10 +22,9 @@ mod statistics;
 mod workspace;
 
 use crate::common;
-use crate::epilogue::bounds;
-use crate::epilogue::problem;
+use crate::common::epilogue::{bounds, problem};
+use crate::common::storage as stored;
 use crate::storage::devices;
-use crate::storage::stored;
 
 use bounds::Expected;
 use devices::On;

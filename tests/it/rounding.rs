@@ -9,7 +9,7 @@ mod values;
 
 use crate::common;
 
-use gpu::{By, Gpu};
+use gpu::{By, Gpu, open, run};
 use half::{bf16, f16};
 use values::{To, every_half, exact_and_neighbours, special, ties};
 
@@ -46,7 +46,7 @@ fn check_encoder(gpu: &Gpu, by: By, source: &str, to: To, values: &[u32]) -> Res
     // Whole fours, the last filled up with zeros.
     let values: Vec<u32> =
         values.iter().copied().chain([0; 3]).take(values.len().next_multiple_of(4)).collect();
-    let found = gpu.run(&by.encoding_kernel(source), &values, values.len());
+    let found = run(gpu, &by.encoding_kernel(source), &values, values.len());
     for (&value, found) in values.iter().zip(found) {
         let expected = u32::from(to.encoded(value));
         if found != expected {
@@ -86,7 +86,7 @@ fn critical(to: To) -> Vec<u32> {
 
 #[test]
 fn every_critical_value_is_encoded_to_the_nearest_even() {
-    let gpu = Gpu::open(false);
+    let gpu = open(false);
     for to in To::ALL {
         let values = critical(to);
         for by in By::ALL {
@@ -98,7 +98,7 @@ fn every_critical_value_is_encoded_to_the_nearest_even() {
 
 #[test]
 fn random_bit_patterns_are_encoded_to_the_nearest_even() {
-    let (gpu, seed) = (Gpu::open(false), 5700);
+    let (gpu, seed) = (open(false), 5700);
     let mut random = common::Random(seed);
     let patterns: Vec<u32> = (0..RANDOM_PATTERNS).map(|_| random.bits() as u32).collect();
     // Of which one in 32 lies where an f16 is neither 0 nor infinite: as many again with those
@@ -117,13 +117,13 @@ fn random_bit_patterns_are_encoded_to_the_nearest_even() {
 
 #[test]
 fn every_f16_and_every_bf16_is_decoded_exactly() {
-    let gpu = Gpu::open(false);
+    let gpu = open(false);
     let halves: Vec<u32> = (0..1 << 16).collect();
     for by in By::ALL {
         let decode = by.part("decode_f16", &[]);
-        check_decoder(&gpu.run(&by.decoding_kernel(&decode), &halves, 1 << 16), To::F16).unwrap();
+        check_decoder(&run(&gpu, &by.decoding_kernel(&decode), &halves, 1 << 16), To::F16).unwrap();
         let load = |storage| {
-            gpu.run(&by.loading_kernel(&by.part("load(x)", storage)), &every_half(), 1 << 16)
+            run(&gpu, &by.loading_kernel(&by.part("load(x)", storage)), &every_half(), 1 << 16)
         };
         check_decoder(&load(LOAD_F16), To::F16).unwrap();
         check_decoder(&load(LOAD_BF16), To::BF16).unwrap();
@@ -138,7 +138,7 @@ fn every_f16_is_read_exactly_by_the_device_s_own_type() {
     for by in By::ALL {
         let source =
             format!("enable f16;\n{}", by.loading_kernel(&by.part("load(x)", LOAD_NATIVE_F16)));
-        check_decoder(&Gpu::open(true).run(&source, &every_half(), 1 << 16), To::F16).unwrap();
+        check_decoder(&run(&open(true), &source, &every_half(), 1 << 16), To::F16).unwrap();
     }
 }
 
@@ -150,7 +150,7 @@ fn changed(source: &str, from: &str, to: &str) -> String {
 
 #[test]
 fn wrong_encoders_are_caught() {
-    let gpu = Gpu::open(false);
+    let gpu = open(false);
     let bf16 = [
         ("truncating", "U(0x7fffu) + ((bits >> U(16u)) & U(1u))", "U(0u)"),
         ("half up", "U(0x7fffu) + ((bits >> U(16u)) & U(1u))", "U(0x8000u)"),
@@ -199,7 +199,7 @@ fn wrong_encoders_are_caught() {
 
 #[test]
 fn wrong_decoders_are_caught() {
-    let gpu = Gpu::open(false);
+    let gpu = open(false);
     let halves: Vec<u32> = (0..1 << 16).collect();
     for by in By::ALL {
         for (from, to) in [
@@ -209,21 +209,24 @@ fn wrong_decoders_are_caught() {
             ("(half & U(0x8000u)) << U(16u)", "U(0u)"),
         ] {
             let source = changed(&by.part("decode_f16", &[]), from, to);
-            check_decoder(&gpu.run(&by.decoding_kernel(&source), &halves, 1 << 16), To::F16)
+            check_decoder(&run(&gpu, &by.decoding_kernel(&source), &halves, 1 << 16), To::F16)
                 .unwrap_err();
         }
     }
     let swapped =
         changed(&By::Ones.part("load(x)", LOAD_BF16), "(address & 1u)", "(1u - (address & 1u))");
-    check_decoder(&gpu.run(&By::Ones.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16)
+    check_decoder(&run(&gpu, &By::Ones.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16)
         .unwrap_err();
     let swapped = changed(
         &By::Fours.part("load(x)", LOAD_BF16),
         "words.x & 0xffffu, words.x",
         "words.x, words.y",
     );
-    check_decoder(&gpu.run(&By::Fours.loading_kernel(&swapped), &every_half(), 1 << 16), To::BF16)
-        .unwrap_err();
+    check_decoder(
+        &run(&gpu, &By::Fours.loading_kernel(&swapped), &every_half(), 1 << 16),
+        To::BF16,
+    )
+    .unwrap_err();
 }
 
 #[test]

@@ -10,14 +10,12 @@ pub mod devices;
 mod native;
 mod not_finite;
 mod refused;
-mod shapes;
 mod slices;
-pub mod stored;
 mod wrong;
 
 use crate::common;
-use crate::epilogue::bounds;
-use crate::epilogue::problem;
+use crate::common::epilogue::{bounds, problem};
+use crate::common::{shape_kinds as shapes, storage as stored};
 
 use bounds::check;
 use devices::On;

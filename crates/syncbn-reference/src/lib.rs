@@ -37,6 +37,7 @@
 //! ```
 
 mod backward;
+pub mod bounds;
 mod sum;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ pub const TOLERANCE_ULP: f64 = 8.0;
 /// How far statistics may be from the definition, relative to the deviation or the variance:
 /// sixteen half ulp of f32, for the few dozen roundings of random sign on the way from a value to
 /// the sum of its tile and its rank.
-pub const STATISTICS_TOLERANCE: f64 = 16.0 / (1u64 << 24) as f64;
+pub const STATISTICS_TOLERANCE: f64 = reference::bounds::TOLERANCE;
 
 /// The worst error of y in ulp of the largest |y| of its channel over all ranks, or what is wrong:
 /// an error above `tolerance_ulp`, another number of values, or a NaN on one side alone.

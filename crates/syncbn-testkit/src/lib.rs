@@ -9,11 +9,15 @@ pub mod adapter;
 pub mod batch;
 pub mod compare;
 pub mod cost;
+pub mod epilogue;
 pub mod events;
+pub mod kernel;
 pub mod oracle;
 pub mod random;
 pub mod sabotage;
+pub mod shape_kinds;
 pub mod shapes;
+pub mod storage;
 pub mod transport;
 
 pub use adapter::{adapter, assert_native_f16, noop, own_device};

@@ -27,32 +27,15 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 
 impl Affine {
     fn new(device: &Device) -> Self {
-        let raw = device.wgpu().unwrap().0;
-        let source = wgpu::ShaderSource::Wgsl(AFFINE.into());
-        let module = raw.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
-        let pipeline = raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: None,
-            layout: None,
-            module: &module,
-            entry_point: None,
-            compilation_options: Default::default(),
-            cache: None,
-        });
+        let pipeline = kernel::pipeline(device.wgpu().unwrap().0, AFFINE, None);
         Self { device: device.clone(), pipeline }
     }
 
     fn record(&self, encoder: &mut wgpu::CommandEncoder, x: &Tensor, y: &Tensor) {
-        let entries = [(0, x), (1, y)].map(|(binding, tensor)| {
-            let resource = wgpu::BindingResource::Buffer(tensor.binding().unwrap());
-            wgpu::BindGroupEntry { binding, resource }
-        });
-        let layout = &self.pipeline.get_bind_group_layout(0);
-        let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
-        let group = self.device.wgpu().unwrap().0.create_bind_group(&descriptor);
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &group, &[]);
-        pass.dispatch_workgroups(x.element_count().div_ceil(64) as u32, 1, 1);
+        let bound = [x, y].map(|tensor| tensor.binding().unwrap());
+        let workgroups = [x.element_count().div_ceil(64) as u32, 1];
+        let raw = self.device.wgpu().unwrap().0;
+        kernel::record(raw, encoder, &self.pipeline, &bound, workgroups);
     }
 
     /// In a submission of its own.

@@ -4,6 +4,7 @@
 use syncbn::wgpu;
 
 use super::check::Interface;
+use crate::common::kernel;
 
 /// A device with WebGPU's guaranteed limits and no optional feature but those named.
 pub fn device(required_features: wgpu::Features) -> wgpu::Device {
@@ -13,10 +14,6 @@ pub fn device(required_features: wgpu::Features) -> wgpu::Device {
 /// wgpu's words where it makes no pipeline of this shader and these tables.
 pub fn refusal(device: &wgpu::Device, source: &str, interface: &Interface) -> Option<String> {
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: None,
-        source: wgpu::ShaderSource::Wgsl(source.into()),
-    });
     let params = buffer_entry(0, wgpu::BufferBindingType::Uniform, interface.params.size_bytes);
     let storage = interface.bindings.iter().zip(1..).map(|(binding, number)| {
         let read_only = interface.is_read_only(binding);
@@ -36,14 +33,7 @@ pub fn refusal(device: &wgpu::Device, source: &str, interface: &Interface) -> Op
         bind_group_layouts: &[Some(&group)],
         immediate_size: 0,
     });
-    let _pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: None,
-        layout: Some(&layout),
-        module: &module,
-        entry_point: Some("main"),
-        compilation_options: wgpu::PipelineCompilationOptions::default(),
-        cache: None,
-    });
+    let _pipeline = kernel::pipeline(device, source, Some(&layout));
     pollster::block_on(scope.pop()).map(|error| error.to_string())
 }
 

@@ -29,35 +29,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 ";
 
     fn new(device: &wgpu::Device) -> Self {
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: None,
-            source: wgpu::ShaderSource::Wgsl(Self::SOURCE.into()),
-        });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: None,
-            layout: None,
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: Default::default(),
-            cache: None,
-        });
-        Self { device: device.clone(), pipeline }
+        Self { device: device.clone(), pipeline: kernel::pipeline(device, Self::SOURCE, None) }
     }
 
     fn record(&self, encoder: &mut wgpu::CommandEncoder, values: wgpu::BufferBinding<'_>) {
-        let count = values.size.unwrap().get() / 4;
-        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &self.pipeline.get_bind_group_layout(0),
-            entries: &[wgpu::BindGroupEntry {
-                binding: 0,
-                resource: wgpu::BindingResource::Buffer(values),
-            }],
-        });
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &group, &[]);
-        pass.dispatch_workgroups(count.div_ceil(64) as u32, 1, 1);
+        let workgroups = (values.size.unwrap().get() / 4).div_ceil(64) as u32;
+        kernel::record(&self.device, encoder, &self.pipeline, &[values], [workgroups, 1]);
     }
 }
 

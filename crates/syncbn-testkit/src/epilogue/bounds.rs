@@ -11,26 +11,23 @@
 //!              for the addition of the residual and the product with the slope
 //! y            max(1, |slope|) times the bound of v
 //! grad_residual  nothing: g or 0
-//! grad_bias    t·Σ|g·s|                                                            with t = STATISTICS_TOLERANCE
-//! grad_weight  t·(Σ|g·s·x̂| + e·Σ|g·s|)        the second is what an error of the mean moves in x̂, times g·s
-//! grad_input   t·k·( max|g·s| + ⟨g·s⟩ + max|x̂|·⟨g·s·x̂⟩ + e·(max|x̂|·⟨g·s⟩ + ⟨g·s·x̂⟩) )    the first term alone with running
-//!              statistics; k = |weight|·inv_std, ⟨·⟩ the average of absolute values over the group
 //! ```
 //!
-//! e is deviation·inv_std, for the error of the batch's mean, and u·|mean|·inv_std for what one f32
-//! cannot hold of it, with u = 2⁻²⁴; 0 with running statistics. Values read are exact in their
-//! storage type, so that their rounding is no part of it.
+//! The gradients of bias, weight and input have the bounds of [`syncbn_reference::bounds`], with
+//! g·s in place of g.
+//!
+//! Values read are exact in their storage type, so that their rounding is no part of it.
 
 use syncbn::{DType, Device, config::Epilogue};
 use syncbn_reference::{self as reference, Affine, Gradients, RankBatch};
 
-use super::common::worst_share;
-use super::common::*;
-use super::problem::{Pass, Problem, Uses};
-use super::stored::{Layouts, Types, half_ulp};
+use syncbn_reference::bounds::{self, Terms};
 
-/// Half an ulp of 1 in f32.
-const U: f64 = 1.0 / (1u64 << 24) as f64;
+use super::problem::{Pass, Problem, Uses};
+use crate::batch::Batch;
+use crate::compare::{TOLERANCE_ULP, ulp, worst_share};
+use crate::oracle::widened;
+use crate::storage::{Layouts, Types, half_ulp};
 
 /// The factor of the upstream gradient.
 pub fn derivative(epilogue: Epilogue, v: f64) -> f64 {
@@ -113,28 +110,6 @@ impl Entering {
     }
 }
 
-/// What the bounds of a channel depend on, over one rank or over the group.
-#[derive(Clone, Copy, Default)]
-struct Facts {
-    values: f64,
-    max_g: f64,
-    max_xhat: f64,
-    sum_g: f64,
-    sum_g_xhat: f64,
-}
-
-impl Facts {
-    fn merge(self, other: Self) -> Self {
-        Self {
-            values: self.values + other.values,
-            max_g: self.max_g.max(other.max_g),
-            max_xhat: self.max_xhat.max(other.max_xhat),
-            sum_g: self.sum_g + other.sum_g,
-            sum_g_xhat: self.sum_g_xhat + other.sum_g_xhat,
-        }
-    }
-}
-
 /// The definition of one call, with its bounds.
 pub struct Expected {
     uses: Uses,
@@ -144,9 +119,9 @@ pub struct Expected {
     gradients: Gradients,
     mean_error: Vec<f64>,
     /// Per rank and channel.
-    local: Vec<Vec<Facts>>,
+    local: Vec<Vec<Terms>>,
     /// Per channel.
-    group: Vec<Facts>,
+    group: Vec<Terms>,
 }
 
 impl Expected {
@@ -161,26 +136,20 @@ impl Expected {
         let gradients = gradients(problem, uses, &entering, &passed);
         let mean_error = |c: usize| match uses {
             Uses::Group => {
-                (entering.var[c].sqrt() + U * entering.mean[c].abs()) * entering.inv_std[c]
+                bounds::mean_error(entering.mean[c], entering.var[c], entering.inv_std[c])
             }
             Uses::Running => 0.0,
         };
         let channels = entering.mean.len();
         let mean_error = (0..channels).map(mean_error).collect();
-        let mut local = vec![vec![Facts::default(); channels]; problem.x.len()];
-        for ((facts, batch), passed) in local.iter_mut().zip(&problem.x).zip(&passed) {
-            for (index, (&x, g)) in batch.values.iter().zip(passed).enumerate() {
+        let mut local = vec![vec![Terms::default(); channels]; problem.x.len()];
+        for ((terms, batch), passed) in local.iter_mut().zip(&problem.x).zip(&passed) {
+            for (index, (&x, &g)) in batch.values.iter().zip(passed).enumerate() {
                 let c = batch.channel(index);
-                let xhat = ((f64::from(x) - entering.mean[c]) * entering.inv_std[c]).abs();
-                let g = g.abs();
-                let of_value =
-                    Facts { values: 1.0, max_g: g, max_xhat: xhat, sum_g: g, sum_g_xhat: g * xhat };
-                facts[c] = facts[c].merge(of_value);
+                terms[c].see(g, (f64::from(x) - entering.mean[c]) * entering.inv_std[c]);
             }
         }
-        let over_ranks =
-            |c: usize| local.iter().map(|rank| rank[c]).fold(Facts::default(), Facts::merge);
-        let group = (0..channels).map(over_ranks).collect();
+        let group = (0..channels).map(|c| Terms::of_group(&local, c)).collect();
         Self { uses, entering, passed, gradients, mean_error, local, group }
     }
 
@@ -191,24 +160,16 @@ impl Expected {
 
     /// Bound of grad_input before it is stored.
     pub fn of_grad_input(&self, problem: &Problem, c: usize) -> f64 {
-        let facts = self.group[c];
         let k = problem.weight().map_or(1.0, |weight| f64::from(weight[c]).abs())
             * self.entering.inv_std[c];
-        let [g, g_xhat] = [facts.sum_g, facts.sum_g_xhat].map(|sum| sum / facts.values);
-        let through_batch = match self.uses {
-            Uses::Group => {
-                g + facts.max_xhat * g_xhat + self.mean_error[c] * (facts.max_xhat * g + g_xhat)
-            }
-            Uses::Running => 0.0,
-        };
-        STATISTICS_TOLERANCE * k * (facts.max_g + through_batch)
+        let mean_error = (self.uses == Uses::Group).then_some(self.mean_error[c]);
+        self.group[c].of_input(k, mean_error)
     }
 
     /// Bounds of a rank's grad_weight and grad_bias.
     pub fn of_affine(&self, rank: usize, c: usize) -> [f64; 2] {
-        let facts = self.local[rank][c];
-        let of_weight = facts.sum_g_xhat + self.mean_error[c] * facts.sum_g;
-        [of_weight, facts.sum_g].map(|size| STATISTICS_TOLERANCE * size)
+        let terms = self.local[rank][c];
+        [terms.of_weight(self.mean_error[c]), terms.of_bias()]
     }
 
     /// How far y may be off at a value of a rank, as it is stored.

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use pollster::block_on;
 use syncbn::{DType, Device, Layout, Tensor};
 
-use super::common::Batch;
+use crate::batch::Batch;
 
 /// The storage types of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The kinds of shape that storage can go wrong at, drawn at random with 2 to 5 dimensions.
 
-use super::common::Random;
+use crate::random::Random;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {

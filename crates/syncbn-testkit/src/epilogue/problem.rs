@@ -4,13 +4,14 @@
 use pollster::block_on;
 use syncbn::stats::RunningStats;
 use syncbn::{
-    Backward, BatchNormConfig, DType, Device, Error, Forward, Gradients, SyncBatchNorm, Tensor,
-    config::Epilogue,
+    BatchNormConfig, DType, Device, Error, Gradients, SyncBatchNorm, Tensor, config::Epilogue,
 };
 
 use super::bounds::Entering;
-use super::common::*;
-use super::stored::*;
+pub use super::tensors::{Tensors, forward_of};
+use crate::batch::{Batch, Parameters, bits, read, upload};
+use crate::random::Random;
+use crate::storage::{Layouts, Types, read_as, rounded, upload_as, zeros_as};
 
 /// Every epilogue; slopes that are small, none, negative, and above 1.
 pub const EPILOGUES: [Epilogue; 8] = [
@@ -285,41 +286,6 @@ impl Problem {
     }
 }
 
-/// What a forward call and its backward are given.
-#[derive(Debug)]
-pub struct Tensors {
-    pub x: Vec<Tensor>,
-    pub residuals: Option<Vec<Tensor>>,
-    pub g: Vec<Tensor>,
-}
-
-impl Tensors {
-    /// x, with the residual where there is one.
-    pub fn forward(&self) -> Forward<'_, Vec<Tensor>> {
-        forward_of(&self.x, self.residuals.as_deref())
-    }
-
-    /// x and the upstream gradient, with the residual where there is one.
-    pub fn backward(&self) -> Backward<'_, Vec<Tensor>> {
-        let Some(residuals) = &self.residuals else { return self.backward_without() };
-        self.backward_without().residual(residuals)
-    }
-
-    /// x and the upstream gradient alone.
-    pub fn backward_without(&self) -> Backward<'_, Vec<Tensor>> {
-        Backward::of(&self.x, &self.g)
-    }
-}
-
-/// x, with a residual where there is one.
-pub fn forward_of<'a>(
-    x: &'a [Tensor],
-    residuals: Option<&'a [Tensor]>,
-) -> Forward<'a, Vec<Tensor>> {
-    let Some(residuals) = residuals else { return Forward::of(x) };
-    Forward::of(x).residual(residuals)
-}
-
 impl Pass {
     /// All bits, for comparisons in which a NaN equals itself.
     pub fn bits(&self) -> [Vec<Vec<u32>>; 5] {
@@ -327,24 +293,5 @@ impl Pass {
         let [residuals, weights, biases] =
             [&self.grad_residuals, &self.grad_weights, &self.grad_biases].map(optional);
         [bits(&self.y), bits(&self.grad_inputs), residuals, weights, biases]
-    }
-}
-
-#[test]
-fn values_enter_the_activation_on_both_sides_of_0() {
-    for epilogue in EPILOGUES {
-        for uses in Uses::ALL {
-            let mut sides = [0, 0];
-            for seed in 0..20 {
-                let problem = Problem::plain(&shape(seed), epilogue, seed);
-                let v = Entering::of(&problem, uses).v.concat();
-                v.iter().for_each(|&v| sides[usize::from(v > 0.0)] += 1);
-            }
-            let all = sides[0] + sides[1];
-            assert!(
-                sides.iter().all(|side| 4 * side > all),
-                "{epilogue:?}, {uses:?}: {sides:?} of {all}"
-            );
-        }
     }
 }

@@ -1,0 +1,92 @@
+//! How far from the definition gradients may be that are computed in f32.
+//!
+//! With k = |weight|·inv_std, x̂ = (x − mean)·inv_std, and ⟨·⟩ the average of absolute values over
+//! what the statistics were taken of, the terms that are rounded on the way to a gradient are at
+//! most as large as
+//!
+//! ```text
+//! grad_bias    Σ|g|
+//! grad_weight  Σ|g·x̂| + e·Σ|g|                   the second is what an error of the mean moves in x̂, times g
+//! grad_input   k·( max|g| + ⟨g⟩ + max|x̂|·⟨g·x̂⟩   g, A/N, and (x − mean)·inv_std²·B/N
+//!                  + e·(max|x̂|·⟨g⟩ + ⟨g·x̂⟩) )    what an error of the mean moves in B and in x − mean
+//! ```
+//!
+//! A statistic and a gradient pass through a few dozen roundings of random sign (the longest way:
+//! both deviations from the mean, 16 values of an invocation, 16 and 16 lanes, batches of tiles,
+//! inv_std², the product): [`TOLERANCE`] is what is allowed of the sum of the terms. e is
+//! [`mean_error`]; with running statistics, which are exact, it is 0, and grad_input is k·max|g|.
+
+/// Half an ulp of 1 in f32.
+pub const HALF_ULP: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// What is allowed, relative to the terms that are rounded: sixteen half ulp.
+pub const TOLERANCE: f64 = 16.0 * HALF_ULP;
+
+/// e: deviation·inv_std for the error of the batch's mean, and u·|mean|·inv_std for what one f32
+/// cannot hold of it.
+pub fn mean_error(mean: f64, var_biased: f64, inv_std: f64) -> f64 {
+    (var_biased.sqrt() + HALF_ULP * mean.abs()) * inv_std
+}
+
+/// What the bounds of a channel depend on, over one rank or over the group.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Terms {
+    /// Values seen.
+    pub values: f64,
+    /// max|g|.
+    pub max_g: f64,
+    /// max|x̂|.
+    pub max_xhat: f64,
+    /// Σ|g|.
+    pub sum_g: f64,
+    /// Σ|g·x̂|.
+    pub sum_g_xhat: f64,
+}
+
+impl Terms {
+    /// Takes in one value.
+    pub fn see(&mut self, g: f64, xhat: f64) {
+        self.values += 1.0;
+        self.max_g = self.max_g.max(g.abs());
+        self.max_xhat = self.max_xhat.max(xhat.abs());
+        self.sum_g += g.abs();
+        self.sum_g_xhat += (g * xhat).abs();
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        Self {
+            values: self.values + other.values,
+            max_g: self.max_g.max(other.max_g),
+            max_xhat: self.max_xhat.max(other.max_xhat),
+            sum_g: self.sum_g + other.sum_g,
+            sum_g_xhat: self.sum_g_xhat + other.sum_g_xhat,
+        }
+    }
+
+    /// Those of all ranks, given the ones of each rank and channel.
+    pub fn of_group(ranks: &[Vec<Self>], channel: usize) -> Self {
+        ranks.iter().map(|rank| rank[channel]).fold(Self::default(), Self::merge)
+    }
+
+    /// Of the gradient of the bias.
+    pub fn of_bias(&self) -> f64 {
+        TOLERANCE * self.sum_g
+    }
+
+    /// Of the gradient of the weight.
+    pub fn of_weight(&self, mean_error: f64) -> f64 {
+        TOLERANCE * (self.sum_g_xhat + mean_error * self.sum_g)
+    }
+
+    /// Of the gradient of the input; without `mean_error` for statistics that do not depend on the
+    /// batch.
+    pub fn of_input(&self, k: f64, mean_error: Option<f64>) -> f64 {
+        let through_batch = mean_error.map_or(0.0, |mean_error| {
+            let [g, g_xhat] = [self.sum_g, self.sum_g_xhat].map(|sum| sum / self.values);
+            g + self.max_xhat * g_xhat + mean_error * (self.max_xhat * g + g_xhat)
+        });
+        TOLERANCE * k * (self.max_g + through_batch)
+    }
+}
