@@ -90,3 +90,18 @@ impl Terms {
         TOLERANCE * k * (self.max_g + through_batch)
     }
 }
+
+/// The distance from |value| to the next f32.
+pub fn ulp(value: f64) -> f64 {
+    let value = value.abs() as f32;
+    f64::from(value.next_up()) - f64::from(value)
+}
+
+/// What rounding to a smaller floating-point type may move a value of this size by: half of its
+/// last place. The type has so many binary places behind the leading one, and its smallest normal
+/// value is 2 to the power of `smallest`.
+pub fn half_place(value: f64, places: i32, smallest: i32) -> f64 {
+    let exponent =
+        if value == 0.0 { smallest } else { (value.abs().log2().floor() as i32).max(smallest) };
+    2f64.powi(exponent - places - 1)
+}

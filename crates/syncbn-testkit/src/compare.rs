@@ -2,6 +2,7 @@
 
 use syncbn::stats::{GlobalStatistics, RunningStats};
 use syncbn_reference as reference;
+pub use syncbn_reference::bounds::ulp;
 
 use crate::batch::Batch;
 
@@ -60,12 +61,6 @@ pub fn compare(
         }
     }
     Ok(worst)
-}
-
-/// The distance from |value| to the next f32.
-pub fn ulp(value: f64) -> f64 {
-    let value = value.abs() as f32;
-    f64::from(value.next_up()) - f64::from(value)
 }
 
 /// Whether the group's statistics are those of the definition.

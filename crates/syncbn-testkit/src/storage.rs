@@ -7,6 +7,7 @@
 use half::{bf16, f16};
 use pollster::block_on;
 use syncbn::{DType, Device, Layout, Tensor};
+use syncbn_reference::bounds::half_place;
 
 use crate::batch::Batch;
 
@@ -66,15 +67,11 @@ pub fn rounded(value: f32, dtype: DType) -> f32 {
 /// What rounding to a storage type may move a value of this size by; what an f32 is rounded by
 /// belongs to its own bound.
 pub fn half_ulp(value: f64, dtype: DType) -> f64 {
-    // Binary places behind the leading one, and the exponent of the smallest normal value.
-    let (places, smallest) = match dtype {
-        DType::F32 => return 0.0,
-        DType::F16 => (10, -14),
-        DType::BF16 => (7, -126),
-    };
-    let exponent =
-        if value == 0.0 { smallest } else { (value.abs().log2().floor() as i32).max(smallest) };
-    2f64.powi(exponent - places - 1)
+    match dtype {
+        DType::F32 => 0.0,
+        DType::F16 => half_place(value, 10, -14),
+        DType::BF16 => half_place(value, 7, -126),
+    }
 }
 
 /// Dimensions of a channels-first tensor in a layout.

@@ -7,23 +7,19 @@
 //! ```text
 //! v            8 ulp of the channel's largest |normalized|, or with running statistics of the largest |weight·x̂| and |bias|
 //!              together; one ulp of the largest |v| for the addition of the residual
-//! grad_bias    t·Σ|g|                                              t is 16 half ulp of 1
-//! grad_weight  t·(Σ|g·x̂| + e·Σ|g|)                                 e is deviation·inv_std + u·|mean|·inv_std
-//! grad_input   t·k·(max|g| + ⟨g⟩ + max|x̂|·⟨g·x̂⟩ + e·(max|x̂|·⟨g⟩ + ⟨g·x̂⟩))      k is |weight|·inv_std, ⟨·⟩ an average
 //! ```
+//!
+//! The gradients have the bounds of [`syncbn_reference::bounds`].
 //!
 //! Where |v| is within its bound, either sign of v is right: such a value's own
 //! gradients are not compared, and what it may add to a sum is allowed there.
 
 use syncbn::DType;
+use syncbn_reference::bounds::{self, Terms, half_place, ulp};
 use syncbn_reference::{self as reference, Affine, RankBatch, ReferenceError};
 
 use crate::inputs::Form;
 
-/// Half an ulp of 1 in f32.
-const U: f64 = 1.0 / (1u64 << 24) as f64;
-/// t.
-const SUMS: f64 = 16.0 * U;
 /// Ulps of the largest |normalized|, where statistics merge in f64.
 pub const ULPS: f64 = 8.0;
 
@@ -78,15 +74,11 @@ impl Problem {
     }
 }
 
-/// Sums over one channel that bounds depend on.
+/// What the bounds of a channel depend on.
 #[derive(Clone, Copy, Default)]
 struct Facts {
-    values: f64,
-    max_g: f64,
-    max_xhat: f64,
-    sum_g: f64,
-    sum_g_xhat: f64,
-    /// Of those whose sign is open.
+    terms: Terms,
+    /// Sums of |g| and |g·x̂| over the values whose sign is open.
     open_g: f64,
     open_g_xhat: f64,
 }
@@ -94,11 +86,7 @@ struct Facts {
 impl Facts {
     fn merge(self, other: Self) -> Self {
         Self {
-            values: self.values + other.values,
-            max_g: self.max_g.max(other.max_g),
-            max_xhat: self.max_xhat.max(other.max_xhat),
-            sum_g: self.sum_g + other.sum_g,
-            sum_g_xhat: self.sum_g_xhat + other.sum_g_xhat,
+            terms: self.terms.merge(other.terms),
             open_g: self.open_g + other.open_g,
             open_g_xhat: self.open_g_xhat + other.open_g_xhat,
         }
@@ -222,15 +210,10 @@ impl<'a> Definition<'a> {
         ))
     }
 
-    fn of_grad_input(&self, c: usize, facts: Facts) -> f64 {
+    fn of_grad_input(&self, c: usize, Facts { terms, open_g, open_g_xhat }: Facts) -> f64 {
         let k = self.problem.weight[c].abs() * self.inv_std[c];
-        let Facts { max_g, max_xhat, .. } = facts;
-        let [g, g_xhat, open_g, open_g_xhat] =
-            [facts.sum_g, facts.sum_g_xhat, facts.open_g, facts.open_g_xhat]
-                .map(|sum| sum / facts.values);
-        let e = self.mean_error(c);
-        let rounded = max_g + g + max_xhat * g_xhat + e * (max_xhat * g + g_xhat);
-        k * (SUMS * rounded + open_g + max_xhat * open_g_xhat)
+        let open = (open_g + terms.max_xhat * open_g_xhat) / terms.values;
+        terms.of_input(k, Some(self.mean_error(c))) + k * open
     }
 
     /// The gradients of weight and bias, of every rank.
@@ -246,10 +229,9 @@ impl<'a> Definition<'a> {
             };
             values.into_iter().zip(&facts).map(of_rank).collect::<Vec<Vec<Bounded>>>()
         };
-        let of_weight = |c: usize, facts: Facts| {
-            SUMS * (facts.sum_g_xhat + self.mean_error(c) * facts.sum_g) + facts.open_g_xhat
-        };
-        let of_bias = |_, facts: Facts| SUMS * facts.sum_g + facts.open_g;
+        let of_weight =
+            |c: usize, facts: Facts| facts.terms.of_weight(self.mean_error(c)) + facts.open_g_xhat;
+        let of_bias = |_, facts: Facts| facts.terms.of_bias() + facts.open_g;
         Ok([
             of_ranks(gradients.grad_weights, &of_weight),
             of_ranks(gradients.grad_biases, &of_bias),
@@ -264,7 +246,7 @@ impl<'a> Definition<'a> {
 
     /// e.
     fn mean_error(&self, c: usize) -> f64 {
-        (self.var[c].sqrt() + U * self.mean[c].abs()) * self.inv_std[c]
+        bounds::mean_error(self.mean[c], self.var[c], self.inv_std[c])
     }
 
     /// Of every rank and channel.
@@ -278,38 +260,24 @@ impl<'a> Definition<'a> {
                 x.iter().zip(upstream.iter().zip(&passed[rank])).enumerate()
             {
                 let c = self.problem.channel(rank, index);
-                let xhat = ((x - self.mean[c]) * self.inv_std[c]).abs();
+                let xhat = (x - self.mean[c]) * self.inv_std[c];
                 let open = if self.is_open(rank, index) { g.abs() } else { 0.0 };
-                let passed = passed.abs();
-                facts[rank][c] = facts[rank][c].merge(Facts {
-                    values: 1.0,
-                    max_g: passed,
-                    max_xhat: xhat,
-                    sum_g: passed,
-                    sum_g_xhat: passed * xhat,
-                    open_g: open,
-                    open_g_xhat: open * xhat,
-                });
+                let facts = &mut facts[rank][c];
+                facts.terms.see(*passed, xhat);
+                facts.open_g += open;
+                facts.open_g_xhat += open * xhat.abs();
             }
         }
         facts
     }
 }
 
-/// The distance from |value| to the next f32.
-pub fn ulp(value: f64) -> f64 {
-    let value = value.abs() as f32;
-    f64::from(value.next_up()) - f64::from(value)
-}
-
 /// What the rounding to a storage type moves at most, at a size; that of f32 is within the bounds
 /// already.
 fn half_ulp(size: f64, dtype: DType) -> f64 {
-    // Bits behind the point, and the smallest number, below which the distance stays the same.
-    let (bits, smallest) = match dtype {
-        DType::F32 => return 0.0,
-        DType::F16 => (10, f64::from(half::f16::MIN_POSITIVE)),
-        DType::BF16 => (7, f64::from(half::bf16::MIN_POSITIVE)),
-    };
-    0.5f64.powi(bits + 1) * size.max(smallest)
+    match dtype {
+        DType::F32 => 0.0,
+        DType::F16 => half_place(size, 10, -14),
+        DType::BF16 => half_place(size, 7, -126),
+    }
 }

@@ -8,6 +8,7 @@ use syncbn_reference::ReferenceError;
 use crate::layers::{Merge, Output, Outputs};
 use crate::problem::Problem;
 use syncbn_bench::check::bounds::{self, Bounded, Definition};
+use syncbn_reference::bounds::ulp;
 
 /// What every output should be: for each rank the values, as (N, C, L) or (C).
 pub type Expected = Vec<(Output, Vec<Vec<Bounded>>)>;
@@ -208,7 +209,7 @@ fn judge_output(
             }
             if error > 0.0 {
                 worst.share = worst.share.max(error / allowed);
-                worst.ulps = worst.ulps.map(|ulps| ulps.max(error / bounds::ulp(largest[channel])));
+                worst.ulps = worst.ulps.map(|ulps| ulps.max(error / ulp(largest[channel])));
             }
         }
     }
