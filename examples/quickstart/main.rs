@@ -1,179 +1,279 @@
-//! Synchronized batch normalization on real input: photos of different brightness, each shard of
-//! the batch on its own device.
+//! Photos of different brightness as one batch, each device with a part of it: normalized together,
+//! bright stays bright and dark stays dark; normalized each by itself, all come out equally grey.
 //!
-//! `cargo run --release --example quickstart -- --help` says what it does and which options there
-//! are. The way through:
-//!
-//! ```text
-//! photos  ->  batch  ->  shards on devices  ->  pass  ->  check against the definition, and against one device
-//!                                                    ->  report on the terminal
-//!                                                    ->  comparison  ->  picture
-//! ```
+//! `cargo run --release --example quickstart`: on the GPUs, on a software driver where there is
+//! none, on the host (CPU) where there is no driver either. `-- --help` lists the options.
 
-mod batch;
-mod check;
-mod cli;
-mod comparison;
-mod devices;
-mod pass;
 mod photos;
 mod picture;
-mod report;
 
 use std::error::Error;
-use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
-use clap::Parser;
-use image::{ImageFormat, RgbImage};
+use pollster::block_on;
+use syncbn::stats::Moments;
+use syncbn::wgpu::{Adapter, DeviceType};
 use syncbn::{BatchNormConfig, Device, SyncBatchNorm};
+use syncbn_reference::{Affine, RankBatch};
 
-use batch::{Batch, CHANNELS};
-use check::{Difference, MAX_ULPS, MAX_ULPS_BETWEEN, Outcome};
-use cli::Args;
-use comparison::{Comparison, Normalized};
-use pass::Pass;
-use photos::Photo;
-use picture::MAX_COLUMNS;
+use photos::Photos;
+use picture::{Panel, Row};
 
-/// Passes after the first, for times without the building of kernels.
-const LATER_PASSES: usize = 5;
+const HELP: &str = "\
+quickstart: photos over several devices, normalized each by itself and all together
 
-/// What can go wrong here and not in a module of its own.
-#[derive(Debug, thiserror::Error)]
-enum RunError {
-    #[error("the batch could not be normalized {how}")]
-    Batch { how: &'static str, source: syncbn::Error },
-    #[error("the photo {name} could not be normalized by itself")]
-    Photo { name: String, source: syncbn::Error },
-    #[error("y is {found:.1} ulp from {what}; rounding explains at most {allowed}")]
-    TooFar { what: &'static str, found: f64, allowed: f64 },
-    #[error("the picture cannot be written to {}", file.display())]
-    Write { file: PathBuf, source: image::ImageError },
-}
+  --devices COUNT   1 to 64 [default: 4]; GPUs carry several where there are fewer
+  --adapter NAME    devices on the adapters whose name contains NAME, or on the `host`
+                    [default: all GPUs, else a software driver, else the host]
+  --input FOLDER    RGB photos NAME.png of one size [default: the project's four]
+  --output FILE     the picture [default: target/quickstart.png]
+";
+/// How far y may be from the definition, in ulp of the largest |y| of its channel.
+const MAX_ULPS: f64 = 8.0;
+/// Passes of which the fastest counts. The first one compiles the kernels.
+const PASSES: usize = 5;
+/// More photos than this are not drawn.
+const MAX_COLUMNS: usize = 8;
 
 fn main() -> ExitCode {
-    let Err(error) = pollster::block_on(run(&Args::parse())) else {
-        return ExitCode::SUCCESS;
-    };
-    let mut message = format!("error: {error}\n");
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        // Some libraries repeat the cause in their own message.
-        let inner_message = inner.to_string();
-        if !message.contains(&inner_message) {
-            message += &format!("  because: {inner_message}\n");
+    let done = match Options::parse(std::env::args().skip(1)) {
+        Ok(Some(options)) => block_on(run(&options)),
+        Ok(None) => {
+            print!("{HELP}");
+            Ok(())
         }
-        cause = inner.source();
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = &done {
+        eprintln!("error: {error}");
     }
-    // Nobody is left to tell when this fails too.
-    let _ = io::stderr().write_all(message.as_bytes());
-    ExitCode::FAILURE
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let photos = photos::load(&args.input())?;
-    let batch = Batch::new(&photos);
-    let opened = devices::open(args.adapter.as_deref(), args.devices()).await?;
-    let devices = &opened.ranks;
-    let shards = batch::cut(photos.len(), devices.len());
-    print(&report::devices(&opened, &shards, &photos, &batch))?;
+async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let photos = Photos::load(&options.input)?;
+    let devices = devices(options).await?;
+    let shards = photos.shards(devices.len());
 
-    let layer = layer_of(devices)?;
-    let together = |source| RunError::Batch { how: "over the devices", source };
-    let pass = pass::run(&layer, &batch, &shards).await.map_err(together)?;
-    let mut later = Vec::with_capacity(LATER_PASSES);
-    for _ in 0..LATER_PASSES {
-        later.push(pass::run(&layer, &batch, &shards).await.map_err(together)?.times);
+    let mut fastest = f64::INFINITY;
+    let mut together = normalize(&devices, &photos, &shards).await?;
+    for _ in 1..PASSES {
+        let started = Instant::now();
+        together = normalize(&devices, &photos, &shards).await?;
+        fastest = fastest.min(started.elapsed().as_secs_f64());
     }
-    print(&report::statistics(&pass))?;
+    println!("rank  mean and variance of red, green, blue; device; photos");
+    for (rank, (device, shard)) in devices.iter().zip(&shards).enumerate() {
+        let names = photos.names[shard.clone()].join(", ");
+        println!("{rank:>4}  {}  {device}: {names}", described(&together.local[rank]));
+    }
+    println!(" all  {}", described(&together.global));
+    println!("a pass with upload and download: {:.1} ms", 1e3 * fastest);
 
-    let outcome = Outcome::of(&pass, &batch);
-    let to_definition = outcome.difference(&Outcome::by_definition(&batch, layer.config().eps)?);
-    let to_one_device = outcome.difference(&on_one_device(&devices[0], &batch).await?);
-    print(&report::agreement(&to_definition, &to_one_device, &devices[0]))?;
-    print(&report::times(&pass.times, &later, &batch, &shards, devices))?;
+    let mut alone = Vec::new();
+    for index in 0..photos.names.len().min(MAX_COLUMNS) {
+        let rank = shards.iter().position(|shard| shard.contains(&index)).unwrap_or(0);
+        let photo = index..index + 1;
+        let of_photo = std::slice::from_ref(&photo);
+        alone.push(normalize(&devices[rank..=rank], &photos, of_photo).await?);
+    }
+    picture::write(&rows(&photos, &alone, &together), &options.output)?;
+    println!("picture: {}", options.output.display());
 
-    let shown = compare(&photos, &batch, &shards, devices, &pass).await?;
-    let lead = format!(
-        "{} over {}: {}.",
-        report::counted(photos.len(), "photo"),
-        opened.summary(),
-        opened.names()
-    );
-    let picture = comparison::sheet(&shown, photos.len(), &lead).draw()?;
-    let file = args.output();
-    write(&picture, &file).map_err(|source| RunError::Write { file: file.clone(), source })?;
-    print(&format!(
-        "\nPicture of the photos before, normalized each on its own, and together: {}\n",
-        file.display()
-    ))?;
-
-    within("the definition", &to_definition, MAX_ULPS)?;
-    within("the result of one device", &to_one_device, MAX_ULPS_BETWEEN)?;
-    Ok(())
+    let ulps = worst_ulps(&photos, &together.y)?;
+    println!("y is within {ulps:.1} ulp of the definition in f64, at most {MAX_ULPS} are allowed");
+    if ulps <= MAX_ULPS { Ok(()) } else { Err("y is wrong".into()) }
 }
 
-fn layer_of(devices: &[Device]) -> Result<SyncBatchNorm, syncbn::Error> {
-    SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), devices.iter().cloned())
+/// What a pass over some photos gives.
+struct Pass {
+    /// (N, 3, H, W).
+    y: Vec<f32>,
+    /// Statistics of the channels on each rank.
+    local: Vec<Vec<Moments>>,
+    /// Over all ranks: those by which y is normalized.
+    global: Vec<Moments>,
 }
 
-/// The whole batch as one shard on `device`.
-async fn on_one_device(device: &Device, batch: &Batch) -> Result<Outcome, RunError> {
-    let whole = batch::cut(batch.photos(), 1);
-    let alone = |source| RunError::Batch { how: "on one device", source };
-    let layer = layer_of(std::slice::from_ref(device)).map_err(alone)?;
-    Ok(Outcome::of(&pass::run(&layer, batch, &whole).await.map_err(alone)?, batch))
-}
-
-/// What the picture shows of the first photos: each normalized by itself, on the device that held
-/// it, and with all others.
-async fn compare<'a>(
-    photos: &'a [Photo],
-    batch: &Batch,
-    shards: &[Range<usize>],
+async fn normalize(
     devices: &[Device],
-    together: &Pass,
-) -> Result<Vec<Comparison<'a>>, RunError> {
-    let mut comparisons = Vec::new();
-    let rank_of = |index| shards.iter().position(|shard| shard.contains(&index)).unwrap_or(0);
-    for (index, photo) in photos.iter().enumerate().take(MAX_COLUMNS) {
-        let rank = rank_of(index);
-        let failed = |source| RunError::Photo { name: photo.name.clone(), source };
-        let local = layer_of(&devices[rank..=rank]).map_err(failed)?;
-        let one = index..index + 1;
-        let alone = pass::run(&local, batch, std::slice::from_ref(&one)).await.map_err(failed)?;
-        comparisons.push(Comparison {
-            photo,
-            rank,
-            alone: Normalized::new(alone.global(), &alone.y),
-            together: Normalized::new(together.global(), batch.part(&together.y, &one)),
+    photos: &Photos,
+    shards: &[Range<usize>],
+) -> Result<Pass, syncbn::Error> {
+    let layer = SyncBatchNorm::new(BatchNormConfig::torch(3), devices.iter().cloned())?;
+    let mut x = Vec::new();
+    for (device, shard) in devices.iter().zip(shards) {
+        x.push(device.upload(&photos.dims(shard), photos.values(shard))?);
+    }
+    let forward = layer.forward_train(&x).await?;
+    let mut y = Vec::new();
+    for output in &forward.output {
+        y.extend(output.to_vec().await?);
+    }
+    let local = forward.saved.report().map(|report| report.local.ranks().to_vec());
+    let global = forward.saved.statistics().map(|global| global.channels().to_vec());
+    Ok(Pass { y, local: local.unwrap_or_default(), global: global.unwrap_or_default() })
+}
+
+fn described(channels: &[Moments]) -> String {
+    let channel = |of: &Moments| match of.count {
+        0 => format!("{:>14}", "-"),
+        _ => format!("{:>6.2} {:>7.1}", of.mean, of.var_biased()),
+    };
+    channels.iter().map(channel).collect::<Vec<_>>().join("  ")
+}
+
+/// The input, each photo by itself, and all together.
+fn rows(photos: &Photos, alone: &[Pass], together: &Pass) -> Vec<Row> {
+    let range = |index: usize| index..index + 1;
+    let photo_size = photos.values(&range(0)).len();
+    let panel = |values: Vec<f32>, caption| Panel { values, width: photos.width, caption };
+    let means = |of: &[Moments]| of.iter().map(|of| format!(" {:.1}", of.mean)).collect::<String>();
+    let normalized = |y: &[f32], statistics: &[Moments]| {
+        let mean_y = y.chunks_exact(y.len() / 3).map(|channel| {
+            let mean = channel.iter().sum::<f32>() / channel.len() as f32;
+            format!(" {:.2}", if mean.abs() < 0.005 { 0.0 } else { mean })
         });
+        let caption = [
+            format!("with the mean{}", means(statistics)),
+            format!("mean of y{}", mean_y.collect::<String>()),
+        ];
+        panel(y.iter().map(|y| 255.0 * (0.5 + y / 5.0)).collect(), caption)
+    };
+    let inputs = alone.iter().enumerate().map(|(index, alone)| {
+        let caption = [photos.names[index].clone(), format!("mean{}", means(&alone.global))];
+        panel(photos.values(&range(index)).to_vec(), caption)
+    });
+    let by_itself = alone.iter().map(|alone| normalized(&alone.y, &alone.global));
+    let of_all = together.y.chunks_exact(photo_size).take(alone.len());
+    vec![
+        Row {
+            heading: "Input",
+            about: "Pixel values from 0 to 255; numbers are of red, green and blue.",
+            panels: inputs.collect(),
+        },
+        Row {
+            heading: "Each photo normalized by itself",
+            about: "Every photo comes out equally bright. Black is y = −2.5, white is y = 2.5.",
+            panels: by_itself.collect(),
+        },
+        Row {
+            heading: "All photos normalized together, over their devices",
+            about: "Bright stays bright, dark stays dark.",
+            panels: of_all.map(|y| normalized(y, &together.global)).collect(),
+        },
+    ]
+}
+
+/// The largest error of y, in ulp of the largest |y| of its channel. NaN is the largest.
+fn worst_ulps(photos: &Photos, y: &[f32]) -> Result<f64, Box<dyn Error>> {
+    let all = 0..photos.names.len();
+    let values: Vec<f64> = photos.values(&all).iter().copied().map(f64::from).collect();
+    let batch = RankBatch { dims: &photos.dims(&all), values: &values };
+    let eps = BatchNormConfig::torch(3).eps;
+    let expected = syncbn_reference::forward_train(&[batch], Affine::default(), eps)?.outputs;
+    let plane = photos.width * photos.height;
+    let mut largest = [0f64; 3];
+    let mut errors = [0f64; 3];
+    for (index, (y, expected)) in y.iter().zip(&expected[0]).enumerate() {
+        let channel = index / plane % 3;
+        let error = (f64::from(*y) - expected).abs();
+        largest[channel] = largest[channel].max(expected.abs());
+        errors[channel] = if error.is_nan() { f64::INFINITY } else { errors[channel].max(error) };
     }
-    Ok(comparisons)
+    let ulp = |value: f64| f64::from((value as f32).next_up() - value as f32);
+    Ok(errors.iter().zip(largest).map(|(error, of)| error / ulp(of)).fold(0.0, f64::max))
 }
 
-fn within(what: &'static str, difference: &Difference, allowed: f64) -> Result<(), RunError> {
-    let found = difference.y_ulps;
-    if found <= allowed { Ok(()) } else { Err(RunError::TooFar { what, found, allowed }) }
-}
-
-/// Writes `picture` as PNG, whatever the name of `file`, into a folder that is made where there is
-/// none.
-fn write(picture: &RgbImage, file: &Path) -> Result<(), image::ImageError> {
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
+/// As many devices as asked for: on one adapter after the other, or all on the host.
+async fn devices(options: &Options) -> Result<Vec<Device>, Box<dyn Error>> {
+    let mut adapters = Device::adapters().await;
+    let name = |adapter: &Adapter| adapter.get_info().name.to_lowercase();
+    match options.adapter.as_deref().map(str::to_lowercase) {
+        Some(host) if host == "host" => adapters.clear(),
+        Some(wanted) => {
+            let known = adapters.iter().map(name).collect::<Vec<_>>().join(", ");
+            adapters.retain(|adapter| name(adapter).contains(&wanted));
+            if adapters.is_empty() {
+                return Err(
+                    format!("no adapter is called {wanted}; known are {known}, host").into()
+                );
+            }
+        }
+        None => {
+            let is_gpu = |adapter: &Adapter| adapter.get_info().device_type != DeviceType::Cpu;
+            // GPUs come first. Of software drivers one is enough.
+            let gpus = adapters.iter().filter(|adapter| is_gpu(adapter)).count();
+            adapters.truncate(gpus.max(1));
+        }
     }
-    picture.save_with_format(file, ImageFormat::Png)
+    if adapters.is_empty() {
+        return Ok(vec![Device::host(); options.devices]);
+    }
+    let mut devices = Vec::new();
+    for adapter in adapters.iter().cycle().take(options.devices) {
+        devices.push(Device::from_adapter(adapter).await?);
+    }
+    Ok(devices)
 }
 
-/// Prints at once what is known, and carries on when nobody reads: the picture is still to come.
-fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+#[derive(Debug, PartialEq)]
+struct Options {
+    devices: usize,
+    adapter: Option<String>,
+    input: PathBuf,
+    output: PathBuf,
+}
+
+impl Options {
+    /// `None` where help is asked for.
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut options = Self {
+            devices: 4,
+            adapter: None,
+            input: project.join("examples/data/photos"),
+            output: project.join("target/quickstart.png"),
+        };
+        while let Some(name) = arguments.next() {
+            if name == "--help" {
+                return Ok(None);
+            }
+            let value = arguments.next().ok_or_else(|| format!("{name} has no value"));
+            match name.as_str() {
+                "--devices" => options.devices = count(&value?)?,
+                "--adapter" => options.adapter = Some(value?),
+                "--input" => options.input = value?.into(),
+                "--output" => options.output = value?.into(),
+                _ => return Err(format!("{name} is not known; --help lists the options")),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+fn count(value: &str) -> Result<usize, String> {
+    let count = value.parse().ok().filter(|count| (1..=64).contains(count));
+    count.ok_or_else(|| format!("--devices is {value}; expected a number from 1 to 64"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_taken_and_others_are_refused() {
+        let parse = |line: &str| Options::parse(line.split_whitespace().map(str::to_owned));
+        let options = parse("--devices 64 --adapter host --output a.png").expect("options");
+        let options = options.expect("no help");
+        assert_eq!((options.devices, options.adapter.as_deref()), (64, Some("host")));
+        assert_eq!(options.output, Path::new("a.png"));
+        assert_eq!(parse("--help"), Ok(None));
+        for line in ["--devices 0", "--devices 65", "--devices", "--photos a"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 }

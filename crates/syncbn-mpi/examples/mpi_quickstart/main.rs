@@ -3,9 +3,6 @@
 //!
 //! `scripts/mpi.sh 4 quickstart -- --help` says what it does and which options there are.
 
-#[allow(dead_code, reason = "the quickstart uses more of it")]
-#[path = "../../../../examples/quickstart/batch.rs"]
-mod batch;
 mod devices;
 #[path = "../../../../examples/quickstart/photos.rs"]
 mod photos;
@@ -22,7 +19,7 @@ use syncbn::stats::Moments;
 use syncbn::{Backward, BatchNormConfig, Device, ProcessGroup, SyncBatchNorm};
 use syncbn_mpi::Mpi;
 
-use batch::{Batch, CHANNELS};
+use photos::Photos;
 
 /// How long a rank waits for the others: the photos take a second or two, also on a software
 /// driver.
@@ -66,30 +63,25 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mpi = Mpi::initialize()?;
     let group = ProcessGroup::new(mpi.world()?).with_deadline(DEADLINE);
     let folder = args.input.clone().unwrap_or_else(|| project().join("examples/data/photos"));
-    let photos = photos::load(&folder)?;
-    let batch = Batch::new(&photos);
-    let shards = batch::cut(photos.len(), mpi.size());
+    let photos = Photos::load(&folder)?;
+    let shards = photos.shards(mpi.size());
     let devices = devices::open(args.adapter.as_deref(), mpi.size()).await?;
-    let (rank, config) = (mpi.rank(), BatchNormConfig::torch(CHANNELS));
+    let (rank, config) = (mpi.rank(), BatchNormConfig::torch(3));
     let own = &shards[rank..=rank];
 
     let layer = SyncBatchNorm::new(config.clone(), [devices[rank].clone()])?.in_group(&group)?;
-    let found = Pass::run(layer, &batch, own).await?;
-    let alone = Pass::run(SyncBatchNorm::new(config, devices.clone())?, &batch, &shards).await?;
+    let found = Pass::run(layer, &photos, own).await?;
+    let alone = Pass::run(SyncBatchNorm::new(config, devices.clone())?, &photos, &shards).await?;
     let verdict = found.compare(&alone, rank)?;
 
-    let names = photos[own[0].clone()]
-        .iter()
-        .map(|photo| photo.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let names = photos.names[own[0].clone()].join(", ");
     let line = format!("process {rank}: {names}\n{}", described(&found.local[0]));
     let lines = group.all_gather(line.as_bytes()).await?;
     let lines: String = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
     if rank == 0 {
         let text = format!(
             "{} photos over {} processes, each on {}; mean and variance of red, green, blue:\n\n{lines}all\n{}\n{verdict}\n",
-            photos.len(),
+            photos.names.len(),
             mpi.size(),
             kind(&devices[rank]),
             described(&found.global),
@@ -112,12 +104,12 @@ impl Pass {
     /// Forward, and backward with the photos themselves, scaled, as the gradient of the output.
     async fn run(
         layer: SyncBatchNorm,
-        batch: &Batch,
+        photos: &Photos,
         shards: &[Range<usize>],
     ) -> Result<Self, syncbn::Error> {
         let (mut inputs, mut grad_outputs) = (Vec::new(), Vec::new());
         for (device, shard) in layer.devices().iter().zip(shards) {
-            let (dims, values) = (batch.dims(shard.len()), batch.values(shard));
+            let (dims, values) = (photos.dims(shard), photos.values(shard));
             inputs.push(device.upload(&dims, values)?);
             grad_outputs.push(
                 device
