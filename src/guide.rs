@@ -26,6 +26,7 @@
 pub mod compare {
     //! [guide]: crate::guide
     //! [protocol]: crate::guide::protocol
+    //! [performance]: https://docs.rs/crate/syncbn/latest/source/docs/PERFORMANCE.md
     #![doc = include_str!("../docs/COMPARE.md")]
 }
 
