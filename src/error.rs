@@ -29,7 +29,7 @@ pub enum Error {
     /// An argument of a call that does not fit the group, the layer or another argument.
     #[error(transparent)]
     Argument(#[from] ArgumentError),
-    /// A tensor that a device cannot bind or dispatch.
+    /// A tensor that a device cannot hold, bind or dispatch.
     #[error(transparent)]
     Limit(#[from] LimitError),
     /// A failure of a GPU, its driver, or the use of a buffer that belongs to another device.

@@ -70,7 +70,12 @@ impl BatchNorm {
     /// device has no memory for the parameters.
     pub fn new(config: BatchNormConfig, device: &Device) -> Result<Self, Error> {
         let Kind::Gpu(gpu) = device.kind() else {
-            return Err(ArgumentError::NotAGpu { device: device.to_string() }.into());
+            return Err(ArgumentError::NotAGpu {
+                call: "BatchNorm::new",
+                device: device.to_string(),
+                instead: "a SyncBatchNorm normalizes on the host too",
+            }
+            .into());
         };
         let (base, running) = Base::new(config, vec![device.clone()], true)?;
         let running = Running::new(gpu, running.as_ref())?;

@@ -192,9 +192,12 @@ impl Tensor {
     pub fn handle(&self) -> Result<Self, Error> {
         match &self.memory {
             Memory::Gpu { .. } => Ok(self.alias()),
-            Memory::Host { .. } => {
-                Err(ArgumentError::NotAGpu { device: self.device.to_string() }.into())
+            Memory::Host { .. } => Err(ArgumentError::NotAGpu {
+                call: "Tensor::handle",
+                device: self.device.to_string(),
+                instead: "a tensor of the host owns its values: lend it, or upload a copy",
             }
+            .into()),
         }
     }
 

@@ -135,7 +135,8 @@ impl Base {
         for (argument, configured, tensors) in activations {
             let Some(tensors) = tensors else { continue };
             if !configured {
-                return Err(ArgumentError::NoSuchParameter { name: "residual" }.into());
+                let epilogue = self.config.epilogue;
+                return Err(ArgumentError::ResidualNotAdded { argument, epilogue }.into());
             }
             if !steps.apply {
                 return not_wanted(
@@ -148,13 +149,16 @@ impl Base {
             others.push((argument, tensors));
         }
         let vectors = [
-            ("weight_gradient", "weight", self.has_gradient(self.config.weight), &weight),
-            ("bias_gradient", "bias", self.has_gradient(self.config.bias), &bias),
+            ("weight_gradient", "with_weight", self.config.weight, &weight),
+            ("bias_gradient", "with_bias", self.config.bias, &bias),
         ];
-        for (argument, name, configured, tensors) in vectors {
+        for (argument, setting, configured, tensors) in vectors {
             let Some(tensors) = tensors else { continue };
             if !configured {
-                return Err(ArgumentError::NoSuchParameter { name }.into());
+                return Err(ArgumentError::NoSuchParameter { argument, setting }.into());
+            }
+            if self.config.freeze_affine {
+                return Err(ArgumentError::Frozen { argument }.into());
             }
             if !steps.sums {
                 return not_wanted(argument, "local_gradient_sums writes it");

@@ -14,7 +14,8 @@ impl Base {
     /// Checks that running statistics are of this layer.
     pub fn check_running(&self, running: &RunningStats) -> Result<(), ArgumentError> {
         if !self.config.track_running_stats {
-            return Err(ArgumentError::NoSuchParameter { name: "running statistics" });
+            let (argument, setting) = ("running statistics", "with_track_running_stats");
+            return Err(ArgumentError::NoSuchParameter { argument, setting });
         }
         self.check_length("running_mean", running.mean.len())?;
         self.check_length("running_var", running.var.len())?;
@@ -60,7 +61,10 @@ impl Base {
                 self.check_ranks_of("residual", residual, x.len())?;
                 check_like(("residual", residual), x, false)
             }
-            Some(_) => Err(ArgumentError::NoSuchParameter { name: "residual" }.into()),
+            Some(_) => {
+                let (argument, epilogue) = ("residual", self.config.epilogue);
+                Err(ArgumentError::ResidualNotAdded { argument, epilogue }.into())
+            }
             None if needed => {
                 Err(ArgumentError::NoResidual { epilogue: self.config.epilogue }.into())
             }

@@ -47,13 +47,9 @@ impl Base {
         weight: Option<&[f32]>,
         bias: Option<&[f32]>,
     ) -> Result<(), Error> {
-        for (name, values, configured) in
-            [("weight", weight, self.config.weight), ("bias", bias, self.config.bias)]
-        {
+        for (name, values) in [("weight", weight), ("bias", bias)] {
             let Some(values) = values else { continue };
-            if !configured {
-                return Err(ArgumentError::NoSuchParameter { name }.into());
-            }
+            self.check_parameter(name)?;
             self.check_length(name, values.len())?;
         }
         // Everything that can be refused is refused before the first is written.
@@ -77,14 +73,11 @@ impl Base {
         biases: Vec<Tensor>,
         is_read: bool,
     ) -> Result<(), Error> {
-        let given = [("weight", &weights, self.config.weight), ("bias", &biases, self.config.bias)];
-        for (name, tensors, configured) in given {
+        for (name, tensors) in [("weight", &weights), ("bias", &biases)] {
             if tensors.is_empty() {
                 continue;
             }
-            if !configured {
-                return Err(ArgumentError::NoSuchParameter { name }.into());
-            }
+            self.check_parameter(name)?;
             let (found, expected) = (tensors.len(), self.devices.len());
             if found != expected {
                 return Err(ArgumentError::RankCount { argument: name, found, expected }.into());
@@ -101,6 +94,15 @@ impl Base {
         parameters.iter_mut().zip(weights).for_each(|(of, weight)| of.weight = Some(weight));
         parameters.iter_mut().zip(biases).for_each(|(of, bias)| of.bias = Some(bias));
         Ok(())
+    }
+
+    /// Checks that the layer has the parameter of that name.
+    fn check_parameter(&self, argument: &'static str) -> Result<(), ArgumentError> {
+        let (configured, setting) = match argument {
+            "weight" => (self.config.weight, "with_weight"),
+            _ => (self.config.bias, "with_bias"),
+        };
+        if configured { Ok(()) } else { Err(ArgumentError::NoSuchParameter { argument, setting }) }
     }
 
     /// Checks the length of a list with one value per channel.

@@ -45,7 +45,8 @@ pub enum ArgumentError {
     },
     /// A tensor with another number of channels than the layer.
     #[error(
-        "{argument}[{rank}] has {found} channels (dims {dims:?}), expected num_features = {expected}"
+        "{argument}[{rank}] has {found} channels (dims {dims:?}), expected num_features = {expected}{}",
+        layout_hint(dims, *found, *expected)
     )]
     Channels {
         /// Name of the argument.
@@ -187,17 +188,19 @@ pub enum ArgumentError {
         expected: String,
     },
     /// The host where a GPU is needed.
-    #[error(
-        "{device} is not a GPU, which this needs: on the host a tensor owns its values, and a SyncBatchNorm normalizes"
-    )]
+    #[error("{call} needs a GPU, found {device}; {instead}")]
     NotAGpu {
+        /// The call that needs one.
+        call: &'static str,
         /// Name of the device.
         device: String,
+        /// What to call on the host.
+        instead: &'static str,
     },
     /// A layer whose statistics merge with those of others elsewhere, where a layer without peers
     /// is needed.
     #[error(
-        "{argument}[{index}] has ranks in other processes or threads, which it would lose; give local layers"
+        "{argument}[{index}] has ranks in other processes or threads, which it would lose; give layers without a process group, such as those of into_local"
     )]
     HasPeers {
         /// Name of the argument.
@@ -231,12 +234,47 @@ pub enum ArgumentError {
         /// The layer's epilogue.
         epilogue: Epilogue,
     },
-    /// A parameter for a layer that has none of that name.
-    #[error("{name} was given, but the layer was configured without it, or with it frozen")]
-    NoSuchParameter {
-        /// `weight`, `bias`, or `running statistics`.
-        name: &'static str,
+    /// A residual, or a target for its gradient, for a layer that adds none.
+    #[error(
+        "{argument} was given, but the epilogue is {epilogue:?}, which adds no residual; configure Epilogue::Add or Epilogue::AddRelu"
+    )]
+    ResidualNotAdded {
+        /// Name of the argument.
+        argument: &'static str,
+        /// The layer's epilogue.
+        epilogue: Epilogue,
     },
+    /// A parameter, or a target for its gradient, for a layer that has none of that name.
+    #[error(
+        "{argument} was given, but the layer was configured without it; see BatchNormConfig::{setting}"
+    )]
+    NoSuchParameter {
+        /// Name of the argument.
+        argument: &'static str,
+        /// The method of the configuration that decides it.
+        setting: &'static str,
+    },
+    /// A target for the gradient of a parameter that gets none.
+    #[error(
+        "{argument} was given, but weight and bias are frozen and get no gradient; see BatchNormConfig::with_freeze_affine"
+    )]
+    Frozen {
+        /// Name of the argument.
+        argument: &'static str,
+    },
+}
+
+/// Where the other layout would give the channels that are expected.
+fn layout_hint(dims: &[usize], found: usize, expected: usize) -> &'static str {
+    match dims {
+        [_, first, .., last] if (*first, *last) == (found, expected) => {
+            "; if the channels are the last dimension, say so: with_layout(Layout::ChannelsLast)"
+        }
+        [_, first, .., last] if (*first, *last) == (expected, found) => {
+            "; if the channels are the second dimension, say so: with_layout(Layout::ChannelsFirst)"
+        }
+        _ => "",
+    }
 }
 
 /// A batch from which no statistics can be taken.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A tensor that a device cannot bind or dispatch.
+/// A tensor that a device cannot hold, bind or dispatch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitError {
@@ -31,6 +31,14 @@ pub enum LimitError {
         found_bytes: u64,
         /// `max_buffer_size` of the device.
         allowed_bytes: u64,
+    },
+    /// More bytes than the host's allocator has.
+    #[error("a tensor of dims {dims:?} is {found_bytes} bytes, which the host has no memory for")]
+    HostMemory {
+        /// The tensor's dimensions.
+        dims: Vec<usize>,
+        /// Bytes needed.
+        found_bytes: u64,
     },
     /// More workgroups than a dispatch of the device.
     #[error("dims {dims:?} need {found} workgroups, the device dispatches at most {allowed}")]

@@ -2,7 +2,7 @@
 
 use crate::device::{Device, Kind};
 use crate::dtype::{DType, Element};
-use crate::error::{ArgumentError, Error, GpuError, LimitError};
+use crate::error::{ArgumentError, Error, LimitError};
 use crate::gpu::BufferSlice;
 use crate::shape::element_count;
 
@@ -12,8 +12,10 @@ impl Device {
     /// A tensor with these values, stored as they are: f32, [`half::f16`] or [`half::bf16`].
     ///
     /// # Errors
-    /// [`ArgumentError::Length`] when the number of `values` is not that of `dims`;
-    /// [`LimitError::Buffer`] or [`GpuError::OutOfMemory`] when the device cannot hold them.
+    /// [`ArgumentError::Length`] when `values` are not as many as `dims` say;
+    /// [`LimitError::Buffer`], [`LimitError::HostMemory`] or
+    /// [`GpuError::OutOfMemory`](crate::error::GpuError::OutOfMemory) when the device cannot hold
+    /// them.
     pub fn upload<T: Element>(&self, dims: &[usize], values: &[T]) -> Result<Tensor, Error> {
         let expected = element_count(dims)?;
         if values.len() as u64 != expected {
@@ -41,7 +43,8 @@ impl Device {
     /// A tensor of zeros, stored as f32.
     ///
     /// # Errors
-    /// [`LimitError::Buffer`] or [`GpuError::OutOfMemory`] when the device cannot hold it.
+    /// [`LimitError::Buffer`], [`LimitError::HostMemory`] or
+    /// [`GpuError::OutOfMemory`](crate::error::GpuError::OutOfMemory) when the device cannot hold it.
     pub fn zeros(&self, dims: &[usize]) -> Result<Tensor, Error> {
         self.zeros_of(dims, DType::F32)
     }
@@ -60,8 +63,8 @@ impl Device {
             }
             Kind::Host(threads) => {
                 let words = match dtype {
-                    DType::F32 => Words::F32(host_zeros(self, count)?),
-                    DType::F16 | DType::BF16 => Words::Half(host_zeros(self, count)?),
+                    DType::F32 => Words::F32(host_zeros(dims, count)?),
+                    DType::F16 | DType::BF16 => Words::Half(host_zeros(dims, count)?),
                 };
                 Memory::Host { threads: threads.clone(), values: HostValues::new(words) }
             }
@@ -81,19 +84,14 @@ fn named(result: Result<BufferSlice, Error>, dims: &[usize]) -> Result<BufferSli
 }
 
 /// Zeros in host memory, or an error where the allocator has none.
-fn host_zeros<T: bytemuck::Pod>(device: &Device, count: u64) -> Result<Vec<T>, Error> {
+fn host_zeros<T: bytemuck::Pod>(dims: &[usize], count: u64) -> Result<Vec<T>, LimitError> {
     // Memory that the system hands out is zero already, and is not touched before it is used.
     let zeros = usize::try_from(count)
         .ok()
         .and_then(|count| bytemuck::allocation::try_zeroed_vec(count).ok());
     let Some(mut zeros) = zeros else {
-        let message = format!("{count} values of {} bytes", size_of::<T>());
-        return Err(GpuError::OutOfMemory {
-            device: device.to_string(),
-            phase: "allocating a tensor",
-            message,
-        }
-        .into());
+        let found_bytes = count.saturating_mul(size_of::<T>() as u64);
+        return Err(LimitError::HostMemory { dims: dims.to_vec(), found_bytes });
     };
     crate::host::prefer_large_pages(&mut zeros);
     Ok(zeros)

@@ -44,7 +44,12 @@ impl Device {
     ) -> Result<Tensor, Error> {
         let size_bytes = element_count(dims)?.saturating_mul(dtype.size_bytes());
         let Kind::Gpu(gpu) = self.kind() else {
-            return Err(ArgumentError::NotAGpu { device: self.to_string() }.into());
+            return Err(ArgumentError::NotAGpu {
+                call: "Device::wrap",
+                device: self.to_string(),
+                instead: "a tensor of the host owns its values: Device::upload copies them in",
+            }
+            .into());
         };
         let slice = gpu.wrap(buffer, offset_bytes, size_bytes)?;
         Ok(Tensor::new(self, dims, dtype, Memory::Gpu { gpu: gpu.clone(), slice }))

@@ -2,9 +2,10 @@
 //! that is as before.
 //!
 //! `group_arguments/slices.rs` holds what concerns slices of buffers that the test allocates
-//! itself.
+//! itself, `group_arguments/words.rs` what errors say.
 
 mod slices;
+mod words;
 
 use crate::common;
 
@@ -294,13 +295,15 @@ fn what_the_layer_was_configured_without_cannot_be_set() {
     let config = BatchNormConfig::torch(2).with_affine(false).with_track_running_stats(false);
     for device in devices() {
         let mut layer = SyncBatchNorm::new(config.clone(), [device]).unwrap();
-        let none = |name| Error::Argument(ArgumentError::NoSuchParameter { name });
-        assert_eq!(layer.set_parameters(Some(&[1.0; 2]), None).unwrap_err(), none("weight"));
-        assert_eq!(layer.set_parameters(None, Some(&[1.0; 2])).unwrap_err(), none("bias"));
-        assert_eq!(
-            layer.set_running_stats(RunningStats::new(2)).unwrap_err(),
-            none("running statistics")
-        );
+        let none = |argument, setting| {
+            Error::Argument(ArgumentError::NoSuchParameter { argument, setting })
+        };
+        let error = layer.set_parameters(Some(&[1.0; 2]), None).unwrap_err();
+        assert_eq!(error, none("weight", "with_weight"));
+        let error = layer.set_parameters(None, Some(&[1.0; 2])).unwrap_err();
+        assert_eq!(error, none("bias", "with_bias"));
+        let error = layer.set_running_stats(RunningStats::new(2)).unwrap_err();
+        assert_eq!(error, none("running statistics", "with_track_running_stats"));
         assert_eq!(layer.running_stats(), None);
     }
 }

@@ -116,7 +116,8 @@ fn an_epilogue_without_a_residual_has_no_gradient_of_one() {
             let mut dz = like(&tensors.x);
             let request = tensors.backward_without().residual_gradient(&mut dz);
             let error = block_on(layer.backward(&saved, request)).unwrap_err();
-            assert_eq!(error, Error::Argument(ArgumentError::NoSuchParameter { name: "residual" }));
+            let argument = "residual_gradient";
+            assert_eq!(error, ArgumentError::ResidualNotAdded { argument, epilogue }.into());
             assert!(read(&dz).iter().flatten().all(|value| value.is_nan()));
         }
     }

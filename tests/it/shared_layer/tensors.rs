@@ -151,6 +151,9 @@ fn a_handle_is_the_same_memory_of_a_gpu() {
     }
     let error = tensor(&Device::host(), 341).handle().unwrap_err();
     assert!(matches!(error, Error::Argument(ArgumentError::NotAGpu { .. })), "{error}");
+    assert!(error.to_string().starts_with("Tensor::handle needs a GPU, found host; "), "{error}");
+    assert!(error.to_string().starts_with("Tensor::handle needs a GPU, found host; "), "{error}");
+    assert!(error.to_string().starts_with("Tensor::handle needs a GPU, found host; "), "{error}");
 }
 
 #[test]

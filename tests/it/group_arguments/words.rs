@@ -1,0 +1,105 @@
+//! What errors of wrong use say: what was found, what is allowed, and the call that would be right.
+
+use pollster::block_on;
+use syncbn::error::{ArgumentError, LimitError};
+use syncbn::stats::RunningStats;
+use syncbn::tensor::Layout;
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm,
+    collective::LocalGroup, config::Epilogue,
+};
+
+fn layer(config: BatchNormConfig) -> SyncBatchNorm {
+    SyncBatchNorm::new(config, [Device::host()]).unwrap()
+}
+
+fn text<T>(result: Result<T, Error>) -> String {
+    result.map(drop).expect_err("a wrong call").to_string()
+}
+
+#[test]
+fn channels_that_the_other_layout_would_give_are_found_to_be_so() {
+    let bn = layer(BatchNormConfig::torch(3));
+    let host = Device::host();
+    let nhwc = host.zeros(&[2, 4, 5, 3]).unwrap();
+    assert_eq!(
+        text(block_on(bn.forward_train(&nhwc))),
+        "x[0] has 4 channels (dims [2, 4, 5, 3]), expected num_features = 3; if the channels are \
+         the last dimension, say so: with_layout(Layout::ChannelsLast)"
+    );
+    block_on(bn.forward_train(&nhwc.with_layout(Layout::ChannelsLast))).expect("the right call");
+    let nchw = host.zeros(&[2, 3, 4, 5]).unwrap().with_layout(Layout::ChannelsLast);
+    assert_eq!(
+        text(block_on(bn.forward_train(&nchw))),
+        "x[0] has 5 channels (dims [2, 3, 4, 5]), expected num_features = 3; if the channels are \
+         the second dimension, say so: with_layout(Layout::ChannelsFirst)"
+    );
+    // Where neither layout gives them, nothing is guessed.
+    for dims in [&[2, 4][..], &[2, 4, 5], &[3, 4, 5]] {
+        let error = text(block_on(bn.forward_train(&host.zeros(dims).unwrap())));
+        assert!(error.ends_with("expected num_features = 3"), "{error}");
+    }
+    assert!(
+        text(bn.prepare(&[2, 4, 5, 3], Layout::ChannelsFirst, syncbn::tensor::DType::F32))
+            .ends_with("say so: with_layout(Layout::ChannelsLast)")
+    );
+}
+
+#[test]
+fn what_a_layer_was_configured_without_names_the_setting() {
+    let mut bn =
+        layer(BatchNormConfig::torch(1).with_affine(false).with_track_running_stats(false));
+    let says = |name: &str, setting: &str| {
+        format!(
+            "{name} was given, but the layer was configured without it; see \
+             BatchNormConfig::{setting}"
+        )
+    };
+    let weight = text(bn.set_parameters(Some(&[1.0]), None));
+    assert_eq!(weight, says("weight", "with_weight"));
+    let bias = text(bn.set_parameter_tensors([], [Device::host().zeros(&[1]).unwrap()]));
+    assert_eq!(bias, says("bias", "with_bias"));
+    let running = text(bn.set_running_stats(RunningStats::new(1)));
+    assert_eq!(running, says("running statistics", "with_track_running_stats"));
+}
+
+#[test]
+fn frozen_parameters_and_residuals_that_are_not_added_are_called_so() {
+    let host = Device::host();
+    let (x, mut target) = (host.zeros(&[2, 1]).unwrap(), host.zeros(&[1]).unwrap());
+    let bn = layer(BatchNormConfig::torch(1).with_freeze_affine(true));
+    let saved = block_on(bn.forward_train(&x)).unwrap().saved;
+    let request = Backward::of(&x, &x).weight_gradient(&mut target);
+    assert_eq!(
+        text(block_on(bn.backward(&saved, request))),
+        "weight_gradient was given, but weight and bias are frozen and get no gradient; see \
+         BatchNormConfig::with_freeze_affine"
+    );
+    let bn = layer(BatchNormConfig::torch(1).with_epilogue(Epilogue::Relu));
+    assert_eq!(
+        text(block_on(bn.forward_train(Forward::of(&x).residual(&x)))),
+        "residual was given, but the epilogue is Relu, which adds no residual; configure \
+         Epilogue::Add or Epilogue::AddRelu"
+    );
+}
+
+#[test]
+fn memory_that_the_host_does_not_have_is_no_failure_of_a_gpu() {
+    let error = Device::host().zeros(&[1 << 50]).unwrap_err();
+    let (dims, found_bytes) = (vec![1 << 50], 1 << 52);
+    assert_eq!(error, Error::Limit(LimitError::HostMemory { dims, found_bytes }));
+    assert_eq!(
+        error.to_string(),
+        "a tensor of dims [1125899906842624] is 4503599627370496 bytes, which the host has no \
+         memory for"
+    );
+}
+
+#[test]
+fn a_layer_with_peers_is_pointed_to_the_call_that_makes_local_ones() {
+    let groups: Vec<_> = LocalGroup::ranks(2).into_iter().map(ProcessGroup::new).collect();
+    let bn = layer(BatchNormConfig::torch(1)).in_group(&groups[0]).unwrap();
+    let error = SyncBatchNorm::synchronized(vec![bn]).unwrap_err();
+    assert!(matches!(error, Error::Argument(ArgumentError::HasPeers { .. })), "{error}");
+    assert!(error.to_string().ends_with("such as those of into_local"), "{error}");
+}
