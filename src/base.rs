@@ -13,6 +13,7 @@ pub(crate) use parameters::{AffineParameters, check_readable, state_of};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::checksum::Manifest;
 use crate::config::{BatchNormConfig, Initializer};
 use crate::device::Device;
 use crate::engine;
@@ -33,8 +34,8 @@ pub(crate) struct Base {
     any_ranks: bool,
     /// Tells the layers of a process apart.
     pub id: u64,
-    /// Of the settings, by which ranks notice that they are configured differently.
-    pub checksum: u64,
+    /// The settings as ranks compare them.
+    pub manifest: Manifest,
 }
 
 /// A number that no other layer of this process has.
@@ -76,15 +77,16 @@ impl Base {
             num_batches_tracked: 0,
         });
         let parameters = Arc::new(devices.iter().map(|_| AffineParameters::default()).collect());
-        let checksum = config.checksum();
-        let mut base = Self { config, devices, parameters, any_ranks, id: next_id(), checksum };
+        let manifest = config.manifest();
+        let mut base = Self { config, devices, parameters, any_ranks, id: next_id(), manifest };
         base.set_parameters(weight.as_deref(), bias.as_deref())?;
         Ok((base, running))
     }
 
     /// Another layer of the same settings with these ranks.
     pub fn with_ranks(&self, devices: Vec<Device>, parameters: Arc<Vec<AffineParameters>>) -> Self {
-        Self { config: self.config.clone(), devices, parameters, id: next_id(), ..*self }
+        let (config, manifest) = (self.config.clone(), self.manifest.clone());
+        Self { config, devices, parameters, manifest, id: next_id(), ..*self }
     }
 
     /// The device of a rank.
@@ -158,7 +160,7 @@ impl Base {
     pub fn set_config(&mut self, config: BatchNormConfig) -> Result<(), Error> {
         config.validate()?;
         self.config.check_change(&config)?;
-        self.checksum = config.checksum();
+        self.manifest = config.manifest();
         self.config = config;
         Ok(())
     }

@@ -1,7 +1,10 @@
-//! A checksum by which ranks notice that they were set up differently. Not a defence against
-//! anyone.
+//! Checksums by which ranks notice that they were set up differently, and the lists that these are
+//! of. Not a defence against anyone.
 
-/// FNV-1a over 64 bits (Fowler, Noll, Vo), never 0, which stands for "not given".
+use std::fmt::Display;
+use std::sync::Arc;
+
+/// FNV-1a over 64 bits (Fowler, Noll, Vo); 1 where that is 0, which stands for "not given".
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Checksum(u64);
 
@@ -22,5 +25,31 @@ impl Checksum {
 
     pub fn finish(self) -> u64 {
         self.0.max(1)
+    }
+}
+
+/// What ranks compare, as a list of lines `name = value` that any program writes alike
+/// (`docs/PROTOCOL.md`), and the checksum of that text.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The lines, each with a line feed behind it.
+    pub text: Arc<str>,
+    /// FNV-1a of the text.
+    pub checksum: u64,
+}
+
+/// The lines of a [`Manifest`].
+#[derive(Debug, Default)]
+pub(crate) struct Lines(String);
+
+impl Lines {
+    pub fn add(&mut self, name: impl Display, value: impl Display) {
+        self.0 += &format!("{name} = {value}\n");
+    }
+
+    pub fn finish(self) -> Manifest {
+        let mut checksum = Checksum::new();
+        checksum.add(self.0.as_bytes());
+        Manifest { text: self.0.into(), checksum: checksum.finish() }
     }
 }

@@ -5,6 +5,7 @@
 //! among ranks of one process, and process groups. Knows nothing of GPUs and of what the numbers in
 //! a message mean; the module `exchange` does.
 
+mod comparison;
 pub mod conformance;
 pub(crate) mod frame;
 mod gather;
@@ -26,11 +27,12 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 
+pub(crate) use comparison::Settings;
 #[allow(unused_imports, reason = "layers give it to `Exchange::begin`")]
 pub(crate) use frame::ANY_SUBJECT;
 pub(crate) use frame::UNANNOUNCED;
 pub(crate) use frame::{Header, NodePayload, Payload, Phase};
-pub(crate) use gather::{Answer, ListError};
+pub(crate) use gather::{Answer, ListError, Said};
 pub use local::{LocalGroup, LocalRank};
 pub(crate) use merged::Merged;
 pub(crate) use operation::Operation;

@@ -7,6 +7,7 @@
 mod call;
 mod conventions;
 mod initializer;
+mod manifest;
 
 pub(crate) use call::{Mode, Statistics};
 pub use conventions::{MindSporeArguments, TorchArguments};
@@ -14,7 +15,6 @@ pub use initializer::Initializer;
 
 pub use crate::epilogue::Epilogue;
 
-use crate::checksum::Checksum;
 use crate::error::ConfigError;
 
 /// Settings of a batch normalization layer.
@@ -201,15 +201,6 @@ impl BatchNormConfig {
     /// Sets the seed of random initial values.
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed, ..self }
-    }
-
-    /// A checksum of every setting, by which ranks notice that they are configured differently.
-    pub(crate) fn checksum(&self) -> u64 {
-        let mut checksum = Checksum::new();
-        // The debug form writes every field, and floating point numbers so that they can be told
-        // apart.
-        checksum.add(format!("{self:?}").as_bytes());
-        checksum.finish()
     }
 
     /// Checks every setting's range.

@@ -7,6 +7,10 @@ mod rewriting;
 #[cfg(feature = "gpu")]
 pub use rewriting::with_rewritten_kernels;
 
+use crate::config::BatchNormConfig;
+use crate::state::StateDict;
+
+pub use crate::checksum::Manifest;
 pub use crate::collective::frame::{Frame, FrameError, Header, NodePayload, Payload, Phase};
 pub use crate::shape::{Shape, Strides};
 pub use crate::stats::normalization::{Centering, GradCentering, Normalization};
@@ -29,4 +33,14 @@ modules! {
     shaders = crate::shaders;
     /// The canonical tree over ranks.
     tree = crate::stats::tree;
+}
+
+/// The settings of a layer as ranks compare them.
+pub fn settings_manifest(config: &BatchNormConfig) -> Manifest {
+    config.manifest()
+}
+
+/// The state of a layer as ranks compare it.
+pub fn state_manifest(state: &StateDict) -> Manifest {
+    state.manifest()
 }

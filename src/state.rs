@@ -10,6 +10,7 @@ mod naming;
 
 pub use naming::Naming;
 
+use crate::checksum::{Checksum, Lines, Manifest};
 use crate::config::BatchNormConfig;
 use crate::error::StateError;
 use crate::stats::RunningStats;
@@ -51,6 +52,28 @@ impl StateDict {
             num_batches_tracked: Some(running.num_batches_tracked),
             ..self
         }
+    }
+
+    /// The state as a list by which ranks compare theirs: a checksum of the bits of each vector.
+    pub(crate) fn manifest(&self) -> Manifest {
+        let Self { weight, bias, running_mean, running_var, num_batches_tracked } = self;
+        let vectors = [
+            ("weight", weight),
+            ("bias", bias),
+            ("running_mean", running_mean),
+            ("running_var", running_var),
+        ];
+        let mut lines = Lines::default();
+        for (name, values) in vectors {
+            let Some(values) = values else { continue };
+            let mut checksum = Checksum::new();
+            values.iter().for_each(|value| checksum.add(&value.to_le_bytes()));
+            lines.add(name, format_args!("{:#018x}", checksum.finish()));
+        }
+        if let Some(count) = num_batches_tracked {
+            lines.add("num_batches_tracked", count);
+        }
+        lines.finish()
     }
 
     /// Checks that the state is one of a layer with this configuration.

@@ -1,13 +1,24 @@
 //! The exchanges of a process group: a list of them is one message, whether a call has one or many.
 
+use std::borrow::Cow;
+
 use super::frame::{Frame, FrameError, Header, Payload};
 use super::list::{check_length, pack, unpack};
 use super::merged::{Head, Joined, Merged};
-use super::operation::Operation;
-use super::peers::{Again, heads, judge};
+use super::operation::{Operation, Sent};
+use super::peers::{Again, Dissent, Judgement, Kind, heads, judge};
 use super::reduce::ReduceOp;
+use crate::checksum::Manifest;
 use crate::error::ExchangeError;
 use crate::trace::{self, Span};
+
+/// What this rank says in an exchange.
+pub(crate) struct Said {
+    pub header: Header,
+    pub payload: Payload,
+    /// What the field `state` of the header is the checksum of.
+    pub state: Option<Manifest>,
+}
 
 /// What a list of exchanges has brought for one of them.
 pub(crate) struct Answer {
@@ -21,12 +32,15 @@ pub(crate) type ListError = (Option<usize>, ExchangeError);
 
 impl Operation {
     /// Sends what these operations of one group have to say as one message when it is the first
-    /// one's turn, and gets what all ranks say. `say` is asked when the turn has come, for a header
-    /// and a payload of each. With a reduce operation the payloads are nodes, of which a transport
-    /// that supports it makes an all-reduce.
+    /// one's turn, and gets what all ranks say. `say` is asked when the turn has come, for what is
+    /// said in each. With a reduce operation the payloads are nodes, of which a transport that
+    /// supports it makes an all-reduce.
+    ///
+    /// Where checksums of settings or states differ, ranks gather what these are made of: the
+    /// error names the first difference.
     pub async fn exchange(
         operations: &[&Self],
-        say: impl FnOnce() -> Vec<(Header, Payload)>,
+        say: impl FnOnce() -> Vec<Said>,
         op: Option<ReduceOp>,
     ) -> Result<Vec<Answer>, ListError> {
         let Some(&first) = operations.first() else { return Ok(Vec::new()) };
@@ -34,11 +48,11 @@ impl Operation {
         let layers = operations.iter().map(|of| (of.header.name.as_str(), of.header.layer));
         let span = trace::exchange(first.header.phase, layers, group.world_rank(group.rank()));
         first.come().await.map_err(|error| (None, error))?;
-        // Its own deadline ends the exchange before anybody loses patience with it.
-        first.turn.go_on(group.deadline().saturating_mul(2));
-        let frames = say().into_iter().map(|(header, payload)| {
-            let header = Header { listed, ..header };
-            Frame { header, payload }
+        first.goes_on();
+        let mut states = Vec::with_capacity(operations.len());
+        let frames = say().into_iter().map(|Said { header, payload, state }| {
+            states.push(state);
+            Frame { header: Header { listed, ..header }, payload }
         });
         let answers = match op {
             Some(op) if group.transport.supports_all_reduce() => {
@@ -54,12 +68,39 @@ impl Operation {
             // Lists of other lengths are at other places, whatever is in them.
             first.judge(answer, Again::default()).map_err(|error| (None, error))?;
         }
+        Self::look_into(operations, &answers, &states).await?;
         Ok(answers)
+    }
+
+    /// Names the first setting or part of a state that differs, where the first difference of all
+    /// headers is one of their checksums.
+    async fn look_into<'s>(
+        operations: &[&Self],
+        answers: &[Answer],
+        states: &'s [Option<Manifest>],
+    ) -> Result<(), ListError> {
+        let may = Again { states: true, ranks: true };
+        let differences = answers.iter().map(|answer| judge(&answer.heads, may).difference);
+        let Some((index, kind)) =
+            differences.enumerate().find_map(|(index, difference)| Some((index, difference?.0)))
+        else {
+            return Ok(());
+        };
+        let lists = match kind {
+            Kind::Place => return Ok(()),
+            Kind::Settings => operations.iter().map(|of| of.settings.list()).collect(),
+            Kind::State => {
+                let list = |state: &'s Option<Manifest>| state.as_ref().map_or("", |of| &*of.text);
+                states.iter().map(|state| Cow::Borrowed(list(state))).collect()
+            }
+        };
+        // Rare: it takes no room in the future of every exchange.
+        Box::pin(Self::compare(operations, index, kind, lists)).await
     }
 
     /// What every rank has to say in this operation, in rank order, with the same header.
     pub async fn gather(&self, payload: Payload) -> Result<Vec<Payload>, ExchangeError> {
-        let say = || vec![(self.header.clone(), payload)];
+        let say = || vec![Said { header: self.header.clone(), payload, state: None }];
         let gathered = Self::gather_list(&[self], say).await;
         gathered.map(|list| list.into_iter().flatten().collect()).map_err(|(_, error)| error)
     }
@@ -68,7 +109,7 @@ impl Operation {
     /// `[operation][rank]`.
     pub async fn gather_list(
         operations: &[&Self],
-        say: impl FnOnce() -> Vec<(Header, Payload)>,
+        say: impl FnOnce() -> Vec<Said>,
     ) -> Result<Vec<Vec<Payload>>, ListError> {
         let answers = Self::exchange(operations, say, None).await?;
         let agreed =
@@ -82,11 +123,18 @@ impl Operation {
     /// Refuses headers that differ; returns what has to be announced once more where they differ in
     /// that alone, and may.
     pub fn judge(&self, answer: &Answer, may: Again) -> Result<Again, ExchangeError> {
-        let judged = judge(&answer.heads, may, &self.at, |rank| self.group.world_rank(rank));
-        judged.map_err(|error| self.group.poison(error))
+        let Judgement { again, difference } = judge(&answer.heads, may);
+        let Some((kind, what, dissent)) = difference else { return Ok(again) };
+        if kind != Kind::Place {
+            return Err(self.differs(kind, what, dissent));
+        }
+        let Dissent { rank, found, expected, other, agreeing } = dissent.of_world(&self.group);
+        let at = self.at.clone();
+        let error = ExchangeError::Mismatch { at, what, rank, found, expected, other, agreeing };
+        Err(self.group.poison(error))
     }
 
-    async fn gather_frames(
+    pub(super) async fn gather_frames(
         operations: &[&Self],
         frames: impl Iterator<Item = Frame>,
         span: &Span,
@@ -94,8 +142,8 @@ impl Operation {
         let (first, group) = (operations[0], &operations[0].group);
         let message = pack(frames.map(|frame| frame.encode()));
         span.sends(message.len());
-        let gathered = group.transport.all_gather(message, group.deadline()).await;
-        let messages = gathered.map_err(|error| (None, group.named(error, &first.at)))?;
+        let gathered = Sent::new(first, group.transport.all_gather(message, group.deadline()));
+        let messages = gathered.await.map_err(|error| (None, error))?;
         let mut gathered: Vec<Vec<Frame>> =
             operations.iter().map(|_| Vec::with_capacity(messages.len())).collect();
         for (rank, message) in messages.iter().enumerate() {
@@ -123,8 +171,8 @@ impl Operation {
     ) -> Result<Vec<Answer>, ListError> {
         let message = Merged::of(frames).encode();
         span.sends(message.len());
-        let merged = self.group.transport.all_reduce(message, op, self.group.deadline()).await;
-        let bytes = merged.map_err(|error| (None, self.group.named(error, &self.at)))?;
+        let reduced = self.group.transport.all_reduce(message, op, self.group.deadline());
+        let bytes = Sent::new(self, reduced).await.map_err(|error| (None, error))?;
         // Every rank has the same bytes; rank 0 made them.
         match Merged::decode(&bytes).map_err(|error| (None, self.unusable(0, error.to_string())))? {
             Merged::Failed { rank, message } => Err((None, self.unusable(rank as usize, message))),

@@ -3,12 +3,18 @@
 //!
 //! It holds the rank's turn, and the peers learn when it fails or is dropped.
 
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::ProcessGroup;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::comparison::Settings;
 use super::frame::{Header, Payload};
 use super::turns::Turn;
+use super::{CollectiveError, ProcessGroup};
 use crate::error::{Error, ExchangeError};
 
 /// An operation that communicates. Dropped before its end, it notifies the peers that this rank has
@@ -18,6 +24,8 @@ pub(crate) struct Operation {
     pub(super) group: ProcessGroup,
     pub(super) header: Header,
     pub(super) at: String,
+    /// What the checksum `config` of the header is of.
+    pub(super) settings: Settings,
     pub(super) turn: Turn,
     open: bool,
 }
@@ -25,16 +33,17 @@ pub(crate) struct Operation {
 impl Operation {
     /// Begins an operation: from now on the peers learn when it fails. Operations exchange in the
     /// order in which they begin. `patience` is how long its devices may take before its exchange;
-    /// `at` says where it is, for errors.
+    /// `at` says where it is, for errors; `settings` are those that the header has the checksum of.
     pub fn begin(
         group: &ProcessGroup,
         header: Header,
         at: String,
+        settings: Settings,
         patience: Duration,
     ) -> Result<Self, ExchangeError> {
         group.check(&at)?;
         let turn = group.turn(&at, patience);
-        Ok(Self { group: group.clone(), header, at, turn, open: true })
+        Ok(Self { group: group.clone(), header, at, settings, turn, open: true })
     }
 
     pub fn group(&self) -> &ProcessGroup {
@@ -50,6 +59,11 @@ impl Operation {
         self.turn.pass();
     }
 
+    /// One more exchange begins. Its own deadline ends it before anybody loses patience with it.
+    pub(super) fn goes_on(&self) {
+        self.turn.go_on(self.group.deadline().saturating_mul(2));
+    }
+
     /// The message of a rank of the group cannot be used.
     pub fn refuse(&self, rank: usize, message: String) -> ExchangeError {
         self.group.poison(self.unusable(rank, message))
@@ -60,12 +74,70 @@ impl Operation {
     }
 
     /// Ends the operation. The peers are notified of a failure, unless it is one that every rank
-    /// has found alike.
+    /// finds by itself.
     pub fn end<T>(mut self, result: &Result<T, Error>) {
         self.open = false;
-        match result {
-            Ok(_) | Err(Error::Batch(_) | Error::Group(_)) => {}
-            Err(error) => self.group.fail(self.header.clone(), &self.at, &error.to_string()),
+        if let Err(error) = result
+            && !every_rank_finds(error)
+        {
+            self.fail(&error.to_string());
+        }
+    }
+
+    /// Notifies the peers that this rank has failed here.
+    pub(super) fn fail(&self, reason: &str) {
+        self.group.fail(self.header.clone(), &self.at, reason);
+    }
+
+    /// Notifies the peers that the future of this operation is dropped before its end.
+    fn fail_dropped(&self, reason: &str) {
+        self.fail(if std::thread::panicking() { "it panicked" } else { reason });
+    }
+}
+
+/// Whether all ranks of the group come to this error from the same messages.
+fn every_rank_finds(error: &Error) -> bool {
+    use ExchangeError::{Mismatch, Setting, State};
+    matches!(
+        error,
+        Error::Batch(_)
+            | Error::Group(_)
+            | Error::Exchange(Mismatch { .. } | Setting { .. } | State { .. })
+    )
+}
+
+/// A message that is under way, until its answer has come. Dropped before, it notifies the peers of
+/// what has happened; the transport would merely find that the rank has left.
+pub(super) struct Sent<'a, T> {
+    operation: &'a Operation,
+    answer: BoxFuture<'static, Result<T, CollectiveError>>,
+    is_answered: bool,
+}
+
+impl<'a, T> Sent<'a, T> {
+    pub fn new(
+        operation: &'a Operation,
+        answer: BoxFuture<'static, Result<T, CollectiveError>>,
+    ) -> Self {
+        Self { operation, answer, is_answered: false }
+    }
+}
+
+impl<T> Future for Sent<'_, T> {
+    type Output = Result<T, ExchangeError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(self.answer.poll_unpin(context));
+        self.is_answered = true;
+        let Operation { group, at, .. } = self.operation;
+        Poll::Ready(answer.map_err(|error| group.named(error, at)))
+    }
+}
+
+impl<T> Drop for Sent<'_, T> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.operation.fail_dropped("its call was dropped while it waited for the other ranks");
         }
     }
 }
@@ -73,10 +145,14 @@ impl Operation {
 impl ProcessGroup {
     /// Begins the next operation of the group itself, which belongs to no layer and waits for no
     /// device.
-    pub(crate) fn begin(&self, header: Header) -> Result<Operation, ExchangeError> {
+    pub(crate) fn begin(
+        &self,
+        header: Header,
+        settings: Settings,
+    ) -> Result<Operation, ExchangeError> {
         let step = self.shared.operations.fetch_add(1, Ordering::Relaxed);
         let at = format!("{}, exchange {step} of the group", header.phase);
-        Operation::begin(self, Header { step, ..header }, at, Duration::ZERO)
+        Operation::begin(self, Header { step, ..header }, at, settings, Duration::ZERO)
     }
 
     /// What `read` finds in every rank's payload, in rank order, in an operation of the group
@@ -87,7 +163,7 @@ impl ProcessGroup {
         payload: Payload,
         read: impl Fn(usize, Payload) -> Result<T, String>,
     ) -> Result<Vec<T>, Error> {
-        let operation = self.begin(header)?;
+        let operation = self.begin(header, Settings::None)?;
         let read = |(rank, payload)| {
             read(rank, payload).map_err(|message| operation.refuse(rank, message))
         };
@@ -103,10 +179,7 @@ impl ProcessGroup {
 impl Drop for Operation {
     fn drop(&mut self) {
         if self.open {
-            let panicked = std::thread::panicking();
-            let reason =
-                if panicked { "it panicked" } else { "its call was dropped before it ended" };
-            self.group.fail(self.header.clone(), &self.at, reason);
+            self.fail_dropped("its call was dropped before it ended");
         }
     }
 }

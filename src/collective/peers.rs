@@ -1,35 +1,61 @@
 //! Whether all ranks are at the same place: the check of every header against the others.
 
-use super::frame::{ANY_SUBJECT, Frame, Header, UNANNOUNCED};
+use super::ProcessGroup;
+use super::frame::{ANY_SUBJECT, Frame, Header, Phase, UNANNOUNCED};
 use super::merged::Head;
-use crate::error::ExchangeError;
+
+/// What the difference of a field means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Ranks are not at the same place.
+    Place,
+    /// They are set up differently.
+    Settings,
+    /// They have other parameters or running statistics.
+    State,
+}
 
 /// A field that must agree, and how it is written in an error; `None` agrees with everything.
-type Field = (&'static str, fn(&Header) -> Option<String>);
+struct Field {
+    what: &'static str,
+    kind: Kind,
+    show: fn(&Header) -> Option<String>,
+}
+
+const fn place(what: &'static str, show: fn(&Header) -> Option<String>) -> Field {
+    Field { what, kind: Kind::Place, show }
+}
 
 /// In the order of what explains most: a rank in another layer is also at another exchange.
-const PLACE: [Field; 11] = [
-    ("process group", |header| Some(format!("{:#018x}", header.group))),
-    ("layer", |header| Some(header.layer.to_string())),
-    ("layer name", |header| Some(format!("{:?}", header.name))),
-    ("phase", |header| Some(header.phase.to_string())),
-    ("exchange", |header| Some(header.step.to_string())),
-    (
+const FIELDS: [Field; 11] = [
+    place("process group", |header| Some(format!("{:#018x}", header.group))),
+    place("layer", |header| Some(header.layer.to_string())),
+    place("layer name", |header| Some(format!("{:?}", header.name))),
+    place("phase", |header| Some(header.phase.to_string())),
+    place("exchange", |header| Some(header.step.to_string())),
+    place(
         "subject (the forward exchange that is differentiated, or the rank that is broadcast)",
         |header| (header.subject != ANY_SUBJECT).then(|| header.subject.to_string()),
     ),
-    ("channels", |header| (!header.phase.is_of_values()).then(|| header.channels.to_string())),
-    ("number of values", |header| Some(header.channels.to_string())),
-    ("checksum of the configuration (eps, momentum, mode…)", |header| {
-        (!header.phase.is_of_values()).then(|| format!("{:#018x}", header.config))
-    }),
-    ("checksum of the lengths of the slices", |header| Some(format!("{:#018x}", header.config))),
-    ("number of exchanges in a message", |header| Some(header.listed.to_string())),
+    place("number of exchanges in a message", |header| Some(header.listed.to_string())),
+    place("channels", |header| (!header.phase.is_of_values()).then(|| header.channels.to_string())),
+    place("number of values", |header| Some(header.channels.to_string())),
+    // The exchange that compares settings is about their difference.
+    Field {
+        what: "checksum of the settings",
+        kind: Kind::Settings,
+        show: |header| {
+            let is_compared = header.phase == Phase::Comparison;
+            (!is_compared).then(|| format!("{:#018x}", header.config))
+        },
+    },
+    Field {
+        what: "checksum of parameters and running statistics",
+        kind: Kind::State,
+        show: |header| Some(format!("{:#018x}", header.state)),
+    },
 ];
-const STATE: Field = ("checksum of parameters and running statistics", |header| {
-    Some(format!("{:#018x}", header.state))
-});
-const RANKS: Field = ("number of devices", |header| Some(header.ranks.to_string()));
+const DEVICES: Field = place("number of devices", |header| Some(header.ranks.to_string()));
 
 /// What ranks that are at the same place have to announce once more, since only then they can be
 /// compared.
@@ -41,51 +67,85 @@ pub(crate) struct Again {
     pub ranks: bool,
 }
 
-/// Compares all headers, in the order of the first rank of each. What most ranks say is expected,
-/// of two equally frequent ones what the lowest rank says; so every rank finds the same error. What
-/// may be announced once more is no error.
-pub(super) fn judge(
-    heads: &[Head],
-    may: Again,
-    at: &str,
-    world_rank: impl Fn(usize) -> usize,
-) -> Result<Again, ExchangeError> {
-    // The rule, so that nothing is written down for it.
+/// A value that some ranks say, with the first of them and their number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Voice<T> {
+    pub value: T,
+    pub rank: u64,
+    pub ranks: u64,
+}
+
+/// The first rank that says something else than most, in ranks of the group.
+#[derive(Debug)]
+pub(super) struct Dissent {
+    pub rank: usize,
+    pub found: String,
+    pub expected: String,
+    /// The first rank that says what is expected, and how many do.
+    pub other: usize,
+    pub agreeing: usize,
+}
+
+impl Dissent {
+    /// The same in ranks of the outermost group.
+    pub fn of_world(self, group: &ProcessGroup) -> Self {
+        let [rank, other] = [self.rank, self.other].map(|rank| group.world_rank(rank));
+        Self { rank, other, ..self }
+    }
+}
+
+/// Compares what ranks say, in the order of the first rank of each voice. What most say is
+/// expected, of two equally frequent values that of the lowest rank; so every rank finds the same.
+pub(super) fn dissent<T: PartialEq + ToString>(voices: &[Voice<T>]) -> Option<Dissent> {
+    let votes = |value: &T| {
+        let same = voices.iter().filter(|voice| voice.value == *value);
+        same.fold(0u64, |votes, voice| votes.saturating_add(voice.ranks))
+    };
+    let most = voices.iter().map(|voice| votes(&voice.value)).max()?;
+    let expected = voices.iter().find(|voice| votes(&voice.value) == most)?;
+    let found = voices.iter().find(|voice| voice.value != expected.value)?;
+    Some(Dissent {
+        rank: found.rank as usize,
+        found: found.value.to_string(),
+        expected: expected.value.to_string(),
+        other: expected.rank as usize,
+        agreeing: most as usize,
+    })
+}
+
+/// What came of comparing headers.
+pub(super) struct Judgement {
+    /// What has to be announced once more, which is no difference.
+    pub again: Again,
+    /// The first field that differs.
+    pub difference: Option<(Kind, &'static str, Dissent)>,
+}
+
+/// Compares all headers, in the order of the first rank of each.
+pub(super) fn judge(heads: &[Head], may: Again) -> Judgement {
+    // The usual case, for which nothing is written down.
     if let [] | [_] = heads {
-        return Ok(Again::default());
+        return Judgement { again: Again::default(), difference: None };
     }
     let announced = heads.iter().filter(|head| head.header.state != UNANNOUNCED).count();
     let again = Again {
         states: may.states && (1..heads.len()).contains(&announced),
         ranks: may.ranks && heads.iter().any(|head| head.header.ranks != heads[0].header.ranks),
     };
-    let fields = PLACE
-        .into_iter()
-        .chain((!again.states).then_some(STATE))
-        .chain((!again.ranks).then_some(RANKS));
-    for (what, show) in fields {
-        let said: Vec<_> =
-            heads.iter().filter_map(|head| Some((show(&head.header)?, head))).collect();
-        let votes = |value: &String| {
-            let same = said.iter().filter(|(said, _)| said == value);
-            same.fold(0u64, |votes, (_, head)| votes.saturating_add(head.ranks))
-        };
-        let most = said.iter().map(|(value, _)| votes(value)).max().unwrap_or(0);
-        let Some((expected, _)) = said.iter().find(|(value, _)| votes(value) == most) else {
-            continue;
-        };
-        if let Some((found, head)) = said.iter().find(|(value, _)| value != expected) {
-            let (expected, found, at) = (expected.clone(), found.clone(), at.to_owned());
-            let rank = world_rank(head.header.rank as usize);
-            return Err(ExchangeError::Mismatch { at, rank, what, expected, found });
-        }
-    }
-    Ok(again)
+    let compared = FIELDS.iter().filter(|field| !(again.states && field.kind == Kind::State));
+    let mut fields = compared.chain((!again.ranks).then_some(&DEVICES));
+    let difference = fields.find_map(|Field { what, kind, show }| {
+        let voices = heads.iter().filter_map(|Head { header, ranks }| {
+            Some(Voice { value: show(header)?, rank: header.rank, ranks: *ranks })
+        });
+        Some((*kind, *what, dissent(&voices.collect::<Vec<_>>())?))
+    });
+    Judgement { again, difference }
 }
 
 /// Whether headers say nothing different.
 pub(super) fn agree(heads: &[Head]) -> bool {
-    judge(heads, Again::default(), "", |rank| rank).is_ok()
+    judge(heads, Again::default()).difference.is_none()
 }
 
 /// The different headers of frames that are in rank order.

@@ -218,8 +218,9 @@ impl ProcessGroup {
         let at = at.to_owned();
         match error {
             CollectiveError::Late { ranks, deadline } => {
+                let own = ranks.contains(&self.rank());
                 let ranks = ranks.into_iter().map(|rank| self.world_rank(rank)).collect();
-                ExchangeError::Late { at, ranks, deadline }
+                ExchangeError::Late { at, ranks, deadline, own }
             }
             CollectiveError::Left { rank, panicked } => {
                 ExchangeError::Left { at, rank: self.world_rank(rank), panicked }

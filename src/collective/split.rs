@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::frame::{Payload, Phase};
+use super::peers::{Dissent, Voice, dissent};
 use super::process_group::ProcessGroup;
 use crate::checksum::Checksum;
 use crate::error::{Error, GroupError};
@@ -28,15 +29,14 @@ impl ProcessGroup {
     /// A future that is dropped before it is ready fails the group.
     pub async fn partition(&self, lists: &[Vec<usize>]) -> Result<Self, Error> {
         let wanted = self.gather_wishes(Phase::Partition, lists).await?;
-        // What most ranks ask for is expected, of equally frequent wishes that of the lowest rank.
-        let votes = |wish: &Vec<Vec<usize>>| wanted.iter().filter(|other| *other == wish).count();
-        let most = wanted.iter().map(votes).max().unwrap_or(0);
-        let expected = wanted.iter().find(|wish| votes(wish) == most);
-        for (rank, lists) in wanted.iter().enumerate() {
-            if let Some(expected) = expected.filter(|expected| *expected != lists) {
-                let (found, expected) = (format!("{lists:?}"), format!("{expected:?}"));
-                return Err(GroupError::Disagree { rank, found, expected }.into());
-            }
+        let voices = wanted.iter().enumerate().map(|(rank, wish)| Voice {
+            value: format!("{wish:?}"),
+            rank: rank as u64,
+            ranks: 1,
+        });
+        if let Some(dissent) = dissent(&voices.collect::<Vec<_>>()) {
+            let Dissent { rank, found, expected, other, agreeing } = dissent;
+            return Err(GroupError::Disagree { rank, found, expected, other, agreeing }.into());
         }
         self.check_disjoint(lists)?;
         let own = lists.iter().find(|list| list.contains(&self.rank()));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Wishes about ranks that cannot be met. Every rank finds the same error, and the group goes on.
-/// Ranks are those of the group that was asked.
+/// Why process groups cannot be made, or a rank cannot broadcast. Every rank finds the same error,
+/// and the group goes on. Ranks are those of the group that was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
@@ -30,31 +30,45 @@ pub enum GroupError {
         list: Vec<usize>,
     },
     /// Ranks that ask for different things.
-    #[error("rank {rank} asks for {found}, expected {expected}, as most ranks")]
+    #[error("rank {rank} asks for {found}, expected {expected}, as of {}", ranks(*other, *agreeing))]
     Disagree {
-        /// The first rank that differs.
+        /// The first rank that differs from most.
         rank: usize,
         /// What it asks for.
         found: String,
-        /// What is asked for by the others.
+        /// What most ranks ask for; where equally many ask for each of two, the lowest rank.
         expected: String,
+        /// The lowest rank that asks for what is expected.
+        other: usize,
+        /// How many ranks ask for what is expected.
+        agreeing: usize,
     },
 }
 
-/// An exchange with other ranks that failed. `at` names layer, phase and exchange of the rank that
-/// reports.
+/// Why an exchange with other ranks failed. In every variant `at` says where the rank was that
+/// reports: its layer, the phase and the number of the exchange. Ranks are those of the outermost
+/// process group.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExchangeError {
     /// Ranks did not come in time.
-    #[error("{at}: rank(s) {ranks:?} did not come within {deadline:?}")]
+    #[error(
+        "{at}: {}",
+        if *own {
+            format!("this rank came too late: others had waited for rank(s) {ranks:?} for {deadline:?}")
+        } else {
+            format!("rank(s) {ranks:?} did not come within {deadline:?}")
+        }
+    )]
     Late {
         /// Where.
         at: String,
-        /// Who is missing.
+        /// Who was missing.
         ranks: Vec<usize>,
         /// The deadline that passed.
         deadline: Duration,
+        /// Whether the rank that reports is one of them: it came when others had given up.
+        own: bool,
     },
     /// A rank is gone.
     #[error("{at}: rank {rank} {}", if *panicked { "panicked" } else { "has left the group" })]
@@ -67,7 +81,7 @@ pub enum ExchangeError {
         panicked: bool,
     },
     /// A rank has failed and said so.
-    #[error("{at}: rank {rank} failed at {reason}")]
+    #[error("{at}: rank {rank} failed: {reason}")]
     Aborted {
         /// Where.
         at: String,
@@ -76,19 +90,64 @@ pub enum ExchangeError {
         /// Where it was, and its error.
         reason: String,
     },
-    /// Ranks are not at the same place, or not set up alike.
-    #[error("{at}: {what} of rank {rank} is {found}, expected {expected}, as on most ranks")]
+    /// Ranks are not at the same place: in other calls, or in other layers.
+    #[error("{at}: {what} of rank {rank} is {found}, expected {expected}, as on {}", ranks(*other, *agreeing))]
     Mismatch {
         /// Where.
         at: String,
-        /// The first rank that differs.
-        rank: usize,
         /// What differs.
         what: &'static str,
-        /// What most ranks have.
-        expected: String,
+        /// The first rank that differs from most.
+        rank: usize,
         /// What this rank has.
         found: String,
+        /// What most ranks have; where equally many have each of two, what the lowest rank has.
+        expected: String,
+        /// The lowest rank that has what is expected.
+        other: usize,
+        /// How many ranks have what is expected.
+        agreeing: usize,
+    },
+    /// Ranks have configured a layer differently, or sum up slices of other lengths.
+    #[error("{at}: {name} of rank {rank} is {found}, expected {expected}, as on {}", ranks(*other, *agreeing))]
+    Setting {
+        /// Where.
+        at: String,
+        /// The setting, as in `docs/PROTOCOL.md`: `eps`, `momentum`, `weight_init[3]`.
+        name: String,
+        /// The first rank that differs from most.
+        rank: usize,
+        /// Its value.
+        found: String,
+        /// The value of most ranks; where equally many have each of two, that of the lowest rank.
+        expected: String,
+        /// The lowest rank that has the expected value.
+        other: usize,
+        /// How many ranks have the expected value.
+        agreeing: usize,
+    },
+    /// Ranks begin with different parameters or running statistics, or have loaded different
+    /// states.
+    #[error(
+        "{at}: {name} of rank {rank} ({found}) differs from that of {} ({expected}); call broadcast_state before the first step, or load the same state on every rank",
+        ranks(*other, *agreeing)
+    )]
+    State {
+        /// Where.
+        at: String,
+        /// Which part of the state: `weight`, `bias`, `running_mean`, `running_var` or
+        /// `num_batches_tracked`.
+        name: String,
+        /// The first rank that differs from most.
+        rank: usize,
+        /// A checksum of what it has; of `num_batches_tracked` its value.
+        found: String,
+        /// The same of most ranks; where equally many have each of two, of the lowest rank.
+        expected: String,
+        /// The lowest rank that has what is expected.
+        other: usize,
+        /// How many ranks have what is expected.
+        agreeing: usize,
     },
     /// An earlier call of this rank has begun and does not go on, as a future that nobody polls.
     /// Calls exchange in the order in which they were made: poll both, as `futures::join!` does, or
@@ -130,4 +189,12 @@ pub enum ExchangeError {
         /// The first failure.
         cause: String,
     },
+}
+
+/// Some ranks, by the lowest of them and their number.
+fn ranks(lowest: usize, count: usize) -> String {
+    match count {
+        0 | 1 => format!("rank {lowest}"),
+        _ => format!("rank {lowest} and {} more", count - 1),
+    }
 }

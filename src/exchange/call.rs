@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::collective::{Header, Operation, Payload, Phase, ProcessGroup};
+use crate::checksum::Manifest;
+use crate::collective::{Header, Operation, Payload, Phase, ProcessGroup, Settings};
 use crate::error::{Error, ExchangeError};
 
 /// A layer's place in its process group.
@@ -107,21 +108,28 @@ impl Exchange {
     /// dropped.
     ///
     /// `subject` tells what it is about: of backward the exchange of its forward, of a broadcast
-    /// the rank; else 0. `config` is a checksum of the layer's settings. `patience` is how long its
+    /// the rank; else 0. `settings` are those of the layer. `patience` is how long its
     /// devices may take. Calls exchange in the order in which they begin.
     pub fn begin(
         self: &Arc<Self>,
         phase: Phase,
         subject: u64,
-        config: u64,
+        settings: &Manifest,
         patience: Duration,
     ) -> Result<Call, ExchangeError> {
         let step = self.shared.steps.fetch_add(1, Ordering::Relaxed);
-        let (layer, name, channels) = (self.layer, self.name.clone(), self.channels);
-        let header =
-            Header { layer, name, step, subject, channels, config, ..self.group.header(phase) };
+        let header = Header {
+            layer: self.layer,
+            name: self.name.clone(),
+            step,
+            subject,
+            channels: self.channels,
+            config: settings.checksum,
+            ..self.group.header(phase)
+        };
         let at = describe(&header);
-        let operation = Operation::begin(&self.group, header, at, patience)?;
+        let settings = Settings::Layer(settings.text.clone());
+        let operation = Operation::begin(&self.group, header, at, settings, patience)?;
         Ok(Call { exchange: self.clone(), operation, asked: AtomicBool::new(false) })
     }
 }

@@ -4,20 +4,21 @@ use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ranks};
 use super::{Mergeable, from_payload, merge_channels, merge_parts, merge_ranks, to_payload};
+use crate::checksum::Manifest;
 use crate::collective::{
-    Again, Answer, Header, ListError, NodePayload, Operation, Payload, Phase, UNANNOUNCED,
+    Again, Answer, Header, ListError, NodePayload, Operation, Payload, Phase, Said, UNANNOUNCED,
 };
 use crate::error::ExchangeError;
 use crate::stats::tree::{merge_nodes, merge_run};
 
 /// What this process has to give to a call's exchange.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Contribution<'a, T> {
     pub call: &'a Call,
     /// What its ranks have, `local[rank][channel]`.
     pub local: &'a [Vec<T>],
-    /// Checksum of the state, where it is to be announced.
-    pub state: Option<u64>,
+    /// The state, where its checksum is to be announced.
+    pub state: Option<Manifest>,
 }
 
 impl Call {
@@ -82,12 +83,16 @@ impl Call {
 }
 
 impl<T: Mergeable> Contribution<'_, T> {
-    fn say(&self) -> (Header, Payload) {
-        let (state, ranks) =
-            (self.state.unwrap_or(UNANNOUNCED), self.call.exchange.ranks_to_announce());
-        let nodes = merge_run(self.call.exchange.ranks().first, self.local, merge_channels);
-        let header = Header { state, ranks, ..self.call.operation.header().clone() };
-        (header, Payload::Nodes(nodes.iter().map(to_payload).collect()))
+    fn say(&self) -> Said {
+        let exchange = &self.call.exchange;
+        let nodes = merge_run(exchange.ranks().first, self.local, merge_channels);
+        let header = Header {
+            state: self.state.as_ref().map_or(UNANNOUNCED, |state| state.checksum),
+            ranks: exchange.ranks_to_announce(),
+            ..self.call.operation.header().clone()
+        };
+        let payload = Payload::Nodes(nodes.iter().map(to_payload).collect());
+        Said { header, payload, state: self.state.clone() }
     }
 
     /// What has to be announced once more: what each rank says of itself, and no rank has been
@@ -106,7 +111,8 @@ async fn learn<T>(parts: &[Contribution<'_, T>]) -> Result<(), ListError> {
     let operations: Vec<&Operation> = parts.iter().map(|part| &part.call.operation).collect();
     let say = |part: &Contribution<'_, T>| {
         let header = Header { phase: Phase::Devices, ..part.call.operation.header().clone() };
-        (header, Payload::Bytes(part.call.exchange.local_ranks.to_le_bytes().to_vec()))
+        let payload = Payload::Bytes(part.call.exchange.local_ranks.to_le_bytes().to_vec());
+        Said { header, payload, state: None }
     };
     let gathered = Operation::gather_list(&operations, || parts.iter().map(say).collect()).await?;
     for (index, (part, payloads)) in parts.iter().zip(gathered).enumerate() {

@@ -8,6 +8,7 @@ use futures::future::{BoxFuture, join, join_all};
 use pollster::block_on;
 
 use super::{Call, Contribution, Exchange};
+use crate::checksum::{Lines, Manifest};
 use crate::collective::{
     ANY_SUBJECT, Collective, CollectiveError, Gathered, LocalGroup, LocalRank, Phase, ProcessGroup,
 };
@@ -48,6 +49,12 @@ impl Collective for Merging {
     }
 }
 
+fn manifest(name: &str) -> Manifest {
+    let mut lines = Lines::default();
+    lines.add(name, 1);
+    lines.finish()
+}
+
 /// A layer of one channel for each of so many processes, of one rank each.
 fn exchanges(world_size: usize, merges: bool) -> Vec<Arc<Exchange>> {
     spread(&vec![1; world_size], merges)
@@ -63,7 +70,7 @@ fn spread(ranks: &[usize], merges: bool) -> Vec<Arc<Exchange>> {
 }
 
 fn begin(exchange: &Arc<Exchange>, phase: Phase, subject: u64) -> Call {
-    exchange.begin(phase, subject, 7, Duration::ZERO).unwrap()
+    exchange.begin(phase, subject, &manifest("settings"), Duration::ZERO).unwrap()
 }
 
 /// Adds up a number of every process in one call.
@@ -164,16 +171,17 @@ fn two_different_subjects_are_found_wherever_ranks_say_any() {
 }
 
 /// Ones of every rank of these processes, which announce such states.
-fn count(exchanges: &[Arc<Exchange>], ranks: &[usize], states: &[Option<u64>]) -> Vec<Option<f64>> {
+fn count(exchanges: &[Arc<Exchange>], ranks: &[usize], states: &[bool]) -> Vec<Option<f64>> {
     let one = vec![GradientSums { sum_dy: 1.0, sum_dy_xmu: 0.0 }];
-    let process = async |((exchange, &ranks), &state): ((&Arc<Exchange>, &usize), &Option<u64>)| {
+    let process = async |((exchange, &ranks), &announces): ((&Arc<Exchange>, &usize), &bool)| {
         let call = begin(exchange, Phase::Forward, 0);
         let local = vec![one.clone(); ranks];
-        let first = Contribution { call: &call, local: &local, state };
-        let merged = Call::merge(&[first]).await.unwrap();
+        let state = announces.then(|| manifest("state"));
+        let contribution = |state| [Contribution { call: &call, local: &local, state }];
+        let merged = Call::merge(&contribution(state)).await.unwrap();
         let sum = merged.as_ref().map(|sums| sums[0][0].sum_dy);
         if merged.is_none() {
-            let all = Call::merge(&[Contribution { state: Some(1), ..first }])
+            let all = Call::merge(&contribution(Some(manifest("state"))))
                 .await
                 .unwrap()
                 .expect("all announce");
@@ -194,7 +202,7 @@ fn ranks_are_assumed_to_be_equally_many_until_they_are_learnt_under_every_name()
             exchanges.iter().map(|e| e.total_ranks()).collect::<Vec<_>>()
         };
         assert_eq!(total(&exchanges), [3, 6, 9]);
-        assert_eq!(count(&exchanges, &ranks, &[None; 3]), [Some(6.0); 3]);
+        assert_eq!(count(&exchanges, &ranks, &[false; 3]), [Some(6.0); 3]);
         assert_eq!(total(&exchanges), [6, 6, 6]);
         let renamed: Vec<_> =
             exchanges.iter().map(|exchange| Arc::new(exchange.renamed("other"))).collect();
@@ -205,11 +213,11 @@ fn ranks_are_assumed_to_be_equally_many_until_they_are_learnt_under_every_name()
 }
 
 #[test]
-fn numbers_of_ranks_and_states_that_some_tell_are_told_again_in_one_call() {
+fn numbers_of_ranks_and_states_that_some_announce_are_announced_again_in_one_call() {
     for merges in [false, true] {
         let ranks = [2, 1, 1, 3];
         let exchanges = spread(&ranks, merges);
-        assert_eq!(count(&exchanges, &ranks, &[None, Some(1), None, Some(1)]), [None; 4]);
-        assert_eq!(count(&exchanges, &ranks, &[None; 4]), [Some(7.0); 4]);
+        assert_eq!(count(&exchanges, &ranks, &[false, true, false, true]), [None; 4]);
+        assert_eq!(count(&exchanges, &ranks, &[false; 4]), [Some(7.0); 4]);
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::merge::merge_payloads;
 use super::merge_parts;
 use crate::checksum::Checksum;
-use crate::collective::{Again, Header, NodePayload, Operation, Payload, Phase, ProcessGroup};
+use crate::collective::{
+    Again, Header, NodePayload, Operation, Payload, Phase, ProcessGroup, Said, Settings,
+};
 use crate::error::{Error, ExchangeError, GroupError};
 use crate::stats::{GradientSums, Mergeable};
 
@@ -53,12 +55,16 @@ impl ProcessGroup {
             if self.world_size() == 1 {
                 return Ok(());
             }
-            let mut lengths = Checksum::new();
-            slices.iter().for_each(|slice| lengths.add_u64(slice.len() as u64));
+            let lengths: Vec<u64> = slices.iter().map(|slice| slice.len() as u64).collect();
+            let mut checksum = Checksum::new();
+            lengths.iter().for_each(|&length| checksum.add_u64(length));
             let count: usize = slices.iter().map(|slice| slice.len()).sum();
-            let (channels, config) = (count as u64, lengths.finish());
-            let operation =
-                self.begin(Header { channels, config, ..self.header(Phase::AllReduce) })?;
+            let header = Header {
+                channels: count as u64,
+                config: checksum.finish(),
+                ..self.header(Phase::AllReduce)
+            };
+            let operation = self.begin(header, Settings::Slices(lengths))?;
             let mut pairs = vec![[0.0; 2]; count.div_ceil(2)];
             for (pair, value) in pairs
                 .as_flattened_mut()
@@ -194,7 +200,10 @@ impl ProcessGroup {
 async fn sum(operation: &Operation, pairs: Vec<[f64; 2]>) -> Result<Vec<[f64; 2]>, ExchangeError> {
     let (length, group) = (pairs.len() as u64, operation.group());
     let node = NodePayload { level: 0, index: group.rank() as u64, count: 0, values: pairs };
-    let say = || vec![(operation.header().clone(), Payload::Nodes(vec![node]))];
+    let say = || {
+        let (header, payload) = (operation.header().clone(), Payload::Nodes(vec![node]));
+        vec![Said { header, payload, state: None }]
+    };
     let answers = Operation::exchange(&[operation], say, Some(merge_parts::<GradientSums>)).await;
     let mut payloads = Vec::new();
     for answer in answers.map_err(|(_, error)| error)? {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::base::{AffineParameters, Base, state_of};
-use crate::checksum::Checksum;
-use crate::collective::{ListError, Phase, UNANNOUNCED};
+use crate::checksum::Manifest;
+use crate::collective::{ListError, Phase};
 use crate::config::{BatchNormConfig, Momentum, RunningVariance};
 use crate::device::Device;
 use crate::error::{BatchError, Error};
@@ -83,7 +83,7 @@ pub(super) struct Member {
     pub channels: usize,
     momentum: Momentum,
     running_variance: RunningVariance,
-    config_checksum: u64,
+    settings: Manifest,
     /// How long the slowest device may take for a result. The host computes while it is polled.
     patience: Duration,
 }
@@ -99,7 +99,7 @@ impl Member {
             channels: num_features,
             momentum,
             running_variance,
-            config_checksum: base.checksum,
+            settings: base.manifest.clone(),
             patience: gpus.map(Device::deadline).max().unwrap_or_default(),
         }
     }
@@ -111,7 +111,7 @@ impl Member {
 
     /// Begins a call that exchanges something.
     pub fn begin(&self, phase: Phase, subject: u64) -> Result<Call, Error> {
-        Ok(self.exchange.begin(phase, subject, self.config_checksum, self.patience)?)
+        Ok(self.exchange.begin(phase, subject, &self.settings, self.patience)?)
     }
 
     /// Parameters, read from the first rank's device, and running statistics.
@@ -121,13 +121,6 @@ impl Member {
             Some(running) => parameters.with_running(&running),
             None => parameters,
         })
-    }
-
-    /// A checksum of the state, never that which says that there is none.
-    async fn state_checksum(&self) -> Result<u64, Error> {
-        let mut checksum = Checksum::new();
-        checksum.add(&self.state().await?.to_message());
-        Ok(checksum.finish().max(UNANNOUNCED + 1))
     }
 }
 
@@ -193,8 +186,10 @@ pub(super) struct Exchanging<'a, T> {
 }
 
 impl<T> Exchanging<'_, T> {
-    async fn state(&self) -> Result<u64, Failure> {
-        self.member.state_checksum().await.map_err(Failure::of(self.index))
+    /// The state as ranks compare it.
+    async fn state(&self) -> Result<Manifest, Failure> {
+        let state = self.member.state().await;
+        Ok(state.map_err(Failure::of(self.index))?.manifest())
     }
 }
 

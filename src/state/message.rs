@@ -1,4 +1,4 @@
-//! A state as the bytes of an exchange: what ranks broadcast, and what their checksum is of.
+//! A state as the bytes of an exchange: what ranks broadcast.
 //!
 //! Independent of the file format, so that ranks agree whichever features they are compiled with.
 

@@ -1,10 +1,12 @@
 //! Frames: what is encoded is decoded, the documented bytes are the bytes, and nothing that a peer
 //! may send does harm.
 //!
-//! `hostile` decodes damaged and invented bytes, `peers` lets a rank send them.
+//! `hostile` decodes damaged and invented bytes, `peers` lets a rank send them, `manifests` are the
+//! lists that checksums are of.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod hostile;
+mod manifests;
 mod peers;
 
 use std::alloc::System;
@@ -16,7 +18,7 @@ use syncbn::low_level::{Frame, FrameError, Header, NodePayload, Payload, Phase};
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const PHASES: [Phase; 12] = [
+const PHASES: [Phase; 13] = [
     Phase::Forward,
     Phase::Recompute,
     Phase::Evaluate,
@@ -29,6 +31,7 @@ const PHASES: [Phase; 12] = [
     Phase::AllGather,
     Phase::Broadcast,
     Phase::Barrier,
+    Phase::Comparison,
 ];
 
 /// Bytes of a frame before the length of its name.
@@ -143,18 +146,17 @@ fn a_text_that_is_too_long_is_cut_between_characters() {
     );
 }
 
+/// A block of the document.
+fn block(title: &str) -> &'static str {
+    let document = include_str!("../../docs/PROTOCOL.md");
+    let behind = document.split(&format!("```text {title}\n")).nth(1).expect(title);
+    behind.split("```").next().unwrap()
+}
+
 /// The bytes of a block of the document: what stands before the first two spaces in a row of each
 /// of its lines.
 fn documented(title: &str) -> Vec<u8> {
-    let document = include_str!("../../docs/PROTOCOL.md");
-    let block = document
-        .split(&format!("```text {title}\n"))
-        .nth(1)
-        .expect(title)
-        .split("```")
-        .next()
-        .unwrap();
-    let bytes = block.lines().flat_map(|line| line.split("  ").next().unwrap().split(' '));
+    let bytes = block(title).lines().flat_map(|line| line.split("  ").next().unwrap().split(' '));
     bytes.map(|byte| u8::from_str_radix(byte, 16).expect("two hexadecimal digits")).collect()
 }
 
@@ -287,7 +289,7 @@ fn a_field_that_holds_what_it_cannot_is_named() {
         Frame::decode(&bytes)
     };
     let field = |what, found, allowed| Err(FrameError::Field { what, found, allowed });
-    assert_eq!(with(6, 12), field("phase", 12, "0 to 11"));
+    assert_eq!(with(6, 13), field("phase", 13, "0 to 12"));
     assert_eq!(with(7, 3), field("kind", 3, "0 to 2"));
     // Behind the fixed part, the name and its length, and the number of nodes.
     let level = FIXED_BYTES + 2 + header(Phase::Forward).name.len() + 4;

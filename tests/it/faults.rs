@@ -81,7 +81,7 @@ fn a_call_dropped_before_it_has_run_is_as_if_it_were_never_made() {
 }
 
 #[test]
-fn a_call_dropped_in_the_exchange_counts_as_leaving() {
+fn a_call_dropped_in_the_exchange_is_named_at_once_as_dropped() {
     plant(Fault::DropsDuring);
 }
 

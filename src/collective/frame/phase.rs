@@ -29,11 +29,13 @@ pub enum Phase {
     Broadcast,
     /// Nothing but that all ranks have come.
     Barrier,
+    /// Settings, or parts of states, of which the checksums differ.
+    Comparison,
 }
 
 impl Phase {
     /// In the order of their numbers in a frame.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Forward,
         Self::Recompute,
         Self::Evaluate,
@@ -46,10 +48,11 @@ impl Phase {
         Self::AllGather,
         Self::Broadcast,
         Self::Barrier,
+        Self::Comparison,
     ];
 
     /// Which numbers there are, for errors.
-    pub(super) const ALLOWED: &'static str = "0 to 11";
+    pub(super) const ALLOWED: &'static str = "0 to 12";
 
     /// The phase of a number in a frame.
     pub(super) fn of_number(number: u8) -> Option<Self> {
@@ -82,6 +85,7 @@ impl fmt::Display for Phase {
             Self::AllGather => "all_gather",
             Self::Broadcast => "broadcast",
             Self::Barrier => "barrier",
+            Self::Comparison => "comparison of what differs",
         })
     }
 }

@@ -123,7 +123,9 @@ pub const RULES: &[Rule] = &[
     rule(
         "low_level",
         Only(&[
+            "checksum",
             "collective",
+            "config",
             "device",
             "error",
             "fast_paths",
@@ -131,6 +133,7 @@ pub const RULES: &[Rule] = &[
             "probe",
             "shaders",
             "shape",
+            "state",
             "stats",
         ]),
         &["channels", "include_str"],

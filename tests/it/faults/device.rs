@@ -99,8 +99,6 @@ fn step_and_fail(group: &ProcessGroup, fault: Fault, dropped: &Barrier) {
                 ExchangeError::Aborted { rank, at, .. } => {
                     *rank == CULPRIT && at.contains("\"only\"")
                 }
-                // Its device was done and it was in the exchange already.
-                ExchangeError::Left { rank, panicked, .. } => *rank == CULPRIT && !panicked,
                 _ => false,
             };
             assert!(named, "{error}");

@@ -102,8 +102,11 @@ fn check_error(
     // Of two ranks that differ, the lower one is taken to be right.
     let differs = |named: usize| named == culprit || scenario.world_size == 2;
     let named = match (scenario.fault, error) {
-        (Fault::Late | Fault::Evaluates, E::Late { ranks, deadline, .. }) => {
-            *ranks == [culprit] && *deadline == scenario.deadline
+        (Fault::Late | Fault::Evaluates, E::Late { ranks, deadline, own, .. }) => {
+            *ranks == [culprit]
+                && *deadline == scenario.deadline
+                && *own == (rank == culprit)
+                && error.to_string().contains("this rank came too late") == *own
         }
         (Fault::Panics, E::Left { rank, panicked, .. }) => *rank == culprit && *panicked,
         (Fault::PanicsInside, E::Aborted { rank, reason, .. }) => {
@@ -115,10 +118,13 @@ fn check_error(
         (Fault::Tells, E::Aborted { rank, reason, .. }) => {
             *rank == culprit && reason == "work of its own: planted"
         }
-        (
-            Fault::Leaves | Fault::DropsUnpolled | Fault::DropsDuring,
-            E::Left { rank, panicked, .. },
-        ) => *rank == culprit && !panicked,
+        (Fault::Leaves | Fault::DropsUnpolled, E::Left { rank, panicked, .. }) => {
+            *rank == culprit && !panicked
+        }
+        (Fault::DropsDuring, E::Aborted { rank, reason, .. }) => {
+            *rank == culprit
+                && reason.ends_with("its call was dropped while it waited for the other ranks")
+        }
         (Fault::OtherLayer, E::Mismatch { rank, what, .. }) => differs(*rank) && *what == "layer",
         (Fault::OtherPhase | Fault::Recomputes, E::Mismatch { rank, what, .. }) => {
             differs(*rank) && *what == "phase"
@@ -129,9 +135,7 @@ fn check_error(
         (Fault::OtherChannels, E::Mismatch { rank, what, .. }) => {
             differs(*rank) && *what == "channels"
         }
-        (Fault::OtherEps, E::Mismatch { rank, what, .. }) => {
-            differs(*rank) && what.contains("configuration")
-        }
+        (Fault::OtherEps, E::Setting { rank, name, .. }) => differs(*rank) && name == "eps",
         (Fault::Garbage, E::Frame { rank, .. }) => *rank == culprit,
         _ => false,
     };

@@ -50,18 +50,52 @@ fn a_rank_in_two_lists_or_twice_in_one_is_refused_in_both_forms() {
     assert_eq!(refused(4, overlapping), expected);
 }
 
+/// The error of a rank that asks for something else than others, of which the first and the number
+/// are given.
+fn disagree(
+    rank: usize,
+    (found, expected): (String, String),
+    (other, agreeing): (usize, usize),
+) -> Error {
+    Error::Group(GroupError::Disagree { rank, found, expected, other, agreeing })
+}
+
+/// The error of a rank that asks for something else than others, of which the first and the number
+/// are given.
+fn disagree(
+    rank: usize,
+    (found, expected): (String, String),
+    (other, agreeing): (usize, usize),
+) -> Error {
+    Error::Group(GroupError::Disagree { rank, found, expected, other, agreeing })
+}
+
+/// The error of a rank that asks for something else than others, of which the first and the number
+/// are given.
+fn disagree(
+    rank: usize,
+    (found, expected): (String, String),
+    (other, agreeing): (usize, usize),
+) -> Error {
+    Error::Group(GroupError::Disagree { rank, found, expected, other, agreeing })
+}
+
 #[test]
 fn partitions_that_differ_are_refused_and_the_first_rank_that_differs_is_named() {
     let error = refused(4, |rank| {
         Wish::Partition(if rank < 2 { vec![vec![0, 1]] } else { vec![vec![2, 3]] })
     });
     let (found, expected) = ("[[2, 3]]".to_owned(), "[[0, 1]]".to_owned());
-    assert_eq!(error, Error::Group(GroupError::Disagree { rank: 2, found, expected }));
+    assert_eq!(error, disagree(2, (found, expected), (0, 2)));
+    assert_eq!(
+        error.to_string(),
+        "rank 2 asks for [[2, 3]], expected [[0, 1]], as of rank 0 and 1 more"
+    );
     // Most ranks are taken to be right, not the first.
     let error =
         refused(4, |rank| Wish::Partition(vec![if rank == 0 { vec![0, 1] } else { vec![2, 3] }]));
     let (found, expected) = ("[[0, 1]]".to_owned(), "[[2, 3]]".to_owned());
-    assert_eq!(error, Error::Group(GroupError::Disagree { rank: 0, found, expected }));
+    assert_eq!(error, disagree(0, (found, expected), (1, 3)));
 }
 
 #[test]
@@ -99,7 +133,7 @@ fn a_wish_of_a_group_within_a_group_is_refused_with_its_own_ranks() {
         let lists = [vec![usize::from(half.rank() == 2), 2]];
         let (found, expected) = ("[[1, 2]]".to_owned(), "[[0, 2]]".to_owned());
         let error = refused(pollster::block_on(half.partition(&lists)));
-        assert_eq!(error, Error::Group(GroupError::Disagree { rank: 2, found, expected }));
+        assert_eq!(error, disagree(2, (found, expected), (0, 2)));
         let error = refused(pollster::block_on(half.subgroup(&[0, 1])));
         assert_eq!(error, Error::Group(GroupError::NotAMember { rank: 2, list: vec![0, 1] }));
         let error = refused(pollster::block_on(half.partition(&[vec![1, 2], vec![0, 1]])));

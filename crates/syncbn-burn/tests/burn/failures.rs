@@ -177,7 +177,7 @@ fn replicas_that_begin_with_other_parameters_are_found_out() {
         norm.try_forward(input(&rank, 2)).unwrap_err()
     });
     for error in &errors {
-        assert!(matches!(exchange(error), ExchangeError::Mismatch { .. }), "{error}");
+        assert!(matches!(exchange(error), ExchangeError::State { .. }), "{error}");
     }
 }
 

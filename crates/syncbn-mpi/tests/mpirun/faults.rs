@@ -116,8 +116,9 @@ pub fn trials() -> Vec<Trial> {
     };
     let ended = "did not come to the end of the job within 2s; ending the job";
     let late = "rank(s) [1] did not come within 2s";
-    let layer = "layer of rank 1 is 1, expected 0, as on most ranks";
-    let shape = "rank 1 failed at layer 0 \"bn1\", forward, exchange 3: x";
+    let own = "this rank came too late: others had waited for rank(s) [1] for 2s";
+    let layer = "layer of rank 1 is 1, expected 0, as on rank 0 and 1 more";
+    let shape = "rank 1 failed: layer 0 \"bn1\", forward, exchange 3: x";
     let cases = vec![
         case(
             "panics",
@@ -136,8 +137,8 @@ pub fn trials() -> Vec<Trial> {
         case("never comes", late, "", ended, Some(87)),
         Case { merging: true, ..case("never comes", late, "", ended, Some(87)) },
         case("stops", late, "", ended, Some(87)),
-        case("comes late", late, late, "", Some(1)),
-        Case { merging: true, ..case("comes late", late, late, "", Some(1)) },
+        case("comes late", late, own, "", Some(1)),
+        Case { merging: true, ..case("comes late", late, own, "", Some(1)) },
         case(
             "exits",
             "rank 1 has left the group",

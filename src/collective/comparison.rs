@@ -1,0 +1,169 @@
+//! Which setting differs between ranks, or which part of their states.
+//!
+//! Headers carry checksums. Where these differ, ranks gather in one more exchange what they are
+//! made of: lists of lines `name = value`. The error names the first line that differs.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::frame::{Frame, Header, Payload, Phase, UNANNOUNCED};
+use super::gather::ListError;
+use super::operation::Operation;
+use super::peers::{Again, Dissent, Kind, Voice, dissent};
+use crate::error::ExchangeError;
+use crate::trace;
+
+/// The value of a name that a list does not have.
+const ABSENT: &str = "absent";
+
+/// What the field `config` of a header is the checksum of.
+#[derive(Clone, Debug)]
+pub(crate) enum Settings {
+    /// Nothing that ranks would compare.
+    None,
+    /// The manifest of a layer's settings.
+    Layer(Arc<str>),
+    /// The lengths of a program's slices.
+    Slices(Vec<u64>),
+}
+
+impl Settings {
+    /// The lines that ranks compare.
+    pub(super) fn list(&self) -> Cow<'_, str> {
+        match self {
+            Self::None => Cow::Borrowed(""),
+            Self::Layer(manifest) => Cow::Borrowed(manifest),
+            Self::Slices(lengths) => {
+                let mut list = format!("number of slices = {}\n", lengths.len());
+                for (index, length) in lengths.iter().enumerate() {
+                    list += &format!("length of slice {index} = {length}\n");
+                }
+                Cow::Owned(list)
+            }
+        }
+    }
+}
+
+impl Operation {
+    /// Gathers what these operations compare, a list of each, and finds the line that differs in
+    /// one of them. An error in any case but one: lists may be the same although their checksums
+    /// differ.
+    pub(super) async fn compare(
+        operations: &[&Self],
+        index: usize,
+        kind: Kind,
+        lists: Vec<Cow<'_, str>>,
+    ) -> Result<(), ListError> {
+        let (first, own, listed) = (operations[0], operations[index], operations.len() as u64);
+        first.goes_on();
+        let frames = operations.iter().zip(lists).map(|(operation, list)| {
+            let (phase, header) = (Phase::Comparison, operation.header.clone());
+            let header = Header { phase, state: UNANNOUNCED, ranks: 0, listed, ..header };
+            Frame { header, payload: Payload::Bytes(list.into_owned().into_bytes()) }
+        });
+        let layers = operations.iter().map(|of| (of.header.name.as_str(), of.header.layer));
+        let rank = first.group.world_rank(first.group.rank());
+        let span = trace::exchange(Phase::Comparison, layers, rank);
+        let gathered = span.around(Self::gather_frames(operations, frames, &span)).await;
+        let answers = gathered.map_err(|(index, error)| (index, first.group.poison(error)))?;
+        let named = |error| (Some(index), error);
+        let answer = &answers[index];
+        own.judge(answer, Again::default()).map_err(named)?;
+        let mut lists = Vec::with_capacity(answer.payloads.len());
+        for (rank, payload) in answer.payloads.iter().enumerate() {
+            let list = match payload {
+                Payload::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
+                _ => None,
+            };
+            let unreadable = || own.refuse(rank, "it holds no list to be compared".to_owned());
+            lists.push(list.ok_or_else(unreadable).map_err(named)?);
+        }
+        match first_difference(&lists) {
+            Some((name, dissent)) => Err(named(own.differs(kind, name, dissent))),
+            None => Ok(()),
+        }
+    }
+
+    /// The error of a setting, or of a part of the state.
+    pub(super) fn differs(&self, kind: Kind, name: &str, dissent: Dissent) -> ExchangeError {
+        let Dissent { rank, found, expected, other, agreeing } = dissent.of_world(&self.group);
+        let (at, name) = (self.at.clone(), name.to_owned());
+        self.group.poison(if kind == Kind::State {
+            ExchangeError::State { at, name, rank, found, expected, other, agreeing }
+        } else {
+            ExchangeError::Setting { at, name, rank, found, expected, other, agreeing }
+        })
+    }
+}
+
+/// The first name that the lists of ranks give different values, in the order of the lists.
+fn first_difference<'a>(lists: &[&'a str]) -> Option<(&'a str, Dissent)> {
+    let mut different: Vec<Voice<&str>> = Vec::new();
+    for (rank, list) in lists.iter().enumerate() {
+        match different.iter_mut().find(|voice| voice.value == *list) {
+            Some(voice) => voice.ranks += 1,
+            None => different.push(Voice { value: list, rank: rank as u64, ranks: 1 }),
+        }
+    }
+    let names = different.iter().flat_map(|voice| lines(voice.value)).map(|(name, _)| name);
+    names
+        .map(|name| (name, value_dissent(name, &different)))
+        .find_map(|(name, dissent)| Some((name, dissent?)))
+}
+
+/// Who gives a name another value than most.
+fn value_dissent(name: &str, lists: &[Voice<&str>]) -> Option<Dissent> {
+    let value = |list| lines(list).find(|line| line.0 == name).map_or(ABSENT, |line| line.1);
+    let voices: Vec<_> =
+        lists.iter().map(|voice| Voice { value: value(voice.value), ..*voice }).collect();
+    dissent(&voices)
+}
+
+/// The lines of a list, as name and value.
+fn lines(list: &str) -> impl Iterator<Item = (&str, &str)> {
+    list.lines().map(|line| line.split_once(" = ").unwrap_or((line, "")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(lists: &[&str]) -> Option<(String, usize, String, String, usize, usize)> {
+        let (name, dissent) = first_difference(lists)?;
+        let Dissent { rank, found, expected, other, agreeing } = dissent;
+        Some((name.to_owned(), rank, found, expected, other, agreeing))
+    }
+
+    fn named(
+        name: &str,
+        rank: usize,
+        (found, expected): (&str, &str),
+        (other, agreeing): (usize, usize),
+    ) -> Option<(String, usize, String, String, usize, usize)> {
+        Some((name.to_owned(), rank, found.to_owned(), expected.to_owned(), other, agreeing))
+    }
+
+    #[test]
+    fn the_first_line_that_differs_is_named_with_the_first_rank_that_differs_from_most() {
+        let [a, b] = ["eps = 1\nmomentum = 2\n", "eps = 3\nmomentum = 4\n"];
+        assert_eq!(found(&[a, b]), named("eps", 1, ("3", "1"), (0, 1)));
+        assert_eq!(found(&[b, a, a]), named("eps", 0, ("3", "1"), (1, 2)));
+        assert_eq!(found(&[a, b, a, b, b]), named("eps", 0, ("1", "3"), (1, 3)));
+        // One line of each of two ranks: the first of the list.
+        let [c, d] = ["eps = 1\nmomentum = 4\n", "eps = 3\nmomentum = 2\n"];
+        assert_eq!(found(&[a, c, d]), named("eps", 2, ("3", "1"), (0, 2)));
+        assert_eq!(found(&[a, a, c]), named("momentum", 2, ("4", "2"), (0, 2)));
+        assert_eq!(found(&[a, a, a]), None);
+    }
+
+    #[test]
+    fn a_name_that_a_list_does_not_have_is_absent_there() {
+        let [a, b] = ["eps = 1\n", "eps = 1\nseed = 0\n"];
+        assert_eq!(found(&[a, b]), named("seed", 1, ("0", ABSENT), (0, 1)));
+        assert_eq!(found(&[b, a, b]), named("seed", 1, (ABSENT, "0"), (0, 2)));
+        assert_eq!(found(&[a, "junk"]), named("eps", 1, (ABSENT, "1"), (0, 1)));
+        assert_eq!(found(&["", ""]), None);
+        // Other bytes of the same lines are no difference of any.
+        assert_eq!(found(&["eps = 1\nseed = 0\n", "seed = 0\neps = 1"]), None);
+    }
+}
