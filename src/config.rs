@@ -6,6 +6,8 @@
 
 mod call;
 mod conventions;
+#[cfg(feature = "serde")]
+mod defaults;
 mod initializer;
 mod manifest;
 
@@ -19,6 +21,9 @@ use crate::error::ConfigError;
 
 /// Settings of a batch normalization layer.
 ///
+/// With serde, settings that the data does not mention have PyTorch's defaults, those of
+/// [`torch`](Self::torch); `num_features` is needed, and a name that is none of these is an error.
+///
 /// ```
 /// use syncbn::{BatchNormConfig, config::Momentum};
 /// let config = BatchNormConfig::torch(64).with_momentum(Momentum::Cumulative).with_affine(false);
@@ -26,32 +31,46 @@ use crate::error::ConfigError;
 /// # Ok::<(), syncbn::error::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct BatchNormConfig {
     /// C, the channels of every input. At least 1.
     pub num_features: usize,
     /// Added to the variance under the root. Finite; 0 is allowed, and a constant channel then
     /// gives y = bias.
+    #[cfg_attr(feature = "serde", serde(default = "defaults::eps"))]
     pub eps: f64,
     /// How much a batch changes the running statistics.
+    #[cfg_attr(feature = "serde", serde(default = "defaults::momentum"))]
     pub momentum: Momentum,
     /// Whether the layer scales by a learned weight (gamma).
+    #[cfg_attr(feature = "serde", serde(default = "defaults::yes"))]
     pub weight: bool,
     /// Whether the layer shifts by a learned bias (beta).
+    #[cfg_attr(feature = "serde", serde(default = "defaults::yes"))]
     pub bias: bool,
     /// Whether weight and bias are applied and saved but get no gradient.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub freeze_affine: bool,
     /// Whether running statistics are kept for evaluation.
+    #[cfg_attr(feature = "serde", serde(default = "defaults::yes"))]
     pub track_running_stats: bool,
     /// Which statistics normalize. `None`: the batch's in training, the running ones in evaluation.
     /// `Some(true)`: always the batch's. `Some(false)`: always the running ones.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub use_batch_statistics: Option<bool>,
     /// Which variance goes into the running variance.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub running_variance: RunningVariance,
     /// What backward returns for weight and bias in calls that communicate.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub affine_gradient: AffineGradient,
     /// What happens to the normalized value before it is written.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub epilogue: Epilogue,
     /// Whether forward keeps a mask of one bit per value for backward, with [`Epilogue::AddRelu`].
     /// Backward then does not need the residual. The mask takes 1/32 of the memory of an f32 input.
@@ -59,14 +78,19 @@ pub struct BatchNormConfig {
     #[cfg_attr(feature = "serde", serde(default))]
     pub activation_mask: bool,
     /// Initial weight.
+    #[cfg_attr(feature = "serde", serde(default = "defaults::ones"))]
     pub weight_init: Initializer,
     /// Initial bias.
+    #[cfg_attr(feature = "serde", serde(default = "defaults::zeros"))]
     pub bias_init: Initializer,
     /// Initial running mean.
+    #[cfg_attr(feature = "serde", serde(default = "defaults::zeros"))]
     pub running_mean_init: Initializer,
     /// Initial running variance. No value is negative.
+    #[cfg_attr(feature = "serde", serde(default = "defaults::ones"))]
     pub running_var_init: Initializer,
     /// Seed of random initial values.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub seed: u64,
 }
 

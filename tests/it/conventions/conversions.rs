@@ -155,3 +155,33 @@ fn a_configuration_goes_through_json_and_back() {
         assert!(json.contains(word), "{json} does not hold {word}");
     }
 }
+
+#[test]
+fn settings_that_json_does_not_mention_have_pytorch_s_defaults() {
+    let read = |json: &str| serde_json::from_str::<BatchNormConfig>(json);
+    assert_eq!(read(r#"{"num_features": 64}"#).unwrap(), BatchNormConfig::torch(64));
+    // Each field may be the only one that is left out.
+    let full = serde_json::to_value(BatchNormConfig::torch(3)).unwrap();
+    let names: Vec<String> = full.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names.len(), 17);
+    for name in names.iter().filter(|name| *name != "num_features") {
+        let mut without = full.clone();
+        without.as_object_mut().unwrap().remove(name);
+        let config = serde_json::from_value::<BatchNormConfig>(without).expect(name);
+        assert_eq!(config, BatchNormConfig::torch(3), "without {name}");
+    }
+    let given = read(r#"{"num_features": 2, "momentum": {"Decay": 0.9}, "bias": false}"#).unwrap();
+    assert_eq!(
+        given,
+        BatchNormConfig::torch(2).with_momentum(Momentum::Decay(0.9)).with_bias(false)
+    );
+}
+
+#[test]
+fn a_number_of_features_is_needed_and_other_names_are_refused() {
+    let error = |json: &str| serde_json::from_str::<BatchNormConfig>(json).unwrap_err().to_string();
+    assert!(error("{}").starts_with("missing field `num_features`"), "{}", error("{}"));
+    let unknown = error(r#"{"num_features": 2, "epsilon": 0.1}"#);
+    assert!(unknown.starts_with("unknown field `epsilon`, expected one of "), "{unknown}");
+    assert!(unknown.contains("`eps`"), "{unknown}");
+}
