@@ -1,0 +1,146 @@
+//! What a forward pass takes.
+
+use std::marker::PhantomData;
+
+use super::{Encode, Named, Source};
+use crate::tensor::{Allocated, List, ListMut, Output, Ranks, RanksMut, Tensor};
+#[cfg(feature = "gpu")]
+use crate::workspace::Workspace;
+
+/// What a forward pass reads and where it writes.
+///
+/// A request is made of one tensor, which is one rank, or of a list with one tensor per rank: `&x`,
+/// `&[x, …]`, `&vec`, `[&x, …]`. If nothing else has to be said, these are requests themselves:
+/// `layer.forward_train(&x)`. The type `O` is what comes back: a [`Tensor`] for one tensor, a
+/// `Vec<Tensor>` for a list, `()` if the caller gave the targets.
+///
+/// ```
+/// use syncbn::{BatchNormConfig, Device, Forward, SyncBatchNorm};
+///
+/// # pollster::block_on(async {
+/// let host = Device::host();
+/// let bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?;
+/// let (x, mut y) = (host.upload(&[2, 1], &[1.0f32, 3.0])?, host.zeros(&[2, 1])?);
+/// let allocated = bn.forward_train(&x).await?.output;
+/// bn.forward_train(Forward::of(&x).write_to(&mut y)).await?;
+/// assert_eq!(y.to_vec().await?, allocated.to_vec().await?);
+/// # Ok::<(), syncbn::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+#[must_use = "a request does nothing until a layer gets it"]
+pub struct Forward<'a, O: Output = Tensor> {
+    pub(crate) parts: ForwardParts<'a>,
+    kind: PhantomData<fn() -> O>,
+}
+
+/// A [`Forward`] without the type of what comes back.
+#[derive(Debug)]
+pub(crate) struct ForwardParts<'a> {
+    pub x: Source<'a>,
+    pub residual: Option<List<'a>>,
+    pub output: Option<ListMut<'a>>,
+    pub encode: Encode<'a>,
+    pub untracked: bool,
+}
+
+impl<'a> Forward<'a> {
+    /// Normalizes x into tensors that the call allocates. x is of shape (N, C, spatial…) or (N,
+    /// spatial…, C) on each rank.
+    pub fn of<X: Ranks<'a>>(x: X) -> Forward<'a, X::Output> {
+        Forward::new(Source::Read(x.list()))
+    }
+
+    /// Writes y over x. Backward refuses what such a call has saved, because x is gone. Use it for
+    /// a call that is never differentiated, or if the program can make x again.
+    pub fn in_place(x: impl RanksMut<'a>) -> Forward<'a, ()> {
+        Forward::new(Source::Over(x.list()))
+    }
+}
+
+impl<'a, O: Output> Forward<'a, O> {
+    fn new(x: Source<'a>) -> Self {
+        let parts =
+            ForwardParts { x, residual: None, output: None, encode: None, untracked: false };
+        Self { parts, kind: PhantomData }
+    }
+
+    /// The residual, which the epilogue adds before the activation. It has the dimensions, layout
+    /// and storage type of x.
+    pub fn residual(mut self, residual: impl Ranks<'a>) -> Self {
+        self.parts.residual = Some(residual.list());
+        self
+    }
+
+    /// Leaves the running statistics and their counter as they are. Activation checkpointing uses
+    /// it when it runs the forward pass again. All ranks must say so.
+    pub fn untracked(mut self) -> Self {
+        self.parts.untracked = true;
+        self
+    }
+
+    /// Records the pass into an encoder of the application instead of submitting it.
+    ///
+    /// Only [`BatchNorm`](crate::BatchNorm) takes it. A [`SyncBatchNorm`](crate::SyncBatchNorm) has
+    /// to read results back, and refuses it. The encoder must belong to the layer's device, and so
+    /// to its `wgpu::Instance`: otherwise wgpu ends the program.
+    #[cfg(feature = "gpu")]
+    pub fn encode(
+        mut self,
+        encoder: &'a mut wgpu::CommandEncoder,
+        workspace: &'a mut Workspace,
+    ) -> Self {
+        self.parts.encode = Some((encoder, workspace));
+        self
+    }
+}
+
+impl<'a, O: Allocated> Forward<'a, O> {
+    /// The tensors that y is written to. They have the dimensions, layout and device of x, and
+    /// memory of their own. Their storage type is that of x or f32; if x is f32, any.
+    pub fn write_to(self, output: impl RanksMut<'a>) -> Forward<'a, ()> {
+        let parts = ForwardParts { output: Some(output.list()), ..self.parts };
+        Forward { parts, kind: PhantomData }
+    }
+}
+
+impl<'a, X: Ranks<'a>> From<X> for Forward<'a, X::Output> {
+    fn from(x: X) -> Self {
+        Forward::new(Source::Read(x.list()))
+    }
+}
+
+impl ForwardParts<'_> {
+    /// Ranks of the request.
+    pub fn ranks(&self) -> usize {
+        match &self.x {
+            Source::Read(list) => list.len(),
+            Source::Over(list) => list.len(),
+        }
+    }
+
+    /// Bytes of every x together.
+    pub fn bytes(&self) -> u64 {
+        self.x.tensors().iter().map(|x| x.size_bytes()).sum()
+    }
+
+    /// What is only read.
+    pub fn read(&self) -> Named<'_> {
+        let x = match &self.x {
+            Source::Read(list) => Some(("x", list.iter().collect())),
+            Source::Over(_) => None,
+        };
+        let residual = self.residual.as_ref().map(|list| ("residual", list.iter().collect()));
+        x.into_iter().chain(residual).collect()
+    }
+
+    /// What is written of the caller's tensors.
+    pub fn written(&self) -> Named<'_> {
+        let over = match &self.x {
+            Source::Over(list) => Some(("x", list)),
+            Source::Read(_) => None,
+        };
+        let output = self.output.as_ref().map(|list| ("output", list));
+        over.into_iter().chain(output).map(|(name, list)| (name, list.iter().collect())).collect()
+    }
+}
