@@ -5,21 +5,22 @@ mod allocate;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod list;
+mod memory;
 mod seen;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::device::Device;
 use crate::dtype::with_element;
 pub use crate::dtype::{DType, Element};
 use crate::error::{ArgumentError, Error, ShapeError};
 use crate::gpu::{BufferSlice, Gpu, Lease};
-use crate::host::Threads;
 pub use crate::shape::Layout;
 use crate::shape::Shape;
 pub use list::{Allocated, Output, Ranks, RanksMut, Target};
 pub(crate) use list::{List, ListMut, Tensors};
+pub(crate) use memory::Memory;
+use memory::{HostValues, Words, next_version};
 pub(crate) use seen::Seen;
 
 /// A tensor on a device, row-major without gaps, of one of the storage types of [`DType`].
@@ -36,59 +37,6 @@ pub struct Tensor {
     /// Memory of a call that this is a part of, which no other call gets while a handle of it is
     /// there.
     lease: Option<Arc<Lease>>,
-}
-
-/// Where the values are, and what works on them there.
-#[derive(Debug)]
-pub(crate) enum Memory {
-    Gpu { gpu: Gpu, slice: BufferSlice },
-    Host { threads: Threads, values: HostValues },
-}
-
-/// Values in host memory: bytes of so many elements of one storage type.
-#[derive(Debug)]
-pub(crate) struct HostValues {
-    words: Words,
-    /// Tells them from all others of the process.
-    id: u64,
-    /// When this crate, or its user, last wrote to them, as a [`moment`]; 0 before that.
-    written_at: u64,
-}
-
-/// Memory that is aligned for its storage type.
-#[derive(Clone, Debug)]
-enum Words {
-    F32(Vec<f32>),
-    Half(Vec<u16>),
-}
-
-impl HostValues {
-    fn new(words: Words) -> Self {
-        Self { words, id: moment(), written_at: 0 }
-    }
-
-    /// The values, if `T` is as large as they are stored: their storage type is checked elsewhere.
-    pub fn slice<T: Element>(&self) -> &[T] {
-        match &self.words {
-            Words::F32(values) => bytemuck::try_cast_slice(values).unwrap_or_default(),
-            Words::Half(values) => bytemuck::try_cast_slice(values).unwrap_or_default(),
-        }
-    }
-
-    /// As [`slice`](Self::slice), for writing.
-    pub fn slice_mut<T: Element>(&mut self) -> &mut [T] {
-        self.written_at = moment();
-        match &mut self.words {
-            Words::F32(values) => bytemuck::try_cast_slice_mut(values).unwrap_or_default(),
-            Words::Half(values) => bytemuck::try_cast_slice_mut(values).unwrap_or_default(),
-        }
-    }
-}
-
-/// The next moment of the process, later than all before it.
-fn moment() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Tensor {
@@ -205,12 +153,10 @@ impl Tensor {
     pub(crate) fn alias(&self) -> Self {
         let memory = match &self.memory {
             Memory::Gpu { gpu, slice } => Memory::Gpu { gpu: gpu.clone(), slice: slice.clone() },
-            Memory::Host { threads, values: HostValues { words, id, written_at } } => {
-                Memory::Host {
-                    threads: threads.clone(),
-                    values: HostValues { words: words.clone(), id: *id, written_at: *written_at },
-                }
-            }
+            Memory::Host { threads, values: HostValues { words, id, version } } => Memory::Host {
+                threads: threads.clone(),
+                values: HostValues { words: words.clone(), id: *id, version: *version },
+            },
         };
         let (layout, lease) = (self.layout, self.lease.clone());
         Self { layout, lease, ..Self::new(&self.device, &self.dims, self.dtype, memory) }
@@ -299,8 +245,8 @@ impl Tensor {
     /// For writing: what it was is gone.
     pub(crate) fn memory_mut(&mut self) -> &mut Memory {
         match &mut self.memory {
-            Memory::Gpu { gpu, slice } => gpu.note_write(slice, moment()),
-            Memory::Host { values, .. } => values.written_at = moment(),
+            Memory::Gpu { gpu, slice } => gpu.note_write(slice, next_version()),
+            Memory::Host { values, .. } => values.version = next_version(),
         }
         &mut self.memory
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Memory, Tensor, moment};
+use super::{Memory, Tensor, next_version};
 use crate::dtype::DType;
 use crate::gpu::{BufferSlice, Watch};
 use crate::shape::Layout;
@@ -14,7 +14,7 @@ use crate::shape::Layout;
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     key: Key,
-    at: u64,
+    version: u64,
     /// Where other tensors may have its bytes too.
     watch: Option<Arc<Watch>>,
 }
@@ -52,11 +52,11 @@ impl Seen {
     /// Whether this crate has written to it since, through this tensor or another one with any of
     /// its bytes.
     pub fn is_written(&self, tensor: &Tensor) -> bool {
-        let written_at = match &tensor.memory {
-            Memory::Gpu { slice, .. } => slice.written_at(),
-            Memory::Host { values, .. } => values.written_at,
+        let version = match &tensor.memory {
+            Memory::Gpu { slice, .. } => slice.version(),
+            Memory::Host { values, .. } => values.version,
         };
-        written_at > self.at || self.watch.as_deref().is_some_and(Watch::is_written)
+        version > self.version || self.watch.as_deref().is_some_and(Watch::is_written)
     }
 }
 
@@ -67,7 +67,7 @@ impl Tensor {
             Memory::Gpu { gpu, slice } if slice.is_shared => Some(gpu.watch(slice).into()),
             _ => None,
         };
-        Seen { key: self.key(), at: moment(), watch }
+        Seen { key: self.key(), version: next_version(), watch }
     }
 
     fn key(&self) -> Key {
