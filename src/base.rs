@@ -7,6 +7,7 @@ mod forward;
 mod parameters;
 
 pub(crate) use backward::CheckedBackward;
+pub(crate) use check::{Access, check_disjoint};
 pub(crate) use forward::CheckedForward;
 pub(crate) use parameters::{AffineParameters, check_readable, state_of};
 

@@ -3,14 +3,17 @@
 mod backward;
 mod forward;
 mod member;
+mod part;
+mod passes;
 mod state;
 mod steps;
+mod synchronize;
 mod tiles;
 
 pub(crate) use backward::{BackwardCall, backward_of};
 pub(crate) use forward::{ForwardCall, forward_of};
 pub(crate) use member::Failure;
-pub(crate) use steps::synchronize_layers;
+pub(crate) use synchronize::synchronize_layers;
 
 use std::sync::Arc;
 

@@ -1,11 +1,13 @@
 //! `BatchNorm`: a layer on one GPU. Statistics merge there, nothing is read back, and no pass
 //! waits.
 
+mod state;
+
 use crate::base::Base;
 use crate::config::{AffineGradient, BatchNormConfig, Mode, Momentum, Statistics};
 use crate::device::{Device, Kind};
-use crate::engine::Steps;
 use crate::engine::resident::{self, Normalizer, RankWeights, Running};
+use crate::engine::{ForwardRank, Steps};
 use crate::error::{ArgumentError, BatchError, Error};
 use crate::gpu::Gpu;
 use crate::plan::{ParameterGradients, RunningUpdate};
@@ -14,8 +16,6 @@ use crate::request::{
 };
 use crate::saved::{OnDevice, Saved};
 use crate::shape::Shape;
-use crate::state::{LoadOptions, StateDict};
-use crate::stats::RunningStats;
 use crate::tensor::{DType, Layout, Output, Tensor};
 use crate::trace::{self, Span};
 use crate::workspace::Workspace;
@@ -174,12 +174,10 @@ impl BatchNorm {
             (&self.running, &self.rank_weights),
             encode,
         )?;
-        let masks = ranks.into_iter().filter_map(|rank| rank.mask).collect();
-        checked.call.masks = masks;
+        checked.call.masks = ForwardRank::masks(ranks);
         let mean_and_inv_std = centers.mean_and_inv_std(self.device(), &self.gpu, channels);
         let saved = Saved::of_device(checked.call, OnDevice { centers, mean_and_inv_std });
-        let output = O::of_list(checked.outputs).ok_or_else(no_output)?;
-        Ok(Normalized { output, saved })
+        Ok(Normalized { output: O::of_list(checked.outputs)?, saved })
     }
 
     fn backward_pass<O: Output>(
@@ -212,7 +210,7 @@ impl BatchNorm {
             parameters,
             encode,
         )?;
-        checked.made.into_output(None).ok_or_else(no_output)
+        checked.made.into_output(None)
     }
 
     /// The application's encoder and the memory of its workspace.
@@ -293,109 +291,4 @@ impl BatchNorm {
     pub fn bias(&self) -> Option<&Tensor> {
         self.base.affine(0)[1]
     }
-
-    /// Sets weight and bias, (C) each; `None` leaves one as it is. They are written where they lie.
-    ///
-    /// # Errors
-    /// As [`SyncBatchNorm::set_parameters`](crate::SyncBatchNorm::set_parameters).
-    pub fn set_parameters(
-        &mut self,
-        weight: Option<&[f32]>,
-        bias: Option<&[f32]>,
-    ) -> Result<(), Error> {
-        self.base.set_parameters(weight, bias)
-    }
-
-    /// Uses the caller's tensors as weight and bias, (C) f32 each, without a copy; `None` leaves
-    /// one as it is. See
-    /// [`SyncBatchNorm::set_parameter_tensors`](crate::SyncBatchNorm::set_parameter_tensors).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn set_parameter_tensors(
-        &mut self,
-        weight: Option<Tensor>,
-        bias: Option<Tensor>,
-    ) -> Result<(), Error> {
-        self.base.set_parameter_tensors(
-            weight.into_iter().collect(),
-            bias.into_iter().collect(),
-            false,
-        )
-    }
-
-    /// Reads the running statistics, which are on the device; `None` where the layer does not track
-    /// them.
-    ///
-    /// # Errors
-    /// [`GpuError`](crate::error::GpuError) when the device does not deliver.
-    ///
-    /// # Cancel safety
-    /// A dropped future has no effect.
-    pub async fn running_stats(&self) -> Result<Option<RunningStats>, Error> {
-        if !self.config().track_running_stats {
-            return Ok(None);
-        }
-        self.running.read(&self.gpu, self.device().deadline()).await.map(Some)
-    }
-
-    /// Replaces the running statistics.
-    ///
-    /// # Errors
-    /// As [`SyncBatchNorm::set_running_stats`](crate::SyncBatchNorm::set_running_stats).
-    pub fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
-        self.base.check_running(&running)?;
-        self.running.write(&self.gpu, &running)
-    }
-
-    /// Reads parameters and running statistics.
-    ///
-    /// # Errors
-    /// [`GpuError`](crate::error::GpuError) when the device does not deliver;
-    /// [`ArgumentError::ParameterUsage`] for parameters in buffers without `COPY_SRC`.
-    ///
-    /// # Cancel safety
-    /// A dropped future has no effect.
-    pub async fn state(&self) -> Result<StateDict, Error> {
-        let parameters = self.base.parameter_state().await?;
-        let Some(running) = self.running_stats().await? else { return Ok(parameters) };
-        Ok(parameters.with_running(&running))
-    }
-
-    /// Takes in a state. It waits only where the state does not say how many batches were counted,
-    /// and the layer's own counter stays. Of the options, `allow_non_finite` counts.
-    ///
-    /// # Errors
-    /// As [`SyncBatchNorm::load_state`](crate::SyncBatchNorm::load_state).
-    ///
-    /// # Cancel safety
-    /// A dropped future leaves the layer as it was.
-    pub async fn load_state(
-        &mut self,
-        state: &StateDict,
-        options: &LoadOptions,
-    ) -> Result<(), Error> {
-        state.check(self.config(), options.allow_non_finite)?;
-        let mut running = None;
-        if let (Some(mean), Some(var)) = (&state.running_mean, &state.running_var) {
-            let num_batches_tracked = match state.num_batches_tracked {
-                Some(batches) => batches,
-                None => {
-                    self.running
-                        .read(&self.gpu, self.device().deadline())
-                        .await?
-                        .num_batches_tracked
-                }
-            };
-            running =
-                Some(RunningStats { mean: mean.clone(), var: var.clone(), num_batches_tracked });
-        }
-        self.set_parameters(state.weight.as_deref(), state.bias.as_deref())?;
-        running.map_or(Ok(()), |running| self.set_running_stats(running))
-    }
-}
-
-/// For a request whose output type has no tensor, which no form of a request has.
-fn no_output() -> Error {
-    ArgumentError::RankCount { argument: "x", found: 0, expected: 1 }.into()
 }

@@ -26,12 +26,12 @@ impl GradientTensors {
     pub fn into_output<O: Output>(
         self,
         report: Option<crate::stats::BackwardReport>,
-    ) -> Option<crate::Gradients<O>> {
-        Some(crate::Gradients {
+    ) -> Result<crate::Gradients<O>, Error> {
+        Ok(crate::Gradients {
             input: O::of_list(self.input.unwrap_or_default())?,
-            weight: self.weight.and_then(O::of_list),
-            bias: self.bias.and_then(O::of_list),
-            residual: self.residual.and_then(O::of_list),
+            weight: self.weight.map(O::of_list).transpose()?,
+            bias: self.bias.map(O::of_list).transpose()?,
+            residual: self.residual.map(O::of_list).transpose()?,
             report,
         })
     }

@@ -125,30 +125,6 @@ impl Base {
         Ok(())
     }
 
-    /// Checks that what one request of several writes is disjoint from all tensors of the others.
-    pub fn check_disjoint(
-        &self,
-        index: usize,
-        written: &Named<'_>,
-        all: &[(Named<'_>, Named<'_>)],
-    ) -> Result<(), Error> {
-        for (_, (read, others)) in all.iter().enumerate().filter(|(other, _)| *other != index) {
-            let others: Vec<Argument<'_>> =
-                read.iter().chain(others).map(|(name, of)| (*name, of.as_slice())).collect();
-            for (argument, targets) in written {
-                self.check_targets((argument, targets), &others, targets.len())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that what another request writes is disjoint from the parameters of this layer.
-    pub fn check_disjoint_from_parameters(&self, written: &Named<'_>) -> Result<(), Error> {
-        written.iter().try_for_each(|(argument, targets)| {
-            self.check_targets((argument, targets), &[], targets.len())
-        })
-    }
-
     /// Checks that tensors are of dimensions (C), stored as f32, each on its rank's device.
     pub(super) fn check_vectors(
         &self,
@@ -192,6 +168,40 @@ impl Base {
         }
         Ok(())
     }
+}
+
+/// What a request to a layer reads and writes, by the names of its arguments.
+pub(crate) struct Access<'t> {
+    pub base: &'t Base,
+    pub read: Named<'t>,
+    pub written: Named<'t>,
+}
+
+/// Checks that what each request of a joint call writes is disjoint from all tensors of the others,
+/// and from the parameters of their layers. An error comes with the number of its request.
+pub(crate) fn check_disjoint<'t>(
+    requests: impl ExactSizeIterator<Item = Access<'t>>,
+) -> Result<(), (usize, Error)> {
+    if requests.len() < 2 {
+        return Ok(());
+    }
+    let requests: Vec<_> = requests.collect();
+    for (index, request) in requests.iter().enumerate() {
+        for (argument, targets) in &request.written {
+            for (_, other) in requests.iter().enumerate().filter(|(other, _)| *other != index) {
+                let tensors: Vec<Argument<'_>> = other
+                    .read
+                    .iter()
+                    .chain(&other.written)
+                    .map(|(name, of)| (*name, of.as_slice()))
+                    .collect();
+                let checked =
+                    other.base.check_targets((argument, targets), &tensors, targets.len());
+                checked.map_err(|error| (index, error))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks that tensors have the dimensions and the layout of x, and storage types that go with it:

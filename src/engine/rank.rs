@@ -87,6 +87,11 @@ impl<'a> ForwardRank<'a> {
         Ok(rank)
     }
 
+    /// The masks of ranks that have any.
+    pub fn masks(ranks: Vec<Self>) -> Vec<Mask> {
+        ranks.into_iter().filter_map(|rank| rank.mask).collect()
+    }
+
     /// x, also of a pass in place.
     pub fn x(&self) -> Option<&Tensor> {
         self.x.or(self.y.as_deref())

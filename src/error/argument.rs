@@ -264,6 +264,13 @@ pub enum ArgumentError {
     },
 }
 
+impl ArgumentError {
+    /// A request without a tensor where there is one to give back, which no form of a request is.
+    pub(crate) fn no_tensor() -> Self {
+        Self::RankCount { argument: "x", found: 0, expected: 1 }
+    }
+}
+
 /// Where the other layout would give the channels that are expected.
 fn layout_hint(dims: &[usize], found: usize, expected: usize) -> &'static str {
     match dims {

@@ -4,13 +4,14 @@
 use futures::future::try_join_all;
 use web_time::Instant;
 
-use super::member::{Calls, Exchanging, begin, end, exchange};
+use super::member::{Calls, begin, end};
+use super::part::{self, check_encode};
 use super::{Failure, SyncBatchNorm, span};
-use crate::base::CheckedBackward;
+use crate::base::{Access, CheckedBackward, check_disjoint};
 use crate::collective::Phase;
 use crate::config::{AffineGradient, Statistics};
 use crate::engine::{self, BackwardRank, Steps};
-use crate::error::{ArgumentError, Error};
+use crate::error::Error;
 use crate::exchange::merge_ranks;
 use crate::request::{BackwardParts, Gradients};
 use crate::saved::Saved;
@@ -48,24 +49,19 @@ pub(crate) async fn backward_of<O: Output>(
         end(communicating, result)
     };
     let done = span.around(work).await?;
-    Ok(done
-        .into_iter()
-        .filter_map(|(checked, report)| checked.made.into_output(Some(report)))
-        .collect())
+    let gradients =
+        done.into_iter().map(|(checked, report)| checked.made.into_output(Some(report)));
+    Ok(gradients.collect::<Result<_, _>>()?)
+}
+
+/// How a call differentiates: what normalized, and what becomes of gradients that are there.
+pub(super) struct Differentiated<'r> {
+    pub normalization: &'r PerRank<Normalization>,
+    pub accumulate: bool,
 }
 
 /// A layer during its call.
-pub(super) struct Part<'r> {
-    pub layer: &'r SyncBatchNorm,
-    pub normalization: &'r PerRank<Normalization>,
-    pub ranks: Vec<BackwardRank<'r>>,
-    pub accumulate: bool,
-    /// `[rank][channel]`, once they are there.
-    pub local: Vec<Vec<GradientSums>>,
-    pub global: Option<GlobalGradientSums>,
-    /// Whether the gradients of activations came with the local sums.
-    pub is_done: bool,
-}
+pub(super) type Part<'r> = part::Part<'r, BackwardRank<'r>, GradientSums, Differentiated<'r>>;
 
 const ALL: Steps = Steps { sums: true, apply: true };
 
@@ -78,23 +74,16 @@ async fn steps(
         calls[0].layer.check_joint(call.layer).map_err(Failure::of(index))?;
         checked.push(call.check(ALL).map_err(Failure::of(index))?);
     }
-    check_disjoint(&calls)?;
+    check_disjoint(calls.iter().map(BackwardCall::access)).map_err(Failure::of_request)?;
     let mut parts = Vec::with_capacity(calls.len());
     for (index, (call, checked)) in calls.into_iter().zip(&mut checked).enumerate() {
         parts.push(call.part(checked, ALL).map_err(Failure::of(index))?);
     }
     let started = Instant::now();
-    gradient_sums(&mut parts, true).await?;
+    parts.iter_mut().for_each(Part::fuse);
+    gradient_sums(&mut parts).await?;
     let gathered = Instant::now();
-    let layers = parts.iter().zip(communicating).enumerate().filter_map(|(index, (part, call))| {
-        let (member, call) = call.as_deref()?;
-        Some(Exchanging { index, member, call: call.as_ref(), local: &part.local, tracks: false })
-    });
-    let layers: Vec<_> = layers.collect();
-    let indices: Vec<usize> = layers.iter().map(|layer| layer.index).collect();
-    let merged = exchange(&layers).await?;
-    drop(layers);
-    indices.into_iter().zip(merged).for_each(|(index, global)| parts[index].global = Some(global));
+    part::synchronize(&mut parts, communicating).await?;
     let merged = Instant::now();
     apply(&mut parts).await?;
     for (index, part) in parts.iter_mut().enumerate() {
@@ -103,25 +92,25 @@ async fn steps(
     let applied = merged.elapsed();
     let times =
         PhaseTimes { local: gathered - started, synchronize: merged - gathered, apply: applied };
-    let reports: Vec<BackwardReport> = parts
-        .into_iter()
-        .map(|part| {
-            let local = Local::new(part.layer.config().num_features, part.local);
-            BackwardReport { local, global: part.global, times }
-        })
-        .collect();
+    let reports = parts.into_iter().map(|part| {
+        let local = Local::new(part.layer.config().num_features, part.local);
+        BackwardReport { local, global: part.global, times }
+    });
+    let reports: Vec<_> = reports.collect();
     Ok(checked.into_iter().zip(reports).collect())
 }
 
 impl<'r> BackwardCall<'r> {
     /// Checks the request, before anything is submitted.
     pub(super) fn check(&self, steps: Steps) -> Result<CheckedBackward, Error> {
-        if self.parts.encode.is_some() {
-            let (argument, reason) = ("encode", "this layer reads sums back; BatchNorm does not");
-            return Err(ArgumentError::NotWanted { argument, reason }.into());
-        }
+        check_encode(&self.parts.encode)?;
         self.saved.on_host()?;
         self.layer.base.check_backward(self.saved.call(), &self.parts, steps)
+    }
+
+    fn access(&self) -> Access<'_> {
+        let Self { layer, parts, .. } = self;
+        Access { base: &layer.base, read: parts.read(), written: parts.written() }
     }
 
     /// The layer with its ranks and their plans.
@@ -132,54 +121,32 @@ impl<'r> BackwardCall<'r> {
     ) -> Result<Part<'r>, Error> {
         let Self { layer, saved, parts } = self;
         let normalization = &saved.on_host()?.normalization;
-        let accumulate = parts.accumulate;
+        let how = Differentiated { normalization, accumulate: parts.accumulate };
         let ranks = checked.ranks(&layer.base, saved.call(), parts, steps)?;
-        Ok(Part {
-            layer,
-            normalization,
-            ranks,
-            accumulate,
-            local: Vec::new(),
-            global: None,
-            is_done: false,
-        })
+        Ok(Part::new(layer, ranks, how))
     }
-}
-
-/// Checks the targets of each layer against the tensors of all others.
-fn check_disjoint(calls: &[BackwardCall<'_>]) -> Result<(), Failure> {
-    if calls.len() < 2 {
-        return Ok(());
-    }
-    let all: Vec<_> = calls.iter().map(|call| (call.parts.read(), call.parts.written())).collect();
-    for (index, (call, (_, written))) in calls.iter().zip(&all).enumerate() {
-        call.layer.base.check_disjoint(index, written, &all).map_err(Failure::of(index))?;
-        let parameters =
-            |other: &BackwardCall<'_>| other.layer.base.check_disjoint_from_parameters(written);
-        calls.iter().try_for_each(parameters).map_err(Failure::of(index))?;
-    }
-    Ok(())
 }
 
 impl Part<'_> {
     /// Local sums and gradients of activations, where they can be had at once: one normalization
     /// for all ranks, all of them in this memory.
     fn fuse(&mut self) {
-        let normalization = match self.normalization {
+        let normalization = match self.how.normalization {
             PerRank::Shared(all) => all,
             PerRank::Each(ranks) if ranks.len() == 1 => &ranks[0],
             PerRank::Each(_) => return,
         };
-        if self.layer.has_peers() || !self.layer.devices().iter().all(|device| device.is_host()) {
+        if !self.is_on_this_host() {
             return;
         }
         let finish = |of: &Normalization, local: &[Vec<GradientSums>]| {
             of.grad_centering(&merge_ranks(local))
         };
-        if let Some(local) =
-            engine::backward_fused(&self.layer.devices()[0], &mut self.ranks, normalization, finish)
+        let device = &self.layer.devices()[0];
+        if let Some(local) = engine::backward_fused(device, &mut self.ranks, normalization, finish)
         {
-            (self.local, self.is_done) = (local, true);
+            self.local = local;
+            self.is_done = true;
         }
     }
 
@@ -196,8 +163,8 @@ impl Part<'_> {
         if self.is_done {
             return PerRank::Shared(Vec::new());
         }
-        let of = |rank| self.normalization.of(rank).grad_centering(self.sums_of(rank));
-        match (&self.global, self.normalization) {
+        let of = |rank| self.how.normalization.of(rank).grad_centering(self.sums_of(rank));
+        match (&self.global, self.how.normalization) {
             (Some(_), PerRank::Shared(_)) => PerRank::Shared(of(0)),
             _ => PerRank::Each((0..self.ranks.len()).map(of).collect()),
         }
@@ -214,15 +181,15 @@ impl Part<'_> {
                 (AffineGradient::GroupMean, Some(global)) => (global, total_ranks),
                 _ => (self.local[rank].as_slice(), 1.0),
             };
-            let inv_std = &self.normalization.of(rank).inv_std;
+            let inv_std = &self.how.normalization.of(rank).inv_std;
             let weight = || {
                 sums.iter()
                     .zip(inv_std)
                     .map(|(sums, inv_std)| weight_gradient(sums, divisor, *inv_std))
             };
             let bias = || sums.iter().map(|sums| (sums.sum_dy / divisor) as f32);
-            pending.extend(write(of_rank.grad_weight.as_deref_mut(), self.accumulate, weight)?);
-            pending.extend(write(of_rank.grad_bias.as_deref_mut(), self.accumulate, bias)?);
+            pending.extend(write(of_rank.grad_weight.as_deref_mut(), self.how.accumulate, weight)?);
+            pending.extend(write(of_rank.grad_bias.as_deref_mut(), self.how.accumulate, bias)?);
         }
         try_join_all(pending).await?;
         Ok(())
@@ -250,46 +217,20 @@ fn weight_gradient(sums: &GradientSums, divisor: f64, inv_std: f64) -> f32 {
     if sum == 0.0 { 0.0 } else { (sum * inv_std) as f32 }
 }
 
-/// Local sums of every layer; all GPUs have their work before the host begins with its own. Where
-/// it may, it writes the gradients of activations with them.
-pub(super) async fn gradient_sums(parts: &mut [Part<'_>], may_fuse: bool) -> Result<(), Failure> {
-    if may_fuse {
-        parts.iter_mut().for_each(Part::fuse);
-    }
-    let Some(layer) = parts.first().map(|part| part.layer) else { return Ok(()) };
-    if parts.iter().all(|part| part.is_done) {
-        return Ok(());
-    }
-    let mut pending: Vec<_> = layer.devices().iter().map(|_| None).collect();
-    for rank in layer.gpus_first() {
-        let undone = parts.iter_mut().filter(|part| !part.is_done);
-        let ranks =
-            undone.map(|part| (&mut part.ranks[rank], part.normalization.of(rank))).collect();
-        pending[rank] = Some(engine::gradient_sums(&layer.devices()[rank], ranks)?);
-    }
-    for of_rank in try_join_all(pending.into_iter().flatten()).await? {
-        let undone = parts.iter_mut().filter(|part| !part.is_done);
-        undone.zip(of_rank).for_each(|(part, local)| part.local.push(local));
-    }
-    Ok(())
+/// Local sums of every layer.
+pub(super) async fn gradient_sums(parts: &mut [Part<'_>]) -> Result<(), Error> {
+    part::gather(parts, |device, rank, parts| {
+        let ranks = parts.into_iter().map(|part| {
+            let normalization = part.how.normalization.of(rank);
+            (&mut part.ranks[rank], normalization)
+        });
+        engine::gradient_sums(device, ranks.collect())
+    })
+    .await
 }
 
-/// Gradients of activations of every rank of every layer, of what is wanted, one submission per
-/// GPU.
+/// Gradients of activations of every rank of every layer, of what is wanted.
 pub(super) async fn apply(parts: &mut [Part<'_>]) -> Result<(), Error> {
-    let Some(layer) = parts.first().map(|part| part.layer) else { return Ok(()) };
     let centering: Vec<PerRank<Vec<GradCentering>>> = parts.iter().map(Part::centering).collect();
-    let mut pending = Vec::with_capacity(layer.devices().len());
-    for rank in layer.outputs_order() {
-        let undone = parts.iter_mut().zip(&centering).filter(|(part, _)| !part.is_done);
-        let writing = undone.filter(|(part, _)| part.ranks[rank].writes_activations());
-        let ranks: Vec<_> = writing
-            .map(|(part, centering)| (&mut part.ranks[rank], centering.of(rank).as_slice()))
-            .collect();
-        if !ranks.is_empty() {
-            pending.push(engine::input_gradients(&layer.devices()[rank], ranks)?);
-        }
-    }
-    try_join_all(pending).await?;
-    Ok(())
+    part::apply(parts, &centering, BackwardRank::writes_activations, engine::input_gradients).await
 }

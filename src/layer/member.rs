@@ -8,7 +8,7 @@ use crate::checksum::Manifest;
 use crate::collective::{ListError, Phase};
 use crate::config::{BatchNormConfig, Momentum, RunningVariance};
 use crate::device::Device;
-use crate::error::{BatchError, Error};
+use crate::error::{ArgumentError, BatchError, Error};
 use crate::exchange::{Call, Contribution, Exchange, merge_ranks};
 use crate::state::StateDict;
 use crate::stats::{Global, GlobalStatistics, Mergeable, RunningStats};
@@ -54,9 +54,15 @@ impl Failure {
         move |error| Self { index: Some(index), error: error.into() }
     }
 
-    /// As a call of one layer returns it.
-    pub fn single(self) -> Error {
-        self.error
+    /// An error with the number of its request.
+    pub fn of_request((index, error): (usize, Error)) -> Self {
+        Self { index: Some(index), error }
+    }
+
+    /// The one result of a call of one layer.
+    pub fn single<T>(results: Result<Vec<T>, Self>) -> Result<T, Error> {
+        let result = results.map_err(|failure| failure.error)?.pop();
+        result.ok_or_else(|| ArgumentError::no_tensor().into())
     }
 
     /// As a call of several returns it.

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::Tensor;
+use crate::error::ArgumentError;
 
 /// A tensor for each rank: seldom more than four, which a call allocates nothing for.
 pub(crate) type Tensors<'t> = SmallVec<[&'t Tensor; 4]>;
@@ -126,7 +127,7 @@ pub trait Target<'a>: sealed::SealedTarget<'a> {
 /// Only this crate implements it.
 pub trait Output: sealed::Sealed + Send + Sync + Sized + 'static {
     #[doc(hidden)]
-    fn of_list(list: Vec<Tensor>) -> Option<Self>;
+    fn of_list(list: Vec<Tensor>) -> Result<Self, ArgumentError>;
 }
 
 /// An [`Output`] that a call allocates: a [`Tensor`] or a `Vec<Tensor>`.
@@ -154,20 +155,20 @@ impl sealed::Sealed for Vec<Tensor> {}
 impl sealed::Sealed for () {}
 
 impl Output for Tensor {
-    fn of_list(mut list: Vec<Tensor>) -> Option<Self> {
-        list.pop()
+    fn of_list(mut list: Vec<Tensor>) -> Result<Self, ArgumentError> {
+        list.pop().ok_or_else(ArgumentError::no_tensor)
     }
 }
 
 impl Output for Vec<Tensor> {
-    fn of_list(list: Vec<Tensor>) -> Option<Self> {
-        Some(list)
+    fn of_list(list: Vec<Tensor>) -> Result<Self, ArgumentError> {
+        Ok(list)
     }
 }
 
 impl Output for () {
-    fn of_list(_: Vec<Tensor>) -> Option<Self> {
-        Some(())
+    fn of_list(_: Vec<Tensor>) -> Result<Self, ArgumentError> {
+        Ok(())
     }
 }
 

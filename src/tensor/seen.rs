@@ -53,7 +53,7 @@ impl Seen {
     /// its bytes.
     pub fn is_written(&self, tensor: &Tensor) -> bool {
         let version = match &tensor.memory {
-            Memory::Gpu { slice, .. } => slice.version(),
+            Memory::Gpu { slice, .. } => slice.written_at(),
             Memory::Host { values, .. } => values.version,
         };
         version > self.version || self.watch.as_deref().is_some_and(Watch::is_written)

@@ -60,7 +60,7 @@ pub const RETIRED: &[(&str, &str)] = &[
     ("tell_all", "notify_all"),
     ("NotTogether", "NotJoint"),
     ("check_together", "check_joint"),
-    ("is_together", "is_fusible"),
+    ("is_together", "is_on_this_host"),
     ("check_apart", "check_disjoint"),
     ("check_parameters_apart", "check_disjoint_from_parameters"),
 ];

@@ -121,6 +121,10 @@ fn check_error(
         (Fault::Leaves | Fault::DropsUnpolled, E::Left { rank, panicked, .. }) => {
             *rank == culprit && !panicked
         }
+        // Its message was the last, so that its call was over; then it left.
+        (Fault::DropsDuring, E::Left { rank, panicked, .. }) if call != scenario.call => {
+            *rank == culprit && !panicked
+        }
         (Fault::DropsDuring, E::Aborted { rank, reason, .. }) => {
             *rank == culprit
                 && reason.ends_with("its call was dropped while it waited for the other ranks")

@@ -161,16 +161,20 @@ fn named(name: &str) -> (&'static str, &'static str) {
     }
 }
 
+fn absent(name: &str) -> Error {
+    let (argument, setting) = named(name);
+    Error::Argument(ArgumentError::NoSuchParameter { argument, setting })
+}
+
+fn frozen(name: &str) -> Error {
+    Error::Argument(ArgumentError::Frozen { argument: named(name).0 })
+}
+
 #[test]
 fn a_target_for_what_the_layer_has_no_gradient_of_is_refused() {
-    let absent = |name| {
-        let (argument, setting) = named(name);
-        Error::Argument(ArgumentError::NoSuchParameter { argument, setting })
-    };
-    let frozen = |name| Error::Argument(ArgumentError::Frozen { argument: named(name).0 });
-    let without: [(_, _, &dyn Fn(&str) -> Error); 2] = [
-        (base().config.with_affine(false), "weight and bias absent", &absent),
-        (base().config.with_freeze_affine(true), "weight and bias frozen", &frozen),
+    let without: [(_, _, fn(&str) -> Error); 2] = [
+        (base().config.with_affine(false), "weight and bias absent", absent),
+        (base().config.with_freeze_affine(true), "weight and bias frozen", frozen),
     ];
     for kind in Kind::ALL {
         for (config, what, expected) in &without {

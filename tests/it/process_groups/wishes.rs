@@ -60,26 +60,6 @@ fn disagree(
     Error::Group(GroupError::Disagree { rank, found, expected, other, agreeing })
 }
 
-/// The error of a rank that asks for something else than others, of which the first and the number
-/// are given.
-fn disagree(
-    rank: usize,
-    (found, expected): (String, String),
-    (other, agreeing): (usize, usize),
-) -> Error {
-    Error::Group(GroupError::Disagree { rank, found, expected, other, agreeing })
-}
-
-/// The error of a rank that asks for something else than others, of which the first and the number
-/// are given.
-fn disagree(
-    rank: usize,
-    (found, expected): (String, String),
-    (other, agreeing): (usize, usize),
-) -> Error {
-    Error::Group(GroupError::Disagree { rank, found, expected, other, agreeing })
-}
-
 #[test]
 fn partitions_that_differ_are_refused_and_the_first_rank_that_differs_is_named() {
     let error = refused(4, |rank| {

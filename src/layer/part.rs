@@ -1,0 +1,129 @@
+//! A layer during its call, and the steps that forward and backward share: sums of every rank, the
+//! exchange, outputs of every rank.
+
+use futures::future::try_join_all;
+
+use super::member::{Calls, Exchanging, exchange};
+use super::{Failure, SyncBatchNorm};
+use crate::device::Device;
+use crate::error::{ArgumentError, Error};
+use crate::gpu::Pending;
+use crate::request::Encode;
+use crate::stats::{Global, Mergeable, PerRank};
+
+/// A layer during its call: R is a rank, S what is merged over ranks, H how the call differs from
+/// others of its direction.
+pub(super) struct Part<'r, R, S, H> {
+    pub layer: &'r SyncBatchNorm,
+    pub ranks: Vec<R>,
+    pub how: H,
+    /// Whether sums are needed.
+    pub sums: bool,
+    /// Whether running statistics follow.
+    pub tracks: bool,
+    /// `[rank][channel]`, once they are there.
+    pub local: Vec<Vec<S>>,
+    /// What all ranks have, where it is exchanged.
+    pub global: Option<Global<S>>,
+    /// Whether the outputs came with the local sums.
+    pub is_done: bool,
+}
+
+impl<'r, R, S, H> Part<'r, R, S, H> {
+    pub fn new(layer: &'r SyncBatchNorm, ranks: Vec<R>, how: H) -> Self {
+        Self {
+            layer,
+            ranks,
+            how,
+            sums: true,
+            tracks: false,
+            local: Vec::new(),
+            global: None,
+            is_done: false,
+        }
+    }
+
+    fn wants_sums(&self) -> bool {
+        self.sums && !self.is_done
+    }
+
+    /// Whether every rank is in the host's memory of this process.
+    pub fn is_on_this_host(&self) -> bool {
+        !self.layer.has_peers() && self.layer.devices().iter().all(Device::is_host)
+    }
+}
+
+/// Local sums of every layer. All GPUs have their work, in one submission each, before the host
+/// begins with its own, and before any is waited for. `submit` takes the layers that want theirs.
+pub(super) async fn gather<'r, R, S, H>(
+    parts: &mut [Part<'r, R, S, H>],
+    mut submit: impl FnMut(
+        &Device,
+        usize,
+        Vec<&mut Part<'r, R, S, H>>,
+    ) -> Result<Pending<Vec<Vec<S>>>, Error>,
+) -> Result<(), Error> {
+    let Some(layer) = parts.first().map(|part| part.layer) else { return Ok(()) };
+    if !parts.iter().any(Part::wants_sums) {
+        return Ok(());
+    }
+    let mut pending: Vec<_> = layer.devices().iter().map(|_| None).collect();
+    for rank in layer.gpus_first() {
+        let wanting = parts.iter_mut().filter(|part| part.wants_sums()).collect();
+        pending[rank] = Some(submit(&layer.devices()[rank], rank, wanting)?);
+    }
+    for of_rank in try_join_all(pending.into_iter().flatten()).await? {
+        let wanting = parts.iter_mut().filter(|part| part.wants_sums());
+        wanting.zip(of_rank).for_each(|(part, local)| part.local.push(local));
+    }
+    Ok(())
+}
+
+/// What all ranks have, for every layer that exchanges it.
+pub(super) async fn synchronize<R, S: Mergeable, H>(
+    parts: &mut [Part<'_, R, S, H>],
+    calls: &Calls,
+) -> Result<(), Failure> {
+    let layers = parts.iter().zip(calls).enumerate().filter_map(|(index, (part, call))| {
+        let (member, call) = call.as_deref()?;
+        let (call, local, tracks) = (call.as_ref(), part.local.as_slice(), part.tracks);
+        Some(Exchanging { index, member, call, local, tracks })
+    });
+    let merged = exchange(&layers.collect::<Vec<_>>()).await?;
+    let exchanged = parts.iter_mut().zip(calls).filter(|(_, call)| call.is_some());
+    exchanged.zip(merged).for_each(|((part, _), global)| part.global = Some(global));
+    Ok(())
+}
+
+/// Writes the outputs of every rank of every layer, one submission per GPU: of ranks that have any,
+/// where they did not come with the sums.
+pub(super) async fn apply<R, S, H, C>(
+    parts: &mut [Part<'_, R, S, H>],
+    centering: &[PerRank<Vec<C>>],
+    has_outputs: impl Fn(&R) -> bool,
+    submit: impl Fn(&Device, Vec<(&mut R, &[C])>) -> Result<Pending<()>, Error>,
+) -> Result<(), Error> {
+    let Some(layer) = parts.first().map(|part| part.layer) else { return Ok(()) };
+    let mut pending = Vec::with_capacity(layer.devices().len());
+    for rank in layer.outputs_order() {
+        let undone = parts.iter_mut().zip(centering).filter(|(part, _)| !part.is_done);
+        let ranks: Vec<_> = undone
+            .map(|(part, centering)| (&mut part.ranks[rank], centering.of(rank).as_slice()))
+            .filter(|(rank, _)| has_outputs(rank))
+            .collect();
+        if !ranks.is_empty() {
+            pending.push(submit(&layer.devices()[rank], ranks)?);
+        }
+    }
+    try_join_all(pending).await?;
+    Ok(())
+}
+
+/// Refuses an encoder.
+pub(super) fn check_encode(encode: &Encode<'_>) -> Result<(), ArgumentError> {
+    let reason = "a SyncBatchNorm reads back what it sums; a BatchNorm records its passes";
+    match encode {
+        Some(_) => Err(ArgumentError::NotWanted { argument: "encode", reason }),
+        None => Ok(()),
+    }
+}
