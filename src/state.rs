@@ -39,7 +39,8 @@ pub struct LoadOptions {
     pub naming: Option<Naming>,
     /// What stands before each name, such as `layer1.0.bn1.`; a missing last dot is added.
     pub prefix: String,
-    /// Accepts NaN and infinity, as a run that diverged leaves them.
+    /// Accepts NaN and infinity, as a run that diverged leaves them. This is not PyTorch's
+    /// `strict`: whatever the options, a state has what its layer has.
     pub allow_non_finite: bool,
 }
 

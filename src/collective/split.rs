@@ -26,7 +26,8 @@ impl ProcessGroup {
     /// [`ExchangeError`](crate::error::ExchangeError) when a rank does not take part.
     ///
     /// # Cancel safety
-    /// A future that is dropped before it is ready fails the group.
+    /// A future that is dropped before its end notifies the other ranks, and the group refuses
+    /// further work: give the group a [deadline](Self::with_deadline) instead of a timeout.
     pub async fn partition(&self, lists: &[Vec<usize>]) -> Result<Self, Error> {
         let wanted = self.gather_wishes(Phase::Partition, lists).await?;
         let voices = wanted.iter().enumerate().map(|(rank, wish)| Voice {
@@ -52,7 +53,7 @@ impl ProcessGroup {
     /// As [`partition`](Self::partition); [`GroupError`] also where a rank is not among its own.
     ///
     /// # Cancel safety
-    /// A future that is dropped before it is ready fails the group.
+    /// As [`partition`](Self::partition).
     pub async fn subgroup(&self, ranks: &[usize]) -> Result<Self, Error> {
         let mut own = ranks.to_vec();
         own.sort_unstable();

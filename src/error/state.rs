@@ -13,7 +13,7 @@ pub enum StateError {
         found: Vec<String>,
     },
     /// A tensor that the layer has no place for.
-    #[error("{name} is there, but the layer was configured without it")]
+    #[error("{name} is there, but the layer was configured without it; leave it out of the state")]
     Unexpected {
         /// Name of the tensor.
         name: String,

@@ -45,7 +45,7 @@ impl ProcessGroup {
     /// other lengths. All values are unchanged then.
     ///
     /// # Cancel safety
-    /// A future that is dropped before it is ready fails the group.
+    /// As [`partition`](Self::partition); the values are unchanged.
     pub fn all_reduce_sum<'a, V: AsMut<[f32]> + ?Sized + 'a>(
         &self,
         values: impl IntoIterator<Item = &'a mut V>,
@@ -107,7 +107,7 @@ impl ProcessGroup {
     /// [`ExchangeError`] when a rank does not take part or does something else, on every rank.
     ///
     /// # Cancel safety
-    /// A future that is dropped before it is ready fails the group.
+    /// As [`partition`](Self::partition).
     pub async fn all_gather(&self, message: &[u8]) -> Result<Vec<Arc<[u8]>>, Error> {
         if self.world_size() == 1 {
             return Ok(vec![message.into()]);
@@ -145,7 +145,7 @@ impl ProcessGroup {
     /// rank, or gives another length. All values are unchanged then.
     ///
     /// # Cancel safety
-    /// A future that is dropped before it is ready fails the group.
+    /// As [`partition`](Self::partition); the values are unchanged.
     pub async fn broadcast(&self, from: usize, values: &mut [f32]) -> Result<(), Error> {
         let (world_size, length) = (self.world_size(), values.len());
         if world_size > 1 {
@@ -186,7 +186,7 @@ impl ProcessGroup {
     /// [`ExchangeError`] when a rank does not come or does something else.
     ///
     /// # Cancel safety
-    /// A future that is dropped before it is ready fails the group.
+    /// As [`partition`](Self::partition).
     pub async fn barrier(&self) -> Result<(), Error> {
         if self.world_size() > 1 {
             self.gather(self.header(Phase::Barrier), Payload::Bytes(Vec::new()), |_, _| Ok(()))

@@ -94,7 +94,8 @@ impl SyncBatchNorm {
         self.member().state().await
     }
 
-    /// Takes in a state, the same on every rank. Of the options, `allow_non_finite` counts.
+    /// Takes in a state, the same on every rank. It has what the layer has, no more and no less, as
+    /// with `strict=True` in PyTorch. Of the options, `allow_non_finite` counts.
     ///
     /// # Errors
     /// [`StateError`](crate::error::StateError) when it is not one of this layer, or holds NaN or

@@ -75,7 +75,7 @@ impl BatchNorm {
         Ok(parameters.with_running(&running))
     }
 
-    /// Takes in a state. It waits only where the state does not say how many batches were counted,
+    /// Takes in a state: what the layer has, no more and no less. It waits only where the state does not say how many batches were counted,
     /// and the layer's own counter stays. Of the options, `allow_non_finite` counts.
     ///
     /// # Errors
