@@ -69,7 +69,8 @@ impl Base {
         let var = initial(&config.running_var_init, "running_var_init", 3)?;
         if let Some(&negative) = var.iter().find(|&&var| var < 0.0) {
             let found = f64::from(negative);
-            let (name, allowed) = ("running_var_init", "variances of at least 0");
+            let name = "running_var_init";
+            let allowed = "variances of at least 0";
             return Err(ConfigError::OutOfRange { name, found, allowed }.into());
         }
         let running = config.track_running_stats.then_some(RunningStats {
@@ -86,7 +87,8 @@ impl Base {
 
     /// Another layer of the same settings with these ranks.
     pub fn with_ranks(&self, devices: Vec<Device>, parameters: Arc<Vec<AffineParameters>>) -> Self {
-        let (config, manifest) = (self.config.clone(), self.manifest.clone());
+        let config = self.config.clone();
+        let manifest = self.manifest.clone();
         Self { config, devices, parameters, manifest, id: next_id(), ..*self }
     }
 
@@ -137,9 +139,11 @@ impl Base {
         dtype: crate::tensor::DType,
     ) -> Result<(), Error> {
         let shape = crate::shape::Shape::new(dims, layout)?;
-        let (found, expected) = (shape.channels(), self.config.num_features);
+        let found = shape.channels();
+        let expected = self.config.num_features;
         if found != expected {
-            let (argument, dims) = ("dims", dims.to_vec());
+            let argument = "dims";
+            let dims = dims.to_vec();
             return Err(ArgumentError::Channels { argument, rank: 0, dims, found, expected }.into());
         }
         self.devices.iter().enumerate().try_for_each(|(rank, device)| {

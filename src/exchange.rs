@@ -52,7 +52,8 @@ fn join_payloads<T: Mergeable>(
     if let (Some(last), Some(first)) = (left.last(), right.first())
         && end(last) != start(first)
     {
-        let (found, expected) = (start(first).unwrap_or(u64::MAX), end(last).unwrap_or(u64::MAX));
+        let found = start(first).unwrap_or(u64::MAX);
+        let expected = end(last).unwrap_or(u64::MAX);
         return Err(format!("its nodes begin at rank {found}, expected {expected}"));
     }
     let nodes = |payloads: &[NodePayload]| payloads.iter().map(from_payload).collect();

@@ -84,7 +84,8 @@ impl SyncBatchNorm {
 
     /// A layer whose only ranks are its own.
     fn of(base: Base, running: Running) -> Self {
-        let (channels, ranks) = (base.config.num_features, base.devices.len());
+        let channels = base.config.num_features;
+        let ranks = base.devices.len();
         let exchange = Exchange::new(&ProcessGroup::single(), "", channels, ranks).into();
         Self { base, running, exchange }
     }
@@ -112,7 +113,8 @@ impl SyncBatchNorm {
         if group.world_size() > 1 {
             self.check_comparable()?;
         }
-        let (channels, ranks) = (self.base.config.num_features, self.base.devices.len());
+        let channels = self.base.config.num_features;
+        let ranks = self.base.devices.len();
         self.exchange = Exchange::new(group, self.exchange.name(), channels, ranks).into();
         // What it has saved alone is not differentiated in the group.
         self.base.id = next_id();
@@ -201,7 +203,8 @@ impl SyncBatchNorm {
 
     /// Whether a layer can take part in a joint call whose first layer this is.
     fn check_joint(&self, other: &Self) -> Result<(), ArgumentError> {
-        let (own, others) = (self.devices(), other.devices());
+        let own = self.devices();
+        let others = other.devices();
         if own.len() != others.len() || own.iter().zip(others).any(|(a, b)| !a.is_same(b)) {
             return Err(ArgumentError::NotJoint { reason: "it is on other devices" });
         }

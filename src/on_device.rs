@@ -165,7 +165,8 @@ impl BatchNorm {
         let memory = encode.as_ref().map(|(_, memory)| *memory);
         let steps = Steps { sums: statistics != Statistics::Running, apply: true };
         let mut ranks = checked.ranks(&self.base, parts, steps, memory)?;
-        let (channels, how) = (config.num_features, (config.eps, normalizer));
+        let channels = config.num_features;
+        let how = (config.eps, normalizer);
         let centers = resident::forward(
             &self.gpu,
             &mut ranks,
@@ -185,7 +186,8 @@ impl BatchNorm {
         saved: &Saved,
         mut parts: BackwardParts<'_>,
     ) -> Result<Gradients<O>, Error> {
-        let (config, centers) = (self.config(), saved.on_device()?);
+        let config = self.config();
+        let centers = saved.on_device()?;
         let steps = Steps { sums: true, apply: true };
         let mut checked = self.base.check_backward(saved.call(), &parts, steps)?;
         let encode = self.encoding(parts.encode.take())?;

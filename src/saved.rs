@@ -77,7 +77,8 @@ impl SavedCall {
         // is not read again.
         let decides = base.config.epilogue.activates() && !keeps_mask;
         let seen = |tensors: &[&Tensor]| tensors.iter().map(|tensor| tensor.seen()).collect();
-        let (x, residual) = (seen(x), seen(if decides { residual } else { &[] }));
+        let x = seen(x);
+        let residual = seen(if decides { residual } else { &[] });
         Self {
             layer: base.id,
             parameters: base.seen_parameters(),

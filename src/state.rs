@@ -116,7 +116,8 @@ impl StateDict {
             };
             let expected = config.num_features;
             if values.len() != expected {
-                let (name, found) = (name.clone(), vec![values.len()]);
+                let name = name.clone();
+                let found = vec![values.len()];
                 return Err(StateError::Shape { name, found, expected: vec![expected] });
             }
             let refused = values.iter().position(|value| !value.is_finite() && !allow_non_finite);

@@ -72,7 +72,8 @@ impl Tensor {
     /// [`ArgumentError::Length`], [`ArgumentError::DType`], or [`ArgumentError::Usage`] for an
     /// application's buffer without `COPY_DST`.
     pub fn write<T: Element>(&mut self, values: &[T]) -> Result<(), Error> {
-        let (found, expected) = (values.len() as u64, self.element_count() as u64);
+        let found = values.len() as u64;
+        let expected = self.element_count() as u64;
         if found != expected {
             return Err(ArgumentError::Length { argument: "values", found, expected }.into());
         }
@@ -158,7 +159,8 @@ impl Tensor {
                 values: HostValues { words: words.clone(), id: *id, version: *version },
             },
         };
-        let (layout, lease) = (self.layout, self.lease.clone());
+        let layout = self.layout;
+        let lease = self.lease.clone();
         Self { layout, lease, ..Self::new(&self.device, &self.dims, self.dtype, memory) }
     }
 
@@ -206,7 +208,8 @@ impl Tensor {
     }
 
     fn check_dtype<T: Element>(&self) -> Result<(), ArgumentError> {
-        let (found, expected) = (T::DTYPE, self.dtype);
+        let found = T::DTYPE;
+        let expected = self.dtype;
         if found == expected {
             return Ok(());
         }

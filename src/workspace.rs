@@ -44,7 +44,8 @@ impl Workspace {
         if self.device.is_same(device) {
             return Ok(&self.memory);
         }
-        let (found, expected) = (self.device.to_string(), device.to_string());
+        let found = self.device.to_string();
+        let expected = device.to_string();
         Err(ArgumentError::WrongDevice { argument: "workspace", rank: 0, found, expected })
     }
 }

@@ -115,8 +115,10 @@ impl Base {
         let tensors = |list: &'t Option<ListMut<'_>>| {
             list.as_ref().map(|list| list.iter().collect::<Tensors<'_>>())
         };
-        let (input, residual) = (tensors(&targets.input), tensors(&targets.residual));
-        let (weight, bias) = (tensors(&targets.weight), tensors(&targets.bias));
+        let input = tensors(&targets.input);
+        let residual = tensors(&targets.residual);
+        let weight = tensors(&targets.weight);
+        let bias = tensors(&targets.bias);
         let not_wanted =
             |argument, reason| Err(ArgumentError::NotWanted { argument, reason }.into());
         let x = sources[0].1;
@@ -125,7 +127,8 @@ impl Base {
             if input.is_some() {
                 return not_wanted("input_gradient", "it is written over grad_output");
             }
-            let (grad_output, sources) = (others[2], &others[..2]);
+            let grad_output = others[2];
+            let sources = &others[..2];
             self.check_targets(grad_output, sources, x.len())?;
             check_like(grad_output, x, false)?;
         }
@@ -206,7 +209,8 @@ impl CheckedBackward {
         };
         let mut grad_input = tensors(input);
         let mut grad_residual = tensors(residual);
-        let (mut grad_weight, mut grad_bias) = (tensors(weight), tensors(bias));
+        let mut grad_weight = tensors(weight);
+        let mut grad_bias = tensors(bias);
         let mut residuals = parts.residual.iter().flat_map(|list| list.iter());
         let shapes =
             std::mem::take(&mut self.shapes).into_iter().zip(std::mem::take(&mut self.grad_shapes));

@@ -14,7 +14,8 @@ impl Base {
     /// Checks that running statistics are of this layer.
     pub fn check_running(&self, running: &RunningStats) -> Result<(), ArgumentError> {
         if !self.config.track_running_stats {
-            let (argument, setting) = ("running statistics", "with_track_running_stats");
+            let argument = "running statistics";
+            let setting = "with_track_running_stats";
             return Err(ArgumentError::NoSuchParameter { argument, setting });
         }
         self.check_length("running_mean", running.mean.len())?;
@@ -37,7 +38,8 @@ impl Base {
         for (rank, tensor) in x.iter().enumerate() {
             let shape =
                 tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
-            let (found, expected) = (shape.channels(), self.config.num_features);
+            let found = shape.channels();
+            let expected = self.config.num_features;
             if found != expected {
                 let dims = tensor.dims().to_vec();
                 return Err(
@@ -62,7 +64,8 @@ impl Base {
                 check_like(("residual", residual), x, false)
             }
             Some(_) => {
-                let (argument, epilogue) = ("residual", self.config.epilogue);
+                let argument = "residual";
+                let epilogue = self.config.epilogue;
                 Err(ArgumentError::ResidualNotAdded { argument, epilogue }.into())
             }
             None if needed => {
@@ -86,7 +89,8 @@ impl Base {
             let shape =
                 tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
             if !shape.is_like(&shapes[rank]) {
-                let (found, expected) = (tensor.dims().to_vec(), x.dims().to_vec());
+                let found = tensor.dims().to_vec();
+                let expected = x.dims().to_vec();
                 return Err(ArgumentError::Dims { argument, rank, found, expected }.into());
             }
             check_dtype(argument, rank, tensor.dtype(), x.dtype(), true)?;
@@ -162,7 +166,8 @@ impl Base {
         for (rank, tensor) in tensors.iter().enumerate() {
             let device = self.device(rank);
             if !tensor.device().is_same(device) {
-                let (found, expected) = (tensor.device().to_string(), device.to_string());
+                let found = tensor.device().to_string();
+                let expected = device.to_string();
                 return Err(ArgumentError::WrongDevice { argument, rank, found, expected }.into());
             }
         }
@@ -213,7 +218,8 @@ pub(super) fn check_like(
 ) -> Result<(), Error> {
     for (rank, (tensor, x)) in tensors.iter().zip(x).enumerate() {
         check_dims(argument, rank, tensor.dims(), x.dims())?;
-        let (found, expected) = (tensor.layout(), x.layout());
+        let found = tensor.layout();
+        let expected = x.layout();
         if found != expected {
             return Err(ArgumentError::Layout { argument, rank, found, expected }.into());
         }

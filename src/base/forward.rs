@@ -110,7 +110,8 @@ impl CheckedForward {
         for (rank, ((x, y), shape)) in
             x.into_iter().zip(y).zip(std::mem::take(&mut self.shapes)).enumerate()
         {
-            let (residual, layer) = (residual.next(), base.engine_layer(rank));
+            let residual = residual.next();
+            let layer = base.engine_layer(rank);
             ranks.push(ForwardRank::new(
                 (base.device(rank), memory),
                 (x, shape),

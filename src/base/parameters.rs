@@ -78,7 +78,8 @@ impl Base {
                 continue;
             }
             self.check_parameter(name)?;
-            let (found, expected) = (tensors.len(), self.devices.len());
+            let found = tensors.len();
+            let expected = self.devices.len();
             if found != expected {
                 return Err(ArgumentError::RankCount { argument: name, found, expected }.into());
             }
@@ -107,7 +108,8 @@ impl Base {
 
     /// Checks the length of a list with one value per channel.
     pub fn check_length(&self, argument: &'static str, found: usize) -> Result<(), ArgumentError> {
-        let (found, expected) = (found as u64, self.config.num_features as u64);
+        let found = found as u64;
+        let expected = self.config.num_features as u64;
         if found == expected {
             Ok(())
         } else {

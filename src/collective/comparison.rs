@@ -54,10 +54,13 @@ impl Operation {
         kind: Kind,
         lists: Vec<Cow<'_, str>>,
     ) -> Result<(), ListError> {
-        let (first, own, listed) = (operations[0], operations[index], operations.len() as u64);
+        let first = operations[0];
+        let own = operations[index];
+        let listed = operations.len() as u64;
         first.goes_on();
         let frames = operations.iter().zip(lists).map(|(operation, list)| {
-            let (phase, header) = (Phase::Comparison, operation.header.clone());
+            let phase = Phase::Comparison;
+            let header = operation.header.clone();
             let header = Header { phase, state: UNANNOUNCED, ranks: 0, listed, ..header };
             Frame { header, payload: Payload::Bytes(list.into_owned().into_bytes()) }
         });
@@ -87,7 +90,8 @@ impl Operation {
     /// The error of a setting, or of a part of the state.
     pub(super) fn differs(&self, kind: Kind, name: &str, dissent: Dissent) -> ExchangeError {
         let Dissent { rank, found, expected, other, agreeing } = dissent.of_world(&self.group);
-        let (at, name) = (self.at.clone(), name.to_owned());
+        let at = self.at.clone();
+        let name = name.to_owned();
         self.group.poison(if kind == Kind::State {
             ExchangeError::State { at, name, rank, found, expected, other, agreeing }
         } else {

@@ -105,7 +105,8 @@ impl Judge {
         if found == expected {
             return Ok(());
         }
-        let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+        let found = format!("{found:?}");
+        let expected = format!("{expected:?}");
         Err(Failure { check: self.check, rank: self.rank, found, expected })
     }
 
@@ -168,7 +169,8 @@ fn tree(from: usize, to: usize, round: usize) -> Vec<u8> {
         return message(from, round);
     }
     let middle = from + (to - from).next_power_of_two() / 2;
-    let (left, right) = (tree(from, middle, round), tree(middle, to, round));
+    let left = tree(from, middle, round);
+    let right = tree(middle, to, round);
     written(Part { rank: from, bytes: &left }, Part { rank: middle, bytes: &right })
 }
 

@@ -210,11 +210,16 @@ impl Frame {
             FrameError::Field { what: "phase", found: phase.into(), allowed: Phase::ALLOWED };
         let phase = Phase::of_number(phase).ok_or(unknown)?;
         let mut number = |what| reader.array(what).map(u64::from_le_bytes);
-        let (group, rank, layer) = (number("group")?, number("rank")?, number("layer")?);
-        let (step, subject, channels) =
-            (number("exchange")?, number("subject")?, number("channels")?);
-        let (config, state) = (number("config")?, number("state")?);
-        let (ranks, listed) = (number("ranks")?, number("exchanges")?);
+        let group = number("group")?;
+        let rank = number("rank")?;
+        let layer = number("layer")?;
+        let step = number("exchange")?;
+        let subject = number("subject")?;
+        let channels = number("channels")?;
+        let config = number("config")?;
+        let state = number("state")?;
+        let ranks = number("ranks")?;
+        let listed = number("exchanges")?;
         let name = reader.text("name")?;
         let header = Header {
             group,

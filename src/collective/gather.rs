@@ -44,7 +44,8 @@ impl Operation {
         op: Option<ReduceOp>,
     ) -> Result<Vec<Answer>, ListError> {
         let Some(&first) = operations.first() else { return Ok(Vec::new()) };
-        let (group, listed) = (&first.group, operations.len() as u64);
+        let group = &first.group;
+        let listed = operations.len() as u64;
         let layers = operations.iter().map(|of| (of.header.name.as_str(), of.header.layer));
         let span = trace::exchange(first.header.phase, layers, group.world_rank(group.rank()));
         first.come().await.map_err(|error| (None, error))?;
@@ -139,7 +140,8 @@ impl Operation {
         frames: impl Iterator<Item = Frame>,
         span: &Span,
     ) -> Result<Vec<Answer>, ListError> {
-        let (first, group) = (operations[0], &operations[0].group);
+        let first = operations[0];
+        let group = &operations[0].group;
         let message = pack(frames.map(|frame| frame.encode()));
         span.sends(message.len());
         let gathered = Sent::new(first, group.transport.all_gather(message, group.deadline()));

@@ -16,7 +16,8 @@ pub(super) fn pack(items: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
 
 /// The items of a list, at least one.
 pub(super) fn unpack<'a>(what: &'static str, bytes: &'a [u8]) -> Result<Vec<&'a [u8]>, FrameError> {
-    let (mut reader, mut items) = (Reader { rest: bytes }, Vec::new());
+    let mut reader = Reader { rest: bytes };
+    let mut items = Vec::new();
     while items.is_empty() || !reader.rest.is_empty() {
         let length = u64::from_le_bytes(reader.array(what)?);
         items.push(reader.take(what, length)?);

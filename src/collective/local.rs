@@ -74,8 +74,9 @@ struct Round {
 
 impl Shared {
     fn new(world_size: usize) -> Self {
-        let (next_round, threads, gone) =
-            (vec![0; world_size], vec![None; world_size], vec![None; world_size]);
+        let next_round = vec![0; world_size];
+        let threads = vec![None; world_size];
+        let gone = vec![None; world_size];
         let state = State { next_round, threads, gone, ..State::default() };
         Self { world_size, state: Mutex::new(state) }
     }

@@ -131,7 +131,8 @@ impl Merged {
 
 impl Joined {
     fn encode(self) -> Vec<u8> {
-        let (mut out, mut payload) = (Vec::new(), Payload::Nodes(self.nodes));
+        let mut out = Vec::new();
+        let mut payload = Payload::Nodes(self.nodes);
         for Head { header, ranks } in self.heads {
             // The nodes travel with the first.
             let frame =
@@ -144,7 +145,9 @@ impl Joined {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
-        let (mut reader, mut heads, mut nodes) = (Reader { rest: bytes }, Vec::new(), Vec::new());
+        let mut reader = Reader { rest: bytes };
+        let mut heads = Vec::new();
+        let mut nodes = Vec::new();
         while heads.is_empty() || !reader.rest.is_empty() {
             let ranks = u64::from_le_bytes(reader.array("ranks of a header")?);
             let len = u64::from_le_bytes(reader.array("length of a frame")?);
@@ -153,8 +156,8 @@ impl Joined {
                 Payload::Nodes(all) if heads.is_empty() => nodes = all,
                 Payload::Bytes(none) if !heads.is_empty() && none.is_empty() => {}
                 _ => {
-                    let (found, allowed) =
-                        (heads.len() as u64, "nodes with the first header, nothing with others");
+                    let found = heads.len() as u64;
+                    let allowed = "nodes with the first header, nothing with others";
                     return Err(FrameError::Field { what: "payload of a header", found, allowed });
                 }
             }

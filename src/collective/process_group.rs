@@ -162,7 +162,8 @@ impl ProcessGroup {
 
     /// The part of a header that the group knows.
     pub(crate) fn header(&self, phase: Phase) -> Header {
-        let (group, rank) = (self.id, self.rank() as u64);
+        let group = self.id;
+        let rank = self.rank() as u64;
         Header {
             group,
             rank,

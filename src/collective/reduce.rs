@@ -32,7 +32,8 @@ fn reduce_from(first: usize, messages: &[Arc<[u8]>], op: ReduceOp) -> Arc<[u8]> 
         _ => {
             let (left, right) = messages.split_at(messages.len().next_power_of_two() / 2);
             let middle = first + left.len();
-            let (left, right) = (reduce_from(first, left, op), reduce_from(middle, right, op));
+            let left = reduce_from(first, left, op);
+            let right = reduce_from(middle, right, op);
             op(Part { rank: first, bytes: &left }, Part { rank: middle, bytes: &right }).into()
         }
     }

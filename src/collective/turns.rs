@@ -107,7 +107,8 @@ impl Operation {
         while let Some(first) = turn.first() {
             let changed = pin!(turn.changed(first.changes));
             if let Either::Right(_) = select(changed, Timer::new(first.limit)).await {
-                let (earlier, limit) = (first.at, first.limit);
+                let earlier = first.at;
+                let limit = first.limit;
                 let reason =
                     format!("its own earlier call, {earlier}, did not go on within {limit:?}");
                 let error = group.poison(ExchangeError::Blocked { at: at.clone(), earlier, limit });

@@ -160,7 +160,8 @@ fn unit(random: &mut impl Rng) -> f64 {
 /// Standard normal (Box and Muller, 1958), with logarithm and cosine that do not depend on the
 /// platform.
 fn standard_normal(random: &mut impl Rng) -> f64 {
-    let (radius, angle) = (1.0 - unit(random), unit(random));
+    let radius = 1.0 - unit(random);
+    let angle = unit(random);
     libm::sqrt(-2.0 * libm::log(radius)) * libm::cos(std::f64::consts::TAU * angle)
 }
 

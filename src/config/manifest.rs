@@ -171,7 +171,8 @@ mod tests {
             (base.clone().with_seed(7), "seed = 7"),
         ];
         for (changed, line) in cases {
-            let (before, after) = (lines(&base), lines(&changed));
+            let before = lines(&base);
+            let after = lines(&changed);
             let differs: Vec<_> =
                 before.iter().zip(&after).filter(|(before, after)| before != after).collect();
             assert_eq!((before.len(), differs.len(), differs[0].1.as_str()), (17, 1, line));

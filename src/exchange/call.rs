@@ -46,7 +46,8 @@ impl Exchange {
 
     /// The same layer under another name.
     pub fn renamed(&self, name: &str) -> Self {
-        let (group, shared) = (self.group.clone(), self.shared.clone());
+        let group = self.group.clone();
+        let shared = self.shared.clone();
         Self { group, shared, name: name.to_owned(), ..*self }
     }
 

@@ -43,8 +43,9 @@ impl Call {
         let payloads = loop {
             let say = || parts.iter().map(Contribution::say).collect();
             let answers = Operation::exchange(&operations, say, Some(merge_parts::<T>)).await?;
-            let (mut payloads, mut unknown, mut unannounced) =
-                (Vec::with_capacity(parts.len()), false, false);
+            let mut payloads = Vec::with_capacity(parts.len());
+            let mut unknown = false;
+            let mut unannounced = false;
             for (index, (part, answer)) in parts.iter().zip(answers).enumerate() {
                 let again = part.judge(&answer).map_err(|error| (Some(index), error))?;
                 unannounced |= again.states;
@@ -152,7 +153,8 @@ pub(super) fn merge_payloads<T: Mergeable>(
     // An all-reduce is known to be of all: the last rank is named for it.
     let speaker = |index| if payloads.len() == 1 { last } else { index };
     let one_each = payloads.len() as u64 == total_ranks;
-    let (mut nodes, mut covered) = (Vec::new(), 0);
+    let mut nodes = Vec::new();
+    let mut covered = 0;
     for (index, payload) in payloads.iter().enumerate() {
         let refuse = |message| operation.refuse(speaker(index), message);
         let Payload::Nodes(of_rank) = payload else {

@@ -108,7 +108,8 @@ fn the_next_exchange_begins_when_the_call_before_it_passes_the_turn_or_ends() {
         other_first.pass();
         // Passing once more changes nothing.
         other_first.pass();
-        let (mut held, mut free) = (Box::pin(sum(&second, 4.0)), Box::pin(sum(&other_second, 8.0)));
+        let mut held = Box::pin(sum(&second, 4.0));
+        let mut free = Box::pin(sum(&other_second, 8.0));
         assert!(held.as_mut().now_or_never().is_none() && free.as_mut().now_or_never().is_none());
         assert!(held.as_mut().now_or_never().is_none(), "the first call has not passed its turn");
         let mut first = Some(first);

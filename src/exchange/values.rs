@@ -147,7 +147,8 @@ impl ProcessGroup {
     /// # Cancel safety
     /// As [`partition`](Self::partition); the values are unchanged.
     pub async fn broadcast(&self, from: usize, values: &mut [f32]) -> Result<(), Error> {
-        let (world_size, length) = (self.world_size(), values.len());
+        let world_size = self.world_size();
+        let length = values.len();
         if world_size > 1 {
             let sent = if self.rank() == from { &*values } else { &[] };
             let own = Payload::Bytes(sent.iter().flat_map(|value| value.to_le_bytes()).collect());
@@ -198,10 +199,12 @@ impl ProcessGroup {
 
 /// Adds up what every rank has, along the tree.
 async fn sum(operation: &Operation, pairs: Vec<[f64; 2]>) -> Result<Vec<[f64; 2]>, ExchangeError> {
-    let (length, group) = (pairs.len() as u64, operation.group());
+    let length = pairs.len() as u64;
+    let group = operation.group();
     let node = NodePayload { level: 0, index: group.rank() as u64, count: 0, values: pairs };
     let say = || {
-        let (header, payload) = (operation.header().clone(), Payload::Nodes(vec![node]));
+        let header = operation.header().clone();
+        let payload = Payload::Nodes(vec![node]);
         vec![Said { header, payload, state: None }]
     };
     let answers = Operation::exchange(&[operation], say, Some(merge_parts::<GradientSums>)).await;

@@ -122,7 +122,8 @@ impl Member {
 
     /// Parameters, read from the first rank's device, and running statistics.
     pub async fn state(&self) -> Result<StateDict, Error> {
-        let (running, parameters) = (self.running.snapshot(), state_of(&self.parameters).await?);
+        let running = self.running.snapshot();
+        let parameters = state_of(&self.parameters).await?;
         Ok(match running {
             Some(running) => parameters.with_running(&running),
             None => parameters,
@@ -139,7 +140,8 @@ pub(super) type Calls = Vec<Option<Box<(Member, Option<Call>)>>>;
 pub(super) fn begin(
     layers: impl IntoIterator<Item = Option<(Member, Phase, u64)>>,
 ) -> (Calls, Result<(), Failure>) {
-    let (mut calls, mut failure) = (Vec::new(), None);
+    let mut calls = Vec::new();
+    let mut failure = None;
     for (index, layer) in layers.into_iter().enumerate() {
         calls.push(layer.map(|(member, phase, subject)| {
             let begun = member.has_peers().then(|| member.begin(phase, subject)).transpose();

@@ -86,7 +86,9 @@ pub(super) async fn synchronize<R, S: Mergeable, H>(
 ) -> Result<(), Failure> {
     let layers = parts.iter().zip(calls).enumerate().filter_map(|(index, (part, call))| {
         let (member, call) = call.as_deref()?;
-        let (call, local, tracks) = (call.as_ref(), part.local.as_slice(), part.tracks);
+        let call = call.as_ref();
+        let local = part.local.as_slice();
+        let tracks = part.tracks;
         Some(Exchanging { index, member, call, local, tracks })
     });
     let merged = exchange(&layers.collect::<Vec<_>>()).await?;

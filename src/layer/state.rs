@@ -132,7 +132,8 @@ impl SyncBatchNorm {
     /// # Cancel safety
     /// As [`forward_train`](Self::forward_train).
     pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
-        let (rank, world_size) = (self.exchange.group().rank(), self.exchange.group().world_size());
+        let rank = self.exchange.group().rank();
+        let world_size = self.exchange.group().world_size();
         if world_size == 1 {
             return if from == 0 {
                 Ok(())
@@ -172,8 +173,8 @@ impl SyncBatchNorm {
         let ranks = self.base.devices.iter().zip(self.base.parameters.iter());
         ranks
             .map(|(device, parameters)| {
-                let (devices, parameters) =
-                    (vec![device.clone()], Arc::new(vec![parameters.clone()]));
+                let devices = vec![device.clone()];
+                let parameters = Arc::new(vec![parameters.clone()]);
                 Self::of(self.base.with_ranks(devices, parameters), Running::new(running.clone()))
             })
             .collect()
@@ -192,11 +193,12 @@ impl SyncBatchNorm {
             return Err(ArgumentError::HasPeers { argument: "layers", index }.into());
         }
         let Some(first) = layers.first() else { return Err(ConfigError::NoDevices.into()) };
-        let (mut devices, mut parameters) = (Vec::new(), Vec::new());
+        let mut devices = Vec::new();
+        let mut parameters = Vec::new();
         for (index, layer) in layers.iter().enumerate() {
             if layer.config() != first.config() {
-                let (found, expected) =
-                    (format!("{:?}", layer.config()), format!("{:?}", first.config()));
+                let found = format!("{:?}", layer.config());
+                let expected = format!("{:?}", first.config());
                 return Err(
                     ArgumentError::Config { argument: "layers", index, found, expected }.into()
                 );

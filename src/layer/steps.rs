@@ -166,10 +166,8 @@ impl SyncBatchNorm {
 /// Refuses what has no statistics of all ranks to be differentiated.
 fn check_steps(saved: &Saved) -> Result<(), ArgumentError> {
     if saved.call().statistics == Statistics::Local {
-        let (argument, reason) = (
-            "saved".to_owned(),
-            "each rank used its own batch, which only `backward` differentiates",
-        );
+        let argument = "saved".to_owned();
+        let reason = "each rank used its own batch, which only `backward` differentiates";
         return Err(ArgumentError::NotSaved { argument, reason });
     }
     Ok(())

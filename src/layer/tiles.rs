@@ -31,12 +31,14 @@ impl LocalStatistics {
     /// A dropped future has no effect.
     pub async fn from_tiles(tiles: &Tensor, counts: &[u64]) -> Result<Self, Error> {
         let &[tile_count, channels, NUMBERS] = tiles.dims() else {
-            let (argument, found) = ("tiles", tiles.dims().to_vec());
+            let argument = "tiles";
+            let found = tiles.dims().to_vec();
             let expected = vec![counts.len(), found.get(1).copied().unwrap_or(0), NUMBERS];
             return Err(ArgumentError::Dims { argument, rank: 0, found, expected }.into());
         };
         if counts.len() != tile_count {
-            let (found, expected) = (counts.len() as u64, tile_count as u64);
+            let found = counts.len() as u64;
+            let expected = tile_count as u64;
             return Err(ArgumentError::Length { argument: "counts", found, expected }.into());
         }
         let numbers = tiles.to_vec_of::<f32>().await?;

@@ -94,7 +94,8 @@ impl<'a> Backward<'a> {
 
 impl<'a, O: Output> Backward<'a, O> {
     fn new(x: List<'a>, grad_output: Source<'a>, targets: Option<Targets<'a>>) -> Self {
-        let (accumulate, recomputed) = (false, false);
+        let accumulate = false;
+        let recomputed = false;
         let parts = BackwardParts {
             x,
             grad_output,

@@ -137,7 +137,8 @@ fn read_vector(file: &SafeTensors<'_>, name: &str) -> Result<Option<Vec<f32>>, S
     let Ok(tensor) = file.tensor(name) else { return Ok(None) };
     check_dtype(name, &tensor, Dtype::F32)?;
     if tensor.shape().len() != 1 {
-        let (name, found) = (name.to_owned(), tensor.shape().to_vec());
+        let name = name.to_owned();
+        let found = tensor.shape().to_vec();
         return Err(StateError::Rank { name, found });
     }
     let value = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
@@ -148,7 +149,8 @@ fn read_counter(file: &SafeTensors<'_>, name: &str) -> Result<Option<u64>, State
     let Ok(tensor) = file.tensor(name) else { return Ok(None) };
     check_dtype(name, &tensor, Dtype::I64)?;
     let Some(bytes) = tensor.data().first_chunk().filter(|_| tensor.data().len() == 8) else {
-        let (name, found) = (name.to_owned(), tensor.shape().to_vec());
+        let name = name.to_owned();
+        let found = tensor.shape().to_vec();
         return Err(StateError::Shape { name, found, expected: Vec::new() });
     };
     let count = i64::from_le_bytes(*bytes);
@@ -161,7 +163,8 @@ fn check_dtype(name: &str, tensor: &TensorView<'_>, expected: Dtype) -> Result<(
     if tensor.dtype() == expected {
         return Ok(());
     }
-    let (found, expected) = (tensor.dtype().to_string(), expected.to_string());
+    let found = tensor.dtype().to_string();
+    let expected = expected.to_string();
     Err(StateError::Dtype { name: name.to_owned(), found, expected })
 }
 

@@ -132,7 +132,8 @@ impl Group {
         }
         let mut index = 0;
         while let Some((from, tag, receiving)) = state.arriving.get_mut(index) {
-            let (from, tag) = (*from, *tag);
+            let from = *from;
+            let tag = *tag;
             match receiving.take()? {
                 // In order, because of two notices of one rank the first counts.
                 Some(bytes) => {

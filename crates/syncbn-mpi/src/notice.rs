@@ -78,7 +78,8 @@ impl Notice {
             }
             GONE => {
                 exact(2)?;
-                let (rank, panicked) = (number(0)? as usize, number(1)? != 0);
+                let rank = number(0)? as usize;
+                let panicked = number(1)? != 0;
                 Self::Broken(CollectiveError::Left { rank, panicked })
             }
             ABORTED => {

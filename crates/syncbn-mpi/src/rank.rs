@@ -50,7 +50,8 @@ impl MpiRank {
     /// Waits until every member is about to make the group of `key`, so that making it, which MPI
     /// cannot be asked to give up, waits for nobody who is not there.
     fn meet(&self, key: u64, members: &[usize]) -> Result<(), CollectiveError> {
-        let (began, own) = (Instant::now(), self.group.comm.rank);
+        let began = Instant::now();
+        let own = self.group.comm.rank;
         let peers = || members.iter().copied().filter(|&member| member != own);
         self.group.notify(&mut self.group.lock(), peers(), &Notice::Ready { key });
         loop {

@@ -114,13 +114,15 @@ impl Comm {
         let call = "MPI_Comm_create_group";
         let _alive = alive(call)?;
         let members = members.iter().map(|&rank| rank as i32).collect::<Vec<_>>();
-        let (mut all, mut some, mut raw) =
-            (MaybeUninit::uninit(), MaybeUninit::uninit(), MaybeUninit::uninit());
+        let mut all = MaybeUninit::uninit();
+        let mut some = MaybeUninit::uninit();
+        let mut raw = MaybeUninit::uninit();
         // SAFETY: every place is live for its call, each handle is read only after the call that
         // wrote it succeeded, and the pointer to the members goes with their number.
         unsafe {
             check("MPI_Comm_group", ffi::MPI_Comm_group(self.raw, all.as_mut_ptr()))?;
-            let (count, first) = (members.len() as i32, members.as_ptr());
+            let count = members.len() as i32;
+            let first = members.as_ptr();
             check(
                 "MPI_Group_incl",
                 ffi::MPI_Group_incl(all.assume_init(), count, first, some.as_mut_ptr()),
@@ -136,7 +138,8 @@ impl Comm {
     }
 
     fn new(raw: ffi::MPI_Comm) -> Result<Self, Failure> {
-        let (mut rank, mut size) = (0, 0);
+        let mut rank = 0;
+        let mut size = 0;
         // SAFETY: `raw` is a communicator that MPI has just made; the places are live.
         unsafe {
             check(
@@ -194,12 +197,14 @@ impl Comm {
     pub fn receive(&self) -> Result<Option<(usize, i32, Receiving)>, Failure> {
         let call = "MPI_Improbe";
         let _alive = alive(call)?;
-        let (mut found, mut len) = (0, 0);
-        let (mut message, mut status) =
-            (MaybeUninit::uninit(), MaybeUninit::<ffi::MPI_Status>::uninit());
+        let mut found = 0;
+        let mut len = 0;
+        let mut message = MaybeUninit::uninit();
+        let mut status = MaybeUninit::<ffi::MPI_Status>::uninit();
         // SAFETY: the places are live.
         let code = unsafe {
-            let (source, tag) = (ffi::RSMPI_ANY_SOURCE, ffi::RSMPI_ANY_TAG);
+            let source = ffi::RSMPI_ANY_SOURCE;
+            let tag = ffi::RSMPI_ANY_TAG;
             ffi::MPI_Improbe(
                 source,
                 tag,

@@ -46,7 +46,8 @@ impl Tree {
 
     /// Merges with what has come from below, in the order of the tree; whether that is all.
     fn up(&mut self, group: &Group, state: &mut State, round: u64) -> Option<()> {
-        let (rank, size) = (group.comm.rank, group.comm.size);
+        let rank = group.comm.rank;
+        let size = group.comm.size;
         while self.bit < size && rank & self.bit == 0 {
             let from = rank + self.bit;
             if from < size {
@@ -63,7 +64,8 @@ impl Tree {
 
     /// Sends the result to those below, the farthest first, whose way goes on from there.
     fn down(&self, group: &Group, state: &mut State, round: u64, result: &Arc<[u8]>) {
-        let (rank, size) = (group.comm.rank, group.comm.size);
+        let rank = group.comm.rank;
+        let size = group.comm.size;
         let mut bit = self.bit / 2;
         while bit > 0 {
             if rank + bit < size {

@@ -113,7 +113,8 @@ impl<C> Drop for Exchange<C> {
     fn drop(&mut self) {
         if !self.over {
             let mut state = self.group.lock();
-            let (rank, panicked) = (self.group.comm.rank, std::thread::panicking());
+            let rank = self.group.comm.rank;
+            let panicked = std::thread::panicking();
             state.end(self.round);
             self.group.break_with(&mut state, &CollectiveError::Left { rank, panicked });
         }

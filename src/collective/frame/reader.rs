@@ -43,7 +43,8 @@ impl<'a> Reader<'a> {
     pub fn nodes(&mut self, channels: u64) -> Result<Vec<NodePayload>, FrameError> {
         let count = u64::from(u32::from_le_bytes(self.array("nodes")?));
         let node_bytes = channels.saturating_mul(CHANNEL_BYTES).saturating_add(NODE_HEADER_BYTES);
-        let (found, expected) = (self.rest.len() as u64, count.saturating_mul(node_bytes));
+        let found = self.rest.len() as u64;
+        let expected = count.saturating_mul(node_bytes);
         // Before anything is allocated for what the frame merely claims.
         if found != expected {
             return Err(FrameError::Length { what: "nodes", found, expected });
