@@ -25,7 +25,7 @@ pub(crate) type Encode<'a> = Option<&'a mut std::convert::Infallible>;
 #[derive(Debug)]
 pub(crate) enum Source<'a> {
     Read(List<'a>),
-    Over(ListMut<'a>),
+    InPlace(ListMut<'a>),
 }
 
 impl Source<'_> {
@@ -33,7 +33,7 @@ impl Source<'_> {
     pub fn tensors(&self) -> Tensors<'_> {
         match self {
             Self::Read(list) => list.iter().collect(),
-            Self::Over(list) => list.iter().collect(),
+            Self::InPlace(list) => list.iter().collect(),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::device::Device;
 use crate::dtype::with_element;
 pub use crate::dtype::{DType, Element};
 use crate::error::{ArgumentError, Error, ShapeError};
-use crate::gpu::{BufferSlice, Gpu, Lease};
+use crate::gpu::{BufferSlice, Lease};
 pub use crate::shape::Layout;
 use crate::shape::Shape;
 pub use list::{Allocated, Output, Ranks, RanksMut, Target};

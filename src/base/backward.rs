@@ -80,13 +80,13 @@ impl Base {
         let mut made = GradientTensors::default();
         match &parts.targets {
             Some(targets) => {
-                let is_over = matches!(parts.grad_output, Source::Over(_));
+                let is_in_place = matches!(parts.grad_output, Source::InPlace(_));
                 let sources = vec![
-                    ("x", x.as_slice()),
-                    ("residual", &residual),
-                    ("grad_output", &grad_output),
+                    Argument::new("x", &x),
+                    Argument::new("residual", &residual),
+                    Argument::new("grad_output", &grad_output),
                 ];
-                self.check_gradient_targets(targets, sources, is_over, steps)?;
+                self.check_gradient_targets(targets, sources, is_in_place, steps)?;
             }
             None => {
                 if steps.apply {
@@ -109,7 +109,7 @@ impl Base {
         &self,
         targets: &'t Targets<'_>,
         sources: Vec<Argument<'t>>,
-        is_over: bool,
+        is_in_place: bool,
         steps: Steps,
     ) -> Result<(), Error> {
         let tensors = |list: &'t Option<ListMut<'_>>| {
@@ -121,9 +121,9 @@ impl Base {
         let bias = tensors(&targets.bias);
         let not_wanted =
             |argument, reason| Err(ArgumentError::NotWanted { argument, reason }.into());
-        let x = sources[0].1;
+        let x = sources[0].tensors;
         let mut others: Vec<Argument<'_>> = sources;
-        if is_over {
+        if is_in_place {
             if input.is_some() {
                 return not_wanted("input_gradient", "it is written over grad_output");
             }
@@ -147,9 +147,10 @@ impl Base {
                     "it needs the sums of all ranks: give it to input_gradients",
                 );
             }
-            self.check_targets((argument, tensors), &others, x.len())?;
-            check_like((argument, tensors), x, false)?;
-            others.push((argument, tensors));
+            let target = Argument::new(argument, tensors);
+            self.check_targets(target, &others, x.len())?;
+            check_like(target, x, false)?;
+            others.push(target);
         }
         let vectors = [
             ("weight_gradient", "with_weight", self.config.weight, &weight),
@@ -166,10 +167,11 @@ impl Base {
             if !steps.sums {
                 return not_wanted(argument, "local_gradient_sums writes it");
             }
-            self.check_targets((argument, tensors), &others, x.len())?;
+            let target = Argument::new(argument, tensors);
+            self.check_targets(target, &others, x.len())?;
             self.check_vectors(argument, tensors)?;
             tensors.iter().try_for_each(|tensor| tensor.check_writable())?;
-            others.push((argument, tensors));
+            others.push(target);
         }
         Ok(())
     }
@@ -205,7 +207,7 @@ impl CheckedBackward {
         };
         let (g, input): (SmallVec<[Option<&Tensor>; 4]>, _) = match parts.grad_output {
             Source::Read(list) => (list.iter().map(Some).collect(), input),
-            Source::Over(list) => ((0..list.len()).map(|_| None).collect(), Some(list)),
+            Source::InPlace(list) => ((0..list.len()).map(|_| None).collect(), Some(list)),
         };
         let mut grad_input = tensors(input);
         let mut grad_residual = tensors(residual);

@@ -7,8 +7,18 @@ use crate::shape::Shape;
 use crate::stats::RunningStats;
 use crate::tensor::{DType, Tensor};
 
-/// An argument by its name: one tensor per rank.
-pub(super) type Argument<'t> = (&'static str, &'t [&'t Tensor]);
+/// An argument: one tensor per rank.
+#[derive(Clone, Copy)]
+pub(super) struct Argument<'t> {
+    pub name: &'static str,
+    pub tensors: &'t [&'t Tensor],
+}
+
+impl<'t> Argument<'t> {
+    pub fn new(name: &'static str, tensors: &'t [&'t Tensor]) -> Self {
+        Self { name, tensors }
+    }
+}
 
 impl Base {
     /// Checks that running statistics are of this layer.
@@ -61,7 +71,7 @@ impl Base {
         match residual {
             Some(residual) if self.config.epilogue.adds_residual() => {
                 self.check_ranks_of("residual", residual, x.len())?;
-                check_like(("residual", residual), x, false)
+                check_like(Argument::new("residual", residual), x, false)
             }
             Some(_) => {
                 let argument = "residual";
@@ -103,19 +113,20 @@ impl Base {
     /// layer's parameters nor with any of `others`.
     pub(super) fn check_targets(
         &self,
-        (argument, targets): Argument<'_>,
+        target: Argument<'_>,
         others: &[Argument<'_>],
         ranks: usize,
     ) -> Result<(), Error> {
+        let Argument { name: argument, tensors: targets } = target;
         self.check_ranks_of(argument, targets, ranks)?;
         let overlap =
             |rank, other, other_rank| ArgumentError::Overlap { argument, rank, other, other_rank };
         for (rank, target) in targets.iter().enumerate() {
-            let earlier = (argument, &targets[..rank]);
-            for (other, tensors) in others.iter().copied().chain([earlier]) {
-                if let Some(other_rank) = tensors.iter().position(|tensor| target.overlaps(tensor))
-                {
-                    return Err(overlap(rank, other, other_rank).into());
+            let earlier = Argument::new(argument, &targets[..rank]);
+            for other in others.iter().copied().chain([earlier]) {
+                let shared = other.tensors.iter().position(|tensor| target.overlaps(tensor));
+                if let Some(other_rank) = shared {
+                    return Err(overlap(rank, other.name, other_rank).into());
                 }
             }
             for (other_rank, parameters) in self.parameters.iter().enumerate() {
@@ -192,16 +203,13 @@ pub(crate) fn check_disjoint<'t>(
     }
     let requests: Vec<_> = requests.collect();
     for (index, request) in requests.iter().enumerate() {
-        for (argument, targets) in &request.written {
+        for (name, targets) in &request.written {
+            let target = Argument::new(name, targets);
             for (_, other) in requests.iter().enumerate().filter(|(other, _)| *other != index) {
-                let tensors: Vec<Argument<'_>> = other
-                    .read
-                    .iter()
-                    .chain(&other.written)
-                    .map(|(name, of)| (*name, of.as_slice()))
-                    .collect();
-                let checked =
-                    other.base.check_targets((argument, targets), &tensors, targets.len());
+                let tensors = other.read.iter().chain(&other.written);
+                let tensors: Vec<_> =
+                    tensors.map(|(name, tensors)| Argument::new(name, tensors)).collect();
+                let checked = other.base.check_targets(target, &tensors, targets.len());
                 checked.map_err(|error| (index, error))?;
             }
         }
@@ -211,11 +219,8 @@ pub(crate) fn check_disjoint<'t>(
 
 /// Checks that tensors have the dimensions and the layout of x, and storage types that go with it:
 /// the same, or f32 with another where `mixed`.
-pub(super) fn check_like(
-    (argument, tensors): Argument<'_>,
-    x: &[&Tensor],
-    mixed: bool,
-) -> Result<(), Error> {
+pub(super) fn check_like(argument: Argument<'_>, x: &[&Tensor], mixed: bool) -> Result<(), Error> {
+    let Argument { name: argument, tensors } = argument;
     for (rank, (tensor, x)) in tensors.iter().zip(x).enumerate() {
         check_dims(argument, rank, tensor.dims(), x.dims())?;
         let found = tensor.layout();

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::Base;
-use super::check::check_like;
+use super::check::{Argument, check_like};
 use crate::config::Statistics;
 use crate::engine::{ForwardRank, Mask, Steps};
 use crate::error::Error;
@@ -26,14 +26,17 @@ impl Base {
         let residual: Option<Tensors<'_>> =
             parts.residual.as_ref().map(|list| list.iter().collect());
         self.check_residual(residual.as_deref(), &x, self.config.epilogue.adds_residual())?;
-        let residual = ("residual", residual.as_deref().unwrap_or_default());
+        let residual = Argument::new("residual", residual.as_deref().unwrap_or_default());
         let mut outputs = Vec::new();
         match (&parts.x, &parts.output) {
-            (Source::Over(_), _) => self.check_targets(("x", &x), &[residual], x.len())?,
+            (Source::InPlace(_), _) => {
+                self.check_targets(Argument::new("x", &x), &[residual], x.len())?;
+            }
             (Source::Read(_), Some(output)) => {
                 let output: Tensors<'_> = output.iter().collect();
-                self.check_targets(("output", &output), &[("x", &x), residual], x.len())?;
-                check_like(("output", &output), &x, true)?;
+                let target = Argument::new("output", &output);
+                self.check_targets(target, &[Argument::new("x", &x), residual], x.len())?;
+                check_like(target, &x, true)?;
             }
             (Source::Read(_), None) => outputs = all_like(&x)?,
         }
@@ -41,12 +44,12 @@ impl Base {
         let y =
             y.chain(x.iter().skip(parts.output.as_ref().map_or(0, |_| x.len())).map(|x| x.dtype()));
         let mut ranks = x.iter().zip(&shapes).zip(y).enumerate();
-        let is_in_place = matches!(parts.x, Source::Over(_));
+        let is_in_place = matches!(parts.x, Source::InPlace(_));
         let keeps_mask = self.config.keeps_mask()
             && !is_in_place
             && ranks
                 .all(|(rank, ((x, shape), y))| Mask::is_possible(self.device(rank), x, shape, y));
-        let call = SavedCall::new(self, &x, residual.1, statistics, keeps_mask);
+        let call = SavedCall::new(self, &x, residual.tensors, statistics, keeps_mask);
         Ok(CheckedForward { shapes, outputs, keeps_mask, call })
     }
 
@@ -94,7 +97,7 @@ impl CheckedForward {
     ) -> Result<Vec<ForwardRank<'r>>, Error> {
         let (x, y): (SmallVec<[Option<&Tensor>; 4]>, SmallVec<[&mut Tensor; 4]>) =
             match (parts.x, parts.output) {
-                (Source::Over(list), _) => {
+                (Source::InPlace(list), _) => {
                     let y = list.into_tensors();
                     (y.iter().map(|_| None).collect(), y)
                 }

@@ -11,7 +11,6 @@ use super::gather::ListError;
 use super::operation::Operation;
 use super::peers::{Again, Dissent, Kind, Voice, dissent};
 use crate::error::ExchangeError;
-use crate::trace;
 
 /// The value of a name that a list does not have.
 const ABSENT: &str = "absent";
@@ -64,14 +63,12 @@ impl Operation {
             let header = Header { phase, state: UNANNOUNCED, ranks: 0, listed, ..header };
             Frame { header, payload: Payload::Bytes(list.into_owned().into_bytes()) }
         });
-        let layers = operations.iter().map(|of| (of.header.name.as_str(), of.header.layer));
-        let rank = first.group.world_rank(first.group.rank());
-        let span = trace::exchange(Phase::Comparison, layers, rank);
+        let span = Self::span(operations, Phase::Comparison);
         let gathered = span.around(Self::gather_frames(operations, frames, &span)).await;
-        let answers = gathered.map_err(|(index, error)| (index, first.group.poison(error)))?;
-        let named = |error| (Some(index), error);
+        let answers = gathered.map_err(|failure| failure.poison(&first.group))?;
+        let named = ListError::of(index);
         let answer = &answers[index];
-        own.judge(answer, Again::default()).map_err(named)?;
+        own.judge(answer, Again::default()).map_err(&named)?;
         let mut lists = Vec::with_capacity(answer.payloads.len());
         for (rank, payload) in answer.payloads.iter().enumerate() {
             let list = match payload {
@@ -79,7 +76,7 @@ impl Operation {
                 _ => None,
             };
             let unreadable = || own.refuse(rank, "it holds no list to be compared".to_owned());
-            lists.push(list.ok_or_else(unreadable).map_err(named)?);
+            lists.push(list.ok_or_else(unreadable).map_err(&named)?);
         }
         match first_difference(&lists) {
             Some((name, dissent)) => Err(named(own.differs(kind, name, dissent))),

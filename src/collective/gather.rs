@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::frame::{Frame, FrameError, Header, Payload};
+use super::ProcessGroup;
+use super::frame::{Frame, FrameError, Header, Payload, Phase};
 use super::list::{check_length, pack, unpack};
 use super::merged::{Head, Joined, Merged};
 use super::operation::{Operation, Sent};
@@ -27,8 +28,30 @@ pub(crate) struct Answer {
     pub payloads: Vec<Payload>,
 }
 
-/// An error of a list of exchanges, with the number of the exchange if it is one's.
-pub(crate) type ListError = (Option<usize>, ExchangeError);
+/// An error of a list of exchanges.
+#[derive(Debug)]
+pub(crate) struct ListError {
+    /// The number of the exchange, if it is one's.
+    pub index: Option<usize>,
+    pub error: ExchangeError,
+}
+
+impl ListError {
+    /// An error of the list as a whole.
+    pub fn of_all(error: ExchangeError) -> Self {
+        Self { index: None, error }
+    }
+
+    /// The same, which the group remembers for good.
+    pub fn poison(self, group: &ProcessGroup) -> Self {
+        Self { error: group.poison(self.error), ..self }
+    }
+
+    /// Names the exchange that an error is of.
+    pub fn of(index: usize) -> impl Fn(ExchangeError) -> Self {
+        move |error| Self { index: Some(index), error }
+    }
+}
 
 impl Operation {
     /// Sends what these operations of one group have to say as one message when it is the first
@@ -46,9 +69,8 @@ impl Operation {
         let Some(&first) = operations.first() else { return Ok(Vec::new()) };
         let group = &first.group;
         let listed = operations.len() as u64;
-        let layers = operations.iter().map(|of| (of.header.name.as_str(), of.header.layer));
-        let span = trace::exchange(first.header.phase, layers, group.world_rank(group.rank()));
-        first.come().await.map_err(|error| (None, error))?;
+        let span = Self::span(operations, first.header.phase);
+        first.come().await.map_err(ListError::of_all)?;
         first.goes_on();
         let mut states = Vec::with_capacity(operations.len());
         let frames = say().into_iter().map(|Said { header, payload, state }| {
@@ -61,16 +83,23 @@ impl Operation {
             }
             _ => span.around(Self::gather_frames(operations, frames, &span)).await,
         };
-        let answers = answers.map_err(|(index, error)| (index, group.poison(error)))?;
+        let answers = answers.map_err(|failure| failure.poison(group))?;
         if let Some(answer) = answers
             .first()
             .filter(|answer| answer.heads.iter().any(|head| head.header.listed != listed))
         {
             // Lists of other lengths are at other places, whatever is in them.
-            first.judge(answer, Again::default()).map_err(|error| (None, error))?;
+            first.judge(answer, Again::default()).map_err(ListError::of_all)?;
         }
         Self::look_into(operations, &answers, &states).await?;
         Ok(answers)
+    }
+
+    /// The span of an exchange of these operations.
+    pub(super) fn span(operations: &[&Self], phase: Phase) -> Span {
+        let group = &operations[0].group;
+        let layers = operations.iter().map(|of| (of.header.name.as_str(), of.header.layer));
+        trace::exchange(phase, layers, group.world_rank(group.rank()))
     }
 
     /// Names the first setting or part of a state that differs, where the first difference of all
@@ -103,7 +132,7 @@ impl Operation {
     pub async fn gather(&self, payload: Payload) -> Result<Vec<Payload>, ExchangeError> {
         let say = || vec![Said { header: self.header.clone(), payload, state: None }];
         let gathered = Self::gather_list(&[self], say).await;
-        gathered.map(|list| list.into_iter().flatten().collect()).map_err(|(_, error)| error)
+        gathered.map(|list| list.into_iter().flatten().collect()).map_err(|failure| failure.error)
     }
 
     /// [`exchange`](Self::exchange) without a reduce operation, of which all headers agree:
@@ -115,7 +144,7 @@ impl Operation {
         let answers = Self::exchange(operations, say, None).await?;
         let agreed =
             answers.into_iter().zip(operations).enumerate().map(|(index, (answer, operation))| {
-                operation.judge(&answer, Again::default()).map_err(|error| (Some(index), error))?;
+                operation.judge(&answer, Again::default()).map_err(ListError::of(index))?;
                 Ok(answer.payloads)
             });
         agreed.collect()
@@ -145,14 +174,15 @@ impl Operation {
         let message = pack(frames.map(|frame| frame.encode()));
         span.sends(message.len());
         let gathered = Sent::new(first, group.transport.all_gather(message, group.deadline()));
-        let messages = gathered.await.map_err(|error| (None, error))?;
+        let messages = gathered.await.map_err(ListError::of_all)?;
         let mut gathered: Vec<Vec<Frame>> =
             operations.iter().map(|_| Vec::with_capacity(messages.len())).collect();
         for (rank, message) in messages.iter().enumerate() {
-            let unusable = |error: FrameError| (None, first.unusable(rank, error.to_string()));
+            let unusable =
+                |error: FrameError| ListError::of_all(first.unusable(rank, error.to_string()));
             let list = unpack("frame", message).map_err(unusable)?;
             for (index, (bytes, operation)) in list.iter().zip(operations).enumerate() {
-                let frame = operation.decode(rank, bytes).map_err(|error| (Some(index), error))?;
+                let frame = operation.decode(rank, bytes).map_err(ListError::of(index))?;
                 check_length(list.len(), frame.header.listed).map_err(unusable)?;
                 gathered[index].push(frame);
             }
@@ -174,10 +204,11 @@ impl Operation {
         let message = Merged::of(frames).encode();
         span.sends(message.len());
         let reduced = self.group.transport.all_reduce(message, op, self.group.deadline());
-        let bytes = Sent::new(self, reduced).await.map_err(|error| (None, error))?;
+        let bytes = Sent::new(self, reduced).await.map_err(ListError::of_all)?;
         // Every rank has the same bytes; rank 0 made them.
-        match Merged::decode(&bytes).map_err(|error| (None, self.unusable(0, error.to_string())))? {
-            Merged::Failed { rank, message } => Err((None, self.unusable(rank as usize, message))),
+        let unusable = |rank: usize, message| ListError::of_all(self.unusable(rank, message));
+        match Merged::decode(&bytes).map_err(|error| unusable(0, error.to_string()))? {
+            Merged::Failed { rank, message } => Err(unusable(rank as usize, message)),
             Merged::List(list) => {
                 let answer = |joined: Joined| Answer {
                     heads: joined.heads,

@@ -47,7 +47,7 @@ impl Call {
             let mut unknown = false;
             let mut unannounced = false;
             for (index, (part, answer)) in parts.iter().zip(answers).enumerate() {
-                let again = part.judge(&answer).map_err(|error| (Some(index), error))?;
+                let again = part.judge(&answer).map_err(ListError::of(index))?;
                 unannounced |= again.states;
                 unknown |= again.ranks;
                 if !again.ranks {
@@ -77,7 +77,7 @@ impl Call {
                 exchange.channels,
                 exchange.total_ranks(),
             );
-            merged.map_err(|error| (Some(index), error))
+            merged.map_err(ListError::of(index))
         });
         merged.collect::<Result<_, _>>().map(Some)
     }
@@ -122,7 +122,7 @@ async fn learn<T>(parts: &[Contribution<'_, T>]) -> Result<(), ListError> {
         for (rank, payload) in payloads.iter().enumerate() {
             let refuse = || {
                 let message = "it does not tell a number of devices".to_owned();
-                (Some(index), call.operation.refuse(rank, message))
+                ListError::of(index)(call.operation.refuse(rank, message))
             };
             if rank == call.exchange.group().rank() {
                 ranks.first = ranks.total;

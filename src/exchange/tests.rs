@@ -78,7 +78,7 @@ async fn sum(call: &Call, number: f64) -> Result<f64, ExchangeError> {
     let local = [vec![GradientSums { sum_dy: number, sum_dy_xmu: 0.0 }]];
     let parts = [Contribution { call, local: &local, state: None }];
     loop {
-        if let Some(sums) = Call::merge(&parts).await.map_err(|(_, error)| error)? {
+        if let Some(sums) = Call::merge(&parts).await.map_err(|failure| failure.error)? {
             return Ok(sums[0][0].sum_dy);
         }
     }

@@ -209,7 +209,7 @@ async fn sum(operation: &Operation, pairs: Vec<[f64; 2]>) -> Result<Vec<[f64; 2]
     };
     let answers = Operation::exchange(&[operation], say, Some(merge_parts::<GradientSums>)).await;
     let mut payloads = Vec::new();
-    for answer in answers.map_err(|(_, error)| error)? {
+    for answer in answers.map_err(|failure| failure.error)? {
         operation.judge(&answer, Again::default())?;
         payloads = answer.payloads;
     }

@@ -4,7 +4,7 @@
 use futures::future::try_join_all;
 use web_time::Instant;
 
-use super::member::{Calls, begin, end};
+use super::member::{Begin, Calls, begin, end};
 use super::part::{self, check_encode};
 use super::{Failure, SyncBatchNorm, span};
 use crate::base::{Access, CheckedBackward, check_disjoint};
@@ -40,7 +40,8 @@ pub(crate) async fn backward_of<O: Output>(
             begin(calls.iter().map(|BackwardCall { layer, saved, .. }| {
                 let exchanges = saved.call().statistics == Statistics::Group;
                 let subject = saved.on_host().map_or(0, |of| of.subject);
-                exchanges.then(|| (layer.member(), Phase::Backward, subject))
+                let phase = Phase::Backward;
+                exchanges.then(|| Begin { member: layer.member(), phase, subject })
             }));
         let result = match begun {
             Ok(()) => steps(calls, &communicating).await,

@@ -3,7 +3,7 @@
 
 use web_time::Instant;
 
-use super::member::{Calls, begin, end};
+use super::member::{Begin, Calls, begin, end};
 use super::part::{self, check_encode};
 use super::{Failure, SyncBatchNorm, span};
 use crate::base::{Access, CheckedForward, check_disjoint};
@@ -56,7 +56,8 @@ async fn forward(calls: Vec<ForwardCall<'_>>, mode: Mode) -> Result<Vec<Done>, F
         let (communicating, begun) = begin(calls.iter().map(|call| {
             let layer = call.layer;
             let exchanges = layer.config().statistics(mode) == Statistics::Group;
-            exchanges.then(|| (layer.member(), phase(call), 0))
+            let phase = phase(call);
+            exchanges.then(|| Begin { member: layer.member(), phase, subject: 0 })
         }));
         let result = match begun {
             Ok(()) => steps(calls, &communicating, mode).await,
@@ -99,7 +100,7 @@ async fn steps(
         PhaseTimes { local: gathered - started, synchronize: merged - gathered, apply: applied };
     let mut found = Vec::with_capacity(parts.len());
     for ((part, normalization), call) in parts.into_iter().zip(normalizations).zip(communicating) {
-        let subject = call.as_deref().and_then(|(_, call)| call.as_ref()).map_or(0, Call::step);
+        let subject = call.as_deref().and_then(|layer| layer.call.as_ref()).map_or(0, Call::step);
         let local = Local::new(part.layer.config().num_features, part.local);
         let report = ForwardReport { local, times };
         let of = OnHost { subject, normalization, global: part.global, report };

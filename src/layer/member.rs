@@ -131,25 +131,38 @@ impl Member {
     }
 }
 
-/// The calls of several layers: `None` for a layer that exchanges nothing, and no call for one
-/// without peers.
-pub(super) type Calls = Vec<Option<Box<(Member, Option<Call>)>>>;
+/// An exchange that a layer is to begin: what for, and about what.
+pub(super) struct Begin {
+    pub member: Member,
+    pub phase: Phase,
+    pub subject: u64,
+}
 
-/// Begins the calls of layers that exchange something in a phase, about a subject: those behind one
-/// that cannot begin, too, so that [`end`] notifies their peers.
+/// A layer that exchanges something.
+pub(super) struct Communicating {
+    pub member: Member,
+    /// `None` where it has no peers.
+    pub call: Option<Call>,
+}
+
+/// Those of several layers that exchange something, in the order of all.
+pub(super) type Calls = Vec<Option<Box<Communicating>>>;
+
+/// Begins the calls of layers that exchange something: those behind one that cannot begin, too, so
+/// that [`end`] notifies their peers.
 pub(super) fn begin(
-    layers: impl IntoIterator<Item = Option<(Member, Phase, u64)>>,
+    layers: impl IntoIterator<Item = Option<Begin>>,
 ) -> (Calls, Result<(), Failure>) {
     let mut calls = Vec::new();
     let mut failure = None;
     for (index, layer) in layers.into_iter().enumerate() {
-        calls.push(layer.map(|(member, phase, subject)| {
+        calls.push(layer.map(|Begin { member, phase, subject }| {
             let begun = member.has_peers().then(|| member.begin(phase, subject)).transpose();
             let call = begun.unwrap_or_else(|error| {
                 failure.get_or_insert(Failure::of(index)(error));
                 None
             });
-            Box::new((member, call))
+            Box::new(Communicating { member, call })
         }));
     }
     (calls, failure.map_or(Ok(()), Err))
@@ -166,11 +179,8 @@ pub(super) fn end<T>(calls: Calls, result: Result<T, Failure>) -> Result<T, Fail
     let mut calls: Vec<_> = calls.into_iter().enumerate().collect();
     calls.sort_by_key(|(index, _)| Some(*index) != failed);
     let mut notified: Vec<Arc<Exchange>> = Vec::new();
-    for (member, call) in calls
-        .into_iter()
-        .filter_map(|(_, layer)| layer)
-        .filter_map(|layer| Some((layer.0, layer.1?)))
-    {
+    for layer in calls.into_iter().filter_map(|(_, layer)| layer) {
+        let Communicating { member, call: Some(call) } = *layer else { continue };
         let is_notified =
             notified.iter().any(|exchange| exchange.group().is_same(member.exchange.group()));
         call.end(
@@ -247,9 +257,9 @@ async fn merge_with_peers<T: Mergeable>(
         let state = if announces { Some(layer.state().await?) } else { None };
         parts.push(Contribution { call, local: layer.local, state });
     }
-    let named = |(call, error): ListError| Failure {
-        index: call.map(|call| layers[call].index),
-        error: error.into(),
+    let named = |ListError { index, error }| Failure {
+        index: index.map(|call: usize| layers[call].index),
+        error: Error::from(error),
     };
     loop {
         if let Some(merged) = Call::merge(&parts).await.map_err(named)? {

@@ -3,7 +3,7 @@
 
 use futures::future::try_join_all;
 
-use super::member::{Calls, Exchanging, exchange};
+use super::member::{Calls, Communicating, Exchanging, exchange};
 use super::{Failure, SyncBatchNorm};
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
@@ -85,7 +85,7 @@ pub(super) async fn synchronize<R, S: Mergeable, H>(
     calls: &Calls,
 ) -> Result<(), Failure> {
     let layers = parts.iter().zip(calls).enumerate().filter_map(|(index, (part, call))| {
-        let (member, call) = call.as_deref()?;
+        let Communicating { member, call } = call.as_deref()?;
         let call = call.as_ref();
         let local = part.local.as_slice();
         let tracks = part.tracks;

@@ -64,7 +64,7 @@ impl SyncBatchNorm {
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
     pub fn synchronize<T: Mergeable>(&self, local: Local<T>) -> Synchronization<Global<T>> {
-        let layers = vec![(self.member(), self.devices().len(), local)];
+        let layers = vec![(self.member(), local)];
         Synchronization::new(move |tracks| {
             async move { Failure::single(synchronize(layers, tracks).await) }.boxed()
         })

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use super::member::{Exchanging, Member, begin, end, exchange};
+use super::member::{Begin, Communicating, Exchanging, Member, begin, end, exchange};
 use super::{Failure, SyncBatchNorm, check_same_group};
 use crate::collective::{ANY_SUBJECT, Phase, Synchronization};
 use crate::stats::{Global, Local, Mergeable};
@@ -11,18 +11,15 @@ use crate::stats::{Global, Local, Mergeable};
 pub(crate) fn synchronize_layers<'a, T: Mergeable>(
     calls: impl IntoIterator<Item = (&'a SyncBatchNorm, Local<T>)>,
 ) -> Synchronization<Vec<Global<T>>> {
-    let layers = calls
-        .into_iter()
-        .map(|(layer, local)| (layer.member(), layer.devices().len(), local))
-        .collect();
+    let layers = calls.into_iter().map(|(layer, local)| (layer.member(), local)).collect();
     Synchronization::new(move |tracks| {
         synchronize(layers, tracks).map(|result| result.map_err(Failure::joint)).boxed()
     })
 }
 
-/// What all ranks have together, for layers with so many ranks of this caller each.
+/// What all ranks have, for several layers.
 pub(super) async fn synchronize<T: Mergeable>(
-    layers: Vec<(Member, usize, Local<T>)>,
+    layers: Vec<(Member, Local<T>)>,
     tracks: bool,
 ) -> Result<Vec<Global<T>>, Failure> {
     let (phase, subject) = match (T::IS_STATISTICS, tracks) {
@@ -30,25 +27,23 @@ pub(super) async fn synchronize<T: Mergeable>(
         (true, false) => (Phase::Recompute, 0),
         (false, _) => (Phase::Backward, ANY_SUBJECT),
     };
-    let (members, locals): (Vec<_>, Vec<_>) =
-        layers.into_iter().map(|(member, ranks, local)| (member, (ranks, local))).unzip();
-    let (calls, begun) = begin(members.into_iter().map(|member| Some((member, phase, subject))));
+    let (members, locals): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
+    let members = members.into_iter().map(|member| Some(Begin { member, phase, subject }));
+    let (calls, begun) = begin(members);
     let run = async {
         begun?;
-        let members: Vec<_> = calls.iter().filter_map(Option::as_deref).collect();
-        let mut ranks_of = Vec::with_capacity(members.len());
-        for (index, ((member, _), (ranks, local))) in members.iter().zip(locals).enumerate() {
-            check_same_group(&members[0].0.exchange, &member.exchange)
+        let layers: Vec<_> = calls.iter().filter_map(Option::as_deref).collect();
+        let mut ranks_of = Vec::with_capacity(layers.len());
+        for (index, (layer, local)) in layers.iter().zip(locals).enumerate() {
+            let member = &layer.member;
+            check_same_group(&layers[0].member.exchange, &member.exchange)
                 .map_err(Failure::of(index))?;
-            ranks_of.push(local.into_ranks(member.channels, ranks).map_err(Failure::of(index))?);
+            let ranks = local.into_ranks(member.channels, member.parameters.len());
+            ranks_of.push(ranks.map_err(Failure::of(index))?);
         }
-        let exchanging = members.iter().zip(&ranks_of).enumerate();
-        let exchanging = exchanging.map(|(index, ((member, call), local))| Exchanging {
-            index,
-            member,
-            call: call.as_ref(),
-            local,
-            tracks,
+        let exchanging = layers.iter().zip(&ranks_of).enumerate().map(|(index, (layer, local))| {
+            let Communicating { member, call } = layer;
+            Exchanging { index, member, call: call.as_ref(), local, tracks }
         });
         exchange(&exchanging.collect::<Vec<_>>()).await
     };

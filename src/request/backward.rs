@@ -44,15 +44,15 @@ impl BackwardParts<'_> {
         let read = [("x", self.x.iter().collect()), ("residual", residual)];
         let grad_output = match &self.grad_output {
             Source::Read(list) => Some(("grad_output", list.iter().collect())),
-            Source::Over(_) => None,
+            Source::InPlace(_) => None,
         };
         read.into_iter().chain(grad_output).collect()
     }
 
     /// What is written of the caller's tensors.
     pub fn written(&self) -> Named<'_> {
-        let over = match &self.grad_output {
-            Source::Over(list) => Some(list),
+        let in_place = match &self.grad_output {
+            Source::InPlace(list) => Some(list),
             Source::Read(_) => None,
         };
         let targets = self.targets.iter().flat_map(|targets| {
@@ -60,7 +60,7 @@ impl BackwardParts<'_> {
             let more = [("bias_gradient", &targets.bias), ("residual_gradient", &targets.residual)];
             named.into_iter().chain(more).filter_map(|(name, list)| Some((name, list.as_ref()?)))
         });
-        let written = over.map(|list| ("grad_output", list)).into_iter().chain(targets);
+        let written = in_place.map(|list| ("grad_output", list)).into_iter().chain(targets);
         written.map(|(name, list)| (name, list.iter().collect())).collect()
     }
 }
@@ -88,7 +88,7 @@ impl<'a> Backward<'a> {
     /// Writes the gradient of x over grad_output, which has the layout and storage type of x. Other
     /// gradients go to their targets.
     pub fn in_place(x: impl Ranks<'a>, grad_output: impl RanksMut<'a>) -> Backward<'a, ()> {
-        Backward::new(x.list(), Source::Over(grad_output.list()), Some(Targets::default()))
+        Backward::new(x.list(), Source::InPlace(grad_output.list()), Some(Targets::default()))
     }
 }
 

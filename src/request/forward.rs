@@ -54,7 +54,7 @@ impl<'a> Forward<'a> {
     /// Writes y over x. Backward refuses what such a call has saved, because x is gone. Use it for
     /// a call that is never differentiated, or if the program can make x again.
     pub fn in_place(x: impl RanksMut<'a>) -> Forward<'a, ()> {
-        Forward::new(Source::Over(x.list()))
+        Forward::new(Source::InPlace(x.list()))
     }
 }
 
@@ -128,7 +128,7 @@ impl ForwardParts<'_> {
     pub fn read(&self) -> Named<'_> {
         let x = match &self.x {
             Source::Read(list) => Some(("x", list.iter().collect())),
-            Source::Over(_) => None,
+            Source::InPlace(_) => None,
         };
         let residual = self.residual.as_ref().map(|list| ("residual", list.iter().collect()));
         x.into_iter().chain(residual).collect()
@@ -136,11 +136,15 @@ impl ForwardParts<'_> {
 
     /// What is written of the caller's tensors.
     pub fn written(&self) -> Named<'_> {
-        let over = match &self.x {
-            Source::Over(list) => Some(("x", list)),
+        let in_place = match &self.x {
+            Source::InPlace(list) => Some(("x", list)),
             Source::Read(_) => None,
         };
         let output = self.output.as_ref().map(|list| ("output", list));
-        over.into_iter().chain(output).map(|(name, list)| (name, list.iter().collect())).collect()
+        in_place
+            .into_iter()
+            .chain(output)
+            .map(|(name, list)| (name, list.iter().collect()))
+            .collect()
     }
 }

@@ -7,9 +7,9 @@ use syncbn::error::ExchangeError;
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, joint};
 
-use crate::common::all_reduce::all_reduce_groups;
+use crate::common::all_reduce_groups;
 use crate::common::{on_threads, process_groups};
-use crate::{CHANNELS, LONG};
+use crate::process_groups::{CHANNELS, LONG};
 
 fn config() -> BatchNormConfig {
     BatchNormConfig::torch(CHANNELS)
