@@ -84,6 +84,9 @@ const ROUNDS: usize = 1000;
 ///
 /// # Errors
 /// [`Failure`] says what the transport did wrong.
+///
+/// # Cancel safety
+/// A dropped future drops the rank, which leaves its group.
 pub async fn run(check: Check, rank: Box<dyn Collective>) -> Result<(), Failure> {
     let judge = Judge { check, rank: rank.rank() };
     match check {
