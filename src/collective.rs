@@ -2,7 +2,7 @@
 //! of it.
 //!
 //! Owns the trait [`Collective`] that a transport implements, the message frame, the transport
-//! among ranks of one process, and process groups. Knows nothing of GPUs and of what the numbers in
+//! among ranks of one process, and process groups. Knows nothing of GPUs and of what the values in
 //! a message mean; the module `exchange` does.
 
 mod comparison;

@@ -82,8 +82,8 @@ impl BatchNorm {
         Ok(Self { base, gpu: gpu.clone(), running, rank_weights: RankWeights::default() })
     }
 
-    /// Normalizes with the statistics of the batch, of all ranks together, and lets the running
-    /// statistics follow: as [`SyncBatchNorm::forward_train`](crate::SyncBatchNorm::forward_train),
+    /// Normalizes with the statistics of the batch, of all ranks, and updates the running
+    /// statistics: as [`SyncBatchNorm::forward_train`](crate::SyncBatchNorm::forward_train),
     /// without waiting.
     ///
     /// Recorded into an encoder, it takes place when the application submits that: what is never

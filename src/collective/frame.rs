@@ -51,7 +51,7 @@ pub struct Header {
     pub listed: u64,
 }
 
-/// The merged numbers of one node of the tree over ranks.
+/// The merged values of one node of the tree over ranks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodePayload {
     /// Height of the node above the leaves.
@@ -60,7 +60,7 @@ pub struct NodePayload {
     pub index: u64,
     /// Values per channel under it.
     pub count: u64,
-    /// Two numbers per channel; a program's values two by two.
+    /// Two values per channel; a program's values two by two.
     pub values: Vec<[f64; 2]>,
 }
 

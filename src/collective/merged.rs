@@ -1,6 +1,6 @@
 //! What several ranks have said, merged into one message: for each exchange of their lists the
 //! headers, each different one once, and the nodes of the tree that cover the ranks. Merging
-//! numbers is left to the module `exchange`.
+//! values is left to the module `exchange`.
 //!
 //! The layout is in `docs/PROTOCOL.md`. As of frames, decoding takes any bytes.
 

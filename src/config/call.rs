@@ -13,7 +13,7 @@ pub(crate) enum Mode {
 /// The statistics that a call normalizes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Statistics {
-    /// Those of the group's batch; running statistics, where there are any, follow.
+    /// Those of the group's batch, which update running statistics where there are any.
     Group,
     /// Those of each rank's own batch.
     Local,

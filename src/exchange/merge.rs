@@ -158,7 +158,7 @@ pub(super) fn merge_payloads<T: Mergeable>(
     for (index, payload) in payloads.iter().enumerate() {
         let refuse = |message| operation.refuse(speaker(index), message);
         let Payload::Nodes(of_rank) = payload else {
-            return Err(refuse("it carries no numbers".to_owned()));
+            return Err(refuse("it carries no values".to_owned()));
         };
         let start = covered;
         covered = check_nodes(of_rank, start, channels).map_err(refuse)?;
@@ -176,7 +176,7 @@ pub(super) fn merge_payloads<T: Mergeable>(
     Ok(merge_nodes(nodes, merge_channels).unwrap_or_default())
 }
 
-/// Checks that a rank's nodes go on where the ranks before it end, with numbers for every channel;
+/// Checks that a rank's nodes go on where the ranks before it end, with values for every channel;
 /// returns where they end.
 fn check_nodes(nodes: &[NodePayload], start: u64, channels: u64) -> Result<u64, String> {
     nodes.iter().try_fold(start, |next, node| {
@@ -189,7 +189,7 @@ fn check_nodes(nodes: &[NodePayload], start: u64, channels: u64) -> Result<u64, 
         }
         if node.values.len() as u64 != channels {
             return Err(format!(
-                "a node holds numbers of {} channels, expected {channels}",
+                "a node holds values of {} channels, expected {channels}",
                 node.values.len()
             ));
         }

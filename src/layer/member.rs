@@ -31,7 +31,7 @@ impl Running {
         *self.lock() = Some(Arc::new(running));
     }
 
-    fn follow(&self, global: &GlobalStatistics, momentum: Momentum, variance: RunningVariance) {
+    fn update(&self, global: &GlobalStatistics, momentum: Momentum, variance: RunningVariance) {
         if let Some(running) = &mut *self.lock() {
             Arc::make_mut(running).update(global, momentum, variance);
         }
@@ -199,7 +199,7 @@ pub(super) struct Exchanging<'a, T> {
     /// `None` where there are no peers.
     pub call: Option<&'a Call>,
     pub local: &'a [Vec<T>],
-    /// Whether running statistics follow.
+    /// Whether running statistics are updated.
     pub tracks: bool,
 }
 
@@ -212,7 +212,7 @@ impl<T> Exchanging<'_, T> {
 }
 
 /// Merges what the ranks of several layers have with what all others have. Then running statistics
-/// follow, before the next exchange of this rank.
+/// are updated, before the next exchange of this rank.
 pub(super) async fn exchange<T: Mergeable>(
     layers: &[Exchanging<'_, T>],
 ) -> Result<Vec<Global<T>>, Failure> {
@@ -230,7 +230,7 @@ pub(super) async fn exchange<T: Mergeable>(
     }
     for (layer, global) in layers.iter().zip(&globals) {
         if let Some(global) = T::as_statistics(global).filter(|_| layer.tracks) {
-            layer.member.running.follow(
+            layer.member.running.update(
                 global,
                 layer.member.momentum,
                 layer.member.running_variance,

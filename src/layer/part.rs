@@ -19,7 +19,7 @@ pub(super) struct Part<'r, R, S, H> {
     pub how: H,
     /// Whether sums are needed.
     pub sums: bool,
-    /// Whether running statistics follow.
+    /// Whether running statistics are updated.
     pub tracks: bool,
     /// `[rank][channel]`, once they are there.
     pub local: Vec<Vec<S>>,

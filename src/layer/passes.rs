@@ -10,8 +10,7 @@ use crate::saved::Saved;
 use crate::tensor::Output;
 
 impl SyncBatchNorm {
-    /// Normalizes with the statistics of all ranks together, and lets the running statistics follow
-    /// them.
+    /// Normalizes with the statistics of all ranks, and updates the running statistics with them.
     ///
     /// y = act(weight·(x − mean)/√(var + eps) + bias + residual) with the mean and biased variance
     /// over all ranks (Ioffe and Szegedy, 2015, algorithm 1). With
@@ -25,7 +24,7 @@ impl SyncBatchNorm {
     /// [`ExchangeError`](crate::error::ExchangeError) when a rank is late, gone, or somewhere else:
     /// every rank gets one within the deadline, and the group refuses further work. An error of one
     /// rank fails the others too. The running statistics are unchanged unless the exchange has
-    /// succeeded, and then have followed on every rank.
+    /// succeeded, and then are updated on every rank.
     ///
     /// # Cancel safety
     /// Dropped before it is ready, a call in a process group notifies the other ranks, and the
@@ -42,7 +41,7 @@ impl SyncBatchNorm {
     ///
     /// Two settings change that, as in the frameworks they come from: without `track_running_stats`
     /// each rank uses its own batch (PyTorch); with `use_batch_statistics = Some(true)` the batch
-    /// of all ranks is used and the running statistics follow it, as in training (MindSpore).
+    /// of all ranks is used and updates the running statistics, as in training (MindSpore).
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train).

@@ -49,10 +49,9 @@ impl SyncBatchNorm {
         Ok(Local::new(self.config().num_features, part.local))
     }
 
-    /// The second step of forward and of backward: what all ranks have together. The running
-    /// statistics follow statistics, unless the exchange is
-    /// [`untracked`](Synchronization::untracked). It borrows nothing and may be
-    /// [started](Synchronization::start) now and awaited later.
+    /// The second step of forward and of backward: what all ranks have together. Statistics update
+    /// the running ones, unless the exchange is [`untracked`](Synchronization::untracked). It
+    /// borrows nothing and may be [started](Synchronization::start) now and awaited later.
     ///
     /// It is matched with [`forward_train`](Self::forward_train) of other ranks, or with their
     /// [`backward`](Self::backward): a rank that has run out of batches goes on with

@@ -105,7 +105,7 @@ fn frame(payload: Payload) -> Vec<u8> {
 
 #[test]
 fn a_rank_that_sends_another_kind_of_payload_is_named_on_every_rank() {
-    assert_named(&frame(Payload::Bytes(vec![1])), "it carries no numbers");
+    assert_named(&frame(Payload::Bytes(vec![1])), "it carries no values");
 }
 
 #[test]

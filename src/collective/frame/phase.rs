@@ -64,7 +64,7 @@ impl Phase {
         matches!(self, Self::AllReduce | Self::Broadcast)
     }
 
-    /// Pairs of numbers in a node of an exchange of so many channels or values.
+    /// Pairs of values in a node of an exchange of so many channels or values.
     pub(super) fn pairs(self, channels: u64) -> u64 {
         if self.is_of_values() { channels.div_ceil(2) } else { channels }
     }

@@ -2,9 +2,9 @@
 
 use super::{FrameError, NodePayload};
 
-/// Bytes of a node before its numbers: level, index, count.
+/// Bytes of a node before its values: level, index, count.
 const NODE_HEADER_BYTES: u64 = 4 + 8 + 8;
-/// Bytes of one channel's numbers.
+/// Bytes of one channel's values.
 const CHANNEL_BYTES: u64 = 16;
 
 /// The bytes that are not read yet.
