@@ -115,7 +115,7 @@ impl ForwardParts<'_> {
     pub fn ranks(&self) -> usize {
         match &self.x {
             Source::Read(list) => list.len(),
-            Source::Over(list) => list.len(),
+            Source::InPlace(list) => list.len(),
         }
     }
 
