@@ -56,7 +56,7 @@ fn main(
 #if SUBGROUPS
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_size) subgroup_size: u32,
-    @builtin(subgroup_invocation_id) place: u32,
+    @builtin(subgroup_invocation_id) subgroup_invocation: u32,
 #else
     @builtin(local_invocation_index) invocation: u32,
 #endif
@@ -66,7 +66,7 @@ fn main(
 #if SUBGROUPS
     // Counted subgroup by subgroup, so that neighbours are of one subgroup wherever the device has
     // put them.
-    let invocation = subgroup * subgroup_size + place;
+    let invocation = subgroup * subgroup_size + subgroup_invocation;
 #endif
     var walk = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
     let elements = values_of_lane(walk.lane, walk.count);

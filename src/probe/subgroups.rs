@@ -1,9 +1,10 @@
 //! Whether a workgroup is cut into whole subgroups of one size, whose neighbours are those of their
 //! numbers.
 //!
-//! The kernels that merge lanes number an invocation by subgroup · size + place and take the four
-//! of which the number is 4k, 4k + 1, 4k + 2 and 4k + 3 for neighbours: then every number must be
-//! there once, and an exchange at distance 1, 2 or 3 must reach them.
+//! The kernels that merge lanes by subgroup shuffles number an invocation by subgroup_id ·
+//! subgroup_size + subgroup_invocation_id, and take 4k, 4k + 1, 4k + 2 and 4k + 3 for neighbours.
+//! So every number must be there once, and a shuffle over a distance of 1, 2 or 3 must reach the
+//! neighbours.
 
 use super::Defect;
 use crate::shaders::WORKGROUP_SIZE;
@@ -11,13 +12,13 @@ use crate::shaders::WORKGROUP_SIZE;
 /// Workgroups that answer: a number that went on counting in the second would be found.
 pub(super) const WORKGROUPS: usize = 2;
 const INVOCATIONS: usize = WORKGROUP_SIZE as usize;
-/// Words of one invocation: number, size, place, lane, and four components for each of three
-/// distances.
+/// Words of one invocation: number, subgroup_size, subgroup_invocation_id, local_invocation_index,
+/// and four components for each of three distances.
 const WORDS: usize = 16;
 pub(super) const ANSWER_WORDS: usize = WORKGROUPS * INVOCATIONS * WORDS;
 /// Component k of what an invocation holds is its number plus k times this.
 const COMPONENT_STEP: u32 = 256;
-/// As many lanes merge in registers.
+/// Lanes that merge by shuffles.
 const SMALLEST_SIZE: u32 = 4;
 
 /// The size of all subgroups, where they may be used.
