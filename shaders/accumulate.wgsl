@@ -1,8 +1,10 @@
-// A vector added to another: a gradient that was made elsewhere, to what is there.
+// A vector added to another, one f32 addition each: a gradient that the host has made, added to
+// what is there.
 //
-// Dispatch: one workgroup per 256 values.
+// Dispatch: one workgroup per 256 values, an invocation per value. Nothing runs next.
 
 #import params
+#import channel
 #import accumulated
 
 @group(0) @binding(1) var<storage, read> addend: array<u32>;        // (C), bits of f32
@@ -14,7 +16,7 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + invocation;
+    let channel = channel_of(invocation, workgroup, workgroups);
     if (channel < params.channels) {
         total[channel] = accumulated(total[channel], addend[channel]);
     }

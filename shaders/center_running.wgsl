@@ -1,9 +1,10 @@
 // What normalizes with the running statistics: mean and 1/√(var + eps).
 //
-// Dispatch: one workgroup per 256 channels. `normalize` runs next; `mean` and `inv_std` are for
-// applications.
+// Dispatch: one workgroup per 256 channels, an invocation per channel. `normalize` runs next;
+// `mean` and `inv_std` are for applications.
 
 #import params
+#import channel
 #import running
 #import center
 
@@ -18,7 +19,7 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + invocation;
+    let channel = channel_of(invocation, workgroup, workgroups);
     if (channel >= params.channels) {
         return;
     }
@@ -28,8 +29,9 @@ fn main(
     let is_infinite = entry.variance == EXPONENT;
     let var_not_finite = is_not_finite(bitcast<f32>(entry.variance)) || var_plus_eps < 0.0;
     let not_finite = is_not_finite(running_mean) || (var_not_finite && !is_infinite);
-    // A deviation without bounds leaves the bias.
-    let center = center_of(running_mean, 0.0, select(inverse_root(var_plus_eps), 0.0, is_infinite), not_finite);
+    // An infinite deviation leaves the bias.
+    let root = select(inverse_root(var_plus_eps), 0.0, is_infinite);
+    let center = center_of(running_mean, 0.0, root, not_finite);
     centering[channel] = center;
     mean[channel] = mean_of(center);
     inv_std[channel] = center.inv_std;

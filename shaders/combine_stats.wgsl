@@ -1,21 +1,38 @@
 // Local statistics of a rank from those of its tiles: pivot, Σ(x − pivot), Σ(x − pivot)², and the
-// flag.
+// flag. Chan's merge of all tiles of a channel at once.
 //
 // The pivot is the count-weighted mean of the tile means, formed relative to the first of them. A
 // tile about its own mean m moves to the pivot by d = m − pivot: Σ(x − pivot) = Σ(x − m) + n·d,
-// Σ(x − pivot)² = Σ(x − m)² + d·(2Σ(x − m) + n·d). Dispatch: one workgroup per 256/lanes_per_channel channels.
-// The host merges the ranks next.
+// Σ(x − pivot)² = Σ(x − m)² + d·(2Σ(x − m) + n·d).
+//
+// Dispatch: one workgroup per 256/lanes_per_channel channels. The host merges the ranks next, or
+// `finalize_stats` where they are on one device.
 
 #import combine
 #import settled
 
-@group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;       // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag)
-@group(0) @binding(2) var<storage, read_write> local: array<vec4<f32>>;   // (C) of (pivot, Σ(x − pivot), Σ(x − pivot)², flag)
+// (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag)
+@group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;
+// (C) of (pivot, Σ(x − pivot), Σ(x − pivot)², flag)
+@group(0) @binding(2) var<storage, read_write> local: array<vec4<f32>>;
 
 fn count_of(tile: u32) -> f32 {
-    return f32(choose(params.tile_values, params.last_values, (tile + 1u) % params.segment_tiles == 0u));
+    return f32(choose(
+        params.tile_values,
+        params.last_values,
+        (tile + 1u) % params.segment_tiles == 0u,
+    ));
 }
 
+//     pivot = m₀ + Σ n_t·(m_t − m₀)/n                    over the tiles t of the channel
+//     S1    = Σ (S1_t + n_t·d)                           with d = m_t − pivot
+//     S2    = Σ (S2_t + d·(2·S1_t + n_t·d))
+//
+// It reads 16 bytes per tile of up to 16,384 values, twice, so its time is that of a dispatch.
+// * Lanes of one channel take tiles in turn, and neighbouring lanes are of neighbouring channels:
+//   loads coalesce. No barrier is in a loop.
+// * Batches of 16 tiles are summed before they join the lane's sum: rounding grows with tiles/16.
+//   Batches, lanes and `sum_over_lanes` have one order, whatever the device: so have the bits.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,
@@ -32,26 +49,52 @@ fn main(
     var offset = 0.0;
     for (var start = place.lane; start < place.tiles; start += BATCH * params.lanes_per_channel) {
         var batch = 0.0;
-        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.lanes_per_channel) {
-            batch += count_of(tile) * difference_f32(partial[tile * params.channels + channel].x, first_mean);
+        for (
+            var tile = start;
+            tile < end_of_batch(start, place.tiles);
+            tile += params.lanes_per_channel
+        ) {
+            batch += count_of(tile)
+                * difference_f32(partial[tile * params.channels + channel].x, first_mean);
         }
         offset += batch;
     }
-    let total = sum_over_lanes(vec4<f32>(offset, 0.0, 0.0, 0.0), place.lane, place.channel_slot, params.lanes_per_channel, params.channels_per_workgroup_log2);
+    let total = sum_over_lanes(
+        vec4<f32>(offset, 0.0, 0.0, 0.0),
+        place.lane,
+        place.channel_slot,
+        params.lanes_per_channel,
+        params.channels_per_workgroup_log2,
+    );
     let pivot = settled_f32(first_mean + total.x / params.values);
 
     var moved = vec4<f32>(0.0);
     for (var start = place.lane; start < place.tiles; start += BATCH * params.lanes_per_channel) {
         var batch = vec4<f32>(0.0);
-        for (var tile = start; tile < end_of_batch(start, place.tiles); tile += params.lanes_per_channel) {
+        for (
+            var tile = start;
+            tile < end_of_batch(start, place.tiles);
+            tile += params.lanes_per_channel
+        ) {
             let stats = partial[tile * params.channels + channel];
             let d = difference_f32(stats.x, pivot);
             let shift = count_of(tile) * d;
-            batch += vec4<f32>(stats.y + shift, stats.z + d * (2.0 * stats.y + shift), stats.w, 0.0);
+            batch += vec4<f32>(
+                stats.y + shift,
+                stats.z + d * (2.0 * stats.y + shift),
+                stats.w,
+                0.0,
+            );
         }
         moved += batch;
     }
-    let sums = sum_over_lanes(moved, place.lane, place.channel_slot, params.lanes_per_channel, params.channels_per_workgroup_log2);
+    let sums = sum_over_lanes(
+        moved,
+        place.lane,
+        place.channel_slot,
+        params.lanes_per_channel,
+        params.channels_per_workgroup_log2,
+    );
     if (place.lane == 0u && place.tiles > 0u) {
         local[channel] = vec4<f32>(pivot, sums.x, sums.y, sums.z);
     }

@@ -4,10 +4,13 @@
 // mean_dy = A/N and projection = inv_std²·B/N with A = Σg, B = Σ g·(x − mean) of all ranks that the
 // statistics were taken of, where Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg. Both are 0 where the
 // statistics were constants. grad_weight = inv_std·Σ g·(x − mean) and grad_bias = Σg over the rank,
-// or over all of them divided by `divisor`; added to what is there, or in its place. Dispatch: one
-// workgroup per 256 channels, for every rank. `grad_input` runs next.
+// or over all of them divided by `divisor`; added to what is there, or in its place.
+//
+// Dispatch: one workgroup per 256 channels, an invocation per channel, for every rank. `grad_input`
+// runs next.
 
 #import params
+#import channel
 #import rank_weights
 #import center
 #import accumulated
@@ -18,10 +21,12 @@ struct GradCenterBits {
     projection: u32,
 }
 
-@group(0) @binding(3) var<storage, read> center: array<CenterBits>;                     // (C), as in forward
+@group(0) @binding(3) var<storage, read> center: array<CenterBits>;   // (C), as in forward
 @group(0) @binding(4) var<storage, read_write> grad_centering: array<GradCenterBits>;   // (C)
-@group(0) @binding(5) var<storage, read_write> grad_weight: array<u32>;                 // (C), bits of f32, or anything
-@group(0) @binding(6) var<storage, read_write> grad_bias: array<u32>;                   // (C), bits of f32, or anything
+// (C), bits of f32, or a dummy
+@group(0) @binding(5) var<storage, read_write> grad_weight: array<u32>;
+// (C), bits of f32, or a dummy
+@group(0) @binding(6) var<storage, read_write> grad_bias: array<u32>;
 
 struct GradSums {
     dy: f32,          // Σg
@@ -31,7 +36,13 @@ struct GradSums {
 }
 
 // Adds a rank's sums; a rank without values adds nothing, whatever the others made of the channel.
-fn add_rank(total: ptr<function, GradSums>, rank: u32, channel: u32, rest: f32, center_not_finite: bool) {
+fn add_rank(
+    total: ptr<function, GradSums>,
+    rank: u32,
+    channel: u32,
+    rest: f32,
+    center_not_finite: bool,
+) {
     if (rank_weights[rank].count == 0.0) {
         return;
     }
@@ -59,7 +70,7 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + invocation;
+    let channel = channel_of(invocation, workgroup, workgroups);
     if (channel >= params.channels) {
         return;
     }
@@ -79,7 +90,8 @@ fn main(
         let count = max(params.count, 1.0);
         let mean_dy = settled_f32(all.dy / count);
         let projection = settled_f32((inv_std * (all.dy_xmu / count)) * inv_std);
-        let not_finite = all.dy_not_finite || all.xmu_not_finite || is_not_finite(mean_dy) || is_not_finite(projection);
+        let not_finite = all.dy_not_finite || all.xmu_not_finite
+            || is_not_finite(mean_dy) || is_not_finite(projection);
         // The center stays: by it the activation, and so the gradient of a residual, goes on as in
         // forward.
         coefficients.mean_dy = choose(bitcast<u32>(mean_dy), NOT_FINITE, not_finite);
@@ -88,7 +100,12 @@ fn main(
     grad_centering[channel] = coefficients;
 
     if (params.merges_parameters != 0u) {
-        own = GradSums(all.dy / params.divisor, all.dy_xmu / params.divisor, all.dy_not_finite, all.xmu_not_finite);
+        own = GradSums(
+            all.dy / params.divisor,
+            all.dy_xmu / params.divisor,
+            all.dy_not_finite,
+            all.xmu_not_finite,
+        );
     }
     if (params.has_grad_weight != 0u) {
         // 0 where there is nothing to add, even if inv_std is NaN: of a rank without values.

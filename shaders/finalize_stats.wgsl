@@ -1,60 +1,24 @@
-// The ranks' statistics merged: what normalizes, and the running statistics, which are updated.
+// The ranks' statistics merged by Chan's formula: what normalizes, and the running statistics.
 //
 // With the pivot P of the rank that has most values, a rank's mean lies
 // d = (pivot − P) + Σ(x − pivot)/n from it; the mean of all is P + D with D = Σ weight·d, kept in
 // two parts, and m2 = Σ [Σ(x − pivot)² − (Σ(x − pivot))²/n + n·(d − D)²].
 // |D| is at most √ranks deviations, because the rank's n·(d − D)² with d near 0 is at most m2.
-// Dispatch: one workgroup per 256 channels. `normalize` runs next; `mean` and `inv_std` are for
-// applications.
+//
+// Dispatch: one workgroup per 256 channels, an invocation per channel. `normalize` runs next;
+// `mean` and `inv_std` are for applications.
 
 #import params
+#import channel
 #import running
 #import rank_weights
 #import center
+#import running_update
 
 @group(0) @binding(3) var<storage, read_write> running: array<Running>;        // (C)
 @group(0) @binding(4) var<storage, read_write> centering: array<CenterBits>;   // (C)
 @group(0) @binding(5) var<storage, read_write> mean: array<u32>;               // (C), bits of f32
 @group(0) @binding(6) var<storage, read_write> inv_std: array<u32>;            // (C), bits of f32
-
-// Moves a running value by its weights; with a weight of 0 or 1 the other term has no part, not
-// even as 0·NaN.
-fn blended(old: u32, batch: f32, old_weight: f32, batch_weight: f32, not_finite: bool) -> u32 {
-    if (batch_weight == 0.0) {
-        return old;
-    }
-    if (not_finite) {
-        return NOT_FINITE;
-    }
-    if (batch_weight == 1.0) {
-        return bitcast<u32>(batch);
-    }
-    if (is_not_finite(bitcast<f32>(old))) {
-        return old;
-    }
-    return bitcast<u32>(old_weight * bitcast<f32>(old) + batch_weight * batch);
-}
-
-// Where the sums left the range of f32, though every value is in it, the batch is counted and the
-// rest stays as it was.
-fn update_running(channel: u32, mean: f32, variance: f32, not_finite: bool, overflowed: bool) {
-    var entry = running[channel];
-    entry.batches_low += 1u;
-    entry.batches_high += u32(entry.batches_low == 0u);
-    var old_weight = params.old_weight;
-    var batch_weight = params.batch_weight;
-    if (params.is_cumulative != 0u) {
-        let batches = f32(entry.batches_high) * 4294967296.0 + f32(entry.batches_low);
-        // The first batch replaces what was there, however the driver divides.
-        batch_weight = select(1.0 / batches, 1.0, batches <= 1.0);
-        old_weight = 1.0 - batch_weight;
-    }
-    if (!overflowed) {
-        entry.mean = blended(entry.mean, mean, old_weight, batch_weight, not_finite);
-        entry.variance = blended(entry.variance, variance, old_weight, batch_weight, not_finite);
-    }
-    running[channel] = entry;
-}
 
 @compute @workgroup_size(256)
 fn main(
@@ -62,7 +26,7 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let channel = (workgroup.x + workgroup.y * workgroups.x) * 256u + invocation;
+    let channel = channel_of(invocation, workgroup, workgroups);
     if (channel >= params.channels) {
         return;
     }

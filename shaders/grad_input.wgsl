@@ -1,20 +1,36 @@
-// The gradient of the input, and where it is wanted that of the residual.
+// The gradient of the input, and where it is wanted that of the residual:
+// grad_input = weight·inv_std·(g − mean_dy − (x − mean)·projection), grad_residual = g, with g the
+// gradient before the activation.
 //
-// Dispatch: as `normalize`. The result is the output.
+// Dispatch: as `normalize`. Nothing runs next: grad_input and grad_residual are the result.
 
 #import tile
 #import load(x)
 #import gradient
 #import store
 
-@group(0) @binding(7) var<storage, read_write> grad_input: array<Stored>;      // (N, C, L) in the layout of x
+// (N, C, L), laid out as x
+@group(0) @binding(7) var<storage, read_write> grad_input: array<Stored>;
 #if GRAD_RESIDUAL
-@group(0) @binding(8) var<storage, read_write> grad_residual: array<Stored>;   // (N, C, L) in the layout of x
+// (N, C, L), laid out as x
+@group(0) @binding(8) var<storage, read_write> grad_residual: array<Stored>;
 #endif
 
 // A word of the mask holds the values of one lane.
 const LANES_PER_WORD: u32 = 1u;
 
+//     coefficients of the channel                        once per lane
+//     for the lane's elements, up to 16 quads or 32 single values:
+//         g             = grad_output, times the slope where the activation was not active
+//         grad_input    = factor·(g − (mean_dy + ((x·unit − pivot) − rest)·projection))
+//         grad_residual = g
+//
+// Why it is fast: the kernel is memory-bound. It loads grad_output and x once and stores what is
+// wanted once, all coalesced; where the statistics were constants and v is not formed again, x is
+// not loaded.
+// * Coefficients are in registers, nothing is divided per element, and occupancy is high.
+// * A mask by invocation is one word per lane, loaded before the loop.
+// * The last tiles go first, as in `normalize`: the sums have read them last.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

@@ -1,7 +1,8 @@
 // The gradient of the input in 16 bits, where four neighbours straddle two channels, and where it
-// is wanted that of the residual.
+// is wanted that of the residual: the formula of `grad_input`, two values to a word.
 //
-// Dispatch: one workgroup per 2048 words of grad_input. The result is the output.
+// Dispatch: one workgroup per 2048 words of grad_input. Nothing runs next: grad_input and
+// grad_residual are the result.
 
 #import tile
 #import words
@@ -9,9 +10,11 @@
 #import gradient
 #import encode
 
-@group(0) @binding(7) var<storage, read_write> grad_input: array<u32>;      // (N, C, L) in the layout of x, two to a word
+// (N, C, L), laid out as x, two values to a word
+@group(0) @binding(7) var<storage, read_write> grad_input: array<u32>;
 #if GRAD_RESIDUAL
-@group(0) @binding(8) var<storage, read_write> grad_residual: array<u32>;   // (N, C, L) in the layout of x, two to a word
+// (N, C, L), laid out as x, two values to a word
+@group(0) @binding(8) var<storage, read_write> grad_residual: array<u32>;
 #endif
 
 // Where grad_output has the value that x has at an address of the given channel.
@@ -21,7 +24,8 @@ fn g_address_at(address: u32, channel: u32) -> u32 {
     }
     let from_first = address - params.first_element;
     let sample = from_first / params.x_sample;
-    let inner = (from_first - sample * params.x_sample - channel * params.x_channel) / params.x_inner;
+    let inner =
+        (from_first - sample * params.x_sample - channel * params.x_channel) / params.x_inner;
     return g_address(sample, channel, inner);
 }
 
@@ -34,6 +38,12 @@ fn halves_at(address: u32) -> vec2<u32> {
     return vec2<u32>(encode(gradient_of(x, g, coefficients)), encode(bitcast<u32>(g)));
 }
 
+//     for the 8 words of this invocation:
+//         grad_input[word], grad_residual[word] = those at two neighbouring addresses
+//
+// As fast as `normalize_words`, for the same reasons: whole words, neighbouring words in
+// neighbouring invocations, a division per value for its channel. grad_output of another layout
+// than x costs two more.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

@@ -1,7 +1,8 @@
-// The normalized, activated output.
+// The normalized, activated output: y = act((x·unit − pivot)·scale + shift + residual), where
+// scale = weight·inv_std and shift = bias − rest·scale.
 //
-// Dispatch: one workgroup per 256/lanes_per_tile channels and tile, whose lanes are twice as long as those of
-// the sums where elements are single values. The result is the output.
+// Dispatch: one workgroup per 256/lanes_per_tile channels and tile; where elements are single
+// values, lanes have twice as many as those of the sums. Nothing runs next: y is the result.
 
 #import tile
 #import load(x)
@@ -12,15 +13,30 @@
 #import store
 
 @group(0) @binding(3) var<storage, read> centering: array<Centering>;   // (C)
-@group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or anything where has_weight is 0
-@group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or anything where has_bias is 0
-@group(0) @binding(6) var<storage, read_write> y: array<Stored>;        // (N, C, L) in the layout of x
+@group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or a dummy
+@group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or a dummy
+@group(0) @binding(6) var<storage, read_write> y: array<Stored>;        // (N, C, L), laid out as x
 #if KEEPS_MASK
 #import mask_bits
 
-@group(0) @binding(7) var<storage, read_write> mask: array<MaskWord>;   // (tiles, blocks of channels, 256)
+// (tiles, blocks of channels, 256), a bit per value
+@group(0) @binding(7) var<storage, read_write> mask: array<MaskWord>;
 #endif
 
+//     affine = pivot, scale, shift of the channel        once per lane
+//     for the lane's elements, up to 16 quads or 32 single values:
+//         v     = (x·unit − pivot)·scale + shift + residual
+//         noted = noted, with a bit of v > 0
+//         y     = v where v > 0, slope·v elsewhere
+//     mask     = noted, one word of the lane's own
+//
+// Why it is fast: the kernel is memory-bound. It loads x once and stores y once, both coalesced.
+// * A lane stays in one channel: its coefficients are in registers, and nothing is divided per
+//   element. Little is live besides, so occupancy is high and hides latency.
+// * The last tiles go first: what the sums have read last may still be in a cache.
+// * What is asked per element (is there a residual, an activation, a mask?) is an #if. What is
+//   asked per lane (is there a weight?) is a uniform: every #if doubles the pipelines.
+// * A lane owns whole words of the mask, and quads of 16 bits are whole words of y: no atomics.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

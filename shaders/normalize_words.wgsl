@@ -1,6 +1,8 @@
-// The normalized, activated output in 16 bits, where four neighbours straddle two channels.
+// The normalized, activated output in 16 bits, where four neighbours straddle two channels: the
+// formula of `normalize`, two values to a word.
 //
-// Dispatch: one workgroup per 256·WORDS_PER_INVOCATION words of y. The result is the output.
+// Dispatch: one workgroup per 256·WORDS_PER_INVOCATION words of y. Nothing runs next: y is the
+// result.
 
 #import words
 #import load(x)
@@ -11,11 +13,13 @@
 #import encode
 
 @group(0) @binding(3) var<storage, read> centering: array<Centering>;   // (C)
-@group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or anything where has_weight is 0
-@group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or anything where has_bias is 0
-@group(0) @binding(6) var<storage, read_write> y: array<u32>;           // (N, C, L) in the layout of x, two to a word
+@group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or a dummy
+@group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or a dummy
+// (N, C, L), laid out as x, two values to a word
+@group(0) @binding(6) var<storage, read_write> y: array<u32>;
 #if KEEPS_MASK
-@group(0) @binding(7) var<storage, read_write> mask: array<u32>;        // the values at 32 addresses to a word
+// the values at 32 addresses to a word
+@group(0) @binding(7) var<storage, read_write> mask: array<u32>;
 #endif
 
 // The bits of v at an address.
@@ -23,6 +27,17 @@ fn value_at(address: u32) -> u32 {
     return value_of(load_x(address), address, affine_of(channel_at(address)));
 }
 
+//     for the words of this invocation, 8, or 16 with a mask:
+//         (low, high) = v at two neighbouring addresses, whose channels may differ
+//         y[word]     = act(low), act(high), rounded to 16 bits
+//         noted       = noted, with two bits
+//     mask         = noted
+//
+// Why it is as fast as it gets without quads: an invocation owns whole words, so nothing is atomic
+// and only the last word of a tensor is read before it is written. Neighbouring invocations own
+// neighbouring words, so loads and stores coalesce, but for a mask: then an invocation owns 16
+// words in sequence, those of one mask word. A value costs a division, for its channel, and a load
+// of its coefficients, which a cache has: neighbours are mostly of one channel.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

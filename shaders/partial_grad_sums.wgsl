@@ -1,9 +1,12 @@
 // Partial gradient sums of every tile: Σg and Σ g·(x − pivot), each with a flag for NaN or Inf; g
-// before the activation.
+// is the gradient before the activation.
 //
-// x counts in units of its channel; sums of four are multiplied by params.unit. The host adds what
-// the pivot lacks to the mean: Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg. Dispatch: one workgroup
-// per 256/lanes_per_tile channels and tile. `combine_grad_sums` runs next, unless a channel has one tile.
+// x counts in units of its channel; sums of four are multiplied by params.unit. The pivot is
+// forward's, so what it lacks to the mean is added to the sums, not to every value:
+// Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
+//
+// Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_grad_sums` runs next,
+// unless a channel has one tile: then the ranks add up their sums.
 
 #import tile
 #import load(x)
@@ -12,29 +15,29 @@
 #import merge_sums
 #import transpose
 
-@group(0) @binding(4) var<storage, read> centering: array<Centering>;       // (C)
-@group(0) @binding(5) var<storage, read> weight: array<f32>;                // (C), or anything where has_weight is 0
-@group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or anything where has_bias is 0
-// `merge_over_lanes` writes it.
-@group(0) @binding(7) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
+@group(0) @binding(4) var<storage, read> centering: array<Centering>;   // (C)
+@group(0) @binding(5) var<storage, read> weight: array<f32>;            // (C), or a dummy
+@group(0) @binding(6) var<storage, read> bias: array<f32>;              // (C), or a dummy
+// (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x); written by `merge_over_lanes`
+@group(0) @binding(7) var<storage, read_write> partial: array<vec4<f32>>;
 
-// A word of the mask holds the values of two lanes: they hold half as many as the lanes of kernels
+// A word of the mask holds the values of two lanes: they have half as many as the lanes of kernels
 // that write.
 const LANES_PER_WORD: u32 = 2u;
 
-// What an invocation has summed.
+// What a lane has summed.
 struct GradSums {
     dy: V,                // Σg
     dy_deviation: V,      // Σ g·(x − pivot)
 }
 
-// The largest exponents that an invocation has seen, as bits.
+// The largest exponents that a lane has seen, as bits.
 struct Exponents {
     g: U,
     x: U,
 }
 
-// Adds this invocation's next element, the `step`th, if there is one.
+// Adds this lane's next element, the `step`th, if there is one.
 fn add_element(
     sums: ptr<function, GradSums>,
     exponents: ptr<function, Exponents>,
@@ -53,6 +56,19 @@ fn add_element(
     step_walk(walk);
 }
 
+//     for the lane's elements, up to 16, four by four:
+//         g       = grad_output, times the slope where the activation was not active
+//         s      += g;  t += g·(x − pivot)
+//         S += s·unit;  T += t·unit                      of each four
+//     partial  = the sum of (S, T, flags) over the lanes of the tile
+//
+// Why it is fast: the kernel is memory-bound. It loads grad_output and x once, coalesced. Where the
+// activation was active is a word of a mask per lane, or formed again from x (and the residual).
+// * The pivot is known, so one pass is enough: a lane keeps a few sums and no register tile, and
+//   occupancy is high.
+// * No division, no barrier and no branch on data in the loop. The loads of four elements are in
+//   flight at once.
+// * Sums of four, then of those: a value passes few roundings, in an order that no device changes.
 @compute @workgroup_size(256)
 fn main(
 #if SUBGROUPS
@@ -66,8 +82,7 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
 #if SUBGROUPS
-    // Counted subgroup by subgroup, so that neighbours are of one subgroup wherever the device has
-    // put them.
+    // Counted subgroup by subgroup: neighbours are of one subgroup wherever the device puts them.
     let invocation = subgroup * subgroup_size + subgroup_invocation;
 #endif
     var walk = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
@@ -79,7 +94,6 @@ fn main(
     var total = GradSums(V(0.0), V(0.0));
     var exponents = Exponents(U(0u), U(0u));
     for (var i = 0u; i < params.values_per_lane; i += 4u) {
-        // Four by four: the chain of roundings stays short.
         var sums = GradSums(V(0.0), V(0.0));
         add_element(&sums, &exponents, &walk, i, affine);
         add_element(&sums, &exponents, &walk, i + 1u, affine);

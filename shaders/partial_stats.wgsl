@@ -1,23 +1,24 @@
 // Partial statistics of every tile from one read of memory: mean m, Σ(x − m), Σ(x − m)², and a flag
 // for NaN or Inf.
 //
-// An invocation holds 16 elements in registers. It takes their mean relative to the first, rounded
-// to f32 (exact for a constant), then Σ(x − m) and Σ(x − m)²: what rounding takes from the mean is
-// carried by the first sum. Each value of an element has a mean of its own; where they are of one
-// channel, these merge before the lanes do. x counts in units of 1/params.unit. Dispatch: one
-// workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next, unless a channel has one
-// tile.
+// m is rounded to f32, which is exact for a constant; Σ(x − m) carries what rounding takes from it.
+// x counts in units of 1/params.unit. The values of a quad have a mean each; where they are of one
+// channel, these merge before the lanes do.
+//
+// Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next,
+// unless a channel has one tile: then the ranks merge.
 
 #import tile
 #import load(x)
 #import four
 #import merge_stats
 #import transpose
+#import lane_stats
 
-// `merge_over_lanes` writes it.
-@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;   // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag)
+// (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag); written by `merge_over_lanes`
+@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
 
-// This invocation's next element; the stand-in where the tile has ended.
+// This lane's next element; the stand-in where the tile has ended.
 fn next_element(walk: ptr<function, Walk>, stand_in: V) -> V {
     var element = stand_in;
     if (is_inside(*walk)) {
@@ -35,22 +36,19 @@ fn next_four(walk: ptr<function, Walk>, stand_in: V) -> Four {
     return Four(a, b, c, d);
 }
 
-// What a lane holds: of every channel the mean, Σ(x − m), Σ(x − m)², and the count, below 0 where a
-// value is NaN or infinite.
-fn lane_entries(mean: V, sum: V, squares: V, count: V) -> array<vec4<f32>, SUMS> {
-#if ONE_CHANNEL_QUADS
-    let n = abs(count.x);
-    let mean_of_all = settled_f32(mean.x + sum_of_four(difference_vec4(mean, vec4<f32>(mean.x))) * 0.25);
-    let d = difference_vec4(mean, vec4<f32>(mean_of_all));
-    let shift = n * d;
-    let moved = squares + d * (2.0 * sum + shift);
-    let values = select(4.0 * n, -4.0 * n, any(count < vec4<f32>(0.0)));
-    return array<vec4<f32>, SUMS>(vec4<f32>(mean_of_all, sum_of_four(sum + shift), sum_of_four(moved), values));
-#else
-    return entries_of(mean, sum, squares, count);
-#endif
-}
-
+//     e[0..16] = elements of the lane; e[0] again where the tile has ended
+//     m        = e[0] + Σ(e − e[0])/n, rounded to f32
+//     S1, S2   = Σ(e − m), Σ(e − m)², pairwise by fours
+//     partial  = Chan's merge of (m, S1, S2, n) over the lanes of the tile
+//
+// Why it is fast: the kernel is memory-bound, and every value is loaded once.
+// * Register tile: both passes, for m and about m, are over 16 elements in registers (64 values of
+//   quads). Welford's update takes one pass, but divides per element; this divides once per lane.
+// * The 16 loads do not depend on each other. All are in flight at once and hide latency by
+//   themselves, so occupancy may be low: 64 values leave registers for few subgroups.
+// * Neighbouring lanes load neighbouring elements: loads coalesce (parts/lanes.wgsl).
+// * No barrier before the lanes merge, and none in a loop then: two per 16,384 values of quads.
+// The order of all sums is that of lanes and steps: no device, window or subgroup changes a bit.
 @compute @workgroup_size(256)
 fn main(
 #if SUBGROUPS
@@ -64,8 +62,7 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
 #if SUBGROUPS
-    // Counted subgroup by subgroup, so that neighbours are of one subgroup wherever the device has
-    // put them.
+    // Counted subgroup by subgroup: neighbours are of one subgroup wherever the device puts them.
     let invocation = subgroup * subgroup_size + subgroup_invocation;
 #endif
     var walk = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
@@ -79,7 +76,8 @@ fn main(
     var b = next_four(&walk, first);
     var c = next_four(&walk, first);
     var d = next_four(&walk, first);
-    let exponents = max(max(exponents_of(a), exponents_of(b)), max(exponents_of(c), exponents_of(d)));
+    let exponents =
+        max(max(exponents_of(a), exponents_of(b)), max(exponents_of(c), exponents_of(d)));
     // A power of two: exact. Settled, so that no compiler takes differences before it multiplies.
     first = settled(first * params.unit);
     a = in_units(a);

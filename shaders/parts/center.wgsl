@@ -1,6 +1,6 @@
-// What normalizes a channel, made on the device: mean = pivot + rest and 1/√(var + eps), written as
-// bits, because a compiler may assume that no f32 is a NaN, and a channel that is not finite is
-// written as three of them.
+// What normalizes a channel, made on the device: mean = pivot + rest and 1/√(var + eps). It is
+// written as bits, because a compiler may assume that no f32 is a NaN, and a channel that is not
+// finite has three of them.
 
 #import choose
 #import finite

@@ -1,19 +1,20 @@
-// The walk over the tiles of a channel, shared by the kernels that combine them.
+// The walk over the tiles of a channel, of the kernels that combine them.
 //
-// A lane takes every lanes_per_channel-th tile; a workgroup holds 256/lanes_per_channel channels.
+// A lane is an invocation of a channel. It takes every lanes_per_channel-th tile; a workgroup holds
+// 256/lanes_per_channel channels.
 
 #import params
 #import reduce
 #import choose
 
-// Tiles summed up before they join the lane's sum, so that its rounding grows with tiles/16 and not
+// Tiles summed before they join the lane's sum, so that its rounding grows with tiles/16 and not
 // with tiles.
 const BATCH: u32 = 16u;
 
 struct Place {
     channel: u32,
-    channel_slot: u32,          // channel within the workgroup
-    lane: u32,             // invocation within the channel
+    channel_slot: u32,    // channel within the workgroup
+    lane: u32,            // invocation within the channel
     tiles: u32,           // tiles to combine; 0 past the last channel
 }
 

@@ -1,4 +1,4 @@
-// Four elements of an invocation, summed pairwise.
+// Four elements of a lane's register tile, summed pairwise: in two roundings, and in one order.
 
 #import element
 #import settled_element
@@ -17,7 +17,12 @@ fn in_units(four: Four) -> Four {
 }
 
 fn deviations(four: Four, mean: V) -> Four {
-    return Four(difference(four.a, mean), difference(four.b, mean), difference(four.c, mean), difference(four.d, mean));
+    return Four(
+        difference(four.a, mean),
+        difference(four.b, mean),
+        difference(four.c, mean),
+        difference(four.d, mean),
+    );
 }
 
 // 0 where elements are stand-ins; `at` is the number of the first.

@@ -1,4 +1,4 @@
-// What is sent of a channel for grad_input, and what is read of x for it.
+// The gradient coefficients of a channel, and what is read of x for grad_input.
 //
 // Both mean_dy and projection are 0, and x is not read for them, where the statistics were
 // constants. A channel that is not finite arrives with a NaN inv_std, one whose sums are not with a
@@ -17,8 +17,8 @@ struct GradCentering {
 }
 
 @group(0) @binding(4) var<storage, read> centering: array<GradCentering>;   // (C)
-@group(0) @binding(5) var<storage, read> weight: array<f32>;                // (C), or anything where has_weight is 0
-@group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or anything where has_bias is 0
+@group(0) @binding(5) var<storage, read> weight: array<f32>;                // (C), or a dummy
+@group(0) @binding(6) var<storage, read> bias: array<f32>;                  // (C), or a dummy
 
 fn grad_coefficients_of(channel: u32) -> GradCoefficients {
 #if FOUR_CHANNELS
@@ -35,7 +35,13 @@ fn grad_coefficients_of(channel: u32) -> GradCoefficients {
 #endif
     let affine = affine_of(channel);
     let factor = affine.scale * affine.unit;
-    return GradCoefficients(affine, mean_dy, projection, factor, affine.not_finite | nan_where_not_finite(mean_dy));
+    return GradCoefficients(
+        affine,
+        mean_dy,
+        projection,
+        factor,
+        affine.not_finite | nan_where_not_finite(mean_dy),
+    );
 }
 
 // The element x at an address, 0 where nothing depends on it.

@@ -7,7 +7,8 @@
 #endif
 
 #if OPERAND_DECLARED
-@group(0) @binding(OPERAND_BINDING) var<storage, read> OPERAND: array<OPERAND_ELEMENT>;   // (N, C, L), in elements, 16 bits packed
+// (N, C, L), in elements; 16 bits are two to a word
+@group(0) @binding(OPERAND_BINDING) var<storage, read> OPERAND: array<OPERAND_ELEMENT>;
 #endif
 
 #if OPERAND_PACKED
@@ -50,9 +51,19 @@ fn load_OPERAND(address: u32) -> V {
     let c = b + params.g_value_stride;
     let d = c + params.g_value_stride;
 #if OPERAND_PACKED
-    let bits = U(half_of_OPERAND(address), half_of_OPERAND(b), half_of_OPERAND(c), half_of_OPERAND(d));
+    let bits = U(
+        half_of_OPERAND(address),
+        half_of_OPERAND(b),
+        half_of_OPERAND(c),
+        half_of_OPERAND(d),
+    );
 #else
-    return V(value_of_OPERAND(address), value_of_OPERAND(b), value_of_OPERAND(c), value_of_OPERAND(d));
+    return V(
+        value_of_OPERAND(address),
+        value_of_OPERAND(b),
+        value_of_OPERAND(c),
+        value_of_OPERAND(d),
+    );
 #endif
 #endif
 #if OPERAND_F16

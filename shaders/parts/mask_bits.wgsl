@@ -1,23 +1,24 @@
-// A mask of the activation: a bit per value, 1 where v was above 0. A word holds 32 values of one
-// invocation of a kernel that writes, or, where words of 16-bit outputs are owned, the values at 32
-// addresses that follow each other.
+// A mask of the activation: a bit per value, 1 where it was active (v above 0). A word holds 32
+// values of one lane of a kernel that writes, or, where invocations own words of 16-bit outputs,
+// the values at 32 neighbouring addresses. Nobody else writes a lane's word, so nothing is atomic.
 
 #import element
 #import params
 #import choose
 
 #if QUADS
-alias MaskWord = vec2<u32>;   // the first 8 elements of an invocation, then 8 more
+alias MaskWord = vec2<u32>;   // the first 8 elements of a lane, then 8 more
 #else
 alias MaskWord = u32;
 #endif
 
-// The word of a tile's invocation: (tiles, blocks of channels, 256).
+// The word of an invocation: (tiles, blocks of channels, 256).
 fn mask_word_of(tile: u32, channel: u32, invocation: u32) -> u32 {
-    return (tile * params.mask_blocks + (channel >> params.tiles_per_workgroup_log2)) * 256u + invocation;
+    return (tile * params.mask_blocks + (channel >> params.tiles_per_workgroup_log2)) * 256u
+        + invocation;
 }
 
-// Adds the bits of an invocation's next element to its word.
+// Adds the bits of a lane's next element to its word.
 fn note_active(word: ptr<function, MaskWord>, is_active: B, step: u32) {
 #if QUADS
     let each = U(is_active) * U(1u, 2u, 4u, 8u);
@@ -28,7 +29,7 @@ fn note_active(word: ptr<function, MaskWord>, is_active: B, step: u32) {
 #endif
 }
 
-// The bits of an element in the word of an invocation.
+// The bits of an element in the word of a lane.
 fn noted_active(word: MaskWord, step: u32) -> B {
 #if QUADS
     let bits = choose(word.x, word.y, step >= 8u) >> (4u * (step & 7u));

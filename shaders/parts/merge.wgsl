@@ -1,9 +1,13 @@
-// Merging over the lanes of a tile, whose results become those of the tile: four by four, four by
-// four of those, then the rest at once, in this order whoever merges the first fours (`hold_fours`,
-// `four`), so that the bits are the same.
+// Merging over the lanes of a tile, by way of workgroup memory.
 //
-// An entry is what a lane holds of a channel; those of all channels of a workgroup lie side by side,
-// SUMS of them from each invocation. Two barriers and no barrier in a loop. Lanes are a power of two
+//     level 1: four lanes each          shuffles in a subgroup, or a store and a barrier
+//     level 2: four of those each       barrier
+//     level 3: the rest, 16 at most     one invocation per channel, which writes `partial`
+//
+// Two barriers and none in a loop. The order is fixed, whoever merges the first fours
+// (parts/merge_fours.wgsl): f32 addition is not associative, and the bits are to be the same with
+// subgroups of any size and without. An entry is what a lane holds of a channel; the entries of all
+// channels of a workgroup lie side by side, SUMS of them from each lane. Lanes are a power of two
 // up to 256.
 
 #import merge_fours
@@ -48,7 +52,7 @@ fn four_if(is_there: bool, at: u32, stride: u32) -> vec4<f32> {
     return entry;
 }
 
-// Merges what the invocations hold and writes what comes of it.
+// Merges what the lanes hold and writes what comes of it.
 fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
     let channels = SUMS << params.tiles_per_workgroup_log2;
     let fours = max(params.lanes_per_tile / 4u, 1u);
@@ -69,8 +73,12 @@ fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
     workgroupBarrier();
     let channel = (walk.channel - walk.tile_slot) * SUMS;
     for (var task = invocation; task < channels; task += 256u) {
-        if (walk.tile - params.first_tile < params.tiles && channel + task < params.end_channel * SUMS) {
-            partial[walk.tile * params.channels + channel + task] = result(merged(task, channels, sixteens));
+        if (
+            walk.tile - params.first_tile < params.tiles
+            && channel + task < params.end_channel * SUMS
+        ) {
+            partial[walk.tile * params.channels + channel + task] =
+                result(merged(task, channels, sixteens));
         }
     }
 }

@@ -1,8 +1,8 @@
-// The first four lanes of a tile to merge: those whose numbers differ in the last two bits.
+// The first level of merging: the four lanes of a tile whose numbers differ in the last two bits.
 
 #if SUBGROUPS
-// In registers: they are neighbours of a subgroup, of whatever size. Only the first of them goes
-// on.
+// By subgroup shuffles, in registers: the four are neighbours of a subgroup, of whatever size. Only
+// the first of them goes on.
 fn hold_fours(own: array<vec4<f32>, SUMS>, walk: Walk, stride: u32, channels: u32) {
     let a = own[0];
     let b = subgroupShuffleXor(a, 1u);
@@ -17,8 +17,8 @@ fn four(at: u32, stride: u32) -> vec4<f32> {
     return entries[at];
 }
 #else
-// By way of workgroup memory: the lanes of a four lie `stride` from each other, so that neighbours
-// read next to each other.
+// By way of workgroup memory: the lanes of a four have the stride of all fours, so that
+// neighbouring invocations read neighbouring entries, without bank conflicts.
 fn hold_fours(own: array<vec4<f32>, SUMS>, walk: Walk, stride: u32, channels: u32) {
     hold(own, walk.lane % 4u * stride + walk.lane / 4u * channels + walk.tile_slot * SUMS);
 }

@@ -1,9 +1,10 @@
-// How statistics of lanes merge: they move to the count-weighted mean of all, formed relative to the
-// first of them.
+// How statistics of lanes merge: Chan's formula, for four entries or for all that are left.
 //
-// By d = m − new mean, Σ(x − m) becomes Σ(x − m) + n·d, and Σ(x − m)² becomes
-// Σ(x − m)² + d·(2Σ(x − m) + n·d). An entry is (m, Σ(x − m), Σ(x − m)², n), n below 0 where a value
-// is NaN or infinite.
+// Chan, Golub and LeVeque merge (n, mean, m2) of two sets; Welford's update is the case of a set of
+// one. Here all entries move to their count-weighted mean at once, formed relative to the first of
+// them. By d = m − new mean, Σ(x − m) becomes Σ(x − m) + n·d, and Σ(x − m)² becomes
+// Σ(x − m)² + d·(2Σ(x − m) + n·d): Σ(x − m), which is 0 in the textbook, carries what rounding took
+// from m. An entry is (m, Σ(x − m), Σ(x − m)², n), n below 0 where a value is NaN or infinite.
 
 #import settled
 #import merge
@@ -18,12 +19,23 @@ fn merged_four(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f
     let away = difference_vec4(means, vec4<f32>(mean));
     let shifts = counts * away;
     let sums = vec4<f32>(a.y, b.y, c.y, d.y);
-    let squares = sum_of_four(vec4<f32>(a.z, b.z, c.z, d.z)) + sum_of_four(away * (2.0 * sums + shifts));
+    let squares = sum_of_four(vec4<f32>(a.z, b.z, c.z, d.z))
+        + sum_of_four(away * (2.0 * sums + shifts));
     let not_finite = any(signed < vec4<f32>(0.0));
-    return vec4<f32>(mean, sum_of_four(sums + shifts), squares, select(values, -values, not_finite));
+    return vec4<f32>(
+        mean,
+        sum_of_four(sums + shifts),
+        squares,
+        select(values, -values, not_finite),
+    );
 }
 
-// Merges `count` entries from `first` on, `step` apart.
+//     m      = m₀ + Σ n·(mᵢ − m₀)/Σn
+//     S1, S2 = Σ (S1ᵢ + n·d), Σ S2ᵢ + Σ d·(2·S1ᵢ + n·d)      with d = mᵢ − m, four by four
+//
+// Merges `count` entries, 16 at most, from `first` on with a stride of `step`. One invocation per
+// channel runs it once per tile, without a barrier; neighbouring invocations read neighbouring
+// entries.
 fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
     let first_mean = entries[first].x;
     var offset = 0.0;
@@ -34,12 +46,12 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
         values += abs(entry.w);
     }
     let mean = settled_f32(first_mean + offset / max(values, 1.0));
-    // What moving adds to the squares is summed apart: where one value outweighs all others, it is
-    // many small terms, and each would be rounded to the last place of the large one.
+    // What moving adds to the squares has a sum of its own: where one value outweighs all others,
+    // it is many small terms, and each would be rounded to the last place of the large one.
     var sums = vec3<f32>(0.0);
     var not_finite = false;
     for (var i = 0u; i < count; i += 4u) {
-        // Four by four: the chain of roundings stays short.
+        // Four by four: a value passes few roundings.
         var four = vec3<f32>(0.0);
         for (var j = i; j < min(i + 4u, count); j++) {
             let entry = entries[first + j * step];

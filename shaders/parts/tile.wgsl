@@ -1,31 +1,33 @@
-// The walk over one tile of one channel, shared by the kernels that sum and those that write whole
-// tiles.
+// The walk of a lane through one tile of one channel.
 //
-// The values of a channel are numbered i = n·L + l over its N·L values. Value i of channel c of a
-// tensor lies at n·sample + c·channel + l·inner, with the tensor's strides: (C·L, L, 1) channels
-// first, (L·C, 1, C) channels last. A tile is `lanes_per_tile`·`values_per_lane` consecutive values, in runs of
-// 2^lanes_per_run_log2·`values_per_lane`: as many lanes go through a run side by side, so that neighbouring
-// invocations read neighbouring addresses, and an invocation stays near to where it was: its
-// addresses do not lie a power of two apart, which caches are bad at. A workgroup holds 256/lanes_per_tile
-// tiles side by side: the same tile of neighbouring channels, which lie next to each other in
-// memory where L is small or channels are last.
+// A channel has N·L values, numbered i = n·L + l. Value i of channel c of a tensor lies at n·sample
+// + c·channel + l·inner, with the tensor's strides: (C·L, L, 1) channels first, (L·C, 1, C)
+// channels last. A tile is lanes_per_tile·values_per_lane consecutive values of a channel. Kernels
+// of quads walk units of four values that lie next to each other: L counts quads of positions, or C
+// quads of channels, and addresses are those of quads.
 //
-// Kernels of quads walk units of four values that lie next to each other: then L is in quads of
-// positions, or C in quads of channels, and addresses are those of quads.
+//     walk = begin_walk(invocation, workgroup)     divides, once per invocation
+//     while is_inside(walk):
+//         use x[walk.x], grad_output[walk.g]
+//         step_walk(&walk)                         adds constants that the plan has computed
+//
+// No division per element: a step adds x_step, and x_wrap where the position passes the end of a
+// sample. grad_output has strides of its own, so it may be of the other layout.
 //
 // A tensor beyond one binding is walked window by window: some tiles of some channels, whose memory
-// is bound from a multiple of 256 elements on. `x_origin` and `g_origin` shift addresses to what is
+// is bound from a multiple of 256 elements on. x_origin and g_origin shift addresses to what is
 // bound, modulo 2³².
 
 #import params
 #import choose
+#import lanes
 
-// Where one invocation stands, and how it goes on.
+// Where one lane stands, and how it goes on.
 struct Walk {
     channel: u32,
     tile: u32,            // number of the tile, in the whole tensor
-    tile_slot: u32,          // tile within the workgroup
-    lane: u32,             // invocation within the tile
+    tile_slot: u32,       // tile within the workgroup
+    lane: u32,            // invocation within the tile
     count: u32,           // values of the tile; 0 past the last channel or tile
     at: u32,              // number of the current value within the tile
     end: u32,             // that after the lane's last value
@@ -34,37 +36,19 @@ struct Walk {
     g: u32,               // address of the current value in grad_output
 }
 
-// Lanes that go through a run, then tiles, then runs: the bits of an invocation's number from the
-// lowest on.
-fn invocation_of(lane: u32, tile_slot: u32) -> u32 {
-    let in_run = lane & ((1u << params.lanes_per_run_log2) - 1u);
-    let run = lane >> params.lanes_per_run_log2;
-    return (((run << params.tiles_per_workgroup_log2) | tile_slot) << params.lanes_per_run_log2) | in_run;
-}
-
-// Values of the tile before the first one of a lane.
-fn first_of_lane(lane: u32) -> u32 {
-    let in_run = lane & ((1u << params.lanes_per_run_log2) - 1u);
-    return (lane - in_run) * params.values_per_lane + in_run;
-}
-
-// Values of a tile of `count` that a lane has.
-fn values_of_lane(lane: u32, count: u32) -> u32 {
-    let first = first_of_lane(lane);
-    let left = (max(count, first) - first + (1u << params.lanes_per_run_log2) - 1u) >> params.lanes_per_run_log2;
-    return min(left, params.values_per_lane);
-}
-
 fn begin_walk(invocation: u32, workgroup: u32) -> Walk {
     var walk: Walk;
     let in_run = invocation & ((1u << params.lanes_per_run_log2) - 1u);
-    walk.tile_slot = (invocation >> params.lanes_per_run_log2) & ((1u << params.tiles_per_workgroup_log2) - 1u);
-    walk.lane = ((invocation >> (params.lanes_per_run_log2 + params.tiles_per_workgroup_log2)) << params.lanes_per_run_log2) | in_run;
-    // Divisions cost a software driver more than anything else here, so that remainders are made
+    walk.tile_slot = (invocation >> params.lanes_per_run_log2)
+        & ((1u << params.tiles_per_workgroup_log2) - 1u);
+    walk.lane = ((invocation >> (params.lanes_per_run_log2 + params.tiles_per_workgroup_log2))
+        << params.lanes_per_run_log2) | in_run;
+    // Divisions cost a software driver more than anything else here, so remainders are made
     // without.
     let tile = workgroup / params.blocks;
     let block = workgroup - tile * params.blocks;
-    walk.channel = params.first_channel + (block << params.tiles_per_workgroup_log2) + walk.tile_slot;
+    walk.channel = params.first_channel
+        + (block << params.tiles_per_workgroup_log2) + walk.tile_slot;
     walk.tile = params.first_tile + tile;
     let segment = tile / params.segment_tiles;
     let in_segment = tile - segment * params.segment_tiles;
@@ -78,25 +62,30 @@ fn begin_walk(invocation: u32, workgroup: u32) -> Walk {
     let is_last = in_segment + 1u == params.segment_tiles;
     let has_values = walk.channel < params.end_channel && tile < params.tiles;
     walk.count = choose(0u, choose(tile_values, params.last_values, is_last), has_values);
-    walk.end = min(walk.count, walk.at - in_run + (params.values_per_lane << params.lanes_per_run_log2));
+    walk.end = min(
+        walk.count,
+        walk.at - in_run + (params.values_per_lane << params.lanes_per_run_log2),
+    );
     return walk;
 }
 
-// The last tiles first, because the sums read them last. Past the last workgroup the number wraps
-// round to a tile without values.
+// The last tiles first, because the sums read them last, and a cache may still hold them. Past the
+// last workgroup the number wraps round to a tile without values.
 fn begin_walk_from_last(invocation: u32, workgroup: u32) -> Walk {
     return begin_walk(invocation, params.blocks * params.tiles - 1u - workgroup);
 }
 
 fn x_address(sample: u32, channel: u32, inner: u32) -> u32 {
-    return params.x_origin + sample * params.x_sample + channel * params.x_channel + inner * params.x_inner;
+    return params.x_origin
+        + sample * params.x_sample + channel * params.x_channel + inner * params.x_inner;
 }
 
 fn g_address(sample: u32, channel: u32, inner: u32) -> u32 {
-    return params.g_origin + sample * params.g_sample + channel * params.g_channel + inner * params.g_inner;
+    return params.g_origin
+        + sample * params.g_sample + channel * params.g_channel + inner * params.g_inner;
 }
 
-// Moves on to this invocation's next value.
+// Moves on to this lane's next value.
 fn step_walk(walk: ptr<function, Walk>) {
     (*walk).at += 1u << params.lanes_per_run_log2;
     let inner = (*walk).inner + params.step_inner;

@@ -1,4 +1,4 @@
-// Four numbers of an element as the entries of its channels.
+// Four sums of an element, each of its values, as the entries of its channels.
 
 #import element
 
@@ -12,7 +12,9 @@ fn entries_of(a: V, b: V, c: V, d: V) -> array<vec4<f32>, SUMS> {
     );
 #else
 #if QUADS
-    return array<vec4<f32>, SUMS>(vec4<f32>(sum_of_four(a), sum_of_four(b), sum_of_four(c), sum_of_four(d)));
+    return array<vec4<f32>, SUMS>(
+        vec4<f32>(sum_of_four(a), sum_of_four(b), sum_of_four(c), sum_of_four(d)),
+    );
 #else
     return array<vec4<f32>, SUMS>(vec4<f32>(a, b, c, d));
 #endif

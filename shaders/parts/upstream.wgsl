@@ -1,7 +1,8 @@
 // g = grad_output·(v > 0 ? 1 : slope): the gradient before the activation, which is also that of
 // the residual.
 //
-// Where v was above 0 a mask of forward says, or v is formed again as forward formed it.
+// A mask of forward says where the activation was active, or v is formed again as forward formed
+// it.
 
 #import activation
 #import affine
@@ -12,13 +13,13 @@
 
 @group(0) @binding(3) var<storage, read> mask: array<MaskWord>;   // as forward wrote it
 
-// The values of this invocation.
+// The values of this lane.
 var<private> own_mask: MaskWord;
 #else
 #import load(residual)
 #endif
 
-// Comes before the first element of an invocation.
+// Comes before the first element of a lane.
 fn begin_upstream(walk: Walk, invocation: u32) {
 #if MASK_BY_INVOCATION
     if (walk.count == 0u) {
@@ -27,14 +28,15 @@ fn begin_upstream(walk: Walk, invocation: u32) {
 #if QUADS
     own_mask = mask[mask_word_of(walk.tile, walk.channel, invocation)];
 #else
-    // A word holds values of LANES_PER_WORD lanes of this kernel, whose tiles and runs are as much
-    // smaller.
+    // A word holds the values of LANES_PER_WORD lanes of this kernel, whose tiles and runs are as
+    // much smaller than those of the kernel that wrote the mask.
     let segment = walk.tile / params.mask_segment_tiles;
     let in_segment = walk.tile % params.mask_segment_tiles;
     let tile = segment * params.mask_segment_words + in_segment / LANES_PER_WORD;
     let in_run = walk.lane & ((1u << params.lanes_per_run_log2) - 1u);
     // Runs from the beginning of the tile that the mask knows.
-    let run = ((in_segment % LANES_PER_WORD) * params.lanes_per_tile + walk.lane) >> params.lanes_per_run_log2;
+    let run = ((in_segment % LANES_PER_WORD) * params.lanes_per_tile + walk.lane)
+        >> params.lanes_per_run_log2;
     let lane = ((run / LANES_PER_WORD) << params.lanes_per_run_log2) | in_run;
     let bits = mask[mask_word_of(tile, walk.channel, invocation_of(lane, walk.tile_slot))];
     own_mask = bits >> ((run % LANES_PER_WORD) * params.values_per_lane);
@@ -54,7 +56,7 @@ fn was_active(x: V, address: u32, step: u32, affine: Affine) -> B {
 #endif
 }
 
-// Of the element x at an address, the invocation's `step`th.
+// Of the element x at an address, the lane's `step`th.
 fn upstream(x: V, address: u32, g_address: u32, step: u32, affine: Affine) -> V {
     let g = load_grad_output(g_address);
 #if ACTIVATION

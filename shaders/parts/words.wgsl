@@ -1,5 +1,5 @@
-// Writing 16-bit outputs of single values: an invocation owns whole words, two elements each, of
-// which a word may hold two channels.
+// Writing 16-bit outputs of single values: an invocation owns whole words of two values each, which
+// may be of two channels.
 
 #import params
 

@@ -22,8 +22,8 @@ struct Value {
     infinity: f32,
 }
 
-@group(0) @binding(1) var<storage, read> products: array<Product>;           // (256)
-@group(0) @binding(2) var<storage, read> values: array<Value>;           // (256)
+@group(0) @binding(1) var<storage, read> products: array<Product>;   // (256)
+@group(0) @binding(2) var<storage, read> values: array<Value>;       // (256)
 
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) invocation: u32) {
@@ -36,8 +36,10 @@ fn main(@builtin(local_invocation_index) invocation: u32) {
     let at = 7u * invocation;
     answer[at] = bitcast<u32>(product.a * product.b + product.c);
     answer[at + 1u] = bitcast<u32>(value.large - (value.large + value.small));
-    answer[at + 2u] = bitcast<u32>(settled_f32(other_product.a * other_product.b) + other_product.c);
-    answer[at + 3u] = bitcast<u32>(other_value.large - settled_f32(other_value.large + other_value.small));
+    answer[at + 2u] =
+        bitcast<u32>(settled_f32(other_product.a * other_product.b) + other_product.c);
+    answer[at + 3u] =
+        bitcast<u32>(other_value.large - settled_f32(other_value.large + other_value.small));
     answer[at + 4u] = bitcast<u32>(value.smallest * 0.5);
     answer[at + 5u] = bitcast<u32>(product.subnormal + product.subnormal);
     // Not settled: a compiler may take its NaN for impossible.

@@ -11,12 +11,22 @@
 fn main(@builtin(local_invocation_index) invocation: u32) {
     let affine = affine_of(invocation);
     let factor = affine.scale * affine.unit;
-    let coefficients = GradCoefficients(affine, params.mean_dy, params.projection, factor, affine.not_finite);
+    let coefficients = GradCoefficients(
+        affine,
+        params.mean_dy,
+        params.projection,
+        factor,
+        affine.not_finite,
+    );
     for (var i = 0u; i < params.values; i++) {
         let at = invocation * params.values + i;
         let x = values[at].x;
         let grad_output = values[at].grad_output;
-        let g = select(scaled_by_slope(grad_output), grad_output, is_active(value_of(x, at, affine)));
+        let g = select(
+            scaled_by_slope(grad_output),
+            grad_output,
+            is_active(value_of(x, at, affine)),
+        );
         answer[2u * at] = bitcast<u32>(g);
         answer[2u * at + 1u] = gradient_of(x, g, coefficients);
     }

@@ -11,4 +11,5 @@ struct ProbeParams {
 }
 
 @group(0) @binding(0) var<uniform> params: ProbeParams;
+// (256, words of an invocation)
 @group(0) @binding(5) var<storage, read_write> answer: array<u32>;

@@ -1,10 +1,11 @@
-// Asks whether a workgroup is cut into whole subgroups of one size, in which neighbours can be told
-// by number.
+// Asks whether a workgroup is cut into whole subgroups of one size, in which shuffles reach the
+// neighbours by number.
 //
 // Dispatch: 2 workgroups. Every invocation answers with its number, counted subgroup by subgroup as
 // the kernels that merge lanes count it, and with what the invocations at distance 1, 2 and 3 hold.
 
-@group(0) @binding(5) var<storage, read_write> answer: array<vec4<u32>>;   // (2 workgroups, 256 invocations, 4)
+// (2 workgroups, 256 invocations, 4)
+@group(0) @binding(5) var<storage, read_write> answer: array<vec4<u32>>;
 
 @compute @workgroup_size(256)
 fn main(

@@ -10,11 +10,11 @@ macro_rules! parts {
 }
 
 parts! {
-    "accumulated" "activation" "affine" "center" "centering" "choose" "choose_element" "combine"
-    "decode_f16" "element" "encode" "finite" "four"
-    "gradient" "input_gradient" "load" "mask_bits" "merge" "merge_fours" "merge_stats" "merge_sums"
-    "rank_weights" "reduce" "running" "settled" "settled_element" "store" "tile" "transpose"
-    "upstream" "words"
+    "accumulated" "activation" "affine" "center" "centering" "channel" "choose" "choose_element"
+    "combine" "decode_f16" "element" "encode" "finite" "four" "gradient" "input_gradient"
+    "lane_stats" "lanes" "load" "mask_bits" "merge" "merge_fours" "merge_stats" "merge_sums"
+    "rank_weights" "reduce" "running" "running_update" "settled" "settled_element" "store" "tile"
+    "transpose" "upstream" "words"
 }
 
 /// A file of `shaders/parts`.
