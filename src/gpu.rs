@@ -143,27 +143,22 @@ impl Gpu {
             quads: found.paths.quads,
             subgroups: found.paths.subgroups,
         };
-        let findings = found.findings;
-        // Buffers of their own: a kernel may not bind one range twice for writing, and some
-        // variants declare all buffers `read_write`.
-        let dummies = std::array::from_fn(|_| BufferSlice::dummy(&device));
-        let (pipelines, bindings, clock) =
-            (Pipelines::new(rewrite), Arc::default(), OnceLock::new());
-        let (scratch, staging) = (Arc::default(), Arc::default());
         let context = Context {
-            device,
             queue,
             name,
             caps,
-            findings,
-            pipelines,
-            bindings,
-            scratch,
-            staging,
+            findings: found.findings,
+            pipelines: Pipelines::new(rewrite),
+            bindings: Arc::default(),
+            scratch: Arc::default(),
+            staging: Arc::default(),
             poller,
             unheard: Unheard::default(),
-            dummies,
-            clock,
+            // Buffers of their own: a kernel may not bind one range twice for writing, and some
+            // variants declare all buffers `read_write`.
+            dummies: std::array::from_fn(|_| BufferSlice::dummy(&device)),
+            clock: OnceLock::new(),
+            device,
         };
         Self { context: Arc::new(context) }
     }

@@ -6,7 +6,7 @@ mod state;
 use crate::base::Base;
 use crate::config::{AffineGradient, BatchNormConfig, Mode, Momentum, Statistics};
 use crate::device::{Device, Kind};
-use crate::engine::resident::{self, Normalizer, RankWeights, Running};
+use crate::engine::resident::{self, Encoding, ForwardPass, Normalizer, RankWeights, Running};
 use crate::engine::{ForwardRank, Steps};
 use crate::error::{ArgumentError, BatchError, Error};
 use crate::gpu::Gpu;
@@ -161,20 +161,19 @@ impl BatchNorm {
         let statistics = config.statistics(mode);
         let mut checked = self.base.check_forward(&parts, statistics)?;
         let normalizer = self.normalizer(statistics, parts.untracked, &checked.shapes)?;
-        let encode = self.encoding(parts.encode.take())?;
-        let memory = encode.as_ref().map(|(_, memory)| *memory);
+        let encoding = self.encoding(parts.encode.take())?;
+        let memory = encoding.as_ref().map(|encoding| encoding.memory);
         let steps = Steps { sums: statistics != Statistics::Running, apply: true };
         let mut ranks = checked.ranks(&self.base, parts, steps, memory)?;
         let channels = config.num_features;
-        let how = (config.eps, normalizer);
-        let centers = resident::forward(
-            &self.gpu,
-            &mut ranks,
+        let pass = ForwardPass {
             channels,
-            how,
-            (&self.running, &self.rank_weights),
-            encode,
-        )?;
+            eps: config.eps,
+            normalizer,
+            running: &self.running,
+            rank_weights: &self.rank_weights,
+        };
+        let centers = resident::forward(&self.gpu, &mut ranks, pass, encoding)?;
         checked.call.masks = ForwardRank::masks(ranks);
         let mean_and_inv_std = centers.mean_and_inv_std(self.device(), &self.gpu, channels);
         let saved = Saved::of_device(checked.call, OnDevice { centers, mean_and_inv_std });
@@ -190,8 +189,8 @@ impl BatchNorm {
         let centers = saved.on_device()?;
         let steps = Steps { sums: true, apply: true };
         let mut checked = self.base.check_backward(saved.call(), &parts, steps)?;
-        let encode = self.encoding(parts.encode.take())?;
-        if encode.is_some() {
+        let encoding = self.encoding(parts.encode.take())?;
+        if encoding.is_some() {
             saved.retain();
         }
         let accumulate = parts.accumulate;
@@ -210,16 +209,16 @@ impl BatchNorm {
             config.num_features,
             centers,
             parameters,
-            encode,
+            encoding,
         )?;
         checked.made.into_output(None)
     }
 
     /// The application's encoder and the memory of its workspace.
-    fn encoding<'e>(&self, encode: Encode<'e>) -> Result<resident::Encode<'e>, Error> {
+    fn encoding<'e>(&self, encode: Encode<'e>) -> Result<Option<Encoding<'e>>, Error> {
         let Some((encoder, workspace)) = encode else { return Ok(None) };
         let workspace: &'e Workspace = workspace;
-        Ok(Some((encoder, workspace.memory(self.device())?)))
+        Ok(Some(Encoding { encoder, memory: workspace.memory(self.device())? }))
     }
 
     /// What a call does with its statistics.

@@ -60,7 +60,8 @@ fn words_of(question: Question, answers: &[(Question, Answer)]) -> Result<&[u32]
         Some((_, Err(message))) => return Err(no_answer(message.clone())),
         None => return Err(no_answer("it was not asked".to_owned())),
     };
-    let (found, expected) = (words.len(), question.answer_words());
+    let found = words.len();
+    let expected = question.answer_words();
     if found != expected {
         return Err(no_answer(format!("{found} words, expected {expected}")));
     }

@@ -63,15 +63,9 @@ impl Base {
         let steps = Steps { sums: true, apply: false };
         let ranks = x.into_iter().zip(shapes).enumerate();
         let rank = |(rank, (x, shape))| {
-            ForwardRank::new(
-                (self.device(rank), None),
-                (Some(x), shape),
-                None,
-                self.engine_layer(rank),
-                None,
-                false,
-                steps,
-            )
+            let mut planned = ForwardRank::new(Some(x), shape, self.engine_layer(rank));
+            planned.plan(self.device(rank), None, false, steps)?;
+            Ok(planned)
         };
         ranks.map(rank).collect()
     }
@@ -113,17 +107,13 @@ impl CheckedForward {
         for (rank, ((x, y), shape)) in
             x.into_iter().zip(y).zip(std::mem::take(&mut self.shapes)).enumerate()
         {
-            let residual = residual.next();
-            let layer = base.engine_layer(rank);
-            ranks.push(ForwardRank::new(
-                (base.device(rank), memory),
-                (x, shape),
-                residual,
-                layer,
-                Some(y),
-                self.keeps_mask,
-                steps,
-            )?);
+            let mut planned = ForwardRank {
+                residual: residual.next(),
+                y: Some(y),
+                ..ForwardRank::new(x, shape, base.engine_layer(rank))
+            };
+            planned.plan(base.device(rank), memory, self.keeps_mask, steps)?;
+            ranks.push(planned);
         }
         Ok(ranks)
     }

@@ -58,13 +58,16 @@ pub(super) fn statistics(
     let mut wanted = Vec::with_capacity(ranks.len());
     for rank in ranks {
         let plan = rank.sums.take();
-        let job = plan.map(|plan| Job::new(plan, Slices::statistics(gpu, rank), Vec::new()));
-        wanted.push((job, rank.shape.channels(), rank.shape.values_per_channel(), rank.layer.eps));
+        wanted.push(RankStatistics {
+            job: plan.map(|plan| Job::new(plan, Slices::statistics(gpu, rank), Vec::new())),
+            channels: rank.shape.channels(),
+            count: rank.shape.values_per_channel(),
+            eps: rank.layer.eps,
+        });
     }
-    let jobs: Vec<&Job> = wanted.iter().filter_map(|(job, ..)| job.as_ref()).collect();
+    let jobs: Vec<&Job> = wanted.iter().filter_map(|rank| rank.job.as_ref()).collect();
     if jobs.is_empty() {
-        let empty =
-            wanted.into_iter().map(|(_, channels, ..)| vec![Moments::EMPTY; channels]).collect();
+        let empty = wanted.into_iter().map(|rank| vec![Moments::EMPTY; rank.channels]).collect();
         return Ok(ready(Ok(empty)).boxed());
     }
     let taker = Taker { gpu: gpu.clone(), deadline, phase: "local statistics" };
@@ -72,18 +75,27 @@ pub(super) fn statistics(
     Ok(async move {
         let mut sums = sums.await?.into_iter();
         let mut statistics = Vec::with_capacity(wanted.len());
-        for (job, channels, count, eps) in wanted {
-            statistics.push(match job {
-                Some(job) => {
-                    range::statistics(sums.next().unwrap_or_default(), count, eps, &taker, &job)
-                        .await?
-                }
-                None => vec![Moments::EMPTY; channels],
-            });
+        for RankStatistics { job, channels, count, eps } in wanted {
+            let Some(job) = job else {
+                statistics.push(vec![Moments::EMPTY; channels]);
+                continue;
+            };
+            let own = sums.next().unwrap_or_default();
+            statistics.push(range::statistics(own, count, eps, &taker, &job).await?);
         }
         Ok(statistics)
     }
     .boxed())
+}
+
+/// The local statistics of one rank, to be taken.
+struct RankStatistics {
+    /// `None` for a rank without values.
+    job: Option<Job>,
+    channels: usize,
+    /// Values per channel.
+    count: u64,
+    eps: f64,
 }
 
 pub(super) fn gradient_sums(
@@ -93,20 +105,24 @@ pub(super) fn gradient_sums(
 ) -> Result<Pending<Vec<Vec<GradientSums>>>, Error> {
     let mut wanted = Vec::with_capacity(ranks.len());
     for (rank, normalization) in ranks {
-        let job = rank.sums.take().map(|plan| {
-            let centering = normalization.centering();
-            // Σ g·(x − pivot) counts in the units of x and of the rest.
-            let units: Vec<f64> = centering.iter().map(|center| center.unit.into()).collect();
-            let channels: Vec<(f64, f64)> = units.into_iter().zip(normalization.rest()).collect();
-            (Job::new(plan, Slices::gradient_sums(gpu, rank), centering), channels)
-        });
-        wanted.push((job, rank.shape.channels()));
+        let channels = rank.shape.channels();
+        let Some(plan) = rank.sums.take() else {
+            wanted.push(RankGradientSums { job: None, channels, pivots: Vec::new() });
+            continue;
+        };
+        let centering = normalization.centering();
+        let pivots = centering
+            .iter()
+            .zip(normalization.rest())
+            .map(|(center, rest)| Pivot { unit: center.unit.into(), rest })
+            .collect();
+        let job = Some(Job::new(plan, Slices::gradient_sums(gpu, rank), centering));
+        wanted.push(RankGradientSums { job, channels, pivots });
     }
-    let jobs: Vec<&Job> =
-        wanted.iter().filter_map(|(job, _)| job.as_ref()).map(|(job, _)| job).collect();
+    let jobs: Vec<&Job> = wanted.iter().filter_map(|rank| rank.job.as_ref()).collect();
     if jobs.is_empty() {
         let empty =
-            wanted.into_iter().map(|(_, channels)| vec![GradientSums::EMPTY; channels]).collect();
+            wanted.into_iter().map(|rank| vec![GradientSums::EMPTY; rank.channels]).collect();
         return Ok(ready(Ok(empty)).boxed());
     }
     let taker = Taker { gpu: gpu.clone(), deadline, phase: "local gradient sums" };
@@ -114,29 +130,47 @@ pub(super) fn gradient_sums(
     Ok(async move {
         let mut sums = sums.await?.into_iter();
         let mut of_ranks = Vec::with_capacity(wanted.len());
-        for (job, channels) in wanted {
-            of_ranks.push(match job {
-                Some((job, channels)) => {
-                    let sums =
-                        range::gradient_sums(sums.next().unwrap_or_default(), &taker, &job).await?;
-                    sums.into_iter().zip(channels).map(about_mean).collect()
-                }
-                None => vec![GradientSums::EMPTY; channels],
-            });
+        for RankGradientSums { job, channels, pivots } in wanted {
+            let Some(job) = job else {
+                of_ranks.push(vec![GradientSums::EMPTY; channels]);
+                continue;
+            };
+            let own = sums.next().unwrap_or_default();
+            let own = range::gradient_sums(own, &taker, &job).await?;
+            of_ranks
+                .push(own.into_iter().zip(pivots).map(|(sums, at)| at.about_mean(sums)).collect());
         }
         Ok(of_ranks)
     }
     .boxed())
 }
 
-/// [Σg, Σ g·(x − pivot), flag of g, flag of x] of a channel with its unit and its rest, about its
-/// mean.
-fn about_mean(
-    ([sum_dy, sum_dy_x, g_flag, x_flag], (unit, rest)): ([f64; 4], (f64, f64)),
-) -> GradientSums {
-    // Each flag makes NaN what its values enter, whatever the driver made of them.
-    let nan_if = |flag: f64| if flag != 0.0 { f64::NAN } else { 0.0 };
-    GradientSums::from_pivot(sum_dy + nan_if(g_flag), (sum_dy_x + nan_if(x_flag)) / unit, rest)
+/// The local gradient sums of one rank, to be taken.
+struct RankGradientSums {
+    /// `None` for a rank without values.
+    job: Option<Job>,
+    channels: usize,
+    /// By channel.
+    pivots: Vec<Pivot>,
+}
+
+/// About what a kernel sums the gradients of a channel.
+struct Pivot {
+    /// In which x and the rest count.
+    unit: f64,
+    /// The mean less the pivot.
+    rest: f64,
+}
+
+impl Pivot {
+    /// [Σg, Σ g·(x − pivot), flag of g, flag of x] about the mean.
+    fn about_mean(&self, [sum_dy, sum_dy_x, g_flag, x_flag]: [f64; 4]) -> GradientSums {
+        // Each flag makes NaN what its values enter, whatever the driver made of them.
+        let nan_if = |flag: f64| if flag != 0.0 { f64::NAN } else { 0.0 };
+        let sum_dy = sum_dy + nan_if(g_flag);
+        let sum_dy_x = (sum_dy_x + nan_if(x_flag)) / self.unit;
+        GradientSums::from_pivot(sum_dy, sum_dy_x, self.rest)
+    }
 }
 
 pub(super) fn normalize(
@@ -149,11 +183,12 @@ pub(super) fn normalize(
         let Some(plan) = rank.apply.take() else { continue };
         ready.push((plan, Upload::new(gpu, centering)?, &*rank));
     }
-    Ok(write(
-        gpu,
-        "normalize",
-        ready.iter().map(|(plan, upload, rank)| (plan, upload, Slices::forward(gpu, rank))),
-    ))
+    let outputs = ready.iter().map(|(plan, upload, rank)| Written {
+        plan,
+        upload,
+        slices: Slices::forward(gpu, rank),
+    });
+    Ok(write(gpu, "normalize", outputs))
 }
 
 pub(super) fn input_gradients(
@@ -167,10 +202,12 @@ pub(super) fn input_gradients(
         let Some(plan) = rank.apply.take() else { continue };
         ready.push((plan, Upload::new(gpu, centering)?, unwanted(gpu, rank, None)?, &*rank));
     }
-    let parts = ready.iter().map(|(plan, upload, unwanted, rank)| {
-        (plan, upload, Slices::backward(gpu, rank).with_unwanted(unwanted.as_deref()))
+    let gradients = ready.iter().map(|(plan, upload, unwanted, rank)| Written {
+        plan,
+        upload,
+        slices: Slices::backward(gpu, rank).with_unwanted(unwanted.as_deref()),
     });
-    Ok(write(gpu, "gradient of the input", parts))
+    Ok(write(gpu, "gradient of the input", gradients))
 }
 
 /// Memory for a gradient of x that nobody wants: one kernel writes it and that of the residual.
@@ -190,17 +227,25 @@ pub(super) fn note_write(tensor: &mut Option<&mut crate::tensor::Tensor>) {
     }
 }
 
+/// The activations of one rank that are written.
+struct Written<'a> {
+    plan: &'a ApplyPlan,
+    /// The coefficients of every channel.
+    upload: &'a Upload<'a>,
+    slices: Slices<'a>,
+}
+
 /// Submits kernels that write activations, if there are any.
 fn write<'a>(
     gpu: &Gpu,
     phase: &'static str,
-    parts: impl ExactSizeIterator<Item = (&'a ApplyPlan, &'a Upload<'a>, Slices<'a>)>,
+    ranks: impl ExactSizeIterator<Item = Written<'a>>,
 ) -> Pending<()> {
-    if parts.len() == 0 {
+    if ranks.len() == 0 {
         return ready(Ok(())).boxed();
     }
     gpu.submit(phase, |recorder| {
-        for (plan, upload, slices) in parts {
+        for Written { plan, upload, slices } in ranks {
             upload.send(recorder);
             let slices = slices.with_centering(&upload.lease);
             plan.dispatches

@@ -33,7 +33,8 @@ macro_rules! with_both {
             }
             // The checks of the layer exclude it.
             (found, other) => {
-                let (argument, expected) = ("x".to_owned(), other.to_string());
+                let argument = "x".to_owned();
+                let expected = other.to_string();
                 Err(Error::from(ArgumentError::DType { argument, found, expected }))
             }
         }
@@ -91,8 +92,12 @@ fn upstream<'a, X: Element>(
     residual: Option<&'a Tensor>,
     mask: Option<&'a Mask>,
 ) -> host::Upstream<'a, X> {
-    let (residual, mask) = (residual.map(values), mask.and_then(Mask::words));
-    host::Upstream { x: values(x), shape, residual, mask }
+    host::Upstream {
+        x: values(x),
+        shape,
+        residual: residual.map(values),
+        mask: mask.and_then(Mask::words),
+    }
 }
 
 pub(super) fn statistics(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<Moments> {
@@ -106,7 +111,8 @@ pub(super) fn normalize(
     threads: &Threads,
 ) -> Result<(), Error> {
     let Some(y) = rank.y.as_deref().map(Tensor::dtype) else { return Ok(()) };
-    with_both!(rank.x.map_or(y, Tensor::dtype), y, X, Y => host::normalize(forward::<X, Y>(rank), centering, threads))
+    let x = rank.x.map_or(y, Tensor::dtype);
+    with_both!(x, y, X, Y => host::normalize(forward::<X, Y>(rank), centering, threads))
 }
 
 pub(super) fn gradient_sums(

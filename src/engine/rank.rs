@@ -24,8 +24,12 @@ pub(crate) struct Layer<'a> {
 
 /// A layer and the mask of a call, as plans need them.
 pub(super) fn layer_flags(layer: Layer<'_>, mask: Option<MaskOrder>) -> LayerFlags {
-    let (weight, bias) = (layer.weight.is_some(), layer.bias.is_some());
-    LayerFlags { weight, bias, epilogue: layer.epilogue, mask }
+    LayerFlags {
+        weight: layer.weight.is_some(),
+        bias: layer.bias.is_some(),
+        epilogue: layer.epilogue,
+        mask,
+    }
 }
 
 /// Which steps of a pass are to be planned: those before the exchange, and those after it.
@@ -52,39 +56,40 @@ pub(crate) struct ForwardRank<'a> {
 }
 
 impl<'a> ForwardRank<'a> {
-    /// Makes the plans of a rank on the layer's device, and a mask where one is kept: nothing that
-    /// follows can find a limit exceeded.
+    /// A rank of which the statistics are wanted; without plans.
+    pub fn new(x: Option<&'a Tensor>, shape: Shape, layer: Layer<'a>) -> Self {
+        Self { x, shape, residual: None, layer, y: None, mask: None, sums: None, apply: None }
+    }
+
+    /// Makes the plans of a rank on the layer's device, and a mask of memory of the pool where one
+    /// is kept; its other fields are set. Nothing that follows can find a limit exceeded.
     ///
     /// # Errors
     /// [`LimitError`](crate::error::LimitError) for what the device cannot bind or dispatch.
-    pub fn new(
-        (device, pool): (&Device, Option<&Pool>),
-        (x, shape): (Option<&'a Tensor>, Shape),
-        residual: Option<&'a Tensor>,
-        layer: Layer<'a>,
-        y: Option<&'a mut Tensor>,
+    pub fn plan(
+        &mut self,
+        device: &Device,
+        pool: Option<&Pool>,
         keeps_mask: bool,
         steps: Steps,
-    ) -> Result<Self, Error> {
-        let mut rank = Self { x, shape, residual, layer, y, mask: None, sums: None, apply: None };
-        let Some(y_dtype) = rank.y.as_deref().or(x).map(Tensor::dtype) else { return Ok(rank) };
+    ) -> Result<(), Error> {
+        let Some(y) = self.y.as_deref().or(self.x).map(Tensor::dtype) else { return Ok(()) };
         let Kind::Gpu(gpu) = device.kind() else {
-            rank.mask = keeps_mask.then(|| Mask::on_host(&rank.shape));
-            return Ok(rank);
+            self.mask = keeps_mask.then(|| Mask::on_host(&self.shape));
+            return Ok(());
         };
-        let activation = Activation { shape: &rank.shape, dtype: x.map_or(y_dtype, Tensor::dtype) };
-        let order =
-            if keeps_mask { ApplyPlan::mask_order(activation, y_dtype, gpu.caps()) } else { None };
+        let caps = gpu.caps();
+        let x = Activation { shape: &self.shape, dtype: self.x.map_or(y, Tensor::dtype) };
+        let order = if keeps_mask { ApplyPlan::mask_order(x, y, caps) } else { None };
         if steps.sums {
-            rank.sums = SumsPlan::statistics(activation, gpu.caps())?.map(Box::new);
+            self.sums = SumsPlan::statistics(x, caps)?.map(Box::new);
         }
-        if steps.apply && rank.y.is_some() {
-            let flags = layer_flags(layer, order);
-            rank.apply = ApplyPlan::normalize(activation, y_dtype, gpu.caps(), flags, x.is_none())?;
-            rank.mask =
-                order.map(|order| Mask::on_gpu(gpu, activation, order, pool)).transpose()?;
+        if steps.apply && self.y.is_some() {
+            let flags = layer_flags(self.layer, order);
+            self.apply = ApplyPlan::normalize(x, y, caps, flags, self.x.is_none())?;
+            self.mask = order.map(|order| Mask::on_gpu(gpu, x, order, pool)).transpose()?;
         }
-        Ok(rank)
+        Ok(())
     }
 
     /// The masks of ranks that have any.

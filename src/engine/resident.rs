@@ -10,7 +10,7 @@ mod rank_weights;
 mod running;
 
 pub(crate) use backward::backward;
-pub(crate) use forward::{Normalizer, forward};
+pub(crate) use forward::{ForwardPass, Normalizer, forward};
 pub(crate) use rank_weights::RankWeights;
 pub(crate) use running::Running;
 
@@ -95,9 +95,13 @@ impl Centers {
     }
 }
 
-/// Where a pass goes: to the queue, or into the application's encoder, with the memory that such
-/// passes use.
-pub(crate) type Encode<'a> = Option<(&'a mut wgpu::CommandEncoder, &'a Memory)>;
+/// Where a pass goes that is recorded and not submitted.
+pub(crate) struct Encoding<'a> {
+    /// The application's.
+    pub encoder: &'a mut wgpu::CommandEncoder,
+    /// What such passes use.
+    pub memory: &'a Memory,
+}
 
 /// Sums over one rank, on their way to where those of all ranks lie.
 struct Sums {
@@ -133,11 +137,11 @@ impl Sums {
 fn send(
     gpu: &Gpu,
     phase: &'static str,
-    encode: Encode<'_>,
+    encoding: Option<Encoding<'_>>,
     record: impl FnOnce(&mut Recorder<'_>),
 ) -> Result<(), Error> {
-    match encode {
-        Some((encoder, _)) => gpu.encode(phase, encoder, record),
+    match encoding {
+        Some(Encoding { encoder, .. }) => gpu.encode(phase, encoder, record),
         None => gpu.submit_now(phase, record),
     }
 }

@@ -226,8 +226,8 @@ impl Gpu {
             return Err(ArgumentError::SliceSize { offset_bytes, size_bytes, buffer_bytes });
         }
         if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-            let (found, expected) =
-                (format!("{:?}", buffer.usage()), format!("{:?}", wgpu::BufferUsages::STORAGE));
+            let found = format!("{:?}", buffer.usage());
+            let expected = format!("{:?}", wgpu::BufferUsages::STORAGE);
             return Err(ArgumentError::Usage { found, expected });
         }
         Ok(BufferSlice { is_shared: true, ..BufferSlice::new(buffer, offset_bytes, size_bytes) })

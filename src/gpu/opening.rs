@@ -79,8 +79,12 @@ fn check_limits(name: &str, limits: &wgpu::Limits) -> Result<(), LimitError> {
     ];
     for (limit, found, expected) in needed {
         if found < expected {
-            let (found, expected) = (u64::from(found), u64::from(expected));
-            return Err(LimitError::Device { device: name.to_owned(), limit, found, expected });
+            return Err(LimitError::Device {
+                device: name.to_owned(),
+                limit,
+                found: found.into(),
+                expected: expected.into(),
+            });
         }
     }
     Ok(())

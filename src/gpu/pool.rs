@@ -145,7 +145,8 @@ impl Lease {
     }
 
     /// Keeps it from other calls for good: an encoder of the application reads it, and nobody knows
-    /// when. One of a [`Memory`] is recycled all the same, since its user submits encoders in order.
+    /// when. One of a [`Memory`] is recycled all the same, since its user submits encoders in
+    /// order.
     pub fn retain(&self) {
         if !self.pool.keeps_all {
             self.set_recycled(false);

@@ -38,7 +38,10 @@ impl Scope {
     /// awaited in a browser.
     pub fn close(self) -> impl Future<Output = Result<(), Error>> + use<> {
         let Self { device, phase, validation, memory, internal } = self;
-        let (internal, memory, validation) = (internal.pop(), memory.pop(), validation.pop());
+        // Scopes are popped in the reverse order of their pushes.
+        let internal = internal.pop();
+        let memory = memory.pop();
+        let validation = validation.pop();
         async move {
             let out_of_memory = memory.await;
             let refused = match validation.await {

@@ -44,7 +44,8 @@ impl Recorder<'_> {
         let key = Key::new(dispatch.variant, bytemuck::bytes_of(&dispatch.params), &slices);
         let Bound { pipeline, group } =
             gpu.context.bindings.get(key, &slices, |key| gpu.bind(key, &slices));
-        let (label, encoder) = (self.label, &mut *self.encoder);
+        let label = self.label;
+        let encoder = &mut *self.encoder;
         let pass = self.pass.get_or_insert_with(|| {
             let timestamp_writes = gpu.context.clock.get().and_then(Clock::next_pass);
             let descriptor = wgpu::ComputePassDescriptor { label: Some(label), timestamp_writes };
@@ -185,7 +186,8 @@ impl Gpu {
     /// What a scope has caught. Nothing that was made before an error is used again: it may be
     /// invalid.
     fn caught(&self, scope: Scope) -> impl Future<Output = Result<(), Error>> + use<> {
-        let (caught, bindings) = (scope.close(), self.context.bindings.clone());
+        let caught = scope.close();
+        let bindings = self.context.bindings.clone();
         async move { caught.await.inspect_err(|_| bindings.clear()) }
     }
 

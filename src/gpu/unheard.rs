@@ -106,8 +106,8 @@ mod tests {
     use crate::error::GpuError;
 
     fn refused(message: &str) -> Error {
-        let (device, message) = ("page".to_owned(), message.to_owned());
-        GpuError::Refused { device, phase: "forward", message }.into()
+        let device = "page".to_owned();
+        GpuError::Refused { device, phase: "forward", message: message.to_owned() }.into()
     }
 
     /// A scope that answers when its sender does.

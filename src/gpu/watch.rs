@@ -103,7 +103,8 @@ mod tests {
         let buffer = device.create_buffer(&descriptor);
         let gpu = Gpu::new(device, queue, FastPaths::default()).expect("a device");
         let slice = |offset: u64| gpu.wrap(buffer.clone(), offset, 256).expect("a slice");
-        let (first, second) = (gpu.watch(&slice(0)), gpu.watch(&slice(256)));
+        let first = gpu.watch(&slice(0));
+        let second = gpu.watch(&slice(256));
         gpu.notify_written(&slice(512));
         assert!(!first.is_written() && !second.is_written());
         gpu.notify_written(&slice(256));

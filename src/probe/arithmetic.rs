@@ -30,7 +30,8 @@ pub(super) fn inputs() -> [Vec<u32>; 2] {
     /// Twice it is subnormal as well.
     const SUBNORMAL: f32 = f32::MIN_POSITIVE / 8.0;
     let mut draw = Draw::new();
-    let (mut products, mut values) = (Vec::new(), Vec::new());
+    let mut products = Vec::new();
+    let mut values = Vec::new();
     for _ in 0..CHANNELS {
         let [a, b] = product_that_rounds_down(&mut draw);
         products.extend([a, b, -(a * b), SUBNORMAL].map(f32::to_bits));

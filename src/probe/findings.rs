@@ -39,7 +39,8 @@ pub enum Defect {
     },
     /// Subgroups vary in size, or are too small. They are not used.
     #[error(
-        "subgroups have {smallest} to {largest} invocations, expected one size of 4 at least: they are not used"
+        "subgroups have {smallest} to {largest} invocations, expected one size of 4 at least: they \
+         are not used"
     )]
     SubgroupSizes {
         /// The smallest size that an invocation read.
@@ -50,8 +51,8 @@ pub enum Defect {
     /// Numbers counted subgroup by subgroup do not name every invocation of a workgroup once.
     /// Subgroups are not used.
     #[error(
-        "no invocation of workgroup {workgroup} is number {missing} by subgroup · size + place, expected one for each of 0 \
-         to 255: subgroups are not used"
+        "no invocation of workgroup {workgroup} is number {missing} by subgroup_id · subgroup_size \
+         + subgroup_invocation_id, expected one for each of 0 to 255: subgroups are not used"
     )]
     SubgroupNumbers {
         /// The workgroup.
@@ -62,8 +63,8 @@ pub enum Defect {
     /// An exchange within a subgroup brings what another invocation than the neighbour holds.
     /// Subgroups are not used.
     #[error(
-        "invocation {number} gets the values of {found:?} from distance {distance}, expected those of {expected}: \
-         subgroups are not used"
+        "invocation {number} gets the values of {found:?} from distance {distance}, expected those \
+         of {expected}: subgroups are not used"
     )]
     SubgroupNeighbours {
         /// Number of the invocation.
@@ -77,7 +78,8 @@ pub enum Defect {
     },
     /// The device's own loads change an f16. They are not used.
     #[error(
-        "f16 {half:#06x} is read as f32 {found:#010x}, expected {expected:#010x}: native loads are not used"
+        "f16 {half:#06x} is read as f32 {found:#010x}, expected {expected:#010x}: native loads are \
+         not used"
     )]
     Half {
         /// Bits of the f16.
@@ -89,7 +91,8 @@ pub enum Defect {
     },
     /// A value that is clearly above 0, or below, was treated as one of the other sign.
     #[error(
-        "value {index} is {expected}, but forward makes it {forward} and backward's gradient of it is {backward}"
+        "value {index} is {expected}, but forward makes it {forward} and backward's gradient of it \
+         is {backward}"
     )]
     Activation {
         /// Number of the value.
@@ -103,8 +106,8 @@ pub enum Defect {
     },
     /// Forward and backward disagree about the sign of what enters the activation.
     #[error(
-        "{differing} of {values} values next to 0 are active in forward and not in backward, or the \
-         reverse: keep a mask of the activation (BatchNormConfig::with_activation_mask)"
+        "{differing} of {values} values next to 0 are active in forward and not in backward, or \
+         the reverse: keep a mask of the activation (BatchNormConfig::with_activation_mask)"
     )]
     Signs {
         /// Values on which they disagree.

@@ -24,7 +24,8 @@ pub(super) fn words() -> Vec<u32> {
 }
 
 /// Whether every value was read as the portable decoding reads it. A NaN may be any NaN: devices
-/// make them quiet or give them a payload of their own, and kernels recognize NaN by the exponent alone.
+/// make them quiet or give them a payload of their own, and kernels recognize NaN by the exponent
+/// alone.
 pub(super) fn check(answer: &[u32]) -> Result<(), Defect> {
     for (half, loads) in values().zip(answer.chunks_exact(2)) {
         let expected = f16::from_bits(half).to_f32();

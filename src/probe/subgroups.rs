@@ -56,7 +56,8 @@ fn check_neighbours(words: &[u32]) -> Result<(), Defect> {
     for (exchanged, distance) in words[4..].chunks_exact(4).zip(1..) {
         let whose =
             |component: usize| exchanged[component].wrapping_sub(COMPONENT_STEP * component as u32);
-        let (found, expected) = (std::array::from_fn(whose), number ^ distance);
+        let found = std::array::from_fn(whose);
+        let expected = number ^ distance;
         if found != [expected; 4] {
             return Err(Defect::SubgroupNeighbours { number, distance, found, expected });
         }

@@ -1,131 +1,9 @@
 //! Answers of drivers that are sound, and of drivers that are not in one way each.
 
-use half::f16;
+mod driver;
 
-use super::subgroups::WORKGROUPS;
 use super::*;
-
-/// A device that follows the source of the kernels, but for what is set.
-#[derive(Clone, Copy, Default)]
-struct Driver {
-    subgroup_size: Option<u32>,
-    contracts: bool,
-    /// By pass: forward, backward.
-    contracts_settled: [bool; 2],
-    reassociates: bool,
-    flushes: bool,
-    misses_nan: bool,
-    flushes_f16: bool,
-    loses_payload: bool,
-}
-
-impl Driver {
-    fn answers(&self) -> Vec<(Question, Answer)> {
-        Question::ALL.into_iter().map(|question| (question, Ok(self.answer(question)))).collect()
-    }
-
-    fn answer(&self, question: Question) -> Vec<u32> {
-        match question {
-            Question::Subgroups => subgroups(self.subgroup_size.unwrap_or(8), |lane| lane),
-            Question::NativeF16 => self.halves(),
-            Question::Forward => {
-                self.each_value(|_, v| vec![if v > 0.0 { v } else { 0.25 * v }], 0)
-            }
-            Question::Backward => {
-                self.each_value(|g, v| vec![if v > 0.0 { g } else { 0.25 * g }, 0.0], 1)
-            }
-            Question::Arithmetic => self.arithmetic(),
-        }
-    }
-
-    fn halves(&self) -> Vec<u32> {
-        let read = |half: u32| {
-            let half = f16::from_bits(half as u16);
-            let is_subnormal = half != f16::ZERO && half.is_finite() && !half.is_normal();
-            if self.flushes_f16 && is_subnormal {
-                return 0;
-            }
-            if self.loses_payload && half.is_nan() {
-                return 0x7fff_ffff;
-            }
-            half.to_f32().to_bits()
-        };
-        let [words, ..] = Question::NativeF16.inputs();
-        words
-            .iter()
-            .flat_map(|word| [word & 0xffff, word >> 16])
-            .flat_map(|half| [read(half); 2])
-            .collect()
-    }
-
-    fn each_value(&self, write: impl Fn(f32, f32) -> Vec<f32>, pass: usize) -> Vec<u32> {
-        let [centering, values, weight, bias] = Question::Forward.inputs().map(floats);
-        let mut answer = Vec::new();
-        for (channel, values) in values.chunks_exact(12).enumerate() {
-            let [pivot, rest, inv_std, unit] =
-                [0, 1, 2, 3].map(|index| centering[4 * channel + index]);
-            let scale = inv_std * weight[channel];
-            let shift = -rest * scale + bias[channel];
-            for value in values.chunks_exact(3) {
-                let from_pivot = value[0] * unit - pivot;
-                let affine = match self.contracts_settled[pass] {
-                    true => from_pivot.mul_add(scale, shift),
-                    false => from_pivot * scale + shift,
-                };
-                answer.extend(write(value[2], affine + value[1]).into_iter().map(f32::to_bits));
-            }
-        }
-        answer
-    }
-
-    fn arithmetic(&self) -> Vec<u32> {
-        let [products, values, ..] = Question::Arithmetic.inputs().map(floats);
-        let flushed = |value: f32| if self.flushes { 0.0 } else { value };
-        let words =
-            products.chunks_exact(4).zip(values.chunks_exact(4)).flat_map(|(product, value)| {
-                let contracted = |is: bool| {
-                    if is {
-                        product[0].mul_add(product[1], product[2])
-                    } else {
-                        product[0] * product[1] + product[2]
-                    }
-                };
-                let regrouped =
-                    if self.reassociates { -value[1] } else { value[0] - (value[0] + value[1]) };
-                let floats = [
-                    contracted(self.contracts),
-                    regrouped,
-                    contracted(self.contracts_settled[0]),
-                    0.0,
-                ];
-                let small = [flushed(value[2] * 0.5), flushed(product[3] + product[3])];
-                let mut words: Vec<u32> =
-                    floats.into_iter().chain(small).map(f32::to_bits).collect();
-                words.push(u32::from(!self.misses_nan));
-                words
-            });
-        words.collect()
-    }
-}
-
-fn floats(words: Vec<u32>) -> Vec<f32> {
-    words.into_iter().map(f32::from_bits).collect()
-}
-
-/// Answers of workgroups cut into subgroups of a size, whose invocations stand where `lane_of` says
-/// by their number.
-fn subgroups(size: u32, lane_of: impl Fn(u32) -> u32) -> Vec<u32> {
-    let mut workgroup = vec![[0; 16]; 256];
-    for number in 0..256 {
-        let lane = lane_of(number);
-        let exchanged =
-            [1, 2, 3].map(|distance| [0, 256, 512, 768].map(|step| (number ^ distance) + step));
-        let own = [number, size, number % size, lane];
-        let words: Vec<u32> = own.into_iter().chain(exchanged.into_iter().flatten()).collect();
-        workgroup[lane as usize].copy_from_slice(&words);
-    }
-    vec![workgroup; WORKGROUPS].into_iter().flatten().flatten().collect()
-}
+use driver::{Driver, subgroups};
 
 /// What is found where one question is answered otherwise than a sound driver does.
 fn judged(question: Question, answer: Answer) -> (FastPaths, Findings) {
@@ -139,7 +17,7 @@ fn judged(question: Question, answer: Answer) -> (FastPaths, Findings) {
 
 /// The defect of subgroups where the answer is changed; no other way is switched off for it.
 fn subgroup_defect(change: impl FnOnce(&mut Vec<u32>)) -> Defect {
-    let mut answer = subgroups(8, |lane| lane);
+    let mut answer = subgroups(8, |number| number);
     change(&mut answer);
     let (paths, findings) = judged(Question::Subgroups, Ok(answer));
     assert_eq!(paths, FastPaths::ALL.with_subgroups(false));
@@ -153,8 +31,8 @@ fn subgroup_defect(change: impl FnOnce(&mut Vec<u32>)) -> Defect {
 }
 
 /// Word of an invocation of the first workgroup.
-fn word_of(lane: usize, word: usize) -> usize {
-    16 * lane + word
+fn word_of(index: usize, word: usize) -> usize {
+    16 * index + word
 }
 
 #[test]
@@ -170,14 +48,14 @@ fn a_sound_driver_has_every_way_and_no_defect() {
         assert_eq!([contracts, reassociates, flushes_subnormals, misses_nan], [false; 4]);
         assert_eq!(findings.signs_agree, Some(true));
     }
-    // Subgroups need not lie in the order of lanes.
+    // Subgroups need not lie in the order of local indices.
     let spread = subgroups(16, |number| number % 16 * 16 + number / 16);
     assert_eq!(judged(Question::Subgroups, Ok(spread)).0, FastPaths::ALL);
 }
 
 #[test]
 fn subgroups_of_two_and_of_varying_sizes_are_not_used() {
-    let of_two = judged(Question::Subgroups, Ok(subgroups(2, |lane| lane)));
+    let of_two = judged(Question::Subgroups, Ok(subgroups(2, |number| number)));
     assert_eq!(of_two.1.defects, [Defect::SubgroupSizes { smallest: 2, largest: 2 }]);
     assert!(!of_two.0.subgroups);
     let varying = subgroup_defect(|answer| answer[word_of(255, 1)] = 16);
@@ -192,12 +70,12 @@ fn numbers_that_are_no_permutation_are_found() {
     assert_eq!(beyond, Defect::SubgroupNumbers { workgroup: 0, missing: 3 });
     // The second workgroup goes on counting where the first one ended.
     let goes_on =
-        subgroup_defect(|answer| (256..512).for_each(|lane| answer[word_of(lane, 0)] += 256));
+        subgroup_defect(|answer| (256..512).for_each(|index| answer[word_of(index, 0)] += 256));
     assert_eq!(goes_on, Defect::SubgroupNumbers { workgroup: 1, missing: 0 });
 }
 
 #[test]
-fn two_lanes_that_changed_places_are_found() {
+fn two_invocations_that_changed_places_are_found() {
     // Numbers 1 and 9 have changed places, and what they hold has not: 0 holds the value of 1 for
     // its neighbour, 1 gets 8's.
     let swapped = subgroup_defect(|answer| answer.swap(word_of(1, 0), word_of(9, 0)));
@@ -239,10 +117,8 @@ fn an_f16_that_loads_change_is_found() {
         answer[index] =
             if f32::from_bits(word).is_nan() { f32::INFINITY.to_bits() } else { word ^ 1 };
         let half = (index / 2) as u16;
-        assert!(
-            matches!(halves::check(&answer), Err(Defect::Half { half: found, .. }) if found == half),
-            "{half:#06x}"
-        );
+        let is_found = |defect| matches!(defect, Defect::Half { half: found, .. } if found == half);
+        assert!(halves::check(&answer).is_err_and(is_found), "{half:#06x}");
         answer[index] = word;
     }
     let mut answer = sound.clone();

@@ -43,7 +43,10 @@ macro_rules! params {
                 size_bytes: size_of::<Self>() as u32,
                 fields: &[$((stringify!($field), offset_of!(Self, $field) as u32),)*],
                 declarations: &[$(
-                    concat!("    ", stringify!($field), ": ", stringify!($type), ",   //", $field_doc, "\n"),
+                    concat!(
+                        "    ", stringify!($field), ": ", stringify!($type), ",   //",
+                        $field_doc, "\n",
+                    ),
                 )*],
             };
         }

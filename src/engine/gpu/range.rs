@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn statistics_are_brought_back_from_their_units() {
         for unit in [1.0, LARGE, SMALL] {
-            let (found, by) = (channel_stats([3.0, 0.5, 7.0, 0.0], 8, unit), f64::from(unit));
+            let found = channel_stats([3.0, 0.5, 7.0, 0.0], 8, unit);
+            let by = f64::from(unit);
             assert_eq!(found, Moments { count: 8, mean: 3.0625 / by, m2: 6.96875 / (by * by) });
         }
     }

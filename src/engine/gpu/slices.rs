@@ -45,8 +45,12 @@ impl<'a> Slices<'a> {
 
     /// What the kernel reads that writes y.
     pub fn forward(gpu: &'a Gpu, rank: &'a ForwardRank<'_>) -> Self {
-        let (x, y, residual) = (of(rank.x), of(rank.y.as_deref()), of(rank.residual));
-        Self { x, y, residual, ..Self::new(gpu, rank.layer, rank.mask.as_ref()) }
+        Self {
+            x: of(rank.x),
+            y: of(rank.y.as_deref()),
+            residual: of(rank.residual),
+            ..Self::new(gpu, rank.layer, rank.mask.as_ref())
+        }
     }
 
     /// What the kernel reads that sums x, also of a pass in place.

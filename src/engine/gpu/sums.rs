@@ -1,5 +1,6 @@
 //! Sums of ranks, brought to the host: one submission and one readback for all of a device.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytemuck::Pod;
@@ -50,7 +51,8 @@ impl Taker {
     pub fn take(&self, jobs: &[&Job]) -> Result<Pending<Vec<Sums>>, Error> {
         let Self { gpu, deadline, phase } = self;
         let alignment_bytes = u64::from(gpu.caps().offset_alignment_bytes);
-        let (mut parts, mut end) = (Vec::with_capacity(jobs.len()), 0);
+        let mut parts = Vec::with_capacity(jobs.len());
+        let mut end = 0;
         for job in jobs {
             let start = u64::next_multiple_of(end, alignment_bytes);
             end = start + job.plan.local_bytes;
@@ -59,22 +61,22 @@ impl Taker {
             let centering = (!job.centering.is_empty())
                 .then(|| Upload::new(gpu, &job.centering))
                 .transpose()?;
-            parts.push((*job, tiles, centering, start..end));
+            parts.push(Part { job, tiles, centering, place: start..end });
         }
         let local = gpu.scratch(end)?;
         let bytes = gpu.submit_and_read(phase, *deadline, &local, |recorder| {
-            for (job, tiles, centering, place) in &parts {
+            for Part { job, tiles, centering, place } in &parts {
                 centering.iter().for_each(|upload| upload.send(recorder));
                 let centering = centering.as_ref().map_or(gpu.dummy(0), |upload| &upload.lease);
-                let (tiles, local) = (tiles.as_deref(), local.part(place.clone()));
+                let tiles = tiles.as_deref();
+                let local = local.part(place.clone());
                 record_sums(recorder, &job.plan, tiles, &local, |role| job.slice(role, centering));
             }
         });
-        let places: Vec<_> = parts.into_iter().map(|(.., place)| place).collect();
+        let places: Vec<Range<u64>> = parts.into_iter().map(|part| part.place).collect();
         Ok(async move {
             let bytes = bytes.await?;
-            let part =
-                |place: std::ops::Range<u64>| bytes.get(place.start as usize..place.end as usize);
+            let part = |place: Range<u64>| bytes.get(place.start as usize..place.end as usize);
             Ok(places.into_iter().map(|place| sums_of(part(place).unwrap_or_default())).collect())
         }
         .boxed())
@@ -90,6 +92,16 @@ impl Taker {
         let sums = self.take(&[&again])?;
         Ok(sums.await?.pop().unwrap_or_default())
     }
+}
+
+/// One job of a submission.
+struct Part<'a> {
+    job: &'a Job,
+    /// `None` where a channel has one tile.
+    tiles: Option<Lease>,
+    centering: Option<Upload<'a>>,
+    /// Bytes of its sums among those of all jobs.
+    place: Range<u64>,
 }
 
 /// Four sums per channel.

@@ -3,7 +3,7 @@
 
 use super::super::BackwardRank;
 use super::super::gpu::{Slices, note_write, unwanted};
-use super::{Centers, Encode, Sums, send};
+use super::{Centers, Encoding, Sums, send};
 use crate::error::Error;
 use crate::gpu::{Gpu, Lease};
 use crate::plan::{ParameterGradients, Role};
@@ -24,9 +24,9 @@ pub(crate) fn backward(
     channels: usize,
     centers: &Centers,
     parameters: ParameterGradients,
-    encode: Encode<'_>,
+    encoding: Option<Encoding<'_>>,
 ) -> Result<(), Error> {
-    let memory = encode.as_ref().map(|(_, memory)| *memory);
+    let memory = encoding.as_ref().map(|encoding| encoding.memory);
     let merge = &centers.merge;
     let locals = gpu.scratch_of(memory, merge.bytes())?;
     let grad_center_bytes = (channels * size_of::<GradCentering>()) as u64;
@@ -45,14 +45,17 @@ pub(crate) fn backward(
             unwanted: if rank.apply.is_some() { unwanted(gpu, rank, memory)? } else { None },
         });
     }
-    send(gpu, "backward", encode, |recorder| {
+    send(gpu, "backward", encoding, |recorder| {
         for (index, (rank, scratch)) in ranks.iter().zip(&scratch).enumerate() {
             let slices = Slices::gradient_sums(gpu, rank).with_centering(centers.centering(index));
             scratch.sums.iter().for_each(|sums| sums.record(recorder, slices));
         }
         for (index, (rank, scratch)) in ranks.iter().zip(&scratch).enumerate() {
-            let (weight, bias) = (rank.grad_weight.is_some(), rank.grad_bias.is_some());
-            let wanted = ParameterGradients { weight, bias, ..parameters };
+            let wanted = ParameterGradients {
+                weight: rank.grad_weight.is_some(),
+                bias: rank.grad_bias.is_some(),
+                ..parameters
+            };
             let slices = Slices::backward(gpu, rank).with_centering(centers.centering(index));
             recorder.dispatch(
                 &merge.gradient(index, centers.of_batch, wanted),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::ForwardRank;
 use super::super::gpu::{Slices, note_write};
-use super::{Center, Centers, Encode, RankWeights, Running, Sums, send};
+use super::{Center, Centers, Encoding, RankWeights, Running, Sums, send};
 use crate::error::Error;
 use crate::gpu::Gpu;
 use crate::plan::{Merge, Role, RunningUpdate};
@@ -19,21 +19,28 @@ pub(crate) enum Normalizer {
     Running,
 }
 
-/// Records and, without an encoder of the application, submits a whole forward pass over ranks with
-/// `channels` channels.
+/// What a forward pass normalizes with, and what of the layer it reads and writes.
+#[derive(Clone, Copy)]
+pub(crate) struct ForwardPass<'a> {
+    /// C.
+    pub channels: usize,
+    pub eps: f64,
+    pub normalizer: Normalizer,
+    pub running: &'a Running,
+    pub rank_weights: &'a RankWeights,
+}
+
+/// Records and, without an encoder of the application, submits a whole forward pass.
 pub(crate) fn forward(
     gpu: &Gpu,
     ranks: &mut [ForwardRank<'_>],
-    channels: usize,
-    (eps, normalizer): (f64, Normalizer),
-    (running, rank_weights): (&Running, &RankWeights),
-    encode: Encode<'_>,
+    pass: ForwardPass<'_>,
+    encoding: Option<Encoding<'_>>,
 ) -> Result<Centers, Error> {
-    let memory = encode.as_ref().map(|(_, memory)| *memory);
-    let (of_batch, per_rank) = match normalizer {
-        Normalizer::Batch { per_rank, .. } => (true, per_rank),
-        Normalizer::Running => (false, false),
-    };
+    let ForwardPass { channels, eps, normalizer, running, rank_weights } = pass;
+    let memory = encoding.as_ref().map(|encoding| encoding.memory);
+    let of_batch = matches!(normalizer, Normalizer::Batch { .. });
+    let per_rank = matches!(normalizer, Normalizer::Batch { per_rank: true, .. });
     let counts = ranks.iter().map(|rank| rank.shape.values_per_channel()).collect();
     let merge = Merge::new(counts, channels, per_rank, gpu.caps())?;
     let all = (0..merge.results()).map(|_| Center::new(gpu, memory, channels).map(Arc::new));
@@ -50,7 +57,7 @@ pub(crate) fn forward(
         note_write(&mut rank.y);
         sums.push(Sums::new(gpu, memory, rank.sums.take(), locals.part(merge.slot(index)))?);
     }
-    send(gpu, "forward", encode, |recorder| {
+    send(gpu, "forward", encoding, |recorder| {
         for (rank, sums) in ranks.iter().zip(&sums) {
             sums.iter().for_each(|sums| sums.record(recorder, Slices::statistics(gpu, rank)));
         }

@@ -68,7 +68,7 @@ impl Future for Waiting {
         if answer.is_ready() {
             return answer;
         }
-        let (ends, deadline) = (job.ends, job.deadline);
+        let Job { ends, deadline, .. } = *job;
         if let Err(error) = self.device.poll(wgpu::PollType::Poll) {
             return Poll::Ready(Err(self.failed(error.to_string())));
         }
@@ -146,7 +146,8 @@ fn wait(
 impl Poller {
     pub fn new(device: wgpu::Device, name: String) -> Self {
         let (jobs, received) = mpsc::channel::<Job>();
-        let (label, polled) = (name.clone(), device.clone());
+        let label = name.clone();
+        let polled = device.clone();
         let thread = std::thread::Builder::new().name("syncbn-poll".into()).spawn(move || {
             for Job { submission, deadline, ends, reply } in received {
                 match wait(&polled, submission, ends, &reply) {
@@ -174,10 +175,15 @@ impl Poller {
     ) -> Waiting {
         let (reply, receiver) = super::reply();
         register(reply.clone());
-        let job =
-            Some(Job { submission, deadline, ends: Instant::now().checked_add(deadline), reply });
-        let (device, name, poller) = (self.device.clone(), self.name.clone(), Arc::downgrade(self));
-        Waiting { device, name, receiver, job, poller, hand_over_at: None }
+        let ends = Instant::now().checked_add(deadline);
+        Waiting {
+            device: self.device.clone(),
+            name: self.name.clone(),
+            receiver,
+            job: Some(Job { submission, deadline, ends, reply }),
+            poller: Arc::downgrade(self),
+            hand_over_at: None,
+        }
     }
 }
 

@@ -39,10 +39,15 @@ fn a_fault_planted_in_each_kernel_is_found() {
     let planted = |question, from, to| planted(&opening, question, from, to);
 
     assert_eq!(
-        planted(Question::Subgroups, "subgroup * size + subgroup_invocation", "subgroup_invocation + subgroup * size"),
+        planted(
+            Question::Subgroups,
+            "subgroup * size + subgroup_invocation",
+            "subgroup_invocation + subgroup * size"
+        ),
         []
     );
-    let unnumbered = planted(Question::Subgroups, "subgroup * size + subgroup_invocation", "subgroup * size");
+    let unnumbered =
+        planted(Question::Subgroups, "subgroup * size + subgroup_invocation", "subgroup * size");
     assert_eq!(unnumbered, [Defect::SubgroupNumbers { workgroup: 0, missing: 1 }]);
     let misdirected = planted(Question::Subgroups, "(held, 3u)", "(held, 1u)");
     let expected =
