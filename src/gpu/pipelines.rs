@@ -10,11 +10,97 @@ use crate::shaders::{Access, Dialect, Variant};
 /// What the source of every kernel passes through before it is compiled.
 pub(crate) type Rewrite = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
-/// A compiled kernel and the layout of its one bind group.
+/// A compiled kernel, and the layout of its one bind group: a uniform buffer with the parameters at
+/// binding 0, storage buffers from 1 on.
 #[derive(Debug)]
 pub(super) struct Pipeline {
-    pub compute: wgpu::ComputePipeline,
-    pub layout: wgpu::BindGroupLayout,
+    name: &'static str,
+    compute: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+impl Pipeline {
+    /// Compiles the entry point `main` of a source, which uses its storage buffers so.
+    pub fn new(
+        device: &wgpu::Device,
+        name: &'static str,
+        source: String,
+        storage: impl Iterator<Item = Access>,
+    ) -> Self {
+        trace::pipeline();
+        let label = Some(name);
+        let storage = storage
+            .map(|access| wgpu::BufferBindingType::Storage { read_only: access == Access::Read });
+        let types = std::iter::once(wgpu::BufferBindingType::Uniform).chain(storage);
+        let entries: Vec<_> = types.zip(0..).map(layout_entry).collect();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label,
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            ..Default::default()
+        });
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            // The kernels write all workgroup memory before they read it.
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        Self { name, compute, layout }
+    }
+
+    /// A bind group of the parameters and of the storage buffers in binding order.
+    pub fn bind<'b>(
+        &self,
+        device: &wgpu::Device,
+        params: &'b wgpu::Buffer,
+        storage: impl Iterator<Item = wgpu::BindingResource<'b>>,
+    ) -> wgpu::BindGroup {
+        trace::bind_group();
+        let resources = std::iter::once(params.as_entire_binding()).chain(storage);
+        let entries: Vec<_> = resources
+            .zip(0..)
+            .map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource })
+            .collect();
+        device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(self.name),
+            layout: &self.layout,
+            entries: &entries,
+        })
+    }
+
+    /// Records a dispatch of so many workgroups in x and y.
+    pub fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        group: &wgpu::BindGroup,
+        [x, y]: [u32; 2],
+    ) {
+        pass.set_pipeline(&self.compute);
+        pass.set_bind_group(0, group, &[]);
+        pass.dispatch_workgroups(x, y, 1);
+    }
+}
+
+fn layout_entry((ty, binding): (wgpu::BufferBindingType, u32)) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
 }
 
 #[derive(Default)]
@@ -57,52 +143,12 @@ fn dialect_of(backend: wgpu::Backend) -> Dialect {
 }
 
 fn build(device: &wgpu::Device, variant: Variant, rewrite: Option<&Rewrite>) -> Pipeline {
-    trace::pipeline();
     let source = variant.source_in(dialect_of(device.adapter_info().backend));
     let source = match rewrite {
         Some(rewrite) => rewrite(&source),
         None => source,
     };
-    let name = variant.kernel.name();
-    let entries = layout_entries(variant);
-    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some(name),
-        entries: &entries,
-    });
-    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: Some(name),
-        bind_group_layouts: &[Some(&layout)],
-        ..Default::default()
-    });
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: Some(name),
-        source: wgpu::ShaderSource::Wgsl(source.into()),
-    });
-    let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(name),
-        layout: Some(&pipeline_layout),
-        module: &module,
-        entry_point: Some("main"),
-        // The kernels write all workgroup memory before they read it.
-        compilation_options: wgpu::PipelineCompilationOptions {
-            zero_initialize_workgroup_memory: false,
-            ..Default::default()
-        },
-        cache: None,
-    });
-    Pipeline { compute, layout }
-}
-
-fn layout_entries(variant: Variant) -> Vec<wgpu::BindGroupLayoutEntry> {
-    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
-    };
-    let storage = variant.bindings().iter().zip(1..).map(|(slot, binding)| {
-        let read_only = slot.access == Access::Read && !variant.shared_buffer;
-        entry(binding, wgpu::BufferBindingType::Storage { read_only })
-    });
-    std::iter::once(entry(0, wgpu::BufferBindingType::Uniform)).chain(storage).collect()
+    let slots = variant.bindings().iter();
+    let storage = slots.map(|slot| if variant.shared_buffer { Access::Write } else { slot.access });
+    Pipeline::new(device, variant.kernel.name(), source, storage)
 }

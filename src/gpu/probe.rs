@@ -12,11 +12,13 @@ use std::time::Duration;
 use futures::FutureExt;
 
 use super::opening::Opening;
+use super::pipelines::Pipeline;
 use super::scope::Scope;
 use super::trace;
 use crate::error::{Error, GpuError};
 use crate::fast_paths::FastPaths;
 use crate::probe::{Answer, Defect, Findings, INPUTS, Params, Question, judge};
+use crate::shaders::Access;
 
 /// How long opening waits for the answers. They take a millisecond, but an application's queue may
 /// be full of work.
@@ -182,24 +184,10 @@ impl Opening {
             question.inputs().map(|words| self.buffer(bytemuck::cast_slice(&words), storage));
         let answer = self
             .allocate(4 * question.answer_words() as u64, storage | wgpu::BufferUsages::COPY_SRC);
-        let buffers = std::iter::once(params).chain(&inputs).chain([&answer]);
-        let entries: Vec<_> = (0..)
-            .zip(buffers)
-            .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                binding,
-                resource: buffer.as_entire_binding(),
-            })
-            .collect();
-        trace::bind_group();
-        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(question.name()),
-            layout: &kernel.layout,
-            entries: &entries,
-        });
+        let buffers = inputs.iter().chain([&answer]).map(wgpu::Buffer::as_entire_binding);
+        let group = kernel.pipeline.bind(&self.device, params, buffers);
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        pass.set_pipeline(&kernel.pipeline);
-        pass.set_bind_group(0, &group, &[]);
-        pass.dispatch_workgroups(question.workgroups(), 1, 1);
+        kernel.pipeline.dispatch(&mut pass, &group, [question.workgroups(), 1]);
         drop(pass);
         answer
     }
@@ -224,47 +212,13 @@ impl Opening {
 /// A question's kernel, compiled.
 struct Kernel {
     question: Question,
-    layout: wgpu::BindGroupLayout,
-    pipeline: wgpu::ComputePipeline,
+    pipeline: Pipeline,
 }
 
 impl Kernel {
     fn new(device: &wgpu::Device, question: Question, source: String) -> Self {
-        trace::pipeline();
-        let label = Some(question.name());
-        let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-            count: None,
-        };
-        let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
-        let types = std::iter::once(wgpu::BufferBindingType::Uniform)
-            .chain([storage(true); INPUTS])
-            .chain([storage(false)]);
-        let entries: Vec<_> = (0..).zip(types).map(|(binding, ty)| entry(binding, ty)).collect();
-        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label,
-            entries: &entries,
-        });
-        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label,
-            bind_group_layouts: &[Some(&layout)],
-            ..Default::default()
-        });
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label,
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label,
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
-        });
-        Self { question, layout, pipeline }
+        let storage = [Access::Read; INPUTS].into_iter().chain([Access::Write]);
+        Self { question, pipeline: Pipeline::new(device, question.name(), source, storage) }
     }
 }
 

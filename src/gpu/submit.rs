@@ -51,10 +51,7 @@ impl Recorder<'_> {
             let descriptor = wgpu::ComputePassDescriptor { label: Some(label), timestamp_writes };
             encoder.begin_compute_pass(&descriptor).forget_lifetime()
         });
-        pass.set_pipeline(&pipeline.compute);
-        pass.set_bind_group(0, &group, &[]);
-        let [x, y] = dispatch.workgroups;
-        pass.dispatch_workgroups(x, y, 1);
+        pipeline.dispatch(pass, &group, dispatch.workgroups);
     }
 
     /// Replaces the contents of memory of this call before the submission begins; whole words.
@@ -215,20 +212,7 @@ impl Gpu {
         let variant = Variant { shared_buffer, ..key.variant };
         let pipeline = self.context.pipelines.get(device, variant);
         let params = self.uniform(&key.params);
-        let uniform = wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() };
-        let storage = slices.iter().zip(1..);
-        let entries: Vec<_> = std::iter::once(uniform)
-            .chain(storage.map(|(slice, binding)| wgpu::BindGroupEntry {
-                binding,
-                resource: slice.binding(),
-            }))
-            .collect();
-        trace::bind_group();
-        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(variant.kernel.name()),
-            layout: &pipeline.layout,
-            entries: &entries,
-        });
+        let group = pipeline.bind(device, &params, slices.iter().map(BufferSlice::binding));
         Bound { pipeline, group }
     }
 
