@@ -8,18 +8,10 @@
 # What is built lies in target/burn, for all of them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/burn
 burn=(--manifest-path crates/syncbn-burn/Cargo.toml)
-
-# step NAME COMMAND...: runs the command and prints how long it took.
-step() {
-    local name=$1 start=$SECONDS
-    shift
-    echo "== $name"
-    "$@"
-    echo "== $name: $((SECONDS - start)) s"
-}
 
 usage() {
     echo "usage: $0 test [plain] | check | train_digits [OPTIONS] | compare [OPTIONS]" >&2

@@ -8,6 +8,7 @@
 # cannot be asked, or says nothing of a shader, has failed. Ends with `compilers: P passed, F failed`, and 1 if F is not 0.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
 script=scripts/${BASH_SOURCE[0]##*/}
 exec </dev/null
 
@@ -79,21 +80,16 @@ TOOLS
     compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' >/dev/null || printf '%s\n' mesa-vulkan-drivers libvulkan1
 }
 
-install() {
+install_judges() {
     local packages
     mapfile -t packages < <(missing_packages)
     [[ ${packages[*]} ]] || return 0
-    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-        echo "Installing ${packages[*]}"
-        apt-get update -qq &&
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    if apt_install "${packages[@]}"; then
         mapfile -t packages < <(missing_packages)
         [[ ${packages[*]} ]] || return 0
     fi
-    cat >&2 <<HELP
-Not all compilers are there. Install these packages (of Debian or Ubuntu), then run this again:
-    sudo apt-get update && sudo apt-get install -y ${packages[*]}
-HELP
+    echo "Not all compilers are there. Install these packages, then run this again:" >&2
+    apt_line "${packages[@]}" >&2
     return 1
 }
 
@@ -248,7 +244,7 @@ mkdir -p "$work/log"
 # What an earlier run left is not judged, and does not judge.
 rm -rf "$work/variants" "$work/planted" "$work/direct3d" "$program"
 check_counting
-setup "installing" install
+setup "installing" install_judges
 setup "npm's webgpu" get_webgpu
 setup "the program for wine" build_direct3d
 setup "compiling" cargo build --quiet --package syncbn-compilers

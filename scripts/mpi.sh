@@ -5,6 +5,7 @@
 # MPIRUN_OPTIONS holds further words for mpirun, such as `--host one:2,other:2`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
 
 packages=(openmpi-bin libopenmpi-dev libclang-dev pkg-config)
 examples=(quickstart train_step latency scaling)
@@ -21,18 +22,11 @@ is_complete() {
     has_libclang
 }
 
-install() {
+install_mpi() {
     if is_complete; then return 0; fi
-    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-        echo "Installing ${packages[*]}" >&2
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
-        if is_complete; then return 0; fi
-    fi
-    cat >&2 <<HELP
-MPI and libclang are needed, for the crate syncbn-mpi alone. Install them, then run this again:
-    sudo apt-get update && sudo apt-get install -y ${packages[*]}    # Debian, Ubuntu
-HELP
+    if apt_install "${packages[@]}" && is_complete; then return 0; fi
+    echo "MPI and libclang are needed, for the crate syncbn-mpi alone. Install them, then run this again:" >&2
+    apt_line "${packages[@]}" >&2
     return 1
 }
 
@@ -42,7 +36,7 @@ usage() {
 }
 
 if [[ ${1:-} == install && $# == 1 ]]; then
-    install
+    install_mpi
     exit
 fi
 (($# >= 2)) || usage
@@ -51,7 +45,7 @@ shift 2
 [[ $processes =~ ^[1-9][0-9]*$ && " ${examples[*]} " == *" $example "* ]] || usage
 [[ ${1:-} == -- ]] && shift
 
-install
+install_mpi
 cargo build --release --quiet --package syncbn-mpi --example "mpi_$example"
 program=${CARGO_TARGET_DIR:-target}/release/examples/mpi_$example
 # Open MPI refuses to start more processes than cores, and to run as root, unless told.

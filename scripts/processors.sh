@@ -6,6 +6,7 @@
 # On x86-64 Linux. Installs the emulator, and for Arm a linker and Rust's standard library, where it may.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
 exec </dev/null
 
 log=$(mktemp)
@@ -13,20 +14,6 @@ trap 'rm -f "$log"' EXIT
 
 [[ "$(uname -sm)" == "Linux x86_64" ]] || { echo "$0 is for x86-64 Linux, this is $(uname -sm)" >&2; exit 1; }
 [[ $# == 0 || $* == aarch64 ]] || { echo "usage: $0 [aarch64]" >&2; exit 2; }
-
-# ensure COMMAND PACKAGE...: installs the packages where there is no such command.
-ensure() {
-    local tool=$1
-    shift
-    command -v "$tool" >/dev/null && return
-    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
-        command -v "$tool" >/dev/null && return
-    fi
-    echo "$tool was not found. Install it, then run this again: sudo apt-get update && sudo apt-get install -y $*" >&2
-    return 1
-}
 
 reference=""
 
@@ -51,13 +38,13 @@ on() {
 
 x86=x86_64-unknown-linux-gnu
 arm=aarch64-unknown-linux-gnu
-ensure qemu-x86_64 qemu-user
+need qemu-x86_64 qemu-user
 on "this processor" env "$x86"
 on "x86-64 with SSE2 and little more" "qemu-x86_64 -cpu Nehalem" "$x86"
 on "x86-64 with AVX2" "qemu-x86_64 -cpu max" "$x86"
 if [[ ${1:-} == aarch64 ]]; then
-    ensure aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-    rustup target add "$arm"
+    need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    need_rust target "$arm"
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     on "64-bit Arm" "qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu cortex-a72" "$arm"
     on "64-bit Arm with f16 arithmetic" "qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max" "$arm"

@@ -2,20 +2,12 @@
 # Runs every test. Needs Rust and a C linker; installs a software Vulkan driver and MPI where there are none and it may.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
 exec </dev/null # nothing here asks questions, and a closed stdin would give its number to the next file opened
 shopt -s nullglob
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-
-# step NAME COMMAND...: runs the command and prints how long it took.
-step() {
-    local name=$1 start=$SECONDS
-    shift
-    echo "== $name"
-    "$@"
-    echo "== $name: $((SECONDS - start)) s"
-}
 
 has_loader() {
     [[ "$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true)" == *libvulkan.so.1* ]] && return
@@ -36,11 +28,7 @@ ensure_vulkan() {
     # Metal and DX12 come with the system.
     [[ "$(uname -s)" == Linux ]] || return 0
     if has_loader && has_driver; then return 0; fi
-    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mesa-vulkan-drivers libvulkan1
-        if has_loader && has_driver; then return 0; fi
-    fi
+    if apt_install mesa-vulkan-drivers libvulkan1 && has_loader && has_driver; then return 0; fi
     cat >&2 <<'HELP'
 No Vulkan driver was found, and the tests skip nothing for want of one. Install the software driver, then run this again:
     sudo apt-get update && sudo apt-get install -y mesa-vulkan-drivers libvulkan1    # Debian, Ubuntu

@@ -7,6 +7,7 @@
 #   scripts/web.sh bench          # a step of the layer beside TensorFlow.js, there as well
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
 
 root=$PWD
 crate=$root/crates/syncbn-web
@@ -17,25 +18,8 @@ expected=$CARGO_TARGET_DIR/expected
 screenshots=$CARGO_TARGET_DIR/screenshots
 bindgen=$(sed -n 's/^wasm-bindgen = "=\(.*\)"$/\1/p' "$crate/Cargo.toml")
 
-# ensure COMMAND PACKAGE...: installs Debian's packages where the command is missing.
-ensure() {
-    local command=$1
-    shift
-    command -v "$command" >/dev/null && return
-    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-        command -v "$command" >/dev/null && return
-    fi
-    echo "$command is missing: sudo apt-get update && sudo apt-get install -y $*" >&2
-    return 1
-}
-
 ensure_bindgen() {
-    rustup target add wasm32-unknown-unknown >/dev/null 2>&1 || {
-        echo "The page needs Rust's target wasm32-unknown-unknown: rustup target add wasm32-unknown-unknown" >&2
-        return 1
-    }
+    need_rust target wasm32-unknown-unknown
     local found
     found=$("$tools/bin/wasm-bindgen" --version 2>/dev/null || true)
     [[ $found == "wasm-bindgen $bindgen" ]] && return
@@ -102,23 +86,23 @@ build)
     build
     ;;
 serve)
-    ensure node nodejs
+    need node nodejs
     build
     node "$crate/tests/page/serve.mjs" "$site" "${2:-8080}"
     ;;
 test)
-    ensure node nodejs
-    ensure npm npm
-    ensure chromium chromium
-    ensure chromedriver chromium-driver
+    need node nodejs
+    need npm npm
+    need chromium chromium
+    need chromedriver chromium-driver
     build
     test_layer
     test_page
     ;;
 bench)
-    ensure node nodejs
-    ensure npm npm
-    ensure chromium chromium
+    need node nodejs
+    need npm npm
+    need chromium chromium
     build
     packages @tensorflow/tfjs-core@4 @tensorflow/tfjs-backend-cpu@4 @tensorflow/tfjs-backend-webgpu@4
     node "$tools/npm/bench.mjs" "$site" "$tools/npm/node_modules" "$(command -v chromium)"
