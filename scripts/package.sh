@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# What is published: the crates syncbn, syncbn-mpi and syncbn-burn.
+#
+#   scripts/package.sh                   packs them, then builds and tests what was packed, by itself
+#   scripts/package.sh semver            compares the API with the last release
+#   scripts/package.sh repository URL    sets the repository, in both workspaces
+#   scripts/package.sh release           checks that a release may be made, and says the commands; publishes nothing
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
+exec </dev/null
+
+manifests=(Cargo.toml crates/syncbn-burn/Cargo.toml)
+packed=$PWD/${CARGO_TARGET_DIR:-target}/package
+
+fail() {
+    echo "package.sh: $*" >&2
+    exit 1
+}
+
+# field NAME MANIFEST: a value of its [workspace.package].
+field() { sed -n "/^\[workspace.package\]/,/^\[/s/^$1 = \"\(.*\)\"\$/\1/p" "$2"; }
+
+# What both workspaces say must be the same, and the crates must ask for the version that there is.
+check_workspaces() {
+    local name found expected
+    for name in version edition license repository; do
+        expected=$(field "$name" "${manifests[0]}")
+        found=$(field "$name" "${manifests[1]}")
+        [[ -n $expected && $found == "$expected" ]] ||
+            fail "$name is '$found' in ${manifests[1]}, '$expected' in ${manifests[0]}"
+    done
+    local version
+    version=$(field version Cargo.toml)
+    for found in crates/syncbn-{mpi,burn}/Cargo.toml; do
+        grep -q "^syncbn = { version = \"$version\"," "$found" || fail "$found does not ask for syncbn $version"
+    done
+}
+
+# check_files CRATE FILE...: that a package holds these files, and the text of both licences.
+check_files() {
+    local crate=$1 file list
+    shift
+    list=$(tar -tzf "$packed/$crate.crate")
+    for file in LICENSE-MIT LICENSE-APACHE README.md src/lib.rs "$@"; do
+        grep -qx "$crate/$file" <<<"$list" || fail "$crate.crate lacks $file"
+    done
+    # Links would be of no use there.
+    tar -xOzf "$packed/$crate.crate" "$crate/LICENSE-MIT" | grep -q 'Permission is hereby granted' ||
+        fail "LICENSE-MIT of $crate.crate is not the licence"
+    echo "$crate.crate: $(wc -l <<<"$list") files, $(wc -c <"$packed/$crate.crate") bytes"
+}
+
+# unpack CRATE: into a folder that is a workspace of its own; prints it.
+unpack() {
+    local folder=$packed/unpacked
+    mkdir -p "$folder"
+    rm -rf "${folder:?}/$1"
+    tar -xzf "$packed/$1.crate" -C "$folder"
+    printf '\n[workspace]\n' >>"$folder/$1/Cargo.toml"
+    echo "$folder/$1"
+}
+
+pack() {
+    check_workspaces
+    local version folder patch dirty=()
+    version=$(field version Cargo.toml)
+    [[ ${1:-} == clean ]] || dirty=(--allow-dirty)
+    scripts/mpi.sh install
+    # Each is built below, from what is packed.
+    step "packing" cargo publish --workspace --dry-run --no-verify ${dirty[@]+"${dirty[@]}"}
+    mkdir -p "$packed"
+    cp "$packed"/tmp-registry/*.crate "$packed/"
+    # Until syncbn is published, that of Burn finds it where it was unpacked.
+    folder=$(unpack "syncbn-$version")
+    patch="patch.crates-io.syncbn.path=\"$folder\""
+    # The patch goes into the lock file, which is put back.
+    cp crates/syncbn-burn/Cargo.lock "$packed/burn.lock"
+    trap 'cp "$packed/burn.lock" crates/syncbn-burn/Cargo.lock' EXIT
+    step "packing for Burn" cargo package --no-verify --target-dir "${packed%/package}" --config "$patch" \
+        --manifest-path crates/syncbn-burn/Cargo.toml ${dirty[@]+"${dirty[@]}"}
+    cp "$packed/burn.lock" crates/syncbn-burn/Cargo.lock
+    check_files "syncbn-$version" CHANGELOG.md docs/GUIDE.md
+    check_files "syncbn-mpi-$version"
+    check_files "syncbn-burn-$version"
+    export CARGO_TARGET_DIR=$packed/target
+    step "unit tests of the package" cargo test --lib --manifest-path "$folder/Cargo.toml"
+    step "examples in its documentation" cargo test --doc --manifest-path "$folder/Cargo.toml"
+    folder=$(unpack "syncbn-mpi-$version")
+    step "examples of syncbn-mpi" cargo test --doc --config "$patch" --manifest-path "$folder/Cargo.toml"
+}
+
+# The newest version of syncbn on crates.io; nothing where there is none.
+published() {
+    local answer
+    answer=$(curl --silent --show-error --location --max-time 30 --write-out '\n%{http_code}' \
+        --user-agent "syncbn scripts/package.sh" https://index.crates.io/sy/nc/syncbn) ||
+        fail "crates.io does not answer"
+    case ${answer##*$'\n'} in
+        200) sed -n 's/.*"vers":"\([^"]*\)".*/\1/p' <<<"$answer" | tail -n 1 ;;
+        404) ;;
+        *) fail "crates.io answers ${answer##*$'\n'}" ;;
+    esac
+}
+
+# Nothing to compare with is no success.
+compare() {
+    local version
+    version=$(published)
+    [[ -n $version ]] || fail "no version of syncbn is on crates.io: there is nothing to compare with"
+    cargo semver-checks --version >/dev/null 2>&1 ||
+        fail "cargo-semver-checks was not found: cargo install --locked cargo-semver-checks"
+    cargo semver-checks --package syncbn --all-features
+    cargo semver-checks --package syncbn-mpi
+}
+
+set_repository() {
+    [[ ${1:-} =~ ^https://[^\"\ ]+$ ]] || fail "a URL that begins with https:// is expected, found '${1:-}'"
+    local manifest
+    for manifest in "${manifests[@]}"; do
+        sed -i.old "/^\[workspace.package\]/,/^\[/s|^repository = .*|repository = \"$1\"|" "$manifest"
+        rm "$manifest.old"
+    done
+    check_workspaces
+}
+
+# Everything that would be found out too late.
+check_release() {
+    check_workspaces
+    local version repository found
+    version=$(field version Cargo.toml) repository=$(field repository Cargo.toml)
+    [[ $repository == https://* ]] || fail "repository is '$repository': scripts/package.sh repository URL sets it"
+    grep -q "^## $version, [0-9]\{4\}-[0-9][0-9]-[0-9][0-9]$" CHANGELOG.md ||
+        fail "CHANGELOG.md has no '## $version, YYYY-MM-DD'"
+    [[ -z $(git status --porcelain) ]] || fail "there are uncommitted changes"
+    found=$(published)
+    [[ $found != "$version" ]] || fail "version $version is on crates.io already"
+    pack clean
+    cat <<HELP
+All is ready for $version. In this order:
+    cargo publish --workspace
+    cargo publish --manifest-path crates/syncbn-burn/Cargo.toml
+    git tag v$version && git push origin v$version
+HELP
+}
+
+case ${1:-} in
+    "") pack ;;
+    published) published ;;
+    semver) compare ;;
+    repository) set_repository "${2:-}" ;;
+    release) check_release ;;
+    *)
+        sed -n '4,7s/^# \{0,1\}//p' "$0" >&2
+        exit 2
+        ;;
+esac
