@@ -88,7 +88,7 @@ impl Operation {
     pub(super) fn differs(&self, kind: Kind, name: &str, dissent: Dissent) -> ExchangeError {
         let Dissent { rank, found, expected, other, agreeing } = dissent.of_world(&self.group);
         let at = self.at.clone();
-        let name = name.to_owned();
+        let (name, found, expected) = (name.into(), found.into(), expected.into());
         self.group.poison(if kind == Kind::State {
             ExchangeError::State { at, name, rank, found, expected, other, agreeing }
         } else {

@@ -159,7 +159,7 @@ impl Operation {
             return Err(self.differs(kind, what, dissent));
         }
         let Dissent { rank, found, expected, other, agreeing } = dissent.of_world(&self.group);
-        let at = self.at.clone();
+        let (at, found, expected) = (self.at.clone(), found.into(), expected.into());
         let error = ExchangeError::Mismatch { at, what, rank, found, expected, other, agreeing };
         Err(self.group.poison(error))
     }

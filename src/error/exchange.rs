@@ -100,9 +100,9 @@ pub enum ExchangeError {
         /// The first rank that differs from most.
         rank: usize,
         /// What this rank has.
-        found: String,
+        found: Box<str>,
         /// What most ranks have; where equally many have each of two, what the lowest rank has.
-        expected: String,
+        expected: Box<str>,
         /// The lowest rank that has what is expected.
         other: usize,
         /// How many ranks have what is expected.
@@ -114,13 +114,13 @@ pub enum ExchangeError {
         /// Where.
         at: String,
         /// The setting, as in `docs/PROTOCOL.md`: `eps`, `momentum`, `weight_init[3]`.
-        name: String,
+        name: Box<str>,
         /// The first rank that differs from most.
         rank: usize,
         /// Its value.
-        found: String,
+        found: Box<str>,
         /// The value of most ranks; where equally many have each of two, that of the lowest rank.
-        expected: String,
+        expected: Box<str>,
         /// The lowest rank that has the expected value.
         other: usize,
         /// How many ranks have the expected value.
@@ -137,13 +137,13 @@ pub enum ExchangeError {
         at: String,
         /// Which part of the state: `weight`, `bias`, `running_mean`, `running_var` or
         /// `num_batches_tracked`.
-        name: String,
+        name: Box<str>,
         /// The first rank that differs from most.
         rank: usize,
         /// A checksum of what it has; of `num_batches_tracked` its value.
-        found: String,
+        found: Box<str>,
         /// The same of most ranks; where equally many have each of two, of the lowest rank.
-        expected: String,
+        expected: Box<str>,
         /// The lowest rank that has what is expected.
         other: usize,
         /// How many ranks have what is expected.

@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, join, join_all};
 use pollster::block_on;
 
 use super::{Call, Contribution, Exchange};
-use crate::checksum::{Lines, Manifest};
+use crate::checksum::{Listing, Manifest};
 use crate::collective::{
     ANY_SUBJECT, Collective, CollectiveError, Gathered, LocalGroup, LocalRank, Phase, ProcessGroup,
 };
@@ -50,7 +50,7 @@ impl Collective for Merging {
 }
 
 fn manifest(name: &str) -> Manifest {
-    let mut lines = Lines::default();
+    let mut lines = Listing::default();
     lines.add(name, 1);
     lines.finish()
 }
@@ -162,7 +162,7 @@ fn two_different_subjects_are_found_wherever_ranks_say_any() {
                 };
                 assert!(what.starts_with("subject"), "{subjects:?}: {what}");
                 assert_eq!(
-                    (*rank, found.as_str(), expected.as_str()),
+                    (*rank, &**found, &**expected),
                     (culprit, said, of_most),
                     "{subjects:?}"
                 );

@@ -98,7 +98,7 @@ fn frame(payload: Payload) -> Vec<u8> {
         panic!("another configuration")
     };
     // The settings themselves are the same.
-    assert_eq!(name, "checksum of the settings");
+    assert_eq!(&**name, "checksum of the settings");
     header.config = u64::from_str_radix(expected.trim_start_matches("0x"), 16).expect("a checksum");
     listed(&[&Frame { header, payload }.encode()])
 }

@@ -47,7 +47,7 @@ fn mismatch(error: &ExchangeError) -> (usize, &'static str, String, String) {
     let ExchangeError::Mismatch { rank, what, found, expected, .. } = error else {
         panic!("{error}")
     };
-    (*rank, *what, found.clone(), expected.clone())
+    (*rank, *what, found.to_string(), expected.to_string())
 }
 
 /// Sums slices of these lengths; they are unchanged where that fails.

@@ -139,7 +139,7 @@ fn check_error(
         (Fault::OtherChannels, E::Mismatch { rank, what, .. }) => {
             differs(*rank) && *what == "channels"
         }
-        (Fault::OtherEps, E::Setting { rank, name, .. }) => differs(*rank) && name == "eps",
+        (Fault::OtherEps, E::Setting { rank, name, .. }) => differs(*rank) && &**name == "eps",
         (Fault::Garbage, E::Frame { rank, .. }) => *rank == culprit,
         _ => false,
     };

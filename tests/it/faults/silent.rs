@@ -34,7 +34,7 @@ fn assert_mismatch(errors: Vec<Error>, (what, found, expected): (&str, &str, &st
             panic!("expected a mismatch of rank 1, found {error}")
         };
         assert!(named.starts_with(what), "{error}");
-        assert_eq!((*rank, of_rank.as_str(), of_most.as_str()), (1, found, expected), "{error}");
+        assert_eq!((*rank, &**of_rank, &**of_most), (1, found, expected), "{error}");
     }
 }
 

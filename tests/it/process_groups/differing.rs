@@ -125,7 +125,7 @@ fn of_ranks_that_all_differ_the_first_line_of_the_list_is_named_that_does() {
         else {
             panic!("{error}")
         };
-        assert_eq!((name.as_str(), found.as_str(), expected.as_str()), ("eps", "5e-1", "1e-5"));
+        assert_eq!((&**name, &**found, &**expected), ("eps", "5e-1", "1e-5"));
         assert_eq!((*rank, *other, *agreeing), (2, 0, 2));
     }
     for groups in over_all(3) {
@@ -241,9 +241,9 @@ fn the_part_of_the_state_that_differs_is_named_with_what_to_call() {
                     else {
                         panic!("{error}")
                     };
-                    assert_eq!((name.as_str(), *rank), (part, 1));
+                    assert_eq!((&**name, *rank), (part, 1));
                     if part == "num_batches_tracked" {
-                        assert_eq!((found.as_str(), expected.as_str()), ("9", "0"));
+                        assert_eq!((&**found, &**expected), ("9", "0"));
                     }
                     let text = error.to_string();
                     assert!(text.contains(&format!("differs from that of {like} (")), "{text}");

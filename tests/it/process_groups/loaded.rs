@@ -140,7 +140,7 @@ fn another_state_that_one_rank_loads_alone_is_named_on_all() {
             else {
                 panic!("expected another state of rank {culprit}, found {error}")
             };
-            assert_eq!((*rank, name.as_str()), (culprit, "weight"), "{error}");
+            assert_eq!((*rank, &**name), (culprit, "weight"), "{error}");
             // Both are checksums: every rank has announced its own.
             assert!(found.starts_with("0x") && expected.starts_with("0x"), "{error}");
         }

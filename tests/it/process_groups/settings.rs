@@ -113,7 +113,7 @@ fn settings_that_one_rank_changes_alone_are_named_on_all_at_the_next_exchange() 
                 let Error::Exchange(ExchangeError::Setting { rank, name, .. }) = &error else {
                     panic!("{error}")
                 };
-                assert_eq!((*rank, name.as_str()), (culprit, *setting), "{next:?}: {error}");
+                assert_eq!((*rank, &**name), (culprit, *setting), "{next:?}: {error}");
             }
         }
     }

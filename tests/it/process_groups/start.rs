@@ -40,7 +40,7 @@ fn differs(
             Error::Exchange(
                 ExchangeError::Setting { rank: 2, name, .. }
                 | ExchangeError::State { rank: 2, name, .. },
-            ) => name.as_str(),
+            ) => &**name,
             other => panic!("expected an error of rank 2, found {other}"),
         };
         assert_eq!(found, what, "{error}");
@@ -218,7 +218,7 @@ fn ranks_that_broadcast_from_different_ranks_are_told_at_once() {
                 panic!("expected a mismatch of rank 1, found {error}")
             };
             assert!(what.starts_with("subject"), "{error}");
-            assert_eq!((found, expected.as_str()), (&other.to_string(), "0"), "{error}");
+            assert_eq!((&**found, &**expected), (&*other.to_string(), "0"), "{error}");
         }
     }
 }
