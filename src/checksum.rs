@@ -40,9 +40,9 @@ pub struct Manifest {
 
 /// The lines of a [`Manifest`].
 #[derive(Debug, Default)]
-pub(crate) struct Lines(String);
+pub(crate) struct Listing(String);
 
-impl Lines {
+impl Listing {
     pub fn add(&mut self, name: impl Display, value: impl Display) {
         self.0 += &format!("{name} = {value}\n");
     }

@@ -10,7 +10,7 @@ mod naming;
 
 pub use naming::Naming;
 
-use crate::checksum::{Checksum, Lines, Manifest};
+use crate::checksum::{Checksum, Listing, Manifest};
 use crate::config::BatchNormConfig;
 use crate::error::StateError;
 use crate::stats::RunningStats;
@@ -64,7 +64,7 @@ impl StateDict {
             ("running_mean", running_mean),
             ("running_var", running_var),
         ];
-        let mut lines = Lines::default();
+        let mut lines = Listing::default();
         for (name, values) in vectors {
             let Some(values) = values else { continue };
             let mut checksum = Checksum::new();

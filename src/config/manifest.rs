@@ -4,7 +4,7 @@
 use std::fmt::LowerExp;
 
 use super::{AffineGradient, BatchNormConfig, Epilogue, Initializer, Momentum, RunningVariance};
-use crate::checksum::{Lines, Manifest};
+use crate::checksum::{Listing, Manifest};
 
 impl BatchNormConfig {
     /// The settings as a list, in the order of the fields.
@@ -29,7 +29,7 @@ impl BatchNormConfig {
             running_var_init,
             seed,
         } = self;
-        let mut lines = Lines::default();
+        let mut lines = Listing::default();
         lines.add("num_features", num_features);
         lines.add("eps", number(eps));
         lines.add("momentum", momentum_of(*momentum));
@@ -67,7 +67,7 @@ impl BatchNormConfig {
     }
 }
 
-fn add_initial(lines: &mut Lines, name: &str, initializer: &Initializer) {
+fn add_initial(lines: &mut Listing, name: &str, initializer: &Initializer) {
     let value = match initializer {
         Initializer::Ones => "ones".to_owned(),
         Initializer::Zeros => "zeros".to_owned(),
