@@ -4,6 +4,7 @@
 //! The sources are read as text with comments, string literals and `#[cfg(test)]` modules blanked
 //! out, so prose trips nothing. A top-level module without a rule fails, which keeps the table
 //! complete.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

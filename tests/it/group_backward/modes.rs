@@ -172,8 +172,9 @@ fn frozen(name: &str) -> Error {
 
 #[test]
 fn a_target_for_what_the_layer_has_no_gradient_of_is_refused() {
-    let without: [(_, _, fn(&str) -> Error); 2] = [
-        (base().config.with_affine(false), "weight and bias absent", absent),
+    type Refusal = fn(&str) -> Error;
+    let without = [
+        (base().config.with_affine(false), "weight and bias absent", absent as Refusal),
         (base().config.with_freeze_affine(true), "weight and bias frozen", frozen),
     ];
     for kind in Kind::ALL {
