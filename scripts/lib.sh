@@ -46,6 +46,7 @@ need_python_tool() {
     command -v python3 >/dev/null || python=python
     export PATH=$folder/bin:$PATH
     [[ -x $folder/bin/$tool || -x $folder/bin/$tool.exe ]] && return
+    "$python" -m pip --version >/dev/null 2>&1 || apt_install python3-pip || true
     if "$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder" "$package"; then
         return
     fi

@@ -5,6 +5,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// Uniform in −1 … 1.
+    #[expect(clippy::should_implement_trait, reason = "one of several kinds of next numbers")]
     pub fn next(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }

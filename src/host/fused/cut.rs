@@ -55,7 +55,7 @@ impl Cut {
         let values_per_channel: usize =
             planes.iter().map(|planes| planes.samples * planes.len).sum();
         let of_channel = values_per_channel * reads.value_bytes * reads.tensors;
-        let cuts_words = |planes: &Planes| channels * planes.len % WORD != 0;
+        let cuts_words = |planes: &Planes| !(channels * planes.len).is_multiple_of(WORD);
         if reads.has_mask && planes.iter().any(cuts_words) {
             return None;
         }

@@ -76,7 +76,7 @@ impl Checked {
     fn check_window(&self, window: &Window) {
         let span = &window.span.elements;
         let bytes = (span.end - span.start) * 4 * self.grid.unit;
-        assert!(span.start % 256 == 0, "{} {window:?}", self.what);
+        assert!(span.start.is_multiple_of(256), "{} {window:?}", self.what);
         assert!(bytes <= self.binding_bytes, "{} {window:?}", self.what);
         assert!(span.end <= self.grid.shape.elements(), "{} {window:?}", self.what);
         let params = self.partition.tile_params(window, &self.grid, self.channels);
