@@ -17,7 +17,7 @@ impl SyncBatchNorm {
     /// `use_batch_statistics = Some(false)` the running statistics normalize instead.
     ///
     /// # Errors
-    /// [`ArgumentError`] for tensors that do not fit the layer,
+    /// [`ArgumentError`](crate::error::ArgumentError) for tensors that do not fit the layer,
     /// [`BatchError`](crate::error::BatchError) for one value per channel on all ranks together,
     /// [`LimitError`](crate::error::LimitError) for a tensor that its device cannot bind,
     /// [`GpuError`](crate::error::GpuError) when a device fails, and in a process group
@@ -82,7 +82,8 @@ impl SyncBatchNorm {
     /// where [`Saved::needs_residual`] says so.
     ///
     /// # Errors
-    /// As [`forward_train`](Self::forward_train); [`ArgumentError::NotSaved`] for tensors or
+    /// As [`forward_train`](Self::forward_train);
+    /// [`ArgumentError::NotSaved`](crate::error::ArgumentError::NotSaved) for tensors or
     /// parameters that are not those of the saved call, or were written since. The layer itself is
     /// never changed.
     ///

@@ -65,7 +65,8 @@ impl BatchNorm {
     ///
     /// # Errors
     /// [`GpuError`](crate::error::GpuError) when the device does not deliver;
-    /// [`ArgumentError::ParameterUsage`] for parameters in buffers without `COPY_SRC`.
+    /// [`ArgumentError::ParameterUsage`](crate::error::ArgumentError::ParameterUsage) for
+    /// parameters in buffers without `COPY_SRC`.
     ///
     /// # Cancel safety
     /// A dropped future has no effect.
