@@ -28,7 +28,8 @@ pub(crate) use pool::{Lease, Memory};
 pub(crate) use submit::Recorder;
 pub(crate) use watch::Watch;
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::TryFutureExt;
+use futures::future::{BoxFuture, FutureExt, try_join};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -215,8 +216,9 @@ impl Gpu {
         });
         let this = self.clone();
         async move {
-            done.await?;
-            this.context.unheard.hear().await
+            // At once: the deadline holds for both.
+            try_join(this.context.unheard.hear(), done.map_err(Error::from)).await?;
+            Ok(())
         }
         .boxed()
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 use futures::FutureExt;
-use futures::future::join;
+use futures::TryFutureExt;
+use futures::future::{join, try_join};
 
 use super::bindings::{Bound, Key};
 use super::buffer::BufferSlice;
@@ -135,8 +136,8 @@ impl Gpu {
         let mapped = staging.map(&self.context.poller, index, deadline);
         let heard = self.heard(self.caught(scope));
         async move {
-            heard.await?;
-            mapped.await?;
+            // At once: the deadline of the result holds for both.
+            try_join(heard, mapped.map_err(Error::from)).await?;
             Ok(staging.take()?)
         }
         .boxed()

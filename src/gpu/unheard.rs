@@ -6,9 +6,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::mem::take;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 use futures::FutureExt;
 
@@ -21,6 +22,29 @@ pub(super) struct Unheard {
     /// Whether there may be any: natively there are none, and nobody locks.
     any: AtomicBool,
     scopes: Mutex<Scopes>,
+    waiters: Arc<Waiters>,
+}
+
+/// Whoever waits for scopes to answer. A scope keeps the last waker that polled it: this one,
+/// whoever polls, so that nobody takes the place of another.
+#[derive(Default)]
+struct Waiters(Mutex<Vec<Waker>>);
+
+impl Waiters {
+    fn add(&self, waker: &Waker) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.iter().any(|other| other.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+    }
+}
+
+impl Wake for Waiters {
+    fn wake(self: Arc<Self>) {
+        // A waker may run anything: not while the lock is held.
+        let waiting = take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(Waker::wake);
+    }
 }
 
 #[derive(Default)]
@@ -57,7 +81,8 @@ impl Unheard {
     }
 
     fn keep(&self, mut scope: Pending<()>) -> Result<(), Error> {
-        let mut context = Context::from_waker(Waker::noop());
+        let waker = Waker::from(self.waiters.clone());
+        let mut context = Context::from_waker(&waker);
         if let Poll::Ready(answer) = scope.as_mut().poll(&mut context) {
             return answer;
         }
@@ -75,9 +100,11 @@ impl Unheard {
         if !self.any.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let waker = Waker::from(self.waiters.clone());
         poll_fn(|context| {
+            self.waiters.add(context.waker());
             let mut scopes = self.lock();
-            if scopes.drain(context).is_pending() {
+            if scopes.drain(&mut Context::from_waker(&waker)).is_pending() {
                 return Poll::Pending;
             }
             self.any.store(false, Ordering::Relaxed);
@@ -138,6 +165,39 @@ mod tests {
         }
         assert_eq!(block_on(unheard.hear()), Err(refused("first")));
         assert_eq!(block_on(unheard.hear()), Ok(()));
+    }
+
+    /// Each is a task of its own, as promises of a page are.
+    #[test]
+    fn whoever_waits_is_woken_whoever_polled_last() {
+        let unheard = Unheard::default();
+        let (first, kept) = scope();
+        unheard.keep(kept).unwrap();
+        let wakes = [(); 2].map(|()| Arc::new(Counted::default()));
+        let wakers = wakes.clone().map(Waker::from);
+        let mut waiting = [unheard.hear().boxed(), unheard.hear().boxed()];
+        for (waiting, waker) in waiting.iter_mut().zip(&wakers) {
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        // A call that waits for nothing polls the same scopes.
+        let (second, kept) = scope();
+        unheard.keep(kept).unwrap();
+        first.send(Err(refused("first"))).unwrap();
+        second.send(Ok(())).unwrap();
+        for woken in &wakes {
+            assert!(woken.0.load(Ordering::Relaxed) > 0, "nobody sleeps for ever");
+        }
+        let [a, b] = waiting.map(block_on);
+        assert_eq!((a, b), (Err(refused("first")), Ok(())));
+    }
+
+    #[derive(Default)]
+    struct Counted(std::sync::atomic::AtomicUsize);
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     #[test]
