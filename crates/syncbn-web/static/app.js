@@ -16,7 +16,9 @@ const find = (id) => document.getElementById(id);
 const cell = (text) => Object.assign(document.createElement("td"), { textContent: text });
 const fixed = (value, digits = 1) => value.toFixed(digits);
 
-const state = { session: null, rows: 0, kept: null, busy: false, again: false, stop: false };
+const state = {
+  session: null, generation: 0, pixels: null, rows: 0, kept: null, busy: false, again: false, stop: false,
+};
 
 /** Shows what is under way, and that it ended. */
 function working(text) {
@@ -57,6 +59,7 @@ function describe({ info, limits, features }) {
 
 /** Opens the ranks; where there is no WebGPU device they are on the host. */
 async function open(gpu) {
+  find("problem").hidden = true;
   find("adapter").textContent = "";
   working(gpu ? "Opening WebGPU devices…" : "Opening host ranks…");
   if (gpu) {
@@ -75,7 +78,12 @@ async function open(gpu) {
 }
 
 async function start(gpu) {
-  state.session = await open(gpu);
+  state.stop = true;
+  const mine = ++state.generation;
+  const session = await open(gpu);
+  // Another choice was made meanwhile: the last one counts.
+  if (mine !== state.generation) return;
+  state.session = session;
   const ranks = JSON.parse(state.session.ranks());
   fill("ranks", ranks.map((rank, i) => [
     i, rank.name, rank.largest_binding ? `${rank.largest_binding / 2 ** 20} MiB` : "memory",
@@ -123,14 +131,25 @@ function change(values) {
 
 async function normalizeOnce() {
   const cuts = ends();
+  const { session, pixels } = state;
   working("Normalizing…");
-  const result = await state.session.normalize(cuts);
-  const { ranks, all, times } = JSON.parse(result.report());
-  const values = result.synchronized();
-  paint("original", state.pixels.data, cuts);
-  paint("local", result.local_pixels(), cuts);
-  paint("synchronized", result.synchronized_pixels());
-  result.free();
+  const result = await session.normalize(cuts);
+  let report, values;
+  try {
+    // Of photos or ranks that were changed meanwhile: the next result is on its way.
+    if (session !== state.session || pixels !== state.pixels) {
+      state.again = true;
+      return;
+    }
+    report = JSON.parse(result.report());
+    values = result.synchronized();
+    paint("original", pixels.data, cuts);
+    paint("local", result.local_pixels(), cuts);
+    paint("synchronized", result.synchronized_pixels());
+  } finally {
+    result.free();
+  }
+  const { ranks, all, times } = report;
   const line = (name, s) => [
     name, s.count, ...s.mean.map((mean, c) => `${fixed(mean)} ± ${fixed(s.deviation[c])}`),
   ];
@@ -166,13 +185,16 @@ async function show() {
 }
 
 async function train() {
-  find("train").disabled = true;
   find("stop").disabled = false;
+  find("stop").focus();
+  find("train").disabled = true;
   state.stop = false;
-  const runs = WAYS.map((way) => ({
-    ...way, losses: [], ms: 0, accuracy: 0, trainer: new Trainer(state.session, RANKS, way.name),
-  }));
+  const runs = [];
   try {
+    for (const way of WAYS) {
+      const trainer = new Trainer(state.session, RANKS, way.name);
+      runs.push({ ...way, losses: [], ms: 0, accuracy: 0, trainer });
+    }
     for (let step = 0; step < STEPS && !state.stop; step += STEPS_AT_ONCE) {
       working(`Training: step ${step + STEPS_AT_ONCE} of ${STEPS}`);
       for (const run of runs) {
@@ -199,6 +221,7 @@ async function train() {
   } finally {
     runs.forEach((run) => run.trainer.free());
     find("train").disabled = false;
+    if (document.activeElement === find("stop")) find("train").focus();
     find("stop").disabled = true;
   }
 }
@@ -236,6 +259,7 @@ function listen() {
 async function restart(gpu) {
   try {
     await start(gpu);
+    for (const id of ["train", "count", "files"]) find(id).disabled = false;
     window.syncbnReady = true;
   } catch (error) {
     done(`Failed: ${error.message ?? error}`);
