@@ -104,7 +104,7 @@ bench)
     need npm npm
     need chromium chromium
     build
-    packages @tensorflow/tfjs-core@4 @tensorflow/tfjs-backend-cpu@4 @tensorflow/tfjs-backend-webgpu@4
+    packages @tensorflow/tfjs@4 @tensorflow/tfjs-backend-webgpu@4
     node "$tools/npm/bench.mjs" "$site" "$tools/npm/node_modules" "$(command -v chromium)"
     ;;
 *)

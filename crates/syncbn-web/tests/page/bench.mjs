@@ -10,8 +10,8 @@ const [site, packages, executablePath] = process.argv.slice(2);
 const SHAPES = [[8, 16, 8, 8], [16, 64, 28, 28], [8, 64, 56, 56], [32, 256, 7, 7]];
 const [ROUNDS, STEPS] = [7, 5];
 
-for (const name of ["tfjs-core", "tfjs-backend-cpu", "tfjs-backend-webgpu"]) {
-  await cp(join(packages, "@tensorflow", name, "dist", `tf-${name.slice(5)}.min.js`), join(site, `${name}.js`));
+for (const name of ["tfjs", "tfjs-backend-webgpu"]) {
+  await cp(join(packages, "@tensorflow", name, "dist", `${name.replace("tfjs", "tf")}.min.js`), join(site, `${name}.js`));
 }
 const server = await serve(site);
 const browser = await chromium.launch({
@@ -24,7 +24,7 @@ try {
   page.on("pageerror", (error) => console.error(`${error}`));
   await page.goto(`http://127.0.0.1:${server.address().port}/`);
   await page.waitForFunction(() => window.syncbnReady === true);
-  for (const name of ["tfjs-core", "tfjs-backend-cpu", "tfjs-backend-webgpu"]) {
+  for (const name of ["tfjs", "tfjs-backend-webgpu"]) {
     await page.addScriptTag({ url: `${name}.js` });
   }
   for (const [n, c, h, w] of SHAPES) {
