@@ -1,5 +1,5 @@
 //! Keeps the module rules of the architecture: who may name whom, no panics in library code, the
-//! form of files, and the words of the field.
+//! form of files, the words of the field, and documents that lead to what exists.
 //!
 //! The sources are read as text with comments, string literals and `#[cfg(test)]` modules blanked
 //! out, so prose trips nothing. A top-level module without a rule fails, which keeps the table
@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+mod documents;
 mod retired;
 mod rules;
 mod source;
