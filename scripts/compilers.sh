@@ -59,8 +59,12 @@ finish() {
     exit 0
 }
 
+export WINEPREFIX=$work/wine WINEDEBUG=-all
+# Not wine's own replacement, and no offers to install more.
+export WINEDLLOVERRIDES="d3dcompiler_47,dxcompiler=n;mscoree,mshtml,winemenubuilder.exe="
+
 # The last line is never left out: what ended before the end has failed.
-trap '$finished || { failed=$((failed + 1)); finish; }' EXIT
+trap 'wineserver -k 2>/dev/null || true; $finished || { failed=$((failed + 1)); finish; }' EXIT
 
 # --- What is needed.
 
@@ -100,16 +104,14 @@ get_webgpu() {
     npm install --silent --no-audit --no-fund --no-save --prefix "$work/npm" "webgpu@$webgpu_version"
 }
 
-export WINEPREFIX=$work/wine WINEDEBUG=-all
-# Not wine's own replacement, and no offers to install more.
-export WINEDLLOVERRIDES="d3dcompiler_47,dxcompiler=n;mscoree,mshtml,winemenubuilder.exe="
-
+# Debian's server ends with its last program, and a program that starts at that moment loses it: one server stays here until
+# the end.
 build_direct3d() {
     mkdir -p "$work/direct3d" &&
         cp "$webgpu"/dist/win32-x64/{d3dcompiler_47,dxcompiler}.dll "$work/direct3d/" &&
         x86_64-w64-mingw32-g++ -std=c++17 -O1 -Wall -Wextra -Wno-cast-function-type -static \
             -o "$work/direct3d/direct3d.exe" "$judges/direct3d.cpp" &&
-        timeout "$limit" wine wineboot --init
+        timeout "$limit" wine wineboot --init && wineserver -w && wineserver -p
 }
 
 # --- Judges: each prints its verdicts on what a folder's list names.
