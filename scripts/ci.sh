@@ -107,8 +107,10 @@ run_semver() { scripts/package.sh semver; }
 run_examples() {
     local out
     out=$(mktemp -d)
-    cargo run --example quickstart -- --adapter host --output "$out/host.png"
-    cargo run --example quickstart -- --adapter llvmpipe --output "$out/lavapipe.png"
+    cargo build ${SYNCBN_MEMBERS:-} --example quickstart
+    local quickstart=${CARGO_TARGET_DIR:-target}/debug/examples/quickstart
+    "$quickstart" --adapter host --output "$out/host.png"
+    "$quickstart" --adapter llvmpipe --output "$out/lavapipe.png"
     rm -rf "$out"
 }
 

@@ -27,8 +27,8 @@ on() {
     local at=()
     [[ $target == x86_64-* ]] || at=(--target "$target")
     echo "== $name"
-    "${cargo[@]}" test "${at[@]}" --lib -- host::
-    "${cargo[@]}" test "${at[@]}" --test conformance >"$log" || { grep -E 'FAILED|^ {7}|^conformance' "$log"; return 1; }
+    "${cargo[@]}" test ${SYNCBN_MEMBERS:-} "${at[@]}" --lib -- host::
+    "${cargo[@]}" test ${SYNCBN_MEMBERS:-} "${at[@]}" --test conformance >"$log" || { grep -E 'FAILED|^ {7}|^conformance' "$log"; return 1; }
     found=$(grep '^host: fingerprint' "$log")
     echo "$found"
     tail -n 1 "$log"

@@ -2,6 +2,7 @@
 # Runs every test, or the parts that are named:
 #     scripts/test.sh                 all of them
 #     scripts/test.sh driver hostile  those of the library on the system's driver, and the hostile compiler with more seeds
+# Where all are run, `driver` has those of the tools as well.
 # Needs Rust and a C linker; installs a software Vulkan driver and MPI where there are none and it may.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -60,12 +61,14 @@ test_two_drivers() {
     lavapipe=$(lavapipe_manifest)
     swiftshader=$(scripts/swiftshader.sh)
     export VK_DRIVER_FILES=$lavapipe:$swiftshader VK_ICD_FILENAMES=$lavapipe:$swiftshader
-    step "lavapipe, SwiftShader and the host in one group" cargo test --no-fail-fast --test swiftshader
+    step "lavapipe, SwiftShader and the host in one group" \
+        cargo test ${SYNCBN_MEMBERS:-} --no-fail-fast --test swiftshader
     local portable=(group_forward:: group_backward:: group_accuracy:: storage:: rounding::)
     SYNCBN_TEST_ADAPTER=SwiftShader step "SwiftShader alone" \
-        cargo test --no-fail-fast --test it -- "${portable[@]}" --skip every_combination --skip native::
+        cargo test ${SYNCBN_MEMBERS:-} --no-fail-fast --test it -- "${portable[@]}" --skip every_combination --skip native::
     # Its subgroups are of another size than lavapipe's.
-    SYNCBN_TEST_ADAPTER=SwiftShader step "subgroups on SwiftShader" cargo test --test it -- epilogue::fast::merging_within
+    SYNCBN_TEST_ADAPTER=SwiftShader step "subgroups on SwiftShader" \
+        cargo test ${SYNCBN_MEMBERS:-} --test it -- epilogue::fast::merging_within
 }
 
 # The conformance runner has a report of its own, which nextest would hide, and the tests of two drivers need both: every
@@ -79,10 +82,12 @@ test_driver() {
         [[ $name == conformance || $name == swiftshader ]] || targets+=(--test "$name")
     done
     step "Vulkan driver" ensure_vulkan
+    if [[ ${SYNCBN_MEMBERS:-} ]]; then step "MPI" scripts/mpi.sh install; fi
+    step "compiling" cargo test ${SYNCBN_MEMBERS:-} --no-run "${targets[@]}"
     if cargo nextest --version >/dev/null 2>&1; then
-        step "tests" cargo nextest run --no-fail-fast "${targets[@]}"
+        step "tests" cargo nextest run ${SYNCBN_MEMBERS:-} --no-fail-fast "${targets[@]}"
     else
-        step "tests" cargo test --no-fail-fast "${targets[@]}"
+        step "tests" cargo test ${SYNCBN_MEMBERS:-} --no-fail-fast "${targets[@]}"
     fi
 }
 
@@ -91,34 +96,46 @@ test_hostile() {
     local seed
     for seed in 11 21; do
         SYNCBN_HOSTILE_SEED=$seed step "hostile compiler, seeds from $seed" \
-            cargo test --no-fail-fast --test hostile -- --skip planted:: --skip kernels::
+            cargo test ${SYNCBN_MEMBERS:-} --no-fail-fast --test hostile -- --skip planted:: --skip kernels::
     done
 }
 
-# Named, because they are no default members. The report of the tests over MPI tells how long each fault took.
+# Named, because they are no default members.
+test_tools() {
+    step "tools" cargo test --no-fail-fast --package syncbn-bench --package syncbn-compilers \
+        --package syncbn-reference --package syncbn-testkit
+}
+
+# The report of the tests over MPI tells how long each fault took. They run examples of that crate.
 test_mpi() {
     step "MPI" scripts/mpi.sh install
-    step "tests over MPI" cargo test --no-fail-fast --package syncbn-mpi
+    if [[ ${SYNCBN_MEMBERS:-} ]]; then
+        step "tests over MPI" cargo test $SYNCBN_MEMBERS --no-fail-fast --test mpirun --examples
+    else
+        step "tests over MPI" cargo test --no-fail-fast --package syncbn-mpi
+    fi
 }
 
 test_conformance() {
-    step "conformance" cargo test --test conformance | tee "$log"
+    step "conformance" cargo test ${SYNCBN_MEMBERS:-} --test conformance | tee "$log"
     if ! grep -q '^conformance: [1-9]' "$log"; then
         echo "The conformance runner ran no case: its target must have harness = false." >&2
         return 1
     fi
 }
 
-all=(driver two-drivers hostile documents reference bench mpi burn conformance)
-# Where Vulkan is: elsewhere there is one driver, the system's.
-if [[ "$(uname -s)" != Linux ]]; then
-    all=(driver hostile documents reference bench mpi burn conformance)
-fi
+known=(driver two-drivers hostile documents tools mpi burn conformance)
 for part in "$@"; do
-    [[ " ${all[*]} " == *" $part "* ]] || { echo "usage: $0 [PART...]; parts: ${all[*]}" >&2; exit 2; }
+    [[ " ${known[*]} " == *" $part "* ]] || { echo "usage: $0 [PART...]; parts: ${known[*]}" >&2; exit 2; }
 done
 parts=(${@+"$@"})
-(($#)) || parts=("${all[@]}")
+if (($# == 0)); then
+    # Cargo compiles a dependency once more for other features. What chooses all members has the same ones in every step.
+    export SYNCBN_MEMBERS=--workspace
+    parts=(driver two-drivers hostile documents mpi burn conformance)
+    # Elsewhere than where Vulkan is there is one driver, the system's.
+    [[ "$(uname -s)" == Linux ]] || parts=(driver hostile documents mpi burn conformance)
+fi
 
 for part in "${parts[@]}"; do
     case $part in
@@ -126,9 +143,8 @@ for part in "${parts[@]}"; do
         # In a shell of its own, for its environment.
         two-drivers) (test_two_drivers) ;;
         hostile) test_hostile ;;
-        documents) step "examples in the documentation" cargo test --doc ;;
-        reference) step "the definition that tests compare with" cargo test --package syncbn-reference ;;
-        bench) step "bench and report" cargo test --no-fail-fast --package syncbn-bench ;;
+        documents) step "examples in the documentation" cargo test ${SYNCBN_MEMBERS:-} --doc ;;
+        tools) test_tools ;;
         mpi) test_mpi ;;
         # With Burn's fusion, as its default features are; scripts/burn.sh has the rest.
         burn) step "Burn" scripts/burn.sh test ;;
