@@ -13,7 +13,7 @@
 #   docs-rs    the same as docs.rs makes it, by a nightly Rust: every item with the features that it needs
 #   package    what would be published, built and tested by itself
 #   semver     changes of the API since the last release
-#   examples   the quickstart on the host and on lavapipe
+#   examples   every example, the quickstart on the host and on lavapipe
 #
 # scripts/test.sh, burn.sh, processors.sh, compilers.sh and web.sh are steps of their own.
 set -euo pipefail
@@ -104,14 +104,29 @@ run_package() { scripts/package.sh; }
 
 run_semver() { scripts/package.sh semver; }
 
+# The quickstart on the host and on lavapipe, then each other example: they check what they compute.
 run_examples() {
-    local out
-    out=$(mktemp -d)
-    cargo build ${SYNCBN_MEMBERS:-} --example quickstart
-    local quickstart=${CARGO_TARGET_DIR:-target}/debug/examples/quickstart
-    "$quickstart" --adapter host --output "$out/host.png"
-    "$quickstart" --adapter llvmpipe --output "$out/lavapipe.png"
-    rm -rf "$out"
+    local file name out=${CARGO_TARGET_DIR:-target}/examples names=()
+    for file in examples/*.rs examples/*/main.rs; do
+        name=${file#examples/}
+        name=${name%/main.rs}
+        names+=("${name%.rs}")
+    done
+    mkdir -p "$out"
+    cargo build ${SYNCBN_MEMBERS:-} --examples
+    for name in host llvmpipe; do run_example quickstart --adapter "$name" --output "$out/$name.png"; done
+    for name in "${names[@]}"; do
+        [[ $name == quickstart ]] || run_example "$name"
+    done
+}
+
+run_example() {
+    local name=$1
+    shift
+    "${CARGO_TARGET_DIR:-target}/debug/examples/$name" "$@" >"$out/$name.txt" && return
+    tail -n 30 "$out/$name.txt" >&2
+    echo "the example $name failed" >&2
+    return 1
 }
 
 (($#)) || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p;}' "$0" >&2; exit 2; }

@@ -33,6 +33,8 @@ usage() {
     done <"$script"
 }
 
+[[ "$(uname -sm)" == "Linux x86_64" ]] || { echo "$script is for x86-64 Linux, this is $(uname -sm)" >&2; exit 1; }
+
 all=() asks_registers=false asks_variants=true
 for word in "$@"; do
     case $word in

@@ -63,7 +63,9 @@ need_rust() {
         toolchain) words=(toolchain install "$2" --profile minimal --no-self-update) ;;
         component) words=(component add "$2" --toolchain "$3") ;;
     esac
-    rustup "${words[@]}" >/dev/null 2>&1 && return
+    local said
+    said=$(rustup "${words[@]}" 2>&1) && return
+    echo "$said" >&2
     echo "This did not succeed; run this again when it does:" >&2
     echo "    rustup ${words[*]}" >&2
     return 1

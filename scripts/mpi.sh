@@ -13,7 +13,11 @@ examples=(quickstart train_step latency scaling)
 has_libclang() {
     [[ -n "${LIBCLANG_PATH:-}" ]] && return
     [[ "$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true)" == *libclang[.-]* ]] && return
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null && return
+    # Of macOS: the command line tools of Xcode, and Homebrew.
+    compgen -G '/Library/Developer/CommandLineTools/usr/lib/libclang*.dylib' >/dev/null ||
+        compgen -G '/opt/homebrew/opt/llvm/lib/libclang*.dylib' >/dev/null ||
+        compgen -G '/usr/local/opt/llvm/lib/libclang*.dylib' >/dev/null
 }
 
 is_complete() {
@@ -27,6 +31,7 @@ install_mpi() {
     if apt_install "${packages[@]}" && is_complete; then return 0; fi
     echo "MPI and libclang are needed, for the crate syncbn-mpi alone. Install them, then run this again:" >&2
     apt_line "${packages[@]}" >&2
+    echo "    brew install open-mpi llvm pkg-config    # macOS" >&2
     return 1
 }
 

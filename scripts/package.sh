@@ -3,6 +3,7 @@
 #
 #   scripts/package.sh                   packs them, then builds and tests what was packed, by itself
 #   scripts/package.sh semver            compares the API with the last release
+#   scripts/package.sh published         the newest version on crates.io, nothing if there is none
 #   scripts/package.sh repository URL    sets the repository, in both workspaces
 #   scripts/package.sh release           checks that a release may be made, and says the commands; publishes nothing
 set -euo pipefail
@@ -11,7 +12,9 @@ source scripts/lib.sh
 exec </dev/null
 
 manifests=(Cargo.toml crates/syncbn-burn/Cargo.toml)
-packed=$PWD/${CARGO_TARGET_DIR:-target}/package
+target=${CARGO_TARGET_DIR:-target}
+[[ $target == /* ]] || target=$PWD/$target
+packed=$target/package
 
 fail() {
     echo "package.sh: $*" >&2

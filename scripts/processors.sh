@@ -27,7 +27,8 @@ on() {
     local at=()
     [[ $target == x86_64-* ]] || at=(--target "$target")
     echo "== $name"
-    "${cargo[@]}" test ${SYNCBN_MEMBERS:-} "${at[@]}" --lib -- host::
+    "${cargo[@]}" test ${SYNCBN_MEMBERS:-} "${at[@]}" --lib -- host:: | tee "$log"
+    grep -qE '^test result: .* [1-9][0-9]* passed' "$log" || { echo "No unit test of the host ran" >&2; return 1; }
     "${cargo[@]}" test ${SYNCBN_MEMBERS:-} "${at[@]}" --test conformance >"$log" || { grep -E 'FAILED|^ {7}|^conformance' "$log"; return 1; }
     found=$(grep '^host: fingerprint' "$log")
     echo "$found"
