@@ -11,22 +11,61 @@ source scripts/lib.sh
 
 root=$PWD
 crate=$root/crates/syncbn-web
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/web
+target=${CARGO_TARGET_DIR:-target}
+# Programs are started in other folders: the path is absolute.
+[[ $target == /* || $target == [A-Za-z]:* ]] || target=$root/$target
+export CARGO_TARGET_DIR=$target/web
 tools=$CARGO_TARGET_DIR/tools
 site=$CARGO_TARGET_DIR/site
 expected=$CARGO_TARGET_DIR/expected
 screenshots=$CARGO_TARGET_DIR/screenshots
 bindgen=$(sed -n 's/^wasm-bindgen = "=\(.*\)"$/\1/p' "$crate/Cargo.toml")
 
+# has_bindgen FOLDER: whether both programs of wasm-bindgen are there, in the version of the crate.
+has_bindgen() {
+    local program
+    for program in wasm-bindgen wasm-bindgen-test-runner; do
+        [[ $("$1/$program" --version 2>/dev/null) == "$program $bindgen" ]] || return 1
+    done
+}
+
+# Those that somebody installed.
+link_bindgen() {
+    local found
+    found=$(dirname "$(command -v wasm-bindgen)") && has_bindgen "$found" || return 1
+    mkdir -p "$tools/bin"
+    ln -sf "$found"/wasm-bindgen{,-test-runner} "$tools/bin"
+}
+
+# Those that the makers compiled.
+download_bindgen() {
+    local platform name
+    case $(uname -sm) in
+    "Linux x86_64") platform=x86_64-unknown-linux-musl ;;
+    "Linux aarch64") platform=aarch64-unknown-linux-musl ;;
+    "Darwin x86_64") platform=x86_64-apple-darwin ;;
+    "Darwin arm64") platform=aarch64-apple-darwin ;;
+    *) return 1 ;;
+    esac
+    name=wasm-bindgen-$bindgen-$platform.tar.gz
+    mkdir -p "$tools/bin"
+    curl --fail --silent --location --connect-timeout 10 --max-time 120 \
+        "https://github.com/wasm-bindgen/wasm-bindgen/releases/download/$bindgen/$name" |
+        tar -xz -C "$tools/bin" --strip-components=1 2>/dev/null && has_bindgen "$tools/bin"
+}
+
+# Compiled here, which takes minutes; without optimization, as they run for a second.
+compile_bindgen() {
+    CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet wasm-bindgen-cli --version "$bindgen" --debug \
+        --force --root "$tools" --target-dir "$tools/build"
+    rm -rf "$tools/build"
+}
+
 ensure_bindgen() {
     need_rust target wasm32-unknown-unknown
-    local found
-    found=$("$tools/bin/wasm-bindgen" --version 2>/dev/null || true)
-    [[ $found == "wasm-bindgen $bindgen" ]] && return
-    # Without optimization: it runs for a second.
-    cargo install --quiet wasm-bindgen-cli --version "$bindgen" --debug --root "$tools" \
-        --target-dir "$tools/build"
-    rm -rf "$tools/build"
+    has_bindgen "$tools/bin" && return
+    rm -rf "${tools:?}/bin"
+    link_bindgen || download_bindgen || compile_bindgen
 }
 
 build() {
@@ -34,7 +73,8 @@ build() {
     cargo build --release --lib --target wasm32-unknown-unknown --manifest-path "$crate/Cargo.toml"
     rm -rf "$site"
     mkdir -p "$site/photos"
-    "$tools/bin/wasm-bindgen" --target web --no-typescript --out-dir "$site" \
+    "$tools/bin/wasm-bindgen" --target web --no-typescript --remove-name-section --remove-producers-section \
+        --out-dir "$site" \
         "$CARGO_TARGET_DIR/wasm32-unknown-unknown/release/syncbn_web.wasm"
     cp "$crate"/static/* "$site"
     cp examples/data/photos/*.png "$site/photos"
@@ -59,7 +99,7 @@ JSON
         cd "$crate"
         CHROMEDRIVER=$(command -v chromedriver) \
             WASM_BINDGEN_TEST_WEBDRIVER_JSON=$CARGO_TARGET_DIR/webdriver.json \
-            WASM_BINDGEN_TEST_TIMEOUT=300 \
+            WASM_BINDGEN_TEST_TIMEOUT=900 \
             CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$tools/bin/wasm-bindgen-test-runner \
             cargo test --target wasm32-unknown-unknown --test browser
     )
@@ -72,12 +112,16 @@ packages() {
     cp "$crate"/tests/page/*.mjs "$tools/npm"
 }
 
-test_page() {
-    mkdir -p "$expected" "$screenshots"
+# The same computed natively, for comparison.
+expect() {
+    mkdir -p "$expected"
     cargo test --quiet --lib --manifest-path "$crate/Cargo.toml"
     cargo run --quiet --example expected --manifest-path "$crate/Cargo.toml" -- \
         examples/data/photos "$expected"
-    packages
+}
+
+test_page() {
+    mkdir -p "$screenshots"
     node "$tools/npm/drive.mjs" "$site" "$expected" "$screenshots" "$(command -v chromium)"
 }
 
@@ -95,8 +139,12 @@ test)
     need npm npm
     need chromium chromium
     need chromedriver chromium-driver
-    build
-    test_layer
+    step "tools of wasm-bindgen" ensure_bindgen
+    step "the page is built" build
+    step "the layer in the browser" test_layer
+    step "what the page must show" expect
+    step "packages of npm" packages
+    # The last line is the count of the page's tests.
     test_page
     ;;
 bench)

@@ -6,6 +6,8 @@
 //! `ends.json`.
 
 use std::error::Error;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use syncbn::Device;
@@ -14,6 +16,23 @@ use syncbn_web::photos::{Picture, normalize};
 /// Ranks of the page, and the part of the rows that its first rank has, in hundredths.
 const RANKS: usize = 4;
 const SHARE: usize = 25;
+
+/// Appends the pixels of an RGB file, with opacity; their width.
+fn append(file: &Path, rgba: &mut Vec<u8>) -> Result<usize, Box<dyn Error>> {
+    let mut decoder = png::Decoder::new(BufReader::new(File::open(file)?));
+    decoder.set_transformations(png::Transformations::normalize_to_color8());
+    let mut reader = decoder.read_info()?;
+    let mut pixels = vec![0; reader.output_buffer_size().ok_or("a picture beyond memory")?];
+    let info = reader.next_frame(&mut pixels)?;
+    if info.color_type != png::ColorType::Rgb {
+        return Err(format!("{}: {:?}, expected Rgb", file.display(), info.color_type).into());
+    }
+    for pixel in pixels[..info.buffer_size()].chunks(3) {
+        rgba.extend_from_slice(pixel);
+        rgba.push(u8::MAX);
+    }
+    Ok(info.width as usize)
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,9 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.sort();
     let (mut rgba, mut width) = (Vec::new(), 0);
     for file in &files {
-        let image = image::open(file)?.to_rgba8();
-        width = image.width() as usize;
-        rgba.extend_from_slice(&image);
+        width = append(file, &mut rgba)?;
     }
     let picture = Picture::from_rgba(&rgba, width)?;
     let first = picture.rows() * SHARE / 100;

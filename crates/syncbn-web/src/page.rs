@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use futures::lock::Mutex;
 use serde::Serialize;
-use syncbn::error::GpuError;
+use syncbn::wgpu::{Instance, InstanceDescriptor, PowerPreference, RequestAdapterOptions};
 use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, Forward, Layout, Tensor};
 use wasm_bindgen::prelude::*;
 
@@ -25,38 +25,25 @@ pub struct Session {
     picture: RefCell<Option<Rc<Picture>>>,
 }
 
-/// One rank, as the page shows it.
-#[derive(Serialize)]
-struct Rank {
-    name: String,
-    gpu: bool,
-    /// Of one binding, in bytes; none on the host.
-    largest_binding: Option<u64>,
-}
-
 #[wasm_bindgen]
 impl Session {
     /// Opens so many ranks: WebGPU devices, or the host where `gpu` is false. A browser gives one
-    /// device for each adapter that it is asked for, so every rank asks anew; where all ranks get
-    /// the same adapter, they are virtual devices on it.
+    /// device for each adapter that it is asked for, so every rank asks anew: for the fast GPU and
+    /// for the one that saves power in turn. Where all ranks get the same adapter, they are virtual
+    /// devices on it.
     pub async fn open(ranks: usize, gpu: bool) -> Result<Session, JsError> {
         let mut devices = Vec::with_capacity(ranks);
-        for _ in 0..ranks {
-            devices.push(if gpu { open_gpu().await? } else { Device::host() });
+        for rank in 0..ranks {
+            devices.push(if gpu { open_gpu(PREFERENCES[rank % 2]).await? } else { Device::host() });
         }
         Ok(Self { devices, picture: RefCell::new(None) })
     }
 
-    /// The ranks: a list of `{name, gpu, largest_binding}` in JSON.
-    pub fn ranks(&self) -> Result<String, JsError> {
-        let rank = |device: &Device| Rank {
-            name: device.name().to_owned(),
-            gpu: !device.is_host(),
-            largest_binding: device
-                .wgpu()
-                .map(|(device, _)| device.limits().max_storage_buffer_binding_size),
-        };
-        json(&self.devices.iter().map(rank).collect::<Vec<_>>())
+    /// The browser's device of a rank, a `GPUDevice`, which knows its adapter and its limits. None
+    /// on the host.
+    pub fn device(&self, rank: usize) -> Option<JsValue> {
+        let (device, _) = self.devices.get(rank)?.wgpu()?;
+        device.as_webgpu().map(|device| device.clone().into())
     }
 
     /// Takes photos of one width, one below the other, as a canvas gives their pixels.
@@ -78,11 +65,15 @@ impl Session {
     }
 }
 
-async fn open_gpu() -> Result<Device, syncbn::Error> {
-    match Device::adapters().await.first() {
-        Some(adapter) => Device::from_adapter(adapter).await,
-        None => Err(GpuError::NoAdapter { wanted: "WebGPU".to_owned() }.into()),
-    }
+/// What ranks ask for in turn, so that a machine with two GPUs shows both.
+const PREFERENCES: [PowerPreference; 2] =
+    [PowerPreference::HighPerformance, PowerPreference::LowPower];
+
+async fn open_gpu(power_preference: PowerPreference) -> Result<Device, JsError> {
+    let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
+    let options = RequestAdapterOptions { power_preference, ..Default::default() };
+    let adapter = instance.request_adapter(&options).await?;
+    Ok(Device::from_adapter(&adapter).await?)
 }
 
 /// The photos, normalized.

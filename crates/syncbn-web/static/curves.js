@@ -27,13 +27,13 @@ export function drawCurves(canvas, runs, steps) {
     context.stroke();
     context.fillText(loss.toFixed(2), 4, y(loss) + 4);
   }
+  context.fillText("loss", 4, height - 8);
   context.fillText("step", x(steps - 1) - 30, height - 8);
 
   for (const run of runs) {
     context.strokeStyle = color(run.color);
     context.lineWidth = 2.5;
-    // Two of the curves lie on each other: one is dashed.
-    context.setLineDash(run.name === "one" ? [6, 6] : []);
+    context.setLineDash(run.dash);
     context.beginPath();
     run.losses.forEach((loss, step) => {
       if (step) context.lineTo(x(step), y(loss));

@@ -1,7 +1,9 @@
 //! Passes that the golden cases do not have: one GPU, encoders, joint calls, groups.
 
+use half::{bf16, f16};
 use syncbn::collective::LocalGroup;
 use syncbn::config::Epilogue;
+use syncbn::tensor::Element;
 use syncbn::{
     Backward, BatchNorm, BatchNormConfig, Device, Forward, Layout, ProcessGroup, SyncBatchNorm,
     Tensor, Workspace, joint,
@@ -69,6 +71,47 @@ async fn batch_norm_computes_what_the_host_computes_and_records_into_an_encoder(
             queue.submit([encoder.finish()]);
             assert_near(&out.to_vec().await.unwrap(), &y);
         }
+    }
+}
+
+/// The largest difference of y and of dx between a WebGPU device and the host, as a share of the
+/// largest value, in tensors of `T`.
+async fn far_from_the_host<T: Element>(layout: Layout, round: fn(f32) -> T) -> [f32; 2] {
+    let dims = match layout {
+        Layout::ChannelsFirst => [6, 4, 5, 3],
+        Layout::ChannelsLast => [6, 5, 3, 4],
+    };
+    let x: Vec<T> = values(360).into_iter().map(round).collect();
+    let dy: Vec<T> = values(360).into_iter().rev().map(round).collect();
+    let mut found = Vec::new();
+    for device in [Device::host(), gpu().await] {
+        let bn = SyncBatchNorm::new(BatchNormConfig::torch(4), [device.clone()]).unwrap();
+        let [x, dy] =
+            [&x, &dy].map(|values| device.upload(&dims, values).unwrap().with_layout(layout));
+        let forward = bn.forward_train(&x).await.unwrap();
+        let backward = bn.backward(&forward.saved, Backward::of(&x, &dy)).await.unwrap();
+        assert_eq!(forward.output.dtype(), x.dtype());
+        let [y, dx] = [&forward.output, &backward.input];
+        found.push([y.to_vec().await.unwrap(), dx.to_vec().await.unwrap()]);
+    }
+    [0, 1].map(|i| {
+        let (host, gpu) = (&found[0][i], &found[1][i]);
+        let largest = host.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let far = host.iter().zip(gpu).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(largest > 0.1, "all is zero");
+        far / largest
+    })
+}
+
+#[wasm_bindgen_test]
+async fn storage_types_in_both_layouts_hold_what_the_host_stores() {
+    for layout in [Layout::ChannelsFirst, Layout::ChannelsLast] {
+        // A value on the border of two neighbours may be rounded to either: they are 2^-10 of the
+        // value apart at most in f16, 2^-7 in bf16.
+        let far = far_from_the_host(layout, f16::from_f32).await;
+        assert!(far.iter().all(|&far| far <= 1.0 / 1024.0), "f16, {layout:?}: {far:?}");
+        let far = far_from_the_host(layout, bf16::from_f32).await;
+        assert!(far.iter().all(|&far| far <= 1.0 / 128.0), "bf16, {layout:?}: {far:?}");
     }
 }
 
