@@ -9,6 +9,7 @@
 /// as one bit, and backward reads that instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Epilogue {
     /// y = v.
     #[default]

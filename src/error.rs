@@ -48,11 +48,11 @@ pub enum Error {
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
     /// One layer of a call of several; none of them is changed.
-    #[error("request {index} of the joint call: {source}")]
+    #[error("request {index} of the joint call: {error}")]
     Joint {
         /// Which of the requests.
         index: usize,
         /// What is wrong with it.
-        source: Box<Error>,
+        error: Box<Error>,
     },
 }

@@ -59,10 +59,14 @@ impl Shape {
         let (channels, spatial) = match (dims, layout) {
             (&[_, channels, ref spatial @ ..], Layout::ChannelsFirst) => (channels, spatial),
             (&[_, ref spatial @ .., channels], Layout::ChannelsLast) => (channels, spatial),
-            _ => return Err(ShapeError::Rank { dims: dims.to_vec() }),
+            _ => return Err(ShapeError::Dimensions { dims: dims.to_vec() }),
         };
         if channels == 0 {
-            return Err(ShapeError::NoChannels { dims: dims.to_vec() });
+            let axis = match layout {
+                Layout::ChannelsFirst => 1,
+                Layout::ChannelsLast => dims.len() - 1,
+            };
+            return Err(ShapeError::NoChannels { dims: dims.to_vec(), axis });
         }
         element_count(dims)?;
         // Smaller than the element count unless N is 0, where the product is checked by itself.
@@ -147,9 +151,12 @@ mod tests {
     fn fewer_than_two_dimensions_are_refused_with_the_dimensions_found() {
         assert_eq!(
             Shape::new(&[7], Layout::ChannelsFirst),
-            Err(ShapeError::Rank { dims: vec![7] })
+            Err(ShapeError::Dimensions { dims: vec![7] })
         );
-        assert_eq!(Shape::new(&[], Layout::ChannelsFirst), Err(ShapeError::Rank { dims: vec![] }));
+        assert_eq!(
+            Shape::new(&[], Layout::ChannelsFirst),
+            Err(ShapeError::Dimensions { dims: vec![] })
+        );
     }
 
     #[test]

@@ -20,7 +20,6 @@ pub use global::{Global, GlobalGradientSums, GlobalStatistics};
 pub use gradient::GradientSums;
 pub(crate) use local::check_statistics;
 pub use local::{Local, LocalGradientSums, LocalStatistics};
-#[doc(hidden)]
 pub use mergeable::Mergeable;
 pub use moments::Moments;
 pub(crate) use normalization::{Centering, GradCentering, Normalization};

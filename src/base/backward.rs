@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::Base;
 use super::check::{Argument, check_like};
+use super::parameters::named;
 use crate::config::Statistics;
 use crate::engine::{BackwardRank, Steps};
 use crate::error::{ArgumentError, Error};
@@ -170,7 +171,9 @@ impl Base {
             let target = Argument::new(argument, tensors);
             self.check_targets(target, &others, x.len())?;
             self.check_vectors(argument, tensors)?;
-            tensors.iter().try_for_each(|tensor| tensor.check_writable())?;
+            for (rank, tensor) in tensors.iter().enumerate() {
+                tensor.check_writable().map_err(|error| named(error, argument, rank))?;
+            }
             others.push(target);
         }
         Ok(())

@@ -47,7 +47,7 @@ impl Base {
         let mut shapes = Vec::with_capacity(x.len());
         for (rank, tensor) in x.iter().enumerate() {
             let shape =
-                tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
+                tensor.shape().map_err(|shape| ArgumentError::Shape { argument, rank, shape })?;
             let found = shape.channels();
             let expected = self.config.num_features;
             if found != expected {
@@ -97,7 +97,7 @@ impl Base {
         let mut grad_shapes = Vec::with_capacity(x.len());
         for (rank, (tensor, x)) in grad_output.iter().zip(x).enumerate() {
             let shape =
-                tensor.shape().map_err(|source| ArgumentError::Shape { argument, rank, source })?;
+                tensor.shape().map_err(|shape| ArgumentError::Shape { argument, rank, shape })?;
             if !shape.is_like(&shapes[rank]) {
                 let found = tensor.dims().to_vec();
                 let expected = x.dims().to_vec();

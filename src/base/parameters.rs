@@ -53,8 +53,11 @@ impl Base {
             self.check_length(name, values.len())?;
         }
         // Everything that can be refused is refused before the first is written.
-        for present in self.parameters.iter().flat_map(AffineParameters::both).flatten() {
-            present.check_writable()?;
+        for (rank, parameters) in self.parameters.iter().enumerate() {
+            for (name, present) in ["weight", "bias"].into_iter().zip(parameters.both()) {
+                let Some(present) = present else { continue };
+                present.check_writable().map_err(|error| named(error, name, rank))?;
+            }
         }
         for (parameters, device) in
             Arc::make_mut(&mut self.parameters).iter_mut().zip(&self.devices)
@@ -138,11 +141,21 @@ pub(crate) fn check_readable(
     tensor: &Tensor,
 ) -> Result<(), ArgumentError> {
     tensor.check_readable().map_err(|error| match error {
-        ArgumentError::Usage { found, expected } => {
+        ArgumentError::Usage { found, expected, .. } => {
             ArgumentError::ParameterUsage { name, rank, found, expected }
         }
         other => other,
     })
+}
+
+/// The same error of a buffer, with the name of the tensor that lies in it.
+pub(crate) fn named(error: ArgumentError, argument: &str, rank: usize) -> ArgumentError {
+    match error {
+        ArgumentError::Usage { found, expected, .. } => {
+            ArgumentError::Usage { argument: format!("{argument}[{rank}]"), found, expected }
+        }
+        other => other,
+    }
 }
 
 /// Writes values into a parameter where it lies, the caller's memory included, or makes it.

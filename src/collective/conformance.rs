@@ -26,6 +26,7 @@ use super::{Collective, CollectiveError, Gathered, Part};
 
 /// A check of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Check {
     /// Messages of different lengths, empty ones too, arrive whole and in rank order.
     Messages,

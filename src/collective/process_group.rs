@@ -142,11 +142,14 @@ impl ProcessGroup {
     /// use syncbn::{BatchNormConfig, Device, ProcessGroup, SyncBatchNorm};
     ///
     /// let groups: Vec<_> = LocalGroup::ranks(2).into_iter().map(ProcessGroup::new).collect();
-    /// groups[1].abort("batch 7 could not be read"); let host = Device::host(); let layer =
-    /// SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?.in_group(&groups[0])?; let
-    /// error = pollster::block_on(layer.forward_train(&host.upload(&[2, 1], &[0.0f32,
-    /// 2.0])?)).unwrap_err(); assert!(matches!(error, Error::Exchange(ExchangeError::Aborted {
-    /// rank: 1, .. }))); assert!(error.to_string().ends_with("batch 7 could not be read"));
+    /// groups[1].abort("batch 7 could not be read");
+    /// let host = Device::host();
+    /// let config = BatchNormConfig::torch(1);
+    /// let layer = SyncBatchNorm::new(config, [host.clone()])?.in_group(&groups[0])?;
+    /// let x = host.upload(&[2, 1], &[0.0f32, 2.0])?;
+    /// let error = pollster::block_on(layer.forward_train(&x)).unwrap_err();
+    /// assert!(matches!(error, Error::Exchange(ExchangeError::Aborted { rank: 1, .. })));
+    /// assert!(error.to_string().ends_with("batch 7 could not be read"));
     /// # Ok::<(), syncbn::Error>(())
     /// ```
     pub fn abort(&self, reason: &str) {

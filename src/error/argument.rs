@@ -34,14 +34,14 @@ pub enum ArgumentError {
         reason: &'static str,
     },
     /// A tensor whose dimensions no activation can have.
-    #[error("{argument}[{rank}]: {source}")]
+    #[error("{argument}[{rank}]: {shape}")]
     Shape {
         /// Name of the argument.
         argument: &'static str,
         /// Rank, the position in the list.
         rank: usize,
         /// What is wrong with the dimensions.
-        source: ShapeError,
+        shape: ShapeError,
     },
     /// A tensor with another number of channels than the layer.
     #[error(
@@ -144,7 +144,7 @@ pub enum ArgumentError {
     },
     /// A buffer slice that does not start or end where it may.
     #[error(
-        "the slice at offset {offset_bytes} of {size_bytes} bytes does not fit the buffer of {buffer_bytes} bytes"
+        "dims need {size_bytes} bytes from offset_bytes = {offset_bytes} on, the buffer has {buffer_bytes} bytes"
     )]
     SliceSize {
         /// Start of the slice.
@@ -156,7 +156,7 @@ pub enum ArgumentError {
     },
     /// A buffer slice that starts at an offset the device cannot bind.
     #[error(
-        "offset {offset_bytes} is not a multiple of {alignment_bytes}, the device's storage buffer alignment"
+        "offset_bytes = {offset_bytes} is not a multiple of {alignment_bytes}, the device's storage buffer alignment"
     )]
     Alignment {
         /// Start of the slice.
@@ -165,8 +165,10 @@ pub enum ArgumentError {
         alignment_bytes: u64,
     },
     /// A buffer without a usage that the kernels need.
-    #[error("the buffer's usage is {found}, expected it to contain {expected}")]
+    #[error("{argument} has usage {found}, expected it to contain {expected}")]
     Usage {
+        /// The buffer, or the tensor that lies in it.
+        argument: String,
         /// Usage of the buffer.
         found: String,
         /// Usage needed.

@@ -98,7 +98,11 @@ impl BufferSlice {
         if found.contains(expected) {
             return Ok(());
         }
-        Err(ArgumentError::Usage { found: format!("{found:?}"), expected: format!("{expected:?}") })
+        Err(ArgumentError::Usage {
+            argument: "the tensor's buffer".to_owned(),
+            found: format!("{found:?}"),
+            expected: format!("{expected:?}"),
+        })
     }
 
     /// Number of its cache token, which it overlaps with its clones alone.
@@ -228,7 +232,7 @@ impl Gpu {
         if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
             let found = format!("{:?}", buffer.usage());
             let expected = format!("{:?}", wgpu::BufferUsages::STORAGE);
-            return Err(ArgumentError::Usage { found, expected });
+            return Err(ArgumentError::Usage { argument: "buffer".to_owned(), found, expected });
         }
         Ok(BufferSlice { is_shared: true, ..BufferSlice::new(buffer, offset_bytes, size_bytes) })
     }

@@ -68,7 +68,7 @@ impl Failure {
     /// As a call of several returns it.
     pub fn joint(self) -> Error {
         match self.index {
-            Some(index) => Error::Joint { index, source: Box::new(self.error) },
+            Some(index) => Error::Joint { index, error: Box::new(self.error) },
             None => self.error,
         }
     }

@@ -126,8 +126,10 @@ impl SyncBatchNorm {
     ///
     /// # Errors
     /// [`GroupError::OutOfRange`] for a process that does not exist;
-    /// [`ExchangeError`](crate::error::ExchangeError) when one does not take part. The layer is
-    /// unchanged then.
+    /// [`ExchangeError`](crate::error::ExchangeError) when one does not take part;
+    /// [`StateError`](crate::error::StateError) when what came is no state of this layer. The layer
+    /// is unchanged then. [`GpuError`](crate::error::GpuError) when a device fails, which may leave
+    /// the parameters of some ranks set.
     ///
     /// # Cancel safety
     /// As [`forward_train`](Self::forward_train).

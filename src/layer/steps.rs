@@ -62,6 +62,11 @@ impl SyncBatchNorm {
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
+    ///
+    /// # Cancel safety
+    /// A [`Synchronization`] that is dropped before it began has done nothing. One that is dropped
+    /// between its beginning and its end is a failure of this rank, of which the others are
+    /// notified; the process group refuses further work.
     pub fn synchronize<T: Mergeable>(&self, local: Local<T>) -> Synchronization<Global<T>> {
         let layers = vec![(self.member(), local)];
         Synchronization::new(move |tracks| {

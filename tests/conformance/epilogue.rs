@@ -2,22 +2,13 @@
 //! activation, what leaves it, and what of an upstream gradient passes it.
 
 use syncbn::config::Epilogue;
+use syncbn_testkit::epilogue::bounds::derivative;
 
 use crate::scenario::{RankTensor, Scenario, Step};
 
 /// act(v).
 pub fn activated(epilogue: Epilogue, v: f64) -> f64 {
     if v.is_nan() { v } else { v * derivative(epilogue, v) }
-}
-
-/// act'(v): the slope at 0, too.
-pub fn derivative(epilogue: Epilogue, v: f64) -> f64 {
-    match epilogue {
-        Epilogue::None | Epilogue::Add => 1.0,
-        _ if v > 0.0 => 1.0,
-        Epilogue::Relu | Epilogue::AddRelu => 0.0,
-        Epilogue::LeakyRelu(slope) => slope.into(),
-    }
 }
 
 /// v of every value of every rank, normalized with mean and variance, each of length C; in the

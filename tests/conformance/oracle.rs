@@ -9,8 +9,9 @@ use syncbn_reference::{
     Affine, BatchStatistics, Divisor, RankBatch, Running, backward_train, backward_with_statistics,
     batch_statistics, forward_with_statistics,
 };
+use syncbn_testkit::epilogue::bounds::derivative;
 
-use crate::epilogue::{activated, derivative};
+use crate::epilogue::activated;
 use crate::formula::Formula;
 use crate::scenario::{Observed, ObservedStatistics, RankTensor, Scenario, Source, Step};
 

@@ -133,9 +133,9 @@ fn dimensions_that_no_activation_has_are_refused() {
     for kind in Kind::ALL {
         let mut layer = trained(kind.devices(2));
         let cases = [
-            (vec![7], ShapeError::Rank { dims: vec![7] }, "[7]"),
-            (vec![], ShapeError::Rank { dims: vec![] }, "[]"),
-            (vec![2, 0, 3], ShapeError::NoChannels { dims: vec![2, 0, 3] }, "0 channels"),
+            (vec![7], ShapeError::Dimensions { dims: vec![7] }, "[7]"),
+            (vec![], ShapeError::Dimensions { dims: vec![] }, "[]"),
+            (vec![2, 0, 3], ShapeError::NoChannels { dims: vec![2, 0, 3], axis: 1 }, "axis 1"),
         ];
         for (dims, source, word) in cases {
             let mut inputs = zeros(&layer, &[2, CHANNELS, 4]);
@@ -143,7 +143,7 @@ fn dimensions_that_no_activation_has_are_refused() {
             let error = refused(&mut layer, &inputs);
             assert_eq!(
                 error,
-                Error::Argument(ArgumentError::Shape { argument: "x", rank: 1, source })
+                Error::Argument(ArgumentError::Shape { argument: "x", rank: 1, shape: source })
             );
             assert_says(&error, &["x[1]", word, "at least"]);
         }

@@ -250,7 +250,8 @@ fn an_output_over_another_layers_parameter_is_refused() {
         (&a_of_one, Forward::of(&x_of_a).write_to(&mut over)),
         (&b, Forward::of(&x).write_to(&mut z)),
     ];
-    let Err(Error::Joint { index: 0, source }) = block_on(joint::forward_train(calls)) else {
+    let Err(Error::Joint { index: 0, error: source }) = block_on(joint::forward_train(calls))
+    else {
         panic!("refused")
     };
     assert!(

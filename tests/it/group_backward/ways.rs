@@ -131,7 +131,7 @@ fn backwards(
     let joint =
         block_on(joint::backward([(layer, saved, request())])).map(drop).map_err(
             |error| match error {
-                Error::Joint { index: 0, source } => *source,
+                Error::Joint { index: 0, error: source } => *source,
                 other => panic!("{other}"),
             },
         );

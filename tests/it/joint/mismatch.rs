@@ -54,7 +54,7 @@ fn errors(spoil: impl Fn(&mut Process) -> Result<(), Error> + Sync) -> Vec<Error
 /// The request, the rank and what differs.
 fn mismatch(error: &Error) -> (Option<usize>, usize, &'static str) {
     let (index, error) = match error {
-        Error::Joint { index, source } => (Some(*index), &**source),
+        Error::Joint { index, error: source } => (Some(*index), &**source),
         error => (None, error),
     };
     match error {
@@ -100,7 +100,7 @@ fn ranks_with_other_requests_all_learn_of_it() {
     };
     let [first, second] = &errors(misfit)[..] else { panic!("two ranks") };
     assert!(
-        matches!(second, Error::Joint { index: 1, source } if matches!(**source, Error::Argument(_))),
+        matches!(second, Error::Joint { index: 1, error: source } if matches!(**source, Error::Argument(_))),
         "{second}"
     );
     assert!(matches!(first, Error::Exchange(ExchangeError::Aborted { rank: 1, .. })), "{first}");
@@ -125,7 +125,7 @@ fn ranks_that_differentiate_other_calls_all_learn_of_it() {
     };
     let [first, second] = &errors_of(good, unseen)[..] else { panic!("two ranks") };
     assert!(
-        matches!(second, Error::Joint { index: 1, source } if matches!(**source, Error::Argument(_))),
+        matches!(second, Error::Joint { index: 1, error: source } if matches!(**source, Error::Argument(_))),
         "{second}"
     );
     assert!(matches!(first, Error::Exchange(ExchangeError::Aborted { rank: 1, .. })), "{first}");

@@ -226,7 +226,7 @@ fn one_value_of_one_layer_is_found_by_all_processes_which_go_on() {
         for error in errors {
             assert_eq!(
                 error,
-                Error::Joint { index: 1, source: Box::new(BatchError::OneValue.into()) }
+                Error::Joint { index: 1, error: Box::new(BatchError::OneValue.into()) }
             );
         }
     }

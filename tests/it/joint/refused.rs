@@ -10,7 +10,7 @@ use super::{LAYERS, LONG, Layers, config, gradients_of, layers, outputs, request
 
 /// The request that an error is of, and what is wrong with it.
 fn of_request(error: Error) -> (usize, Error) {
-    let Error::Joint { index, source } = error else { panic!("{error}") };
+    let Error::Joint { index, error: source } = error else { panic!("{error}") };
     (index, *source)
 }
 

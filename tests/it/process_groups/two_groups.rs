@@ -136,7 +136,7 @@ fn assert_notified(found: &[(Error, usize)], what: &str, skip: &[usize]) {
     for (group, (error, times)) in
         found.iter().enumerate().filter(|(group, _)| !skip.contains(group))
     {
-        let error = if let Error::Joint { source, .. } = error { source } else { error };
+        let error = if let Error::Joint { error: source, .. } = error { source } else { error };
         let Error::Exchange(ExchangeError::Aborted { rank: 0, reason, .. }) = error else {
             panic!("group {group}: {error}")
         };
@@ -152,7 +152,7 @@ fn the_peers_of_every_group_of_a_refused_joint_call_are_notified_once() {
             [(&[0, 1][..], 1), (&[0, 0, 1], 2), (&[0, 1, 0, 1], 1), (&[2, 0, 1, 1], 1)]
         {
             let (error, found) = run(call, groups, &[]);
-            let Error::Joint { index, source } = &error else {
+            let Error::Joint { index, error: source } = &error else {
                 panic!("{call:?} over {groups:?}: {error}")
             };
             assert!(
@@ -169,7 +169,7 @@ fn the_peers_of_a_group_are_notified_of_another_that_refuses_work() {
     for call in CALLS {
         for (groups, refusing) in [([0, 1], 0), ([0, 1], 1), ([1, 0], 0)] {
             let (error, found) = run(call, &groups, &[refusing]);
-            let Error::Joint { index, source } = &error else {
+            let Error::Joint { index, error: source } = &error else {
                 panic!("{call:?} over {groups:?}: {error}")
             };
             assert_eq!(groups[*index], refusing, "{error}");

@@ -191,7 +191,7 @@ fn another_state_that_one_rank_keeps_is_named_on_all_and_nothing_follows() {
             let before = [first.running(), second.running()];
             let error = exchange(&first, &second).expect_err("another state");
             assert_eq!([first.running(), second.running()], before);
-            let Error::Joint { index: 1, source } = error else { panic!("{error}") };
+            let Error::Joint { index: 1, error: source } = error else { panic!("{error}") };
             *source
         });
         assert_named(joint, culprit);

@@ -36,6 +36,7 @@ pub fn derivative(epilogue: Epilogue, v: f64) -> f64 {
         _ if v > 0.0 => 1.0,
         Epilogue::LeakyRelu(slope) => slope.into(),
         Epilogue::Relu | Epilogue::AddRelu => 0.0,
+        other => panic!("the derivative of {other:?} is not known here"),
     }
 }
 

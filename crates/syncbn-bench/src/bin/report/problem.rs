@@ -155,6 +155,7 @@ pub fn epilogue_name(epilogue: Epilogue) -> &'static str {
         Epilogue::LeakyRelu(_) => "leaky_relu",
         Epilogue::Add => "add",
         Epilogue::AddRelu => "add_relu",
+        _ => "unnamed",
     }
 }
 
