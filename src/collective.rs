@@ -33,6 +33,7 @@ pub(crate) use frame::ANY_SUBJECT;
 pub(crate) use frame::UNANNOUNCED;
 pub(crate) use frame::{Header, NodePayload, Payload, Phase};
 pub(crate) use gather::{Answer, ListError, Said};
+pub(crate) use list::{pack, unpack};
 pub use local::{LocalGroup, LocalRank};
 pub(crate) use merged::Merged;
 pub(crate) use operation::Operation;

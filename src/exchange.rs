@@ -38,7 +38,7 @@ fn from_payload<T: Mergeable>(node: &NodePayload) -> Node<Vec<T>> {
 }
 
 /// The reduce operation of an all-reduce of messages.
-fn merge_parts<T: Mergeable>(left: Part<'_>, right: Part<'_>) -> Vec<u8> {
+pub(crate) fn merge_parts<T: Mergeable>(left: Part<'_>, right: Part<'_>) -> Vec<u8> {
     Merged::join(left, right, join_payloads::<T>).encode()
 }
 

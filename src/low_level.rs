@@ -7,8 +7,12 @@ mod rewriting;
 #[cfg(feature = "gpu")]
 pub use rewriting::with_rewritten_kernels;
 
+use crate::collective::{Merged, ReduceOp, pack, unpack};
 use crate::config::BatchNormConfig;
+use crate::error::StateError;
+use crate::exchange::merge_parts;
 use crate::state::StateDict;
+use crate::stats::{GradientSums, Moments};
 
 pub use crate::checksum::Manifest;
 pub use crate::collective::frame::{Frame, FrameError, Header, NodePayload, Payload, Phase};
@@ -43,4 +47,50 @@ pub fn settings_manifest(config: &BatchNormConfig) -> Manifest {
 /// The state of a layer as ranks compare it.
 pub fn state_manifest(state: &StateDict) -> Manifest {
     state.manifest()
+}
+
+/// A message of several frames, decoded and encoded again.
+///
+/// # Errors
+/// [`FrameError`] for bytes that are no such list.
+pub fn recode_list(message: &[u8]) -> Result<Vec<u8>, FrameError> {
+    let frames = unpack("frame", message)?.into_iter().map(Frame::decode);
+    let frames = frames.collect::<Result<Vec<_>, _>>()?;
+    Ok(pack(frames.iter().map(Frame::encode)))
+}
+
+/// A message that an all-reduce has merged, decoded and encoded again.
+///
+/// # Errors
+/// [`FrameError`] for bytes that are no such message.
+pub fn recode_merged(message: &[u8]) -> Result<Vec<u8>, FrameError> {
+    Merged::decode(message).map(Merged::encode)
+}
+
+/// What a rank gives to an all-reduce: a message of frames, as a merged message of one rank.
+///
+/// # Errors
+/// [`FrameError`] for bytes that are no message of frames.
+pub fn merged_of_one(message: &[u8]) -> Result<Vec<u8>, FrameError> {
+    let frames = unpack("frame", message)?.into_iter().map(Frame::decode);
+    Ok(Merged::of(frames.collect::<Result<Vec<_>, _>>()?.into_iter()).encode())
+}
+
+/// The reduce operation of messages of statistics.
+pub const REDUCE_STATISTICS: ReduceOp = merge_parts::<Moments>;
+
+/// The reduce operation of messages of gradient sums.
+pub const REDUCE_GRADIENT_SUMS: ReduceOp = merge_parts::<GradientSums>;
+
+/// A state as the bytes of a broadcast.
+pub fn state_to_message(state: &StateDict) -> Vec<u8> {
+    state.to_message()
+}
+
+/// The state of a broadcast.
+///
+/// # Errors
+/// [`StateError::Message`] for other bytes.
+pub fn state_from_message(message: &[u8]) -> Result<StateDict, StateError> {
+    StateDict::from_message(message)
 }

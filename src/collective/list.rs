@@ -5,7 +5,7 @@ use super::frame::FrameError;
 use super::frame::reader::Reader;
 
 /// Items one behind the other, each behind its length.
-pub(super) fn pack(items: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+pub(crate) fn pack(items: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut out = Vec::new();
     for item in items {
         out.extend((item.len() as u64).to_le_bytes());
@@ -15,7 +15,7 @@ pub(super) fn pack(items: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
 }
 
 /// The items of a list, at least one.
-pub(super) fn unpack<'a>(what: &'static str, bytes: &'a [u8]) -> Result<Vec<&'a [u8]>, FrameError> {
+pub(crate) fn unpack<'a>(what: &'static str, bytes: &'a [u8]) -> Result<Vec<&'a [u8]>, FrameError> {
     let mut reader = Reader { rest: bytes };
     let mut items = Vec::new();
     while items.is_empty() || !reader.rest.is_empty() {

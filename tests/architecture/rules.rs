@@ -128,6 +128,7 @@ pub const RULES: &[Rule] = &[
             "config",
             "device",
             "error",
+            "exchange",
             "fast_paths",
             "plan",
             "probe",

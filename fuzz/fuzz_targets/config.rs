@@ -1,0 +1,4 @@
+//! Settings as JSON.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| syncbn_fuzz::config(bytes));

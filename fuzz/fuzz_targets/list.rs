@@ -1,0 +1,4 @@
+//! A message of several frames.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| syncbn_fuzz::list(bytes));

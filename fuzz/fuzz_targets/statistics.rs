@@ -1,0 +1,4 @@
+//! Statistics as JSON.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| syncbn_fuzz::statistics(bytes));

@@ -1,0 +1,34 @@
+//! What holds for any bytes that this crate reads: no panic, no more memory than the bytes account
+//! for, and what is decoded is encoded to the same again.
+//!
+//! One function for each fuzz target; it panics where its property does not hold. `seeds` makes the
+//! bytes that a fuzzer starts from.
+#![allow(clippy::expect_used, clippy::panic, reason = "a property that does not hold panics")]
+
+mod exchange;
+mod memory;
+pub mod seeds;
+mod settings;
+mod state;
+mod wire;
+
+pub use exchange::exchange;
+pub use settings::{config, statistics};
+pub use state::{state_file, state_message};
+pub use wire::{frame, list, merged, reduce};
+
+/// A target: what it is called, its property, and the seeds.
+pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("frame", frame, seeds::frames),
+    ("list", list, seeds::lists),
+    ("merged", merged, seeds::merged),
+    ("reduce", reduce, seeds::pairs),
+    ("exchange", exchange, seeds::edits),
+    ("state_message", state_message, seeds::state_messages),
+    ("state_file", state_file, seeds::state_files),
+    ("config", config, seeds::configs),
+    ("statistics", statistics, seeds::statistics),
+];
