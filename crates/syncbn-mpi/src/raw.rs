@@ -7,6 +7,10 @@
 //! life, between [`begin`] and [`end`].
 #![allow(unsafe_code)]
 
+mod request;
+
+pub(crate) use request::{Receiving, Request, Sending};
+
 use std::ffi::c_char;
 use std::mem::{self, MaybeUninit};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -14,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use mpi::ffi;
 use mpi::traits::AsRaw;
+use request::test;
 
 /// Whether MPI may be called. Calls hold it for reading, so that the end waits for them.
 static ALIVE: RwLock<bool> = RwLock::new(false);
@@ -189,7 +194,7 @@ impl Comm {
         };
         check(call, code)?;
         // SAFETY: written by the call that succeeded.
-        Ok(Sending { request: Request::new(unsafe { request.assume_init() }), bytes: Some(bytes) })
+        Ok(Sending::new(Request::new(unsafe { request.assume_init() }), bytes))
     }
 
     /// A message that has arrived or begun to, of any rank and tag, if there is one: who sent it,
@@ -238,7 +243,8 @@ impl Comm {
         check("MPI_Imrecv", code)?;
         // SAFETY: written by the call that succeeded.
         let request = Request::new(unsafe { request.assume_init() });
-        Ok(Some((status.MPI_SOURCE as usize, status.MPI_TAG, Receiving { request, buffer })))
+        let receiving = Receiving::new(request, buffer);
+        Ok(Some((status.MPI_SOURCE as usize, status.MPI_TAG, receiving)))
     }
 }
 
@@ -262,83 +268,5 @@ pub(crate) fn abort(code: i32) {
     if alive("MPI_Abort").is_ok() {
         // SAFETY: MPI runs.
         unsafe { ffi::MPI_Abort(ffi::RSMPI_COMM_WORLD, code) };
-    }
-}
-
-/// Something that MPI does meanwhile.
-#[derive(Debug)]
-pub(crate) struct Request {
-    raw: ffi::MPI_Request,
-    done: bool,
-}
-
-// SAFETY: as for `Comm`; a request is tested by one thread at a time, because that takes `&mut`.
-unsafe impl Send for Request {}
-
-impl Request {
-    fn new(raw: ffi::MPI_Request) -> Self {
-        Self { raw, done: false }
-    }
-
-    /// Whether it is done. After a failure it counts as under way for ever.
-    pub fn is_done(&mut self) -> Result<bool, Failure> {
-        if !self.done {
-            let _alive = alive("MPI_Test")?;
-            self.done = test("MPI_Test", &mut self.raw)?;
-        }
-        Ok(self.done)
-    }
-}
-
-/// Whether a request is complete; only called while MPI runs.
-fn test(call: &'static str, request: &mut ffi::MPI_Request) -> Result<bool, Failure> {
-    let mut done = 0;
-    // SAFETY: the request is live until it is done, when MPI sets it to a null request, which may
-    // be tested again.
-    check(call, unsafe { ffi::MPI_Test(request, &mut done, ffi::RSMPI_STATUS_IGNORE) })?;
-    Ok(done != 0)
-}
-
-/// A message on its way out.
-#[derive(Debug)]
-pub(crate) struct Sending {
-    request: Request,
-    bytes: Option<Arc<[u8]>>,
-}
-
-impl Sending {
-    /// Whether MPI is done with it.
-    pub fn is_done(&mut self) -> Result<bool, Failure> {
-        self.request.is_done()
-    }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        if !self.request.done {
-            mem::forget(self.bytes.take());
-        }
-    }
-}
-
-/// A message on its way in.
-#[derive(Debug)]
-pub(crate) struct Receiving {
-    request: Request,
-    buffer: Arc<[u8]>,
-}
-
-impl Receiving {
-    /// The message, once, when it is there.
-    pub fn take(&mut self) -> Result<Option<Arc<[u8]>>, Failure> {
-        Ok(if self.request.is_done()? { Some(mem::take(&mut self.buffer)) } else { None })
-    }
-}
-
-impl Drop for Receiving {
-    fn drop(&mut self) {
-        if !self.request.done {
-            mem::forget(mem::take(&mut self.buffer));
-        }
     }
 }
