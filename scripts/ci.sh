@@ -8,7 +8,7 @@
 #   clippy     lints of the workspace
 #   features   the library with each feature alone, with none, with all, and with some pairs: no warning in any
 #   msrv       the oldest Rust that Cargo.toml promises
-#   wasm       the library for a browser
+#   wasm       the library for a browser, and the page
 #   docs       the documentation, without a warning
 #   docs-rs    the same as docs.rs makes it, by a nightly Rust: every item with the features that it needs
 #   package    what would be published, built and tested by itself
@@ -24,6 +24,7 @@ exec </dev/null
 run_fmt() {
     cargo fmt --all --check
     cargo fmt --manifest-path crates/syncbn-burn/Cargo.toml --all --check
+    cargo fmt --manifest-path crates/syncbn-web/Cargo.toml --all --check
 }
 
 run_typos() {
@@ -89,6 +90,8 @@ run_wasm() {
     cargo clippy --quiet "${target[@]}" -- -D warnings
     cargo clippy --quiet "${target[@]}" --no-default-features --features webgpu -- -D warnings
     cargo clippy --quiet "${target[@]}" --no-default-features --features host -- -D warnings
+    cargo clippy --quiet "${target[@]}" --manifest-path crates/syncbn-web/Cargo.toml \
+        --target-dir "${CARGO_TARGET_DIR:-target}/web" --all-targets -- -D warnings
 }
 
 run_docs() {

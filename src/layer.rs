@@ -15,6 +15,7 @@ pub(crate) use forward::{ForwardCall, forward_of};
 pub(crate) use member::Failure;
 pub(crate) use synchronize::synchronize_layers;
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::base::{Base, next_id};
@@ -58,12 +59,23 @@ use member::{Member, Running};
 /// # Ok::<(), syncbn::Error>(())
 /// # }).unwrap();
 /// ```
-#[derive(Debug)]
 pub struct SyncBatchNorm {
     base: Base,
     running: Running,
     /// The ranks beyond this caller's.
     exchange: Arc<Exchange>,
+}
+
+/// Its settings and where it is: parameters and statistics may be long.
+impl fmt::Debug for SyncBatchNorm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncBatchNorm")
+            .field("config", self.config())
+            .field("devices", &self.devices())
+            .field("rank", &self.exchange.group().rank())
+            .field("world_size", &self.exchange.group().world_size())
+            .finish_non_exhaustive()
+    }
 }
 
 impl SyncBatchNorm {

@@ -3,6 +3,8 @@
 
 mod state;
 
+use std::fmt;
+
 use crate::base::Base;
 use crate::config::{AffineGradient, BatchNormConfig, Mode, Momentum, Statistics};
 use crate::device::{Device, Kind};
@@ -53,12 +55,21 @@ use crate::workspace::Workspace;
 /// # Ok::<(), syncbn::Error>(())
 /// # }).unwrap();
 /// ```
-#[derive(Debug)]
 pub struct BatchNorm {
     base: Base,
     gpu: Gpu,
     running: Running,
     rank_weights: RankWeights,
+}
+
+/// Its settings and where it is: parameters and statistics may be long.
+impl fmt::Debug for BatchNorm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchNorm")
+            .field("config", self.config())
+            .field("devices", &self.base.devices)
+            .finish_non_exhaustive()
+    }
 }
 
 impl BatchNorm {

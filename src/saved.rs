@@ -104,28 +104,37 @@ impl SavedCall {
     ) -> Result<(), ArgumentError> {
         let refuse = |argument: String, reason| Err(ArgumentError::NotSaved { argument, reason });
         if self.layer != base.id {
-            return refuse("saved".to_owned(), "it belongs to another layer");
+            return refuse(
+                "saved".to_owned(),
+                "it belongs to another layer; give what a forward call of this layer returned",
+            );
         }
         if self.x.len() != x.len() {
-            return refuse("x".to_owned(), "it was of another number of ranks");
+            return refuse("x".to_owned(), "it was of another number of ranks; run forward again");
         }
         if !base.has_parameters(&self.parameters) {
-            return refuse("weight or bias".to_owned(), "they were set since");
+            return refuse("weight or bias".to_owned(), "they were set since; run forward again");
         }
         for (argument, tensors, all) in [("x", x, &self.x), ("residual", residual, &self.residual)]
         {
             for (rank, (tensor, seen)) in tensors.iter().zip(all).enumerate() {
                 if recomputed && !seen.is_like(tensor) {
-                    return refuse(format!("{argument}[{rank}]"), "it is of another form");
+                    return refuse(
+                        format!("{argument}[{rank}]"),
+                        "it is of another form; run forward again",
+                    );
                 }
                 if !recomputed && !seen.is(tensor) {
                     return refuse(
                         format!("{argument}[{rank}]"),
-                        "it is another tensor, not said to be `recomputed`",
+                        "it is another tensor; give that one, or say `recomputed()` if this one holds the same values",
                     );
                 }
                 if !recomputed && seen.is_written(tensor) {
-                    return refuse(format!("{argument}[{rank}]"), "it was written since");
+                    return refuse(
+                        format!("{argument}[{rank}]"),
+                        "it was written since; run forward again",
+                    );
                 }
             }
         }
@@ -151,7 +160,9 @@ impl Saved {
     pub(crate) fn on_host(&self) -> Result<&OnHost, ArgumentError> {
         match &self.of {
             Normalized::OnHost(of) => Ok(of),
-            Normalized::OnDevice(_) => Err(of_another_kind("a BatchNorm saved it")),
+            Normalized::OnDevice(_) => {
+                Err(of_another_kind("a BatchNorm saved it; give it to that layer"))
+            }
         }
     }
 
@@ -159,7 +170,9 @@ impl Saved {
     pub(crate) fn on_device(&self) -> Result<&Centers, ArgumentError> {
         match &self.of {
             Normalized::OnDevice(of) => Ok(&of.centers),
-            Normalized::OnHost(_) => Err(of_another_kind("a SyncBatchNorm saved it")),
+            Normalized::OnHost(_) => {
+                Err(of_another_kind("a SyncBatchNorm saved it; give it to that layer"))
+            }
         }
     }
 

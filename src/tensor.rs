@@ -188,7 +188,11 @@ impl Tensor {
     /// # Cancel safety
     /// A dropped future has no effect.
     pub async fn to_vec_of<T: Element>(&self) -> Result<Vec<T>, Error> {
-        self.check_dtype::<T>()?;
+        if self.dtype != T::DTYPE {
+            let expected = format!("{}, as to_vec_of was asked for; to_vec widens", T::DTYPE);
+            let argument = "the tensor".to_owned();
+            return Err(ArgumentError::DType { argument, found: self.dtype, expected }.into());
+        }
         if self.element_count() == 0 {
             return Ok(Vec::new());
         }

@@ -14,7 +14,7 @@ use crate::error::ExchangeError;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 /// Where a rank was that failed outside of all calls of its layers: a part of the message that its
 /// peers get.
-const OWN_WORK: &str = "work of its own";
+const OWN_WORK: &str = "it called abort";
 
 /// The ranks among which layers exchange their statistics, seen from one of them. Clones are the
 /// same rank.

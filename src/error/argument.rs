@@ -211,7 +211,7 @@ pub enum ArgumentError {
         index: usize,
     },
     /// Tensors or parameters that are not those of the forward call that is differentiated.
-    #[error("{argument} is not what the saved forward call used: {reason}; run forward again")]
+    #[error("{argument} is not what the saved forward call used: {reason}")]
     NotSaved {
         /// Name of the argument.
         argument: String,

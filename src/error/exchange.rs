@@ -182,7 +182,9 @@ pub enum ExchangeError {
         message: String,
     },
     /// An exchange of the group has failed before; make a new group to go on.
-    #[error("{at}: the process group refuses work since an exchange failed: {cause}")]
+    #[error(
+        "{at}: the process group refuses work since an exchange failed; make a new group and move its layers there with in_group: {cause}"
+    )]
     Poisoned {
         /// What was asked for.
         at: String,

@@ -61,9 +61,8 @@ impl Tensor {
     /// bytes, a multiple of 4. A kernel of the application can bind it. `None` on the host, and for
     /// a tensor without elements.
     ///
-    /// This crate does not see what such a kernel writes. It sees no write to the same buffer
-    /// through a tensor that [`Device::wrap`] makes either. Overwriting an input between forward
-    /// and backward makes the gradients wrong.
+    /// This crate does not see what such a kernel writes. Overwriting an input between forward and
+    /// backward makes the gradients wrong.
     pub fn binding(&self) -> Option<wgpu::BufferBinding<'_>> {
         match &self.memory {
             Memory::Gpu { slice, .. } => {

@@ -9,6 +9,7 @@
 
 mod differing;
 mod loaded;
+mod moved;
 mod refused;
 mod settings;
 mod spread;

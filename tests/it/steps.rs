@@ -186,7 +186,12 @@ fn what_a_layer_saved_alone_is_not_differentiated_in_a_group() {
     let saved = block_on(bn.forward_train(&x)).unwrap().saved;
     let bn = bn.in_group(&group).unwrap();
     let error = block_on(bn.backward(&saved, Backward::of(&x, &x))).unwrap_err();
-    assert!(error.to_string().contains("it belongs to another layer"), "{error}");
+    assert!(
+        error.to_string().contains(
+            "it belongs to another layer; give what a forward call of this layer returned"
+        ),
+        "{error}"
+    );
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Step {
         let error = self.backward(self.tensors.backward()).unwrap_err();
         let ArgumentError::NotSaved { argument: found, .. } = &error else { panic!("{error:?}") };
         assert_eq!(found, argument);
-        assert!(error.to_string().contains("run forward again"), "{error}");
+        assert!(error.to_string().contains("the saved forward call"), "{error}");
     }
 
     fn residuals(&mut self) -> &mut Vec<Tensor> {

@@ -116,7 +116,7 @@ fn check_error(
             *rank == culprit && reason.contains("[0]")
         }
         (Fault::Tells, E::Aborted { rank, reason, .. }) => {
-            *rank == culprit && reason == "work of its own: planted"
+            *rank == culprit && reason == "it called abort: planted"
         }
         (Fault::Leaves | Fault::DropsUnpolled, E::Left { rank, panicked, .. }) => {
             *rank == culprit && !panicked

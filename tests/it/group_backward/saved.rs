@@ -62,7 +62,7 @@ fn assert_not_saved(error: &ArgumentError, argument: &str) {
     let ArgumentError::NotSaved { argument: found, .. } = error else { panic!("{error:?}") };
     assert_eq!(found, argument);
     let message = error.to_string();
-    assert!(message.contains(argument) && message.contains("run forward again"), "{message}");
+    assert!(message.contains(argument) && message.contains("the saved forward call"), "{message}");
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn a_pass_in_place_within_an_encoder_gives_the_bits_of_one_apart() {
     // x is gone, for the call that wrote over it and for the one before.
     for saved in [over, saved] {
         let error = layer.backward(&saved, given.backward()).unwrap_err();
-        let reason = "it was written since";
+        let reason = "it was written since; run forward again";
         assert_eq!(
             error,
             Error::from(ArgumentError::NotSaved { argument: "x[0]".to_owned(), reason })

@@ -104,15 +104,27 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
     );
     let others = good();
     let expected = error(block_on(on_host.backward(&of_host, Backward::of(&others, &g))));
-    assert_eq!(expected, not_saved("x[0]", "it is another tensor, not said to be `recomputed`"));
+    assert_eq!(
+        expected,
+        not_saved(
+            "x[0]",
+            "it is another tensor; give that one, or say `recomputed()` if this one holds the same values"
+        )
+    );
     assert_eq!(error(layer.backward(&saved, Backward::of(&others, &g))), expected);
     // The call of another layer, and parameters set since.
     let another = BatchNorm::new(config(), &device).unwrap();
     let refused = error(another.backward(&saved, Backward::of(&x, &g)));
-    assert_eq!(refused, not_saved("saved", "it belongs to another layer"));
+    assert_eq!(
+        refused,
+        not_saved(
+            "saved",
+            "it belongs to another layer; give what a forward call of this layer returned"
+        )
+    );
     layer.set_parameters(Some(&[1.0; CHANNELS]), None).unwrap();
     let refused = error(layer.backward(&saved, Backward::of(&x, &g)));
-    assert_eq!(refused, not_saved("weight or bias", "they were set since"));
+    assert_eq!(refused, not_saved("weight or bias", "they were set since; run forward again"));
 }
 
 #[test]
@@ -164,11 +176,11 @@ fn what_one_kind_of_layer_has_saved_the_other_refuses() {
     let of_host = block_on(on_host.forward_train(&x)).unwrap().saved;
     let of_device = on_device.forward_train(&x).unwrap().saved;
     let refused = error(block_on(on_host.backward(&of_device, Backward::of(&x, &x))));
-    assert_eq!(refused, not_saved("saved", "a BatchNorm saved it"));
+    assert_eq!(refused, not_saved("saved", "a BatchNorm saved it; give it to that layer"));
     let refused = error(block_on(on_host.local_gradient_sums(&of_device, Backward::of(&x, &x))));
-    assert_eq!(refused, not_saved("saved", "a BatchNorm saved it"));
+    assert_eq!(refused, not_saved("saved", "a BatchNorm saved it; give it to that layer"));
     let refused = error(on_device.backward(&of_host, Backward::of(&x, &x)));
-    assert_eq!(refused, not_saved("saved", "a SyncBatchNorm saved it"));
+    assert_eq!(refused, not_saved("saved", "a SyncBatchNorm saved it; give it to that layer"));
     // Each has what it can tell without a wait, and the other has not.
     assert!(
         of_host.statistics().is_some()

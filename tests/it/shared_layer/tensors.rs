@@ -82,7 +82,7 @@ fn backward_refuses_an_x_that_was_written_through_a_slice() {
 
     x.as_mut_slice::<f32>().unwrap()[4] += 1.0;
     let refused = block_on(layer.backward(&saved, Backward::of(&x, &g)));
-    assert_not_saved(refused, "x[0]", "it was written since");
+    assert_not_saved(refused, "x[0]", "it was written since; run forward again");
     // A forward call after the writing can be differentiated.
     let saved = block_on(layer.forward_train(&x)).unwrap().saved;
     block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap();
@@ -110,7 +110,9 @@ fn backward_refuses_a_residual_that_was_written_through_a_slice_where_it_needs_i
         residual.as_mut_slice::<f32>().unwrap()[0] = 9.0;
         let found = block_on(layer.backward(&saved, Backward::of(&x, &g).residual(&residual)));
         match needs {
-            true => assert_not_saved(found, "residual[0]", "it was written since"),
+            true => {
+                assert_not_saved(found, "residual[0]", "it was written since; run forward again")
+            }
             false => drop(found.unwrap()),
         }
     }
@@ -198,7 +200,7 @@ fn backward_refuses_an_x_whose_handle_this_crate_has_written() {
             }
             for x in [&x, &handle, &x.handle().unwrap()] {
                 let refused = block_on(layer.backward(&saved, Backward::of(x, &g)));
-                assert_not_saved(refused, "x[0]", "it was written since");
+                assert_not_saved(refused, "x[0]", "it was written since; run forward again");
             }
         }
     }
@@ -243,6 +245,6 @@ fn what_an_optimizer_writes_through_the_handle_of_a_parameter_holds_for_the_next
         block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).unwrap();
         weight.write(&parameters[0]).unwrap();
         let refused = block_on(layer.backward(&forward.saved, Backward::of(&x, &g)));
-        assert_not_saved(refused, "weight or bias", "they were set since");
+        assert_not_saved(refused, "weight or bias", "they were set since; run forward again");
     }
 }
