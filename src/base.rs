@@ -59,6 +59,11 @@ impl Base {
         if devices.is_empty() {
             return Err(ConfigError::NoDevices.into());
         }
+        if config.reproducible && devices.iter().any(|device| !device.is_host()) {
+            let setting = "reproducible = true";
+            let needs = "a SyncBatchNorm whose ranks are all on the host";
+            return Err(ConfigError::Conflict { setting, needs }.into());
+        }
         let initial = |initializer: &Initializer, name, stream| {
             initializer.values(name, config.num_features, config.seed, stream)
         };

@@ -31,7 +31,7 @@ pub(crate) use comparison::Settings;
 #[allow(unused_imports, reason = "layers give it to `Exchange::begin`")]
 pub(crate) use frame::ANY_SUBJECT;
 pub(crate) use frame::UNANNOUNCED;
-pub(crate) use frame::{Header, NodePayload, Payload, Phase};
+pub(crate) use frame::{Header, NodePayload, Payload, Phase, Values};
 pub(crate) use gather::{Answer, ListError, Said};
 pub(crate) use list::{pack, unpack};
 pub use local::{LocalGroup, LocalRank};

@@ -92,6 +92,11 @@ pub struct BatchNormConfig {
     /// Seed of random initial values.
     #[cfg_attr(feature = "serde", serde(default))]
     pub seed: u64,
+    /// Whether batch statistics and gradient sums are taken as sums of integers, whose bits do not
+    /// depend on how a batch is cut into ranks. It costs one more read of x forward and of
+    /// grad_output backward, and one more exchange in each direction.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub reproducible: bool,
 }
 
 /// How running statistics change with a batch: `running ← (1 − f)·running + f·batch`.
@@ -225,6 +230,16 @@ impl BatchNormConfig {
     /// Sets the seed of random initial values.
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+
+    /// Sets whether sums are free of order: the same bits for every split of a batch.
+    ///
+    /// Count, mean, m2, running statistics, gradient sums, and the gradients of weight and bias
+    /// with [`AffineGradient::GroupSum`], are then the same bits however the samples are cut into
+    /// ranks and in whatever order they come; y and grad_input are, on one kind of device.
+    /// `docs/numerics.md` says what else it takes for a whole network to be so.
+    pub fn with_reproducible(self, reproducible: bool) -> Self {
+        Self { reproducible, ..self }
     }
 
     /// Checks every setting's range.

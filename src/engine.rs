@@ -4,6 +4,7 @@
 //! plans are made. Merging over ranks happens elsewhere.
 
 mod accumulate;
+mod exact;
 #[cfg_attr(not(feature = "gpu"), path = "engine/gpu/absent.rs")]
 mod gpu;
 #[cfg_attr(not(feature = "host"), path = "engine/host/absent.rs")]
@@ -14,6 +15,7 @@ mod rank;
 pub(crate) mod resident;
 
 pub(crate) use accumulate::accumulate;
+pub(crate) use exact::{GradientIntegers, gradient_integers, gradient_ranges, integers, ranges};
 pub(crate) use host::{backward_fused, forward_fused};
 pub(crate) use mask::Mask;
 pub(crate) use rank::{BackwardRank, ForwardRank, Layer, Steps};

@@ -2,6 +2,7 @@
 //! tree. No GPU type comes here, and no thread.
 
 mod call;
+mod exact;
 mod merge;
 #[cfg(test)]
 mod tests;
@@ -10,9 +11,9 @@ mod values;
 pub(crate) use call::{Call, Exchange};
 pub(crate) use merge::Contribution;
 
-use crate::collective::{Merged, NodePayload, Part};
-use crate::stats::Mergeable;
+use crate::collective::{Merged, NodePayload, Part, Values};
 use crate::stats::tree::{Node, join, merge_all};
+use crate::stats::{Components, Mergeable};
 
 /// Merges all ranks of a group that this process holds, `local[rank][channel]`.
 pub(crate) fn merge_ranks<T: Mergeable>(local: &[Vec<T>]) -> Vec<T> {
@@ -27,14 +28,34 @@ fn merge_channels<T: Mergeable>(left: &Vec<T>, right: &Vec<T>) -> Vec<T> {
 
 fn to_payload<T: Mergeable>(node: &Node<Vec<T>>) -> NodePayload {
     let count = node.value.first().map_or(0, Mergeable::count);
-    let values = node.value.iter().map(Mergeable::components).collect();
+    let components = node.value.iter().map(Mergeable::components);
+    let values = if T::ARE_INTEGERS {
+        let integers = components.filter_map(|of| match of {
+            Components::Integers(pair) => Some(pair),
+            Components::Floats(_) => None,
+        });
+        Values::Integers(integers.collect())
+    } else {
+        let floats = components.filter_map(|of| match of {
+            Components::Floats(pair) => Some(pair),
+            Components::Integers(_) => None,
+        });
+        Values::Floats(floats.collect())
+    };
     NodePayload { level: node.level, index: node.index, count, values }
 }
 
-fn from_payload<T: Mergeable>(node: &NodePayload) -> Node<Vec<T>> {
-    let value =
-        node.values.iter().map(|&components| T::from_components(node.count, components)).collect();
-    Node { level: node.level, index: node.index, value }
+/// A node, or what is wrong with it: that its values are of another kind.
+fn from_payload<T: Mergeable>(node: &NodePayload) -> Result<Node<Vec<T>>, String> {
+    let value = |components| T::from_components(node.count, components);
+    let values: Option<Vec<T>> = match &node.values {
+        Values::Floats(pairs) => pairs.iter().map(|&of| value(Components::Floats(of))).collect(),
+        Values::Integers(pairs) => {
+            pairs.iter().map(|&of| value(Components::Integers(of))).collect()
+        }
+    };
+    let refuse = || "a node holds values of another kind than this exchange has".to_owned();
+    Ok(Node { level: node.level, index: node.index, value: values.ok_or_else(refuse)? })
 }
 
 /// The reduce operation of an all-reduce of messages.
@@ -56,6 +77,8 @@ fn join_payloads<T: Mergeable>(
         let expected = end(last).unwrap_or(u64::MAX);
         return Err(format!("its nodes begin at rank {found}, expected {expected}"));
     }
-    let nodes = |payloads: &[NodePayload]| payloads.iter().map(from_payload).collect();
-    Ok(join::<Vec<T>>(nodes(&left), nodes(&right), merge_channels).iter().map(to_payload).collect())
+    let nodes = |payloads: &[NodePayload]| {
+        payloads.iter().map(from_payload).collect::<Result<Vec<Node<Vec<T>>>, String>>()
+    };
+    Ok(join(nodes(&left)?, nodes(&right)?, merge_channels).iter().map(to_payload).collect())
 }

@@ -15,6 +15,7 @@
 //! | `traversal` | how an activation is cut into tiles |
 //! | `statistics`, `gradient` | sums of tiles |
 //! | `simd` | sums in vector registers |
+//! | `exact` | sums of integers, which have no order |
 //! | `reduce` | from tiles to channels |
 //! | `channel_params` | parameters of channels as kernels read them |
 //! | `apply` | the kernels that write |
@@ -27,6 +28,7 @@ mod apply;
 mod block_io;
 mod channel_params;
 mod convert;
+mod exact;
 mod fused;
 mod gradient;
 mod intrinsics;
@@ -37,6 +39,7 @@ mod statistics;
 mod threads;
 mod traversal;
 
+pub(crate) use exact::{GradientRank, local_integers, local_ranges};
 pub(crate) use fused::{backward, forward};
 pub(crate) use intrinsics::prefer_large_pages;
 pub(crate) use rank::{BackwardRank, ForwardRank, GradOutput, Layer, Upstream};

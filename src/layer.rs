@@ -1,10 +1,13 @@
 //! `SyncBatchNorm`: a layer over one or several devices of one caller, alone or in a process group.
 
 mod backward;
+mod exact;
 mod forward;
 mod member;
+mod merging;
 mod part;
 mod passes;
+mod rounds;
 mod state;
 mod steps;
 mod synchronize;
@@ -13,6 +16,7 @@ mod tiles;
 pub(crate) use backward::{BackwardCall, backward_of};
 pub(crate) use forward::{ForwardCall, forward_of};
 pub(crate) use member::Failure;
+pub use rounds::{GradientRounds, StatisticsRounds};
 pub(crate) use synchronize::synchronize_layers;
 
 use std::fmt;
@@ -187,6 +191,16 @@ impl SyncBatchNorm {
         self.base.affine(rank)[1]
     }
 
+    /// Refuses a step that has rounds where sums are of integers.
+    fn check_one_round(&self) -> Result<(), ArgumentError> {
+        if !self.config().reproducible {
+            return Ok(());
+        }
+        let reason = "the layer is reproducible: its sums take rounds, of `statistics_in_rounds` \
+                      and `gradient_sums_in_rounds`";
+        Err(ArgumentError::NotWanted { argument: "a step of one round", reason })
+    }
+
     /// Whether other processes or threads hold ranks too.
     fn has_peers(&self) -> bool {
         self.exchange.group().world_size() > 1
@@ -219,6 +233,11 @@ impl SyncBatchNorm {
         let others = other.devices();
         if own.len() != others.len() || own.iter().zip(others).any(|(a, b)| !a.is_same(b)) {
             return Err(ArgumentError::NotJoint { reason: "it is on other devices" });
+        }
+        if self.config().reproducible != other.config().reproducible {
+            return Err(ArgumentError::NotJoint {
+                reason: "one of both is reproducible, whose passes have other exchanges",
+            });
         }
         check_same_group(&self.exchange, &other.exchange)
     }

@@ -107,7 +107,7 @@ pub use collective::ProcessGroup;
 pub use config::BatchNormConfig;
 pub use device::Device;
 pub use error::Error;
-pub use layer::SyncBatchNorm;
+pub use layer::{GradientRounds, StatisticsRounds, SyncBatchNorm};
 #[cfg(feature = "gpu")]
 pub use on_device::BatchNorm;
 pub use request::{Backward, Forward, Gradients, Normalized};

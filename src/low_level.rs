@@ -15,7 +15,9 @@ use crate::state::StateDict;
 use crate::stats::{GradientSums, Moments};
 
 pub use crate::checksum::Manifest;
-pub use crate::collective::frame::{Frame, FrameError, Header, NodePayload, Payload, Phase};
+pub use crate::collective::frame::{
+    Frame, FrameError, Header, NodePayload, Payload, Phase, Values,
+};
 pub use crate::shape::{Shape, Strides};
 pub use crate::stats::normalization::{Centering, GradCentering, Normalization};
 

@@ -8,7 +8,7 @@ use crate::config::Statistics;
 use crate::engine::Mask;
 use crate::engine::resident::Centers;
 use crate::error::ArgumentError;
-use crate::stats::{ForwardReport, GlobalStatistics, Normalization, PerRank};
+use crate::stats::{ForwardReport, GlobalStatistics, Grid, Normalization, PerRank};
 use crate::tensor::{Seen, Tensor};
 
 /// What a forward call saved for the backward pass of the same layer. Clones are the same.
@@ -46,6 +46,8 @@ pub(crate) struct OnHost {
     pub subject: u64,
     pub normalization: PerRank<Normalization>,
     pub global: Option<GlobalStatistics>,
+    /// By which x became integers, where its sums were of such.
+    pub grids: Option<PerRank<Vec<Grid>>>,
     pub report: ForwardReport,
 }
 

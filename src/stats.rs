@@ -5,6 +5,7 @@
 //! Knows nothing of devices, messages or tensors. Local statistics and gradient sums come in from
 //! the engine, [`Centering`] and [`GradCentering`] go back to it.
 
+pub(crate) mod exact;
 mod global;
 mod gradient;
 mod local;
@@ -16,10 +17,13 @@ mod report;
 mod running;
 pub(crate) mod tree;
 
+pub use exact::{ExactSums, IntegerSums, ValueRange};
+pub(crate) use exact::{Grid, GridParams};
 pub use global::{Global, GlobalGradientSums, GlobalStatistics};
 pub use gradient::GradientSums;
 pub(crate) use local::check_statistics;
 pub use local::{Local, LocalGradientSums, LocalStatistics};
+pub(crate) use mergeable::Components;
 pub use mergeable::Mergeable;
 pub use moments::Moments;
 pub(crate) use normalization::{Centering, GradCentering, Normalization};

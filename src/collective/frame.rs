@@ -6,14 +6,16 @@
 
 mod phase;
 pub(super) mod reader;
+mod values;
 
 pub use phase::Phase;
 use reader::Reader;
+pub use values::Values;
 
 /// First bytes of every frame.
 const MAGIC: [u8; 4] = *b"SYBN";
 /// Version of the layout.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// In the place of a state's checksum where it is not announced.
 pub(crate) const UNANNOUNCED: u64 = 0;
 /// The subject of an exchange that does not say what it is about: it agrees with every subject.
@@ -61,7 +63,7 @@ pub struct NodePayload {
     /// Values per channel under it.
     pub count: u64,
     /// Two values per channel; a program's values two by two.
-    pub values: Vec<[f64; 2]>,
+    pub values: Values,
 }
 
 /// What a frame carries.
@@ -141,6 +143,7 @@ pub enum FrameError {
 const NODES: u8 = 0;
 const BYTES: u8 = 1;
 const ABORT: u8 = 2;
+const INTEGERS: u8 = 3;
 
 impl Frame {
     /// The frame as bytes. Texts longer than 65,535 bytes are cut.
@@ -151,7 +154,10 @@ impl Frame {
         out.extend(VERSION.to_le_bytes());
         out.push(header.phase as u8);
         out.push(match &self.payload {
-            Payload::Nodes(_) => NODES,
+            Payload::Nodes(nodes) => match nodes.first().map(|node| &node.values) {
+                Some(Values::Integers(_)) => INTEGERS,
+                _ => NODES,
+            },
             Payload::Bytes(_) => BYTES,
             Payload::Abort(_) => ABORT,
         });
@@ -171,17 +177,14 @@ impl Frame {
         put_text(&mut out, &header.name);
         match &self.payload {
             Payload::Nodes(nodes) => {
-                out.reserve(
-                    nodes.iter().map(|node| 20 + node.values.len() * 16).sum::<usize>() + 4,
-                );
+                let most = nodes.iter().map(|node| 20 + node.values.len() * 32);
+                out.reserve(most.sum::<usize>() + 4);
                 out.extend((nodes.len() as u32).to_le_bytes());
                 for node in nodes {
                     out.extend(node.level.to_le_bytes());
                     out.extend(node.index.to_le_bytes());
                     out.extend(node.count.to_le_bytes());
-                    for value in node.values.as_flattened() {
-                        out.extend_from_slice(&value.to_le_bytes());
-                    }
+                    node.values.put(&mut out);
                 }
             }
             Payload::Bytes(bytes) => out.extend(bytes),
@@ -236,14 +239,16 @@ impl Frame {
             listed,
         };
         let payload = match kind {
-            NODES => Payload::Nodes(reader.nodes(phase.pairs(channels))?),
+            NODES | INTEGERS => {
+                Payload::Nodes(reader.nodes(phase.pairs(channels), kind == INTEGERS)?)
+            }
             BYTES => Payload::Bytes(std::mem::take(&mut reader.rest).to_vec()),
             ABORT => Payload::Abort(reader.text("reason")?),
             _ => {
                 return Err(FrameError::Field {
                     what: "kind",
                     found: kind.into(),
-                    allowed: "0 to 2",
+                    allowed: "0 to 3",
                 });
             }
         };

@@ -36,6 +36,7 @@ impl BatchNormConfig {
             ("track_running_stats", self.track_running_stats == to.track_running_stats),
             ("epilogue", self.epilogue == to.epilogue),
             ("activation_mask", self.activation_mask == to.activation_mask),
+            ("reproducible", self.reproducible == to.reproducible),
         ];
         match kept.into_iter().find(|(_, is_kept)| !is_kept) {
             Some((name, _)) => Err(ConfigError::Fixed { name }),

@@ -65,6 +65,7 @@ impl From<TorchArguments> for BatchNormConfig {
             running_mean_init: Initializer::Zeros,
             running_var_init: Initializer::Ones,
             seed: 0,
+            reproducible: false,
         }
     }
 }
@@ -184,6 +185,7 @@ impl MindSporeArguments {
             running_mean_init: self.moving_mean_init,
             running_var_init: self.moving_var_init,
             seed: 0,
+            reproducible: false,
         }
     }
 }

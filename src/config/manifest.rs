@@ -28,6 +28,7 @@ impl BatchNormConfig {
             running_mean_init,
             running_var_init,
             seed,
+            reproducible,
         } = self;
         let mut lines = Listing::default();
         lines.add("num_features", num_features);
@@ -63,6 +64,7 @@ impl BatchNormConfig {
         add_initial(&mut lines, "running_mean_init", running_mean_init);
         add_initial(&mut lines, "running_var_init", running_var_init);
         lines.add("seed", seed);
+        lines.add("reproducible", reproducible);
         lines.finish()
     }
 }
@@ -169,13 +171,14 @@ mod tests {
                 "running_var_init = truncated_normal(1e0, 5e-1)",
             ),
             (base.clone().with_seed(7), "seed = 7"),
+            (base.clone().with_reproducible(true), "reproducible = true"),
         ];
         for (changed, line) in cases {
             let before = lines(&base);
             let after = lines(&changed);
             let differs: Vec<_> =
                 before.iter().zip(&after).filter(|(before, after)| before != after).collect();
-            assert_eq!((before.len(), differs.len(), differs[0].1.as_str()), (17, 1, line));
+            assert_eq!((before.len(), differs.len(), differs[0].1.as_str()), (18, 1, line));
             assert_ne!(base.manifest().checksum, changed.manifest().checksum, "{line}");
         }
     }

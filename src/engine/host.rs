@@ -5,7 +5,9 @@ use crate::dtype::{DType, Element, with_element};
 use crate::engine::{BackwardRank, ForwardRank, Layer, Mask};
 use crate::error::{ArgumentError, Error};
 use crate::host::{self, Threads};
-use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
+use crate::stats::{
+    Centering, GradCentering, GradientSums, GridParams, Moments, Normalization, ValueRange,
+};
 use crate::tensor::Tensor;
 
 /// Runs an expression with the types of two storage types that go together: one type, or f32 with
@@ -103,6 +105,58 @@ fn upstream<'a, X: Element>(
 pub(super) fn statistics(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<Moments> {
     let Some(x) = rank.x() else { return Vec::new() };
     with_element!(x.dtype(), X => host::local_stats(values::<X>(x), &rank.shape, threads))
+}
+
+pub(super) fn ranges(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<ValueRange> {
+    let Some(x) = rank.x() else { return Vec::new() };
+    with_element!(x.dtype(), X => host::local_ranges(values::<X>(x), &rank.shape, threads))
+}
+
+pub(super) fn integers(
+    rank: &ForwardRank<'_>,
+    grids: &[GridParams],
+    rests: bool,
+    threads: &Threads,
+) -> Vec<[i128; 2]> {
+    let Some(x) = rank.x() else { return Vec::new() };
+    with_element!(x.dtype(), X => {
+        host::local_integers(values::<X>(x), &rank.shape, grids, rests, threads)
+    })
+}
+
+/// What gradients of a rank are summed of, of which there is a g.
+fn gradient<'r, G: Element, X: Element>(
+    rank: &'r BackwardRank<'_>,
+    g: &'r Tensor,
+) -> host::GradientRank<'r, G, X> {
+    host::GradientRank {
+        g: host::GradOutput { values: values::<G>(g), shape: &rank.g_shape },
+        upstream: upstream(rank.x, &rank.shape, rank.residual, rank.mask.as_ref()),
+        layer: layer(rank.layer),
+    }
+}
+
+pub(super) fn gradient_ranges(
+    rank: &BackwardRank<'_>,
+    normalization: &Normalization,
+    threads: &Threads,
+) -> Result<Vec<ValueRange>, Error> {
+    let Some(g) = rank.g() else { return Ok(Vec::new()) };
+    with_both!(g.dtype(), rank.x.dtype(), G, X => {
+        gradient::<G, X>(rank, g).ranges(normalization, threads)
+    })
+}
+
+pub(super) fn gradient_integers(
+    rank: &BackwardRank<'_>,
+    normalization: &Normalization,
+    grids: [&[GridParams]; 2],
+    threads: &Threads,
+) -> Result<Vec<[i128; 2]>, Error> {
+    let Some(g) = rank.g() else { return Ok(Vec::new()) };
+    with_both!(g.dtype(), rank.x.dtype(), G, X => {
+        gradient::<G, X>(rank, g).integers(normalization, grids, threads)
+    })
 }
 
 pub(super) fn normalize(

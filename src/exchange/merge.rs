@@ -167,7 +167,9 @@ pub(super) fn merge_payloads<T: Mergeable>(
         if one_each && covered - start != 1 {
             return Err(refuse(format!("its nodes cover {} ranks, expected 1", covered - start)));
         }
-        nodes.extend(of_rank.iter().map(from_payload));
+        for node in of_rank {
+            nodes.push(from_payload(node).map_err(refuse)?);
+        }
     }
     if covered != total_ranks {
         let message = format!("with it the nodes cover {covered} ranks, expected {total_ranks}");

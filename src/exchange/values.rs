@@ -7,10 +7,10 @@ use super::merge::merge_payloads;
 use super::merge_parts;
 use crate::checksum::Checksum;
 use crate::collective::{
-    Again, Header, NodePayload, Operation, Payload, Phase, ProcessGroup, Said, Settings,
+    Again, Header, NodePayload, Operation, Payload, Phase, ProcessGroup, Said, Settings, Values,
 };
 use crate::error::{Error, ExchangeError, GroupError};
-use crate::stats::{GradientSums, Mergeable};
+use crate::stats::GradientSums;
 
 impl ProcessGroup {
     /// Adds up every value over all ranks, in place: the gradients of a model's other layers, or a
@@ -201,7 +201,8 @@ impl ProcessGroup {
 async fn sum(operation: &Operation, pairs: Vec<[f64; 2]>) -> Result<Vec<[f64; 2]>, ExchangeError> {
     let length = pairs.len() as u64;
     let group = operation.group();
-    let node = NodePayload { level: 0, index: group.rank() as u64, count: 0, values: pairs };
+    let values = Values::Floats(pairs);
+    let node = NodePayload { level: 0, index: group.rank() as u64, count: 0, values };
     let say = || {
         let header = operation.header().clone();
         let payload = Payload::Nodes(vec![node]);
@@ -216,5 +217,5 @@ async fn sum(operation: &Operation, pairs: Vec<[f64; 2]>) -> Result<Vec<[f64; 2]
     // Pairs of values travel and merge as gradient sums do.
     let merged: Vec<GradientSums> =
         merge_payloads(operation, payloads, length, group.world_size() as u64)?;
-    Ok(merged.iter().map(Mergeable::components).collect())
+    Ok(merged.iter().map(|pair| [pair.sum_dy, pair.sum_dy_xmu]).collect())
 }

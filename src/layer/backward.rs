@@ -6,7 +6,7 @@ use web_time::Instant;
 
 use super::member::{Begin, Calls, begin, end};
 use super::part::{self, check_encode};
-use super::{Failure, SyncBatchNorm, span};
+use super::{Failure, SyncBatchNorm, exact, span};
 use crate::base::{Access, CheckedBackward, check_disjoint};
 use crate::collective::Phase;
 use crate::config::{AffineGradient, Statistics};
@@ -14,10 +14,10 @@ use crate::engine::{self, BackwardRank, Steps};
 use crate::error::Error;
 use crate::exchange::merge_ranks;
 use crate::request::{BackwardParts, Gradients};
-use crate::saved::Saved;
+use crate::saved::{OnHost, Saved};
 use crate::stats::{
-    BackwardReport, GlobalGradientSums, GradCentering, GradientSums, Local, Normalization, PerRank,
-    PhaseTimes,
+    BackwardReport, GlobalGradientSums, GradCentering, GradientSums, Grid, Local, Normalization,
+    PerRank, PhaseTimes,
 };
 use crate::tensor::{Output, Tensor};
 
@@ -58,6 +58,8 @@ pub(crate) async fn backward_of<O: Output>(
 /// How a call differentiates: what normalized, and what becomes of gradients that are there.
 pub(super) struct Differentiated<'r> {
     pub normalization: &'r PerRank<Normalization>,
+    /// By which x became integers, where its sums were of such: those of gradients are too.
+    pub grids: Option<&'r PerRank<Vec<Grid>>>,
     pub accumulate: bool,
 }
 
@@ -85,6 +87,7 @@ async fn steps(
     gradient_sums(&mut parts).await?;
     let gathered = Instant::now();
     part::synchronize(&mut parts, communicating).await?;
+    exact::gradient_sums(&mut parts, communicating).await?;
     let merged = Instant::now();
     apply(&mut parts).await?;
     for (index, part) in parts.iter_mut().enumerate() {
@@ -121,10 +124,11 @@ impl<'r> BackwardCall<'r> {
         steps: Steps,
     ) -> Result<Part<'r>, Error> {
         let Self { layer, saved, parts } = self;
-        let normalization = &saved.on_host()?.normalization;
-        let how = Differentiated { normalization, accumulate: parts.accumulate };
+        let OnHost { normalization, grids, .. } = saved.on_host()?;
+        let grids = grids.as_ref();
+        let how = Differentiated { normalization, grids, accumulate: parts.accumulate };
         let ranks = checked.ranks(&layer.base, saved.call(), parts, steps)?;
-        Ok(Part::new(layer, ranks, how))
+        Ok(Part { is_exact: grids.is_some(), ..Part::new(layer, ranks, how) })
     }
 }
 
@@ -137,7 +141,7 @@ impl Part<'_> {
             PerRank::Each(ranks) if ranks.len() == 1 => &ranks[0],
             PerRank::Each(_) => return,
         };
-        if !self.is_on_this_host() {
+        if self.is_exact || !self.is_on_this_host() {
             return;
         }
         let finish = |of: &Normalization, local: &[Vec<GradientSums>]| {

@@ -5,7 +5,7 @@ use web_time::Instant;
 
 use super::member::{Begin, Calls, begin, end};
 use super::part::{self, check_encode};
-use super::{Failure, SyncBatchNorm, span};
+use super::{Failure, SyncBatchNorm, exact, span};
 use crate::base::{Access, CheckedForward, check_disjoint};
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
@@ -15,7 +15,7 @@ use crate::exchange::{Call, merge_ranks};
 use crate::request::{ForwardParts, Normalized};
 use crate::saved::{OnHost, Saved};
 use crate::stats::{
-    Centering, ForwardReport, Global, Local, Moments, Normalization, PerRank, PhaseTimes,
+    Centering, ForwardReport, Global, Grid, Local, Moments, Normalization, PerRank, PhaseTimes,
 };
 use crate::tensor::{Output, Tensor};
 
@@ -69,7 +69,20 @@ async fn forward(calls: Vec<ForwardCall<'_>>, mode: Mode) -> Result<Vec<Done>, F
 }
 
 /// A layer during its call, with the statistics that normalize.
-pub(super) type Part<'r> = part::Part<'r, ForwardRank<'r>, Moments, Statistics>;
+pub(super) type Part<'r> = part::Part<'r, ForwardRank<'r>, Moments, By>;
+
+/// With what a call normalizes.
+pub(super) struct By {
+    pub statistics: Statistics,
+    /// By which x became integers, where its sums were of such.
+    pub grids: Option<PerRank<Vec<Grid>>>,
+}
+
+impl From<Statistics> for By {
+    fn from(statistics: Statistics) -> Self {
+        Self { statistics, grids: None }
+    }
+}
 
 async fn steps(
     calls: Vec<ForwardCall<'_>>,
@@ -92,6 +105,7 @@ async fn steps(
     local_statistics(&mut parts).await?;
     let gathered = Instant::now();
     part::synchronize(&mut parts, communicating).await?;
+    exact::statistics(&mut parts, communicating).await?;
     let normalizations: Vec<_> = parts.iter().map(Part::normalization).collect();
     let merged = Instant::now();
     apply(&mut parts, &normalizations).await?;
@@ -103,7 +117,8 @@ async fn steps(
         let subject = call.as_deref().and_then(|layer| layer.call.as_ref()).map_or(0, Call::step);
         let local = Local::new(part.layer.config().num_features, part.local);
         let report = ForwardReport { local, times };
-        let of = OnHost { subject, normalization, global: part.global, report };
+        let grids = part.how.grids;
+        let of = OnHost { subject, normalization, global: part.global, grids, report };
         found.push((ForwardRank::masks(part.ranks), of));
     }
     let done = checked.into_iter().zip(found);
@@ -136,7 +151,8 @@ impl<'r> ForwardCall<'r> {
         let sums = statistics != Statistics::Running;
         let tracks = !parts.untracked;
         let ranks = checked.ranks(&layer.base, parts, Steps { sums, apply: true }, None)?;
-        Ok(Part { sums, tracks, ..Part::new(layer, ranks, statistics) })
+        let is_exact = layer.config().reproducible;
+        Ok(Part { sums, tracks, is_exact, ..Part::new(layer, ranks, statistics.into()) })
     }
 }
 
@@ -145,9 +161,9 @@ impl Part<'_> {
     /// channel depend on nothing but host memory of this process, the same for every rank.
     fn fuse(&mut self) {
         let count: u64 = self.ranks.iter().map(|rank| rank.shape.values_per_channel()).sum();
-        let is_shared = self.how == Statistics::Group || self.ranks.len() == 1;
+        let is_shared = self.how.statistics == Statistics::Group || self.ranks.len() == 1;
         // One value has no statistics, which is found out before anything is written.
-        if !self.sums || !is_shared || !self.is_on_this_host() || count < 2 {
+        if !self.sums || self.is_exact || !is_shared || !self.is_on_this_host() || count < 2 {
             return;
         }
         let eps = self.layer.config().eps;
@@ -163,7 +179,7 @@ impl Part<'_> {
     /// What normalizes: one for all ranks, or one for each where each uses its own batch.
     fn normalization(&self) -> PerRank<Normalization> {
         let eps = self.layer.config().eps;
-        match (self.how, &self.global) {
+        match (self.how.statistics, &self.global) {
             (Statistics::Group, Some(global)) => PerRank::Shared(global.normalization(eps)),
             (Statistics::Running, _) => {
                 // The configuration's check leaves no way here without running statistics.

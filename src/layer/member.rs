@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::base::{AffineParameters, Base, state_of};
 use crate::checksum::Manifest;
-use crate::collective::{ListError, Phase};
+use crate::collective::Phase;
 use crate::config::{BatchNormConfig, Momentum, RunningVariance};
 use crate::device::Device;
-use crate::error::{ArgumentError, BatchError, Error};
-use crate::exchange::{Call, Contribution, Exchange, merge_ranks};
+use crate::error::{ArgumentError, Error};
+use crate::exchange::{Call, Exchange};
 use crate::state::StateDict;
-use crate::stats::{Global, GlobalStatistics, Mergeable, RunningStats};
+use crate::stats::{GlobalStatistics, RunningStats};
 
 /// Running statistics, the only thing that a pass changes. A call takes a snapshot; no lock is held
 /// across a wait.
@@ -120,6 +120,11 @@ impl Member {
         Ok(self.exchange.begin(phase, subject, &self.settings, self.patience)?)
     }
 
+    /// Updates the running statistics with those of a batch.
+    pub fn update_running(&self, global: &GlobalStatistics) {
+        self.running.update(global, self.momentum, self.running_variance);
+    }
+
     /// Parameters, read from the first rank's device, and running statistics.
     pub async fn state(&self) -> Result<StateDict, Error> {
         let running = self.running.snapshot();
@@ -139,6 +144,7 @@ pub(super) struct Begin {
 }
 
 /// A layer that exchanges something.
+#[derive(Debug)]
 pub(super) struct Communicating {
     pub member: Member,
     /// `None` where it has no peers.
@@ -189,90 +195,4 @@ pub(super) fn end<T>(calls: Calls, result: Result<T, Failure>) -> Result<T, Fail
         notified.push(member.exchange);
     }
     result
-}
-
-/// One layer of an exchange.
-pub(super) struct Exchanging<'a, T> {
-    /// Its number among the layers of the call.
-    pub index: usize,
-    pub member: &'a Member,
-    /// `None` where there are no peers.
-    pub call: Option<&'a Call>,
-    pub local: &'a [Vec<T>],
-    /// Whether running statistics are updated.
-    pub tracks: bool,
-}
-
-impl<T> Exchanging<'_, T> {
-    /// The state as ranks compare it.
-    async fn state(&self) -> Result<Manifest, Failure> {
-        let state = self.member.state().await;
-        Ok(state.map_err(Failure::of(self.index))?.manifest())
-    }
-}
-
-/// Merges what the ranks of several layers have with what all others have. Then running statistics
-/// are updated, before the next exchange of this rank.
-pub(super) async fn exchange<T: Mergeable>(
-    layers: &[Exchanging<'_, T>],
-) -> Result<Vec<Global<T>>, Failure> {
-    let merged = match layers.iter().map(|layer| layer.call).collect::<Option<Vec<&Call>>>() {
-        Some(calls) => merge_with_peers(layers, &calls).await?,
-        None => layers.iter().map(|layer| merge_ranks(layer.local)).collect(),
-    };
-    let globals: Vec<Global<T>> = merged.into_iter().map(Global::new).collect();
-    for (layer, global) in layers.iter().zip(&globals) {
-        if let Some(global) = T::as_statistics(global)
-            && global.count() == 1
-        {
-            return Err(Failure::of(layer.index)(BatchError::OneValue));
-        }
-    }
-    for (layer, global) in layers.iter().zip(&globals) {
-        if let Some(global) = T::as_statistics(global).filter(|_| layer.tracks) {
-            layer.member.running.update(
-                global,
-                layer.member.momentum,
-                layer.member.running_variance,
-            );
-        }
-        layer.call.into_iter().for_each(Call::pass);
-    }
-    Ok(globals)
-}
-
-/// The merging of several calls of one process group, as one message. Where a layer has to announce
-/// the checksum of its state and not all do, once more with those of all, so that equal states are
-/// equal whoever announces.
-async fn merge_with_peers<T: Mergeable>(
-    layers: &[Exchanging<'_, T>],
-    calls: &[&Call],
-) -> Result<Vec<Vec<T>>, Failure> {
-    let Some(first) = calls.first() else { return Ok(Vec::new()) };
-    // A state is announced as the calls before have left it.
-    first.come().await.map_err(Error::from)?;
-    let mut parts = Vec::with_capacity(layers.len());
-    for (layer, call) in layers.iter().zip(calls) {
-        let announces = T::IS_STATISTICS && layer.member.exchange.must_announce();
-        let state = if announces { Some(layer.state().await?) } else { None };
-        parts.push(Contribution { call, local: layer.local, state });
-    }
-    let named = |ListError { index, error }| Failure {
-        index: index.map(|call: usize| layers[call].index),
-        error: Error::from(error),
-    };
-    loop {
-        if let Some(merged) = Call::merge(&parts).await.map_err(named)? {
-            return Ok(merged);
-        }
-        // Gradient sums have none to announce: a rank that announces one all the same is refused at
-        // the second time.
-        for (part, layer) in parts
-            .iter_mut()
-            .zip(layers)
-            .filter(|(part, _)| T::IS_STATISTICS && part.state.is_none())
-        {
-            part.state = Some(layer.state().await?);
-        }
-    }
 }

@@ -3,7 +3,8 @@
 
 use futures::future::try_join_all;
 
-use super::member::{Calls, Communicating, Exchanging, exchange};
+use super::member::{Calls, Communicating};
+use super::merging::{Exchanging, exchange};
 use super::{Failure, SyncBatchNorm};
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
@@ -27,6 +28,8 @@ pub(super) struct Part<'r, R, S, H> {
     pub global: Option<Global<S>>,
     /// Whether the outputs came with the local sums.
     pub is_done: bool,
+    /// Whether sums are of integers.
+    pub is_exact: bool,
 }
 
 impl<'r, R, S, H> Part<'r, R, S, H> {
@@ -40,11 +43,17 @@ impl<'r, R, S, H> Part<'r, R, S, H> {
             local: Vec::new(),
             global: None,
             is_done: false,
+            is_exact: false,
         }
     }
 
     fn wants_sums(&self) -> bool {
-        self.sums && !self.is_done
+        self.sums && !self.is_done && !self.is_exact
+    }
+
+    /// Whether sums of integers are needed.
+    pub fn wants_exact(&self) -> bool {
+        self.sums && self.is_exact
     }
 
     /// Whether every rank is in the host's memory of this process.
@@ -53,30 +62,43 @@ impl<'r, R, S, H> Part<'r, R, S, H> {
     }
 }
 
-/// Local sums of every layer. All GPUs have their work, in one submission each, before the host
-/// begins with its own, and before any is waited for. `submit` takes the layers that want theirs.
+/// Local sums of every layer. `submit` takes the layers that want theirs.
 pub(super) async fn gather<'r, R, S, H>(
     parts: &mut [Part<'r, R, S, H>],
-    mut submit: impl FnMut(
+    submit: impl FnMut(
         &Device,
         usize,
         Vec<&mut Part<'r, R, S, H>>,
     ) -> Result<Pending<Vec<Vec<S>>>, Error>,
 ) -> Result<(), Error> {
-    let Some(layer) = parts.first().map(|part| part.layer) else { return Ok(()) };
-    if !parts.iter().any(Part::wants_sums) {
-        return Ok(());
-    }
-    let mut pending: Vec<_> = layer.devices().iter().map(|_| None).collect();
-    for rank in layer.gpus_first() {
-        let wanting = parts.iter_mut().filter(|part| part.wants_sums()).collect();
-        pending[rank] = Some(submit(&layer.devices()[rank], rank, wanting)?);
-    }
-    for of_rank in try_join_all(pending.into_iter().flatten()).await? {
+    for of_rank in gather_of(parts, Part::wants_sums, submit).await? {
         let wanting = parts.iter_mut().filter(|part| part.wants_sums());
         wanting.zip(of_rank).for_each(|(part, local)| part.local.push(local));
     }
     Ok(())
+}
+
+/// What every rank has of the layers that want it, `[rank][layer][channel]`. All GPUs have their
+/// work, in one submission each, before the host begins with its own, and before any is waited for.
+pub(super) async fn gather_of<'r, R, S, H, T>(
+    parts: &mut [Part<'r, R, S, H>],
+    wants: impl Fn(&Part<'r, R, S, H>) -> bool,
+    mut submit: impl FnMut(
+        &Device,
+        usize,
+        Vec<&mut Part<'r, R, S, H>>,
+    ) -> Result<Pending<Vec<Vec<T>>>, Error>,
+) -> Result<Vec<Vec<Vec<T>>>, Error> {
+    let Some(layer) = parts.first().map(|part| part.layer) else { return Ok(Vec::new()) };
+    if !parts.iter().any(&wants) {
+        return Ok(Vec::new());
+    }
+    let mut pending: Vec<_> = layer.devices().iter().map(|_| None).collect();
+    for rank in layer.gpus_first() {
+        let wanting = parts.iter_mut().filter(|part| wants(part)).collect();
+        pending[rank] = Some(submit(&layer.devices()[rank], rank, wanting)?);
+    }
+    try_join_all(pending.into_iter().flatten()).await
 }
 
 /// What all ranks have, for every layer that exchanges it.
@@ -84,6 +106,9 @@ pub(super) async fn synchronize<R, S: Mergeable, H>(
     parts: &mut [Part<'_, R, S, H>],
     calls: &Calls,
 ) -> Result<(), Failure> {
+    if parts.iter().any(Part::wants_exact) {
+        return Ok(());
+    }
     let layers = parts.iter().zip(calls).enumerate().filter_map(|(index, (part, call))| {
         let Communicating { member, call } = call.as_deref()?;
         let call = call.as_ref();

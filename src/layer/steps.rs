@@ -43,8 +43,9 @@ impl SyncBatchNorm {
     ) -> Result<LocalStatistics, Error> {
         let Forward { parts, .. } = request.into();
         check_encode(&parts.encode)?;
+        self.check_one_round()?;
         let ranks = self.base.statistics_ranks(&parts)?;
-        let mut part = Part::new(self, ranks, Statistics::Group);
+        let mut part = Part::new(self, ranks, Statistics::Group.into());
         forward::local_statistics(from_mut(&mut part)).await?;
         Ok(Local::new(self.config().num_features, part.local))
     }
@@ -69,8 +70,13 @@ impl SyncBatchNorm {
     /// notified; the process group refuses further work.
     pub fn synchronize<T: Mergeable>(&self, local: Local<T>) -> Synchronization<Global<T>> {
         let layers = vec![(self.member(), local)];
+        let is_allowed = self.check_one_round();
         Synchronization::new(move |tracks| {
-            async move { Failure::single(synchronize(layers, tracks).await) }.boxed()
+            let run = async move {
+                is_allowed?;
+                Failure::single(synchronize(layers, tracks).await)
+            };
+            run.boxed()
         })
     }
 
@@ -95,19 +101,24 @@ impl SyncBatchNorm {
         self.base.check_length("global", global.channels().len())?;
         let mut channels = global.channels().to_vec();
         check_statistics("global", 0, &mut channels)?;
-        let global = &Global::new(channels);
+        let global = &global.with_channels(channels);
+        if self.config().reproducible && global.ranges().is_none() {
+            let reason = "the layer is reproducible, and they are not of `statistics_in_rounds`";
+            return Err(ArgumentError::NotWanted { argument: "global", reason }.into());
+        }
+        let grids = global.grids().map(PerRank::Shared);
         let mut checked = call.check(Statistics::Group)?;
         let steps = Steps { sums: false, apply: true };
         let started = Instant::now();
         let ranks = checked.ranks(&self.base, call.parts, steps, None)?;
-        let mut part = Part::new(self, ranks, Statistics::Group);
+        let mut part = Part::new(self, ranks, Statistics::Group.into());
         let normalization = PerRank::Shared(global.normalization(self.config().eps));
         forward::apply(from_mut(&mut part), std::slice::from_ref(&normalization)).await?;
         let masks = ForwardRank::masks(part.ranks);
         let times = PhaseTimes { apply: started.elapsed(), ..PhaseTimes::default() };
         let report = ForwardReport { local: Local::empty(self.config().num_features), times };
-        let of =
-            OnHost { subject: ANY_SUBJECT, normalization, global: Some(global.clone()), report };
+        let subject = ANY_SUBJECT;
+        let of = OnHost { subject, normalization, global: Some(global.clone()), grids, report };
         normalized(forward::finish(checked, masks, of))
     }
 
@@ -129,6 +140,7 @@ impl SyncBatchNorm {
     ) -> Result<LocalGradientSums, Error> {
         let mut call = BackwardCall { layer: self, saved, parts: request.parts };
         check_steps(saved)?;
+        self.check_one_round()?;
         call.parts.targets.get_or_insert_default();
         let steps = Steps { sums: true, apply: false };
         let mut checked = call.check(steps)?;
@@ -168,7 +180,7 @@ impl SyncBatchNorm {
 }
 
 /// Refuses what has no statistics of all ranks to be differentiated.
-fn check_steps(saved: &Saved) -> Result<(), ArgumentError> {
+pub(super) fn check_steps(saved: &Saved) -> Result<(), ArgumentError> {
     if saved.call().statistics == Statistics::Local {
         let argument = "saved".to_owned();
         let reason = "each rank used its own batch, which only `backward` differentiates";

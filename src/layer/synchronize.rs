@@ -2,7 +2,8 @@
 
 use futures::FutureExt;
 
-use super::member::{Begin, Communicating, Exchanging, Member, begin, end, exchange};
+use super::member::{Begin, Communicating, Member, begin, end};
+use super::merging::{Exchanging, exchange};
 use super::{Failure, SyncBatchNorm, check_same_group};
 use crate::collective::{ANY_SUBJECT, Phase, Synchronization};
 use crate::stats::{Global, Local, Mergeable};
@@ -11,9 +12,18 @@ use crate::stats::{Global, Local, Mergeable};
 pub(crate) fn synchronize_layers<'a, T: Mergeable>(
     calls: impl IntoIterator<Item = (&'a SyncBatchNorm, Local<T>)>,
 ) -> Synchronization<Vec<Global<T>>> {
-    let layers = calls.into_iter().map(|(layer, local)| (layer.member(), local)).collect();
+    let mut is_allowed = Ok(());
+    let mut layers = Vec::new();
+    for (layer, local) in calls {
+        is_allowed = is_allowed.and_then(|()| layer.check_one_round());
+        layers.push((layer.member(), local));
+    }
     Synchronization::new(move |tracks| {
-        synchronize(layers, tracks).map(|result| result.map_err(Failure::joint)).boxed()
+        let run = async move {
+            is_allowed?;
+            synchronize(layers, tracks).await.map_err(Failure::joint)
+        };
+        run.boxed()
     })
 }
 

@@ -1,6 +1,6 @@
 //! What all ranks have, after the all-reduce.
 
-use super::{GradientSums, Moments, Normalization, RunningStats};
+use super::{GradientSums, Grid, Moments, Normalization, RunningStats, ValueRange};
 
 /// What all ranks have of every channel, the same bits on each: [`GlobalStatistics`] or
 /// [`GlobalGradientSums`].
@@ -8,6 +8,9 @@ use super::{GradientSums, Moments, Normalization, RunningStats};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Global<T> {
     channels: Vec<T>,
+    /// Ranges of x, where its sums were of integers: backward sums by the same.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    ranges: Option<Vec<ValueRange>>,
 }
 
 /// Moments of every channel over all ranks.
@@ -19,7 +22,12 @@ pub type GlobalGradientSums = Global<GradientSums>;
 impl<T> Global<T> {
     /// Of given values, one for each channel.
     pub fn new(channels: impl IntoIterator<Item = T>) -> Self {
-        Self { channels: channels.into_iter().collect() }
+        Self { channels: channels.into_iter().collect(), ranges: None }
+    }
+
+    /// The same with other values of the same channels.
+    pub(crate) fn with_channels(&self, channels: Vec<T>) -> Self {
+        Self { channels, ranges: self.ranges.clone() }
     }
 
     /// What all ranks have of every channel.
@@ -29,6 +37,21 @@ impl<T> Global<T> {
 }
 
 impl Global<Moments> {
+    /// The same with the ranges that their sums of integers were of.
+    pub(crate) fn with_ranges(self, ranges: Vec<ValueRange>) -> Self {
+        Self { ranges: Some(ranges), ..self }
+    }
+
+    /// Ranges of x of every channel, where the sums were of integers.
+    pub fn ranges(&self) -> Option<&[ValueRange]> {
+        self.ranges.as_deref()
+    }
+
+    /// By which backward sums, where the sums were of integers.
+    pub(crate) fn grids(&self) -> Option<Vec<Grid>> {
+        self.ranges().map(|ranges| ranges.iter().map(ValueRange::grid).collect())
+    }
+
     /// Values per channel over all ranks, the same for every channel.
     pub fn count(&self) -> u64 {
         self.channels.first().map_or(0, |channel| channel.count)

@@ -1,13 +1,21 @@
 //! What is exchanged per channel.
 
-use super::{Global, GlobalStatistics, GradientSums, Moments};
+use super::{Global, GlobalStatistics, GradientSums, IntegerSums, Moments, ValueRange};
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// [`Moments`] or [`GradientSums`]: something with a reduce operation, made of a count and two
-/// components.
+/// Both components of a channel, as they travel.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Components {
+    Floats([f64; 2]),
+    Integers([i128; 2]),
+}
+
+/// [`Moments`], [`GradientSums`], [`ValueRange`] or [`IntegerSums`]: something with a reduce
+/// operation, made of a count and two components.
 ///
 /// Implemented by this crate alone.
 pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'static {
@@ -17,6 +25,9 @@ pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'st
     /// Whether they are statistics of x, which running ones follow.
     #[doc(hidden)]
     const IS_STATISTICS: bool;
+    /// Whether they travel as integers.
+    #[doc(hidden)]
+    const ARE_INTEGERS: bool = false;
     #[doc(hidden)]
     fn as_statistics(global: &Global<Self>) -> Option<&GlobalStatistics>;
     /// The same where it is one that a channel can have beside one of so many values; else what is
@@ -29,13 +40,16 @@ pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'st
     #[doc(hidden)]
     fn count(&self) -> u64;
     #[doc(hidden)]
-    fn components(&self) -> [f64; 2];
+    fn components(&self) -> Components;
+    /// `None` for components of another kind.
     #[doc(hidden)]
-    fn from_components(count: u64, components: [f64; 2]) -> Self;
+    fn from_components(count: u64, components: Components) -> Option<Self>;
 }
 
 impl sealed::Sealed for Moments {}
 impl sealed::Sealed for GradientSums {}
+impl sealed::Sealed for ValueRange {}
+impl<const STATISTICS: bool> sealed::Sealed for IntegerSums<STATISTICS> {}
 
 impl Mergeable for Moments {
     const EMPTY: Self = Self::EMPTY;
@@ -46,12 +60,7 @@ impl Mergeable for Moments {
     }
 
     fn checked(self, count: u64) -> Result<Self, String> {
-        if self.count != count {
-            return Err(format!(
-                "it has {} value(s), expected {count}, as the first channel",
-                self.count
-            ));
-        }
+        check_count(self.count, count)?;
         if self.m2 < 0.0 {
             return Err(format!("its m2 is {}, expected at least 0", self.m2));
         }
@@ -67,12 +76,13 @@ impl Mergeable for Moments {
         self.count
     }
 
-    fn components(&self) -> [f64; 2] {
-        [self.mean, self.m2]
+    fn components(&self) -> Components {
+        Components::Floats([self.mean, self.m2])
     }
 
-    fn from_components(count: u64, [mean, m2]: [f64; 2]) -> Self {
-        Self { count, mean, m2 }
+    fn from_components(count: u64, components: Components) -> Option<Self> {
+        let Components::Floats([mean, m2]) = components else { return None };
+        Some(Self { count, mean, m2 })
     }
 }
 
@@ -96,11 +106,83 @@ impl Mergeable for GradientSums {
         0
     }
 
-    fn components(&self) -> [f64; 2] {
-        [self.sum_dy, self.sum_dy_xmu]
+    fn components(&self) -> Components {
+        Components::Floats([self.sum_dy, self.sum_dy_xmu])
     }
 
-    fn from_components(_: u64, [sum_dy, sum_dy_xmu]: [f64; 2]) -> Self {
-        Self { sum_dy, sum_dy_xmu }
+    fn from_components(_: u64, components: Components) -> Option<Self> {
+        let Components::Floats([sum_dy, sum_dy_xmu]) = components else { return None };
+        Some(Self { sum_dy, sum_dy_xmu })
+    }
+}
+
+/// Refuses a channel of another number of values than the first.
+fn check_count(found: u64, expected: u64) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("it has {found} value(s), expected {expected}, as the first channel"))
+}
+
+impl Mergeable for ValueRange {
+    const EMPTY: Self = Self::EMPTY;
+    const IS_STATISTICS: bool = false;
+
+    fn as_statistics(_: &Global<Self>) -> Option<&GlobalStatistics> {
+        None
+    }
+
+    fn checked(self, count: u64) -> Result<Self, String> {
+        check_count(self.count, count)?;
+        Ok(self)
+    }
+
+    fn merge(self, other: Self) -> Self {
+        self.merge(other)
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn components(&self) -> Components {
+        Components::Floats([self.low.into(), self.high.into()])
+    }
+
+    fn from_components(count: u64, components: Components) -> Option<Self> {
+        let Components::Floats([low, high]) = components else { return None };
+        Some(Self { count, low: low as f32, high: high as f32 })
+    }
+}
+
+impl<const STATISTICS: bool> Mergeable for IntegerSums<STATISTICS> {
+    const EMPTY: Self = Self::EMPTY;
+    const IS_STATISTICS: bool = STATISTICS;
+    const ARE_INTEGERS: bool = true;
+
+    fn as_statistics(_: &Global<Self>) -> Option<&GlobalStatistics> {
+        None
+    }
+
+    fn checked(self, count: u64) -> Result<Self, String> {
+        check_count(self.count, count)?;
+        Ok(self)
+    }
+
+    fn merge(self, other: Self) -> Self {
+        self.merge(other)
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn components(&self) -> Components {
+        Components::Integers(self.sums)
+    }
+
+    fn from_components(count: u64, components: Components) -> Option<Self> {
+        let Components::Integers(sums) = components else { return None };
+        Some(Self { count, sums })
     }
 }

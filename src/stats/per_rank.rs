@@ -32,4 +32,18 @@ impl<T> PerRank<T> {
             Self::Each(ranks) => PerRank::Each(ranks.iter().map(make).collect()),
         }
     }
+
+    /// What `make` returns for each pair, shared where both are.
+    pub fn zip<U, V>(&self, other: &PerRank<U>, make: impl Fn(&T, &U) -> V) -> PerRank<V> {
+        match (self, other) {
+            (Self::Shared(all), PerRank::Shared(other)) => PerRank::Shared(make(all, other)),
+            (Self::Each(ranks), _) => {
+                let pairs = ranks.iter().enumerate().map(|(rank, of)| make(of, other.of(rank)));
+                PerRank::Each(pairs.collect())
+            }
+            (Self::Shared(all), PerRank::Each(others)) => {
+                PerRank::Each(others.iter().map(|other| make(all, other)).collect())
+            }
+        }
+    }
 }

@@ -34,6 +34,12 @@ impl Driver {
     pub const ALIKE: [Self; 4] =
         [Self::OneCaller, Self::EachRank, Self::OneByHand, Self::EachInTurn];
 
+    /// Of those the ones that a place has: sums of integers have rounds of their own by hand, which
+    /// `tests/reproducible` takes.
+    pub fn alike(place: &Place) -> &'static [Self] {
+        if place.reproducible { &Self::ALIKE[..2] } else { &Self::ALIKE }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::OneCaller => "one caller",
@@ -72,19 +78,23 @@ pub fn observe(
     match driver {
         Driver::OneCaller | Driver::OneByHand => case
             .iter()
-            .map(|group| threads::contained(|| in_one_call(group, devices, driver)))
+            .map(|group| threads::contained(|| in_one_call(group, (devices, place), driver)))
             .collect(),
         Driver::OnDevice => {
             case.iter().map(|group| threads::contained(|| on_device(group, &devices[0]))).collect()
         }
-        Driver::EachRank | Driver::EachInTurn => rank_by_rank(case, (devices, place.form), driver),
+        Driver::EachRank | Driver::EachInTurn => rank_by_rank(case, (devices, place), driver),
     }
 }
 
-fn in_one_call(group: &Group, devices: &[Device], driver: Driver) -> Result<Vec<Observed>, String> {
+fn in_one_call(
+    group: &Group,
+    (devices, place): (&[Device], &Place),
+    driver: Driver,
+) -> Result<Vec<Observed>, String> {
     let devices = group.ranks.iter().map(|&rank| devices[rank].clone());
-    let layer = SyncBatchNorm::new(group.scenario.config.clone(), devices)
-        .map_err(|error| chain(&error))?;
+    let config = group.scenario.config.clone().with_reproducible(place.reproducible);
+    let layer = SyncBatchNorm::new(config, devices).map_err(|error| chain(&error))?;
     let mut caller = Synchronized { layer, by_hand: driver.is_by_hand(0) };
     Driven { group, members: 0..group.ranks.len() }.observe(&mut caller)
 }
@@ -98,14 +108,15 @@ fn on_device(group: &Group, device: &Device) -> Result<Vec<Observed>, String> {
 
 fn rank_by_rank(
     case: &[Group],
-    (devices, form): (&[Device], Form),
+    (devices, place): (&[Device], &Place),
     driver: Driver,
 ) -> Result<Vec<Vec<Observed>>, String> {
     let mut ranks = threads::run(devices.len(), |rank, world| {
         let placed = |group| Some((group, place_in(group, rank)?));
         let (group, member) = case.iter().find_map(placed).ok_or("is in no group")?;
-        let process_group = process_group(case, group, form, &world)?;
-        let (config, device) = (group.scenario.config.clone(), devices[rank].clone());
+        let process_group = process_group(case, group, place.form, &world)?;
+        let config = group.scenario.config.clone().with_reproducible(place.reproducible);
+        let device = devices[rank].clone();
         let layer = SyncBatchNorm::new(config, [device]);
         let layer =
             layer.and_then(|layer| layer.named(&group.scenario.name).in_group(&process_group));

@@ -16,12 +16,18 @@ pub struct Place {
     pub smallest_world: usize,
     /// How process groups are made here.
     pub form: Form,
+    /// Whether layers are `reproducible`: y is held to [`EXACT_BOUND`] then.
+    pub reproducible: bool,
 }
+
+/// Ulp of the channel's largest |y| that y may be off where sums are of integers. It is for the pass
+/// that normalizes, in which inv_std, the scale and the product are each rounded to f32.
+pub const EXACT_BOUND: f64 = 3.0;
 
 impl Place {
     /// Whether all of it is on one adapter.
     pub fn is_one_gpu(&self) -> bool {
-        self.devices.iter().all(|device| !device.is_host())
+        self.devices.iter().all(|device| !device.is_host()) && !self.reproducible
     }
 }
 
@@ -49,7 +55,14 @@ impl fmt::Display for Form {
 
 /// The host as `world` ranks.
 pub fn host(world: usize, form: Form) -> Place {
-    Place { name: "host".to_owned(), devices: vec![Device::host(); world], smallest_world: 1, form }
+    let name = "host".to_owned();
+    let devices = vec![Device::host(); world];
+    Place { name, devices, smallest_world: 1, form, reproducible: false }
+}
+
+/// The same with sums of integers.
+fn reproducible_host(world: usize, form: Form) -> Place {
+    Place { name: "host, reproducible".to_owned(), reproducible: true, ..host(world, form) }
 }
 
 /// Where cases are run.
@@ -70,7 +83,9 @@ impl Places {
         let wanted = env::var("SYNCBN_TEST_ADAPTER").unwrap_or_default();
         if wanted == "host" {
             let adapters = vec!["none, as SYNCBN_TEST_ADAPTER asks for the host alone".to_owned()];
-            return Ok(Self { adapters, all: vec![host(world, Form::of_place(0))] });
+            let all =
+                vec![host(world, Form::of_place(0)), reproducible_host(world, Form::of_place(1))];
+            return Ok(Self { adapters, all });
         }
         let mut adapters = block_on(Device::adapters());
         let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
@@ -98,6 +113,7 @@ impl Places {
                 devices,
                 smallest_world: 1,
                 form: Form::of_place(places.len()),
+                reproducible: false,
             });
         }
         let host = host(world, Form::of_place(places.len()));
@@ -113,7 +129,9 @@ impl Places {
                 devices: mixed,
                 smallest_world: 2,
                 form,
+                reproducible: false,
             });
+            places.push(reproducible_host(world, Form::of_place(places.len())));
         }
         Ok(Self { adapters: lines, all: places })
     }

@@ -30,6 +30,8 @@ pub struct Report {
 pub struct Where<'a> {
     pub place: &'a str,
     pub driver: Driver,
+    /// Whether sums are of integers.
+    pub reproducible: bool,
 }
 
 #[derive(Default, PartialEq)]

@@ -13,7 +13,7 @@ use crate::compare::{Part, Verdict};
 use crate::entry::{self, Entry, State};
 use crate::generated::{self, Generated};
 use crate::library::{self, Driver};
-use crate::place::{Place, Places};
+use crate::place::{EXACT_BOUND, Place, Places};
 use crate::report::{Report, Where};
 use crate::scenario::{Group, Observed, Scenario, judge_case};
 use crate::{agreement, on_device, selftest};
@@ -131,8 +131,10 @@ impl Suite {
         match &entry.state {
             State::Broken(what) => Err(what.clone()),
             State::NotYet(reason) => {
-                for _ in self.places_of(entry.world)? {
-                    let counted = entry.parts.iter().flat_map(|&part| Driver::ALIKE.map(|_| part));
+                for place in self.places_of(entry.world)? {
+                    let drivers = Driver::alike(place);
+                    let counted =
+                        entry.parts.iter().flat_map(|&part| drivers.iter().map(move |_| part));
                     counted.for_each(|part| run.report.not_yet(&entry.name, part, reason));
                 }
                 Ok(Completion::ignored_with(format!("not yet: {reason}")))
@@ -197,14 +199,15 @@ impl Suite {
 /// device.
 fn run_case(case: &[Group], name: &str, parts: &[Part], place: &Place, report: &mut Report) {
     let mut first: Option<(Driver, Vec<Vec<Observed>>)> = None;
-    for driver in Driver::ALIKE {
+    for &driver in Driver::alike(place) {
         let mut observed = library::observe(case, place, driver);
         if let (Ok(observed), Some((other, expected))) = (&mut observed, &first) {
             for ((group, observed), expected) in case.iter().zip(observed).zip(expected) {
                 agreement::compare_drivers(group, observed, expected, other.name());
             }
         }
-        judge(case, &observed, (name, parts), Where { place: &place.name, driver }, report);
+        let at = Where { place: &place.name, driver, reproducible: place.reproducible };
+        judge(case, &observed, (name, parts), at, report);
         first = first.or_else(|| Some((driver, observed.ok()?)));
     }
     if let Some((_, observed)) = &first {
@@ -213,7 +216,8 @@ fn run_case(case: &[Group], name: &str, parts: &[Part], place: &Place, report: &
     if place.is_one_gpu() {
         let (case, driver) = (on_device::checked(case), Driver::OnDevice);
         let observed = library::observe(&case, place, driver);
-        judge(&case, &observed, (name, parts), Where { place: &place.name, driver }, report);
+        let at = Where { place: &place.name, driver, reproducible: false };
+        judge(&case, &observed, (name, parts), at, report);
     }
 }
 
@@ -230,6 +234,15 @@ fn judge(
             Ok(observed) => judge_case(case, observed, part),
             Err(what) => Verdict::failed(what.clone()),
         };
-        report.ran(name, kind, part, at, *ulp_bound, verdict);
+        let is_exact = at.reproducible && part == Part::Forward;
+        let (bound, mut verdict) =
+            if is_exact { (Some(EXACT_BOUND), verdict) } else { (*ulp_bound, verdict) };
+        if let (true, Some(ulp)) = (is_exact, verdict.ulp)
+            && ulp > EXACT_BOUND
+        {
+            let of = &verdict.ulp_at;
+            verdict.failures.push(format!("{ulp:.2} ulp, allowed: {EXACT_BOUND}, {of}"));
+        }
+        report.ran(name, kind, part, at, bound, verdict);
     }
 }

@@ -12,7 +12,7 @@ mod peers;
 use std::alloc::System;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use syncbn::low_level::{Frame, FrameError, Header, NodePayload, Payload, Phase};
+use syncbn::low_level::{Frame, FrameError, Header, NodePayload, Payload, Phase, Values};
 
 /// Counts what is allocated, of all threads together.
 #[global_allocator]
@@ -59,8 +59,13 @@ fn node(level: u32, index: u64) -> NodePayload {
         level,
         index,
         count: 1 << 40,
-        values: vec![[-1.5, f64::MIN_POSITIVE], [0.1, 1e300]],
+        values: Values::Floats(vec![[-1.5, f64::MIN_POSITIVE], [0.1, 1e300]]),
     }
+}
+
+fn integers(level: u32, index: u64) -> NodePayload {
+    let values = Values::Integers(vec![[-1, i128::MAX], [1 << 100, i128::MIN]]);
+    NodePayload { level, index, count: 3, values }
 }
 
 /// One frame for each payload and each phase, empty and extreme ones too.
@@ -69,11 +74,12 @@ fn frames() -> Vec<Frame> {
         level: 63,
         index: number,
         count: number,
-        values: Vec::new(),
+        values: Values::Floats(Vec::new()),
     });
     let payloads = [
         Payload::Nodes(Vec::new()),
         Payload::Nodes(vec![node(0, 3), node(2, 1), node(63, 1)]),
+        Payload::Nodes(vec![integers(0, 6), integers(1, 4)]),
         Payload::Bytes(Vec::new()),
         Payload::Bytes((0..=255).collect()),
         Payload::Abort(String::new()),
@@ -121,8 +127,9 @@ fn every_payload_of_every_phase_comes_back_as_it_was() {
 fn every_bit_of_a_number_comes_back_nan_and_the_sign_of_zero_too() {
     let values =
         [[f64::from_bits(0x7ff8_0000_0000_1234), -0.0], [f64::NEG_INFINITY, f64::from_bits(1)]];
-    let payload =
-        Payload::Nodes(vec![NodePayload { level: 0, index: 0, count: 0, values: values.to_vec() }]);
+    let node =
+        NodePayload { level: 0, index: 0, count: 0, values: Values::Floats(values.to_vec()) };
+    let payload = Payload::Nodes(vec![node]);
     let frame = Frame { header: header(Phase::Forward), payload };
     let Ok(Frame { payload: Payload::Nodes(nodes), .. }) = Frame::decode(&frame.encode()) else {
         panic!("nodes")
@@ -130,7 +137,8 @@ fn every_bit_of_a_number_comes_back_nan_and_the_sign_of_zero_too() {
     let bits = |values: &[[f64; 2]]| {
         values.iter().flatten().map(|value| value.to_bits()).collect::<Vec<_>>()
     };
-    assert_eq!(bits(&nodes[0].values), bits(&values));
+    let Values::Floats(found) = &nodes[0].values else { panic!("floats") };
+    assert_eq!(bits(found), bits(&values));
 }
 
 #[test]
@@ -181,11 +189,38 @@ fn the_documented_bytes_of_a_forward_frame_are_the_bytes() {
             level: 0,
             index: 1,
             count: 8,
-            values: vec![[1.5, 0.25], [-2.0, 12.0]],
+            values: Values::Floats(vec![[1.5, 0.25], [-2.0, 12.0]]),
         }]),
     };
     assert_eq!(frame.encode(), documented("forward"));
     assert_eq!(Frame::decode(&documented("forward")), Ok(frame));
+}
+
+#[test]
+fn the_documented_bytes_of_a_frame_of_integers_are_the_bytes() {
+    let node = NodePayload {
+        level: 0,
+        index: 1,
+        count: 8,
+        values: Values::Integers(vec![[-3, 1 << 70], [5, 25]]),
+    };
+    let header = Header {
+        group: 0,
+        rank: 1,
+        phase: Phase::Recompute,
+        layer: 3,
+        name: String::new(),
+        step: 2,
+        subject: 0,
+        channels: 2,
+        config: 0x1122_3344_5566_7788,
+        state: 0,
+        ranks: 0,
+        listed: 1,
+    };
+    let frame = Frame { header, payload: Payload::Nodes(vec![node]) };
+    assert_eq!(frame.encode(), documented("integers"));
+    assert_eq!(Frame::decode(&documented("integers")), Ok(frame));
 }
 
 #[test]
@@ -265,10 +300,10 @@ fn the_documented_offsets_are_those_of_the_fields() {
 #[test]
 fn another_version_is_told_from_other_bytes() {
     let mut bytes = frames()[0].encode();
-    bytes[4..6].copy_from_slice(&2u16.to_le_bytes());
-    assert_eq!(Frame::decode(&bytes), Err(FrameError::Version { found: 2 }));
+    bytes[4..6].copy_from_slice(&3u16.to_le_bytes());
+    assert_eq!(Frame::decode(&bytes), Err(FrameError::Version { found: 3 }));
     // The rest of another version may be anything.
-    assert_eq!(Frame::decode(&bytes[..6]), Err(FrameError::Version { found: 2 }));
+    assert_eq!(Frame::decode(&bytes[..6]), Err(FrameError::Version { found: 3 }));
     bytes[4..6].copy_from_slice(&0x0100u16.to_le_bytes());
     assert_eq!(Frame::decode(&bytes), Err(FrameError::Version { found: 0x0100 }));
 
@@ -290,7 +325,9 @@ fn a_field_that_holds_what_it_cannot_is_named() {
     };
     let field = |what, found, allowed| Err(FrameError::Field { what, found, allowed });
     assert_eq!(with(6, 13), field("phase", 13, "0 to 12"));
-    assert_eq!(with(7, 3), field("kind", 3, "0 to 2"));
+    assert_eq!(with(7, 4), field("kind", 4, "0 to 3"));
+    // Integers take twice the bytes.
+    assert!(matches!(with(7, 3), Err(FrameError::Length { what: "nodes", .. })));
     // Behind the fixed part, the name and its length, and the number of nodes.
     let level = FIXED_BYTES + 2 + header(Phase::Forward).name.len() + 4;
     assert_eq!(with(level, 64), field("level", 64, "0 to 63"));

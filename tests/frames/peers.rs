@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase};
+use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase, Values};
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm, collective::LocalGroup,
     error::ExchangeError,
@@ -62,8 +62,8 @@ fn a_rank_that_sends_foreign_bytes_is_named_on_every_rank() {
     assert_named(b"GET / HTTP/1.1", "frame: 6 byte(s) left, expected");
     assert_named(&listed(&[b""]), "the first bytes are []");
     assert_named(&listed(&[b"GET / HTTP/1.1"]), "not a message of this protocol");
-    assert_named(&listed(&[b"SYBN\x02\x00"]), "protocol version 2, expected 1");
-    assert_named(&listed(&[b"SYBN\x01\x00"]), "phase and kind: 0 byte(s) left, expected 2");
+    assert_named(&listed(&[b"SYBN\x03\x00"]), "protocol version 3, expected 2");
+    assert_named(&listed(&[b"SYBN\x02\x00"]), "phase and kind: 0 byte(s) left, expected 2");
 }
 
 #[test]
@@ -110,7 +110,14 @@ fn a_rank_that_sends_another_kind_of_payload_is_named_on_every_rank() {
 
 #[test]
 fn a_rank_that_sends_the_nodes_of_others_is_named_on_every_rank() {
-    let node = |level, index| NodePayload { level, index, count: 0, values: vec![[0.0; 2]; 2] };
+    let node = |level, index| NodePayload {
+        level,
+        index,
+        count: 0,
+        values: Values::Floats(vec![[0.0; 2]; 2]),
+    };
+    let integers = Values::Integers(vec![[0; 2]; 2]);
+    let of_integers = NodePayload { level: 0, index: 2, count: 0, values: integers };
     let cases = [
         (vec![], "its nodes cover 0 ranks, expected 1"),
         (vec![node(0, 3)], "a node covers ranks from 3·1, expected from 2"),
@@ -119,6 +126,7 @@ fn a_rank_that_sends_the_nodes_of_others_is_named_on_every_rank() {
         (vec![node(0, 2), node(0, 3)], "its nodes cover 2 ranks, expected 1"),
         (vec![node(0, 2), node(0, 2)], "a node covers ranks from 2·1, expected from 3"),
         (vec![node(63, u64::MAX)], "expected from 2"),
+        (vec![of_integers], "a node holds values of another kind"),
     ];
     for (nodes, reason) in cases {
         assert_named(&frame(Payload::Nodes(nodes)), reason);

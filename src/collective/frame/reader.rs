@@ -1,11 +1,13 @@
 //! Reading the parts of a frame from bytes that may be anything.
 
-use super::{FrameError, NodePayload};
+use super::{FrameError, NodePayload, Values};
 
 /// Bytes of a node before its values: level, index, count.
 const NODE_HEADER_BYTES: u64 = 4 + 8 + 8;
-/// Bytes of one channel's values.
-const CHANNEL_BYTES: u64 = 16;
+/// Bytes of one channel's values, two f64 or two integers of 128 bits.
+const fn channel_bytes(are_integers: bool) -> u64 {
+    if are_integers { 32 } else { 16 }
+}
 
 /// The bytes that are not read yet.
 pub(in crate::collective) struct Reader<'a> {
@@ -40,19 +42,29 @@ impl<'a> Reader<'a> {
         String::from_utf8(bytes.to_vec()).map_err(|_| FrameError::Text { what })
     }
 
-    pub fn nodes(&mut self, channels: u64) -> Result<Vec<NodePayload>, FrameError> {
+    pub fn nodes(
+        &mut self,
+        channels: u64,
+        are_integers: bool,
+    ) -> Result<Vec<NodePayload>, FrameError> {
         let count = u64::from(u32::from_le_bytes(self.array("nodes")?));
-        let node_bytes = channels.saturating_mul(CHANNEL_BYTES).saturating_add(NODE_HEADER_BYTES);
+        let value_bytes = channels.saturating_mul(channel_bytes(are_integers));
+        let node_bytes = value_bytes.saturating_add(NODE_HEADER_BYTES);
         let found = self.rest.len() as u64;
         let expected = count.saturating_mul(node_bytes);
+        // Of no node there is one kind.
+        if are_integers && count == 0 {
+            let allowed = "1 and more";
+            return Err(FrameError::Field { what: "nodes of integers", found: 0, allowed });
+        }
         // Before anything is allocated for what the frame merely claims.
         if found != expected {
             return Err(FrameError::Length { what: "nodes", found, expected });
         }
-        (0..count).map(|_| self.node(channels)).collect()
+        (0..count).map(|_| self.node(value_bytes, are_integers)).collect()
     }
 
-    fn node(&mut self, channels: u64) -> Result<NodePayload, FrameError> {
+    fn node(&mut self, value_bytes: u64, are_integers: bool) -> Result<NodePayload, FrameError> {
         let level = u32::from_le_bytes(self.array("level")?);
         if level > 63 {
             return Err(FrameError::Field {
@@ -63,11 +75,18 @@ impl<'a> Reader<'a> {
         }
         let index = u64::from_le_bytes(self.array("index")?);
         let count = u64::from_le_bytes(self.array("count")?);
-        let bytes = self.take("values", channels.saturating_mul(CHANNEL_BYTES))?;
-        let mut values = vec![[0.0; 2]; bytes.len() / CHANNEL_BYTES as usize];
-        for (value, bytes) in values.as_flattened_mut().iter_mut().zip(bytes.as_chunks().0) {
-            *value = f64::from_le_bytes(*bytes);
-        }
+        let bytes = self.take("values", value_bytes)?;
+        let values = if are_integers {
+            Values::Integers(pairs(bytes, i128::from_le_bytes))
+        } else {
+            Values::Floats(pairs(bytes, f64::from_le_bytes))
+        };
         Ok(NodePayload { level, index, count, values })
     }
+}
+
+/// Numbers of `N` bytes, two by two.
+fn pairs<T, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<[T; 2]> {
+    let numbers = bytes.as_chunks::<N>().0;
+    numbers.as_chunks().0.iter().map(|pair: &[[u8; N]; 2]| pair.map(&read)).collect()
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use crate::engine::{BackwardRank, ForwardRank, Layer};
+use crate::engine::{BackwardRank, ForwardRank, GradientIntegers, Layer};
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Pending};
 use crate::plan::Activation;
-use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
+use crate::stats::{
+    Centering, GradCentering, GradientSums, GridParams, IntegerSums, Moments, Normalization,
+    ValueRange,
+};
 
 pub(super) fn prepare(gpu: &Gpu, _: Activation<'_>, _: Layer<'_>, _: bool) -> Result<(), Error> {
     match *gpu {}
@@ -32,6 +35,39 @@ pub(super) fn gradient_sums(
     _: Duration,
     _: Vec<(&mut BackwardRank<'_>, &Normalization)>,
 ) -> Result<Pending<Vec<Vec<GradientSums>>>, Error> {
+    match *gpu {}
+}
+
+pub(super) fn ranges(
+    gpu: &Gpu,
+    _: Duration,
+    _: Vec<&mut ForwardRank<'_>>,
+) -> Result<Pending<Vec<Vec<ValueRange>>>, Error> {
+    match *gpu {}
+}
+
+pub(super) fn integers(
+    gpu: &Gpu,
+    _: Duration,
+    _: Vec<(&mut ForwardRank<'_>, &[GridParams])>,
+    _: bool,
+) -> Result<Pending<Vec<Vec<IntegerSums<true>>>>, Error> {
+    match *gpu {}
+}
+
+pub(super) fn gradient_ranges(
+    gpu: &Gpu,
+    _: Duration,
+    _: Vec<(&mut BackwardRank<'_>, &Normalization)>,
+) -> Result<Pending<Vec<Vec<ValueRange>>>, Error> {
+    match *gpu {}
+}
+
+pub(super) fn gradient_integers(
+    gpu: &Gpu,
+    _: Duration,
+    _: Vec<GradientIntegers<'_, '_>>,
+) -> Result<Pending<Vec<Vec<IntegerSums<false>>>>, Error> {
     match *gpu {}
 }
 

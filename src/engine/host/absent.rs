@@ -4,7 +4,9 @@ use crate::device::Device;
 use crate::engine::{BackwardRank, ForwardRank};
 use crate::error::Error;
 use crate::host::Threads;
-use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
+use crate::stats::{
+    Centering, GradCentering, GradientSums, GridParams, Moments, Normalization, ValueRange,
+};
 
 pub(super) fn statistics(_: &ForwardRank<'_>, threads: &Threads) -> Vec<Moments> {
     match *threads {}
@@ -31,6 +33,36 @@ pub(super) fn input_gradients(
     _: &[GradCentering],
     threads: &Threads,
 ) -> Result<(), Error> {
+    match *threads {}
+}
+
+pub(super) fn ranges(_: &ForwardRank<'_>, threads: &Threads) -> Vec<ValueRange> {
+    match *threads {}
+}
+
+pub(super) fn integers(
+    _: &ForwardRank<'_>,
+    _: &[GridParams],
+    _: bool,
+    threads: &Threads,
+) -> Vec<[i128; 2]> {
+    match *threads {}
+}
+
+pub(super) fn gradient_ranges(
+    _: &BackwardRank<'_>,
+    _: &Normalization,
+    threads: &Threads,
+) -> Result<Vec<ValueRange>, Error> {
+    match *threads {}
+}
+
+pub(super) fn gradient_integers(
+    _: &BackwardRank<'_>,
+    _: &Normalization,
+    _: [&[GridParams]; 2],
+    threads: &Threads,
+) -> Result<Vec<[i128; 2]>, Error> {
     match *threads {}
 }
 

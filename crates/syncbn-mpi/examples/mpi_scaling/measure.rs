@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use syncbn::collective::{Collective, CollectiveError};
 use syncbn::low_level::tree::{Node, merge_nodes};
-use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase};
+use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase, Values};
 use syncbn::stats::Moments;
 use syncbn_mpi::Mpi;
 
@@ -124,7 +124,8 @@ fn merging(bytes: usize) -> Result<f64, Box<dyn std::error::Error>> {
             ranks: 0,
             listed: 1,
         };
-        let values = (0..channels).map(|channel| [channel as f64, 1.0 + rank as f64]).collect();
+        let values = (0..channels).map(|channel| [channel as f64, 1.0 + rank as f64]);
+        let values = Values::Floats(values.collect());
         Frame {
             header,
             payload: Payload::Nodes(vec![NodePayload { level: 0, index: rank, count: 32, values }]),
@@ -143,13 +144,14 @@ fn merging(bytes: usize) -> Result<f64, Box<dyn std::error::Error>> {
             else {
                 return Err("a frame came back as another".to_owned());
             };
-            nodes.extend(payloads.into_iter().map(
-                |NodePayload { level, index, count, values }| {
-                    let value =
-                        values.into_iter().map(|[mean, m2]| Moments { count, mean, m2 }).collect();
-                    Node { level, index, value }
-                },
-            ));
+            for NodePayload { level, index, count, values } in payloads {
+                let Values::Floats(values) = values else {
+                    return Err("values came back as integers".to_owned());
+                };
+                let value =
+                    values.into_iter().map(|[mean, m2]| Moments { count, mean, m2 }).collect();
+                nodes.push(Node { level, index, value });
+            }
         }
         black_box(merge_nodes(nodes, merge));
         Ok(began.elapsed() / MANY as u32)

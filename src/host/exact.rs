@@ -1,0 +1,176 @@
+//! Sums that do not depend on order: ranges of values, then sums of integers.
+//!
+//! Owns the host's side of `stats::exact`. The loops are plain arithmetic on arrays, which LLVM
+//! makes vector code of for whatever instructions the processor turns out to have: as integers add
+//! in any order, nothing else has to be fixed for the bits to be the same.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `terms` | the integers of a value |
+//! | `lanes`, `columns` | sums and ranges in registers |
+//! | `source` | where values come from |
+//! | `task` | which of both is taken |
+//! | `walk` | planes and columns, tile by tile |
+
+mod columns;
+mod lanes;
+mod source;
+mod task;
+mod terms;
+mod walk;
+
+use std::ops::Range;
+
+use source::{Alone, Products, Source, Values};
+use task::{Ends, Summed};
+use terms::{MOMENTS, PRODUCTS, RESTS, scale_and_offset};
+use walk::Walk;
+
+use super::rank::{GradOutput, Layer, Upstream};
+use super::threads::Threads;
+use super::traversal::{ColumnTile, Columns};
+use crate::dtype::Element;
+use crate::shape::Shape;
+use crate::stats::{GridParams, Normalization, ValueRange};
+
+/// The grids of an activation, by channel; none where no integers are wanted.
+#[derive(Clone, Copy)]
+struct Grids<'a> {
+    x: &'a [GridParams],
+    g: &'a [GridParams],
+}
+
+impl Grids<'_> {
+    const NONE: Self = Self { x: &[], g: &[] };
+
+    /// Whether there are some, and all integers of these channels are 0.
+    fn are_zero(&self, channels: &Range<usize>) -> bool {
+        let zero = |grids: &[GridParams]| {
+            grids.get(channels.clone()).is_some_and(|of| of.iter().all(|of| of.scale == 0.0))
+        };
+        if self.g.is_empty() { zero(self.x) } else { zero(self.g) }
+    }
+
+    /// Units of a channel, and scale and offset in them.
+    #[inline(always)]
+    fn of(&self, channel: usize) -> ([f32; 2], [[f32; 2]; 2]) {
+        let [x, g] =
+            [self.x, self.g].map(|of| of.get(channel).copied().unwrap_or(GridParams::ZERO));
+        ([x.unit, g.unit], [scale_and_offset(&x), scale_and_offset(&g)])
+    }
+
+    /// Units of x and g by column of a patch, where one is not 1.
+    fn units_of(
+        &self,
+        columns: Columns,
+        tile: &ColumnTile,
+        first: usize,
+        len: usize,
+    ) -> Option<Vec<[f32; 2]>> {
+        if self.x.iter().chain(self.g).all(|grid| grid.unit == 1.0) {
+            return None;
+        }
+        let start = columns.channels(&tile.columns).start;
+        let width = tile.columns.len();
+        let channel = |column| start + column % width / columns.repeat;
+        Some((first..first + len).map(|column| self.of(channel(column)).0).collect())
+    }
+}
+
+/// Both ends of two ranges; NaN where one is.
+fn join_ends(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
+    if a[0].is_nan() || b[0].is_nan() { [f32::NAN; 2] } else { [a[0].min(b[0]), a[1].max(b[1])] }
+}
+
+/// Ranges of channels of as many values each as the shape says.
+fn ranges(ends: Vec<[f32; 2]>, shape: &Shape) -> Vec<ValueRange> {
+    let count = shape.values_per_channel();
+    let range = |[low, high]: [f32; 2]| {
+        // Merged, so that zero has its one sign.
+        ValueRange::EMPTY.merge(ValueRange { count, low, high })
+    };
+    ends.into_iter().map(range).collect()
+}
+
+/// The range of every channel of x.
+pub(crate) fn local_ranges<X: Element>(
+    x: &[X],
+    shape: &Shape,
+    threads: &Threads,
+) -> Vec<ValueRange> {
+    let walk = Walk { source: Values(x), shape, affine: &[], grids: Grids::NONE };
+    if x.is_empty() {
+        return vec![ValueRange::EMPTY; shape.channels()];
+    }
+    ranges(walk.take::<Ends<false>>(threads), shape)
+}
+
+/// Σq and Σq² of every channel of x; with `rests` Σr and Σ(2²⁵·q·r + r²) of what rounding took.
+pub(crate) fn local_integers<X: Element>(
+    x: &[X],
+    shape: &Shape,
+    grids: &[GridParams],
+    rests: bool,
+    threads: &Threads,
+) -> Vec<[i128; 2]> {
+    if x.is_empty() {
+        return vec![[0; 2]; shape.channels()];
+    }
+    let walk = Walk { source: Values(x), shape, affine: &[], grids: Grids { x: grids, g: &[] } };
+    if rests { walk.take::<Summed<RESTS>>(threads) } else { walk.take::<Summed<MOMENTS>>(threads) }
+}
+
+/// What gradients are summed of: a rank of backward.
+pub(crate) struct GradientRank<'a, G, X> {
+    pub g: GradOutput<'a, G>,
+    pub upstream: Upstream<'a, X>,
+    pub layer: Layer<'a>,
+}
+
+impl<G: Element, X: Element> GradientRank<'_, G, X> {
+    /// The range of every channel's gradients before the activation: −a to a.
+    pub fn ranges(&self, normalization: &Normalization, threads: &Threads) -> Vec<ValueRange> {
+        let Self { g, upstream, layer } = self;
+        let shape = upstream.shape;
+        if upstream.x.is_empty() {
+            return vec![ValueRange::EMPTY; shape.channels()];
+        }
+        let g = g.like(shape);
+        let ends = if layer.epilogue.activates() {
+            let affine = layer.affines(0, &normalization.centering());
+            let source = Products { g, upstream: upstream.with(layer.epilogue) };
+            self.ends(source, &affine, threads)
+        } else {
+            self.ends(Alone { g, bytes: size_of_val(self.g.values) }, &[], threads)
+        };
+        ranges(ends, shape)
+    }
+
+    fn ends(
+        &self,
+        source: impl Source,
+        affine: &[super::apply::Affine],
+        threads: &Threads,
+    ) -> Vec<[f32; 2]> {
+        Walk { source, shape: self.upstream.shape, affine, grids: Grids::NONE }
+            .take::<Ends<true>>(threads)
+    }
+
+    /// Σw and Σq·w of every channel, with the grids of x and of the gradients.
+    pub fn integers(
+        &self,
+        normalization: &Normalization,
+        [x, g]: [&[GridParams]; 2],
+        threads: &Threads,
+    ) -> Vec<[i128; 2]> {
+        let shape = self.upstream.shape;
+        if self.upstream.x.is_empty() {
+            return vec![[0; 2]; shape.channels()];
+        }
+        let affine = self.layer.affines(0, &normalization.centering());
+        let upstream = self.upstream.with(self.layer.epilogue);
+        let source = Products { g: self.g.like(shape), upstream };
+        Walk { source, shape, affine: &affine, grids: Grids { x, g } }
+            .take::<Summed<PRODUCTS>>(threads)
+    }
+}

@@ -1,0 +1,262 @@
+//! The steps of a pass whose sums are of integers, for micro-batches that are never in memory
+//! together: round by round, each over all of them.
+
+mod gradient;
+
+use std::slice::from_mut;
+
+pub use gradient::GradientRounds;
+
+use super::exact::{self, Local, grids, moments, params, wide_params};
+use super::member::{Begin, Calls, Communicating, begin, end};
+use super::merging::{Exchanging, merge, settle};
+use super::part::{Part, check_encode};
+use super::{SyncBatchNorm, forward};
+use crate::collective::{ANY_SUBJECT, Phase};
+use crate::config::Statistics;
+use crate::error::{ArgumentError, Error};
+use crate::request::Forward;
+use crate::stats::{
+    Global, GlobalStatistics, Grid, GridParams, IntegerSums, Mergeable, PerRank, ValueRange,
+};
+use crate::tensor::Output;
+
+/// What all ranks have of each round so far, and what this caller's ranks have of the current one.
+#[derive(Debug)]
+struct Rounds<'l, const STATISTICS: bool> {
+    layer: &'l SyncBatchNorm,
+    phase: Phase,
+    /// Of the layer, from the first exchange on.
+    calls: Option<Calls>,
+    ranges: Local<ValueRange>,
+    sums: Local<IntegerSums<STATISTICS>>,
+    /// Once all ranks have exchanged their ranges.
+    all_ranges: Option<Vec<ValueRange>>,
+    /// Once all ranks have exchanged their sums.
+    all_sums: Option<Vec<IntegerSums<STATISTICS>>>,
+}
+
+impl<'l, const STATISTICS: bool> Rounds<'l, STATISTICS> {
+    fn new(layer: &'l SyncBatchNorm, phase: Phase) -> Result<Self, ArgumentError> {
+        if !layer.config().reproducible {
+            let reason = "the layer is not reproducible: its steps have one round";
+            return Err(ArgumentError::NotWanted { argument: "rounds", reason });
+        }
+        Ok(Self {
+            layer,
+            phase,
+            calls: None,
+            ranges: layer.ranks_of(ValueRange::EMPTY),
+            sums: layer.ranks_of(IntegerSums::EMPTY),
+            all_ranges: None,
+            all_sums: None,
+        })
+    }
+
+    fn grids(&self) -> Vec<Grid> {
+        self.all_ranges.as_deref().map(grids).unwrap_or_default()
+    }
+
+    /// What all ranks have; where that fails, the call has failed.
+    async fn merge<T: Mergeable>(&mut self, local: &Local<T>) -> Result<Vec<T>, Error> {
+        let calls = match self.calls.take() {
+            Some(calls) => calls,
+            None => {
+                let subject = if STATISTICS { 0 } else { ANY_SUBJECT };
+                let member = self.layer.member();
+                let (calls, begun) = begin([Some(Begin { member, phase: self.phase, subject })]);
+                if let Err(failure) = begun {
+                    return end(calls, Err(failure)).map_err(|failure| failure.error);
+                }
+                calls
+            }
+        };
+        match merge(&exchanging(&calls, local, false)).await {
+            Ok(merged) => {
+                self.calls = Some(calls);
+                Ok(merged.into_iter().next().unwrap_or_default())
+            }
+            Err(failure) => end(calls, Err(failure)).map_err(|failure| failure.error),
+        }
+    }
+
+    /// Ends the call with what all ranks have.
+    fn finish<S: Mergeable>(&mut self, global: Global<S>) -> Result<Global<S>, Error> {
+        let calls = self.calls.take().unwrap_or_default();
+        let global = [global];
+        let tracks = self.phase == Phase::Forward;
+        let layers = exchanging::<IntegerSums<STATISTICS>>(&calls, &[], tracks);
+        let settled = settle(&layers, &global);
+        drop(layers);
+        end(calls, settled).map_err(|failure| failure.error)?;
+        let [global] = global;
+        Ok(global)
+    }
+}
+
+/// The layer, where it exchanges something.
+fn exchanging<'a, T>(
+    calls: &'a Calls,
+    local: &'a [Vec<T>],
+    tracks: bool,
+) -> Vec<Exchanging<'a, T>> {
+    let layers = calls.iter().flatten().map(|layer| {
+        let Communicating { member, call } = &**layer;
+        Exchanging { index: 0, member, call: call.as_ref(), local, tracks }
+    });
+    layers.collect()
+}
+
+/// Adds what the ranks of a micro-batch have.
+fn add<T: Mergeable>(to: &mut Local<T>, of_batch: Vec<Local<T>>) {
+    let of_batch = of_batch.into_iter().flatten().flatten();
+    to.iter_mut().flatten().zip(of_batch).for_each(|(to, of)| *to = to.merge(of));
+}
+
+/// Batch statistics of a [reproducible](crate::BatchNormConfig::with_reproducible) layer from
+/// micro-batches, of [`SyncBatchNorm::statistics_in_rounds`].
+///
+/// Each round goes over all micro-batches: first for the range of every channel, then for sums of
+/// integers, and a third time where a channel has values beyond 32 deviations. The result has the
+/// bits of one batch of all of them. Other ranks may take part with
+/// [`forward_train`](SyncBatchNorm::forward_train), which has the same exchanges. Dropped between
+/// its first exchange and its last, it notifies the other ranks, and the process group refuses
+/// further work.
+#[derive(Debug)]
+#[must_use = "the other ranks wait for all rounds"]
+pub struct StatisticsRounds<'l> {
+    rounds: Rounds<'l, true>,
+    /// Grids of the channels that the third round is about.
+    wide: Option<Vec<GridParams>>,
+}
+
+impl StatisticsRounds<'_> {
+    /// Leaves the running statistics and their counter as they are. All ranks must say so.
+    pub fn untracked(mut self) -> Self {
+        self.rounds.phase = Phase::Recompute;
+        self
+    }
+
+    /// Takes in a micro-batch, one tensor for each rank of the caller: in every round the same
+    /// ones, in any order. Of a request only x counts.
+    ///
+    /// # Errors
+    /// As [`SyncBatchNorm::local_statistics`].
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
+    pub async fn add<'a, O: Output>(
+        &mut self,
+        request: impl Into<Forward<'a, O>>,
+    ) -> Result<(), Error> {
+        let Forward { parts, .. } = request.into();
+        check_encode(&parts.encode)?;
+        let layer = self.rounds.layer;
+        let ranks = layer.base.statistics_ranks(&parts)?;
+        let by = Statistics::Group.into();
+        let mut part = Part { is_exact: true, ..forward::Part::new(layer, ranks, by) };
+        let part = from_mut(&mut part);
+        if self.rounds.all_ranges.is_none() {
+            add(&mut self.rounds.ranges, exact::local_ranges(part).await?);
+            return Ok(());
+        }
+        let (by, rests) = match &self.wide {
+            Some(wide) => (wide.clone(), true),
+            None => (params(&self.rounds.grids()), false),
+        };
+        let sums = exact::integers(part, &[PerRank::Shared(by)], rests).await?;
+        add(&mut self.rounds.sums, sums);
+        Ok(())
+    }
+
+    /// Ends the round: what all ranks have, or `None` where another round goes over the same
+    /// micro-batches. With the last one running statistics are updated.
+    ///
+    /// # Errors
+    /// As [`SyncBatchNorm::forward_train`].
+    ///
+    /// # Cancel safety
+    /// As [`SyncBatchNorm::forward_train`].
+    pub async fn synchronize(&mut self) -> Result<Option<GlobalStatistics>, Error> {
+        let rounds = &mut self.rounds;
+        if rounds.all_ranges.is_none() {
+            let local = std::mem::take(&mut rounds.ranges);
+            rounds.all_ranges = Some(rounds.merge(&local).await?);
+            return Ok(None);
+        }
+        let grids = rounds.grids();
+        let local = std::mem::replace(&mut rounds.sums, rounds.layer.ranks_of(IntegerSums::EMPTY));
+        let merged = rounds.merge(&local).await?;
+        let rests = match rounds.all_sums.take() {
+            Some(sums) => {
+                rounds.all_sums = Some(sums);
+                merged
+            }
+            None => {
+                let wide = wide_params(&grids, &merged);
+                rounds.all_sums = Some(merged);
+                if wide.iter().any(|of| *of != GridParams::ZERO) {
+                    self.wide = Some(wide);
+                    return Ok(None);
+                }
+                Vec::new()
+            }
+        };
+        let channels = moments(&grids, rounds.all_sums.as_deref().unwrap_or_default(), &rests);
+        let ranges = rounds.all_ranges.clone().unwrap_or_default();
+        rounds.finish(Global::new(channels).with_ranges(ranges)).map(Some)
+    }
+}
+
+impl SyncBatchNorm {
+    /// Of every rank and channel the same.
+    fn ranks_of<T: Clone>(&self, value: T) -> Local<T> {
+        vec![vec![value; self.config().num_features]; self.devices().len()]
+    }
+
+    /// Forward of a [reproducible](crate::BatchNormConfig::with_reproducible) layer for
+    /// micro-batches: in rounds, each over all of them, in place of
+    /// [`local_statistics`](Self::local_statistics) and [`synchronize`](Self::synchronize). Then
+    /// [`normalize`](Self::normalize) takes each with the result.
+    ///
+    /// ```
+    /// use syncbn::{BatchNormConfig, Device, SyncBatchNorm};
+    ///
+    /// # pollster::block_on(async {
+    /// let host = Device::host();
+    /// let config = BatchNormConfig::torch(1).with_reproducible(true);
+    /// let bn = SyncBatchNorm::new(config, [host.clone()])?;
+    /// let batches = [host.upload(&[3, 1], &[0.0f32, 2.0, 4.0])?, host.upload(&[1, 1], &[6.0f32])?];
+    /// let mut rounds = bn.statistics_in_rounds()?;
+    /// let global = loop {
+    ///     for x in &batches {
+    ///         rounds.add(x).await?;
+    ///     }
+    ///     if let Some(global) = rounds.synchronize().await? {
+    ///         break global;
+    ///     }
+    /// };
+    /// assert_eq!((global.channels()[0].mean, global.channels()[0].m2), (3.0, 20.0));
+    /// for x in &batches {
+    ///     bn.normalize(x, &global).await?;
+    /// }
+    /// # Ok::<(), syncbn::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`ArgumentError::NotWanted`] of a layer that is not reproducible.
+    pub fn statistics_in_rounds(&self) -> Result<StatisticsRounds<'_>, Error> {
+        Ok(StatisticsRounds { rounds: Rounds::new(self, Phase::Forward)?, wide: None })
+    }
+
+    /// Backward of a reproducible layer for micro-batches, in place of
+    /// [`local_gradient_sums`](Self::local_gradient_sums) and [`synchronize`](Self::synchronize).
+    /// Then [`input_gradients`](Self::input_gradients) takes each with the result.
+    ///
+    /// # Errors
+    /// [`ArgumentError::NotWanted`] of a layer that is not reproducible.
+    pub fn gradient_sums_in_rounds(&self) -> Result<GradientRounds<'_>, Error> {
+        Ok(GradientRounds::new(Rounds::new(self, Phase::Backward)?))
+    }
+}

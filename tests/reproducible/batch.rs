@@ -1,0 +1,215 @@
+//! One batch, whichever ranks have its samples, and what a layer makes of it.
+
+use pollster::block_on;
+use syncbn::Layout;
+use syncbn::config::{AffineGradient, Epilogue};
+use syncbn::stats::GlobalGradientSums;
+use syncbn::{Backward, BatchNormConfig, Device, Saved, SyncBatchNorm, Tensor};
+use syncbn_testkit::random::Random;
+
+/// Which rank has which samples, in which order.
+pub type Cut = Vec<Vec<usize>>;
+
+/// A batch sample by sample, (C, L) each, and the gradients of y.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    pub channels: usize,
+    pub len: usize,
+    pub x: Vec<Vec<f32>>,
+    pub grad_output: Vec<Vec<f32>>,
+    pub layout: Layout,
+    pub epilogue: Epilogue,
+    /// Whether the layer's sums are of integers.
+    pub reproducible: bool,
+}
+
+/// The kinds of values that channels take in turn.
+const KINDS: usize = 10;
+
+/// The kind of a few exact numbers, beside which two values lie a thousand deviations away.
+const OUTLIERS: usize = 6;
+
+/// A value of a channel of each kind: means far away, deviations that are tiny or huge, constants,
+/// rare outliers over a few exact numbers, and what is nearest to the ends of f32.
+fn value(kind: usize, random: &mut Random) -> f64 {
+    let normal = random.normal();
+    match kind % KINDS {
+        0 => normal,
+        1 => 1e4 + 1e-2 * normal,
+        2 => 1e6 + normal,
+        3 => 10_000.1,
+        4 => normal * 1e30,
+        5 => normal * 1e-34,
+        OUTLIERS => 1.247 * normal.signum(),
+        7 => 1e-3 * 10f64.powf(normal),
+        8 => 3e-33 + 1e-36 * normal,
+        _ => (normal * 4.0).round(),
+    }
+}
+
+impl Whole {
+    /// Of so many samples, each channel of another kind of values.
+    pub fn hard(samples: usize, channels: usize, len: usize, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let mut sample = |of: &dyn Fn(usize, &mut Random) -> f64| {
+            let values = (0..channels * len).map(|at| of(at / len, &mut random) as f32);
+            values.collect::<Vec<f32>>()
+        };
+        let mut x: Vec<Vec<f32>> = (0..samples).map(|_| sample(&value)).collect();
+        // Beyond 32 deviations, where there are enough others.
+        if channels > OUTLIERS && samples * len > 4200 {
+            x[0][OUTLIERS * len] = 1370.0;
+            x[samples - 1][OUTLIERS * len] = -1370.0;
+        }
+        let gradient = |channel: usize, random: &mut Random| {
+            random.normal() * 10f64.powi(channel as i32 % 7 * 8 - 24)
+        };
+        let grad_output = (0..samples).map(|_| sample(&gradient)).collect();
+        let layout = Layout::ChannelsFirst;
+        Self { channels, len, x, grad_output, layout, epilogue: Epilogue::None, reproducible: true }
+    }
+
+    pub fn samples(&self) -> usize {
+        self.x.len()
+    }
+
+    /// The samples of a rank as a tensor on its device.
+    pub fn upload(&self, device: &Device, of: &[Vec<f32>], rank: &[usize]) -> Tensor {
+        let values = rank.iter().flat_map(|&sample| self.ordered(&of[sample])).collect::<Vec<_>>();
+        let dims = match self.layout {
+            Layout::ChannelsFirst => [rank.len(), self.channels, self.len],
+            Layout::ChannelsLast => [rank.len(), self.len, self.channels],
+        };
+        device.upload(&dims, &values).expect("an upload").with_layout(self.layout)
+    }
+
+    /// A sample as the layout has it; itself the other way.
+    fn ordered(&self, sample: &[f32]) -> Vec<f32> {
+        match self.layout {
+            Layout::ChannelsFirst => sample.to_vec(),
+            Layout::ChannelsLast => {
+                let at = |index: usize| index % self.channels * self.len + index / self.channels;
+                (0..sample.len()).map(|index| sample[at(index)]).collect()
+            }
+        }
+    }
+
+    /// What ranks have, by sample.
+    pub fn by_sample(&self, tensors: &[Tensor], cut: &Cut) -> Vec<Vec<u32>> {
+        let mut samples = vec![Vec::new(); self.samples()];
+        for (tensor, rank) in tensors.iter().zip(cut) {
+            let values = block_on(tensor.to_vec()).expect("values");
+            for (values, &sample) in values.chunks(self.channels * self.len).zip(rank) {
+                samples[sample] = values.iter().map(|value| value.to_bits()).collect();
+            }
+        }
+        samples
+    }
+
+    pub fn config(&self) -> BatchNormConfig {
+        BatchNormConfig::torch(self.channels)
+            .with_eps(0.0)
+            .with_epilogue(self.epilogue)
+            .with_affine_gradient(AffineGradient::GroupSum)
+            .with_reproducible(self.reproducible)
+    }
+}
+
+/// What must not depend on a cut, as bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Findings {
+    pub count: u64,
+    /// mean and m2 of every channel.
+    pub moments: Vec<[u64; 2]>,
+    /// Running mean and variance.
+    pub running: [Vec<u32>; 2],
+    /// Gradient sums of every channel.
+    pub sums: Vec<[u64; 2]>,
+    /// Gradients of weight and bias.
+    pub parameters: [Vec<u32>; 2],
+    /// y and the gradient of x by sample: the same on one kind of device.
+    pub y: Vec<Vec<u32>>,
+    pub grad_input: Vec<Vec<u32>>,
+}
+
+impl Findings {
+    /// Refuses what differs from other findings; y and grad_input only where `alike` says that the
+    /// devices are of one kind.
+    pub fn assert_same(&self, expected: &Self, alike: bool, what: &str) {
+        assert_eq!(self.count, expected.count, "{what}: count");
+        for (channel, (found, expected)) in self.moments.iter().zip(&expected.moments).enumerate() {
+            let [found, expected] = [found, expected].map(|of| of.map(f64::from_bits));
+            assert_eq!(found, expected, "{what}: mean and m2 of channel {channel}");
+        }
+        assert_eq!(self.moments, expected.moments, "{what}: mean and m2");
+        assert_eq!(self.running, expected.running, "{what}: running statistics");
+        assert_eq!(self.sums, expected.sums, "{what}: gradient sums");
+        assert_eq!(self.parameters, expected.parameters, "{what}: gradients of weight and bias");
+        if alike {
+            assert!(self.y == expected.y, "{what}: y");
+            assert!(self.grad_input == expected.grad_input, "{what}: grad_input");
+        }
+    }
+}
+
+/// A training step of a batch, cut into a rank for each device.
+pub fn findings(whole: &Whole, cut: &Cut, devices: &[Device]) -> Findings {
+    let layer = SyncBatchNorm::new(whole.config(), devices.to_vec()).expect("a layer");
+    findings_of(&layer, whole, cut)
+}
+
+/// The same of a layer that is there.
+pub fn findings_of(layer: &SyncBatchNorm, whole: &Whole, cut: &Cut) -> Findings {
+    let [x, grad_output] = [&whole.x, &whole.grad_output].map(|of| uploaded(layer, whole, of, cut));
+    let forward = block_on(layer.forward_train(&x)).expect("forward");
+    let gradients = block_on(layer.backward(&forward.saved, Backward::of(&x, &grad_output)));
+    let gradients = gradients.expect("backward");
+    let sums = gradients.report.and_then(|report| report.global).expect("sums of all ranks");
+    let parameters = [gradients.weight, gradients.bias].map(|tensors| shared(&tensors.unwrap()));
+    found(
+        layer,
+        (&forward.saved, &sums),
+        parameters,
+        [whole.by_sample(&forward.output, cut), whole.by_sample(&gradients.input, cut)],
+    )
+}
+
+/// A tensor for each rank of the layer.
+pub fn uploaded(layer: &SyncBatchNorm, whole: &Whole, of: &[Vec<f32>], cut: &Cut) -> Vec<Tensor> {
+    let ranks = cut.iter().zip(layer.devices());
+    ranks.map(|(rank, device)| whole.upload(device, of, rank)).collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// What all ranks have alike.
+fn shared(tensors: &[Tensor]) -> Vec<u32> {
+    let ranks: Vec<_> =
+        tensors.iter().map(|tensor| bits(&block_on(tensor.to_vec()).expect("values"))).collect();
+    assert!(ranks.iter().all(|rank| *rank == ranks[0]), "ranks differ");
+    ranks[0].clone()
+}
+
+/// Findings of a step that was taken.
+pub fn found(
+    layer: &SyncBatchNorm,
+    (saved, sums): (&Saved, &GlobalGradientSums),
+    parameters: [Vec<u32>; 2],
+    [y, grad_input]: [Vec<Vec<u32>>; 2],
+) -> Findings {
+    let global = saved.statistics().expect("statistics of all ranks");
+    let running = layer.running_stats().expect("running statistics");
+    let moments = global.channels().iter();
+    let sums = sums.channels().iter();
+    Findings {
+        count: global.count(),
+        moments: moments.map(|of| [of.mean.to_bits(), of.m2.to_bits()]).collect(),
+        running: [bits(&running.mean), bits(&running.var)],
+        sums: sums.map(|of| [of.sum_dy.to_bits(), of.sum_dy_xmu.to_bits()]).collect(),
+        parameters,
+        y,
+        grad_input,
+    }
+}
