@@ -206,8 +206,11 @@ fn statistics() -> Result<Vec<Row>, Error> {
                 ("each rank's own batch", moments(BATCH[0])),
                 ("the running ones", RUNNING.map(f64::from)),
             ];
-            let is = |[mean, var]: [f64; 2]| ((4.0 - mean) / var.sqrt() - y).abs() < 1e-5;
-            let name = candidates.iter().find(|(_, of)| is(*of)).map_or("others", |(name, _)| name);
+            let y_of = |[mean, var]: [f64; 2]| (4.0 - mean) / var.sqrt();
+            let name = candidates
+                .iter()
+                .find(|(_, of)| approx::abs_diff_eq!(y_of(*of), y, epsilon = 1e-5))
+                .map_or("others", |(name, _)| name);
             let moved = bn.config().track_running_stats && running(&bn) != RUNNING;
             let moved = if moved { ", and moves the running ones" } else { "" };
             modes.push(format!("{mode}: {name}{moved}"));
@@ -253,9 +256,7 @@ fn checkpoints() -> Result<Vec<Row>, Error> {
         Ok(taken.join(", "))
     };
     let counter: Look = |bn, naming| {
-        for _ in 0..3 {
-            train(&bn, BATCH)?;
-        }
+        (0..3).try_for_each(|_| train(&bn, BATCH).map(drop))?;
         let count = |bn: &SyncBatchNorm| bn.running_stats().map_or(0, |of| of.num_batches_tracked);
         let loaded = through_file(&bn, naming)?;
         Ok(format!("{} before it is saved, {} when it is loaded", count(&bn), count(&loaded)))

@@ -4,6 +4,7 @@
 //!
 //! `cargo run --release --example formulas` prints a table in Markdown.
 
+use approx::abs_diff_eq;
 use pollster::block_on;
 use syncbn::config::{Momentum, RunningVariance};
 use syncbn::{BatchNormConfig, Device, SyncBatchNorm};
@@ -47,7 +48,8 @@ fn main() -> Result<()> {
     ] {
         println!("| {what} | {value:.3} | {formula} |");
     }
-    let is_near = |found: f64, expected: f64| (found - expected).abs() < 1e-5 * expected;
+    let is_near =
+        |found: f64, expected: f64| abs_diff_eq!(found, expected, epsilon = 1e-5 * expected);
     assert!(is_near(ours.running_mean, group_mean) && is_near(ours_var, group_var));
     assert!(is_near(running_biased, group_var) && is_near(ours.running_var, group_var * 6.0 / 5.0));
     Ok(())

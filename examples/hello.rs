@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
         // y of channel 0 is ±√1.5 and 0, that of channel 1 is −√0.5, √2, −√0.5.
         let expected = [-1.5f32.sqrt(), -0.5f32.sqrt(), 0.0, 2f32.sqrt(), 1.5f32.sqrt()];
-        assert!(y.iter().zip(expected).all(|(y, expected)| (y - expected).abs() < 1e-4));
+        approx::assert_abs_diff_eq!(y[..5], expected, epsilon = 1e-4);
         Ok(())
     })
 }

@@ -45,8 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let expected = [whole.input.to_vec().await?, whole_dw].concat();
         let found = [dx, dw.to_vec().await?].concat();
         println!("of micro-batches {:.4?} …, of one batch {:.4?} …", &found[..3], &expected[..3]);
-        let mut pairs = found.iter().zip(&expected);
-        assert!(found.len() == expected.len() && pairs.all(|(a, b)| (a - b).abs() < 1e-5));
+        approx::assert_abs_diff_eq!(found[..], expected[..], epsilon = 1e-5);
         Ok(())
     })
 }

@@ -6,6 +6,7 @@
 
 use std::error::Error;
 
+use approx::abs_diff_eq;
 use pollster::block_on;
 use syncbn::collective::LocalGroup;
 use syncbn::stats::{LocalStatistics, Moments, RunningStats};
@@ -34,8 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         |channel| values.iter().skip(channel).step_by(CHANNELS).copied().map(f64::from);
     let expected: Vec<Moments> =
         (0..CHANNELS).map(|channel| Moments::from_values(of_channel(channel))).collect();
-    let is_near =
-        |found: f32, expected: f64| (f64::from(found) - expected).abs() <= 1e-6 * expected.abs();
+    let is_near = |found: f32, expected: f64| {
+        abs_diff_eq!(f64::from(found), expected, epsilon = 1e-6 * expected.abs())
+    };
     for (rank, [before, after]) in found.iter().enumerate() {
         let after = after.as_ref().ok_or("no running statistics")?;
         println!("rank {rank}: mean {:?}, variance {:?}", after.mean, after.var);

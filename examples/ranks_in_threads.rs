@@ -51,6 +51,5 @@ async fn step(group: ProcessGroup, part: Range<usize>) -> Result<(Vec<f32>, Vec<
 }
 
 fn is_near(found: &[f32], expected: &[f32]) -> bool {
-    let mut pairs = found.iter().zip(expected);
-    found.len() == expected.len() && pairs.all(|(a, b)| (a - b).abs() < 1e-5)
+    approx::abs_diff_eq!(*found, *expected, epsilon = 1e-5)
 }

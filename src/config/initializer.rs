@@ -167,6 +167,8 @@ fn standard_normal(random: &mut impl Rng) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use approx::abs_diff_eq;
+
     use super::*;
 
     fn moments(initializer: &Initializer) -> (f64, f64, f64) {
@@ -186,7 +188,8 @@ mod tests {
         {
             let (mean, found, max) = moments(&name.parse().expect("a name"));
             assert!(
-                mean.abs() < 5.0 * std / 316.0 && (found / std - 1.0).abs() < 0.02,
+                abs_diff_eq!(mean, 0.0, epsilon = 5.0 * std / 316.0)
+                    && abs_diff_eq!(found / std, 1.0, epsilon = 0.02),
                 "{name}: {mean} {found}"
             );
             assert!(max <= largest, "{name}: {max}");
@@ -194,7 +197,9 @@ mod tests {
         // A normal distribution cut at 2σ has variance σ²·(1 − 4φ(2)/(2Φ(2) − 1)) = (0.8796σ)².
         let (mean, found, max) = moments(&"truncatednormal".parse().expect("a name"));
         assert!(
-            mean.abs() < 1.5e-4 && (found / 0.008_796 - 1.0).abs() < 0.02 && max <= 0.02,
+            abs_diff_eq!(mean, 0.0, epsilon = 1.5e-4)
+                && abs_diff_eq!(found / 0.008_796, 1.0, epsilon = 0.02)
+                && max <= 0.02,
             "{mean} {found} {max}"
         );
     }

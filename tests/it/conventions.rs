@@ -11,6 +11,7 @@ mod statistics;
 
 use crate::common;
 
+use approx::assert_abs_diff_eq;
 use common::*;
 use pollster::block_on;
 use syncbn::stats::RunningStats;
@@ -73,10 +74,7 @@ fn evaluate(bn: &SyncBatchNorm) -> Forward {
 
 fn assert_near(found: &[f32], expected: [f64; 2]) {
     for (found, expected) in found.iter().zip(expected) {
-        assert!(
-            (f64::from(*found) - expected).abs() <= 1e-6 * expected.abs(),
-            "{found}, expected {expected}"
-        );
+        assert_abs_diff_eq!(f64::from(*found), expected, epsilon = 1e-6 * expected.abs());
     }
 }
 

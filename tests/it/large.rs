@@ -6,6 +6,7 @@
 //! binding's worth of bytes and at random places.
 
 use crate::common;
+use approx::abs_diff_eq;
 use common::*;
 use pollster::block_on;
 use syncbn::{Backward, BatchNormConfig, Device, Forward, Layout, SyncBatchNorm, Tensor};
@@ -172,11 +173,15 @@ impl Problem {
             );
             assert_eq!(found.count as usize, self.elements() / self.channels, "{what}");
             assert!(
-                (found.mean - mean[channel]).abs() <= STATISTICS_TOLERANCE * deviation,
+                abs_diff_eq!(found.mean, mean[channel], epsilon = STATISTICS_TOLERANCE * deviation),
                 "{what}"
             );
             assert!(
-                (found.var_biased() - var[channel]).abs() <= STATISTICS_TOLERANCE * var[channel],
+                abs_diff_eq!(
+                    found.var_biased(),
+                    var[channel],
+                    epsilon = STATISTICS_TOLERANCE * var[channel]
+                ),
                 "{what}"
             );
         }
@@ -217,13 +222,13 @@ impl Problem {
             let [sum_dy, sum_dy_xmu] = sums[c];
             let scale = STATISTICS_TOLERANCE * 1.75 * count;
             assert!(
-                (f64::from(grad_bias) - sum_dy).abs() <= scale,
+                abs_diff_eq!(f64::from(grad_bias), sum_dy, epsilon = scale),
                 "grad_bias[{c}]: {grad_bias}, {sum_dy}"
             );
             let expected = inv_std[c] * sum_dy_xmu;
             let allowed = 1.1 * inv_std[c] * scale;
             assert!(
-                (f64::from(grad_weight) - expected).abs() <= allowed,
+                abs_diff_eq!(f64::from(grad_weight), expected, epsilon = allowed),
                 "grad_weight[{c}]: {grad_weight}, {expected}"
             );
         }

@@ -1,5 +1,7 @@
 //! Hand-computed numbers, finite differences and exact sums against the oracle.
 
+use approx::{abs_diff_eq, assert_abs_diff_eq};
+
 use super::*;
 
 const EXACT: f64 = 1e-15;
@@ -78,11 +80,11 @@ fn running_statistics_move_by_the_weight_of_the_new_batch() -> Result<(), Refere
     let start = Running { mean: vec![0.0], var: vec![1.0] };
     let mut unbiased = start.clone();
     unbiased.update(&statistics, 0.25, Divisor::CountMinusOne)?;
-    assert!((unbiased.mean[0] - 1.0).abs() < EXACT);
-    assert!((unbiased.var[0] - (0.75 + 0.25 * 16.0 / 3.0)).abs() < EXACT);
+    assert_abs_diff_eq!(unbiased.mean[0], 1.0, epsilon = EXACT);
+    assert_abs_diff_eq!(unbiased.var[0], 0.75 + 0.25 * 16.0 / 3.0, epsilon = EXACT);
     let mut biased = start;
     biased.update(&statistics, 0.25, Divisor::Count)?;
-    assert!((biased.var[0] - 1.75).abs() < EXACT);
+    assert_abs_diff_eq!(biased.var[0], 1.75, epsilon = EXACT);
     Ok(())
 }
 
@@ -124,7 +126,10 @@ fn grad_input_is_the_slope_of_a_random_loss() -> Result<(), ReferenceError> {
             below[rank][i] -= STEP;
             let slope = (loss(&above)? - loss(&below)?) / (2.0 * STEP);
             let found = gradients.grad_inputs[rank][i];
-            assert!((found - slope).abs() < 1e-8, "rank {rank}, value {i}: {found} and {slope}");
+            assert!(
+                abs_diff_eq!(found, slope, epsilon = 1e-8),
+                "rank {rank}, value {i}: {found} and {slope}"
+            );
         }
     }
     Ok(())
@@ -142,8 +147,8 @@ fn a_mean_of_1e6_beside_a_deviation_of_1_is_exact() -> Result<(), ReferenceError
 
     let dims = [values.len(), 1];
     let statistics = batch_statistics(&[RankBatch { dims: &dims, values: &values }])?;
-    assert!((statistics.mean[0] / mean - 1.0).abs() <= EXACT);
-    assert!((statistics.var_biased[0] / var - 1.0).abs() <= EXACT);
+    assert_abs_diff_eq!(statistics.mean[0] / mean, 1.0, epsilon = EXACT);
+    assert_abs_diff_eq!(statistics.var_biased[0] / var, 1.0, epsilon = EXACT);
     Ok(())
 }
 

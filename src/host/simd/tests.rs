@@ -1,5 +1,6 @@
 //! Sums in registers: the bits are those of no vector instructions, and of every value once.
 
+use approx::abs_diff_eq;
 use pulp::{Arch, Scalar, WithSimd};
 
 use super::*;
@@ -40,10 +41,8 @@ fn sums_have_the_same_bits_with_the_widest_registers_and_with_none() {
         let exact = x.iter().fold(0.0, |sum, x| sum + (f64::from(*x) - 0.25).powi(2));
         // Sixteen additions in f32 and the rounding of each square, relative to a sum of
         // positive terms.
-        assert!(
-            (none[0][1] - exact).abs() <= exact * 17.0 * f64::from(f32::EPSILON),
-            "{length} values"
-        );
+        let allowed = exact * 17.0 * f64::from(f32::EPSILON);
+        assert!(abs_diff_eq!(none[0][1], exact, epsilon = allowed), "{length} values");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The way between the conventions' parameters and the configuration, and the configuration as
 //! JSON.
 
+use approx::assert_abs_diff_eq;
 use syncbn::config::Initializer;
 
 use super::*;
@@ -57,7 +58,7 @@ fn what_both_have_converts_from_one_to_the_other() {
     assert_eq!(back, TorchArguments { eps: 1e-3, momentum: Some(0.25), ..torch() });
     // 1 − 0.9 is 0.1 but for the last bit.
     let default = TorchArguments::try_from(&BatchNormConfig::mindspore(CHANNELS)).unwrap();
-    assert!((default.momentum.unwrap() - 0.1).abs() < 1e-16);
+    assert_abs_diff_eq!(default.momentum.unwrap(), 0.1, epsilon = 1e-16);
     assert_eq!(TorchArguments { momentum: Some(0.1), ..default }, torch());
 }
 

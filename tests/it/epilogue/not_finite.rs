@@ -1,6 +1,7 @@
 //! NaN and infinity in x, in a residual and in an upstream gradient: how far they reach through an
 //! epilogue.
 
+use approx::abs_diff_eq;
 use syncbn::config::Epilogue;
 
 use super::bounds::Entering;
@@ -85,7 +86,7 @@ fn with_running_statistics_a_value_that_is_not_finite_keeps_to_itself_and_passes
                 let var = f64::from(poisoned.running.var[POISONED]) + poisoned.config.eps;
                 let (dx, expected) = (f64::from(found.grad_inputs[0][at]), g * weight / var.sqrt());
                 assert!(
-                    (dx - expected).abs() <= 1e-6 * expected.abs(),
+                    abs_diff_eq!(dx, expected, epsilon = 1e-6 * expected.abs()),
                     "{what}: {dx}, expected {expected}"
                 );
                 assert!(
@@ -137,7 +138,7 @@ fn in_training_a_value_that_is_not_finite_makes_its_channel_nan_and_spares_the_o
                     });
                     let db = f64::from(biases[POISONED]);
                     assert!(
-                        (db - sum).abs() <= STATISTICS_TOLERANCE * size,
+                        abs_diff_eq!(db, sum, epsilon = STATISTICS_TOLERANCE * size),
                         "{what}: {db}, expected {sum}"
                     );
                 }

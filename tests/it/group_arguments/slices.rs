@@ -1,6 +1,7 @@
 //! Slices of the application's buffers: which ones are refused, and that the others give the same
 //! bits as own buffers.
 
+use approx::assert_abs_diff_eq;
 use pollster::block_on;
 use syncbn::{
     BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor,
@@ -297,5 +298,5 @@ fn two_handles_of_one_wgpu_device_are_one_device() {
     let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [app.handle.clone()]).unwrap();
     let input = again.upload(&[2, 1], &[1.0, 3.0]).unwrap();
     let y = read(&block_on(layer.forward_train(&[input])).unwrap().output);
-    assert!((y[0][1] - 1.0).abs() < 1e-4);
+    assert_abs_diff_eq!(y[0][1], 1.0, epsilon = 1e-4);
 }

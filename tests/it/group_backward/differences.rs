@@ -5,6 +5,7 @@
 //! be. With a step h the truncation is h²/6·L‴ and the rounding 1e-16·L/h; at h = 1e-5 and values
 //! near 1 both are about 1e-10, far below the tolerances of f32.
 
+use approx::abs_diff_eq;
 use pollster::block_on;
 use syncbn::{Backward, BatchNormConfig, Error, Normalized, SyncBatchNorm, Tensor};
 use syncbn_reference::{self as reference, Affine, Gradients, RankBatch};
@@ -154,7 +155,10 @@ fn the_definition_s_own_gradients_are_the_slopes_of_its_forward() {
         ];
         for (found, expected) in pairs {
             for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
-                assert!((found - expected).abs() < 1e-8, "{uses:?}: {found}, expected {expected}");
+                assert!(
+                    abs_diff_eq!(found, expected, epsilon = 1e-8),
+                    "{uses:?}: {found}, expected {expected}"
+                );
             }
         }
     }
@@ -170,5 +174,9 @@ fn a_loss_that_is_the_plain_sum_of_the_output_would_show_nothing() {
         g.values.fill(1.0);
     }
     let slopes = by_differences(&problem, Uses::Group);
-    assert!(slopes.grad_inputs.iter().flatten().all(|slope| slope.abs() < 1e-8));
+    assert!(slopes.grad_inputs.iter().flatten().all(|slope| abs_diff_eq!(
+        *slope,
+        0.0,
+        epsilon = 1e-8
+    )));
 }

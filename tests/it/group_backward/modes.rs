@@ -1,6 +1,7 @@
 //! The table of modes, the three affine gradients, and layers with a part of weight and bias or
 //! with both frozen.
 
+use approx::assert_abs_diff_eq;
 use pollster::block_on;
 use syncbn::{Backward, BatchNormConfig, Error, config::AffineGradient, error::ArgumentError};
 
@@ -100,7 +101,7 @@ fn the_affine_gradient_of_the_group_is_the_same_bits_on_every_rank() {
         let [local, sum, mean] = [local, sum, mean].map(|found| found.grad_biases.unwrap());
         assert_ne!(local[0], local[1]);
         for channel in 0..CHANNELS {
-            assert!((sum[0][channel] / mean[0][channel] - 3.0).abs() < 1e-6);
+            assert_abs_diff_eq!(sum[0][channel] / mean[0][channel], 3.0, epsilon = 1e-6);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Mean and inverse deviation of every channel as an application reads them, beside what
 //! normalizes.
 
+use approx::abs_diff_eq;
 use std::collections::HashMap;
 
 use syncbn::low_level::plan::{DeviceCaps, Merge, Role};
@@ -81,7 +82,7 @@ fn check(
         for (found, expected) in [mean, root].into_iter().zip(expected(channel)) {
             let allowed = 4.0 * f64::from(f32::EPSILON) * expected.abs();
             assert!(
-                (f64::from(found) - expected).abs() <= allowed,
+                abs_diff_eq!(f64::from(found), expected, epsilon = allowed),
                 "channel {channel}: {found}, expected {expected}"
             );
         }

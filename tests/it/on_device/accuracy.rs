@@ -1,6 +1,7 @@
 //! How exact y is where the merge on the device has no f64: large means, ranks far apart, outliers,
 //! extreme scales.
 
+use approx::abs_diff_ne;
 use pollster::block_on;
 use syncbn::{Backward, BatchNorm, BatchNormConfig, Saved};
 use syncbn_reference as reference;
@@ -68,9 +69,9 @@ fn compare_normalization(
         let (wanted, var) = (expected.mean[channel], expected.var_biased[channel]);
         let wanted_inv_std = if var + eps == 0.0 { 0.0 } else { 1.0 / (var + eps).sqrt() };
         let allowed = STATISTICS_TOLERANCE * var.sqrt() + 0.5 * ulp(wanted);
-        let inv_std_error = (inv_std - wanted_inv_std).abs();
-        if !((mean - wanted).abs() <= allowed
-            && inv_std_error <= STATISTICS_TOLERANCE * wanted_inv_std)
+        let allowed_inv_std = STATISTICS_TOLERANCE * wanted_inv_std;
+        if abs_diff_ne!(mean, wanted, epsilon = allowed)
+            || abs_diff_ne!(inv_std, wanted_inv_std, epsilon = allowed_inv_std)
         {
             return Err(format!(
                 "channel {channel}: {mean}, {inv_std}, expected {wanted}, {wanted_inv_std}"

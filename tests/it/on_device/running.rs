@@ -1,6 +1,7 @@
 //! Running statistics on the device, over several steps, and the modes of a call, against a layer
 //! that merges on the host.
 
+use approx::abs_diff_eq;
 use pollster::block_on;
 use syncbn::stats::RunningStats;
 use syncbn::{
@@ -86,7 +87,10 @@ fn a_counter_goes_on_beyond_32_bits() {
         layer.forward_train(&upload_to(device, &step(steps))).unwrap();
         let running = block_on(layer.running_stats()).unwrap().unwrap();
         assert_eq!(running.num_batches_tracked, batches + steps);
-        assert!(running.mean.iter().all(|mean| mean.abs() < 1e-6), "{running:?}");
+        assert!(
+            running.mean.iter().all(|mean| abs_diff_eq!(*mean, 0.0, epsilon = 1e-6)),
+            "{running:?}"
+        );
     }
 }
 
@@ -166,7 +170,7 @@ fn every_mode_takes_the_statistics_that_it_takes_where_the_host_merges() {
                     for (found, expected) in pairs {
                         let allowed = 32.0 * f32::EPSILON * (size + expected.abs());
                         assert!(
-                            (found - expected).abs() <= allowed,
+                            abs_diff_eq!(found, expected, epsilon = allowed),
                             "{what}: {name} {found}, expected {expected}"
                         );
                     }

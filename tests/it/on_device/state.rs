@@ -1,5 +1,6 @@
 //! Reading and setting what lies on the device, and moving a layer to it and back.
 
+use approx::assert_abs_diff_eq;
 use pollster::block_on;
 use syncbn::stats::RunningStats;
 use syncbn::{
@@ -41,7 +42,7 @@ fn a_layer_moves_to_the_device_and_back_with_its_state() {
     assert_eq!(block_on(layer.state()).unwrap(), expected);
     let y = read(&layer.forward_eval(&inputs(2)).unwrap().output);
     for (y, expected) in y.concat().into_iter().zip(expected_y.concat()) {
-        assert!((y - expected).abs() <= 1e-5, "{y}, expected {expected}");
+        assert_abs_diff_eq!(y, expected, epsilon = 1e-5);
     }
     layer.forward_train(&inputs(3)).unwrap();
     let expected = block_on(layer.running_stats()).unwrap().unwrap();

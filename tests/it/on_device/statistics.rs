@@ -1,5 +1,6 @@
 //! Mean and inverse deviation of a call, as the application finds them on the device.
 
+use approx::assert_abs_diff_eq;
 use pollster::block_on;
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNorm, BatchNormConfig, Device, Saved, Tensor};
@@ -91,5 +92,5 @@ fn a_handle_of_the_mean_outlives_what_was_saved() {
         layer.forward_train(&tensor(&[10.0 + step as f32, 20.0])).unwrap();
     }
     assert_eq!(read(&[mean])[0], [2.0]);
-    assert!((read(&[inv_std])[0][0] - 1.0).abs() < 1e-4);
+    assert_abs_diff_eq!(read(&[inv_std])[0][0], 1.0, epsilon = 1e-4);
 }

@@ -1,5 +1,6 @@
 //! What a layer of a process group refuses when it is asked, since it would fail or be lost later.
 
+use approx::abs_diff_eq;
 use pollster::block_on;
 use syncbn::{BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm, Tensor};
 use wgpu::BufferUsages;
@@ -73,7 +74,7 @@ fn a_parameter_that_cannot_be_read_serves_a_layer_without_peers_and_is_named_whe
     let y = block_on(layer.forward_train(&x)).expect("forward").output;
     // Mean 2, deviation 1, weight 2; eps takes 5e-6 of the size.
     let y = block_on(y.to_vec()).unwrap();
-    assert!(y.iter().all(|y| (y.abs() - 2.0).abs() < 2e-5), "{y:?}");
+    assert!(y.iter().all(|y| abs_diff_eq!(y.abs(), 2.0, epsilon = 2e-5)), "{y:?}");
     let refused = message(&block_on(layer.state()).expect_err("it cannot be read"));
     assert!(refused.starts_with("weight[0]") && refused.contains("COPY_SRC"), "{refused}");
 }
