@@ -25,6 +25,7 @@ run_fmt() {
     cargo fmt --all --check
     cargo fmt --manifest-path crates/syncbn-burn/Cargo.toml --all --check
     cargo fmt --manifest-path crates/syncbn-web/Cargo.toml --all --check
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
 }
 
 run_typos() {
