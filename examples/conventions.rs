@@ -7,7 +7,7 @@
 use pollster::block_on;
 use syncbn::config::{MindSporeArguments, TorchArguments};
 use syncbn::error::ConfigError;
-use syncbn::state::{LoadOptions, Naming, StateDict};
+use syncbn::state::{Checkpoint, LoadOptions, Naming};
 use syncbn::stats::RunningStats;
 use syncbn::{Backward, BatchNormConfig, Device, Error, SyncBatchNorm, Tensor};
 
@@ -51,14 +51,14 @@ fn both(
     look: Look,
 ) -> Result<Row, Error> {
     let mindspore = BatchNormConfig::try_from(mindspore).map_err(Error::from).and_then(layer);
-    let of_torch = cell(layer(torch.into()), Naming::Torch, look)?;
-    Ok([what.to_owned(), of_torch, cell(mindspore, Naming::MindSpore, look)?])
+    let of_torch = cell(layer(torch.into()), Naming::TORCH, look)?;
+    Ok([what.to_owned(), of_torch, cell(mindspore, Naming::MINDSPORE, look)?])
 }
 
 /// A row of arguments that MindSpore has not.
 fn of_torch(what: &str, torch: TorchArguments, look: Look) -> Result<Row, Error> {
     let refused = MindSporeArguments::try_from(&BatchNormConfig::from(torch));
-    let of_torch = cell(layer(torch.into()), Naming::Torch, look)?;
+    let of_torch = cell(layer(torch.into()), Naming::TORCH, look)?;
     Ok([what.to_owned(), of_torch, refusal(refused)])
 }
 
@@ -66,7 +66,7 @@ fn of_torch(what: &str, torch: TorchArguments, look: Look) -> Result<Row, Error>
 fn of_mindspore(what: &str, mindspore: MindSporeArguments, look: Look) -> Result<Row, Error> {
     let config = BatchNormConfig::try_from(mindspore)?;
     let refused = TorchArguments::try_from(&config);
-    Ok([what.to_owned(), refusal(refused), cell(layer(config), Naming::MindSpore, look)?])
+    Ok([what.to_owned(), refusal(refused), cell(layer(config), Naming::MINDSPORE, look)?])
 }
 
 fn cell(layer: Result<SyncBatchNorm, Error>, naming: Naming, look: Look) -> Result<String, Error> {
@@ -264,10 +264,8 @@ fn checkpoints() -> Result<Vec<Row>, Error> {
     // The same layer through a file under the names of the other convention.
     let other: Look = |bn, naming| {
         train(&bn, BATCH)?;
-        let naming = match naming {
-            Naming::Torch => Naming::MindSpore,
-            Naming::MindSpore => Naming::Torch,
-        };
+        let is_torch = naming == Naming::TORCH;
+        let naming = if is_torch { Naming::MINDSPORE } else { Naming::TORCH };
         let loaded = through_file(&bn, naming)?;
         let x = upload(BATCH)?;
         let y = [block_on(bn.forward_eval(&x))?, block_on(loaded.forward_eval(&x))?];
@@ -284,19 +282,19 @@ fn checkpoints() -> Result<Vec<Row>, Error> {
 }
 
 fn names(bn: &SyncBatchNorm, naming: Naming) -> Result<Vec<String>, Error> {
-    let bytes = block_on(bn.state())?.to_safetensors(naming, "")?;
-    let file = safetensors::SafeTensors::deserialize(&bytes);
-    let names = file.iter().flat_map(|file| file.names());
-    let mut names: Vec<String> = names.map(str::to_owned).collect();
-    names.sort();
-    Ok(names)
+    Ok(checkpoint(bn, naming)?.names().map(str::to_owned).collect())
+}
+
+/// A file of the layer alone.
+fn checkpoint(bn: &SyncBatchNorm, naming: Naming) -> Result<Checkpoint, Error> {
+    let mut checkpoint = Checkpoint::new().with_namings([naming]);
+    checkpoint.set_layer("", &block_on(bn.state())?)?;
+    Ok(Checkpoint::from_bytes(checkpoint.to_bytes()?)?)
 }
 
 /// A new layer with the state of this one, by way of a file.
 fn through_file(bn: &SyncBatchNorm, naming: Naming) -> Result<SyncBatchNorm, Error> {
-    let bytes = block_on(bn.state())?.to_safetensors(naming, "")?;
-    let options = LoadOptions::default();
     let mut loaded = layer(bn.config().clone())?;
-    loaded.load_state(&StateDict::from_safetensors(&bytes, bn.config(), &options)?, &options)?;
+    loaded.load_state(&checkpoint(bn, naming)?.layer("")?, &LoadOptions::default())?;
     Ok(loaded)
 }

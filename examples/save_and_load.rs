@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! train  ->  state  ->  save as PyTorch and as MindSpore  ->  load  ->  the same y, bit for bit
-//!                                                         ->  what a wrong prefix and a wrong layer are told
+//!                                                         ->  what a wrong path and a wrong layer are told
 //! ```
 
 use std::error::Error;
@@ -19,7 +19,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use syncbn::{
     BatchNormConfig, Device, SyncBatchNorm,
-    state::{LoadOptions, Naming, StateDict},
+    state::{Checkpoint, LoadOptions, Naming, StateDict},
 };
 
 use training::{CHANNELS, Shard};
@@ -53,11 +53,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(target(""))?;
     let shards = training::shards(99);
     let expected = evaluate(&trained, &shards).await?;
-    for (naming, name) in [(Naming::Torch, "torch"), (Naming::MindSpore, "mindspore")] {
+    for (naming, name) in [(Naming::TORCH, "torch"), (Naming::MINDSPORE, "mindspore")] {
         let path = target(&format!("save_and_load.{name}.safetensors"));
-        state.save(&path, naming, PREFIX)?;
-        let options = LoadOptions { prefix: PREFIX.to_owned(), ..LoadOptions::default() };
-        let loaded = StateDict::load(&path, &config, &options)?;
+        let mut checkpoint = Checkpoint::new().with_namings([naming]);
+        checkpoint.set_layer(PREFIX, &state)?;
+        checkpoint.save(&path)?;
+        let loaded = Checkpoint::open(&path)?.layer(PREFIX)?;
         let mut layer = SyncBatchNorm::new(config.clone(), devices.clone())?;
         layer.load_state(&loaded, &LoadOptions::default())?;
         let same = bits(&evaluate(&layer, &shards).await?) == bits(&expected);
@@ -76,14 +77,17 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     let path = target("save_and_load.torch.safetensors");
     writeln!(out, "\nwhat goes wrong is said in full:")?;
-    let wrong_prefix = LoadOptions { prefix: "layer1.bn1".to_owned(), ..LoadOptions::default() };
-    let right_prefix = LoadOptions { prefix: PREFIX.to_owned(), ..LoadOptions::default() };
-    for (what, config, options) in [
-        ("a wrong prefix", config.clone(), &wrong_prefix),
-        ("another number of channels", BatchNormConfig::torch(CHANNELS + 1), &right_prefix),
-        ("a layer without bias", config.clone().with_bias(false), &right_prefix),
+    let checkpoint = Checkpoint::open(&path)?;
+    match checkpoint.layer("layer1.bn1") {
+        Ok(_) => return Err("a wrong path was accepted".into()),
+        Err(error) => writeln!(out, "  a wrong path: {error}")?,
+    }
+    let loaded = checkpoint.layer(PREFIX)?;
+    for (what, config) in [
+        ("another number of channels", BatchNormConfig::torch(CHANNELS + 1)),
+        ("a layer without bias", config.clone().with_bias(false)),
     ] {
-        match StateDict::load(&path, &config, options) {
+        match loaded.check(&config, &LoadOptions::default()) {
             Ok(_) => return Err(format!("{what} was accepted").into()),
             Err(error) => writeln!(out, "  {what}: {error}")?,
         }

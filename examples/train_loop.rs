@@ -3,8 +3,7 @@
 //! `cargo run --release --example train_loop` runs it on the host (CPU).
 use std::{error::Error, ops::Range, path::Path};
 
-use safetensors::SafeTensors;
-use syncbn::state::{LoadOptions, Naming, StateDict};
+use syncbn::state::{Checkpoint, LoadOptions};
 use syncbn::{Backward, BatchNormConfig, Device, SyncBatchNorm, Tensor};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -24,8 +23,7 @@ async fn train(steps: Range<u32>, path: &Path) -> Result<Vec<f32>, Box<dyn Error
     for name in ["bn1", "bn2"] {
         let mut bn = SyncBatchNorm::new(config.clone(), [Device::host()])?.named(name);
         if steps.start > 0 {
-            let options = LoadOptions { prefix: name.to_owned(), ..LoadOptions::default() };
-            bn.load_state(&StateDict::load(path, &config, &options)?, &options)?;
+            bn.load_state(&Checkpoint::open(path)?.layer(name)?, &LoadOptions::default())?;
         }
         layers.push(bn);
     }
@@ -49,12 +47,9 @@ async fn train(steps: Range<u32>, path: &Path) -> Result<Vec<f32>, Box<dyn Error
             bn.load_state(&state, &LoadOptions::default())?;
         }
     }
-    let [first, second] = [layers[0].state().await?, layers[1].state().await?];
-    let first = first.to_safetensors(Naming::Torch, "bn1")?;
-    let second = second.to_safetensors(Naming::Torch, "bn2")?;
-    let mut tensors = SafeTensors::deserialize(&first)?.tensors(); // an optimizer's go here too
-    tensors.extend(SafeTensors::deserialize(&second)?.tensors());
-    safetensors::serialize_to_file(tensors, None, path)?;
+    // What else is in the file, such as the optimizer's tensors, stays there.
+    let states = [("bn1", layers[0].state().await?), ("bn2", layers[1].state().await?)];
+    Checkpoint::update(path, states)?;
     Ok(losses)
 }
 

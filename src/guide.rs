@@ -11,6 +11,8 @@
 //! [`stats`]: crate::stats
 //! [`joint`]: crate::joint
 //! [`StateDict`]: crate::state::StateDict
+//! [`Checkpoint`]: crate::state::Checkpoint
+//! [`Naming`]: crate::state::Naming
 //! [`Error`]: crate::Error
 //! [`FastPaths`]: crate::device::FastPaths
 //! [`TorchArguments`]: crate::config::TorchArguments

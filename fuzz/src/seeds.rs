@@ -3,7 +3,7 @@
 use syncbn::BatchNormConfig;
 use syncbn::config::{Epilogue, Initializer, Momentum};
 use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase, merged_of_one};
-use syncbn::state::{Naming, StateDict};
+use syncbn::state::{Checkpoint, Naming, StateDict};
 use syncbn::stats::{GlobalStatistics, Local, Moments, RunningStats};
 
 fn header(rank: u64, phase: Phase) -> Header {
@@ -90,32 +90,35 @@ pub fn edits() -> Vec<Vec<u8>> {
 }
 
 fn state() -> StateDict {
-    StateDict {
-        weight: Some(vec![1.0, -2.0]),
-        bias: Some(vec![0.5, 0.0]),
-        running_mean: Some(vec![0.1, 1e30]),
-        running_var: Some(vec![1.0, 0.0]),
-        num_batches_tracked: Some(3),
-    }
+    let mut state = StateDict::default();
+    state.weight = Some(vec![1.0, -2.0]);
+    state.bias = Some(vec![0.5, 0.0]);
+    state.running_mean = Some(vec![0.1, 1e30]);
+    state.running_var = Some(vec![1.0, 0.0]);
+    state.num_batches_tracked = Some(3);
+    state
 }
 
 /// States with and without parts.
 pub fn state_messages() -> Vec<Vec<u8>> {
-    let states = [state(), StateDict::default(), StateDict { weight: None, ..state() }];
+    let mut no_weight = state();
+    no_weight.weight = None;
+    let states = [state(), StateDict::default(), no_weight];
     states.iter().map(syncbn::low_level::state_to_message).collect()
 }
 
 /// Files of both conventions, with a prefix and without.
 pub fn state_files() -> Vec<Vec<u8>> {
-    let file = |how: u8, naming, prefix| {
-        let file = state().to_safetensors(naming, prefix).expect("a file of a state");
-        [&[how | 1][..], &file].concat()
+    let file = |how: u8, naming, path| {
+        let mut file = Checkpoint::new().with_namings([naming]);
+        file.set_layer(path, &state()).expect("names for a state");
+        [&[how | 1][..], &file.to_bytes().expect("a file of a state")].concat()
     };
     vec![
-        file(16, Naming::Torch, ""),
-        file(16 | 32 | 64, Naming::Torch, "bn"),
-        file(24, Naming::MindSpore, ""),
-        file(0, Naming::MindSpore, ""),
+        file(16, Naming::TORCH, ""),
+        file(16 | 32 | 64, Naming::TORCH, "bn"),
+        file(24, Naming::MINDSPORE, ""),
+        file(0, Naming::MINDSPORE, ""),
     ]
 }
 

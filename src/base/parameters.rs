@@ -131,7 +131,7 @@ pub(crate) async fn state_of(parameters: &[AffineParameters]) -> Result<StateDic
         Some(tensor) => tensor.to_vec().await.map(Some),
         None => Ok(None),
     };
-    Ok(StateDict { weight: read(weight).await?, bias: read(bias).await?, ..StateDict::default() })
+    Ok(StateDict::of_parameters(read(weight).await?, read(bias).await?))
 }
 
 /// Refuses a parameter that cannot be read.

@@ -44,6 +44,16 @@ impl BatchNormConfig {
         }
     }
 
+    /// Refuses a layer whose evaluation is not the same function for every batch.
+    pub(crate) fn check_evaluates_with_running(&self) -> Result<(), ConfigError> {
+        if self.statistics(Mode::Eval) == Statistics::Running {
+            return Ok(());
+        }
+        let setting = "evaluation as a scale and a shift";
+        let needs = "a layer that evaluates with running statistics: track_running_stats = true, use_batch_statistics None or Some(false)";
+        Err(ConfigError::Conflict { setting, needs })
+    }
+
     /// The statistics that a call in this mode normalizes with.
     pub(crate) fn statistics(&self, mode: Mode) -> Statistics {
         match (self.use_batch_statistics, mode) {

@@ -5,15 +5,21 @@
 #[non_exhaustive]
 pub enum StateError {
     /// A tensor that the layer needs is not there.
-    #[error("{name} is missing; found: {}", if found.is_empty() { "nothing".to_owned() } else { found.join(", ") })]
+    #[error("{}", missing(name, found, *of, guess.as_deref()))]
     Missing {
         /// Name of the tensor.
         name: String,
-        /// The names that are there.
+        /// The names that are there: in a file, the few that are nearest to it.
         found: Vec<String>,
+        /// How many tensors are there.
+        of: usize,
+        /// The path of a layer that may have been meant.
+        guess: Option<String>,
     },
     /// A tensor that the layer has no place for.
-    #[error("{name} is there, but the layer was configured without it; leave it out of the state")]
+    #[error(
+        "{name} is there, but the layer was configured without it or does not know it; leave it out of the state, or load with LoadOptions::strict = false"
+    )]
     Unexpected {
         /// Name of the tensor.
         name: String,
@@ -68,13 +74,41 @@ pub enum StateError {
         /// The value.
         found: f32,
     },
-    /// A counter below 0.
-    #[error("{name} is {found}, expected at least 0")]
-    NegativeCount {
+    /// A value that the layer's type does not hold exactly.
+    #[error("{name}[{channel}] is {found}, expected a number that is exact in f32")]
+    NotExact {
+        /// Name of the tensor.
+        name: String,
+        /// The first such channel.
+        channel: usize,
+        /// The value.
+        found: f64,
+    },
+    /// A counter that is no number of steps.
+    #[error("{name} is {found}, expected a whole number of at least 0, below 2^64")]
+    Count {
         /// Name of the tensor.
         name: String,
         /// The value.
-        found: i64,
+        found: String,
+    },
+    /// A table of names without one for a tensor that is to be written.
+    #[error("the names of {framework} have none for {tensor}; choose another table of names")]
+    NoName {
+        /// Whose names they are.
+        framework: String,
+        /// The tensor.
+        tensor: &'static str,
+    },
+    /// An argument of folding that does not fit the normalization.
+    #[error("{argument} of the layer to fold into: found {found}, expected {expected}")]
+    Fold {
+        /// Name of the argument.
+        argument: &'static str,
+        /// Its length, or its value.
+        found: usize,
+        /// What fits.
+        expected: String,
     },
     /// Bytes that are not a safetensors file.
     #[error("not a safetensors file: {message}")]
@@ -96,4 +130,15 @@ pub enum StateError {
         /// What the system says.
         message: String,
     },
+}
+
+/// What is missing, the few names that help, and a guess: at most three lines.
+fn missing(name: &str, found: &[String], of: usize, guess: Option<&str>) -> String {
+    let more = match of.saturating_sub(found.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
+    let guess = guess.map_or(String::new(), |guess| format!("\n  did you mean {guess:?}?"));
+    format!("{name} is missing; found: {found}{more}{guess}")
 }

@@ -7,7 +7,7 @@ use super::{Running, SyncBatchNorm};
 use crate::base::check_readable;
 use crate::collective::Phase;
 use crate::error::{ArgumentError, ConfigError, Error, GroupError};
-use crate::state::{LoadOptions, StateDict};
+use crate::state::{LoadOptions, LoadReport, ScaleShift, StateDict};
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
 
@@ -94,30 +94,39 @@ impl SyncBatchNorm {
         self.member().state().await
     }
 
+    /// Evaluation as two numbers per channel, of this moment's parameters and running statistics: for
+    /// [folding](ScaleShift::fold) the layer into the one before it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Conflict`] if the layer does not evaluate with running statistics; else as
+    /// [`state`](Self::state).
+    pub async fn scale_shift(&self) -> Result<ScaleShift, Error> {
+        self.config().check_evaluates_with_running()?;
+        Ok(self.state().await?.scale_shift(self.config().eps)?)
+    }
+
     /// Takes in a state, the same on every rank. It has what the layer has, no more and no less, as
-    /// with `strict=True` in PyTorch. Of the options, `allow_non_finite` counts.
+    /// with `strict=True` in PyTorch, unless the options say otherwise. A counter may be missing; the
+    /// layer's own stays. The report says what was missing and what was left over.
     ///
     /// # Errors
     /// [`StateError`](crate::error::StateError) when it is not one of this layer, or holds NaN or
     /// infinity without `allow_non_finite`; the layer is unchanged then.
     /// [`GpuError`](crate::error::GpuError) when a device fails, which may leave the parameters of
     /// some ranks set.
-    pub fn load_state(&mut self, state: &StateDict, options: &LoadOptions) -> Result<(), Error> {
-        state.check(self.config(), options.allow_non_finite)?;
+    pub fn load_state(
+        &mut self,
+        state: &StateDict,
+        options: &LoadOptions,
+    ) -> Result<LoadReport, Error> {
+        let report = state.check(self.config(), options)?;
+        let state = state.fitting(self.config());
         self.exchange.announce_again();
         self.set_parameters(state.weight.as_deref(), state.bias.as_deref())?;
-        if let (Some(running), Some(mean), Some(var)) =
-            (self.running.snapshot(), &state.running_mean, &state.running_var)
-        {
-            let num_batches_tracked =
-                state.num_batches_tracked.unwrap_or(running.num_batches_tracked);
-            self.running.set(RunningStats {
-                mean: mean.clone(),
-                var: var.clone(),
-                num_batches_tracked,
-            });
+        if let Some(own) = self.running_stats() {
+            self.running.set(state.running_or(own));
         }
-        Ok(())
+        Ok(report)
     }
 
     /// Gives every process of the group the state of process `from`, NaN and infinity included.
@@ -154,13 +163,13 @@ impl SyncBatchNorm {
             let sent = call.broadcast(from, own).await?;
             let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };
             let state = StateDict::from_message(&sent)?;
-            state.check(self.config(), options.allow_non_finite)?;
+            state.check(self.config(), &options)?;
             if rank == from {
                 // It is what this rank has: what was saved before may still be differentiated.
                 self.exchange.announce_again();
                 return Ok(());
             }
-            self.load_state(&state, &options)
+            self.load_state(&state, &options).map(|_| ())
         };
         let result = received.await;
         call.end(&result);

@@ -2,7 +2,7 @@
 
 use super::BatchNorm;
 use crate::error::Error;
-use crate::state::{LoadOptions, StateDict};
+use crate::state::{LoadOptions, LoadReport, ScaleShift, StateDict};
 use crate::stats::RunningStats;
 use crate::tensor::Tensor;
 
@@ -76,11 +76,21 @@ impl BatchNorm {
         Ok(parameters.with_running(&running))
     }
 
-    /// Takes in a state: what the layer has, no more and no less. It waits only where the state does not say how many batches were counted,
-    /// and the layer's own counter stays. Of the options, `allow_non_finite` counts.
+    /// Evaluation as two numbers per channel, as
+    /// [`SyncBatchNorm::scale_shift`](crate::SyncBatchNorm::scale_shift).
     ///
     /// # Errors
-    /// As [`SyncBatchNorm::load_state`](crate::SyncBatchNorm::load_state).
+    /// As there.
+    pub async fn scale_shift(&self) -> Result<ScaleShift, Error> {
+        self.config().check_evaluates_with_running()?;
+        Ok(self.state().await?.scale_shift(self.config().eps)?)
+    }
+
+    /// Takes in a state, as [`SyncBatchNorm::load_state`](crate::SyncBatchNorm::load_state). It waits
+    /// only where the state lacks a running statistic or the counter, and the layer's own stays.
+    ///
+    /// # Errors
+    /// As there.
     ///
     /// # Cancel safety
     /// A dropped future leaves the layer as it was.
@@ -88,23 +98,15 @@ impl BatchNorm {
         &mut self,
         state: &StateDict,
         options: &LoadOptions,
-    ) -> Result<(), Error> {
-        state.check(self.config(), options.allow_non_finite)?;
-        let mut running = None;
-        if let (Some(mean), Some(var)) = (&state.running_mean, &state.running_var) {
-            let num_batches_tracked = match state.num_batches_tracked {
-                Some(batches) => batches,
-                None => {
-                    self.running
-                        .read(&self.gpu, self.device().deadline())
-                        .await?
-                        .num_batches_tracked
-                }
-            };
-            running =
-                Some(RunningStats { mean: mean.clone(), var: var.clone(), num_batches_tracked });
-        }
+    ) -> Result<LoadReport, Error> {
+        let report = state.check(self.config(), options)?;
+        let state = state.fitting(self.config());
+        let running = match state.running() {
+            Some(running) => Some(running),
+            None => self.running_stats().await?.map(|own| state.running_or(own)),
+        };
         self.set_parameters(state.weight.as_deref(), state.bias.as_deref())?;
-        running.map_or(Ok(()), |running| self.set_running_stats(running))
+        running.map_or(Ok(()), |running| self.set_running_stats(running))?;
+        Ok(report)
     }
 }

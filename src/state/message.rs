@@ -2,7 +2,7 @@
 //!
 //! Independent of the file format, so that ranks agree whichever features they are compiled with.
 
-use super::StateDict;
+use super::{Source, StateDict};
 use crate::error::StateError;
 
 /// Vectors of a state.
@@ -50,7 +50,9 @@ fn read(bytes: &[u8]) -> Option<StateDict> {
     let is_whole = rest.is_empty() && present < COUNTER << 1;
     let [weight, bias, running_mean, running_var] = vectors;
     let num_batches_tracked = counter;
-    is_whole.then_some(StateDict { weight, bias, running_mean, running_var, num_batches_tracked })
+    let source = Source::default();
+    let state = StateDict { weight, bias, running_mean, running_var, num_batches_tracked, source };
+    is_whole.then_some(state)
 }
 
 fn take_u64(rest: &mut &[u8]) -> Option<u64> {
@@ -79,6 +81,7 @@ mod tests {
             running_mean: vector(bits & 4 != 0, f32::INFINITY),
             running_var: if bits & 8 != 0 { Some(Vec::new()) } else { None },
             num_batches_tracked: (bits & 16 != 0).then_some(u64::MAX),
+            source: Source::default(),
         })
     }
 

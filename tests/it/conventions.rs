@@ -19,7 +19,7 @@ use syncbn::{
     Backward, BatchNormConfig, Device, Error, Normalized, SyncBatchNorm, Tensor,
     config::{AffineGradient, MindSporeArguments, Momentum, RunningVariance, TorchArguments},
     error::{ArgumentError, ConfigError},
-    state::{LoadOptions, Naming},
+    state::{Checkpoint, LoadOptions, Naming, StateDict},
 };
 
 const CHANNELS: usize = 2;
@@ -214,13 +214,16 @@ fn momentum_is_in_0_to_1_in_both() {
     }
 }
 
+/// A file of a layer alone.
+fn checkpoint(state: &StateDict, naming: Naming) -> Checkpoint {
+    let mut checkpoint = Checkpoint::new().with_namings([naming]);
+    checkpoint.set_layer("", state).unwrap();
+    Checkpoint::from_bytes(checkpoint.to_bytes().unwrap()).unwrap()
+}
+
 /// Names that a layer's file has.
 fn names(bn: &SyncBatchNorm, naming: Naming) -> Vec<String> {
-    let bytes = block_on(bn.state()).unwrap().to_safetensors(naming, "").unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let mut names: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
-    names.sort();
-    names
+    checkpoint(&block_on(bn.state()).unwrap(), naming).names().map(str::to_owned).collect()
 }
 
 #[test]
@@ -228,11 +231,11 @@ fn without_affine_pytorch_s_layer_has_no_parameters_and_mindspore_s_has_frozen_o
     let mut torch = layer(TorchArguments { affine: false, ..torch() });
     let mut mindspore = layer(from_mindspore(MindSporeArguments { affine: false, ..mindspore() }));
     assert_eq!(
-        names(&torch, Naming::Torch),
+        names(&torch, Naming::TORCH),
         ["num_batches_tracked", "running_mean", "running_var"]
     );
     assert_eq!(
-        names(&mindspore, Naming::MindSpore),
+        names(&mindspore, Naming::MINDSPORE),
         ["beta", "gamma", "moving_mean", "moving_variance"]
     );
     // Frozen parameters are applied.
@@ -256,7 +259,7 @@ fn without_affine_pytorch_s_layer_has_no_parameters_and_mindspore_s_has_frozen_o
 fn pytorch_s_bias_false_keeps_the_weight_alone() {
     let bn = layer(TorchArguments { bias: false, ..torch() });
     assert_eq!(
-        names(&bn, Naming::Torch),
+        names(&bn, Naming::TORCH),
         ["num_batches_tracked", "running_mean", "running_var", "weight"]
     );
     let inputs = upload(&bn, &batches());
@@ -294,25 +297,19 @@ fn inputs_of_two_to_five_dimensions_are_taken_by_both_and_fewer_by_none() {
 fn a_file_under_either_naming_is_read_by_either_layer() {
     let [torch, mindspore] = both().map(layer);
     assert_eq!(
-        names(&torch, Naming::Torch),
+        names(&torch, Naming::TORCH),
         ["bias", "num_batches_tracked", "running_mean", "running_var", "weight"]
     );
     assert_eq!(
-        names(&mindspore, Naming::MindSpore),
+        names(&mindspore, Naming::MINDSPORE),
         ["beta", "gamma", "moving_mean", "moving_variance"]
     );
     for source in [torch, mindspore] {
         train(&source);
         let state = block_on(source.state()).unwrap();
-        for naming in [Naming::Torch, Naming::MindSpore] {
-            let bytes = state.to_safetensors(naming, "").unwrap();
+        for naming in [Naming::TORCH, Naming::MINDSPORE] {
             for config in both() {
-                let loaded = syncbn::state::StateDict::from_safetensors(
-                    &bytes,
-                    &config,
-                    &Default::default(),
-                )
-                .unwrap();
+                let loaded = checkpoint(&state, naming.clone()).layer("").unwrap();
                 let mut target = layer(config);
                 target.load_state(&loaded, &LoadOptions::default()).unwrap();
                 let [y, expected] = [&target, &source].map(|bn| read(&evaluate(bn).output));

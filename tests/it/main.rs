@@ -3,7 +3,8 @@
 //! A module is a subject; its tests are named after it. Apart stand what needs a process of its
 //! own: `conformance` has its own harness, `swiftshader` two drivers, `hostile` devices whose
 //! kernels are rewritten, `frames` an allocator that counts, `host_pools` rayon's global pool. And
-//! `architecture`, which reads the sources and needs nothing built.
+//! `architecture`, which reads the sources and needs nothing built, and `checkpoints`, which needs
+//! no GPU.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod all_reduce;

@@ -17,7 +17,8 @@ use safetensors::{Dtype, SafeTensors};
 use syncbn::{
     BatchNormConfig, SyncBatchNorm,
     config::Momentum,
-    state::{LoadOptions, Naming, StateDict},
+    error::StateError,
+    state::{Checkpoint, LoadOptions, Naming, StateDict},
 };
 
 const CHANNELS: usize = 5;
@@ -68,8 +69,28 @@ fn behaviour(bn: &mut SyncBatchNorm) -> (Vec<Vec<u32>>, Vec<u32>, Option<u64>) {
     after
 }
 
-fn options(naming: Option<Naming>, prefix: &str) -> LoadOptions {
-    LoadOptions { naming, prefix: prefix.to_owned(), ..LoadOptions::default() }
+/// A file with the state of one layer.
+fn written(state: &StateDict, naming: Naming, path: &str) -> Vec<u8> {
+    let mut checkpoint = Checkpoint::new().with_namings([naming]);
+    checkpoint.set_layer(path, state).unwrap();
+    checkpoint.to_bytes().unwrap()
+}
+
+/// The state of a layer with this configuration in a file.
+fn read_as(
+    bytes: &[u8],
+    path: &str,
+    config: &BatchNormConfig,
+    options: &LoadOptions,
+) -> Result<StateDict, StateError> {
+    let state = Checkpoint::from_bytes(bytes)?.layer(path)?;
+    state.check(config, options).map(|_| state)
+}
+
+fn without_counter(state: &StateDict) -> StateDict {
+    let mut state = state.clone();
+    state.num_batches_tracked = None;
+    state
 }
 
 /// Name, type and shape of everything in a file.
@@ -155,12 +176,12 @@ fn files_have_the_names_types_and_shapes_of_their_convention() {
         [("", ""), ("layer1.0.bn1", "layer1.0.bn1."), ("layer1.0.bn1.", "layer1.0.bn1.")]
     {
         let vector = |name: &str| (format!("{full}{name}"), (Dtype::F32, vec![CHANNELS]));
-        let found = layout(&state.to_safetensors(Naming::Torch, prefix).unwrap());
+        let found = layout(&written(&state, Naming::TORCH, prefix));
         let mut expected: BTreeMap<_, _> =
             ["weight", "bias", "running_mean", "running_var"].map(vector).into();
         expected.insert(format!("{full}num_batches_tracked"), (Dtype::I64, vec![]));
         assert_eq!(found, expected);
-        let found = layout(&state.to_safetensors(Naming::MindSpore, prefix).unwrap());
+        let found = layout(&written(&state, Naming::MINDSPORE, prefix));
         assert_eq!(found, ["gamma", "beta", "moving_mean", "moving_variance"].map(vector).into());
     }
 }
@@ -173,18 +194,18 @@ fn both_namings_round_trip_through_files_with_any_prefix() {
         for (written, read) in
             [("", ""), ("bn", "bn"), ("bn", "bn."), ("bn.", "bn"), ("a.0.bn.", "a.0.bn.")]
         {
-            for naming in [Naming::Torch, Naming::MindSpore] {
+            for naming in [Naming::TORCH, Naming::MINDSPORE] {
                 let path = folder.path().join("state.safetensors");
-                state.save(&path, naming, written).unwrap();
+                let bytes = self::written(&state, naming.clone(), written);
+                std::fs::write(&path, bytes).unwrap();
                 // MindSpore's names have none for the counter.
-                let counter = state.num_batches_tracked.filter(|_| naming == Naming::Torch);
-                let expected = StateDict { num_batches_tracked: counter, ..state.clone() };
-                for asked in [None, Some(naming)] {
-                    let found = StateDict::load(&path, &config, &options(asked, read)).unwrap();
-                    assert_eq!(
-                        found, expected,
-                        "{naming:?}, {written:?} read as {read:?}, {asked:?}"
-                    );
+                let is_torch = naming == Naming::TORCH;
+                let expected = if is_torch { state.clone() } else { without_counter(&state) };
+                for asked in [Naming::known(), vec![naming.clone()]] {
+                    let checkpoint = Checkpoint::open(&path).unwrap().with_namings(asked);
+                    let found = checkpoint.layer(read).unwrap();
+                    found.check(&config, &LoadOptions::default()).unwrap();
+                    assert_eq!(found, expected, "{naming:?}, {written:?} read as {read:?}");
                 }
             }
         }
@@ -195,15 +216,16 @@ fn both_namings_round_trip_through_files_with_any_prefix() {
 fn a_file_without_the_counter_leaves_the_layer_s_own() {
     for kind in Kind::ALL {
         let state = state_of(&trained(torch(), kind, 5));
-        let bytes = state.to_safetensors(Naming::MindSpore, "").unwrap();
-        let loaded =
-            StateDict::from_safetensors(&bytes, &torch(), &LoadOptions::default()).unwrap();
+        let bytes = written(&state, Naming::MINDSPORE, "");
+        let loaded = read_as(&bytes, "", &torch(), &LoadOptions::default()).unwrap();
         let mut bn = SyncBatchNorm::new(torch(), kind.devices(2)).unwrap();
         let mut running = bn.running_stats().unwrap();
         running.num_batches_tracked = 41;
         bn.set_running_stats(running).unwrap();
         bn.load_state(&loaded, &LoadOptions::default()).unwrap();
-        assert_eq!(state_of(&bn), StateDict { num_batches_tracked: Some(41), ..state });
+        let mut expected = state;
+        expected.num_batches_tracked = Some(41);
+        assert_eq!(state_of(&bn), expected);
     }
 }
 
@@ -214,10 +236,7 @@ fn the_naming_is_found_out_from_the_names_behind_the_prefix() {
     // Two layers in one file, each under another convention, beside tensors of no batch
     // normalization.
     let mut tensors = Vec::new();
-    let bytes = [
-        a.to_safetensors(Naming::Torch, "a").unwrap(),
-        b.to_safetensors(Naming::MindSpore, "b").unwrap(),
-    ];
+    let bytes = [written(&a, Naming::TORCH, "a"), written(&b, Naming::MINDSPORE, "b")];
     for bytes in &bytes {
         for (name, tensor) in SafeTensors::deserialize(bytes).unwrap().tensors() {
             tensors.push((
@@ -231,13 +250,16 @@ fn the_naming_is_found_out_from_the_names_behind_the_prefix() {
     tensors.push(("a.conv.weight", Dtype::F32, vec![2, 1], f32s(&[1.0, 2.0])));
     tensors.push(("gamma", Dtype::F16, vec![3], vec![0; 6]));
     let both = file(&tensors);
-    let read =
-        |naming, prefix| StateDict::from_safetensors(&both, &torch(), &options(naming, prefix));
+    let read = |naming: Option<Naming>, path: &str| {
+        let checkpoint = Checkpoint::from_bytes(both.clone()).unwrap();
+        let namings = naming.map_or_else(Naming::known, |naming| vec![naming]);
+        checkpoint.with_namings(namings).layer(path)
+    };
     assert_eq!(read(None, "a").unwrap(), a);
-    assert_eq!(read(None, "b").unwrap(), StateDict { num_batches_tracked: None, ..b });
+    assert_eq!(read(None, "b").unwrap(), without_counter(&b));
     // Asked for the other one, nothing is found.
-    read(Some(Naming::MindSpore), "a").unwrap_err();
-    read(Some(Naming::Torch), "b").unwrap_err();
+    read(Some(Naming::MINDSPORE), "a").unwrap_err();
+    read(Some(Naming::TORCH), "b").unwrap_err();
 }
 
 #[test]
@@ -256,23 +278,17 @@ fn a_run_that_diverged_can_be_saved_and_is_loaded_only_on_request() {
             state.running_mean.as_ref().unwrap()[2].is_nan()
                 && state.running_var.as_ref().unwrap()[2].is_nan()
         );
-        for naming in [Naming::Torch, Naming::MindSpore] {
-            let bytes = state.to_safetensors(naming, "bn").unwrap();
-            let name = if naming == Naming::Torch { "bn.running_mean" } else { "bn.moving_mean" };
-            let error =
-                StateDict::from_safetensors(&bytes, &torch(), &options(None, "bn")).unwrap_err();
+        for naming in [Naming::TORCH, Naming::MINDSPORE] {
+            let bytes = written(&state, naming.clone(), "bn");
+            let name = if naming == Naming::TORCH { "bn.running_mean" } else { "bn.moving_mean" };
+            let error = read_as(&bytes, "bn", &torch(), &LoadOptions::default()).unwrap_err();
             let message = error.to_string();
             assert!(
                 message.contains(&format!("{name}[2] is NaN"))
                     && message.contains("allow_non_finite"),
                 "{message}"
             );
-            let loaded = StateDict::from_safetensors(
-                &bytes,
-                &torch(),
-                &LoadOptions { prefix: "bn".into(), ..accepting.clone() },
-            );
-            let loaded = loaded.unwrap();
+            let loaded = read_as(&bytes, "bn", &torch(), &accepting).unwrap();
             let mut other = SyncBatchNorm::new(torch(), kind.devices(2)).unwrap();
             let fresh = state_of(&other);
             other.load_state(&loaded, &LoadOptions::default()).unwrap_err();

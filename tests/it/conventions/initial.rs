@@ -14,13 +14,11 @@ fn parse(text: &str) -> Initializer {
 
 #[test]
 fn pytorch_s_layer_starts_with_1_0_0_1_and_so_does_mindspore_s() {
-    let expected = StateDict {
-        weight: Some(vec![1.0; CHANNELS]),
-        bias: Some(vec![0.0; CHANNELS]),
-        running_mean: Some(vec![0.0; CHANNELS]),
-        running_var: Some(vec![1.0; CHANNELS]),
-        num_batches_tracked: Some(0),
-    };
+    let mut expected = StateDict::default();
+    (expected.weight, expected.bias) = (Some(vec![1.0; CHANNELS]), Some(vec![0.0; CHANNELS]));
+    expected.running_mean = Some(vec![0.0; CHANNELS]);
+    expected.running_var = Some(vec![1.0; CHANNELS]);
+    expected.num_batches_tracked = Some(0);
     for config in both() {
         assert_eq!(state(config).unwrap(), expected);
     }

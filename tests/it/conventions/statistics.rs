@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn without_running_statistics_evaluation_uses_each_rank_s_own_batch() {
     let bn = layer(TorchArguments { track_running_stats: false, ..torch() });
-    assert_eq!(names(&bn, Naming::Torch), ["bias", "weight"]);
+    assert_eq!(names(&bn, Naming::TORCH), ["bias", "weight"]);
     assert_eq!(bn.running_stats(), None);
     let mut shifted = batches();
     shifted[1].values.iter_mut().for_each(|x| *x += 5.0);

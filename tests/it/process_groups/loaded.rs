@@ -50,8 +50,9 @@ impl Rank {
 
 /// The state with weights of another size.
 fn scaled(state: &StateDict, factor: f32) -> StateDict {
-    let weight = state.weight.as_ref().unwrap().iter().map(|weight| weight * factor).collect();
-    StateDict { weight: Some(weight), ..state.clone() }
+    let mut scaled = state.clone();
+    scaled.weight.as_mut().unwrap().iter_mut().for_each(|weight| *weight *= factor);
+    scaled
 }
 
 /// Over every kind of device, with transports that gather and that merge.

@@ -55,9 +55,9 @@ impl Rank {
 
     /// The own state with weights of another size.
     fn average(&self) -> StateDict {
-        let state = self.state();
-        let weight = state.weight.iter().flatten().map(|weight| weight * 0.5).collect();
-        StateDict { weight: Some(weight), ..state }
+        let mut state = self.state();
+        state.weight.iter_mut().flatten().for_each(|weight| *weight *= 0.5);
+        state
     }
 
     /// Evaluates with another state and another momentum and puts the own ones back.

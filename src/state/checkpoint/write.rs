@@ -1,0 +1,116 @@
+//! A checkpoint as the bytes of a file, and a file that a crash does not leave half written.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::TensorInfo;
+
+use super::storage::{Entry, file_error};
+use super::{Checkpoint, StateError};
+
+/// What the length of the header is a multiple of, so that data begins at a whole word.
+const ALIGNMENT_BYTES: usize = 8;
+
+impl Checkpoint {
+    /// The tensors as they lie in a file: the largest types first, so that each value lies at a
+    /// multiple of its size; those of one type by name.
+    fn in_order(&self) -> Vec<(&String, &Entry)> {
+        let mut tensors: Vec<_> = self.tensors.iter().collect();
+        tensors.sort_by_key(|(_, entry)| Reverse(entry.dtype));
+        tensors
+    }
+
+    fn header(&self, tensors: &[(&String, &Entry)]) -> io::Result<Vec<u8>> {
+        let mut list = BTreeMap::new();
+        if !self.metadata.is_empty() {
+            list.insert("__metadata__", serde_json::to_value(&self.metadata)?);
+        }
+        let mut end = 0;
+        for (name, entry) in tensors {
+            let start = end;
+            end += entry.place.len_bytes() as usize;
+            let (dtype, shape) = (entry.dtype, entry.shape.clone());
+            let info = TensorInfo { dtype, shape, data_offsets: (start, end) };
+            list.insert(name, serde_json::to_value(info)?);
+        }
+        let mut header = serde_json::to_vec(&list)?;
+        header.resize(header.len().next_multiple_of(ALIGNMENT_BYTES), b' ');
+        Ok(header)
+    }
+
+    pub(super) fn write_to(&self, to: &mut impl Write) -> Result<(), StateError> {
+        self.write_at(to, Path::new("checkpoint"))
+    }
+
+    /// Writes everything; `path` is for messages.
+    fn write_at(&self, to: &mut impl Write, path: &Path) -> Result<(), StateError> {
+        let failed = |error: io::Error| file_error(path, &error);
+        let tensors = self.in_order();
+        let header = self.header(&tensors).map_err(failed)?;
+        to.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
+        to.write_all(&header).map_err(failed)?;
+        for (_, entry) in tensors {
+            to.write_all(&self.storage.read(entry)?).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn save_to(&self, path: &Path) -> Result<(), StateError> {
+        // Of a link the file that it leads to is replaced, not the link.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let failed = |error: io::Error| file_error(path, &error);
+        let beside = Beside::new(path).map_err(failed)?;
+        let mut to = BufWriter::new(&beside.file);
+        self.write_at(&mut to, path)?;
+        to.flush().map_err(failed)?;
+        drop(to);
+        beside.replace(path).map_err(failed)
+    }
+}
+
+/// A file beside the one that it is to replace; it goes with this value if it has not.
+struct Beside {
+    path: PathBuf,
+    file: File,
+    is_renamed: bool,
+}
+
+impl Beside {
+    fn new(of: &Path) -> io::Result<Self> {
+        // A random number, where a process may have no number of its own (in a browser).
+        let number = RandomState::new().build_hasher().finish();
+        let name = of.file_name().unwrap_or_default().to_string_lossy();
+        let path = of.with_file_name(format!(".{name}.{number:016x}.tmp"));
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let beside = Self { path, file, is_renamed: false };
+        if let Ok(replaced) = fs::metadata(of) {
+            beside.file.set_permissions(replaced.permissions())?;
+        }
+        Ok(beside)
+    }
+
+    /// Takes the place of a file, once everything is on the disk.
+    fn replace(mut self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, path)?;
+        self.is_renamed = true;
+        // The new entry of the folder is on the disk too, where a folder can be opened.
+        if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if !self.is_renamed {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
