@@ -1,7 +1,7 @@
 //! The settings of a layer as plain data that serde can write and read, and their checks.
 //!
-//! Begin with [`BatchNormConfig::torch`] or [`BatchNormConfig::mindspore`], which have the defaults
-//! of the two frameworks. Change single settings with the `with_…` methods. [`TorchArguments`] and
+//! Begin with [`BatchNormConfig::torch`], [`BatchNormConfig::mindspore`] or
+//! [`BatchNormConfig::mindspore_mint`], which have the defaults of the frameworks' layers. Change single settings with the `with_…` methods. [`TorchArguments`] and
 //! [`MindSporeArguments`] have the parameters of the frameworks' layers under their own names.
 
 mod call;
@@ -10,6 +10,7 @@ mod conventions;
 mod defaults;
 mod initializer;
 mod manifest;
+mod mint;
 
 pub(crate) use call::{Mode, Statistics};
 pub use conventions::{MindSporeArguments, TorchArguments};
