@@ -8,10 +8,16 @@
 #import running
 #import center
 
+#if RUNNING_VECTORS
+@group(0) @binding(1) var<storage, read> running_mean: array<u32>;             // (C), bits of f32
+@group(0) @binding(2) var<storage, read> running_variance: array<u32>;         // (C), bits of f32
+@group(0) @binding(3) var<storage, read_write> centering: array<CenterBits>;   // (C)
+#else
 @group(0) @binding(1) var<storage, read> running: array<Running>;              // (C)
 @group(0) @binding(2) var<storage, read_write> centering: array<CenterBits>;   // (C)
 @group(0) @binding(3) var<storage, read_write> mean: array<u32>;               // (C), bits of f32
 @group(0) @binding(4) var<storage, read_write> inv_std: array<u32>;            // (C), bits of f32
+#endif
 
 @compute @workgroup_size(256)
 fn main(
@@ -23,16 +29,24 @@ fn main(
     if (channel >= params.channels) {
         return;
     }
-    let entry = running[channel];
-    let running_mean = bitcast<f32>(entry.mean);
-    let var_plus_eps = bitcast<f32>(entry.variance) + params.eps;
-    let is_infinite = entry.variance == EXPONENT;
-    let var_not_finite = is_not_finite(bitcast<f32>(entry.variance)) || var_plus_eps < 0.0;
-    let not_finite = is_not_finite(running_mean) || (var_not_finite && !is_infinite);
+#if RUNNING_VECTORS
+    let mean_bits = running_mean[channel];
+    let variance_bits = running_variance[channel];
+#else
+    let mean_bits = running[channel].mean;
+    let variance_bits = running[channel].variance;
+#endif
+    let pivot = bitcast<f32>(mean_bits);
+    let var_plus_eps = bitcast<f32>(variance_bits) + params.eps;
+    let is_infinite = variance_bits == EXPONENT;
+    let var_not_finite = is_not_finite(bitcast<f32>(variance_bits)) || var_plus_eps < 0.0;
+    let not_finite = is_not_finite(pivot) || (var_not_finite && !is_infinite);
     // An infinite deviation leaves the bias.
     let root = select(inverse_root(var_plus_eps), 0.0, is_infinite);
-    let center = center_of(running_mean, 0.0, root, not_finite);
+    let center = center_of(pivot, 0.0, root, not_finite);
     centering[channel] = center;
+#if !RUNNING_VECTORS
     mean[channel] = mean_of(center);
     inv_std[channel] = center.inv_std;
+#endif
 }

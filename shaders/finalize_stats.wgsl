@@ -6,7 +6,8 @@
 // |D| is at most √ranks deviations, because the rank's n·(d − D)² with d near 0 is at most m2.
 //
 // Dispatch: one workgroup per 256 channels, an invocation per channel. `normalize` runs next;
-// `mean` and `inv_std` are for applications.
+// `mean` and `inv_std` are for applications. Where the running statistics are vectors of theirs,
+// these take the places of both: a kernel has eight buffers where the limits are portable.
 
 #import params
 #import channel
@@ -15,10 +16,18 @@
 #import center
 #import running_update
 
+#if RUNNING_VECTORS
+@group(0) @binding(3) var<storage, read> running_mean: array<u32>;             // (C), bits of f32
+@group(0) @binding(4) var<storage, read> running_variance: array<u32>;         // (C), bits of f32
+@group(0) @binding(5) var<storage, read_write> centering: array<CenterBits>;   // (C)
+@group(0) @binding(6) var<storage, read_write> next_mean: array<u32>;          // (C), bits of f32
+@group(0) @binding(7) var<storage, read_write> next_variance: array<u32>;      // (C), bits of f32
+#else
 @group(0) @binding(3) var<storage, read_write> running: array<Running>;        // (C)
 @group(0) @binding(4) var<storage, read_write> centering: array<CenterBits>;   // (C)
 @group(0) @binding(5) var<storage, read_write> mean: array<u32>;               // (C), bits of f32
 @group(0) @binding(6) var<storage, read_write> inv_std: array<u32>;            // (C), bits of f32
+#endif
 
 @compute @workgroup_size(256)
 fn main(
@@ -66,8 +75,10 @@ fn main(
     let root = inverse_root(m2 / max(params.count, 1.0) + params.eps);
     let center = center_of(pivot, offset, root, not_finite || overflowed);
     centering[channel] = center;
+#if !RUNNING_VECTORS
     mean[channel] = mean_of(center);
     inv_std[channel] = center.inv_std;
+#endif
     if (params.tracks != 0u) {
         update_running(channel, pivot + offset, m2 / params.divisor, not_finite, overflowed);
     }

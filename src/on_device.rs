@@ -1,6 +1,7 @@
 //! `BatchNorm`: a layer on one GPU. Statistics merge there, nothing is read back, and no pass
 //! waits.
 
+mod running;
 mod state;
 
 use std::fmt;
@@ -8,16 +9,15 @@ use std::fmt;
 use crate::base::Base;
 use crate::config::{AffineGradient, BatchNormConfig, Mode, Momentum, Statistics};
 use crate::device::{Device, Kind};
-use crate::engine::resident::{self, Encoding, ForwardPass, Normalizer, RankWeights, Running};
+use crate::engine::resident::{self, Encoding, ForwardPass, RankWeights, Running};
 use crate::engine::{ForwardRank, Steps};
-use crate::error::{ArgumentError, BatchError, Error};
+use crate::error::{ArgumentError, Error};
 use crate::gpu::Gpu;
-use crate::plan::{ParameterGradients, RunningUpdate};
+use crate::plan::ParameterGradients;
 use crate::request::{
     Backward, BackwardParts, Encode, Forward, ForwardParts, Gradients, Normalized,
 };
 use crate::saved::{OnDevice, Saved};
-use crate::shape::Shape;
 use crate::tensor::{DType, Layout, Output, Tensor};
 use crate::trace::{self, Span};
 use crate::workspace::Workspace;
@@ -169,9 +169,14 @@ impl BatchNorm {
         mut parts: ForwardParts<'_>,
     ) -> Result<Normalized<O>, Error> {
         let config = self.config();
-        let statistics = config.statistics(mode);
+        let statistics = match config.statistics(mode) {
+            // Of a layer without running statistics, which the caller gives.
+            Statistics::Local if parts.running.now.is_some() => Statistics::Running,
+            statistics => statistics,
+        };
         let mut checked = self.base.check_forward(&parts, statistics)?;
-        let normalizer = self.normalizer(statistics, parts.untracked, &checked.shapes)?;
+        let given = running::check(&self.base, &mut parts, statistics)?;
+        let normalizer = self.normalizer(statistics, &parts, &given, &checked.shapes)?;
         let encoding = self.encoding(parts.encode.take())?;
         let memory = encoding.as_ref().map(|encoding| encoding.memory);
         let steps = Steps { sums: statistics != Statistics::Running, apply: true };
@@ -181,12 +186,13 @@ impl BatchNorm {
             channels,
             eps: config.eps,
             normalizer,
-            running: &self.running,
+            running: given.place(&self.running),
             rank_weights: &self.rank_weights,
         };
         let centers = resident::forward(&self.gpu, &mut ranks, pass, encoding)?;
         checked.call.masks = ForwardRank::masks(ranks);
-        let mean_and_inv_std = centers.mean_and_inv_std(self.device(), &self.gpu, channels);
+        let mean_and_inv_std =
+            given.is_empty().then(|| centers.mean_and_inv_std(self.device(), &self.gpu, channels));
         let saved = Saved::of_device(checked.call, OnDevice { centers, mean_and_inv_std });
         Ok(Normalized { output: O::of_list(checked.outputs)?, saved })
     }
@@ -230,32 +236,6 @@ impl BatchNorm {
         let Some((encoder, workspace)) = encode else { return Ok(None) };
         let workspace: &'e Workspace = workspace;
         Ok(Some(Encoding { encoder, memory: workspace.memory(self.device())? }))
-    }
-
-    /// What a call does with its statistics.
-    fn normalizer(
-        &self,
-        statistics: Statistics,
-        untracked: bool,
-        shapes: &[Shape],
-    ) -> Result<Normalizer, BatchError> {
-        let config = self.config();
-        let values = shapes
-            .iter()
-            .fold(0, |values: u64, shape| values.saturating_add(shape.values_per_channel()));
-        if statistics == Statistics::Group && values == 1 {
-            return Err(BatchError::OneValue);
-        }
-        let tracks = statistics == Statistics::Group && !untracked && config.track_running_stats;
-        let running_update = tracks.then_some(RunningUpdate {
-            momentum: config.momentum,
-            variance: config.running_variance,
-        });
-        Ok(match statistics {
-            Statistics::Group => Normalizer::Batch { per_rank: false, running_update },
-            Statistics::Local => Normalizer::Batch { per_rank: true, running_update },
-            Statistics::Running => Normalizer::Running,
-        })
     }
 
     /// The GPU.

@@ -28,7 +28,7 @@ use crate::epilogue::Epilogue;
 use crate::error::LimitError;
 use crate::fast_paths::FastPaths;
 use crate::shaders::{Active, Storage, TileParams, Variant};
-pub use crate::shaders::{MaskOrder, Role};
+pub use crate::shaders::{FinalizeParams, MaskOrder, Role, RunningForm};
 use crate::shape::Shape;
 
 /// Bytes of one (pivot, sum, squares, flag) quadruple of a tile or a rank, per channel.

@@ -6,7 +6,7 @@ mod forward;
 pub use backward::Backward;
 pub(crate) use backward::{BackwardParts, Targets};
 pub use forward::Forward;
-pub(crate) use forward::ForwardParts;
+pub(crate) use forward::{ForwardParts, RunningTensors};
 
 use crate::saved::Saved;
 use crate::stats::BackwardReport;

@@ -36,7 +36,8 @@ enum Normalized {
 #[derive(Debug)]
 pub(crate) struct OnDevice {
     pub centers: Centers,
-    pub mean_and_inv_std: PerRank<[Tensor; 2]>,
+    /// `None` where the call took the caller's running statistics.
+    pub mean_and_inv_std: Option<PerRank<[Tensor; 2]>>,
 }
 
 /// Statistics that came to the host.
@@ -201,12 +202,13 @@ impl Saved {
     /// normalized a rank. They lie on the device.
     ///
     /// `None` for a [`SyncBatchNorm`](crate::SyncBatchNorm), whose [`statistics`](Self::statistics)
-    /// are on the host. The values are there once the pass has run. They stay as long as a clone of
+    /// are on the host, and for a call that took the caller's
+    /// [running statistics](crate::Forward::running_stats). The values are there once the pass has run. They stay as long as a clone of
     /// this or a handle of one of them exists.
     pub fn mean_and_inv_std(&self, rank: usize) -> Option<[&Tensor; 2]> {
         match &self.of {
             Normalized::OnDevice(of) if rank < self.call.x.len() => {
-                Some(of.mean_and_inv_std.of(rank).each_ref())
+                Some(of.mean_and_inv_std.as_ref()?.of(rank).each_ref())
             }
             _ => None,
         }

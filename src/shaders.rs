@@ -14,7 +14,9 @@ mod storage;
 mod variant;
 
 pub use bindings::{Access, Binding, Role};
-pub use kernel::{Active, Elements, GradInput, Kernel, MaskOrder, Normalize, Upstream};
+pub use kernel::{
+    Active, Elements, GradInput, Kernel, MaskOrder, Normalize, RunningForm, Upstream,
+};
 pub use params::{
     AccumulateParams, CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams,
 };

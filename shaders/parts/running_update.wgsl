@@ -25,6 +25,16 @@ fn blended(old: u32, batch: f32, old_weight: f32, batch_weight: f32, not_finite:
 
 // Where the sums left the range of f32, though every value is in it, the batch is counted and the
 // rest stays as it was.
+#if RUNNING_VECTORS
+fn update_running(channel: u32, mean: f32, variance: f32, not_finite: bool, overflowed: bool) {
+    let old_weight = params.old_weight;
+    let batch_weight = select(params.batch_weight, 0.0, overflowed);
+    next_mean[channel] =
+        blended(running_mean[channel], mean, old_weight, batch_weight, not_finite);
+    next_variance[channel] =
+        blended(running_variance[channel], variance, old_weight, batch_weight, not_finite);
+}
+#else
 fn update_running(channel: u32, mean: f32, variance: f32, not_finite: bool, overflowed: bool) {
     var entry = running[channel];
     entry.batches_low += 1u;
@@ -43,3 +53,4 @@ fn update_running(channel: u32, mean: f32, variance: f32, not_finite: bool, over
     }
     running[channel] = entry;
 }
+#endif

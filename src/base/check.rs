@@ -140,12 +140,20 @@ impl Base {
         Ok(())
     }
 
-    /// Checks that tensors are of dimensions (C), stored as f32, each on its rank's device.
-    pub(super) fn check_vectors(
+    /// Checks that a target of the only rank shares memory with no other tensor of its call.
+    pub fn check_target(
         &self,
-        argument: &'static str,
-        tensors: &[&Tensor],
+        name: &'static str,
+        target: &Tensor,
+        others: &Named<'_>,
     ) -> Result<(), Error> {
+        let others: Vec<_> =
+            others.iter().map(|(name, tensors)| Argument::new(name, tensors)).collect();
+        self.check_targets(Argument::new(name, &[target]), &others, 1)
+    }
+
+    /// Checks that tensors are of dimensions (C), stored as f32, each on its rank's device.
+    pub fn check_vectors(&self, argument: &'static str, tensors: &[&Tensor]) -> Result<(), Error> {
         self.check_devices(argument, tensors)?;
         for (rank, tensor) in tensors.iter().enumerate() {
             check_dims(argument, rank, tensor.dims(), &[self.config.num_features])?;

@@ -12,7 +12,7 @@ mod running;
 pub(crate) use backward::backward;
 pub(crate) use forward::{ForwardPass, Normalizer, forward};
 pub(crate) use rank_weights::RankWeights;
-pub(crate) use running::Running;
+pub(crate) use running::{Running, RunningPlace};
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 use web_time::Instant;
 
 use super::member::{Begin, Calls, begin, end};
-use super::part::{self, check_encode};
+use super::part::{self, check_forward_parts};
 use super::{Failure, SyncBatchNorm, exact, span};
 use crate::base::{Access, CheckedForward, check_disjoint};
 use crate::collective::Phase;
@@ -135,7 +135,7 @@ pub(super) fn finish(checked: CheckedForward, masks: Vec<engine::Mask>, of: OnHo
 impl<'r> ForwardCall<'r> {
     /// Checks the request, before anything is submitted.
     pub(super) fn check(&self, statistics: Statistics) -> Result<CheckedForward, Error> {
-        check_encode(&self.parts.encode)?;
+        check_forward_parts(&self.parts)?;
         self.layer.base.check_forward(&self.parts, statistics)
     }
 

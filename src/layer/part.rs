@@ -9,7 +9,7 @@ use super::{Failure, SyncBatchNorm};
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
 use crate::gpu::Pending;
-use crate::request::Encode;
+use crate::request::{Encode, ForwardParts};
 use crate::stats::{Global, Mergeable, PerRank};
 
 /// A layer during its call: R is a rank, S what is merged over ranks, H how the call differs from
@@ -144,6 +144,15 @@ pub(super) async fn apply<R, S, H, C>(
     }
     try_join_all(pending).await?;
     Ok(())
+}
+
+/// Refuses what only a layer on one GPU does.
+pub(super) fn check_forward_parts(parts: &ForwardParts<'_>) -> Result<(), ArgumentError> {
+    let reason = "a SyncBatchNorm keeps its running statistics on the host; a BatchNorm takes them";
+    if parts.running.now.is_some() || parts.running.next.is_some() {
+        return Err(ArgumentError::NotWanted { argument: "running_stats", reason });
+    }
+    check_encode(&parts.encode)
 }
 
 /// Refuses an encoder.

@@ -7,7 +7,7 @@ use web_time::Instant;
 
 use super::backward::{self, BackwardCall};
 use super::forward::{self, ForwardCall, Part, normalized};
-use super::part::check_encode;
+use super::part::check_forward_parts;
 use super::synchronize::synchronize;
 use super::{Failure, SyncBatchNorm};
 use crate::collective::{ANY_SUBJECT, Synchronization};
@@ -42,7 +42,7 @@ impl SyncBatchNorm {
         request: impl Into<Forward<'a, O>>,
     ) -> Result<LocalStatistics, Error> {
         let Forward { parts, .. } = request.into();
-        check_encode(&parts.encode)?;
+        check_forward_parts(&parts)?;
         self.check_one_round()?;
         let ranks = self.base.statistics_ranks(&parts)?;
         let mut part = Part::new(self, ranks, Statistics::Group.into());

@@ -8,11 +8,15 @@ use bytemuck::{Pod, Zeroable};
 use super::{CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, Parts};
 use crate::config::{Momentum, RunningVariance};
 use crate::error::LimitError;
-use crate::shaders::{FinalizeGradParams, FinalizeParams, Kernel, Variant, WORKGROUP_SIZE};
+use crate::shaders::{
+    FinalizeGradParams, FinalizeParams, Kernel, RunningForm, Variant, WORKGROUP_SIZE,
+};
 
 /// The kernels between the halves, as every plan asks for them.
 pub fn finalizing_variants() -> [Variant; 3] {
-    [Kernel::FinalizeStats, Kernel::CenterRunning, Kernel::FinalizeGrad].map(Variant::new)
+    let form = RunningForm::Entries;
+    [Kernel::FinalizeStats(form), Kernel::CenterRunning(form), Kernel::FinalizeGrad]
+        .map(Variant::new)
 }
 
 /// The weight of a rank in a merge, as the kernels read it.
@@ -153,12 +157,26 @@ impl Merge {
                 params.divisor = (count - 1).max(1) as f32;
             }
         }
-        self.dispatch(Kernel::FinalizeStats, params)
+        self.dispatch(Kernel::FinalizeStats(RunningForm::Entries), params)
+    }
+
+    /// As [`statistics`](Self::statistics) of all ranks, with running statistics that are vectors:
+    /// the updated ones are written in any case, without a value as they were.
+    pub fn statistics_to_vectors(
+        &self,
+        eps: f64,
+        update: RunningUpdate,
+    ) -> Dispatch<FinalizeParams> {
+        let mut params = self.statistics(0, eps, Some(update)).params;
+        if params.tracks == 0 {
+            (params.tracks, params.old_weight, params.batch_weight) = (1, 1.0, 0.0);
+        }
+        self.dispatch(Kernel::FinalizeStats(RunningForm::Vectors), params)
     }
 
     /// The dispatch that makes the one result where running statistics normalize.
-    pub fn running(&self, eps: f64) -> Dispatch<FinalizeParams> {
-        self.dispatch(Kernel::CenterRunning, self.params(eps))
+    pub fn running(&self, eps: f64, form: RunningForm) -> Dispatch<FinalizeParams> {
+        self.dispatch(Kernel::CenterRunning(form), self.params(eps))
     }
 
     fn params(&self, eps: f64) -> FinalizeParams {

@@ -42,6 +42,14 @@ pub(crate) struct ForwardParts<'a> {
     pub output: Option<ListMut<'a>>,
     pub encode: Encode<'a>,
     pub untracked: bool,
+    pub running: RunningTensors<'a>,
+}
+
+/// Running statistics of the caller's, mean and variance; `next` gets them after the batch.
+#[derive(Debug, Default)]
+pub(crate) struct RunningTensors<'a> {
+    pub now: Option<[&'a Tensor; 2]>,
+    pub next: Option<[&'a mut Tensor; 2]>,
 }
 
 impl<'a> Forward<'a> {
@@ -60,8 +68,14 @@ impl<'a> Forward<'a> {
 
 impl<'a, O: Output> Forward<'a, O> {
     fn new(x: Source<'a>) -> Self {
-        let parts =
-            ForwardParts { x, residual: None, output: None, encode: None, untracked: false };
+        let parts = ForwardParts {
+            x,
+            residual: None,
+            output: None,
+            encode: None,
+            untracked: false,
+            running: RunningTensors::default(),
+        };
         Self { parts, kind: PhantomData }
     }
 
@@ -76,6 +90,25 @@ impl<'a, O: Output> Forward<'a, O> {
     /// it when it runs the forward pass again. All ranks must say so.
     pub fn untracked(mut self) -> Self {
         self.parts.untracked = true;
+        self
+    }
+
+    /// Takes running mean and variance, (C) f32 each, of the caller instead of the layer's, which
+    /// stay as they are and may be absent. Evaluation normalizes with them.
+    ///
+    /// Only [`BatchNorm`](crate::BatchNorm) takes them. Where a call takes them,
+    /// [`Saved::mean_and_inv_std`](crate::Saved::mean_and_inv_std) is `None`.
+    pub fn running_stats(mut self, mean: &'a Tensor, var: &'a Tensor) -> Self {
+        self.parts.running.now = Some([mean, var]);
+        self
+    }
+
+    /// Where training writes the running mean and variance after the batch: beside those of
+    /// [`running_stats`](Self::running_stats), which a framework of immutable tensors keeps. The
+    /// momentum must not be cumulative, since there is no counter. If no rank has a value, they are
+    /// written as they were.
+    pub fn write_running_stats_to(mut self, mean: &'a mut Tensor, var: &'a mut Tensor) -> Self {
+        self.parts.running.next = Some([mean, var]);
         self
     }
 

@@ -1,6 +1,6 @@
 //! The storage buffers of every kernel.
 
-use super::kernel::{Active, GradInput, Kernel, Normalize};
+use super::kernel::{Active, GradInput, Kernel, Normalize, RunningForm};
 
 /// How a kernel uses a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,14 @@ pub enum Role {
     RankWeights,
     /// Running statistics where they lie on the device, (C).
     Running,
+    /// Running mean of the application, (C).
+    RunningMean,
+    /// Running variance of the application, (C).
+    RunningVariance,
+    /// [`Role::RunningMean`] after the batch.
+    NextMean,
+    /// [`Role::RunningVariance`] after the batch.
+    NextVariance,
     /// What makes gradients on the device, (C): [`Role::Centering`] of the kernels that write them.
     GradCentering,
     /// Gradient of the weight, (C).
@@ -109,6 +117,20 @@ const CENTER_RUNNING: [Binding; 4] = [
     writes(Role::Centering, "centering", 16),
     writes(Role::Mean, "mean", 4),
     writes(Role::InvStd, "inv_std", 4),
+];
+const FINALIZE_STATS_OF_VECTORS: [Binding; 7] = [
+    reads(Role::Locals, "locals", 16),
+    reads(Role::RankWeights, "rank_weights", 8),
+    reads(Role::RunningMean, "running_mean", 4),
+    reads(Role::RunningVariance, "running_variance", 4),
+    writes(Role::Centering, "centering", 16),
+    writes(Role::NextMean, "next_mean", 4),
+    writes(Role::NextVariance, "next_variance", 4),
+];
+const CENTER_RUNNING_OF_VECTORS: [Binding; 3] = [
+    reads(Role::RunningMean, "running_mean", 4),
+    reads(Role::RunningVariance, "running_variance", 4),
+    writes(Role::Centering, "centering", 16),
 ];
 const FINALIZE_GRAD: [Binding; 6] = [
     reads(Role::Locals, "locals", 16),
@@ -181,8 +203,10 @@ impl Kernel {
                 GRAD_INPUT[from_mask].split_at(7).0
             }
             Self::GradInput(_) => &GRAD_INPUT[from_mask],
-            Self::FinalizeStats => &FINALIZE_STATS,
-            Self::CenterRunning => &CENTER_RUNNING,
+            Self::FinalizeStats(RunningForm::Entries) => &FINALIZE_STATS,
+            Self::FinalizeStats(RunningForm::Vectors) => &FINALIZE_STATS_OF_VECTORS,
+            Self::CenterRunning(RunningForm::Entries) => &CENTER_RUNNING,
+            Self::CenterRunning(RunningForm::Vectors) => &CENTER_RUNNING_OF_VECTORS,
             Self::FinalizeGrad => &FINALIZE_GRAD,
             Self::Accumulate => &ACCUMULATE,
         }

@@ -95,6 +95,16 @@ pub struct GradInput {
     pub in_place: bool,
 }
 
+/// How running statistics lie on a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RunningForm {
+    /// The layer's: mean, variance and counter of a channel together, updated in place.
+    #[default]
+    Entries,
+    /// The application's: a vector of means and one of variances; updated ones go to others.
+    Vectors,
+}
+
 /// A compute kernel, for the tensors and the layer at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
@@ -123,9 +133,9 @@ pub enum Kernel {
     /// The gradient of the input, stored as x, and where it is wanted that of the residual.
     GradInput(GradInput),
     /// The statistics of ranks on one device merged, and the running statistics.
-    FinalizeStats,
+    FinalizeStats(RunningForm),
     /// What normalizes with the running statistics.
-    CenterRunning,
+    CenterRunning(RunningForm),
     /// The gradient sums of ranks on one device merged, and the gradients of the parameters.
     FinalizeGrad,
     /// A vector added to another.
@@ -151,8 +161,8 @@ impl Kernel {
                 ("grad_input_words", files::GRAD_INPUT_WORDS)
             }
             Self::GradInput(_) => ("grad_input", files::GRAD_INPUT),
-            Self::FinalizeStats => ("finalize_stats", files::FINALIZE_STATS),
-            Self::CenterRunning => ("center_running", files::CENTER_RUNNING),
+            Self::FinalizeStats(_) => ("finalize_stats", files::FINALIZE_STATS),
+            Self::CenterRunning(_) => ("center_running", files::CENTER_RUNNING),
             Self::FinalizeGrad => ("finalize_grad", files::FINALIZE_GRAD),
             Self::Accumulate => ("accumulate", files::ACCUMULATE),
         }
@@ -162,7 +172,7 @@ impl Kernel {
     pub fn params_layout(self) -> ParamsLayout {
         match self {
             Self::CombineStats | Self::CombineGradSums => CombineParams::LAYOUT,
-            Self::FinalizeStats | Self::CenterRunning => FinalizeParams::LAYOUT,
+            Self::FinalizeStats(_) | Self::CenterRunning(_) => FinalizeParams::LAYOUT,
             Self::FinalizeGrad => FinalizeGradParams::LAYOUT,
             Self::Accumulate => AccumulateParams::LAYOUT,
             _ => TileParams::LAYOUT,
@@ -175,6 +185,14 @@ impl Kernel {
             Self::PartialStats { elements, .. } => elements,
             Self::Normalize(normalize) => normalize.elements,
             _ => self.upstream().map_or(Elements::Single, |upstream| upstream.elements),
+        }
+    }
+
+    /// How the running statistics lie that a kernel reads.
+    pub(super) fn running(self) -> Option<RunningForm> {
+        match self {
+            Self::FinalizeStats(form) | Self::CenterRunning(form) => Some(form),
+            _ => None,
         }
     }
 

@@ -5,7 +5,7 @@ mod all;
 use std::collections::BTreeSet;
 
 use super::bindings::{Access, Binding};
-use super::kernel::{Active, Elements, Kernel, MaskOrder};
+use super::kernel::{Active, Elements, Kernel, MaskOrder, RunningForm};
 use super::preprocess::Definitions;
 use super::storage::Storage;
 
@@ -113,6 +113,7 @@ impl Variant {
         set("ONE_CHANNEL_QUADS", kernel.elements() == Elements::Quads);
         set("FOUR_CHANNELS", kernel.elements() == Elements::FourChannels);
         set("SUBGROUPS", kernel.subgroups());
+        set("RUNNING_VECTORS", kernel.running() == Some(RunningForm::Vectors));
         if let Some(output) = kernel.output() {
             set(&format!("OUTPUT_{}", Storage::packed(output).flag()), true);
         }

@@ -3,7 +3,7 @@
 //!
 //! `layer` runs a problem of the epilogue tests on such a layer, `accuracy` holds what others lose,
 //! `statistics` mean and inverse deviation on the device, `running` the running statistics over
-//! several steps and modes, `ranks` calls with other numbers of ranks, `not_finite` how far NaN
+//! several steps and modes, `given_running` those that the caller gives, `ranks` calls with other numbers of ranks, `not_finite` how far NaN
 //! reaches, `application` passes within the application's submissions, `encoded` what such passes
 //! may be asked, `workspace` their memory, `refused` what is refused before anything is submitted,
 //! `state` reading and setting, `in_place` passes over what they read.
@@ -11,6 +11,7 @@
 mod accuracy;
 mod application;
 mod encoded;
+mod given_running;
 mod in_place;
 mod layer;
 mod not_finite;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::super::ForwardRank;
 use super::super::gpu::{Slices, note_write};
-use super::{Center, Centers, Encoding, RankWeights, Running, Sums, send};
+use super::{Center, Centers, Encoding, RankWeights, RunningPlace, Sums, send};
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::plan::{Merge, Role, RunningUpdate};
+use crate::plan::{Dispatch, FinalizeParams, Merge, Role, RunningForm, RunningUpdate};
 use crate::stats::PerRank;
 
 /// What a call normalizes with.
@@ -26,7 +26,7 @@ pub(crate) struct ForwardPass<'a> {
     pub channels: usize,
     pub eps: f64,
     pub normalizer: Normalizer,
-    pub running: &'a Running,
+    pub running: RunningPlace<'a>,
     pub rank_weights: &'a RankWeights,
 }
 
@@ -62,17 +62,12 @@ pub(crate) fn forward(
             sums.iter().for_each(|sums| sums.record(recorder, Slices::statistics(gpu, rank)));
         }
         for (result, center) in centers.centers.iter().enumerate() {
-            let dispatch = match normalizer {
-                Normalizer::Batch { running_update, .. } => {
-                    merge.statistics(result, eps, running_update)
+            recorder.dispatch(&finalizing(merge, result, eps, normalizer, running), |role| {
+                match role {
+                    Role::Locals => locals,
+                    Role::RankWeights => &centers.rank_weights,
+                    _ => running.slice(role).unwrap_or_else(|| center.slice(role)),
                 }
-                Normalizer::Running => merge.running(eps),
-            };
-            recorder.dispatch(&dispatch, |role| match role {
-                Role::Locals => locals,
-                Role::RankWeights => &centers.rank_weights,
-                Role::Running => running.slice(),
-                _ => center.slice(role),
             });
         }
         for (index, rank) in ranks.iter().enumerate() {
@@ -82,4 +77,27 @@ pub(crate) fn forward(
         }
     })?;
     Ok(centers)
+}
+
+/// What makes one of the results.
+fn finalizing(
+    merge: &Merge,
+    result: usize,
+    eps: f64,
+    normalizer: Normalizer,
+    running: RunningPlace<'_>,
+) -> Dispatch<FinalizeParams> {
+    match (normalizer, running) {
+        (Normalizer::Running, RunningPlace::Layer(_)) => merge.running(eps, RunningForm::Entries),
+        (Normalizer::Running, _) => merge.running(eps, RunningForm::Vectors),
+        (
+            Normalizer::Batch { running_update: Some(update), per_rank: false },
+            RunningPlace::Vectors { next: Some(_), .. },
+        ) => merge.statistics_to_vectors(eps, update),
+        (Normalizer::Batch { running_update, .. }, RunningPlace::Layer(_)) => {
+            merge.statistics(result, eps, running_update)
+        }
+        // Vectors that are not updated have no part.
+        (Normalizer::Batch { .. }, _) => merge.statistics(result, eps, None),
+    }
 }

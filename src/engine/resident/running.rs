@@ -6,12 +6,38 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu};
+use crate::plan::Role;
 use crate::stats::RunningStats;
 
 /// Running statistics on a device, (C); one channel that nobody reads where the layer has none.
 #[derive(Debug)]
 pub(crate) struct Running {
     slice: BufferSlice,
+}
+
+/// Where the running statistics of a call lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RunningPlace<'a> {
+    /// With the layer.
+    Layer(&'a Running),
+    /// In the application's vectors, mean and variance; `next` gets them after the batch.
+    Vectors { layer: &'a Running, now: [&'a BufferSlice; 2], next: Option<[&'a BufferSlice; 2]> },
+}
+
+impl<'a> RunningPlace<'a> {
+    /// What a kernel reads or writes; `None` where it is no running statistic.
+    pub fn slice(self, role: Role) -> Option<&'a BufferSlice> {
+        match (self, role) {
+            (Self::Layer(running) | Self::Vectors { layer: running, .. }, Role::Running) => {
+                Some(&running.slice)
+            }
+            (Self::Vectors { now: [mean, _], .. }, Role::RunningMean) => Some(mean),
+            (Self::Vectors { now: [_, variance], .. }, Role::RunningVariance) => Some(variance),
+            (Self::Vectors { next: Some([mean, _]), .. }, Role::NextMean) => Some(mean),
+            (Self::Vectors { next: Some([_, variance]), .. }, Role::NextVariance) => Some(variance),
+            _ => None,
+        }
+    }
 }
 
 /// One channel as the kernels read and write it.
@@ -34,10 +60,6 @@ impl Running {
     pub fn new(gpu: &Gpu, stats: Option<&RunningStats>) -> Result<Self, Error> {
         let entries = stats.map_or_else(|| vec![Entry::default()], entries);
         Ok(Self { slice: gpu.upload(&entries)? })
-    }
-
-    pub fn slice(&self) -> &BufferSlice {
-        &self.slice
     }
 
     /// Replaces them, in order with what is submitted.

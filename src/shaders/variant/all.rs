@@ -2,7 +2,9 @@
 
 use super::Variant;
 use crate::dtype::DType;
-use crate::shaders::kernel::{Active, Elements, GradInput, Kernel, MaskOrder, Normalize, Upstream};
+use crate::shaders::kernel::{
+    Active, Elements, GradInput, Kernel, MaskOrder, Normalize, RunningForm, Upstream,
+};
 use crate::shaders::storage::Storage;
 
 impl Variant {
@@ -11,8 +13,10 @@ impl Variant {
         let kernels = [statistics(), normalizations(), gradient_sums(), gradients()];
         let combining = [Kernel::CombineStats, Kernel::CombineGradSums];
         let of_channels = [
-            Kernel::FinalizeStats,
-            Kernel::CenterRunning,
+            Kernel::FinalizeStats(RunningForm::Entries),
+            Kernel::FinalizeStats(RunningForm::Vectors),
+            Kernel::CenterRunning(RunningForm::Entries),
+            Kernel::CenterRunning(RunningForm::Vectors),
             Kernel::FinalizeGrad,
             Kernel::Accumulate,
         ];

@@ -5,6 +5,7 @@ use approx::abs_diff_eq;
 use std::collections::HashMap;
 
 use syncbn::low_level::plan::{DeviceCaps, Merge, Role};
+use syncbn::low_level::shaders::RunningForm;
 
 use super::machine::run;
 use super::sources;
@@ -138,7 +139,7 @@ fn running_statistics_are_written_beside_what_normalizes() {
         _ => moments(0, channel).map(|moment| moment as f32),
     };
     for eps in [0.0, 1e-3] {
-        let running = merge().running(eps);
+        let running = merge().running(eps, RunningForm::Entries);
         let expected = |channel| {
             let [mean, variance] = statistics(channel).map(f64::from);
             [mean, inverse_root(variance + f64::from(eps as f32))]
