@@ -1,97 +1,124 @@
-//! The layer below a module: one `syncbn::SyncBatchNorm` per rank, made when the module first
-//! trains there.
+//! The layers below a module: one of `syncbn` per rank and way of calling, made when the module is
+//! first used so.
 //!
-//! Forward and backward take Burn's primitive tensors on the calling thread and wait on it for the
-//! other ranks; nothing of Burn's is held while they wait.
+//! Alone a rank normalizes on its device, where nothing is read back and nothing waits. With other
+//! ranks statistics merge on the host, on the thread that calls, and nothing of Burn's is held
+//! while it waits.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Device;
 use burn_cubecl::CubeDevice;
 use burn_cubecl::tensor::CubeTensor;
-use pollster::block_on;
-use syncbn::config::{Momentum, RunningVariance};
-use syncbn::stats::GlobalStatistics;
-use syncbn::{Backward, BatchNormConfig, Forward, SyncBatchNorm};
+use syncbn::config::{Epilogue, Momentum, RunningVariance};
+use syncbn::{BatchNorm, BatchNormConfig, SyncBatchNorm};
 
 use crate::error::Error;
-use crate::memory::{Lent, Pin, fresh_like, in_place, lend};
+use crate::memory::{Pin, lend};
 use crate::rank::{Shared, of_cube_device, of_device};
 
-/// The layers of a module and its clones, one per rank.
+/// The layers of a module and its clones.
 #[derive(Debug)]
 pub(crate) struct Layers {
-    config: BatchNormConfig,
+    channels: usize,
+    /// The same on every rank: given, or the number of the module on its device.
+    name: String,
     /// The rank that the module was made on, which lives as long as the module.
     rank: Option<Arc<Shared>>,
     made: Mutex<Vec<Arc<Layer>>>,
 }
 
+/// How a call uses its layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Way {
+    pub epilogue: Epilogue,
+    pub epsilon: f64,
+    pub momentum: f64,
+    /// Whether the statistics are those of the group.
+    pub of_group: bool,
+}
+
 /// The layer of one rank.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    rank: Arc<Shared>,
+    pub rank: Arc<Shared>,
+    epilogue: Epilogue,
     /// A pass takes `&self`, but before each the parameters of its call are set, which must stay
     /// until it is over.
-    norm: Mutex<SyncBatchNorm>,
+    norm: Mutex<Norm>,
+    over_ranks: bool,
 }
 
-/// What backward needs of a forward call. The activation and the parameters stay where they are
-/// until it is dropped.
+/// What normalizes.
 #[derive(Debug)]
-pub(crate) struct Saved {
-    /// Not held: Burn keeps a graph that nobody differentiates until a later backward pass, and the
-    /// rank would seem to be there all the while.
-    layer: Weak<Layer>,
-    x: CubeTensor,
-    input: Lent,
-    parameters: [CubeTensor; 2],
-    _pinned: [Pin; 2],
-    forward: syncbn::Saved,
-}
-
-/// What backward makes.
-pub(crate) struct Gradients {
-    pub x: Option<CubeTensor>,
-    pub weight: CubeTensor,
-    pub bias: CubeTensor,
+pub(crate) enum Norm {
+    /// On the device, alone.
+    OnDevice(Box<BatchNorm>),
+    /// With other ranks.
+    OverRanks(Box<SyncBatchNorm>),
 }
 
 impl Layers {
-    pub fn new(
-        num_features: usize,
-        epsilon: f64,
-        momentum: f64,
-        rank: Option<Arc<Shared>>,
-    ) -> Result<Self, Error> {
-        // The running statistics are Burn's; this layer has none to go apart from them.
-        let config = BatchNormConfig::torch(num_features)
-            .with_eps(epsilon)
-            .with_momentum(Momentum::NewWeight(momentum))
-            .with_running_variance(RunningVariance::Biased)
-            .with_track_running_stats(false);
-        config.validate().map_err(syncbn::Error::from)?;
-        Ok(Self { config, rank, made: Mutex::default() })
+    pub fn new(channels: usize, name: Option<&str>, device: &Device) -> Result<Self, Error> {
+        BatchNormConfig::torch(channels).validate().map_err(syncbn::Error::from)?;
+        let rank = of_device(device);
+        // Modules that belong to no rank yet are forked: one number is for all their copies.
+        static WITHOUT_RANK: AtomicUsize = AtomicUsize::new(0);
+        let next = rank.as_ref().map_or(&WITHOUT_RANK, |rank| &rank.modules);
+        let name = match name {
+            Some(name) => name.to_owned(),
+            None => format!("module {}", next.fetch_add(1, Ordering::Relaxed)),
+        };
+        Ok(Self { channels, name, rank, made: Mutex::default() })
     }
 
-    /// The layer of the rank of a device.
+    /// The name that errors mention.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The rank of a device, if there is one.
+    pub fn rank_on(&self, device: &CubeDevice) -> Option<Arc<Shared>> {
+        let own = self.rank.clone().filter(|rank| rank.is_on(device));
+        own.or_else(|| of_cube_device(device))
+    }
+
+    /// The layer of a rank for a way of calling.
     ///
-    /// It is made when it is first asked for: ranks number their layers in the order in which they
-    /// make them, and the order in which a network uses its layers is the same on every rank,
-    /// however its modules came there.
-    pub fn on(&self, device: &CubeDevice) -> Result<Arc<Layer>, Error> {
+    /// It is made when it is first asked for. Ranks number their layers in that order and compare
+    /// the names, so that a network that uses its modules in another order is found out.
+    pub fn on(&self, rank: &Arc<Shared>, way: Way) -> Result<Arc<Layer>, Error> {
+        let over_ranks = way.of_group && rank.group.world_size() > 1;
         let mut made = lock(&self.made);
-        if let Some(layer) = made.iter().find(|layer| layer.rank.is_on(device)) {
+        let fits = |layer: &&Arc<Layer>| {
+            Arc::ptr_eq(&layer.rank, rank)
+                && (layer.epilogue, layer.over_ranks) == (way.epilogue, over_ranks)
+        };
+        if let Some(layer) = made.iter().find(fits) {
             return Ok(layer.clone());
         }
-        let own = self.rank.clone().filter(|rank| rank.is_on(device));
-        let rank = own.or_else(|| of_cube_device(device));
-        let rank = rank.ok_or_else(|| Error::NoRank { device: format!("{device:?}") })?;
-        let norm =
-            SyncBatchNorm::new(self.config.clone(), [rank.gpu.clone()])?.in_group(&rank.group)?;
-        let layer = Arc::new(Layer { rank, norm: Mutex::new(norm) });
+        let config = self.config(way);
+        let norm = if over_ranks {
+            let norm = SyncBatchNorm::new(config, [rank.gpu.clone()])?.named(&self.name);
+            Norm::OverRanks(norm.in_group(&rank.group)?.into())
+        } else {
+            Norm::OnDevice(BatchNorm::new(config, &rank.gpu)?.into())
+        };
+        let (rank, epilogue) = (rank.clone(), way.epilogue);
+        let layer = Arc::new(Layer { rank, epilogue, norm: Mutex::new(norm), over_ranks });
         made.push(layer.clone());
         Ok(layer)
+    }
+
+    fn config(&self, way: Way) -> BatchNormConfig {
+        // The running statistics are Burn's; the layer has none to go apart from them.
+        BatchNormConfig::torch(self.channels)
+            .with_running_variance(RunningVariance::Biased)
+            .with_track_running_stats(false)
+            .with_epilogue(way.epilogue)
+            .with_eps(way.epsilon)
+            .with_momentum(Momentum::NewWeight(way.momentum))
     }
 
     /// Tells the ranks that may wait for the one of a device, or else for the module's own, that it
@@ -104,82 +131,50 @@ impl Layers {
 }
 
 impl Layer {
-    /// y with the statistics of the group, and what backward needs. `weight` and `bias` are f32.
-    pub fn forward(
-        self: &Arc<Self>,
-        x: CubeTensor,
-        weight: CubeTensor,
-        bias: CubeTensor,
-    ) -> Result<(CubeTensor, Saved), Error> {
-        let [x, weight, bias] = [x, weight, bias].map(in_place);
-        let y = fresh_like(&x);
-        let gpu = &self.rank.gpu;
+    /// Whether its statistics are merged with those of other ranks, on the host.
+    pub fn is_over_ranks(&self) -> bool {
+        self.over_ranks
+    }
+
+    /// What normalizes, with the settings of a call: Burn's are fields that may change.
+    pub fn norm(&self, way: Way) -> Result<MutexGuard<'_, Norm>, Error> {
         let mut norm = lock(&self.norm);
-        // From here to the submission nothing of this thread reaches Burn.
-        let (input, mut output) = (lend("input", &x, gpu)?, lend("output", &y, gpu)?);
-        let parameters = [weight, bias];
-        let pinned = set_parameters(&mut norm, &parameters, gpu)?;
-        let forward =
-            block_on(norm.forward_train(Forward::of(&input.tensor).write_to(&mut output.tensor)))?
-                .saved;
-        Ok((
-            y,
-            Saved { layer: Arc::downgrade(self), x, input, parameters, _pinned: pinned, forward },
-        ))
+        let config = norm.config();
+        let momentum = Momentum::NewWeight(way.momentum);
+        if (config.eps, config.momentum) != (way.epsilon, momentum) {
+            let config = config.clone().with_eps(way.epsilon).with_momentum(momentum);
+            match &mut *norm {
+                Norm::OnDevice(norm) => norm.set_config(config)?,
+                Norm::OverRanks(norm) => norm.set_config(config)?,
+            }
+        }
+        Ok(norm)
     }
 }
 
-impl Saved {
-    /// The statistics of the group.
-    pub fn statistics(&self) -> Option<&GlobalStatistics> {
-        self.forward.statistics()
+impl Norm {
+    fn config(&self) -> &BatchNormConfig {
+        match self {
+            Self::OnDevice(norm) => norm.config(),
+            Self::OverRanks(norm) => norm.config(),
+        }
     }
 
-    /// The gradients of the call, from that of y; those of weight and bias are f32, of this rank's
-    /// values alone. The gradient of x is computed where it is wanted; the other ranks need this
-    /// one's sums in any case.
-    pub fn backward(&self, grad: CubeTensor, wants_x: bool) -> Result<Gradients, Error> {
-        let layer = self.layer.upgrade().ok_or(Error::Gone)?;
-        self.backward_on(&layer, grad, wants_x).inspect_err(|error| layer.rank.tell(error))
+    /// Lends weight and bias to the layer.
+    pub fn set_parameters(
+        &mut self,
+        parameters: &[CubeTensor; 2],
+        gpu: &syncbn::Device,
+    ) -> Result<[Pin; 2], Error> {
+        let [weight, bias] = parameters;
+        let (weight, bias) = (lend("gamma", weight, gpu)?, lend("beta", bias, gpu)?);
+        let tensors = (Some(weight.tensor), Some(bias.tensor));
+        match self {
+            Self::OnDevice(norm) => norm.set_parameter_tensors(tensors.0, tensors.1)?,
+            Self::OverRanks(norm) => norm.set_parameter_tensors(tensors.0, tensors.1)?,
+        }
+        Ok([weight.pinned, bias.pinned])
     }
-
-    fn backward_on(
-        &self,
-        layer: &Layer,
-        grad: CubeTensor,
-        wants_x: bool,
-    ) -> Result<Gradients, Error> {
-        let grad = in_place(grad);
-        let [weight, bias] = &self.parameters;
-        let (x, [weight, bias]) =
-            (wants_x.then(|| fresh_like(&self.x)), [weight, bias].map(fresh_like));
-        let gpu = &layer.rank.gpu;
-        let mut norm = lock(&layer.norm);
-        let lend = |tensor| lend("gradient", tensor, gpu);
-        let (grad, mut targets) = (lend(&grad)?, [lend(&weight)?, lend(&bias)?]);
-        let mut grad_x = x.as_ref().map(lend).transpose()?;
-        // Those of the forward call: an optimizer's step since has left others.
-        let _pinned = set_parameters(&mut norm, &self.parameters, gpu)?;
-        let [grad_weight, grad_bias] = &mut targets;
-        let request = Backward::of(&self.input.tensor, &grad.tensor)
-            .input_gradient(grad_x.as_mut().map(|lent| &mut lent.tensor))
-            .weight_gradient(&mut grad_weight.tensor)
-            .bias_gradient(&mut grad_bias.tensor);
-        block_on(norm.backward(&self.forward, request))?;
-        Ok(Gradients { x, weight, bias })
-    }
-}
-
-/// Lends weight and bias to the layer.
-fn set_parameters(
-    norm: &mut SyncBatchNorm,
-    parameters: &[CubeTensor; 2],
-    gpu: &syncbn::Device,
-) -> Result<[Pin; 2], Error> {
-    let [weight, bias] = parameters;
-    let (weight, bias) = (lend("gamma", weight, gpu)?, lend("beta", bias, gpu)?);
-    norm.set_parameter_tensors(Some(weight.tensor), Some(bias.tensor))?;
-    Ok([weight.pinned, bias.pinned])
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

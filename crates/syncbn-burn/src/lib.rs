@@ -31,17 +31,28 @@
 //! the rank ends or their deadline passes, or at once where the program calls
 //! [`ProcessGroup::abort`](syncbn::ProcessGroup::abort).
 
+mod activation;
 mod config;
+mod convert;
 mod error;
+#[cfg(feature = "dataset")]
+mod even;
+mod gradients;
 mod layer;
 mod memory;
 mod module;
 mod operation;
+mod pass;
 mod rank;
 
-pub use config::SyncBatchNormConfig;
+pub use activation::Activation;
+pub use config::{BatchNormConfig, SyncBatchNormConfig};
+pub use convert::Convert;
 pub use error::Error;
-pub use module::{SyncBatchNorm, try_backward};
+#[cfg(feature = "dataset")]
+pub use even::EvenLoader;
+pub use gradients::{average_gradients, sum_gradients};
+pub use module::{BatchNorm, Normalization, OfGroup, OfRank, Scope, SyncBatchNorm, try_backward};
 pub use rank::{Rank, setup};
 pub use syncbn;
 pub use wgpu;

@@ -43,6 +43,16 @@ pub(crate) fn in_place(tensor: CubeTensor) -> CubeTensor {
     if has_channels_last(&tensor) { tensor } else { into_contiguous(tensor) }
 }
 
+/// Two tensors of the same dimensions in place and in one layout: that of the first where both have
+/// it.
+pub(crate) fn alike(x: CubeTensor, other: Option<CubeTensor>) -> (CubeTensor, Option<CubeTensor>) {
+    let Some(other) = other else { return (in_place(x), None) };
+    if has_channels_last(&x) && has_channels_last(&other) {
+        return (x, Some(other));
+    }
+    (into_contiguous(x), Some(into_contiguous(other)))
+}
+
 /// Fresh memory with the dimensions, strides and type of a tensor that is [`in_place`].
 pub(crate) fn fresh_like(tensor: &CubeTensor) -> CubeTensor {
     let size_bytes = tensor.meta.num_elements() * tensor.dtype.size();

@@ -11,6 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -21,22 +22,24 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::error::raise;
-use crate::layer::Saved;
+use crate::pass::{Saved, Wanted};
 
 /// An output that has been computed, and where it is one of forward, what its gradient needs.
 #[derive(Clone, Debug)]
 pub struct Done {
     tensor: CubeTensor,
     saved: Option<Arc<Saved>>,
+    adds_residual: bool,
 }
 
 impl Done {
-    pub(crate) fn forward(y: CubeTensor, saved: Saved) -> Self {
-        Self { tensor: y, saved: Some(Arc::new(saved)) }
+    pub(crate) fn forward(y: CubeTensor, saved: Saved, adds_residual: bool) -> Self {
+        Self { tensor: y, saved: Some(Arc::new(saved)), adds_residual }
     }
 
-    fn gradient(tensor: CubeTensor) -> Self {
-        Self { tensor, saved: None }
+    /// A tensor that has no gradient.
+    pub(crate) fn made(tensor: CubeTensor) -> Self {
+        Self { tensor, saved: None, adds_residual: false }
     }
 
     /// What fusion must know of a tensor that it will get later.
@@ -49,22 +52,24 @@ impl Done {
 
 /// The operation.
 #[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
-pub trait SyncBatchNormOps: Backend {
-    /// `done`, as an output of `x`, `gamma` and `beta`.
-    #[fusion(meta = |_x, _gamma, _beta, done| done.spec())]
-    fn sync_batch_norm(
+pub trait BatchNormOps: Backend {
+    /// `done`, as an output of `x`, `gamma`, `beta` and, where one was added, of `residual`.
+    #[fusion(meta = |_x, _gamma, _beta, _residual, done| done.spec())]
+    fn batch_norm_output(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
         done: Done,
     ) -> FloatTensor<Self>;
 }
 
-impl SyncBatchNormOps for CubeBackend {
-    fn sync_batch_norm(
+impl BatchNormOps for CubeBackend {
+    fn batch_norm_output(
         _x: FloatTensor<Self>,
         _gamma: FloatTensor<Self>,
         _beta: FloatTensor<Self>,
+        _residual: FloatTensor<Self>,
         done: Done,
     ) -> FloatTensor<Self> {
         done.tensor
@@ -72,7 +77,7 @@ impl SyncBatchNormOps for CubeBackend {
 }
 
 /// A backend whose tensors lie in CubeCL's memory.
-pub trait InMemory: SyncBatchNormOps {
+pub trait InMemory: BatchNormOps {
     /// The tensor there, with everything done that it depends on, or queued before whatever is
     /// submitted next.
     fn into_cube(tensor: FloatTensor<Self>) -> CubeTensor;
@@ -92,53 +97,61 @@ impl InMemory for burn::backend::fusion::Fusion<CubeBackend> {
 }
 
 #[derive(Debug)]
-struct SyncBatchNormBackward;
+struct BatchNormBackward;
 
-impl<B: InMemory> Backward<B, 3> for SyncBatchNormBackward {
-    type State = Option<Arc<Saved>>;
+/// What backward needs of a forward call.
+#[derive(Clone, Debug)]
+struct State {
+    saved: Arc<Saved>,
+    adds_residual: bool,
+}
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [x, gamma, beta] = ops.parents;
+impl<B: InMemory> Backward<B, 4> for BatchNormBackward {
+    type State = Option<State>;
+
+    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x, gamma, beta, residual] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
-        let Some(saved) = ops.state else { return };
-        let made = saved
-            .backward(B::into_cube(grad.clone()), x.is_some())
-            .unwrap_or_else(|error| raise(error));
-        let mut register = |parent: Option<_>, made: Option<CubeTensor>| {
+        let Some(State { saved, adds_residual }) = ops.state else { return };
+        let wanted = Wanted { x: x.is_some(), residual: residual.is_some() && adds_residual };
+        let made =
+            saved.backward(B::into_cube(grad.clone()), wanted).unwrap_or_else(|error| raise(error));
+        let mut register = |parent: Option<NodeId>, made: Option<CubeTensor>| {
             if let (Some(parent), Some(made)) = (parent, made) {
-                let gradient = B::sync_batch_norm(
-                    grad.clone(),
-                    grad.clone(),
-                    grad.clone(),
-                    Done::gradient(made),
-                );
+                let [x, gamma, beta, residual] = [&grad; 4].map(Clone::clone);
+                let gradient = B::batch_norm_output(x, gamma, beta, residual, Done::made(made));
                 grads.register::<B>(parent, gradient);
             }
         };
         register(x.map(|node| node.id), made.x);
         register(gamma.map(|node| node.id), Some(made.weight));
         register(beta.map(|node| node.id), Some(made.bias));
+        register(residual.map(|node| node.id), made.residual);
     }
 }
 
-impl<B: InMemory, C: CheckpointStrategy> SyncBatchNormOps for Autodiff<B, C> {
-    fn sync_batch_norm(
+impl<B: InMemory, C: CheckpointStrategy> BatchNormOps for Autodiff<B, C> {
+    fn batch_norm_output(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
         mut done: Done,
     ) -> FloatTensor<Self> {
-        let ((x, x_node), (gamma, gamma_node), (beta, beta_node)) =
-            (x.into_parts(), gamma.into_parts(), beta.into_parts());
-        let saved = done.saved.take();
-        let y = B::sync_batch_norm(x, gamma, beta, done);
+        let (x, x_node) = x.into_parts();
+        let (gamma, gamma_node) = gamma.into_parts();
+        let (beta, beta_node) = beta.into_parts();
+        let (residual, residual_node) = residual.into_parts();
+        let adds_residual = done.adds_residual;
+        let state = done.saved.take().map(|saved| State { saved, adds_residual });
+        let y = B::batch_norm_output(x, gamma, beta, residual, done);
         // The activation is kept as it lies: one that was computed again would lie elsewhere.
-        match SyncBatchNormBackward
-            .prepare::<C>([x_node, gamma_node, beta_node])
+        match BatchNormBackward
+            .prepare::<C>([x_node, gamma_node, beta_node, residual_node])
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prepared) => prepared.finish(saved, y),
+            OpsKind::Tracked(prepared) => prepared.finish(state, y),
             OpsKind::UnTracked(prepared) => prepared.finish(y),
         }
     }

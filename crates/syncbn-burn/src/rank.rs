@@ -5,6 +5,7 @@
 //! on it, and when they are gone, the rank has left its group.
 
 use std::fmt;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use burn::backend::DispatchDevice;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     cube: CubeDevice,
     pub gpu: syncbn::Device,
     pub group: ProcessGroup,
+    /// Modules without a name that were made on the device.
+    pub modules: AtomicUsize,
 }
 
 impl fmt::Debug for Shared {
@@ -103,9 +106,13 @@ impl Rank {
         let mut ranks = ranks();
         ranks.retain(|rank| rank.strong_count() > 0);
         if ranks.iter().filter_map(Weak::upgrade).any(|rank| rank.cube == cube) {
-            return Err(Error::Device { message: format!("{cube:?} is a rank already") });
+            return Err(Error::Device {
+                message: format!(
+                    "{cube:?} is a rank already: its handle, or a module that was made on it, lives"
+                ),
+            });
         }
-        let shared = Arc::new(Shared { device, cube, gpu, group });
+        let shared = Arc::new(Shared { device, cube, gpu, group, modules: AtomicUsize::new(0) });
         ranks.push(Arc::downgrade(&shared));
         Ok(Self { shared })
     }
@@ -113,6 +120,18 @@ impl Rank {
     /// The device for Burn, without autodiff; `device().autodiff()` is for training.
     pub fn device(&self) -> Device {
         self.shared.device.clone()
+    }
+
+    /// Whether any rank of the group has a batch left, where this one says whether it has. All ranks
+    /// ask at the same time, so that those without a batch go on with empty ones until all have
+    /// ended: layers wait for every rank.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] with what the exchange reports.
+    pub fn any_has_batch(&self, has_batch: bool) -> Result<bool, Error> {
+        let mut left = [f32::from(u8::from(has_batch))];
+        pollster::block_on(self.group().all_reduce_sum([&mut left[..]]))?;
+        Ok(left[0] > 0.0)
     }
 
     /// The group in which the layers of this rank synchronize.
@@ -172,7 +191,8 @@ pub(crate) fn of_cube_device(device: &CubeDevice) -> Option<Arc<Shared>> {
     ranks().iter().filter_map(Weak::upgrade).find(|rank| rank.is_on(device))
 }
 
-fn cube_device(device: &Device) -> Option<CubeDevice> {
+/// The wgpu device of a device.
+pub(crate) fn cube_device(device: &Device) -> Option<CubeDevice> {
     match device.clone().without_autodiff().as_dispatch() {
         DispatchDevice::Cube(device @ CubeDevice::Wgpu(_)) => Some(device.clone()),
         _ => None,

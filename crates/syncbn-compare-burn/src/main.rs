@@ -1,17 +1,18 @@
-//! Times Burn's batch normalization and syncbn's: the same shapes and values, on one wgpu device,
-//! in turn in one run.
+//! Times Burn's batch normalization and that of `syncbn-burn`: the same shapes and values, on one
+//! wgpu device, in turn in one run; and a network with either.
 //!
 //! Wall times from the call until the device is done, as Burn tells no others. Burn differentiates
-//! what it has recorded, so that backward is timed together with its forward, in both. Before
-//! anything is timed, the two must agree.
+//! what it has recorded, so that backward is timed together with its forward, in both. Both are
+//! modules of Burn, on the same tensors. Before anything is timed, this project's must compute the
+//! definition.
 //!
 //! `cargo run --release --manifest-path crates/syncbn-compare-burn/Cargo.toml -- --help` lists the
 //! options; `--features fusion` gives Burn its fusion of kernels.
 
 mod batch;
-mod burns;
+mod layer;
+mod network;
 mod options;
-mod ours;
 mod step;
 #[path = "../../syncbn-bench/src/timing.rs"]
 #[allow(dead_code, reason = "the part of medians is used here")]
@@ -25,16 +26,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use burn::tensor::Device as BurnDevice;
+use burn::nn::BatchNorm;
 use burn::tensor::wgpu::WgpuSetup;
 use clap::Parser;
 use pollster::block_on;
-use syncbn::wgpu::{self, Features};
+use syncbn::{ProcessGroup, wgpu};
+use syncbn_burn::Rank;
 
-use batch::Batch;
-use burns::Burns;
+use batch::{Batch, Expected};
+use layer::{AnyLayer, Ours};
+use network::Training;
 use options::Options;
-use ours::Ours;
 use step::{Contender, Step};
 use timing::Samples;
 use workloads::Workload;
@@ -62,48 +64,79 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         setup.adapter.get_info().name
     );
     println!();
-    let ours = syncbn::Device::from_wgpu(setup.device.clone(), setup.queue.clone())?;
-    let burns = BurnDevice::wgpu_options().setup(setup).init()?;
+    let rank = Rank::share(setup, ProcessGroup::single())?;
+    let device = rank.device();
     println!(
         "{}",
         row(["workload", "step", "syncbn ms", "quartiles", "Burn ms", "quartiles", "ratio"]
             .map(str::to_owned))
     );
+    let mut errors = Vec::new();
     for workload in options.workloads() {
         let batch = Batch::random(workload.dims);
-        let mut contenders = (Ours::new(&ours, &batch)?, burns::open(&burns, &batch));
-        compare(workload, &mut contenders)?;
+        let (ours, burns) =
+            (layer::open::<Ours>(&device, &batch), layer::open::<BatchNorm>(&device, &batch));
+        errors.push(compare(workload, &batch, &*ours, &*burns)?);
+        drop(batch);
+        let mut contenders: Contenders = (as_contender(ours), as_contender(burns));
         for step in Step::ALL {
-            println!("{}", measure(workload, step, repeats, &mut contenders)?);
+            println!("{}", measure(workload.name, step, repeats, &mut contenders)?);
         }
+    }
+    if let Some(width) = options.network {
+        let (ours, burns) =
+            (Training::<Ours>::new(width, &device), Training::<BatchNorm>::new(width, &device));
+        let scores = |scores: Vec<f32>| scores.into_iter().map(f64::from).collect::<Vec<_>>();
+        let far = batch::farthest(&ours.scores(), &scores(burns.scores()));
+        println!("scores of the network differ by at most {far:.1e}");
+        let mut contenders: Contenders = (Box::new(ours), Box::new(burns));
+        for step in Step::ALL {
+            println!("{}", measure("resnet18", step, repeats, &mut contenders)?);
+        }
+    }
+    println!("\nLargest error against the definition in f64: y, grad_input");
+    for line in errors {
+        println!("{line}");
     }
     Ok(())
 }
 
 /// Both on the same device.
-type Contenders = (Ours, Box<dyn Burns>);
+type Contenders = (Box<dyn Contender>, Box<dyn Contender>);
 
-/// Refuses to time two that compute different things.
-fn compare(workload: &Workload, (ours, burns): &mut Contenders) -> Result<(), Box<dyn Error>> {
-    let pairs =
-        [("y", ours.y()?, burns.y()), ("grad_input", ours.grad_input()?, burns.grad_input())];
-    for (name, ours, burns) in pairs {
-        let far = batch::farthest(&ours, &burns);
-        if far > batch::TOLERANCE {
-            return Err(format!(
-                "{} of {} differs by {far:e}, of at most {:e}",
-                name,
-                workload.name,
-                batch::TOLERANCE
-            )
-            .into());
-        }
+fn as_contender(layer: Box<dyn AnyLayer>) -> Box<dyn Contender> {
+    layer
+}
+
+/// Refuses to time what does not compute the definition, and says how far both are from it. Burn's
+/// layer may be far: that is a result.
+fn compare(
+    workload: &Workload,
+    batch: &Batch,
+    ours: &dyn AnyLayer,
+    burns: &dyn AnyLayer,
+) -> Result<String, Box<dyn Error>> {
+    let expected = Expected::of(batch)?;
+    let errors = |layer: &dyn AnyLayer| {
+        let [y, grad_input] = layer.passes();
+        [batch::farthest(&y, &expected.y), batch::farthest(&grad_input, &expected.grad_input)]
+    };
+    let (ours, burns) = (errors(ours), errors(burns));
+    if ours.iter().any(|&far| far > batch::TOLERANCE) {
+        return Err(format!(
+            "{} differs from the definition by {ours:?}, of at most {:e}",
+            workload.name,
+            batch::TOLERANCE
+        )
+        .into());
     }
-    Ok(())
+    let name = workload.name;
+    let [[y, grad], [their_y, their_grad]] = [ours, burns];
+    Ok(format!("{name:<13}  syncbn {y:.1e}, {grad:.1e}  Burn {their_y:.1e}, {their_grad:.1e}"))
 }
 
 fn measure(
-    workload: &Workload,
+    name: &str,
     step: Step,
     repeats: usize,
     (ours, burns): &mut Contenders,
@@ -125,7 +158,7 @@ fn measure(
         [format!("{median:.3}"), format!("{lower:.3} .. {upper:.3}")]
     };
     let ([ours, our_spread], [burns, their_spread]) = (cells(&our_times), cells(&their_times));
-    let (name, step) = (workload.name.to_owned(), step.name().to_owned());
+    let (name, step) = (name.to_owned(), step.name().to_owned());
     Ok(row([name, step, ours, our_spread, burns, their_spread, format!("{:.1}", ratio.median)]))
 }
 
@@ -135,7 +168,7 @@ fn row([workload, step, ours, our_spread, burns, their_spread, ratio]: [String; 
     )
 }
 
-/// A device with all that its adapter offers, in the form in which Burn takes one.
+/// The first adapter whose name contains a word, with all that it offers, as Burn takes it.
 fn open(wanted: Option<&str>) -> Result<WgpuSetup, Box<dyn Error>> {
     let adapters = block_on(syncbn::Device::adapters());
     let name = |adapter: &wgpu::Adapter| adapter.get_info().name;
@@ -150,19 +183,5 @@ fn open(wanted: Option<&str>) -> Result<WgpuSetup, Box<dyn Error>> {
         )
         .into());
     };
-    // Burn reads features and limits from the adapter, so that the device must have them.
-    let unwanted = Features::MAPPABLE_PRIMARY_BUFFERS | Features::all_experimental_mask();
-    let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-        label: Some("compare"),
-        required_features: adapter.features() - unwanted,
-        required_limits: adapter.limits(),
-        ..Default::default()
-    }))?;
-    // Kept by Burn beside the adapter, and asked for nothing.
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::empty(),
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
-    let backend = adapter.get_info().backend;
-    Ok(WgpuSetup { instance, adapter: adapter.clone(), device, queue, backend })
+    Ok(syncbn_burn::setup(adapter)?)
 }

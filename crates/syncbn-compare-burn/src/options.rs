@@ -14,6 +14,10 @@ pub struct Options {
           value_parser = PossibleValuesParser::new(workloads::names()))]
     workloads: Vec<String>,
 
+    /// A ResNet-18 for pictures of 32×32, too, whose first stage has WIDTH channels
+    #[arg(long, value_name = "WIDTH")]
+    pub network: Option<usize>,
+
     /// Run on the first adapter whose name contains NAME, in any case [default: the first GPU, or a
     /// software driver]
     #[arg(long, value_name = "NAME")]

@@ -7,7 +7,6 @@
 //! no GPU, a software Vulkan driver serves.
 
 mod data;
-mod gradients;
 mod model;
 mod report;
 mod training;

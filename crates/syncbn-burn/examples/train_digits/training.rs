@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use burn::module::Module;
 use burn::nn::BatchNorm;
-use burn::optim::SgdConfig;
+use burn::optim::{GradientsParams, SgdConfig};
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::tensor::wgpu::WgpuSetup;
 use syncbn::ProcessGroup;
 use syncbn::collective::LocalGroup;
-use syncbn_burn::{Rank, SyncBatchNorm};
+use syncbn_burn::{Rank, SyncBatchNorm, average_gradients};
 
 use super::Failure;
 use super::data::{CLASSES, Digits, schedule};
-use super::gradients::average;
 use super::model::{Network, Norm};
 
 /// Samples of a step, over all ranks.
@@ -137,10 +136,12 @@ fn replica<N: Norm>(
         for batch in epoch {
             let own = &batch[group.rank() * share..][..share];
             let (pixels, labels) = training.batch(own, &device);
-            let loss = network.loss(pixels, labels);
-            let (gradients, loss) = average(&network, loss.backward(), loss, group)?;
+            let loss = network.sum_of_losses(pixels, labels).div_scalar(share as f64);
+            let mut gradients = loss.backward();
+            let loss = average_gradients(&network, &mut gradients, loss, group)?;
+            let gradients = GradientsParams::from_grads(gradients, &network);
             network = optimizer.step(LEARNING_RATE, network, gradients);
-            history.losses.push(loss);
+            history.losses.push(loss.into_scalar::<f32>());
             watch(&history);
         }
         if group.rank() == 0 {

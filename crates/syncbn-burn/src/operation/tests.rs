@@ -10,11 +10,13 @@ use burn::tensor::{Tensor, TensorData};
 use burn_cubecl::{CubeBackend, CubeDevice};
 use pollster::block_on;
 use syncbn::ProcessGroup;
+use syncbn::config::Epilogue;
 use syncbn_reference::{Affine, RankBatch, backward_train, forward_train};
 
-use super::{Done, InMemory, SyncBatchNormOps};
+use super::{BatchNormOps, Done, InMemory};
 use crate::Rank;
-use crate::layer::Layers;
+use crate::layer::{Layers, Way};
+use crate::pass::{Inputs, Output};
 
 const DIMS: [usize; 3] = [3, 2, 5];
 const GAMMA: [f32; 2] = [1.5, -0.75];
@@ -47,10 +49,13 @@ fn step<B: InMemory + Backend<Device = CubeDevice>>(
         [doubled(values(1)), data(GAMMA.to_vec(), &[2]), data(BETA.to_vec(), &[2])].map(leaf);
 
     let [x, gamma, beta] = leaves.each_ref().map(|tensor| B::into_cube(inner(tensor)));
-    let (y, saved) = layers.on(device).unwrap().forward(x, gamma, beta).unwrap();
-    let [x, gamma, beta] = leaves.clone();
-    let y =
-        <Autodiff<B> as SyncBatchNormOps>::sync_batch_norm(x, gamma, beta, Done::forward(y, saved));
+    let way = Way { epilogue: Epilogue::None, epsilon: EPSILON, momentum: 0.1, of_group: false };
+    let layer = layers.on(&layers.rank_on(device).unwrap(), way).unwrap();
+    let inputs = Inputs { x, residual: None, parameters: [gamma, beta], running: None };
+    let Output { y, saved, .. } = layer.forward(inputs, way, false).unwrap();
+    let ([x, gamma, beta], residual) = (leaves.clone(), leaves[2].clone());
+    let done = Done::forward(y, saved, false);
+    let y = <Autodiff<B> as BatchNormOps>::batch_norm_output(x, gamma, beta, residual, done);
     let g = Autodiff::<B>::from_inner(doubled(values(2)));
     let loss = Autodiff::<B>::float_sum(Autodiff::<B>::float_mul(y.clone(), g));
     let gradients = Autodiff::<B>::backward(loss);
@@ -67,7 +72,7 @@ fn the_operation_is_the_definition_on_the_fused_backend_and_on_the_plain_one() {
     let rank = Rank::open(adapters.last().unwrap(), ProcessGroup::single()).unwrap();
     let of_rank = Tensor::<1>::zeros([1], &rank.device()).try_into_primitive::<Wgpu>().unwrap();
     let device = Wgpu::into_cube(of_rank).device;
-    let layers = Layers::new(DIMS[1], EPSILON, 0.1, crate::rank::of_cube_device(&device)).unwrap();
+    let layers = Layers::new(DIMS[1], None, &rank.device()).unwrap();
 
     let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
     let ([x, g], [gamma, beta]) =

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use syncbn::ProcessGroup;
 use syncbn::collective::LocalGroup;
-use syncbn_burn::{Rank, SyncBatchNorm, SyncBatchNormConfig};
+use syncbn_burn::{BatchNormConfig as AloneConfig, Rank, SyncBatchNorm, SyncBatchNormConfig};
 use syncbn_reference::{Affine, RankBatch, backward_train, forward_train};
 
 pub const CHANNELS: usize = 3;
@@ -95,6 +95,7 @@ macro_rules! norm {
 }
 norm!(BatchNorm);
 norm!(SyncBatchNorm);
+norm!(syncbn_burn::BatchNorm);
 
 pub fn burns(device: &Device) -> BatchNorm {
     BatchNormConfig::new(CHANNELS).init(&device.clone().autodiff())
@@ -102,6 +103,10 @@ pub fn burns(device: &Device) -> BatchNorm {
 
 pub fn ours(device: &Device) -> SyncBatchNorm {
     SyncBatchNormConfig::new(CHANNELS).init(&device.clone().autodiff())
+}
+
+pub fn alone(device: &Device) -> syncbn_burn::BatchNorm {
+    AloneConfig::new(CHANNELS).init(&device.clone().autodiff())
 }
 
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {

@@ -2,8 +2,6 @@
 
 #[path = "../../examples/train_digits/data.rs"]
 mod data;
-#[path = "../../examples/train_digits/gradients.rs"]
-mod gradients;
 #[path = "../../examples/train_digits/model.rs"]
 mod model;
 #[path = "../../examples/train_digits/training.rs"]

@@ -4,10 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+mod conversion;
 mod digits;
 mod failures;
+mod fused;
 mod half;
+mod names;
+mod on_device;
 mod one_rank;
 mod order;
 mod records;
+mod stores;
 mod two_ranks;

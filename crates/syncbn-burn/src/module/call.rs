@@ -1,0 +1,171 @@
+//! A call of a module: which way it goes, and Burn's tensors on both sides of it.
+
+use burn::backend::{Dispatch, Wgpu};
+use burn::module::RunningState;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_cubecl::tensor::CubeTensor;
+use syncbn::stats::{GlobalStatistics, Moments};
+
+use super::{Normalization, Scope};
+use crate::error::Error;
+use crate::layer::Way;
+use crate::operation::{BatchNormOps, Done, InMemory};
+use crate::pass::{Inputs, Output};
+
+impl<S: Scope> Normalization<S> {
+    pub(super) fn call<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        residual: Option<Tensor<D>>,
+    ) -> Result<Tensor<D>, Error> {
+        let device = input.device();
+        if device.is_autodiff() && self.training.is_enabled() {
+            let done = self.run(input, residual, false);
+            return done.inspect_err(|error| {
+                if S::OF_GROUP {
+                    self.layers.tell(&device, error);
+                }
+            });
+        }
+        let [channels] = self.gamma.shape().dims();
+        let found = input.dims();
+        if D < 2 || found[1] != channels {
+            return Err(Error::Input { found: found.to_vec(), channels });
+        }
+        if self.has_rank(&input) {
+            return self.run(input, residual, true);
+        }
+        let [mean, var] =
+            [&self.running_mean, &self.running_var].map(|state| state.value().to_device(&device));
+        let (gamma, beta) = (self.gamma.val(), self.beta.val());
+        let y = burn::tensor::module::batch_norm(input, gamma, beta, mean, var, self.epsilon);
+        self.activation.epilogue(residual.is_some())?;
+        let v = if let Some(residual) = residual { y + residual } else { y };
+        Ok(self.activation.apply(v))
+    }
+
+    /// Whether the kernels can evaluate a tensor.
+    fn has_rank<const D: usize>(&self, input: &Tensor<D>) -> bool {
+        let device = crate::rank::cube_device(&input.device());
+        device.is_some_and(|device| self.layers.rank_on(&device).is_some())
+            && input.device().supports_dtype(input.dtype())
+    }
+
+    fn run<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        residual: Option<Tensor<D>>,
+        evaluates: bool,
+    ) -> Result<Tensor<D>, Error> {
+        let (gamma, beta) = (self.gamma.val(), self.beta.val());
+        check_dtype("input", &input)?;
+        check_dtype("gamma", &gamma)?;
+        check_dtype("beta", &beta)?;
+        // The kernels read parameters as f32, whatever a half-precision model stores.
+        let [gamma, beta] = [gamma, beta].map(|parameter| parameter.cast(DType::F32));
+        let x = primitive("input", &input)?;
+        let way = Way {
+            epilogue: self.activation.epilogue(residual.is_some())?,
+            epsilon: self.epsilon,
+            momentum: self.momentum,
+            of_group: S::OF_GROUP && !evaluates,
+        };
+        let device = &x.device;
+        let no_rank = || Error::NoRank { device: format!("{device:?}") };
+        let rank = self.layers.rank_on(device).ok_or_else(no_rank)?;
+        let layer = self.layers.on(&rank, way)?;
+        let parameters = [primitive("gamma", &gamma)?, primitive("beta", &beta)?];
+        let running = if layer.is_over_ranks() {
+            None
+        } else {
+            Some(self.running(&input.device(), evaluates))
+        };
+        let vectors = running.as_ref().map(|[mean, var]| {
+            Ok::<_, Error>([primitive("running mean", mean)?, primitive("running variance", var)?])
+        });
+        let inputs = Inputs {
+            x,
+            residual: residual.as_ref().map(|r| primitive("residual", r)).transpose()?,
+            parameters,
+            running: vectors.transpose()?,
+        };
+        let Output { y, saved, running: next } = layer.forward(inputs, way, evaluates)?;
+        if let (Some(now), Some(next)) = (running, next) {
+            self.follow_on_device(now, next);
+        }
+        let counted = saved.statistics().filter(|statistics| statistics.count() > 0);
+        if let Some(statistics) = counted.filter(|_| !evaluates) {
+            let device = input.device();
+            self.follow(&self.running_mean, statistics, |channel| channel.mean, &device);
+            self.follow(&self.running_var, statistics, Moments::var_biased, &device);
+        }
+        let done = Done::forward(y, saved, residual.is_some());
+        // Without a residual any tensor stands in its place: it gets no gradient.
+        let residual = match residual {
+            Some(residual) => residual.into_dispatch(),
+            None => beta.clone().into_dispatch(),
+        };
+        let (x, gamma, beta) = (input.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
+        let y = <Dispatch as BatchNormOps>::batch_norm_output(x, gamma, beta, residual, done);
+        Ok(Tensor::from_dispatch(y))
+    }
+
+    /// Running mean and variance on a device, in f32 and without a part in any graph.
+    fn running(&self, device: &Device, evaluates: bool) -> [Tensor<1>; 2] {
+        [&self.running_mean, &self.running_var].map(|state| {
+            let value = if evaluates { state.value() } else { state.value_sync() };
+            value.to_device(device).cast(DType::F32).without_autodiff()
+        })
+    }
+
+    /// Lets the running statistics be what the device has made.
+    fn follow_on_device(&self, now: [Tensor<1>; 2], next: [CubeTensor; 2]) {
+        let states = [&self.running_mean, &self.running_var];
+        for ((state, now), next) in states.into_iter().zip(now).zip(next) {
+            let now = now.into_dispatch();
+            let [a, b, c] = [&now; 3].map(Clone::clone);
+            let next =
+                <Dispatch as BatchNormOps>::batch_norm_output(now, a, b, c, Done::made(next));
+            let before = state.value();
+            let next = Tensor::<1>::from_dispatch(next).cast(before.dtype());
+            state.update(if before.is_autodiff() { Tensor::from_inner(next) } else { next });
+        }
+    }
+
+    /// Lets a running statistic follow the batch, in Burn's arithmetic.
+    fn follow(
+        &self,
+        state: &RunningState<Tensor<1>>,
+        statistics: &GlobalStatistics,
+        of: impl FnMut(&Moments) -> f64,
+        device: &Device,
+    ) {
+        let batch: Vec<f64> = statistics.channels().iter().map(of).collect();
+        let running = state.value_sync().to_device(device);
+        let shape = [batch.len()];
+        let batch =
+            Tensor::<1>::from_data(TensorData::new(batch, shape), (device, running.dtype()));
+        let running = running.mul_scalar(1.0 - self.momentum).add(batch.mul_scalar(self.momentum));
+        state.update(running.detach());
+    }
+}
+
+/// Refuses a type for which Burn has no kernels on the tensor's device: it would fail when the
+/// queued work runs.
+fn check_dtype<const D: usize>(argument: &'static str, tensor: &Tensor<D>) -> Result<(), Error> {
+    match tensor.dtype() {
+        dtype if tensor.device().supports_dtype(dtype) => Ok(()),
+        dtype => Err(Error::DType { argument, found: format!("{dtype:?}") }),
+    }
+}
+
+/// The tensor in the memory of Burn's wgpu runtime.
+fn primitive<const D: usize>(
+    argument: &'static str,
+    tensor: &Tensor<D>,
+) -> Result<CubeTensor, Error> {
+    let primitive = tensor.clone().without_autodiff().try_into_primitive::<Wgpu>();
+    let primitive =
+        primitive.map_err(|error| Error::Backend { argument, found: format!("{error:?}") })?;
+    Ok(<Wgpu as InMemory>::into_cube(primitive))
+}
