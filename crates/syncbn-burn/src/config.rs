@@ -49,7 +49,8 @@ macro_rules! config {
             /// [`Error::Setting`] and [`Error::Layer`].
             pub fn try_init(&self, device: &Device) -> Result<$module, Error> {
                 let Self { num_features, epsilon, momentum, activation, ref name } = *self;
-                made(Settings { num_features, epsilon, momentum, activation }, name.as_deref(), device)
+                let settings = Settings { num_features, epsilon, momentum, activation };
+                made(settings, name.as_deref(), device)
             }
         }
     };

@@ -1,10 +1,13 @@
-//! Synchronized batch normalization for [Burn](burn): its `BatchNorm` with one mean and variance
-//! over every rank.
+//! Batch normalization for [Burn](burn): its `BatchNorm` by fewer kernels on one GPU, or with one
+//! mean and variance over every rank.
 //!
-//! [`SyncBatchNorm`] stands where Burn's `BatchNorm` stood, with the same fields, record, defaults
-//! and behaviour; it is made on the device of a [`Rank`], which joins a Burn device to a
-//! [`ProcessGroup`](syncbn::ProcessGroup). Below it works `syncbn`: kernels of its own on Burn's
-//! buffers, an exact merge on the host, any transport among the ranks.
+//! [`BatchNorm`] and [`SyncBatchNorm`] stand where Burn's `BatchNorm` stood, with the same fields,
+//! record, defaults and behaviour. They are made on the device of a [`Rank`], which joins a Burn
+//! device to its wgpu handles and to a [`ProcessGroup`](syncbn::ProcessGroup). Below them works
+//! `syncbn`: kernels of its own on Burn's buffers, an exact merge, any transport among the ranks.
+//!
+//! A rank alone, and a [`BatchNorm`] in any group, normalizes on its device: one submission per
+//! pass, nothing is read back and nothing waits.
 //!
 //! # How it shares a device with Burn
 //! * **No copy.** Kernels bind the slices of Burn's pooled buffers in which tensors lie, of dense
@@ -25,7 +28,7 @@
 //!
 //! # When a rank fails
 //! All others get an error that names it, at once or within the group's deadline:
-//! [`SyncBatchNorm::try_forward`] and [`try_backward`] return it, `forward` and `backward` panic
+//! [`Normalization::try_forward`] and [`try_backward`] return it, `forward` and `backward` panic
 //! with its message, as Burn's own operations do. Every error that a module returns is told to the
 //! others at once. A failure elsewhere, such as a batch that could not be read, they notice when
 //! the rank ends or their deadline passes, or at once where the program calls
