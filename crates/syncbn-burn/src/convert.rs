@@ -67,13 +67,16 @@ impl<A: Convert<B>, B> Convert<Option<B>> for Option<A> {
 /// use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 /// use syncbn_burn::{Convert, SyncBatchNorm, convertible};
 ///
+/// trait Norm: Module + ModuleDisplay {}
+/// impl<N: Module + ModuleDisplay> Norm for N {}
+///
 /// #[derive(Module, Debug)]
-/// struct Model<N: Module> {
+/// struct Model<N: Norm> {
 ///     linear: Linear,
 ///     norms: Vec<N>,
 /// }
 ///
-/// convertible!(Model<Module> { norms } keeps { linear });
+/// convertible!(Model<Norm> { norms } keeps { linear });
 ///
 /// # fn example(device: &burn::tensor::Device) -> Result<(), syncbn_burn::Error> {
 /// let linear = LinearConfig::new(8, 8).init(device);

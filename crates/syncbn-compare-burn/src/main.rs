@@ -185,3 +185,16 @@ fn open(wanted: Option<&str>) -> Result<WgpuSetup, Box<dyn Error>> {
     };
     Ok(syncbn_burn::setup(adapter)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_comparison_agrees_with_the_definition_and_runs_to_its_end() {
+        let words = ["compare", "--workloads", "tiny", "--network", "4", "--repeats", "3"];
+        let options = Options::parse_from(words);
+        let ran = run(&options);
+        assert!(ran.is_ok(), "{:?}", ran.err());
+    }
+}
