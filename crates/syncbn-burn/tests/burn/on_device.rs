@@ -11,8 +11,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::common::{
-    DEADLINE, DEFINITION, Norm, Problem, alone, burns, devices, on_threads, ours, ranks, step,
-    values,
+    CHANNELS, DEADLINE, DEFINITION, Norm, Problem, alone, burns, devices, on_threads, ours, ranks,
+    step, values,
 };
 
 static READ: AtomicUsize = AtomicUsize::new(0);
@@ -72,7 +72,8 @@ fn passes<N: Norm>(norm: &N, device: &Device) -> [[usize; 2]; 3] {
         let mut gradients = None;
         let backward = counted(&device, || gradients = Some(loss.backward()));
         let eval = norm.valid();
-        let x = x.without_autodiff();
+        // Large enough not to be left to Burn's fusion.
+        let x = Tensor::<3>::ones([8, CHANNELS, 6000], &device.clone().without_autodiff());
         let evaluation = counted(&device, || drop(eval.apply(x)));
         assert!(gradients.is_some());
         costs = vec![forward, backward, evaluation];
