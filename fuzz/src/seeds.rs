@@ -2,7 +2,7 @@
 
 use syncbn::BatchNormConfig;
 use syncbn::config::{Epilogue, Initializer, Momentum};
-use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase, merged_of_one};
+use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase, Values, merged_of_one};
 use syncbn::state::{Checkpoint, Naming, StateDict};
 use syncbn::stats::{GlobalStatistics, Local, Moments, RunningStats};
 
@@ -24,7 +24,7 @@ fn header(rank: u64, phase: Phase) -> Header {
 }
 
 fn nodes(rank: u64) -> Payload {
-    let values = vec![[1.5, 0.25], [-2.0, 1e300]];
+    let values = Values::Floats(vec![[1.5, 0.25], [-2.0, 1e300]]);
     Payload::Nodes(vec![NodePayload { level: 0, index: rank, count: 7, values }])
 }
 
@@ -34,14 +34,24 @@ fn frame(rank: u64, phase: Phase, payload: Payload) -> Vec<u8> {
 
 /// One frame of each kind, and one with a tall tree.
 pub fn frames() -> Vec<Vec<u8>> {
-    let node = |level, index| NodePayload { level, index, count: 9, values: vec![[0.5; 2]; 2] };
+    let of = |pair| Values::Floats(vec![pair; 2]);
+    let node = |level, index| NodePayload { level, index, count: 9, values: of([0.5; 2]) };
+    let integers = Values::Integers(vec![[-3, 1 << 70]; 2]);
     vec![
         frame(0, Phase::Forward, nodes(0)),
         frame(1, Phase::Backward, Payload::Nodes(vec![node(3, 2), node(1, 12), node(0, 26)])),
         frame(
             0,
             Phase::AllReduce,
-            Payload::Nodes(vec![NodePayload { values: vec![[1.0; 2]], ..node(0, 0) }]),
+            Payload::Nodes(vec![NodePayload {
+                values: Values::Floats(vec![[1.0; 2]]),
+                ..node(0, 0)
+            }]),
+        ),
+        frame(
+            0,
+            Phase::Recompute,
+            Payload::Nodes(vec![NodePayload { values: integers, ..node(0, 0) }]),
         ),
         frame(2, Phase::State, Payload::Bytes(vec![1, 2, 3])),
         frame(3, Phase::Evaluate, Payload::Abort("out of memory".to_owned())),
