@@ -57,6 +57,27 @@ fn an_update_keeps_every_other_tensor_byte_for_byte_and_their_metadata() {
     assert_eq!(checkpoint.names().count(), 5 + 3 * 5);
 }
 
+/// MindSpore's reader refuses another order.
+#[test]
+fn the_list_of_tensors_has_the_order_of_their_data() {
+    let mut checkpoint = Checkpoint::new();
+    for path in ["b\"n", "a"] {
+        checkpoint.set_layer(path, &state(1.0)).unwrap();
+    }
+    let bytes = checkpoint.to_bytes().unwrap();
+    let header_bytes = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let header = str::from_utf8(&bytes[8..8 + header_bytes]).unwrap();
+    let starts: Vec<usize> = header
+        .split("\"data_offsets\":[")
+        .skip(1)
+        .map(|rest| rest.split(',').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(starts.len() == 10 && starts.is_sorted(), "{starts:?}");
+    assert!(header.find("a.num_batches_tracked") < header.find("a.bias"), "{header}");
+    let read = Checkpoint::from_bytes(bytes).unwrap();
+    assert_eq!(read.layer("b\"n").unwrap(), state(1.0));
+}
+
 #[test]
 fn a_layer_of_a_file_keeps_its_names_and_loses_what_the_state_has_not() {
     let mut checkpoint = Checkpoint::new().with_namings([Naming::BURN]);

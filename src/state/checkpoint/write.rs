@@ -1,7 +1,6 @@
 //! A checkpoint as the bytes of a file, and a file that a crash does not leave half written.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
@@ -25,10 +24,11 @@ impl Checkpoint {
         tensors
     }
 
+    /// The list of tensors in the order of their data, which MindSpore's reader asks for.
     fn header(&self, tensors: &[(&String, &Entry)]) -> io::Result<Vec<u8>> {
-        let mut list = BTreeMap::new();
+        let mut header = b"{".to_vec();
         if !self.metadata.is_empty() {
-            list.insert("__metadata__", serde_json::to_value(&self.metadata)?);
+            add(&mut header, "__metadata__", &serde_json::to_vec(&self.metadata)?)?;
         }
         let mut end = 0;
         for (name, entry) in tensors {
@@ -36,9 +36,9 @@ impl Checkpoint {
             end += entry.place.len_bytes() as usize;
             let (dtype, shape) = (entry.dtype, entry.shape.clone());
             let info = TensorInfo { dtype, shape, data_offsets: (start, end) };
-            list.insert(name, serde_json::to_value(info)?);
+            add(&mut header, name, &serde_json::to_vec(&info)?)?;
         }
-        let mut header = serde_json::to_vec(&list)?;
+        header.push(b'}');
         header.resize(header.len().next_multiple_of(ALIGNMENT_BYTES), b' ');
         Ok(header)
     }
@@ -71,6 +71,17 @@ impl Checkpoint {
         drop(to);
         beside.replace(path).map_err(failed)
     }
+}
+
+/// Adds an entry to a map of JSON that is open at its end.
+fn add(map: &mut Vec<u8>, name: &str, value: &[u8]) -> io::Result<()> {
+    if map.len() > 1 {
+        map.push(b',');
+    }
+    serde_json::to_writer(&mut *map, name)?;
+    map.push(b':');
+    map.extend_from_slice(value);
+    Ok(())
 }
 
 /// A file beside the one that it is to replace; it goes with this value if it has not.
