@@ -6,7 +6,9 @@ mod forward;
 pub use backward::Backward;
 pub(crate) use backward::{BackwardParts, Targets};
 pub use forward::Forward;
-pub(crate) use forward::{ForwardParts, RunningTensors};
+pub(crate) use forward::ForwardParts;
+#[cfg(feature = "gpu")]
+pub(crate) use forward::RunningTensors;
 
 use crate::saved::Saved;
 use crate::stats::BackwardReport;
