@@ -29,7 +29,7 @@ case $command in
         targets=(--workspace --lib --bins --test burn)
         step "Burn, compiling" cargo test --no-run "${burn[@]}" "${targets[@]}"
         step "Burn, tests" cargo test --no-fail-fast "${burn[@]}" "${targets[@]}"
-        step "Burn, examples in the documentation" cargo test --doc "${burn[@]}"
+        step "Burn, examples in the documentation" cargo test --doc --workspace "${burn[@]}"
         ;;
     check)
         (($# == 0)) || usage
