@@ -102,9 +102,10 @@ impl BatchNorm {
     /// statistics are set, which are written at once.
     ///
     /// # Errors
-    /// [`ArgumentError`] for tensors that do not fit the layer, [`BatchError`] for one value per
-    /// channel, [`LimitError`](crate::error::LimitError) for a tensor that the device cannot bind,
-    /// all before anything is recorded; [`GpuError`](crate::error::GpuError) when it refuses the
+    /// [`ArgumentError`] for tensors that do not fit the layer,
+    /// [`BatchError`](crate::error::BatchError) for one value per channel,
+    /// [`LimitError`](crate::error::LimitError) for a tensor that the device cannot bind, all
+    /// before anything is recorded; [`GpuError`](crate::error::GpuError) when it refuses the
     /// submission. The layer is unchanged then. What wgpu finds when an encoder of the
     /// application's ends is the application's to hear.
     pub fn forward_train<'a, O: Output>(
