@@ -251,7 +251,9 @@ check_counting
 setup "installing" install_judges
 setup "npm's webgpu" get_webgpu
 setup "the program for wine" build_direct3d
-setup "compiling" cargo build --quiet ${SYNCBN_MEMBERS:---package syncbn-compilers} --bin syncbn-compilers
+# With an example, where all members are chosen: without one their tests' features do not count, and wgpu is compiled anew.
+setup "compiling" cargo build --quiet ${SYNCBN_MEMBERS:---package syncbn-compilers} --bin syncbn-compilers \
+    ${SYNCBN_MEMBERS:+--example quickstart}
 setup "planting" "$program" plant "$work/planted"
 if $asks_variants; then setup "writing" "$program" write ${all[@]+"${all[@]}"} "$work/variants"; fi
 
