@@ -29,7 +29,9 @@ pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'st
     #[doc(hidden)]
     const ARE_INTEGERS: bool = false;
     #[doc(hidden)]
-    fn as_statistics(global: &Global<Self>) -> Option<&GlobalStatistics>;
+    fn as_statistics(_: &Global<Self>) -> Option<&GlobalStatistics> {
+        None
+    }
     /// The same where it is one that a channel can have beside one of so many values; else what is
     /// wrong with it.
     #[doc(hidden)]
@@ -90,10 +92,6 @@ impl Mergeable for GradientSums {
     const EMPTY: Self = Self::EMPTY;
     const IS_STATISTICS: bool = false;
 
-    fn as_statistics(_: &Global<Self>) -> Option<&GlobalStatistics> {
-        None
-    }
-
     fn checked(self, _: u64) -> Result<Self, String> {
         Ok(self)
     }
@@ -128,10 +126,6 @@ impl Mergeable for ValueRange {
     const EMPTY: Self = Self::EMPTY;
     const IS_STATISTICS: bool = false;
 
-    fn as_statistics(_: &Global<Self>) -> Option<&GlobalStatistics> {
-        None
-    }
-
     fn checked(self, count: u64) -> Result<Self, String> {
         check_count(self.count, count)?;
         Ok(self)
@@ -159,10 +153,6 @@ impl<const STATISTICS: bool> Mergeable for IntegerSums<STATISTICS> {
     const EMPTY: Self = Self::EMPTY;
     const IS_STATISTICS: bool = STATISTICS;
     const ARE_INTEGERS: bool = true;
-
-    fn as_statistics(_: &Global<Self>) -> Option<&GlobalStatistics> {
-        None
-    }
 
     fn checked(self, count: u64) -> Result<Self, String> {
         check_count(self.count, count)?;

@@ -12,7 +12,7 @@ use safetensors::tensor::TensorInfo;
 use super::storage::{Entry, file_error};
 use super::{Checkpoint, StateError};
 
-/// What the length of the header is a multiple of, so that data begins at a whole word.
+/// Alignment of the header's length in bytes, so that data begins at a whole word.
 const ALIGNMENT_BYTES: usize = 8;
 
 impl Checkpoint {
