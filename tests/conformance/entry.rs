@@ -8,6 +8,15 @@ use crate::scenario::Group;
 use crate::store::{Manifest, manifests};
 use crate::{golden, inference, mindspore, procedural};
 
+/// The formats of manifests that this runner reads.
+const KNOWN: [&str; 5] = [
+    "syncbn-golden-1",
+    "syncbn-golden-2",
+    "syncbn-mindspore-1",
+    "syncbn-inference-1",
+    "syncbn-procedural-1",
+];
+
 /// One case of a manifest.
 pub struct Entry {
     /// Folder and id.
@@ -39,7 +48,7 @@ pub fn read(root: &Path, own: bool) -> Result<Vec<Entry>, String> {
 
 fn entries(root: &Path, own: bool, manifest: &Manifest) -> Vec<Entry> {
     let read = match manifest.format.as_str() {
-        "syncbn-golden-1" => golden::entry,
+        "syncbn-golden-1" | "syncbn-golden-2" => golden::entry,
         "syncbn-mindspore-1" => mindspore::entry,
         "syncbn-inference-1" => inference::entry,
         "syncbn-procedural-1" => procedural::entry,
@@ -65,8 +74,7 @@ fn entries(root: &Path, own: bool, manifest: &Manifest) -> Vec<Entry> {
 }
 
 fn unknown(manifest: &Manifest) -> String {
-    let known = "syncbn-golden-1, syncbn-mindspore-1, syncbn-inference-1, syncbn-procedural-1";
-    format!("the format {:?} is unknown; known are {known}", manifest.format)
+    format!("the format {:?} is unknown; known are {}", manifest.format, KNOWN.join(", "))
 }
 
 /// A case of a format that this runner does not know.

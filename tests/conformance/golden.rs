@@ -1,5 +1,5 @@
-//! Reads cases of the format `syncbn-golden-1`: per-rank inputs, and everything that follows from
-//! them in f64.
+//! Reads cases of the formats `syncbn-golden-1` and `syncbn-golden-2`: per-rank inputs, and
+//! everything that follows from them in f64.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -33,6 +33,8 @@ struct Case {
     dtype: String,
     param_dtype: String,
     modes: Vec<String>,
+    /// Only in the first format; the second makes every call once.
+    #[serde(default)]
     repeat_same_step: usize,
     eps: f64,
     momentum: Option<f64>,
@@ -40,15 +42,48 @@ struct Case {
     has_bias: bool,
     track_running_stats: bool,
     fused: Option<String>,
+    /// Only in the second format: what the case is about.
+    family: Option<Family>,
+    /// Only in the second format: `fused`, taken apart.
+    activation: Option<Activation>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Family {
+    Activation,
+    DoubleBackward,
+    Lengths,
+    #[serde(other)]
+    Unknown,
+}
+
+#[derive(Deserialize)]
+struct Activation {
+    slope: Option<f32>,
 }
 
 pub fn entry(manifest: &Manifest, case: &Value, name: String) -> Result<Entry, String> {
     let case: Case = fields(manifest, case, &name)?;
-    let state = match not_yet::epilogue(case.fused.as_deref()) {
+    let state = match case.epilogue() {
         Ok(epilogue) => State::Ready(groups(manifest, &case, epilogue, &name)?),
         Err(reason) => State::NotYet(reason),
     };
     Ok(Entry { name, world: case.world, parts: vec![Part::Forward, Part::Backward], state })
+}
+
+impl Case {
+    /// What follows the normalization, or why the library cannot run the case.
+    fn epilogue(&self) -> Result<Epilogue, String> {
+        match self.family {
+            None | Some(Family::Activation) => {}
+            Some(Family::DoubleBackward) => return Err("the layer has no second derivative".into()),
+            Some(Family::Lengths) => return Err("the layer has no padded sequences".into()),
+            Some(Family::Unknown) => return Err("the family of the case is unknown".into()),
+        }
+        let slope = self.activation.as_ref().and_then(|activation| activation.slope);
+        not_yet::epilogue(self.fused.as_deref(), slope)
+    }
 }
 
 fn groups(
@@ -145,7 +180,7 @@ impl Reader<'_> {
             running,
             steps: steps.collect::<Result<_, _>>()?,
             ulp_bound: asserts_ulp.then_some(ulp::BOUND),
-            stores_tolerances: true,
+            stores_tolerances: case.family.is_none(),
             config,
         };
         ulp::measure(&mut scenario);

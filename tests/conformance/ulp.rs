@@ -2,7 +2,9 @@
 //! the channel, in the type that the values are stored as. That is f32 but for y and dx of 16-bit
 //! inputs, where half an ulp is their rounding.
 //!
-//! For y that is the channel's largest |y| over the group. Gradients may cancel to nothing, so
+//! For y that is the channel's largest |y| over the group; behind an activation the largest |v|
+//! that enters it, because an activation makes little of large negative v and leaves the error of
+//! the others as it is. Gradients may cancel to nothing, so
 //! theirs are the terms that they are made of: for dx the largest |weight·inv_std·g|, for dbias
 //! Σ|g| and for dweight Σ|g·x̂| over the group.
 
@@ -10,8 +12,8 @@ use half::{bf16, f16};
 use syncbn::DType;
 
 use crate::compare::{Check, Quantity};
-use crate::conditioning;
 use crate::scenario::{Scenario, Source, Step};
+use crate::{conditioning, epilogue};
 
 /// The most that y may be off on hard data: the aim of the project. Gradients are held to the same
 /// number. Their tolerances allow for a mean held in one f32, as those of y do, so that without
@@ -36,7 +38,17 @@ pub fn measure(scenario: &mut Scenario) {
         let facts = conditioning::of_step(scenario, step, statistics);
         let each =
             |size: fn(&conditioning::Channel) -> f64| facts.iter().map(size).collect::<Vec<f64>>();
-        let outputs = largest(&step.checks, facts.len());
+        let mut outputs = largest(&step.checks, facts.len());
+        if scenario.config.epilogue.activates() {
+            let entering = epilogue::entering(scenario, step, statistics);
+            for (input, v) in step.inputs.iter().zip(entering) {
+                let map = input.map();
+                for (i, v) in v.into_iter().enumerate().filter(|(_, v)| v.is_finite()) {
+                    let largest = &mut outputs[map.channel(i)];
+                    *largest = largest.max(v.abs());
+                }
+            }
+        }
         let grad_inputs = each(conditioning::Channel::largest_gradient);
         let grad_weights = each(conditioning::Channel::sum_abs_g_xhat);
         let grad_biases = each(conditioning::Channel::sum_abs_g);
