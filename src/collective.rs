@@ -20,6 +20,7 @@ mod single;
 mod split;
 mod synchronization;
 mod turns;
+mod uneven;
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub use process_group::ProcessGroup;
 pub use reduce::{Part, ReduceOp};
 pub use single::SingleRank;
 pub use synchronization::{Started, Synchronization};
+pub use uneven::UnevenSteps;
 
 /// The messages of all ranks, in rank order.
 pub type Gathered = Vec<Arc<[u8]>>;

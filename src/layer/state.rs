@@ -8,7 +8,7 @@ use crate::base::check_readable;
 use crate::collective::Phase;
 use crate::error::{ArgumentError, ConfigError, Error, GroupError};
 use crate::state::{LoadOptions, LoadReport, ScaleShift, StateDict};
-use crate::stats::RunningStats;
+use crate::stats::{GlobalStatistics, LocalStatistics, RunningStats};
 use crate::tensor::Tensor;
 
 impl SyncBatchNorm {
@@ -28,6 +28,46 @@ impl SyncBatchNorm {
         self.base.check_running(&running)?;
         self.running.set(running);
         Ok(())
+    }
+
+    /// Merges the statistics that the ranks have of a data set, and replaces the running statistics
+    /// by them: mean and variance of all values at once, where a moving average weighs late batches
+    /// more. The variance is that of the setting `running_variance`, the counter 1. If no rank has a
+    /// value, the running statistics stay.
+    ///
+    /// ```
+    /// use syncbn::{BatchNormConfig, Device, SyncBatchNorm, stats::LocalStatistics};
+    ///
+    /// # pollster::block_on(async {
+    /// let host = Device::host();
+    /// let mut bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?;
+    /// let mut local = LocalStatistics::empty(1);
+    /// for batch in [[1.0f32, 2.0], [3.0, 6.0]] {
+    ///     let x = host.upload(&[2, 1], &batch)?;
+    ///     local.merge(&bn.local_statistics(&x).await?)?;
+    /// }
+    /// bn.set_population_statistics(local).await?;
+    /// assert_eq!(bn.running_stats().map(|running| running.mean), Some(vec![3.0]));
+    /// # Ok::<(), syncbn::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`ArgumentError`] when the layer does not track running statistics, and those of
+    /// [`synchronize`](Self::synchronize), which exchanges them. Nothing is replaced then.
+    ///
+    /// # Cancel safety
+    /// As [`synchronize`](Self::synchronize); nothing is replaced.
+    pub async fn set_population_statistics(
+        &mut self,
+        local: LocalStatistics,
+    ) -> Result<GlobalStatistics, Error> {
+        self.base.check_running(&RunningStats::new(self.config().num_features))?;
+        let global = self.synchronize(local).untracked().await?;
+        if global.count() > 0 {
+            self.set_running_stats(global.to_running(self.config().running_variance))?;
+        }
+        Ok(global)
     }
 
     /// Sets weight and bias, (C) each, to the same values on every rank; `None` leaves one as it

@@ -1,5 +1,7 @@
 //! What all ranks have, after the all-reduce.
 
+use crate::config::RunningVariance;
+
 use super::{GradientSums, Grid, Moments, Normalization, RunningStats, ValueRange};
 
 /// What all ranks have of every channel, the same bits on each: [`GlobalStatistics`] or
@@ -62,12 +64,12 @@ impl Global<Moments> {
         self.channels.iter().map(|channel| channel.inv_std(eps)).collect()
     }
 
-    /// These as running statistics that have seen one batch: the mean, and the unbiased variance
-    /// m2 / (N − 1), the biased one below two values.
-    pub fn to_running(&self) -> RunningStats {
-        let var = |channel: &Moments| match channel.count {
-            0 | 1 => channel.var_biased() as f32,
-            _ => channel.var_unbiased() as f32,
+    /// These as running statistics that have seen one batch: the mean, and the variance asked for,
+    /// which is the biased one in any case below two values.
+    pub fn to_running(&self, variance: RunningVariance) -> RunningStats {
+        let var = |channel: &Moments| match variance {
+            RunningVariance::Unbiased if channel.count > 1 => channel.var_unbiased() as f32,
+            _ => channel.var_biased() as f32,
         };
         RunningStats {
             mean: self.channels.iter().map(|channel| channel.mean as f32).collect(),

@@ -3,12 +3,13 @@
 
 mod exchanges;
 mod restored;
+mod uneven;
 mod values;
 
 use crate::common;
 
 use pollster::block_on;
-use syncbn::config::Epilogue;
+use syncbn::config::{Epilogue, RunningVariance};
 use syncbn::error::ArgumentError;
 use syncbn::stats::{GlobalStatistics, Local, LocalStatistics, Moments};
 use syncbn::{Backward, BatchNormConfig, Device, Error, Forward, SyncBatchNorm};

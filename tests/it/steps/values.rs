@@ -48,19 +48,32 @@ fn statistics_go_through_serde_and_what_was_spoilt_on_the_way_is_refused() {
 #[test]
 fn statistics_of_a_data_set_become_running_statistics() {
     let host = Device::host();
-    let mut bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap();
-    let mut all = LocalStatistics::empty(1);
-    for values in [[1.0f32, 2.0], [3.0, 6.0]] {
-        all.merge(&block_on(bn.local_statistics(&host.upload(&[2, 1], &values).unwrap())).unwrap())
-            .unwrap();
+    // Mean 3, squares 4 + 1 + 0 + 9 = 14 over 3, or 4.
+    for (variance, expected) in [(RunningVariance::Unbiased, 3.0), (RunningVariance::Biased, 4.0)] {
+        let config = BatchNormConfig::torch(1).with_running_variance(variance);
+        let mut bn = SyncBatchNorm::new(config, [host.clone()]).unwrap();
+        let nothing = block_on(bn.set_population_statistics(LocalStatistics::empty(1))).unwrap();
+        assert_eq!((nothing.count(), bn.running_stats()), (0, Some(RunningStats::new(1))));
+        let mut all = LocalStatistics::empty(1);
+        for values in [[1.0f32, 2.0], [3.0, 6.0]] {
+            let x = host.upload(&[2, 1], &values).unwrap();
+            all.merge(&block_on(bn.local_statistics(&x)).unwrap()).unwrap();
+        }
+        let global = block_on(bn.set_population_statistics(all)).unwrap();
+        assert_eq!(global.count(), 4);
+        let var = vec![(14.0f64 / expected) as f32];
+        let expected = RunningStats { mean: vec![3.0], var, num_batches_tracked: 1 };
+        assert_eq!(bn.running_stats(), Some(expected));
     }
-    let global = block_on(bn.synchronize(all).untracked()).unwrap();
-    assert_eq!(bn.running_stats().unwrap(), RunningStats::new(1));
-    bn.set_running_stats(global.to_running()).unwrap();
-    // Mean 3, squares 4 + 1 + 0 + 9 = 14 over 3.
-    let expected =
-        RunningStats { mean: vec![3.0], var: vec![(14.0f64 / 3.0) as f32], num_batches_tracked: 1 };
-    assert_eq!(bn.running_stats().unwrap(), expected);
+}
+
+#[test]
+fn a_layer_without_running_statistics_refuses_those_of_a_data_set() {
+    let config = BatchNormConfig::torch(1).with_track_running_stats(false);
+    let mut bn = SyncBatchNorm::new(config, [Device::host()]).unwrap();
+    let error = block_on(bn.set_population_statistics(local(&[&[1.0, 2.0]]))).unwrap_err();
+    let (argument, setting) = ("running statistics", "with_track_running_stats");
+    assert_eq!(error, ArgumentError::NoSuchParameter { argument, setting }.into());
 }
 
 #[test]
