@@ -7,6 +7,8 @@
 //!                               ->  outputs of one set, checked once against the definition in f64
 //! ```
 
+#![allow(missing_docs, reason = "programs of this repository alone use it")]
+
 pub mod check;
 pub mod copy;
 pub mod devices;
