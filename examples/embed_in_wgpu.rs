@@ -7,8 +7,7 @@ const DIMS: [usize; 3] = [8, 3, 64]; // (N, C, L)
 const KERNEL: &str = "
     @group(0) @binding(0) var<storage, read_write> v: array<f32>;
     @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
-        v[id.x] = v[id.x] * v[id.x] * v[id.x] + f32(id.x % 4);
-    }";
+        v[id.x] = v[id.x] * v[id.x] * v[id.x] + f32(id.x % 4); }";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let adapter = block_on(Device::adapters()).into_iter().next().ok_or("no GPU, no driver")?;
@@ -37,14 +36,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         pass.set_bind_group(0, &bindings, &[]);
         pass.dispatch_workgroups(buffer.size() as u32 / 256, 1, 1);
     };
-
     let device = Device::from_wgpu(gpu.clone(), queue.clone())?;
     let norm = BatchNorm::new(BatchNormConfig::torch(DIMS[1]), &device)?;
     let mut workspace = Workspace::new(&device); // kept: one for all layers and all steps
     let x = device.wrap(x_buffer.clone(), 0, &DIMS)?;
     let mut y = device.wrap(y_buffer.clone(), 0, &DIMS)?;
     let mut dx = device.zeros(&DIMS)?;
-
     let mut encoder = gpu.create_command_encoder(&Default::default());
     run_kernel(&mut encoder, &x_buffer); // x = 0, 1, 2, 3, 0, 1 …
     let forward = Forward::of(&x).write_to(&mut y).encode(&mut encoder, &mut workspace);
@@ -53,7 +50,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let backward = Backward::of(&x, &y).input_gradient(&mut dx);
     norm.backward(&saved, backward.encode(&mut encoder, &mut workspace))?;
     queue.submit([encoder.finish()]);
-
     let y = [-1.5f32, -0.5, 0.5, 1.5].map(|deviation| deviation / 1.25f32.sqrt());
     let expected = y.map(|y| (y * y * y - 1.64 * y) / 1.25f32.sqrt()); // 1.64 is the mean of y⁴
     let dx = block_on(dx.to_vec())?;

@@ -1,6 +1,5 @@
-//! A training loop with a checkpoint of its layers in one file, which PyTorch reads too. Resumed
-//! from the file, the training has the losses of one that was never stopped.
-//! `cargo run --release --example train_loop` runs it on the host (CPU).
+//! A training loop with a checkpoint, which PyTorch reads too. Resumed, it has the losses of one
+//! that was never stopped. `cargo run --release --example train_loop` runs it on the host (CPU).
 use std::{error::Error, ops::Range, path::Path};
 
 use syncbn::state::{Checkpoint, LoadOptions};
@@ -47,9 +46,8 @@ async fn train(steps: Range<u32>, path: &Path) -> Result<Vec<f32>, Box<dyn Error
             bn.load_state(&state, &LoadOptions::default())?;
         }
     }
-    // What else is in the file, such as the optimizer's tensors, stays there.
     let states = [("bn1", layers[0].state().await?), ("bn2", layers[1].state().await?)];
-    Checkpoint::update(path, states)?;
+    Checkpoint::update(path, states)?; // and leaves other tensors of the file as they are
     Ok(losses)
 }
 
