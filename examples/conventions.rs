@@ -199,7 +199,7 @@ fn statistics() -> Result<Vec<Row>, Error> {
                 "training" => block_on(bn.forward_train(&x))?,
                 _ => block_on(bn.forward_eval(&x))?,
             };
-            // y of the first value tells whose mean and variance it was normalized with.
+            // y of the first value shows whose mean and variance it was normalized with.
             let y = f64::from(values(&forward.output)?[0]);
             let candidates = [
                 ("the group's batch", moments(&BATCH.concat())),

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     match pollster::block_on(run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell when this fails too.
+            // There is no other place to report a failure of this.
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }

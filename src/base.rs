@@ -33,7 +33,7 @@ pub(crate) struct Base {
     pub parameters: Arc<Vec<AffineParameters>>,
     /// Whether a call decides how many ranks there are.
     any_ranks: bool,
-    /// Tells the layers of a process apart.
+    /// Distinguishes the layers of a process.
     pub id: u64,
     /// The settings as ranks compare them.
     pub manifest: Manifest,

@@ -1,4 +1,4 @@
-//! Tells whoever listens by `tracing` what the crate does: what its work costs, and what it found.
+//! Reports by `tracing` what the crate does: what its work costs, and what it found.
 //!
 //! | target | level | |
 //! |---|---|---|

@@ -203,7 +203,7 @@ async fn absence(judge: &Judge, rank: Box<dyn Collective>) -> Result<(), Failure
             Check::Left => drop(rank),
             Check::Dropped => {
                 drop(rank.all_gather(Vec::new(), LONG));
-                // Stays, so that nothing else tells the others.
+                // Stays, so that nothing else notifies the others.
                 return judge.expect(rank.all_gather(Vec::new(), LONG).await, Err(expected));
             }
             Check::Abort => rank.abort(reason),

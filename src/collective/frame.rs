@@ -71,7 +71,7 @@ pub struct NodePayload {
 pub enum Payload {
     /// Numbers of the nodes that the speaker holds.
     Nodes(Vec<NodePayload>),
-    /// Bytes whose meaning the phase tells.
+    /// Bytes whose meaning the phase defines.
     Bytes(Vec<u8>),
     /// The speaker has failed, with its reason.
     Abort(String),

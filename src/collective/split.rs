@@ -1,4 +1,4 @@
-//! Making process groups out of a group: all ranks tell what they want, and all judge it alike.
+//! Making process groups out of a group: all ranks say what they want, and all judge it alike.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -103,7 +103,7 @@ impl fmt::Display for Initializer {
 }
 
 impl Initializer {
-    /// The values of `channels` channels. `stream` tells apart the vectors of one layer.
+    /// The values of `channels` channels. `stream` distinguishes the vectors of one layer.
     ///
     /// # Errors
     /// [`ConfigError`] when [`Values`](Self::Values) are not `channels` many or a value is not

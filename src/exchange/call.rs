@@ -108,7 +108,7 @@ impl Exchange {
     /// Begins a call that will exchange something: from now on the peers learn when it fails or is
     /// dropped.
     ///
-    /// `subject` tells what it is about: of backward the exchange of its forward, of a broadcast
+    /// `subject` says what it is about: of backward the exchange of its forward, of a broadcast
     /// the rank; else 0. `settings` are those of the layer. `patience` is how long its
     /// devices may take. Calls exchange in the order in which they begin.
     pub fn begin(

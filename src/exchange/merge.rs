@@ -121,7 +121,7 @@ async fn learn<T>(parts: &[Contribution<'_, T>]) -> Result<(), ListError> {
         let mut ranks = Ranks { first: 0, total: 0 };
         for (rank, payload) in payloads.iter().enumerate() {
             let refuse = || {
-                let message = "it does not tell a number of devices".to_owned();
+                let message = "it gives no number of devices".to_owned();
                 ListError::of(index)(call.operation.refuse(rank, message))
             };
             if rank == call.exchange.group().rank() {

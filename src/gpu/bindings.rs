@@ -94,7 +94,7 @@ impl Bindings {
         bound
     }
 
-    /// Forgets everything: after an error, of which nobody can tell which of it is invalid.
+    /// Forgets everything: after an error, since any of it may be invalid.
     pub fn clear(&self) {
         trace::lock(&self.kept).entries.clear();
     }
@@ -108,7 +108,7 @@ impl Bindings {
 /// the slice.
 #[derive(Debug)]
 pub(super) struct CacheToken {
-    /// Tells it from every other of the process.
+    /// Distinguishes it from every other of the process.
     pub(super) number: u64,
     /// Where something is cached of it: the device that it was made for, or another handle of the
     /// same.

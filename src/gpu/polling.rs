@@ -34,7 +34,7 @@ impl Reply {
 
     pub fn send(&self, result: Result<(), GpuError>) {
         if let Some(sender) = trace::lock(&self.sender).take() {
-            // The receiver is gone where the caller dropped the future: nobody is left to tell.
+            // The receiver is gone where the caller dropped the future: nobody waits for the answer.
             let _ = sender.send(result);
         }
     }

@@ -56,7 +56,7 @@ impl SyncBatchNorm {
     ///
     /// It is matched with [`forward_train`](Self::forward_train) of other ranks, or with their
     /// [`backward`](Self::backward): a rank that has run out of batches goes on with
-    /// [`Local::empty`] until all have, which a [count](GlobalStatistics::count) of 0 tells.
+    /// [`Local::empty`] until all have, which a [count](GlobalStatistics::count) of 0 shows.
     /// Several layers share one exchange with [`joint::synchronize`](crate::joint::synchronize).
     /// Exchanges of several layers begin in the same order on every rank: not as their devices
     /// happen to be done with the first step.

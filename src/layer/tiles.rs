@@ -10,7 +10,7 @@ const NUMBERS: usize = 4;
 impl LocalStatistics {
     /// Statistics of one rank from sums that another kernel, such as a convolution, has left on a
     /// device: `tiles` is of dimensions (T, C, 4) and f32, with four numbers for every tile and
-    /// channel, and `counts` tells how many values of each channel every tile has.
+    /// channel, and `counts` says how many values of each channel every tile has.
     ///
     /// | | |
     /// |---|---|

@@ -17,7 +17,7 @@ pub(crate) enum Memory {
 #[derive(Debug)]
 pub(crate) struct HostValues {
     pub(super) words: Words,
-    /// Tells them from all others of the process.
+    /// Distinguishes them from all others of the process.
     pub(super) id: u64,
     /// Of the last write of this crate or its user; 0 before that.
     pub(super) version: u64,

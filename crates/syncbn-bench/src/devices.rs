@@ -25,7 +25,7 @@ pub struct Machine {
     pub ranks: Vec<Device>,
     /// Without repetition; none on the host.
     pub gpus: Vec<Gpu>,
-    /// Whether the ranks were told to share a device.
+    /// Whether the ranks share a device, as was asked.
     pub shared: bool,
     /// Names of the adapters with their backends, or `host`.
     pub adapter: String,
@@ -44,7 +44,7 @@ impl Machine {
         self.shared && self.gpus.len() == 1
     }
 
-    /// Whether every device tells its own time.
+    /// Whether every device measures its own time.
     pub fn has_clock(&self) -> bool {
         !self.gpus.is_empty() && self.gpus.iter().all(Gpu::has_timestamps)
     }

@@ -68,10 +68,10 @@ enum Command {
     Compile {
         /// The folder.
         folder: PathBuf,
-        /// The name under which to keep what it tells.
+        /// The name under which to keep its report.
         chip: String,
     },
-    /// Prints what the chips' compilers told, as a table.
+    /// Prints the reports of the chips' compilers as a table.
     Registers {
         /// The folder.
         folder: PathBuf,

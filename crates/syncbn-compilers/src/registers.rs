@@ -16,7 +16,7 @@ use crate::vulkan::{Compiler, Statistic};
 const SPILLS: &[&str] = &["Spilled SGPRs", "Spilled VGPRs", "Scratch size", "SLM Size"];
 /// Names of the number of registers of an invocation.
 const REGISTERS: &[&str] = &["VGPRs", "Number of GPRs"];
-/// Where a driver tells it, how many subgroups one SIMD unit can hold.
+/// Where a driver reports it, how many subgroups one SIMD unit can hold.
 const RESIDENT: &str = "Subgroups per SIMD";
 /// 32-bit registers of a multiprocessor of NVIDIA's Ampere, how they are handed out to a subgroup
 /// of 32, and the most invocations that are resident.
@@ -24,9 +24,9 @@ const NVIDIA_REGISTERS: u64 = 65_536;
 const NVIDIA_GRANULE: u64 = 8;
 const NVIDIA_INVOCATIONS: u64 = 1536;
 
-/// What a compiler told of one shader.
+/// What a compiler reported of one shader.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct Report {
     kernel: String,
     form: String,
     registers: u64,
@@ -36,7 +36,7 @@ struct Told {
 }
 
 /// Prints what the first Vulkan device says of every shader: refused, spilled, or taken. What it
-/// tells of them is kept under the chip's name.
+/// reports of them is kept under the chip's name.
 ///
 /// # Errors
 ///
@@ -45,7 +45,7 @@ pub fn judge(folder: &Folder, chip: &str) -> io::Result<()> {
     let compiler = Compiler::open().map_err(io::Error::other)?;
     eprintln!("{chip}: {}", compiler.name);
     let shaders = folder.shaders()?;
-    let mut told = Vec::new();
+    let mut reports = Vec::new();
     for name in folder.list("mesa")? {
         let shader = shaders.iter().find(|shader| shader.name == name);
         let result = match shader {
@@ -56,12 +56,12 @@ pub fn judge(folder: &Folder, chip: &str) -> io::Result<()> {
             "{}",
             Verdict::new(&name, result.as_ref().map_err(Clone::clone).and_then(spilled))
         );
-        told.extend(result);
+        reports.extend(result);
     }
-    folder.write(&format!("registers.{chip}.json"), serde_json::to_string_pretty(&told)?)
+    folder.write(&format!("registers.{chip}.json"), serde_json::to_string_pretty(&reports)?)
 }
 
-fn compile(compiler: &Compiler, folder: &Folder, shader: &Shader) -> Result<Told, String> {
+fn compile(compiler: &Compiler, folder: &Folder, shader: &Shader) -> Result<Report, String> {
     let module = fs::read(folder.file(&format!("spirv-1.6/{}.spv", shader.name)))
         .map_err(|error| error.to_string())?;
     let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
@@ -75,7 +75,7 @@ fn compile(compiler: &Compiler, folder: &Folder, shader: &Shader) -> Result<Told
     };
     let resident = value(RESIDENT).unwrap_or_else(|| nvidia_invocations(registers));
     let form = format!("{}{}", shader.form, if shader.subgroups { ", subgroups" } else { "" });
-    Ok(Told { kernel: shader.kernel.clone(), form, registers, resident, statistics })
+    Ok(Report { kernel: shader.kernel.clone(), form, registers, resident, statistics })
 }
 
 /// How many invocations have registers at once.
@@ -87,8 +87,8 @@ fn nvidia_invocations(registers: u64) -> u64 {
 }
 
 /// What is not held in registers.
-fn spilled(told: &Told) -> Result<(), String> {
-    let spills = told
+fn spilled(report: &Report) -> Result<(), String> {
+    let spills = report
         .statistics
         .iter()
         .filter(|(name, value)| SPILLS.contains(&name.as_str()) && *value > 0);
@@ -105,15 +105,15 @@ fn spilled(told: &Told) -> Result<(), String> {
 pub fn table(folder: &Folder, chips: &[String]) -> io::Result<()> {
     let mut rows: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for (column, chip) in chips.iter().enumerate() {
-        let told: Vec<Told> = serde_json::from_str(&fs::read_to_string(
+        let reports: Vec<Report> = serde_json::from_str(&fs::read_to_string(
             folder.file(&format!("registers.{chip}.json")),
         )?)?;
         let mut worst: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
-        for told in told {
+        for report in reports {
             let (registers, resident) =
-                worst.entry((told.kernel, told.form)).or_insert((0, u64::MAX));
-            *registers = told.registers.max(*registers);
-            *resident = told.resident.min(*resident);
+                worst.entry((report.kernel, report.form)).or_insert((0, u64::MAX));
+            *registers = report.registers.max(*registers);
+            *resident = report.resident.min(*resident);
         }
         for (key, (registers, resident)) in worst {
             let cells = rows.entry(key).or_insert_with(|| vec!["–".to_owned(); chips.len()]);

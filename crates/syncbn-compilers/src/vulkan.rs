@@ -1,5 +1,5 @@
 //! Compute pipelines on the first Vulkan device, made as wgpu-hal makes them, with what its
-//! compiler tells of each. Not by way of wgpu, because a device that only compiles is none that
+//! compiler reports of each. Not by way of wgpu, because a device that only compiles is none that
 //! wgpu opens.
 #![allow(unsafe_code)]
 
@@ -26,8 +26,8 @@ pub enum VulkanError {
     /// The loader knows no device.
     #[error("there is no Vulkan device")]
     NoDevice,
-    /// The compiler tells nothing of a pipeline, so nothing can be said of its registers.
-    #[error("the driver tells nothing of the pipeline")]
+    /// The compiler reports nothing of a pipeline, so nothing can be said of its registers.
+    #[error("the driver reports nothing of the pipeline")]
     NoStatistics,
 }
 
@@ -36,7 +36,7 @@ fn failed(call: &'static str) -> impl Fn(vk::Result) -> VulkanError {
     move |code| VulkanError::Call { call, code }
 }
 
-/// A number that a compiler tells of a pipeline, with its name.
+/// A number that a compiler reports of a pipeline, with its name.
 pub type Statistic = (String, u64);
 
 /// A device that compiles.
@@ -78,11 +78,11 @@ impl Compiler {
     }
 
     /// Compiles a module whose layout is one uniform buffer and so many storage buffers. What the
-    /// compiler tells of it.
+    /// compiler reports of it.
     ///
     /// # Errors
     ///
-    /// The driver refuses it, or tells nothing.
+    /// The driver refuses it, or reports nothing.
     pub fn compile(
         &self,
         module: &[u32],
@@ -147,11 +147,11 @@ impl Compiler {
         let made = made.map_err(|(_, code)| failed("vkCreateComputePipelines")(code))?;
         let asked = vk::PipelineExecutableInfoKHR::default().pipeline(made[0]).executable_index(0);
         // SAFETY: as above, and statistics were asked for when the pipeline was made.
-        let told = unsafe { self.executables.get_pipeline_executable_statistics(&asked) };
+        let reported = unsafe { self.executables.get_pipeline_executable_statistics(&asked) };
         // SAFETY: as above; the pipeline was never used.
         unsafe { self.device.destroy_pipeline(made[0], None) };
-        let told = told.map_err(failed("vkGetPipelineExecutableStatisticsKHR"))?;
-        let statistics: Vec<Statistic> = told.iter().filter_map(number).collect();
+        let reported = reported.map_err(failed("vkGetPipelineExecutableStatisticsKHR"))?;
+        let statistics: Vec<Statistic> = reported.iter().filter_map(number).collect();
         if statistics.is_empty() { Err(VulkanError::NoStatistics) } else { Ok(statistics) }
     }
 }
@@ -200,12 +200,12 @@ fn open_device(
 }
 
 /// A statistic that is a whole number.
-fn number(told: &vk::PipelineExecutableStatisticKHR<'_>) -> Option<Statistic> {
-    let name = told.name_as_c_str().ok()?.to_string_lossy().into_owned();
+fn number(reported: &vk::PipelineExecutableStatisticKHR<'_>) -> Option<Statistic> {
+    let name = reported.name_as_c_str().ok()?.to_string_lossy().into_owned();
     let whole = [
         vk::PipelineExecutableStatisticFormatKHR::UINT64,
         vk::PipelineExecutableStatisticFormatKHR::INT64,
     ];
     // SAFETY: the format says which member is set; a negative number is none of a count.
-    whole.contains(&told.format).then_some((name, unsafe { told.value.u64 }))
+    whole.contains(&reported.format).then_some((name, unsafe { reported.value.u64 }))
 }

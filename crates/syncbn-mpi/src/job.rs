@@ -172,7 +172,7 @@ impl Drop for Mpi {
 /// Ends every process of the job, with a word to say why.
 pub(crate) fn give_up(why: &str, status: i32) -> ! {
     GIVEN_UP.store(true, Ordering::Relaxed);
-    // Nobody is left to tell when this fails too.
+    // There is no other place to report a failure of this.
     // In one piece: MPI's own words about the end come between others.
     let last_words = format!("rank {}: {why}; ending the job\n", RANK.load(Ordering::Relaxed));
     let _ = io::stderr().write_all(last_words.as_bytes());

@@ -1,4 +1,4 @@
-//! What ranks tell each other beside their messages, and the tags that keep the two apart.
+//! What ranks notify each other of beside their messages, and the tags that keep the two apart.
 //!
 //! A notice is a byte for its kind and little-endian numbers. Bytes that are none are ignored by
 //! whoever gets them: only a rank of another version sends such, and that is found out by its
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use syncbn::collective::CollectiveError;
 
-/// Something that a rank tells another.
+/// Something that a rank notifies another of.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Notice {
     /// The group is broken, with the reason.
@@ -124,7 +124,7 @@ pub(crate) enum Tag {
     Notice,
 }
 
-/// Exchanges are told apart modulo this: far more than one rank can be ahead of another, which
+/// Exchanges are numbered modulo this: far more than one rank can be ahead of another, which
 /// waits for it, and few enough for the 32,768 tags that every MPI has.
 const ROUNDS: u64 = 4096;
 

@@ -157,7 +157,7 @@ impl Comm {
         Ok(Self { raw, rank: rank as usize, size: size as usize })
     }
 
-    /// Begins a barrier; [`Request::is_done`] tells when all ranks have come.
+    /// Begins a barrier; [`Request::is_done`] says when all ranks have come.
     pub fn barrier(&self) -> Result<Request, Failure> {
         let call = "MPI_Ibarrier";
         let _alive = alive(call)?;

@@ -25,7 +25,7 @@ const fn non_temporal_block<Y>() -> usize {
 }
 
 impl<'a, Y: Element> Output<'a, Y> {
-    /// With non-temporal stores where `stores` are given. `copied` tells that only finished values
+    /// With non-temporal stores where `stores` are given. `copied` says that only finished values
     /// may be written, which is so where they replace what is still to be read.
     pub fn new(values: &'a mut [Y], stores: Option<NonTemporalStores>, copied: bool) -> Self {
         let is_direct = Y::DTYPE == DType::F32 && stores.is_none() && !copied;

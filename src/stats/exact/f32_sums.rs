@@ -186,7 +186,7 @@ impl ExactSums {
             sum.settle();
             let first = sum.parts.iter().position(|&part| part != 0).unwrap_or(PARTS);
             let last = sum.parts[PARTS - 1];
-            // Above the highest digit all parts repeat the sign, which the last one sent tells.
+            // Above the highest digit all parts repeat the sign, which the last one sent holds.
             let mut end = PARTS;
             if last == 0 || last == -1 {
                 let repeated = last as u32;

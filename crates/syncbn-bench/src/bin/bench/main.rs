@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell when this fails too.
+            // There is no other place to report a failure of this.
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
@@ -84,7 +84,7 @@ fn headline(options: &Options, machine: &Machine) -> String {
     let clock = if machine.has_clock() {
         "by the devices' own clocks"
     } else {
-        "wall times, as no device tells its own"
+        "wall times, as no device measures its own"
     };
     format!(
         "{} {devices}{place}: {}; {}, channels {}, epilogue {}\n\

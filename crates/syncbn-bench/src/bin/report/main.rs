@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // Nobody is left to tell when this fails too.
+            // There is no other place to report a failure of this.
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
