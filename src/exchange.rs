@@ -1,5 +1,5 @@
-//! What happens between the two halves of a pass: encode, gather, check peers, merge along the
-//! tree. No GPU type comes here, and no thread.
+//! The exchange between the two halves of a pass: encode, gather, check peers, merge along the
+//! tree. It uses no GPU type and no thread.
 
 mod call;
 mod exact;
@@ -45,7 +45,7 @@ fn to_payload<T: Mergeable>(node: &Node<Vec<T>>) -> NodePayload {
     NodePayload { level: node.level, index: node.index, count, values }
 }
 
-/// A node, or what is wrong with it: that its values are of another kind.
+/// A node, or an error if its values are of another kind.
 fn from_payload<T: Mergeable>(node: &NodePayload) -> Result<Node<Vec<T>>, String> {
     let value = |components| T::from_components(node.count, components);
     let values: Option<Vec<T>> = match &node.values {
@@ -63,7 +63,8 @@ pub(crate) fn merge_parts<T: Mergeable>(left: Part<'_>, right: Part<'_>) -> Vec<
     Merged::join(left, right, join_payloads::<T>).encode()
 }
 
-/// Joins the nodes of consecutive ranks, where they are so and of equally many channels.
+/// Joins the nodes of consecutive ranks. An error if the ranks are not consecutive or the numbers
+/// of channels differ.
 fn join_payloads<T: Mergeable>(
     left: Vec<NodePayload>,
     right: Vec<NodePayload>,

@@ -1,7 +1,7 @@
-//! Which setting differs between ranks, or which part of their states.
+//! Finds the setting that differs between ranks, or the part of their states.
 //!
-//! Headers carry checksums. Where these differ, ranks gather in one more exchange what they are
-//! made of: lists of lines `name = value`. The error names the first line that differs.
+//! Headers carry checksums. Where these differ, one more exchange gathers their sources: lists of
+//! lines `name = value`. The error names the first line that differs.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::error::ExchangeError;
 /// The value of a name that a list does not have.
 const ABSENT: &str = "absent";
 
-/// What the field `config` of a header is the checksum of.
+/// Source of the checksum in the field `config` of a header.
 #[derive(Clone, Debug)]
 pub(crate) enum Settings {
-    /// Nothing that ranks would compare.
+    /// No settings to compare.
     None,
     /// The manifest of a layer's settings.
     Layer(Arc<str>),
@@ -44,9 +44,8 @@ impl Settings {
 }
 
 impl Operation {
-    /// Gathers what these operations compare, a list of each, and finds the line that differs in
-    /// one of them. An error in any case but one: lists may be the same although their checksums
-    /// differ.
+    /// Gathers the lists of these operations, one of each, and finds a line that differs. Returns
+    /// an error, unless the lists are the same although their checksums differ.
     pub(super) async fn compare(
         operations: &[&Self],
         index: usize,
@@ -112,7 +111,7 @@ fn first_difference<'a>(lists: &[&'a str]) -> Option<(&'a str, Dissent)> {
         .find_map(|(name, dissent)| Some((name, dissent?)))
 }
 
-/// Who gives a name another value than most.
+/// The first rank whose value of a name is not that of most ranks.
 fn value_dissent(name: &str, lists: &[Voice<&str>]) -> Option<Dissent> {
     let value = |list| lines(list).find(|line| line.0 == name).map_or(ABSENT, |line| line.1);
     let voices: Vec<_> =

@@ -1,5 +1,5 @@
-//! The message that ranks exchange: self-describing, little-endian, checked before anything is
-//! believed.
+//! The message that ranks exchange. It is self-describing and little-endian, and every field is
+//! checked before its first use.
 //!
 //! The layout is in `docs/PROTOCOL.md`. Decoding takes any bytes: it never panics, and allocates no
 //! more than the bytes that are there.
@@ -21,14 +21,14 @@ pub(crate) const UNANNOUNCED: u64 = 0;
 /// The subject of an exchange that does not say what it is about: it agrees with every subject.
 pub(crate) const ANY_SUBJECT: u64 = u64::MAX;
 
-/// What must agree between the ranks of an exchange, and who speaks.
+/// Fields that must agree between the ranks of an exchange, and the sender's rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Identity of the process group.
     pub group: u64,
-    /// The speaker's rank in the group.
+    /// The sender's rank in the group.
     pub rank: u64,
-    /// What the exchange is for.
+    /// Purpose of the exchange.
     pub phase: Phase,
     /// Number of the layer: how many were made in the group before it.
     pub layer: u64,
@@ -36,18 +36,18 @@ pub struct Header {
     pub name: String,
     /// Exchanges of the layer before this one, or of the group itself.
     pub step: u64,
-    /// What the exchange is about: of backward the exchange of its forward, of a broadcast the
-    /// rank; else 0.
+    /// In backward, the exchange of its forward. In a broadcast, the sending rank. Otherwise 0.
     pub subject: u64,
-    /// C; of a program's values their number.
+    /// Channels (C), or the number of a program's values.
     pub channels: u64,
-    /// Checksum of the layer's configuration; of values to be summed, of the lengths of their
-    /// slices.
+    /// Checksum of the layer's configuration. For values to be summed, checksum of the lengths of
+    /// their slices.
     pub config: u64,
-    /// Checksum of parameters and running statistics where it is announced, as with the first
-    /// exchange; else 0.
+    /// Checksum of parameters and running statistics where it is announced, as in the first
+    /// exchange. Otherwise 0.
     pub state: u64,
-    /// Devices that the speaker holds for the layer, until all know how many each holds; else 0.
+    /// Devices that the sender holds for the layer, until all ranks know each other's number.
+    /// Afterwards 0.
     pub ranks: u64,
     /// Exchanges that share the message.
     pub listed: u64,
@@ -62,27 +62,27 @@ pub struct NodePayload {
     pub index: u64,
     /// Values per channel under it.
     pub count: u64,
-    /// Two values per channel; a program's values two by two.
+    /// Two values per channel, or a program's values in pairs.
     pub values: Values,
 }
 
-/// What a frame carries.
+/// Payload of a frame.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
-    /// Numbers of the nodes that the speaker holds.
+    /// Values of the nodes that the sender holds.
     Nodes(Vec<NodePayload>),
     /// Bytes whose meaning the phase defines.
     Bytes(Vec<u8>),
-    /// The speaker has failed, with its reason.
+    /// The sender has failed, with its reason.
     Abort(String),
 }
 
 /// A message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
-    /// What must agree, and who speaks.
+    /// Fields that must agree, and the sender's rank.
     pub header: Header,
-    /// What is said.
+    /// The values, bytes or reason.
     pub payload: Payload,
 }
 
@@ -90,13 +90,13 @@ pub struct Frame {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// It does not begin as one.
+    /// The first bytes are not those of a frame.
     #[error("the first bytes are {found:?}, expected {MAGIC:?}: not a message of this protocol")]
     Magic {
         /// The bytes found, at most four.
         found: Vec<u8>,
     },
-    /// It is of another version.
+    /// The frame is of another version.
     #[error(
         "protocol version {found}, expected {VERSION}: all ranks need the same version of this crate"
     )]
@@ -104,24 +104,24 @@ pub enum FrameError {
         /// The version found.
         found: u16,
     },
-    /// It ends too early, or goes on too long.
+    /// The frame is too short or too long.
     #[error("{what}: {found} byte(s) left, expected {expected}")]
     Length {
-        /// What was being read.
+        /// The part that was being read.
         what: &'static str,
         /// Bytes left.
         found: u64,
         /// Bytes expected.
         expected: u64,
     },
-    /// A field holds what it cannot.
+    /// A field has a value that is not allowed.
     #[error("{what} is {found}, allowed: {allowed}")]
     Field {
         /// Name of the field.
         what: &'static str,
         /// The value.
         found: u64,
-        /// What is allowed.
+        /// The allowed values.
         allowed: &'static str,
     },
     /// A message lists another number of exchanges than it says.
@@ -135,7 +135,7 @@ pub enum FrameError {
     /// A text is not UTF-8.
     #[error("{what} is not UTF-8")]
     Text {
-        /// Which text.
+        /// Name of the text.
         what: &'static str,
     },
 }
@@ -193,10 +193,10 @@ impl Frame {
         out
     }
 
-    /// Reads a frame, all of the bytes.
+    /// Reads a frame that takes up all of the bytes.
     ///
     /// # Errors
-    /// [`FrameError`] names the first field that is not as it must be.
+    /// [`FrameError`] names the first invalid field.
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         let mut reader = Reader { rest: bytes };
         let magic =

@@ -1,4 +1,5 @@
-//! The exchanges of a process group: a list of them is one message, whether a call has one or many.
+//! The exchanges of a process group. The exchanges of a call, one or many, are a list in one
+//! message.
 
 use std::borrow::Cow;
 
@@ -13,25 +14,25 @@ use crate::checksum::Manifest;
 use crate::error::ExchangeError;
 use crate::trace::{self, Span};
 
-/// What this rank says in an exchange.
+/// This rank's part of an exchange.
 pub(crate) struct Said {
     pub header: Header,
     pub payload: Payload,
-    /// What the field `state` of the header is the checksum of.
+    /// Source of the checksum in the field `state` of the header.
     pub state: Option<Manifest>,
 }
 
-/// What a list of exchanges has brought for one of them.
+/// The result of one exchange of a list.
 pub(crate) struct Answer {
     heads: Vec<Head>,
-    /// One from every rank, in rank order; or one, the result of an all-reduce.
+    /// One payload from every rank, in rank order, or one payload, the result of an all-reduce.
     pub payloads: Vec<Payload>,
 }
 
 /// An error of a list of exchanges.
 #[derive(Debug)]
 pub(crate) struct ListError {
-    /// The number of the exchange, if it is one's.
+    /// The number of the exchange, if the error concerns one exchange.
     pub index: Option<usize>,
     pub error: ExchangeError,
 }
@@ -42,24 +43,24 @@ impl ListError {
         Self { index: None, error }
     }
 
-    /// The same, which the group remembers for good.
+    /// The same error, after the group has stored it for good.
     pub fn poison(self, group: &ProcessGroup) -> Self {
         Self { error: group.poison(self.error), ..self }
     }
 
-    /// Names the exchange that an error is of.
+    /// Adds the number of its exchange to an error.
     pub fn of(index: usize) -> impl Fn(ExchangeError) -> Self {
         move |error| Self { index: Some(index), error }
     }
 }
 
 impl Operation {
-    /// Sends what these operations of one group have to say as one message when it is the first
-    /// one's turn, and gets what all ranks say. `say` is asked when the turn has come, for what is
-    /// said in each. With a reduce operation the payloads are nodes, of which a transport that
-    /// supports it makes an all-reduce.
+    /// Sends one message for these operations of one group and gets the messages of all ranks. The
+    /// message leaves when the turn of the first operation comes. `say` is called then, for the
+    /// content of each exchange. With a reduce operation the payloads are nodes, and a transport
+    /// that supports it merges them by an all-reduce.
     ///
-    /// Where checksums of settings or states differ, ranks gather what these are made of: the
+    /// Where checksums of settings or states differ, ranks gather the sources of the checksums. The
     /// error names the first difference.
     pub async fn exchange(
         operations: &[&Self],
@@ -88,7 +89,7 @@ impl Operation {
             .first()
             .filter(|answer| answer.heads.iter().any(|head| head.header.listed != listed))
         {
-            // Lists of other lengths are at other places, whatever is in them.
+            // Ranks with lists of different lengths are at different places.
             first.judge(answer, Again::default()).map_err(ListError::of_all)?;
         }
         Self::look_into(operations, &answers, &states).await?;
@@ -102,8 +103,8 @@ impl Operation {
         trace::exchange(phase, layers, group.world_rank(group.rank()))
     }
 
-    /// Names the first setting or part of a state that differs, where the first difference of all
-    /// headers is one of their checksums.
+    /// Names the first setting or part of a state that differs, if the first difference of all
+    /// headers is a checksum.
     async fn look_into<'s>(
         operations: &[&Self],
         answers: &[Answer],
@@ -124,18 +125,18 @@ impl Operation {
                 states.iter().map(|state| Cow::Borrowed(list(state))).collect()
             }
         };
-        // Rare: it takes no room in the future of every exchange.
+        // Boxed, because it is rare and would enlarge the future of every exchange.
         Box::pin(Self::compare(operations, index, kind, lists)).await
     }
 
-    /// What every rank has to say in this operation, in rank order, with the same header.
+    /// The payloads of all ranks in this operation, in rank order. Their headers agree.
     pub async fn gather(&self, payload: Payload) -> Result<Vec<Payload>, ExchangeError> {
         let say = || vec![Said { header: self.header.clone(), payload, state: None }];
         let gathered = Self::gather_list(&[self], say).await;
         gathered.map(|list| list.into_iter().flatten().collect()).map_err(|failure| failure.error)
     }
 
-    /// [`exchange`](Self::exchange) without a reduce operation, of which all headers agree:
+    /// [`exchange`](Self::exchange) without a reduce operation. All headers agree. Returns
     /// `[operation][rank]`.
     pub async fn gather_list(
         operations: &[&Self],
@@ -150,8 +151,8 @@ impl Operation {
         agreed.collect()
     }
 
-    /// Refuses headers that differ; returns what has to be announced once more where they differ in
-    /// that alone, and may.
+    /// Refuses headers that differ. If they differ only in fields that `may` allows, returns the
+    /// fields to announce once more.
     pub fn judge(&self, answer: &Answer, may: Again) -> Result<Again, ExchangeError> {
         let Judgement { again, difference } = judge(&answer.heads, may);
         let Some((kind, what, dissent)) = difference else { return Ok(again) };

@@ -4,7 +4,7 @@
 use super::frame::FrameError;
 use super::frame::reader::Reader;
 
-/// Items one behind the other, each behind its length.
+/// Concatenates items, each after its length.
 pub(crate) fn pack(items: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut out = Vec::new();
     for item in items {
@@ -25,7 +25,7 @@ pub(crate) fn unpack<'a>(what: &'static str, bytes: &'a [u8]) -> Result<Vec<&'a 
     Ok(items)
 }
 
-/// Whether a list is as long as its headers say.
+/// Checks that a list is as long as its headers say.
 pub(super) fn check_length(found: usize, expected: u64) -> Result<(), FrameError> {
     let found = found as u64;
     if found == expected { Ok(()) } else { Err(FrameError::List { found, expected }) }

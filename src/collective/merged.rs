@@ -1,8 +1,8 @@
-//! What several ranks have said, merged into one message: for each exchange of their lists the
-//! headers, each different one once, and the nodes of the tree that cover the ranks. Merging
-//! values is left to the module `exchange`.
+//! The merged message of several ranks. For each exchange of their lists it has every different
+//! header once, and the nodes of the tree that cover the ranks. The module `exchange` merges the
+//! values.
 //!
-//! The layout is in `docs/PROTOCOL.md`. As of frames, decoding takes any bytes.
+//! The layout is in `docs/PROTOCOL.md`. Decoding takes any bytes, as that of frames does.
 
 use std::mem::replace;
 
@@ -12,7 +12,7 @@ use super::list::{check_length, pack, unpack};
 use super::peers::agree;
 use super::reduce::Part;
 
-/// A header, and how many ranks have it: the first is the one it names.
+/// A header, and the number of ranks that have it. The header names the first of them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Head {
     pub header: Header,
@@ -20,45 +20,45 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Whether both say the same, whoever speaks.
+    /// Whether both agree in all but the sender.
     pub fn is_of(&self, other: &Header) -> bool {
         self.header == Header { rank: self.header.rank, ..other.clone() }
     }
 }
 
-/// What some consecutive ranks have said in one exchange.
+/// The merged messages of some consecutive ranks in one exchange.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Joined {
     /// Headers in the order of the first rank of each.
     pub heads: Vec<Head>,
-    /// The nodes from left to right; none where headers do not agree.
+    /// The nodes from left to right. Empty if headers do not agree.
     pub nodes: Vec<NodePayload>,
 }
 
-/// What some consecutive ranks have said.
+/// The merged messages of some consecutive ranks.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Merged {
-    /// A list of exchanges, as long as that of each rank, or the shortest: then their headers do
-    /// not agree.
+    /// A list of exchanges. If lists of ranks have different lengths, it has the shortest, and
+    /// their headers do not agree.
     List(Vec<Joined>),
     /// The message of a rank could not be used.
     Failed {
-        /// Whose.
+        /// That rank.
         rank: u64,
-        /// What is wrong with it.
+        /// The error in its message.
         message: String,
     },
 }
 
-/// Merges nodes of consecutive ranks; an error where the right ones do not go on from the left
-/// ones.
+/// Merges nodes of consecutive ranks. An error if the right nodes do not start where the left ones
+/// end.
 pub(crate) type Join = fn(Vec<NodePayload>, Vec<NodePayload>) -> Result<Vec<NodePayload>, String>;
 
 const LIST: u8 = 0;
 const FAILED: u8 = 1;
 
 impl Merged {
-    /// What one rank says.
+    /// The message of one rank.
     pub fn of(frames: impl Iterator<Item = Frame>) -> Self {
         let joined = |Frame { header, payload }| {
             let nodes = if let Payload::Nodes(nodes) = payload { nodes } else { Vec::new() };
@@ -83,7 +83,7 @@ impl Merged {
             [LIST] => {
                 let list = unpack("exchange of a merged message", reader.rest)?;
                 let list = list.into_iter().map(Joined::decode).collect::<Result<Vec<_>, _>>()?;
-                // Where ranks say different numbers, the shortest list is left.
+                // If ranks list different numbers, the shortest list remains.
                 let listed = list[0].heads.iter().map(|head| head.header.listed).min();
                 check_length(list.len(), listed.unwrap_or(0))?;
                 Ok(Self::List(list))
@@ -99,7 +99,7 @@ impl Merged {
         }
     }
 
-    /// What a part says; of what is no message of this kind, that its first rank's cannot be used.
+    /// Reads a part. Of other bytes it makes a failure of the part's first rank.
     fn of_part(part: Part<'_>) -> Self {
         let failed = |message| Self::Failed { rank: part.rank as u64, message };
         let merged = match Self::decode(part.bytes) {
@@ -115,7 +115,7 @@ impl Merged {
         }
     }
 
-    /// What both sides say, merged.
+    /// Merges both parts.
     pub fn join(left: Part<'_>, right: Part<'_>, join: Join) -> Self {
         let rank = right.rank as u64;
         let (lefts, rights) = match (Self::of_part(left), Self::of_part(right)) {
@@ -166,8 +166,7 @@ impl Joined {
         Ok(Self { heads, nodes })
     }
 
-    /// What both sides say, merged; an error where the right nodes do not go on from the left
-    /// ones.
+    /// Merges both parts. An error if the right nodes do not start where the left ones end.
     fn join(self, right: Self, join: Join) -> Result<Self, String> {
         let mut heads = self.heads;
         for other in right.heads {
@@ -176,7 +175,7 @@ impl Joined {
                 None => heads.push(other),
             }
         }
-        // Numbers of ranks that are not at the same place do not merge.
+        // Values of ranks that are at different places do not merge.
         let nodes = if agree(&heads) { join(self.nodes, right.nodes)? } else { Vec::new() };
         Ok(Self { heads, nodes })
     }

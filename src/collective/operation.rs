@@ -1,7 +1,7 @@
 //! An operation of all ranks, from its first check to its end: a layer's call, or one of the
 //! process group itself.
 //!
-//! It holds the rank's turn, and the peers learn when it fails or is dropped.
+//! It holds the rank's turn. It notifies the peers when it fails or is dropped.
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -24,16 +24,16 @@ pub(crate) struct Operation {
     pub(super) group: ProcessGroup,
     pub(super) header: Header,
     pub(super) at: String,
-    /// What the checksum `config` of the header is of.
+    /// Source of the checksum `config` of the header.
     pub(super) settings: Settings,
     pub(super) turn: Turn,
     open: bool,
 }
 
 impl Operation {
-    /// Begins an operation: from now on the peers learn when it fails. Operations exchange in the
-    /// order in which they begin. `patience` is how long its devices may take before its exchange;
-    /// `at` says where it is, for errors; `settings` are those that the header has the checksum of.
+    /// Begins an operation. From now on the peers are notified if it fails. Operations exchange in
+    /// the order in which they begin. `patience` is the time that its devices may take before its
+    /// exchange. `at` is its place, for errors. `settings` are the source of the header's checksum.
     pub fn begin(
         group: &ProcessGroup,
         header: Header,
@@ -59,12 +59,12 @@ impl Operation {
         self.turn.pass();
     }
 
-    /// One more exchange begins. Its own deadline ends it before anybody loses patience with it.
+    /// One more exchange begins. Its own deadline ends it before the limit of the turn does.
     pub(super) fn goes_on(&self) {
         self.turn.go_on(self.group.deadline().saturating_mul(2));
     }
 
-    /// The message of a rank of the group cannot be used.
+    /// The error of a rank's unusable message.
     pub fn refuse(&self, rank: usize, message: String) -> ExchangeError {
         self.group.poison(self.unusable(rank, message))
     }
@@ -73,8 +73,8 @@ impl Operation {
         ExchangeError::Frame { at: self.at.clone(), rank: self.group.world_rank(rank), message }
     }
 
-    /// Ends the operation. The peers are notified of a failure, unless it is one that every rank
-    /// finds by itself.
+    /// Ends the operation. The peers are notified of a failure, unless every rank finds it by
+    /// itself.
     pub fn end<T>(mut self, result: &Result<T, Error>) {
         self.open = false;
         if let Err(error) = result
@@ -106,8 +106,8 @@ fn every_rank_finds(error: &Error) -> bool {
     )
 }
 
-/// A message that is under way, until its answer has come. Dropped before, it notifies the peers of
-/// what has happened; the transport would merely find that the rank has left.
+/// A message that is under way, until its answer has come. If it is dropped before, it notifies the
+/// peers of the reason. The transport alone would only find that the rank has left.
 pub(super) struct Sent<'a, T> {
     operation: &'a Operation,
     answer: BoxFuture<'static, Result<T, CollectiveError>>,
@@ -155,8 +155,8 @@ impl ProcessGroup {
         Operation::begin(self, Header { step, ..header }, at, settings, Duration::ZERO)
     }
 
-    /// What `read` finds in every rank's payload, in rank order, in an operation of the group
-    /// itself.
+    /// Gathers a payload in an operation of the group itself. Returns the results of `read` in rank
+    /// order.
     pub(crate) async fn gather<T>(
         &self,
         header: Header,

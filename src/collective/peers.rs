@@ -1,21 +1,21 @@
-//! Whether all ranks are at the same place: the check of every header against the others.
+//! Checks every header against the others: all ranks must be at the same place.
 
 use super::ProcessGroup;
 use super::frame::{ANY_SUBJECT, Frame, Header, Phase, UNANNOUNCED};
 use super::merged::Head;
 
-/// What the difference of a field means.
+/// Meaning of a difference in a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Ranks are not at the same place.
     Place,
-    /// They are set up differently.
+    /// Ranks have different settings.
     Settings,
-    /// They have other parameters or running statistics.
+    /// Ranks have different parameters or running statistics.
     State,
 }
 
-/// A field that must agree, and how it is written in an error; `None` agrees with everything.
+/// A field that must agree, and its form in an error. `None` agrees with everything.
 struct Field {
     what: &'static str,
     kind: Kind,
@@ -26,7 +26,7 @@ const fn place(what: &'static str, show: fn(&Header) -> Option<String>) -> Field
     Field { what, kind: Kind::Place, show }
 }
 
-/// In the order of what explains most: a rank in another layer is also at another exchange.
+/// The field that explains most comes first: a rank in another layer is also at another exchange.
 const FIELDS: [Field; 11] = [
     place("process group", |header| Some(format!("{:#018x}", header.group))),
     place("layer", |header| Some(header.layer.to_string())),
@@ -40,7 +40,7 @@ const FIELDS: [Field; 11] = [
     place("number of exchanges in a message", |header| Some(header.listed.to_string())),
     place("channels", |header| (!header.phase.is_of_values()).then(|| header.channels.to_string())),
     place("number of values", |header| Some(header.channels.to_string())),
-    // The exchange that compares settings is about their difference.
+    // Settings may differ in the exchange that compares them.
     Field {
         what: "checksum of the settings",
         kind: Kind::Settings,
@@ -57,17 +57,16 @@ const FIELDS: [Field; 11] = [
 ];
 const DEVICES: Field = place("number of devices", |header| Some(header.ranks.to_string()));
 
-/// What ranks that are at the same place have to announce once more, since only then they can be
-/// compared.
+/// Fields that ranks at the same place must announce once more before they can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Again {
-    /// Checksums of the state: only some ranks announce theirs.
+    /// Checksums of the state, if only some ranks announced theirs.
     pub states: bool,
-    /// How many devices each holds: they are not equally many.
+    /// Numbers of devices, if they differ.
     pub ranks: bool,
 }
 
-/// A value that some ranks say, with the first of them and their number.
+/// A value, the first rank that has it, and the number of ranks that have it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Voice<T> {
     pub value: T,
@@ -75,13 +74,13 @@ pub(super) struct Voice<T> {
     pub ranks: u64,
 }
 
-/// The first rank that says something else than most, in ranks of the group.
+/// The first rank that differs from most ranks, in ranks of the group.
 #[derive(Debug)]
 pub(super) struct Dissent {
     pub rank: usize,
     pub found: String,
     pub expected: String,
-    /// The first rank that says what is expected, and how many do.
+    /// The first rank with the expected value, and the number of such ranks.
     pub other: usize,
     pub agreeing: usize,
 }
@@ -94,8 +93,9 @@ impl Dissent {
     }
 }
 
-/// Compares what ranks say, in the order of the first rank of each voice. What most say is
-/// expected, of two equally frequent values that of the lowest rank; so every rank finds the same.
+/// Compares the values of ranks, in the order of the first rank of each voice. The most frequent
+/// value is the expected one. Of equally frequent values it is that of the lowest rank. So every
+/// rank finds the same dissent.
 pub(super) fn dissent<T: PartialEq + ToString>(voices: &[Voice<T>]) -> Option<Dissent> {
     let votes = |value: &T| {
         let same = voices.iter().filter(|voice| voice.value == *value);
@@ -113,9 +113,9 @@ pub(super) fn dissent<T: PartialEq + ToString>(voices: &[Voice<T>]) -> Option<Di
     })
 }
 
-/// What came of comparing headers.
+/// The result of comparing headers.
 pub(super) struct Judgement {
-    /// What has to be announced once more, which is no difference.
+    /// Fields to announce once more. They are no difference.
     pub again: Again,
     /// The first field that differs.
     pub difference: Option<(Kind, &'static str, Dissent)>,
@@ -123,7 +123,7 @@ pub(super) struct Judgement {
 
 /// Compares all headers, in the order of the first rank of each.
 pub(super) fn judge(heads: &[Head], may: Again) -> Judgement {
-    // The usual case, for which nothing is written down.
+    // The usual case needs no formatting.
     if let [] | [_] = heads {
         return Judgement { again: Again::default(), difference: None };
     }
@@ -143,7 +143,7 @@ pub(super) fn judge(heads: &[Head], may: Again) -> Judgement {
     Judgement { again, difference }
 }
 
-/// Whether headers say nothing different.
+/// Whether all headers agree.
 pub(super) fn agree(heads: &[Head]) -> bool {
     judge(heads, Again::default()).difference.is_none()
 }

@@ -1,26 +1,26 @@
 //! All-reduce of gathered messages along the canonical tree over ranks, for transports that have no
 //! all-reduce of their own.
 //!
-//! Knows nothing of what a message holds: the caller gives the reduce operation.
+//! The content of messages is unknown here: the caller gives the reduce operation.
 
 use std::sync::Arc;
 
-/// One side of a merge: what some consecutive ranks have said, merged already.
+/// One side of a merge: the merged message of some consecutive ranks.
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'a> {
     /// The first of these ranks.
     pub rank: usize,
-    /// What they said.
+    /// Their merged message.
     pub bytes: &'a [u8],
 }
 
-/// A reduce operation: it merges two messages, the left ranks first. It takes any bytes; what is
-/// wrong with them is said in the result.
+/// A reduce operation: it merges two messages, the left ranks first. It takes any bytes. The result
+/// reports invalid ones.
 pub type ReduceOp = fn(Part<'_>, Part<'_>) -> Vec<u8>;
 
-/// Merges what all ranks have said. A node of the tree covers the ranks index·2^level …
-/// (index + 1)·2^level − 1, and the left side of a merge is the largest node that leaves something
-/// on the right.
+/// Merges the messages of all ranks. A node of the tree covers the ranks index·2^level … (index +
+/// 1)·2^level − 1, and the left side of a merge is the largest node that leaves something on the
+/// right.
 pub(super) fn reduce_gathered(messages: &[Arc<[u8]>], op: ReduceOp) -> Arc<[u8]> {
     reduce_from(0, messages, op)
 }

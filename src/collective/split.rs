@@ -1,4 +1,4 @@
-//! Making process groups out of a group: all ranks say what they want, and all judge it alike.
+//! Makes process groups out of a group. All ranks send their lists, and all judge them alike.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::process_group::ProcessGroup;
 use crate::checksum::Checksum;
 use crate::error::{Error, GroupError};
 
-/// What the making of groups is called in errors.
+/// Name of this operation in errors.
 const AT: &str = "making of process groups";
 
 impl ProcessGroup {
@@ -72,7 +72,7 @@ impl ProcessGroup {
         self.split_off(ranks)
     }
 
-    /// What every rank asks for, in rank order.
+    /// The lists that every rank asks for, in rank order.
     async fn gather_wishes(
         &self,
         phase: Phase,
@@ -103,7 +103,7 @@ impl ProcessGroup {
         Ok(())
     }
 
-    /// The group of these ranks, of which all have agreed.
+    /// The group of these ranks, after all have agreed on it.
     fn split_off(&self, ranks: &[usize]) -> Result<Self, Error> {
         let key = self.shared.splits.fetch_add(1, Ordering::Relaxed);
         let members: Vec<usize> = BTreeSet::from_iter(ranks.iter().copied()).into_iter().collect();

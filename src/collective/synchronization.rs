@@ -1,4 +1,4 @@
-//! An exchange that is to be awaited.
+//! A future of an exchange.
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,8 +20,8 @@ type Begin<T> = Box<dyn FnOnce(bool) -> Started<T> + Send>;
 /// be awaited anywhere, or spawned.
 ///
 /// It begins when it is first polled, or with [`start`](Self::start): from then on it has its place
-/// among the exchanges of this rank, and the other ranks wait for it. Dropped before, it never was;
-/// dropped between its beginning and its end, the others get
+/// among the exchanges of this rank, and the other ranks wait for it. If it is dropped before,
+/// nothing is exchanged. If it is dropped between its beginning and its end, the others get
 /// [`ExchangeError::Aborted`](crate::error::ExchangeError::Aborted), and the process group refuses
 /// further work.
 #[must_use = "the other ranks wait for it"]
@@ -39,7 +39,7 @@ impl<T: Send + 'static> Synchronization<T> {
         Self { state: State::Waiting { begin: Some(Box::new(begin)), tracks: true } }
     }
 
-    /// Begins now, and sends what this rank has if it is its turn; the result is awaited later.
+    /// Begins now, and sends this rank's message if it is its turn. The result is awaited later.
     pub fn start(mut self) -> Started<T> {
         match (&mut self).now_or_never() {
             Some(result) => ready(result).boxed(),
@@ -47,8 +47,8 @@ impl<T: Send + 'static> Synchronization<T> {
         }
     }
 
-    /// Running statistics and their counter stay as they are; of gradient sums it changes nothing.
-    /// All ranks must say so.
+    /// Leaves running statistics and their counter as they are. For gradient sums it has no effect.
+    /// All ranks must call it.
     pub fn untracked(mut self) -> Self {
         if let State::Waiting { tracks, .. } = &mut self.state {
             *tracks = false;

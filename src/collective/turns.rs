@@ -1,9 +1,9 @@
-//! The order of a rank's exchanges: that in which its calls were made, whichever of them is ready
+//! The order of a rank's exchanges. It is the order of the rank's calls, whichever call is ready
 //! first.
 //!
 //! A call takes its [`Turn`] when it is made. Its exchange begins when those of all calls before it
-//! are over, so that a rank has one exchange under way at a time. Ranks that make their calls in
-//! the same order meet, however long each call waits for its device.
+//! are over. So a rank has one exchange under way at a time. Ranks that make their calls in the
+//! same order meet, however long each call waits for its device.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -30,9 +30,9 @@ pub(super) struct Turns {
 struct State {
     next: u64,
     open: VecDeque<Place>,
-    /// Counts what makes a call look again: another one is first, or the first has gone on.
+    /// Counts changes that make a call look again: another call is first, or the first has gone on.
     changes: u64,
-    /// Nobody waits any more: the group refuses work.
+    /// The group refuses work, so no call waits any more.
     closed: bool,
     waiting: Vec<Waker>,
 }
@@ -47,16 +47,16 @@ struct Place {
 /// The first of the calls, on which another one waits.
 #[derive(Debug)]
 pub(super) struct First {
-    /// Where it is, for errors.
+    /// Its place, for errors.
     pub at: String,
-    /// How long it may take to go on.
+    /// The time that it may take to go on.
     pub limit: Duration,
-    /// What had changed when it was looked at.
+    /// The value of `changes` when the call looked.
     pub changes: u64,
 }
 
 impl Turns {
-    /// The turn of a call that is made now, and how long it may take until its exchange begins.
+    /// The turn of a call that is made now. `limit` is the time until its exchange must begin.
     pub fn take(self: &Arc<Self>, at: &str, limit: Duration) -> Turn {
         let mut state = self.lock();
         let number = state.next;
@@ -65,12 +65,12 @@ impl Turns {
         Turn { turns: self.clone(), number }
     }
 
-    /// Lets everybody look again, for the last time.
+    /// Lets all calls look again, for the last time.
     pub fn close(&self) {
         self.change(|state| state.closed = true);
     }
 
-    /// Changes what others wait for, and wakes them.
+    /// Changes the state that others wait for, and wakes them.
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);
@@ -88,16 +88,16 @@ impl Turns {
 
 impl ProcessGroup {
     /// The turn of a call that is made now: calls exchange in the order in which they take it.
-    /// Until its exchange begins the call may take as long as its devices, which is `patience`, and
-    /// as this group waits for anybody; `at` says where it is, for errors.
+    /// Until its exchange begins, the call may take `patience`, the time of its devices, plus the
+    /// group's deadline. `at` is its place, for errors.
     pub(crate) fn turn(&self, at: &str, patience: Duration) -> Turn {
         self.shared.turns.take(at, patience.saturating_add(self.deadline()))
     }
 }
 
 impl Operation {
-    /// Waits until the exchanges of this rank's earlier calls are over. One that is not polled any
-    /// more ends this call and the group, since nobody else would notice it.
+    /// Waits until the exchanges of this rank's earlier calls are over. An earlier call that is not
+    /// polled any more ends this call and the group, because no other check would notice it.
     pub async fn come(&self) -> Result<(), ExchangeError> {
         let Self { group, turn, at, .. } = self;
         group.check(at)?;
@@ -136,7 +136,7 @@ impl Turn {
         Some(First { at: first.at.clone(), limit: first.limit, changes: state.changes })
     }
 
-    /// Ends when the first call may be another one, or has gone on.
+    /// Waits until the first call may be another one, or has gone on.
     pub(super) async fn changed(&self, since: u64) {
         poll_fn(|context| {
             let mut state = self.turns.lock();
@@ -151,7 +151,7 @@ impl Turn {
         .await;
     }
 
-    /// The call goes on: it may take so long from now.
+    /// The call goes on. From now it may take `limit`.
     pub(super) fn go_on(&self, limit: Duration) {
         self.turns.change(|state| {
             if let Some(place) = state.open.iter_mut().find(|place| place.number == self.number) {

@@ -10,7 +10,7 @@ use crate::error::Error;
 pub struct UnevenSteps<I: Iterator> {
     group: ProcessGroup,
     batches: I,
-    /// Drawn for a step that the ranks have not agreed on yet.
+    /// The batch of a step that the ranks have not agreed on yet.
     drawn: Option<I::Item>,
     stage: Stage,
 }

@@ -20,19 +20,18 @@ pub(crate) struct Exchange {
     shared: Arc<Shared>,
 }
 
-/// What a layer keeps under every name.
+/// State that all names of a layer share.
 #[derive(Debug, Default)]
 struct Shared {
     steps: AtomicU64,
     announced: AtomicBool,
-    /// Learnt in the first exchange.
+    /// Set by the first exchange.
     ranks: OnceLock<Ranks>,
 }
 
 impl Exchange {
-    /// A layer of `channels` channels, the next one of the group, of which this process holds so
-    /// many ranks. It does not communicate: how many the others hold is learnt in the first
-    /// exchange.
+    /// The next layer of the group, with `channels` channels and `local_ranks` ranks in this
+    /// process. It does not communicate. The first exchange brings the numbers of the others.
     pub fn new(group: &ProcessGroup, name: &str, channels: usize, local_ranks: usize) -> Self {
         Self {
             layer: group.next_layer(),
@@ -65,13 +64,14 @@ impl Exchange {
         &self.group
     }
 
-    /// Ranks of all processes; before the first exchange as if all held as many as this one.
+    /// Ranks of all processes. Before the first exchange it assumes that all hold as many as this
+    /// one.
     pub fn total_ranks(&self) -> u64 {
         self.ranks().total
     }
 
-    /// Where the ranks of this process stand; before the first exchange as if all held as many as
-    /// it does.
+    /// The place of this process's ranks. Before the first exchange it assumes that all processes
+    /// hold as many as this one.
     pub(super) fn ranks(&self) -> Ranks {
         let of_all = |processes: usize| self.local_ranks.saturating_mul(processes as u64);
         let assumed =
@@ -79,18 +79,18 @@ impl Exchange {
         self.shared.ranks.get().copied().unwrap_or_else(assumed)
     }
 
-    /// What a header says of the ranks of this process: nothing once all know.
+    /// The field `ranks` of a header: 0 once all processes know each other's number.
     pub(super) fn ranks_to_announce(&self) -> u64 {
         if self.shared.ranks.get().is_some() { 0 } else { self.local_ranks }
     }
 
-    /// Remembers for good where the ranks of this process stand.
+    /// Stores the place of this process's ranks for good.
     pub(super) fn has_learnt(&self, ranks: Ranks) {
         self.shared.ranks.get_or_init(|| ranks);
     }
 
-    /// Whether the next exchange should announce the checksum of the state: the first one with
-    /// peers.
+    /// Whether the next exchange should announce the checksum of the state. The first one with
+    /// peers does.
     pub fn must_announce(&self) -> bool {
         self.group.world_size() > 1 && !self.shared.announced.load(Ordering::Relaxed)
     }
@@ -105,12 +105,12 @@ impl Exchange {
         self.shared.announced.store(true, Ordering::Relaxed);
     }
 
-    /// Begins a call that will exchange something: from now on the peers learn when it fails or is
-    /// dropped.
+    /// Begins a call that will exchange something. From now on the peers are notified if it fails
+    /// or is dropped.
     ///
-    /// `subject` says what it is about: of backward the exchange of its forward, of a broadcast
-    /// the rank; else 0. `settings` are those of the layer. `patience` is how long its
-    /// devices may take. Calls exchange in the order in which they begin.
+    /// `subject` is the exchange of its forward in backward, the sending rank in a broadcast, and
+    /// otherwise 0. `settings` are those of the layer. `patience` is the time that its devices may
+    /// take. Calls exchange in the order in which they begin.
     pub fn begin(
         self: &Arc<Self>,
         phase: Phase,
@@ -135,29 +135,29 @@ impl Exchange {
     }
 }
 
-/// Where the ranks of this process stand among those of all.
+/// The place of this process's ranks among all ranks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranks {
     pub first: u64,
     pub total: u64,
 }
 
-/// What a header is about, for errors.
+/// The subject of a header, for errors.
 fn describe(header: &Header) -> String {
     let name = if header.name.is_empty() { String::new() } else { format!(" {:?}", header.name) };
     format!("layer {}{name}, {}, exchange {}", header.layer, header.phase, header.step)
 }
 
-/// A call of a layer that exchanges something. Dropped before its end, it notifies the peers that
-/// this rank has failed.
+/// A call of a layer that exchanges something. If it is dropped before its end, it notifies the
+/// peers that this rank has failed.
 ///
-/// Its exchanges hold back those of later calls of this rank until [`pass`](Self::pass), its end,
-/// or its drop.
+/// Its exchanges hold back later calls of this rank until [`pass`](Self::pass), its end, or its
+/// drop.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(super) exchange: Arc<Exchange>,
     pub(super) operation: Operation,
-    /// Whether some ranks have announced their state and others not: all do from now on.
+    /// Whether only some ranks have announced their state. From now on all do.
     pub(super) asked: AtomicBool,
 }
 
@@ -172,12 +172,12 @@ impl Call {
         self.operation.come().await
     }
 
-    /// Lets the exchanges of later calls begin: those of this one are over.
+    /// Lets the exchanges of later calls begin, because those of this call are over.
     pub fn pass(&self) {
         self.operation.pass();
     }
 
-    /// The bytes of one process, of which the headers say that all expect it; the others' are
+    /// The bytes of process `from`. The headers check that all expect it. The bytes of others are
     /// ignored.
     pub async fn broadcast(&self, from: usize, own: Vec<u8>) -> Result<Vec<u8>, ExchangeError> {
         match self.operation.gather(Payload::Bytes(own)).await?.into_iter().nth(from) {
@@ -186,8 +186,7 @@ impl Call {
         }
     }
 
-    /// Ends the call. The peers are notified of a failure, unless it is one that every rank has
-    /// found alike.
+    /// Ends the call. The peers are notified of a failure, unless every rank has found it alike.
     pub fn end<T>(self, result: &Result<T, Error>) {
         self.operation.end(result);
     }

@@ -5,12 +5,12 @@ use crate::error::Error;
 use crate::stats::ExactSums;
 
 impl ProcessGroup {
-    /// Adds up exact sums over all ranks, in place: of the gradients of a model's other layers,
-    /// sample by sample, whichever rank has the sample.
+    /// Adds up exact sums over all ranks, in place. For example the gradients of a model's other
+    /// layers, sample by sample, whichever rank has the sample.
     ///
-    /// Rounded once, the result has the same bits however the samples are spread over ranks, and in
-    /// whatever order each rank has added its own. [`all_reduce_sum`](Self::all_reduce_sum) costs
-    /// less and has one order for given ranks.
+    /// The result is rounded once. So its bits depend neither on the spread of samples over ranks
+    /// nor on the order in which a rank added its own. [`all_reduce_sum`](Self::all_reduce_sum)
+    /// costs less, but its bits depend on the ranks.
     ///
     /// Every rank sends its sums to all, about 12 bytes for each element.
     ///

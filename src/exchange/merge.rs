@@ -1,4 +1,4 @@
-//! Merging what all processes have: one message for one call or for several.
+//! Merges the values of all processes, in one message for one call or for several.
 
 use std::sync::atomic::Ordering;
 
@@ -11,27 +11,27 @@ use crate::collective::{
 use crate::error::ExchangeError;
 use crate::stats::tree::{merge_nodes, merge_run};
 
-/// What this process has to give to a call's exchange.
+/// This process's part of a call's exchange.
 #[derive(Clone, Debug)]
 pub(crate) struct Contribution<'a, T> {
     pub call: &'a Call,
-    /// What its ranks have, `local[rank][channel]`.
+    /// Values of its ranks, `local[rank][channel]`.
     pub local: &'a [Vec<T>],
     /// The state, where its checksum is to be announced.
     pub state: Option<Manifest>,
 }
 
 impl Call {
-    /// Merges what this process has with what all others have, for several calls of one process
-    /// group in one message; the same bits on every rank, `[call][channel]`, as for each call by
-    /// itself.
+    /// Merges the values of this process with those of all others, for several calls of one process
+    /// group in one message. Returns `[call][channel]`. The bits are the same on every rank, and
+    /// the same as for each call by itself.
     ///
-    /// In the first exchange of a layer processes that hold different numbers of ranks learn that
-    /// of each other, and make the exchange again.
+    /// If processes hold different numbers of ranks, the first exchange of a layer shows it. They
+    /// exchange the numbers and repeat the exchange.
     ///
-    /// `None` where only some ranks announce the state of a call. All ranks see that, and merge
-    /// once more with the states of all their calls, in the same turn. An error comes with the
-    /// number of its call, if it is one's. The turns of the calls do not pass.
+    /// Returns `None` if only some ranks announce the state of a call. All ranks see that, and
+    /// merge once more with the states of all their calls, in the same turn. An error has the
+    /// number of its call, if it concerns one call. The turns of the calls do not pass.
     pub async fn merge<T: Mergeable>(
         parts: &[Contribution<'_, T>],
     ) -> Result<Option<Vec<Vec<T>>>, ListError> {
@@ -96,8 +96,8 @@ impl<T: Mergeable> Contribution<'_, T> {
         Said { header, payload, state: self.state.clone() }
     }
 
-    /// What has to be announced once more: what each rank says of itself, and no rank has been
-    /// asked for yet.
+    /// Fields to announce once more: those that ranks announce of themselves and were not asked for
+    /// yet.
     fn judge(&self, answer: &Answer) -> Result<Again, ExchangeError> {
         let states = !self.call.asked.load(Ordering::Relaxed);
         self.call
@@ -106,8 +106,8 @@ impl<T: Mergeable> Contribution<'_, T> {
     }
 }
 
-/// Learns how many ranks every process holds for each of the calls, in an exchange of its own: for
-/// all of them where one is not known, since the turn of their exchanges is that of the first.
+/// Gathers the numbers of ranks of every process, in an exchange of its own. If the numbers of one
+/// call are unknown, it gathers those of all calls, because they share the turn of the first.
 async fn learn<T>(parts: &[Contribution<'_, T>]) -> Result<(), ListError> {
     let operations: Vec<&Operation> = parts.iter().map(|part| &part.call.operation).collect();
     let say = |part: &Contribution<'_, T>| {
@@ -134,15 +134,14 @@ async fn learn<T>(parts: &[Contribution<'_, T>]) -> Result<(), ListError> {
     Ok(())
 }
 
-/// A number of devices, small enough that those of all processes have a sum.
+/// A number of devices, small enough that the sum over all processes does not overflow.
 fn count(payload: &Payload) -> Option<u64> {
     let Payload::Bytes(bytes) = payload else { return None };
     let count = u64::from_le_bytes(bytes.as_slice().try_into().ok()?);
     (1..=u32::MAX.into()).contains(&count).then_some(count)
 }
 
-/// Merges the nodes of all processes, one payload of each, or one that an all-reduce has made of
-/// all.
+/// Merges the nodes of all processes: one payload of each, or the one payload of an all-reduce.
 pub(super) fn merge_payloads<T: Mergeable>(
     operation: &Operation,
     payloads: Vec<Payload>,
@@ -150,7 +149,7 @@ pub(super) fn merge_payloads<T: Mergeable>(
     total_ranks: u64,
 ) -> Result<Vec<T>, ExchangeError> {
     let last = operation.group().world_size() - 1;
-    // An all-reduce is known to be of all: the last rank is named for it.
+    // The payload of an all-reduce covers all ranks. Its errors name the last one.
     let speaker = |index| if payloads.len() == 1 { last } else { index };
     let one_each = payloads.len() as u64 == total_ranks;
     let mut nodes = Vec::new();
@@ -162,8 +161,7 @@ pub(super) fn merge_payloads<T: Mergeable>(
         };
         let start = covered;
         covered = check_nodes(of_rank, start, channels).map_err(refuse)?;
-        // Where each process holds one rank, the first that claims another number is known to be
-        // wrong.
+        // If each process holds one rank, the first that claims another number is wrong.
         if one_each && covered - start != 1 {
             return Err(refuse(format!("its nodes cover {} ranks, expected 1", covered - start)));
         }
@@ -178,8 +176,8 @@ pub(super) fn merge_payloads<T: Mergeable>(
     Ok(merge_nodes(nodes, merge_channels).unwrap_or_default())
 }
 
-/// Checks that a rank's nodes go on where the ranks before it end, with values for every channel;
-/// returns where they end.
+/// Checks that a rank's nodes start where the ranks before it end, with values for every channel.
+/// Returns their end.
 fn check_nodes(nodes: &[NodePayload], start: u64, channels: u64) -> Result<u64, String> {
     nodes.iter().try_fold(start, |next, node| {
         let size = 1u64.checked_shl(node.level).unwrap_or(u64::MAX);

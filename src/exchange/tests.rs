@@ -55,12 +55,12 @@ fn manifest(name: &str) -> Manifest {
     lines.finish()
 }
 
-/// A layer of one channel for each of so many processes, of one rank each.
+/// A layer of one channel for each of `world_size` processes of one rank.
 fn exchanges(world_size: usize, merges: bool) -> Vec<Arc<Exchange>> {
     spread(&vec![1; world_size], merges)
 }
 
-/// A layer of one channel for processes with so many ranks each.
+/// A layer of one channel for processes with these numbers of ranks.
 fn spread(ranks: &[usize], merges: bool) -> Vec<Arc<Exchange>> {
     let world_size = ranks.len();
     let groups = LocalGroup::ranks(world_size).into_iter().map(|rank| {
@@ -73,7 +73,7 @@ fn begin(exchange: &Arc<Exchange>, phase: Phase, subject: u64) -> Call {
     exchange.begin(phase, subject, &manifest("settings"), Duration::ZERO).unwrap()
 }
 
-/// Adds up a number of every process in one call.
+/// Sums one number of every process in one call.
 async fn sum(call: &Call, number: f64) -> Result<f64, ExchangeError> {
     let local = [vec![GradientSums { sum_dy: number, sum_dy_xmu: 0.0 }]];
     let parts = [Contribution { call, local: &local, state: None }];
@@ -118,7 +118,7 @@ fn the_next_exchange_begins_when_the_call_before_it_passes_the_turn_or_ends() {
     }
 }
 
-/// What each rank gets where they say these subjects, of backward.
+/// The result of each rank in backward, if the ranks announce these subjects.
 fn agree(subjects: &[u64], merges: bool) -> Vec<Result<f64, ExchangeError>> {
     let exchanges = exchanges(subjects.len(), merges);
     let calls: Vec<Call> = exchanges
@@ -171,7 +171,7 @@ fn two_different_subjects_are_found_wherever_ranks_say_any() {
     }
 }
 
-/// Ones of every rank of these processes, which announce such states.
+/// Sums a one of every rank. Each process announces its entry of `states`.
 fn count(exchanges: &[Arc<Exchange>], ranks: &[usize], states: &[bool]) -> Vec<Option<f64>> {
     let one = vec![GradientSums { sum_dy: 1.0, sum_dy_xmu: 0.0 }];
     let process = async |((exchange, &ranks), &announces): ((&Arc<Exchange>, &usize), &bool)| {

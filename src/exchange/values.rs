@@ -1,5 +1,4 @@
-//! What the ranks of a process group exchange besides a layer's statistics: values and messages of
-//! the program.
+//! Exchanges of a program's own values and messages, besides a layer's statistics.
 
 use std::sync::Arc;
 
@@ -13,12 +12,12 @@ use crate::error::{Error, ExchangeError, GroupError};
 use crate::stats::GradientSums;
 
 impl ProcessGroup {
-    /// Adds up every value over all ranks, in place: the gradients of a model's other layers, or a
-    /// loss. Several slices share one message; all ranks give slices of the same lengths, in the
-    /// same order.
+    /// Adds up every value over all ranks, in place. Examples are the gradients of a model's other
+    /// layers, and a loss. Several slices share one message. All ranks give slices of the same
+    /// lengths, in the same order.
     ///
-    /// Sums are taken in f64 along one tree over ranks and rounded once, so that every rank gets
-    /// the same bits, whichever transport carries them.
+    /// Sums are taken in f64 along one tree over ranks and rounded once. Every rank gets the same
+    /// bits with every transport.
     ///
     /// Every rank must call it, in the same order among its other calls in the group, those of
     /// layers included. A group of one rank changes nothing.
@@ -119,8 +118,8 @@ impl ProcessGroup {
         self.gather(self.header(Phase::AllGather), Payload::Bytes(message.to_vec()), read).await
     }
 
-    /// Gives all ranks the values of rank `from`, in their bits; only that rank sends them. All
-    /// give slices of one length.
+    /// Copies the values of rank `from` to all ranks, bit by bit. Only that rank sends them. All
+    /// ranks give slices of one length.
     ///
     /// ```
     /// use syncbn::{ProcessGroup, collective::LocalGroup};
@@ -140,9 +139,9 @@ impl ProcessGroup {
     /// ```
     ///
     /// # Errors
-    /// [`GroupError::OutOfRange`] on all ranks for a rank that does not exist; the group goes on.
-    /// [`ExchangeError`] when a rank does not take part, does something else, asks for another
-    /// rank, or gives another length. All values are unchanged then.
+    /// [`GroupError::OutOfRange`] on all ranks for a rank that does not exist. The group stays
+    /// usable. [`ExchangeError`] when a rank does not take part, does something else, asks for
+    /// another rank, or gives another length. All values are unchanged then.
     ///
     /// # Cancel safety
     /// As [`partition`](Self::partition); the values are unchanged.
@@ -161,7 +160,8 @@ impl ProcessGroup {
                 Payload::Bytes(bytes) if rank != from || bytes.len() == 4 * length => Ok(bytes),
                 _ => Err(format!("it does not carry {length} value(s)")),
             };
-            // Also where no rank has them: only then all know it of each other.
+            // Exchanged even if rank `from` does not exist, because only then all know that all
+            // asked for it.
             let gathered = self.gather(header, own, read).await?;
             if let Some(bytes) = gathered.get(from).filter(|_| self.rank() != from) {
                 for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
@@ -197,7 +197,7 @@ impl ProcessGroup {
     }
 }
 
-/// Adds up what every rank has, along the tree.
+/// Sums the values of all ranks along the tree.
 async fn sum(operation: &Operation, pairs: Vec<[f64; 2]>) -> Result<Vec<[f64; 2]>, ExchangeError> {
     let length = pairs.len() as u64;
     let group = operation.group();

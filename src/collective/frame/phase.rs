@@ -1,8 +1,8 @@
-//! What an exchange is for.
+//! Purpose of an exchange.
 
 use std::fmt;
 
-/// What an exchange is for.
+/// Purpose of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Statistics of forward in training.
@@ -15,11 +15,11 @@ pub enum Phase {
     Backward,
     /// Parameters and running statistics of one rank for all.
     State,
-    /// The making of process groups by their partition.
+    /// Process groups from a partition that every rank gives.
     Partition,
-    /// The making of process groups by every rank's own.
+    /// Process groups from every rank's own list.
     Subgroup,
-    /// How many devices every process holds.
+    /// The number of devices of every process.
     Devices,
     /// Sums of a program's values.
     AllReduce,
@@ -27,7 +27,7 @@ pub enum Phase {
     AllGather,
     /// Values of one rank for all.
     Broadcast,
-    /// Nothing but that all ranks have come.
+    /// A barrier: no values.
     Barrier,
     /// Settings, or parts of states, of which the checksums differ.
     Comparison,
@@ -51,7 +51,7 @@ impl Phase {
         Self::Comparison,
     ];
 
-    /// Which numbers there are, for errors.
+    /// The allowed numbers, for errors.
     pub(super) const ALLOWED: &'static str = "0 to 12";
 
     /// The phase of a number in a frame.

@@ -52,12 +52,12 @@ impl<'a> Reader<'a> {
         let node_bytes = value_bytes.saturating_add(NODE_HEADER_BYTES);
         let found = self.rest.len() as u64;
         let expected = count.saturating_mul(node_bytes);
-        // Of no node there is one kind.
+        // Without nodes there are no integers, so one encoding is valid.
         if are_integers && count == 0 {
             let allowed = "1 and more";
             return Err(FrameError::Field { what: "nodes of integers", found: 0, allowed });
         }
-        // Before anything is allocated for what the frame merely claims.
+        // Checked before the allocation, because the frame may claim any length.
         if found != expected {
             return Err(FrameError::Length { what: "nodes", found, expected });
         }
