@@ -23,7 +23,7 @@ use crate::error::ConfigError;
 /// Settings of a batch normalization layer.
 ///
 /// With serde, settings that the data does not mention have PyTorch's defaults, those of
-/// [`torch`](Self::torch); `num_features` is needed, and a name that is none of these is an error.
+/// [`torch`](Self::torch). `num_features` is needed. An unknown name is an error.
 ///
 /// ```
 /// use syncbn::{BatchNormConfig, config::Momentum};
@@ -41,11 +41,11 @@ use crate::error::ConfigError;
 pub struct BatchNormConfig {
     /// C, the channels of every input. At least 1.
     pub num_features: usize,
-    /// Added to the variance under the root. Finite; 0 is allowed, and a constant channel then
-    /// gives y = bias.
+    /// Added to the variance under the root. It is finite. 0 is allowed, and a constant channel
+    /// then gives y = bias.
     #[cfg_attr(feature = "serde", serde(default = "defaults::eps"))]
     pub eps: f64,
-    /// How much a batch changes the running statistics.
+    /// The weight of a batch in the running statistics.
     #[cfg_attr(feature = "serde", serde(default = "defaults::momentum"))]
     pub momentum: Momentum,
     /// Whether the layer scales by a learned weight (gamma).
@@ -60,17 +60,17 @@ pub struct BatchNormConfig {
     /// Whether running statistics are kept for evaluation.
     #[cfg_attr(feature = "serde", serde(default = "defaults::yes"))]
     pub track_running_stats: bool,
-    /// Which statistics normalize. `None`: the batch's in training, the running ones in evaluation.
-    /// `Some(true)`: always the batch's. `Some(false)`: always the running ones.
+    /// Choice of the statistics that normalize. `None`: the batch's in training, the running ones
+    /// in evaluation. `Some(true)`: always the batch's. `Some(false)`: always the running ones.
     #[cfg_attr(feature = "serde", serde(default))]
     pub use_batch_statistics: Option<bool>,
-    /// Which variance goes into the running variance.
+    /// The variance that goes into the running variance.
     #[cfg_attr(feature = "serde", serde(default))]
     pub running_variance: RunningVariance,
-    /// What backward returns for weight and bias in calls that communicate.
+    /// The gradients that backward returns for weight and bias, in calls that communicate.
     #[cfg_attr(feature = "serde", serde(default))]
     pub affine_gradient: AffineGradient,
-    /// What happens to the normalized value before it is written.
+    /// The operation on the normalized value before it is written.
     #[cfg_attr(feature = "serde", serde(default))]
     pub epilogue: Epilogue,
     /// Whether forward keeps a mask of one bit per value for backward, with [`Epilogue::AddRelu`].
@@ -93,9 +93,9 @@ pub struct BatchNormConfig {
     /// Seed of random initial values.
     #[cfg_attr(feature = "serde", serde(default))]
     pub seed: u64,
-    /// Whether batch statistics and gradient sums are taken as sums of integers, whose bits do not
-    /// depend on how a batch is cut into ranks. It costs one more read of x forward and of
-    /// grad_output backward, and one more exchange in each direction.
+    /// Whether batch statistics and gradient sums are sums of integers. Their bits do not depend on
+    /// the split of a batch over ranks. It costs one more read of x forward and of grad_output
+    /// backward, and one more exchange in each direction.
     #[cfg_attr(feature = "serde", serde(default))]
     pub reproducible: bool,
 }
@@ -123,7 +123,8 @@ impl Momentum {
     }
 }
 
-/// Which variance goes into the running variance. Normalization itself always uses the biased one.
+/// The variance that goes into the running variance. Normalization itself always uses the biased
+/// one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RunningVariance {
@@ -134,7 +135,7 @@ pub enum RunningVariance {
     Biased,
 }
 
-/// What backward returns for weight and bias in calls that communicate.
+/// The gradients that backward returns for weight and bias, in calls that communicate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum AffineGradient {
@@ -168,7 +169,7 @@ impl BatchNormConfig {
         Self { bias, ..self }
     }
 
-    /// Sets weight and bias together.
+    /// Sets whether there are a weight and a bias.
     pub fn with_affine(self, affine: bool) -> Self {
         self.with_weight(affine).with_bias(affine)
     }
@@ -178,22 +179,22 @@ impl BatchNormConfig {
         Self { track_running_stats, ..self }
     }
 
-    /// Sets which statistics normalize.
+    /// Sets the statistics that normalize.
     pub fn with_use_batch_statistics(self, use_batch_statistics: Option<bool>) -> Self {
         Self { use_batch_statistics, ..self }
     }
 
-    /// Sets which variance goes into the running variance.
+    /// Sets the variance that goes into the running variance.
     pub fn with_running_variance(self, running_variance: RunningVariance) -> Self {
         Self { running_variance, ..self }
     }
 
-    /// Sets what backward returns for weight and bias.
+    /// Sets the gradients that backward returns for weight and bias.
     pub fn with_affine_gradient(self, affine_gradient: AffineGradient) -> Self {
         Self { affine_gradient, ..self }
     }
 
-    /// Sets what happens to the normalized value before it is written.
+    /// Sets the operation on the normalized value before it is written.
     pub fn with_epilogue(self, epilogue: Epilogue) -> Self {
         Self { epilogue, ..self }
     }
@@ -233,12 +234,12 @@ impl BatchNormConfig {
         Self { seed, ..self }
     }
 
-    /// Sets whether sums are free of order: the same bits for every split of a batch.
+    /// Sets whether sums have the same bits for every split of a batch.
     ///
-    /// Count, mean, m2, running statistics, gradient sums, and the gradients of weight and bias
-    /// with [`AffineGradient::GroupSum`], are then the same bits however the samples are cut into
-    /// ranks and in whatever order they come; y and grad_input are, on one kind of device.
-    /// `docs/numerics.md` says what else it takes for a whole network to be so.
+    /// These then have the same bits for every split of the samples over ranks and every order of
+    /// them: count, mean, m2, running statistics, gradient sums, and with
+    /// [`AffineGradient::GroupSum`] the gradients of weight and bias. So have y and grad_input, on
+    /// one kind of device. `docs/numerics.md` lists the further conditions for a whole network.
     pub fn with_reproducible(self, reproducible: bool) -> Self {
         Self { reproducible, ..self }
     }

@@ -17,9 +17,9 @@ use crate::gpu::Gpu;
 use crate::host::Threads;
 pub use crate::probe::{Arithmetic, Defect, Findings};
 
-/// How long a result may take before the device counts as lost, unless [`Device::with_deadline`]
-/// says otherwise. Longer than any pass over the largest buffer takes on a software driver, short
-/// enough to notice.
+/// Time after which a missing result means a lost device, unless [`Device::with_deadline`] sets
+/// another. It is longer than any pass over the largest buffer takes on a software driver, and
+/// short enough to notice.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A GPU or the host (CPU), on which the tensors of one rank lie. Clones are handles of the same
@@ -43,9 +43,9 @@ pub(crate) enum Kind {
 }
 
 impl Device {
-    /// The fast paths that kernels on this GPU take: those that are switched on, whose features the
-    /// device has, and that the probe found sound. [`findings`](Self::findings) says why one is
-    /// off. `None` for the host.
+    /// The fast paths that kernels on this GPU take. They are switched on, the device has their
+    /// features, and the probe found them sound. [`findings`](Self::findings) has the reason if one
+    /// is off. `None` for the host.
     pub fn fast_paths(&self) -> Option<FastPaths> {
         match &self.kind {
             Kind::Gpu(gpu) => Some(gpu.caps().fast_paths()),
@@ -53,9 +53,9 @@ impl Device {
         }
     }
 
-    /// What the probe found when the device was opened, and why a fast path whose feature is there
-    /// is not taken. `None` for the host, and if nothing could be asked: on wgpu's no-op device,
-    /// and for a device that the application made in a browser.
+    /// Results of the probe at the opening of the device, with the reasons of fast paths that are
+    /// off although the device has their feature. `None` for the host, and if the probe could not
+    /// run: on wgpu's no-op device, and for a device that the application made in a browser.
     pub fn findings(&self) -> Option<&Findings> {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.findings(),
@@ -63,13 +63,13 @@ impl Device {
         }
     }
 
-    /// The same device with another limit for how long a result may take (60 s by default).
+    /// The same device with another limit for the time of a result (60 s by default).
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// The same device, which from now on times every compute pass of this crate on it, for all its
-    /// handles.
+    /// The same device with timing: from now on every compute pass of this crate on it is timed,
+    /// for all its handles.
     ///
     /// # Errors
     /// [`GpuError::NoTimestamps`] for the host, and for a device without the feature
@@ -82,9 +82,9 @@ impl Device {
         Ok(self)
     }
 
-    /// The sum of the device's own times of the compute passes that this crate has submitted to it
-    /// since the last call of this. Each pass is timed from its beginning to its end. The call
-    /// waits until they are done.
+    /// The device's own time of the compute passes that this crate has submitted since the last
+    /// call, in sum. Each pass is timed from its beginning to its end. The call waits until they
+    /// are done.
     ///
     /// # Errors
     /// [`GpuError::NoTimestamps`] before [`with_timestamps`](Self::with_timestamps);

@@ -1,6 +1,6 @@
 //! Every error of the crate: the argument, what was found, what is allowed, and what to do.
 //!
-//! One small enum per subject; [`Error`] is their union for callers who do not care which.
+//! Each subject has one small enum. [`Error`] is their union.
 
 mod argument;
 mod config;
@@ -50,9 +50,9 @@ pub enum Error {
     /// One layer of a call of several; none of them is changed.
     #[error("request {index} of the joint call: {error}")]
     Joint {
-        /// Which of the requests.
+        /// Number of the request.
         index: usize,
-        /// What is wrong with it.
+        /// Its error.
         error: Box<Error>,
     },
 }

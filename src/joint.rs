@@ -9,8 +9,8 @@
 //!
 //! An error is [`Error::Joint`] with the number of its layer. No layer's running statistics have
 //! changed then, unless a device failed after the exchange. Targets may be partly written. The
-//! peers of every layer learn of the error, also of layers in several process groups, which are
-//! refused.
+//! peers of every layer are notified of the error. This includes the refusal of layers in several
+//! process groups.
 //!
 //! ```
 //! use syncbn::{BatchNormConfig, Device, SyncBatchNorm, joint};
@@ -77,7 +77,8 @@ fn forward<'a, O: Output, F: Into<Forward<'a, O>>>(
     async move { forward_of(calls, mode).await.map_err(Failure::joint) }
 }
 
-/// [`SyncBatchNorm::backward`] of several layers, each with what its forward call has saved.
+/// [`SyncBatchNorm::backward`] of several layers, each with the context that its forward call
+/// saved.
 ///
 /// # Errors
 /// As [`SyncBatchNorm::backward`] and [`forward_train`].

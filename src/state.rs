@@ -41,7 +41,8 @@ use crate::error::StateError;
 use crate::stats::RunningStats;
 use source::Source;
 
-/// Everything that a layer keeps between calls. What the layer was configured without is `None`.
+/// Everything that a layer keeps between calls. A field is `None` if the layer was configured
+/// without it.
 ///
 /// A state is made by a layer, by a [`Checkpoint`], or from nothing:
 ///
@@ -60,10 +61,10 @@ pub struct StateDict {
     pub running_mean: Option<Vec<f32>>,
     /// Running variance, (C).
     pub running_var: Option<Vec<f32>>,
-    /// Training steps counted; `None` also where a file does not say, and then the layer's counter
-    /// stays.
+    /// Training steps counted. Also `None` if a file has no counter. The layer's counter stays
+    /// then.
     pub num_batches_tracked: Option<u64>,
-    /// What the tensors are called where they were read.
+    /// Names of the tensors in their file.
     source: Source,
 }
 
@@ -83,7 +84,7 @@ impl StateDict {
         }
     }
 
-    /// The running statistics, where all of them are there.
+    /// The running statistics, if all of them are there.
     pub(crate) fn running(&self) -> Option<RunningStats> {
         let (mean, var) = (self.running_mean.clone()?, self.running_var.clone()?);
         Some(RunningStats { mean, var, num_batches_tracked: self.num_batches_tracked? })
@@ -98,7 +99,7 @@ impl StateDict {
         }
     }
 
-    /// The state without what a layer with this configuration has no place for.
+    /// The state without the tensors that a layer of this configuration does not have.
     pub(crate) fn fitting(&self, config: &BatchNormConfig) -> Self {
         let of = |values: &Option<Vec<f32>>, has: bool| values.clone().filter(|_| has);
         let tracked = config.track_running_stats;
@@ -116,7 +117,8 @@ impl StateDict {
         [&self.weight, &self.bias, &self.running_mean, &self.running_var].map(Option::as_ref)
     }
 
-    /// The state as a list by which ranks compare theirs: a checksum of the bits of each vector.
+    /// The state as a list, with a checksum of the bits of each vector. Ranks compare their states
+    /// by it.
     pub(crate) fn manifest(&self) -> Manifest {
         let names = ["weight", "bias", "running_mean", "running_var"];
         let mut lines = Listing::default();
@@ -132,8 +134,8 @@ impl StateDict {
         lines.finish()
     }
 
-    /// Checks that a layer with this configuration can take in the state; what it would keep, and
-    /// what it would leave out.
+    /// Checks that a layer of this configuration can take in the state. Reports the tensors that
+    /// the layer would keep, and those that it would leave out.
     ///
     /// # Errors
     /// [`StateError`] names the tensor, as its file does, and the channel.
@@ -164,13 +166,14 @@ impl StateDict {
         }
     }
 
-    /// Which of weight, bias, running mean, running variance and counter a layer has.
+    /// For each of weight, bias, running mean, running variance and counter: whether a layer has
+    /// it.
     fn places(&self, config: &BatchNormConfig) -> [bool; naming::TENSORS] {
         let tracked = config.track_running_stats;
         [config.weight, config.bias, tracked, tracked, tracked]
     }
 
-    /// Which of them the state has.
+    /// For each of them: whether the state has it.
     fn present(&self) -> [bool; naming::TENSORS] {
         let [weight, bias, mean, var] = self.vectors().map(|values| values.is_some());
         [weight, bias, mean, var, self.num_batches_tracked.is_some()]
@@ -190,7 +193,8 @@ impl StateDict {
         report
     }
 
-    /// Refuses what is missing, a counter only where something depends on it, and what is left over.
+    /// Refuses missing and surplus tensors. A counter may be missing unless another value depends
+    /// on it.
     fn check_strictly(
         &self,
         config: &BatchNormConfig,

@@ -1,4 +1,4 @@
-//! What the settings mean for one call.
+//! The meaning of the settings for one call.
 
 use super::BatchNormConfig;
 use crate::error::ConfigError;
@@ -13,7 +13,7 @@ pub(crate) enum Mode {
 /// The statistics that a call normalizes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Statistics {
-    /// Those of the group's batch, which update running statistics where there are any.
+    /// Those of the group's batch. They update the running statistics, if there are any.
     Group,
     /// Those of each rank's own batch.
     Local,
@@ -22,12 +22,13 @@ pub(crate) enum Statistics {
 }
 
 impl BatchNormConfig {
-    /// Whether forward keeps a mask: where backward would read the residual otherwise.
+    /// Whether forward keeps a mask. It does if backward would otherwise read the residual.
     pub(crate) fn keeps_mask(&self) -> bool {
         self.activation_mask && self.epilogue.adds_residual() && self.epilogue.activates()
     }
 
-    /// Refuses settings that what a living layer holds depends on.
+    /// Refuses changes of settings that parameters, statistics or saved contexts of a layer depend
+    /// on.
     pub(crate) fn check_change(&self, to: &Self) -> Result<(), ConfigError> {
         let kept = [
             ("num_features", self.num_features == to.num_features),
@@ -44,7 +45,7 @@ impl BatchNormConfig {
         }
     }
 
-    /// Refuses a layer whose evaluation is not the same function for every batch.
+    /// Refuses a layer whose evaluation depends on the batch.
     pub(crate) fn check_evaluates_with_running(&self) -> Result<(), ConfigError> {
         if self.statistics(Mode::Eval) == Statistics::Running {
             return Ok(());

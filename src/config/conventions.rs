@@ -23,7 +23,7 @@ pub struct TorchArguments {
     pub eps: f64,
     /// Weight of the new batch, 0.1 by default; `None` for the cumulative average.
     pub momentum: Option<f64>,
-    /// Whether there is a weight, and a bias if `bias` says so.
+    /// Whether there is a weight, and with `bias` a bias.
     pub affine: bool,
     /// Whether an affine layer has a bias (newer versions).
     pub bias: bool,
@@ -111,7 +111,7 @@ impl TryFrom<&BatchNormConfig> for TorchArguments {
                 Momentum::Cumulative => None,
             },
             affine: config.weight,
-            // Without a weight the setting has no effect; PyTorch's default then.
+            // Without a weight the setting has no effect, so it takes PyTorch's default.
             bias: config.bias || !config.weight,
             track_running_stats: config.track_running_stats,
         })
@@ -136,7 +136,7 @@ pub struct MindSporeArguments {
     pub eps: f64,
     /// Weight of the old value, in \[0, 1\]; 0.9 by default.
     pub momentum: f64,
-    /// Whether gamma and beta are trained. Without it they exist all the same, frozen.
+    /// Whether gamma and beta are trained. If not, they exist and are frozen.
     pub affine: bool,
     /// Initial gamma; ones by default.
     pub gamma_init: Initializer,
@@ -146,7 +146,8 @@ pub struct MindSporeArguments {
     pub moving_mean_init: Initializer,
     /// Initial moving variance; ones by default.
     pub moving_var_init: Initializer,
-    /// Which statistics normalize: by mode, always the batch's, always the moving ones.
+    /// Choice of the statistics that normalize: by mode, always the batch's, always the moving
+    /// ones.
     pub use_batch_statistics: Option<bool>,
 }
 
@@ -210,8 +211,8 @@ impl TryFrom<MindSporeArguments> for BatchNormConfig {
     type Error = ConfigError;
 
     /// # Errors
-    /// [`ConfigError::OutOfRange`] for what MindSpore refuses: eps outside (0, 1], momentum outside
-    /// \[0, 1\].
+    /// [`ConfigError::OutOfRange`] for values that MindSpore refuses: eps outside (0, 1], momentum
+    /// outside \[0, 1\].
     fn try_from(mindspore: MindSporeArguments) -> Result<Self, ConfigError> {
         check_mindspore_eps(mindspore.eps)?;
         let config = mindspore.into_config();
@@ -259,7 +260,7 @@ impl TryFrom<&BatchNormConfig> for MindSporeArguments {
     }
 }
 
-/// What neither convention's layer has a parameter for.
+/// Refuses settings that have no parameter in either convention's layer.
 fn check_variance_and_gradient(
     config: &BatchNormConfig,
     refuse: impl Fn(bool, &'static str, &'static str) -> Result<(), ConfigError>,

@@ -11,7 +11,7 @@ use crate::error::ConfigError;
 
 /// The initial values of a vector with one value per channel.
 ///
-/// The random ones draw from a generator that the configuration seeds, so all ranks start alike.
+/// Random values come from a generator that the configuration seeds, so all ranks start alike.
 /// Their values are the same on every platform. An initializer is parsed from a number, or from the
 /// names that MindSpore accepts for a vector:
 ///
@@ -65,7 +65,7 @@ const NAMES: [(&[&str], Initializer); 5] = [
     (&["truncatednormal"], Initializer::TruncatedNormal { mean: 0.0, std: 0.01 }),
 ];
 
-/// Where a truncated normal distribution ends, in standard deviations.
+/// Largest deviation of a truncated normal distribution, in standard deviations.
 const TRUNCATION: f64 = 2.0;
 
 impl FromStr for Initializer {
@@ -106,8 +106,8 @@ impl Initializer {
     /// The values of `channels` channels. `stream` distinguishes the vectors of one layer.
     ///
     /// # Errors
-    /// [`ConfigError`] when [`Values`](Self::Values) are not `channels` many or a value is not
-    /// finite.
+    /// [`ConfigError`] when the number of [`Values`](Self::Values) is not `channels`, or a value is
+    /// not finite.
     pub(crate) fn values(
         &self,
         name: &'static str,

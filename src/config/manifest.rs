@@ -1,5 +1,5 @@
-//! The settings of a layer as a list by which ranks compare how they are configured.
-//! `docs/PROTOCOL.md` has its rules.
+//! The settings of a layer as a list. Ranks compare their configurations by it. `docs/PROTOCOL.md`
+//! has its rules.
 
 use std::fmt::LowerExp;
 

@@ -8,8 +8,8 @@ impl BatchNormConfig {
     /// running statistics. Files have [`Naming::MINDSPORE_MINT`](crate::state::Naming::MINDSPORE_MINT).
     ///
     /// With `affine=False` the layer of MindSpore 2.7 to 2.10 has neither weight nor bias:
-    /// [`with_affine(false)`](Self::with_affine). Where parameters are there but not learned, as in
-    /// MindSpore's older layer, it is [`with_freeze_affine(true)`](Self::with_freeze_affine).
+    /// [`with_affine(false)`](Self::with_affine). MindSpore's older layer has parameters that are
+    /// not learned instead: [`with_freeze_affine(true)`](Self::with_freeze_affine).
     ///
     /// ```
     /// use syncbn::BatchNormConfig;

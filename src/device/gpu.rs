@@ -73,7 +73,7 @@ impl Device {
 
     /// Opens a device on an adapter. Several devices on one adapter are virtual devices.
     ///
-    /// A probe asks the driver what it really does ([`findings`](Self::findings)) before any fast
+    /// A probe tests the driver's real behaviour ([`findings`](Self::findings)) before any fast
     /// path relies on it.
     ///
     /// # Errors
@@ -104,11 +104,11 @@ impl Device {
     /// Uses a device that the application already has. Its error and device-lost handlers stay as
     /// they are.
     ///
-    /// The call submits a few small kernels that ask the driver what it really does
+    /// The call submits a few small kernels that test the driver's real behaviour
     /// ([`findings`](Self::findings)). It waits on this thread until they are done, behind the work
-    /// that the queue already has. The first device of an adapter in a process takes milliseconds,
-    /// a further one nothing. Callbacks of the application may run meanwhile, as whenever a device
-    /// is polled.
+    /// that the queue already has. It takes milliseconds for the first device of an adapter in a
+    /// process, and nothing for a further one. Callbacks of the application may run meanwhile, as
+    /// whenever a device is polled.
     ///
     /// If no answer comes within 10 s, as on a lost device, the fast paths that need proof stay
     /// off. In a browser, where waiting is impossible, they stay off too.
@@ -132,8 +132,7 @@ impl Device {
         Ok(Self { kind: Kind::Gpu(Gpu::new(device, queue, paths)?), deadline: DEFAULT_DEADLINE })
     }
 
-    /// [`from_wgpu_with`](Self::from_wgpu_with), compiling what a function makes of the kernels'
-    /// sources.
+    /// [`from_wgpu_with`](Self::from_wgpu_with) with a function that rewrites the kernels' sources.
     pub(crate) fn with_rewriting(
         device: wgpu::Device,
         queue: wgpu::Queue,

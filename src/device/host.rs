@@ -1,4 +1,4 @@
-//! Devices that are the host, on which threads they compute.
+//! Devices that are the host, and the threads that they compute on.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ impl Device {
     /// beside GPUs in one group.
     ///
     /// It computes on the caller's thread and on the threads of rayon's global pool. Their number
-    /// is `RAYON_NUM_THREADS`, or what the machine says. The bits of results are the same for any
-    /// number. Small tensors are computed on the caller's thread alone. If the caller is on a
-    /// thread of another rayon pool, that pool helps.
+    /// is `RAYON_NUM_THREADS`, or else the number of the machine's hardware threads. The bits of
+    /// results are the same for any number. Small tensors are computed on the caller's thread
+    /// alone. If the caller is on a thread of another rayon pool, that pool helps.
     ///
     /// A call never waits for a thread of the pool that is in another task. The caller's thread
-    /// does what nobody helps with, and runs no other tasks of the pool meanwhile. So the ranks of
-    /// a group may be tasks of the pool that they compute on. They need one thread each, because a
-    /// rank that waits for its peers keeps its thread.
+    /// does the work that no other thread takes, and runs no other tasks of the pool meanwhile. So
+    /// the ranks of a group may be tasks of the pool that they compute on. They need one thread
+    /// each, because a rank that waits for its peers keeps its thread.
     pub fn host() -> Self {
         Self { kind: Kind::Host(Threads::default()), deadline: DEFAULT_DEADLINE }
     }

@@ -19,18 +19,18 @@ pub enum ArgumentError {
         /// Ranks of the group.
         expected: usize,
     },
-    /// An argument that this form of the call has no use for.
+    /// An argument that this form of the call does not take.
     #[error("{argument} is not wanted here: {reason}")]
     NotWanted {
         /// Name of the argument.
         argument: &'static str,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
     /// A layer that cannot share an exchange with the first of a joint call.
     #[error("the layer cannot share an exchange with that of request 0: {reason}")]
     NotJoint {
-        /// What differs.
+        /// The difference.
         reason: &'static str,
     },
     /// A tensor whose dimensions no activation can have.
@@ -40,7 +40,7 @@ pub enum ArgumentError {
         argument: &'static str,
         /// Rank, the position in the list.
         rank: usize,
-        /// What is wrong with the dimensions.
+        /// The error of the dimensions.
         shape: ShapeError,
     },
     /// A tensor with another number of channels than the layer.
@@ -72,14 +72,14 @@ pub enum ArgumentError {
         /// The dimensions of its counterpart.
         expected: Vec<usize>,
     },
-    /// Values or a tensor of a storage type that does not go with the others.
+    /// Values or a tensor of a storage type that does not fit the others.
     #[error("{argument} is stored as {found}, expected {expected}")]
     DType {
         /// Name of the argument.
         argument: String,
         /// The storage type found.
         found: DType,
-        /// What goes with the others.
+        /// The storage types that fit.
         expected: String,
     },
     /// A tensor of another layout than its counterpart.
@@ -127,9 +127,9 @@ pub enum ArgumentError {
         argument: &'static str,
         /// Rank, the position in the list; 0 for those of all ranks.
         rank: usize,
-        /// Which channel.
+        /// Number of the channel.
         channel: usize,
-        /// What is wrong with it.
+        /// The error of its statistics.
         reason: String,
     },
     /// A list of values of the wrong length.
@@ -142,7 +142,7 @@ pub enum ArgumentError {
         /// Values expected.
         expected: u64,
     },
-    /// A buffer slice that does not start or end where it may.
+    /// A buffer slice with a start or an end that is not allowed.
     #[error(
         "dims need {size_bytes} bytes from offset_bytes = {offset_bytes} on, the buffer has {buffer_bytes} bytes"
     )]
@@ -196,11 +196,10 @@ pub enum ArgumentError {
         call: &'static str,
         /// Name of the device.
         device: String,
-        /// What to call on the host.
+        /// The call to use on the host.
         instead: &'static str,
     },
-    /// A layer whose statistics merge with those of others elsewhere, where a layer without peers
-    /// is needed.
+    /// A layer with ranks in other processes or threads, although one without peers is needed.
     #[error(
         "{argument}[{index}] has ranks in other processes or threads, which it would lose; give layers without a process group, such as those of into_local"
     )]
@@ -215,10 +214,10 @@ pub enum ArgumentError {
     NotSaved {
         /// Name of the argument.
         argument: String,
-        /// What differs.
+        /// The difference.
         reason: &'static str,
     },
-    /// Layers of different configuration where one is needed.
+    /// Layers with different configurations, although one is needed.
     #[error("{argument}[{index}] is configured as {found}, expected {expected}, as the first")]
     Config {
         /// Name of the argument.
@@ -267,13 +266,13 @@ pub enum ArgumentError {
 }
 
 impl ArgumentError {
-    /// A request without a tensor where there is one to give back, which no form of a request is.
+    /// A request that has no tensor to return. No form of a request is like that.
     pub(crate) fn no_tensor() -> Self {
         Self::RankCount { argument: "x", found: 0, expected: 1 }
     }
 }
 
-/// Where the other layout would give the channels that are expected.
+/// A hint, if the other layout would give the expected channels.
 fn layout_hint(dims: &[usize], found: usize, expected: usize) -> &'static str {
     match dims {
         [_, first, .., last] if (*first, *last) == (found, expected) => {

@@ -19,7 +19,7 @@ pub enum ConfigError {
     Conflict {
         /// The setting as found.
         setting: &'static str,
-        /// What it needs.
+        /// Its requirement.
         needs: &'static str,
     },
     /// A name of initial values that does not exist for a vector.
@@ -47,7 +47,7 @@ pub enum ConfigError {
         layer: &'static str,
         /// The setting.
         setting: &'static str,
-        /// What it does or wants instead.
+        /// The layer's own behaviour or requirement.
         instead: &'static str,
     },
     /// A layer without a device.

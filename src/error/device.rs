@@ -1,4 +1,4 @@
-//! What a device cannot do, and what went wrong on it.
+//! Limits of a device, and failures of a device.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub enum LimitError {
         "{what} of dims {dims:?} is {found_bytes} bytes, the device binds at most {allowed_bytes} bytes at a time"
     )]
     Binding {
-        /// Which buffer.
+        /// Name of the buffer.
         what: &'static str,
         /// The tensor's dimensions.
         dims: Vec<usize>,
@@ -57,9 +57,9 @@ pub enum LimitError {
         device: String,
         /// Name of the limit.
         limit: &'static str,
-        /// What the device has.
+        /// Value of the device.
         found: u64,
-        /// What the kernels need.
+        /// Smallest value for the kernels.
         expected: u64,
     },
 }
@@ -71,7 +71,7 @@ pub enum GpuError {
     /// No adapter answers the request.
     #[error("no adapter was found{}; install a Vulkan, Metal or DX12 driver, or use Device::host()", if wanted.is_empty() { String::new() } else { format!(" for {wanted}") })]
     NoAdapter {
-        /// What was asked for; empty for any.
+        /// The adapter that was asked for. Empty for any.
         wanted: String,
     },
     /// The adapter did not give a device.
@@ -87,7 +87,7 @@ pub enum GpuError {
     Refused {
         /// Name of the device.
         device: String,
-        /// What was being done.
+        /// The work that was being done.
         phase: &'static str,
         /// wgpu's words.
         message: String,
@@ -97,7 +97,7 @@ pub enum GpuError {
     OutOfMemory {
         /// Name of the device.
         device: String,
-        /// What was being done.
+        /// The work that was being done.
         phase: &'static str,
         /// wgpu's words.
         message: String,
@@ -110,7 +110,7 @@ pub enum GpuError {
         /// wgpu's words.
         message: String,
     },
-    /// Times were asked for of a device that does not take them.
+    /// Times were requested from a device without timing.
     #[error(
         "{device} takes no times: it needs the feature TIMESTAMP_QUERY and Device::with_timestamps"
     )]
@@ -118,14 +118,14 @@ pub enum GpuError {
         /// Name of the device.
         device: String,
     },
-    /// More passes than there is room to time.
+    /// More passes than there are places for times.
     #[error(
         "{device}: {found} passes since times were last taken, there is room for {allowed}; take them more often"
     )]
     TooManyPasses {
         /// Name of the device.
         device: String,
-        /// Passes since.
+        /// Passes since times were last taken.
         found: u32,
         /// Passes that can be timed.
         allowed: u32,

@@ -9,11 +9,11 @@ pub enum StateError {
     Missing {
         /// Name of the tensor.
         name: String,
-        /// The names that are there: in a file, the few that are nearest to it.
+        /// The names that are there. For a file, the few that are nearest to it.
         found: Vec<String>,
-        /// How many tensors are there.
+        /// Number of tensors that are there.
         of: usize,
-        /// The path of a layer that may have been meant.
+        /// The path of the layer that was probably meant.
         guess: Option<String>,
     },
     /// A tensor that the layer has no place for.
@@ -84,7 +84,7 @@ pub enum StateError {
         /// The value.
         found: f64,
     },
-    /// A counter that is no number of steps.
+    /// A counter whose value is not a number of steps.
     #[error("{name} is {found}, expected a whole number of at least 0, below 2^64")]
     Count {
         /// Name of the tensor.
@@ -92,10 +92,10 @@ pub enum StateError {
         /// The value.
         found: String,
     },
-    /// A table of names without one for a tensor that is to be written.
+    /// A table of names that has no name for a tensor to be written.
     #[error("the names of {framework} have none for {tensor}; choose another table of names")]
     NoName {
-        /// Whose names they are.
+        /// The framework of the names.
         framework: String,
         /// The tensor.
         tensor: &'static str,
@@ -107,19 +107,19 @@ pub enum StateError {
         argument: &'static str,
         /// Its length, or its value.
         found: usize,
-        /// What fits.
+        /// The values that fit.
         expected: String,
     },
     /// Bytes that are not a safetensors file.
     #[error("not a safetensors file: {message}")]
     Format {
-        /// What the format's library says.
+        /// The message of the format's library.
         message: String,
     },
     /// Bytes of a broadcast that are not a state.
     #[error("what was broadcast is not a state: {found_bytes} bytes of another form")]
     Message {
-        /// How many bytes there are.
+        /// Number of the bytes.
         found_bytes: usize,
     },
     /// A file that cannot be read or written.
@@ -127,12 +127,12 @@ pub enum StateError {
     File {
         /// Path of the file.
         path: String,
-        /// What the system says.
+        /// The system's message.
         message: String,
     },
 }
 
-/// What is missing, the few names that help, and a guess: at most three lines.
+/// The message for a missing tensor, with the nearest names and a guess: at most three lines.
 fn missing(name: &str, found: &[String], of: usize, guess: Option<&str>) -> String {
     let more = match of.saturating_sub(found.len()) {
         0 => String::new(),

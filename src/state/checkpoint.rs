@@ -20,8 +20,9 @@ use storage::{Entry, Storage};
 
 /// A safetensors file, or one to be: the tensors of a model under the names of any framework.
 ///
-/// Opening it reads the list of its tensors. The values of a layer are read when the layer is asked
-/// for, so that a file may be larger than the memory, and any number of layers costs one list.
+/// Opening it reads the list of its tensors. The values of a layer are read when the layer is
+/// requested. So a file may be larger than the memory, and the list is read once for any number of
+/// layers.
 ///
 /// ```
 /// use syncbn::state::{Checkpoint, Naming, StateDict};
@@ -61,15 +62,15 @@ impl Default for Checkpoint {
 /// The tensors of a layer in a file.
 struct Located<'a> {
     naming: &'a Naming,
-    /// Name in the file where it is there, else the name that it would have.
+    /// Name in the file, or the name that a missing tensor would have.
     names: [Option<String>; TENSORS],
     entries: [Option<&'a Entry>; TENSORS],
-    /// How many of them have exactly the name that the table says, separators included.
+    /// Number of tensors with exactly the table's name, separators included.
     exact: usize,
 }
 
 impl Located<'_> {
-    /// How well the table fits.
+    /// The fit of the table, larger for a better one.
     fn fit(&self) -> (usize, usize) {
         (self.entries.iter().flatten().count(), self.exact)
     }
@@ -81,11 +82,11 @@ impl Checkpoint {
         Self::of(Storage::empty(), BTreeMap::new(), BTreeMap::new())
     }
 
-    /// Opens a safetensors file, of which it reads the list of tensors.
+    /// Opens a safetensors file and reads its list of tensors.
     ///
     /// # Errors
-    /// [`StateError::File`] if it cannot be read; [`StateError::Format`] if it is no such file, or
-    /// not whole.
+    /// [`StateError::File`] if it cannot be read. [`StateError::Format`] if it is not a safetensors
+    /// file, or incomplete.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StateError> {
         let (storage, header) = Storage::open(path.as_ref())?;
         Ok(Self::of(storage, header.metadata, header.tensors))
@@ -94,7 +95,7 @@ impl Checkpoint {
     /// The checkpoint in the bytes of a safetensors file.
     ///
     /// # Errors
-    /// [`StateError::Format`] if they are none.
+    /// [`StateError::Format`] for other bytes.
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<Self, StateError> {
         let (storage, header) = Storage::of_bytes(bytes.into())?;
         Ok(Self::of(storage, header.metadata, header.tensors))
@@ -110,8 +111,8 @@ impl Checkpoint {
     }
 
     /// Uses these tables of names instead of the [known](Naming::known) ones. A layer in the file
-    /// has the names of the table that finds most of its tensors, of equals the first. A layer that
-    /// is new gets the names of the first table.
+    /// has the names of the table that finds most of its tensors. Of equal tables the first counts.
+    /// A layer that is new gets the names of the first table.
     ///
     /// ```
     /// # use syncbn::state::{Checkpoint, Naming};
@@ -127,8 +128,7 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The paths of the layers with running statistics, in order: what [`layer`](Self::layer)
-    /// takes.
+    /// The paths of the layers with running statistics, in order, for [`layer`](Self::layer).
     pub fn layers(&self) -> Vec<String> {
         self.index.layers(&self.namings)
     }
@@ -137,8 +137,8 @@ impl Checkpoint {
     /// file with one layer.
     ///
     /// Vectors are f32, or f16, bf16 and f64 that f32 holds exactly. A counter is of any integer or
-    /// float type. What the file does not have is `None`: the layer that takes in the state says
-    /// whether it needs it.
+    /// float type. A tensor that the file does not have is `None`. The layer that takes in the
+    /// state refuses it if it needs the tensor.
     ///
     /// # Errors
     /// [`StateError::Missing`] if there is nothing at the path, with the nearest names and a guess;
@@ -168,7 +168,7 @@ impl Checkpoint {
         let [weight, bias, running_mean, running_var] =
             [vector(0)?, vector(1)?, vector(2)?, vector(3)?];
         let beside = self.beside(path, &located);
-        // What a framework has no name for is called as in PyTorch.
+        // Tensors without a name in a framework get PyTorch's name.
         let mut tensors = Naming::TORCH.names(path).map(Option::unwrap_or_default);
         for (name, own) in tensors.iter_mut().zip(located.names) {
             own.into_iter().for_each(|own| *name = own);
@@ -178,8 +178,8 @@ impl Checkpoint {
         Ok(StateDict { weight, bias, running_mean, running_var, num_batches_tracked, source })
     }
 
-    /// Puts the state of a layer in the place of what the layer at this path has: tensors that the
-    /// state does not have are removed. A layer that the file has keeps its names. All other tensors
+    /// Replaces the tensors of the layer at this path by those of the state. Tensors that the state
+    /// does not have are removed. A layer that the file has keeps its names. All other tensors
     /// stay. The file changes when the checkpoint is [saved](Self::save).
     ///
     /// Vectors are f32, (C); the counter has the type that the table of names says.
@@ -243,8 +243,9 @@ impl Checkpoint {
         Ok(bytes)
     }
 
-    /// Writes the checkpoint to a file. It is written beside and then renamed, so that a crash leaves
-    /// the file as it was. The file may be the one that the checkpoint was opened from.
+    /// Writes the checkpoint to a file. It writes another file beside it and renames that one, so a
+    /// crash leaves the file as it was. The file may be the one that the checkpoint was opened
+    /// from.
     ///
     /// # Errors
     /// [`StateError::File`] if it cannot be written, or the file that it was opened from cannot be
@@ -253,10 +254,10 @@ impl Checkpoint {
         self.save_to(path.as_ref())
     }
 
-    /// Opens a file, or begins one where there is none; [sets](Self::set_layer) these layers, each
-    /// with its path; and [saves](Self::save) it. Everything else in the file stays, byte for byte.
+    /// Opens a file or begins a new one, [sets](Self::set_layer) these layers, each with its path,
+    /// and [saves](Self::save) it. Everything else in the file stays, byte for byte.
     ///
-    /// Two programs that update a file at the same time are not kept apart: the later one wins.
+    /// If two programs update a file at the same time, the later one wins.
     ///
     /// # Errors
     /// As [`open`](Self::open), [`set_layer`](Self::set_layer) and [`save`](Self::save). The file is

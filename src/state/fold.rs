@@ -6,8 +6,8 @@ use crate::stats::RunningStats;
 
 /// Evaluation of a layer: y = x·scale + shift, (C) each.
 ///
-/// Of the running statistics, in f64: scale = weight / √(var + eps), shift = bias − mean·scale. Where
-/// var + eps is 0, scale is 0. An activation or a residual of the layer is no part of it.
+/// From the running statistics, in f64: scale = weight / √(var + eps), shift = bias − mean·scale.
+/// If var + eps is 0, scale is 0. It does not include an activation or a residual of the layer.
 ///
 /// ```
 /// use syncbn::state::StateDict;
@@ -22,15 +22,15 @@ use crate::stats::RunningStats;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ScaleShift {
-    /// What x is multiplied with, (C).
+    /// Factor of x, (C).
     pub scale: Vec<f64>,
-    /// What is added then, (C).
+    /// Term added to the product, (C).
     pub shift: Vec<f64>,
 }
 
 impl StateDict {
-    /// Evaluation with these running statistics, as two numbers per channel. A weight that is not
-    /// there is 1, a bias 0.
+    /// Evaluation with these running statistics, as two numbers per channel. A missing weight is 1,
+    /// a missing bias 0.
     ///
     /// # Errors
     /// [`StateError::Missing`] without running statistics; [`StateError::Shape`] for vectors of
@@ -76,7 +76,7 @@ impl ScaleShift {
     /// `weight` has a row of values per output channel, as (O, I, …) with O = C has: PyTorch's
     /// `Linear` and `Conv…`, with any number of groups. A weight in which the output channel is
     /// another dimension is for [`fold_transposed`](Self::fold_transposed). `bias` is (O), `None`
-    /// for zeros. Computed in f64, and rounded once; what is beyond f32 becomes infinite.
+    /// for zeros. Computed in f64 and rounded once. Values beyond f32 become infinite.
     ///
     /// # Errors
     /// [`StateError::Fold`] for a weight or a bias of another length.
@@ -128,7 +128,7 @@ impl ScaleShift {
         })
     }
 
-    /// Weight and bias, where `channel` says which output a value of the weight belongs to.
+    /// Weight and bias. `channel` maps the index of a weight's value to its output channel.
     fn fold_channels(
         &self,
         weight: &[f32],

@@ -1,19 +1,19 @@
-//! A state as the bytes of an exchange: what ranks broadcast.
+//! A state as the bytes of a broadcast.
 //!
-//! Independent of the file format, so that ranks agree whichever features they are compiled with.
+//! Independent of the file format, so ranks with different features agree.
 
 use super::{Source, StateDict};
 use crate::error::StateError;
 
 /// Vectors of a state.
 const VECTORS: usize = 4;
-/// The bit that says that the counter is there, after one for each vector.
+/// The bit of the counter, after the bits of the vectors.
 const COUNTER: u8 = 1 << VECTORS;
 
 impl StateDict {
-    /// One byte whose bits say what is there (weight, bias, running mean, running variance, counter,
-    /// from the lowest on), then each vector as its length (u64) and its values (f32), then the
-    /// counter (u64), all little-endian.
+    /// One byte with a bit per part that is there (weight, bias, running mean, running variance,
+    /// counter, from the lowest on). Then each vector as its length (u64) and its values (f32).
+    /// Then the counter (u64). All is little-endian.
     pub(crate) fn to_message(&self) -> Vec<u8> {
         let vectors = [&self.weight, &self.bias, &self.running_mean, &self.running_var];
         let mut present = if self.num_batches_tracked.is_some() { COUNTER } else { 0 };
@@ -29,7 +29,7 @@ impl StateDict {
         bytes
     }
 
-    /// What [`to_message`](Self::to_message) has made.
+    /// Reads the bytes of [`to_message`](Self::to_message).
     ///
     /// # Errors
     /// [`StateError::Message`] for other bytes.

@@ -28,7 +28,7 @@ type Template = Cow<'static, str>;
 /// When a name is written, it is exactly what the template says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Naming {
-    /// Whose names these are, for messages.
+    /// The framework of these names, for messages.
     pub framework: Cow<'static, str>,
     /// Weight (gamma). `None`: files of this kind have none.
     pub weight: Option<Template>,
@@ -166,16 +166,16 @@ impl Naming {
         KNOWN.to_vec()
     }
 
-    /// The same names with something in front of each, such as `module.` or `model/`.
+    /// The same names with a prefix, such as `module.` or `model/`.
     pub fn behind(&self, prefix: &str) -> Self {
         let [weight, bias, running_mean, running_var, num_batches_tracked] =
             self.templates().map(|name| name.map(|name| format!("{prefix}{name}").into()));
         Self { weight, bias, running_mean, running_var, num_batches_tracked, ..self.clone() }
     }
 
-    /// The names of the layer at a path: weight, bias, running mean, running variance, counter. An
-    /// empty path is that of a layer which is the whole model. A separator at the end of the path
-    /// is left out.
+    /// The names of the layer at a path: weight, bias, running mean, running variance, counter. The
+    /// path is empty if the layer is the whole model. A separator at the end of the path is left
+    /// out.
     pub fn names(&self, path: &str) -> [Option<String>; TENSORS] {
         let path = path.trim_end_matches(['.', '/']);
         self.templates().map(|template| template.map(|template| fill(template, path)))
@@ -191,7 +191,7 @@ impl Naming {
         ]
     }
 
-    /// Whether numbers stand for the names, so that a tensor which is missing shifts the others.
+    /// Whether names are numbers. Then a missing tensor shifts the others.
     pub(super) fn is_numbered(&self) -> bool {
         self.running_mean
             .as_deref()

@@ -1,4 +1,4 @@
-//! How strictly a state is taken in, and what came of it.
+//! Options and report of taking in a state.
 
 /// How a layer takes in a state.
 ///
@@ -8,12 +8,12 @@
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Whether the state has what the layer has, no more and no less, as with `strict` in PyTorch:
-    /// true by default. Otherwise the layer keeps what is missing, and leaves out what it has no
-    /// place for. A counter may be missing anyway, except where the momentum is the cumulative
-    /// average, which is formed with it.
+    /// Whether the state must have exactly the layer's tensors, as with `strict` in PyTorch. True
+    /// by default. Otherwise the layer keeps its own values of missing tensors, and ignores tensors
+    /// that it does not have. A counter may always be missing, unless the momentum is the
+    /// cumulative average, which needs it.
     pub strict: bool,
-    /// Accepts NaN and infinity, as a run that diverged leaves them.
+    /// Accepts NaN and infinity, such as those of a diverged run.
     pub allow_non_finite: bool,
 }
 
@@ -23,13 +23,14 @@ impl Default for LoadOptions {
     }
 }
 
-/// What a layer found when it took in a state, as the result of `load_state_dict` in PyTorch. The
-/// names are those of the file, or PyTorch's for a state that comes from no file.
+/// Missing and unexpected tensors of a state that a layer took in, as in the result of PyTorch's
+/// `load_state_dict`. The names are those of the file, or PyTorch's for a state that comes from no
+/// file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
-    /// What the layer has and the state has not: it stayed as it was.
+    /// Tensors of the layer that the state does not have. They stayed as they were.
     pub missing: Vec<String>,
-    /// What the state has and the layer has not: it was left out. Of a file, tensors that lie beside
-    /// those of the layer count.
+    /// Tensors of the state that the layer does not have. They were ignored. For a file this
+    /// includes other tensors at the layer's path.
     pub unexpected: Vec<String>,
 }

@@ -1,11 +1,11 @@
-//! Where a state was read, so that messages name its tensors as the file does.
+//! Origin of a state. With it, messages name tensors as the file does.
 
 use std::sync::Arc;
 
 use super::naming::{Naming, TENSORS};
 
-/// The names of a state in its file. No part of its value: two states with the same numbers are
-/// equal wherever they were read.
+/// The names of a state in its file. They do not count in comparisons: states with the same values
+/// are equal.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Source(Option<Arc<Names>>);
 
@@ -14,7 +14,7 @@ pub(super) struct Source(Option<Arc<Names>>);
 pub(super) struct Names {
     /// Of weight, bias, running mean, running variance and counter.
     pub tensors: [String; TENSORS],
-    /// Of what lies beside them.
+    /// Names of other tensors at the path.
     pub beside: Vec<String>,
 }
 

@@ -29,7 +29,7 @@ impl Index {
         self.0.remove(&normal(name));
     }
 
-    /// The name in the file that is this one but for separators.
+    /// The name in the file that differs from this one at most in separators.
     pub fn find(&self, name: &str) -> Option<&str> {
         self.0.get(&normal(name)).map(String::as_str)
     }
@@ -45,8 +45,8 @@ impl Index {
         .filter_map(|(is_deeper, name)| (!is_deeper).then_some(name))
     }
 
-    /// The paths of layers with running statistics. A tensor belongs to one layer: the one of which
-    /// most tensors are there, of equals the one of the first table.
+    /// The paths of layers with running statistics. A tensor belongs to one layer, the one with
+    /// most tensors in the file. Of equal ones the first table's layer counts.
     pub fn layers(&self, namings: &[Naming]) -> Vec<String> {
         let mut candidates = Vec::new();
         for (order, naming) in namings.iter().enumerate() {
@@ -123,14 +123,14 @@ impl Checkpoint {
         each.filter_map(|(name, entry)| entry.and(name.as_deref()))
     }
 
-    /// What lies beside the tensors of a layer.
+    /// Other tensors directly at the path of a layer.
     pub(super) fn beside(&self, path: &str, located: &Located<'_>) -> Vec<String> {
         let names = &located.names;
         let beside = self.index.at(path).filter(|name| !names.iter().flatten().any(|n| n == name));
         beside.map(str::to_owned).collect()
     }
 
-    /// There is nothing at the path.
+    /// The error of a path without tensors.
     pub(super) fn missing(&self, path: &str) -> StateError {
         let first =
             self.namings.first().and_then(|naming| naming.names(path).into_iter().flatten().next());

@@ -1,12 +1,12 @@
-//! Names that may have been meant.
+//! Guesses of the name that was meant.
 
 use super::index::{Index, normal};
 
-/// How many names a message shows.
+/// Number of names in a message.
 const SHOWN: usize = 3;
 
 impl Index {
-    /// The few names that are nearest to one which is not there.
+    /// The names in the file that are nearest to a missing one.
     pub fn nearest(&self, name: &str) -> Vec<String> {
         let wanted = normal(name);
         let mut names: Vec<(usize, &str)> =
@@ -15,8 +15,8 @@ impl Index {
         names.into_iter().take(SHOWN).map(|(_, name)| name.to_owned()).collect()
     }
 
-    /// The path of a layer that may have been meant: the only one there is, one that ends as the
-    /// path does, or that the path ends as, or one that at most a third of the letters tell apart.
+    /// A guess of the layer's path. It is the file's only path, or one of two paths is the end of
+    /// the other, or at most a third of the letters differ.
     pub fn guess(&self, path: &str, layers: &[String]) -> Option<String> {
         let wanted = normal(path.trim_end_matches(['.', '/']));
         let ranked = layers.iter().map(|layer| {
@@ -37,7 +37,7 @@ fn ends_as(whole: &str, end: &str) -> bool {
     before.is_some_and(|before| before.ends_with('.') || before.is_empty()) && !end.is_empty()
 }
 
-/// How many letters are to be put in, left out or exchanged (Levenshtein).
+/// Number of letters to insert, delete or replace (Levenshtein distance).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! Where the bytes of a checkpoint are: in memory, or in a file that is read when they are needed.
+//! The bytes of a checkpoint, in memory or in a file that is read on demand.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub(super) struct Entry {
     pub place: Place,
 }
 
-/// Where the bytes of a tensor are.
+/// Place of the bytes of a tensor.
 #[derive(Debug)]
 pub(super) enum Place {
     /// In the file.
@@ -63,7 +63,7 @@ impl Entry {
     }
 }
 
-/// What stands before the data of a file.
+/// The part of a file before its data.
 pub(super) struct Header {
     pub metadata: BTreeMap<String, String>,
     pub tensors: BTreeMap<String, Entry>,

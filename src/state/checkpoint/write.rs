@@ -1,4 +1,4 @@
-//! A checkpoint as the bytes of a file, and a file that a crash does not leave half written.
+//! A checkpoint as the bytes of a file, and the safe replacement of a file.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::RandomState;
@@ -24,7 +24,7 @@ impl Checkpoint {
         tensors
     }
 
-    /// The list of tensors in the order of their data, which MindSpore's reader asks for.
+    /// The list of tensors in the order of their data, as MindSpore's reader needs it.
     fn header(&self, tensors: &[(&String, &Entry)]) -> io::Result<Vec<u8>> {
         let mut header = b"{".to_vec();
         if !self.metadata.is_empty() {
@@ -61,7 +61,7 @@ impl Checkpoint {
     }
 
     pub(super) fn save_to(&self, path: &Path) -> Result<(), StateError> {
-        // Of a link the file that it leads to is replaced, not the link.
+        // Replaces the target of a link, not the link.
         let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let failed = |error: io::Error| file_error(path, &error);
         let beside = Beside::new(path).map_err(failed)?;
@@ -84,7 +84,8 @@ fn add(map: &mut Vec<u8>, name: &str, value: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A file beside the one that it is to replace; it goes with this value if it has not.
+/// A file beside the one that it will replace. Dropping the value removes it, unless it has
+/// replaced the other.
 struct Beside {
     path: PathBuf,
     file: File,
@@ -93,7 +94,7 @@ struct Beside {
 
 impl Beside {
     fn new(of: &Path) -> io::Result<Self> {
-        // A random number, where a process may have no number of its own (in a browser).
+        // Random, because in a browser a process has no number.
         let number = RandomState::new().build_hasher().finish();
         let name = of.file_name().unwrap_or_default().to_string_lossy();
         let path = of.with_file_name(format!(".{name}.{number:016x}.tmp"));
@@ -110,7 +111,7 @@ impl Beside {
         self.file.sync_all()?;
         fs::rename(&self.path, path)?;
         self.is_renamed = true;
-        // The new entry of the folder is on the disk too, where a folder can be opened.
+        // Writes the folder's new entry to the disk too, if the system can open folders.
         if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
             let _ = folder.sync_all();
         }
