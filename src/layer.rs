@@ -32,18 +32,19 @@ use crate::tensor::{DType, Layout, Tensor};
 use crate::trace::{self, Span};
 use member::{Member, Running};
 
-/// A synchronized batch normalization layer: every value counts once, wherever it lies.
+/// A synchronized batch normalization layer. Every value of every rank has the same weight in the
+/// statistics.
 ///
-/// It drives one or several devices, GPUs and the host mixed as wanted, with one rank each: a call
-/// takes `&x` for one, and a list with a tensor per device for several.
+/// It drives one or several devices, in any mix of GPUs and the host, with one rank each. A call
+/// takes `&x` for one device, and a list with a tensor per device for several.
 /// [`in_group`](Self::in_group) joins it with the layers of other threads or processes. Inputs are
-/// of shape (Nᵣ, C, spatial…); ranks may differ in batch and spatial size, and a rank may be empty.
-/// Parameters have the same values on every rank; running statistics are kept once, on the host.
+/// of shape (Nᵣ, C, spatial…). Ranks may differ in batch and spatial size, and a rank may be empty.
+/// Parameters have the same values on every rank. Running statistics are kept once, on the host.
 ///
 /// Every pass takes `&self`: a layer in an `Arc` trains and evaluates on several threads.
-/// [`forward_train`](Self::forward_train) is three steps, which may be taken one at a time:
+/// [`forward_train`](Self::forward_train) has three steps, which may be called one at a time:
 /// [`local_statistics`](Self::local_statistics) before the exchange,
-/// [`synchronize`](Self::synchronize), and [`normalize`](Self::normalize) after it. So is
+/// [`synchronize`](Self::synchronize), and [`normalize`](Self::normalize) after it. So has
 /// [`backward`](Self::backward), with [`local_gradient_sums`](Self::local_gradient_sums), the same
 /// `synchronize`, and [`input_gradients`](Self::input_gradients).
 ///
@@ -70,7 +71,7 @@ pub struct SyncBatchNorm {
     exchange: Arc<Exchange>,
 }
 
-/// Its settings and where it is: parameters and statistics may be long.
+/// Without parameters and statistics, which may be long.
 impl fmt::Debug for SyncBatchNorm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SyncBatchNorm")
@@ -98,7 +99,7 @@ impl SyncBatchNorm {
         Ok(Self::of(base, Running::new(running)))
     }
 
-    /// A layer whose only ranks are its own.
+    /// A layer without peers.
     fn of(base: Base, running: Running) -> Self {
         let channels = base.config.num_features;
         let ranks = base.devices.len();
@@ -106,25 +107,25 @@ impl SyncBatchNorm {
         Self { base, running, exchange }
     }
 
-    /// The same layer with a name that errors mention, such as `layer1.0.bn1`: the same on every
+    /// The same layer with a name for errors, such as `layer1.0.bn1`. The name is the same on every
     /// rank.
     pub fn named(mut self, name: &str) -> Self {
         self.exchange = self.exchange.renamed(name).into();
         self
     }
 
-    /// The same layer as one of a process group: its statistics merge first among its own devices
-    /// and then with those of the other threads or processes, each of which may hold as many
-    /// devices as it likes. Ranks count through: those of the first process, then those of the
+    /// The same layer as a member of a process group. Its statistics merge first among its own
+    /// devices and then with those of the other threads or processes. Each of them may hold any
+    /// number of devices. Ranks are numbered through: those of the first process, then those of the
     /// second, and so on.
     ///
-    /// All must make their layers in the same order and call them in the same order. Nothing is
-    /// exchanged here; how many devices each holds, and whether all begin with the same parameters,
-    /// they learn with the first call.
+    /// All members must make their layers in the same order and call them in the same order.
+    /// Nothing is exchanged here. The first call exchanges the numbers of devices and checks that
+    /// all begin with the same parameters.
     ///
     /// # Errors
-    /// [`ArgumentError::ParameterUsage`] for parameters of the caller's in buffers that cannot be
-    /// read, since ranks compare them.
+    /// [`ArgumentError::ParameterUsage`] for the caller's parameters in buffers that cannot be
+    /// read, because ranks compare parameters.
     pub fn in_group(mut self, group: &ProcessGroup) -> Result<Self, Error> {
         if group.world_size() > 1 {
             self.check_comparable()?;
@@ -132,7 +133,7 @@ impl SyncBatchNorm {
         let channels = self.base.config.num_features;
         let ranks = self.base.devices.len();
         self.exchange = Exchange::new(group, self.exchange.name(), channels, ranks).into();
-        // What it has saved alone is not differentiated in the group.
+        // Contexts that it saved alone are not differentiated in the group.
         self.base.id = next_id();
         Ok(self)
     }
@@ -147,8 +148,8 @@ impl SyncBatchNorm {
         &self.base.config
     }
 
-    /// Replaces settings; they hold for later calls, backward of earlier ones included. All ranks
-    /// must do so alike.
+    /// Replaces settings. They hold for later calls, including backward of earlier ones. All ranks
+    /// must make the same change.
     ///
     /// # Errors
     /// [`ConfigError`](crate::error::ConfigError) for a setting outside its range, or one that
@@ -167,10 +168,10 @@ impl SyncBatchNorm {
         self.set_config(self.config().clone().with_momentum(momentum))
     }
 
-    /// Compiles on every device what training, evaluation and backward need for an x of these
+    /// Compiles on every device the kernels of training, evaluation and backward for an x of these
     /// dimensions, layout and storage type, with y and grad_output stored alike. Without it each
-    /// kernel is compiled when a call first needs it; what a call needs beyond this, such as for
-    /// writing over its input or for adding gradients, still is.
+    /// kernel is compiled when a call first needs it. This stays so for further kernels, such as
+    /// those that write over their input or add gradients.
     ///
     /// # Errors
     /// [`ShapeError`](crate::error::ShapeError); [`ArgumentError::Channels`] for other channels
@@ -180,8 +181,8 @@ impl SyncBatchNorm {
         self.base.prepare(dims, layout, dtype)
     }
 
-    /// The weight of a rank, (C) f32 on its device; `None` without one, and for a rank that there
-    /// is not.
+    /// The weight of a rank, (C) f32 on its device. `None` without a weight, and for a rank that
+    /// does not exist.
     pub fn weight(&self, rank: usize) -> Option<&Tensor> {
         self.base.affine(rank)[0]
     }
@@ -191,7 +192,7 @@ impl SyncBatchNorm {
         self.base.affine(rank)[1]
     }
 
-    /// Refuses a step that has rounds where sums are of integers.
+    /// Refuses a single step in a reproducible layer, where the step has rounds.
     fn check_one_round(&self) -> Result<(), ArgumentError> {
         if !self.config().reproducible {
             return Ok(());
@@ -206,7 +207,7 @@ impl SyncBatchNorm {
         self.exchange.group().world_size() > 1
     }
 
-    /// What exchanges need of the layer.
+    /// The parts of the layer that exchanges need.
     fn member(&self) -> Member {
         Member::new(&self.base, &self.exchange, &self.running)
     }
@@ -218,8 +219,8 @@ impl SyncBatchNorm {
         ranks
     }
 
-    /// The order in which outputs are computed: on the host from the last rank, whose input the
-    /// sums have left in the caches.
+    /// The order in which outputs are computed. On the host it begins with the last rank, because
+    /// the caches still have that rank's input.
     fn outputs_order(&self) -> Vec<usize> {
         let mut ranks = self.gpus_first();
         let gpus = ranks.partition_point(|&rank| !self.base.devices[rank].is_host());
@@ -243,7 +244,7 @@ impl SyncBatchNorm {
     }
 }
 
-/// The span of a pass of these layers over so many ranks of this caller.
+/// The span of a pass of these layers over this caller's ranks.
 fn span<'l>(
     phase: Phase,
     layers: impl Iterator<Item = &'l SyncBatchNorm> + Clone,

@@ -22,19 +22,19 @@ use crate::tensor::{DType, Layout, Output, Tensor};
 use crate::trace::{self, Span};
 use crate::workspace::Workspace;
 
-/// A batch normalization layer on one GPU, in which nothing waits and nothing is read back.
+/// A batch normalization layer on one GPU that neither waits nor reads back.
 ///
-/// A whole forward pass is one submission, and so is a whole backward pass; calls return once they
-/// have submitted, and the running statistics live on the device. With [`encode`](Forward::encode)
-/// a pass becomes part of the application's own submission. [`running_stats`](Self::running_stats)
-/// and [`state`](Self::state) bring to the host what is asked for.
+/// A whole forward pass is one submission, and so is a whole backward pass. Calls return once they
+/// have submitted. The running statistics are on the device. With [`encode`](Forward::encode) a
+/// pass becomes part of the application's own submission. [`running_stats`](Self::running_stats)
+/// and [`state`](Self::state) read values back to the host.
 ///
 /// With one tensor it is the plain batch normalization of an application. With a list, the tensors
-/// are ranks that share their statistics, as those of a [`SyncBatchNorm`](crate::SyncBatchNorm) do;
-/// each call decides how many there are.
+/// are ranks that share their statistics, as those of a [`SyncBatchNorm`](crate::SyncBatchNorm) do.
+/// Each call may have another number of ranks.
 ///
-/// Arguments mean what they mean there, and are checked before anything is submitted. A device that
-/// fails later says so where results are read.
+/// Arguments have the same meaning as there, and are checked before anything is submitted. If a
+/// device fails later, the read of results returns the error.
 ///
 /// # Accuracy
 /// The merge has no f64: y is within 16 ulp of the largest |y| of its channel of the f64
@@ -62,7 +62,7 @@ pub struct BatchNorm {
     rank_weights: RankWeights,
 }
 
-/// Its settings and where it is: parameters and statistics may be long.
+/// Without parameters and statistics, which may be long.
 impl fmt::Debug for BatchNorm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BatchNorm")
@@ -97,17 +97,17 @@ impl BatchNorm {
     /// statistics: as [`SyncBatchNorm::forward_train`](crate::SyncBatchNorm::forward_train),
     /// without waiting.
     ///
-    /// Recorded into an encoder, it takes place when the application submits that: what is never
-    /// submitted has no effect. Encoders are to be submitted before parameters or running
-    /// statistics are set, which are written at once.
+    /// A pass in an encoder takes place when the application submits the encoder. Without that it
+    /// has no effect. Submit encoders before you set parameters or running statistics, because
+    /// those are written at once.
     ///
     /// # Errors
     /// [`ArgumentError`] for tensors that do not fit the layer,
     /// [`BatchError`](crate::error::BatchError) for one value per channel,
     /// [`LimitError`](crate::error::LimitError) for a tensor that the device cannot bind, all
     /// before anything is recorded; [`GpuError`](crate::error::GpuError) when it refuses the
-    /// submission. The layer is unchanged then. What wgpu finds when an encoder of the
-    /// application's ends is the application's to hear.
+    /// submission. The layer is unchanged then. The application gets the errors that wgpu finds at
+    /// the end of the application's encoder.
     pub fn forward_train<'a, O: Output>(
         &self,
         request: impl Into<Forward<'a, O>>,
@@ -171,7 +171,7 @@ impl BatchNorm {
     ) -> Result<Normalized<O>, Error> {
         let config = self.config();
         let statistics = match config.statistics(mode) {
-            // Of a layer without running statistics, which the caller gives.
+            // The layer has no running statistics, and the caller gives them.
             Statistics::Local if parts.running.now.is_some() => Statistics::Running,
             statistics => statistics,
         };
@@ -213,7 +213,7 @@ impl BatchNorm {
         }
         let accumulate = parts.accumulate;
         let mut ranks = checked.ranks(&self.base, saved.call(), parts, steps)?;
-        // Calls that take no statistics of all ranks give every rank its own.
+        // Calls without statistics of all ranks give every rank its own sums.
         let of_all = match config.affine_gradient {
             _ if saved.call().statistics != Statistics::Group => None,
             AffineGradient::Local => None,
@@ -265,8 +265,8 @@ impl BatchNorm {
         self.set_config(self.config().clone().with_momentum(momentum))
     }
 
-    /// Compiles ahead what training, evaluation and backward need, as
-    /// [`SyncBatchNorm::prepare`](crate::SyncBatchNorm::prepare).
+    /// Compiles the kernels of training, evaluation and backward ahead, as
+    /// [`SyncBatchNorm::prepare`](crate::SyncBatchNorm::prepare) does.
     ///
     /// # Errors
     /// As there.

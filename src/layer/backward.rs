@@ -1,5 +1,5 @@
-//! Backward of one or several layers: gradient sums everywhere, gather, add up, send back,
-//! gradients everywhere.
+//! Backward of one or several layers: gradient sums on every device, exchange, gradients on every
+//! device.
 
 use futures::future::try_join_all;
 use web_time::Instant;
@@ -28,7 +28,7 @@ pub(crate) struct BackwardCall<'r> {
     pub parts: BackwardParts<'r>,
 }
 
-/// Backward of several layers, with the type of what comes back.
+/// Backward of several layers, with the type of their results.
 pub(crate) async fn backward_of<O: Output>(
     calls: Vec<BackwardCall<'_>>,
 ) -> Result<Vec<Gradients<O>>, Failure> {
@@ -55,10 +55,10 @@ pub(crate) async fn backward_of<O: Output>(
     Ok(gradients.collect::<Result<_, _>>()?)
 }
 
-/// How a call differentiates: what normalized, and what becomes of gradients that are there.
+/// How a call differentiates: the normalization, and the treatment of existing gradients.
 pub(super) struct Differentiated<'r> {
     pub normalization: &'r PerRank<Normalization>,
-    /// By which x became integers, where its sums were of such: those of gradients are too.
+    /// Grids of x, if its sums were of integers. Gradient sums are of integers then too.
     pub grids: Option<&'r PerRank<Vec<Grid>>>,
     pub accumulate: bool,
 }
@@ -133,8 +133,8 @@ impl<'r> BackwardCall<'r> {
 }
 
 impl Part<'_> {
-    /// Local sums and gradients of activations, where they can be had at once: one normalization
-    /// for all ranks, all of them in this memory.
+    /// Local sums and gradients of activations in one go, if all ranks are in this memory and have
+    /// one normalization.
     fn fuse(&mut self) {
         let normalization = match self.how.normalization {
             PerRank::Shared(all) => all,
@@ -155,14 +155,14 @@ impl Part<'_> {
         }
     }
 
-    /// The sums that the statistics of a rank depend on: those of all, or its own.
+    /// The sums for the statistics of a rank: those of all ranks, or its own.
     fn sums_of(&self, rank: usize) -> &[GradientSums] {
         self.global
             .as_ref()
             .map_or_else(|| self.local[rank].as_slice(), GlobalGradientSums::channels)
     }
 
-    /// What devices get for every rank, where gradients of activations are still to be
+    /// Parameters of the kernels for every rank, if gradients of activations are still to be
     /// computed.
     fn centering(&self) -> PerRank<Vec<GradCentering>> {
         if self.is_done {
@@ -175,7 +175,7 @@ impl Part<'_> {
         }
     }
 
-    /// Writes the gradients of weight and bias, of which everything is on the host.
+    /// Writes the gradients of weight and bias, computed on the host.
     pub async fn write_parameters(&mut self) -> Result<(), Error> {
         let communicated = self.global.as_ref().map(GlobalGradientSums::channels);
         let total_ranks = self.layer.exchange.total_ranks() as f64;
@@ -201,7 +201,7 @@ impl Part<'_> {
     }
 }
 
-/// Writes a gradient, or adds it to what is there.
+/// Writes a gradient, or adds it to the existing one.
 fn write<I: Iterator<Item = f32>>(
     target: Option<&mut Tensor>,
     accumulate: bool,
@@ -216,7 +216,7 @@ fn write<I: Iterator<Item = f32>>(
     Ok(None)
 }
 
-/// inv_std·Σ g·(x − mean); 0 for a sum of nothing, also where another rank made the channel NaN.
+/// inv_std·Σ g·(x − mean). 0 for a sum of no value, also if another rank made the channel NaN.
 fn weight_gradient(sums: &GradientSums, divisor: f64, inv_std: f64) -> f32 {
     let sum = sums.sum_dy_xmu / divisor;
     if sum == 0.0 { 0.0 } else { (sum * inv_std) as f32 }
@@ -234,7 +234,7 @@ pub(super) async fn gradient_sums(parts: &mut [Part<'_>]) -> Result<(), Error> {
     .await
 }
 
-/// Gradients of activations of every rank of every layer, of what is wanted.
+/// The requested gradients of activations, for every rank of every layer.
 pub(super) async fn apply(parts: &mut [Part<'_>]) -> Result<(), Error> {
     let centering: Vec<PerRank<Vec<GradCentering>>> = parts.iter().map(Part::centering).collect();
     part::apply(parts, &centering, BackwardRank::writes_activations, engine::input_gradients).await

@@ -1,5 +1,6 @@
-//! Sums of integers over all ranks: the range of every channel first, by which values become
-//! integers, then their sums, and for channels with far outliers the sums of what rounding took.
+//! Sums of integers over all ranks. First comes the range of every channel, which defines its
+//! integers. Then come their sums, and for channels with far outliers the sums of the rounding
+//! errors.
 //!
 //! Each is gathered and merged as sums of f32 are. A call keeps its turn from the first exchange to
 //! the last.
@@ -14,10 +15,10 @@ use crate::stats::{
     Global, GradientSums, Grid, GridParams, IntegerSums, Mergeable, Moments, PerRank, ValueRange,
 };
 
-/// What ranks have of one layer, `[rank][channel]`.
+/// Values of the ranks for one layer, `[rank][channel]`.
 pub(super) type Local<T> = Vec<Vec<T>>;
 
-/// What every layer's ranks have, from what they gathered: nothing for layers that want none.
+/// Gathered values by layer. Empty for layers without integers.
 fn by_part<R, S, H, T>(parts: &[Part<'_, R, S, H>], gathered: Vec<Vec<Vec<T>>>) -> Vec<Local<T>> {
     let mut local: Vec<Local<T>> = parts.iter().map(|_| Vec::new()).collect();
     for of_rank in gathered {
@@ -27,7 +28,7 @@ fn by_part<R, S, H, T>(parts: &[Part<'_, R, S, H>], gathered: Vec<Vec<Vec<T>>>) 
     local
 }
 
-/// The layers that exchange something, with what their ranks have.
+/// The layers that exchange something, with the values of their ranks.
 fn exchanging<'a, R, S, H, T>(
     parts: &'a [Part<'_, R, S, H>],
     calls: &'a Calls,
@@ -41,8 +42,8 @@ fn exchanging<'a, R, S, H, T>(
     exchanging.collect()
 }
 
-/// Merges what the ranks of every layer have: those of all where it communicates. Elsewhere each
-/// rank is by itself.
+/// Merges the values of every layer's ranks: of all ranks if the layer communicates. Otherwise each
+/// rank keeps its own.
 async fn merged<R, S, H, T: Mergeable>(
     parts: &[Part<'_, R, S, H>],
     calls: &Calls,
@@ -65,7 +66,7 @@ pub(super) fn grids(ranges: &[ValueRange]) -> Vec<Grid> {
     ranges.iter().map(ValueRange::grid).collect()
 }
 
-/// Grids of those channels whose rounding counts; others' values become 0.
+/// Grids of the channels whose rounding errors count. Values of other channels become 0.
 pub(super) fn wide_params(grids: &[Grid], sums: &[IntegerSums<true>]) -> Vec<GridParams> {
     let of = |(grid, sums): (&Grid, &IntegerSums<true>)| {
         if sums.is_wide(grid) { grid.params() } else { GridParams::ZERO }
@@ -73,7 +74,7 @@ pub(super) fn wide_params(grids: &[Grid], sums: &[IntegerSums<true>]) -> Vec<Gri
     grids.iter().zip(sums).map(of).collect()
 }
 
-/// Moments of every channel; `rests` may be of none.
+/// Moments of every channel. `rests` may be empty.
 pub(super) fn moments(
     grids: &[Grid],
     sums: &[IntegerSums<true>],
@@ -84,8 +85,8 @@ pub(super) fn moments(
     channels.map(|(channel, (grid, sums))| sums.moments(grid, rest(channel))).collect()
 }
 
-/// Statistics of every layer that wants sums of integers, local ones and those of all ranks; then
-/// running statistics are updated.
+/// Local and global statistics of every layer with sums of integers. Then running statistics are
+/// updated.
 pub(super) async fn statistics(
     parts: &mut [forward::Part<'_>],
     calls: &Calls,
@@ -139,8 +140,8 @@ pub(super) async fn local_ranges(
     Ok(by_part(parts, gathered))
 }
 
-/// Sums of what rounding took, where they count: local ones and merged ones. All ranks find alike
-/// whether what they share counts, and exchange nothing elsewhere.
+/// Sums of rounding errors in channels where they count, local and merged. All ranks make the same
+/// decision from shared values, and exchange nothing for other channels.
 async fn rests(
     parts: &mut [forward::Part<'_>],
     calls: &Calls,
@@ -171,13 +172,13 @@ async fn rests(
 /// Local sums of every layer, and merged ones.
 type Rests = (Vec<Local<IntegerSums<true>>>, Vec<PerRank<Vec<IntegerSums<true>>>>);
 
-/// Gives every layer that communicates what all ranks have.
+/// Stores the merged values in every layer that communicates.
 fn give<R, S, H>(parts: &mut [Part<'_, R, S, H>], calls: &Calls, globals: Vec<Global<S>>) {
     let exchanged = parts.iter_mut().zip(calls).filter(|(_, call)| call.is_some());
     exchanged.zip(globals).for_each(|((part, _), global)| part.global = Some(global));
 }
 
-/// Sums of the integers of x on every rank, or with `rests` of what rounding took.
+/// Sums of the integers of x on every rank, or with `rests` of their rounding errors.
 pub(super) async fn integers(
     parts: &mut [forward::Part<'_>],
     by: &[PerRank<Vec<GridParams>>],
@@ -194,7 +195,7 @@ pub(super) async fn integers(
     Ok(by_part(parts, gathered))
 }
 
-/// Gradient sums of every layer that wants sums of integers, local ones and those of all ranks.
+/// Local and global gradient sums of every layer with sums of integers.
 pub(super) async fn gradient_sums(
     parts: &mut [backward::Part<'_>],
     calls: &Calls,

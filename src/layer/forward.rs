@@ -1,5 +1,5 @@
-//! Forward of one or several layers: submit everywhere, gather, merge, send back, normalize
-//! everywhere. A call of one layer is a joint call of one.
+//! Forward of one or several layers: sums on every device, exchange, normalization on every device.
+//! A call of one layer is a joint call of one.
 
 use web_time::Instant;
 
@@ -25,10 +25,10 @@ pub(crate) struct ForwardCall<'r> {
     pub parts: ForwardParts<'r>,
 }
 
-/// What a call leaves: outputs that were made for the caller, and what is saved.
+/// Results of a call: outputs that it allocated, and the saved context.
 type Done = (Vec<Tensor>, Saved);
 
-/// Forward of several layers, with the type of what comes back.
+/// Forward of several layers, with the type of their results.
 pub(crate) async fn forward_of<O: Output>(
     calls: Vec<ForwardCall<'_>>,
     mode: Mode,
@@ -37,7 +37,7 @@ pub(crate) async fn forward_of<O: Output>(
     Ok(done.into_iter().map(normalized).collect::<Result<_, _>>()?)
 }
 
-/// What the caller gets.
+/// The caller's result.
 pub(super) fn normalized<O: Output>((outputs, saved): Done) -> Result<Normalized<O>, Error> {
     Ok(Normalized { output: O::of_list(outputs)?, saved })
 }
@@ -71,10 +71,10 @@ async fn forward(calls: Vec<ForwardCall<'_>>, mode: Mode) -> Result<Vec<Done>, F
 /// A layer during its call, with the statistics that normalize.
 pub(super) type Part<'r> = part::Part<'r, ForwardRank<'r>, Moments, By>;
 
-/// With what a call normalizes.
+/// The statistics that a call normalizes with.
 pub(super) struct By {
     pub statistics: Statistics,
-    /// By which x became integers, where its sums were of such.
+    /// Grids of x, if its sums were of integers.
     pub grids: Option<PerRank<Vec<Grid>>>,
 }
 
@@ -125,7 +125,7 @@ async fn steps(
     Ok(done.map(|(checked, (masks, of))| finish(checked, masks, of)).collect())
 }
 
-/// What is left when the outputs are on their way.
+/// The results, once the outputs are submitted.
 pub(super) fn finish(checked: CheckedForward, masks: Vec<engine::Mask>, of: OnHost) -> Done {
     let CheckedForward { outputs, mut call, .. } = checked;
     call.masks = masks;
@@ -157,12 +157,12 @@ impl<'r> ForwardCall<'r> {
 }
 
 impl Part<'_> {
-    /// Local statistics and outputs, where they can be had at once: where the statistics of a
-    /// channel depend on nothing but host memory of this process, the same for every rank.
+    /// Local statistics and outputs in one go, if the statistics of a channel depend only on host
+    /// memory of this process and are the same for every rank.
     fn fuse(&mut self) {
         let count: u64 = self.ranks.iter().map(|rank| rank.shape.values_per_channel()).sum();
         let is_shared = self.how.statistics == Statistics::Group || self.ranks.len() == 1;
-        // One value has no statistics, which is found out before anything is written.
+        // One value has no statistics. That is found before anything is written.
         if !self.sums || self.is_exact || !is_shared || !self.is_on_this_host() || count < 2 {
             return;
         }
@@ -176,13 +176,13 @@ impl Part<'_> {
         }
     }
 
-    /// What normalizes: one for all ranks, or one for each where each uses its own batch.
+    /// The normalization: one for all ranks, or one for each if each uses its own batch.
     fn normalization(&self) -> PerRank<Normalization> {
         let eps = self.layer.config().eps;
         match (self.how.statistics, &self.global) {
             (Statistics::Group, Some(global)) => PerRank::Shared(global.normalization(eps)),
             (Statistics::Running, _) => {
-                // The configuration's check leaves no way here without running statistics.
+                // The configuration's check guarantees running statistics here.
                 let running = self.layer.running.snapshot();
                 let of_running = running.map(|running| running.normalization(eps));
                 PerRank::Shared(of_running.unwrap_or_default())
@@ -209,7 +209,7 @@ pub(super) async fn apply(
     normalizations: &[PerRank<Normalization>],
 ) -> Result<(), Error> {
     let centering = parts.iter().zip(normalizations).map(|(part, normalization)| {
-        // Outputs that are there need none.
+        // Finished outputs need no normalization.
         if part.is_done {
             PerRank::Shared(Vec::new())
         } else {

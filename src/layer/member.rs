@@ -1,4 +1,4 @@
-//! A layer as a member of its process group: all that its exchanges need, borrowed from nobody.
+//! A layer as a member of its process group. It owns everything that its exchanges need.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,14 +42,14 @@ impl Running {
     }
 }
 
-/// What an error is of: one call of several, by its number, or all of them.
+/// An error of one call of several, by its number, or of all of them.
 pub(crate) struct Failure {
     pub index: Option<usize>,
     pub error: Error,
 }
 
 impl Failure {
-    /// Names the call that an error is of.
+    /// Adds the number of its call to an error.
     pub fn of<E: Into<Error>>(index: usize) -> impl Fn(E) -> Self {
         move |error| Self { index: Some(index), error: error.into() }
     }
@@ -65,7 +65,7 @@ impl Failure {
         result.ok_or_else(|| ArgumentError::no_tensor().into())
     }
 
-    /// As a call of several returns it.
+    /// The error as a joint call returns it.
     pub fn joint(self) -> Error {
         match self.index {
             Some(index) => Error::Joint { index, error: Box::new(self.error) },
@@ -80,7 +80,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What the exchanges of a layer need.
+/// The parts of a layer that its exchanges need.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub exchange: Arc<Exchange>,
@@ -90,7 +90,7 @@ pub(super) struct Member {
     momentum: Momentum,
     running_variance: RunningVariance,
     settings: Manifest,
-    /// How long the slowest device may take for a result. The host computes while it is polled.
+    /// Time that the slowest device may take for a result. The host computes while it is polled.
     patience: Duration,
 }
 
@@ -136,7 +136,7 @@ impl Member {
     }
 }
 
-/// An exchange that a layer is to begin: what for, and about what.
+/// Phase and subject of an exchange that a layer will begin.
 pub(super) struct Begin {
     pub member: Member,
     pub phase: Phase,
@@ -151,11 +151,11 @@ pub(super) struct Communicating {
     pub call: Option<Call>,
 }
 
-/// Those of several layers that exchange something, in the order of all.
+/// The calls of several layers, in their order, with `None` for layers that exchange nothing.
 pub(super) type Calls = Vec<Option<Box<Communicating>>>;
 
-/// Begins the calls of layers that exchange something: those behind one that cannot begin, too, so
-/// that [`end`] notifies their peers.
+/// Begins the calls of layers that exchange something. If one cannot begin, the later ones still
+/// do, because [`end`] must notify their peers.
 pub(super) fn begin(
     layers: impl IntoIterator<Item = Option<Begin>>,
 ) -> (Calls, Result<(), Failure>) {
@@ -174,8 +174,8 @@ pub(super) fn begin(
     (calls, failure.map_or(Ok(()), Err))
 }
 
-/// Ends the calls of several layers. The peers learn of a failure from one call of each process
-/// group: from that of the layer which failed, where it communicates.
+/// Ends the calls of several layers. One call of each process group notifies the peers of a
+/// failure. It is the call of the failed layer, if that layer communicates.
 pub(super) fn end<T>(calls: Calls, result: Result<T, Failure>) -> Result<T, Failure> {
     if calls.iter().all(Option::is_none) {
         return result;

@@ -1,4 +1,4 @@
-//! Merging over ranks: what the ranks of several layers have, with what all others have.
+//! Merges the values of several layers' ranks with those of all other ranks.
 
 use super::Failure;
 use super::member::Member;
@@ -13,7 +13,7 @@ pub(super) struct Exchanging<'a, T> {
     /// Its number among the layers of the call.
     pub index: usize,
     pub member: &'a Member,
-    /// `None` where there are no peers.
+    /// `None` without peers.
     pub call: Option<&'a Call>,
     pub local: &'a [Vec<T>],
     /// Whether running statistics are updated.
@@ -28,8 +28,8 @@ impl<T> Exchanging<'_, T> {
     }
 }
 
-/// Merges what the ranks of several layers have with what all others have. Then running statistics
-/// are updated, before the next exchange of this rank.
+/// Merges the values of several layers' ranks with those of all others. Then it updates running
+/// statistics, before the next exchange of this rank.
 pub(super) async fn exchange<T: Mergeable>(
     layers: &[Exchanging<'_, T>],
 ) -> Result<Vec<Global<T>>, Failure> {
@@ -38,7 +38,7 @@ pub(super) async fn exchange<T: Mergeable>(
     Ok(globals)
 }
 
-/// What all ranks have, for several layers. Their turns go on.
+/// Merged values of all ranks, for several layers. Their turns stay.
 pub(super) async fn merge<T: Mergeable>(
     layers: &[Exchanging<'_, T>],
 ) -> Result<Vec<Vec<T>>, Failure> {
@@ -48,7 +48,7 @@ pub(super) async fn merge<T: Mergeable>(
     }
 }
 
-/// Ends the exchanges of several layers with what all ranks have: refuses statistics of one value,
+/// Ends the exchanges of several layers with the merged values. It refuses statistics of one value,
 /// updates running statistics, and lets later exchanges of this rank begin.
 pub(super) fn settle<L, T: Mergeable>(
     layers: &[Exchanging<'_, L>],
@@ -70,15 +70,15 @@ pub(super) fn settle<L, T: Mergeable>(
     Ok(())
 }
 
-/// The merging of several calls of one process group, as one message. Where a layer has to announce
-/// the checksum of its state and not all do, once more with those of all, so that equal states are
-/// equal whoever announces.
+/// Merges several calls of one process group in one message. If only some ranks announce the
+/// checksum of a layer's state, all repeat the exchange with theirs. So states are compared whoever
+/// announces first.
 async fn merge_with_peers<T: Mergeable>(
     layers: &[Exchanging<'_, T>],
     calls: &[&Call],
 ) -> Result<Vec<Vec<T>>, Failure> {
     let Some(first) = calls.first() else { return Ok(Vec::new()) };
-    // A state is announced as the calls before have left it.
+    // Earlier calls change the state, so it is read after them.
     first.come().await.map_err(Error::from)?;
     let mut parts = Vec::with_capacity(layers.len());
     for (layer, call) in layers.iter().zip(calls) {
@@ -94,8 +94,8 @@ async fn merge_with_peers<T: Mergeable>(
         if let Some(merged) = Call::merge(&parts).await.map_err(named)? {
             return Ok(merged);
         }
-        // Gradient sums have none to announce: a rank that announces one all the same is refused at
-        // the second time.
+        // Gradient sums announce no state. A rank that announces one is refused in the repeated
+        // exchange.
         for (part, layer) in parts
             .iter_mut()
             .zip(layers)

@@ -12,8 +12,8 @@ use crate::gpu::Pending;
 use crate::request::{Encode, ForwardParts};
 use crate::stats::{Global, Mergeable, PerRank};
 
-/// A layer during its call: R is a rank, S what is merged over ranks, H how the call differs from
-/// others of its direction.
+/// A layer during its call. R is a rank, S the type that merges over ranks, H the part that differs
+/// between the calls of one direction.
 pub(super) struct Part<'r, R, S, H> {
     pub layer: &'r SyncBatchNorm,
     pub ranks: Vec<R>,
@@ -22,9 +22,9 @@ pub(super) struct Part<'r, R, S, H> {
     pub sums: bool,
     /// Whether running statistics are updated.
     pub tracks: bool,
-    /// `[rank][channel]`, once they are there.
+    /// `[rank][channel]`, once computed.
     pub local: Vec<Vec<S>>,
-    /// What all ranks have, where it is exchanged.
+    /// Values of all ranks, if the layer exchanges them.
     pub global: Option<Global<S>>,
     /// Whether the outputs came with the local sums.
     pub is_done: bool,
@@ -78,8 +78,8 @@ pub(super) async fn gather<'r, R, S, H>(
     Ok(())
 }
 
-/// What every rank has of the layers that want it, `[rank][layer][channel]`. All GPUs have their
-/// work, in one submission each, before the host begins with its own, and before any is waited for.
+/// Values of every rank for the layers that request them, `[rank][layer][channel]`. All GPUs get
+/// their work, in one submission each, before the host begins its own and before any wait.
 pub(super) async fn gather_of<'r, R, S, H, T>(
     parts: &mut [Part<'r, R, S, H>],
     wants: impl Fn(&Part<'r, R, S, H>) -> bool,
@@ -101,7 +101,7 @@ pub(super) async fn gather_of<'r, R, S, H, T>(
     try_join_all(pending.into_iter().flatten()).await
 }
 
-/// What all ranks have, for every layer that exchanges it.
+/// Exchanges the values of every layer that communicates.
 pub(super) async fn synchronize<R, S: Mergeable, H>(
     parts: &mut [Part<'_, R, S, H>],
     calls: &Calls,
@@ -122,8 +122,8 @@ pub(super) async fn synchronize<R, S: Mergeable, H>(
     Ok(())
 }
 
-/// Writes the outputs of every rank of every layer, one submission per GPU: of ranks that have any,
-/// where they did not come with the sums.
+/// Writes the outputs of every rank of every layer, in one submission per GPU. It skips ranks
+/// without outputs, and outputs that came with the sums.
 pub(super) async fn apply<R, S, H, C>(
     parts: &mut [Part<'_, R, S, H>],
     centering: &[PerRank<Vec<C>>],
@@ -146,7 +146,7 @@ pub(super) async fn apply<R, S, H, C>(
     Ok(())
 }
 
-/// Refuses what only a layer on one GPU does.
+/// Refuses requests that only a layer on one GPU can do.
 pub(super) fn check_forward_parts(parts: &ForwardParts<'_>) -> Result<(), ArgumentError> {
     let reason = "a SyncBatchNorm keeps its running statistics on the host; a BatchNorm takes them";
     if parts.running.now.is_some() || parts.running.next.is_some() {

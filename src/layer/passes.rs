@@ -21,15 +21,16 @@ impl SyncBatchNorm {
     /// [`BatchError`](crate::error::BatchError) for one value per channel on all ranks together,
     /// [`LimitError`](crate::error::LimitError) for a tensor that its device cannot bind,
     /// [`GpuError`](crate::error::GpuError) when a device fails, and in a process group
-    /// [`ExchangeError`](crate::error::ExchangeError) when a rank is late, gone, or somewhere else:
-    /// every rank gets one within the deadline, and the group refuses further work. An error of one
-    /// rank fails the others too. The running statistics are unchanged unless the exchange has
-    /// succeeded, and then are updated on every rank.
+    /// [`ExchangeError`](crate::error::ExchangeError) when a rank is late, has left, or makes
+    /// another call. Every rank gets one within the deadline, and the group refuses further work.
+    /// An error of one rank fails the others too. The running statistics change only if the
+    /// exchange succeeds, and then on every rank.
     ///
     /// # Cancel safety
-    /// Dropped before it is ready, a call in a process group notifies the other ranks, and the
-    /// group refuses further work: do not put a timeout around it, but give the group a
-    /// [deadline](crate::ProcessGroup::with_deadline). Targets may be partly written.
+    /// If a call in a process group is dropped before it is ready, it notifies the other ranks, and
+    /// the group refuses further work. Give the group a
+    /// [deadline](crate::ProcessGroup::with_deadline) instead of a timeout around the call. Targets
+    /// may be partly written.
     pub async fn forward_train<'a, O: Output>(
         &self,
         request: impl Into<Forward<'a, O>>,
@@ -39,9 +40,9 @@ impl SyncBatchNorm {
 
     /// Normalizes with the running statistics, each rank for itself.
     ///
-    /// Two settings change that, as in the frameworks they come from: without `track_running_stats`
-    /// each rank uses its own batch (PyTorch); with `use_batch_statistics = Some(true)` the batch
-    /// of all ranks is used and updates the running statistics, as in training (MindSpore).
+    /// Two settings change that, as in their frameworks. Without `track_running_stats` each rank
+    /// uses its own batch (PyTorch). With `use_batch_statistics = Some(true)` the batch of all
+    /// ranks normalizes and updates the running statistics, as in training (MindSpore).
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
@@ -76,10 +77,10 @@ impl SyncBatchNorm {
     /// weight = inv_std·Σ g·(x − mean)      bias = Σg      residual = g
     /// ```
     ///
-    /// The last two sums are over the rank, or as [`AffineGradient`](crate::config::AffineGradient)
-    /// says where the forward call communicated. Where running statistics normalized, they are
-    /// constants: input = g·weight·inv_std. x is that of forward, unchanged, with the residual
-    /// where [`Saved::needs_residual`] says so.
+    /// The last two sums are over the rank. If the forward call communicated,
+    /// [`AffineGradient`](crate::config::AffineGradient) decides. Running statistics are constants:
+    /// if they normalized, input = g·weight·inv_std. Backward needs the unchanged x of forward, and
+    /// the residual if [`Saved::needs_residual`] is true.
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train);

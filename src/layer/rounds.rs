@@ -1,5 +1,5 @@
-//! The steps of a pass whose sums are of integers, for micro-batches that are never in memory
-//! together: round by round, each over all of them.
+//! The steps of a pass whose sums are of integers, for micro-batches that do not fit in memory at
+//! once. Each round goes over all of them.
 
 mod gradient;
 
@@ -21,18 +21,18 @@ use crate::stats::{
 };
 use crate::tensor::Output;
 
-/// What all ranks have of each round so far, and what this caller's ranks have of the current one.
+/// Results of all finished rounds over all ranks, and this caller's sums of the current round.
 #[derive(Debug)]
 struct Rounds<'l, const STATISTICS: bool> {
     layer: &'l SyncBatchNorm,
     phase: Phase,
-    /// Of the layer, from the first exchange on.
+    /// Calls of the layer, from the first exchange on.
     calls: Option<Calls>,
     ranges: Local<ValueRange>,
     sums: Local<IntegerSums<STATISTICS>>,
-    /// Once all ranks have exchanged their ranges.
+    /// Ranges, once all ranks have exchanged them.
     all_ranges: Option<Vec<ValueRange>>,
-    /// Once all ranks have exchanged their sums.
+    /// Sums, once all ranks have exchanged them.
     all_sums: Option<Vec<IntegerSums<STATISTICS>>>,
 }
 
@@ -57,7 +57,7 @@ impl<'l, const STATISTICS: bool> Rounds<'l, STATISTICS> {
         self.all_ranges.as_deref().map(grids).unwrap_or_default()
     }
 
-    /// What all ranks have; where that fails, the call has failed.
+    /// Merges over all ranks. If that fails, the call has failed.
     async fn merge<T: Mergeable>(&mut self, local: &Local<T>) -> Result<Vec<T>, Error> {
         let calls = match self.calls.take() {
             Some(calls) => calls,
@@ -80,7 +80,7 @@ impl<'l, const STATISTICS: bool> Rounds<'l, STATISTICS> {
         }
     }
 
-    /// Ends the call with what all ranks have.
+    /// Ends the call with the merged values.
     fn finish<S: Mergeable>(&mut self, global: Global<S>) -> Result<Global<S>, Error> {
         let calls = self.calls.take().unwrap_or_default();
         let global = [global];
@@ -94,7 +94,7 @@ impl<'l, const STATISTICS: bool> Rounds<'l, STATISTICS> {
     }
 }
 
-/// The layer, where it exchanges something.
+/// The layer's part of the exchange, if it communicates.
 fn exchanging<'a, T>(
     calls: &'a Calls,
     local: &'a [Vec<T>],
@@ -107,7 +107,7 @@ fn exchanging<'a, T>(
     layers.collect()
 }
 
-/// Adds what the ranks of a micro-batch have.
+/// Adds the sums of a micro-batch, rank by rank.
 fn add<T: Mergeable>(to: &mut Local<T>, of_batch: Vec<Local<T>>) {
     let of_batch = of_batch.into_iter().flatten().flatten();
     to.iter_mut().flatten().zip(of_batch).for_each(|(to, of)| *to = to.merge(of));
@@ -116,29 +116,29 @@ fn add<T: Mergeable>(to: &mut Local<T>, of_batch: Vec<Local<T>>) {
 /// Batch statistics of a [reproducible](crate::BatchNormConfig::with_reproducible) layer from
 /// micro-batches, of [`SyncBatchNorm::statistics_in_rounds`].
 ///
-/// Each round goes over all micro-batches: first for the range of every channel, then for sums of
-/// integers, and a third time where a channel has values beyond 32 deviations. The result has the
-/// bits of one batch of all of them. Other ranks may take part with
-/// [`forward_train`](SyncBatchNorm::forward_train), which has the same exchanges. Dropped between
-/// its first exchange and its last, it notifies the other ranks, and the process group refuses
-/// further work.
+/// Each round goes over all micro-batches. The first takes the range of every channel, the second
+/// the sums of integers. A third follows if a channel has values beyond 32 deviations. The result
+/// has the bits of one batch of all of them. Other ranks may take part with
+/// [`forward_train`](SyncBatchNorm::forward_train), which has the same exchanges. If the value is
+/// dropped between its first exchange and its last, it notifies the other ranks, and the process
+/// group refuses further work.
 #[derive(Debug)]
 #[must_use = "the other ranks wait for all rounds"]
 pub struct StatisticsRounds<'l> {
     rounds: Rounds<'l, true>,
-    /// Grids of the channels that the third round is about.
+    /// Grids of the channels of the third round.
     wide: Option<Vec<GridParams>>,
 }
 
 impl StatisticsRounds<'_> {
-    /// Leaves the running statistics and their counter as they are. All ranks must say so.
+    /// Leaves the running statistics and their counter as they are. All ranks must call it.
     pub fn untracked(mut self) -> Self {
         self.rounds.phase = Phase::Recompute;
         self
     }
 
-    /// Takes in a micro-batch, one tensor for each rank of the caller: in every round the same
-    /// ones, in any order. Of a request only x counts.
+    /// Takes in a micro-batch, one tensor for each rank of the caller. Every round needs the same
+    /// micro-batches, in any order. Only the x of a request counts.
     ///
     /// # Errors
     /// As [`SyncBatchNorm::local_statistics`].
@@ -169,8 +169,8 @@ impl StatisticsRounds<'_> {
         Ok(())
     }
 
-    /// Ends the round: what all ranks have, or `None` where another round goes over the same
-    /// micro-batches. With the last one running statistics are updated.
+    /// Ends the round. Returns the statistics of all ranks, or `None` if another round must follow.
+    /// The last round updates running statistics.
     ///
     /// # Errors
     /// As [`SyncBatchNorm::forward_train`].
@@ -209,15 +209,15 @@ impl StatisticsRounds<'_> {
 }
 
 impl SyncBatchNorm {
-    /// Of every rank and channel the same.
+    /// The same value for every rank and channel.
     fn ranks_of<T: Clone>(&self, value: T) -> Local<T> {
         vec![vec![value; self.config().num_features]; self.devices().len()]
     }
 
     /// Forward of a [reproducible](crate::BatchNormConfig::with_reproducible) layer for
-    /// micro-batches: in rounds, each over all of them, in place of
+    /// micro-batches, in rounds over all of them. It replaces
     /// [`local_statistics`](Self::local_statistics) and [`synchronize`](Self::synchronize). Then
-    /// [`normalize`](Self::normalize) takes each with the result.
+    /// [`normalize`](Self::normalize) takes each micro-batch with the result.
     ///
     /// ```
     /// use syncbn::{BatchNormConfig, Device, SyncBatchNorm};
@@ -245,17 +245,17 @@ impl SyncBatchNorm {
     /// ```
     ///
     /// # Errors
-    /// [`ArgumentError::NotWanted`] of a layer that is not reproducible.
+    /// [`ArgumentError::NotWanted`] if the layer is not reproducible.
     pub fn statistics_in_rounds(&self) -> Result<StatisticsRounds<'_>, Error> {
         Ok(StatisticsRounds { rounds: Rounds::new(self, Phase::Forward)?, wide: None })
     }
 
     /// Backward of a reproducible layer for micro-batches, in place of
     /// [`local_gradient_sums`](Self::local_gradient_sums) and [`synchronize`](Self::synchronize).
-    /// Then [`input_gradients`](Self::input_gradients) takes each with the result.
+    /// Then [`input_gradients`](Self::input_gradients) takes each micro-batch with the result.
     ///
     /// # Errors
-    /// [`ArgumentError::NotWanted`] of a layer that is not reproducible.
+    /// [`ArgumentError::NotWanted`] if the layer is not reproducible.
     pub fn gradient_sums_in_rounds(&self) -> Result<GradientRounds<'_>, Error> {
         Ok(GradientRounds::new(Rounds::new(self, Phase::Backward)?))
     }

@@ -12,13 +12,13 @@ use crate::stats::{GlobalStatistics, LocalStatistics, RunningStats};
 use crate::tensor::Tensor;
 
 impl SyncBatchNorm {
-    /// A copy of the running statistics, the same for every rank; `None` where the layer does not
+    /// A copy of the running statistics, the same for every rank. `None` if the layer does not
     /// track them.
     pub fn running_stats(&self) -> Option<RunningStats> {
         self.running.snapshot().map(Arc::unwrap_or_clone)
     }
 
-    /// Replaces the running statistics, such as by those of a whole data set, of
+    /// Replaces the running statistics, for example by those of a whole data set from
     /// [`to_running`](crate::stats::GlobalStatistics::to_running).
     ///
     /// # Errors
@@ -30,10 +30,10 @@ impl SyncBatchNorm {
         Ok(())
     }
 
-    /// Merges the statistics that the ranks have of a data set, and replaces the running statistics
-    /// by them: mean and variance of all values at once, where a moving average weighs late batches
-    /// more. The variance is that of the setting `running_variance`, the counter 1. If no rank has a
-    /// value, the running statistics stay.
+    /// Merges the statistics of a data set over ranks, and replaces the running statistics by them.
+    /// All values have the same weight, while a moving average gives late batches more. The setting
+    /// `running_variance` chooses the variance. The counter becomes 1. If no rank has a value, the
+    /// running statistics stay.
     ///
     /// ```
     /// use syncbn::{BatchNormConfig, Device, SyncBatchNorm, stats::LocalStatistics};
@@ -70,9 +70,9 @@ impl SyncBatchNorm {
         Ok(global)
     }
 
-    /// Sets weight and bias, (C) each, to the same values on every rank; `None` leaves one as it
-    /// is. They are written where the parameters lie: into the caller's tensors after
-    /// [`set_parameter_tensors`](Self::set_parameter_tensors).
+    /// Sets weight and bias, (C) each, to the same values on every rank. `None` leaves one as it
+    /// is. After [`set_parameter_tensors`](Self::set_parameter_tensors) it writes into the caller's
+    /// tensors.
     ///
     /// # Errors
     /// [`ArgumentError`] when the layer was configured without one of them or a length is not
@@ -86,14 +86,14 @@ impl SyncBatchNorm {
     }
 
     /// Uses the caller's tensors as weight and bias from now on, one per rank on its device, (C)
-    /// f32 each, without a copy (a [`handle`](Tensor::handle) of a GPU's tensor stays with the
-    /// caller): what an optimizer on the device writes to them holds for the next call. They must
-    /// hold the same values on every rank. An empty list, or `None`, leaves one as it is. Backward
-    /// needs those of its forward call: where they were exchanged for others since, as by a
-    /// framework whose optimizer makes new ones, give the earlier ones first.
+    /// f32 each, without a copy. The caller can keep a [`handle`](Tensor::handle) of a GPU's
+    /// tensor. Values that an optimizer writes to them hold for the next call. They must hold the
+    /// same values on every rank. An empty list, or `None`, leaves one as it is. Backward needs the
+    /// tensors of its forward call. If they were replaced since, as by a framework whose optimizer
+    /// makes new ones, set the earlier ones first.
     ///
-    /// In a process group all ranks compare their parameters at the first exchange, so that buffers
-    /// need the usage `COPY_SRC`.
+    /// In a process group all ranks compare their parameters at the first exchange, so buffers need
+    /// the usage `COPY_SRC`.
     ///
     /// # Errors
     /// [`ArgumentError`] when the layer was configured without one of them or a tensor does not
@@ -134,8 +134,8 @@ impl SyncBatchNorm {
         self.member().state().await
     }
 
-    /// Evaluation as two numbers per channel, of this moment's parameters and running statistics: for
-    /// [folding](ScaleShift::fold) the layer into the one before it.
+    /// Evaluation as a scale and a shift per channel, from the current parameters and running
+    /// statistics. It is for [folding](ScaleShift::fold) the layer into the one before it.
     ///
     /// # Errors
     /// [`ConfigError::Conflict`] if the layer does not evaluate with running statistics; else as
@@ -145,9 +145,9 @@ impl SyncBatchNorm {
         Ok(self.state().await?.scale_shift(self.config().eps)?)
     }
 
-    /// Takes in a state, the same on every rank. It has what the layer has, no more and no less, as
-    /// with `strict=True` in PyTorch, unless the options say otherwise. A counter may be missing; the
-    /// layer's own stays. The report says what was missing and what was left over.
+    /// Takes in a state, the same on every rank. It must have exactly the layer's tensors, as with
+    /// `strict=True` in PyTorch, unless the options allow others. A counter may be missing. The
+    /// layer's own stays then. The report lists missing and unexpected tensors.
     ///
     /// # Errors
     /// [`StateError`](crate::error::StateError) when it is not one of this layer, or holds NaN or
@@ -176,9 +176,9 @@ impl SyncBatchNorm {
     /// # Errors
     /// [`GroupError::OutOfRange`] for a process that does not exist;
     /// [`ExchangeError`](crate::error::ExchangeError) when one does not take part;
-    /// [`StateError`](crate::error::StateError) when what came is no state of this layer. The layer
-    /// is unchanged then. [`GpuError`](crate::error::GpuError) when a device fails, which may leave
-    /// the parameters of some ranks set.
+    /// [`StateError`](crate::error::StateError) when the state received does not fit this layer.
+    /// The layer is unchanged then. [`GpuError`](crate::error::GpuError) when a device fails, which
+    /// may leave the parameters of some ranks set.
     ///
     /// # Cancel safety
     /// As [`forward_train`](Self::forward_train).
@@ -196,7 +196,7 @@ impl SyncBatchNorm {
         let received = async {
             let own = if rank == from { self.state().await?.to_message() } else { Vec::new() };
             if from >= world_size {
-                // All must know that all ask for it, so that the group can go on.
+                // The group can go on only if all know that all asked for it.
                 call.broadcast(0, own).await?;
                 return Err(GroupError::OutOfRange { rank: from, world_size }.into());
             }
@@ -205,7 +205,7 @@ impl SyncBatchNorm {
             let state = StateDict::from_message(&sent)?;
             state.check(self.config(), &options)?;
             if rank == from {
-                // It is what this rank has: what was saved before may still be differentiated.
+                // The state is this rank's own, so saved contexts may still be differentiated.
                 self.exchange.announce_again();
                 return Ok(());
             }
@@ -216,9 +216,8 @@ impl SyncBatchNorm {
         result
     }
 
-    /// Splits the layer into local layers, one per device, each with the parameters of its
-    /// rank, not copied, and the running statistics. Ranks in other processes or threads are no
-    /// peers of theirs.
+    /// Splits the layer into local layers, one per device. Each has the parameters of its rank,
+    /// without a copy, and the running statistics. The new layers have no peers.
     pub fn into_local(self) -> Vec<Self> {
         let running = self.running_stats();
         let ranks = self.base.devices.iter().zip(self.base.parameters.iter());
@@ -231,8 +230,8 @@ impl SyncBatchNorm {
             .collect()
     }
 
-    /// Makes one synchronized layer of several layers, usually local ones: their devices become its
-    /// ranks, their parameters stay where they are and must hold the same values. The running
+    /// Makes one synchronized layer of several layers, usually local ones. Their devices become its
+    /// ranks. Their parameters stay in their memory and must hold the same values. The running
     /// statistics are those of the first.
     ///
     /// # Errors

@@ -23,13 +23,13 @@ use crate::stats::{
 use crate::tensor::Output;
 
 impl SyncBatchNorm {
-    /// The first step of forward: the statistics of x on each of this caller's ranks. Communicates
-    /// with nobody, and changes nothing. Of a request only x counts, so that one request serves all
+    /// The first step of forward: the statistics of x on each of this caller's ranks. It does not
+    /// communicate and changes nothing. Only the x of a request counts, so one request serves all
     /// steps.
     ///
-    /// Micro-batches that are never in memory together are measured one by one and
-    /// [merged](Local::merge); the result is that of all of them as one batch, up to rounding.
-    /// Loaded again for backward, they are said to be [`recomputed`](Backward::recomputed).
+    /// For micro-batches that do not fit in memory at once, call it for each and
+    /// [merge](Local::merge) the results. That equals one batch of all of them, up to rounding. If
+    /// they are loaded again for backward, set [`recomputed`](Backward::recomputed).
     ///
     /// # Errors
     /// [`ArgumentError`], [`LimitError`](crate::error::LimitError) or
@@ -50,24 +50,24 @@ impl SyncBatchNorm {
         Ok(Local::new(self.config().num_features, part.local))
     }
 
-    /// The second step of forward and of backward: what all ranks have together. Statistics update
-    /// the running ones, unless the exchange is [`untracked`](Synchronization::untracked). It
-    /// borrows nothing and may be [started](Synchronization::start) now and awaited later.
+    /// The second step of forward and of backward: merges over all ranks. Statistics update the
+    /// running ones, unless the exchange is [`untracked`](Synchronization::untracked). It borrows
+    /// nothing and may be [started](Synchronization::start) now and awaited later.
     ///
     /// It is matched with [`forward_train`](Self::forward_train) of other ranks, or with their
-    /// [`backward`](Self::backward): a rank that has run out of batches goes on with
-    /// [`Local::empty`] until all have, which a [count](GlobalStatistics::count) of 0 shows.
-    /// Several layers share one exchange with [`joint::synchronize`](crate::joint::synchronize).
-    /// Exchanges of several layers begin in the same order on every rank: not as their devices
-    /// happen to be done with the first step.
+    /// [`backward`](Self::backward). A rank without further batches goes on with [`Local::empty`]
+    /// until all ranks have run out. Then the [count](GlobalStatistics::count) is 0. Several layers
+    /// share one exchange with [`joint::synchronize`](crate::joint::synchronize). Exchanges of
+    /// several layers must begin in the same order on every rank, not in the order in which devices
+    /// finish the first step.
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train).
     ///
     /// # Cancel safety
-    /// A [`Synchronization`] that is dropped before it began has done nothing. One that is dropped
-    /// between its beginning and its end is a failure of this rank, of which the others are
-    /// notified; the process group refuses further work.
+    /// A [`Synchronization`] that is dropped before it began has done nothing. If it is dropped
+    /// between its beginning and its end, this rank has failed. The others are notified, and the
+    /// process group refuses further work.
     pub fn synchronize<T: Mergeable>(&self, local: Local<T>) -> Synchronization<Global<T>> {
         let layers = vec![(self.member(), local)];
         let is_allowed = self.check_one_round();
@@ -81,14 +81,14 @@ impl SyncBatchNorm {
     }
 
     /// The third step of forward: normalizes with given statistics, usually those of
-    /// [`synchronize`](Self::synchronize). Communicates with nobody; the running statistics stay.
+    /// [`synchronize`](Self::synchronize). It does not communicate. The running statistics stay.
     ///
-    /// What it saves is differentiated with [`backward`](Self::backward) or with the steps of
-    /// backward, where the statistics depend on x as those of a training step do.
+    /// Differentiate its saved context with [`backward`](Self::backward) or with the steps of
+    /// backward. There the statistics depend on x, as in a training step.
     ///
     /// # Errors
     /// As [`forward_train`](Self::forward_train); [`ArgumentError::Length`] for statistics of other
-    /// channels, and [`ArgumentError::Statistics`] for such as no batch has.
+    /// channels, and [`ArgumentError::Statistics`] for statistics that no batch can have.
     ///
     /// # Cancel safety
     /// A dropped future may leave its targets partly written.
@@ -122,10 +122,10 @@ impl SyncBatchNorm {
         normalized(forward::finish(checked, masks, of))
     }
 
-    /// The first step of backward: the gradient sums of each of this caller's ranks. Communicates
-    /// with nobody. It writes the gradients of weight and bias where the request has targets for
-    /// them: the rank's own sums, whatever [`AffineGradient`](crate::config::AffineGradient) says,
-    /// so that micro-batches add up with [`accumulate`](Backward::accumulate).
+    /// The first step of backward: the gradient sums of each of this caller's ranks. It does not
+    /// communicate. If the request has targets for the gradients of weight and bias, it writes the
+    /// rank's own sums, for every [`AffineGradient`](crate::config::AffineGradient). So
+    /// micro-batches add up with [`accumulate`](Backward::accumulate).
     ///
     /// # Errors
     /// As [`backward`](Self::backward); [`ArgumentError::NotWanted`] for other targets, and
@@ -151,7 +151,7 @@ impl SyncBatchNorm {
     }
 
     /// The third step of backward: the gradients of x and of the residual, from the sums of all
-    /// ranks. Communicates with nobody.
+    /// ranks. It does not communicate.
     ///
     /// # Errors
     /// As [`backward`](Self::backward); [`ArgumentError::NotWanted`] for targets of weight and
@@ -179,7 +179,7 @@ impl SyncBatchNorm {
     }
 }
 
-/// Refuses what has no statistics of all ranks to be differentiated.
+/// Refuses contexts without statistics of all ranks.
 pub(super) fn check_steps(saved: &Saved) -> Result<(), ArgumentError> {
     if saved.call().statistics == Statistics::Local {
         let argument = "saved".to_owned();

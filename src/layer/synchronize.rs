@@ -27,7 +27,7 @@ pub(crate) fn synchronize_layers<'a, T: Mergeable>(
     })
 }
 
-/// What all ranks have, for several layers.
+/// Merges over all ranks, for several layers.
 pub(super) async fn synchronize<T: Mergeable>(
     layers: Vec<(Member, Local<T>)>,
     tracks: bool,

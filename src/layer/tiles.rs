@@ -4,23 +4,24 @@ use crate::error::{ArgumentError, Error};
 use crate::stats::{Local, LocalStatistics, Moments};
 use crate::tensor::Tensor;
 
-/// Numbers of one channel of a tile.
+/// Values per channel of a tile.
 const NUMBERS: usize = 4;
 
 impl LocalStatistics {
-    /// Statistics of one rank from sums that another kernel, such as a convolution, has left on a
-    /// device: `tiles` is of dimensions (T, C, 4) and f32, with four numbers for every tile and
-    /// channel, and `counts` says how many values of each channel every tile has.
+    /// Statistics of one rank from sums that another kernel, such as a convolution, has written on
+    /// a device. `tiles` is (T, C, 4) in f32, with four numbers for every tile and channel.
+    /// `counts` is the number of values per channel of every tile.
     ///
     /// | | |
     /// |---|---|
-    /// | 0 | a pivot p, anything near the values: the first of them, or 0 where the mean is not far from 0 |
+    /// | 0 | a pivot p near the values: the first of them, or 0 if the mean is not far from 0 |
     /// | 1 | Σ(x − p) |
     /// | 2 | Σ(x − p)² |
-    /// | 3 | 0; anything else where a value is NaN or infinite, which makes the channel NaN |
+    /// | 3 | 0 if all values are finite. Any other number makes the channel NaN. |
     ///
-    /// Tiles merge in f64, in their order; one of no value is left out. What f32 sums lose where p
-    /// is many deviations from the mean, or over more than some thousand values, is lost.
+    /// Tiles merge in f64, in their order. Tiles without values are skipped. The merge cannot
+    /// restore the accuracy that f32 sums lose if p is many deviations from the mean, or over more
+    /// than some thousand values.
     ///
     /// # Errors
     /// [`ArgumentError::Dims`] for other dimensions, [`ArgumentError::Length`] for another number

@@ -1,4 +1,4 @@
-//! What a call does with statistics, and the running ones that the caller gives with it.
+//! The use of statistics in a call, and running statistics that the caller gives.
 
 use super::BatchNorm;
 use crate::base::Base;
@@ -10,7 +10,7 @@ use crate::request::{ForwardParts, RunningTensors};
 use crate::shape::Shape;
 
 impl BatchNorm {
-    /// What a call does with its statistics.
+    /// The source of the statistics that normalize in a call.
     pub(super) fn normalizer(
         &self,
         statistics: Statistics,
@@ -44,12 +44,12 @@ impl BatchNorm {
 }
 
 impl RunningTensors<'_> {
-    /// Whether the layer's are used.
+    /// Whether the layer's own are used.
     pub(super) fn is_empty(&self) -> bool {
         self.now.is_none()
     }
 
-    /// Where those of the call lie.
+    /// The place of the call's running statistics.
     pub(super) fn place<'r>(&'r self, layer: &'r Running) -> RunningPlace<'r> {
         let Some([Some(mean), Some(var)]) = self.now.map(|now| now.map(|tensor| tensor.slice()))
         else {
@@ -63,8 +63,8 @@ impl RunningTensors<'_> {
     }
 }
 
-/// Takes the caller's running statistics out of a request, checked, and notes that the next ones
-/// are written.
+/// Takes the caller's running statistics out of a request and checks them. Notes that the call
+/// writes the next ones.
 pub(super) fn check<'a>(
     base: &Base,
     parts: &mut ForwardParts<'a>,

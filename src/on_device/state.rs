@@ -7,7 +7,8 @@ use crate::stats::RunningStats;
 use crate::tensor::Tensor;
 
 impl BatchNorm {
-    /// Sets weight and bias, (C) each; `None` leaves one as it is. They are written where they lie.
+    /// Sets weight and bias, (C) each. `None` leaves one as it is. It writes into their current
+    /// tensors.
     ///
     /// # Errors
     /// As [`SyncBatchNorm::set_parameters`](crate::SyncBatchNorm::set_parameters).
@@ -37,8 +38,7 @@ impl BatchNorm {
         )
     }
 
-    /// Reads the running statistics, which are on the device; `None` where the layer does not track
-    /// them.
+    /// Reads the running statistics from the device. `None` if the layer does not track them.
     ///
     /// # Errors
     /// [`GpuError`](crate::error::GpuError) when the device does not deliver.
@@ -76,7 +76,7 @@ impl BatchNorm {
         Ok(parameters.with_running(&running))
     }
 
-    /// Evaluation as two numbers per channel, as
+    /// Evaluation as a scale and a shift per channel, as
     /// [`SyncBatchNorm::scale_shift`](crate::SyncBatchNorm::scale_shift).
     ///
     /// # Errors
@@ -86,8 +86,9 @@ impl BatchNorm {
         Ok(self.state().await?.scale_shift(self.config().eps)?)
     }
 
-    /// Takes in a state, as [`SyncBatchNorm::load_state`](crate::SyncBatchNorm::load_state). It waits
-    /// only where the state lacks a running statistic or the counter, and the layer's own stays.
+    /// Takes in a state, as [`SyncBatchNorm::load_state`](crate::SyncBatchNorm::load_state). It
+    /// waits only if the state lacks a running statistic or the counter, because the layer's own
+    /// stays then.
     ///
     /// # Errors
     /// As there.

@@ -14,13 +14,13 @@ use crate::stats::{Global, GlobalGradientSums, Grid, Normalization, PerRank};
 use crate::tensor::Output;
 
 /// Gradient sums of a [reproducible](crate::BatchNormConfig::with_reproducible) layer from
-/// micro-batches, in two rounds, as [`StatisticsRounds`](super::StatisticsRounds): of
-/// [`gradient_sums_in_rounds`](crate::SyncBatchNorm::gradient_sums_in_rounds).
+/// micro-batches, in two rounds as in [`StatisticsRounds`](super::StatisticsRounds).
+/// [`gradient_sums_in_rounds`](crate::SyncBatchNorm::gradient_sums_in_rounds) makes it.
 #[derive(Debug)]
 #[must_use = "the other ranks wait for all rounds"]
 pub struct GradientRounds<'l> {
     rounds: Rounds<'l, false>,
-    /// By what the micro-batches were normalized: all alike.
+    /// Normalization and grids of the micro-batches, the same for all.
     by: Option<(Normalization, Vec<Grid>)>,
 }
 
@@ -30,9 +30,9 @@ impl<'l> GradientRounds<'l> {
     }
 
     /// Takes in the gradients of a micro-batch, as
-    /// [`local_gradient_sums`](crate::SyncBatchNorm::local_gradient_sums) does: in every round the
-    /// same ones, in any order. The last round writes the rank's own gradients of
-    /// weight and bias where the request has targets for them.
+    /// [`local_gradient_sums`](crate::SyncBatchNorm::local_gradient_sums) does. Every round needs
+    /// the same micro-batches, in any order. The last round writes the rank's own gradients of
+    /// weight and bias, if the request has targets for them.
     ///
     /// # Errors
     /// As [`local_gradient_sums`](crate::SyncBatchNorm::local_gradient_sums).
@@ -78,8 +78,7 @@ impl<'l> GradientRounds<'l> {
         Ok(())
     }
 
-    /// Ends the round: what all ranks have, or `None` where another round goes over the same
-    /// micro-batches.
+    /// Ends the round. Returns the sums of all ranks, or `None` if another round must follow.
     ///
     /// # Errors
     /// As [`backward`](crate::SyncBatchNorm::backward).
@@ -96,7 +95,7 @@ impl<'l> GradientRounds<'l> {
         let local = std::mem::take(&mut rounds.sums);
         let sums = rounds.merge(&local).await?;
         let of_g = rounds.grids();
-        // Of no micro-batch at all a rank has nothing to know them by, and needs nothing of them.
+        // A rank without micro-batches has no normalization, and needs none.
         let (means, of_x) = match &self.by {
             Some((normalization, of_x)) => (normalization.mean.clone(), of_x.clone()),
             None => (vec![0.0; sums.len()], vec![Grid::CONSTANT; sums.len()]),
