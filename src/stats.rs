@@ -1,9 +1,9 @@
-//! Statistics as plain values, in f64: the moments of a channel and how they merge (Chan et al.),
-//! what a rank and what all ranks have of every channel, the running statistics, and what devices
-//! normalize with.
+//! Statistics as plain values, in f64: the moments of a channel and their merge (Chan et al.),
+//! local and global values of every channel, the running statistics, and the parameters that
+//! devices normalize with.
 //!
-//! Knows nothing of devices, messages or tensors. Local statistics and gradient sums come in from
-//! the engine, [`Centering`] and [`GradCentering`] go back to it.
+//! The module knows no devices, messages or tensors. Local statistics and gradient sums come from
+//! the engine. [`Centering`] and [`GradCentering`] go back to it.
 
 pub(crate) mod exact;
 mod global;

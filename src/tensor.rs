@@ -1,5 +1,5 @@
 //! Tensors: a slice of a GPU buffer or host memory, with its dimensions, and the forms in which a
-//! call takes them. Knows nothing of statistics.
+//! call takes them. The module knows no statistics.
 
 mod allocate;
 #[cfg(feature = "gpu")]
@@ -34,8 +34,8 @@ pub struct Tensor {
     dtype: DType,
     layout: Layout,
     memory: Memory,
-    /// Memory of a call that this is a part of, which no other call gets while a handle of it is
-    /// there.
+    /// The memory of a call that this tensor is a part of. No other call gets it while a handle
+    /// exists.
     lease: Option<Arc<Lease>>,
 }
 
@@ -182,7 +182,7 @@ impl Tensor {
     /// Reads the values back as they are stored.
     ///
     /// # Errors
-    /// [`ArgumentError::DType`] when they are stored as another type; otherwise as
+    /// [`ArgumentError::DType`] when they are stored as another type. Otherwise as
     /// [`to_vec`](Self::to_vec).
     ///
     /// # Cancel safety
@@ -203,7 +203,7 @@ impl Tensor {
                     .submit_and_read("reading a tensor", self.device.deadline(), slice, |_| {})
                     .await?;
                 let mut values = bytemuck::pod_collect_to_vec(&bytes);
-                // A slice is of whole words, and of one at least.
+                // A slice has whole words, and at least one.
                 values.truncate(self.element_count());
                 Ok(values)
             }
@@ -224,12 +224,12 @@ impl Tensor {
         })
     }
 
-    /// Refuses what [`write`](Self::write) cannot write to.
+    /// Refuses a tensor that [`write`](Self::write) cannot write to.
     pub(crate) fn check_writable(&self) -> Result<(), ArgumentError> {
         self.slice().map_or(Ok(()), BufferSlice::check_writable)
     }
 
-    /// Refuses what [`to_vec`](Self::to_vec) cannot read.
+    /// Refuses a tensor that [`to_vec`](Self::to_vec) cannot read.
     pub(crate) fn check_readable(&self) -> Result<(), ArgumentError> {
         self.slice().map_or(Ok(()), BufferSlice::check_readable)
     }
@@ -249,7 +249,7 @@ impl Tensor {
         Shape::new(&self.dims, self.layout)
     }
 
-    /// For writing: what it was is gone.
+    /// The memory for writing. The tensor gets a new version.
     pub(crate) fn memory_mut(&mut self) -> &mut Memory {
         match &mut self.memory {
             Memory::Gpu { gpu, slice } => gpu.note_write(slice, next_version()),

@@ -1,5 +1,5 @@
-//! Statistics from sums of integers, whose bits do not depend on the order of the values, nor on how
-//! a batch is cut.
+//! Statistics from sums of integers. Their bits depend neither on the order of the values nor on
+//! the split of a batch.
 //!
 //! ```text
 //! range:    lo = min x, hi = max x over the group        p = f32(lo/2 + hi/2), e = ⌊log₂ h⌋ − 28

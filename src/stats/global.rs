@@ -1,16 +1,16 @@
-//! What all ranks have, after the all-reduce.
+//! Values of all ranks, after the all-reduce.
 
 use crate::config::RunningVariance;
 
 use super::{GradientSums, Grid, Moments, Normalization, RunningStats, ValueRange};
 
-/// What all ranks have of every channel, the same bits on each: [`GlobalStatistics`] or
-/// [`GlobalGradientSums`].
+/// Merged values of every channel over all ranks: [`GlobalStatistics`] or [`GlobalGradientSums`].
+/// All ranks have the same bits.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Global<T> {
     channels: Vec<T>,
-    /// Ranges of x, where its sums were of integers: backward sums by the same.
+    /// Ranges of x, if its sums were of integers. Backward uses the same.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     ranges: Option<Vec<ValueRange>>,
 }
@@ -22,7 +22,7 @@ pub type GlobalStatistics = Global<Moments>;
 pub type GlobalGradientSums = Global<GradientSums>;
 
 impl<T> Global<T> {
-    /// Of given values, one for each channel.
+    /// Made of given values, one for each channel.
     pub fn new(channels: impl IntoIterator<Item = T>) -> Self {
         Self { channels: channels.into_iter().collect(), ranges: None }
     }
@@ -32,24 +32,24 @@ impl<T> Global<T> {
         Self { channels, ranges: self.ranges.clone() }
     }
 
-    /// What all ranks have of every channel.
+    /// Merged values of every channel.
     pub fn channels(&self) -> &[T] {
         &self.channels
     }
 }
 
 impl Global<Moments> {
-    /// The same with the ranges that their sums of integers were of.
+    /// The same with the ranges of its sums of integers.
     pub(crate) fn with_ranges(self, ranges: Vec<ValueRange>) -> Self {
         Self { ranges: Some(ranges), ..self }
     }
 
-    /// Ranges of x of every channel, where the sums were of integers.
+    /// Ranges of x for every channel, if the sums were of integers.
     pub fn ranges(&self) -> Option<&[ValueRange]> {
         self.ranges.as_deref()
     }
 
-    /// By which backward sums, where the sums were of integers.
+    /// Grids for the sums of backward, if the sums were of integers.
     pub(crate) fn grids(&self) -> Option<Vec<Grid>> {
         self.ranges().map(|ranges| ranges.iter().map(ValueRange::grid).collect())
     }
@@ -64,8 +64,8 @@ impl Global<Moments> {
         self.channels.iter().map(|channel| channel.inv_std(eps)).collect()
     }
 
-    /// These as running statistics that have seen one batch: the mean, and the variance asked for,
-    /// which is the biased one in any case below two values.
+    /// Running statistics of one batch: the mean and the chosen variance. Below two values it is
+    /// always the biased one.
     pub fn to_running(&self, variance: RunningVariance) -> RunningStats {
         let var = |channel: &Moments| match variance {
             RunningVariance::Unbiased if channel.count > 1 => channel.var_unbiased() as f32,
@@ -78,7 +78,7 @@ impl Global<Moments> {
         }
     }
 
-    /// What normalizes with these statistics.
+    /// The normalization with these statistics.
     pub(crate) fn normalization(&self, eps: f64) -> Normalization {
         let mean = self.channels.iter().map(|channel| channel.mean).collect();
         Normalization { mean, inv_std: self.inv_std(eps), batch_count: Some(self.count()) }

@@ -6,7 +6,7 @@
 pub struct GradientSums {
     /// Σg, the gradient of the bias.
     pub sum_dy: f64,
-    /// Σ g·(x − mean); times inv_std the gradient of the weight.
+    /// Σ g·(x − mean). Its product with inv_std is the gradient of the weight.
     pub sum_dy_xmu: f64,
 }
 

@@ -1,11 +1,12 @@
-//! What the ranks of one caller have, before the exchange.
+//! Values of one caller's ranks, before the exchange.
 
 use super::{GradientSums, Mergeable, Moments};
 use crate::error::{ArgumentError, Error};
 
-/// What each rank of a caller has of every channel: [`LocalStatistics`] or [`LocalGradientSums`].
+/// Values of every channel of each of a caller's ranks: [`LocalStatistics`] or
+/// [`LocalGradientSums`].
 ///
-/// A plain value: it can be kept, merged, and sent with serde.
+/// It is a plain value that can be kept, merged, and sent with serde.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Local<T> {
@@ -20,14 +21,14 @@ pub type LocalStatistics = Local<Moments>;
 pub type LocalGradientSums = Local<GradientSums>;
 
 impl<T: Mergeable> Local<T> {
-    /// Of no value, for any number of ranks: what merging begins with, and what a rank without a
-    /// batch synchronizes.
+    /// Statistics or sums of no value, for any number of ranks. Merging begins with it, and a rank
+    /// without a batch synchronizes it.
     pub fn empty(channels: usize) -> Self {
         Self { channels, ranks: Vec::new() }
     }
 
-    /// What one rank has of each channel, such as [`Moments::from_sums`] of what another kernel has
-    /// summed. All channels of a rank have as many values.
+    /// Values of one rank for each channel, such as [`Moments::from_sums`] of another kernel's
+    /// sums. All channels of a rank have the same count.
     pub fn of_rank(channels: impl IntoIterator<Item = T>) -> Self {
         let rank: Vec<T> = channels.into_iter().collect();
         Self { channels: rank.len(), ranks: vec![rank] }
@@ -37,12 +38,12 @@ impl<T: Mergeable> Local<T> {
         Self { channels, ranks }
     }
 
-    /// What each rank has, `ranks()[rank][channel]`; without a rank for [`empty`](Self::empty).
+    /// Values of each rank, `ranks()[rank][channel]`. [`empty`](Self::empty) has no rank.
     pub fn ranks(&self) -> &[Vec<T>] {
         &self.ranks
     }
 
-    /// The next ranks of the same caller, after those that there are.
+    /// Appends further ranks of the same caller.
     ///
     /// # Errors
     /// [`ArgumentError::Length`] for other channels.
@@ -52,8 +53,8 @@ impl<T: Mergeable> Local<T> {
         Ok(())
     }
 
-    /// Merges what the same ranks have of more values, rank by rank: as if both had been one batch,
-    /// up to rounding.
+    /// Merges values of the same ranks from another batch, rank by rank. That equals one batch of
+    /// both, up to rounding.
     ///
     /// # Errors
     /// [`ArgumentError::Length`] for other channels, [`ArgumentError::RankCount`] for another
@@ -77,7 +78,7 @@ impl<T: Mergeable> Local<T> {
         Ok(())
     }
 
-    /// What each of `count` ranks has; no value each if there is no rank here.
+    /// Values of each of `count` ranks. [`empty`](Self::empty) gives `count` ranks without values.
     ///
     /// # Errors
     /// [`ArgumentError`] for other channels or another number of ranks.
@@ -106,7 +107,7 @@ impl<T: Mergeable> Local<T> {
 
     fn check_channels(&self, other: &Self) -> Result<(), ArgumentError> {
         let expected = self.channels as u64;
-        // What was sent may have been spoilt on its way.
+        // A deserialized value may be damaged.
         let all_ranks = other.ranks.iter().chain(&self.ranks);
         let spoilt = all_ranks.map(|rank| rank.len() as u64).find(|channels| *channels != expected);
         let found = spoilt.unwrap_or(other.channels as u64);
@@ -118,8 +119,8 @@ impl<T: Mergeable> Local<T> {
     }
 }
 
-/// Refuses channels that no batch of a rank, or of all ranks, can have side by side; makes NaN what
-/// is not finite.
+/// Refuses channels that cannot come from one batch of a rank or of all ranks. Channels that are
+/// not finite become NaN.
 pub(crate) fn check_statistics<T: Mergeable>(
     argument: &'static str,
     rank: usize,

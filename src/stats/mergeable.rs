@@ -1,4 +1,4 @@
-//! What is exchanged per channel.
+//! Values per channel that ranks exchange.
 
 use super::{Global, GlobalStatistics, GradientSums, IntegerSums, Moments, ValueRange};
 
@@ -6,7 +6,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Both components of a channel, as they travel.
+/// Both components of a channel, as they are sent.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Components {
@@ -14,31 +14,30 @@ pub enum Components {
     Integers([i128; 2]),
 }
 
-/// [`Moments`], [`GradientSums`], [`ValueRange`] or [`IntegerSums`]: something with a reduce
-/// operation, made of a count and two components.
+/// A value with a reduce operation, made of a count and two components: [`Moments`],
+/// [`GradientSums`], [`ValueRange`] or [`IntegerSums`].
 ///
-/// Implemented by this crate alone.
+/// Only this crate implements it.
 pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'static {
-    /// Of no value: the identity of [`merge`](Self::merge).
+    /// The value of an empty batch: the identity of [`merge`](Self::merge).
     #[doc(hidden)]
     const EMPTY: Self;
-    /// Whether they are statistics of x, which running ones follow.
+    /// Whether they are statistics of x, which update the running ones.
     #[doc(hidden)]
     const IS_STATISTICS: bool;
-    /// Whether they travel as integers.
+    /// Whether they are sent as integers.
     #[doc(hidden)]
     const ARE_INTEGERS: bool = false;
     #[doc(hidden)]
     fn as_statistics(_: &Global<Self>) -> Option<&GlobalStatistics> {
         None
     }
-    /// The same where it is one that a channel can have beside one of so many values; else what is
-    /// wrong with it.
+    /// The value, if a batch with `count` values per channel can have it. Otherwise the error.
     #[doc(hidden)]
     fn checked(self, count: u64) -> Result<Self, String>;
     #[doc(hidden)]
     fn merge(self, other: Self) -> Self;
-    /// Values that it was taken of, the same for every channel of a rank.
+    /// Number of values that it summarizes, the same for every channel of a rank.
     #[doc(hidden)]
     fn count(&self) -> u64;
     #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! The moments of one channel and how they merge (Chan, Golub and LeVeque, 1979).
+//! The moments of one channel and their merge (Chan, Golub and LeVeque, 1979).
 
 use super::normalization::inv_std;
 
@@ -11,7 +11,7 @@ use super::normalization::inv_std;
 pub struct Moments {
     /// Number of values.
     pub count: u64,
-    /// Σx / count; 0 where there is no value.
+    /// Σx / count. 0 without values.
     pub mean: f64,
     /// Σ(x − mean)².
     pub m2: f64,
@@ -23,8 +23,8 @@ impl Moments {
 
     /// Moments from sums about a pivot: `sum` = Σ(x − pivot), `sum_squares` = Σ(x − pivot)².
     ///
-    /// m2 = sum_squares − sum²/count, which loses nothing where the pivot is near the mean; below 0
-    /// by rounding, it is 0. A sum that is not finite makes the channel NaN as a whole.
+    /// m2 = sum_squares − sum²/count. It is accurate if the pivot is near the mean. If rounding
+    /// makes it negative, it becomes 0. A sum that is not finite makes the whole channel NaN.
     pub fn from_sums(count: u64, pivot: f64, sum: f64, sum_squares: f64) -> Self {
         if count == 0 {
             return Self::EMPTY;
@@ -51,7 +51,8 @@ impl Moments {
         Self::from_sums(count, pivot, sum, sum_squares)
     }
 
-    /// Moments of both sets of values as one; Welford's update is the case of one value in `other`.
+    /// Moments of both sets of values together. Welford's update is the case of one value in
+    /// `other`.
     ///
     /// Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
     /// variances" (1979), eq. 2.1: m2 = m2ₐ + m2ᵦ + δ²·nₐnᵦ/n with δ = meanᵦ − meanₐ.
@@ -62,8 +63,8 @@ impl Moments {
         if self.count == 0 {
             return other;
         }
-        // Saturating: no machine holds 2⁶⁴ values, and a count made up by a peer must not wrap to a
-        // small one.
+        // Saturating, because a count that a peer invents must not wrap to a small one. No machine
+        // holds 2⁶⁴ values.
         let count = self.count.saturating_add(other.count);
         let share = other.count as f64 / count as f64;
         let delta = other.mean - self.mean;
@@ -74,18 +75,18 @@ impl Moments {
         }
     }
 
-    /// m2 / count, the variance that normalizes; 0 where there is no value.
+    /// m2 / count, the variance that normalizes. 0 without values.
     pub fn var_biased(&self) -> f64 {
         if self.count == 0 { 0.0 } else { self.m2 / self.count as f64 }
     }
 
-    /// 1/√(var + eps) with the biased variance, and 0 where var + eps is 0, so that a constant
-    /// channel gives y = bias.
+    /// 1/√(var + eps) with the biased variance. 0 if var + eps is 0, so a constant channel gives y
+    /// = bias.
     pub fn inv_std(&self, eps: f64) -> f64 {
         inv_std(self.var_biased(), eps)
     }
 
-    /// m2 / (count − 1), the estimate for a larger population; NaN below two values.
+    /// m2 / (count − 1), the estimate for a larger population. NaN below two values.
     pub fn var_unbiased(&self) -> f64 {
         if self.count < 2 { f64::NAN } else { self.m2 / (self.count - 1) as f64 }
     }

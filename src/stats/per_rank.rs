@@ -8,7 +8,7 @@ pub(crate) enum PerRank<T> {
 }
 
 impl<T> PerRank<T> {
-    /// That of a rank.
+    /// The value of a rank.
     pub fn of(&self, rank: usize) -> &T {
         match self {
             Self::Shared(all) => all,
@@ -16,7 +16,7 @@ impl<T> PerRank<T> {
         }
     }
 
-    /// All that there are.
+    /// The distinct values.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         match self {
             Self::Shared(all) => std::slice::from_ref(all),
@@ -25,7 +25,7 @@ impl<T> PerRank<T> {
         .iter()
     }
 
-    /// What `make` returns for each, shared where these are.
+    /// Maps each value. A shared value stays shared.
     pub fn map<U>(&self, make: impl Fn(&T) -> U) -> PerRank<U> {
         match self {
             Self::Shared(all) => PerRank::Shared(make(all)),
@@ -33,7 +33,7 @@ impl<T> PerRank<T> {
         }
     }
 
-    /// What `make` returns for each pair, shared where both are.
+    /// Maps each pair of values. The result is shared if both are.
     pub fn zip<U, V>(&self, other: &PerRank<U>, make: impl Fn(&T, &U) -> V) -> PerRank<V> {
         match (self, other) {
             (Self::Shared(all), PerRank::Shared(other)) => PerRank::Shared(make(all, other)),

@@ -26,8 +26,8 @@ impl RunningStats {
     /// `running ← (1 − f)·running + f·batch` in f64, rounded once; counts the batch.
     ///
     /// A group without any value leaves everything as it was, the counter included. The unbiased
-    /// variance needs two values; callers refuse a single one before they get here, and it would
-    /// leave the variance as it was.
+    /// variance needs two values. Callers refuse a single value before, and here it would leave the
+    /// variance as it was.
     pub(crate) fn update(
         &mut self,
         global: &GlobalStatistics,
@@ -52,7 +52,7 @@ impl RunningStats {
         }
     }
 
-    /// What normalizes with these statistics.
+    /// The normalization with these statistics.
     pub(crate) fn normalization(&self, eps: f64) -> Normalization {
         let mean = self.mean.iter().copied().map(f64::from).collect();
         let inv_std = self.var.iter().map(|&var| inv_std(f64::from(var), eps)).collect();
@@ -60,8 +60,8 @@ impl RunningStats {
     }
 }
 
-/// Moves `running` towards `batch`. With a weight of 0 or 1 one of the two has no part, not even as
-/// 0·NaN.
+/// Moves `running` towards `batch`. With a weight of 0 or 1, one of the two has no effect, not even
+/// as 0·NaN.
 fn blend(running: &mut f32, batch: f64, weight: f64) {
     if weight == 1.0 {
         *running = batch as f32;

@@ -1,8 +1,8 @@
 //! The one canonical binary tree over rank indices along which everything merges, pairwise.
 //!
-//! A node (level, index) covers the ranks `index << level .. (index + 1) << level`. Whoever holds a
-//! contiguous run of ranks sends the maximal aligned nodes of that run; merging nodes gives the
-//! same bits however the ranks were spread.
+//! A node (level, index) covers the ranks `index << level .. (index + 1) << level`. The holder of a
+//! contiguous run of ranks sends the maximal aligned nodes of that run. Merging nodes gives the
+//! same bits for every distribution of ranks.
 
 /// A node of the tree with the merged value of the ranks it covers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,8 +31,7 @@ pub fn cover(start: u64, len: u64) -> Vec<(u32, u64)> {
     nodes
 }
 
-/// What the holder of the ranks `start ..` sends for them: `leaves` merged into the nodes of
-/// [`cover`].
+/// Merges `leaves`, the values of the ranks from `start` on, into the nodes of [`cover`].
 pub fn merge_run<T: Clone>(start: u64, leaves: &[T], merge: impl Fn(&T, &T) -> T) -> Vec<Node<T>> {
     cover(start, leaves.len() as u64)
         .into_iter()
@@ -53,7 +52,7 @@ pub fn join<T: Clone>(
 ) -> Vec<Node<T>> {
     let mut nodes = left;
     for mut node in right {
-        // A right sibling closes the node above, which may be one itself.
+        // A right sibling completes its parent, which may be a right sibling too.
         while let Some(left) =
             nodes.pop_if(|left| left.level == node.level && left.index ^ 1 == node.index)
         {
@@ -65,13 +64,13 @@ pub fn join<T: Clone>(
     nodes
 }
 
-/// The value of the whole tree from nodes that cover each rank at most once; `None` without a node.
+/// The value of the whole tree from nodes that cover each rank at most once. `None` without a node.
 ///
-/// A rank or subtree that is absent counts as the identity: its sibling's value moves up unchanged.
+/// A missing rank or subtree counts as the identity: its sibling's value moves up unchanged.
 pub fn merge_nodes<T: Clone>(mut nodes: Vec<Node<T>>, merge: impl Fn(&T, &T) -> T) -> Option<T> {
     nodes.sort_by_key(|node| (node.level, node.index));
     while nodes.len() > 1 {
-        // The lowest level that is present rises by one, siblings merging left before right.
+        // Raises the lowest level by one. Siblings merge left before right.
         let level = nodes[0].level;
         let split = nodes.partition_point(|node| node.level == level);
         let upper = nodes.split_off(split);

@@ -12,7 +12,7 @@ impl Device {
     /// A tensor with these values, stored as they are: f32, [`half::f16`] or [`half::bf16`].
     ///
     /// # Errors
-    /// [`ArgumentError::Length`] when `values` are not as many as `dims` say;
+    /// [`ArgumentError::Length`] when the number of `values` does not match `dims`;
     /// [`LimitError::Buffer`], [`LimitError::HostMemory`] or
     /// [`GpuError::OutOfMemory`](crate::error::GpuError::OutOfMemory) when the device cannot hold
     /// them.
@@ -73,7 +73,7 @@ impl Device {
     }
 }
 
-/// Names the dimensions in an error that knows only bytes.
+/// Adds the dimensions to an error that has only bytes.
 fn named(result: Result<BufferSlice, Error>, dims: &[usize]) -> Result<BufferSlice, Error> {
     result.map_err(|error| match error {
         Error::Limit(LimitError::Buffer { found_bytes, allowed_bytes, .. }) => {
@@ -83,9 +83,9 @@ fn named(result: Result<BufferSlice, Error>, dims: &[usize]) -> Result<BufferSli
     })
 }
 
-/// Zeros in host memory, or an error where the allocator has none.
+/// Zeros in host memory, or an error if the allocator has no memory.
 fn host_zeros<T: bytemuck::Pod>(dims: &[usize], count: u64) -> Result<Vec<T>, LimitError> {
-    // Memory that the system hands out is zero already, and is not touched before it is used.
+    // The system's memory is zero already, so its pages are not touched before their first use.
     let zeros = usize::try_from(count)
         .ok()
         .and_then(|count| bytemuck::allocation::try_zeroed_vec(count).ok());

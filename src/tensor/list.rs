@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::Tensor;
 use crate::error::ArgumentError;
 
-/// A tensor for each rank: seldom more than four, which a call allocates nothing for.
+/// A tensor for each rank. Up to four need no allocation, and more are rare.
 pub(crate) type Tensors<'t> = SmallVec<[&'t Tensor; 4]>;
 
 mod sealed {
@@ -94,7 +94,7 @@ impl<'a> ListMut<'a> {
     note = "of an `x: &mut Tensor` the layer reads `&*x`"
 )]
 pub trait Ranks<'a>: sealed::Sealed {
-    /// What comes back without targets: a [`Tensor`] for one tensor, a `Vec<Tensor>` for a list.
+    /// Type of the result without targets: a [`Tensor`] for one tensor, a `Vec<Tensor>` for a list.
     type Output: Allocated;
 
     #[doc(hidden)]
@@ -122,7 +122,7 @@ pub trait Target<'a>: sealed::SealedTarget<'a> {
     fn target(self) -> Option<ListMut<'a>>;
 }
 
-/// What a call returns: a [`Tensor`], a `Vec<Tensor>`, or `()` if the caller gave the targets.
+/// Type of a call's result: a [`Tensor`], a `Vec<Tensor>`, or `()` if the caller gave the targets.
 ///
 /// Only this crate implements it.
 pub trait Output: sealed::Sealed + Send + Sync + Sized + 'static {

@@ -6,20 +6,20 @@ use crate::dtype::Element;
 use crate::gpu::{BufferSlice, Gpu};
 use crate::host::Threads;
 
-/// Where the values are, and what works on them there.
+/// The place of the values: a GPU with its slice, or the host.
 #[derive(Debug)]
 pub(crate) enum Memory {
     Gpu { gpu: Gpu, slice: BufferSlice },
     Host { threads: Threads, values: HostValues },
 }
 
-/// Values in host memory: bytes of so many elements of one storage type.
+/// Values in host memory: the elements of one storage type.
 #[derive(Debug)]
 pub(crate) struct HostValues {
     pub(super) words: Words,
-    /// Distinguishes them from all others of the process.
+    /// Number that is unique in the process.
     pub(super) id: u64,
-    /// Of the last write of this crate or its user; 0 before that.
+    /// Version of the last write by this crate or its user. 0 before that.
     pub(super) version: u64,
 }
 
@@ -35,7 +35,7 @@ impl HostValues {
         Self { words, id: next_version(), version: 0 }
     }
 
-    /// The values, if `T` is as large as they are stored: their storage type is checked elsewhere.
+    /// The values, if `T` has the size of the storage type. Callers check the type itself.
     pub fn slice<T: Element>(&self) -> &[T] {
         match &self.words {
             Words::F32(values) => bytemuck::try_cast_slice(values).unwrap_or_default(),
@@ -53,7 +53,7 @@ impl HostValues {
     }
 }
 
-/// A version that is later than all before it of the process.
+/// A version later than all earlier ones of the process.
 pub(super) fn next_version() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)

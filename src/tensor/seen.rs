@@ -1,5 +1,5 @@
-//! What a tensor was when a call saw it: to be recognized when it is given again, and to know
-//! whether it was written since.
+//! Identity and version of a tensor at the time of a call. A later call recognizes the tensor by
+//! it, and finds whether it was written since.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::shape::Layout;
 pub(crate) struct Seen {
     key: Key,
     version: u64,
-    /// Where other tensors may have its bytes too.
+    /// Present if other tensors may have its bytes too.
     watch: Option<Arc<Watch>>,
 }
 
@@ -29,11 +29,9 @@ struct Key {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Place {
-    /// The same slice of the same buffer of an application's, which may wrap it anew for every
-    /// call.
+    /// A slice of an application's buffer. The application may wrap it anew for every call.
     Shared(Box<BufferSlice>),
-    /// The same memory of this crate's, by its number and offset: what is only recognized is not
-    /// kept alive.
+    /// Memory of this crate, by number and offset. It is not kept alive.
     Own(u64, u64),
 }
 
@@ -43,14 +41,14 @@ impl Seen {
         tensor.key() == self.key
     }
 
-    /// Whether this is a tensor of the same form, on whichever memory of its device.
+    /// Whether this is a tensor of the same form on the same device, in any memory.
     pub fn is_like(&self, tensor: &Tensor) -> bool {
         let Key { dims, dtype, layout, .. } = &self.key;
         (dims.as_slice(), *dtype, *layout) == (tensor.dims(), tensor.dtype(), tensor.layout())
     }
 
-    /// Whether this crate has written to it since, through this tensor or another one with any of
-    /// its bytes.
+    /// Whether this crate has written to it since, through this tensor or another one that shares
+    /// bytes.
     pub fn is_written(&self, tensor: &Tensor) -> bool {
         let version = match &tensor.memory {
             Memory::Gpu { slice, .. } => slice.written_at(),
@@ -61,7 +59,7 @@ impl Seen {
 }
 
 impl Tensor {
-    /// What it is now.
+    /// Its present identity and version.
     pub(crate) fn seen(&self) -> Seen {
         let watch = match &self.memory {
             Memory::Gpu { gpu, slice } if slice.is_shared => Some(gpu.watch(slice).into()),

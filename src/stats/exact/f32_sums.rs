@@ -1,13 +1,13 @@
-//! Exact sums of f32: no rounding until the end, so no order.
+//! Exact sums of f32. They are rounded only at the end, so order has no effect.
 //!
-//! Every f32 is an integer of 24 bits times 2^(s − 149). A sum is kept as such an integer, of 320
-//! bits, in ten parts of 32 bits whose carries wait (Kulisch's long accumulator).
+//! Every f32 is an integer of 24 bits times 2^(s − 149). A sum is such an integer of 320 bits, in
+//! ten parts of 32 bits with delayed carries (Kulisch's long accumulator).
 
 use crate::error::ArgumentError;
 
 /// Parts of a sum: the largest f32 has bits up to 277, and 2⁴² of them up to 319.
 const PARTS: usize = 10;
-/// Additions before carries are settled: each moves a part by less than 2³².
+/// Additions before carries are settled. Each changes a part by less than 2³².
 const MOST_WAITING: u32 = 1 << 30;
 
 const NAN: u8 = 1;
@@ -18,15 +18,15 @@ const MINUS_INFINITE: u8 = 4;
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Sum {
     parts: [i64; PARTS],
-    /// Which values were not finite.
+    /// Kinds of values that were not finite, as bits.
     special: u8,
 }
 
-/// Sums of f32 by element of a vector, exact and so free of order: of gradients of samples, over
-/// any ranks that [`ProcessGroup::all_reduce_exact`](crate::ProcessGroup::all_reduce_exact) adds
-/// up. They are rounded once, when they are read.
+/// Exact sums of f32, for every element of a vector, independent of order. An example are gradients
+/// of samples, which [`ProcessGroup::all_reduce_exact`](crate::ProcessGroup::all_reduce_exact) adds
+/// up over ranks. Each sum is rounded once, when it is read.
 ///
-/// 80 bytes for each element, and about five times the time of f32 additions.
+/// They take 80 bytes for each element, and about five times the time of f32 additions.
 ///
 /// ```
 /// use syncbn::stats::ExactSums;
@@ -68,7 +68,7 @@ impl Sum {
         self.parts[shift / 32 + 1] += sign * (moved >> 32);
     }
 
-    /// Carries what is beyond 32 bits of each part but the last.
+    /// Carries the bits beyond 32 of each part but the last.
     fn settle(&mut self) {
         let mut carry = 0;
         for part in &mut self.parts[..PARTS - 1] {
@@ -95,7 +95,7 @@ impl Sum {
         }
         let Some(top) = (0..PARTS).rev().find(|&part| self.parts[part] != 0) else { return 0.0 };
         let highest = 32 * top as u32 + self.parts[top].ilog2();
-        // The lowest of 24 digits, or the lowest that there is.
+        // The lowest of 24 digits, or the lowest digit of all.
         let lowest = highest.saturating_sub(23);
         let bit = |at: u32| self.parts[(at / 32) as usize] >> (at % 32) & 1;
         let kept = (lowest..=highest).rev().fold(0u64, |kept, at| kept << 1 | bit(at) as u64);
@@ -110,7 +110,7 @@ impl Sum {
 }
 
 impl ExactSums {
-    /// Of nothing, for vectors of this length.
+    /// Sums of no value, for vectors of this length.
     pub fn new(len: usize) -> Self {
         Self { sums: vec![Sum::ZERO; len], waiting: 0 }
     }
@@ -177,8 +177,8 @@ impl ExactSums {
         }
     }
 
-    /// As bytes: of each sum what was not finite, the first part that is not 0, how many follow,
-    /// and these, the last one with its sign.
+    /// The sums as bytes. Each has the kinds of values that were not finite, the index of the first
+    /// part that is not 0, the number of parts, and these parts, the last one with its sign.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.len() * 16);
         for sum in &self.sums {
@@ -204,7 +204,7 @@ impl ExactSums {
         out
     }
 
-    /// Sums of so many elements from bytes that may be anything.
+    /// Reads sums of `len` elements from any bytes.
     pub(crate) fn decode(len: usize, bytes: &[u8]) -> Result<Self, String> {
         let refuse = || format!("it does not carry {len} exact sum(s)");
         let mut rest = bytes;

@@ -4,16 +4,16 @@ use super::wide::power;
 
 /// The smallest and the largest value of a channel: of a tile, of a rank, or of the group.
 ///
-/// Merging is exact, in any order. Of gradients the range is symmetric: −a to a, where a is the
-/// largest magnitude.
+/// Merging is exact, in any order. The range of gradients is symmetric: −a to a, with the largest
+/// magnitude a.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ValueRange {
     /// Number of values.
     pub count: u64,
-    /// The smallest value; infinite where there is none, NaN where one is not finite.
+    /// The smallest value. Infinity without values, NaN if one is not finite.
     pub low: f32,
-    /// The largest value; minus infinity where there is none, NaN where one is not finite.
+    /// The largest value. Minus infinity without values, NaN if one is not finite.
     pub high: f32,
 }
 
@@ -37,7 +37,7 @@ impl ValueRange {
         if !(self.is_finite() && other.is_finite()) {
             return Self::not_finite(count);
         }
-        // Zero has one sign, whichever of the two came first.
+        // Adding 0 gives zero one sign, in either order.
         let low = self.low.min(other.low) + 0.0;
         let high = self.high.max(other.high) + 0.0;
         Self { count, low, high }
@@ -62,18 +62,18 @@ impl ValueRange {
     }
 }
 
-/// Bits of an integer without its sign: |q| ≤ 2²⁹ − 32, since half of a range has 24 digits.
+/// Bits of an integer without its sign. |q| ≤ 2²⁹ − 32, because half of a range has 24 digits.
 const BITS: i32 = 29;
 
-/// Steps of what rounding took from a value, for each of the integers.
+/// Steps of a rounding error per step of the integers.
 #[cfg(test)]
 const FINER: f32 = (1 << 24) as f32;
 
-/// Exponent of half of a range below which 2⁻ᵉ has no f32: there values are multiplied by 2⁶⁴
-/// first.
+/// If half of a range has a smaller exponent, f32 cannot hold 2⁻ᵉ. Then values are multiplied by
+/// 2⁶⁴ first.
 const TINY: i32 = -98;
 
-/// What values of a channel become: q = round((x − pivot)·2⁻ᵉ), at most 2²⁹ − 32 either way.
+/// The integers of a channel's values: q = round((x − pivot)·2⁻ᵉ), |q| at most 2²⁹ − 32.
 ///
 /// Every device computes t = x·unit·scale + offset, q = round(t) to even. Scaling by a power of two
 /// is exact, so t is the f32 difference x − pivot, scaled, whether or not a compiler fuses the
@@ -81,9 +81,9 @@ const TINY: i32 = -98;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Grid {
-    /// The middle of the range; NaN where a value is not finite.
+    /// The middle of the range. NaN if a value is not finite.
     pub pivot: f32,
-    /// e, `None` where all values are the pivot, or one is not finite: all integers are 0 then.
+    /// e. `None` if all values are the pivot or one is not finite. All integers are 0 then.
     pub exponent: Option<i32>,
 }
 
@@ -91,9 +91,9 @@ pub(crate) struct Grid {
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct GridParams {
-    /// 2⁻ᵉ/unit, 0 where all integers are.
+    /// 2⁻ᵉ/unit, or 0 if all integers are 0.
     pub scale: f32,
-    /// −pivot·2⁻ᵉ, 0 where all integers are.
+    /// −pivot·2⁻ᵉ, or 0 if all integers are 0.
     pub offset: f32,
     /// 1, or 2⁶⁴ for ranges below 2⁻⁹⁸.
     pub unit: f32,
@@ -103,7 +103,7 @@ impl GridParams {
     /// All integers are 0.
     pub const ZERO: Self = Self { scale: 0.0, offset: 0.0, unit: 1.0 };
 
-    /// The definition, for tests: q = round(t), and r = round((t − q)·2²⁴), what rounding took.
+    /// The definition, for tests: q = round(t), and the rounding error r = round((t − q)·2²⁴).
     #[cfg(test)]
     pub fn integers(&self, x: f32) -> [i32; 2] {
         let t = x * self.unit * self.scale + self.offset;
@@ -113,10 +113,10 @@ impl GridParams {
 }
 
 impl Grid {
-    /// Of no value, or of the value 0 alone.
+    /// The grid of no value, or of the value 0 alone.
     pub const CONSTANT: Self = Self { pivot: 0.0, exponent: None };
 
-    /// As kernels take it.
+    /// The grid as kernels take it.
     pub fn params(&self) -> GridParams {
         let Some(e) = self.exponent else { return GridParams::ZERO };
         let is_tiny = e + BITS - 1 < TINY;

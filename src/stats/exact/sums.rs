@@ -10,10 +10,10 @@ use crate::stats::{GradientSums, Moments};
 /// | of | first | second |
 /// |---|---|---|
 /// | x | Σq | Σq² |
-/// | what rounding took from x, in steps of 2⁻²⁴ | Σr | Σ(2²⁵·q·r + r²) |
+/// | rounding errors of x, in steps of 2⁻²⁴ | Σr | Σ(2²⁵·q·r + r²) |
 /// | gradients | Σw | Σq·w |
 ///
-/// `STATISTICS` says whether they are of x, which running statistics follow.
+/// `STATISTICS` is true for sums of x, which update running statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct IntegerSums<const STATISTICS: bool> {
@@ -29,7 +29,7 @@ impl<const STATISTICS: bool> IntegerSums<STATISTICS> {
 
     /// The sums over both sets of values.
     pub fn merge(self, other: Self) -> Self {
-        // Wrapping: no machine has as many values as would overflow, but a peer may make them up.
+        // Wrapping, because a peer may send invented sums. Real values never overflow.
         let [first, second] = self.sums;
         let [more_first, more_second] = other.sums;
         let sums = [first.wrapping_add(more_first), second.wrapping_add(more_second)];
@@ -37,7 +37,7 @@ impl<const STATISTICS: bool> IntegerSums<STATISTICS> {
     }
 }
 
-/// Bits by which what rounding took is finer than the integers.
+/// Bits by which rounding errors are finer than the integers.
 const FINER: u32 = 24;
 
 impl IntegerSums<true> {
@@ -48,17 +48,17 @@ impl IntegerSums<true> {
         squares.minus(Wide::product(first.unsigned_abs(), first.unsigned_abs()))
     }
 
-    /// Whether half of the range is beyond 32 deviations, so that what rounding took may be seen in
-    /// y: N²·2⁵⁸ > 2¹⁰·(N·Σq² − (Σq)²). 2⁵⁸ is the square of half of the range, within a factor
+    /// Whether half of the range is beyond 32 deviations: N²·2⁵⁸ > 2¹⁰·(N·Σq² − (Σq)²). Then
+    /// rounding errors may be visible in y. 2⁵⁸ is the square of half of the range, within a factor
     /// of four.
     pub(crate) fn is_wide(&self, grid: &Grid) -> bool {
         let count = u128::from(self.count);
         grid.exponent.is_some() && Wide::product(count, count).shifted(48) > self.spread()
     }
 
-    /// The moments of the values, each rounded once: mean = p + 2ᵉ·S/N and
-    /// m2 = 2²ᵉ·(N·Q − S²)/N with S = Σq + 2⁻²⁴·Σr and Q = Σq² + 2⁻⁴⁸·Σ(2²⁵·q·r + r²). `rests` are
-    /// of what rounding took, where it was summed.
+    /// The moments of the values, each rounded once: mean = p + 2ᵉ·S/N and m2 = 2²ᵉ·(N·Q − S²)/N
+    /// with S = Σq + 2⁻²⁴·Σr and Q = Σq² + 2⁻⁴⁸·Σ(2²⁵·q·r + r²). `rests` are the sums of rounding
+    /// errors, or 0.
     pub(crate) fn moments(&self, grid: &Grid, rests: [i128; 2]) -> Moments {
         let count = self.count;
         if count == 0 {
@@ -81,7 +81,7 @@ impl IntegerSums<true> {
     }
 }
 
-/// N·Q − S², 0 where a peer's sums make it negative.
+/// N·Q − S². 0 if a peer's sums make it negative.
 fn spread_over(squares: Wide, sum: i128, count: u64) -> Wide {
     let product = squares.times(count);
     let spread = product.minus(Wide::product(sum.unsigned_abs(), sum.unsigned_abs()));
@@ -100,7 +100,7 @@ impl IntegerSums<false> {
         let [first, second] = self.sums;
         let sum_dy = g.exponent.map_or(0.0, |f| first as f64 * power(f));
         let about_pivot = match (x.exponent, g.exponent) {
-            // Each by itself: their product may have no f64.
+            // One power at a time, because f64 may not hold their product.
             (Some(e), Some(f)) => second as f64 * power(e) * power(f),
             _ => 0.0,
         };

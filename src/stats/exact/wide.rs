@@ -1,4 +1,4 @@
-//! 256-bit integers: what products of sums need before they are divided, once, into a f64.
+//! 256-bit integers. They hold products of sums exactly until one division into an f64.
 
 /// An unsigned integer of 256 bits; read in two's complement where a name says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +101,7 @@ impl Wide {
         if self == Self::ZERO {
             return 0.0;
         }
-        // As many bits as there is room for, so that a quotient has more than a f64 holds.
+        // Shifts up as far as possible, so the quotient has more bits than an f64 holds.
         let up = self.leading_zeros();
         let (quotient, rest) = self.shifted(up).divided(by);
         let more = quotient.leading_zeros();
@@ -115,7 +115,7 @@ impl Wide {
         rounded * power(11 + 192 - more as i32 - up as i32 + exponent)
     }
 
-    /// The same of two's complement.
+    /// The same for two's complement.
     pub fn signed_ratio(self, by: u64, exponent: i32) -> f64 {
         if self.is_negative() {
             -self.negated().ratio(by, exponent)
@@ -125,7 +125,7 @@ impl Wide {
     }
 }
 
-/// 2^exponent, from the smallest normal f64 to the largest power that there is.
+/// 2^exponent, from the smallest normal f64 to the largest power of two.
 pub(super) fn power(exponent: i32) -> f64 {
     f64::from_bits(((1023 + exponent.clamp(-1022, 1023)) as u64) << 52)
 }
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(ratio(7, 1, -3), 0.875);
         assert_eq!(ratio((1 << 53) + 1, 1, 0), 9_007_199_254_740_992.0);
         assert_eq!(ratio((1 << 53) + 3, 1, 0), 9_007_199_254_740_996.0);
-        // Just above half way, by a remainder that only a division leaves.
+        // Just above half way, by a remainder that only the division shows.
         assert_eq!(ratio((1 << 54) + 2, 2, 0), 9_007_199_254_740_992.0);
         assert_eq!(ratio(3 * ((1 << 53) + 1) + 1, 3, 0), 9_007_199_254_740_994.0);
         assert_eq!(Wide::of_signed(-5).signed_ratio(2, 1), -5.0);
