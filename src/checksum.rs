@@ -1,10 +1,10 @@
-//! Checksums by which ranks notice that they were set up differently, and the lists that these are
-//! of. Not a defence against anyone.
+//! Checksums that show ranks with different settings, and the lists under the checksums. They are
+//! no defence against an attacker.
 
 use std::fmt::Display;
 use std::sync::Arc;
 
-/// FNV-1a over 64 bits (Fowler, Noll, Vo); 1 where that is 0, which stands for "not given".
+/// FNV-1a over 64 bits (Fowler, Noll, Vo). 0 means "not given", so a hash of 0 becomes 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Checksum(u64);
 
@@ -28,8 +28,8 @@ impl Checksum {
     }
 }
 
-/// What ranks compare, as a list of lines `name = value` that any program writes alike
-/// (`docs/PROTOCOL.md`), and the checksum of that text.
+/// Settings or state for comparison between ranks: lines `name = value`, which every program writes
+/// alike (`docs/PROTOCOL.md`), and the checksum of that text.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// The lines, each with a line feed behind it.

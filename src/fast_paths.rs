@@ -1,13 +1,13 @@
-//! Fast paths: what kernels do on a GPU that has more than every WebGPU device.
+//! Fast paths: faster kernels for GPUs with more than the portable features of WebGPU.
 
 /// The fast paths that a GPU takes.
 ///
-/// A device takes each of them if it has the feature, and if a probe at opening finds that its
-/// driver does what the fast path relies on ([`Device::findings`](crate::Device::findings)).
+/// A device takes each of them if it has the feature, and if the probe at opening finds the driver
+/// sound ([`Device::findings`](crate::Device::findings)).
 /// [`Device::from_adapter_with`](crate::Device::from_adapter_with) and
-/// [`Device::from_wgpu_with`](crate::Device::from_wgpu_with) switch them off: to measure what one
-/// is worth, or to avoid one at which a driver fails. Results keep their bounds either way. With
-/// `quads` sums may have other bits, and so all that is computed from them.
+/// [`Device::from_wgpu_with`](crate::Device::from_wgpu_with) switch them off, to measure the gain
+/// of one, or to avoid one that a driver fails at. Results keep their bounds either way. With
+/// `quads` sums may have other bits, and so may all results.
 ///
 /// ```
 /// use syncbn::device::FastPaths;
@@ -23,9 +23,9 @@ pub struct FastPaths {
     /// Kernels read f16 as the device's own type, where it has the feature `SHADER_F16` and its
     /// loads keep each of the 65,536 f16 (a NaN as some NaN). It changes no bit of a result.
     pub native_f16: bool,
-    /// Neighbouring lanes of a tile merge by subgroup shuffles, where the device has the feature
-    /// `SUBGROUP`, cuts the workgroups of the kernel that asks into whole subgroups of one size, 4
-    /// or more, and the lanes are in one of them. It changes no bit of a result.
+    /// Neighbouring lanes of a tile merge by subgroup shuffles. Needs the feature `SUBGROUP`, and
+    /// workgroups of the probe's kernel in whole subgroups of one size, 4 or more. Lanes in
+    /// different subgroups merge as usual. It changes no bit of a result.
     pub subgroups: bool,
 }
 
@@ -35,7 +35,7 @@ impl FastPaths {
     /// None: kernels as every WebGPU device runs them, one value at a time.
     pub const NONE: Self = Self { quads: false, native_f16: false, subgroups: false };
 
-    /// Those that need no proof: any device may take them, whatever its driver does.
+    /// Those that need no proof: any device may take them, with any driver.
     pub(crate) fn without_proof(self) -> Self {
         Self { native_f16: false, subgroups: false, ..self }
     }

@@ -45,7 +45,7 @@ use polling::Poller;
 use pool::Pool;
 use unheard::Unheard;
 
-/// What a device is opened with where its adapter has it; nothing needs it.
+/// Features that a device gets if its adapter has them. None is needed.
 pub(crate) const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
     .union(wgpu::Features::TIMESTAMP_QUERY)
     .union(wgpu::Features::SUBGROUP);
@@ -68,14 +68,14 @@ struct Context {
     findings: Option<Arc<Findings>>,
     pipelines: Pipelines,
     bindings: Arc<Bindings>,
-    /// Memory of one call, and then of the next.
+    /// Memory for kernels of a call, recycled for later calls.
     scratch: Arc<Pool>,
-    /// Where results are copied to be mapped.
+    /// Buffers to which results are copied for mapping.
     staging: Arc<Pool>,
     poller: Arc<Poller>,
     unheard: Unheard,
     dummies: [BufferSlice; 4],
-    /// Where passes are timed.
+    /// Timestamps of passes.
     clock: OnceLock<Clock>,
 }
 
@@ -93,8 +93,8 @@ fn is_one_device(a: &wgpu::Device, b: &wgpu::Device) -> bool {
         // A page has one instance.
         return a == b;
     }
-    // A scope on one device hears an error of the other only if they are the same. The outer scope
-    // keeps it from the application's handler otherwise.
+    // A scope on one device catches an error of the other only if they are the same. Otherwise the
+    // outer scope keeps it from the application's handler.
     let outer = b.push_error_scope(wgpu::ErrorFilter::Validation);
     let inner = a.push_error_scope(wgpu::ErrorFilter::Validation);
     drop(b.create_buffer(&wgpu::BufferDescriptor {
@@ -109,14 +109,14 @@ fn is_one_device(a: &wgpu::Device, b: &wgpu::Device) -> bool {
 }
 
 impl Gpu {
-    /// Takes over a device and its queue, which the application may go on using, with these of its
-    /// faster ways as far as the driver proves sound. Waits on this thread for the driver's
-    /// answers, but not for ever.
+    /// Takes over a device and its queue, which the application may go on using. It takes those of
+    /// these fast paths at which the probe finds the driver sound. It waits on this thread for the
+    /// driver's answers, up to a deadline.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue, paths: FastPaths) -> Result<Self, Error> {
         Self::with_rewriting(device, queue, paths, None)
     }
 
-    /// The same, compiling what a function makes of the kernels' sources.
+    /// The same, with a function that rewrites the kernels' sources.
     pub fn with_rewriting(
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -128,7 +128,7 @@ impl Gpu {
         Ok(Self::opened(opening, found, rewrite))
     }
 
-    /// A device as far as it is opened, and what was found out about it.
+    /// The GPU of an opening and the findings about it.
     fn opened(
         Opening { device, queue, name, poller }: Opening,
         found: probe::Found,
@@ -191,12 +191,12 @@ impl Gpu {
         (&self.context.device, &self.context.queue)
     }
 
-    /// What plans need to know.
+    /// The capabilities that plans depend on.
     pub fn caps(&self) -> &DeviceCaps {
         &self.context.caps
     }
 
-    /// What the driver was found to do, where it was asked.
+    /// Findings about the driver, if it was probed.
     pub fn findings(&self) -> Option<&Findings> {
         self.context.findings.as_deref()
     }
@@ -216,7 +216,7 @@ impl Gpu {
         });
         let this = self.clone();
         async move {
-            // At once: the deadline holds for both.
+            // Both at once, because the deadline holds for both.
             try_join(this.context.unheard.hear(), done.map_err(Error::from)).await?;
             Ok(())
         }

@@ -29,13 +29,13 @@
 //! | the usual ways to call a layer | the [guide] |
 //! | a layer on one GPU, also in your own command encoder | [`BatchNorm`] |
 //! | a layer over several devices, threads or processes | [`SyncBatchNorm`], [`ProcessGroup`] |
-//! | to say what a pass reads and writes | [`Forward`], [`Backward`] |
+//! | inputs and outputs of a pass | [`Forward`], [`Backward`] |
 //! | to open devices, to move or wrap data | [`Device`], [`Tensor`] |
 //! | the settings of PyTorch and MindSpore | [`BatchNormConfig`], [`config`] |
 //! | checkpoints | [`state`] |
 //! | statistics as values, and the steps of a pass | [`stats`], [the three steps] |
 //! | several layers in one message | [`joint`] |
-//! | what can go wrong | [`error`] |
+//! | errors | [`error`] |
 //! | a transport of your own | [`collective`], [the protocol](guide::protocol) |
 //! | how other implementations differ | [the comparison](guide::compare) |
 //!
@@ -56,8 +56,8 @@
 //! [the three steps]: guide#the-three-steps
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// What is done with a GPU, or on the host, is compiled without that feature too: for a device that
-// cannot be made, and so is never reached.
+// Code for a GPU, or for the host, is compiled without that feature too. It is never reached then,
+// because its device cannot be made.
 #![cfg_attr(
     not(all(feature = "gpu", feature = "host", feature = "safetensors")),
     allow(dead_code, unreachable_code, unused_variables)

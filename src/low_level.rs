@@ -1,5 +1,5 @@
-//! What this crate's own tests, examples and tools reach into. **Unstable**: any release may change
-//! or remove what is here.
+//! Internals for this crate's own tests, examples and tools. **Unstable**: any release may change
+//! or remove them.
 
 #[cfg(feature = "gpu")]
 mod rewriting;
@@ -33,7 +33,7 @@ macro_rules! modules {
 modules! {
     /// From shapes to kernels, workgroups and buffers.
     plan = crate::plan;
-    /// What a driver is asked at opening.
+    /// The probe of a driver at opening.
     probe = crate::probe;
     /// WGSL sources, parameters and bindings.
     shaders = crate::shaders;
@@ -69,7 +69,7 @@ pub fn recode_merged(message: &[u8]) -> Result<Vec<u8>, FrameError> {
     Merged::decode(message).map(Merged::encode)
 }
 
-/// What a rank gives to an all-reduce: a message of frames, as a merged message of one rank.
+/// A rank's part of an all-reduce: its message of frames as a merged message of one rank.
 ///
 /// # Errors
 /// [`FrameError`] for bytes that are no message of frames.

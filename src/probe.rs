@@ -1,8 +1,8 @@
-//! What a driver is asked when a device is opened, and what is made of its answers.
+//! Questions to a driver at the opening of a device, and the judgement of its answers.
 //!
 //! Owns the [`Question`]s (small kernels with their inputs) and [`judge`], a function from answers
-//! to the [`FastPaths`] that are taken and the [`Findings`] that are reported. Knows no device:
-//! `gpu::probe` puts the questions.
+//! to the [`FastPaths`] that are taken and the [`Findings`] that are reported. The module knows no
+//! device: `gpu::probe` runs the kernels.
 
 mod arithmetic;
 mod cases;
@@ -17,14 +17,14 @@ pub use question::{INPUTS, Params, Question};
 
 use crate::fast_paths::FastPaths;
 
-/// The words that a question's kernel wrote, or why there are none.
+/// The words that a question's kernel wrote, or the reason that there are none.
 pub type Answer = Result<Vec<u32>, String>;
 
-/// Which of the ways asked for are proven to be sound, and what else was found.
+/// The fast paths of `asked` at which the driver is sound, and the other findings.
 ///
-/// `asked` are the ways that the caller wants and whose feature the device has. A way that needs
-/// proof is taken only where its question was answered well; one that needs none is taken as asked.
-/// A question without an entry counts as unanswered.
+/// `asked` are the fast paths that the caller wants and whose feature the device has. A path that
+/// needs proof is taken only if its question was answered well. Others are taken as asked. A
+/// question without an entry counts as unanswered.
 pub fn judge(asked: FastPaths, answers: &[(Question, Answer)]) -> (FastPaths, Findings) {
     let mut defects = Vec::new();
     let words = |question| words_of(question, answers);
@@ -46,7 +46,7 @@ pub fn judge(asked: FastPaths, answers: &[(Question, Answer)]) -> (FastPaths, Fi
     (paths, Findings { subgroup_size, arithmetic, signs_agree, defects })
 }
 
-/// What is right; what is wrong goes to the defects.
+/// The value of a good result. A defect goes to the list.
 fn noted<T>(defects: &mut Vec<Defect>, result: Result<T, Defect>) -> Option<T> {
     result.map_err(|defect| defects.push(defect)).ok()
 }

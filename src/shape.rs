@@ -1,7 +1,7 @@
 //! The shape of an activation: (N, C, spatial…), checked once, in plain numbers.
 //!
-//! Owns the reading of `dims` as batch, channels and positions. Knows no buffer and no device;
-//! plans are made from it.
+//! Owns the reading of `dims` as batch, channels and positions. It knows no buffer and no device.
+//! Plans are made from it.
 
 use crate::error::ShapeError;
 
@@ -15,8 +15,7 @@ pub enum Layout {
     ChannelsLast,
 }
 
-/// Distances in elements between neighbours along the three axes that batch normalization tells
-/// apart.
+/// Distances in elements between neighbours along the three axes of batch normalization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Strides {
     /// From one sample to the next.
@@ -30,8 +29,8 @@ pub struct Strides {
 /// Shape of an activation `x`: (N, C, spatial…) or, channels last, (N, spatial…, C); rank 2 or
 /// more.
 ///
-/// L is the product of the spatial sizes, 1 where there are none. N or L may be 0 (a rank without
-/// samples); C may not.
+/// L is the product of the spatial sizes, 1 without any. N or L may be 0 (a rank without samples).
+/// C is at least 1.
 ///
 /// ```
 /// use syncbn::{Layout, low_level::Shape};
@@ -69,13 +68,13 @@ impl Shape {
             return Err(ShapeError::NoChannels { dims: dims.to_vec(), axis });
         }
         element_count(dims)?;
-        // Smaller than the element count unless N is 0, where the product is checked by itself.
+        // Smaller than the element count unless N is 0. Therefore the product is checked by itself.
         let spatial_len = spatial
             .iter()
             .try_fold(1usize, |product, &size| product.checked_mul(size))
             .ok_or_else(|| ShapeError::TooLarge { dims: dims.to_vec() })?;
-        // One channel, or one position, is the same memory in both layouts; one answer for it keeps
-        // strides unambiguous.
+        // With one channel or one position both layouts are the same memory. One answer for both
+        // keeps strides unambiguous.
         let layout = if channels == 1 || spatial_len == 1 { Layout::ChannelsFirst } else { layout };
         Ok(Self { dims: dims.to_vec(), layout, channels, spatial: spatial.to_vec(), spatial_len })
     }
@@ -132,8 +131,8 @@ impl Shape {
 /// The number of elements of a tensor with these sizes.
 ///
 /// # Errors
-/// [`ShapeError::TooLarge`] when it does not fit `u64`, also where a size of 0 would hide the
-/// overflow of the others.
+/// [`ShapeError::TooLarge`] when it does not fit `u64`, also if a size of 0 would hide the overflow
+/// of the others.
 pub(crate) fn element_count(dims: &[usize]) -> Result<u64, ShapeError> {
     let too_large = || ShapeError::TooLarge { dims: dims.to_vec() };
     dims.iter()

@@ -1,4 +1,4 @@
-//! Timers for every deadline: also one beyond what a platform's timers count.
+//! Timers for every deadline, including those beyond the range of a platform's timers.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,14 +8,14 @@ use futures::FutureExt;
 use futures_timer::Delay;
 use web_time::Instant;
 
-/// The longest that a platform's timer is asked for: a browser's counts milliseconds in an `i32`,
-/// and fires at once beyond.
+/// The longest single wait. A browser's timer counts milliseconds in an `i32`, and fires at once
+/// beyond.
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
-/// Ends when a duration has passed; dropped before, it does nothing.
+/// Ends when a duration has passed. If it is dropped before, it does nothing.
 #[derive(Debug)]
 pub(crate) struct Timer {
-    /// When it ends; `None` is never: no clock counts so far.
+    /// Time of its end. `None` means never, because no clock counts so far.
     ends: Option<Instant>,
     delay: Delay,
 }

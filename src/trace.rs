@@ -1,4 +1,4 @@
-//! Reports by `tracing` what the crate does: what its work costs, and what it found.
+//! Reports the crate's work by `tracing`: its passes, their cost, and findings about devices.
 //!
 //! | target | level | |
 //! |---|---|---|
@@ -11,8 +11,8 @@
 //!
 //! Spans have these fields: `phase`; `layer`, the names of the layers; `rank`, that of the process
 //! or thread in its outermost group; `bytes`, of all x of the pass, or of this rank's message;
-//! `micros`, the time from the beginning to the end, in µs. A pass has also `ranks`, how many
-//! tensors x it has. `micros` is missing where a future is dropped before it ends.
+//! `micros`, the time from the beginning to the end, in µs. A pass also has `ranks`, the number of
+//! its tensors x. `micros` is missing if a future is dropped before its end.
 //!
 //! All use of `tracing` lies here. `trace/absent.rs` takes its place without that feature.
 
@@ -25,8 +25,8 @@ use web_time::Instant;
 /// The time of a pass or of an exchange.
 pub(crate) struct Span(tracing::Span);
 
-/// A pass over so many ranks of these layers, each by its name and number. Bytes are asked for
-/// only if somebody listens.
+/// A pass over `ranks` ranks of these layers, each by its name and number. Bytes are computed only
+/// if the span is enabled.
 pub(crate) fn pass<'l>(
     phase: impl Display,
     layers: impl Iterator<Item = (&'l str, u64)> + Clone,
@@ -63,7 +63,7 @@ pub(crate) fn exchange<'l>(
 }
 
 impl Span {
-    /// The message has so many bytes.
+    /// Records the number of bytes of the message.
     pub fn sends(&self, bytes: usize) {
         self.0.record("bytes", bytes);
     }
@@ -84,7 +84,7 @@ impl Span {
         done
     }
 
-    /// Now, if somebody listens.
+    /// Now, if the span is enabled.
     fn started(&self) -> Option<Instant> {
         (!self.0.is_disabled()).then(Instant::now)
     }
@@ -96,7 +96,7 @@ impl Span {
     }
 }
 
-/// Names of layers; the number of one that has none.
+/// Names of layers, or the number of a layer without a name.
 struct Names<I>(I);
 
 impl<'l, I: Iterator<Item = (&'l str, u64)> + Clone> Display for Names<I> {
@@ -142,7 +142,7 @@ pub(crate) fn pipeline() {
     cost("pipeline");
 }
 
-/// A lock is taken of what a device shares.
+/// A lock of a device is taken.
 pub(crate) fn lock() {
     cost("lock");
 }

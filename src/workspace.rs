@@ -7,12 +7,11 @@ use crate::gpu::Memory;
 /// Memory of one GPU for passes that are recorded into the application's encoders. One workspace
 /// serves any number of layers.
 ///
-/// After each call has been recorded once, a step makes no buffer and no bind group. Memory that a
-/// call needs only while it runs goes to the next call of the workspace. What forward saves is
-/// recycled when the last clone of its [`Saved`](crate::Saved) is dropped; a later call then writes
-/// to it.
+/// After each call has been recorded once, a step makes no buffer and no bind group. Scratch memory
+/// of a call goes to the next call of the workspace. The saved memory of forward is recycled when
+/// the last clone of its [`Saved`](crate::Saved) is dropped. A later call then writes to it.
 ///
-/// Two rules follow:
+/// Two rules follow from this:
 ///
 /// * Submit the encoders of one workspace in the order in which they were recorded. Otherwise keep
 ///   each `Saved`, also of another workspace, until the encoder with its backward has been
@@ -28,13 +27,13 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// An empty workspace, which the first calls fill. On the host it has no use, because nothing
-    /// is recorded there.
+    /// An empty workspace. The first calls fill it. On the host it has no use, because nothing is
+    /// recorded there.
     pub fn new(device: &Device) -> Self {
         Self { device: device.clone(), memory: Memory::new() }
     }
 
-    /// Frees the memory that no `Saved` and no call uses. Later calls make theirs anew.
+    /// Frees the memory that no `Saved` and no call uses. Later calls allocate again.
     pub fn clear(&mut self) {
         self.memory.clear();
     }

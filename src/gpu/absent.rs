@@ -1,6 +1,6 @@
-//! In the place of `gpu` without that feature: its names, as types that have no values.
+//! Replaces `gpu` without that feature: its names, as types without values.
 //!
-//! What the crate does with a GPU is compiled all the same, and is never reached.
+//! The crate's code for GPUs is still compiled, and is never reached.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::probe::Findings;
 /// A result that a device is already working on.
 pub(crate) type Pending<T> = BoxFuture<'static, Result<T, Error>>;
 
-/// There is no GPU.
+/// No GPU.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Gpu {}
 
-/// Nor a part of its memory.
+/// No part of its memory.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct BufferSlice {
     pub offset_bytes: u64,
@@ -27,19 +27,19 @@ pub(crate) struct BufferSlice {
     none: Gpu,
 }
 
-/// Nor memory of a call.
+/// No memory of a call.
 #[derive(Debug)]
 pub(crate) struct Lease(BufferSlice);
 
-/// Nor memory of an application's calls.
+/// No memory of an application's calls.
 #[derive(Debug)]
 pub(crate) enum Memory {}
 
-/// Nor anybody who watches it.
+/// No watch over it.
 #[derive(Debug)]
 pub(crate) enum Watch {}
 
-/// Nor anything that is recorded.
+/// No recording.
 pub(crate) enum Recorder {}
 
 impl Deref for Lease {

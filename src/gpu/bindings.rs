@@ -1,9 +1,9 @@
-//! What dispatches bind, made once: a kernel's pipeline, its parameters and its bind group, for as
-//! long as the memory that they bind lives.
+//! A cache of dispatches: a kernel's pipeline, its parameters and its bind group. An entry stays as
+//! long as the memory that it binds.
 //!
-//! A bind group keeps its buffers alive. So that no cached one keeps memory that its owner has
-//! dropped, every slice has a [`CacheToken`], and what is cached of it is forgotten when the token
-//! is dropped.
+//! A bind group keeps its buffers alive. A cached one must not keep memory that its owner has
+//! dropped. Therefore every slice has a [`CacheToken`]. Dropping the token evicts the slice's
+//! entries.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +14,11 @@ use super::pipelines::Pipeline;
 use super::trace;
 use crate::shaders::Variant;
 
-/// Dispatches kept per device, well above those of a training step of a deep network: six for each
-/// of 150 layers. Beyond it, what was used longest ago goes.
+/// Dispatches kept per device. A training step of a deep network has fewer: six for each of 150
+/// layers. Beyond it, the least recently used goes.
 const MAX_ENTRIES: usize = 1024;
 
-/// A dispatch as far as it is the same from call to call.
+/// The part of a dispatch that stays the same from call to call.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub variant: Variant,
@@ -39,7 +39,7 @@ impl Key {
     }
 }
 
-/// What a dispatch sets.
+/// Pipeline and bind group of a dispatch.
 #[derive(Clone, Debug)]
 pub(super) struct Bound {
     pub pipeline: Arc<Pipeline>,
@@ -66,7 +66,7 @@ struct Entry {
 }
 
 impl Bindings {
-    /// What a dispatch sets, made by `make` where it is not kept. The slices are those of the key.
+    /// The entry of a key. `make` makes it if it is not cached. The slices are those of the key.
     pub fn get(
         self: &Arc<Self>,
         key: Key,
@@ -94,7 +94,7 @@ impl Bindings {
         bound
     }
 
-    /// Forgets everything: after an error, since any of it may be invalid.
+    /// Evicts everything. After an error any entry may be invalid.
     pub fn clear(&self) {
         trace::lock(&self.kept).entries.clear();
     }
@@ -104,17 +104,16 @@ impl Bindings {
     }
 }
 
-/// Shared by the clones of a slice: dropped with the last of them, it evicts what caches have of
-/// the slice.
+/// Shared by the clones of a slice. It is dropped with the last of them, and evicts the slice's
+/// entries from caches.
 #[derive(Debug)]
 pub(super) struct CacheToken {
-    /// Distinguishes it from every other of the process.
+    /// Number that is unique in the process.
     pub(super) number: u64,
-    /// Where something is cached of it: the device that it was made for, or another handle of the
-    /// same.
+    /// Caches with entries of the slice: of the device that it was made for, or of another handle
+    /// of that device.
     users: Mutex<Vec<Weak<Bindings>>>,
-    /// Version of the memory's contents at which this crate last wrote to it; versions are counted
-    /// by whoever asks.
+    /// Version of this crate's last write to the memory. The callers count versions.
     pub(super) written_at: AtomicU64,
 }
 

@@ -1,4 +1,4 @@
-//! Slices of GPU buffers: what a kernel binds.
+//! Slices of GPU buffers, which kernels bind.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,9 +19,9 @@ pub(crate) struct BufferSlice {
     pub offset_bytes: u64,
     /// 0 for an empty tensor, which is never bound.
     pub size_bytes: u64,
-    /// Whether it is of an application's buffer, where other tensors may have its bytes too.
+    /// Whether it is of an application's buffer. Other tensors may have its bytes too then.
     pub is_shared: bool,
-    /// What is cached of it is evicted with its last clone.
+    /// Evicts its cache entries with its last clone.
     pub(super) token: Arc<CacheToken>,
 }
 
@@ -33,19 +33,19 @@ impl PartialEq for BufferSlice {
     }
 }
 
-/// What every tensor buffer must allow: binding it, and copying into and out of it.
+/// Usages of every tensor buffer: binding it, and copying into and out of it.
 pub(crate) const TENSOR_USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
     .union(wgpu::BufferUsages::COPY_SRC)
     .union(wgpu::BufferUsages::COPY_DST);
 
 impl BufferSlice {
-    /// A part of a buffer that nobody has as a slice yet.
+    /// A part of a buffer that is not a slice yet.
     pub(super) fn new(buffer: wgpu::Buffer, offset_bytes: u64, size_bytes: u64) -> Self {
         Self { buffer, offset_bytes, size_bytes, is_shared: false, token: CacheToken::new() }
     }
 
-    /// A dummy buffer, which nobody reads: as large as the largest array element that a kernel may
-    /// bind it for.
+    /// A dummy buffer, which no kernel reads. It has the size of the largest array element that a
+    /// kernel may bind it for.
     pub fn dummy(device: &wgpu::Device) -> Self {
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("syncbn dummy"),
@@ -56,8 +56,8 @@ impl BufferSlice {
         Self::new(buffer, 0, 16)
     }
 
-    /// The part of the slice at these bytes, counted from its start; all of a slice that is
-    /// shorter, such as a dummy.
+    /// The part of the slice at these bytes, counted from its start. A shorter slice, such as a
+    /// dummy, is returned whole.
     pub fn part(&self, bytes: std::ops::Range<u64>) -> Self {
         if bytes.end > self.size_bytes {
             return self.clone();
@@ -69,7 +69,7 @@ impl BufferSlice {
         }
     }
 
-    /// Where it lies in its buffer.
+    /// Its bytes within its buffer.
     pub fn bytes(&self) -> std::ops::Range<u64> {
         self.offset_bytes..self.offset_bytes + self.size_bytes
     }
@@ -83,12 +83,12 @@ impl BufferSlice {
         })
     }
 
-    /// Refuses a buffer that nothing can be copied into.
+    /// Refuses a buffer without `COPY_DST`.
     pub fn check_writable(&self) -> Result<(), ArgumentError> {
         self.check_usage(wgpu::BufferUsages::COPY_DST)
     }
 
-    /// Refuses a buffer that nothing can be copied out of.
+    /// Refuses a buffer without `COPY_SRC`.
     pub fn check_readable(&self) -> Result<(), ArgumentError> {
         self.check_usage(wgpu::BufferUsages::COPY_SRC)
     }
@@ -105,7 +105,7 @@ impl BufferSlice {
         })
     }
 
-    /// Number of its cache token, which it overlaps with its clones alone.
+    /// Number of its cache token. Only clones of the slice have the same.
     pub fn number(&self) -> u64 {
         self.token.number
     }
@@ -125,7 +125,7 @@ impl BufferSlice {
     }
 }
 
-/// As many bytes in whole words: nothing smaller than a word can be bound or copied.
+/// The size in bytes, rounded up to whole words. Bindings and copies take whole words only.
 pub(super) fn in_words(size_bytes: u64) -> u64 {
     size_bytes.saturating_add(3).max(4) / 4 * 4
 }
@@ -182,8 +182,8 @@ impl Gpu {
         self.new_buffer(bytes.len() as u64, Some(bytes))
     }
 
-    /// Replaces the contents of a slice, in order with what is submitted; the rest of a last word
-    /// becomes 0.
+    /// Replaces the contents of a slice, in order with submissions. The rest of a last word becomes
+    /// 0.
     pub fn write(&self, slice: &BufferSlice, bytes: &[u8]) -> Result<(), Error> {
         slice.check_writable()?;
         let scope = Scope::open(self, "writing a tensor");
@@ -204,7 +204,7 @@ impl Gpu {
         self.context.unheard.now(scope.close())
     }
 
-    /// Notes that a slice is about to be written, which makes it of this version, later than all
+    /// Notes a coming write to a slice. The slice gets this version, which is later than all
     /// before.
     pub fn note_write(&self, slice: &BufferSlice, version: u64) {
         slice.token.written_at.fetch_max(version, Ordering::Relaxed);

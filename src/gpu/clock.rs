@@ -8,7 +8,8 @@ use super::{Gpu, Pending, trace};
 use crate::error::{Error, GpuError};
 use futures::FutureExt;
 
-/// Passes timed before their time must be taken: two queries each fill the largest query set.
+/// Passes that can be timed before their times must be taken. With two queries each they fill the
+/// largest query set.
 const MAX_PASSES: u32 = wgpu::QUERY_SET_MAX_QUERIES / 2;
 /// Bytes of one timestamp.
 const TIMESTAMP_BYTES: u64 = 8;
@@ -18,7 +19,7 @@ const TIMESTAMP_BYTES: u64 = 8;
 pub(super) struct Clock {
     queries: wgpu::QuerySet,
     resolved: BufferSlice,
-    /// Passes begun since, also those that found no query left.
+    /// Passes begun since, including those without a query.
     passes: Mutex<u32>,
 }
 
@@ -40,7 +41,7 @@ impl Clock {
         Self { queries, resolved, passes: Mutex::new(0) }
     }
 
-    /// Where the next pass writes its times; `None` when no query is left.
+    /// Queries of the next pass. `None` when no query is left.
     pub fn next_pass(&self) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
         let mut passes = trace::lock(&self.passes);
         let first = 2 * *passes;
@@ -63,8 +64,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// The time that all passes took since this was last called, each from its beginning to its
-    /// end.
+    /// Sum of the times of all passes since the last call, each from its beginning to its end.
     pub fn take_time(&self, deadline: Duration) -> Pending<Duration> {
         let name = self.name().to_owned();
         let Some(clock) = self.context.clock.get() else {

@@ -1,4 +1,4 @@
-//! A device that is being opened: its name, the check of its limits, and the faster ways that its
+//! A device that is being opened: its name, the check of its limits, and the fast paths that its
 //! features offer.
 
 use std::sync::Arc;
@@ -14,11 +14,11 @@ const MAX_STORAGE_BUFFERS: u32 = 8;
 /// Workgroup memory of the kernel that uses most of it, in bytes.
 const WORKGROUP_MEMORY_BYTES: u32 = 16_384;
 
-/// Number of the next GPU opened in this process: virtual devices of one adapter have nothing else
-/// to distinguish them.
+/// Number of the next GPU opened in this process. Virtual devices of one adapter differ in nothing
+/// else.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// A device that has what every kernel needs.
+/// A device with the limits that every kernel needs.
 pub(super) struct Opening {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -30,7 +30,7 @@ impl Opening {
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
         let info = device.adapter_info();
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-        // A browser may keep names to itself.
+        // A browser may hide names.
         let adapter = if info.name.is_empty() { "an adapter" } else { &info.name };
         let name = format!("{adapter} ({}) #{number}", info.backend);
         check_limits(&name, &device.limits())?;
@@ -38,8 +38,7 @@ impl Opening {
         Ok(Self { device, queue, name, poller })
     }
 
-    /// Those of these ways whose features the device has. Whether its driver is sound is another
-    /// question.
+    /// Those of these fast paths whose features the device has. The probe then tests the driver.
     pub fn offered(&self, paths: FastPaths) -> FastPaths {
         let features = self.device.features();
         FastPaths {
@@ -50,8 +49,8 @@ impl Opening {
     }
 }
 
-/// Whether kernels may merge four neighbouring invocations in registers. Browsers want subgroups
-/// enabled in the source, which naga does not know yet.
+/// Whether kernels may merge four neighbouring invocations in registers. Browsers need subgroups
+/// enabled in the source, which naga does not support yet.
 fn has_subgroups(device: &wgpu::Device) -> bool {
     let has_feature = device.features().contains(wgpu::Features::SUBGROUP);
     has_feature && device.adapter_info().subgroup_min_size >= 4 && !cfg!(target_arch = "wasm32")

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::trace;
 use crate::shaders::{Access, Dialect, Variant};
 
-/// What the source of every kernel passes through before it is compiled.
+/// A function that rewrites the source of every kernel before it is compiled.
 pub(crate) type Rewrite = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 /// A compiled kernel, and the layout of its one bind group: a uniform buffer with the parameters at
@@ -20,7 +20,7 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Compiles the entry point `main` of a source, which uses its storage buffers so.
+    /// Compiles the entry point `main` of a source with these uses of its storage buffers.
     pub fn new(
         device: &wgpu::Device,
         name: &'static str,
@@ -81,7 +81,7 @@ impl Pipeline {
         })
     }
 
-    /// Records a dispatch of so many workgroups in x and y.
+    /// Records a dispatch of these workgroups in x and y.
     pub fn dispatch(
         &self,
         pass: &mut wgpu::ComputePass<'_>,
@@ -120,7 +120,7 @@ impl fmt::Debug for Pipelines {
 }
 
 impl Pipelines {
-    /// Compiles the kernels' own sources, or what becomes of them.
+    /// Compiles the kernels' sources, rewritten if there is a function for that.
     pub fn new(rewrite: Option<Rewrite>) -> Self {
         Self { built: Mutex::default(), rewrite }
     }
@@ -136,8 +136,8 @@ impl Pipelines {
     }
 }
 
-/// What a driver is given in the end. OpenGL may be older than 4.5, and OpenGL ES takes the same
-/// source.
+/// The language that the driver of a backend gets. OpenGL may be older than 4.5, and OpenGL ES
+/// takes the same source.
 fn dialect_of(backend: wgpu::Backend) -> Dialect {
     if backend == wgpu::Backend::Gl { Dialect::Glsl430 } else { Dialect::Full }
 }

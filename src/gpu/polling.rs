@@ -1,4 +1,5 @@
-//! Futures that wait for a device, and who polls it so that callbacks arrive under any executor.
+//! Futures that wait for a device, and the polling of the device. Callbacks arrive under any
+//! executor.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
@@ -17,10 +18,11 @@ pub(super) use native::{Poller, Waiting};
 #[cfg(target_arch = "wasm32")]
 pub(super) use web::{Poller, Waiting};
 
-/// Where the answer to a waiting future goes.
+/// Sender of the answer to a waiting future.
 type Answer = oneshot::Sender<Result<(), GpuError>>;
 
-/// Answers one waiting future, whoever comes first: the callback of wgpu or the polling thread.
+/// Answers one waiting future. The callback of wgpu and the polling thread share it, and the first
+/// one answers.
 #[derive(Clone, Debug)]
 pub(in crate::gpu) struct Reply {
     sender: Arc<Mutex<Option<Answer>>>,
@@ -34,13 +36,13 @@ impl Reply {
 
     pub fn send(&self, result: Result<(), GpuError>) {
         if let Some(sender) = trace::lock(&self.sender).take() {
-            // The receiver is gone where the caller dropped the future: nobody waits for the answer.
+            // If the caller dropped the future, the receiver is gone and no answer is needed.
             let _ = sender.send(result);
         }
     }
 }
 
-/// A reply, and where it arrives.
+/// A reply and its receiver.
 fn reply() -> (Reply, oneshot::Receiver<Result<(), GpuError>>) {
     let (sender, receiver) = oneshot::channel();
     (Reply { sender: Arc::new(Mutex::new(Some(sender))) }, receiver)

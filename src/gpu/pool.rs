@@ -1,8 +1,8 @@
-//! Buffers of calls, used again by later ones: scratch for kernels, and staging for readback.
+//! Buffers of calls, recycled for later ones: scratch for kernels, and staging for readback.
 //!
 //! A buffer is recycled when the work on it has been submitted, not when it is done: one queue
-//! orders all uses. Of those of a size the oldest is handed out first, so that calls that repeat
-//! get the same buffers in the same roles.
+//! orders all uses. The pool hands out the oldest buffer of a size first. So repeated calls get the
+//! same buffers in the same roles.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -13,29 +13,27 @@ use super::buffer::{BufferSlice, in_words};
 use super::{Gpu, trace};
 use crate::error::Error;
 
-/// Memory that a pool keeps while nobody uses it: scratch is about a thousandth of what is
-/// normalized.
+/// Unused memory that a pool keeps. Scratch is about a thousandth of the normalized tensors.
 const MAX_FREE_BYTES: u64 = 64 << 20;
-/// Buffers that a pool keeps while nobody uses them.
+/// Unused buffers that a pool keeps.
 const MAX_FREE_BUFFERS: usize = 256;
 
-/// Sizes of buffers are multiples of it: what is asked for again is mostly of the same size, as
-/// layers are.
+/// Sizes of buffers are multiples of it, so similar requests find a free buffer.
 const GRANULE_BYTES: u64 = 256;
 
-/// A pool of its own, of which the calls of one workspace take their memory.
+/// A pool for the calls of one workspace.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory(Arc<Pool>);
 
 impl Memory {
-    /// Keeps whatever is recycled: its user decides how long.
+    /// Keeps everything that is recycled, until its user clears it.
     pub fn new() -> Self {
         Self(Arc::new(Pool { free: Mutex::default(), keeps_all: true }))
     }
 
-    /// Lets go of what nobody uses.
+    /// Frees unused memory.
     pub fn clear(&self) {
-        // What goes is dropped after the lock is free again.
+        // Dropped after the lock is free again.
         let gone = std::mem::take(&mut *trace::lock(&self.0.free));
         drop(gone);
     }
@@ -65,8 +63,7 @@ struct Idle {
 }
 
 impl Gpu {
-    /// Memory for one call, of any contents: of the application's, or of what all calls of the
-    /// device share.
+    /// Memory for one call, with any contents, from the application's pool or the device's.
     pub fn scratch_of(&self, memory: Option<&Memory>, size_bytes: u64) -> Result<Lease, Error> {
         let pool = memory.map_or(&self.context.scratch, |memory| &memory.0);
         pool.take(in_words(size_bytes), |whole_bytes| self.new_buffer(whole_bytes, None))
@@ -74,8 +71,7 @@ impl Gpu {
 }
 
 impl Pool {
-    /// A buffer of at least `size_bytes`. Where none is free, `make` makes one of the bytes that it
-    /// is given.
+    /// A buffer of at least `size_bytes`. If none is free, `make` makes one.
     pub fn take<E>(
         self: &Arc<Self>,
         size_bytes: u64,
@@ -105,7 +101,7 @@ impl Pool {
     }
 
     fn recycle(&self, number: u64, whole: BufferSlice) {
-        // What goes is dropped after the lock is free again: its cache token takes locks.
+        // Dropped after the lock is free again, because cache tokens take locks.
         let mut gone = Vec::new();
         let mut free = trace::lock(&self.free);
         free.clock += 1;
@@ -139,14 +135,14 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Says whether it is recycled when it is dropped, as it is unless this says otherwise.
+    /// Sets whether it is recycled when it is dropped. The default is true.
     pub fn set_recycled(&self, is_recycled: bool) {
         self.is_recycled.store(is_recycled, Ordering::Relaxed);
     }
 
-    /// Keeps it from other calls for good: an encoder of the application reads it, and nobody knows
-    /// when. One of a [`Memory`] is recycled all the same, since its user submits encoders in
-    /// order.
+    /// Keeps it from other calls for good, because an encoder of the application reads it at an
+    /// unknown time. A buffer of a [`Memory`] is still recycled, because its user submits encoders
+    /// in order.
     pub fn retain(&self) {
         if !self.pool.keeps_all {
             self.set_recycled(false);
@@ -157,7 +153,7 @@ impl Lease {
 impl Deref for Lease {
     type Target = BufferSlice;
 
-    /// The bytes that were asked for.
+    /// The requested bytes.
     fn deref(&self) -> &BufferSlice {
         &self.slice
     }

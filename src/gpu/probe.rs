@@ -1,9 +1,8 @@
-//! Asks a driver what it really does, when a device is opened, in one submission of a few small
+//! Probes a driver's real behaviour at the opening of a device, by one submission of a few small
 //! kernels.
 //!
-//! The answers belong to a driver and not to a device: what one device of an adapter answered is
-//! known to the next. An answer that does not come is none, and what it would have proven stays
-//! off: opening ends in any case.
+//! The answers belong to the driver, so later devices of an adapter reuse the first one's. If an
+//! answer does not come, its fast path stays off. Opening always ends.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -20,23 +19,23 @@ use crate::fast_paths::FastPaths;
 use crate::probe::{Answer, Defect, Findings, INPUTS, Params, Question, judge};
 use crate::shaders::Access;
 
-/// How long opening waits for the answers. They take a millisecond, but an application's queue may
-/// be full of work.
+/// Time for which opening waits for the answers. They take a millisecond, but an application's
+/// queue may be full of work.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between two looks at a future that is driven on the calling thread.
 const PAUSE: Duration = Duration::from_micros(50);
 const PHASE: &str = "asking the driver";
 
-/// What an opened device may rely on.
+/// Results of the probe for an opened device.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Found {
     pub paths: FastPaths,
-    /// `None` where nobody was asked.
+    /// `None` if the driver was not probed.
     pub findings: Option<Arc<Findings>>,
 }
 
-/// On what the answers depend: adapter and driver, the features by which shaders are compiled, and
-/// what is asked.
+/// The answers depend on these: adapter and driver, the features that shaders are compiled with,
+/// and the questions.
 #[derive(Clone, Debug, PartialEq)]
 struct Key {
     adapter: wgpu::AdapterInfo,
@@ -48,8 +47,8 @@ struct Key {
 static KNOWN: Mutex<Vec<(Key, Found)>> = Mutex::new(Vec::new());
 
 impl Opening {
-    /// [`probe`](Self::probe) on this thread. A browser calls back only after this returns: there
-    /// nothing is asked.
+    /// [`probe`](Self::probe) on this thread. In a browser it probes nothing, because callbacks
+    /// come only after this returns.
     pub fn probe_now(&self, paths: FastPaths) -> Found {
         if cfg!(target_arch = "wasm32") {
             return Found { paths: paths.without_proof(), findings: None };
@@ -63,13 +62,13 @@ impl Opening {
         }
     }
 
-    /// Which of the ways the driver proves sound, and what else it does. Ends after [`DEADLINE`] at
+    /// The fast paths at which the driver is sound, and other findings. Ends after [`DEADLINE`] at
     /// the latest.
     pub async fn probe(&self, paths: FastPaths) -> Found {
         let adapter = self.device.adapter_info();
         let backend = adapter.backend;
         if backend == wgpu::Backend::Noop {
-            // It runs nothing.
+            // The no-op backend runs nothing.
             return Found { paths: paths.without_proof(), findings: None };
         }
         let asked = self.offered(paths);
@@ -100,8 +99,8 @@ impl Opening {
         found
     }
 
-    /// The answers to the questions of these ways that come within a deadline, by kernels of these
-    /// sources.
+    /// Answers to the questions of these fast paths that come within a deadline, by kernels of
+    /// these sources.
     async fn ask(
         &self,
         asked: FastPaths,
@@ -130,7 +129,7 @@ impl Opening {
         answers
     }
 
-    /// What each kernel writes.
+    /// Output of each kernel.
     async fn run(&self, kernels: &[Kernel], deadline: Duration) -> Result<Vec<Vec<u32>>, Error> {
         if kernels.is_empty() {
             return Ok(Vec::new());
@@ -171,7 +170,7 @@ impl Opening {
             .collect())
     }
 
-    /// Records a kernel on its inputs; the buffer that it writes.
+    /// Records a kernel with its inputs. Returns the buffer that it writes.
     fn dispatch(
         &self,
         kernel: &Kernel,

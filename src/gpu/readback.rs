@@ -1,4 +1,4 @@
-//! Bringing bytes back: staging buffers, copied to in a submission and mapped behind it.
+//! Readback: copies to staging buffers in a submission, then maps them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::error::GpuError;
 /// are read seldom.
 const MAX_KEPT_BYTES: u64 = 1 << 20;
 
-/// A staging buffer with a copy on its way to it. It is used again once it has been read.
+/// A staging buffer as the target of a copy. It is recycled once it has been read.
 #[derive(Debug)]
 pub(super) struct Staging {
     lease: Lease,
@@ -37,7 +37,7 @@ pub(super) fn copy_out(
         });
         Ok::<_, Infallible>(BufferSlice::new(buffer, 0, size))
     });
-    // Not while it is mapped, or may come to be.
+    // Not recycled while it is mapped or may become mapped.
     lease.set_recycled(false);
     encoder.copy_buffer_to_buffer(
         &source.buffer,

@@ -1,4 +1,4 @@
-//! Error scopes around what is issued to a device that may be the application's own.
+//! Error scopes around commands to a device that may be the application's own.
 
 use super::Gpu;
 use crate::error::{Error, GpuError};
@@ -34,8 +34,8 @@ impl Scope {
         GpuError::Refused { device: self.device.clone(), phase: self.phase, message }.into()
     }
 
-    /// Pops the scopes at once; the future says what they caught. It is ready natively, and must be
-    /// awaited in a browser.
+    /// Pops the scopes at once. The future returns the error that they caught. It is ready
+    /// natively, and must be awaited in a browser.
     pub fn close(self) -> impl Future<Output = Result<(), Error>> + use<> {
         let Self { device, phase, validation, memory, internal } = self;
         // Scopes are popped in the reverse order of their pushes.

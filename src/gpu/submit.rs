@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::plan::{Dispatch, Role};
 use crate::shaders::{Access, Variant};
 
-/// Records the commands of one submission: all dispatches in one compute pass, in which each sees
-/// what those before it have written.
+/// Records the commands of one submission, with all dispatches in one compute pass. Each dispatch
+/// sees the writes of earlier ones.
 pub(crate) struct Recorder<'a> {
     gpu: &'a Gpu,
     label: &'static str,
@@ -55,7 +55,8 @@ impl Recorder<'_> {
         pipeline.dispatch(pass, &group, dispatch.workgroups);
     }
 
-    /// Replaces the contents of memory of this call before the submission begins; whole words.
+    /// Replaces the contents of memory of this call before the submission begins. Takes whole
+    /// words.
     pub fn write(&mut self, slice: &BufferSlice, bytes: &[u8]) {
         self.gpu.context.queue.write_buffer(&slice.buffer, slice.offset_bytes, bytes);
     }
@@ -82,8 +83,8 @@ fn writes_a_buffer_it_reads(variant: &Variant, slices: &[BufferSlice]) -> bool {
 }
 
 impl Gpu {
-    /// Submits what `record` records. The submission has taken place when this returns; the future
-    /// reports errors.
+    /// Submits the recording of `record`. The submission has taken place when this returns. The
+    /// future reports errors.
     pub fn submit(
         &self,
         phase: &'static str,
@@ -93,8 +94,7 @@ impl Gpu {
         self.heard(self.caught(scope)).boxed()
     }
 
-    /// [`submit`](Self::submit) that reports errors at once, as far as they are known: natively,
-    /// all.
+    /// [`submit`](Self::submit) that reports known errors at once. Natively these are all errors.
     pub fn submit_now(
         &self,
         phase: &'static str,
@@ -104,8 +104,8 @@ impl Gpu {
         self.context.unheard.now(self.caught(scope))
     }
 
-    /// Records what `record` records into the application's encoder. Errors that wgpu finds when
-    /// the encoder ends or is submitted are the application's to hear.
+    /// Runs `record` on the application's encoder. The application gets the errors that wgpu finds
+    /// at the end or at the submission of the encoder.
     pub fn encode(
         &self,
         phase: &'static str,
@@ -117,7 +117,8 @@ impl Gpu {
         self.context.unheard.now(self.caught(scope))
     }
 
-    /// Submits what `record` records and copies `result` out behind it; the future gives its bytes.
+    /// Submits the recording of `record` and a copy of `result` after it. The future returns the
+    /// bytes.
     ///
     /// The submission has taken place when this returns, and the future may be driven by any
     /// executor.
@@ -136,7 +137,7 @@ impl Gpu {
         let mapped = staging.map(&self.context.poller, index, deadline);
         let heard = self.heard(self.caught(scope));
         async move {
-            // At once: the deadline of the result holds for both.
+            // Both at once, because the deadline of the result holds for both.
             try_join(heard, mapped.map_err(Error::from)).await?;
             Ok(staging.take()?)
         }
@@ -151,7 +152,7 @@ impl Gpu {
         self.context.unheard.now(scope.close())
     }
 
-    /// Submits what `record` records; the scope has what the device refused of it.
+    /// Submits the recording of `record`. The scope has the device's errors.
     fn issue(&self, phase: &'static str, record: impl FnOnce(&mut Recorder<'_>)) -> Scope {
         let scope = Scope::open(self, phase);
         let mut encoder = self.encoder(phase);
@@ -160,7 +161,7 @@ impl Gpu {
         scope
     }
 
-    /// An error of an earlier call that waited for nothing, or else what this one caught.
+    /// The error of an earlier call that did not wait, or this call's own.
     fn heard<F: Future<Output = Result<(), Error>>>(
         &self,
         caught: F,
@@ -181,8 +182,8 @@ impl Gpu {
         self.context.queue.submit(commands)
     }
 
-    /// What a scope has caught. Nothing that was made before an error is used again: it may be
-    /// invalid.
+    /// The error that a scope has caught. After an error nothing made before is used again, because
+    /// it may be invalid.
     fn caught(&self, scope: Scope) -> impl Future<Output = Result<(), Error>> + use<> {
         let caught = scope.close();
         let bindings = self.context.bindings.clone();
@@ -195,7 +196,7 @@ impl Gpu {
             .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(phase) })
     }
 
-    /// Records what `record` records; no pass is open afterwards.
+    /// Runs `record` on an encoder. No pass is open afterwards.
     fn record(
         &self,
         label: &'static str,
@@ -205,8 +206,8 @@ impl Gpu {
         record(&mut Recorder { gpu: self, label, encoder, pass: None });
     }
 
-    /// Makes what a dispatch sets: the pipeline, and the slices bound behind a uniform buffer with
-    /// the parameters.
+    /// Makes the pipeline and the bind group of a dispatch. A uniform buffer with the parameters
+    /// comes before the slices.
     fn bind(&self, key: &Key, slices: &[BufferSlice]) -> Bound {
         let device = &self.context.device;
         let shared_buffer = writes_a_buffer_it_reads(&key.variant, slices);

@@ -1,7 +1,7 @@
-//! Errors of calls that wait for nothing.
+//! Errors of calls that do not wait.
 //!
-//! Natively an error scope answers at once, and the call that opened it returns what it caught. In
-//! a browser the answer comes later: it is kept, and the next call that waits returns it.
+//! Natively an error scope answers at once, and the call that opened it returns the error. In a
+//! browser the answer comes later. It is kept, and the next call that waits returns it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,14 +19,14 @@ use crate::error::Error;
 /// Scopes of a device that have not answered yet, in the order in which they were closed.
 #[derive(Default)]
 pub(super) struct Unheard {
-    /// Whether there may be any: natively there are none, and nobody locks.
+    /// Whether there may be any. Natively there are none, and no lock is taken.
     any: AtomicBool,
     scopes: Mutex<Scopes>,
     waiters: Arc<Waiters>,
 }
 
-/// Whoever waits for scopes to answer. A scope keeps the last waker that polled it: this one,
-/// whoever polls, so that nobody takes the place of another.
+/// Wakers of all calls that wait for scopes. A scope keeps only the last waker that polled it.
+/// Every call polls with this waker, so none replaces another.
 #[derive(Default)]
 struct Waiters(Mutex<Vec<Waker>>);
 
@@ -41,7 +41,7 @@ impl Waiters {
 
 impl Wake for Waiters {
     fn wake(self: Arc<Self>) {
-        // A waker may run anything: not while the lock is held.
+        // Woken after the lock is free, because a waker may run anything.
         let waiting = take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -69,7 +69,7 @@ impl Scopes {
 }
 
 impl Unheard {
-    /// What a scope caught, if it has answered; else `Ok`, and its answer is kept.
+    /// The result of a scope, if it has answered. Otherwise `Ok`, and its answer is kept.
     pub fn now(
         &self,
         scope: impl Future<Output = Result<(), Error>> + Send + 'static,
@@ -89,13 +89,13 @@ impl Unheard {
         let mut scopes = self.lock();
         scopes.open.push_back(scope);
         self.any.store(true, Ordering::Relaxed);
-        // Answers come in order, so that the queue is as short as the browser is fast.
+        // Answers come in order, so this empties the queue as fast as the browser answers.
         let _ = scopes.drain(&mut context);
         Ok(())
     }
 
-    /// Waits until every scope that was kept has answered: the first error among them. Dropped
-    /// before, it leaves them for the next.
+    /// Waits until every kept scope has answered. Returns the first error. If it is dropped before,
+    /// the scopes stay for the next call.
     pub async fn hear(&self) -> Result<(), Error> {
         if !self.any.load(Ordering::Relaxed) {
             return Ok(());
@@ -179,7 +179,7 @@ mod tests {
         for (waiting, waker) in waiting.iter_mut().zip(&wakers) {
             assert!(waiting.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
         }
-        // A call that waits for nothing polls the same scopes.
+        // A call that does not wait polls the same scopes.
         let (second, kept) = scope();
         unheard.keep(kept).unwrap();
         first.send(Err(refused("first"))).unwrap();

@@ -1,8 +1,8 @@
 //! Bytes of the application's buffers that a saved call needs unchanged.
 //!
-//! An application wraps the same bytes anew for every call, so that a write is not seen by the
-//! tensor that was saved. Whoever writes to bytes that others may have as a tensor too reports it
-//! here, and the watches over any of them are notified.
+//! An application wraps the same bytes anew for every call, so the saved tensor does not see a
+//! write through a later one. Every write to an application's bytes is reported here, and the
+//! watches over them are notified.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use super::buffer::BufferSlice;
 use super::{Gpu, trace};
 
-/// All watches of the process, since a device may be taken over more than once.
+/// All watches of the process, because a device may be taken over more than once.
 static WATCHED: LazyLock<Mutex<HashMap<wgpu::Buffer, Vec<Watched>>>> =
     LazyLock::new(Mutex::default);
 
@@ -46,7 +46,7 @@ impl Drop for Watch {
         if of_buffer.is_empty() {
             all.remove(&self.buffer);
         }
-        // The last handle of a device may end here: not while the lock is held.
+        // Dropped after the lock is free, because this may drop the last handle of a device.
         drop(all);
         drop(ended);
     }

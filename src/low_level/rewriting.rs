@@ -6,8 +6,8 @@ use crate::device::{Device, FastPaths};
 use crate::error::Error;
 
 /// Uses a device that the application already has, as [`Device::from_wgpu_with`] does. The WGSL
-/// source of every kernel passes through `rewrite` before it is compiled, so that a test can do to
-/// it what another compiler would.
+/// source of every kernel passes through `rewrite` before it is compiled. So a test can imitate the
+/// transformations of another compiler.
 ///
 /// # Errors
 /// As [`Device::from_wgpu_with`].

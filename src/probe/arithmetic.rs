@@ -1,4 +1,4 @@
-//! What the compiler and the device do to f32 arithmetic beyond the source of a kernel.
+//! Transformations of f32 arithmetic by the compiler and the device.
 
 use super::Defect;
 use super::cases::{CHANNELS, Draw, product_that_rounds_down};
@@ -7,8 +7,8 @@ use super::cases::{CHANNELS, Draw, product_that_rounds_down};
 const WORDS: usize = 7;
 pub(super) const ANSWER_WORDS: usize = CHANNELS * WORDS;
 
-/// What becomes of f32 arithmetic on a device. All of it is within what WGSL allows, and none of it
-/// is relied on by the kernels; it explains why two devices differ in the last place.
+/// Transformations of f32 arithmetic on a device. WGSL allows all of them, and the kernels rely on
+/// none. They explain differences of two devices in the last place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Arithmetic {
@@ -20,7 +20,7 @@ pub struct Arithmetic {
     pub flushes_subnormals: bool,
     /// ∞ − ∞ is not recognized as a NaN by its bits.
     pub misses_nan: bool,
-    /// Sums behind an integer barrier that came out otherwise than the source says.
+    /// Sums behind an integer barrier that differ from those of the source.
     unsettled_sums: usize,
 }
 
@@ -58,7 +58,7 @@ impl Arithmetic {
         }
     }
 
-    /// What is wrong where even barriers do not keep the order of the source.
+    /// The defect, if even barriers do not keep the order of the source.
     pub(super) fn defect(self) -> Option<Defect> {
         let differing = self.unsettled_sums;
         (differing > 0).then_some(Defect::Barriers { differing, sums: 2 * CHANNELS })

@@ -1,9 +1,9 @@
-//! Values so close to 0 that their sign reveals a contracted sum, and whether both passes
-//! see the same sign.
+//! Values so close to 0 that their sign reveals a contracted sum. The check: both passes see the
+//! same sign.
 //!
-//! Half of them, the close ones, are 0 in the arithmetic of the source and a little more where the
-//! product is not rounded before it is added. The others are clearly positive or negative, so that
-//! an answer of zeros does not pass.
+//! Half of them, the close ones, are 0 in the arithmetic of the source, and a little more if the
+//! product is not rounded before the addition. The others are clearly positive or negative. With
+//! them an answer of zeros fails.
 
 use super::Defect;
 use crate::stats::Centering;
@@ -15,7 +15,7 @@ pub(super) const VALUES_PER_CHANNEL: usize = 4;
 pub(super) const VALUES: usize = CHANNELS * VALUES_PER_CHANNEL;
 /// Values whose sign a contraction changes.
 const CLOSE: usize = 2 * CHANNELS;
-/// Of the activation, where a value is not above 0. A power of two: exact.
+/// Slope of the activation for values that are not above 0. A power of two, so products are exact.
 pub(super) const SLOPE: f32 = 0.25;
 const GRAD_OUTPUT: f32 = 1.0;
 
@@ -36,8 +36,8 @@ impl Draw {
     }
 }
 
-/// Two numbers whose product is rounded down, so that it is more than 0 where its rounded value is
-/// subtracted in one operation.
+/// Two numbers whose product is rounded down. A fused operation that subtracts the rounded product
+/// gives more than 0.
 pub(super) fn product_that_rounds_down(draw: &mut Draw) -> [f32; 2] {
     loop {
         let [a, b] = [draw.between(1.0, 2.0), draw.between(0.5, 4.0)];
@@ -71,7 +71,7 @@ impl Case {
             let sum = other * scale + shift;
             let near_tells = f64::from(near) * f64::from(scale) > f64::from(near * scale);
             let other_tells = other.mul_add(scale, shift) > sum;
-            // Far above what a contraction changes.
+            // Far above the effect of a contraction.
             let is_clear = sum > 0.125;
             if near_tells && other_tells && is_clear {
                 let value = |from_pivot: f32, residual| [pivot + from_pivot, residual];
@@ -90,8 +90,8 @@ fn cases() -> impl Iterator<Item = Case> {
 
 /// Centering, values, weight and bias, as the kernels read them.
 pub(super) fn inputs() -> [Vec<u32>; 4] {
-    // None of them changes a bit of v: scale = weight·inv_std, shift = bias − rest·scale, and x
-    // counts in the unit.
+    // These values change no bit of v, with scale = weight·inv_std, shift = bias − rest·scale, and
+    // x in the unit.
     const WEIGHT: f32 = 0.5;
     const REST: f32 = 0.0;
     const UNIT: f32 = 1.0;

@@ -1,40 +1,39 @@
-//! What was found out about a driver.
+//! Findings about a driver.
 
 use super::Arithmetic;
 
-/// What the driver of a GPU was found to do when the device was opened
+/// Behaviour of a GPU's driver, as the probe found it at the opening of the device
 /// ([`Device::findings`](crate::Device::findings)).
 ///
-/// A driver that keeps what the kernels rely on has no [`defects`](Self::defects).
+/// A sound driver has no [`defects`](Self::defects).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Findings {
-    /// Invocations per subgroup of the kernel that asked; `None` where subgroups are not used. A
-    /// driver may compile other kernels for another size: those that use subgroups read the size
-    /// that they run with.
+    /// Invocations per subgroup of the probe's kernel. `None` if subgroups are not used. A driver
+    /// may compile other kernels for another size, so kernels with subgroups read their own.
     pub subgroup_size: Option<u32>,
-    /// What becomes of f32 arithmetic; `None` where the driver did not answer.
+    /// Transformations of f32 arithmetic. `None` if the driver did not answer.
     pub arithmetic: Option<Arithmetic>,
-    /// Whether backward finds active, above 0, exactly the values that forward found active;
-    /// `None` where the driver did not answer. Where it does not, keep a mask
+    /// Whether backward finds the same values active (above 0) as forward. `None` if the driver did
+    /// not answer. If false, keep a mask
     /// ([`with_activation_mask`](crate::BatchNormConfig::with_activation_mask)).
     pub signs_agree: Option<bool>,
-    /// What is wrong, and what it leads to.
+    /// Defects, with their consequences.
     pub defects: Vec<Defect>,
 }
 
-/// A fault of a driver. Where a fast path relies on the contrary, that path is switched off; each
-/// says what follows.
+/// A fault of a driver. A fast path that depends on the faulty behaviour is switched off. Each
+/// variant names its consequence.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Defect {
     /// A question was not answered: its kernel was refused, or the answer did not come in time. The
-    /// way that it proves is not taken.
+    /// fast path that it proves is not taken.
     #[error("no answer to the probe {question}: {message}")]
     NoAnswer {
         /// Name of the question.
         question: &'static str,
-        /// wgpu's words, or what else is wrong with the answer.
+        /// wgpu's message, or the error in the answer.
         message: String,
     },
     /// Subgroups vary in size, or are too small. They are not used.
@@ -57,10 +56,10 @@ pub enum Defect {
     SubgroupNumbers {
         /// The workgroup.
         workgroup: usize,
-        /// The first number that none has.
+        /// The first missing number.
         missing: u32,
     },
-    /// An exchange within a subgroup brings what another invocation than the neighbour holds.
+    /// An exchange within a subgroup brings the values of another invocation than the neighbour.
     /// Subgroups are not used.
     #[error(
         "invocation {number} gets the values of {found:?} from distance {distance}, expected those \
@@ -71,12 +70,12 @@ pub enum Defect {
         number: u32,
         /// Distance of the exchange: 1, 2 or 3.
         distance: u32,
-        /// Whose values came, one number for each of four components.
+        /// Source of the values that came, one number for each of four components.
         found: [u32; 4],
-        /// Whose values should have.
+        /// The expected source.
         expected: u32,
     },
-    /// The device's own loads change an f16. They are not used.
+    /// The device's native f16 loads change an f16. They are not used.
     #[error(
         "f16 {half:#06x} is read as f32 {found:#010x}, expected {expected:#010x}: native loads are \
          not used"
@@ -97,14 +96,14 @@ pub enum Defect {
     Activation {
         /// Number of the value.
         index: usize,
-        /// What it is before the activation.
+        /// The value before the activation.
         expected: f32,
         /// y.
         forward: f32,
-        /// The gradient where that of y is 1.
+        /// The gradient for a gradient of 1 for y.
         backward: f32,
     },
-    /// Forward and backward disagree about the sign of what enters the activation.
+    /// Forward and backward disagree about the sign of the activation's input.
     #[error(
         "{differing} of {values} values next to 0 are active in forward and not in backward, or \
          the reverse: keep a mask of the activation (BatchNormConfig::with_activation_mask)"
@@ -122,7 +121,7 @@ pub enum Defect {
          notwithstanding: results may miss their bounds"
     )]
     Barriers {
-        /// Sums that came out otherwise.
+        /// Sums that differ.
         differing: usize,
         /// Sums that were tried.
         sums: usize,

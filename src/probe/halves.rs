@@ -1,4 +1,5 @@
-//! Whether the device's own loads keep every f16: WGSL lets a device flush subnormals.
+//! The check of the device's native f16 loads. They must keep every f16, but WGSL lets a device
+//! flush subnormals.
 
 use half::f16;
 
@@ -7,7 +8,7 @@ use crate::shaders::WORKGROUP_SIZE;
 
 /// Workgroups that answer.
 pub(super) const WORKGROUPS: usize = 256;
-/// Values that are asked about, one for each invocation: all there are.
+/// Values in the question, one for each invocation: all f16.
 const COUNT: usize = WORKGROUPS * WORKGROUP_SIZE as usize;
 const _: () = assert!(COUNT == 1 << 16);
 /// Two loads of each.

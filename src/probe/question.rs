@@ -6,7 +6,7 @@ use super::{arithmetic, cases, halves, subgroups};
 use crate::fast_paths::FastPaths;
 use crate::shaders::expand;
 
-/// Something that a driver is asked by running a small kernel. Every kernel has the entry point
+/// A question that a driver answers by running a small kernel. Every kernel has the entry point
 /// `main` of 256 invocations and one bind group: [`Params`] at binding 0, inputs to read from 1 on,
 /// the answer to write behind them. Some use fewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,7 +19,7 @@ pub enum Question {
     Forward,
     /// And in backward?
     Backward,
-    /// What becomes of f32 arithmetic?
+    /// How is f32 arithmetic transformed?
     Arithmetic,
 }
 
@@ -68,8 +68,8 @@ impl Question {
         }
     }
 
-    /// Whether it is asked of a device that takes these ways if they are sound: what is not taken
-    /// needs no proof.
+    /// Whether it is asked of a device with these fast paths. A path that is not taken needs no
+    /// proof.
     pub fn is_asked(self, paths: FastPaths) -> bool {
         match self {
             Self::Subgroups => paths.subgroups,
@@ -78,8 +78,8 @@ impl Question {
         }
     }
 
-    /// The WGSL source of its kernel. Both passes form what is activated by the source of the
-    /// layer's own kernels.
+    /// The WGSL source of its kernel. Both passes compute the activation's input by the source of
+    /// the layer's own kernels.
     pub fn source(self) -> String {
         const PARAMS: &str = include_str!("../../shaders/probe/params.wgsl");
         const INPUTS: &str = include_str!("../../shaders/probe/inputs.wgsl");

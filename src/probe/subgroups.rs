@@ -1,5 +1,5 @@
-//! Whether a workgroup is cut into whole subgroups of one size, whose neighbours are those of their
-//! numbers.
+//! The check of subgroups. A workgroup must consist of whole subgroups of one size, in which
+//! neighbouring numbers are neighbours.
 //!
 //! The kernels that merge lanes by subgroup shuffles number an invocation by subgroup_id ·
 //! subgroup_size + subgroup_invocation_id, and take 4k, 4k + 1, 4k + 2 and 4k + 3 for neighbours.
@@ -16,12 +16,12 @@ const INVOCATIONS: usize = WORKGROUP_SIZE as usize;
 /// and four components for each of three distances.
 const WORDS: usize = 16;
 pub(super) const ANSWER_WORDS: usize = WORKGROUPS * INVOCATIONS * WORDS;
-/// Component k of what an invocation holds is its number plus k times this.
+/// Component k of an invocation's values is its number plus k times this.
 const COMPONENT_STEP: u32 = 256;
 /// Lanes that merge by shuffles.
 const SMALLEST_SIZE: u32 = 4;
 
-/// The size of all subgroups, where they may be used.
+/// The size of all subgroups, if they may be used.
 pub(super) fn size(answer: &[u32]) -> Result<u32, Defect> {
     let invocations = || answer.chunks_exact(WORDS);
     let smallest = invocations().map(|words| words[1]).min().unwrap_or(0);

@@ -1,11 +1,11 @@
-//! Answers of drivers that are sound, and of drivers that are not in one way each.
+//! Answers of sound drivers, and of drivers with one fault each.
 
 mod driver;
 
 use super::*;
 use driver::{Driver, subgroups};
 
-/// What is found where one question is answered otherwise than a sound driver does.
+/// Result of the judgement if one answer differs from that of a sound driver.
 fn judged(question: Question, answer: Answer) -> (FastPaths, Findings) {
     let mut answers = Driver::default().answers();
     answers
@@ -15,7 +15,7 @@ fn judged(question: Question, answer: Answer) -> (FastPaths, Findings) {
     judge(FastPaths::ALL, &answers)
 }
 
-/// The defect of subgroups where the answer is changed; no other way is switched off for it.
+/// The defect of subgroups for a changed answer. No other fast path is switched off.
 fn subgroup_defect(change: impl FnOnce(&mut Vec<u32>)) -> Defect {
     let mut answer = subgroups(8, |number| number);
     change(&mut answer);

@@ -1,4 +1,4 @@
-//! In the place of `trace` without the feature `tracing`: nobody listens.
+//! Replaces `trace` without the feature `tracing`. It does nothing.
 
 use std::fmt::{Debug, Display};
 

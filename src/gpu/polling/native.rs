@@ -1,7 +1,7 @@
-//! wgpu runs callbacks only while somebody polls the device. A future that waits does it itself
-//! each time it is polled, for a while: most results are there before a thread could be woken to
-//! wait for them. What takes longer goes to the polling thread of the device, asleep otherwise. An
-//! application that polls by itself may go on doing so.
+//! wgpu runs callbacks only during a poll of the device. At first a waiting future polls the device
+//! itself, each time it is polled: most results arrive before a thread could wake to wait for them.
+//! Longer waits go to the polling thread of the device, which sleeps otherwise. An application may
+//! poll the device too.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak, mpsc};
@@ -15,9 +15,9 @@ use futures::channel::oneshot;
 use super::Reply;
 use crate::error::GpuError;
 
-/// How long a future polls the device before the polling thread waits for it: what a small tensor
-/// takes, kernels and all. Beside more, waking two threads is little, and a processor that a
-/// software driver computes on would be missed.
+/// Time for which a future polls the device before the polling thread waits for it. It covers the
+/// kernels of a small tensor. Beside longer work the cost of waking two threads is small, and
+/// polling would take a processor from a software driver.
 const OWN_POLLING: Duration = Duration::from_micros(200);
 
 /// Ends when the device has answered, or with an error when the deadline has passed.
@@ -25,12 +25,12 @@ pub(in crate::gpu) struct Waiting {
     device: wgpu::Device,
     name: String,
     receiver: oneshot::Receiver<Result<(), GpuError>>,
-    /// What the polling thread needs, until it has it.
+    /// The polling thread's job, until that thread has it.
     job: Option<Job>,
-    /// Not kept alive: where the device is dropped before its results are there, the future polls
-    /// on by itself.
+    /// Weak: if the device is dropped before its results arrive, the future goes on polling by
+    /// itself.
     poller: Weak<Poller>,
-    /// When the polling thread takes over.
+    /// Time at which the polling thread takes over.
     hand_over_at: Option<Instant>,
 }
 
@@ -39,13 +39,13 @@ impl Waiting {
         GpuError::Readback { device: self.name.clone(), message }
     }
 
-    /// The answer, where it has arrived.
+    /// The answer, if it has arrived.
     fn answer(&mut self, context: &mut Context<'_>) -> Poll<Result<(), GpuError>> {
         let answer = std::task::ready!(self.receiver.poll_unpin(context));
         Poll::Ready(answer.unwrap_or_else(|_| Err(self.failed("its callback was dropped".into()))))
     }
 
-    /// Lets the polling thread wait; `false` where there is none any more.
+    /// Lets the polling thread wait. `false` if it has ended.
     fn hand_over(&mut self) -> bool {
         let Some(poller) = self.poller.upgrade() else { return false };
         let Some(jobs) = &poller.jobs else { return false };
@@ -82,8 +82,8 @@ impl Future for Waiting {
         }
         let hand_over_at = *self.hand_over_at.get_or_insert(now + OWN_POLLING);
         if now < hand_over_at || !self.hand_over() {
-            // Others have their turn: threads of the process, of which a software driver is one,
-            // and the executor's tasks.
+            // Lets other threads run, such as those of a software driver, and the executor's other
+            // tasks.
             std::thread::yield_now();
             context.waker().wake_by_ref();
         }
@@ -94,7 +94,8 @@ impl Future for Waiting {
 struct Job {
     submission: wgpu::SubmissionIndex,
     deadline: Duration,
-    /// When the deadline passes, so that a job does not gain by waiting behind another.
+    /// End of the deadline. It counts from the start, so waiting behind another job does not extend
+    /// it.
     ends: Option<Instant>,
     reply: Reply,
 }
@@ -108,13 +109,13 @@ pub(in crate::gpu) struct Poller {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Below this, a deadline is watched by polling again and again instead of one wait.
+/// Below this, repeated polling watches a deadline instead of one wait.
 ///
 /// wgpu-core 30.0.1 panics when a wait expires just as the submission ends and another thread
-/// submits (an assertion in `Device::maintain`). A wait that expires after a second or more is for
-/// a device that hangs, where nothing just ends.
+/// submits (an assertion in `Device::maintain`). A wait of a second or more expires only on a
+/// device that hangs, where no submission ends.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-/// Pause between two polls, about what a sleep can be.
+/// Pause between two polls, about the shortest sleep of a system.
 const POLL_PAUSE: Duration = Duration::from_micros(50);
 
 /// Drives the device until the submission is done or its deadline passes.
@@ -191,8 +192,8 @@ impl Drop for Poller {
     fn drop(&mut self) {
         drop(self.jobs.take());
         let Some(thread) = self.thread.take() else { return };
-        // Joined, so that no thread is inside the driver while the process unloads it; not by
-        // itself, which would wait forever.
+        // Joined, because no thread may be inside the driver while the process unloads it. The
+        // polling thread does not join itself, which would wait forever.
         if thread.thread().id() != std::thread::current().id() {
             let _ = thread.join();
         }

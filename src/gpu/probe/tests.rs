@@ -1,5 +1,5 @@
-//! What becomes of answers that a driver refuses to give or gives too late, and of kernels with a
-//! planted fault: that what they ask about would be found. Needs an adapter.
+//! Answers that a driver refuses or gives too late, and kernels with a planted fault, which the
+//! probe must find. Needs an adapter.
 
 use super::*;
 use crate::gpu::adapters;
@@ -19,7 +19,7 @@ fn device_with(required_features: wgpu::Features) -> Opening {
     })
 }
 
-/// What is found where one part of the source of a question's kernel is replaced.
+/// The probe's result if one part of a question's source is replaced.
 fn planted(opening: &Opening, question: Question, from: &str, to: &str) -> Vec<Defect> {
     let source_of = |asked: Question| {
         let source = asked.source();
@@ -54,7 +54,7 @@ fn a_fault_planted_in_each_kernel_is_found() {
         Defect::SubgroupNeighbours { number: 0, distance: 3, found: [1; 4], expected: 3 };
     assert_eq!(misdirected, [expected]);
 
-    // As if subnormals, which end below 2⁻¹⁴, were flushed.
+    // Flushes subnormals, which are below 2⁻¹⁴.
     let flushed = "trunc(f32(singles[at]) * 16384.0) / 16384.0";
     let flushed = planted(Question::NativeF16, "f32(singles[at])", flushed);
     assert!(matches!(flushed[..], [Defect::Half { half: 1, found: 0, .. }]), "{flushed:?}");
@@ -75,7 +75,7 @@ fn a_fault_planted_in_each_kernel_is_found() {
 fn a_kernel_that_is_refused_costs_its_own_answer_and_no_other() {
     let opening = device_with(wgpu::Features::empty());
     assert_eq!(opening.offered(FastPaths::ALL), FastPaths::ALL.without_proof());
-    // Asked all the same: wgpu refuses what needs a feature that the device was not opened with.
+    // The question is asked although the device lacks its feature: wgpu must refuse it.
     let answers = pollster::block_on(opening.ask(FastPaths::ALL, DEADLINE, Question::source));
     for question in Question::ALL {
         let needs_feature = matches!(question, Question::Subgroups | Question::NativeF16);
@@ -106,7 +106,7 @@ fn a_driver_that_refuses_every_kernel_answers_nothing() {
 fn answers_that_come_too_late_are_none_and_the_device_goes_on() {
     let opening = device_with(wgpu::Features::empty());
     let asked = FastPaths::NONE;
-    // Some may be there before anybody has looked.
+    // Some answers may arrive before the first look.
     let is_late = |_| {
         let answers = pollster::block_on(opening.ask(asked, Duration::ZERO, Question::source));
         assert_eq!(answers.len(), 3);

@@ -1,11 +1,11 @@
-//! A driver that is sound, or is not in one way, and its answers.
+//! A sound driver, or one with one fault, and its answers.
 
 use half::f16;
 
 use super::super::subgroups::WORKGROUPS;
 use super::super::{Answer, Question};
 
-/// A device that follows the source of the kernels, but for what is set.
+/// A device that follows the source of the kernels, except for the faults that are set.
 #[derive(Clone, Copy, Default)]
 pub struct Driver {
     pub subgroup_size: Option<u32>,
