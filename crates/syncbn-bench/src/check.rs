@@ -1,4 +1,4 @@
-//! Owns the check of what is timed: the outputs of one call of each pass, on some channels, against
+//! Owns the check of the timed passes: the outputs of one call of each, on some channels, against
 //! the definition in f64.
 
 pub mod bounds;
@@ -18,7 +18,7 @@ use bounds::{Bounded, Definition, Problem};
 /// than the measurement.
 const CHANNELS: usize = 4;
 
-/// What a value is and what it should be.
+/// A wrong value and the expected one.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{output} of rank {rank}, value {index} of the sample: {found:e}, expected {expected:e} within {allowed:e}"
@@ -32,7 +32,7 @@ pub struct Wrong {
     allowed: f64,
 }
 
-/// Runs every pass once over a set and compares what it wrote.
+/// Runs every pass once over a set and compares its outputs.
 pub fn outputs(
     layer: &mut Layer,
     workload: &Workload,

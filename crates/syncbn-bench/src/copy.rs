@@ -1,8 +1,8 @@
 //! Owns the yardstick: a copy that reads and writes as many bytes as a pass, on the same devices.
 //!
 //! Half of the bytes are read and half written, from buffers that rotate as the tensors of the
-//! passes do. There are several ways to copy; the fastest on a workload is the one that passes are
-//! compared with.
+//! passes do. There are several ways to copy. Passes are compared with the fastest one on the
+//! workload.
 
 mod gpu;
 mod host;

@@ -39,7 +39,7 @@ pub struct Gpu {
 }
 
 impl Machine {
-    /// Whether all ranks are on one GPU that they were told to share: statistics need not leave it.
+    /// Whether all ranks share one GPU on request. Statistics need not leave it then.
     pub fn is_shared(&self) -> bool {
         self.shared && self.gpus.len() == 1
     }
@@ -49,8 +49,8 @@ impl Machine {
         !self.gpus.is_empty() && self.gpus.iter().all(Gpu::has_timestamps)
     }
 
-    /// What the layer's kernels took since this was last asked, by the devices' own clocks; `None`
-    /// where one has none.
+    /// Time of the layer's kernels since the last call, by the devices' own clocks. `None` if a
+    /// device has no clock.
     pub fn device_time(&self) -> Result<Option<Duration>, syncbn::Error> {
         if !self.has_clock() {
             return Ok(None);

@@ -1,10 +1,10 @@
-//! Owns the measurement of the exchange apart from the work: reading sums back, merging them,
+//! Owns the measurement of the exchange without the kernels: reading sums back, merging them,
 //! sending the result.
 //!
-//! The layer runs over two values per channel and rank, and in turn with it a bare round trip to
-//! the same GPUs: as many bytes as the sums have are copied to a buffer, mapped and waited for.
-//! What the kernels of the sums take, by the GPUs' own clocks, is taken off; a GPU without
-//! timestamps keeps it in.
+//! The layer runs over two values per channel and rank. In turn with it runs a bare round trip to
+//! the same GPUs: it copies as many bytes as the sums have to a buffer, maps them and waits. The
+//! time of the sums' kernels, by the GPUs' own clocks, is subtracted. Without timestamps it stays
+//! in.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::layer::Layer;
 use crate::timing::Samples;
 use crate::workloads::Pass;
 
-/// Repeats for each one of a pass: an exchange is short, and what interrupts it is not.
+/// Repeats for each one of a pass. An exchange is short, and its interruptions are not.
 const ROUNDS: usize = 5;
 /// Values per channel on each rank.
 const VALUES: usize = 2;
@@ -93,7 +93,7 @@ impl Exchange {
         Ok(Some(Exchanged { exchange_us: micros(exchanges), round_trip_us: micros(trips) }))
     }
 
-    /// What the kernels of the last call took.
+    /// Time of the kernels of the last call.
     fn kernels(&self, machine: &Machine) -> Result<Duration, Box<dyn Error>> {
         self.layer.wait()?;
         Ok(machine.device_time()?.unwrap_or_default())

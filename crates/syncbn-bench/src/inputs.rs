@@ -20,7 +20,7 @@ const QUICK_ROTATED_BYTES: u64 = 8 << 20;
 /// reasonable time.
 const MAX_SETS: u64 = 64;
 
-/// What is made: storage, layout and epilogue of one run.
+/// Storage type, layout and epilogue of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Form {
     pub dtype: DType,
@@ -60,15 +60,15 @@ pub fn sets(
     (0..count).map(|index| set(&shards, form, ranks, SEED + index)).collect()
 }
 
-/// How many sets there are for an x of so many bytes: two at least, so that no call finds what the
-/// one before it left.
+/// Number of sets for an x of `bytes` bytes. At least two, because no call should find data of the
+/// previous one.
 fn set_count(bytes: u64, epilogue: Epilogue, quick: bool) -> u64 {
     let tensors = if epilogue.adds_residual() { 6 } else { 4 };
     let rotated_bytes = if quick { QUICK_ROTATED_BYTES } else { ROTATED_BYTES };
     rotated_bytes.div_ceil(tensors * bytes).clamp(2, MAX_SETS)
 }
 
-/// One set: what is read is random, and what is written is zero.
+/// One set. Inputs are random, outputs are zero.
 pub fn set(shards: &[Vec<usize>], form: Form, ranks: &[Device], seed: u64) -> Result<Set, Error> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let tensors = |make: &mut Make<'_>| -> Result<Vec<Tensor>, Error> {

@@ -1,4 +1,4 @@
-//! Owns the layer that is timed, and how its passes are run: into tensors that are there already.
+//! Owns the timed layer and the calls of its passes, which write into existing tensors.
 //!
 //! Ranks with a device each exchange statistics through the host. Ranks on one GPU, where they are
 //! told to share it, merge them there and exchange nothing.
@@ -133,7 +133,7 @@ impl Layer {
         Ok(running.map_or_else(Default::default, |running| [running.mean, running.var]))
     }
 
-    /// What the last backward call wrote for weight and bias: (C) for each rank.
+    /// Gradients of weight and bias from the last backward call, (C) for each rank.
     pub fn parameter_gradients(&self) -> Result<[Vec<Vec<f32>>; 2], Error> {
         let read = |tensors: &[Tensor]| -> Result<Vec<Vec<f32>>, Error> {
             tensors.iter().map(|tensor| block_on(tensor.to_vec())).collect()

@@ -1,6 +1,6 @@
 //! Times the passes of syncbn beside a copy that moves the same bytes, in turn on the same adapter.
 //!
-//! What the programs `bench` and `report` share. The way of one workload:
+//! The code that the programs `bench` and `report` share. The course of one workload:
 //!
 //! ```text
 //! random tensors, several sets  ->  forward, backward, evaluation, each in turn with the copy  ->  a line of the output each

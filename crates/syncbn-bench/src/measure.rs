@@ -1,4 +1,4 @@
-//! Owns the measurement of one pass: ours and the copy in turn, after a warm-up.
+//! Owns the measurement of one pass: the pass and the copy in turn, after a warm-up.
 
 use std::error::Error;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::layer::Layer;
 use crate::timing::{Samples, Times};
 use crate::workloads::Pass;
 
-/// What a pass and the copy beside it took.
+/// Times of a pass and of the copy beside it.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     /// Milliseconds.
@@ -28,7 +28,7 @@ pub struct Measured {
 /// Runs over a set that is used again and again before any counts.
 const WARM_UP: usize = 4;
 
-/// What is run.
+/// The layer, its tensors and the copy.
 pub struct Bench<'a> {
     pub machine: &'a Machine,
     pub layer: &'a mut Layer,
@@ -67,8 +67,8 @@ impl Bench<'_> {
     }
 
     /// Measures every pass over the first set, in the order of [`Pass::ALL`]: forward and backward
-    /// in turn, evaluation, and the copies after them. `tensors` is what a pass moves, as for
-    /// [`pass`](Self::pass).
+    /// in turn, evaluation, and the copies after them. `tensors` counts the tensors that a pass
+    /// moves, as for [`pass`](Self::pass).
     pub fn reused(
         &mut self,
         tensors: impl Fn(Pass) -> f64,

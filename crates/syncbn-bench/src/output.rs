@@ -1,4 +1,4 @@
-//! Owns what is printed: a table for people, or JSON lines for machines.
+//! Owns the output: a table for people, or JSON lines for machines.
 
 use std::io::{self, ErrorKind, Write};
 

@@ -13,7 +13,7 @@ use crate::names::{DTYPES, EPILOGUES, LAYOUTS, name_of};
 use crate::output::Line;
 use crate::workloads::{Pass, Workload};
 
-/// What is run, and how often.
+/// The workload of a run, and the number of repeats.
 pub struct Run<'a> {
     pub machine: &'a Machine,
     pub workload: &'static Workload,

@@ -41,7 +41,7 @@ impl Timestamps {
         Self { gpu: gpu.clone(), queries, resolved, staging }
     }
 
-    /// What the pass is begun with.
+    /// The queries for the beginning of the pass.
     pub fn of_a_pass(&self) -> wgpu::ComputePassTimestampWrites<'_> {
         wgpu::ComputePassTimestampWrites {
             query_set: &self.queries,
@@ -50,8 +50,8 @@ impl Timestamps {
         }
     }
 
-    /// How long the last pass took. In a submission of its own, so that asking costs the pass
-    /// nothing.
+    /// Time of the last pass. The readback is a submission of its own, so it does not slow the
+    /// pass.
     pub fn read(&self) -> Result<Duration, Box<dyn Error>> {
         let mut encoder =
             self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

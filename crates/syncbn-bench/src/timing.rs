@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What one run took.
+/// Times of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     /// On the devices, by their own clocks; `None` where they have none.
@@ -36,7 +36,7 @@ impl Samples {
     }
 }
 
-/// What lies at a share of the way through sorted numbers, between two of them in proportion.
+/// The quantile at `share` of sorted numbers, interpolated between two of them.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * sorted.len().saturating_sub(1) as f64;
     match (sorted.get(place.floor() as usize), sorted.get(place.ceil() as usize)) {

@@ -1,5 +1,5 @@
-//! Owns the workloads: their names, shapes and cut over ranks, and the bytes that a pass over one
-//! has to move.
+//! Owns the workloads: their names, shapes and split over ranks, and the bytes that a pass must
+//! move.
 
 use syncbn::{DType, Layout, config::Epilogue};
 
@@ -82,7 +82,7 @@ pub fn stored(dims: &[usize], layout: Layout) -> Vec<usize> {
     stored
 }
 
-/// What is timed.
+/// A timed pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     /// Forward in training.
@@ -106,8 +106,8 @@ impl Pass {
         }
     }
 
-    /// How many times the bytes of x a pass has to move at least, where nothing stays in a cache.
-    /// Parameters and sums, a few numbers per channel, are not counted.
+    /// Least traffic of a pass without caches, in multiples of the bytes of x. Parameters and sums
+    /// are not counted: they are a few numbers per channel.
     ///
     /// | pass | reads | writes |
     /// |---|---|---|
@@ -115,10 +115,10 @@ impl Pass {
     /// | backward | x and the upstream gradient for the sums, both again | grad_input |
     /// | eval | x | y |
     ///
-    /// The activation costs nothing: where it is active follows from x. A residual that is added is
-    /// read once forward. Backward writes its gradient, and reads a mask of one bit per value
-    /// twice, which forward has written. Without a mask it reads the residual once: the sums can
-    /// write the residual's gradient, which is read in place of both afterwards.
+    /// The activation costs nothing, because x shows where it is active. Forward reads a residual
+    /// once. Backward writes the residual's gradient, and reads forward's mask of one bit per value
+    /// twice. Without a mask it reads the residual once: the sums write the residual's gradient,
+    /// and `grad_input` reads that in place of residual and upstream gradient.
     pub fn tensors_moved(self, epilogue: Epilogue, dtype: DType, mask: bool) -> f64 {
         let adds = epilogue.adds_residual();
         let bits = if adds && mask { 1.0 / (8 * dtype.size_bytes()) as f64 } else { 0.0 };

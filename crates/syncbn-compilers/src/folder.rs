@@ -1,4 +1,4 @@
-//! The folder in which shaders lie for the judges: one folder per language, and a list of names per
+//! The folder with the shaders for the judges: one folder per language, and a list of names per
 //! judge.
 
 use std::fs;
@@ -19,7 +19,7 @@ type Read<'a> = Result<Module<'a>, TranslateError>;
 pub struct Job {
     /// The shader's name, with the profile.
     pub name: String,
-    /// Which compiler and which shader model.
+    /// The compiler and the shader model.
     pub profile: String,
     /// The entry point.
     pub entry: String,
@@ -61,7 +61,7 @@ impl Folder {
         fs::write(path, bytes)
     }
 
-    /// Which shaders a judge has to take or refuse.
+    /// Writes the names of the shaders that a judge must take or refuse.
     pub fn write_list(
         &self,
         judge: &str,
@@ -84,8 +84,8 @@ impl Folder {
         self.write(TABLE, serde_json::to_string_pretty(shaders)?)
     }
 
-    /// The shaders in other languages, where a device that takes the language takes the shader:
-    /// what naga says, by language.
+    /// Translates the shaders to other languages, if a device that takes the language takes the
+    /// shader. Returns naga's verdicts, by language.
     pub fn translate(
         &self,
         targets: &[&dyn Target],
@@ -127,7 +127,7 @@ impl Folder {
         Ok(serde_json::from_str(&fs::read_to_string(self.file(TABLE))?)?)
     }
 
-    /// What naga says of the shaders in another language, as that of any other judge.
+    /// Writes naga's verdicts on the shaders in another language, in the form of any other judge.
     pub fn write_verdicts(&self, target: &dyn Target, verdicts: &[Verdict]) -> io::Result<()> {
         let judge = format!("naga.{}", target.name());
         self.write(&format!("{judge}.verdicts"), lines(verdicts.iter().map(Verdict::to_string)))?;
@@ -150,7 +150,7 @@ fn lines(words: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     words.into_iter().map(|word| format!("{}\n", word.as_ref())).collect()
 }
 
-/// Writes every shader for every judge. The compilers of Direct3D are asked about some of them.
+/// Writes every shader for every judge. The compilers of Direct3D get some of them.
 pub fn fill(
     folder: &Folder,
     shaders: &[Shader],

@@ -1,9 +1,9 @@
-//! Writes every shader variant of `syncbn`, as WGSL and in every language that naga makes of it,
-//! for compilers that judge them without any GPU. `scripts/compilers.sh` installs those, runs them,
-//! and counts.
+//! Writes every shader variant of `syncbn`, as WGSL and in every language that naga can write.
+//! Compilers judge them without any GPU. `scripts/compilers.sh` installs the compilers, runs them,
+//! and counts their verdicts.
 //!
-//! A judge is asked about the names of a list and says one line about each (`verdict`). It is asked
-//! about the variants, and about planted shaders, which it must refuse (`planted`).
+//! A judge gets a list of names and prints one line about each (`verdict`). It gets the variants,
+//! and planted shaders, which it must refuse (`planted`).
 
 mod folder;
 mod planted;
@@ -54,7 +54,7 @@ enum Command {
         folder: PathBuf,
         /// The folder of the modules within it.
         language: String,
-        /// For which version of Vulkan.
+        /// The version of Vulkan.
         environment: String,
     },
     /// Asks glslang about every source.

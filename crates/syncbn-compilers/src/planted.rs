@@ -1,5 +1,5 @@
-//! Shaders that a judge must refuse, beside one that all must take: what shows that each of them
-//! can say no.
+//! Shaders that a judge must refuse, beside one that all must take. They show that each judge can
+//! refuse.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::folder::{Folder, Job};
 use crate::translate::{Hlsl, TARGETS};
 use crate::variants::{Buffer, Shader};
 
-/// The name of what every judge takes.
+/// The name of the shader that every judge takes.
 const GOOD: &str = "good";
 
 /// Everything around the body of a kernel.
@@ -18,8 +18,8 @@ const HEAD: &str = "struct Params { length: u32, shift: u32, stride: u32, scale:
 var<workgroup> shared_values: array<f32, 64>;
 ";
 
-/// A planted shader: its body, the judges that must refuse it, and whether `y` is bound as if
-/// nobody wrote it.
+/// A planted shader: its body, the judges that must refuse it, and whether `y` is bound as
+/// read-only.
 struct Plant {
     name: &'static str,
     body: &'static str,
@@ -162,7 +162,7 @@ fn spilling_body() -> String {
     body
 }
 
-/// What every judge takes.
+/// The shader that every judge takes.
 pub fn good() -> Shader {
     let body = "shared_values[i % 64u] = x[i];\nworkgroupBarrier();\ny[i] = shared_values[0] * params.scale;";
     shader(GOOD, body)

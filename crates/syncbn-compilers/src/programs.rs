@@ -1,5 +1,4 @@
-//! Judges that are programs for single files: spirv-val, which takes one at a time, and glslang's,
-//! which takes many.
+//! Judges that are programs: spirv-val takes one file at a time, glslang takes many.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +17,7 @@ struct File {
     path: PathBuf,
 }
 
-/// Prints what spirv-val says of every module of one version, for a version of Vulkan.
+/// Prints spirv-val's verdict on every module of one version, for a version of Vulkan.
 ///
 /// # Errors
 ///
@@ -42,7 +41,7 @@ pub fn spirv_val(folder: &Folder, target: &dyn Target, environment: &str) -> io:
     Ok(())
 }
 
-/// Prints what glslang says of every source of one version.
+/// Prints glslang's verdict on every source of one version.
 ///
 /// # Errors
 ///
@@ -56,7 +55,7 @@ pub fn glslang(folder: &Folder, target: &dyn Target) -> io::Result<()> {
     Ok(())
 }
 
-/// It prints each path, and under it what is wrong. A source of which it does not speak gets no
+/// glslang prints each path, and the errors under it. A source that it does not mention gets no
 /// verdict.
 fn of_batch(batch: &[File]) -> io::Result<Vec<Verdict>> {
     let paths = batch.iter().map(|file| &file.path);
@@ -80,7 +79,7 @@ fn of_batch(batch: &[File]) -> io::Result<Vec<Verdict>> {
             found.push('\n');
         }
     }
-    // The last one is not judged where the program did not end by itself.
+    // If the program was killed, the last source has no verdict.
     if output.status.code().is_some() {
         close(open);
     }

@@ -1,5 +1,5 @@
-//! What the compilers of GPUs' drivers make of every variant: registers, and how many subgroups can
-//! be resident with them.
+//! Reports of GPU drivers' compilers on every variant: registers, and the number of resident
+//! subgroups (occupancy).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,11 +12,11 @@ use crate::variants::{Shader, WORKGROUP_SIZE};
 use crate::verdict::Verdict;
 use crate::vulkan::{Compiler, Statistic};
 
-/// Statistics that are 0 where every value has a register.
+/// Statistics that are 0 if every value has a register.
 const SPILLS: &[&str] = &["Spilled SGPRs", "Spilled VGPRs", "Scratch size", "SLM Size"];
 /// Names of the number of registers of an invocation.
 const REGISTERS: &[&str] = &["VGPRs", "Number of GPRs"];
-/// Where a driver reports it, how many subgroups one SIMD unit can hold.
+/// Name of the number of subgroups that one SIMD unit can hold, in drivers that report it.
 const RESIDENT: &str = "Subgroups per SIMD";
 /// 32-bit registers of a multiprocessor of NVIDIA's Ampere, how they are handed out to a subgroup
 /// of 32, and the most invocations that are resident.
@@ -24,7 +24,7 @@ const NVIDIA_REGISTERS: u64 = 65_536;
 const NVIDIA_GRANULE: u64 = 8;
 const NVIDIA_INVOCATIONS: u64 = 1536;
 
-/// What a compiler reported of one shader.
+/// A compiler's report on one shader.
 #[derive(Serialize, Deserialize)]
 struct Report {
     kernel: String,
@@ -35,8 +35,8 @@ struct Report {
     statistics: Vec<Statistic>,
 }
 
-/// Prints what the first Vulkan device says of every shader: refused, spilled, or taken. What it
-/// reports of them is kept under the chip's name.
+/// Prints the first Vulkan device's verdict on every shader: refused, spilled, or taken. Its
+/// reports are kept under the chip's name.
 ///
 /// # Errors
 ///
@@ -78,7 +78,7 @@ fn compile(compiler: &Compiler, folder: &Folder, shader: &Shader) -> Result<Repo
     Ok(Report { kernel: shader.kernel.clone(), form, registers, resident, statistics })
 }
 
-/// How many invocations have registers at once.
+/// Number of invocations that have registers at the same time.
 fn nvidia_invocations(registers: u64) -> u64 {
     let each = registers.max(1).div_ceil(NVIDIA_GRANULE) * NVIDIA_GRANULE;
     let workgroup = u64::from(WORKGROUP_SIZE);
@@ -86,7 +86,7 @@ fn nvidia_invocations(registers: u64) -> u64 {
     (fit / workgroup * workgroup).min(NVIDIA_INVOCATIONS)
 }
 
-/// What is not held in registers.
+/// An error with the values that are not held in registers.
 fn spilled(report: &Report) -> Result<(), String> {
     let spills = report
         .statistics

@@ -1,8 +1,8 @@
 //! A part of the variants for compilers that take long.
 //!
-//! Lines of a source that always come together are one choice. Every two choices that meet in some
-//! variant of a kernel meet in a variant of the sample: every storage type with every flag, and
-//! every flag with every other.
+//! Lines of a source that always come together are one choice. If two choices meet in some variant
+//! of a kernel, they meet in a variant of the sample: every storage type with every flag, and every
+//! flag with every other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ fn of_kernel(variants: &[&Shader]) -> Vec<String> {
     let pairs: Vec<BTreeSet<(usize, usize)>> = choices(variants).iter().map(pairs).collect();
     let mut missing: BTreeSet<(usize, usize)> = pairs.iter().flatten().copied().collect();
     let mut names = Vec::new();
-    // The variant that adds most, the first of equals.
+    // The variant that adds most pairs. Of equal ones the first counts.
     while !missing.is_empty() {
         let adds = |number: &usize| pairs[*number].intersection(&missing).count();
         let Some(best) = (0..variants.len()).rev().max_by_key(adds) else { break };
@@ -31,7 +31,7 @@ fn of_kernel(variants: &[&Shader]) -> Vec<String> {
     names
 }
 
-/// Which choices each variant makes, by number.
+/// The choices of each variant, by number.
 fn choices(variants: &[&Shader]) -> Vec<BTreeSet<usize>> {
     let mut holders: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
     for (number, shader) in variants.iter().enumerate() {

@@ -1,6 +1,6 @@
-//! Every source that naga makes of a shader, with the options that wgpu-hal 30 gives it for a
-//! pipeline of `syncbn`: all run-time checks on, workgroup memory not zeroed where that can be
-//! asked for, and buffers numbered as its backends number them.
+//! Every source that naga makes of a shader, with the options of wgpu-hal 30 for a pipeline of
+//! `syncbn`. All run-time checks are on. Workgroup memory is not zeroed, if there is an option for
+//! that. Buffers have the numbers of wgpu-hal's backends.
 
 mod glsl;
 mod hlsl;
@@ -37,11 +37,11 @@ impl TranslateError {
 
 /// A shader that naga has read.
 pub struct Module<'a> {
-    /// What it was read from.
+    /// The shader that it was read from.
     pub shader: &'a Shader,
     /// naga's representation.
     pub ir: naga::Module,
-    /// What its validator found.
+    /// The result of its validator.
     pub info: ModuleInfo,
 }
 
@@ -57,7 +57,7 @@ pub trait Target: Sync {
     fn source<'a>(&self, shader: &'a Shader) -> &'a str {
         &shader.source
     }
-    /// Which judge is asked about every file: spirv-val or glslang.
+    /// The judge of every file: spirv-val or glslang.
     fn judge(&self) -> Option<String> {
         let tool = match self.ending() {
             ".spv" => "spirv-val",

@@ -1,5 +1,5 @@
-//! What is judged: every shader variant of `syncbn` and every question that it asks a driver, with
-//! what a pipeline layout has to know of each.
+//! The judged shaders: every shader variant of `syncbn` and every question of its probe, with the
+//! data for a pipeline layout.
 //!
 //! The only file that knows `syncbn::low_level::shaders` and `syncbn::low_level::probe`.
 
@@ -15,9 +15,9 @@ pub struct Shader {
     pub name: String,
     /// The kernel.
     pub kernel: String,
-    /// Which variant of the kernel, in words.
+    /// The variant of the kernel, in words.
     pub variant: String,
-    /// What an invocation reads and writes at once.
+    /// Elements that an invocation reads and writes at once.
     pub form: String,
     /// Whether it needs the device's own f16.
     pub f16: bool,
@@ -42,7 +42,7 @@ pub struct Buffer {
     pub name: String,
     /// Whether it is bound for reading alone.
     pub read_only: bool,
-    /// Bytes of one element; 0 where it is not known, or the source leaves the binding out.
+    /// Bytes of one element. 0 if unknown, or if the source leaves the binding out.
     pub bytes: u32,
 }
 

@@ -1,4 +1,4 @@
-//! What a judge says of one shader: a line that `scripts/compilers.sh` counts.
+//! A judge's verdict on one shader: a line that `scripts/compilers.sh` counts.
 
 use std::fmt;
 

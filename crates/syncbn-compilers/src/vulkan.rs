@@ -1,6 +1,5 @@
-//! Compute pipelines on the first Vulkan device, made as wgpu-hal makes them, with what its
-//! compiler reports of each. Not by way of wgpu, because a device that only compiles is none that
-//! wgpu opens.
+//! Compute pipelines on the first Vulkan device, made as in wgpu-hal, with the compiler's reports.
+//! It does not use wgpu, because wgpu opens no device that only compiles.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -9,7 +8,7 @@ use ash::vk;
 
 use crate::translate::ENTRY;
 
-/// What a call of Vulkan did not do.
+/// A failure of Vulkan.
 #[derive(Debug, thiserror::Error)]
 pub enum VulkanError {
     /// There is no loader.
@@ -18,7 +17,7 @@ pub enum VulkanError {
     /// A call failed.
     #[error("{call}: {code}")]
     Call {
-        /// Which one.
+        /// The call's name.
         call: &'static str,
         /// Its result.
         code: vk::Result,
@@ -77,8 +76,8 @@ impl Compiler {
         Ok(Self { name, device, executables, instance, _entry: entry })
     }
 
-    /// Compiles a module whose layout is one uniform buffer and so many storage buffers. What the
-    /// compiler reports of it.
+    /// Compiles a module with a layout of one uniform buffer and some storage buffers. Returns the
+    /// compiler's report.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Latency of an exchange of 2·256 values beside a bare `MPI_Allreduce` of the same bytes, in one
 //! run.
 //!
-//! `scripts/mpi.sh 4 latency -- --help` says what it does and which options there are.
+//! `scripts/mpi.sh 4 latency -- --help` describes it and its options.
 
 use std::error::Error;
 use std::process::ExitCode;

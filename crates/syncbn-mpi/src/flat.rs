@@ -1,5 +1,5 @@
-//! The exchange in which every rank sends its message to every other: one step, n − 1 messages for
-//! each rank.
+//! The all-gather: every rank sends its message to every other. One step, n − 1 messages for each
+//! rank.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::group::{Group, State};
 use crate::notice::Tag;
 use crate::wait::Course;
 
-/// What has been gathered so far.
+/// The messages so far.
 pub(crate) struct Flat {
     messages: Vec<Option<Arc<[u8]>>>,
 }

@@ -1,8 +1,8 @@
-//! A process group as one of its ranks sees it: what has arrived, what is on its way, who is gone,
-//! whether it is broken.
+//! A process group as one of its ranks sees it: messages that have arrived, messages under way,
+//! ranks that are gone, and the failure that broke it.
 //!
-//! Nothing here waits. Whoever waits calls [`State::progress`] again and again (`wait`); what an
-//! exchange consists of is known to `flat` and `tree`.
+//! Nothing here waits. The module `wait` calls [`State::progress`] repeatedly. The modules `flat`
+//! and `tree` know the steps of an exchange.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,7 @@ use crate::live;
 use crate::notice::{Notice, Tag, transport};
 use crate::raw::{Comm, Failure, Receiving, Sending};
 
-/// Looks without a find after which nothing more is there: MPI takes one or two, by shared memory
-/// as by TCP.
+/// Empty looks after which no message is left. MPI needs one or two, by shared memory and by TCP.
 const QUIET_LOOKS: usize = 3;
 
 /// A communicator and what this rank knows of the others on it.
@@ -43,7 +42,8 @@ pub(crate) struct State {
     outgoing: Vec<Outgoing>,
     /// Exchanges under way, by their number in a tag, and whether they are merged along the tree.
     under_way: BTreeMap<u16, bool>,
-    /// Who has answered the roll call of an exchange, and when this rank was last called in one.
+    /// Ranks that answered the roll call of an exchange, and the time of the last call to this
+    /// rank.
     here: BTreeSet<(u64, usize)>,
     pub called: Option<(u64, Instant)>,
     ready: BTreeSet<(u64, usize)>,
@@ -88,7 +88,7 @@ impl Group {
         self.notify(state, self.peers(), notice);
     }
 
-    /// Notifies some. What cannot be sent is not: a peer that nothing reaches finds out by waiting.
+    /// Notifies some. Failed sends are ignored: an unreachable peer finds out by waiting.
     pub fn notify(&self, state: &mut State, peers: impl Iterator<Item = usize>, notice: &Notice) {
         let bytes: Arc<[u8]> = notice.encode().into();
         for peer in peers {
@@ -106,7 +106,7 @@ impl Group {
         }
     }
 
-    /// Takes in what has arrived, and returns how many messages. A failure of MPI breaks the group.
+    /// Takes in arrived messages and returns their number. A failure of MPI breaks the group.
     pub fn progress(&self, state: &mut State) -> usize {
         self.try_progress(state).unwrap_or_else(|failure| {
             self.break_with(state, &transport(failure.to_string()));
@@ -114,8 +114,8 @@ impl Group {
         })
     }
 
-    /// Takes in all that has arrived. MPI finds a message only after it was looked for, so one look
-    /// is not enough.
+    /// Takes in all arrived messages. MPI finds a message only after a first look, so one look is
+    /// not enough.
     fn catch_up(&self, state: &mut State) {
         let mut quiet = 0;
         while quiet < QUIET_LOOKS {
@@ -123,7 +123,7 @@ impl Group {
         }
     }
 
-    /// Takes in what has arrived, and finds out how many messages that were.
+    /// Takes in arrived messages and counts them.
     fn try_progress(&self, state: &mut State) -> Result<usize, Failure> {
         let mut found = 0;
         while let Some((from, tag, receiving)) = self.comm.receive()? {
@@ -261,8 +261,8 @@ impl State {
         self.ready.contains(&(key, rank))
     }
 
-    /// Whether a message shows that its sender merges where this rank gathers, or the reverse:
-    /// neither would get what it waits for.
+    /// Whether a message shows that its sender merges while this rank gathers, or the reverse.
+    /// Neither would get its message then.
     fn different_exchange(&self, from: usize, tag: Tag, rank: usize) -> Option<CollectiveError> {
         let (round, merges) = match tag {
             Tag::Flat(round) => (round, false),

@@ -1,5 +1,5 @@
-//! The job: the beginning and the end of MPI in this process, and the end of all processes where
-//! one is lost.
+//! The job: the beginning and the end of MPI in this process, and the end of all processes if one
+//! is lost.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -51,7 +51,7 @@ pub enum MpiError {
         "the MPI library allows {found:?} threading, Multiple is needed: it was built without support for threads"
     )]
     Threading {
-        /// What it allows.
+        /// The threading that it allows.
         found: Threading,
     },
     /// A call failed.
@@ -63,8 +63,8 @@ pub enum MpiError {
 /// last.
 ///
 /// Its end never hangs. When it is dropped, the ranks wait for each other: ten minutes, or two
-/// seconds where an exchange has failed. Who does not come by then is lost, and the whole job is
-/// ended with status 87.
+/// seconds after a failed exchange. If a rank does not come by then, it is lost, and the whole job
+/// ends with status 87.
 pub struct Mpi {
     universe: Option<Universe>,
     /// Where the ranks wait for each other at the end, since a rank that has failed may come to its

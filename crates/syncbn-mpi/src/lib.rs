@@ -3,13 +3,13 @@
 //!
 //! [`Mpi::initialize`] begins MPI, [`Mpi::world`] gives this process's place among all ranks of the
 //! job, a [`Collective`](syncbn::collective::Collective) as any other: layers, process groups and
-//! errors are those of [`syncbn`]. `scripts/mpi.sh` builds and runs the examples; the README says
-//! what happens when a rank fails, with times.
+//! errors are those of [`syncbn`]. `scripts/mpi.sh` builds and runs the examples. The README
+//! describes the failure of a rank, with times.
 //!
-//! What MPI lacks is added here. Its waits have no end, so nothing here waits inside MPI: messages
-//! go from rank to rank without blocking, every wait looks at a deadline, and who is missing is
-//! known by name. Its errors are fatal, so they are switched to being returned. And a rank that is
-//! lost, by a panic or at the end of its program, ends the job.
+//! The crate adds three things to MPI. MPI's waits have no end, so nothing here waits inside MPI:
+//! messages do not block, every wait has a deadline, and errors name missing ranks. MPI's errors
+//! are fatal, so they are switched to being returned. A rank that is lost, by a panic or at the end
+//! of its program, ends the job.
 
 mod flat;
 mod group;

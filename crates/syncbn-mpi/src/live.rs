@@ -1,5 +1,4 @@
-//! What concerns all groups of the process at once: that one has failed, and that this rank is
-//! lost.
+//! Events for all groups of the process at once: the failure of one, and the loss of this rank.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -9,8 +9,7 @@ use crate::{job, live, raw};
 
 /// Exit status of a panic, as Rust's own.
 const EXIT_PANIC: i32 = 101;
-/// How long the other ranks have to report what they are notified of: printing an error takes them
-/// milliseconds.
+/// Time for the other ranks to report the notice. Printing an error takes them milliseconds.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Adds the end of the job to a panic, and to the end of the program where MPI has not ended

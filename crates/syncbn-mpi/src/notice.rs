@@ -1,14 +1,13 @@
-//! What ranks notify each other of beside their messages, and the tags that keep the two apart.
+//! Notices between ranks beside their messages, and the tags that distinguish the two.
 //!
-//! A notice is a byte for its kind and little-endian numbers. Bytes that are none are ignored by
-//! whoever gets them: only a rank of another version sends such, and that is found out by its
-//! messages.
+//! A notice is a byte for its kind and little-endian numbers. A receiver ignores invalid bytes.
+//! Only a rank of another version sends them, and its messages show that.
 
 use std::time::Duration;
 
 use syncbn::collective::CollectiveError;
 
-/// Something that a rank notifies another of.
+/// A notice from one rank to another.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Notice {
     /// The group is broken, with the reason.
@@ -111,7 +110,7 @@ pub(crate) fn transport(message: String) -> CollectiveError {
     CollectiveError::Transport { message }
 }
 
-/// What a message is, by its tag.
+/// The kind of a message, by its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tag {
     /// A rank's message of an exchange in which all get all.

@@ -1,5 +1,5 @@
 //! The few calls of MPI that the transport makes, as safe functions. All unsafe code of the crate
-//! is here; what is sent and why it knows not.
+//! is here. The content of messages is unknown here.
 //!
 //! Three rules keep it safe. Memory of a message under way belongs to the value that stands for it,
 //! and leaks rather than being freed while MPI may still touch it. A communicator is never freed:
@@ -23,7 +23,7 @@ use request::test;
 /// Whether MPI may be called. Calls hold it for reading, so that the end waits for them.
 static ALIVE: RwLock<bool> = RwLock::new(false);
 
-/// What MPI says of a call that failed.
+/// MPI's error of a failed call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{call}: {message}")]
 pub struct Failure {

@@ -1,10 +1,10 @@
 //! The all-reduce: messages merge up the canonical tree over ranks to rank 0,
 //! and down again. Twice log₂ n steps, and about two messages for each rank.
 //!
-//! Rank r merges what it has of the ranks r … r + b − 1 with what rank r + b brings of the b ranks
-//! from there, for b = 1, 2, 4 … up to the lowest bit of r; then it sends all to the rank without
-//! that bit, and waits for the result. These are the nodes of the tree, so the result has the bits
-//! of any other way along it.
+//! For b = 1, 2, 4 … up to the lowest bit of r, rank r merges its values of the ranks r … r + b − 1
+//! with those of the next b ranks, which rank r + b sends. Then it sends the result to the rank
+//! without that bit, and waits for the global result. These are the nodes of the tree, so the
+//! result has the same bits as any other way along it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::wait::Course;
 /// milliseconds, unless the machine gives it no core.
 const ANSWERS: Duration = Duration::from_secs(1);
 
-/// How far this rank has come.
+/// The progress of this rank.
 pub(crate) struct Tree {
     op: ReduceOp,
     merged: Option<Arc<[u8]>>,

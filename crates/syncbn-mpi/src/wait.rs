@@ -1,8 +1,8 @@
-//! Waiting without standing in the way: the futures of exchanges, and how often they look.
+//! Waiting without blocking others: the futures of exchanges, and the intervals of their looks.
 //!
 //! A message between two processes of a machine takes about as long as a system call, so waiting
-//! begins with looking again and again. Where processes are more than cores the one that is waited
-//! for needs the core: every look yields it. Who has waited for long sleeps in between.
+//! begins with looking again and again. With more processes than cores, the process that is waited
+//! for needs the core, so every look yields it. Long waits sleep between looks.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ const AWAKE: Duration = Duration::from_millis(2);
 const SLEEP: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
 const SLEEP_PART: u32 = 16;
 
-/// What the ranks do in an exchange.
+/// The steps of a rank in an exchange.
 pub(crate) trait Course: Send + Unpin {
     type Output;
 
-    /// Goes as far as what has arrived allows; the result when this rank's part is done.
+    /// Goes as far as the arrived messages allow. Returns the result when this rank's part is done.
     fn advance(&mut self, group: &Group, state: &mut State, round: u64) -> Option<Self::Output>;
 
     /// The deadline has passed: breaks the group, now or at a later call.

@@ -1,4 +1,4 @@
-//! A limit for what MPI does in one go: where it passes, the job ends.
+//! A time limit for blocking calls of MPI. If it passes, the job ends.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;

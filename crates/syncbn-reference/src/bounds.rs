@@ -1,7 +1,7 @@
-//! How far from the definition gradients may be that are computed in f32.
+//! Bounds for the errors of gradients that are computed in f32.
 //!
-//! With k = |weight|·inv_std, x̂ = (x − mean)·inv_std, and ⟨·⟩ the average of absolute values over
-//! what the statistics were taken of, the terms that are rounded on the way to a gradient are at
+//! Let k = |weight|·inv_std, x̂ = (x − mean)·inv_std, and ⟨·⟩ the average of absolute values over
+//! the values of the statistics. The terms that are rounded in the computation of a gradient are at
 //! most as large as
 //!
 //! ```text
@@ -11,15 +11,15 @@
 //!                  + e·(max|x̂|·⟨g⟩ + ⟨g·x̂⟩) )    what an error of the mean moves in B and in x − mean
 //! ```
 //!
-//! A statistic and a gradient pass through a few dozen roundings of random sign (the longest way:
-//! both deviations from the mean, 16 values of an invocation, 16 and 16 lanes, batches of tiles,
-//! inv_std², the product): [`TOLERANCE`] is what is allowed of the sum of the terms. e is
-//! [`mean_error`]; with running statistics, which are exact, it is 0, and grad_input is k·max|g|.
+//! A statistic and a gradient have a few dozen roundings of random sign (the longest way: both
+//! deviations from the mean, 16 values of an invocation, 16 and 16 lanes, batches of tiles,
+//! inv_std², the product). The bound is [`TOLERANCE`] times the sum of the terms. e is
+//! [`mean_error`]. Running statistics are exact: e is 0 with them, and grad_input is k·max|g|.
 
 /// Half an ulp of 1 in f32.
 pub const HALF_ULP: f64 = 1.0 / (1u64 << 24) as f64;
 
-/// What is allowed, relative to the terms that are rounded: sixteen half ulp.
+/// The allowed error, relative to the terms that are rounded: sixteen half ulp.
 pub const TOLERANCE: f64 = 16.0 * HALF_ULP;
 
 /// e: deviation·inv_std for the error of the batch's mean, and u·|mean|·inv_std for what one f32
@@ -28,7 +28,7 @@ pub fn mean_error(mean: f64, var_biased: f64, inv_std: f64) -> f64 {
     (var_biased.sqrt() + HALF_ULP * mean.abs()) * inv_std
 }
 
-/// What the bounds of a channel depend on, over one rank or over the group.
+/// The terms that the bounds of a channel depend on, over one rank or over the group.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Terms {
     /// Values seen.
@@ -97,8 +97,8 @@ pub fn ulp(value: f64) -> f64 {
     f64::from(value.next_up()) - f64::from(value)
 }
 
-/// What rounding to a smaller floating-point type may move a value of this size by: half of its
-/// last place. The type has so many binary places behind the leading one, and its smallest normal
+/// Largest rounding error of a smaller floating-point type for a value of this size: half of its
+/// last place. The type has `places` binary places after the leading one, and its smallest normal
 /// value is 2 to the power of `smallest`.
 pub fn half_place(value: f64, places: i32, smallest: i32) -> f64 {
     let exponent =

@@ -1,6 +1,6 @@
-//! What the definition refuses.
+//! Errors of the definition.
 
-/// What the definition cannot be applied to.
+/// Inputs that the definition cannot be applied to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReferenceError {

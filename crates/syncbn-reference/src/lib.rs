@@ -1,11 +1,11 @@
 //! The textbook definition of synchronized batch normalization, in f64: the oracle of its tests and
 //! of checks in its examples.
 //!
-//! It shares no code with `syncbn`, keeps nothing between calls, and prefers the form in which a
-//! formula is printed over a fast one: ordinary batch normalization of the ranks' inputs
-//! concatenated along the batch (S. Ioffe and C. Szegedy, *Batch Normalization: Accelerating Deep
-//! Network Training by Reducing Internal Covariate Shift*, ICML 2015, arXiv:1502.03167, algorithm 1
-//! and the derivatives after it).
+//! It shares no code with `syncbn` and keeps nothing between calls. Formulas have their printed
+//! form, not a fast one. It computes ordinary batch normalization of the ranks' inputs concatenated
+//! along the batch (S. Ioffe and C. Szegedy, *Batch Normalization: Accelerating Deep Network
+//! Training by Reducing Internal Covariate Shift*, ICML 2015, arXiv:1502.03167, algorithm 1 and the
+//! derivatives after it).
 //!
 //! With `N` values per channel in the whole group, all sums over the group:
 //!
@@ -18,9 +18,9 @@
 //! and their values in row-major order. Ranks may differ in batch and in spatial size, and a rank
 //! may be empty. Channels agree.
 //!
-//! Means and variances are taken in two passes with compensated sums, so a mean of 1e6 beside a
-//! deviation of 1 is right to about 1e-15 of the mean, and what is left after subtracting it to
-//! about 1e-10 of the deviation.
+//! Means and variances are taken in two passes with compensated sums. For a mean of 1e6 and a
+//! deviation of 1, the mean has an error of about 1e-15 of itself. A value minus the mean has an
+//! error of about 1e-10 of the deviation.
 //!
 //! ```
 //! use syncbn_reference::{Affine, RankBatch, forward_train};
@@ -48,8 +48,8 @@ pub use error::ReferenceError;
 
 use sum::CompensatedSum;
 
-/// What one rank holds: dimensions `(N, C, spatial...)` and the values in row-major order, channels
-/// first.
+/// The data of one rank: dimensions `(N, C, spatial...)` and the values in row-major order,
+/// channels first.
 #[derive(Clone, Copy, Debug)]
 pub struct RankBatch<'a> {
     /// Batch, channels, then the spatial sizes, if any. A batch of 0 is an empty rank.
@@ -74,7 +74,7 @@ pub struct BatchStatistics {
 pub struct TrainForward {
     /// y of every rank, in the shape of its input.
     pub outputs: Vec<Vec<f64>>,
-    /// What the outputs were normalized with.
+    /// The statistics that normalized the outputs.
     pub statistics: BatchStatistics,
 }
 
@@ -87,7 +87,7 @@ pub struct Affine<'a> {
     pub bias: Option<&'a [f64]>,
 }
 
-/// Which variance of a batch enters the running variance.
+/// The divisor of the variance that enters the running variance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Divisor {
     /// Σ(x - mean)² / (N - 1), unbiased: PyTorch, MindSpore.

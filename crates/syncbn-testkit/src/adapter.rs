@@ -15,8 +15,8 @@ pub fn adapter() -> wgpu::Adapter {
     })
 }
 
-/// A device that the test made itself, as an application does, with what `change` makes of the
-/// portable limits.
+/// A device that the test makes itself, as an application does, with the portable limits as
+/// `change` alters them.
 pub fn own_device(
     adapter: &wgpu::Adapter,
     change: impl FnOnce(&mut wgpu::Limits),

@@ -1,10 +1,10 @@
-//! What ranks hold: batches, and the parameters of a layer.
+//! Data of ranks: batches, and the parameters of a layer.
 
 use syncbn::{Device, SyncBatchNorm, Tensor};
 
 use crate::random::Random;
 
-/// What one rank holds.
+/// Data of one rank.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     pub dims: Vec<usize>,

@@ -1,4 +1,4 @@
-//! Comparisons with the definition, and how far from it a value may be.
+//! Comparisons with the definition, and their tolerances.
 
 use syncbn::stats::{GlobalStatistics, RunningStats};
 use syncbn_reference as reference;

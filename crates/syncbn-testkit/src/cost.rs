@@ -1,4 +1,4 @@
-//! Counts what the crate says it spends, per thread.
+//! Counts the costs that the crate reports, per thread.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ use tracing::field::{Field, Visit};
 
 use crate::events::hear;
 
-/// What calls have spent.
+/// Costs of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     pub allocations: u64,
@@ -21,7 +21,7 @@ thread_local! {
     static SPENT: Cell<Cost> = const { Cell::new(Cost { allocations: 0, bind_groups: 0, pipelines: 0, submissions: 0, locks: 0 }) };
 }
 
-/// What this thread has spent since this was last called.
+/// Costs of this thread since the last call.
 pub fn spent() -> Cost {
     SPENT.take()
 }

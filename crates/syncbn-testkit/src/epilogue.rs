@@ -1,4 +1,4 @@
-//! Passes with an epilogue: a layer and its batches, and what its outputs and gradients should be.
+//! Passes with an epilogue: a layer and its batches, with the expected outputs and gradients.
 
 pub mod bounds;
 pub mod problem;

@@ -1,11 +1,11 @@
-//! Hearing what the crate says of its own work, on one thread.
+//! Listens to the crate's events, on one thread.
 
 use std::sync::OnceLock;
 
 use tracing::subscriber::Interest;
 use tracing::{Dispatch, span};
 
-/// Hands every event of some targets of this thread to a function, until what it returns is
+/// Hands every event of some targets on this thread to a function, until the returned guard is
 /// dropped.
 pub fn hear(
     targets: &'static [&'static str],

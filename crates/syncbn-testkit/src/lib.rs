@@ -1,8 +1,8 @@
-//! What the integration tests of `syncbn` share, compiled once: adapters that must be there, random
-//! batches, the f64 definition, comparisons with it, and transports that a test has a hand in.
+//! Code that the integration tests of `syncbn` share, compiled once: required adapters, random
+//! batches, the f64 definition, comparisons with it, and transports that a test controls.
 //!
-//! The unit tests of `syncbn` cannot use it: the library that it is built with is another one than
-//! theirs.
+//! The unit tests of `syncbn` cannot use it, because it is built with another copy of the library
+//! than theirs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod adapter;

@@ -1,4 +1,4 @@
-//! What the f64 definition makes of batches.
+//! Results of the f64 definition for batches.
 
 use syncbn_reference::{self as reference, Affine, RankBatch, TrainForward};
 

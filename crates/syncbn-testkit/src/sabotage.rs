@@ -9,7 +9,7 @@ use syncbn::{
 
 use crate::transport::{Tapped, frames, listed};
 
-/// What the transport does.
+/// The transport's fault.
 #[derive(Clone, Debug)]
 pub enum Sabotage {
     Nothing,

@@ -1,5 +1,4 @@
-//! Shapes at which a walk over an activation may go wrong: one list of ranks after another, and the
-//! number of each.
+//! Shapes at which a walk over an activation may go wrong: numbered lists of ranks.
 
 /// Takes the dimensions of every rank, and a number that tells this list from all others.
 pub type Check<'a> = &'a dyn Fn(&[&[usize]], u64);

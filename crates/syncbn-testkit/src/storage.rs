@@ -1,5 +1,5 @@
-//! Storage types and layouts as the tests go through them: which combinations a call may ask for,
-//! and tensors stored so.
+//! Storage types and layouts of the tests: the combinations that a call allows, and tensors in
+//! them.
 //!
 //! Everywhere else in these tests activations are channels first and f32, with values that their
 //! storage type holds exactly.
@@ -64,7 +64,7 @@ pub fn rounded(value: f32, dtype: DType) -> f32 {
     }
 }
 
-/// What rounding to a storage type may move a value of this size by; what an f32 is rounded by
+/// Largest rounding error of a storage type for a value of this size. The rounding of an f32
 /// belongs to its own bound.
 pub fn half_ulp(value: f64, dtype: DType) -> f64 {
     match dtype {

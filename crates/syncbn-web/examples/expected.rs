@@ -1,5 +1,6 @@
-//! Writes what the page must show, computed natively on the host (CPU): the synchronized and the
-//! local values of the photos, cut as the page cuts them first, as f32 in little-endian order.
+//! Writes the values that the page must show, computed natively on the host (CPU). These are the
+//! synchronized and the local values of the photos, with the page's first cut, as f32 in
+//! little-endian order.
 //!
 //! `expected PHOTOS FOLDER` reads the PNG files of PHOTOS, in the order of their names, and writes
 //! `synchronized.f32` and `local.f32` to FOLDER. The cut is given to the page's test by its file

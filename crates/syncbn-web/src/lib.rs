@@ -1,8 +1,8 @@
 //! A page that shows synchronized batch normalization over several WebGPU devices.
 //!
-//! [`photos`] normalizes a batch of photos that is cut over ranks, [`training`] trains a small
-//! network whose ranks see different data. Both run natively as well, which gives the numbers that
-//! the page is compared with. `page` is what JavaScript sees.
+//! [`photos`] normalizes a batch of photos that is split over ranks. [`training`] trains a small
+//! network with different data on each rank. Both run natively too, and the page is compared with
+//! those results. `page` is the interface for JavaScript.
 
 #[cfg(target_arch = "wasm32")]
 mod page;

@@ -1,4 +1,4 @@
-//! What JavaScript sees. Every function that waits for a device is a promise.
+//! The interface for JavaScript. Every function that waits for a device is a promise.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -65,7 +65,7 @@ impl Session {
     }
 }
 
-/// What ranks ask for in turn, so that a machine with two GPUs shows both.
+/// Power preferences of the ranks in turn. With them a machine with two GPUs shows both.
 const PREFERENCES: [PowerPreference; 2] =
     [PowerPreference::HighPerformance, PowerPreference::LowPower];
 

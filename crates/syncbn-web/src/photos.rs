@@ -1,4 +1,5 @@
-//! Photos, cut into ranks by rows: normalized each rank by itself, and all ranks together.
+//! Photos, split into ranks by rows, and normalized in two ways: with each rank's own statistics,
+//! and with those of all ranks.
 
 use std::ops::Range;
 
@@ -153,7 +154,7 @@ pub fn ranges(rows: usize, ends: &[usize]) -> Vec<Range<usize>> {
 /// those of the last with the picture.
 ///
 /// # Errors
-/// What the layer or a device refuses.
+/// Errors of the layer or a device.
 pub async fn normalize(
     devices: &[Device],
     picture: &Picture,

@@ -2,7 +2,7 @@
 //!
 //! points (N, 2) → linear to 16 → batch normalization → tanh → linear to 1 → logistic loss. All but
 //! the normalization is computed here, in f64. The gradients of the ranks are added up in all three
-//! ways, as data-parallel training does: the ways differ in the statistics alone.
+//! ways, as in data-parallel training. The ways differ only in the statistics.
 
 use std::f64::consts::{PI, TAU};
 use std::ops::Range;
@@ -93,7 +93,7 @@ impl Network {
         }
     }
 
-    /// What is normalized: (points, HIDDEN).
+    /// The input of the normalization: (points, HIDDEN).
     fn hidden(&self, points: &[[f64; 2]]) -> Vec<f32> {
         let row = |p: &[f64; 2]| {
             let p = *p;
@@ -164,7 +164,7 @@ impl Training {
     /// Takes a step with the whole batch; the mean loss before it.
     ///
     /// # Errors
-    /// What a device refuses. The parameters stay then.
+    /// Errors of a device. The parameters stay then.
     pub async fn step(&mut self) -> Result<f64, Error> {
         let weight: Vec<f32> = self.network.weight.iter().map(|&w| w as f32).collect();
         let bias: Vec<f32> = self.network.bias.iter().map(|&b| b as f32).collect();
@@ -215,7 +215,7 @@ impl Training {
     /// statistics of the first rank, which is the one that is saved.
     ///
     /// # Errors
-    /// What the device refuses.
+    /// Errors of the device.
     pub async fn accuracy(&self) -> Result<f64, Error> {
         let (Some(device), Some(layer)) = (self.devices.first(), self.layers.first()) else {
             return Ok(0.0);

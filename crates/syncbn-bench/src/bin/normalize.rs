@@ -30,7 +30,7 @@ struct Options {
     on_device: bool,
     /// The batch.
     input: PathBuf,
-    /// Where y goes.
+    /// File for y.
     output: PathBuf,
 }
 
@@ -71,7 +71,7 @@ async fn normalize(options: &Options, x: &[f32]) -> Result<Vec<f32>, Box<dyn Err
     Ok(y)
 }
 
-/// A device for each rank, and what they are.
+/// A device for each rank, and a name for all of them.
 async fn devices(adapter: &str, ranks: usize) -> Result<(Vec<Device>, String), Box<dyn Error>> {
     if adapter == "host" {
         return Ok((vec![Device::host(); ranks], "host (CPU)".to_owned()));

@@ -1,6 +1,6 @@
-//! Owns what the passes should give by the definition, and how far from it they may be.
+//! Owns the outputs of the passes by the definition, and their bounds.
 //!
-//! v = normalized (+ residual) is what enters the activation; g is the upstream gradient behind it.
+//! v = normalized (+ residual) is the activation's input. g is the upstream gradient of its output.
 //! As in the tests of the library, an output is computed in f32 and then rounded to its storage
 //! type:
 //!
@@ -11,8 +11,8 @@
 //!
 //! The gradients have the bounds of [`syncbn_reference::bounds`].
 //!
-//! Where |v| is within its bound, either sign of v is right: such a value's own
-//! gradients are not compared, and what it may add to a sum is allowed there.
+//! If |v| is within its bound, either sign of v is right. The gradients of such a value are not
+//! compared, and its contribution widens the bound of a sum.
 
 use syncbn::DType;
 use syncbn_reference::bounds::{self, Terms, half_place, ulp};
@@ -23,14 +23,14 @@ use crate::inputs::Form;
 /// Ulps of the largest |normalized|, where statistics merge in f64.
 pub const ULPS: f64 = 8.0;
 
-/// A value and how far from it is still right.
+/// A value and its bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounded {
     pub value: f64,
     pub allowed: f64,
 }
 
-/// What a call took: lists of ranks of values as (N, channels, L), and lists of channels.
+/// Inputs of a call: for each rank the values as (N, channels, L), and lists of channels.
 pub struct Problem {
     pub dims: Vec<[usize; 3]>,
     pub x: Vec<Vec<f64>>,
@@ -74,7 +74,7 @@ impl Problem {
     }
 }
 
-/// What the bounds of a channel depend on.
+/// The facts that the bounds of a channel depend on.
 #[derive(Clone, Copy, Default)]
 struct Facts {
     terms: Terms,
@@ -99,7 +99,7 @@ pub struct Definition<'a> {
     mean: Vec<f64>,
     var: Vec<f64>,
     inv_std: Vec<f64>,
-    /// What enters the activation.
+    /// The activation's input.
     v: Vec<Vec<f64>>,
     /// Bound of v, per channel.
     of_v: Vec<f64>,
@@ -182,7 +182,7 @@ impl<'a> Definition<'a> {
         ranks.map(|(g, v)| g.iter().zip(v).map(pass).collect()).collect()
     }
 
-    /// The gradient of the residual: what passed the activation, bit for bit.
+    /// The gradient of the residual: the gradient of the activation's input, bit for bit.
     pub fn grad_residuals(&self) -> Vec<Vec<Bounded>> {
         let exact = |(rank, passed): (usize, Vec<f64>)| {
             let allowed = |index| if self.is_open(rank, index) { f64::INFINITY } else { 0.0 };
@@ -272,7 +272,7 @@ impl<'a> Definition<'a> {
     }
 }
 
-/// What the rounding to a storage type moves at most, at a size; that of f32 is within the bounds
+/// Largest rounding error of a storage type, for values of a size. The bounds include that of f32
 /// already.
 fn half_ulp(size: f64, dtype: DType) -> f64 {
     match dtype {

@@ -12,7 +12,7 @@ use crate::timing::Times;
 
 /// Invocations of a workgroup, the portable maximum.
 const WORKGROUP_SIZE: u64 = 256;
-/// What an invocation copies: the type and its bytes.
+/// Types that an invocation copies, with their bytes.
 const ELEMENTS: [(&str, u64); 2] = [("u32", 4), ("vec4<u32>", 16)];
 
 const SHADER: &str = "
@@ -98,7 +98,7 @@ impl GpuCopy {
                 mapped_at_creation: true,
             };
             let buffer = gpu.device.create_buffer(&descriptor);
-            // Not zeros, which a driver may keep without memory behind them.
+            // Not zeros, because a driver may not allocate memory for them.
             if let Ok(mut bytes) = buffer.get_mapped_range_mut(..) {
                 bytes.slice(..).fill(0x5a);
             }

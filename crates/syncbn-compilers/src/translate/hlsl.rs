@@ -8,13 +8,13 @@ use crate::variants::Shader;
 /// A shader model: 5.1 is compiled by FXC, the others by DXC.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Hlsl {
-    /// What every device takes.
+    /// The model of every device.
     V5_1,
     /// The first with subgroups.
     V6_0,
     /// The first with f16.
     V6_2,
-    /// What a device of today takes.
+    /// The model of a device of today.
     V6_6,
 }
 

@@ -54,7 +54,7 @@ impl Spirv {
     }
 }
 
-/// What wgpu-hal lets a shader use on a device with the features that it needs.
+/// Capabilities that wgpu-hal allows a shader, on a device with its features.
 fn capabilities(shader: &Shader) -> Vec<spv::Capability> {
     let mut capabilities = vec![
         spv::Capability::Shader,

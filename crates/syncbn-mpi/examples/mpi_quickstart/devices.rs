@@ -1,4 +1,4 @@
-//! The devices of the ranks: the host, or one adapter that carries all.
+//! The devices of the ranks: the host, or virtual devices on one adapter.
 
 use std::error::Error;
 

@@ -1,7 +1,7 @@
 //! The photos of the quickstart over several processes, and the same photos in one: every bit must
 //! be equal.
 //!
-//! `scripts/mpi.sh 4 quickstart -- --help` says what it does and which options there are.
+//! `scripts/mpi.sh 4 quickstart -- --help` describes it and its options.
 
 mod devices;
 #[path = "../../../../examples/quickstart/photos.rs"]
@@ -91,7 +91,7 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a pass over some shards gives, in bits where it must be equal.
+/// Results of a pass over some shards, as bits for exact comparison.
 struct Pass {
     /// y and the gradient of the input, of each shard.
     tensors: Vec<[Vec<u32>; 2]>,

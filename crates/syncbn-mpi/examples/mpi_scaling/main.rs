@@ -1,8 +1,8 @@
-//! What exchanges cost a training step of ResNet-50 with 8 to 65,536 ranks, computed from what is
-//! measured in this run.
+//! The cost of exchanges in a training step of ResNet-50 with 8 to 65,536 ranks, computed from
+//! measurements of this run.
 //!
-//! `scripts/mpi.sh 2 scaling -- --help` says what it does and which options there are. `measure`
-//! takes the times of messages and of merging, `model` computes, `plot` draws.
+//! `scripts/mpi.sh 2 scaling -- --help` describes it and its options. `measure` takes the times of
+//! messages and of merging, `model` computes, `plot` draws.
 
 mod measure;
 mod model;

@@ -1,4 +1,4 @@
-//! Times of messages between two processes, and of what a rank does with one.
+//! Times of messages between two processes, and of decoding and merging one.
 
 use std::fmt;
 use std::hint::black_box;
@@ -31,8 +31,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Through what was measured at [`BYTES`]; a machine with other work may measure that more
-    /// bytes take less time.
+    /// The line through two measurements at [`BYTES`]. On a busy machine more bytes may seem to
+    /// take less time.
     fn through([short, long]: [f64; 2]) -> Self {
         let per_byte = ((long - short) / (BYTES[1] - BYTES[0]) as f64).max(0.0);
         Self { fixed: (short - per_byte * BYTES[0] as f64).max(0.0), per_byte }
@@ -43,7 +43,7 @@ impl Line {
     }
 }
 
-/// What the model is made of.
+/// The costs that the model uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
     /// A message to a rank and one back, by itself: from the call until the other's is there.

@@ -1,4 +1,4 @@
-//! The time of a step's exchanges, by the way they take.
+//! The time of a step's exchanges, for each way to exchange.
 
 use crate::measure::Costs;
 

@@ -1,7 +1,7 @@
 //! A training over several processes, and the same in one: every loss must be equal to the last
 //! bit.
 //!
-//! `scripts/mpi.sh 4 train_step -- --help` says what it does and which options there are.
+//! `scripts/mpi.sh 4 train_step -- --help` describes it and its options.
 
 #[path = "../mpi_quickstart/devices.rs"]
 mod devices;

@@ -7,7 +7,7 @@ use crate::model::{BIAS, HIDDEN, Parameters, Samples, WEIGHT, backward_first};
 /// Step size: small enough for the loss to fall in every step.
 const RATE: f64 = 0.1;
 
-/// What one rank trains with.
+/// The data and layer of one rank.
 pub struct Rank {
     /// Where gradients are added up and statistics are shared.
     pub group: ProcessGroup,

@@ -1,5 +1,5 @@
-//! What MPI does meanwhile: a request, and the memory of the message that it sends or receives,
-//! which the request's value owns.
+//! Requests, which are asynchronous operations of MPI. A request's value owns the memory of the
+//! message that MPI sends or receives.
 
 use std::mem;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use mpi::ffi;
 
 use super::{Failure, alive, check};
 
-/// Something that MPI does meanwhile.
+/// An asynchronous operation of MPI.
 #[derive(Debug)]
 pub(crate) struct Request {
     raw: ffi::MPI_Request,

@@ -1,9 +1,9 @@
-//! What a call should give by the f64 definition, and how far from it what it gave may be.
+//! Results of a call by the f64 definition, with their bounds.
 //!
-//! v = normalized (+ residual) is what enters the activation, s the factor of the upstream
-//! gradient: 1 where v > 0, else the slope. The definition is the reference with y = s·v and g·s in
-//! place of g; the gradient of the residual is g·s itself. An output is computed in f32 and then
-//! rounded once to its storage type:
+//! v = normalized (+ residual) is the activation's input. s is the factor of the upstream gradient:
+//! 1 if v > 0, else the slope. The definition is the reference with y = s·v and g·s in place of g.
+//! The gradient of the residual is g·s itself. An output is computed in f32 and then rounded once
+//! to its storage type:
 //!
 //! ```text
 //! v            8 ulp (TOLERANCE_ULP) of the channel's largest |normalized|, or with running statistics, where that may be
@@ -52,7 +52,7 @@ pub fn ranks<'a>(batches: &'a [Batch], values: &'a [Vec<f64>]) -> Vec<RankBatch<
         .collect()
 }
 
-/// What enters the activation.
+/// The activation's input.
 pub struct Entering {
     pub mean: Vec<f64>,
     pub var: Vec<f64>,
@@ -264,7 +264,7 @@ pub fn gradients(
     .expect("valid batches")
 }
 
-/// The bound of an f32 and the rounding to the storage type of what may come of it.
+/// The bound of an f32, plus the rounding of the value to its storage type.
 fn allowed(expected: f64, bound: f64, dtype: DType) -> f64 {
     bound + half_ulp(expected.abs() + bound, dtype)
 }

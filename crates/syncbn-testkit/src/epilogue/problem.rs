@@ -52,7 +52,7 @@ pub struct Problem {
     pub excluded: usize,
 }
 
-/// What one call and its backward gave, channels first.
+/// Results of one call and its backward, channels first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pass {
     pub y: Vec<Vec<f32>>,
@@ -62,7 +62,7 @@ pub struct Pass {
     pub grad_biases: Option<Vec<Vec<f32>>>,
 }
 
-/// What a call normalizes with.
+/// The statistics that a call normalizes with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Uses {
     /// The group's batch: training.
@@ -261,7 +261,7 @@ impl Problem {
         Ok(passes)
     }
 
-    /// What a backward call gave after a forward call that gave y.
+    /// Results of a backward call after a forward call with output y.
     pub fn pass(&self, y: Vec<Vec<f32>>, backward: &Gradients<Vec<Tensor>>) -> Pass {
         let grad_weights = backward.weight.as_deref().map(read);
         let grad_biases = backward.bias.as_deref().map(read);

@@ -2,7 +2,7 @@
 
 use syncbn::{Backward, Forward, Tensor};
 
-/// What a forward call and its backward are given.
+/// Inputs of a forward call and its backward.
 #[derive(Debug)]
 pub struct Tensors {
     pub x: Vec<Tensor>,

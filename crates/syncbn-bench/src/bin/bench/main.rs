@@ -49,7 +49,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut output = Output::new(options.json);
     output.remark(&headline(options, &machine))?;
     let measured = measure(options, &machine, &mut output);
-    // Also what came before a failure.
+    // Prints the rows before a failure too.
     output.finish()?;
     measured
 }
@@ -76,7 +76,7 @@ fn measure(
     Ok(())
 }
 
-/// What holds for every row.
+/// The line above the table, valid for every row.
 fn headline(options: &Options, machine: &Machine) -> String {
     let devices = if options.ranks() == 1 { "device" } else { "devices" };
     let place =

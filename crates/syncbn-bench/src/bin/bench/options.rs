@@ -1,4 +1,4 @@
-//! Owns the command line: which options there are, what they mean, and what is refused.
+//! Owns the command line: the options, their meaning, and the refusal of wrong ones.
 
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -39,7 +39,7 @@ pub struct Options {
     #[arg(long, default_value = "first", value_parser = one_of(&LAYOUTS))]
     pub layout: Layout,
 
-    /// What ends the layer
+    /// Operation after the normalization
     #[arg(long, default_value = "none", value_parser = one_of(&EPILOGUES))]
     pub epilogue: Epilogue,
 
@@ -60,12 +60,12 @@ pub struct Options {
     repeats: u16,
 
     /// Use one set of tensors again and again, forward and backward in turn, without a copy in
-    /// between: a call may find in a cache what the one before it left, as in tools that are
-    /// measured so
+    /// between: a call may then find data of the previous one in a cache, as in other tools that
+    /// measure so
     #[arg(long, verbatim_doc_comment)]
     pub reuse: bool,
 
-    /// Few repeats over little memory: whether it runs, not how fast
+    /// Few repeats over little memory: a test that it runs, without useful times
     #[arg(long, conflicts_with = "repeats")]
     pub quick: bool,
 }
@@ -100,7 +100,7 @@ impl Options {
         self.devices.into()
     }
 
-    /// What tensors and layers are like.
+    /// Storage type, layout and epilogue of tensors and layers.
     pub fn form(&self) -> Form {
         let mask = !self.no_mask;
         Form { dtype: self.dtype, layout: self.layout, epilogue: self.epilogue, mask }

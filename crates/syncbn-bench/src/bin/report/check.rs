@@ -1,4 +1,4 @@
-//! Owns the sections that compare: golden cases with what is stored of them, others with the
+//! Owns the sections that compare: golden cases with their stored results, others with the
 //! definition.
 
 use crate::golden;
@@ -10,7 +10,7 @@ use crate::record::{Checked, Failure, Smallest};
 use crate::shrink;
 use syncbn_bench::names::{DTYPES, LAYOUTS};
 
-/// What a section found.
+/// Results of a section.
 #[derive(Debug, Default)]
 pub struct Found {
     pub checked: Vec<Checked>,

@@ -16,7 +16,7 @@ use crate::layers::Output;
 use crate::problem::{Problem, Shard, channels_first};
 use syncbn_bench::check::bounds::Bounded;
 
-/// A stored case: what is asked and what it should give.
+/// A stored case: the problem and its expected results.
 #[derive(Debug)]
 pub struct Case {
     pub id: &'static str,
@@ -32,7 +32,7 @@ macro_rules! stored {
     ($($id:literal)*) => { [$(($id, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/", $id, ".safetensors")))),*] };
 }
 
-/// Every kind of kernel at least once; those of a quick report first.
+/// Every kind of kernel at least once. Those of a quick report come first.
 const STORED: &[(&str, &[u8])] = {
     let stored: &[(&str, &[u8])] = &stored! {
         "uneven-s0" "huge_mean-s1" "f16-s0" "fused_add_relu-s0" "dim4-s0" "empty_rank-s1" "rank_skew-s1" "eps-s1"
@@ -47,7 +47,7 @@ struct Manifest {
     cases: Vec<Entry>,
 }
 
-/// What is needed of a case's line in the manifest.
+/// The fields of a case's line in the manifest that the report needs.
 #[derive(Deserialize)]
 struct Entry {
     id: String,

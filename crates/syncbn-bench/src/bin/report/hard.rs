@@ -1,5 +1,5 @@
-//! Owns the inputs: hard ones, on which a mean or a variance in f32 goes wrong if it is taken
-//! carelessly, and random ones.
+//! Owns the inputs: random ones, and hard ones, on which a careless mean or variance in f32 goes
+//! wrong.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -37,7 +37,7 @@ const SPIKES: [(usize, f32); 2] = [(4096, 1e6), (65_109, 1502.4112)];
 /// combined.
 const KERNELS: [[[usize; 3]; 2]; 3] =
     [[[3, 8, 36], [2, 8, 4]], [[3, 5, 77], [1, 5, 3]], [[2, 3, 9001], [1, 3, 9]]];
-/// What may follow the normalization.
+/// Epilogues of the cases.
 const EPILOGUES: [Epilogue; 4] = [Epilogue::None, Epilogue::AddRelu, Epilogue::Relu, Epilogue::Add];
 
 /// Epilogues and sizes that take every family of kernels.

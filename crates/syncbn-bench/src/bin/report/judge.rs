@@ -1,5 +1,4 @@
-//! Owns the comparison: what outputs should be by the definition, how far they are from it, and
-//! whether that is too far.
+//! Owns the comparison: outputs by the definition, their errors, and the verdict on these.
 
 use serde::Serialize;
 use syncbn::{DType, config::Epilogue};
@@ -10,11 +9,10 @@ use crate::problem::Problem;
 use syncbn_bench::check::bounds::{self, Bounded, Definition};
 use syncbn_reference::bounds::ulp;
 
-/// What every output should be: for each rank the values, as (N, C, L) or (C).
+/// Every expected output: for each rank the values, as (N, C, L) or (C).
 pub type Expected = Vec<(Output, Vec<Vec<Bounded>>)>;
 
-/// How far y may be from the definition where statistics merge on the device, in ulp of the
-/// channel's largest |y|.
+/// Largest error of y if statistics merge on the device, in ulp of the channel's largest |y|.
 ///
 /// On the host 8 are allowed. The device merges in f32: the pivot is the mean of one rank and not
 /// of all, so that x − pivot and its product may be twice as large, and their distance, the rest,
@@ -24,7 +22,7 @@ pub type Expected = Vec<(Output, Vec<Vec<Bounded>>)>;
 /// ranks.
 const DEVICE_ULPS: f64 = 16.0;
 
-/// What the definition in f64 gives, with the bounds of the bench tool.
+/// Outputs of the definition in f64, with the bounds of the bench tool.
 ///
 /// # Errors
 ///
@@ -104,7 +102,7 @@ fn channel_of(problem: &Problem, rank: usize, index: usize) -> usize {
     index / positions % channels
 }
 
-/// A value that is too far from what it should be.
+/// A value that is too far from the expected one.
 #[derive(Clone, Debug, Serialize, thiserror::Error)]
 #[error("{} of rank {rank}, value {index} (channel {channel}): {found:e}, expected {expected:e} within {allowed:.2e}", output.name())]
 pub struct Wrong {

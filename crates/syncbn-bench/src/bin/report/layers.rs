@@ -1,5 +1,5 @@
-//! Owns how a problem is put to the library: through the layer that merges on the host, or the one
-//! that merges on the device.
+//! Owns the calls of the library: through the layer that merges on the host, or the one that merges
+//! on the device.
 
 use std::error::Error;
 
@@ -32,7 +32,7 @@ impl Merge {
     }
 }
 
-/// What a pass gives.
+/// An output of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {

@@ -62,7 +62,7 @@ impl Facts {
         }
     }
 
-    /// What a reader must know who takes this for a GPU.
+    /// A notice, if the adapter is not a GPU.
     pub fn notice(&self) -> Option<&'static str> {
         match (self.name.as_str(), self.device_type.as_str()) {
             ("host", _) => Some("This is the host (CPU); no GPU was found or asked for."),

@@ -78,7 +78,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     Ok(report.passed && unwritten.is_empty())
 }
 
-/// Runs every section; what it is doing goes to standard error.
+/// Runs every section. Progress goes to standard error.
 fn report(
     machine: &Machine,
     layers: &dyn Layers,

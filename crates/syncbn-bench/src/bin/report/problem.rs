@@ -1,4 +1,4 @@
-//! Owns what a layer is asked: the values that every rank holds and the settings of the layer, and
+//! Owns the problem for a layer: the values of every rank and the settings of the layer, and
 //! smaller parts of both.
 
 use serde::Serialize;
@@ -24,8 +24,7 @@ pub struct Problem {
     pub ranks: Vec<Shard>,
 }
 
-/// What one rank holds, channels first whatever the layout. All values are numbers of the storage
-/// type.
+/// Values of one rank, channels first in every layout. All values are numbers of the storage type.
 #[derive(Clone, Debug, Serialize)]
 pub struct Shard {
     /// (N, C, L).

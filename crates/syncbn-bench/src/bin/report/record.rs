@@ -38,7 +38,7 @@ pub struct Report {
     /// Rows of those that were not begun for want of time.
     pub passes_left_out: usize,
     pub failures: Vec<Failure>,
-    /// What each section took.
+    /// Time of each section.
     #[serde(serialize_with = "as_object")]
     pub seconds: Vec<(&'static str, f64)>,
 }

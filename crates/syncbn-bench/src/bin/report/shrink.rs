@@ -1,5 +1,5 @@
-//! Owns the search for the smallest input that fails: parts are left out as long as what is left
-//! still fails.
+//! Owns the search for the smallest input that fails. It leaves out parts as long as the rest still
+//! fails.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Owns the shapes that are timed, and how large they are on a machine of this speed.
+//! Owns the shapes that are timed, and their size by the speed of the machine.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! Owns where a report goes: standard output and files, which are opened before anything is
+//! Owns the targets of a report: standard output and files. Files are opened before anything is
 //! measured.
 
 use std::fs::{File, OpenOptions};
@@ -38,7 +38,7 @@ struct Target {
 }
 
 impl Targets {
-    /// Opens the files. What they have in them stays until a report is written.
+    /// Opens the files. Their contents stay until a report is written.
     ///
     /// # Errors
     ///

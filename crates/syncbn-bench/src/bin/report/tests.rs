@@ -1,4 +1,4 @@
-//! The whole report, small: on the adapter that tests run on, and with results that are wrong on
+//! The whole report, on small inputs: on the adapter of the tests, and with wrong results on
 //! purpose.
 
 use std::error::Error;

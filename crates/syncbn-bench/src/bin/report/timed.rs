@@ -20,7 +20,7 @@ use syncbn_bench::workloads::Workload;
 /// f32, channels first, nothing after the normalization.
 const PLAIN: Form =
     Form { dtype: DType::F32, layout: Layout::ChannelsFirst, epilogue: Epilogue::None, mask: true };
-/// What the first shape is timed as, too.
+/// Further forms in which the first shape is timed.
 const OTHERS: [Form; 4] = [
     Form { layout: Layout::ChannelsLast, ..PLAIN },
     Form { dtype: DType::F16, ..PLAIN },
@@ -33,7 +33,7 @@ const CHANNELS: usize = 8;
 /// No row is begun after this time, so that the report of a slow machine comes to its end.
 const TIME: Duration = Duration::from_secs(45);
 
-/// What the section found.
+/// Results of the section.
 #[derive(Default)]
 pub struct Found {
     pub timed: Vec<Timed>,

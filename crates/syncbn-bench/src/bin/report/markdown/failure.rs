@@ -1,4 +1,4 @@
-//! Owns how a failure is written: what is wrong, and the smallest input of it with its values.
+//! Owns the text of a failure: the error, and the smallest failing input with its values.
 
 use std::fmt::{Formatter, Result};
 
