@@ -41,7 +41,7 @@ function layoutOf(device, shader) {
   return device.createPipelineLayout({ bindGroupLayouts: [device.createBindGroupLayout({ entries })] });
 }
 
-// What is wrong with a shader; nothing where it is taken.
+// The error of a shader, or nothing if it is taken.
 async function refusal(name) {
   const shader = shaders.get(name);
   const device = await deviceFor(shader);

@@ -1,4 +1,4 @@
-// What the parts of the page have in common: elements, tables, lines of status.
+// Common code of the parts of the page: elements, tables, lines of status.
 
 export const find = (id) => document.getElementById(id);
 export const fixed = (value, digits = 1) => value.toFixed(digits);

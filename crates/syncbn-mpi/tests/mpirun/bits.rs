@@ -55,7 +55,8 @@ fn devices(count: usize) -> Vec<Device> {
     vec![Device::host(); count]
 }
 
-/// What the ranks `first .. first + own` of `total` get in one process, as [`train`] orders it.
+/// Results of the ranks `first .. first + own` of `total` in one process, in the order of
+/// [`train`].
 fn expected(total: usize, first: usize, own: usize) -> Result<Vec<Vec<u32>>, syncbn::Error> {
     let all = train(SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), devices(total))?, 0)?;
     let (running, tensors) = all.split_last().ok_or(syncbn::error::ConfigError::NoDevices)?;
@@ -131,7 +132,7 @@ pub fn in_groups(mpi: &Mpi) -> Reported {
     Ok("both forms agree".to_owned())
 }
 
-/// What cannot be made is refused as among the ranks of one process, and the group goes on.
+/// Impossible groups are refused as among the ranks of one process, and the group goes on.
 fn refusals(world: &ProcessGroup) -> Result<(), Box<dyn std::error::Error>> {
     let lists = [vec![vec![0, 1], vec![1, 2, 3]], vec![vec![0, 4]]];
     for lists in lists {

@@ -1,5 +1,5 @@
-//! A fault of one rank: every other says where it was and who is missing, and then every process is
-//! gone. How long that takes is printed; the README has the table.
+//! A fault of one rank. Every other rank reports its place and the missing rank, and then every
+//! process ends. The test prints the time of that. The README has the table.
 
 use std::process::Command;
 use std::thread;
@@ -88,16 +88,16 @@ pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Reported {
     Ok("no error".to_owned())
 }
 
-/// A fault, whether the transport all-reduces, and what must come of it.
+/// A fault, whether the transport all-reduces, and the required outcome.
 struct Case {
     fault: &'static str,
     merging: bool,
-    /// What the others say behind "error: ", after where they were; empty where the launcher ends
-    /// them before.
+    /// Text of the other ranks after "error: " and their place. Empty if the launcher ends them
+    /// before.
     others: &'static str,
     /// The same of the rank itself.
     culprit: &'static str,
-    /// What stands in the output somewhere.
+    /// Text that the output must contain.
     reported: &'static str,
     status: Option<i32>,
 }

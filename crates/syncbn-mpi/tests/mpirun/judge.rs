@@ -1,11 +1,11 @@
-//! What the ranks of a job have printed, and whether it is what they should have.
+//! The output of a job's ranks, and the comparison with the expected output.
 //!
-//! A rank prints lines `rank 2: …`. `mpirun` may mix lines of several ranks, so that one is looked
-//! for in the whole text.
+//! A rank prints lines `rank 2: …`. `mpirun` may mix lines of several ranks, so the whole text is
+//! searched for a line.
 
 use std::time::Duration;
 
-/// What came of a job.
+/// The outcome of a job.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     processes: usize,

@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Job {
     scene: String,
     pub processes: usize,
-    /// What stands before `mpirun`, and behind it.
+    /// Words before `mpirun`, and options after it.
     pub before: Vec<String>,
     pub options: Vec<String>,
 }
@@ -59,7 +59,7 @@ impl Job {
         let words: Vec<String> =
             words.chain(self.options.clone()).chain([program.display().to_string()]).collect();
         let mut command = Command::new(&words[0]);
-        // What `--allow-run-as-root` says, where the job runs as root.
+        // The same as `--allow-run-as-root`, which a job of root needs.
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         // Into a file: a pipe would be open for as long as anything of the job is.
         let written = reported.path().join("output");

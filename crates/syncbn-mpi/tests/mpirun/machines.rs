@@ -1,6 +1,6 @@
 //! Two machines: network namespaces of this one, each with an address and a name of its own, and a
-//! link between them that can be cut. Where the system does not let this process make them, the
-//! same jobs run over TCP by the loopback device.
+//! link between them that can be cut. If the system does not allow that, the same jobs run over TCP
+//! by the loopback device.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -95,14 +95,14 @@ impl Machines {
             command(&format!("ip -n {name} link set {link} up"))?;
             command(&format!("ip -n {name} link set lo up"))?;
         }
-        // What mpirun takes for ssh: it is given the host and the words of a command.
+        // Replaces ssh for mpirun. Its arguments are the host and the words of a command.
         let inside = self.inside(1).join(" ");
         let script = format!("#!/bin/sh\nshift\nexec {inside} sh -c \"hostname machine-b; $*\"\n");
         std::fs::write(&self.agent, script).map_err(|error| error.to_string())?;
         command(&format!("chmod +x {}", self.agent.display()))
     }
 
-    /// What runs a command in a namespace, with a host name of its own.
+    /// The words before a command that run it in a namespace, with its own host name.
     fn inside(&self, machine: usize) -> Vec<String> {
         ["ip", "netns", "exec", &self.names[machine], "unshare", "--uts"]
             .map(str::to_owned)

@@ -1,4 +1,4 @@
-//! What a rank does in the scenes of the tests.
+//! The actions of a rank in the scenes of the tests.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -91,7 +91,7 @@ fn upload(case: &Case, store: &Store<'_>, device: &Device, name: &str) -> Tensor
     tensor.unwrap().with_layout(layout)
 }
 
-/// What was compared.
+/// Totals of the comparisons.
 #[derive(Default)]
 struct Seen {
     values: usize,

@@ -1,4 +1,4 @@
-//! What may not come: results, devices, other ranks. Nothing hangs, and the page goes on meanwhile.
+//! Results, devices and ranks that never come. Nothing hangs, and the page goes on meanwhile.
 
 use std::cell::Cell;
 use std::rc::Rc;

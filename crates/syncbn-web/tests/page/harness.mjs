@@ -1,4 +1,4 @@
-// What the tests of the page stand on: a browser, pages, and what is read from them.
+// Common code of the tests of the page: a browser, pages, and readings from them.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { chromium } from "playwright-core";

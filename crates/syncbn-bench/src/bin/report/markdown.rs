@@ -123,11 +123,13 @@ impl Markdown<'_> {
 }
 
 /// How to read a table of checks.
-const CHECKS: &str = "Cells: the largest error in ulp of the channel's largest value (as a share of the bound: above 1 is wrong); \
-                      16-bit storage has the share alone. merge: where the statistics of the ranks are merged.";
+const CHECKS: &str = "Each cell: the largest error in ulp of the channel's largest value (error ÷ bound; above 1 is wrong). \
+                      16-bit storage has only the quotient. \
+                      merge: the place where the statistics of the ranks merge.";
 /// How to read the table of passes.
-const PASSES: &str = "MB: what the pass moves at least. device ms: its kernels; wall ms: with submission and exchange; medians. \
-                      ratio: time of the copy by time of the pass, so that 1 is the speed of memory.";
+const PASSES: &str = "MB: least traffic of the pass. device ms: median time of its kernels. \
+                      wall ms: median time with submission and exchange. \
+                      ratio: time of the copy ÷ time of the pass. 1 is the speed of memory.";
 
 fn bold(text: &str) -> String {
     format!("**{text}**")
