@@ -199,7 +199,7 @@ impl BatchNormConfig {
         Self { epilogue, ..self }
     }
 
-    /// Sets whether forward keeps a mask of the activation, so that backward needs no residual.
+    /// Sets whether forward keeps a mask of the activation. With it backward needs no residual.
     pub fn with_activation_mask(self, activation_mask: bool) -> Self {
         Self { activation_mask, ..self }
     }

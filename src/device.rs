@@ -26,9 +26,9 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 /// device.
 ///
 /// # Who polls
-/// Results of a GPU arrive while somebody polls it. A future of this crate that waits for a result
-/// polls the device itself for up to 200 µs. After that a thread of the device waits. So futures
-/// run under any executor: `pollster::block_on`, tokio, or another. An application that polls its
+/// Results of a GPU arrive while it is polled. A future of this crate that waits for a result polls
+/// the device itself for up to 200 µs. After that a thread of the device waits. So futures run
+/// under any executor: `pollster::block_on`, tokio, or another. An application that polls its
 /// device itself may go on doing so. In a browser the event loop polls.
 #[derive(Clone, PartialEq)]
 pub struct Device {

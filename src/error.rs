@@ -1,4 +1,4 @@
-//! Every error of the crate: the argument, what was found, what is allowed, and what to do.
+//! Every error of the crate, with the argument, the value found, the values allowed, and a remedy.
 //!
 //! Each subject has one small enum. [`Error`] is their union.
 

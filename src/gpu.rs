@@ -86,8 +86,8 @@ impl PartialEq for Gpu {
     }
 }
 
-/// Whether two handles are of the same device. wgpu numbers devices per instance, so that equal
-/// handles may be of two.
+/// Whether two handles are of the same device. wgpu numbers devices per instance, so equal handles
+/// may be of two devices.
 fn is_one_device(a: &wgpu::Device, b: &wgpu::Device) -> bool {
     if a != b || cfg!(target_arch = "wasm32") {
         // A page has one instance.

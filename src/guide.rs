@@ -21,9 +21,9 @@
 //! [protocol]: crate::guide::protocol
 //! [compare]: crate::guide::compare
 #![doc = include_str!("../docs/GUIDE.md")]
-// The documents of docs/ as modules without items, so that docs.rs shows them and their examples
-// run as tests. A link is defined twice: here for rustdoc, at the end of the document for readers
-// of the files. Of two definitions Markdown takes the first.
+// The documents of docs/ as modules without items. docs.rs shows them, and their examples run as
+// tests. A link is defined twice: here for rustdoc, at the end of the document for readers of the
+// files. Markdown takes the first of two definitions.
 
 pub mod compare {
     //! [guide]: crate::guide

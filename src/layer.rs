@@ -192,7 +192,7 @@ impl SyncBatchNorm {
         self.base.affine(rank)[1]
     }
 
-    /// Refuses a single step in a reproducible layer, where the step has rounds.
+    /// Refuses a single step in a reproducible layer, because its steps have rounds.
     fn check_one_round(&self) -> Result<(), ArgumentError> {
         if !self.config().reproducible {
             return Ok(());

@@ -37,8 +37,8 @@ use crate::workspace::Workspace;
 /// device fails later, the read of results returns the error.
 ///
 /// # Accuracy
-/// The merge has no f64: y is within 16 ulp of the largest |y| of its channel of the f64
-/// definition, where a `SyncBatchNorm` is within 8.
+/// The merge has no f64. The error of y against the f64 definition is within 16 ulp of the largest
+/// |y| of its channel. For a `SyncBatchNorm` it is within 8.
 ///
 /// ```no_run
 /// use syncbn::{Backward, BatchNorm, BatchNormConfig, Device};

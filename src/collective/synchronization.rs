@@ -12,7 +12,7 @@ use crate::error::Error;
 /// An exchange that is under way.
 pub type Started<T> = BoxFuture<'static, Result<T, Error>>;
 
-/// Begins an exchange; the argument says whether it updates running statistics.
+/// Begins an exchange. With `true` it updates running statistics.
 type Begin<T> = Box<dyn FnOnce(bool) -> Started<T> + Send>;
 
 /// An exchange with all ranks, of

@@ -3,7 +3,7 @@
 //!
 //! A call takes its [`Turn`] when it is made. Its exchange begins when those of all calls before it
 //! are over. So a rank has one exchange under way at a time. Ranks that make their calls in the
-//! same order meet, however long each call waits for its device.
+//! same order meet, even if calls wait for their devices.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

@@ -9,7 +9,7 @@ use crate::checksum::{Listing, Manifest};
 impl BatchNormConfig {
     /// The settings as a list, in the order of the fields.
     pub(crate) fn manifest(&self) -> Manifest {
-        // Every field by its name, so that a new one cannot be forgotten.
+        // Names every field, so the compiler finds a new one that is missing.
         let Self {
             num_features,
             eps,

@@ -111,7 +111,7 @@ impl Device {
     /// whenever a device is polled.
     ///
     /// If no answer comes within 10 s, as on a lost device, the fast paths that need proof stay
-    /// off. In a browser, where waiting is impossible, they stay off too.
+    /// off. In a browser they stay off too, because waiting is impossible there.
     ///
     /// # Errors
     /// [`LimitError::Device`](crate::error::LimitError::Device) when the limits are below WebGPU's

@@ -16,7 +16,7 @@ use crate::timing::{Samples, Times};
 trait Copies {
     /// Names of the ways.
     fn methods(&self) -> Vec<&'static str>;
-    /// Makes ready to read and write so many times a tensor's bytes in all, in one way.
+    /// Prepares to read and write `tensors` times a tensor's bytes in all, by one method.
     fn prepare(&mut self, method: usize, tensors: f64);
     /// Copies once, with the next buffers, and waits until it is done.
     fn run(&mut self) -> Result<Times, Box<dyn Error>>;
@@ -65,7 +65,7 @@ impl Copier {
         self.copies.methods()[self.method]
     }
 
-    /// From now on, each copy reads and writes so many times the bytes of x in all.
+    /// From now on, each copy reads and writes `tensors` times the bytes of x in all.
     pub fn prepare(&mut self, tensors: f64) {
         self.copies.prepare(self.method, tensors);
     }

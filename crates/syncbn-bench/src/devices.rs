@@ -1,7 +1,7 @@
 //! Owns the choice of adapters and the devices opened on them.
 //!
-//! Every GPU is opened here and handed to the layer, so that the copy kernel runs on the same
-//! device and queue.
+//! It opens every GPU and hands it to the layer. So the copy kernel runs on the same device and
+//! queue.
 
 use std::time::Duration;
 
@@ -55,8 +55,7 @@ impl Machine {
         if !self.has_clock() {
             return Ok(None);
         }
-        // Devices work side by side, so that the slowest counts. Ranks on one device share its
-        // clock.
+        // Devices work in parallel, so the slowest counts. Ranks on one device share its clock.
         let mut slowest = Duration::ZERO;
         for device in &self.ranks {
             slowest = slowest.max(block_on(device.take_device_time())?);

@@ -1,7 +1,7 @@
 //! Owns the timed layer and the calls of its passes, which write into existing tensors.
 //!
-//! Ranks with a device each exchange statistics through the host. Ranks on one GPU, where they are
-//! told to share it, merge them there and exchange nothing.
+//! Ranks with a device each exchange statistics through the host. Ranks that share one GPU merge
+//! them there and exchange nothing.
 
 use pollster::block_on;
 use syncbn::stats::PhaseTimes;

@@ -53,7 +53,7 @@ impl Bench<'_> {
         self.copier.run()?;
         let (mut ours, mut copies) = (Vec::new(), Vec::new());
         for index in 0..self.repeats {
-            // In alternating order, so that neither always follows the other.
+            // In alternating order, so neither always follows the other.
             if index % 2 == 0 {
                 ours.push(self.ours(pass, index)?);
                 copies.push(self.copier.run()?);

@@ -139,7 +139,7 @@ pub fn digits(milliseconds: f64) -> String {
     format!("{milliseconds:.decimals$}")
 }
 
-/// Prints, and ends quietly when nobody reads any more.
+/// Prints, and ends without an error when the reader has closed the pipe.
 fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

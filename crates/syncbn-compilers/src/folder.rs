@@ -171,7 +171,7 @@ pub fn fill(
     folder.write_jobs("dxc", &jobs(&[Hlsl::V6_0, Hlsl::V6_2, Hlsl::V6_6], shaders, asked_of_dxc))
 }
 
-/// A job for every shader that is asked for and that the model takes.
+/// A job for every requested shader that the model takes.
 pub fn jobs(models: &[Hlsl], shaders: &[Shader], is_asked: impl Fn(&Shader) -> bool) -> Vec<Job> {
     let mut jobs = Vec::new();
     for model in models {

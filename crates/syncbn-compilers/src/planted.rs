@@ -74,7 +74,7 @@ void main(uint3 id : SV_DispatchThreadID) { y.Store(id.x * 4u, missing); }
 /// Values that an invocation of the planted kernel holds at once: more than any GPU has registers.
 const HELD: usize = 320;
 
-/// Writes the shaders and, for each judge, the list of those that it is asked about.
+/// Writes the shaders, and for each judge the list of its shaders.
 pub fn fill(folder: &Folder) -> io::Result<()> {
     let mut shaders = vec![good(), shader("bad-spill", &spilling_body())];
     for plant in PLANTS {

@@ -18,8 +18,8 @@ const SPILLS: &[&str] = &["Spilled SGPRs", "Spilled VGPRs", "Scratch size", "SLM
 const REGISTERS: &[&str] = &["VGPRs", "Number of GPRs"];
 /// Name of the number of subgroups that one SIMD unit can hold, in drivers that report it.
 const RESIDENT: &str = "Subgroups per SIMD";
-/// 32-bit registers of a multiprocessor of NVIDIA's Ampere, how they are handed out to a subgroup
-/// of 32, and the most invocations that are resident.
+/// Constants of NVIDIA's Ampere: the 32-bit registers of a multiprocessor, their allocation unit
+/// for a subgroup of 32, and the largest number of resident invocations.
 const NVIDIA_REGISTERS: u64 = 65_536;
 const NVIDIA_GRANULE: u64 = 8;
 const NVIDIA_INVOCATIONS: u64 = 1536;

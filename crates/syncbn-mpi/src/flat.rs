@@ -39,8 +39,8 @@ impl Course for Flat {
         {
             *message = state.take(rank, tag);
         }
-        // A long message goes on only while its sender looks after it. Where the group is broken
-        // nobody waits for it.
+        // A long message proceeds only while its sender polls MPI. If the group is broken, no rank
+        // waits for it.
         if state.broken.is_none() && state.unsent(round).next().is_some() {
             return None;
         }

@@ -17,7 +17,7 @@ use crate::raw::{Comm, Failure, Receiving, Sending};
 /// Empty looks after which no message is left. MPI needs one or two, by shared memory and by TCP.
 const QUIET_LOOKS: usize = 3;
 
-/// A communicator and what this rank knows of the others on it.
+/// A communicator and this rank's knowledge of the others on it.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub comm: Comm,
@@ -65,7 +65,7 @@ impl Group {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As [`lock`](Self::lock), where waiting is not allowed.
+    /// As [`lock`](Self::lock), without waiting.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
         self.state.try_lock().ok()
     }
@@ -163,7 +163,7 @@ impl Group {
             return;
         }
         match Notice::decode(&bytes) {
-            // Whoever broke it has notified all.
+            // The rank that broke it has notified all.
             Some(Notice::Broken(error)) => state.set_broken(error),
             Some(Notice::Left { rounds, panicked }) => {
                 state.gone.insert(from, (rounds, panicked));
@@ -180,11 +180,11 @@ impl Group {
         }
     }
 
-    /// Begins the next exchange and returns its number, unless the group is broken or somebody has
-    /// left for good.
+    /// Begins the next exchange and returns its number, unless the group is broken or a rank has
+    /// left.
     pub fn begin(&self, state: &mut State, merged: bool) -> Result<u64, CollectiveError> {
-        // Who comes late must not take the messages of an exchange that the others have given up
-        // for one that goes on.
+        // The others may have given up this exchange. A late rank must see that before it uses
+        // their messages.
         self.catch_up(state);
         let round = state.rounds;
         self.check_gone(state, round);
@@ -246,7 +246,7 @@ impl State {
         self.here.retain(|(called, _)| *called != round);
     }
 
-    /// Who has answered a roll call.
+    /// Whether a rank has answered a roll call.
     pub fn is_here(&self, round: u64, rank: usize) -> bool {
         self.here.contains(&(round, rank))
     }

@@ -26,8 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How long they wait at the end after a failure: enough to report it for all that learn of it in
 /// their next exchange.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long MPI has to end once all ranks have come to it: it closes connections, and nobody
-/// computes any more.
+/// Time for MPI to end once all ranks have come to it. It only closes connections then.
 const FINALIZATION: Duration = Duration::from_secs(30);
 /// How often to look whether all have come.
 const LOOK: Duration = Duration::from_millis(1);
@@ -67,8 +66,8 @@ pub enum MpiError {
 /// ends with status 87.
 pub struct Mpi {
     universe: Option<Universe>,
-    /// Where the ranks wait for each other at the end, since a rank that has failed may come to its
-    /// end while others are anywhere. By it process groups are made, too.
+    /// The ranks wait for each other on it at the end, because a failed rank may end while others
+    /// are anywhere. Process groups are made by it too.
     end: Arc<Comm>,
     patience: Duration,
 }
@@ -169,7 +168,7 @@ impl Drop for Mpi {
     }
 }
 
-/// Ends every process of the job, with a word to say why.
+/// Ends every process of the job, with a message.
 pub(crate) fn give_up(why: &str, status: i32) -> ! {
     GIVEN_UP.store(true, Ordering::Relaxed);
     // There is no other place to report a failure of this.

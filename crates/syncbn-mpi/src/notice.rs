@@ -12,9 +12,9 @@ use syncbn::collective::CollectiveError;
 pub(crate) enum Notice {
     /// The group is broken, with the reason.
     Broken(CollectiveError),
-    /// The sender has left after so many exchanges.
+    /// The sender has left after `rounds` exchanges.
     Left { rounds: u64, panicked: bool },
-    /// Who has come to this exchange?
+    /// Asks every rank whether it has come to this exchange.
     RollCall { round: u64 },
     /// The sender has come to this exchange.
     Here { round: u64 },

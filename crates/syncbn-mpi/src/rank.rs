@@ -47,8 +47,8 @@ impl MpiRank {
         Self { group }
     }
 
-    /// Waits until every member is about to make the group of `key`, so that making it, which MPI
-    /// cannot be asked to give up, waits for nobody who is not there.
+    /// Waits until every member is about to make the group of `key`. MPI cannot give up making a
+    /// group, so it must not wait for a missing member.
     fn meet(&self, key: u64, members: &[usize]) -> Result<(), CollectiveError> {
         let began = Instant::now();
         let own = self.group.comm.rank;

@@ -20,7 +20,7 @@ use mpi::ffi;
 use mpi::traits::AsRaw;
 use request::test;
 
-/// Whether MPI may be called. Calls hold it for reading, so that the end waits for them.
+/// Whether MPI may be called. Calls hold it for reading, so the end waits for them.
 static ALIVE: RwLock<bool> = RwLock::new(false);
 
 /// MPI's error of a failed call.
@@ -113,8 +113,8 @@ impl Comm {
     }
 
     /// The communicator of some of the ranks, which must all call this: it waits for them, without
-    /// a limit. MPI sends messages for it by `on`, a communicator of more ranks, on which nobody
-    /// may receive.
+    /// a limit. MPI sends messages for it by `on`, a communicator of more ranks. No other receive
+    /// may run on that one.
     pub fn subset(&self, members: &[usize], on: &Self, tag: i32) -> Result<Self, Failure> {
         let call = "MPI_Comm_create_group";
         let _alive = alive(call)?;
@@ -231,7 +231,7 @@ impl Comm {
         })?;
         let mut buffer: Arc<[u8]> =
             std::iter::repeat_n(0, usize::try_from(len).unwrap_or(0)).collect();
-        // There is no other reference yet, so that this never is an empty slice where bytes come.
+        // There is no other reference yet, so the slice has the length of the message.
         let target = Arc::get_mut(&mut buffer).unwrap_or_default().as_mut_ptr();
         let mut request = MaybeUninit::uninit();
         // SAFETY: the buffer has the message's length and is kept by the returned value, which

@@ -19,8 +19,8 @@ use crate::group::{Group, State};
 const LOOKS: u32 = 32;
 /// How long to look without sleeping: longer than the ranks of a step are usually apart.
 const AWAKE: Duration = Duration::from_millis(2);
-/// Shortest and longest sleep between two looks; in between, a part of what has been waited
-/// already, so that sleeping makes no wait longer by more than that part.
+/// Shortest and longest sleep between two looks; In between, it is a fixed part of the time waited
+/// so far. So sleeping extends a wait by that part at most.
 const SLEEP: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
 const SLEEP_PART: u32 = 16;
 

@@ -14,7 +14,7 @@ pub enum ReferenceError {
     Dimensions {
         /// Whose dimensions.
         rank: usize,
-        /// How many there are.
+        /// Number of dimensions.
         found: usize,
     },
     /// Ranks must have the same number of channels.
@@ -22,7 +22,7 @@ pub enum ReferenceError {
         "rank {rank} has {found} channels, rank 0 has {expected}: all ranks need the same number"
     )]
     Channels {
-        /// Who differs from rank 0.
+        /// The rank that differs from rank 0.
         rank: usize,
         /// Channels of that rank.
         found: usize,

@@ -190,8 +190,8 @@ pub fn forward_with_statistics(
         .collect())
 }
 
-/// 1 / √(var + eps) of every channel; 0 where var + eps is 0, so that a constant channel gives the
-/// bias with eps = 0 too.
+/// 1 / √(var + eps) of every channel. 0 if var + eps is 0, so a constant channel gives the bias
+/// with eps = 0 too.
 fn inv_std(var: &[f64], eps: f64) -> Vec<f64> {
     var.iter().map(|var| if var + eps == 0.0 { 0.0 } else { 1.0 / (var + eps).sqrt() }).collect()
 }

@@ -1,5 +1,4 @@
-//! Owns the sum of the oracle: compensated, so that its error does not grow with the number of
-//! terms.
+//! Owns the sum of the oracle. It is compensated: its error does not grow with the number of terms.
 
 /// A running sum that carries what each addition rounds off (A. Neumaier, *Rundungsfehleranalyse
 /// einiger Verfahren zur Summation endlicher Summen*, ZAMM 54, 1974): the error is about one

@@ -2,8 +2,8 @@
 
 use syncbn::Device;
 
-/// An adapter for virtual devices: the software driver where there is one, which every test machine
-/// has. The environment variable `SYNCBN_TEST_ADAPTER` asks for one whose name contains it.
+/// An adapter for virtual devices. By default it is the software driver, which every test machine
+/// has. The environment variable `SYNCBN_TEST_ADAPTER` selects an adapter by a part of its name.
 pub fn adapter() -> wgpu::Adapter {
     let mut all = pollster::block_on(Device::adapters());
     let names: Vec<String> = all.iter().map(|adapter| adapter.get_info().name).collect();
@@ -27,7 +27,7 @@ pub fn own_device(
     pollster::block_on(adapter.request_device(&descriptor)).expect("a device with these limits")
 }
 
-/// wgpu's own device that runs nothing: a result is there as soon as it is asked for.
+/// wgpu's no-op device, which runs nothing. Its results are ready at once.
 pub fn noop() -> Device {
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
     Device::from_wgpu(device, queue).expect("a device")

@@ -9,9 +9,9 @@ use crate::batch::Batch;
 /// How far y may be from the definition, in ulp of the largest |y| of its channel.
 ///
 /// Six roundings of half an ulp lie between x and y: x − pivot, inv_std, scale, their product,
-/// shift and the last sum. The normalized values average to 0, so that neither |bias| nor a half of
-/// the largest |weight·(x − mean)·inv_std| exceeds the largest |y|: together at most 6 ulp of it.
-/// Sums in f32 along a tree add about one more from mean and variance.
+/// shift and the last sum. The normalized values average to 0. So neither |bias| nor a half of the
+/// largest |weight·(x − mean)·inv_std| exceeds the largest |y|. Together that is at most 6 ulp of
+/// it. Sums in f32 along a tree add about one more from mean and variance.
 pub const TOLERANCE_ULP: f64 = 8.0;
 
 /// How far statistics may be from the definition, relative to the deviation or the variance:

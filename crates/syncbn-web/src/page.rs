@@ -27,10 +27,10 @@ pub struct Session {
 
 #[wasm_bindgen]
 impl Session {
-    /// Opens so many ranks: WebGPU devices, or the host where `gpu` is false. A browser gives one
-    /// device for each adapter that it is asked for, so every rank asks anew: for the fast GPU and
-    /// for the one that saves power in turn. Where all ranks get the same adapter, they are virtual
-    /// devices on it.
+    /// Opens `ranks` ranks: WebGPU devices, or the host if `gpu` is false. A browser gives one
+    /// device for each requested adapter, so every rank requests a new one, in turn the fast GPU
+    /// and the one that saves power. If all ranks get the same adapter, they are virtual devices on
+    /// it.
     pub async fn open(ranks: usize, gpu: bool) -> Result<Session, JsError> {
         let mut devices = Vec::with_capacity(ranks);
         for rank in 0..ranks {
@@ -144,7 +144,7 @@ impl Step {
         Ok(Self { layer, x, grad_output, output, grad_input })
     }
 
-    /// Submits so many steps, each a forward and a backward pass.
+    /// Submits `count` steps, each a forward and a backward pass.
     pub fn submit(&self, count: usize) -> Result<(), JsError> {
         for _ in 0..count {
             let (mut y, mut dx) = (self.output.borrow_mut(), self.grad_input.borrow_mut());
@@ -177,7 +177,7 @@ impl Trainer {
         Ok(Self(Mutex::new(Training::new(way, devices)?)))
     }
 
-    /// Takes so many steps; the loss before each.
+    /// Takes `count` steps. Returns the loss before each.
     pub async fn steps(&self, count: usize) -> Result<Vec<f64>, JsError> {
         let mut training = self.0.lock().await;
         let mut losses = Vec::with_capacity(count);

@@ -9,7 +9,7 @@ pub enum Phase {
     Forward,
     /// Statistics of forward once more, for activation checkpointing.
     Recompute,
-    /// Statistics of forward in evaluation, where it uses the group's.
+    /// Statistics of forward in evaluation, if it uses the group's batch.
     Evaluate,
     /// Gradient sums of backward.
     Backward,
@@ -64,7 +64,7 @@ impl Phase {
         matches!(self, Self::AllReduce | Self::Broadcast)
     }
 
-    /// Pairs of values in a node of an exchange of so many channels or values.
+    /// Pairs of values in a node of an exchange of `channels` channels or values.
     pub(super) fn pairs(self, channels: u64) -> u64 {
         if self.is_of_values() { channels.div_ceil(2) } else { channels }
     }

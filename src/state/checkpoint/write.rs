@@ -12,12 +12,12 @@ use safetensors::tensor::TensorInfo;
 use super::storage::{Entry, file_error};
 use super::{Checkpoint, StateError};
 
-/// Alignment of the header's length in bytes, so that data begins at a whole word.
+/// Alignment of the header's length, in bytes. Data then begins at a whole word.
 const ALIGNMENT_BYTES: usize = 8;
 
 impl Checkpoint {
-    /// The tensors as they lie in a file: the largest types first, so that each value lies at a
-    /// multiple of its size; those of one type by name.
+    /// The tensors in the order of a file: the largest types first, so each value lies at a
+    /// multiple of its size. Those of one type are ordered by name.
     fn in_order(&self) -> Vec<(&String, &Entry)> {
         let mut tensors: Vec<_> = self.tensors.iter().collect();
         tensors.sort_by_key(|(_, entry)| Reverse(entry.dtype));

@@ -1,6 +1,5 @@
-//! Normalizes a batch from a file in training mode and writes y, so that other programs can compare
-//! it (`scripts/peers/accuracy.py`). Files hold little-endian f32 without a header. Prints the
-//! device.
+//! Normalizes a batch from a file in training mode and writes y for comparison with other programs
+//! (`scripts/peers/accuracy.py`). Files hold little-endian f32 without a header. Prints the device.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -16,7 +16,7 @@
 //! The gradients of bias, weight and input have the bounds of [`syncbn_reference::bounds`], with
 //! g·s in place of g.
 //!
-//! Values read are exact in their storage type, so that their rounding is no part of it.
+//! Values read are exact in their storage type, so the bounds do not include their rounding.
 
 use syncbn::{DType, Device, config::Epilogue};
 use syncbn_reference::{self as reference, Affine, Gradients, RankBatch};

@@ -77,8 +77,8 @@ impl Uses {
 
 impl Problem {
     /// Everything random, in values that the storage types hold exactly; ranks take the types in
-    /// turn. Upstream gradients have a mean, so that no term of the formulas is near 0 for want of
-    /// it, and are 0 where rounding decides on the sign of v.
+    /// turn. Upstream gradients have a mean other than 0, so no term of the formulas is near 0.
+    /// They are 0 where rounding decides the sign of v.
     pub fn random(
         dims: &[Vec<usize>],
         types: &[Types],
@@ -104,13 +104,13 @@ impl Problem {
         let residuals =
             adds.then(|| ranks().map(|(dims, types)| draw(dims, types.x, &|_| 0.125)).collect());
         let g = ranks().map(|(dims, types)| draw(dims, types.other, &|_| 0.25)).collect();
-        // Weights of either sign that are not small beside the biases, so that most channels have
-        // values on both sides of 0.
+        // Weights of either sign that are not small beside the biases. So most channels have values
+        // of both signs.
         let mut parameters = Parameters::random(channels, &mut random);
         parameters.weight.iter_mut().for_each(|weight| *weight += weight.signum());
         parameters.bias.iter_mut().for_each(|bias| *bias *= 0.5);
         let var = (0..channels).map(|_| (1.5 + random.next()) as f32).collect();
-        // Near the means of the batch, so that evaluation, too, has values on both sides of 0.
+        // Near the means of the batch, so evaluation too has values of both signs.
         let mean = means.iter().map(|mean| 2.0 * mean + 0.5 * random.next() as f32).collect();
         let running = RunningStats { mean, var, num_batches_tracked: 7 };
         let config = BatchNormConfig::torch(channels)

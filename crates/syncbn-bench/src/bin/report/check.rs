@@ -36,7 +36,7 @@ pub fn conformance(layers: &dyn Layers, count: usize) -> Result<Found, String> {
     Ok(found)
 }
 
-/// Hard cases in as many sizes.
+/// Hard cases in `sizes` sizes.
 pub fn accuracy(layers: &dyn Layers, sizes: usize) -> Found {
     let mut found = Found::default();
     for case in hard::cases(sizes) {
@@ -48,8 +48,8 @@ pub fn accuracy(layers: &dyn Layers, sizes: usize) -> Found {
     found
 }
 
-/// Every storage type and layout with so many epilogues, by quads and by single values, in one line
-/// per storage type and layout.
+/// Every storage type and layout with `epilogues` epilogues, by quads and by single values. One
+/// line per storage type and layout.
 pub fn kernels(layers: &dyn Layers, epilogues: usize) -> Found {
     let mut found = Found::default();
     for (name, dtype) in DTYPES {

@@ -1,5 +1,4 @@
-//! Owns the golden cases of the report: a few of `tests/golden`, embedded, so that they need no
-//! file at run time.
+//! Owns the golden cases of the report: a few of `tests/golden`, embedded in the program.
 //!
 //! A case is a training step of one group. Its tensors and its tolerances per channel come from
 //! another program; `tests/golden/README.md` and the manifest explain them. `cargo test --test
@@ -60,11 +59,11 @@ struct Entry {
     fused: Option<String>,
 }
 
-/// The first so many cases.
+/// The first `count` cases.
 ///
 /// # Errors
 ///
-/// Says which case cannot be read, and why.
+/// Names the case that cannot be read, with the reason.
 pub fn cases(count: usize) -> Result<Vec<Case>, String> {
     let manifest: Manifest =
         serde_json::from_str(MANIFEST).map_err(|error| format!("the manifest: {error}"))?;

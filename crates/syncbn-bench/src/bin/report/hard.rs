@@ -26,8 +26,8 @@ const NORMAL: [(&str, Moments); 5] = [
     ("constant channels", |_, channel| (10_000.1 * (channel as f32 - 1.0), 0.0)),
 ];
 
-/// (N, C, L) of three ranks: one tile of single values, then several tiles of quads, where a rank
-/// has next to nothing.
+/// (N, C, L) of three ranks: one tile of single values, then several tiles of quads. One rank has
+/// very few values.
 const SIZES: [[[usize; 3]; 3]; 2] =
     [[[8, 5, 77], [3, 5, 77], [1, 5, 7]], [[4, 5, 9004], [1, 5, 76], [1, 5, 4]]];
 /// Number of values and height of a spike over zeros: every sum on its way is rounded to one side.
@@ -45,7 +45,7 @@ pub fn kernels(epilogues: usize) -> impl Iterator<Item = (Epilogue, [[usize; 3];
     EPILOGUES.into_iter().take(epilogues).flat_map(|epilogue| KERNELS.map(|dims| (epilogue, dims)))
 }
 
-/// Every hard case in as many sizes, the smaller first.
+/// Every hard case in `sizes` sizes, the smaller first.
 pub fn cases(sizes: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     for (place, dims) in SIZES.iter().take(sizes).enumerate() {

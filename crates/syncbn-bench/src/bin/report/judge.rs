@@ -14,12 +14,12 @@ pub type Expected = Vec<(Output, Vec<Vec<Bounded>>)>;
 
 /// Largest error of y if statistics merge on the device, in ulp of the channel's largest |y|.
 ///
-/// On the host 8 are allowed. The device merges in f32: the pivot is the mean of one rank and not
-/// of all, so that x − pivot and its product may be twice as large, and their distance, the rest,
-/// is rounded and multiplied as well. `tests/it/on_device/accuracy.rs` counts 15½ ulp in all. The
-/// bounds of gradients hold for both: they grant the mean 16 half ulp of the deviation, and the
-/// rest has up to ranks + 4 roundings of half an ulp of at most √ranks deviations, 12 for three
-/// ranks.
+/// On the host 8 are allowed. The device merges in f32, and the pivot is the mean of one rank and
+/// not of all. So x − pivot and its product may be twice as large. The rest, the distance of the
+/// two means, is rounded and multiplied too. `tests/it/on_device/accuracy.rs` counts 15½ ulp in
+/// all. The bounds of gradients hold for both merges. They allow the mean 16 half ulp of the
+/// deviation. The rest has up to ranks + 4 roundings of half an ulp of at most √ranks deviations,
+/// 12 for three ranks.
 const DEVICE_ULPS: f64 = 16.0;
 
 /// Outputs of the definition in f64, with the bounds of the bench tool.

@@ -1,5 +1,5 @@
-//! A report that any user can send: does syncbn compute correctly on this machine's GPU, and how
-//! fast?
+//! A report that any user can send about a GPU: whether syncbn computes correctly on it, and its
+//! speed.
 //!
 //! `cargo run --release -p syncbn-bench --bin report -- --help` lists the options. The sections, in their
 //! order:

@@ -35,7 +35,7 @@ pub struct Report {
     pub accuracy: Vec<Checked>,
     /// Passes beside copies, with the exchange beside a round trip.
     pub passes: Vec<Timed>,
-    /// Rows of those that were not begun for want of time.
+    /// Rows of passes that did not begin in time.
     pub passes_left_out: usize,
     pub failures: Vec<Failure>,
     /// Time of each section.

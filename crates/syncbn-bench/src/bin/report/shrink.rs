@@ -7,7 +7,7 @@ use crate::problem::Problem;
 
 /// Problems tried at most.
 const TRIALS: usize = 400;
-/// A search ends after this time, so that a report of a broken device comes to its end.
+/// A search ends after this time, so a report of a broken device ends.
 const TIME: Duration = Duration::from_secs(10);
 
 /// Leaves out channels, ranks, samples and positions until every further cut passes, or time is up.
@@ -40,8 +40,8 @@ fn parts(problem: &Problem) -> impl Iterator<Item = Problem> {
     channels.chain(ranks).chain(within)
 }
 
-/// Which of so many indices are kept: either half, then all but a quarter, all but an eighth, down
-/// to all but one.
+/// Selections of `count` indices: either half, then all but a quarter, all but an eighth, down to
+/// all but one.
 fn cuts(count: usize) -> impl Iterator<Item = Vec<usize>> {
     let halves = std::iter::successors(Some(2), |parts| Some(parts * 2))
         .take_while(move |parts| parts / 2 < count);

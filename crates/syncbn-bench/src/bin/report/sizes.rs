@@ -18,8 +18,8 @@ static LADDER: [Shapes; 4] = [
     [conv(&[8, 256, 56, 56]), late(&[64, 2048, 7, 7]), matrix(&[6144, 1024])],
     [conv(&[32, 256, 56, 56]), late(&[256, 2048, 7, 7]), matrix(&[24_576, 1024])],
 ];
-/// GB/s of a copy above which the next larger shapes are taken, so that a row takes two seconds and
-/// a copy a millisecond.
+/// A copy faster than this, in GB/s, selects the next larger shapes. Then a row takes two seconds
+/// and a copy a millisecond.
 const STEPS: [f64; 3] = [12.0, 25.0, 120.0];
 /// Bytes of the tensor that is copied to find out.
 const PROBE_BYTES: u64 = 16 << 20;

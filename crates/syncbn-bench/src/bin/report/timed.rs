@@ -30,7 +30,7 @@ const OTHERS: [Form; 4] = [
 /// Channels of the smaller inputs that a wrong row is looked for in.
 const CHANNELS: usize = 8;
 
-/// No row is begun after this time, so that the report of a slow machine comes to its end.
+/// No row begins after this time, so the report of a slow machine ends.
 const TIME: Duration = Duration::from_secs(45);
 
 /// Results of the section.
@@ -38,7 +38,7 @@ const TIME: Duration = Duration::from_secs(45);
 pub struct Found {
     pub timed: Vec<Timed>,
     pub failures: Vec<Failure>,
-    /// Rows that were not begun for want of time.
+    /// Rows that did not begin in time.
     pub left_out: usize,
 }
 
