@@ -1,8 +1,9 @@
 //! The settings of a layer as plain data that serde can write and read, and their checks.
 //!
 //! Begin with [`BatchNormConfig::torch`], [`BatchNormConfig::mindspore`] or
-//! [`BatchNormConfig::mindspore_mint`], which have the defaults of the frameworks' layers. Change single settings with the `with_…` methods. [`TorchArguments`] and
-//! [`MindSporeArguments`] have the parameters of the frameworks' layers under their own names.
+//! [`BatchNormConfig::mindspore_mint`], which have the frameworks' defaults. Change single settings
+//! with the `with_…` methods. [`TorchArguments`] and [`MindSporeArguments`] have the frameworks'
+//! own parameter names.
 
 mod call;
 mod conventions;
@@ -41,8 +42,7 @@ use crate::error::ConfigError;
 pub struct BatchNormConfig {
     /// C, the channels of every input. At least 1.
     pub num_features: usize,
-    /// Added to the variance under the root. It is finite. 0 is allowed, and a constant channel
-    /// then gives y = bias.
+    /// Added to the variance under the root. Finite. With 0 a constant channel gives y = bias.
     #[cfg_attr(feature = "serde", serde(default = "defaults::eps"))]
     pub eps: f64,
     /// The weight of a batch in the running statistics.
@@ -74,8 +74,8 @@ pub struct BatchNormConfig {
     #[cfg_attr(feature = "serde", serde(default))]
     pub epilogue: Epilogue,
     /// Whether forward keeps a mask of one bit per value for backward, with [`Epilogue::AddRelu`].
-    /// Backward then does not need the residual. The mask takes 1/32 of the memory of an f32 input.
-    /// A GPU keeps none if a 16-bit input gives an f32 output; backward reads the residual then.
+    /// Backward then needs no residual. The mask takes 1/32 of the memory of an f32 input. A GPU
+    /// keeps none for a 16-bit input with an f32 output, and backward reads the residual.
     #[cfg_attr(feature = "serde", serde(default))]
     pub activation_mask: bool,
     /// Initial weight.
@@ -94,13 +94,13 @@ pub struct BatchNormConfig {
     #[cfg_attr(feature = "serde", serde(default))]
     pub seed: u64,
     /// Whether batch statistics and gradient sums are sums of integers. Their bits do not depend on
-    /// the split of a batch over ranks. It costs one more read of x forward and of grad_output
-    /// backward, and one more exchange in each direction.
+    /// the split of a batch. It costs one more read of x and grad_output, and one more exchange per
+    /// pass.
     #[cfg_attr(feature = "serde", serde(default))]
     pub reproducible: bool,
 }
 
-/// How running statistics change with a batch: `running ← (1 − f)·running + f·batch`.
+/// The update of running statistics by a batch: `running ← (1 − f)·running + f·batch`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Momentum {
@@ -236,10 +236,10 @@ impl BatchNormConfig {
 
     /// Sets whether sums have the same bits for every split of a batch.
     ///
-    /// These then have the same bits for every split of the samples over ranks and every order of
-    /// them: count, mean, m2, running statistics, gradient sums, and with
-    /// [`AffineGradient::GroupSum`] the gradients of weight and bias. So have y and grad_input, on
-    /// one kind of device. `docs/numerics.md` lists the further conditions for a whole network.
+    /// These have the same bits for every split and order of the samples: count, mean, m2, running
+    /// statistics, gradient sums, and with [`AffineGradient::GroupSum`] the gradients of weight and
+    /// bias. On one kind of device, y and grad_input do too. `docs/numerics.md` has the rest for a
+    /// network.
     pub fn with_reproducible(self, reproducible: bool) -> Self {
         Self { reproducible, ..self }
     }
