@@ -94,8 +94,8 @@ pub struct BatchNormConfig {
     #[cfg_attr(feature = "serde", serde(default))]
     pub seed: u64,
     /// Whether batch statistics and gradient sums are sums of integers. Their bits do not depend on
-    /// the split of a batch. It costs one more read of x and grad_output, and one more exchange per
-    /// pass.
+    /// the split of a batch. Each pass costs one more read of x or grad_output, and one exchange
+    /// more.
     #[cfg_attr(feature = "serde", serde(default))]
     pub reproducible: bool,
 }
@@ -238,8 +238,8 @@ impl BatchNormConfig {
     ///
     /// These have the same bits for every split and order of the samples: count, mean, m2, running
     /// statistics, gradient sums, and with [`AffineGradient::GroupSum`] the gradients of weight and
-    /// bias. On one kind of device, y and grad_input do too. `docs/numerics.md` has the rest for a
-    /// network.
+    /// bias. On one kind of device, y and grad_input do too. `docs/numerics.md` has more for
+    /// networks.
     pub fn with_reproducible(self, reproducible: bool) -> Self {
         Self { reproducible, ..self }
     }
