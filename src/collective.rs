@@ -18,6 +18,7 @@ mod process_group;
 mod reduce;
 mod single;
 mod split;
+mod survivors;
 mod synchronization;
 mod turns;
 mod uneven;
@@ -42,6 +43,7 @@ pub(crate) use peers::Again;
 pub use process_group::ProcessGroup;
 pub use reduce::{Part, ReduceOp};
 pub use single::SingleRank;
+pub use survivors::Survivors;
 pub use synchronization::{Started, Synchronization};
 pub use uneven::UnevenSteps;
 
@@ -111,6 +113,23 @@ pub trait Collective: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`CollectiveError`] when the group is broken.
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError>;
+
+    /// The transport among the ranks that go on after the group has broken, for a rank that does.
+    /// All that live call it, and are waited for until the deadline. All survivors get the same
+    /// list. Of several parts of a group at most one goes on; the ranks of the others get
+    /// [`CollectiveError::TooFew`], and one that comes too late [`CollectiveError::LeftBehind`]. If
+    /// the group works, it breaks.
+    ///
+    /// A transport that cannot know which ranks live keeps this default.
+    ///
+    /// # Errors
+    /// [`CollectiveError`]; here [`CollectiveError::Transport`].
+    fn survivors(
+        &self,
+        _deadline: Duration,
+    ) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
+        survivors::cannot()
+    }
 }
 
 /// Why a transport delivers no messages. Ranks are those of the transport's group.
@@ -140,6 +159,20 @@ pub enum CollectiveError {
         rank: usize,
         /// What it said.
         message: Vec<u8>,
+    },
+    /// Too few ranks came to go on after the group has broken.
+    #[error("ranks {present:?} are too few to go on without ranks {missing:?}")]
+    TooFew {
+        /// The ranks that came.
+        present: Vec<usize>,
+        /// The other ranks that are not known to be gone.
+        missing: Vec<usize>,
+    },
+    /// The other ranks have gone on without this one.
+    #[error("ranks {survivors:?} have gone on without this one")]
+    LeftBehind {
+        /// Their ranks.
+        survivors: Vec<usize>,
     },
     /// The transport itself failed.
     #[error("the transport failed: {message}")]

@@ -44,10 +44,13 @@ pub enum Check {
     Abort,
     /// Disjoint groups work at the same time, and break apart from each other.
     Split,
+    /// Without a rank that was dropped the others go on in a group of their own; or all learn that
+    /// the transport cannot know which ranks live.
+    Survivors,
 }
 
 /// All checks. Each needs two ranks or more.
-pub const CHECKS: [Check; 8] = [
+pub const CHECKS: [Check; 9] = [
     Check::Messages,
     Check::Order,
     Check::AllReduce,
@@ -56,6 +59,7 @@ pub const CHECKS: [Check; 8] = [
     Check::Dropped,
     Check::Abort,
     Check::Split,
+    Check::Survivors,
 ];
 
 /// What a transport did wrong.
@@ -95,6 +99,7 @@ pub async fn run(check: Check, rank: Box<dyn Collective>) -> Result<(), Failure>
         Check::Order => order(&judge, rank.as_ref()).await,
         Check::AllReduce => all_reduce(&judge, rank.as_ref()).await,
         Check::Split => split(&judge, rank.as_ref()).await,
+        Check::Survivors => survivors(&judge, rank).await,
         Check::Late | Check::Left | Check::Dropped | Check::Abort => absence(&judge, rank).await,
     }
 }
@@ -250,4 +255,24 @@ async fn split(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
     }
     // The group that they were made of still works, for all.
     round(judge, rank, 3).await
+}
+
+/// All but rank 0, which leaves after one good round.
+async fn survivors(judge: &Judge, rank: Box<dyn Collective>) -> Result<(), Failure> {
+    round(judge, rank.as_ref(), 0).await?;
+    if rank.rank() == 0 {
+        return Ok(());
+    }
+    judge.expect(rank.all_gather(Vec::new(), LONG).await.is_err(), true)?;
+    match rank.survivors(LONG).await {
+        Ok(found) => {
+            let ranks: Vec<usize> = (1..rank.world_size()).collect();
+            judge.expect(found.transport.rank(), rank.rank() - 1)?;
+            judge.expect(found.transport.world_size(), ranks.len())?;
+            judge.expect(found.ranks, ranks)?;
+            round(judge, found.transport.as_ref(), 1).await
+        }
+        Err(CollectiveError::Transport { .. }) => Ok(()),
+        Err(error) => judge.expect(format!("{error:?}"), "a group of the others".to_owned()),
+    }
 }

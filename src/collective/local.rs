@@ -1,6 +1,8 @@
 //! The transport among ranks of one process: a rendezvous in shared memory, for threads, tasks, or
 //! futures on one thread.
 
+mod roll_call;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -10,7 +12,8 @@ use futures::channel::oneshot;
 use futures::future::{BoxFuture, Either, FutureExt, select};
 use web_time::Instant;
 
-use super::{Collective, CollectiveError, Gathered};
+use self::roll_call::RollCall;
+use super::{Collective, CollectiveError, Gathered, Survivors};
 use crate::timer::Timer;
 
 /// How long a rank looks out for its peers before it goes to sleep: about what waking up costs.
@@ -64,6 +67,7 @@ struct State {
     broken: Option<CollectiveError>,
     /// Subgroups that not all members have taken yet.
     subgroups: HashMap<(u64, Vec<usize>), Vec<Option<LocalRank>>>,
+    roll_call: RollCall,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +94,7 @@ impl Shared {
     fn leave(&self, rank: usize, panicked: bool) {
         let mut state = self.lock();
         state.gone[rank] = Some(panicked);
+        state.withdraw(rank);
         let awaited = state
             .rounds
             .iter()
@@ -269,6 +274,13 @@ impl Collective for LocalRank {
         let message =
             format!("rank {} takes its place in {members:?} twice, or has none", self.rank);
         Ok(Arc::new(taken.ok_or(CollectiveError::Transport { message })?))
+    }
+
+    fn survivors(
+        &self,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
+        roll_call::survivors(self, deadline)
     }
 }
 

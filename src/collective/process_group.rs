@@ -236,6 +236,16 @@ impl ProcessGroup {
                 };
                 ExchangeError::Aborted { at, rank: self.world_rank(rank), reason }
             }
+            CollectiveError::TooFew { present, missing } => {
+                let of_world = |ranks: Vec<usize>| {
+                    ranks.into_iter().map(|rank| self.world_rank(rank)).collect()
+                };
+                ExchangeError::TooFew { at, present: of_world(present), missing: of_world(missing) }
+            }
+            CollectiveError::LeftBehind { survivors } => {
+                let survivors = survivors.into_iter().map(|rank| self.world_rank(rank)).collect();
+                ExchangeError::LeftBehind { at, survivors }
+            }
             CollectiveError::Transport { message } => ExchangeError::Transport { at, message },
         }
     }

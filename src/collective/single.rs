@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
 
-use super::{Collective, CollectiveError, Gathered};
+use super::{Collective, CollectiveError, Gathered, Survivors};
 
 /// A group of one rank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,5 +32,8 @@ impl Collective for SingleRank {
 
     fn split(&self, _: u64, _: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
         Ok(Arc::new(Self))
+    }
+    fn survivors(&self, _: Duration) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
+        ready(Ok(Survivors { transport: Arc::new(Self), ranks: vec![0] })).boxed()
     }
 }

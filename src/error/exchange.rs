@@ -181,9 +181,31 @@ pub enum ExchangeError {
         /// What it says.
         message: String,
     },
+    /// Too few ranks came to go on after the group has failed.
+    #[error(
+        "{at}: rank(s) {present:?} came in time, which is too few to go on without rank(s) {missing:?}; ask again, or begin again from a checkpoint"
+    )]
+    TooFew {
+        /// Where.
+        at: String,
+        /// The ranks that came.
+        present: Vec<usize>,
+        /// The other ranks that are not known to be gone.
+        missing: Vec<usize>,
+    },
+    /// Other ranks have gone on without this one, which came too late.
+    #[error(
+        "{at}: this rank came too late: rank(s) {survivors:?} have gone on without it; begin again from their checkpoint"
+    )]
+    LeftBehind {
+        /// Where.
+        at: String,
+        /// The ranks that have gone on.
+        survivors: Vec<usize>,
+    },
     /// An exchange of the group has failed before; make a new group to go on.
     #[error(
-        "{at}: the process group refuses work since an exchange failed; make a new group and move its layers there with in_group: {cause}"
+        "{at}: the process group refuses work since an exchange failed; go on in a new group, such as that of survivors, and move its layers there with in_group: {cause}"
     )]
     Poisoned {
         /// What was asked for.

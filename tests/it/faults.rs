@@ -1,5 +1,5 @@
 //! Faults of one rank: every other gets an error in time that names it, nothing is half updated,
-//! and the group refuses further work.
+//! the group refuses further work, and the others go on without the culprit.
 //!
 //! `scenario` says what a run is and where its fault lies, `rank` is one rank of it, `saboteur` a
 //! transport with a fault, `judge` what must come of it. Here every kind of fault is planted at

@@ -40,3 +40,4 @@ mod state;
 mod stats_laws;
 mod steps;
 mod storage;
+mod survivors;

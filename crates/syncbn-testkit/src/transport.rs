@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use syncbn::ProcessGroup;
-use syncbn::collective::{Collective, CollectiveError, Gathered, LocalGroup, LocalRank, ReduceOp};
+use syncbn::collective::{
+    Collective, CollectiveError, Gathered, LocalGroup, LocalRank, ReduceOp, Survivors,
+};
 
 /// The ranks of a new group in this process, each of which waits so long for its peers.
 pub fn process_groups(world_size: usize, deadline: Duration) -> Vec<ProcessGroup> {
@@ -124,6 +126,13 @@ impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Collective for Tapped<T> {
 
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
         self.inner.split(key, members)
+    }
+
+    fn survivors(
+        &self,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
+        self.inner.survivors(deadline)
     }
 }
 

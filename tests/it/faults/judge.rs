@@ -1,5 +1,5 @@
 //! Whether every rank of a scenario saw what it should: right results, then an error in time that
-//! names the culprit.
+//! names the culprit, then right results of the others without it.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use syncbn::{Error, error::ExchangeError};
 use syncbn_reference::{self as reference, RankBatch};
 
 use crate::common::{self, Batch, widened};
-use crate::faults::rank::Report;
-use crate::faults::scenario::{Call, Fault, Scenario};
+use crate::faults::rank::{Report, Survivor};
+use crate::faults::scenario::{CALLS, Call, Fault, Scenario};
 
 /// How much later than the deadline an error may come, for a loaded machine.
 const SLACK: Duration = Duration::from_secs(1);
@@ -87,7 +87,8 @@ pub fn judge(scenario: &Scenario, reports: &[Option<Report>]) -> Result<Duration
             first = Some(error);
         }
     }
-    check_running(scenario, reports).map(|()| slowest)
+    check_running(scenario, reports)?;
+    check_survivors(scenario, reports).map(|()| slowest)
 }
 
 /// Whether the error names the place, and the culprit for what it did.
@@ -178,45 +179,83 @@ fn check_running(scenario: &Scenario, reports: &[Option<Report>]) -> Result<(), 
 
 /// Compares every result that any rank returned with the definition.
 fn check_results(scenario: &Scenario, reports: &[Option<Report>]) -> Result<(), String> {
-    let results = |number: usize| {
-        reports.iter().map(move |report| report.as_ref().and_then(|r| r.results.get(number)))
+    let results = |number: usize| -> Vec<Option<&Vec<f32>>> {
+        reports.iter().map(|report| report.as_ref()?.results.get(number)).collect()
     };
-    for call in
-        (0..).map(Call::new).take_while(|call| results(call.number).any(|result| result.is_some()))
-    {
-        let [x, g] = scenario.data(call.step, call.layer);
-        let eps = 1e-5;
+    for call in (0..).map(Call::new) {
         let found = results(call.number);
-        if call.forward {
-            let expected = common::definition(&x, None, eps).outputs;
-            // What a rank does not have, it cannot have wrong.
-            let rounded = |values: &Vec<f64>| values.iter().map(|value| *value as f32).collect();
-            let found: Vec<Vec<f32>> = found
-                .zip(&expected)
-                .map(|(found, expected)| found.cloned().unwrap_or_else(|| rounded(expected)))
-                .collect();
-            common::compare(&x, &found, &expected, common::TOLERANCE_ULP)
-                .map_err(|what| format!("{call:?}: {what}"))?;
-        } else {
-            let (x, g) = (Wide::new(&x), Wide::new(&g));
-            let expected = reference::backward_train(&x.ranks(), &g.ranks(), None, eps)
-                .expect("valid")
-                .grad_inputs;
-            let var = reference::batch_statistics(&x.ranks()).expect("valid").var_biased;
-            let largest = g.values.iter().flatten().fold(0f64, |largest, g| largest.max(g.abs()));
-            let inv_std =
-                var.iter().fold(0f64, |largest, var| largest.max(1.0 / (var + eps).sqrt()));
-            for (rank, (found, expected)) in found.zip(&expected).enumerate() {
-                let Some(found) = found else { continue };
-                let far = |(found, expected): (&f32, &f64)| {
-                    let error = (f64::from(*found) - expected).abs();
-                    error.is_nan() || error > GRADIENT_TOLERANCE * inv_std * largest
-                };
-                if found.len() != expected.len() || found.iter().zip(expected).any(far) {
-                    return Err(format!("{call:?}, rank {rank}: {found:?}, expected {expected:?}"));
-                }
-            }
+        if found.iter().all(Option::is_none) {
+            break;
         }
+        check_call(call, scenario.data(call.step, call.layer), &found)?;
+    }
+    Ok(())
+}
+
+/// Compares what some ranks returned from a call with the definition.
+fn check_call(
+    call: Call,
+    [x, g]: [Vec<Batch>; 2],
+    found: &[Option<&Vec<f32>>],
+) -> Result<(), String> {
+    let eps = 1e-5;
+    if call.forward {
+        let expected = common::definition(&x, None, eps).outputs;
+        // What a rank does not have, it cannot have wrong.
+        let rounded = |values: &Vec<f64>| values.iter().map(|value| *value as f32).collect();
+        let found: Vec<Vec<f32>> = found
+            .iter()
+            .zip(&expected)
+            .map(|(found, expected)| found.cloned().unwrap_or_else(|| rounded(expected)))
+            .collect();
+        return common::compare(&x, &found, &expected, common::TOLERANCE_ULP)
+            .map(|_| ())
+            .map_err(|what| format!("{call:?}: {what}"));
+    }
+    let (x, g) = (Wide::new(&x), Wide::new(&g));
+    let expected =
+        reference::backward_train(&x.ranks(), &g.ranks(), None, eps).expect("valid").grad_inputs;
+    let var = reference::batch_statistics(&x.ranks()).expect("valid").var_biased;
+    let largest = g.values.iter().flatten().fold(0f64, |largest, g| largest.max(g.abs()));
+    let inv_std = var.iter().fold(0f64, |largest, var| largest.max(1.0 / (var + eps).sqrt()));
+    for (rank, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let Some(found) = found else { continue };
+        let far = |(found, expected): (&f32, &f64)| {
+            let error = (f64::from(*found) - expected).abs();
+            error.is_nan() || error > GRADIENT_TOLERANCE * inv_std * largest
+        };
+        if found.len() != expected.len() || found.iter().zip(expected).any(far) {
+            return Err(format!("{call:?}, rank {rank}: {found:?}, expected {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// All ranks but the culprit have gone on with a right step.
+fn check_survivors(scenario: &Scenario, reports: &[Option<Report>]) -> Result<(), String> {
+    let survivors: Vec<usize> =
+        (0..scenario.world_size).filter(|&rank| rank != scenario.culprit).collect();
+    let mut found: Vec<&Survivor> = Vec::new();
+    for &rank in &survivors {
+        let survivor = reports[rank].as_ref().and_then(|report| report.survivor.as_ref());
+        let Some(survivor) = survivor else { return Err(format!("rank {rank} has not gone on")) };
+        let survivor = survivor.as_ref().map_err(|error| format!("rank {rank}: {error}"))?;
+        if survivor.world_ranks != survivors {
+            return Err(format!("rank {rank} goes on with {:?}", survivor.world_ranks));
+        }
+        found.push(survivor);
+    }
+    if found.windows(2).any(|pair| pair[0].running != pair[1].running) {
+        return Err("running statistics of survivors differ".to_owned());
+    }
+    for call in (0..CALLS).map(Call::new) {
+        let results: Vec<_> =
+            found.iter().map(|survivor| survivor.results.get(call.number)).collect();
+        if results.iter().any(Option::is_none) {
+            return Err(format!("a survivor has no result of {call:?}"));
+        }
+        check_call(call, scenario.data_of_survivors(call.layer), &results)
+            .map_err(|what| format!("survivors: {what}"))?;
     }
     Ok(())
 }

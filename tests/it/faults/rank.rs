@@ -14,6 +14,9 @@ use syncbn::{
 use crate::common::sabotage::{Sabotage, saboteur};
 use crate::faults::scenario::{CALLS, Call, Executor, Fault, STEPS, Scenario};
 
+/// How long survivors wait for each other: longer than a culprit takes to come late.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What a rank saw.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -21,6 +24,18 @@ pub struct Report {
     pub results: Vec<Vec<f32>>,
     pub failure: Option<Failure>,
     /// Running statistics of both layers at the end.
+    pub running: Vec<RunningStats>,
+    /// What it did after its failure, unless it is the culprit.
+    pub survivor: Option<Result<Survivor, Error>>,
+}
+
+/// A rank that has gone on without the culprit, by a step from the beginning of the one that failed.
+#[derive(Debug)]
+pub struct Survivor {
+    /// The ranks of its new group.
+    pub world_ranks: Vec<usize>,
+    /// The results of the step's calls.
+    pub results: Vec<Vec<f32>>,
     pub running: Vec<RunningStats>,
 }
 
@@ -96,7 +111,11 @@ async fn train(scenario: Scenario, group: ProcessGroup) -> Report {
     let layers = [layer(0), layer(1)];
     let mut rank = Rank { scenario, group, layers, saved: [Vec::new(), Vec::new()] };
     let mut report = Report::default();
+    let mut begun = rank.running();
     for call in (0..CALLS * STEPS).map(Call::new) {
+        if call.number % CALLS == 0 {
+            begun = rank.running();
+        }
         let planted = rank.group.rank() == scenario.culprit && call == scenario.call;
         let mut call_made = call;
         match scenario.fault {
@@ -137,6 +156,9 @@ async fn train(scenario: Scenario, group: ProcessGroup) -> Report {
         }
     }
     report.running = rank.running();
+    if report.failure.is_some() && rank.group.rank() != scenario.culprit {
+        report.survivor = Some(rank.go_on(begun).await);
+    }
     report
 }
 
@@ -194,6 +216,33 @@ impl Rank {
     async fn evaluate(&self, call: Call) -> Result<(), Error> {
         let [x, _] = self.tensors(call);
         self.layers[call.layer].forward_eval(&x).await.map(|_| ())
+    }
+
+    /// Goes on with all ranks but the culprit, whose last act is to return.
+    async fn go_on(self, begun: Vec<RunningStats>) -> Result<Survivor, Error> {
+        let Self { scenario, group, layers: [first, second], .. } = self;
+        let group = group.survivors(PATIENCE).await?;
+        let mut layers = [first.in_group(&group)?, second.in_group(&group)?];
+        for (layer, running) in layers.iter_mut().zip(begun) {
+            layer.set_running_stats(running)?;
+        }
+        let (mut saved, mut results) = (Vec::new(), Vec::new());
+        for call in (0..CALLS).map(Call::new) {
+            let [x, g] = scenario.data_of_survivors(call.layer);
+            let layer = &layers[call.layer];
+            let host = &layer.devices()[0];
+            let [x, g] = [x, g].map(|batches| batches[group.rank()].upload(host));
+            let output = if call.forward {
+                let forward = layer.forward_train(&x).await?;
+                saved.push(forward.saved);
+                forward.output
+            } else {
+                layer.backward(&saved[call.layer], Backward::of(&x, &g)).await?.input
+            };
+            results.push(output.to_vec().await?);
+        }
+        let running = layers.iter().filter_map(SyncBatchNorm::running_stats).collect();
+        Ok(Survivor { world_ranks: group.world_ranks().to_vec(), results, running })
     }
 
     async fn failure(

@@ -135,9 +135,18 @@ pub struct Scenario {
 impl Scenario {
     /// What a call works on: every rank's batch, and its upstream gradient.
     pub fn data(&self, step: usize, layer: usize) -> [Vec<Batch>; 2] {
+        self.drawn(self.world_size, step, layer)
+    }
+
+    /// The same of the step that all but the culprit go on with.
+    pub fn data_of_survivors(&self, layer: usize) -> [Vec<Batch>; 2] {
+        self.drawn(self.world_size - 1, STEPS, layer)
+    }
+
+    fn drawn(&self, world_size: usize, step: usize, layer: usize) -> [Vec<Batch>; 2] {
         let mut random =
             Random(self.seed.wrapping_mul(1000) + (step * CHANNELS.len() + layer) as u64);
-        let dims: Vec<Vec<usize>> = (0..self.world_size)
+        let dims: Vec<Vec<usize>> = (0..world_size)
             // The first rank always has two values, so that the group has; others may have none.
             .map(|rank| {
                 vec![

@@ -1,0 +1,93 @@
+//! Going on without the ranks that are gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt};
+
+use super::{Collective, CollectiveError, ProcessGroup};
+use crate::checksum::Checksum;
+use crate::error::Error;
+
+/// Place of a call in errors.
+const AT: &str = "survivors of the group";
+
+/// The ranks of a broken group that go on, of [`Collective::survivors`].
+#[derive(Clone, Debug)]
+pub struct Survivors {
+    /// The transport among them.
+    pub transport: Arc<dyn Collective>,
+    /// Their ranks in the broken group, ascending: rank i of the transport was `ranks[i]`.
+    pub ranks: Vec<usize>,
+}
+
+/// Of a transport that cannot know which ranks live.
+pub(super) fn cannot() -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
+    let message = "it cannot agree on which ranks live; begin again from a checkpoint".to_owned();
+    async { Err(CollectiveError::Transport { message }) }.boxed()
+}
+
+impl ProcessGroup {
+    /// The group of the ranks that go on after an exchange has failed, in their old order. All that
+    /// live call it. The others are waited for until the deadline.
+    ///
+    /// Move every layer there with [`in_group`](crate::SyncBatchNorm::in_group), in the same order
+    /// on all ranks. A layer keeps its parameters and running statistics. A pass that failed has
+    /// changed nothing, but layers before it in the network may have counted the step: set their
+    /// running statistics back to those of its beginning, or take one rank's for all with
+    /// [`broadcast_state`](crate::SyncBatchNorm::broadcast_state). Passes saved before are not
+    /// differentiated in the new group.
+    ///
+    /// Once all ranks that live have come, they go on at once. When the deadline passes, those that
+    /// have come go on if they are more than half of the ranks that are not known to be gone, or
+    /// half of them with the lowest rank: of two parts that cannot reach each other, one goes on. A
+    /// rank that comes later gets [`ExchangeError::LeftBehind`].
+    ///
+    /// A group that works breaks by this call: its other ranks get [`ExchangeError::Aborted`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use syncbn::{ProcessGroup, collective::LocalGroup};
+    ///
+    /// let mut groups: Vec<_> = LocalGroup::ranks(3).into_iter().map(ProcessGroup::new).collect();
+    /// drop(groups.remove(1));
+    /// let threads = groups.into_iter().map(|group| {
+    ///     std::thread::spawn(move || {
+    ///         pollster::block_on(async {
+    ///             assert!(group.barrier().await.is_err());
+    ///             let group = group.survivors(Duration::from_secs(10)).await?;
+    ///             group.barrier().await?;
+    ///             Ok::<_, syncbn::Error>((group.rank(), group.world_ranks().to_vec()))
+    ///         })
+    ///     })
+    /// });
+    /// for (rank, thread) in threads.collect::<Vec<_>>().into_iter().enumerate() {
+    ///     assert_eq!(thread.join().unwrap()?, (rank, vec![0, 2]));
+    /// }
+    /// # Ok::<(), syncbn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ExchangeError::TooFew`] if the ranks that came may not go on; this rank may ask again.
+    /// [`ExchangeError::LeftBehind`] if others have gone on without this rank.
+    /// [`ExchangeError::Transport`] of a transport that cannot know which ranks live, as MPI's.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped takes the wish back; if it was decided already, this rank leaves
+    /// the new group.
+    ///
+    /// [`ExchangeError::LeftBehind`]: crate::error::ExchangeError::LeftBehind
+    /// [`ExchangeError::TooFew`]: crate::error::ExchangeError::TooFew
+    /// [`ExchangeError::Aborted`]: crate::error::ExchangeError::Aborted
+    /// [`ExchangeError::Transport`]: crate::error::ExchangeError::Transport
+    pub async fn survivors(&self, deadline: Duration) -> Result<Self, Error> {
+        self.abort("it goes on with the ranks that survive");
+        let found = self.transport.survivors(deadline).await;
+        let Survivors { transport, ranks } = found.map_err(|error| self.named(error, AT))?;
+        let world_ranks: Arc<[usize]> = ranks.iter().map(|&rank| self.world_rank(rank)).collect();
+        let mut id = Checksum::new();
+        [self.id, u64::MAX].into_iter().for_each(|n| id.add_u64(n));
+        world_ranks.iter().for_each(|&rank| id.add_u64(rank as u64));
+        Ok(Self::of_transport(transport, id.finish(), world_ranks, self.deadline()))
+    }
+}

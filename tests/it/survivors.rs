@@ -1,0 +1,315 @@
+//! Ranks that go on after others are gone, late, or fail once more while it is agreed who goes on.
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use pollster::block_on;
+use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank};
+use syncbn::error::ExchangeError;
+use syncbn::stats::RunningStats;
+use syncbn::{Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
+
+use crate::common::transport::groups_over;
+use crate::common::{
+    Batch, Random, adapter, all_reduce_groups, bits, on_threads, own_device, process_groups,
+};
+
+/// Nobody may have to wait for it.
+const LONG: Duration = Duration::from_secs(60);
+/// Of those who wait in vain.
+const SHORT: Duration = Duration::from_millis(300);
+
+const CHANNELS: usize = 3;
+
+fn layer(group: &ProcessGroup, device: &Device) -> SyncBatchNorm {
+    let config = BatchNormConfig::torch(CHANNELS);
+    SyncBatchNorm::new(config, [device.clone()]).unwrap().in_group(group).unwrap()
+}
+
+fn batch(rank: usize, step: usize) -> Batch {
+    Batch::random(&[2 + rank, CHANNELS, 5], &mut Random((100 * rank + step) as u64))
+}
+
+/// Forward and backward with y as upstream gradient: the bits of y and of the gradient of x.
+fn step(bn: &SyncBatchNorm, rank: usize, step: usize) -> Result<[Vec<u32>; 2], Error> {
+    let batch = batch(rank, step);
+    let x = bn.devices()[0].upload(&batch.dims, &batch.values)?;
+    let forward = block_on(bn.forward_train(&x))?;
+    let request = Backward::of(&x, &forward.output);
+    let gradients = block_on(bn.backward(&forward.saved, request))?;
+    let read = |values: Result<Vec<f32>, Error>| Ok::<_, Error>(bits(&[values?]).concat());
+    Ok([read(block_on(forward.output.to_vec()))?, read(block_on(gradients.input.to_vec()))?])
+}
+
+fn exchange_error(error: &Error) -> &ExchangeError {
+    match error {
+        Error::Exchange(error) => error,
+        other => panic!("expected an error of an exchange, found {other}"),
+    }
+}
+
+/// Rank 2 of four panics before step 2; the others go on, with the bits of three that begin there.
+#[test]
+fn three_of_four_go_on_as_a_group_of_three_would() {
+    type Found = (Vec<[Vec<u32>; 2]>, RunningStats);
+    for groups in [process_groups(4, LONG), all_reduce_groups(4, LONG)] {
+        let ranks: Vec<Option<(RunningStats, Found)>> = thread::scope(|scope| {
+            let threads = groups.into_iter().map(|group| {
+                scope.spawn(move || {
+                    let mut bn = layer(&group, &Device::host());
+                    let rank = group.rank();
+                    (0..2).for_each(|number| drop(step(&bn, rank, number).unwrap()));
+                    assert!(rank != 2, "the rank that is lost");
+                    let before = bn.running_stats().unwrap();
+                    let error = step(&bn, rank, 2).unwrap_err();
+                    let panicked =
+                        ExchangeError::Left { at: String::new(), rank: 2, panicked: true };
+                    assert!(same_kind(exchange_error(&error), &panicked), "{error}");
+                    assert_eq!(bn.running_stats().unwrap(), before, "the step has failed");
+                    let group = block_on(group.survivors(LONG)).unwrap();
+                    assert_eq!(group.world_ranks(), [0, 1, 3]);
+                    assert_eq!(group.world_ranks()[group.rank()], rank);
+                    bn = bn.in_group(&group).unwrap();
+                    let steps = (2..5).map(|number| step(&bn, rank, number).unwrap()).collect();
+                    (before, (steps, bn.running_stats().unwrap()))
+                })
+            });
+            threads.collect::<Vec<_>>().into_iter().map(|thread| thread.join().ok()).collect()
+        });
+        let [Some(_), Some(_), None, Some(_)] = &ranks[..] else { panic!("rank 2 alone is lost") };
+        let survivors: Vec<_> = ranks.into_iter().flatten().collect();
+        let before = survivors[0].0.clone();
+        let fresh = on_threads(process_groups(3, LONG), |group| {
+            let (mut bn, rank) = (layer(&group, &Device::host()), [0, 1, 3][group.rank()]);
+            bn.set_running_stats(before.clone()).unwrap();
+            let steps = (2..5).map(|number| step(&bn, rank, number).unwrap()).collect();
+            (steps, bn.running_stats().unwrap())
+        });
+        let found: Vec<Found> = survivors.into_iter().map(|(_, found)| found).collect();
+        assert_eq!(found, fresh);
+    }
+}
+
+fn same_kind(found: &ExchangeError, expected: &ExchangeError) -> bool {
+    match (found, expected) {
+        (
+            ExchangeError::Left { rank, panicked, .. },
+            ExchangeError::Left { rank: other, panicked: also, .. },
+        ) => rank == other && panicked == also,
+        _ => false,
+    }
+}
+
+/// The group after the call of some ranks, or their error; the other ranks come after `SHORT`.
+fn late(world_size: usize, late_ranks: &[usize]) -> Vec<Result<Vec<usize>, Error>> {
+    let decided = Barrier::new(world_size);
+    // Nobody is known to be gone until all have an answer.
+    let groups = process_groups(world_size, LONG);
+    on_threads(groups.clone(), |group| {
+        let is_late = late_ranks.contains(&group.rank());
+        if is_late {
+            decided.wait();
+        }
+        let found = block_on(group.survivors(SHORT));
+        if !is_late {
+            decided.wait();
+        }
+        let group = found?;
+        block_on(group.barrier())?;
+        Ok(group.world_ranks().to_vec())
+    })
+}
+
+#[test]
+fn most_go_on_without_a_rank_that_is_late_and_it_learns_that() {
+    let found = late(3, &[1]);
+    let error = found[1].as_ref().unwrap_err();
+    assert!(error.to_string().contains("this rank came too late: rank(s) [0, 2]"), "{error}");
+    let ExchangeError::LeftBehind { survivors, .. } = exchange_error(error) else {
+        panic!("{error}")
+    };
+    assert_eq!(survivors, &[0, 2]);
+    assert_eq!([&found[0], &found[2]], [&Ok(vec![0, 2]), &Ok(vec![0, 2])]);
+}
+
+/// Ranks 0 and 1 come, and of the others nobody knows whether they live.
+#[test]
+fn few_do_not_go_on_and_may_ask_again() {
+    let groups = process_groups(5, LONG);
+    let asked: Vec<_> =
+        on_threads(groups[..2].to_vec(), |group| block_on(group.survivors(SHORT)).unwrap_err());
+    for error in &asked {
+        let ExchangeError::TooFew { missing, .. } = exchange_error(error) else {
+            panic!("{error}")
+        };
+        assert!(missing.ends_with(&[2, 3, 4]), "{error}");
+    }
+    let found = on_threads(groups, |group| block_on(group.survivors(LONG)).unwrap().world_size());
+    assert_eq!(found, [5; 5]);
+}
+
+#[test]
+fn of_two_halves_the_one_with_the_lowest_rank_goes_on() {
+    let found = late(4, &[0, 2]);
+    // The first of 1 and 3 to give up leaves the other alone, which gives up as well; 0 and 2 then
+    // come, and are half of all, with the lowest rank.
+    for (rank, result) in found.iter().enumerate() {
+        match rank % 2 {
+            0 => assert_eq!(result, &Ok(vec![0, 2])),
+            _ => assert!(
+                matches!(
+                    exchange_error(result.as_ref().unwrap_err()),
+                    ExchangeError::TooFew { .. }
+                ),
+                "{result:?}"
+            ),
+        }
+    }
+}
+
+/// Where all but one are known to be gone, nobody is left who could go on elsewhere.
+#[test]
+fn the_last_rank_goes_on_alone_and_at_once() {
+    let mut groups = process_groups(4, LONG);
+    let last = groups.remove(2);
+    drop(groups);
+    let began = Instant::now();
+    let group = block_on(last.survivors(LONG)).unwrap();
+    assert_eq!((group.world_size(), group.world_ranks()), (1, &[2][..]));
+    assert!(began.elapsed() < LONG / 2);
+    step(&layer(&group, &Device::host()), 2, 0).unwrap();
+}
+
+/// Rank 1 is dropped while ranks 0 and 2 wait for it; rank 3 has asked and drops its future.
+#[test]
+fn ranks_that_fail_while_it_is_agreed_are_left_out() {
+    let mut groups = process_groups(4, LONG).into_iter();
+    let [zero, one, two, three]: [ProcessGroup; 4] =
+        std::array::from_fn(|_| groups.next().unwrap());
+    let mut asked = Box::pin(three.survivors(LONG));
+    assert!((&mut asked).now_or_never().is_none());
+    drop(asked);
+    drop(three);
+    let threads = [zero, two].map(|group| {
+        thread::spawn(move || {
+            let group = block_on(group.survivors(LONG)).unwrap();
+            block_on(group.barrier()).unwrap();
+            group.world_ranks().to_vec()
+        })
+    });
+    drop(one);
+    assert_eq!(threads.map(|thread| thread.join().unwrap()), [[0, 2], [0, 2]]);
+}
+
+/// The answer has come, but its future is dropped: the others learn it in the new group.
+#[test]
+fn a_rank_that_drops_what_was_agreed_leaves_the_new_group() {
+    let mut groups = process_groups(2, LONG).into_iter();
+    let [zero, one]: [ProcessGroup; 2] = std::array::from_fn(|_| groups.next().unwrap());
+    let mut asked = Box::pin(one.survivors(LONG));
+    assert!((&mut asked).now_or_never().is_none());
+    let group = block_on(zero.survivors(LONG)).unwrap();
+    assert_eq!(group.world_size(), 2);
+    drop(asked);
+    let error = block_on(group.barrier()).unwrap_err();
+    assert!(matches!(exchange_error(&error), ExchangeError::Left { rank: 1, .. }), "{error}");
+    let alone = block_on(group.survivors(LONG)).unwrap();
+    assert_eq!(alone.world_ranks(), [0]);
+}
+
+#[test]
+fn a_group_that_works_breaks_when_a_rank_asks_for_its_survivors() {
+    let found = on_threads(process_groups(2, LONG), |group| {
+        if group.rank() == 1 {
+            let error = block_on(group.barrier()).unwrap_err();
+            assert!(
+                error.to_string().contains("it goes on with the ranks that survive"),
+                "{error}"
+            );
+        }
+        block_on(group.survivors(LONG)).unwrap().world_size()
+    });
+    assert_eq!(found, [2, 2]);
+}
+
+/// A transport that does not say which ranks live.
+#[derive(Debug)]
+struct Unaware(LocalRank);
+
+impl Collective for Unaware {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.0.world_size()
+    }
+
+    fn all_gather(
+        &self,
+        message: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
+        self.0.all_gather(message, deadline)
+    }
+
+    fn abort(&self, message: Vec<u8>) {
+        self.0.abort(message);
+    }
+
+    fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
+        self.0.split(key, members)
+    }
+}
+
+#[test]
+fn a_transport_that_cannot_know_who_lives_says_so() {
+    for group in groups_over(2, LONG, Unaware) {
+        let error = block_on(group.survivors(LONG)).unwrap_err();
+        assert!(matches!(exchange_error(&error), ExchangeError::Transport { .. }), "{error}");
+        assert!(error.to_string().contains("begin again from a checkpoint"), "{error}");
+    }
+    let alone = block_on(ProcessGroup::single().survivors(LONG)).unwrap();
+    assert_eq!(alone.world_size(), 1);
+}
+
+/// A new rank comes in place of one that is gone, and begins with the state of the others.
+#[test]
+fn a_new_rank_joins_with_the_state_of_the_survivors() {
+    let found = on_threads(process_groups(2, LONG), |group| {
+        let mut bn = layer(&group, &Device::host());
+        if group.rank() == 0 {
+            bn.set_parameters(Some(&[2.0; CHANNELS]), None).unwrap();
+        }
+        block_on(bn.broadcast_state(0)).unwrap();
+        step(&bn, group.rank(), 0).unwrap();
+        (block_on(bn.weight(0).unwrap().to_vec()).unwrap(), bn.running_stats().unwrap())
+    });
+    assert_eq!(found[0].0, [2.0; CHANNELS]);
+    assert_eq!(found[0], found[1]);
+}
+
+/// A layer over a GPU and the host whose GPU is lost goes on over the host with its state.
+#[test]
+fn a_layer_goes_on_without_a_device_that_is_lost() {
+    let (gpu, queue) = own_device(&adapter(), |_| {});
+    let devices = [Device::from_wgpu(gpu.clone(), queue).unwrap(), Device::host()];
+    let bn = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), devices.clone()).unwrap();
+    let x: Vec<_> = devices
+        .iter()
+        .enumerate()
+        .map(|(rank, device)| device.upload(&batch(rank, 0).dims, &batch(rank, 0).values).unwrap())
+        .collect();
+    block_on(bn.forward_train(&x)).unwrap();
+    let before = bn.running_stats().unwrap();
+    gpu.destroy();
+    assert!(matches!(block_on(bn.forward_train(&x)).unwrap_err(), Error::Gpu(_)));
+    assert_eq!(bn.running_stats().unwrap(), before);
+    let bn = SyncBatchNorm::synchronized(bn.into_local().split_off(1)).unwrap();
+    assert_eq!(bn.running_stats().unwrap(), before);
+    step(&bn, 1, 1).unwrap();
+    assert_eq!(bn.running_stats().unwrap().num_batches_tracked, 2);
+}
