@@ -26,7 +26,7 @@ case $command in
         [[ $# == 0 || $* == plain ]] || usage
         if [[ ${1:-} != plain ]]; then burn+=(--features fusion); fi
         # The example's network is among the tests, and `check` compiles the example itself.
-        targets=(--workspace --lib --bins --test burn)
+        targets=(--workspace --lib --bins --test burn --test trainer)
         step "Burn, compiling" cargo test --no-run "${burn[@]}" "${targets[@]}"
         step "Burn, tests" cargo test --no-fail-fast "${burn[@]}" "${targets[@]}"
         step "Burn, examples in the documentation" cargo test --doc --workspace "${burn[@]}"

@@ -38,6 +38,8 @@ mod activation;
 mod config;
 mod convert;
 mod error;
+#[cfg(feature = "dataset")]
+mod even;
 mod gradients;
 mod layer;
 mod memory;
@@ -50,6 +52,8 @@ pub use activation::Activation;
 pub use config::{BatchNormConfig, SyncBatchNormConfig};
 pub use convert::Convert;
 pub use error::Error;
+#[cfg(feature = "dataset")]
+pub use even::{EvenLoader, WorkerBatch};
 pub use gradients::{average_gradients, sum_gradients};
 pub use module::{BatchNorm, Normalization, OfGroup, OfRank, Scope, SyncBatchNorm, try_backward};
 pub use rank::{Rank, setup};
