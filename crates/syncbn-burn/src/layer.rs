@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::tensor::Device;
 use burn_cubecl::CubeDevice;
 use burn_cubecl::tensor::CubeTensor;
-use syncbn::config::{Epilogue, Momentum, RunningVariance};
+use syncbn::config::{AffineGradient, Epilogue, Momentum, RunningVariance};
 use syncbn::{BatchNorm, BatchNormConfig, SyncBatchNorm};
 
 use crate::error::Error;
@@ -37,6 +37,8 @@ pub(crate) struct Way {
     pub momentum: f64,
     /// Whether the statistics are those of the group.
     pub of_group: bool,
+    /// Whether the tensors of several ranks come in one call, on one device.
+    pub joint: bool,
 }
 
 /// The layer of one rank.
@@ -44,6 +46,7 @@ pub(crate) struct Way {
 pub(crate) struct Layer {
     pub rank: Arc<Shared>,
     epilogue: Epilogue,
+    joint: bool,
     /// A pass takes `&self`, but before each the parameters of its call are set, which must stay
     /// until it is over.
     norm: Mutex<Norm>,
@@ -93,7 +96,8 @@ impl Layers {
         let mut made = lock(&self.made);
         let fits = |layer: &&Arc<Layer>| {
             Arc::ptr_eq(&layer.rank, rank)
-                && (layer.epilogue, layer.over_ranks) == (way.epilogue, over_ranks)
+                && (layer.epilogue, layer.joint) == (way.epilogue, way.joint)
+                && layer.over_ranks == over_ranks
         };
         if let Some(layer) = made.iter().find(fits) {
             return Ok(layer.clone());
@@ -105,18 +109,23 @@ impl Layers {
         } else {
             Norm::OnDevice(BatchNorm::new(config, &rank.gpu)?.into())
         };
-        let (rank, epilogue) = (rank.clone(), way.epilogue);
-        let layer = Arc::new(Layer { rank, epilogue, norm: Mutex::new(norm), over_ranks });
+        let Way { epilogue, joint, .. } = way;
+        let (rank, norm) = (rank.clone(), Mutex::new(norm));
+        let layer = Arc::new(Layer { rank, epilogue, joint, norm, over_ranks });
         made.push(layer.clone());
         Ok(layer)
     }
 
     fn config(&self, way: Way) -> BatchNormConfig {
+        // The ranks of a joint call have one weight and one bias.
+        let affine_gradient =
+            if way.joint { AffineGradient::GroupSum } else { AffineGradient::Local };
         // The running statistics are Burn's; the layer has none to go apart from them.
         BatchNormConfig::torch(self.channels)
             .with_running_variance(RunningVariance::Biased)
             .with_track_running_stats(false)
             .with_epilogue(way.epilogue)
+            .with_affine_gradient(affine_gradient)
             .with_eps(way.epsilon)
             .with_momentum(Momentum::NewWeight(way.momentum))
     }

@@ -45,12 +45,11 @@ pub(crate) fn in_place(tensor: CubeTensor) -> CubeTensor {
 
 /// Two tensors of the same dimensions in place and in one layout: that of the first where both have
 /// it.
-pub(crate) fn alike(x: CubeTensor, other: Option<CubeTensor>) -> (CubeTensor, Option<CubeTensor>) {
-    let Some(other) = other else { return (in_place(x), None) };
+pub(crate) fn alike(x: CubeTensor, other: CubeTensor) -> (CubeTensor, CubeTensor) {
     if has_channels_last(&x) && has_channels_last(&other) {
-        return (x, Some(other));
+        return (x, other);
     }
-    (into_contiguous(x), Some(into_contiguous(other)))
+    (into_contiguous(x), into_contiguous(other))
 }
 
 /// Fresh memory with the dimensions, strides and type of a tensor that is [`in_place`].

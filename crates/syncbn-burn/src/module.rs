@@ -3,6 +3,7 @@
 
 mod burn_module;
 mod call;
+mod joint;
 
 use std::fmt;
 use std::marker::PhantomData;

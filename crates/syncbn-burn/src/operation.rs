@@ -6,12 +6,12 @@
 //! serves the device, which with fusion runs operations later and for all callers. What is
 //! registered only hands over the tensor.
 
+mod joint;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -21,25 +21,43 @@ use burn::backend::{Autodiff, Backend, backend_extension};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
+pub(crate) use joint::Joint;
+use joint::Made;
+pub(crate) use joint::Slot;
+
 use crate::error::raise;
 use crate::pass::{Saved, Wanted};
 
-/// An output that has been computed, and where it is one of forward, what its gradient needs.
+/// A tensor that has been computed, and its place in the graph.
 #[derive(Clone, Debug)]
 pub struct Done {
     tensor: CubeTensor,
-    saved: Option<Arc<Saved>>,
-    adds_residual: bool,
+    node: Option<Node>,
+}
+
+/// What backward does at an output.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    /// The output of a call on one tensor.
+    Forward { saved: Arc<Saved>, adds_residual: bool },
+    /// A place between the inputs of a call on several tensors and its outputs.
+    Link { joint: Arc<Joint>, slots: [Slot; 4] },
+    /// The output of a rank of such a call.
+    Joint { joint: Arc<Joint>, rank: usize },
 }
 
 impl Done {
     pub(crate) fn forward(y: CubeTensor, saved: Saved, adds_residual: bool) -> Self {
-        Self { tensor: y, saved: Some(Arc::new(saved)), adds_residual }
+        Self::at(y, Node::Forward { saved: Arc::new(saved), adds_residual })
+    }
+
+    pub(crate) fn at(tensor: CubeTensor, node: Node) -> Self {
+        Self { tensor, node: Some(node) }
     }
 
     /// A tensor that has no gradient.
     pub(crate) fn made(tensor: CubeTensor) -> Self {
-        Self { tensor, saved: None, adds_residual: false }
+        Self { tensor, node: None }
     }
 
     /// What fusion must know of a tensor that it will get later.
@@ -99,34 +117,31 @@ impl InMemory for burn::backend::fusion::Fusion<CubeBackend> {
 #[derive(Debug)]
 struct BatchNormBackward;
 
-/// What backward needs of a forward call.
-#[derive(Clone, Debug)]
-struct State {
-    saved: Arc<Saved>,
-    adds_residual: bool,
-}
-
 impl<B: InMemory> Backward<B, 4> for BatchNormBackward {
-    type State = Option<State>;
+    type State = Option<Node>;
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [x, gamma, beta, residual] = ops.parents;
-        let grad = grads.consume::<B>(&ops.node);
-        let Some(State { saved, adds_residual }) = ops.state else { return };
-        let wanted = Wanted { x: x.is_some(), residual: residual.is_some() && adds_residual };
-        let made =
-            saved.backward(B::into_cube(grad.clone()), wanted).unwrap_or_else(|error| raise(error));
-        let mut register = |parent: Option<NodeId>, made: Option<CubeTensor>| {
-            if let (Some(parent), Some(made)) = (parent, made) {
-                let [x, gamma, beta, residual] = [&grad; 4].map(Clone::clone);
-                let gradient = B::batch_norm_output(x, gamma, beta, residual, Done::made(made));
-                grads.register::<B>(parent, gradient);
+        let Ops { parents, node, state } = ops;
+        match state {
+            None => {}
+            Some(Node::Forward { saved, adds_residual }) => {
+                let grad = grads.consume::<B>(&node);
+                let [x, _, _, residual] = &parents;
+                let wanted =
+                    Wanted { x: x.is_some(), residual: residual.is_some() && adds_residual };
+                let made = saved.backward(vec![B::into_cube(grad.clone())], wanted);
+                let made = made.unwrap_or_else(|error| raise(error));
+                let mut made = Made::<B>::new(made, grad);
+                let slots = [Slot::X(0), Slot::Weight, Slot::Bias, Slot::Residual(0)];
+                made.register(parents.map(|parent| parent.map(|node| node.id)), slots, grads);
             }
-        };
-        register(x.map(|node| node.id), made.x);
-        register(gamma.map(|node| node.id), Some(made.weight));
-        register(beta.map(|node| node.id), Some(made.bias));
-        register(residual.map(|node| node.id), made.residual);
+            Some(Node::Joint { joint, rank }) => joint.reach::<B>(rank, grads.consume::<B>(&node)),
+            Some(Node::Link { joint, slots }) => {
+                let parents = parents.map(|parent| parent.map(|node| node.id));
+                let done = joint.with_gradients::<B>(|made| made.register(parents, slots, grads));
+                done.unwrap_or_else(|error| raise(error));
+            }
+        }
     }
 }
 
@@ -142,8 +157,7 @@ impl<B: InMemory, C: CheckpointStrategy> BatchNormOps for Autodiff<B, C> {
         let (gamma, gamma_node) = gamma.into_parts();
         let (beta, beta_node) = beta.into_parts();
         let (residual, residual_node) = residual.into_parts();
-        let adds_residual = done.adds_residual;
-        let state = done.saved.take().map(|saved| State { saved, adds_residual });
+        let state = done.node.take();
         let y = B::batch_norm_output(x, gamma, beta, residual, done);
         // The activation is kept as it lies: one that was computed again would lie elsewhere.
         match BatchNormBackward

@@ -2,19 +2,22 @@
 
 use std::sync::{Arc, Weak};
 
+use burn::backend::TensorMetadata;
+use burn::tensor::Shape;
 use burn_cubecl::tensor::CubeTensor;
 use pollster::block_on;
 use syncbn::stats::GlobalStatistics;
-use syncbn::{Backward, Forward};
+use syncbn::{Backward, Forward, Tensor};
 
 use crate::error::Error;
 use crate::layer::{Layer, Norm, Way};
 use crate::memory::{Lent, Pin, alike, fresh_like, in_place, lend};
 
-/// What a forward call takes.
+/// What a forward call takes, of one rank or of several on one device.
 pub(crate) struct Inputs {
-    pub x: CubeTensor,
-    pub residual: Option<CubeTensor>,
+    pub x: Vec<CubeTensor>,
+    /// One for each x, or none at all.
+    pub residual: Option<Vec<CubeTensor>>,
     /// Weight and bias, (C) f32 each.
     pub parameters: [CubeTensor; 2],
     /// Running mean and variance, (C) f32 each: those of evaluation, and of a layer on the device.
@@ -23,7 +26,8 @@ pub(crate) struct Inputs {
 
 /// What a forward call makes.
 pub(crate) struct Output {
-    pub y: CubeTensor,
+    /// One for each x.
+    pub y: Vec<CubeTensor>,
     pub saved: Saved,
     /// Running mean and variance after the batch, where they are made on the device.
     pub running: Option<[CubeTensor; 2]>,
@@ -37,8 +41,8 @@ pub(crate) struct Saved {
     /// rank would seem to be there all the while.
     layer: Weak<Layer>,
     way: Way,
-    x: Kept,
-    residual: Option<Kept>,
+    x: Vec<Kept>,
+    residual: Option<Vec<Kept>>,
     parameters: [CubeTensor; 2],
     _pinned: [Pin; 2],
     forward: syncbn::Saved,
@@ -58,10 +62,12 @@ pub(crate) struct Wanted {
     pub residual: bool,
 }
 
-/// What backward makes.
+/// What backward makes; of x and residual one per rank, where it is wanted.
+#[derive(Debug)]
 pub(crate) struct Gradients {
-    pub x: Option<CubeTensor>,
-    pub residual: Option<CubeTensor>,
+    pub x: Vec<CubeTensor>,
+    pub residual: Vec<CubeTensor>,
+    /// Of all ranks.
     pub weight: CubeTensor,
     pub bias: CubeTensor,
 }
@@ -76,26 +82,26 @@ impl Layer {
         evaluates: bool,
     ) -> Result<Output, Error> {
         let Inputs { x, residual, parameters, running } = inputs;
-        let (x, residual) = alike(x, residual);
+        let (x, residual) = all_alike(x, residual);
         let parameters = parameters.map(in_place);
         let running = running.map(|running| running.map(in_place));
         let next =
             running.as_ref().filter(|_| !evaluates).map(|now| now.each_ref().map(fresh_like));
-        let y = fresh_like(&x);
+        let y: Vec<_> = x.iter().map(fresh_like).collect();
         let gpu = &self.rank.gpu;
         let mut norm = self.norm(way)?;
         // From here to the submission nothing of this thread reaches Burn.
-        let x = Kept::of("input", x, gpu)?;
-        let residual = residual.map(|residual| Kept::of("residual", residual, gpu)).transpose()?;
-        let mut output = lend("output", &y, gpu)?;
+        let x = Kept::all("input", x, gpu)?;
+        let residual = residual.map(|r| Kept::all("residual", r, gpu)).transpose()?;
+        let mut outputs = lend_all("output", &y, gpu)?;
         let pinned = norm.set_parameters(&parameters, gpu)?;
         let now = lent("running statistics", running.as_ref(), gpu)?;
         let mut after = lent("running statistics", next.as_ref(), gpu)?;
-        let mut request = Forward::of(&x.lent.tensor);
+        let mut request = Forward::of(Kept::tensors(&x));
         if let Some(residual) = &residual {
-            request = request.residual(&residual.lent.tensor);
+            request = request.residual(Kept::tensors(residual));
         }
-        let mut request = request.write_to(&mut output.tensor);
+        let mut request = request.write_to(written(&mut outputs));
         let forward = match &*norm {
             Norm::OnDevice(norm) => {
                 if let Some([mean, var]) = &now {
@@ -123,9 +129,17 @@ impl Layer {
 }
 
 impl Kept {
-    fn of(argument: &'static str, tensor: CubeTensor, gpu: &syncbn::Device) -> Result<Self, Error> {
-        let lent = lend(argument, &tensor, gpu)?;
-        Ok(Self { tensor, lent })
+    fn all(
+        argument: &'static str,
+        tensors: Vec<CubeTensor>,
+        gpu: &syncbn::Device,
+    ) -> Result<Vec<Self>, Error> {
+        let keep = |tensor| Ok(Self { lent: lend(argument, &tensor, gpu)?, tensor });
+        tensors.into_iter().map(keep).collect()
+    }
+
+    fn tensors(kept: &[Self]) -> Vec<&Tensor> {
+        kept.iter().map(|kept| &kept.lent.tensor).collect()
     }
 }
 
@@ -135,10 +149,15 @@ impl Saved {
         self.forward.statistics()
     }
 
-    /// The gradients of the call, from that of y; those of weight and bias are f32, of this rank's
-    /// values alone. Others are computed where they are wanted; the other ranks need this one's
-    /// sums in any case.
-    pub fn backward(&self, grad: CubeTensor, wanted: Wanted) -> Result<Gradients, Error> {
+    /// The dimensions of every x.
+    pub fn shapes(&self) -> impl Iterator<Item = Shape> {
+        self.x.iter().map(|kept| kept.tensor.shape())
+    }
+
+    /// The gradients of the call, from those of y; those of weight and bias are f32, of the ranks
+    /// of this call alone. Others are computed where they are wanted; the other ranks need this
+    /// one's sums in any case.
+    pub fn backward(&self, grad: Vec<CubeTensor>, wanted: Wanted) -> Result<Gradients, Error> {
         let layer = self.layer.upgrade().ok_or(Error::Gone)?;
         self.backward_on(&layer, grad, wanted).inspect_err(|error| layer.rank.tell(error))
     }
@@ -146,37 +165,72 @@ impl Saved {
     fn backward_on(
         &self,
         layer: &Layer,
-        grad: CubeTensor,
+        grad: Vec<CubeTensor>,
         wanted: Wanted,
     ) -> Result<Gradients, Error> {
-        let grad = in_place(grad);
-        let [weight, bias] = self.parameters.each_ref().map(fresh_like);
-        let x = wanted.x.then(|| fresh_like(&self.x.tensor));
+        let grad: Vec<_> = grad.into_iter().map(in_place).collect();
+        // A call on several ranks leaves the same sum with each.
+        let [weights, biases] = self
+            .parameters
+            .each_ref()
+            .map(|parameter| -> Vec<_> { self.x.iter().map(|_| fresh_like(parameter)).collect() });
+        let fresh = |kept: &[Kept]| kept.iter().map(|kept| fresh_like(&kept.tensor)).collect();
+        let x: Vec<_> = if wanted.x { fresh(&self.x) } else { Vec::new() };
         let residual = self.residual.as_ref().filter(|_| wanted.residual);
-        let residual = residual.map(|residual| fresh_like(&residual.tensor));
+        let residual: Vec<_> = residual.map(|kept| fresh(kept)).unwrap_or_default();
         let gpu = &layer.rank.gpu;
         // Those of the forward call: an optimizer's step since has left others.
         let mut norm = layer.norm(self.way)?;
-        let lend = |tensor| lend("gradient", tensor, gpu);
-        let (grad, mut targets) = (lend(&grad)?, [lend(&weight)?, lend(&bias)?]);
-        let mut grad_x = x.as_ref().map(lend).transpose()?;
-        let mut grad_residual = residual.as_ref().map(lend).transpose()?;
+        let lend = |tensors: &[CubeTensor]| lend_all("gradient", tensors, gpu);
+        let (grad, mut grad_weight, mut grad_bias) =
+            (lend(&grad)?, lend(&weights)?, lend(&biases)?);
+        let (mut grad_x, mut grad_residual) = (lend(&x)?, lend(&residual)?);
         let _pinned = norm.set_parameters(&self.parameters, gpu)?;
-        let [grad_weight, grad_bias] = &mut targets;
-        let mut request = Backward::of(&self.x.lent.tensor, &grad.tensor)
-            .input_gradient(grad_x.as_mut().map(|lent| &mut lent.tensor))
-            .residual_gradient(grad_residual.as_mut().map(|lent| &mut lent.tensor))
-            .weight_gradient(&mut grad_weight.tensor)
-            .bias_gradient(&mut grad_bias.tensor);
+        let mut request = Backward::of(Kept::tensors(&self.x), read(&grad))
+            .input_gradient(wanted.x.then(|| written(&mut grad_x)))
+            .residual_gradient((!residual.is_empty()).then(|| written(&mut grad_residual)))
+            .weight_gradient(written(&mut grad_weight))
+            .bias_gradient(written(&mut grad_bias));
         if let Some(residual) = self.residual.as_ref().filter(|_| self.forward.needs_residual()) {
-            request = request.residual(&residual.lent.tensor);
+            request = request.residual(Kept::tensors(residual));
         }
         match &*norm {
             Norm::OnDevice(norm) => drop(norm.backward(&self.forward, request)?),
             Norm::OverRanks(norm) => drop(block_on(norm.backward(&self.forward, request))?),
         }
+        let first = |tensors: Vec<CubeTensor>| tensors.into_iter().next();
+        // Every call has a rank.
+        let (weight, bias) = first(weights).zip(first(biases)).ok_or(Error::Gone)?;
         Ok(Gradients { x, residual, weight, bias })
     }
+}
+
+/// Every x and its residual in place and in one layout.
+fn all_alike(
+    x: Vec<CubeTensor>,
+    residual: Option<Vec<CubeTensor>>,
+) -> (Vec<CubeTensor>, Option<Vec<CubeTensor>>) {
+    let Some(residual) = residual else {
+        return (x.into_iter().map(in_place).collect(), None);
+    };
+    let (x, residual): (_, Vec<_>) = x.into_iter().zip(residual).map(|(x, r)| alike(x, r)).unzip();
+    (x, Some(residual))
+}
+
+fn lend_all(
+    argument: &'static str,
+    tensors: &[CubeTensor],
+    gpu: &syncbn::Device,
+) -> Result<Vec<Lent>, Error> {
+    tensors.iter().map(|tensor| lend(argument, tensor, gpu)).collect()
+}
+
+fn read(lent: &[Lent]) -> Vec<&Tensor> {
+    lent.iter().map(|lent| &lent.tensor).collect()
+}
+
+fn written(lent: &mut [Lent]) -> Vec<&mut Tensor> {
+    lent.iter_mut().map(|lent| &mut lent.tensor).collect()
 }
 
 /// Both of two vectors as the layer's tensors.

@@ -10,7 +10,8 @@ use super::{Normalization, Scope};
 use crate::error::Error;
 use crate::layer::Way;
 use crate::operation::{BatchNormOps, Done, InMemory};
-use crate::pass::{Inputs, Output};
+use crate::pass::{Inputs, Output, Saved};
+use crate::rank::cube_device;
 
 impl<S: Scope> Normalization<S> {
     pub(super) fn call<const D: usize>(
@@ -46,7 +47,7 @@ impl<S: Scope> Normalization<S> {
 
     /// Whether the kernels can evaluate a tensor.
     fn has_rank<const D: usize>(&self, input: &Tensor<D>) -> bool {
-        let device = crate::rank::cube_device(&input.device());
+        let device = cube_device(&input.device());
         device.is_some_and(|device| self.layers.rank_on(&device).is_some())
             && input.device().supports_dtype(input.dtype())
     }
@@ -57,49 +58,13 @@ impl<S: Scope> Normalization<S> {
         residual: Option<Tensor<D>>,
         evaluates: bool,
     ) -> Result<Tensor<D>, Error> {
-        let (gamma, beta) = (self.gamma.val(), self.beta.val());
-        check_dtype("input", &input)?;
-        check_dtype("gamma", &gamma)?;
-        check_dtype("beta", &beta)?;
-        // The kernels read parameters as f32, whatever a half-precision model stores.
-        let [gamma, beta] = [gamma, beta].map(|parameter| parameter.cast(DType::F32));
-        let x = primitive("input", &input)?;
-        let way = Way {
-            epilogue: self.activation.epilogue(residual.is_some())?,
-            epsilon: self.epsilon,
-            momentum: self.momentum,
-            of_group: S::OF_GROUP && !evaluates,
-        };
-        let device = &x.device;
-        let no_rank = || Error::NoRank { device: format!("{device:?}") };
-        let rank = self.layers.rank_on(device).ok_or_else(no_rank)?;
-        let layer = self.layers.on(&rank, way)?;
-        let parameters = [primitive("gamma", &gamma)?, primitive("beta", &beta)?];
-        let running = if layer.is_over_ranks() {
-            None
-        } else {
-            Some(self.running(&input.device(), evaluates))
-        };
-        let vectors = running.as_ref().map(|[mean, var]| {
-            Ok::<_, Error>([primitive("running mean", mean)?, primitive("running variance", var)?])
-        });
-        let inputs = Inputs {
-            x,
-            residual: residual.as_ref().map(|r| primitive("residual", r)).transpose()?,
-            parameters,
-            running: vectors.transpose()?,
-        };
-        let Output { y, saved, running: next } = layer.forward(inputs, way, evaluates)?;
-        if let (Some(now), Some(next)) = (running, next) {
-            self.follow_on_device(now, next);
-        }
-        let counted = saved.statistics().filter(|statistics| statistics.count() > 0);
-        if let Some(statistics) = counted.filter(|_| !evaluates) {
-            let device = input.device();
-            self.follow(&self.running_mean, statistics, |channel| channel.mean, &device);
-            self.follow(&self.running_var, statistics, Moments::var_biased, &device);
-        }
-        let done = Done::forward(y, saved, residual.is_some());
+        let slice = std::slice::from_ref;
+        let computed =
+            self.compute(slice(&input), residual.as_ref().map(slice), evaluates, false)?;
+        let Computed { mut y, saved, gamma, beta } = computed;
+        let no_output =
+            || Error::Runtime { argument: "the output", message: "it is missing".to_owned() };
+        let done = Done::forward(y.pop().ok_or_else(no_output)?, saved, residual.is_some());
         // Without a residual any tensor stands in its place: it gets no gradient.
         let residual = match residual {
             Some(residual) => residual.into_dispatch(),
@@ -108,6 +73,56 @@ impl<S: Scope> Normalization<S> {
         let (x, gamma, beta) = (input.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
         let y = <Dispatch as BatchNormOps>::batch_norm_output(x, gamma, beta, residual, done);
         Ok(Tensor::from_dispatch(y))
+    }
+
+    /// Normalizes the tensors of the ranks of one device, of which a call that is not `joint` has
+    /// one, and lets the running statistics follow in training.
+    pub(super) fn compute<const D: usize>(
+        &self,
+        inputs: &[Tensor<D>],
+        residuals: Option<&[Tensor<D>]>,
+        evaluates: bool,
+        joint: bool,
+    ) -> Result<Computed, Error> {
+        let (gamma, beta) = (self.gamma.val(), self.beta.val());
+        inputs.iter().try_for_each(|input| check_dtype("input", input))?;
+        check_dtype("gamma", &gamma)?;
+        check_dtype("beta", &beta)?;
+        // The kernels read parameters as f32, whatever a half-precision model stores.
+        let [gamma, beta] = [gamma, beta].map(|parameter| parameter.cast(DType::F32));
+        let x = primitives("input", inputs)?;
+        let way = Way {
+            epilogue: self.activation.epilogue(residuals.is_some())?,
+            epsilon: self.epsilon,
+            momentum: self.momentum,
+            of_group: S::OF_GROUP && !evaluates,
+            joint,
+        };
+        let [channels] = gamma.shape().dims();
+        let none = || Error::Input { found: Vec::new(), channels };
+        let (device, cube) = inputs.first().zip(x.first()).ok_or_else(none)?;
+        let (device, cube) = (device.device(), &cube.device);
+        let no_rank = || Error::NoRank { device: format!("{cube:?}") };
+        let rank = self.layers.rank_on(cube).ok_or_else(no_rank)?;
+        let layer = self.layers.on(&rank, way)?;
+        let parameters = [primitive("gamma", &gamma)?, primitive("beta", &beta)?];
+        let running =
+            if layer.is_over_ranks() { None } else { Some(self.running(&device, evaluates)) };
+        let vectors = running.as_ref().map(|[mean, var]| {
+            Ok::<_, Error>([primitive("running mean", mean)?, primitive("running variance", var)?])
+        });
+        let residual = residuals.map(|residuals| primitives("residual", residuals)).transpose()?;
+        let inputs = Inputs { x, residual, parameters, running: vectors.transpose()? };
+        let Output { y, saved, running: next } = layer.forward(inputs, way, evaluates)?;
+        if let (Some(now), Some(next)) = (running, next) {
+            self.follow_on_device(now, next);
+        }
+        let counted = saved.statistics().filter(|statistics| statistics.count() > 0);
+        if let Some(statistics) = counted.filter(|_| !evaluates) {
+            self.follow(&self.running_mean, statistics, |channel| channel.mean, &device);
+            self.follow(&self.running_var, statistics, Moments::var_biased, &device);
+        }
+        Ok(Computed { y, saved, gamma, beta })
     }
 
     /// Running mean and variance on a device, in f32 and without a part in any graph.
@@ -150,6 +165,16 @@ impl<S: Scope> Normalization<S> {
     }
 }
 
+/// What a call has computed, before it has a place in Burn's graph.
+pub(super) struct Computed {
+    /// One for each input.
+    pub y: Vec<CubeTensor>,
+    pub saved: Saved,
+    /// In f32, with their places in the graph.
+    pub gamma: Tensor<1>,
+    pub beta: Tensor<1>,
+}
+
 /// Values below which evaluation is left to Burn's fusion: a call of this crate asks Burn's runtime
 /// for every buffer and drains the fused stream. With 8 thousand values that took longer than its
 /// kernels saved, with 3 million it did not. The bound lies between; nothing there was measured.
@@ -169,6 +194,14 @@ fn check_dtype<const D: usize>(argument: &'static str, tensor: &Tensor<D>) -> Re
         dtype if tensor.device().supports_dtype(dtype) => Ok(()),
         dtype => Err(Error::DType { argument, found: format!("{dtype:?}") }),
     }
+}
+
+/// The tensors in the memory of Burn's wgpu runtime.
+fn primitives<const D: usize>(
+    argument: &'static str,
+    tensors: &[Tensor<D>],
+) -> Result<Vec<CubeTensor>, Error> {
+    tensors.iter().map(|tensor| primitive(argument, tensor)).collect()
 }
 
 /// The tensor in the memory of Burn's wgpu runtime.

@@ -49,12 +49,18 @@ fn step<B: InMemory + Backend<Device = CubeDevice>>(
         [doubled(values(1)), data(GAMMA.to_vec(), &[2]), data(BETA.to_vec(), &[2])].map(leaf);
 
     let [x, gamma, beta] = leaves.each_ref().map(|tensor| B::into_cube(inner(tensor)));
-    let way = Way { epilogue: Epilogue::None, epsilon: EPSILON, momentum: 0.1, of_group: false };
+    let way = Way {
+        epilogue: Epilogue::None,
+        epsilon: EPSILON,
+        momentum: 0.1,
+        of_group: false,
+        joint: false,
+    };
     let layer = layers.on(&layers.rank_on(device).unwrap(), way).unwrap();
-    let inputs = Inputs { x, residual: None, parameters: [gamma, beta], running: None };
-    let Output { y, saved, .. } = layer.forward(inputs, way, false).unwrap();
+    let inputs = Inputs { x: vec![x], residual: None, parameters: [gamma, beta], running: None };
+    let Output { mut y, saved, .. } = layer.forward(inputs, way, false).unwrap();
     let ([x, gamma, beta], residual) = (leaves.clone(), leaves[2].clone());
-    let done = Done::forward(y, saved, false);
+    let done = Done::forward(y.remove(0), saved, false);
     let y = <Autodiff<B> as BatchNormOps>::batch_norm_output(x, gamma, beta, residual, done);
     let g = Autodiff::<B>::from_inner(doubled(values(2)));
     let loss = Autodiff::<B>::float_sum(Autodiff::<B>::float_mul(y.clone(), g));

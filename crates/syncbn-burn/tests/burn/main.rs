@@ -9,6 +9,7 @@ mod digits;
 mod failures;
 mod fused;
 mod half;
+mod joint;
 mod names;
 mod on_device;
 mod one_rank;

@@ -41,7 +41,7 @@ impl Log for Counter {
 }
 
 /// Buffers mapped and submissions made by a call and all that it queues.
-fn counted(device: &Device, call: impl FnOnce()) -> [usize; 2] {
+pub fn counted(device: &Device, call: impl FnOnce()) -> [usize; 2] {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         log::set_logger(&Counter).expect("no other logger");

@@ -69,3 +69,42 @@ fn pytorch_s_names_are_read_and_written_as_burn_s_layer_does() {
     check(|| ours(&device), &device);
     check(|| alone(&device), &device);
 }
+
+/// A safetensors file as PyTorch's names make it, with the counter of an `nn.BatchNorm2d`.
+fn pytorch_file(tensors: [(&str, [f32; 3]); 4]) -> Vec<u8> {
+    let mut data: Vec<u8> = Vec::new();
+    let mut entries = Vec::new();
+    let mut add = |name: &str, kind: &str, shape: &str, bytes: Vec<u8>| {
+        let start = data.len();
+        data.extend(bytes);
+        entries.push(format!(
+            r#""bn1.{name}":{{"dtype":"{kind}","shape":{shape},"data_offsets":[{start},{}]}}"#,
+            data.len()
+        ));
+    };
+    for (name, values) in tensors {
+        add(name, "F32", "[3]", values.iter().flat_map(|value| value.to_le_bytes()).collect());
+    }
+    add("num_batches_tracked", "I64", "[]", 7i64.to_le_bytes().to_vec());
+    let header = format!("{{{}}}", entries.join(","));
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}
+
+#[test]
+fn a_file_of_pytorch_loads_and_its_counter_is_left_over() {
+    let devices = devices();
+    let rank = ranks(&devices[..1], DEADLINE).remove(0);
+    let tensors = [
+        ("weight", [0.5, 1.5, -2.0]),
+        ("bias", [0.25, -1.0, 3.0]),
+        ("running_mean", [-1.0, 0.0, 4.0]),
+        ("running_var", [0.5, 2.0, 9.0]),
+    ];
+    let mut model = trained(ours(&rank.device()), 133, &rank.device());
+    let mut store = SafetensorsStore::from_bytes(Some(pytorch_file(tensors)))
+        .with_from_adapter(PyTorchToBurnAdapter);
+    let result = model.load_from(&mut store).unwrap();
+    assert_eq!(all(&model), tensors.map(|(_, values)| values.to_vec()));
+    assert!(result.missing.is_empty(), "{result:?}");
+    assert_eq!(result.unused, ["bn1.num_batches_tracked"]);
+}
