@@ -1,9 +1,9 @@
-//! How ranks talk: one primitive, the gathering of one message from every rank, and what is built
-//! of it.
+//! Communication of ranks: one primitive, the all-gather of one message from every rank, and the
+//! operations that use it.
 //!
 //! Owns the trait [`Collective`] that a transport implements, the message frame, the transport
-//! among ranks of one process, and process groups. Knows nothing of GPUs and of what the values in
-//! a message mean; the module `exchange` does.
+//! among ranks of one process, and process groups. GPUs and the meaning of values in a message are
+//! unknown here. The module `exchange` knows the latter.
 
 mod comparison;
 pub mod conformance;
@@ -50,16 +50,15 @@ pub use uneven::UnevenSteps;
 /// The messages of all ranks, in rank order.
 pub type Gathered = Vec<Arc<[u8]>>;
 
-/// A transport among the ranks of one group. The crate's own is [`LocalGroup`]; others live in
-/// crates of their own.
+/// A transport among the ranks of one group. The crate's own is [`LocalGroup`]. Others are in
+/// separate crates.
 ///
-/// A value stands for one rank. Calls of one rank are matched with those of the others in the order
-/// in which each rank makes them. After an error the transport is broken: every later call of any
-/// rank returns an error at once.
+/// A value stands for one rank. Calls of the ranks are matched by their order: the first call of
+/// one with the first of the others, and so on. After an error the transport is broken: every later
+/// call of any rank returns an error at once.
 ///
-/// The last clone of a rank that goes out of scope leaves the group; peers that wait for it, or
-/// come to wait for it, get [`CollectiveError::Left`]. [`conformance`] holds the suite that every
-/// transport must pass.
+/// Dropping the last clone of a rank leaves the group. Peers that wait for it, or come to wait for
+/// it, get [`CollectiveError::Left`]. [`conformance`] has the suite that every transport must pass.
 pub trait Collective: fmt::Debug + Send + Sync {
     /// This rank, 0 .. `world_size`.
     fn rank(&self) -> usize;
@@ -67,8 +66,8 @@ pub trait Collective: fmt::Debug + Send + Sync {
     /// Ranks of the group.
     fn world_size(&self) -> usize;
 
-    /// Gives `message` to every rank and gets everyone's. The message is on its way when this
-    /// returns; dropping the future before it is ready counts as leaving the group.
+    /// Gives `message` to every rank and gets the messages of all. The message is sent when this
+    /// returns. Dropping the future before it is ready counts as leaving the group.
     ///
     /// # Errors
     /// [`CollectiveError`], the same on every rank that waits, at the latest when `deadline` has
@@ -79,16 +78,16 @@ pub trait Collective: fmt::Debug + Send + Sync {
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Gathered, CollectiveError>>;
 
-    /// Whether statistics and gradients take [`all_reduce`](Self::all_reduce), because it costs
-    /// less than gathering them. The same on every rank.
+    /// Whether statistics and gradients use [`all_reduce`](Self::all_reduce), because it costs less
+    /// than gathering them. It is the same on every rank.
     fn supports_all_reduce(&self) -> bool {
         false
     }
 
     /// All-reduce: merges the messages of all ranks and gives everyone the same result. They merge
-    /// along the canonical tree over ranks (`docs/PROTOCOL.md`), left before right, so that the
-    /// result has the same bits wherever it is done; here, of what was gathered. Otherwise as
-    /// [`all_gather`](Self::all_gather), among whose calls these count.
+    /// along the canonical tree over ranks (`docs/PROTOCOL.md`), left before right. So the result
+    /// has the same bits with every transport. The default merges gathered messages. Calls of it
+    /// count among those of [`all_gather`](Self::all_gather), and behave like them otherwise.
     ///
     /// # Errors
     /// As [`all_gather`](Self::all_gather).
@@ -106,24 +105,24 @@ pub trait Collective: fmt::Debug + Send + Sync {
     /// with this message.
     fn abort(&self, message: Vec<u8>);
 
-    /// The transport among some of the ranks, in the order of `members`, which holds this rank.
-    /// Every member calls it with the same arguments, after all have agreed on them; `key` differs
-    /// between the splits of a group.
+    /// The transport among some of the ranks, in the order of `members`, which includes this rank.
+    /// Every member calls it with the same arguments, after all have agreed on them. Each split of
+    /// a group has another `key`.
     ///
     /// # Errors
     /// [`CollectiveError`] when the group is broken.
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError>;
 
-    /// The transport among the ranks that go on after the group has broken, for a rank that does.
-    /// All that live call it, and are waited for until the deadline. All survivors get the same
-    /// list. Of several parts of a group at most one goes on; the ranks of the others get
-    /// [`CollectiveError::TooFew`], and one that comes too late [`CollectiveError::LeftBehind`]. If
-    /// the group works, it breaks.
+    /// The transport among the ranks that go on after the group has broken. All living ranks call
+    /// it, and it waits for them until the deadline. All survivors get the same list. Of several
+    /// parts of a group at most one goes on. Ranks of the other parts get
+    /// [`CollectiveError::TooFew`]. A rank that comes too late gets
+    /// [`CollectiveError::LeftBehind`]. The call breaks a working group.
     ///
     /// A transport that cannot know which ranks live keeps this default.
     ///
     /// # Errors
-    /// [`CollectiveError`]; here [`CollectiveError::Transport`].
+    /// [`CollectiveError`]. The default returns [`CollectiveError::Transport`].
     fn survivors(
         &self,
         _deadline: Duration,
@@ -136,18 +135,18 @@ pub trait Collective: fmt::Debug + Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CollectiveError {
-    /// Some ranks did not come.
+    /// Some ranks were late.
     #[error("ranks {ranks:?} did not come within {deadline:?}")]
     Late {
-        /// Those that did not come.
+        /// The late ranks.
         ranks: Vec<usize>,
         /// The deadline that passed.
         deadline: Duration,
     },
-    /// A rank is gone: it was dropped, its future was, or its thread panicked.
+    /// A rank is gone: it or its future was dropped, or its thread panicked.
     #[error("rank {rank} {}", if *panicked { "panicked" } else { "left" })]
     Left {
-        /// Who.
+        /// That rank.
         rank: usize,
         /// Whether it was unwinding.
         panicked: bool,
@@ -155,9 +154,9 @@ pub enum CollectiveError {
     /// A rank called [`Collective::abort`].
     #[error("rank {rank} aborted")]
     Aborted {
-        /// Who.
+        /// That rank.
         rank: usize,
-        /// What it said.
+        /// Its message.
         message: Vec<u8>,
     },
     /// Too few ranks came to go on after the group has broken.
@@ -177,7 +176,7 @@ pub enum CollectiveError {
     /// The transport itself failed.
     #[error("the transport failed: {message}")]
     Transport {
-        /// What it says.
+        /// The transport's message.
         message: String,
     },
 }

@@ -44,8 +44,8 @@ pub enum Check {
     Abort,
     /// Disjoint groups work at the same time, and break apart from each other.
     Split,
-    /// Without a rank that was dropped the others go on in a group of their own; or all learn that
-    /// the transport cannot know which ranks live.
+    /// After one rank was dropped, the others go on in a new group. Or all get the error of a
+    /// transport that cannot know which ranks live.
     Survivors,
 }
 
@@ -62,7 +62,7 @@ pub const CHECKS: [Check; 9] = [
     Check::Survivors,
 ];
 
-/// What a transport did wrong.
+/// A failed check of a transport.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{check:?} on rank {rank}: found {found}, expected {expected}")]
 pub struct Failure {
@@ -70,15 +70,15 @@ pub struct Failure {
     pub check: Check,
     /// The rank that found it.
     pub rank: usize,
-    /// What happened.
+    /// The observed result.
     pub found: String,
-    /// What should have.
+    /// The required result.
     pub expected: String,
 }
 
-/// The deadline of checks in which nobody waits in vain.
+/// The deadline of checks in which every message arrives.
 const LONG: Duration = Duration::from_secs(20);
-/// The deadline of the check in which somebody does.
+/// The deadline of the check in which one message never arrives.
 const SHORT: Duration = Duration::from_secs(1);
 /// How soon "at once" is: less than [`LONG`], more than a loaded machine delays a thread.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -131,7 +131,7 @@ impl Judge {
     }
 }
 
-/// What a rank says in a round.
+/// The message of a rank in a round.
 fn message(rank: usize, round: usize) -> Vec<u8> {
     let length = (rank * 37 + round * 11) % 100;
     [rank as u8, round as u8, (round >> 8) as u8].into_iter().cycle().take(length).collect()
@@ -165,14 +165,14 @@ async fn order(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes down what is merged with what.
+/// A reduce operation whose result names both messages that it merged.
 fn written(left: Part<'_>, right: Part<'_>) -> Vec<u8> {
     let at = right.rank.to_string();
     [b"(".as_slice(), left.bytes, at.as_bytes(), right.bytes, b")"].concat()
 }
 
-/// What [`written`] makes of the ranks `from .. to`: a node of the tree on the left, as large as
-/// leaves something.
+/// The result of [`written`] for the ranks `from .. to`. The left part is the largest node of the
+/// tree that leaves a rank on the right.
 fn tree(from: usize, to: usize, round: usize) -> Vec<u8> {
     if to - from == 1 {
         return message(from, round);
@@ -212,7 +212,7 @@ async fn absence(judge: &Judge, rank: Box<dyn Collective>) -> Result<(), Failure
                 return judge.expect(rank.all_gather(Vec::new(), LONG).await, Err(expected));
             }
             Check::Abort => rank.abort(reason),
-            // Comes when the others have given up, and learns why.
+            // Comes after the others have given up, and gets their error.
             _ => {
                 crate::timer::Timer::new(SHORT * 3).await;
                 let late = rank.all_gather(Vec::new(), LONG).await;
@@ -257,7 +257,7 @@ async fn split(judge: &Judge, rank: &dyn Collective) -> Result<(), Failure> {
     round(judge, rank, 3).await
 }
 
-/// All but rank 0, which leaves after one good round.
+/// Rank 0 leaves after one good round. All others survive.
 async fn survivors(judge: &Judge, rank: Box<dyn Collective>) -> Result<(), Failure> {
     round(judge, rank.as_ref(), 0).await?;
     if rank.rank() == 0 {

@@ -16,7 +16,7 @@ use self::roll_call::RollCall;
 use super::{Collective, CollectiveError, Gathered, Survivors};
 use crate::timer::Timer;
 
-/// How long a rank looks out for its peers before it goes to sleep: about what waking up costs.
+/// Time for which a rank polls for its peers before it sleeps, about the cost of waking up.
 const LOOKOUT: Duration = Duration::from_micros(30);
 
 type Receiver = oneshot::Receiver<Result<Gathered, CollectiveError>>;
@@ -40,7 +40,7 @@ impl LocalGroup {
     }
 }
 
-/// One rank of a [`LocalGroup`]; dropping it leaves the group.
+/// One rank of a [`LocalGroup`]. Dropping it leaves the group.
 #[derive(Debug)]
 pub struct LocalRank {
     rank: usize,
@@ -55,12 +55,12 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Rounds that are not complete; the front one has the number `first_round`.
+    /// Incomplete rounds. The front one has the number `first_round`.
     rounds: VecDeque<Round>,
     first_round: u64,
     /// Round of each rank's next message.
     next_round: Vec<u64>,
-    /// Where each rank's last message came from.
+    /// Thread of each rank's last message.
     threads: Vec<Option<ThreadId>>,
     /// Ranks that are gone, and whether they panicked.
     gone: Vec<Option<bool>>,
@@ -89,8 +89,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A rank will send nothing more. What is complete stays so; whoever waits for the rank learns
-    /// it.
+    /// A rank will send nothing more. Complete rounds stay complete. Ranks that wait for it get an
+    /// error.
     fn leave(&self, rank: usize, panicked: bool) {
         let mut state = self.lock();
         state.gone[rank] = Some(panicked);
@@ -107,8 +107,8 @@ impl Shared {
 
 impl State {
     /// Puts a message into the rank's next round, and ends the round if it is the last. Returns the
-    /// round, who is notified of its end, and whether somebody who is awaited runs on another
-    /// thread than this one.
+    /// round, the receiver of its end, and whether an awaited rank runs on another thread than this
+    /// one.
     fn deposit(
         &mut self,
         rank: usize,
@@ -151,7 +151,7 @@ impl State {
             .and_then(|round| round.messages.iter().cloned().collect::<Option<Gathered>>())
         {
             for waiting in self.rounds.pop_front().into_iter().flat_map(|round| round.waiting) {
-                // Whoever dropped its future after the deposit has left by then.
+                // A rank that dropped its future after the deposit has left by then.
                 let _ = waiting.send(Ok(gathered.clone()));
             }
             self.first_round += 1;
@@ -167,7 +167,7 @@ impl State {
         }
     }
 
-    /// The deadline of a round has passed for someone.
+    /// The deadline of a round has passed for a rank.
     fn expire(&mut self, number: u64, deadline: Duration) {
         let Some(index) = number.checked_sub(self.first_round) else { return };
         let Some(round) = self.rounds.get(index as usize) else { return };
@@ -177,7 +177,7 @@ impl State {
     }
 }
 
-/// Waits a moment without sleeping for what a peer on another thread is about to send.
+/// Waits a moment, without sleeping, for a message of a peer on another thread.
 fn look_out(
     receiver: &mut Receiver,
     at_most: Duration,
@@ -228,10 +228,10 @@ impl Collective for LocalRank {
             LeaveOnDrop { shared: self.shared.clone(), rank: self.rank, armed: deposited.is_ok() };
         let rank = self.rank;
         async move {
-            // The whole guard moves into the future, so that dropping the future drops it.
+            // The whole guard moves into the future, so dropping the future drops it.
             let mut guard = guard;
             let (round, mut receiver, elsewhere) = deposited?;
-            // The last to come finds the others' messages without a timer.
+            // The last rank to come finds the others' messages without a timer.
             if let Some(received) =
                 look_out(&mut receiver, if elsewhere { LOOKOUT } else { Duration::ZERO })
             {
@@ -242,7 +242,7 @@ impl Collective for LocalRank {
                 Either::Left((received, _)) => received,
                 Either::Right(((), receiver)) => {
                     guard.shared.lock().expire(round, deadline);
-                    // Answered by now: by the round's end just before, or by the expiry.
+                    // Already answered, by the end of the round or by the expiry.
                     receiver.await
                 }
             };

@@ -9,11 +9,11 @@ use super::turns::Turns;
 use super::{Collective, CollectiveError, SingleRank};
 use crate::error::ExchangeError;
 
-/// How long a rank waits for its peers, unless [`ProcessGroup::with_deadline`] says otherwise:
-/// longer than any step of a training loop, short enough to notice that a peer is gone.
+/// Time for which a rank waits for its peers, unless [`ProcessGroup::with_deadline`] sets another.
+/// It is longer than any step of a training loop, and short enough to notice that a peer is gone.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
-/// Where a rank was that failed outside of all calls of its layers: a part of the message that its
-/// peers get.
+/// The place of a rank that failed outside of its layers' calls. It is a part of the message to its
+/// peers.
 const OWN_WORK: &str = "it called abort";
 
 /// The ranks among which layers exchange their statistics, seen from one of them. Clones are the
@@ -26,13 +26,13 @@ const OWN_WORK: &str = "it called abort";
 pub struct ProcessGroup {
     pub(super) transport: Arc<dyn Collective>,
     pub(super) id: u64,
-    /// Rank in the outermost group of every rank of this one: errors speak of those.
+    /// Rank in the outermost group of every rank of this one. Errors name those.
     pub(super) world_ranks: Arc<[usize]>,
     deadline: Duration,
     pub(super) shared: Arc<Shared>,
 }
 
-/// What the clones of a rank share.
+/// State that the clones of a rank share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     layers: AtomicU64,
@@ -70,9 +70,9 @@ impl ProcessGroup {
         Self { transport, id, world_ranks, deadline, shared: Arc::default() }
     }
 
-    /// The same rank with another limit for how long it waits for its peers (30 s by default).
+    /// The same rank with another limit for the wait for its peers (30 s by default).
     ///
-    /// A handle with a longer deadline lets ranks wait for one that is known to be slow:
+    /// With a longer deadline, ranks can wait for a rank that is known to be slow:
     ///
     /// ```
     /// use std::time::Duration;
@@ -98,7 +98,7 @@ impl ProcessGroup {
         Self { deadline, ..self }
     }
 
-    /// How long a rank waits for its peers.
+    /// Time for which a rank waits for its peers.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
@@ -118,23 +118,23 @@ impl ProcessGroup {
         &self.world_ranks
     }
 
-    /// Why the group refuses work, if it does.
+    /// The failure for which the group refuses work, if it does.
     pub fn failure(&self) -> Option<ExchangeError> {
         self.shared.broken().clone()
     }
 
-    /// Whether an exchange of one is an exchange of the other: clones of one rank, or two of which
+    /// Whether exchanges of one are exchanges of the other. They are for clones of one rank, and if
     /// neither has peers.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
             || (self.world_size() == 1 && other.world_size() == 1)
     }
 
-    /// Notifies the other ranks that this one will not come: each that waits for it, or comes to
-    /// wait, gets [`ExchangeError::Aborted`] with the reason at once instead of waiting until its
-    /// deadline, and the group refuses further work, here too. For failures that no layer can see,
-    /// such as a batch that could not be read; of what a layer finds it notifies them itself. Does
-    /// nothing in a group of one rank, or where the group has failed before.
+    /// Notifies the other ranks that this one will not come. Each rank that waits for it, or comes
+    /// to wait, gets [`ExchangeError::Aborted`] with the reason at once, before its deadline. The
+    /// group refuses further work, here too. Use it for failures that no layer can see, such as a
+    /// batch that could not be read. Layers notify the others of their own failures. In a group of
+    /// one rank, or after a failure of the group, it does nothing.
     ///
     /// ```
     /// use syncbn::collective::LocalGroup;
@@ -163,7 +163,7 @@ impl ProcessGroup {
         self.shared.layers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The part of a header that the group knows.
+    /// The fields of a header that belong to the group.
     pub(crate) fn header(&self, phase: Phase) -> Header {
         let group = self.id;
         let rank = self.rank() as u64;
@@ -183,7 +183,7 @@ impl ProcessGroup {
         }
     }
 
-    /// Refuses work where an exchange has failed before; `at` says what is refused.
+    /// Refuses work if an exchange has failed before. `at` names the refused work.
     pub(crate) fn check(&self, at: &str) -> Result<(), ExchangeError> {
         match &*self.shared.broken() {
             Some(cause) => {
@@ -193,8 +193,8 @@ impl ProcessGroup {
         }
     }
 
-    /// Notifies the peers that this rank has failed; nothing where it has no peers, or where the
-    /// group has failed already.
+    /// Notifies the peers that this rank has failed. Without peers, or after a failure of the
+    /// group, it does nothing.
     pub(crate) fn fail(&self, header: Header, at: &str, reason: &str) {
         if self.world_size() == 1 {
             return;
@@ -205,7 +205,7 @@ impl ProcessGroup {
             .abort(Frame { header, payload: Payload::Abort(format!("{at}: {reason}")) }.encode());
     }
 
-    /// Remembers the first failure for good, and returns the given one.
+    /// Stores the first failure for good, and returns the given one.
     pub(crate) fn poison(&self, error: ExchangeError) -> ExchangeError {
         self.shared.broken().get_or_insert_with(|| error.clone());
         self.shared.turns.close();

@@ -1,4 +1,4 @@
-//! The transport of a group of one: nothing to wait for.
+//! The transport of a group of one. It never waits.
 
 use std::sync::Arc;
 use std::time::Duration;

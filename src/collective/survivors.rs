@@ -1,4 +1,4 @@
-//! Going on without the ranks that are gone.
+//! Groups of the ranks that survive a failure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::error::Error;
 /// Place of a call in errors.
 const AT: &str = "survivors of the group";
 
-/// The ranks of a broken group that go on, of [`Collective::survivors`].
+/// The surviving ranks of a broken group, the result of [`Collective::survivors`].
 #[derive(Clone, Debug)]
 pub struct Survivors {
     /// The transport among them.
@@ -21,29 +21,29 @@ pub struct Survivors {
     pub ranks: Vec<usize>,
 }
 
-/// Of a transport that cannot know which ranks live.
+/// The error of a transport that cannot know which ranks live.
 pub(super) fn cannot() -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
     let message = "it cannot agree on which ranks live; begin again from a checkpoint".to_owned();
     async { Err(CollectiveError::Transport { message }) }.boxed()
 }
 
 impl ProcessGroup {
-    /// The group of the ranks that go on after an exchange has failed, in their old order. All that
-    /// live call it. The others are waited for until the deadline.
+    /// The group of the ranks that go on after a failed exchange, in their old order. All living
+    /// ranks call it. It waits for the others until the deadline.
     ///
     /// Move every layer there with [`in_group`](crate::SyncBatchNorm::in_group), in the same order
-    /// on all ranks. A layer keeps its parameters and running statistics. A pass that failed has
-    /// changed nothing, but layers before it in the network may have counted the step: set their
-    /// running statistics back to those of its beginning, or take one rank's for all with
+    /// on all ranks. A layer keeps its parameters and running statistics. A failed pass has changed
+    /// nothing, but earlier layers of the network may have counted the step. Set their running
+    /// statistics back to those of its beginning, or copy one rank's to all with
     /// [`broadcast_state`](crate::SyncBatchNorm::broadcast_state). Passes saved before are not
     /// differentiated in the new group.
     ///
-    /// Once all ranks that live have come, they go on at once. When the deadline passes, those that
-    /// have come go on if they are more than half of the ranks that are not known to be gone, or
-    /// half of them with the lowest rank: of two parts that cannot reach each other, one goes on. A
-    /// rank that comes later gets [`ExchangeError::LeftBehind`].
+    /// Once all living ranks have come, they go on. When the deadline passes, the ranks that have
+    /// come go on if they are more than half of the ranks that are not known to be gone, or half of
+    /// them with the lowest rank. So of two parts that cannot reach each other, one goes on. A rank
+    /// that comes later gets [`ExchangeError::LeftBehind`].
     ///
-    /// A group that works breaks by this call: its other ranks get [`ExchangeError::Aborted`].
+    /// The call breaks a working group: its other ranks get [`ExchangeError::Aborted`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -70,11 +70,12 @@ impl ProcessGroup {
     /// # Errors
     /// [`ExchangeError::TooFew`] if the ranks that came may not go on; this rank may ask again.
     /// [`ExchangeError::LeftBehind`] if others have gone on without this rank.
-    /// [`ExchangeError::Transport`] of a transport that cannot know which ranks live, as MPI's.
+    /// [`ExchangeError::Transport`] from a transport that cannot know which ranks live, such as
+    /// MPI's.
     ///
     /// # Cancel safety
-    /// A future that is dropped takes the wish back; if it was decided already, this rank leaves
-    /// the new group.
+    /// A dropped future withdraws the request. If the survivors were decided already, this rank
+    /// leaves the new group.
     ///
     /// [`ExchangeError::LeftBehind`]: crate::error::ExchangeError::LeftBehind
     /// [`ExchangeError::TooFew`]: crate::error::ExchangeError::TooFew

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Why process groups cannot be made, or a rank cannot broadcast. Every rank finds the same error,
-/// and the group goes on. Ranks are those of the group that was asked.
+/// Reasons why process groups cannot be made, or a rank cannot broadcast. Every rank finds the same
+/// error, and the group goes on. Ranks are those of the group whose method was called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
@@ -26,28 +26,28 @@ pub enum GroupError {
     NotAMember {
         /// The rank.
         rank: usize,
-        /// The group it asked for.
+        /// The requested group.
         list: Vec<usize>,
     },
-    /// Ranks that ask for different things.
+    /// Ranks with different requests.
     #[error("rank {rank} asks for {found}, expected {expected}, as of {}", ranks(*other, *agreeing))]
     Disagree {
         /// The first rank that differs from most.
         rank: usize,
-        /// What it asks for.
+        /// The request of this rank.
         found: String,
-        /// What most ranks ask for; where equally many ask for each of two, the lowest rank.
+        /// The request of most ranks. Of equally frequent requests, that of the lowest rank.
         expected: String,
-        /// The lowest rank that asks for what is expected.
+        /// The lowest rank with the expected request.
         other: usize,
-        /// How many ranks ask for what is expected.
+        /// Number of ranks with the expected request.
         agreeing: usize,
     },
 }
 
-/// Why an exchange with other ranks failed. In every variant `at` says where the rank was that
-/// reports: its layer, the phase and the number of the exchange. Ranks are those of the outermost
-/// process group.
+/// Reasons why an exchange with other ranks failed. In every variant `at` is the place of the
+/// reporting rank: its layer, the phase and the number of the exchange. Ranks are those of the
+/// outermost process group.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExchangeError {
@@ -61,57 +61,57 @@ pub enum ExchangeError {
         }
     )]
     Late {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
-        /// Who was missing.
+        /// The missing ranks.
         ranks: Vec<usize>,
         /// The deadline that passed.
         deadline: Duration,
-        /// Whether the rank that reports is one of them: it came when others had given up.
+        /// Whether the reporting rank is one of them. It came after the others had given up.
         own: bool,
     },
     /// A rank is gone.
     #[error("{at}: rank {rank} {}", if *panicked { "panicked" } else { "has left the group" })]
     Left {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
-        /// Who.
+        /// That rank.
         rank: usize,
         /// Whether it was unwinding from a panic.
         panicked: bool,
     },
-    /// A rank has failed and said so.
+    /// A rank has failed and notified the others.
     #[error("{at}: rank {rank} failed: {reason}")]
     Aborted {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
-        /// Who.
+        /// That rank.
         rank: usize,
-        /// Where it was, and its error.
+        /// Its place and its error.
         reason: String,
     },
     /// Ranks are not at the same place: in other calls, or in other layers.
     #[error("{at}: {what} of rank {rank} is {found}, expected {expected}, as on {}", ranks(*other, *agreeing))]
     Mismatch {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
-        /// What differs.
+        /// Name of the field that differs.
         what: &'static str,
         /// The first rank that differs from most.
         rank: usize,
-        /// What this rank has.
+        /// The value of this rank.
         found: Box<str>,
-        /// What most ranks have; where equally many have each of two, what the lowest rank has.
+        /// The value of most ranks. Of equally frequent values, that of the lowest rank.
         expected: Box<str>,
-        /// The lowest rank that has what is expected.
+        /// The lowest rank that has the expected value.
         other: usize,
-        /// How many ranks have what is expected.
+        /// Number of ranks that have the expected value.
         agreeing: usize,
     },
     /// Ranks have configured a layer differently, or sum up slices of other lengths.
     #[error("{at}: {name} of rank {rank} is {found}, expected {expected}, as on {}", ranks(*other, *agreeing))]
     Setting {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
         /// The setting, as in `docs/PROTOCOL.md`: `eps`, `momentum`, `weight_init[3]`.
         name: Box<str>,
@@ -119,11 +119,11 @@ pub enum ExchangeError {
         rank: usize,
         /// Its value.
         found: Box<str>,
-        /// The value of most ranks; where equally many have each of two, that of the lowest rank.
+        /// The value of most ranks. Of equally frequent values, that of the lowest rank.
         expected: Box<str>,
         /// The lowest rank that has the expected value.
         other: usize,
-        /// How many ranks have the expected value.
+        /// Number of ranks that have the expected value.
         agreeing: usize,
     },
     /// Ranks begin with different parameters or running statistics, or have loaded different
@@ -133,52 +133,52 @@ pub enum ExchangeError {
         ranks(*other, *agreeing)
     )]
     State {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
-        /// Which part of the state: `weight`, `bias`, `running_mean`, `running_var` or
+        /// The part of the state: `weight`, `bias`, `running_mean`, `running_var` or
         /// `num_batches_tracked`.
         name: Box<str>,
         /// The first rank that differs from most.
         rank: usize,
-        /// A checksum of what it has; of `num_batches_tracked` its value.
+        /// A checksum of this rank's part. For `num_batches_tracked`, its value.
         found: Box<str>,
-        /// The same of most ranks; where equally many have each of two, of the lowest rank.
+        /// The same of most ranks. Of equally frequent ones, that of the lowest rank.
         expected: Box<str>,
-        /// The lowest rank that has what is expected.
+        /// The lowest rank that has the expected value.
         other: usize,
-        /// How many ranks have what is expected.
+        /// Number of ranks that have the expected value.
         agreeing: usize,
     },
-    /// An earlier call of this rank has begun and does not go on, as a future that nobody polls.
-    /// Calls exchange in the order in which they were made: poll both, as `futures::join!` does, or
+    /// An earlier call of this rank has begun and does not go on, as a future that is not polled.
+    /// Calls exchange in the order in which they were made. Poll both, as `futures::join!` does, or
     /// drop the earlier one.
     #[error(
         "{at}: this rank's own earlier call, {earlier}, did not go on within {limit:?}, and the group has failed; await calls in the order in which they begin, or all at once with `futures::join!`"
     )]
     Blocked {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
         /// The earlier call.
         earlier: String,
-        /// How long this one waited for it.
+        /// Time for which this call waited for it.
         limit: Duration,
     },
-    /// A rank sent what is not a message of this protocol.
+    /// A rank sent bytes that are not a message of this protocol.
     #[error("{at}: the message of rank {rank} cannot be used: {message}")]
     Frame {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
-        /// Who.
+        /// That rank.
         rank: usize,
-        /// What is wrong with it.
+        /// The error in it.
         message: String,
     },
     /// The transport failed.
     #[error("{at}: the transport failed: {message}")]
     Transport {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
-        /// What it says.
+        /// The transport's message.
         message: String,
     },
     /// Too few ranks came to go on after the group has failed.
@@ -186,19 +186,19 @@ pub enum ExchangeError {
         "{at}: rank(s) {present:?} came in time, which is too few to go on without rank(s) {missing:?}; ask again, or begin again from a checkpoint"
     )]
     TooFew {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
         /// The ranks that came.
         present: Vec<usize>,
         /// The other ranks that are not known to be gone.
         missing: Vec<usize>,
     },
-    /// Other ranks have gone on without this one, which came too late.
+    /// This rank came too late. Other ranks have gone on without it.
     #[error(
         "{at}: this rank came too late: rank(s) {survivors:?} have gone on without it; begin again from their checkpoint"
     )]
     LeftBehind {
-        /// Where.
+        /// The place of the reporting rank.
         at: String,
         /// The ranks that have gone on.
         survivors: Vec<usize>,
@@ -208,7 +208,7 @@ pub enum ExchangeError {
         "{at}: the process group refuses work since an exchange failed; go on in a new group, such as that of survivors, and move its layers there with in_group: {cause}"
     )]
     Poisoned {
-        /// What was asked for.
+        /// The refused work.
         at: String,
         /// The first failure.
         cause: String,

@@ -1,5 +1,5 @@
-//! Which ranks of a broken group go on: those that ask for it before somebody's deadline, if they
-//! are enough.
+//! The choice of the ranks of a broken group that go on: those that request it before a deadline
+//! passes, if they are enough.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::timer::Timer;
 
 type Answer = Result<(LocalRank, Vec<usize>), CollectiveError>;
 
-/// The ranks that want to go on, until it is decided who does.
+/// The ranks that want to go on, until the decision.
 #[derive(Debug, Default)]
 pub(super) struct RollCall {
     present: BTreeMap<usize, oneshot::Sender<Answer>>,
@@ -28,7 +28,7 @@ impl State {
             return Err(CollectiveError::LeftBehind { survivors: survivors.clone() });
         }
         self.break_with(CollectiveError::Aborted { rank, message: Vec::new() });
-        // It had left by dropping a future, and is here.
+        // A rank that left by dropping a future is present again.
         self.gone[rank] = None;
         let (sender, receiver) = oneshot::channel();
         self.roll_call.present.insert(rank, sender);
@@ -36,15 +36,15 @@ impl State {
         Ok(receiver)
     }
 
-    /// A rank does not want to go on any more.
+    /// A rank withdraws.
     pub(super) fn withdraw(&mut self, rank: usize) {
         self.roll_call.present.remove(&rank);
         self.close_roll(None);
     }
 
-    /// Decides who goes on: all that live once all of them are here. Once the deadline of a rank
-    /// has passed, more than half of those that live, or half of them with the lowest rank;
-    /// otherwise that rank gives up.
+    /// Decides the survivors: all living ranks, once all of them have come. Once the deadline of a
+    /// rank has passed: the ranks that have come, if they are more than half of the living ones, or
+    /// half of them with the lowest rank. Otherwise that rank gives up.
     fn close_roll(&mut self, expired: Option<usize>) {
         let living: Vec<usize> =
             (0..self.gone.len()).filter(|&rank| self.gone[rank].is_none()).collect();
@@ -69,13 +69,13 @@ impl State {
         *decided = Some(ranks.clone());
         let places = LocalGroup::ranks(ranks.len());
         for (waiting, place) in std::mem::take(present).into_values().zip(places) {
-            // One that has dropped its future leaves the new group at once.
+            // A rank that has dropped its future leaves the new group at once.
             let _ = waiting.send(Ok((place, ranks.clone())));
         }
     }
 }
 
-/// Takes back the wish to go on if the future is dropped.
+/// Withdraws the rank if the future is dropped.
 struct Withdraw {
     shared: Arc<Shared>,
     rank: usize,
@@ -90,7 +90,7 @@ impl Drop for Withdraw {
     }
 }
 
-/// The group of the ranks that go on, for one of them.
+/// The group of the survivors, for one of them.
 pub(super) fn survivors(
     rank: &LocalRank,
     deadline: Duration,
@@ -108,7 +108,7 @@ pub(super) fn survivors(
             }
         };
         guard.is_armed = false;
-        // The sender goes only where the same rank has asked once more.
+        // The sender is dropped only if the same rank has asked once more.
         let twice = || CollectiveError::Transport {
             message: format!("rank {rank} asked for the survivors twice at the same time"),
         };
