@@ -99,7 +99,7 @@ impl Merged {
         }
     }
 
-    /// Reads a part. Of other bytes it makes a failure of the part's first rank.
+    /// Reads a part. Unusable bytes become a failure of the part's first rank.
     fn of_part(part: Part<'_>) -> Self {
         let failed = |message| Self::Failed { rank: part.rank as u64, message };
         let merged = match Self::decode(part.bytes) {

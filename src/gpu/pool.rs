@@ -71,7 +71,8 @@ impl Gpu {
 }
 
 impl Pool {
-    /// A buffer of at least `size_bytes`. If none is free, `make` makes one.
+    /// A buffer of at least `size_bytes`. If none is free, `make` gets the size in bytes and makes
+    /// one.
     pub fn take<E>(
         self: &Arc<Self>,
         size_bytes: u64,

@@ -38,7 +38,7 @@ pub(super) async fn exchange<T: Mergeable>(
     Ok(globals)
 }
 
-/// Merged values of all ranks, for several layers. Their turns stay.
+/// Merged values of all ranks, for several layers. Their turns do not pass.
 pub(super) async fn merge<T: Mergeable>(
     layers: &[Exchanging<'_, T>],
 ) -> Result<Vec<Vec<T>>, Failure> {
@@ -71,8 +71,8 @@ pub(super) fn settle<L, T: Mergeable>(
 }
 
 /// Merges several calls of one process group in one message. If only some ranks announce the
-/// checksum of a layer's state, all repeat the exchange with theirs. So states are compared whoever
-/// announces first.
+/// checksum of a layer's state, all repeat the exchange with theirs. So equal states agree,
+/// whichever rank announced first.
 async fn merge_with_peers<T: Mergeable>(
     layers: &[Exchanging<'_, T>],
     calls: &[&Call],
