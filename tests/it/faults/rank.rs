@@ -234,10 +234,11 @@ impl Rank {
             let [x, g] = [x, g].map(|batches| batches[group.rank()].upload(host));
             let output = if call.forward {
                 let forward = layer.forward_train(&x).await?;
-                saved.push(forward.saved);
+                saved.push((forward.saved, x));
                 forward.output
             } else {
-                layer.backward(&saved[call.layer], Backward::of(&x, &g)).await?.input
+                let (saved, x) = &saved[call.layer];
+                layer.backward(saved, Backward::of(x, &g)).await?.input
             };
             results.push(output.to_vec().await?);
         }
