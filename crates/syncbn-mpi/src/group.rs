@@ -214,17 +214,20 @@ impl Group {
 
     /// This rank will come to no further exchange.
     pub fn leave(&self) {
-        let mut state = self.lock();
+        self.leave_with(&mut self.lock());
+    }
+
+    /// The same, of a group that is locked.
+    pub fn leave_with(&self, state: &mut State) {
         let notice = Notice::Left { rounds: state.rounds, panicked: std::thread::panicking() };
-        self.notify_all(&mut state, &notice);
+        self.notify_all(state, &notice);
     }
 }
 
 impl State {
     /// The group is broken; of several reasons the first counts.
     fn set_broken(&mut self, error: CollectiveError) {
-        self.broken.get_or_insert(error);
-        live::fail();
+        live::fail(self.broken.get_or_insert(error));
     }
 
     /// A message that has arrived, once.

@@ -53,6 +53,20 @@ pub enum MpiError {
         /// The threading that it allows.
         found: Threading,
     },
+    /// MPI is to be attached to, and has not begun or has ended.
+    #[error("MPI is not running in this process: begin it, or call Mpi::initialize")]
+    NotRunning,
+    /// The launcher has started several processes, and MPI knows of one: the launcher belongs to
+    /// another MPI library than the program. Every process would be a job of its own.
+    #[error(
+        "{variable} is {found}, but MPI knows of one process: start the program with the launcher of the MPI library that it was built with"
+    )]
+    Launcher {
+        /// The variable in which the launcher says how many processes there are.
+        variable: &'static str,
+        /// Its value.
+        found: u64,
+    },
     /// A call failed.
     #[error(transparent)]
     Failure(#[from] Failure),
@@ -65,6 +79,7 @@ pub enum MpiError {
 /// seconds after a failed exchange. If a rank does not come by then, it is lost, and the whole job
 /// ends with status 87.
 pub struct Mpi {
+    /// `None` if the program ends MPI itself.
     universe: Option<Universe>,
     /// The ranks wait for each other on it at the end, because a failed rank may end while others
     /// are anywhere. Process groups are made by it too.
@@ -83,14 +98,38 @@ impl Mpi {
     pub fn initialize() -> Result<Self, MpiError> {
         let begun = environment::initialize_with_threading(Threading::Multiple);
         let (universe, found) = begun.ok_or(MpiError::Initialized)?;
+        Self::begin(Some(universe), found)
+    }
+
+    /// Attaches to an MPI that the program, or another library, has begun with
+    /// [`Threading::Multiple`](mpi::Threading::Multiple) and ends itself, after this value is
+    /// dropped. Otherwise as [`initialize`](Self::initialize): the ranks wait for each other when it
+    /// is dropped, and a panic ends the job.
+    ///
+    /// # Errors
+    /// [`MpiError`].
+    pub fn attach() -> Result<Self, MpiError> {
+        if !environment::is_initialized() || environment::is_finalized() {
+            return Err(MpiError::NotRunning);
+        }
+        Self::begin(None, environment::threading_support())
+    }
+
+    fn begin(universe: Option<Universe>, found: Threading) -> Result<Self, MpiError> {
         if found != Threading::Multiple {
             return Err(MpiError::Threading { found });
         }
-        RANK.store(universe.world().rank(), Ordering::Relaxed);
+        let world = SimpleCommunicator::world();
+        if world.size() == 1
+            && let Some((variable, found)) = launched()
+        {
+            return Err(MpiError::Launcher { variable, found });
+        }
+        RANK.store(world.rank(), Ordering::Relaxed);
         raw::begin();
         lost::install();
-        let end = Comm::duplicate(&universe.world(), PATIENCE)?.into();
-        Ok(Self { universe: Some(universe), end, patience: PATIENCE })
+        let end = Comm::duplicate(&world, PATIENCE)?.into();
+        Ok(Self { universe, end, patience: PATIENCE })
     }
 
     /// The same with another limit for how long ranks wait for each other at the beginning and at
@@ -132,6 +171,15 @@ impl Mpi {
     }
 }
 
+/// The processes that a launcher says it has started, if more than one. A job of Slurm says so in
+/// `SLURM_STEP_NUM_TASKS` to those that srun starts, and only to them.
+fn launched() -> Option<(&'static str, u64)> {
+    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"].into_iter().find_map(|variable| {
+        let found = std::env::var(variable).ok()?.parse().ok()?;
+        (found > 1).then_some((variable, found))
+    })
+}
+
 impl fmt::Debug for Mpi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mpi").field("rank", &self.rank()).field("size", &self.size()).finish()
@@ -140,11 +188,15 @@ impl fmt::Debug for Mpi {
 
 impl Drop for Mpi {
     fn drop(&mut self) {
+        if thread::panicking() && !is_given_up() {
+            lost::unwinds();
+        }
+        live::leave_all();
         let began = Instant::now();
         let ended = self.end.barrier().and_then(|mut barrier| {
             while !barrier.is_done()? {
-                let limit =
-                    if live::has_failed() { GRACE.min(self.patience) } else { self.patience };
+                let has_failed = live::failure().is_some();
+                let limit = if has_failed { GRACE.min(self.patience) } else { self.patience };
                 if began.elapsed() >= limit {
                     return Ok(Some(limit));
                 }
@@ -155,16 +207,21 @@ impl Drop for Mpi {
         match ended {
             Ok(None) => {}
             Ok(Some(limit)) => {
+                let first = live::failure().map(|first| format!(", after: {first}"));
+                let first = first.unwrap_or_default();
                 give_up(
-                    &format!("another rank did not come to the end of the job within {limit:?}"),
+                    &format!(
+                        "another rank did not come to the end of the job within {limit:?}{first}"
+                    ),
                     EXIT_GIVEN_UP,
                 );
             }
             Err(failure) => give_up(&failure.to_string(), EXIT_GIVEN_UP),
         }
         raw::end();
+        let Some(universe) = self.universe.take() else { return };
         let _limit = Watchdog::new(FINALIZATION, "the end of MPI");
-        drop(self.universe.take());
+        drop(universe);
     }
 }
 

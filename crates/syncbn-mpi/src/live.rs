@@ -1,14 +1,13 @@
 //! Events for all groups of the process at once: the failure of one, and the loss of this rank.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use syncbn::collective::CollectiveError;
 
 use crate::group::Group;
 
 static GROUPS: Mutex<Vec<Weak<Group>>> = Mutex::new(Vec::new());
-static FAILED: AtomicBool = AtomicBool::new(false);
+static FAILURE: OnceLock<String> = OnceLock::new();
 
 /// Remembers a group that was made.
 pub(crate) fn keep(group: Arc<Group>) -> Arc<Group> {
@@ -18,14 +17,14 @@ pub(crate) fn keep(group: Arc<Group>) -> Arc<Group> {
     group
 }
 
-/// A group is broken.
-pub(crate) fn fail() {
-    FAILED.store(true, Ordering::Relaxed);
+/// A group is broken. The first failure of the process is kept.
+pub(crate) fn fail(error: &CollectiveError) {
+    FAILURE.get_or_init(|| error.to_string());
 }
 
-/// Whether any group of the process ever was broken.
-pub(crate) fn has_failed() -> bool {
-    FAILED.load(Ordering::Relaxed)
+/// The first failure of any group of the process.
+pub(crate) fn failure() -> Option<&'static str> {
+    FAILURE.get().map(String::as_str)
 }
 
 /// Notifies the peers in every group that this rank is lost. A lock that is held may be held by the
@@ -36,6 +35,17 @@ pub(crate) fn tell_lost(panicked: bool) {
         if let Some(mut state) = group.try_lock() {
             group
                 .break_with(&mut state, &CollectiveError::Left { rank: group.comm.rank, panicked });
+        }
+    }
+}
+
+/// Notifies the peers in every group that is still held that this rank comes to no further exchange.
+/// That is no failure: they may have none to come either.
+pub(crate) fn leave_all() {
+    let Ok(groups) = GROUPS.try_lock() else { return };
+    for group in groups.iter().filter_map(Weak::upgrade) {
+        if let Some(mut state) = group.try_lock() {
+            group.leave_with(&mut state);
         }
     }
 }

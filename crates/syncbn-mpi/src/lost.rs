@@ -30,6 +30,11 @@ extern "C" fn leaves() {
     }
 }
 
+/// Of a thread that unwinds past the end of MPI, because the program has set another hook.
+pub(crate) fn unwinds() -> ! {
+    lose(true, "this rank panicked", EXIT_PANIC)
+}
+
 fn lose(panicked: bool, why: &str, status: i32) -> ! {
     live::tell_lost(panicked);
     thread::sleep(LAST_WORDS);

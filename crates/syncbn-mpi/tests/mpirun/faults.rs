@@ -63,6 +63,14 @@ pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Reported {
         match fault {
             "panics" => panic!("planted"),
             "panics in a thread" => drop(thread::spawn(|| panic!("planted")).join()),
+            "panics behind another hook" => {
+                std::panic::set_hook(Box::new(|_| {}));
+                panic!("planted");
+            }
+            "keeps its layers" => {
+                std::mem::forget(layers);
+                return Ok("left".to_owned());
+            }
             "never comes" => thread::sleep(FOR_EVER),
             "comes late" => thread::sleep(DEADLINE + Duration::from_millis(1500)),
             "exits" => std::process::exit(0),
@@ -114,7 +122,8 @@ pub fn trials() -> Vec<Trial> {
         reported,
         status,
     };
-    let ended = "did not come to the end of the job within 2s; ending the job";
+    let ended = "did not come to the end of the job within 2s";
+    let ended_late = "come to the end of the job within 2s, after: ranks [1] did not come within 2s; ending the job";
     let late = "rank(s) [1] did not come within 2s";
     let own = "this rank came too late: others had waited for rank(s) [1] for 2s";
     let layer = "layer of rank 1 is 1, expected 0, as on rank 0 and 1 more";
@@ -134,9 +143,16 @@ pub fn trials() -> Vec<Trial> {
             "rank 1: this rank panicked; ending the job",
             Some(101),
         ),
-        case("never comes", late, "", ended, Some(87)),
-        Case { merging: true, ..case("never comes", late, "", ended, Some(87)) },
-        case("stops", late, "", ended, Some(87)),
+        case(
+            "panics behind another hook",
+            "rank 1 panicked",
+            "",
+            "rank 1: this rank panicked; ending the job",
+            Some(101),
+        ),
+        case("never comes", late, "", ended_late, Some(87)),
+        Case { merging: true, ..case("never comes", late, "", ended_late, Some(87)) },
+        case("stops", late, "", ended_late, Some(87)),
         case("comes late", late, own, "", Some(1)),
         Case { merging: true, ..case("comes late", late, own, "", Some(1)) },
         case(
@@ -148,6 +164,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         case("is killed", "", "", "rank 1", None),
         case("leaves", "rank 1 has left the group", "", "rank 1: left", Some(1)),
+        case("keeps its layers", "rank 1 has left the group", "", "rank 1: left", Some(1)),
         Case {
             merging: true,
             ..case("leaves", "rank 1 has left the group", "", "rank 1: left", Some(1))

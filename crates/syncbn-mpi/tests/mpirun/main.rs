@@ -57,6 +57,16 @@ fn trials() -> Vec<Trial> {
     trials.push(trial("both_forms_make_process_groups", || {
         Job::new("groups", 4).run()?.all_say("both forms agree")
     }));
+    trials.push(trial("an_mpi_that_another_library_has_begun_is_used_and_left_to_it", || {
+        Job::new("bits of another owner", 2).run()?.all_say("the bits of one process")
+    }));
+    trials.push(trial("a_launcher_of_another_library_is_refused", || {
+        // What such a launcher leaves behind: a job of one process, and a number of its own.
+        let outcome = Job::new("alone", 1).options(&["-x", "PMI_SIZE=4"]).run()?;
+        let refused = "no MPI: PMI_SIZE is 4, but MPI knows of one process: start the program with";
+        outcome.expect(outcome.status == Some(1), "status 1")?;
+        outcome.expect(outcome.text.contains(refused), refused)
+    }));
     trials.extend(faults::trials());
     trials.extend(machines::trials());
     trials

@@ -16,7 +16,11 @@ pub type Reported = Result<String, Box<dyn std::error::Error>>;
 pub fn run(scene: &str) -> ExitCode {
     // Longer than the ranks of a scene are apart at its beginning and its end.
     let patience = Duration::from_secs(if scene == "never ends" { 2 } else { 60 });
-    let mpi = match Mpi::initialize() {
+    // Begun by another library, which ends it.
+    let owner = (scene == "bits of another owner")
+        .then(|| mpi::environment::initialize_with_threading(mpi::Threading::Multiple));
+    let attached = if owner.is_some() { Mpi::attach() } else { Mpi::initialize() };
+    let mpi = match attached {
         Ok(mpi) => mpi.with_patience(patience),
         Err(error) => {
             println!("no MPI: {error}");
@@ -29,6 +33,8 @@ pub fn run(scene: &str) -> ExitCode {
     let reported = match scene.trim_end_matches(" merging") {
         "conformance" => conformance(&mpi, merging),
         "bits" => bits::over_processes(&mpi, merging),
+        "bits of another owner" => bits::over_processes(&mpi, merging),
+        "alone" => Err("a rank of one beside others".into()),
         "bits of many" => bits::of_many(&mpi),
         "groups" => bits::in_groups(&mpi),
         fault => faults::play(fault, &mpi, merging),
