@@ -11,12 +11,20 @@
 #import combine
 #import settled
 
-// (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag)
+// (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag); of padded samples the count instead of the flag,
+// below 0 where a value is not finite
 @group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;
 // (C) of (pivot, Σ(x − pivot), Σ(x − pivot)², flag)
 @group(0) @binding(2) var<storage, read_write> local: array<vec4<f32>>;
 
-fn count_of(tile: u32) -> f32 {
+fn flag_of(stats: vec4<f32>) -> f32 {
+    return select(stats.w, select(0.0, 1.0, stats.w < 0.0), params.keeps_counts != 0u);
+}
+
+fn count_of(tile: u32, stats: vec4<f32>) -> f32 {
+    if (params.keeps_counts != 0u) {
+        return abs(stats.w);
+    }
     return f32(choose(
         params.tile_values,
         params.last_values,
@@ -43,7 +51,7 @@ fn main(
     let channel = place.channel;
     var first_mean = 0.0;
     if (place.tiles > 0u) {
-        first_mean = partial[channel].x;
+        first_mean = partial[params.first_tile * params.channels + channel].x;
     }
 
     var offset = 0.0;
@@ -54,8 +62,8 @@ fn main(
             tile < end_of_batch(start, place.tiles);
             tile += params.lanes_per_channel
         ) {
-            batch += count_of(tile)
-                * difference_f32(partial[tile * params.channels + channel].x, first_mean);
+            let stats = partial[tile * params.channels + channel];
+            batch += count_of(tile, stats) * difference_f32(stats.x, first_mean);
         }
         offset += batch;
     }
@@ -78,11 +86,11 @@ fn main(
         ) {
             let stats = partial[tile * params.channels + channel];
             let d = difference_f32(stats.x, pivot);
-            let shift = count_of(tile) * d;
+            let shift = count_of(tile, stats) * d;
             batch += vec4<f32>(
                 stats.y + shift,
                 stats.z + d * (2.0 * stats.y + shift),
-                stats.w,
+                flag_of(stats),
                 0.0,
             );
         }

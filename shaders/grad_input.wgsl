@@ -24,6 +24,7 @@ const LANES_PER_WORD: u32 = 1u;
 //         g             = grad_output, times the slope where the activation was not active
 //         grad_input    = factor·(g − (mean_dy + ((x·unit − pivot) − rest)·projection))
 //         grad_residual = g
+//     for those behind that are padded:  both = 0, and nothing is loaded
 //
 // Why it is fast: the kernel is memory-bound. It loads grad_output and x once and stores what is
 // wanted once, all coalesced; where the statistics were constants and v is not formed again, x is
@@ -38,7 +39,7 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
     var walk = begin_walk_from_last(invocation, workgroup.x + workgroup.y * workgroups.x);
-    if (!is_inside(walk)) {
+    if (walk.at >= walk.stop) {
         return;
     }
     let coefficients = grad_coefficients_of(walk.channel);
@@ -52,6 +53,26 @@ fn main(
         grad_input[walk.x] = stored(gradient_of(x, g, coefficients));
 #if GRAD_RESIDUAL
         grad_residual[walk.x] = stored(bitcast<U>(g));
+#endif
+        step_walk(&walk);
+    }
+#if ONE_CHANNEL_QUADS
+    if (is_at_tail(walk)) {
+        let counted = counted_values(walk.tail);
+        let x = x_of_gradient(walk.x);
+        let g = upstream(x, walk.x, walk.g, step_of(walk), coefficients.affine);
+        let gradient = gradient_of(x, g, coefficients);
+        grad_input[walk.x] = stored(choose_element(U(0u), gradient, counted));
+#if GRAD_RESIDUAL
+        grad_residual[walk.x] = stored(choose_element(U(0u), bitcast<U>(g), counted));
+#endif
+        step_walk(&walk);
+    }
+#endif
+    for (; walk.at < walk.stop;) {
+        grad_input[walk.x] = stored(U(0u));
+#if GRAD_RESIDUAL
+        grad_residual[walk.x] = stored(U(0u));
 #endif
         step_walk(&walk);
     }

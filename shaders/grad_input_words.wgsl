@@ -32,6 +32,9 @@ fn g_address_at(address: u32, channel: u32) -> u32 {
 // The gradients of the input and of the residual at an address, encoded.
 fn halves_at(address: u32) -> vec2<u32> {
     let channel = channel_at(address);
+    if (!is_counted(address, channel)) {
+        return vec2<u32>(0u);
+    }
     let coefficients = grad_coefficients_of(channel);
     let x = x_of_gradient(address);
     let g = upstream(x, address, g_address_at(address, channel), 0u, coefficients.affine);

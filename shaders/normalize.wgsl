@@ -28,6 +28,7 @@
 //         v     = (x·unit − pivot)·scale + shift + residual
 //         noted = noted, with a bit of v > 0
 //         y     = v where v > 0, slope·v elsewhere
+//     for those behind that are padded:  y = 0, and nothing is loaded
 //     mask     = noted, one word of the lane's own
 //
 // Why it is fast: the kernel is memory-bound. It loads x once and stores y once, both coalesced.
@@ -47,7 +48,7 @@ fn main(
 #if KEEPS_MASK
     var noted: MaskWord;
 #endif
-    if (is_inside(walk)) {
+    if (walk.at < walk.stop) {
         let affine = affine_of(walk.channel);
         for (var i = 0u; i < params.values_per_lane; i++) {
             if (!is_inside(walk)) {
@@ -58,6 +59,20 @@ fn main(
             note_active(&noted, is_active(v), i);
 #endif
             y[walk.x] = stored(activated(v));
+            step_walk(&walk);
+        }
+#if ONE_CHANNEL_QUADS
+        if (is_at_tail(walk)) {
+            let v = value_of(load_x(walk.x), walk.x, affine);
+#if KEEPS_MASK
+            note_active(&noted, is_active(v), step_of(walk));
+#endif
+            y[walk.x] = stored(choose_element(U(0u), activated(v), counted_values(walk.tail)));
+            step_walk(&walk);
+        }
+#endif
+        for (; walk.at < walk.stop;) {
+            y[walk.x] = stored(U(0u));
             step_walk(&walk);
         }
     }

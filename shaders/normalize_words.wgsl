@@ -22,9 +22,13 @@
 @group(0) @binding(7) var<storage, read_write> mask: array<u32>;
 #endif
 
-// The bits of v at an address.
+// The bits of v at an address; 0, of which every activation makes 0, where it does not count.
 fn value_at(address: u32) -> u32 {
-    return value_of(load_x(address), address, affine_of(channel_at(address)));
+    let channel = channel_at(address);
+    if (!is_counted(address, channel)) {
+        return 0u;
+    }
+    return value_of(load_x(address), address, affine_of(channel));
 }
 
 //     for the words of this invocation, 8, or 16 with a mask:

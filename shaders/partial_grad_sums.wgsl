@@ -14,6 +14,7 @@
 #import upstream
 #import merge_sums
 #import transpose
+#import grad_sums_tail
 
 @group(0) @binding(4) var<storage, read> centering: array<Centering>;   // (C)
 @group(0) @binding(5) var<storage, read> weight: array<f32>;            // (C), or a dummy
@@ -102,6 +103,11 @@ fn main(
         total.dy += sums.dy * params.unit;
         total.dy_deviation += sums.dy_deviation * params.unit;
     }
+#if ONE_CHANNEL_QUADS
+    if (owns_tail(walk)) {
+        add_tail(&total, &exponents, walk, affine);
+    }
+#endif
     let g_flags = select(V(0.0), V(1.0), exponents.g == U(EXPONENT));
     let x_flags = select(V(0.0), V(1.0), exponents.x == U(EXPONENT));
     merge_over_lanes(entries_of(total.dy, total.dy_deviation, g_flags, x_flags), walk, invocation);

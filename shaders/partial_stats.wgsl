@@ -66,7 +66,7 @@ fn main(
     let invocation = subgroup * subgroup_size + subgroup_invocation;
 #endif
     var walk = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
-    let elements = values_of_lane(walk.lane, walk.count);
+    let elements = values_of_lane(walk.lane, walk.valid);
     var first = V(0.0);
     if (is_inside(walk)) {
         first = load_x(walk.x);
@@ -95,5 +95,11 @@ fn main(
     let sum = (sum_of(da) + sum_of(db)) + (sum_of(dc) + sum_of(dd));
     let squares = (squares_of(da) + squares_of(db)) + (squares_of(dc) + squares_of(dd));
     let signed_count = select(V(count), V(-count), exponents == U(EXPONENT));
-    merge_over_lanes(lane_entries(mean, sum, squares, signed_count), walk, invocation);
+    var entries_of_lane = lane_entries(mean, sum, squares, signed_count);
+#if ONE_CHANNEL_QUADS
+    if (owns_tail(walk)) {
+        entries_of_lane[0] = with_tail(entries_of_lane[0], load_x(tail_of(walk).x), walk.tail);
+    }
+#endif
+    merge_over_lanes(entries_of_lane, walk, invocation);
 }

@@ -4,6 +4,7 @@
 mod backward;
 mod check;
 mod forward;
+mod lengths;
 mod parameters;
 
 pub(crate) use backward::CheckedBackward;

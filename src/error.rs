@@ -6,6 +6,7 @@ mod argument;
 mod config;
 mod device;
 mod exchange;
+mod lengths;
 mod shape;
 mod state;
 
@@ -13,6 +14,7 @@ pub use argument::{ArgumentError, BatchError};
 pub use config::ConfigError;
 pub use device::{GpuError, LimitError};
 pub use exchange::{ExchangeError, GroupError};
+pub use lengths::LengthsError;
 pub use shape::ShapeError;
 pub use state::StateError;
 

@@ -75,6 +75,7 @@ struct Context {
     poller: Arc<Poller>,
     unheard: Unheard,
     dummies: [BufferSlice; 4],
+    no_lengths: BufferSlice,
     /// Timestamps of passes.
     clock: OnceLock<Clock>,
 }
@@ -158,6 +159,7 @@ impl Gpu {
             // Buffers of their own: a kernel may not bind one range twice for writing, and some
             // variants declare all buffers `read_write`.
             dummies: std::array::from_fn(|_| BufferSlice::dummy(&device)),
+            no_lengths: BufferSlice::no_lengths(&device),
             clock: OnceLock::new(),
             device,
         };
@@ -205,6 +207,11 @@ impl Gpu {
     /// own.
     pub fn dummy(&self, index: usize) -> &BufferSlice {
         &self.context.dummies[index]
+    }
+
+    /// What is bound for the lengths of samples that are not padded.
+    pub fn no_lengths(&self) -> &BufferSlice {
+        &self.context.no_lengths
     }
 
     /// Waits until everything submitted so far is done.

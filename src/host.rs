@@ -49,7 +49,7 @@ pub(crate) use threads::Threads;
 use apply::{GradInput, Normalize, RUN_VALUES};
 use block_io::Scratch;
 use channel_params::ChannelParams;
-use traversal::Traversal;
+use traversal::{Spans, Traversal};
 
 use crate::dtype::Element;
 use crate::stats::{Centering, GradCentering, GradientSums, Normalization};
@@ -71,6 +71,8 @@ pub(crate) fn normalize<X: Element, Y: Element>(
     let bytes = size_of_val(y);
     // Each run has whole words of the mask to itself.
     let masks = mask.map(|mask| mask.chunks_mut(RUN_VALUES / 32));
+    let spans = Spans::of(shape);
+    let is_large = layer.is_large(bytes);
     let runs = y.chunks_mut(RUN_VALUES).zip(optional_chunks(masks)).enumerate();
     // From the end: what the sums read last is still in the caches.
     let tasks = runs.collect::<Vec<_>>().into_iter().rev();
@@ -78,8 +80,8 @@ pub(crate) fn normalize<X: Element, Y: Element>(
         let at = i * RUN_VALUES;
         let x = x.map(|x| &x[at..]);
         let residual = residual.map(|residual| &residual[at..]);
-        let task = Normalize { x, residual, y, mask, at };
-        Scratch::lend(|scratch| task.run(&params, layer.epilogue, layer.is_large(bytes), scratch));
+        let task = Normalize { x, residual, y, mask, first_bit: 0, at };
+        Scratch::lend(|scratch| task.run_spans(spans, &params, layer.epilogue, is_large, scratch));
     });
 }
 
@@ -98,7 +100,7 @@ pub(crate) fn local_gradient_sums<G: Element, X: Element>(
     threads: &Threads,
 ) -> Vec<GradientSums> {
     let shape = upstream.shape;
-    if upstream.x.is_empty() {
+    if shape.values_per_channel() == 0 {
         return vec![GradientSums::EMPTY; shape.channels()];
     }
     let affine = layer.affines(0, &normalization.centering());
@@ -133,14 +135,18 @@ pub(crate) fn grad_input<G: Element, X: Element>(
     let g = g.map(|g| g.like(upstream.shape));
     let coefficients = layer.grad_coefficients(0, centering);
     let params = ChannelParams::new(Traversal::of(upstream.shape), &coefficients);
+    let rank_shape = upstream.shape;
     let upstream = upstream.with(layer.epilogue);
     let bytes = size_of_val(dx);
+    let spans = Spans::of(rank_shape);
     let residuals = grad_residual.map(|values| values.chunks_mut(RUN_VALUES));
     let runs = dx.chunks_mut(RUN_VALUES).zip(optional_chunks(residuals)).enumerate();
     let tasks = runs.collect::<Vec<_>>().into_iter().rev();
     threads.for_each(3 * bytes, tasks, |(i, (dx, grad_residual))| {
         let task = GradInput { g, upstream, dx, grad_residual, at: i * RUN_VALUES };
         let is_large = layer.is_large(bytes);
-        Scratch::lend(|scratch| task.run(&params, batch_statistics, is_large, scratch));
+        Scratch::lend(|scratch| {
+            task.run_spans(spans, &params, batch_statistics, is_large, scratch)
+        });
     });
 }

@@ -27,12 +27,34 @@ use crate::dtype::DType;
 use crate::epilogue::Epilogue;
 use crate::error::LimitError;
 use crate::fast_paths::FastPaths;
-use crate::shaders::{Active, Storage, TileParams, Variant};
+use crate::shaders::{Active, LENGTHS, Storage, TileParams, Variant};
 pub use crate::shaders::{FinalizeParams, MaskOrder, Role, RunningForm};
-use crate::shape::Shape;
+use crate::shape::{Padding, Shape};
 
 /// Bytes of one (pivot, sum, squares, flag) quadruple of a tile or a rank, per channel.
 pub const CHANNEL_SUMS_BYTES: u64 = 16;
+
+/// Bytes of lengths that a kernel binds.
+pub const LENGTHS_BYTES: u64 = 4 * LENGTHS;
+/// Samples at whose multiples bound lengths begin: 256 bytes, the alignment of a uniform buffer.
+const LENGTHS_GRAIN: u64 = 64;
+/// Padded samples that one dispatch walks: lengths are bound from a multiple of the grain on.
+const MOST_SAMPLES: u64 = LENGTHS - LENGTHS_GRAIN;
+
+/// Where the lengths are bound from for a dispatch whose first sample is this one, in bytes.
+fn lengths_from(sample: u64) -> u64 {
+    4 * (sample / LENGTHS_GRAIN * LENGTHS_GRAIN)
+}
+
+/// What is uploaded for the kernels of a padded batch: positions that count, by sample, and as many
+/// zeros as a binding may reach beyond.
+pub fn lengths_of(padding: &Padding) -> Vec<u32> {
+    let positions = padding.positions();
+    let mut lengths: Vec<u32> =
+        positions.iter().map(|&length| u32::try_from(length).unwrap_or(u32::MAX)).collect();
+    lengths.resize(positions.len() + LENGTHS as usize, 0);
+    lengths
+}
 
 /// What a plan must know of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,11 +183,13 @@ pub struct Parts {
     pub output: Range<u64>,
     /// Of grad_output.
     pub g: Range<u64>,
+    /// Of the lengths of padded samples.
+    pub lengths: Range<u64>,
 }
 
 impl Parts {
     /// Of a dispatch without activations.
-    const NONE: Self = Self { x: 0..0, output: 0..0, g: 0..0 };
+    const NONE: Self = Self { x: 0..0, output: 0..0, g: 0..0, lengths: 0..0 };
 
     /// The bytes of a span, in units of so many elements, of x, of what is written, and of
     /// grad_output.
@@ -174,7 +198,9 @@ impl Parts {
             let bytes = unit * activation.dtype.size_bytes();
             span.elements.start * bytes..(span.elements.end * bytes).next_multiple_of(4)
         });
-        Self { x, output, g }
+        let lengths =
+            lengths_from(span.first_sample)..lengths_from(span.first_sample) + LENGTHS_BYTES;
+        Self { x, output, g, lengths }
     }
 
     /// What is bound of the tensor in a role; `None` for all of it.
@@ -183,6 +209,7 @@ impl Parts {
             Role::Input | Role::Residual => Some(self.x.clone()),
             Role::Output | Role::GradInput | Role::GradResidual => Some(self.output.clone()),
             Role::GradOutput => Some(self.g.clone()),
+            Role::Lengths => Some(self.lengths.clone()),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 
 mod backward;
 mod forward;
+mod lengths;
 
 pub use backward::Backward;
 pub(crate) use backward::{BackwardParts, Targets};
@@ -9,6 +10,7 @@ pub use forward::Forward;
 pub(crate) use forward::ForwardParts;
 #[cfg(feature = "gpu")]
 pub(crate) use forward::RunningTensors;
+pub use lengths::Lengths;
 
 use crate::saved::Saved;
 use crate::stats::BackwardReport;

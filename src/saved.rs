@@ -8,6 +8,7 @@ use crate::config::Statistics;
 use crate::engine::Mask;
 use crate::engine::resident::Centers;
 use crate::error::ArgumentError;
+use crate::shape::{Padding, Shape};
 use crate::stats::{ForwardReport, GlobalStatistics, Grid, Normalization, PerRank};
 use crate::tensor::{Seen, Tensor};
 
@@ -63,6 +64,8 @@ pub(crate) struct SavedCall {
     residual: Vec<Seen>,
     /// One for each rank, where the layer keeps them.
     pub masks: Vec<Mask>,
+    /// Which positions of each rank count, where not all do.
+    pub padding: Vec<Option<Arc<Padding>>>,
     pub statistics: Statistics,
 }
 
@@ -88,12 +91,19 @@ impl SavedCall {
             x,
             residual,
             masks: Vec::new(),
+            padding: Vec::new(),
             statistics,
         }
     }
 
     pub fn needs_residual(&self) -> bool {
         !self.residual.is_empty()
+    }
+
+    /// The shapes of x, with the padding of each rank.
+    pub fn padded(&self, shapes: Vec<Shape>) -> Vec<Shape> {
+        let of_ranks = shapes.into_iter().zip(&self.padding);
+        of_ranks.map(|(shape, padding)| shape.with_padding(padding.clone())).collect()
     }
 
     /// Refuses another layer, parameters set since, and other tensors: where they are `recomputed`,

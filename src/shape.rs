@@ -3,6 +3,8 @@
 //! Owns the reading of `dims` as batch, channels and positions. It knows no buffer and no device.
 //! Plans are made from it.
 
+use std::sync::Arc;
+
 use crate::error::ShapeError;
 
 /// Where the channel axis lies.
@@ -46,6 +48,28 @@ pub struct Shape {
     channels: usize,
     spatial: Vec<usize>,
     spatial_len: usize,
+    padding: Option<Arc<Padding>>,
+}
+
+/// Which positions of a padded batch count: the first ones of each sample.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Padding {
+    /// Positions that count, of L, by sample.
+    positions: Vec<usize>,
+    /// Their sum: values per channel.
+    values: u64,
+}
+
+impl Padding {
+    /// Positions that count, by sample. They come first in their sample.
+    pub fn positions(&self) -> &[usize] {
+        &self.positions
+    }
+
+    /// Values per channel that count.
+    pub fn values(&self) -> u64 {
+        self.values
+    }
 }
 
 impl Shape {
@@ -76,7 +100,40 @@ impl Shape {
         // With one channel or one position both layouts are the same memory. One answer for both
         // keeps strides unambiguous.
         let layout = if channels == 1 || spatial_len == 1 { Layout::ChannelsFirst } else { layout };
-        Ok(Self { dims: dims.to_vec(), layout, channels, spatial: spatial.to_vec(), spatial_len })
+        let spatial = spatial.to_vec();
+        Ok(Self { dims: dims.to_vec(), layout, channels, spatial, spatial_len, padding: None })
+    }
+
+    /// The same shape of a padded batch: of sample n only the first `lengths[n]` positions of the
+    /// first spatial axis count. A batch without padding is as if it had no lengths.
+    ///
+    /// The caller has checked that there is such an axis, a length for every sample, and none
+    /// beyond the axis.
+    pub fn with_lengths(self, lengths: &[u32]) -> Self {
+        let most = self.time();
+        if lengths.iter().all(|&length| length as usize >= most) {
+            return self;
+        }
+        let per_step = self.spatial_len / most.max(1);
+        let positions: Vec<usize> =
+            lengths.iter().map(|&length| (length as usize).min(most) * per_step).collect();
+        let values = positions.iter().map(|&positions| positions as u64).sum();
+        self.with_padding(Some(Arc::new(Padding { positions, values })))
+    }
+
+    /// The same shape with the padding of another of its size.
+    pub fn with_padding(self, padding: Option<Arc<Padding>>) -> Self {
+        Self { padding, ..self }
+    }
+
+    /// Which positions count, where not all do.
+    pub fn padding(&self) -> Option<&Arc<Padding>> {
+        self.padding.as_ref()
+    }
+
+    /// T, the size of the first spatial axis; 1 where there is none.
+    pub fn time(&self) -> usize {
+        self.spatial.first().copied().unwrap_or(1)
     }
 
     /// Distances between neighbours in memory.
@@ -117,14 +174,17 @@ impl Shape {
         self.spatial_len
     }
 
-    /// N·L, the values that one channel has on this rank.
+    /// The values that count of one channel on this rank: N·L, less what is padded.
     pub fn values_per_channel(&self) -> u64 {
-        self.batch() as u64 * self.spatial_len as u64
+        match &self.padding {
+            Some(padding) => padding.values,
+            None => self.batch() as u64 * self.spatial_len as u64,
+        }
     }
 
-    /// N·C·L.
+    /// N·C·L, padded positions included.
     pub fn elements(&self) -> u64 {
-        self.values_per_channel() * self.channels() as u64
+        self.batch() as u64 * self.spatial_len as u64 * self.channels() as u64
     }
 }
 

@@ -5,6 +5,7 @@
 // Σ(x − m)² = Σ(squares + d·(2·sum + n·d)).
 
 #import settled
+#import finite
 #import merge_stats
 #import transpose
 
@@ -27,3 +28,24 @@ fn lane_entries(mean: V, sum: V, squares: V, count: V) -> array<vec4<f32>, SUMS>
     return entries_of(mean, sum, squares, count);
 #endif
 }
+
+#if ONE_CHANNEL_QUADS
+// One value as an entry, or none.
+fn entry_of_value(x: f32, is_there: bool) -> vec4<f32> {
+    if (!is_there) {
+        return vec4<f32>(0.0);
+    }
+    let count = select(1.0, -1.0, is_not_finite(x));
+    return vec4<f32>(settled_f32(x * params.unit), 0.0, 0.0, count);
+}
+
+// A lane's entry with the values of a quad of which the first one to three count.
+fn with_tail(own: vec4<f32>, x: V, tail: u32) -> vec4<f32> {
+    return merged_four(
+        entry_of_value(x.x, true),
+        entry_of_value(x.y, tail > 1u),
+        entry_of_value(x.z, tail > 2u),
+        own,
+    );
+}
+#endif

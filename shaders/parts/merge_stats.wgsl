@@ -65,7 +65,10 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
     return vec4<f32>(mean, sums.x, sums.y + sums.z, select(values, -values, not_finite));
 }
 
-// What is written of a tile: a flag instead of the count.
+// What is written of a tile: a flag instead of the count, unless tiles have counts of their own.
 fn result(entry: vec4<f32>) -> vec4<f32> {
+    if (params.keeps_counts != 0u) {
+        return entry;
+    }
     return vec4<f32>(entry.xyz, select(0.0, 1.0, entry.w < 0.0));
 }

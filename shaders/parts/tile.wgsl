@@ -21,6 +21,8 @@
 #import params
 #import choose
 #import lanes
+#import padding
+#import tail
 
 // Where one lane stands, and how it goes on.
 struct Walk {
@@ -29,8 +31,11 @@ struct Walk {
     tile_slot: u32,       // tile within the workgroup
     lane: u32,            // invocation within the tile
     count: u32,           // values of the tile; 0 past the last channel or tile
+    valid: u32,           // those of them that count: all, unless samples are padded
+    tail: u32,            // values of the quad behind those that count too
     at: u32,              // number of the current value within the tile
-    end: u32,             // that after the lane's last value
+    end: u32,             // that after the lane's last value that counts
+    stop: u32,            // that after the lane's last value
     inner: u32,           // l of the current value
     x: u32,               // address of the current value in x
     g: u32,               // address of the current value in grad_output
@@ -62,10 +67,17 @@ fn begin_walk(invocation: u32, workgroup: u32) -> Walk {
     let is_last = in_segment + 1u == params.segment_tiles;
     let has_values = walk.channel < params.end_channel && tile < params.tiles;
     walk.count = choose(0u, choose(tile_values, params.last_values, is_last), has_values);
-    walk.end = min(
-        walk.count,
-        walk.at - in_run + (params.values_per_lane << params.lanes_per_run_log2),
-    );
+    walk.valid = walk.count;
+    walk.tail = 0u;
+    if (params.padded != 0u) {
+        let before = params.first_position + in_segment * tile_values;
+        let border = border_of(segment, before, walk.count);
+        walk.valid = border.units;
+        walk.tail = border.tail;
+    }
+    let lane_end = walk.at - in_run + (params.values_per_lane << params.lanes_per_run_log2);
+    walk.end = min(walk.valid, lane_end);
+    walk.stop = min(walk.count, lane_end);
     return walk;
 }
 

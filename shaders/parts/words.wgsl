@@ -2,6 +2,7 @@
 // may be of two channels.
 
 #import params
+#import padding
 
 #if KEEPS_MASK
 // Those of one word of the mask.
@@ -16,6 +17,17 @@ fn channel_at(address: u32) -> u32 {
         return params.run_channel;
     }
     return (params.run_channel + 1u + (address - params.run_end) / params.run) % params.channels;
+}
+
+// Whether the value at an address of a channel counts: not where its sample is padded.
+fn is_counted(address: u32, channel: u32) -> bool {
+    if (params.padded == 0u) {
+        return true;
+    }
+    let from_sample = address + params.run_start;
+    let sample = from_sample / params.x_sample;
+    let in_channel = from_sample - sample * params.x_sample - channel * params.x_channel;
+    return in_channel / params.x_inner < length_of(sample);
 }
 
 // Whether a workgroup has words to write.

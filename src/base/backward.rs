@@ -70,12 +70,14 @@ impl Base {
         steps: Steps,
     ) -> Result<CheckedBackward, Error> {
         let x: Tensors<'_> = parts.x.iter().collect();
-        let shapes = self.check_x(&x)?;
+        let mut shapes = self.check_x(&x)?;
         let residual: Option<Tensors<'_>> =
             parts.residual.as_ref().map(|list| list.iter().collect());
         self.check_residual(residual.as_deref(), &x, saved.needs_residual())?;
         let residual = residual.unwrap_or_default();
         saved.check(self, &x, &residual, parts.recomputed)?;
+        // What was padded in forward is padded now.
+        shapes = saved.padded(shapes);
         let grad_output = parts.grad_output.tensors();
         let grad_shapes = self.check_grad_output(&grad_output, &shapes, &x)?;
         let mut made = GradientTensors::default();
@@ -234,6 +236,7 @@ impl CheckedBackward {
                 grad_residual: grad_residual.next(),
                 grad_weight: grad_weight.next(),
                 grad_bias: grad_bias.next(),
+                lengths: None,
                 sums: None,
                 apply: None,
             });

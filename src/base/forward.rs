@@ -22,7 +22,7 @@ impl Base {
         statistics: Statistics,
     ) -> Result<CheckedForward, Error> {
         let x = parts.x.tensors();
-        let shapes = self.check_x(&x)?;
+        let shapes = self.check_padded_x(&x, parts.lengths.as_deref())?;
         let residual: Option<Tensors<'_>> =
             parts.residual.as_ref().map(|list| list.iter().collect());
         self.check_residual(residual.as_deref(), &x, self.config.epilogue.adds_residual())?;
@@ -49,7 +49,8 @@ impl Base {
             && !is_in_place
             && ranks
                 .all(|(rank, ((x, shape), y))| Mask::is_possible(self.device(rank), x, shape, y));
-        let call = SavedCall::new(self, &x, residual.tensors, statistics, keeps_mask);
+        let mut call = SavedCall::new(self, &x, residual.tensors, statistics, keeps_mask);
+        call.padding = shapes.iter().map(|shape| shape.padding().cloned()).collect();
         Ok(CheckedForward { shapes, outputs, keeps_mask, call })
     }
 
@@ -59,7 +60,7 @@ impl Base {
         parts: &'r ForwardParts<'_>,
     ) -> Result<Vec<ForwardRank<'r>>, Error> {
         let x = parts.x.tensors();
-        let shapes = self.check_x(&x)?;
+        let shapes = self.check_padded_x(&x, parts.lengths.as_deref())?;
         let steps = Steps { sums: true, apply: false };
         let ranks = x.into_iter().zip(shapes).enumerate();
         let rank = |(rank, (x, shape))| {

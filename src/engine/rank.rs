@@ -5,8 +5,8 @@ use super::Mask;
 use crate::device::{Device, Kind};
 use crate::epilogue::Epilogue;
 use crate::error::Error;
-use crate::gpu::Memory as Pool;
-use crate::plan::{Activation, ApplyPlan, Gradient, LayerFlags, MaskOrder, SumsPlan};
+use crate::gpu::{BufferSlice, Gpu, Memory as Pool};
+use crate::plan::{Activation, ApplyPlan, Gradient, LayerFlags, MaskOrder, SumsPlan, lengths_of};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -32,6 +32,13 @@ pub(super) fn layer_flags(layer: Layer<'_>, mask: Option<MaskOrder>) -> LayerFla
     }
 }
 
+/// The lengths of padded samples, for the kernels of one call: in memory of its own, because an
+/// encoder of the application may hold the call for long.
+fn upload_lengths(gpu: &Gpu, shape: &Shape) -> Result<Option<BufferSlice>, Error> {
+    let padding = shape.padding();
+    padding.map(|padding| gpu.upload_uniform(&lengths_of(padding))).transpose()
+}
+
 /// Which steps of a pass are to be planned: those before the exchange, and those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Steps {
@@ -50,6 +57,8 @@ pub(crate) struct ForwardRank<'a> {
     pub y: Option<&'a mut Tensor>,
     /// Of any contents; it is filled.
     pub mask: Option<Mask>,
+    /// On a GPU, where samples are padded: their lengths.
+    pub lengths: Option<BufferSlice>,
     /// On a GPU, where the rank has values and they are wanted.
     pub sums: Option<Box<SumsPlan>>,
     pub apply: Option<ApplyPlan>,
@@ -58,7 +67,17 @@ pub(crate) struct ForwardRank<'a> {
 impl<'a> ForwardRank<'a> {
     /// A rank of which the statistics are wanted; without plans.
     pub fn new(x: Option<&'a Tensor>, shape: Shape, layer: Layer<'a>) -> Self {
-        Self { x, shape, residual: None, layer, y: None, mask: None, sums: None, apply: None }
+        Self {
+            x,
+            shape,
+            residual: None,
+            layer,
+            y: None,
+            mask: None,
+            lengths: None,
+            sums: None,
+            apply: None,
+        }
     }
 
     /// Makes the plans of a rank on the layer's device, and a mask of memory of the pool where one
@@ -81,6 +100,7 @@ impl<'a> ForwardRank<'a> {
         let caps = gpu.caps();
         let x = Activation { shape: &self.shape, dtype: self.x.map_or(y, Tensor::dtype) };
         let order = if keeps_mask { ApplyPlan::mask_order(x, y, caps) } else { None };
+        self.lengths = upload_lengths(gpu, &self.shape)?;
         if steps.sums {
             self.sums = SumsPlan::statistics(x, caps)?.map(Box::new);
         }
@@ -121,6 +141,8 @@ pub(crate) struct BackwardRank<'a> {
     pub grad_residual: Option<&'a mut Tensor>,
     pub grad_weight: Option<&'a mut Tensor>,
     pub grad_bias: Option<&'a mut Tensor>,
+    /// On a GPU, where samples are padded: their lengths.
+    pub lengths: Option<BufferSlice>,
     /// On a GPU, where the rank has values and they are wanted.
     pub sums: Option<Box<SumsPlan>>,
     pub apply: Option<ApplyPlan>,
@@ -136,6 +158,7 @@ impl BackwardRank<'_> {
         let x = Activation { shape: &self.shape, dtype: self.x.dtype() };
         let g = Activation { shape: &self.g_shape, dtype: self.g().map_or(x.dtype, Tensor::dtype) };
         let flags = layer_flags(self.layer, self.mask.as_ref().and_then(Mask::order));
+        self.lengths = upload_lengths(gpu, &self.shape)?;
         if steps.sums {
             self.sums = SumsPlan::gradient(x, g, gpu.caps(), flags)?.map(Box::new);
         }

@@ -1,6 +1,6 @@
 //! Arguments of a call that do not fit.
 
-use super::ShapeError;
+use super::{LengthsError, ShapeError};
 use crate::dtype::DType;
 use crate::epilogue::Epilogue;
 use crate::shape::Layout;
@@ -82,6 +82,9 @@ pub enum ArgumentError {
         /// The storage types that fit.
         expected: String,
     },
+    /// Lengths of padded samples that do not fit.
+    #[error(transparent)]
+    Lengths(#[from] LengthsError),
     /// A tensor of another layout than its counterpart.
     #[error("{argument}[{rank}] is in layout {found:?}, expected {expected:?}, as its input")]
     Layout {

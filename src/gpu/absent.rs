@@ -113,6 +113,10 @@ impl Gpu {
         match *self {}
     }
 
+    pub fn upload_uniform(&self, _: &[u32]) -> Result<BufferSlice, Error> {
+        match *self {}
+    }
+
     pub fn scratch_of(&self, _: Option<&Memory>, _: u64) -> Result<Lease, Error> {
         match *self {}
     }

@@ -56,6 +56,18 @@ impl BufferSlice {
         Self::new(buffer, 0, 16)
     }
 
+    /// In the place of the lengths of samples that are not padded.
+    pub fn no_lengths(device: &wgpu::Device) -> Self {
+        let size = crate::plan::LENGTHS_BYTES;
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("syncbn no lengths"),
+            size,
+            usage: wgpu::BufferUsages::UNIFORM,
+            mapped_at_creation: false,
+        });
+        Self::new(buffer, 0, size)
+    }
+
     /// The part of the slice at these bytes, counted from its start. A shorter slice, such as a
     /// dummy, is returned whole.
     pub fn part(&self, bytes: std::ops::Range<u64>) -> Self {
@@ -142,6 +154,16 @@ impl Gpu {
         size_bytes: u64,
         contents: Option<&[u8]>,
     ) -> Result<BufferSlice, Error> {
+        self.buffer_for(TENSOR_USAGE, size_bytes, contents)
+    }
+
+    /// The same for these uses.
+    fn buffer_for(
+        &self,
+        usage: wgpu::BufferUsages,
+        size_bytes: u64,
+        contents: Option<&[u8]>,
+    ) -> Result<BufferSlice, Error> {
         let size_bytes = in_words(size_bytes);
         let allowed_bytes = self.caps().max_buffer_bytes;
         if size_bytes > allowed_bytes {
@@ -157,7 +179,7 @@ impl Gpu {
         let buffer = self.context.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("syncbn"),
             size: size_bytes,
-            usage: TENSOR_USAGE,
+            usage,
             mapped_at_creation: contents.is_some(),
         });
         let mut written = Ok(());
@@ -180,6 +202,12 @@ impl Gpu {
     pub fn upload<T: Pod>(&self, values: &[T]) -> Result<BufferSlice, Error> {
         let bytes = bytemuck::cast_slice(values);
         self.new_buffer(bytes.len() as u64, Some(bytes))
+    }
+
+    /// A uniform buffer of its own that holds these values.
+    pub fn upload_uniform<T: Pod>(&self, values: &[T]) -> Result<BufferSlice, Error> {
+        let bytes = bytemuck::cast_slice(values);
+        self.buffer_for(wgpu::BufferUsages::UNIFORM, bytes.len() as u64, Some(bytes))
     }
 
     /// Replaces the contents of a slice, in order with submissions. The rest of a last word becomes

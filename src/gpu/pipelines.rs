@@ -11,7 +11,8 @@ use crate::shaders::{Access, Dialect, Variant};
 pub(crate) type Rewrite = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 /// A compiled kernel, and the layout of its one bind group: a uniform buffer with the parameters at
-/// binding 0, storage buffers from 1 on.
+/// binding 0, storage buffers from 1 on, and behind them for some kernels a uniform buffer with the
+/// lengths of padded samples.
 #[derive(Debug)]
 pub(super) struct Pipeline {
     name: &'static str,
@@ -26,12 +27,14 @@ impl Pipeline {
         name: &'static str,
         source: String,
         storage: impl Iterator<Item = Access>,
+        has_lengths: bool,
     ) -> Self {
         trace::pipeline();
         let label = Some(name);
         let storage = storage
             .map(|access| wgpu::BufferBindingType::Storage { read_only: access == Access::Read });
-        let types = std::iter::once(wgpu::BufferBindingType::Uniform).chain(storage);
+        let lengths = has_lengths.then_some(wgpu::BufferBindingType::Uniform);
+        let types = std::iter::once(wgpu::BufferBindingType::Uniform).chain(storage).chain(lengths);
         let entries: Vec<_> = types.zip(0..).map(layout_entry).collect();
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label,
@@ -61,15 +64,15 @@ impl Pipeline {
         Self { name, compute, layout }
     }
 
-    /// A bind group of the parameters and of the storage buffers in binding order.
+    /// A bind group of the parameters and of the other buffers in binding order.
     pub fn bind<'b>(
         &self,
         device: &wgpu::Device,
         params: &'b wgpu::Buffer,
-        storage: impl Iterator<Item = wgpu::BindingResource<'b>>,
+        buffers: impl Iterator<Item = wgpu::BindingResource<'b>>,
     ) -> wgpu::BindGroup {
         trace::bind_group();
-        let resources = std::iter::once(params.as_entire_binding()).chain(storage);
+        let resources = std::iter::once(params.as_entire_binding()).chain(buffers);
         let entries: Vec<_> = resources
             .zip(0..)
             .map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource })
@@ -150,5 +153,6 @@ fn build(device: &wgpu::Device, variant: Variant, rewrite: Option<&Rewrite>) -> 
     };
     let slots = variant.bindings().iter();
     let storage = slots.map(|slot| if variant.shared_buffer { Access::Write } else { slot.access });
-    Pipeline::new(device, variant.kernel.name(), source, storage)
+    let has_lengths = variant.lengths_binding().is_some();
+    Pipeline::new(device, variant.kernel.name(), source, storage, has_lengths)
 }

@@ -217,7 +217,8 @@ struct Kernel {
 impl Kernel {
     fn new(device: &wgpu::Device, question: Question, source: String) -> Self {
         let storage = [Access::Read; INPUTS].into_iter().chain([Access::Write]);
-        Self { question, pipeline: Pipeline::new(device, question.name(), source, storage) }
+        let pipeline = Pipeline::new(device, question.name(), source, storage, false);
+        Self { question, pipeline }
     }
 }
 

@@ -40,8 +40,9 @@ impl Recorder<'_> {
                 .of_role(role)
                 .map_or_else(|| slice_of(role).clone(), |part| slice_of(role).part(part))
         };
-        let slices: Vec<BufferSlice> =
-            dispatch.variant.bindings().iter().map(|binding| bound(binding.role)).collect();
+        let roles = dispatch.variant.bindings().iter().map(|binding| binding.role);
+        let lengths = dispatch.variant.lengths_binding().map(|_| Role::Lengths);
+        let slices: Vec<BufferSlice> = roles.chain(lengths).map(bound).collect();
         let key = Key::new(dispatch.variant, bytemuck::bytes_of(&dispatch.params), &slices);
         let Bound { pipeline, group } =
             gpu.context.bindings.get(key, &slices, |key| gpu.bind(key, &slices));

@@ -13,6 +13,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::block_io::{Output, Scratch, prefetch_ahead, read, set_bits};
 use super::channel_params::{ChannelParams, LaneParams, Pass};
 use super::intrinsics::{NonTemporalStores, fenced};
+use super::traversal::Spans;
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
 pub(super) use gradient::{GradInput, Run, Upstream};
@@ -98,12 +99,45 @@ pub(super) struct Normalize<'a, X, Y> {
     pub x: Option<&'a [X]>,
     pub residual: Option<&'a [X]>,
     pub y: &'a mut [Y],
-    /// Bits of 0, from the run's first value on.
+    /// Bits of 0.
     pub mask: Option<&'a mut [u32]>,
+    /// Which of them is the run's first value's.
+    pub first_bit: usize,
     pub at: usize,
 }
 
 impl<X: Element, Y: Element> Normalize<'_, X, Y> {
+    /// As [`run`](Self::run), span by span where samples are padded: what does not count is not
+    /// read and becomes 0.
+    pub fn run_spans(
+        mut self,
+        spans: Option<Spans<'_>>,
+        params: &ChannelParams<'_, 3>,
+        epilogue: Epilogue,
+        is_large: bool,
+        scratch: &mut Scratch,
+    ) {
+        let Some(spans) = spans else { return self.run(params, epilogue, is_large, scratch) };
+        let at = self.at;
+        for (span, counts) in spans.each(at..at + self.y.len()) {
+            let start = span.start - at;
+            let y = &mut self.y[start..span.end - at];
+            if !counts {
+                y.fill(Y::zeroed());
+                continue;
+            }
+            let task = Normalize {
+                x: self.x.map(|x| &x[start..]),
+                residual: self.residual.map(|residual| &residual[start..]),
+                y,
+                mask: self.mask.as_deref_mut(),
+                first_bit: self.first_bit + start,
+                at: span.start,
+            };
+            task.run(params, epilogue, is_large, scratch);
+        }
+    }
+
     /// y = act(v). Of a large tensor y is written with non-temporal stores, unless it is x, whose
     /// cache lines are in the caches.
     pub fn run(
@@ -160,7 +194,7 @@ impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Normalize { x, residual, y, mut mask, at } = self.run;
+        let Normalize { x, residual, y, mut mask, first_bit, at } = self.run;
         let Scratch { x: x_scratch, residual: residual_scratch, to: staged, .. } = self.scratch;
         let len = y.len();
         let mut y = Output::new(y, self.stores, x.is_none());
@@ -189,7 +223,7 @@ impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
                 add(all, read(&residual[block.start..], n, &mut residual_scratch.0));
             }
             if let Some(mask) = &mut mask {
-                set_bits(mask, block.start, all);
+                set_bits(mask, first_bit + block.start, all);
             }
             activate(all, self.epilogue);
             y.write(block, staged);

@@ -111,7 +111,7 @@ impl<S: Simd, const K: usize> LaneParams<S, K> for PerValue<'_, S, K> {
 
 impl<'a, const K: usize> ChannelParams<'a, K> {
     /// The parameters of all channels of an activation.
-    pub fn new(traversal: Traversal, of_channel: &'a [[f32; K]]) -> Self {
+    pub fn new(traversal: Traversal<'_>, of_channel: &'a [[f32; K]]) -> Self {
         let channels = of_channel.len();
         let len = match traversal {
             Traversal::Planes(planes) => planes.len,

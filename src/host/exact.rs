@@ -62,7 +62,7 @@ impl Grids<'_> {
     /// Units of x and g by column of a patch, where one is not 1.
     fn units_of(
         &self,
-        columns: Columns,
+        columns: Columns<'_>,
         tile: &ColumnTile,
         first: usize,
         len: usize,
@@ -99,7 +99,7 @@ pub(crate) fn local_ranges<X: Element>(
     threads: &Threads,
 ) -> Vec<ValueRange> {
     let walk = Walk { source: Values(x), shape, affine: &[], grids: Grids::NONE };
-    if x.is_empty() {
+    if shape.values_per_channel() == 0 {
         return vec![ValueRange::EMPTY; shape.channels()];
     }
     ranges(walk.take::<Ends<false>>(threads), shape)
@@ -113,7 +113,7 @@ pub(crate) fn local_integers<X: Element>(
     rests: bool,
     threads: &Threads,
 ) -> Vec<[i128; 2]> {
-    if x.is_empty() {
+    if shape.values_per_channel() == 0 {
         return vec![[0; 2]; shape.channels()];
     }
     let walk = Walk { source: Values(x), shape, affine: &[], grids: Grids { x: grids, g: &[] } };
@@ -132,7 +132,7 @@ impl<G: Element, X: Element> GradientRank<'_, G, X> {
     pub fn ranges(&self, normalization: &Normalization, threads: &Threads) -> Vec<ValueRange> {
         let Self { g, upstream, layer } = self;
         let shape = upstream.shape;
-        if upstream.x.is_empty() {
+        if shape.values_per_channel() == 0 {
             return vec![ValueRange::EMPTY; shape.channels()];
         }
         let g = g.like(shape);
@@ -164,7 +164,7 @@ impl<G: Element, X: Element> GradientRank<'_, G, X> {
         threads: &Threads,
     ) -> Vec<[i128; 2]> {
         let shape = self.upstream.shape;
-        if self.upstream.x.is_empty() {
+        if shape.values_per_channel() == 0 {
             return vec![[0; 2]; shape.channels()];
         }
         let affine = self.layer.affines(0, &normalization.centering());

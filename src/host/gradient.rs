@@ -27,7 +27,7 @@ pub(super) fn sums<G: Element, X: Element>(
     affine: &[Affine],
     threads: &Threads,
 ) -> Vec<[f64; 2]> {
-    if upstream.x.is_empty() {
+    if shape.values_per_channel() == 0 {
         return vec![[0.0; 2]; shape.channels()];
     }
     let traversal = Traversal::of(shape);
@@ -63,7 +63,7 @@ pub(super) fn add(sums: &mut [[f64; 2]], tile: &[[f64; 2]]) {
 pub(super) struct SumsTile<'a, G, X> {
     pub g: Gradients<'a, G>,
     pub upstream: Upstream<'a, X>,
-    pub planes: Planes,
+    pub planes: Planes<'a>,
     pub channels: Range<usize>,
     /// The affine coefficients of these channels.
     pub affine: &'a [Affine],
@@ -88,7 +88,8 @@ impl<G: Element, X: Element> SumsTile<'_, G, X> {
     /// Where a channel's values in a sample lie.
     fn run(&self, sample: usize, channel: usize) -> Range<usize> {
         let start = self.planes.run(sample, channel).start;
-        start + self.tile.positions.start..start + self.tile.positions.end
+        let positions = self.planes.counted(sample, &self.tile.positions);
+        start + positions.start..start + positions.end
     }
 
     fn params(&self) -> ChannelParams<'_, 3> {
@@ -154,7 +155,7 @@ impl<G: Element, X: Element> WithSimd for PlaneSumsKernel<'_, '_, G, X> {
 struct ColumnTileSums<'t, 'a, G, X> {
     g: Gradients<'a, G>,
     upstream: Upstream<'a, X>,
-    columns: Columns,
+    columns: Columns<'a>,
     tile: &'t ColumnTile,
     /// Of all channels of the activation.
     params: &'t ChannelParams<'t, 3>,

@@ -20,7 +20,7 @@ use super::traversal::{ColumnTile, Columns, PlaneTile, Planes, Traversal};
 
 /// What is reduced: one value of `T` for every channel of an activation.
 pub(super) struct Reduction<'t, T> {
-    pub traversal: Traversal,
+    pub traversal: Traversal<'t>,
     pub channels: usize,
     /// Bytes of the activation, by which threads are asked for help.
     pub bytes: usize,
@@ -29,14 +29,14 @@ pub(super) struct Reduction<'t, T> {
     pub threads: &'t Threads,
 }
 
-impl<T: Copy + Send> Reduction<'_, T> {
+impl<'t, T: Copy + Send> Reduction<'t, T> {
     /// Reduces every channel: `planes` writes what a tile of some neighbouring channels has,
     /// `columns` gives it for the channels of a tile of columns, `merge` adds it to the tiles
     /// before.
     pub fn reduce(
         self,
-        planes: impl Fn(Planes, Range<usize>, PlaneTile, &mut [T]) + Sync,
-        columns: impl Fn(Columns, &ColumnTile) -> Vec<T> + Sync,
+        planes: impl Fn(Planes<'t>, Range<usize>, PlaneTile, &mut [T]) + Sync,
+        columns: impl Fn(Columns<'t>, &ColumnTile) -> Vec<T> + Sync,
         merge: impl Fn(&mut [T], &[T]),
     ) -> Vec<T> {
         match self.traversal {
@@ -47,8 +47,8 @@ impl<T: Copy + Send> Reduction<'_, T> {
 
     fn reduce_planes(
         self,
-        of: Planes,
-        planes: impl Fn(Planes, Range<usize>, PlaneTile, &mut [T]) + Sync,
+        of: Planes<'t>,
+        planes: impl Fn(Planes<'t>, Range<usize>, PlaneTile, &mut [T]) + Sync,
         merge: impl Fn(&mut [T], &[T]),
     ) -> Vec<T> {
         let all_channels = self.channels;
@@ -70,6 +70,9 @@ impl<T: Copy + Send> Reduction<'_, T> {
         // A task after the other, all tiles of some channels before the next channels.
         let mut reduced = vec![self.empty; all_channels];
         let mut parts = parts.as_slice();
+        if tiles == 0 {
+            return reduced;
+        }
         for reduced in reduced.chunks_mut(per_tile) {
             let (of_channels, after) = parts.split_at(tiles * reduced.len());
             parts = after;
@@ -80,8 +83,8 @@ impl<T: Copy + Send> Reduction<'_, T> {
 
     fn reduce_columns(
         self,
-        of: Columns,
-        columns: impl Fn(Columns, &ColumnTile) -> Vec<T> + Sync,
+        of: Columns<'t>,
+        columns: impl Fn(Columns<'t>, &ColumnTile) -> Vec<T> + Sync,
         merge: impl Fn(&mut [T], &[T]),
     ) -> Vec<T> {
         let tasks = of.column_groups().flat_map(|group| of.tiles(group));
@@ -89,7 +92,8 @@ impl<T: Copy + Send> Reduction<'_, T> {
         self.threads
             .for_each(self.bytes, tasks.zip(&mut parts), |(tile, part)| *part = columns(of, &tile));
         let mut reduced = vec![self.empty; self.channels];
-        for (group, parts) in of.column_groups().zip(parts.chunks(of.tiles_per_group())) {
+        let per_group = of.tiles_per_group().max(1);
+        for (group, parts) in of.column_groups().zip(parts.chunks(per_group)) {
             let reduced = &mut reduced[of.channels(&group)];
             parts.iter().for_each(|part| merge(reduced, part));
         }

@@ -108,7 +108,7 @@ fn in_f64(values: impl Iterator<Item = f32> + Clone) -> Moments {
 
 /// Local statistics of every channel of x.
 pub(crate) fn local_stats<X: Element>(x: &[X], shape: &Shape, threads: &Threads) -> Vec<Moments> {
-    if x.is_empty() {
+    if shape.values_per_channel() == 0 {
         return vec![Moments::EMPTY; shape.channels()];
     }
     let reduction = Reduction {
@@ -134,7 +134,7 @@ fn merge(stats: &mut [Moments], tile: &[Moments]) {
 /// One tile of neighbouring channels, of planes.
 pub(super) struct StatsTile<'a, X> {
     pub x: &'a [X],
-    pub planes: Planes,
+    pub planes: Planes<'a>,
     pub channels: Range<usize>,
     pub tile: PlaneTile,
 }
@@ -158,7 +158,8 @@ impl<'a, X: Element> StatsTile<'a, X> {
     }
 
     fn run(&self, sample: usize, channel: usize) -> &'a [X] {
-        &self.x[self.planes.run(sample, channel)][self.tile.positions.clone()]
+        let positions = self.planes.counted(sample, &self.tile.positions);
+        &self.x[self.planes.run(sample, channel)][positions]
     }
 
     fn runs(&self, channel: usize) -> impl Iterator<Item = &'a [X]> + Clone {
@@ -166,13 +167,14 @@ impl<'a, X: Element> StatsTile<'a, X> {
     }
 
     fn first_pivot(&self, channel: usize) -> f32 {
-        let run = self.run(self.tile.samples.start, channel);
+        // Of the first sample that has a value.
+        let run = self.runs(channel).find(|run| !run.is_empty()).unwrap_or_default();
         guess(&run[..run.len().min(GUESS_VALUES)])
     }
 
     /// The moments of a channel from its sums about a first pivot, or about better ones.
     fn settle(&self, channel: usize, mut pivot: f32, mut totals: [f64; 2]) -> Moments {
-        let count = self.tile.samples.len() * self.tile.positions.len();
+        let count = self.planes.count(&self.tile);
         for attempt in 1..=ATTEMPTS {
             match judge(count, pivot, totals) {
                 Verdict::Done(stats) => return stats,

@@ -3,9 +3,11 @@
 //! The cut depends on the shape alone: sums have the same bits whichever threads take which tile.
 
 mod columns;
+mod padding;
 mod planes;
 
-pub(super) use columns::{ColumnTile, Columns, PATCH_COLUMNS};
+pub(super) use columns::{Blocks, ColumnTile, Columns, PATCH_COLUMNS};
+pub(super) use padding::Spans;
 pub(super) use planes::{PlaneTile, Planes};
 
 use crate::shape::Shape;
@@ -16,25 +18,30 @@ const SHORTEST_PLANE: usize = 32;
 
 /// The two layouts that the kernels distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Traversal {
-    Planes(Planes),
-    Columns(Columns),
+pub(super) enum Traversal<'a> {
+    Planes(Planes<'a>),
+    Columns(Columns<'a>),
 }
 
-impl Traversal {
-    pub fn of(shape: &Shape) -> Self {
+impl<'a> Traversal<'a> {
+    pub fn of(shape: &'a Shape) -> Self {
         let samples = shape.batch();
         let channels = shape.channels();
         let len = shape.spatial_len();
-        if channels == 1 {
-            return Self::Planes(Planes { samples: 1, channels, len: samples * len });
+        let valid = shape.padding().map(|padding| padding.positions());
+        if channels == 1 && valid.is_none() {
+            return Self::Planes(Planes { samples: 1, channels, len: samples * len, valid });
         }
         if len == 1 || shape.strides().inner != 1 {
-            return Self::Columns(Columns { rows: samples * len, width: channels, repeat: 1 });
+            let blocks = valid.map(|valid| Blocks { valid, len });
+            let rows = samples * len;
+            return Self::Columns(Columns { rows, width: channels, repeat: 1, blocks });
         }
-        if len < SHORTEST_PLANE {
-            return Self::Columns(Columns { rows: samples, width: channels * len, repeat: len });
+        // Of padded samples the short rows of a channel end at places of their own.
+        if len < SHORTEST_PLANE && valid.is_none() {
+            let width = channels * len;
+            return Self::Columns(Columns { rows: samples, width, repeat: len, blocks: None });
         }
-        Self::Planes(Planes { samples, channels, len })
+        Self::Planes(Planes { samples, channels, len, valid })
     }
 }

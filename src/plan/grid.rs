@@ -22,6 +22,8 @@ pub(super) struct Grid {
     /// Elements of grad_output from one value of a unit to the next, where it does not lie as x
     /// does.
     pub g_value_stride: u32,
+    /// Whether samples are padded: then each has tiles of its own.
+    pub is_padded: bool,
 }
 
 impl Grid {
@@ -30,16 +32,19 @@ impl Grid {
     pub fn new(x: Activation<'_>, g: &Shape, caps: &DeviceCaps) -> Self {
         let quads = if caps.quads { quads(x.shape) } else { None };
         let x = x.shape;
+        let is_padded = x.padding().is_some();
         let g_strides = g.strides();
         let same_layout = x.strides() == g_strides;
         let Some((shape, four_channels)) = quads else {
             return Self {
-                shape: x.clone(),
+                // Padded or not, it is walked with all of its memory.
+                shape: x.clone().with_padding(None),
                 unit: 1,
                 four_channels: false,
                 same_layout,
                 g: g_strides,
                 g_value_stride: 0,
+                is_padded,
             };
         };
         let (g, g_value_stride) = match (same_layout, four_channels) {
@@ -58,6 +63,7 @@ impl Grid {
             same_layout,
             g,
             g_value_stride: g_value_stride as u32,
+            is_padded,
         }
     }
 

@@ -48,7 +48,7 @@ const TILE_SPAN: u64 = 8 << 20;
 pub struct Partition {
     /// Values per channel, N·L.
     pub values: u64,
-    /// Whether a segment is a sample's.
+    /// Whether a segment is a sample's, as those of padded samples are.
     pub is_split: bool,
     /// Values per segment.
     pub segment_values: u64,
@@ -83,11 +83,12 @@ impl Partition {
         let span = |lanes: u64| {
             channels.saturating_mul(lanes * u64::from(SUMMED_PER_LANE) + ends) * grid.unit
         };
-        let is_split = channels_first && span(1) > TILE_SPAN;
+        let is_split = grid.is_padded || (channels_first && span(1) > TILE_SPAN);
         let segment_values = if is_split { inner } else { values };
         let wanted = segment_values.div_ceil(u64::from(SUMMED_PER_LANE)).max(1).next_power_of_two();
         let mut lanes = wanted.min(u64::from(WORKGROUP_SIZE) / tiles_per_workgroup);
-        while !is_split && lanes > 1 && span(lanes) > TILE_SPAN {
+        // A tile of a sample's own does not go beyond it, channels first.
+        while !(is_split && channels_first) && lanes > 1 && span(lanes) > TILE_SPAN {
             lanes /= 2;
         }
         let lanes = lanes as u32;
@@ -198,6 +199,9 @@ impl Partition {
             mask_segment_tiles: self.segment_tiles as u32,
             mask_segment_words: self.written(grid).segment_tiles as u32,
             mask_blocks: self.blocks as u32,
+            padded: grid.is_padded.into(),
+            first_length: window.span.first_length(),
+            first_position: window.first_position as u32,
             ..TileParams::default()
         }
     }
@@ -242,8 +246,20 @@ impl Partition {
             lanes_per_channel,
             channels_per_workgroup_log2: channels_per_workgroup.ilog2(),
             values: shape.values_per_channel() as f32,
+            first_tile: self.first_tile(shape),
+            keeps_counts: grid.is_padded.into(),
         };
         Ok((params, caps.workgroups(blocks, shape.dims())?))
+    }
+}
+
+impl Partition {
+    /// The first tile that has a value.
+    fn first_tile(&self, shape: &Shape) -> u32 {
+        let first = shape
+            .padding()
+            .and_then(|padding| padding.positions().iter().position(|&positions| positions > 0));
+        (first.unwrap_or(0) as u64 * self.segment_tiles) as u32
     }
 }
 

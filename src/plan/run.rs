@@ -1,6 +1,7 @@
 //! Runs: the parts of large activations that kernels which own whole words of 16-bit outputs write,
 //! address by address.
 
+use super::MOST_SAMPLES;
 use super::window::Span;
 use crate::shaders::TileParams;
 use crate::shape::Shape;
@@ -21,6 +22,8 @@ pub struct Run {
     pub run_channel: u32,
     /// Address where the next channel begins.
     pub run_end: u32,
+    /// What makes an address one from the start of the span's first sample, modulo 2³².
+    pub run_start: u32,
 }
 
 impl Run {
@@ -32,6 +35,9 @@ impl Run {
             channels: x.channels() as u32,
             unit: 1.0,
             mask_origin: (self.span.elements.start / 32) as u32,
+            padded: x.padding().is_some().into(),
+            first_length: self.span.first_length(),
+            run_start: self.run_start,
             first_element: self.first_element,
             end_element: self.end_element,
             run: to_u32(channel_run(x)),
@@ -64,16 +70,25 @@ pub(super) fn runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
     let elements = shape.elements();
     let run = channel_run(shape);
     let channels = shape.channels() as u64;
+    let sample = shape.strides().sample as u64;
+    // Of padded samples as many as a dispatch has lengths for; a kernel counts from their start.
+    let is_padded = shape.padding().is_some();
+    let most = if is_padded { (MOST_SAMPLES - 1).saturating_mul(sample) } else { u64::MAX };
+    let capacity = capacity.min(most);
+    if is_padded && sample + capacity > u64::from(u32::MAX) {
+        return None;
+    }
     let step = if elements <= capacity { elements } else { capacity / STEP * STEP };
     let run_from = |first: u64| {
         let end = elements.min(first + step);
-        let span = Span::new(first..end, first);
+        let span = Span::new(first..end, first).from_sample(first / sample.max(1));
         Run {
             span,
             first_element: 0,
             end_element: (end - first) as u32,
             run_channel: (first / run % channels) as u32,
             run_end: to_u32(run - first % run),
+            run_start: (first % sample.max(1)) as u32,
         }
     };
     (step > 0).then(|| (0..elements).step_by(step as usize).map(run_from).collect())
@@ -86,13 +101,14 @@ pub(super) fn sample_runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
     let sample = shape.strides().sample as u64;
     let run = channel_run(shape);
     let fitting = capacity / sample;
+    let fitting = if shape.padding().is_some() { fitting.min(MOST_SAMPLES) } else { fitting };
     let step =
         if fitting >= samples || sample.is_multiple_of(2) { fitting } else { fitting / 2 * 2 };
     let run_from = |first: u64| {
         let range = first * sample..samples.min(first + step) * sample;
         let elements = range.end - range.start;
         let zero = range.start;
-        let span = Span::new(range, zero);
+        let span = Span::new(range, zero).from_sample(first);
         let first_element = span.origin;
         Run {
             span,
@@ -100,6 +116,7 @@ pub(super) fn sample_runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
             end_element: first_element + elements as u32,
             run_channel: 0,
             run_end: first_element + to_u32(run),
+            run_start: first_element.wrapping_neg(),
         }
     };
     (step > 0).then(|| (0..samples).step_by(step as usize).map(run_from).collect())

@@ -77,7 +77,7 @@ impl SumsPlan {
         combine: Kernel,
     ) -> Result<Option<Self>, LimitError> {
         let partition = Partition::new(grid, x.dtype.size_bytes());
-        if partition.tiles == 0 {
+        if x.shape.values_per_channel() == 0 {
             return Ok(None);
         }
         let dims = x.shape.dims();
@@ -94,7 +94,8 @@ impl SumsPlan {
             windows(&partition, grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
         let partials = windows.iter().map(|window| {
             let parts = Parts::of(&window.span, grid.unit, [x, x, g]);
-            let params = partition.tile_params(window, grid, channels);
+            let mut params = partition.tile_params(window, grid, channels);
+            params.keeps_counts = (grid.is_padded && is_tiled).into();
             let workgroups = partition.tile_workgroups(window, dims, caps)?;
             Ok(Dispatch { variant, params, workgroups, parts })
         });

@@ -129,6 +129,38 @@ fn words_are_owned_by_one_run_and_channels_are_found_where_they_lie() {
     }
 }
 
+#[test]
+fn runs_of_padded_samples_find_the_sample_of_every_address() {
+    for (dims, layout) in [
+        (&[9_000, 3, 7][..], ChannelsFirst),
+        (&[9_000, 5, 3], ChannelsLast),
+        (&[5, 3, 7_001], ChannelsFirst),
+    ] {
+        let shape = Shape::new(dims, layout).expect("a valid shape");
+        let shape = shape.with_lengths(&vec![1; dims[0]]);
+        let strides = shape.strides();
+        for runs in [run::runs(&shape, 65_536), run::sample_runs(&shape, 65_536)] {
+            let mut next = 0;
+            for run in runs.expect("words fit") {
+                let params = run.word_params(&shape, &shape);
+                let bound_from = super::lengths_from(run.span.first_sample) / 4;
+                for address in run.first_element..run.end_element {
+                    let from = address.wrapping_add(params.run_start);
+                    let sample = from / params.x_sample;
+                    let number = u64::from(params.first_length + sample);
+                    let at = run.span.elements.start + u64::from(address);
+                    assert_eq!(bound_from + number, at / strides.sample as u64, "{dims:?}");
+                    assert!(number < crate::shaders::LENGTHS);
+                    let in_sample = u64::from(from % params.x_sample);
+                    assert_eq!(in_sample, at % strides.sample as u64, "{dims:?}");
+                    next += 1;
+                }
+            }
+            assert_eq!(next, shape.elements());
+        }
+    }
+}
+
 /// Every plan of the statistics of some shapes, (N, C, spatial…), in both layouts.
 fn plans_of<'a>(shapes: &'a [&[usize]]) -> impl Iterator<Item = (&'a [usize], Shape, SumsPlan)> {
     shapes.iter().flat_map(|&dims| {

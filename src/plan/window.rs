@@ -1,10 +1,12 @@
 //! Windows: the parts of large activations that one binding spans, cut at tile boundaries so that
 //! no bit depends on them.
 
+mod parts;
+
 use std::ops::Range;
 
-use super::Partition;
 use super::grid::Grid;
+use super::{MOST_SAMPLES, Partition, lengths_from};
 use crate::shaders::WORKGROUP_SIZE;
 use crate::shape::Shape;
 
@@ -29,6 +31,8 @@ pub struct Window {
     /// L as the walk through the window meets it: more than the window where it lies within one
     /// row.
     pub inner: u32,
+    /// Units of the first tile's sample before it, where a window lies within one.
+    pub first_position: u64,
     /// Tiles of the window after which a segment ends, the last of them shorter; `u32::MAX` where
     /// none ends.
     pub segment_tiles: u32,
@@ -39,6 +43,8 @@ pub struct Window {
 pub struct Span {
     /// The elements; the first is a multiple of 256.
     pub elements: Range<u64>,
+    /// The sample that the walk's samples count from.
+    pub first_sample: u64,
     /// What is added, modulo 2³², to the address that channel, sample within the window and
     /// position give.
     pub origin: u32,
@@ -48,7 +54,18 @@ impl Span {
     /// From `first` to `end`, the walk's addresses counting from `zero`.
     pub(super) fn new(elements: Range<u64>, zero: u64) -> Self {
         let first = elements.start / GRAIN * GRAIN;
-        Self { elements: first..elements.end, origin: zero.wrapping_sub(first) as u32 }
+        let origin = zero.wrapping_sub(first) as u32;
+        Self { elements: first..elements.end, first_sample: 0, origin }
+    }
+
+    /// The same of samples from this one on.
+    pub(super) fn from_sample(self, first_sample: u64) -> Self {
+        Self { first_sample, ..self }
+    }
+
+    /// The number of its first sample among the lengths that are bound.
+    pub(super) fn first_length(&self) -> u32 {
+        (self.first_sample - lengths_from(self.first_sample) / 4) as u32
     }
 }
 
@@ -66,6 +83,8 @@ struct Cut<'a> {
     capacity: u64,
     /// Tiles of every channel that one dispatch has workgroups for.
     most_tiles: u64,
+    /// Samples that one dispatch has lengths for.
+    most_samples: u64,
     same_layout: bool,
 }
 
@@ -80,8 +99,11 @@ pub(super) fn windows(
 ) -> Option<Vec<Window>> {
     let most_tiles = (most_workgroups / partition.blocks).max(1);
     let x = &grid.shape;
-    let cut = Cut { partition, shape: x, capacity, most_tiles, same_layout: grid.same_layout };
-    if x.elements() <= capacity && partition.tiles <= most_tiles {
+    let most_samples = if grid.is_padded { MOST_SAMPLES } else { u64::MAX };
+    let same_layout = grid.same_layout;
+    let cut = Cut { partition, shape: x, capacity, most_tiles, most_samples, same_layout };
+    let fits = x.elements() <= capacity && x.batch() as u64 <= most_samples;
+    if fits && partition.tiles <= most_tiles {
         let whole = cut.samples(0..partition.tiles, 0..x.batch() as u64);
         return Some(vec![whole]);
     }
@@ -132,7 +154,8 @@ impl Cut<'_> {
         let span = Span::new(
             samples.start * self.sample()..samples.end * self.sample(),
             samples.start * self.sample(),
-        );
+        )
+        .from_sample(samples.start);
         let is_split = self.partition.is_split;
         let first_value = if is_split { 0 } else { tiles.start * self.tile_values() };
         Window {
@@ -144,6 +167,7 @@ impl Cut<'_> {
             tiles,
             channels: self.channels(),
             span,
+            first_position: 0,
             start: (first_value % self.inner().max(1)) as u32,
             inner: self.inner().max(1) as u32,
         }
@@ -178,6 +202,7 @@ impl Cut<'_> {
             tiles,
             channels: 0..channels,
             span,
+            first_position: 0,
             start: (first_value % self.inner()) as u32,
             inner: self.inner() as u32,
         })
@@ -189,7 +214,8 @@ impl Cut<'_> {
         let samples = self.shape.batch() as u64;
         let inner = self.inner();
         let per_segment = self.partition.segment_tiles;
-        if let per @ 1.. = (self.capacity / self.sample()).min(self.most_tiles / per_segment) {
+        let fitting = (self.capacity / self.sample()).min(self.most_tiles / per_segment);
+        if let per @ 1.. = fitting.min(self.most_samples) {
             let starts = (0..samples).step_by(per as usize);
             let ranges = starts.map(|first| first..samples.min(first + per));
             return Some(
@@ -197,6 +223,9 @@ impl Cut<'_> {
                     .map(|s| self.samples(s.start * per_segment..s.end * per_segment, s))
                     .collect(),
             );
+        }
+        if self.shape.strides().inner > 1 {
+            return self.windows_of_rows();
         }
         // The samples of another layout are not cut along with those of x.
         // Whole workgroups of channels, because a mask counts those.
@@ -219,24 +248,6 @@ impl Cut<'_> {
             }
         }
         Some(windows)
-    }
-
-    /// Tiles of some channels of one sample: all of its tiles, or of one channel.
-    fn part_of_sample(&self, sample: u64, channels: Range<u64>, tiles: Range<u64>) -> Window {
-        let first_of = |channel: u64| sample * self.sample() + channel * self.inner();
-        let skipped = (tiles.start - sample * self.partition.segment_tiles) * self.tile_values();
-        let left = (tiles.end - tiles.start) * self.tile_values();
-        let end = first_of(channels.end - 1) + self.inner().min(skipped + left);
-        let span = Span::new(first_of(channels.start) + skipped..end, first_of(0) + skipped);
-        Window {
-            segment_tiles: self.segment_tiles(&tiles),
-            tiles,
-            channels,
-            span,
-            start: 0,
-            // No walk through less than a channel of a sample comes to its end.
-            inner: u32::try_from(self.inner()).unwrap_or(u32::MAX),
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Encode, Named, Source};
+use super::{Encode, Lengths, Named, Source};
 use crate::tensor::{Allocated, List, ListMut, Output, Ranks, RanksMut, Tensor};
 #[cfg(feature = "gpu")]
 use crate::workspace::Workspace;
@@ -39,6 +39,8 @@ pub struct Forward<'a, O: Output = Tensor> {
 pub(crate) struct ForwardParts<'a> {
     pub x: Source<'a>,
     pub residual: Option<List<'a>>,
+    /// Of padded samples, one list per rank.
+    pub lengths: Option<Vec<Vec<u32>>>,
     pub output: Option<ListMut<'a>>,
     pub encode: Encode<'a>,
     pub untracked: bool,
@@ -71,6 +73,7 @@ impl<'a, O: Output> Forward<'a, O> {
         let parts = ForwardParts {
             x,
             residual: None,
+            lengths: None,
             output: None,
             encode: None,
             untracked: false,
@@ -83,6 +86,36 @@ impl<'a, O: Output> Forward<'a, O> {
     /// and storage type of x.
     pub fn residual(mut self, residual: impl Ranks<'a>) -> Self {
         self.parts.residual = Some(residual.list());
+        self
+    }
+
+    /// Says that samples are padded: of sample n only the first `lengths[n]` positions of the first
+    /// spatial axis count, T in (N, C, T, …) and (N, T, …, C), with 0 ≤ `lengths[n]` ≤ T.
+    ///
+    /// `&[3, 0, 5]` is of one rank; a list with one slice per rank is of several. The call copies
+    /// them. Only positions that count enter counts, statistics and gradient sums. Elsewhere y, the
+    /// gradient of x and that of the residual are 0, in evaluation too, whatever lies there in x,
+    /// grad_output and the residual, NaN included. [`Saved`](crate::Saved) keeps the lengths, so
+    /// backward takes none. A rank whose samples are all of length 0 is an empty rank.
+    ///
+    /// ```
+    /// use syncbn::{BatchNormConfig, Device, Forward, SyncBatchNorm};
+    ///
+    /// # pollster::block_on(async {
+    /// let host = Device::host();
+    /// let bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?;
+    /// // Two samples of at most three steps; the first has two, the second one.
+    /// let x = host.upload(&[2, 1, 3], &[1.0f32, 3.0, f32::NAN, 5.0, f32::NAN, 1e30])?;
+    /// let forward = bn.forward_train(Forward::of(&x).lengths(&[2, 1])).await?;
+    /// let global = forward.saved.statistics().unwrap();
+    /// assert_eq!((global.count(), global.channels()[0].mean), (3, 3.0));
+    /// let y = forward.output.to_vec().await?;
+    /// assert_eq!((y[2], &y[4..]), (0.0, &[0.0, 0.0][..]));
+    /// # Ok::<(), syncbn::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn lengths(mut self, lengths: impl Lengths) -> Self {
+        self.parts.lengths = Some(lengths.lists());
         self
     }
 

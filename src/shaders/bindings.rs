@@ -67,6 +67,8 @@ pub enum Role {
     Total,
     /// A bit per value: where the activation was active.
     Mask,
+    /// Positions that count of each sample, where samples are padded: a uniform buffer.
+    Lengths,
 }
 
 /// A storage buffer of a kernel. Its binding number is its position in the table plus 1; binding 0

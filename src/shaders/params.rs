@@ -132,6 +132,16 @@ params! {
         mask_segment_words: u32,
         /// Workgroups that cover all channels once.
         mask_blocks: u32,
+        /// 1 where samples are padded.
+        padded: u32,
+        /// Number of the window's first sample among the lengths that are bound.
+        first_length: u32,
+        /// Positions of that sample before the window's first tile.
+        first_position: u32,
+        /// What makes an address one from the start of a sample, where words are owned.
+        run_start: u32,
+        /// 1 where the sums of a tile come with its count.
+        keeps_counts: u32,
         /// 1 where a weight is bound.
         has_weight: u32,
         /// 1 where a bias is bound.
@@ -160,8 +170,12 @@ params! {
         lanes_per_channel: u32,
         /// log2 of the channels side by side in a workgroup.
         channels_per_workgroup_log2: u32,
-        /// N·L.
+        /// N·L, less what is padded.
         values: f32,
+        /// The first tile that has a value.
+        first_tile: u32,
+        /// 1 where the sums of a tile come with its count.
+        keeps_counts: u32,
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::bindings::{Access, Binding};
 use super::kernel::{Active, Elements, Kernel, MaskOrder, RunningForm};
+use super::params::TileParams;
 use super::preprocess::Definitions;
 use super::storage::Storage;
 
@@ -45,6 +46,13 @@ impl Variant {
     /// for both.
     pub fn declares(&self, binding: &Binding) -> bool {
         self.kernel.in_place().is_none_or(|[source, _]| source != binding.name)
+    }
+
+    /// The number of the uniform buffer with the lengths of padded samples, behind the storage
+    /// buffers; `None` for a kernel that walks no activation.
+    pub fn lengths_binding(&self) -> Option<u32> {
+        let walks = self.kernel.params_layout() == TileParams::LAYOUT;
+        walks.then(|| self.bindings().len() as u32 + 1)
     }
 
     /// Whether it needs the device feature `SHADER_F16`.
@@ -157,6 +165,9 @@ impl Variant {
             words.push((format!("{name}_BUFFER"), buffer.to_owned()));
             words.push((format!("{name}_BINDING"), number.to_string()));
             words.push((format!("{name}_ELEMENT"), storage.wgsl(self.by_quads(name)).to_owned()));
+        }
+        if let Some(number) = self.lengths_binding() {
+            words.push(("LENGTHS_BINDING".to_owned(), number.to_string()));
         }
         Definitions { flags, words, params: kernel.params_layout().wgsl() }
     }

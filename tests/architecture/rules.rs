@@ -67,7 +67,7 @@ pub const RULES: &[Rule] = &[
     rule("request", Only(&["saved", "workspace", "stats", "tensor"]), &["Moments", "Centering"]),
     rule(
         "saved",
-        Only(&["base", "request", "config", "engine", "error", "gpu", "stats", "tensor"]),
+        Only(&["base", "request", "config", "engine", "error", "gpu", "shape", "stats", "tensor"]),
         &["wgpu"],
     ),
     rule("workspace", Only(&["device", "error", "gpu"]), &["wgpu"]),

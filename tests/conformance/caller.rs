@@ -11,6 +11,8 @@ use syncbn::{Backward, Device, Error, Forward, Gradients, Saved, SyncBatchNorm, 
 pub struct Given<'a> {
     pub x: &'a [Tensor],
     pub residuals: Option<&'a [Tensor]>,
+    /// Of padded samples.
+    pub lengths: Option<&'a [Vec<u32>]>,
 }
 
 /// What a forward call gave: y of each driven rank, its own statistics, and what backward needs.
@@ -86,9 +88,12 @@ impl Caller for Synchronized {
             // A rank alone is given as what it is, not as a list of one.
             ([x], residuals) => {
                 let request = added(Forward::of(x), residuals.map(|residuals| &residuals[0]));
-                block_on(self.pass(train, request, |y| vec![y]))
+                block_on(self.pass(train, padded(request, given.lengths), |y| vec![y]))
             }
-            (x, residuals) => block_on(self.pass(train, added(Forward::of(x), residuals), |y| y)),
+            (x, residuals) => {
+                let request = padded(added(Forward::of(x), residuals), given.lengths);
+                block_on(self.pass(train, request, |y| y))
+            }
         }
     }
 
@@ -135,10 +140,11 @@ impl Synchronized {
     }
 
     async fn forward_by_hand(&self, given: Given<'_>) -> Result<Passed, Error> {
-        let local = self.layer.local_statistics(given.x).await?;
+        let local =
+            self.layer.local_statistics(padded(Forward::of(given.x), given.lengths)).await?;
         let global = self.layer.synchronize(local.clone()).await?;
-        let done =
-            self.layer.normalize(added(Forward::of(given.x), given.residuals), &global).await?;
+        let request = padded(added(Forward::of(given.x), given.residuals), given.lengths);
+        let done = self.layer.normalize(request, &global).await?;
         Ok(Passed { outputs: done.output, local, saved: done.saved, by_hand: true })
     }
 
@@ -173,6 +179,17 @@ pub fn added<'a, O: Output>(
 ) -> Forward<'a, O> {
     match residual {
         Some(residual) => request.residual(residual),
+        None => request,
+    }
+}
+
+/// A forward request with the lengths that there may be.
+pub fn padded<'a, O: Output>(
+    request: Forward<'a, O>,
+    lengths: Option<&[Vec<u32>]>,
+) -> Forward<'a, O> {
+    match lengths {
+        Some(lengths) => request.lengths(lengths),
         None => request,
     }
 }

@@ -205,6 +205,7 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
     let bias = (0..channels).map(|_| (random.uniform() - 0.5) as f32).collect();
     let adds = recipe.epilogue.adds_residual();
     let steps = modes.iter().enumerate().map(|(i, &train)| Step {
+        padded: None,
         name: format!("s{}", i + 1),
         train,
         repeats: 1,

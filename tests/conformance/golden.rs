@@ -13,6 +13,7 @@ use crate::compare::{Check, Part, Quantity, Tolerance};
 use crate::conditioning;
 use crate::entry::{Entry, State, fields};
 use crate::not_yet;
+use crate::padded::Padded;
 use crate::scenario::{Group, RankTensor, Scenario, Step};
 use crate::store::{self, Manifest, Store};
 use crate::ulp;
@@ -76,9 +77,8 @@ impl Case {
     /// What follows the normalization, or why the library cannot run the case.
     fn epilogue(&self) -> Result<Epilogue, String> {
         match self.family {
-            None | Some(Family::Activation) => {}
+            None | Some(Family::Activation | Family::Lengths) => {}
             Some(Family::DoubleBackward) => return Err("the layer has no second derivative".into()),
-            Some(Family::Lengths) => return Err("the layer has no padded sequences".into()),
             Some(Family::Unknown) => return Err("the family of the case is unknown".into()),
         }
         let slope = self.activation.as_ref().and_then(|activation| activation.slope);
@@ -211,6 +211,20 @@ impl Reader<'_> {
         };
         let (inputs, grad_outputs) = (tensors("x")?, tensors("dy")?);
         let residuals = self.epilogue.adds_residual().then(|| tensors("z")).transpose()?;
+        let padded = (case.family == Some(Family::Lengths))
+            .then(|| self.padded(k, [&inputs, &grad_outputs], residuals.as_deref()))
+            .transpose()?;
+        // What counts is a step of its own; only calls see the rest.
+        let pack = |tensors: Vec<RankTensor>| match &padded {
+            Some(padded) => padded
+                .iter()
+                .zip(&tensors)
+                .map(|(rank, tensor)| rank.packed_tensor(tensor))
+                .collect(),
+            None => tensors,
+        };
+        let residuals = residuals.map(&pack);
+        let (inputs, grad_outputs) = (pack(inputs), pack(grad_outputs));
         let mut checks = Vec::new();
         for (member, (rank, input)) in self.ranks.iter().zip(&inputs).enumerate() {
             let activations = [
@@ -222,17 +236,14 @@ impl Reader<'_> {
                 let Some(quantity) = quantity else { continue };
                 let name = format!("s{k}.r{rank}.{what}");
                 let (dims, expected) = store.f64(&name)?;
-                if dims != input.dims {
-                    return Err(store.shape_error(&name, dims, &input.dims));
+                let of_rank = padded.as_ref().map(|padded| &padded[member]);
+                let stored = of_rank.map_or(&input.dims, |rank| &rank.x.dims);
+                if dims != stored {
+                    return Err(store.shape_error(&name, dims, stored));
                 }
+                let expected = of_rank.map_or(expected.to_vec(), |rank| rank.packed(expected));
                 let tolerance = store.channel_f64(&group(tolerance), case.channels)?;
-                checks.push(Check::values(
-                    name,
-                    quantity,
-                    input.map(),
-                    expected.to_vec(),
-                    tolerance,
-                ));
+                checks.push(Check::values(name, quantity, input.map(), expected, tolerance));
             }
             let (dweight, dbias) = (format!("s{k}.r{rank}.dweight"), format!("s{k}.r{rank}.dbias"));
             if case.affine {
@@ -260,7 +271,8 @@ impl Reader<'_> {
                 Quantity::GradBiasSum,
             )?);
         }
-        if train {
+        // Nothing has no statistics.
+        if train && store.has(&group("mean")) {
             checks.push(self.vector(group("mean"), &group("tol_mean"), Quantity::Mean)?);
             checks.push(self.vector(
                 group("var_biased"),
@@ -295,7 +307,33 @@ impl Reader<'_> {
             count: train.then(|| store.count(&group("count"))).transpose()?,
             num_batches_tracked: tracked,
             checks,
+            padded,
         })
+    }
+
+    /// The tensors of padded samples, with their lengths.
+    fn padded(
+        &self,
+        k: usize,
+        [inputs, grad_outputs]: [&[RankTensor]; 2],
+        residuals: Option<&[RankTensor]>,
+    ) -> Result<Vec<Padded>, String> {
+        let ranks = self.ranks.iter().zip(inputs).zip(grad_outputs).enumerate();
+        let padded = ranks.map(|(member, ((rank, x), grad_output))| {
+            let lengths = self.store.counts(&format!("s{k}.r{rank}.lengths"))?;
+            if lengths.len() != x.dims[0] {
+                return Err(self
+                    .store
+                    .wrong(&format!("s{k}.r{rank}.lengths is not of its samples")));
+            }
+            Ok(Padded {
+                x: x.clone(),
+                grad_output: grad_output.clone(),
+                residual: residuals.map(|residuals| residuals[member].clone()),
+                lengths: lengths.into_iter().map(|length| length as u32).collect(),
+            })
+        });
+        padded.collect()
     }
 
     /// The name of a tensor of the group.

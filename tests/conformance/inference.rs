@@ -130,6 +130,7 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
     }
     let count = train.then_some((rows * row / channels.max(1)) as u64);
     let step = Step {
+        padded: None,
         name: "s1".to_owned(),
         train,
         repeats: 1,

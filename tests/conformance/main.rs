@@ -30,6 +30,7 @@ mod mindspore;
 mod not_yet;
 mod on_device;
 mod oracle;
+mod padded;
 mod place;
 mod procedural;
 mod random;

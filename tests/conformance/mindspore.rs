@@ -213,6 +213,7 @@ impl Reader<'_> {
         let count = uses_batch.then(|| facts.first().map_or(0, |channel| channel.count as u64));
         let (name, grad_outputs) = (format!("s{k}"), Some(grad_outputs));
         Ok(Step {
+            padded: None,
             name,
             train,
             repeats: 1,

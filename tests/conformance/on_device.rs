@@ -5,7 +5,7 @@ use pollster::block_on;
 use syncbn::stats::{LocalStatistics, RunningStats};
 use syncbn::{Backward, BatchNorm, Device, Error, Forward, Tensor};
 
-use crate::caller::{Caller, Differentiated, Given, Passed, added, lists, read_again};
+use crate::caller::{Caller, Differentiated, Given, Passed, added, lists, padded, read_again};
 use crate::compare::Quantity;
 use crate::scenario::Group;
 
@@ -40,7 +40,7 @@ impl Caller for OnDevice {
     }
 
     fn forward(&self, train: bool, given: Given<'_>) -> Result<Passed, Error> {
-        let request = added(Forward::of(given.x), given.residuals);
+        let request = padded(added(Forward::of(given.x), given.residuals), given.lengths);
         let done = if train {
             self.layer.forward_train(request)?
         } else {

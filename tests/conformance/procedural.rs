@@ -161,6 +161,7 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
         checks.push(Check::vector(what.to_owned(), quantity, expected, tolerance));
     }
     let step = Step {
+        padded: None,
         name: "s1".to_owned(),
         train: true,
         repeats: 1,

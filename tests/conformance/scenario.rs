@@ -5,6 +5,7 @@ use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, DType, Layout};
 
 use crate::compare::{ChannelMap, Check, Part, Quantity, Verdict, compare};
+use crate::padded::Padded;
 
 /// The values of one rank.
 #[derive(Clone, Debug)]
@@ -45,6 +46,9 @@ pub struct Step {
     /// Exact, after the step.
     pub num_batches_tracked: Option<u64>,
     pub checks: Vec<Check>,
+    /// What calls are given instead, where samples are padded: the rest of the step is of what
+    /// counts.
+    pub padded: Option<Vec<Padded>>,
 }
 
 /// A group's configuration, its state at the start, and its steps.

@@ -10,6 +10,7 @@ use syncbn::{DType, Device, Tensor};
 use crate::caller::{Caller, Given, Passed};
 use crate::compare::Part;
 use crate::message::chain;
+use crate::padded::Padded;
 use crate::scenario::{
     Group, Observed, ObservedGradients, ObservedStatistics, RankTensor, Source, Step,
 };
@@ -43,19 +44,28 @@ impl Driven<'_> {
     }
 
     fn step(&self, step: &Step, caller: &impl Caller) -> Result<Observed, syncbn::Error> {
-        let inputs = upload(self.inputs(step), &caller.devices())?;
-        let residuals = step
-            .residuals
-            .as_ref()
-            .map(|ranks| upload(&ranks[self.members.clone()], &caller.devices()));
+        let padded = self.padded(step);
+        let inputs = match padded {
+            Some(padded) => upload(padded.iter().map(|rank| &rank.x), &caller.devices())?,
+            None => upload(self.inputs(step), &caller.devices())?,
+        };
+        let residuals = step.residuals.as_ref().map(|ranks| match padded {
+            Some(padded) => {
+                upload(padded.iter().filter_map(|rank| rank.residual.as_ref()), &caller.devices())
+            }
+            None => upload(&ranks[self.members.clone()], &caller.devices()),
+        });
         let residuals = residuals.transpose()?;
-        let given = Given { x: &inputs, residuals: residuals.as_deref() };
+        let lengths: Option<Vec<Vec<u32>>> =
+            padded.map(|padded| padded.iter().map(|rank| rank.lengths.clone()).collect());
+        let given =
+            Given { x: &inputs, residuals: residuals.as_deref(), lengths: lengths.as_deref() };
         let before = caller.running_stats()?;
         let mut observed = Observed::default();
         for repeat in 1..=step.repeats {
             let passed = caller.forward(step.train, given)?;
             let mut broken = self.unlike_inputs(step, &passed.outputs);
-            let outputs = download(&passed.outputs)?;
+            let outputs = self.download(step, &passed.outputs, &mut broken)?;
             if repeat > 1 && !same_bits(&outputs, &observed.outputs) {
                 broken.push(format!(
                     "{}: repeat {repeat} gave other bits than the one before",
@@ -105,7 +115,10 @@ impl Driven<'_> {
         given: Given<'_>,
         grad_outputs: &[RankTensor],
     ) -> Result<(ObservedGradients, Vec<String>), syncbn::Error> {
-        let grad_outputs = upload(grad_outputs, &caller.devices())?;
+        let grad_outputs = match self.padded(step) {
+            Some(padded) => upload(padded.iter().map(|rank| &rank.grad_output), &caller.devices())?,
+            None => upload(grad_outputs, &caller.devices())?,
+        };
         // A residual that decides on no activation may be gone by now.
         let given =
             Given { residuals: given.residuals.filter(|_| passed.saved.needs_residual()), ..given };
@@ -117,11 +130,16 @@ impl Driven<'_> {
         let optional = |gradients: Option<Vec<Tensor>>| {
             gradients.map(|gradients| download(&gradients)).transpose()
         };
+        let grad_inputs = self.download(step, &gradients.inputs, &mut broken)?;
+        let grad_residuals = gradients.residuals.as_deref();
+        let grad_residuals = grad_residuals
+            .map(|gradients| self.download(step, gradients, &mut broken))
+            .transpose()?;
         let gradients = ObservedGradients {
-            grad_inputs: download(&gradients.inputs)?,
+            grad_inputs,
             grad_weights: optional(gradients.weights)?,
             grad_biases: optional(gradients.biases)?,
-            grad_residuals: optional(gradients.residuals)?,
+            grad_residuals,
         };
         Ok((gradients, broken))
     }
@@ -176,6 +194,33 @@ impl Driven<'_> {
         Ok(())
     }
 
+    /// What the driven ranks are given instead, where samples are padded.
+    fn padded<'a>(&self, step: &'a Step) -> Option<&'a [Padded]> {
+        Some(&step.padded.as_ref()?[self.members.clone()])
+    }
+
+    /// The values of every rank that count. Others must be 0.
+    fn download(
+        &self,
+        step: &Step,
+        tensors: &[Tensor],
+        broken: &mut Vec<String>,
+    ) -> Result<Vec<Vec<f64>>, syncbn::Error> {
+        let all = download(tensors)?;
+        let Some(padded) = self.padded(step) else { return Ok(all) };
+        let ranks = padded.iter().zip(&all).zip(self.world_ranks());
+        Ok(ranks
+            .map(|((padded, values), rank)| {
+                let (counted, is_clean) = padded.gathered(values);
+                if !is_clean {
+                    let what = "a result is not 0 where its sample is padded";
+                    broken.push(format!("{}.r{rank}: {what}", step.name));
+                }
+                counted
+            })
+            .collect())
+    }
+
     fn inputs<'a>(&self, step: &'a Step) -> &'a [RankTensor] {
         &step.inputs[self.members.clone()]
     }
@@ -194,7 +239,11 @@ impl Driven<'_> {
 
     /// What is not of the shape, the layout and the storage type of its input.
     fn unlike_inputs(&self, step: &Step, tensors: &[Tensor]) -> Vec<String> {
-        let pairs = self.world_ranks().iter().zip(self.inputs(step)).zip(tensors);
+        let inputs = match self.padded(step) {
+            Some(padded) => padded.iter().map(|rank| &rank.x).collect(),
+            None => self.inputs(step).iter().collect::<Vec<_>>(),
+        };
+        let pairs = self.world_ranks().iter().zip(inputs).zip(tensors);
         let differing = pairs.filter_map(|((rank, input), tensor)| {
             let found = (tensor.dims(), tensor.layout(), tensor.dtype());
             let expected = (&input.dims[..], input.layout, input.dtype);
@@ -206,7 +255,10 @@ impl Driven<'_> {
     }
 }
 
-fn upload(ranks: &[RankTensor], devices: &[Device]) -> Result<Vec<Tensor>, syncbn::Error> {
+fn upload<'a>(
+    ranks: impl IntoIterator<Item = &'a RankTensor>,
+    devices: &[Device],
+) -> Result<Vec<Tensor>, syncbn::Error> {
     let upload = |(rank, device): (&RankTensor, &Device)| {
         let (dims, values) = (&rank.dims, &rank.values);
         let tensor = match rank.dtype {
@@ -218,7 +270,7 @@ fn upload(ranks: &[RankTensor], devices: &[Device]) -> Result<Vec<Tensor>, syncb
         };
         Ok(tensor?.with_layout(rank.layout))
     };
-    ranks.iter().zip(devices).map(upload).collect()
+    ranks.into_iter().zip(devices).map(upload).collect()
 }
 
 /// The values of every rank.

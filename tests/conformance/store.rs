@@ -94,6 +94,10 @@ impl Store {
                     words(view.data(), |word| bf16::from_le_bytes(word).to_f32()),
                 ),
                 Dtype::F64 => Values::F64(words(view.data(), f64::from_le_bytes)),
+                Dtype::U32 => {
+                    let words = words(view.data(), u32::from_le_bytes);
+                    Values::I64(words.into_iter().map(i64::from).collect())
+                }
                 Dtype::I64 => Values::I64(words(view.data(), i64::from_le_bytes)),
                 other => Values::Other(other),
             };

@@ -23,6 +23,7 @@ mod epilogues;
 mod kernels;
 #[path = "../it/epilogue/not_finite.rs"]
 mod not_finite;
+mod padded;
 mod planted;
 mod planted_runs;
 mod quads;

@@ -30,6 +30,7 @@ mod merging;
 mod on_device;
 mod opening;
 mod overlapping;
+mod padded;
 mod probe;
 mod process_groups;
 mod rounding;

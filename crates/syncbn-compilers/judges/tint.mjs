@@ -37,7 +37,10 @@ function layoutOf(device, shader) {
   const buffers = shader.buffers.map(({ read_only, bytes }, index) =>
     entry(index + 1, read_only ? 'read-only-storage' : 'storage', bytes),
   );
-  const entries = [entry(0, 'uniform', shader.params_bytes), ...buffers];
+  const lengths = shader.lengths_bytes
+    ? [entry(buffers.length + 1, 'uniform', shader.lengths_bytes)]
+    : [];
+  const entries = [entry(0, 'uniform', shader.params_bytes), ...buffers, ...lengths];
   return device.createPipelineLayout({ bindGroupLayouts: [device.createBindGroupLayout({ entries })] });
 }
 

@@ -181,6 +181,7 @@ fn shader(name: &str, body: &str) -> Shader {
         subgroups: false,
         params_bytes: 16,
         buffers: vec![buffer("x", true), buffer("y", false)],
+        lengths_bytes: 0,
         source_for_glsl_430: source.clone(),
         source,
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::folder::Folder;
 use crate::variants::{Shader, WORKGROUP_SIZE};
 use crate::verdict::Verdict;
-use crate::vulkan::{Compiler, Statistic};
+use crate::vulkan::{Compiler, Layout, Statistic};
 
 /// Statistics that are 0 if every value has a register.
 const SPILLS: &[&str] = &["Spilled SGPRs", "Spilled VGPRs", "Scratch size", "SLM Size"];
@@ -66,8 +66,11 @@ fn compile(compiler: &Compiler, folder: &Folder, shader: &Shader) -> Result<Repo
         .map_err(|error| error.to_string())?;
     let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let words: Vec<u32> = module.chunks_exact(4).map(word).collect();
-    let statistics =
-        compiler.compile(&words, shader.buffers.len() as u32).map_err(|error| error.to_string())?;
+    let layout = Layout {
+        storage_buffers: shader.buffers.len() as u32,
+        has_lengths: shader.lengths_bytes > 0,
+    };
+    let statistics = compiler.compile(&words, layout).map_err(|error| error.to_string())?;
     let value =
         |name: &str| statistics.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
     let Some(registers) = REGISTERS.iter().find_map(|name| value(name)) else {

@@ -127,5 +127,13 @@ impl<'a> Module<'a> {
     }
 }
 
+impl Module<'_> {
+    /// The binding of the lengths of padded samples, where there is one.
+    fn lengths(&self) -> Option<naga::ResourceBinding> {
+        let binding = 1 + self.shader.buffers.len() as u32;
+        (self.shader.lengths_bytes > 0).then_some(naga::ResourceBinding { group: 0, binding })
+    }
+}
+
 /// The binding of the parameters.
 const PARAMS: naga::ResourceBinding = naga::ResourceBinding { group: 0, binding: 0 };

@@ -4,6 +4,7 @@
 //! The only file that knows `syncbn::low_level::shaders` and `syncbn::low_level::probe`.
 
 use serde::{Deserialize, Serialize};
+use syncbn::low_level::plan::LENGTHS_BYTES;
 use syncbn::low_level::probe::{INPUTS, Params, Question};
 pub use syncbn::low_level::shaders::WORKGROUP_SIZE;
 use syncbn::low_level::shaders::{Access, Dialect, Elements, Variant};
@@ -27,6 +28,9 @@ pub struct Shader {
     pub params_bytes: u32,
     /// The storage buffers, at the bindings from 1 on, in order.
     pub buffers: Vec<Buffer>,
+    /// Bytes of the uniform buffer with the lengths of padded samples, at the binding behind them;
+    /// 0 where there is none.
+    pub lengths_bytes: u32,
     /// The WGSL source.
     #[serde(skip)]
     pub source: String,
@@ -68,6 +72,7 @@ impl Shader {
             f16: question == Question::NativeF16,
             subgroups: question == Question::Subgroups,
             params_bytes: size_of::<Params>() as u32,
+            lengths_bytes: 0,
             buffers: inputs.chain([buffer("answer".to_owned(), false)]).collect(),
             source_for_glsl_430: source.clone(),
             source,
@@ -98,6 +103,7 @@ impl Shader {
             subgroups: variant.needs_subgroups(),
             params_bytes: variant.kernel.params_layout().size_bytes,
             buffers,
+            lengths_bytes: variant.lengths_binding().map_or(0, |_| LENGTHS_BYTES as u32),
             source: variant.source(),
             source_for_glsl_430: variant.source_in(Dialect::Glsl430),
         }

@@ -8,6 +8,16 @@ use ash::vk;
 
 use crate::translate::ENTRY;
 
+/// The layout of a module: a uniform buffer, storage buffers, and behind them a second uniform
+/// buffer where it has lengths.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Storage buffers.
+    pub storage_buffers: u32,
+    /// Whether there is the second uniform buffer.
+    pub has_lengths: bool,
+}
+
 /// A failure of Vulkan.
 #[derive(Debug, thiserror::Error)]
 pub enum VulkanError {
@@ -76,8 +86,7 @@ impl Compiler {
         Ok(Self { name, device, executables, instance, _entry: entry })
     }
 
-    /// Compiles a module with a layout of one uniform buffer and some storage buffers. Returns the
-    /// compiler's report.
+    /// Compiles a module of this layout. Returns the compiler's report.
     ///
     /// # Errors
     ///
@@ -85,12 +94,13 @@ impl Compiler {
     pub fn compile(
         &self,
         module: &[u32],
-        storage_buffers: u32,
+        Layout { storage_buffers, has_lengths }: Layout,
     ) -> Result<Vec<Statistic>, VulkanError> {
         let device = &self.device;
         let entry = |binding| {
             let kind = match binding {
                 0 => vk::DescriptorType::UNIFORM_BUFFER,
+                _ if binding > storage_buffers => vk::DescriptorType::UNIFORM_BUFFER,
                 _ => vk::DescriptorType::STORAGE_BUFFER,
             };
             vk::DescriptorSetLayoutBinding::default()
@@ -99,7 +109,8 @@ impl Compiler {
                 .descriptor_count(1)
                 .stage_flags(vk::ShaderStageFlags::COMPUTE)
         };
-        let entries: Vec<_> = (0..=storage_buffers).map(entry).collect();
+        let last = storage_buffers + u32::from(has_lengths);
+        let entries: Vec<_> = (0..=last).map(entry).collect();
         let set = vk::DescriptorSetLayoutCreateInfo::default().bindings(&entries);
         // SAFETY: here and below: every structure is valid and outlives its call, and every handle
         // was made by this device.

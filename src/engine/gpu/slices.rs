@@ -22,6 +22,8 @@ pub(in crate::engine) struct Slices<'a> {
     grad_bias: Option<&'a BufferSlice>,
     /// The coefficients of every channel.
     centering: Option<&'a BufferSlice>,
+    /// Of padded samples.
+    lengths: Option<&'a BufferSlice>,
 }
 
 impl<'a> Slices<'a> {
@@ -40,6 +42,7 @@ impl<'a> Slices<'a> {
             grad_weight: None,
             grad_bias: None,
             centering: None,
+            lengths: None,
         }
     }
 
@@ -49,13 +52,15 @@ impl<'a> Slices<'a> {
             x: of(rank.x),
             y: of(rank.y.as_deref()),
             residual: of(rank.residual),
+            lengths: rank.lengths.as_ref(),
             ..Self::new(gpu, rank.layer, rank.mask.as_ref())
         }
     }
 
     /// What the kernel reads that sums x, also of a pass in place.
     pub fn statistics(gpu: &'a Gpu, rank: &'a ForwardRank<'_>) -> Self {
-        Self { x: of(rank.x()), ..Self::new(gpu, rank.layer, None) }
+        let lengths = rank.lengths.as_ref();
+        Self { x: of(rank.x()), lengths, ..Self::new(gpu, rank.layer, None) }
     }
 
     /// What the kernel reads that writes gradients.
@@ -68,6 +73,7 @@ impl<'a> Slices<'a> {
             grad_residual: of(rank.grad_residual.as_deref()),
             grad_weight: of(rank.grad_weight.as_deref()),
             grad_bias: of(rank.grad_bias.as_deref()),
+            lengths: rank.lengths.as_ref(),
             ..Self::new(gpu, rank.layer, rank.mask.as_ref())
         }
     }
@@ -90,6 +96,7 @@ impl<'a> Slices<'a> {
     /// The slice of a role.
     pub fn role(&self, role: Role) -> &'a BufferSlice {
         let (slice, dummy) = match role {
+            Role::Lengths => return self.lengths.unwrap_or(self.gpu.no_lengths()),
             Role::Residual => (self.residual, 0),
             Role::Weight => (self.weight, 1),
             Role::Bias => (self.bias, 2),

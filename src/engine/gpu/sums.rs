@@ -28,7 +28,7 @@ impl Job {
     pub fn new(plan: Box<SumsPlan>, slices: Slices<'_>, centering: Vec<Centering>) -> Self {
         let bindings = plan.partials.iter().take(1).flat_map(|partial| partial.variant.bindings());
         let own = |role: &Role| !matches!(role, Role::Centering | Role::Tiles | Role::Local);
-        let roles = bindings.map(|binding| binding.role).filter(own);
+        let roles = bindings.map(|binding| binding.role).filter(own).chain([Role::Lengths]);
         let bound = roles.map(|role| (role, slices.role(role).clone())).collect();
         Self { plan, bound, centering }
     }

@@ -10,6 +10,7 @@ use crate::epilogue::Epilogue;
 use crate::host::block_io::{Block, Gradients, Output, Scratch, prefetch_ahead, read, spread_bits};
 use crate::host::channel_params::{ChannelParams, LaneParams, Pass};
 use crate::host::intrinsics::{NonTemporalStores, prefetch};
+use crate::host::traversal::Spans;
 
 /// scale·(g − (A/N + ((x − pivot) − rest)·projection)); without the part of x where the statistics
 /// are constants, so that a value that is not finite keeps to itself.
@@ -159,6 +160,35 @@ pub(in crate::host) struct GradInput<'a, G, X> {
 }
 
 impl<G: Element, X: Element> GradInput<'_, G, X> {
+    /// As [`run`](Self::run), span by span where samples are padded: what does not count is not
+    /// read, and its gradients become 0.
+    pub fn run_spans(
+        mut self,
+        spans: Option<Spans<'_>>,
+        params: &ChannelParams<'_, 6>,
+        batch_statistics: bool,
+        is_large: bool,
+        scratch: &mut Scratch,
+    ) {
+        let Some(spans) = spans else {
+            return self.run(params, batch_statistics, is_large, scratch);
+        };
+        let at = self.at;
+        for (span, counts) in spans.each(at..at + self.dx.len()) {
+            let run = span.start - at..span.end - at;
+            let dx = &mut self.dx[run.clone()];
+            let mut grad_residual = self.grad_residual.as_deref_mut().map(|to| &mut to[run]);
+            if !counts {
+                dx.fill(X::zeroed());
+                grad_residual.iter_mut().for_each(|to| to.fill(X::zeroed()));
+                continue;
+            }
+            let Self { g, upstream, .. } = self;
+            let task = GradInput { g, upstream, dx, grad_residual, at: span.start };
+            task.run(params, batch_statistics, is_large, scratch);
+        }
+    }
+
     /// dx = scale·(g − (A/N + ((x − pivot) − rest)·projection)), and g itself for the residual. Of
     /// a large tensor dx is written with non-temporal stores, unless it holds g.
     pub fn run(

@@ -32,7 +32,7 @@ pub(super) struct Walk<'a, F> {
     pub grids: Grids<'a>,
 }
 
-impl<F: Source> Walk<'_, F> {
+impl<'a, F: Source> Walk<'a, F> {
     /// What a task takes of every channel.
     pub fn take<T: Task>(&self, threads: &Threads) -> Vec<T::Of> {
         let traversal = Traversal::of(self.shape);
@@ -63,7 +63,7 @@ impl<F: Source> Walk<'_, F> {
                 part.iter_mut().zip(&lanes).for_each(|(part, lanes)| *part = T::of_lanes(lanes));
             });
         };
-        let of_columns = |columns: Columns, tile: &ColumnTile| {
+        let of_columns = |columns: Columns<'_>, tile: &ColumnTile| {
             let params = params.get_or_init(|| {
                 if self.affine.is_empty() {
                     // Of a source that needs none.
@@ -95,7 +95,7 @@ impl<F: Source> Walk<'_, F> {
 
 impl Grids<'_> {
     /// Those of both values of every column.
-    fn by_column(&self, channels: Range<usize>, columns: Columns, fold: usize) -> ColumnGrids {
+    fn by_column(&self, channels: Range<usize>, columns: Columns<'_>, fold: usize) -> ColumnGrids {
         let spread = |grids: &[GridParams], part: usize| {
             let mut row = Vec::with_capacity(channels.len() * columns.repeat * fold);
             let of_channels = channels
@@ -124,7 +124,7 @@ impl Grids<'_> {
 /// ```
 struct PlaneKernel<'k, 'a, F, T: Task> {
     walk: &'k Walk<'a, F>,
-    planes: Planes,
+    planes: Planes<'a>,
     channels: Range<usize>,
     tile: PlaneTile,
     lanes: &'k mut [T::Lanes],
@@ -190,7 +190,7 @@ fn scale<'s>(values: &[f32], unit: f32, to: &'s mut [f32]) -> &'s [f32] {
 /// ```
 struct ColumnKernel<'k, 'a, F, T: Task> {
     walk: &'k Walk<'a, F>,
-    columns: Columns,
+    columns: Columns<'a>,
     tile: &'k ColumnTile,
     params: &'k ChannelParams<'k, 3>,
     grids: &'k ColumnGrids,

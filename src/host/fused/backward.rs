@@ -11,7 +11,7 @@ use crate::host::channel_params::ChannelParams;
 use crate::host::gradient::{SumsTile, add};
 use crate::host::rank::{BackwardRank, GradOutput, LARGE_BYTES};
 use crate::host::threads::Threads;
-use crate::host::traversal::Planes;
+use crate::host::traversal::{Planes, Spans};
 use crate::shape::Shape;
 use crate::stats::{GradCentering, GradientSums, Normalization};
 
@@ -61,6 +61,7 @@ pub(crate) fn backward<G: Element, X: Element>(
                 let g = g.like(rank.upstream.shape);
                 let upstream = rank.upstream.with(rank.layer.epilogue);
                 let mut residuals = residuals.into_iter().rev();
+                let spans = Spans::of(rank.upstream.shape);
                 for (sample, dx) in outputs.into_iter().enumerate().rev() {
                     let task = GradInput {
                         g: Some(g),
@@ -69,7 +70,7 @@ pub(crate) fn backward<G: Element, X: Element>(
                         grad_residual: residuals.next(),
                         at: planes.run(sample, first).start,
                     };
-                    task.run(&params, batch_statistics, is_large, scratch);
+                    task.run_spans(spans, &params, batch_statistics, is_large, scratch);
                 }
             }
         });
@@ -82,11 +83,11 @@ pub(crate) fn backward<G: Element, X: Element>(
 fn sums<G: Element, X: Element>(
     rank: &BackwardRank<'_, G, X>,
     g: GradOutput<'_, G>,
-    planes: Planes,
+    planes: Planes<'_>,
     channels: &Range<usize>,
     normalization: &Normalization,
 ) -> Vec<GradientSums> {
-    if rank.upstream.x.is_empty() {
+    if rank.upstream.shape.values_per_channel() == 0 {
         return vec![GradientSums::EMPTY; channels.len()];
     }
     let g = g.like(rank.upstream.shape);

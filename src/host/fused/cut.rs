@@ -33,9 +33,9 @@ pub(super) struct Reads {
 }
 
 /// The channels of all ranks, cut into tasks of neighbouring channels.
-pub(super) struct Cut {
+pub(super) struct Cut<'a> {
     /// Of every rank.
-    pub planes: Vec<Planes>,
+    pub planes: Vec<Planes<'a>>,
     pub channels: usize,
     per_task: usize,
 }
@@ -44,18 +44,18 @@ pub(super) struct Cut {
 /// no run where a rank has no such output.
 pub(super) type Outputs<'a, T> = Vec<Vec<Vec<&'a mut [T]>>>;
 
-impl Cut {
+impl<'s> Cut<'s> {
     /// `None` where the ranks' activations cannot be taken channel by channel: whole runs of a
     /// channel in all of them, few enough bytes that a cache holds what is read, enough channels
     /// for all threads.
-    pub fn new(shapes: &[&Shape], reads: &Reads, threads: &Threads) -> Option<Self> {
-        let planes: Vec<Planes> =
+    pub fn new(shapes: &[&'s Shape], reads: &Reads, threads: &Threads) -> Option<Self> {
+        let planes: Vec<Planes<'s>> =
             shapes.iter().map(|shape| planes(shape)).collect::<Option<_>>()?;
         let channels = planes.first()?.channels;
         let values_per_channel: usize =
             planes.iter().map(|planes| planes.samples * planes.len).sum();
         let of_channel = values_per_channel * reads.value_bytes * reads.tensors;
-        let cuts_words = |planes: &Planes| !(channels * planes.len).is_multiple_of(WORD);
+        let cuts_words = |planes: &Planes<'_>| !(channels * planes.len).is_multiple_of(WORD);
         if reads.has_mask && planes.iter().any(cuts_words) {
             return None;
         }
@@ -105,7 +105,7 @@ impl Cut {
     fn runs<'a, T>(
         &self,
         values: &'a mut [T],
-        planes: &Planes,
+        planes: &Planes<'_>,
         per_item: usize,
     ) -> Vec<Vec<&'a mut [T]>> {
         let mut runs: Vec<Vec<&mut [T]>> =
@@ -122,12 +122,13 @@ impl Cut {
 }
 
 /// The planes of a rank; `None` for columns.
-fn planes(shape: &Shape) -> Option<Planes> {
+fn planes(shape: &Shape) -> Option<Planes<'_>> {
     match Traversal::of(shape) {
         Traversal::Planes(planes) => Some(planes),
         // A rank without samples has nothing to be taken in any order.
         Traversal::Columns(_) if shape.elements() == 0 => {
-            Some(Planes { samples: 0, channels: shape.channels(), len: shape.spatial_len() })
+            let channels = shape.channels();
+            Some(Planes { samples: 0, channels, len: shape.spatial_len(), valid: None })
         }
         Traversal::Columns(_) => None,
     }
@@ -135,8 +136,8 @@ fn planes(shape: &Shape) -> Option<Planes> {
 
 /// The fewest channels whose values are whole words of every rank's mask: the largest power of two
 /// that divides every length decides.
-fn channels_of_whole_words(planes: &[Planes]) -> usize {
-    let of_rank = |planes: &Planes| WORD >> planes.len.trailing_zeros().min(WORD.ilog2());
+fn channels_of_whole_words(planes: &[Planes<'_>]) -> usize {
+    let of_rank = |planes: &Planes<'_>| WORD >> planes.len.trailing_zeros().min(WORD.ilog2());
     planes.iter().map(of_rank).max().unwrap_or(1)
 }
 

@@ -10,7 +10,7 @@ use crate::host::channel_params::ChannelParams;
 use crate::host::rank::{ForwardRank, LARGE_BYTES};
 use crate::host::statistics::StatsTile;
 use crate::host::threads::Threads;
-use crate::host::traversal::Planes;
+use crate::host::traversal::{Planes, Spans};
 use crate::shape::Shape;
 use crate::stats::{Centering, Moments};
 
@@ -45,12 +45,13 @@ pub(crate) fn forward<X: Element, Y: Element>(
                 let affine = rank.layer.affines(first, &centering);
                 let params = ChannelParams::of_planes(cut.channels, planes.len, first, &affine);
                 let mut masks = masks.into_iter().rev();
+                let spans = Spans::of(rank.shape);
                 for (sample, y) in outputs.into_iter().enumerate().rev() {
                     let at = planes.run(sample, first).start;
                     let x = Some(&x[at..]);
                     let residual = rank.residual.map(|residual| &residual[at..]);
-                    let task = Normalize { x, residual, y, mask: masks.next(), at };
-                    task.run(&params, rank.layer.epilogue, is_large, scratch);
+                    let task = Normalize { x, residual, y, mask: masks.next(), first_bit: 0, at };
+                    task.run_spans(spans, &params, rank.layer.epilogue, is_large, scratch);
                 }
             }
         });
@@ -60,7 +61,7 @@ pub(crate) fn forward<X: Element, Y: Element>(
 }
 
 /// The statistics of some channels of a rank, tile by tile as in a phase of its own.
-fn stats<X: Element>(x: &[X], planes: Planes, channels: &Range<usize>) -> Vec<Moments> {
+fn stats<X: Element>(x: &[X], planes: Planes<'_>, channels: &Range<usize>) -> Vec<Moments> {
     let mut stats = vec![Moments::EMPTY; channels.len()];
     let mut of_tile = stats.clone();
     for tile in planes.tiles() {

@@ -24,13 +24,13 @@ const LAST_CACHE_BYTES: usize = 32 << 20;
 /// The moments of the channels of a tile of columns.
 pub(super) fn column_stats<X: Element>(
     x: &[X],
-    columns: Columns,
+    columns: Columns<'_>,
     tile: &ColumnTile,
 ) -> Vec<Moments> {
     let channels = columns.channels(&tile.columns).len();
     let mut pivots = guess_pivots(x, columns, tile);
     let by_column = |pivots: &[f32]| by_column(pivots, columns, tile.fold);
-    let count = tile.rows.len() * columns.repeat;
+    let count = tile.rows() * columns.repeat;
     let mut sums = ColumnSums::new(by_column(&pivots));
     for attempt in 1..=ATTEMPTS {
         Arch::new().dispatch(ColumnStatsKernel { x, columns, tile, sums: &mut sums });
@@ -59,7 +59,12 @@ pub(super) fn column_stats<X: Element>(
 }
 
 /// The values of one channel of a tile, row by row.
-fn values_of<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile, channel: usize) -> Vec<f32> {
+fn values_of<X: Element>(
+    x: &[X],
+    columns: Columns<'_>,
+    tile: &ColumnTile,
+    channel: usize,
+) -> Vec<f32> {
     let period = tile.columns.len();
     let is_of_channel = |column: usize| column % period / columns.repeat == channel;
     let mut values = Vec::new();
@@ -92,7 +97,7 @@ fn values_of<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile, channel: 
 /// 4. The sums of a column are in the order of its rows, however many are read at once.
 struct ColumnStatsKernel<'t, X> {
     x: &'t [X],
-    columns: Columns,
+    columns: Columns<'t>,
     tile: &'t ColumnTile,
     sums: &'t mut ColumnSums,
 }
@@ -126,7 +131,11 @@ impl<X: Element> WithSimd for ColumnStatsKernel<'_, X> {
 }
 
 /// A pivot per channel as a pivot per column of `fold` rows.
-pub(in crate::host) fn by_column(of_channel: &[f32], columns: Columns, fold: usize) -> Vec<f32> {
+pub(in crate::host) fn by_column(
+    of_channel: &[f32],
+    columns: Columns<'_>,
+    fold: usize,
+) -> Vec<f32> {
     let mut row = Vec::with_capacity(of_channel.len() * columns.repeat * fold);
     repeat_each(of_channel.iter().copied(), columns.repeat, &mut row);
     for _ in 1..fold {
@@ -139,7 +148,7 @@ pub(in crate::host) fn by_column(of_channel: &[f32], columns: Columns, fold: usi
 /// from left to right.
 pub(in crate::host) fn totals(
     sums: &ColumnSums,
-    columns: Columns,
+    columns: Columns<'_>,
     channels: usize,
 ) -> Vec<[f64; 2]> {
     let width = channels * columns.repeat;
@@ -163,13 +172,14 @@ fn add_neighbours<T: Copy + Sum>(values: Vec<T>, count: usize) -> Vec<T> {
 
 /// A pivot for every channel of a tile of columns: the mean of [`GUESS_ROWS`] rows spread over the
 /// tile. Neighbouring rows are often alike, and one bad guess means summing the whole tile again.
-fn guess_pivots<X: Element>(x: &[X], columns: Columns, tile: &ColumnTile) -> Vec<f32> {
+fn guess_pivots<X: Element>(x: &[X], columns: Columns<'_>, tile: &ColumnTile) -> Vec<f32> {
     let period = tile.columns.len();
-    let rows = tile.rows.len().min(GUESS_ROWS);
+    let of_tile = tile.rows();
+    let rows = of_tile.min(GUESS_ROWS);
     let mut sums = vec![0.0; period];
     let mut scratch = vec![0.0; period];
     for guess in 0..rows {
-        let row = tile.rows.start + guess * tile.rows.len() / rows;
+        let row = tile.row(guess * of_tile / rows);
         widen(&x[row * columns.width + tile.columns.start..][..period], &mut scratch);
         sums.iter_mut().zip(&scratch).for_each(|(sum, x)| *sum += x);
     }

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::host::simd::DEPTH;
 
 /// Columns of a tile: 4 KB of a row, a page.
@@ -19,16 +21,26 @@ const FEWEST_COLUMNS: usize = 512;
 
 /// Rows of `width` values, of which the value at j is of channel j / `repeat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::host) struct Columns {
+pub(in crate::host) struct Columns<'a> {
     pub rows: usize,
     pub width: usize,
     pub repeat: usize,
+    /// Which rows count, where not all do.
+    pub blocks: Option<Blocks<'a>>,
+}
+
+/// Rows of padded samples: of the `len` of each sample those count that come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::host) struct Blocks<'a> {
+    pub valid: &'a [usize],
+    pub len: usize,
 }
 
 /// Some rows and columns: what is summed before anything merges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::host) struct ColumnTile {
-    pub rows: Range<usize>,
+    /// Ranges of neighbouring rows: one, unless samples are padded.
+    pub blocks: SmallVec<[Range<usize>; 1]>,
     pub columns: Range<usize>,
     /// Rows that are read as one, where a row is short: all columns of that many.
     pub fold: usize,
@@ -54,7 +66,25 @@ impl Patch {
     }
 }
 
-impl Columns {
+impl ColumnTile {
+    /// Its rows.
+    pub fn rows(&self) -> usize {
+        self.blocks.iter().map(Range::len).sum()
+    }
+
+    /// Where the `index`th of its rows lies.
+    pub fn row(&self, mut index: usize) -> usize {
+        for block in &self.blocks {
+            if index < block.len() {
+                return block.start + index;
+            }
+            index -= block.len();
+        }
+        0
+    }
+}
+
+impl<'a> Columns<'a> {
     /// The channels of these columns.
     pub fn channels(&self, columns: &Range<usize>) -> Range<usize> {
         columns.start / self.repeat..columns.end / self.repeat
@@ -74,12 +104,13 @@ impl Columns {
     }
 
     /// The tiles of a group of columns, in the order in which their sums merge.
-    pub fn tiles(&self, columns: Range<usize>) -> impl Iterator<Item = ColumnTile> + Clone + use<> {
-        let rows = self.rows;
-        let per_tile = self.tile_rows();
+    pub fn tiles(
+        &self,
+        columns: Range<usize>,
+    ) -> impl Iterator<Item = ColumnTile> + Clone + use<'_, 'a> {
         let fold = self.fold();
-        (0..rows).step_by(per_tile).map(move |start| ColumnTile {
-            rows: start..rows.min(start + per_tile),
+        self.row_blocks().into_iter().map(move |blocks| ColumnTile {
+            blocks,
             columns: columns.clone(),
             fold,
         })
@@ -87,7 +118,37 @@ impl Columns {
 
     /// Tiles of every group of columns.
     pub fn tiles_per_group(&self) -> usize {
-        self.rows.div_ceil(self.tile_rows())
+        self.row_blocks().len()
+    }
+
+    /// The rows of every tile: neighbouring ones, or what counts of padded samples until that is as
+    /// much.
+    fn row_blocks(&self) -> Vec<SmallVec<[Range<usize>; 1]>> {
+        let per_tile = self.tile_rows();
+        let Some(Blocks { valid, len }) = self.blocks else {
+            let tiles = (0..self.rows).step_by(per_tile);
+            return tiles.map(|start| smallvec![start..self.rows.min(start + per_tile)]).collect();
+        };
+        let mut tiles = Vec::new();
+        let mut blocks = SmallVec::new();
+        let mut room = per_tile;
+        for (sample, &valid) in valid.iter().enumerate() {
+            let mut rows = sample * len..sample * len + valid;
+            while !rows.is_empty() {
+                let end = rows.end.min(rows.start + room);
+                room -= end - rows.start;
+                blocks.push(rows.start..end);
+                rows.start = end;
+                if room == 0 {
+                    tiles.push(std::mem::take(&mut blocks));
+                    room = per_tile;
+                }
+            }
+        }
+        if !blocks.is_empty() {
+            tiles.push(blocks);
+        }
+        tiles
     }
 
     /// Rows that are read as one.
@@ -96,18 +157,29 @@ impl Columns {
     }
 
     /// A tile in patches, from above to below and in them from left to right.
-    pub fn patches(&self, tile: &ColumnTile) -> impl Iterator<Item = Patch> + Clone + use<> {
+    pub fn patches(&self, tile: &ColumnTile) -> impl Iterator<Item = Patch> + Clone + use<'a> {
         let columns = *self;
-        let tile = tile.clone();
-        let fold = tile.fold;
-        let end = tile.rows.end;
-        let width = tile.columns.len() * fold;
-        tile.rows.clone().step_by(fold * DEPTH).flat_map(move |first| {
+        let ColumnTile { blocks, columns: of_tile, fold } = tile.clone();
+        let in_blocks = blocks.into_iter();
+        in_blocks.flat_map(move |rows| columns.patches_of(rows, of_tile.clone(), fold))
+    }
+
+    /// Neighbouring rows in patches.
+    fn patches_of(
+        &self,
+        rows: Range<usize>,
+        of_tile: Range<usize>,
+        fold: usize,
+    ) -> impl Iterator<Item = Patch> + Clone + use<'a> {
+        let columns = *self;
+        let end = rows.end;
+        let width = of_tile.len() * fold;
+        rows.step_by(fold * DEPTH).flat_map(move |first| {
             let rows = end.min(first + fold * DEPTH) - first;
             let count = rows.div_ceil(fold);
             let mut starts = [0; DEPTH];
             for (row, start) in starts.iter_mut().enumerate() {
-                *start = (first + row * fold) * columns.width + tile.columns.start;
+                *start = (first + row * fold) * columns.width + of_tile.start;
             }
             // The last of folded rows may be shorter: there the patches have a row less.
             let shorter = (rows - (count - 1) * fold) * width / fold;
@@ -123,20 +195,20 @@ impl Columns {
     }
 
     /// The rows of a tile, each as one slice of `values`; the last of folded rows may be shorter.
-    pub fn rows<'a, T>(
+    pub fn rows<'v, T>(
         &self,
         tile: &ColumnTile,
-        values: &'a [T],
-    ) -> impl Iterator<Item = (usize, &'a [T])> + use<'a, T> {
+        values: &'v [T],
+    ) -> impl Iterator<Item = (usize, &'v [T])> + use<'a, 'v, T> {
         let width = self.width;
-        let ColumnTile { rows, columns, fold } = tile.clone();
-        rows.clone().step_by(fold).map(move |row| {
-            let end = if fold == 1 {
-                row * width + columns.end
-            } else {
-                rows.end.min(row + fold) * width
-            };
-            let start = row * width + columns.start;
+        let ColumnTile { blocks, columns, fold } = tile.clone();
+        let rows = blocks.into_iter().flat_map(move |rows| {
+            let last = rows.end;
+            rows.step_by(fold).map(move |row| row..last.min(row + fold))
+        });
+        rows.map(move |rows| {
+            let end = if fold == 1 { rows.start * width + columns.end } else { rows.end * width };
+            let start = rows.start * width + columns.start;
             (start, &values[start..end])
         })
     }

@@ -18,10 +18,12 @@ const CACHED_VALUES: usize = 128 << 10;
 
 /// Runs of `len` values of one channel: sample by sample, channel by channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::host) struct Planes {
+pub(in crate::host) struct Planes<'a> {
     pub samples: usize,
     pub channels: usize,
     pub len: usize,
+    /// Positions that count, by sample, where not all do: the first ones of each run.
+    pub valid: Option<&'a [usize]>,
 }
 
 /// What is summed of a channel before anything merges: some samples, and some positions of each.
@@ -50,11 +52,13 @@ impl Piece {
 
 /// The pieces of a tile, see [`Planes::pieces`].
 #[derive(Clone, Debug)]
-pub(in crate::host) struct Pieces {
-    planes: Planes,
+pub(in crate::host) struct Pieces<'a> {
+    planes: Planes<'a>,
     samples: Range<usize>,
     channels: Range<usize>,
     positions: Range<usize>,
+    /// Where those of the current sample end.
+    end: usize,
     channels_at_once: usize,
     len: usize,
     /// Whether what is read of a sample is so short that the next sample's is prefetched.
@@ -64,7 +68,20 @@ pub(in crate::host) struct Pieces {
     position: usize,
 }
 
-impl Iterator for Pieces {
+impl Pieces<'_> {
+    /// Passes samples of which nothing counts here.
+    fn enter_sample(&mut self) {
+        while !self.samples.is_empty() {
+            self.end = self.planes.counted(self.samples.start, &self.positions).end;
+            if self.end > self.positions.start {
+                return;
+            }
+            self.samples.start += 1;
+        }
+    }
+}
+
+impl Iterator for Pieces<'_> {
     type Item = Piece;
 
     #[inline(always)]
@@ -80,16 +97,17 @@ impl Iterator for Pieces {
         let piece = Piece {
             at,
             channels: self.channel..self.channels.end.min(self.channel + self.channels_at_once),
-            len: self.len.min(self.positions.end - self.position),
+            len: self.len.min(self.end - self.position),
             prefetch: (self.prefetches && has_next).then_some(at + sample_values),
         };
         self.position += self.len;
-        if self.position >= self.positions.end {
+        if self.position >= self.end {
             self.position = self.positions.start;
             self.channel = piece.channels.end;
             if self.channel >= self.channels.end {
                 self.channel = self.channels.start;
                 self.samples.start += 1;
+                self.enter_sample();
             }
         }
         Some(piece)
@@ -104,7 +122,22 @@ struct TileSize {
     positions: usize,
 }
 
-impl Planes {
+impl<'a> Planes<'a> {
+    /// Which of these positions of a sample count.
+    pub fn counted(&self, sample: usize, positions: &Range<usize>) -> Range<usize> {
+        let valid = self.valid.map_or(self.len, |valid| valid[sample]);
+        positions.start..positions.end.min(valid).max(positions.start)
+    }
+
+    /// Values of a tile that count, of each channel.
+    pub fn count(&self, tile: &PlaneTile) -> usize {
+        let PlaneTile { samples, positions } = tile;
+        if self.valid.is_none() {
+            return samples.len() * positions.len();
+        }
+        samples.clone().map(|sample| self.counted(sample, positions).len()).sum()
+    }
+
     /// Whole runs as far as they fit, else an even part of one.
     fn tile_size(&self) -> TileSize {
         if self.len <= TILE_VALUES {
@@ -117,17 +150,20 @@ impl Planes {
     }
 
     /// The tiles of a channel, in the order in which their sums merge.
-    pub fn tiles(&self) -> impl Iterator<Item = PlaneTile> + Clone + use<> {
-        let Self { samples, len, .. } = *self;
+    pub fn tiles(&self) -> impl Iterator<Item = PlaneTile> + Clone + use<'a> {
+        let planes = *self;
+        let Self { samples, len, .. } = planes;
         let size = self.tile_size();
         let most_samples = size.samples;
         let most_positions = size.positions.max(1);
-        (0..samples).step_by(most_samples).flat_map(move |sample| {
+        let tiles = (0..samples).step_by(most_samples).flat_map(move |sample| {
             (0..len).step_by(most_positions).map(move |position| PlaneTile {
                 samples: sample..samples.min(sample + most_samples),
                 positions: position..len.min(position + most_positions),
             })
-        })
+        });
+        // Without a value there is nothing to merge.
+        tiles.filter(move |tile| planes.valid.is_none() || planes.count(tile) > 0)
     }
 
     /// Channels whose tiles are summed side by side, so that memory is read in long runs.
@@ -138,14 +174,16 @@ impl Planes {
     }
 
     /// The values of some channels in a tile, a piece of memory after the other, sample by sample.
-    pub fn pieces(&self, tile: &PlaneTile, channels: &Range<usize>) -> Pieces {
+    pub fn pieces(&self, tile: &PlaneTile, channels: &Range<usize>) -> Pieces<'a> {
         let PlaneTile { samples, positions } = tile.clone();
-        let is_whole = positions.len() == self.len && self.len <= BLOCK;
+        // Between the runs of a padded sample lies what does not count.
+        let is_whole = positions.len() == self.len && self.len <= BLOCK && self.valid.is_none();
         // Whole runs of some channels, or a part of the run of one.
         let (channels_at_once, len) =
             if is_whole { (BLOCK / self.len, self.len) } else { (1, BLOCK) };
-        Pieces {
+        let mut pieces = Pieces {
             planes: *self,
+            end: positions.end,
             samples,
             channels: channels.clone(),
             channels_at_once,
@@ -154,7 +192,9 @@ impl Planes {
             channel: channels.start,
             position: positions.start,
             positions,
-        }
+        };
+        pieces.enter_sample();
+        pieces
     }
 
     /// Whether the next sample is prefetched where so many values are read of each.
@@ -183,7 +223,7 @@ mod tests {
             (3000, 0..3000),
             (90_000, 30_000..60_000),
         ] {
-            let planes = Planes { samples: 5, channels: 40, len };
+            let planes = Planes { samples: 5, channels: 40, len, valid: None };
             let is_whole = positions.len() == len;
             let (samples, channels) = if is_whole { (2..5, 3..25) } else { (2..3, 7..8) };
             let tile = PlaneTile { samples: samples.clone(), positions: positions.clone() };

@@ -28,11 +28,18 @@ struct Checked {
 /// Cuts an activation of one shape, (N, C, spatial…), and checks its windows for every walk. Gives
 /// the most windows that a walk has.
 fn windows_of(dims: &[usize], layout: Layout, binding_bytes: u64) -> usize {
+    windows_with(dims, layout, binding_bytes, false)
+}
+
+/// The same, of padded samples where it is said.
+fn windows_with(dims: &[usize], layout: Layout, binding_bytes: u64, is_padded: bool) -> usize {
     let mut dims = dims.to_vec();
     if layout == ChannelsLast {
         dims[1..].rotate_left(1);
     }
     let shape = Shape::new(&dims, layout).expect("a valid shape");
+    let lengths = vec![0; if is_padded { shape.batch() } else { 0 }];
+    let shape = if is_padded { shape.with_lengths(&lengths) } else { shape };
     let walks = [(false, false), (false, true), (true, false)];
     let count = |(quads, written)| {
         let checked = Checked::new(&shape, Walk { quads, written }, binding_bytes);
@@ -99,6 +106,17 @@ impl Checked {
         let is_last = local % params.segment_tiles + 1 == params.segment_tiles;
         let found = if is_last { params.last_values } else { partition.tile_values() };
         assert_eq!(u64::from(found), count, "{} {window:?}", self.what);
+        if self.grid.is_padded {
+            // As the kernel finds the sample's length, and what comes before the tile.
+            let local_segment = u64::from(local / params.segment_tiles);
+            let bound_from = crate::plan::lengths_from(window.span.first_sample) / 4;
+            let number = u64::from(params.first_length) + local_segment;
+            assert_eq!(bound_from + number, segment, "{} {window:?}", self.what);
+            assert!(number < crate::shaders::LENGTHS, "{} {window:?}", self.what);
+            let before = u64::from(params.first_position)
+                + u64::from(local % params.segment_tiles) * tile_values;
+            assert_eq!(before, in_segment * tile_values, "{} {window:?}", self.what);
+        }
         let first_channel = window.channels.start;
         let last_channel = window.channels.end - 1;
         let values = [(0, first_channel), (count - 1, last_channel), (count / 2, first_channel)];
@@ -148,6 +166,21 @@ fn windows_hold_every_tile_once_with_all_its_memory_up_to_two_to_the_forty_eleme
         for layout in [ChannelsFirst, ChannelsLast] {
             assert!(windows_of(dims, layout, PORTABLE) > 1, "{dims:?}");
         }
+    }
+}
+
+#[test]
+fn windows_of_padded_samples_have_the_lengths_of_all_their_samples() {
+    for layout in [ChannelsFirst, ChannelsLast] {
+        let windows = |dims: &[usize], bytes| windows_with(dims, layout, bytes, true);
+        assert_eq!(windows(&[32, 64, 4096], 128 << 20), 1);
+        assert_eq!(windows(&[4032, 8, 16], 128 << 20), 1);
+        assert_eq!(windows(&[4033, 8, 16], 128 << 20), 2);
+        assert_eq!(windows(&[10_000, 4, 8], 128 << 20), 3);
+        // Whole samples, and parts of one.
+        assert!(windows(&[40, 8, 12_345], 1 << 20) > 10);
+        assert!(windows(&[3, 8, 1 << 20], 4 << 20) > 10);
+        assert!(windows(&[64, 256, 80 * 80], 128 << 20) > 1);
     }
 }
 

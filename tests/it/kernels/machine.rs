@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use bytemuck::Pod;
-use syncbn::low_level::plan::{Dispatch, Role};
+use syncbn::low_level::plan::{Dispatch, LENGTHS_BYTES, Role};
 use syncbn::wgpu;
 use wgpu::BufferUsages as Usage;
 
@@ -34,7 +34,9 @@ pub fn run<P: Pod>(
     let of_role =
         |role| gpu.buffer(bytemuck::cast_slice(&contents(role)), Usage::STORAGE | Usage::COPY_SRC);
     let buffers: Vec<_> = bindings.iter().map(|binding| of_role(binding.role)).collect();
-    let bound = std::iter::once(&params).chain(&buffers);
+    let no_lengths = gpu.buffer(&[0; LENGTHS_BYTES as usize], Usage::UNIFORM);
+    let lengths = dispatch.variant.lengths_binding().map(|_| &no_lengths);
+    let bound = std::iter::once(&params).chain(&buffers).chain(lengths);
     gpu.run(&gpu.pipeline(source), bound, dispatch.workgroups);
     bindings
         .iter()

@@ -8,6 +8,7 @@ use naga::valid::{
 use naga::{
     AddressSpace, ArraySize, Expression, Function, GlobalVariable, Handle, StorageAccess, TypeInner,
 };
+use syncbn::low_level::plan::LENGTHS_BYTES;
 use syncbn::low_level::shaders::{Access, Binding, ParamsLayout, Variant, WORKGROUP_SIZE};
 
 /// Storage buffers per stage that WebGPU guarantees.
@@ -31,6 +32,8 @@ pub struct Interface {
     /// The binding that the shader leaves out, because what is written lies over it.
     pub undeclared: Option<&'static str>,
     pub shared_buffer: bool,
+    /// The number of the uniform buffer with the lengths of padded samples.
+    pub lengths: Option<u32>,
 }
 
 impl Interface {
@@ -47,7 +50,8 @@ impl Interface {
             .iter()
             .find(|binding| !variant.declares(binding))
             .map(|binding| binding.name);
-        Self { params, bindings, undeclared, shared_buffer: variant.shared_buffer }
+        let lengths = variant.lengths_binding();
+        Self { params, bindings, undeclared, shared_buffer: variant.shared_buffer, lengths }
     }
 
     pub fn is_read_only(&self, binding: &Binding) -> bool {
@@ -106,16 +110,27 @@ fn differs<T: PartialEq + std::fmt::Debug>(what: &str, shader: T, rust: T) -> Op
 /// What differs between the shader's bindings and the Rust side's tables.
 pub fn interface(shader: &Shader, expected: &Interface) -> Vec<String> {
     let mut found = Vec::new();
-    let layout =
-        shader.globals(|space| space == AddressSpace::Uniform).first().and_then(|(_, global)| {
-            let TypeInner::Struct { members, span } = shader.inner(global.ty) else { return None };
-            let binding = global.binding.map(|b| (b.group, b.binding));
-            found.extend(differs("binding of the parameter struct", binding, Some((0, 0))));
-            let fields = members
-                .iter()
-                .map(|member| (member.name.clone().unwrap_or_default(), member.offset));
-            Some((fields.collect::<Vec<_>>(), *span))
-        });
+    let mut uniforms = shader.globals(|space| space == AddressSpace::Uniform);
+    uniforms.sort_by_key(|(_, global)| global.binding.map(|b| (b.group, b.binding)));
+    let lengths: Vec<_> = uniforms
+        .iter()
+        .skip(1)
+        .map(|(_, global)| {
+            let bytes = shader.inner(global.ty).size(shader.module.to_ctx());
+            (global.binding.map(|b| (b.group, b.binding)), u64::from(bytes))
+        })
+        .collect();
+    let expected_lengths: Vec<_> =
+        expected.lengths.map(|number| (Some((0, number)), LENGTHS_BYTES)).into_iter().collect();
+    found.extend(differs("lengths as (slot, bytes)", lengths, expected_lengths));
+    let layout = uniforms.first().and_then(|(_, global)| {
+        let TypeInner::Struct { members, span } = shader.inner(global.ty) else { return None };
+        let binding = global.binding.map(|b| (b.group, b.binding));
+        found.extend(differs("binding of the parameter struct", binding, Some((0, 0))));
+        let fields =
+            members.iter().map(|member| (member.name.clone().unwrap_or_default(), member.offset));
+        Some((fields.collect::<Vec<_>>(), *span))
+    });
     let fields =
         expected.params.fields.iter().map(|&(name, offset)| (name.to_string(), offset)).collect();
     found.extend(differs(
@@ -171,7 +186,7 @@ pub fn limits(shader: &Shader) -> Vec<String> {
     at_most(
         "uniform buffers",
         shader.globals(|space| space == AddressSpace::Uniform).len() as u64,
-        1,
+        2,
     );
     at_most("bytes of workgroup memory", workgroup_bytes(shader), WORKGROUP_BYTES.into());
     for entry in &shader.module.entry_points {

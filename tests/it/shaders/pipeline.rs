@@ -1,6 +1,7 @@
 //! Pipelines on wgpu's driverless device: its full validation of a shader against the layout that
 //! the tables give.
 
+use syncbn::low_level::plan::LENGTHS_BYTES;
 use syncbn::wgpu;
 
 use super::check::Interface;
@@ -23,7 +24,10 @@ pub fn refusal(device: &wgpu::Device, source: &str, interface: &Interface) -> Op
             binding.element_bytes.expect("the stride of every binding"),
         )
     });
-    let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
+    let lengths = interface
+        .lengths
+        .map(|number| buffer_entry(number, wgpu::BufferBindingType::Uniform, LENGTHS_BYTES as u32));
+    let entries: Vec<_> = std::iter::once(params).chain(storage).chain(lengths).collect();
     let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
         label: None,
         entries: &entries,

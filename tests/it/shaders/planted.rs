@@ -52,6 +52,7 @@ fn tables() -> Interface {
         bindings,
         undeclared: None,
         shared_buffer: false,
+        lengths: None,
     }
 }
 
@@ -193,9 +194,12 @@ fn a_ninth_storage_buffer_is_found() {
 }
 
 #[test]
-fn a_second_uniform_buffer_is_found() {
-    let second = "@group(0) @binding(3) var<uniform> more: Params;\nvar<workgroup> scratch";
-    one(limits(&changed(BEFORE, second)), "2 uniform buffers");
+fn a_uniform_buffer_beside_the_parameters_and_the_lengths_is_found() {
+    let second = "@group(0) @binding(3) var<uniform> more: Params;\n";
+    let third = "@group(0) @binding(4) var<uniform> most: Params;\nvar<workgroup> scratch";
+    one(limits(&changed(BEFORE, &format!("{second}{third}"))), "3 uniform buffers");
+    let second = format!("{second}var<workgroup> scratch");
+    one(interface(&changed(BEFORE, &second), &tables()), "lengths");
 }
 
 #[test]

@@ -106,6 +106,7 @@ fn every_question_is_bound_by_one_layout() {
             bindings: bindings.to_vec(),
             undeclared: None,
             shared_buffer: false,
+            lengths: None,
         };
         let device = pipeline::device(needed(question).1);
         assert_eq!(

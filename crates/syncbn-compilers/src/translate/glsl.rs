@@ -31,7 +31,8 @@ impl Glsl {
 /// Slots by class, in the order of the layout.
 fn bindings(module: &Module<'_>) -> glsl::BindingMap {
     let storage = module.buffers().zip(0..).map(|((binding, _), slot)| (binding, slot));
-    std::iter::once((PARAMS, 0)).chain(storage).collect()
+    let lengths = module.lengths().map(|binding| (binding, 1));
+    std::iter::once((PARAMS, 0)).chain(storage).chain(lengths).collect()
 }
 
 impl Target for Glsl {

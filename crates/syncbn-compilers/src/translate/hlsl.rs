@@ -54,6 +54,9 @@ fn options(model: hlsl::ShaderModel, module: &Module<'_>) -> hlsl::Options {
     for (binding, read_only) in module.buffers() {
         binding_map.insert(binding, take(if read_only { &mut read } else { &mut written }));
     }
+    if let Some(lengths) = module.lengths() {
+        binding_map.insert(lengths, take(&mut constants));
+    }
     hlsl::Options {
         shader_model: model,
         binding_map,

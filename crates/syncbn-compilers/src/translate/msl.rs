@@ -27,6 +27,7 @@ impl Msl {
 /// Slots in the order of the layout; behind them that of the buffers' lengths.
 fn resources(module: &Module<'_>) -> msl::EntryPointResources {
     let all = std::iter::once((PARAMS, true)).chain(module.buffers());
+    let all = all.chain(module.lengths().map(|binding| (binding, true)));
     let mut resources = msl::BindingMap::default();
     let mut slot = 0;
     for (binding, read_only) in all {

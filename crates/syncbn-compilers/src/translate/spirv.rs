@@ -84,7 +84,7 @@ fn capabilities(shader: &Shader) -> Vec<spv::Capability> {
 
 /// Descriptor set 0, with the bindings of the layout.
 fn bindings(shader: &Shader) -> spv::BindingMap {
-    let all = (0..).take(1 + shader.buffers.len());
+    let all = (0..).take(1 + shader.buffers.len() + usize::from(shader.lengths_bytes > 0));
     let same = |binding| spv::BindingInfo { descriptor_set: 0, binding, binding_array_size: None };
     all.map(|binding| (naga::ResourceBinding { group: 0, binding }, same(binding))).collect()
 }

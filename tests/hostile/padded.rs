@@ -1,0 +1,19 @@
+//! Padded samples under the hostile compiler: what must not leak is not multiplied by 0.
+
+#[path = "../it/padded/batches.rs"]
+mod batches;
+#[path = "../it/padded/check.rs"]
+mod check;
+
+use crate::common;
+use common::Kind;
+
+#[test]
+fn padded_samples_follow_the_definition_of_what_counts() {
+    check::check_all(|ranks| Kind::Gpu.devices(ranks), false, 1);
+}
+
+#[test]
+fn padded_samples_with_masks_follow_the_definition_of_what_counts() {
+    check::check_all(|ranks| Kind::Gpu.devices(ranks), true, 1);
+}

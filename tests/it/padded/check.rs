@@ -1,0 +1,60 @@
+//! Padded batches of many forms against the definition of what counts of them.
+//!
+//! The tests of a hostile compiler have it too.
+
+use super::batches::{Padded, pass};
+use super::common::epilogue::bounds::Expected;
+use super::common::epilogue::problem::{EPILOGUES, Problem, Uses};
+use super::common::storage::{Layouts, Types};
+use syncbn::{Device, config::Epilogue};
+
+/// Ranks of padded batches: quads of positions and of channels, single values, samples without a
+/// value, a rank without one, several tiles per sample, a feature axis, one channel, one step.
+fn cases() -> Vec<Vec<Padded>> {
+    let of = |ranks: &[(&[usize], &[u32])]| {
+        ranks.iter().map(|(dims, lengths)| Padded::new(dims, lengths)).collect()
+    };
+    vec![
+        of(&[(&[3, 5, 16], &[16, 0, 7]), (&[1, 5, 4], &[3]), (&[2, 5, 8], &[0, 0])]),
+        of(&[(&[4, 3, 7], &[7, 1, 0, 4]), (&[2, 3, 9], &[0, 9])]),
+        of(&[(&[3, 8, 5], &[2, 5, 4]), (&[2, 8, 6], &[1, 0])]),
+        of(&[(&[2, 3, 6, 2], &[5, 2]), (&[2, 3, 3, 4], &[2, 0])]),
+        of(&[(&[2, 2, 40_000], &[33_333, 5]), (&[1, 2, 11_003], &[9001])]),
+        of(&[(&[9, 40, 36], &[36, 35, 1, 0, 17, 18, 19, 20, 4])]),
+        of(&[(&[3, 1, 9], &[4, 9, 0])]),
+        of(&[(&[6, 4, 1], &[1, 0, 1, 1, 0, 1])]),
+    ]
+}
+
+fn problem_of(ranks: &[Padded], types: Types, epilogue: Epilogue, seed: u64) -> Problem {
+    let dims: Vec<Vec<usize>> = ranks.iter().map(Padded::packed_dims).collect();
+    Problem::random(&dims, &[types], epilogue, [true, true], seed)
+}
+
+/// Checks every case in every layout, in storage types and epilogues in turn.
+pub fn check_all(devices: impl Fn(usize) -> Vec<Device>, keeps_mask: bool, per_case: usize) {
+    let mut worst = 0f64;
+    let mut turn = 0;
+    for ranks in cases() {
+        for layouts in Layouts::all() {
+            for _ in 0..per_case {
+                // Coprime to the other numbers of turns: everything meets everything.
+                let types = Types::all()[turn * 5 % Types::all().len()];
+                let epilogue = EPILOGUES[(turn + turn / 4) % EPILOGUES.len()];
+                let mut problem = problem_of(&ranks, types, epilogue, turn as u64);
+                problem.config = problem.config.with_activation_mask(keeps_mask);
+                let mut layer = problem.layer(devices(ranks.len()));
+                for uses in Uses::ALL {
+                    let what = format!("{ranks:?} {layouts:?} {types:?} {epilogue:?} {uses:?}");
+                    layer.set_running_stats(problem.running.clone()).unwrap();
+                    let found = pass(&problem, &ranks, &layer, layouts, uses)
+                        .unwrap_or_else(|error| panic!("{what}: {error}"));
+                    let share = Expected::of(&problem, uses).compare(&problem, &found);
+                    worst = worst.max(share.unwrap_or_else(|error| panic!("{what}: {error}")));
+                }
+                turn += 1;
+            }
+        }
+    }
+    println!("{turn} problems, worst error {worst:.3} of what is allowed");
+}
