@@ -22,7 +22,7 @@ use std::thread;
 
 use pollster::block_on;
 use syncbn::collective::LocalGroup;
-use syncbn::config::{AffineGradient, Epilogue};
+use syncbn::config::{Activation, AffineGradient};
 use syncbn::stats::ExactSums;
 use syncbn::{Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
 
@@ -95,7 +95,7 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
 async fn train(group: ProcessGroup, reproducible: bool) -> Result<Vec<f32>, Error> {
     let host = Device::host();
     let config = BatchNormConfig::torch(HIDDEN)
-        .with_epilogue(Epilogue::Relu)
+        .with_activation(Activation::Relu)
         .with_affine_gradient(AffineGradient::GroupSum)
         .with_reproducible(reproducible);
     let mut bn = SyncBatchNorm::new(config, [host.clone()])?.in_group(&group)?;

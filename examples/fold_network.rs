@@ -4,7 +4,7 @@
 //! The network: linear 4 -> 8, normalization, ReLU, linear 8 -> 3, normalization.
 use std::error::Error;
 
-use syncbn::{BatchNormConfig, Device, SyncBatchNorm, config::Epilogue};
+use syncbn::{BatchNormConfig, Device, SyncBatchNorm, low_level::Epilogue};
 
 const SAMPLES: usize = 64;
 const WIDTHS: [usize; 3] = [4, 8, 3];
@@ -17,8 +17,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             let [inputs, outputs] = [pair[0], pair[1]];
             let weight = numbers(outputs * inputs, 1.0 + layer as f32);
             let bias = numbers(outputs, 2.0 + layer as f32);
-            let activation = if layer == 0 { Epilogue::Relu } else { Epilogue::None };
-            let config = BatchNormConfig::torch(outputs).with_epilogue(activation);
+            let activation = if layer == 0 { Epilogue::RELU } else { Epilogue::NONE };
+            let config = BatchNormConfig::torch(outputs)
+                .with_residual(activation.residual)
+                .with_activation(activation.activation);
             let bn = SyncBatchNorm::new(config, [Device::host()])?;
             let hidden = linear(&x, &weight, &bias);
             let hidden = Device::host().upload(&[SAMPLES, outputs], &hidden)?;

@@ -110,7 +110,7 @@ impl Base {
         engine::Layer {
             weight,
             bias,
-            epilogue: self.config.epilogue,
+            epilogue: self.config.epilogue(),
             eps: self.config.eps,
             host_ranks,
         }

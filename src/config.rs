@@ -17,7 +17,7 @@ pub(crate) use call::{Mode, Statistics};
 pub use conventions::{MindSporeArguments, TorchArguments};
 pub use initializer::Initializer;
 
-pub use crate::epilogue::Epilogue;
+pub use crate::epilogue::Activation;
 
 use crate::error::ConfigError;
 
@@ -72,10 +72,13 @@ pub struct BatchNormConfig {
     pub affine_gradient: AffineGradient,
     /// The operation on the normalized value before it is written.
     #[cfg_attr(feature = "serde", serde(default))]
-    pub epilogue: Epilogue,
-    /// Whether forward keeps a mask of one bit per value for backward, with [`Epilogue::AddRelu`].
-    /// Backward then needs no residual. The mask takes 1/32 of the memory of an f32 input. A GPU
-    /// keeps none for a 16-bit input with an f32 output, and backward reads the residual.
+    pub activation: Activation,
+    /// Whether a residual is added before the activation.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub residual: bool,
+    /// Whether forward keeps a mask of one bit per value for backward, with an activation after a
+    /// residual. Backward then needs no residual. The mask takes 1/32 of the memory of an f32 input.
+    /// A GPU keeps none for a 16-bit input with an f32 output, and backward reads the residual.
     #[cfg_attr(feature = "serde", serde(default))]
     pub activation_mask: bool,
     /// Initial weight.
@@ -195,8 +198,13 @@ impl BatchNormConfig {
     }
 
     /// Sets the operation on the normalized value before it is written.
-    pub fn with_epilogue(self, epilogue: Epilogue) -> Self {
-        Self { epilogue, ..self }
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// Sets whether a residual is added before the activation.
+    pub fn with_residual(self, residual: bool) -> Self {
+        Self { residual, ..self }
     }
 
     /// Sets whether forward keeps a mask of the activation. With it backward needs no residual.
@@ -262,7 +270,7 @@ impl BatchNormConfig {
                 needs: "track_running_stats = true, to have what to normalize with",
             });
         }
-        if let Epilogue::LeakyRelu(slope) = self.epilogue
+        if let Activation::LeakyRelu(slope) = self.activation
             && !slope.is_finite()
         {
             return out_of_range("slope of LeakyRelu", slope.into(), "finite numbers");

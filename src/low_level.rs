@@ -18,6 +18,7 @@ pub use crate::checksum::Manifest;
 pub use crate::collective::frame::{
     Frame, FrameError, Header, NodePayload, Payload, Phase, Values,
 };
+pub use crate::epilogue::Epilogue;
 pub use crate::shape::{Shape, Strides};
 pub use crate::stats::normalization::{Centering, GradCentering, Normalization};
 
@@ -39,6 +40,11 @@ modules! {
     shaders = crate::shaders;
     /// The canonical tree over ranks.
     tree = crate::stats::tree;
+}
+
+/// How a layer of these settings ends.
+pub fn epilogue_of(config: &BatchNormConfig) -> Epilogue {
+    config.epilogue()
 }
 
 /// The settings of a layer as ranks compare them.

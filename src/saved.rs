@@ -81,7 +81,7 @@ impl SavedCall {
     ) -> Self {
         // A residual that is only added has no part in any gradient, and one whose part a mask has
         // is not read again.
-        let decides = base.config.epilogue.activates() && !keeps_mask;
+        let decides = base.config.epilogue().activates() && !keeps_mask;
         let seen = |tensors: &[&Tensor]| tensors.iter().map(|tensor| tensor.seen()).collect();
         let x = seen(x);
         let residual = seen(if decides { residual } else { &[] });

@@ -14,7 +14,7 @@ use pollster::block_on;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, Tensor,
-    config::Epilogue, joint,
+    config::Activation, joint,
 };
 use syncbn_testkit::*;
 
@@ -81,7 +81,7 @@ const SHAPES: [&[usize]; 4] = [&[1024, 64], &[2, 64, 64, 64], &[3, 5, 70_001], &
 type Bits = Vec<Vec<u32>>;
 
 fn config(dims: &[usize]) -> BatchNormConfig {
-    BatchNormConfig::torch(dims[1]).with_epilogue(Epilogue::AddRelu)
+    BatchNormConfig::torch(dims[1]).with_residual(true).with_activation(Activation::Relu)
 }
 
 fn batches(dims: &[usize]) -> [Batch; 2] {

@@ -9,7 +9,7 @@
 use std::sync::OnceLock;
 
 use pollster::block_on;
-use syncbn::{Device, config::Epilogue, device::FastPaths};
+use syncbn::{Device, device::FastPaths, low_level::Epilogue};
 use syncbn_testkit::Random;
 use syncbn_testkit::epilogue::bounds::check;
 use syncbn_testkit::epilogue::problem::Problem;
@@ -62,7 +62,7 @@ fn check_all(devices: impl Fn(usize) -> Vec<Device>) {
             for layouts in Layouts::all() {
                 let affine = [turn % 4 < 2, turn % 2 == 0];
                 let dims = kind.dims(2 + turn / 4 % 4, turn as u64);
-                let problem = Problem::random(&dims, &[types], Epilogue::None, affine, turn as u64);
+                let problem = Problem::random(&dims, &[types], Epilogue::NONE, affine, turn as u64);
                 let what = format!("seed {turn}: {types:?}, {layouts:?}, {dims:?}, {affine:?}");
                 worst = worst.max(
                     check(&problem, devices(turn), &[layouts])
@@ -125,7 +125,7 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
         let layouts = ranks(Layouts::all().len()).map(|index| Layouts::all()[index]);
         let [kind, dimensions, turn] = ranks(20);
         let dims = Kind::ALL[kind % 5].dims(2 + dimensions % 4, seed);
-        let problem = Problem::random(&dims, &types, Epilogue::None, [true, true], seed);
+        let problem = Problem::random(&dims, &types, Epilogue::NONE, [true, true], seed);
         check(&problem, three(turn), &layouts).unwrap_or_else(|error| {
             panic!("seed {seed}: {types:?}, {layouts:?}, {dims:?}: {error}")
         });
@@ -149,7 +149,7 @@ fn several_ranks_per_driver_with_very_different_shares_follow_the_definition() {
         .map(Vec::from);
     for (seed, types) in (5900..).zip(Types::all()) {
         for layouts in Layouts::all() {
-            let problem = Problem::random(&dims, &[types], Epilogue::None, [true, true], seed);
+            let problem = Problem::random(&dims, &[types], Epilogue::NONE, [true, true], seed);
             check(&problem, devices(), &[layouts])
                 .unwrap_or_else(|error| panic!("seed {seed}: {types:?}, {layouts:?}: {error}"));
         }
@@ -162,7 +162,7 @@ fn a_mixed_group_gives_the_same_bits_in_every_run() {
         let problem = Problem::random(
             &Kind::Tiles.dims(4, seed),
             &[types],
-            Epilogue::None,
+            Epilogue::NONE,
             [true, true],
             seed,
         );

@@ -1,7 +1,7 @@
 //! What a fuzzer starts from: for each target some bytes that are as they should be, of every kind.
 
 use syncbn::BatchNormConfig;
-use syncbn::config::{Epilogue, Initializer, Momentum};
+use syncbn::config::{Activation, Initializer, Momentum};
 use syncbn::low_level::{Frame, Header, NodePayload, Payload, Phase, Values, merged_of_one};
 use syncbn::state::{Checkpoint, Naming, StateDict};
 use syncbn::stats::{GlobalStatistics, Local, Moments, RunningStats};
@@ -143,7 +143,7 @@ pub fn configs() -> Vec<Vec<u8>> {
     ];
     let of = |weight: Initializer| BatchNormConfig::torch(2).with_weight_init(weight);
     let mut configs: Vec<_> = initial.into_iter().map(of).collect();
-    configs.push(BatchNormConfig::mindspore(3).with_epilogue(Epilogue::LeakyRelu(0.1)));
+    configs.push(BatchNormConfig::mindspore(3).with_activation(Activation::LeakyRelu(0.1)));
     configs.push(BatchNormConfig::torch(1).with_momentum(Momentum::Cumulative));
     let json = |config: &BatchNormConfig| serde_json::to_vec(config).expect("JSON of settings");
     configs.iter().map(json).chain([b"{\"num_features\":4}".to_vec()]).collect()

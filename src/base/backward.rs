@@ -94,8 +94,7 @@ impl Base {
             None => {
                 if steps.apply {
                     made.input = Some(all_like(&x)?);
-                    made.residual =
-                        self.config.epilogue.adds_residual().then(|| all_like(&x)).transpose()?;
+                    made.residual = self.config.residual.then(|| all_like(&x)).transpose()?;
                 }
                 if steps.sums {
                     made.weight = self.channel_vectors(self.config.weight, x.len())?;
@@ -135,14 +134,13 @@ impl Base {
             self.check_targets(grad_output, sources, x.len())?;
             check_like(grad_output, x, false)?;
         }
-        let adds_residual = self.config.epilogue.adds_residual();
+        let adds_residual = self.config.residual;
         let activations =
             [("input_gradient", true, &input), ("residual_gradient", adds_residual, &residual)];
         for (argument, configured, tensors) in activations {
             let Some(tensors) = tensors else { continue };
             if !configured {
-                let epilogue = self.config.epilogue;
-                return Err(ArgumentError::ResidualNotAdded { argument, epilogue }.into());
+                return Err(ArgumentError::ResidualNotAdded { argument }.into());
             }
             if !steps.apply {
                 return not_wanted(

@@ -69,18 +69,12 @@ impl Base {
         needed: bool,
     ) -> Result<(), Error> {
         match residual {
-            Some(residual) if self.config.epilogue.adds_residual() => {
+            Some(residual) if self.config.residual => {
                 self.check_ranks_of("residual", residual, x.len())?;
                 check_like(Argument::new("residual", residual), x, false)
             }
-            Some(_) => {
-                let argument = "residual";
-                let epilogue = self.config.epilogue;
-                Err(ArgumentError::ResidualNotAdded { argument, epilogue }.into())
-            }
-            None if needed => {
-                Err(ArgumentError::NoResidual { epilogue: self.config.epilogue }.into())
-            }
+            Some(_) => Err(ArgumentError::ResidualNotAdded { argument: "residual" }.into()),
+            None if needed => Err(ArgumentError::NoResidual.into()),
             None => Ok(()),
         }
     }

@@ -25,7 +25,7 @@ impl Base {
         let shapes = self.check_padded_x(&x, parts.lengths.as_deref())?;
         let residual: Option<Tensors<'_>> =
             parts.residual.as_ref().map(|list| list.iter().collect());
-        self.check_residual(residual.as_deref(), &x, self.config.epilogue.adds_residual())?;
+        self.check_residual(residual.as_deref(), &x, self.config.residual)?;
         let residual = Argument::new("residual", residual.as_deref().unwrap_or_default());
         let mut outputs = Vec::new();
         match (&parts.x, &parts.output) {

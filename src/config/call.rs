@@ -1,6 +1,7 @@
 //! The meaning of the settings for one call.
 
 use super::BatchNormConfig;
+use crate::epilogue::Epilogue;
 use crate::error::ConfigError;
 
 /// Whether a call trains or evaluates.
@@ -22,9 +23,14 @@ pub(crate) enum Statistics {
 }
 
 impl BatchNormConfig {
+    /// How the layer ends.
+    pub(crate) fn epilogue(&self) -> Epilogue {
+        Epilogue { residual: self.residual, activation: self.activation }
+    }
+
     /// Whether forward keeps a mask. It does if backward would otherwise read the residual.
     pub(crate) fn keeps_mask(&self) -> bool {
-        self.activation_mask && self.epilogue.adds_residual() && self.epilogue.activates()
+        self.activation_mask && self.residual && self.epilogue().activates()
     }
 
     /// Refuses changes of settings that parameters, statistics or saved contexts of a layer depend
@@ -35,7 +41,8 @@ impl BatchNormConfig {
             ("weight", self.weight == to.weight),
             ("bias", self.bias == to.bias),
             ("track_running_stats", self.track_running_stats == to.track_running_stats),
-            ("epilogue", self.epilogue == to.epilogue),
+            ("activation", self.activation == to.activation),
+            ("residual", self.residual == to.residual),
             ("activation_mask", self.activation_mask == to.activation_mask),
             ("reproducible", self.reproducible == to.reproducible),
         ];

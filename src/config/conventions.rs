@@ -2,7 +2,7 @@
 //! configuration and back.
 
 use super::{AffineGradient, BatchNormConfig, Initializer, Momentum, RunningVariance};
-use crate::epilogue::Epilogue;
+use crate::epilogue::{Activation, Epilogue};
 use crate::error::ConfigError;
 
 /// The parameters of `torch.nn.SyncBatchNorm`, under its names. `mindspore.mint.nn.SyncBatchNorm`
@@ -58,7 +58,8 @@ impl From<TorchArguments> for BatchNormConfig {
             use_batch_statistics: None,
             running_variance: RunningVariance::Unbiased,
             affine_gradient: AffineGradient::Local,
-            epilogue: Epilogue::None,
+            activation: Activation::None,
+            residual: false,
             activation_mask: false,
             weight_init: Initializer::Ones,
             bias_init: Initializer::Zeros,
@@ -179,7 +180,8 @@ impl MindSporeArguments {
             use_batch_statistics: self.use_batch_statistics,
             running_variance: RunningVariance::Unbiased,
             affine_gradient: AffineGradient::Local,
-            epilogue: Epilogue::None,
+            activation: Activation::None,
+            residual: false,
             activation_mask: false,
             weight_init: self.gamma_init,
             bias_init: self.beta_init,
@@ -268,8 +270,8 @@ fn check_variance_and_gradient(
     let biased = config.running_variance == RunningVariance::Biased;
     refuse(biased, "RunningVariance::Biased", "the unbiased variance enters the running one")?;
     refuse(
-        config.epilogue != Epilogue::None,
-        "an epilogue",
+        config.epilogue() != Epilogue::NONE,
+        "an activation or a residual",
         "it is a module or an operation of its own",
     )?;
     let reduced = config.affine_gradient != AffineGradient::Local;

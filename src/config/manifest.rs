@@ -3,7 +3,7 @@
 
 use std::fmt::LowerExp;
 
-use super::{AffineGradient, BatchNormConfig, Epilogue, Initializer, Momentum, RunningVariance};
+use super::{Activation, AffineGradient, BatchNormConfig, Initializer, Momentum, RunningVariance};
 use crate::checksum::{Listing, Manifest};
 
 impl BatchNormConfig {
@@ -21,7 +21,8 @@ impl BatchNormConfig {
             use_batch_statistics,
             running_variance,
             affine_gradient,
-            epilogue,
+            activation,
+            residual,
             activation_mask,
             weight_init,
             bias_init,
@@ -57,7 +58,8 @@ impl BatchNormConfig {
                 AffineGradient::GroupMean => "group_mean",
             },
         );
-        lines.add("epilogue", epilogue_of(*epilogue));
+        lines.add("activation", activation_of(*activation));
+        lines.add("residual", residual);
         lines.add("activation_mask", activation_mask);
         add_initial(&mut lines, "weight_init", weight_init);
         add_initial(&mut lines, "bias_init", bias_init);
@@ -103,13 +105,11 @@ fn momentum_of(momentum: Momentum) -> String {
     }
 }
 
-fn epilogue_of(epilogue: Epilogue) -> String {
-    match epilogue {
-        Epilogue::None => "none".to_owned(),
-        Epilogue::Relu => "relu".to_owned(),
-        Epilogue::LeakyRelu(slope) => format!("leaky_relu({})", number(slope)),
-        Epilogue::Add => "add".to_owned(),
-        Epilogue::AddRelu => "add_relu".to_owned(),
+fn activation_of(activation: Activation) -> String {
+    match activation {
+        Activation::None => "none".to_owned(),
+        Activation::Relu => "relu".to_owned(),
+        Activation::LeakyRelu(slope) => format!("leaky_relu({})", number(slope)),
     }
 }
 
@@ -146,10 +146,12 @@ mod tests {
                 base.clone().with_affine_gradient(AffineGradient::GroupSum),
                 "affine_gradient = group_sum",
             ),
-            (base.clone().with_epilogue(Epilogue::Relu), "epilogue = relu"),
-            (base.clone().with_epilogue(Epilogue::LeakyRelu(0.1)), "epilogue = leaky_relu(1e-1)"),
-            (base.clone().with_epilogue(Epilogue::Add), "epilogue = add"),
-            (base.clone().with_epilogue(Epilogue::AddRelu), "epilogue = add_relu"),
+            (base.clone().with_activation(Activation::Relu), "activation = relu"),
+            (
+                base.clone().with_activation(Activation::LeakyRelu(0.1)),
+                "activation = leaky_relu(1e-1)",
+            ),
+            (base.clone().with_residual(true), "residual = true"),
             (base.clone().with_activation_mask(true), "activation_mask = true"),
             (base.clone().with_weight_init(Initializer::Zeros), "weight_init = zeros"),
             (
@@ -178,7 +180,7 @@ mod tests {
             let after = lines(&changed);
             let differs: Vec<_> =
                 before.iter().zip(&after).filter(|(before, after)| before != after).collect();
-            assert_eq!((before.len(), differs.len(), differs[0].1.as_str()), (18, 1, line));
+            assert_eq!((before.len(), differs.len(), differs[0].1.as_str()), (19, 1, line));
             assert_ne!(base.manifest().checksum, changed.manifest().checksum, "{line}");
         }
     }

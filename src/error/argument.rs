@@ -2,7 +2,6 @@
 
 use super::{LengthsError, ShapeError};
 use crate::dtype::DType;
-use crate::epilogue::Epilogue;
 use crate::shape::Layout;
 
 /// An argument of a call that does not fit.
@@ -232,21 +231,16 @@ pub enum ArgumentError {
         /// The first layer's configuration.
         expected: String,
     },
-    /// An epilogue that adds a residual, and none was given.
-    #[error("the epilogue is {epilogue:?}, which needs a residual per rank: give `.residual(…)`")]
-    NoResidual {
-        /// The layer's epilogue.
-        epilogue: Epilogue,
-    },
+    /// A layer that adds a residual, and none was given.
+    #[error("the layer adds a residual, and needs one per rank: give `.residual(…)`")]
+    NoResidual,
     /// A residual, or a target for its gradient, for a layer that adds none.
     #[error(
-        "{argument} was given, but the epilogue is {epilogue:?}, which adds no residual; configure Epilogue::Add or Epilogue::AddRelu"
+        "{argument} was given, but the layer adds no residual; configure `.with_residual(true)`"
     )]
     ResidualNotAdded {
         /// Name of the argument.
         argument: &'static str,
-        /// The layer's epilogue.
-        epilogue: Epilogue,
     },
     /// A parameter, or a target for its gradient, for a layer that has none of that name.
     #[error(

@@ -82,7 +82,7 @@ impl<'a, O: Output> Forward<'a, O> {
         Self { parts, kind: PhantomData }
     }
 
-    /// The residual, which the epilogue adds before the activation. It has the dimensions, layout
+    /// The residual, which the layer adds before the activation. It has the dimensions, layout
     /// and storage type of x.
     pub fn residual(mut self, residual: impl Ranks<'a>) -> Self {
         self.parts.residual = Some(residual.list());

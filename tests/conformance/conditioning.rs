@@ -22,6 +22,7 @@
 
 use half::{bf16, f16};
 use syncbn::DType;
+use syncbn::low_level::epilogue_of;
 
 use crate::compare::{Check, Tolerance};
 use crate::epilogue;
@@ -86,7 +87,7 @@ pub fn of_step(scenario: &Scenario, step: &Step, statistics: (&[f64], &[f64])) -
         for (i, v) in v.into_iter().enumerate() {
             let channel = &mut channels[map.channel(i)];
             channel.max_y =
-                channel.max_y.max(epilogue::activated(scenario.config.epilogue, v).abs());
+                channel.max_y.max(epilogue::activated(epilogue_of(&scenario.config), v).abs());
         }
     }
     channels

@@ -1,7 +1,7 @@
 //! Owns the end of a layer in f64, written down apart from the library's: what enters the
 //! activation, what leaves it, and what of an upstream gradient passes it.
 
-use syncbn::config::Epilogue;
+use syncbn::low_level::{Epilogue, epilogue_of};
 use syncbn_testkit::epilogue::bounds::derivative;
 
 use crate::scenario::{RankTensor, Scenario, Step};
@@ -41,7 +41,7 @@ pub fn passed(
     step: &Step,
     statistics: (&[f64], &[f64]),
 ) -> Option<Vec<RankTensor>> {
-    let (mut passed, epilogue) = (step.grad_outputs.clone()?, scenario.config.epilogue);
+    let (mut passed, epilogue) = (step.grad_outputs.clone()?, epilogue_of(&scenario.config));
     for (g, v) in passed.iter_mut().zip(entering(scenario, step, statistics)) {
         g.values.iter_mut().zip(v).for_each(|(g, v)| *g *= derivative(epilogue, v) as f32);
     }

@@ -1,6 +1,6 @@
 //! Owns the list of formulas that the oracle knows: the definition, and what the checks must catch.
 
-use syncbn::config::Epilogue;
+use syncbn::low_level::Epilogue;
 
 use crate::compare::Part;
 

@@ -2,8 +2,9 @@
 //! of sizes that no folder stores, process groups of ranks that are no neighbours, epilogues that
 //! no folder has, and one ordinary case that the self-test works on.
 
+use syncbn::low_level::epilogue_of;
 use syncbn::stats::RunningStats;
-use syncbn::{BatchNormConfig, config::Epilogue};
+use syncbn::{BatchNormConfig, low_level::Epilogue};
 
 use crate::compare::{Check, Quantity};
 use crate::conditioning;
@@ -68,9 +69,9 @@ pub fn cases() -> Result<Vec<Generated>, String> {
 
 /// Kind, seed and epilogue.
 const EPILOGUES: [(&str, u64, Epilogue); 3] = [
-    ("generated:leaky_relu", 11, Epilogue::LeakyRelu(0.01)),
-    ("generated:add", 12, Epilogue::Add),
-    ("generated:add_relu", 13, Epilogue::AddRelu),
+    ("generated:leaky_relu", 11, Epilogue::leaky_relu(0.01)),
+    ("generated:add", 12, Epilogue::ADD),
+    ("generated:add_relu", 13, Epilogue::ADD_RELU),
 ];
 
 /// One step of training for each.
@@ -94,7 +95,7 @@ fn hard() -> Result<Vec<Generated>, String> {
             // 2^20 + 3 values per channel, so that the last tile is cut short.
             dims: vec![vec![1, 2, half], vec![1, 2, half + 3]],
             value: |at| if at.channel == 0 { 1e4 + 1e-2 * at.noise } else { 1e6 + at.noise },
-            epilogue: Epilogue::None,
+            epilogue: Epilogue::NONE,
         },
         Recipe {
             kind: "generated:outlying_stretch",
@@ -106,7 +107,7 @@ fn hard() -> Result<Vec<Generated>, String> {
                     at.rank == at.channel && (17_000..17_000 + STRETCH).contains(&at.index);
                 if outlying { 1e6 } else { at.noise }
             },
-            epilogue: Epilogue::None,
+            epilogue: Epilogue::NONE,
         },
         Recipe {
             kind: "generated:outlying_start",
@@ -114,7 +115,7 @@ fn hard() -> Result<Vec<Generated>, String> {
             eps: 1e-5,
             dims: vec![vec![1, 2, 40_000], vec![2, 2, 20_000]],
             value: |at| if at.rank == at.channel && at.index < STRETCH { 1e6 } else { at.noise },
-            epilogue: Epilogue::None,
+            epilogue: Epilogue::NONE,
         },
         Recipe {
             kind: "generated:distant_ranks",
@@ -122,7 +123,7 @@ fn hard() -> Result<Vec<Generated>, String> {
             eps: 1e-5,
             dims: vec![vec![2, 2, 1000], vec![1, 2, 3000], vec![0, 2, 7], vec![3, 2, 500]],
             value: |at| 1e6 * at.rank as f64 + at.noise,
-            epilogue: Epilogue::None,
+            epilogue: Epilogue::NONE,
         },
         Recipe {
             kind: "generated:tiny_deviation",
@@ -132,7 +133,7 @@ fn hard() -> Result<Vec<Generated>, String> {
             value: |at| {
                 [0.0, 1.0, -1e-3, 1e3][at.channel] + [1e-6, 1e-6, 1e-9, 1e-3][at.channel] * at.noise
             },
-            epilogue: Epilogue::None,
+            epilogue: Epilogue::NONE,
         },
         Recipe {
             kind: "generated:huge_mean_uneven",
@@ -140,7 +141,7 @@ fn hard() -> Result<Vec<Generated>, String> {
             eps: 1e-5,
             dims: vec![vec![1, 2], vec![30, 2], vec![0, 2], vec![2000, 2]],
             value: |at| [1e6, -1e7][at.channel] + [1.0, 2.0][at.channel] * at.noise,
-            epilogue: Epilogue::None,
+            epilogue: Epilogue::NONE,
         },
     ];
     let build = |recipe: Recipe| {
@@ -159,7 +160,7 @@ fn interleaved_groups() -> Result<Generated, String> {
         eps: 1e-5,
         dims: dims.iter().map(|dims| dims.to_vec()).collect(),
         value,
-        epilogue: Epilogue::None,
+        epilogue: Epilogue::NONE,
     };
     let groups: [(&[usize], Recipe); 3] = [
         (&[0, 2, 5], recipe(8, &[[3, 3, 4], [0, 3, 4], [1, 3, 2]], |at| at.noise + at.rank as f64)),
@@ -191,7 +192,7 @@ pub fn ordinary() -> Result<Scenario, String> {
         eps: 1e-5,
         dims: vec![vec![3, 3, 4], vec![0, 3, 4], vec![1, 3, 2]],
         value: |at| [0.5, -2.0, 8.0][at.channel] + 0.75 * at.rank as f64 + at.noise,
-        epilogue: Epilogue::None,
+        epilogue: Epilogue::NONE,
     };
     scenario(&recipe, &[true, true, false], Some(ulp::BOUND))
 }
@@ -226,7 +227,8 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
         kind: recipe.kind.to_owned(),
         config: BatchNormConfig::torch(channels)
             .with_eps(recipe.eps)
-            .with_epilogue(recipe.epilogue),
+            .with_residual(recipe.epilogue.residual)
+            .with_activation(recipe.epilogue.activation),
         weight: Some(weight),
         bias: Some(bias),
         running: Some(RunningStats::new(channels)),
@@ -247,7 +249,7 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
 /// Takes the upstream gradient from values so near to 0 that rounding decides on their sign at the
 /// activation.
 fn avoid_kinks(scenario: &mut Scenario) -> Result<(), String> {
-    if !scenario.config.epilogue.activates() {
+    if !epilogue_of(&scenario.config).activates() {
         return Ok(());
     }
     for i in 0..scenario.steps.len() {

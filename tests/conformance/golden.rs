@@ -3,11 +3,9 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use syncbn::low_level::Epilogue;
 use syncbn::stats::RunningStats;
-use syncbn::{
-    BatchNormConfig, DType, Layout,
-    config::{Epilogue, Momentum},
-};
+use syncbn::{BatchNormConfig, DType, Layout, config::Momentum};
 
 use crate::compare::{Check, Part, Quantity, Tolerance};
 use crate::conditioning;
@@ -160,7 +158,8 @@ impl Reader<'_> {
             .with_weight(case.affine)
             .with_bias(case.has_bias)
             .with_track_running_stats(case.track_running_stats)
-            .with_epilogue(self.epilogue);
+            .with_residual(self.epilogue.residual)
+            .with_activation(self.epilogue.activation);
         let running = if case.track_running_stats {
             Some(RunningStats {
                 mean: store.channel_f32(&format!("g{index}.running_mean_0"), channels)?,
@@ -425,7 +424,7 @@ impl Reader<'_> {
     /// y of a channel whose values are all the same is the bias, bit for bit; a 16-bit y is the
     /// bias rounded, and what an epilogue makes of it is something else.
     fn constant_channels(&self, k: usize, inputs: &[RankTensor]) -> Result<Vec<Check>, String> {
-        if self.dtype != DType::F32 || self.epilogue != Epilogue::None {
+        if self.dtype != DType::F32 || self.epilogue != Epilogue::NONE {
             return Ok(Vec::new());
         }
         let (store, channels) = (self.store, self.case.channels);

@@ -1,6 +1,7 @@
 //! Runs a scenario with `syncbn_reference`, in f64; and with formulas known to be wrong, which the
 //! checks must catch.
 
+use syncbn::low_level::epilogue_of;
 use syncbn::{
     Layout,
     config::{Momentum, RunningVariance},
@@ -118,7 +119,7 @@ impl Runner<'_> {
     ) -> Result<(), Failure> {
         let (eps, weight) = (self.scenario.config.eps, self.weight.as_deref());
         let affine = Affine { weight, bias: self.bias.as_deref() };
-        let epilogue = self.scenario.config.epilogue;
+        let epilogue = epilogue_of(&self.scenario.config);
         let normalized = forward_with_statistics(call.x, mean, var, affine, eps)?;
         to.outputs.extend(call.with_residuals(&normalized, |y, z| match self.formula {
             Formula::ActivationFirst => activated(epilogue, y) + z,

@@ -14,14 +14,14 @@
 //! What a stored case fails of this is a failure of the case; anything else ends the run.
 
 use syncbn::DType;
+use syncbn::config::Activation;
+use syncbn::low_level::epilogue_of;
 
 use crate::compare::{Check, Part, Quantity, Tolerance, compare};
 use crate::conditioning;
 use crate::formula::Formula;
 use crate::generated;
 use crate::oracle;
-use syncbn::config::Epilogue;
-
 use crate::scenario::{Group, Observed, Scenario, Source, Step, judge};
 use crate::{selftest_ranks, ulp};
 
@@ -116,7 +116,11 @@ fn wrong_formulas(scenario: &Scenario, summary: &mut Summary) -> Result<(), Stri
 /// there.
 fn wrong_epilogues(summary: &mut Summary) -> Result<(), String> {
     for scenario in generated::epilogues()? {
-        caught(&scenario, Formula::wrong_epilogues(scenario.config.epilogue).into_iter(), summary)?;
+        caught(
+            &scenario,
+            Formula::wrong_epilogues(epilogue_of(&scenario.config)).into_iter(),
+            summary,
+        )?;
     }
     Ok(())
 }
@@ -256,9 +260,9 @@ fn perturbations(scenario: &Scenario, summary: &mut Summary) -> Result<(), Strin
 
 /// How near the definition must come to what is stored.
 fn oracle_share(scenario: &Scenario) -> f64 {
-    match scenario.config.epilogue {
+    match scenario.config.activation {
         // Three decimals at most: what a file's author wrote, and what f32 makes of it.
-        Epilogue::LeakyRelu(slope)
+        Activation::LeakyRelu(slope)
             if f64::from(slope) != (f64::from(slope) * 1e3).round() / 1e3 =>
         {
             ROUNDED_SLOPE_SHARE

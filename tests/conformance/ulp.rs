@@ -39,7 +39,7 @@ pub fn measure(scenario: &mut Scenario) {
         let each =
             |size: fn(&conditioning::Channel) -> f64| facts.iter().map(size).collect::<Vec<f64>>();
         let mut outputs = largest(&step.checks, facts.len());
-        if scenario.config.epilogue.activates() {
+        if scenario.config.activation != syncbn::config::Activation::None {
             let entering = epilogue::entering(scenario, step, statistics);
             for (input, v) in step.inputs.iter().zip(entering) {
                 let map = input.map();

@@ -1,6 +1,6 @@
 //! The lists by which ranks compare settings and states, against the document: text and checksum.
 
-use syncbn::config::{AffineGradient, Epilogue, Initializer, Momentum, RunningVariance};
+use syncbn::config::{Activation, AffineGradient, Initializer, Momentum, RunningVariance};
 use syncbn::low_level::{settings_manifest, state_manifest};
 use syncbn::state::StateDict;
 use syncbn::{BatchNormConfig, low_level::Manifest};
@@ -29,7 +29,7 @@ fn the_documented_settings_are_those_that_ranks_compare() {
         .with_momentum(Momentum::Decay(0.9))
         .with_running_variance(RunningVariance::Biased)
         .with_affine_gradient(AffineGradient::GroupMean)
-        .with_epilogue(Epilogue::LeakyRelu(0.01))
+        .with_activation(Activation::LeakyRelu(0.01))
         .with_use_batch_statistics(Some(true))
         .with_weight_init(Initializer::Values(vec![1.0, -0.75]))
         .with_bias_init(Initializer::Normal { mean: 0.0, std: 0.02 })

@@ -3,7 +3,7 @@
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{Backward, BatchNormConfig, Device, Forward, SyncBatchNorm, config::Epilogue};
+use syncbn::{Backward, BatchNormConfig, Device, Forward, SyncBatchNorm, low_level::Epilogue};
 
 use super::common::*;
 
@@ -13,7 +13,9 @@ const CHANNELS: usize = 4;
 
 /// A layer that normalizes with running statistics.
 fn layer(device: &Device, epilogue: Epilogue, random: &mut Random) -> SyncBatchNorm {
-    let config = BatchNormConfig::torch(CHANNELS).with_epilogue(epilogue);
+    let config = BatchNormConfig::torch(CHANNELS)
+        .with_residual(epilogue.residual)
+        .with_activation(epilogue.activation);
     let mut layer = SyncBatchNorm::new(config, [device.clone()]).unwrap();
     let mut parameters = Parameters::random(CHANNELS, random);
     parameters.weight.iter_mut().for_each(|weight| *weight += weight.signum());
@@ -68,7 +70,7 @@ pub fn near_the_turn(device: &Device, positions: usize, seed: u64) -> Result<[us
     let mut random = Random(900 + seed);
     let dims = [2, CHANNELS, positions];
     // Without an epilogue y is v.
-    let plain = layer(device, Epilogue::None, &mut Random(seed));
+    let plain = layer(device, Epilogue::NONE, &mut Random(seed));
     let x = Batch::random(&dims, &mut random);
     let v = block_on(plain.forward_eval(&[x.upload(device)])).unwrap();
     let v = &read(&v.output)[0];
@@ -77,14 +79,14 @@ pub fn near_the_turn(device: &Device, positions: usize, seed: u64) -> Result<[us
         f32::from_bits(value.to_bits().wrapping_add(random.below(5) as u32).wrapping_sub(2))
     };
     let residual = Batch::new(&dims, |index| -near(v[index], &mut random));
-    let adds = layer(device, Epilogue::AddRelu, &mut Random(seed));
+    let adds = layer(device, Epilogue::ADD_RELU, &mut Random(seed));
     let by_residual =
         check(&adds, &x, Some(&residual)).map_err(|error| format!("with a residual: {error}"))?;
 
     // x where v crosses 0, by bisection, and a few last places of it.
     let zeros = crossings(device, &plain, &dims);
     let x = Batch::new(&dims, |index| near(zeros[index / positions % CHANNELS], &mut random));
-    let relu = layer(device, Epilogue::Relu, &mut Random(seed));
+    let relu = layer(device, Epilogue::RELU, &mut Random(seed));
     let by_x = check(&relu, &x, None).map_err(|error| format!("without a residual: {error}"))?;
     Ok([by_residual[0] + by_x[0], by_residual[1] + by_x[1]])
 }

@@ -14,7 +14,8 @@ use crate::common::{self, noop};
 
 use counter::{Cost, counting, spent};
 use pollster::block_on;
-use syncbn::config::Epilogue;
+use syncbn::config::Activation;
+use syncbn::low_level::Epilogue;
 use syncbn::{
     Backward, BatchNormConfig, DType, Device, Forward, Layout, Saved, SyncBatchNorm, Tensor, joint,
 };
@@ -41,7 +42,7 @@ impl Tensors {
         };
         let [x, residual, y, dy, dx, dr] = [0; 6].map(|_| zeros(&DIMS));
         let [dw, db] = [0; 2].map(|_| zeros(&DIMS[1..2]));
-        Self { x, residual, y, dy, dx, dr, dw, db, adds_residual: config.epilogue.adds_residual() }
+        Self { x, residual, y, dy, dx, dr, dw, db, adds_residual: config.residual }
     }
 
     fn forward(&mut self) -> Forward<'_, ()> {
@@ -138,13 +139,17 @@ fn a_repeated_call_makes_nothing_on_its_device_and_submits_twice() {
     let device = noop();
     let expected = [only(FORWARD.0, FORWARD.1), only(BACKWARD.0, BACKWARD.1)];
     assert_eq!(Step::plain(&device).repeated(), expected);
-    for epilogue in [Epilogue::Relu, Epilogue::Add, Epilogue::AddRelu] {
-        let config = BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue);
+    for epilogue in [Epilogue::RELU, Epilogue::ADD, Epilogue::ADD_RELU] {
+        let config = BatchNormConfig::torch(DIMS[1])
+            .with_residual(epilogue.residual)
+            .with_activation(epilogue.activation);
         assert_eq!(Step::new(config, &device, 1).repeated(), expected, "{epilogue:?}");
     }
     // A mask is scratch until its context is dropped: one lock to take it.
-    let config =
-        BatchNormConfig::torch(DIMS[1]).with_epilogue(Epilogue::AddRelu).with_activation_mask(true);
+    let config = BatchNormConfig::torch(DIMS[1])
+        .with_residual(true)
+        .with_activation(Activation::Relu)
+        .with_activation_mask(true);
     let masked = Step::new(config, &device, 1).repeated();
     assert_eq!(masked, [only(FORWARD.0, FORWARD.1 + 1), only(BACKWARD.0, BACKWARD.1)]);
     // Ranks of one device take turns with its scratch.
@@ -212,10 +217,12 @@ fn a_first_call_makes_what_later_ones_use_unless_it_was_prepared() {
     assert_eq!((allocations, bind_groups, pipelines, submissions), (4, 2, 2, 2));
     assert!(made.locks > FORWARD.1);
 
-    for epilogue in [Epilogue::None, Epilogue::AddRelu] {
+    for epilogue in [Epilogue::NONE, Epilogue::ADD_RELU] {
         for mask in [false, true] {
-            let config =
-                BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue).with_activation_mask(mask);
+            let config = BatchNormConfig::torch(DIMS[1])
+                .with_residual(epilogue.residual)
+                .with_activation(epilogue.activation)
+                .with_activation_mask(mask);
             let mut prepared = Step::new(config, &noop(), 1);
             prepared.bn.prepare(&DIMS, Layout::ChannelsFirst, DType::F32).unwrap();
             assert_eq!(spent().pipelines, 5);

@@ -8,8 +8,8 @@ use common::*;
 use half::{bf16, f16};
 use pollster::block_on;
 use syncbn::{
-    Backward, BatchNormConfig, Device, Forward, Layout, SyncBatchNorm, Tensor, config::Epilogue,
-    tensor::Element,
+    Backward, BatchNormConfig, Device, Forward, Layout, SyncBatchNorm, Tensor, config::Activation,
+    low_level::Epilogue, tensor::Element,
 };
 
 /// A host with so many threads of its own.
@@ -61,7 +61,9 @@ fn step<T: Element>(
     let mut draw = |scale: f32| {
         (0..count).map(|_| T::from_f32(random.next() as f32 * scale + 0.3)).collect::<Vec<T>>()
     };
-    let config = BatchNormConfig::torch(dims[1]).with_epilogue(epilogue);
+    let config = BatchNormConfig::torch(dims[1])
+        .with_residual(epilogue.residual)
+        .with_activation(epilogue.activation);
     let mut layer = SyncBatchNorm::new(config, devices.to_vec()).unwrap();
     Parameters::random(dims[1], &mut Random(8)).set(&mut layer);
     let mut tensors = |scale: f32, layout| -> Vec<Tensor> {
@@ -92,10 +94,10 @@ const LAST: Layout = Layout::ChannelsLast;
 fn one_thread_and_many_give_the_same_bits_in_every_layout_and_storage_type() {
     for dims in SHAPES {
         for (layouts, epilogue) in [
-            ([FIRST, FIRST], Epilogue::None),
-            ([LAST, LAST], Epilogue::AddRelu),
-            ([FIRST, LAST], Epilogue::LeakyRelu(0.1)),
-            ([LAST, FIRST], Epilogue::Add),
+            ([FIRST, FIRST], Epilogue::NONE),
+            ([LAST, LAST], Epilogue::ADD_RELU),
+            ([FIRST, LAST], Epilogue::leaky_relu(0.1)),
+            ([LAST, FIRST], Epilogue::ADD),
         ] {
             let case = format!("{dims:?}, {layouts:?}, {epilogue:?}");
             let one = step::<f32>(&[host(1)], dims, layouts, epilogue);
@@ -112,14 +114,14 @@ fn one_thread_and_many_give_the_same_bits_in_every_layout_and_storage_type() {
                 "f32, global pool, {case}"
             );
         }
-        let one = step::<f16>(&[host(1)], dims, [FIRST, FIRST], Epilogue::Relu);
+        let one = step::<f16>(&[host(1)], dims, [FIRST, FIRST], Epilogue::RELU);
         assert!(
-            one == step::<f16>(&[host(3)], dims, [FIRST, FIRST], Epilogue::Relu),
+            one == step::<f16>(&[host(3)], dims, [FIRST, FIRST], Epilogue::RELU),
             "f16, {dims:?}"
         );
-        let one = step::<bf16>(&[host(1)], dims, [LAST, LAST], Epilogue::Relu);
+        let one = step::<bf16>(&[host(1)], dims, [LAST, LAST], Epilogue::RELU);
         assert!(
-            one == step::<bf16>(&[host(3)], dims, [LAST, LAST], Epilogue::Relu),
+            one == step::<bf16>(&[host(3)], dims, [LAST, LAST], Epilogue::RELU),
             "bf16, {dims:?}"
         );
     }
@@ -167,7 +169,7 @@ fn ranks_of_one_caller_and_ranks_in_threads_of_their_own_have_the_same_bits() {
         let mut random = Random(10);
         let batches: Vec<Batch> = (0..3).map(|_| Batch::random(dims, &mut random)).collect();
         let grads: Vec<Batch> = (0..3).map(|_| Batch::random(dims, &mut random)).collect();
-        let config = BatchNormConfig::torch(dims[1]).with_epilogue(Epilogue::Relu);
+        let config = BatchNormConfig::torch(dims[1]).with_activation(Activation::Relu);
         let layer = SyncBatchNorm::new(config.clone(), vec![Device::host(); 3]).unwrap();
         let (x, g) = (upload(&layer, &batches), upload(&layer, &grads));
         let forward = block_on(layer.forward_train(&x)).unwrap();
@@ -206,7 +208,8 @@ fn a_mask_that_is_filled_channel_by_channel_says_what_the_residual_says() {
         let (batches, residuals, grads) = (draw(), draw(), draw());
         let step = |mask: bool| {
             let config = BatchNormConfig::torch(dims[1])
-                .with_epilogue(Epilogue::AddRelu)
+                .with_residual(true)
+                .with_activation(Activation::Relu)
                 .with_activation_mask(mask);
             let layer = SyncBatchNorm::new(config, vec![host(2); 2]).unwrap();
             let [x, residuals, g] =

@@ -15,8 +15,8 @@ use crate::common;
 use std::time::Duration;
 
 use pollster::block_on;
-use syncbn::config::Epilogue;
 use syncbn::error::ArgumentError;
+use syncbn::low_level::Epilogue;
 use syncbn::stats::GlobalStatistics;
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, Forward, Gradients, SyncBatchNorm, Tensor, joint,
@@ -28,15 +28,17 @@ use common::*;
 const LONG: Duration = Duration::from_secs(20);
 /// Channels, and how each layer ends. One uses its running statistics and exchanges nothing.
 const LAYERS: [(usize, Epilogue, Option<bool>); 4] = [
-    (3, Epilogue::None, None),
-    (70, Epilogue::AddRelu, None),
-    (1, Epilogue::Relu, Some(false)),
-    (2, Epilogue::LeakyRelu(0.1), None),
+    (3, Epilogue::NONE, None),
+    (70, Epilogue::ADD_RELU, None),
+    (1, Epilogue::RELU, Some(false)),
+    (2, Epilogue::leaky_relu(0.1), None),
 ];
 
 fn config((channels, epilogue, batch): (usize, Epilogue, Option<bool>)) -> BatchNormConfig {
-    let mut config =
-        BatchNormConfig::torch(channels).with_epilogue(epilogue).with_activation_mask(true);
+    let mut config = BatchNormConfig::torch(channels)
+        .with_residual(epilogue.residual)
+        .with_activation(epilogue.activation)
+        .with_activation_mask(true);
     config.use_batch_statistics = batch;
     config
 }
@@ -63,7 +65,7 @@ fn layers(devices: &[Device]) -> Layers {
 /// x is its own residual.
 fn request<'a>(bn: &SyncBatchNorm, x: &'a [Tensor]) -> Forward<'a, Vec<Tensor>> {
     let request = Forward::of(x);
-    if bn.config().epilogue.adds_residual() { request.residual(x) } else { request }
+    if bn.config().residual { request.residual(x) } else { request }
 }
 
 /// y is its own gradient.
@@ -73,7 +75,7 @@ fn gradients_of<'a>(
     y: &'a [Tensor],
 ) -> Backward<'a, Vec<Tensor>> {
     let request = Backward::of(x, y);
-    if bn.config().epilogue.adds_residual() { request.residual(x) } else { request }
+    if bn.config().residual { request.residual(x) } else { request }
 }
 
 fn outputs(layers: &[(SyncBatchNorm, Vec<Tensor>)]) -> Vec<Vec<Tensor>> {

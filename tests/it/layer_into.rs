@@ -7,7 +7,7 @@ use std::time::Duration;
 use pollster::block_on;
 use syncbn::{
     Backward, BatchNormConfig, Device, Forward, ProcessGroup, SyncBatchNorm, Tensor,
-    config::Epilogue,
+    low_level::Epilogue,
 };
 
 use common::*;
@@ -24,7 +24,9 @@ fn tensors(device: &Device, rank: usize) -> [Tensor; 3] {
 }
 
 fn layer(device: &Device, group: &ProcessGroup, epilogue: Epilogue) -> SyncBatchNorm {
-    let config = BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue);
+    let config = BatchNormConfig::torch(DIMS[1])
+        .with_residual(epilogue.residual)
+        .with_activation(epilogue.activation);
     let mut layer = SyncBatchNorm::new(config, [device.clone()]).unwrap().in_group(group).unwrap();
     layer.set_parameters(Some(&[0.5, -1.0, 2.0]), Some(&[0.25, 0.0, -0.5])).unwrap();
     layer
@@ -41,7 +43,7 @@ fn the_caller_s_tensors_get_the_bits_of_the_forms_that_allocate() {
             let [x, residual, grad_output] = tensors(&device, group.rank());
             let (forward_of, backward_of) =
                 (|| Forward::of(&x).residual(&residual), || Backward::of(&x, &grad_output));
-            let layer = layer(&device, &group, Epilogue::AddRelu);
+            let layer = layer(&device, &group, Epilogue::ADD_RELU);
             let forward = block_on(layer.forward_train(forward_of())).unwrap();
             let backward =
                 block_on(layer.backward(&forward.saved, backward_of().residual(&residual)))
@@ -79,7 +81,7 @@ fn a_rank_that_wants_no_gradient_of_its_input_still_takes_part() {
     let host = Device::host();
     let found = on_threads(process_groups(2, DEADLINE), |group| {
         let [x, _, grad_output] = tensors(&host, group.rank());
-        let layer = layer(&host, &group, Epilogue::None);
+        let layer = layer(&host, &group, Epilogue::NONE);
         let forward = block_on(layer.forward_train(&x)).unwrap();
         let whole =
             block_on(layer.backward(&forward.saved, Backward::of(&x, &grad_output))).unwrap();
@@ -103,7 +105,7 @@ fn what_is_written_over_has_the_bits_of_tensors_apart() {
     for device in devices() {
         on_threads(process_groups(2, DEADLINE), |group| {
             let [mut x, residual, mut grad_output] = tensors(&device, group.rank());
-            let mut layer = layer(&device, &group, Epilogue::AddRelu);
+            let mut layer = layer(&device, &group, Epilogue::ADD_RELU);
             let running = layer.running_stats().unwrap();
             let forward =
                 block_on(layer.forward_train(Forward::of(&x).residual(&residual))).unwrap();

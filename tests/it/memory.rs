@@ -9,7 +9,9 @@ use std::cell::Cell;
 use crate::common::events::hear;
 use crate::common::noop;
 use pollster::block_on;
-use syncbn::{Backward, BatchNormConfig, Device, Forward, SyncBatchNorm, Tensor, config::Epilogue};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Forward, SyncBatchNorm, Tensor, low_level::Epilogue,
+};
 use tracing::field::{Field, Visit};
 
 thread_local! {
@@ -44,17 +46,17 @@ fn taken() -> (u64, u64) {
 
 /// (channels, height and width, epilogue) of the 53 layers.
 fn resnet50() -> Vec<(usize, usize, Epilogue)> {
-    let mut layers = vec![(64, 112, Epilogue::Relu)];
+    let mut layers = vec![(64, 112, Epilogue::RELU)];
     for (blocks, width, size) in [(3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7)] {
         for block in 0..blocks {
             // The first block of a stage halves the size after its first convolution, and projects
             // its input.
             let before = if block == 0 && width > 64 { 2 * size } else { size };
-            layers.push((width, before, Epilogue::Relu));
-            layers.push((width, size, Epilogue::Relu));
-            layers.push((4 * width, size, Epilogue::AddRelu));
+            layers.push((width, before, Epilogue::RELU));
+            layers.push((width, size, Epilogue::RELU));
+            layers.push((4 * width, size, Epilogue::ADD_RELU));
             if block == 0 {
-                layers.push((4 * width, size, Epilogue::None));
+                layers.push((4 * width, size, Epilogue::NONE));
             }
         }
     }
@@ -76,8 +78,10 @@ fn a_step_of_resnet_50_keeps_no_output_and_allocates_nothing_near_the_size_of_an
         // Until the step ends, so that no layer uses the mask of another again.
         let mut all_saved = Vec::new();
         for &(channels, size, epilogue) in &layers {
-            let config =
-                BatchNormConfig::torch(channels).with_epilogue(epilogue).with_activation_mask(mask);
+            let config = BatchNormConfig::torch(channels)
+                .with_residual(epilogue.residual)
+                .with_activation(epilogue.activation)
+                .with_activation_mask(mask);
             let layer = SyncBatchNorm::new(config, [device.clone()]).unwrap();
             let tensor = |index: usize| -> Tensor {
                 device.wrap(buffers[index].clone(), 0, &[32, channels, size, size]).unwrap()
@@ -102,7 +106,7 @@ fn a_step_of_resnet_50_keeps_no_output_and_allocates_nothing_near_the_size_of_an
             let (backward, backward_largest) = taken();
 
             let bytes = 4 * (32 * channels * size * size) as u64;
-            let keeps_mask = mask && epilogue == Epilogue::AddRelu;
+            let keeps_mask = mask && epilogue == Epilogue::ADD_RELU;
             // One bit per value of whole tiles: of 64 values, as quads, or 32 of each lane; up to
             // 256 lanes, or as many as 64 or 16 values each would take.
             let values = 32 * size * size;

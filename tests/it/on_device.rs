@@ -32,7 +32,7 @@ use devices::On;
 use layer::passes;
 use problem::{EPILOGUES, Problem, shape};
 use stored::{Layouts, Types};
-use syncbn::{DType, config::Epilogue};
+use syncbn::{DType, low_level::Epilogue};
 
 /// The worst error of evaluation and training as a share of what is allowed, or what is wrong.
 ///
@@ -71,7 +71,7 @@ fn a_mask_gives_the_bits_of_the_residual_read_again() {
     for (seed, types) in (700..).zip(Types::all()) {
         for layouts in Layouts::all() {
             let dims = [vec![3, 5, 4_001], vec![17, 5, 9], vec![1, 5, 33]];
-            let problem = Problem::random(&dims, &[types], Epilogue::AddRelu, [true, true], seed);
+            let problem = Problem::random(&dims, &[types], Epilogue::ADD_RELU, [true, true], seed);
             let masked = Problem {
                 config: problem.config.clone().with_activation_mask(true),
                 ..problem.clone()
@@ -99,7 +99,7 @@ fn windows_of_tensors_beyond_one_binding_do_not_change_a_bit() {
             let problem = Problem::random(
                 &[dims.clone(), dims.clone()],
                 &[types],
-                Epilogue::AddRelu,
+                Epilogue::ADD_RELU,
                 [true; 2],
                 seed,
             );

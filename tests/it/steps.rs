@@ -9,7 +9,7 @@ mod values;
 use crate::common;
 
 use pollster::block_on;
-use syncbn::config::{Epilogue, RunningVariance};
+use syncbn::config::{Activation, RunningVariance};
 use syncbn::error::ArgumentError;
 use syncbn::stats::{GlobalStatistics, Local, LocalStatistics, Moments};
 use syncbn::{Backward, BatchNormConfig, Device, Error, Forward, SyncBatchNorm};
@@ -51,8 +51,10 @@ fn the_third_steps_fill_masks_and_targets_as_the_whole_pass_does() {
     for kind in Kind::ALL {
         let devices = kind.devices(2);
         let mut random = Random(5);
-        let config =
-            BatchNormConfig::torch(3).with_epilogue(Epilogue::AddRelu).with_activation_mask(true);
+        let config = BatchNormConfig::torch(3)
+            .with_residual(true)
+            .with_activation(Activation::Relu)
+            .with_activation_mask(true);
         let bn = SyncBatchNorm::new(config, devices).unwrap();
         let batch = |random: &mut Random| -> Vec<Batch> {
             [2, 5].map(|n| Batch::random(&[n, 3, 8], random)).into()

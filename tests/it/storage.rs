@@ -23,7 +23,7 @@ use problem::Problem;
 use shapes::Kind;
 use stored::{Layouts, Types};
 use syncbn::low_level::plan::{Activation, DeviceCaps, SumsPlan};
-use syncbn::{DType, Layout, config::Epilogue, low_level::Shape};
+use syncbn::{DType, Layout, low_level::Epilogue, low_level::Shape};
 
 /// Runs every combination of storage types, layouts, kind of shape, weight and bias. On the host
 /// with every number of dimensions; on GPUs with one, in turn, because shapes become batch,
@@ -39,7 +39,7 @@ fn check_all(on: On) {
                         let problem = Problem::random(
                             &kind.dims(dimensions, runs),
                             &[types],
-                            Epilogue::None,
+                            Epilogue::NONE,
                             affine,
                             runs,
                         );
@@ -95,7 +95,7 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
         let problem = Problem::random(
             &Kind::ALL[kind % 5].dims(2 + kind / 5, seed),
             &types,
-            Epilogue::None,
+            Epilogue::NONE,
             AFFINE[affine % 4],
             seed,
         );

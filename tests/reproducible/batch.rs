@@ -2,7 +2,8 @@
 
 use pollster::block_on;
 use syncbn::Layout;
-use syncbn::config::{AffineGradient, Epilogue};
+use syncbn::config::AffineGradient;
+use syncbn::low_level::Epilogue;
 use syncbn::stats::GlobalGradientSums;
 use syncbn::{Backward, BatchNormConfig, Device, Saved, SyncBatchNorm, Tensor};
 use syncbn_testkit::random::Random;
@@ -66,7 +67,7 @@ impl Whole {
         };
         let grad_output = (0..samples).map(|_| sample(&gradient)).collect();
         let layout = Layout::ChannelsFirst;
-        Self { channels, len, x, grad_output, layout, epilogue: Epilogue::None, reproducible: true }
+        Self { channels, len, x, grad_output, layout, epilogue: Epilogue::NONE, reproducible: true }
     }
 
     pub fn samples(&self) -> usize {
@@ -109,7 +110,8 @@ impl Whole {
     pub fn config(&self) -> BatchNormConfig {
         BatchNormConfig::torch(self.channels)
             .with_eps(0.0)
-            .with_epilogue(self.epilogue)
+            .with_residual(self.epilogue.residual)
+            .with_activation(self.epilogue.activation)
             .with_affine_gradient(AffineGradient::GroupSum)
             .with_reproducible(self.reproducible)
     }

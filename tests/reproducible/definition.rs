@@ -1,6 +1,6 @@
 //! Sums of integers against the definition in f64.
 
-use syncbn::config::Epilogue;
+use syncbn::{config::Activation, low_level::Epilogue};
 
 use crate::batch::{Findings, Whole, findings};
 use crate::splits::{FORMS, hosts, uncut, whole};
@@ -25,9 +25,9 @@ fn expected(whole: &Whole, channel: usize) -> Expected {
     let mean = first + x.iter().map(|x| x - first).sum::<f64>() / count;
     let m2: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
     let deviation = (m2 / count).sqrt();
-    let slope: Option<f64> = match whole.epilogue {
-        Epilogue::Relu => Some(0.0),
-        Epilogue::LeakyRelu(slope) => Some(slope.into()),
+    let slope: Option<f64> = match whole.epilogue.activation {
+        Activation::Relu => Some(0.0),
+        Activation::LeakyRelu(slope) => Some(slope.into()),
         _ => None,
     };
     let mut sums = [0.0; 2];
@@ -83,7 +83,7 @@ fn judge(found: &Findings, whole: &Whole, what: &str) {
 fn sums_of_integers_are_those_of_the_definition_up_to_rounding() {
     for form in 0..FORMS.len() {
         for last in [false, true] {
-            for epilogue in [Epilogue::None, Epilogue::Relu, Epilogue::LeakyRelu(1.7)] {
+            for epilogue in [Epilogue::NONE, Epilogue::RELU, Epilogue::leaky_relu(1.7)] {
                 let whole = whole(form, last, epilogue);
                 let found = findings(&whole, &uncut(&whole), &hosts(1));
                 judge(&found, &whole, &format!("form {form}, channels last {last}, {epilogue:?}"));
@@ -94,7 +94,7 @@ fn sums_of_integers_are_those_of_the_definition_up_to_rounding() {
 
 #[test]
 fn a_wrong_sum_is_not_that_of_the_definition() {
-    let whole = whole(0, false, Epilogue::None);
+    let whole = whole(0, false, Epilogue::NONE);
     let right = findings(&whole, &uncut(&whole), &hosts(1));
     judge(&right, &whole, "right");
     let wrong = |change: &dyn Fn(&mut Findings)| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pollster::block_on;
 use proptest::prelude::*;
-use syncbn::config::Epilogue;
+use syncbn::low_level::Epilogue;
 use syncbn::{Backward, Device, Forward, ProcessGroup, SyncBatchNorm};
 use syncbn_testkit::transport::{all_reduce_groups, on_threads, process_groups};
 
@@ -108,7 +108,7 @@ proptest! {
         reduces: bool,
         seed: u64,
     ) {
-        let whole = whole(form, last, Epilogue::None);
+        let whole = whole(form, last, Epilogue::NONE);
         let expected = findings(&whole, &uncut(&whole), &hosts(1));
         let cut = any_cut(whole.samples(), seed);
         let make = if reduces { all_reduce_groups } else { process_groups };
@@ -120,7 +120,7 @@ proptest! {
     #[test]
     fn any_split_gives_the_same_bits_in_rounds(at_once in 1usize..6, last: bool, seed: u64) {
         // Of as many channels as there are kinds of values, far outliers among them.
-        let whole = whole(6, last, Epilogue::None);
+        let whole = whole(6, last, Epilogue::NONE);
         let expected = findings(&whole, &uncut(&whole), &hosts(1));
         let mut cut = any_cut(whole.samples(), seed);
         cut.retain(|rank| !rank.is_empty());

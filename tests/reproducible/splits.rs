@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use syncbn::Device;
-use syncbn::config::Epilogue;
+use syncbn::low_level::Epilogue;
 
 use syncbn::Layout;
 use syncbn_testkit::random::Random;
@@ -67,7 +67,7 @@ proptest! {
 
     #[test]
     fn any_split_gives_the_same_bits(form in 0..FORMS.len(), last: bool, seed: u64) {
-        let whole = whole(form, last, Epilogue::None);
+        let whole = whole(form, last, Epilogue::NONE);
         let expected = findings(&whole, &uncut(&whole), &hosts(1));
         let cut = any_cut(whole.samples(), seed);
         let found = findings(&whole, &cut, &hosts(cut.len()));
@@ -81,7 +81,7 @@ proptest! {
         leaky: bool,
         seed: u64,
     ) {
-        let epilogue = if leaky { Epilogue::LeakyRelu(1.7) } else { Epilogue::Relu };
+        let epilogue = if leaky { Epilogue::leaky_relu(1.7) } else { Epilogue::RELU };
         let whole = whole(form, last, epilogue);
         let expected = findings(&whole, &uncut(&whole), &hosts(1));
         let cut = any_cut(whole.samples(), seed);
@@ -92,7 +92,7 @@ proptest! {
 
 #[test]
 fn sums_that_have_an_order_are_caught() {
-    let ordered = Whole { reproducible: false, ..whole(0, false, Epilogue::None) };
+    let ordered = Whole { reproducible: false, ..whole(0, false, Epilogue::NONE) };
     let samples = ordered.samples();
     let expected = findings(&ordered, &uncut(&ordered), &hosts(1));
     let cut: Cut = (0..3).map(|rank| (rank..samples).step_by(3).collect()).collect();

@@ -152,7 +152,7 @@ impl Sample {
 
 #[cfg(test)]
 mod tests {
-    use syncbn::{DType, config::Epilogue};
+    use syncbn::{DType, low_level::Epilogue};
 
     use super::*;
 
@@ -173,10 +173,10 @@ mod tests {
         let machine = block_on(crate::devices::open(Some("host"), 2, false)).expect("the host");
         let tiny = &crate::workloads::WORKLOADS[9];
         for (dtype, layout, epilogue, mask) in [
-            (DType::F32, Layout::ChannelsFirst, Epilogue::None, true),
-            (DType::F16, Layout::ChannelsLast, Epilogue::Relu, true),
-            (DType::BF16, Layout::ChannelsFirst, Epilogue::AddRelu, true),
-            (DType::F32, Layout::ChannelsLast, Epilogue::AddRelu, false),
+            (DType::F32, Layout::ChannelsFirst, Epilogue::NONE, true),
+            (DType::F16, Layout::ChannelsLast, Epilogue::RELU, true),
+            (DType::BF16, Layout::ChannelsFirst, Epilogue::ADD_RELU, true),
+            (DType::F32, Layout::ChannelsLast, Epilogue::ADD_RELU, false),
         ] {
             let form = Form { dtype, layout, epilogue, mask };
             let mut layer = Layer::new(tiny.channels(), form, &machine).expect("a layer");

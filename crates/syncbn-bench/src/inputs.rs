@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
-use syncbn::config::Epilogue;
+use syncbn::low_level::Epilogue;
 use syncbn::tensor::Element;
 use syncbn::{DType, Device, Error, Layout, Saved, Tensor};
 
@@ -138,11 +138,11 @@ mod tests {
 
     #[test]
     fn sets_exceed_the_caches_and_small_workloads_are_many() {
-        assert_eq!(set_count(102_760_448, Epilogue::None, false), 2);
-        assert_eq!(set_count(12_845_056, Epilogue::None, false), 16);
-        assert_eq!(set_count(12_845_056, Epilogue::AddRelu, false), 11);
-        assert_eq!(set_count(32_768, Epilogue::None, false), MAX_SETS);
-        assert_eq!(set_count(12_845_056, Epilogue::None, true), 2);
+        assert_eq!(set_count(102_760_448, Epilogue::NONE, false), 2);
+        assert_eq!(set_count(12_845_056, Epilogue::NONE, false), 16);
+        assert_eq!(set_count(12_845_056, Epilogue::ADD_RELU, false), 11);
+        assert_eq!(set_count(32_768, Epilogue::NONE, false), MAX_SETS);
+        assert_eq!(set_count(12_845_056, Epilogue::NONE, true), 2);
     }
 
     #[test]

@@ -33,7 +33,8 @@ enum Kind {
 impl Layer {
     pub fn new(channels: usize, form: Form, machine: &Machine) -> Result<Self, Error> {
         let config = BatchNormConfig::torch(channels)
-            .with_epilogue(form.epilogue)
+            .with_residual(form.epilogue.residual)
+            .with_activation(form.epilogue.activation)
             .with_activation_mask(form.mask);
         let devices = machine.ranks.clone();
         let (weight, bias) = (parameter(channels, 1.0, 1), parameter(channels, 0.0, 2));

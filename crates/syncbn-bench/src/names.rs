@@ -1,6 +1,6 @@
 //! Owns the names of storage types, layouts and epilogues, on command lines and in the output.
 
-use syncbn::{DType, Layout, config::Epilogue};
+use syncbn::{DType, Layout, low_level::Epilogue};
 
 /// Storage types by their names.
 pub const DTYPES: [(&str, DType); 3] =
@@ -10,7 +10,7 @@ pub const LAYOUTS: [(&str, Layout); 2] =
     [("first", Layout::ChannelsFirst), ("last", Layout::ChannelsLast)];
 /// Epilogues by their names.
 pub const EPILOGUES: [(&str, Epilogue); 3] =
-    [("none", Epilogue::None), ("relu", Epilogue::Relu), ("add_relu", Epilogue::AddRelu)];
+    [("none", Epilogue::NONE), ("relu", Epilogue::RELU), ("add_relu", Epilogue::ADD_RELU)];
 
 /// The name of a value in one of the lists above.
 pub fn name_of<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {

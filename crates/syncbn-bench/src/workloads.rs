@@ -1,7 +1,7 @@
 //! Owns the workloads: their names, shapes and split over ranks, and the bytes that a pass must
 //! move.
 
-use syncbn::{DType, Layout, config::Epilogue};
+use syncbn::{DType, Layout, low_level::Epilogue};
 
 /// A shape under its name.
 #[derive(Debug, PartialEq, Eq)]
@@ -168,13 +168,13 @@ mod tests {
     fn passes_move_at_least_what_their_formulas_read_and_write() {
         let moved =
             |epilogue, mask| Pass::ALL.map(|pass| pass.tensors_moved(epilogue, DType::F32, mask));
-        assert_eq!(moved(Epilogue::None, true), [3.0, 5.0, 2.0]);
-        assert_eq!(moved(Epilogue::Relu, true), [3.0, 5.0, 2.0]);
+        assert_eq!(moved(Epilogue::NONE, true), [3.0, 5.0, 2.0]);
+        assert_eq!(moved(Epilogue::RELU, true), [3.0, 5.0, 2.0]);
         // Backward: x, g, residual; the residual's gradient out and in again; x again; grad_input.
-        assert_eq!(moved(Epilogue::AddRelu, false), [4.0, 7.0, 3.0]);
+        assert_eq!(moved(Epilogue::ADD_RELU, false), [4.0, 7.0, 3.0]);
         // Backward: x, g and the mask twice; grad_input and grad_residual.
-        assert_eq!(moved(Epilogue::AddRelu, true), [4.0 + 1.0 / 32.0, 6.0 + 2.0 / 32.0, 3.0]);
-        let of_16_bits = Pass::Forward.tensors_moved(Epilogue::AddRelu, DType::F16, true);
+        assert_eq!(moved(Epilogue::ADD_RELU, true), [4.0 + 1.0 / 32.0, 6.0 + 2.0 / 32.0, 3.0]);
+        let of_16_bits = Pass::Forward.tensors_moved(Epilogue::ADD_RELU, DType::F16, true);
         assert_eq!(of_16_bits, 4.0 + 1.0 / 16.0);
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::tensor::Device;
 use burn_cubecl::CubeDevice;
 use burn_cubecl::tensor::CubeTensor;
-use syncbn::config::{AffineGradient, Epilogue, Momentum, RunningVariance};
+use syncbn::config::{Activation, AffineGradient, Momentum, RunningVariance};
 use syncbn::{BatchNorm, BatchNormConfig, SyncBatchNorm};
 
 use crate::error::Error;
@@ -32,7 +32,8 @@ pub(crate) struct Layers {
 /// How a call uses its layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Way {
-    pub epilogue: Epilogue,
+    pub activation: Activation,
+    pub residual: bool,
     pub epsilon: f64,
     pub momentum: f64,
     /// Whether the statistics are those of the group.
@@ -45,7 +46,8 @@ pub(crate) struct Way {
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub rank: Arc<Shared>,
-    epilogue: Epilogue,
+    activation: Activation,
+    residual: bool,
     joint: bool,
     /// A pass takes `&self`, but before each the parameters of its call are set, which must stay
     /// until it is over.
@@ -96,7 +98,8 @@ impl Layers {
         let mut made = lock(&self.made);
         let fits = |layer: &&Arc<Layer>| {
             Arc::ptr_eq(&layer.rank, rank)
-                && (layer.epilogue, layer.joint) == (way.epilogue, way.joint)
+                && (layer.activation, layer.residual) == (way.activation, way.residual)
+                && layer.joint == way.joint
                 && layer.over_ranks == over_ranks
         };
         if let Some(layer) = made.iter().find(fits) {
@@ -109,9 +112,9 @@ impl Layers {
         } else {
             Norm::OnDevice(BatchNorm::new(config, &rank.gpu)?.into())
         };
-        let Way { epilogue, joint, .. } = way;
+        let Way { activation, residual, joint, .. } = way;
         let (rank, norm) = (rank.clone(), Mutex::new(norm));
-        let layer = Arc::new(Layer { rank, epilogue, joint, norm, over_ranks });
+        let layer = Arc::new(Layer { rank, activation, residual, joint, norm, over_ranks });
         made.push(layer.clone());
         Ok(layer)
     }
@@ -124,7 +127,8 @@ impl Layers {
         BatchNormConfig::torch(self.channels)
             .with_running_variance(RunningVariance::Biased)
             .with_track_running_stats(false)
-            .with_epilogue(way.epilogue)
+            .with_activation(way.activation)
+            .with_residual(way.residual)
             .with_affine_gradient(affine_gradient)
             .with_eps(way.epsilon)
             .with_momentum(Momentum::NewWeight(way.momentum))

@@ -1,6 +1,6 @@
 //! Passes of a `BatchNorm`: one submission each, or none where the application submits them.
 
-use syncbn::config::Epilogue;
+use syncbn::config::Activation;
 use syncbn::{
     Backward, BatchNorm, BatchNormConfig, DType, Device, Forward, Layout, Saved, Tensor, Workspace,
 };
@@ -145,7 +145,7 @@ impl Net {
 /// is kept.
 fn configs() -> [(BatchNormConfig, u64); 3] {
     let plain = BatchNormConfig::torch(DIMS[1]);
-    let adds = plain.clone().with_epilogue(Epilogue::AddRelu);
+    let adds = plain.clone().with_residual(true).with_activation(Activation::Relu);
     [(plain, 0), (adds.clone(), 0), (adds.with_activation_mask(true), 1)]
 }
 

@@ -2,7 +2,7 @@
 //! is counted.
 
 use pollster::block_on;
-use syncbn::{BatchNormConfig, Forward, Saved, SyncBatchNorm, config::Epilogue, joint};
+use syncbn::{BatchNormConfig, Forward, Saved, SyncBatchNorm, joint, low_level::Epilogue};
 
 use super::counter::{Cost, counting, spent};
 use super::{BACKWARD, DIMS, FORWARD, Step, Tensors, noop, only};
@@ -23,10 +23,12 @@ fn in_steps(bn: &SyncBatchNorm, tensors: &mut Tensors) -> [Cost; 2] {
 #[test]
 fn three_steps_cost_what_the_whole_pass_costs() {
     let _counting = counting();
-    for (epilogue, mask) in [(Epilogue::None, false), (Epilogue::AddRelu, true)] {
+    for (epilogue, mask) in [(Epilogue::NONE, false), (Epilogue::ADD_RELU, true)] {
         for ranks in [1, 3] {
-            let config =
-                BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue).with_activation_mask(mask);
+            let config = BatchNormConfig::torch(DIMS[1])
+                .with_residual(epilogue.residual)
+                .with_activation(epilogue.activation)
+                .with_activation_mask(mask);
             let mut step = Step::new(config, &noop(), ranks);
             let expected = step.repeated();
             let Step { bn, tensors } = &mut step;

@@ -8,7 +8,7 @@
 //! f32 has while it adds up. A 16-bit y or gradient is rounded after the activation and not before,
 //! so that there is nothing to compare.
 
-use syncbn::{Backward, DType, Forward, config::Epilogue};
+use syncbn::{Backward, DType, Forward, config::Activation, low_level::Epilogue};
 
 use super::common::*;
 use super::devices::On;
@@ -41,7 +41,7 @@ fn passed(epilogue: Epilogue, g: f32, v: f32) -> f32 {
 
 /// The same layer without an epilogue.
 fn unfused(problem: &Problem) -> Problem {
-    let config = problem.config.clone().with_epilogue(Epilogue::None);
+    let config = problem.config.clone().with_activation(Activation::None);
     Problem { config, residuals: None, ..problem.clone() }
 }
 
@@ -143,7 +143,7 @@ fn fused_gradients_have_the_bits_of_those_behind_the_activation() {
 fn both_passes_see_the_same_sign_next_to_0() {
     for on in On::ALL {
         for turn in 0..5 {
-            let mut problem = Problem::plain(&shape(turn), Epilogue::AddRelu, 300 + turn);
+            let mut problem = Problem::plain(&shape(turn), Epilogue::ADD_RELU, 300 + turn);
             let layouts = [Layouts::all()[turn as usize % 4]];
             for (at, uses) in Uses::ALL.into_iter().enumerate() {
                 let plain = unfused(&problem).run(on.devices(3), &layouts).unwrap();
@@ -247,7 +247,7 @@ fn at_0_the_slope_multiplies() {
 #[test]
 fn the_input_itself_may_be_the_residual() {
     for on in On::ALL {
-        let mut problem = Problem::plain(&shape(0), Epilogue::AddRelu, 500);
+        let mut problem = Problem::plain(&shape(0), Epilogue::ADD_RELU, 500);
         problem.residuals = Some(problem.x.clone());
         let [_, (_, expected)] = problem.run(on.devices(3), &Layouts::all()[..1]).unwrap();
         let layer = problem.layer(on.devices(3));

@@ -2,7 +2,7 @@
 //! again, in 1/32 of its memory.
 
 use pollster::block_on;
-use syncbn::{Backward, DType, Forward, Tensor, config::Epilogue};
+use syncbn::{Backward, DType, Forward, Tensor, low_level::Epilogue};
 
 use super::devices::On;
 use super::problem::{EPILOGUES, Problem, Uses, shape};
@@ -25,7 +25,7 @@ fn a_mask_gives_the_bits_of_the_residual_read_again() {
             for layouts in Layouts::all() {
                 let dims = if seed % 3 == 0 { large() } else { shape(seed) };
                 let problem =
-                    Problem::random(&dims, &[types], Epilogue::AddRelu, [true, true], seed);
+                    Problem::random(&dims, &[types], Epilogue::ADD_RELU, [true, true], seed);
                 let expected = problem.run(on.devices(3), &[layouts]).unwrap();
                 let found = with_mask(&problem).run(on.devices(3), &[layouts]).unwrap();
                 for ((uses, found), (_, expected)) in found.iter().zip(&expected) {
@@ -45,7 +45,7 @@ fn a_mask_gives_the_bits_of_the_residual_read_again() {
 fn a_mask_follows_v_and_not_what_backward_is_given() {
     // A kernel that looked at anything but the mask would find all values of the other sign.
     for on in On::ALL {
-        let problem = with_mask(&Problem::plain(&large(), Epilogue::AddRelu, 31));
+        let problem = with_mask(&Problem::plain(&large(), Epilogue::ADD_RELU, 31));
         let layer = problem.layer(on.devices(3));
         let mut tensors = problem.tensors(&layer);
         let (saved, y) = block_on(async {
@@ -75,7 +75,7 @@ fn a_mask_is_of_one_bit_per_value_and_kept_only_where_a_residual_would_be_read()
             let tensors = problem.tensors(&layer);
             let saved = block_on(layer.forward_train(tensors.forward())).unwrap().saved;
             let values = 96 * 16 * 32 * 32u64;
-            let expected = if epilogue == Epilogue::AddRelu { values / 8 } else { 0 };
+            let expected = if epilogue == Epilogue::ADD_RELU { values / 8 } else { 0 };
             assert_eq!(saved.mask_bytes(), expected, "{on:?}, {epilogue:?}");
         }
     }
@@ -164,7 +164,7 @@ fn what_cannot_be_written_over_is_refused_and_nothing_is_written() {
         let types = Types { x: DType::F16, other: DType::F32 };
         // As many positions as channels, so that the dimensions are the same in both layouts.
         let dims = vec![vec![2, 3, 3], vec![1, 3, 3], vec![0, 3, 3]];
-        let problem = Problem::random(&dims, &[types], Epilogue::None, [true, true], 33);
+        let problem = Problem::random(&dims, &[types], Epilogue::NONE, [true, true], 33);
         let layer = problem.layer(on.devices(3));
         let mut tensors = problem.tensors_as(&layer, Layouts::all()[1]);
         let saved = block_on(layer.forward_train(&tensors.x)).unwrap().saved;

@@ -2,7 +2,7 @@
 //! epilogue.
 
 use approx::abs_diff_eq;
-use syncbn::config::Epilogue;
+use syncbn::low_level::Epilogue;
 
 use super::bounds::Entering;
 use super::common::*;
@@ -151,7 +151,7 @@ fn in_training_a_value_that_is_not_finite_makes_its_channel_nan_and_spares_the_o
 fn a_residual_that_is_not_finite_reaches_only_its_own_element() {
     for on in On::tested() {
         for uses in Uses::ALL {
-            for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
+            for epilogue in [Epilogue::ADD, Epilogue::ADD_RELU] {
                 for poison in POISONS {
                     // The clean run has v of the same sign; a NaN has none, and passes
                     // nothing.
@@ -166,7 +166,7 @@ fn a_residual_that_is_not_finite_reaches_only_its_own_element() {
                     let y = found.y[0][at];
                     let right = match (poison.is_nan(), epilogue) {
                         (true, _) => y.is_nan(),
-                        (false, Epilogue::AddRelu) => y == poison.max(0.0),
+                        (false, Epilogue::ADD_RELU) => y == poison.max(0.0),
                         (false, _) => y == poison,
                     };
                     assert!(right, "{what}: {y}");
@@ -185,7 +185,7 @@ fn a_residual_that_is_not_finite_reaches_only_its_own_element() {
 fn an_upstream_gradient_that_is_not_finite_counts_as_0_behind_a_slope_of_0() {
     for on in On::tested() {
         for uses in Uses::ALL {
-            for epilogue in [Epilogue::Relu, Epilogue::LeakyRelu(0.0), Epilogue::AddRelu] {
+            for epilogue in [Epilogue::RELU, Epilogue::leaky_relu(0.0), Epilogue::ADD_RELU] {
                 let (mut clean, _) = problem(epilogue, 603);
                 let at = with_sign(&clean, uses, false);
                 clean.g[0].values[at] = 0.0;

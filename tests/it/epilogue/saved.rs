@@ -3,7 +3,7 @@
 
 use pollster::block_on;
 use syncbn::{
-    Backward, Error, Saved, SyncBatchNorm, Tensor, config::Epilogue, error::ArgumentError,
+    Backward, Error, Saved, SyncBatchNorm, Tensor, error::ArgumentError, low_level::Epilogue,
 };
 
 use super::devices::On;
@@ -63,11 +63,11 @@ fn only_a_residual_behind_which_there_is_an_activation_is_needed_again() {
     each(|on, uses| {
         for epilogue in EPILOGUES {
             let step = Step::new(epilogue, on, uses);
-            assert_eq!(step.saved.needs_residual(), epilogue == Epilogue::AddRelu);
+            assert_eq!(step.saved.needs_residual(), epilogue == Epilogue::ADD_RELU);
             let without = step.backward(step.tensors.backward_without());
             match epilogue {
-                Epilogue::AddRelu => {
-                    assert_eq!(without, Err(ArgumentError::NoResidual { epilogue }))
+                Epilogue::ADD_RELU => {
+                    assert_eq!(without, Err(ArgumentError::NoResidual))
                 }
                 _ => drop(without.unwrap()),
             }
@@ -78,7 +78,7 @@ fn only_a_residual_behind_which_there_is_an_activation_is_needed_again() {
 #[test]
 fn a_residual_that_is_only_added_may_be_given_again_or_be_gone() {
     each(|on, uses| {
-        let mut step = Step::new(Epilogue::Add, on, uses);
+        let mut step = Step::new(Epilogue::ADD, on, uses);
         let expected = step.backward(step.tensors.backward()).unwrap();
         assert_eq!(
             step.backward(step.tensors.backward_without()).unwrap().bits(),
@@ -105,7 +105,7 @@ fn a_residual_that_is_only_added_may_be_given_again_or_be_gone() {
 #[test]
 fn another_residual_than_that_of_the_call_is_refused() {
     each(|on, uses| {
-        let mut step = Step::new(Epilogue::AddRelu, on, uses);
+        let mut step = Step::new(Epilogue::ADD_RELU, on, uses);
         let expected = step.backward(step.tensors.backward()).unwrap();
         for rank in 0..3 {
             // The same values in other memory.
@@ -130,7 +130,7 @@ fn another_residual_than_that_of_the_call_is_refused() {
 fn a_residual_written_since_is_refused() {
     each(|on, uses| {
         for rank in 0..2 {
-            let mut step = Step::new(Epilogue::AddRelu, on, uses);
+            let mut step = Step::new(Epilogue::ADD_RELU, on, uses);
             let same = step.problem.residuals.as_ref().unwrap()[rank].values.clone();
             step.residuals()[rank].write(&same).unwrap();
             step.assert_not_saved(&format!("residual[{rank}]"));
@@ -141,7 +141,7 @@ fn a_residual_written_since_is_refused() {
             step.backward(step.tensors.backward()).unwrap();
         }
         // A later call wrote its outputs into them.
-        let mut step = Step::new(Epilogue::AddRelu, on, uses);
+        let mut step = Step::new(Epilogue::ADD_RELU, on, uses);
         let other = step.problem.tensors(&step.layer);
         let Step { layer, tensors, .. } = &mut step;
         let request = other.forward().write_to(tensors.residuals.as_mut().unwrap());
@@ -153,7 +153,7 @@ fn a_residual_written_since_is_refused() {
 #[test]
 fn x_and_its_residual_are_told_apart() {
     each(|on, uses| {
-        let step = Step::new(Epilogue::AddRelu, on, uses);
+        let step = Step::new(Epilogue::ADD_RELU, on, uses);
         let residuals = step.tensors.residuals.as_ref().unwrap();
         let request = Backward::of(residuals, &step.tensors.g).residual(&step.tensors.x);
         let error = step.backward(request).unwrap_err();

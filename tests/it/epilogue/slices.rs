@@ -3,8 +3,8 @@
 
 use pollster::block_on;
 use syncbn::{
-    Backward, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor, config::Epilogue,
-    error::ArgumentError,
+    Backward, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor, error::ArgumentError,
+    low_level::Epilogue,
 };
 use wgpu::BufferUsages;
 
@@ -76,7 +76,7 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
     // Odd numbers of elements: half of the last 16-bit word is not the tensor's.
     for (seed, dims) in (1200..).zip([vec![3, 3, 5], vec![701, 3], vec![3, 3, 1501]]) {
         for types in Types::all() {
-            for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
+            for epilogue in [Epilogue::ADD, Epilogue::ADD_RELU] {
                 let layouts = Layouts::all()[(seed as usize + types.x as usize) % 4];
                 let problem = Problem::random(
                     &[dims.clone(), dims.clone()],
@@ -194,11 +194,13 @@ fn check_page(problem: &Problem, layouts: Layouts, what: &str) {
 
 #[test]
 fn outputs_that_overlap_a_residual_are_refused() {
-    for epilogue in [Epilogue::Add, Epilogue::AddRelu] {
+    for epilogue in [Epilogue::ADD, Epilogue::ADD_RELU] {
         let page = Page::new(8, 4 * 24);
         let dims = [2, 3, 4];
         let at = |slots: [u64; 2]| slots.map(|slot| page.slice(slot, &dims, DType::F32));
-        let config = syncbn::BatchNormConfig::torch(3).with_epilogue(epilogue);
+        let config = syncbn::BatchNormConfig::torch(3)
+            .with_residual(epilogue.residual)
+            .with_activation(epilogue.activation);
         let layer = SyncBatchNorm::new(config, vec![page.handle.clone(); 2]).unwrap();
         let (x, z) = (at([0, 1]), at([2, 3]));
         let overlap = |argument, rank, other, other_rank| {
@@ -244,7 +246,7 @@ fn outputs_that_overlap_a_residual_are_refused() {
         );
 
         // A residual that backward is not given may take the gradients.
-        if epilogue == Epilogue::Add {
+        if epilogue == Epilogue::ADD {
             let (mut dx, mut dz) = (at([6, 7]), at([2, 3]));
             let request = Backward::of(&x, &g).input_gradient(&mut dx).residual_gradient(&mut dz);
             block_on(layer.backward(&saved, request)).unwrap();

@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use syncbn::{DType, Device, config::Epilogue};
+use syncbn::{DType, Device, low_level::Epilogue};
 
 use super::common::*;
 use super::devices::native;
@@ -68,7 +68,7 @@ fn a_mask_of_many_windows_is_that_of_the_whole() {
     for (seed, dims) in (6500..).zip(SHAPES) {
         for types in Types::all() {
             let problem =
-                Problem::random(&[dims.to_vec()], &[types], Epilogue::AddRelu, [true, true], seed);
+                Problem::random(&[dims.to_vec()], &[types], Epilogue::ADD_RELU, [true, true], seed);
             let masked = Problem {
                 config: problem.config.clone().with_activation_mask(true),
                 ..problem.clone()
@@ -93,7 +93,7 @@ fn windows_within_a_sample_do_not_change_a_bit() {
     {
         for types in [Types::all()[0], words] {
             let problem =
-                Problem::random(&[dims.to_vec()], &[types], Epilogue::Add, [true, true], seed);
+                Problem::random(&[dims.to_vec()], &[types], Epilogue::ADD, [true, true], seed);
             assert_same(&problem, &problem, MANY, Layouts::all()[0], &format!("seed {seed}"));
         }
     }
@@ -117,7 +117,7 @@ fn assert_same(cut: &Problem, whole: &Problem, binding_bytes: u64, layouts: Layo
 
 #[test]
 fn another_layout_of_samples_beyond_one_binding_is_refused_with_both_numbers() {
-    let problem = Problem::plain(&[vec![1, 3, 1_400_009]], Epilogue::None, 6700);
+    let problem = Problem::plain(&[vec![1, 3, 1_400_009]], Epilogue::NONE, 6700);
     let [first, mixed] = [Layouts::all()[0], Layouts::all()[1]];
     problem.run(vec![small(MANY)], &[first]).expect("one layout is cut into windows");
     let error = problem.run(vec![small(MANY)], &[mixed]).unwrap_err();

@@ -1,7 +1,7 @@
 //! Wrong formulas for everything that an epilogue changes, and that the comparison of these tests
 //! catches them.
 
-use syncbn::config::Epilogue;
+use syncbn::low_level::Epilogue;
 
 use super::bounds::{Entering, Expected, derivative, gradients};
 use super::common::*;
@@ -100,7 +100,7 @@ fn the_right_formula_passes_and_wrong_ones_are_caught() {
     type Shows = fn(Epilogue) -> bool;
     let activates: Shows = Epilogue::activates;
     let adds: Shows = Epilogue::adds_residual;
-    let both: Shows = |epilogue| epilogue == Epilogue::AddRelu;
+    let both: Shows = |epilogue| epilogue == Epilogue::ADD_RELU;
     let leaks: Shows = |epilogue| ![0.0, 1.0].contains(&epilogue.slope());
     let wrong: [(&str, &str, Shows, Formula); 12] = [
         ("y", "without activation", activates, Formula { y: |y, z, _| y + z, ..RIGHT }),
@@ -184,7 +184,7 @@ fn the_right_formula_passes_and_wrong_ones_are_caught() {
 #[test]
 fn the_comparison_fails_at_twice_its_tolerance() {
     for uses in Uses::ALL {
-        let problem = Problem::plain(&shape(0), Epilogue::AddRelu, 701);
+        let problem = Problem::plain(&shape(0), Epilogue::ADD_RELU, 701);
         let expected = Expected::of(&problem, uses);
         let exact = by_formula(&problem, uses, &RIGHT);
         let (rank, index) = (1, 4);

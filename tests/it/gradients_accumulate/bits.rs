@@ -1,7 +1,7 @@
 //! What targets hold after calls that add to them: what was there, and one f32 addition of each
 //! call's gradient.
 
-use syncbn::config::{AffineGradient, Epilogue};
+use syncbn::config::{Activation, AffineGradient};
 use syncbn::{Backward, Forward, Tensor};
 
 use super::common::*;
@@ -185,7 +185,7 @@ fn gradients_of_activations_are_replaced_and_not_added_to() {
     for place in Place::ALL {
         for affine in AFFINE {
             let mut problem = problem(4, affine, 90);
-            problem.config = problem.config.with_epilogue(Epilogue::AddRelu);
+            problem.config = problem.config.with_residual(true).with_activation(Activation::Relu);
             let layer = Layer::new(&problem, place);
             let residuals: Vec<Batch> =
                 problem.batches.iter().map(|b| Batch::random(&b.dims, &mut Random(91))).collect();

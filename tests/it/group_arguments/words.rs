@@ -6,7 +6,7 @@ use syncbn::stats::RunningStats;
 use syncbn::tensor::Layout;
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm,
-    collective::LocalGroup, config::Epilogue,
+    collective::LocalGroup, config::Activation,
 };
 
 fn layer(config: BatchNormConfig) -> SyncBatchNorm {
@@ -75,11 +75,10 @@ fn frozen_parameters_and_residuals_that_are_not_added_are_called_so() {
         "weight_gradient was given, but weight and bias are frozen and get no gradient; see \
          BatchNormConfig::with_freeze_affine"
     );
-    let bn = layer(BatchNormConfig::torch(1).with_epilogue(Epilogue::Relu));
+    let bn = layer(BatchNormConfig::torch(1).with_activation(Activation::Relu));
     assert_eq!(
         text(block_on(bn.forward_train(Forward::of(&x).residual(&x)))),
-        "residual was given, but the epilogue is Relu, which adds no residual; configure \
-         Epilogue::Add or Epilogue::AddRelu"
+        "residual was given, but the layer adds no residual; configure `.with_residual(true)`"
     );
 }
 

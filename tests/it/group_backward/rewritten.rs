@@ -5,7 +5,7 @@
 use pollster::block_on;
 use syncbn::{
     Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, Saved, SyncBatchNorm, Tensor,
-    config::Epilogue, error::ArgumentError,
+    error::ArgumentError, low_level::Epilogue,
 };
 use wgpu::BufferUsages;
 
@@ -57,7 +57,9 @@ impl Page {
     }
 
     pub fn layer(&self, epilogue: Epilogue) -> SyncBatchNorm {
-        let config = BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue);
+        let config = BatchNormConfig::torch(DIMS[1])
+            .with_residual(epilogue.residual)
+            .with_activation(epilogue.activation);
         SyncBatchNorm::new(config, [self.device.clone()]).unwrap()
     }
 
@@ -85,7 +87,7 @@ pub fn assert_refused(result: Result<(), Error>, argument: &str) {
 #[test]
 fn x_that_another_layer_wrote_through_another_tensor_is_refused() {
     let page = Page::new();
-    let layer = page.layer(Epilogue::None);
+    let layer = page.layer(Epilogue::NONE);
     let saved = block_on(layer.forward_train(&page.at(0))).unwrap().saved;
     backward(&page, &layer, &saved).expect("nothing was written");
     page.overwrite(page.at(0));
@@ -112,7 +114,7 @@ fn a_write_counts_by_its_bytes() {
     assert_eq!(Page::new().half(1, &half).element_count() * 4, BYTES as usize / 2);
     for (index, (write, refused)) in writes.into_iter().enumerate() {
         let page = Page::new();
-        let layer = page.layer(Epilogue::None);
+        let layer = page.layer(Epilogue::NONE);
         write(&page);
         let saved = block_on(layer.forward_train(&page.at(0))).unwrap().saved;
         backward(&page, &layer, &saved).expect("written before forward");
@@ -129,7 +131,7 @@ fn a_write_counts_by_its_bytes() {
 #[test]
 fn residuals_and_parameters_are_known_by_their_bytes_too() {
     let page = Page::new();
-    let mut layer = page.layer(Epilogue::AddRelu);
+    let mut layer = page.layer(Epilogue::ADD_RELU);
     let vector = |place| page.device.wrap(page.buffer.clone(), place * BYTES, &[DIMS[1]]).unwrap();
     layer.set_parameter_tensors([vector(2)], [vector(3)]).unwrap();
     for (place, argument) in [(1, "residual[0]"), (2, "weight or bias"), (3, "weight or bias")] {
@@ -160,7 +162,7 @@ fn ranks_of_a_layer_on_one_gpu_are_known_by_their_bytes_too() {
 #[test]
 fn a_device_that_is_taken_over_twice_is_one_device() {
     let page = Page::new();
-    let layer = page.layer(Epilogue::None);
+    let layer = page.layer(Epilogue::NONE);
     let saved = block_on(layer.forward_train(&page.at(0))).unwrap().saved;
     let (gpu, queue) = page.device.wgpu().unwrap();
     let again = Device::from_wgpu(gpu.clone(), queue.clone()).unwrap();
@@ -172,7 +174,7 @@ fn a_device_that_is_taken_over_twice_is_one_device() {
 #[test]
 fn a_gradient_written_over_x_ends_the_saved_calls_that_need_it() {
     let page = Page::new();
-    let layer = page.layer(Epilogue::None);
+    let layer = page.layer(Epilogue::NONE);
     let forward = || block_on(layer.forward_train(&page.at(0))).unwrap().saved;
     let (first, second) = (forward(), forward());
     // Backward of a call whose x lies elsewhere, with its gradient where x of the others is.

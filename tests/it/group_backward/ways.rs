@@ -6,14 +6,14 @@ use pollster::block_on;
 use syncbn::error::{ArgumentError, Error};
 use syncbn::stats::{GlobalGradientSums, GlobalStatistics};
 use syncbn::{
-    Backward, BatchNorm, BatchNormConfig, Forward, Saved, SyncBatchNorm, Workspace,
-    config::Epilogue, joint,
+    Backward, BatchNorm, BatchNormConfig, Forward, Saved, SyncBatchNorm, Workspace, joint,
+    low_level::Epilogue,
 };
 
 use super::rewritten::{DIMS, Page, VALUES, assert_refused};
 
 fn layer(page: &Page) -> SyncBatchNorm {
-    page.layer(Epilogue::None)
+    page.layer(Epilogue::NONE)
 }
 
 fn on_device(page: &Page) -> BatchNorm {

@@ -10,7 +10,7 @@ use syncbn::stats::{GlobalStatistics, RunningStats};
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, Saved, SyncBatchNorm, Tensor,
 };
-use syncbn::{config::Epilogue, joint};
+use syncbn::{config::Activation, joint};
 
 use super::LONG;
 use super::common::all_reduce_groups;
@@ -34,7 +34,8 @@ impl Process {
         let layer = |(index, channels): (usize, usize)| {
             let mut config = BatchNormConfig::torch(channels);
             if index > 0 {
-                config = config.with_epilogue(Epilogue::Relu).with_use_batch_statistics(Some(true));
+                config =
+                    config.with_activation(Activation::Relu).with_use_batch_statistics(Some(true));
             }
             let bn = SyncBatchNorm::new(config, devices.to_vec())
                 .unwrap()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pollster::block_on;
 use syncbn::{
     Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor, Workspace,
-    config::Epilogue, error::GpuError, stats::RunningStats,
+    config::Activation, error::GpuError, stats::RunningStats,
 };
 use wgpu::BufferUsages;
 
@@ -15,7 +15,7 @@ pub const CHANNELS: usize = 3;
 pub const DIMS: [[usize; 3]; 2] = [[4, CHANNELS, 2049], [1, CHANNELS, 77]];
 
 pub fn config() -> BatchNormConfig {
-    BatchNormConfig::torch(CHANNELS).with_epilogue(Epilogue::AddRelu)
+    BatchNormConfig::torch(CHANNELS).with_residual(true).with_activation(Activation::Relu)
 }
 
 pub fn tensors(device: &Device, seed: u64) -> Vec<Tensor> {

@@ -2,8 +2,8 @@
 //! application's own between, in place, and forward once more.
 
 use pollster::block_on;
-use syncbn::config::Epilogue;
 use syncbn::error::ArgumentError;
+use syncbn::low_level::Epilogue;
 use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, Tensor, Workspace};
 
 use super::application::{DIMS, Given, config};
@@ -136,8 +136,10 @@ impl Chain {
 #[test]
 fn two_layers_and_a_kernel_of_the_application_s_are_one_submission_with_the_bits_of_many() {
     let device = &virtual_gpus()[0];
-    for epilogue in [Epilogue::None, Epilogue::LeakyRelu(0.25)] {
-        let config = BatchNormConfig::torch(DIMS[0][1]).with_epilogue(epilogue);
+    for epilogue in [Epilogue::NONE, Epilogue::leaky_relu(0.25)] {
+        let config = BatchNormConfig::torch(DIMS[0][1])
+            .with_residual(epilogue.residual)
+            .with_activation(epilogue.activation);
         let [mut expected, mut found] = [0, 1].map(|_| Chain::new(&config, device));
         let mut workspace = Workspace::new(device);
         // Gradients of weights add up, and running statistics move, over three steps.

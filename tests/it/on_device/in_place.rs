@@ -1,7 +1,7 @@
 //! Passes over the tensors that they read, and their bits beside those of tensors apart.
 
 use syncbn::{
-    Backward, DType, Device, Error, Forward, Tensor, config::Epilogue, error::ArgumentError,
+    Backward, DType, Device, Error, Forward, Tensor, error::ArgumentError, low_level::Epilogue,
 };
 
 use super::common::*;
@@ -78,7 +78,7 @@ fn in_place_gives_the_bits_of_tensors_apart() {
 #[test]
 fn what_cannot_be_written_over_is_refused() {
     let device = &virtual_gpus()[0];
-    let problem = Problem::plain(&shape(1), Epilogue::Relu, 1);
+    let problem = Problem::plain(&shape(1), Epilogue::RELU, 1);
     let layer = layer(&problem, device);
     let layouts = Layouts::all()[0];
     let (call, mut place) =

@@ -1,6 +1,8 @@
 //! A problem on a layer of one GPU: evaluation and training, forward and backward.
 
-use syncbn::{BatchNorm, BatchNormConfig, Device, Error, SyncBatchNorm, Tensor, config::Epilogue};
+use syncbn::{
+    BatchNorm, BatchNormConfig, Device, Error, SyncBatchNorm, Tensor, low_level::Epilogue,
+};
 
 use super::common::*;
 use super::problem::{Pass, Problem, Tensors, Uses};
@@ -46,7 +48,7 @@ pub fn passes(
             Uses::Group => layer.forward_train(request),
         }?
         .saved;
-        assert!(!saved.needs_residual() || problem.epilogue() == Epilogue::AddRelu);
+        assert!(!saved.needs_residual() || problem.epilogue() == Epilogue::ADD_RELU);
         let needed =
             if saved.needs_residual() { tensors.backward() } else { tensors.backward_without() };
         let backward = layer.backward(&saved, needed)?;

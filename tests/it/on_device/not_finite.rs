@@ -3,7 +3,7 @@
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{BatchNorm, BatchNormConfig, config::Epilogue};
+use syncbn::{BatchNorm, BatchNormConfig, low_level::Epilogue};
 
 use super::common::*;
 use super::devices::On;
@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::stored::Layouts;
 
 const POISONS: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
-const EPILOGUES: [Epilogue; 3] = [Epilogue::None, Epilogue::Relu, Epilogue::AddRelu];
+const EPILOGUES: [Epilogue; 3] = [Epilogue::NONE, Epilogue::RELU, Epilogue::ADD_RELU];
 
 fn classes(values: &[Vec<f32>]) -> Vec<String> {
     let class =
@@ -67,7 +67,7 @@ fn running_statistics_that_are_not_finite_do_what_they_do_on_the_host() {
     for (mean, var) in
         [(f32::NAN, 1.0), (0.0, f32::NAN), (f32::INFINITY, 1.0), (0.0, f32::INFINITY)]
     {
-        let mut problem = Problem::plain(&[vec![3, 3, 5], vec![2, 3, 7]], Epilogue::Relu, 610);
+        let mut problem = Problem::plain(&[vec![3, 3, 5], vec![2, 3, 7]], Epilogue::RELU, 610);
         (problem.running.mean[1], problem.running.var[1]) = (mean, var);
         assert_same_classes(&format!("mean {mean}, var {var}"), &problem);
     }

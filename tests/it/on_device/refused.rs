@@ -7,7 +7,7 @@ use pollster::block_on;
 use syncbn::{
     Backward, BatchNorm, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, Tensor, Workspace,
 };
-use syncbn::{config::Epilogue, error::ArgumentError, error::BatchError};
+use syncbn::{config::Activation, error::ArgumentError, error::BatchError};
 
 use super::common::*;
 use super::layer::on_host;
@@ -130,9 +130,11 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
 #[test]
 fn a_residual_is_needed_where_it_decides() {
     let device = &virtual_gpus()[0];
-    let layer = BatchNorm::new(config().with_epilogue(Epilogue::AddRelu), device).unwrap();
+    let layer =
+        BatchNorm::new(config().with_residual(true).with_activation(Activation::Relu), device)
+            .unwrap();
     let (x, residual) = (random(device, &DIMS), random(device, &DIMS));
-    let refused = ArgumentError::NoResidual { epilogue: Epilogue::AddRelu };
+    let refused = ArgumentError::NoResidual;
     assert_eq!(error(layer.forward_train(&x)), refused.clone().into());
     let saved = layer.forward_train(Forward::of(&x).residual(&residual)).unwrap().saved;
     assert!(saved.needs_residual() && saved.mask_bytes() == 0);

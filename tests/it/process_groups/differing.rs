@@ -2,7 +2,7 @@
 //! state, with both ranks and both values.
 
 use pollster::block_on;
-use syncbn::config::{AffineGradient, Epilogue, Initializer, Momentum, RunningVariance};
+use syncbn::config::{Activation, AffineGradient, Initializer, Momentum, RunningVariance};
 use syncbn::error::ExchangeError;
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, joint};
@@ -48,8 +48,8 @@ fn settings() -> Vec<(BatchNormConfig, &'static str, &'static str, &'static str)
             "group_sum",
             "local",
         ),
-        (c().with_epilogue(Epilogue::Relu), "epilogue", "relu", "none"),
-        (c().with_epilogue(Epilogue::LeakyRelu(0.01)), "epilogue", "leaky_relu(1e-2)", "none"),
+        (c().with_activation(Activation::Relu), "epilogue", "relu", "none"),
+        (c().with_activation(Activation::LeakyRelu(0.01)), "epilogue", "leaky_relu(1e-2)", "none"),
         (c().with_activation_mask(true), "activation_mask", "true", "false"),
         (c().with_weight_init(normal), "weight_init", "normal(0e0, 1e-2)", "ones"),
         (c().with_bias_init(values(2.0)), "bias_init", "values(3)", "zeros"),

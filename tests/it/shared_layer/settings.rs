@@ -2,8 +2,9 @@
 //! refused.
 
 use pollster::block_on;
-use syncbn::config::{AffineGradient, BatchNormConfig, Epilogue, Momentum, RunningVariance};
+use syncbn::config::{Activation, AffineGradient, BatchNormConfig, Momentum, RunningVariance};
 use syncbn::error::ConfigError;
+use syncbn::low_level::Epilogue;
 use syncbn::stats::RunningStats;
 use syncbn::{Backward, BatchNorm, Error, Forward, Gradients, Saved, SyncBatchNorm, Tensor};
 
@@ -142,10 +143,12 @@ fn unconcerned(config: &BatchNormConfig) -> Vec<BatchNormConfig> {
 #[test]
 fn a_saved_call_keeps_its_gradients_when_settings_change() {
     for (epilogue, mask) in
-        [(Epilogue::None, false), (Epilogue::Relu, false), (Epilogue::AddRelu, true)]
+        [(Epilogue::NONE, false), (Epilogue::RELU, false), (Epilogue::ADD_RELU, true)]
     {
-        let config =
-            BatchNormConfig::torch(CHANNELS).with_epilogue(epilogue).with_activation_mask(mask);
+        let config = BatchNormConfig::torch(CHANNELS)
+            .with_residual(epilogue.residual)
+            .with_activation(epilogue.activation)
+            .with_activation_mask(mask);
         for (number, mut layer) in Layer::all(&config).into_iter().enumerate() {
             let [x, g, residual] = [311, 312, 313].map(|seed| layer.tensors(seed));
             let forward = || match epilogue.adds_residual() {
@@ -246,7 +249,8 @@ fn momentum_and_eps_hold_from_the_next_call_on() {
 
 #[test]
 fn a_setting_that_cannot_change_is_named_and_leaves_the_layer_as_it_was() {
-    let config = BatchNormConfig::torch(CHANNELS).with_epilogue(Epilogue::AddRelu);
+    let config =
+        BatchNormConfig::torch(CHANNELS).with_residual(true).with_activation(Activation::Relu);
     let other = || config.clone().with_momentum(Momentum::Cumulative).with_eps(0.5);
     let mut more_channels = other();
     more_channels.num_features += 1;
@@ -255,7 +259,7 @@ fn a_setting_that_cannot_change_is_named_and_leaves_the_layer_as_it_was() {
         ("weight", other().with_weight(false)),
         ("bias", other().with_bias(false)),
         ("track_running_stats", other().with_track_running_stats(false)),
-        ("epilogue", other().with_epilogue(Epilogue::Relu)),
+        ("epilogue", other().with_activation(Activation::Relu)),
         ("activation_mask", other().with_activation_mask(true)),
     ];
     let mut refused: Vec<_> =

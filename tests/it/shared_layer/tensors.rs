@@ -5,7 +5,7 @@ use half::f16;
 use pollster::block_on;
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, Forward, Saved, SyncBatchNorm, Tensor,
-    config::Epilogue, error::ArgumentError,
+    error::ArgumentError, low_level::Epilogue,
 };
 
 use super::assert_not_saved;
@@ -14,8 +14,13 @@ use super::common::*;
 const DIMS: [usize; 3] = [3, 2, 5];
 
 fn layer(device: &Device, epilogue: Epilogue) -> SyncBatchNorm {
-    SyncBatchNorm::new(BatchNormConfig::torch(DIMS[1]).with_epilogue(epilogue), [device.clone()])
-        .unwrap()
+    SyncBatchNorm::new(
+        BatchNormConfig::torch(DIMS[1])
+            .with_residual(epilogue.residual)
+            .with_activation(epilogue.activation),
+        [device.clone()],
+    )
+    .unwrap()
 }
 
 fn tensor(device: &Device, seed: u64) -> Tensor {
@@ -29,7 +34,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 /// x and the gradient of y on the host, and the forward call of a plain layer.
 fn on_host() -> (SyncBatchNorm, Tensor, Tensor, Saved) {
     let host = Device::host();
-    let (layer, x, g) = (layer(&host, Epilogue::None), tensor(&host, 330), tensor(&host, 331));
+    let (layer, x, g) = (layer(&host, Epilogue::NONE), tensor(&host, 330), tensor(&host, 331));
     let saved = block_on(layer.forward_train(&x)).unwrap().saved;
     (layer, x, g, saved)
 }
@@ -63,7 +68,7 @@ fn a_tensor_of_the_host_is_a_slice_of_its_storage_type() {
 #[test]
 fn what_is_written_through_a_slice_is_what_forward_reads() {
     let host = Device::host();
-    let layer = layer(&host, Epilogue::None);
+    let layer = layer(&host, Epilogue::NONE);
     let (mut x, other) = (tensor(&host, 333), tensor(&host, 334));
     let expected = block_on(layer.forward_train(&other)).unwrap().output;
     x.as_mut_slice::<f32>().unwrap().copy_from_slice(other.as_slice().unwrap());
@@ -101,7 +106,7 @@ fn the_gradient_of_y_may_be_written_through_a_slice() {
 #[test]
 fn backward_refuses_a_residual_that_was_written_through_a_slice_where_it_needs_it() {
     let host = Device::host();
-    for (epilogue, needs) in [(Epilogue::AddRelu, true), (Epilogue::Add, false)] {
+    for (epilogue, needs) in [(Epilogue::ADD_RELU, true), (Epilogue::ADD, false)] {
         let layer = layer(&host, epilogue);
         let [x, g, mut residual] = [336, 337, 338].map(|seed| tensor(&host, seed));
         let saved =
@@ -161,7 +166,7 @@ fn a_handle_is_the_same_memory_of_a_gpu() {
 #[test]
 fn forward_and_backward_take_a_handle_for_its_tensor() {
     for x in on_gpu() {
-        let (layer, g) = (layer(x.device(), Epilogue::None), tensor(x.device(), 342));
+        let (layer, g) = (layer(x.device(), Epilogue::NONE), tensor(x.device(), 342));
         let forward = block_on(layer.forward_train(&x)).unwrap();
         let handle = x.handle().unwrap();
         let of_handle = block_on(layer.forward_train(&handle)).unwrap();
@@ -181,7 +186,7 @@ fn backward_refuses_an_x_whose_handle_this_crate_has_written() {
     for way in 0..4 {
         for x in on_gpu() {
             let device = x.device().clone();
-            let (layer, other) = (layer(&device, Epilogue::None), layer(&device, Epilogue::Relu));
+            let (layer, other) = (layer(&device, Epilogue::NONE), layer(&device, Epilogue::RELU));
             let (g, z) = (tensor(&device, 343), tensor(&device, 344));
             let saved = block_on(layer.forward_train(&x)).unwrap().saved;
             let of_z = block_on(other.forward_train(&z)).unwrap().saved;
@@ -209,7 +214,7 @@ fn backward_refuses_an_x_whose_handle_this_crate_has_written() {
 #[test]
 fn a_handle_of_x_is_no_target() {
     for x in on_gpu() {
-        let (layer, g) = (layer(x.device(), Epilogue::None), tensor(x.device(), 345));
+        let (layer, g) = (layer(x.device(), Epilogue::NONE), tensor(x.device(), 345));
         let overlap = |argument| {
             Error::Argument(ArgumentError::Overlap { argument, rank: 0, other: "x", other_rank: 0 })
         };
@@ -230,7 +235,7 @@ fn a_handle_of_x_is_no_target() {
 fn what_an_optimizer_writes_through_the_handle_of_a_parameter_holds_for_the_next_call() {
     let device = &virtual_gpus()[0];
     let (x, g) = (tensor(device, 346), tensor(device, 347));
-    let mut layer = layer(device, Epilogue::None);
+    let mut layer = layer(device, Epilogue::NONE);
     let [mut weight, mut bias] =
         [[0.5f32, -1.0], [0.25, 2.0]].map(|values| device.upload(&[2], &values).unwrap());
     layer.set_parameter_tensors(weight.handle(), bias.handle()).unwrap();
@@ -238,7 +243,7 @@ fn what_an_optimizer_writes_through_the_handle_of_a_parameter_holds_for_the_next
         weight.write(&parameters[0]).unwrap();
         bias.write(&parameters[1]).unwrap();
         let forward = block_on(layer.forward_train(&x)).unwrap();
-        let mut fresh = self::layer(device, Epilogue::None);
+        let mut fresh = self::layer(device, Epilogue::NONE);
         fresh.set_parameters(Some(&parameters[0]), Some(&parameters[1])).unwrap();
         let expected = block_on(fresh.forward_train(&x)).unwrap().output;
         assert_eq!(bits(&[values(&forward.output)]), bits(&[values(&expected)]));

@@ -2,7 +2,7 @@
 //! them has the same bits.
 
 use half::f16;
-use syncbn::{DType, Error, config::Epilogue};
+use syncbn::{DType, Error, low_level::Epilogue};
 
 use super::common::*;
 use super::devices::{On, native};
@@ -61,7 +61,7 @@ fn every_finite_f16_gives_the_same_bits_by_native_and_by_portable_loads() {
         let mut problem = Problem::random(
             std::slice::from_ref(&dims),
             &[types],
-            Epilogue::None,
+            Epilogue::NONE,
             [true, true],
             5100,
         );
@@ -84,7 +84,7 @@ fn generated_problems_give_the_same_bits_by_native_and_by_portable_loads() {
     for (seed, types) in (5200..).zip(with_f16()) {
         for kind in Kind::ALL {
             let problem =
-                Problem::random(&kind.dims(3, seed), &[types], Epilogue::None, [true, false], seed);
+                Problem::random(&kind.dims(3, seed), &[types], Epilogue::NONE, [true, false], seed);
             for layouts in Layouts::all() {
                 assert_same(&problem, layouts, &format!("seed {seed}, {kind:?}"));
             }

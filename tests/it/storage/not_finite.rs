@@ -4,7 +4,7 @@
 use half::f16;
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{BatchNormConfig, DType, SyncBatchNorm, config::Epilogue};
+use syncbn::{BatchNormConfig, DType, SyncBatchNorm, low_level::Epilogue};
 
 use super::common::*;
 use super::devices::On;
@@ -94,7 +94,7 @@ fn what_is_not_finite_reaches_exactly_its_channel() {
                 let clean = Problem::random(
                     &shapes()[turn % 3],
                     &[types],
-                    Epilogue::None,
+                    Epilogue::NONE,
                     [true, true],
                     turn as u64,
                 );

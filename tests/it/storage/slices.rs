@@ -5,7 +5,7 @@ use half::f16;
 use pollster::block_on;
 use syncbn::{
     Backward, BatchNormConfig, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor,
-    config::Epilogue, error::ArgumentError,
+    error::ArgumentError, low_level::Epilogue,
 };
 use wgpu::{BufferUsages, Features};
 
@@ -157,7 +157,7 @@ fn nothing_outside_a_tensor_changes() {
                 let problem = Problem::random(
                     &dims,
                     &[types],
-                    Epilogue::None,
+                    Epilogue::NONE,
                     [true, true],
                     5500 + turn as u64,
                 );

@@ -1,7 +1,7 @@
 //! Errors of storage that the comparison must catch, beside the right thing that it must let pass.
 
 use half::{bf16, f16};
-use syncbn::{DType, Device, Layout, config::Epilogue};
+use syncbn::{DType, Device, Layout, low_level::Epilogue};
 
 use super::bounds::Expected;
 use super::common::*;
@@ -14,7 +14,7 @@ use super::stored::*;
 fn unrounded(dtype: DType) -> (Problem, Expected, Pass) {
     let types = Types { x: dtype, other: dtype };
     let problem =
-        Problem::random(&Kind::Odd.dims(4, 5300), &[types], Epilogue::None, [true, true], 5300);
+        Problem::random(&Kind::Odd.dims(4, 5300), &[types], Epilogue::NONE, [true, true], 5300);
     let expected = Expected::of(&problem, Uses::Group);
     let mut wide = problem.clone();
     // An f16 or bf16 is an f32 with the same value.

@@ -40,7 +40,6 @@ impl<S: Scope> Normalization<S> {
             [&self.running_mean, &self.running_var].map(|state| state.value().to_device(&device));
         let (gamma, beta) = (self.gamma.val(), self.beta.val());
         let y = burn::tensor::module::batch_norm(input, gamma, beta, mean, var, self.epsilon);
-        self.activation.epilogue(residual.is_some())?;
         let v = if let Some(residual) = residual { y + residual } else { y };
         Ok(self.activation.apply(v))
     }
@@ -92,7 +91,8 @@ impl<S: Scope> Normalization<S> {
         let [gamma, beta] = [gamma, beta].map(|parameter| parameter.cast(DType::F32));
         let x = primitives("input", inputs)?;
         let way = Way {
-            epilogue: self.activation.epilogue(residuals.is_some())?,
+            activation: self.activation.of_layer(),
+            residual: residuals.is_some(),
             epsilon: self.epsilon,
             momentum: self.momentum,
             of_group: S::OF_GROUP && !evaluates,

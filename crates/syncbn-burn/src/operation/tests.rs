@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, TensorData};
 use burn_cubecl::{CubeBackend, CubeDevice};
 use pollster::block_on;
 use syncbn::ProcessGroup;
-use syncbn::config::Epilogue;
+use syncbn::config::Activation;
 use syncbn_reference::{Affine, RankBatch, backward_train, forward_train};
 
 use super::{BatchNormOps, Done, InMemory};
@@ -50,7 +50,8 @@ fn step<B: InMemory + Backend<Device = CubeDevice>>(
 
     let [x, gamma, beta] = leaves.each_ref().map(|tensor| B::into_cube(inner(tensor)));
     let way = Way {
-        epilogue: Epilogue::None,
+        activation: Activation::None,
+        residual: false,
         epsilon: EPSILON,
         momentum: 0.1,
         of_group: false,

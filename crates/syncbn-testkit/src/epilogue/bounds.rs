@@ -18,7 +18,7 @@
 //!
 //! Values read are exact in their storage type, so the bounds do not include their rounding.
 
-use syncbn::{DType, Device, config::Epilogue};
+use syncbn::{DType, Device, config::Activation, low_level::Epilogue};
 use syncbn_reference::{self as reference, Affine, Gradients, RankBatch};
 
 use syncbn_reference::bounds::{self, Terms};
@@ -31,11 +31,11 @@ use crate::storage::{Layouts, Types, half_ulp};
 
 /// The factor of the upstream gradient.
 pub fn derivative(epilogue: Epilogue, v: f64) -> f64 {
-    match epilogue {
-        Epilogue::None | Epilogue::Add => 1.0,
+    match epilogue.activation {
+        Activation::None => 1.0,
         _ if v > 0.0 => 1.0,
-        Epilogue::LeakyRelu(slope) => slope.into(),
-        Epilogue::Relu | Epilogue::AddRelu => 0.0,
+        Activation::LeakyRelu(slope) => slope.into(),
+        Activation::Relu => 0.0,
         other => panic!("the derivative of {other:?} is not known here"),
     }
 }
@@ -104,7 +104,7 @@ impl Entering {
                 *largest = largest.max(v.abs());
             });
         }
-        if problem.epilogue() != Epilogue::None {
+        if problem.epilogue() != Epilogue::NONE {
             bound.iter_mut().zip(largest).for_each(|(bound, largest)| *bound += ulp(largest));
         }
         Self { mean, var, inv_std, v, bound }

@@ -4,7 +4,7 @@
 use pollster::block_on;
 use syncbn::stats::RunningStats;
 use syncbn::{
-    BatchNormConfig, DType, Device, Error, Gradients, SyncBatchNorm, Tensor, config::Epilogue,
+    BatchNormConfig, DType, Device, Error, Gradients, SyncBatchNorm, Tensor, low_level::Epilogue,
 };
 
 use super::bounds::Entering;
@@ -15,14 +15,14 @@ use crate::storage::{Layouts, Types, read_as, rounded, upload_as, zeros_as};
 
 /// Every epilogue; slopes that are small, none, negative, and above 1.
 pub const EPILOGUES: [Epilogue; 8] = [
-    Epilogue::None,
-    Epilogue::Relu,
-    Epilogue::LeakyRelu(0.01),
-    Epilogue::LeakyRelu(0.0),
-    Epilogue::LeakyRelu(-0.5),
-    Epilogue::LeakyRelu(2.0),
-    Epilogue::Add,
-    Epilogue::AddRelu,
+    Epilogue::NONE,
+    Epilogue::RELU,
+    Epilogue::leaky_relu(0.01),
+    Epilogue::leaky_relu(0.0),
+    Epilogue::leaky_relu(-0.5),
+    Epilogue::leaky_relu(2.0),
+    Epilogue::ADD,
+    Epilogue::ADD_RELU,
 ];
 
 /// Dimensions of three ranks, channels first, in turn: odd sizes throughout with an empty rank, one
@@ -116,7 +116,8 @@ impl Problem {
         let config = BatchNormConfig::torch(channels)
             .with_weight(weight)
             .with_bias(bias)
-            .with_epilogue(epilogue);
+            .with_residual(epilogue.residual)
+            .with_activation(epilogue.activation);
         let mut problem = Self { types, config, parameters, running, x, residuals, g, excluded: 0 };
         if epilogue.activates() {
             problem.exclude_kinks();
@@ -144,7 +145,7 @@ impl Problem {
     }
 
     pub fn epilogue(&self) -> Epilogue {
-        self.config.epilogue
+        Epilogue { residual: self.config.residual, activation: self.config.activation }
     }
 
     /// The weight that is applied.
@@ -171,7 +172,7 @@ impl Problem {
         let can = |(types, device): (&Types, &Device)| {
             device.is_host() || types.x == DType::F32 || types.other != DType::F32
         };
-        let asked = self.config.activation_mask && self.epilogue() == Epilogue::AddRelu;
+        let asked = self.config.activation_mask && self.epilogue() == Epilogue::ADD_RELU;
         asked && self.types.iter().zip(devices).all(can)
     }
 
@@ -231,7 +232,7 @@ impl Problem {
                 saved.mask_bytes() > 0,
                 is_kept && self.x.iter().any(|batch| !batch.values.is_empty())
             );
-            assert_eq!(saved.needs_residual(), self.epilogue() == Epilogue::AddRelu && !is_kept);
+            assert_eq!(saved.needs_residual(), self.epilogue() == Epilogue::ADD_RELU && !is_kept);
             let needed = if saved.needs_residual() {
                 tensors.backward()
             } else {

@@ -6,7 +6,8 @@ use half::{bf16, f16};
 use include_dir::{Dir, include_dir};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
-use syncbn::config::{BatchNormConfig, Epilogue, Momentum};
+use syncbn::config::{BatchNormConfig, Momentum};
+use syncbn::low_level::Epilogue;
 use syncbn::stats::RunningStats;
 use syncbn::{Backward, Device, Forward, Layout, SyncBatchNorm, Tensor};
 use wasm_bindgen_test::{console_log, wasm_bindgen_test};
@@ -127,10 +128,10 @@ impl Seen {
 
 fn config(case: &Case) -> BatchNormConfig {
     let epilogue = match case.fused.as_deref() {
-        None => Epilogue::None,
-        Some("relu") => Epilogue::Relu,
-        Some("add") => Epilogue::Add,
-        Some("add_relu") => Epilogue::AddRelu,
+        None => Epilogue::NONE,
+        Some("relu") => Epilogue::RELU,
+        Some("add") => Epilogue::ADD,
+        Some("add_relu") => Epilogue::ADD_RELU,
         Some(other) => panic!("{other} is no epilogue"),
     };
     BatchNormConfig::torch(case.channels)
@@ -139,7 +140,8 @@ fn config(case: &Case) -> BatchNormConfig {
         .with_weight(case.affine)
         .with_bias(case.affine && case.has_bias)
         .with_track_running_stats(case.track_running_stats)
-        .with_epilogue(epilogue)
+        .with_residual(epilogue.residual)
+        .with_activation(epilogue.activation)
 }
 
 async fn read(tensor: &Tensor) -> Vec<f64> {
@@ -205,7 +207,7 @@ async fn run_step(
             .collect()
     };
     let (x, dy) = (of("x"), of("dy"));
-    let residual = bn.config().epilogue.adds_residual().then(|| of("z"));
+    let residual = bn.config().residual.then(|| of("z"));
     let mut request = Forward::of(&x);
     if let Some(residual) = &residual {
         request = request.residual(residual);

@@ -2,7 +2,8 @@
 
 use half::{bf16, f16};
 use syncbn::collective::LocalGroup;
-use syncbn::config::Epilogue;
+use syncbn::config::Activation;
+use syncbn::low_level::Epilogue;
 use syncbn::tensor::Element;
 use syncbn::{
     Backward, BatchNorm, BatchNormConfig, Device, Forward, Layout, ProcessGroup, SyncBatchNorm,
@@ -52,8 +53,12 @@ async fn batch_norm_computes_what_the_host_computes_and_records_into_an_encoder(
     for (dims, layout) in
         [([6, 4, 5, 4], Layout::ChannelsFirst), ([6, 5, 4, 4], Layout::ChannelsLast)]
     {
-        for epilogue in [Epilogue::None, Epilogue::Relu, Epilogue::LeakyRelu(0.1)] {
-            let config = || BatchNormConfig::torch(4).with_epilogue(epilogue);
+        for epilogue in [Epilogue::NONE, Epilogue::RELU, Epilogue::leaky_relu(0.1)] {
+            let config = || {
+                BatchNormConfig::torch(4)
+                    .with_residual(epilogue.residual)
+                    .with_activation(epilogue.activation)
+            };
             let [y, dx] = on_the_host(config(), &dims, layout).await;
             let bn = BatchNorm::new(config(), &device).unwrap();
             let [x, dy] = inputs(&device, &dims, layout);
@@ -118,7 +123,7 @@ async fn storage_types_in_both_layouts_hold_what_the_host_stores() {
 #[wasm_bindgen_test]
 async fn masks_are_kept_and_used() {
     let device = gpu().await;
-    let config = || BatchNormConfig::torch(3).with_epilogue(Epilogue::AddRelu);
+    let config = || BatchNormConfig::torch(3).with_residual(true).with_activation(Activation::Relu);
     let dims = [5, 3, 7];
     let mut gradients = Vec::new();
     for mask in [false, true] {

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use syncbn::{DType, Layout, config::Epilogue};
+use syncbn::{DType, Layout, low_level::Epilogue};
 
 use syncbn_bench::inputs::Form;
 use syncbn_bench::names::{DTYPES, EPILOGUES, LAYOUTS};

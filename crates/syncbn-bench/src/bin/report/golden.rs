@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
-use syncbn::{DType, Layout, config::Epilogue};
+use syncbn::{DType, Layout, low_level::Epilogue};
 
 use crate::judge::Expected;
 use crate::layers::Output;
@@ -90,10 +90,10 @@ fn read(id: &'static str, entry: &Entry, bytes: &[u8]) -> Result<Case, String> {
         other => return Err(format!("the storage type {other} is unknown")),
     };
     let epilogue = match entry.fused.as_deref() {
-        None => Epilogue::None,
-        Some("relu") => Epilogue::Relu,
-        Some("add") => Epilogue::Add,
-        Some("add_relu") => Epilogue::AddRelu,
+        None => Epilogue::NONE,
+        Some("relu") => Epilogue::RELU,
+        Some("add") => Epilogue::ADD,
+        Some("add_relu") => Epilogue::ADD_RELU,
         Some(other) => return Err(format!("the epilogue {other} is unknown")),
     };
     let narrow =
@@ -198,7 +198,8 @@ mod tests {
             [DType::F32, DType::F16, DType::BF16].iter().all(|&dtype| has(&|p| p.dtype == dtype))
         );
         assert!(
-            has(&|p| p.layout == Layout::ChannelsLast) && has(&|p| p.epilogue == Epilogue::AddRelu)
+            has(&|p| p.layout == Layout::ChannelsLast)
+                && has(&|p| p.epilogue == Epilogue::ADD_RELU)
         );
         assert!(has(&|p| p.ranks[0].x.is_empty()) && has(&|p| p.ranks.len() > 2));
     }

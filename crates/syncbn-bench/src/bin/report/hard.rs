@@ -3,7 +3,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use syncbn::{DType, Layout, config::Epilogue};
+use syncbn::{DType, Layout, low_level::Epilogue};
 
 use crate::problem::{Problem, Shard};
 use syncbn_bench::inputs::standard_normal;
@@ -38,7 +38,8 @@ const SPIKES: [(usize, f32); 2] = [(4096, 1e6), (65_109, 1502.4112)];
 const KERNELS: [[[usize; 3]; 2]; 3] =
     [[[3, 8, 36], [2, 8, 4]], [[3, 5, 77], [1, 5, 3]], [[2, 3, 9001], [1, 3, 9]]];
 /// Epilogues of the cases.
-const EPILOGUES: [Epilogue; 4] = [Epilogue::None, Epilogue::AddRelu, Epilogue::Relu, Epilogue::Add];
+const EPILOGUES: [Epilogue; 4] =
+    [Epilogue::NONE, Epilogue::ADD_RELU, Epilogue::RELU, Epilogue::ADD];
 
 /// Epilogues and sizes that take every family of kernels.
 pub fn kernels(epilogues: usize) -> impl Iterator<Item = (Epilogue, [[usize; 3]; 2])> {
@@ -50,14 +51,14 @@ pub fn cases(sizes: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     for (place, dims) in SIZES.iter().take(sizes).enumerate() {
         for (seed, (name, moments)) in (1..).zip(NORMAL) {
-            let mut problem = random(DType::F32, Layout::ChannelsFirst, Epilogue::None, dims, seed);
+            let mut problem = random(DType::F32, Layout::ChannelsFirst, Epilogue::NONE, dims, seed);
             distribute(&mut problem, moments, seed);
             let size = dims[0].map(|size| size.to_string()).join(", ");
             cases.push(Case { name: format!("{name}; ({size}) and less"), problem });
         }
         let (values, height) = SPIKES[place];
         let mut problem =
-            random(DType::F32, Layout::ChannelsFirst, Epilogue::None, &[[1, 1, values]], 6);
+            random(DType::F32, Layout::ChannelsFirst, Epilogue::NONE, &[[1, 1, values]], 6);
         problem.ranks[0].x.fill(0.0);
         problem.ranks[0].x[values / 2] = height;
         cases.push(Case { name: format!("one spike of {height} over {values} zeros"), problem });

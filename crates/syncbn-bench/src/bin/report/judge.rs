@@ -1,7 +1,7 @@
 //! Owns the comparison: outputs by the definition, their errors, and the verdict on these.
 
 use serde::Serialize;
-use syncbn::{DType, config::Epilogue};
+use syncbn::{DType, low_level::Epilogue};
 use syncbn_reference::ReferenceError;
 
 use crate::layers::{Merge, Output, Outputs};
@@ -75,7 +75,7 @@ pub fn narrowed(mut expected: Expected, other: &Expected) -> Expected {
 
 /// The y of a channel whose values are all the same is the bias, to the bit.
 fn constant_channels_are_exact(problem: &Problem, y: &mut [Vec<Bounded>]) {
-    if problem.dtype != DType::F32 || problem.epilogue != Epilogue::None {
+    if problem.dtype != DType::F32 || problem.epilogue != Epilogue::NONE {
         return;
     }
     let mut first = vec![None; problem.channels()];
@@ -231,7 +231,7 @@ mod tests {
         let problem = random(
             DType::F32,
             syncbn::Layout::ChannelsFirst,
-            Epilogue::AddRelu,
+            Epilogue::ADD_RELU,
             &[[2, 3, 5], [1, 3, 5]],
             7,
         );
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn nan_is_wrong_where_a_number_is_expected_and_the_other_way_round() {
         let problem =
-            random(DType::F32, syncbn::Layout::ChannelsFirst, Epilogue::None, &[[2, 1, 2]], 7);
+            random(DType::F32, syncbn::Layout::ChannelsFirst, Epilogue::NONE, &[[2, 1, 2]], 7);
         let mut expected = by_definition(&problem, Merge::Host).expect("statistics");
         let mut found = as_found(&expected);
         found[0].1[0][2] = f64::NAN;
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_constant_channel_allows_nothing() {
         let mut problem =
-            random(DType::F32, syncbn::Layout::ChannelsFirst, Epilogue::None, &[[2, 2, 3]], 7);
+            random(DType::F32, syncbn::Layout::ChannelsFirst, Epilogue::NONE, &[[2, 2, 3]], 7);
         for index in [0, 1, 2, 6, 7, 8] {
             problem.ranks[0].x[index] = 10_000.1;
         }

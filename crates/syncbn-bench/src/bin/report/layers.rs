@@ -99,7 +99,9 @@ impl Layers for OnDevice {
             (request, backward) = (request.residual(residuals), backward.residual(residuals));
         }
         let config = BatchNormConfig::torch(problem.channels()).with_eps(problem.eps);
-        let config = config.with_epilogue(problem.epilogue);
+        let config = config
+            .with_residual(problem.epilogue.residual)
+            .with_activation(problem.epilogue.activation);
         let (weight, bias) = (Some(&problem.weight[..]), Some(&problem.bias[..]));
         let (y, gradients) = match merge {
             Merge::Host => {

@@ -2,7 +2,7 @@
 //! smaller parts of both.
 
 use serde::Serialize;
-use syncbn::{DType, Layout, config::Epilogue};
+use syncbn::{DType, Layout, low_level::Epilogue};
 
 use syncbn_bench::inputs::Form;
 use syncbn_bench::names::{DTYPES, LAYOUTS, name_of};
@@ -149,11 +149,10 @@ fn transposed<T: Copy>(values: &[T], [samples, rows, columns]: [usize; 3]) -> Ve
 /// The epilogue's name in the report.
 pub fn epilogue_name(epilogue: Epilogue) -> &'static str {
     match epilogue {
-        Epilogue::None => "none",
-        Epilogue::Relu => "relu",
-        Epilogue::LeakyRelu(_) => "leaky_relu",
-        Epilogue::Add => "add",
-        Epilogue::AddRelu => "add_relu",
+        Epilogue::NONE => "none",
+        Epilogue::RELU => "relu",
+        Epilogue::ADD => "add",
+        Epilogue::ADD_RELU => "add_relu",
         _ => "unnamed",
     }
 }

@@ -55,7 +55,7 @@ fn cuts(count: usize) -> impl Iterator<Item = Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use syncbn::{DType, Layout, config::Epilogue};
+    use syncbn::{DType, Layout, low_level::Epilogue};
 
     use super::*;
     use crate::hard::random;
@@ -73,7 +73,7 @@ mod tests {
         let mut problem = random(
             DType::F32,
             Layout::ChannelsLast,
-            Epilogue::Add,
+            Epilogue::ADD,
             &[[4, 5, 9], [3, 5, 9], [7, 5, 2]],
             1,
         );

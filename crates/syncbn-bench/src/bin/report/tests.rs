@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use pollster::block_on;
-use syncbn::{DType, Device, Layout, config::Epilogue};
+use syncbn::{DType, Device, Layout, low_level::Epilogue};
 
 use crate::check;
 use crate::layers::{Layers, Merge, OnDevice, Output, Outputs};
@@ -212,7 +212,7 @@ fn a_wrong_row_is_reported_with_a_smaller_input_of_its_form() {
     let form = Form {
         dtype: DType::F16,
         layout: Layout::ChannelsLast,
-        epilogue: Epilogue::AddRelu,
+        epilogue: Epilogue::ADD_RELU,
         mask: true,
     };
     let layers = Faulty { output: Output::Y, trigger: 2.0 };

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use syncbn::{DType, Layout, config::Epilogue};
+use syncbn::{DType, Layout, low_level::Epilogue};
 
 use crate::check::smallest;
 use crate::hard;
@@ -19,13 +19,13 @@ use syncbn_bench::workloads::Workload;
 
 /// f32, channels first, nothing after the normalization.
 const PLAIN: Form =
-    Form { dtype: DType::F32, layout: Layout::ChannelsFirst, epilogue: Epilogue::None, mask: true };
+    Form { dtype: DType::F32, layout: Layout::ChannelsFirst, epilogue: Epilogue::NONE, mask: true };
 /// Further forms in which the first shape is timed.
 const OTHERS: [Form; 4] = [
     Form { layout: Layout::ChannelsLast, ..PLAIN },
     Form { dtype: DType::F16, ..PLAIN },
     Form { dtype: DType::BF16, ..PLAIN },
-    Form { epilogue: Epilogue::AddRelu, ..PLAIN },
+    Form { epilogue: Epilogue::ADD_RELU, ..PLAIN },
 ];
 /// Channels of the smaller inputs that a wrong row is looked for in.
 const CHANNELS: usize = 8;
