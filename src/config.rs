@@ -5,6 +5,7 @@
 //! with the `with_…` methods. [`TorchArguments`] and [`MindSporeArguments`] have the frameworks'
 //! own parameter names.
 
+mod activation;
 mod call;
 mod conventions;
 #[cfg(feature = "serde")]
@@ -76,9 +77,10 @@ pub struct BatchNormConfig {
     /// Whether a residual is added before the activation.
     #[cfg_attr(feature = "serde", serde(default))]
     pub residual: bool,
-    /// Whether forward keeps a mask of one bit per value for backward, with an activation after a
-    /// residual. Backward then needs no residual. The mask takes 1/32 of the memory of an f32 input.
-    /// A GPU keeps none for a 16-bit input with an f32 output, and backward reads the residual.
+    /// Whether forward keeps a mask of one bit per value for backward, with ReLU or leaky ReLU after
+    /// a residual. It is an error with any other activation. Backward then needs no residual. The
+    /// mask takes 1/32 of the memory of an f32 input. A GPU keeps none for a 16-bit input with an
+    /// f32 output, and backward reads the residual.
     #[cfg_attr(feature = "serde", serde(default))]
     pub activation_mask: bool,
     /// Initial weight.
@@ -255,7 +257,8 @@ impl BatchNormConfig {
     /// Checks every setting's range.
     ///
     /// # Errors
-    /// [`ConfigError::OutOfRange`] names the first setting outside its range.
+    /// [`ConfigError::OutOfRange`] names the first setting outside its range,
+    /// [`ConfigError::Conflict`] one that another excludes.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.num_features == 0 || u32::try_from(self.num_features).is_err() {
             return out_of_range("num_features", self.num_features as f64, "1 to 4294967295");
@@ -270,11 +273,7 @@ impl BatchNormConfig {
                 needs: "track_running_stats = true, to have what to normalize with",
             });
         }
-        if let Activation::LeakyRelu(slope) = self.activation
-            && !slope.is_finite()
-        {
-            return out_of_range("slope of LeakyRelu", slope.into(), "finite numbers");
-        }
+        self.check_activation()?;
         match self.momentum {
             Momentum::NewWeight(momentum) | Momentum::Decay(momentum)
                 if !(0.0..=1.0).contains(&momentum) =>
@@ -283,6 +282,27 @@ impl BatchNormConfig {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl BatchNormConfig {
+    fn check_activation(&self) -> Result<(), ConfigError> {
+        match self.activation {
+            Activation::LeakyRelu(slope) if !slope.is_finite() => {
+                return out_of_range("slope of LeakyRelu", slope.into(), "finite numbers");
+            }
+            Activation::Elu(alpha) if !alpha.is_finite() => {
+                return out_of_range("alpha of Elu", alpha.into(), "finite numbers");
+            }
+            _ => {}
+        }
+        if self.activation_mask && self.epilogue().curve().is_some() {
+            return Err(ConfigError::Conflict {
+                setting: "activation_mask = true",
+                needs: "Relu or LeakyRelu, whose derivative one bit tells",
+            });
+        }
+        Ok(())
     }
 }
 

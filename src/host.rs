@@ -19,6 +19,7 @@
 //! | `reduce` | from tiles to channels |
 //! | `channel_params` | parameters of channels as kernels read them |
 //! | `apply` | the kernels that write |
+//! | `curves` | activations that are no two straight lines |
 //! | `block_io`, `convert` | storage types to f32 and back, block by block |
 //! | `fused` | both halves of a pass, some channels at a time |
 //! | `threads` | tasks on the threads of a pool |
@@ -28,6 +29,7 @@ mod apply;
 mod block_io;
 mod channel_params;
 mod convert;
+mod curves;
 mod exact;
 mod fused;
 mod gradient;

@@ -234,6 +234,7 @@ impl LayerFlags {
         params.has_weight = self.weight.into();
         params.has_bias = self.bias.into();
         params.slope = self.epilogue.slope();
+        params.curve = self.epilogue.curve().unwrap_or_default();
     }
 
     /// How backward knows where the activation was active.
@@ -241,7 +242,10 @@ impl LayerFlags {
         match self.mask {
             _ if !self.epilogue.activates() => Active::Everywhere,
             Some(order) => Active::Masked(order),
-            None => Active::Recomputed { residual: self.epilogue.adds_residual() },
+            None => Active::Recomputed {
+                residual: self.epilogue.adds_residual(),
+                curved: self.epilogue.curve().is_some(),
+            },
         }
     }
 }

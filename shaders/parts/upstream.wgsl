@@ -1,5 +1,5 @@
-// g = grad_output·(v > 0 ? 1 : slope): the gradient before the activation, which is also that of
-// the residual.
+// g = grad_output·f'(v), with two slopes grad_output·(v > 0 ? 1 : slope): the gradient before the
+// activation, which is also that of the residual.
 //
 // A mask of forward says where the activation was active, or v is formed again as forward formed
 // it.
@@ -44,6 +44,7 @@ fn begin_upstream(walk: Walk, invocation: u32) {
 #endif
 }
 
+#if !CURVED
 fn was_active(x: V, address: u32, step: u32, affine: Affine) -> B {
 #if MASK_BY_INVOCATION
     return noted_active(own_mask, step);
@@ -55,13 +56,18 @@ fn was_active(x: V, address: u32, step: u32, affine: Affine) -> B {
 #endif
 #endif
 }
+#endif
 
 // Of the element x at an address, the lane's `step`th.
 fn upstream(x: V, address: u32, g_address: u32, step: u32, affine: Affine) -> V {
     let g = load_grad_output(g_address);
+#if CURVED
+    return differentiated(g, value_of(x, address, affine));
+#else
 #if ACTIVATION
     return select(scaled_by_slope(g), g, was_active(x, address, step, affine));
 #else
     return g;
+#endif
 #endif
 }

@@ -30,7 +30,7 @@ impl BatchNormConfig {
 
     /// Whether forward keeps a mask. It does if backward would otherwise read the residual.
     pub(crate) fn keeps_mask(&self) -> bool {
-        self.activation_mask && self.residual && self.epilogue().activates()
+        self.activation_mask && self.residual && self.epilogue().has_two_slopes()
     }
 
     /// Refuses changes of settings that parameters, statistics or saved contexts of a layer depend

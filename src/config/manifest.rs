@@ -106,10 +106,10 @@ fn momentum_of(momentum: Momentum) -> String {
 }
 
 fn activation_of(activation: Activation) -> String {
+    let name = activation.name();
     match activation {
-        Activation::None => "none".to_owned(),
-        Activation::Relu => "relu".to_owned(),
-        Activation::LeakyRelu(slope) => format!("leaky_relu({})", number(slope)),
+        Activation::LeakyRelu(of) | Activation::Elu(of) => format!("{name}({})", number(of)),
+        _ => name.to_owned(),
     }
 }
 
@@ -151,6 +151,8 @@ mod tests {
                 base.clone().with_activation(Activation::LeakyRelu(0.1)),
                 "activation = leaky_relu(1e-1)",
             ),
+            (base.clone().with_activation(Activation::GeluTanh), "activation = gelu_tanh"),
+            (base.clone().with_activation(Activation::Elu(1.0)), "activation = elu(1e0)"),
             (base.clone().with_residual(true), "residual = true"),
             (base.clone().with_activation_mask(true), "activation_mask = true"),
             (base.clone().with_weight_init(Initializer::Zeros), "weight_init = zeros"),

@@ -30,6 +30,14 @@ pub enum ConfigError {
         /// The name found.
         found: String,
     },
+    /// A name of an activation that does not exist.
+    #[error(
+        "no activation is called {found:?}; valid: none, relu, leaky_relu, relu6, silu, hardswish, gelu, gelu_tanh, elu, with a number as in leaky_relu(0.2)"
+    )]
+    Activation {
+        /// The name found.
+        found: String,
+    },
     /// Initial values of the wrong length.
     #[error("{name} holds {found} value(s), expected num_features = {expected}")]
     InitialLength {

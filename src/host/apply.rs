@@ -12,6 +12,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::block_io::{Output, Scratch, prefetch_ahead, read, set_bits};
 use super::channel_params::{ChannelParams, LaneParams, Pass};
+use super::curves;
 use super::intrinsics::{NonTemporalStores, fenced};
 use super::traversal::Spans;
 use crate::dtype::Element;
@@ -231,13 +232,16 @@ impl<X: Element, Y: Element> WithSimd for NormalizeKernel<'_, '_, X, Y> {
     }
 }
 
-/// act(v): v above 0, slope·v elsewhere, and 0 for a slope of 0 also where v is infinite. The
-/// comparison is so that a NaN stays.
+/// act(v): a curve, or v above 0, slope·v elsewhere, and 0 for a slope of 0 also where v is
+/// infinite. The comparison is so that a NaN stays.
 #[inline(always)]
 fn activate(v: &mut [f32], epilogue: Epilogue) {
     let slope = epilogue.slope();
     if !epilogue.activates() {
         return;
+    }
+    if epilogue.curve().is_some() {
+        return curves::activate(v, epilogue.activation);
     }
     if slope == 0.0 {
         for v in v {

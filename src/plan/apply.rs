@@ -60,6 +60,7 @@ impl ApplyPlan {
             elements: grid.elements(),
             residual: layer.epilogue.adds_residual(),
             activation: layer.epilogue.activates(),
+            curved: layer.epilogue.curve().is_some(),
             mask: layer.mask,
             in_place,
         });

@@ -11,10 +11,12 @@ macro_rules! parts {
 
 parts! {
     "accumulated" "activation" "affine" "center" "centering" "channel" "choose" "choose_element"
-    "combine" "decode_f16" "element" "encode" "finite" "four" "grad_sums_tail" "gradient"
-    "input_gradient" "lane_stats" "lanes" "load" "mask_bits" "merge" "merge_fours" "merge_stats"
-    "merge_sums" "padding" "rank_weights" "reduce" "running" "running_update" "settled"
-    "settled_element" "store" "tail" "tile" "transpose" "upstream" "words"
+    "combine" "curve_elu" "curve_exponential" "curve_gelu" "curve_gelu_tanh" "curve_hardswish"
+    "curve_relu6" "curve_sigmoid" "curve_silu" "curves" "decode_f16" "element" "encode" "finite"
+    "four" "grad_sums_tail" "gradient" "input_gradient" "lane_stats" "lanes" "load" "mask_bits"
+    "merge" "merge_fours" "merge_stats" "merge_sums" "padding" "rank_weights" "reduce" "running"
+    "running_update" "settled" "settled_element" "store" "tail" "tile" "transpose" "upstream"
+    "words"
 }
 
 /// A file of `shaders/parts`.

@@ -41,6 +41,8 @@ pub enum Active {
     Recomputed {
         /// A residual was added.
         residual: bool,
+        /// The activation is a curve, and not two slopes.
+        curved: bool,
     },
     /// Forward kept a mask.
     Masked(MaskOrder),
@@ -59,6 +61,8 @@ pub struct Normalize {
     pub residual: bool,
     /// There is an activation.
     pub activation: bool,
+    /// The activation is a curve, and not two slopes.
+    pub curved: bool,
     /// The mask of the activation that is kept.
     pub mask: Option<MaskOrder>,
     /// y and x are one buffer, which is bound once, because a kernel may not bind a range

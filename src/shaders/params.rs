@@ -146,8 +146,10 @@ params! {
         has_weight: u32,
         /// 1 where a bias is bound.
         has_bias: u32,
-        /// What an activation multiplies values of 0 and below by.
+        /// What an activation multiplies values of 0 and below by, or the alpha of ELU.
         slope: f32,
+        /// Number of the activation among the curves, 0 where it is none.
+        curve: u32,
         /// Power of two that scales what is summed (x, or four gradients) into range; usually 1.
         unit: f32,
     }

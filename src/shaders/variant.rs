@@ -128,11 +128,17 @@ impl Variant {
         if let Kernel::Normalize(normalize) = kernel {
             set("RESIDUAL", normalize.residual);
             set("ACTIVATION", normalize.activation);
+            set("CURVED", normalize.curved);
             set("KEEPS_MASK", normalize.mask.is_some());
         }
         if let Some(upstream) = kernel.upstream() {
             set("ACTIVATION", upstream.active != Active::Everywhere);
-            set("RESIDUAL", upstream.active == Active::Recomputed { residual: true });
+            let recomputed = match upstream.active {
+                Active::Recomputed { residual, curved } => [residual, curved],
+                Active::Everywhere | Active::Masked(_) => [false; 2],
+            };
+            set("RESIDUAL", recomputed[0]);
+            set("CURVED", recomputed[1]);
             set("MASK", matches!(upstream.active, Active::Masked(_)));
             set("MASK_BY_INVOCATION", upstream.active == Active::Masked(MaskOrder::ByInvocation));
         }

@@ -188,6 +188,11 @@ impl Channel {
         self.k() * (RELATIVE * size + 4.0 * moved)
     }
 
+    /// Of the gradient of a residual behind a curve.
+    pub fn tol_dz(&self) -> f64 {
+        RELATIVE * self.max_g
+    }
+
     /// Of dx with given statistics.
     pub fn tol_dx_given(&self) -> f64 {
         RELATIVE * self.k() * self.max_g

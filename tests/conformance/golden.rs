@@ -60,6 +60,7 @@ enum Family {
 #[derive(Deserialize)]
 struct Activation {
     slope: Option<f32>,
+    alpha: Option<f32>,
 }
 
 pub fn entry(manifest: &Manifest, case: &Value, name: String) -> Result<Entry, String> {
@@ -79,8 +80,8 @@ impl Case {
             Some(Family::DoubleBackward) => return Err("the layer has no second derivative".into()),
             Some(Family::Unknown) => return Err("the family of the case is unknown".into()),
         }
-        let slope = self.activation.as_ref().and_then(|activation| activation.slope);
-        not_yet::epilogue(self.fused.as_deref(), slope)
+        let number = self.activation.as_ref().and_then(|of| of.slope.or(of.alpha));
+        not_yet::epilogue(self.fused.as_deref(), number)
     }
 }
 

@@ -6,7 +6,7 @@ use syncbn::{DType, Device};
 use super::bounds::check;
 use super::common::*;
 use super::devices::On;
-use super::problem::{EPILOGUES, Problem, shape};
+use super::problem::{CURVES, EPILOGUES, Problem, shape};
 use super::stored::{Layouts, Types};
 
 /// f32 and f16 throughout, bf16, and f16 with an output in f32.
@@ -31,9 +31,11 @@ fn devices(turn: usize) -> Vec<Device> {
 fn epilogues_follow_the_definition_in_any_storage_type() {
     let mut worst = 0f64;
     let mut turn = 0;
-    for epilogue in EPILOGUES {
+    for epilogue in EPILOGUES.into_iter().chain(CURVES) {
         for types in TYPES {
-            for mask in [false, true] {
+            // A curve has no mask.
+            for mask in [false, true].into_iter().filter(|mask| !mask || epilogue.curve().is_none())
+            {
                 let layouts = Layouts::all()[turn * 7 / 3 % 4];
                 let mut problem = Problem::random(
                     &shape(turn as u64),

@@ -9,6 +9,7 @@
 //! binding, `fast` the ways that a device may be told not to take, `wrong` formulas that must be
 //! caught. Storage types, layouts and devices are gone through as in the tests of storage.
 
+mod curves;
 mod exact;
 mod fast;
 mod mask;
@@ -27,14 +28,14 @@ use crate::storage::devices;
 
 use bounds::check;
 use devices::On;
-use problem::{EPILOGUES, Problem, shape};
+use problem::{CURVES, EPILOGUES, Problem, shape};
 use stored::{Layouts, Types};
 
 /// Runs every combination of epilogue, storage types and layouts; kinds of shape, weight and bias
 /// take turns.
 fn check_all(on: On) {
     let (mut seed, mut worst, mut excluded, mut values) = (0u64, 0f64, 0, 0);
-    for epilogue in EPILOGUES {
+    for epilogue in EPILOGUES.into_iter().chain(CURVES) {
         for types in Types::all() {
             for layouts in Layouts::all() {
                 let affine = AFFINE[seed as usize % AFFINE.len()];

@@ -30,7 +30,7 @@ use crate::storage::devices;
 use bounds::Expected;
 use devices::On;
 use layer::passes;
-use problem::{EPILOGUES, Problem, shape};
+use problem::{CURVES, EPILOGUES, Problem, shape};
 use stored::{Layouts, Types};
 use syncbn::{DType, low_level::Epilogue};
 
@@ -49,7 +49,7 @@ fn every_combination_of_epilogue_storage_and_layout_follows_the_definition() {
     const AFFINE: [[bool; 2]; 5] =
         [[true, true], [true, true], [true, false], [false, true], [false, false]];
     let (mut seed, mut worst) = (0u64, 0f64);
-    for epilogue in EPILOGUES {
+    for epilogue in EPILOGUES.into_iter().chain(CURVES) {
         for types in Types::all() {
             for layouts in Layouts::all() {
                 let on = if seed.is_multiple_of(2) { On::Native } else { On::Portable };

@@ -20,6 +20,14 @@ pub enum Error {
         /// The values allowed.
         allowed: &'static str,
     },
+    /// An activation of Burn's that no kernel has.
+    #[error(
+        "no kernel has the activation {found}; allowed are Identity, Relu, LeakyRelu, HardSwish, Gelu, GeluApproximate and Elu"
+    )]
+    Activation {
+        /// The activation found.
+        found: String,
+    },
     /// Training on a device of which no [`Rank`](crate::Rank) is known.
     #[error(
         "{device} belongs to no rank: training normalizes over a group, so make the device with syncbn_burn::Rank and keep \

@@ -36,6 +36,7 @@
 //! # Ok::<(), syncbn_reference::ReferenceError>(())
 //! ```
 
+pub mod activation;
 mod backward;
 pub mod bounds;
 mod error;

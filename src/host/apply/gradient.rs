@@ -9,6 +9,7 @@ use crate::dtype::Element;
 use crate::epilogue::Epilogue;
 use crate::host::block_io::{Block, Gradients, Output, Scratch, prefetch_ahead, read, spread_bits};
 use crate::host::channel_params::{ChannelParams, LaneParams, Pass};
+use crate::host::curves;
 use crate::host::intrinsics::{NonTemporalStores, prefetch};
 use crate::host::traversal::Spans;
 
@@ -59,10 +60,13 @@ impl<S: Simd> Pass<S, 6> for GradientPass<'_, S> {
     }
 }
 
-/// g·(v > 0 ? 1 : slope), and 0 for a slope of 0 also where g is infinite.
+/// g·act'(v): with two slopes g·(v > 0 ? 1 : slope), and 0 for a slope of 0 also where g is infinite.
 #[inline(always)]
 fn gate(g: &mut [f32], v: &[f32], epilogue: Epilogue) {
     let slope = epilogue.slope();
+    if epilogue.curve().is_some() {
+        return curves::gate(g, v, epilogue.activation);
+    }
     if slope == 0.0 {
         for (g, v) in g.iter_mut().zip(v) {
             *g = if *v > 0.0 { *g } else { 0.0 };

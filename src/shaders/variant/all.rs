@@ -64,9 +64,10 @@ fn normalizations() -> Vec<Kernel> {
                     (_, _, DType::F32) => None,
                     _ => Some(MaskOrder::ByAddress),
                 };
-                let without = [(false, None), (true, None)];
-                let activations = without.into_iter().chain(order.map(|order| (true, Some(order))));
-                for (activation, mask) in activations {
+                let without =
+                    [(false, false, None), (true, false, None), (true, true, None)].into_iter();
+                let masked = order.map(|order| (true, false, Some(order)));
+                for (activation, curved, mask) in without.chain(masked) {
                     for residual in [false, true] {
                         let normalize = Normalize {
                             x,
@@ -74,6 +75,7 @@ fn normalizations() -> Vec<Kernel> {
                             elements,
                             residual,
                             activation,
+                            curved,
                             mask,
                             in_place: false,
                         };
@@ -106,7 +108,8 @@ fn upstreams() -> Vec<Upstream> {
                     }
                     _ => MaskOrder::ByInvocation,
                 };
-                let recomputed = [false, true].map(|residual| Active::Recomputed { residual });
+                let recomputed = [[false, false], [false, true], [true, false], [true, true]]
+                    .map(|[residual, curved]| Active::Recomputed { residual, curved });
                 for active in
                     [Active::Everywhere, Active::Masked(order)].into_iter().chain(recomputed)
                 {

@@ -1,8 +1,6 @@
 //! A problem on a layer of one GPU: evaluation and training, forward and backward.
 
-use syncbn::{
-    BatchNorm, BatchNormConfig, Device, Error, SyncBatchNorm, Tensor, low_level::Epilogue,
-};
+use syncbn::{BatchNorm, BatchNormConfig, Device, Error, SyncBatchNorm, Tensor};
 
 use super::common::*;
 use super::problem::{Pass, Problem, Tensors, Uses};
@@ -48,7 +46,9 @@ pub fn passes(
             Uses::Group => layer.forward_train(request),
         }?
         .saved;
-        assert!(!saved.needs_residual() || problem.epilogue() == Epilogue::ADD_RELU);
+        assert!(
+            !saved.needs_residual() || problem.config.residual && problem.epilogue().activates()
+        );
         let needed =
             if saved.needs_residual() { tensors.backward() } else { tensors.backward_without() };
         let backward = layer.backward(&saved, needed)?;

@@ -6,7 +6,7 @@ use super::batches::{Padded, pass};
 use super::common::epilogue::bounds::Expected;
 use super::common::epilogue::problem::{EPILOGUES, Problem, Uses};
 use super::common::storage::{Layouts, Types};
-use syncbn::{Device, config::Epilogue};
+use syncbn::{Device, low_level::Epilogue};
 
 /// Ranks of padded batches: quads of positions and of channels, single values, samples without a
 /// value, a rank without one, several tiles per sample, a feature axis, one channel, one step.

@@ -1,7 +1,9 @@
 //! An activation and a residual in the kernel that normalizes, against Burn's layer and Burn's
 //! operations after it.
 
-use burn::tensor::activation::{leaky_relu, relu};
+use burn::tensor::activation::{
+    elu, gelu, gelu_approximate, hard_swish, leaky_relu, relu, relu6, silu,
+};
 use burn::tensor::{DType, Tensor, TensorData};
 use syncbn_burn::{Activation, BatchNormConfig, SyncBatchNormConfig};
 
@@ -61,13 +63,29 @@ fn activations_and_residuals_are_what_burn_s_operations_make() {
         ("mixed", [last(x), r, g]),
     ];
     let theirs = burns(&device).set(&problem.gamma, &problem.beta);
-    for activation in [Activation::None, Activation::Relu, Activation::LeakyRelu(0.125)] {
+    for activation in [
+        Activation::None,
+        Activation::Relu,
+        Activation::LeakyRelu(0.125),
+        Activation::Relu6,
+        Activation::Silu,
+        Activation::Hardswish,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Elu(0.75),
+    ] {
         let own = BatchNormConfig::new(CHANNELS).with_activation(activation).init(&device);
         let own = own.set(&problem.gamma, &problem.beta);
         let after = |v: Tensor<4>| match activation {
             Activation::None => v,
             Activation::Relu => relu(v),
             Activation::LeakyRelu(slope) => leaky_relu(v, slope),
+            Activation::Relu6 => relu6(v),
+            Activation::Silu => silu(v),
+            Activation::Hardswish => hard_swish(v),
+            Activation::Gelu => gelu(v),
+            Activation::GeluTanh => gelu_approximate(v),
+            Activation::Elu(alpha) => elu(v, alpha),
         };
         for (layout, tensors) in &layouts {
             let what = format!("{activation:?}, {layout}");

@@ -1,16 +1,16 @@
 //! Results of a call by the f64 definition, with their bounds.
 //!
-//! v = normalized (+ residual) is the activation's input. s is the factor of the upstream gradient:
-//! 1 if v > 0, else the slope. The definition is the reference with y = s·v and g·s in place of g.
-//! The gradient of the residual is g·s itself. An output is computed in f32 and then rounded once
-//! to its storage type:
+//! v = normalized (+ residual) is the activation's input. s = act'(v) is the factor of the upstream
+//! gradient. The definition is the reference with y = act(v) and g·s in place of g. The gradient of
+//! the residual is g·s itself. An output is computed in f32 and then rounded once to its storage
+//! type:
 //!
 //! ```text
 //! v            8 ulp (TOLERANCE_ULP) of the channel's largest |normalized|, or with running statistics, where that may be
 //!              small beside what it is made of, of the largest |weight·x̂| and |bias| together; one ulp of the largest |v|
 //!              for the addition of the residual and the product with the slope
-//! y            max(1, |slope|) times the bound of v
-//! grad_residual  nothing: g or 0
+//! y            the largest |act'| times the bound of v; of a curve, times 8 half ulp of the largest |v| besides
+//! grad_residual  nothing: g or 0; of a curve, |g| times what its derivative may be off by
 //! ```
 //!
 //! The gradients of bias, weight and input have the bounds of [`syncbn_reference::bounds`], with
@@ -21,6 +21,7 @@
 use syncbn::{DType, Device, config::Activation, low_level::Epilogue};
 use syncbn_reference::{self as reference, Affine, Gradients, RankBatch};
 
+use syncbn_reference::activation::Activation as Definition;
 use syncbn_reference::bounds::{self, Terms};
 
 use super::problem::{Pass, Problem, Uses};
@@ -29,16 +30,34 @@ use crate::compare::{TOLERANCE_ULP, ulp, worst_share};
 use crate::oracle::widened;
 use crate::storage::{Layouts, Types, half_ulp};
 
-/// The factor of the upstream gradient.
-pub fn derivative(epilogue: Epilogue, v: f64) -> f64 {
+/// The activation as it is defined.
+pub fn definition(epilogue: Epilogue) -> Definition {
     match epilogue.activation {
-        Activation::None => 1.0,
-        _ if v > 0.0 => 1.0,
-        Activation::LeakyRelu(slope) => slope.into(),
-        Activation::Relu => 0.0,
-        other => panic!("the derivative of {other:?} is not known here"),
+        Activation::None => Definition::None,
+        Activation::Relu => Definition::Relu,
+        Activation::LeakyRelu(slope) => Definition::LeakyRelu(slope.into()),
+        Activation::Relu6 => Definition::Relu6,
+        Activation::Silu => Definition::Silu,
+        Activation::Hardswish => Definition::Hardswish,
+        Activation::Gelu => Definition::Gelu,
+        Activation::GeluTanh => Definition::GeluTanh,
+        Activation::Elu(alpha) => Definition::Elu(alpha.into()),
+        other => panic!("the definition of {other:?} is not known here"),
     }
 }
+
+/// y of what enters the activation.
+pub fn value(epilogue: Epilogue, v: f64) -> f64 {
+    definition(epilogue).value(v)
+}
+
+/// The factor of the upstream gradient.
+pub fn derivative(epilogue: Epilogue, v: f64) -> f64 {
+    definition(epilogue).derivative(v)
+}
+
+/// What a curve and its derivative may be off by, as a share of |v| and of the largest derivative.
+const CURVE_ERROR: f64 = 8.0 * bounds::HALF_ULP;
 
 pub fn wide(batches: &[Batch]) -> Vec<Vec<f64>> {
     batches.iter().map(|batch| widened(&batch.values)).collect()
@@ -61,6 +80,8 @@ pub struct Entering {
     pub v: Vec<Vec<f64>>,
     /// How far from it an f32 may be, per channel.
     pub bound: Vec<f64>,
+    /// The largest |v|, per channel.
+    pub largest: Vec<f64>,
 }
 
 impl Entering {
@@ -105,9 +126,9 @@ impl Entering {
             });
         }
         if problem.epilogue() != Epilogue::NONE {
-            bound.iter_mut().zip(largest).for_each(|(bound, largest)| *bound += ulp(largest));
+            bound.iter_mut().zip(&largest).for_each(|(bound, largest)| *bound += ulp(*largest));
         }
-        Self { mean, var, inv_std, v, bound }
+        Self { mean, var, inv_std, v, bound, largest }
     }
 }
 
@@ -123,6 +144,54 @@ pub struct Expected {
     local: Vec<Vec<Terms>>,
     /// Per channel.
     group: Vec<Terms>,
+    /// How far the passed gradients may be off, where the activation is a curve.
+    slack: Slack,
+}
+
+/// How far upstream gradients behind a curve may be off: |g| times what an error of v moves in the
+/// derivative, and the error of the derivative itself.
+#[derive(Default)]
+struct Slack {
+    /// Of every value, per rank.
+    of: Vec<Vec<f64>>,
+    /// Sums of it, and of its products with |x̂|, per rank and channel.
+    local: Vec<Vec<[f64; 2]>>,
+    /// The same, over the ranks.
+    group: Vec<[f64; 2]>,
+    /// The largest of a channel.
+    largest: Vec<f64>,
+}
+
+impl Slack {
+    fn of(problem: &Problem, entering: &Entering) -> Self {
+        let channels = entering.mean.len();
+        let mut slack = Self {
+            of: problem.g.iter().map(|g| vec![0.0; g.values.len()]).collect(),
+            local: vec![vec![[0.0; 2]; channels]; problem.g.len()],
+            group: vec![[0.0; 2]; channels],
+            largest: vec![0.0; channels],
+        };
+        if problem.epilogue().curve().is_none() {
+            return slack;
+        }
+        let f = definition(problem.epilogue());
+        for (rank, (x, g)) in problem.x.iter().zip(&problem.g).enumerate() {
+            for (index, (&x_value, &g)) in x.values.iter().zip(&g.values).enumerate() {
+                let c = x.channel(index);
+                let of_derivative =
+                    f.most_curved() * entering.bound[c] + CURVE_ERROR * f.steepest();
+                let error = f64::from(g).abs() * of_derivative;
+                let xhat = (f64::from(x_value) - entering.mean[c]) * entering.inv_std[c];
+                slack.of[rank][index] = error;
+                slack.largest[c] = slack.largest[c].max(error);
+                for sums in [&mut slack.local[rank][c], &mut slack.group[c]] {
+                    sums[0] += error;
+                    sums[1] += error * xhat.abs();
+                }
+            }
+        }
+        slack
+    }
 }
 
 impl Expected {
@@ -151,12 +220,18 @@ impl Expected {
             }
         }
         let group = (0..channels).map(|c| Terms::of_group(&local, c)).collect();
-        Self { uses, entering, passed, gradients, mean_error, local, group }
+        let slack = Slack::of(problem, &entering);
+        Self { uses, entering, passed, gradients, mean_error, local, group, slack }
     }
 
     /// Bound of y before it is stored.
     pub fn of_y(&self, problem: &Problem, c: usize) -> f64 {
-        self.entering.bound[c] * f64::from(problem.epilogue().slope()).abs().max(1.0)
+        let f = definition(problem.epilogue());
+        let of_curve = match problem.epilogue().curve() {
+            Some(_) => CURVE_ERROR * self.entering.largest[c],
+            None => 0.0,
+        };
+        (self.entering.bound[c] + of_curve) * f.steepest()
     }
 
     /// Bound of grad_input before it is stored.
@@ -164,19 +239,26 @@ impl Expected {
         let k = problem.weight().map_or(1.0, |weight| f64::from(weight[c]).abs())
             * self.entering.inv_std[c];
         let mean_error = (self.uses == Uses::Group).then_some(self.mean_error[c]);
-        self.group[c].of_input(k, mean_error)
+        let terms = self.group[c];
+        let [sum, sum_xhat] = self.slack.group[c];
+        let through_batch = match self.uses {
+            Uses::Group => (sum + terms.max_xhat * sum_xhat) / terms.values.max(1.0),
+            Uses::Running => 0.0,
+        };
+        terms.of_input(k, mean_error) + k * (self.slack.largest[c] + through_batch)
     }
 
     /// Bounds of a rank's grad_weight and grad_bias.
     pub fn of_affine(&self, rank: usize, c: usize) -> [f64; 2] {
         let terms = self.local[rank][c];
-        [terms.of_weight(self.mean_error[c]), terms.of_bias()]
+        let [sum, sum_xhat] = self.slack.local[rank][c];
+        [terms.of_weight(self.mean_error[c]) + sum_xhat, terms.of_bias() + sum]
     }
 
     /// How far y may be off at a value of a rank, as it is stored.
     pub fn allowed_y(&self, problem: &Problem, rank: usize, index: usize) -> f64 {
         let v = self.entering.v[rank][index];
-        let y = v * derivative(problem.epilogue(), v);
+        let y = value(problem.epilogue(), v);
         allowed(y, self.of_y(problem, problem.x[rank].channel(index)), problem.types[rank].other)
     }
 
@@ -198,8 +280,7 @@ impl Expected {
             };
             let Types { x, other } = problem.types[rank];
             let of_y = |index| self.of_y(problem, batch.channel(index));
-            let y: Vec<f64> =
-                self.entering.v[rank].iter().map(|&v| v * derivative(epilogue, v)).collect();
+            let y: Vec<f64> = self.entering.v[rank].iter().map(|&v| value(epilogue, v)).collect();
             compare("y", &found.y[rank], &y, other, &of_y)?;
             let of_grad_input = |index| self.of_grad_input(problem, batch.channel(index));
             compare(
@@ -210,7 +291,8 @@ impl Expected {
                 &of_grad_input,
             )?;
             if let Some(found) = &found.grad_residuals {
-                compare("grad_residuals", &found[rank], &self.passed[rank], x, &|_| 0.0)?;
+                let slack = |index: usize| self.slack.of[rank][index];
+                compare("grad_residuals", &found[rank], &self.passed[rank], x, &slack)?;
             }
             if let Some(found) = &found.grad_weights {
                 let bound = |c| self.of_affine(rank, c)[0];

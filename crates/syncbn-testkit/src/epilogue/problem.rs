@@ -4,10 +4,11 @@
 use pollster::block_on;
 use syncbn::stats::RunningStats;
 use syncbn::{
-    BatchNormConfig, DType, Device, Error, Gradients, SyncBatchNorm, Tensor, low_level::Epilogue,
+    BatchNormConfig, DType, Device, Error, Gradients, SyncBatchNorm, Tensor, config::Activation,
+    low_level::Epilogue,
 };
 
-use super::bounds::Entering;
+use super::bounds::{Entering, definition};
 pub use super::tensors::{Tensors, forward_of};
 use crate::batch::{Batch, Parameters, bits, read, upload};
 use crate::random::Random;
@@ -23,6 +24,22 @@ pub const EPILOGUES: [Epilogue; 8] = [
     Epilogue::leaky_relu(2.0),
     Epilogue::ADD,
     Epilogue::ADD_RELU,
+];
+
+/// Activations that are no two slopes, each by itself and after a residual; an alpha that is not 1.
+pub const CURVES: [Epilogue; 12] = [
+    Epilogue::of(Activation::Relu6),
+    Epilogue::of(Activation::Silu),
+    Epilogue::of(Activation::Hardswish),
+    Epilogue::of(Activation::Gelu),
+    Epilogue::of(Activation::GeluTanh),
+    Epilogue::of(Activation::Elu(1.0)),
+    Epilogue::of(Activation::Relu6).after_residual(),
+    Epilogue::of(Activation::Silu).after_residual(),
+    Epilogue::of(Activation::Hardswish).after_residual(),
+    Epilogue::of(Activation::Gelu).after_residual(),
+    Epilogue::of(Activation::GeluTanh).after_residual(),
+    Epilogue::of(Activation::Elu(-0.75)).after_residual(),
 ];
 
 /// Dimensions of three ranks, channels first, in turn: odd sizes throughout with an empty rank, one
@@ -48,7 +65,7 @@ pub struct Problem {
     pub x: Vec<Batch>,
     pub residuals: Option<Vec<Batch>>,
     pub g: Vec<Batch>,
-    /// How many upstream gradients were set to 0 because v is 0 within rounding.
+    /// How many upstream gradients were set to 0 because v is at a kink within rounding.
     pub excluded: usize,
 }
 
@@ -131,11 +148,14 @@ impl Problem {
     }
 
     fn exclude_kinks(&mut self) {
+        let kinks = definition(self.epilogue()).kinks();
         for uses in Uses::ALL {
             let entering = Entering::of(self, uses);
             for (g, v) in self.g.iter_mut().zip(&entering.v) {
                 for (index, v) in v.iter().enumerate() {
-                    if v.abs() <= entering.bound[g.channel(index)] && g.values[index] != 0.0 {
+                    let bound = entering.bound[g.channel(index)];
+                    let is_near = kinks.iter().any(|kink| (v - kink).abs() <= bound);
+                    if is_near && g.values[index] != 0.0 {
                         g.values[index] = 0.0;
                         self.excluded += 1;
                     }
@@ -172,7 +192,8 @@ impl Problem {
         let can = |(types, device): (&Types, &Device)| {
             device.is_host() || types.x == DType::F32 || types.other != DType::F32
         };
-        let asked = self.config.activation_mask && self.epilogue() == Epilogue::ADD_RELU;
+        let asked =
+            self.config.activation_mask && self.config.residual && self.epilogue().has_two_slopes();
         asked && self.types.iter().zip(devices).all(can)
     }
 
@@ -232,7 +253,8 @@ impl Problem {
                 saved.mask_bytes() > 0,
                 is_kept && self.x.iter().any(|batch| !batch.values.is_empty())
             );
-            assert_eq!(saved.needs_residual(), self.epilogue() == Epilogue::ADD_RELU && !is_kept);
+            let decides = self.config.residual && self.epilogue().activates();
+            assert_eq!(saved.needs_residual(), decides && !is_kept);
             let needed = if saved.needs_residual() {
                 tensors.backward()
             } else {
