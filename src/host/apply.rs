@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::block_io::{Output, Scratch, prefetch_ahead, read, set_bits};
+use super::block_io::{Output, Scratch, prefetch_ahead, read, set_bits, write_zeros};
 use super::channel_params::{ChannelParams, LaneParams, Pass};
 use super::curves;
 use super::intrinsics::{NonTemporalStores, fenced};
@@ -124,7 +124,7 @@ impl<X: Element, Y: Element> Normalize<'_, X, Y> {
             let start = span.start - at;
             let y = &mut self.y[start..span.end - at];
             if !counts {
-                y.fill(Y::zeroed());
+                write_zeros(y, is_large && self.x.is_some());
                 continue;
             }
             let task = Normalize {

@@ -9,7 +9,7 @@ mod output;
 
 pub(super) use gradients::Gradients;
 pub(super) use mask_bits::{set_bits, spread_bits};
-pub(super) use output::Output;
+pub(super) use output::{Output, write_zeros};
 
 use std::cell::Cell;
 use std::ops::Range;

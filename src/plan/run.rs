@@ -81,7 +81,7 @@ pub(super) fn runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
     let step = if elements <= capacity { elements } else { capacity / STEP * STEP };
     let run_from = |first: u64| {
         let end = elements.min(first + step);
-        let span = Span::new(first..end, first).from_sample(first / sample.max(1));
+        let span = Span::new(first..end, first).at_sample(first / sample.max(1));
         Run {
             span,
             first_element: 0,
@@ -108,7 +108,7 @@ pub(super) fn sample_runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
         let range = first * sample..samples.min(first + step) * sample;
         let elements = range.end - range.start;
         let zero = range.start;
-        let span = Span::new(range, zero).from_sample(first);
+        let span = Span::new(range, zero).at_sample(first);
         let first_element = span.origin;
         Run {
             span,

@@ -59,7 +59,7 @@ impl Span {
     }
 
     /// The same of samples from this one on.
-    pub(super) fn from_sample(self, first_sample: u64) -> Self {
+    pub(super) fn at_sample(self, first_sample: u64) -> Self {
         Self { first_sample, ..self }
     }
 
@@ -155,7 +155,7 @@ impl Cut<'_> {
             samples.start * self.sample()..samples.end * self.sample(),
             samples.start * self.sample(),
         )
-        .from_sample(samples.start);
+        .at_sample(samples.start);
         let is_split = self.partition.is_split;
         let first_value = if is_split { 0 } else { tiles.start * self.tile_values() };
         Window {

@@ -7,7 +7,9 @@ use pulp::{Simd, WithSimd};
 use super::{AffinePass, add, with_stores};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
-use crate::host::block_io::{Block, Gradients, Output, Scratch, prefetch_ahead, read, spread_bits};
+use crate::host::block_io::{
+    Block, Gradients, Output, Scratch, prefetch_ahead, read, spread_bits, write_zeros,
+};
 use crate::host::channel_params::{ChannelParams, LaneParams, Pass};
 use crate::host::curves;
 use crate::host::intrinsics::{NonTemporalStores, prefetch};
@@ -183,8 +185,9 @@ impl<G: Element, X: Element> GradInput<'_, G, X> {
             let dx = &mut self.dx[run.clone()];
             let mut grad_residual = self.grad_residual.as_deref_mut().map(|to| &mut to[run]);
             if !counts {
-                dx.fill(X::zeroed());
-                grad_residual.iter_mut().for_each(|to| to.fill(X::zeroed()));
+                let non_temporal = is_large && self.g.is_some();
+                write_zeros(dx, non_temporal);
+                grad_residual.iter_mut().for_each(|to| write_zeros(to, non_temporal));
                 continue;
             }
             let Self { g, upstream, .. } = self;

@@ -7,7 +7,7 @@ use bytemuck::Zeroable;
 use super::{BLOCK, Block, prefetch_ahead};
 use crate::dtype::{DType, Element};
 use crate::host::convert::{narrow, widen};
-use crate::host::intrinsics::{CACHE_LINE_BYTES, CacheLine, NonTemporalStores};
+use crate::host::intrinsics::{CACHE_LINE_BYTES, CacheLine, NonTemporalStores, fenced};
 
 /// Where a run of results goes.
 pub(in crate::host) struct Output<'a, Y> {
@@ -22,6 +22,30 @@ pub(in crate::host) struct Output<'a, Y> {
 /// bytes.
 const fn non_temporal_block<Y>() -> usize {
     if size_of::<Y>() < size_of::<f32>() { BLOCK } else { 256 }
+}
+
+/// Writes zeros. With non-temporal stores the memory is not read first, as by [`Output::write`].
+pub(in crate::host) fn write_zeros<Y: Element>(values: &mut [Y], non_temporal: bool) {
+    let lines = if non_temporal { whole_lines(values) } else { 0..0 };
+    values[..lines.start].fill(Y::zeroed());
+    values[lines.end..].fill(Y::zeroed());
+    let values = &mut values[lines];
+    match bytemuck::try_cast_slice_mut::<Y, CacheLine>(&mut *values) {
+        Ok(lines) => fenced(|stores| {
+            let zeros = [CacheLine::zeroed(); 16];
+            lines.chunks_mut(zeros.len()).for_each(|to| stores.copy(&zeros[..to.len()], to));
+        }),
+        Err(_) => values.fill(Y::zeroed()),
+    }
+}
+
+/// The values that are whole cache lines.
+fn whole_lines<Y>(values: &[Y]) -> Range<usize> {
+    let beyond = values.as_ptr().addr() % CACHE_LINE_BYTES;
+    let to_next_line = (CACHE_LINE_BYTES - beyond) % CACHE_LINE_BYTES;
+    let start = (to_next_line / size_of::<Y>()).min(values.len());
+    let per_line = CACHE_LINE_BYTES / size_of::<Y>();
+    start..start + (values.len() - start) / per_line * per_line
 }
 
 impl<'a, Y: Element> Output<'a, Y> {

@@ -27,7 +27,7 @@ impl Cut<'_> {
                     segment_tiles: self.segment_tiles(&tiles),
                     tiles,
                     channels: 0..channels,
-                    span: span.from_sample(sample),
+                    span: span.at_sample(sample),
                     first_position,
                     start: 0,
                     // No walk through less than a sample comes to its end.
@@ -50,7 +50,7 @@ impl Cut<'_> {
         let left = (tiles.end - tiles.start) * self.tile_values();
         let end = first_of(channels.end - 1) + self.inner().min(skipped + left);
         let span = Span::new(first_of(channels.start) + skipped..end, first_of(0) + skipped)
-            .from_sample(sample);
+            .at_sample(sample);
         Window {
             segment_tiles: self.segment_tiles(&tiles),
             tiles,
