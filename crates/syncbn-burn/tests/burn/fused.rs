@@ -1,9 +1,7 @@
 //! An activation and a residual in the kernel that normalizes, against Burn's layer and Burn's
 //! operations after it.
 
-use burn::tensor::activation::{
-    elu, gelu, gelu_approximate, hard_swish, leaky_relu, relu, relu6, silu,
-};
+use burn::tensor::activation::{elu, gelu_approximate, hard_swish, leaky_relu, relu, relu6, silu};
 use burn::tensor::{DType, Tensor, TensorData};
 use syncbn_burn::{Activation, BatchNormConfig, SyncBatchNormConfig};
 
@@ -83,7 +81,10 @@ fn activations_and_residuals_are_what_burn_s_operations_make() {
             Activation::Relu6 => relu6(v),
             Activation::Silu => silu(v),
             Activation::Hardswish => hard_swish(v),
-            Activation::Gelu => gelu(v),
+            // Burn's gelu has the gradient of the form with tanh.
+            Activation::Gelu => {
+                (v.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * v * 0.5
+            }
             Activation::GeluTanh => gelu_approximate(v),
             Activation::Elu(alpha) => elu(v, alpha),
         };
