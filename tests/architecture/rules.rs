@@ -127,6 +127,7 @@ pub const RULES: &[Rule] = &[
             "collective",
             "config",
             "device",
+            "epilogue",
             "error",
             "exchange",
             "fast_paths",

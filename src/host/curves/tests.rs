@@ -1,3 +1,5 @@
+//! Curves and derivatives against the definition in f64.
+
 use syncbn_reference::activation::Activation as Definition;
 
 use super::{Activation, activate, gate};
