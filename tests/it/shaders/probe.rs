@@ -267,7 +267,7 @@ fn both_passes_form_what_is_activated_by_the_source_of_the_kernels() {
     // A kernel that adds a residual before an activation.
     let source = |variant: &Variant| variant.source_in(Dialect::Glsl430);
     let is_full = |source: &String| {
-        source.contains("settled(v) + load_residual") && source.contains("is_nan")
+        source.contains("settled(v) + load_residual") && source.contains("is_active(v) | is_nan(v)")
     };
     let kernel = Variant::all()
         .iter()
