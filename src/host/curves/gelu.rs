@@ -28,8 +28,8 @@ fn tail(v: f32) -> Tail {
     let density =
         exponential(0.5 * (leading * leading), 0.5 * ((a - leading) * (a + leading))).value();
     let above =
-        0.5 + a * (0.435_918_54 + a * (0.181_477_92 + a * (0.040_041_652 + a * 0.004_028_671)));
-    let below = 0.464_832_07 + a * (0.100_376_837 + a * 0.010_098_24);
+        0.5 + a * (0.435_918_54 + a * (0.181_477_92 + a * (0.040_041_65 + a * 0.004_028_671)));
+    let below = 0.464_832_07 + a * (0.100_376_84 + a * 0.010_098_24);
     let below = 1.0 + a * (1.669_722 + a * (1.195_197 + a * below));
     Tail { a, density, ratio: above / below }
 }
@@ -45,7 +45,7 @@ impl Curve for Gelu {
     /// Φ(v) + v·φ(v), φ(v) = e^(−v²/2)/√(2π).
     #[inline(always)]
     fn derivative(self, v: f32) -> f32 {
-        const DENSITY_AT_0: f32 = 0.398_942_28;
+        const DENSITY_AT_0: f32 = 0.398_942_3;
         let Tail { a, density, ratio } = tail(v);
         let below = density * (ratio - a * DENSITY_AT_0);
         if v < 0.0 { below } else { 1.0 - below }

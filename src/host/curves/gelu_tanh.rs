@@ -7,7 +7,7 @@ use super::sigmoid::sigmoid;
 pub(super) struct GeluTanh;
 
 /// z = v·(SLOPE + CUBE·v²).
-const SLOPE: f32 = 1.595_769_1;
+const SLOPE: f32 = 1.595_769;
 const CUBE: f32 = 0.071_354_814;
 
 /// v up to where σ(z) is 0 or 1, so that nothing overflows.
