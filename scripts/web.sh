@@ -68,14 +68,16 @@ ensure_bindgen() {
     link_bindgen || download_bindgen || compile_bindgen
 }
 
+# build PROFILE: the page, of the profile `release` as it is published, or of `dev`.
 build() {
+    local folder=${1/dev/debug}
     ensure_bindgen
-    cargo build --release --lib --target wasm32-unknown-unknown --manifest-path "$crate/Cargo.toml"
+    cargo build --profile "$1" --lib --target wasm32-unknown-unknown --manifest-path "$crate/Cargo.toml"
     rm -rf "$site"
     mkdir -p "$site/photos"
     "$tools/bin/wasm-bindgen" --target web --no-typescript --remove-name-section --remove-producers-section \
         --out-dir "$site" \
-        "$CARGO_TARGET_DIR/wasm32-unknown-unknown/release/syncbn_web.wasm"
+        "$CARGO_TARGET_DIR/wasm32-unknown-unknown/$folder/syncbn_web.wasm"
     cp "$crate"/static/* "$site"
     cp examples/data/photos/*.png "$site/photos"
     local file
@@ -127,11 +129,11 @@ test_page() {
 
 case ${1:-} in
 build)
-    build
+    build release
     ;;
 serve)
     need node nodejs
-    build
+    build release
     node "$crate/tests/page/serve.mjs" "$site" "${2:-8080}"
     ;;
 test)
@@ -140,8 +142,9 @@ test)
     need chromium chromium
     need chromedriver chromium-driver
     step "tools of wasm-bindgen" ensure_bindgen
-    step "the page is built" build
+    # Most of what lies below is compiled once for both.
     step "the layer in the browser" test_layer
+    step "the page is built" build dev
     step "what the page must show" expect
     step "packages of npm" packages
     # The last line is the count of the page's tests.
@@ -151,7 +154,7 @@ bench)
     need node nodejs
     need npm npm
     need chromium chromium
-    build
+    build release
     packages @tensorflow/tfjs@4 @tensorflow/tfjs-backend-webgpu@4
     node "$tools/npm/bench.mjs" "$site" "$tools/npm/node_modules" "$(command -v chromium)"
     ;;
