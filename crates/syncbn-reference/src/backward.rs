@@ -114,7 +114,7 @@ fn sums(inputs: &[RankBatch<'_>], grad_outputs: &[RankBatch<'_>], mean: &[f64]) 
 }
 
 /// Checks both sides, and that they are of the same shapes; gives the number of channels.
-fn check_pairs(
+pub(super) fn check_pairs(
     inputs: &[RankBatch<'_>],
     grad_outputs: &[RankBatch<'_>],
 ) -> Result<usize, ReferenceError> {

@@ -39,12 +39,18 @@
 pub mod activation;
 mod backward;
 pub mod bounds;
+mod double;
 mod error;
 mod sum;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_double;
 
 pub use backward::{Gradients, backward_train, backward_with_statistics};
+pub use double::{
+    Cotangents, DoubleGradients, double_backward_train, double_backward_with_statistics,
+};
 pub use error::ReferenceError;
 
 use sum::CompensatedSum;
