@@ -3,12 +3,14 @@
 
 mod backward;
 mod check;
+mod double;
 mod forward;
 mod lengths;
 mod parameters;
 
 pub(crate) use backward::CheckedBackward;
 pub(crate) use check::{Access, check_disjoint};
+pub(crate) use double::{CheckedDouble, DoublePair};
 pub(crate) use forward::CheckedForward;
 pub(crate) use parameters::{AffineParameters, check_readable, state_of};
 

@@ -4,6 +4,7 @@
 //! plans are made. Merging over ranks happens elsewhere.
 
 mod accumulate;
+mod double;
 mod exact;
 #[cfg_attr(not(feature = "gpu"), path = "engine/gpu/absent.rs")]
 mod gpu;
@@ -15,6 +16,7 @@ mod rank;
 pub(crate) mod resident;
 
 pub(crate) use accumulate::accumulate;
+pub(crate) use double::{DoubleRank, double_gradients, double_sums};
 pub(crate) use exact::{GradientIntegers, gradient_integers, gradient_ranges, integers, ranges};
 pub(crate) use host::{backward_fused, forward_fused};
 pub(crate) use mask::Mask;

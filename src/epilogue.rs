@@ -138,6 +138,12 @@ impl Epilogue {
         self.activation != Activation::None
     }
 
+    /// Whether the slope of the activation is constant on either side of 0, so that its second
+    /// derivative is 0.
+    pub(crate) fn is_piecewise_linear(self) -> bool {
+        matches!(self.activation.form(), Form::Identity | Form::TwoSlopes)
+    }
+
     /// The factor of the activation for values of 0 and below, where it has two slopes; 1 without
     /// an activation.
     pub fn slope(self) -> f32 {

@@ -15,6 +15,7 @@
 //! | `traversal` | how an activation is cut into tiles |
 //! | `statistics`, `gradient` | sums of tiles |
 //! | `simd` | sums in vector registers |
+//! | `double` | double backward: its sums, and the gradients that it writes |
 //! | `exact` | sums of integers, which have no order |
 //! | `reduce` | from tiles to channels |
 //! | `channel_params` | parameters of channels as kernels read them |
@@ -30,6 +31,7 @@ mod block_io;
 mod channel_params;
 mod convert;
 mod curves;
+mod double;
 mod exact;
 mod fused;
 mod gradient;
@@ -41,6 +43,7 @@ mod statistics;
 mod threads;
 mod traversal;
 
+pub(crate) use double::{DoubleOutputs, DoubleRank, double_input, local_double_sums};
 pub(crate) use exact::{GradientRank, local_integers, local_ranges};
 pub(crate) use fused::{backward, forward};
 pub(crate) use intrinsics::prefer_large_pages;

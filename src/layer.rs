@@ -1,6 +1,7 @@
 //! `SyncBatchNorm`: a layer over one or several devices of one caller, alone or in a process group.
 
 mod backward;
+mod double;
 mod exact;
 mod forward;
 mod member;

@@ -110,7 +110,9 @@ pub use error::Error;
 pub use layer::{GradientRounds, StatisticsRounds, SyncBatchNorm};
 #[cfg(feature = "gpu")]
 pub use on_device::BatchNorm;
-pub use request::{Backward, Forward, Gradients, Lengths, Normalized};
+pub use request::{
+    Backward, DoubleBackward, DoubleGradients, Forward, Gradients, Lengths, Normalized,
+};
 pub use saved::Saved;
 pub use tensor::{DType, Layout, Tensor};
 #[cfg(feature = "gpu")]

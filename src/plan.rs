@@ -27,8 +27,8 @@ use crate::dtype::DType;
 use crate::epilogue::Epilogue;
 use crate::error::LimitError;
 use crate::fast_paths::FastPaths;
-use crate::shaders::{Active, LENGTHS, Storage, TileParams, Variant};
-pub use crate::shaders::{FinalizeParams, MaskOrder, Role, RunningForm};
+use crate::shaders::{Active, LENGTHS, Storage, TileParams, Upstream, Variant};
+pub use crate::shaders::{DoubleGradient, FinalizeParams, MaskOrder, Role, RunningForm};
 use crate::shape::{Padding, Shape};
 
 /// Bytes of one (pivot, sum, squares, flag) quadruple of a tile or a rank, per channel.
@@ -206,7 +206,7 @@ impl Parts {
     /// What is bound of the tensor in a role; `None` for all of it.
     pub fn of_role(&self, role: Role) -> Option<Range<u64>> {
         match role {
-            Role::Input | Role::Residual => Some(self.x.clone()),
+            Role::Input | Role::Residual | Role::Cotangent => Some(self.x.clone()),
             Role::Output | Role::GradInput | Role::GradResidual => Some(self.output.clone()),
             Role::GradOutput => Some(self.g.clone()),
             Role::Lengths => Some(self.lengths.clone()),
@@ -235,6 +235,18 @@ impl LayerFlags {
         params.has_bias = self.bias.into();
         params.slope = self.epilogue.slope();
         params.curve = self.epilogue.curve().unwrap_or_default();
+    }
+
+    /// What double backward reads, all of it stored as x, by loads that every device has.
+    fn upstream_like(self, x: DType, grid: &grid::Grid) -> Upstream {
+        let storage = Storage::packed(x);
+        Upstream {
+            x: storage,
+            grad_output: storage,
+            elements: grid.elements(),
+            strided: false,
+            active: self.active(),
+        }
     }
 
     /// How backward knows where the activation was active.

@@ -1,11 +1,14 @@
 //! What a pass takes and what it gives back. The requests are the same for both layers.
 
 mod backward;
+mod double;
 mod forward;
 mod lengths;
 
 pub use backward::Backward;
 pub(crate) use backward::{BackwardParts, Targets};
+pub use double::DoubleBackward;
+pub(crate) use double::DoubleParts;
 pub use forward::Forward;
 pub(crate) use forward::ForwardParts;
 #[cfg(feature = "gpu")]
@@ -72,4 +75,18 @@ pub struct Gradients<O = Tensor> {
     pub residual: Option<O>,
     /// Sums and times of the call. `None` if nothing was read back.
     pub report: Option<BackwardReport>,
+}
+
+/// What double backward returns: the gradients of Σ cotangent·result over the results of a backward
+/// pass on all ranks.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DoubleGradients<O = Tensor> {
+    /// The gradient with respect to x, with its dimensions, layout and storage type.
+    pub input: O,
+    /// The gradient with respect to grad_output, likewise.
+    pub grad_output: O,
+    /// The gradient with respect to the weight, (C) f32. `None` if the layer has no weight, or if it
+    /// is frozen.
+    pub weight: Option<O>,
 }

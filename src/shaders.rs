@@ -15,7 +15,8 @@ mod variant;
 
 pub use bindings::{Access, Binding, Role};
 pub use kernel::{
-    Active, Elements, GradInput, Kernel, MaskOrder, Normalize, RunningForm, Upstream,
+    Active, DoubleGradient, Elements, GradInput, Kernel, MaskOrder, Normalize, RunningForm,
+    Upstream,
 };
 pub use params::{
     AccumulateParams, CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams,

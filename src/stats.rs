@@ -5,6 +5,7 @@
 //! The module knows no devices, messages or tensors. Local statistics and gradient sums come from
 //! the engine. [`Centering`] and [`GradCentering`] go back to it.
 
+pub(crate) mod double;
 pub(crate) mod exact;
 mod global;
 mod gradient;
@@ -17,6 +18,7 @@ mod report;
 mod running;
 pub(crate) mod tree;
 
+pub(crate) use double::{DoubleCentering, DoublePair, DoubleSums, ParameterCotangents};
 pub use exact::{ExactSums, IntegerSums, ValueRange};
 pub(crate) use exact::{Grid, GridParams};
 pub use global::{Global, GlobalGradientSums, GlobalStatistics};

@@ -162,6 +162,16 @@ impl Base {
         self.check_ranks_of(argument, tensors, expected)
     }
 
+    /// Checks that there are so many tensors, each on its rank's device.
+    pub(super) fn check_list(
+        &self,
+        argument: &'static str,
+        tensors: &[&Tensor],
+        expected: usize,
+    ) -> Result<(), Error> {
+        self.check_ranks_of(argument, tensors, expected)
+    }
+
     fn check_ranks_of(
         &self,
         argument: &'static str,

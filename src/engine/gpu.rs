@@ -1,10 +1,12 @@
 //! The steps on a GPU: plans carried out, one submission for all ranks of a device.
 
+mod double;
 mod exact;
 mod range;
 mod slices;
 mod sums;
 
+pub(super) use double::{double_gradients, double_sums};
 pub(super) use exact::{gradient_integers, gradient_ranges, integers, ranges};
 pub(super) use slices::Slices;
 pub(super) use sums::{Upload, record_sums};

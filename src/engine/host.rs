@@ -1,5 +1,9 @@
 //! The steps on the host: the storage types found at run time become types of the compiler.
 
+mod double;
+
+pub(super) use double::{double_gradients, double_sums};
+
 use crate::device::{Device, Kind};
 use crate::dtype::{DType, Element, with_element};
 use crate::engine::{BackwardRank, ForwardRank, Layer, Mask};

@@ -74,7 +74,7 @@ impl Call {
             let merged = merge_payloads(
                 &part.call.operation,
                 payloads,
-                exchange.channels,
+                part.call.operation.header().phase.pairs(exchange.channels),
                 exchange.total_ranks(),
             );
             merged.map_err(ListError::of(index))

@@ -31,7 +31,7 @@ impl Layer<'_> {
 
     /// The affine coefficients of a channel: pivot, scale = weight·inv_std and shift = bias −
     /// rest·scale.
-    fn affine(self, channel: usize, center: &Centering) -> Affine {
+    pub(in crate::host) fn affine(self, channel: usize, center: &Centering) -> Affine {
         let weight = self.weight.map_or(1.0, |weight| weight[channel]);
         let bias = self.bias.map_or(0.0, |bias| bias[channel]);
         let scale = weight * (center.inv_std * center.unit);

@@ -1,11 +1,12 @@
 //! The passes of a layer.
 
 use super::backward::{BackwardCall, backward_of};
+use super::double::double_backward_of;
 use super::forward::{ForwardCall, forward_of};
 use super::{Failure, SyncBatchNorm};
 use crate::config::Mode;
 use crate::error::Error;
-use crate::request::{Backward, Forward, Gradients, Normalized};
+use crate::request::{Backward, DoubleBackward, DoubleGradients, Forward, Gradients, Normalized};
 use crate::saved::Saved;
 use crate::tensor::Output;
 
@@ -98,5 +99,63 @@ impl SyncBatchNorm {
         Failure::single(
             backward_of(vec![BackwardCall { layer: self, saved, parts: request.parts }]).await,
         )
+    }
+
+    /// The gradients of a backward call: second derivatives, of the whole batch over all ranks.
+    ///
+    /// With the cotangents v of grad_input, u of grad_weight and q of grad_bias it is the gradient
+    /// of Σ v·grad_input + u·grad_weight + q·grad_bias, summed over all ranks, with respect to x,
+    /// grad_output and weight. A cotangent that is not given is 0. With s = inv_std,
+    /// h = (x − mean)·s, g = grad_output·act'(v), A = Σg, B = Σ g·h, V = Σv, H = Σ v·h,
+    /// P = Σ v·(g − A/N − h·B/N), U₀ = Σ u·g, U₁ = Σ u·g·h and N values per channel over all ranks:
+    ///
+    /// ```text
+    /// grad_output = act'·(weight·s·(v − V/N − h·H/N) + u·h + q)
+    /// input       = s·(u·g − U₀/N − h·U₁/N)
+    ///               − (weight·s²/N)·(H·(g − A/N) + B·(v − V/N) + h·(P − 2·B·H/N))
+    /// weight      = s·P, the part of each rank
+    /// ```
+    ///
+    /// Where running statistics normalized, they are constants: only u, q and weight·s·v remain.
+    /// Gradients that [`AffineGradient`](crate::config::AffineGradient) sums over the group are
+    /// differentiated as such. It makes one exchange where the forward call made one. A backward
+    /// pass need not have run.
+    ///
+    /// The range of x and grad_output is that of backward: products grad_output·(x − mean) are within
+    /// f32. Coefficients are f32: a gradient whose coefficients, such as weight·s²·B/N, are beyond f32 is
+    /// NaN in that channel.
+    ///
+    /// ```
+    /// use syncbn::{BatchNormConfig, Device, DoubleBackward, SyncBatchNorm};
+    ///
+    /// # pollster::block_on(async {
+    /// let device = Device::host();
+    /// let bn = SyncBatchNorm::new(BatchNormConfig::torch(1).with_eps(1.0), [device.clone()])?;
+    /// let x = device.upload(&[2, 1], &[-1.0f32, 1.0])?;
+    /// let dy = device.upload(&[2, 1], &[1.0f32, 0.0])?;
+    /// let saved = bn.forward_train(&x).await?.saved;
+    /// // The cotangent of grad_input, such as 2·grad_input of a penalty Σ grad_input².
+    /// let v = device.upload(&[2, 1], &[1.0f32, 0.0])?;
+    /// let second = bn.double_backward(&saved, DoubleBackward::of(&x, &dy).input_cotangent(&v));
+    /// // grad_input = s·(g − A/N − h·B/N) is linear in grad_output, and h = ±√½: ¼·√½.
+    /// let ggo = second.await?.grad_output.to_vec().await?;
+    /// assert!((ggo[0] - 0.176_777).abs() < 1e-6 && (ggo[1] + 0.176_777).abs() < 1e-6);
+    /// # Ok::<(), syncbn::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward);
+    /// [`ArgumentError::NotWanted`](crate::error::ArgumentError::NotWanted) for a layer whose
+    /// activation has a second derivative, for one that is reproducible, and for padded samples.
+    ///
+    /// # Cancel safety
+    /// As [`forward_train`](Self::forward_train).
+    pub async fn double_backward<O: Output>(
+        &self,
+        saved: &Saved,
+        request: DoubleBackward<'_, O>,
+    ) -> Result<DoubleGradients<O>, Error> {
+        double_backward_of(self, saved, request.parts).await.map_err(|failure| failure.error)
     }
 }

@@ -8,12 +8,14 @@ use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, 
 use crate::dtype::DType;
 use crate::error::LimitError;
 use crate::shaders::{
-    GradInput, Kernel, Normalize, Storage, TileParams, Upstream, Variant, WORDS_PER_INVOCATION,
-    WORDS_PER_MASK_WORD, WORKGROUP_SIZE,
+    DoubleGradient, GradInput, Kernel, Normalize, Storage, TileParams, Upstream, Variant,
+    WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD, WORKGROUP_SIZE,
 };
 
-/// Bytes of the largest coefficient set that a kernel reads of a channel.
+/// Bytes of the largest coefficient set that a kernel reads of a channel, but in double backward.
 const CENTERING_BYTES: u64 = 24;
+/// Bytes of that of double backward.
+const DOUBLE_CENTERING_BYTES: u64 = 64;
 
 /// What is asked of the kernel that writes gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,6 +128,27 @@ impl ApplyPlan {
         Self::new(&grid, [x, x, g], caps, kernel, layer)
     }
 
+    /// Plans a gradient of double backward, of the shape, layout and storage type of x, as
+    /// grad_output and the cotangent are; `None` where it has no value.
+    ///
+    /// # Errors
+    /// As [`normalize`](Self::normalize).
+    pub fn double(
+        x: Activation<'_>,
+        caps: &DeviceCaps,
+        layer: LayerFlags,
+        of: DoubleGradient,
+        has_cotangent: bool,
+    ) -> Result<Option<Self>, LimitError> {
+        let grid = Grid::new(x, x.shape, caps);
+        let upstream = layer.upstream_like(x.dtype, &grid);
+        let kernel = Kernel::DoubleInput { upstream, of };
+        let mut plan = Self::new(&grid, [x, x, x], caps, kernel, layer)?;
+        let dispatches = plan.iter_mut().flat_map(|plan| &mut plan.dispatches);
+        dispatches.for_each(|dispatch| dispatch.params.has_cotangent = has_cotangent.into());
+        Ok(plan)
+    }
+
     fn new(
         grid: &Grid,
         [x, output, g]: [Activation<'_>; 3],
@@ -139,7 +162,11 @@ impl ApplyPlan {
         }
         let dims = x.shape.dims();
         let channels = x.shape.channels();
-        caps.check_binding("statistics per channel", dims, channels as u64 * CENTERING_BYTES)?;
+        let centering_bytes = match kernel {
+            Kernel::DoubleInput { .. } => DOUBLE_CENTERING_BYTES,
+            _ => CENTERING_BYTES,
+        };
+        caps.check_binding("statistics per channel", dims, channels as u64 * centering_bytes)?;
         let variant = Variant::new(kernel);
         let (capacity, too_large) = caps.capacity(&[x, output, g], grid.unit);
         let dispatch = |span: &Span, mut params: TileParams, workgroups: [u32; 2]| {

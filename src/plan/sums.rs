@@ -61,6 +61,25 @@ impl SumsPlan {
         Ok(plan)
     }
 
+    /// Plans the local sums of double backward of an activation, with grad_output and a cotangent
+    /// that are stored and lie as it; `None` where it has no value.
+    ///
+    /// # Errors
+    /// As [`statistics`](Self::statistics).
+    pub fn double(
+        x: Activation<'_>,
+        caps: &DeviceCaps,
+        layer: LayerFlags,
+    ) -> Result<Option<Self>, LimitError> {
+        let grid = Grid::new(x, x.shape, caps);
+        let upstream = layer.upstream_like(x.dtype, &grid);
+        let partial = |_| Kernel::PartialDoubleSums(upstream);
+        let mut plan = Self::new([x, x], &grid, caps, partial, Kernel::CombineGradSums)?;
+        let partials = plan.iter_mut().flat_map(|plan| &mut plan.partials);
+        partials.for_each(|partial| layer.set(&mut partial.params));
+        Ok(plan)
+    }
+
     /// The same sums with x, or g of gradient sums, multiplied by a power of two.
     pub fn in_units(&self, unit: f32) -> Self {
         let mut plan = self.clone();

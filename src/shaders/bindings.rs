@@ -26,6 +26,8 @@ pub enum Role {
     Residual,
     /// Gradient of the residual, (N, C, L).
     GradResidual,
+    /// Cotangent of the gradient of the input, (N, C, L), or anything where there is none.
+    Cotangent,
     /// Sums of every tile, (tiles, C). Where a channel has one tile, these are [`Role::Local`].
     Tiles,
     /// Sums of the rank, (C): read back by the host.
@@ -186,6 +188,32 @@ const fn grad_input(from_mask: bool) -> [Binding; 8] {
     ]
 }
 
+/// What all kernels of double backward read, with coefficients of so many bytes of a channel, and
+/// what they write.
+const fn double(from_mask: bool, centering_bytes: u32, written: Binding) -> [Binding; 8] {
+    [
+        activation(Role::GradOutput, "grad_output"),
+        activation(Role::Input, "x"),
+        active(from_mask),
+        reads(Role::Centering, "centering", centering_bytes),
+        reads(Role::Weight, "weight", 4),
+        reads(Role::Bias, "bias", 4),
+        activation(Role::Cotangent, "cotangent"),
+        written,
+    ]
+}
+
+const fn partial_double_sums(from_mask: bool) -> [Binding; 8] {
+    double(from_mask, 24, writes(Role::Tiles, "partial", 16))
+}
+
+const fn double_input(from_mask: bool) -> [Binding; 8] {
+    double(from_mask, 64, output(Role::GradInput, "grad_input"))
+}
+
+const PARTIAL_DOUBLE_SUMS: [[Binding; 8]; 2] =
+    [partial_double_sums(false), partial_double_sums(true)];
+const DOUBLE_INPUT: [[Binding; 8]; 2] = [double_input(false), double_input(true)];
 const PARTIAL_GRAD_SUMS: [[Binding; 7]; 2] = [partial_grad_sums(false), partial_grad_sums(true)];
 const GRAD_INPUT: [[Binding; 8]; 2] = [grad_input(false), grad_input(true)];
 
@@ -205,6 +233,8 @@ impl Kernel {
                 GRAD_INPUT[from_mask].split_at(7).0
             }
             Self::GradInput(_) => &GRAD_INPUT[from_mask],
+            Self::PartialDoubleSums(_) => &PARTIAL_DOUBLE_SUMS[from_mask],
+            Self::DoubleInput { .. } => &DOUBLE_INPUT[from_mask],
             Self::FinalizeStats(RunningForm::Entries) => &FINALIZE_STATS,
             Self::FinalizeStats(RunningForm::Vectors) => &FINALIZE_STATS_OF_VECTORS,
             Self::CenterRunning(RunningForm::Entries) => &CENTER_RUNNING,

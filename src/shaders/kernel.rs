@@ -99,6 +99,16 @@ pub struct GradInput {
     pub in_place: bool,
 }
 
+/// Which gradient a kernel of double backward writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DoubleGradient {
+    /// With respect to x.
+    #[default]
+    Input,
+    /// With respect to grad_output.
+    GradOutput,
+}
+
 /// How running statistics lie on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RunningForm {
@@ -136,6 +146,15 @@ pub enum Kernel {
     CombineGradSums,
     /// The gradient of the input, stored as x, and where it is wanted that of the residual.
     GradInput(GradInput),
+    /// Partial sums of double backward of every tile.
+    PartialDoubleSums(Upstream),
+    /// A gradient of double backward, stored as x.
+    DoubleInput {
+        /// What is read, all of it stored and laid out as x.
+        upstream: Upstream,
+        /// Which gradient.
+        of: DoubleGradient,
+    },
     /// The statistics of ranks on one device merged, and the running statistics.
     FinalizeStats(RunningForm),
     /// What normalizes with the running statistics.
@@ -165,6 +184,11 @@ impl Kernel {
                 ("grad_input_words", files::GRAD_INPUT_WORDS)
             }
             Self::GradInput(_) => ("grad_input", files::GRAD_INPUT),
+            Self::PartialDoubleSums(_) => ("partial_double_sums", files::PARTIAL_DOUBLE_SUMS),
+            Self::DoubleInput { .. } if self.owns_words() => {
+                ("double_input_words", files::DOUBLE_INPUT_WORDS)
+            }
+            Self::DoubleInput { .. } => ("double_input", files::DOUBLE_INPUT),
             Self::FinalizeStats(_) => ("finalize_stats", files::FINALIZE_STATS),
             Self::CenterRunning(_) => ("center_running", files::CENTER_RUNNING),
             Self::FinalizeGrad => ("finalize_grad", files::FINALIZE_GRAD),
@@ -204,6 +228,8 @@ impl Kernel {
     pub(super) fn upstream(self) -> Option<Upstream> {
         match self {
             Self::PartialGradSums { upstream, .. }
+            | Self::PartialDoubleSums(upstream)
+            | Self::DoubleInput { upstream, .. }
             | Self::GradInput(GradInput { upstream, .. }) => Some(upstream),
             _ => None,
         }
@@ -222,7 +248,9 @@ impl Kernel {
     pub(super) fn output(self) -> Option<DType> {
         match self {
             Self::Normalize(normalize) => Some(normalize.y),
-            Self::GradInput(gradient) => Some(gradient.upstream.x.dtype()),
+            Self::GradInput(GradInput { upstream, .. }) | Self::DoubleInput { upstream, .. } => {
+                Some(upstream.x.dtype())
+            }
             _ => None,
         }
     }

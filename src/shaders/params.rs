@@ -146,6 +146,8 @@ params! {
         has_weight: u32,
         /// 1 where a bias is bound.
         has_bias: u32,
+        /// 1 where a cotangent of grad_input is bound.
+        has_cotangent: u32,
         /// What an activation multiplies values of 0 and below by, or the alpha of ELU.
         slope: f32,
         /// Number of the activation among the curves, 0 where it is none.

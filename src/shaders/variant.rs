@@ -5,7 +5,7 @@ mod all;
 use std::collections::BTreeSet;
 
 use super::bindings::{Access, Binding};
-use super::kernel::{Active, Elements, Kernel, MaskOrder, RunningForm};
+use super::kernel::{Active, DoubleGradient, Elements, Kernel, MaskOrder, RunningForm};
 use super::params::TileParams;
 use super::preprocess::Definitions;
 use super::storage::Storage;
@@ -147,6 +147,13 @@ impl Variant {
             set("GRAD_RESIDUAL", gradient.grad_residual);
             let recomputes = matches!(gradient.upstream.active, Active::Recomputed { .. });
             set("READS_X", gradient.batch_statistics || recomputes);
+        }
+        if let Kernel::DoubleInput { of, .. } = kernel {
+            set("GRAD_GRAD_OUTPUT", of == DoubleGradient::GradOutput);
+        }
+        if let Kernel::PartialDoubleSums(_) = kernel {
+            set("BATCH_STATISTICS", true);
+            set("READS_X", true);
         }
         let mut words = Vec::new();
         for (binding, number) in self.bindings().iter().zip(1..) {

@@ -1,6 +1,6 @@
 //! Values per channel that ranks exchange.
 
-use super::{Global, GlobalStatistics, GradientSums, IntegerSums, Moments, ValueRange};
+use super::{DoublePair, Global, GlobalStatistics, GradientSums, IntegerSums, Moments, ValueRange};
 
 mod sealed {
     pub trait Sealed {}
@@ -49,6 +49,7 @@ pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'st
 
 impl sealed::Sealed for Moments {}
 impl sealed::Sealed for GradientSums {}
+impl sealed::Sealed for DoublePair {}
 impl sealed::Sealed for ValueRange {}
 impl<const STATISTICS: bool> sealed::Sealed for IntegerSums<STATISTICS> {}
 
@@ -110,6 +111,33 @@ impl Mergeable for GradientSums {
     fn from_components(_: u64, components: Components) -> Option<Self> {
         let Components::Floats([sum_dy, sum_dy_xmu]) = components else { return None };
         Some(Self { sum_dy, sum_dy_xmu })
+    }
+}
+
+impl Mergeable for DoublePair {
+    const EMPTY: Self = Self([0.0; 2]);
+    const IS_STATISTICS: bool = false;
+
+    fn checked(self, _: u64) -> Result<Self, String> {
+        Ok(self)
+    }
+
+    fn merge(self, other: Self) -> Self {
+        let Self([a, b]) = self;
+        Self([a + other.0[0], b + other.0[1]])
+    }
+
+    fn count(&self) -> u64 {
+        0
+    }
+
+    fn components(&self) -> Components {
+        Components::Floats(self.0)
+    }
+
+    fn from_components(_: u64, components: Components) -> Option<Self> {
+        let Components::Floats(pair) = components else { return None };
+        Some(Self(pair))
     }
 }
 

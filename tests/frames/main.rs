@@ -18,7 +18,7 @@ use syncbn::low_level::{Frame, FrameError, Header, NodePayload, Payload, Phase, 
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const PHASES: [Phase; 13] = [
+const PHASES: [Phase; 14] = [
     Phase::Forward,
     Phase::Recompute,
     Phase::Evaluate,
@@ -32,6 +32,7 @@ const PHASES: [Phase; 13] = [
     Phase::Broadcast,
     Phase::Barrier,
     Phase::Comparison,
+    Phase::DoubleBackward,
 ];
 
 /// Bytes of a frame before the length of its name.
@@ -93,6 +94,17 @@ fn frames() -> Vec<Frame> {
     for frame in &mut frames {
         if matches!(frame.header.phase, Phase::AllReduce | Phase::Broadcast) {
             frame.header.channels = 3;
+        }
+        // Double backward has four pairs per channel.
+        if let (Phase::DoubleBackward, Payload::Nodes(nodes)) =
+            (frame.header.phase, &mut frame.payload)
+        {
+            for node in nodes {
+                node.values = match &node.values {
+                    Values::Floats(pairs) => Values::Floats(pairs.repeat(4)),
+                    Values::Integers(pairs) => Values::Integers(pairs.repeat(4)),
+                };
+            }
         }
     }
     let (numbers, name) = ([u64::MAX; 9], "x".repeat(65_535));
@@ -324,7 +336,7 @@ fn a_field_that_holds_what_it_cannot_is_named() {
         Frame::decode(&bytes)
     };
     let field = |what, found, allowed| Err(FrameError::Field { what, found, allowed });
-    assert_eq!(with(6, 13), field("phase", 13, "0 to 12"));
+    assert_eq!(with(6, 14), field("phase", 14, "0 to 13"));
     assert_eq!(with(7, 4), field("kind", 4, "0 to 3"));
     // Integers take twice the bytes.
     assert!(matches!(with(7, 3), Err(FrameError::Length { what: "nodes", .. })));

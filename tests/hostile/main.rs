@@ -4,8 +4,9 @@
 //! `rewrite` is the compiler, `planted` shows what it does and what stops it, `kernels` that it
 //! takes every kernel, `barriers` that it breaks the kernels where it sees through their barriers.
 //! `common` opens devices whose kernels pass through it, and `again` says how to open them again.
-//! `accuracy`, `resident`, `not_finite` and `backward` are the ordinary tests; `epilogues`, `quads`
-//! and `signs` are what the ordinary ones go through at length or compare by bits.
+//! `accuracy`, `resident`, `not_finite`, `backward` and `double` are the ordinary tests;
+//! `epilogues`, `quads` and `signs` are what the ordinary ones go through at length or compare by
+//! bits.
 //!
 //! The adapter must have `SHADER_F64`, in which the rewritten kernels compute exact products;
 //! without it these tests fail. lavapipe has it, many GPUs have not.
@@ -19,6 +20,7 @@ mod barriers;
 mod common;
 #[path = "../it/storage/devices.rs"]
 mod devices;
+mod double;
 mod epilogues;
 mod kernels;
 #[path = "../it/epilogue/not_finite.rs"]

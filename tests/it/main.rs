@@ -12,6 +12,7 @@ mod collective;
 mod common;
 mod conventions;
 mod cost;
+mod double_backward;
 mod epilogue;
 mod faults;
 mod gradients_accumulate;

@@ -31,11 +31,13 @@ pub enum Phase {
     Barrier,
     /// Settings, or parts of states, of which the checksums differ.
     Comparison,
+    /// Sums of double backward.
+    DoubleBackward,
 }
 
 impl Phase {
     /// In the order of their numbers in a frame.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Forward,
         Self::Recompute,
         Self::Evaluate,
@@ -49,10 +51,11 @@ impl Phase {
         Self::Broadcast,
         Self::Barrier,
         Self::Comparison,
+        Self::DoubleBackward,
     ];
 
     /// The allowed numbers, for errors.
-    pub(super) const ALLOWED: &'static str = "0 to 12";
+    pub(super) const ALLOWED: &'static str = "0 to 13";
 
     /// The phase of a number in a frame.
     pub(super) fn of_number(number: u8) -> Option<Self> {
@@ -65,8 +68,12 @@ impl Phase {
     }
 
     /// Pairs of values in a node of an exchange of `channels` channels or values.
-    pub(super) fn pairs(self, channels: u64) -> u64 {
-        if self.is_of_values() { channels.div_ceil(2) } else { channels }
+    pub(crate) fn pairs(self, channels: u64) -> u64 {
+        match self {
+            Self::DoubleBackward => channels.saturating_mul(4),
+            _ if self.is_of_values() => channels.div_ceil(2),
+            _ => channels,
+        }
     }
 }
 
@@ -86,6 +93,7 @@ impl fmt::Display for Phase {
             Self::Broadcast => "broadcast",
             Self::Barrier => "barrier",
             Self::Comparison => "comparison of what differs",
+            Self::DoubleBackward => "double backward",
         })
     }
 }

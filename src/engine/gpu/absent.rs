@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::engine::{BackwardRank, ForwardRank, GradientIntegers, Layer};
+use crate::engine::{BackwardRank, DoubleRank, ForwardRank, GradientIntegers, Layer};
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Pending};
 use crate::plan::Activation;
 use crate::stats::{
-    Centering, GradCentering, GradientSums, GridParams, IntegerSums, Moments, Normalization,
-    ValueRange,
+    Centering, DoubleCentering, GradCentering, GradientSums, GridParams, IntegerSums, Moments,
+    Normalization, ValueRange,
 };
 
 pub(super) fn prepare(gpu: &Gpu, _: Activation<'_>, _: Layer<'_>, _: bool) -> Result<(), Error> {
@@ -35,6 +35,23 @@ pub(super) fn gradient_sums(
     _: Duration,
     _: Vec<(&mut BackwardRank<'_>, &Normalization)>,
 ) -> Result<Pending<Vec<Vec<GradientSums>>>, Error> {
+    match *gpu {}
+}
+
+pub(super) fn double_sums(
+    gpu: &Gpu,
+    _: Duration,
+    _: &mut DoubleRank<'_>,
+    _: Vec<GradCentering>,
+) -> Result<Pending<Vec<[f64; 3]>>, Error> {
+    match *gpu {}
+}
+
+pub(super) fn double_gradients(
+    gpu: &Gpu,
+    _: &mut DoubleRank<'_>,
+    _: &[DoubleCentering],
+) -> Result<Pending<()>, Error> {
     match *gpu {}
 }
 

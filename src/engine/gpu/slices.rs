@@ -1,6 +1,6 @@
 //! Which memory on the device each role of a plan is.
 
-use crate::engine::{BackwardRank, ForwardRank, Layer, Mask};
+use crate::engine::{BackwardRank, DoubleRank, ForwardRank, Layer, Mask};
 use crate::gpu::{BufferSlice, Gpu};
 use crate::plan::Role;
 use crate::tensor::Tensor;
@@ -12,6 +12,7 @@ pub(in crate::engine) struct Slices<'a> {
     x: Option<&'a BufferSlice>,
     y: Option<&'a BufferSlice>,
     g: Option<&'a BufferSlice>,
+    cotangent: Option<&'a BufferSlice>,
     residual: Option<&'a BufferSlice>,
     mask: Option<&'a BufferSlice>,
     weight: Option<&'a BufferSlice>,
@@ -33,6 +34,7 @@ impl<'a> Slices<'a> {
             x: None,
             y: None,
             g: None,
+            cotangent: None,
             residual: None,
             mask: mask.and_then(Mask::slice),
             weight: of(layer.weight),
@@ -83,6 +85,22 @@ impl<'a> Slices<'a> {
         Self { g: of(rank.g()), ..Self::backward(gpu, rank) }
     }
 
+    /// What all kernels of double backward read.
+    pub fn double(gpu: &'a Gpu, rank: &'a DoubleRank<'_>) -> Self {
+        Self {
+            x: of(Some(rank.x)),
+            g: of(Some(rank.g)),
+            cotangent: of(rank.v),
+            residual: of(rank.residual),
+            ..Self::new(gpu, rank.layer, rank.mask.as_ref())
+        }
+    }
+
+    /// The same with the gradient that is written.
+    pub fn with_output(self, gradient: Option<&'a Tensor>) -> Self {
+        Self { grad_input: of(gradient), ..self }
+    }
+
     /// The same with the coefficients of every channel.
     pub fn with_centering(self, centering: &'a BufferSlice) -> Self {
         Self { centering: Some(centering), ..self }
@@ -100,6 +118,7 @@ impl<'a> Slices<'a> {
             Role::Residual => (self.residual, 0),
             Role::Weight => (self.weight, 1),
             Role::Bias => (self.bias, 2),
+            Role::Cotangent => (self.cotangent, 3),
             Role::Input => (self.x, 3),
             Role::GradOutput => (self.g, 3),
             Role::Output => (self.y, 3),

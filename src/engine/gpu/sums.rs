@@ -16,16 +16,16 @@ use crate::stats::Centering;
 pub(super) type Sums = Vec<[f32; 4]>;
 
 /// Sums over one rank, which can be taken more than once.
-pub(super) struct Job {
+pub(super) struct Job<C = Centering> {
     plan: Box<SumsPlan>,
     /// What is bound but for what a submission makes itself.
     bound: Vec<(Role, BufferSlice)>,
     /// The coefficients of every channel, where the kernel needs them.
-    centering: Vec<Centering>,
+    centering: Vec<C>,
 }
 
-impl Job {
-    pub fn new(plan: Box<SumsPlan>, slices: Slices<'_>, centering: Vec<Centering>) -> Self {
+impl<C: Pod> Job<C> {
+    pub fn new(plan: Box<SumsPlan>, slices: Slices<'_>, centering: Vec<C>) -> Self {
         let bindings = plan.partials.iter().take(1).flat_map(|partial| partial.variant.bindings());
         let own = |role: &Role| !matches!(role, Role::Centering | Role::Tiles | Role::Local);
         let roles = bindings.map(|binding| binding.role).filter(own).chain([Role::Lengths]);
@@ -48,7 +48,7 @@ pub(super) struct Taker {
 
 impl Taker {
     /// Sums of every job, `[job][channel]`.
-    pub fn take(&self, jobs: &[&Job]) -> Result<Pending<Vec<Sums>>, Error> {
+    pub fn take<C: Pod>(&self, jobs: &[&Job<C>]) -> Result<Pending<Vec<Sums>>, Error> {
         let Self { gpu, deadline, phase } = self;
         let alignment_bytes = u64::from(gpu.caps().offset_alignment_bytes);
         let mut parts = Vec::with_capacity(jobs.len());
@@ -83,7 +83,7 @@ impl Taker {
     }
 
     /// The sums of a job with what is summed multiplied by a power of two.
-    pub async fn take_in_units(&self, job: &Job, unit: f32) -> Result<Sums, Error> {
+    pub async fn take_in_units<C: Pod>(&self, job: &Job<C>, unit: f32) -> Result<Sums, Error> {
         let again = Job {
             plan: Box::new(job.plan.in_units(unit)),
             bound: job.bound.clone(),
@@ -95,8 +95,8 @@ impl Taker {
 }
 
 /// One job of a submission.
-struct Part<'a> {
-    job: &'a Job,
+struct Part<'a, C> {
+    job: &'a Job<C>,
     /// `None` where a channel has one tile.
     tiles: Option<Lease>,
     centering: Option<Upload<'a>>,

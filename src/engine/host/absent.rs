@@ -1,11 +1,12 @@
 //! In the place of the steps on the host where it does not compute.
 
 use crate::device::Device;
-use crate::engine::{BackwardRank, ForwardRank};
+use crate::engine::{BackwardRank, DoubleRank, ForwardRank};
 use crate::error::Error;
 use crate::host::Threads;
 use crate::stats::{
-    Centering, GradCentering, GradientSums, GridParams, Moments, Normalization, ValueRange,
+    Centering, DoubleCentering, GradCentering, GradientSums, GridParams, Moments, Normalization,
+    ValueRange,
 };
 
 pub(super) fn statistics(_: &ForwardRank<'_>, threads: &Threads) -> Vec<Moments> {
@@ -33,6 +34,18 @@ pub(super) fn input_gradients(
     _: &[GradCentering],
     threads: &Threads,
 ) -> Result<(), Error> {
+    match *threads {}
+}
+
+pub(super) fn double_sums(
+    _: &DoubleRank<'_>,
+    _: &[GradCentering],
+    threads: &Threads,
+) -> Vec<[f64; 3]> {
+    match *threads {}
+}
+
+pub(super) fn double_gradients(_: &mut DoubleRank<'_>, _: &[DoubleCentering], threads: &Threads) {
     match *threads {}
 }
 

@@ -3,14 +3,16 @@
 use super::Variant;
 use crate::dtype::DType;
 use crate::shaders::kernel::{
-    Active, Elements, GradInput, Kernel, MaskOrder, Normalize, RunningForm, Upstream,
+    Active, DoubleGradient, Elements, GradInput, Kernel, MaskOrder, Normalize, RunningForm,
+    Upstream,
 };
 use crate::shaders::storage::Storage;
 
 impl Variant {
     /// Every variant that a plan can ask for.
     pub fn all() -> Vec<Self> {
-        let kernels = [statistics(), normalizations(), gradient_sums(), gradients()];
+        let kernels =
+            [statistics(), normalizations(), gradient_sums(), gradients(), double_gradients()];
         let combining = [Kernel::CombineStats, Kernel::CombineGradSums];
         let of_channels = [
             Kernel::FinalizeStats(RunningForm::Entries),
@@ -132,6 +134,24 @@ fn gradient_sums() -> Vec<Kernel> {
         kernels.extend(merging.map(|&subgroups| Kernel::PartialGradSums { upstream, subgroups }));
     }
     kernels
+}
+
+/// Of double backward, where all is stored and lies as x.
+fn double_gradients() -> Vec<Kernel> {
+    let is_alike = |upstream: &Upstream| {
+        upstream.x == upstream.grad_output
+            && upstream.x != Storage::NativeF16
+            && !upstream.strided
+            && !matches!(upstream.active, Active::Recomputed { curved: true, .. })
+    };
+    let of_upstream = |upstream| {
+        [
+            Kernel::PartialDoubleSums(upstream),
+            Kernel::DoubleInput { upstream, of: DoubleGradient::Input },
+            Kernel::DoubleInput { upstream, of: DoubleGradient::GradOutput },
+        ]
+    };
+    upstreams().into_iter().filter(is_alike).flat_map(of_upstream).collect()
 }
 
 fn gradients() -> Vec<Kernel> {

@@ -1,0 +1,148 @@
+//! A request of double backward, checked and made into ranks.
+
+use super::Base;
+use super::check::{Argument, check_like};
+use super::parameters::check_readable;
+use crate::config::Statistics;
+use crate::engine::{BackwardRank, DoubleRank, Steps};
+use crate::error::{ArgumentError, Error};
+use crate::request::DoubleParts;
+use crate::saved::SavedCall;
+use crate::shape::Shape;
+use crate::tensor::{List, Tensor, Tensors, all_like};
+
+/// A request of double backward that has passed its checks, and the results that are made for it.
+pub(crate) struct CheckedDouble {
+    shapes: Vec<Shape>,
+    /// The gradients with respect to x.
+    pub input: Vec<Tensor>,
+    /// Those with respect to grad_output.
+    pub grad_output: Vec<Tensor>,
+}
+
+/// A rank of double backward, and the backward pass whose sums it needs.
+pub(crate) struct DoublePair<'r> {
+    pub backward: BackwardRank<'r>,
+    pub double: DoubleRank<'r>,
+}
+
+impl Base {
+    /// Checks what double backward is given, and makes the tensors that it writes.
+    pub fn check_double(
+        &self,
+        saved: &SavedCall,
+        parts: &DoubleParts<'_>,
+    ) -> Result<CheckedDouble, Error> {
+        self.check_differentiable(saved)?;
+        let x: Tensors<'_> = parts.x.iter().collect();
+        let shapes = self.check_x(&x)?;
+        let residual = parts.residual.as_ref().map(tensors);
+        self.check_residual(residual.as_deref(), &x, saved.needs_residual())?;
+        saved.check(self, &x, &residual.unwrap_or_default(), parts.recomputed)?;
+        let grad_output = tensors(&parts.grad_output);
+        self.check_grad_output(&grad_output, &shapes, &x)?;
+        check_like(Argument::new("grad_output", &grad_output), &x, false)?;
+        if let Some(cotangent) = parts.input.as_ref().map(tensors) {
+            self.check_list("input_cotangent", &cotangent, x.len())?;
+            check_like(Argument::new("input_cotangent", &cotangent), &x, false)?;
+        }
+        let vectors = [
+            ("weight_cotangent", "with_weight", self.config.weight, &parts.weight),
+            ("bias_cotangent", "with_bias", self.config.bias, &parts.bias),
+        ];
+        for (argument, setting, configured, cotangent) in vectors {
+            let Some(cotangent) = cotangent.as_ref().map(tensors) else { continue };
+            if !configured {
+                return Err(ArgumentError::NoSuchParameter { argument, setting }.into());
+            }
+            if self.config.freeze_affine {
+                return Err(ArgumentError::Frozen { argument }.into());
+            }
+            self.check_list(argument, &cotangent, x.len())?;
+            self.check_vectors(argument, &cotangent)?;
+            for (rank, tensor) in cotangent.iter().enumerate() {
+                check_readable(argument, rank, tensor)?;
+            }
+        }
+        Ok(CheckedDouble { shapes, input: all_like(&x)?, grad_output: all_like(&x)? })
+    }
+
+    /// Refuses what has no closed second derivative here.
+    fn check_differentiable(&self, saved: &SavedCall) -> Result<(), ArgumentError> {
+        let argument = "double_backward";
+        if saved.padding.iter().any(Option::is_some) {
+            let reason = "the samples of the saved call are padded; cut them to their lengths";
+            return Err(ArgumentError::NotWanted { argument, reason });
+        }
+        if !self.config.epilogue().is_piecewise_linear() {
+            let reason = "the second derivative of the layer's activation is not 0; that of None, \
+                          Relu and LeakyRelu is";
+            return Err(ArgumentError::NotWanted { argument, reason });
+        }
+        if self.config.reproducible {
+            let reason = "the layer is reproducible, and the sums of double backward are not sums \
+                          of integers";
+            return Err(ArgumentError::NotWanted { argument, reason });
+        }
+        Ok(())
+    }
+}
+
+fn tensors<'t>(list: &List<'t>) -> Vec<&'t Tensor> {
+    list.iter().collect()
+}
+
+impl CheckedDouble {
+    /// The ranks of the call, with their plans.
+    pub fn ranks<'r>(
+        &'r mut self,
+        base: &'r Base,
+        saved: &'r SavedCall,
+        parts: &DoubleParts<'r>,
+    ) -> Result<Vec<DoublePair<'r>>, Error> {
+        let at = |list: &Option<List<'r>>, rank: usize| list.as_ref()?.iter().nth(rank);
+        let outputs = self.input.iter_mut().zip(&mut self.grad_output);
+        let read = parts.x.iter().zip(parts.grad_output.iter());
+        let mut ranks = Vec::with_capacity(parts.x.len());
+        for (rank, ((x, g), (input, grad_output))) in read.zip(outputs).enumerate() {
+            let shape = &self.shapes[rank];
+            let residual = at(&parts.residual, rank).filter(|_| saved.needs_residual());
+            let mask = saved.masks.get(rank).cloned();
+            let layer = base.engine_layer(rank);
+            let mut backward = BackwardRank {
+                x,
+                shape: shape.clone(),
+                g: Some(g),
+                g_shape: shape.clone(),
+                residual,
+                mask: mask.clone(),
+                layer,
+                depends_on_batch: saved.statistics != Statistics::Running,
+                grad_input: None,
+                grad_residual: None,
+                grad_weight: None,
+                grad_bias: None,
+                lengths: None,
+                sums: None,
+                apply: None,
+            };
+            let mut double = DoubleRank {
+                x,
+                shape: shape.clone(),
+                g,
+                v: at(&parts.input, rank),
+                residual,
+                mask,
+                layer,
+                input: Some(input),
+                grad_output: Some(grad_output),
+                sums: None,
+                applies: Vec::new(),
+            };
+            backward.plan(base.device(rank), Steps { sums: true, apply: false })?;
+            double.plan(base.device(rank))?;
+            ranks.push(DoublePair { backward, double });
+        }
+        Ok(ranks)
+    }
+}

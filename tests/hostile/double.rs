@@ -1,0 +1,55 @@
+//! Double backward: the definition in every epilogue, storage type and layout, and the range of f32.
+
+use super::common;
+
+#[allow(dead_code)]
+#[path = "../it/double_backward/case.rs"]
+mod case;
+#[path = "../it/double_backward/range.rs"]
+mod range;
+
+use case::Case;
+use common::epilogue::problem::{EPILOGUES, Problem, Uses, shape};
+use common::storage::{DTYPES, Types};
+use common::*;
+use syncbn::Layout;
+
+#[test]
+fn second_derivatives_follow_the_definition() {
+    for (epilogue, seed) in EPILOGUES.into_iter().zip(1..) {
+        for dtype in DTYPES {
+            for (turn, layout) in
+                [(0, Layout::ChannelsLast), (3, Layout::ChannelsFirst), (4, Layout::ChannelsLast)]
+            {
+                let types = [Types { x: dtype, other: dtype }];
+                let problem = Problem::random(&shape(turn), &types, epilogue, [true, true], seed);
+                let case = Case::new(problem, seed);
+                for uses in Uses::ALL {
+                    let found = case.run(Kind::Gpu, layout, uses);
+                    case.compare(uses, &found).unwrap_or_else(|error| {
+                        panic!("{epilogue:?}, {dtype}, {layout:?}, {uses:?}, turn {turn}: {error}")
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn large_means_of_x_and_of_gradients_cost_little() {
+    let dims = [vec![40, 4, 48], vec![9, 4, 5]];
+    for (of_x, of_gradients) in [(1e4, 0.0), (0.0, 100.0), (1e3, 30.0)] {
+        let mut case = Case::new(Problem::plain(&dims, EPILOGUES[0], 3), 3);
+        let shift = |batches: &mut Vec<Batch>, by: f32| {
+            batches.iter_mut().flat_map(|batch| &mut batch.values).for_each(|value| *value += by);
+        };
+        shift(&mut case.problem.x, of_x);
+        shift(&mut case.problem.g, of_gradients);
+        case.v.iter_mut().for_each(|v| shift(v, of_gradients));
+        for layout in [Layout::ChannelsFirst, Layout::ChannelsLast] {
+            let found = case.run(Kind::Gpu, layout, Uses::Group);
+            let share = case.compare(Uses::Group, &found);
+            share.unwrap_or_else(|error| panic!("{of_x}, {of_gradients}, {layout:?}: {error}"));
+        }
+    }
+}
