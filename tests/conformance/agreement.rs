@@ -40,6 +40,13 @@ fn add(joined: &mut Observed, other: Observed, at: &str) {
     joined.outputs.extend(other.outputs);
     joined.local.extend(other.local);
     joined.broken.extend(other.broken);
+    joined.double = match (joined.double.take(), other.double) {
+        (Some(mut double), Some(other)) => {
+            double.extend(other);
+            Some(double)
+        }
+        _ => None,
+    };
     joined.gradients = match (joined.gradients.take(), other.gradients) {
         (Some(mut gradients), Some(other)) => {
             gradients.grad_inputs.extend(other.grad_inputs);

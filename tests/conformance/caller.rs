@@ -4,7 +4,11 @@
 use pollster::block_on;
 use syncbn::stats::{LocalStatistics, RunningStats};
 use syncbn::tensor::{Output, Ranks};
-use syncbn::{Backward, Device, Error, Forward, Gradients, Saved, SyncBatchNorm, Tensor};
+use syncbn::{
+    Backward, Device, DoubleGradients, Error, Forward, Gradients, Saved, SyncBatchNorm, Tensor,
+};
+
+use crate::double;
 
 /// What a call takes: x of each driven rank, and its residual where one is added.
 #[derive(Clone, Copy)]
@@ -50,6 +54,17 @@ pub trait Caller {
         given: Given<'_>,
         grad_outputs: &[Tensor],
     ) -> Result<Differentiated, Error>;
+
+    /// Of layers that have it: others are not asked.
+    fn double_backward(
+        &self,
+        _: &Passed,
+        _: Given<'_>,
+        _: &[Tensor],
+        _: &double::Tensors,
+    ) -> Option<Result<DoubleGradients<Vec<Tensor>>, Error>> {
+        None
+    }
 }
 
 /// A layer that reads statistics back.
@@ -118,6 +133,16 @@ impl Caller for Synchronized {
                 Ok(lists(block_on(layer.backward(saved, request))?, |gradients| gradients))
             }
         }
+    }
+
+    fn double_backward(
+        &self,
+        passed: &Passed,
+        given: Given<'_>,
+        grad_outputs: &[Tensor],
+        cotangents: &double::Tensors,
+    ) -> Option<Result<DoubleGradients<Vec<Tensor>>, Error>> {
+        Some(double::call(&self.layer, &passed.saved, given, grad_outputs, cotangents))
     }
 }
 

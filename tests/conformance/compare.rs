@@ -34,6 +34,14 @@ pub enum Quantity {
     GradWeightSum,
     /// grad_bias summed over the group.
     GradBiasSum,
+    /// Gradient of backward with respect to x of a rank.
+    DoubleInput(usize),
+    /// The same with respect to grad_output.
+    DoubleGradOutput(usize),
+    /// The same with respect to the weight, a rank's part.
+    DoubleWeight(usize),
+    /// All ranks' together.
+    DoubleWeightSum,
 }
 
 /// The two halves of a case that are counted apart.
@@ -52,8 +60,20 @@ impl Quantity {
             | Self::GradBias(_)
             | Self::GradWeightSum
             | Self::GradBiasSum => Part::Backward,
+            _ if self.is_double() => Part::Backward,
             _ => Part::Forward,
         }
+    }
+
+    /// Whether it is of double backward.
+    pub fn is_double(self) -> bool {
+        matches!(
+            self,
+            Self::DoubleInput(_)
+                | Self::DoubleGradOutput(_)
+                | Self::DoubleWeight(_)
+                | Self::DoubleWeightSum
+        )
     }
 }
 

@@ -224,6 +224,7 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
             .map(|(rank, dims)| input(recipe, rank, dims, &mut random))
             .collect(),
         grad_outputs: Some(recipe.dims.iter().map(|dims| noise(dims, &mut random)).collect()),
+        cotangents: None,
         residuals: adds.then(|| recipe.dims.iter().map(|dims| noise(dims, &mut random)).collect()),
         count: None,
         num_batches_tracked: None,

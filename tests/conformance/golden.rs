@@ -9,6 +9,7 @@ use syncbn::{BatchNormConfig, DType, Layout, config::Momentum};
 
 use crate::compare::{Check, Part, Quantity, Tolerance};
 use crate::conditioning;
+use crate::double;
 use crate::entry::{Entry, State, fields};
 use crate::not_yet;
 use crate::padded::Padded;
@@ -76,8 +77,7 @@ impl Case {
     /// What follows the normalization, or why the library cannot run the case.
     fn epilogue(&self) -> Result<Epilogue, String> {
         match self.family {
-            None | Some(Family::Activation | Family::Lengths) => {}
-            Some(Family::DoubleBackward) => return Err("the layer has no second derivative".into()),
+            None | Some(Family::Activation | Family::DoubleBackward | Family::Lengths) => {}
             Some(Family::Unknown) => return Err("the family of the case is unknown".into()),
         }
         let number = self.activation.as_ref().and_then(|of| of.slope.or(of.alpha));
@@ -293,6 +293,9 @@ impl Reader<'_> {
                 checks.extend(self.local_statistics(k, member, input)?);
             }
         }
+        let cotangents = (case.family == Some(Family::DoubleBackward))
+            .then(|| self.cotangents(k, &inputs, &mut checks))
+            .transpose()?;
         let tracked = case
             .track_running_stats
             .then(|| store.count(&format!("s{k}.num_batches_tracked")))
@@ -304,6 +307,7 @@ impl Reader<'_> {
             inputs,
             residuals,
             grad_outputs: Some(grad_outputs),
+            cotangents,
             count: train.then(|| store.count(&group("count"))).transpose()?,
             num_batches_tracked: tracked,
             checks,
@@ -334,6 +338,55 @@ impl Reader<'_> {
             })
         });
         padded.collect()
+    }
+
+    /// The cotangents of a step's gradients; adds the checks of what follows from them.
+    fn cotangents(
+        &self,
+        k: usize,
+        inputs: &[RankTensor],
+        checks: &mut Vec<Check>,
+    ) -> Result<double::Cotangents, String> {
+        let Self { store, case, .. } = self;
+        let channels = case.channels;
+        for (member, (rank, input)) in self.ranks.iter().zip(inputs).enumerate() {
+            for (what, quantity) in [
+                ("grad_x2", Quantity::DoubleInput(member)),
+                ("grad_dy2", Quantity::DoubleGradOutput(member)),
+            ] {
+                let name = format!("s{k}.r{rank}.{what}");
+                let (dims, expected) = store.f64(&name)?;
+                if dims != input.dims {
+                    return Err(store.shape_error(&name, dims, &input.dims));
+                }
+                let tolerance = self.of_group(k, &format!("tol_{what}"));
+                let tolerance = store.channel_f64(&tolerance, channels)?;
+                let expected = expected.to_vec();
+                checks.push(Check::values(name, quantity, input.map(), expected, tolerance));
+            }
+            if case.affine {
+                // The cut of a backward that multiplies by its own weight at its end.
+                let name = format!("s{k}.r{rank}.grad_weight2_out");
+                let tolerance = self.of_group(k, "tol_grad_weight2");
+                checks.push(self.vector(name, &tolerance, Quantity::DoubleWeight(member))?);
+            }
+        }
+        if case.affine {
+            let (sum, tolerance) =
+                (self.of_group(k, "grad_weight2_sum"), self.of_group(k, "tol_grad_weight2"));
+            checks.push(self.vector(sum, &tolerance, Quantity::DoubleWeightSum)?);
+        }
+        let vectors = |what: &str| -> Result<Vec<Vec<f32>>, String> {
+            let of_rank = |rank| store.channel_f32(&format!("s{k}.r{rank}.{what}"), channels);
+            self.ranks.iter().map(of_rank).collect()
+        };
+        let inputs: Result<_, String> =
+            self.ranks.iter().map(|&rank| self.tensor(k, rank, "v")).collect();
+        Ok(double::Cotangents {
+            inputs: inputs?,
+            weights: case.affine.then(|| vectors("vw")).transpose()?,
+            biases: case.has_bias.then(|| vectors("vb")).transpose()?,
+        })
     }
 
     /// The name of a tensor of the group.

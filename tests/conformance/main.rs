@@ -18,6 +18,7 @@ mod agreement;
 mod caller;
 mod compare;
 mod conditioning;
+mod double;
 mod entry;
 mod epilogue;
 mod formula;

@@ -220,6 +220,7 @@ impl Reader<'_> {
             inputs,
             residuals: None,
             grad_outputs,
+            cotangents: None,
             count,
             num_batches_tracked: None,
             checks,

@@ -12,6 +12,7 @@ use syncbn_reference::{
 };
 use syncbn_testkit::epilogue::bounds::derivative;
 
+use crate::double;
 use crate::epilogue::activated;
 use crate::formula::Formula;
 use crate::scenario::{Observed, ObservedStatistics, RankTensor, Scenario, Source, Step};
@@ -58,7 +59,10 @@ impl Runner<'_> {
         let z = step.residuals.as_deref().map(channels_first);
         let (inputs, upstream, residuals) =
             (batches(&x), g.as_deref().map(batches), z.as_deref().map(batches));
-        let call = Call { x: &inputs, g: upstream.as_deref(), z: residuals.as_deref() };
+        let v = step.cotangents.as_ref().map(|of| channels_first(&of.inputs));
+        let v = v.as_deref().map(batches);
+        let second = step.cotangents.as_ref().zip(v.as_deref());
+        let call = Call { x: &inputs, g: upstream.as_deref(), z: residuals.as_deref(), second };
         let mut observed = Observed::default();
         match self.scenario.source(step) {
             Source::Running => {
@@ -88,7 +92,9 @@ impl Runner<'_> {
         let gradients = gradients.flat_map(|gradients| {
             [Some(&mut gradients.grad_inputs), gradients.grad_residuals.as_mut()]
         });
-        for ranks in gradients.flatten().chain([&mut observed.outputs]) {
+        let second = observed.double.iter_mut();
+        let second = second.flat_map(|of| [&mut of.inputs, &mut of.grad_outputs]);
+        for ranks in gradients.flatten().chain([&mut observed.outputs]).chain(second) {
             step.inputs.iter().zip(ranks).for_each(|(input, values)| to_layout_of(input, values));
         }
         observed.running = self
@@ -137,13 +143,28 @@ impl Runner<'_> {
             Formula::SlopeForgotten => 1.0,
             _ => derivative(epilogue, y + z),
         });
+        let slopes = factors;
         let passed: Vec<Vec<f64>> = g
             .iter()
-            .zip(factors)
+            .zip(&slopes)
             .map(|(g, factors)| g.values.iter().zip(factors).map(|(g, f)| g * f).collect())
             .collect();
         let upstream: Vec<RankBatch<'_>> =
             g.iter().zip(&passed).map(|(g, values)| RankBatch { dims: g.dims, values }).collect();
+        if let Some((cotangents, v)) = call.second {
+            let is_wrong = self.formula == Formula::ConstantStatistics;
+            let definition = double::Definition {
+                x: call.x,
+                g: &upstream,
+                slopes: &slopes,
+                v,
+                cotangents,
+                statistics: (!through || is_wrong).then_some([mean, var]),
+                weight,
+                eps,
+            };
+            to.double = Some(definition.observe()?);
+        }
         let gradients = if through && self.formula != Formula::ConstantStatistics {
             backward_train(call.x, &upstream, weight, eps)?
         } else {
@@ -225,6 +246,8 @@ struct Call<'a> {
     x: &'a [RankBatch<'a>],
     g: Option<&'a [RankBatch<'a>]>,
     z: Option<&'a [RankBatch<'a>]>,
+    /// Cotangents of the gradients, and those of x once more.
+    second: Option<(&'a double::Cotangents, &'a [RankBatch<'a>])>,
 }
 
 impl Call<'_> {
@@ -233,6 +256,8 @@ impl Call<'_> {
             x: &self.x[rank..=rank],
             g: self.g.map(|g| &g[rank..=rank]),
             z: self.z.map(|z| &z[rank..=rank]),
+            // Of a rank by itself no case has any.
+            second: None,
         }
     }
 

@@ -5,6 +5,7 @@ use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, DType, Layout};
 
 use crate::compare::{ChannelMap, Check, Part, Quantity, Verdict, compare};
+use crate::double;
 use crate::padded::Padded;
 
 /// The values of one rank.
@@ -41,6 +42,8 @@ pub struct Step {
     pub residuals: Option<Vec<RankTensor>>,
     /// Upstream gradients, where the case has any.
     pub grad_outputs: Option<Vec<RankTensor>>,
+    /// Cotangents of the gradients, where backward is differentiated too.
+    pub cotangents: Option<double::Cotangents>,
     /// Values per channel in the group, exact, where the batch's statistics are used.
     pub count: Option<u64>,
     /// Exact, after the step.
@@ -125,6 +128,7 @@ pub struct Observed {
     /// running_mean, running_var, num_batches_tracked after the step.
     pub running: Option<(Vec<f64>, Vec<f64>, u64)>,
     pub gradients: Option<ObservedGradients>,
+    pub double: Option<double::Observed>,
     /// What was found wrong on the way, beside the numbers, and with which half.
     pub broken: Vec<(Part, String)>,
 }
@@ -174,7 +178,9 @@ impl Observed {
                 gradients.and_then(|g| g.grad_biases.as_ref()?.get(rank).cloned())
             }
             Quantity::GradWeightSum => gradients.and_then(|g| total(g.grad_weights.as_ref()?)),
+            _ if quantity.is_double() => self.double.as_ref()?.get(quantity),
             Quantity::GradBiasSum => gradients.and_then(|g| total(g.grad_biases.as_ref()?)),
+            _ => None,
         }
     }
 }

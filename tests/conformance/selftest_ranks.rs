@@ -156,6 +156,9 @@ pub fn groups_told_apart(case: &[Group]) -> Result<usize, String> {
             for (list, other) in lists {
                 list.iter_mut().for_each(|list| list.extend(other.iter().flatten().cloned()));
             }
+            if let (Some(cotangents), Some(other)) = (&mut step.cotangents, &other.cotangents) {
+                cotangents.extend(other);
+            }
         }
     }
     let observed = oracle::observe(&all, Formula::Definition)?;

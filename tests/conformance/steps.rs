@@ -9,6 +9,7 @@ use syncbn::{DType, Device, Tensor};
 
 use crate::caller::{Caller, Given, Passed};
 use crate::compare::Part;
+use crate::double;
 use crate::message::chain;
 use crate::padded::Padded;
 use crate::scenario::{
@@ -77,6 +78,13 @@ impl Driven<'_> {
             self.statistics(step, &passed, &mut observed)?;
             if let (Some(grad_outputs), true) = (&step.grad_outputs, repeat == step.repeats) {
                 let grad_outputs = &grad_outputs[self.members.clone()];
+                match self.double(step, caller, &passed, given, grad_outputs) {
+                    Ok(double) => observed.double = double,
+                    Err(error) => {
+                        let what = format!("{}, {}: {}", step.name, self.ranks(), chain(&error));
+                        observed.broken.push((Part::Backward, what));
+                    }
+                }
                 match self.backward(step, caller, &passed, given, grad_outputs) {
                     Ok((gradients, broken)) => {
                         observed.gradients = Some(gradients);
@@ -142,6 +150,39 @@ impl Driven<'_> {
             grad_residuals,
         };
         Ok((gradients, broken))
+    }
+
+    /// The gradients of backward, where the step asks for them and the layer has them.
+    fn double(
+        &self,
+        step: &Step,
+        caller: &impl Caller,
+        passed: &Passed,
+        given: Given<'_>,
+        grad_outputs: &[RankTensor],
+    ) -> Result<Option<double::Observed>, syncbn::Error> {
+        let Some(of_all) = &step.cotangents else { return Ok(None) };
+        let devices = caller.devices();
+        let vectors = |vectors: &Option<Vec<Vec<f32>>>| {
+            let own = vectors.as_ref().map(|vectors| &vectors[self.members.clone()]);
+            let upload = |(on, values): (&Device, &Vec<f32>)| on.upload(&[values.len()], values);
+            own.map(|own| devices.iter().zip(own).map(upload).collect()).transpose()
+        };
+        let cotangents = double::Tensors {
+            inputs: upload(&of_all.inputs[self.members.clone()], &devices)?,
+            weights: vectors(&of_all.weights)?,
+            biases: vectors(&of_all.biases)?,
+        };
+        let grad_outputs = upload(grad_outputs, &devices)?;
+        let given =
+            Given { residuals: given.residuals.filter(|_| passed.saved.needs_residual()), ..given };
+        let called = caller.double_backward(passed, given, &grad_outputs, &cotangents);
+        let Some(second) = called.transpose()? else { return Ok(None) };
+        Ok(Some(double::Observed {
+            inputs: download(&second.input)?,
+            grad_outputs: download(&second.grad_output)?,
+            weights: second.weight.map(|weights| download(&weights)).transpose()?,
+        }))
     }
 
     /// Takes the statistics out of a call, and checks that the counts of the ranks are those of

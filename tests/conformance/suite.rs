@@ -16,7 +16,7 @@ use crate::library::{self, Driver};
 use crate::place::{EXACT_BOUND, Place, Places};
 use crate::report::{Report, Where};
 use crate::scenario::{Group, Observed, Scenario, judge_case};
-use crate::{agreement, on_device, selftest};
+use crate::{agreement, double, on_device, selftest};
 
 pub struct Suite {
     root: PathBuf,
@@ -198,6 +198,8 @@ impl Suite {
 /// Through each driver; all of them must observe the same bits, but for the layer that stays on one
 /// device.
 fn run_case(case: &[Group], name: &str, parts: &[Part], place: &Place, report: &mut Report) {
+    let first_derivatives = place.reproducible.then(|| double::without(case));
+    let case = first_derivatives.as_deref().unwrap_or(case);
     let mut first: Option<(Driver, Vec<Vec<Observed>>)> = None;
     for &driver in Driver::alike(place) {
         let mut observed = library::observe(case, place, driver);
@@ -213,7 +215,8 @@ fn run_case(case: &[Group], name: &str, parts: &[Part], place: &Place, report: &
     if let Some((_, observed)) = &first {
         report.saw(&place.name, observed.iter().flatten());
     }
-    if place.is_one_gpu() {
+    // A layer on one device has no double backward.
+    if place.is_one_gpu() && !double::is_in(case) {
         let (case, driver) = (on_device::checked(case), Driver::OnDevice);
         let observed = library::observe(&case, place, driver);
         let at = Where { place: &place.name, driver, reproducible: false };
