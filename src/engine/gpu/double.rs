@@ -12,6 +12,9 @@ use crate::gpu::{Gpu, Pending};
 use crate::plan::DoubleGradient;
 use crate::stats::{DoubleCentering, GradCentering};
 
+/// Whether the sums of a channel left the range of f32 on one side.
+type OutOfRange = fn([f32; 4]) -> bool;
+
 /// 2⁻⁹⁶: what is summed of the largest values becomes 2³², whose products with the largest of x or
 /// g stay within f32.
 const LARGE: f32 = f32::from_bits((127 - 96) << 23);
@@ -66,7 +69,7 @@ async fn in_range(
         [v, v_x, v_p].map(|sum| if is_finite { f64::from(sum) / f64::from(unit) } else { f64::NAN })
     };
     let mut of_channels: Vec<[f64; 3]> = sums.iter().map(|&of| in_units(of, 1.0)).collect();
-    let ranges: [(fn([f32; 4]) -> bool, f32); 2] = [(is_beyond, LARGE), (is_below, SMALL)];
+    let ranges: [(OutOfRange, f32); 2] = [(is_beyond, LARGE), (is_below, SMALL)];
     for (is_out, unit) in ranges {
         if !sums.iter().any(|&of| is_out(of)) {
             continue;
