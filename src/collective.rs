@@ -129,6 +129,12 @@ pub trait Collective: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
         survivors::cannot()
     }
+
+    /// Whether [`survivors`](Self::survivors) can agree on a group. A process group asks first, so
+    /// that a group that works stays as it is where it cannot.
+    fn supports_survivors(&self) -> bool {
+        false
+    }
 }
 
 /// Why a transport delivers no messages. Ranks are those of the transport's group.

@@ -33,6 +33,11 @@ fn check_lengths(rank: usize, shape: &Shape, lengths: &[u32]) -> Result<(), Leng
     if shape.dims().len() < 3 {
         return Err(LengthsError::NoSpatialAxis { rank, dims: shape.dims().to_vec() });
     }
+    let positions = shape.spatial_len();
+    if u32::try_from(positions).is_err() {
+        let (found, allowed) = (positions, u32::MAX);
+        return Err(LengthsError::TooManyPositions { rank, found, allowed });
+    }
     let found = lengths.len();
     let expected = shape.batch();
     if found != expected {
@@ -45,5 +50,21 @@ fn check_lengths(rank: usize, shape: &Shape, lengths: &[u32]) -> Result<(), Leng
             let found = lengths[sample];
             Err(LengthsError::TooLong { rank, sample, found, allowed })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Layout;
+
+    #[test]
+    fn more_positions_than_a_length_can_count_are_refused() {
+        let shape = Shape::new(&[2, 1, 65_536, 65_537], Layout::ChannelsFirst).unwrap();
+        let (found, allowed) = (65_536 * 65_537, u32::MAX);
+        let expected = LengthsError::TooManyPositions { rank: 3, found, allowed };
+        assert_eq!(check_lengths(3, &shape, &[65_536, 1]), Err(expected));
+        let shape = Shape::new(&[2, 1, 65_535, 65_537], Layout::ChannelsFirst).unwrap();
+        assert_eq!(check_lengths(3, &shape, &[65_535, 1]), Ok(()));
     }
 }

@@ -94,7 +94,6 @@ impl Shared {
     fn leave(&self, rank: usize, panicked: bool) {
         let mut state = self.lock();
         state.gone[rank] = Some(panicked);
-        state.withdraw(rank);
         let awaited = state
             .rounds
             .iter()
@@ -276,6 +275,10 @@ impl Collective for LocalRank {
         Ok(Arc::new(taken.ok_or(CollectiveError::Transport { message })?))
     }
 
+    fn supports_survivors(&self) -> bool {
+        true
+    }
+
     fn survivors(
         &self,
         deadline: Duration,
@@ -287,5 +290,6 @@ impl Collective for LocalRank {
 impl Drop for LocalRank {
     fn drop(&mut self) {
         self.shared.leave(self.rank, std::thread::panicking());
+        self.shared.lock().depart(self.rank);
     }
 }

@@ -33,6 +33,10 @@ impl Collective for SingleRank {
     fn split(&self, _: u64, _: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
         Ok(Arc::new(Self))
     }
+    fn supports_survivors(&self) -> bool {
+        true
+    }
+
     fn survivors(&self, _: Duration) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
         ready(Ok(Survivors { transport: Arc::new(Self), ranks: vec![0] })).boxed()
     }

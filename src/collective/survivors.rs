@@ -82,7 +82,9 @@ impl ProcessGroup {
     /// [`ExchangeError::Aborted`]: crate::error::ExchangeError::Aborted
     /// [`ExchangeError::Transport`]: crate::error::ExchangeError::Transport
     pub async fn survivors(&self, deadline: Duration) -> Result<Self, Error> {
-        self.abort("it goes on with the ranks that survive");
+        if self.transport.supports_survivors() {
+            self.abort("it goes on with the ranks that survive");
+        }
         let found = self.transport.survivors(deadline).await;
         let Survivors { transport, ranks } = found.map_err(|error| self.named(error, AT))?;
         let world_ranks: Arc<[usize]> = ranks.iter().map(|&rank| self.world_rank(rank)).collect();

@@ -38,6 +38,18 @@ pub enum LengthsError {
         /// The size of the axis.
         allowed: usize,
     },
+    /// Lengths of an x with more positions per sample than padded samples may have.
+    #[error(
+        "x[{rank}] has {found} spatial positions per sample, expected at most {allowed} where lengths are given"
+    )]
+    TooManyPositions {
+        /// Rank, the position in the list.
+        rank: usize,
+        /// The product of the spatial sizes of x.
+        found: usize,
+        /// The largest product.
+        allowed: u32,
+    },
     /// Lengths of an x that has no spatial axis.
     #[error(
         "x[{rank}] has dims {dims:?} and no spatial axis, which lengths are of; packed points (M, C) need none"

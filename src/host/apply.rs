@@ -94,6 +94,11 @@ fn with_stores<K: WithSimd<Output = ()>>(
     }
 }
 
+/// Whether non-temporal stores pay for the fence behind a span of a padded sample.
+pub(super) fn is_long(span: &Range<usize>) -> bool {
+    span.len() >= 1024
+}
+
 /// A run of x, of the residual and of y, from address `at` on.
 pub(super) struct Normalize<'a, X, Y> {
     /// `None` in place: y holds it.
@@ -124,7 +129,7 @@ impl<X: Element, Y: Element> Normalize<'_, X, Y> {
             let start = span.start - at;
             let y = &mut self.y[start..span.end - at];
             if !counts {
-                write_zeros(y, is_large && self.x.is_some());
+                write_zeros(y, is_large && is_long(&span) && self.x.is_some());
                 continue;
             }
             let task = Normalize {
@@ -135,7 +140,7 @@ impl<X: Element, Y: Element> Normalize<'_, X, Y> {
                 first_bit: self.first_bit + start,
                 at: span.start,
             };
-            task.run(params, epilogue, is_large, scratch);
+            task.run(params, epilogue, is_large && is_long(&span), scratch);
         }
     }
 

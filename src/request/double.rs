@@ -8,6 +8,10 @@ use crate::tensor::{List, Output, Ranks, Tensor};
 ///
 /// A cotangent is the gradient of a scalar with respect to a result of backward. One that is not
 /// given is 0. Results are allocated and returned.
+///
+/// The gradient of the residual has no cotangent: it is g, grad_output times the derivative of the
+/// activation. A program that differentiates it adds that derivative times its cotangent to the
+/// gradient with respect to grad_output.
 #[derive(Debug)]
 #[must_use = "a request does nothing until a layer gets it"]
 pub struct DoubleBackward<'a, O: Output = Tensor> {

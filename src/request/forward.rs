@@ -98,6 +98,11 @@ impl<'a, O: Output> Forward<'a, O> {
     /// grad_output and the residual, NaN included. [`Saved`](crate::Saved) keeps the lengths, so
     /// backward takes none. A rank whose samples are all of length 0 is an empty rank.
     ///
+    /// On a GPU every padded sample has sums of its own, of 16 bytes per channel, and at least one
+    /// word per channel and lane of a mask. They must fit one binding: 8 million samples · channels
+    /// with the portable limit of 128 MiB, a [`LimitError`](crate::error::LimitError) beyond. Many
+    /// samples of a few steps each are faster packed as (M, C), without lengths.
+    ///
     /// ```
     /// use syncbn::{BatchNormConfig, Device, Forward, SyncBatchNorm};
     ///

@@ -8,8 +8,25 @@ mod sealed {
 /// The lengths of padded samples: a list with one length per sample for one rank, or a list with
 /// one such list per rank.
 ///
-/// These are `&[3, 0, 5]`, `&vec` and a slice for one rank; `[&a, &b]`, `&[vec, …]` and a
-/// `&Vec<Vec<u32>>` for several. Only this crate implements it.
+/// These are `&[3, 0, 5]`, `&vec` and a slice for one rank; `[&a, &b]` of vectors, of slices, or of
+/// arrays of one length, `[vec, …]` and `&vec_of_vecs` for several. Only this crate implements it.
+///
+/// ```
+/// use syncbn::{Device, Forward};
+///
+/// let host = Device::host();
+/// let x = host.zeros(&[2, 1, 4])?;
+/// let (a, b) = (vec![3, 0], vec![4, 4]);
+/// let one = [Forward::of(&x).lengths(&[3, 0]), Forward::of(&x).lengths(&a)];
+/// let two = [
+///     Forward::of([&x, &x]).lengths([&a, &b]),
+///     Forward::of([&x, &x]).lengths([&a[..], &b[..]]),
+///     Forward::of([&x, &x]).lengths([a.clone(), b.clone()]),
+///     Forward::of([&x, &x]).lengths(&vec![a, b]),
+/// ];
+/// # assert_eq!((one.len(), two.len()), (2, 4));
+/// # Ok::<(), syncbn::Error>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no list of lengths",
     label = "give `&[3, 0, 5]` for one rank, `[&a[..], &b[..]]` or `&vec_of_vecs` for several"
@@ -43,6 +60,9 @@ lengths! {
     [const N: usize, const R: usize] [&[u32; N]; R], lists => {
         lists.iter().map(|of_rank| of_rank.to_vec()).collect()
     };
+    [const R: usize] [&Vec<u32>; R], lists => lists.into_iter().cloned().collect();
+    [const R: usize] [Vec<u32>; R], lists => lists.into();
+    [] &[&Vec<u32>], lists => lists.iter().copied().cloned().collect();
     [] &[Vec<u32>], lists => lists.to_vec();
     [const R: usize] &[Vec<u32>; R], lists => lists.to_vec();
     [] &Vec<Vec<u32>>, lists => lists.clone();

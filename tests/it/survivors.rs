@@ -267,11 +267,14 @@ impl Collective for Unaware {
 
 #[test]
 fn a_transport_that_cannot_know_who_lives_says_so() {
-    for group in groups_over(2, LONG, Unaware) {
+    let groups = groups_over(2, LONG, Unaware);
+    for group in &groups {
         let error = block_on(group.survivors(LONG)).unwrap_err();
         assert!(matches!(exchange_error(&error), ExchangeError::Transport { .. }), "{error}");
         assert!(error.to_string().contains("begin again from a checkpoint"), "{error}");
+        assert_eq!(group.failure(), None, "the group works as before");
     }
+    on_threads(groups, |group| block_on(group.barrier()).unwrap());
     let alone = block_on(ProcessGroup::single().survivors(LONG)).unwrap();
     assert_eq!(alone.world_size(), 1);
 }
@@ -312,4 +315,38 @@ fn a_layer_goes_on_without_a_device_that_is_lost() {
     assert_eq!(bn.running_stats().unwrap(), before);
     step(&bn, 1, 1).unwrap();
     assert_eq!(bn.running_stats().unwrap().num_batches_tracked, 2);
+}
+
+/// A call whose future is dropped breaks the group; its rank lives, and the others wait for it.
+#[test]
+fn a_rank_that_has_dropped_a_call_is_waited_for() {
+    let found = on_threads(process_groups(3, LONG), |group| {
+        let bn = layer(&group, &Device::host());
+        if group.rank() == 1 {
+            let batch = batch(1, 0);
+            let x = Device::host().upload(&batch.dims, &batch.values).unwrap();
+            drop(bn.forward_train(&x).now_or_never());
+            // The others have asked by then, as far as a test can wait for that.
+            thread::sleep(SHORT);
+        } else {
+            step(&bn, group.rank(), 0).unwrap_err();
+        }
+        block_on(group.survivors(LONG)).unwrap().world_ranks().to_vec()
+    });
+    assert_eq!(found, [[0, 1, 2]; 3]);
+}
+
+/// A request that is dropped does not take the next one with it.
+#[test]
+fn the_last_request_of_a_rank_counts() {
+    let mut groups = process_groups(2, LONG).into_iter();
+    let [zero, one]: [ProcessGroup; 2] = std::array::from_fn(|_| groups.next().unwrap());
+    let mut first = Box::pin(zero.survivors(LONG));
+    assert!((&mut first).now_or_never().is_none());
+    let mut second = Box::pin(zero.survivors(LONG));
+    assert!((&mut second).now_or_never().is_none());
+    drop(first);
+    let other = thread::spawn(move || block_on(one.survivors(LONG)).unwrap().world_size());
+    assert_eq!(block_on(second).unwrap().world_size(), 2);
+    assert_eq!(other.join().unwrap(), 2);
 }

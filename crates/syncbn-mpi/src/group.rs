@@ -214,13 +214,9 @@ impl Group {
 
     /// This rank will come to no further exchange.
     pub fn leave(&self) {
-        self.leave_with(&mut self.lock());
-    }
-
-    /// The same, of a group that is locked.
-    pub fn leave_with(&self, state: &mut State) {
+        let mut state = self.lock();
         let notice = Notice::Left { rounds: state.rounds, panicked: std::thread::panicking() };
-        self.notify_all(state, &notice);
+        self.notify_all(&mut state, &notice);
     }
 }
 

@@ -37,6 +37,8 @@ const TREE_FROM: usize = 33;
 /// This process's rank of the job, for messages; −1 before there is one.
 static RANK: AtomicI32 = AtomicI32::new(-1);
 static GIVEN_UP: AtomicBool = AtomicBool::new(false);
+/// Whether there is an [`Mpi`] in this process.
+static HELD: AtomicBool = AtomicBool::new(false);
 
 /// Why there is no MPI.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -125,11 +127,22 @@ impl Mpi {
         {
             return Err(MpiError::Launcher { variable, found });
         }
+        if HELD.swap(true, Ordering::AcqRel) {
+            return Err(MpiError::Initialized);
+        }
         RANK.store(world.rank(), Ordering::Relaxed);
         raw::begin();
-        lost::install();
-        let end = Comm::duplicate(&world, PATIENCE)?.into();
-        Ok(Self { universe, end, patience: PATIENCE })
+        match Comm::duplicate(&world, PATIENCE) {
+            Ok(end) => {
+                lost::install();
+                Ok(Self { universe, end: end.into(), patience: PATIENCE })
+            }
+            Err(failure) => {
+                raw::end();
+                HELD.store(false, Ordering::Release);
+                Err(failure.into())
+            }
+        }
     }
 
     /// The same with another limit for how long ranks wait for each other at the beginning and at
@@ -174,10 +187,10 @@ impl Mpi {
 /// The processes that a launcher says it has started, if more than one. A job of Slurm says so in
 /// `SLURM_STEP_NUM_TASKS` to those that srun starts, and only to them.
 fn launched() -> Option<(&'static str, u64)> {
-    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"].into_iter().find_map(|variable| {
-        let found = std::env::var(variable).ok()?.parse().ok()?;
-        (found > 1).then_some((variable, found))
-    })
+    // The launcher nearest to the program comes first: its word counts.
+    let said = |variable| Some((variable, std::env::var(variable).ok()?.parse().ok()?));
+    let mut variables = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"].into_iter();
+    variables.find_map(said).filter(|(_, found)| *found > 1)
 }
 
 impl fmt::Debug for Mpi {
@@ -219,6 +232,8 @@ impl Drop for Mpi {
             Err(failure) => give_up(&failure.to_string(), EXIT_GIVEN_UP),
         }
         raw::end();
+        live::forget_failure();
+        HELD.store(false, Ordering::Release);
         let Some(universe) = self.universe.take() else { return };
         let _limit = Watchdog::new(FINALIZATION, "the end of MPI");
         drop(universe);

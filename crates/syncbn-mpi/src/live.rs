@@ -1,13 +1,13 @@
 //! Events for all groups of the process at once: the failure of one, and the loss of this rank.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use syncbn::collective::CollectiveError;
 
 use crate::group::Group;
 
 static GROUPS: Mutex<Vec<Weak<Group>>> = Mutex::new(Vec::new());
-static FAILURE: OnceLock<String> = OnceLock::new();
+static FAILURE: Mutex<Option<String>> = Mutex::new(None);
 
 /// Remembers a group that was made.
 pub(crate) fn keep(group: Arc<Group>) -> Arc<Group> {
@@ -19,12 +19,21 @@ pub(crate) fn keep(group: Arc<Group>) -> Arc<Group> {
 
 /// A group is broken. The first failure of the process is kept.
 pub(crate) fn fail(error: &CollectiveError) {
-    FAILURE.get_or_init(|| error.to_string());
+    first_failure().get_or_insert_with(|| error.to_string());
 }
 
 /// The first failure of any group of the process.
-pub(crate) fn failure() -> Option<&'static str> {
-    FAILURE.get().map(String::as_str)
+pub(crate) fn failure() -> Option<String> {
+    first_failure().clone()
+}
+
+/// Another MPI of the process begins without it.
+pub(crate) fn forget_failure() {
+    *first_failure() = None;
+}
+
+fn first_failure() -> MutexGuard<'static, Option<String>> {
+    FAILURE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Notifies the peers in every group that this rank is lost. A lock that is held may be held by the
@@ -42,10 +51,8 @@ pub(crate) fn tell_lost(panicked: bool) {
 /// Notifies the peers in every group that is still held that this rank comes to no further exchange.
 /// That is no failure: they may have none to come either.
 pub(crate) fn leave_all() {
-    let Ok(groups) = GROUPS.try_lock() else { return };
+    let groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
     for group in groups.iter().filter_map(Weak::upgrade) {
-        if let Some(mut state) = group.try_lock() {
-            group.leave_with(&mut state);
-        }
+        group.leave();
     }
 }

@@ -2,6 +2,7 @@
 //! wait for ever, or end them without a word; here they are notified first.
 
 use std::panic;
+use std::sync::Once;
 use std::thread;
 use std::time::Duration;
 
@@ -15,12 +16,18 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Adds the end of the job to a panic, and to the end of the program where MPI has not ended
 /// before.
 pub(crate) fn install() {
-    let previous = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        previous(info);
-        lose(true, "this rank panicked", EXIT_PANIC);
-    }));
-    raw::at_exit(leaves);
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            previous(info);
+            // Before MPI has begun and after it has ended, a panic is the program's own affair.
+            if raw::is_alive() {
+                lose(true, "this rank panicked", EXIT_PANIC);
+            }
+        }));
+        raw::at_exit(leaves);
+    });
 }
 
 /// Called by C's `exit`.

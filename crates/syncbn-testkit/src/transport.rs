@@ -128,6 +128,10 @@ impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Collective for Tapped<T> {
         self.inner.split(key, members)
     }
 
+    fn supports_survivors(&self) -> bool {
+        self.inner.supports_survivors()
+    }
+
     fn survivors(
         &self,
         deadline: Duration,

@@ -1,7 +1,7 @@
 //! The choice of the ranks of a broken group that go on: those that request it before a deadline
 //! passes, if they are enough.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,27 +17,50 @@ type Answer = Result<(LocalRank, Vec<usize>), CollectiveError>;
 /// The ranks that want to go on, until the decision.
 #[derive(Debug, Default)]
 pub(super) struct RollCall {
-    present: BTreeMap<usize, oneshot::Sender<Answer>>,
+    present: BTreeMap<usize, Request>,
+    /// Requests so far.
+    requests: u64,
+    /// Ranks whose places in the group were dropped: they live no more.
+    departed: BTreeSet<usize>,
     decided: Option<Vec<usize>>,
 }
 
+/// A rank's wish to go on. The last one of a rank counts.
+#[derive(Debug)]
+struct Request {
+    number: u64,
+    sender: oneshot::Sender<Answer>,
+}
+
 impl State {
-    /// A rank wants to go on.
-    fn answer_roll(&mut self, rank: usize) -> Result<oneshot::Receiver<Answer>, CollectiveError> {
+    /// A rank wants to go on. Returns the number of its request and the receiver of the answer.
+    fn answer_roll(
+        &mut self,
+        rank: usize,
+    ) -> Result<(u64, oneshot::Receiver<Answer>), CollectiveError> {
         if let Some(survivors) = &self.roll_call.decided {
             return Err(CollectiveError::LeftBehind { survivors: survivors.clone() });
         }
         self.break_with(CollectiveError::Aborted { rank, message: Vec::new() });
-        // A rank that left by dropping a future is present again.
-        self.gone[rank] = None;
+        let number = self.roll_call.requests;
+        self.roll_call.requests += 1;
         let (sender, receiver) = oneshot::channel();
-        self.roll_call.present.insert(rank, sender);
+        self.roll_call.present.insert(rank, Request { number, sender });
         self.close_roll(None);
-        Ok(receiver)
+        Ok((number, receiver))
     }
 
-    /// A rank withdraws.
-    pub(super) fn withdraw(&mut self, rank: usize) {
+    /// A rank takes a request back.
+    fn withdraw(&mut self, rank: usize, number: u64) {
+        let present = &mut self.roll_call.present;
+        if present.get(&rank).is_some_and(|request| request.number == number) {
+            present.remove(&rank);
+        }
+    }
+
+    /// A rank lives no more.
+    pub(super) fn depart(&mut self, rank: usize) {
+        self.roll_call.departed.insert(rank);
         self.roll_call.present.remove(&rank);
         self.close_roll(None);
     }
@@ -46,9 +69,9 @@ impl State {
     /// rank has passed: the ranks that have come, if they are more than half of the living ones, or
     /// half of them with the lowest rank. Otherwise that rank gives up.
     fn close_roll(&mut self, expired: Option<usize>) {
-        let living: Vec<usize> =
-            (0..self.gone.len()).filter(|&rank| self.gone[rank].is_none()).collect();
-        let RollCall { present, decided } = &mut self.roll_call;
+        let world_size = self.gone.len();
+        let RollCall { present, decided, departed, .. } = &mut self.roll_call;
+        let living: Vec<usize> = (0..world_size).filter(|rank| !departed.contains(rank)).collect();
         if decided.is_some() || present.is_empty() {
             return;
         }
@@ -59,33 +82,34 @@ impl State {
             if 2 * ranks.len() <= living.len() && !is_half {
                 let missing =
                     living.iter().copied().filter(|rank| !present.contains_key(rank)).collect();
-                if let Some(waiting) = present.remove(&expired) {
+                if let Some(request) = present.remove(&expired) {
                     let error = CollectiveError::TooFew { present: ranks, missing };
-                    let _ = waiting.send(Err(error));
+                    let _ = request.sender.send(Err(error));
                 }
                 return;
             }
         }
         *decided = Some(ranks.clone());
         let places = LocalGroup::ranks(ranks.len());
-        for (waiting, place) in std::mem::take(present).into_values().zip(places) {
+        for (request, place) in std::mem::take(present).into_values().zip(places) {
             // A rank that has dropped its future leaves the new group at once.
-            let _ = waiting.send(Ok((place, ranks.clone())));
+            let _ = request.sender.send(Ok((place, ranks.clone())));
         }
     }
 }
 
-/// Withdraws the rank if the future is dropped.
+/// Withdraws a request if its future is dropped.
 struct Withdraw {
     shared: Arc<Shared>,
     rank: usize,
-    is_armed: bool,
+    /// The request, until it is answered.
+    number: Option<u64>,
 }
 
 impl Drop for Withdraw {
     fn drop(&mut self) {
-        if self.is_armed {
-            self.shared.lock().withdraw(self.rank);
+        if let Some(number) = self.number {
+            self.shared.lock().withdraw(self.rank, number);
         }
     }
 }
@@ -96,18 +120,20 @@ pub(super) fn survivors(
     deadline: Duration,
 ) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
     let (shared, rank) = (rank.shared.clone(), rank.rank);
-    let receiver = shared.lock().answer_roll(rank);
-    let guard = Withdraw { shared, rank, is_armed: receiver.is_ok() };
+    let requested = shared.lock().answer_roll(rank);
+    let number = requested.as_ref().ok().map(|(number, _)| *number);
+    let guard = Withdraw { shared, rank, number };
     async move {
         let mut guard = guard;
-        let answer = match select(receiver?, Timer::new(deadline)).await {
+        let (_, receiver) = requested?;
+        let answer = match select(receiver, Timer::new(deadline)).await {
             Either::Left((answer, _)) => answer,
             Either::Right(((), receiver)) => {
                 guard.shared.lock().close_roll(Some(rank));
                 receiver.await
             }
         };
-        guard.is_armed = false;
+        guard.number = None;
         // The sender is dropped only if the same rank has asked once more.
         let twice = || CollectiveError::Transport {
             message: format!("rank {rank} asked for the survivors twice at the same time"),

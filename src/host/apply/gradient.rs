@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::{AffinePass, add, with_stores};
+use super::{AffinePass, add, is_long, with_stores};
 use crate::dtype::Element;
 use crate::epilogue::Epilogue;
 use crate::host::block_io::{
@@ -182,6 +182,7 @@ impl<G: Element, X: Element> GradInput<'_, G, X> {
         let at = self.at;
         for (span, counts) in spans.each(at..at + self.dx.len()) {
             let run = span.start - at..span.end - at;
+            let is_large = is_large && is_long(&span);
             let dx = &mut self.dx[run.clone()];
             let mut grad_residual = self.grad_residual.as_deref_mut().map(|to| &mut to[run]);
             if !counts {

@@ -27,6 +27,10 @@ pub fn run(scene: &str) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Ok(second) = Mpi::attach() {
+        println!("a second one in this process: {second:?}");
+        return ExitCode::FAILURE;
+    }
     let rank = mpi.rank();
     println!("rank {rank}: pid {}", std::process::id());
     let merging = scene.ends_with(" merging");
