@@ -18,11 +18,13 @@ fn sources(own: &str) -> Vec<String> {
     (first_seed()..first_seed() + 8).map(|seed| rewritten(own, seed)).collect()
 }
 
+/// Of the variants, which differ in little from their neighbours, every fourth; which ones depends on
+/// the seed.
 #[test]
-fn every_kernel_is_rewritten_to_valid_wgsl() {
-    let variants = Variant::all();
-    assert!(!variants.is_empty());
+fn kernels_are_rewritten_to_valid_wgsl() {
     let seed = first_seed();
+    let variants: Vec<_> = Variant::all().into_iter().skip(seed as usize % 4).step_by(4).collect();
+    assert!(!variants.is_empty());
     // It panics where a source, or what becomes of it, is not valid; and naga must read again what
     // it wrote.
     for variant in &variants {

@@ -41,7 +41,7 @@ fn passed(epilogue: Epilogue, g: f32, v: f32) -> f32 {
 
 /// The same layer without an epilogue.
 fn unfused(problem: &Problem) -> Problem {
-    let config = problem.config.clone().with_activation(Activation::None);
+    let config = problem.config.clone().with_activation(Activation::None).with_residual(false);
     Problem { config, residuals: None, ..problem.clone() }
 }
 

@@ -45,7 +45,7 @@ fn a_layer_moves_into_a_new_group_and_goes_on_from_its_state() {
         match error {
             ExchangeError::Aborted { rank: 1, .. } => assert!(message.ends_with("planted")),
             ExchangeError::Poisoned { .. } => {
-                assert!(message.contains("make a new group"), "{message}");
+                assert!(message.contains("go on in a new group"), "{message}");
             }
             other => panic!("{other}"),
         }

@@ -259,7 +259,8 @@ fn a_setting_that_cannot_change_is_named_and_leaves_the_layer_as_it_was() {
         ("weight", other().with_weight(false)),
         ("bias", other().with_bias(false)),
         ("track_running_stats", other().with_track_running_stats(false)),
-        ("epilogue", other().with_activation(Activation::Relu)),
+        ("activation", other().with_activation(Activation::Relu6)),
+        ("residual", other().with_residual(false)),
         ("activation_mask", other().with_activation_mask(true)),
     ];
     let mut refused: Vec<_> =
