@@ -74,6 +74,9 @@ impl SyncBatchNorm {
     /// is. After [`set_parameter_tensors`](Self::set_parameter_tensors) it writes into the caller's
     /// tensors.
     ///
+    /// Ranks compare their parameters in the first exchange. Values that are set later are not
+    /// compared.
+    ///
     /// # Errors
     /// [`ArgumentError`] when the layer was configured without one of them or a length is not
     /// `num_features`. Nothing is set then.

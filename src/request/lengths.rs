@@ -5,7 +5,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// The lengths of padded samples: a list with one length per sample for one rank, or a list with
+/// The lengths of padded samples, each a `u32`: a list with one length per sample for one rank, or a list with
 /// one such list per rank.
 ///
 /// These are `&[3, 0, 5]`, `&vec` and a slice for one rank; `[&a, &b]` of vectors, of slices, or of
@@ -28,8 +28,8 @@ mod sealed {
 /// # Ok::<(), syncbn::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no list of lengths",
-    label = "give `&[3, 0, 5]` for one rank, `[&a[..], &b[..]]` or `&vec_of_vecs` for several"
+    message = "`{Self}` is no list of lengths, which are u32",
+    label = "give `&[3, 0, 5]` of u32 for one rank, `[&a[..], &b[..]]` or `&vec_of_vecs` for several"
 )]
 pub trait Lengths: sealed::Sealed {
     /// One list per rank.
