@@ -119,7 +119,7 @@ impl SavedCall {
         if self.layer != base.id {
             return refuse(
                 "saved".to_owned(),
-                "it belongs to another layer; give what a forward call of this layer returned",
+                "it belongs to another layer, or to its time in another group; give what a forward call returned",
             );
         }
         if self.x.len() != x.len() {
