@@ -214,7 +214,7 @@ impl Reader<'_> {
         let padded = (case.family == Some(Family::Lengths))
             .then(|| self.padded(k, [&inputs, &grad_outputs], residuals.as_deref()))
             .transpose()?;
-        // What counts is a step of its own; only calls see the rest.
+        // The valid positions are a step of their own. Only calls see the padding.
         let pack = |tensors: Vec<RankTensor>| match &padded {
             Some(padded) => padded
                 .iter()

@@ -1,5 +1,5 @@
-//! Owns padded samples: what counts of them is a rank's tensor by itself, (1, C, V), and only calls
-//! see the rest.
+//! Owns padded samples. Their valid positions are a tensor of the rank by itself, (1, C, V); only
+//! calls see the padding.
 
 use syncbn::Layout;
 

@@ -14,7 +14,7 @@ fn batches<'a>(ranks: &[(&'a [usize], &'a [f64])]) -> Vec<RankBatch<'a>> {
 }
 
 /// Repeatable values in (-0.5, 0.5): a linear congruential generator (D. Knuth, TAOCP 2, 3.3.4).
-fn noise(seed: u64, len: usize) -> Vec<f64> {
+pub(super) fn noise(seed: u64, len: usize) -> Vec<f64> {
     let mut state = seed;
     let step = |_| {
         state =

@@ -1,22 +1,12 @@
 //! Second derivatives against finite differences of the definition's own backward.
 
+use super::tests::noise;
 use super::*;
 
 const DIMS: [&[usize]; 3] = [&[2, 2, 3], &[0, 2, 4], &[1, 2, 2]];
 const STEP: f64 = 1e-5;
 /// Of central differences of this step: curvature, and rounding over the step.
 const NEAR: f64 = 3e-8;
-
-/// Repeatable values in (-0.5, 0.5).
-fn noise(seed: u64, len: usize) -> Vec<f64> {
-    let mut state = seed;
-    let step = |_| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5
-    };
-    (0..len).map(step).collect()
-}
 
 #[derive(Clone)]
 struct Case {
