@@ -40,8 +40,8 @@ pub struct Set {
     pub y: Vec<Tensor>,
     pub grad_inputs: Vec<Tensor>,
     pub grad_residuals: Option<Vec<Tensor>>,
-    /// Of the last forward call over this set.
-    pub saved: Option<Saved>,
+    /// Of the last forward call over this set: of an ordinary layer, and of a reproducible one.
+    pub saved: [Option<Saved>; 2],
 }
 
 /// How many sets calls rotate over that are to find nothing in a cache.
@@ -90,7 +90,7 @@ pub fn set(shards: &[Vec<usize>], form: Form, ranks: &[Device], seed: u64) -> Re
         y: tensors(&mut zeros)?,
         grad_inputs: tensors(&mut zeros)?,
         grad_residuals: adds.then(|| tensors(&mut zeros)).transpose()?,
-        saved: None,
+        saved: [None, None],
     })
 }
 

@@ -22,6 +22,7 @@ pub struct Layer {
     pub bias: Vec<f32>,
     grad_weights: Vec<Tensor>,
     grad_biases: Vec<Tensor>,
+    reproducible: bool,
 }
 
 #[derive(Debug)]
@@ -32,10 +33,25 @@ enum Kind {
 
 impl Layer {
     pub fn new(channels: usize, form: Form, machine: &Machine) -> Result<Self, Error> {
+        Self::of(channels, form, machine, false)
+    }
+
+    /// A layer whose sums are of integers.
+    pub fn reproducible(channels: usize, form: Form, machine: &Machine) -> Result<Self, Error> {
+        Self::of(channels, form, machine, true)
+    }
+
+    fn of(
+        channels: usize,
+        form: Form,
+        machine: &Machine,
+        reproducible: bool,
+    ) -> Result<Self, Error> {
         let config = BatchNormConfig::torch(channels)
             .with_residual(form.epilogue.residual)
             .with_activation(form.epilogue.activation)
-            .with_activation_mask(form.mask);
+            .with_activation_mask(form.mask)
+            .with_reproducible(reproducible);
         let devices = machine.ranks.clone();
         let (weight, bias) = (parameter(channels, 1.0, 1), parameter(channels, 0.0, 2));
         let kind = if machine.is_shared() {
@@ -54,7 +70,7 @@ impl Layer {
                 .collect::<Result<Vec<_>, Error>>()
         };
         let (grad_weights, grad_biases) = (vectors()?, vectors()?);
-        Ok(Self { kind, devices, weight, bias, grad_weights, grad_biases })
+        Ok(Self { kind, devices, weight, bias, grad_weights, grad_biases, reproducible })
     }
 
     /// Runs a pass over a set until it is submitted everywhere; `None` where it exchanges nothing.
@@ -87,16 +103,17 @@ impl Layer {
             Kind::OnDevice(layer) => layer.forward_train(request)?.saved,
         };
         let times = saved.report().map(|report| report.times);
-        set.saved = Some(saved);
+        set.saved[usize::from(self.reproducible)] = Some(saved);
         Ok(times)
     }
 
     fn backward(&mut self, set: &mut Set, wants_inputs: bool) -> Result<Option<PhaseTimes>, Error> {
-        if set.saved.is_none() {
+        let of_layer = usize::from(self.reproducible);
+        if set.saved[of_layer].is_none() {
             self.forward(set)?;
         }
         // Made right above where it was missing.
-        let Some(saved) = &set.saved else { return Ok(None) };
+        let Some(saved) = &set.saved[of_layer] else { return Ok(None) };
         let mut request = Backward::of(&set.x, &set.grad_outputs)
             .input_gradient(wants_inputs.then_some(&mut set.grad_inputs))
             .weight_gradient(&mut self.grad_weights)

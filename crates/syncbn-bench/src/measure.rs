@@ -23,15 +23,27 @@ pub struct Measured {
     pub ratio: Samples,
     /// How the copy is done.
     pub copied_by: &'static str,
+    /// Of a reproducible layer, where there is one.
+    pub reproducible: Option<Reproducible>,
+}
+
+/// Times of a pass of a reproducible layer, measured in turn with the ordinary one.
+#[derive(Clone, Copy, Debug)]
+pub struct Reproducible {
+    /// Milliseconds, on the device where it has a clock.
+    pub device: Samples,
+    /// Its time over the ordinary layer's, of runs that followed each other.
+    pub ratio: Samples,
 }
 
 /// Runs over a set that is used again and again before any counts.
 const WARM_UP: usize = 4;
 
-/// The layer, its tensors and the copy.
+/// The layers, their tensors and the copy.
 pub struct Bench<'a> {
     pub machine: &'a Machine,
-    pub layer: &'a mut Layer,
+    /// The timed layer, and a reproducible one where it is timed too.
+    pub layers: &'a mut [Layer],
     pub sets: &'a mut [Set],
     pub copier: &'a mut Copier,
     pub repeats: usize,
@@ -48,18 +60,21 @@ impl Bench<'_> {
         self.copier.prepare(tensors);
         // Every set once: kernels are built and memory is touched.
         for index in 0..self.sets.len() {
-            self.ours(pass, index)?;
+            (0..self.layers.len()).try_for_each(|layer| self.ours(layer, pass, index).map(drop))?;
         }
         self.copier.run()?;
-        let (mut ours, mut copies) = (Vec::new(), Vec::new());
+        let (mut ours, mut copies) = ([Vec::new(), Vec::new()], Vec::new());
         for index in 0..self.repeats {
-            // In alternating order, so neither always follows the other.
+            // In alternating order, so none always follows another.
+            if index % 2 == 1 {
+                copies.push(self.copier.run()?);
+            }
+            for turn in 0..self.layers.len() {
+                let layer = if index % 2 == 0 { turn } else { self.layers.len() - 1 - turn };
+                ours[layer].push(self.ours(layer, pass, index)?);
+            }
             if index % 2 == 0 {
-                ours.push(self.ours(pass, index)?);
                 copies.push(self.copier.run()?);
-            } else {
-                copies.push(self.copier.run()?);
-                ours.push(self.ours(pass, index)?);
             }
             tick();
         }
@@ -74,16 +89,18 @@ impl Bench<'_> {
         tensors: impl Fn(Pass) -> f64,
         tick: impl Fn(),
     ) -> Result<[Measured; 3], Box<dyn Error>> {
-        let mut ours = [const { Vec::new() }; 3];
+        let mut ours = [const { [Vec::new(), Vec::new()] }; 3];
         for together in [&[Pass::Forward, Pass::Backward][..], &[Pass::Eval]] {
             for index in 0..WARM_UP + self.repeats {
-                for &pass in together {
-                    let times = self.ours(pass, 0)?;
-                    if index >= WARM_UP {
-                        ours[pass as usize].push(times);
-                        tick();
+                for layer in 0..self.layers.len() {
+                    for &pass in together {
+                        let times = self.ours(layer, pass, 0)?;
+                        if index >= WARM_UP {
+                            ours[pass as usize][layer].push(times);
+                        }
                     }
                 }
+                (0..together.len()).filter(|_| index >= WARM_UP).for_each(|_| tick());
             }
         }
         let mut measured = Vec::new();
@@ -97,27 +114,35 @@ impl Bench<'_> {
         measured.try_into().map_err(|_| "a pass has not been measured".into())
     }
 
-    /// The summary of as many runs as copies.
-    fn measured(&self, ours: &[Times], copies: &[Times]) -> Measured {
-        // One clock for both: the devices' own only where the layer's passes are timed by it too.
+    /// The summary of as many runs of every layer as copies.
+    fn measured(&self, [ours, reproducible]: &[Vec<Times>; 2], copies: &[Times]) -> Measured {
+        // One clock for all: the devices' own only where the layer's passes are timed by it too.
         let by_device = ours.iter().all(|times| times.device.is_some());
         let clock = |times: &Times| times.device.filter(|_| by_device).unwrap_or(times.wall);
         let ratio =
             ours.iter().zip(copies).map(|(ours, copy)| clock(copy).div_duration_f64(clock(ours)));
+        let beside = ours.iter().zip(reproducible);
+        let to_ordinary = beside.map(|(ours, other)| clock(other).div_duration_f64(clock(ours)));
+        let reproducible = (!reproducible.is_empty()).then(|| Reproducible {
+            device: Samples::of(reproducible.iter().map(clock)),
+            ratio: Samples::of_numbers(to_ordinary),
+        });
         Measured {
             device: Samples::of(ours.iter().map(clock)),
             wall: Samples::of(ours.iter().map(|times| times.wall)),
             copy: Samples::of(copies.iter().map(clock)),
             ratio: Samples::of_numbers(ratio),
             copied_by: self.copier.method(),
+            reproducible,
         }
     }
 
-    fn ours(&mut self, pass: Pass, index: usize) -> Result<Times, Box<dyn Error>> {
-        let place = index % self.sets.len();
+    /// Runs a pass of a layer over a set, over another one than the other layer in this turn.
+    fn ours(&mut self, layer: usize, pass: Pass, index: usize) -> Result<Times, Box<dyn Error>> {
+        let place = (index + layer * self.sets.len().div_ceil(2)) % self.sets.len();
         let started = Instant::now();
-        self.layer.submit(pass, &mut self.sets[place])?;
-        self.layer.wait()?;
+        self.layers[layer].submit(pass, &mut self.sets[place])?;
+        self.layers[layer].wait()?;
         let wall = started.elapsed();
         Ok(Times { device: self.machine.device_time()?, wall })
     }

@@ -35,6 +35,15 @@ pub struct Line {
     pub exchange_us: Option<f64>,
     /// Median; absent where nothing is exchanged.
     pub round_trip_us: Option<f64>,
+    /// Median of the reproducible layer; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reproducible_ms: Option<f64>,
+    /// Median of the ratios of runs of both layers that followed each other; absent as above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reproducible_ratio: Option<f64>,
+    /// Quartiles of that ratio, for the table.
+    #[serde(skip)]
+    pub reproducible_spread: Option<Samples>,
     /// Quartiles of the device time and of the wall time, for the table.
     #[serde(skip)]
     pub spread: [Samples; 2],
@@ -74,7 +83,7 @@ impl Output {
 }
 
 /// Titles of the columns.
-const HEADER: [&str; 13] = [
+const HEADER: [&str; 16] = [
     "workload",
     "pass",
     "MB",
@@ -85,12 +94,15 @@ const HEADER: [&str; 13] = [
     "GB/s",
     "copy GB/s",
     "ratio",
+    "reproducible ms",
+    "to ordinary",
+    "quartiles",
     "exchange us",
     "round trip us",
     "copied by",
 ];
 /// Columns of words, which stand to the left.
-const WORDS: [usize; 3] = [0, 1, 12];
+const WORDS: [usize; 3] = [0, 1, 15];
 
 /// A Markdown table without rows. Columns in `words` stand to the left, the others to the right.
 pub fn markdown_table<const COLUMNS: usize>(header: [&str; COLUMNS], words: &[usize]) -> Table {
@@ -107,7 +119,7 @@ pub fn markdown_table<const COLUMNS: usize>(header: [&str; COLUMNS], words: &[us
     table
 }
 
-fn cells(line: &Line) -> [String; 13] {
+fn cells(line: &Line) -> [String; 16] {
     let spread =
         |samples: &Samples| format!("{} .. {}", digits(samples.lower), digits(samples.upper));
     let micros = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.0}"));
@@ -122,6 +134,9 @@ fn cells(line: &Line) -> [String; 13] {
         format!("{:.2}", line.gb_per_s),
         format!("{:.2}", line.copy_gb_per_s),
         format!("{:.2}", line.copy_ratio),
+        line.reproducible_ms.map_or("-".to_owned(), digits),
+        line.reproducible_ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
+        line.reproducible_spread.as_ref().map_or("-".to_owned(), spread),
         micros(line.exchange_us),
         micros(line.round_trip_us),
         line.copied_by.to_owned(),
@@ -172,6 +187,9 @@ mod tests {
             copy_ratio: 0.5,
             exchange_us: None,
             round_trip_us: Some(300.0),
+            reproducible_ms: None,
+            reproducible_ratio: None,
+            reproducible_spread: None,
             spread: [samples; 2],
             copied_by: "memcpy per thread",
         }
@@ -191,6 +209,9 @@ mod tests {
         let object: serde_json::Map<_, _> = serde_json::from_str(&text).expect("an object");
         assert_eq!(object.len(), keys.split_whitespace().count());
         assert_eq!(object["exchange_us"], serde_json::Value::Null);
+        let both = Line { reproducible_ms: Some(2.5), reproducible_ratio: Some(1.25), ..line() };
+        let text = serde_json::to_string(&both).expect("plain data");
+        assert!(text.ends_with(r#""reproducible_ms":2.5,"reproducible_ratio":1.25}"#), "{text}");
     }
 
     #[test]

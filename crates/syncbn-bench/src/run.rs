@@ -24,6 +24,8 @@ pub struct Run<'a> {
     pub quick: bool,
     /// Whether one set of tensors is used again and again.
     pub reuse: bool,
+    /// Whether a reproducible layer is timed too, in turn with the ordinary one.
+    pub reproducible: bool,
 }
 
 impl Run<'_> {
@@ -38,19 +40,24 @@ impl Run<'_> {
         mut line: impl FnMut(Line) -> Result<(), Box<dyn Error>>,
     ) -> Result<(), Box<dyn Error>> {
         let Self { machine, workload, form, repeats, .. } = *self;
-        let mut layer = Layer::new(workload.channels(), form, machine)?;
+        let mut layers = vec![Layer::new(workload.channels(), form, machine)?];
+        if self.reproducible {
+            layers.push(Layer::reproducible(workload.channels(), form, machine)?);
+        }
         let rotation = inputs::rotation(workload, form, self.quick);
         let mut sets =
             inputs::sets(workload, form, &machine.ranks, if self.reuse { 1 } else { rotation })?;
-        check::outputs(&mut layer, workload, form, &mut sets[0]).map_err(|wrong| {
-            format!("{} does not compute what it should: {wrong}", workload.name)
-        })?;
+        for layer in &mut layers {
+            check::outputs(layer, workload, form, &mut sets[0]).map_err(|wrong| {
+                format!("{} does not compute what it should: {wrong}", workload.name)
+            })?;
+        }
         let bytes = workload.bytes(form.dtype);
         let mut copier =
             Copier::new(machine, &shares(workload, machine, bytes), rotation as usize)?;
         let mut exchange = Exchange::new(machine, workload.channels(), form, repeats)?;
         let (copier, sets) = (&mut copier, &mut sets);
-        let mut bench = Bench { machine, layer: &mut layer, sets, copier, repeats };
+        let mut bench = Bench { machine, layers: &mut layers, sets, copier, repeats };
         let tensors = |pass: Pass| pass.tensors_moved(form.epilogue, form.dtype, form.mask);
         let reused = if self.reuse { Some(bench.reused(tensors, &tick)?) } else { None };
         for (index, pass) in Pass::ALL.into_iter().enumerate() {
@@ -89,6 +96,9 @@ impl Run<'_> {
             round_trip_us: exchanged.map(|exchanged| exchanged.round_trip_us),
             spread: [measured.device, measured.wall],
             copied_by: measured.copied_by,
+            reproducible_ms: measured.reproducible.map(|of| of.device.median),
+            reproducible_ratio: measured.reproducible.map(|of| of.ratio.median),
+            reproducible_spread: measured.reproducible.map(|of| of.ratio),
         }
     }
 }

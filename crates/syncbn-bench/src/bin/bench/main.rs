@@ -69,6 +69,7 @@ fn measure(
             repeats: options.repeats(),
             quick: options.quick,
             reuse: options.reuse,
+            reproducible: options.reproducible,
         };
         run.lines(|| progress.inc(1), |line| Ok(progress.suspend(|| output.line(&line))?))?;
     }

@@ -65,6 +65,10 @@ pub struct Options {
     #[arg(long, verbatim_doc_comment)]
     pub reuse: bool,
 
+    /// Time a layer with reproducible sums too, in turn with the ordinary one
+    #[arg(long)]
+    pub reproducible: bool,
+
     /// Few repeats over little memory: a test that it runs, without useful times
     #[arg(long, conflicts_with = "repeats")]
     pub quick: bool,

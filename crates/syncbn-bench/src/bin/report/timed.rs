@@ -74,6 +74,7 @@ pub fn passes(
             repeats: effort.repeats,
             quick: true,
             reuse: false,
+            reproducible: false,
         };
         let ran = run.lines(
             || (),
