@@ -19,9 +19,13 @@ apt_install() {
     fi
     command -v apt-get >/dev/null || return 1
     echo "Installing $*" >&2
-    ${sudo[@]+"${sudo[@]}"} apt-get update -qq &&
-        ${sudo[@]+"${sudo[@]}"} env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    # Another script may install at the same time: one waits for the other.
+    (
+        flock 9
+        ${sudo[@]+"${sudo[@]}"} apt-get update -qq &&
+            ${sudo[@]+"${sudo[@]}"} env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    ) 9>"${TMPDIR:-/tmp}/syncbn-apt.lock"
 }
 
 # apt_line PACKAGE...: the line that does it by hand.

@@ -68,11 +68,13 @@ ensure_bindgen() {
     link_bindgen || download_bindgen || compile_bindgen
 }
 
-# build PROFILE: the page, of the profile `release` as it is published, or of `dev`.
+# build PROFILE: the page, of the profile `release` as it is published, or of `dev`. With that the tests are chosen as well:
+# so what lies below has the features that it was compiled with for them.
 build() {
-    local folder=${1/dev/debug}
+    local folder=${1/dev/debug} targets=(--lib)
+    if [[ $1 == dev ]]; then targets+=(--test browser); fi
     ensure_bindgen
-    cargo build --profile "$1" --lib --target wasm32-unknown-unknown --manifest-path "$crate/Cargo.toml"
+    cargo build --profile "$1" "${targets[@]}" --target wasm32-unknown-unknown --manifest-path "$crate/Cargo.toml"
     rm -rf "$site"
     mkdir -p "$site/photos"
     "$tools/bin/wasm-bindgen" --target web --no-typescript --remove-name-section --remove-producers-section \

@@ -32,12 +32,21 @@ use problem::{CURVES, EPILOGUES, Problem, shape};
 use stored::{Layouts, Types};
 
 /// Runs every combination of epilogue, storage types and layouts; kinds of shape, weight and bias
-/// take turns.
+/// take turns. Of the curves, which differ from each other in one function, each combination runs
+/// on one of the kinds of device in turn.
 fn check_all(on: On) {
-    let (mut seed, mut worst, mut excluded, mut values) = (0u64, 0f64, 0, 0);
+    let (mut seed, mut run, mut worst, mut excluded, mut values) = (0u64, 0, 0f64, 0, 0);
     for epilogue in EPILOGUES.into_iter().chain(CURVES) {
         for types in Types::all() {
             for layouts in Layouts::all() {
+                seed += 1;
+                // 3 is no factor of the number of types and layouts: over the curves, each of
+                // these runs on every kind.
+                let kind = [On::Native, On::Portable, On::Mixed][seed as usize % 3];
+                if epilogue.curve().is_some() && ![On::Host, kind].contains(&on) {
+                    continue;
+                }
+                run += 1;
                 let affine = AFFINE[seed as usize % AFFINE.len()];
                 let problem = Problem::random(&shape(seed), &[types], epilogue, affine, seed);
                 let failed = |error| -> f64 {
@@ -50,11 +59,10 @@ fn check_all(on: On) {
                 );
                 excluded += problem.excluded;
                 values += problem.x.iter().map(|batch| batch.values.len()).sum::<usize>();
-                seed += 1;
             }
         }
     }
-    println!("{on:?}: {seed} problems, worst error {worst:.3} of what is allowed");
+    println!("{on:?}: {run} problems, worst error {worst:.3} of what is allowed");
     println!(
         "{excluded} of {values} upstream gradients were set to 0: there rounding decides on the sign"
     );
