@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use syncbn::collective::CollectiveError;
 
-use crate::live;
 use crate::notice::{Notice, Tag, transport};
 use crate::raw::{Comm, Failure, Receiving, Sending};
+use crate::{awake, live};
 
 /// Empty looks after which no message is left. MPI needs one or two, by shared memory and by TCP.
 const QUIET_LOOKS: usize = 3;
@@ -45,7 +45,7 @@ pub(crate) struct State {
     /// Ranks that answered the roll call of an exchange, and the time of the last call to this
     /// rank.
     here: BTreeSet<(u64, usize)>,
-    pub called: Option<(u64, Instant)>,
+    pub called: Option<(u64, Duration)>,
     ready: BTreeSet<(u64, usize)>,
 }
 
@@ -169,7 +169,7 @@ impl Group {
                 state.gone.insert(from, (rounds, panicked));
             }
             Some(Notice::RollCall { round }) => {
-                state.called = Some((round, Instant::now()));
+                state.called = Some((round, awake::now()));
                 if state.rounds > round {
                     self.notify(state, [from].into_iter(), &Notice::Here { round });
                 }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mpi::Threading;
 use mpi::environment::{self, Universe};
@@ -16,7 +16,7 @@ use crate::group::Group;
 use crate::rank::MpiRank;
 use crate::raw::{self, Comm, Failure};
 use crate::watchdog::Watchdog;
-use crate::{live, lost};
+use crate::{awake, live, lost};
 
 /// Exit status of a job that was given up: one that programs and shells use for nothing else.
 pub(crate) const EXIT_GIVEN_UP: i32 = 87;
@@ -205,12 +205,12 @@ impl Drop for Mpi {
             lost::unwinds();
         }
         live::leave_all();
-        let began = Instant::now();
+        let began = awake::now();
         let ended = self.end.barrier().and_then(|mut barrier| {
             while !barrier.is_done()? {
                 let has_failed = live::failure().is_some();
                 let limit = if has_failed { GRACE.min(self.patience) } else { self.patience };
-                if began.elapsed() >= limit {
+                if awake::now().saturating_sub(began) >= limit {
                     return Ok(Some(limit));
                 }
                 thread::sleep(LOOK);

@@ -11,6 +11,7 @@
 //! are fatal, so they are switched to being returned. A rank that is lost, by a panic or at the end
 //! of its program, ends the job.
 
+mod awake;
 mod flat;
 mod group;
 mod job;

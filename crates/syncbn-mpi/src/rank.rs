@@ -1,11 +1,12 @@
 //! The transport: a rank of a group, as the layers of `syncbn` use it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
 use syncbn::collective::{Collective, CollectiveError, Gathered, ReduceOp};
 
+use crate::awake;
 use crate::flat::Flat;
 use crate::group::Group;
 use crate::live;
@@ -50,7 +51,7 @@ impl MpiRank {
     /// Waits until every member is about to make the group of `key`. MPI cannot give up making a
     /// group, so it must not wait for a missing member.
     fn meet(&self, key: u64, members: &[usize]) -> Result<(), CollectiveError> {
-        let began = Instant::now();
+        let began = awake::now();
         let own = self.group.comm.rank;
         let peers = || members.iter().copied().filter(|&member| member != own);
         self.group.notify(&mut self.group.lock(), peers(), &Notice::Ready { key });
@@ -66,7 +67,7 @@ impl MpiRank {
                 ranks.iter().find_map(|&rank| Some((rank, state.has_left(rank)?)))
             {
                 self.group.break_with(&mut state, &CollectiveError::Left { rank, panicked });
-            } else if began.elapsed() >= SPLIT_DEADLINE {
+            } else if awake::now().saturating_sub(began) >= SPLIT_DEADLINE {
                 self.group.break_with(
                     &mut state,
                     &CollectiveError::Late { ranks, deadline: SPLIT_DEADLINE },

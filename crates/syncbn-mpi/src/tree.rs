@@ -7,10 +7,11 @@
 //! result has the same bits as any other way along it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use syncbn::collective::{CollectiveError, Part, ReduceOp};
 
+use crate::awake;
 use crate::group::{Group, State};
 use crate::notice::{Notice, Tag, transport};
 use crate::wait::Course;
@@ -27,7 +28,7 @@ pub(crate) struct Tree {
     bit: usize,
     stage: Stage,
     /// When the answers to this rank's roll call must be there.
-    answers_until: Option<Instant>,
+    answers_until: Option<Duration>,
 }
 
 enum Stage {
@@ -110,7 +111,7 @@ impl Course for Tree {
     /// This rank knows only that those next to it have not come, and they may wait for others: it
     /// calls the roll. Ranks that hear another's call wait for that verdict first.
     fn expire(&mut self, group: &Group, state: &mut State, round: u64, deadline: Duration) {
-        let now = Instant::now();
+        let now = awake::now();
         match self.answers_until {
             None => {
                 let called =

@@ -7,12 +7,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::FutureExt;
 use futures_timer::Delay;
 use syncbn::collective::CollectiveError;
 
+use crate::awake;
 use crate::group::{Group, State};
 
 /// Looks in one poll, before other futures of the thread get their turn: some tens of microseconds.
@@ -41,14 +42,15 @@ pub(crate) struct Exchange<C> {
     pub course: C,
     pub round: u64,
     pub deadline: Duration,
-    pub began: Instant,
+    /// By the clock of `awake`.
+    pub began: Duration,
     sleep: Option<Delay>,
     over: bool,
 }
 
 impl<C: Course> Exchange<C> {
     pub fn new(group: Arc<Group>, course: C, round: u64, deadline: Duration) -> Self {
-        Self { group, course, round, deadline, began: Instant::now(), sleep: None, over: false }
+        Self { group, course, round, deadline, began: awake::now(), sleep: None, over: false }
     }
 
     /// Sends what can be sent before anything has arrived.
@@ -57,8 +59,13 @@ impl<C: Course> Exchange<C> {
         let _ = self.course.advance(&self.group, state, self.round);
     }
 
+    fn waited(&self) -> Duration {
+        awake::now().saturating_sub(self.began)
+    }
+
     /// One look.
     fn look(&mut self) -> Option<Result<C::Output, CollectiveError>> {
+        let waited = self.waited();
         let Self { group, course, round, .. } = self;
         let mut state = group.lock();
         group.progress(&mut state);
@@ -68,7 +75,7 @@ impl<C: Course> Exchange<C> {
             return Some(Ok(output));
         }
         group.check_gone(&mut state, *round);
-        if state.broken.is_none() && self.began.elapsed() >= self.deadline {
+        if state.broken.is_none() && waited >= self.deadline {
             course.expire(group, &mut state, *round, self.deadline);
         }
         let error = state.broken.clone()?;
@@ -92,7 +99,7 @@ impl<C: Course> Future for Exchange<C> {
                     std::thread::yield_now();
                 }
             }
-            let waited = self.began.elapsed();
+            let waited = self.waited();
             if waited < AWAKE {
                 context.waker().wake_by_ref();
                 return Poll::Pending;

@@ -96,6 +96,23 @@ pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Reported {
     Ok("no error".to_owned())
 }
 
+/// Every process is suspended for longer than the deadline while two of them wait for the third.
+pub fn suspended(mpi: &Mpi, merging: bool) -> Reported {
+    let layers = Layers::new(group(mpi, merging)?.with_deadline(DEADLINE))?;
+    layers.forward(0, &[2, 1])?;
+    let (own, asleep) = (std::process::id(), 2 * DEADLINE.as_secs());
+    let signals = format!("sleep 0.5; kill -STOP {own}; sleep {asleep}; kill -CONT {own}");
+    let mut signals = Command::new("sh").args(["-c", &signals]).spawn()?;
+    if mpi.rank() == CULPRIT {
+        // It wakes up when it is resumed.
+        thread::sleep(DEADLINE / 2);
+    }
+    let forward = layers.forward(0, &[2, 1]);
+    signals.wait()?;
+    forward?;
+    Ok("went on".to_owned())
+}
+
 /// A fault, whether the transport all-reduces, and the required outcome.
 struct Case {
     fault: &'static str,
@@ -185,11 +202,17 @@ pub fn trials() -> Vec<Trial> {
         case("has a wrong shape", shape, "", "", Some(1)),
         case("never ends", "", "", ended, Some(87)),
     ];
+    let suspended = ["", " merging"].map(|merging| {
+        trial(&format!("suspended_processes_are_not_late{}", merging.replace(' ', "_while_")), {
+            move || Job::new(&format!("suspended{merging}"), PROCESSES).run()?.all_say("went on")
+        })
+    });
     let name = |case: &Case| {
         let way = if case.merging { "_while_messages_merge" } else { "" };
         format!("a_rank_that_{}{way}", case.fault.replace(' ', "_"))
     };
-    cases.into_iter().map(|case| trial(&name(&case), move || case.check())).collect()
+    let cases = cases.into_iter().map(|case| trial(&name(&case), move || case.check()));
+    cases.chain(suspended).collect()
 }
 
 impl Case {

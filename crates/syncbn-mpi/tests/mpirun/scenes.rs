@@ -41,6 +41,7 @@ pub fn run(scene: &str) -> ExitCode {
         "alone" => Err("a rank of one beside others".into()),
         "bits of many" => bits::of_many(&mpi),
         "groups" => bits::in_groups(&mpi),
+        "suspended" => faults::suspended(&mpi, merging),
         fault => faults::play(fault, &mpi, merging),
     };
     let (text, status) = match reported {
