@@ -59,6 +59,15 @@ pub(super) fn add(sums: &mut [[f64; 2]], tile: &[[f64; 2]]) {
     }
 }
 
+/// Takes sums again that are not finite. A finite Σg stays, also in its last bit, whatever x is.
+fn replace_not_finite(sums: &mut [f64; 2], again: [f64; 2]) {
+    for (sum, again) in sums.iter_mut().zip(again) {
+        if !sum.is_finite() {
+            *sum = again;
+        }
+    }
+}
+
 /// One tile of neighbouring channels, of planes.
 pub(super) struct SumsTile<'a, G, X> {
     pub g: Gradients<'a, G>,
@@ -80,7 +89,8 @@ impl<G: Element, X: Element> SumsTile<'_, G, X> {
             if !(to[0].is_finite() && to[1].is_finite()) {
                 let runs = self.tile.samples.clone().map(|sample| self.run(sample, channel));
                 let pivot = self.affine[channel - self.channels.start][0];
-                *to = in_f64(self.g, self.upstream, runs, &self.params(), pivot);
+                let again = in_f64(self.g, self.upstream, runs, &self.params(), pivot);
+                replace_not_finite(to, again);
             }
         }
     }
@@ -173,7 +183,8 @@ impl<G: Element, X: Element> ColumnTileSums<'_, '_, G, X> {
         for (channel, total) in totals.iter_mut().enumerate() {
             if !(total[0].is_finite() && total[1].is_finite()) {
                 let runs = self.addresses(channel).map(|at| at..at + 1);
-                *total = in_f64(self.g, self.upstream, runs, self.params, affine[channel][0]);
+                let again = in_f64(self.g, self.upstream, runs, self.params, affine[channel][0]);
+                replace_not_finite(total, again);
             }
         }
         totals
