@@ -98,15 +98,18 @@ impl State {
     }
 }
 
-/// Withdraws a request if its future is dropped.
-struct Withdraw {
+/// A request that waits for its answer. Dropped before, it is withdrawn.
+struct Waiting {
     shared: Arc<Shared>,
     rank: usize,
     /// The request, until it is answered.
     number: Option<u64>,
+    /// Closed after the request is withdrawn: while it is closed, no decision counts this rank, and
+    /// no other thread drops its place.
+    receiver: oneshot::Receiver<Answer>,
 }
 
-impl Drop for Withdraw {
+impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             self.shared.lock().withdraw(self.rank, number);
@@ -121,19 +124,21 @@ pub(super) fn survivors(
 ) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
     let (shared, rank) = (rank.shared.clone(), rank.rank);
     let requested = shared.lock().answer_roll(rank);
-    let number = requested.as_ref().ok().map(|(number, _)| *number);
-    let guard = Withdraw { shared, rank, number };
+    let (number, receiver) = match requested {
+        Ok(requested) => requested,
+        Err(error) => return async { Err(error) }.boxed(),
+    };
+    let mut waiting = Waiting { shared, rank, number: Some(number), receiver };
     async move {
-        let mut guard = guard;
-        let (_, receiver) = requested?;
-        let answer = match select(receiver, Timer::new(deadline)).await {
+        let Waiting { shared, number, receiver, .. } = &mut waiting;
+        let answer = match select(&mut *receiver, Timer::new(deadline)).await {
             Either::Left((answer, _)) => answer,
             Either::Right(((), receiver)) => {
-                guard.shared.lock().close_roll(Some(rank));
+                shared.lock().close_roll(Some(rank));
                 receiver.await
             }
         };
-        guard.number = None;
+        *number = None;
         // The sender is dropped only if the same rank has asked once more.
         let twice = || CollectiveError::Transport {
             message: format!("rank {rank} asked for the survivors twice at the same time"),

@@ -8,7 +8,7 @@ use syncbn_reference::{self as reference, RankBatch};
 
 use crate::common::{self, Batch, widened};
 use crate::faults::rank::{Report, Survivor};
-use crate::faults::scenario::{CALLS, Call, Fault, Scenario};
+use crate::faults::scenario::{CALLS, Call, Fault, Scenario, Then};
 
 /// How much later than the deadline an error may come, for a loaded machine.
 const SLACK: Duration = Duration::from_secs(1);
@@ -28,7 +28,8 @@ pub fn judge(scenario: &Scenario, reports: &[Option<Report>]) -> Result<Duration
         };
         let Some(report) = report else {
             let panics = matches!(scenario.fault, Fault::Panics | Fault::PanicsInside)
-                && rank == scenario.culprit;
+                && rank == scenario.culprit
+                || scenario.then(rank) == Some(Then::Panics);
             if panics { continue } else { return wrong("it panicked") }
         };
         let Some(failure) = &report.failure else {
@@ -231,10 +232,22 @@ fn check_call(
     Ok(())
 }
 
-/// All ranks but the culprit have gone on with a right step.
+/// Whether a rank must go on. One that drops its question may have had the answer at once.
+fn goes_on(scenario: &Scenario, reports: &[Option<Report>], rank: usize) -> bool {
+    let has_answer = || reports[rank].as_ref().is_some_and(|report| report.survivor.is_some());
+    rank != scenario.culprit
+        && match scenario.then(rank) {
+            Some(Then::Panics | Then::Leaves) => false,
+            Some(Then::DropsSurvivors) => has_answer(),
+            Some(Then::IsSlow) | None => true,
+        }
+}
+
+/// All ranks but the culprit, and the one that does something else then, have gone on with a right
+/// step.
 fn check_survivors(scenario: &Scenario, reports: &[Option<Report>]) -> Result<(), String> {
     let survivors: Vec<usize> =
-        (0..scenario.world_size).filter(|&rank| rank != scenario.culprit).collect();
+        (0..scenario.world_size).filter(|&rank| goes_on(scenario, reports, rank)).collect();
     let mut found: Vec<&Survivor> = Vec::new();
     for &rank in &survivors {
         let survivor = reports[rank].as_ref().and_then(|report| report.survivor.as_ref());
@@ -245,6 +258,9 @@ fn check_survivors(scenario: &Scenario, reports: &[Option<Report>]) -> Result<()
         }
         found.push(survivor);
     }
+    if found.is_empty() {
+        return Ok(());
+    }
     if found.windows(2).any(|pair| pair[0].running != pair[1].running) {
         return Err("running statistics of survivors differ".to_owned());
     }
@@ -254,7 +270,7 @@ fn check_survivors(scenario: &Scenario, reports: &[Option<Report>]) -> Result<()
         if results.iter().any(Option::is_none) {
             return Err(format!("a survivor has no result of {call:?}"));
         }
-        check_call(call, scenario.data_of_survivors(call.layer), &results)
+        check_call(call, scenario.data_of_survivors(survivors.len(), call.layer), &results)
             .map_err(|what| format!("survivors: {what}"))?;
     }
     Ok(())

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::{Random, on_threads};
-use crate::faults::scenario::{Call, Executor, Fault, Scenario};
+use crate::faults::scenario::{Call, Executor, Fault, Scenario, Then};
 use crate::faults::{judge, rank};
 
+/// How many, unless `SYNCBN_FAULTS` says otherwise.
 const FAULTS: u64 = 3000;
-/// The first of the seeds, one for each fault.
+/// The first of the seeds, one for each fault, unless `SYNCBN_FAULTS_SEED` says otherwise.
 const SEED: u64 = 20_260_101;
 /// Groups that run at the same time. Those with a late rank mostly sleep; the others keep a machine
 /// of two cores busy without delaying each other by anything near a deadline.
@@ -19,9 +20,12 @@ const GROUPS: usize = 8;
 const DEADLINE: Duration = Duration::from_millis(200);
 
 fn draw(seed: u64) -> Scenario {
-    let mut random = Random(seed);
-    let world_size = 2 + random.below(7);
+    let mut random = Random::new(seed);
+    let world_size = 2 + random.below(15);
     let culprit = random.below(world_size);
+    // Of half of the faults, another rank does not go on, or not at once.
+    let other = (culprit + 1 + random.below(world_size - 1)) % world_size;
+    let second = (random.below(2) == 0).then(|| (other, Then::ALL[random.below(Then::ALL.len())]));
     let executor = [Executor::Threads, Executor::Tasks][random.below(2)];
     loop {
         let fault = Fault::ALL[random.below(Fault::ALL.len())];
@@ -31,6 +35,7 @@ fn draw(seed: u64) -> Scenario {
                 world_size,
                 culprit,
                 fault,
+                second,
                 call,
                 deadline: DEADLINE,
                 executor,
@@ -38,6 +43,11 @@ fn draw(seed: u64) -> Scenario {
             };
         }
     }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let said = std::env::var(variable).ok()?;
+    Some(said.parse().unwrap_or_else(|_| panic!("{variable} is a number, and not {said:?}")))
 }
 
 #[derive(Debug, Default)]
@@ -49,19 +59,23 @@ struct Row {
 
 #[test]
 fn thousands_of_random_faults_end_in_time_and_no_result_is_wrong() {
+    let (faults, first) =
+        (number("SYNCBN_FAULTS").unwrap_or(FAULTS), number("SYNCBN_FAULTS_SEED").unwrap_or(SEED));
     let began = Instant::now();
-    let next = AtomicU64::new(SEED);
-    let rows: Mutex<BTreeMap<Fault, Row>> = Mutex::default();
+    let next = AtomicU64::new(first);
+    let rows: Mutex<BTreeMap<(Fault, Option<Then>), Row>> = Mutex::default();
     let wrong: Mutex<Vec<String>> = Mutex::default();
     on_threads((0..GROUPS).collect(), |_| {
         while let Some(seed) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < SEED + FAULTS)
+            Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + faults)
         {
             let scenario = draw(seed);
             match judge::judge(&scenario, &rank::run(scenario)) {
                 Ok(slowest) => {
                     let mut rows = rows.lock().expect("no panic");
-                    let row = rows.entry(scenario.fault).or_default();
+                    let row = rows
+                        .entry((scenario.fault, scenario.second.map(|(_, then)| then)))
+                        .or_default();
                     row.count += 1;
                     if slowest > row.slowest {
                         (row.slowest, row.seed) = (slowest, seed);
@@ -74,16 +88,18 @@ fn thousands_of_random_faults_end_in_time_and_no_result_is_wrong() {
     let (rows, wrong) =
         (rows.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
     println!(
-        "{FAULTS} faults from seed {SEED}, deadline {DEADLINE:?}, in {:.1} s",
+        "{faults} faults from seed {first}, deadline {DEADLINE:?}, in {:.1} s",
         began.elapsed().as_secs_f64()
     );
-    println!("{:<16}{:>6}  {:>10}  of seed", "fault", "count", "slowest");
-    for (fault, Row { count, slowest, seed }) in &rows {
+    println!("{:<16}{:<16}{:>6}  {:>10}  of seed", "fault", "then", "count", "slowest");
+    for ((fault, then), Row { count, slowest, seed }) in &rows {
+        let then = then.map_or_else(String::new, |then| format!("{then:?}"));
         let (fault, slowest) =
             (format!("{fault:?}"), format!("{:.1} ms", slowest.as_secs_f64() * 1e3));
-        println!("{fault:<16}{count:>6}  {slowest:>10}  {seed}");
+        println!("{fault:<16}{then:<16}{count:>6}  {slowest:>10}  {seed}");
     }
-    assert!(wrong.is_empty(), "{} of {FAULTS} went wrong:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(rows.values().map(|row| row.count as u64).sum::<u64>(), FAULTS);
-    assert_eq!(rows.len(), Fault::ALL.len(), "every kind was drawn");
+    assert!(wrong.is_empty(), "{} of {faults} went wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert_eq!(rows.values().map(|row| row.count as u64).sum::<u64>(), faults);
+    let kinds = Fault::ALL.len() * (1 + Then::ALL.len());
+    assert!(rows.len() == kinds || faults < FAULTS, "{} of {kinds} kinds were drawn", rows.len());
 }

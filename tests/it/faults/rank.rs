@@ -12,7 +12,7 @@ use syncbn::{
 };
 
 use crate::common::sabotage::{Sabotage, saboteur};
-use crate::faults::scenario::{CALLS, Call, Executor, Fault, STEPS, Scenario};
+use crate::faults::scenario::{CALLS, Call, Executor, Fault, STEPS, Scenario, Then};
 
 /// How long survivors wait for each other: longer than a culprit takes to come late.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -157,7 +157,24 @@ async fn train(scenario: Scenario, group: ProcessGroup) -> Report {
     }
     report.running = rank.running();
     if report.failure.is_some() && rank.group.rank() != scenario.culprit {
-        report.survivor = Some(rank.go_on(begun).await);
+        report.survivor = match scenario.then(rank.group.rank()) {
+            Some(Then::Panics) => std::panic::resume_unwind(Box::new("planted")),
+            Some(Then::Leaves) => None,
+            Some(Then::DropsSurvivors) => match rank.group.survivors(PATIENCE).now_or_never() {
+                Some(Ok(group)) => Some(rank.go_on(group, begun).await),
+                Some(Err(error)) => Some(Err(error)),
+                None => None,
+            },
+            then => {
+                if then == Some(Then::IsSlow) {
+                    Delay::new(scenario.deadline / 4).await;
+                }
+                match rank.group.survivors(PATIENCE).await {
+                    Ok(group) => Some(rank.go_on(group, begun).await),
+                    Err(error) => Some(Err(error)),
+                }
+            }
+        };
     }
     report
 }
@@ -218,32 +235,37 @@ impl Rank {
         self.layers[call.layer].forward_eval(&x).await.map(|_| ())
     }
 
-    /// Goes on with all ranks but the culprit, whose last act is to return.
-    async fn go_on(self, begun: Vec<RunningStats>) -> Result<Survivor, Error> {
-        let Self { scenario, group, layers: [first, second], .. } = self;
-        let group = group.survivors(PATIENCE).await?;
+    /// A step with the ranks that go on. If one of them is the rank that drops its question, and
+    /// was counted before it did, they ask once more.
+    async fn go_on(
+        self,
+        mut group: ProcessGroup,
+        begun: Vec<RunningStats>,
+    ) -> Result<Survivor, Error> {
+        let Self { scenario, layers: [first, second], .. } = self;
         let mut layers = [first.in_group(&group)?, second.in_group(&group)?];
-        for (layer, running) in layers.iter_mut().zip(begun) {
-            layer.set_running_stats(running)?;
+        let dropped =
+            scenario.second.filter(|(_, then)| *then == Then::DropsSurvivors).map(|(rank, _)| rank);
+        loop {
+            for (layer, running) in layers.iter_mut().zip(&begun) {
+                layer.set_running_stats(running.clone())?;
+            }
+            match step(&scenario, &group, &layers).await {
+                Err(Error::Exchange(ExchangeError::Left { rank, panicked: false, .. }))
+                    if group.world_ranks().get(rank).copied() == dropped =>
+                {
+                    group = group.survivors(PATIENCE).await?;
+                    let [first, second] = layers;
+                    layers = [first.in_group(&group)?, second.in_group(&group)?];
+                }
+                Err(error) => return Err(error),
+                Ok(results) => {
+                    let running = layers.iter().filter_map(SyncBatchNorm::running_stats).collect();
+                    let world_ranks = group.world_ranks().to_vec();
+                    return Ok(Survivor { world_ranks, results, running });
+                }
+            }
         }
-        let (mut saved, mut results) = (Vec::new(), Vec::new());
-        for call in (0..CALLS).map(Call::new) {
-            let [x, g] = scenario.data_of_survivors(call.layer);
-            let layer = &layers[call.layer];
-            let host = &layer.devices()[0];
-            let [x, g] = [x, g].map(|batches| batches[group.rank()].upload(host));
-            let output = if call.forward {
-                let forward = layer.forward_train(&x).await?;
-                saved.push((forward.saved, x));
-                forward.output
-            } else {
-                let (saved, x) = &saved[call.layer];
-                layer.backward(saved, Backward::of(x, &g)).await?.input
-            };
-            results.push(output.to_vec().await?);
-        }
-        let running = layers.iter().filter_map(SyncBatchNorm::running_stats).collect();
-        Ok(Survivor { world_ranks: group.world_ranks().to_vec(), results, running })
     }
 
     async fn failure(
@@ -262,4 +284,29 @@ impl Rank {
         let (unchanged, next_took) = (unchanged && self.running() == before, began.elapsed());
         Failure { call, error, took, unchanged, group, next, next_took }
     }
+}
+
+/// The results of the calls of a step.
+async fn step(
+    scenario: &Scenario,
+    group: &ProcessGroup,
+    layers: &[SyncBatchNorm; 2],
+) -> Result<Vec<Vec<f32>>, Error> {
+    let (mut saved, mut results) = (Vec::new(), Vec::new());
+    for call in (0..CALLS).map(Call::new) {
+        let [x, g] = scenario.data_of_survivors(group.world_size(), call.layer);
+        let layer = &layers[call.layer];
+        let host = &layer.devices()[0];
+        let [x, g] = [x, g].map(|batches| batches[group.rank()].upload(host));
+        let output = if call.forward {
+            let forward = layer.forward_train(&x).await?;
+            saved.push((forward.saved, x));
+            forward.output
+        } else {
+            let (saved, x) = &saved[call.layer];
+            layer.backward(saved, Backward::of(x, &g)).await?.input
+        };
+        results.push(output.to_vec().await?);
+    }
+    Ok(results)
 }

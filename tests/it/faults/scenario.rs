@@ -93,6 +93,24 @@ impl Fault {
     }
 }
 
+/// What a second rank does after its error, while the others agree on who goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Then {
+    /// Panics instead of going on.
+    Panics,
+    /// Drops its layers and its group instead.
+    Leaves,
+    /// Asks who goes on, drops the future at its first wait, and leaves. If that call ends at once,
+    /// this rank goes on with the others.
+    DropsSurvivors,
+    /// Asks after the others have waited for some time.
+    IsSlow,
+}
+
+impl Then {
+    pub const ALL: [Self; 4] = [Self::Panics, Self::Leaves, Self::DropsSurvivors, Self::IsSlow];
+}
+
 /// What drives the ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Executor {
@@ -126,6 +144,8 @@ pub struct Scenario {
     pub world_size: usize,
     pub culprit: usize,
     pub fault: Fault,
+    /// Another rank, and what it does then.
+    pub second: Option<(usize, Then)>,
     pub call: Call,
     pub deadline: Duration,
     pub executor: Executor,
@@ -138,14 +158,19 @@ impl Scenario {
         self.drawn(self.world_size, step, layer)
     }
 
-    /// The same of the step that all but the culprit go on with.
-    pub fn data_of_survivors(&self, layer: usize) -> [Vec<Batch>; 2] {
-        self.drawn(self.world_size - 1, STEPS, layer)
+    /// The same of the step with which these many ranks go on.
+    pub fn data_of_survivors(&self, survivors: usize, layer: usize) -> [Vec<Batch>; 2] {
+        self.drawn(survivors, STEPS, layer)
+    }
+
+    /// What this rank does after its error in place of going on.
+    pub fn then(&self, rank: usize) -> Option<Then> {
+        self.second.filter(|(second, _)| *second == rank).map(|(_, then)| then)
     }
 
     fn drawn(&self, world_size: usize, step: usize, layer: usize) -> [Vec<Batch>; 2] {
         let mut random =
-            Random(self.seed.wrapping_mul(1000) + (step * CHANNELS.len() + layer) as u64);
+            Random::new(self.seed.wrapping_mul(1000) + (step * CHANNELS.len() + layer) as u64);
         let dims: Vec<Vec<usize>> = (0..world_size)
             // The first rank always has two values, so that the group has; others may have none.
             .map(|rank| {
