@@ -21,6 +21,8 @@
 use std::thread;
 
 use pollster::block_on;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use syncbn::collective::LocalGroup;
 use syncbn::config::{Activation, AffineGradient};
 use syncbn::stats::ExactSums;
@@ -36,18 +38,15 @@ const RATE: f32 = 0.2;
 const SECOND: usize = HIDDEN * INPUTS;
 const PARAMETERS: usize = SECOND + HIDDEN + 1;
 
-/// A number in −1 … 1 from an index (splitmix64).
-fn number(index: u64) -> f32 {
-    let mut z = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+/// In −1 … 1.
+fn number(random: &mut ChaCha8Rng) -> f32 {
+    random.next_u32() as f32 / (1u32 << 31) as f32 - 1.0
 }
 
 /// Inputs of a sample, and what is to be learnt of them.
 fn sample(step: usize, sample: usize) -> ([f32; INPUTS], f32) {
-    let first = ((step * SAMPLES + sample) * INPUTS) as u64;
-    let inputs = std::array::from_fn(|i| number(first + i as u64));
+    let mut random = ChaCha8Rng::seed_from_u64((step * SAMPLES + sample) as u64);
+    let inputs = std::array::from_fn(|_| number(&mut random));
     (inputs, inputs[0] * inputs[1] + (3.0 * inputs[2]).sin() - inputs[3])
 }
 
@@ -100,8 +99,8 @@ async fn train(group: ProcessGroup, reproducible: bool) -> Result<Vec<f32>, Erro
         .with_reproducible(reproducible);
     let mut bn = SyncBatchNorm::new(config, [host.clone()])?.in_group(&group)?;
     let mut affine = [vec![1.0f32; HIDDEN], vec![0.0f32; HIDDEN]];
-    let mut parameters: Vec<f32> =
-        (0..PARAMETERS).map(|i| 0.5 * number(1 << 40 | i as u64)).collect();
+    let mut random = ChaCha8Rng::seed_from_u64(u64::MAX);
+    let mut parameters: Vec<f32> = (0..PARAMETERS).map(|_| 0.5 * number(&mut random)).collect();
     // Contiguous here; any other way to deal samples out gives the same bits.
     let own: Vec<usize> = (0..SAMPLES)
         .filter(|sample| sample * group.world_size() / SAMPLES == group.rank())

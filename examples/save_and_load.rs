@@ -166,6 +166,8 @@ fn target(name: &str) -> PathBuf {
 /// The layer learns the channels' targets: y is to have mean and deviation of its own in every
 /// channel.
 mod training {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
     use syncbn::{Backward, Error, SyncBatchNorm, Tensor};
 
     /// C.
@@ -185,14 +187,8 @@ mod training {
 
     /// A batch on two ranks of different size, from a seed.
     pub fn shards(seed: u64) -> [Shard; 2] {
-        // A linear congruential generator (Knuth's constants) is random enough for an example.
-        let mut state = seed.wrapping_mul(2) + 1;
-        let mut next = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut next = || random.next_u32() as f32 / (1u32 << 31) as f32 - 1.0;
         [[6, CHANNELS, 10], [3, CHANNELS, 10]].map(|dims: [usize; 3]| {
             // Every channel has a mean and a deviation of its own.
             let value = |index: usize| (index / dims[2] % CHANNELS) as f32;

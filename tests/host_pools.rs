@@ -85,7 +85,7 @@ fn config(dims: &[usize]) -> BatchNormConfig {
 }
 
 fn batches(dims: &[usize]) -> [Batch; 2] {
-    let mut random = Random(17);
+    let mut random = Random::new(17);
     [(); 2].map(|()| Batch::random(dims, &mut random))
 }
 
@@ -196,7 +196,7 @@ fn ranks_that_are_tasks_of_the_pool_they_compute_on_do_not_run_within_each_other
     in_time(|| {
         let pool = pool(RANKS);
         let device = Device::host_with_pool(pool.clone());
-        let batch = Batch::random(&[2, 64, 64, 64], &mut Random(18));
+        let batch = Batch::random(&[2, 64, 64, 64], &mut Random::new(18));
         for round in 0..ROUNDS {
             let results: Vec<Mutex<Option<Result<(), Error>>>> =
                 (0..RANKS).map(|_| Mutex::new(None)).collect();
@@ -231,7 +231,7 @@ fn a_rank_that_waits_for_its_helpers_does_not_begin_another_rank_on_its_thread()
     in_time(|| {
         let pool = pool(2);
         let device = Device::host_with_pool(pool.clone());
-        let x = Arc::new(Batch::random(&[64, 64, 64, 64], &mut Random(19)).upload(&device));
+        let x = Arc::new(Batch::random(&[64, 64, 64, 64], &mut Random::new(19)).upload(&device));
         for round in 0..ROUNDS {
             let begun = Arc::new(AtomicBool::new(false));
             let seen = begun.clone();

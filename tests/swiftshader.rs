@@ -119,7 +119,7 @@ fn every_storage_follows_the_definition_on_swiftshader() {
 #[test]
 fn ranks_may_store_in_types_and_layouts_of_their_own() {
     for seed in 5800..5900 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut ranks = |end: usize| [0, 1, 2].map(|_| random.below(end));
         let types = ranks(Types::all().len()).map(|index| Types::all()[index]);
         let layouts = ranks(Layouts::all().len()).map(|index| Layouts::all()[index]);

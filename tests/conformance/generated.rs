@@ -5,6 +5,7 @@
 use syncbn::low_level::epilogue_of;
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, config::Activation, low_level::Epilogue};
+use syncbn_testkit::Random;
 use syncbn_testkit::epilogue::bounds::definition;
 
 use crate::compare::{Check, Quantity};
@@ -12,7 +13,6 @@ use crate::conditioning;
 use crate::epilogue;
 use crate::formula::Formula;
 use crate::oracle;
-use crate::random::Random;
 use crate::scenario::{Group, Observed, RankTensor, Scenario, Step};
 use crate::ulp;
 
@@ -206,7 +206,7 @@ pub fn ordinary() -> Result<Scenario, String> {
 
 fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<Scenario, String> {
     let channels = recipe.dims[0][1];
-    let mut random = Random(recipe.seed);
+    let mut random = Random::new(recipe.seed);
     let weight = (0..channels)
         .map(|c| (0.5 + random.uniform()) as f32 * if c % 2 == 0 { 1.0 } else { -1.0 })
         .collect();

@@ -34,7 +34,6 @@ mod oracle;
 mod padded;
 mod place;
 mod procedural;
-mod random;
 mod report;
 mod scenario;
 mod selftest;

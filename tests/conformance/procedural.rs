@@ -21,7 +21,6 @@ use syncbn::{BatchNormConfig, config::Momentum};
 use crate::compare::{Check, Part, Quantity};
 use crate::conditioning;
 use crate::entry::{Entry, State, fields};
-use crate::random::splitmix64;
 use crate::scenario::{Group, RankTensor, Scenario, Step};
 use crate::store::{Manifest, Store};
 
@@ -235,4 +234,13 @@ fn weight(c: usize) -> f32 {
 
 fn bias(c: usize) -> f32 {
     ((c % 5) as f64 * 0.1 - 0.2) as f32
+}
+
+/// One round of splitmix64 (G. Steele, D. Lea, C. Flood, *Fast Splittable Pseudorandom Number
+/// Generators*, OOPSLA 2014).
+fn splitmix64(z: u64) -> u64 {
+    let z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }

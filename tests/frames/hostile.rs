@@ -89,7 +89,7 @@ fn a_frame_that_ends_early_is_an_error_at_every_length() {
 #[test]
 fn damaged_and_invented_frames_do_no_harm() {
     let valid = small_frames();
-    let mut random = Random(SEED);
+    let mut random = Random::new(SEED);
     let mut accepted = 0usize;
     for _ in 0..MUTATIONS {
         let mut bytes = valid[random.below(valid.len())].clone();

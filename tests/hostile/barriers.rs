@@ -50,7 +50,7 @@ fn near_the_turn(device: &Device) -> Result<(), String> {
 /// bits that are loaded.
 fn beyond_f32(device: &Device) -> Result<(), String> {
     const FAR: usize = 1;
-    let mut random = Random(172);
+    let mut random = Random::new(172);
     let batches = [2e19, -2e19].map(|mean| {
         let dims = [3, 2, 20];
         let mut batch = Batch::random(&dims, &mut random);

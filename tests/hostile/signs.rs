@@ -67,10 +67,10 @@ fn check(layer: &SyncBatchNorm, x: &Batch, residual: Option<&Batch>) -> Result<[
 /// Values within a few last places of where the activation turns, by x and by a residual. How many
 /// are above it, and how many are not.
 pub fn near_the_turn(device: &Device, positions: usize, seed: u64) -> Result<[usize; 2], String> {
-    let mut random = Random(900 + seed);
+    let mut random = Random::new(900 + seed);
     let dims = [2, CHANNELS, positions];
     // Without an epilogue y is v.
-    let plain = layer(device, Epilogue::NONE, &mut Random(seed));
+    let plain = layer(device, Epilogue::NONE, &mut Random::new(seed));
     let x = Batch::random(&dims, &mut random);
     let v = block_on(plain.forward_eval(&[x.upload(device)])).unwrap();
     let v = &read(&v.output)[0];
@@ -79,14 +79,14 @@ pub fn near_the_turn(device: &Device, positions: usize, seed: u64) -> Result<[us
         f32::from_bits(value.to_bits().wrapping_add(random.below(5) as u32).wrapping_sub(2))
     };
     let residual = Batch::new(&dims, |index| -near(v[index], &mut random));
-    let adds = layer(device, Epilogue::ADD_RELU, &mut Random(seed));
+    let adds = layer(device, Epilogue::ADD_RELU, &mut Random::new(seed));
     let by_residual =
         check(&adds, &x, Some(&residual)).map_err(|error| format!("with a residual: {error}"))?;
 
     // x where v crosses 0, by bisection, and a few last places of it.
     let zeros = crossings(device, &plain, &dims);
     let x = Batch::new(&dims, |index| near(zeros[index / positions % CHANNELS], &mut random));
-    let relu = layer(device, Epilogue::RELU, &mut Random(seed));
+    let relu = layer(device, Epilogue::RELU, &mut Random::new(seed));
     let by_x = check(&relu, &x, None).map_err(|error| format!("without a residual: {error}"))?;
     Ok([by_residual[0] + by_x[0], by_residual[1] + by_x[1]])
 }

@@ -32,7 +32,7 @@ fn both(world_size: usize) -> [Vec<ProcessGroup>; 2] {
 /// Values of a rank, every other one ±2⁷⁰: those cancel, and take along what was added to them
 /// before.
 fn values(rank: usize, count: usize) -> Vec<f32> {
-    let mut random = Random(11 + rank as u64);
+    let mut random = Random::new(11 + rank as u64);
     let large = 2f32.powi(70);
     (0..count)
         .map(|_| [large, -large, random.next() as f32, random.next() as f32][random.below(4)])

@@ -282,7 +282,7 @@ fn inputs_of_two_to_five_dimensions_are_taken_by_both_and_fewer_by_none() {
             vec![4, 2, 1, 3, 2],
             vec![2, 2, 1, 1, 2, 2],
         ] {
-            let batches = [1, 2].map(|seed| Batch::random(&dims, &mut Random(seed)));
+            let batches = [1, 2].map(|seed| Batch::random(&dims, &mut Random::new(seed)));
             let y = read(&block_on(bn.forward_train(&upload(&bn, &batches))).unwrap().output);
             compare(&batches, &y, &definition(&batches, None, 1e-5).outputs, TOLERANCE_ULP)
                 .unwrap();

@@ -97,7 +97,7 @@ fn every_combination_follows_the_definition_on_all_kinds_of_device_in_one_group(
 #[test]
 fn ranks_may_store_in_types_and_layouts_of_their_own() {
     for seed in 5000..5080 {
-        let mut random = common::Random(seed);
+        let mut random = common::Random::new(seed);
         let mut ranks = |end: usize| [0, 1, 2].map(|_| random.below(end));
         let types = ranks(Types::all().len()).map(|index| Types::all()[index]);
         let layouts = ranks(Layouts::all().len()).map(|index| Layouts::all()[index]);

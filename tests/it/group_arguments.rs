@@ -22,7 +22,7 @@ const CHANNELS: usize = 3;
 /// A layer that has taken one step, so that there is something to lose.
 fn trained(devices: Vec<Device>) -> SyncBatchNorm {
     let mut layer = SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), devices).unwrap();
-    let mut random = Random(50);
+    let mut random = Random::new(50);
     Parameters::random(CHANNELS, &mut random).set(&mut layer);
     step(&mut layer, &mut random);
     layer
@@ -64,7 +64,7 @@ fn assert_works(layer: &mut SyncBatchNorm) {
     let mut fresh = trained(layer.devices().to_vec());
     assert_eq!(layer.running_stats(), fresh.running_stats());
     let before = layer.running_stats().unwrap();
-    assert_eq!(step(layer, &mut Random(51)), step(&mut fresh, &mut Random(51)));
+    assert_eq!(step(layer, &mut Random::new(51)), step(&mut fresh, &mut Random::new(51)));
     assert_eq!(layer.running_stats(), fresh.running_stats());
     layer.set_running_stats(before).unwrap();
 }

@@ -70,7 +70,7 @@ fn more_channels_and_samples_than_one_dispatch_dimension_follow_the_definition()
 fn generated_shapes_of_two_to_five_dimensions_follow_the_definition() {
     let mut worst = 0f64;
     for seed in 1000..1100 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let (channels, spatial) = (1 + random.below(40), random.below(4));
         let mut dims: Vec<Vec<usize>> = Vec::new();
         for rank in 0..1 + random.below(4) {
@@ -97,7 +97,7 @@ fn generated_shapes_of_two_to_five_dimensions_follow_the_definition() {
 fn any_split_of_a_batch_over_ranks_equals_the_whole() {
     let mut worst = 0f64;
     for seed in 2000..2200 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let samples = 2 + random.below(40);
         let (channels, inner) = (1 + random.below(20), 1 + random.below(60));
         let whole = Problem::random(&[&[samples, channels, inner]], seed);

@@ -20,7 +20,7 @@ fn config() -> BatchNormConfig {
 
 /// Two ranks of several tiles each.
 fn batches(seed: u64) -> [Batch; 2] {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     [[4, CHANNELS, 2049], [1, CHANNELS, 77]].map(|dims| Batch::random(&dims, &mut random))
 }
 
@@ -141,7 +141,7 @@ fn a_layer_over_all_adapters_has_each_once_software_included() {
     let devices = adapters.iter().map(|adapter| block_on(Device::from_adapter(adapter)).unwrap());
     let layer = SyncBatchNorm::new(config(), devices).unwrap();
     assert_names(layer.devices(), &names);
-    let batch = Batch::random(&[5, CHANNELS, 7], &mut Random(5));
+    let batch = Batch::random(&[5, CHANNELS, 7], &mut Random::new(5));
     let batches = vec![batch; layer.devices().len()];
     let forward = block_on(layer.forward_train(&upload(&layer, &batches))).unwrap();
     let expected = definition(&batches, None, 1e-5);
@@ -173,7 +173,7 @@ fn virtual_devices_of_one_adapter_are_devices_of_their_own() {
         );
     }
     let batches: Vec<Batch> =
-        (0..3).map(|rank| Batch::random(&[2 + rank, CHANNELS, 9], &mut Random(6))).collect();
+        (0..3).map(|rank| Batch::random(&[2 + rank, CHANNELS, 9], &mut Random::new(6))).collect();
     let forward = block_on(layer.forward_train(&upload(&layer, &batches))).unwrap();
     for (device, output) in devices.iter().zip(&forward.output) {
         assert_eq!(output.device(), device);

@@ -40,7 +40,7 @@ fn check(kind: Kind, batches: &[Batch], random: &mut Random) -> Result<f64, Stri
 /// Checks one list of batches on every kind of group and prints the worst error.
 fn check_all(shapes: &[&[usize]], seed: u64) {
     for kind in Kind::ALL {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let batches: Vec<Batch> =
             shapes.iter().map(|dims| Batch::random(dims, &mut random)).collect();
         match check(kind, &batches, &mut random) {
@@ -79,7 +79,7 @@ fn more_channels_or_samples_than_65535_follow_the_definition() {
 fn generated_shapes_of_two_to_five_dimensions_follow_the_definition() {
     let mut worst = 0f64;
     for seed in 1000..1200 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let (channels, spatial) = (1 + random.below(40), random.below(4));
         let ranks = 1 + random.below(4);
         let mut batches: Vec<Batch> = Vec::new();
@@ -108,7 +108,7 @@ fn generated_shapes_of_two_to_five_dimensions_follow_the_definition() {
 fn any_split_of_a_batch_over_ranks_equals_the_whole() {
     let mut worst = 0f64;
     for seed in 2000..2200 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let samples = 2 + random.below(40);
         let (channels, inner) = (1 + random.below(20), 1 + random.below(60));
         let whole = Batch::random(&[samples, channels, inner], &mut random);
@@ -151,7 +151,7 @@ fn samples_of(whole: &Batch, samples: std::ops::Range<usize>) -> Batch {
 
 #[test]
 fn the_comparison_fails_at_twice_its_tolerance() {
-    let batch = Batch::random(&[4, 3, 5], &mut Random(20));
+    let batch = Batch::random(&[4, 3, 5], &mut Random::new(20));
     let expected = definition(std::slice::from_ref(&batch), None, EPS).outputs;
     let exact: Vec<f32> = expected[0].iter().map(|&y| y as f32).collect();
     let compared =
@@ -174,7 +174,7 @@ fn the_comparison_fails_at_twice_its_tolerance() {
 
 #[test]
 fn the_comparisons_of_statistics_fail_at_twice_their_tolerance() {
-    let batch = Batch::random(&[4, 3, 5], &mut Random(22));
+    let batch = Batch::random(&[4, 3, 5], &mut Random::new(22));
     let right = definition(&[batch], None, EPS).statistics;
     let found = |mean: f64, m2: f64| {
         let channel = |c: usize| Moments {
@@ -212,7 +212,7 @@ fn the_comparisons_of_statistics_fail_at_twice_their_tolerance() {
 
 #[test]
 fn wrong_formulas_are_caught() {
-    let mut random = Random(21);
+    let mut random = Random::new(21);
     let batches = [
         Batch::new(&[5, 2, 7], |_| random.next() as f32),
         Batch::new(&[3, 2, 7], |_| 1.0 + random.next() as f32),

@@ -56,7 +56,7 @@ fn step<T: Element>(
     layouts: [Layout; 2],
     epilogue: Epilogue,
 ) -> Vec<Vec<u32>> {
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let count: usize = dims.iter().product();
     let mut draw = |scale: f32| {
         (0..count).map(|_| T::from_f32(random.next() as f32 * scale + 0.3)).collect::<Vec<T>>()
@@ -65,7 +65,7 @@ fn step<T: Element>(
         .with_residual(epilogue.residual)
         .with_activation(epilogue.activation);
     let mut layer = SyncBatchNorm::new(config, devices.to_vec()).unwrap();
-    Parameters::random(dims[1], &mut Random(8)).set(&mut layer);
+    Parameters::random(dims[1], &mut Random::new(8)).set(&mut layer);
     let mut tensors = |scale: f32, layout| -> Vec<Tensor> {
         devices.iter().map(|device| tensor(device, dims, &draw(scale), layout)).collect()
     };
@@ -130,7 +130,7 @@ fn one_thread_and_many_give_the_same_bits_in_every_layout_and_storage_type() {
 #[test]
 fn large_tensors_are_as_exact_as_small_ones() {
     for dims in SHAPES {
-        let mut random = Random(9);
+        let mut random = Random::new(9);
         let batch = Batch::new(dims, |_| (1e3 + random.normal()) as f32);
         let parameters = Parameters::random(dims[1], &mut random);
         let expected = definition(std::slice::from_ref(&batch), Some(&parameters), 1e-5);
@@ -166,7 +166,7 @@ fn ranks_of_one_caller_and_ranks_in_threads_of_their_own_have_the_same_bits() {
     // One caller takes both halves of a pass channel by channel; callers apart exchange their
     // statistics in between.
     for dims in SHAPES {
-        let mut random = Random(10);
+        let mut random = Random::new(10);
         let batches: Vec<Batch> = (0..3).map(|_| Batch::random(dims, &mut random)).collect();
         let grads: Vec<Batch> = (0..3).map(|_| Batch::random(dims, &mut random)).collect();
         let config = BatchNormConfig::torch(dims[1]).with_activation(Activation::Relu);
@@ -203,7 +203,7 @@ fn a_mask_that_is_filled_channel_by_channel_says_what_the_residual_says() {
     for dims in
         [[64, 64, 14, 14], [4, 64, 60, 50], [8, 64, 32, 32], [4, 32, 8, 256], [31, 130, 7, 7]]
     {
-        let mut random = Random(13);
+        let mut random = Random::new(13);
         let mut draw = || (0..2).map(|_| Batch::random(&dims, &mut random)).collect::<Vec<_>>();
         let (batches, residuals, grads) = (draw(), draw(), draw());
         let step = |mask: bool| {
@@ -230,7 +230,7 @@ fn a_mask_that_is_filled_channel_by_channel_says_what_the_residual_says() {
 #[test]
 fn a_rank_may_be_empty_while_others_are_large() {
     let dims = [4, 64, 3000];
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     let whole = Batch::random(&dims, &mut random);
     let empty = Batch::new(&[0, 64, 3000], |_| 0.0);
     let expected = definition(std::slice::from_ref(&whole), None, 1e-5);
@@ -252,7 +252,7 @@ fn a_rank_may_be_empty_while_others_are_large() {
 fn a_value_that_is_not_finite_spoils_its_channel_and_no_other_in_large_tensors() {
     for (dims, layout) in [([4, 64, 6000], FIRST), ([4, 64, 6000], LAST)] {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let mut batch = Batch::random(&dims, &mut Random(12));
+            let mut batch = Batch::random(&dims, &mut Random::new(12));
             batch.values[(2 * 64 + 7) * 6000 + 4321] = bad;
             let layer = SyncBatchNorm::new(BatchNormConfig::torch(64), [host(2)]).unwrap();
             let x = [tensor(&layer.devices()[0], &dims, &batch.values, layout)];

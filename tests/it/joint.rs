@@ -49,7 +49,7 @@ type Layers = Vec<(SyncBatchNorm, Vec<Tensor>)>;
 /// The layers over some devices, with a batch per rank each; the second rank of the last layer is
 /// empty.
 fn layers(devices: &[Device]) -> Layers {
-    let mut random = Random(71);
+    let mut random = Random::new(71);
     let layer = |(index, layer): (usize, (usize, Epilogue, Option<bool>))| {
         let bn = SyncBatchNorm::new(config(layer), devices.to_vec()).unwrap();
         let samples = |rank: usize| if index == 3 && rank == 1 { 0 } else { 2 + rank + index };

@@ -91,7 +91,7 @@ impl Problem {
         let last = (self.elements() - SAMPLE) / SAMPLE * SAMPLE;
         let edges = (0..=self.elements() / binding)
             .flat_map(|n| [(n * binding).saturating_sub(SAMPLE), n * binding]);
-        let mut random = Random(9);
+        let mut random = Random::new(9);
         let inside = std::iter::repeat_with(move || random.below(last / SAMPLE) * SAMPLE).take(64);
         edges.chain(inside).map(|at| at.min(last)).chain([last]).collect()
     }
@@ -156,7 +156,7 @@ impl Problem {
 
         let mut layer =
             SyncBatchNorm::new(BatchNormConfig::torch(self.channels), [device.clone()]).unwrap();
-        let parameters = Parameters::random(self.channels, &mut Random(5));
+        let parameters = Parameters::random(self.channels, &mut Random::new(5));
         parameters.set(&mut layer);
         let (weight, bias) = (widened(&parameters.weight), widened(&parameters.bias));
         let inputs = tensor(&x);

@@ -19,7 +19,7 @@ const ELEMENTS: usize = 4 * 3 * 7;
 
 /// x, residual and grad_output of a rank on its device.
 fn tensors(device: &Device, rank: usize) -> [Tensor; 3] {
-    let mut random = Random(rank as u64 + 1);
+    let mut random = Random::new(rank as u64 + 1);
     std::array::from_fn(|_| device.upload(&DIMS, &random.values(ELEMENTS)).unwrap())
 }
 

@@ -24,7 +24,7 @@ fn groups(world_size: usize, merges: bool) -> Vec<ProcessGroup> {
 /// Outputs and gradients of every process with so many devices, and the running statistics, in
 /// bits.
 fn train(devices: &[usize], merges: bool) -> Vec<Vec<Vec<u32>>> {
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let count = devices.iter().sum();
     let batches: Vec<Batch> =
         (0..count).map(|r| Batch::random(&[r % 3 + 1, CHANNELS, 5], &mut random)).collect();

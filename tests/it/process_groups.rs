@@ -46,7 +46,7 @@ fn normalize(group: &ProcessGroup, batch: &Batch) -> (Vec<f32>, RunningStats) {
 
 /// Batches of different sizes, each of at least two values so that a rank may be alone.
 fn batches(world_size: usize, seed: u64) -> Vec<Batch> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     (0..world_size)
         .map(|rank| Batch::random(&[2 + rank % 3, CHANNELS, 1 + rank % 2], &mut random))
         .collect()

@@ -69,7 +69,7 @@ struct Inputs {
 
 impl Inputs {
     fn new(devices: &[Device]) -> Self {
-        let mut random = Random(300);
+        let mut random = Random::new(300);
         let mut of_ranks = || -> Vec<Tensor> {
             let dims = [[3, CHANNELS, 20], [2, CHANNELS, 33]];
             devices

@@ -25,7 +25,7 @@ const CHANNELS: usize = 5;
 
 /// A layer with random parameters that has trained two steps.
 fn trained(config: BatchNormConfig, kind: Kind, seed: u64) -> SyncBatchNorm {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut bn = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
     let parameters = Parameters::random(CHANNELS, &mut random);
     let (weight, bias) = (bn.config().weight, bn.config().bias);
@@ -50,7 +50,7 @@ fn state_of(bn: &SyncBatchNorm) -> StateDict {
 /// What the layer computes in evaluation, and the running statistics after one more training step:
 /// all that depends on its state.
 fn behaviour(bn: &mut SyncBatchNorm) -> (Vec<Vec<u32>>, Vec<u32>, Option<u64>) {
-    let mut random = Random(99);
+    let mut random = Random::new(99);
     let batches: Vec<Batch> =
         (0..bn.devices().len()).map(|_| Batch::random(&[2, CHANNELS, 6], &mut random)).collect();
     let inputs = upload(bn, &batches);
@@ -268,8 +268,8 @@ fn a_run_that_diverged_can_be_saved_and_is_loaded_only_on_request() {
     for kind in Kind::ALL {
         let mut bn = trained(torch(), kind, 8);
         let mut batches = [
-            Batch::random(&[2, CHANNELS], &mut Random(9)),
-            Batch::random(&[3, CHANNELS], &mut Random(10)),
+            Batch::random(&[2, CHANNELS], &mut Random::new(9)),
+            Batch::random(&[3, CHANNELS], &mut Random::new(10)),
         ];
         batches[1].values[2] = f32::INFINITY;
         block_on(bn.forward_train(&upload(&bn, &batches))).unwrap();

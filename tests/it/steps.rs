@@ -20,7 +20,7 @@ use common::*;
 fn three_steps_have_the_bits_of_the_whole_pass() {
     for kind in Kind::ALL {
         let devices = kind.devices(3);
-        let mut random = Random(3);
+        let mut random = Random::new(3);
         let layers =
             [0, 1].map(|_| SyncBatchNorm::new(BatchNormConfig::torch(5), devices.clone()).unwrap());
         let batches: Vec<Batch> =
@@ -50,7 +50,7 @@ fn three_steps_have_the_bits_of_the_whole_pass() {
 fn the_third_steps_fill_masks_and_targets_as_the_whole_pass_does() {
     for kind in Kind::ALL {
         let devices = kind.devices(2);
-        let mut random = Random(5);
+        let mut random = Random::new(5);
         let config = BatchNormConfig::torch(3)
             .with_residual(true)
             .with_activation(Activation::Relu)

@@ -87,7 +87,7 @@ fn every_combination_follows_the_definition_on_all_kinds_of_device_in_one_group(
 #[test]
 fn ranks_may_store_in_types_and_layouts_of_their_own() {
     for seed in 5000..5100 {
-        let mut random = common::Random(seed);
+        let mut random = common::Random::new(seed);
         let mut ranks = |end: usize| [0, 1, 2].map(|_| random.below(end));
         let types = ranks(Types::all().len()).map(|index| Types::all()[index]);
         let layouts = ranks(Layouts::all().len()).map(|index| Layouts::all()[index]);
@@ -117,7 +117,8 @@ fn every_kind_of_shape_is_what_it_says() {
                         .all(|dims| dims.len() == dimensions && dims[1] == drawn(kind)[0][1])
                 );
                 let elements: usize = dims.iter().map(|dims| dims.iter().product::<usize>()).sum();
-                assert!((2..20_000).contains(&elements), "{kind:?} {dims:?}");
+                // Odd sizes of five dimensions are at most 9·9·7·5·5 on each of three ranks.
+                assert!((2..45_000).contains(&elements), "{kind:?} {dims:?}");
             }
             assert!(drawn(Kind::Odd).iter().flatten().all(|size| size % 2 == 1));
             assert!(

@@ -30,7 +30,7 @@ fn layer(group: &ProcessGroup, device: &Device) -> SyncBatchNorm {
 }
 
 fn batch(rank: usize, step: usize) -> Batch {
-    Batch::random(&[2 + rank, CHANNELS, 5], &mut Random((100 * rank + step) as u64))
+    Batch::random(&[2 + rank, CHANNELS, 5], &mut Random::new((100 * rank + step) as u64))
 }
 
 /// Forward and backward with y as upstream gradient: the bits of y and of the gradient of x.

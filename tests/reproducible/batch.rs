@@ -51,7 +51,7 @@ fn value(kind: usize, random: &mut Random) -> f64 {
 impl Whole {
     /// Of so many samples, each channel of another kind of values.
     pub fn hard(samples: usize, channels: usize, len: usize, seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut sample = |of: &dyn Fn(usize, &mut Random) -> f64| {
             let values = (0..channels * len).map(|at| of(at / len, &mut random) as f32);
             values.collect::<Vec<f32>>()

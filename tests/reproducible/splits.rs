@@ -35,7 +35,7 @@ pub fn uncut(whole: &Whole) -> Cut {
 
 /// Some way to cut a batch into 1 to 8 ranks: each sample goes to any, and ranks have any order.
 pub fn any_cut(samples: usize, seed: u64) -> Cut {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let ranks = 1 + random.below(8);
     let mut order: Vec<usize> = (0..samples).collect();
     let kind = random.below(4);

@@ -1,6 +1,8 @@
 //! Hand-computed numbers, finite differences and exact sums against the oracle.
 
 use approx::{abs_diff_eq, assert_abs_diff_eq};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::*;
 
@@ -13,15 +15,10 @@ fn batches<'a>(ranks: &[(&'a [usize], &'a [f64])]) -> Vec<RankBatch<'a>> {
     ranks.iter().map(|&(dims, values)| RankBatch { dims, values }).collect()
 }
 
-/// Repeatable values in (-0.5, 0.5): a linear congruential generator (D. Knuth, TAOCP 2, 3.3.4).
+/// Values in [-0.5, 0.5), the same in every run.
 pub(super) fn noise(seed: u64, len: usize) -> Vec<f64> {
-    let mut state = seed;
-    let step = |_| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5
-    };
-    (0..len).map(step).collect()
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..len).map(|_| (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 - 0.5).collect()
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub fn normal(
     seed: u64,
     moments: impl Fn(usize, usize) -> (f64, f64),
 ) -> Vec<Batch> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut rank_of = |rank: usize, dims: &[usize]| {
         let inner: usize = dims[2..].iter().product();
         Batch::new(dims, |index| {

@@ -1,21 +1,30 @@
 //! Numbers from a seed.
 
-/// Numbers from a seed (splitmix64).
-pub struct Random(pub u64);
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_distr::{Distribution, StandardNormal};
+
+/// Numbers from a seed, the same in every run and on every machine.
+pub struct Random(ChaCha8Rng);
 
 impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
     /// Uniform in −1 … 1.
     #[expect(clippy::should_implement_trait, reason = "one of several kinds of next numbers")]
     pub fn next(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+        2.0 * self.uniform() - 1.0
+    }
+
+    /// Uniform in [0, 1).
+    pub fn uniform(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// Below `end`.
@@ -23,9 +32,9 @@ impl Random {
         (self.bits() % end as u64) as usize
     }
 
-    /// Of mean 0 and deviation 1: the sum of twelve uniform numbers of variance 1/12.
+    /// Of mean 0 and deviation 1.
     pub fn normal(&mut self) -> f64 {
-        (0..12).map(|_| self.next()).sum::<f64>() / 2.0
+        StandardNormal.sample(&mut self.0)
     }
 
     pub fn values(&mut self, count: usize) -> Vec<f32> {

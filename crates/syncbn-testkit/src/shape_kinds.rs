@@ -24,7 +24,7 @@ impl Kind {
     /// Dimensions of three ranks, channels first: they differ in samples and in spatial sizes; the
     /// last may be empty.
     pub fn dims(self, dimensions: usize, seed: u64) -> Vec<Vec<usize>> {
-        let mut random = Random(seed ^ 0x5eed);
+        let mut random = Random::new(seed ^ 0x5eed);
         let mut odd = |end: usize| 1 + 2 * random.below(end / 2);
         let (first_samples, channels) = (3 + odd(8), odd(12));
         let channels = match self {

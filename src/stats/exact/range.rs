@@ -139,6 +139,9 @@ fn floor_log2(x: f32) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+
     use super::*;
 
     fn range(low: f32, high: f32) -> ValueRange {
@@ -147,11 +150,8 @@ mod tests {
 
     #[test]
     fn the_ends_of_every_range_become_integers_of_29_bits_and_the_pivot_is_one_too() {
-        let mut state = 1u64;
-        let mut random = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            f32::from_bits((state >> 32) as u32)
-        };
+        let mut bits = ChaCha8Rng::seed_from_u64(1);
+        let mut random = || f32::from_bits(bits.next_u32());
         let mut checked = 0;
         while checked < 200_000 {
             let mut ends = [random(), random()];

@@ -110,6 +110,9 @@ impl IntegerSums<false> {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+
     use super::super::range::ValueRange;
     use super::*;
 
@@ -141,15 +144,12 @@ mod tests {
 
     #[test]
     fn moments_of_any_magnitude_are_those_of_f64_and_of_any_order() {
-        let mut state = 7u64;
+        let mut random = ChaCha8Rng::seed_from_u64(7);
         for (scale, mean) in
             [(1.0, 0.0), (1.0, 1e6), (1e-2, 1e4), (1e30, 0.0), (1e-36, 0.0), (1e-34, 1e-33)]
         {
             let mut values: Vec<f32> = (0..1000)
-                .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    ((state >> 40) as f64 / f64::from(1 << 24) - 0.5) * scale + mean
-                })
+                .map(|_| (f64::from(random.next_u32()) / 2f64.powi(32) - 0.5) * scale + mean)
                 .map(|x| x as f32)
                 .collect();
             let found = moments(&values);

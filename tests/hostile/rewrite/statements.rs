@@ -19,10 +19,10 @@ use crate::common::Random;
 pub fn rewrite(module: &mut Module, info: &ModuleInfo, style: Style) {
     let types = vector_types(module);
     let of = module.clone();
-    let mut random = Random(style.seed);
+    let mut random = Random::new(style.seed);
     let mut rewritten = |function: &Function, info| {
         let source = Source { module: &of, function, info };
-        Rewrite::new(source, style, Random(random.bits()), types.clone()).function()
+        Rewrite::new(source, style, Random::new(random.bits()), types.clone()).function()
     };
     for (handle, function) in module.functions.iter_mut() {
         *function = rewritten(&of.functions[handle], &info[handle]);

@@ -87,7 +87,7 @@ impl Style {
         let hash = source.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        let mut random = Random(hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = Random::new(hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let orders = [Order::PositiveFirst, Order::NegativeFirst, Order::Tree];
         // 2.5 ulp are allowed.
         let divisions = [

@@ -66,8 +66,8 @@ fn the_running_variance_is_unbiased_with_the_count_of_the_group_unless_asked_oth
 #[test]
 fn gradients_of_weight_and_bias_are_each_rank_s_own_unless_asked_otherwise() {
     let upstream = [
-        Batch::random(&[4, CHANNELS], &mut Random(5)),
-        Batch::random(&[2, CHANNELS], &mut Random(6)),
+        Batch::random(&[4, CHANNELS], &mut Random::new(5)),
+        Batch::random(&[2, CHANNELS], &mut Random::new(6)),
     ];
     let local: Vec<[f64; 2]> = upstream
         .iter()

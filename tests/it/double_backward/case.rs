@@ -56,7 +56,7 @@ struct Terms {
 impl Case {
     /// With random cotangents, of a mean of their own, in values that the storage types hold.
     pub fn new(problem: Problem, seed: u64) -> Self {
-        let mut random = Random(seed + 7777);
+        let mut random = Random::new(seed + 7777);
         let cotangent = |(batch, types): (&Batch, &storage::Types)| {
             Batch::new(&batch.dims, |_| rounded(0.3 + random.next() as f32, types.x))
         };

@@ -28,7 +28,7 @@ impl Stepped {
     fn new(config: BatchNormConfig) -> Self {
         let device = Device::host();
         let layer = SyncBatchNorm::new(config, [device.clone()]).unwrap();
-        let x = Batch::random(&DIMS, &mut Random(3)).upload(&device);
+        let x = Batch::random(&DIMS, &mut Random::new(3)).upload(&device);
         let forward =
             if layer.config().residual { Forward::of(&x).residual(&x) } else { Forward::of(&x) };
         let saved = block_on(layer.forward_train(forward)).unwrap().saved;
@@ -175,7 +175,7 @@ fn a_residual_is_given_where_it_is_needed_and_nowhere_else() {
 fn lists_of_another_length_and_other_devices_are_refused() {
     let [a, b] = [virtual_gpus()[0].clone(), Device::host()];
     let layer = SyncBatchNorm::new(config(), [a.clone(), b.clone()]).unwrap();
-    let batches: Vec<Batch> = (0..2).map(|_| Batch::random(&DIMS, &mut Random(3))).collect();
+    let batches: Vec<Batch> = (0..2).map(|_| Batch::random(&DIMS, &mut Random::new(3))).collect();
     let x = upload(&layer, &batches);
     let saved = block_on(layer.forward_train(&x)).unwrap().saved;
     // A software driver that still computes when the process ends may crash.
@@ -203,7 +203,7 @@ fn what_a_layer_on_one_gpu_has_saved_is_refused() {
     let device = virtual_gpus()[0].clone();
     let norm = syncbn::BatchNorm::new(config(), &device).unwrap();
     let layer = SyncBatchNorm::new(config(), [device.clone()]).unwrap();
-    let x = Batch::random(&DIMS, &mut Random(3)).upload(&device);
+    let x = Batch::random(&DIMS, &mut Random::new(3)).upload(&device);
     let saved = norm.forward_train(&x).unwrap().saved;
     block_on(device.wait()).unwrap();
     let error = block_on(layer.double_backward(&saved, DoubleBackward::of(&x, &x))).unwrap_err();

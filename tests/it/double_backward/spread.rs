@@ -75,7 +75,7 @@ fn a_rank_in_backward_and_one_in_double_backward_both_learn_it() {
             let device = Device::host();
             let layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [device.clone()]).unwrap();
             let layer = layer.in_group(&group).unwrap();
-            let x = Batch::random(&[3, 2], &mut Random(group.rank() as u64)).upload(&device);
+            let x = Batch::random(&[3, 2], &mut Random::new(group.rank() as u64)).upload(&device);
             let saved = block_on(layer.forward_train(&x)).unwrap().saved;
             if group.rank() == 0 {
                 block_on(layer.backward(&saved, Backward::of(&x, &x))).map(drop)
@@ -99,7 +99,7 @@ fn an_error_of_one_rank_fails_the_others_before_their_deadline() {
         let device = Device::host();
         let layer = SyncBatchNorm::new(BatchNormConfig::torch(2), [device.clone()]).unwrap();
         let layer = layer.in_group(&group).unwrap();
-        let x = Batch::random(&[3, 2], &mut Random(group.rank() as u64)).upload(&device);
+        let x = Batch::random(&[3, 2], &mut Random::new(group.rank() as u64)).upload(&device);
         let saved = block_on(layer.forward_train(&x)).unwrap().saved;
         let wrong = device.zeros(&[5]).unwrap();
         let mut request = DoubleBackward::of(&x, &x);

@@ -81,7 +81,7 @@ fn merging_within_subgroups_gives_the_bits_of_merging_in_memory() {
         let [with, without] = [paths, paths.with_subgroups(false)].map(device);
         for seed in 0..40 {
             // Tiles of every number of lanes, full and not, single values and quads.
-            let mut random = common::Random(9000 + seed);
+            let mut random = common::Random::new(9000 + seed);
             let mut below = |end: usize| random.below(end);
             let (channels, most) = (1 + below(7), [3, 40, 700, 9_000, 70_000][seed as usize % 5]);
             let dims: Vec<_> =

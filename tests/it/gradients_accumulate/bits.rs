@@ -27,7 +27,7 @@ fn next(problem: &Problem, seed: u64) -> Problem {
 
 /// Values of very different size for every rank, beside which rounding shows.
 pub fn old(ranks: usize, seed: u64) -> Vec<Vec<f32>> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let value = |channel: usize, random: &mut Random| {
         ([1e-3, 1.0, 1e4, 1e7][channel % 4] * random.next()) as f32
     };
@@ -187,8 +187,11 @@ fn gradients_of_activations_are_replaced_and_not_added_to() {
             let mut problem = problem(4, affine, 90);
             problem.config = problem.config.with_residual(true).with_activation(Activation::Relu);
             let layer = Layer::new(&problem, place);
-            let residuals: Vec<Batch> =
-                problem.batches.iter().map(|b| Batch::random(&b.dims, &mut Random(91))).collect();
+            let residuals: Vec<Batch> = problem
+                .batches
+                .iter()
+                .map(|b| Batch::random(&b.dims, &mut Random::new(91)))
+                .collect();
             let (x, z, g) = (
                 layer.upload(&problem.batches),
                 layer.upload(&residuals),

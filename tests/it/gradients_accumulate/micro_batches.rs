@@ -41,7 +41,7 @@ const POSITIONS: [[usize; 2]; 4] = [[4, 5], [1, 7], [40, 101], [1, 1]];
 impl Parts {
     /// Values of a mean and deviation for each micro-batch and rank.
     fn new(ranks: usize, seed: u64, moments: impl Fn(usize, usize) -> (f64, f64)) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut draw = |moments: &dyn Fn(usize, usize) -> (f64, f64)| -> Vec<Vec<Batch>> {
             let of_part = |(part, samples): (usize, &[usize; 4])| {
                 let of_rank = |rank: usize| {
@@ -58,7 +58,7 @@ impl Parts {
         let (x, g) = (draw(&moments), draw(&|_, _| (0.25, 1.0)));
         let whole = Problem {
             grad_outputs: joined(&g),
-            ..Problem::with_batches(joined(&x), &mut Random(seed + 1))
+            ..Problem::with_batches(joined(&x), &mut Random::new(seed + 1))
         };
         Self { x, g, whole }
     }

@@ -62,7 +62,7 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
     for place in [Place::Synchronized(Kind::Gpu), Place::OnDevice] {
         let problem = Problem::random(&[&DIMS], 100);
         let mut layer = Layer::new(&problem, place);
-        let before = [101, 102].map(|seed| Random(seed).values(CHANNELS));
+        let before = [101, 102].map(|seed| Random::new(seed).values(CHANNELS));
         let expected = Call::new(&layer, &problem).gradients(&layer);
         let expected = [0, 1].map(|at| {
             let once = sums(std::slice::from_ref(&before[at]), &expected[at]);
@@ -110,8 +110,9 @@ fn several_calls_of_one_encoder_add_one_after_the_other() {
         };
         Call::new(&layer, &next)
     });
-    let before = [114, 115]
-        .map(|seed| vec![Random(seed).values(CHANNELS), Random(seed + 10).values(CHANNELS)]);
+    let before = [114, 115].map(|seed| {
+        vec![Random::new(seed).values(CHANNELS), Random::new(seed + 10).values(CHANNELS)]
+    });
     let mut expected = before.clone();
     for _ in 0..2 {
         for gradients in calls.each_ref().map(|call| call.gradients(&layer)) {

@@ -54,7 +54,7 @@ fn inputs_and_outputs_in_one_buffer_give_the_bits_of_separate_buffers() {
     // One tile, many tiles, tiles of few lanes; sizes that leave a gap behind each slice, so that writing
     // too far shows.
     for dims in [vec![2, CHANNELS, 5], vec![3, CHANNELS, 4099], vec![701, CHANNELS]] {
-        let mut random = Random(60);
+        let mut random = Random::new(60);
         let batches = [Batch::random(&dims, &mut random), Batch::random(&dims, &mut random)];
         let separate = trained(vec![app.handle.clone(); 2]);
         let expected = block_on(separate.forward_train(&upload(&separate, &batches))).unwrap();
@@ -101,7 +101,7 @@ fn inputs_and_outputs_in_one_buffer_give_the_bits_of_separate_buffers() {
 fn one_tensor_s_bytes_may_be_the_input_of_two_ranks() {
     let app = Application::new();
     let page = app.page(4 * 30);
-    let batch = Batch::random(&[2, CHANNELS, 5], &mut Random(61));
+    let batch = Batch::random(&[2, CHANNELS, 5], &mut Random::new(61));
     app.queue.write_buffer(&page, 0, bytemuck::cast_slice(&batch.values));
     let inputs = [0, 1].map(|_| app.handle.wrap(page.clone(), 0, &batch.dims).unwrap());
     let layer = trained(vec![app.handle.clone(); 2]);

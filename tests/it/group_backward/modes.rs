@@ -35,13 +35,13 @@ const AFFINE: [AffineGradient; 3] =
 
 /// Three ranks that differ much, so that no statistics and no sums can stand in for others.
 fn problem(config: BatchNormConfig, seed: u64) -> Problem {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let dims: [&[usize]; 3] = [&[5, CHANNELS, 7], &[3, CHANNELS, 4, 2], &[4, CHANNELS]];
     let batches = dims.iter().zip([0.0f64, 3.0, -1.0]).map(|(dims, mean)| {
         let mut value = || (mean + (1.0 + mean.abs()) * random.next()) as f32;
         Batch::new(dims, |_| value())
     });
-    Problem { config, ..Problem::with_batches(batches.collect(), &mut Random(seed + 1)) }
+    Problem { config, ..Problem::with_batches(batches.collect(), &mut Random::new(seed + 1)) }
 }
 
 fn run(problem: &Problem, kind: Kind, mode: Mode, uses: Uses) -> Result<Found, String> {

@@ -44,7 +44,7 @@ impl Problem {
     /// Everything random. The upstream gradient has a mean, so that no term of the formula is near
     /// 0 for want of one.
     pub fn random(dims: &[&[usize]], seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let batches: Vec<Batch> =
             dims.iter().map(|dims| Batch::random(dims, &mut random)).collect();
         Self::with_batches(batches, &mut random)

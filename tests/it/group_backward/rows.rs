@@ -11,11 +11,11 @@ use super::{check, compare_gradients};
 #[test]
 fn ranks_of_different_batch_and_spatial_size_are_weighted_by_their_values() {
     for kind in Kind::ALL {
-        let mut random = Random(30);
+        let mut random = Random::new(30);
         let dims: [&[usize]; 4] = [&[1, 3, 2, 2], &[6, 3, 5, 9], &[2, 3], &[3, 3, 1001]];
         let batches = (0..4)
             .map(|rank| Batch::new(dims[rank], |_| (10.0 * rank as f64 + random.next()) as f32));
-        let problem = Problem::with_batches(batches.collect(), &mut Random(31));
+        let problem = Problem::with_batches(batches.collect(), &mut Random::new(31));
         check(kind, &problem).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
     }
 }
@@ -119,7 +119,7 @@ fn constants(inner: usize, samples: usize, eps: f64) -> Problem {
         batch([samples, channels, inner]),
         batch([samples, channels, inner]),
     ];
-    let mut problem = Problem::with_batches(batches, &mut Random(36));
+    let mut problem = Problem::with_batches(batches, &mut Random::new(36));
     problem.config = problem.config.with_eps(eps);
     problem
 }

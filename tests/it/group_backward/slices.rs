@@ -252,7 +252,7 @@ fn backward_takes_the_parameters_of_its_forward_call_given_again() {
     let app = Application::new();
     let problem = Problem::random(&[&[4, CHANNELS, 5]], 605);
     let page = app.page(4, 4 * CHANNELS as u64);
-    let other = Parameters::random(CHANNELS, &mut Random(606));
+    let other = Parameters::random(CHANNELS, &mut Random::new(606));
     let values = [&problem.parameters.weight, &problem.parameters.bias, &other.weight, &other.bias];
     for (slot, values) in (0..).zip(values) {
         page.write(slot, values);
@@ -290,7 +290,7 @@ fn what_an_optimizer_writes_to_the_caller_s_parameters_shows_in_the_next_call() 
     layer.set_parameter_tensors(slices([0, 1]), slices([3, 2])).unwrap();
     let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
     for seed in 604..607 {
-        let parameters = Parameters::random(CHANNELS, &mut Random(seed));
+        let parameters = Parameters::random(CHANNELS, &mut Random::new(seed));
         for (slot, values) in [
             (0, &parameters.weight),
             (1, &parameters.weight),

@@ -82,12 +82,12 @@ fn by_formula(problem: &Problem, formula: &Formula) -> Found {
 
 /// Two ranks of different size and mean; 56 values per channel, so that N − 1 is not N.
 fn problem() -> Problem {
-    let mut random = Random(300);
+    let mut random = Random::new(300);
     let batches = [
         Batch::new(&[5, 2, 7], |_| random.next() as f32),
         Batch::new(&[3, 2, 7], |_| 1.0 + random.next() as f32),
     ];
-    Problem::with_batches(batches.to_vec(), &mut Random(301))
+    Problem::with_batches(batches.to_vec(), &mut Random::new(301))
 }
 
 #[test]

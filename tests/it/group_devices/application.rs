@@ -67,7 +67,7 @@ fn the_smallest_number_of_workgroups_per_dimension_does_not_change_a_bit() {
                 vec![device.clone(); 2],
             )
             .unwrap();
-            let batches = [21, 22].map(|seed| Batch::random(&dims, &mut Random(seed)));
+            let batches = [21, 22].map(|seed| Batch::random(&dims, &mut Random::new(seed)));
             let forward = block_on(layer.forward_train(&upload(&layer, &batches))).unwrap();
             (bits(&read(&forward.output)), forward.saved.statistics().cloned())
         };

@@ -107,7 +107,7 @@ fn every_row_of_the_table_of_modes_normalizes_with_its_statistics() {
 }
 
 fn row(kind: Kind, case: &Case, mode: Mode, uses: Uses) -> Result<(), String> {
-    let mut random = Random(40);
+    let mut random = Random::new(40);
     let batches = batches(&mut random);
     let config = BatchNormConfig::torch(CHANNELS)
         .with_use_batch_statistics(case.use_batch_statistics)
@@ -169,7 +169,7 @@ fn a_rank_that_evaluates_is_not_changed_by_its_peers() {
     // Neither row of the table that does not communicate lets a NaN through.
     for kind in Kind::ALL {
         for track in [true, false] {
-            let batches = batches(&mut Random(41));
+            let batches = batches(&mut Random::new(41));
             let mut poisoned = batches.clone();
             poisoned[1].values.fill(f32::NAN);
             let config = BatchNormConfig::torch(CHANNELS).with_track_running_stats(track);
@@ -188,7 +188,7 @@ fn one_value_evaluates_to_the_bias_by_its_own_statistics() {
         let config = BatchNormConfig::torch(CHANNELS).with_track_running_stats(false);
         let mut layer = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
         layer.set_parameters(None, Some(&[0.5, -2.0, 3.0])).unwrap();
-        let batch = Batch::random(&[1, CHANNELS], &mut Random(42));
+        let batch = Batch::random(&[1, CHANNELS], &mut Random::new(42));
         let (y, _) = call(&layer, Mode::Eval, &[batch.clone(), batch]);
         assert_eq!(y, [[0.5, -2.0, 3.0], [0.5, -2.0, 3.0]], "{kind:?}");
     }
@@ -213,7 +213,7 @@ fn running_statistics_follow_three_batches_as_their_settings_say() {
                     .with_running_variance(variance);
                 let layer = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
                 let mut expected = Running { mean: vec![0.0; CHANNELS], var: vec![1.0; CHANNELS] };
-                let mut random = Random(43);
+                let mut random = Random::new(43);
                 for step in 1..=3 {
                     let batches = batches(&mut random);
                     call(&layer, Mode::Train, &batches);
@@ -238,7 +238,7 @@ fn running_statistics_follow_three_batches_as_their_settings_say() {
 
 #[test]
 fn the_biased_and_the_unbiased_running_variance_are_told_apart() {
-    let statistics = definition(&batches(&mut Random(44)), None, EPS).statistics;
+    let statistics = definition(&batches(&mut Random::new(44)), None, EPS).statistics;
     let running = |divisor| {
         let mut running = Running { mean: vec![0.0; CHANNELS], var: vec![1.0; CHANNELS] };
         running.update(&statistics, 0.1, divisor).unwrap();
@@ -259,7 +259,7 @@ fn the_biased_and_the_unbiased_running_variance_are_told_apart() {
 fn a_layer_with_one_of_weight_and_bias_uses_that_one_alone() {
     for kind in Kind::ALL {
         for (weight, bias) in [(true, false), (false, true), (false, false)] {
-            let mut random = Random(45);
+            let mut random = Random::new(45);
             let batches = batches(&mut random);
             let config = BatchNormConfig::torch(CHANNELS).with_weight(weight).with_bias(bias);
             let mut layer = SyncBatchNorm::new(config, kind.devices(2)).unwrap();

@@ -10,7 +10,7 @@ use super::{EPS, check, layer};
 #[test]
 fn ranks_of_different_batch_and_spatial_size_are_weighted_by_their_values() {
     for kind in Kind::ALL {
-        let mut random = Random(30);
+        let mut random = Random::new(30);
         let dims: [&[usize]; 4] = [&[1, 3, 2, 2], &[6, 3, 5, 9], &[2, 3], &[3, 3, 1001]];
         // Means far apart, so that a mean of means would be far off.
         let batches: Vec<Batch> = (0..4)
@@ -24,8 +24,8 @@ fn ranks_of_different_batch_and_spatial_size_are_weighted_by_their_values() {
 fn an_empty_rank_gets_empty_outputs_and_changes_nothing() {
     for kind in Kind::ALL {
         let full = [
-            Batch::random(&[3, 4, 5], &mut Random(31)),
-            Batch::random(&[2, 4, 5], &mut Random(32)),
+            Batch::random(&[3, 4, 5], &mut Random::new(31)),
+            Batch::random(&[2, 4, 5], &mut Random::new(32)),
         ];
         let without = layer(kind, 2, 4);
         let expected = block_on(without.forward_train(&upload(&without, &full))).unwrap();
@@ -60,7 +60,7 @@ fn an_empty_rank_gets_empty_outputs_and_changes_nothing() {
 fn a_group_without_any_value_keeps_its_running_statistics_and_makes_no_nan() {
     for kind in Kind::ALL {
         let layer = layer(kind, 3, 2);
-        let step = [Batch::random(&[3, 2, 4], &mut Random(33)), empty(), empty()];
+        let step = [Batch::random(&[3, 2, 4], &mut Random::new(33)), empty(), empty()];
         block_on(layer.forward_train(&upload(&layer, &step))).unwrap();
         let before = layer.running_stats();
         let inputs = upload(&layer, &[empty(), empty(), empty()]);
@@ -123,7 +123,7 @@ fn one_value_in_the_whole_group_is_an_error_in_training_and_changes_nothing() {
 #[test]
 fn a_group_of_one_is_local_batch_normalization() {
     for kind in [Kind::Gpu, Kind::Host] {
-        let mut random = Random(34);
+        let mut random = Random::new(34);
         let batch = Batch::random(&[5, 3, 11], &mut random);
         check(kind, &[batch], &mut random).unwrap();
     }
@@ -135,7 +135,7 @@ fn a_channel_that_is_not_finite_on_one_rank_is_nan_on_every_rank_and_spares_the_
     // workgroup.
     for dims in [vec![2, 3, 5001], vec![5, 3], vec![700, 3, 2]] {
         for kind in Kind::ALL {
-            let mut random = Random(35);
+            let mut random = Random::new(35);
             let clean: Vec<Batch> = (0..3).map(|_| Batch::random(&dims, &mut random)).collect();
             let parameters = Parameters::random(3, &mut random);
             let step = |batches: &[Batch]| {
@@ -200,7 +200,7 @@ fn a_constant_channel_gives_the_bias_exactly() {
             for dims in [[3, channels, 5001], [2, channels, 1], [130, channels, 3]] {
                 let config = BatchNormConfig::torch(channels).with_eps(eps);
                 let mut layer = SyncBatchNorm::new(config, kind.devices(3)).unwrap();
-                let parameters = Parameters::random(channels, &mut Random(36));
+                let parameters = Parameters::random(channels, &mut Random::new(36));
                 parameters.set(&mut layer);
                 let batch = Batch::new(&dims, |index| constants[index / dims[2] % channels]);
                 let one = Batch::new(&[1, channels, 7], |index| constants[index / 7 % channels]);
@@ -234,7 +234,7 @@ fn a_constant_channel_gives_the_bias_exactly() {
 #[test]
 fn the_same_call_gives_the_same_bits_every_time() {
     for kind in Kind::ALL {
-        let mut random = Random(37);
+        let mut random = Random::new(37);
         let batches: Vec<Batch> = [[3, 5, 4099], [1, 5, 77], [0, 5, 3]]
             .iter()
             .map(|dims| Batch::random(dims, &mut random))
@@ -259,7 +259,7 @@ fn the_same_call_gives_the_same_bits_every_time() {
 #[test]
 fn writing_into_tensors_of_the_caller_gives_the_bits_of_the_allocating_form() {
     for kind in Kind::ALL {
-        let mut random = Random(38);
+        let mut random = Random::new(38);
         let batches: Vec<Batch> = [[3, 5, 417], [2, 5, 33], [0, 5, 2]]
             .iter()
             .map(|dims| Batch::random(dims, &mut random))
@@ -298,7 +298,7 @@ fn assert_same_statistics(found: &Saved, expected: &Saved) {
 #[test]
 fn recomputing_gives_the_same_bits_and_moves_no_running_statistics() {
     for kind in Kind::ALL {
-        let mut random = Random(39);
+        let mut random = Random::new(39);
         let mut layer = layer(kind, 2, 3);
         Parameters::random(3, &mut random).set(&mut layer);
         let inputs = upload(

@@ -30,7 +30,7 @@ pub struct Process {
 impl Process {
     /// Of which the second and the third layer use the batch in evaluation, too.
     pub fn new(group: &ProcessGroup, devices: &[Device]) -> Self {
-        let mut random = Random(5 + group.rank() as u64);
+        let mut random = Random::new(5 + group.rank() as u64);
         let layer = |(index, channels): (usize, usize)| {
             let mut config = BatchNormConfig::torch(channels);
             if index > 0 {

@@ -222,7 +222,7 @@ fn of_two_groups(x: &Tensor) -> [(SyncBatchNorm, Saved); 2] {
 
 #[test]
 fn layers_of_two_process_groups_share_no_exchange() {
-    let x = &Batch::random(&[4, 3], &mut Random(9)).upload(&Device::host());
+    let x = &Batch::random(&[4, 3], &mut Random::new(9)).upload(&Device::host());
     let expected: (usize, Error) =
         (1, ArgumentError::NotJoint { reason: "it is of another process group" }.into());
     let layers = of_two_groups(x);

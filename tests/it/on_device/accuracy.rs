@@ -29,7 +29,7 @@ fn check(name: &str, batches: &[Batch]) {
 
 fn check_with_eps(name: &str, batches: &[Batch], eps: f64) {
     let channels = batches[0].dims[1];
-    let random = Parameters::random(channels, &mut Random(70));
+    let random = Parameters::random(channels, &mut Random::new(70));
     let device = &virtual_gpus()[0];
     for parameters in [None, Some(&random)] {
         let expected = definition(batches, parameters, eps);
@@ -186,7 +186,7 @@ fn a_constant_channel_gives_exactly_the_bias() {
                 "eps {eps}, {dims:?}"
             );
         }
-        let g = dims.map(|dims| Batch::random(dims, &mut Random(9)).upload(device));
+        let g = dims.map(|dims| Batch::random(dims, &mut Random::new(9)).upload(device));
         let backward = layer.backward(&forward.saved, Backward::of(&inputs, &g)).unwrap();
         if eps == 0.0 {
             assert!(read(&backward.input).concat().iter().all(|&dx| dx == 0.0));
@@ -212,7 +212,7 @@ fn a_channel_whose_squares_leave_f32_is_nan_and_moves_no_running_statistics() {
     let device = &virtual_gpus()[0];
     for dims in [[4, 2, 9, 7], [4, 2, 8, 8]] {
         let layer = BatchNorm::new(BatchNormConfig::torch(2), device).unwrap();
-        let mut batch = Batch::random(&dims, &mut Random(77));
+        let mut batch = Batch::random(&dims, &mut Random::new(77));
         for index in
             (0..batch.values.len()).filter(|&index| batch.channel(index) == 1).collect::<Vec<_>>()
         {

@@ -19,7 +19,7 @@ pub fn config() -> BatchNormConfig {
 }
 
 pub fn tensors(device: &Device, seed: u64) -> Vec<Tensor> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     DIMS.iter().map(|dims| Batch::random(dims, &mut random).upload(device)).collect()
 }
 

@@ -66,7 +66,7 @@ struct Chain {
 
 impl Chain {
     fn new(config: &BatchNormConfig, device: &Device) -> Self {
-        let random = |seed: u64| Batch::random(&DIMS[0], &mut Random(seed)).upload(device);
+        let random = |seed: u64| Batch::random(&DIMS[0], &mut Random::new(seed)).upload(device);
         let [y, z, v, dx, dy, dz] = [0; 6].map(|_| device.zeros(&DIMS[0]).unwrap());
         let dw = [0; 2].map(|_| {
             device.upload(&[config.num_features], &vec![0.5; config.num_features]).unwrap()

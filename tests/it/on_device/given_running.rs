@@ -14,7 +14,7 @@ const CHANNELS: usize = 5;
 const DIMS: [usize; 3] = [3, CHANNELS, 41];
 
 fn batch(device: &Device, seed: u64, first: f32) -> Tensor {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut values: Vec<f32> =
         (0..DIMS.iter().product()).map(|_| (3.0 + 2.0 * random.next()) as f32).collect();
     values[0] = first;

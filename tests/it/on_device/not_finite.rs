@@ -78,7 +78,7 @@ fn a_channel_that_is_not_finite_makes_its_running_statistics_nan_and_no_other() 
     let device = &virtual_gpus()[0];
     for poison in POISONS {
         let layer = BatchNorm::new(BatchNormConfig::torch(3), device).unwrap();
-        let mut batches = [1, 2].map(|seed| Batch::random(&[4, 3, 5], &mut Random(seed)));
+        let mut batches = [1, 2].map(|seed| Batch::random(&[4, 3, 5], &mut Random::new(seed)));
         batches[1].values[6] = poison;
         let inputs = [&batches[0], &batches[1]].map(|batch| batch.upload(device));
         let forward = layer.forward_train(&inputs).unwrap();

@@ -16,7 +16,7 @@ fn config() -> BatchNormConfig {
 
 /// Uneven batches, the last one empty where there are three.
 fn batches(device: &Device, ranks: usize, seed: u64) -> Vec<Tensor> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let samples = |rank: usize| if rank == 2 { 0 } else { 3 + rank };
     (0..ranks)
         .map(|rank| Batch::random(&[samples(rank), CHANNELS, 77], &mut random).upload(device))

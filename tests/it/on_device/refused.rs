@@ -20,7 +20,7 @@ fn config() -> BatchNormConfig {
 }
 
 fn random(device: &Device, dims: &[usize]) -> Tensor {
-    Batch::random(dims, &mut Random(5)).upload(device)
+    Batch::random(dims, &mut Random::new(5)).upload(device)
 }
 
 fn error<T: Debug>(result: Result<T, Error>) -> Error {

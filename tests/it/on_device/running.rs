@@ -16,7 +16,7 @@ const CHANNELS: usize = 5;
 
 /// Uneven ranks, one of them empty in turn, of the values of a step.
 fn step(seed: u64) -> Vec<Batch> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut dims = [vec![3, CHANNELS, 7], vec![2, CHANNELS, 401], vec![1, CHANNELS, 1]];
     dims[seed as usize % 3][0] = 0;
     dims.iter().map(|dims| Batch::new(dims, |_| (3.0 + 2.0 * random.next()) as f32)).collect()
@@ -130,7 +130,7 @@ fn every_mode_takes_the_statistics_that_it_takes_where_the_host_merges() {
         let what = format!("{config:?}");
         let mut on_host = on_host(&config, device, 3);
         let mut layer = BatchNorm::new(config, device).unwrap();
-        let parameters = Parameters::random(CHANNELS, &mut Random(4));
+        let parameters = Parameters::random(CHANNELS, &mut Random::new(4));
         parameters.set(&mut on_host);
         layer.set_parameters(Some(&parameters.weight), Some(&parameters.bias)).unwrap();
         for seed in [0, 1] {
@@ -140,7 +140,7 @@ fn every_mode_takes_the_statistics_that_it_takes_where_the_host_merges() {
                 .iter()
                 .zip(&inputs)
                 .map(|(g, x)| {
-                    let random = &mut Random(g.values.len() as u64 + seed);
+                    let random = &mut Random::new(g.values.len() as u64 + seed);
                     Batch::random(x.dims(), random).upload(device)
                 })
                 .collect();

@@ -19,15 +19,16 @@ fn config() -> BatchNormConfig {
 }
 
 fn inputs(seed: u64) -> [Tensor; 2] {
-    [seed, seed + 100]
-        .map(|seed| Batch::random(&[4, CHANNELS, 5], &mut Random(seed)).upload(&virtual_gpus()[0]))
+    [seed, seed + 100].map(|seed| {
+        Batch::random(&[4, CHANNELS, 5], &mut Random::new(seed)).upload(&virtual_gpus()[0])
+    })
 }
 
 #[test]
 fn a_layer_moves_to_the_device_and_back_with_its_state() {
     let device = &virtual_gpus()[0];
     let mut before = on_host(&config(), device, 2);
-    Parameters::random(CHANNELS, &mut Random(8)).set(&mut before);
+    Parameters::random(CHANNELS, &mut Random::new(8)).set(&mut before);
     block_on(before.forward_train(&inputs(1))).unwrap();
     let expected = block_on(before.state()).unwrap();
     let expected_y = read(&block_on(before.forward_eval(&inputs(2))).unwrap().output);

@@ -184,7 +184,7 @@ fn one_workspace_serves_layers_of_other_channels_and_shapes() {
     let layers = sizes.map(|dims| BatchNorm::new(BatchNormConfig::torch(dims[1]), device).unwrap());
     let x: Vec<Tensor> = sizes
         .iter()
-        .map(|dims| Batch::random(dims, &mut Random(dims[1] as u64)).upload(device))
+        .map(|dims| Batch::random(dims, &mut Random::new(dims[1] as u64)).upload(device))
         .collect();
     let expected: Vec<Vec<Vec<u32>>> = layers
         .iter()

@@ -13,7 +13,7 @@ use super::common::*;
 
 /// (N, C, T) of normal values with NaN where samples are padded.
 fn padded(rank: &Padded, seed: u64) -> Batch {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let packed = Batch::new(&rank.packed_dims(), |_| (3.0 + random.normal()) as f32);
     rank.spread(&packed, syncbn::DType::F32)
 }
@@ -257,7 +257,7 @@ fn one_device_that_merges_itself_gives_the_same_submitted_recorded_and_in_place(
 
 #[test]
 fn thousands_of_short_samples_take_several_dispatches() {
-    let mut random = Random(29);
+    let mut random = Random::new(29);
     for dims in [[9001, 4, 6], [9001, 3, 5], [4100, 2, 8]] {
         let rank = Padded::random(&dims, &mut random);
         let packed = Batch::new(&rank.packed_dims(), |_| (3.0 + random.normal()) as f32);

@@ -33,7 +33,7 @@ fn changed() -> [(BatchNormConfig, &'static str); 6] {
 }
 
 fn batches() -> Vec<Batch> {
-    let mut random = Random(31);
+    let mut random = Random::new(31);
     (0..RANKS).map(|rank| Batch::random(&[2 + rank, CHANNELS, 4], &mut random)).collect()
 }
 

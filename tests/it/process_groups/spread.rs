@@ -32,7 +32,7 @@ fn train(
     batches: &[Batch],
     gradients: &[Batch],
 ) -> Outcome {
-    let mut random = Random(9);
+    let mut random = Random::new(9);
     Parameters::random(CHANNELS, &mut random).set(layer);
     let ranks = first..first + layer.devices().len();
     let mut found: Vec<Vec<u32>> = Vec::new();
@@ -75,7 +75,7 @@ fn compositions(total: usize) -> Vec<Vec<usize>> {
 
 fn same_bits(kind: Kind, total: usize, spreads: &[Vec<usize>], affine_gradient: AffineGradient) {
     let config = BatchNormConfig::torch(CHANNELS).with_affine_gradient(affine_gradient);
-    let mut random = Random(total as u64);
+    let mut random = Random::new(total as u64);
     let dims: Vec<[usize; 3]> = (0..total).map(|rank| [rank % 3, CHANNELS, 2 + rank]).collect();
     let [batches, gradients] = [(); 2]
         .map(|()| dims.iter().map(|dims| Batch::random(dims, &mut random)).collect::<Vec<_>>());
@@ -133,7 +133,7 @@ fn layer(
         .unwrap()
         .in_group(group)
         .unwrap();
-    let mut random = Random(group.rank() as u64);
+    let mut random = Random::new(group.rank() as u64);
     let batches: Vec<Batch> =
         (0..count).map(|_| Batch::random(&[2, CHANNELS], &mut random)).collect();
     let x = upload(&layer, &batches);
@@ -188,7 +188,7 @@ fn layers_of_a_joint_call_learn_their_numbers_of_devices_together() {
     let joint = |group: &ProcessGroup, count: usize| {
         let [a, b] = [(); 2].map(|()| layer(group, &config, count));
         let [mut y, mut z] = [&a, &b].map(|(layer, x)| {
-            upload(layer, &vec![Batch::random(&[2, CHANNELS], &mut Random(1)); x.len()])
+            upload(layer, &vec![Batch::random(&[2, CHANNELS], &mut Random::new(1)); x.len()])
         });
         let requests = [
             (&a.0, Forward::of(&a.1).write_to(&mut y)),

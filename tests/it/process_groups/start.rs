@@ -113,7 +113,7 @@ fn running_statistics_are_the_same_bits_on_every_rank_after_every_step() {
             let host = Device::host();
             let layer =
                 SyncBatchNorm::new(config(), [host.clone()]).unwrap().in_group(&group).unwrap();
-            let mut random = Random(100 + group.rank() as u64);
+            let mut random = Random::new(100 + group.rank() as u64);
             let mut step = |step: usize| {
                 // Ranks have no samples now and then, all but one of them.
                 let values = if (step + group.rank()).is_multiple_of(world_size) {

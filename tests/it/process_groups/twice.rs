@@ -33,7 +33,7 @@ fn rounds(
             let layer =
                 SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [device.clone()]).unwrap();
             let mut layer = layer.in_group(&group).unwrap();
-            let mut random = Random(50 + group.rank() as u64);
+            let mut random = Random::new(50 + group.rank() as u64);
             let round = |round: usize| {
                 if round % 5 == 4 {
                     let state = block_on(layer.state()).unwrap();

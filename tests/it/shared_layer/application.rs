@@ -53,7 +53,7 @@ fn a_kernel_of_the_application_doubles_y_in_place_in_the_same_encoder() {
     let (gpu, queue) = device.wgpu().unwrap();
     let kernel = Double::new(gpu);
     let norm = BatchNorm::new(BatchNormConfig::torch(DIMS[1]), device).unwrap();
-    let [x, g] = [350, 351].map(|seed| Batch::random(&DIMS, &mut Random(seed)).upload(device));
+    let [x, g] = [350, 351].map(|seed| Batch::random(&DIMS, &mut Random::new(seed)).upload(device));
     let expected = norm.forward_train(&x).unwrap();
     let gradient = values(&norm.backward(&expected.saved, Backward::of(&x, &g)).unwrap().input);
 
@@ -76,7 +76,7 @@ fn a_kernel_of_the_application_works_on_what_a_layer_has_submitted_by_itself() {
     let device = &virtual_gpus()[0];
     let (gpu, queue) = device.wgpu().unwrap();
     let layer = SyncBatchNorm::new(BatchNormConfig::torch(DIMS[1]), [device.clone()]).unwrap();
-    let x = Batch::random(&DIMS, &mut Random(352)).upload(device);
+    let x = Batch::random(&DIMS, &mut Random::new(352)).upload(device);
     let expected = values(&block_on(layer.forward_train(&x)).unwrap().output);
     let y = block_on(layer.forward_train(&x)).unwrap().output;
     let mut encoder = gpu.create_command_encoder(&Default::default());
@@ -127,7 +127,7 @@ fn a_binding_is_of_whole_words_and_only_what_lies_on_a_gpu_has_one() {
 
 /// A training step of both kinds of layer on a device: y within the definition, and all bits.
 fn train(device: &Device) -> [Vec<Vec<u32>>; 2] {
-    let mut random = Random(353);
+    let mut random = Random::new(353);
     let (batch, g) =
         (Batch::random(&[9, 3, 700], &mut random), Batch::random(&[9, 3, 700], &mut random));
     let expected = definition(std::slice::from_ref(&batch), None, 1e-5);

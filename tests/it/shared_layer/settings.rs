@@ -28,7 +28,7 @@ impl Layer {
         }
         layers.push(Self::OneGpu(BatchNorm::new(config.clone(), &virtual_gpus()[0]).unwrap()));
         for layer in &mut layers {
-            let parameters = Parameters::random(CHANNELS, &mut Random(310));
+            let parameters = Parameters::random(CHANNELS, &mut Random::new(310));
             let running = RunningStats {
                 mean: vec![0.5, -1.0, 2.0],
                 var: vec![0.25, 1.5, 3.0],
@@ -71,7 +71,7 @@ impl Layer {
 
     /// Random tensors of its two ranks.
     fn tensors(&self, seed: u64) -> Vec<Tensor> {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let device = |rank: usize| match self {
             Self::Sync(layer) => &layer.devices()[rank],
             Self::OneGpu(layer) => layer.device(),

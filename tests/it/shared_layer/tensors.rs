@@ -24,7 +24,7 @@ fn layer(device: &Device, epilogue: Epilogue) -> SyncBatchNorm {
 }
 
 fn tensor(device: &Device, seed: u64) -> Tensor {
-    Batch::random(&DIMS, &mut Random(seed)).upload(device)
+    Batch::random(&DIMS, &mut Random::new(seed)).upload(device)
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {

@@ -93,8 +93,10 @@ fn a_layer_without_parameters_holds_its_running_statistics_alone() {
     let state = Checkpoint::open(&path).unwrap().layer("").unwrap();
     assert_eq!((&state.weight, &state.bias, state.num_batches_tracked), (&None, &None, Some(1)));
     let (mean, var) = (state.running_mean.clone().unwrap(), state.running_var.clone().unwrap());
-    let batches =
-        [Batch::random(&[4, 6], &mut Random(30)), Batch::random(&[2, 6], &mut Random(31))];
+    let batches = [
+        Batch::random(&[4, 6], &mut Random::new(30)),
+        Batch::random(&[2, 6], &mut Random::new(31)),
+    ];
     let expected = definition_with(&batches, None, (&widened(&mean), &widened(&var)), config.eps);
     for kind in Kind::ALL {
         let mut bn = SyncBatchNorm::new(config.clone(), kind.devices(2)).unwrap();

@@ -15,7 +15,7 @@ fn evaluated(bn: &SyncBatchNorm, batches: &[Batch]) -> Vec<Vec<u32>> {
 }
 
 fn batches() -> Vec<Batch> {
-    let mut random = Random(40);
+    let mut random = Random::new(40);
     [[2, CHANNELS, 6], [3, CHANNELS, 1]]
         .iter()
         .map(|dims| Batch::random(dims, &mut random))

@@ -135,7 +135,7 @@ fn several_layers_synchronize_in_one_message_with_the_bits_of_each() {
         let groups: Vec<_> =
             joint_groups.into_iter().zip(process_groups(3, LONG)).enumerate().collect();
         let found = on_threads(groups, |(rank, (joint, single))| {
-            let mut random = Random(rank as u64);
+            let mut random = Random::new(rank as u64);
             let locals: Vec<LocalStatistics> = (0..3)
                 .map(|_| Local::of_rank([Moments::from_values((0..4).map(|_| random.next()))]))
                 .collect();

@@ -29,7 +29,7 @@ impl Rank {
         let bn = bn.in_group(group).unwrap();
         Self {
             bn,
-            x: Batch::random(&[4, CHANNELS], &mut Random(group.rank() as u64)).upload(device),
+            x: Batch::random(&[4, CHANNELS], &mut Random::new(group.rank() as u64)).upload(device),
         }
     }
 

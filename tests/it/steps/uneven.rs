@@ -14,7 +14,7 @@ const BATCHES: [&[usize]; 3] = [&[6, 6, 5], &[6], &[4, 4]];
 
 fn load(rank: usize, step: usize) -> Option<Batch> {
     let samples = *BATCHES[rank].get(step)?;
-    Some(Batch::random(&[samples, CHANNELS], &mut Random((7 * rank + step) as u64)))
+    Some(Batch::random(&[samples, CHANNELS], &mut Random::new((7 * rank + step) as u64)))
 }
 
 /// Two layers, one after the other, forward and backward: y, and the gradient of x.

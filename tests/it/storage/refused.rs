@@ -16,7 +16,7 @@ use super::stored::*;
 const CHANNELS: usize = 3;
 
 fn batch() -> Batch {
-    Batch::random(&[4, CHANNELS, 5], &mut Random(5400))
+    Batch::random(&[4, CHANNELS, 5], &mut Random::new(5400))
 }
 
 /// A layer of two ranks.
@@ -151,7 +151,7 @@ fn outputs_and_gradients_of_inputs_have_the_layout_of_their_inputs() {
                 let ranks = Ranks::new(on);
                 // Positions and channels of the same number, so that dimensions do not tell the
                 // layouts apart.
-                let square = Batch::random(&[4, CHANNELS, CHANNELS], &mut Random(5401));
+                let square = Batch::random(&[4, CHANNELS, CHANNELS], &mut Random::new(5401));
                 let stored = |layouts: [Layout; 2]| {
                     [0, 1].map(|rank| {
                         upload_as(&ranks.layer.devices()[rank], &square, dtype, layouts[rank])

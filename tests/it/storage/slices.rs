@@ -72,7 +72,7 @@ struct Page<'a> {
 
 impl<'a> Page<'a> {
     fn new(app: &'a Application, seed: u64) -> Self {
-        Self { app, random: Random(seed), places: Vec::new(), image: Vec::new() }
+        Self { app, random: Random::new(seed), places: Vec::new(), image: Vec::new() }
     }
 
     fn noise(&mut self, until: u64) {

@@ -1,5 +1,7 @@
 //! Layers over several processes against the same ranks in one process: every bit must be equal.
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use syncbn::collective::LocalGroup;
 use syncbn::{Backward, BatchNormConfig, Device, ProcessGroup, SyncBatchNorm, Tensor};
 use syncbn_mpi::Mpi;
@@ -10,14 +12,11 @@ const CHANNELS: usize = 5;
 /// Training steps of each comparison.
 const STEPS: u64 = 3;
 
-/// Numbers that differ in every place, by the steps of a linear congruential generator (Knuth's
-/// MMIX); one spike, so that the order of additions shows.
+/// Numbers that differ in every place; one spike, so that the order of additions shows.
 fn values(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
     let next = |index: usize| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let value = (state >> 40) as f32 / (1u64 << 24) as f32;
+        let value = (random.next_u32() >> 8) as f32 / (1u32 << 24) as f32;
         if index == 0 { 1000.0 * value } else { value - 0.3 }
     };
     (0..len).map(next).collect()

@@ -103,7 +103,7 @@ impl Problem {
         [weight, bias]: [bool; 2],
         seed: u64,
     ) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let channels = dims[0][1];
         let means = random.values(channels);
         let types: Vec<Types> = types.iter().copied().cycle().take(dims.len()).collect();

@@ -1,16 +1,15 @@
 //! Exact sums against wide integers.
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
 use super::*;
 
 fn random_values(count: usize, spread: u32) -> Vec<f32> {
-    let mut state = 3u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 32) as u32
-    };
+    let mut random = ChaCha8Rng::seed_from_u64(3);
     (0..count)
         .map(|_| {
-            let [digits, exponent] = [next(), next()];
+            let [digits, exponent] = [random.next_u32(), random.next_u32()];
             let exponent = (127 - spread / 2 + exponent % spread) << 23;
             f32::from_bits(digits & 0x807f_ffff | exponent)
         })
