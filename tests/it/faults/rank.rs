@@ -252,7 +252,7 @@ impl Rank {
             }
             match step(&scenario, &group, &layers).await {
                 Err(Error::Exchange(ExchangeError::Left { rank, panicked: false, .. }))
-                    if group.world_ranks().get(rank).copied() == dropped =>
+                    if Some(rank) == dropped =>
                 {
                     group = group.survivors(PATIENCE).await?;
                     let [first, second] = layers;
