@@ -37,12 +37,12 @@ fn main(
     let variance_bits = running[channel].variance;
 #endif
     let pivot = bitcast<f32>(mean_bits);
-    let var_plus_eps = bitcast<f32>(variance_bits) + params.eps;
+    let variance = bitcast<f32>(variance_bits);
     let is_infinite = variance_bits == EXPONENT;
-    let var_not_finite = is_not_finite(bitcast<f32>(variance_bits)) || var_plus_eps < 0.0;
+    let var_not_finite = is_not_finite(variance) || variance + params.eps < 0.0;
     let not_finite = is_not_finite(pivot) || (var_not_finite && !is_infinite);
     // An infinite deviation leaves the bias.
-    let root = select(inverse_root(var_plus_eps), 0.0, is_infinite);
+    let root = select(inverse_root(variance, params.eps, params.eps_rest), 0.0, is_infinite);
     let center = center_of(pivot, 0.0, root, not_finite);
     centering[channel] = center;
 #if !RUNNING_VECTORS

@@ -72,7 +72,7 @@ fn main(
     }
     m2 = settled_f32(m2);
     overflowed = !not_finite && (overflowed || is_not_finite(offset) || is_not_finite(m2));
-    let root = inverse_root(m2 / max(params.count, 1.0) + params.eps);
+    let root = inverse_root(m2 / max(params.count, 1.0), params.eps, params.eps_rest);
     let center = center_of(pivot, offset, root, not_finite || overflowed);
     centering[channel] = center;
 #if !RUNNING_VECTORS

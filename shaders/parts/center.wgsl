@@ -4,7 +4,7 @@
 
 #import choose
 #import finite
-#import settled
+#import inverse_root
 
 // The bits of 1.
 const ONE: u32 = 0x3f800000u;
@@ -14,17 +14,6 @@ struct CenterBits {
     rest: u32,
     inv_std: u32,
     unit: u32,            // of the three: 1
-}
-
-// 1/√v, and 0 where v is 0. One step of Newton's method takes off what division and root may be
-// off.
-fn inverse_root(v: f32) -> f32 {
-    if (v <= 0.0) {
-        return 0.0;
-    }
-    // Settled: a compiler that takes f32 for real numbers finds that v·root·root is 1.
-    let root = settled_f32(1.0 / sqrt(v));
-    return root * (1.5 - 0.5 * settled_f32(v * root) * root);
 }
 
 fn center_of(pivot: f32, rest: f32, inv_std: f32, not_finite: bool) -> CenterBits {

@@ -183,6 +183,7 @@ impl Merge {
         FinalizeParams {
             channels: self.channels as u32,
             eps: eps as f32,
+            eps_rest: (eps - f64::from(eps as f32)) as f32,
             ..FinalizeParams::default()
         }
     }

@@ -14,7 +14,7 @@ parts! {
     "combine" "curve_elu" "curve_exponential" "curve_gelu" "curve_gelu_tanh" "curve_hardswish"
     "curve_relu6" "curve_sigmoid" "curve_silu" "curves" "decode_f16" "double_coefficients"
     "double_gradient" "element" "encode" "finite" "four" "grad_sums_tail" "gradient"
-    "input_gradient" "lane_stats" "lanes" "load" "mask_bits" "merge" "merge_fours" "merge_stats"
+    "input_gradient" "inverse_root" "lane_stats" "lanes" "load" "mask_bits" "merge" "merge_fours" "merge_stats"
     "merge_sums" "padding" "rank_weights" "reduce" "running" "running_update" "settled"
     "settled_element" "store" "tail" "tile" "transpose" "upstream" "words"
 }

@@ -202,6 +202,8 @@ params! {
         divisor: f32,
         /// Added to the variance under the root.
         eps: f32,
+        /// What is added besides, as f32 rounds eps.
+        eps_rest: f32,
         /// Weight of the old running value.
         old_weight: f32,
         /// Weight of the batch.

@@ -149,7 +149,7 @@ fn unsafe_forms_break_and_safe_forms_hold_under_every_seed() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// How far a step of Newton's method may be from 1/√v, in ulp, in the form of `inverse_root`: with
+/// How far a step of Newton's method may be from 1/√v, in ulp, where it takes no pairs of f32: with
 /// u = 2⁻²⁴, half an ulp of 1, root·(1.5 − ½·(v·root)·root) takes roundings of v·root and its
 /// product with root, each halved, of the difference, and of the result: 3u. A compiler that
 /// distributes rounds 1.5·root, then three products that are halved, and their difference:

@@ -64,11 +64,6 @@ fn parse_for_opengl(variant: &Variant) -> Option<Result<Shader, String>> {
 /// Differences in which nothing cancels that was not known.
 const EXEMPT: &[Exempt] = &[
     Exempt {
-        function: "inverse_root",
-        line: "1.5 - 0.5",
-        reason: "the product is ½ within rounding, so that nothing cancels, and its factors are settled",
-    },
-    Exempt {
         function: "update_running",
         line: "1.0 - batch_weight",
         reason: "batch_weight is 1/batches: at most ½, or 1 exactly, of which nothing is left",

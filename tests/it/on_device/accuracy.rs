@@ -17,9 +17,8 @@ const EPS: f64 = 1e-5;
 /// so that M and twice |bias| are at most 2Y. The pivot is the mean of one rank, and some x of this
 /// rank is at least as far from the mean of all as it, so that scale·|x − pivot| ≤ 2M and
 /// scale·|rest| ≤ M. Half an ulp each: x − pivot 2 ulp of Y, product 2, rest·scale 1, shift 2, last
-/// sum ½. Both products have one scale, whose error moves y by its share of M: inv_std 1½ half ulp
-/// after Newton's step, half an ulp of var + eps and the rounding of eps half of it each, weight
-/// one: 4 half ulp, at most 4 ulp of Y. The rest has up to ranks + 4 roundings of half an ulp of M,
+/// sum ½. Both products have one scale, whose error moves y by its share of M: inv_std and weight
+/// half an ulp each, var up to 4 half ulp of which a half counts: 4 half ulp, at most 4 ulp of Y. The rest has up to ranks + 4 roundings of half an ulp of M,
 /// of which shares and sums of like sign make about half: 4 for three ranks. Together 15½.
 pub const RESIDENT_ULP: f64 = 16.0;
 
