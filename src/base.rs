@@ -10,7 +10,7 @@ mod parameters;
 
 pub(crate) use backward::CheckedBackward;
 pub(crate) use check::{Access, check_disjoint};
-pub(crate) use double::{CheckedDouble, DoublePair};
+pub(crate) use double::CheckedDouble;
 pub(crate) use forward::CheckedForward;
 pub(crate) use parameters::{AffineParameters, check_readable, state_of};
 

@@ -1,26 +1,24 @@
 //! `BatchNorm`: a layer on one GPU. Statistics merge there, nothing is read back, and no pass
 //! waits.
 
+mod passes;
 mod running;
 mod state;
 
 use std::fmt;
 
 use crate::base::Base;
-use crate::config::{AffineGradient, BatchNormConfig, Mode, Momentum, Statistics};
+use crate::config::{BatchNormConfig, Mode, Momentum};
 use crate::device::{Device, Kind};
-use crate::engine::resident::{self, Encoding, ForwardPass, RankWeights, Running};
-use crate::engine::{ForwardRank, Steps};
+use crate::engine::resident::{self, RankWeights, Running};
 use crate::error::{ArgumentError, Error};
 use crate::gpu::Gpu;
-use crate::plan::ParameterGradients;
 use crate::request::{
-    Backward, BackwardParts, Encode, Forward, ForwardParts, Gradients, Normalized,
+    Backward, DoubleBackward, DoubleGradients, Forward, ForwardParts, Gradients, Normalized,
 };
-use crate::saved::{OnDevice, Saved};
+use crate::saved::Saved;
 use crate::tensor::{DType, Layout, Output, Tensor};
 use crate::trace::{self, Span};
-use crate::workspace::Workspace;
 
 /// A batch normalization layer on one GPU that neither waits nor reads back.
 ///
@@ -145,6 +143,24 @@ impl BatchNorm {
         span.within(|| self.backward_pass(saved, parts))
     }
 
+    /// The gradients of a backward pass, from cotangents of its results: as
+    /// [`SyncBatchNorm::double_backward`](crate::SyncBatchNorm::double_backward), without waiting.
+    ///
+    /// Sums, products and coefficients are f32: a gradient for which one of them is beyond f32 is
+    /// NaN in that channel, and products below 1.2e-38 may count as 0.
+    ///
+    /// # Errors
+    /// As there, and as [`backward`](Self::backward).
+    pub fn double_backward<O: Output>(
+        &self,
+        saved: &Saved,
+        request: DoubleBackward<'_, O>,
+    ) -> Result<DoubleGradients<O>, Error> {
+        let DoubleBackward { parts, .. } = request;
+        let span = self.span("double backward", parts.x.len(), || parts.bytes());
+        span.within(|| self.double_backward_pass(saved, parts))
+    }
+
     fn forward<O: Output>(
         &self,
         mode: Mode,
@@ -162,81 +178,6 @@ impl BatchNorm {
     /// The span of a pass.
     fn span(&self, phase: &str, ranks: usize, bytes: impl FnOnce() -> u64) -> Span {
         trace::pass(phase, std::iter::once(("", self.base.id)), (0, ranks), bytes)
-    }
-
-    fn forward_pass<O: Output>(
-        &self,
-        mode: Mode,
-        mut parts: ForwardParts<'_>,
-    ) -> Result<Normalized<O>, Error> {
-        let config = self.config();
-        let statistics = match config.statistics(mode) {
-            // The layer has no running statistics, and the caller gives them.
-            Statistics::Local if parts.running.now.is_some() => Statistics::Running,
-            statistics => statistics,
-        };
-        let mut checked = self.base.check_forward(&parts, statistics)?;
-        let given = running::check(&self.base, &mut parts, statistics)?;
-        let normalizer = self.normalizer(statistics, &parts, &given, &checked.shapes)?;
-        let encoding = self.encoding(parts.encode.take())?;
-        let memory = encoding.as_ref().map(|encoding| encoding.memory);
-        let steps = Steps { sums: statistics != Statistics::Running, apply: true };
-        let mut ranks = checked.ranks(&self.base, parts, steps, memory)?;
-        let channels = config.num_features;
-        let pass = ForwardPass {
-            channels,
-            eps: config.eps,
-            normalizer,
-            running: given.place(&self.running),
-            rank_weights: &self.rank_weights,
-        };
-        let centers = resident::forward(&self.gpu, &mut ranks, pass, encoding)?;
-        checked.call.masks = ForwardRank::masks(ranks);
-        let mean_and_inv_std =
-            given.is_empty().then(|| centers.mean_and_inv_std(self.device(), &self.gpu, channels));
-        let saved = Saved::of_device(checked.call, OnDevice { centers, mean_and_inv_std });
-        Ok(Normalized { output: O::of_list(checked.outputs)?, saved })
-    }
-
-    fn backward_pass<O: Output>(
-        &self,
-        saved: &Saved,
-        mut parts: BackwardParts<'_>,
-    ) -> Result<Gradients<O>, Error> {
-        let config = self.config();
-        let centers = saved.on_device()?;
-        let steps = Steps { sums: true, apply: true };
-        let mut checked = self.base.check_backward(saved.call(), &parts, steps)?;
-        let encoding = self.encoding(parts.encode.take())?;
-        if encoding.is_some() {
-            saved.retain();
-        }
-        let accumulate = parts.accumulate;
-        let mut ranks = checked.ranks(&self.base, saved.call(), parts, steps)?;
-        // Calls without statistics of all ranks give every rank its own sums.
-        let of_all = match config.affine_gradient {
-            _ if saved.call().statistics != Statistics::Group => None,
-            AffineGradient::Local => None,
-            AffineGradient::GroupSum => Some(1.0),
-            AffineGradient::GroupMean => Some(ranks.len() as f32),
-        };
-        let parameters = ParameterGradients { of_all, accumulate, ..ParameterGradients::default() };
-        resident::backward(
-            &self.gpu,
-            &mut ranks,
-            config.num_features,
-            centers,
-            parameters,
-            encoding,
-        )?;
-        checked.made.into_output(None)
-    }
-
-    /// The application's encoder and the memory of its workspace.
-    fn encoding<'e>(&self, encode: Encode<'e>) -> Result<Option<Encoding<'e>>, Error> {
-        let Some((encoder, workspace)) = encode else { return Ok(None) };
-        let workspace: &'e Workspace = workspace;
-        Ok(Some(Encoding { encoder, memory: workspace.memory(self.device())? }))
     }
 
     /// The GPU.

@@ -15,7 +15,9 @@ mod window;
 
 pub use accumulate::accumulation;
 pub use apply::{ApplyPlan, Gradient};
-pub use finalize::{Merge, ParameterGradients, RankWeight, RunningUpdate, finalizing_variants};
+pub use finalize::{
+    DoubleParameters, Merge, ParameterGradients, RankWeight, RunningUpdate, finalizing_variants,
+};
 pub use partition::Partition;
 pub use sums::SumsPlan;
 use window::capacity;

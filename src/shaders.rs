@@ -19,7 +19,8 @@ pub use kernel::{
     Upstream,
 };
 pub use params::{
-    AccumulateParams, CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams,
+    AccumulateParams, CombineParams, CotangentParams, FinalizeDoubleParams, FinalizeGradParams,
+    FinalizeParams, ParamsLayout, TileParams,
 };
 pub use storage::Storage;
 pub use variant::{Dialect, Variant};

@@ -180,7 +180,7 @@ impl Base {
     }
 
     /// A vector of channels for the gradient of a parameter on every rank, where it gets one.
-    fn channel_vectors(
+    pub(super) fn channel_vectors(
         &self,
         configured: bool,
         ranks: usize,

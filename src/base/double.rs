@@ -4,12 +4,12 @@ use super::Base;
 use super::check::{Argument, check_like};
 use super::parameters::check_readable;
 use crate::config::Statistics;
-use crate::engine::{BackwardRank, DoubleRank, Steps};
+use crate::engine::{BackwardRank, DoublePair, DoubleRank, Steps};
 use crate::error::{ArgumentError, Error};
-use crate::request::DoubleParts;
+use crate::request::{DoubleGradients, DoubleParts};
 use crate::saved::SavedCall;
 use crate::shape::Shape;
-use crate::tensor::{List, Tensor, Tensors, all_like};
+use crate::tensor::{List, Output, Tensor, Tensors, all_like};
 
 /// A request of double backward that has passed its checks, and the results that are made for it.
 pub(crate) struct CheckedDouble {
@@ -18,12 +18,8 @@ pub(crate) struct CheckedDouble {
     pub input: Vec<Tensor>,
     /// Those with respect to grad_output.
     pub grad_output: Vec<Tensor>,
-}
-
-/// A rank of double backward, and the backward pass whose sums it needs.
-pub(crate) struct DoublePair<'r> {
-    pub backward: BackwardRank<'r>,
-    pub double: DoubleRank<'r>,
+    /// Those with respect to the weight, where the device makes them.
+    pub weight: Option<Vec<Tensor>>,
 }
 
 impl Base {
@@ -64,7 +60,12 @@ impl Base {
                 check_readable(argument, rank, tensor)?;
             }
         }
-        Ok(CheckedDouble { shapes, input: all_like(&x)?, grad_output: all_like(&x)? })
+        Ok(CheckedDouble {
+            shapes,
+            input: all_like(&x)?,
+            grad_output: all_like(&x)?,
+            weight: None,
+        })
     }
 
     /// Refuses what has no closed second derivative here.
@@ -93,6 +94,21 @@ fn tensors<'t>(list: &List<'t>) -> Vec<&'t Tensor> {
 }
 
 impl CheckedDouble {
+    /// The same with tensors for the gradient with respect to the weight, where it gets one.
+    pub fn with_weight(mut self, base: &Base) -> Result<Self, Error> {
+        self.weight = base.channel_vectors(base.config.weight, self.shapes.len())?;
+        Ok(self)
+    }
+
+    /// What the caller gets.
+    pub fn into_output<O: Output>(self) -> Result<DoubleGradients<O>, Error> {
+        Ok(DoubleGradients {
+            input: O::of_list(self.input)?,
+            grad_output: O::of_list(self.grad_output)?,
+            weight: self.weight.map(O::of_list).transpose()?,
+        })
+    }
+
     /// The ranks of the call, with their plans.
     pub fn ranks<'r>(
         &'r mut self,
@@ -102,6 +118,7 @@ impl CheckedDouble {
     ) -> Result<Vec<DoublePair<'r>>, Error> {
         let at = |list: &Option<List<'r>>, rank: usize| list.as_ref()?.iter().nth(rank);
         let outputs = self.input.iter_mut().zip(&mut self.grad_output);
+        let mut weights = self.weight.iter_mut().flatten();
         let read = parts.x.iter().zip(parts.grad_output.iter());
         let mut ranks = Vec::with_capacity(parts.x.len());
         for (rank, ((x, g), (input, grad_output))) in read.zip(outputs).enumerate() {
@@ -134,8 +151,10 @@ impl CheckedDouble {
                 residual,
                 mask,
                 layer,
+                parameters: [at(&parts.weight, rank), at(&parts.bias, rank)],
                 input: Some(input),
                 grad_output: Some(grad_output),
+                weight: weights.next(),
                 sums: None,
                 applies: Vec::new(),
             };

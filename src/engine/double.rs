@@ -4,7 +4,7 @@
 use futures::future::{FutureExt, ready};
 
 use super::rank::layer_flags;
-use super::{Layer, Mask, gpu, host};
+use super::{BackwardRank, Layer, Mask, gpu, host};
 use crate::device::{Device, Kind};
 use crate::error::Error;
 use crate::gpu::Pending;
@@ -26,14 +26,24 @@ pub(crate) struct DoubleRank<'a> {
     /// Forward's, which decides where there is one.
     pub mask: Option<Mask>,
     pub layer: Layer<'a>,
+    /// The cotangents of the gradients of weight and bias, (C) f32; `None` for zeros.
+    pub parameters: [Option<&'a Tensor>; 2],
     /// The gradient with respect to x.
     pub input: Option<&'a mut Tensor>,
     /// The gradient with respect to grad_output.
     pub grad_output: Option<&'a mut Tensor>,
+    /// The gradient with respect to the weight, where a device makes it.
+    pub weight: Option<&'a mut Tensor>,
     /// On a GPU, where the rank has values and there is a v.
     pub sums: Option<Box<SumsPlan>>,
     /// On a GPU, the kernel of either gradient that is wanted.
     pub applies: Vec<(DoubleGradient, ApplyPlan)>,
+}
+
+/// A rank of double backward, and the backward pass whose sums it needs.
+pub(crate) struct DoublePair<'r> {
+    pub backward: BackwardRank<'r>,
+    pub double: DoubleRank<'r>,
 }
 
 impl DoubleRank<'_> {

@@ -5,11 +5,13 @@
 //! the device.
 
 mod backward;
+mod double;
 mod forward;
 mod rank_weights;
 mod running;
 
 pub(crate) use backward::backward;
+pub(crate) use double::double_backward;
 pub(crate) use forward::{ForwardPass, Normalizer, forward};
 pub(crate) use rank_weights::RankWeights;
 pub(crate) use running::{Running, RunningPlace};

@@ -4,12 +4,13 @@ use futures::future::try_join_all;
 
 use super::member::{Begin, Calls, begin, end};
 use super::merging::{Exchanging, exchange};
+use super::part::check_encode;
 use super::{Failure, SyncBatchNorm, span};
-use crate::base::{CheckedDouble, DoublePair};
+use crate::base::CheckedDouble;
 use crate::collective::Phase;
 use crate::config::{AffineGradient, Statistics};
-use crate::engine;
-use crate::error::{ArgumentError, Error};
+use crate::engine::{self, DoublePair};
+use crate::error::Error;
 use crate::request::{DoubleGradients, DoubleParts};
 use crate::saved::{OnHost, Saved};
 use crate::stats::{self, DoubleSums, GradientSums, Normalization, ParameterCotangents};
@@ -58,8 +59,9 @@ impl Call<'_> {
         parts: &DoubleParts<'_>,
         calls: &Calls,
     ) -> Result<(CheckedDouble, Option<Vec<Tensor>>), Failure> {
-        let of = self.saved.on_host().map_err(|_| of_batch_norm()).map_err(Error::from)?;
+        let of = self.saved.on_host().map_err(Error::from)?;
         let base = &self.layer.base;
+        check_encode(&parts.encode).map_err(Error::from)?;
         let mut checked = base.check_double(self.saved.call(), parts).map_err(Failure::of(0))?;
         let mut ranks = checked.ranks(base, self.saved.call(), parts).map_err(Failure::of(0))?;
         let cotangents = [read(&parts.weight).await?, read(&parts.bias).await?];
@@ -243,13 +245,6 @@ impl Call<'_> {
         };
         local.iter().enumerate().map(of_rank).collect::<Result<_, _>>().map(Some)
     }
-}
-
-/// The error for what a layer on one GPU has saved, whose statistics are there.
-fn of_batch_norm() -> ArgumentError {
-    let reason = "a BatchNorm saved it, which has no double backward; a SyncBatchNorm over one \
-                  device has";
-    ArgumentError::NotSaved { argument: "saved".to_owned(), reason }
 }
 
 /// The values of a vector on every rank.

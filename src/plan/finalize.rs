@@ -1,6 +1,10 @@
 //! Between the two halves of a pass whose ranks all lie on one device: the kernels that merge their
 //! sums there.
 
+mod double;
+
+pub use double::DoubleParameters;
+
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
@@ -227,7 +231,7 @@ impl Merge {
 mod tests {
     use super::*;
 
-    fn merge(counts: &[u64], per_rank: bool) -> Merge {
+    pub(super) fn merge(counts: &[u64], per_rank: bool) -> Merge {
         Merge::new(counts.to_vec(), 5, per_rank, &DeviceCaps::PORTABLE).expect("within the limits")
     }
 

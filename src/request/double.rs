@@ -2,7 +2,10 @@
 
 use std::marker::PhantomData;
 
+use super::Encode;
 use crate::tensor::{List, Output, Ranks, Tensor};
+#[cfg(feature = "gpu")]
+use crate::workspace::Workspace;
 
 /// What double backward reads: the inputs of a backward pass, and cotangents of its results.
 ///
@@ -29,6 +32,7 @@ pub(crate) struct DoubleParts<'a> {
     pub weight: Option<List<'a>>,
     pub bias: Option<List<'a>>,
     pub recomputed: bool,
+    pub encode: Encode<'a>,
 }
 
 impl DoubleParts<'_> {
@@ -53,6 +57,7 @@ impl<'a> DoubleBackward<'a> {
             weight: None,
             bias: None,
             recomputed: false,
+            encode: None,
         };
         DoubleBackward { parts, kind: PhantomData }
     }
@@ -88,6 +93,17 @@ impl<'a, O: Output> DoubleBackward<'a, O> {
     /// see [`Backward::recomputed`](super::Backward::recomputed).
     pub fn recomputed(mut self) -> Self {
         self.parts.recomputed = true;
+        self
+    }
+
+    /// Records the pass into an encoder of the application: see [`Forward::encode`](super::Forward::encode).
+    #[cfg(feature = "gpu")]
+    pub fn encode(
+        mut self,
+        encoder: &'a mut wgpu::CommandEncoder,
+        workspace: &'a mut Workspace,
+    ) -> Self {
+        self.parts.encode = Some((encoder, workspace));
         self
     }
 }

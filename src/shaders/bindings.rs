@@ -55,6 +55,17 @@ pub enum Role {
     NextVariance,
     /// What makes gradients on the device, (C): [`Role::Centering`] of the kernels that write them.
     GradCentering,
+    /// Sums of double backward of all ranks of one device, (ranks, C).
+    DoubleLocals,
+    /// What makes the gradients of double backward on the device, (C): [`Role::Centering`] of the
+    /// kernels that write them.
+    DoubleCentering,
+    /// Cotangent of the gradient of the weight, (C), or anything where there is none.
+    WeightCotangent,
+    /// Cotangent of the gradient of the bias, likewise.
+    BiasCotangent,
+    /// Both of all ranks of one device, (ranks, C); written a rank at a time.
+    Cotangents,
     /// Gradient of the weight, (C).
     GradWeight,
     /// Gradient of the bias, (C).
@@ -143,6 +154,20 @@ const FINALIZE_GRAD: [Binding; 6] = [
     writes(Role::GradCentering, "grad_centering", 24),
     writes(Role::GradWeight, "grad_weight", 4),
     writes(Role::GradBias, "grad_bias", 4),
+];
+const GATHER_COTANGENTS: [Binding; 3] = [
+    reads(Role::WeightCotangent, "weight_cotangent", 4),
+    reads(Role::BiasCotangent, "bias_cotangent", 4),
+    writes(Role::Cotangents, "cotangents", 8),
+];
+const FINALIZE_DOUBLE: [Binding; 7] = [
+    reads(Role::Locals, "locals", 16),
+    reads(Role::RankWeights, "rank_weights", 8),
+    reads(Role::Centering, "center", 16),
+    reads(Role::DoubleLocals, "double_locals", 16),
+    reads(Role::Cotangents, "cotangents", 8),
+    writes(Role::DoubleCentering, "double_centering", 64),
+    writes(Role::GradWeight, "weight_gradient", 4),
 ];
 const ACCUMULATE: [Binding; 2] =
     [reads(Role::Addend, "addend", 4), writes(Role::Total, "total", 4)];
@@ -240,6 +265,8 @@ impl Kernel {
             Self::CenterRunning(RunningForm::Entries) => &CENTER_RUNNING,
             Self::CenterRunning(RunningForm::Vectors) => &CENTER_RUNNING_OF_VECTORS,
             Self::FinalizeGrad => &FINALIZE_GRAD,
+            Self::GatherCotangents => &GATHER_COTANGENTS,
+            Self::FinalizeDouble => &FINALIZE_DOUBLE,
             Self::Accumulate => &ACCUMULATE,
         }
     }

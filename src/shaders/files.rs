@@ -13,7 +13,7 @@ parts! {
     "accumulated" "activation" "affine" "center" "centering" "channel" "choose" "choose_element"
     "combine" "curve_elu" "curve_exponential" "curve_gelu" "curve_gelu_tanh" "curve_hardswish"
     "curve_relu6" "curve_sigmoid" "curve_silu" "curves" "decode_f16" "double_coefficients"
-    "double_gradient" "element" "encode" "finite" "four" "grad_sums_tail" "gradient"
+    "double_gradient" "double_sums" "element" "encode" "finite" "four" "grad_sums_tail" "gradient"
     "input_gradient" "inverse_root" "lane_stats" "lanes" "load" "mask_bits" "merge" "merge_fours" "merge_stats"
     "merge_sums" "padding" "rank_weights" "reduce" "running" "running_update" "settled"
     "settled_element" "store" "tail" "tile" "transpose" "upstream" "words"
@@ -45,4 +45,6 @@ pub(super) const DOUBLE_INPUT_WORDS: &str = kernel!("double_input_words");
 pub(super) const FINALIZE_STATS: &str = kernel!("finalize_stats");
 pub(super) const CENTER_RUNNING: &str = kernel!("center_running");
 pub(super) const FINALIZE_GRAD: &str = kernel!("finalize_grad");
+pub(super) const GATHER_COTANGENTS: &str = kernel!("gather_cotangents");
+pub(super) const FINALIZE_DOUBLE: &str = kernel!("finalize_double");
 pub(super) const ACCUMULATE: &str = kernel!("accumulate");

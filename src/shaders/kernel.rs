@@ -2,7 +2,8 @@
 
 use super::files;
 use super::params::{
-    AccumulateParams, CombineParams, FinalizeGradParams, FinalizeParams, ParamsLayout, TileParams,
+    AccumulateParams, CombineParams, CotangentParams, FinalizeDoubleParams, FinalizeGradParams,
+    FinalizeParams, ParamsLayout, TileParams,
 };
 use super::storage::Storage;
 use crate::dtype::DType;
@@ -161,6 +162,11 @@ pub enum Kernel {
     CenterRunning(RunningForm),
     /// The gradient sums of ranks on one device merged, and the gradients of the parameters.
     FinalizeGrad,
+    /// The cotangents of a rank's gradients of the parameters beside those of the other ranks.
+    GatherCotangents,
+    /// The sums of double backward of ranks on one device merged, and the gradient with respect to
+    /// the weight.
+    FinalizeDouble,
     /// A vector added to another.
     Accumulate,
 }
@@ -192,6 +198,8 @@ impl Kernel {
             Self::FinalizeStats(_) => ("finalize_stats", files::FINALIZE_STATS),
             Self::CenterRunning(_) => ("center_running", files::CENTER_RUNNING),
             Self::FinalizeGrad => ("finalize_grad", files::FINALIZE_GRAD),
+            Self::GatherCotangents => ("gather_cotangents", files::GATHER_COTANGENTS),
+            Self::FinalizeDouble => ("finalize_double", files::FINALIZE_DOUBLE),
             Self::Accumulate => ("accumulate", files::ACCUMULATE),
         }
     }
@@ -202,6 +210,8 @@ impl Kernel {
             Self::CombineStats | Self::CombineGradSums => CombineParams::LAYOUT,
             Self::FinalizeStats(_) | Self::CenterRunning(_) => FinalizeParams::LAYOUT,
             Self::FinalizeGrad => FinalizeGradParams::LAYOUT,
+            Self::GatherCotangents => CotangentParams::LAYOUT,
+            Self::FinalizeDouble => FinalizeDoubleParams::LAYOUT,
             Self::Accumulate => AccumulateParams::LAYOUT,
             _ => TileParams::LAYOUT,
         }

@@ -55,16 +55,13 @@ pub trait Caller {
         grad_outputs: &[Tensor],
     ) -> Result<Differentiated, Error>;
 
-    /// Of layers that have it: others are not asked.
     fn double_backward(
         &self,
-        _: &Passed,
-        _: Given<'_>,
-        _: &[Tensor],
-        _: &double::Tensors,
-    ) -> Option<Result<DoubleGradients<Vec<Tensor>>, Error>> {
-        None
-    }
+        passed: &Passed,
+        given: Given<'_>,
+        grad_outputs: &[Tensor],
+        cotangents: &double::Tensors,
+    ) -> Result<DoubleGradients<Vec<Tensor>>, Error>;
 }
 
 /// A layer that reads statistics back.
@@ -141,8 +138,9 @@ impl Caller for Synchronized {
         given: Given<'_>,
         grad_outputs: &[Tensor],
         cotangents: &double::Tensors,
-    ) -> Option<Result<DoubleGradients<Vec<Tensor>>, Error>> {
-        Some(double::call(&self.layer, &passed.saved, given, grad_outputs, cotangents))
+    ) -> Result<DoubleGradients<Vec<Tensor>>, Error> {
+        let request = double::request(given, grad_outputs, cotangents);
+        block_on(self.layer.double_backward(&passed.saved, request))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owns what double backward adds to a case: the cotangents, what is observed, the definition, and
-//! the cases as places see them that have no double backward.
+//! the cases as reproducible layers see them, which have no double backward.
 
-use syncbn::{DoubleBackward, DoubleGradients, Error, Saved, SyncBatchNorm, Tensor};
+use syncbn::{DoubleBackward, Tensor};
 use syncbn_reference::{
     self as reference, Cotangents as Given, DoubleGradients as Second, RankBatch, ReferenceError,
 };
@@ -76,14 +76,12 @@ pub struct Tensors {
     pub biases: Option<Vec<Tensor>>,
 }
 
-/// The call of a layer that has double backward.
-pub fn call(
-    layer: &SyncBatchNorm,
-    saved: &Saved,
-    given: caller::Given<'_>,
-    grad_outputs: &[Tensor],
-    cotangents: &Tensors,
-) -> Result<DoubleGradients<Vec<Tensor>>, Error> {
+/// What a layer is asked for.
+pub fn request<'a>(
+    given: caller::Given<'a>,
+    grad_outputs: &'a [Tensor],
+    cotangents: &'a Tensors,
+) -> DoubleBackward<'a, Vec<Tensor>> {
     let mut request = DoubleBackward::of(given.x, grad_outputs).input_cotangent(&cotangents.inputs);
     if let Some(weights) = &cotangents.weights {
         request = request.weight_cotangent(weights);
@@ -91,10 +89,10 @@ pub fn call(
     if let Some(biases) = &cotangents.biases {
         request = request.bias_cotangent(biases);
     }
-    if let Some(residuals) = given.residuals {
-        request = request.residual(residuals);
+    match given.residuals {
+        Some(residuals) => request.residual(residuals),
+        None => request,
     }
-    pollster::block_on(layer.double_backward(saved, request))
 }
 
 /// A call, as the definition takes it: `statistics` where they are constants.
@@ -129,12 +127,6 @@ impl Definition<'_> {
         gradients.for_each(|(gradient, slope)| *gradient *= slope);
         Ok(Observed { inputs, grad_outputs, weights: Some(weights) })
     }
-}
-
-/// Whether a case is about double backward.
-pub fn is_in(case: &[Group]) -> bool {
-    let mut steps = case.iter().flat_map(|group| &group.scenario.steps);
-    steps.any(|step| step.cotangents.is_some())
 }
 
 /// A case without double backward, for layers that have none.

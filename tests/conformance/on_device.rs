@@ -3,10 +3,11 @@
 
 use pollster::block_on;
 use syncbn::stats::{LocalStatistics, RunningStats};
-use syncbn::{Backward, BatchNorm, Device, Error, Forward, Tensor};
+use syncbn::{Backward, BatchNorm, Device, DoubleGradients, Error, Forward, Tensor};
 
 use crate::caller::{Caller, Differentiated, Given, Passed, added, lists, padded, read_again};
 use crate::compare::Quantity;
+use crate::double;
 use crate::scenario::Group;
 
 /// The most that y may be off on hard data, in ulp, as `BatchNorm` says of itself.
@@ -58,6 +59,17 @@ impl Caller for OnDevice {
     ) -> Result<Differentiated, Error> {
         let request = read_again(Backward::of(given.x, grad_outputs), given.residuals);
         Ok(lists(self.layer.backward(&passed.saved, request)?, |gradients| gradients))
+    }
+
+    fn double_backward(
+        &self,
+        passed: &Passed,
+        given: Given<'_>,
+        grad_outputs: &[Tensor],
+        cotangents: &double::Tensors,
+    ) -> Result<DoubleGradients<Vec<Tensor>>, Error> {
+        let request = double::request(given, grad_outputs, cotangents);
+        self.layer.double_backward(&passed.saved, request)
     }
 }
 

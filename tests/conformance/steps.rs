@@ -176,8 +176,7 @@ impl Driven<'_> {
         let grad_outputs = upload(grad_outputs, &devices)?;
         let given =
             Given { residuals: given.residuals.filter(|_| passed.saved.needs_residual()), ..given };
-        let called = caller.double_backward(passed, given, &grad_outputs, &cotangents);
-        let Some(second) = called.transpose()? else { return Ok(None) };
+        let second = caller.double_backward(passed, given, &grad_outputs, &cotangents)?;
         Ok(Some(double::Observed {
             inputs: download(&second.input)?,
             grad_outputs: download(&second.grad_output)?,

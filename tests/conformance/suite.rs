@@ -215,8 +215,7 @@ fn run_case(case: &[Group], name: &str, parts: &[Part], place: &Place, report: &
     if let Some((_, observed)) = &first {
         report.saw(&place.name, observed.iter().flatten());
     }
-    // A layer on one device has no double backward.
-    if place.is_one_gpu() && !double::is_in(case) {
+    if place.is_one_gpu() {
         let (case, driver) = (on_device::checked(case), Driver::OnDevice);
         let observed = library::observe(&case, place, driver);
         let at = Where { place: &place.name, driver, reproducible: false };

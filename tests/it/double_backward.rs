@@ -2,11 +2,13 @@
 //! the host, and on both at once.
 //!
 //! `case` makes random layers with cotangents and says what the gradients should be within which
-//! bounds. `modes` has statistics, parameters and absent cotangents, `paths` the ways of a GPU,
+//! bounds, `on` calls either kind of layer, `one_gpu` has what is special about a layer of one GPU. `modes` has statistics, parameters and absent cotangents, `paths` the ways of a GPU,
 //! `range` the ends of f32, `refused` the arguments, `spread` processes.
 
 mod case;
 mod modes;
+mod on;
+mod one_gpu;
 mod paths;
 mod range;
 mod refused;
@@ -28,15 +30,19 @@ fn plain(turn: u64, epilogue: Epilogue, seed: u64) -> Case {
     Case::new(Problem::plain(&shape(turn), epilogue, seed), seed)
 }
 
-/// Checks a case on every kind of group, in training and in evaluation.
+/// Checks a case on every kind of group and on a layer of one GPU, in training and in evaluation.
 fn check(case: &Case, layout: Layout) {
-    for kind in Kind::tested() {
-        for uses in Uses::ALL {
-            let found = case.run(kind, layout, uses);
-            let what = || format!("{kind:?}, {layout:?}, {uses:?}, {:?}", case.problem.config);
-            case.compare(uses, &found)
-                .unwrap_or_else(|error| panic!("{}, {:?}: {error}", what(), case.problem.types));
+    for uses in Uses::ALL {
+        let compare = |on: &str, found| {
+            case.compare(uses, &found).unwrap_or_else(|error| {
+                let Problem { config, types, .. } = &case.problem;
+                panic!("{on}, {layout:?}, {uses:?}, {config:?}, {types:?}: {error}")
+            })
+        };
+        for kind in Kind::tested() {
+            compare(&format!("{kind:?}"), case.run(kind, layout, uses));
         }
+        compare("one GPU", case.run_on_one_gpu(&virtual_gpus()[0], layout, uses));
     }
 }
 

@@ -17,6 +17,8 @@ pub(in crate::engine) struct Slices<'a> {
     mask: Option<&'a BufferSlice>,
     weight: Option<&'a BufferSlice>,
     bias: Option<&'a BufferSlice>,
+    weight_cotangent: Option<&'a BufferSlice>,
+    bias_cotangent: Option<&'a BufferSlice>,
     grad_input: Option<&'a BufferSlice>,
     grad_residual: Option<&'a BufferSlice>,
     grad_weight: Option<&'a BufferSlice>,
@@ -39,6 +41,8 @@ impl<'a> Slices<'a> {
             mask: mask.and_then(Mask::slice),
             weight: of(layer.weight),
             bias: of(layer.bias),
+            weight_cotangent: None,
+            bias_cotangent: None,
             grad_input: None,
             grad_residual: None,
             grad_weight: None,
@@ -87,7 +91,11 @@ impl<'a> Slices<'a> {
 
     /// What all kernels of double backward read.
     pub fn double(gpu: &'a Gpu, rank: &'a DoubleRank<'_>) -> Self {
+        let [weight_cotangent, bias_cotangent] = rank.parameters.map(of);
         Self {
+            weight_cotangent,
+            bias_cotangent,
+            grad_weight: of(rank.weight.as_deref()),
             x: of(Some(rank.x)),
             g: of(Some(rank.g)),
             cotangent: of(rank.v),
@@ -118,6 +126,8 @@ impl<'a> Slices<'a> {
             Role::Residual => (self.residual, 0),
             Role::Weight => (self.weight, 1),
             Role::Bias => (self.bias, 2),
+            Role::WeightCotangent => (self.weight_cotangent, 1),
+            Role::BiasCotangent => (self.bias_cotangent, 2),
             Role::Cotangent => (self.cotangent, 3),
             Role::Input => (self.x, 3),
             Role::GradOutput => (self.g, 3),

@@ -20,6 +20,8 @@ impl Variant {
             Kernel::CenterRunning(RunningForm::Entries),
             Kernel::CenterRunning(RunningForm::Vectors),
             Kernel::FinalizeGrad,
+            Kernel::GatherCotangents,
+            Kernel::FinalizeDouble,
             Kernel::Accumulate,
         ];
         let kernels = kernels.into_iter().flatten().chain(combining).chain(of_channels);

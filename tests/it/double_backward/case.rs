@@ -3,9 +3,8 @@
 //! The bounds are those of `syncbn_reference::bounds`: 16 half ulp of the sum of the terms that are
 //! rounded on the way.
 
-use pollster::block_on;
 use syncbn::config::AffineGradient;
-use syncbn::{DoubleBackward, DoubleGradients, Error, Layout, SyncBatchNorm, Tensor};
+use syncbn::{BatchNorm, Device, DoubleBackward, DoubleGradients, Error, Layout, Tensor};
 use syncbn_reference::bounds::{TOLERANCE, mean_error};
 use syncbn_reference::{self as reference, Cotangents};
 
@@ -13,6 +12,7 @@ use super::common::epilogue::bounds::{Entering, derivative, ranks, wide};
 use super::common::epilogue::problem::{Problem, Uses, forward_of};
 use super::common::storage::{half_ulp, rounded, upload_as};
 use super::common::*;
+use super::on::On;
 
 /// A problem and the cotangents of its gradients.
 #[derive(Clone, Debug)]
@@ -69,19 +69,21 @@ impl Case {
     }
 
     /// The tensors of the call, and the call.
-    pub fn call(
+    pub fn call<'l>(
         &self,
-        layer: &SyncBatchNorm,
+        layer: impl Into<On<'l>>,
         layout: Layout,
         uses: Uses,
     ) -> Result<DoubleGradients<Vec<Tensor>>, Error> {
         let Problem { x, residuals, g, types, .. } = &self.problem;
+        let layer = layer.into();
+        let devices = layer.devices(x.len());
         let as_x = |batches: &Vec<Batch>| -> Vec<Tensor> {
-            let ranks = layer.devices().iter().zip(batches).zip(types);
+            let ranks = devices.iter().zip(batches).zip(types);
             ranks.map(|((on, batch), types)| upload_as(on, batch, types.x, layout)).collect()
         };
         let vectors = |vectors: &Vec<Vec<f32>>| -> Vec<Tensor> {
-            let ranks = layer.devices().iter().zip(vectors);
+            let ranks = devices.iter().zip(vectors);
             ranks.map(|(on, values)| on.upload(&[values.len()], values).unwrap()).collect()
         };
         let (x, g) = (as_x(x), as_x(g));
@@ -89,11 +91,7 @@ impl Case {
         let v = self.v.as_ref().map(as_x);
         let (u, q) = (self.u.as_ref().map(vectors), self.q.as_ref().map(vectors));
         let forward = forward_of(&x, residuals.as_deref());
-        let saved = match uses {
-            Uses::Running => block_on(layer.forward_eval(forward))?,
-            Uses::Group => block_on(layer.forward_train(forward))?,
-        }
-        .saved;
+        let saved = layer.saved(forward, uses)?;
         let mut request = DoubleBackward::of(&x, &g);
         if let Some(v) = &v {
             request = request.input_cotangent(v);
@@ -107,7 +105,7 @@ impl Case {
         if let Some(residuals) = residuals.as_ref().filter(|_| saved.needs_residual()) {
             request = request.residual(residuals);
         }
-        let second = block_on(layer.double_backward(&saved, request))?;
+        let second = layer.double_backward(&saved, request)?;
         for (gradient, x) in second.input.iter().chain(&second.grad_output).zip(x.iter().chain(&x))
         {
             assert_eq!((gradient.dtype(), gradient.layout()), (x.dtype(), x.layout()));
@@ -118,6 +116,16 @@ impl Case {
 
     pub fn run(&self, kind: Kind, layout: Layout, uses: Uses) -> Found {
         let layer = self.problem.layer(kind.devices(self.problem.x.len()));
+        self.found(&self.call(&layer, layout, uses).unwrap())
+    }
+
+    /// The same on a layer of one GPU.
+    pub fn run_on_one_gpu(&self, device: &Device, layout: Layout, uses: Uses) -> Found {
+        let mut layer = BatchNorm::new(self.problem.config.clone(), device).unwrap();
+        layer.set_parameters(self.problem.weight(), self.problem.bias()).unwrap();
+        if self.problem.config.track_running_stats {
+            layer.set_running_stats(self.problem.running.clone()).unwrap();
+        }
         self.found(&self.call(&layer, layout, uses).unwrap())
     }
 

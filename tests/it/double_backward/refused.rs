@@ -207,5 +207,52 @@ fn what_a_layer_on_one_gpu_has_saved_is_refused() {
     let saved = norm.forward_train(&x).unwrap().saved;
     block_on(device.wait()).unwrap();
     let error = block_on(layer.double_backward(&saved, DoubleBackward::of(&x, &x))).unwrap_err();
-    assert!(error.to_string().contains("which has no double backward"), "{error}");
+    assert!(error.to_string().contains("a BatchNorm saved it"), "{error}");
+    let saved = block_on(layer.forward_train(&x)).unwrap().saved;
+    let error = norm.double_backward(&saved, DoubleBackward::of(&x, &x)).unwrap_err();
+    assert!(error.to_string().contains("a SyncBatchNorm saved it"), "{error}");
+}
+
+#[test]
+fn a_layer_on_one_gpu_refuses_the_same() {
+    let device = virtual_gpus()[0].clone();
+    let x = Batch::random(&DIMS, &mut Random::new(3)).upload(&device);
+    let refused = |config, forward: Forward<'_>| {
+        let norm = syncbn::BatchNorm::new(config, &device).unwrap();
+        let saved = norm.forward_train(forward).unwrap().saved;
+        norm.double_backward(&saved, DoubleBackward::of(&x, &x)).unwrap_err().to_string()
+    };
+    let gelu = config().with_activation(Activation::Gelu);
+    let error = refused(gelu, Forward::of(&x));
+    assert!(error.contains("second derivative"), "{error}");
+    let error = refused(config(), Forward::of(&x).lengths(&[2, 1, 0, 2]));
+    assert!(error.contains("padded"), "{error}");
+    let frozen = config().with_freeze_affine(true);
+    let norm = syncbn::BatchNorm::new(frozen, &device).unwrap();
+    let saved = norm.forward_train(&x).unwrap().saved;
+    let u = device.zeros(&[3]).unwrap();
+    let request = DoubleBackward::of(&x, &x).bias_cotangent(&u);
+    let error = norm.double_backward(&saved, request).unwrap_err();
+    assert!(
+        matches!(error, Error::Argument(ArgumentError::Frozen { argument: "bias_cotangent" })),
+        "{error}"
+    );
+    block_on(device.wait()).unwrap();
+}
+
+#[test]
+fn a_synchronized_layer_refuses_an_encoder() {
+    let device = virtual_gpus()[0].clone();
+    let layer = SyncBatchNorm::new(config(), [device.clone()]).unwrap();
+    let x = Batch::random(&DIMS, &mut Random::new(3)).upload(&device);
+    let saved = block_on(layer.forward_train(&x)).unwrap().saved;
+    let (raw, _) = device.wgpu().unwrap();
+    let mut encoder = raw.create_command_encoder(&Default::default());
+    let mut workspace = syncbn::Workspace::new(&device);
+    let request = DoubleBackward::of(&x, &x).encode(&mut encoder, &mut workspace);
+    let error = block_on(layer.double_backward(&saved, request)).unwrap_err();
+    assert!(
+        matches!(error, Error::Argument(ArgumentError::NotWanted { argument: "encode", .. })),
+        "{error}"
+    );
 }
