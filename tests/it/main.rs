@@ -34,6 +34,7 @@ mod overlapping;
 mod padded;
 mod probe;
 mod process_groups;
+mod recipes;
 mod rounding;
 mod shaders;
 mod shared_layer;
