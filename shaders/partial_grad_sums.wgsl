@@ -60,7 +60,7 @@ fn add_element(
 //     for the lane's elements, up to 16, four by four:
 //         g       = grad_output, times the slope where the activation was not active
 //         s      += g;  t += g·(x − pivot)
-//         S += s·unit;  T += t·unit                      of each four
+//         S += s·unit;  T += t·unit                      of each four; the rest of a tile is 0
 //     partial  = the sum of (S, T, flags) over the lanes of the tile
 //
 // Why it is fast: the kernel is memory-bound. It loads grad_output and x once, coalesced. Where the
@@ -95,6 +95,10 @@ fn main(
     var total = GradSums(V(0.0), V(0.0));
     var exponents = Exponents(U(0u), U(0u));
     for (var i = 0u; i < params.values_per_lane; i += 4u) {
+        // The rest is padded, or behind the end of the tile.
+        if (!is_inside(walk)) {
+            break;
+        }
         var sums = GradSums(V(0.0), V(0.0));
         add_element(&sums, &exponents, &walk, i, affine);
         add_element(&sums, &exponents, &walk, i + 1u, affine);

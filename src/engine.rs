@@ -20,7 +20,7 @@ pub(crate) use double::{DoublePair, DoubleRank, double_gradients, double_sums};
 pub(crate) use exact::{GradientIntegers, gradient_integers, gradient_ranges, integers, ranges};
 pub(crate) use host::{backward_fused, forward_fused};
 pub(crate) use mask::Mask;
-pub(crate) use rank::{BackwardRank, ForwardRank, Layer, Steps};
+pub(crate) use rank::{BackwardRank, ForwardRank, Kept, Layer, Steps};
 
 use futures::future::{FutureExt, ready};
 

@@ -9,7 +9,8 @@
 /// as one bit, and backward reads that instead, where the activation is ReLU or leaky ReLU.
 ///
 /// A NaN stays a NaN. An infinite v gives the limit, but −∞ gives NaN with SiLU and both forms of
-/// GELU, as in PyTorch. The functions are this crate's own, the same on every device up to a few
+/// GELU, as in PyTorch. PyTorch has NaN as well, of 0·∞, for the derivatives of these three at both
+/// infinities and for hardswish of −∞. The functions are this crate's own, the same on every device up to a few
 /// units in the last place; `docs/numerics.md` has their errors.
 ///
 /// ```

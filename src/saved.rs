@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::base::Base;
 use crate::config::Statistics;
-use crate::engine::Mask;
 use crate::engine::resident::Centers;
+use crate::engine::{Kept, Mask};
 use crate::error::ArgumentError;
 use crate::shape::{Padding, Shape};
 use crate::stats::{ForwardReport, GlobalStatistics, Grid, Normalization, PerRank};
@@ -62,8 +62,8 @@ pub(crate) struct SavedCall {
     x: Vec<Seen>,
     /// Those that backward needs again.
     residual: Vec<Seen>,
-    /// One for each rank, where the layer keeps them.
-    pub masks: Vec<Mask>,
+    /// What forward left on the devices.
+    pub kept: Kept,
     /// Which positions of each rank count, where not all do.
     pub padding: Vec<Option<Arc<Padding>>>,
     pub statistics: Statistics,
@@ -90,7 +90,7 @@ impl SavedCall {
             parameters: base.seen_parameters(),
             x,
             residual,
-            masks: Vec::new(),
+            kept: Kept::default(),
             padding: Vec::new(),
             statistics,
         }
@@ -191,7 +191,7 @@ impl Saved {
 
     /// Keeps its memory from later calls of the device, unless it is of a workspace.
     pub(crate) fn retain(&self) {
-        self.call.masks.iter().for_each(Mask::retain);
+        self.call.kept.masks.iter().for_each(Mask::retain);
         if let Normalized::OnDevice(of) = &self.of {
             of.centers.retain();
         }
@@ -233,7 +233,7 @@ impl Saved {
     /// Bytes of device or host memory that the call keeps for backward besides statistics: its
     /// masks.
     pub fn mask_bytes(&self) -> u64 {
-        self.call.masks.iter().map(Mask::size_bytes).sum()
+        self.call.kept.masks.iter().map(Mask::size_bytes).sum()
     }
 }
 

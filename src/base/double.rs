@@ -124,7 +124,7 @@ impl CheckedDouble {
         for (rank, ((x, g), (input, grad_output))) in read.zip(outputs).enumerate() {
             let shape = &self.shapes[rank];
             let residual = at(&parts.residual, rank).filter(|_| saved.needs_residual());
-            let mask = saved.masks.get(rank).cloned();
+            let mask = saved.kept.masks.get(rank).cloned();
             let layer = base.engine_layer(rank);
             let mut backward = BackwardRank {
                 x,

@@ -46,6 +46,15 @@ pub(crate) struct Steps {
     pub apply: bool,
 }
 
+/// What forward leaves on the devices for backward.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// One for each rank, where the layer keeps them.
+    pub masks: Vec<Mask>,
+    /// Of each rank, on a GPU where samples are padded.
+    pub lengths: Vec<Option<BufferSlice>>,
+}
+
 /// One rank of forward.
 pub(crate) struct ForwardRank<'a> {
     /// `None` where the pass is in place: x lies in y.
@@ -112,9 +121,14 @@ impl<'a> ForwardRank<'a> {
         Ok(())
     }
 
-    /// The masks of ranks that have any.
-    pub fn masks(ranks: Vec<Self>) -> Vec<Mask> {
-        ranks.into_iter().filter_map(|rank| rank.mask).collect()
+    /// What backward needs again of ranks that have run.
+    pub fn kept(ranks: Vec<Self>) -> Kept {
+        let mut kept = Kept::default();
+        for Self { mask, lengths, .. } in ranks {
+            kept.masks.extend(mask);
+            kept.lengths.push(lengths);
+        }
+        kept
     }
 
     /// x, also of a pass in place.
@@ -141,7 +155,7 @@ pub(crate) struct BackwardRank<'a> {
     pub grad_residual: Option<&'a mut Tensor>,
     pub grad_weight: Option<&'a mut Tensor>,
     pub grad_bias: Option<&'a mut Tensor>,
-    /// On a GPU, where samples are padded: their lengths.
+    /// On a GPU, where samples are padded: their lengths, as forward has uploaded them.
     pub lengths: Option<BufferSlice>,
     /// On a GPU, where the rank has values and they are wanted.
     pub sums: Option<Box<SumsPlan>>,
@@ -158,7 +172,6 @@ impl BackwardRank<'_> {
         let x = Activation { shape: &self.shape, dtype: self.x.dtype() };
         let g = Activation { shape: &self.g_shape, dtype: self.g().map_or(x.dtype, Tensor::dtype) };
         let flags = layer_flags(self.layer, self.mask.as_ref().and_then(Mask::order));
-        self.lengths = upload_lengths(gpu, &self.shape)?;
         if steps.sums {
             self.sums = SumsPlan::gradient(x, g, gpu.caps(), flags)?.map(Box::new);
         }

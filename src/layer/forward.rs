@@ -9,7 +9,7 @@ use super::{Failure, SyncBatchNorm, exact, span};
 use crate::base::{Access, CheckedForward, check_disjoint};
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
-use crate::engine::{self, ForwardRank, Steps};
+use crate::engine::{self, ForwardRank, Kept, Steps};
 use crate::error::Error;
 use crate::exchange::{Call, merge_ranks};
 use crate::request::{ForwardParts, Normalized};
@@ -119,16 +119,16 @@ async fn steps(
         let report = ForwardReport { local, times };
         let grids = part.how.grids;
         let of = OnHost { subject, normalization, global: part.global, grids, report };
-        found.push((ForwardRank::masks(part.ranks), of));
+        found.push((ForwardRank::kept(part.ranks), of));
     }
     let done = checked.into_iter().zip(found);
-    Ok(done.map(|(checked, (masks, of))| finish(checked, masks, of)).collect())
+    Ok(done.map(|(checked, (kept, of))| finish(checked, kept, of)).collect())
 }
 
 /// The results, once the outputs are submitted.
-pub(super) fn finish(checked: CheckedForward, masks: Vec<engine::Mask>, of: OnHost) -> Done {
+pub(super) fn finish(checked: CheckedForward, kept: Kept, of: OnHost) -> Done {
     let CheckedForward { outputs, mut call, .. } = checked;
-    call.masks = masks;
+    call.kept = kept;
     (outputs, Saved::of_host(call, of))
 }
 

@@ -114,12 +114,12 @@ impl SyncBatchNorm {
         let mut part = Part::new(self, ranks, Statistics::Group.into());
         let normalization = PerRank::Shared(global.normalization(self.config().eps));
         forward::apply(from_mut(&mut part), std::slice::from_ref(&normalization)).await?;
-        let masks = ForwardRank::masks(part.ranks);
+        let kept = ForwardRank::kept(part.ranks);
         let times = PhaseTimes { apply: started.elapsed(), ..PhaseTimes::default() };
         let report = ForwardReport { local: Local::empty(self.config().num_features), times };
         let subject = ANY_SUBJECT;
         let of = OnHost { subject, normalization, global: Some(global.clone()), grids, report };
-        normalized(forward::finish(checked, masks, of))
+        normalized(forward::finish(checked, kept, of))
     }
 
     /// The first step of backward: the gradient sums of each of this caller's ranks. It does not

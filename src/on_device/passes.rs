@@ -41,7 +41,7 @@ impl BatchNorm {
             rank_weights: &self.rank_weights,
         };
         let centers = resident::forward(&self.gpu, &mut ranks, pass, encoding)?;
-        checked.call.masks = ForwardRank::masks(ranks);
+        checked.call.kept = ForwardRank::kept(ranks);
         let mean_and_inv_std =
             given.is_empty().then(|| centers.mean_and_inv_std(self.device(), &self.gpu, channels));
         let saved = Saved::of_device(checked.call, OnDevice { centers, mean_and_inv_std });

@@ -90,6 +90,64 @@ fn what_is_not_finite_passes_as_documented() {
     }
 }
 
+/// What PyTorch 2.7 and later give for v: y and the derivative. At the kinks these are choices.
+const OF_PYTORCH: [(Activation, f32, [f32; 2]); 21] = [
+    (Activation::Relu, 0.0, [0.0, 0.0]),
+    (Activation::Relu, f32::INFINITY, [f32::INFINITY, 1.0]),
+    (Activation::Relu, f32::NEG_INFINITY, [0.0, 0.0]),
+    (Activation::LeakyRelu(0.25), 0.0, [0.0, 0.25]),
+    (Activation::LeakyRelu(0.25), f32::INFINITY, [f32::INFINITY, 1.0]),
+    (Activation::LeakyRelu(0.25), f32::NEG_INFINITY, [f32::NEG_INFINITY, 0.25]),
+    (Activation::Relu6, 0.0, [0.0, 0.0]),
+    (Activation::Relu6, 6.0, [6.0, 0.0]),
+    (Activation::Relu6, f32::INFINITY, [6.0, 0.0]),
+    (Activation::Relu6, f32::NEG_INFINITY, [0.0, 0.0]),
+    (Activation::Hardswish, -3.0, [0.0, 0.0]),
+    (Activation::Hardswish, 3.0, [3.0, 1.0]),
+    (Activation::Hardswish, 0.0, [0.0, 0.5]),
+    (Activation::Hardswish, f32::INFINITY, [f32::INFINITY, 1.0]),
+    (Activation::Elu(1.5), 0.0, [0.0, 1.5]),
+    (Activation::Elu(1.5), f32::INFINITY, [f32::INFINITY, 1.0]),
+    (Activation::Elu(1.5), f32::NEG_INFINITY, [-1.5, 0.0]),
+    (Activation::Silu, 0.0, [0.0, 0.5]),
+    (Activation::Gelu, 0.0, [0.0, 0.5]),
+    (Activation::GeluTanh, 0.0, [0.0, 0.5]),
+    (Activation::Gelu, 20.0, [20.0, 1.0]),
+];
+
+/// What this crate gives where PyTorch has NaN, as 0·∞: the limits.
+const LIMITS: [(Activation, f32, [Option<f32>; 2]); 7] = [
+    (Activation::Hardswish, f32::NEG_INFINITY, [Some(0.0), Some(0.0)]),
+    (Activation::Silu, f32::INFINITY, [Some(f32::INFINITY), Some(1.0)]),
+    (Activation::Silu, f32::NEG_INFINITY, [None, Some(0.0)]),
+    (Activation::Gelu, f32::INFINITY, [Some(f32::INFINITY), Some(1.0)]),
+    (Activation::Gelu, f32::NEG_INFINITY, [None, Some(0.0)]),
+    (Activation::GeluTanh, f32::INFINITY, [Some(f32::INFINITY), Some(1.0)]),
+    (Activation::GeluTanh, f32::NEG_INFINITY, [None, Some(0.0)]),
+];
+
+#[test]
+fn kinks_and_infinities_have_the_numbers_of_pytorch_or_the_limit() {
+    let of_pytorch = OF_PYTORCH.map(|(activation, v, of)| (activation, v, of.map(Some)));
+    for device in kinds() {
+        for (activation, v, expected) in of_pytorch.into_iter().chain(LIMITS) {
+            // Quads, and single values.
+            for count in [4, 3] {
+                let found = through(&device, activation, &vec![v; count]);
+                for (found, expected) in found.iter().zip(expected) {
+                    let is_right = |found: &f32| match expected {
+                        Some(expected) => *found == expected,
+                        // A compiler may take 0·∞ for 0.
+                        None => found.is_nan() || *found == 0.0,
+                    };
+                    let all = found.iter().all(is_right);
+                    assert!(all, "{device:?}, {activation:?} at {v}: {found:?}, {expected:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn no_curve_passes_for_another() {
     for adds in [false, true] {

@@ -4,7 +4,7 @@
 
 use super::batches::{Padded, pass};
 use super::common::epilogue::bounds::Expected;
-use super::common::epilogue::problem::{EPILOGUES, Problem, Uses};
+use super::common::epilogue::problem::{CURVES, EPILOGUES, Problem, Uses};
 use super::common::storage::{Layouts, Types};
 use syncbn::{Device, low_level::Epilogue};
 
@@ -35,14 +35,17 @@ fn problem_of(ranks: &[Padded], types: Types, epilogue: Epilogue, seed: u64) -> 
 pub fn check_all(devices: impl Fn(usize) -> Vec<Device>, keeps_mask: bool, per_case: usize) {
     let mut worst = 0f64;
     let mut turn = 0;
+    let epilogues: Vec<Epilogue> = EPILOGUES.into_iter().chain(CURVES).collect();
     for ranks in cases() {
         for layouts in Layouts::all() {
             for _ in 0..per_case {
                 // Coprime to the other numbers of turns: everything meets everything.
                 let types = Types::all()[turn * 5 % Types::all().len()];
-                let epilogue = EPILOGUES[(turn + turn / 4) % EPILOGUES.len()];
+                let epilogue = epilogues[(turn + turn / 4) % epilogues.len()];
                 let mut problem = problem_of(&ranks, types, epilogue, turn as u64);
-                problem.config = problem.config.with_activation_mask(keeps_mask);
+                problem.config = problem
+                    .config
+                    .with_activation_mask(keeps_mask && EPILOGUES.contains(&epilogue));
                 let mut layer = problem.layer(devices(ranks.len()));
                 for uses in Uses::ALL {
                     let what = format!("{ranks:?} {layouts:?} {types:?} {epilogue:?} {uses:?}");

@@ -2,6 +2,7 @@
 //! callers, integer sums, one device that merges itself, in place, recorded.
 
 use pollster::block_on;
+use syncbn::config::Activation;
 use syncbn::stats::Local;
 use syncbn::{
     Backward, BatchNorm, BatchNormConfig, Device, Forward, SyncBatchNorm, Tensor, Workspace, joint,
@@ -88,12 +89,14 @@ fn lengths_of_all_positions_give_the_bits_of_no_lengths() {
 #[test]
 fn micro_batches_joint_calls_and_callers_of_their_own_give_the_bits_of_one_call() {
     let ranks = ranks();
-    for kind in Kind::tested() {
+    let activations = [Activation::None, Activation::Gelu, Activation::Silu];
+    let cases = Kind::tested().into_iter().flat_map(|kind| activations.map(|of| (kind, of)));
+    for (kind, activation) in cases {
         let devices = kind.devices(2);
         let (x, g) = (tensors(&devices, &ranks, 7), tensors(&devices, &ranks, 9));
-        let new = |devices: &[Device]| {
-            SyncBatchNorm::new(BatchNormConfig::torch(4), devices.to_vec()).unwrap()
-        };
+        let config = BatchNormConfig::torch(4).with_activation(activation);
+        let new =
+            |devices: &[Device]| SyncBatchNorm::new(config.clone(), devices.to_vec()).unwrap();
         let layer = new(&devices);
         let expected = step(&layer, &ranks, &x, &g);
         let lists: Vec<Vec<u32>> = ranks.iter().map(|rank| rank.lengths.clone()).collect();
@@ -253,6 +256,27 @@ fn one_device_that_merges_itself_gives_the_same_submitted_recorded_and_in_place(
     let mut over = tensors(&devices, &ranks, 23);
     recorded.backward(&of_recorded.saved, Backward::in_place(&x, &mut over)).unwrap();
     assert_eq!(bits(&read(&over)), bits(&dx));
+}
+
+#[test]
+fn one_device_that_merges_itself_skips_a_batch_of_which_nothing_counts() {
+    let ranks = ranks();
+    let device = virtual_gpus()[0].clone();
+    let devices = [device.clone(), device.clone()];
+    // Padding is NaN, and so is nearly all of these.
+    let (x, g) = (tensors(&devices, &ranks, 31), tensors(&devices, &ranks, 37));
+    let layer = BatchNorm::new(BatchNormConfig::torch(4), &device).unwrap();
+    let before = block_on(layer.running_stats()).unwrap();
+    let nothing = [vec![0; 3], vec![0; 2]];
+    let forward = layer.forward_train(Forward::of(&x).lengths(&nothing)).unwrap();
+    let backward = layer.backward(&forward.saved, Backward::of(&x, &g)).unwrap();
+    let parameters = [&backward.weight.unwrap(), &backward.bias.unwrap()];
+    for tensors in [&forward.output, &backward.input].into_iter().chain(parameters) {
+        assert!(read(tensors).concat().iter().all(|value| value.to_bits() == 0));
+    }
+    assert_eq!(block_on(layer.running_stats()).unwrap(), before);
+    let evaluated = layer.forward_eval(Forward::of(&x).lengths(&nothing)).unwrap();
+    assert!(read(&evaluated.output).concat().iter().all(|value| value.to_bits() == 0));
 }
 
 #[test]

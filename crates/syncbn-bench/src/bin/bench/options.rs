@@ -106,7 +106,8 @@ impl Options {
 
     /// Storage type, layout and epilogue of tensors and layers.
     pub fn form(&self) -> Form {
-        let mask = !self.no_mask;
+        // Backward of a curve needs v, and not a bit.
+        let mask = !self.no_mask && self.epilogue.curve().is_none();
         Form { dtype: self.dtype, layout: self.layout, epilogue: self.epilogue, mask }
     }
 
@@ -165,7 +166,7 @@ mod tests {
             ("--workloads resnet", "resnet50"),
             ("--dtype f64", "bf16"),
             ("--layout nhwc", "last"),
-            ("--epilogue gelu", "add_relu"),
+            ("--epilogue mish", "add_gelu"),
             ("--devices 0", "1..=64"),
             ("--repeats 2", "3..=10000"),
         ] {
@@ -182,5 +183,7 @@ mod tests {
         assert_eq!(name_of(&DTYPES, &options.dtype), "bf16");
         assert_eq!(name_of(&LAYOUTS, &options.layout), "last");
         assert_eq!(name_of(&EPILOGUES, &options.epilogue), "add_relu");
+        let options = parse("--epilogue add_elu").expect("valid options");
+        assert_eq!(name_of(&EPILOGUES, &options.epilogue), "add_elu");
     }
 }
