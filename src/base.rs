@@ -67,6 +67,9 @@ impl Base {
             let needs = "a SyncBatchNorm whose ranks are all on the host";
             return Err(ConfigError::Conflict { setting, needs }.into());
         }
+        if any_ranks {
+            config.check_without_renorm()?;
+        }
         let initial = |initializer: &Initializer, name, stream| {
             initializer.values(name, config.num_features, config.seed, stream)
         };

@@ -13,10 +13,12 @@ mod defaults;
 mod initializer;
 mod manifest;
 mod mint;
+mod renorm;
 
 pub(crate) use call::{Mode, Statistics};
 pub use conventions::{MindSporeArguments, TorchArguments};
 pub use initializer::Initializer;
+pub use renorm::Renorm;
 
 pub use crate::epilogue::Activation;
 
@@ -103,6 +105,10 @@ pub struct BatchNormConfig {
     /// more.
     #[cfg_attr(feature = "serde", serde(default))]
     pub reproducible: bool,
+    /// Batch renormalization, in calls that normalize with the statistics of the group's batch. It
+    /// needs running statistics and an eps above 0. `SyncBatchNorm` has it.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub renorm: Option<Renorm>,
 }
 
 /// The update of running statistics by a batch: `running ← (1 − f)·running + f·batch`.
@@ -274,6 +280,7 @@ impl BatchNormConfig {
             });
         }
         self.check_activation()?;
+        self.check_renorm()?;
         match self.momentum {
             Momentum::NewWeight(momentum) | Momentum::Decay(momentum)
                 if !(0.0..=1.0).contains(&momentum) =>

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use crate::base::{Base, next_id};
 use crate::collective::{Phase, ProcessGroup};
-use crate::config::{BatchNormConfig, Momentum};
+use crate::config::{BatchNormConfig, Momentum, Renorm};
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
 use crate::exchange::Exchange;
@@ -167,6 +167,14 @@ impl SyncBatchNorm {
     /// As [`set_config`](Self::set_config).
     pub fn set_momentum(&mut self, momentum: Momentum) -> Result<(), Error> {
         self.set_config(self.config().clone().with_momentum(momentum))
+    }
+
+    /// Replaces the limits of batch renormalization, as a schedule does.
+    ///
+    /// # Errors
+    /// As [`set_config`](Self::set_config).
+    pub fn set_renorm(&mut self, renorm: Option<Renorm>) -> Result<(), Error> {
+        self.set_config(self.config().clone().with_renorm(renorm))
     }
 
     /// Compiles on every device the kernels of training, evaluation and backward for an x of these

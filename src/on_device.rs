@@ -195,6 +195,7 @@ impl BatchNorm {
     /// # Errors
     /// As there.
     pub fn set_config(&mut self, config: BatchNormConfig) -> Result<(), Error> {
+        config.check_without_renorm()?;
         self.base.set_config(config)
     }
 

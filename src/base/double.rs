@@ -60,12 +60,7 @@ impl Base {
                 check_readable(argument, rank, tensor)?;
             }
         }
-        Ok(CheckedDouble {
-            shapes,
-            input: all_like(&x)?,
-            grad_output: all_like(&x)?,
-            weight: None,
-        })
+        Ok(CheckedDouble { shapes, input: all_like(&x)?, grad_output: all_like(&x)?, weight: None })
     }
 
     /// Refuses what has no closed second derivative here.

@@ -67,6 +67,7 @@ impl From<TorchArguments> for BatchNormConfig {
             running_var_init: Initializer::Ones,
             seed: 0,
             reproducible: false,
+            renorm: None,
         }
     }
 }
@@ -189,6 +190,7 @@ impl MindSporeArguments {
             running_var_init: self.moving_var_init,
             seed: 0,
             reproducible: false,
+            renorm: None,
         }
     }
 }
@@ -274,6 +276,7 @@ fn check_variance_and_gradient(
         "an activation or a residual",
         "it is a module or an operation of its own",
     )?;
+    refuse(config.renorm.is_some(), "renorm", "the layer normalizes with the batch alone")?;
     let reduced = config.affine_gradient != AffineGradient::Local;
     refuse(reduced, "AffineGradient", "the trainer reduces gradients, not the layer")
 }

@@ -3,7 +3,9 @@
 
 use std::fmt::LowerExp;
 
-use super::{Activation, AffineGradient, BatchNormConfig, Initializer, Momentum, RunningVariance};
+use super::{
+    Activation, AffineGradient, BatchNormConfig, Initializer, Momentum, Renorm, RunningVariance,
+};
 use crate::checksum::{Listing, Manifest};
 
 impl BatchNormConfig {
@@ -30,6 +32,7 @@ impl BatchNormConfig {
             running_var_init,
             seed,
             reproducible,
+            renorm,
         } = self;
         let mut lines = Listing::default();
         lines.add("num_features", num_features);
@@ -67,6 +70,7 @@ impl BatchNormConfig {
         add_initial(&mut lines, "running_var_init", running_var_init);
         lines.add("seed", seed);
         lines.add("reproducible", reproducible);
+        lines.add("renorm", Renorm::text(*renorm));
         lines.finish()
     }
 }
@@ -176,13 +180,17 @@ mod tests {
             ),
             (base.clone().with_seed(7), "seed = 7"),
             (base.clone().with_reproducible(true), "reproducible = true"),
+            (
+                base.clone().with_renorm(Some(Renorm { r_max: 3.0, d_max: 0.5 })),
+                "renorm = (3e0, 5e-1)",
+            ),
         ];
         for (changed, line) in cases {
             let before = lines(&base);
             let after = lines(&changed);
             let differs: Vec<_> =
                 before.iter().zip(&after).filter(|(before, after)| before != after).collect();
-            assert_eq!((before.len(), differs.len(), differs[0].1.as_str()), (19, 1, line));
+            assert_eq!((before.len(), differs.len(), differs[0].1.as_str()), (20, 1, line));
             assert_ne!(base.manifest().checksum, changed.manifest().checksum, "{line}");
         }
     }

@@ -10,7 +10,7 @@ use crate::base::CheckedDouble;
 use crate::collective::Phase;
 use crate::config::{AffineGradient, Statistics};
 use crate::engine::{self, DoublePair};
-use crate::error::Error;
+use crate::error::{ArgumentError, Error};
 use crate::request::{DoubleGradients, DoubleParts};
 use crate::saved::{OnHost, Saved};
 use crate::stats::{self, DoubleSums, GradientSums, Normalization, ParameterCotangents};
@@ -62,6 +62,11 @@ impl Call<'_> {
         let of = self.saved.on_host().map_err(Error::from)?;
         let base = &self.layer.base;
         check_encode(&parts.encode).map_err(Error::from)?;
+        if of.normalization.iter().any(|of| !of.batch.is_empty()) {
+            let reason = "the saved call was renormalized, which has no second derivative here";
+            let error = ArgumentError::NotWanted { argument: "double_backward", reason };
+            return Err(Error::from(error).into());
+        }
         let mut checked = base.check_double(self.saved.call(), parts).map_err(Failure::of(0))?;
         let mut ranks = checked.ranks(base, self.saved.call(), parts).map_err(Failure::of(0))?;
         let cotangents = [read(&parts.weight).await?, read(&parts.bias).await?];

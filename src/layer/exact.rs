@@ -124,7 +124,7 @@ pub(super) async fn statistics(
             globals.push(Global::new(channels).with_ranges(ranges[index].of(0).clone()));
         }
     }
-    settle(&exchanging(parts, calls, &local), &globals)?;
+    settle(&exchanging(parts, calls, &local), &mut globals)?;
     give(parts, calls, globals);
     Ok(())
 }
@@ -223,7 +223,7 @@ pub(super) async fn gradient_sums(
         }
         part.local = of_ranks;
     }
-    settle(&exchanging(parts, calls, &local), &globals)?;
+    settle(&exchanging(parts, calls, &local), &mut globals)?;
     give(parts, calls, globals);
     Ok(())
 }

@@ -8,9 +8,9 @@ use super::part::{self, check_forward_parts};
 use super::{Failure, SyncBatchNorm, exact, span};
 use crate::base::{Access, CheckedForward, check_disjoint};
 use crate::collective::Phase;
-use crate::config::{Mode, Statistics};
+use crate::config::{BatchNormConfig, Mode, Statistics};
 use crate::engine::{self, ForwardRank, Kept, Steps};
-use crate::error::Error;
+use crate::error::{ArgumentError, Error};
 use crate::exchange::{Call, merge_ranks};
 use crate::request::{ForwardParts, Normalized};
 use crate::saved::{OnHost, Saved};
@@ -136,6 +136,11 @@ impl<'r> ForwardCall<'r> {
     /// Checks the request, before anything is submitted.
     pub(super) fn check(&self, statistics: Statistics) -> Result<CheckedForward, Error> {
         check_forward_parts(&self.parts)?;
+        if self.parts.untracked && self.layer.config().renorm.is_some() {
+            let reason = "the layer renormalizes by running statistics that have moved since: give \
+                          `normalize` the statistics of the saved call";
+            return Err(ArgumentError::NotWanted { argument: "untracked", reason }.into());
+        }
         self.layer.base.check_forward(&self.parts, statistics)
     }
 
@@ -163,12 +168,20 @@ impl Part<'_> {
         let count: u64 = self.ranks.iter().map(|rank| rank.shape.values_per_channel()).sum();
         let is_shared = self.how.statistics == Statistics::Group || self.ranks.len() == 1;
         // One value has no statistics. That is found before anything is written.
-        if !self.sums || self.is_exact || !is_shared || !self.is_on_this_host() || count < 2 {
+        let renorms = self.layer.config().renorm.is_some();
+        if !self.sums
+            || self.is_exact
+            || renorms
+            || !is_shared
+            || !self.is_on_this_host()
+            || count < 2
+        {
             return;
         }
         let eps = self.layer.config().eps;
-        let center =
-            |local: &[Vec<Moments>]| Global::new(merge_ranks(local)).normalization(eps).centering();
+        let center = |local: &[Vec<Moments>]| {
+            Global::new(merge_ranks(local)).normalization(eps, None).centering()
+        };
         let device = &self.layer.devices()[0];
         if let Some(local) = engine::forward_fused(device, &mut self.ranks, center) {
             self.local = local;
@@ -178,9 +191,9 @@ impl Part<'_> {
 
     /// The normalization: one for all ranks, or one for each if each uses its own batch.
     fn normalization(&self) -> PerRank<Normalization> {
-        let eps = self.layer.config().eps;
+        let BatchNormConfig { eps, renorm, .. } = *self.layer.config();
         match (self.how.statistics, &self.global) {
-            (Statistics::Group, Some(global)) => PerRank::Shared(global.normalization(eps)),
+            (Statistics::Group, Some(global)) => PerRank::Shared(global.normalization(eps, renorm)),
             (Statistics::Running, _) => {
                 // The configuration's check guarantees running statistics here.
                 let running = self.layer.running.snapshot();
@@ -189,7 +202,9 @@ impl Part<'_> {
             }
             _ => {
                 let own = |rank: &Vec<Moments>| Global::new(rank.iter().copied());
-                PerRank::Each(self.local.iter().map(|rank| own(rank).normalization(eps)).collect())
+                PerRank::Each(
+                    self.local.iter().map(|rank| own(rank).normalization(eps, None)).collect(),
+                )
             }
         }
     }

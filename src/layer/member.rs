@@ -89,6 +89,7 @@ pub(super) struct Member {
     pub channels: usize,
     momentum: Momentum,
     running_variance: RunningVariance,
+    renorms: bool,
     settings: Manifest,
     /// Time that the slowest device may take for a result. The host computes while it is polled.
     patience: Duration,
@@ -96,7 +97,7 @@ pub(super) struct Member {
 
 impl Member {
     pub fn new(base: &Base, exchange: &Arc<Exchange>, running: &Running) -> Self {
-        let BatchNormConfig { num_features, momentum, running_variance, .. } = base.config;
+        let BatchNormConfig { num_features, momentum, running_variance, renorm, .. } = base.config;
         let gpus = base.devices.iter().filter(|device| !device.is_host());
         Self {
             exchange: exchange.clone(),
@@ -105,6 +106,7 @@ impl Member {
             channels: num_features,
             momentum,
             running_variance,
+            renorms: renorm.is_some(),
             settings: base.manifest.clone(),
             patience: gpus.map(Device::deadline).max().unwrap_or_default(),
         }
@@ -118,6 +120,12 @@ impl Member {
     /// Begins a call that exchanges something.
     pub fn begin(&self, phase: Phase, subject: u64) -> Result<Call, Error> {
         Ok(self.exchange.begin(phase, subject, &self.settings, self.patience)?)
+    }
+
+    /// Gives the statistics of a batch the running ones before it, where the layer renormalizes.
+    pub fn note_running(&self, global: &mut GlobalStatistics) {
+        let running = self.running.snapshot().filter(|_| self.renorms);
+        running.into_iter().for_each(|running| global.set_before(&running));
     }
 
     /// Updates the running statistics with those of a batch.

@@ -33,8 +33,8 @@ impl<T> Exchanging<'_, T> {
 pub(super) async fn exchange<T: Mergeable>(
     layers: &[Exchanging<'_, T>],
 ) -> Result<Vec<Global<T>>, Failure> {
-    let globals: Vec<Global<T>> = merge(layers).await?.into_iter().map(Global::new).collect();
-    settle(layers, &globals)?;
+    let mut globals: Vec<Global<T>> = merge(layers).await?.into_iter().map(Global::new).collect();
+    settle(layers, &mut globals)?;
     Ok(globals)
 }
 
@@ -52,9 +52,9 @@ pub(super) async fn merge<T: Mergeable>(
 /// updates running statistics, and lets later exchanges of this rank begin.
 pub(super) fn settle<L, T: Mergeable>(
     layers: &[Exchanging<'_, L>],
-    globals: &[Global<T>],
+    globals: &mut [Global<T>],
 ) -> Result<(), Failure> {
-    for (layer, global) in layers.iter().zip(globals) {
+    for (layer, global) in layers.iter().zip(&mut *globals) {
         if let Some(global) = T::as_statistics(global)
             && global.count() == 1
         {
@@ -62,8 +62,11 @@ pub(super) fn settle<L, T: Mergeable>(
         }
     }
     for (layer, global) in layers.iter().zip(globals) {
-        if let Some(global) = T::as_statistics(global).filter(|_| layer.tracks) {
-            layer.member.update_running(global);
+        if let Some(global) = T::as_statistics(global) {
+            layer.member.note_running(global);
+            if layer.tracks {
+                layer.member.update_running(global);
+            }
         }
         layer.call.into_iter().for_each(Call::pass);
     }

@@ -83,10 +83,10 @@ impl<'l, const STATISTICS: bool> Rounds<'l, STATISTICS> {
     /// Ends the call with the merged values.
     fn finish<S: Mergeable>(&mut self, global: Global<S>) -> Result<Global<S>, Error> {
         let calls = self.calls.take().unwrap_or_default();
-        let global = [global];
+        let mut global = [global];
         let tracks = self.phase == Phase::Forward;
         let layers = exchanging::<IntegerSums<STATISTICS>>(&calls, &[], tracks);
-        let settled = settle(&layers, &global);
+        let settled = settle(&layers, &mut global);
         drop(layers);
         end(calls, settled).map_err(|failure| failure.error)?;
         let [global] = global;

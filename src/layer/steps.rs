@@ -11,7 +11,7 @@ use super::part::check_forward_parts;
 use super::synchronize::synchronize;
 use super::{Failure, SyncBatchNorm};
 use crate::collective::{ANY_SUBJECT, Synchronization};
-use crate::config::Statistics;
+use crate::config::{BatchNormConfig, Statistics};
 use crate::engine::{ForwardRank, Steps};
 use crate::error::{ArgumentError, Error};
 use crate::request::{Backward, Forward, Gradients, Normalized};
@@ -106,13 +106,18 @@ impl SyncBatchNorm {
             let reason = "the layer is reproducible, and they are not of `statistics_in_rounds`";
             return Err(ArgumentError::NotWanted { argument: "global", reason }.into());
         }
+        let BatchNormConfig { eps, renorm, .. } = *self.config();
+        if renorm.is_some() && !global.renormalizes() {
+            let reason = "the layer renormalizes, and they are not of an exchange of such a layer";
+            return Err(ArgumentError::NotWanted { argument: "global", reason }.into());
+        }
         let grids = global.grids().map(PerRank::Shared);
         let mut checked = call.check(Statistics::Group)?;
         let steps = Steps { sums: false, apply: true };
         let started = Instant::now();
         let ranks = checked.ranks(&self.base, call.parts, steps, None)?;
         let mut part = Part::new(self, ranks, Statistics::Group.into());
-        let normalization = PerRank::Shared(global.normalization(self.config().eps));
+        let normalization = PerRank::Shared(global.normalization(eps, renorm));
         forward::apply(from_mut(&mut part), std::slice::from_ref(&normalization)).await?;
         let kept = ForwardRank::kept(part.ranks);
         let times = PhaseTimes { apply: started.elapsed(), ..PhaseTimes::default() };

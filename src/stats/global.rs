@@ -1,6 +1,6 @@
 //! Values of all ranks, after the all-reduce.
 
-use crate::config::RunningVariance;
+use crate::config::{Renorm, RunningVariance};
 
 use super::{GradientSums, Grid, Moments, Normalization, RunningStats, ValueRange};
 
@@ -13,6 +13,9 @@ pub struct Global<T> {
     /// Ranges of x, if its sums were of integers. Backward uses the same.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     ranges: Option<Vec<ValueRange>>,
+    /// Running statistics before the batch, where the layer renormalizes.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    before: Option<RunningStats>,
 }
 
 /// Moments of every channel over all ranks.
@@ -24,12 +27,12 @@ pub type GlobalGradientSums = Global<GradientSums>;
 impl<T> Global<T> {
     /// Made of given values, one for each channel.
     pub fn new(channels: impl IntoIterator<Item = T>) -> Self {
-        Self { channels: channels.into_iter().collect(), ranges: None }
+        Self { channels: channels.into_iter().collect(), ranges: None, before: None }
     }
 
     /// The same with other values of the same channels.
     pub(crate) fn with_channels(&self, channels: Vec<T>) -> Self {
-        Self { channels, ranges: self.ranges.clone() }
+        Self { channels, ranges: self.ranges.clone(), before: self.before.clone() }
     }
 
     /// Merged values of every channel.
@@ -42,6 +45,16 @@ impl Global<Moments> {
     /// The same with the ranges of its sums of integers.
     pub(crate) fn with_ranges(self, ranges: Vec<ValueRange>) -> Self {
         Self { ranges: Some(ranges), ..self }
+    }
+
+    /// Gives it the running statistics before the batch.
+    pub(crate) fn set_before(&mut self, running: &RunningStats) {
+        self.before = Some(running.clone());
+    }
+
+    /// Whether it has the running statistics that renormalization needs.
+    pub(crate) fn renormalizes(&self) -> bool {
+        self.before.is_some()
     }
 
     /// Ranges of x for every channel, if the sums were of integers.
@@ -78,9 +91,17 @@ impl Global<Moments> {
         }
     }
 
-    /// The normalization with these statistics.
-    pub(crate) fn normalization(&self, eps: f64) -> Normalization {
+    /// The normalization with these statistics, renormalized within limits.
+    pub(crate) fn normalization(&self, eps: f64, renorm: Option<Renorm>) -> Normalization {
         let mean = self.channels.iter().map(|channel| channel.mean).collect();
-        Normalization { mean, inv_std: self.inv_std(eps), batch_count: Some(self.count()) }
+        let batch_count = Some(self.count());
+        let of_batch =
+            Normalization { mean, inv_std: self.inv_std(eps), batch_count, batch: Vec::new() };
+        match (renorm, &self.before) {
+            (Some(limits), Some(before)) => {
+                of_batch.renormalized(&before.normalization(eps), limits)
+            }
+            _ => of_batch,
+        }
     }
 }

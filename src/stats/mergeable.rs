@@ -29,7 +29,7 @@ pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'st
     #[doc(hidden)]
     const ARE_INTEGERS: bool = false;
     #[doc(hidden)]
-    fn as_statistics(_: &Global<Self>) -> Option<&GlobalStatistics> {
+    fn as_statistics(_: &mut Global<Self>) -> Option<&mut GlobalStatistics> {
         None
     }
     /// The value, if a batch with `count` values per channel can have it. Otherwise the error.
@@ -57,7 +57,7 @@ impl Mergeable for Moments {
     const EMPTY: Self = Self::EMPTY;
     const IS_STATISTICS: bool = true;
 
-    fn as_statistics(global: &Global<Self>) -> Option<&GlobalStatistics> {
+    fn as_statistics(global: &mut Global<Self>) -> Option<&mut GlobalStatistics> {
         Some(global)
     }
 

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::GradientSums;
+use crate::config::Renorm;
 
 /// Mean and inverse deviation per channel, and whether they depend on the batch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,6 +15,9 @@ pub struct Normalization {
     /// Values per channel of the batch. `None` for running statistics, which are constants for the
     /// gradient.
     pub batch_count: Option<u64>,
+    /// Mean and 1/√(var + eps) of the batch, (C), if they are others: of a renormalized batch, whose
+    /// x̂·r + d is (x − mean)·inv_std. Empty if not.
+    pub batch: Vec<[f64; 2]>,
 }
 
 /// Parameters for centering and scaling one channel on a device: mean = pivot + rest, each an f32,
@@ -63,15 +67,24 @@ impl Normalization {
     /// statistics.
     pub fn grad_centering(&self, sums: &[GradientSums]) -> Vec<GradCentering> {
         let divisor = self.batch_count.unwrap_or(0).max(1) as f64;
-        let channels = self.centering().into_iter().zip(&self.inv_std).zip(sums);
+        let channels = self.centering().into_iter().zip(&self.inv_std).zip(sums).enumerate();
         channels
-            .map(|((center, inv_std), sums)| {
+            .map(|(channel, ((center, inv_std), sums))| {
                 if self.batch_count.is_none() {
                     return GradCentering { center, mean_dy: 0.0, projection: 0.0 };
                 }
-                let mean_dy = (sums.sum_dy / divisor) as f32;
-                let projection = (inv_std * (inv_std * sums.sum_dy_xmu / divisor)
-                    / f64::from(center.unit)) as f32;
+                let about_batch = self.batch.get(channel).map(|&[mean, inv_std]| {
+                    let moved = self.mean[channel] - mean;
+                    let sum = sums.sum_dy_xmu + moved * sums.sum_dy;
+                    let projection = inv_std * (inv_std * sum / divisor);
+                    [sums.sum_dy / divisor + moved * projection, projection]
+                });
+                let [mean_dy, projection] = about_batch.unwrap_or_else(|| {
+                    let projection = inv_std * (inv_std * sums.sum_dy_xmu / divisor);
+                    [sums.sum_dy / divisor, projection]
+                });
+                let mean_dy = mean_dy as f32;
+                let projection = (projection / f64::from(center.unit)) as f32;
                 if mean_dy.is_finite() && projection.is_finite() {
                     GradCentering { center, mean_dy, projection }
                 } else {
@@ -81,6 +94,26 @@ impl Normalization {
                 }
             })
             .collect()
+    }
+
+    /// The same with x̂·r + d in the place of x̂, by the running statistics.
+    ///
+    /// (x − mean')·inv_std' with inv_std' = r·inv_std and mean' = mean − d/inv_std' is x̂·r + d. The
+    /// gradient of x with r and d constant is that of x̂ times r, so that backward needs the mean
+    /// and inv_std of the batch too.
+    pub fn renormalized(self, running: &Self, limits: Renorm) -> Self {
+        let Renorm { r_max, d_max } = limits;
+        let Self { mean, inv_std, batch_count, .. } = self;
+        let batch: Vec<[f64; 2]> = mean.into_iter().zip(inv_std).map(|(m, s)| [m, s]).collect();
+        let channels = batch.iter().zip(running.mean.iter().zip(&running.inv_std));
+        let moved = channels.map(|(&[mean, inv_std], (&mean_running, &inv_std_running))| {
+            // clamp keeps a NaN.
+            let r = (inv_std_running / inv_std).clamp(1.0 / r_max, r_max);
+            let d = ((mean - mean_running) * inv_std_running).clamp(-d_max, d_max);
+            (mean - d / (r * inv_std), r * inv_std)
+        });
+        let (mean, inv_std) = moved.unzip();
+        Self { mean, inv_std, batch_count, batch }
     }
 
     /// mean − pivot of every channel, in f64, with the pivot of [`centering`](Self::centering).

@@ -56,7 +56,7 @@ impl RunningStats {
     pub(crate) fn normalization(&self, eps: f64) -> Normalization {
         let mean = self.mean.iter().copied().map(f64::from).collect();
         let inv_std = self.var.iter().map(|&var| inv_std(f64::from(var), eps)).collect();
-        Normalization { mean, inv_std, batch_count: None }
+        Normalization { mean, inv_std, batch_count: None, batch: Vec::new() }
     }
 }
 

@@ -35,6 +35,7 @@ mod padded;
 mod probe;
 mod process_groups;
 mod recipes;
+mod renorm;
 mod rounding;
 mod shaders;
 mod shared_layer;

@@ -41,6 +41,7 @@ mod backward;
 pub mod bounds;
 mod double;
 mod error;
+mod renorm;
 mod sum;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub use double::{
     Cotangents, DoubleGradients, double_backward_train, double_backward_with_statistics,
 };
 pub use error::ReferenceError;
+pub use renorm::{Correction, renormalized_backward, renormalized_forward};
 
 use sum::CompensatedSum;
 

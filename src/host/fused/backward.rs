@@ -45,6 +45,7 @@ pub(crate) fn backward<G: Element, X: Element>(
             mean: normalization.mean[channels.clone()].to_vec(),
             inv_std: normalization.inv_std[channels.clone()].to_vec(),
             batch_count: normalization.batch_count,
+            batch: normalization.batch.get(channels.clone()).unwrap_or_default().to_vec(),
         };
         let of_ranks = ranks.iter().zip(&gs).zip(&cut.planes);
         let local =

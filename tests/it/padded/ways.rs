@@ -90,7 +90,7 @@ fn lengths_of_all_positions_give_the_bits_of_no_lengths() {
 fn micro_batches_joint_calls_and_callers_of_their_own_give_the_bits_of_one_call() {
     let ranks = ranks();
     let activations = [Activation::None, Activation::Gelu, Activation::Silu];
-    let cases = Kind::tested().into_iter().flat_map(|kind| activations.map(|of| (kind, of)));
+    let cases = Kind::tested().flat_map(|kind| activations.map(|of| (kind, of)));
     for (kind, activation) in cases {
         let devices = kind.devices(2);
         let (x, g) = (tensors(&devices, &ranks, 7), tensors(&devices, &ranks, 9));
