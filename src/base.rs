@@ -5,6 +5,7 @@ mod backward;
 mod check;
 mod double;
 mod forward;
+mod inputs;
 mod lengths;
 mod parameters;
 

@@ -139,7 +139,7 @@ impl BatchNorm {
         request: Backward<'_, O>,
     ) -> Result<Gradients<O>, Error> {
         let Backward { parts, .. } = request;
-        let span = self.span("backward", parts.x.len(), || parts.bytes());
+        let span = self.span("backward", parts.inputs.x.len(), || parts.inputs.bytes());
         span.within(|| self.backward_pass(saved, parts))
     }
 
@@ -157,7 +157,7 @@ impl BatchNorm {
         request: DoubleBackward<'_, O>,
     ) -> Result<DoubleGradients<O>, Error> {
         let DoubleBackward { parts, .. } = request;
-        let span = self.span("double backward", parts.x.len(), || parts.bytes());
+        let span = self.span("double backward", parts.inputs.x.len(), || parts.inputs.bytes());
         span.within(|| self.double_backward_pass(saved, parts))
     }
 

@@ -3,6 +3,7 @@
 mod backward;
 mod double;
 mod forward;
+mod inputs;
 mod lengths;
 
 pub use backward::Backward;
@@ -13,6 +14,7 @@ pub use forward::Forward;
 pub(crate) use forward::ForwardParts;
 #[cfg(feature = "gpu")]
 pub(crate) use forward::RunningTensors;
+pub(crate) use inputs::Inputs;
 pub use lengths::Lengths;
 
 use crate::saved::Saved;

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::Base;
 use super::check::{Argument, check_like};
+use super::inputs::CheckedInputs;
 use super::parameters::named;
 use crate::config::Statistics;
 use crate::engine::{BackwardRank, Steps};
@@ -69,15 +70,9 @@ impl Base {
         parts: &BackwardParts<'_>,
         steps: Steps,
     ) -> Result<CheckedBackward, Error> {
-        let x: Tensors<'_> = parts.x.iter().collect();
-        let mut shapes = self.check_x(&x)?;
-        let residual: Option<Tensors<'_>> =
-            parts.residual.as_ref().map(|list| list.iter().collect());
-        self.check_residual(residual.as_deref(), &x, saved.needs_residual())?;
-        let residual = residual.unwrap_or_default();
-        saved.check(self, &x, &residual, parts.recomputed)?;
+        let CheckedInputs { x, residual, shapes } = self.check_inputs(saved, &parts.inputs)?;
         // What was padded in forward is padded now.
-        shapes = saved.padded(shapes);
+        let shapes = saved.padded(shapes);
         let grad_output = parts.grad_output.tensors();
         let grad_shapes = self.check_grad_output(&grad_output, &shapes, &x)?;
         let mut made = GradientTensors::default();
@@ -216,11 +211,13 @@ impl CheckedBackward {
         let mut grad_residual = tensors(residual);
         let mut grad_weight = tensors(weight);
         let mut grad_bias = tensors(bias);
-        let mut residuals = parts.residual.iter().flat_map(|list| list.iter());
+        let mut residuals = parts.inputs.residual.iter().flat_map(|list| list.iter());
         let shapes =
             std::mem::take(&mut self.shapes).into_iter().zip(std::mem::take(&mut self.grad_shapes));
         let mut ranks = Vec::with_capacity(g.len());
-        for (rank, ((x, g), (shape, g_shape))) in parts.x.iter().zip(g).zip(shapes).enumerate() {
+        for (rank, ((x, g), (shape, g_shape))) in
+            parts.inputs.x.iter().zip(g).zip(shapes).enumerate()
+        {
             ranks.push(BackwardRank {
                 x,
                 shape,

@@ -2,6 +2,7 @@
 
 use super::Base;
 use super::check::{Argument, check_like};
+use super::inputs::CheckedInputs;
 use super::parameters::check_readable;
 use crate::config::Statistics;
 use crate::engine::{BackwardRank, DoublePair, DoubleRank, Steps};
@@ -9,7 +10,7 @@ use crate::error::{ArgumentError, Error};
 use crate::request::{DoubleGradients, DoubleParts};
 use crate::saved::SavedCall;
 use crate::shape::Shape;
-use crate::tensor::{List, Output, Tensor, Tensors, all_like};
+use crate::tensor::{List, Output, Tensor, all_like};
 
 /// A request of double backward that has passed its checks, and the results that are made for it.
 pub(crate) struct CheckedDouble {
@@ -30,11 +31,7 @@ impl Base {
         parts: &DoubleParts<'_>,
     ) -> Result<CheckedDouble, Error> {
         self.check_differentiable(saved)?;
-        let x: Tensors<'_> = parts.x.iter().collect();
-        let shapes = self.check_x(&x)?;
-        let residual = parts.residual.as_ref().map(tensors);
-        self.check_residual(residual.as_deref(), &x, saved.needs_residual())?;
-        saved.check(self, &x, &residual.unwrap_or_default(), parts.recomputed)?;
+        let CheckedInputs { x, shapes, .. } = self.check_inputs(saved, &parts.inputs)?;
         let grad_output = tensors(&parts.grad_output);
         self.check_grad_output(&grad_output, &shapes, &x)?;
         check_like(Argument::new("grad_output", &grad_output), &x, false)?;
@@ -114,11 +111,11 @@ impl CheckedDouble {
         let at = |list: &Option<List<'r>>, rank: usize| list.as_ref()?.iter().nth(rank);
         let outputs = self.input.iter_mut().zip(&mut self.grad_output);
         let mut weights = self.weight.iter_mut().flatten();
-        let read = parts.x.iter().zip(parts.grad_output.iter());
-        let mut ranks = Vec::with_capacity(parts.x.len());
+        let read = parts.inputs.x.iter().zip(parts.grad_output.iter());
+        let mut ranks = Vec::with_capacity(parts.inputs.x.len());
         for (rank, ((x, g), (input, grad_output))) in read.zip(outputs).enumerate() {
             let shape = &self.shapes[rank];
-            let residual = at(&parts.residual, rank).filter(|_| saved.needs_residual());
+            let residual = at(&parts.inputs.residual, rank).filter(|_| saved.needs_residual());
             let mask = saved.kept.masks.get(rank).cloned();
             let layer = base.engine_layer(rank);
             let mut backward = BackwardRank {

@@ -32,8 +32,8 @@ pub(crate) struct BackwardCall<'r> {
 pub(crate) async fn backward_of<O: Output>(
     calls: Vec<BackwardCall<'_>>,
 ) -> Result<Vec<Gradients<O>>, Failure> {
-    let ranks = calls.iter().map(|call| call.parts.x.len()).sum();
-    let bytes = || calls.iter().map(|call| call.parts.bytes()).sum();
+    let ranks = calls.iter().map(|call| call.parts.inputs.x.len()).sum();
+    let bytes = || calls.iter().map(|call| call.parts.inputs.bytes()).sum();
     let span = span(Phase::Backward, calls.iter().map(|call| call.layer), ranks, bytes);
     let work = async {
         let (communicating, begun) =
@@ -107,7 +107,7 @@ async fn steps(
 impl<'r> BackwardCall<'r> {
     /// Checks the request, before anything is submitted.
     pub(super) fn check(&self, steps: Steps) -> Result<CheckedBackward, Error> {
-        check_encode(&self.parts.encode)?;
+        check_encode(&self.parts.inputs.encode)?;
         self.saved.on_host()?;
         self.layer.base.check_backward(self.saved.call(), &self.parts, steps)
     }

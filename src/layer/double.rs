@@ -23,7 +23,7 @@ pub(super) async fn double_backward_of<O: Output>(
     parts: DoubleParts<'_>,
 ) -> Result<DoubleGradients<O>, Failure> {
     let phase = Phase::DoubleBackward;
-    let span = span(phase, std::iter::once(layer), parts.x.len(), || parts.bytes());
+    let span = span(phase, std::iter::once(layer), parts.inputs.x.len(), || parts.inputs.bytes());
     let work = async {
         let exchanges = saved.call().statistics == Statistics::Group;
         let subject = saved.on_host().map_or(0, |of| of.subject);
@@ -61,7 +61,7 @@ impl Call<'_> {
     ) -> Result<(CheckedDouble, Option<Vec<Tensor>>), Failure> {
         let of = self.saved.on_host().map_err(Error::from)?;
         let base = &self.layer.base;
-        check_encode(&parts.encode).map_err(Error::from)?;
+        check_encode(&parts.inputs.encode).map_err(Error::from)?;
         if of.normalization.iter().any(|of| !of.batch.is_empty()) {
             let reason = "the saved call was renormalized, which has no second derivative here";
             let error = ArgumentError::NotWanted { argument: "double_backward", reason };

@@ -57,7 +57,7 @@ impl BatchNorm {
         let centers = saved.on_device()?;
         let steps = Steps { sums: true, apply: true };
         let mut checked = self.base.check_backward(saved.call(), &parts, steps)?;
-        let encoding = self.encoding(parts.encode.take())?;
+        let encoding = self.encoding(parts.inputs.encode.take())?;
         if encoding.is_some() {
             saved.retain();
         }
@@ -84,7 +84,7 @@ impl BatchNorm {
         let centers = saved.on_device()?;
         let checked = self.base.check_double(saved.call(), &parts)?;
         let mut checked = checked.with_weight(&self.base)?;
-        let encoding = self.encoding(parts.encode.take())?;
+        let encoding = self.encoding(parts.inputs.encode.take())?;
         if encoding.is_some() {
             saved.retain();
         }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Encode, Named, Source};
+use super::{Inputs, Named, Source};
 use crate::tensor::{List, ListMut, Output, Ranks, RanksMut, Target, Tensor};
 #[cfg(feature = "gpu")]
 use crate::workspace::Workspace;
@@ -22,26 +22,19 @@ pub struct Backward<'a, O: Output = Tensor> {
 /// A [`Backward`] without the type of what comes back.
 #[derive(Debug)]
 pub(crate) struct BackwardParts<'a> {
-    pub x: List<'a>,
+    pub inputs: Inputs<'a>,
     pub grad_output: Source<'a>,
-    pub residual: Option<List<'a>>,
     /// `None` where all gradients are to be made.
     pub targets: Option<Targets<'a>>,
     pub accumulate: bool,
-    pub recomputed: bool,
-    pub encode: Encode<'a>,
 }
 
 impl BackwardParts<'_> {
-    /// Bytes of every x together.
-    pub fn bytes(&self) -> u64 {
-        self.x.iter().map(Tensor::size_bytes).sum()
-    }
-
     /// What is only read.
     pub fn read(&self) -> Named<'_> {
-        let residual = self.residual.iter().flat_map(|list| list.iter()).collect();
-        let read = [("x", self.x.iter().collect()), ("residual", residual)];
+        let Inputs { x, residual, .. } = &self.inputs;
+        let residual = residual.iter().flat_map(|list| list.iter()).collect();
+        let read = [("x", x.iter().collect()), ("residual", residual)];
         let grad_output = match &self.grad_output {
             Source::Read(list) => Some(("grad_output", list.iter().collect())),
             Source::InPlace(_) => None,
@@ -94,17 +87,8 @@ impl<'a> Backward<'a> {
 
 impl<'a, O: Output> Backward<'a, O> {
     fn new(x: List<'a>, grad_output: Source<'a>, targets: Option<Targets<'a>>) -> Self {
-        let accumulate = false;
-        let recomputed = false;
-        let parts = BackwardParts {
-            x,
-            grad_output,
-            residual: None,
-            targets,
-            accumulate,
-            recomputed,
-            encode: None,
-        };
+        let inputs = Inputs::of(x);
+        let parts = BackwardParts { inputs, grad_output, targets, accumulate: false };
         Self { parts, kind: PhantomData }
     }
 
@@ -116,7 +100,7 @@ impl<'a, O: Output> Backward<'a, O> {
 
     /// The residual of forward. It is needed if [`Saved::needs_residual`](crate::Saved::needs_residual) says so.
     pub fn residual(mut self, residual: impl Ranks<'a>) -> Self {
-        self.parts.residual = Some(residual.list());
+        self.parts.inputs.residual = Some(residual.list());
         self
     }
 
@@ -126,7 +110,7 @@ impl<'a, O: Output> Backward<'a, O> {
     /// Without it another tensor is refused, because it usually is a mistake. With it only
     /// dimensions, layout and storage type are compared. Other values then give wrong gradients.
     pub fn recomputed(mut self) -> Self {
-        self.parts.recomputed = true;
+        self.parts.inputs.recomputed = true;
         self
     }
 
@@ -158,7 +142,7 @@ impl<'a, O: Output> Backward<'a, O> {
         encoder: &'a mut wgpu::CommandEncoder,
         workspace: &'a mut Workspace,
     ) -> Self {
-        self.parts.encode = Some((encoder, workspace));
+        self.parts.inputs.encode = Some((encoder, workspace));
         self
     }
 }

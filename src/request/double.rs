@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::Encode;
+use super::Inputs;
 use crate::tensor::{List, Output, Ranks, Tensor};
 #[cfg(feature = "gpu")]
 use crate::workspace::Workspace;
@@ -25,21 +25,11 @@ pub struct DoubleBackward<'a, O: Output = Tensor> {
 /// A [`DoubleBackward`] without the type of what comes back.
 #[derive(Debug)]
 pub(crate) struct DoubleParts<'a> {
-    pub x: List<'a>,
+    pub inputs: Inputs<'a>,
     pub grad_output: List<'a>,
-    pub residual: Option<List<'a>>,
     pub input: Option<List<'a>>,
     pub weight: Option<List<'a>>,
     pub bias: Option<List<'a>>,
-    pub recomputed: bool,
-    pub encode: Encode<'a>,
-}
-
-impl DoubleParts<'_> {
-    /// Bytes of every x together.
-    pub fn bytes(&self) -> u64 {
-        self.x.iter().map(Tensor::size_bytes).sum()
-    }
 }
 
 impl<'a> DoubleBackward<'a> {
@@ -50,14 +40,11 @@ impl<'a> DoubleBackward<'a> {
         grad_output: impl Ranks<'a, Output = X::Output>,
     ) -> DoubleBackward<'a, X::Output> {
         let parts = DoubleParts {
-            x: x.list(),
+            inputs: Inputs::of(x.list()),
             grad_output: grad_output.list(),
-            residual: None,
             input: None,
             weight: None,
             bias: None,
-            recomputed: false,
-            encode: None,
         };
         DoubleBackward { parts, kind: PhantomData }
     }
@@ -85,14 +72,14 @@ impl<'a, O: Output> DoubleBackward<'a, O> {
     /// The residual of forward. It is needed if
     /// [`Saved::needs_residual`](crate::Saved::needs_residual) says so.
     pub fn residual(mut self, residual: impl Ranks<'a>) -> Self {
-        self.parts.residual = Some(residual.list());
+        self.parts.inputs.residual = Some(residual.list());
         self
     }
 
     /// Says that x and the residual are other tensors than those of forward, with the same values:
     /// see [`Backward::recomputed`](super::Backward::recomputed).
     pub fn recomputed(mut self) -> Self {
-        self.parts.recomputed = true;
+        self.parts.inputs.recomputed = true;
         self
     }
 
@@ -103,7 +90,7 @@ impl<'a, O: Output> DoubleBackward<'a, O> {
         encoder: &'a mut wgpu::CommandEncoder,
         workspace: &'a mut Workspace,
     ) -> Self {
-        self.parts.encode = Some((encoder, workspace));
+        self.parts.inputs.encode = Some((encoder, workspace));
         self
     }
 }
