@@ -138,6 +138,8 @@ impl Pass<'_> {
             Role::Locals => &self.shared.locals,
             Role::RankWeights => rank_weights,
             Role::GradCentering => &scratch.grad_centering,
+            // No gradient of the parameters: that of double backward comes later.
+            Role::GradWeight => self.gpu.dummy(0),
             _ => center.role(role),
         });
         sums.record(recorder, slices.with_centering(&scratch.grad_centering));

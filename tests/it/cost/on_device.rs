@@ -2,7 +2,8 @@
 
 use syncbn::config::Activation;
 use syncbn::{
-    Backward, BatchNorm, BatchNormConfig, DType, Device, Forward, Layout, Saved, Tensor, Workspace,
+    Backward, BatchNorm, BatchNormConfig, DType, Device, DoubleBackward, Forward, Layout, Saved,
+    Tensor, Workspace,
 };
 
 use super::counter::{Cost, counting, spent};
@@ -255,4 +256,19 @@ fn an_output_that_is_made_in_every_encoded_call_is_noticed() {
         (2, 1),
         "the output, and the parameters bound beside it"
     );
+}
+
+#[test]
+fn double_backward_is_one_submission() {
+    let _counting = counting();
+    let Step { bn, mut tensors } = Step::plain(&noop());
+    let saved = bn.forward_train(tensors.forward()).unwrap().saved;
+    let again = third(|| {
+        let request = DoubleBackward::of(&tensors.x, &tensors.dy).input_cotangent(&tensors.dy);
+        let request = request.weight_cotangent(&tensors.dw).bias_cotangent(&tensors.db);
+        drop(bn.double_backward(&saved, request).unwrap());
+    });
+    assert_eq!((again.submissions, again.pipelines), (1, 0));
+    // Of the results alone: two kernels write one each, and the merge the third.
+    assert_eq!(again.bind_groups, 3);
 }

@@ -117,3 +117,15 @@ fn evaluation_of_several_layers_is_one_submission() {
     };
     assert_eq!(third(|| untracked(&mut written)), only(FORWARD.0, 5 + 2 + 2 * 3));
 }
+
+#[test]
+fn backward_of_a_padded_batch_uploads_no_lengths() {
+    let _counting = counting();
+    let mut step = Step::plain(&noop());
+    let lengths = [vec![5; DIMS[0]]];
+    let request = step.tensors.forward().lengths(&lengths);
+    let saved = block_on(step.bn.forward_train(request)).unwrap().saved;
+    // Each sample has tiles, whose sums take locks of their own.
+    let again = third(|| step.backward(&saved));
+    assert_eq!((again.submissions, again.allocations, again.bind_groups), (BACKWARD.0, 0, 0));
+}
