@@ -4,6 +4,7 @@
 // `finalize_grad` where they are on one device.
 
 #import combine
+#import reduce
 
 // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x)
 @group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;

@@ -9,6 +9,7 @@
 // `finalize_stats` where they are on one device.
 
 #import combine
+#import reduce
 #import settled
 
 // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag); of padded samples the count instead of the flag,

@@ -63,9 +63,9 @@ impl Base {
         if devices.is_empty() {
             return Err(ConfigError::NoDevices.into());
         }
-        if config.reproducible && devices.iter().any(|device| !device.is_host()) {
+        if config.reproducible && any_ranks {
             let setting = "reproducible = true";
-            let needs = "a SyncBatchNorm whose ranks are all on the host";
+            let needs = "a SyncBatchNorm, whose ranks merge on the host";
             return Err(ConfigError::Conflict { setting, needs }.into());
         }
         if any_ranks {
@@ -119,6 +119,7 @@ impl Base {
             epilogue: self.config.epilogue(),
             eps: self.config.eps,
             host_ranks,
+            reproducible: self.config.reproducible,
         }
     }
 

@@ -19,7 +19,7 @@ pub use finalize::{
     DoubleParameters, Merge, ParameterGradients, RankWeight, RunningUpdate, finalizing_variants,
 };
 pub use partition::Partition;
-pub use sums::SumsPlan;
+pub use sums::{SumsPlan, Taken};
 use window::capacity;
 pub use window::{Span, Window};
 
@@ -35,6 +35,9 @@ use crate::shape::{Padding, Shape};
 
 /// Bytes of one (pivot, sum, squares, flag) quadruple of a tile or a rank, per channel.
 pub const CHANNEL_SUMS_BYTES: u64 = 16;
+
+/// Bytes of (Σs, Σt, Σs·t) of integers of a rank, per channel: 64, 64 and 128 bits.
+pub const CHANNEL_INTEGERS_BYTES: u64 = 32;
 
 /// Bytes of lengths that a kernel binds.
 pub const LENGTHS_BYTES: u64 = 4 * LENGTHS;

@@ -6,6 +6,13 @@
 //! fail, because a test that skips for want of a device tests nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+#[path = "reproducible/batch.rs"]
+mod batch;
+#[allow(dead_code)]
+#[path = "reproducible/cuts.rs"]
+mod cuts;
+
 use std::sync::OnceLock;
 
 use pollster::block_on;
@@ -170,5 +177,24 @@ fn a_mixed_group_gives_the_same_bits_in_every_run() {
         let run =
             || problem.run(three(seed as usize), &[layouts]).unwrap().map(|(_, pass)| pass.bits());
         assert!(run() == run(), "seed {seed}: {types:?}, {layouts:?}");
+    }
+}
+
+#[test]
+fn sums_of_integers_have_the_bits_of_the_host_over_both_drivers() {
+    for form in 0..cuts::FORMS.len() {
+        for last in [false, true] {
+            let epilogue = if last { Epilogue::NONE } else { Epilogue::RELU };
+            let whole = cuts::whole(form, last, epilogue);
+            let expected = batch::findings(&whole, &cuts::uncut(&whole), &cuts::hosts(1));
+            for turn in [0, 4] {
+                let cut = cuts::any_cut(whole.samples(), (form + turn) as u64);
+                let all = three(turn);
+                let devices: Vec<Device> =
+                    (0..cut.len()).map(|rank| all[rank % 3].clone()).collect();
+                let found = batch::findings(&whole, &cut, &devices);
+                found.assert_same(&expected, false, &format!("form {form}, {last}, {cut:?}"));
+            }
+        }
     }
 }

@@ -4,7 +4,6 @@
 // 256/lanes_per_channel channels.
 
 #import params
-#import reduce
 #import choose
 
 // Tiles summed before they join the lane's sum, so that its rounding grows with tiles/16 and not

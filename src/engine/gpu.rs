@@ -40,7 +40,14 @@ pub(super) fn prepare(
         };
         ApplyPlan::gradient(x, x, gpu.caps(), flags, wanted)
     };
-    let sums = [SumsPlan::statistics(x, gpu.caps())?, SumsPlan::gradient(x, x, gpu.caps(), flags)?];
+    // Gradients of evaluation have their ordinary sums in any layer.
+    let mut sums = vec![SumsPlan::gradient(x, x, gpu.caps(), flags)?];
+    if layer.reproducible {
+        sums.push(SumsPlan::integers(x, gpu.caps())?);
+        sums.push(SumsPlan::gradient_integers(x, x, gpu.caps(), flags)?);
+    } else {
+        sums.push(SumsPlan::statistics(x, gpu.caps())?);
+    }
     let normalize = ApplyPlan::normalize(x, x.dtype, gpu.caps(), flags, false)?;
     let applies = [normalize, gradient(true)?, gradient(false)?];
     let sums = sums.iter().flatten().flat_map(|plan| {

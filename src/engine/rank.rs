@@ -20,6 +20,8 @@ pub(crate) struct Layer<'a> {
     pub eps: f64,
     /// Ranks of the host that one caller computes after each other, this one included.
     pub host_ranks: usize,
+    /// Whether sums of a batch are of integers.
+    pub reproducible: bool,
 }
 
 /// A layer and the mask of a call, as plans need them.
@@ -111,7 +113,12 @@ impl<'a> ForwardRank<'a> {
         let order = if keeps_mask { ApplyPlan::mask_order(x, y, caps) } else { None };
         self.lengths = upload_lengths(gpu, &self.shape)?;
         if steps.sums {
-            self.sums = SumsPlan::statistics(x, caps)?.map(Box::new);
+            let plan = if self.layer.reproducible {
+                SumsPlan::integers(x, caps)?
+            } else {
+                SumsPlan::statistics(x, caps)?
+            };
+            self.sums = plan.map(Box::new);
         }
         if steps.apply && self.y.is_some() {
             let flags = layer_flags(self.layer, order);
@@ -173,7 +180,13 @@ impl BackwardRank<'_> {
         let g = Activation { shape: &self.g_shape, dtype: self.g().map_or(x.dtype, Tensor::dtype) };
         let flags = layer_flags(self.layer, self.mask.as_ref().and_then(Mask::order));
         if steps.sums {
-            self.sums = SumsPlan::gradient(x, g, gpu.caps(), flags)?.map(Box::new);
+            // With constant statistics the sums are the rank's own.
+            let plan = if self.layer.reproducible && self.depends_on_batch {
+                SumsPlan::gradient_integers(x, g, gpu.caps(), flags)?
+            } else {
+                SumsPlan::gradient(x, g, gpu.caps(), flags)?
+            };
+            self.sums = plan.map(Box::new);
         }
         if steps.apply && self.writes_activations() {
             let wanted = Gradient {

@@ -248,6 +248,7 @@ impl Partition {
             values: shape.values_per_channel() as f32,
             first_tile: self.first_tile(shape),
             keeps_counts: grid.is_padded.into(),
+            takes: 0,
         };
         Ok((params, caps.workgroups(blocks, shape.dims())?))
     }

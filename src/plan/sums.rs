@@ -2,9 +2,25 @@
 
 use super::grid::Grid;
 use super::window::windows;
-use super::{Activation, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, LayerFlags, Partition, Parts};
+use super::{
+    Activation, CHANNEL_INTEGERS_BYTES, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, LayerFlags,
+    Partition, Parts,
+};
 use crate::error::LimitError;
-use crate::shaders::{CombineParams, Kernel, TileParams, Upstream, Variant};
+use crate::shaders::{CombineParams, Kernel, Storage, TileParams, Upstream, Variant};
+
+/// What kernels that sum integers take of the values. `shaders/parts/takes.wgsl` has the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Both ends, or the largest magnitude of gradients.
+    Range = 0,
+    /// Σq and Σq² of x; Σq, Σw and Σq·w of gradients.
+    Integers = 1,
+    /// Σq, Σr and Σq·r of what rounding took from x.
+    Rests = 2,
+    /// Σr and Σr² of it.
+    SquaresOfRests = 3,
+}
 
 /// Local statistics or local gradient sums of one rank.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +33,33 @@ pub struct SumsPlan {
     pub tiles_bytes: u64,
     /// Bytes of the result in [`Role::Local`](super::Role::Local).
     pub local_bytes: u64,
+}
+
+/// How the sums of tiles become those of a rank.
+struct Combine {
+    kernel: Kernel,
+    /// Bytes per channel of a tile's sums.
+    tile_bytes: u64,
+    /// Bytes per channel of a rank's sums.
+    channel_bytes: u64,
+    /// Whether a single tile has another form than a rank, too.
+    always: bool,
+}
+
+impl Combine {
+    const STATISTICS: Self = Self::sums(Kernel::CombineStats);
+    const GRADIENTS: Self = Self::sums(Kernel::CombineGradSums);
+    const INTEGERS: Self = Self {
+        kernel: Kernel::CombineIntegers,
+        tile_bytes: 48,
+        channel_bytes: CHANNEL_INTEGERS_BYTES,
+        always: true,
+    };
+
+    const fn sums(kernel: Kernel) -> Self {
+        let [tile_bytes, channel_bytes] = [CHANNEL_SUMS_BYTES; 2];
+        Self { kernel, tile_bytes, channel_bytes, always: false }
+    }
 }
 
 impl SumsPlan {
@@ -32,7 +75,18 @@ impl SumsPlan {
             elements: grid.elements(),
             subgroups,
         };
-        Self::new([x, x], &grid, caps, partial, Kernel::CombineStats)
+        Self::new([x, x], &grid, caps, partial, &Combine::STATISTICS)
+    }
+
+    /// Plans ranges and sums of integers of an activation; `None` where it has no value.
+    ///
+    /// # Errors
+    /// As [`statistics`](Self::statistics).
+    pub fn integers(x: Activation<'_>, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
+        let grid = Grid::new(x, x.shape, caps);
+        let elements = grid.elements();
+        let partial = |_| Kernel::PartialIntegers(caps.storage(x.dtype), elements);
+        Self::new([x, x], &grid, caps, partial, &Combine::INTEGERS)
     }
 
     /// Plans the local gradient sums of an activation with its upstream gradient; `None` where it
@@ -55,10 +109,30 @@ impl SumsPlan {
             active: layer.active(),
         };
         let partial = |subgroups| Kernel::PartialGradSums { upstream, subgroups };
-        let mut plan = Self::new([x, g], &grid, caps, partial, Kernel::CombineGradSums)?;
-        let partials = plan.iter_mut().flat_map(|plan| &mut plan.partials);
-        partials.for_each(|partial| layer.set(&mut partial.params));
-        Ok(plan)
+        let plan = Self::new([x, g], &grid, caps, partial, &Combine::GRADIENTS)?;
+        Ok(plan.map(|plan| plan.of_layer(layer)))
+    }
+
+    /// Plans ranges and sums of integers of the gradients of an activation, by loads that every
+    /// device has; `None` where it has no value.
+    ///
+    /// # Errors
+    /// As [`statistics`](Self::statistics).
+    pub fn gradient_integers(
+        x: Activation<'_>,
+        g: Activation<'_>,
+        caps: &DeviceCaps,
+        layer: LayerFlags,
+    ) -> Result<Option<Self>, LimitError> {
+        let grid = Grid::new(x, g.shape, caps);
+        let upstream = Upstream {
+            grad_output: Storage::packed(g.dtype),
+            strided: grid.g_is_strided(),
+            ..layer.upstream_like(x.dtype, &grid)
+        };
+        let partial = |_| Kernel::PartialGradIntegers(upstream);
+        let plan = Self::new([x, g], &grid, caps, partial, &Combine::INTEGERS)?;
+        Ok(plan.map(|plan| plan.of_layer(layer)))
     }
 
     /// Plans the local sums of double backward of an activation, with grad_output and a cotangent
@@ -74,10 +148,22 @@ impl SumsPlan {
         let grid = Grid::new(x, x.shape, caps);
         let upstream = layer.upstream_like(x.dtype, &grid);
         let partial = |_| Kernel::PartialDoubleSums(upstream);
-        let mut plan = Self::new([x, x], &grid, caps, partial, Kernel::CombineGradSums)?;
-        let partials = plan.iter_mut().flat_map(|plan| &mut plan.partials);
-        partials.for_each(|partial| layer.set(&mut partial.params));
-        Ok(plan)
+        let plan = Self::new([x, x], &grid, caps, partial, &Combine::GRADIENTS)?;
+        Ok(plan.map(|plan| plan.of_layer(layer)))
+    }
+
+    /// The same with what is asked of the layer once per invocation.
+    fn of_layer(mut self, layer: LayerFlags) -> Self {
+        self.partials.iter_mut().for_each(|partial| layer.set(&mut partial.params));
+        self
+    }
+
+    /// The plan of integers for what is to be taken.
+    pub fn taking(&self, taken: Taken) -> Self {
+        let mut plan = self.clone();
+        plan.partials.iter_mut().for_each(|partial| partial.params.takes = taken as u32);
+        plan.combine.iter_mut().for_each(|combine| combine.params.takes = taken as u32);
+        plan
     }
 
     /// The same sums with x, or g of gradient sums, multiplied by a power of two.
@@ -93,7 +179,7 @@ impl SumsPlan {
         grid: &Grid,
         caps: &DeviceCaps,
         partial: impl Fn(bool) -> Kernel,
-        combine: Kernel,
+        combine: &Combine,
     ) -> Result<Option<Self>, LimitError> {
         let partition = Partition::new(grid, x.dtype.size_bytes());
         if x.shape.values_per_channel() == 0 {
@@ -101,10 +187,11 @@ impl SumsPlan {
         }
         let dims = x.shape.dims();
         let channels = x.shape.channels();
-        let local_bytes = channels as u64 * CHANNEL_SUMS_BYTES;
+        let local_bytes = channels as u64 * combine.channel_bytes;
         caps.check_binding("sums per channel", dims, local_bytes)?;
-        let is_tiled = partition.tiles > 1;
-        let tiles_bytes = if is_tiled { partition.tiles.saturating_mul(local_bytes) } else { 0 };
+        let is_tiled = combine.always || partition.tiles > 1;
+        let tile_bytes = channels as u64 * combine.tile_bytes;
+        let tiles_bytes = if is_tiled { partition.tiles.saturating_mul(tile_bytes) } else { 0 };
         caps.check_binding("scratch for the tiles", dims, tiles_bytes)?;
         let subgroups = caps.subgroups && partition.has_fours() && !grid.four_channels;
         let variant = Variant::new(partial(subgroups));
@@ -122,7 +209,7 @@ impl SumsPlan {
         let mut combine_plan = None;
         if is_tiled {
             let (params, workgroups) = partition.combine_dispatch(x.shape, grid, caps)?;
-            let variant = Variant::new(combine);
+            let variant = Variant::new(combine.kernel);
             combine_plan = Some(Dispatch { variant, params, workgroups, parts: Parts::NONE });
         }
         Ok(Some(Self { partials, combine: combine_plan, tiles_bytes, local_bytes }))

@@ -13,10 +13,11 @@ parts! {
     "accumulated" "activation" "affine" "center" "centering" "channel" "choose" "choose_element"
     "combine" "curve_elu" "curve_exponential" "curve_gelu" "curve_gelu_tanh" "curve_hardswish"
     "curve_relu6" "curve_sigmoid" "curve_silu" "curves" "decode_f16" "double_coefficients"
-    "double_gradient" "double_sums" "element" "encode" "finite" "four" "grad_sums_tail" "gradient"
-    "input_gradient" "inverse_root" "lane_stats" "lanes" "load" "mask_bits" "merge" "merge_fours" "merge_stats"
-    "merge_sums" "padding" "rank_weights" "reduce" "running" "running_update" "settled"
-    "settled_element" "store" "tail" "tile" "transpose" "upstream" "words"
+    "double_gradient" "double_sums" "element" "encode" "ends" "finite" "four" "grad_sums_tail"
+    "gradient" "input_gradient" "integer_sums" "integers" "inverse_root" "lane_stats" "lanes" "load"
+    "mask_bits" "merge" "merge_fours" "merge_stats" "merge_sums" "merge_words" "padding"
+    "rank_weights" "reduce" "running" "running_update" "settled" "settled_element" "store" "tail"
+    "takes" "tile" "transpose" "upstream" "wide" "words"
 }
 
 /// A file of `shaders/parts`.
@@ -39,6 +40,9 @@ pub(super) const PARTIAL_GRAD_SUMS: &str = kernel!("partial_grad_sums");
 pub(super) const COMBINE_GRAD_SUMS: &str = kernel!("combine_grad_sums");
 pub(super) const GRAD_INPUT: &str = kernel!("grad_input");
 pub(super) const GRAD_INPUT_WORDS: &str = kernel!("grad_input_words");
+pub(super) const PARTIAL_INTEGERS: &str = kernel!("partial_integers");
+pub(super) const PARTIAL_GRAD_INTEGERS: &str = kernel!("partial_grad_integers");
+pub(super) const COMBINE_INTEGERS: &str = kernel!("combine_integers");
 pub(super) const PARTIAL_DOUBLE_SUMS: &str = kernel!("partial_double_sums");
 pub(super) const DOUBLE_INPUT: &str = kernel!("double_input");
 pub(super) const DOUBLE_INPUT_WORDS: &str = kernel!("double_input_words");

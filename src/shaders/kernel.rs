@@ -145,6 +145,12 @@ pub enum Kernel {
     },
     /// Local gradient sums of the rank from those of its tiles.
     CombineGradSums,
+    /// Ranges of every tile, or sums of integers of x.
+    PartialIntegers(Storage, Elements),
+    /// Ranges of the gradients of every tile, or sums of their integers and those of x.
+    PartialGradIntegers(Upstream),
+    /// Those of the rank from those of its tiles.
+    CombineIntegers,
     /// The gradient of the input, stored as x, and where it is wanted that of the residual.
     GradInput(GradInput),
     /// Partial sums of double backward of every tile.
@@ -186,6 +192,9 @@ impl Kernel {
             Self::Normalize(_) => ("normalize", files::NORMALIZE),
             Self::PartialGradSums { .. } => ("partial_grad_sums", files::PARTIAL_GRAD_SUMS),
             Self::CombineGradSums => ("combine_grad_sums", files::COMBINE_GRAD_SUMS),
+            Self::PartialIntegers(..) => ("partial_integers", files::PARTIAL_INTEGERS),
+            Self::PartialGradIntegers(_) => ("partial_grad_integers", files::PARTIAL_GRAD_INTEGERS),
+            Self::CombineIntegers => ("combine_integers", files::COMBINE_INTEGERS),
             Self::GradInput(_) if self.owns_words() => {
                 ("grad_input_words", files::GRAD_INPUT_WORDS)
             }
@@ -207,7 +216,9 @@ impl Kernel {
     /// Layout of the parameter struct at binding 0.
     pub fn params_layout(self) -> ParamsLayout {
         match self {
-            Self::CombineStats | Self::CombineGradSums => CombineParams::LAYOUT,
+            Self::CombineStats | Self::CombineGradSums | Self::CombineIntegers => {
+                CombineParams::LAYOUT
+            }
             Self::FinalizeStats(_) | Self::CenterRunning(_) => FinalizeParams::LAYOUT,
             Self::FinalizeGrad => FinalizeGradParams::LAYOUT,
             Self::GatherCotangents => CotangentParams::LAYOUT,
@@ -220,7 +231,7 @@ impl Kernel {
     /// What an invocation loads at once.
     pub fn elements(self) -> Elements {
         match self {
-            Self::PartialStats { elements, .. } => elements,
+            Self::PartialStats { elements, .. } | Self::PartialIntegers(_, elements) => elements,
             Self::Normalize(normalize) => normalize.elements,
             _ => self.upstream().map_or(Elements::Single, |upstream| upstream.elements),
         }
@@ -238,6 +249,7 @@ impl Kernel {
     pub(super) fn upstream(self) -> Option<Upstream> {
         match self {
             Self::PartialGradSums { upstream, .. }
+            | Self::PartialGradIntegers(upstream)
             | Self::PartialDoubleSums(upstream)
             | Self::DoubleInput { upstream, .. }
             | Self::GradInput(GradInput { upstream, .. }) => Some(upstream),
@@ -248,7 +260,7 @@ impl Kernel {
     /// Storage of x and of the residual.
     pub(super) fn x(self) -> Option<Storage> {
         match self {
-            Self::PartialStats { x, .. } => Some(x),
+            Self::PartialStats { x, .. } | Self::PartialIntegers(x, _) => Some(x),
             Self::Normalize(normalize) => Some(normalize.x),
             _ => self.upstream().map(|upstream| upstream.x),
         }

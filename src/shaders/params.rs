@@ -152,6 +152,8 @@ params! {
         slope: f32,
         /// Number of the activation among the curves, 0 where it is none.
         curve: u32,
+        /// What kernels that sum integers take of the values: a range, or which sums.
+        takes: u32,
         /// Power of two that scales what is summed (x, or four gradients) into range; usually 1.
         unit: f32,
     }
@@ -180,6 +182,8 @@ params! {
         first_tile: u32,
         /// 1 where the sums of a tile come with its count.
         keeps_counts: u32,
+        /// What of the values was taken where integers are summed, as the tiles' kernel says.
+        takes: u32,
     }
 }
 

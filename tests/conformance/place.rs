@@ -118,6 +118,7 @@ impl Places {
         }
         let host = host(world, Form::of_place(places.len()));
         if let Some(first) = places.first() {
+            let (name, devices) = (first.name.clone(), first.devices.clone());
             let mixed = first.devices.iter().zip(&host.devices).enumerate();
             let mixed = mixed
                 .map(|(rank, (gpu, host))| if rank % 2 == 0 { gpu.clone() } else { host.clone() })
@@ -132,6 +133,13 @@ impl Places {
                 reproducible: false,
             });
             places.push(reproducible_host(world, Form::of_place(places.len())));
+            places.push(Place {
+                name: format!("{name}, reproducible"),
+                devices,
+                smallest_world: 1,
+                form: Form::of_place(places.len()),
+                reproducible: true,
+            });
         }
         Ok(Self { adapters: lines, all: places })
     }

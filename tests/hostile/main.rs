@@ -5,8 +5,8 @@
 //! takes every kernel, `barriers` that it breaks the kernels where it sees through their barriers.
 //! `common` opens devices whose kernels pass through it, and `again` says how to open them again.
 //! `accuracy`, `resident`, `not_finite`, `backward` and `double` are the ordinary tests;
-//! `epilogues`, `quads` and `signs` are what the ordinary ones go through at length or compare by
-//! bits.
+//! `epilogues`, `quads`, `reproducible` and `signs` are what the ordinary ones go through at length or
+//! compare by bits.
 //!
 //! The adapter must have `SHADER_F64`, in which the rewritten kernels compute exact products;
 //! without it these tests fail. lavapipe has it, many GPUs have not.
@@ -29,6 +29,7 @@ mod padded;
 mod planted;
 mod planted_runs;
 mod quads;
+mod reproducible;
 mod resident;
 mod rewrite;
 mod signs;

@@ -3,6 +3,7 @@
 
 mod centers;
 mod gradients;
+mod integers;
 mod machine;
 
 use crate::common;

@@ -5,7 +5,7 @@ use syncbn::Layout;
 use syncbn::config::AffineGradient;
 use syncbn::low_level::Epilogue;
 use syncbn::stats::GlobalGradientSums;
-use syncbn::{Backward, BatchNormConfig, Device, Saved, SyncBatchNorm, Tensor};
+use syncbn::{Backward, BatchNormConfig, DType, Device, Forward, Saved, SyncBatchNorm, Tensor};
 use syncbn_testkit::random::Random;
 
 /// Which rank has which samples, in which order.
@@ -19,7 +19,14 @@ pub struct Whole {
     pub x: Vec<Vec<f32>>,
     pub grad_output: Vec<Vec<f32>>,
     pub layout: Layout,
+    /// Whether grad_output has another layout than x.
+    pub is_mixed: bool,
+    /// How all tensors are stored.
+    pub dtype: DType,
+    /// Where a residual is added, it is x.
     pub epilogue: Epilogue,
+    /// Whether forward keeps a mask.
+    pub mask: bool,
     /// Whether the layer's sums are of integers.
     pub reproducible: bool,
 }
@@ -66,27 +73,65 @@ impl Whole {
             random.normal() * 10f64.powi(channel as i32 % 7 * 8 - 24)
         };
         let grad_output = (0..samples).map(|_| sample(&gradient)).collect();
-        let layout = Layout::ChannelsFirst;
-        Self { channels, len, x, grad_output, layout, epilogue: Epilogue::NONE, reproducible: true }
+        Self {
+            channels,
+            len,
+            x,
+            grad_output,
+            layout: Layout::ChannelsFirst,
+            is_mixed: false,
+            dtype: DType::F32,
+            epilogue: Epilogue::NONE,
+            mask: false,
+            reproducible: true,
+        }
+    }
+
+    /// The same stored in another type, without values that it does not have.
+    pub fn stored(mut self, dtype: DType) -> Self {
+        let most = if dtype == DType::F16 { 6e4 } else { f32::MAX };
+        let values = self.x.iter_mut().chain(&mut self.grad_output).flatten();
+        values.for_each(|value| *value = value.clamp(-most, most));
+        Self { dtype, ..self }
     }
 
     pub fn samples(&self) -> usize {
         self.x.len()
     }
 
-    /// The samples of a rank as a tensor on its device.
-    pub fn upload(&self, device: &Device, of: &[Vec<f32>], rank: &[usize]) -> Tensor {
-        let values = rank.iter().flat_map(|&sample| self.ordered(&of[sample])).collect::<Vec<_>>();
-        let dims = match self.layout {
+    /// The samples of x of a rank as a tensor on its device.
+    pub fn upload_x(&self, device: &Device, rank: &[usize]) -> Tensor {
+        self.upload(device, &self.x, rank, self.layout)
+    }
+
+    /// Those of grad_output.
+    pub fn upload_grad_output(&self, device: &Device, rank: &[usize]) -> Tensor {
+        let layout = match (self.is_mixed, self.layout) {
+            (false, layout) => layout,
+            (true, Layout::ChannelsFirst) => Layout::ChannelsLast,
+            (true, Layout::ChannelsLast) => Layout::ChannelsFirst,
+        };
+        self.upload(device, &self.grad_output, rank, layout)
+    }
+
+    fn upload(&self, device: &Device, of: &[Vec<f32>], rank: &[usize], layout: Layout) -> Tensor {
+        let values =
+            rank.iter().flat_map(|&sample| self.ordered(&of[sample], layout)).collect::<Vec<_>>();
+        let dims = match layout {
             Layout::ChannelsFirst => [rank.len(), self.channels, self.len],
             Layout::ChannelsLast => [rank.len(), self.len, self.channels],
         };
-        device.upload(&dims, &values).expect("an upload").with_layout(self.layout)
+        let tensor = match self.dtype {
+            DType::F32 => device.upload(&dims, &values),
+            DType::F16 => device.upload(&dims, &halves(&values, half::f16::from_f32)),
+            DType::BF16 => device.upload(&dims, &halves(&values, half::bf16::from_f32)),
+        };
+        tensor.expect("an upload").with_layout(layout)
     }
 
-    /// A sample as the layout has it; itself the other way.
-    fn ordered(&self, sample: &[f32]) -> Vec<f32> {
-        match self.layout {
+    /// A sample as a layout has it; itself the other way.
+    fn ordered(&self, sample: &[f32], layout: Layout) -> Vec<f32> {
+        match layout {
             Layout::ChannelsFirst => sample.to_vec(),
             Layout::ChannelsLast => {
                 let at = |index: usize| index % self.channels * self.len + index / self.channels;
@@ -112,9 +157,14 @@ impl Whole {
             .with_eps(0.0)
             .with_residual(self.epilogue.residual)
             .with_activation(self.epilogue.activation)
+            .with_activation_mask(self.mask)
             .with_affine_gradient(AffineGradient::GroupSum)
             .with_reproducible(self.reproducible)
     }
+}
+
+fn halves<T>(values: &[f32], half: fn(f32) -> T) -> Vec<T> {
+    values.iter().map(|&value| half(value)).collect()
 }
 
 /// What must not depend on a cut, as bits.
@@ -162,10 +212,19 @@ pub fn findings(whole: &Whole, cut: &Cut, devices: &[Device]) -> Findings {
 
 /// The same of a layer that is there.
 pub fn findings_of(layer: &SyncBatchNorm, whole: &Whole, cut: &Cut) -> Findings {
-    let [x, grad_output] = [&whole.x, &whole.grad_output].map(|of| uploaded(layer, whole, of, cut));
-    let forward = block_on(layer.forward_train(&x)).expect("forward");
-    let gradients = block_on(layer.backward(&forward.saved, Backward::of(&x, &grad_output)));
-    let gradients = gradients.expect("backward");
+    let ranks = || cut.iter().zip(layer.devices());
+    let x: Vec<Tensor> = ranks().map(|(rank, device)| whole.upload_x(device, rank)).collect();
+    let grad_output: Vec<Tensor> =
+        ranks().map(|(rank, device)| whole.upload_grad_output(device, rank)).collect();
+    let forward = Forward::of(&x);
+    let backward = Backward::of(&x, &grad_output);
+    let (forward, backward) = if whole.epilogue.residual {
+        (forward.residual(&x), backward.residual(&x))
+    } else {
+        (forward, backward)
+    };
+    let forward = block_on(layer.forward_train(forward)).expect("forward");
+    let gradients = block_on(layer.backward(&forward.saved, backward)).expect("backward");
     let sums = gradients.report.and_then(|report| report.global).expect("sums of all ranks");
     let parameters = [gradients.weight, gradients.bias].map(|tensors| shared(&tensors.unwrap()));
     found(
@@ -174,12 +233,6 @@ pub fn findings_of(layer: &SyncBatchNorm, whole: &Whole, cut: &Cut) -> Findings 
         parameters,
         [whole.by_sample(&forward.output, cut), whole.by_sample(&gradients.input, cut)],
     )
-}
-
-/// A tensor for each rank of the layer.
-pub fn uploaded(layer: &SyncBatchNorm, whole: &Whole, of: &[Vec<f32>], cut: &Cut) -> Vec<Tensor> {
-    let ranks = cut.iter().zip(layer.devices());
-    ranks.map(|(rank, device)| whole.upload(device, of, rank)).collect()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

@@ -3,7 +3,7 @@
 use syncbn::{config::Activation, low_level::Epilogue};
 
 use crate::batch::{Findings, Whole, findings};
-use crate::splits::{FORMS, hosts, uncut, whole};
+use crate::cuts::{FORMS, hosts, uncut, whole};
 
 /// What one channel should be, and what its gradient sums may be off by.
 struct Expected {

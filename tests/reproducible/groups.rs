@@ -10,27 +10,32 @@ use syncbn::{Backward, Device, Forward, ProcessGroup, SyncBatchNorm};
 use syncbn_testkit::transport::{all_reduce_groups, on_threads, process_groups};
 
 use crate::batch::{Cut, Findings, Whole, findings, findings_of, found};
-use crate::splits::{FORMS, any_cut, hosts, uncut, whole};
+use crate::cuts::{FORMS, any_cut, hosts, uncut, whole};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Findings of a rank that takes whole passes.
-fn in_passes(group: &ProcessGroup, whole: &Whole, own: &[usize]) -> Findings {
-    let layer = SyncBatchNorm::new(whole.config(), hosts(1)).expect("a layer");
+fn in_passes(group: &ProcessGroup, device: &Device, whole: &Whole, own: &[usize]) -> Findings {
+    let layer = SyncBatchNorm::new(whole.config(), [device.clone()]).expect("a layer");
     let layer = layer.in_group(group).expect("a layer of the group");
     findings_of(&layer, whole, &vec![own.to_vec()])
 }
 
 /// Findings of a rank whose samples are micro-batches of a few.
-fn in_rounds(group: &ProcessGroup, whole: &Whole, own: &[usize], at_once: usize) -> Findings {
-    let layer = SyncBatchNorm::new(whole.config(), hosts(1)).expect("a layer");
+fn in_rounds(
+    group: &ProcessGroup,
+    device: &Device,
+    whole: &Whole,
+    own: &[usize],
+    at_once: usize,
+) -> Findings {
+    let layer = SyncBatchNorm::new(whole.config(), [device.clone()]).expect("a layer");
     let layer = layer.in_group(group).expect("a layer of the group");
-    let host = Device::host();
     let batches: Vec<Cut> = own.chunks(at_once).map(|batch| vec![batch.to_vec()]).collect();
-    let upload = |of: &[Vec<f32>], batch: &Cut| whole.upload(&host, of, &batch[0]);
     block_on(async {
-        let x: Vec<_> = batches.iter().map(|batch| upload(&whole.x, batch)).collect();
-        let grad: Vec<_> = batches.iter().map(|batch| upload(&whole.grad_output, batch)).collect();
+        let x: Vec<_> = batches.iter().map(|batch| whole.upload_x(device, &batch[0])).collect();
+        let grad: Vec<_> =
+            batches.iter().map(|batch| whole.upload_grad_output(device, &batch[0])).collect();
         let mut rounds = layer.statistics_in_rounds()?;
         let mut number = 0;
         let global = loop {
@@ -113,23 +118,33 @@ proptest! {
         let cut = any_cut(whole.samples(), seed);
         let make = if reduces { all_reduce_groups } else { process_groups };
         let ranks: Vec<_> = make(cut.len(), DEADLINE).into_iter().zip(&cut).collect();
-        let found = on_threads(ranks, |(group, own)| in_passes(&group, &whole, own));
+        let found = on_threads(ranks, |(group, own)| in_passes(&group, &Device::host(), &whole, own));
         joined(found).assert_same(&expected, true, &format!("form {form}, {cut:?}"));
     }
 
     #[test]
     fn any_split_gives_the_same_bits_in_rounds(at_once in 1usize..6, last: bool, seed: u64) {
-        // Of as many channels as there are kinds of values, far outliers among them.
-        let whole = whole(6, last, Epilogue::NONE);
-        let expected = findings(&whole, &uncut(&whole), &hosts(1));
-        let mut cut = any_cut(whole.samples(), seed);
-        cut.retain(|rank| !rank.is_empty());
-        let ranks: Vec<_> = process_groups(cut.len(), DEADLINE).into_iter().zip(&cut).enumerate().collect();
-        // Every second rank takes whole passes.
-        let found = on_threads(ranks, |(rank, (group, own))| match rank % 2 {
-            0 => in_rounds(&group, &whole, own, at_once),
-            _ => in_passes(&group, &whole, own),
-        });
-        joined(found).assert_same(&expected, true, &format!("{at_once} at once, {cut:?}"));
+        check_rounds(&hosts(1), at_once, last, seed);
     }
+}
+
+/// Ranks in turn in rounds and in whole passes, on devices in turn: with the bits of one pass on the
+/// host, and on the host with those of y too.
+pub fn check_rounds(devices: &[Device], at_once: usize, last: bool, seed: u64) {
+    // Of as many channels as there are kinds of values, far outliers among them.
+    let whole = whole(6, last, Epilogue::NONE);
+    let expected = findings(&whole, &uncut(&whole), &hosts(1));
+    let mut cut = any_cut(whole.samples(), seed);
+    cut.retain(|rank| !rank.is_empty());
+    let groups = process_groups(cut.len(), DEADLINE);
+    let ranks: Vec<_> = groups.into_iter().zip(&cut).enumerate().collect();
+    let found = on_threads(ranks, |(rank, (group, own))| {
+        let device = &devices[rank / 2 % devices.len()];
+        match rank % 2 {
+            0 => in_rounds(&group, device, &whole, own, at_once),
+            _ => in_passes(&group, device, &whole, own),
+        }
+    });
+    let is_alike = devices.iter().all(Device::is_host);
+    joined(found).assert_same(&expected, is_alike, &format!("{at_once} at once, {cut:?}"));
 }

@@ -10,7 +10,7 @@ use super::Slices;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Pending, Recorder};
 use crate::plan::{CHANNEL_SUMS_BYTES, Role, SumsPlan};
-use crate::stats::Centering;
+use crate::stats::{Centering, GridParams};
 
 /// Four sums per channel, as a kernel leaves them.
 pub(super) type Sums = Vec<[f32; 4]>;
@@ -22,19 +22,37 @@ pub(super) struct Job<C = Centering> {
     bound: Vec<(Role, BufferSlice)>,
     /// The coefficients of every channel, where the kernel needs them.
     centering: Vec<C>,
+    /// How values become integers, where the kernel sums those.
+    grids: Vec<GridParams>,
 }
 
 impl<C: Pod> Job<C> {
     pub fn new(plan: Box<SumsPlan>, slices: Slices<'_>, centering: Vec<C>) -> Self {
         let bindings = plan.partials.iter().take(1).flat_map(|partial| partial.variant.bindings());
-        let own = |role: &Role| !matches!(role, Role::Centering | Role::Tiles | Role::Local);
+        let own = |role: &Role| {
+            !matches!(role, Role::Centering | Role::Grids | Role::Tiles | Role::Local)
+        };
         let roles = bindings.map(|binding| binding.role).filter(own).chain([Role::Lengths]);
         let bound = roles.map(|role| (role, slices.role(role).clone())).collect();
-        Self { plan, bound, centering }
+        Self { plan, bound, centering, grids: Vec::new() }
     }
 
-    fn slice<'a>(&'a self, role: Role, centering: &'a BufferSlice) -> &'a BufferSlice {
-        self.bound.iter().find(|(of, _)| *of == role).map_or(centering, |(_, slice)| slice)
+    /// The same with the grids of every channel.
+    pub fn with_grids(self, grids: Vec<GridParams>) -> Self {
+        Self { grids, ..self }
+    }
+
+    /// What is bound in a role: of the job, or uploaded for a submission.
+    fn slice<'a>(
+        &'a self,
+        role: Role,
+        [centering, grids]: [&'a BufferSlice; 2],
+    ) -> &'a BufferSlice {
+        match self.bound.iter().find(|(of, _)| *of == role) {
+            Some((_, slice)) => slice,
+            None if role == Role::Grids => grids,
+            None => centering,
+        }
     }
 }
 
@@ -49,6 +67,12 @@ pub(super) struct Taker {
 impl Taker {
     /// Sums of every job, `[job][channel]`.
     pub fn take<C: Pod>(&self, jobs: &[&Job<C>]) -> Result<Pending<Vec<Sums>>, Error> {
+        let bytes = self.take_bytes(jobs)?;
+        Ok(async move { Ok(bytes.await?.iter().map(|bytes| sums_of(bytes)).collect()) }.boxed())
+    }
+
+    /// What the kernels of every job leave.
+    pub fn take_bytes<C: Pod>(&self, jobs: &[&Job<C>]) -> Result<Pending<Vec<Vec<u8>>>, Error> {
         let Self { gpu, deadline, phase } = self;
         let alignment_bytes = u64::from(gpu.caps().offset_alignment_bytes);
         let mut parts = Vec::with_capacity(jobs.len());
@@ -58,26 +82,28 @@ impl Taker {
             end = start + job.plan.local_bytes;
             let tiles =
                 job.plan.combine.as_ref().map(|_| gpu.scratch(job.plan.tiles_bytes)).transpose()?;
-            let centering = (!job.centering.is_empty())
-                .then(|| Upload::new(gpu, &job.centering))
-                .transpose()?;
-            parts.push(Part { job, tiles, centering, place: start..end });
+            let centering = Upload::of_any(gpu, &job.centering)?;
+            let grids = Upload::of_any(gpu, &job.grids)?;
+            parts.push(Part { job, tiles, uploads: [centering, grids], place: start..end });
         }
         let local = gpu.scratch(end)?;
         let bytes = gpu.submit_and_read(phase, *deadline, &local, |recorder| {
-            for Part { job, tiles, centering, place } in &parts {
-                centering.iter().for_each(|upload| upload.send(recorder));
-                let centering = centering.as_ref().map_or(gpu.dummy(0), |upload| &upload.lease);
+            for Part { job, tiles, uploads, place } in &parts {
+                uploads.iter().flatten().for_each(|upload| upload.send(recorder));
+                let uploaded = uploads.each_ref().map(|upload| match upload {
+                    Some(upload) => &*upload.lease,
+                    None => gpu.dummy(0),
+                });
                 let tiles = tiles.as_deref();
                 let local = local.part(place.clone());
-                record_sums(recorder, &job.plan, tiles, &local, |role| job.slice(role, centering));
+                record_sums(recorder, &job.plan, tiles, &local, |role| job.slice(role, uploaded));
             }
         });
         let places: Vec<Range<u64>> = parts.into_iter().map(|part| part.place).collect();
         Ok(async move {
             let bytes = bytes.await?;
             let part = |place: Range<u64>| bytes.get(place.start as usize..place.end as usize);
-            Ok(places.into_iter().map(|place| sums_of(part(place).unwrap_or_default())).collect())
+            Ok(places.into_iter().map(|place| part(place).unwrap_or_default().to_vec()).collect())
         }
         .boxed())
     }
@@ -88,6 +114,7 @@ impl Taker {
             plan: Box::new(job.plan.in_units(unit)),
             bound: job.bound.clone(),
             centering: job.centering.clone(),
+            grids: Vec::new(),
         };
         let sums = self.take(&[&again])?;
         Ok(sums.await?.pop().unwrap_or_default())
@@ -99,7 +126,8 @@ struct Part<'a, C> {
     job: &'a Job<C>,
     /// `None` where a channel has one tile.
     tiles: Option<Lease>,
-    centering: Option<Upload<'a>>,
+    /// Centering and grids.
+    uploads: [Option<Upload<'a>>; 2],
     /// Bytes of its sums among those of all jobs.
     place: Range<u64>,
 }
@@ -136,6 +164,11 @@ impl<'a> Upload<'a> {
     pub fn new<T: Pod>(gpu: &Gpu, values: &'a [T]) -> Result<Self, Error> {
         let bytes = bytemuck::cast_slice(values);
         Ok(Self { bytes, lease: gpu.scratch(bytes.len() as u64)? })
+    }
+
+    /// `None` without values.
+    fn of_any<T: Pod>(gpu: &Gpu, values: &'a [T]) -> Result<Option<Self>, Error> {
+        (!values.is_empty()).then(|| Self::new(gpu, values)).transpose()
     }
 
     pub fn send(&self, recorder: &mut Recorder<'_>) {

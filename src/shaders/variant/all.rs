@@ -11,9 +11,15 @@ use crate::shaders::storage::Storage;
 impl Variant {
     /// Every variant that a plan can ask for.
     pub fn all() -> Vec<Self> {
-        let kernels =
-            [statistics(), normalizations(), gradient_sums(), gradients(), double_gradients()];
-        let combining = [Kernel::CombineStats, Kernel::CombineGradSums];
+        let kernels = [
+            statistics(),
+            normalizations(),
+            gradient_sums(),
+            gradients(),
+            double_gradients(),
+            integers(),
+        ];
+        let combining = [Kernel::CombineStats, Kernel::CombineGradSums, Kernel::CombineIntegers];
         let of_channels = [
             Kernel::FinalizeStats(RunningForm::Entries),
             Kernel::FinalizeStats(RunningForm::Vectors),
@@ -136,6 +142,16 @@ fn gradient_sums() -> Vec<Kernel> {
         kernels.extend(merging.map(|&subgroups| Kernel::PartialGradSums { upstream, subgroups }));
     }
     kernels
+}
+
+/// Of sums of integers. f16 of gradients is read by loads that every device has.
+fn integers() -> Vec<Kernel> {
+    let of_x = Storage::ALL
+        .into_iter()
+        .flat_map(|x| ELEMENTS.map(|elements| Kernel::PartialIntegers(x, elements)));
+    let is_portable = |up: &Upstream| ![up.x, up.grad_output].contains(&Storage::NativeF16);
+    let upstreams = upstreams().into_iter().filter(is_portable);
+    of_x.chain(upstreams.map(Kernel::PartialGradIntegers)).collect()
 }
 
 /// Of double backward, where all is stored and lies as x.

@@ -3,7 +3,7 @@
 
 use pollster::block_on;
 use syncbn::config::Activation;
-use syncbn::stats::Local;
+use syncbn::stats::{Local, Moments};
 use syncbn::{
     Backward, BatchNorm, BatchNormConfig, Device, Forward, SyncBatchNorm, Tensor, Workspace, joint,
 };
@@ -164,25 +164,31 @@ fn micro_batches_merge_to_the_statistics_of_the_whole_batch() {
 }
 
 #[test]
-fn sums_of_integers_have_the_bits_of_what_counts_whatever_the_split() {
+fn sums_of_integers_have_the_bits_of_what_counts_whatever_the_split_and_the_device() {
+    let [host, gpu] =
+        [Device::host(), virtual_gpus()[0].clone()].map(|device| whole_and_split(&device));
+    assert_eq!(host, gpu);
+}
+
+/// Statistics of all and the gradient of the weight of samples on a device; the split is checked.
+fn whole_and_split(device: &Device) -> (Vec<Moments>, Vec<f32>) {
     let config = BatchNormConfig::torch(4).with_reproducible(true);
-    let [a, b] = ranks();
-    let host = Device::host();
+    let [a, _] = ranks();
     let (x, g) = (padded(&a, 13), padded(&a, 17));
     // The samples of a rank on one rank, or each on one of its own; more padding changes nothing.
-    let one = SyncBatchNorm::new(config.clone(), [host.clone()]).unwrap();
+    let one = SyncBatchNorm::new(config.clone(), [device.clone()]).unwrap();
     let lists = [a.lengths.clone()];
-    let (x_one, g_one) = ([x.upload(&host)], [g.upload(&host)]);
+    let (x_one, g_one) = ([x.upload(device)], [g.upload(device)]);
     let of_one = block_on(one.forward_train(Forward::of(&x_one).lengths(&lists))).unwrap();
     let back_one = block_on(one.backward(&of_one.saved, Backward::of(&x_one, &g_one))).unwrap();
-    let each = SyncBatchNorm::new(config, vec![host.clone(); 3]).unwrap();
+    let each = SyncBatchNorm::new(config, vec![device.clone(); 3]).unwrap();
     let split = |batch: &Batch| -> Vec<Tensor> {
         let sample = |n: usize| {
             let longer = Batch::new(&[1, 4, 25], |i| match i % 25 {
                 position @ 0..20 => batch.values[n * 80 + i / 25 * 20 + position],
                 _ => f32::NAN,
             });
-            longer.upload(&host)
+            longer.upload(device)
         };
         (0..3).map(sample).collect()
     };
@@ -208,7 +214,8 @@ fn sums_of_integers_have_the_bits_of_what_counts_whatever_the_split() {
             }
         }
     }
-    drop(b);
+    let weight = block_on(back_one.weight.unwrap()[0].to_vec()).unwrap();
+    (of_one.saved.statistics().unwrap().channels().to_vec(), weight)
 }
 
 #[test]

@@ -1,0 +1,113 @@
+// Words of the lanes of a tile merged by way of workgroup memory: added, or the largest of them
+// where a range is taken. Neither has an order.
+//
+//     for each of three vectors of words, or the one of a range:
+//         every lane stores its vector;                           barrier
+//         blocks of 16 lanes: one invocation merges them;         barrier
+//         one invocation per channel merges the blocks and writes `partial`;   barrier
+//
+// Vector by vector, because all at once would not fit the memory of a workgroup that every device
+// has. The layout is that of parts/merge.wgsl.
+
+#import element
+#import params
+#import takes
+#import choose
+#import integer_sums
+
+#if FOUR_CHANNELS
+const SUMS: u32 = 4u;
+#else
+const SUMS: u32 = 1u;
+#endif
+
+const ENTRIES: u32 = 256u * SUMS;
+// Vectors of words of a tile and channel.
+const VECTORS: u32 = 3u;
+
+var<workgroup> entries: array<vec4<u32>, ENTRIES>;
+
+fn merged_words(a: vec4<u32>, b: vec4<u32>) -> vec4<u32> {
+    return choose_vec4(a + b, max(a, b), vec4<bool>(params.takes == RANGE));
+}
+
+#if ONE_CHANNEL_QUADS
+fn over_quad(v: vec4<u32>) -> u32 {
+    let sum = (v.x + v.y) + (v.z + v.w);
+    return choose(sum, max(max(v.x, v.y), max(v.z, v.w)), params.takes == RANGE);
+}
+#endif
+
+// Four words of an element, each of its values, as those of its channels.
+fn words_of(a: U, b: U, c: U, d: U) -> array<vec4<u32>, SUMS> {
+#if FOUR_CHANNELS
+    return array<vec4<u32>, SUMS>(
+        vec4<u32>(a.x, b.x, c.x, d.x),
+        vec4<u32>(a.y, b.y, c.y, d.y),
+        vec4<u32>(a.z, b.z, c.z, d.z),
+        vec4<u32>(a.w, b.w, c.w, d.w),
+    );
+#else
+#if QUADS
+    return array<vec4<u32>, SUMS>(
+        vec4<u32>(over_quad(a), over_quad(b), over_quad(c), over_quad(d)),
+    );
+#else
+    return array<vec4<u32>, SUMS>(vec4<u32>(a, b, c, d));
+#endif
+#endif
+}
+
+// Merges `count` entries from `first` on with a stride of `step`.
+fn merged_entries(first: u32, step: u32, count: u32) -> vec4<u32> {
+    var merged = vec4<u32>(0u);
+    for (var i = 0u; i < count; i++) {
+        merged = merged_words(merged, entries[first + i * step]);
+    }
+    return merged;
+}
+
+fn merge_vector(own: array<vec4<u32>, SUMS>, walk: Walk, invocation: u32, vector: u32) {
+    let channels = SUMS << params.tiles_per_workgroup_log2;
+    let blocks = max(params.lanes_per_tile / 16u, 1u);
+    let step = blocks * channels;
+    let at = walk.lane * channels + walk.tile_slot * SUMS;
+    entries[at] = own[0];
+#if FOUR_CHANNELS
+    entries[at + 1u] = own[1];
+    entries[at + 2u] = own[2];
+    entries[at + 3u] = own[3];
+#endif
+    workgroupBarrier();
+    for (var task = invocation; task < step; task += 256u) {
+        // Over the first of the entries that are merged, which no other task reads.
+        entries[task] = merged_entries(task, step, params.lanes_per_tile / blocks);
+    }
+    workgroupBarrier();
+    let channel = (walk.channel - walk.tile_slot) * SUMS;
+    for (var task = invocation; task < channels; task += 256u) {
+        if (
+            walk.tile - params.first_tile < params.tiles
+            && channel + task < params.end_channel * SUMS
+        ) {
+            partial[(walk.tile * params.channels + channel + task) * VECTORS + vector] =
+                merged_entries(task, channels, blocks);
+        }
+    }
+    workgroupBarrier();
+}
+
+// Merges what the lanes have summed and writes what comes of it.
+fn merge_over_lanes(own: LaneSums, walk: Walk, invocation: u32) {
+    if (params.takes == RANGE) {
+        let ends = words_of(own.ends.low, own.ends.high, U(0u), U(0u));
+        merge_vector(ends, walk, invocation, 0u);
+    } else {
+        let both = words_of(own.s.low, own.s.high, own.t.low, own.t.high);
+        merge_vector(both, walk, invocation, 0u);
+        let upper = words_of(own.high.low, own.high.high, own.middle.low, own.middle.high);
+        merge_vector(upper, walk, invocation, 1u);
+        let lower = words_of(own.low.low, own.low.high, U(0u), U(0u));
+        merge_vector(lower, walk, invocation, 2u);
+    }
+}

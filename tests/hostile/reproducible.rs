@@ -1,0 +1,31 @@
+//! Sums of integers under the hostile compiler: they have the bits of the host, whose code it does
+//! not see.
+
+#[allow(dead_code)]
+#[path = "../reproducible/batch.rs"]
+mod batch;
+#[allow(dead_code)]
+#[path = "../reproducible/cuts.rs"]
+mod cuts;
+
+use syncbn::{DType, low_level::Epilogue};
+
+use crate::common::Kind;
+use batch::{Whole, findings};
+use cuts::{FORMS, any_cut, hosts, uncut, whole};
+
+#[test]
+fn sums_of_integers_have_the_bits_of_the_host() {
+    let epilogues = [Epilogue::NONE, Epilogue::RELU, Epilogue::ADD_RELU];
+    let dtypes = [DType::F32, DType::F16, DType::BF16];
+    for form in 0..FORMS.len() {
+        let last = form / 2 % 2 == 1;
+        let epilogue = epilogues[form % 3];
+        let mask = form == 4;
+        let of = Whole { mask, ..whole(form, last, epilogue) }.stored(dtypes[form / 3 % 3]);
+        let expected = findings(&of, &uncut(&of), &hosts(1));
+        let cut = any_cut(of.samples(), form as u64);
+        let found = findings(&of, &cut, &Kind::Gpu.devices(cut.len()));
+        found.assert_same(&expected, false, &format!("form {form}, {last}, {epilogue:?}"));
+    }
+}
