@@ -1,5 +1,9 @@
 //! The kernels, and what of their sources depends on the tensors and the layer that they work on.
 
+mod upstream;
+
+pub use upstream::{Active, MaskOrder, Upstream};
+
 use super::files;
 use super::params::{
     AccumulateParams, CombineParams, CotangentParams, FinalizeDoubleParams, FinalizeGradParams,
@@ -18,35 +22,6 @@ pub enum Elements {
     Quads,
     /// Four values of neighbouring channels that lie next to each other.
     FourChannels,
-}
-
-/// Which value a bit of a mask stands for. A bit is 1 where v, what enters the activation, is above
-/// 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MaskOrder {
-    /// A word holds the 32 values of a tile that one invocation of a kernel that writes goes
-    /// through.
-    ByInvocation,
-    /// A word holds the values at 32 addresses that follow each other: where words of 16-bit
-    /// outputs are owned.
-    ByAddress,
-}
-
-/// How backward knows where the activation was active.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Active {
-    /// There is no activation.
-    #[default]
-    Everywhere,
-    /// v is formed again, from x and, where one was added, from the residual.
-    Recomputed {
-        /// A residual was added.
-        residual: bool,
-        /// The activation is a curve, and not two slopes.
-        curved: bool,
-    },
-    /// Forward kept a mask.
-    Masked(MaskOrder),
 }
 
 /// What the kernels of forward's second half depend on.
@@ -69,22 +44,6 @@ pub struct Normalize {
     /// y and x are one buffer, which is bound once, because a kernel may not bind a range
     /// twice for writing.
     pub in_place: bool,
-}
-
-/// What the kernels of backward depend on: what they read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Upstream {
-    /// Storage of x and of the residual.
-    pub x: Storage,
-    /// Storage of grad_output.
-    pub grad_output: Storage,
-    /// What an invocation loads at once.
-    pub elements: Elements,
-    /// The values of an element of grad_output are strided, as it is in another layout than x;
-    /// without meaning for single values.
-    pub strided: bool,
-    /// How backward knows where the activation was active.
-    pub active: Active,
 }
 
 /// What the kernels of backward's second half depend on.
