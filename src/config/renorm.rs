@@ -14,6 +14,13 @@ use crate::error::ConfigError;
 ///
 /// Backward takes r and d as constants. The running statistics are those before the batch. With
 /// limits of 1 and 0 it is batch normalization: a schedule begins there, and widens them.
+///
+/// σ_batch² is the biased variance + eps, and σ_running² the running variance + eps. The paper has
+/// the biased variance in both: set [`RunningVariance::Biased`](super::RunningVariance::Biased). It
+/// matters for batches of few values. The running variance averages σ², where TensorFlow averages σ.
+///
+/// Every rank takes r and d from its own running statistics. Give all ranks the same ones: load a
+/// state on every rank, or use [`broadcast_state`](crate::SyncBatchNorm::broadcast_state).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -21,16 +28,19 @@ use crate::error::ConfigError;
     serde(deny_unknown_fields)
 )]
 pub struct Renorm {
-    /// The largest r, finite and at least 1; 1/r_max is the smallest.
+    /// The largest r, from 1 to 1e6; 1/r_max is the smallest.
     pub r_max: f64,
-    /// The largest |d|, finite and at least 0.
+    /// The largest |d|, from 0 to 1e6.
     pub d_max: f64,
 }
 
 impl Renorm {
     /// As settings are compared.
     pub(super) fn text(of: Option<Self>) -> String {
-        of.map_or("none".to_owned(), |Self { r_max, d_max }| format!("({r_max:e}, {d_max:e})"))
+        of.map_or("none".to_owned(), |Self { r_max, d_max }| {
+            // −0 is 0.
+            format!("({r_max:e}, {:e})", d_max + 0.0)
+        })
     }
 }
 
@@ -50,11 +60,16 @@ impl BatchNormConfig {
     pub(super) fn check_renorm(&self) -> Result<(), ConfigError> {
         let Some(Renorm { r_max, d_max }) = self.renorm else { return Ok(()) };
         let setting = "renorm";
-        if !(r_max >= 1.0 && r_max.is_finite()) {
-            return out_of_range("r_max", r_max, "finite and at least 1");
+        // Beyond, a pivot that is moved by d deviations may leave the range of f32.
+        if !(1.0..=1e6).contains(&r_max) {
+            return out_of_range("r_max", r_max, "1 to 1e6");
         }
-        if !(d_max >= 0.0 && d_max.is_finite()) {
-            return out_of_range("d_max", d_max, "finite and at least 0");
+        if !(0.0..=1e6).contains(&d_max) {
+            return out_of_range("d_max", d_max, "0 to 1e6");
+        }
+        if self.use_batch_statistics == Some(false) {
+            let needs = "use_batch_statistics other than Some(false)";
+            return Err(ConfigError::Conflict { setting, needs });
         }
         if !self.track_running_stats {
             return Err(ConfigError::Conflict { setting, needs: "track_running_stats = true" });

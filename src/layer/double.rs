@@ -63,8 +63,8 @@ impl Call<'_> {
         let base = &self.layer.base;
         check_encode(&parts.inputs.encode).map_err(Error::from)?;
         if of.normalization.iter().any(|of| !of.batch.is_empty()) {
-            let reason = "the saved call was renormalized, which has no second derivative here";
-            let error = ArgumentError::NotWanted { argument: "double_backward", reason };
+            let reason = "the call was renormalized, and this needs one with `renorm = None`";
+            let error = ArgumentError::NotWanted { argument: "saved", reason };
             return Err(Error::from(error).into());
         }
         let mut checked = base.check_double(self.saved.call(), parts).map_err(Failure::of(0))?;

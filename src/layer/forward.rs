@@ -8,7 +8,7 @@ use super::part::{self, check_forward_parts};
 use super::{Failure, SyncBatchNorm, exact, span};
 use crate::base::{Access, CheckedForward, check_disjoint};
 use crate::collective::Phase;
-use crate::config::{BatchNormConfig, Mode, Statistics};
+use crate::config::{Mode, Statistics};
 use crate::engine::{self, ForwardRank, Kept, Steps};
 use crate::error::{ArgumentError, Error};
 use crate::exchange::{Call, merge_ranks};
@@ -93,6 +93,7 @@ async fn steps(
     for (index, call) in calls.iter().enumerate() {
         let statistics = call.layer.config().statistics(mode);
         calls[0].layer.check_joint(call.layer).map_err(Failure::of(index))?;
+        call.check_recomputation(mode).map_err(Failure::of(index))?;
         checked.push(call.check(statistics).map_err(Failure::of(index))?);
     }
     check_disjoint(calls.iter().map(ForwardCall::access)).map_err(Failure::of_request)?;
@@ -133,14 +134,19 @@ pub(super) fn finish(checked: CheckedForward, kept: Kept, of: OnHost) -> Done {
 }
 
 impl<'r> ForwardCall<'r> {
-    /// Checks the request, before anything is submitted.
-    pub(super) fn check(&self, statistics: Statistics) -> Result<CheckedForward, Error> {
-        check_forward_parts(&self.parts)?;
-        if self.parts.untracked && self.layer.config().renorm.is_some() {
+    /// Refuses a recomputation by running statistics that are not those of the call.
+    fn check_recomputation(&self, mode: Mode) -> Result<(), Error> {
+        if mode == Mode::Train && self.parts.untracked && self.layer.config().renorm.is_some() {
             let reason = "the layer renormalizes by running statistics that have moved since: give \
                           `normalize` the statistics of the saved call";
             return Err(ArgumentError::NotWanted { argument: "untracked", reason }.into());
         }
+        Ok(())
+    }
+
+    /// Checks the request, before anything is submitted.
+    pub(super) fn check(&self, statistics: Statistics) -> Result<CheckedForward, Error> {
+        check_forward_parts(&self.parts)?;
         self.layer.base.check_forward(&self.parts, statistics)
     }
 
@@ -179,9 +185,8 @@ impl Part<'_> {
             return;
         }
         let eps = self.layer.config().eps;
-        let center = |local: &[Vec<Moments>]| {
-            Global::new(merge_ranks(local)).normalization(eps, None).centering()
-        };
+        let center =
+            |local: &[Vec<Moments>]| Global::new(merge_ranks(local)).normalization(eps).centering();
         let device = &self.layer.devices()[0];
         if let Some(local) = engine::forward_fused(device, &mut self.ranks, center) {
             self.local = local;
@@ -191,9 +196,9 @@ impl Part<'_> {
 
     /// The normalization: one for all ranks, or one for each if each uses its own batch.
     fn normalization(&self) -> PerRank<Normalization> {
-        let BatchNormConfig { eps, renorm, .. } = *self.layer.config();
+        let eps = self.layer.config().eps;
         match (self.how.statistics, &self.global) {
-            (Statistics::Group, Some(global)) => PerRank::Shared(global.normalization(eps, renorm)),
+            (Statistics::Group, Some(global)) => PerRank::Shared(global.normalization(eps)),
             (Statistics::Running, _) => {
                 // The configuration's check guarantees running statistics here.
                 let running = self.layer.running.snapshot();
@@ -202,9 +207,7 @@ impl Part<'_> {
             }
             _ => {
                 let own = |rank: &Vec<Moments>| Global::new(rank.iter().copied());
-                PerRank::Each(
-                    self.local.iter().map(|rank| own(rank).normalization(eps, None)).collect(),
-                )
+                PerRank::Each(self.local.iter().map(|rank| own(rank).normalization(eps)).collect())
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::base::{AffineParameters, Base, state_of};
 use crate::checksum::Manifest;
 use crate::collective::Phase;
-use crate::config::{BatchNormConfig, Momentum, RunningVariance};
+use crate::config::{BatchNormConfig, Momentum, Renorm, RunningVariance};
 use crate::device::Device;
 use crate::error::{ArgumentError, Error};
 use crate::exchange::{Call, Exchange};
@@ -89,7 +89,7 @@ pub(super) struct Member {
     pub channels: usize,
     momentum: Momentum,
     running_variance: RunningVariance,
-    renorms: bool,
+    renorm: Option<Renorm>,
     settings: Manifest,
     /// Time that the slowest device may take for a result. The host computes while it is polled.
     patience: Duration,
@@ -106,7 +106,7 @@ impl Member {
             channels: num_features,
             momentum,
             running_variance,
-            renorms: renorm.is_some(),
+            renorm,
             settings: base.manifest.clone(),
             patience: gpus.map(Device::deadline).max().unwrap_or_default(),
         }
@@ -124,8 +124,9 @@ impl Member {
 
     /// Gives the statistics of a batch the running ones before it, where the layer renormalizes.
     pub fn note_running(&self, global: &mut GlobalStatistics) {
-        let running = self.running.snapshot().filter(|_| self.renorms);
-        running.into_iter().for_each(|running| global.set_before(&running));
+        if let (Some(limits), Some(running)) = (self.renorm, self.running.snapshot()) {
+            global.set_renormalized(RunningStats::clone(&running), limits);
+        }
     }
 
     /// Updates the running statistics with those of a batch.

@@ -107,9 +107,15 @@ impl SyncBatchNorm {
             return Err(ArgumentError::NotWanted { argument: "global", reason }.into());
         }
         let BatchNormConfig { eps, renorm, .. } = *self.config();
-        if renorm.is_some() && !global.renormalizes() {
+        if let Some(by) = global.renormalized() {
+            self.base.check_length("global.renormalized.running.mean", by.running.mean.len())?;
+            self.base.check_length("global.renormalized.running.var", by.running.var.len())?;
+        } else if renorm.is_some() {
             let reason = "the layer renormalizes, and they are not of an exchange of such a layer";
             return Err(ArgumentError::NotWanted { argument: "global", reason }.into());
+        }
+        if let Some(ranges) = global.ranges() {
+            self.base.check_length("global.ranges", ranges.len())?;
         }
         let grids = global.grids().map(PerRank::Shared);
         let mut checked = call.check(Statistics::Group)?;
@@ -117,7 +123,7 @@ impl SyncBatchNorm {
         let started = Instant::now();
         let ranks = checked.ranks(&self.base, call.parts, steps, None)?;
         let mut part = Part::new(self, ranks, Statistics::Group.into());
-        let normalization = PerRank::Shared(global.normalization(eps, renorm));
+        let normalization = PerRank::Shared(global.normalization(eps));
         forward::apply(from_mut(&mut part), std::slice::from_ref(&normalization)).await?;
         let kept = ForwardRank::kept(part.ranks);
         let times = PhaseTimes { apply: started.elapsed(), ..PhaseTimes::default() };

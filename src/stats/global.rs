@@ -13,9 +13,18 @@ pub struct Global<T> {
     /// Ranges of x, if its sums were of integers. Backward uses the same.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     ranges: Option<Vec<ValueRange>>,
-    /// Running statistics before the batch, where the layer renormalizes.
+    /// Where the layer renormalizes: what it does so by.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
-    before: Option<RunningStats>,
+    renormalized: Option<Renormalized>,
+}
+
+/// What a batch is renormalized by.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(crate) struct Renormalized {
+    /// Running statistics before the batch.
+    pub running: RunningStats,
+    pub limits: Renorm,
 }
 
 /// Moments of every channel over all ranks.
@@ -27,12 +36,12 @@ pub type GlobalGradientSums = Global<GradientSums>;
 impl<T> Global<T> {
     /// Made of given values, one for each channel.
     pub fn new(channels: impl IntoIterator<Item = T>) -> Self {
-        Self { channels: channels.into_iter().collect(), ranges: None, before: None }
+        Self { channels: channels.into_iter().collect(), ranges: None, renormalized: None }
     }
 
     /// The same with other values of the same channels.
     pub(crate) fn with_channels(&self, channels: Vec<T>) -> Self {
-        Self { channels, ranges: self.ranges.clone(), before: self.before.clone() }
+        Self { channels, ranges: self.ranges.clone(), renormalized: self.renormalized.clone() }
     }
 
     /// Merged values of every channel.
@@ -47,14 +56,14 @@ impl Global<Moments> {
         Self { ranges: Some(ranges), ..self }
     }
 
-    /// Gives it the running statistics before the batch.
-    pub(crate) fn set_before(&mut self, running: &RunningStats) {
-        self.before = Some(running.clone());
+    /// Has the batch renormalized by the running statistics before it.
+    pub(crate) fn set_renormalized(&mut self, running: RunningStats, limits: Renorm) {
+        self.renormalized = Some(Renormalized { running, limits });
     }
 
-    /// Whether it has the running statistics that renormalization needs.
-    pub(crate) fn renormalizes(&self) -> bool {
-        self.before.is_some()
+    /// What the batch is renormalized by.
+    pub(crate) fn renormalized(&self) -> Option<&Renormalized> {
+        self.renormalized.as_ref()
     }
 
     /// Ranges of x for every channel, if the sums were of integers.
@@ -91,17 +100,17 @@ impl Global<Moments> {
         }
     }
 
-    /// The normalization with these statistics, renormalized within limits.
-    pub(crate) fn normalization(&self, eps: f64, renorm: Option<Renorm>) -> Normalization {
+    /// The normalization with these statistics.
+    pub(crate) fn normalization(&self, eps: f64) -> Normalization {
         let mean = self.channels.iter().map(|channel| channel.mean).collect();
         let batch_count = Some(self.count());
         let of_batch =
             Normalization { mean, inv_std: self.inv_std(eps), batch_count, batch: Vec::new() };
-        match (renorm, &self.before) {
-            (Some(limits), Some(before)) => {
-                of_batch.renormalized(&before.normalization(eps), limits)
+        match &self.renormalized {
+            Some(Renormalized { running, limits }) => {
+                of_batch.renormalized(&running.normalization(eps), *limits)
             }
-            _ => of_batch,
+            None => of_batch,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pollster::block_on;
-use syncbn::config::Renorm;
+use syncbn::config::{Activation, Renorm};
 use syncbn::error::{ArgumentError, ConfigError};
 use syncbn::stats::RunningStats;
 use syncbn::{
@@ -184,6 +184,40 @@ fn limits_of_1_and_0_give_the_bits_of_batch_normalization() {
 }
 
 #[test]
+fn an_activation_comes_after_it_and_reproducible_layers_have_it_too() {
+    let kinds = Kind::ALL.into_iter().flat_map(|kind| [(kind, false), (kind, true)]);
+    for (kind, reproducible) in kinds {
+        let mut plain = problem(LIMITS[1], 10);
+        plain.config = plain.config.with_reproducible(reproducible);
+        let layer = plain.layer(kind);
+        let x = plain.inputs(&layer);
+        let forward = block_on(layer.forward_train(&x)).unwrap();
+        let y = read(&forward.output);
+        // What passes ReLU: the sums and gradients are those of a gradient with zeros.
+        let mut gated = plain.clone();
+        for (g, y) in gated.grad_outputs.iter_mut().zip(&y) {
+            g.values.iter_mut().zip(y).for_each(|(g, y)| *g = if *y > 0.0 { *g } else { 0.0 });
+        }
+        let g_of_relu = gated.upstream(&layer);
+        let expected =
+            block_on(layer.backward(&forward.saved, Backward::of(&x, &g_of_relu))).unwrap();
+        let found = {
+            let mut with_relu = plain.clone();
+            with_relu.config = with_relu.config.with_activation(Activation::Relu);
+            let layer = with_relu.layer(kind);
+            let (x, g) = (with_relu.inputs(&layer), with_relu.upstream(&layer));
+            assert!(compare_step(&plain, &step(&plain.layer(kind), &x, &g)).is_ok());
+            step(&layer, &x, &g)
+        };
+        let relu = y.iter().map(|y| y.iter().map(|y| y.max(0.0)).collect::<Vec<_>>());
+        assert_eq!(bits(&found[0]), bits(&relu.collect::<Vec<_>>()), "{kind:?}, {reproducible}");
+        assert_eq!(bits(&found[1]), bits(&read(&expected.input)), "{kind:?}, {reproducible}");
+        let weight = read(&expected.weight.unwrap());
+        assert_eq!(bits(&found[2]), bits(&weight), "{kind:?}, {reproducible}");
+    }
+}
+
+#[test]
 fn evaluation_is_that_of_the_running_statistics() {
     let renormalized = problem(LIMITS[1], 8);
     let plain =
@@ -246,11 +280,17 @@ fn what_renormalization_cannot_do_is_refused_with_the_reason() {
         (f64::NAN, 1.0, "r_max"),
         (2.0, -1.0, "d_max"),
         (2.0, f64::INFINITY, "d_max"),
+        (1e7, 1.0, "r_max"),
+        (2.0, 1e7, "d_max"),
     ] {
         let error = with(r_max, d_max).validate().unwrap_err();
         assert!(matches!(error, ConfigError::OutOfRange { name, .. } if name == wrong), "{error}");
     }
-    for config in [with(2.0, 1.0).with_eps(0.0), with(2.0, 1.0).with_track_running_stats(false)] {
+    for config in [
+        with(2.0, 1.0).with_eps(0.0),
+        with(2.0, 1.0).with_track_running_stats(false),
+        with(2.0, 1.0).with_use_batch_statistics(Some(false)),
+    ] {
         let error = config.validate().unwrap_err();
         assert!(matches!(error, ConfigError::Conflict { setting: "renorm", .. }), "{error}");
     }
@@ -276,9 +316,13 @@ fn what_renormalization_cannot_do_is_refused_with_the_reason() {
     };
     let saved = block_on(layer.forward_train(&x)).unwrap().saved;
     let request = DoubleBackward::of(&x, &x);
-    not_wanted(block_on(layer.double_backward(&saved, request)).unwrap_err(), "double_backward");
+    not_wanted(block_on(layer.double_backward(&saved, request)).unwrap_err(), "saved");
     let request = Forward::of(&x).untracked();
     not_wanted(block_on(layer.forward_train(request)).unwrap_err(), "untracked");
+    // There is nothing to recompute in evaluation, and `normalize` has what it needs.
+    block_on(layer.forward_eval(Forward::of(&x).untracked())).unwrap();
+    let statistics = saved.statistics().unwrap();
+    block_on(layer.normalize(Forward::of(&x).untracked(), statistics)).unwrap();
     let plain = SyncBatchNorm::new(config.clone(), [device.clone()]).unwrap();
     let of_plain = block_on(plain.forward_train(&x)).unwrap().saved;
     let global = of_plain.statistics().unwrap();
