@@ -27,6 +27,8 @@ pub struct Whole {
     pub epilogue: Epilogue,
     /// Whether forward keeps a mask.
     pub mask: bool,
+    /// Positions of each sample that count, if samples are padded.
+    pub lengths: Option<Vec<u32>>,
     /// Whether the layer's sums are of integers.
     pub reproducible: bool,
 }
@@ -70,9 +72,15 @@ impl Whole {
             x[samples - 1][OUTLIERS * len] = -1370.0;
         }
         let gradient = |channel: usize, random: &mut Random| {
-            random.normal() * 10f64.powi(channel as i32 % 7 * 8 - 24)
+            random.normal() * 10f64.powi(channel as i32 % 7 * 8 - 34)
         };
-        let grad_output = (0..samples).map(|_| sample(&gradient)).collect();
+        let mut grad_output: Vec<Vec<f32>> = (0..samples).map(|_| sample(&gradient)).collect();
+        // What a GPU may take for 0 is 0.
+        for value in x.iter_mut().chain(&mut grad_output).flatten() {
+            if value.is_subnormal() {
+                *value = 0.0;
+            }
+        }
         Self {
             channels,
             len,
@@ -83,8 +91,21 @@ impl Whole {
             dtype: DType::F32,
             epilogue: Epilogue::NONE,
             mask: false,
+            lengths: None,
             reproducible: true,
         }
+    }
+
+    /// The same with so many positions of each sample that count; the others are NaN.
+    pub fn padded(mut self, lengths: &[u32]) -> Self {
+        for sample in [&mut self.x, &mut self.grad_output] {
+            for (values, &length) in sample.iter_mut().zip(lengths) {
+                for channel in values.chunks_mut(self.len) {
+                    channel[length as usize..].fill(f32::NAN);
+                }
+            }
+        }
+        Self { lengths: Some(lengths.to_vec()), ..self }
     }
 
     /// The same stored in another type, without values that it does not have.
@@ -216,7 +237,12 @@ pub fn findings_of(layer: &SyncBatchNorm, whole: &Whole, cut: &Cut) -> Findings 
     let x: Vec<Tensor> = ranks().map(|(rank, device)| whole.upload_x(device, rank)).collect();
     let grad_output: Vec<Tensor> =
         ranks().map(|(rank, device)| whole.upload_grad_output(device, rank)).collect();
-    let forward = Forward::of(&x);
+    let mut forward = Forward::of(&x);
+    if let Some(lengths) = &whole.lengths {
+        let of_rank = |rank: &Vec<usize>| rank.iter().map(|&sample| lengths[sample]).collect();
+        let lists: Vec<Vec<u32>> = cut.iter().map(of_rank).collect();
+        forward = forward.lengths(&lists);
+    }
     let backward = Backward::of(&x, &grad_output);
     let (forward, backward) = if whole.epilogue.residual {
         (forward.residual(&x), backward.residual(&x))

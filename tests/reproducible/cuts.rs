@@ -7,7 +7,7 @@ use syncbn_testkit::random::Random;
 use super::batch::{Cut, Whole};
 
 /// Batches of every form: a convolution's, odd sizes, matrices, one channel.
-pub const FORMS: [(usize, usize, usize); 8] = [
+pub const FORMS: [(usize, usize, usize); 9] = [
     (12, 10, 49),
     (8, 20, 36),
     (40, 10, 1),
@@ -16,6 +16,8 @@ pub const FORMS: [(usize, usize, usize); 8] = [
     (33, 130, 1),
     (6, 10, 1031),
     (7, 23, 4),
+    // By fours in both layouts, with one wide channel in a quad.
+    (6, 12, 1024),
 ];
 
 /// A batch of one of the forms.

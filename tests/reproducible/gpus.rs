@@ -124,6 +124,45 @@ fn sums_of_gpus_that_have_an_order_are_caught() {
     assert!(caught.is_err(), "ordinary sums of another cut have the same bits");
 }
 
+/// Of two channels of the quad 4 … 7 only one takes its rounding errors too.
+#[test]
+fn a_form_has_a_channel_beyond_32_deviations_in_a_quad_of_others() {
+    let whole = whole(8, false, Epilogue::NONE);
+    let span = |channel: usize| {
+        let of = |sample: &Vec<f32>| sample[channel * whole.len..][..whole.len].to_vec();
+        let values: Vec<f64> = whole.x.iter().flat_map(of).map(f64::from).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let var = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        let ends = values.iter().fold([f64::MAX, f64::MIN], |[l, h], x| [l.min(*x), h.max(*x)]);
+        (ends[1] - ends[0]) / 2.0 / var.sqrt()
+    };
+    assert!(span(6) > 40.0 && span(5) < 20.0, "{} and {}", span(6), span(5));
+}
+
+#[test]
+fn padded_samples_have_the_bits_of_the_host() {
+    let lengths = [1024, 1023, 0, 5, 1, 700];
+    let epilogues =
+        [Epilogue::NONE, Epilogue::RELU, Epilogue::ADD_RELU].map(|epilogue| (epilogue, false));
+    let mut turn = 0;
+    for (epilogue, mask) in epilogues.into_iter().chain([(Epilogue::ADD_RELU, true)]) {
+        for dtype in [DType::F32, DType::F16] {
+            for last in [false, true] {
+                let whole = whole(8, last, epilogue).stored(dtype).padded(&lengths);
+                let whole = Whole { mask, is_mixed: turn % 3 == 0, ..whole };
+                let expected = findings(&whole, &uncut(&whole), &hosts(1));
+                let cut = vec![vec![3, 0], vec![2], vec![1, 4, 5]];
+                for devices in [gpus()[..].to_vec(), vec![gpus()[turn % 3].clone(); 3]] {
+                    let found = findings(&whole, &cut, &devices);
+                    let what = format!("{epilogue:?}, mask {mask}, {dtype:?}, last {last}");
+                    found.assert_same(&expected, false, &what);
+                }
+                turn += 1;
+            }
+        }
+    }
+}
+
 #[test]
 fn many_tiles_of_a_channel_have_the_bits_of_the_host() {
     // Over 16 lanes and tiles of one block; then of tiles that are short.
