@@ -18,7 +18,7 @@ pub(crate) mod resident;
 pub(crate) use accumulate::accumulate;
 pub(crate) use double::{DoublePair, DoubleRank, double_gradients, double_sums};
 pub(crate) use exact::{GradientIntegers, gradient_integers, gradient_ranges, integers, ranges};
-pub(crate) use host::{backward_fused, forward_fused};
+pub(crate) use host::{backward_exact, backward_fused, forward_exact, forward_fused};
 pub(crate) use mask::Mask;
 pub(crate) use rank::{BackwardRank, ForwardRank, Kept, Layer, Steps};
 

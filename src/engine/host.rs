@@ -1,14 +1,15 @@
 //! The steps on the host: the storage types found at run time become types of the compiler.
 
 mod double;
+mod fused;
 
 pub(super) use double::{double_gradients, double_sums};
+pub(crate) use fused::{backward_exact, backward_fused, forward_exact, forward_fused};
 
-use crate::device::{Device, Kind};
 use crate::dtype::{DType, Element, with_element};
 use crate::engine::{BackwardRank, ForwardRank, Layer, Mask};
 use crate::error::{ArgumentError, Error};
-use crate::host::{self, Threads};
+use crate::host::{self, Over, Threads};
 use crate::stats::{
     Centering, GradCentering, GradientSums, GridParams, Moments, Normalization, ValueRange,
 };
@@ -113,7 +114,7 @@ pub(super) fn statistics(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<Momen
 
 pub(super) fn ranges(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<ValueRange> {
     let Some(x) = rank.x() else { return Vec::new() };
-    with_element!(x.dtype(), X => host::local_ranges(values::<X>(x), &rank.shape, threads))
+    with_element!(x.dtype(), X => host::local_ranges(values::<X>(x), &rank.shape, Over::All(threads)))
 }
 
 pub(super) fn integers(
@@ -124,7 +125,7 @@ pub(super) fn integers(
 ) -> Vec<[i128; 2]> {
     let Some(x) = rank.x() else { return Vec::new() };
     with_element!(x.dtype(), X => {
-        host::local_integers(values::<X>(x), &rank.shape, grids, rests, threads)
+        host::local_integers(values::<X>(x), &rank.shape, grids, rests, Over::All(threads))
     })
 }
 
@@ -147,7 +148,7 @@ pub(super) fn gradient_ranges(
 ) -> Result<Vec<ValueRange>, Error> {
     let Some(g) = rank.g() else { return Ok(Vec::new()) };
     with_both!(g.dtype(), rank.x.dtype(), G, X => {
-        gradient::<G, X>(rank, g).ranges(normalization, threads)
+        gradient::<G, X>(rank, g).ranges(normalization, Over::All(threads))
     })
 }
 
@@ -159,7 +160,7 @@ pub(super) fn gradient_integers(
 ) -> Result<Vec<[i128; 2]>, Error> {
     let Some(g) = rank.g() else { return Ok(Vec::new()) };
     with_both!(g.dtype(), rank.x.dtype(), G, X => {
-        gradient::<G, X>(rank, g).integers(normalization, grids, threads)
+        gradient::<G, X>(rank, g).integers(normalization, grids, Over::All(threads))
     })
 }
 
@@ -201,52 +202,5 @@ pub(super) fn input_gradients(
         let mut typed = backward::<G, X>(rank);
         typed.dx = typed.dx.or(unwanted.as_mut().map(values_mut));
         host::grad_input(typed, centering, threads)
-    })
-}
-
-/// Statistics, `local[rank][channel]`, and y of every rank of one layer at once, the same bits as
-/// of the separate steps; `None`, with nothing written, where those are better. `center` merges
-/// what the ranks have of some channels.
-pub(crate) fn forward_fused(
-    device: &Device,
-    ranks: &mut [ForwardRank<'_>],
-    center: impl Fn(&[Vec<Moments>]) -> Vec<Centering> + Sync,
-) -> Option<Vec<Vec<Moments>>> {
-    let x = ranks.first()?.x?;
-    let Kind::Host(threads) = device.kind() else { return None };
-    let dtype = x.dtype();
-    let is_alike = |tensor: &Tensor| tensor.dtype() == dtype;
-    if !ranks
-        .iter()
-        .all(|rank| rank.x.is_some_and(is_alike) && rank.y.as_deref().is_some_and(is_alike))
-    {
-        return None;
-    }
-    with_element!(dtype, T => {
-        let mut ranks: Vec<_> = ranks.iter_mut().map(forward::<T, T>).collect();
-        host::forward(&mut ranks, center, threads)
-    })
-}
-
-/// Gradient sums, `local[rank][channel]`, and gradients of every rank, as [`forward_fused`].
-/// `finish` merges the sums of some channels, for which it gets the normalization too.
-pub(crate) fn backward_fused(
-    device: &Device,
-    ranks: &mut [BackwardRank<'_>],
-    normalization: &Normalization,
-    finish: impl Fn(&Normalization, &[Vec<GradientSums>]) -> Vec<GradCentering> + Sync,
-) -> Option<Vec<Vec<GradientSums>>> {
-    let x = ranks.first()?.x;
-    let Kind::Host(threads) = device.kind() else { return None };
-    let dtype = x.dtype();
-    let is_alike = |tensor: &Tensor| tensor.dtype() == dtype;
-    let is_out_of_place =
-        |rank: &BackwardRank<'_>| rank.g.is_some_and(is_alike) && rank.grad_input.is_some();
-    if !ranks.iter().all(|rank| is_out_of_place(rank) && is_alike(rank.x)) {
-        return None;
-    }
-    with_element!(dtype, T => {
-        let mut ranks: Vec<_> = ranks.iter_mut().map(backward::<T, T>).collect();
-        host::backward(&mut ranks, normalization, finish, threads)
     })
 }

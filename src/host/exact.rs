@@ -1,19 +1,23 @@
 //! Sums that do not depend on order: ranges of values, then sums of integers.
 //!
-//! Owns the host's side of `stats::exact`. The loops are plain arithmetic on arrays, which LLVM
-//! makes vector code of for whatever instructions the processor turns out to have: as integers add
-//! in any order, nothing else has to be fixed for the bits to be the same.
+//! Owns the host's side of `stats::exact`. Processors with AVX-512, AVX2 or NEON have kernels of
+//! their own. Others take plain arithmetic on arrays, which LLVM makes vector code of. As integers
+//! add in any order, nothing has to be fixed for the bits to be the same.
 //!
 //! | module | owns |
 //! |---|---|
 //! | `terms` | the integers of a value |
-//! | `lanes`, `columns` | sums and ranges in registers |
+//! | `registers` | the instructions that the kernels share, and which kernel is taken |
+//! | `lanes`, `extremes` | sums and ranges of runs of a channel |
+//! | `columns` | both of columns |
 //! | `source` | where values come from |
 //! | `task` | which of both is taken |
 //! | `walk` | planes and columns, tile by tile |
 
 mod columns;
+mod extremes;
 mod lanes;
+mod registers;
 mod source;
 mod task;
 mod terms;
@@ -26,9 +30,10 @@ use task::{Ends, Summed};
 use terms::{MOMENTS, PRODUCTS, RESTS, scale_and_offset};
 use walk::Walk;
 
+use super::apply::Affine;
 use super::rank::{GradOutput, Layer, Upstream};
 use super::threads::Threads;
-use super::traversal::{ColumnTile, Columns};
+use super::traversal::{ColumnTile, Columns, Planes};
 use crate::dtype::Element;
 use crate::shape::Shape;
 use crate::stats::{GridParams, Normalization, ValueRange};
@@ -49,6 +54,17 @@ impl Grids<'_> {
             grids.get(channels.clone()).is_some_and(|of| of.iter().all(|of| of.scale == 0.0))
         };
         if self.g.is_empty() { zero(self.x) } else { zero(self.g) }
+    }
+
+    /// Leaves 0 of what is not finite: channels whose integers are all 0 have no other sums.
+    fn without_zero(&self, mut sums: Vec<[i128; 2]>) -> Vec<[i128; 2]> {
+        let is_zero = |of: Option<&GridParams>| of.is_some_and(|of| of.scale == 0.0);
+        for (channel, [first, second]) in sums.iter_mut().enumerate() {
+            let [x, g] = [self.x, self.g].map(|of| is_zero(of.get(channel)));
+            *first = if g || (x && self.g.is_empty()) { 0 } else { *first };
+            *second = if g || x { 0 } else { *second };
+        }
+        sums
     }
 
     /// Units of a channel, and scale and offset in them.
@@ -77,6 +93,38 @@ impl Grids<'_> {
     }
 }
 
+/// Which channels are taken of an activation.
+#[derive(Clone, Copy)]
+pub(crate) enum Over<'t> {
+    /// All of them, on the threads of a pool.
+    All(&'t Threads),
+    /// Some, on this thread. What is listed by channel begins with the first of them.
+    Some(Channels<'t>),
+}
+
+/// Some neighbouring channels of planes.
+#[derive(Clone, Copy)]
+pub(crate) struct Channels<'t> {
+    pub(super) planes: Planes<'t>,
+    pub(super) channels: &'t Range<usize>,
+}
+
+impl Over<'_> {
+    fn first(&self) -> usize {
+        match self {
+            Self::All(_) => 0,
+            Self::Some(of) => of.channels.start,
+        }
+    }
+
+    fn count(&self, shape: &Shape) -> usize {
+        match self {
+            Self::All(_) => shape.channels(),
+            Self::Some(of) => of.channels.len(),
+        }
+    }
+}
+
 /// Both ends of two ranges; NaN where one is.
 fn join_ends(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
     if a[0].is_nan() || b[0].is_nan() { [f32::NAN; 2] } else { [a[0].min(b[0]), a[1].max(b[1])] }
@@ -93,16 +141,12 @@ fn ranges(ends: Vec<[f32; 2]>, shape: &Shape) -> Vec<ValueRange> {
 }
 
 /// The range of every channel of x.
-pub(crate) fn local_ranges<X: Element>(
-    x: &[X],
-    shape: &Shape,
-    threads: &Threads,
-) -> Vec<ValueRange> {
-    let walk = Walk { source: Values(x), shape, affine: &[], grids: Grids::NONE };
+pub(crate) fn local_ranges<X: Element>(x: &[X], shape: &Shape, over: Over<'_>) -> Vec<ValueRange> {
     if shape.values_per_channel() == 0 {
-        return vec![ValueRange::EMPTY; shape.channels()];
+        return vec![ValueRange::EMPTY; over.count(shape)];
     }
-    ranges(walk.take::<Ends<false>>(threads), shape)
+    let walk = Walk { source: Values(x), shape, affine: &[], grids: Grids::NONE, over };
+    ranges(walk.take::<Ends<false>>(), shape)
 }
 
 /// Σq and Σq² of every channel of x; with `rests` Σr and Σ(2²⁵·q·r + r²) of what rounding took.
@@ -111,13 +155,15 @@ pub(crate) fn local_integers<X: Element>(
     shape: &Shape,
     grids: &[GridParams],
     rests: bool,
-    threads: &Threads,
+    over: Over<'_>,
 ) -> Vec<[i128; 2]> {
     if shape.values_per_channel() == 0 {
-        return vec![[0; 2]; shape.channels()];
+        return vec![[0; 2]; over.count(shape)];
     }
-    let walk = Walk { source: Values(x), shape, affine: &[], grids: Grids { x: grids, g: &[] } };
-    if rests { walk.take::<Summed<RESTS>>(threads) } else { walk.take::<Summed<MOMENTS>>(threads) }
+    let grids = Grids { x: grids, g: &[] };
+    let walk = Walk { source: Values(x), shape, affine: &[], grids, over };
+    let sums = if rests { walk.take::<Summed<RESTS>>() } else { walk.take::<Summed<MOMENTS>>() };
+    walk.grids.without_zero(sums)
 }
 
 /// What gradients are summed of: a rank of backward.
@@ -129,31 +175,26 @@ pub(crate) struct GradientRank<'a, G, X> {
 
 impl<G: Element, X: Element> GradientRank<'_, G, X> {
     /// The range of every channel's gradients before the activation: −a to a.
-    pub fn ranges(&self, normalization: &Normalization, threads: &Threads) -> Vec<ValueRange> {
+    pub fn ranges(&self, normalization: &Normalization, over: Over<'_>) -> Vec<ValueRange> {
         let Self { g, upstream, layer } = self;
         let shape = upstream.shape;
         if shape.values_per_channel() == 0 {
-            return vec![ValueRange::EMPTY; shape.channels()];
+            return vec![ValueRange::EMPTY; over.count(shape)];
         }
         let g = g.like(shape);
         let ends = if layer.epilogue.activates() {
-            let affine = layer.affines(0, &normalization.centering());
+            let affine = layer.affines(over.first(), &normalization.centering());
             let source = Products { g, upstream: upstream.with(layer.epilogue) };
-            self.ends(source, &affine, threads)
+            self.ends(source, &affine, over)
         } else {
-            self.ends(Alone { g, bytes: size_of_val(self.g.values) }, &[], threads)
+            self.ends(Alone { g, bytes: size_of_val(self.g.values) }, &[], over)
         };
         ranges(ends, shape)
     }
 
-    fn ends(
-        &self,
-        source: impl Source,
-        affine: &[super::apply::Affine],
-        threads: &Threads,
-    ) -> Vec<[f32; 2]> {
-        Walk { source, shape: self.upstream.shape, affine, grids: Grids::NONE }
-            .take::<Ends<true>>(threads)
+    fn ends(&self, source: impl Source, affine: &[Affine], over: Over<'_>) -> Vec<[f32; 2]> {
+        let shape = self.upstream.shape;
+        Walk { source, shape, affine, grids: Grids::NONE, over }.take::<Ends<true>>()
     }
 
     /// Σw and Σq·w of every channel, with the grids of x and of the gradients.
@@ -161,16 +202,19 @@ impl<G: Element, X: Element> GradientRank<'_, G, X> {
         &self,
         normalization: &Normalization,
         [x, g]: [&[GridParams]; 2],
-        threads: &Threads,
+        over: Over<'_>,
     ) -> Vec<[i128; 2]> {
         let shape = self.upstream.shape;
         if shape.values_per_channel() == 0 {
-            return vec![[0; 2]; shape.channels()];
+            return vec![[0; 2]; over.count(shape)];
         }
-        let affine = self.layer.affines(0, &normalization.centering());
+        let affine = self.layer.affines(over.first(), &normalization.centering());
         let upstream = self.upstream.with(self.layer.epilogue);
         let source = Products { g: self.g.like(shape), upstream };
-        Walk { source, shape, affine: &affine, grids: Grids { x, g } }
-            .take::<Summed<PRODUCTS>>(threads)
+        let walk = Walk { source, shape, affine: &affine, grids: Grids { x, g }, over };
+        walk.grids.without_zero(walk.take::<Summed<PRODUCTS>>())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,10 @@
 
 mod backward;
 mod cut;
+mod exact;
 mod forward;
 
 pub(crate) use backward::backward;
+pub(super) use cut::{CHANNELS_AT_ONCE, at_once};
+pub(crate) use exact::{backward_exact, forward_exact};
 pub(crate) use forward::forward;

@@ -16,8 +16,8 @@ use crate::exchange::merge_ranks;
 use crate::request::{BackwardParts, Gradients};
 use crate::saved::{OnHost, Saved};
 use crate::stats::{
-    BackwardReport, GlobalGradientSums, GradCentering, GradientSums, Grid, Local, Normalization,
-    PerRank, PhaseTimes,
+    BackwardReport, Global, GlobalGradientSums, GradCentering, GradientSums, Grid, Local,
+    Normalization, PerRank, PhaseTimes,
 };
 use crate::tensor::{Output, Tensor};
 
@@ -141,8 +141,11 @@ impl Part<'_> {
             PerRank::Each(ranks) if ranks.len() == 1 => &ranks[0],
             PerRank::Each(_) => return,
         };
-        if self.is_exact || !self.is_on_this_host() {
+        if !self.is_on_this_host() {
             return;
+        }
+        if self.is_exact {
+            return self.fuse_exact(normalization);
         }
         let finish = |of: &Normalization, local: &[Vec<GradientSums>]| {
             of.grad_centering(&merge_ranks(local))
@@ -151,6 +154,21 @@ impl Part<'_> {
         if let Some(local) = engine::backward_fused(device, &mut self.ranks, normalization, finish)
         {
             self.local = local;
+            self.is_done = true;
+        }
+    }
+
+    /// The same with sums of integers.
+    fn fuse_exact(&mut self, normalization: &Normalization) {
+        let Some(of_x) = self.how.grids else { return };
+        let finish = |of: &Normalization, sums: &[GradientSums]| of.grad_centering(sums);
+        let device = &self.layer.devices()[0];
+        let of_x = of_x.of(0);
+        if let Some(found) =
+            engine::backward_exact(device, &mut self.ranks, normalization, of_x, finish)
+        {
+            self.local = found.local;
+            self.global = Some(Global::new(found.global));
             self.is_done = true;
         }
     }

@@ -11,9 +11,9 @@ use super::part::{Part, gather_of};
 use super::{Failure, backward, forward};
 use crate::engine;
 use crate::error::Error;
-use crate::stats::{
-    Global, GradientSums, Grid, GridParams, IntegerSums, Mergeable, Moments, PerRank, ValueRange,
-};
+use crate::stats::{Global, GridParams, IntegerSums, Mergeable, PerRank, ValueRange};
+
+pub(super) use crate::stats::exact::{gradients, grids, moments, params, wide_params};
 
 /// Values of the ranks for one layer, `[rank][channel]`.
 pub(super) type Local<T> = Vec<Vec<T>>;
@@ -57,48 +57,22 @@ async fn merged<R, S, H, T: Mergeable>(
     Ok(calls.iter().zip(local).map(of_part).collect())
 }
 
-/// Grids as kernels take them.
-pub(super) fn params(grids: &[Grid]) -> Vec<GridParams> {
-    grids.iter().map(Grid::params).collect()
-}
-
-pub(super) fn grids(ranges: &[ValueRange]) -> Vec<Grid> {
-    ranges.iter().map(ValueRange::grid).collect()
-}
-
-/// Grids of the channels whose rounding errors count. Values of other channels become 0.
-pub(super) fn wide_params(grids: &[Grid], sums: &[IntegerSums<true>]) -> Vec<GridParams> {
-    let of = |(grid, sums): (&Grid, &IntegerSums<true>)| {
-        if sums.is_wide(grid) { grid.params() } else { GridParams::ZERO }
-    };
-    grids.iter().zip(sums).map(of).collect()
-}
-
-/// Moments of every channel. `rests` may be empty.
-pub(super) fn moments(
-    grids: &[Grid],
-    sums: &[IntegerSums<true>],
-    rests: &[IntegerSums<true>],
-) -> Vec<Moments> {
-    let rest = |channel: usize| rests.get(channel).map_or([0; 2], |rests| rests.sums);
-    let channels = grids.iter().zip(sums).enumerate();
-    channels.map(|(channel, (grid, sums))| sums.moments(grid, rest(channel))).collect()
-}
-
 /// Local and global statistics of every layer with sums of integers. Then running statistics are
-/// updated.
+/// updated. Layers whose outputs are written have theirs already, and exchange nothing.
 pub(super) async fn statistics(
     parts: &mut [forward::Part<'_>],
     calls: &Calls,
 ) -> Result<(), Failure> {
-    if !parts.iter().any(Part::wants_exact) {
+    if !parts.iter().any(Part::has_integers) {
         return Ok(());
     }
     let local = local_ranges(parts).await?;
     let ranges = merged(parts, calls, &local).await?;
     let of_ranges: Vec<_> = ranges.iter().map(|of| of.map(|of| grids(of))).collect();
     for (part, grids) in parts.iter_mut().zip(&of_ranges) {
-        part.how.grids = part.wants_exact().then(|| grids.clone());
+        if !part.is_done {
+            part.how.grids = part.wants_exact().then(|| grids.clone());
+        }
     }
     let by: Vec<_> = of_ranges.iter().map(|of| of.map(|of| params(of))).collect();
     let local = integers(parts, &by, false).await?;
@@ -111,6 +85,10 @@ pub(super) async fn statistics(
     let (local_rests, rests) = rests(parts, calls, &by).await?;
     let mut globals = Vec::new();
     for (index, (part, call)) in parts.iter_mut().zip(calls).enumerate() {
+        if part.is_done {
+            globals.extend(part.global.take().filter(|_| call.is_some()));
+            continue;
+        }
         let ranks = local[index].iter().enumerate();
         part.local = ranks
             .map(|(rank, sums)| {
@@ -200,7 +178,7 @@ pub(super) async fn gradient_sums(
     parts: &mut [backward::Part<'_>],
     calls: &Calls,
 ) -> Result<(), Failure> {
-    if !parts.iter().any(Part::wants_exact) {
+    if !parts.iter().any(Part::has_integers) {
         return Ok(());
     }
     let local = local_gradient_ranges(parts).await?;
@@ -211,6 +189,10 @@ pub(super) async fn gradient_sums(
     let sums = merged(parts, calls, &local).await?;
     let mut globals = Vec::new();
     for (index, (part, call)) in parts.iter_mut().zip(calls).enumerate() {
+        if part.is_done {
+            globals.extend(part.global.take().filter(|_| call.is_some()));
+            continue;
+        }
         let Some(of_x) = part.how.grids else { continue };
         let of = |rank: usize, sums: &[IntegerSums<false>]| {
             let normalization = part.how.normalization.of(rank);
@@ -261,14 +243,4 @@ pub(super) async fn gradient_integers(
     });
     let gathered = gathered.await?;
     Ok(by_part(parts, gathered))
-}
-
-/// Gradient sums of every channel, from the grids of x and of the gradients.
-pub(super) fn gradients(
-    [x, g]: [&[Grid]; 2],
-    sums: &[IntegerSums<false>],
-    means: &[f64],
-) -> Vec<GradientSums> {
-    let channels = x.iter().zip(g).zip(sums).zip(means);
-    channels.map(|(((x, g), sums), mean)| sums.gradient_sums(x, g, *mean)).collect()
 }

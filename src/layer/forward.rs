@@ -175,14 +175,11 @@ impl Part<'_> {
         let is_shared = self.how.statistics == Statistics::Group || self.ranks.len() == 1;
         // One value has no statistics. That is found before anything is written.
         let renorms = self.layer.config().renorm.is_some();
-        if !self.sums
-            || self.is_exact
-            || renorms
-            || !is_shared
-            || !self.is_on_this_host()
-            || count < 2
-        {
+        if !self.sums || renorms || !is_shared || !self.is_on_this_host() || count < 2 {
             return;
+        }
+        if self.is_exact {
+            return self.fuse_exact();
         }
         let eps = self.layer.config().eps;
         let center =
@@ -190,6 +187,21 @@ impl Part<'_> {
         let device = &self.layer.devices()[0];
         if let Some(local) = engine::forward_fused(device, &mut self.ranks, center) {
             self.local = local;
+            self.is_done = true;
+        }
+    }
+
+    /// The same with sums of integers.
+    fn fuse_exact(&mut self) {
+        let eps = self.layer.config().eps;
+        let center = |moments: &[Moments]| {
+            Global::new(moments.iter().copied()).normalization(eps).centering()
+        };
+        let device = &self.layer.devices()[0];
+        if let Some(found) = engine::forward_exact(device, &mut self.ranks, center) {
+            self.how.grids = Some(PerRank::Shared(exact::grids(&found.ranges)));
+            self.local = found.local;
+            self.global = Some(Global::new(found.global).with_ranges(found.ranges));
             self.is_done = true;
         }
     }

@@ -51,9 +51,14 @@ impl<'r, R, S, H> Part<'r, R, S, H> {
         self.sums && !self.is_done && !self.is_exact
     }
 
-    /// Whether sums of integers are needed.
-    pub fn wants_exact(&self) -> bool {
+    /// Whether its sums are of integers.
+    pub fn has_integers(&self) -> bool {
         self.sums && self.is_exact
+    }
+
+    /// Whether sums of integers are still to be found.
+    pub fn wants_exact(&self) -> bool {
+        self.has_integers() && !self.is_done
     }
 
     /// Whether every rank is in the host's memory of this process.
@@ -106,7 +111,7 @@ pub(super) async fn synchronize<R, S: Mergeable, H>(
     parts: &mut [Part<'_, R, S, H>],
     calls: &Calls,
 ) -> Result<(), Failure> {
-    if parts.iter().any(Part::wants_exact) {
+    if parts.iter().any(Part::has_integers) {
         return Ok(());
     }
     let layers = parts.iter().zip(calls).enumerate().filter_map(|(index, (part, call))| {

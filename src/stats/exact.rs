@@ -10,11 +10,15 @@
 //!
 //! `docs/numerics.md` has the bounds.
 
+mod channels;
 mod f32_sums;
 mod range;
 mod sums;
 mod wide;
 
+pub(crate) use channels::{
+    ExactGradients, ExactStatistics, gradients, grids, moments, params, wide_params,
+};
 pub use f32_sums::ExactSums;
 pub use range::ValueRange;
 pub(crate) use range::{Grid, GridParams};

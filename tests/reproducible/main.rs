@@ -1,13 +1,15 @@
 //! Sums that do not depend on order: one batch, cut into ranks in every way, has the same bits.
 //!
-//! `batch` has the batches and what a layer makes of them, `cuts` the ways to cut them, `splits` ranks of one caller on the host,
-//! `definition` what their sums should be, `groups` ranks in threads, and batches in rounds, `gpus`
-//! devices of other kinds than the host, `refused` what cannot be.
+//! `batch` has the batches and what a layer makes of them, `cuts` the ways to cut them, `splits`
+//! ranks of one caller on the host, `definition` what their sums should be, `fused` channels taken
+//! one by one, `groups` ranks in threads, and batches in rounds, `gpus` devices of other kinds than
+//! the host, `refused` what cannot be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod batch;
 mod cuts;
 mod definition;
+mod fused;
 #[cfg(feature = "gpu")]
 mod gpus;
 mod groups;

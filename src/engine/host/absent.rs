@@ -4,9 +4,10 @@ use crate::device::Device;
 use crate::engine::{BackwardRank, DoubleRank, ForwardRank};
 use crate::error::Error;
 use crate::host::Threads;
+use crate::stats::exact::{ExactGradients, ExactStatistics};
 use crate::stats::{
-    Centering, DoubleCentering, GradCentering, GradientSums, GridParams, Moments, Normalization,
-    ValueRange,
+    Centering, DoubleCentering, GradCentering, GradientSums, Grid, GridParams, Moments,
+    Normalization, ValueRange,
 };
 
 pub(super) fn statistics(_: &ForwardRank<'_>, threads: &Threads) -> Vec<Moments> {
@@ -93,5 +94,23 @@ pub(crate) fn backward_fused(
     _: &Normalization,
     _: impl Fn(&Normalization, &[Vec<GradientSums>]) -> Vec<GradCentering> + Sync,
 ) -> Option<Vec<Vec<GradientSums>>> {
+    None
+}
+
+pub(crate) fn forward_exact(
+    _: &Device,
+    _: &mut [ForwardRank<'_>],
+    _: impl Fn(&[Moments]) -> Vec<Centering> + Sync,
+) -> Option<ExactStatistics> {
+    None
+}
+
+pub(crate) fn backward_exact(
+    _: &Device,
+    _: &mut [BackwardRank<'_>],
+    _: &Normalization,
+    _: &[Grid],
+    _: impl Fn(&Normalization, &[GradientSums]) -> Vec<GradCentering> + Sync,
+) -> Option<ExactGradients> {
     None
 }

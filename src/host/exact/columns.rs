@@ -1,8 +1,17 @@
 //! Sums and ranges of columns: each column is a channel's, and each row adds to all of them.
 
+mod extremes;
+mod registers;
+
+use pulp::Simd;
+
 use super::lanes::DEPTH;
+use super::registers::run;
 use super::terms::{MAGIC_BITS, second_sum, terms};
-use crate::host::traversal::{Columns, PATCH_COLUMNS};
+use crate::host::traversal::Columns;
+
+pub(super) use extremes::ColumnExtremes;
+use registers::AddRows;
 
 /// Columns that are summed in registers: two of the widest registers of 64 bits.
 const WIDTH: usize = 16;
@@ -46,19 +55,23 @@ impl ColumnSums {
     ///     sums ← sums + first, second           one load and store of each for all rows
     /// ```
     #[inline(always)]
-    pub fn add<const OP: u8>(
+    pub fn add<S: Simd, const OP: u8>(
         &mut self,
+        simd: S,
         column: usize,
         len: usize,
         grids: &ColumnGrids,
         rows: &[[&[f32]; 2]],
     ) {
         debug_assert!(rows.len() <= DEPTH);
-        let whole = len / WIDTH * WIDTH;
-        for start in (0..whole).step_by(WIDTH) {
-            self.add_columns::<OP, WIDTH>(column, start, grids, rows);
+        let added = len / WIDTH * WIDTH;
+        let kernel = AddRows::<OP> { sums: self, column, len: added, grids, rows };
+        if let Err(AddRows { sums, .. }) = run(simd, kernel) {
+            for start in (0..added).step_by(WIDTH) {
+                sums.add_columns::<OP, WIDTH>(column, start, grids, rows);
+            }
         }
-        for start in whole..len {
+        for start in added..len {
             self.add_columns::<OP, 1>(column, start, grids, rows);
         }
     }
@@ -113,55 +126,5 @@ impl ColumnSums {
             *second += second_sum::<OP>(wide, self.third[at].into());
         }
         totals
-    }
-}
-
-/// The smallest and the largest value of every column, and the bits of the largest magnitude.
-#[derive(Debug)]
-pub(super) struct ColumnExtremes {
-    low: Vec<f32>,
-    high: Vec<f32>,
-    bits: Vec<u32>,
-}
-
-impl ColumnExtremes {
-    pub fn new(columns: usize) -> Self {
-        Self {
-            low: vec![f32::INFINITY; columns],
-            high: vec![f32::NEG_INFINITY; columns],
-            bits: vec![0; columns],
-        }
-    }
-
-    /// Takes in rows of neighbouring columns, `column` and on, at most a patch.
-    #[inline(always)]
-    pub fn add<const SYMMETRIC: bool>(&mut self, column: usize, len: usize, rows: &[[&[f32]; 2]]) {
-        debug_assert!(len <= PATCH_COLUMNS);
-        let low = &mut self.low[column..column + len];
-        let high = &mut self.high[column..column + len];
-        let bits = &mut self.bits[column..column + len];
-        for [_, x] in rows {
-            let x = &x[..len];
-            for i in 0..len {
-                bits[i] = bits[i].max(x[i].to_bits() & 0x7fff_ffff);
-                if !SYMMETRIC {
-                    low[i] = if x[i] < low[i] { x[i] } else { low[i] };
-                    high[i] = if x[i] > high[i] { x[i] } else { high[i] };
-                }
-            }
-        }
-    }
-
-    /// The ends of every channel; NaN where a value is not finite.
-    pub fn ends<const SYMMETRIC: bool>(&self, columns: Columns, channels: usize) -> Vec<[f32; 2]> {
-        let width = channels * columns.repeat;
-        let mut ends = vec![[f32::INFINITY, f32::NEG_INFINITY]; channels];
-        for at in 0..self.bits.len() {
-            let largest = f32::from_bits(self.bits[at]);
-            let own = if SYMMETRIC { [-largest, largest] } else { [self.low[at], self.high[at]] };
-            let to = &mut ends[at % width / columns.repeat];
-            *to = super::join_ends(*to, if largest.is_finite() { own } else { [f32::NAN; 2] });
-        }
-        ends
     }
 }

@@ -10,7 +10,7 @@ use crate::host::intrinsics::prefetch;
 
 /// Values of an activation, two by two: x and g, or the same twice where there is one.
 pub(super) trait Source: Copy + Sync {
-    /// Those of a run, at most a block, where they lie or in `to`.
+    /// Those of a run, at most a block, where they lie or in `to`; what follows has no meaning.
     fn read<'s, S: Simd>(
         &'s self,
         simd: S,
@@ -41,7 +41,7 @@ impl<X: Element> Source for Values<'_, X> {
         _: [&mut Block; 2],
         [to, _]: [&'s mut [f32]; 2],
     ) -> [&'s [f32]; 2] {
-        [&read(&self.0[at..], n, to)[..n]; 2]
+        [read(&self.0[at..], n, to); 2]
     }
 
     #[inline(always)]
@@ -71,9 +71,7 @@ impl<G: Element, X: Element> Source for Products<'_, G, X> {
         scratch: [&mut Block; 2],
         to: [&'s mut [f32]; 2],
     ) -> [&'s [f32]; 2] {
-        let n = run.n;
-        let [x, g] = self.upstream.read(simd, self.g, run, params, scratch, to);
-        [&x[..n], &g[..n]]
+        self.upstream.read(simd, self.g, run, params, scratch, to)
     }
 
     #[inline(always)]
@@ -103,7 +101,7 @@ impl<G: Element> Source for Alone<'_, G> {
         _: [&mut Block; 2],
         [to, _]: [&'s mut [f32]; 2],
     ) -> [&'s [f32]; 2] {
-        [&self.g.read(at, n, to)[..n]; 2]
+        [self.g.read(at, n, to); 2]
     }
 
     #[inline(always)]

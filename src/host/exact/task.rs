@@ -1,8 +1,11 @@
 //! What is taken of an activation: sums of integers, or ranges.
 
+use pulp::Simd;
+
 use super::columns::{ColumnExtremes, ColumnGrids, ColumnSums};
+use super::extremes::Extremes;
 use super::join_ends;
-use super::lanes::{Extremes, Sums};
+use super::lanes::Sums;
 use crate::host::traversal::Columns;
 
 /// What is taken of values: both sums, or both ends.
@@ -17,10 +20,18 @@ pub(super) trait Task: Copy + Sync {
     const NONE: Self::Of;
     fn merge(to: &mut Self::Of, other: Self::Of);
     fn lanes() -> Self::Lanes;
-    fn add(lanes: &mut Self::Lanes, values: [&[f32]; 2], grids: [[f32; 2]; 2]);
-    fn of_lanes(lanes: &Self::Lanes) -> Self::Of;
+    /// Adds the first `n` of both values.
+    fn add<S: Simd>(
+        simd: S,
+        lanes: &mut Self::Lanes,
+        values: [&[f32]; 2],
+        n: usize,
+        grids: [[f32; 2]; 2],
+    );
+    fn of_lanes(lanes: Self::Lanes) -> Self::Of;
     fn by_column(columns: usize) -> Self::ByColumn;
-    fn add_rows(
+    fn add_rows<S: Simd>(
+        simd: S,
         to: &mut Self::ByColumn,
         column: usize,
         len: usize,
@@ -50,11 +61,18 @@ impl<const OP: u8> Task for Summed<OP> {
     }
 
     #[inline(always)]
-    fn add(lanes: &mut Sums, [x, g]: [&[f32]; 2], grids: [[f32; 2]; 2]) {
-        lanes.add::<OP>(x, g, grids);
+    fn add<S: Simd>(
+        simd: S,
+        lanes: &mut Sums,
+        values: [&[f32]; 2],
+        n: usize,
+        grids: [[f32; 2]; 2],
+    ) {
+        lanes.add::<S, OP>(simd, values, n, grids);
     }
 
-    fn of_lanes(lanes: &Sums) -> [i128; 2] {
+    #[inline(always)]
+    fn of_lanes(lanes: Sums) -> [i128; 2] {
         lanes.totals::<OP>()
     }
 
@@ -63,14 +81,15 @@ impl<const OP: u8> Task for Summed<OP> {
     }
 
     #[inline(always)]
-    fn add_rows(
+    fn add_rows<S: Simd>(
+        simd: S,
         to: &mut ColumnSums,
         column: usize,
         len: usize,
         grids: &ColumnGrids,
         rows: &[[&[f32]; 2]],
     ) {
-        to.add::<OP>(column, len, grids, rows);
+        to.add::<S, OP>(simd, column, len, grids, rows);
     }
 
     fn of_columns(columns: &ColumnSums, of: Columns, channels: usize) -> Vec<[i128; 2]> {
@@ -98,11 +117,18 @@ impl<const SYMMETRIC: bool> Task for Ends<SYMMETRIC> {
     }
 
     #[inline(always)]
-    fn add(lanes: &mut Extremes, [_, g]: [&[f32]; 2], _: [[f32; 2]; 2]) {
-        lanes.add::<SYMMETRIC>(g);
+    fn add<S: Simd>(
+        simd: S,
+        lanes: &mut Extremes,
+        [_, g]: [&[f32]; 2],
+        n: usize,
+        _: [[f32; 2]; 2],
+    ) {
+        lanes.add::<S, SYMMETRIC>(simd, g, n);
     }
 
-    fn of_lanes(lanes: &Extremes) -> [f32; 2] {
+    #[inline(always)]
+    fn of_lanes(lanes: Extremes) -> [f32; 2] {
         lanes.ends::<SYMMETRIC>()
     }
 
@@ -111,14 +137,15 @@ impl<const SYMMETRIC: bool> Task for Ends<SYMMETRIC> {
     }
 
     #[inline(always)]
-    fn add_rows(
+    fn add_rows<S: Simd>(
+        simd: S,
         to: &mut ColumnExtremes,
         column: usize,
         len: usize,
         _: &ColumnGrids,
         rows: &[[&[f32]; 2]],
     ) {
-        to.add::<SYMMETRIC>(column, len, rows);
+        to.add::<S, SYMMETRIC>(simd, column, len, rows);
     }
 
     fn of_columns(columns: &ColumnExtremes, of: Columns, channels: usize) -> Vec<[f32; 2]> {

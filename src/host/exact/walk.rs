@@ -6,15 +6,16 @@ use std::sync::OnceLock;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::Grids;
 use super::columns::ColumnGrids;
 use super::lanes::DEPTH;
 use super::source::Source;
 use super::task::Task;
 use super::terms::scale_and_offset;
+use super::{Channels, Grids, Over};
 use crate::host::apply::{Affine, Run};
 use crate::host::block_io::{BLOCK, Block, Scratch};
 use crate::host::channel_params::{ChannelParams, repeat_each};
+use crate::host::fused::{CHANNELS_AT_ONCE, at_once};
 use crate::host::reduce::Reduction;
 use crate::host::threads::Threads;
 use crate::host::traversal::{ColumnTile, Columns, PATCH_COLUMNS, PlaneTile, Planes, Traversal};
@@ -30,11 +31,20 @@ pub(super) struct Walk<'a, F> {
     pub affine: &'a [Affine],
     /// By channel, where integers are summed.
     pub grids: Grids<'a>,
+    pub over: Over<'a>,
 }
 
 impl<'a, F: Source> Walk<'a, F> {
     /// What a task takes of every channel.
-    pub fn take<T: Task>(&self, threads: &Threads) -> Vec<T::Of> {
+    pub fn take<T: Task>(&self) -> Vec<T::Of> {
+        match self.over {
+            Over::All(threads) => self.take_all::<T>(threads),
+            Over::Some(Channels { planes, channels }) => self.take_some::<T>(planes, channels),
+        }
+    }
+
+    /// The same on the threads of a pool.
+    fn take_all<T: Task>(&self, threads: &Threads) -> Vec<T::Of> {
         let traversal = Traversal::of(self.shape);
         let reduction = Reduction {
             traversal,
@@ -45,23 +55,7 @@ impl<'a, F: Source> Walk<'a, F> {
         };
         let params = OnceLock::new();
         let of_planes = |planes, channels: Range<usize>, tile: PlaneTile, part: &mut [T::Of]| {
-            // What is 0 for every channel need not be read.
-            if self.grids.are_zero(&channels) {
-                return;
-            }
-            Scratch::lend(|scratch| {
-                let mut lanes = vec![T::lanes(); channels.len()];
-                let lanes_of = &mut lanes;
-                Arch::new().dispatch(PlaneKernel::<F, T> {
-                    walk: self,
-                    planes,
-                    channels,
-                    tile,
-                    lanes: lanes_of,
-                    scratch,
-                });
-                part.iter_mut().zip(&lanes).for_each(|(part, lanes)| *part = T::of_lanes(lanes));
-            });
+            self.tile::<T>(planes, channels, tile, part);
         };
         let of_columns = |columns: Columns<'_>, tile: &ColumnTile| {
             let params = params.get_or_init(|| {
@@ -86,11 +80,51 @@ impl<'a, F: Source> Walk<'a, F> {
             });
             T::of_columns(&sums, columns, channels.len())
         };
-        let merge = |to: &mut [T::Of], tile: &[T::Of]| {
-            to.iter_mut().zip(tile).for_each(|(to, tile)| T::merge(to, *tile));
-        };
-        reduction.reduce(of_planes, of_columns, merge)
+        reduction.reduce(of_planes, of_columns, merge::<T>)
     }
+
+    /// The same of some channels of planes, on this thread.
+    fn take_some<T: Task>(&self, planes: Planes<'a>, channels: &Range<usize>) -> Vec<T::Of> {
+        let mut all = vec![T::NONE; channels.len()];
+        let mut of_tile = all.clone();
+        for tile in planes.tiles() {
+            of_tile.fill(T::NONE);
+            for (channels, of_tile) in at_once(channels).zip(of_tile.chunks_mut(CHANNELS_AT_ONCE)) {
+                self.tile::<T>(planes, channels, tile.clone(), of_tile);
+            }
+            merge::<T>(&mut all, &of_tile);
+        }
+        all
+    }
+
+    /// Where what is listed by channel has these.
+    fn listed(&self, channels: &Range<usize>) -> Range<usize> {
+        let first = self.over.first();
+        channels.start - first..channels.end - first
+    }
+
+    /// What a task takes of some channels of a tile of planes.
+    fn tile<T: Task>(
+        &self,
+        planes: Planes<'a>,
+        channels: Range<usize>,
+        tile: PlaneTile,
+        to: &mut [T::Of],
+    ) {
+        // What is 0 for every channel need not be read.
+        if self.grids.are_zero(&self.listed(&channels)) {
+            return;
+        }
+        Scratch::lend(|scratch| {
+            let kernel = PlaneKernel::<F, T> { walk: self, planes, channels, tile, to, scratch };
+            Arch::new().dispatch(kernel);
+        });
+    }
+}
+
+/// Merges what every channel of a tile has with what it had.
+fn merge<T: Task>(to: &mut [T::Of], tile: &[T::Of]) {
+    to.iter_mut().zip(tile).for_each(|(to, tile)| T::merge(to, *tile));
 }
 
 impl Grids<'_> {
@@ -121,13 +155,14 @@ impl Grids<'_> {
 ///     for channel in the piece:
 ///         prefetch the channel's values in the next sample, if runs are short
 ///         lanes[channel] += the values
+/// to ← the lanes of each channel added up
 /// ```
 struct PlaneKernel<'k, 'a, F, T: Task> {
     walk: &'k Walk<'a, F>,
     planes: Planes<'a>,
     channels: Range<usize>,
     tile: PlaneTile,
-    lanes: &'k mut [T::Lanes],
+    to: &'k mut [T::Of],
     scratch: &'k mut Scratch,
 }
 
@@ -136,40 +171,37 @@ impl<F: Source, T: Task> WithSimd for PlaneKernel<'_, '_, F, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { walk, planes, channels, tile, lanes, scratch } = self;
+        let Self { walk, planes, channels, tile, to, scratch } = self;
+        let mut lanes = vec![T::lanes(); channels.len()];
         let Scratch { x: x_to, g: g_to, v, residual, to: scaled } = scratch;
-        let affine = walk.affine.get(channels.clone()).unwrap_or_default();
+        let affine = walk.affine.get(walk.listed(&channels)).unwrap_or_default();
         let params = ChannelParams::of_planes(planes.channels, planes.len, channels.start, affine);
         for piece in planes.pieces(&tile, &channels) {
             let run = Run { at: piece.at, n: piece.values() };
-            let to = [&mut x_to.0[..], &mut g_to.0[..]];
-            let [x, g] = walk.source.read(simd, run, &params, [v, residual], to);
+            let blocks = [&mut x_to.0[..], &mut g_to.0[..]];
+            let [x, g] = walk.source.read(simd, run, &params, [v, residual], blocks);
             for (k, channel) in piece.channels.enumerate() {
-                let values = k * piece.len..(k + 1) * piece.len;
+                let start = k * piece.len;
                 if let Some(next) = piece.prefetch {
-                    walk.source.prefetch(next + values.start, piece.len);
+                    walk.source.prefetch(next + start, piece.len);
                 }
-                let (units, grids) = walk.grids.of(channel);
+                let (units, grids) = walk.grids.of(channel - walk.over.first());
                 let lanes = &mut lanes[channel - channels.start];
-                let [mut x, mut g] = [&x[values.clone()], &g[values]];
-                if units != [1.0; 2] {
-                    let (x_scaled, g_scaled) = scaled.0.split_at_mut(BLOCK / 2);
-                    // By halves of a block, which both have room for.
-                    while x.len() > BLOCK / 2 {
-                        let now = [
-                            scale(&x[..BLOCK / 2], units[0], x_scaled),
-                            scale(&g[..BLOCK / 2], units[1], g_scaled),
-                        ];
-                        T::add(lanes, now, grids);
-                        [x, g] = [&x[BLOCK / 2..], &g[BLOCK / 2..]];
-                    }
-                    let last = [scale(x, units[0], x_scaled), scale(g, units[1], g_scaled)];
-                    T::add(lanes, last, grids);
+                let values = [&x[start..], &g[start..]];
+                if units == [1.0; 2] {
+                    T::add(simd, lanes, values, piece.len, grids);
                     continue;
                 }
-                T::add(lanes, [x, g], grids);
+                // By halves of a block, which both have room for.
+                let [x, g] = values.map(|of| of[..piece.len].chunks(BLOCK / 2));
+                let (x_scaled, g_scaled) = scaled.0.split_at_mut(BLOCK / 2);
+                for (x, g) in x.zip(g) {
+                    let now = [scale(x, units[0], x_scaled), scale(g, units[1], g_scaled)];
+                    T::add(simd, lanes, now, x.len(), grids);
+                }
             }
         }
+        to.iter_mut().zip(lanes).for_each(|(to, lanes)| *to = T::of_lanes(lanes));
     }
 }
 
@@ -239,7 +271,7 @@ impl<F: Source, T: Task> WithSimd for ColumnKernel<'_, '_, F, T> {
                     *row = [&x_to[..patch.len], &g_to[..patch.len]];
                 }
             }
-            T::add_rows(sums, patch.column, patch.len, grids, rows);
+            T::add_rows(simd, sums, patch.column, patch.len, grids, rows);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::host::apply::GradInput;
 use crate::host::block_io::Scratch;
 use crate::host::channel_params::ChannelParams;
 use crate::host::gradient::{SumsTile, add};
-use crate::host::rank::{BackwardRank, GradOutput, LARGE_BYTES};
+use crate::host::rank::{BackwardRank, GradOutput, LARGE_BYTES, Layer, Upstream};
 use crate::host::threads::Threads;
 use crate::host::traversal::{Planes, Spans};
 use crate::shape::Shape;
@@ -23,6 +23,30 @@ pub(crate) fn backward<G: Element, X: Element>(
     finish: impl Fn(&Normalization, &[Vec<GradientSums>]) -> Vec<GradCentering> + Sync,
     threads: &Threads,
 ) -> Option<Vec<Vec<GradientSums>>> {
+    let count = ranks.len();
+    let find = |ranks: &[Rank<'_, G, X>], channels: &Range<usize>, of: &Normalization| {
+        let local: Vec<_> = ranks.iter().map(|rank| sums(rank, channels, of)).collect();
+        (finish(of, &local), local)
+    };
+    Some(joined(count, by_task(ranks, normalization, find, threads)?))
+}
+
+/// What the gradient sums of a rank are found of.
+pub(super) struct Rank<'a, G, X> {
+    pub g: GradOutput<'a, G>,
+    pub upstream: Upstream<'a, X>,
+    pub layer: Layer<'a>,
+    pub planes: Planes<'a>,
+}
+
+/// Of every task, in the order of the channels, what `find` has of all ranks with the normalization
+/// of the task's channels; it gives the parameters by which gradients are written, too.
+pub(super) fn by_task<G: Element, X: Element, P: Send>(
+    ranks: &mut [BackwardRank<'_, G, X>],
+    normalization: &Normalization,
+    find: impl Fn(&[Rank<'_, G, X>], &Range<usize>, &Normalization) -> (Vec<GradCentering>, P) + Sync,
+    threads: &Threads,
+) -> Option<Vec<P>> {
     let shapes: Vec<&Shape> = ranks.iter().map(|rank| rank.upstream.shape).collect();
     let gs: Vec<GradOutput<'_, G>> = ranks.iter().map(|rank| rank.g).collect::<Option<_>>()?;
     // Where the gradients lie in another order, one channel of them is not a run of memory.
@@ -38,7 +62,13 @@ pub(crate) fn backward<G: Element, X: Element>(
     let bytes = ranks.iter().map(|rank| size_of_val(rank.upstream.x)).sum::<usize>();
     let is_large = bytes >= LARGE_BYTES;
     let batch_statistics = normalization.batch_count.is_some();
-    let mut parts: Vec<Vec<Vec<GradientSums>>> = outputs.iter().map(|_| Vec::new()).collect();
+    let of_ranks = ranks.iter().zip(gs).zip(&cut.planes);
+    let found_of = of_ranks.map(|((rank, g), planes)| {
+        let BackwardRank { upstream, layer, .. } = rank;
+        Rank { g, upstream: *upstream, layer: *layer, planes: *planes }
+    });
+    let found_of: Vec<Rank<'_, G, X>> = found_of.collect();
+    let mut parts: Vec<Option<P>> = outputs.iter().map(|_| None).collect();
     let tasks = cut.channel_ranges().zip(outputs).zip(residuals).zip(&mut parts);
     threads.for_each(3 * bytes, tasks, |(((channels, outputs), residuals), part)| {
         let of_channels = Normalization {
@@ -47,14 +77,11 @@ pub(crate) fn backward<G: Element, X: Element>(
             batch_count: normalization.batch_count,
             batch: normalization.batch.get(channels.clone()).unwrap_or_default().to_vec(),
         };
-        let of_ranks = ranks.iter().zip(&gs).zip(&cut.planes);
-        let local =
-            of_ranks.map(|((rank, g), planes)| sums(rank, *g, *planes, &channels, &of_channels));
-        let local: Vec<Vec<GradientSums>> = local.collect();
-        let centering = finish(&of_channels, &local);
+        let (centering, found) = find(&found_of, &channels, &of_channels);
         Scratch::lend(|scratch| {
-            let of_ranks = ranks.iter().zip(&gs).zip(&cut.planes).zip(outputs).zip(residuals);
-            for ((((rank, g), planes), outputs), residuals) in of_ranks.rev() {
+            let of_ranks = found_of.iter().zip(outputs).zip(residuals);
+            for ((rank, outputs), residuals) in of_ranks.rev() {
+                let Rank { g, planes, .. } = rank;
                 let first = channels.start;
                 let coefficients = rank.layer.grad_coefficients(first, &centering);
                 let params =
@@ -75,23 +102,22 @@ pub(crate) fn backward<G: Element, X: Element>(
                 }
             }
         });
-        *part = local;
+        *part = Some(found);
     });
-    Some(joined(ranks.len(), parts))
+    Some(parts.into_iter().flatten().collect())
 }
 
 /// The gradient sums of some channels of a rank, about their means.
 fn sums<G: Element, X: Element>(
-    rank: &BackwardRank<'_, G, X>,
-    g: GradOutput<'_, G>,
-    planes: Planes<'_>,
+    rank: &Rank<'_, G, X>,
     channels: &Range<usize>,
     normalization: &Normalization,
 ) -> Vec<GradientSums> {
     if rank.upstream.shape.values_per_channel() == 0 {
         return vec![GradientSums::EMPTY; channels.len()];
     }
-    let g = g.like(rank.upstream.shape);
+    let planes = rank.planes;
+    let g = rank.g.like(rank.upstream.shape);
     let upstream = rank.upstream.with(rank.layer.epilogue);
     let affine = rank.layer.affines(channels.start, &normalization.centering());
     let mut sums = vec![[0.0; 2]; channels.len()];

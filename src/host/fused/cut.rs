@@ -17,7 +17,7 @@ const ONE_TASK_BYTES: usize = 512 << 10;
 /// Tasks per thread, so that threads end at about the same time.
 const TASKS_PER_THREAD: usize = 4;
 /// Channels that are summed side by side: their sums stay in a core's first cache.
-pub(super) const CHANNELS_AT_ONCE: usize = 32;
+pub(in crate::host) const CHANNELS_AT_ONCE: usize = 32;
 
 /// Values whose bits are a word of a mask.
 pub(super) const WORD: usize = 32;
@@ -156,7 +156,9 @@ pub(super) fn joined<T: Clone>(ranks: usize, parts: Vec<Vec<Vec<T>>>) -> Vec<Vec
 }
 
 /// Some channels, in parts that are summed side by side: [`CHANNELS_AT_ONCE`] but for the last.
-pub(super) fn at_once(channels: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+pub(in crate::host) fn at_once(
+    channels: &Range<usize>,
+) -> impl Iterator<Item = Range<usize>> + use<> {
     let end = channels.end;
     channels
         .clone()

@@ -22,6 +22,28 @@ pub(crate) fn forward<X: Element, Y: Element>(
     center: impl Fn(&[Vec<Moments>]) -> Vec<Centering> + Sync,
     threads: &Threads,
 ) -> Option<Vec<Vec<Moments>>> {
+    let count = ranks.len();
+    let find = |ranks: &[Rank<'_, X>], channels: &Range<usize>| {
+        let local: Vec<_> = ranks.iter().map(|rank| stats(rank.x, rank.planes, channels)).collect();
+        (center(&local), local)
+    };
+    Some(joined(count, by_task(ranks, find, threads)?))
+}
+
+/// What the statistics of a rank are found of.
+pub(super) struct Rank<'a, X> {
+    pub x: &'a [X],
+    pub shape: &'a Shape,
+    pub planes: Planes<'a>,
+}
+
+/// Of every task, in the order of the channels, what `find` has of all ranks; it gives the
+/// parameters by which y is written, too.
+pub(super) fn by_task<X: Element, Y: Element, P: Send>(
+    ranks: &mut [ForwardRank<'_, X, Y>],
+    find: impl Fn(&[Rank<'_, X>], &Range<usize>) -> (Vec<Centering>, P) + Sync,
+    threads: &Threads,
+) -> Option<Vec<P>> {
     let shapes: Vec<&Shape> = ranks.iter().map(|rank| rank.shape).collect();
     let xs: Vec<&[X]> = ranks.iter().map(|rank| rank.x).collect::<Option<_>>()?;
     let has_mask = ranks.iter().any(|rank| rank.mask.is_some());
@@ -32,18 +54,44 @@ pub(crate) fn forward<X: Element, Y: Element>(
     let ranks: &[ForwardRank<'_, X, Y>] = ranks;
     let bytes = xs.iter().map(|x| size_of_val(*x)).sum::<usize>();
     let is_large = bytes / size_of::<X>() * size_of::<Y>() >= LARGE_BYTES;
-    let mut parts: Vec<Vec<Vec<Moments>>> = outputs.iter().map(|_| Vec::new()).collect();
+    let of_ranks = xs.iter().zip(shapes).zip(&cut.planes);
+    let found_of: Vec<Rank<'_, X>> =
+        of_ranks.map(|((x, shape), planes)| Rank { x, shape, planes: *planes }).collect();
+    let mut parts: Vec<Option<P>> = outputs.iter().map(|_| None).collect();
     let tasks = cut.channel_ranges().zip(outputs).zip(masks).zip(&mut parts);
     threads.for_each(2 * bytes, tasks, |(((channels, outputs), masks), part)| {
-        let of_ranks = xs.iter().zip(&cut.planes);
-        let local: Vec<_> = of_ranks.map(|(x, planes)| stats(x, *planes, &channels)).collect();
-        let centering = center(&local);
+        let (centering, found) = find(&found_of, &channels);
+        let task = Task { ranks, found_of: &found_of, cut: &cut, first: channels.start };
+        task.normalize(&centering, outputs, masks, is_large);
+        *part = Some(found);
+    });
+    Some(parts.into_iter().flatten().collect())
+}
+
+/// Some channels of all ranks, from the `first` one on.
+struct Task<'t, 'a, X, Y> {
+    ranks: &'t [ForwardRank<'a, X, Y>],
+    found_of: &'t [Rank<'t, X>],
+    cut: &'t Cut<'t>,
+    first: usize,
+}
+
+impl<X: Element, Y: Element> Task<'_, '_, X, Y> {
+    /// Writes y, and the mask.
+    fn normalize(
+        &self,
+        centering: &[Centering],
+        outputs: Vec<Vec<&mut [Y]>>,
+        masks: Vec<Vec<&mut [u32]>>,
+        is_large: bool,
+    ) {
         Scratch::lend(|scratch| {
-            let of_ranks = ranks.iter().zip(&xs).zip(&cut.planes).zip(outputs).zip(masks);
-            for ((((rank, x), planes), outputs), masks) in of_ranks.rev() {
-                let first = channels.start;
-                let affine = rank.layer.affines(first, &centering);
-                let params = ChannelParams::of_planes(cut.channels, planes.len, first, &affine);
+            let of_ranks = self.ranks.iter().zip(self.found_of).zip(outputs).zip(masks);
+            for (((rank, Rank { x, planes, .. }), outputs), masks) in of_ranks.rev() {
+                let first = self.first;
+                let affine = rank.layer.affines(first, centering);
+                let params =
+                    ChannelParams::of_planes(self.cut.channels, planes.len, first, &affine);
                 let mut masks = masks.into_iter().rev();
                 let spans = Spans::of(rank.shape);
                 for (sample, y) in outputs.into_iter().enumerate().rev() {
@@ -55,9 +103,7 @@ pub(crate) fn forward<X: Element, Y: Element>(
                 }
             }
         });
-        *part = local;
-    });
-    Some(joined(ranks.len(), parts))
+    }
 }
 
 /// The statistics of some channels of a rank, tile by tile as in a phase of its own.
