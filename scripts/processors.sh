@@ -30,8 +30,10 @@ on() {
     "${cargo[@]}" test ${SYNCBN_MEMBERS:-} "${at[@]}" --lib -- host:: | tee "$log"
     grep -qE '^test result: .* [1-9][0-9]* passed' "$log" || { echo "No unit test of the host ran" >&2; return 1; }
     "${cargo[@]}" test ${SYNCBN_MEMBERS:-} "${at[@]}" --test conformance >"$log" || { grep -E 'FAILED|^ {7}|^conformance' "$log"; return 1; }
-    found=$(grep '^host: fingerprint' "$log")
+    # Of ordinary layers and of reproducible ones.
+    found=$(grep -E '^host(, reproducible)?: fingerprint' "$log")
     echo "$found"
+    [[ $(wc -l <<<"$found") == 2 ]] || { echo "No fingerprint of reproducible layers" >&2; return 1; }
     tail -n 1 "$log"
     reference=${reference:-$found}
     [[ $found == "$reference" ]] || { echo "$name: other bits than on the first processor" >&2; return 1; }
@@ -50,4 +52,5 @@ if [[ ${1:-} == aarch64 ]]; then
     on "64-bit Arm" "qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu cortex-a72" "$arm"
     on "64-bit Arm with f16 arithmetic" "qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max" "$arm"
 fi
-echo "The host's kernels are right, and the same bits, on each of these processors: ${reference#host: }"
+echo "The host's kernels are right, and the same bits, on each of these processors:"
+echo "$reference"

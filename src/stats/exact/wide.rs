@@ -80,34 +80,22 @@ impl Wide {
         if self.high == 0 { 128 + self.low.leading_zeros() } else { self.high.leading_zeros() }
     }
 
-    /// Quotient and remainder.
-    fn divided(self, by: u64) -> (Self, u64) {
-        let by = u128::from(by);
-        let mut quotient = [0; 4];
-        let mut rest = 0;
-        let limbs = [self.high >> 64, self.high & HALF, self.low >> 64, self.low & HALF];
-        for (quotient, limb) in quotient.iter_mut().zip(limbs) {
-            let part = (rest << 64) | limb;
-            *quotient = part / by;
-            rest = part % by;
-        }
-        let [a, b, c, d] = quotient;
-        (Self { high: (a << 64) | b, low: (c << 64) | d }, rest as u64)
-    }
-
     /// a/`by`·2^`exponent`, rounded once to the nearest f64, ties to even. `by` is not 0, and the
     /// result within the range of normal f64.
     pub fn ratio(self, by: u64, exponent: i32) -> f64 {
         if self == Self::ZERO {
             return 0.0;
         }
-        // Shifts up as far as possible, so the quotient has more bits than an f64 holds.
+        // Shifted up as far as possible, the upper half alone has a quotient of 64 bits and more.
+        // What it leaves, and the lower half, only tell whether the ratio is above the quotient.
         let up = self.leading_zeros();
-        let (quotient, rest) = self.shifted(up).divided(by);
+        let Self { high, low } = self.shifted(up);
+        let quotient = high / u128::from(by);
+        let is_above = high - quotient * u128::from(by) != 0 || low != 0;
         let more = quotient.leading_zeros();
-        let quotient = quotient.shifted(more);
-        let top = (quotient.high >> 64) as u64;
-        let is_inexact = rest != 0 || quotient.low != 0 || quotient.high & HALF != 0;
+        let quotient = quotient << more;
+        let top = (quotient >> 64) as u64;
+        let is_inexact = is_above || quotient & HALF != 0;
         let cut = top & 0x7ff;
         let kept = top >> 11;
         let is_up = cut > 0x400 || (cut == 0x400 && (is_inexact || kept % 2 == 1));

@@ -13,7 +13,7 @@ const CHANNELS: usize = 5;
 const STEPS: u64 = 3;
 
 /// Numbers that differ in every place; one spike, so that the order of additions shows.
-fn values(len: usize, seed: u64) -> Vec<f32> {
+pub fn values(len: usize, seed: u64) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let next = |index: usize| {
         let value = (random.next_u32() >> 8) as f32 / (1u32 << 24) as f32;

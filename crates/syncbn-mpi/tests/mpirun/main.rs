@@ -10,6 +10,7 @@ mod faults;
 mod judge;
 mod launch;
 mod machines;
+mod reproducible;
 mod scenes;
 
 use std::process::ExitCode;
@@ -46,6 +47,15 @@ fn trials() -> Vec<Trial> {
         trials.push(trial(&format!("{processes}_processes_have_the_bits_of_one"), move || {
             Job::new("bits", processes).run()?.all_say("the bits of one process")
         }));
+    }
+    for (scene, processes) in
+        [("reproducible", 2), ("reproducible", 4), ("reproducible merging", 3)]
+    {
+        trials.push(trial(
+            &format!("{scene}_layers_of_{processes}_processes_have_the_bits_of_one_rank")
+                .replace(' ', "_"),
+            move || Job::new(scene, processes).run()?.all_say("the bits of one rank"),
+        ));
     }
     trials.push(trial("7_processes_that_all_reduce_have_the_bits_of_one", || {
         Job::new("bits merging", 7).run()?.all_say("the bits of one process")

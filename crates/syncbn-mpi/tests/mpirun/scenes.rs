@@ -8,7 +8,7 @@ use syncbn::ProcessGroup;
 use syncbn::collective::conformance::{self, CHECKS};
 use syncbn_mpi::{Mpi, MpiRank};
 
-use crate::{bits, faults, launch};
+use crate::{bits, faults, launch, reproducible};
 
 /// A rank's scene: what it has to say at its end, or its error.
 pub type Reported = Result<String, Box<dyn std::error::Error>>;
@@ -42,6 +42,7 @@ pub fn run(scene: &str) -> ExitCode {
         "bits of many" => bits::of_many(&mpi),
         "groups" => bits::in_groups(&mpi),
         "suspended" => faults::suspended(&mpi, merging),
+        "reproducible" => reproducible::over_processes(&mpi, merging),
         fault => faults::play(fault, &mpi, merging),
     };
     let (text, status) = match reported {
