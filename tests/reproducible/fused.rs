@@ -26,7 +26,7 @@ struct Batch {
 
 impl Batch {
     fn shards(&self) -> Vec<Shard> {
-        let mut random = Random(11);
+        let mut random = Random::new(11);
         let shard = |samples: &usize| {
             [1.0, 3.0, 0.5].map(|scale| {
                 let value = |at: usize| {

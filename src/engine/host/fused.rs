@@ -10,13 +10,12 @@ use crate::stats::{Centering, GradCentering, GradientSums, Grid, Moments, Normal
 use crate::tensor::Tensor;
 
 /// The threads of the host and the one type of all activations; `None` where there are others.
-fn alike<'d>(
-    device: &'d Device,
+fn alike(
+    device: &Device,
     dtype: DType,
-    ranks: impl Iterator<Item = Option<[DType; 2]>>,
-) -> Option<&'d Threads> {
+    mut ranks: impl Iterator<Item = Option<[DType; 2]>>,
+) -> Option<&Threads> {
     let Kind::Host(threads) = device.kind() else { return None };
-    let mut ranks = ranks;
     ranks.all(|of| of == Some([dtype; 2])).then_some(threads)
 }
 
