@@ -78,7 +78,8 @@ impl Bench<'_> {
             }
             tick();
         }
-        Ok(self.measured(&ours, &copies))
+        let [ordinary, reproducible] = &ours;
+        Ok(self.measured([ordinary, reproducible], &copies))
     }
 
     /// Measures every pass over the first set, in the order of [`Pass::ALL`]: forward and backward
@@ -89,14 +90,16 @@ impl Bench<'_> {
         tensors: impl Fn(Pass) -> f64,
         tick: impl Fn(),
     ) -> Result<[Measured; 3], Box<dyn Error>> {
-        let mut ours = [const { [Vec::new(), Vec::new()] }; 3];
+        // Of every layer, by pass.
+        let mut ours = [const { [const { Vec::new() }; 3] }; 2];
+        let layers = self.layers.len();
         for together in [&[Pass::Forward, Pass::Backward][..], &[Pass::Eval]] {
             for index in 0..WARM_UP + self.repeats {
-                for layer in 0..self.layers.len() {
+                for (layer, ours) in ours.iter_mut().take(layers).enumerate() {
                     for &pass in together {
                         let times = self.ours(layer, pass, 0)?;
                         if index >= WARM_UP {
-                            ours[pass as usize][layer].push(times);
+                            ours[pass as usize].push(times);
                         }
                     }
                 }
@@ -104,18 +107,20 @@ impl Bench<'_> {
             }
         }
         let mut measured = Vec::new();
-        for (pass, ours) in Pass::ALL.into_iter().zip(&ours) {
+        let [ordinary, reproducible] = &ours;
+        let of_passes = Pass::ALL.into_iter().zip(ordinary).zip(reproducible);
+        for ((pass, ordinary), reproducible) in of_passes {
             self.copier.prepare(tensors(pass));
             self.copier.run()?;
             let copies =
                 (0..self.repeats).map(|_| self.copier.run()).collect::<Result<Vec<_>, _>>()?;
-            measured.push(self.measured(ours, &copies));
+            measured.push(self.measured([ordinary, reproducible], &copies));
         }
         measured.try_into().map_err(|_| "a pass has not been measured".into())
     }
 
     /// The summary of as many runs of every layer as copies.
-    fn measured(&self, [ours, reproducible]: &[Vec<Times>; 2], copies: &[Times]) -> Measured {
+    fn measured(&self, [ours, reproducible]: [&[Times]; 2], copies: &[Times]) -> Measured {
         // One clock for all: the devices' own only where the layer's passes are timed by it too.
         let by_device = ours.iter().all(|times| times.device.is_some());
         let clock = |times: &Times| times.device.filter(|_| by_device).unwrap_or(times.wall);
