@@ -114,7 +114,9 @@ pub(super) fn statistics(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<Momen
 
 pub(super) fn ranges(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<ValueRange> {
     let Some(x) = rank.x() else { return Vec::new() };
-    with_element!(x.dtype(), X => host::local_ranges(values::<X>(x), &rank.shape, Over::All(threads)))
+    with_element!(x.dtype(), X => {
+        host::local_ranges(values::<X>(x), &rank.shape, Over::All(threads))
+    })
 }
 
 pub(super) fn integers(

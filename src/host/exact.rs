@@ -13,6 +13,10 @@
 //! | `source` | where values come from |
 //! | `task` | which of both is taken |
 //! | `walk` | planes and columns, tile by tile |
+#![cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "no registers are known there, and no kernel of them is taken")
+)]
 
 mod columns;
 mod extremes;
@@ -75,21 +79,23 @@ impl Grids<'_> {
         ([x.unit, g.unit], [scale_and_offset(&x), scale_and_offset(&g)])
     }
 
-    /// Units of x and g by column of a patch, where one is not 1.
+    /// Whether the unit of a channel is not 1.
+    fn has_units(&self) -> bool {
+        self.x.iter().chain(self.g).any(|grid| grid.unit != 1.0)
+    }
+
+    /// Units of x and g by column of a patch.
     fn units_of(
         &self,
         columns: Columns<'_>,
         tile: &ColumnTile,
         first: usize,
         len: usize,
-    ) -> Option<Vec<[f32; 2]>> {
-        if self.x.iter().chain(self.g).all(|grid| grid.unit == 1.0) {
-            return None;
-        }
+    ) -> Vec<[f32; 2]> {
         let start = columns.channels(&tile.columns).start;
         let width = tile.columns.len();
         let channel = |column| start + column % width / columns.repeat;
-        Some((first..first + len).map(|column| self.of(channel(column)).0).collect())
+        (first..first + len).map(|column| self.of(channel(column)).0).collect()
     }
 }
 

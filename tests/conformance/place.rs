@@ -23,8 +23,8 @@ pub struct Place {
 /// Ulp of the channel's largest |y| that y may be off where sums are of integers.
 ///
 /// It is for the pass that normalizes, v = (x − pivot)·scale + shift with scale =
-/// weight·inv_std. Let M be the largest |y|; its ulp is above 2⁻²⁴·M. Four roundings are relative to
-/// v: those of x − pivot, inv_std, scale and the product. Each is at most 2⁻²⁴·|v|, less than an
+/// weight·inv_std. Let M be the largest |y|; its ulp is above 2⁻²⁴·M. Four roundings are relative
+/// to v: those of x − pivot, inv_std, scale and the product. Each is at most 2⁻²⁴·|v|, less than an
 /// ulp. The sum has half an ulp, and so has shift where |shift| is at most M. That is 5 ulp in the
 /// worst case. The sums add at most h/(32·σ) of an ulp, where half of the range h is up to 32
 /// deviations σ; beyond, what rounding took is summed too.

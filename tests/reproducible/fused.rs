@@ -1,5 +1,5 @@
-//! Ranks in one process's memory take range, sums and outputs of a channel while it is in the cache.
-//! Ranks of a process group take them one after the other. Both have the same bits.
+//! Ranks in one process's memory take range, sums and outputs of a channel while it is in the
+//! cache. Ranks of a process group take them one after the other. Both have the same bits.
 
 use std::time::Duration;
 

@@ -28,8 +28,8 @@ impl Extremes {
     pub const NONE: Self =
         Self { low: [f32::INFINITY; LANES], high: [f32::NEG_INFINITY; LANES], bits: [0; LANES] };
 
-    /// Takes in the first `n` values of x. With `SYMMETRIC` the largest magnitude alone counts. It is
-    /// fastest where as many more follow as a register holds.
+    /// Takes in the first `n` values of x. With `SYMMETRIC` the largest magnitude alone counts. It
+    /// is fastest where as many more follow as a register holds.
     #[inline(always)]
     pub fn add<S: Simd, const SYMMETRIC: bool>(&mut self, simd: S, x: &[f32], n: usize) {
         if let Err(AddRun { to, .. }) = run(simd, AddRun::<SYMMETRIC> { to: self, x, n }) {

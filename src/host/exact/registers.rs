@@ -84,7 +84,6 @@ pub(super) fn run<S: Simd, K: Kernel>(simd: S, kernel: K) -> Result<(), K> {
 
 /// `simd` where it is of this type, which the compiler knows.
 #[inline(always)]
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), expect(dead_code))]
 fn same<S: Simd, R: Simd>(simd: &S) -> Option<R> {
     if TypeId::of::<S>() != TypeId::of::<R>() {
         return None;

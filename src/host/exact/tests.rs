@@ -1,5 +1,5 @@
-//! Kernels of every instruction set that the processor has, against plain arithmetic and against the
-//! definition: sums and ranges are equal to the bit.
+//! Kernels of every instruction set that the processor has, against plain arithmetic and against
+//! the definition: sums and ranges are equal to the bit.
 
 use pulp::{Scalar, Simd, WithSimd};
 use rand_chacha::ChaCha8Rng;

@@ -243,6 +243,7 @@ impl<F: Source, T: Task> WithSimd for ColumnKernel<'_, '_, F, T> {
         let mut to: Box<Rows> = Box::new([[[0.0; PATCH_COLUMNS]; 2]; DEPTH]);
         let mut scaled: Option<Box<Rows>> = None;
         let source = &walk.source;
+        let has_units = walk.grids.has_units();
         let patches = columns.patches(tile);
         for (patch, next) in patches.clone().zip(patches.skip(1).map(Some).chain([None])) {
             let starts = patch.starts();
@@ -259,7 +260,8 @@ impl<F: Source, T: Task> WithSimd for ColumnKernel<'_, '_, F, T> {
                 *row = source.read(simd, run, params, scratch, [&mut x_to[..], &mut g_to[..]]);
             }
             let rows = &mut rows[..starts.len()];
-            if let Some(units) = walk.grids.units_of(columns, tile, patch.column, patch.len) {
+            if has_units {
+                let units = walk.grids.units_of(columns, tile, patch.column, patch.len);
                 let scaled =
                     scaled.get_or_insert_with(|| Box::new([[[0.0; PATCH_COLUMNS]; 2]; DEPTH]));
                 for (row, [x_to, g_to]) in rows.iter_mut().zip(scaled.iter_mut()) {

@@ -31,6 +31,9 @@ pub(crate) fn backward<G: Element, X: Element>(
     Some(joined(count, by_task(ranks, normalization, find, threads)?))
 }
 
+/// What a task finds: parameters by which gradients are written, and its result.
+type Found<P> = (Vec<GradCentering>, P);
+
 /// What the gradient sums of a rank are found of.
 pub(super) struct Rank<'a, G, X> {
     pub g: GradOutput<'a, G>,
@@ -44,7 +47,7 @@ pub(super) struct Rank<'a, G, X> {
 pub(super) fn by_task<G: Element, X: Element, P: Send>(
     ranks: &mut [BackwardRank<'_, G, X>],
     normalization: &Normalization,
-    find: impl Fn(&[Rank<'_, G, X>], &Range<usize>, &Normalization) -> (Vec<GradCentering>, P) + Sync,
+    find: impl Fn(&[Rank<'_, G, X>], &Range<usize>, &Normalization) -> Found<P> + Sync,
     threads: &Threads,
 ) -> Option<Vec<P>> {
     let shapes: Vec<&Shape> = ranks.iter().map(|rank| rank.upstream.shape).collect();
