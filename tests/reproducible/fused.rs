@@ -30,10 +30,18 @@ impl Batch {
         let shard = |samples: &usize| {
             [1.0, 3.0, 0.5].map(|scale| {
                 let value = |at: usize| {
-                    let channel = at / self.len % self.channels;
+                    let channel = match self.layout {
+                        Layout::ChannelsFirst => at / self.len % self.channels,
+                        Layout::ChannelsLast => at % self.channels,
+                    };
+                    // The first value of a channel, in either layout.
+                    let first = match self.layout {
+                        Layout::ChannelsFirst => channel * self.len,
+                        Layout::ChannelsLast => channel,
+                    };
                     // Some channels are exact numbers beside far outliers, or constant.
                     let value = match channel % 7 {
-                        3 if at == channel * self.len => 4000.0,
+                        3 if at == first => 4000.0,
                         3 => 1.247 * random.normal().signum(),
                         5 => 10_000.1,
                         _ => random.normal() + channel as f64,

@@ -105,10 +105,12 @@ impl Sums {
     #[inline(always)]
     pub fn totals<const OP: u8>(mut self) -> [i128; 2] {
         self.hand_over();
-        // A tile has less than 2³² values: no sum of its lanes is beyond i64.
+        // A tile has at most 2¹⁶ values of a channel: sums of lanes stay in i64. Terms of `third` are
+        // below 2⁴⁶, so that a lane stays there too.
         let sum = |lanes: &[i64]| lanes.iter().fold(0i64, |sum, lane| sum.wrapping_add(*lane));
         let first = sum(&self.first).wrapping_sub(self.count.wrapping_mul(MAGIC_BITS));
         let second = (i128::from(sum(&self.high)) << 32) + i128::from(sum(&self.low));
-        [first.into(), second_sum::<OP>(second, sum(&self.third).into())]
+        let third = self.third.iter().map(|&lane| i128::from(lane)).sum();
+        [first.into(), second_sum::<OP>(second, third)]
     }
 }

@@ -36,7 +36,11 @@ fn read(tensor: &Tensor) -> Result<Vec<u32>, Error> {
     Ok(bits(pollster::block_on(tensor.to_vec())?))
 }
 
-fn train(layer: &SyncBatchNorm, samples: Range<usize>, total: usize) -> Result<Trained, Error> {
+fn train(
+    layer: &SyncBatchNorm,
+    samples: Range<usize>,
+    total: usize,
+) -> Result<Trained, Box<dyn std::error::Error>> {
     let (mut outputs, mut shared) = (Vec::new(), Vec::new());
     for step in 0..STEPS {
         let upload = |seed: u64| {
@@ -50,10 +54,11 @@ fn train(layer: &SyncBatchNorm, samples: Range<usize>, total: usize) -> Result<T
         let backward = pollster::block_on(layer.backward(&forward.saved, backward))?;
         outputs.push([read(&forward.output)?, read(&backward.input)?]);
         for gradient in [&backward.weight, &backward.bias] {
-            shared.push(gradient.as_ref().map_or(Ok(Vec::new()), read)?);
+            let gradient = gradient.as_ref().ok_or("a gradient of weight or bias is missing")?;
+            shared.push(read(gradient)?);
         }
     }
-    let running = layer.running_stats().ok_or(syncbn::error::ConfigError::NoDevices)?;
+    let running = layer.running_stats().ok_or("there are no running statistics")?;
     shared.extend([bits(running.mean), bits(running.var)]);
     Ok(Trained { outputs, shared })
 }
