@@ -230,8 +230,8 @@ impl Saved {
         self.call.needs_residual()
     }
 
-    /// Bytes of device or host memory that the call keeps for backward besides statistics: its
-    /// masks.
+    /// Bytes of device or host memory that the masks of the call take, which it keeps for backward.
+    /// Beside them it keeps statistics, and of padded samples 4 bytes each.
     pub fn mask_bytes(&self) -> u64 {
         self.call.kept.masks.iter().map(Mask::size_bytes).sum()
     }

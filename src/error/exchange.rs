@@ -91,7 +91,7 @@ pub enum ExchangeError {
         reason: String,
     },
     /// Ranks are not at the same place: in other calls, or in other layers.
-    #[error("{at}: {what} of rank {rank} is {found}, expected {expected}, as on {}", ranks(*other, *agreeing))]
+    #[error("{at}: {what} of rank {rank} is {found}, expected {expected}, as on {}{}", ranks(*other, *agreeing), hint(what))]
     Mismatch {
         /// The place of the reporting rank.
         at: String,
@@ -216,6 +216,17 @@ pub enum ExchangeError {
 }
 
 /// Some ranks, by the lowest of them and their number.
+/// What was to be done, where ranks make different calls.
+fn hint(what: &str) -> &'static str {
+    match what {
+        "layer" | "layer name" | "phase" => {
+            "; all ranks make the same calls in the same order, and one without a batch makes them \
+             with an empty one (see ProcessGroup::uneven_steps)"
+        }
+        _ => "",
+    }
+}
+
 fn ranks(lowest: usize, count: usize) -> String {
     match count {
         0 | 1 => format!("rank {lowest}"),

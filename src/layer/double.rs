@@ -63,7 +63,8 @@ impl Call<'_> {
         let base = &self.layer.base;
         check_encode(&parts.inputs.encode).map_err(Error::from)?;
         if of.normalization.iter().any(|of| !of.batch.is_empty()) {
-            let reason = "the call was renormalized, and this needs one with `renorm = None`";
+            let reason =
+                "the call was renormalized, and double_backward needs one with `renorm = None`";
             let error = ArgumentError::NotWanted { argument: "saved", reason };
             return Err(Error::from(error).into());
         }

@@ -147,7 +147,8 @@ impl SyncBatchNorm {
     /// # Errors
     /// As [`backward`](Self::backward);
     /// [`ArgumentError::NotWanted`](crate::error::ArgumentError::NotWanted) for a layer whose
-    /// activation has a second derivative, for one that is reproducible, and for padded samples.
+    /// activation has a second derivative, for one that is reproducible or renormalizes, and for
+    /// padded samples.
     ///
     /// # Cancel safety
     /// As [`forward_train`](Self::forward_train).

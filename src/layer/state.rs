@@ -19,13 +19,15 @@ impl SyncBatchNorm {
     }
 
     /// Replaces the running statistics, for example by those of a whole data set from
-    /// [`to_running`](crate::stats::GlobalStatistics::to_running).
+    /// [`to_running`](crate::stats::GlobalStatistics::to_running). All ranks need the same ones:
+    /// they compare them in the next exchange.
     ///
     /// # Errors
     /// [`ArgumentError`] when the layer does not track them or the lengths are not `num_features`.
     /// Nothing is replaced then.
     pub fn set_running_stats(&mut self, running: RunningStats) -> Result<(), Error> {
         self.base.check_running(&running)?;
+        self.exchange.announce_again();
         self.running.set(running);
         Ok(())
     }

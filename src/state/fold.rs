@@ -86,8 +86,8 @@ impl ScaleShift {
         bias: Option<&[f32]>,
     ) -> Result<(Vec<f32>, Vec<f32>), StateError> {
         let channels = self.channels();
-        if channels == 0 || !weight.len().is_multiple_of(channels) {
-            return refuse("weight", weight.len(), format!("a multiple of C = {channels}"));
+        if channels == 0 || weight.is_empty() || !weight.len().is_multiple_of(channels) {
+            return refuse("weight", weight.len(), format!("a multiple of C = {channels}, not 0"));
         }
         let row = weight.len() / channels;
         self.fold_channels(weight, bias, |index| index / row)

@@ -48,7 +48,7 @@ impl<T: Mergeable> Local<T> {
     /// # Errors
     /// [`ArgumentError::Length`] for other channels.
     pub fn append(&mut self, other: Self) -> Result<(), Error> {
-        self.check_channels(&other)?;
+        self.check_channels("other", &other)?;
         self.ranks.extend(other.ranks);
         Ok(())
     }
@@ -60,7 +60,7 @@ impl<T: Mergeable> Local<T> {
     /// [`ArgumentError::Length`] for other channels, [`ArgumentError::RankCount`] for another
     /// number of ranks. Nothing is merged then.
     pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
-        self.check_channels(other)?;
+        self.check_channels("other", other)?;
         match (other.ranks.len(), self.ranks.len()) {
             (0, _) => {}
             (_, 0) => self.ranks.clone_from(&other.ranks),
@@ -87,7 +87,7 @@ impl<T: Mergeable> Local<T> {
         channels: usize,
         count: usize,
     ) -> Result<Vec<Vec<T>>, ArgumentError> {
-        Self::empty(channels).check_channels(&self)?;
+        Self::empty(channels).check_channels("local", &self)?;
         let mut ranks = self.ranks;
         if ranks.is_empty() {
             ranks = vec![vec![T::EMPTY; channels]; count];
@@ -105,7 +105,7 @@ impl<T: Mergeable> Local<T> {
         Ok(ranks)
     }
 
-    fn check_channels(&self, other: &Self) -> Result<(), ArgumentError> {
+    fn check_channels(&self, argument: &'static str, other: &Self) -> Result<(), ArgumentError> {
         let expected = self.channels as u64;
         // A deserialized value may be damaged.
         let all_ranks = other.ranks.iter().chain(&self.ranks);
@@ -114,7 +114,7 @@ impl<T: Mergeable> Local<T> {
         if found == expected {
             Ok(())
         } else {
-            Err(ArgumentError::Length { argument: "channels", found, expected })
+            Err(ArgumentError::Length { argument, found, expected })
         }
     }
 }

@@ -121,7 +121,7 @@ fn what_a_step_cannot_use_is_refused_by_its_name() {
     let error = argument(block_on(bn.normalize(&x, &global)).unwrap_err());
     assert_eq!(error, ArgumentError::Length { argument: "global", found: 1, expected: 2 });
     let error = argument(block_on(bn.synchronize(LocalStatistics::empty(3))).unwrap_err());
-    assert_eq!(error, ArgumentError::Length { argument: "channels", found: 3, expected: 2 });
+    assert_eq!(error, ArgumentError::Length { argument: "local", found: 3, expected: 2 });
     let mut two_ranks = block_on(bn.local_statistics(&x)).unwrap();
     two_ranks.append(two_ranks.clone()).unwrap();
     let error = argument(block_on(bn.synchronize(two_ranks)).unwrap_err());

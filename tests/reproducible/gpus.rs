@@ -243,3 +243,26 @@ fn a_joint_call_over_gpus_has_the_bits_of_the_host() {
         assert_eq!(statistics(gpu), expected);
     }
 }
+
+#[test]
+fn evaluation_with_the_batch_and_recomputation_have_the_bits_of_any_split() {
+    let whole = whole(1, false, Epilogue::NONE);
+    let samples = whole.samples();
+    let cuts = [uncut(&whole), (0..3).map(|rank| (rank..samples).step_by(3).collect()).collect()];
+    let found = cuts.map(|cut: Cut| {
+        let devices: Vec<Device> = (0..cut.len()).map(|rank| gpus()[rank % 2].clone()).collect();
+        let config = whole.config().with_use_batch_statistics(Some(true));
+        let layer = SyncBatchNorm::new(config, devices.clone()).expect("a layer");
+        let ranks = cut.iter().zip(&devices);
+        let x: Vec<_> = ranks.map(|(rank, device)| whole.upload_x(device, rank)).collect();
+        let evaluated = block_on(layer.forward_eval(&x)).expect("evaluation").output;
+        let trained = block_on(layer.forward_train(&x)).expect("forward");
+        let running = layer.running_stats();
+        let again = block_on(layer.forward_train(Forward::of(&x).untracked())).expect("again");
+        assert_eq!(layer.running_stats(), running, "a recomputation has moved them");
+        assert_eq!(again.saved.statistics(), trained.saved.statistics());
+        [evaluated, trained.output, again.output].map(|y| whole.by_sample(&y, &cut))
+    });
+    let [first, ..] = &found[0];
+    assert!(found.iter().flatten().all(|y| y == first), "y differs");
+}

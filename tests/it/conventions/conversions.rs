@@ -164,7 +164,7 @@ fn settings_that_json_does_not_mention_have_pytorch_s_defaults() {
     // Each field may be the only one that is left out.
     let full = serde_json::to_value(BatchNormConfig::torch(3)).unwrap();
     let names: Vec<String> = full.as_object().unwrap().keys().cloned().collect();
-    assert_eq!(names.len(), 19);
+    assert_eq!(names.len(), 20);
     for name in names.iter().filter(|name| *name != "num_features") {
         let mut without = full.clone();
         without.as_object_mut().unwrap().remove(name);

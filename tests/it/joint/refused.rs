@@ -196,7 +196,7 @@ fn statistics_that_do_not_fit_are_named_and_move_nothing() {
         assert!(layers.iter().all(|(bn, _)| bn.running_stats().unwrap().num_batches_tracked == 0));
         of_request(error)
     };
-    let length = ArgumentError::Length { argument: "channels", found: 3, expected: 70 };
+    let length = ArgumentError::Length { argument: "local", found: 3, expected: 70 };
     assert_eq!(refuse(local(0)), (1, length.into()));
     let one_rank = LocalStatistics::of_rank(vec![Moments::EMPTY; 70]);
     let count = ArgumentError::RankCount { argument: "local", found: 1, expected: 2 };

@@ -22,7 +22,7 @@ fn what_does_not_fit_is_not_merged() {
     let mut merged = local(&[&[1.0, 2.0]]);
     let before = merged.clone();
     let error = merged.merge(&local(&[&[1.0], &[2.0]])).unwrap_err();
-    assert_eq!(error, ArgumentError::Length { argument: "channels", found: 2, expected: 1 }.into());
+    assert_eq!(error, ArgumentError::Length { argument: "other", found: 2, expected: 1 }.into());
     let mut two = before.clone();
     two.append(before.clone()).unwrap();
     let error = merged.merge(&two).unwrap_err();
