@@ -9,7 +9,7 @@ use crate::shape::Layout;
 #[non_exhaustive]
 pub enum ArgumentError {
     /// A list with another length than the group has ranks.
-    #[error("{argument} is for {found} rank(s), expected {expected}: one per rank")]
+    #[error("{argument} holds {found} tensor(s) or statistics, expected {expected}: one per rank")]
     RankCount {
         /// Name of the argument.
         argument: &'static str,
