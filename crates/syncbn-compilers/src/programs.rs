@@ -55,14 +55,15 @@ pub fn glslang(folder: &Folder, target: &dyn Target) -> io::Result<()> {
     Ok(())
 }
 
-/// glslang prints each path, and the errors under it. A source that it does not mention gets no
-/// verdict.
+/// glslang prints each path, and the errors under it; not the path where it is the only one. A
+/// source that it does not mention gets no verdict.
 fn of_batch(batch: &[File]) -> io::Result<Vec<Verdict>> {
     let paths = batch.iter().map(|file| &file.path);
     let output = Command::new("glslangValidator").args(paths).output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let mut verdicts = Vec::new();
-    let mut open: Option<(&File, String)> = None;
+    let only = if let [file] = batch { Some(file) } else { None };
+    let mut open: Option<(&File, String)> = only.map(|file| (file, String::new()));
     let mut close = |open: Option<(&File, String)>| {
         if let Some((file, found)) = open {
             verdicts.push(Verdict::new(
@@ -72,7 +73,8 @@ fn of_batch(batch: &[File]) -> io::Result<Vec<Verdict>> {
         }
     };
     for line in said.lines() {
-        if let Some(file) = batch.iter().find(|file| file.path.as_os_str() == line) {
+        let named = batch.iter().find(|file| file.path.as_os_str() == line);
+        if let Some(file) = named.filter(|_| only.is_none()) {
             close(open.replace((file, String::new())));
         } else if let Some((_, found)) = &mut open {
             found.push_str(line);
