@@ -10,8 +10,8 @@
 ///
 /// A NaN stays a NaN. An infinite v gives the limit, but −∞ gives NaN with SiLU and both forms of
 /// GELU, as in PyTorch. PyTorch has NaN as well, of 0·∞, for the derivatives of these three at both
-/// infinities and for hardswish of −∞. The functions are this crate's own, the same on every device up to a few
-/// units in the last place; `docs/numerics.md` has their errors.
+/// infinities and for hardswish of −∞. The functions are this crate's own, the same on every device
+/// up to a few units in the last place; `docs/numerics.md` has their errors.
 ///
 /// ```
 /// use syncbn::config::Activation;
