@@ -16,6 +16,8 @@ use crate::{awake, live};
 
 /// Empty looks after which no message is left. MPI needs one or two, by shared memory and by TCP.
 const QUIET_LOOKS: usize = 3;
+/// Exchanges of a rank that leaves a broken group: it fails to come to none.
+const AFTER_ALL_ROUNDS: u64 = u64::MAX;
 
 /// A communicator and this rank's knowledge of the others on it.
 #[derive(Debug)]
@@ -212,10 +214,12 @@ impl Group {
         }
     }
 
-    /// This rank will come to no further exchange.
+    /// This rank will come to no further exchange. Where the group is broken, that is no reason to
+    /// report: who broke it has notified all, and this notice may arrive before that one.
     pub fn leave(&self) {
         let mut state = self.lock();
-        let notice = Notice::Left { rounds: state.rounds, panicked: std::thread::panicking() };
+        let rounds = if state.broken.is_some() { AFTER_ALL_ROUNDS } else { state.rounds };
+        let notice = Notice::Left { rounds, panicked: std::thread::panicking() };
         self.notify_all(&mut state, &notice);
     }
 }
@@ -250,9 +254,10 @@ impl State {
         self.here.contains(&(round, rank))
     }
 
-    /// Whether a rank has left, and if so, whether it panicked.
-    pub fn has_left(&self, rank: usize) -> Option<bool> {
-        self.gone.get(&rank).map(|(_, panicked)| *panicked)
+    /// The first of these ranks to leave, if any has left, and whether it panicked.
+    pub fn first_left(&self, ranks: &[usize]) -> Option<(usize, bool)> {
+        let left = ranks.iter().filter_map(|&rank| Some((rank, *self.gone.get(&rank)?)));
+        left.min_by_key(|(_, (rounds, _))| *rounds).map(|(rank, (_, panicked))| (rank, panicked))
     }
 
     /// Whether a rank is about to make the group of `key`.

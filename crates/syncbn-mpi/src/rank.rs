@@ -63,9 +63,7 @@ impl MpiRank {
             if ranks.is_empty() {
                 return Ok(());
             }
-            if let Some((rank, panicked)) =
-                ranks.iter().find_map(|&rank| Some((rank, state.has_left(rank)?)))
-            {
+            if let Some((rank, panicked)) = state.first_left(&ranks) {
                 self.group.break_with(&mut state, &CollectiveError::Left { rank, panicked });
             } else if awake::now().saturating_sub(began) >= SPLIT_DEADLINE {
                 self.group.break_with(

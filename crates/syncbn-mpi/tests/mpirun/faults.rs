@@ -58,6 +58,9 @@ pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Reported {
     } else if fault == "cuts the link" {
         // Nothing of this exchange is on its way when the link goes down.
         thread::sleep(DEADLINE / 4);
+    } else if fault == "leaves before they come" && mpi.rank() != CULPRIT {
+        // Rank 0 finds out and leaves as well, long before rank 2 looks.
+        thread::sleep(DEADLINE / 8 * (mpi.rank() as u32 + 1));
     } else if mpi.rank() == CULPRIT {
         println!("rank {CULPRIT}: fault at {}", now().as_micros());
         match fault {
@@ -78,7 +81,7 @@ pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Reported {
                 let signal = if fault == "stops" { "-STOP" } else { "-KILL" };
                 Command::new("kill").args([signal, &std::process::id().to_string()]).status()?;
             }
-            "leaves" => {
+            "leaves" | "leaves before they come" => {
                 drop(layers);
                 return Ok("left".to_owned());
             }
@@ -181,6 +184,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         case("is killed", "", "", "rank 1", None),
         case("leaves", "rank 1 has left the group", "", "rank 1: left", Some(1)),
+        case("leaves before they come", "rank 1 has left the group", "", "rank 1: left", Some(1)),
         case("keeps its layers", "rank 1 has left the group", "", "rank 1: left", Some(1)),
         Case {
             merging: true,
