@@ -18,6 +18,7 @@ pub(crate) mod resident;
 pub(crate) use accumulate::accumulate;
 pub(crate) use double::{DoublePair, DoubleRank, double_gradients, double_sums};
 pub(crate) use exact::{GradientIntegers, gradient_integers, gradient_ranges, integers, ranges};
+pub(crate) use gpu::Ahead;
 pub(crate) use host::{backward_exact, backward_fused, forward_exact, forward_fused};
 pub(crate) use mask::Mask;
 pub(crate) use rank::{BackwardRank, ForwardRank, Kept, Layer, Steps};
@@ -61,13 +62,26 @@ pub(crate) fn statistics(
     }
 }
 
+/// Records what [`normalize`] will submit, while the statistics are taken; nothing on the host.
+pub(crate) fn record_normalize<'r, 'a: 'r>(
+    device: &Device,
+    ranks: impl Iterator<Item = &'r ForwardRank<'a>>,
+) -> Result<Option<Ahead>, Error> {
+    match device.kind() {
+        Kind::Gpu(gpu) => gpu::record_normalize(gpu, ranks).map(Some),
+        Kind::Host(_) => Ok(None),
+    }
+}
+
 /// y = act(normalized x + residual) of ranks of several layers on one device; masks are filled.
+/// `ahead` is what was recorded of the same ranks.
 pub(crate) fn normalize(
     device: &Device,
     ranks: Vec<(&mut ForwardRank<'_>, &[Centering])>,
+    ahead: Option<Ahead>,
 ) -> Result<Pending<()>, Error> {
     match device.kind() {
-        Kind::Gpu(gpu) => gpu::normalize(gpu, ranks),
+        Kind::Gpu(gpu) => gpu::normalize(gpu, ranks, ahead),
         Kind::Host(threads) => {
             let normalized = ranks
                 .into_iter()
@@ -95,14 +109,26 @@ pub(crate) fn gradient_sums(
     }
 }
 
+/// Records what [`input_gradients`] will submit, while the sums are taken; nothing on the host.
+pub(crate) fn record_input_gradients<'r, 'a: 'r>(
+    device: &Device,
+    ranks: impl Iterator<Item = &'r BackwardRank<'a>>,
+) -> Result<Option<Ahead>, Error> {
+    match device.kind() {
+        Kind::Gpu(gpu) => gpu::record_input_gradients(gpu, ranks).map(Some),
+        Kind::Host(_) => Ok(None),
+    }
+}
+
 /// The gradients of x and of the residual, where they are wanted, of ranks of several layers on one
-/// device.
+/// device. `ahead` is what was recorded of the same ranks.
 pub(crate) fn input_gradients(
     device: &Device,
     ranks: Vec<(&mut BackwardRank<'_>, &[GradCentering])>,
+    ahead: Option<Ahead>,
 ) -> Result<Pending<()>, Error> {
     match device.kind() {
-        Kind::Gpu(gpu) => gpu::input_gradients(gpu, ranks),
+        Kind::Gpu(gpu) => gpu::input_gradients(gpu, ranks, ahead),
         Kind::Host(threads) => {
             let written = ranks
                 .into_iter()

@@ -25,7 +25,7 @@ pub(crate) use adapter::adapters;
 pub(crate) use buffer::BufferSlice;
 pub(crate) use pipelines::Rewrite;
 pub(crate) use pool::{Lease, Memory};
-pub(crate) use submit::Recorder;
+pub(crate) use submit::{Recorded, Recorder};
 pub(crate) use watch::Watch;
 
 use futures::TryFutureExt;

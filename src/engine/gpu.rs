@@ -2,14 +2,19 @@
 
 mod double;
 mod exact;
+mod outputs;
 mod range;
 mod slices;
 mod sums;
 
 pub(super) use double::{double_gradients, double_sums};
 pub(super) use exact::{gradient_integers, gradient_ranges, integers, ranges};
+pub(crate) use outputs::Ahead;
+pub(super) use outputs::{
+    input_gradients, normalize, note_write, record_input_gradients, record_normalize, unwanted,
+};
 pub(super) use slices::Slices;
-pub(super) use sums::{Upload, record_sums};
+pub(super) use sums::record_sums;
 
 use std::time::Duration;
 
@@ -18,9 +23,9 @@ use futures::future::{FutureExt, ready};
 use crate::engine::rank::layer_flags;
 use crate::engine::{BackwardRank, ForwardRank, Layer};
 use crate::error::Error;
-use crate::gpu::{BufferSlice, Gpu, Lease, Pending};
+use crate::gpu::{BufferSlice, Gpu, Pending};
 use crate::plan::{Activation, ApplyPlan, Gradient, LayerFlags, Role, SumsPlan, accumulation};
-use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
+use crate::stats::{GradientSums, Moments, Normalization};
 use sums::{Job, Taker};
 
 pub(super) fn prepare(
@@ -182,88 +187,6 @@ impl Pivot {
         let sum_dy_x = (sum_dy_x + nan_if(x_flag)) / self.unit;
         GradientSums::from_pivot(sum_dy, sum_dy_x, self.rest)
     }
-}
-
-pub(super) fn normalize(
-    gpu: &Gpu,
-    ranks: Vec<(&mut ForwardRank<'_>, &[Centering])>,
-) -> Result<Pending<()>, Error> {
-    let mut ready = Vec::with_capacity(ranks.len());
-    for (rank, centering) in ranks {
-        note_write(&mut rank.y);
-        let Some(plan) = rank.apply.take() else { continue };
-        ready.push((plan, Upload::new(gpu, centering)?, &*rank));
-    }
-    let outputs = ready.iter().map(|(plan, upload, rank)| Written {
-        plan,
-        upload,
-        slices: Slices::forward(gpu, rank),
-    });
-    Ok(write(gpu, "normalize", outputs))
-}
-
-pub(super) fn input_gradients(
-    gpu: &Gpu,
-    ranks: Vec<(&mut BackwardRank<'_>, &[GradCentering])>,
-) -> Result<Pending<()>, Error> {
-    let mut ready = Vec::with_capacity(ranks.len());
-    for (rank, centering) in ranks {
-        note_write(&mut rank.grad_input);
-        note_write(&mut rank.grad_residual);
-        let Some(plan) = rank.apply.take() else { continue };
-        ready.push((plan, Upload::new(gpu, centering)?, unwanted(gpu, rank, None)?, &*rank));
-    }
-    let gradients = ready.iter().map(|(plan, upload, unwanted, rank)| Written {
-        plan,
-        upload,
-        slices: Slices::backward(gpu, rank).with_unwanted(unwanted.as_deref()),
-    });
-    Ok(write(gpu, "gradient of the input", gradients))
-}
-
-/// Memory for a gradient of x that nobody wants: one kernel writes it and that of the residual.
-pub(super) fn unwanted(
-    gpu: &Gpu,
-    rank: &BackwardRank<'_>,
-    pool: Option<&crate::gpu::Memory>,
-) -> Result<Option<Lease>, Error> {
-    let bytes = rank.shape.elements().saturating_mul(rank.x.dtype().size_bytes());
-    rank.grad_input.is_none().then(|| gpu.scratch_of(pool, bytes)).transpose()
-}
-
-/// Notes that a tensor is about to be written.
-pub(super) fn note_write(tensor: &mut Option<&mut crate::tensor::Tensor>) {
-    if let Some(tensor) = tensor {
-        tensor.memory_mut();
-    }
-}
-
-/// The activations of one rank that are written.
-struct Written<'a> {
-    plan: &'a ApplyPlan,
-    /// The coefficients of every channel.
-    upload: &'a Upload<'a>,
-    slices: Slices<'a>,
-}
-
-/// Submits kernels that write activations, if there are any.
-fn write<'a>(
-    gpu: &Gpu,
-    phase: &'static str,
-    ranks: impl ExactSizeIterator<Item = Written<'a>>,
-) -> Pending<()> {
-    if ranks.len() == 0 {
-        return ready(Ok(())).boxed();
-    }
-    gpu.submit(phase, |recorder| {
-        for Written { plan, upload, slices } in ranks {
-            upload.send(recorder);
-            let slices = slices.with_centering(&upload.lease);
-            plan.dispatches
-                .iter()
-                .for_each(|dispatch| recorder.dispatch(dispatch, |role| slices.role(role)));
-        }
-    })
 }
 
 /// Adds as many values to a vector of f32 as it has.

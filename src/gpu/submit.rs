@@ -74,6 +74,10 @@ impl Recorder<'_> {
     }
 }
 
+/// Commands that are recorded, and not submitted yet.
+#[derive(Debug)]
+pub(crate) struct Recorded(wgpu::CommandBuffer);
+
 /// Whether a buffer that the kernel writes is also one that it reads, as another slice.
 fn writes_a_buffer_it_reads(variant: &Variant, slices: &[BufferSlice]) -> bool {
     let slots = || variant.bindings().iter().zip(slices);
@@ -143,6 +147,35 @@ impl Gpu {
             Ok(staging.take()?)
         }
         .boxed()
+    }
+
+    /// Records commands ahead of their submission, so that they cost no time once what they read is
+    /// known.
+    pub fn record_ahead(
+        &self,
+        phase: &'static str,
+        record: impl FnOnce(&mut Recorder<'_>),
+    ) -> Result<Recorded, Error> {
+        let scope = Scope::open(self, phase);
+        let mut encoder = self.encoder(phase);
+        self.record(phase, &mut encoder, record);
+        let commands = encoder.finish();
+        self.context.unheard.now(self.caught(scope))?;
+        Ok(Recorded(commands))
+    }
+
+    /// Submits recorded commands. Before they begin, these slices get these bytes, of whole words.
+    pub fn submit_recorded<'s, 'b>(
+        &self,
+        phase: &'static str,
+        recorded: Recorded,
+        contents: impl Iterator<Item = (&'s BufferSlice, &'b [u8])>,
+    ) -> Pending<()> {
+        let scope = Scope::open(self, phase);
+        let queue = &self.context.queue;
+        contents.for_each(|(to, bytes)| queue.write_buffer(&to.buffer, to.offset_bytes, bytes));
+        self.submit_commands([recorded.0]);
+        self.heard(self.caught(scope)).boxed()
     }
 
     /// Builds the pipelines of kernels whose inputs and outputs lie in buffers of their own.

@@ -5,11 +5,12 @@ use futures::future::try_join_all;
 use web_time::Instant;
 
 use super::member::{Begin, Calls, begin, end};
-use super::part::{self, check_encode};
+use super::part::{self, Recorded, check_encode};
 use super::{Failure, SyncBatchNorm, exact, span};
 use crate::base::{Access, CheckedBackward, check_disjoint};
 use crate::collective::Phase;
 use crate::config::{AffineGradient, Statistics};
+use crate::device::Device;
 use crate::engine::{self, BackwardRank, Steps};
 use crate::error::Error;
 use crate::exchange::merge_ranks;
@@ -84,12 +85,12 @@ async fn steps(
     }
     let started = Instant::now();
     parts.iter_mut().for_each(Part::fuse);
-    gradient_sums(&mut parts).await?;
+    let recorded = gradient_sums(&mut parts).await?;
     let gathered = Instant::now();
     part::synchronize(&mut parts, communicating).await?;
     exact::gradient_sums(&mut parts, communicating).await?;
     let merged = Instant::now();
-    apply(&mut parts).await?;
+    apply(&mut parts, recorded).await?;
     for (index, part) in parts.iter_mut().enumerate() {
         part.write_parameters().await.map_err(Failure::of(index))?;
     }
@@ -240,20 +241,25 @@ fn weight_gradient(sums: &GradientSums, divisor: f64, inv_std: f64) -> f32 {
     if sum == 0.0 { 0.0 } else { (sum * inv_std) as f32 }
 }
 
-/// Local sums of every layer.
-pub(super) async fn gradient_sums(parts: &mut [Part<'_>]) -> Result<(), Error> {
-    part::gather(parts, |device, rank, parts| {
+/// Local sums of every layer, and what is recorded of its gradients meanwhile.
+pub(super) async fn gradient_sums(parts: &mut [Part<'_>]) -> Result<Recorded, Error> {
+    let submit = |device: &Device, rank: usize, parts: Vec<&mut Part<'_>>| {
         let ranks = parts.into_iter().map(|part| {
             let normalization = part.how.normalization.of(rank);
             (&mut part.ranks[rank], normalization)
         });
         engine::gradient_sums(device, ranks.collect())
-    })
-    .await
+    };
+    let record = |device: &Device, rank: usize, parts: &[Part<'_>]| {
+        let undone = parts.iter().filter(|part| !part.is_done).map(|part| &part.ranks[rank]);
+        engine::record_input_gradients(device, undone.filter(|rank| rank.writes_activations()))
+    };
+    part::gather(parts, submit, record).await
 }
 
 /// The requested gradients of activations, for every rank of every layer.
-pub(super) async fn apply(parts: &mut [Part<'_>]) -> Result<(), Error> {
+pub(super) async fn apply(parts: &mut [Part<'_>], recorded: Recorded) -> Result<(), Error> {
     let centering: Vec<PerRank<Vec<GradCentering>>> = parts.iter().map(Part::centering).collect();
-    part::apply(parts, &centering, BackwardRank::writes_activations, engine::input_gradients).await
+    let writes = BackwardRank::writes_activations;
+    part::apply(parts, &centering, recorded, writes, engine::input_gradients).await
 }

@@ -4,11 +4,12 @@
 use web_time::Instant;
 
 use super::member::{Begin, Calls, begin, end};
-use super::part::{self, check_forward_parts};
+use super::part::{self, Recorded, check_forward_parts};
 use super::{Failure, SyncBatchNorm, exact, span};
 use crate::base::{Access, CheckedForward, check_disjoint};
 use crate::collective::Phase;
 use crate::config::{Mode, Statistics};
+use crate::device::Device;
 use crate::engine::{self, ForwardRank, Kept, Steps};
 use crate::error::{ArgumentError, Error};
 use crate::exchange::{Call, merge_ranks};
@@ -103,13 +104,13 @@ async fn steps(
     }
     let started = Instant::now();
     parts.iter_mut().for_each(Part::fuse);
-    local_statistics(&mut parts).await?;
+    let recorded = local_statistics(&mut parts).await?;
     let gathered = Instant::now();
     part::synchronize(&mut parts, communicating).await?;
     exact::statistics(&mut parts, communicating).await?;
     let normalizations: Vec<_> = parts.iter().map(Part::normalization).collect();
     let merged = Instant::now();
-    apply(&mut parts, &normalizations).await?;
+    apply(&mut parts, &normalizations, recorded).await?;
     let applied = merged.elapsed();
     let times =
         PhaseTimes { local: gathered - started, synchronize: merged - gathered, apply: applied };
@@ -225,18 +226,23 @@ impl Part<'_> {
     }
 }
 
-/// Local statistics of every layer.
-pub(super) async fn local_statistics(parts: &mut [Part<'_>]) -> Result<(), Error> {
-    part::gather(parts, |device, rank, parts| {
+/// Local statistics of every layer, and what is recorded of its outputs meanwhile.
+pub(super) async fn local_statistics(parts: &mut [Part<'_>]) -> Result<Recorded, Error> {
+    let submit = |device: &Device, rank: usize, parts: Vec<&mut Part<'_>>| {
         engine::statistics(device, parts.into_iter().map(|part| &mut part.ranks[rank]).collect())
-    })
-    .await
+    };
+    let record = |device: &Device, rank: usize, parts: &[Part<'_>]| {
+        let undone = parts.iter().filter(|part| !part.is_done);
+        engine::record_normalize(device, undone.map(|part| &part.ranks[rank]))
+    };
+    part::gather(parts, submit, record).await
 }
 
 /// Normalizes every rank of every layer.
 pub(super) async fn apply(
     parts: &mut [Part<'_>],
     normalizations: &[PerRank<Normalization>],
+    recorded: Recorded,
 ) -> Result<(), Error> {
     let centering = parts.iter().zip(normalizations).map(|(part, normalization)| {
         // Finished outputs need no normalization.
@@ -247,5 +253,5 @@ pub(super) async fn apply(
         }
     });
     let centering: Vec<PerRank<Vec<Centering>>> = centering.collect();
-    part::apply(parts, &centering, |_| true, engine::normalize).await
+    part::apply(parts, &centering, recorded, |_| true, engine::normalize).await
 }

@@ -7,6 +7,7 @@ use super::member::{Calls, Communicating};
 use super::merging::{Exchanging, exchange};
 use super::{Failure, SyncBatchNorm};
 use crate::device::Device;
+use crate::engine::Ahead;
 use crate::error::{ArgumentError, Error};
 use crate::gpu::Pending;
 use crate::request::{Encode, ForwardParts};
@@ -67,7 +68,11 @@ impl<'r, R, S, H> Part<'r, R, S, H> {
     }
 }
 
-/// Local sums of every layer. `submit` takes the layers that want theirs.
+/// What is recorded of the outputs of every rank, before their coefficients are known.
+pub(super) type Recorded = Vec<Option<Ahead>>;
+
+/// Local sums of every layer. `submit` takes the layers that want theirs. While devices work,
+/// `record` records the outputs of the layers that have none yet, device by device.
 pub(super) async fn gather<'r, R, S, H>(
     parts: &mut [Part<'r, R, S, H>],
     submit: impl FnMut(
@@ -75,12 +80,21 @@ pub(super) async fn gather<'r, R, S, H>(
         usize,
         Vec<&mut Part<'r, R, S, H>>,
     ) -> Result<Pending<Vec<Vec<S>>>, Error>,
-) -> Result<(), Error> {
-    for of_rank in gather_of(parts, Part::wants_sums, submit).await? {
+    record: impl Fn(&Device, usize, &[Part<'r, R, S, H>]) -> Result<Option<Ahead>, Error>,
+) -> Result<Recorded, Error> {
+    let pending = submit_of(parts, Part::wants_sums, submit)?;
+    let mut recorded = Recorded::new();
+    if !pending.is_empty() {
+        let devices = parts.first().map_or(&[][..], |part| part.layer.devices());
+        for (rank, device) in devices.iter().enumerate() {
+            recorded.push(record(device, rank, parts)?);
+        }
+    }
+    for of_rank in try_join_all(pending).await? {
         let wanting = parts.iter_mut().filter(|part| part.wants_sums());
         wanting.zip(of_rank).for_each(|(part, local)| part.local.push(local));
     }
-    Ok(())
+    Ok(recorded)
 }
 
 /// Values of every rank for the layers that request them, `[rank][layer][channel]`. All GPUs get
@@ -88,12 +102,25 @@ pub(super) async fn gather<'r, R, S, H>(
 pub(super) async fn gather_of<'r, R, S, H, T>(
     parts: &mut [Part<'r, R, S, H>],
     wants: impl Fn(&Part<'r, R, S, H>) -> bool,
-    mut submit: impl FnMut(
+    submit: impl FnMut(
         &Device,
         usize,
         Vec<&mut Part<'r, R, S, H>>,
     ) -> Result<Pending<Vec<Vec<T>>>, Error>,
 ) -> Result<Vec<Vec<Vec<T>>>, Error> {
+    try_join_all(submit_of(parts, wants, submit)?).await
+}
+
+/// The results that devices are working on, by rank.
+fn submit_of<'r, R, S, H, T>(
+    parts: &mut [Part<'r, R, S, H>],
+    wants: impl Fn(&Part<'r, R, S, H>) -> bool,
+    mut submit: impl FnMut(
+        &Device,
+        usize,
+        Vec<&mut Part<'r, R, S, H>>,
+    ) -> Result<Pending<Vec<Vec<T>>>, Error>,
+) -> Result<Vec<Pending<Vec<Vec<T>>>>, Error> {
     let Some(layer) = parts.first().map(|part| part.layer) else { return Ok(Vec::new()) };
     if !parts.iter().any(&wants) {
         return Ok(Vec::new());
@@ -103,7 +130,7 @@ pub(super) async fn gather_of<'r, R, S, H, T>(
         let wanting = parts.iter_mut().filter(|part| wants(part)).collect();
         pending[rank] = Some(submit(&layer.devices()[rank], rank, wanting)?);
     }
-    try_join_all(pending.into_iter().flatten()).await
+    Ok(pending.into_iter().flatten().collect())
 }
 
 /// Exchanges the values of every layer that communicates.
@@ -127,13 +154,15 @@ pub(super) async fn synchronize<R, S: Mergeable, H>(
     Ok(())
 }
 
-/// Writes the outputs of every rank of every layer, in one submission per GPU. It skips ranks
+/// Writes the outputs of every rank of every layer, in one submission per GPU: the one that is
+/// recorded, if there is one. It skips ranks
 /// without outputs, and outputs that came with the sums.
 pub(super) async fn apply<R, S, H, C>(
     parts: &mut [Part<'_, R, S, H>],
     centering: &[PerRank<Vec<C>>],
+    mut recorded: Recorded,
     has_outputs: impl Fn(&R) -> bool,
-    submit: impl Fn(&Device, Vec<(&mut R, &[C])>) -> Result<Pending<()>, Error>,
+    submit: impl Fn(&Device, Vec<(&mut R, &[C])>, Option<Ahead>) -> Result<Pending<()>, Error>,
 ) -> Result<(), Error> {
     let Some(layer) = parts.first().map(|part| part.layer) else { return Ok(()) };
     let mut pending = Vec::with_capacity(layer.devices().len());
@@ -144,7 +173,8 @@ pub(super) async fn apply<R, S, H, C>(
             .filter(|(rank, _)| has_outputs(rank))
             .collect();
         if !ranks.is_empty() {
-            pending.push(submit(&layer.devices()[rank], ranks)?);
+            let recorded = recorded.get_mut(rank).and_then(Option::take);
+            pending.push(submit(&layer.devices()[rank], ranks, recorded)?);
         }
     }
     try_join_all(pending).await?;

@@ -124,7 +124,8 @@ impl SyncBatchNorm {
         let ranks = checked.ranks(&self.base, call.parts, steps, None)?;
         let mut part = Part::new(self, ranks, Statistics::Group.into());
         let normalization = PerRank::Shared(global.normalization(eps));
-        forward::apply(from_mut(&mut part), std::slice::from_ref(&normalization)).await?;
+        forward::apply(from_mut(&mut part), std::slice::from_ref(&normalization), Vec::new())
+            .await?;
         let kept = ForwardRank::kept(part.ranks);
         let times = PhaseTimes { apply: started.elapsed(), ..PhaseTimes::default() };
         let report = ForwardReport { local: Local::empty(self.config().num_features), times };
@@ -185,7 +186,7 @@ impl SyncBatchNorm {
         let mut checked = call.check(steps)?;
         let mut part = call.part(&mut checked, steps)?;
         part.global = Some(global.clone());
-        backward::apply(from_mut(&mut part)).await?;
+        backward::apply(from_mut(&mut part), Vec::new()).await?;
         checked.made.into_output(None)
     }
 }

@@ -23,9 +23,27 @@ pub(super) fn statistics(
     match *gpu {}
 }
 
+/// No recorded commands.
+pub(crate) enum Ahead {}
+
+pub(super) fn record_normalize<'r, 'a: 'r>(
+    gpu: &Gpu,
+    _: impl Iterator<Item = &'r ForwardRank<'a>>,
+) -> Result<Ahead, Error> {
+    match *gpu {}
+}
+
+pub(super) fn record_input_gradients<'r, 'a: 'r>(
+    gpu: &Gpu,
+    _: impl Iterator<Item = &'r BackwardRank<'a>>,
+) -> Result<Ahead, Error> {
+    match *gpu {}
+}
+
 pub(super) fn normalize(
     gpu: &Gpu,
     _: Vec<(&mut ForwardRank<'_>, &[Centering])>,
+    _: Option<Ahead>,
 ) -> Result<Pending<()>, Error> {
     match *gpu {}
 }
@@ -91,6 +109,7 @@ pub(super) fn gradient_integers(
 pub(super) fn input_gradients(
     gpu: &Gpu,
     _: Vec<(&mut BackwardRank<'_>, &[GradCentering])>,
+    _: Option<Ahead>,
 ) -> Result<Pending<()>, Error> {
     match *gpu {}
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::{FutureExt, ready};
 
 use super::sums::{Job, Sums, Taker, Upload};
-use super::{Slices, Written, note_write, write};
+use super::{Slices, note_write};
 use crate::engine::DoubleRank;
 use crate::error::Error;
 use crate::gpu::{Gpu, Pending};
@@ -99,12 +99,17 @@ pub(in crate::engine) fn double_gradients(
             Slices::double(gpu, rank).with_output(rank.grad_output.as_deref())
         }
     };
-    let gradients = rank.applies.iter().map(|(of, plan)| Written {
-        plan,
-        upload: &upload,
-        slices: slices(*of),
-    });
-    Ok(write(gpu, "double backward", gradients))
+    if rank.applies.is_empty() {
+        return Ok(ready(Ok(())).boxed());
+    }
+    Ok(gpu.submit("double backward", |recorder| {
+        upload.send(recorder);
+        for (of, plan) in &rank.applies {
+            let slices = slices(*of).with_centering(&upload.lease);
+            let dispatches = plan.dispatches.iter();
+            dispatches.for_each(|dispatch| recorder.dispatch(dispatch, |role| slices.role(role)));
+        }
+    }))
 }
 
 #[cfg(test)]
