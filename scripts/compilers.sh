@@ -2,6 +2,7 @@
 # Other compilers than the tests' drivers have judge every shader variant, without any GPU (docs/COMPILERS.md).
 #     scripts/compilers.sh                four minutes or so; of the compilers of Direct3D a sample is asked
 #     scripts/compilers.sh --all          they are asked about everything
+#     scripts/compilers.sh --sample       all are asked about a sample, and FXC about a smaller one
 #     scripts/compilers.sh --registers    as well the compilers of AMD's and NVIDIA's drivers, which may spill nothing
 #     scripts/compilers.sh --self-test    only whether each of them refuses what is planted, which is asked first in any case
 # Installs what it needs, where it may; what is downloaded and written lies in target/compilers and target/mesa. A judge that
@@ -35,10 +36,10 @@ usage() {
 
 [[ "$(uname -sm)" == "Linux x86_64" ]] || { echo "$script is for x86-64 Linux, this is $(uname -sm)" >&2; exit 1; }
 
-all=() asks_registers=false asks_variants=true
+asked=() asks_registers=false asks_variants=true
 for word in "$@"; do
     case $word in
-        --all) all=(--all) ;;
+        --all | --sample) asked=("$word") ;;
         --registers) asks_registers=true ;;
         --self-test) asks_variants=false ;;
         -h | --help)
@@ -255,7 +256,7 @@ setup "the program for wine" build_direct3d
 setup "compiling" cargo build --quiet ${SYNCBN_MEMBERS:---package syncbn-compilers} --bin syncbn-compilers \
     ${SYNCBN_MEMBERS:+--example quickstart}
 setup "planting" "$program" plant "$work/planted"
-if $asks_variants; then setup "writing" "$program" write ${all[@]+"${all[@]}"} "$work/variants"; fi
+if $asks_variants; then setup "writing" "$program" write ${asked[@]+"${asked[@]}"} "$work/variants"; fi
 
 for language in spirv-1.3 spirv-1.5 spirv-1.6 hlsl-5.1 hlsl-6.0 hlsl-6.2 hlsl-6.6 msl-2.4 msl-3.2 \
     glsl-es-310 glsl-430 glsl-450; do

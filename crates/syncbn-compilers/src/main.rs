@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use folder::Folder;
+use sample::Cover;
 use translate::{Hlsl, TARGETS, Target};
 use variants::Shader;
 
@@ -42,6 +43,9 @@ enum Command {
         /// Asks the compilers of Direct3D about all of them, and not about a sample.
         #[arg(long)]
         all: bool,
+        /// Asks every compiler about a sample, and FXC about a smaller one.
+        #[arg(long, conflicts_with = "all")]
+        sample: bool,
     },
     /// Writes the planted shaders into a folder.
     Plant {
@@ -95,22 +99,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> io::Result<()> {
     match command {
-        Command::Write { folder, all } => {
-            let shaders = Shader::all();
-            // Each compiler has a sample of its own: of what it can compile.
-            let of_dxc = sample::names(&shaders);
-            let of_fxc = sample::names(shaders.iter().filter(|shader| Hlsl::V5_1.takes(shader)));
-            println!(
-                "{} variants; samples: {} for DXC, {} for FXC",
-                shaders.len(),
-                of_dxc.len(),
-                of_fxc.len()
-            );
-            let asked = |names: BTreeSet<String>| {
-                move |shader: &Shader| all || names.contains(&shader.name)
-            };
-            folder::fill(&Folder::create(&folder)?, &shaders, asked(of_dxc), asked(of_fxc))
-        }
+        Command::Write { folder, all, sample } => write(&Folder::create(&folder)?, all, sample),
         Command::Plant { folder } => planted::fill(&Folder::create(&folder)?),
         Command::SpirvVal { folder, language, environment } => {
             programs::spirv_val(&Folder::open(&folder), target(&language)?, &environment)
@@ -122,6 +111,24 @@ fn run(command: Command) -> io::Result<()> {
         Command::Registers { folder, chips } => registers::table(&Folder::open(&folder), &chips),
         Command::Subgroups => subgroups(),
     }
+}
+
+/// Writes the variants, or a sample of them.
+fn write(folder: &Folder, all: bool, sample: bool) -> io::Result<()> {
+    let mut shaders = Shader::all();
+    let variants = shaders.len();
+    // Each compiler has a sample of its own: of what it can compile.
+    let of_dxc = sample::names(Cover::Pairs, &shaders);
+    let for_fxc = shaders.iter().filter(|shader| Hlsl::V5_1.takes(shader));
+    let of_fxc = sample::names(if sample { Cover::Choices } else { Cover::Pairs }, for_fxc);
+    if sample {
+        shaders.retain(|shader| of_dxc.contains(&shader.name) || of_fxc.contains(&shader.name));
+    }
+    let [all_others, dxc, fxc] = [shaders.len(), of_dxc.len(), of_fxc.len()];
+    println!("{variants} variants; {all_others} for all, {dxc} for DXC, {fxc} for FXC");
+    let asked =
+        |names: BTreeSet<String>| move |shader: &Shader| all || names.contains(&shader.name);
+    folder::fill(folder, &shaders, asked(of_dxc), asked(of_fxc))
 }
 
 fn target(language: &str) -> io::Result<&'static dyn Target> {

@@ -1,31 +1,44 @@
 //! A part of the variants for compilers that take long.
 //!
 //! Lines of a source that always come together are one choice. If two choices meet in some variant
-//! of a kernel, they meet in a variant of the sample: every storage type with every flag, and every
-//! flag with every other.
+//! of a kernel, they meet in a variant of the sample of pairs: every storage type with every flag,
+//! and every flag with every other. The smaller sample has every choice, but not every pair.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::variants::Shader;
 
+/// What a sample has of what the variants of a kernel have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cover {
+    /// Every choice.
+    Choices,
+    /// Every two choices that meet.
+    Pairs,
+}
+
 /// The names of the sample, the same for the same sources.
-pub fn names<'a>(shaders: impl IntoIterator<Item = &'a Shader>) -> BTreeSet<String> {
+pub fn names<'a>(cover: Cover, shaders: impl IntoIterator<Item = &'a Shader>) -> BTreeSet<String> {
     let mut kernels: BTreeMap<&str, Vec<&Shader>> = BTreeMap::new();
     for shader in shaders {
         kernels.entry(&shader.kernel).or_default().push(shader);
     }
-    kernels.values().flat_map(|variants| of_kernel(variants)).collect()
+    kernels.values().flat_map(|variants| of_kernel(cover, variants)).collect()
 }
 
-fn of_kernel(variants: &[&Shader]) -> Vec<String> {
-    let pairs: Vec<BTreeSet<(usize, usize)>> = choices(variants).iter().map(pairs).collect();
-    let mut missing: BTreeSet<(usize, usize)> = pairs.iter().flatten().copied().collect();
+fn of_kernel(cover: Cover, variants: &[&Shader]) -> Vec<String> {
+    let of_choices = |choices: &BTreeSet<usize>| match cover {
+        Cover::Choices => choices.iter().map(|&choice| (choice, choice)).collect(),
+        Cover::Pairs => pairs(choices),
+    };
+    let covered: Vec<BTreeSet<(usize, usize)>> = choices(variants).iter().map(of_choices).collect();
+    let mut missing: BTreeSet<(usize, usize)> = covered.iter().flatten().copied().collect();
     let mut names = Vec::new();
-    // The variant that adds most pairs. Of equal ones the first counts.
+    // The variant that adds most. Of equal ones the first counts.
     while !missing.is_empty() {
-        let adds = |number: &usize| pairs[*number].intersection(&missing).count();
+        let adds = |number: &usize| covered[*number].intersection(&missing).count();
         let Some(best) = (0..variants.len()).rev().max_by_key(adds) else { break };
-        missing.retain(|pair| !pairs[best].contains(pair));
+        missing.retain(|pair| !covered[best].contains(pair));
         names.push(variants[best].name.clone());
     }
     names
@@ -86,10 +99,22 @@ mod tests {
     #[test]
     fn every_two_lines_that_meet_in_a_variant_meet_in_the_sample() {
         let shaders = combinations(7);
-        let names = names(&shaders);
+        let names = names(Cover::Pairs, &shaders);
         let sampled = shaders.iter().filter(|shader| names.contains(&shader.name));
         assert_eq!(meetings(sampled), meetings(shaders.iter()));
         assert!((4..20).contains(&names.len()), "{} of {}", names.len(), shaders.len());
+    }
+
+    #[test]
+    fn every_line_is_in_the_smaller_sample() {
+        let shaders = combinations(7);
+        let names = names(Cover::Choices, &shaders);
+        let lines = |sampled: &dyn Fn(&Shader) -> bool| -> BTreeSet<String> {
+            let sampled = shaders.iter().filter(|shader| sampled(shader));
+            sampled.flat_map(|shader| shader.source.lines()).map(str::to_owned).collect()
+        };
+        assert_eq!(lines(&|shader| names.contains(&shader.name)), lines(&|_| true));
+        assert_eq!(names.len(), 2);
     }
 
     #[test]
@@ -101,6 +126,6 @@ mod tests {
             ..shaders[0].clone()
         };
         shaders.push(alone);
-        assert!(names(&shaders).contains("another"));
+        assert!(names(Cover::Pairs, &shaders).contains("another"));
     }
 }
