@@ -34,6 +34,12 @@ pub fn first_seed() -> u64 {
     }
 }
 
+/// Of so many problems, one runs: of all combinations, those that follow each other differ in
+/// little. Where seeds are asked for, as every night, all run.
+pub fn one_in(problems: usize) -> usize {
+    if std::env::var("SYNCBN_HOSTILE_SEED").is_ok() { 1 } else { problems }
+}
+
 /// The device of a number, with f16 of its own where the adapter has it.
 pub fn open(adapter: &wgpu::Adapter, number: u64) -> Device {
     open_with(adapter, wgpu::Features::SHADER_F16, first_seed() + number, rewritten_in)

@@ -18,8 +18,12 @@ use syncbn::Layout;
 
 #[test]
 fn second_derivatives_follow_the_definition() {
+    let one_in = one_in(DTYPES.len());
     for (epilogue, seed) in EPILOGUES.into_iter().zip(1..) {
-        for dtype in DTYPES {
+        for (number, dtype) in DTYPES.into_iter().enumerate() {
+            if !(number + seed as usize).is_multiple_of(one_in) {
+                continue;
+            }
             for (turn, layout) in
                 [(0, Layout::ChannelsLast), (3, Layout::ChannelsFirst), (4, Layout::ChannelsLast)]
             {

@@ -30,32 +30,39 @@ fn devices(turn: usize) -> Vec<Device> {
 #[test]
 fn epilogues_follow_the_definition_in_any_storage_type() {
     let mut worst = 0f64;
-    let mut turn = 0;
+    let one_in = one_in(3);
+    let (mut turn, mut run) = (0, 0);
     for epilogue in EPILOGUES.into_iter().chain(CURVES) {
         for types in TYPES {
             // A curve has no mask.
             for mask in [false, true].into_iter().filter(|mask| !mask || epilogue.curve().is_none())
             {
-                let layouts = Layouts::all()[turn * 7 / 3 % 4];
+                let number = turn;
+                turn += 1;
+                // No factor of the numbers of types, layouts and devices: everything meets.
+                if number % one_in != 0 {
+                    continue;
+                }
+                run += 1;
+                let layouts = Layouts::all()[number * 7 / 3 % 4];
                 let mut problem = Problem::random(
-                    &shape(turn as u64),
+                    &shape(number as u64),
                     &[types],
                     epilogue,
                     [true, true],
-                    turn as u64,
+                    number as u64,
                 );
                 problem.config = problem.config.with_activation_mask(mask);
                 let failed = |error| -> f64 {
                     panic!(
-                        "seed {turn}: {epilogue:?}, {types:?}, {layouts:?}, mask {mask}, devices {}: {error}",
-                        turn % 5
+                        "seed {number}: {epilogue:?}, {types:?}, {layouts:?}, mask {mask}, devices {}: {error}",
+                        number % 5
                     )
                 };
                 worst =
-                    worst.max(check(&problem, devices(turn), &[layouts]).unwrap_or_else(failed));
-                turn += 1;
+                    worst.max(check(&problem, devices(number), &[layouts]).unwrap_or_else(failed));
             }
         }
     }
-    println!("{turn} problems, worst error {worst:.3} of what is allowed");
+    println!("{run} of {turn} problems, worst error {worst:.3} of what is allowed");
 }

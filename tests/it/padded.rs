@@ -12,19 +12,19 @@ mod ways;
 use crate::common;
 use crate::common::devices::Kind;
 
-use check::check_all;
+use check::{Amount, check_all};
 
 #[test]
 fn padded_samples_follow_the_definition_of_what_counts_on_the_host() {
-    check_all(|ranks| Kind::Host.devices(ranks), false, 2);
+    check_all(|ranks| Kind::Host.devices(ranks), false, Amount::all(2));
 }
 
 #[test]
 fn padded_samples_follow_the_definition_of_what_counts_on_gpus() {
-    check_all(|ranks| Kind::Gpu.devices(ranks), false, 2);
+    check_all(|ranks| Kind::Gpu.devices(ranks), false, Amount::all(2));
 }
 
 #[test]
 fn padded_samples_follow_the_definition_of_what_counts_in_mixed_groups_with_masks() {
-    check_all(|ranks| Kind::Mixed.devices(ranks), true, 1);
+    check_all(|ranks| Kind::Mixed.devices(ranks), true, Amount::all(1));
 }

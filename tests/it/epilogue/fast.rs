@@ -34,9 +34,13 @@ fn quads_and_single_values_both_follow_the_definition_on_the_same_inputs() {
     let ways =
         [device(FastPaths::ALL), device(FastPaths::ALL.with_quads(false)), device(FastPaths::NONE)];
     let mut seed = 0;
-    for epilogue in EPILOGUES {
-        for types in Types::all() {
-            for layouts in Layouts::all() {
+    for (number, epilogue) in EPILOGUES.into_iter().enumerate() {
+        for (kind, types) in Types::all().into_iter().enumerate() {
+            for (form, layouts) in Layouts::all().into_iter().enumerate() {
+                // Of the layouts, half in each turn: each type meets all, and so does each epilogue.
+                if !(number + kind + form).is_multiple_of(2) {
+                    continue;
+                }
                 let dims = &shapes()[seed % 4];
                 let plain = Problem::random(
                     dims,
