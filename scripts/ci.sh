@@ -96,6 +96,7 @@ run_wasm() {
 }
 
 run_docs() {
+    scripts/mpi.sh install
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace
 }
 
