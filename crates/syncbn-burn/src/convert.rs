@@ -1,8 +1,8 @@
 //! Conversion between Burn's `BatchNorm` and the modules of this crate, of layers and of models.
 //!
 //! A model names the type of its layers, so no function can change it in a model of any type: a
-//! `ModuleMapper` sees parameters, not layers. A model that is generic over its normalization can be
-//! converted field by field, which [`convertible`](crate::convertible) writes.
+//! `ModuleMapper` sees parameters, not layers. A model that is generic over its normalization can
+//! be converted field by field, which [`convertible`](crate::convertible) writes.
 
 use burn::nn;
 

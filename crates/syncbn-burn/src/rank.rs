@@ -122,9 +122,9 @@ impl Rank {
         self.shared.device.clone()
     }
 
-    /// Whether any rank of the group has a batch left, where this one says whether it has. All ranks
-    /// ask at the same time, so that those without a batch go on with empty ones until all have
-    /// ended: layers wait for every rank.
+    /// Whether any rank of the group has a batch left, where this one says whether it has. All
+    /// ranks ask at the same time, so that those without a batch go on with empty ones until all
+    /// have ended: layers wait for every rank.
     ///
     /// # Errors
     /// [`Error::Layer`] with what the exchange reports.

@@ -4,8 +4,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use syncbn_reference::{Affine, RankBatch, ReferenceError, backward_train, forward_train};
 
-/// How far this project's results may be from the definition, for values of about 1: 16 units in the
-/// last place of a value of 2, as the accuracy of a layer on one GPU is stated.
+/// How far this project's results may be from the definition, for values of about 1: 16 units in
+/// the last place of a value of 2, as the accuracy of a layer on one GPU is stated.
 pub const TOLERANCE: f64 = 32.0 / (1u32 << 23) as f64;
 
 /// Of both sides, by default.

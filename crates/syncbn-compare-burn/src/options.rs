@@ -18,8 +18,8 @@ pub struct Options {
     #[arg(long, value_name = "WIDTH")]
     pub network: Option<usize>,
 
-    /// Run on the first adapter whose name contains NAME, in any case [default: the first GPU, or a
-    /// software driver]
+    /// Run on the first adapter whose name contains NAME, in any case [default: the first GPU, or
+    /// a software driver]
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
 

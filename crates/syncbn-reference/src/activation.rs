@@ -51,8 +51,9 @@ impl Activation {
         }
     }
 
-    /// f'(v). At a NaN it is NaN, but with two straight lines that below 0. At a kink it is that of PyTorch: 0 for ReLU at 0 and ReLU6 at 0 and 6,
-    /// the slope at 0, alpha at 0, 0 and 1 for hardswish at −3 and 3.
+    /// f'(v). At a NaN it is NaN, but with two straight lines that below 0. At a kink it is that of
+    /// PyTorch: 0 for ReLU at 0 and ReLU6 at 0 and 6, the slope at 0, alpha at 0, 0 and 1 for
+    /// hardswish at −3 and 3.
     pub fn derivative(self, v: f64) -> f64 {
         match self {
             Self::None => 1.0,
@@ -137,8 +138,8 @@ fn normal(v: f64) -> f64 {
     if v < 0.0 { half } else { 1.0 - half }
 }
 
-/// The complement of the error function for x of 0 and above: 1 less the series of erf with positive
-/// terms where x is small, else the continued fraction of Laplace.
+/// The complement of the error function for x of 0 and above: 1 less the series of erf with
+/// positive terms where x is small, else the continued fraction of Laplace.
 fn erfc(x: f64) -> f64 {
     let density = (-x * x).exp() / PI.sqrt();
     if x < 1.0 {

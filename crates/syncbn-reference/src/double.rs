@@ -1,5 +1,5 @@
-//! Owns the gradients of backward: second derivatives, of the group's batch statistics, and of given
-//! ones.
+//! Owns the gradients of backward: second derivatives, of the group's batch statistics, and of
+//! given ones.
 
 use super::backward::check_pairs;
 use super::sum::CompensatedSum;

@@ -1,5 +1,5 @@
-//! Batch renormalization (S. Ioffe, *Batch Renormalization: Towards Reducing Minibatch Dependence in
-//! Batch-Normalized Models*, NIPS 2017, arXiv:1702.03275).
+//! Batch renormalization (S. Ioffe, *Batch Renormalization: Towards Reducing Minibatch Dependence
+//! in Batch-Normalized Models*, NIPS 2017, arXiv:1702.03275).
 
 use super::{
     Affine, BatchStatistics, Gradients, RankBatch, ReferenceError, Running, backward_train,

@@ -1,8 +1,8 @@
 //! A report that any user can send about a GPU: whether syncbn computes correctly on it, and its
 //! speed.
 //!
-//! `cargo run --release -p syncbn-bench --bin report -- --help` lists the options. The sections, in their
-//! order:
+//! `cargo run --release -p syncbn-bench --bin report -- --help` lists the options. The sections, in
+//! their order:
 //!
 //! ```text
 //! targets      the files, opened first
