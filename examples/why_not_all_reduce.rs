@@ -27,16 +27,18 @@ fn main() -> Result<()> {
     println!(
         "largest |y|), of {first} values on rank 0 and {second} on rank 1. Bold: above 1 %.\n"
     );
-    println!("| x | sums of x and x², all-reduced | means and variances, averaged | syncbn |");
+    println!(
+        "| x, uniform in mean ± half-width | sums of x and x², all-reduced | means and variances, averaged | syncbn |"
+    );
     println!("|---|---:|---:|---:|");
-    for (name, means, deviation) in [
+    for (name, means, half_width) in [
         ("0 ± 1", [0.0; 2], 1.0),
         ("100 ± 1", [100.0; 2], 1.0),
         ("1e4 ± 1e-2", [1e4; 2], 1e-2),
         ("1e6 ± 1", [1e6; 2], 1.0),
         ("0 ± 1 on rank 0, 10 ± 1 on rank 1", [0.0, 10.0], 1.0),
     ] {
-        let x = batch(means, deviation);
+        let x = batch(means, half_width);
         let expected = definition(&x);
         let ways = [sums(&x), averages(&x), syncbn(&x)?];
         let errors = ways.map(|y| worst_error(&y, &expected));
@@ -47,11 +49,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Values that are uniform within one deviation of a mean, from a fixed seed.
-fn batch(means: [f32; 2], deviation: f32) -> Batch {
+/// Values that are uniform in mean ± half-width, from a fixed seed.
+fn batch(means: [f32; 2], half_width: f32) -> Batch {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let mut uniform = || random.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0;
-    [0, 1].map(|rank| (0..COUNTS[rank]).map(|_| means[rank] + deviation * uniform()).collect())
+    [0, 1].map(|rank| (0..COUNTS[rank]).map(|_| means[rank] + half_width * uniform()).collect())
 }
 
 /// (x − mean) / √(variance + ε) in f64, with the biased variance of all values.

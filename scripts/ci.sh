@@ -82,6 +82,8 @@ run_msrv() {
     scripts/mpi.sh install
     cargo "+$version" check --locked --package syncbn --lib --all-features
     cargo "+$version" check --locked --package syncbn --lib --no-default-features
+    # The README says that this version is enough for the examples.
+    cargo "+$version" check --locked --package syncbn --example quickstart --example hello
     cargo "+$version" check --locked --package syncbn-mpi --lib
 }
 

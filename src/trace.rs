@@ -1,18 +1,5 @@
-//! Reports the crate's work by `tracing`: its passes, their cost, and findings about devices.
-//!
-//! | target | level | |
-//! |---|---|---|
-//! | `syncbn::pass` | DEBUG | a span `pass` for each pass of a layer, or of several in one call |
-//! | `syncbn::exchange` | DEBUG | a span `exchange` for each message of a process group, within that of its pass |
-//! | `syncbn::device` | INFO | the devices that were opened |
-//! | `syncbn::probe` | WARN | a defect of a driver |
-//! | `syncbn::memory` | TRACE | memory that is allocated on a device, with `size_bytes` |
-//! | `syncbn::cost` | TRACE | `what`: a submission, a bind group, a pipeline, or a lock that is taken |
-//!
-//! Spans have these fields: `phase`; `layer`, the names of the layers; `rank`, that of the process
-//! or thread in its outermost group; `bytes`, of all x of the pass, or of this rank's message;
-//! `micros`, the time from the beginning to the end, in µs. A pass also has `ranks`, the number of
-//! its tensors x. `micros` is missing if a future is dropped before its end.
+//! Reports the crate's work by `tracing`: its passes, their cost, and findings about devices. The
+//! documentation of the crate lists targets, levels and fields.
 //!
 //! All use of `tracing` lies here. `trace/absent.rs` takes its place without that feature.
 

@@ -5,7 +5,7 @@ use crate::stats::{Local, LocalStatistics, Moments};
 use crate::tensor::Tensor;
 
 /// Values per channel of a tile.
-const NUMBERS: usize = 4;
+const VALUES_PER_CHANNEL: usize = 4;
 
 impl LocalStatistics {
     /// Statistics of one rank from sums that another kernel, such as a convolution, has written on
@@ -31,10 +31,11 @@ impl LocalStatistics {
     /// # Cancel safety
     /// A dropped future has no effect.
     pub async fn from_tiles(tiles: &Tensor, counts: &[u64]) -> Result<Self, Error> {
-        let &[tile_count, channels, NUMBERS] = tiles.dims() else {
+        let &[tile_count, channels, VALUES_PER_CHANNEL] = tiles.dims() else {
             let argument = "tiles";
             let found = tiles.dims().to_vec();
-            let expected = vec![counts.len(), found.get(1).copied().unwrap_or(0), NUMBERS];
+            let expected =
+                vec![counts.len(), found.get(1).copied().unwrap_or(0), VALUES_PER_CHANNEL];
             return Err(ArgumentError::Dims { argument, rank: 0, found, expected }.into());
         };
         if counts.len() != tile_count {
@@ -44,8 +45,10 @@ impl LocalStatistics {
         }
         let numbers = tiles.to_vec_of::<f32>().await?;
         let mut rank = vec![Moments::EMPTY; channels];
-        for (tile, &count) in numbers.chunks_exact((NUMBERS * channels).max(1)).zip(counts) {
-            for (moments, numbers) in rank.iter_mut().zip(tile.chunks_exact(NUMBERS)) {
+        for (tile, &count) in
+            numbers.chunks_exact((VALUES_PER_CHANNEL * channels).max(1)).zip(counts)
+        {
+            for (moments, numbers) in rank.iter_mut().zip(tile.chunks_exact(VALUES_PER_CHANNEL)) {
                 *moments = moments.merge(moments_of(numbers, count));
             }
         }

@@ -41,7 +41,7 @@ mod shaders;
 mod shared_layer;
 mod spans;
 mod state;
-mod stats_laws;
+mod stats_properties;
 mod steps;
 mod storage;
 mod survivors;

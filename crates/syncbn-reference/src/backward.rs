@@ -52,8 +52,8 @@ pub fn backward_train(
     let mean_dy: Vec<f64> = group.dy.iter().map(|sum| ratio(sum.total(), count)).collect();
     let mean_dy_xmu: Vec<f64> = group.dy_xmu.iter().map(|sum| ratio(sum.total(), count)).collect();
     let grad_input = |c: usize, x: f64, g: f64| {
-        let pull = (x - mean[c]) * inv_std[c] * inv_std[c] * mean_dy_xmu[c];
-        weight[c] * inv_std[c] * (g - mean_dy[c] - pull)
+        let projected = (x - mean[c]) * inv_std[c] * inv_std[c] * mean_dy_xmu[c];
+        weight[c] * inv_std[c] * (g - mean_dy[c] - projected)
     };
     Ok(gradients(inputs, grad_outputs, mean, &inv_std, grad_input))
 }

@@ -67,8 +67,8 @@ fn by_formula(problem: &Problem, formula: &Formula) -> Found {
             let (mean_dy, mean_dy_xmu) = ((formula.mean_dy)(&sums), (formula.mean_dy_xmu)(&sums));
             let scale = (formula.input_scale)(problem.parameters.weight[c].into(), inv_std);
             for (index, x, g) in pairs(rank, c) {
-                let pull = (x - mean) * inv_std * inv_std * mean_dy_xmu;
-                found.grad_inputs[rank][index] = (scale * (g - mean_dy - pull)) as f32;
+                let projected = (x - mean) * inv_std * inv_std * mean_dy_xmu;
+                found.grad_inputs[rank][index] = (scale * (g - mean_dy - projected)) as f32;
             }
             let center = (formula.center)(&sums);
             let sum: f64 = pairs(rank, c).map(|(_, x, g)| g * (x - center)).sum();

@@ -54,7 +54,7 @@ fn check_with_eps(name: &str, batches: &[Batch], eps: f64) {
 
 /// The mean to within rounding of the deviation, the inverse deviation of itself, by the bounds of
 /// statistics that merge on the host: those are for sums along a tree, to which a few ranks add
-/// little. The mean is told as one f32, which is half an ulp.
+/// little. The mean is reported as one f32, which is half an ulp.
 fn compare_normalization(
     saved: &Saved,
     rank: usize,

@@ -1,4 +1,4 @@
-//! The law by which statistics merge: exactness, identity, poison, and how shift and scale pass
+//! The formula by which statistics merge: exactness, identity, poison, and how shift and scale pass
 //! through.
 
 use proptest::prelude::*;
@@ -9,12 +9,13 @@ use syncbn::stats::Moments;
 use super::batch::{Batch, U, batches, merge, same_bits, whole};
 use super::{Outcome, check, near};
 
-/// The property by which a merge law is judged: local statistics merge to those of the whole batch.
+/// The property by which a formula of merging is judged: local statistics merge to those of the whole
+/// batch.
 pub fn partition_equals_whole(
     batch: &Batch,
-    law: impl Fn(&Moments, &Moments) -> Moments,
+    merge: impl Fn(&Moments, &Moments) -> Moments,
 ) -> Outcome {
-    let merged = merge_all(&batch.local(), law).unwrap_or(Moments::EMPTY);
+    let merged = merge_all(&batch.local(), merge).unwrap_or(Moments::EMPTY);
     let (exact, (mean_bound, m2_bound)) = (batch.exact(), batch.bounds());
     prop_assert_eq!(merged.count, exact.count);
     near("mean", merged.mean, exact.mean, mean_bound)?;
@@ -27,7 +28,7 @@ fn any_partition_of_a_batch_over_ranks_equals_the_whole() {
 }
 
 #[test]
-fn wrong_merge_laws_are_caught_by_the_partition_property() {
+fn wrong_merge_formulas_are_caught_by_the_partition_property() {
     let uneven = Batch { k: vec![0, 0, 0, 10, 20, 20], exponent: 0, cuts: vec![1, 4] };
     assert!(partition_equals_whole(&uneven, merge).is_ok());
     let mean_without_counts = |a: &Moments, b: &Moments| {

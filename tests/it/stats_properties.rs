@@ -1,7 +1,7 @@
 //! Laws of the host mathematics in `syncbn::stats`, on random batches against exact integer
 //! arithmetic.
 //!
-//! `batch.rs` makes the batches and derives the bounds, `merge.rs` judges the law of merging,
+//! `batch.rs` makes the batches and derives the bounds, `merge.rs` judges the formula of merging,
 //! `tree.rs` the order of merging, `running.rs` what comes after: finalizing and the running
 //! update.
 
