@@ -260,7 +260,7 @@ impl BatchNormConfig {
         Self { reproducible, ..self }
     }
 
-    /// Checks every setting's range.
+    /// Checks every setting's range. Initializers are checked when a layer is made of them.
     ///
     /// # Errors
     /// [`ConfigError::OutOfRange`] names the first setting outside its range,

@@ -70,6 +70,19 @@ struct Located<'a> {
 }
 
 impl Located<'_> {
+    /// Refuses tensors that are no vectors under names of vectors: they are of another layer.
+    fn check_vectors(&self) -> Result<(), StateError> {
+        let vectors = self.names.iter().zip(self.entries).take(TENSORS - 1);
+        for (name, entry) in vectors {
+            if let (Some(name), Some(entry)) = (name, entry)
+                && entry.shape.len() != 1
+            {
+                return Err(StateError::Rank { name: name.clone(), found: entry.shape.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// The fit of the table, larger for a better one.
     fn fit(&self) -> (usize, usize) {
         (self.entries.iter().flatten().count(), self.exact)
@@ -112,7 +125,8 @@ impl Checkpoint {
 
     /// Uses these tables of names instead of the [known](Naming::known) ones. A layer in the file
     /// has the names of the table that finds most of its tensors. Of equal tables the first counts.
-    /// A layer that is new gets the names of the first table.
+    /// A layer that is new gets the names of the first table. Without this call it gets those of the
+    /// layers that the file has, or PyTorch's.
     ///
     /// ```
     /// # use syncbn::state::{Checkpoint, Naming};
@@ -186,15 +200,18 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`StateError::NoName`] if the table of names has none for a vector of the state. A counter
-    /// without a name is left out.
+    /// without a name is left out. [`StateError::Missing`] if the table numbers its tensors, and the
+    /// state has not all of them. [`StateError::Rank`] if a tensor at the path is no vector, as the
+    /// weight of a convolution is not. Nothing has changed then.
     pub fn set_layer(&mut self, path: &str, state: &StateDict) -> Result<(), StateError> {
-        let torch = Naming::TORCH;
         let (naming, names, is_present) = match self.locate(path) {
-            Some(Located { naming, names, entries, .. }) => {
+            Some(located) => {
+                located.check_vectors()?;
+                let Located { naming, names, entries, .. } = located;
                 (naming, names, entries.map(|entry| entry.is_some()))
             }
             None => {
-                let naming = self.namings.first().unwrap_or(&torch);
+                let naming = self.naming_of_new_layers();
                 (naming, naming.names(path), [false; TENSORS])
             }
         };
@@ -205,6 +222,15 @@ impl Checkpoint {
             let framework = naming.framework.to_string();
             let tensor = ["weight", "bias", "running_mean", "running_var"][index];
             return Err(StateError::NoName { framework, tensor });
+        }
+        if naming.is_numbered() {
+            let named = || names.iter().flatten().zip(state.vectors());
+            if let Some((absent, _)) = named().find(|(_, values)| values.is_none()) {
+                let found = named().filter(|(_, values)| values.is_some());
+                let found: Vec<String> = found.map(|(name, _)| name.clone()).collect();
+                let (name, of) = (absent.clone(), found.len());
+                return Err(StateError::Missing { name, found, of, guess: None });
+            }
         }
         let (counter, format) = (naming.counter, naming.format.as_deref().map(str::to_owned));
         for name in

@@ -34,7 +34,7 @@ impl StateDict {
     ///
     /// # Errors
     /// [`StateError::Missing`] without running statistics; [`StateError::Shape`] for vectors of
-    /// different lengths.
+    /// different lengths; [`StateError::NegativeVariance`].
     pub fn scale_shift(&self, eps: f64) -> Result<ScaleShift, StateError> {
         let names = self.source.names();
         let [_, _, mean, var] = self.vectors();
@@ -49,6 +49,10 @@ impl StateDict {
             let Some(found) = values.map(Vec::len).filter(|&len| len != channels) else { continue };
             let (name, expected) = (name.clone(), vec![channels]);
             return Err(StateError::Shape { name, found: vec![found], expected });
+        }
+        if let Some(channel) = var.iter().position(|var| *var < 0.0) {
+            let (name, found) = (names[3].clone(), var[channel]);
+            return Err(StateError::NegativeVariance { name, channel, found });
         }
         let normalization = RunningStats { mean, var, num_batches_tracked: 0 }.normalization(eps);
         let widened = |values: &Option<Vec<f32>>, absent: f64| match values {

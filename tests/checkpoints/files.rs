@@ -57,6 +57,33 @@ fn an_update_keeps_every_other_tensor_byte_for_byte_and_their_metadata() {
     assert_eq!(checkpoint.names().count(), 5 + 3 * 5);
 }
 
+#[test]
+fn a_tensor_of_another_layer_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let weight = raw("fc.weight", Dtype::F32, &[3, 2], vec![1; 24]);
+    fs::write(&path, file(&[weight])).unwrap();
+    let before = fs::read(&path).unwrap();
+    let error = Checkpoint::update(&path, [("fc", state(5.0))]).unwrap_err();
+    let expected = StateError::Rank { name: "fc.weight".to_owned(), found: vec![3, 2] };
+    assert_eq!(error, expected);
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_new_layer_has_the_names_of_those_of_the_file() {
+    let mut checkpoint = Checkpoint::new().with_namings([Naming::KERAS]);
+    checkpoint.set_layer("a/bn", &state(1.0)).unwrap();
+    let mut checkpoint = Checkpoint::from_bytes(checkpoint.to_bytes().unwrap()).unwrap();
+    checkpoint.set_layer("b/bn", &state(2.0)).unwrap();
+    let names: Vec<&str> = checkpoint.names().filter(|name| name.starts_with('b')).collect();
+    assert_eq!(names, ["b/bn/beta", "b/bn/gamma", "b/bn/moving_mean", "b/bn/moving_variance"]);
+    // The caller's choice stands.
+    let mut checkpoint = checkpoint.with_namings([Naming::TORCH, Naming::KERAS]);
+    checkpoint.set_layer("c", &state(3.0)).unwrap();
+    assert!(checkpoint.names().any(|name| name == "c.running_mean"));
+}
+
 /// MindSpore's reader refuses another order.
 #[test]
 fn the_list_of_tensors_has_the_order_of_their_data() {

@@ -54,6 +54,15 @@ fn a_layer_that_evaluates_with_its_batch_has_no_such_numbers() {
 }
 
 #[test]
+fn a_variance_below_0_is_refused() {
+    let mut negative = state(4.0);
+    negative.running_var = Some(vec![1.0, -1.0, 1.0]);
+    let error = negative.scale_shift(1e-5).unwrap_err();
+    let is_named = matches!(&error, StateError::NegativeVariance { channel: 1, found: -1.0, .. });
+    assert!(is_named, "{error}");
+}
+
+#[test]
 fn a_channel_without_variance_and_eps_is_its_bias() {
     let mut state = state(4.0);
     state.running_var = Some(vec![0.0; CHANNELS]);

@@ -144,6 +144,28 @@ fn a_table_of_the_caller_is_tried_beside_the_others_or_alone() {
 }
 
 #[test]
+fn numbers_are_written_all_or_not_at_all() {
+    let mut checkpoint = Checkpoint::new().with_namings([Naming::KERAS_NUMBERED]);
+    let mut without = state(1.0);
+    without.weight = None;
+    let error = checkpoint.set_layer("bn", &without).unwrap_err().to_string();
+    assert!(error.starts_with("bn/vars/0 is missing; found: bn/vars/1"), "{error}");
+    assert_eq!(checkpoint.names().count(), 0);
+}
+
+#[test]
+fn names_that_differ_in_separators_alone_are_two() {
+    let tensors = [vectors("a.bn"), vectors("a/bn")].concat();
+    let mut checkpoint = Checkpoint::from_bytes(file(&tensors)).unwrap();
+    let mut without = state(1.0);
+    without.bias = None;
+    checkpoint.set_layer("a.bn", &without).unwrap();
+    assert!(!checkpoint.names().any(|name| name == "a.bn.bias"));
+    let other = checkpoint.layer("a/bn").unwrap();
+    assert_eq!(other.bias.map(|bias| bias.len()), Some(CHANNELS));
+}
+
+#[test]
 fn numbers_that_are_not_all_there_are_refused_not_shifted() {
     let number = |n: usize| vector(&format!("layers/bn/vars/{n}"), &[n as f32; CHANNELS]);
     let three = file(&[number(0), number(1), number(2)]);

@@ -1,13 +1,18 @@
 //! Finding the tensors of a layer by the tables of names.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checkpoint, Located, StateError};
 use crate::state::naming::Naming;
 
-/// Names of a file by their normal form, in which separators are alike.
+/// The table of layers that are new in a checkpoint without any.
+static TORCH: Naming = Naming::TORCH;
+
+/// Names of a file by their normal form, in which separators are alike. Several names may have the
+/// same one.
 #[derive(Debug, Default)]
-pub(super) struct Index(BTreeMap<String, String>);
+pub(super) struct Index(BTreeMap<String, BTreeSet<String>>);
 
 /// A name with `.` for every separator and without the ending `:0` of TensorFlow's variables.
 pub(super) fn normal(name: &str) -> String {
@@ -22,16 +27,22 @@ impl Index {
     }
 
     pub fn add(&mut self, name: &str) {
-        self.0.insert(normal(name), name.to_owned());
+        self.0.entry(normal(name)).or_default().insert(name.to_owned());
     }
 
     pub fn remove(&mut self, name: &str) {
-        self.0.remove(&normal(name));
+        let key = normal(name);
+        if let Some(names) = self.0.get_mut(&key) {
+            names.remove(name);
+            if names.is_empty() {
+                self.0.remove(&key);
+            }
+        }
     }
 
-    /// The name in the file that differs from this one at most in separators.
+    /// The first name in the file that differs from this one at most in separators.
     pub fn find(&self, name: &str) -> Option<&str> {
-        self.0.get(&normal(name)).map(String::as_str)
+        self.0.get(&normal(name))?.first().map(String::as_str)
     }
 
     /// The names directly at a path.
@@ -39,10 +50,20 @@ impl Index {
         let path = normal(path.trim_end_matches(['.', '/']));
         let front = if path.is_empty() { path } else { path + "." };
         let from = self.0.range(front.clone()..);
-        from.map_while(move |(key, name)| {
-            key.strip_prefix(front.as_str()).map(|rest| (rest.contains('.'), name.as_str()))
+        from.map_while(move |(key, names)| Some((key.strip_prefix(front.as_str())?, names)))
+            .filter(|(rest, _)| !rest.contains('.'))
+            .flat_map(|(_, names)| names.iter().map(String::as_str))
+    }
+
+    /// The path of some layer with running statistics.
+    fn any_layer(&self, namings: &[Naming]) -> Option<&str> {
+        self.names().find_map(|(key, name)| {
+            namings.iter().find_map(|naming| {
+                let path = path_of(naming, key, name)?;
+                let [_, _, _, var, _] = naming.names(path);
+                self.find(&var?).and(Some(path))
+            })
         })
-        .filter_map(|(is_deeper, name)| (!is_deeper).then_some(name))
     }
 
     /// The paths of layers with running statistics. A tensor belongs to one layer, the one with
@@ -50,7 +71,7 @@ impl Index {
     pub fn layers(&self, namings: &[Naming]) -> Vec<String> {
         let mut candidates = Vec::new();
         for (order, naming) in namings.iter().enumerate() {
-            for (key, name) in &self.0 {
+            for (key, name) in self.names() {
                 let Some(path) = path_of(naming, key, name) else { continue };
                 let names = naming.names(path);
                 if names[3].as_ref().is_none_or(|var| self.find(var).is_none()) {
@@ -73,8 +94,12 @@ impl Index {
         paths
     }
 
-    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, name)| (key.as_str(), name.as_str()))
+    /// All names, each with its normal form.
+    pub fn names<'a>(&'a self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let of_key = |(key, names): (&'a String, &'a BTreeSet<String>)| {
+            names.iter().map(move |name| (key.as_str(), name.as_str()))
+        };
+        self.0.iter().flat_map(of_key)
     }
 }
 
@@ -99,6 +124,16 @@ impl Checkpoint {
             }
         }
         best
+    }
+
+    /// The table of a layer that the file does not have: that of the layers that it has, unless the
+    /// caller has chosen tables.
+    pub(super) fn naming_of_new_layers(&self) -> &Naming {
+        let of_others = match &self.namings {
+            Cow::Borrowed(known) => self.index.any_layer(known).and_then(|path| self.locate(path)),
+            Cow::Owned(_) => None,
+        };
+        of_others.map(|located| located.naming).or(self.namings.first()).unwrap_or(&TORCH)
     }
 
     fn locate_as<'a>(&'a self, naming: &'a Naming, path: &str) -> Located<'a> {
