@@ -84,7 +84,9 @@ fn made<S: Scope>(
     let Settings { num_features, epsilon, momentum, activation } = settings;
     check(epsilon, momentum)?;
     // Before Burn's own `init`, which panics.
-    syncbn::BatchNormConfig::torch(num_features).validate().map_err(syncbn::Error::from)?;
+    let config = syncbn::BatchNormConfig::torch(num_features);
+    let config = config.with_activation(activation.of_layer());
+    config.validate().map_err(syncbn::Error::from)?;
     let norm = nn::BatchNormConfig::new(num_features)
         .with_epsilon(epsilon)
         .with_momentum(momentum)

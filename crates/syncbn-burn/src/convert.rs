@@ -6,19 +6,21 @@
 
 use burn::nn;
 
+use crate::activation::Activation;
 use crate::error::Error;
 use crate::module::{Normalization, OfGroup, OfRank, Scope};
 
 /// A module that can become another one: with the same parameters, running statistics and ids.
 ///
 /// Layers convert between Burn's `BatchNorm`, [`BatchNorm`](crate::BatchNorm) and
-/// [`SyncBatchNorm`](crate::SyncBatchNorm); so do vectors and options of them. A model does
+/// [`SyncBatchNorm`](crate::SyncBatchNorm); so do vectors, arrays, boxes and options of them. A model does
 /// after [`convertible`](crate::convertible).
 pub trait Convert<T> {
     /// The same as the other type.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a layer whose settings are outside their range.
+    /// [`Error::Setting`] for a layer whose settings are outside their range;
+    /// [`Error::NotInBurn`] for Burn's layer of one with an activation.
     fn convert(self) -> Result<T, Error>;
 }
 
@@ -30,7 +32,10 @@ impl<S: Scope> Convert<Normalization<S>> for nn::BatchNorm {
 
 impl<S: Scope> Convert<nn::BatchNorm> for Normalization<S> {
     fn convert(self) -> Result<nn::BatchNorm, Error> {
-        Ok(self.into_burn())
+        match self.activation() {
+            Activation::None => Ok(self.into_burn()),
+            found => Err(Error::NotInBurn { found: format!("{found:?}") }),
+        }
     }
 }
 
@@ -49,6 +54,23 @@ impl Convert<Normalization<OfGroup>> for Normalization<OfRank> {
 impl<A: Convert<B>, B> Convert<Vec<B>> for Vec<A> {
     fn convert(self) -> Result<Vec<B>, Error> {
         self.into_iter().map(A::convert).collect()
+    }
+}
+
+impl<A: Convert<B>, B, const N: usize> Convert<[B; N]> for [A; N] {
+    fn convert(self) -> Result<[B; N], Error> {
+        let mut converted = Vec::with_capacity(N);
+        for layer in self {
+            converted.push(layer.convert()?);
+        }
+        // As many as there were.
+        converted.try_into().map_err(|_| Error::Gone)
+    }
+}
+
+impl<A: Convert<B>, B> Convert<Box<B>> for Box<A> {
+    fn convert(self) -> Result<Box<B>, Error> {
+        (*self).convert().map(Box::new)
     }
 }
 

@@ -28,6 +28,14 @@ pub enum Error {
         /// The activation found.
         found: String,
     },
+    /// A conversion to Burn's layer that would lose the activation.
+    #[error(
+        "Burn's BatchNorm applies no activation, and this layer applies {found}: set it to None, and apply it behind the layer"
+    )]
+    NotInBurn {
+        /// The activation found.
+        found: String,
+    },
     /// Training on a device of which no [`Rank`](crate::Rank) is known.
     #[error(
         "{device} belongs to no rank: training normalizes over a group, so make the device with syncbn_burn::Rank and keep \
@@ -69,6 +77,15 @@ pub enum Error {
         /// Channels of the layer.
         channels: usize,
     },
+    /// A residual of other dimensions than the input, in evaluation; in training,
+    /// [`Error::Layer`] says it.
+    #[error("residual has the dimensions {found:?}, expected {expected:?}, those of the input")]
+    Residual {
+        /// The dimensions found.
+        found: Vec<usize>,
+        /// Those of the input.
+        expected: Vec<usize>,
+    },
     /// Burn's runtime did not give the memory of a tensor.
     #[error("Burn's runtime does not give the buffer of {argument}: {message}")]
     Runtime {
@@ -77,7 +94,8 @@ pub enum Error {
         /// What the runtime says.
         message: String,
     },
-    /// A wgpu device that did not open, or that Burn did not take.
+    /// A wgpu device that did not open, that Burn did not take, or that is another one than
+    /// expected.
     #[error("no device for Burn: {message}")]
     Device {
         /// What wgpu or Burn says.

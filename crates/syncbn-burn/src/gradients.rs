@@ -18,8 +18,9 @@ use crate::error::Error;
 /// Which parameters have a gradient must be the same on every rank.
 ///
 /// # Errors
-/// [`Error::Layer`] with what the exchange reports, and [`Error::Runtime`] when the device does not
-/// deliver. Nothing is replaced then.
+/// [`Error::Setting`] for a loss of another number of elements than one; [`Error::Layer`] with what
+/// the exchange reports; [`Error::Runtime`] when the device does not deliver. Nothing is replaced
+/// then, and the other ranks are notified.
 pub fn average_gradients<M: Module>(
     module: &M,
     gradients: &mut Gradients,
@@ -50,6 +51,13 @@ fn reduce<M: Module>(
     factor: f32,
 ) -> Result<Tensor<1>, Error> {
     let loss = loss.without_autodiff();
+    let [found] = loss.dims();
+    if found != 1 {
+        let name = "elements of the loss";
+        let error = Error::Setting { name, found: found as f64, allowed: "1" };
+        group.abort(&error.to_string());
+        return Err(error);
+    }
     if group.world_size() == 1 {
         return Ok(loss);
     }
@@ -57,11 +65,11 @@ fn reduce<M: Module>(
     module.visit(&mut flat);
     let own = Tensor::cat(flat.parts, 0);
     let device = own.device();
-    let values = own.into_data().try_to_vec::<f32>();
-    let mut values = values.map_err(|error| Error::Runtime {
-        argument: "the gradients",
-        message: error.to_string(),
-    })?;
+    let runtime = |message| Error::Runtime { argument: "the gradients", message };
+    let data = own.try_into_data().map_err(|error| runtime(error.to_string()));
+    let values =
+        data.and_then(|data| data.try_to_vec::<f32>().map_err(|error| runtime(error.to_string())));
+    let mut values = values.inspect_err(|error| group.abort(&error.to_string()))?;
     block_on(group.all_reduce_sum([&mut values]))?;
     values.iter_mut().for_each(|value| *value *= factor);
     let count = values.len();

@@ -1,12 +1,13 @@
 //! The layers below a module: one of `syncbn` per rank and way of calling, made when the module is
-//! first used so.
+//! first used so. The rank holds them: a module that is shared with other ranks must not hold those
+//! in their group.
 //!
 //! Alone a rank normalizes on its device, where nothing is read back and nothing waits. With other
 //! ranks statistics merge on the host, on the thread that calls, and nothing of Burn's is held
 //! while it waits.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use burn::tensor::Device;
 use burn_cubecl::CubeDevice;
@@ -16,7 +17,7 @@ use syncbn::{BatchNorm, BatchNormConfig, SyncBatchNorm};
 
 use crate::error::Error;
 use crate::memory::{Pin, lend};
-use crate::rank::{Shared, of_cube_device, of_device};
+use crate::rank::{Shared, all, of_cube_device, of_device};
 
 /// The layers of a module and its clones.
 #[derive(Debug)]
@@ -26,8 +27,11 @@ pub(crate) struct Layers {
     name: String,
     /// The rank that the module was made on, which lives as long as the module.
     rank: Option<Arc<Shared>>,
-    made: Mutex<Vec<Arc<Layer>>>,
 }
+
+/// The layers of the modules of a rank.
+#[derive(Debug, Default)]
+pub(crate) struct OfModules(Mutex<Vec<(Weak<Layers>, Arc<Layer>)>>);
 
 /// How a call uses its layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,7 +49,7 @@ pub(crate) struct Way {
 /// The layer of one rank.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    pub rank: Arc<Shared>,
+    pub gpu: syncbn::Device,
     activation: Activation,
     residual: bool,
     joint: bool,
@@ -71,11 +75,12 @@ impl Layers {
         // Modules that belong to no rank yet are forked: one number is for all their copies.
         static WITHOUT_RANK: AtomicUsize = AtomicUsize::new(0);
         let next = rank.as_ref().map_or(&WITHOUT_RANK, |rank| &rank.modules);
+        let kind = if rank.is_some() { "module" } else { "shared module" };
         let name = match name {
             Some(name) => name.to_owned(),
-            None => format!("module {}", next.fetch_add(1, Ordering::Relaxed)),
+            None => format!("{kind} {}", next.fetch_add(1, Ordering::Relaxed)),
         };
-        Ok(Self { channels, name, rank, made: Mutex::default() })
+        Ok(Self { channels, name, rank })
     }
 
     /// The name that errors mention.
@@ -93,16 +98,16 @@ impl Layers {
     ///
     /// It is made when it is first asked for. Ranks number their layers in that order and compare
     /// the names, so that a network that uses its modules in another order is found out.
-    pub fn on(&self, rank: &Arc<Shared>, way: Way) -> Result<Arc<Layer>, Error> {
+    pub fn on(self: &Arc<Self>, rank: &Shared, way: Way) -> Result<Arc<Layer>, Error> {
         let over_ranks = way.of_group && rank.group.world_size() > 1;
-        let mut made = lock(&self.made);
-        let fits = |layer: &&Arc<Layer>| {
-            Arc::ptr_eq(&layer.rank, rank)
+        let mut made = lock(&rank.layers.0);
+        let fits = |(of, layer): &&(Weak<Self>, Arc<Layer>)| {
+            of.as_ptr() == Arc::as_ptr(self)
                 && (layer.activation, layer.residual) == (way.activation, way.residual)
                 && layer.joint == way.joint
                 && layer.over_ranks == over_ranks
         };
-        if let Some(layer) = made.iter().find(fits) {
+        if let Some((_, layer)) = made.iter().find(fits) {
             return Ok(layer.clone());
         }
         let config = self.config(way);
@@ -113,9 +118,9 @@ impl Layers {
             Norm::OnDevice(BatchNorm::new(config, &rank.gpu)?.into())
         };
         let Way { activation, residual, joint, .. } = way;
-        let (rank, norm) = (rank.clone(), Mutex::new(norm));
-        let layer = Arc::new(Layer { rank, activation, residual, joint, norm, over_ranks });
-        made.push(layer.clone());
+        let (gpu, norm) = (rank.gpu.clone(), Mutex::new(norm));
+        let layer = Arc::new(Layer { gpu, activation, residual, joint, norm, over_ranks });
+        made.push((Arc::downgrade(self), layer.clone()));
         Ok(layer)
     }
 
@@ -139,6 +144,19 @@ impl Layers {
     pub fn tell(&self, device: &Device, error: &Error) {
         if let Some(rank) = of_device(device).or_else(|| self.rank.clone()) {
             rank.tell(error);
+        }
+    }
+}
+
+impl Drop for Layers {
+    /// The layers of a module end with its last clone.
+    fn drop(&mut self) {
+        let own: *const Self = self;
+        for rank in all() {
+            let mut made = lock(&rank.layers.0);
+            let gone: Vec<_> = made.extract_if(.., |(of, _)| of.as_ptr() == own).collect();
+            drop(made);
+            drop(gone);
         }
     }
 }

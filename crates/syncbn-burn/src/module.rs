@@ -5,6 +5,8 @@ mod burn_module;
 mod call;
 mod joint;
 
+pub(crate) use call::primitive;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -172,8 +174,8 @@ impl<S: Scope> Normalization<S> {
     /// [`forward_add`](Self::forward_add) with failures as values.
     ///
     /// # Errors
-    /// As [`try_forward`](Self::try_forward), [`Error::Setting`] for an activation that does not
-    /// follow a residual, and [`Error::Layer`] for a residual of other dimensions.
+    /// As [`try_forward`](Self::try_forward), and [`Error::Residual`] or [`Error::Layer`] for a
+    /// residual of other dimensions.
     pub fn try_forward_add<const D: usize>(
         &self,
         input: Tensor<D>,

@@ -12,6 +12,7 @@ use syncbn::{Backward, Forward, Tensor};
 use crate::error::Error;
 use crate::layer::{Layer, Norm, Way};
 use crate::memory::{Lent, Pin, alike, fresh_like, in_place, lend};
+use crate::rank::Shared;
 
 /// What a forward call takes, of one rank or of several on one device.
 pub(crate) struct Inputs {
@@ -40,6 +41,7 @@ pub(crate) struct Saved {
     /// Not held: Burn keeps a graph that nobody differentiates until a later backward pass, and the
     /// rank would seem to be there all the while.
     layer: Weak<Layer>,
+    rank: Weak<Shared>,
     way: Way,
     x: Vec<Kept>,
     residual: Option<Vec<Kept>>,
@@ -77,6 +79,7 @@ impl Layer {
     /// backward needs.
     pub fn forward(
         self: &Arc<Self>,
+        rank: &Arc<Shared>,
         inputs: Inputs,
         way: Way,
         evaluates: bool,
@@ -88,7 +91,7 @@ impl Layer {
         let next =
             running.as_ref().filter(|_| !evaluates).map(|now| now.each_ref().map(fresh_like));
         let y: Vec<_> = x.iter().map(fresh_like).collect();
-        let gpu = &self.rank.gpu;
+        let gpu = &self.gpu;
         let mut norm = self.norm(way)?;
         // From here to the submission nothing of this thread reaches Burn.
         let x = Kept::all("input", x, gpu)?;
@@ -117,6 +120,7 @@ impl Layer {
         let running = next.filter(|_| matches!(*norm, Norm::OnDevice(_)));
         let saved = Saved {
             layer: Arc::downgrade(self),
+            rank: Arc::downgrade(rank),
             way,
             x,
             residual,
@@ -158,8 +162,13 @@ impl Saved {
     /// of this call alone. Others are computed where they are wanted; the other ranks need this
     /// one's sums in any case.
     pub fn backward(&self, grad: Vec<CubeTensor>, wanted: Wanted) -> Result<Gradients, Error> {
-        let layer = self.layer.upgrade().ok_or(Error::Gone)?;
-        self.backward_on(&layer, grad, wanted).inspect_err(|error| layer.rank.tell(error))
+        let layer = self.layer.upgrade().ok_or(Error::Gone);
+        let gradients = layer.and_then(|layer| self.backward_on(&layer, grad, wanted));
+        gradients.inspect_err(|error| {
+            if let Some(rank) = self.rank.upgrade().filter(|_| self.way.of_group) {
+                rank.tell(error);
+            }
+        })
     }
 
     fn backward_on(
@@ -178,7 +187,7 @@ impl Saved {
         let x: Vec<_> = if wanted.x { fresh(&self.x) } else { Vec::new() };
         let residual = self.residual.as_ref().filter(|_| wanted.residual);
         let residual: Vec<_> = residual.map(|kept| fresh(kept)).unwrap_or_default();
-        let gpu = &layer.rank.gpu;
+        let gpu = &layer.gpu;
         // Those of the forward call: an optimizer's step since has left others.
         let mut norm = layer.norm(self.way)?;
         let lend = |tensors: &[CubeTensor]| lend_all("gradient", tensors, gpu);

@@ -9,12 +9,15 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use burn::backend::DispatchDevice;
-use burn::tensor::Device;
 use burn::tensor::wgpu::WgpuSetup;
+use burn::tensor::{Device, Tensor};
 use burn_cubecl::CubeDevice;
 use syncbn::ProcessGroup;
 
 use crate::error::Error;
+use crate::layer::OfModules;
+use crate::memory::lend;
+use crate::module::primitive;
 
 /// The ranks that live.
 static RANKS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
@@ -23,7 +26,8 @@ static RANKS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 /// layers normalize with the statistics of a whole [`ProcessGroup`].
 ///
 /// Modules made on its device belong to it and hold it; it leaves the group when it and they are
-/// dropped. Each rank lives on a thread of its own, as its layers wait for those of the other
+/// dropped. A module that was made elsewhere and forked to its device does not hold it: keep the
+/// rank while such a module is in use. Each rank lives on a thread of its own, as its layers wait for those of the other
 /// ranks.
 ///
 /// ```no_run
@@ -51,6 +55,7 @@ pub(crate) struct Shared {
     pub group: ProcessGroup,
     /// Modules without a name that were made on the device.
     pub modules: AtomicUsize,
+    pub layers: OfModules,
 }
 
 impl fmt::Debug for Shared {
@@ -89,8 +94,8 @@ impl Rank {
     /// `Device::wgpu_options().init_with_setup()` returned beside it.
     ///
     /// # Errors
-    /// [`Error::Device`] for a device that is not one of wgpu, or that is a rank already;
-    /// [`Error::Layer`] as [`open`](Self::open).
+    /// [`Error::Device`] for a device that is not one of wgpu, that is a rank already, or that has
+    /// another setup; [`Error::Layer`] as [`open`](Self::open).
     pub fn of_device(
         device: &Device,
         setup: &WgpuSetup,
@@ -103,6 +108,7 @@ impl Rank {
             });
         };
         let gpu = syncbn::Device::from_wgpu(setup.device.clone(), setup.queue.clone())?;
+        check_setup(&device, &gpu)?;
         let mut ranks = ranks();
         ranks.retain(|rank| rank.strong_count() > 0);
         if ranks.iter().filter_map(Weak::upgrade).any(|rank| rank.cube == cube) {
@@ -112,7 +118,8 @@ impl Rank {
                 ),
             });
         }
-        let shared = Arc::new(Shared { device, cube, gpu, group, modules: AtomicUsize::new(0) });
+        let (modules, layers) = Default::default();
+        let shared = Arc::new(Shared { device, cube, gpu, group, modules, layers });
         ranks.push(Arc::downgrade(&shared));
         Ok(Self { shared })
     }
@@ -179,6 +186,25 @@ pub fn setup(adapter: &wgpu::Adapter) -> Result<WgpuSetup, Error> {
     let (instance, adapter) = (wgpu::Instance::new(instance), adapter.clone());
     let backend = adapter.get_info().backend;
     Ok(WgpuSetup { instance, adapter, device, queue, backend })
+}
+
+/// Refuses the setup of another device: reads a tensor of Burn's through it.
+fn check_setup(device: &Device, gpu: &syncbn::Device) -> Result<(), Error> {
+    let probe = primitive("a probe", &Tensor::<1>::ones([1], device))?;
+    let read = lend("a probe", &probe, gpu)
+        .and_then(|lent| Ok(pollster::block_on(lent.tensor.to_vec_of::<f32>())?));
+    match read {
+        Ok(values) if values == [1.0] => Ok(()),
+        Ok(_) => Err(Error::Device { message: format!("the setup is not that of {device:?}") }),
+        Err(error) => {
+            Err(Error::Device { message: format!("the setup is not that of {device:?}: {error}") })
+        }
+    }
+}
+
+/// All ranks that live.
+pub(crate) fn all() -> Vec<Arc<Shared>> {
+    ranks().iter().filter_map(Weak::upgrade).collect()
 }
 
 /// The rank of one of Burn's devices, if it has one.

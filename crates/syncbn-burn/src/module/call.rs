@@ -33,15 +33,27 @@ impl<S: Scope> Normalization<S> {
         if D < 2 || found[1] != channels {
             return Err(Error::Input { found: found.to_vec(), channels });
         }
-        if self.has_rank(&input) && !is_left_to_fusion(&input) {
-            return self.run(input, residual, true);
+        if let Some(residual) = &residual
+            && residual.dims() != found
+        {
+            let found = residual.dims().to_vec();
+            return Err(Error::Residual { found, expected: input.dims().to_vec() });
         }
         let [mean, var] =
             [&self.running_mean, &self.running_var].map(|state| state.value().to_device(&device));
-        let (gamma, beta) = (self.gamma.val(), self.beta.val());
-        let y = burn::tensor::module::batch_norm(input, gamma, beta, mean, var, self.epsilon);
-        let v = if let Some(residual) = residual { y + residual } else { y };
-        Ok(self.activation.apply(v))
+        let vectors = [self.gamma.val(), self.beta.val(), mean, var];
+        let dtype = input.dtype();
+        // Burn's operation takes one type alone.
+        let is_of_one_type = vectors.iter().all(|vector| vector.dtype() == dtype);
+        if self.has_rank(&input) && !(is_of_one_type && is_left_to_fusion(&input)) {
+            return self.run(input, residual, true);
+        }
+        let common = if is_of_one_type { dtype } else { DType::F32 };
+        let [gamma, beta, mean, var] = vectors.map(|vector| vector.cast(common));
+        let x = input.cast(common);
+        let y = burn::tensor::module::batch_norm(x, gamma, beta, mean, var, self.epsilon);
+        let v = if let Some(residual) = residual { y + residual.cast(common) } else { y };
+        Ok(self.activation.apply(v).cast(dtype))
     }
 
     /// Whether the kernels can evaluate a tensor.
@@ -104,6 +116,11 @@ impl<S: Scope> Normalization<S> {
         let (device, cube) = (device.device(), &cube.device);
         let no_rank = || Error::NoRank { device: format!("{cube:?}") };
         let rank = self.layers.rank_on(cube).ok_or_else(no_rank)?;
+        let own = gamma.device().without_autodiff();
+        if own != device.clone().without_autodiff() {
+            let message = format!("the module lies on {own:?}, its input on {device:?}");
+            return Err(Error::Device { message });
+        }
         let layer = self.layers.on(&rank, way)?;
         let parameters = [primitive("gamma", &gamma)?, primitive("beta", &beta)?];
         let running =
@@ -113,7 +130,7 @@ impl<S: Scope> Normalization<S> {
         });
         let residual = residuals.map(|residuals| primitives("residual", residuals)).transpose()?;
         let inputs = Inputs { x, residual, parameters, running: vectors.transpose()? };
-        let Output { y, saved, running: next } = layer.forward(inputs, way, evaluates)?;
+        let Output { y, saved, running: next } = layer.forward(&rank, inputs, way, evaluates)?;
         if let (Some(now), Some(next)) = (running, next) {
             self.follow_on_device(now, next);
         }
@@ -205,7 +222,7 @@ fn primitives<const D: usize>(
 }
 
 /// The tensor in the memory of Burn's wgpu runtime.
-fn primitive<const D: usize>(
+pub(crate) fn primitive<const D: usize>(
     argument: &'static str,
     tensor: &Tensor<D>,
 ) -> Result<CubeTensor, Error> {

@@ -232,3 +232,47 @@ fn replicas_that_share_parameter_nodes_end_with_an_error_and_not_in_a_deadlock()
     );
     assert!(errors.iter().any(Option::is_some));
 }
+
+#[test]
+fn backward_after_the_module_is_gone_tells_the_other_ranks() {
+    let fault = |rank: Rank| {
+        let norm = ours(&rank.device());
+        let loss = norm.try_forward(input(&rank, 2)).unwrap().sum();
+        drop(norm);
+        assert_eq!(try_backward(&loss).err(), Some(Error::Gone));
+        // The rank is still there.
+        std::thread::sleep(DEADLINE / 4);
+        drop(rank);
+    };
+    let error = survivor(fault, |rank| {
+        let norm = ours(&rank.device());
+        let started = Instant::now();
+        let loss = norm.try_forward(input(rank, 2)).unwrap().sum();
+        let error = try_backward(&loss).err().expect("an error");
+        assert!(started.elapsed() < DEADLINE / 8, "it waited {:?}", started.elapsed());
+        error
+    });
+    assert!(matches!(exchange(&error), ExchangeError::Aborted { rank: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_fork_does_not_hold_another_rank_s_rank() {
+    let norm = {
+        let devices = devices();
+        ours(&devices[0].0)
+    };
+    let error = survivor(
+        |rank| {
+            let fork = norm.clone().fork(&rank.device().autodiff());
+            fork.try_forward(input(&rank, 2)).unwrap();
+            drop(fork);
+            drop(rank);
+        },
+        |rank| {
+            let fork = norm.clone().fork(&rank.device().autodiff());
+            fork.try_forward(input(rank, 2)).unwrap();
+            fork.try_forward(input(rank, 2)).unwrap_err()
+        },
+    );
+    assert!(matches!(exchange(&error), ExchangeError::Left { rank: 1, .. }), "{error}");
+}

@@ -1,9 +1,11 @@
 //! f16: activations in half precision, parameters in either.
 
-use burn::module::Param;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Distribution, Tensor, TensorData};
+use syncbn::ProcessGroup;
+use syncbn_burn::Rank;
 
-use crate::common::{DEADLINE, Norm, Problem, devices, on_threads, ours, ranks, values};
+use crate::common::{CHANNELS, DEADLINE, Norm, Problem, devices, on_threads, ours, ranks, values};
 
 /// f16 has 11 bits: half an ulp is 2⁻¹¹ of a value. y and gradients are rounded once to f16, of
 /// which this is half an ulp of the largest; all else is f32.
@@ -67,6 +69,32 @@ fn two_ranks_compute_the_whole_batch_in_half_precision() {
                 println!("{parameters:?}, rank {rank}, {name}: {units:.2} half ulp of f16");
                 // One rounding to f16, and the few to f32 before it.
                 assert!(units <= 1.01, "{parameters:?}, rank {rank}, {name}: {units} half ulp");
+            }
+        }
+    }
+}
+
+#[test]
+fn evaluation_in_half_precision_takes_parameters_in_either() {
+    let devices = devices();
+    let (device, setup) = &devices[0];
+    for has_rank in [false, true] {
+        let _rank =
+            has_rank.then(|| Rank::of_device(device, setup, ProcessGroup::single()).unwrap());
+        for parameters in [DType::F32, DType::F16] {
+            let vector = |value: f32| Tensor::<1>::full([CHANNELS], value, (device, parameters));
+            let mut norm = ours(device);
+            (norm.gamma, norm.beta) =
+                (Param::from_tensor(vector(2.0)), Param::from_tensor(vector(0.5)));
+            let x =
+                Tensor::<3>::random([2, CHANNELS, 4], Distribution::Default, (device, DType::F16));
+            let y = norm.valid().try_forward_add(x.clone(), x.clone()).unwrap();
+            assert_eq!(y.dtype(), DType::F16);
+            // Running statistics of a new layer: mean 0 and variance 1. Rounded to f16 at most
+            // four times, from values below 4.
+            for (x, y) in values(x).into_iter().zip(values(y)) {
+                let expected = 2.0 * x / (1.0f32 + 1e-5).sqrt() + 0.5 + x;
+                assert!((y - expected).abs() <= 8.0 / 2048.0, "{x}: {y}, expected {expected}");
             }
         }
     }

@@ -1,0 +1,78 @@
+//! What does not fit together is an error with both values, before anything is computed.
+
+use burn::nn::BatchNorm;
+use burn::tensor::{Distribution, Tensor};
+use syncbn::ProcessGroup;
+use syncbn_burn::{Activation, Convert, Error, Rank, SyncBatchNormConfig};
+
+use crate::common::{CHANNELS, devices, ours};
+
+#[test]
+fn a_residual_of_other_dimensions_is_refused_in_evaluation_of_any_size() {
+    let devices = devices();
+    let (device, setup) = &devices[0];
+    for has_rank in [false, true] {
+        let _rank =
+            has_rank.then(|| Rank::of_device(device, setup, ProcessGroup::single()).unwrap());
+        let norm = ours(device);
+        for batch in [2, 70_000] {
+            let x = Tensor::<3>::zeros([batch, CHANNELS, 4], device);
+            for found in [[1, CHANNELS, 1], [batch, CHANNELS, 5]] {
+                let residual = Tensor::zeros(found, device);
+                let error = norm.try_forward_add(x.clone(), residual).unwrap_err();
+                let expected = vec![batch, CHANNELS, 4];
+                assert_eq!(error, Error::Residual { found: found.to_vec(), expected });
+            }
+        }
+    }
+}
+
+#[test]
+fn an_activation_is_not_lost_in_a_conversion() {
+    let devices = devices();
+    let norm = ours(&devices[0].0).with_activation(Activation::Relu);
+    let converted: Result<BatchNorm, Error> = norm.convert();
+    let error = converted.unwrap_err();
+    assert!(matches!(&error, Error::NotInBurn { found } if found == "Relu"), "{error}");
+    let plain: Result<[BatchNorm; 2], Error> = [ours(&devices[0].0), ours(&devices[0].0)].convert();
+    assert!(plain.is_ok());
+}
+
+#[test]
+fn a_slope_that_is_no_number_is_refused_when_the_module_is_made() {
+    let devices = devices();
+    for activation in [Activation::LeakyRelu(f64::NAN), Activation::Elu(1e300)] {
+        let config = SyncBatchNormConfig::new(CHANNELS).with_activation(activation);
+        let error = config.try_init(&devices[0].0).unwrap_err();
+        assert!(matches!(error, Error::Layer(syncbn::Error::Config(_))), "{error}");
+    }
+}
+
+#[test]
+fn the_setup_of_another_device_is_refused() {
+    let devices = devices();
+    let (own, other) = (&devices[0].0, &devices[1].1);
+    let error = Rank::of_device(own, other, ProcessGroup::single()).unwrap_err();
+    assert!(matches!(error, Error::Device { .. }), "{error}");
+    assert!(error.to_string().contains("the setup is not that of"), "{error}");
+    // Nothing is left of it.
+    Rank::of_device(own, &devices[0].1, ProcessGroup::single()).unwrap();
+}
+
+#[test]
+fn an_input_on_another_device_than_the_module_is_refused() {
+    let devices = devices();
+    let _ranks: Vec<Rank> = devices
+        .iter()
+        .map(|(device, setup)| Rank::of_device(device, setup, ProcessGroup::single()).unwrap())
+        .collect();
+    let norm = ours(&devices[0].0);
+    let x = Tensor::<3>::random(
+        [2, CHANNELS, 4],
+        Distribution::Default,
+        &devices[1].0.clone().autodiff(),
+    );
+    let error = norm.try_forward(x).unwrap_err();
+    assert!(matches!(error, Error::Device { .. }), "{error}");
+    assert!(error.to_string().contains("the module lies on"), "{error}");
+}
