@@ -107,10 +107,11 @@ pub trait Collective: fmt::Debug + Send + Sync {
 
     /// The transport among some of the ranks, in the order of `members`, which includes this rank.
     /// Every member calls it with the same arguments, after all have agreed on them. Each split of
-    /// a group has another `key`.
+    /// a group has another `key`. A member that is ahead may have broken the group meanwhile; that
+    /// is no failure of the new one.
     ///
     /// # Errors
-    /// [`CollectiveError`] when the group is broken.
+    /// [`CollectiveError`] when it cannot be made.
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError>;
 
     /// The transport among the ranks that go on after the group has broken. All living ranks call

@@ -257,19 +257,14 @@ impl Collective for LocalRank {
 
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
         let mut state = self.shared.lock();
-        if let Some(error) = &state.broken {
-            return Err(error.clone());
-        }
         let place = members.iter().position(|&member| member == self.rank);
         let name = (key, members.to_vec());
         let ranks = state
             .subgroups
-            .entry(name.clone())
+            .entry(name)
             .or_insert_with(|| LocalGroup::ranks(members.len()).into_iter().map(Some).collect());
         let taken = place.and_then(|place| ranks[place].take());
-        if ranks.iter().all(Option::is_none) {
-            state.subgroups.remove(&name);
-        }
+        state.vacate();
         let message =
             format!("rank {} takes its place in {members:?} twice, or has none", self.rank);
         Ok(Arc::new(taken.ok_or(CollectiveError::Transport { message })?))
@@ -290,6 +285,8 @@ impl Collective for LocalRank {
 impl Drop for LocalRank {
     fn drop(&mut self) {
         self.shared.leave(self.rank, std::thread::panicking());
-        self.shared.lock().depart(self.rank);
+        let mut state = self.shared.lock();
+        state.depart(self.rank);
+        state.vacate();
     }
 }

@@ -121,8 +121,10 @@ impl ProcessGroup {
             let single = Arc::new(super::SingleRank);
             return Ok(Self::of_transport(single, id.finish(), world_ranks, self.deadline()));
         }
-        let transport =
-            self.transport.split(key, &members).map_err(|error| self.named(error, AT))?;
+        let transport = self
+            .transport
+            .split(key, &members)
+            .map_err(|error| self.poison(self.named(error, AT)))?;
         Ok(Self::of_transport(transport, id.finish(), world_ranks, self.deadline()))
     }
 }

@@ -65,6 +65,17 @@ impl State {
         self.close_roll(None);
     }
 
+    /// Ranks that are gone leave the subgroups that they have not come to take their places in.
+    pub(super) fn vacate(&mut self) {
+        let departed = &self.roll_call.departed;
+        for ((_, members), places) in &mut self.subgroups {
+            for (place, _) in places.iter_mut().zip(members).filter(|(_, m)| departed.contains(m)) {
+                drop(place.take());
+            }
+        }
+        self.subgroups.retain(|_, places| places.iter().any(Option::is_some));
+    }
+
     /// Decides the survivors: all living ranks, once all of them have come. Once the deadline of a
     /// rank has passed: the ranks that have come, if they are more than half of the living ones, or
     /// half of them with the lowest rank. Otherwise that rank gives up.

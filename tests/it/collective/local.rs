@@ -80,6 +80,28 @@ fn a_place_in_a_subgroup_is_taken_once() {
     assert!(ranks[1].split(0, &[0, 1]).is_ok());
 }
 
+/// All have agreed on the subgroup: a rank that is ahead, and fails in its next call, does not take
+/// it from those behind. If it is gone with its place untaken, they learn that in the subgroup.
+#[test]
+fn a_subgroup_is_made_although_a_member_that_is_ahead_has_broken_the_group_or_is_gone() {
+    let mut ranks = LocalGroup::ranks(3);
+    let ahead = ranks[1].split(0, &[0, 1]).expect("a place");
+    ranks[1].abort(Vec::new());
+    let behind = ranks[0].split(0, &[0, 1]).expect("a place, too");
+    let both = joined(vec![ahead.all_gather(vec![1], LONG), behind.all_gather(vec![0], LONG)]);
+    assert!(both.iter().all(|gathered| gathered.as_ref().is_ok_and(|all| all.len() == 2)));
+
+    // Gone before the other has made the subgroup, and after.
+    let made = ranks[0].split(1, &[0, 2]).expect("a place");
+    drop(ranks.pop());
+    for subgroup in [made, ranks[0].split(2, &[0, 2]).expect("a place")] {
+        let began = Instant::now();
+        let error = pollster::block_on(subgroup.all_gather(Vec::new(), LONG)).unwrap_err();
+        assert_eq!(error, CollectiveError::Left { rank: 1, panicked: false });
+        assert!(began.elapsed() < LONG / 2);
+    }
+}
+
 fn joined<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
     pollster::block_on(futures::future::join_all(futures))
 }
