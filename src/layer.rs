@@ -128,15 +128,25 @@ impl SyncBatchNorm {
     /// [`ArgumentError::ParameterUsage`] for the caller's parameters in buffers that cannot be
     /// read, because ranks compare parameters.
     pub fn in_group(mut self, group: &ProcessGroup) -> Result<Self, Error> {
+        self.set_group(group)?;
+        Ok(self)
+    }
+
+    /// As [`in_group`](Self::in_group), in place. After an error the layer is as before, in the
+    /// group that it was in.
+    ///
+    /// # Errors
+    /// As [`in_group`](Self::in_group).
+    pub fn set_group(&mut self, group: &ProcessGroup) -> Result<(), Error> {
         if group.world_size() > 1 {
             self.check_comparable()?;
         }
         let channels = self.base.config.num_features;
         let ranks = self.base.devices.len();
         self.exchange = Exchange::new(group, self.exchange.name(), channels, ranks).into();
-        // Contexts that it saved alone are not differentiated in the group.
+        // Contexts that it saved alone, or in another group, are not differentiated in this one.
         self.base.id = next_id();
-        Ok(self)
+        Ok(())
     }
 
     /// The devices in rank order.

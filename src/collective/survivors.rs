@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 
-use super::{Collective, CollectiveError, ProcessGroup};
+use super::{Collective, CollectiveError, Phase, ProcessGroup};
 use crate::checksum::Checksum;
 use crate::error::Error;
 
@@ -31,8 +31,8 @@ impl ProcessGroup {
     /// The group of the ranks that go on after a failed exchange, in their old order. All living
     /// ranks call it. It waits for the others until the deadline.
     ///
-    /// Move every layer there with [`in_group`](crate::SyncBatchNorm::in_group), in the same order
-    /// on all ranks. A layer keeps its parameters and running statistics. A failed pass has changed
+    /// Move every layer there with [`set_group`](crate::SyncBatchNorm::set_group) or
+    /// [`in_group`](crate::SyncBatchNorm::in_group), in the same order on all ranks. A layer keeps its parameters and running statistics. A failed pass has changed
     /// nothing, but earlier layers of the network may have counted the step. Set their running
     /// statistics back to those of its beginning, or copy one rank's to all with
     /// [`broadcast_state`](crate::SyncBatchNorm::broadcast_state). Passes saved before are not
@@ -71,7 +71,7 @@ impl ProcessGroup {
     /// [`ExchangeError::TooFew`] if the ranks that came may not go on; this rank may ask again.
     /// [`ExchangeError::LeftBehind`] if others have gone on without this rank.
     /// [`ExchangeError::Transport`] from a transport that cannot know which ranks live, such as
-    /// MPI's.
+    /// MPI's under a launcher that ends the job.
     ///
     /// # Cancel safety
     /// A dropped future withdraws the request. If the survivors were decided already, this rank
@@ -83,7 +83,7 @@ impl ProcessGroup {
     /// [`ExchangeError::Transport`]: crate::error::ExchangeError::Transport
     pub async fn survivors(&self, deadline: Duration) -> Result<Self, Error> {
         if self.transport.supports_survivors() {
-            self.abort("it goes on with the ranks that survive");
+            self.leave_for_survivors();
         }
         let found = self.transport.survivors(deadline).await;
         let Survivors { transport, ranks } = found.map_err(|error| self.named(error, AT))?;
@@ -92,5 +92,13 @@ impl ProcessGroup {
         [self.id, u64::MAX].into_iter().for_each(|n| id.add_u64(n));
         world_ranks.iter().for_each(|&rank| id.add_u64(rank as u64));
         Ok(Self::of_transport(transport, id.finish(), world_ranks, self.deadline()))
+    }
+
+    /// Ends a working group: its other ranks are told that this one asks who goes on.
+    fn leave_for_survivors(&self) {
+        if self.failure().is_none() {
+            let reason = "it ends the group, to go on with the ranks that survive";
+            self.fail(self.header(Phase::Forward), AT, reason);
+        }
     }
 }

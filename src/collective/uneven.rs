@@ -1,6 +1,6 @@
 //! Training loops of ranks with different numbers of batches.
 
-use super::ProcessGroup;
+use super::{Phase, ProcessGroup};
 use crate::error::Error;
 
 /// The steps of a loop in which ranks have different numbers of batches, of
@@ -93,7 +93,7 @@ impl<I: Iterator> UnevenSteps<I> {
             return Ok(None);
         }
         let mut with_batch = [if self.drawn.is_some() { 1.0 } else { 0.0 }];
-        self.group.all_reduce_sum([&mut with_batch]).await?;
+        self.group.sum_for(Phase::Steps, [&mut with_batch]).await?;
         if with_batch == [0.0] {
             self.stage = Stage::Over;
             return Ok(None);

@@ -129,8 +129,8 @@ pub enum ExchangeError {
     /// Ranks begin with different parameters or running statistics, or have loaded different
     /// states.
     #[error(
-        "{at}: {name} of rank {rank} ({found}) differs from that of {} ({expected}); call broadcast_state before the first step, or load the same state on every rank",
-        ranks(*other, *agreeing)
+        "{at}: {name} of rank {rank} ({}{found}) differs from that of {} ({}{expected}); call broadcast_state before the first step, or load the same state on every rank",
+        kind(name), ranks(*other, *agreeing), kind(name)
     )]
     State {
         /// The place of the reporting rank.
@@ -215,7 +215,11 @@ pub enum ExchangeError {
     },
 }
 
-/// Some ranks, by the lowest of them and their number.
+/// What is shown of a part of a state: counters are themselves, vectors have a checksum.
+fn kind(part: &str) -> &'static str {
+    if part == "num_batches_tracked" { "" } else { "checksum " }
+}
+
 /// What was to be done, where ranks make different calls.
 fn hint(what: &str) -> &'static str {
     match what {
@@ -227,6 +231,7 @@ fn hint(what: &str) -> &'static str {
     }
 }
 
+/// Some ranks, by the lowest of them and their number.
 fn ranks(lowest: usize, count: usize) -> String {
     match count {
         0 | 1 => format!("rank {lowest}"),

@@ -49,6 +49,15 @@ impl ProcessGroup {
         &self,
         values: impl IntoIterator<Item = &'a mut V>,
     ) -> impl Future<Output = Result<(), Error>> + Send {
+        self.sum_for(Phase::AllReduce, values)
+    }
+
+    /// [`all_reduce_sum`](Self::all_reduce_sum), for another purpose.
+    pub(crate) fn sum_for<'a, V: AsMut<[f32]> + ?Sized + 'a>(
+        &self,
+        phase: Phase,
+        values: impl IntoIterator<Item = &'a mut V>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
         let mut slices: Vec<&'a mut [f32]> = values.into_iter().map(AsMut::as_mut).collect();
         async move {
             if self.world_size() == 1 {
@@ -58,11 +67,8 @@ impl ProcessGroup {
             let mut checksum = Checksum::new();
             lengths.iter().for_each(|&length| checksum.add_u64(length));
             let count: usize = slices.iter().map(|slice| slice.len()).sum();
-            let header = Header {
-                channels: count as u64,
-                config: checksum.finish(),
-                ..self.header(Phase::AllReduce)
-            };
+            let header =
+                Header { channels: count as u64, config: checksum.finish(), ..self.header(phase) };
             let operation = self.begin(header, Settings::Slices(lengths))?;
             let mut pairs = vec![[0.0; 2]; count.div_ceil(2)];
             for (pair, value) in pairs

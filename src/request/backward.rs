@@ -151,6 +151,8 @@ impl Backward<'_, ()> {
     /// Adds the gradients of weight and bias to what their targets hold, instead of replacing it.
     /// Each gradient is rounded to f32 first. The gradients of x and of the residual are replaced
     /// as usual.
+    ///
+    /// A layer that has gradients of weight or bias refuses it without a target of either.
     pub fn accumulate(mut self) -> Self {
         self.parts.accumulate = true;
         self

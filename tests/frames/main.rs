@@ -18,7 +18,7 @@ use syncbn::low_level::{Frame, FrameError, Header, NodePayload, Payload, Phase, 
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const PHASES: [Phase; 14] = [
+const PHASES: [Phase; 15] = [
     Phase::Forward,
     Phase::Recompute,
     Phase::Evaluate,
@@ -33,6 +33,7 @@ const PHASES: [Phase; 14] = [
     Phase::Barrier,
     Phase::Comparison,
     Phase::DoubleBackward,
+    Phase::Steps,
 ];
 
 /// Bytes of a frame before the length of its name.
@@ -92,7 +93,7 @@ fn frames() -> Vec<Frame> {
         .collect();
     // A program's own values travel two by two.
     for frame in &mut frames {
-        if matches!(frame.header.phase, Phase::AllReduce | Phase::Broadcast) {
+        if matches!(frame.header.phase, Phase::AllReduce | Phase::Broadcast | Phase::Steps) {
             frame.header.channels = 3;
         }
         // Double backward has four pairs per channel.
@@ -336,7 +337,7 @@ fn a_field_that_holds_what_it_cannot_is_named() {
         Frame::decode(&bytes)
     };
     let field = |what, found, allowed| Err(FrameError::Field { what, found, allowed });
-    assert_eq!(with(6, 14), field("phase", 14, "0 to 13"));
+    assert_eq!(with(6, 15), field("phase", 15, "0 to 14"));
     assert_eq!(with(7, 4), field("kind", 4, "0 to 3"));
     // Integers take twice the bytes.
     assert!(matches!(with(7, 3), Err(FrameError::Length { what: "nodes", .. })));

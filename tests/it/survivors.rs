@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use pollster::block_on;
 use syncbn::collective::{Collective, CollectiveError, Gathered, LocalRank};
-use syncbn::error::ExchangeError;
+use syncbn::error::{ArgumentError, ExchangeError};
 use syncbn::stats::RunningStats;
 use syncbn::{Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
 
@@ -226,7 +226,10 @@ fn a_group_that_works_breaks_when_a_rank_asks_for_its_survivors() {
         if group.rank() == 1 {
             let error = block_on(group.barrier()).unwrap_err();
             assert!(
-                error.to_string().contains("it goes on with the ranks that survive"),
+                error.to_string().ends_with(
+                    "rank 0 failed: survivors of the group: it ends the group, to go on with the \
+                     ranks that survive"
+                ),
                 "{error}"
             );
         }
@@ -349,4 +352,26 @@ fn the_last_request_of_a_rank_counts() {
     let other = thread::spawn(move || block_on(one.survivors(LONG)).unwrap().world_size());
     assert_eq!(block_on(second).unwrap().world_size(), 2);
     assert_eq!(other.join().unwrap(), 2);
+}
+
+/// What was saved before is of other ranks: its sums are not those of the new group.
+#[test]
+fn a_context_saved_before_is_refused_in_the_new_group() {
+    let found = on_threads(process_groups(3, LONG), |group| {
+        let mut bn = layer(&group, &Device::host());
+        let batch = batch(group.rank(), 0);
+        let x = Device::host().upload(&batch.dims, &batch.values).unwrap();
+        let forward = block_on(bn.forward_train(&x)).unwrap();
+        if group.rank() == 2 {
+            return None;
+        }
+        assert!(block_on(bn.forward_train(&x)).is_err(), "rank 2 has left");
+        let group = block_on(group.survivors(LONG)).unwrap();
+        bn.set_group(&group).unwrap();
+        let request = Backward::of(&x, &forward.output);
+        Some(block_on(bn.backward(&forward.saved, request)).map(drop).unwrap_err())
+    });
+    let [Some(zero), Some(one), None] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(zero, one);
+    assert!(matches!(zero, Error::Argument(ArgumentError::NotSaved { .. })), "{zero:?}");
 }

@@ -33,11 +33,13 @@ pub enum Phase {
     Comparison,
     /// Sums of double backward.
     DoubleBackward,
+    /// Whether a rank has a batch for the next step.
+    Steps,
 }
 
 impl Phase {
     /// In the order of their numbers in a frame.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Forward,
         Self::Recompute,
         Self::Evaluate,
@@ -52,10 +54,11 @@ impl Phase {
         Self::Barrier,
         Self::Comparison,
         Self::DoubleBackward,
+        Self::Steps,
     ];
 
     /// The allowed numbers, for errors.
-    pub(super) const ALLOWED: &'static str = "0 to 13";
+    pub(super) const ALLOWED: &'static str = "0 to 14";
 
     /// The phase of a number in a frame.
     pub(super) fn of_number(number: u8) -> Option<Self> {
@@ -64,7 +67,7 @@ impl Phase {
 
     /// Whether it exchanges a program's own values: its header counts values instead of channels.
     pub(in crate::collective) fn is_of_values(self) -> bool {
-        matches!(self, Self::AllReduce | Self::Broadcast)
+        matches!(self, Self::AllReduce | Self::Broadcast | Self::Steps)
     }
 
     /// Pairs of values in a node of an exchange of `channels` channels or values.
@@ -94,6 +97,7 @@ impl fmt::Display for Phase {
             Self::Barrier => "barrier",
             Self::Comparison => "comparison of what differs",
             Self::DoubleBackward => "double backward",
+            Self::Steps => "uneven_steps",
         })
     }
 }

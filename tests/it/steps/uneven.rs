@@ -91,6 +91,22 @@ fn a_rank_that_leaves_ends_the_loop_of_the_others_with_its_number() {
     drop(two);
     let error = block_on(one.uneven_steps([1]).next()).unwrap_err();
     assert!(matches!(error, Error::Exchange(ExchangeError::Left { rank: 1, .. })), "{error}");
+    let at = "uneven_steps, exchange 0 of the group: ";
+    assert!(error.to_string().starts_with(at), "{error}");
+}
+
+/// A sum of one value is another call, although it has the same form.
+#[test]
+fn a_rank_that_sums_a_value_instead_is_told() {
+    let errors =
+        on_threads(process_groups(2, Duration::from_secs(60)), |group| match group.rank() {
+            0 => block_on(group.uneven_steps([1]).next()).map(drop).unwrap_err(),
+            _ => block_on(group.all_reduce_sum([&mut [1.0]])).unwrap_err(),
+        });
+    for error in errors {
+        let text = "phase of rank 1 is all_reduce_sum, expected uneven_steps, as on rank 0";
+        assert!(error.to_string().contains(text), "{error}");
+    }
 }
 
 #[test]
