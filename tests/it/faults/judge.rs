@@ -11,7 +11,7 @@ use crate::faults::rank::{Report, Survivor};
 use crate::faults::scenario::{CALLS, Call, Fault, Scenario, Then};
 
 /// How much later than the deadline an error may come, for a loaded machine.
-const SLACK: Duration = Duration::from_secs(1);
+pub const SLACK: Duration = Duration::from_secs(1);
 
 /// How far a gradient may be from the definition, as a share of weight·inv_std·max|g|, to which
 /// each of its three terms is comparable: 64 half ulp of f32 for some twenty roundings.
@@ -193,14 +193,23 @@ fn check_results(scenario: &Scenario, reports: &[Option<Report>]) -> Result<(), 
     Ok(())
 }
 
-/// Compares what some ranks returned from a call with the definition.
 fn check_call(
     call: Call,
+    data: [Vec<Batch>; 2],
+    found: &[Option<&Vec<f32>>],
+) -> Result<(), String> {
+    check_values(call.forward, &format!("{call:?}"), data, found)
+}
+
+/// Compares what some ranks returned from forward or backward with the definition.
+pub fn check_values(
+    forward: bool,
+    what: &str,
     [x, g]: [Vec<Batch>; 2],
     found: &[Option<&Vec<f32>>],
 ) -> Result<(), String> {
     let eps = 1e-5;
-    if call.forward {
+    if forward {
         let expected = common::definition(&x, None, eps).outputs;
         // What a rank does not have, it cannot have wrong.
         let rounded = |values: &Vec<f64>| values.iter().map(|value| *value as f32).collect();
@@ -211,7 +220,7 @@ fn check_call(
             .collect();
         return common::compare(&x, &found, &expected, common::TOLERANCE_ULP)
             .map(|_| ())
-            .map_err(|what| format!("{call:?}: {what}"));
+            .map_err(|wrong| format!("{what}: {wrong}"));
     }
     let (x, g) = (Wide::new(&x), Wide::new(&g));
     let expected =
@@ -226,7 +235,7 @@ fn check_call(
             error.is_nan() || error > GRADIENT_TOLERANCE * inv_std * largest
         };
         if found.len() != expected.len() || found.iter().zip(expected).any(far) {
-            return Err(format!("{call:?}, rank {rank}: {found:?}, expected {expected:?}"));
+            return Err(format!("{what}, rank {rank}: {found:?}, expected {expected:?}"));
         }
     }
     Ok(())

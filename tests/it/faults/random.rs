@@ -11,12 +11,12 @@ use crate::faults::scenario::{Call, Executor, Fault, Scenario, Then};
 use crate::faults::{judge, rank};
 
 /// How many, unless `SYNCBN_FAULTS` says otherwise.
-const FAULTS: u64 = 3000;
+const FAULTS: u64 = 1500;
 /// The first of the seeds, one for each fault, unless `SYNCBN_FAULTS_SEED` says otherwise.
-const SEED: u64 = 20_260_101;
+pub const SEED: u64 = 20_260_101;
 /// Groups that run at the same time. Those with a late rank mostly sleep; the others keep a machine
 /// of two cores busy without delaying each other by anything near a deadline.
-const GROUPS: usize = 8;
+pub const GROUPS: usize = 8;
 const DEADLINE: Duration = Duration::from_millis(200);
 
 fn draw(seed: u64) -> Scenario {
@@ -45,7 +45,7 @@ fn draw(seed: u64) -> Scenario {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
+pub fn number(variable: &str) -> Option<u64> {
     let said = std::env::var(variable).ok()?;
     Some(said.parse().unwrap_or_else(|_| panic!("{variable} is a number, and not {said:?}")))
 }
