@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the charts of docs/PERFORMANCE.md from docs/data/*.csv, as SVG into docs/.
+"""Draws the charts of docs/PERFORMANCE.md and docs/PROTOCOL.md from docs/data/*.csv, as SVG into docs/.
 
   scripts/charts.py
 
@@ -154,7 +154,28 @@ def accuracy():
     save(figure, "accuracy", "Errors of implementations on hard inputs")
 
 
+def soak():
+    """Lines: what the process held in every second of a soak (scripts/soak.sh)."""
+    rows = read("soak")
+    minutes = [float(row["second"]) / 60 for row in rows]
+    figure, panels = plt.subplots(3, 1, figsize=(10, 5), sharex=True, height_ratios=[2, 1, 1])
+    quantities = [("memory, MiB", lambda row: float(row["rss_kib"]) / 1024),
+                  ("threads", lambda row: float(row["threads"])),
+                  ("open files", lambda row: float(row["files"]))]
+    for axes, (name, of) in zip(panels, quantities):
+        axes.plot(minutes, [of(row) for row in rows], color="#0072b2", linewidth=0.8)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(name)
+        grid(axes, "y")
+    counts = rows[-1]
+    panels[0].set_title("{rounds} rounds, {layers} layers, {devices} devices, {faults} faults, "
+                        "{recoveries} recoveries of a rank".format(**counts), fontsize=10)
+    panels[-1].set_xlabel("minutes")
+    save(figure, "soak", "Memory, threads and open files of a soak")
+
+
 if __name__ == "__main__":
     bandwidth()
     peers()
     accuracy()
+    soak()
