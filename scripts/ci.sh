@@ -52,6 +52,8 @@ run_workflows() {
 run_clippy() {
     scripts/mpi.sh install # one member of the workspace needs it, and libclang, already to be checked
     cargo clippy --workspace --all-targets -- -D warnings
+    # A workspace of its own, which nothing else of a change compiles.
+    cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --all-targets --features layers -- -D warnings
 }
 
 # Each alone, none, all, and pairs that an application may have. Clippy, because it makes errors of warnings of this crate alone.

@@ -7,12 +7,16 @@
 
 mod exchange;
 mod memory;
+#[cfg(feature = "layers")]
+mod requests;
 pub mod seeds;
 mod settings;
 mod state;
 mod wire;
 
 pub use exchange::exchange;
+#[cfg(feature = "layers")]
+pub use requests::{lengths, requests};
 pub use settings::{config, statistics};
 pub use state::{state_file, state_message};
 pub use wire::{frame, list, merged, reduce};
@@ -31,4 +35,8 @@ pub const TARGETS: &[Target] = &[
     ("state_file", state_file, seeds::state_files),
     ("config", config, seeds::configs),
     ("statistics", statistics, seeds::statistics),
+    #[cfg(feature = "layers")]
+    ("lengths", lengths, seeds::lengths),
+    #[cfg(feature = "layers")]
+    ("requests", requests, seeds::requests),
 ];

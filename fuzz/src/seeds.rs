@@ -160,3 +160,27 @@ pub fn statistics() -> Vec<Vec<u8>> {
         serde_json::to_vec(&RunningStats::new(2)).expect("JSON of statistics"),
     ]
 }
+
+/// Lengths that fit, of one rank and of two; too many lists; one too long; no axis for them.
+#[cfg(feature = "layers")]
+pub fn lengths() -> Vec<Vec<u8>> {
+    vec![
+        vec![0, 1, 0, 2, 1, 3, 0, 0, 2, 0, 3],
+        vec![1, 0, 1, 1, 2, 4, 2, 1, 1, 3, 0, 0, 4, 0, 2],
+        vec![0, 1, 0, 2, 1, 3, 3, 3, 0, 1],
+        vec![0, 0, 0, 2, 1, 3, 0, 0, 250, 1],
+        vec![0, 2, 1, 2, 0, 0, 0, 1, 1],
+    ]
+}
+
+/// Requests with every kind of setting and target, as they should be and with other tensors.
+#[cfg(feature = "layers")]
+pub fn requests() -> Vec<Vec<u8>> {
+    let of = |flags: u8, how: u8| [&[1, 0, flags, 1, 2][..], &[0; 8], &[how]].concat();
+    let flags = [0, 1, 2, 4, 8, 9, 16];
+    let mut requests: Vec<_> = flags.iter().map(|flags| of(*flags, 0)).collect();
+    requests.extend([2, 4, 8, 16, 32, 96, 160, 224].map(|how| of(9, how)));
+    // Another grad_output than x.
+    requests.push([&[1, 1, 8, 1, 2, 0, 0, 0, 3, 1, 1, 2, 1, 1][..], &[0; 8]].concat());
+    requests
+}

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use syncbn::BatchNormConfig;
+use syncbn::config::RunningVariance;
 use syncbn::low_level::settings_manifest;
 use syncbn::stats::{GlobalStatistics, LocalStatistics, RunningStats};
 
@@ -47,7 +48,9 @@ pub fn statistics(bytes: &[u8]) {
         assert_eq!(again, global);
         let channels = global.channels().len();
         assert_eq!(global.inv_std(1e-5).len(), channels);
-        assert_eq!(global.to_running().var.len(), channels);
+        for form in [RunningVariance::Unbiased, RunningVariance::Biased] {
+            assert_eq!(global.to_running(form).var.len(), channels);
+        }
     }
     if let Some((running, again)) = twice::<RunningStats>(bytes) {
         assert_eq!(again, running);
