@@ -3,11 +3,25 @@
 #     scripts/mpi.sh 4 quickstart [OPTIONS OF THE EXAMPLE]
 # Installs Open MPI and libclang where they are missing and it may; `scripts/mpi.sh install` does only that.
 # MPIRUN_OPTIONS holds further words for mpirun, such as `--host one:2,other:2`.
+# With SYNCBN_MPI=mpich it is MPICH, beside which Open MPI may be installed, in a build folder of its own; `scripts/mpi.sh test`
+# runs the tests of the crate over either.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
 
 packages=(openmpi-bin libopenmpi-dev libclang-dev pkg-config)
+launcher=mpirun compiler=mpicc
+case ${SYNCBN_MPI:-openmpi} in
+    openmpi) ;;
+    mpich)
+        packages=(mpich libmpich-dev libclang-dev pkg-config)
+        # The names of Debian and Ubuntu, where both may be installed.
+        launcher=mpiexec.mpich compiler=mpicc.mpich
+        export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/mpich}
+        export MPICC=$compiler SYNCBN_MPI_LAUNCHER=$launcher
+        ;;
+    *) echo "$0: SYNCBN_MPI is openmpi or mpich, and not $SYNCBN_MPI" >&2; exit 2 ;;
+esac
 examples=(quickstart train_step latency scaling)
 
 has_libclang() {
@@ -22,7 +36,7 @@ has_libclang() {
 
 is_complete() {
     local tool
-    for tool in mpirun mpicc; do command -v "$tool" >/dev/null || return 1; done
+    for tool in "$launcher" "$compiler"; do command -v "$tool" >/dev/null || return 1; done
     has_libclang
 }
 
@@ -36,13 +50,18 @@ install_mpi() {
 }
 
 usage() {
-    echo "usage: $0 PROCESSES EXAMPLE [OPTIONS], or $0 install; examples: ${examples[*]}" >&2
+    echo "usage: $0 PROCESSES EXAMPLE [OPTIONS], or $0 install, or $0 test; examples: ${examples[*]}" >&2
     exit 2
 }
 
 if [[ ${1:-} == install && $# == 1 ]]; then
     install_mpi
     exit
+fi
+if [[ ${1:-} == test ]]; then
+    shift
+    install_mpi
+    exec cargo test --no-fail-fast --package syncbn-mpi -- "$@"
 fi
 (($# >= 2)) || usage
 processes=$1 example=$2
@@ -57,4 +76,4 @@ program=${CARGO_TARGET_DIR:-target}/release/examples/mpi_$example
 export OMPI_MCA_rmaps_base_oversubscribe=1
 if [[ $(id -u) == 0 ]]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 read -ra options <<<"${MPIRUN_OPTIONS:-}"
-exec mpirun -n "$processes" ${options[@]+"${options[@]}"} "$program" "$@"
+exec "$launcher" -n "$processes" ${options[@]+"${options[@]}"} "$program" "$@"

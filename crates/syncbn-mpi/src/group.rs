@@ -12,10 +12,13 @@ use syncbn::collective::CollectiveError;
 
 use crate::notice::{Notice, Tag, transport};
 use crate::raw::{Comm, Failure, Receiving, Sending};
+use crate::survive::Roll;
 use crate::{awake, live};
 
 /// Empty looks after which no message is left. MPI needs one or two, by shared memory and by TCP.
 const QUIET_LOOKS: usize = 3;
+/// Shorter than any deadline.
+const AT_ONCE: Duration = Duration::from_millis(1);
 /// Exchanges of a rank that leaves a broken group: it fails to come to none.
 const AFTER_ALL_ROUNDS: u64 = u64::MAX;
 
@@ -47,8 +50,12 @@ pub(crate) struct State {
     /// Ranks that answered the roll call of an exchange, and the time of the last call to this
     /// rank.
     here: BTreeSet<(u64, usize)>,
+    /// When the last exchange was over.
+    ended: Option<Duration>,
     pub called: Option<(u64, Duration)>,
     ready: BTreeSet<(u64, usize)>,
+    /// Who goes on after a failure.
+    pub roll: Roll,
 }
 
 #[derive(Debug)]
@@ -178,6 +185,7 @@ impl Group {
             }
             Some(Notice::Here { round }) => drop(state.here.insert((round, from))),
             Some(Notice::Ready { key }) => drop(state.ready.insert((key, from))),
+            Some(notice) => state.roll.take_in(from, notice),
             None => {}
         }
     }
@@ -186,8 +194,11 @@ impl Group {
     /// left.
     pub fn begin(&self, state: &mut State, merged: bool) -> Result<u64, CollectiveError> {
         // The others may have given up this exchange. A late rank must see that before it uses
-        // their messages.
-        self.catch_up(state);
+        // their messages. One that comes at once from the last exchange is not late.
+        let comes_at_once = |ended: Duration| awake::now().saturating_sub(ended) < AT_ONCE;
+        if !state.ended.is_some_and(comes_at_once) {
+            self.catch_up(state);
+        }
         let round = state.rounds;
         self.check_gone(state, round);
         if let Some(error) = &state.broken {
@@ -230,6 +241,11 @@ impl State {
         live::fail(self.broken.get_or_insert(error));
     }
 
+    /// Ranks that have left.
+    pub fn gone(&self) -> BTreeSet<usize> {
+        self.gone.keys().copied().collect()
+    }
+
     /// A message that has arrived, once.
     pub fn take(&mut self, from: usize, tag: Tag) -> Option<Arc<[u8]>> {
         self.arrived.remove(&(from, tag))
@@ -245,6 +261,7 @@ impl State {
 
     /// An exchange is over, well or not.
     pub fn end(&mut self, round: u64) {
+        self.ended = Some(awake::now());
         self.under_way.remove(&Tag::round(round));
         self.here.retain(|(called, _)| *called != round);
     }

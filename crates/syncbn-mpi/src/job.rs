@@ -2,9 +2,8 @@
 //! is lost.
 
 use std::fmt;
-use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -16,10 +15,8 @@ use crate::group::Group;
 use crate::rank::MpiRank;
 use crate::raw::{self, Comm, Failure};
 use crate::watchdog::Watchdog;
-use crate::{awake, live, lost};
+use crate::{awake, end, hook, live, lost};
 
-/// Exit status of a job that was given up: one that programs and shells use for nothing else.
-pub(crate) const EXIT_GIVEN_UP: i32 = 87;
 /// How long ranks wait for each other at the beginning and at the end of a job in which nothing has
 /// failed: longer than what one of them does alone there, such as reading data or saving a model.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -29,14 +26,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Time for MPI to end once all ranks have come to it. It only closes connections then.
 const FINALIZATION: Duration = Duration::from_secs(30);
 /// How often to look whether all have come.
-const LOOK: Duration = Duration::from_millis(1);
+pub(crate) const LOOK: Duration = Duration::from_millis(1);
 /// Ranks from which on statistics and sums merge along the tree: up to here gathering them takes
 /// fewer steps and little more time.
 const TREE_FROM: usize = 33;
 
-/// This process's rank of the job, for messages; −1 before there is one.
-static RANK: AtomicI32 = AtomicI32::new(-1);
-static GIVEN_UP: AtomicBool = AtomicBool::new(false);
 /// Whether there is an [`Mpi`] in this process.
 static HELD: AtomicBool = AtomicBool::new(false);
 
@@ -130,12 +124,13 @@ impl Mpi {
         if HELD.swap(true, Ordering::AcqRel) {
             return Err(MpiError::Initialized);
         }
-        RANK.store(world.rank(), Ordering::Relaxed);
         raw::begin();
         match Comm::duplicate(&world, PATIENCE) {
             Ok(end) => {
                 lost::install();
-                Ok(Self { universe, end: end.into(), patience: PATIENCE })
+                let end = Arc::new(end);
+                end::begin(end.clone());
+                Ok(Self { universe, end, patience: PATIENCE })
             }
             Err(failure) => {
                 raw::end();
@@ -149,6 +144,41 @@ impl Mpi {
     /// the end of a job in which nothing has failed (ten minutes by default).
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// The same with a call of `save` before a failed job ends, in which the program can save its
+    /// state. All ranks must set it, with the same limit.
+    ///
+    /// It is called at most once, with the first failure, in a thread of its own: when this value
+    /// is dropped after an exchange has failed, or before this rank ends the job. The ranks wait for
+    /// each other until all have saved, or the limit has passed. It is not called in a process that
+    /// panicked, that left its program, or that is killed.
+    ///
+    /// ```no_run
+    /// use std::sync::{Arc, Mutex};
+    /// use std::time::Duration;
+    /// use syncbn_mpi::Mpi;
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     // What the last step gave, which the training replaces after every step.
+    ///     let state = Arc::new(Mutex::new(vec![0u8; 4]));
+    ///     let saved = state.clone();
+    ///     let mpi = Mpi::initialize()?;
+    ///     let path = format!("after-failure-{}.state", mpi.rank());
+    ///     let mpi = mpi.before_end(Duration::from_secs(60), move |why| {
+    ///         eprintln!("{path} is written, because {why}");
+    ///         if let Ok(state) = saved.lock() {
+    ///             let _ = std::fs::write(path, &*state);
+    ///         }
+    ///     });
+    ///     // … the training, which returns the error of an exchange.
+    ///     drop(mpi);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn before_end(self, limit: Duration, save: impl FnOnce(&str) + Send + 'static) -> Self {
+        hook::set(limit, save);
         self
     }
 
@@ -201,15 +231,21 @@ impl fmt::Debug for Mpi {
 
 impl Drop for Mpi {
     fn drop(&mut self) {
-        if thread::panicking() && !is_given_up() {
+        if thread::panicking() && !end::is_given_up() {
             lost::unwinds();
         }
         live::leave_all();
+        if let Some(first) = live::failure() {
+            hook::call(&first);
+        }
         let began = awake::now();
-        let ended = self.end.barrier().and_then(|mut barrier| {
-            while !barrier.is_done()? {
+        let comm = end::comm().unwrap_or_else(|| self.end.clone());
+        let ended = comm.barrier().and_then(|mut barrier| {
+            while !barrier.is_done()? && !end::is_left_behind(&comm)? {
                 let has_failed = live::failure().is_some();
-                let limit = if has_failed { GRACE.min(self.patience) } else { self.patience };
+                // After a failure others may be saving.
+                let grace = hook::limit().map_or(GRACE, |limit| limit.max(GRACE));
+                let limit = if has_failed { grace.min(self.patience) } else { self.patience };
                 if awake::now().saturating_sub(began) >= limit {
                     return Ok(Some(limit));
                 }
@@ -222,37 +258,27 @@ impl Drop for Mpi {
             Ok(Some(limit)) => {
                 let first = live::failure().map(|first| format!(", after: {first}"));
                 let first = first.unwrap_or_default();
-                give_up(
+                end::give_up(
                     &format!(
                         "another rank did not come to the end of the job within {limit:?}{first}"
                     ),
-                    EXIT_GIVEN_UP,
+                    end::EXIT_GIVEN_UP,
                 );
             }
-            Err(failure) => give_up(&failure.to_string(), EXIT_GIVEN_UP),
+            Err(failure) => end::give_up(&failure.to_string(), end::EXIT_GIVEN_UP),
         }
         raw::end();
         live::forget_failure();
+        hook::forget();
+        let has_lost_ranks = end::forget();
         HELD.store(false, Ordering::Release);
         let Some(universe) = self.universe.take() else { return };
+        if has_lost_ranks {
+            // MPI would wait for them.
+            std::mem::forget(universe);
+            return;
+        }
         let _limit = Watchdog::new(FINALIZATION, "the end of MPI");
         drop(universe);
     }
-}
-
-/// Ends every process of the job, with a message.
-pub(crate) fn give_up(why: &str, status: i32) -> ! {
-    GIVEN_UP.store(true, Ordering::Relaxed);
-    // There is no other place to report a failure of this.
-    // In one piece: MPI's own words about the end come between others.
-    let last_words = format!("rank {}: {why}; ending the job\n", RANK.load(Ordering::Relaxed));
-    let _ = io::stderr().write_all(last_words.as_bytes());
-    raw::abort(status);
-    // Where MPI does not do it, or has ended: the launcher ends the job when a process ends so.
-    std::process::exit(status)
-}
-
-/// Whether this process has begun to end the job.
-pub(crate) fn is_given_up() -> bool {
-    GIVEN_UP.load(Ordering::Relaxed)
 }

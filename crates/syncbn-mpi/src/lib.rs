@@ -12,14 +12,17 @@
 //! of its program, ends the job.
 
 mod awake;
+mod end;
 mod flat;
 mod group;
+mod hook;
 mod job;
 mod live;
 mod lost;
 mod notice;
 mod rank;
 mod raw;
+mod survive;
 mod tree;
 mod wait;
 mod watchdog;

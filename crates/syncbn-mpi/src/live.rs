@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use syncbn::collective::CollectiveError;
 
 use crate::group::Group;
+use crate::notice::Notice;
 
 static GROUPS: Mutex<Vec<Weak<Group>>> = Mutex::new(Vec::new());
 static FAILURE: Mutex<Option<String>> = Mutex::new(None);
@@ -44,6 +45,8 @@ pub(crate) fn tell_lost(panicked: bool) {
         if let Some(mut state) = group.try_lock() {
             group
                 .break_with(&mut state, &CollectiveError::Left { rank: group.comm.rank, panicked });
+            // Who asks who goes on does not wait for it.
+            group.notify_all(&mut state, &Notice::Left { rounds: u64::MAX, panicked });
         }
     }
 }

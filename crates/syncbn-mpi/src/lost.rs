@@ -6,7 +6,7 @@ use std::sync::Once;
 use std::thread;
 use std::time::Duration;
 
-use crate::{job, live, raw};
+use crate::{end, hook, live, raw};
 
 /// Exit status of a panic, as Rust's own.
 const EXIT_PANIC: i32 = 101;
@@ -32,8 +32,8 @@ pub(crate) fn install() {
 
 /// Called by C's `exit`.
 extern "C" fn leaves() {
-    if raw::is_alive() && !job::is_given_up() {
-        lose(false, "this rank left its program before the end of MPI", job::EXIT_GIVEN_UP);
+    if raw::is_alive() && !end::is_given_up() {
+        lose(false, "this rank left its program before the end of MPI", end::EXIT_GIVEN_UP);
     }
 }
 
@@ -44,6 +44,11 @@ pub(crate) fn unwinds() -> ! {
 
 fn lose(panicked: bool, why: &str, status: i32) -> ! {
     live::tell_lost(panicked);
+    // Where the others go on, nothing ends for them.
+    if let Some(limit) = hook::limit().filter(|_| !end::recovers()) {
+        hook::forget();
+        end::wait_for_others(limit);
+    }
     thread::sleep(LAST_WORDS);
-    job::give_up(why, status)
+    end::give_up(why, status)
 }

@@ -20,6 +20,16 @@ pub(crate) enum Notice {
     Here { round: u64 },
     /// The sender is about to make the group of this key.
     Ready { key: u64 },
+    /// The sender asks who goes on after a failure.
+    Present,
+    /// It asks no more.
+    Withdrawn,
+    /// The sender proposes that these go on.
+    Proposed { members: Vec<usize> },
+    /// Whether the sender goes with the receiver's proposal.
+    Answered { yes: bool },
+    /// These go on.
+    Decided { members: Vec<usize> },
 }
 
 const LATE: u8 = 0;
@@ -30,6 +40,11 @@ const LEFT: u8 = 4;
 const ROLL_CALL: u8 = 5;
 const HERE: u8 = 6;
 const READY: u8 = 7;
+const PRESENT: u8 = 8;
+const WITHDRAWN: u8 = 9;
+const PROPOSED: u8 = 10;
+const ANSWERED: u8 = 11;
+const DECIDED: u8 = 12;
 
 impl Notice {
     pub fn encode(&self) -> Vec<u8> {
@@ -57,6 +72,11 @@ impl Notice {
             Self::RollCall { round } => (ROLL_CALL, vec![*round], &[]),
             Self::Here { round } => (HERE, vec![*round], &[]),
             Self::Ready { key } => (READY, vec![*key], &[]),
+            Self::Present => (PRESENT, Vec::new(), &[]),
+            Self::Withdrawn => (WITHDRAWN, Vec::new(), &[]),
+            Self::Proposed { members } => (PROPOSED, widened(members), &[]),
+            Self::Answered { yes } => (ANSWERED, vec![u64::from(*yes)], &[]),
+            Self::Decided { members } => (DECIDED, widened(members), &[]),
         };
         let numbers = numbers.into_iter().flat_map(u64::to_le_bytes);
         [kind].into_iter().chain(numbers).chain(text.iter().copied()).collect()
@@ -100,9 +120,30 @@ impl Notice {
                     _ => Self::Ready { key: number },
                 }
             }
+            PRESENT | WITHDRAWN => {
+                exact(0)?;
+                if *kind == PRESENT { Self::Present } else { Self::Withdrawn }
+            }
+            ANSWERED => {
+                exact(1)?;
+                Self::Answered { yes: number(0)? != 0 }
+            }
+            PROPOSED | DECIDED => {
+                exact(words.len())?;
+                let members = words.iter().map(|word| u64::from_le_bytes(*word) as usize).collect();
+                if *kind == PROPOSED {
+                    Self::Proposed { members }
+                } else {
+                    Self::Decided { members }
+                }
+            }
             _ => return None,
         })
     }
+}
+
+fn widened(ranks: &[usize]) -> Vec<u64> {
+    ranks.iter().map(|&rank| rank as u64).collect()
 }
 
 /// A failure of the transport itself.
@@ -172,6 +213,11 @@ mod tests {
             Notice::RollCall { round: u64::MAX },
             Notice::Here { round: 5 },
             Notice::Ready { key: 7 },
+            Notice::Present,
+            Notice::Withdrawn,
+            Notice::Proposed { members: vec![0, 2, 70_000] },
+            Notice::Answered { yes: true },
+            Notice::Decided { members: vec![1, 3] },
         ];
         for notice in notices {
             let bytes = notice.encode();

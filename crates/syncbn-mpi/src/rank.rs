@@ -4,20 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
-use syncbn::collective::{Collective, CollectiveError, Gathered, ReduceOp};
+use syncbn::collective::{Collective, CollectiveError, Gathered, ReduceOp, Survivors};
 
-use crate::awake;
 use crate::flat::Flat;
 use crate::group::Group;
-use crate::live;
 use crate::notice::{Notice, transport};
 use crate::raw::Comm;
 use crate::tree::Tree;
 use crate::wait::Exchange;
 use crate::watchdog::Watchdog;
+use crate::{awake, end, live, survive};
 
 /// How long the members of a new group wait for each other; all have agreed on it just before.
-const SPLIT_DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const SPLIT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// This process as a rank of a group, over MPI. Made by [`Mpi::world`](crate::Mpi::world); dropping
 /// it leaves the group.
@@ -63,16 +62,17 @@ impl MpiRank {
             if ranks.is_empty() {
                 return Ok(());
             }
-            if let Some((rank, panicked)) = state.first_left(&ranks) {
-                self.group.break_with(&mut state, &CollectiveError::Left { rank, panicked });
+            // All have agreed on it, so what has broken the old group since is no reason not to come.
+            let error = if let Some((rank, panicked)) = state.first_left(&ranks) {
+                Some(CollectiveError::Left { rank, panicked })
             } else if awake::now().saturating_sub(began) >= SPLIT_DEADLINE {
-                self.group.break_with(
-                    &mut state,
-                    &CollectiveError::Late { ranks, deadline: SPLIT_DEADLINE },
-                );
-            }
-            if let Some(error) = &state.broken {
-                return Err(error.clone());
+                Some(CollectiveError::Late { ranks, deadline: SPLIT_DEADLINE })
+            } else {
+                None
+            };
+            if let Some(error) = error {
+                self.group.break_with(&mut state, &error);
+                return Err(error);
             }
             drop(state);
             std::thread::yield_now();
@@ -133,9 +133,6 @@ impl Collective for MpiRank {
     }
 
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
-        if let Some(error) = &self.group.lock().broken {
-            return Err(error.clone());
-        }
         if !members.contains(&self.rank()) {
             return Err(transport(format!("rank {} is not among {members:?}", self.rank())));
         }
@@ -149,6 +146,22 @@ impl Collective for MpiRank {
             self.group.job.clone(),
             self.group.tree_from,
         )))))
+    }
+
+    fn supports_survivors(&self) -> bool {
+        end::recovers()
+    }
+
+    fn survivors(
+        &self,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
+        if end::recovers() {
+            return survive::survivors(self.group.clone(), deadline);
+        }
+        let message = "the launcher ends the job when a rank is gone: start it with Open MPI's \
+                       `mpirun --enable-recovery`, or begin again from a checkpoint";
+        ready(Err(transport(message.to_owned()))).boxed()
     }
 }
 

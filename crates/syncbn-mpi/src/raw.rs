@@ -86,15 +86,17 @@ impl Comm {
         of: &impl AsRaw<Raw = ffi::MPI_Comm>,
         limit: Duration,
     ) -> Result<Self, Failure> {
+        Self::duplicate_raw(of.as_raw(), limit)
+    }
+
+    fn duplicate_raw(of: ffi::MPI_Comm, limit: Duration) -> Result<Self, Failure> {
         let call = "MPI_Comm_idup";
         let _alive = alive(call)?;
         let mut raw = Box::new(MaybeUninit::<ffi::MPI_Comm>::uninit());
         let mut request = MaybeUninit::uninit();
         // SAFETY: both places are live; `raw` is on the heap and is freed below only when MPI is
         // done with it.
-        check(call, unsafe {
-            ffi::MPI_Comm_idup(of.as_raw(), raw.as_mut_ptr(), request.as_mut_ptr())
-        })?;
+        check(call, unsafe { ffi::MPI_Comm_idup(of, raw.as_mut_ptr(), request.as_mut_ptr()) })?;
         // SAFETY: written by the call that succeeded.
         let mut request = unsafe { request.assume_init() };
         let began = Instant::now();
@@ -110,6 +112,11 @@ impl Comm {
         }
         // SAFETY: the request is complete, so the handle is written.
         Self::new(unsafe { *raw.assume_init() })
+    }
+
+    /// A copy of this one, made by all its ranks, as [`duplicate`](Self::duplicate).
+    pub fn copy(&self, limit: Duration) -> Result<Self, Failure> {
+        Self::duplicate_raw(self.raw, limit)
     }
 
     /// The communicator of some of the ranks, which must all call this: it waits for them, without

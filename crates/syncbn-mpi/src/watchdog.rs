@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use crate::job;
+use crate::end;
 
 /// Ends the job unless it is dropped in time.
 pub(crate) struct Watchdog {
@@ -17,7 +17,7 @@ impl Watchdog {
         let (done, waiting) = mpsc::channel::<()>();
         thread::spawn(move || {
             if waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                job::give_up(&format!("{what} did not end within {limit:?}"), job::EXIT_GIVEN_UP);
+                end::give_up(&format!("{what} did not end within {limit:?}"), end::EXIT_GIVEN_UP);
             }
         });
         Self { _done: done }

@@ -1,5 +1,8 @@
-//! Starts a job of this program under `mpirun`, with a limit, and waits until every process of it
+//! Starts a job of this program under a launcher, with a limit, and waits until every process of it
 //! is gone.
+//!
+//! The launcher is `mpirun` of Open MPI, or what `SYNCBN_MPI_LAUNCHER` names: it must belong to the
+//! MPI library that the tests were built with.
 
 use std::fs;
 use std::process::{Child, Command, ExitStatus};
@@ -7,6 +10,9 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::judge::Outcome;
+
+/// The variable that names another launcher.
+const LAUNCHER: &str = "SYNCBN_MPI_LAUNCHER";
 
 /// The variable that makes this program a rank.
 pub const SCENE: &str = "SYNCBN_MPI_SCENE";
@@ -19,6 +25,58 @@ const AFTERWARDS: Duration = Duration::from_secs(5);
 
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// The kind of launcher, by its options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    OpenMpi,
+    /// Of MPICH, and of libraries made from it.
+    Hydra,
+}
+
+impl Kind {
+    /// The launcher and its kind, as it says itself.
+    pub fn found() -> Result<(String, Self), String> {
+        let name = std::env::var(LAUNCHER).unwrap_or_else(|_| "mpirun".to_owned());
+        let said = Command::new(&name).arg("--version").output();
+        let said = said.map_err(|error| format!("{name} cannot be started: {error}"))?;
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        if text.contains("Open MPI") {
+            Ok((name, Self::OpenMpi))
+        } else if text.contains("HYDRA") {
+            Ok((name, Self::Hydra))
+        } else {
+            Err(format!("{name} is neither Open MPI's nor Hydra: {text}"))
+        }
+    }
+
+    /// Options that start so many processes.
+    fn processes(self, count: usize) -> Vec<String> {
+        let count = count.to_string();
+        match self {
+            Self::OpenMpi => vec!["--oversubscribe".to_owned(), "-np".to_owned(), count],
+            Self::Hydra => vec!["-n".to_owned(), count],
+        }
+    }
+
+    /// Options that give a variable to every process.
+    pub fn variable(self, name: &str, value: &str) -> Vec<String> {
+        match self {
+            Self::OpenMpi => vec!["-x".to_owned(), format!("{name}={value}")],
+            Self::Hydra => ["-genv", name, value].map(str::to_owned).to_vec(),
+        }
+    }
+
+    /// Options that let messages go by TCP alone.
+    pub fn tcp(self) -> Vec<String> {
+        match self {
+            Self::OpenMpi => {
+                ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self"].map(str::to_owned).to_vec()
+            }
+            Self::Hydra => self.variable("UCX_TLS", "tcp,self"),
+        }
+    }
+}
 
 /// A job to be.
 #[derive(Clone, Debug)]
@@ -35,7 +93,7 @@ impl Job {
         Self { scene: scene.to_owned(), processes, before: Vec::new(), options: Vec::new() }
     }
 
-    pub fn options(mut self, options: &[&str]) -> Self {
+    pub fn options<S: ToString>(mut self, options: &[S]) -> Self {
         self.options.extend(options.iter().map(ToString::to_string));
         self
     }
@@ -46,16 +104,13 @@ impl Job {
         let reported = tempfile::tempdir().map_err(|error| error.to_string())?;
         let limit = LIMIT.as_secs().to_string();
         let words = ["timeout", "--kill-after=5", &limit].map(str::to_owned).into_iter();
+        let (launcher, kind) = Kind::found()?;
+        let words = words.chain(self.before.clone()).chain([launcher]);
+        let folder = reported.path().display().to_string();
         let words = words
-            .chain(self.before.clone())
-            .chain(["mpirun", "--oversubscribe", "-np"].map(str::to_owned));
-        let words = words.chain([
-            self.processes.to_string(),
-            "-x".to_owned(),
-            format!("{SCENE}={}", self.scene),
-        ]);
-        let words =
-            words.chain(["-x".to_owned(), format!("{REPORTS}={}", reported.path().display())]);
+            .chain(kind.processes(self.processes))
+            .chain(kind.variable(SCENE, &self.scene))
+            .chain(kind.variable(REPORTS, &folder));
         let words: Vec<String> =
             words.chain(self.options.clone()).chain([program.display().to_string()]).collect();
         let mut command = Command::new(&words[0]);
@@ -66,7 +121,8 @@ impl Job {
         let file = fs::File::create(&written).and_then(|file| Ok([file.try_clone()?, file]));
         let [out, err] = file.map_err(|error| error.to_string())?;
         let started = command.args(&words[1..]).stdout(out).stderr(err).spawn();
-        let mut launcher = started.map_err(|error| format!("mpirun cannot be started: {error}"))?;
+        let mut launcher =
+            started.map_err(|error| format!("{} cannot be started: {error}", words[0]))?;
         let read = || {
             let text = fs::read(&written)
                 .map(|text| String::from_utf8_lossy(&text).into_owned())

@@ -11,7 +11,9 @@ mod judge;
 mod launch;
 mod machines;
 mod reproducible;
+mod save;
 mod scenes;
+mod survive;
 
 use std::process::ExitCode;
 
@@ -26,14 +28,20 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Faults are timed, and a job of four fills a machine of two cores.
     arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials()).exit_code()
+    match launch::Kind::found() {
+        Ok((_, launcher)) => libtest_mimic::run(&arguments, trials(launcher)).exit_code(),
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn trial(name: &str, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
     Trial::test(name, move || test().map_err(Failed::from))
 }
 
-fn trials() -> Vec<Trial> {
+fn trials(launcher: launch::Kind) -> Vec<Trial> {
     let mut trials = Vec::new();
     for processes in [2, 3, 4] {
         trials.push(trial(
@@ -86,6 +94,11 @@ fn trials() -> Vec<Trial> {
         }
     }));
     trials.extend(faults::trials());
-    trials.extend(machines::trials());
+    trials.extend(save::trials());
+    trials.extend(machines::trials(launcher));
+    // Hydra does not keep a job whose process is gone.
+    if launcher == launch::Kind::OpenMpi {
+        trials.extend(survive::trials());
+    }
     trials
 }

@@ -8,7 +8,7 @@ use syncbn::ProcessGroup;
 use syncbn::collective::conformance::{self, CHECKS};
 use syncbn_mpi::{Mpi, MpiRank};
 
-use crate::{bits, faults, launch, reproducible};
+use crate::{bits, faults, launch, reproducible, save, survive};
 
 /// A rank's scene: what it has to say at its end, or its error.
 pub type Reported = Result<String, Box<dyn std::error::Error>>;
@@ -33,6 +33,10 @@ pub fn run(scene: &str) -> ExitCode {
     }
     let rank = mpi.rank();
     println!("rank {rank}: pid {}", std::process::id());
+    let (mpi, scene) = match scene.strip_prefix(save::SAVES) {
+        Some(fault) => (save::when_it_fails(mpi), fault),
+        None => (mpi, scene),
+    };
     let merging = scene.ends_with(" merging");
     let reported = match scene.trim_end_matches(" merging") {
         "conformance" => conformance(&mpi, merging),
@@ -43,7 +47,10 @@ pub fn run(scene: &str) -> ExitCode {
         "groups" => bits::in_groups(&mpi),
         "suspended" => faults::suspended(&mpi, merging),
         "reproducible" => reproducible::over_processes(&mpi, merging),
-        fault => faults::play(fault, &mpi, merging),
+        fault => match fault.strip_prefix(survive::SURVIVES) {
+            Some(fault) => survive::play(fault, &mpi, merging),
+            None => faults::play(fault, &mpi, merging),
+        },
     };
     let (text, status) = match reported {
         Ok(text) => (text, ExitCode::SUCCESS),

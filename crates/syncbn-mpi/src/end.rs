@@ -1,0 +1,120 @@
+//! The end of the job: of all processes if one is lost, or of those that have gone on.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::group::Group;
+use crate::job::LOOK;
+use crate::rank::SPLIT_DEADLINE;
+use crate::raw::{self, Comm, Failure};
+use crate::watchdog::Watchdog;
+use crate::{awake, hook, live};
+
+/// Exit status of a job that was given up: one that programs and shells use for nothing else.
+pub(crate) const EXIT_GIVEN_UP: i32 = 87;
+
+/// Tag of the only message on the communicator of the end.
+const LEFT_BEHIND: i32 = 0;
+
+/// This process's rank of the job, for messages; −1 before there is one.
+static RANK: AtomicI32 = AtomicI32::new(-1);
+/// Where the ranks wait for each other at the end.
+static END: Mutex<Option<Arc<Comm>>> = Mutex::new(None);
+static GIVEN_UP: AtomicBool = AtomicBool::new(false);
+/// Whether ranks have gone on without others.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// MPI has begun; the ranks wait for each other at the end on this communicator.
+pub(crate) fn begin(end: Arc<Comm>) {
+    RANK.store(i32::try_from(end.rank).unwrap_or(i32::MAX), Ordering::Relaxed);
+    *END.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+}
+
+/// The communicator of the ranks that wait for each other at the end.
+pub(crate) fn comm() -> Option<Arc<Comm>> {
+    END.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// MPI has ended; whether ranks have gone on without others.
+pub(crate) fn forget() -> bool {
+    *END.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    LOST.swap(false, Ordering::Relaxed)
+}
+
+/// Whether the launcher lets the other processes go on when one is gone: `mpirun --enable-recovery`
+/// of Open MPI says so in the environment.
+pub(crate) fn recovers() -> bool {
+    std::env::var("OMPI_MCA_orte_enable_recovery").is_ok_and(|value| value == "1")
+}
+
+/// From now on the ranks are not all of the job's.
+fn lose_ranks() {
+    LOST.store(true, Ordering::Relaxed);
+}
+
+/// Whether others have gone on without this rank, which is at its end.
+pub(crate) fn is_left_behind(end: &Comm) -> Result<bool, Failure> {
+    let is_told = end.receive()?.is_some();
+    if is_told {
+        lose_ranks();
+    }
+    Ok(is_told)
+}
+
+/// The group of these ranks of another one, which has failed. They wait for each other at the end
+/// of the job, if the old group was of all that did.
+pub(crate) fn go_on(group: &Group, ranks: &[usize]) -> Result<Arc<Group>, Failure> {
+    let _limit = Watchdog::new(SPLIT_DEADLINE, "the making of a group of the survivors");
+    // Only these use it here, so a fixed tag is enough: MPI matches them by the order of their calls.
+    let comm = group.comm.subset(ranks, &group.job, 0)?;
+    if let Some(old) = self::comm().filter(|end| end.size == group.comm.size) {
+        // A rank that lives, and has come to its end, waits for nobody.
+        for rank in (0..old.size).filter(|rank| !ranks.contains(rank)) {
+            drop(old.send(rank, LEFT_BEHIND, Arc::default()));
+        }
+        let end = Arc::new(comm.copy(SPLIT_DEADLINE)?);
+        *END.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+    lose_ranks();
+    live::forget_failure();
+    Ok(live::keep(Group::new(comm, group.job.clone(), group.tree_from)))
+}
+
+/// Of a rank that is lost: waits until all others have come to the end, where they come when they
+/// have saved, or until the limit has passed.
+pub(crate) fn wait_for_others(limit: Duration) {
+    // The lock is held for a moment only, but maybe by the thread that panics.
+    let Some(end) = END.try_lock().ok().and_then(|end| end.clone()) else { return };
+    let began = awake::now();
+    let Ok(mut barrier) = end.barrier() else { return };
+    while matches!(barrier.is_done(), Ok(false)) && awake::now().saturating_sub(began) < limit {
+        thread::sleep(LOOK);
+    }
+}
+
+/// Ends every process of the job, with a message. Where the others can go on, it ends this one.
+pub(crate) fn give_up(why: &str, status: i32) -> ! {
+    // Of a rank that ends the job without having seen a failure. One that is lost does not save.
+    if status == EXIT_GIVEN_UP {
+        hook::call(why);
+    }
+    GIVEN_UP.store(true, Ordering::Relaxed);
+    // There is no other place to report a failure of this.
+    // In one piece: MPI's own words about the end come between others.
+    let what = if recovers() { "ending this rank" } else { "ending the job" };
+    let last_words = format!("rank {}: {why}; {what}\n", RANK.load(Ordering::Relaxed));
+    let _ = io::stderr().write_all(last_words.as_bytes());
+    if !recovers() {
+        raw::abort(status);
+    }
+    // Where MPI does not do it, or has ended: the launcher ends the job when a process ends so.
+    std::process::exit(status)
+}
+
+/// Whether this process has begun to end the job.
+pub(crate) fn is_given_up() -> bool {
+    GIVEN_UP.load(Ordering::Relaxed)
+}
