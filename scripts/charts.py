@@ -81,6 +81,27 @@ def bandwidth():
     save(figure, "bandwidth", "Bandwidth of each pass beside a copy")
 
 
+def growth():
+    """Lines: shortest time of each pass against the bytes of x, and against ranks."""
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4))
+    for adapter, style in (("host", "-"), ("llvmpipe", "--")):
+        for name, color in PASSES.items():
+            for axes, against, column in zip(panels, ["size", "ranks"], ["mib", "ranks"]):
+                rows = read("growth", adapter=adapter, against=against, **{"pass": name})
+                axes.plot([float(row[column]) for row in rows],
+                          [float(row["shortest_ms"]) for row in rows], style, marker="o",
+                          markersize=3, color=color,
+                          label=f"{name}, {adapter}" if against == "size" else None)
+    for axes, label in zip(panels, ["MiB of x, one rank", "ranks, over 12.25 MiB of x in all"]):
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xlabel(label)
+        axes.set_ylabel("shortest time, ms")
+        grid(axes, "both")
+    figure.legend(frameon=False, loc="outside upper center", ncols=3, bbox_to_anchor=(0.5, 1.08))
+    save(figure, "growth", "Time of each pass against size and ranks")
+
+
 def peers():
     """Dots: our time ÷ the time of the peer to which ours has the largest ratio."""
     figure, panels = plt.subplots(1, 3, figsize=(10, 4.6), sharey=True, sharex=True)
@@ -178,4 +199,5 @@ if __name__ == "__main__":
     bandwidth()
     peers()
     accuracy()
+    growth()
     soak()

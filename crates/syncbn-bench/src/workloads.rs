@@ -33,10 +33,35 @@ pub const WORKLOADS: [Workload; 10] = [
     Workload { name: "tiny", group: "tiny", dims: &[8, 16, 8, 8] },
 ];
 
+/// x of 1 MiB to 2 GiB in f32, to see how cost grows with size. [`ALL`] leaves them out.
+pub const GROWTH: [Workload; 12] = [
+    grown("1MB", &[1, 64, 64, 64]),
+    grown("2MB", &[2, 64, 64, 64]),
+    grown("4MB", &[4, 64, 64, 64]),
+    grown("8MB", &[8, 64, 64, 64]),
+    grown("16MB", &[16, 64, 64, 64]),
+    grown("32MB", &[32, 64, 64, 64]),
+    grown("64MB", &[64, 64, 64, 64]),
+    grown("128MB", &[128, 64, 64, 64]),
+    grown("256MB", &[256, 64, 64, 64]),
+    grown("512MB", &[512, 64, 64, 64]),
+    grown("1GB", &[1024, 64, 64, 64]),
+    grown("2GB", &[2048, 64, 64, 64]),
+];
+
+const fn grown(name: &'static str, dims: &'static [usize]) -> Workload {
+    Workload { name, group: "growth", dims }
+}
+
+/// Every workload, those of growth last.
+pub fn all() -> impl Iterator<Item = &'static Workload> + Clone {
+    WORKLOADS.iter().chain(&GROWTH)
+}
+
 /// Everything that [`Workload::answers_to`], each once.
 pub fn names() -> Vec<&'static str> {
     let mut names = vec![ALL];
-    for name in WORKLOADS.iter().map(|w| w.group).chain(WORKLOADS.iter().map(|w| w.name)) {
+    for name in all().map(|w| w.group).chain(all().map(|w| w.name)) {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -47,7 +72,8 @@ pub fn names() -> Vec<&'static str> {
 impl Workload {
     /// Whether it is meant by a name.
     pub fn answers_to(&self, name: &str) -> bool {
-        [ALL, self.group, self.name].contains(&name)
+        let is_grown = GROWTH.iter().any(|grown| grown.name == self.name);
+        [self.group, self.name].contains(&name) || (name == ALL && !is_grown)
     }
 
     /// N.
@@ -179,8 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn growth_doubles_from_a_mebibyte_and_is_asked_for_by_name() {
+        for (workload, power) in GROWTH.iter().zip(20..) {
+            assert_eq!(workload.bytes(DType::F32), 1u64 << power, "{}", workload.name);
+            assert!(workload.answers_to("growth") && !workload.answers_to(ALL));
+        }
+    }
+
+    #[test]
     fn names_are_offered_once() {
         let names = names();
+        assert!(all().count() == 22 && names.contains(&"growth"));
         assert!(
             names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1),
             "{names:?}"

@@ -31,8 +31,7 @@ pub struct Options {
 impl Options {
     /// The workloads that were asked for, each once, in the order of the list.
     pub fn workloads(&self) -> impl Iterator<Item = &'static Workload> {
-        workloads::WORKLOADS
-            .iter()
+        workloads::all()
             .filter(|workload| self.workloads.iter().any(|name| workload.answers_to(name)))
     }
 

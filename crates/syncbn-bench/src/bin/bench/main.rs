@@ -32,8 +32,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let most = options.ranks().max().unwrap_or(1);
     for workload in options.workloads() {
-        let (name, batch, ranks) = (workload.name, workload.batch(), options.ranks());
+        let (name, batch, ranks) = (workload.name, workload.batch(), most);
         if ranks > batch {
             return Err(format!(
                 "{name} has a batch of {batch}, which cannot be cut over {ranks} devices"
@@ -41,11 +42,13 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             .into());
         }
     }
-    let machine = pollster::block_on(devices::open(
-        options.adapter.as_deref(),
-        options.ranks(),
-        options.shared_device,
-    ))?;
+    options.ranks().try_for_each(|ranks| run_over(options, ranks))
+}
+
+/// The run over so many ranks.
+fn run_over(options: &Options, ranks: usize) -> Result<(), Box<dyn Error>> {
+    let adapter = options.adapter.as_deref();
+    let machine = pollster::block_on(devices::open(adapter, ranks, options.shared_device))?;
     let mut output = Output::new(options.json);
     output.remark(&headline(options, &machine))?;
     let measured = measure(options, &machine, &mut output);
@@ -79,9 +82,9 @@ fn measure(
 
 /// The line above the table, valid for every row.
 fn headline(options: &Options, machine: &Machine) -> String {
-    let devices = if options.ranks() == 1 { "device" } else { "devices" };
-    let place =
-        if options.shared_device && options.ranks() > 1 { ", all ranks on one" } else { "" };
+    let ranks = machine.ranks.len();
+    let devices = if ranks == 1 { "device" } else { "devices" };
+    let place = if options.shared_device && ranks > 1 { ", all ranks on one" } else { "" };
     let clock = if machine.has_clock() {
         "by the devices' own clocks"
     } else {
@@ -90,7 +93,7 @@ fn headline(options: &Options, machine: &Machine) -> String {
     format!(
         "{} {devices}{place}: {}; {}, channels {}, epilogue {}\n\
          Medians and quartiles of {} repeats; device times are {clock}\n\n",
-        options.ranks(),
+        ranks,
         machine.adapter,
         name_of(&DTYPES, &options.dtype),
         name_of(&LAYOUTS, &options.layout),

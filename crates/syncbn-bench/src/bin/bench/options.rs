@@ -47,9 +47,11 @@ pub struct Options {
     #[arg(long)]
     pub no_mask: bool,
 
-    /// Number of ranks that the batch is cut over, each with a device of its own
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    devices: u16,
+    /// Number of ranks that the batch is cut over, each with a device of its own; with
+    /// several numbers, separated by commas, a table for each
+    #[arg(long, value_name = "COUNTS", value_delimiter = ',', default_value = "1",
+          value_parser = clap::value_parser!(u16).range(1..=64), verbatim_doc_comment)]
+    devices: Vec<u16>,
 
     /// Put all ranks on one GPU, where they merge statistics without the host
     #[arg(long)]
@@ -81,12 +83,15 @@ Workloads:
   video     video
   points    pointcloud
   tiny      tiny
+  growth    1MB, 2MB, 4MB to 1GB, 2GB, the bytes of x in f32; not among `all`
 
 Examples:
   cargo run --release -p syncbn-bench
   cargo run --release -p syncbn-bench -- --workloads resnet50,tiny --epilogue add_relu
   cargo run --release -p syncbn-bench -- --adapter llvmpipe --dtype f16 --layout last
-  cargo run --release -p syncbn-bench -- --adapter host --json > host.jsonl";
+  cargo run --release -p syncbn-bench -- --adapter host --json > host.jsonl
+  cargo run --release -p syncbn-bench -- --reuse --workloads growth
+  cargo run --release -p syncbn-bench -- --workloads rn_512x28 --devices 1,2,4,8,16,32";
 
 /// Timed repeats of a quick run.
 const QUICK_REPEATS: usize = 3;
@@ -94,14 +99,13 @@ const QUICK_REPEATS: usize = 3;
 impl Options {
     /// The workloads that were asked for, each once, in the order of the list.
     pub fn workloads(&self) -> impl Iterator<Item = &'static Workload> {
-        workloads::WORKLOADS
-            .iter()
+        workloads::all()
             .filter(|workload| self.workloads.iter().any(|name| workload.answers_to(name)))
     }
 
-    /// Number of ranks.
-    pub fn ranks(&self) -> usize {
-        self.devices.into()
+    /// Numbers of ranks, each of which has a run.
+    pub fn ranks(&self) -> impl Iterator<Item = usize> {
+        self.devices.iter().map(|&count| count.into())
     }
 
     /// Storage type, layout and epilogue of tensors and layers.
@@ -147,8 +151,8 @@ mod tests {
         let options = parse("").expect("valid options");
         assert_eq!(options.workloads().count(), workloads::WORKLOADS.len());
         assert_eq!(
-            (options.ranks(), options.dtype, options.layout),
-            (1, DType::F32, Layout::ChannelsFirst)
+            (options.ranks().collect(), options.dtype, options.layout),
+            (vec![1], DType::F32, Layout::ChannelsFirst)
         );
         assert!(options.repeats() >= 15);
     }
@@ -158,6 +162,9 @@ mod tests {
         assert_eq!(names("--workloads tiny,rn_2048x7"), ["rn_2048x7", "tiny"]);
         assert_eq!(names("--workloads resnet50,rn_2048x7").len(), 6);
         assert_eq!(names("--workloads points"), ["pointcloud"]);
+        assert_eq!(names("--workloads growth").len(), 12);
+        let several = parse("--devices 1,2,64").expect("valid options");
+        assert_eq!(several.ranks().collect::<Vec<_>>(), [1, 2, 64]);
     }
 
     #[test]
