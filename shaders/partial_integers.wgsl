@@ -61,6 +61,20 @@ fn add_element(
     step_walk(walk);
 }
 
+// Whether a channel from `first` on, as far as the workgroup reaches, is marked.
+fn marks_of(first: u32) -> u32 {
+    let end = min(first + (1u << params.tiles_per_workgroup_log2), params.end_channel);
+    var marks = 0u;
+    for (var channel = first; channel < end; channel += CHANNELS_MARKED) {
+        marks |= mark_of(channel);
+    }
+    if (first < end) {
+        marks |= mark_of(end - 1u);
+    }
+    return marks;
+}
+
+//     return where rests are taken and no channel has far outliers
 //     for the lane's elements, up to 16, four by four:
 //         words of the four += digits of s, t and s·t           below 2³²
 //         words of the lane += their halves of 16 bits
@@ -78,6 +92,15 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
     var walk = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
+    if (params.takes >= RESTS) {
+        if (invocation == 0u) {
+            entries[0] = vec4<u32>(marks_of(walk.channel));
+        }
+        let mark = workgroupUniformLoad(&entries[0]);
+        if (mark.x == 0u) {
+            return;
+        }
+    }
     var grid: Grid;
     if (walk.count > 0u && params.takes != RANGE) {
         grid = grid_of(walk.channel, 0u);

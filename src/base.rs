@@ -63,11 +63,6 @@ impl Base {
         if devices.is_empty() {
             return Err(ConfigError::NoDevices.into());
         }
-        if config.reproducible && any_ranks {
-            let setting = "reproducible = true";
-            let needs = "a SyncBatchNorm, whose ranks merge on the host";
-            return Err(ConfigError::Conflict { setting, needs }.into());
-        }
         if any_ranks {
             config.check_without_renorm()?;
         }

@@ -214,7 +214,7 @@ impl BatchNorm {
     /// As there.
     pub fn prepare(&self, dims: &[usize], layout: Layout, dtype: DType) -> Result<(), Error> {
         self.base.prepare(dims, layout, dtype)?;
-        resident::prepare(&self.gpu)
+        resident::prepare(&self.gpu, self.config().reproducible)
     }
 
     /// The weight, (C) f32; `None` without one.

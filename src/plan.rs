@@ -16,7 +16,8 @@ mod window;
 pub use accumulate::accumulation;
 pub use apply::{ApplyPlan, Gradient};
 pub use finalize::{
-    DoubleParameters, Merge, ParameterGradients, RankWeight, RunningUpdate, finalizing_variants,
+    DoubleParameters, Merge, ParameterGradients, RankWeight, RunningUpdate, Section,
+    finalizing_variants,
 };
 pub use partition::Partition;
 pub use sums::{SumsPlan, Taken};

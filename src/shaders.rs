@@ -20,7 +20,7 @@ pub use kernel::{
 };
 pub use params::{
     AccumulateParams, CombineParams, CotangentParams, FinalizeDoubleParams, FinalizeGradParams,
-    FinalizeParams, ParamsLayout, TileParams,
+    FinalizeParams, GradIntegersParams, IntegersParams, ParamsLayout, TileParams,
 };
 pub use storage::Storage;
 pub use variant::{Dialect, Variant};

@@ -5,7 +5,7 @@
 //     u = q + 2²⁹                      30 bits without a sign
 //     u = 2¹⁵·high + low               products of digits are below 2³⁰
 //
-// The host takes the 2²⁹ out of the sums again. It knows how many values there are.
+// Who merges ranks takes the 2²⁹ out of the sums again, and knows how many values there are.
 
 #import element
 #import settled_element
@@ -17,11 +17,12 @@ alias I = vec4<i32>;
 alias I = i32;
 #endif
 
-// Of a channel, as the host sends it.
+// Of a channel, as the host sends it or the device finds it.
 struct GridParams {
     scale: f32,           // 2⁻ᵉ/unit, or 0 where all integers are 0
     offset: f32,          // −pivot·2⁻ᵉ
     unit: f32,            // 1, or 2⁶⁴ for ranges below 2⁻⁹⁸
+    mark: u32,            // 0 where none of 256 channels, from a multiple on, has integers
 }
 
 // Of the channels of an element.
@@ -56,6 +57,22 @@ fn grid_of(channel: u32, which: u32) -> Grid {
 #endif
     let kept = choose_element(U(0u), U(0xffffffffu), scale != V(0.0));
     return Grid(scale, offset, unit, kept);
+}
+
+// Channels of an element, or elements of one channel, that share a mark at least.
+#if FOUR_CHANNELS
+const CHANNELS_MARKED: u32 = 64u;
+#else
+const CHANNELS_MARKED: u32 = 256u;
+#endif
+
+// The mark of a channel of an element.
+fn mark_of(channel: u32) -> u32 {
+#if FOUR_CHANNELS
+    return grids[4u * channel * GRIDS].mark;
+#else
+    return grids[channel * GRIDS].mark;
+#endif
 }
 
 // Whether a channel of the element has integers.

@@ -6,6 +6,7 @@
 
 mod backward;
 mod double;
+mod exact;
 mod forward;
 mod rank_weights;
 mod running;
@@ -35,10 +36,18 @@ struct Center {
     /// Mean and inverse deviation, (C) f32 each, for the application.
     mean: BufferSlice,
     inv_std: BufferSlice,
+    /// Grids, means and inverse deviations of sums of integers, for backward.
+    grids: Option<Lease>,
 }
 
 impl Center {
-    fn new(gpu: &Gpu, memory: Option<&Memory>, channels: usize) -> Result<Self, Error> {
+    /// `grids_bytes` where the sums are of integers.
+    fn new(
+        gpu: &Gpu,
+        memory: Option<&Memory>,
+        channels: usize,
+        grids_bytes: Option<u64>,
+    ) -> Result<Self, Error> {
         let mut end = 0;
         let mut place = |channel_bytes: usize| {
             let start = u64::next_multiple_of(end, gpu.caps().offset_alignment_bytes.into());
@@ -49,7 +58,8 @@ impl Center {
             [size_of::<Centering>(), size_of::<f32>(), size_of::<f32>()].map(&mut place);
         let lease = Arc::new(gpu.scratch_of(memory, end)?);
         let [centering, mean, inv_std] = [centering, mean, inv_std].map(|place| lease.part(place));
-        Ok(Self { lease, centering, mean, inv_std })
+        let grids = grids_bytes.map(|bytes| gpu.scratch_of(memory, bytes)).transpose()?;
+        Ok(Self { lease, centering, mean, inv_std, grids })
     }
 
     /// What a kernel writes.
@@ -76,7 +86,10 @@ pub(crate) struct Centers {
 impl Centers {
     /// Keeps their memory from later calls, unless it is of a workspace.
     pub fn retain(&self) {
-        self.centers.iter().for_each(|center| center.lease.retain());
+        for center in self.centers.iter() {
+            center.lease.retain();
+            center.grids.iter().for_each(Lease::retain);
+        }
     }
 
     /// Mean and 1/√(var + eps) of every channel, (C) f32 each: NaN where the channel is not finite.
@@ -94,6 +107,11 @@ impl Centers {
 
     fn centering(&self, rank: usize) -> &BufferSlice {
         &self.centers.of(rank).centering
+    }
+
+    /// The grids of a rank's x, where its sums were of integers.
+    fn grids(&self, rank: usize) -> Option<&BufferSlice> {
+        self.centers.of(rank).grids.as_deref()
     }
 }
 
@@ -148,7 +166,8 @@ fn send(
     }
 }
 
-/// Compiles the kernels between the halves of a pass.
-pub(crate) fn prepare(gpu: &Gpu) -> Result<(), Error> {
-    gpu.build(finalizing_variants().into_iter())
+/// Compiles the kernels between the halves of a pass; `exact` where the sums of a batch are of
+/// integers.
+pub(crate) fn prepare(gpu: &Gpu, exact: bool) -> Result<(), Error> {
+    gpu.build(finalizing_variants(exact).into_iter())
 }

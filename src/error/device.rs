@@ -50,6 +50,16 @@ pub enum LimitError {
         /// Square of `max_compute_workgroups_per_dimension`.
         allowed: u64,
     },
+    /// More values per channel than the sums of integers on one device hold.
+    #[error(
+        "sums of integers of {found} values per channel, on one device they hold at most {allowed}"
+    )]
+    Values {
+        /// Values per channel of all ranks.
+        found: u64,
+        /// The most.
+        allowed: u64,
+    },
     /// A device below the portable baseline.
     #[error("{device}: {limit} is {found}, expected at least {expected}")]
     Device {

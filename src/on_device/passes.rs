@@ -36,6 +36,7 @@ impl BatchNorm {
         let pass = ForwardPass {
             channels,
             eps: config.eps,
+            exact: config.reproducible,
             normalizer,
             running: given.place(&self.running),
             rank_weights: &self.rank_weights,

@@ -2,25 +2,33 @@
 //! sums there.
 
 mod double;
+mod integers;
 
 pub use double::DoubleParameters;
+pub use integers::Section;
 
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, Parts};
+use super::{CHANNEL_INTEGERS_BYTES, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, Parts};
 use crate::config::{Momentum, RunningVariance};
 use crate::error::LimitError;
 use crate::shaders::{
     FinalizeGradParams, FinalizeParams, Kernel, RunningForm, Variant, WORKGROUP_SIZE,
 };
 
-/// The kernels between the halves, as every plan asks for them.
-pub fn finalizing_variants() -> [Variant; 3] {
+/// The kernels between the halves, as every plan asks for them; `exact` where the sums of a batch
+/// are of integers.
+pub fn finalizing_variants(exact: bool) -> Vec<Variant> {
     let form = RunningForm::Entries;
-    [Kernel::FinalizeStats(form), Kernel::CenterRunning(form), Kernel::FinalizeGrad]
-        .map(Variant::new)
+    let mut kernels = vec![Kernel::CenterRunning(form), Kernel::FinalizeGrad];
+    if exact {
+        kernels.extend(integers::KERNELS);
+    } else {
+        kernels.push(Kernel::FinalizeStats(form));
+    }
+    kernels.into_iter().map(Variant::new).collect()
 }
 
 /// The weight of a rank in a merge, as the kernels read it.
@@ -63,6 +71,8 @@ pub struct Merge {
     channels: usize,
     /// Bytes from one rank's sums to the next rank's.
     slot_bytes: u64,
+    /// Bytes of a section of a rank's sums of integers.
+    section_bytes: u64,
     /// Whether each rank's statistics are of its own values.
     per_rank: bool,
     workgroups: [u32; 2],
@@ -81,13 +91,15 @@ impl Merge {
         caps: &DeviceCaps,
     ) -> Result<Self, LimitError> {
         // A multiple of a quadruple too: the alignment is a power of two of at least 32.
-        let slot_bytes = (channels as u64 * CHANNEL_SUMS_BYTES)
-            .next_multiple_of(u64::from(caps.offset_alignment_bytes).max(32));
+        let aligned =
+            |bytes: u64| bytes.next_multiple_of(u64::from(caps.offset_alignment_bytes).max(32));
+        let slot_bytes = aligned(channels as u64 * CHANNEL_SUMS_BYTES);
+        let section_bytes = aligned(channels as u64 * CHANNEL_INTEGERS_BYTES);
         let bytes = slot_bytes.saturating_mul(counts.len() as u64);
         caps.check_binding("sums per rank and channel", &[counts.len(), channels], bytes)?;
         let blocks = (channels as u64).div_ceil(u64::from(WORKGROUP_SIZE));
         let workgroups = caps.workgroups(blocks, &[channels])?;
-        Ok(Self { counts, channels, slot_bytes, per_rank, workgroups })
+        Ok(Self { counts, channels, slot_bytes, section_bytes, per_rank, workgroups })
     }
 
     /// Bytes of the sums of all ranks.

@@ -1,5 +1,7 @@
 //! The storage buffers of every kernel.
 
+mod integers;
+
 use super::kernel::{Active, GradInput, Kernel, Normalize, RunningForm};
 
 /// How a kernel uses a storage buffer.
@@ -35,8 +37,13 @@ pub enum Role {
     /// Pivot, rest and inverse deviation, (C): sent by the host, or made by the device where it
     /// merges.
     Centering,
-    /// How values become integers, (C), or (C, 2) of x and of the gradients: sent by the host.
+    /// How values become integers, (C), or (C, 2) of x and of the gradients: sent by the host, or
+    /// made by the device where it merges, with the statistics that gradients need behind it.
     Grids,
+    /// Those of channels with far outliers, (C).
+    WideGrids,
+    /// Those of x and of the gradients, (C, 2), with a mark for each channel behind them.
+    GradGrids,
     /// Mean, (C), in f32: for applications.
     Mean,
     /// Inverse deviation, (C), as in [`Role::Centering`]: for applications.
@@ -120,11 +127,6 @@ const fn output(role: Role, name: &'static str) -> Binding {
 
 const PARTIAL_STATS: [Binding; 2] =
     [activation(Role::Input, "x"), writes(Role::Tiles, "partial", 16)];
-const PARTIAL_INTEGERS: [Binding; 3] = [
-    activation(Role::Input, "x"),
-    reads(Role::Grids, "grids", 12),
-    writes(Role::Tiles, "partial", 16),
-];
 const COMBINE: [Binding; 2] = [reads(Role::Tiles, "partial", 16), writes(Role::Local, "local", 16)];
 const FINALIZE_STATS: [Binding; 6] = [
     reads(Role::Locals, "locals", 16),
@@ -206,19 +208,6 @@ const fn partial_grad_sums(from_mask: bool) -> [Binding; 7] {
     ]
 }
 
-const fn partial_grad_integers(from_mask: bool) -> [Binding; 8] {
-    [
-        activation(Role::GradOutput, "grad_output"),
-        activation(Role::Input, "x"),
-        active(from_mask),
-        reads(Role::Centering, "centering", 16),
-        reads(Role::Weight, "weight", 4),
-        reads(Role::Bias, "bias", 4),
-        reads(Role::Grids, "grids", 12),
-        writes(Role::Tiles, "partial", 16),
-    ]
-}
-
 /// The last one only where the gradient of the residual is wanted.
 const fn grad_input(from_mask: bool) -> [Binding; 8] {
     [
@@ -259,8 +248,6 @@ const fn double_input(from_mask: bool) -> [Binding; 8] {
 const PARTIAL_DOUBLE_SUMS: [[Binding; 8]; 2] =
     [partial_double_sums(false), partial_double_sums(true)];
 const DOUBLE_INPUT: [[Binding; 8]; 2] = [double_input(false), double_input(true)];
-const PARTIAL_GRAD_INTEGERS: [[Binding; 8]; 2] =
-    [partial_grad_integers(false), partial_grad_integers(true)];
 const PARTIAL_GRAD_SUMS: [[Binding; 7]; 2] = [partial_grad_sums(false), partial_grad_sums(true)];
 const GRAD_INPUT: [[Binding; 8]; 2] = [grad_input(false), grad_input(true)];
 
@@ -272,12 +259,12 @@ impl Kernel {
         );
         match self {
             Self::PartialStats { .. } => &PARTIAL_STATS,
-            Self::PartialIntegers(..) => &PARTIAL_INTEGERS,
+            Self::PartialIntegers(..) => &integers::OF_X,
             Self::CombineStats | Self::CombineGradSums | Self::CombineIntegers => &COMBINE,
             Self::Normalize(Normalize { mask: None, .. }) => NORMALIZE.split_at(6).0,
             Self::Normalize(_) => &NORMALIZE,
             Self::PartialGradSums { .. } => &PARTIAL_GRAD_SUMS[from_mask],
-            Self::PartialGradIntegers(_) => &PARTIAL_GRAD_INTEGERS[from_mask],
+            Self::PartialGradIntegers(_) => &integers::OF_GRADIENTS[from_mask],
             Self::GradInput(GradInput { grad_residual: false, .. }) => {
                 GRAD_INPUT[from_mask].split_at(7).0
             }
@@ -289,6 +276,11 @@ impl Kernel {
             Self::CenterRunning(RunningForm::Entries) => &CENTER_RUNNING,
             Self::CenterRunning(RunningForm::Vectors) => &CENTER_RUNNING_OF_VECTORS,
             Self::FinalizeGrad => &FINALIZE_GRAD,
+            Self::FindGrids
+            | Self::FindWide
+            | Self::FinalizeIntegers(_)
+            | Self::FindGradGrids
+            | Self::FinalizeGradIntegers => integers::bindings(self),
             Self::GatherCotangents => &GATHER_COTANGENTS,
             Self::FinalizeDouble => &FINALIZE_DOUBLE,
             Self::Accumulate => &ACCUMULATE,

@@ -10,12 +10,13 @@ macro_rules! parts {
 }
 
 parts! {
-    "accumulated" "activation" "affine" "center" "centering" "channel" "choose" "choose_element"
-    "combine" "curve_elu" "curve_exponential" "curve_gelu" "curve_gelu_tanh" "curve_hardswish"
-    "curve_relu6" "curve_sigmoid" "curve_silu" "curves" "decode_f16" "double_coefficients"
-    "double_gradient" "double_sums" "element" "encode" "ends" "finite" "four" "grad_sums_tail"
-    "gradient" "input_gradient" "integer_sums" "integers" "inverse_root" "lane_stats" "lanes" "load"
-    "mask_bits" "merge" "merge_fours" "merge_stats" "merge_sums" "merge_words" "padding"
+    "accumulated" "activation" "affine" "center" "center_bits" "centering" "channel" "choose"
+    "choose_element" "combine" "curve_elu" "curve_exponential" "curve_gelu" "curve_gelu_tanh"
+    "curve_hardswish" "curve_relu6" "curve_sigmoid" "curve_silu" "curves" "decode_f16" "deviations"
+    "double" "double_coefficients" "double_gradient" "double_sums" "element" "encode" "ends"
+    "exact_running" "finite" "four" "grad_sums_tail" "gradient" "grid" "input_gradient"
+    "integer_sums" "integers" "inverse_root" "lane_stats" "lanes" "load" "long" "mask_bits" "merge"
+    "merge_fours" "merge_stats" "merge_sums" "merge_words" "packed" "padding" "rank_integers"
     "rank_weights" "reduce" "running" "running_update" "settled" "settled_element" "store" "tail"
     "takes" "tile" "transpose" "upstream" "wide" "words"
 }
@@ -47,6 +48,11 @@ pub(super) const PARTIAL_DOUBLE_SUMS: &str = kernel!("partial_double_sums");
 pub(super) const DOUBLE_INPUT: &str = kernel!("double_input");
 pub(super) const DOUBLE_INPUT_WORDS: &str = kernel!("double_input_words");
 pub(super) const FINALIZE_STATS: &str = kernel!("finalize_stats");
+pub(super) const FIND_GRIDS: &str = kernel!("find_grids");
+pub(super) const FIND_WIDE: &str = kernel!("find_wide");
+pub(super) const FINALIZE_INTEGERS: &str = kernel!("finalize_integers");
+pub(super) const FIND_GRAD_GRIDS: &str = kernel!("find_grad_grids");
+pub(super) const FINALIZE_GRAD_INTEGERS: &str = kernel!("finalize_grad_integers");
 pub(super) const CENTER_RUNNING: &str = kernel!("center_running");
 pub(super) const FINALIZE_GRAD: &str = kernel!("finalize_grad");
 pub(super) const GATHER_COTANGENTS: &str = kernel!("gather_cotangents");

@@ -7,7 +7,7 @@ pub use upstream::{Active, MaskOrder, Upstream};
 use super::files;
 use super::params::{
     AccumulateParams, CombineParams, CotangentParams, FinalizeDoubleParams, FinalizeGradParams,
-    FinalizeParams, ParamsLayout, TileParams,
+    FinalizeParams, GradIntegersParams, IntegersParams, ParamsLayout, TileParams,
 };
 use super::storage::Storage;
 use crate::dtype::DType;
@@ -127,6 +127,16 @@ pub enum Kernel {
     CenterRunning(RunningForm),
     /// The gradient sums of ranks on one device merged, and the gradients of the parameters.
     FinalizeGrad,
+    /// Grids of x from the ranges of ranks on one device.
+    FindGrids,
+    /// Those of channels with far outliers, from sums of integers.
+    FindWide,
+    /// What [`FinalizeStats`](Self::FinalizeStats) makes, of sums of integers.
+    FinalizeIntegers(RunningForm),
+    /// Grids of the gradients, beside those of x.
+    FindGradGrids,
+    /// What [`FinalizeGrad`](Self::FinalizeGrad) makes, of sums of integers.
+    FinalizeGradIntegers,
     /// The cotangents of a rank's gradients of the parameters beside those of the other ranks.
     GatherCotangents,
     /// The sums of double backward of ranks on one device merged, and the gradient with respect to
@@ -166,6 +176,11 @@ impl Kernel {
             Self::FinalizeStats(_) => ("finalize_stats", files::FINALIZE_STATS),
             Self::CenterRunning(_) => ("center_running", files::CENTER_RUNNING),
             Self::FinalizeGrad => ("finalize_grad", files::FINALIZE_GRAD),
+            Self::FindGrids => ("find_grids", files::FIND_GRIDS),
+            Self::FindWide => ("find_wide", files::FIND_WIDE),
+            Self::FinalizeIntegers(_) => ("finalize_integers", files::FINALIZE_INTEGERS),
+            Self::FindGradGrids => ("find_grad_grids", files::FIND_GRAD_GRIDS),
+            Self::FinalizeGradIntegers => ("finalize_grad_integers", files::FINALIZE_GRAD_INTEGERS),
             Self::GatherCotangents => ("gather_cotangents", files::GATHER_COTANGENTS),
             Self::FinalizeDouble => ("finalize_double", files::FINALIZE_DOUBLE),
             Self::Accumulate => ("accumulate", files::ACCUMULATE),
@@ -180,6 +195,8 @@ impl Kernel {
             }
             Self::FinalizeStats(_) | Self::CenterRunning(_) => FinalizeParams::LAYOUT,
             Self::FinalizeGrad => FinalizeGradParams::LAYOUT,
+            Self::FindGrids | Self::FindWide | Self::FinalizeIntegers(_) => IntegersParams::LAYOUT,
+            Self::FindGradGrids | Self::FinalizeGradIntegers => GradIntegersParams::LAYOUT,
             Self::GatherCotangents => CotangentParams::LAYOUT,
             Self::FinalizeDouble => FinalizeDoubleParams::LAYOUT,
             Self::Accumulate => AccumulateParams::LAYOUT,
@@ -199,7 +216,9 @@ impl Kernel {
     /// How the running statistics lie that a kernel reads.
     pub(super) fn running(self) -> Option<RunningForm> {
         match self {
-            Self::FinalizeStats(form) | Self::CenterRunning(form) => Some(form),
+            Self::FinalizeStats(form)
+            | Self::FinalizeIntegers(form)
+            | Self::CenterRunning(form) => Some(form),
             _ => None,
         }
     }

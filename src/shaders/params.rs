@@ -258,5 +258,7 @@ params! {
 }
 
 mod double;
+mod integers;
 
 pub use double::{CotangentParams, FinalizeDoubleParams};
+pub use integers::{GradIntegersParams, IntegersParams};

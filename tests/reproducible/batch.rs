@@ -161,6 +161,13 @@ impl Whole {
         }
     }
 
+    /// The lengths of the samples of every rank.
+    pub fn lists(&self, cut: &Cut) -> Option<Vec<Vec<u32>>> {
+        let lengths = self.lengths.as_ref()?;
+        let of_rank = |rank: &Vec<usize>| rank.iter().map(|&sample| lengths[sample]).collect();
+        Some(cut.iter().map(of_rank).collect())
+    }
+
     /// What ranks have, by sample.
     pub fn by_sample(&self, tensors: &[Tensor], cut: &Cut) -> Vec<Vec<u32>> {
         let mut samples = vec![Vec::new(); self.samples()];
@@ -238,10 +245,9 @@ pub fn findings_of(layer: &SyncBatchNorm, whole: &Whole, cut: &Cut) -> Findings 
     let grad_output: Vec<Tensor> =
         ranks().map(|(rank, device)| whole.upload_grad_output(device, rank)).collect();
     let mut forward = Forward::of(&x);
-    if let Some(lengths) = &whole.lengths {
-        let of_rank = |rank: &Vec<usize>| rank.iter().map(|&sample| lengths[sample]).collect();
-        let lists: Vec<Vec<u32>> = cut.iter().map(of_rank).collect();
-        forward = forward.lengths(&lists);
+    let lists = whole.lists(cut);
+    if let Some(lists) = &lists {
+        forward = forward.lengths(lists);
     }
     let backward = Backward::of(&x, &grad_output);
     let (forward, backward) = if whole.epilogue.residual {
@@ -261,12 +267,12 @@ pub fn findings_of(layer: &SyncBatchNorm, whole: &Whole, cut: &Cut) -> Findings 
     )
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
 /// What all ranks have alike.
-fn shared(tensors: &[Tensor]) -> Vec<u32> {
+pub fn shared(tensors: &[Tensor]) -> Vec<u32> {
     let ranks: Vec<_> =
         tensors.iter().map(|tensor| bits(&block_on(tensor.to_vec()).expect("values"))).collect();
     assert!(ranks.iter().all(|rank| *rank == ranks[0]), "ranks differ");

@@ -22,7 +22,7 @@ use crate::groups::check_rounds;
 const FEW: u64 = 128 << 10;
 
 /// All fast paths, none of them, and small bindings; opened once.
-fn gpus() -> &'static [Device] {
+pub fn gpus() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let adapter = adapter();

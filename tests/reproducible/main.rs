@@ -3,7 +3,7 @@
 //! `batch` has the batches and what a layer makes of them, `cuts` the ways to cut them, `splits`
 //! ranks of one caller on the host, `definition` what their sums should be, `fused` channels taken
 //! one by one, `groups` ranks in threads, and batches in rounds, `gpus` devices of other kinds than
-//! the host, `refused` what cannot be.
+//! the host, `one_gpu` layers that merge on their device, `refused` what cannot be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod batch;
@@ -13,5 +13,7 @@ mod fused;
 #[cfg(feature = "gpu")]
 mod gpus;
 mod groups;
+#[cfg(feature = "gpu")]
+mod one_gpu;
 mod refused;
 mod splits;

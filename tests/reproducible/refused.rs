@@ -91,12 +91,3 @@ fn a_value_that_is_not_finite_is_of_its_channel_alone() {
     assert!(dx.iter().step_by(2).all(|dx| dx.is_nan()));
     assert!(dx.iter().skip(1).step_by(2).all(|dx| dx.is_finite()));
 }
-
-#[cfg(feature = "gpu")]
-#[test]
-fn a_layer_that_merges_on_its_device_is_refused_when_it_is_made() {
-    let config = BatchNormConfig::torch(2).with_reproducible(true);
-    let result = syncbn::BatchNorm::new(config, &syncbn_testkit::noop()).map(|_| ());
-    assert!(matches!(result, Err(Error::Config(ConfigError::Conflict { setting, .. }))
-        if setting.contains("reproducible")));
-}

@@ -25,6 +25,8 @@ pub(in crate::engine) struct Slices<'a> {
     grad_bias: Option<&'a BufferSlice>,
     /// The coefficients of every channel.
     centering: Option<&'a BufferSlice>,
+    /// How values become integers.
+    grids: Option<&'a BufferSlice>,
     /// Of padded samples.
     lengths: Option<&'a BufferSlice>,
 }
@@ -48,6 +50,7 @@ impl<'a> Slices<'a> {
             grad_weight: None,
             grad_bias: None,
             centering: None,
+            grids: None,
             lengths: None,
         }
     }
@@ -114,6 +117,11 @@ impl<'a> Slices<'a> {
         Self { centering: Some(centering), ..self }
     }
 
+    /// The same with the grids of every channel.
+    pub fn with_grids(self, grids: &'a BufferSlice) -> Self {
+        Self { grids: Some(grids), ..self }
+    }
+
     /// The same with memory for a gradient of x that nobody wants.
     pub fn with_unwanted(self, unwanted: Option<&'a BufferSlice>) -> Self {
         Self { grad_input: self.grad_input.or(unwanted), ..self }
@@ -137,6 +145,7 @@ impl<'a> Slices<'a> {
             Role::GradResidual => (self.grad_residual, 3),
             Role::GradWeight => (self.grad_weight, 0),
             Role::GradBias => (self.grad_bias, 1),
+            Role::Grids => (self.grids, 3),
             _ => (self.centering, 3),
         };
         slice.unwrap_or(self.gpu.dummy(dummy))

@@ -3,17 +3,40 @@
 
 use super::super::BackwardRank;
 use super::super::gpu::{Slices, note_write, unwanted};
+use super::exact::Integers;
 use super::{Centers, Encoding, Sums, send};
 use crate::error::Error;
-use crate::gpu::{Gpu, Lease};
-use crate::plan::{ParameterGradients, Role};
+use crate::gpu::{Gpu, Lease, Memory, Recorder};
+use crate::plan::{ParameterGradients, Role, Section, Taken};
 use crate::stats::GradCentering;
 
 /// What a rank needs beside its tensors.
 struct Scratch {
-    sums: Option<Sums>,
     grad_centering: Lease,
     unwanted: Option<Lease>,
+}
+
+impl Scratch {
+    /// Notes, too, that the rank's targets are about to be written.
+    fn new(
+        gpu: &Gpu,
+        memory: Option<&Memory>,
+        rank: &mut BackwardRank<'_>,
+        channels: usize,
+    ) -> Result<Self, Error> {
+        let targets = [
+            &mut rank.grad_input,
+            &mut rank.grad_residual,
+            &mut rank.grad_weight,
+            &mut rank.grad_bias,
+        ];
+        targets.into_iter().for_each(note_write);
+        Ok(Self {
+            grad_centering: gpu
+                .scratch_of(memory, (channels * size_of::<GradCentering>()) as u64)?,
+            unwanted: if rank.apply.is_some() { unwanted(gpu, rank, memory)? } else { None },
+        })
+    }
 }
 
 /// Records and, without an encoder of the application, submits a whole backward pass. Gradients of
@@ -28,34 +51,23 @@ pub(crate) fn backward(
 ) -> Result<(), Error> {
     let memory = encoding.as_ref().map(|encoding| encoding.memory);
     let merge = &centers.merge;
+    if centers.grids(0).is_some() {
+        return exact(gpu, ranks, channels, centers, parameters, encoding);
+    }
     let locals = gpu.scratch_of(memory, merge.bytes())?;
-    let grad_center_bytes = (channels * size_of::<GradCentering>()) as u64;
     let mut scratch = Vec::with_capacity(ranks.len());
+    let mut sums = Vec::with_capacity(ranks.len());
     for (index, rank) in ranks.iter_mut().enumerate() {
-        let targets = [
-            &mut rank.grad_input,
-            &mut rank.grad_residual,
-            &mut rank.grad_weight,
-            &mut rank.grad_bias,
-        ];
-        targets.into_iter().for_each(note_write);
-        scratch.push(Scratch {
-            sums: Sums::new(gpu, memory, rank.sums.take(), locals.part(merge.slot(index)))?,
-            grad_centering: gpu.scratch_of(memory, grad_center_bytes)?,
-            unwanted: if rank.apply.is_some() { unwanted(gpu, rank, memory)? } else { None },
-        });
+        scratch.push(Scratch::new(gpu, memory, rank, channels)?);
+        sums.push(Sums::new(gpu, memory, rank.sums.take(), locals.part(merge.slot(index)))?);
     }
     send(gpu, "backward", encoding, |recorder| {
-        for (index, (rank, scratch)) in ranks.iter().zip(&scratch).enumerate() {
+        for (index, (rank, sums)) in ranks.iter().zip(&sums).enumerate() {
             let slices = Slices::gradient_sums(gpu, rank).with_centering(centers.centering(index));
-            scratch.sums.iter().for_each(|sums| sums.record(recorder, slices));
+            sums.iter().for_each(|sums| sums.record(recorder, slices));
         }
         for (index, (rank, scratch)) in ranks.iter().zip(&scratch).enumerate() {
-            let wanted = ParameterGradients {
-                weight: rank.grad_weight.is_some(),
-                bias: rank.grad_bias.is_some(),
-                ..parameters
-            };
+            let wanted = wanted_of(rank, parameters);
             let slices = Slices::backward(gpu, rank).with_centering(centers.centering(index));
             recorder.dispatch(
                 &merge.gradient(index, centers.of_batch, wanted),
@@ -67,11 +79,76 @@ pub(crate) fn backward(
                 },
             );
         }
-        for (rank, scratch) in ranks.iter().zip(&scratch) {
-            let slices = Slices::backward(gpu, rank).with_centering(&scratch.grad_centering);
-            let slices = slices.with_unwanted(scratch.unwanted.as_deref());
-            let dispatches = rank.apply.iter().flat_map(|plan| &plan.dispatches);
-            dispatches.for_each(|dispatch| recorder.dispatch(dispatch, |role| slices.role(role)));
+        write(gpu, recorder, ranks, &scratch);
+    })
+}
+
+/// Which gradients of the parameters a rank wants.
+fn wanted_of(rank: &BackwardRank<'_>, of_all: ParameterGradients) -> ParameterGradients {
+    ParameterGradients {
+        weight: rank.grad_weight.is_some(),
+        bias: rank.grad_bias.is_some(),
+        ..of_all
+    }
+}
+
+/// Records what writes the gradients of inputs and residuals of every rank.
+fn write(gpu: &Gpu, recorder: &mut Recorder<'_>, ranks: &[BackwardRank<'_>], scratch: &[Scratch]) {
+    for (rank, scratch) in ranks.iter().zip(scratch) {
+        let slices = Slices::backward(gpu, rank).with_centering(&scratch.grad_centering);
+        let slices = slices.with_unwanted(scratch.unwanted.as_deref());
+        let dispatches = rank.apply.iter().flat_map(|plan| &plan.dispatches);
+        dispatches.for_each(|dispatch| recorder.dispatch(dispatch, |role| slices.role(role)));
+    }
+}
+
+/// The same with sums of integers: the largest gradients, then the sums.
+fn exact(
+    gpu: &Gpu,
+    ranks: &mut [BackwardRank<'_>],
+    channels: usize,
+    centers: &Centers,
+    parameters: ParameterGradients,
+    encoding: Option<Encoding<'_>>,
+) -> Result<(), Error> {
+    let memory = encoding.as_ref().map(|encoding| encoding.memory);
+    let merge = &centers.merge;
+    let scratch = ranks.iter_mut().map(|rank| Scratch::new(gpu, memory, rank, channels));
+    let scratch: Vec<Scratch> = scratch.collect::<Result<_, _>>()?;
+    let plans = ranks.iter_mut().map(|rank| rank.sums.take()).collect();
+    let integers = Integers::new(gpu, memory, merge, plans, &[Section::Integers])?;
+    let grids = (0..merge.results()).map(|_| gpu.scratch_of(memory, merge.grids_bytes()));
+    let grids: Vec<Lease> = grids.collect::<Result<_, _>>()?;
+    let of_rank = |rank: usize| &*grids[rank.min(grids.len() - 1)];
+    let of_x = |rank: usize| centers.grids(rank).unwrap_or(gpu.dummy(0));
+    send(gpu, "backward", encoding, |recorder| {
+        for taken in [Taken::Range, Taken::Integers] {
+            for (index, rank) in ranks.iter().enumerate() {
+                let slices = Slices::gradient_sums(gpu, rank);
+                let slices = slices.with_centering(centers.centering(index));
+                let slices = slices.with_grids(of_rank(index));
+                integers.record(recorder, index, (taken, Section::Integers), slices);
+            }
+            for result in (0..merge.results()).filter(|_| taken == Taken::Range) {
+                recorder.dispatch(&merge.grad_grids(result), |role| {
+                    integers.role(role, centers, |role| match role {
+                        Role::GradGrids => of_rank(result),
+                        _ => of_x(result),
+                    })
+                });
+            }
         }
+        for (index, (rank, scratch)) in ranks.iter().zip(&scratch).enumerate() {
+            let slices = Slices::backward(gpu, rank).with_centering(centers.centering(index));
+            let slices = slices.with_grids(of_x(index));
+            recorder.dispatch(&merge.exact_gradient(index, wanted_of(rank, parameters)), |role| {
+                integers.role(role, centers, |role| match role {
+                    Role::GradGrids => of_rank(index),
+                    Role::GradCentering => &scratch.grad_centering,
+                    _ => slices.role(role),
+                })
+            });
+        }
+        write(gpu, recorder, ranks, &scratch);
     })
 }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::super::ForwardRank;
 use super::super::gpu::{Slices, note_write};
+use super::exact::Integers;
 use super::{Center, Centers, Encoding, RankWeights, RunningPlace, Sums, send};
 use crate::error::Error;
-use crate::gpu::Gpu;
-use crate::plan::{Dispatch, FinalizeParams, Merge, Role, RunningForm, RunningUpdate};
+use crate::gpu::{Gpu, Lease, Recorder};
+use crate::plan::{
+    Dispatch, FinalizeParams, Merge, Role, RunningForm, RunningUpdate, Section, Taken,
+};
 use crate::stats::PerRank;
 
 /// What a call normalizes with.
@@ -25,6 +28,8 @@ pub(crate) struct ForwardPass<'a> {
     /// C.
     pub channels: usize,
     pub eps: f64,
+    /// Whether sums of a batch are of integers.
+    pub exact: bool,
     pub normalizer: Normalizer,
     pub running: RunningPlace<'a>,
     pub rank_weights: &'a RankWeights,
@@ -37,17 +42,26 @@ pub(crate) fn forward(
     pass: ForwardPass<'_>,
     encoding: Option<Encoding<'_>>,
 ) -> Result<Centers, Error> {
-    let ForwardPass { channels, eps, normalizer, running, rank_weights } = pass;
+    let ForwardPass { channels, eps, normalizer, running, rank_weights, .. } = pass;
     let memory = encoding.as_ref().map(|encoding| encoding.memory);
     let of_batch = matches!(normalizer, Normalizer::Batch { .. });
     let per_rank = matches!(normalizer, Normalizer::Batch { per_rank: true, .. });
     let counts = ranks.iter().map(|rank| rank.shape.values_per_channel()).collect();
     let merge = Merge::new(counts, channels, per_rank, gpu.caps())?;
-    let all = (0..merge.results()).map(|_| Center::new(gpu, memory, channels).map(Arc::new));
+    let is_exact = of_batch && pass.exact;
+    if is_exact {
+        merge.check_integers(gpu.caps())?;
+    }
+    let grids_bytes = is_exact.then(|| merge.grids_bytes());
+    let all =
+        (0..merge.results()).map(|_| Center::new(gpu, memory, channels, grids_bytes).map(Arc::new));
     let all: Vec<Arc<Center>> = all.collect::<Result<_, _>>()?;
     let all = if per_rank { PerRank::Each(all) } else { PerRank::Shared(all[0].clone()) };
     let rank_weights = rank_weights.of(gpu, &merge)?;
     let centers = Centers { merge, rank_weights, centers: all, of_batch };
+    if is_exact {
+        return exact(gpu, ranks, pass, centers, encoding);
+    }
     let merge = &centers.merge;
     // Running statistics are there without a sum.
     let locals = of_batch.then(|| gpu.scratch_of(memory, merge.bytes())).transpose()?;
@@ -70,13 +84,97 @@ pub(crate) fn forward(
                 }
             });
         }
-        for (index, rank) in ranks.iter().enumerate() {
-            let slices = Slices::forward(gpu, rank).with_centering(centers.centering(index));
-            let dispatches = rank.apply.iter().flat_map(|plan| &plan.dispatches);
-            dispatches.for_each(|dispatch| recorder.dispatch(dispatch, |role| slices.role(role)));
-        }
+        normalize(gpu, recorder, ranks, &centers);
     })?;
     Ok(centers)
+}
+
+/// Records what writes y of every rank.
+fn normalize(gpu: &Gpu, recorder: &mut Recorder<'_>, ranks: &[ForwardRank<'_>], centers: &Centers) {
+    for (index, rank) in ranks.iter().enumerate() {
+        let slices = Slices::forward(gpu, rank).with_centering(centers.centering(index));
+        let dispatches = rank.apply.iter().flat_map(|plan| &plan.dispatches);
+        dispatches.for_each(|dispatch| recorder.dispatch(dispatch, |role| slices.role(role)));
+    }
+}
+
+/// The same with sums of integers: ranges, sums, and sums of rounding errors where outliers are far.
+fn exact(
+    gpu: &Gpu,
+    ranks: &mut [ForwardRank<'_>],
+    pass: ForwardPass<'_>,
+    centers: Centers,
+    encoding: Option<Encoding<'_>>,
+) -> Result<Centers, Error> {
+    let memory = encoding.as_ref().map(|encoding| encoding.memory);
+    let plans = ranks.iter_mut().map(|rank| {
+        note_write(&mut rank.y);
+        rank.sums.take()
+    });
+    let integers = Integers::new(gpu, memory, &centers.merge, plans.collect(), &Section::ALL)?;
+    let wide_bytes = centers.merge.wide_grids_bytes();
+    let wide = centers.centers.iter().map(|_| gpu.scratch_of(memory, wide_bytes));
+    let wide: Vec<Lease> = wide.collect::<Result<_, _>>()?;
+    send(gpu, "forward", encoding, |recorder| {
+        exact_sums(gpu, recorder, ranks, &centers, (&integers, &wide));
+        for (result, center) in centers.centers.iter().enumerate() {
+            let Normalizer::Batch { running_update, .. } = pass.normalizer else { continue };
+            let (form, update) = match pass.running {
+                RunningPlace::Vectors { next: Some(_), .. } => {
+                    (RunningForm::Vectors, running_update)
+                }
+                RunningPlace::Vectors { .. } => (RunningForm::Entries, None),
+                RunningPlace::Layer(_) => (RunningForm::Entries, running_update),
+            };
+            let dispatch = centers.merge.exact_statistics(result, pass.eps, form, update);
+            let slice = |role| match role {
+                Role::Grids => center.grids.as_deref().unwrap_or(gpu.dummy(0)),
+                _ => pass.running.slice(role).unwrap_or_else(|| center.slice(role)),
+            };
+            recorder.dispatch(&dispatch, |role| integers.role(role, &centers, slice));
+        }
+        normalize(gpu, recorder, ranks, &centers);
+    })?;
+    Ok(centers)
+}
+
+/// Records the sums of every rank and what decides on them.
+fn exact_sums(
+    gpu: &Gpu,
+    recorder: &mut Recorder<'_>,
+    ranks: &[ForwardRank<'_>],
+    centers: &Centers,
+    (integers, wide): (&Integers, &[Lease]),
+) {
+    let slices = || ranks.iter().map(|rank| Slices::statistics(gpu, rank)).enumerate();
+    for (rank, slices) in slices() {
+        integers.record(recorder, rank, (Taken::Range, Section::Integers), slices);
+    }
+    let find = |recorder: &mut Recorder<'_>, dispatch: &Dispatch<_>, result: usize| {
+        let grids = centers.grids(result).unwrap_or(gpu.dummy(0));
+        recorder.dispatch(dispatch, |role| {
+            integers.role(role, centers, |role| match role {
+                Role::WideGrids => &wide[result],
+                _ => grids,
+            })
+        });
+    };
+    for result in 0..centers.merge.results() {
+        find(recorder, &centers.merge.grids(result), result);
+    }
+    for (rank, slices) in slices() {
+        let slices = slices.with_grids(centers.grids(rank).unwrap_or(gpu.dummy(0)));
+        integers.record(recorder, rank, (Taken::Integers, Section::Integers), slices);
+    }
+    for result in 0..centers.merge.results() {
+        find(recorder, &centers.merge.wide_grids(result), result);
+    }
+    for (rank, slices) in slices() {
+        let slices = slices.with_grids(&wide[rank.min(wide.len() - 1)]);
+        for section in Section::OF_RESTS {
+            integers.record(recorder, rank, (section.taken(), section), slices);
+        }
+    }
 }
 
 /// What makes one of the results.

@@ -80,8 +80,8 @@ mod tests {
     #[test]
     fn integers_are_those_of_the_definition() {
         let grids = [
-            GridParams { scale: 1024.0, offset: -1536.0, unit: 1.0 },
-            GridParams { scale: 0.5, offset: 3.0, unit: 1.0 },
+            GridParams { scale: 1024.0, offset: -1536.0, ..GridParams::ZERO },
+            GridParams { scale: 0.5, offset: 3.0, ..GridParams::ZERO },
         ];
         for grid in grids {
             for x in [0.0f32, 1.5, -1.25, 1.000_488_3, 1.001_464_8, 3.7, -77.123, 5e5, -0.0] {

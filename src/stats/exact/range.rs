@@ -51,8 +51,8 @@ impl ValueRange {
         if !self.is_finite() {
             return Grid { pivot: f32::NAN, ..Grid::CONSTANT };
         }
-        // One rounding, and no overflow.
-        let pivot = self.low * 0.5 + self.high * 0.5;
+        // As f32 rounds the sum of the halves, and no half is subnormal.
+        let pivot = (f64::from(self.low) * 0.5 + f64::from(self.high) * 0.5) as f32;
         let half = (self.high - pivot).max(pivot - self.low);
         if half > 0.0 {
             Grid { pivot, exponent: Some(floor_log2(half) - BITS + 1) }
@@ -97,11 +97,13 @@ pub(crate) struct GridParams {
     pub offset: f32,
     /// 1, or 2⁶⁴ for ranges below 2⁻⁹⁸.
     pub unit: f32,
+    /// 0 where a kernel may leave out the channel and those beside it. The host leaves out none.
+    pub mark: u32,
 }
 
 impl GridParams {
     /// All integers are 0.
-    pub const ZERO: Self = Self { scale: 0.0, offset: 0.0, unit: 1.0 };
+    pub const ZERO: Self = Self { scale: 0.0, offset: 0.0, unit: 1.0, mark: 1 };
 
     /// The definition, for tests: q = round(t), and the rounding error r = round((t − q)·2²⁴).
     #[cfg(test)]
@@ -123,7 +125,7 @@ impl Grid {
         let unit = if is_tiny { power(64) } else { 1.0 };
         let scale = power(-e) / unit;
         let offset = -f64::from(self.pivot) * power(-e);
-        GridParams { scale: scale as f32, offset: offset as f32, unit: unit as f32 }
+        GridParams { scale: scale as f32, offset: offset as f32, unit: unit as f32, mark: 1 }
     }
 
     /// pivot·2⁻ᵉ, an integer: half of a range is at least 2⁻²⁶ of what a pivot rounds to.
@@ -169,7 +171,7 @@ mod tests {
                 assert_eq!(low, high);
                 continue;
             };
-            let GridParams { scale, offset, unit } = grid.params();
+            let GridParams { scale, offset, unit, .. } = grid.params();
             for x in [low, high, grid.pivot] {
                 let t = x * unit * scale + offset;
                 assert!(t.abs() <= 2f32.powi(29) - 32.0, "{low:e} to {high:e}: {t}");
