@@ -13,9 +13,8 @@
 
 #import params
 #import channel
-#import rank_integers
-#import grid
-#import packed
+#import exact_grad_sums
+#import double_ratio
 #import center_bits
 #import accumulated
 
@@ -35,41 +34,6 @@ struct GradCenterBits {
 @group(0) @binding(7) var<storage, read_write> grad_weight: array<u32>;
 // (C), bits of f32, or a dummy
 @group(0) @binding(8) var<storage, read_write> grad_bias: array<u32>;
-
-struct GradSums {
-    dy: Double,           // Σg
-    dy_xmu: Double,       // Σ g·(x − mean)
-    dy_not_finite: bool,
-    xmu_not_finite: bool,
-}
-
-// Over ranks of `count` values.
-fn grad_sums_of(first: u32, end: u32, channel: u32, count: u32) -> GradSums {
-    var sums = GradSums(ZERO_DOUBLE, ZERO_DOUBLE, false, false);
-    if (count == 0u) {
-        return sums;
-    }
-    let statistics = grids[params.channels + channel];
-    sums.dy_not_finite = grad_grids[2u * params.channels + channel].x != 0u;
-    sums.xmu_not_finite = sums.dy_not_finite || !is_finite(statistics.x);
-    let of_x = grad_grids[2u * channel];
-    let of_g = grad_grids[2u * channel + 1u];
-    if (sums.dy_not_finite || !has_grid(of_g)) {
-        return sums;
-    }
-    let f = exponent_of(of_g);
-    let integers = sums_of(first, end, INTEGERS, channel, count);
-    sums.dy = double_of_integer(integers.t, f);
-    if (sums.xmu_not_finite) {
-        return sums;
-    }
-    if (has_grid(of_x)) {
-        sums.dy_xmu = double_of_integer(integers.product, exponent_of(of_x) + f);
-    }
-    let from_mean = double_difference(double_of_f32(statistics.x), unpacked(statistics.yzw));
-    sums.dy_xmu = double_sum(sums.dy_xmu, double_product(from_mean, sums.dy));
-    return sums;
-}
 
 // What a gradient becomes that was `old`.
 fn gradient_from(old: u32, value: u32, not_finite: bool) -> u32 {

@@ -17,6 +17,15 @@
 
 var<workgroup> marks: array<u32, 256>;
 
+// 16 marks from one on with a stride.
+fn marks_from(first: u32, stride: u32) -> u32 {
+    var all = 0u;
+    for (var i = 0u; i < 16u; i++) {
+        all |= marks[first + i * stride];
+    }
+    return all;
+}
+
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,
@@ -38,15 +47,14 @@ fn main(
         }
     }
     marks[invocation] = u32(is_wide);
-    for (var half = 128u; half > 0u; half >>= 1u) {
-        workgroupBarrier();
-        if (invocation < half) {
-            marks[invocation] |= marks[invocation + half];
-        }
+    workgroupBarrier();
+    // Each of the first 16 invocations over those that are read by no other.
+    if (invocation < 16u) {
+        marks[invocation] = marks_from(invocation, 16u);
     }
     workgroupBarrier();
     if (channel < params.channels) {
-        grid.w = marks[0];
+        grid.w = marks_from(0u, 1u);
         wide_grids[channel] = grid;
     }
 }

@@ -12,6 +12,7 @@
 #import ends
 #import integer_sums
 #import merge_words
+#import marks
 
 @group(0) @binding(2) var<storage, read> grids: array<GridParams>;   // (C), or a dummy
 // (tiles, C, 3) of the words of `LaneSums`, or of both ends in the first; written by
@@ -59,19 +60,6 @@ fn add_element(
         add_value(sums, four, load_x((*walk).x), U(0xffffffffu), grid);
     }
     step_walk(walk);
-}
-
-// Whether a channel from `first` on, as far as the workgroup reaches, is marked.
-fn marks_of(first: u32) -> u32 {
-    let end = min(first + (1u << params.tiles_per_workgroup_log2), params.end_channel);
-    var marks = 0u;
-    for (var channel = first; channel < end; channel += CHANNELS_MARKED) {
-        marks |= mark_of(channel);
-    }
-    if (first < end) {
-        marks |= mark_of(end - 1u);
-    }
-    return marks;
 }
 
 //     return where rests are taken and no channel has far outliers

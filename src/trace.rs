@@ -134,6 +134,11 @@ pub(crate) fn lock() {
     cost("lock");
 }
 
+/// A layer's pass has taken its sums and outputs channel by channel, on the host.
+pub(crate) fn fused() {
+    cost("fused");
+}
+
 fn cost(what: &'static str) {
     tracing::trace!(target: "syncbn::cost", what);
 }

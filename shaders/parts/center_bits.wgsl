@@ -2,6 +2,7 @@
 // rest and 1/(unit·√(var + eps)).
 
 #import double
+#import double_terms
 #import choose
 #import finite
 

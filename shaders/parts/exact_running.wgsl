@@ -4,6 +4,8 @@
 #import params
 #import running
 #import double
+#import double_terms
+#import double_ratio
 #import finite
 
 struct Weights {

@@ -1,6 +1,7 @@
 // The grid by which the values of a range become integers: as `Grid` and `GridParams` on the host.
 
 #import double
+#import double_terms
 #import finite
 
 struct Made {

@@ -59,22 +59,6 @@ fn grid_of(channel: u32, which: u32) -> Grid {
     return Grid(scale, offset, unit, kept);
 }
 
-// Channels of an element, or elements of one channel, that share a mark at least.
-#if FOUR_CHANNELS
-const CHANNELS_MARKED: u32 = 64u;
-#else
-const CHANNELS_MARKED: u32 = 256u;
-#endif
-
-// The mark of a channel of an element.
-fn mark_of(channel: u32) -> u32 {
-#if FOUR_CHANNELS
-    return grids[4u * channel * GRIDS].mark;
-#else
-    return grids[channel * GRIDS].mark;
-#endif
-}
-
 // Whether a channel of the element has integers.
 fn has_integers(grid: Grid) -> bool {
 #if QUADS

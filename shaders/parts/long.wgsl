@@ -1,6 +1,7 @@
 // Integers of 256 bits, in two's complement where they have a sign: they hold what sums multiply to.
 
 #import wide
+#import wide_digits
 
 struct Long {
     low: vec4<u32>,       // words from the lowest on

@@ -1,6 +1,7 @@
 // Ranges and sums of integers of all ranks of one device, merged: exactly, so in any order.
 
 #import wide
+#import wide_digits
 
 struct RankWeight {
     count: f32,    // values per channel of the rank; without any, its sums are not written

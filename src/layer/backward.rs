@@ -21,6 +21,7 @@ use crate::stats::{
     Normalization, PerRank, PhaseTimes,
 };
 use crate::tensor::{Output, Tensor};
+use crate::trace;
 
 /// One layer of a call.
 pub(crate) struct BackwardCall<'r> {
@@ -85,6 +86,7 @@ async fn steps(
     }
     let started = Instant::now();
     parts.iter_mut().for_each(Part::fuse);
+    parts.iter().filter(|part| part.is_done).for_each(|_| trace::fused());
     let recorded = gradient_sums(&mut parts).await?;
     let gathered = Instant::now();
     part::synchronize(&mut parts, communicating).await?;

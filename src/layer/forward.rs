@@ -19,6 +19,7 @@ use crate::stats::{
     Centering, ForwardReport, Global, Grid, Local, Moments, Normalization, PerRank, PhaseTimes,
 };
 use crate::tensor::{Output, Tensor};
+use crate::trace;
 
 /// One layer of a call.
 pub(crate) struct ForwardCall<'r> {
@@ -104,6 +105,7 @@ async fn steps(
     }
     let started = Instant::now();
     parts.iter_mut().for_each(Part::fuse);
+    parts.iter().filter(|part| part.is_done).for_each(|_| trace::fused());
     let recorded = local_statistics(&mut parts).await?;
     let gathered = Instant::now();
     part::synchronize(&mut parts, communicating).await?;

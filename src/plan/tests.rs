@@ -236,3 +236,19 @@ fn what_the_sums_read_last_is_written_first() {
     assert!(read.is_sorted() && read.len() > 10);
     assert!(written.iter().rev().is_sorted() && written.len() > 10);
 }
+
+#[test]
+fn words_of_tiles_that_exceed_a_binding_are_refused_where_f32_sums_fit() {
+    let shape = Shape::new(&[32, 256, 16_384], ChannelsFirst).expect("a valid shape");
+    let caps = DeviceCaps { max_binding_bytes: 256 << 10, ..DeviceCaps::PORTABLE };
+    // 32 tiles of 256 channels: 16 bytes each, or 48.
+    let plan = SumsPlan::statistics(f32s(&shape), &caps).expect("within the limits");
+    assert_eq!(plan.map(|plan| plan.tiles_bytes), Some(128 << 10));
+    let refused = LimitError::Binding {
+        what: "scratch for the tiles",
+        dims: vec![32, 256, 16_384],
+        found_bytes: 384 << 10,
+        allowed_bytes: 256 << 10,
+    };
+    assert_eq!(SumsPlan::integers(f32s(&shape), &caps), Err(refused));
+}

@@ -46,3 +46,5 @@ pub(crate) fn bind_group() {}
 pub(crate) fn pipeline() {}
 
 pub(crate) fn lock() {}
+
+pub(crate) fn fused() {}

@@ -85,7 +85,8 @@ pub fn observe(
             .map(|group| threads::contained(|| in_one_call(group, (devices, place), driver)))
             .collect(),
         Driver::OnDevice => {
-            case.iter().map(|group| threads::contained(|| on_device(group, &devices[0]))).collect()
+            let of = |group| threads::contained(|| on_device(group, &devices[0], place));
+            case.iter().map(of).collect()
         }
         Driver::EachRank | Driver::EachInTurn => rank_by_rank(case, (devices, place), driver),
     }
@@ -103,10 +104,10 @@ fn in_one_call(
     Driven { group, members: 0..group.ranks.len() }.observe(&mut caller)
 }
 
-fn on_device(group: &Group, device: &Device) -> Result<Vec<Observed>, String> {
+fn on_device(group: &Group, device: &Device, place: &Place) -> Result<Vec<Observed>, String> {
     let ranks = group.ranks.len();
-    let layer =
-        BatchNorm::new(group.scenario.config.clone(), device).map_err(|error| chain(&error))?;
+    let config = group.scenario.config.clone().with_reproducible(place.reproducible);
+    let layer = BatchNorm::new(config, device).map_err(|error| chain(&error))?;
     Driven { group, members: 0..ranks }.observe(&mut OnDevice { layer, ranks })
 }
 

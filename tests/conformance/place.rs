@@ -38,7 +38,7 @@ pub const EXACT_BOUND: f64 = 3.0;
 impl Place {
     /// Whether all of it is on one adapter.
     pub fn is_one_gpu(&self) -> bool {
-        self.devices.iter().all(|device| !device.is_host()) && !self.reproducible
+        self.devices.iter().all(|device| !device.is_host())
     }
 }
 

@@ -218,7 +218,7 @@ fn run_case(case: &[Group], name: &str, parts: &[Part], place: &Place, report: &
     if place.is_one_gpu() {
         let (case, driver) = (on_device::checked(case), Driver::OnDevice);
         let observed = library::observe(&case, place, driver);
-        let at = Where { place: &place.name, driver, reproducible: false };
+        let at = Where { place: &place.name, driver, reproducible: place.reproducible };
         judge(&case, &observed, (name, parts), at, report);
     }
 }

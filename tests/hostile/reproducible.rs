@@ -7,12 +7,16 @@ mod batch;
 #[allow(dead_code)]
 #[path = "../reproducible/cuts.rs"]
 mod cuts;
+#[allow(dead_code)]
+#[path = "../reproducible/resident.rs"]
+mod resident;
 
-use syncbn::{DType, low_level::Epilogue};
+use syncbn::{DType, Device, low_level::Epilogue};
 
 use crate::common::Kind;
 use batch::{Whole, findings};
 use cuts::{FORMS, any_cut, hosts, uncut, whole};
+use resident::{assert_same, on_device, on_host};
 
 #[test]
 fn sums_of_integers_have_the_bits_of_the_host() {
@@ -27,5 +31,17 @@ fn sums_of_integers_have_the_bits_of_the_host() {
         let cut = any_cut(of.samples(), form as u64);
         let found = findings(&of, &cut, &Kind::Gpu.devices(cut.len()));
         found.assert_same(&expected, false, &format!("form {form}, {last}, {epilogue:?}"));
+    }
+}
+
+#[test]
+fn what_merges_on_one_gpu_has_the_bits_of_the_host() {
+    for (form, last) in [(0, true), (3, false), (6, false), (8, true)] {
+        let of = whole(form, last, Epilogue::RELU);
+        let cut = any_cut(of.samples(), form as u64);
+        let gpu = &Kind::Gpu.devices(1 + form)[form];
+        let found = on_device(&of.config(), (&of, &cut), gpu, (true, 2));
+        let expected = on_host(&of.config(), (&of, &cut), &Device::host(), (true, 2));
+        assert_same(&found, &expected, false, &format!("form {form}, {last}"));
     }
 }

@@ -8,6 +8,7 @@ use syncbn::config::AffineGradient;
 use syncbn::low_level::Epilogue;
 use syncbn::tensor::Element;
 use syncbn::{Backward, BatchNormConfig, Device, Forward, Layout, ProcessGroup, SyncBatchNorm};
+use syncbn_testkit::cost::{counting, spent};
 use syncbn_testkit::random::Random;
 use syncbn_testkit::transport::{on_threads, process_groups};
 
@@ -110,7 +111,13 @@ impl Batch {
     /// All ranks of one process, and each in a process group.
     fn check<T: Element>(&self, what: &str) {
         let shards = self.shards();
+        let counting = counting();
+        spent();
         let together = self.step::<T>(&self.layer(shards.len()), &shards);
+        // Both passes; columns of a batch cannot be taken one by one.
+        let expected = if self.layout == Layout::ChannelsFirst { 2 } else { 0 };
+        assert_eq!(spent().fused, expected, "{what}: passes channel by channel");
+        drop(counting);
         let groups = process_groups(shards.len(), Duration::from_secs(120));
         let apart = on_threads(groups.into_iter().zip(&shards).collect(), |(group, shard)| {
             let group: ProcessGroup = group;

@@ -3,12 +3,15 @@
 //! `batch` has the batches and what a layer makes of them, `cuts` the ways to cut them, `splits`
 //! ranks of one caller on the host, `definition` what their sums should be, `fused` channels taken
 //! one by one, `groups` ranks in threads, and batches in rounds, `gpus` devices of other kinds than
-//! the host, `one_gpu` layers that merge on their device, `refused` what cannot be.
+//! the host, `one_gpu` layers that merge on their device, which `resident` takes steps of,
+//! `doubles` their arithmetic, `refused` what cannot be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod batch;
 mod cuts;
 mod definition;
+#[cfg(feature = "gpu")]
+mod doubles;
 mod fused;
 #[cfg(feature = "gpu")]
 mod gpus;
@@ -16,4 +19,6 @@ mod groups;
 #[cfg(feature = "gpu")]
 mod one_gpu;
 mod refused;
+#[cfg(feature = "gpu")]
+mod resident;
 mod splits;

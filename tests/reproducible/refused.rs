@@ -3,7 +3,10 @@
 use pollster::block_on;
 use syncbn::error::{ArgumentError, ConfigError};
 use syncbn::stats::LocalStatistics;
-use syncbn::{Backward, BatchNormConfig, Device, Error, Forward, SyncBatchNorm, joint};
+use syncbn::{
+    Backward, BatchNormConfig, Device, Error, Forward, Layout, SyncBatchNorm, Tensor, joint,
+};
+use syncbn_testkit::Random;
 
 fn layer(reproducible: bool) -> SyncBatchNorm {
     let config = BatchNormConfig::torch(2).with_reproducible(reproducible);
@@ -90,4 +93,58 @@ fn a_value_that_is_not_finite_is_of_its_channel_alone() {
     let dx = block_on(gradients.input.to_vec()).unwrap();
     assert!(dx.iter().step_by(2).all(|dx| dx.is_nan()));
     assert!(dx.iter().skip(1).step_by(2).all(|dx| dx.is_finite()));
+}
+
+/// What a step of channels last gives, as bits: y and grad_input by value, mean and m2 by channel.
+fn columns(channels: usize, x: &[f32], g: &[f32]) -> [Vec<Vec<u64>>; 2] {
+    let host = Device::host();
+    let config = BatchNormConfig::torch(channels).with_reproducible(true);
+    let bn = SyncBatchNorm::new(config, [host.clone()]).expect("a layer");
+    let upload = |values: &[f32]| {
+        let dims = [3, values.len() / channels / 3, channels];
+        host.upload(&dims, values).unwrap().with_layout(Layout::ChannelsLast)
+    };
+    let [x, g] = [upload(x), upload(g)];
+    let done = block_on(bn.forward_train(&x)).unwrap();
+    let gradients = block_on(bn.backward(&done.saved, Backward::of(&x, &g))).unwrap();
+    let by_channel = |tensor: &Tensor| -> Vec<Vec<u64>> {
+        let values = block_on(tensor.to_vec()).unwrap();
+        let of =
+            |channel| values.iter().skip(channel).step_by(channels).map(|v| v.to_bits().into());
+        (0..channels).map(|channel| of(channel).collect()).collect()
+    };
+    let mut y = by_channel(&done.output);
+    for (y, of) in y.iter_mut().zip(done.saved.statistics().unwrap().channels()) {
+        y.extend([of.mean.to_bits(), of.m2.to_bits()]);
+    }
+    [y, by_channel(&gradients.input)]
+}
+
+#[test]
+fn a_column_that_is_not_finite_changes_no_other_column() {
+    // Of widths that registers take, and of what is left beside them.
+    for channels in [16, 35, 70] {
+        let mut random = Random::new(channels as u64);
+        let mut values =
+            || -> Vec<f32> { (0..3 * 11 * channels).map(|_| random.normal() as f32).collect() };
+        let [x, g] = [values(), values()];
+        let expected = columns(channels, &x, &g);
+        for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let (mut spoilt_x, mut spoilt_g) = (x.clone(), g.clone());
+            let [of_x, of_g] = [channels / 3, channels - 2];
+            spoilt_x[5 * channels + of_x] = poison;
+            spoilt_g[20 * channels + of_g] = poison;
+            let found = columns(channels, &spoilt_x, &spoilt_g);
+            for channel in 0..channels {
+                let is_nan =
+                    found.each_ref().map(|of| f32::from_bits(of[channel][0] as u32).is_nan());
+                let spoilt = [channel == of_x, channel == of_x || channel == of_g];
+                assert_eq!(is_nan, spoilt, "{poison}, channel {channel} of {channels}");
+                for (of, is_spoilt) in [0, 1].into_iter().zip(spoilt) {
+                    let is_same = found[of][channel] == expected[of][channel];
+                    assert!(is_same != is_spoilt, "{poison}, channel {channel} of {channels}");
+                }
+            }
+        }
+    }
 }

@@ -15,10 +15,17 @@ pub struct Cost {
     pub submissions: u64,
     /// Locks of what the calls on a device share, each taken once.
     pub locks: u64,
+    /// Passes of layers that the host has taken channel by channel.
+    pub fused: u64,
+}
+
+impl Cost {
+    const NONE: Self =
+        Self { allocations: 0, bind_groups: 0, pipelines: 0, submissions: 0, locks: 0, fused: 0 };
 }
 
 thread_local! {
-    static SPENT: Cell<Cost> = const { Cell::new(Cost { allocations: 0, bind_groups: 0, pipelines: 0, submissions: 0, locks: 0 }) };
+    static SPENT: Cell<Cost> = const { Cell::new(Cost::NONE) };
 }
 
 /// Costs of this thread since the last call.
@@ -48,6 +55,7 @@ impl Visit for Cost {
             "pipeline" => &mut self.pipelines,
             "submission" => &mut self.submissions,
             "lock" => &mut self.locks,
+            "fused" => &mut self.fused,
             other => panic!("{other} is not counted"),
         } += 1;
     }
