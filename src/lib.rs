@@ -65,7 +65,7 @@
 //! | `syncbn::device` | INFO | the devices that were opened |
 //! | `syncbn::probe` | WARN | a defect of a driver |
 //! | `syncbn::memory` | TRACE | memory that is allocated on a device, with `size_bytes` |
-//! | `syncbn::cost` | TRACE | `what`: a submission, a bind group, a pipeline, or a lock that is taken |
+//! | `syncbn::cost` | TRACE | `what`: a submission, a bind group, a pipeline, a lock that is taken, or a layer's pass that the host takes channel by channel |
 //!
 //! Spans have these fields: `phase`; `layer`, the names of the layers; `rank`, that of the process
 //! or thread in its outermost group; `bytes`, of all x of the pass, or of this rank's message;
