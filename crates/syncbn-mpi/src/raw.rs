@@ -126,25 +126,39 @@ impl Comm {
         let call = "MPI_Comm_create_group";
         let _alive = alive(call)?;
         let members = members.iter().map(|&rank| rank as i32).collect::<Vec<_>>();
+        let mut own = MaybeUninit::uninit();
         let mut all = MaybeUninit::uninit();
         let mut some = MaybeUninit::uninit();
         let mut raw = MaybeUninit::uninit();
+        let mut ranks = vec![0; members.len()];
         // SAFETY: every place is live for its call, each handle is read only after the call that
-        // wrote it succeeded, and the pointer to the members goes with their number.
+        // wrote it succeeded, and pointers to ranks go with their number.
         unsafe {
-            check("MPI_Comm_group", ffi::MPI_Comm_group(self.raw, all.as_mut_ptr()))?;
-            let count = members.len() as i32;
-            let first = members.as_ptr();
+            check("MPI_Comm_group", ffi::MPI_Comm_group(self.raw, own.as_mut_ptr()))?;
+            check("MPI_Comm_group", ffi::MPI_Comm_group(on.raw, all.as_mut_ptr()))?;
+            let (own, all, count) = (own.assume_init(), all.assume_init(), members.len() as i32);
+            // MPICH 4.0 crashes where the group is not one of the communicator's own.
+            check(
+                "MPI_Group_translate_ranks",
+                ffi::MPI_Group_translate_ranks(
+                    own,
+                    count,
+                    members.as_ptr(),
+                    all,
+                    ranks.as_mut_ptr(),
+                ),
+            )?;
             check(
                 "MPI_Group_incl",
-                ffi::MPI_Group_incl(all.assume_init(), count, first, some.as_mut_ptr()),
+                ffi::MPI_Group_incl(all, count, ranks.as_ptr(), some.as_mut_ptr()),
             )?;
             check(
                 call,
                 ffi::MPI_Comm_create_group(on.raw, some.assume_init(), tag, raw.as_mut_ptr()),
             )?;
-            ffi::MPI_Group_free(&mut some.assume_init());
-            ffi::MPI_Group_free(&mut all.assume_init());
+            for group in [some.assume_init(), all, own] {
+                ffi::MPI_Group_free(&mut { group });
+            }
             Self::new(raw.assume_init())
         }
     }

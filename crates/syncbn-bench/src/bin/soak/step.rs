@@ -64,9 +64,8 @@ async fn judge(
     let values = (values * group.world_size()) as f64;
     for (channel, sums) in sums.as_chunks::<3>().0.iter().enumerate() {
         let [mean, square, grad] = sums.map(|sum| f64::from(sum) / values);
-        let far =
-            [mean, square - 1.0, grad].map(f64::abs).into_iter().any(|far| !(far < TOLERANCE));
-        if far {
+        let is_near = |value: f64| value.abs() < TOLERANCE;
+        if ![mean, square - 1.0, grad].into_iter().all(is_near) {
             let what = format!(
                 "channel {channel}: mean of y {mean}, of y² {square}, of the gradient {grad}"
             );
