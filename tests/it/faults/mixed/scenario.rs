@@ -234,7 +234,7 @@ impl Scenario {
     /// Whether this rank has a GPU.
     pub fn is_gpu(&self, rank: usize) -> bool {
         self.devices == Devices::Mixed
-            && (rank % 2 == 0 || self.fault(rank).is_some_and(Fault::loses_device))
+            && (rank.is_multiple_of(2) || self.fault(rank).is_some_and(Fault::loses_device))
     }
 
     /// What a layer works on in a step: every rank's batch, and its upstream gradient.
