@@ -10,6 +10,7 @@ use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::StateDict;
 use super::naming::{Counter, KNOWN, Naming, TENSORS};
@@ -17,6 +18,9 @@ use super::source::{Names, Source};
 use crate::error::StateError;
 use index::Index;
 use storage::{Entry, Storage};
+
+/// The vectors of a state.
+const VECTORS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
 /// A safetensors file, or one to be: the tensors of a model under the names of any framework.
 ///
@@ -44,6 +48,8 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, Entry>,
     index: Index,
     namings: Cow<'static, [Naming]>,
+    /// Which of them new layers get, if not the first.
+    of_new_layers: OnceLock<Option<usize>>,
 }
 
 impl fmt::Debug for Checkpoint {
@@ -120,7 +126,8 @@ impl Checkpoint {
         tensors: BTreeMap<String, Entry>,
     ) -> Self {
         let index = Index::new(tensors.keys());
-        Self { storage, metadata, tensors, index, namings: Cow::Borrowed(&KNOWN) }
+        let (namings, of_new_layers) = (Cow::Borrowed(&KNOWN[..]), OnceLock::new());
+        Self { storage, metadata, tensors, index, namings, of_new_layers }
     }
 
     /// Uses these tables of names instead of the [known](Naming::known) ones. A layer in the file
@@ -220,15 +227,15 @@ impl Checkpoint {
         };
         if let Some(index) = names.iter().zip(state.vectors()).position(|pair| nameless(&pair)) {
             let framework = naming.framework.to_string();
-            let tensor = ["weight", "bias", "running_mean", "running_var"][index];
+            let tensor = VECTORS[index];
             return Err(StateError::NoName { framework, tensor });
         }
         if naming.is_numbered() {
-            let named = || names.iter().flatten().zip(state.vectors());
-            if let Some((absent, _)) = named().find(|(_, values)| values.is_none()) {
-                let found = named().filter(|(_, values)| values.is_some());
-                let found: Vec<String> = found.map(|(name, _)| name.clone()).collect();
-                let (name, of) = (absent.clone(), found.len());
+            let (there, absent): (Vec<_>, Vec<_>) =
+                VECTORS.into_iter().zip(state.vectors()).partition(|(_, values)| values.is_some());
+            if let Some((absent, _)) = absent.first() {
+                let found: Vec<String> = there.iter().map(|(name, _)| (*name).to_owned()).collect();
+                let (name, of) = (format!("{absent} of the state"), found.len());
                 return Err(StateError::Missing { name, found, of, guess: None });
             }
         }

@@ -78,6 +78,12 @@ fn a_new_layer_has_the_names_of_those_of_the_file() {
     checkpoint.set_layer("b/bn", &state(2.0)).unwrap();
     let names: Vec<&str> = checkpoint.names().filter(|name| name.starts_with('b')).collect();
     assert_eq!(names, ["b/bn/beta", "b/bn/gamma", "b/bn/moving_mean", "b/bn/moving_variance"]);
+    // Two vectors of something else are not the file's way.
+    let tensors =
+        [vectors("b"), vec![vector("a.mean", &[0.0; 3]), vector("a.var", &[1.0; 3])], vectors("d")];
+    let mut mixed = Checkpoint::from_bytes(file(&tensors.concat())).unwrap();
+    mixed.set_layer("c", &state(3.0)).unwrap();
+    assert!(mixed.names().any(|name| name == "c.running_mean"));
     // The caller's choice stands.
     let mut checkpoint = checkpoint.with_namings([Naming::TORCH, Naming::KERAS]);
     checkpoint.set_layer("c", &state(3.0)).unwrap();

@@ -13,7 +13,7 @@ use crate::module::{Normalization, OfGroup, OfRank, Scope};
 /// A module that can become another one: with the same parameters, running statistics and ids.
 ///
 /// Layers convert between Burn's `BatchNorm`, [`BatchNorm`](crate::BatchNorm) and
-/// [`SyncBatchNorm`](crate::SyncBatchNorm); so do vectors, arrays, boxes and options of them. A model does
+/// [`SyncBatchNorm`](crate::SyncBatchNorm); so do vectors, boxes and options of them. A model does
 /// after [`convertible`](crate::convertible).
 pub trait Convert<T> {
     /// The same as the other type.
@@ -54,17 +54,6 @@ impl Convert<Normalization<OfGroup>> for Normalization<OfRank> {
 impl<A: Convert<B>, B> Convert<Vec<B>> for Vec<A> {
     fn convert(self) -> Result<Vec<B>, Error> {
         self.into_iter().map(A::convert).collect()
-    }
-}
-
-impl<A: Convert<B>, B, const N: usize> Convert<[B; N]> for [A; N] {
-    fn convert(self) -> Result<[B; N], Error> {
-        let mut converted = Vec::with_capacity(N);
-        for layer in self {
-            converted.push(layer.convert()?);
-        }
-        // As many as there were.
-        converted.try_into().map_err(|_| Error::Gone)
     }
 }
 

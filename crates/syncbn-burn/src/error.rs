@@ -86,6 +86,14 @@ pub enum Error {
         /// Those of the input.
         expected: Vec<usize>,
     },
+    /// An input on another device than the module.
+    #[error("input lies on {found}, expected {expected}, the device of the module")]
+    OtherDevice {
+        /// The device found.
+        found: String,
+        /// That of the module.
+        expected: String,
+    },
     /// Burn's runtime did not give the memory of a tensor.
     #[error("Burn's runtime does not give the buffer of {argument}: {message}")]
     Runtime {
@@ -94,8 +102,7 @@ pub enum Error {
         /// What the runtime says.
         message: String,
     },
-    /// A wgpu device that did not open, that Burn did not take, or that is another one than
-    /// expected.
+    /// A wgpu device that did not open, or that Burn did not take.
     #[error("no device for Burn: {message}")]
     Device {
         /// What wgpu or Burn says.

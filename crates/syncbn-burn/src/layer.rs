@@ -17,7 +17,7 @@ use syncbn::{BatchNorm, BatchNormConfig, SyncBatchNorm};
 
 use crate::error::Error;
 use crate::memory::{Pin, lend};
-use crate::rank::{Shared, all, of_cube_device, of_device};
+use crate::rank::{Shared, of_cube_device, of_device};
 
 /// The layers of a module and its clones.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(crate) struct Layers {
     name: String,
     /// The rank that the module was made on, which lives as long as the module.
     rank: Option<Arc<Shared>>,
+    /// The ranks that have layers of it.
+    used_on: Mutex<Vec<Weak<Shared>>>,
 }
 
 /// The layers of the modules of a rank.
@@ -80,7 +82,7 @@ impl Layers {
             Some(name) => name.to_owned(),
             None => format!("{kind} {}", next.fetch_add(1, Ordering::Relaxed)),
         };
-        Ok(Self { channels, name, rank })
+        Ok(Self { channels, name, rank, used_on: Mutex::default() })
     }
 
     /// The name that errors mention.
@@ -98,7 +100,7 @@ impl Layers {
     ///
     /// It is made when it is first asked for. Ranks number their layers in that order and compare
     /// the names, so that a network that uses its modules in another order is found out.
-    pub fn on(self: &Arc<Self>, rank: &Shared, way: Way) -> Result<Arc<Layer>, Error> {
+    pub fn on(self: &Arc<Self>, rank: &Arc<Shared>, way: Way) -> Result<Arc<Layer>, Error> {
         let over_ranks = way.of_group && rank.group.world_size() > 1;
         let mut made = lock(&rank.layers.0);
         let fits = |(of, layer): &&(Weak<Self>, Arc<Layer>)| {
@@ -121,6 +123,7 @@ impl Layers {
         let (gpu, norm) = (rank.gpu.clone(), Mutex::new(norm));
         let layer = Arc::new(Layer { gpu, activation, residual, joint, norm, over_ranks });
         made.push((Arc::downgrade(self), layer.clone()));
+        lock(&self.used_on).push(Arc::downgrade(rank));
         Ok(layer)
     }
 
@@ -139,10 +142,10 @@ impl Layers {
             .with_momentum(Momentum::NewWeight(way.momentum))
     }
 
-    /// Tells the ranks that may wait for the one of a device, or else for the module's own, that it
-    /// has failed.
-    pub fn tell(&self, device: &Device, error: &Error) {
-        if let Some(rank) = of_device(device).or_else(|| self.rank.clone()) {
+    /// Tells the ranks that may wait for the one of the first of these devices that has one, or else
+    /// for the one that the module was made on, that it has failed.
+    pub fn tell(&self, devices: &[Device], error: &Error) {
+        if let Some(rank) = devices.iter().find_map(of_device).or_else(|| self.rank.clone()) {
             rank.tell(error);
         }
     }
@@ -152,7 +155,7 @@ impl Drop for Layers {
     /// The layers of a module end with its last clone.
     fn drop(&mut self) {
         let own: *const Self = self;
-        for rank in all() {
+        for rank in lock(&self.used_on).iter().filter_map(Weak::upgrade) {
             let mut made = lock(&rank.layers.0);
             let gone: Vec<_> = made.extract_if(.., |(of, _)| of.as_ptr() == own).collect();
             drop(made);

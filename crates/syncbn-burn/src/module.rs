@@ -5,8 +5,6 @@ mod burn_module;
 mod call;
 mod joint;
 
-pub(crate) use call::primitive;
-
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};

@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use burn::backend::DispatchDevice;
 use burn::tensor::wgpu::WgpuSetup;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Shape};
 use burn_cubecl::CubeDevice;
+use burn_cubecl::tensor::CubeTensor;
 use syncbn::ProcessGroup;
 
 use crate::error::Error;
 use crate::layer::OfModules;
 use crate::memory::lend;
-use crate::module::primitive;
 
 /// The ranks that live.
 static RANKS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
@@ -108,7 +108,7 @@ impl Rank {
             });
         };
         let gpu = syncbn::Device::from_wgpu(setup.device.clone(), setup.queue.clone())?;
-        check_setup(&device, &gpu)?;
+        check_setup(&cube, &gpu)?;
         let mut ranks = ranks();
         ranks.retain(|rank| rank.strong_count() > 0);
         if ranks.iter().filter_map(Weak::upgrade).any(|rank| rank.cube == cube) {
@@ -188,23 +188,22 @@ pub fn setup(adapter: &wgpu::Adapter) -> Result<WgpuSetup, Error> {
     Ok(WgpuSetup { instance, adapter, device, queue, backend })
 }
 
-/// Refuses the setup of another device: reads a tensor of Burn's through it.
-fn check_setup(device: &Device, gpu: &syncbn::Device) -> Result<(), Error> {
-    let probe = primitive("a probe", &Tensor::<1>::ones([1], device))?;
+/// Refuses the setup of another device: reads memory of Burn's through it. It makes no tensor of
+/// Burn's, which would settle the device's default types.
+fn check_setup(cube: &CubeDevice, gpu: &syncbn::Device) -> Result<(), Error> {
+    let client = cube.client();
+    let handle = client.create_from_slice(&1f32.to_le_bytes());
+    let (shape, dtype) = (Shape::from([1]), DType::F32);
+    let probe = CubeTensor::new_contiguous(client, cube.clone(), shape, handle, dtype);
+    let refused =
+        |why: String| Error::Device { message: format!("the setup is not that of {cube:?}{why}") };
     let read = lend("a probe", &probe, gpu)
         .and_then(|lent| Ok(pollster::block_on(lent.tensor.to_vec_of::<f32>())?));
     match read {
         Ok(values) if values == [1.0] => Ok(()),
-        Ok(_) => Err(Error::Device { message: format!("the setup is not that of {device:?}") }),
-        Err(error) => {
-            Err(Error::Device { message: format!("the setup is not that of {device:?}: {error}") })
-        }
+        Ok(_) => Err(refused(String::new())),
+        Err(error) => Err(refused(format!(": {error}"))),
     }
-}
-
-/// All ranks that live.
-pub(crate) fn all() -> Vec<Arc<Shared>> {
-    ranks().iter().filter_map(Weak::upgrade).collect()
 }
 
 /// The rank of one of Burn's devices, if it has one.

@@ -55,17 +55,6 @@ impl Index {
             .flat_map(|(_, names)| names.iter().map(String::as_str))
     }
 
-    /// The path of some layer with running statistics.
-    fn any_layer(&self, namings: &[Naming]) -> Option<&str> {
-        self.names().find_map(|(key, name)| {
-            namings.iter().find_map(|naming| {
-                let path = path_of(naming, key, name)?;
-                let [_, _, _, var, _] = naming.names(path);
-                self.find(&var?).and(Some(path))
-            })
-        })
-    }
-
     /// The paths of layers with running statistics. A tensor belongs to one layer, the one with
     /// most tensors in the file. Of equal ones the first table's layer counts.
     pub fn layers(&self, namings: &[Naming]) -> Vec<String> {
@@ -129,24 +118,36 @@ impl Checkpoint {
     /// The table of a layer that the file does not have: that of the layers that it has, unless the
     /// caller has chosen tables.
     pub(super) fn naming_of_new_layers(&self) -> &Naming {
-        let of_others = match &self.namings {
-            Cow::Borrowed(known) => self.index.any_layer(known).and_then(|path| self.locate(path)),
-            Cow::Owned(_) => None,
-        };
-        of_others.map(|located| located.naming).or(self.namings.first()).unwrap_or(&TORCH)
+        let first = self.namings.first().unwrap_or(&TORCH);
+        let Cow::Borrowed(known) = &self.namings else { return first };
+        // That of most layers. New ones get it as well, so it is looked for once.
+        let most = self.of_new_layers.get_or_init(|| {
+            let mut layers_of = vec![0; known.len()];
+            for located in self.layers().iter().filter_map(|path| self.locate(path)) {
+                let of = known.iter().position(|naming| naming == located.naming)?;
+                layers_of[of] += 1;
+            }
+            let most = layers_of.iter().copied().max().filter(|most| *most > 0)?;
+            layers_of.iter().position(|layers| *layers == most)
+        });
+        most.and_then(|most| known.get(most)).unwrap_or(first)
     }
 
     fn locate_as<'a>(&'a self, naming: &'a Naming, path: &str) -> Located<'a> {
         let mut located =
             Located { naming, names: naming.names(path), entries: Default::default(), exact: 0 };
-        for (entry, name) in located.entries.iter_mut().zip(&mut located.names) {
-            let Some(name) = name else { continue };
-            if let Some(exact) = self.tensors.get(name) {
-                *entry = Some(exact);
-                located.exact += 1;
-            } else if let Some(alike) = self.index.find(name) {
-                *entry = self.tensors.get(alike);
-                alike.clone_into(name);
+        for (entry, name) in located.entries.iter_mut().zip(&located.names) {
+            *entry = name.as_ref().and_then(|name| self.tensors.get(name));
+        }
+        located.exact = located.entries.iter().flatten().count();
+        // Beside a tensor of exactly the name, what is alike belongs to another layer.
+        if located.exact == 0 {
+            for (entry, name) in located.entries.iter_mut().zip(&mut located.names) {
+                let Some(name) = name else { continue };
+                if let Some(alike) = self.index.find(name) {
+                    *entry = self.tensors.get(alike);
+                    alike.clone_into(name);
+                }
             }
         }
         located

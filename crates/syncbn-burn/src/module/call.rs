@@ -24,7 +24,7 @@ impl<S: Scope> Normalization<S> {
             let done = self.run(input, residual, false);
             return done.inspect_err(|error| {
                 if S::OF_GROUP {
-                    self.layers.tell(&device, error);
+                    self.layers.tell(&[self.gamma.device(), device], error);
                 }
             });
         }
@@ -33,6 +33,7 @@ impl<S: Scope> Normalization<S> {
         if D < 2 || found[1] != channels {
             return Err(Error::Input { found: found.to_vec(), channels });
         }
+        self.check_device(&device)?;
         if let Some(residual) = &residual
             && residual.dims() != found
         {
@@ -54,6 +55,17 @@ impl<S: Scope> Normalization<S> {
         let y = burn::tensor::module::batch_norm(x, gamma, beta, mean, var, self.epsilon);
         let v = if let Some(residual) = residual { y + residual.cast(common) } else { y };
         Ok(self.activation.apply(v).cast(dtype))
+    }
+
+    /// Refuses an input on another device than the module.
+    fn check_device(&self, input: &Device) -> Result<(), Error> {
+        let [module, input] =
+            [self.gamma.device(), input.clone()].map(|device| device.without_autodiff());
+        if module == input {
+            return Ok(());
+        }
+        let [found, expected] = [input, module].map(|device| format!("{device:?}"));
+        Err(Error::OtherDevice { found, expected })
     }
 
     /// Whether the kernels can evaluate a tensor.
@@ -116,11 +128,7 @@ impl<S: Scope> Normalization<S> {
         let (device, cube) = (device.device(), &cube.device);
         let no_rank = || Error::NoRank { device: format!("{cube:?}") };
         let rank = self.layers.rank_on(cube).ok_or_else(no_rank)?;
-        let own = gamma.device().without_autodiff();
-        if own != device.clone().without_autodiff() {
-            let message = format!("the module lies on {own:?}, its input on {device:?}");
-            return Err(Error::Device { message });
-        }
+        self.check_device(&device)?;
         let layer = self.layers.on(&rank, way)?;
         let parameters = [primitive("gamma", &gamma)?, primitive("beta", &beta)?];
         let running =
@@ -222,7 +230,7 @@ fn primitives<const D: usize>(
 }
 
 /// The tensor in the memory of Burn's wgpu runtime.
-pub(crate) fn primitive<const D: usize>(
+fn primitive<const D: usize>(
     argument: &'static str,
     tensor: &Tensor<D>,
 ) -> Result<CubeTensor, Error> {

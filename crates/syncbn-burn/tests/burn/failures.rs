@@ -246,11 +246,8 @@ fn backward_after_the_module_is_gone_tells_the_other_ranks() {
     };
     let error = survivor(fault, |rank| {
         let norm = ours(&rank.device());
-        let started = Instant::now();
         let loss = norm.try_forward(input(rank, 2)).unwrap().sum();
-        let error = try_backward(&loss).err().expect("an error");
-        assert!(started.elapsed() < DEADLINE / 8, "it waited {:?}", started.elapsed());
-        error
+        try_backward(&loss).err().expect("an error")
     });
     assert!(matches!(exchange(&error), ExchangeError::Aborted { rank: 1, .. }), "{error}");
 }

@@ -1,11 +1,12 @@
-//! What does not fit together is an error with both values, before anything is computed.
+//! What does not fit together is an error with both values, before anything is computed; and what
+//! a rank leaves open.
 
 use burn::nn::BatchNorm;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 use syncbn::ProcessGroup;
 use syncbn_burn::{Activation, Convert, Error, Rank, SyncBatchNormConfig};
 
-use crate::common::{CHANNELS, devices, ours};
+use crate::common::{CHANNELS, DEADLINE, devices, on_threads, ours, ranks};
 
 #[test]
 fn a_residual_of_other_dimensions_is_refused_in_evaluation_of_any_size() {
@@ -34,7 +35,7 @@ fn an_activation_is_not_lost_in_a_conversion() {
     let converted: Result<BatchNorm, Error> = norm.convert();
     let error = converted.unwrap_err();
     assert!(matches!(&error, Error::NotInBurn { found } if found == "Relu"), "{error}");
-    let plain: Result<[BatchNorm; 2], Error> = [ours(&devices[0].0), ours(&devices[0].0)].convert();
+    let plain: Result<Box<BatchNorm>, Error> = Box::new(ours(&devices[0].0)).convert();
     assert!(plain.is_ok());
 }
 
@@ -62,17 +63,35 @@ fn the_setup_of_another_device_is_refused() {
 #[test]
 fn an_input_on_another_device_than_the_module_is_refused() {
     let devices = devices();
-    let _ranks: Vec<Rank> = devices
-        .iter()
-        .map(|(device, setup)| Rank::of_device(device, setup, ProcessGroup::single()).unwrap())
-        .collect();
-    let norm = ours(&devices[0].0);
-    let x = Tensor::<3>::random(
-        [2, CHANNELS, 4],
-        Distribution::Default,
-        &devices[1].0.clone().autodiff(),
-    );
-    let error = norm.try_forward(x).unwrap_err();
-    assert!(matches!(error, Error::Device { .. }), "{error}");
-    assert!(error.to_string().contains("the module lies on"), "{error}");
+    let others = on_threads(ranks(&devices[..], DEADLINE), |index, rank| {
+        let norm = ours(&devices[0].0);
+        let other = devices[1].0.clone();
+        if index == 0 {
+            let x = |device: &Device| Tensor::<3>::ones([2, CHANNELS, 4], device);
+            for error in [
+                norm.try_forward(x(&other)).unwrap_err(),
+                norm.try_forward(x(&other.clone().autodiff())).unwrap_err(),
+            ] {
+                assert!(matches!(error, Error::OtherDevice { .. }), "{error}");
+            }
+            return None;
+        }
+        let norm = ours(&rank.device());
+        let x = Tensor::<3>::ones([2, CHANNELS, 4], &rank.device().autodiff());
+        Some(norm.try_forward(x).unwrap_err().to_string())
+    });
+    let told = others[1].as_deref().expect("that of rank 1");
+    assert!(told.contains("rank 0 failed") && told.contains("input lies on"), "{told}");
+}
+
+#[test]
+fn a_rank_leaves_burn_s_default_types_open() {
+    let adapter = devices()[0].1.adapter.clone();
+    let rank = Rank::open(&adapter, ProcessGroup::single()).unwrap();
+    rank.device().configure(burn::tensor::FloatDType::F16).unwrap();
+    // Of a device with another default the setup is still its own.
+    let setup = syncbn_burn::setup(&adapter).unwrap();
+    let mut device = Device::wgpu_options().setup(setup.clone()).init().unwrap();
+    device.configure(burn::tensor::FloatDType::F16).unwrap();
+    Rank::of_device(&device, &setup, ProcessGroup::single()).unwrap();
 }
