@@ -3,7 +3,8 @@
 //
 // Totals are added with carries, exactly and in any order.
 //
-// Dispatch: one workgroup per 256/lanes_per_channel channels. The host merges the ranks next.
+// Dispatch: one workgroup per 256/lanes_per_channel channels. The ranks merge next: on
+// the host, or of a `BatchNorm` in `finalize_integers`.
 
 #import combine
 #import takes

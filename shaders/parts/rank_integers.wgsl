@@ -14,8 +14,8 @@ struct RankWeight {
 @group(0) @binding(2) var<storage, read> rank_weights: array<RankWeight>;   // (ranks)
 
 // What lies in the sections of a rank.
-const INTEGERS: u32 = 0u;           // Σq and Σq², or Σw, Σq and Σq·w; before them both ends
-const OF_RESTS: u32 = 1u;           // Σr, Σq and Σq·r
+const INTEGERS: u32 = 0u;           // Σq and Σq², or Σq, Σw and Σq·w; before them both ends
+const OF_RESTS: u32 = 1u;           // Σq, Σr and Σq·r
 const OF_SQUARES_OF_RESTS: u32 = 2u;   // Σr²
 
 // Of s and t, with a sign.
