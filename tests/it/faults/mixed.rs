@@ -21,6 +21,8 @@ use scenario::{Executor, Fault, Scenario};
 const TRAININGS: u64 = 700;
 /// One in so many is on GPUs.
 const GPU_OF: usize = 12;
+/// How often a training runs again of which the machine has delayed a rank.
+const AGAIN: usize = 3;
 
 /// The slowest error of a kind.
 #[derive(Debug, Default)]
@@ -63,12 +65,23 @@ fn random_faults_in_calls_of_every_kind_end_in_time_and_no_result_is_wrong() {
     let next = AtomicU64::new(first);
     let table: Mutex<Table> = Mutex::default();
     let wrong: Mutex<Vec<String>> = Mutex::default();
+    let delayed = AtomicU64::new(0);
     on_threads((0..GROUPS).collect(), |_| {
         while let Some(seed) =
             Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + trainings)
         {
             let scenario = Arc::new(Scenario::draw(seed, GPU_OF));
-            match judge::judge(&scenario, &rank::run(&scenario)) {
+            let mut reports = rank::run(&scenario);
+            // A machine that gave a rank no core for the whole deadline says nothing of the library.
+            // A fault that makes others late would do so again.
+            for _ in 0..AGAIN {
+                if !judge::is_delayed(&scenario, &reports) {
+                    break;
+                }
+                delayed.fetch_add(1, Ordering::Relaxed);
+                reports = rank::run(&scenario);
+            }
+            match judge::judge(&scenario, &reports) {
                 Ok(slowest) => add(&mut table.lock().expect("no panic"), &scenario, slowest),
                 Err(what) => wrong.lock().expect("no panic").push(format!("{scenario:?}: {what}")),
             }
@@ -77,7 +90,10 @@ fn random_faults_in_calls_of_every_kind_end_in_time_and_no_result_is_wrong() {
     let (table, wrong) =
         (table.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
     let took = began.elapsed().as_secs_f64();
-    println!("{trainings} trainings from seed {first} in {took:.1} s");
+    let delayed = delayed.into_inner();
+    println!(
+        "{trainings} trainings from seed {first} in {took:.1} s, {delayed} delayed ones again"
+    );
     println!("{:<22}{:<20}{:>6}  {:>10}  of seed", "", "", "count", "slowest");
     for ((what, kind), Row { count, slowest, seed }) in &table {
         let slowest = format!("{:.1} ms", slowest.as_secs_f64() * 1e3);

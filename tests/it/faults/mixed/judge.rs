@@ -78,6 +78,16 @@ pub fn judge(scenario: &Scenario, reports: &Reports) -> Result<Duration, String>
     check_survivors(scenario, reports).map(|()| slowest)
 }
 
+/// Whether some rank says that one is late which has no fault that makes it so: the machine has
+/// delayed that one for longer than the deadline.
+pub fn is_delayed(scenario: &Scenario, reports: &Reports) -> bool {
+    let is_meant = |rank: &usize| scenario.fault(*rank) == Some(Fault::Late);
+    let failures = reports.iter().flatten().filter_map(|report| report.failure.as_ref());
+    failures.filter_map(|failure| exchange_error(&failure.error)).any(
+        |error| matches!(error, ExchangeError::Late { ranks, .. } if !ranks.iter().all(is_meant)),
+    )
+}
+
 fn exchange_error(error: &Error) -> Option<&ExchangeError> {
     match error {
         Error::Exchange(error) => Some(error),
