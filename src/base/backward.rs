@@ -85,9 +85,6 @@ impl Base {
                     Argument::new("grad_output", &grad_output),
                 ];
                 self.check_gradient_targets(targets, sources, is_in_place, steps)?;
-                if parts.accumulate && steps.sums {
-                    self.check_accumulated(targets)?;
-                }
             }
             None => {
                 if steps.apply {
@@ -101,16 +98,6 @@ impl Base {
             }
         }
         Ok(CheckedBackward { shapes, grad_shapes, made })
-    }
-
-    /// Checks that there is something to add to, where the layer has gradients that add up.
-    fn check_accumulated(&self, targets: &Targets<'_>) -> Result<(), ArgumentError> {
-        let has_gradients = (self.config.weight || self.config.bias) && !self.config.freeze_affine;
-        if has_gradients && targets.weight.is_none() && targets.bias.is_none() {
-            let reason = "neither the weight nor the bias has a target that gradients add up in";
-            return Err(ArgumentError::NotWanted { argument: "accumulate", reason });
-        }
-        Ok(())
     }
 
     /// Checks that targets are of gradients that the layer has and these steps write, fit, and have

@@ -12,7 +12,7 @@ use futures::channel::oneshot;
 use futures::future::{BoxFuture, Either, FutureExt, select};
 use web_time::Instant;
 
-use self::roll_call::RollCall;
+use self::roll_call::{RollCall, Vacated};
 use super::{Collective, CollectiveError, Gathered, Survivors};
 use crate::timer::Timer;
 
@@ -93,7 +93,8 @@ impl Shared {
     /// error.
     fn leave(&self, rank: usize, panicked: bool) {
         let mut state = self.lock();
-        state.gone[rank] = Some(panicked);
+        // It may be told of once more, when the place of a rank that panicked is dropped.
+        let panicked = *state.gone[rank].get_or_insert(panicked);
         let awaited = state
             .rounds
             .iter()
@@ -264,7 +265,9 @@ impl Collective for LocalRank {
             .entry(name)
             .or_insert_with(|| LocalGroup::ranks(members.len()).into_iter().map(Some).collect());
         let taken = place.and_then(|place| ranks[place].take());
-        state.vacate();
+        let vacated = state.vacate();
+        drop(state);
+        vacated.into_iter().for_each(Vacated::leave);
         let message =
             format!("rank {} takes its place in {members:?} twice, or has none", self.rank);
         Ok(Arc::new(taken.ok_or(CollectiveError::Transport { message })?))
@@ -287,6 +290,8 @@ impl Drop for LocalRank {
         self.shared.leave(self.rank, std::thread::panicking());
         let mut state = self.shared.lock();
         state.depart(self.rank);
-        state.vacate();
+        let vacated = state.vacate();
+        drop(state);
+        vacated.into_iter().for_each(Vacated::leave);
     }
 }

@@ -150,9 +150,7 @@ impl<'a, O: Output> Backward<'a, O> {
 impl Backward<'_, ()> {
     /// Adds the gradients of weight and bias to what their targets hold, instead of replacing it.
     /// Each gradient is rounded to f32 first. The gradients of x and of the residual are replaced
-    /// as usual.
-    ///
-    /// A layer that has gradients of weight or bias refuses it without a target of either.
+    /// as usual. A gradient without a target is not computed, here as elsewhere.
     pub fn accumulate(mut self) -> Self {
         self.parts.accumulate = true;
         self

@@ -4,14 +4,13 @@
 //!
 //! `layer` is a layer of any of these kinds with its calls, `bits` holds what targets have to the
 //! bit, `calls` the same of other calls, `page` targets that are slices of an application's buffer,
-//! `micro_batches` batches that are taken in parts, by steps, `refused` calls without a target.
+//! `micro_batches` batches that are taken in parts, by steps.
 
 mod bits;
 mod calls;
 mod layer;
 mod micro_batches;
 mod page;
-mod refused;
 
 use crate::common;
 use crate::group_backward::compare;

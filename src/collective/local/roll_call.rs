@@ -32,6 +32,20 @@ struct Request {
     sender: oneshot::Sender<Answer>,
 }
 
+/// The place of a rank that will not take it.
+#[must_use]
+pub(super) struct Vacated {
+    place: LocalRank,
+    panicked: bool,
+}
+
+impl Vacated {
+    /// Leaves the subgroup.
+    pub fn leave(self) {
+        self.place.shared.leave(self.place.rank, self.panicked);
+    }
+}
+
 impl State {
     /// A rank wants to go on. Returns the number of its request and the receiver of the answer.
     fn answer_roll(
@@ -65,15 +79,20 @@ impl State {
         self.close_roll(None);
     }
 
-    /// Ranks that are gone leave the subgroups that they have not come to take their places in.
-    pub(super) fn vacate(&mut self) {
-        let departed = &self.roll_call.departed;
+    /// Takes the places in subgroups that ranks have not come to take before they were gone. They
+    /// [leave](Vacated::leave) when the lock is released: that wakes the other ranks there.
+    pub(super) fn vacate(&mut self) -> Vec<Vacated> {
+        let (departed, gone) = (&self.roll_call.departed, &self.gone);
+        let mut vacated = Vec::new();
         for ((_, members), places) in &mut self.subgroups {
-            for (place, _) in places.iter_mut().zip(members).filter(|(_, m)| departed.contains(m)) {
-                drop(place.take());
+            let of_departed = |(_, member): &(_, &usize)| departed.contains(member);
+            for (place, member) in places.iter_mut().zip(members).filter(of_departed) {
+                let panicked = gone[*member].unwrap_or_default();
+                vacated.extend(place.take().map(|place| Vacated { place, panicked }));
             }
         }
         self.subgroups.retain(|_, places| places.iter().any(Option::is_some));
+        vacated
     }
 
     /// Decides the survivors: all living ranks, once all of them have come. Once the deadline of a

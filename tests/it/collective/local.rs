@@ -102,6 +102,21 @@ fn a_subgroup_is_made_although_a_member_that_is_ahead_has_broken_the_group_or_is
     }
 }
 
+/// The place is dropped by another rank's thread, which does not panic.
+#[test]
+fn a_place_that_a_rank_did_not_take_before_it_panicked_says_so() {
+    let mut ranks = LocalGroup::ranks(2);
+    let panics = ranks.pop();
+    let thread = std::thread::spawn(move || {
+        let _panics = panics;
+        std::panic::resume_unwind(Box::new("planted"));
+    });
+    assert!(thread.join().is_err());
+    let subgroup = ranks[0].split(0, &[0, 1]).expect("a place");
+    let error = pollster::block_on(subgroup.all_gather(Vec::new(), LONG)).unwrap_err();
+    assert_eq!(error, CollectiveError::Left { rank: 1, panicked: true });
+}
+
 fn joined<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
     pollster::block_on(futures::future::join_all(futures))
 }

@@ -11,7 +11,7 @@ use crate::faults::scenario::{Call, Executor, Fault, Scenario, Then};
 use crate::faults::{judge, rank};
 
 /// How many, unless `SYNCBN_FAULTS` says otherwise.
-const FAULTS: u64 = 1500;
+const FAULTS: u64 = 3000;
 /// The first of the seeds, one for each fault, unless `SYNCBN_FAULTS_SEED` says otherwise.
 pub const SEED: u64 = 20_260_101;
 /// Groups that run at the same time. Those with a late rank mostly sleep; the others keep a machine

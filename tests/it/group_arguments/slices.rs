@@ -231,8 +231,8 @@ fn a_buffer_of_another_wgpu_device_is_refused_and_spoils_nothing() {
     let own = || app.handle.zeros(&dims).unwrap();
     for rank in 0..2 {
         let pair = |wrong: bool| [0, 1].map(|r| if wrong && r == rank { foreign() } else { own() });
-        assert_refused_by_gpu(&app, &pair(true), pair(false), Step::Statistics);
-        assert_refused_by_gpu(&app, &pair(false), pair(true), Step::Outputs);
+        assert_refused_by_gpu(&app, &pair(true), pair(false), At::Recording);
+        assert_refused_by_gpu(&app, &pair(false), pair(true), At::Recording);
     }
     let error = block_on(foreign().to_vec()).unwrap_err();
     assert!(matches!(error, Error::Gpu(GpuError::Refused { .. })), "{error:?}");
@@ -251,29 +251,29 @@ fn a_buffer_that_the_application_destroyed_or_mapped_is_refused_and_spoils_nothi
         usage: BufferUsages::STORAGE,
         mapped_at_creation: true,
     });
-    for unusable in [destroyed, mapped] {
+    for (unusable, of_outputs) in [(destroyed, At::Recording), (mapped, At::Submission)] {
         let own = || app.handle.zeros(&dims).unwrap();
-        assert_refused_by_gpu(&app, &[own(), wrap(&unusable)], [own(), own()], Step::Statistics);
-        assert_refused_by_gpu(&app, &[own(), own()], [own(), wrap(&unusable)], Step::Outputs);
+        assert_refused_by_gpu(&app, &[own(), wrap(&unusable)], [own(), own()], At::Recording);
+        assert_refused_by_gpu(&app, &[own(), own()], [own(), wrap(&unusable)], of_outputs);
     }
 }
 
 /// Where a call fails.
 #[derive(PartialEq)]
-enum Step {
-    /// Before the exchange.
-    Statistics,
-    /// After it.
-    Outputs,
+enum At {
+    /// Before the exchange: when its kernels are recorded.
+    Recording,
+    /// After it: when the kernels that write the outputs are submitted.
+    Submission,
 }
 
-/// Training fails by wgpu's own checks in this step, and the device stays usable. The running
+/// Training fails by wgpu's own checks, and the device stays usable. The running
 /// statistics follow the exchange.
 fn assert_refused_by_gpu(
     app: &Application,
     inputs: &[Tensor; 2],
     mut outputs: [Tensor; 2],
-    step: Step,
+    at: At,
 ) {
     let mut layer = trained(vec![app.handle.clone(); 2]);
     let before = layer.running_stats().unwrap();
@@ -282,7 +282,7 @@ fn assert_refused_by_gpu(
     assert!(matches!(error, Error::Gpu(GpuError::Refused { .. })), "{error:?}");
     assert_says(&error, &[app.handle.name(), "refused"]);
     let sound = trained(layer.devices().to_vec());
-    if step == Step::Outputs {
+    if at == At::Submission {
         block_on(sound.forward_train(inputs)).unwrap();
     }
     assert_eq!(layer.running_stats(), sound.running_stats());
