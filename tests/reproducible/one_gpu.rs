@@ -165,7 +165,7 @@ fn double_backward_is_refused() {
     let result = layer.double_backward(&forward.saved, request);
     assert!(matches!(result, Err(Error::Argument(ArgumentError::NotWanted { .. }))), "{result:?}");
     // A software driver must not compute while its process ends.
-    pollster::block_on(device.wait()).expect("the device");
+    block_on(device.wait()).expect("the device");
 }
 
 #[test]
