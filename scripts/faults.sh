@@ -9,4 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
 
 export SYNCBN_FAULTS=${SYNCBN_FAULTS:-10000}
-cargo test --test it -- --nocapture --test-threads 1 faults::random::thousands faults::mixed::random
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cargo test --test it -- --nocapture --test-threads 1 faults::random::thousands faults::mixed::random | tee "$log"
+grep -q '^test result: ok. 2 passed' "$log" || { echo "not both of the tests ran" >&2; exit 1; }
