@@ -3,6 +3,8 @@
 //! the other is seen here alone.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Scalar, Wgpu};
@@ -32,7 +34,7 @@ fn values(seed: usize) -> Vec<f32> {
 
 /// y, and the gradients of x, gamma and beta for Σ y·g, of inputs that are twice what was stored.
 fn step<B: InMemory + Backend<Device = CubeDevice>>(
-    layers: &Layers,
+    layers: &Arc<Layers>,
     device: &CubeDevice,
 ) -> [Vec<f32>; 4] {
     let data = |values: Vec<f32>, dims: &[usize]| {
@@ -57,9 +59,10 @@ fn step<B: InMemory + Backend<Device = CubeDevice>>(
         of_group: false,
         joint: false,
     };
-    let layer = layers.on(&layers.rank_on(device).unwrap(), way).unwrap();
+    let rank = layers.rank_on(device).unwrap();
+    let layer = layers.on(&rank, way).unwrap();
     let inputs = Inputs { x: vec![x], residual: None, parameters: [gamma, beta], running: None };
-    let Output { mut y, saved, .. } = layer.forward(inputs, way, false).unwrap();
+    let Output { mut y, saved, .. } = layer.forward(&rank, inputs, way, false).unwrap();
     let ([x, gamma, beta], residual) = (leaves.clone(), leaves[2].clone());
     let done = Done::forward(y.remove(0), saved, false);
     let y = <Autodiff<B> as BatchNormOps>::batch_norm_output(x, gamma, beta, residual, done);
@@ -79,7 +82,7 @@ fn the_operation_is_the_definition_on_the_fused_backend_and_on_the_plain_one() {
     let rank = Rank::open(adapters.last().unwrap(), ProcessGroup::single()).unwrap();
     let of_rank = Tensor::<1>::zeros([1], &rank.device()).try_into_primitive::<Wgpu>().unwrap();
     let device = Wgpu::into_cube(of_rank).device;
-    let layers = Layers::new(DIMS[1], None, &rank.device()).unwrap();
+    let layers = Arc::new(Layers::new(DIMS[1], None, &rank.device()).unwrap());
 
     let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
     let ([x, g], [gamma, beta]) =
