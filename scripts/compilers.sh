@@ -2,7 +2,7 @@
 # Other compilers than the tests' drivers have judge every shader variant, without any GPU (docs/COMPILERS.md).
 #     scripts/compilers.sh                four minutes or so; of the compilers of Direct3D a sample is asked
 #     scripts/compilers.sh --all          they are asked about everything
-#     scripts/compilers.sh --sample       all are asked about a sample, and FXC about a smaller one
+#     scripts/compilers.sh --sample       all are asked about a sample, those of Direct3D about a smaller one
 #     scripts/compilers.sh --registers    as well the compilers of AMD's and NVIDIA's drivers, which may spill nothing
 #     scripts/compilers.sh --self-test    only whether each of them refuses what is planted, which is asked first in any case
 # Installs what it needs, where it may; what is downloaded and written lies in target/compilers and target/mesa. A judge that

@@ -43,7 +43,7 @@ enum Command {
         /// Asks the compilers of Direct3D about all of them, and not about a sample.
         #[arg(long)]
         all: bool,
-        /// Asks every compiler about a sample, and FXC about a smaller one.
+        /// Asks every compiler about a sample, and those of Direct3D about a smaller one.
         #[arg(long, conflicts_with = "all")]
         sample: bool,
     },
@@ -117,12 +117,14 @@ fn run(command: Command) -> io::Result<()> {
 fn write(folder: &Folder, all: bool, sample: bool) -> io::Result<()> {
     let mut shaders = Shader::all();
     let variants = shaders.len();
-    // Each compiler has a sample of its own: of what it can compile.
-    let of_dxc = sample::names(Cover::Pairs, &shaders);
-    let for_fxc = shaders.iter().filter(|shader| Hlsl::V5_1.takes(shader));
-    let of_fxc = sample::names(if sample { Cover::Choices } else { Cover::Pairs }, for_fxc);
+    // Each compiler has a sample of its own: of what it can compile. Those of Direct3D are slow.
+    let cover = if sample { Cover::Choices } else { Cover::Pairs };
+    let of_dxc = sample::names(cover, &shaders);
+    let of_fxc = sample::names(cover, shaders.iter().filter(|shader| Hlsl::V5_1.takes(shader)));
     if sample {
-        shaders.retain(|shader| of_dxc.contains(&shader.name) || of_fxc.contains(&shader.name));
+        let mut of_all = sample::names(Cover::Pairs, &shaders);
+        of_all.extend(of_dxc.iter().chain(&of_fxc).cloned());
+        shaders.retain(|shader| of_all.contains(&shader.name));
     }
     let [all_others, dxc, fxc] = [shaders.len(), of_dxc.len(), of_fxc.len()];
     println!("{variants} variants; {all_others} for all, {dxc} for DXC, {fxc} for FXC");
