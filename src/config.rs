@@ -101,8 +101,8 @@ pub struct BatchNormConfig {
     #[cfg_attr(feature = "serde", serde(default))]
     pub seed: u64,
     /// Whether batch statistics and gradient sums are sums of integers. Their bits do not depend on
-    /// the split of a batch. Each pass costs one more read of x or grad_output, and one exchange
-    /// more.
+    /// the split of a batch. Each pass costs one more read of x or grad_output and, but for a
+    /// [`BatchNorm`](crate::BatchNorm), one exchange more; channels with far outliers cost another.
     #[cfg_attr(feature = "serde", serde(default))]
     pub reproducible: bool,
     /// Batch renormalization, in calls that normalize with the statistics of the group's batch. It
@@ -254,8 +254,8 @@ impl BatchNormConfig {
     ///
     /// These have the same bits for every split and order of the samples: count, mean, m2, running
     /// statistics, gradient sums, and with [`AffineGradient::GroupSum`] the gradients of weight and
-    /// bias. On one kind of device, y and grad_input do too. `docs/numerics.md` has more for
-    /// networks.
+    /// bias. On one kind of device, y and grad_input do too. The guide, "Any number of ranks", has
+    /// what a network needs, and what depends on the activation.
     pub fn with_reproducible(self, reproducible: bool) -> Self {
         Self { reproducible, ..self }
     }

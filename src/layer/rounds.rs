@@ -117,7 +117,7 @@ fn add<T: Mergeable>(to: &mut Local<T>, of_batch: Vec<Local<T>>) {
 /// micro-batches, of [`SyncBatchNorm::statistics_in_rounds`].
 ///
 /// Each round goes over all micro-batches. The first takes the range of every channel, the second
-/// the sums of integers. A third follows if a channel has values beyond 32 deviations. The result
+/// the sums of integers. A third follows if a channel has far outliers. The result
 /// has the bits of one batch of all of them. Other ranks may take part with
 /// [`forward_train`](SyncBatchNorm::forward_train), which has the same exchanges. If the value is
 /// dropped between its first exchange and its last, it notifies the other ranks, and the process
