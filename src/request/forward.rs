@@ -101,9 +101,8 @@ impl<'a, O: Output> Forward<'a, O> {
     /// On a GPU every padded sample has sums of its own, of 16 bytes per channel (48 if the layer is
     /// reproducible), and at least one word per channel and lane of a mask. They must fit one
     /// binding: 8 million samples · channels (2.7 million) with the portable limit of 128 MiB, a
-    /// [`LimitError`](crate::error::LimitError) beyond. A batch without a padded
-    /// sample has no such limit. Many
-    /// samples of a few steps each are faster packed as (M, C), without lengths.
+    /// [`LimitError`](crate::error::LimitError) beyond. A batch without a padded sample has no such
+    /// limit. Many samples of a few steps each are faster packed as (M, C), without lengths.
     ///
     /// ```
     /// use syncbn::{BatchNormConfig, Device, Forward, SyncBatchNorm};
