@@ -79,10 +79,10 @@ pub struct BatchNormConfig {
     /// Whether a residual is added before the activation.
     #[cfg_attr(feature = "serde", serde(default))]
     pub residual: bool,
-    /// Whether forward keeps a mask of one bit per value for backward, with ReLU or leaky ReLU after
-    /// a residual. It is an error with any other activation. Backward then needs no residual. The
-    /// mask takes 1/32 of the memory of an f32 input. A GPU keeps none for a 16-bit input with an
-    /// f32 output, and backward reads the residual.
+    /// Whether forward keeps a mask of one bit per value for backward, with ReLU or leaky ReLU
+    /// after a residual. It is an error with any other activation. Backward then needs no
+    /// residual. The mask takes 1/32 of the memory of an f32 input. A GPU keeps none for a 16-bit
+    /// input with an f32 output, and backward reads the residual.
     #[cfg_attr(feature = "serde", serde(default))]
     pub activation_mask: bool,
     /// Initial weight.
@@ -100,9 +100,10 @@ pub struct BatchNormConfig {
     /// Seed of random initial values.
     #[cfg_attr(feature = "serde", serde(default))]
     pub seed: u64,
-    /// Whether batch statistics and gradient sums are sums of integers. Their bits do not depend on
-    /// the split of a batch. Each pass costs one more read of x or grad_output and, but for a
-    /// [`BatchNorm`](crate::BatchNorm), one exchange more; channels with far outliers cost another.
+    /// Whether batch statistics and gradient sums are sums of integers. Their bits do not depend
+    /// on the split of a batch. Each pass costs one more read of x or grad_output and, but for a
+    /// [`BatchNorm`](crate::BatchNorm), one exchange more; channels with far outliers cost
+    /// another.
     #[cfg_attr(feature = "serde", serde(default))]
     pub reproducible: bool,
     /// Batch renormalization, in calls that normalize with the statistics of the group's batch. It

@@ -165,8 +165,8 @@ impl SyncBatchNorm {
     /// # Errors
     /// [`ConfigError`](crate::error::ConfigError) for a setting outside its range, or one that
     /// parameters, running statistics or saved contexts depend on: the number of features, whether
-    /// there are weight, bias and running statistics, the activation and its mask, the residual, and
-    /// whether the layer is reproducible. Nothing is replaced then.
+    /// there are weight, bias and running statistics, the activation and its mask, the residual,
+    /// and whether the layer is reproducible. Nothing is replaced then.
     pub fn set_config(&mut self, config: BatchNormConfig) -> Result<(), Error> {
         self.base.set_config(config)
     }

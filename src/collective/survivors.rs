@@ -32,9 +32,10 @@ impl ProcessGroup {
     /// ranks call it. It waits for the others until the deadline.
     ///
     /// Move every layer there with [`set_group`](crate::SyncBatchNorm::set_group) or
-    /// [`in_group`](crate::SyncBatchNorm::in_group), in the same order on all ranks. A layer keeps its parameters and running statistics. A failed pass has changed
-    /// nothing, but earlier layers of the network may have counted the step. Set their running
-    /// statistics back to those of its beginning, or copy one rank's to all with
+    /// [`in_group`](crate::SyncBatchNorm::in_group), in the same order on all ranks. A layer keeps
+    /// its parameters and running statistics. A failed pass has changed nothing, but earlier layers
+    /// of the network may have counted the step. Set their running statistics back to those of its
+    /// beginning, or copy one rank's to all with
     /// [`broadcast_state`](crate::SyncBatchNorm::broadcast_state). Passes saved before are not
     /// differentiated in the new group.
     ///

@@ -121,9 +121,9 @@ impl SyncBatchNorm {
     /// differentiated as such. It makes one exchange where the forward call made one. A backward
     /// pass need not have run.
     ///
-    /// The range of x and grad_output is that of backward: products grad_output·(x − mean) are within
-    /// f32. Coefficients are f32: a gradient whose coefficients, such as weight·s²·B/N, are beyond f32 is
-    /// NaN in that channel.
+    /// The range of x and grad_output is that of backward: products grad_output·(x − mean) are
+    /// within f32. Coefficients are f32: a gradient whose coefficients, such as weight·s²·B/N, are
+    /// beyond f32 is NaN in that channel.
     ///
     /// ```
     /// use syncbn::{BatchNormConfig, Device, DoubleBackward, SyncBatchNorm};

@@ -98,8 +98,8 @@ impl<'a, O: Output> Forward<'a, O> {
     /// grad_output and the residual, NaN included. [`Saved`](crate::Saved) keeps the lengths, so
     /// backward takes none. A rank whose samples are all of length 0 is an empty rank.
     ///
-    /// On a GPU every padded sample has sums of its own, of 16 bytes per channel (48 if the layer is
-    /// reproducible), and at least one word per channel and lane of a mask. They must fit one
+    /// On a GPU every padded sample has sums of its own, of 16 bytes per channel (48 if the layer
+    /// is reproducible), and at least one word per channel and lane of a mask. They must fit one
     /// binding: 8 million samples · channels (2.7 million) with the portable limit of 128 MiB, a
     /// [`LimitError`](crate::error::LimitError) beyond. A batch without a padded sample has no such
     /// limit. Many samples of a few steps each are faster packed as (M, C), without lengths.

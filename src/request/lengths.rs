@@ -5,8 +5,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// The lengths of padded samples, each a `u32`: a list with one length per sample for one rank, or a
-/// list with one such list per rank.
+/// The lengths of padded samples, each a `u32`: a list with one length per sample for one rank, or
+/// a list with one such list per rank.
 ///
 /// These are `&[3, 0, 5]`, `&vec` and a slice for one rank; `[&a, &b]` of vectors, of slices, or of
 /// arrays of one length, `[vec, …]` and `&vec_of_vecs` for several. Only this crate implements it.

@@ -132,8 +132,8 @@ impl Checkpoint {
 
     /// Uses these tables of names instead of the [known](Naming::known) ones. A layer in the file
     /// has the names of the table that finds most of its tensors. Of equal tables the first counts.
-    /// A layer that is new gets the names of the first table. Without this call it gets those of the
-    /// layers that the file has, or PyTorch's.
+    /// A layer that is new gets the names of the first table. Without this call it gets those of
+    /// the layers that the file has, or PyTorch's.
     ///
     /// ```
     /// # use syncbn::state::{Checkpoint, Naming};
@@ -207,9 +207,9 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`StateError::NoName`] if the table of names has none for a vector of the state. A counter
-    /// without a name is left out. [`StateError::Missing`] if the table numbers its tensors, and the
-    /// state has not all of them. [`StateError::Rank`] if a tensor at the path is no vector, as the
-    /// weight of a convolution is not. Nothing has changed then.
+    /// without a name is left out. [`StateError::Missing`] if the table numbers its tensors, and
+    /// the state has not all of them. [`StateError::Rank`] if a tensor at the path is no vector, as
+    /// the weight of a convolution is not. Nothing has changed then.
     pub fn set_layer(&mut self, path: &str, state: &StateDict) -> Result<(), StateError> {
         let (naming, names, is_present) = match self.locate(path) {
             Some(located) => {
@@ -293,8 +293,8 @@ impl Checkpoint {
     /// If two programs update a file at the same time, the later one wins.
     ///
     /// # Errors
-    /// As [`open`](Self::open), [`set_layer`](Self::set_layer) and [`save`](Self::save). The file is
-    /// as it was then.
+    /// As [`open`](Self::open), [`set_layer`](Self::set_layer) and [`save`](Self::save). The file
+    /// is as it was then.
     pub fn update<P: AsRef<str>, S: Borrow<StateDict>>(
         path: impl AsRef<Path>,
         layers: impl IntoIterator<Item = (P, S)>,

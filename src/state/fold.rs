@@ -97,8 +97,8 @@ impl ScaleShift {
         self.fold_channels(weight, bias, |index| index / row)
     }
 
-    /// [`fold`](Self::fold) for weights of shape (I, O / groups, …): PyTorch's `ConvTranspose…`. With
-    /// one group it also takes (I, O), as Burn's and Keras's linear layers have, and Keras's
+    /// [`fold`](Self::fold) for weights of shape (I, O / groups, …): PyTorch's `ConvTranspose…`.
+    /// With one group it also takes (I, O), as Burn's and Keras's linear layers have, and Keras's
     /// convolutions (…, I, O) as \[… · I, O\].
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Double backward: the definition in every epilogue, storage type and layout, and the range of f32.
+//! Double backward: the definition in every epilogue, storage type and layout, and the range of
+//! f32.
 
 use super::common;
 

@@ -3,9 +3,10 @@
 //!
 //! `scenario` says what a run is and where its fault lies, `rank` is one rank of it, `saboteur` a
 //! transport with a fault, `judge` what must come of it. Here every kind of fault is planted at
-//! every kind of call; `random` draws thousands, and `mixed` trainings of calls of every kind. `device` loses devices and drops calls that wait
-//! for one, `broadcast` shares a state that cannot be loaded, `batch` has too few values,
-//! `parameters` cannot be compared, `silent` asks for what could pass unnoticed.
+//! every kind of call; `random` draws thousands, and `mixed` trainings of calls of every kind.
+//! `device` loses devices and drops calls that wait for one, `broadcast` shares a state that cannot
+//! be loaded, `batch` has too few values, `parameters` cannot be compared, `silent` asks for what
+//! could pass unnoticed.
 
 mod batch;
 mod broadcast;

@@ -27,8 +27,8 @@ static RANKS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 ///
 /// Modules made on its device belong to it and hold it; it leaves the group when it and they are
 /// dropped. A module that was made elsewhere and forked to its device does not hold it: keep the
-/// rank while such a module is in use. Each rank lives on a thread of its own, as its layers wait for those of the other
-/// ranks.
+/// rank while such a module is in use. Each rank lives on a thread of its own, as its layers wait
+/// for those of the other ranks.
 ///
 /// ```no_run
 /// use syncbn_burn::{Rank, SyncBatchNormConfig};

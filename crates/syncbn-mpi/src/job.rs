@@ -99,8 +99,8 @@ impl Mpi {
 
     /// Attaches to an MPI that the program, or another library, has begun with
     /// [`Threading::Multiple`](mpi::Threading::Multiple) and ends itself, after this value is
-    /// dropped. Otherwise as [`initialize`](Self::initialize): the ranks wait for each other when it
-    /// is dropped, and a panic ends the job.
+    /// dropped. Otherwise as [`initialize`](Self::initialize): the ranks wait for each other when
+    /// it is dropped, and a panic ends the job.
     ///
     /// # Errors
     /// [`MpiError`].
@@ -151,9 +151,9 @@ impl Mpi {
     /// state. All ranks must set it, with the same limit.
     ///
     /// It is called at most once, with the first failure, in a thread of its own: when this value
-    /// is dropped after an exchange has failed, or before this rank ends the job. The ranks wait for
-    /// each other until all have saved, or the limit has passed. It is not called in a process that
-    /// panicked, that left its program, or that is killed.
+    /// is dropped after an exchange has failed, or before this rank ends the job. The ranks wait
+    /// for each other until all have saved, or the limit has passed. It is not called in a process
+    /// that panicked, that left its program, or that is killed.
     ///
     /// ```no_run
     /// use std::sync::{Arc, Mutex};

@@ -51,8 +51,8 @@ pub(crate) fn tell_lost(panicked: bool) {
     }
 }
 
-/// Notifies the peers in every group that is still held that this rank comes to no further exchange.
-/// That is no failure: they may have none to come either.
+/// Notifies the peers in every group that is still held that this rank comes to no further
+/// exchange. That is no failure: they may have none to come either.
 pub(crate) fn leave_all() {
     let groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
     for group in groups.iter().filter_map(Weak::upgrade) {

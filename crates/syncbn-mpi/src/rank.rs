@@ -62,7 +62,8 @@ impl MpiRank {
             if ranks.is_empty() {
                 return Ok(());
             }
-            // All have agreed on it, so what has broken the old group since is no reason not to come.
+            // All have agreed on it, so what has broken the old group since is no reason not to
+            // come.
             let error = if let Some((rank, panicked)) = state.first_left(&ranks) {
                 Some(CollectiveError::Left { rank, panicked })
             } else if awake::now().saturating_sub(began) >= SPLIT_DEADLINE {

@@ -1,8 +1,8 @@
 //! Who goes on after a failure. MPI has no agreement that works where a rank is gone, so the ranks
 //! agree by notices.
 //!
-//! Every living rank says that it is present. The lowest of them proposes a group: all ranks that are
-//! not known to be gone, or, once its deadline has passed, those that are present, if they are
+//! Every living rank says that it is present. The lowest of them proposes a group: all ranks that
+//! are not known to be gone, or, once its deadline has passed, those that are present, if they are
 //! enough. A rank promises to go with one proposal at a time. Once all have promised, the group is
 //! decided, and every rank is told. So no rank is in two groups, and of two parts of a group one at
 //! most goes on.

@@ -98,7 +98,8 @@ fn normalize(gpu: &Gpu, recorder: &mut Recorder<'_>, ranks: &[ForwardRank<'_>], 
     }
 }
 
-/// The same with sums of integers: ranges, sums, and sums of rounding errors where outliers are far.
+/// The same with sums of integers: ranges, sums, and sums of rounding errors where outliers are
+/// far.
 fn exact(
     gpu: &Gpu,
     ranks: &mut [ForwardRank<'_>],

@@ -37,7 +37,8 @@ fn quads_and_single_values_both_follow_the_definition_on_the_same_inputs() {
     for (number, epilogue) in EPILOGUES.into_iter().enumerate() {
         for (kind, types) in Types::all().into_iter().enumerate() {
             for (form, layouts) in Layouts::all().into_iter().enumerate() {
-                // Of the layouts, half in each turn: each type meets all, and so does each epilogue.
+                // Of the layouts, half in each turn: each type meets all, and so does each
+                // epilogue.
                 if !(number + kind + form).is_multiple_of(2) {
                     continue;
                 }

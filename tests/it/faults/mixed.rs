@@ -72,8 +72,8 @@ fn random_faults_in_calls_of_every_kind_end_in_time_and_no_result_is_wrong() {
         {
             let scenario = Arc::new(Scenario::draw(seed, GPU_OF));
             let mut reports = rank::run(&scenario);
-            // A machine that gave a rank no core for the whole deadline says nothing of the library.
-            // A fault that makes others late would do so again.
+            // A machine that gave a rank no core for the whole deadline says nothing of the
+            // library. A fault that makes others late would do so again.
             for _ in 0..AGAIN {
                 if !judge::is_delayed(&scenario, &reports) {
                     break;

@@ -29,7 +29,8 @@ pub struct Report {
     pub survivor: Option<Result<Survivor, Error>>,
 }
 
-/// A rank that has gone on without the culprit, by a step from the beginning of the one that failed.
+/// A rank that has gone on without the culprit, by a step from the beginning of the one that
+/// failed.
 #[derive(Debug)]
 pub struct Survivor {
     /// The ranks of its new group.

@@ -9,8 +9,8 @@ use syncbn::stats::Moments;
 use super::batch::{Batch, U, batches, merge, same_bits, whole};
 use super::{Outcome, check, near};
 
-/// The property by which a formula of merging is judged: local statistics merge to those of the whole
-/// batch.
+/// The property by which a formula of merging is judged: local statistics merge to those of the
+/// whole batch.
 pub fn partition_equals_whole(
     batch: &Batch,
     merge: impl Fn(&Moments, &Moments) -> Moments,

@@ -36,8 +36,8 @@ impl Third {
 ///
 /// After the first tenth, the record is cut in three. What grows at a steady rate has medians in
 /// the first and the last third that differ by two thirds of all its growth, and in the first third
-/// a range of one third of it. So a growth that is more than the range of the first third is a leak,
-/// and less is within what the work itself takes and gives back.
+/// a range of one third of it. So a growth that is more than the range of the first third is a
+/// leak, and less is within what the work itself takes and gives back.
 pub fn judge(samples: &[Sample]) -> Result<(), Box<dyn std::error::Error>> {
     let end = samples.last().map_or(0.0, |sample| sample.second);
     let warm = samples.partition_point(|sample| sample.second < WARM_UP * end);

@@ -1,8 +1,9 @@
 //! Trains for minutes while layers, groups and devices come and go and ranks fail, and records what
 //! the process holds: memory, threads, open files. They must not grow.
 //!
-//! `scripts/soak.sh --help` describes it. `round` is a training that fails in the middle, `step` one
-//! step of it, `watch` the record, `flat` the judgement, `bare` the driver without this library.
+//! `scripts/soak.sh --help` describes it. `round` is a training that fails in the middle, `step`
+//! one step of it, `watch` the record, `flat` the judgement, `bare` the driver without this
+//! library.
 
 mod bare;
 mod flat;
@@ -23,10 +24,10 @@ use watch::{Counts, Watch};
 
 /// Trains for minutes while layers, groups and devices come and go and ranks fail.
 ///
-/// Every round makes a group of 2 to 4 ranks, in threads, with layers of its own, on the host and on
-/// a GPU that in every fourth round is opened for it. A rank fails in the middle; the others go on
-/// without it. Every output is checked. Memory, threads and open files of the process are written
-/// once per second; at the end they must be flat.
+/// Every round makes a group of 2 to 4 ranks, in threads, with layers of its own, on the host and
+/// on a GPU that in every fourth round is opened for it. A rank fails in the middle; the others go
+/// on without it. Every output is checked. Memory, threads and open files of the process are
+/// written once per second; at the end they must be flat.
 #[derive(Debug, Parser)]
 #[command(name = "soak", verbatim_doc_comment)]
 struct Args {
