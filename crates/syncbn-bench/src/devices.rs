@@ -9,6 +9,8 @@ use pollster::block_on;
 use syncbn::Device;
 use syncbn::wgpu::{self, Adapter, Features};
 
+use crate::awake::Awake;
+
 /// Why there are no devices.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -29,6 +31,8 @@ pub struct Machine {
     pub shared: bool,
     /// Names of the adapters with their backends, or `host`.
     pub adapter: String,
+    /// Keeps the GPUs at full clock.
+    pub awake: Awake,
 }
 
 /// One wgpu device.
@@ -90,6 +94,7 @@ pub async fn open(
             gpus: Vec::new(),
             shared,
             adapter: "host".to_owned(),
+            awake: Awake::default(),
         });
     }
     let count = if shared { 1 } else { ranks };
@@ -103,7 +108,8 @@ pub async fn open(
         gpus.push(gpu);
     }
     let ranks = devices.iter().cycle().take(ranks).cloned().collect();
-    Ok(Machine { ranks, gpus, shared, adapter: joined(used()) })
+    let awake = Awake::new(&gpus)?;
+    Ok(Machine { ranks, gpus, shared, adapter: joined(used()), awake })
 }
 
 /// A device with all that its adapter offers, as the layer chooses its kernels by that.

@@ -70,6 +70,8 @@ impl Exchange {
         let (mut exchanges, mut trips) = (Vec::new(), Vec::new());
         // The first round builds kernels.
         for round in 0..=self.rounds {
+            // Once for both, as they take about a millisecond together.
+            machine.awake.wake()?;
             let Some(times) = self.layer.submit(pass, &mut self.set)? else { return Ok(None) };
             let all_kernels = self.kernels(machine)?;
             let sums = match pass {

@@ -9,6 +9,7 @@
 
 #![allow(missing_docs, reason = "programs of this repository alone use it")]
 
+pub mod awake;
 pub mod check;
 pub mod copy;
 pub mod devices;

@@ -67,14 +67,14 @@ impl Bench<'_> {
         for index in 0..self.repeats {
             // In alternating order, so none always follows another.
             if index % 2 == 1 {
-                copies.push(self.copier.run()?);
+                copies.push(self.copy()?);
             }
             for turn in 0..self.layers.len() {
                 let layer = if index % 2 == 0 { turn } else { self.layers.len() - 1 - turn };
                 ours[layer].push(self.ours(layer, pass, index)?);
             }
             if index % 2 == 0 {
-                copies.push(self.copier.run()?);
+                copies.push(self.copy()?);
             }
             tick();
         }
@@ -112,8 +112,7 @@ impl Bench<'_> {
         for ((pass, ordinary), reproducible) in of_passes {
             self.copier.prepare(tensors(pass));
             self.copier.run()?;
-            let copies =
-                (0..self.repeats).map(|_| self.copier.run()).collect::<Result<Vec<_>, _>>()?;
+            let copies = (0..self.repeats).map(|_| self.copy()).collect::<Result<Vec<_>, _>>()?;
             measured.push(self.measured([ordinary, reproducible], &copies));
         }
         measured.try_into().map_err(|_| "a pass has not been measured".into())
@@ -142,9 +141,16 @@ impl Bench<'_> {
         }
     }
 
+    /// Copies once.
+    fn copy(&mut self) -> Result<Times, Box<dyn Error>> {
+        self.machine.awake.wake()?;
+        self.copier.run()
+    }
+
     /// Runs a pass of a layer over a set, over another one than the other layer in this turn.
     fn ours(&mut self, layer: usize, pass: Pass, index: usize) -> Result<Times, Box<dyn Error>> {
         let place = (index + layer * self.sets.len().div_ceil(2)) % self.sets.len();
+        self.machine.awake.wake()?;
         let started = Instant::now();
         self.layers[layer].submit(pass, &mut self.sets[place])?;
         self.layers[layer].wait()?;

@@ -13,7 +13,8 @@ use syncbn_bench::workloads::{self, Workload};
 /// Forward in training, backward and evaluation run in turn with the copy, on the same
 /// adapter and in the same run. A table shows medians with quartiles; --json prints
 /// one line per workload and pass instead. Outputs are checked once per workload
-/// against the definition in f64.
+/// against the definition in f64. Before each timed run a GPU is kept busy for 5 ms,
+/// so that it runs at full clock; software drivers and the host are not.
 #[derive(Debug, Parser)]
 #[command(name = "bench", after_help = EXAMPLES, verbatim_doc_comment)]
 pub struct Options {

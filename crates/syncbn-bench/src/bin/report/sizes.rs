@@ -56,7 +56,11 @@ fn for_speed(gb_per_s: f64) -> &'static Shapes {
 fn copy_gb_per_s(machine: &Machine) -> Result<f64, Box<dyn Error>> {
     let mut copier = Copier::new(machine, &[PROBE_BYTES], 2)?;
     copier.prepare(2.0);
-    let times = (0..REPEATS).map(|_| copier.run()).collect::<Result<Vec<_>, _>>()?;
+    let run = |_| {
+        machine.awake.wake()?;
+        copier.run()
+    };
+    let times = (0..REPEATS).map(run).collect::<Result<Vec<_>, _>>()?;
     let milliseconds =
         Samples::of(times.iter().map(|times| times.device.unwrap_or(times.wall))).median;
     Ok(2.0 * PROBE_BYTES as f64 / milliseconds / 1e6)

@@ -94,7 +94,8 @@ pub fn passes(
 fn one_rank(machine: &Machine, shared: bool) -> Machine {
     let ranks = vec![machine.ranks[0].clone()];
     let gpus = machine.gpus.iter().take(1).cloned().collect();
-    Machine { ranks, gpus, shared, adapter: machine.adapter.clone() }
+    let (adapter, awake) = (machine.adapter.clone(), machine.awake.first());
+    Machine { ranks, gpus, shared, adapter, awake }
 }
 
 /// With a smaller input of the same form, if one fails: growing batches of a few channels.
