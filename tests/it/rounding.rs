@@ -59,18 +59,37 @@ fn check_encoder(gpu: &Gpu, by: By, source: &str, to: To, values: &[u32]) -> Res
     Ok(())
 }
 
-/// A NaN with its quiet bit set, which a conversion may set or not, since none of these NaN is ever
-/// kept: every other value as it is.
-fn quiet(bits: u32) -> u32 {
-    if f32::from_bits(bits).is_nan() { bits | 0x0040_0000 } else { bits }
+/// What of a NaN counts.
+#[derive(Clone, Copy)]
+enum Nan {
+    /// Sign and payload. The quiet bit may be set or not, since none of these NaN is ever kept.
+    Payload,
+    /// That it is one. A device's own conversion may give every NaN the same bits, and no kernel
+    /// reads a payload.
+    Any,
+}
+
+impl Nan {
+    /// The bits that count of a NaN: every other value as it is.
+    fn counted(self, bits: u32) -> u32 {
+        match self {
+            _ if !f32::from_bits(bits).is_nan() => bits,
+            Self::Payload => bits | 0x0040_0000,
+            Self::Any => f32::NAN.to_bits(),
+        }
+    }
 }
 
 /// Whether all 65,536 patterns are decoded to the right bits, or the first that is not.
 fn check_decoder(found: &[u32], to: To) -> Result<(), String> {
+    check_decoder_with(found, to, Nan::Payload)
+}
+
+fn check_decoder_with(found: &[u32], to: To, nan: Nan) -> Result<(), String> {
     assert_eq!(found.len(), 1 << 16);
     for (half, &found) in (0..=u16::MAX).zip(found) {
         let expected = to.decoded(half);
-        if quiet(found) != quiet(expected) {
+        if nan.counted(found) != nan.counted(expected) {
             return Err(format!(
                 "{to:?}: {half:#06x} became {found:#010x}, expected {expected:#010x}"
             ));
@@ -138,8 +157,33 @@ fn every_f16_is_read_exactly_by_the_device_s_own_type() {
     for by in By::ALL {
         let source =
             format!("enable f16;\n{}", by.loading_kernel(&by.part("load(x)", LOAD_NATIVE_F16)));
-        check_decoder(&run(&open(true), &source, &every_half(), 1 << 16), To::F16).unwrap();
+        let found = run(&open(true), &source, &every_half(), 1 << 16);
+        check_decoder_with(&found, To::F16, Nan::Any).unwrap();
     }
+}
+
+#[test]
+fn of_the_device_s_own_type_any_nan_will_do_for_a_nan_and_nothing_else_for_a_value() {
+    let exact: Vec<u32> = (0..=u16::MAX).map(|half| To::F16.decoded(half)).collect();
+    let check = |change: &dyn Fn(u32) -> u32| {
+        let found: Vec<u32> = exact.iter().map(|&bits| change(bits)).collect();
+        [Nan::Any, Nan::Payload].map(|nan| check_decoder_with(&found, To::F16, nan).is_ok())
+    };
+    let of_nan = |is: u32| move |bits: u32| if f32::from_bits(bits).is_nan() { is } else { bits };
+    assert_eq!(check(&|bits| bits), [true; 2]);
+    assert_eq!(check(&of_nan(0x7fff_ffff)), [true, false]);
+    assert_eq!(check(&of_nan(0xffc0_0000)), [true, false]);
+    assert_eq!(check(&of_nan(f32::INFINITY.to_bits())), [false; 2]);
+    assert_eq!(check(&of_nan(0)), [false; 2]);
+    // Each of these changes one value, or one and its negative.
+    for value in [0.0f32, 1.0, 65504.0, 2f32.powi(-14), 2f32.powi(-24), f32::INFINITY] {
+        for wrong in [value.to_bits() + 1, value.to_bits() ^ 1 << 31, f32::NAN.to_bits()] {
+            let planted = |bits| if bits == value.to_bits() { wrong } else { bits };
+            assert_eq!(check(&planted), [false; 2], "{value:e} as {wrong:#010x}");
+        }
+    }
+    let flushed = |bits: u32| if f32::from_bits(bits).abs() < 2f32.powi(-14) { 0 } else { bits };
+    assert_eq!(check(&flushed), [false; 2]);
 }
 
 /// A part with one of its lines changed, which must be in it.
