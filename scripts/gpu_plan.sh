@@ -2,6 +2,9 @@
 # Owns the plan of gpu_run.sh, which reads this file: the steps in their order, which of them are asked for, and the folder
 # that the results go to. Uses its `step`, `tests`, `bench`, `torch` and `fail`, and $only, $folder and $results.
 
+# Tests of the hostile compiler itself, which need a driver that changes no arithmetic: hardware's may, software drivers do not.
+honest=on_an_honest_driver
+
 # Every step in order of importance. Also gone through for the names alone.
 plan() {
     step adapter 30 bash -c adapter_facts

@@ -7,7 +7,7 @@ use syncbn::{BatchNorm, BatchNormConfig, Device};
 use super::common::normal;
 use super::common::*;
 use super::rewrite::rewritten_in;
-use super::{quads, signs};
+use super::{honest, quads, signs};
 
 /// How many seeds are tried, at most, until each case has failed: few styles regroup nothing that
 /// matters to a case.
@@ -118,7 +118,8 @@ fn without_the_barriers_of_the_kernels_fast_math_breaks_what_they_hold() {
 }
 
 #[test]
-fn without_fast_math_kernels_without_barriers_hold_the_same() {
+fn without_fast_math_kernels_without_barriers_hold_the_same_on_an_honest_driver() {
+    honest::require();
     let adapter = adapter();
     // One device for each choice of fast paths.
     for seed in first_seed()..first_seed() + 3 {

@@ -3,6 +3,7 @@
 //!
 //! `rewrite` is the compiler, `planted` shows what it does and what stops it, `kernels` that it
 //! takes every kernel, `barriers` that it breaks the kernels where it sees through their barriers.
+//! `honest` says which of these tests need a driver that itself changes nothing.
 //! `common` opens devices whose kernels pass through it, and `again` says how to open them again.
 //! `accuracy`, `resident`, `not_finite`, `backward` and `double` are the ordinary tests;
 //! `epilogues`, `quads`, `reproducible` and `signs` are what the ordinary ones go through at length or
@@ -22,6 +23,7 @@ mod common;
 mod devices;
 mod double;
 mod epilogues;
+mod honest;
 mod kernels;
 #[path = "../it/epilogue/not_finite.rs"]
 mod not_finite;

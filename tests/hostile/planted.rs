@@ -2,6 +2,7 @@
 //! `Plant` has the unsafe form, whose results change under most seeds, and where there is one the
 //! safe form, whose bits stay under all.
 
+use super::honest;
 use super::planted_runs::{Machine, shader};
 use super::rewrite::{Division, Order, Style, rewritten, rewritten_in};
 
@@ -123,7 +124,8 @@ const PLANTS: &[Plant] = &[
 ];
 
 #[test]
-fn unsafe_forms_break_and_safe_forms_hold_under_every_seed() {
+fn unsafe_forms_break_and_safe_forms_hold_under_every_seed_on_an_honest_driver() {
+    honest::require();
     const SEEDS: u64 = 16;
     let machine = Machine::get();
     let mut found = Vec::new();
@@ -188,7 +190,8 @@ fn both(body: &str, style: Style) -> [f32; 2] {
 }
 
 #[test]
-fn terms_that_cancel_are_gone() {
+fn terms_that_cancel_are_gone_on_an_honest_driver() {
+    honest::require();
     let [before, after] = both("let mean = input[0] + input[16]; result = input[0] - mean;", ALL);
     assert_eq!((before, after), (input_rounded() - 10_000.0, -0.013_37));
     let [_, after] = both("let p = input[20]; result = (input[0] + p) - p;", ALL);
@@ -251,7 +254,8 @@ fn a_root_times_itself_is_what_it_is_the_root_of() {
 }
 
 #[test]
-fn a_subnormal_result_is_flushed() {
+fn a_subnormal_result_is_flushed_on_an_honest_driver() {
+    honest::require();
     let style = Style { flushes: true, ..ALL };
     assert_eq!(both("result = input[19] * input[20];", style), [1.0e-39f32 * 0.3, 0.0]);
 }
