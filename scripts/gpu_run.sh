@@ -57,6 +57,28 @@ also=''
 # Milliseconds of some clock.
 now() { local micros=${EPOCHREALTIME/[.,]/}; echo $((micros / 1000)); }
 
+# start_clocks NAME LIMIT: logs the clocks of the card beside a step that measures times, where there is nvidia-smi.
+start_clocks() {
+    case $1 in
+    bench_* | report | torch) ;;
+    *) return 0 ;;
+    esac
+    command -v nvidia-smi >/dev/null || return 0
+    # `timeout` for the case that the card does not answer any more.
+    timeout -k 5 $(($2 + 10)) nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.mem,pstate,power.draw \
+        --format=csv,noheader -lms 500 >"$logs/$1.clocks" 2>&1 &
+    clocks=$!
+}
+
+# stop_clocks NAME: ends the log of the clocks, and appends it to that of all.
+stop_clocks() {
+    [[ -n $clocks ]] || return 0
+    kill "$clocks" 2>/dev/null || true
+    wait "$clocks" 2>/dev/null || true
+    clocks=''
+    { echo "== $1: clocks (time, SM, memory, state, power)"; cat "$logs/$1.clocks"; } >>"$results/all.log"
+}
+
 # step NAME LIMIT COMMAND...: runs a command for at most so many seconds, and keeps its output.
 step() {
     # A software driver on a few processors takes longer.
@@ -71,6 +93,7 @@ step() {
     fi
     ((most < left)) || most=$left
     say "== $name (at most $most s)"
+    start_clocks "$name" "$most"
     started=$(now)
     # In the background, so that a signal to this script is answered at once.
     timeout -k 5 "$most" "$@" >"$log" 2>&1 &
@@ -94,6 +117,7 @@ step() {
     note+=${besides:+${note:+; }$besides}
     record "$name" "$rc" "$state" "$took" "$note"
     { echo "== $name: $state"; cat "$log"; } >>"$results/all.log"
+    stop_clocks "$name"
     if [[ $state == failed || $state == timeout ]]; then
         { echo "== $name: $state, exit status $rc: $*"; tail -n 400 "$log"; } >>"$results/failures.log"
     fi
@@ -244,7 +268,7 @@ finish() { summary >"$results/summary.md"; }
 # ---------------------------------------------------------------- the run
 
 folder='' results='' work='' logs='' limit=590 only='' software='' slack=1
-adapter='' driver='' f64='' child=''
+adapter='' driver='' f64='' child='' clocks=''
 list_steps
 while (($#)); do
     case $1 in
@@ -269,7 +293,7 @@ work=$folder/unpacked
 logs=$work/logs
 for name in steps.jsonl bench.jsonl torch.jsonl failures.log all.log; do : >"$results/$name"; done
 trap finish EXIT
-trap '[[ -z $child ]] || kill "$child" 2>/dev/null; exit 143' TERM INT
+trap '[[ -z $clocks ]] || kill "$clocks" 2>/dev/null || true; [[ -z $child ]] || kill "$child" 2>/dev/null; exit 143' TERM INT
 
 say "results go to $results"
 say "unpacking"

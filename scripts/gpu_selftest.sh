@@ -24,7 +24,7 @@ run() {
 run_again() {
     local expected=$1 rc=0
     shift
-    env -i PATH="$tools" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" run "$work/folder" "$@" \
+    env -i PATH="$path" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" run "$work/folder" "$@" \
         >"$work/output" 2>&1 || rc=$?
     [[ $rc == "$expected" ]] || fail "exit status $rc, expected $expected"
 }
@@ -35,12 +35,19 @@ has() { grep -qF -- "$2" "$work/folder/results/$1" || fail "$1 has no '$2'"; }
 # says TEXT: the run said so.
 says() { grep -qF -- "$1" "$work/output" || fail "nobody said '$1'"; }
 
+# The log of the clocks has begun, and has been ended.
+clocks_have_stopped() {
+    ! kill -0 "$(cat "$work/clocks.pid")" 2>/dev/null || fail "the clocks are still logged"
+    rm "$work/clocks.pid"
+}
+
 fail() {
     echo "gpu_selftest.sh: $*; the run said:" >&2
     cat "$work/output" >&2
     exit 1
 }
 
+path=$tools
 mkdir -p "$work/stage/bin" "$work/stage/lib" "$work/stage/golden" "$work/folder" "$work/driver"
 cp "$packed"/{gpu.sh,gpu_run.sh,gpu_plan.sh,gpu_driver.sh,gpu_torch.py,busybox} "$work/folder/"
 # A container with NVIDIA's libraries, of which the one for windows finds nothing, and without their manifest.
@@ -78,7 +85,24 @@ case $* in
 *) exit 101 ;;
 esac
 P
-program bench <<<'echo "{\"workload\": \"tiny\"}"; echo "not JSON"'
+program bench <<'P'
+if [[ -e $HOME/slow ]]; then sleep 60; fi
+sleep 0.5
+echo '{"workload": "tiny"}'
+echo "not JSON"
+P
+mkdir "$work/smi"
+cat >"$work/smi/nvidia-smi" <<'P'
+#!/usr/bin/env bash
+case $* in
+--query-gpu=*' -lms 500')
+    echo $$ >"$HOME/clocks.pid"
+    echo "1980 MHz, 3201 MHz, P0"
+    exec sleep 60 ;;
+*) echo "a table" ;;
+esac
+P
+chmod +x "$work/smi/nvidia-smi"
 tar -C "$work/stage" -c . | xz -1 >"$work/folder/payload.tar.xz"
 echo "programs: bench hostile it report" >"$work/folder/PACKED"
 
@@ -127,6 +151,17 @@ has steps.jsonl '"name":"storage","rc":0,"state":"failed"'
 run 0 --only group_accuracy,bench_quick
 [[ $(cat "$work/folder/results/bench.jsonl") == '{"workload": "tiny"}' ]] || fail "bench.jsonl has other lines"
 
+# Beside what measures times the clocks are logged, where there is nvidia-smi.
+[[ ! -e $work/clocks.pid ]] || fail "there was an nvidia-smi"
+path=$tools:$work/smi
+run 0 --only group_accuracy,bench_quick
+has all.log '== bench_quick: clocks'
+has all.log '1980 MHz, 3201 MHz, P0'
+! grep -qF '== group_accuracy: clocks' "$work/folder/results/all.log" || fail "clocks beside tests"
+clocks_have_stopped
+[[ ! -e $work/folder/results/bench_quick.clocks ]] || fail "the clocks have a file of their own"
+path=$tools
+
 # Earlier results stay.
 run_again 0 --only group_accuracy
 has steps.jsonl '"name":"bench_quick"'
@@ -137,16 +172,20 @@ has steps.jsonl '"name":"bench_quick"'
 
 rm -rf "$work/folder"/results*
 # Stopped from outside, it leaves a summary of what it has.
-env -i PATH="$tools" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" \
-    run "$work/folder" --only rounding,on_device >"$work/output" 2>&1 &
+touch "$work/slow"
+env -i PATH="$tools:$work/smi" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" \
+    run "$work/folder" --only rounding,bench_quick >"$work/output" 2>&1 &
 sleep 2
 kill -TERM $!
 rc=0
 wait $! || rc=$?
 [[ $rc == 143 ]] || fail "exit status $rc after SIGTERM, expected 143"
 has summary.md '| rounding | failed |'
+sleep 1
+clocks_have_stopped
+rm "$work/slow"
 
 rm "$work/driver/libEGL_nvidia.so.0"
 run 2
 has all.log 'No adapter was found'
-echo "== self-test: failures, hangs, empty tests, wrong names and a missing adapter are told; earlier results stay"
+echo "== self-test: failures, hangs, empty tests, wrong names and a missing adapter are told; earlier results stay; clocks are logged"
