@@ -13,13 +13,13 @@ plan() {
     tests 90 on_device hostile
     bench bench_quick 45 all --quick
     tests 90 storage epilogue
-    bench bench_f32_first 60 all
+    bench bench_f32_first 85 all
     torch 85
-    bench bench_f16_first 45 resnet50,mlp --dtype f16
-    bench bench_bf16_first 45 resnet50,mlp --dtype bf16
-    bench bench_f32_last 45 resnet50,mlp --layout last
-    bench bench_f16_last 45 resnet50,mlp --dtype f16 --layout last
-    bench bench_add_relu 45 resnet50 --epilogue add_relu
+    bench bench_f16_first 65 resnet50,mlp --dtype f16
+    bench bench_bf16_first 65 resnet50,mlp --dtype bf16
+    bench bench_f32_last 65 resnet50,mlp --layout last
+    bench bench_f16_last 65 resnet50,mlp --dtype f16 --layout last
+    bench bench_add_relu 65 resnet50 --epilogue add_relu
     bench bench_shared 45 resnet50,tiny --shared-device --devices 2
     tests 60 conformance group_devices faults probe shaders large
 }
