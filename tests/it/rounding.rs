@@ -5,6 +5,7 @@
 //! wrong.
 
 mod gpu;
+mod mixed;
 mod values;
 
 use crate::common;
@@ -203,17 +204,30 @@ fn wrong_encoders_are_caught() {
         ("payload", "bits | U(0x00400000u)", "U(0x7fc00000u)"),
     ];
     let f16 = [
-        ("truncating", " + odd) >>", " - U(0x0fffu)) >>"),
-        ("half up", "+ odd) >>", "+ U(1u)) >>"),
-        ("half down", " + odd) >>", ") >>"),
-        ("nothing finite overflows", "magnitude >= U(0x477ff000u)", "magnitude >= U(0x7f800000u)"),
-        ("65519 is infinite", "magnitude >= U(0x477ff000u)", "magnitude >= U(0x477fe000u)"),
-        ("subnormals as normal", "magnitude >= U(0x38800000u)", "magnitude >= U(0x38000000u)"),
-        ("subnormals flushed", "choose_element(small, normal,", "choose_element(U(0u), normal,"),
+        ("truncating", "U(0x0fffu) + ((bits >> U(13u)) & U(1u))", "U(0u)"),
+        ("half up", "U(0x0fffu) + ((bits >> U(13u)) & U(1u))", "U(0x1000u)"),
+        ("half down", "U(0x0fffu) + ((bits >> U(13u)) & U(1u))", "U(0x0fffu)"),
+        (
+            "65536 and more finite",
+            "U(0x38800000u)) >= U(0x0f000000u)",
+            "U(0x38800000u)) >= U(0x0f800000u)",
+        ),
+        ("nothing finite overflows", "magnitude >= U(0x47800000u)", "magnitude >= U(0x7f800000u)"),
+        (
+            "65519 is infinite",
+            "bits + U(0x0fffu)",
+            "bits + choose_element(U(0x0fffu), U(0x1fffu), (bits << U(1u)) > U(0x8effc000u))",
+        ),
+        (
+            "subnormals as normal",
+            "U(0x38800000u)) >= U(0x0f000000u)",
+            "U(0x38000000u)) >= U(0x0f800000u)",
+        ),
+        ("subnormals flushed", "choose_element(small, large,", "choose_element(U(0u), large,"),
         (
             "2^-25 and more flushed",
-            "choose_element(small, normal,",
-            "choose_element(choose_element(small, U(0u), magnitude < U(0x33800000u)), normal,",
+            "choose_element(small, large,",
+            "choose_element(choose_element(small, U(0u), magnitude < U(0x33800000u)), large,",
         ),
         (
             "subnormals truncated",
@@ -223,9 +237,11 @@ fn wrong_encoders_are_caught() {
         ("subnormals half up", "((significand >> shift) & U(1u))", "U(1u)"),
         (
             "sign of 0",
-            "((bits >> U(16u)) & U(0x8000u))",
-            "choose_element(U(0u), (bits >> U(16u)) & U(0x8000u), bits != U(0x80000000u))",
+            "((rounded >> U(16u)) & U(0xc000u))",
+            "choose_element(U(0u), (rounded >> U(16u)) & U(0xc000u), bits != U(0x80000000u))",
         ),
+        ("sign of what is rare", "| ((bits >> U(16u)) & U(0x8000u))", ""),
+        ("f32's subnormals as 0", "(magnitude != U(0u))", "(magnitude >= U(0x00800000u))"),
         ("payload", "U(0x7e00u) | ((magnitude >> U(13u)) & U(0x03ffu))", "U(0x7e00u)"),
     ];
     for by in By::ALL {

@@ -71,6 +71,8 @@ pub fn special() -> Vec<u32> {
         65520.0,
         65535.99,
         65536.0,
+        65600.0,
+        131_071.99,
         f32::MAX,
         f32::MIN_POSITIVE,
         f32::INFINITY,
