@@ -264,8 +264,9 @@ fn wrong_decoders_are_caught() {
     for by in By::ALL {
         for (from, to) in [
             ("V(magnitude) * 5.9604644775390625e-8", "V(0.0)"),
-            ("magnitude < U(0x0400u)", "magnitude < U(0x03ffu)"),
-            ("magnitude < U(0x7c00u)", "magnitude <= U(0x7c00u)"),
+            ("magnitude >= U(0x7c00u)", "magnitude > U(0x7c00u)"),
+            ("U(0x0400u)) >= U(0x7800u)", "U(0x0400u)) >= U(0x7c00u)"),
+            ("5.192296858534828e33", "5.1922963e33"),
             ("(half & U(0x8000u)) << U(16u)", "U(0u)"),
         ] {
             let source = changed(&by.part("decode_f16", &[]), from, to);
