@@ -7,6 +7,7 @@
 mod accumulate;
 mod apply;
 mod finalize;
+mod flat;
 mod grid;
 mod partition;
 mod run;

@@ -51,6 +51,8 @@ pub const SUMMED_PER_LANE: u32 = 16;
 /// Values of a tile that one invocation of a kernel that writes goes through at most: a word of a
 /// mask.
 pub const WRITTEN_PER_LANE: u32 = 32;
+/// Quads that one invocation of a kernel that writes in the order of addresses has.
+pub const FLAT_QUADS_PER_INVOCATION: u32 = 4;
 /// Words of 16-bit outputs that one invocation writes.
 pub const WORDS_PER_INVOCATION: u32 = 8;
 /// The same where a mask is kept: those of one of its words.

@@ -60,7 +60,11 @@ fn was_active(x: V, address: u32, step: u32, affine: Affine) -> B {
 
 // Of the element x at an address, the lane's `step`th.
 fn upstream(x: V, address: u32, g_address: u32, step: u32, affine: Affine) -> V {
-    let g = load_grad_output(g_address);
+    return upstream_of(load_grad_output(g_address), x, address, step, affine);
+}
+
+// The same of a grad_output that is loaded.
+fn upstream_of(g: V, x: V, address: u32, step: u32, affine: Affine) -> V {
 #if CURVED
     return differentiated(g, value_of(x, address, affine));
 #else

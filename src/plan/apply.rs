@@ -1,6 +1,7 @@
 //! The second half of a pass: the kernels that write its outputs once the group's sums are known,
 //! `normalize` and `grad_input`.
 
+use super::flat::{self, is_flat};
 use super::grid::Grid;
 use super::run::{Run, runs, sample_runs};
 use super::window::{Span, Window, windows};
@@ -8,7 +9,7 @@ use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, 
 use crate::dtype::DType;
 use crate::error::LimitError;
 use crate::shaders::{
-    DoubleGradient, GradInput, Kernel, Normalize, Storage, TileParams, Upstream, Variant,
+    DoubleGradient, Elements, GradInput, Kernel, Normalize, Storage, TileParams, Upstream, Variant,
     WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD, WORKGROUP_SIZE,
 };
 
@@ -55,11 +56,12 @@ impl ApplyPlan {
             Self::mask_bytes(x, layer.mask, caps),
         )?;
         let grid = Grid::new(x, x.shape, caps);
+        let is_flat = is_flat(x.shape, y.size_bytes(), caps, layer);
         let kernel = Kernel::Normalize(Normalize {
             // In place, x is read as y is written.
             x: if in_place { Storage::packed(x.dtype) } else { caps.storage(x.dtype) },
             y,
-            elements: grid.elements(),
+            elements: if is_flat { Elements::Flat } else { grid.elements() },
             residual: layer.epilogue.adds_residual(),
             activation: layer.epilogue.activates(),
             curved: layer.epilogue.curve().is_some(),
@@ -111,13 +113,14 @@ impl ApplyPlan {
         wanted: Gradient,
     ) -> Result<Option<Self>, LimitError> {
         let grid = Grid::new(x, g.shape, caps);
+        let is_flat = grid.same_layout && is_flat(x.shape, x.dtype.size_bytes(), caps, layer);
         let storage =
             |dtype| if wanted.in_place { Storage::packed(dtype) } else { caps.storage(dtype) };
         let kernel = Kernel::GradInput(GradInput {
             upstream: Upstream {
                 x: storage(x.dtype),
                 grad_output: storage(g.dtype),
-                elements: grid.elements(),
+                elements: if is_flat { Elements::Flat } else { grid.elements() },
                 strided: grid.g_is_strided(),
                 active: layer.active(),
             },
@@ -168,19 +171,23 @@ impl ApplyPlan {
         };
         caps.check_binding("statistics per channel", dims, channels as u64 * centering_bytes)?;
         let variant = Variant::new(kernel);
-        let (capacity, too_large) = caps.capacity(&[x, output, g], grid.unit);
+        let is_flat = kernel.elements() == Elements::Flat;
+        let unit = if is_flat { 1 } else { grid.unit };
+        let (capacity, too_large) = caps.capacity(&[x, output, g], unit);
         let dispatch = |span: &Span, mut params: TileParams, workgroups: [u32; 2]| {
             layer.set(&mut params);
-            Dispatch {
-                variant,
-                params,
-                workgroups,
-                parts: Parts::of(span, grid.unit, [x, output, g]),
-            }
+            Dispatch { variant, params, workgroups, parts: Parts::of(span, unit, [x, output, g]) }
         };
-        let dispatches: Result<Vec<_>, LimitError> = if grid.is_quads()
-            || output.dtype == DType::F32
-        {
+        let dispatches: Result<Vec<_>, LimitError> = if is_flat {
+            let most = caps.most_workgroups().saturating_mul(flat::GROUP_ELEMENTS);
+            let runs = runs(x.shape, capacity.min(most)).ok_or(too_large)?;
+            let dispatch_of = |run: &Run| {
+                let groups = u64::from(run.end_element).div_ceil(flat::GROUP_ELEMENTS);
+                let workgroups = caps.workgroups(groups, dims)?;
+                Ok(dispatch(&run.span, flat::params(run, x.shape), workgroups))
+            };
+            runs.iter().rev().map(dispatch_of).collect()
+        } else if grid.is_quads() || output.dtype == DType::F32 {
             let windows =
                 windows(&partition, grid, capacity, caps.most_workgroups()).ok_or(too_large)?;
             let dispatch_of = |window: &Window| {

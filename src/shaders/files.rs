@@ -14,8 +14,8 @@ parts! {
     "choose_element" "combine" "curve_elu" "curve_exponential" "curve_gelu" "curve_gelu_tanh"
     "curve_hardswish" "curve_relu6" "curve_sigmoid" "curve_silu" "curves" "decode_f16" "deviations"
     "double" "double_coefficients" "double_gradient" "double_ratio" "double_sums" "double_terms"
-    "element" "encode" "ends" "exact_grad_sums" "exact_moments" "exact_running" "finite" "four"
-    "grad_sums_tail" "gradient" "grid" "input_gradient" "integer_sums" "integers" "inverse_root"
+    "element" "encode" "ends" "exact_grad_sums" "exact_moments" "exact_running" "finite" "flat"
+    "four" "grad_sums_tail" "gradient" "grid" "input_gradient" "integer_sums" "integers" "inverse_root"
     "lane_stats" "lanes" "load" "long" "marks" "mask_bits" "merge" "merge_fours" "merge_stats"
     "merge_sums" "merge_words" "packed" "padding" "rank_integers" "rank_weights" "reduce" "running"
     "running_update" "settled" "settled_element" "store" "tail" "takes" "tile" "transpose"
@@ -37,10 +37,12 @@ macro_rules! kernel {
 pub(super) const PARTIAL_STATS: &str = kernel!("partial_stats");
 pub(super) const COMBINE_STATS: &str = kernel!("combine_stats");
 pub(super) const NORMALIZE: &str = kernel!("normalize");
+pub(super) const NORMALIZE_FLAT: &str = kernel!("normalize_flat");
 pub(super) const NORMALIZE_WORDS: &str = kernel!("normalize_words");
 pub(super) const PARTIAL_GRAD_SUMS: &str = kernel!("partial_grad_sums");
 pub(super) const COMBINE_GRAD_SUMS: &str = kernel!("combine_grad_sums");
 pub(super) const GRAD_INPUT: &str = kernel!("grad_input");
+pub(super) const GRAD_INPUT_FLAT: &str = kernel!("grad_input_flat");
 pub(super) const GRAD_INPUT_WORDS: &str = kernel!("grad_input_words");
 pub(super) const PARTIAL_INTEGERS: &str = kernel!("partial_integers");
 pub(super) const PARTIAL_GRAD_INTEGERS: &str = kernel!("partial_grad_integers");

@@ -84,8 +84,10 @@ params! {
         tiles_per_workgroup_log2: u32,
         /// Workgroups that cover the window's channels once.
         blocks: u32,
-        /// 2^lanes_per_run_log2 mod L: what one step adds to the position within a sample.
+        /// What a step adds to the position in a sample: 2^lanes_per_run_log2 mod L, or 1024 mod L.
         step_inner: u32,
+        /// Channels that a step of 1024 addresses passes, mod C.
+        step_channels: u32,
         /// What is added to every address in x.
         x_origin: u32,
         /// Elements of x from one sample to the next.

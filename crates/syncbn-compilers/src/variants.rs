@@ -85,6 +85,7 @@ impl Shader {
             Elements::Single => "single values",
             Elements::Quads => "quads",
             Elements::FourChannels => "four channels",
+            Elements::Flat => "flat quads",
         };
         let mut buffers = Vec::new();
         for binding in variant.bindings() {

@@ -71,10 +71,11 @@ fn normalizations() -> Vec<Kernel> {
             if !Storage::packed(x.dtype()).goes_with(Storage::packed(y)) {
                 continue;
             }
-            for elements in ELEMENTS {
+            for elements in ELEMENTS.into_iter().chain([Elements::Flat]) {
                 // Backward's kernels write as x is stored, and read the mask in the order in which
                 // they write.
                 let order = match (elements, x.dtype(), y) {
+                    (Elements::Flat, ..) => None,
                     (Elements::Quads | Elements::FourChannels, ..) => Some(MaskOrder::ByInvocation),
                     (_, DType::F32, DType::F32) => Some(MaskOrder::ByInvocation),
                     (_, _, DType::F32) => None,
@@ -180,7 +181,14 @@ fn double_gradients() -> Vec<Kernel> {
 
 fn gradients() -> Vec<Kernel> {
     let mut kernels = Vec::new();
-    for upstream in upstreams() {
+    // Quads of one channel and flat ones go by the same things, but for a layout and a mask.
+    let is_flat = |upstream: &Upstream| {
+        let has_mask = matches!(upstream.active, Active::Masked(_));
+        upstream.elements == Elements::Quads && !upstream.strided && !has_mask
+    };
+    let flat = upstreams().into_iter().filter(is_flat);
+    let flat = flat.map(|upstream| Upstream { elements: Elements::Flat, ..upstream });
+    for upstream in upstreams().into_iter().chain(flat) {
         for batch_statistics in [false, true] {
             for grad_residual in [false, true] {
                 let gradient =

@@ -6,11 +6,12 @@ use std::sync::OnceLock;
 
 use bytemuck::Pod;
 use syncbn::low_level::plan::{Dispatch, LENGTHS_BYTES, Role};
+use syncbn::low_level::shaders::{Access, Variant};
 use syncbn::wgpu;
 use wgpu::BufferUsages as Usage;
 
 use super::common::adapter;
-use super::common::kernel::Gpu;
+use super::common::kernel::{Gpu, pipeline};
 
 /// A device, with f64 where the adapter has it, which sources of the hostile compiler need.
 fn gpu() -> &'static Gpu {
@@ -18,6 +19,28 @@ fn gpu() -> &'static Gpu {
     GPU.get_or_init(|| {
         let adapter = adapter();
         Gpu::open(&adapter, adapter.features() & wgpu::Features::SHADER_F64)
+    })
+}
+
+/// The layout of what a variant binds, used or not.
+fn layout(device: &wgpu::Device, variant: &Variant) -> wgpu::PipelineLayout {
+    let storage = |access| wgpu::BufferBindingType::Storage { read_only: access == Access::Read };
+    let kinds = std::iter::once(wgpu::BufferBindingType::Uniform)
+        .chain(variant.bindings().iter().map(|binding| storage(binding.access)))
+        .chain(variant.lengths_binding().map(|_| wgpu::BufferBindingType::Uniform));
+    let entries: Vec<_> = kinds
+        .zip(0..)
+        .map(|(ty, binding)| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        })
+        .collect();
+    let group = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+    device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        bind_group_layouts: &[Some(&device.create_bind_group_layout(&group))],
+        ..Default::default()
     })
 }
 
@@ -37,7 +60,8 @@ pub fn run<P: Pod>(
     let no_lengths = gpu.buffer(&[0; LENGTHS_BYTES as usize], Usage::UNIFORM);
     let lengths = dispatch.variant.lengths_binding().map(|_| &no_lengths);
     let bound = std::iter::once(&params).chain(&buffers).chain(lengths);
-    gpu.run(&gpu.pipeline(source), bound, dispatch.workgroups);
+    let layout = layout(&gpu.device, &dispatch.variant);
+    gpu.run(&pipeline(&gpu.device, source, Some(&layout)), bound, dispatch.workgroups);
     bindings
         .iter()
         .zip(&buffers)

@@ -1,0 +1,77 @@
+// The normalized, activated output where planes are short, channels first: the formula of
+// `normalize`, in the order of addresses.
+//
+// Dispatch: one workgroup per 1024 quads of y. Nothing runs next: y is the result.
+
+#import flat
+#import load(x)
+#import load(residual)
+#import centering
+#import affine
+#import activation
+#import store
+
+@group(0) @binding(3) var<storage, read> centering: array<Centering>;   // (C)
+@group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or a dummy
+@group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or a dummy
+@group(0) @binding(6) var<storage, read_write> y: array<Stored>;        // (N, C, L), laid out as x
+
+// The bits of v of the quad x, of the channel of its first value.
+fn value_at(place: Place, x: V) -> U {
+    return value_of(x, place.address, affine_of(place.channel));
+}
+
+// v with the values of the next channel as that has them.
+fn straddled(v: U, place: Place, x: V) -> U {
+    if (!is_straddling(place)) {
+        return v;
+    }
+    let behind = value_of(x, place.address, affine_of(channel_behind(place)));
+    return choose_element(behind, v, of_first_channel(place));
+}
+
+//     for the four quads of this invocation:
+//         v = (x·unit − pivot)·scale + shift + residual, of the channel of its first value
+//     for those that straddle two channels: v of the next channel behind the border
+//     for all four:  y = act(v)
+//
+// Why it is fast: the kernel is memory-bound, and a tile of a short plane has many pieces of memory
+// that begin and end within a line. Here the stores of a workgroup fill every line that they touch.
+// * Four loads are in flight before the first is used, and nothing is stored before all are.
+// * An invocation divides twice, for its first channel. Coefficients come from a cache: neighbours
+//   are of few channels.
+// * Few quads straddle, and values of theirs alone are formed twice.
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) invocation: u32,
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+) {
+    let index = workgroup.x + workgroup.y * workgroups.x;
+    if (!has_quads(index)) {
+        return;
+    }
+    let a = first_place(invocation, index);
+    if (is_past_end(a.address)) {
+        return;
+    }
+    let b = next_place(a, a);
+    let c = next_place(b, a);
+    let d = next_place(c, a);
+    let xa = load_x(a.address);
+    let xb = load_x(b.address);
+    let xc = load_x(c.address);
+    let xd = load_x(d.address);
+    var va = value_at(a, xa);
+    var vb = value_at(b, xb);
+    var vc = value_at(c, xc);
+    var vd = value_at(d, xd);
+    va = straddled(va, a, xa);
+    vb = straddled(vb, b, xb);
+    vc = straddled(vc, c, xc);
+    vd = straddled(vd, d, xd);
+    y[a.address] = stored(activated(va));
+    y[b.address] = stored(activated(vb));
+    y[c.address] = stored(activated(vc));
+    y[d.address] = stored(activated(vd));
+}

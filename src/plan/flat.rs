@@ -1,0 +1,45 @@
+//! Which activations are written in the order of addresses, quad by quad.
+//!
+//! A tile of a channel whose planes are short, channels first, is many pieces of memory that begin
+//! and end within a cache line. Reading them costs little, because neighbouring workgroups find
+//! what is left of a line in a cache; writing parts of lines does.
+
+use super::run::Run;
+use super::{DeviceCaps, LayerFlags};
+use crate::shaders::{FLAT_QUADS_PER_INVOCATION, TileParams, WORKGROUP_SIZE};
+use crate::shape::Shape;
+
+/// Bytes of a plane below which it is short: 32 lines of 128 bytes, of which one or two are shared
+/// with its neighbours.
+const SHORT_BYTES: u64 = 4096;
+/// Elements of a workgroup.
+pub(super) const GROUP_ELEMENTS: u64 = 4 * (FLAT_QUADS_PER_INVOCATION * WORKGROUP_SIZE) as u64;
+/// Elements from one quad of an invocation to its next.
+const STEP: u64 = 4 * WORKGROUP_SIZE as u64;
+
+/// Whether what is written in the shape and layout of `x`, in elements of so many bytes, is written
+/// so; grad_output has the same layout. Planes that quads of one channel do not fill are, long ones
+/// too, because they would be written value by value.
+pub(super) fn is_flat(x: &Shape, element_bytes: u64, caps: &DeviceCaps, layer: LayerFlags) -> bool {
+    let strides = x.strides();
+    let inner = x.spatial_len() as u64;
+    let is_short = inner.saturating_mul(element_bytes) < SHORT_BYTES;
+    caps.quads
+        && strides.inner == 1
+        && inner >= 4
+        && x.elements().is_multiple_of(4)
+        && x.padding().is_none()
+        && layer.mask.is_none()
+        && (is_short || !inner.is_multiple_of(4))
+}
+
+/// Parameters of a kernel that writes a run of `x` so. Flags are 0.
+pub(super) fn params(run: &Run, x: &Shape) -> TileParams {
+    let inner = x.spatial_len() as u64;
+    let channels = x.channels() as u64;
+    TileParams {
+        step_inner: (STEP % inner.max(1)) as u32,
+        step_channels: (STEP / inner.max(1) % channels.max(1)) as u32,
+        ..run.word_params(x, x)
+    }
+}
