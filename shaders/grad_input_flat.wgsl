@@ -34,6 +34,7 @@ fn gradients_at(place: Place, x: V, g: V) -> Gradients {
     return gradients_of(x, g, place.address, place.channel);
 }
 
+#if STRADDLES
 // Gradients with the values of the next channel as that has them.
 fn straddled(gradients: Gradients, place: Place, x: V, g: V) -> Gradients {
     if (!is_straddling(place)) {
@@ -46,6 +47,7 @@ fn straddled(gradients: Gradients, place: Place, x: V, g: V) -> Gradients {
         choose_element(behind.of_residual, gradients.of_residual, is_first),
     );
 }
+#endif
 
 fn store(address: u32, gradients: Gradients) {
     grad_input[address] = stored(gradients.of_input);
@@ -90,10 +92,12 @@ fn main(
     var of_b = gradients_at(b, xb, gb);
     var of_c = gradients_at(c, xc, gc);
     var of_d = gradients_at(d, xd, gd);
+#if STRADDLES
     of_a = straddled(of_a, a, xa, ga);
     of_b = straddled(of_b, b, xb, gb);
     of_c = straddled(of_c, c, xc, gc);
     of_d = straddled(of_d, d, xd, gd);
+#endif
     store(a.address, of_a);
     store(b.address, of_b);
     store(c.address, of_c);

@@ -21,6 +21,7 @@ fn value_at(place: Place, x: V) -> U {
     return value_of(x, place.address, affine_of(place.channel));
 }
 
+#if STRADDLES
 // v with the values of the next channel as that has them.
 fn straddled(v: U, place: Place, x: V) -> U {
     if (!is_straddling(place)) {
@@ -29,6 +30,7 @@ fn straddled(v: U, place: Place, x: V) -> U {
     let behind = value_of(x, place.address, affine_of(channel_behind(place)));
     return choose_element(behind, v, of_first_channel(place));
 }
+#endif
 
 //     for the four quads of this invocation:
 //         v = (x·unit − pivot)·scale + shift + residual, of the channel of its first value
@@ -40,7 +42,8 @@ fn straddled(v: U, place: Place, x: V) -> U {
 // * Four loads are in flight before the first is used, and nothing is stored before all are.
 // * An invocation divides twice, for its first channel. Coefficients come from a cache: neighbours
 //   are of few channels.
-// * Few quads straddle, and values of theirs alone are formed twice.
+// * Few quads straddle, and values of theirs alone are formed twice. Where L is a multiple of four,
+//   none does, and that is an #if: a driver without branches would form all of them twice.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,
@@ -66,10 +69,12 @@ fn main(
     var vb = value_at(b, xb);
     var vc = value_at(c, xc);
     var vd = value_at(d, xd);
+#if STRADDLES
     va = straddled(va, a, xa);
     vb = straddled(vb, b, xb);
     vc = straddled(vc, c, xc);
     vd = straddled(vd, d, xd);
+#endif
     y[a.address] = stored(activated(va));
     y[b.address] = stored(activated(vb));
     y[c.address] = stored(activated(vc));

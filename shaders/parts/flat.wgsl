@@ -67,6 +67,7 @@ fn next_place(place: Place, first: Place) -> Place {
     );
 }
 
+#if STRADDLES
 // Whether a quad has values of the next channel too.
 fn is_straddling(place: Place) -> bool {
     return place.left < 4u;
@@ -82,3 +83,4 @@ fn channel_behind(place: Place) -> u32 {
 fn of_first_channel(place: Place) -> B {
     return U(0u, 1u, 2u, 3u) < U(place.left);
 }
+#endif

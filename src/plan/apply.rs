@@ -1,7 +1,7 @@
 //! The second half of a pass: the kernels that write its outputs once the group's sums are known,
 //! `normalize` and `grad_input`.
 
-use super::flat::{self, is_flat};
+use super::flat::{self, flat_elements};
 use super::grid::Grid;
 use super::run::{Run, runs, sample_runs};
 use super::window::{Span, Window, windows};
@@ -9,7 +9,7 @@ use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, 
 use crate::dtype::DType;
 use crate::error::LimitError;
 use crate::shaders::{
-    DoubleGradient, Elements, GradInput, Kernel, Normalize, Storage, TileParams, Upstream, Variant,
+    DoubleGradient, GradInput, Kernel, Normalize, Storage, TileParams, Upstream, Variant,
     WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD, WORKGROUP_SIZE,
 };
 
@@ -56,12 +56,12 @@ impl ApplyPlan {
             Self::mask_bytes(x, layer.mask, caps),
         )?;
         let grid = Grid::new(x, x.shape, caps);
-        let is_flat = is_flat(x.shape, y.size_bytes(), caps, layer);
+        let flat = flat_elements(x.shape, y.size_bytes(), caps, layer);
         let kernel = Kernel::Normalize(Normalize {
             // In place, x is read as y is written.
             x: if in_place { Storage::packed(x.dtype) } else { caps.storage(x.dtype) },
             y,
-            elements: if is_flat { Elements::Flat } else { grid.elements() },
+            elements: flat.unwrap_or(grid.elements()),
             residual: layer.epilogue.adds_residual(),
             activation: layer.epilogue.activates(),
             curved: layer.epilogue.curve().is_some(),
@@ -113,14 +113,15 @@ impl ApplyPlan {
         wanted: Gradient,
     ) -> Result<Option<Self>, LimitError> {
         let grid = Grid::new(x, g.shape, caps);
-        let is_flat = grid.same_layout && is_flat(x.shape, x.dtype.size_bytes(), caps, layer);
+        let flat = flat_elements(x.shape, x.dtype.size_bytes(), caps, layer);
+        let flat = flat.filter(|_| grid.same_layout);
         let storage =
             |dtype| if wanted.in_place { Storage::packed(dtype) } else { caps.storage(dtype) };
         let kernel = Kernel::GradInput(GradInput {
             upstream: Upstream {
                 x: storage(x.dtype),
                 grad_output: storage(g.dtype),
-                elements: if is_flat { Elements::Flat } else { grid.elements() },
+                elements: flat.unwrap_or(grid.elements()),
                 strided: grid.g_is_strided(),
                 active: layer.active(),
             },
@@ -171,14 +172,13 @@ impl ApplyPlan {
         };
         caps.check_binding("statistics per channel", dims, channels as u64 * centering_bytes)?;
         let variant = Variant::new(kernel);
-        let is_flat = kernel.elements() == Elements::Flat;
-        let unit = if is_flat { 1 } else { grid.unit };
+        let unit = if kernel.is_flat() { 1 } else { grid.unit };
         let (capacity, too_large) = caps.capacity(&[x, output, g], unit);
         let dispatch = |span: &Span, mut params: TileParams, workgroups: [u32; 2]| {
             layer.set(&mut params);
             Dispatch { variant, params, workgroups, parts: Parts::of(span, unit, [x, output, g]) }
         };
-        let dispatches: Result<Vec<_>, LimitError> = if is_flat {
+        let dispatches: Result<Vec<_>, LimitError> = if kernel.is_flat() {
             let most = caps.most_workgroups().saturating_mul(flat::GROUP_ELEMENTS);
             let runs = runs(x.shape, capacity.min(most)).ok_or(too_large)?;
             let dispatch_of = |run: &Run| {

@@ -6,7 +6,7 @@
 
 use super::run::Run;
 use super::{DeviceCaps, LayerFlags};
-use crate::shaders::{FLAT_QUADS_PER_INVOCATION, TileParams, WORKGROUP_SIZE};
+use crate::shaders::{Elements, FLAT_QUADS_PER_INVOCATION, TileParams, WORKGROUP_SIZE};
 use crate::shape::Shape;
 
 /// Bytes of a plane below which it is short: 32 lines of 128 bytes, of which one or two are shared
@@ -17,20 +17,27 @@ pub(super) const GROUP_ELEMENTS: u64 = 4 * (FLAT_QUADS_PER_INVOCATION * WORKGROU
 /// Elements from one quad of an invocation to its next.
 const STEP: u64 = 4 * WORKGROUP_SIZE as u64;
 
-/// Whether what is written in the shape and layout of `x`, in elements of so many bytes, is written
-/// so; grad_output has the same layout. Planes that quads of one channel do not fill are, long ones
-/// too, because they would be written value by value.
-pub(super) fn is_flat(x: &Shape, element_bytes: u64, caps: &DeviceCaps, layer: LayerFlags) -> bool {
+/// What an invocation loads at once where what is written in the shape and layout of `x`, in
+/// elements of so many bytes, is written so; grad_output has the same layout. Planes that quads of
+/// one channel do not fill are, long ones too, because they would be written value by value.
+pub(super) fn flat_elements(
+    x: &Shape,
+    element_bytes: u64,
+    caps: &DeviceCaps,
+    layer: LayerFlags,
+) -> Option<Elements> {
     let strides = x.strides();
     let inner = x.spatial_len() as u64;
     let is_short = inner.saturating_mul(element_bytes) < SHORT_BYTES;
-    caps.quads
+    let straddles = !inner.is_multiple_of(4);
+    let is_flat = caps.quads
         && strides.inner == 1
         && inner >= 4
         && x.elements().is_multiple_of(4)
         && x.padding().is_none()
         && layer.mask.is_none()
-        && (is_short || !inner.is_multiple_of(4))
+        && (is_short || straddles);
+    is_flat.then_some(Elements::Flat { straddles })
 }
 
 /// Parameters of a kernel that writes a run of `x` so. Flags are 0.

@@ -22,9 +22,11 @@ pub enum Elements {
     Quads,
     /// Four values of neighbouring channels that lie next to each other.
     FourChannels,
-    /// Four values that lie next to each other, of one channel or of two that meet among them: by
-    /// kernels that write in the order of addresses.
-    Flat,
+    /// Four values that lie next to each other, by kernels that write in the order of addresses.
+    Flat {
+        /// They may be of two channels that meet among them.
+        straddles: bool,
+    },
 }
 
 /// What the kernels of forward's second half depend on.
@@ -161,9 +163,7 @@ impl Kernel {
             Self::PartialStats { .. } => ("partial_stats", files::PARTIAL_STATS),
             Self::CombineStats => ("combine_stats", files::COMBINE_STATS),
             Self::Normalize(_) if self.owns_words() => ("normalize_words", files::NORMALIZE_WORDS),
-            Self::Normalize(_) if self.elements() == Elements::Flat => {
-                ("normalize_flat", files::NORMALIZE_FLAT)
-            }
+            Self::Normalize(_) if self.is_flat() => ("normalize_flat", files::NORMALIZE_FLAT),
             Self::Normalize(_) => ("normalize", files::NORMALIZE),
             Self::PartialGradSums { .. } => ("partial_grad_sums", files::PARTIAL_GRAD_SUMS),
             Self::CombineGradSums => ("combine_grad_sums", files::COMBINE_GRAD_SUMS),
@@ -173,9 +173,7 @@ impl Kernel {
             Self::GradInput(_) if self.owns_words() => {
                 ("grad_input_words", files::GRAD_INPUT_WORDS)
             }
-            Self::GradInput(_) if self.elements() == Elements::Flat => {
-                ("grad_input_flat", files::GRAD_INPUT_FLAT)
-            }
+            Self::GradInput(_) if self.is_flat() => ("grad_input_flat", files::GRAD_INPUT_FLAT),
             Self::GradInput(_) => ("grad_input", files::GRAD_INPUT),
             Self::PartialDoubleSums(_) => ("partial_double_sums", files::PARTIAL_DOUBLE_SUMS),
             Self::DoubleInput { .. } if self.owns_words() => {
@@ -283,6 +281,11 @@ impl Kernel {
             }
             _ => None,
         }
+    }
+
+    /// Whether it goes through memory in the order of addresses, quad by quad.
+    pub fn is_flat(self) -> bool {
+        matches!(self.elements(), Elements::Flat { .. })
     }
 
     /// Whether an invocation owns words of a 16-bit output, of which one may hold two channels.

@@ -120,6 +120,7 @@ impl Variant {
         set("QUADS", kernel.elements() != Elements::Single);
         set("ONE_CHANNEL_QUADS", kernel.elements() == Elements::Quads);
         set("FOUR_CHANNELS", kernel.elements() == Elements::FourChannels);
+        set("STRADDLES", kernel.elements() == Elements::Flat { straddles: true });
         set("SUBGROUPS", kernel.subgroups());
         set("RUNNING_VECTORS", kernel.running() == Some(RunningForm::Vectors));
         if let Some(output) = kernel.output() {

@@ -85,7 +85,8 @@ impl Shader {
             Elements::Single => "single values",
             Elements::Quads => "quads",
             Elements::FourChannels => "four channels",
-            Elements::Flat => "flat quads",
+            Elements::Flat { straddles: false } => "flat quads",
+            Elements::Flat { straddles: true } => "straddling quads",
         };
         let mut buffers = Vec::new();
         for binding in variant.bindings() {

@@ -45,6 +45,10 @@ impl Variant {
 
 const ELEMENTS: [Elements; 3] = [Elements::Single, Elements::Quads, Elements::FourChannels];
 
+/// Those of kernels that write in the order of addresses.
+const FLAT: [Elements; 2] =
+    [Elements::Flat { straddles: false }, Elements::Flat { straddles: true }];
+
 /// Whether lanes merge within a subgroup, as far as there is a choice.
 fn merging(elements: Elements) -> &'static [bool] {
     if elements == Elements::FourChannels { &[false] } else { &[false, true] }
@@ -71,11 +75,11 @@ fn normalizations() -> Vec<Kernel> {
             if !Storage::packed(x.dtype()).goes_with(Storage::packed(y)) {
                 continue;
             }
-            for elements in ELEMENTS.into_iter().chain([Elements::Flat]) {
+            for elements in ELEMENTS.into_iter().chain(FLAT) {
                 // Backward's kernels write as x is stored, and read the mask in the order in which
                 // they write.
                 let order = match (elements, x.dtype(), y) {
-                    (Elements::Flat, ..) => None,
+                    (Elements::Flat { .. }, ..) => None,
                     (Elements::Quads | Elements::FourChannels, ..) => Some(MaskOrder::ByInvocation),
                     (_, DType::F32, DType::F32) => Some(MaskOrder::ByInvocation),
                     (_, _, DType::F32) => None,
@@ -187,7 +191,7 @@ fn gradients() -> Vec<Kernel> {
         upstream.elements == Elements::Quads && !upstream.strided && !has_mask
     };
     let flat = upstreams().into_iter().filter(is_flat);
-    let flat = flat.map(|upstream| Upstream { elements: Elements::Flat, ..upstream });
+    let flat = flat.flat_map(|upstream| FLAT.map(|elements| Upstream { elements, ..upstream }));
     for upstream in upstreams().into_iter().chain(flat) {
         for batch_statistics in [false, true] {
             for grad_residual in [false, true] {
