@@ -1,4 +1,4 @@
-// How statistics of lanes merge: Chan's formula, for four entries or for all that are left.
+// How statistics of lanes merge: Chan's formula, for four entries.
 //
 // Chan, Golub and LeVeque merge (n, mean, m2) of two sets; Welford's update is the case of a set of
 // one. Here all entries move to their count-weighted mean at once, formed relative to the first of
@@ -28,41 +28,6 @@ fn merged_four(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f
         squares,
         select(values, -values, not_finite),
     );
-}
-
-//     m      = m₀ + Σ n·(mᵢ − m₀)/Σn
-//     S1, S2 = Σ (S1ᵢ + n·d), Σ S2ᵢ + Σ d·(2·S1ᵢ + n·d)      with d = mᵢ − m, four by four
-//
-// Merges `count` entries, 16 at most, from `first` on with a stride of `step`. One invocation per
-// channel runs it once per tile, without a barrier; neighbouring invocations read neighbouring
-// entries.
-fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
-    let first_mean = entries[first].x;
-    var offset = 0.0;
-    var values = 0.0;
-    for (var i = 0u; i < count; i++) {
-        let entry = entries[first + i * step];
-        offset += abs(entry.w) * difference_f32(entry.x, first_mean);
-        values += abs(entry.w);
-    }
-    let mean = settled_f32(first_mean + offset / max(values, 1.0));
-    // What moving adds to the squares has a sum of its own: where one value outweighs all others,
-    // it is many small terms, and each would be rounded to the last place of the large one.
-    var sums = vec3<f32>(0.0);
-    var not_finite = false;
-    for (var i = 0u; i < count; i += 4u) {
-        // Four by four: a value passes few roundings.
-        var four = vec3<f32>(0.0);
-        for (var j = i; j < min(i + 4u, count); j++) {
-            let entry = entries[first + j * step];
-            let d = difference_f32(entry.x, mean);
-            let shift = abs(entry.w) * d;
-            four += vec3<f32>(entry.y + shift, entry.z, d * (2.0 * entry.y + shift));
-            not_finite |= entry.w < 0.0;
-        }
-        sums += four;
-    }
-    return vec4<f32>(mean, sums.x, sums.y + sums.z, select(values, -values, not_finite));
 }
 
 // What is written of a tile: a flag instead of the count, unless tiles have counts of their own.
