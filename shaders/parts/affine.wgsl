@@ -80,11 +80,9 @@ fn deviation_of(x: V, affine: Affine) -> V {
 
 // The bits of v of an element x at an address.
 fn value_of(x: V, address: u32, affine: Affine) -> U {
-    var v = deviation_of(x, affine) * affine.scale;
-#if ACTIVATION
-    v = settled(v);
-#endif
-    v += affine.shift;
+    // The product is rounded everywhere: with an activation and without, in both passes, on every
+    // device the bits of v are the same.
+    var v = settled(deviation_of(x, affine) * affine.scale) + affine.shift;
 #if RESIDUAL
     v = settled(v) + load_residual(address);
 #endif
