@@ -1,8 +1,10 @@
-// Partial statistics of every tile from one read of memory: mean m, Σ(x − m), Σ(x − m)², and a flag
-// for NaN or Inf.
+// Partial statistics of every tile from one read of memory: a pivot m near the mean, Σ(x − m),
+// Σ(x − m)², and a flag for NaN or Inf.
 //
-// m is rounded to f32, which is exact for a constant; Σ(x − m) carries what rounding takes from it.
-// x counts in units of 1/params.unit. The values of a quad have a mean each; where they are of one
+// m is the mean of a quarter of the values or more, rounded to f32, which is exact for a constant.
+// The mean of k of n values lies at most √(n/k − 1) deviations of all from their mean, so Σ(x − m)²
+// is at most n/k = 4 times what it is about the mean: two bits are all that the pivot can cost.
+// x counts in units of 1/params.unit. The values of a quad have a pivot each; where they are of one
 // channel, these merge before the lanes do.
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next,
@@ -18,17 +20,15 @@
 // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag); written by `merge_over_lanes`
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
 
-// This lane's next element; the stand-in where the tile has ended.
-fn next_element(walk: ptr<function, Walk>, stand_in: V) -> V {
-    var element = stand_in;
-    if (is_inside(*walk)) {
-        element = load_x((*walk).x);
-    }
+// This lane's next element; where the tile has ended, that at `stand_in`. An address is chosen and
+// no load is left out: loads under a branch would wait for each other.
+fn next_element(walk: ptr<function, Walk>, stand_in: u32) -> V {
+    let address = choose(stand_in, (*walk).x, is_inside(*walk));
     step_walk(walk);
-    return element;
+    return load_x(address);
 }
 
-fn next_four(walk: ptr<function, Walk>, stand_in: V) -> Four {
+fn next_four(walk: ptr<function, Walk>, stand_in: u32) -> Four {
     let a = next_element(walk, stand_in);
     let b = next_element(walk, stand_in);
     let c = next_element(walk, stand_in);
@@ -37,16 +37,17 @@ fn next_four(walk: ptr<function, Walk>, stand_in: V) -> Four {
 }
 
 //     e[0..16] = elements of the lane; e[0] again where the tile has ended
-//     m        = e[0] + Σ(e − e[0])/n, rounded to f32
+//     m        = e[0] + Σ(e − e[0])/k, rounded to f32         over the first four, or k of them
 //     S1, S2   = Σ(e − m), Σ(e − m)², pairwise by fours
+//     flag     = Σ e·0 is not 0
 //     partial  = Chan's merge of (m, S1, S2, n) over the lanes of the tile
 //
 // Why it is fast: the kernel is memory-bound, and every value is loaded once.
-// * Register tile: both passes, for m and about m, are over 16 elements in registers (64 values of
-//   quads). Welford's update takes one pass, but divides per element; this divides once per lane.
-// * The 16 loads do not depend on each other. All are in flight at once and hide latency by
-//   themselves, so occupancy may be low: 64 values leave registers for few subgroups.
+// * One pass: the pivot needs four elements, and the others need not wait in registers. Welford's
+//   update takes one pass too, but divides per element; this divides once per lane.
+// * The 16 loads do not depend on each other, and no branch lies between them.
 // * Neighbouring lanes load neighbouring elements: loads coalesce (parts/lanes.wgsl).
+// * The flag costs one multiplication and addition of a value (parts/zeros.wgsl).
 // * No barrier before the lanes merge, and none in a loop then: two per 16,384 values of quads.
 // The order of all sums is that of lanes and steps: no device, window or subgroup changes a bit.
 @compute @workgroup_size(256)
@@ -67,35 +68,32 @@ fn main(
 #endif
     var walk = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
     let elements = values_of_lane(walk.lane, walk.valid);
-    var first = V(0.0);
-    if (is_inside(walk)) {
-        first = load_x(walk.x);
-    }
-    // A stand-in equals the first element and so adds nothing to the first sum.
-    var a = next_four(&walk, first);
-    var b = next_four(&walk, first);
-    var c = next_four(&walk, first);
-    var d = next_four(&walk, first);
-    let exponents =
-        max(max(exponents_of(a), exponents_of(b)), max(exponents_of(c), exponents_of(d)));
+    // The lane's first element stands in, and so adds nothing to the first sum.
+    let stand_in = choose(0u, walk.x, is_inside(walk));
+    var a = next_four(&walk, stand_in);
+    var b = next_four(&walk, stand_in);
+    var c = next_four(&walk, stand_in);
+    var d = next_four(&walk, stand_in);
+    let nothing = settled((nothing_of(a) + nothing_of(b)) + (nothing_of(c) + nothing_of(d)));
     // A power of two: exact. Settled, so that no compiler takes differences before it multiplies.
-    first = settled(first * params.unit);
+    let first = settled(a.a * params.unit);
     a = in_units(a);
     b = in_units(b);
     c = in_units(c);
     d = in_units(d);
-    let from_first = (sum_of(deviations(a, first)) + sum_of(deviations(b, first)))
-        + (sum_of(deviations(c, first)) + sum_of(deviations(d, first)));
-    let count = f32(elements);
-    let mean = settled(first + from_first / max(count, 1.0));
+    let in_mean = clamp(f32(elements), 1.0, 4.0);
+    let mean = settled(first + sum_of(deviations(a, first)) / in_mean);
     let da = without_stand_ins(deviations(a, mean), 0u, elements);
     let db = without_stand_ins(deviations(b, mean), 4u, elements);
     let dc = without_stand_ins(deviations(c, mean), 8u, elements);
     let dd = without_stand_ins(deviations(d, mean), 12u, elements);
     let sum = (sum_of(da) + sum_of(db)) + (sum_of(dc) + sum_of(dd));
     let squares = (squares_of(da) + squares_of(db)) + (squares_of(dc) + squares_of(dd));
-    let signed_count = select(V(count), V(-count), exponents == U(EXPONENT));
-    var entries_of_lane = lane_entries(mean, sum, squares, signed_count);
+    let count = f32(elements);
+    // A lane without elements has read what is none of its own.
+    let own_mean = select(mean, V(0.0), B(elements == 0u));
+    let signed_count = select(V(count), V(-count), is_not_finite_element(nothing));
+    var entries_of_lane = lane_entries(own_mean, sum, squares, signed_count);
 #if ONE_CHANNEL_QUADS
     if (owns_tail(walk)) {
         entries_of_lane[0] = with_tail(entries_of_lane[0], load_x(tail_of(walk).x), walk.tail);

@@ -2,7 +2,7 @@
 
 #import element
 #import settled_element
-#import finite
+#import zeros
 
 struct Four {
     a: V,
@@ -43,8 +43,8 @@ fn squares_of(four: Four) -> V {
     return (four.a * four.a + four.b * four.b) + (four.c * four.c + four.d * four.d);
 }
 
-// The largest exponents, as bits.
-fn exponents_of(four: Four) -> U {
-    let pair = max(bitcast<U>(four.a) & U(EXPONENT), bitcast<U>(four.b) & U(EXPONENT));
-    return max(pair, max(bitcast<U>(four.c) & U(EXPONENT), bitcast<U>(four.d) & U(EXPONENT)));
+// 0, or a NaN where an element is not finite.
+fn nothing_of(four: Four) -> V {
+    let zero = zeros();
+    return settled((four.a * zero.x + four.b * zero.y) + (four.c * zero.z + four.d * zero.w));
 }

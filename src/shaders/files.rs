@@ -19,7 +19,7 @@ parts! {
     "lane_stats" "lanes" "load" "long" "marks" "mask_bits" "merge" "merge_fours" "merge_stats"
     "merge_sums" "merge_words" "packed" "padding" "rank_integers" "rank_weights" "reduce" "running"
     "running_update" "settled" "settled_element" "store" "tail" "takes" "tile" "transpose"
-    "upstream" "wide" "wide_digits" "words"
+    "upstream" "wide" "wide_digits" "words" "zeros"
 }
 
 /// A file of `shaders/parts`.
