@@ -13,6 +13,7 @@
 #import centering
 #import upstream
 #import merge_sums
+#import zeros
 #import transpose
 #import grad_sums_tail
 
@@ -30,30 +31,43 @@ const LANES_PER_WORD: u32 = 2u;
 struct GradSums {
     dy: V,                // Σg
     dy_deviation: V,      // Σ g·(x − pivot)
+    no_g: V,              // Σ g·0: 0, or a NaN where a g is not finite
+    no_x: V,              // Σ x·0
 }
 
-// The largest exponents that a lane has seen, as bits.
-struct Exponents {
-    g: U,
-    x: U,
+// Adds x and g, and their products with one of the zeros.
+fn add_values(sums: ptr<function, GradSums>, x: V, g: V, zero: f32, affine: Affine) {
+    (*sums).dy += g;
+    (*sums).dy_deviation += g * deviation_of(x, affine);
+    (*sums).no_g += g * zero;
+    (*sums).no_x += x * zero;
 }
 
-// Adds this lane's next element, the `step`th, if there is one.
+// Adds this lane's next element, the `step`th, if there is one. Quads at `stand_in`, which counts
+// itself, are loaded instead of none: so no load is under a branch, and those of four elements are
+// in flight at once. Single values are too many for that.
 fn add_element(
     sums: ptr<function, GradSums>,
-    exponents: ptr<function, Exponents>,
     walk: ptr<function, Walk>,
+    stand_in: Walk,
     step: u32,
+    zero: f32,
     affine: Affine,
 ) {
-    if (is_inside(*walk)) {
+    let is_there = is_inside(*walk);
+#if QUADS
+    let at = choose(stand_in.x, (*walk).x, is_there);
+    let g_at = choose(stand_in.g, (*walk).g, is_there);
+    let x = load_x(at);
+    let g = select(V(0.0), upstream(x, at, g_at, step, affine), B(is_there));
+    add_values(sums, x, g, zero, affine);
+#else
+    if (is_there) {
         let x = load_x((*walk).x);
         let g = upstream(x, (*walk).x, (*walk).g, step, affine);
-        (*sums).dy += g;
-        (*sums).dy_deviation += g * deviation_of(x, affine);
-        (*exponents).g = max((*exponents).g, bitcast<U>(g) & U(EXPONENT));
-        (*exponents).x = max((*exponents).x, bitcast<U>(x) & U(EXPONENT));
+        add_values(sums, x, g, zero, affine);
     }
+#endif
     step_walk(walk);
 }
 
@@ -61,6 +75,7 @@ fn add_element(
 //         g       = grad_output, times the slope where the activation was not active
 //         s      += g;  t += g·(x − pivot)
 //         S += s·unit;  T += t·unit                      of each four; the rest of a tile is 0
+//     flags    = Σ g·0 is not 0, Σ x·0 is not 0
 //     partial  = the sum of (S, T, flags) over the lanes of the tile
 //
 // Why it is fast: the kernel is memory-bound. It loads grad_output and x once, coalesced. Where the
@@ -92,27 +107,31 @@ fn main(
         affine = affine_of(walk.channel);
     }
     begin_upstream(walk, invocation);
-    var total = GradSums(V(0.0), V(0.0));
-    var exponents = Exponents(U(0u), U(0u));
+    let zero = zeros();
+    let none = GradSums(V(0.0), V(0.0), V(0.0), V(0.0));
+    var total = none;
     for (var i = 0u; i < params.values_per_lane; i += 4u) {
         // The rest is padded, or behind the end of the tile.
         if (!is_inside(walk)) {
             break;
         }
-        var sums = GradSums(V(0.0), V(0.0));
-        add_element(&sums, &exponents, &walk, i, affine);
-        add_element(&sums, &exponents, &walk, i + 1u, affine);
-        add_element(&sums, &exponents, &walk, i + 2u, affine);
-        add_element(&sums, &exponents, &walk, i + 3u, affine);
+        let stand_in = walk;
+        var sums = none;
+        add_element(&sums, &walk, stand_in, i, zero.x, affine);
+        add_element(&sums, &walk, stand_in, i + 1u, zero.y, affine);
+        add_element(&sums, &walk, stand_in, i + 2u, zero.z, affine);
+        add_element(&sums, &walk, stand_in, i + 3u, zero.w, affine);
         total.dy += sums.dy * params.unit;
         total.dy_deviation += sums.dy_deviation * params.unit;
+        total.no_g += settled(sums.no_g);
+        total.no_x += settled(sums.no_x);
     }
 #if ONE_CHANNEL_QUADS
     if (owns_tail(walk)) {
-        add_tail(&total, &exponents, walk, affine);
+        add_tail(&total, walk, affine);
     }
 #endif
-    let g_flags = select(V(0.0), V(1.0), exponents.g == U(EXPONENT));
-    let x_flags = select(V(0.0), V(1.0), exponents.x == U(EXPONENT));
+    let g_flags = select(V(0.0), V(1.0), is_not_finite_element(settled(total.no_g)));
+    let x_flags = select(V(0.0), V(1.0), is_not_finite_element(settled(total.no_x)));
     merge_over_lanes(entries_of(total.dy, total.dy_deviation, g_flags, x_flags), walk, invocation);
 }

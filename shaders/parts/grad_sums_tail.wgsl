@@ -6,12 +6,7 @@
 
 #if ONE_CHANNEL_QUADS
 // Adds the quad at the border of a padded sample.
-fn add_tail(
-    total: ptr<function, GradSums>,
-    exponents: ptr<function, Exponents>,
-    walk: Walk,
-    affine: Affine,
-) {
+fn add_tail(total: ptr<function, GradSums>, walk: Walk, affine: Affine) {
     let tail = tail_of(walk);
     let counted = counted_values(walk.tail);
     let all_x = load_x(tail.x);
@@ -20,7 +15,7 @@ fn add_tail(
     let g = bitcast<V>(choose_element(U(0u), bitcast<U>(all_g), counted));
     (*total).dy += g * params.unit;
     (*total).dy_deviation += (g * deviation_of(x, affine)) * params.unit;
-    (*exponents).g = max((*exponents).g, bitcast<U>(g) & U(EXPONENT));
-    (*exponents).x = max((*exponents).x, bitcast<U>(x) & U(EXPONENT));
+    (*total).no_g += settled(g * zeros().x);
+    (*total).no_x += settled(x * zeros().x);
 }
 #endif
