@@ -23,6 +23,13 @@
 @group(0) @binding(7) var<storage, read_write> mask: array<MaskWord>;
 #endif
 
+// Elements that are loaded before the first of them is stored.
+#if OUTPUT_F32
+const AT_ONCE: u32 = 1u;
+#else
+const AT_ONCE: u32 = 2u;
+#endif
+
 //     affine = pivot, scale, shift of the channel        once per lane
 //     for the lane's elements, up to 16 quads or 32 single values:
 //         v     = (x·unit − pivot)·scale + shift + residual
@@ -32,6 +39,7 @@
 //     mask     = noted, one word of the lane's own
 //
 // Why it is fast: the kernel is memory-bound. It loads x once and stores y once, both coalesced.
+// * Of 16 bits, two elements are loaded before the first is stored: one alone is few bytes.
 // * A lane stays in one channel: its coefficients are in registers, and nothing is divided per
 //   element. Little is live besides, so occupancy is high and hides latency.
 // * The last tiles go first: what the sums have read last may still be in a cache.
@@ -50,16 +58,32 @@ fn main(
 #endif
     if (walk.at < walk.stop) {
         let affine = affine_of(walk.channel);
-        for (var i = 0u; i < params.values_per_lane; i++) {
+        for (var i = 0u; i < params.values_per_lane; i += AT_ONCE) {
             if (!is_inside(walk)) {
                 break;
             }
-            let v = value_of(load_x(walk.x), walk.x, affine);
+            let at = walk.x;
+            let x = load_x(at);
+            step_walk(&walk);
+            let second_at = walk.x;
+            let has_second = AT_ONCE > 1u && is_inside(walk);
+            var second_x = x;
+            if (has_second) {
+                second_x = load_x(second_at);
+                step_walk(&walk);
+            }
+            let v = value_of(x, at, affine);
 #if KEEPS_MASK
             note_active(&noted, is_active(v), i);
 #endif
-            y[walk.x] = stored(activated(v));
-            step_walk(&walk);
+            y[at] = stored(activated(v));
+            if (has_second) {
+                let second_v = value_of(second_x, second_at, affine);
+#if KEEPS_MASK
+                note_active(&noted, is_active(second_v), i + 1u);
+#endif
+                y[second_at] = stored(activated(second_v));
+            }
         }
 #if ONE_CHANNEL_QUADS
         if (is_at_tail(walk)) {
