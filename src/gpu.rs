@@ -144,6 +144,7 @@ impl Gpu {
             native_f16: found.paths.native_f16,
             quads: found.paths.quads,
             subgroups: found.paths.subgroups,
+            step_lanes: device.adapter_info().subgroup_min_size.clamp(8, 16),
         };
         let context = Context {
             queue,

@@ -81,6 +81,8 @@ pub struct DeviceCaps {
     /// Whether neighbouring invocations may exchange what they hold, by the feature `SUBGROUP`;
     /// subgroups have 4 at least.
     pub subgroups: bool,
+    /// Neighbouring invocations that run in step and should write next to each other: 8 to 16.
+    pub step_lanes: u32,
 }
 
 /// An activation as plans see it.
@@ -109,6 +111,7 @@ impl DeviceCaps {
         native_f16: false,
         quads: true,
         subgroups: false,
+        step_lanes: 8,
     };
 
     /// Those of the faster ways that this device takes.

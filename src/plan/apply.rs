@@ -160,9 +160,13 @@ impl ApplyPlan {
         kernel: Kernel,
         layer: LayerFlags,
     ) -> Result<Option<Self>, LimitError> {
-        let partition = Partition::new(grid, x.dtype.size_bytes()).written(grid);
+        let mut partition = Partition::new(grid, x.dtype.size_bytes()).written(grid);
         if partition.tiles == 0 {
             return Ok(None);
+        }
+        // A mask by invocation lies as the kernels that sum walk.
+        if layer.mask != Some(MaskOrder::ByInvocation) {
+            partition = partition.with_steps_of(caps.step_lanes, grid);
         }
         let dims = x.shape.dims();
         let channels = x.shape.channels();

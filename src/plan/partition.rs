@@ -115,6 +115,13 @@ impl Partition {
         }
     }
 
+    /// The same cut with runs of more lanes, where that many find values next to each other: for
+    /// kernels that write values one by one, whose bits do not depend on who writes what.
+    pub(super) fn with_steps_of(self, lanes: u32, grid: &Grid) -> Self {
+        let most = channel_run(&grid.shape).max(1).min(u64::from(self.lanes_per_tile.min(lanes)));
+        Self { lanes_per_run: self.lanes_per_run.max(1 << most.ilog2()), ..self }
+    }
+
     /// Whether four neighbouring lanes are four neighbouring invocations.
     pub(super) fn has_fours(&self) -> bool {
         let neighbours = if self.lanes_per_tile == WORKGROUP_SIZE {
