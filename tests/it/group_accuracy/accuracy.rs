@@ -96,6 +96,29 @@ fn a_tile_of_outliers_costs_nothing_wherever_it_is() {
 }
 
 #[test]
+fn lanes_whose_first_values_are_all_on_one_side_cost_nothing() {
+    // A GPU's lane takes its pivot from a quarter of its values: the first 64 of 256 single values,
+    // or 128 of 512 where they are loaded by quads. Three deviations of the lane is the worst.
+    const LONG: [[&[usize]; 2]; 2] = [[&[4, 3, 9001], &[1, 3, 77]], [&[4, 3, 9000], &[1, 3, 80]]];
+    for (i, dims) in LONG.iter().enumerate() {
+        for (period, first) in [(256, 64), (512, 128)] {
+            for side in [1.0, 1e3, 1e6] {
+                let mut batches = normal(dims, 126 + i as u64, |_, _| (1e4, 1.0));
+                for batch in &mut batches {
+                    let length = batch.dims[2];
+                    for (index, value) in batch.values.iter_mut().enumerate() {
+                        if index % length % period < first {
+                            *value += side;
+                        }
+                    }
+                }
+                check(&format!("{first} of {period} beside by {side}, {dims:?}"), &batches);
+            }
+        }
+    }
+}
+
+#[test]
 fn one_spike_over_a_constant_costs_nothing() {
     // Its square takes part in every sum on its way, and every other term is below or near half an
     // ulp of it: roundings of one sign, found by search over sizes and heights. The shorter the
