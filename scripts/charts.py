@@ -59,14 +59,17 @@ def grid(axes, axis):
 
 def bandwidth():
     """Bars: bandwidth of each pass ÷ that of a copy of the same bytes."""
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    figure, panels = plt.subplots(1, 3, figsize=(12, 4.2), sharey=True)
     alone = dict(layout="first", ranks="1")
     host = {(row["workload"], row["pass"]): 1 / float(row["copy_ratio"])
             for row in read("peers", **alone) if row["copy_ratio"]}
-    gpu = {(row["workload"], row["pass"]): float(row["copy_share"])
-           for row in read("lavapipe", dtype="f32", layout="first", epilogue="none")}
-    titles = ["host (CPU), 2 cores", "kernels on lavapipe (software driver)"]
-    for axes, found, title in zip(panels, [host, gpu], titles):
+    plain = dict(dtype="f32", layout="first", epilogue="none")
+    shares = lambda rows: {(row["workload"], row["pass"]): float(row["copy_share"]) for row in rows}
+    gpu = shares(read("h200", implementation="BatchNorm", **plain))
+    gpu |= shares(read("h200", implementation="SyncBatchNorm", **plain))
+    software = shares(read("lavapipe", **plain))
+    titles = ["host (CPU), 2 cores", "kernels on an H200", "kernels on lavapipe (software driver)"]
+    for axes, found, title in zip(panels, [host, gpu, software], titles):
         for number, (name, color) in enumerate(PASSES.items()):
             heights = [found.get((workload, name), 0) for workload in WORKLOADS]
             places = [place + 0.27 * (1 - number) for place in range(len(WORKLOADS))]
