@@ -2,10 +2,12 @@
 //! `tests/hostile` runs the same tests on what a hostile compiler makes of the kernels.
 
 mod centers;
+mod flags;
 mod flat;
 mod gradients;
 mod integers;
 mod machine;
+mod steps;
 
 use crate::common;
 
