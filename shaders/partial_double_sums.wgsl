@@ -60,8 +60,8 @@ fn add_element(
 //         S += s;  T += t;  R += r                       of each four
 //     partial  = the sum of (S, T, R, flag) over the lanes of the tile
 //
-// As fast as `partial_grad_sums`, for the same reasons, with a third tensor to load: memory-bound,
-// one pass, no division and no branch on data in the loop.
+// As `partial_grad_sums`, with a third tensor to load: memory-bound, one pass, no division and no
+// branch on data in the loop. Few call it, so its loads stay under the branch that ends a tile.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

@@ -13,9 +13,8 @@
 #import centering
 #import upstream
 #import merge_sums
-#import zeros
 #import transpose
-#import grad_sums_tail
+#import grad_sums
 
 @group(0) @binding(4) var<storage, read> centering: array<Centering>;   // (C)
 @group(0) @binding(5) var<storage, read> weight: array<f32>;            // (C), or a dummy
@@ -26,50 +25,6 @@
 // A word of the mask holds the values of two lanes: they have half as many as the lanes of kernels
 // that write.
 const LANES_PER_WORD: u32 = 2u;
-
-// What a lane has summed.
-struct GradSums {
-    dy: V,                // Σg
-    dy_deviation: V,      // Σ g·(x − pivot)
-    no_g: V,              // Σ g·0: 0, or a NaN where a g is not finite
-    no_x: V,              // Σ x·0
-}
-
-// Adds x and g, and their products with one of the zeros.
-fn add_values(sums: ptr<function, GradSums>, x: V, g: V, zero: f32, affine: Affine) {
-    (*sums).dy += g;
-    (*sums).dy_deviation += g * deviation_of(x, affine);
-    (*sums).no_g += g * zero;
-    (*sums).no_x += x * zero;
-}
-
-// Adds this lane's next element, the `step`th, if there is one. Quads at `stand_in`, which counts
-// itself, are loaded instead of none: so no load is under a branch, and those of four elements are
-// in flight at once. Single values are too many for that.
-fn add_element(
-    sums: ptr<function, GradSums>,
-    walk: ptr<function, Walk>,
-    stand_in: Walk,
-    step: u32,
-    zero: f32,
-    affine: Affine,
-) {
-    let is_there = is_inside(*walk);
-#if QUADS
-    let at = choose(stand_in.x, (*walk).x, is_there);
-    let g_at = choose(stand_in.g, (*walk).g, is_there);
-    let x = load_x(at);
-    let g = select(V(0.0), upstream(x, at, g_at, step, affine), B(is_there));
-    add_values(sums, x, g, zero, affine);
-#else
-    if (is_there) {
-        let x = load_x((*walk).x);
-        let g = upstream(x, (*walk).x, (*walk).g, step, affine);
-        add_values(sums, x, g, zero, affine);
-    }
-#endif
-    step_walk(walk);
-}
 
 //     for the lane's elements, up to 16, four by four:
 //         g       = grad_output, times the slope where the activation was not active
@@ -82,8 +37,8 @@ fn add_element(
 // activation was active is a word of a mask per lane, or formed again from x (and the residual).
 // * The pivot is known, so one pass is enough: a lane keeps a few sums and no register tile, and
 //   occupancy is high.
-// * No division, no barrier and no branch on data in the loop. The loads of four elements are in
-//   flight at once.
+// * No division, no barrier and no branch on data in the loop. The loads of four quads are in flight
+//   at once.
 // * Sums of four, then of those: a value passes few roundings, in an order that no device changes.
 @compute @workgroup_size(256)
 fn main(

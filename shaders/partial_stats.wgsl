@@ -3,7 +3,7 @@
 //
 // m is the mean of a quarter of the values or more, rounded to f32, which is exact for a constant.
 // The mean of k of n values lies at most √(n/k − 1) deviations of all from their mean, so Σ(x − m)²
-// is at most n/k = 4 times what it is about the mean: two bits are all that the pivot can cost.
+// is at most n/k = 4 times what it is about the mean.
 // x counts in units of 1/params.unit. The values of a quad have a pivot each; where they are of one
 // channel, these merge before the lanes do.
 //

@@ -42,7 +42,7 @@ fn biases_of(channel: u32) -> V {
 
 // The bits of a NaN where a value is not finite, else 0.
 fn nan_where_not_finite(value: V) -> U {
-    return choose_element(U(0u), U(NOT_FINITE), (bitcast<U>(value) & U(EXPONENT)) == U(EXPONENT));
+    return choose_element(U(0u), U(NOT_FINITE), is_not_finite_element(value));
 }
 
 fn affine_of(channel: u32) -> Affine {

@@ -2,7 +2,7 @@
 // memory hold is of one channel, or of two that meet among them.
 //
 //     place = first_place(invocation, workgroup)     divides, once per invocation
-//     place = next_place(place)                      adds constants that the plan has computed
+//     place = next_place(place, first)               adds constants that the plan has computed
 //
 // Neighbouring invocations have neighbouring quads, and a workgroup a stretch of memory. No sample
 // is padded: `padding` is here because its buffer is bound wherever an activation is walked.

@@ -1,4 +1,4 @@
-// Four elements of a lane's register tile, summed pairwise: in two roundings, and in one order.
+// Four elements of a lane, summed pairwise: in two roundings, and in one order.
 
 #import element
 #import settled_element

@@ -2,8 +2,6 @@
 // That is one operation of f32 for each value. To look at exponents takes two of integers, which
 // many GPUs do half as fast.
 
-#import element
-#import finite
 #import params
 
 // Four times 0, of which no compiler knows that they are 0 or that they are equal: v·0 is 0, or a NaN
@@ -12,14 +10,9 @@
 fn zeros() -> vec4<f32> {
     let small = vec4<u32>(
         params.channels,
-        params.lanes_per_tile,
+        params.tiles,
+        params.blocks,
         params.values_per_lane,
-        params.lanes_per_run_log2,
     );
     return bitcast<vec4<f32>>(small >> vec4<u32>(31u));
-}
-
-// As `is_not_finite`, of every value of an element that is loaded or settled.
-fn is_not_finite_element(v: V) -> B {
-    return (bitcast<U>(v) & U(EXPONENT)) == U(EXPONENT);
 }

@@ -15,7 +15,7 @@ parts! {
     "curve_hardswish" "curve_relu6" "curve_sigmoid" "curve_silu" "curves" "decode_f16" "deviations"
     "double" "double_coefficients" "double_gradient" "double_ratio" "double_sums" "double_terms"
     "element" "encode" "ends" "exact_grad_sums" "exact_moments" "exact_running" "finite" "flat"
-    "four" "grad_sums_tail" "gradient" "grid" "input_gradient" "integer_sums" "integers" "inverse_root"
+    "four" "grad_sums" "gradient" "grid" "input_gradient" "integer_sums" "integers" "inverse_root"
     "lane_stats" "lanes" "load" "long" "marks" "mask_bits" "merge" "merge_fours" "merge_stats"
     "merge_sums" "merge_words" "packed" "padding" "rank_integers" "rank_weights" "reduce" "running"
     "running_update" "settled" "settled_element" "store" "tail" "takes" "tile" "transpose"

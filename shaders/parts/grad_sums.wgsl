@@ -1,0 +1,66 @@
+// What a lane sums of gradients: element by element, and the quad at the border of a padded sample.
+
+#import tile
+#import choose_element
+#import zeros
+
+// What a lane has summed.
+struct GradSums {
+    dy: V,                // Σg
+    dy_deviation: V,      // Σ g·(x − pivot)
+    no_g: V,              // Σ g·0: 0, or a NaN where a g is not finite
+    no_x: V,              // Σ x·0
+}
+
+// Adds x and g, and their products with one of the zeros.
+fn add_values(sums: ptr<function, GradSums>, x: V, g: V, zero: f32, affine: Affine) {
+    (*sums).dy += g;
+    (*sums).dy_deviation += g * deviation_of(x, affine);
+    (*sums).no_g += g * zero;
+    (*sums).no_x += x * zero;
+}
+
+// Adds this lane's next element, the `step`th, if there is one. Quads at `stand_in`, which counts
+// itself, are loaded instead of none: so no load is under a branch, and those of four elements are
+// in flight at once. Single values are too many for that.
+fn add_element(
+    sums: ptr<function, GradSums>,
+    walk: ptr<function, Walk>,
+    stand_in: Walk,
+    step: u32,
+    zero: f32,
+    affine: Affine,
+) {
+    let is_there = is_inside(*walk);
+#if QUADS
+    let at = choose(stand_in.x, (*walk).x, is_there);
+    let g_at = choose(stand_in.g, (*walk).g, is_there);
+    let x = load_x(at);
+    let g = select(V(0.0), upstream(x, at, g_at, step, affine), B(is_there));
+    add_values(sums, x, g, zero, affine);
+#else
+    if (is_there) {
+        let x = load_x((*walk).x);
+        let g = upstream(x, (*walk).x, (*walk).g, step, affine);
+        add_values(sums, x, g, zero, affine);
+    }
+#endif
+    step_walk(walk);
+}
+
+#if ONE_CHANNEL_QUADS
+// Adds the quad at the border of a padded sample. What does not count is chosen away by its bits,
+// because it may be NaN.
+fn add_tail(total: ptr<function, GradSums>, walk: Walk, affine: Affine) {
+    let tail = tail_of(walk);
+    let counted = counted_values(walk.tail);
+    let all_x = load_x(tail.x);
+    let all_g = upstream(all_x, tail.x, tail.g, step_of(tail), affine);
+    let x = bitcast<V>(choose_element(U(0u), bitcast<U>(all_x), counted));
+    let g = bitcast<V>(choose_element(U(0u), bitcast<U>(all_g), counted));
+    (*total).dy += g * params.unit;
+    (*total).dy_deviation += (g * deviation_of(x, affine)) * params.unit;
+    (*total).no_g += settled(g * zeros().x);
+    (*total).no_x += settled(x * zeros().x);
+}
+#endif
