@@ -45,8 +45,7 @@ pub const LENGTHS: u64 = 4096;
 
 /// Invocations of every workgroup: the portable maximum.
 pub const WORKGROUP_SIZE: u32 = 256;
-/// Values of a tile that one invocation of a kernel that sums holds in registers at most: its
-/// register tile.
+/// Values of a tile that one invocation of a kernel that sums goes through at most.
 pub const SUMMED_PER_LANE: u32 = 16;
 /// Values of a tile that one invocation of a kernel that writes goes through at most: a word of a
 /// mask.

@@ -1,8 +1,8 @@
 //! How the values of a channel are cut into tiles, and tiles gathered into workgroups.
 //!
 //! The cut has two aims: the loads of a workgroup coalesce, and few channels of many values give a
-//! device as much to do (occupancy) as many channels of few. A tile is held in registers, 16 values
-//! of each invocation.
+//! device as much to do (occupancy) as many channels of few. An invocation goes through 16 values of
+//! a tile.
 
 use super::DeviceCaps;
 use super::grid::Grid;
@@ -42,8 +42,8 @@ const TILE_SPAN: u64 = 8 << 20;
 /// where kernels write. A workgroup holds 256/`lanes_per_tile` tiles of neighbouring channels: many
 /// where a channel has few values or where its values lie far from each other (small L), one
 /// otherwise. Tiles partition a segment: all values of a channel, or those of one sample where a
-/// tile across two samples would not fit a binding. Depends on the shape alone, never on limits of
-/// a device.
+/// tile across two samples would not fit a binding. Tiles depend on the shape alone, never on
+/// limits of a device; who writes which value may depend on its subgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Values per channel, N·L.
