@@ -3,8 +3,7 @@
 // With the pivot P of the rank that has most values, a rank's mean lies
 // d = (pivot − P) + Σ(x − pivot)/n from it; the mean of all is P + D with D = Σ weight·d, kept in
 // two parts, and m2 = Σ [Σ(x − pivot)² − (Σ(x − pivot))²/n + n·(d − D)²].
-// |D| is at most 3·√ranks deviations: the rank's n·(d − D)² is at most m2, and its d, by which its
-// pivot misses its mean, at most √3 deviations of its own.
+// |D| is at most √ranks deviations, because the rank's n·(d − D)² with d near 0 is at most m2.
 //
 // Dispatch: one workgroup per 256 channels, an invocation per channel. `normalize` runs next;
 // `mean` and `inv_std` are for applications. Where the running statistics are vectors of theirs,

@@ -1,10 +1,11 @@
-// Partial statistics of every tile from one read of memory: a pivot m near the mean, Σ(x − m),
-// Σ(x − m)², and a flag for NaN or Inf.
+// Partial statistics of every tile from one read of memory: mean m, Σ(x − m), Σ(x − m)², and a flag
+// for NaN or Inf.
 //
-// m is the mean of a quarter of the values or more, rounded to f32, which is exact for a constant.
-// The mean of k of n values lies at most √(n/k − 1) deviations of all from their mean, so Σ(x − m)²
-// is at most n/k = 4 times what it is about the mean.
-// x counts in units of 1/params.unit. The values of a quad have a pivot each; where they are of one
+// A lane sums about a pivot, the mean of a quarter of its values or more, and then moves to the mean
+// of all. The mean of k of n values lies at most √(n/k − 1) deviations of all from their mean, so
+// the sum of squares about it is at most n/k = 4 times that about the mean. m is rounded to f32,
+// which is exact for a constant; Σ(x − m) carries what rounding takes from it.
+// x counts in units of 1/params.unit. The values of a quad have a mean each; where they are of one
 // channel, these merge before the lanes do.
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next,
@@ -37,8 +38,9 @@ fn next_four(walk: ptr<function, Walk>, stand_in: u32) -> Four {
 }
 
 //     e[0..16] = elements of the lane; e[0] again where the tile has ended
-//     m        = e[0] + Σ(e − e[0])/k, rounded to f32         over the first four, or k of them
-//     S1, S2   = Σ(e − m), Σ(e − m)², pairwise by fours
+//     p        = e[0] + Σ(e − e[0])/k, rounded to f32         over the first four, or k of them
+//     S1, S2   = Σ(e − p), Σ(e − p)², pairwise by fours
+//     m        = p + S1/n, rounded to f32; S1 and S2 move to it
 //     flag     = Σ e·0 is not 0
 //     partial  = Chan's merge of (m, S1, S2, n) over the lanes of the tile
 //
@@ -81,19 +83,24 @@ fn main(
     b = in_units(b);
     c = in_units(c);
     d = in_units(d);
-    let in_mean = clamp(f32(elements), 1.0, 4.0);
-    let mean = settled(first + sum_of(deviations(a, first)) / in_mean);
-    let da = without_stand_ins(deviations(a, mean), 0u, elements);
-    let db = without_stand_ins(deviations(b, mean), 4u, elements);
-    let dc = without_stand_ins(deviations(c, mean), 8u, elements);
-    let dd = without_stand_ins(deviations(d, mean), 12u, elements);
-    let sum = (sum_of(da) + sum_of(db)) + (sum_of(dc) + sum_of(dd));
+    let in_pivot = clamp(f32(elements), 1.0, 4.0);
+    let pivot = settled(first + sum_of(deviations(a, first)) / in_pivot);
+    let da = without_stand_ins(deviations(a, pivot), 0u, elements);
+    let db = without_stand_ins(deviations(b, pivot), 4u, elements);
+    let dc = without_stand_ins(deviations(c, pivot), 8u, elements);
+    let dd = without_stand_ins(deviations(d, pivot), 12u, elements);
+    let sum = settled((sum_of(da) + sum_of(db)) + (sum_of(dc) + sum_of(dd)));
     let squares = (squares_of(da) + squares_of(db)) + (squares_of(dc) + squares_of(dd));
+    // To the mean of all, as lanes merge: else the mean would be in a sum that every merge rounds.
     let count = f32(elements);
+    let mean = settled(pivot + sum / max(count, 1.0));
+    let away = difference(pivot, mean);
+    let shift = count * away;
     // A lane without elements has read what is none of its own.
     let own_mean = select(mean, V(0.0), B(elements == 0u));
     let signed_count = select(V(count), V(-count), is_not_finite_element(nothing));
-    var entries_of_lane = lane_entries(own_mean, sum, squares, signed_count);
+    var entries_of_lane =
+        lane_entries(own_mean, sum + shift, squares + away * (2.0 * sum + shift), signed_count);
 #if ONE_CHANNEL_QUADS
     if (owns_tail(walk)) {
         entries_of_lane[0] = with_tail(entries_of_lane[0], load_x(tail_of(walk).x), walk.tail);
