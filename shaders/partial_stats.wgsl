@@ -84,7 +84,9 @@ fn main(
     c = in_units(c);
     d = in_units(d);
     let in_pivot = clamp(f32(elements), 1.0, 4.0);
-    let pivot = settled(first + sum_of(deviations(a, first)) / in_pivot);
+    let of_first = first + sum_of(deviations(a, first)) / in_pivot;
+    // A lane without elements has read what is none of its own.
+    let pivot = settled(select(of_first, V(0.0), B(elements == 0u)));
     let da = without_stand_ins(deviations(a, pivot), 0u, elements);
     let db = without_stand_ins(deviations(b, pivot), 4u, elements);
     let dc = without_stand_ins(deviations(c, pivot), 8u, elements);
@@ -96,11 +98,9 @@ fn main(
     let mean = settled(pivot + sum / max(count, 1.0));
     let away = difference(pivot, mean);
     let shift = count * away;
-    // A lane without elements has read what is none of its own.
-    let own_mean = select(mean, V(0.0), B(elements == 0u));
     let signed_count = select(V(count), V(-count), is_not_finite_element(nothing));
     var entries_of_lane =
-        lane_entries(own_mean, sum + shift, squares + away * (2.0 * sum + shift), signed_count);
+        lane_entries(mean, sum + shift, squares + away * (2.0 * sum + shift), signed_count);
 #if ONE_CHANNEL_QUADS
     if (owns_tail(walk)) {
         entries_of_lane[0] = with_tail(entries_of_lane[0], load_x(tail_of(walk).x), walk.tail);

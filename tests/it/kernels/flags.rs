@@ -147,3 +147,25 @@ fn a_term_that_is_left_out_is_missed() {
         assert!(!missed(case, dispatch, &planted, role, word).is_empty(), "without {term}");
     }
 }
+
+/// Lanes without an element read the first address of the tensor, which is of another channel.
+#[test]
+fn a_nan_at_the_first_address_reaches_no_other_channel() {
+    for (caps, length) in [(DeviceCaps::PORTABLE, 40), (SINGLE, 37)] {
+        let shape = Shape::new(&[1, 3, length], ChannelsFirst).expect("a shape");
+        let x = Activation { shape: &shape, dtype: DType::F32 };
+        let plan = SumsPlan::statistics(x, &caps).expect("limits").expect("values");
+        let found = run(&plan.partials[0], &plan.partials[0].variant.source(), |role| match role {
+            Role::Input => {
+                let mut words = vec![1.5f32.to_bits(); shape.elements() as usize];
+                words[0] = f32::NAN.to_bits();
+                words
+            }
+            _ => vec![0; 4 * 3],
+        });
+        let found = &found[&Role::Tiles];
+        assert_eq!(flagged(found, 3, 3), [true, false, false], "{length}");
+        let constant = [1.5f32, 0.0, 0.0, 0.0].map(f32::to_bits);
+        assert_eq!([&found[4..8], &found[8..12]], [&constant, &constant], "{length}");
+    }
+}
