@@ -2,7 +2,8 @@
 //!
 //! Lines of a source that always come together are one choice. If two choices meet in some variant
 //! of a kernel, they meet in a variant of the sample of pairs: every storage type with every flag,
-//! and every flag with every other. The smaller sample has every choice, but not every pair.
+//! and every flag with every other. The smaller sample has every choice, but not every pair, and
+//! the smallest every line, but not in every kernel that has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,8 @@ use crate::variants::Shader;
 /// What a sample has of what the variants of a kernel have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cover {
+    /// Every line, in some kernel. Most lines are of parts that kernels share.
+    Lines,
     /// Every choice.
     Choices,
     /// Every two choices that meet.
@@ -21,14 +24,15 @@ pub enum Cover {
 pub fn names<'a>(cover: Cover, shaders: impl IntoIterator<Item = &'a Shader>) -> BTreeSet<String> {
     let mut kernels: BTreeMap<&str, Vec<&Shader>> = BTreeMap::new();
     for shader in shaders {
-        kernels.entry(&shader.kernel).or_default().push(shader);
+        let kernel = if cover == Cover::Lines { "all" } else { &shader.kernel };
+        kernels.entry(kernel).or_default().push(shader);
     }
     kernels.values().flat_map(|variants| of_kernel(cover, variants)).collect()
 }
 
 fn of_kernel(cover: Cover, variants: &[&Shader]) -> Vec<String> {
     let of_choices = |choices: &BTreeSet<usize>| match cover {
-        Cover::Choices => choices.iter().map(|&choice| (choice, choice)).collect(),
+        Cover::Lines | Cover::Choices => choices.iter().map(|&choice| (choice, choice)).collect(),
         Cover::Pairs => pairs(choices),
     };
     let covered: Vec<BTreeSet<(usize, usize)>> = choices(variants).iter().map(of_choices).collect();
@@ -117,15 +121,39 @@ mod tests {
         assert_eq!(names.len(), 2);
     }
 
+    fn with_another_kernel(source: &str) -> Vec<Shader> {
+        let mut shaders = combinations(3);
+        let source = format!("{}{source}", shaders[0].source);
+        let [kernel, name] = ["another", "another"].map(str::to_owned);
+        shaders.push(Shader { kernel, name, source, ..shaders[0].clone() });
+        shaders
+    }
+
     #[test]
     fn kernels_have_samples_of_their_own() {
-        let mut shaders = combinations(3);
-        let alone = Shader {
-            kernel: "another".to_owned(),
-            name: "another".to_owned(),
-            ..shaders[0].clone()
-        };
-        shaders.push(alone);
+        let shaders = with_another_kernel("");
         assert!(names(Cover::Pairs, &shaders).contains("another"));
+        assert!(names(Cover::Choices, &shaders).contains("another"));
+    }
+
+    #[test]
+    fn the_smallest_sample_has_a_line_once_and_leaves_no_line_out() {
+        let count = |shaders: &[Shader]| names(Cover::Lines, shaders).len();
+        assert_eq!(count(&with_another_kernel("")), 2);
+        let shaders = with_another_kernel("a line of its own");
+        assert!(names(Cover::Lines, &shaders).contains("another"));
+        assert_eq!(count(&shaders), 2);
+    }
+
+    #[test]
+    fn the_smallest_sample_has_every_kernel() {
+        let shaders = Shader::all();
+        let kernels = |shaders: &mut dyn Iterator<Item = &Shader>| -> BTreeSet<String> {
+            shaders.map(|shader| shader.kernel.clone()).collect()
+        };
+        let names = names(Cover::Lines, &shaders);
+        let sampled =
+            kernels(&mut shaders.iter().filter(|shader| names.contains(&shader.name)));
+        assert_eq!(sampled, kernels(&mut shaders.iter()));
     }
 }
