@@ -19,14 +19,22 @@ use syncbn_mpi::Mpi;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Steps before those that count: connections are made in the first.
 const WARM_UP: usize = 50;
+/// What is measured, in the order of a step.
+const MEASURED: [&str; 5] =
+    ["MPI_Allreduce", "transport", "exchange", "forward", "forward, no group"];
 
 /// Latency of an exchange beside a bare MPI_Allreduce of the same bytes.
 ///
-/// In turn, so that all see the same machine: MPI_Allreduce of two f64 per channel; the
-/// transport's gathering of a message of as many bytes; and forward of a layer with two
-/// values per channel, in the group and alone, which differ by the whole exchange: the
-/// message made, gathered, checked, and its numbers merged. Printed are medians over all
-/// steps of the slowest rank's time, and ratios to the first.
+/// In turn, so that all see the same machine:
+///
+/// MPI_Allreduce of two f64 per channel;
+/// transport: the transport's gathering of a message of as many bytes;
+/// exchange: the exchange of a layer (message made, gathered, checked, merged), its local
+///     statistics given;
+/// forward: forward of that layer with two values per channel, local statistics, exchange and
+///     outputs; and the same without a group, where one pass does all of it.
+///
+/// Printed are medians over all steps of the slowest rank's time, and ratios to the first.
 #[derive(Debug, Parser)]
 #[command(name = "mpi_latency", verbatim_doc_comment)]
 struct Args {
@@ -66,30 +74,35 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let world = SimpleCommunicator::world();
     let (own, mut sums) = (vec![1.0f64; 2 * channels], vec![0.0f64; 2 * channels]);
 
-    let mut times = [const { Vec::new() }; 4];
+    let mut times = [const { Vec::new() }; MEASURED.len()];
     for step in 0..WARM_UP + args.steps as usize {
         let message = vec![0u8; 16 * channels];
+        let local = pollster::block_on(layer.local_statistics(&x))?;
         // Every measurement begins with all ranks there.
-        world.barrier();
-        let began = Instant::now();
+        let begin = || {
+            world.barrier();
+            Instant::now()
+        };
+        let began = begin();
         world.all_reduce_into(&own[..], &mut sums[..], SystemOperation::sum());
         let reduced = began.elapsed();
-        world.barrier();
-        let began = Instant::now();
+        let began = begin();
         pollster::block_on(transport.all_gather(message, DEADLINE))?;
         let gathered = began.elapsed();
+        let began = begin();
+        pollster::block_on(layer.synchronize(local))?;
+        let exchanged = began.elapsed();
         let forward = |layer: &SyncBatchNorm| {
-            world.barrier();
-            let began = Instant::now();
+            let began = begin();
             pollster::block_on(layer.forward_train(&x)).map(|_| began.elapsed())
         };
-        let (together, alone) = (forward(&layer)?, forward(&alone)?);
+        let measured = [reduced, gathered, exchanged, forward(&layer)?, forward(&alone)?];
         if step >= WARM_UP {
-            let measured = times.iter_mut().zip([reduced, gathered, together, alone]);
+            let measured = times.iter_mut().zip(measured);
             measured.for_each(|(times, time)| times.push(time.as_secs_f64() * 1e6));
         }
     }
-    let mut medians = [0.0; 4];
+    let mut medians = [0.0; MEASURED.len()];
     for (times, median) in times.iter().zip(&mut medians) {
         // The step is over when the last rank has its result.
         let mut slowest = vec![0.0f64; times.len()];
@@ -98,12 +111,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         *median = slowest[slowest.len() / 2];
     }
     if mpi.rank() == 0 {
-        let [reduce, gather, together, alone] = medians;
-        let exchange = together - alone;
         println!("{} processes, 2·{channels} values, medians of {} steps:", mpi.size(), args.steps);
-        println!("  MPI_Allreduce       {reduce:8.1} us");
-        println!("  transport           {gather:8.1} us  {:.2} of it", gather / reduce);
-        println!("  exchange of a layer {exchange:8.1} us  {:.2} of it", exchange / reduce);
+        for (name, median) in MEASURED.iter().zip(medians) {
+            println!("  {name:<22} {median:8.1} us  {:5.2}", median / medians[0]);
+        }
     }
     Ok(())
 }
