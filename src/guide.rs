@@ -34,5 +34,7 @@ pub mod compare {
 
 pub mod protocol {
     //! [guide]: crate::guide
+    //! [rounds]: crate::guide#any-number-of-ranks
+    //! [numerics]: https://docs.rs/crate/syncbn/latest/source/docs/numerics.md
     #![doc = include_str!("../docs/PROTOCOL.md")]
 }

@@ -1,6 +1,8 @@
-//! Every Markdown document leads to what exists: files, headings, packages, examples, tests.
+//! Every Markdown document leads to what exists: files, headings, packages, examples, tests. No line
+//! is long.
 
 mod check;
+mod lines;
 mod markdown;
 mod tree;
 
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::assert_none;
 use super::source::root;
 use check::faults;
+use lines::long_lines;
 use markdown::{Document, slug};
 use tree::{Package, Tree};
 
@@ -28,7 +31,26 @@ fn documents_name_only_what_exists() {
     assert_none(found.collect());
 }
 
-// The check bites.
+/// Documents that have long lines. One that has none any more leaves this list.
+const NOT_WRAPPED: &[&str] = &["crates/syncbn-burn/README.md"];
+
+#[test]
+fn no_line_of_a_document_is_long() {
+    let tree = Tree::read(&root());
+    let mut found = Vec::new();
+    for path in tree.documents.keys() {
+        let name = path.display();
+        let long = long_lines(&std::fs::read_to_string(root().join(path)).unwrap());
+        match NOT_WRAPPED.iter().any(|listed| path == Path::new(listed)) {
+            false => found.extend(long.iter().map(|fault| format!("{name}, {fault}"))),
+            true if long.is_empty() => found.push(format!("{name} is wrapped: unlist it")),
+            true => {}
+        }
+    }
+    assert_none(found);
+}
+
+// The checks bite.
 /// Faults of `text` as docs/PAGE.md of a small repository.
 fn planted(text: &str) -> Vec<String> {
     let mut tree = Tree::default();
@@ -103,6 +125,35 @@ fn a_planted_command_with_an_unknown_target_is_found() {
     assert_eq!(planted("`cargo test --test all`"), ["line 1: there is no test `all`"]);
     assert_eq!(planted("`cargo run -p root --bin first`"), ["line 1: there is no bin `first`"]);
     assert_eq!(planted("`cargo test --package tol`"), ["line 1: there is no package `tol`"]);
+}
+
+#[test]
+fn a_planted_long_line_is_found() {
+    let words = |characters: usize| "− ".repeat(characters / 2 - 1) + "ab";
+    let fault = |line: usize| format!("line {line}: 102 characters, of 100 at most");
+    assert_eq!(long_lines(&words(100)), [""; 0]);
+    assert_eq!(long_lines(&words(102)), [fault(1)]);
+    // Prose before and after a table, in a list, with a link among the words; code.
+    let long = words(102);
+    let table = format!("| {long} |\n|---|\n| {long} |\n");
+    assert_eq!(long_lines(&table), [""; 0]);
+    assert_eq!(long_lines(&format!("{long}\n\n{table}\n{long}\n")), [fault(1), fault(7)]);
+    assert_eq!(long_lines(&format!("- {}", words(100))), [fault(1)]);
+    assert_eq!(long_lines(&format!("[a](b) {}", words(96))).len(), 1);
+    for language in ["sh", "rust", "toml"] {
+        assert_eq!(long_lines(&format!("```{language}\n{long}\n```")), [fault(2)], "{language}");
+    }
+    for language in ["", "text", "text frame"] {
+        let block = format!("```{language}\n{long}\n```\n");
+        assert_eq!(long_lines(&block), [""; 0], "{language}");
+        assert_eq!(long_lines(&format!("{block}{long}")), [fault(4)], "{language}");
+    }
+    // A link that no break makes shorter.
+    let address = format!("https://example.org/{}", "x".repeat(100));
+    for link in [format!("- [`a`]({address}),"), format!("[`a`]: {address}"), address] {
+        assert_eq!(long_lines(&link), [""; 0], "{link}");
+        assert_eq!(long_lines(&format!("See {link} there")).len(), 1, "{link}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Keeps the module rules of the architecture: who may name whom, no panics in library code, the
-//! form of files, the words of the field, and documents that lead to what exists.
+//! form of files, the words of the field, and documents that lead to what exists and have no long
+//! line.
 //!
 //! The sources are read as text with comments, string literals and `#[cfg(test)]` modules blanked
 //! out, so prose trips nothing. A top-level module without a rule fails, which keeps the table
