@@ -15,8 +15,9 @@ pub struct Findings {
     /// Transformations of f32 arithmetic. `None` if the driver did not answer.
     pub arithmetic: Option<Arithmetic>,
     /// Whether backward finds the same values active (above 0) as forward. `None` if the driver did
-    /// not answer. If false, keep a mask
-    /// ([`with_activation_mask`](crate::BatchNormConfig::with_activation_mask)).
+    /// not answer. If false, let ReLU and leaky ReLU after a residual keep a mask
+    /// ([`with_activation_mask`](crate::BatchNormConfig::with_activation_mask)), and apply other
+    /// activations outside of the layer.
     pub signs_agree: Option<bool>,
     /// Defects, with their consequences.
     pub defects: Vec<Defect>,
@@ -106,7 +107,8 @@ pub enum Defect {
     /// Forward and backward disagree about the sign of the activation's input.
     #[error(
         "{differing} of {values} values next to 0 are active in forward and not in backward, or \
-         the reverse: keep a mask of the activation (BatchNormConfig::with_activation_mask)"
+         the reverse: let ReLU and leaky ReLU after a residual keep a mask \
+         (BatchNormConfig::with_activation_mask), and apply other activations outside of the layer"
     )]
     Signs {
         /// Values on which they disagree.

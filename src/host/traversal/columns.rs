@@ -11,10 +11,9 @@ use crate::host::simd::DEPTH;
 
 /// Columns of a tile: 4 KB of a row, a page.
 const TILE_COLUMNS: usize = 1024;
-/// Values of a tile of columns: 2 MB of f32, which stay in a processor's last cache.
+/// Values of a tile of columns: 2 MB of f32, which stay in a processor's last cache. A tile has 512
+/// rows or more, so merging its columns' moments is cheap beside their sums.
 const COLUMN_TILE_VALUES: usize = 512 << 10;
-/// The fewest rows of a tile: enough that merging its columns' moments is cheap beside their sums.
-const TILE_ROWS: usize = 256;
 /// Columns of a row beside which what a row costs by itself is small: narrower ones are read
 /// several at a time.
 const FEWEST_COLUMNS: usize = 512;
@@ -100,7 +99,7 @@ impl<'a> Columns<'a> {
     /// Rows of every tile but the last.
     fn tile_rows(&self) -> usize {
         let fitting = COLUMN_TILE_VALUES / self.width.min(TILE_COLUMNS);
-        fitting.max(TILE_ROWS).next_multiple_of(self.fold())
+        fitting.next_multiple_of(self.fold())
     }
 
     /// The tiles of a group of columns, in the order in which their sums merge.
