@@ -114,16 +114,16 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
 fn values_enter_the_activation_on_both_sides_of_0() {
     for epilogue in EPILOGUES {
         for uses in problem::Uses::ALL {
-            let mut sides = [0, 0];
+            let mut signs = [0, 0];
             for seed in 0..20 {
                 let problem = Problem::plain(&shape(seed), epilogue, seed);
                 let v = bounds::Entering::of(&problem, uses).v.concat();
-                v.iter().for_each(|&v| sides[usize::from(v > 0.0)] += 1);
+                v.iter().for_each(|&v| signs[usize::from(v > 0.0)] += 1);
             }
-            let all = sides[0] + sides[1];
+            let all = signs[0] + signs[1];
             assert!(
-                sides.iter().all(|side| 4 * side > all),
-                "{epilogue:?}, {uses:?}: {sides:?} of {all}"
+                signs.iter().all(|sign| 4 * sign > all),
+                "{epilogue:?}, {uses:?}: {signs:?} of {all}"
             );
         }
     }

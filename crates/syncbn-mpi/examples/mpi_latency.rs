@@ -83,9 +83,9 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             let began = Instant::now();
             pollster::block_on(layer.forward_train(&x)).map(|_| began.elapsed())
         };
-        let (together, alone) = (forward(&layer)?, forward(&alone)?);
+        let (synchronized, alone) = (forward(&layer)?, forward(&alone)?);
         if step >= WARM_UP {
-            let measured = times.iter_mut().zip([reduced, gathered, together, alone]);
+            let measured = times.iter_mut().zip([reduced, gathered, synchronized, alone]);
             measured.for_each(|(times, time)| times.push(time.as_secs_f64() * 1e6));
         }
     }
@@ -98,8 +98,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         *median = slowest[slowest.len() / 2];
     }
     if mpi.rank() == 0 {
-        let [reduce, gather, together, alone] = medians;
-        let exchange = together - alone;
+        let [reduce, gather, synchronized, alone] = medians;
+        let exchange = synchronized - alone;
         println!("{} processes, 2·{channels} values, medians of {} steps:", mpi.size(), args.steps);
         println!("  MPI_Allreduce       {reduce:8.1} us");
         println!("  transport           {gather:8.1} us  {:.2} of it", gather / reduce);

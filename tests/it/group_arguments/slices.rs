@@ -267,8 +267,8 @@ enum At {
     Submission,
 }
 
-/// Training fails by wgpu's own checks, and the device stays usable. The running
-/// statistics follow the exchange.
+/// Training fails by wgpu's own checks, and the device stays usable. The exchange updates the
+/// running statistics.
 fn assert_refused_by_gpu(
     app: &Application,
     inputs: &[Tensor; 2],

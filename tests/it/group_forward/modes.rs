@@ -1,4 +1,4 @@
-//! The table of modes: which statistics normalize, whether the running ones follow, and whether
+//! The table of modes: which statistics normalize, whether the running ones are updated, and whether
 //! ranks see each other.
 
 use pollster::block_on;
