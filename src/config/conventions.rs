@@ -125,7 +125,8 @@ impl TryFrom<&BatchNormConfig> for TorchArguments {
 ///
 /// ```
 /// use syncbn::{BatchNormConfig, config::MindSporeArguments};
-/// let mindspore = MindSporeArguments { gamma_init: "0.5".parse()?, ..MindSporeArguments::new(64) };
+/// let mindspore =
+///     MindSporeArguments { gamma_init: "0.5".parse()?, ..MindSporeArguments::new(64) };
 /// let config = BatchNormConfig::try_from(mindspore.clone())?;
 /// assert_eq!(MindSporeArguments::try_from(&config)?, mindspore);
 /// # Ok::<(), syncbn::error::ConfigError>(())

@@ -137,7 +137,8 @@ impl Checkpoint {
     ///
     /// ```
     /// # use syncbn::state::{Checkpoint, Naming};
-    /// let mine = Naming { weight: Some("{}.g".into()), bias: Some("{}.b".into()), ..Naming::TORCH };
+    /// let [weight, bias] = ["{}.g", "{}.b"].map(|name| Some(name.into()));
+    /// let mine = Naming { weight, bias, ..Naming::TORCH };
     /// let checkpoint = Checkpoint::new().with_namings([mine].into_iter().chain(Naming::known()));
     /// ```
     pub fn with_namings(self, namings: impl IntoIterator<Item = Naming>) -> Self {

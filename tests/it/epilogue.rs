@@ -51,7 +51,8 @@ fn check_all(on: On) {
                 let problem = Problem::random(&shape(seed), &[types], epilogue, affine, seed);
                 let failed = |error| -> f64 {
                     panic!(
-                        "seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}, affine {affine:?}: {error}"
+                        "seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}, affine \
+                        {affine:?}: {error}"
                     )
                 };
                 worst = worst.max(
@@ -64,7 +65,8 @@ fn check_all(on: On) {
     }
     println!("{on:?}: {run} problems, worst error {worst:.3} of what is allowed");
     println!(
-        "{excluded} of {values} upstream gradients were set to 0: there rounding decides on the sign"
+        "{excluded} of {values} upstream gradients were set to 0: there rounding decides on the \
+        sign"
     );
     // Of values spread over about 4, those within the tolerance of y, some 1e-6, of 0.
     assert!(excluded as f64 <= 2e-5 * values as f64);

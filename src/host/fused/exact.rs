@@ -1,5 +1,6 @@
 //! Fused passes whose sums are of integers: range, sums and outputs of some channels before the
-//! next ones. The range of a channel is known before its sums begin, and both are read from the cache.
+//! next ones. The range of a channel is known before its sums begin, and both are read from the
+//! cache.
 //!
 //! ```text
 //! for some channels, of which all ranks' values fit a cache:            a task

@@ -117,7 +117,13 @@ const SPOILS: [Spoil; 6] = [
     (
         "bf16",
         |z, _| z.device().zeros_of(z.dims(), DType::BF16).unwrap(),
-        |error| matches!(error, ArgumentError::DType { argument, found: DType::BF16, .. } if argument == "residual[1]"),
+        |error| {
+            matches!(
+                error,
+                ArgumentError::DType { argument, found: DType::BF16, .. }
+                    if argument == "residual[1]"
+            )
+        },
     ),
     (
         "channels last",

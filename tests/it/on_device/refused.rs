@@ -109,7 +109,8 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
         expected,
         not_saved(
             "x[0]",
-            "it is another tensor; give that one, or say `recomputed()` if this one holds the same values"
+            "it is another tensor; give that one, or say `recomputed()` if this one holds the same \
+            values"
         )
     );
     assert_eq!(error(layer.backward(&saved, Backward::of(&others, &g))), expected);
@@ -120,7 +121,8 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
         refused,
         not_saved(
             "saved",
-            "it belongs to another layer, or to its time in another group; give what a forward call returned"
+            "it belongs to another layer, or to its time in another group; give what a forward \
+            call returned"
         )
     );
     layer.set_parameters(Some(&[1.0; CHANNELS]), None).unwrap();

@@ -6,10 +6,12 @@
 //! type:
 //!
 //! ```text
-//! v            8 ulp (TOLERANCE_ULP) of the channel's largest |normalized|, or with running statistics, where that may be
-//!              small beside what it is made of, of the largest |weight·x̂| and |bias| together; one ulp of the largest |v|
-//!              for the addition of the residual and the product with the slope
-//! y            the largest |act'| times the bound of v; of a curve, times 8 half ulp of the largest |v| besides
+//! v              8 ulp (TOLERANCE_ULP) of the channel's largest |normalized|, or with running
+//!                statistics, where that may be small beside what it is made of, of the sum of the
+//!                largest |weight·x̂| and |bias|; one ulp of the largest |v| for the addition of
+//!                the residual and the product with the slope
+//! y              the largest |act'| times the bound of v; of a curve, times 8 half ulp of the
+//!                largest |v| besides
 //! grad_residual  nothing: g or 0; of a curve, |g| times what its derivative may be off by
 //! ```
 //!
