@@ -1,6 +1,7 @@
 //! Batch renormalization.
 
-use super::{BatchNormConfig, out_of_range};
+use super::BatchNormConfig;
+use super::check::out_of_range;
 use crate::error::ConfigError;
 
 /// Limits of batch renormalization (Ioffe 2017), which normalizes the batch as its running
