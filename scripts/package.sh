@@ -38,7 +38,7 @@ check_workspaces() {
     local version
     version=$(field version Cargo.toml)
     for found in crates/syncbn-{mpi,burn}/Cargo.toml; do
-        grep -q "^syncbn = { version = \"$version\"," "$found" || \
+        grep -q "^syncbn = { version = \"$version\"," "$found" ||
             fail "$found does not ask for syncbn $version"
     done
 }
