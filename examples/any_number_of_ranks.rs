@@ -1,8 +1,8 @@
 //! Training whose loss has the same bits over any number of ranks.
 //!
-//! A small dense network, y = W₂·relu(bn(W₁·x)) + b, learns a function of eight numbers. Each step's
-//! 96 samples are spread over 1, 2, 3, 4 and 8 ranks, which are threads here and might be machines.
-//! Three things make the bits the same:
+//! A small dense network, y = W₂·relu(bn(W₁·x)) + b, learns a function of eight numbers. Each
+//! step's 96 samples are spread over 1, 2, 3, 4 and 8 ranks, which are threads here and might be
+//! machines. Three things make the bits the same:
 //!
 //! 1. The layer is `reproducible`: statistics and gradient sums do not depend on who has which
 //!    sample, and the gradients of weight and bias are those of the group (`GroupSum`).

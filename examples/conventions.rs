@@ -1,8 +1,9 @@
-//! How the conventions of PyTorch and MindSpore differ: every cell is read off a layer of this crate
-//! that ran under the arguments of either, or is the error that they give.
+//! How the conventions of PyTorch and MindSpore differ: every cell is read off a layer of this
+//! crate that ran under the arguments of either, or is the error that they give.
 //!
-//! `cargo run --release --example conventions` prints tables in Markdown. The batch has one channel:
-//! 4, 8 on rank 0 and 10, 14, 12, 12 on rank 1. `formulas` has what others compute from it.
+//! `cargo run --release --example conventions` prints tables in Markdown. The batch has one
+//! channel: 4, 8 on rank 0 and 10, 14, 12, 12 on rank 1. `formulas` has what others compute from
+//! it.
 
 use pollster::block_on;
 use syncbn::config::{MindSporeArguments, TorchArguments};

@@ -1,10 +1,10 @@
 //! Converts the batch normalization layers of a checkpoint to the names of another framework.
 //! `cargo run --release --example convert_checkpoint -- FROM.safetensors TO.safetensors FRAMEWORK`
 //!
-//! `TO` is updated where it exists: what else it holds stays. Arguments `old=new` after these choose
-//! layers and give them other paths; without any, all layers keep theirs. Without any argument it
-//! converts a file of Keras for Flax. Convolutions and linear
-//! layers are no part of it: frameworks store them in different dimensions.
+//! `TO` is updated where it exists: what else it holds stays. Arguments `old=new` after these
+//! choose layers and give them other paths; without any, all layers keep theirs. Without any
+//! argument it converts a file of Keras for Flax. Convolutions and linear layers are no part of it:
+//! frameworks store them in different dimensions.
 use std::{env, error::Error, path::Path};
 
 use syncbn::state::{Checkpoint, Naming};

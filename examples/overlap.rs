@@ -38,7 +38,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     for (rank, (plain, (bits, worked, waited))) in plain.iter().zip(&overlapped).enumerate() {
         println!(
-            "rank {rank}: worked for {worked:.0?} while the exchange was under way, then waited for {waited:.0?}"
+            "rank {rank}: worked for {worked:.0?} while the exchange was under way, then waited \
+            for {waited:.0?}"
         );
         if plain != bits {
             return Err(format!("rank {rank}: y or the running mean is another").into());

@@ -6,8 +6,9 @@
 //! shows that PyTorch loads them. The way through:
 //!
 //! ```text
-//! train  ->  state  ->  save as PyTorch and as MindSpore  ->  load  ->  the same y, bit for bit
-//!                                                         ->  what a wrong path and a wrong layer are told
+//! train  ->  state  ->  save as PyTorch and as MindSpore
+//!     ->  load  ->  the same y, bit for bit
+//!     ->  the errors of a wrong path and of a wrong layer
 //! ```
 
 use std::error::Error;

@@ -28,7 +28,8 @@ fn main() -> Result<()> {
         "largest |y|), of {first} values on rank 0 and {second} on rank 1. Bold: above 1 %.\n"
     );
     println!(
-        "| x, uniform in mean ± half-width | sums of x and x², all-reduced | means and variances, averaged | syncbn |"
+        "| x, uniform in mean ± half-width | sums of x and x², all-reduced | means and variances, \
+        averaged | syncbn |"
     );
     println!("|---|---:|---:|---:|");
     for (name, means, half_width) in [

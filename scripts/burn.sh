@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # The crates for Burn, which are a workspace of their own:
 #     scripts/burn.sh test                      the tests, with Burn's fusion of kernels
-#     scripts/burn.sh test plain                without; most of what lies below is compiled once more for this
+#     scripts/burn.sh test plain                without; most of what lies below is compiled once
+#                                               more for this
 #     scripts/burn.sh check                     format and clippy
 #     scripts/burn.sh train_digits [OPTIONS]    the example
-#     scripts/burn.sh compare [OPTIONS]         times of Burn's layer and this one, with Burn's fusion and without
+#     scripts/burn.sh compare [OPTIONS]         times of Burn's layer and this one, with Burn's
+#                                               fusion and without
 # What is built lies in target/burn, for all of them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -34,8 +36,9 @@ case $command in
     check)
         (($# == 0)) || usage
         step "Burn, format" cargo fmt "${burn[@]}" --all --check
-        # Clippy as the compiler of these crates alone: `cargo clippy` would check all that lies below, which takes as long as
-        # a third of compiling it, and here that is compiled for the tests in any case.
+        # Clippy as the compiler of these crates alone: `cargo clippy` would check all that lies
+        # below, which takes as long as a third of compiling it, and here that is compiled for the
+        # tests in any case.
         RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings step "Burn, clippy" \
             cargo build "${burn[@]}" --features fusion --workspace --all-targets
         ;;
@@ -44,7 +47,8 @@ case $command in
         ;;
     compare)
         for features in "" fusion; do
-            cargo run --release "${burn[@]}" --package syncbn-compare-burn --features "$features" -- "$@"
+            cargo run --release "${burn[@]}" --package syncbn-compare-burn --features "$features" \
+                -- "$@"
         done
         ;;
     *) usage ;;

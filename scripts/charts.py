@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Draws the charts of docs/PERFORMANCE.md and docs/PROTOCOL.md from docs/data/*.csv, as SVG into docs/.
+"""Draws the charts of docs/PERFORMANCE.md and docs/PROTOCOL.md from docs/data/*.csv, as SVG into
+docs/.
 
-  scripts/charts.py
+  scripts/charts.py            # all of them
+  scripts/charts.py NAME...    # these
 
 Needs Python 3.11 or newer. matplotlib is installed with pip into target/charts, once. The same data
 gives the same files.
 """
+import argparse
 import csv
 import os
 import subprocess
@@ -16,6 +19,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DATA, OUT, ENVIRONMENT = ROOT / "docs" / "data", ROOT / "docs", ROOT / "target" / "charts"
 MATPLOTLIB = "matplotlib==3.11.2"
+CHARTS = ["bandwidth", "peers", "accuracy", "growth", "soak"]
+
+# Before anything is installed.
+parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+parser.add_argument("names", nargs="*", metavar="NAME",
+                    help=f"charts to draw: {', '.join(CHARTS)} [all]")
+arguments = parser.parse_args()
+if unknown := [name for name in arguments.names if name not in CHARTS]:
+    parser.error(f"there is no chart {', '.join(unknown)}; there are {', '.join(CHARTS)}")
 
 try:
     import matplotlib
@@ -79,8 +91,8 @@ def bandwidth():
         axes.set_xlabel("bandwidth ÷ that of a copy of the same bytes")
         grid(axes, "x")
     panels[0].set_yticks(range(len(WORKLOADS)), WORKLOADS)
-    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="upper center", ncols=3,
-                  bbox_to_anchor=(0.5, 1.02))
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="upper center",
+                  ncols=3, bbox_to_anchor=(0.5, 1.02))
     save(figure, "bandwidth", "Bandwidth of each pass beside a copy")
 
 
@@ -199,8 +211,5 @@ def soak():
 
 
 if __name__ == "__main__":
-    bandwidth()
-    peers()
-    accuracy()
-    growth()
-    soak()
+    for chart in arguments.names or CHARTS:
+        globals()[chart]()

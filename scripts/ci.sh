@@ -3,14 +3,17 @@
 #
 #   fmt        format of every workspace
 #   typos      spelling
-#   deny       licences, sources and duplicates of dependencies; with SYNCBN_ADVISORIES=1 advisories too (from GitHub)
+#   deny       licences, sources and duplicates of dependencies; with SYNCBN_ADVISORIES=1 advisories
+#              too (from GitHub)
 #   workflows  the workflows of GitHub, read by actionlint
 #   clippy     lints of the workspace
-#   features   the library with each feature alone, with none, with all, and with some pairs: no warning in any
+#   features   the library with each feature alone, with none, with all, and with some pairs: no
+#              warning in any
 #   msrv       the oldest Rust that Cargo.toml promises
 #   wasm       the library for a browser, and the page
 #   docs       the documentation, without a warning
-#   docs-rs    the same as docs.rs makes it, by a nightly Rust: every item with the features that it needs
+#   docs-rs    the same as docs.rs makes it, by a nightly Rust: every item with the features that it
+#              needs
 #   package    what would be published, built and tested by itself
 #   semver     changes of the API since the last release
 #   examples   every example, the quickstart on the host and on lavapipe
@@ -35,12 +38,14 @@ run_typos() {
 
 run_deny() {
     command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
-    local checks=(licenses bans sources) deny=(cargo deny --config "$PWD/deny.toml" --locked --manifest-path) other
+    local checks=(licenses bans sources) other
+    local deny=(cargo deny --config "$PWD/deny.toml" --locked --manifest-path)
     if [[ ${SYNCBN_ADVISORIES:-} ]]; then checks+=(advisories); fi
     "${deny[@]}" Cargo.toml --workspace check "${checks[@]}"
     # What Burn and the web bring twice is their choice.
     for other in burn web; do
-        "${deny[@]}" "crates/syncbn-$other/Cargo.toml" check --allow duplicate --allow unmatched-skip --allow unnecessary-skip "${checks[@]}"
+        "${deny[@]}" "crates/syncbn-$other/Cargo.toml" check --allow duplicate \
+            --allow unmatched-skip --allow unnecessary-skip "${checks[@]}"
     done
 }
 
@@ -50,16 +55,20 @@ run_workflows() {
 }
 
 run_clippy() {
-    scripts/mpi.sh install # one member of the workspace needs it, and libclang, already to be checked
+    # One member of the workspace needs it, and libclang, already to be checked.
+    scripts/mpi.sh install
     cargo clippy --workspace --all-targets -- -D warnings
     # A workspace of its own, which nothing else of a change compiles.
-    cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --all-targets --features layers -- -D warnings
+    cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --all-targets \
+        --features layers -- -D warnings
 }
 
-# Each alone, none, all, and pairs that an application may have. Clippy, because it makes errors of warnings of this crate alone.
+# Each alone, none, all, and pairs that an application may have. Clippy, because it makes errors of
+# warnings of this crate alone.
 run_features() {
     local each=(gpu vulkan metal dx12 webgpu host safetensors serde tracing) features
-    local sets=("" "${each[@]}" "host gpu" "host safetensors" "host serde" "host tracing" "vulkan safetensors" "webgpu tracing")
+    local sets=("" "${each[@]}" "host gpu" "host safetensors" "host serde" "host tracing"
+        "vulkan safetensors" "webgpu tracing")
     for features in "${sets[@]}"; do
         echo "--no-default-features --features '$features'"
         cargo clippy --quiet --no-default-features --features "$features" -- -D warnings
@@ -106,7 +115,8 @@ run_docs() {
 
 run_docs_rs() {
     need_rust toolchain nightly
-    RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo +nightly doc --no-deps --all-features --package syncbn
+    RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo +nightly doc --no-deps --all-features \
+        --package syncbn
 }
 
 run_package() { scripts/package.sh; }
@@ -123,7 +133,9 @@ run_examples() {
     done
     mkdir -p "$out"
     cargo build ${SYNCBN_MEMBERS:-} --examples
-    for name in host llvmpipe; do run_example quickstart --adapter "$name" --output "$out/$name.png"; done
+    for name in host llvmpipe; do
+        run_example quickstart --adapter "$name" --output "$out/$name.png"
+    done
     for name in "${names[@]}"; do
         [[ $name == quickstart ]] || run_example "$name"
     done

@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# Other compilers than the tests' drivers have judge every shader variant, without any GPU (docs/COMPILERS.md).
-#     scripts/compilers.sh                four minutes or so; of the compilers of Direct3D a sample is asked
+# Other compilers than the tests' drivers have judge every shader variant, without any GPU
+# (docs/COMPILERS.md).
+#     scripts/compilers.sh                four minutes or so; of the compilers of Direct3D a sample
+#                                         is asked
 #     scripts/compilers.sh --all          they are asked about everything
-#     scripts/compilers.sh --sample       all are asked about a sample, those of Direct3D about a smaller one
-#     scripts/compilers.sh --registers    as well the compilers of AMD's and NVIDIA's drivers, which may spill nothing
-#     scripts/compilers.sh --self-test    only whether each of them refuses what is planted, which is asked first in any case
-# Installs what it needs, where it may; what is downloaded and written lies in target/compilers and target/mesa. A judge that
-# cannot be asked, or says nothing of a shader, has failed. Ends with `compilers: P passed, F failed`, and 1 if F is not 0.
+#     scripts/compilers.sh --sample       all are asked about a sample, those of Direct3D about a
+#                                         smaller one
+#     scripts/compilers.sh --registers    as well the compilers of AMD's and NVIDIA's drivers, which
+#                                         may spill nothing
+#     scripts/compilers.sh --self-test    only whether each of them refuses what is planted, which
+#                                         is asked first in any case
+# Installs what it needs, where it may; what is downloaded and written lies in target/compilers and
+# target/mesa. A judge that cannot be asked, or says nothing of a shader, has failed. Ends with
+# `compilers: P passed, F failed`, and 1 if F is not 0.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
@@ -34,7 +40,8 @@ usage() {
     done <"$script"
 }
 
-[[ "$(uname -sm)" == "Linux x86_64" ]] || { echo "$script is for x86-64 Linux, this is $(uname -sm)" >&2; exit 1; }
+[[ "$(uname -sm)" == "Linux x86_64" ]] ||
+    { echo "$script is for x86-64 Linux, this is $(uname -sm)" >&2; exit 1; }
 
 asked=() asks_registers=false asks_variants=true
 for word in "$@"; do
@@ -84,7 +91,8 @@ glslangValidator glslang-tools
 wine wine wine64
 x86_64-w64-mingw32-g++ g++-mingw-w64-x86-64
 TOOLS
-    compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' >/dev/null || printf '%s\n' mesa-vulkan-drivers libvulkan1
+    compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' >/dev/null ||
+        printf '%s\n' mesa-vulkan-drivers libvulkan1
 }
 
 install_judges() {
@@ -102,13 +110,15 @@ install_judges() {
 
 # Dawn, which has Tint within it, and beside its build for Windows the two compilers of Direct3D.
 get_webgpu() {
-    [[ -f $webgpu/package.json && $(node -p "require('$webgpu/package.json').version") == "$webgpu_version" ]] && return
+    [[ -f $webgpu/package.json ]] &&
+        [[ $(node -p "require('$webgpu/package.json').version") == "$webgpu_version" ]] && return
     echo "Downloading webgpu $webgpu_version from npm"
-    npm install --silent --no-audit --no-fund --no-save --prefix "$work/npm" "webgpu@$webgpu_version"
+    npm install --silent --no-audit --no-fund --no-save --prefix "$work/npm" \
+        "webgpu@$webgpu_version"
 }
 
-# Debian's server ends with its last program, and a program that starts at that moment loses it: one server stays here until
-# the end.
+# Debian's server ends with its last program, and a program that starts at that moment loses it: one
+# server stays here until the end.
 build_direct3d() {
     mkdir -p "$work/direct3d" &&
         cp "$webgpu"/dist/win32-x64/{d3dcompiler_47,dxcompiler}.dll "$work/direct3d/" &&
@@ -129,7 +139,8 @@ direct3d() {
     local judge=$1 folder=$2 processes at running=() status=0
     processes=$(nproc)
     for ((at = 0; at < processes; at++)); do
-        timeout "$limit" wine "$work/direct3d/direct3d.exe" "$judge" "$folder" "$at" "$processes" >"$work/part.$at" &
+        timeout "$limit" wine "$work/direct3d/direct3d.exe" "$judge" "$folder" "$at" "$processes" \
+            >"$work/part.$at" &
         running+=($!)
     done
     for at in "${running[@]}"; do wait "$at" || status=$?; done
@@ -137,13 +148,19 @@ direct3d() {
     return "$status"
 }
 
-radv() { RADV_FORCE_FAMILY=$1 timeout "$limit" scripts/newer_mesa.sh run radeon "$program" compile "$2" "$1"; }
-nvk() { NOUVEAU_CHIPSET=$1 timeout "$limit" scripts/newer_mesa.sh run nouveau "$program" compile "$3" "$2"; }
+radv() {
+    RADV_FORCE_FAMILY=$1 timeout "$limit" \
+        scripts/newer_mesa.sh run radeon "$program" compile "$2" "$1"
+}
+nvk() {
+    NOUVEAU_CHIPSET=$1 timeout "$limit" \
+        scripts/newer_mesa.sh run nouveau "$program" compile "$3" "$2"
+}
 
 # --- Counting.
 
-# count LIST VERDICTS: sets `good` and `bad`, and prints the first failures. What is named bad- must be refused, everything else
-# must be taken, and nothing must be left out.
+# count LIST VERDICTS: sets `good` and `bad`, and prints the first failures. What is named bad- must
+# be refused, everything else must be taken, and nothing must be left out.
 count() {
     local list=$1 verdicts=$2
     if [[ ! -s $list ]]; then
@@ -161,7 +178,8 @@ count() {
                 wanted = name ~ /^bad-/ ? "fail" : "pass"
                 if (said[name] == wanted) { good++; continue }
                 if (++bad > shown) continue
-                message = said[name] == "" ? "no verdict" : said[name] == "pass" ? "planted, but taken" : why[name]
+                message = said[name] == "" ? "no verdict" : said[name] == "pass" ? \
+                    "planted, but taken" : why[name]
                 printf "    %s: %s\n", name, substr(message, 1, 400)
             }
             if (bad > shown) printf "    and %d more\n", bad - shown
@@ -170,7 +188,8 @@ count() {
     read -r good bad <"$work/counts"
 }
 
-# Whether counting itself can tell: of six shaders one is refused, one taken that must be refused, and of one nothing is said.
+# Whether counting itself can tell: of six shaders one is refused, one taken that must be refused,
+# and of one nothing is said.
 check_counting() {
     local good bad said=$work/log/counting
     printf '%s\n' fine good refused bad-refused bad-taken silent >"$said.list"
@@ -191,7 +210,8 @@ check() {
     fi
 }
 
-# judge NAME LIST COMMAND...: asks about what is planted, then about the variants, with the folder as the last argument.
+# judge NAME LIST COMMAND...: asks about what is planted, then about the variants, with the folder
+# as the last argument.
 judge() {
     local name=$1 list=$2 start=$SECONDS folder good bad status line=""
     shift 2
@@ -220,7 +240,8 @@ lavapipe() {
     found=$("$program" subgroups 2>&1) || true
     check "their size" "${found##*: }" "$size to $size"
     if $asks_variants; then
-        timeout "$limit" cargo test ${SYNCBN_MEMBERS:-} --no-fail-fast --test it -- group_forward:: group_backward:: >"$log" 2>&1 || true
+        timeout "$limit" cargo test ${SYNCBN_MEMBERS:-} --no-fail-fast --test it \
+            -- group_forward:: group_backward:: >"$log" 2>&1 || true
         # The program must have come to its end, and have run something.
         read -r good bad < <(awk '/^test result:/ { good += $4; bad += $6 }
             END { print good + 0, bad + (good + bad < 1) }' "$log")
@@ -231,7 +252,8 @@ lavapipe() {
     unset LP_NATIVE_VECTOR_WIDTH
 }
 
-# setup NAME COMMAND...: what judges need; where it fails they fail by themselves. Says every few seconds that it goes on.
+# setup NAME COMMAND...: what judges need; where it fails they fail by themselves. Says every few
+# seconds that it goes on.
 setup() {
     local name=$1 start=$SECONDS
     shift
@@ -252,11 +274,15 @@ check_counting
 setup "installing" install_judges
 setup "npm's webgpu" get_webgpu
 setup "the program for wine" build_direct3d
-# With an example, where all members are chosen: without one their tests' features do not count, and wgpu is compiled anew.
-setup "compiling" cargo build --quiet ${SYNCBN_MEMBERS:---package syncbn-compilers} --bin syncbn-compilers \
+# With an example, where all members are chosen: without one their tests' features do not count, and
+# wgpu is compiled anew.
+setup "compiling" cargo build --quiet ${SYNCBN_MEMBERS:---package syncbn-compilers} \
+    --bin syncbn-compilers \
     ${SYNCBN_MEMBERS:+--example quickstart}
 setup "planting" "$program" plant "$work/planted"
-if $asks_variants; then setup "writing" "$program" write ${asked[@]+"${asked[@]}"} "$work/variants"; fi
+if $asks_variants; then
+    setup "writing" "$program" write ${asked[@]+"${asked[@]}"} "$work/variants"
+fi
 
 for language in spirv-1.3 spirv-1.5 spirv-1.6 hlsl-5.1 hlsl-6.0 hlsl-6.2 hlsl-6.6 msl-2.4 msl-3.2 \
     glsl-es-310 glsl-430 glsl-450; do
@@ -278,6 +304,8 @@ if $asks_registers; then
     chips=(navi21 navi31 gfx1201 vega10)
     for chip in "${chips[@]}"; do judge "AMD $chip" mesa radv "$chip"; done
     judge "NVIDIA GA102" mesa nvk 172 ga102
-    if $asks_variants; then "$program" registers "$work/variants" "${chips[@]}" ga102 || failed=$((failed + 1)); fi
+    if $asks_variants; then
+        "$program" registers "$work/variants" "${chips[@]}" ga102 || failed=$((failed + 1))
+    fi
 fi
 finish

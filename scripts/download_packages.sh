@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Downloads Debian packages into a folder without installing them: scripts/download_packages.sh FOLDER PACKAGE...
+# Downloads Debian packages into a folder without installing them: scripts/download_packages.sh
+# FOLDER PACKAGE...
 set -euo pipefail
 
 folder=$1
 shift
-command -v apt-get >/dev/null || { echo "apt-get was not found; it downloads Debian's $*." >&2; exit 1; }
+command -v apt-get >/dev/null ||
+    { echo "apt-get was not found; it downloads Debian's $*." >&2; exit 1; }
 mkdir -p "$folder"
 cd "$folder"
 if apt-get -qq download "$@" >/dev/null 2>&1; then exit; fi
-# Package lists of this script's own, where the system's are absent or name versions that are gone from the mirror: renewing
-# the system's would need root.
+# Package lists of this script's own, where the system's are absent or name versions that are gone
+# from the mirror: renewing the system's would need root.
 lists=$(mktemp -d)
 trap 'rm -rf "$lists"' EXIT
 mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial"

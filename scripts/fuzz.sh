@@ -2,8 +2,9 @@
 # Fuzzes everything that reads bytes from elsewhere: messages, states, settings (fuzz/src).
 #     scripts/fuzz.sh [SECONDS]            every target, for so many seconds each (60)
 #     scripts/fuzz.sh SECONDS TARGET...    these targets
-# With SYNCBN_FUZZ_LAYERS=1 the target exchange has the exchanges of layers too; they take minutes to compile.
-# Installs cargo-fuzz and a nightly Rust where it may. What is found lies in target/fuzz/found; the same input again:
+# With SYNCBN_FUZZ_LAYERS=1 the target exchange has the exchanges of layers too; they take minutes
+# to compile. Installs cargo-fuzz and a nightly Rust where it may. What is found lies in
+# target/fuzz/found; the same input again:
 #     target/fuzz/x86_64-unknown-linux-gnu/release/TARGET FILE
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -40,11 +41,13 @@ runs=0
 for target in "${chosen[@]}"; do
     grep -qx "$target" <<<"$targets" || { echo "$0: there is no target $target" >&2; exit 2; }
     mkdir -p "$found/$target"
-    options=(-max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=64 -verbosity=0
+    options=(-max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024
+        -malloc_limit_mb=64 -verbosity=0
         -print_final_stats=1 "-artifact_prefix=$found/$target/")
     case $target in config | statistics) options+=(-dict=fuzz/json.dict) ;; esac
     log=$found/$target/log
-    step "$target" cargo +nightly fuzz run "${fuzz[@]}" "$target" "$corpus/$target" -- "${options[@]}" \
+    step "$target" cargo +nightly fuzz run "${fuzz[@]}" "$target" "$corpus/$target" \
+        -- "${options[@]}" \
         >"$log" 2>&1 || { cat "$log"; exit 1; }
     executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     echo "$target: $executed inputs"

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Packs the report, the bench tool and the tests for a machine that has a GPU and nothing else, and runs them there.
+# Packs the report, the bench tool and the tests for a machine that has a GPU and nothing else, and
+# runs them there.
 #
-#   scripts/gpu.sh pack [FOLDER]              # here: builds and packs, at most 60 MB [target/gpu/packed]
-#   FOLDER/gpu.sh run FOLDER [OPTIONS]        # there: at most ten minutes; results in FOLDER/results (--help for options)
-#   scripts/gpu.sh rehearse [OPTIONS]         # pack, then run on a software driver with nothing but bash and coreutils
+#   scripts/gpu.sh pack [FOLDER]              # here: builds and packs, at most 60 MB
+#                                             [target/gpu/packed]
+#   FOLDER/gpu.sh run FOLDER [OPTIONS]        # there: at most ten minutes; results in
+#                                             FOLDER/results (--help for options)
+#   scripts/gpu.sh rehearse [OPTIONS]         # pack, then run on a software driver with nothing but
+#                                             bash and coreutils
 #
-# The other machine needs x86-64 Linux, bash, coreutils, and the GPU's driver: no Rust, no Vulkan loader, no network.
-# This one needs Debian's apt-get, from whose packages the loader comes, and xz.
+# The other machine needs x86-64 Linux, bash, coreutils, and the GPU's driver: no Rust, no Vulkan
+# loader, no network. This one needs Debian's apt-get, from whose packages the loader comes, and xz.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exec </dev/null
@@ -15,7 +19,8 @@ max_bytes=60000000
 # The test binaries that matter on a new driver; gpu_plan.sh names the tests in them.
 tests=(it conformance hostile)
 # The loader, and what NVIDIA's driver links to and a container often lacks.
-libraries=(libvulkan1 libgcc-s1 libglvnd0 libx11-6 libxext6 libxcb1 libxau6 libxdmcp6 libbsd0 libmd0)
+libraries=(libvulkan1 libgcc-s1 libglvnd0 libx11-6 libxext6 libxcb1 libxau6 libxdmcp6 libbsd0
+    libmd0)
 
 fail() {
     echo "gpu.sh: $*" >&2
@@ -26,7 +31,8 @@ usage() {
     cat <<'HELP'
 scripts/gpu.sh pack [FOLDER]          build and pack, at most 60 MB [target/gpu/packed]
 FOLDER/gpu.sh run FOLDER [OPTIONS]    on the machine with the GPU; --help lists the options
-scripts/gpu.sh rehearse [OPTIONS]     pack, then run on a software driver with nothing but bash and coreutils
+scripts/gpu.sh rehearse [OPTIONS]     pack, then run on a software driver with nothing but bash and
+                                      coreutils
 HELP
 }
 
@@ -65,32 +71,40 @@ pack() {
 
     rm -rf "$folder"
     mkdir -p "$folder"
-    # One archive: the binaries share most of their code, which a dictionary larger than all of them finds.
-    tar --sort=name --owner=0 --group=0 -C "$stage" -c . | xz --lzma2=preset=1,dict=64MiB >"$folder/payload.tar.xz"
+    # One archive: the binaries share most of their code, which a dictionary larger than all of them
+    # finds.
+    tar --sort=name --owner=0 --group=0 -C "$stage" -c . |
+        xz --lzma2=preset=1,dict=64MiB >"$folder/payload.tar.xz"
     cp "$work/root/bin/busybox" "$folder/busybox"
-    cp scripts/gpu.sh scripts/gpu_run.sh scripts/gpu_plan.sh scripts/gpu_driver.sh scripts/gpu_torch.py "$folder/"
+    cp scripts/gpu.sh scripts/gpu_run.sh scripts/gpu_plan.sh scripts/gpu_driver.sh \
+        scripts/gpu_torch.py "$folder/"
     manifest "$stage/bin" >"$folder/PACKED"
 
     local bytes
     bytes=$(du -sb "$folder" | cut -f1)
     cat "$folder/PACKED"
     echo "== packed $folder: $bytes bytes of at most $max_bytes, in $SECONDS s"
-    ((bytes <= max_bytes)) || fail "$folder is too large: leave a test out, or look at what has grown."
+    ((bytes <= max_bytes)) ||
+        fail "$folder is too large: leave a test out, or look at what has grown."
 }
 
 # What is in the folder, and what the other machine's C library must be.
 manifest() {
-    local commit
+    local commit version needs
     commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
-    echo "syncbn $(sed -nE 's/^version = "(.*)"$/\1/p' Cargo.toml | head -n1), commit $commit, packed $(date -u +%F)"
+    version=$(sed -nE 's/^version = "(.*)"$/\1/p' Cargo.toml | head -n1)
+    echo "syncbn $version, commit $commit, packed $(date -u +%F)"
     echo "programs: $(cd "$1" && echo *)"
     if command -v objdump >/dev/null; then
         # objdump is of the same machine, the symbols' versions are not.
-        echo "needs: $(for path in "$1"/*; do objdump -T "$path"; done | grep -oE 'GLIBC_[0-9.]+' | sort -Vu | tail -n1)"
+        needs=$(for path in "$1"/*; do objdump -T "$path"; done |
+            grep -oE 'GLIBC_[0-9.]+' | sort -Vu | tail -n1)
+        echo "needs: $needs"
     fi
 }
 
-# First with planted failures, then in earnest: in a folder outside of the repository, with a PATH of bash and coreutils alone.
+# First with planted failures, then in earnest: in a folder outside of the repository, with a PATH
+# of bash and coreutils alone.
 rehearse() {
     local tool path rc=0
     pack

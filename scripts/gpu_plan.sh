@@ -1,14 +1,17 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# Owns the plan of gpu_run.sh, which reads this file: the steps in their order, which of them are asked for, and the folder
-# that the results go to. Uses its `step`, `tests`, `bench`, `torch` and `fail`, and $only, $folder and $results.
+# Owns the plan of gpu_run.sh, which reads this file: the steps in their order, which of them are
+# asked for, and the folder that the results go to. Uses its `step`, `tests`, `bench`, `torch` and
+# `fail`, and $only, $folder and $results.
 
-# Tests of the hostile compiler itself, which need a driver that changes no arithmetic: hardware's may, software drivers do not.
+# Tests of the hostile compiler itself, which need a driver that changes no arithmetic: hardware's
+# may, software drivers do not.
 honest=on_an_honest_driver
 
 # Every step in order of importance. Also gone through for the names alone.
 plan() {
     step adapter 30 bash -c adapter_facts
-    step report 100 "$work/bin/report" --adapter "$adapter" --markdown "$results/report.md" --json "$results/report.json"
+    step report 100 "$work/bin/report" --adapter "$adapter" --markdown "$results/report.md" \
+        --json "$results/report.json"
     tests 60 group_accuracy group_forward group_backward rounding
     tests 90 on_device hostile
     bench bench_quick 45 all --quick
@@ -56,7 +59,8 @@ step_names() {
     echo "$line"
 }
 
-# program_of TEST: the binary that has a test, which is one of its modules unless it is a binary of its own.
+# program_of TEST: the binary that has a test, which is one of its modules unless it is a binary of
+# its own.
 program_of() {
     case $1 in
     conformance | hostile) echo "$1" ;;
@@ -71,7 +75,8 @@ check_names() {
     programs=" $(packed_programs) "
     IFS=, read -ra names <<<"$only"
     for name in "${names[@]}"; do
-        [[ " ${known[*]} " == *" $name "* && -n $name ]] || fail "no step is called '$name'. There are:"$'\n'"$(step_names)"
+        [[ " ${known[*]} " == *" $name "* && -n $name ]] ||
+            fail "no step is called '$name'. There are:"$'\n'"$(step_names)"
         [[ " ${known_tests[*]} " != *" $name "* || $programs == *" $(program_of "$name") "* ]] ||
             fail "the test '$name' is not in '$folder': it was not packed."
     done
@@ -89,7 +94,8 @@ packed_programs() {
 choose_results() {
     local number=1
     if [[ -n $results ]]; then
-        [[ ! -e $results/steps.jsonl ]] || fail "$results has the results of another run: name another folder."
+        [[ ! -e $results/steps.jsonl ]] ||
+            fail "$results has the results of another run: name another folder."
         return
     fi
     results=$folder/results

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Runs what scripts/gpu.sh packed, on a machine with a GPU, bash and coreutils. Called by `gpu.sh run FOLDER [OPTIONS]`.
+# Runs what scripts/gpu.sh packed, on a machine with a GPU, bash and coreutils. Called by `gpu.sh
+# run FOLDER [OPTIONS]`.
 #
-# Steps run in order of importance, each within a limit of its own, all within the limit of the whole; a failure does not stop
-# the rest. The results are eight files in one folder, which is a new one for every run: steps.jsonl, summary.md, report.md,
-# report.json, bench.jsonl, torch.jsonl, failures.log, all.log.
+# Steps run in order of importance, each within a limit of its own, all within the limit of the
+# whole; a failure does not stop the rest. The results are eight files in one folder, which is a new
+# one for every run: steps.jsonl, summary.md, report.md, report.json, bench.jsonl, torch.jsonl,
+# failures.log, all.log.
 set -euo pipefail
 shopt -s nullglob
 exec </dev/null
@@ -13,13 +15,15 @@ usage() {
     cat <<'HELP'
 gpu.sh run FOLDER [OPTIONS]
 
-  --results DIR     where the results go; refused if DIR has results [default: FOLDER/results, else results-2, and so on]
+  --results DIR     where the results go; refused if DIR has results
+                    [default: FOLDER/results, else results-2, and so on]
   --limit SECONDS   of the whole run [default: 590]
   --only NAMES      these steps alone, separated by commas
   --software        allow a software driver, with small benchmarks: a rehearsal
 
-The exit status is 0 if every step passed, 1 if one failed, 2 if nothing could be run. A step that is not applicable has
-neither passed nor failed: `hostile` needs SHADER_F64 of the adapter, `torch` a python3 that has PyTorch with CUDA.
+The exit status is 0 if every step passed, 1 if one failed, 2 if nothing could be run. A step that is
+not applicable has neither passed nor failed: `hostile` needs SHADER_F64 of the adapter, `torch` a
+python3 that has PyTorch with CUDA.
 VK_DRIVER_FILES, if set, names the driver's manifest.
 
 The steps, in their order:
@@ -57,7 +61,8 @@ also=''
 # Milliseconds of some clock.
 now() { local micros=${EPOCHREALTIME/[.,]/}; echo $((micros / 1000)); }
 
-# start_clocks NAME LIMIT: logs the clocks of the card beside a step that measures times, where there is nvidia-smi.
+# start_clocks NAME LIMIT: logs the clocks of the card beside a step that measures times, where
+# there is nvidia-smi.
 start_clocks() {
     case $1 in
     bench_* | report | torch) ;;
@@ -65,7 +70,8 @@ start_clocks() {
     esac
     command -v nvidia-smi >/dev/null || return 0
     # `timeout` for the case that the card does not answer any more.
-    timeout -k 5 $(($2 + 10)) nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.mem,pstate,power.draw \
+    timeout -k 5 $(($2 + 10)) nvidia-smi \
+        --query-gpu=timestamp,clocks.sm,clocks.mem,pstate,power.draw \
         --format=csv,noheader -lms 500 >"$logs/$1.clocks" 2>&1 &
     clocks=$!
 }
@@ -76,13 +82,15 @@ stop_clocks() {
     kill "$clocks" 2>/dev/null || true
     wait "$clocks" 2>/dev/null || true
     clocks=''
-    { echo "== $1: clocks (time, SM, memory, state, power)"; cat "$logs/$1.clocks"; } >>"$results/all.log"
+    { echo "== $1: clocks (time, SM, memory, state, power)"; cat "$logs/$1.clocks"; } \
+        >>"$results/all.log"
 }
 
 # step NAME LIMIT COMMAND...: runs a command for at most so many seconds, and keeps its output.
 step() {
     # A software driver on a few processors takes longer.
-    local name=$1 most=$(($2 * slack)) rc=0 started state note='' line log=$logs/$1.log besides=$also
+    local name=$1 most=$(($2 * slack)) rc=0 started state note='' line log=$logs/$1.log \
+        besides=$also
     also=''
     shift 2
     asked "$name" || return 0
@@ -119,12 +127,13 @@ step() {
     { echo "== $name: $state"; cat "$log"; } >>"$results/all.log"
     stop_clocks "$name"
     if [[ $state == failed || $state == timeout ]]; then
-        { echo "== $name: $state, exit status $rc: $*"; tail -n 400 "$log"; } >>"$results/failures.log"
+        { echo "== $name: $state, exit status $rc: $*"; tail -n 400 "$log"; } \
+            >>"$results/failures.log"
     fi
 }
 
-# record NAME RC STATE MILLISECONDS NOTE: the states are passed, failed, timeout, skipped (no time was left: as bad as failed)
-# and not applicable (neither passed nor failed).
+# record NAME RC STATE MILLISECONDS NOTE: the states are passed, failed, timeout, skipped (no time
+# was left: as bad as failed) and not applicable (neither passed nor failed).
 record() {
     local clean=${5//[\"\\]/\'} took
     printf -v took '%d.%03d' $(($4 / 1000)) $(($4 % 1000))
@@ -137,7 +146,8 @@ record() {
     esac
     local rc=$2
     [[ $rc == - ]] && rc=null
-    echo "{\"name\":\"$1\",\"rc\":$rc,\"state\":\"$3\",\"seconds\":$took,\"note\":\"$clean\"}" >>"$results/steps.jsonl"
+    echo "{\"name\":\"$1\",\"rc\":$rc,\"state\":\"$3\",\"seconds\":$took,\"note\":\"$clean\"}" \
+        >>"$results/steps.jsonl"
     echo "== $1: $3, $took s${clean:+, $clean}"
 }
 
@@ -154,8 +164,8 @@ keep() {
     return 0
 }
 
-# tests_of PROGRAM MODULE: sets `chosen` to what makes a test binary run the tests of a module and no others. Its own filters are
-# parts of names: those that begin with the module are named whole.
+# tests_of PROGRAM MODULE: sets `chosen` to what makes a test binary run the tests of a module and
+# no others. Its own filters are parts of names: those that begin with the module are named whole.
 tests_of() {
     local line
     chosen=()
@@ -166,7 +176,8 @@ tests_of() {
     chosen=(--exact "${chosen[@]:-$2::}")
 }
 
-# leave_out PROGRAM TEXT WHY: sets `chosen` to what leaves out the tests that have a text in their names, and counts them.
+# leave_out PROGRAM TEXT WHY: sets `chosen` to what leaves out the tests that have a text in their
+# names, and counts them.
 leave_out() {
     local line count=0
     while IFS= read -r line; do
@@ -176,7 +187,8 @@ leave_out() {
     also="$count more left out: $3"
 }
 
-# tests LIMIT NAME...: tests, as far as their binaries were packed. What passing tests print, errors in ulp, is kept.
+# tests LIMIT NAME...: tests, as far as their binaries were packed. What passing tests print, errors
+# in ulp, is kept.
 tests() {
     local most=$1 name program chosen
     shift
@@ -217,9 +229,11 @@ bench() {
 # A python3 that has PyTorch with CUDA.
 find_torch() {
     local python
-    for python in python3 /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3 /opt/venv/bin/python3; do
+    for python in python3 /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3 \
+        /opt/venv/bin/python3; do
         command -v "$python" >/dev/null || continue
-        timeout 60 "$python" -c 'import torch; assert torch.cuda.is_available()' >/dev/null 2>&1 && echo "$python" && return
+        timeout 60 "$python" -c 'import torch; assert torch.cuda.is_available()' >/dev/null 2>&1 &&
+            echo "$python" && return
     done
     return 1
 }
@@ -282,7 +296,8 @@ while (($#)); do
     esac
     shift
 done
-[[ -f $folder/payload.tar.xz ]] || fail "there is no payload.tar.xz in '$folder': name the folder that \`gpu.sh pack\` made."
+[[ -f $folder/payload.tar.xz ]] ||
+    fail "there is no payload.tar.xz in '$folder': name the folder that \`gpu.sh pack\` made."
 [[ $limit =~ ^[0-9]+$ ]] || fail "--limit is $limit; it needs a number of seconds."
 folder=$(cd "$folder" && pwd)
 check_names
@@ -293,7 +308,9 @@ work=$folder/unpacked
 logs=$work/logs
 for name in steps.jsonl bench.jsonl torch.jsonl failures.log all.log; do : >"$results/$name"; done
 trap finish EXIT
-trap '[[ -z $clocks ]] || kill "$clocks" 2>/dev/null || true; [[ -z $child ]] || kill "$child" 2>/dev/null; exit 143' TERM INT
+trap '[[ -z $clocks ]] || kill "$clocks" 2>/dev/null || true
+    [[ -z $child ]] || kill "$child" 2>/dev/null
+    exit 143' TERM INT
 
 say "results go to $results"
 say "unpacking"

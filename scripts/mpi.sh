@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs an example over several processes, with MPI:
 #     scripts/mpi.sh 4 quickstart [OPTIONS OF THE EXAMPLE]
-# Installs Open MPI and libclang where they are missing and it may; `scripts/mpi.sh install` does only that.
-# MPIRUN_OPTIONS holds further words for mpirun, such as `--host one:2,other:2`.
-# With SYNCBN_MPI=mpich it is MPICH, beside which Open MPI may be installed, in a build folder of its own; `scripts/mpi.sh test`
-# runs the tests of the crate over either.
+# Installs Open MPI and libclang where they are missing and it may; `scripts/mpi.sh install` does
+# only that. MPIRUN_OPTIONS holds further words for mpirun, such as `--host one:2,other:2`. With
+# SYNCBN_MPI=mpich it is MPICH, beside which Open MPI may be installed, in a build folder of its
+# own; `scripts/mpi.sh test` runs the tests of the crate over either.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
@@ -26,7 +26,8 @@ examples=(quickstart train_step latency scaling)
 
 has_libclang() {
     [[ -n "${LIBCLANG_PATH:-}" ]] && return
-    [[ "$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true)" == *libclang[.-]* ]] && return
+    [[ "$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true)" == *libclang[.-]* ]] &&
+        return
     compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null && return
     # Of macOS: the command line tools of Xcode, and Homebrew.
     compgen -G '/Library/Developer/CommandLineTools/usr/lib/libclang*.dylib' >/dev/null ||

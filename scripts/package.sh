@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # What is published: the crates syncbn, syncbn-mpi and syncbn-burn.
 #
-#   scripts/package.sh                   packs them, then builds and tests what was packed, by itself
+#   scripts/package.sh                   packs them, then builds and tests what was packed, by
+#                                        itself
 #   scripts/package.sh semver            compares the API with the last release
 #   scripts/package.sh published         the newest version on crates.io, nothing if there is none
 #   scripts/package.sh repository URL    sets the repository, in both workspaces
-#   scripts/package.sh release           checks that a release may be made, and says the commands; publishes nothing
+#   scripts/package.sh release           checks that a release may be made, and says the commands;
+#                                        publishes nothing
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
@@ -36,7 +38,8 @@ check_workspaces() {
     local version
     version=$(field version Cargo.toml)
     for found in crates/syncbn-{mpi,burn}/Cargo.toml; do
-        grep -q "^syncbn = { version = \"$version\"," "$found" || fail "$found does not ask for syncbn $version"
+        grep -q "^syncbn = { version = \"$version\"," "$found" ||
+            fail "$found does not ask for syncbn $version"
     done
 }
 
@@ -49,7 +52,8 @@ check_files() {
         grep -qx "$crate/$file" <<<"$list" || fail "$crate.crate lacks $file"
     done
     # Links would be of no use there.
-    tar -xOzf "$packed/$crate.crate" "$crate/LICENSE-MIT" | grep -q 'Permission is hereby granted' ||
+    tar -xOzf "$packed/$crate.crate" "$crate/LICENSE-MIT" |
+        grep -q 'Permission is hereby granted' ||
         fail "LICENSE-MIT of $crate.crate is not the licence"
     echo "$crate.crate: $(wc -l <<<"$list") files, $(wc -c <"$packed/$crate.crate") bytes"
 }
@@ -80,7 +84,8 @@ pack() {
     # The patch goes into the lock file, which is put back.
     cp crates/syncbn-burn/Cargo.lock "$packed/burn.lock"
     trap 'cp "$packed/burn.lock" crates/syncbn-burn/Cargo.lock' EXIT
-    step "packing for Burn" cargo package --no-verify --target-dir "${packed%/package}" --config "$patch" \
+    step "packing for Burn" cargo package --no-verify --target-dir "${packed%/package}" \
+        --config "$patch" \
         --manifest-path crates/syncbn-burn/Cargo.toml ${dirty[@]+"${dirty[@]}"}
     cp "$packed/burn.lock" crates/syncbn-burn/Cargo.lock
     check_files "syncbn-$version" CHANGELOG.md docs/GUIDE.md
@@ -90,7 +95,8 @@ pack() {
     step "unit tests of the package" cargo test --lib --manifest-path "$folder/Cargo.toml"
     step "examples in its documentation" cargo test --doc --manifest-path "$folder/Cargo.toml"
     folder=$(unpack "syncbn-mpi-$version")
-    step "examples of syncbn-mpi" cargo test --doc --config "$patch" --manifest-path "$folder/Cargo.toml"
+    step "examples of syncbn-mpi" cargo test --doc --config "$patch" \
+        --manifest-path "$folder/Cargo.toml"
 }
 
 # The newest version of syncbn on crates.io; nothing where there is none.
@@ -110,7 +116,8 @@ published() {
 compare() {
     local version
     version=$(published)
-    [[ -n $version ]] || fail "no version of syncbn is on crates.io: there is nothing to compare with"
+    [[ -n $version ]] ||
+        fail "no version of syncbn is on crates.io: there is nothing to compare with"
     cargo semver-checks --version >/dev/null 2>&1 ||
         fail "cargo-semver-checks was not found: cargo install --locked cargo-semver-checks"
     cargo semver-checks --package syncbn --all-features
@@ -118,10 +125,12 @@ compare() {
 }
 
 set_repository() {
-    [[ ${1:-} =~ ^https://[^\"\ ]+$ ]] || fail "a URL that begins with https:// is expected, found '${1:-}'"
+    [[ ${1:-} =~ ^https://[^\"\ ]+$ ]] ||
+        fail "a URL that begins with https:// is expected, found '${1:-}'"
     local manifest
     for manifest in "${manifests[@]}"; do
-        sed -i.old "/^\[workspace.package\]/,/^\[/s|^repository = .*|repository = \"$1\"|" "$manifest"
+        sed -i.old "/^\[workspace.package\]/,/^\[/s|^repository = .*|repository = \"$1\"|" \
+            "$manifest"
         rm "$manifest.old"
     done
     check_workspaces
@@ -132,7 +141,8 @@ check_release() {
     check_workspaces
     local version repository found
     version=$(field version Cargo.toml) repository=$(field repository Cargo.toml)
-    [[ $repository == https://* ]] || fail "repository is '$repository': scripts/package.sh repository URL sets it"
+    [[ $repository == https://* ]] ||
+        fail "repository is '$repository': scripts/package.sh repository URL sets it"
     grep -q "^## $version, [0-9]\{4\}-[0-9][0-9]-[0-9][0-9]$" CHANGELOG.md ||
         fail "CHANGELOG.md has no '## $version, YYYY-MM-DD'"
     [[ -z $(git status --porcelain) ]] || fail "there are uncommitted changes"
@@ -154,7 +164,7 @@ case ${1:-} in
     repository) set_repository "${2:-}" ;;
     release) check_release ;;
     *)
-        sed -n '4,7s/^# \{0,1\}//p' "$0" >&2
+        sed -n '4,/^set /{/^set /d;s/^# \{0,1\}//p;}' "$0" >&2
         exit 2
         ;;
 esac

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Stands in for rustdoc where cargo tests the examples of the documentation, and makes the documentation as well: of the
-# libraries that are compiled for the tests, so that nothing is compiled for this alone. `scripts/ci.sh docs` is the usual way.
+# Stands in for rustdoc where cargo tests the examples of the documentation, and makes the
+# documentation as well: of the libraries that are compiled for the tests, so that nothing is
+# compiled for this alone. `scripts/ci.sh docs` is the usual way.
 #     RUSTDOC=$PWD/scripts/rustdoc.sh RUSTDOCFLAGS="-D warnings" cargo test --doc
 set -euo pipefail
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains for minutes while layers, groups and devices come and go and ranks fail, and fails if memory, threads or open files grow:
+# Trains for minutes while layers, groups and devices come and go and ranks fail, and fails if
+# memory, threads or open files grow:
 #     scripts/soak.sh [--minutes 30] [--csv target/soak.csv] [--seed 1] [--bare]
 # Linux alone: it reads /proc. `scripts/charts.py` draws docs/soak.svg from docs/data/soak.csv.
 set -euo pipefail

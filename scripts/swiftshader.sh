@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Gets SwiftShader, a second software Vulkan driver, and prints the path of its manifest (for VK_ICD_FILENAMES).
+# Gets SwiftShader, a second software Vulkan driver, and prints the path of its manifest (for
+# VK_ICD_FILENAMES).
 #
-# Debian ships it with its browser, in a package of which only the driver is kept, in target/swiftshader: nothing is
-# installed, and root is not needed. About 30 MB are downloaded the first time. SYNCBN_SWIFTSHADER_ICD names the manifest
-# of a SwiftShader that is there already.
+# Debian ships it with its browser, in a package of which only the driver is kept, in
+# target/swiftshader: nothing is installed, and root is not needed. About 30 MB are downloaded the
+# first time. SYNCBN_SWIFTSHADER_ICD names the manifest of a SwiftShader that is there already.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,7 +20,8 @@ fail() {
 }
 
 if [[ -n "${SYNCBN_SWIFTSHADER_ICD:-}" ]]; then
-    [[ -f "$SYNCBN_SWIFTSHADER_ICD" ]] || fail "SYNCBN_SWIFTSHADER_ICD is $SYNCBN_SWIFTSHADER_ICD, which is no file."
+    [[ -f "$SYNCBN_SWIFTSHADER_ICD" ]] ||
+        fail "SYNCBN_SWIFTSHADER_ICD is $SYNCBN_SWIFTSHADER_ICD, which is no file."
     realpath "$SYNCBN_SWIFTSHADER_ICD"
     exit
 fi
@@ -28,7 +30,8 @@ if [[ -f $manifest && -f $goal/$library ]]; then
     exit
 fi
 
-command -v dpkg-deb >/dev/null || fail "dpkg-deb was not found; the driver is taken out of Debian's package $package."
+command -v dpkg-deb >/dev/null ||
+    fail "dpkg-deb was not found; the driver is taken out of Debian's package $package."
 
 mkdir -p target
 work=$(mktemp -d "$PWD/target/swiftshader.XXXXXX")
@@ -46,13 +49,15 @@ packages=("$work"/"$package"_*.deb)
 [[ -f ${packages[0]} ]] || fail "\`apt-get download $package\` left no package."
 # Only these two files; tar fails where the package does not hold them.
 run bash -c "set -o pipefail
-    dpkg-deb --fsys-tarfile '${packages[0]}' | tar -x --wildcards '*/$library' '*/vk_swiftshader_icd.json'"
+    dpkg-deb --fsys-tarfile '${packages[0]}' |
+        tar -x --wildcards '*/$library' '*/vk_swiftshader_icd.json'"
 found=$(find "$work" -name "$library" -print -quit)
 
 mkdir "$work/goal"
 cp "$found" "$work/goal/$library"
 # A relative path is one from the manifest.
-sed -E 's|("library_path": *)"[^"]*"|\1"./'"$library"'"|' "$(dirname "$found")/vk_swiftshader_icd.json" \
+sed -E 's|("library_path": *)"[^"]*"|\1"./'"$library"'"|' \
+    "$(dirname "$found")/vk_swiftshader_icd.json" \
     >"$work/goal/$(basename "$manifest")"
 rm -rf "$goal"
 mv "$work/goal" "$goal"

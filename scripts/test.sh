@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Runs every test, or the parts that are named:
 #     scripts/test.sh                 all of them
-#     scripts/test.sh driver hostile  those of the library on the system's driver, and the hostile compiler with more seeds
+#     scripts/test.sh driver hostile  those of the library on the system's driver, and the hostile
+#                                     compiler with more seeds
 # Where all are run, `driver` has those of the tools as well.
-# Needs Rust and a C linker; installs a software Vulkan driver and MPI where there are none and it may.
+# Needs Rust and a C linker; installs a software Vulkan driver and MPI where there are none and it
+# may.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
-exec </dev/null # nothing here asks questions, and a closed stdin would give its number to the next file opened
+# Nothing here asks questions, and a closed stdin would give its number to the next file opened.
+exec </dev/null
 shopt -s nullglob
 
 log=$(mktemp)
@@ -16,7 +19,8 @@ trap 'rm -f "$log"' EXIT
 is_linux() { [[ "$(uname -s)" == Linux ]]; }
 
 has_loader() {
-    [[ "$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true)" == *libvulkan.so.1* ]] && return
+    [[ "$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true)" == *libvulkan.so.1* ]] &&
+        return
     local found=(/usr/lib*/libvulkan.so.1 /usr/lib/*/libvulkan.so.1 /usr/local/lib/libvulkan.so.1)
     ((${#found[@]}))
 }
@@ -41,7 +45,8 @@ ensure_vulkan() {
     if has_loader && has_driver; then return 0; fi
     if apt_install mesa-vulkan-drivers libvulkan1 && has_loader && has_driver; then return 0; fi
     cat >&2 <<'HELP'
-No Vulkan driver was found, and the tests skip nothing for want of one. Install the software driver, then run this again:
+No Vulkan driver was found, and no test is skipped without one. Install the software driver, then
+run this again:
     sudo apt-get update && sudo apt-get install -y mesa-vulkan-drivers libvulkan1    # Debian, Ubuntu
     sudo dnf install -y mesa-vulkan-drivers vulkan-loader                            # Fedora
     sudo pacman -S --needed vulkan-swrast vulkan-icd-loader                          # Arch
@@ -53,22 +58,27 @@ HELP
 lavapipe_manifest() {
     local asked found
     IFS=: read -ra asked <<<"${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}"
-    for found in ${asked[@]+"${asked[@]}"} {/usr/local/share,/usr/share,/etc}/vulkan/icd.d/lvp_icd*.json; do
+    for found in ${asked[@]+"${asked[@]}"} \
+        {/usr/local/share,/usr/share,/etc}/vulkan/icd.d/lvp_icd*.json; do
         [[ $found == *lvp_icd* && -f $found ]] && echo "$found" && return
     done
-    echo "The tests of two drivers need lavapipe beside SwiftShader: sudo apt-get install -y mesa-vulkan-drivers" >&2
+    echo "The tests of two drivers need lavapipe beside SwiftShader:" >&2
+    echo "    sudo apt-get install -y mesa-vulkan-drivers" >&2
     return 1
 }
 
-# some COMMAND...: the command, which must run at least one test: a filter that no test's name passes would find nothing wrong.
+# some COMMAND...: the command, which must run at least one test: a filter that no test's name
+# passes would find nothing wrong.
 some() {
     "$@" | tee "$log"
-    grep -qE '^test result: .* [1-9][0-9]* passed' "$log" || { echo "No test ran: $*" >&2; return 1; }
+    grep -qE '^test result: .* [1-9][0-9]* passed' "$log" ||
+        { echo "No test ran: $*" >&2; return 1; }
 }
 
-# A second driver, which has no f16 and other limits: beside lavapipe and the host in one group, then by itself. One process
-# for all tests, because compiling kernels costs this driver more than most tests do. tests/swiftshader.rs goes through every
-# storage; what compares f16 of its own with the portable decoding has nothing to compare here.
+# A second driver, which has no f16 and other limits: beside lavapipe and the host in one group,
+# then by itself. One process for all tests, because compiling kernels costs this driver more than
+# most tests do. tests/swiftshader.rs goes through every storage; what compares f16 of its own with
+# the portable decoding has nothing to compare here.
 test_two_drivers() {
     local lavapipe swiftshader
     lavapipe=$(lavapipe_manifest)
@@ -78,14 +88,15 @@ test_two_drivers() {
         cargo test ${SYNCBN_MEMBERS:-} --no-fail-fast --test swiftshader
     local portable=(group_forward:: group_backward:: group_accuracy:: storage:: rounding::)
     SYNCBN_TEST_ADAPTER=SwiftShader step "SwiftShader alone" \
-        some cargo test ${SYNCBN_MEMBERS:-} --no-fail-fast --test it -- "${portable[@]}" --skip every_combination --skip native::
+        some cargo test ${SYNCBN_MEMBERS:-} --no-fail-fast --test it \
+            -- "${portable[@]}" --skip every_combination --skip native::
     # Its subgroups are of another size than lavapipe's.
     SYNCBN_TEST_ADAPTER=SwiftShader step "subgroups on SwiftShader" \
         some cargo test ${SYNCBN_MEMBERS:-} --test it -- epilogue::fast::merging_within
 }
 
-# The conformance runner has a report of its own, which nextest would hide, and the tests of two drivers need both: every
-# other target is named instead.
+# The conformance runner has a report of its own, which nextest would hide, and the tests of two
+# drivers need both: every other target is named instead.
 test_driver() {
     # Of the examples, those that have tests; scripts/ci.sh examples runs them all.
     local targets=(--lib --bins --example quickstart) file name
@@ -111,8 +122,8 @@ test_driver() {
     fi
 }
 
-# Other seeds than those that the tests start with; each device has one of its own. What takes longest is left to the
-# nightly workflow, which takes other seeds every night.
+# Other seeds than those that the tests start with; each device has one of its own. What takes
+# longest is left to the nightly workflow, which takes other seeds every night.
 test_hostile() {
     local seed=${SYNCBN_HOSTILE_SEED:-11} left=() name
     for name in planted kernels epilogues double padded; do left+=(--skip "$name::"); done
@@ -146,11 +157,13 @@ test_conformance() {
 
 known=(driver two-drivers hostile documents tools mpi burn conformance)
 for part in "$@"; do
-    [[ " ${known[*]} " == *" $part "* ]] || { echo "usage: $0 [PART...]; parts: ${known[*]}" >&2; exit 2; }
+    [[ " ${known[*]} " == *" $part "* ]] ||
+        { echo "usage: $0 [PART...]; parts: ${known[*]}" >&2; exit 2; }
 done
 parts=(${@+"$@"})
 if (($# == 0)); then
-    # Cargo compiles a dependency once more for other features. What chooses all members has the same ones in every step.
+    # Cargo compiles a dependency once more for other features. What chooses all members has the
+    # same ones in every step.
     export SYNCBN_MEMBERS=--workspace
     parts=() left_out=()
     for part in "${known[@]}"; do

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The page of crates/syncbn-web. What is built lies in target/web, with the tools that are installed.
+# The page of crates/syncbn-web. What is built lies in target/web, with the tools that are
+# installed.
 #
 #   scripts/web.sh build          # a folder of static files: target/web/site
 #   scripts/web.sh serve [PORT]   # the same, served on http://localhost:8080/
@@ -56,7 +57,8 @@ download_bindgen() {
 
 # Compiled here, which takes minutes; without optimization, as they run for a second.
 compile_bindgen() {
-    CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet wasm-bindgen-cli --version "$bindgen" --debug \
+    CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet wasm-bindgen-cli --version "$bindgen" \
+        --debug \
         --force --root "$tools" --target-dir "$tools/build"
     rm -rf "$tools/build"
 }
@@ -68,16 +70,18 @@ ensure_bindgen() {
     link_bindgen || download_bindgen || compile_bindgen
 }
 
-# build PROFILE: the page, of the profile `release` as it is published, or of `dev`. With that the tests are chosen as well:
-# so what lies below has the features that it was compiled with for them.
+# build PROFILE: the page, of the profile `release` as it is published, or of `dev`. With that the
+# tests are chosen as well: so what lies below has the features that it was compiled with for them.
 build() {
     local folder=${1/dev/debug} targets=(--lib)
     if [[ $1 == dev ]]; then targets+=(--test browser); fi
     ensure_bindgen
-    cargo build --profile "$1" "${targets[@]}" --target wasm32-unknown-unknown --manifest-path "$crate/Cargo.toml"
+    cargo build --profile "$1" "${targets[@]}" --target wasm32-unknown-unknown \
+        --manifest-path "$crate/Cargo.toml"
     rm -rf "$site"
     mkdir -p "$site/photos"
-    "$tools/bin/wasm-bindgen" --target web --no-typescript --remove-name-section --remove-producers-section \
+    "$tools/bin/wasm-bindgen" --target web --no-typescript --remove-name-section \
+        --remove-producers-section \
         --out-dir "$site" \
         "$CARGO_TARGET_DIR/wasm32-unknown-unknown/$folder/syncbn_web.wasm"
     cp "$crate"/static/* "$site"
@@ -161,7 +165,7 @@ bench)
     node "$tools/npm/bench.mjs" "$site" "$tools/npm/node_modules" "$(command -v chromium)"
     ;;
 *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p;}' "$0" >&2
     exit 2
     ;;
 esac

@@ -7,6 +7,7 @@
 
 mod activation;
 mod call;
+mod check;
 mod conventions;
 #[cfg(feature = "serde")]
 mod defaults;
@@ -14,6 +15,7 @@ mod initializer;
 mod manifest;
 mod mint;
 mod renorm;
+mod setters;
 
 pub(crate) use call::{Mode, Statistics};
 pub use conventions::{MindSporeArguments, TorchArguments};
@@ -21,8 +23,6 @@ pub use initializer::Initializer;
 pub use renorm::Renorm;
 
 pub use crate::epilogue::Activation;
-
-use crate::error::ConfigError;
 
 /// Settings of a batch normalization layer.
 ///
@@ -158,182 +158,4 @@ pub enum AffineGradient {
     GroupSum,
     /// The sum over the group divided by the number of its ranks.
     GroupMean,
-}
-
-impl BatchNormConfig {
-    /// Sets `eps`.
-    pub fn with_eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-
-    /// Sets `momentum`.
-    pub fn with_momentum(self, momentum: Momentum) -> Self {
-        Self { momentum, ..self }
-    }
-
-    /// Sets whether there is a weight.
-    pub fn with_weight(self, weight: bool) -> Self {
-        Self { weight, ..self }
-    }
-
-    /// Sets whether there is a bias.
-    pub fn with_bias(self, bias: bool) -> Self {
-        Self { bias, ..self }
-    }
-
-    /// Sets whether there are a weight and a bias.
-    pub fn with_affine(self, affine: bool) -> Self {
-        self.with_weight(affine).with_bias(affine)
-    }
-
-    /// Sets whether running statistics are kept.
-    pub fn with_track_running_stats(self, track_running_stats: bool) -> Self {
-        Self { track_running_stats, ..self }
-    }
-
-    /// Sets the statistics that normalize.
-    pub fn with_use_batch_statistics(self, use_batch_statistics: Option<bool>) -> Self {
-        Self { use_batch_statistics, ..self }
-    }
-
-    /// Sets the variance that goes into the running variance.
-    pub fn with_running_variance(self, running_variance: RunningVariance) -> Self {
-        Self { running_variance, ..self }
-    }
-
-    /// Sets the gradients that backward returns for weight and bias.
-    pub fn with_affine_gradient(self, affine_gradient: AffineGradient) -> Self {
-        Self { affine_gradient, ..self }
-    }
-
-    /// Sets the operation on the normalized value before it is written.
-    pub fn with_activation(self, activation: Activation) -> Self {
-        Self { activation, ..self }
-    }
-
-    /// Sets whether a residual is added before the activation.
-    pub fn with_residual(self, residual: bool) -> Self {
-        Self { residual, ..self }
-    }
-
-    /// Sets whether forward keeps a mask of the activation. With it backward needs no residual.
-    pub fn with_activation_mask(self, activation_mask: bool) -> Self {
-        Self { activation_mask, ..self }
-    }
-
-    /// Sets whether weight and bias are frozen: applied and saved, but without a gradient.
-    pub fn with_freeze_affine(self, freeze_affine: bool) -> Self {
-        Self { freeze_affine, ..self }
-    }
-
-    /// Sets the initial weight.
-    pub fn with_weight_init(self, weight_init: Initializer) -> Self {
-        Self { weight_init, ..self }
-    }
-
-    /// Sets the initial bias.
-    pub fn with_bias_init(self, bias_init: Initializer) -> Self {
-        Self { bias_init, ..self }
-    }
-
-    /// Sets the initial running mean.
-    pub fn with_running_mean_init(self, running_mean_init: Initializer) -> Self {
-        Self { running_mean_init, ..self }
-    }
-
-    /// Sets the initial running variance.
-    pub fn with_running_var_init(self, running_var_init: Initializer) -> Self {
-        Self { running_var_init, ..self }
-    }
-
-    /// Sets the seed of random initial values.
-    pub fn with_seed(self, seed: u64) -> Self {
-        Self { seed, ..self }
-    }
-
-    /// Sets whether sums have the same bits for every split of a batch.
-    ///
-    /// These have the same bits for every split and order of the samples: count, mean, m2, running
-    /// statistics, gradient sums, and with [`AffineGradient::GroupSum`] the gradients of weight and
-    /// bias. On one kind of device, y and grad_input do too. The guide, "Any number of ranks", has
-    /// what a network needs, and what depends on the activation.
-    pub fn with_reproducible(self, reproducible: bool) -> Self {
-        Self { reproducible, ..self }
-    }
-
-    /// Checks every setting's range. Initializers are checked when a layer is made of them.
-    ///
-    /// # Errors
-    /// [`ConfigError::OutOfRange`] names the first setting outside its range,
-    /// [`ConfigError::Conflict`] one that another excludes.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.num_features == 0 || u32::try_from(self.num_features).is_err() {
-            return out_of_range("num_features", self.num_features as f64, "1 to 4294967295");
-        }
-        if !(self.eps >= 0.0 && self.eps.is_finite()) {
-            return out_of_range("eps", self.eps, "finite and at least 0");
-        }
-        if self.use_batch_statistics == Some(false) && !self.track_running_stats {
-            let setting = "use_batch_statistics = Some(false)";
-            return Err(ConfigError::Conflict {
-                setting,
-                needs: "track_running_stats = true, to have what to normalize with",
-            });
-        }
-        self.check_activation()?;
-        self.check_renorm()?;
-        match self.momentum {
-            Momentum::NewWeight(momentum) | Momentum::Decay(momentum)
-                if !(0.0..=1.0).contains(&momentum) =>
-            {
-                out_of_range("momentum", momentum, "0 to 1")
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl BatchNormConfig {
-    fn check_activation(&self) -> Result<(), ConfigError> {
-        match self.activation {
-            Activation::LeakyRelu(slope) if !slope.is_finite() => {
-                return out_of_range("slope of LeakyRelu", slope.into(), "finite numbers");
-            }
-            Activation::Elu(alpha) if !alpha.is_finite() => {
-                return out_of_range("alpha of Elu", alpha.into(), "finite numbers");
-            }
-            _ => {}
-        }
-        if self.activation_mask && self.epilogue().curve().is_some() {
-            return Err(ConfigError::Conflict {
-                setting: "activation_mask = true",
-                needs: "Relu or LeakyRelu, whose derivative one bit tells",
-            });
-        }
-        Ok(())
-    }
-}
-
-fn out_of_range(name: &'static str, found: f64, allowed: &'static str) -> Result<(), ConfigError> {
-    Err(ConfigError::OutOfRange { name, found, allowed })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_setting_outside_its_range_is_named() {
-        let base = BatchNormConfig::torch(4);
-        let named = |config: BatchNormConfig| match config.validate() {
-            Err(ConfigError::OutOfRange { name, .. }) => name,
-            other => panic!("expected an error, found {other:?}"),
-        };
-        assert_eq!(named(BatchNormConfig::torch(0)), "num_features");
-        assert_eq!(named(base.clone().with_eps(-1e-9)), "eps");
-        assert_eq!(named(base.clone().with_eps(f64::NAN)), "eps");
-        assert_eq!(named(base.clone().with_momentum(Momentum::NewWeight(1.5))), "momentum");
-        assert_eq!(named(base.clone().with_momentum(Momentum::Decay(f64::NAN))), "momentum");
-        assert_eq!(base.with_eps(0.0).with_momentum(Momentum::Decay(1.0)).validate(), Ok(()));
-    }
 }

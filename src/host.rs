@@ -44,7 +44,7 @@ mod threads;
 mod traversal;
 
 pub(crate) use double::{DoubleOutputs, DoubleRank, double_input, local_double_sums};
-pub(crate) use exact::{GradientRank, Over, local_integers, local_ranges};
+pub(crate) use exact::{ChannelRange, GradientRank, local_integers, local_ranges};
 pub(crate) use fused::{backward, backward_exact, forward, forward_exact};
 pub(crate) use intrinsics::prefer_large_pages;
 pub(crate) use rank::{BackwardRank, ForwardRank, GradOutput, Layer, Upstream};

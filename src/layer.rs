@@ -190,7 +190,7 @@ impl SyncBatchNorm {
     /// Compiles on every device the kernels of training, evaluation and backward for an x of these
     /// dimensions, layout and storage type, with y and grad_output stored alike. Without it each
     /// kernel is compiled when a call first needs it. This stays so for further kernels, such as
-    /// those that write over their input or add gradients.
+    /// those in place and those that add gradients.
     ///
     /// # Errors
     /// [`ShapeError`](crate::error::ShapeError); [`ArgumentError::Channels`] for other channels

@@ -61,11 +61,11 @@
 //! | target | level | |
 //! |---|---|---|
 //! | `syncbn::pass` | DEBUG | a span `pass` for each pass of a layer, or of several in one call |
-//! | `syncbn::exchange` | DEBUG | a span `exchange` for each message of a process group, within that of its pass |
+//! | `syncbn::exchange` | DEBUG | a span `exchange` for each message of a group, within that of its pass |
 //! | `syncbn::device` | INFO | the devices that were opened |
 //! | `syncbn::probe` | WARN | a defect of a driver |
 //! | `syncbn::memory` | TRACE | memory that is allocated on a device, with `size_bytes` |
-//! | `syncbn::cost` | TRACE | `what`: a submission, a bind group, a pipeline, a lock that is taken, or a layer's pass that the host takes channel by channel |
+//! | `syncbn::cost` | TRACE | `what`: a submission, a bind group, a pipeline, a lock, or a fused pass of the host |
 //!
 //! Spans have these fields: `phase`; `layer`, the names of the layers; `rank`, that of the process
 //! or thread in its outermost group; `bytes`, of all x of the pass, or of this rank's message;

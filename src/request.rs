@@ -88,7 +88,7 @@ pub struct DoubleGradients<O = Tensor> {
     pub input: O,
     /// The gradient with respect to grad_output, likewise.
     pub grad_output: O,
-    /// The gradient with respect to the weight, (C) f32. `None` if the layer has no weight, or if it
-    /// is frozen.
+    /// The gradient with respect to the weight, (C) f32. `None` if the layer has no weight, or if
+    /// it is frozen.
     pub weight: Option<O>,
 }

@@ -119,7 +119,8 @@ impl SavedCall {
         if self.layer != base.id {
             return refuse(
                 "saved".to_owned(),
-                "it belongs to another layer, or to its time in another group; give what a forward call returned",
+                "it belongs to another layer, or to its time in another group; give what a forward \
+                call returned",
             );
         }
         if self.x.len() != x.len() {
@@ -140,7 +141,8 @@ impl SavedCall {
                 if !recomputed && !seen.is(tensor) {
                     return refuse(
                         format!("{argument}[{rank}]"),
-                        "it is another tensor; give that one, or say `recomputed()` if this one holds the same values",
+                        "it is another tensor; give that one, or say `recomputed()` if this one \
+                        holds the same values",
                     );
                 }
                 if !recomputed && seen.is_written(tensor) {
@@ -213,8 +215,8 @@ impl Saved {
     ///
     /// `None` for a [`SyncBatchNorm`](crate::SyncBatchNorm), whose [`statistics`](Self::statistics)
     /// are on the host, and for a call that took the caller's
-    /// [running statistics](crate::Forward::running_stats). The values are there once the pass has run. They stay as long as a clone of
-    /// this or a handle of one of them exists.
+    /// [running statistics](crate::Forward::running_stats). The values are there once the pass has
+    /// run. They stay as long as a clone of this or a handle of one of them exists.
     pub fn mean_and_inv_std(&self, rank: usize) -> Option<[&Tensor; 2]> {
         match &self.of {
             Normalized::OnDevice(of) if rank < self.call.x.len() => {

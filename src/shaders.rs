@@ -39,8 +39,8 @@ pub fn expand(source: &str, flags: &[&str], words: &[(&str, &str)]) -> String {
     .expand(source)
 }
 
-/// Lengths that a kernel binds at once: an array of 1024 vectors, the smallest uniform buffer that a
-/// device may bind at most.
+/// Lengths that a kernel binds at once: an array of 1024 vectors, the smallest uniform buffer that
+/// a device may bind at most.
 pub const LENGTHS: u64 = 4096;
 
 /// Invocations of every workgroup: the portable maximum.

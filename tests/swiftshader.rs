@@ -34,8 +34,9 @@ fn adapter(name: &str) -> wgpu::Adapter {
     all.retain(|adapter| adapter.get_info().name.contains(name));
     assert!(
         all.len() == 1,
-        "these tests need one adapter called {name}, found {names:?}: run scripts/test.sh, or set VK_ICD_FILENAMES to the \
-         manifest of lavapipe, a colon, and what scripts/swiftshader.sh prints"
+        "these tests need one adapter called {name}, found {names:?}: run scripts/test.sh, or set \
+        VK_ICD_FILENAMES to the manifest of lavapipe, a colon, and what scripts/swiftshader.sh \
+        prints"
     );
     all.remove(0)
 }

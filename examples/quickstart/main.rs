@@ -59,18 +59,18 @@ async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let shards = photos.shards(devices.len());
 
     let mut fastest = f64::INFINITY;
-    let mut together = normalize(&devices, &photos, &shards).await?;
+    let mut synchronized = normalize(&devices, &photos, &shards).await?;
     for _ in 1..PASSES {
         let started = Instant::now();
-        together = normalize(&devices, &photos, &shards).await?;
+        synchronized = normalize(&devices, &photos, &shards).await?;
         fastest = fastest.min(started.elapsed().as_secs_f64());
     }
     println!("rank  mean and variance of red, green, blue; device; photos");
     for (rank, (device, shard)) in devices.iter().zip(&shards).enumerate() {
         let names = photos.names[shard.clone()].join(", ");
-        println!("{rank:>4}  {}  {device}: {names}", described(&together.local[rank]));
+        println!("{rank:>4}  {}  {device}: {names}", described(&synchronized.local[rank]));
     }
-    println!(" all  {}", described(&together.global));
+    println!(" all  {}", described(&synchronized.global));
     println!("a pass with upload and download: {:.1} ms", 1e3 * fastest);
 
     let mut alone = Vec::new();
@@ -80,10 +80,10 @@ async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         let of_photo = std::slice::from_ref(&photo);
         alone.push(normalize(&devices[rank..=rank], &photos, of_photo).await?);
     }
-    picture::write(&rows(&photos, &alone, &together), &options.output)?;
+    picture::write(&rows(&photos, &alone, &synchronized), &options.output)?;
     println!("picture: {}", options.output.display());
 
-    let ulps = worst_ulps(&photos, &together.y)?;
+    let ulps = worst_ulps(&photos, &synchronized.y)?;
     println!("y is within {ulps:.1} ulp of the definition in f64, at most {MAX_ULPS} are allowed");
     if ulps <= MAX_ULPS { Ok(()) } else { Err("y is wrong".into()) }
 }
@@ -126,8 +126,8 @@ fn described(channels: &[Moments]) -> String {
     channels.iter().map(channel).collect::<Vec<_>>().join("  ")
 }
 
-/// The input, each photo by itself, and all together.
-fn rows(photos: &Photos, alone: &[Pass], together: &Pass) -> Vec<Row> {
+/// The input, each photo by itself, and all synchronized.
+fn rows(photos: &Photos, alone: &[Pass], synchronized: &Pass) -> Vec<Row> {
     let range = |index: usize| index..index + 1;
     let photo_size = photos.values(&range(0)).len();
     let panel = |values: Vec<f32>, caption| Panel { values, width: photos.width, caption };
@@ -148,7 +148,7 @@ fn rows(photos: &Photos, alone: &[Pass], together: &Pass) -> Vec<Row> {
         panel(photos.values(&range(index)).to_vec(), caption)
     });
     let by_itself = alone.iter().map(|alone| normalized(&alone.y, &alone.global));
-    let of_all = together.y.chunks_exact(photo_size).take(alone.len());
+    let of_all = synchronized.y.chunks_exact(photo_size).take(alone.len());
     vec![
         Row {
             heading: "Input",
@@ -163,7 +163,7 @@ fn rows(photos: &Photos, alone: &[Pass], together: &Pass) -> Vec<Row> {
         Row {
             heading: "All photos normalized together, over their devices",
             about: "Bright stays bright, dark stays dark.",
-            panels: of_all.map(|y| normalized(y, &together.global)).collect(),
+            panels: of_all.map(|y| normalized(y, &synchronized.global)).collect(),
         },
     ]
 }

@@ -122,7 +122,7 @@ impl Base {
         let mut others: Vec<Argument<'_>> = sources;
         if is_in_place {
             if input.is_some() {
-                return not_wanted("input_gradient", "it is written over grad_output");
+                return not_wanted("input_gradient", "it overwrites grad_output");
             }
             let grad_output = others[2];
             let sources = &others[..2];

@@ -11,8 +11,8 @@ impl FromStr for Activation {
     /// Reads a name of PyTorch, Keras, Flax, MindSpore or Burn, in any case and with underscores or
     /// without. A number in parentheses is the slope of leaky ReLU, 0.01 by default, or the alpha
     /// of ELU, 1 by default: PyTorch's defaults, which other frameworks do not share. `gelu` is the
-    /// form with erf, as in PyTorch and Keras; where a framework's default is the form with tanh, as
-    /// that of `jax.nn.gelu`, say `gelu_tanh`.
+    /// form with erf, as in PyTorch and Keras; where a framework's default is the form with tanh,
+    /// as that of `jax.nn.gelu`, say `gelu_tanh`.
     ///
     /// # Errors
     /// [`ConfigError::Activation`] for any other name.

@@ -58,7 +58,8 @@ impl BatchNormConfig {
             return Ok(());
         }
         let setting = "evaluation as a scale and a shift";
-        let needs = "a layer that evaluates with running statistics: track_running_stats = true, use_batch_statistics None or Some(false)";
+        let needs = "a layer that evaluates with running statistics: track_running_stats = true, \
+            use_batch_statistics None or Some(false)";
         Err(ConfigError::Conflict { setting, needs })
     }
 

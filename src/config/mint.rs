@@ -4,8 +4,9 @@ use super::BatchNormConfig;
 
 impl BatchNormConfig {
     /// The defaults of `mindspore.mint.nn.SyncBatchNorm`: eps 1e-5, weight of the **new** batch 0.1
-    /// (`None` there is [`Momentum::Cumulative`](super::Momentum::Cumulative) here), weight and bias,
-    /// running statistics. Files have [`Naming::MINDSPORE_MINT`](crate::state::Naming::MINDSPORE_MINT).
+    /// (`None` there is [`Momentum::Cumulative`](super::Momentum::Cumulative) here), weight and
+    /// bias, running statistics. Files have
+    /// [`Naming::MINDSPORE_MINT`](crate::state::Naming::MINDSPORE_MINT).
     ///
     /// With `affine=False` the layer of MindSpore 2.7 to 2.10 has neither weight nor bias:
     /// [`with_affine(false)`](Self::with_affine). MindSpore's older layer has parameters that are

@@ -1,6 +1,7 @@
 //! Batch renormalization.
 
-use super::{BatchNormConfig, out_of_range};
+use super::BatchNormConfig;
+use super::check::out_of_range;
 use crate::error::ConfigError;
 
 /// Limits of batch renormalization (Ioffe 2017), which normalizes the batch as its running
@@ -17,7 +18,8 @@ use crate::error::ConfigError;
 ///
 /// σ_batch² is the biased variance + eps, and σ_running² the running variance + eps. The paper has
 /// the biased variance in both: set [`RunningVariance::Biased`](super::RunningVariance::Biased). It
-/// matters for batches of few values. The running variance averages σ², where TensorFlow averages σ.
+/// matters for batches of few values. The running variance averages σ², where TensorFlow averages
+/// σ.
 ///
 /// Every rank takes r and d from its own running statistics. Give all ranks the same ones: load a
 /// state on every rank, or use [`broadcast_state`](crate::SyncBatchNorm::broadcast_state).

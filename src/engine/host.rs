@@ -9,7 +9,7 @@ pub(crate) use fused::{backward_exact, backward_fused, forward_exact, forward_fu
 use crate::dtype::{DType, Element, with_element};
 use crate::engine::{BackwardRank, ForwardRank, Layer, Mask};
 use crate::error::{ArgumentError, Error};
-use crate::host::{self, Over, Threads};
+use crate::host::{self, ChannelRange, Threads};
 use crate::stats::{
     Centering, GradCentering, GradientSums, GridParams, Moments, Normalization, ValueRange,
 };
@@ -115,7 +115,7 @@ pub(super) fn statistics(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<Momen
 pub(super) fn ranges(rank: &ForwardRank<'_>, threads: &Threads) -> Vec<ValueRange> {
     let Some(x) = rank.x() else { return Vec::new() };
     with_element!(x.dtype(), X => {
-        host::local_ranges(values::<X>(x), &rank.shape, Over::All(threads))
+        host::local_ranges(values::<X>(x), &rank.shape, ChannelRange::All(threads))
     })
 }
 
@@ -127,7 +127,7 @@ pub(super) fn integers(
 ) -> Vec<[i128; 2]> {
     let Some(x) = rank.x() else { return Vec::new() };
     with_element!(x.dtype(), X => {
-        host::local_integers(values::<X>(x), &rank.shape, grids, rests, Over::All(threads))
+        host::local_integers(values::<X>(x), &rank.shape, grids, rests, ChannelRange::All(threads))
     })
 }
 
@@ -150,7 +150,7 @@ pub(super) fn gradient_ranges(
 ) -> Result<Vec<ValueRange>, Error> {
     let Some(g) = rank.g() else { return Ok(Vec::new()) };
     with_both!(g.dtype(), rank.x.dtype(), G, X => {
-        gradient::<G, X>(rank, g).ranges(normalization, Over::All(threads))
+        gradient::<G, X>(rank, g).ranges(normalization, ChannelRange::All(threads))
     })
 }
 
@@ -162,7 +162,7 @@ pub(super) fn gradient_integers(
 ) -> Result<Vec<[i128; 2]>, Error> {
     let Some(g) = rank.g() else { return Ok(Vec::new()) };
     with_both!(g.dtype(), rank.x.dtype(), G, X => {
-        gradient::<G, X>(rank, g).integers(normalization, grids, Over::All(threads))
+        gradient::<G, X>(rank, g).integers(normalization, grids, ChannelRange::All(threads))
     })
 }
 

@@ -44,7 +44,8 @@ pub enum ArgumentError {
     },
     /// A tensor with another number of channels than the layer.
     #[error(
-        "{argument}[{rank}] has {found} channels (dims {dims:?}), expected num_features = {expected}{}",
+        "{argument}[{rank}] has {found} channels (dims {dims:?}), expected num_features = \
+        {expected}{}",
         layout_hint(dims, *found, *expected)
     )]
     Channels {
@@ -110,7 +111,8 @@ pub enum ArgumentError {
     },
     /// An output that shares bytes with an input or with another output.
     #[error(
-        "{argument}[{rank}] overlaps {other}[{other_rank}] in one buffer; give it a range of its own"
+        "{argument}[{rank}] overlaps {other}[{other_rank}] in one buffer; give it a range of its \
+        own"
     )]
     Overlap {
         /// Name of the output.
@@ -146,7 +148,8 @@ pub enum ArgumentError {
     },
     /// A buffer slice with a start or an end that is not allowed.
     #[error(
-        "dims need {size_bytes} bytes from offset_bytes = {offset_bytes} on, the buffer has {buffer_bytes} bytes"
+        "dims need {size_bytes} bytes from offset_bytes = {offset_bytes} on, the buffer has \
+        {buffer_bytes} bytes"
     )]
     SliceSize {
         /// Start of the slice.
@@ -158,7 +161,8 @@ pub enum ArgumentError {
     },
     /// A buffer slice that starts at an offset the device cannot bind.
     #[error(
-        "offset_bytes = {offset_bytes} is not a multiple of {alignment_bytes}, the device's storage buffer alignment"
+        "offset_bytes = {offset_bytes} is not a multiple of {alignment_bytes}, the device's \
+        storage buffer alignment"
     )]
     Alignment {
         /// Start of the slice.
@@ -179,7 +183,8 @@ pub enum ArgumentError {
     /// A buffer of a parameter without the usage by which the parameter is read: for a checkpoint,
     /// or to be compared with that of other ranks.
     #[error(
-        "{name}[{rank}] lies in a buffer of usage {found}, expected it to contain {expected}: the state is read from it"
+        "{name}[{rank}] lies in a buffer of usage {found}, expected it to contain {expected}: the \
+        state is read from it"
     )]
     ParameterUsage {
         /// `weight` or `bias`.
@@ -203,7 +208,8 @@ pub enum ArgumentError {
     },
     /// A layer with ranks in other processes or threads, although one without peers is needed.
     #[error(
-        "{argument}[{index}] has ranks in other processes or threads, which it would lose; give layers without a process group, such as those of into_local"
+        "{argument}[{index}] has ranks in other processes or threads, which it would lose; give \
+        layers without a process group, such as those of into_local"
     )]
     HasPeers {
         /// Name of the argument.
@@ -244,7 +250,8 @@ pub enum ArgumentError {
     },
     /// A parameter, or a target for its gradient, for a layer that has none of that name.
     #[error(
-        "{argument} was given, but the layer was configured without it; see BatchNormConfig::{setting}"
+        "{argument} was given, but the layer was configured without it; see \
+        BatchNormConfig::{setting}"
     )]
     NoSuchParameter {
         /// Name of the argument.
@@ -254,7 +261,8 @@ pub enum ArgumentError {
     },
     /// A target for the gradient of a parameter that gets none.
     #[error(
-        "{argument} was given, but weight and bias are frozen and get no gradient; see BatchNormConfig::with_freeze_affine"
+        "{argument} was given, but weight and bias are frozen and get no gradient; see \
+        BatchNormConfig::with_freeze_affine"
     )]
     Frozen {
         /// Name of the argument.

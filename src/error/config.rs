@@ -24,7 +24,8 @@ pub enum ConfigError {
     },
     /// A name of initial values that does not exist for a vector.
     #[error(
-        "no initial values are called {found:?}; valid: ones, one, zeros, zero, normal, uniform, truncatednormal, or a number"
+        "no initial values are called {found:?}; valid: ones, one, zeros, zero, normal, uniform, \
+        truncatednormal, or a number"
     )]
     Initializer {
         /// The name found.
@@ -32,7 +33,8 @@ pub enum ConfigError {
     },
     /// A name of an activation that does not exist.
     #[error(
-        "no activation is called {found:?}; valid: none, relu, leaky_relu, relu6, silu, hardswish, gelu, gelu_tanh, elu, with a number as in leaky_relu(0.2)"
+        "no activation is called {found:?}; valid: none, relu, leaky_relu, relu6, silu, hardswish, \
+        gelu, gelu_tanh, elu, with a number as in leaky_relu(0.2)"
     )]
     Activation {
         /// The name found.

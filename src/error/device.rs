@@ -8,7 +8,8 @@ use std::time::Duration;
 pub enum LimitError {
     /// More bytes than one storage binding of the device.
     #[error(
-        "{what} of dims {dims:?} is {found_bytes} bytes, the device binds at most {allowed_bytes} bytes at a time"
+        "{what} of dims {dims:?} is {found_bytes} bytes, the device binds at most {allowed_bytes} \
+        bytes at a time"
     )]
     Binding {
         /// Name of the buffer.
@@ -22,7 +23,8 @@ pub enum LimitError {
     },
     /// More bytes than one buffer of the device.
     #[error(
-        "a tensor of dims {dims:?} is {found_bytes} bytes, the device's largest buffer is {allowed_bytes} bytes"
+        "a tensor of dims {dims:?} is {found_bytes} bytes, the device's largest buffer is \
+        {allowed_bytes} bytes"
     )]
     Buffer {
         /// The tensor's dimensions.
@@ -79,7 +81,10 @@ pub enum LimitError {
 #[non_exhaustive]
 pub enum GpuError {
     /// No adapter answers the request.
-    #[error("no adapter was found{}; install a Vulkan, Metal or DX12 driver, or use Device::host()", if wanted.is_empty() { String::new() } else { format!(" for {wanted}") })]
+    #[error(
+        "no adapter was found{}; install a Vulkan, Metal or DX12 driver, or use Device::host()",
+        if wanted.is_empty() { String::new() } else { format!(" for {wanted}") }
+    )]
     NoAdapter {
         /// The adapter that was asked for. Empty for any.
         wanted: String,
@@ -130,7 +135,8 @@ pub enum GpuError {
     },
     /// More passes than there are places for times.
     #[error(
-        "{device}: {found} passes since times were last taken, there is room for {allowed}; take them more often"
+        "{device}: {found} passes since times were last taken, there is room for {allowed}; take \
+        them more often"
     )]
     TooManyPasses {
         /// Name of the device.
@@ -142,7 +148,8 @@ pub enum GpuError {
     },
     /// A result did not arrive in time.
     #[error(
-        "{device}: no result within {deadline:?}; raise Device::with_deadline if the work is that long"
+        "{device}: no result within {deadline:?}; raise Device::with_deadline if the work is that \
+        long"
     )]
     Timeout {
         /// Name of the device.

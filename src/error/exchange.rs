@@ -30,7 +30,10 @@ pub enum GroupError {
         list: Vec<usize>,
     },
     /// Ranks with different requests.
-    #[error("rank {rank} asks for {found}, expected {expected}, as of {}", ranks(*other, *agreeing))]
+    #[error(
+        "rank {rank} asks for {found}, expected {expected}, as of {}",
+        ranks(*other, *agreeing)
+    )]
     Disagree {
         /// The first rank that differs from most.
         rank: usize,
@@ -55,7 +58,9 @@ pub enum ExchangeError {
     #[error(
         "{at}: {}",
         if *own {
-            format!("this rank came too late: others had waited for rank(s) {ranks:?} for {deadline:?}")
+            format!(
+                "this rank came too late: others had waited for rank(s) {ranks:?} for {deadline:?}"
+            )
         } else {
             format!("rank(s) {ranks:?} did not come within {deadline:?}")
         }
@@ -91,7 +96,11 @@ pub enum ExchangeError {
         reason: String,
     },
     /// Ranks are not at the same place: in other calls, or in other layers.
-    #[error("{at}: {what} of rank {rank} is {found}, expected {expected}, as on {}{}", ranks(*other, *agreeing), hint(what))]
+    #[error(
+        "{at}: {what} of rank {rank} is {found}, expected {expected}, as on {}{}",
+        ranks(*other, *agreeing),
+        hint(what)
+    )]
     Mismatch {
         /// The place of the reporting rank.
         at: String,
@@ -109,7 +118,10 @@ pub enum ExchangeError {
         agreeing: usize,
     },
     /// Ranks have configured a layer differently, or sum up slices of other lengths.
-    #[error("{at}: {name} of rank {rank} is {found}, expected {expected}, as on {}", ranks(*other, *agreeing))]
+    #[error(
+        "{at}: {name} of rank {rank} is {found}, expected {expected}, as on {}",
+        ranks(*other, *agreeing)
+    )]
     Setting {
         /// The place of the reporting rank.
         at: String,
@@ -129,7 +141,8 @@ pub enum ExchangeError {
     /// Ranks begin with different parameters or running statistics, or have loaded different
     /// states.
     #[error(
-        "{at}: {name} of rank {rank} ({}{found}) differs from that of {} ({}{expected}); call broadcast_state before the first step, or load the same state on every rank",
+        "{at}: {name} of rank {rank} ({}{found}) differs from that of {} ({}{expected}); call \
+        broadcast_state before the first step, or load the same state on every rank",
         kind(name), ranks(*other, *agreeing), kind(name)
     )]
     State {
@@ -153,7 +166,9 @@ pub enum ExchangeError {
     /// Calls exchange in the order in which they were made. Poll both, as `futures::join!` does, or
     /// drop the earlier one.
     #[error(
-        "{at}: this rank's own earlier call, {earlier}, did not go on within {limit:?}, and the group has failed; await calls in the order in which they begin, or all at once with `futures::join!`"
+        "{at}: this rank's own earlier call, {earlier}, did not go on within {limit:?}, and the \
+        group has failed; await calls in the order in which they begin, or all at once with \
+        `futures::join!`"
     )]
     Blocked {
         /// The place of the reporting rank.
@@ -183,7 +198,8 @@ pub enum ExchangeError {
     },
     /// Too few ranks came to go on after the group has failed.
     #[error(
-        "{at}: rank(s) {present:?} came in time, which is too few to go on without rank(s) {missing:?}; ask again, or begin again from a checkpoint"
+        "{at}: rank(s) {present:?} came in time, which is too few to go on without rank(s) \
+        {missing:?}; ask again, or begin again from a checkpoint"
     )]
     TooFew {
         /// The place of the reporting rank.
@@ -195,7 +211,8 @@ pub enum ExchangeError {
     },
     /// This rank came too late. Other ranks have gone on without it.
     #[error(
-        "{at}: this rank came too late: rank(s) {survivors:?} have gone on without it; begin again from their checkpoint"
+        "{at}: this rank came too late: rank(s) {survivors:?} have gone on without it; begin again \
+        from their checkpoint"
     )]
     LeftBehind {
         /// The place of the reporting rank.
@@ -205,7 +222,8 @@ pub enum ExchangeError {
     },
     /// An exchange of the group has failed before; make a new group to go on.
     #[error(
-        "{at}: the process group refuses work since an exchange failed; go on in a new group, such as that of survivors, and move its layers there with in_group: {cause}"
+        "{at}: the process group refuses work since an exchange failed; go on in a new group, such \
+        as that of survivors, and move its layers there with in_group: {cause}"
     )]
     Poisoned {
         /// The refused work.

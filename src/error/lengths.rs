@@ -26,7 +26,8 @@ pub enum LengthsError {
     },
     /// A length beyond the first spatial axis of x.
     #[error(
-        "lengths[{rank}][{sample}] is {found}, expected at most {allowed}, the first spatial size of x[{rank}]"
+        "lengths[{rank}][{sample}] is {found}, expected at most {allowed}, the first spatial size \
+        of x[{rank}]"
     )]
     TooLong {
         /// Rank, the position in the list.
@@ -40,7 +41,8 @@ pub enum LengthsError {
     },
     /// Lengths of an x with more positions per sample than padded samples may have.
     #[error(
-        "x[{rank}] has {found} spatial positions per sample, expected at most {allowed} where lengths are given"
+        "x[{rank}] has {found} spatial positions per sample, expected at most {allowed} where \
+        lengths are given"
     )]
     TooManyPositions {
         /// Rank, the position in the list.
@@ -52,7 +54,8 @@ pub enum LengthsError {
     },
     /// Lengths of an x that has no spatial axis.
     #[error(
-        "x[{rank}] has dims {dims:?} and no spatial axis, which lengths are of; packed points (M, C) need none"
+        "x[{rank}] has dims {dims:?} and no spatial axis, which lengths are of; packed points (M, \
+        C) need none"
     )]
     NoSpatialAxis {
         /// Rank, the position in the list.

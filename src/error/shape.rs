@@ -5,7 +5,10 @@
 #[non_exhaustive]
 pub enum ShapeError {
     /// Fewer than two dimensions.
-    #[error("dims {dims:?} have {} dimension(s), expected at least 2: (N, C, spatial…)", dims.len())]
+    #[error(
+        "dims {dims:?} have {} dimension(s), expected at least 2: (N, C, spatial…)",
+        dims.len()
+    )]
     Dimensions {
         /// The dimensions found.
         dims: Vec<usize>,

@@ -18,7 +18,8 @@ pub enum StateError {
     },
     /// A tensor that the layer has no place for.
     #[error(
-        "{name} is there, but the layer was configured without it or does not know it; leave it out of the state, or load with LoadOptions::strict = false"
+        "{name} is there, but the layer was configured without it or does not know it; leave it \
+        out of the state, or load with LoadOptions::strict = false"
     )]
     Unexpected {
         /// Name of the tensor.
@@ -54,7 +55,8 @@ pub enum StateError {
     },
     /// A value that is NaN or infinite.
     #[error(
-        "{name}[{channel}] is {found}, expected a finite number; LoadOptions::allow_non_finite accepts it"
+        "{name}[{channel}] is {found}, expected a finite number; LoadOptions::allow_non_finite \
+        accepts it"
     )]
     NotFinite {
         /// Name of the tensor.

@@ -35,8 +35,8 @@ impl ProcessGroup {
     /// ```
     ///
     /// # Errors
-    /// [`ExchangeError`](crate::error::ExchangeError) when a rank does not take part, does something
-    /// else, or has sums of another length. The sums are unchanged then.
+    /// [`ExchangeError`](crate::error::ExchangeError) when a rank does not take part, does
+    /// something else, or has sums of another length. The sums are unchanged then.
     ///
     /// # Cancel safety
     /// As [`partition`](Self::partition); the sums are unchanged.

@@ -101,7 +101,7 @@ impl Grids<'_> {
 
 /// Which channels are taken of an activation.
 #[derive(Clone, Copy)]
-pub(crate) enum Over<'t> {
+pub(crate) enum ChannelRange<'t> {
     /// All of them, on the threads of a pool.
     All(&'t Threads),
     /// Some, on this thread. What is listed by channel begins with the first of them.
@@ -115,7 +115,7 @@ pub(crate) struct Channels<'t> {
     pub(super) channels: &'t Range<usize>,
 }
 
-impl Over<'_> {
+impl ChannelRange<'_> {
     fn first(&self) -> usize {
         match self {
             Self::All(_) => 0,
@@ -147,11 +147,15 @@ fn ranges(ends: Vec<[f32; 2]>, shape: &Shape) -> Vec<ValueRange> {
 }
 
 /// The range of every channel of x.
-pub(crate) fn local_ranges<X: Element>(x: &[X], shape: &Shape, over: Over<'_>) -> Vec<ValueRange> {
+pub(crate) fn local_ranges<X: Element>(
+    x: &[X],
+    shape: &Shape,
+    channels: ChannelRange<'_>,
+) -> Vec<ValueRange> {
     if shape.values_per_channel() == 0 {
-        return vec![ValueRange::EMPTY; over.count(shape)];
+        return vec![ValueRange::EMPTY; channels.count(shape)];
     }
-    let walk = Walk { source: Values(x), shape, affine: &[], grids: Grids::NONE, over };
+    let walk = Walk { source: Values(x), shape, affine: &[], grids: Grids::NONE, channels };
     ranges(walk.take::<Ends<false>>(), shape)
 }
 
@@ -161,13 +165,13 @@ pub(crate) fn local_integers<X: Element>(
     shape: &Shape,
     grids: &[GridParams],
     rests: bool,
-    over: Over<'_>,
+    channels: ChannelRange<'_>,
 ) -> Vec<[i128; 2]> {
     if shape.values_per_channel() == 0 {
-        return vec![[0; 2]; over.count(shape)];
+        return vec![[0; 2]; channels.count(shape)];
     }
     let grids = Grids { x: grids, g: &[] };
-    let walk = Walk { source: Values(x), shape, affine: &[], grids, over };
+    let walk = Walk { source: Values(x), shape, affine: &[], grids, channels };
     let sums = if rests { walk.take::<Summed<RESTS>>() } else { walk.take::<Summed<MOMENTS>>() };
     walk.grids.without_zero(sums)
 }
@@ -181,26 +185,35 @@ pub(crate) struct GradientRank<'a, G, X> {
 
 impl<G: Element, X: Element> GradientRank<'_, G, X> {
     /// The range of every channel's gradients before the activation: −a to a.
-    pub fn ranges(&self, normalization: &Normalization, over: Over<'_>) -> Vec<ValueRange> {
+    pub fn ranges(
+        &self,
+        normalization: &Normalization,
+        channels: ChannelRange<'_>,
+    ) -> Vec<ValueRange> {
         let Self { g, upstream, layer } = self;
         let shape = upstream.shape;
         if shape.values_per_channel() == 0 {
-            return vec![ValueRange::EMPTY; over.count(shape)];
+            return vec![ValueRange::EMPTY; channels.count(shape)];
         }
         let g = g.like(shape);
         let ends = if layer.epilogue.activates() {
-            let affine = layer.affines(over.first(), &normalization.centering());
+            let affine = layer.affines(channels.first(), &normalization.centering());
             let source = Products { g, upstream: upstream.with(layer.epilogue) };
-            self.ends(source, &affine, over)
+            self.ends(source, &affine, channels)
         } else {
-            self.ends(Alone { g, bytes: size_of_val(self.g.values) }, &[], over)
+            self.ends(Alone { g, bytes: size_of_val(self.g.values) }, &[], channels)
         };
         ranges(ends, shape)
     }
 
-    fn ends(&self, source: impl Source, affine: &[Affine], over: Over<'_>) -> Vec<[f32; 2]> {
+    fn ends(
+        &self,
+        source: impl Source,
+        affine: &[Affine],
+        channels: ChannelRange<'_>,
+    ) -> Vec<[f32; 2]> {
         let shape = self.upstream.shape;
-        Walk { source, shape, affine, grids: Grids::NONE, over }.take::<Ends<true>>()
+        Walk { source, shape, affine, grids: Grids::NONE, channels }.take::<Ends<true>>()
     }
 
     /// Σw and Σq·w of every channel, with the grids of x and of the gradients.
@@ -208,16 +221,16 @@ impl<G: Element, X: Element> GradientRank<'_, G, X> {
         &self,
         normalization: &Normalization,
         [x, g]: [&[GridParams]; 2],
-        over: Over<'_>,
+        channels: ChannelRange<'_>,
     ) -> Vec<[i128; 2]> {
         let shape = self.upstream.shape;
         if shape.values_per_channel() == 0 {
-            return vec![[0; 2]; over.count(shape)];
+            return vec![[0; 2]; channels.count(shape)];
         }
-        let affine = self.layer.affines(over.first(), &normalization.centering());
+        let affine = self.layer.affines(channels.first(), &normalization.centering());
         let upstream = self.upstream.with(self.layer.epilogue);
         let source = Products { g: self.g.like(shape), upstream };
-        let walk = Walk { source, shape, affine: &affine, grids: Grids { x, g }, over };
+        let walk = Walk { source, shape, affine: &affine, grids: Grids { x, g }, channels };
         walk.grids.without_zero(walk.take::<Summed<PRODUCTS>>())
     }
 }

@@ -226,7 +226,8 @@ impl SyncBatchNorm {
     /// let host = Device::host();
     /// let config = BatchNormConfig::torch(1).with_reproducible(true);
     /// let bn = SyncBatchNorm::new(config, [host.clone()])?;
-    /// let batches = [host.upload(&[3, 1], &[0.0f32, 2.0, 4.0])?, host.upload(&[1, 1], &[6.0f32])?];
+    /// let first = host.upload(&[3, 1], &[0.0f32, 2.0, 4.0])?;
+    /// let batches = [first, host.upload(&[1, 1], &[6.0f32])?];
     /// let mut rounds = bn.statistics_in_rounds()?;
     /// let global = loop {
     ///     for x in &batches {

@@ -98,7 +98,8 @@ impl<'a, O: Output> Backward<'a, O> {
         Backward { parts, kind: PhantomData }
     }
 
-    /// The residual of forward. It is needed if [`Saved::needs_residual`](crate::Saved::needs_residual) says so.
+    /// The residual of forward. It is needed if
+    /// [`Saved::needs_residual`](crate::Saved::needs_residual) says so.
     pub fn residual(mut self, residual: impl Ranks<'a>) -> Self {
         self.parts.inputs.residual = Some(residual.list());
         self
@@ -135,7 +136,8 @@ impl<'a, O: Output> Backward<'a, O> {
         self.with_target(|targets| targets.residual = target.target())
     }
 
-    /// Records the pass into an encoder of the application: see [`Forward::encode`](super::Forward::encode).
+    /// Records the pass into an encoder of the application: see
+    /// [`Forward::encode`](super::Forward::encode).
     #[cfg(feature = "gpu")]
     pub fn encode(
         mut self,

@@ -83,7 +83,8 @@ impl<'a, O: Output> DoubleBackward<'a, O> {
         self
     }
 
-    /// Records the pass into an encoder of the application: see [`Forward::encode`](super::Forward::encode).
+    /// Records the pass into an encoder of the application: see
+    /// [`Forward::encode`](super::Forward::encode).
     #[cfg(feature = "gpu")]
     pub fn encode(
         mut self,

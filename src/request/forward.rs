@@ -61,8 +61,8 @@ impl<'a> Forward<'a> {
         Forward::new(Source::Read(x.list()))
     }
 
-    /// Writes y over x. Backward refuses what such a call has saved, because x is gone. Use it for
-    /// a call that is never differentiated, or if the program can make x again.
+    /// Overwrites x with y. Backward refuses what such a call has saved, because x is gone. Use it
+    /// for a call that is never differentiated, or if the program can make x again.
     pub fn in_place(x: impl RanksMut<'a>) -> Forward<'a, ()> {
         Forward::new(Source::InPlace(x.list()))
     }

@@ -29,7 +29,8 @@ mod sealed {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no list of lengths, which are u32",
-    label = "give `&[3, 0, 5]` of u32 for one rank, `[&a[..], &b[..]]` or `&vec_of_vecs` for several"
+    label = "give `&[3, 0, 5]` of u32 for one rank, `[&a[..], &b[..]]` or `&vec_of_vecs` for \
+        several"
 )]
 pub trait Lengths: sealed::Sealed {
     /// One list per rank.

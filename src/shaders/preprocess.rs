@@ -8,7 +8,7 @@
 //! | `#import NAME` | the file `shaders/parts/NAME.wgsl`, once per shader |
 //! | `#import NAME(WORD)` | that file with `OPERAND` replaced by `WORD`, once per word |
 //! | `#import params` | the parameter struct of the kernel and its binding |
-//! | `#if FLAG`, `#if !FLAG` | keeps the lines up to `#else` or `#endif` if the flag is set, or not |
+//! | `#if FLAG`, `#if !FLAG` | keeps lines up to `#else` or `#endif` if the flag is set, or not |
 //! | `#else`, `#endif` | the other branch of a condition, and its end; conditions may be nested |
 //!
 //! An import that it does not know stays in the source, where a compiler refuses it: it cannot

@@ -98,8 +98,8 @@ impl Naming {
     pub const TORCH: Self =
         table("PyTorch", TORCH_NAMES, Some("{}.num_batches_tracked"), Counter::I64, Some("pt"));
 
-    /// PyTorch, saved from `DataParallel` or `DistributedDataParallel`, which put `module.` in front.
-    /// Not among those [`known`](Self::known): a layer is one path in a file, not two.
+    /// PyTorch, saved from `DataParallel` or `DistributedDataParallel`, which put `module.` in
+    /// front. Not among those [`known`](Self::known): a layer is one path in a file, not two.
     pub const TORCH_DATA_PARALLEL: Self = table(
         "PyTorch, data parallel",
         ["module.{}.weight", "module.{}.bias", "module.{}.running_mean", "module.{}.running_var"],
@@ -108,8 +108,8 @@ impl Naming {
         Some("pt"),
     );
 
-    /// MindSpore's `nn` layers: `gamma`, `beta`, `moving_mean`, `moving_variance`, no counter. Files
-    /// that are written say `{"format": "ms"}`.
+    /// MindSpore's `nn` layers: `gamma`, `beta`, `moving_mean`, `moving_variance`, no counter.
+    /// Files that are written say `{"format": "ms"}`.
     pub const MINDSPORE: Self = table(
         "MindSpore",
         ["{}.gamma", "{}.beta", "{}.moving_mean", "{}.moving_variance"],
@@ -133,9 +133,9 @@ impl Naming {
     pub const KERAS: Self =
         plain("Keras", ["{}/gamma", "{}/beta", "{}/moving_mean", "{}/moving_variance"]);
 
-    /// Keras's `.weights.h5`, which numbers the variables of a layer: `bn/vars/0` to `bn/vars/3` are
-    /// gamma, beta, moving mean and moving variance. All four must be there. For a layer without
-    /// gamma or beta, make a table in which the numbers after it are one less.
+    /// Keras's `.weights.h5`, which numbers the variables of a layer: `bn/vars/0` to `bn/vars/3`
+    /// are gamma, beta, moving mean and moving variance. All four must be there. For a layer
+    /// without gamma or beta, make a table in which the numbers after it are one less.
     pub const KERAS_NUMBERED: Self =
         plain("Keras, numbered", ["{}/vars/0", "{}/vars/1", "{}/vars/2", "{}/vars/3"]);
 

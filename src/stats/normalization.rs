@@ -15,8 +15,8 @@ pub struct Normalization {
     /// Values per channel of the batch. `None` for running statistics, which are constants for the
     /// gradient.
     pub batch_count: Option<u64>,
-    /// Mean and 1/√(var + eps) of the batch, (C), if they are others: of a renormalized batch, whose
-    /// x̂·r + d is (x − mean)·inv_std. Empty if not.
+    /// Mean and 1/√(var + eps) of the batch, (C), if they are others: of a renormalized batch,
+    /// whose x̂·r + d is (x − mean)·inv_std. Empty if not.
     pub batch: Vec<[f64; 2]>,
 }
 
@@ -98,9 +98,9 @@ impl Normalization {
 
     /// The same with x̂·r + d in the place of x̂, by the running statistics.
     ///
-    /// (x − mean')·inv_std' with inv_std' = r·inv_std and mean' = mean − d/inv_std' is x̂·r + d. The
-    /// gradient of x with r and d constant is that of x̂ times r, so that backward needs the mean
-    /// and inv_std of the batch too.
+    /// (x − mean')·inv_std' with inv_std' = r·inv_std and mean' = mean − d/inv_std' is x̂·r + d.
+    /// The gradient of x with r and d constant is that of x̂ times r, so that backward needs the
+    /// mean and inv_std of the batch too.
     pub fn renormalized(self, running: &Self, limits: Renorm) -> Self {
         let Renorm { r_max, d_max } = limits;
         let Self { mean, inv_std, batch_count, .. } = self;

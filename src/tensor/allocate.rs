@@ -44,7 +44,8 @@ impl Device {
     ///
     /// # Errors
     /// [`LimitError::Buffer`], [`LimitError::HostMemory`] or
-    /// [`GpuError::OutOfMemory`](crate::error::GpuError::OutOfMemory) when the device cannot hold it.
+    /// [`GpuError::OutOfMemory`](crate::error::GpuError::OutOfMemory) when the device cannot hold
+    /// it.
     pub fn zeros(&self, dims: &[usize]) -> Result<Tensor, Error> {
         self.zeros_of(dims, DType::F32)
     }

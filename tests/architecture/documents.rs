@@ -103,7 +103,8 @@ fn a_planted_label_without_a_definition_is_found() {
 
 #[test]
 fn a_planted_path_that_is_not_there_is_found() {
-    let harmless = "`src/plan.rs`, `src/`, `src/**`, `docs/*.md`, `src/<name>.rs`, `a/b`, `src/x::y`\n\
+    let harmless = "`src/plan.rs`, `src/`, `src/**`, `docs/*.md`, `src/<name>.rs`, `a/b`, \
+        `src/x::y`\n\
         ```rust\nlet x = \"src/gone.rs\";\n```";
     assert_eq!(planted(harmless), [""; 0]);
     assert_eq!(planted("`src/gone.rs`"), ["line 1: `src/gone.rs` does not exist"]);

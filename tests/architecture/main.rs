@@ -246,8 +246,10 @@ fn a_planted_breach_is_found_by_every_way_to_write_it() {
 #[test]
 fn prose_strings_and_test_modules_trip_nothing() {
     let harmless = [
-        "//! Never sees wgpu.\n/* nor /* crate::gpu */ wgpu */ fn f<'a>(x: &'a str) -> char { '\"' }",
-        "const A: &str = \"wgpu \\\" crate::gpu\"; const B: &str = r#\"wgpu \" wgpu\"#; const C: char = '\\'';",
+        "//! Never sees wgpu.\n/* nor /* crate::gpu */ wgpu */ \
+        fn f<'a>(x: &'a str) -> char { '\"' }",
+        "const A: &str = \"wgpu \\\" crate::gpu\"; const B: &str = r#\"wgpu \" wgpu\"#; \
+        const C: char = '\\'';",
         "use crate::{Shape, plan::tiles, stats};\nuse super::gpu;",
         "fn f() {}\n#[cfg(test)]\nmod tests { use crate::gpu; fn g() { wgpu(); } }",
     ];

@@ -1,5 +1,5 @@
-//! Checkpoints of other programs' files, and what inference needs: no GPU, and compiled without wgpu
-//! by `cargo test --no-default-features --features host,safetensors,serde --test checkpoints`.
+//! Checkpoints of other programs' files, and what inference needs: no GPU, and compiled without
+//! wgpu by `cargo test --no-default-features --features host,safetensors,serde --test checkpoints`.
 //!
 //! `types` and `strict` take in what files lack or hold in another type, `names` finds layers,
 //! `files` writes, `frameworks` reads what frameworks have written, `fold` is for inference.

@@ -269,7 +269,8 @@ pub fn compare(check: &Check, observed: &[f64]) -> Verdict {
             if worst.as_ref().is_none_or(|(worst, _)| share > *worst) {
                 let off = (found - expected).abs();
                 let message = format!(
-                    "{}: {found:e}, expected {expected:e}, off by {off:.3e}, allowed {tolerance:.3e}",
+                    "{}: {found:e}, expected {expected:e}, off by {off:.3e}, allowed \
+                    {tolerance:.3e}",
                     place()
                 );
                 worst = Some((share, message));

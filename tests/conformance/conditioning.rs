@@ -9,7 +9,8 @@
 //! mean    : 2·dm                            var  : 1e-5·var + 8·dm²
 //! y       : 4k·dm + 1e-5·(|weight|·max|x̂| + |bias| + max|y|)
 //! dbias   : 1e-5·Σ|g|                       dweight : 1e-5·Σ|g·x̂| + 4·inv_std·dm·Σ|g|
-//! dx      : 1e-5·k·(1 + max|x̂|)·(max|g| + Σ|g·x̂|/N) + 4k·inv_std·dm·(Σ|g|/N + Σ|g·x̂|/N + max|x̂|·Σ|g|/N)
+//! dx      : 1e-5·k·(1 + max|x̂|)·(max|g| + Σ|g·x̂|/N)
+//!           + 4k·inv_std·dm·(Σ|g|/N + Σ|g·x̂|/N + max|x̂|·Σ|g|/N)
 //! running : f·tol(batch) + 4e-7·(|old| + |batch|)
 //! ```
 //!

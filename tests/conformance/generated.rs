@@ -254,8 +254,8 @@ fn scenario(recipe: &Recipe, modes: &[bool], ulp_bound: Option<f64>) -> Result<S
     Ok(scenario)
 }
 
-/// Takes the upstream gradient from values so near to a kink of the activation that rounding decides
-/// on their side.
+/// Takes the upstream gradient from values so near to a kink of the activation that rounding
+/// decides on their side.
 fn avoid_kinks(scenario: &mut Scenario) -> Result<(), String> {
     if !epilogue_of(&scenario.config).activates() {
         return Ok(());
@@ -302,7 +302,8 @@ fn expect(
     for (rank, input) in step.inputs.iter().enumerate() {
         let at = |what: &str| format!("{k}.r{rank}.{what}");
         let (y, dx) = (oracle.outputs[rank].clone(), gradients.grad_inputs[rank].clone());
-        // A residual is one more term of y, and its gradient is made by no arithmetic but a curve's.
+        // A residual is one more term of y, and its gradient is made by no arithmetic but a
+        // curve's.
         let residual = step.residuals.as_ref().map_or(0.0, |ranks| largest(&ranks[rank].values));
         let tol_y =
             each(conditioning::Channel::tol_y).iter().map(|y| y + 1e-5 * residual).collect();

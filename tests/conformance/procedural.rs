@@ -8,7 +8,7 @@
 //! u24(i, seed, tag) = splitmix64(i + (seed << 40) + (tag << 60)) >> 40
 //! x[i]  = f32((u24(i, seed, 1) / 2^24 - 0.5) · 4·(1 + c % 5) + (c % 7 - 3))
 //! dy[i] = f32(u24(i, seed, 2) / 2^24 - 0.5)
-//! weight[c] = f32(0.5 + (c % 3)·0.25)·(c % 4 == 3 ? -1 : 1)        bias[c] = f32((c % 5)·0.1 - 0.2)
+//! weight[c] = f32(0.5 + (c % 3)·0.25)·(c % 4 == 3 ? -1 : 1)      bias[c] = f32((c % 5)·0.1 - 0.2)
 //! ```
 //!
 //! The files hold some of the inputs, too; they are compared bit for bit before anything else.

@@ -143,7 +143,8 @@ impl Report {
             ("kind", "part", "place", "driver", "passed", "values");
         let (share, ulp, at) = ("of tol.", "in ulp", "worst of tol. at");
         println!(
-            "{kind:<31} {part:<8} {place:<width$} {driver:<13} {passed:>6} {values:>8} {share:>9} {ulp:>9}  {at}"
+            "{kind:<31} {part:<8} {place:<width$} {driver:<13} {passed:>6} {values:>8} {share:>9} \
+            {ulp:>9}  {at}"
         );
         for ((kind, part, place), drivers) in &self.rows {
             let part = format!("{part:?}");
@@ -153,13 +154,16 @@ impl Report {
         }
         println!();
         println!(
-            "driver: \"each\" where all of the same bits have the same line. of tol.: the worst error as a share of its tolerance."
+            "driver: \"each\" where all of the same bits have the same line. of tol.: the worst \
+            error as a share of its tolerance."
         );
         println!(
-            "in ulp: in units of one ulp, of the type that is stored, of the channel's largest |y|, |weight·inv_std·g| (dx),"
+            "in ulp: in units of one ulp, of the type that is stored, of the channel's largest \
+            |y|, |weight·inv_std·g| (dx),"
         );
         println!(
-            "Σ|g| (dbias) or Σ|g·x̂| (dweight); \"of 8\" where that is asserted, of 16 on the device."
+            "Σ|g| (dbias) or Σ|g·x̂| (dweight); \"of 8\" where that is asserted, of 16 on the \
+            device."
         );
         for ((reason, part), cases) in &self.not_yet {
             let names: Vec<&str> = cases.iter().map(String::as_str).collect();

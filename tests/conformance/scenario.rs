@@ -110,7 +110,7 @@ impl Scenario {
 /// Where mean and variance come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The batch of the whole group; the running statistics follow it.
+    /// The batch of the whole group, which updates the running statistics.
     Group,
     /// Each rank's own batch.
     Local,

@@ -111,7 +111,8 @@ impl Suite {
                 tested.perturbed, tested.wrong_formulas
             ),
             format!(
-                "the definition in f64 agrees with {} stored cases, within {:.1e} of the tolerances ({})",
+                "the definition in f64 agrees with {} stored cases, within {:.1e} of the \
+                tolerances ({})",
                 tested.oracle_cases, tested.oracle_share, tested.oracle_share_at
             ),
         ];

@@ -112,7 +112,8 @@ fn damaged_and_invented_frames_do_no_harm() {
         accepted += usize::from(decode(&bytes));
     }
     println!(
-        "{MUTATIONS} damaged and {INVENTIONS} invented frames from seed {SEED}: {accepted} are frames"
+        "{MUTATIONS} damaged and {INVENTIONS} invented frames from seed {SEED}: {accepted} are \
+        frames"
     );
     assert!(
         accepted > MUTATIONS / 20 && accepted < MUTATIONS * 19 / 20,

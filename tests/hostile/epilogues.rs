@@ -55,7 +55,8 @@ fn epilogues_follow_the_definition_in_any_storage_type() {
                 problem.config = problem.config.with_activation_mask(mask);
                 let failed = |error| -> f64 {
                     panic!(
-                        "seed {number}: {epilogue:?}, {types:?}, {layouts:?}, mask {mask}, devices {}: {error}",
+                        "seed {number}: {epilogue:?}, {types:?}, {layouts:?}, mask {mask}, devices \
+                        {}: {error}",
                         number % 5
                     )
                 };

@@ -1,6 +1,6 @@
-//! Tests of the compiler itself compare what it makes of a source with the source as it stands. They
-//! need a driver that changes no arithmetic. Their names end in `on_an_honest_driver`, by which they
-//! are left out on another one.
+//! Tests of the compiler itself compare what it makes of a source with the source as it stands.
+//! They need a driver that changes no arithmetic. Their names end in `on_an_honest_driver`, by
+//! which they are left out on another one.
 
 use pollster::block_on;
 use syncbn::Device;

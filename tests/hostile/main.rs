@@ -6,8 +6,8 @@
 //! `honest` says which of these tests need a driver that itself changes nothing.
 //! `common` opens devices whose kernels pass through it, and `again` says how to open them again.
 //! `accuracy`, `resident`, `not_finite`, `backward` and `double` are the ordinary tests;
-//! `epilogues`, `quads`, `reproducible` and `signs` are what the ordinary ones go through at length or
-//! compare by bits.
+//! `epilogues`, `quads`, `reproducible` and `signs` are what the ordinary ones go through at length
+//! or compare by bits.
 //!
 //! The adapter must have `SHADER_F64`, in which the rewritten kernels compute exact products;
 //! without it these tests fail. lavapipe has it, many GPUs have not.

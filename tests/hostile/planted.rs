@@ -38,7 +38,8 @@ const PLANTS: &[Plant] = &[
     Plant {
         name: "a sum of deviations from the first value",
         unsafe_form: "for (var i = 0u; i < 16u; i += 4u) {
-            result += ((input[i] - input[0]) + (input[i + 1u] - input[0])) + ((input[i + 2u] - input[0]) + (input[i + 3u] - input[0]));
+            result += ((input[i] - input[0]) + (input[i + 1u] - input[0]))
+                + ((input[i + 2u] - input[0]) + (input[i + 3u] - input[0]));
         }",
         safe_form: "for (var i = 0u; i < 16u; i += 4u) {
             result += (difference(input[i], input[0]) + difference(input[i + 1u], input[0]))
@@ -67,8 +68,10 @@ const PLANTS: &[Plant] = &[
     },
     Plant {
         name: "a difference within a function",
-        unsafe_form: "result = bare_difference(input[3], input[0]) + bare_difference(input[5], input[0]) - bare_difference(input[7], input[0]);",
-        safe_form: "result = difference(difference(input[3], input[0]) + difference(input[5], input[0]), settled(difference(input[7], input[0])));",
+        unsafe_form: "result = bare_difference(input[3], input[0]) + \
+            bare_difference(input[5], input[0]) - bare_difference(input[7], input[0]);",
+        safe_form: "result = difference(difference(input[3], input[0]) + \
+            difference(input[5], input[0]), settled(difference(input[7], input[0])));",
     },
     Plant {
         name: "a deviation squared",
@@ -97,26 +100,31 @@ const PLANTS: &[Plant] = &[
     Plant {
         name: "a NaN that a select of floats lets pass",
         unsafe_form: "result = select(input[20], input[18], is_not_finite(input[18]));",
-        safe_form: "result = bitcast<f32>(select(bitcast<u32>(input[20]), bitcast<u32>(input[18]), is_not_finite(input[18])));",
+        safe_form: "result = bitcast<f32>(select(bitcast<u32>(input[20]), bitcast<u32>(input[18]), \
+            is_not_finite(input[18])));",
     },
     Plant {
         name: "a NaN that a comparison lets pass",
-        unsafe_form: "result = select(1.0, 2.0, input[18] > 0.0) + select(0.0, 4.0, input[18] <= 0.0);",
+        unsafe_form: "result = select(1.0, 2.0, input[18] > 0.0) \
+            + select(0.0, 4.0, input[18] <= 0.0);",
         safe_form: "result = select(1.0, 2.0, input[18] > 0.0 && !is_not_finite(input[18]));",
     },
     Plant {
         name: "a barrier whose zero is known",
         unsafe_form: "result = (bitcast<f32>(bitcast<u32>(input[3] - input[0]) ^ 0u)) - input[16];",
-        safe_form: "result = (bitcast<f32>(bitcast<u32>(input[3] - input[0]) ^ params.zero)) - input[16];",
+        safe_form: "result = (bitcast<f32>(bitcast<u32>(input[3] - input[0]) ^ params.zero)) \
+            - input[16];",
     },
     Plant {
         name: "a barrier that is taken back",
-        unsafe_form: "result = (bitcast<f32>((bitcast<u32>(input[3] - input[0]) ^ params.zero) ^ params.zero)) - input[16];",
+        unsafe_form: "result = (bitcast<f32>((bitcast<u32>(input[3] - input[0]) ^ params.zero) \
+            ^ params.zero)) - input[16];",
         safe_form: "result = settled(settled(input[3] - input[0])) - input[16];",
     },
     Plant {
         name: "differences in variables",
-        unsafe_form: "var line = Line(input[3], 0.0); line.shift = line.value - input[0]; result = line.shift - input[16];",
+        unsafe_form: "var line = Line(input[3], 0.0); line.shift = line.value - input[0]; \
+            result = line.shift - input[16];",
         safe_form: "var line = Line(input[3], 0.0);
             if (params.zero == 0u) { line.shift = line.value - input[0]; }
             result = line.shift - input[16];",
@@ -168,7 +176,8 @@ fn a_step_of_newtons_method_stays_within_its_roundings_where_root_and_product_ar
         let result = f32::from_bits(machine.run(&rewritten(&shader(body), seed), &inputs()));
         (f64::from(result) - 1.0 / v.sqrt()).abs() * f64::from(1u32 << 24)
     };
-    let bare = "let root = 1.0 / sqrt(input[21]); result = root * (1.5 - 0.5 * (input[21] * root) * root);";
+    let bare = "let root = 1.0 / sqrt(input[21]); \
+        result = root * (1.5 - 0.5 * (input[21] * root) * root);";
     let settled = "let root = settled(1.0 / sqrt(input[21]));
         result = root * (1.5 - 0.5 * settled(input[21] * root) * root);";
     let [bare, settled] =

@@ -2,8 +2,9 @@
 //! the host, and on both at once.
 //!
 //! `case` makes random layers with cotangents and says what the gradients should be within which
-//! bounds, `on` calls either kind of layer, `one_gpu` has what is special about a layer of one GPU. `modes` has statistics, parameters and absent cotangents, `paths` the ways of a GPU,
-//! `range` the ends of f32, `refused` the arguments, `spread` processes.
+//! bounds, `on` calls either kind of layer, `one_gpu` has what is special about a layer of one GPU.
+//! `modes` has statistics, parameters and absent cotangents, `paths` the ways of a GPU, `range` the
+//! ends of f32, `refused` the arguments, `spread` processes.
 
 mod case;
 mod modes;

@@ -51,7 +51,8 @@ fn check_all(on: On) {
                 let problem = Problem::random(&shape(seed), &[types], epilogue, affine, seed);
                 let failed = |error| -> f64 {
                     panic!(
-                        "seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}, affine {affine:?}: {error}"
+                        "seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}, affine \
+                        {affine:?}: {error}"
                     )
                 };
                 worst = worst.max(
@@ -64,7 +65,8 @@ fn check_all(on: On) {
     }
     println!("{on:?}: {run} problems, worst error {worst:.3} of what is allowed");
     println!(
-        "{excluded} of {values} upstream gradients were set to 0: there rounding decides on the sign"
+        "{excluded} of {values} upstream gradients were set to 0: there rounding decides on the \
+        sign"
     );
     // Of values spread over about 4, those within the tolerance of y, some 1e-6, of 0.
     assert!(excluded as f64 <= 2e-5 * values as f64);
@@ -114,16 +116,16 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
 fn values_enter_the_activation_on_both_sides_of_0() {
     for epilogue in EPILOGUES {
         for uses in problem::Uses::ALL {
-            let mut sides = [0, 0];
+            let mut signs = [0, 0];
             for seed in 0..20 {
                 let problem = Problem::plain(&shape(seed), epilogue, seed);
                 let v = bounds::Entering::of(&problem, uses).v.concat();
-                v.iter().for_each(|&v| sides[usize::from(v > 0.0)] += 1);
+                v.iter().for_each(|&v| signs[usize::from(v > 0.0)] += 1);
             }
-            let all = sides[0] + sides[1];
+            let all = signs[0] + signs[1];
             assert!(
-                sides.iter().all(|side| 4 * side > all),
-                "{epilogue:?}, {uses:?}: {sides:?} of {all}"
+                signs.iter().all(|sign| 4 * sign > all),
+                "{epilogue:?}, {uses:?}: {signs:?} of {all}"
             );
         }
     }

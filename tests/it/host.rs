@@ -163,7 +163,7 @@ fn large_tensors_are_as_exact_as_small_ones() {
 
 #[test]
 fn ranks_of_one_caller_and_ranks_in_threads_of_their_own_have_the_same_bits() {
-    // One caller takes both halves of a pass channel by channel; callers apart exchange their
+    // One caller takes both halves of a pass channel by channel; separate callers exchange their
     // statistics in between.
     for dims in SHAPES {
         let mut random = Random::new(10);
@@ -174,12 +174,12 @@ fn ranks_of_one_caller_and_ranks_in_threads_of_their_own_have_the_same_bits() {
         let (x, g) = (upload(&layer, &batches), upload(&layer, &grads));
         let forward = block_on(layer.forward_train(&x)).unwrap();
         let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).unwrap();
-        let together = [read(&forward.output), read(&backward.input)].map(|values| bits(&values));
+        let fused = [read(&forward.output), read(&backward.input)].map(|values| bits(&values));
 
         let ranks = process_groups(3, std::time::Duration::from_secs(60))
             .into_iter()
             .zip(batches.iter().zip(&grads));
-        let apart = on_threads(ranks.collect(), |(process_group, (batch, grad))| {
+        let per_rank = on_threads(ranks.collect(), |(process_group, (batch, grad))| {
             let layer = SyncBatchNorm::new(config.clone(), [Device::host()])
                 .unwrap()
                 .in_group(&process_group)
@@ -189,9 +189,9 @@ fn ranks_of_one_caller_and_ranks_in_threads_of_their_own_have_the_same_bits() {
             let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).unwrap();
             [read(&[forward.output]), read(&[backward.input])].map(|values| bits(&values).remove(0))
         });
-        for (rank, apart) in apart.into_iter().enumerate() {
-            assert!(apart[0] == together[0][rank], "y, rank {rank}, {dims:?}");
-            assert!(apart[1] == together[1][rank], "grad_input, rank {rank}, {dims:?}");
+        for (rank, per_rank) in per_rank.into_iter().enumerate() {
+            assert!(per_rank[0] == fused[0][rank], "y, rank {rank}, {dims:?}");
+            assert!(per_rank[1] == fused[1][rank], "grad_input, rank {rank}, {dims:?}");
         }
     }
 }

@@ -243,13 +243,13 @@ fn an_output_over_another_layers_parameter_is_refused() {
     let buffer = b.weight(0).unwrap().binding().unwrap().buffer.clone();
     let x_of_a = device.upload(&[2, 1], &[0.0f32, 1.0]).unwrap();
     let a_of_one = SyncBatchNorm::new(BatchNormConfig::torch(1), [device.clone()]).unwrap();
-    let mut over = device.wrap(buffer, 0, &[2, 1]).unwrap();
-    let calls = [(&a_of_one, Forward::of(&x_of_a).write_to(&mut over))];
+    let mut of_weight = device.wrap(buffer, 0, &[2, 1]).unwrap();
+    let calls = [(&a_of_one, Forward::of(&x_of_a).write_to(&mut of_weight))];
     // By itself it is none of the other layer's business.
     block_on(joint::forward_train(calls)).unwrap();
     let mut z = device.zeros(&[1, 2, 2]).unwrap();
     let calls = [
-        (&a_of_one, Forward::of(&x_of_a).write_to(&mut over)),
+        (&a_of_one, Forward::of(&x_of_a).write_to(&mut of_weight)),
         (&b, Forward::of(&x).write_to(&mut z)),
     ];
     let Err(Error::Joint { index: 0, error: source }) = block_on(joint::forward_train(calls))

@@ -208,12 +208,12 @@ impl Problem {
         );
         let [mut grad_weight, mut grad_bias] =
             [(); 2].map(|()| device.zeros(&[self.channels]).unwrap());
-        let mut over = tensor(&y);
-        let request = Backward::in_place(&inputs, &mut over);
+        let mut gradients = tensor(&y);
+        let request = Backward::in_place(&inputs, &mut gradients);
         let request = request.weight_gradient(&mut grad_weight).bias_gradient(&mut grad_bias);
         block_on(layer.backward(&saved, request)).unwrap();
         block_on(device.wait()).unwrap();
-        passed("backward over g");
+        passed("backward in place of g");
         let read = |vector: &Tensor| block_on(vector.to_vec()).unwrap();
         let found = read(&grad_weight).into_iter().zip(read(&grad_bias)).enumerate();
         for (c, (grad_weight, grad_bias)) in found {
@@ -255,7 +255,7 @@ impl Problem {
             let largest = scale.abs() * (9.0 + f64::from(running.mean[c]).abs()) + bias[c].abs();
             (scale * from_running + bias[c], TOLERANCE_ULP * ulp(largest))
         });
-        passed("evaluation over x is right");
+        passed("evaluation in place of x is right");
     }
 }
 

@@ -101,7 +101,7 @@ fn a_rank_that_wants_no_gradient_of_its_input_still_takes_part() {
 }
 
 #[test]
-fn what_is_written_over_has_the_bits_of_tensors_apart() {
+fn what_is_overwritten_has_the_bits_of_a_pass_out_of_place() {
     for device in devices() {
         on_threads(process_groups(2, DEADLINE), |group| {
             let [mut x, residual, mut grad_output] = tensors(&device, group.rank());
@@ -123,11 +123,11 @@ fn what_is_written_over_has_the_bits_of_tensors_apart() {
             assert!(followed.is_some());
             assert_eq!(layer.running_stats(), followed);
 
-            let apart =
+            let out_of_place =
                 block_on(layer.forward_eval(Forward::of(&evaluated).residual(&residual))).unwrap();
             block_on(layer.forward_eval(Forward::in_place(&mut evaluated).residual(&residual)))
                 .unwrap();
-            assert_eq!(bits(&evaluated), bits(&apart.output));
+            assert_eq!(bits(&evaluated), bits(&out_of_place.output));
         });
     }
 }

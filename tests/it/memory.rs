@@ -143,7 +143,8 @@ fn a_step_of_resnet_50_keeps_no_output_and_allocates_nothing_near_the_size_of_an
             all_saved.push(saved);
         }
         println!(
-            "mask {mask}: {} MB of inputs are the caller's, {} MB kept, at most {} kB of scratch in a pass",
+            "mask {mask}: {} MB of inputs are the caller's, {} MB kept, at most {} kB of scratch \
+            in a pass",
             activations >> 20,
             kept >> 20,
             peak >> 10

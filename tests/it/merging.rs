@@ -193,8 +193,12 @@ fn a_rank_whose_list_is_shorter_than_it_says_is_named_on_every_rank() {
             let Error::Exchange(ExchangeError::Frame { rank, message, .. }) = &error else {
                 panic!("{error}")
             };
-            let told = (*rank, message.as_str());
-            assert_eq!(told, (culprit, "it carries 1 exchange(s), expected 2"), "merges: {merges}");
+            let named = (*rank, message.as_str());
+            assert_eq!(
+                named,
+                (culprit, "it carries 1 exchange(s), expected 2"),
+                "merges: {merges}"
+            );
         }
     }
 }

@@ -3,10 +3,11 @@
 //!
 //! `layer` runs a problem of the epilogue tests on such a layer, `accuracy` holds what others lose,
 //! `statistics` mean and inverse deviation on the device, `running` the running statistics over
-//! several steps and modes, `given_running` those that the caller gives, `ranks` calls with other numbers of ranks, `not_finite` how far NaN
-//! reaches, `application` passes within the application's submissions, `encoded` what such passes
-//! may be asked, `workspace` their memory, `refused` what is refused before anything is submitted,
-//! `state` reading and setting, `in_place` passes over what they read.
+//! several steps and modes, `given_running` those that the caller gives, `ranks` calls with other
+//! numbers of ranks, `not_finite` how far NaN reaches, `application` passes within the
+//! application's submissions, `encoded` what such passes may be asked, `workspace` their memory,
+//! `refused` what is refused before anything is submitted, `state` reading and setting, `in_place`
+//! passes over what they read.
 
 mod accuracy;
 mod application;

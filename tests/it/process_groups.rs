@@ -111,8 +111,8 @@ fn an_empty_partition_lets_every_rank_normalize_by_itself() {
 }
 
 #[test]
-fn the_group_that_others_were_made_of_may_be_dropped_and_disjoint_groups_do_not_wait_for_each_other()
- {
+fn a_group_that_others_were_made_of_may_be_dropped_and_disjoint_groups_do_not_wait_for_each_other()
+{
     let batches = batches(4, 3);
     let found = on_threads(process_groups(4, LONG), |group| {
         let rank = group.rank();

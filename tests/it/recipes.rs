@@ -20,8 +20,8 @@ const FACTOR: f64 = 0.1;
 /// The most that y of a `BatchNorm` may be off, in ulp, as it says of itself.
 const ONE_GPU_ULP: f64 = 16.0;
 
-/// Pieces of one batch, each a problem of its own with the same weight and bias. Their means differ,
-/// so that statistics of the whole would be others.
+/// Pieces of one batch, each a problem of its own with the same weight and bias. Their means
+/// differ, so that statistics of the whole would be others.
 fn pieces(count: usize, ranks: usize) -> Vec<Problem> {
     let piece = |number: usize| {
         let mut random = Random::new(50 + number as u64);

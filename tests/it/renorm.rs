@@ -50,8 +50,8 @@ fn running(of: &RunningStats) -> Running {
     Running { mean: widened(&of.mean), var: widened(&of.var) }
 }
 
-/// The bounds are those of batch normalization with y and x̂·r + d for its terms: 16 half ulp of what
-/// is rounded on the way, and what an error of the mean moves.
+/// The bounds are those of batch normalization with y and x̂·r + d for its terms: 16 half ulp of
+/// what is rounded on the way, and what an error of the mean moves.
 fn expected(problem: &Problem) -> Expected {
     let Renorm { r_max, d_max } = problem.config.renorm.unwrap();
     let eps = problem.config.eps;
@@ -310,7 +310,10 @@ fn what_renormalization_cannot_do_is_refused_with_the_reason() {
     let x = Batch::random(&[4, 5], &mut Random::new(1)).upload(&device);
     let not_wanted = |error: Error, wrong: &str| {
         assert!(
-            matches!(&error, Error::Argument(ArgumentError::NotWanted { argument, .. }) if *argument == wrong),
+            matches!(
+                &error,
+                Error::Argument(ArgumentError::NotWanted { argument, .. }) if *argument == wrong
+            ),
             "{error}"
         );
     };

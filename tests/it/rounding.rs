@@ -53,7 +53,8 @@ fn check_encoder(gpu: &Gpu, by: By, source: &str, to: To, values: &[u32]) -> Res
         if found != expected {
             let float = f32::from_bits(value);
             return Err(format!(
-                "{to:?} by {by:?}: {float:e} ({value:#010x}) became {found:#06x}, expected {expected:#06x}"
+                "{to:?} by {by:?}: {float:e} ({value:#010x}) became {found:#06x}, expected \
+                {expected:#06x}"
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! Laws of the host mathematics in `syncbn::stats`, on random batches against exact integer
+//! Properties of the host mathematics in `syncbn::stats`, on random batches against exact integer
 //! arithmetic.
 //!
 //! `batch.rs` makes the batches and derives the bounds, `merge.rs` judges the formula of merging,

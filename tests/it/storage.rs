@@ -45,7 +45,8 @@ fn check_all(on: On) {
                         );
                         let failed = |error| -> f64 {
                             panic!(
-                                "seed {runs}: {on:?}, {types:?}, {layouts:?}, {kind:?}, weight, bias {affine:?}: {error}"
+                                "seed {runs}: {on:?}, {types:?}, {layouts:?}, {kind:?}, weight, \
+                                bias {affine:?}: {error}"
                             )
                         };
                         worst = worst.max(

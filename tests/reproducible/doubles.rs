@@ -64,8 +64,8 @@ fn operations_in_words_have_the_bits_of_the_processor() {
                 _ => number(&mut random, -4..4),
             };
             let near = (b.to_bits() >> 52 & 0x7ff) as i64 - 1023;
-            let apart = [2, 56, 70, 130][random.below(4)];
-            [number(&mut random, near - apart..near + apart), b]
+            let distance = [2, 56, 70, 130][random.below(4)];
+            [number(&mut random, near - distance..near + distance), b]
         })
         .collect();
     let gpu = Gpu::open(&adapter(), wgpu::Features::empty());

@@ -113,21 +113,21 @@ impl Batch {
         let shards = self.shards();
         let counting = counting();
         spent();
-        let together = self.step::<T>(&self.layer(shards.len()), &shards);
+        let fused = self.step::<T>(&self.layer(shards.len()), &shards);
         // Both passes; columns of a batch cannot be taken one by one.
         let expected = if self.layout == Layout::ChannelsFirst { 2 } else { 0 };
         assert_eq!(spent().fused, expected, "{what}: passes channel by channel");
         drop(counting);
         let groups = process_groups(shards.len(), Duration::from_secs(120));
-        let apart = on_threads(groups.into_iter().zip(&shards).collect(), |(group, shard)| {
+        let per_rank = on_threads(groups.into_iter().zip(&shards).collect(), |(group, shard)| {
             let group: ProcessGroup = group;
             let layer = self.layer(1).in_group(&group).unwrap();
             self.step::<T>(&layer, std::slice::from_ref(shard)).remove(0)
         });
-        for (rank, (together, apart)) in together.iter().zip(&apart).enumerate() {
+        for (rank, (fused, per_rank)) in fused.iter().zip(&per_rank).enumerate() {
             let names = ["y", "grad_input", "weight", "bias", "running mean", "running var"];
-            for ((name, together), apart) in names.iter().zip(together).zip(apart) {
-                assert!(together == apart, "{what}: {name} of rank {rank}");
+            for ((name, fused), per_rank) in names.iter().zip(fused).zip(per_rank) {
+                assert!(fused == per_rank, "{what}: {name} of rank {rank}");
             }
         }
     }

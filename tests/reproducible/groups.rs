@@ -1,5 +1,5 @@
-//! Ranks that each have a caller, over transports that gather and that reduce, in whole passes and in
-//! rounds.
+//! Ranks that each have a caller, over transports that gather and that reduce, in whole passes and
+//! in rounds.
 
 use std::time::Duration;
 
@@ -118,7 +118,8 @@ proptest! {
         let cut = any_cut(whole.samples(), seed);
         let make = if reduces { all_reduce_groups } else { process_groups };
         let ranks: Vec<_> = make(cut.len(), DEADLINE).into_iter().zip(&cut).collect();
-        let found = on_threads(ranks, |(group, own)| in_passes(&group, &Device::host(), &whole, own));
+        let host = Device::host();
+        let found = on_threads(ranks, |(group, own)| in_passes(&group, &host, &whole, own));
         joined(found).assert_same(&expected, true, &format!("form {form}, {cut:?}"));
     }
 
@@ -128,8 +129,8 @@ proptest! {
     }
 }
 
-/// Ranks in turn in rounds and in whole passes, on devices in turn: with the bits of one pass on the
-/// host, and on the host with those of y too.
+/// Ranks in turn in rounds and in whole passes, on devices in turn: with the bits of one pass on
+/// the host, and on the host with those of y too.
 pub fn check_rounds(devices: &[Device], at_once: usize, last: bool, seed: u64) {
     // Of as many channels as there are kinds of values, far outliers among them.
     let whole = whole([6, 8][(seed % 2) as usize], last, Epilogue::NONE);

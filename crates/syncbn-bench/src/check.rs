@@ -21,7 +21,8 @@ const CHANNELS: usize = 4;
 /// A wrong value and the expected one.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{output} of rank {rank}, value {index} of the sample: {found:e}, expected {expected:e} within {allowed:e}"
+    "{output} of rank {rank}, value {index} of the sample: {found:e}, expected {expected:e} within \
+    {allowed:e}"
 )]
 pub struct Wrong {
     output: &'static str,

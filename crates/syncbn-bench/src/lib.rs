@@ -3,8 +3,9 @@
 //! The code that the programs `bench` and `report` share. The course of one workload:
 //!
 //! ```text
-//! random tensors, several sets  ->  forward, backward, evaluation, each in turn with the copy  ->  a line of the output each
-//!                               ->  outputs of one set, checked once against the definition in f64
+//! random tensors, several sets
+//!     ->  forward, backward, evaluation, each in turn with the copy  ->  a line of the output each
+//!     ->  outputs of one set, checked once against the definition in f64
 //! ```
 
 #![allow(missing_docs, reason = "programs of this repository alone use it")]

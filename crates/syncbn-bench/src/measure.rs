@@ -93,17 +93,17 @@ impl Bench<'_> {
         // Of every layer, by pass.
         let mut ours = [const { [const { Vec::new() }; 3] }; 2];
         let layers = self.layers.len();
-        for together in [&[Pass::Forward, Pass::Backward][..], &[Pass::Eval]] {
+        for interleaved in [&[Pass::Forward, Pass::Backward][..], &[Pass::Eval]] {
             for index in 0..WARM_UP + self.repeats {
                 for (layer, ours) in ours.iter_mut().take(layers).enumerate() {
-                    for &pass in together {
+                    for &pass in interleaved {
                         let times = self.ours(layer, pass, 0)?;
                         if index >= WARM_UP {
                             ours[pass as usize].push(times);
                         }
                     }
                 }
-                (0..together.len()).filter(|_| index >= WARM_UP).for_each(|_| tick());
+                (0..interleaved.len()).filter(|_| index >= WARM_UP).for_each(|_| tick());
             }
         }
         let mut measured = Vec::new();

@@ -198,8 +198,8 @@ mod tests {
     #[test]
     fn a_json_line_has_the_documented_keys_in_their_order() {
         let text = serde_json::to_string(&line()).expect("plain data");
-        let keys = "workload shape pass dtype layout epilogue devices adapter bytes device_ms wall_ms wall_min_ms gb_per_s \
-                    copy_gb_per_s copy_ratio exchange_us round_trip_us";
+        let keys = "workload shape pass dtype layout epilogue devices adapter bytes device_ms \
+            wall_ms wall_min_ms gb_per_s copy_gb_per_s copy_ratio exchange_us round_trip_us";
         let mut rest = text.as_str();
         for key in keys.split_whitespace() {
             let at = rest.find(&format!("\"{key}\":"));

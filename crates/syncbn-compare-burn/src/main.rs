@@ -164,7 +164,8 @@ fn measure(
 
 fn row([workload, step, ours, our_spread, burns, their_spread, ratio]: [String; 7]) -> String {
     format!(
-        "{workload:<13}  {step:<20}  {ours:>9}  {our_spread:>20}  {burns:>9}  {their_spread:>20}  {ratio:>6}"
+        "{workload:<13}  {step:<20}  {ours:>9}  {our_spread:>20}  {burns:>9}  {their_spread:>20}  \
+         {ratio:>6}"
     )
 }
 

@@ -10,7 +10,8 @@ use crate::workloads::{self, Workload};
 #[command(name = "syncbn-compare-burn")]
 pub struct Options {
     /// Workloads to run: groups or single names, separated by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "rn_128x28,rn_2048x7,mlp,tiny",
+    #[arg(long, value_name = "NAMES", value_delimiter = ',',
+          default_value = "rn_128x28,rn_2048x7,mlp,tiny",
           value_parser = PossibleValuesParser::new(workloads::names()))]
     workloads: Vec<String>,
 
@@ -24,7 +25,8 @@ pub struct Options {
     pub adapter: Option<String>,
 
     /// Timed repeats of every step
-    #[arg(long, value_name = "COUNT", default_value_t = 15, value_parser = clap::value_parser!(u16).range(3..=10_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 15,
+        value_parser = clap::value_parser!(u16).range(3..=10_000))]
     repeats: u16,
 }
 

@@ -52,7 +52,8 @@ const PLANTS: &[Plant] = &[
     // Before OpenGL 4.5 there is no choice between vectors of integers.
     Plant {
         name: "bad-choice",
-        body: "let chosen = select(vec2(i), vec2(params.stride), vec2(x[i] > 0.0, x[0] > 0.0));\ny[i] = f32(chosen.x + chosen.y);",
+        body: "let chosen = select(vec2(i), vec2(params.stride), \
+            vec2(x[i] > 0.0, x[0] > 0.0));\ny[i] = f32(chosen.x + chosen.y);",
         refused_by: &["glslang.glsl-430"],
         is_read_only: false,
     },
@@ -164,13 +165,15 @@ fn spilling_body() -> String {
 
 /// The shader that every judge takes.
 pub fn good() -> Shader {
-    let body = "shared_values[i % 64u] = x[i];\nworkgroupBarrier();\ny[i] = shared_values[0] * params.scale;";
+    let body = "shared_values[i % 64u] = x[i];\nworkgroupBarrier();\n\
+        y[i] = shared_values[0] * params.scale;";
     shader(GOOD, body)
 }
 
 fn shader(name: &str, body: &str) -> Shader {
     let buffer = |name: &str, read_only| Buffer { name: name.to_owned(), read_only, bytes: 4 };
-    let entry = "@compute @workgroup_size(64)\nfn main(@builtin(global_invocation_id) id: vec3<u32>) {\nlet i = id.x;";
+    let entry = "@compute @workgroup_size(64)\n\
+        fn main(@builtin(global_invocation_id) id: vec3<u32>) {\nlet i = id.x;";
     let source = format!("{HEAD}\n{entry}\n{body}\n}}\n");
     Shader {
         name: name.to_owned(),

@@ -124,7 +124,8 @@ pub fn table(folder: &Folder, chips: &[String]) -> io::Result<()> {
         }
     }
     println!(
-        "Registers / what is resident with them: subgroups per SIMD, on NVIDIA invocations per multiprocessor.\n"
+        "Registers / what is resident with them: subgroups per SIMD, on NVIDIA invocations per \
+        multiprocessor.\n"
     );
     println!("| kernel | form | {} |\n|---|---|{}", chips.join(" | "), "---|".repeat(chips.len()));
     for ((kernel, form), cells) in rows {

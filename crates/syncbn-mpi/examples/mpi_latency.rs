@@ -39,15 +39,18 @@ const MEASURED: [&str; 5] =
 #[command(name = "mpi_latency", verbatim_doc_comment)]
 struct Args {
     /// Channels of the layer, with two values each
-    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=16384))]
+    #[arg(long, value_name = "COUNT", default_value_t = 256,
+        value_parser = clap::value_parser!(u16).range(1..=16384))]
     channels: u16,
 
     /// Number of steps
-    #[arg(long, value_name = "COUNT", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 2000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
     steps: u32,
 
     /// All-reduce along the tree from this number of ranks on
-    #[arg(long, value_name = "RANKS", default_value_t = 33, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, value_name = "RANKS", default_value_t = 33,
+        value_parser = clap::value_parser!(u32).range(2..))]
     tree_from: u32,
 }
 

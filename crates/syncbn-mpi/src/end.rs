@@ -57,11 +57,11 @@ fn lose_ranks() {
 
 /// Whether others have gone on without this rank, which is at its end.
 pub(crate) fn is_left_behind(end: &Comm) -> Result<bool, Failure> {
-    let is_told = end.receive()?.is_some();
-    if is_told {
+    let is_notified = end.receive()?.is_some();
+    if is_notified {
         lose_ranks();
     }
-    Ok(is_told)
+    Ok(is_notified)
 }
 
 /// The group of these ranks of another one, which has failed. They wait for each other at the end

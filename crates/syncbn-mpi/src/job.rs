@@ -43,7 +43,8 @@ pub enum MpiError {
     Initialized,
     /// The library does not allow calls from several threads.
     #[error(
-        "the MPI library allows {found:?} threading, Multiple is needed: it was built without support for threads"
+        "the MPI library allows {found:?} threading, Multiple is needed: it was built without \
+        support for threads"
     )]
     Threading {
         /// The threading that it allows.
@@ -55,7 +56,8 @@ pub enum MpiError {
     /// The launcher has started several processes, and MPI knows of one: the launcher belongs to
     /// another MPI library than the program. Every process would be a job of its own.
     #[error(
-        "{variable} is {found}, but MPI knows of one process: start the program with the launcher of the MPI library that it was built with"
+        "{variable} is {found}, but MPI knows of one process: start the program with the launcher \
+        of the MPI library that it was built with"
     )]
     Launcher {
         /// The variable in which the launcher says how many processes there are.

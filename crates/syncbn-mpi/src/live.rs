@@ -39,7 +39,7 @@ fn first_failure() -> MutexGuard<'static, Option<String>> {
 
 /// Notifies the peers in every group that this rank is lost. A lock that is held may be held by the
 /// thread that panics: such a group learns it by the end of the job only.
-pub(crate) fn tell_lost(panicked: bool) {
+pub(crate) fn notify_lost(panicked: bool) {
     let Ok(groups) = GROUPS.try_lock() else { return };
     for group in groups.iter().filter_map(Weak::upgrade) {
         if let Some(mut state) = group.try_lock() {

@@ -43,7 +43,7 @@ pub(crate) fn unwinds() -> ! {
 }
 
 fn lose(panicked: bool, why: &str, status: i32) -> ! {
-    live::tell_lost(panicked);
+    live::notify_lost(panicked);
     // Where the others go on, nothing ends for them.
     if let Some(limit) = hook::limit().filter(|_| !end::recovers()) {
         hook::forget();

@@ -61,7 +61,8 @@ pub fn backward_train(
 /// The gradients with given statistics, each of length C, which are constants:
 ///
 /// ```text
-/// grad_input = g · weight · inv_std      grad_weight = inv_std · local Σ g·(x - mean)      grad_bias = local Σg
+/// grad_input = g · weight · inv_std
+/// grad_weight = inv_std · local Σ g·(x - mean)      grad_bias = local Σg
 /// ```
 pub fn backward_with_statistics(
     inputs: &[RankBatch<'_>],

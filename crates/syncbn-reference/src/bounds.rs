@@ -6,9 +6,9 @@
 //!
 //! ```text
 //! grad_bias    Σ|g|
-//! grad_weight  Σ|g·x̂| + e·Σ|g|                   the second is what an error of the mean moves in x̂, times g
+//! grad_weight  Σ|g·x̂| + e·Σ|g|                   e: by an error of the mean in x̂, times g
 //! grad_input   k·( max|g| + ⟨g⟩ + max|x̂|·⟨g·x̂⟩   g, A/N, and (x − mean)·inv_std²·B/N
-//!                  + e·(max|x̂|·⟨g⟩ + ⟨g·x̂⟩) )    what an error of the mean moves in B and in x − mean
+//!                  + e·(max|x̂|·⟨g⟩ + ⟨g·x̂⟩) )    e: by that in B and in x − mean
 //! ```
 //!
 //! A statistic and a gradient have a few dozen roundings of random sign (the longest way: both

@@ -41,7 +41,8 @@ pub enum ReferenceError {
     },
     /// An upstream gradient must have the shape of its input.
     #[error(
-        "rank {rank}: grad_output has the dimensions {grad_output:?}, the input has {input:?}: they must be the same"
+        "rank {rank}: grad_output has the dimensions {grad_output:?}, the input has {input:?}: \
+        they must be the same"
     )]
     Shapes {
         /// Whose tensors.
@@ -53,7 +54,8 @@ pub enum ReferenceError {
     },
     /// One value says nothing about a variance.
     #[error(
-        "the group has 1 value per channel, training needs at least 2: use a larger batch, or given statistics"
+        "the group has 1 value per channel, training needs at least 2: use a larger batch, or \
+        given statistics"
     )]
     SingleValue,
 }

@@ -11,7 +11,10 @@ pub fn adapter() -> wgpu::Adapter {
         all.retain(|adapter| adapter.get_info().name.contains(&wanted));
     }
     all.pop().unwrap_or_else(|| {
-        panic!("GPU tests need an adapter, found {names:?}: run scripts/test.sh, which installs a software driver")
+        panic!(
+            "GPU tests need an adapter, found {names:?}: run scripts/test.sh, which installs a \
+            software driver"
+        )
     })
 }
 
@@ -41,7 +44,8 @@ pub fn assert_native_f16(adapter: &wgpu::Adapter) -> bool {
     if !native {
         assert!(
             std::env::var_os("SYNCBN_TEST_ADAPTER").is_some(),
-            "{} has no SHADER_F16, so that native f16 goes untested: name the adapter in SYNCBN_TEST_ADAPTER if that is meant",
+            "{} has no SHADER_F16, so that native f16 goes untested: name the adapter in \
+            SYNCBN_TEST_ADAPTER if that is meant",
             info.name
         );
         println!("{} has no SHADER_F16: native f16 is not tested here", info.name);

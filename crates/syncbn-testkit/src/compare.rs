@@ -52,8 +52,8 @@ pub fn compare(
             }
             if error.is_nan() || error > tolerance_ulp {
                 return Err(format!(
-                    "rank {rank} of dims {:?}, value {index} (channel {channel}): {found:e}, expected {expected:e}: \
-                     {error:.2} ulp of {:e}, allowed {tolerance_ulp}",
+                    "rank {rank} of dims {:?}, value {index} (channel {channel}): {found:e}, \
+                    expected {expected:e}: {error:.2} ulp of {:e}, allowed {tolerance_ulp}",
                     batch.dims, largest[channel]
                 ));
             }

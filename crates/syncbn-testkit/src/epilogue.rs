@@ -2,4 +2,5 @@
 
 pub mod bounds;
 pub mod problem;
+mod run;
 mod tensors;

@@ -29,13 +29,13 @@ impl Types {
     }
 
     /// One type, or f32 with one 16-bit type.
-    pub fn go_together(self) -> bool {
+    pub fn is_supported(self) -> bool {
         self.x == self.other || [self.x, self.other].contains(&DType::F32)
     }
 
     /// Every pair that a call may ask for.
     pub fn all() -> Vec<Self> {
-        Self::pairs().filter(|types| types.go_together()).collect()
+        Self::pairs().filter(|types| types.is_supported()).collect()
     }
 }
 

@@ -62,7 +62,8 @@ impl<S: Simd> Pass<S, 6> for GradientPass<'_, S> {
     }
 }
 
-/// g·act'(v): with two slopes g·(v > 0 ? 1 : slope), and 0 for a slope of 0 also where g is infinite.
+/// g·act'(v): with two slopes g·(v > 0 ? 1 : slope), and 0 for a slope of 0 also where g is
+/// infinite.
 #[inline(always)]
 fn gate(g: &mut [f32], v: &[f32], epilogue: Epilogue) {
     let slope = epilogue.slope();

@@ -40,8 +40,8 @@ fn ulp(of: f64) -> f64 {
     above.max(f64::from(f32::MIN_POSITIVE) * 2f64.powi(-23))
 }
 
-/// The largest errors of values in ulp for v of −2 and above, and as a share of 2⁻²⁴·|v| everywhere;
-/// of derivatives as a share of 2⁻²⁴.
+/// The largest errors of values in ulp for v of −2 and above, and as a share of 2⁻²⁴·|v|
+/// everywhere; of derivatives as a share of 2⁻²⁴.
 fn errors(activation: Activation, definition: Definition) -> [f64; 3] {
     let mut worst = [0.0f64; 3];
     for v in arguments() {

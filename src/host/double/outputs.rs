@@ -63,8 +63,8 @@ struct Outputs<'a, X> {
     input: bool,
 }
 
-/// Coefficients of a channel: those of [`Affine`], then rest and inv_std, and of [`DoubleCentering`]
-/// all from mean_v on.
+/// Coefficients of a channel: those of [`Affine`], then rest and inv_std, and of
+/// [`DoubleCentering`] all from mean_v on.
 const COEFFICIENTS: usize = 16;
 
 /// ```text

@@ -105,8 +105,8 @@ impl Sums {
     #[inline(always)]
     pub fn totals<const OP: u8>(mut self) -> [i128; 2] {
         self.hand_over();
-        // A tile has at most 2¹⁶ values of a channel: sums of lanes stay in i64. Terms of `third` are
-        // below 2⁴⁶, so that a lane stays there too.
+        // A tile has at most 2¹⁶ values of a channel: sums of lanes stay in i64. Terms of `third`
+        // are below 2⁴⁶, so that a lane stays there too.
         let sum = |lanes: &[i64]| lanes.iter().fold(0i64, |sum, lane| sum.wrapping_add(*lane));
         let first = sum(&self.first).wrapping_sub(self.count.wrapping_mul(MAGIC_BITS));
         let second = (i128::from(sum(&self.high)) << 32) + i128::from(sum(&self.low));

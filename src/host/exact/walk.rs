@@ -11,7 +11,7 @@ use super::lanes::DEPTH;
 use super::source::Source;
 use super::task::Task;
 use super::terms::scale_and_offset;
-use super::{Channels, Grids, Over};
+use super::{ChannelRange, Channels, Grids};
 use crate::host::apply::{Affine, Run};
 use crate::host::block_io::{BLOCK, Block, Scratch};
 use crate::host::channel_params::{ChannelParams, repeat_each};
@@ -31,15 +31,17 @@ pub(super) struct Walk<'a, F> {
     pub affine: &'a [Affine],
     /// By channel, where integers are summed.
     pub grids: Grids<'a>,
-    pub over: Over<'a>,
+    pub channels: ChannelRange<'a>,
 }
 
 impl<'a, F: Source> Walk<'a, F> {
     /// What a task takes of every channel.
     pub fn take<T: Task>(&self) -> Vec<T::Of> {
-        match self.over {
-            Over::All(threads) => self.take_all::<T>(threads),
-            Over::Some(Channels { planes, channels }) => self.take_some::<T>(planes, channels),
+        match self.channels {
+            ChannelRange::All(threads) => self.take_all::<T>(threads),
+            ChannelRange::Some(Channels { planes, channels }) => {
+                self.take_some::<T>(planes, channels)
+            }
         }
     }
 
@@ -99,7 +101,7 @@ impl<'a, F: Source> Walk<'a, F> {
 
     /// Where what is listed by channel has these.
     fn listed(&self, channels: &Range<usize>) -> Range<usize> {
-        let first = self.over.first();
+        let first = self.channels.first();
         channels.start - first..channels.end - first
     }
 
@@ -185,7 +187,7 @@ impl<F: Source, T: Task> WithSimd for PlaneKernel<'_, '_, F, T> {
                 if let Some(next) = piece.prefetch {
                     walk.source.prefetch(next + start, piece.len);
                 }
-                let (units, grids) = walk.grids.of(channel - walk.over.first());
+                let (units, grids) = walk.grids.of(channel - walk.channels.first());
                 let lanes = &mut lanes[channel - channels.start];
                 let values = [&x[start..], &g[start..]];
                 if units == [1.0; 2] {

@@ -1,5 +1,6 @@
 //! Fused passes whose sums are of integers: range, sums and outputs of some channels before the
-//! next ones. The range of a channel is known before its sums begin, and both are read from the cache.
+//! next ones. The range of a channel is known before its sums begin, and both are read from the
+//! cache.
 //!
 //! ```text
 //! for some channels, of which all ranks' values fit a cache:            a task
@@ -15,7 +16,7 @@ use std::ops::Range;
 
 use super::{backward, forward};
 use crate::dtype::Element;
-use crate::host::exact::{Channels, GradientRank, Over, local_integers, local_ranges};
+use crate::host::exact::{ChannelRange, Channels, GradientRank, local_integers, local_ranges};
 use crate::host::rank::{BackwardRank, ForwardRank};
 use crate::host::threads::Threads;
 use crate::shape::Shape;
@@ -59,14 +60,14 @@ fn statistics<X: Element>(
     channels: &Range<usize>,
 ) -> ExactStatistics {
     let ranges = merged(ranks.iter().map(|rank| {
-        let over = Over::Some(Channels { planes: rank.planes, channels });
-        local_ranges(rank.x, rank.shape, over)
+        let range = ChannelRange::Some(Channels { planes: rank.planes, channels });
+        local_ranges(rank.x, rank.shape, range)
     }));
     let grids = grids(&ranges);
     let integers = |by: &[GridParams], rests: bool| -> Vec<Vec<IntegerSums<true>>> {
         let of_rank = |rank: &forward::Rank<'_, X>| {
-            let over = Over::Some(Channels { planes: rank.planes, channels });
-            counted(local_integers(rank.x, rank.shape, by, rests, over), rank.shape)
+            let range = ChannelRange::Some(Channels { planes: rank.planes, channels });
+            counted(local_integers(rank.x, rank.shape, by, rests, range), rank.shape)
         };
         ranks.iter().map(of_rank).collect()
     };
@@ -116,13 +117,13 @@ fn gradient_sums<G: Element, X: Element>(
 ) -> ExactGradients {
     let of = ranks.iter().map(|rank| {
         let backward::Rank { g, upstream, layer, planes } = *rank;
-        (GradientRank { g, upstream, layer }, Over::Some(Channels { planes, channels }))
+        (GradientRank { g, upstream, layer }, ChannelRange::Some(Channels { planes, channels }))
     });
-    let ranges = merged(of.clone().map(|(rank, over)| rank.ranges(normalization, over)));
+    let ranges = merged(of.clone().map(|(rank, range)| rank.ranges(normalization, range)));
     let of_g = grids(&ranges);
     let by = [params(of_x), params(&of_g)];
-    let sums = of.map(|(rank, over)| {
-        let sums = rank.integers(normalization, [&by[0], &by[1]], over);
+    let sums = of.map(|(rank, range)| {
+        let sums = rank.integers(normalization, [&by[0], &by[1]], range);
         counted(sums, rank.upstream.shape)
     });
     let sums: Vec<Vec<IntegerSums<false>>> = sums.collect();

@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-use super::Counter;
 use crate::error::StateError;
+use crate::state::naming::Counter;
 
 /// Bytes before the header, which are its length.
 const LENGTH_BYTES: u64 = 8;

@@ -153,8 +153,8 @@ impl ExactSums {
         Ok(())
     }
 
-    /// The sums, each rounded once to the nearest f32, ties to even. Infinities of both signs, and a
-    /// NaN, give NaN.
+    /// The sums, each rounded once to the nearest f32, ties to even. Infinities of both signs, and
+    /// a NaN, give NaN.
     pub fn to_f32(&self) -> Vec<f32> {
         self.sums.iter().map(|sum| sum.rounded()).collect()
     }

@@ -54,7 +54,11 @@ impl<'a> Source<'a> {
     }
 
     pub fn is_u32(&self, of: Handle<Expression>) -> bool {
-        matches!(*self.ty(of), TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } if scalar == naga::Scalar::U32)
+        matches!(
+            *self.ty(of),
+            TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. }
+                if scalar == naga::Scalar::U32
+        )
     }
 
     pub fn is_float(&self, of: Handle<Expression>) -> bool {

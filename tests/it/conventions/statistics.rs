@@ -38,7 +38,7 @@ fn use_batch_statistics_has_three_states() {
             assert_normalized(&forward, if uses_batch { &by_batch } else { &by_moving });
             let running = bn.running_stats().unwrap();
             if uses_batch {
-                // The moving values follow, in evaluation too.
+                // The moving values are updated, in evaluation too.
                 assert_near(&running.mean, [0.9 + 0.1 * 10.0, -1.8 - 0.1 * 20.0]);
                 assert_eq!(running.num_batches_tracked, 4);
             } else {

@@ -10,8 +10,8 @@ use super::counter::{Cost, counting, spent};
 use super::{DIMS, Tensors, noop, only};
 
 /// Scratch for the statistics that normalized and for the sums, bindings for each of three kernels,
-/// and the sums come back; in backward the numbers that gradients need are scratch as well, and
-/// both come back. What was saved comes back when it is dropped.
+/// and the sums are recycled; in backward the numbers that gradients need are scratch as well, and
+/// both are recycled. What was saved is recycled when it is dropped.
 const FORWARD_LOCKS: u64 = 2 + 3 + 1;
 const BACKWARD_LOCKS: u64 = 2 + 3 + 2;
 const DROPPED_LOCKS: u64 = 1;
@@ -70,7 +70,7 @@ fn all_that_may_be_asked_of_a_call_costs_what_a_plain_one_costs() {
     let forward = only(1, FORWARD_LOCKS + DROPPED_LOCKS);
     assert_eq!(third(|| drop(bn.forward_train(tensors.forward().untracked()).unwrap())), forward);
     assert_eq!(third(|| drop(bn.forward_train(tensors.in_place()).unwrap())), forward);
-    // Without sums: what normalizes, two kernels, and it comes back.
+    // Without sums: what normalizes, two kernels, and it is recycled.
     assert_eq!(
         third(|| drop(bn.forward_eval(tensors.forward()).unwrap())),
         only(1, 1 + 2 + DROPPED_LOCKS)
@@ -180,7 +180,7 @@ fn what_is_saved_may_outlive_the_step_that_follows() {
         let mut kept = None;
         for step in 0..5 {
             let (saved, cost) = net.step();
-            // What the step before has saved comes back now.
+            // What the step before has saved is recycled now.
             drop(kept.replace(saved));
             if step > 1 {
                 assert_eq!(

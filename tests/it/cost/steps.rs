@@ -60,9 +60,9 @@ fn a_call_that_is_untracked_or_in_place_costs_what_another_costs() {
     // Evaluation takes no sums: scratch, bindings, scratch.
     assert_eq!(third(|| drop(block_on(bn.forward_eval(tensors.forward())).unwrap())), only(1, 3));
     let saved = block_on(bn.forward_train(tensors.forward())).unwrap().saved;
-    let over =
+    let in_place =
         third(|| drop(block_on(bn.backward(&saved, tensors.backward_in_place(&saved))).unwrap()));
-    assert_eq!(over, only(BACKWARD.0, BACKWARD.1));
+    assert_eq!(in_place, only(BACKWARD.0, BACKWARD.1));
 }
 
 #[test]
@@ -74,8 +74,8 @@ fn gradients_that_are_added_cost_a_submission_of_each_parameter() {
     let accumulated = third(|| {
         drop(block_on(bn.backward(&saved, tensors.backward(&saved).accumulate())).unwrap())
     });
-    // Scratch for what is added, bindings, and the scratch comes back: for the weight and for the
-    // bias.
+    // Scratch for what is added, bindings, and the scratch is recycled: for the weight and for
+    // the bias.
     assert_eq!(accumulated, only(BACKWARD.0 + 2, BACKWARD.1 + 2 * 3));
 }
 

@@ -1,5 +1,5 @@
-//! Each of the ways of a GPU: quads and single values, windows of tensors beyond one binding, inputs
-//! and outputs in one buffer.
+//! Each of the ways of a GPU: quads and single values, windows of tensors beyond one binding,
+//! inputs and outputs in one buffer.
 
 use pollster::block_on;
 use syncbn::device::FastPaths;
@@ -11,8 +11,8 @@ use super::common::epilogue::problem::{EPILOGUES, Problem, Uses};
 use super::common::storage::{DTYPES, Types};
 use super::common::*;
 
-/// Several windows: whole samples or runs of values, an odd number of samples, long rows, short rows,
-/// a matrix.
+/// Several windows: whole samples or runs of values, an odd number of samples, long rows, short
+/// rows, a matrix.
 const SHAPES: [&[usize]; 4] = [&[201, 5, 301], &[41, 2, 3_001], &[4_801, 9, 7], &[9_001, 36]];
 /// Bytes of a binding that holds several samples of these.
 const FEW: u64 = 384 << 10;

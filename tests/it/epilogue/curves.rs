@@ -175,13 +175,23 @@ fn a_mask_and_an_alpha_that_is_not_finite_are_refused() {
             .with_activation(epilogue.activation)
             .with_activation_mask(true);
         let error = SyncBatchNorm::new(config, [Device::host()]).unwrap_err();
-        let is_mask = |error: &ConfigError| matches!(error, ConfigError::Conflict { setting, .. } if setting.contains("activation_mask"));
+        let is_mask = |error: &ConfigError| {
+            matches!(
+                error,
+                ConfigError::Conflict { setting, .. } if setting.contains("activation_mask")
+            )
+        };
         assert!(matches!(&error, Error::Config(error) if is_mask(error)), "{error}");
     }
     for alpha in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let config = BatchNormConfig::torch(1).with_activation(Activation::Elu(alpha));
         let error = SyncBatchNorm::new(config, [Device::host()]).unwrap_err();
-        let is_alpha = |error: &ConfigError| matches!(error, ConfigError::OutOfRange { name, .. } if name.contains("alpha"));
+        let is_alpha = |error: &ConfigError| {
+            matches!(
+                error,
+                ConfigError::OutOfRange { name, .. } if name.contains("alpha")
+            )
+        };
         assert!(matches!(&error, Error::Config(error) if is_alpha(error)), "{error}");
     }
 }

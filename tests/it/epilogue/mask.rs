@@ -109,7 +109,7 @@ fn each_in_place(check: impl Fn(&str, &Problem, On, Layouts)) {
 }
 
 #[test]
-fn in_place_gives_the_bits_of_tensors_apart() {
+fn in_place_gives_the_bits_of_a_pass_out_of_place() {
     each_in_place(|what, problem, on, layouts| {
         let expected = problem.run(on.devices(3), &[layouts]).unwrap();
         let mut layer = problem.layer(on.devices(3));
@@ -127,8 +127,8 @@ fn in_place_gives_the_bits_of_tensors_apart() {
             });
             let mut grad_residuals =
                 tensors.residuals.is_some().then(|| problem.tensors_as(&layer, layouts).x);
-            let mut over = problem.tensors_as(&layer, layouts).g;
-            let request = Backward::in_place(&tensors.x, &mut over)
+            let mut gradients = problem.tensors_as(&layer, layouts).g;
+            let request = Backward::in_place(&tensors.x, &mut gradients)
                 .residual_gradient(grad_residuals.as_mut());
             let request = match &tensors.residuals {
                 Some(residuals) if saved.needs_residual() => request.residual(residuals),
@@ -136,7 +136,11 @@ fn in_place_gives_the_bits_of_tensors_apart() {
             };
             block_on(layer.backward(&saved, request)).unwrap();
             let bits = super::common::bits;
-            assert_eq!(bits(&problem.read(&over)), bits(&expected.grad_inputs), "{what}, {uses:?}");
+            assert_eq!(
+                bits(&problem.read(&gradients)),
+                bits(&expected.grad_inputs),
+                "{what}, {uses:?}"
+            );
             let found = grad_residuals.map(|tensors| bits(&problem.read(&tensors)));
             assert_eq!(found, expected.grad_residuals.as_deref().map(bits), "{what}, {uses:?}");
 

@@ -78,7 +78,8 @@ fn with_running_statistics_a_value_that_is_not_finite_keeps_to_itself_and_passes
                     y == expected || (y.is_nan() && expected.is_nan()),
                     "{what}: {y}, expected {expected}"
                 );
-                // x is not read for a gradient of the input but to find where the activation is active.
+                // x is not read for a gradient of the input but to find where the activation is
+                // active.
                 assert_others_same(&what, &found.grad_inputs, &clean.grad_inputs, at);
                 let g = f64::from(poisoned.g[0].values[at])
                     * if v > 0.0 { 1.0 } else { f64::from(slope) };

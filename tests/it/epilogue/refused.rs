@@ -117,7 +117,13 @@ const SPOILS: [Spoil; 6] = [
     (
         "bf16",
         |z, _| z.device().zeros_of(z.dims(), DType::BF16).unwrap(),
-        |error| matches!(error, ArgumentError::DType { argument, found: DType::BF16, .. } if argument == "residual[1]"),
+        |error| {
+            matches!(
+                error,
+                ArgumentError::DType { argument, found: DType::BF16, .. }
+                    if argument == "residual[1]"
+            )
+        },
     ),
     (
         "channels last",
@@ -172,7 +178,7 @@ fn residuals_that_do_not_fit_are_refused_in_forward_and_in_backward() {
 }
 
 #[test]
-fn a_rank_by_itself_is_told_the_same() {
+fn a_rank_by_itself_gets_the_same_errors() {
     for device in devices() {
         let x = device.upload(&[2, 1, 2], &[1.0, 2.0, 3.0, 5.0]).unwrap();
         let z = device.upload(&[2, 1, 2], &[0.5, -9.0, 9.0, 0.25]).unwrap();

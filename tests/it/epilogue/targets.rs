@@ -135,7 +135,13 @@ const SPOILS: [Spoil; 4] = [
     (
         "f16",
         |dz, _| dz.device().zeros_of(dz.dims(), DType::F16).unwrap(),
-        |error| matches!(error, ArgumentError::DType { argument, found: DType::F16, .. } if argument == "residual_gradient[1]"),
+        |error| {
+            matches!(
+                error,
+                ArgumentError::DType { argument, found: DType::F16, .. }
+                    if argument == "residual_gradient[1]"
+            )
+        },
     ),
     (
         "channels last",

@@ -162,7 +162,8 @@ fn the_right_formula_passes_and_wrong_ones_are_caught() {
             let share = compared(&problem, uses, &by_formula(&problem, uses, &RIGHT)).unwrap();
             assert!(
                 share < 0.1,
-                "{epilogue:?}: the right formula in f64, rounded once, uses {share} of the tolerance"
+                "{epilogue:?}: the right formula in f64, rounded once, uses {share} of the \
+                tolerance"
             );
             for (output, what, shows, formula) in &wrong {
                 let pass = by_formula(&problem, uses, formula);

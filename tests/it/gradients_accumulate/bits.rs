@@ -205,10 +205,10 @@ fn gradients_of_activations_are_replaced_and_not_added_to() {
             let mut before = [92, 93].map(|seed| old(4, seed));
             let [mut dw, mut db] = before.each_ref().map(|values| layer.vectors(values));
             for turn in 0..3 {
-                // The last time over the upstream gradient.
-                let mut over = layer.upload(&problem.grad_outputs);
+                // The last time in place of the upstream gradient.
+                let mut in_place = layer.upload(&problem.grad_outputs);
                 let request = match turn {
-                    2 => Backward::in_place(&x, &mut over),
+                    2 => Backward::in_place(&x, &mut in_place),
                     _ => Backward::of(&x, &g).input_gradient(&mut dx),
                 };
                 let request = request.residual(&z).residual_gradient(&mut dz);
@@ -216,7 +216,7 @@ fn gradients_of_activations_are_replaced_and_not_added_to() {
                     &saved,
                     request.weight_gradient(&mut dw).bias_gradient(&mut db).accumulate(),
                 );
-                let found = [read(if turn == 2 { &over } else { &dx }), read(&dz)];
+                let found = [read(if turn == 2 { &in_place } else { &dx }), read(&dz)];
                 let what = format!("{place:?}, {affine:?}, call {turn}");
                 assert_eq!(
                     found.map(|values| bits(&values)),

@@ -51,8 +51,8 @@ impl Application {
 #[test]
 fn inputs_and_outputs_in_one_buffer_give_the_bits_of_separate_buffers() {
     let app = Application::new();
-    // One tile, many tiles, tiles of few lanes; sizes that leave a gap behind each slice, so that writing
-    // too far shows.
+    // One tile, many tiles, tiles of few lanes; sizes that leave a gap behind each slice, so that
+    // writing too far shows.
     for dims in [vec![2, CHANNELS, 5], vec![3, CHANNELS, 4099], vec![701, CHANNELS]] {
         let mut random = Random::new(60);
         let batches = [Batch::random(&dims, &mut random), Batch::random(&dims, &mut random)];
@@ -267,8 +267,8 @@ enum At {
     Submission,
 }
 
-/// Training fails by wgpu's own checks, and the device stays usable. The running
-/// statistics follow the exchange.
+/// Training fails by wgpu's own checks, and the device stays usable. The exchange updates the
+/// running statistics.
 fn assert_refused_by_gpu(
     app: &Application,
     inputs: &[Tensor; 2],

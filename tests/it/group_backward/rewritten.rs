@@ -172,7 +172,7 @@ fn a_device_that_is_taken_over_twice_is_one_device() {
 }
 
 #[test]
-fn a_gradient_written_over_x_ends_the_saved_calls_that_need_it() {
+fn a_gradient_that_overwrites_x_ends_the_saved_calls_that_need_it() {
     let page = Page::new();
     let layer = page.layer(Epilogue::NONE);
     let forward = || block_on(layer.forward_train(&page.at(0))).unwrap().saved;

@@ -71,7 +71,8 @@ fn each_target_may_be_left_out_and_the_exchange_takes_place_all_the_same() {
                     let right = if written { bits(&found) == bits(expected) } else { untouched };
                     assert!(
                         right,
-                        "{kind:?}, {affine:?}, wanted {wanted:03b}: {found:?}, expected {expected:?}"
+                        "{kind:?}, {affine:?}, wanted {wanted:03b}: {found:?}, expected \
+                        {expected:?}"
                     );
                 }
             }

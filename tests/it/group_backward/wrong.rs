@@ -195,7 +195,7 @@ fn the_comparison_of_gradients_fails_at_twice_its_tolerance() {
     found.grad_biases.as_mut().unwrap()[rank][channel] +=
         (2.0 * STATISTICS_TOLERANCE * sum_g) as f32;
     assert!(compared(&found).unwrap_err().contains("grad_biases[0], value 0"));
-    // |x̂| is below 4 here, so that no term of grad_weight or grad_input exceeds the sums times this.
+    // |x̂| is below 4 here: no term of grad_weight or grad_input exceeds the sums times this.
     let mut found = exact.clone();
     found.grad_weights.as_mut().unwrap()[rank][channel] +=
         (2.0 * STATISTICS_TOLERANCE * 5.0 * sum_g) as f32;

@@ -1,5 +1,5 @@
-//! The table of modes: which statistics normalize, whether the running ones follow, and whether
-//! ranks see each other.
+//! The table of modes: which statistics normalize, whether the running ones are updated, and
+//! whether ranks see each other.
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;

@@ -170,7 +170,8 @@ fn a_channel_that_is_not_finite_on_one_rank_is_nan_on_every_rank_and_spares_the_
                         };
                         assert!(
                             right,
-                            "{kind:?} {dims:?} {poison:?}: rank {rank}, value {index} is {y}, not {expected}"
+                            "{kind:?} {dims:?} {poison:?}: rank {rank}, value {index} is {y}, not \
+                            {expected}"
                         );
                     }
                 }

@@ -100,7 +100,10 @@ fn ranks_with_other_requests_all_learn_of_it() {
     };
     let [first, second] = &errors(misfit)[..] else { panic!("two ranks") };
     assert!(
-        matches!(second, Error::Joint { index: 1, error: source } if matches!(**source, Error::Argument(_))),
+        matches!(
+            second,
+            Error::Joint { index: 1, error: source } if matches!(**source, Error::Argument(_))
+        ),
         "{second}"
     );
     assert!(matches!(first, Error::Exchange(ExchangeError::Aborted { rank: 1, .. })), "{first}");
@@ -125,7 +128,10 @@ fn ranks_that_differentiate_other_calls_all_learn_of_it() {
     };
     let [first, second] = &errors_of(good, unseen)[..] else { panic!("two ranks") };
     assert!(
-        matches!(second, Error::Joint { index: 1, error: source } if matches!(**source, Error::Argument(_))),
+        matches!(
+            second,
+            Error::Joint { index: 1, error: source } if matches!(**source, Error::Argument(_))
+        ),
         "{second}"
     );
     assert!(matches!(first, Error::Exchange(ExchangeError::Aborted { rank: 1, .. })), "{first}");

@@ -18,8 +18,9 @@ const EPS: f64 = 1e-5;
 /// rank is at least as far from the mean of all as it, so that scale·|x − pivot| ≤ 2M and
 /// scale·|rest| ≤ M. Half an ulp each: x − pivot 2 ulp of Y, product 2, rest·scale 1, shift 2, last
 /// sum ½. Both products have one scale, whose error moves y by its share of M: inv_std and weight
-/// half an ulp each, var up to 4 half ulp of which a half counts: 4 half ulp, at most 4 ulp of Y. The rest has up to ranks + 4 roundings of half an ulp of M,
-/// of which shares and sums of like sign make about half: 4 for three ranks. Together 15½.
+/// half an ulp each, var up to 4 half ulp of which a half counts: 4 half ulp, at most 4 ulp of Y.
+/// The rest has up to ranks + 4 roundings of half an ulp of M, of which shares and sums of like
+/// sign make about half: 4 for three ranks. Together 15½.
 pub const RESIDENT_ULP: f64 = 16.0;
 
 fn check(name: &str, batches: &[Batch]) {
@@ -80,7 +81,8 @@ fn compare_normalization(
     Ok(())
 }
 
-/// One tile, several tiles of 256 lanes, several tiles of few lanes; one rank is empty in the first.
+/// One tile, several tiles of 256 lanes, several tiles of few lanes; one rank is empty in the
+/// first.
 const SHAPES: [[&[usize]; 3]; 3] = [
     [&[0, 5, 3], &[8, 5, 11, 7], &[3, 5, 11, 7]],
     [&[4, 5, 9001], &[1, 5, 77], &[1, 5, 1]],

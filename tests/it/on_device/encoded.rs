@@ -169,7 +169,7 @@ fn expected(
 }
 
 #[test]
-fn a_pass_in_place_within_an_encoder_gives_the_bits_of_one_apart() {
+fn a_pass_in_place_within_an_encoder_gives_the_bits_of_one_out_of_place() {
     let device = &virtual_gpus()[0];
     let (raw, queue) = device.wgpu().unwrap();
     let mut given = Given::new(device);
@@ -177,14 +177,14 @@ fn a_pass_in_place_within_an_encoder_gives_the_bits_of_one_apart() {
     let (layer, mut workspace) =
         (BatchNorm::new(config(), device).unwrap(), Workspace::new(device));
     let mut encoder = raw.create_command_encoder(&Default::default());
-    // Backward over the gradient of y, then forward over x.
+    // Backward in place of the gradient of y, then forward in place of x.
     let mut outputs = DIMS.map(|dims| device.zeros(&dims).unwrap());
     let request = given.forward().write_to(&mut outputs).encode(&mut encoder, &mut workspace);
     let saved = layer.forward_train(request).unwrap().saved;
     let request = Backward::in_place(&given.x, &mut given.g).residual(&given.residuals);
     layer.backward(&saved, request.encode(&mut encoder, &mut workspace)).unwrap();
     let request = Forward::in_place(&mut given.x).residual(&given.residuals).untracked();
-    let over = layer.forward_train(request.encode(&mut encoder, &mut workspace)).unwrap().saved;
+    let in_place = layer.forward_train(request.encode(&mut encoder, &mut workspace)).unwrap().saved;
     queue.submit([encoder.finish()]);
     assert_eq!(bits(&read(&given.g)), dx);
     assert_eq!(bits(&read(&given.x)), y);
@@ -193,8 +193,8 @@ fn a_pass_in_place_within_an_encoder_gives_the_bits_of_one_apart() {
         block_on(layer.running_stats()).unwrap(),
         block_on(reference.running_stats()).unwrap()
     );
-    // x is gone, for the call that wrote over it and for the one before.
-    for saved in [over, saved] {
+    // x is gone, for the call that wrote to it and for the one before.
+    for saved in [in_place, saved] {
         let error = layer.backward(&saved, given.backward()).unwrap_err();
         let reason = "it was written since; run forward again";
         assert_eq!(

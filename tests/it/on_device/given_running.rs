@@ -126,7 +126,8 @@ fn what_does_not_fit_is_refused_before_anything_is_submitted() {
     let argument = "running_stats";
     assert!(matches!(
         refused.unwrap_err(),
-        syncbn::Error::Argument(ArgumentError::NotWanted { argument: found, .. }) if found == argument
+        syncbn::Error::Argument(ArgumentError::NotWanted { argument: found, .. })
+            if found == argument
     ));
     assert_eq!(of_layer(&layer), before);
 }

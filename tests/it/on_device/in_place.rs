@@ -1,4 +1,4 @@
-//! Passes over the tensors that they read, and their bits beside those of tensors apart.
+//! Passes in place, and their bits beside those of passes out of place.
 
 use syncbn::{
     Backward, DType, Device, Error, Forward, Tensor, error::ArgumentError, low_level::Epilogue,
@@ -18,9 +18,9 @@ fn in_place(problem: &Problem, device: &Device, layouts: Layouts, uses: Uses) ->
         Uses::Running => layer.forward_eval(call.forward()),
     };
     let saved = saved.unwrap().saved;
-    let mut over = tensors(problem, device, layouts).g;
+    let mut gradients = tensors(problem, device, layouts).g;
     let mut grad_residuals = tensors(problem, device, layouts).x;
-    let mut request = Backward::in_place(&call.x, &mut over)
+    let mut request = Backward::in_place(&call.x, &mut gradients)
         .residual_gradient(problem.epilogue().adds_residual().then_some(&mut grad_residuals));
     if let Some(residuals) = call.residuals.as_ref().filter(|_| saved.needs_residual()) {
         request = request.residual(residuals);
@@ -37,11 +37,11 @@ fn in_place(problem: &Problem, device: &Device, layouts: Layouts, uses: Uses) ->
         Uses::Running => layer.forward_eval(request),
     }
     .unwrap();
-    [call.x, over, grad_residuals]
+    [call.x, gradients, grad_residuals]
 }
 
 #[test]
-fn in_place_gives_the_bits_of_tensors_apart() {
+fn in_place_gives_the_bits_of_a_pass_out_of_place() {
     let mut seed = 8000;
     for epilogue in EPILOGUES {
         for dtype in [DType::F32, DType::F16, DType::BF16] {

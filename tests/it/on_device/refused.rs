@@ -59,7 +59,7 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
         error(block_on(on_host.forward_train(with_residual())))
     );
 
-    // Outputs over inputs, and gradients over upstream gradients.
+    // Outputs where inputs lie, and gradients where upstream gradients lie.
     let (raw, _) = device.wgpu().unwrap();
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
     let buffer = raw.create_buffer(&wgpu::BufferDescriptor {
@@ -69,16 +69,18 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
         mapped_at_creation: false,
     });
     let wrapped = || [0, 256].map(|offset| device.wrap(buffer.clone(), offset, &DIMS).unwrap());
-    let over = wrapped();
+    let x_and_y = wrapped();
     let expected =
-        error(block_on(on_host.forward_train(Forward::of(&over).write_to(&mut wrapped()))));
+        error(block_on(on_host.forward_train(Forward::of(&x_and_y).write_to(&mut wrapped()))));
     assert!(matches!(expected, Error::Argument(ArgumentError::Overlap { .. })), "{expected:?}");
-    assert_eq!(error(layer.forward_train(Forward::of(&over).write_to(&mut wrapped()))), expected);
+    assert_eq!(
+        error(layer.forward_train(Forward::of(&x_and_y).write_to(&mut wrapped()))),
+        expected
+    );
     let (mut encoder, mut workspace) =
         (raw.create_command_encoder(&Default::default()), Workspace::new(&device));
-    let mut over_itself = wrapped();
-    let encoded =
-        Forward::of(&over).write_to(&mut over_itself).encode(&mut encoder, &mut workspace);
+    let mut same = wrapped();
+    let encoded = Forward::of(&x_and_y).write_to(&mut same).encode(&mut encoder, &mut workspace);
     assert_eq!(error(layer.forward_train(encoded)), expected);
     assert_eq!(
         block_on(layer.state()).unwrap(),
@@ -89,12 +91,11 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
     let saved = layer.forward_train(&x).unwrap().saved;
     let of_host = block_on(on_host.forward_train(&x)).unwrap().saved;
     let g = wrapped();
-    let mut over_g = wrapped();
-    let expected = error(block_on(
-        on_host.backward(&of_host, Backward::of(&x, &g).input_gradient(&mut over_g)),
-    ));
+    let mut same = wrapped();
+    let expected =
+        error(block_on(on_host.backward(&of_host, Backward::of(&x, &g).input_gradient(&mut same))));
     assert_eq!(
-        error(layer.backward(&saved, Backward::of(&x, &g).input_gradient(&mut over_g))),
+        error(layer.backward(&saved, Backward::of(&x, &g).input_gradient(&mut same))),
         expected
     );
     let short = [random(&device, &DIMS)];
@@ -108,7 +109,8 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
         expected,
         not_saved(
             "x[0]",
-            "it is another tensor; give that one, or say `recomputed()` if this one holds the same values"
+            "it is another tensor; give that one, or say `recomputed()` if this one holds the same \
+            values"
         )
     );
     assert_eq!(error(layer.backward(&saved, Backward::of(&others, &g))), expected);
@@ -119,7 +121,8 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
         refused,
         not_saved(
             "saved",
-            "it belongs to another layer, or to its time in another group; give what a forward call returned"
+            "it belongs to another layer, or to its time in another group; give what a forward \
+            call returned"
         )
     );
     layer.set_parameters(Some(&[1.0; CHANNELS]), None).unwrap();

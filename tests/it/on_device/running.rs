@@ -111,8 +111,8 @@ fn a_batch_without_values_leaves_everything_as_it_was() {
     assert_eq!(block_on(layer.running_stats()).unwrap(), before);
 }
 
-/// Which calls take which statistics, and whether running ones follow: as of a layer that merges on
-/// the host.
+/// Which calls take which statistics, and whether running ones are updated: as of a layer that
+/// merges on the host.
 #[test]
 fn every_mode_takes_the_statistics_that_it_takes_where_the_host_merges() {
     let device = &virtual_gpus()[0];
@@ -158,9 +158,9 @@ fn every_mode_takes_the_statistics_that_it_takes_where_the_host_merges() {
                 // Each rank its own, or one for all.
                 let means = [0, 1, 2]
                     .map(|rank| std::ptr::from_ref(found.saved.mean_and_inv_std(rank).unwrap()[0]));
-                let apart = means[0] != means[1] && means[1] != means[2] && means[0] != means[2];
+                let differ = means[0] != means[1] && means[1] != means[2] && means[0] != means[2];
                 assert_eq!(
-                    (apart, !apart),
+                    (differ, !differ),
                     (!trains && turn == 1, means == [means[0]; 3]),
                     "{what}"
                 );

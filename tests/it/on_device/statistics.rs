@@ -37,7 +37,7 @@ fn a_call_keeps_mean_and_inverse_deviation_of_every_rank_until_it_is_dropped() {
     let x = tensors(device, X);
     let evaluated = layer.forward_eval(&x).unwrap().saved;
     let joint = layer.forward_train(&x).unwrap().saved;
-    let apart = untracking.forward_eval(&x).unwrap().saved;
+    let per_rank = untracking.forward_eval(&x).unwrap().saved;
     // What comes after finds other memory.
     let [first, second] = X;
     let later = tensors(device, [second, first]);
@@ -47,8 +47,8 @@ fn a_call_keeps_mean_and_inverse_deviation_of_every_rank_until_it_is_dropped() {
     }
     let nan = f32::NAN;
     for (saved, rank, mean, inv_std) in [
-        (&apart, 0, [2.0, 3.0, 4.0], [1.0, 0.0, 0.25]),
-        (&apart, 1, [2.0, 7.0, nan], [1.0, 0.0, nan]),
+        (&per_rank, 0, [2.0, 3.0, 4.0], [1.0, 0.0, 0.25]),
+        (&per_rank, 1, [2.0, 7.0, nan], [1.0, 0.0, nan]),
         (&joint, 0, [2.0, 5.0, nan], [1.0, 0.5, nan]),
         (&joint, 1, [2.0, 5.0, nan], [1.0, 0.5, nan]),
         (&evaluated, 0, [2.0; 3], [2.0; 3]),

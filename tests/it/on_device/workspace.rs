@@ -98,7 +98,7 @@ fn a_step_uses_the_memory_of_what_the_step_before_has_dropped() {
 }
 
 #[test]
-fn what_two_calls_have_saved_at_once_lies_apart() {
+fn what_two_calls_have_saved_at_once_is_disjoint() {
     let device = &virtual_gpus()[0];
     for config in configs() {
         let mut encoding = Encoding::new(config.clone(), device);

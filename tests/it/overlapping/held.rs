@@ -44,7 +44,7 @@ fn assert_poisoned(error: &Error, cause: &str) {
 }
 
 /// What the other rank was notified of: of both its calls, the first failure.
-fn assert_told(group: &ProcessGroup, cause: &str) {
+fn assert_notified(group: &ProcessGroup, cause: &str) {
     let failure = group.failure().expect("a failed group");
     let ExchangeError::Aborted { rank: 0, reason, .. } = &failure else { panic!("{failure:?}") };
     assert!(reason.contains(cause), "{failure}");
@@ -65,7 +65,7 @@ fn a_call_behind_one_that_fails_ends_at_once() {
             assert!(matches!(of_a, Error::Gpu(GpuError::Timeout { .. })), "{of_a:?}");
             assert_poisoned(&of_b, "layer 0 \"a\", forward, exchange 0");
         } else {
-            assert_told(&group, "layer 0 \"a\", forward, exchange 0");
+            assert_notified(&group, "layer 0 \"a\", forward, exchange 0");
         }
     });
 }
@@ -91,14 +91,14 @@ fn a_call_behind_one_that_is_dropped_ends_at_once() {
         } else {
             let (of_a, of_b) = block_on(join(a.forward_train(&x), b.forward_train(&y)));
             assert!(of_a.is_err() && of_b.is_err());
-            assert_told(&group, "its call was dropped before it ended");
+            assert_notified(&group, "its call was dropped before it ended");
         }
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     });
 }
 
 #[test]
-fn a_call_behind_one_that_is_never_polled_again_names_it_and_the_other_rank_is_told() {
+fn a_call_behind_one_that_is_never_polled_again_names_it_and_the_other_rank_is_notified() {
     const PATIENCE: Duration = Duration::from_millis(300);
     const DEADLINE: Duration = Duration::from_millis(200);
     on_threads(process_groups(2, LONG), |group| {
@@ -129,7 +129,10 @@ fn a_call_behind_one_that_is_never_polled_again_names_it_and_the_other_rank_is_t
         } else {
             let (of_a, of_b) = block_on(join(a.forward_train(&x), b.forward_train(&y)));
             assert!(of_a.is_err() && of_b.is_err());
-            assert_told(&group, "layer 0 \"a\", forward, exchange 0, did not go on within 500ms");
+            assert_notified(
+                &group,
+                "layer 0 \"a\", forward, exchange 0, did not go on within 500ms",
+            );
         }
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     });

@@ -161,7 +161,10 @@ type StorageBinding = (Option<(u32, u32)>, String, bool, Option<u32>);
 
 /// Slot, name, whether it is read only, and the stride of its run-time sized array, if it is one.
 fn storage_binding(shader: &Shader, global: &GlobalVariable) -> StorageBinding {
-    let stores = matches!(global.space, AddressSpace::Storage { access } if access.contains(StorageAccess::STORE));
+    let stores = matches!(
+        global.space,
+        AddressSpace::Storage { access } if access.contains(StorageAccess::STORE)
+    );
     let stride = match *shader.inner(global.ty) {
         TypeInner::Array { size: ArraySize::Dynamic, stride, .. } => Some(stride),
         _ => None,

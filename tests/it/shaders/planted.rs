@@ -249,10 +249,12 @@ fn array_length_is_found_also_in_a_function() {
 fn barriers_under_uniform_conditions_are_accepted() {
     let good = [
         "if (params.count > 3u) { workgroupBarrier(); } else { storageBarrier(); }",
-        "if (workgroup.x + workgroup.y * workgroups.x >= params.count) { return; } workgroupBarrier();",
+        "if (workgroup.x + workgroup.y * workgroups.x >= params.count) { return; } \
+        workgroupBarrier();",
         "if (x[params.count + 1u] > 0.0) { workgroupBarrier(); }",
         "switch params.count { case 1u: { workgroupBarrier(); } default: { return; } }",
-        "switch lane { case 1u: { y[1] = vec4<f32>(); break; } default: { y[2] = vec4<f32>(); } } workgroupBarrier();",
+        "switch lane { case 1u: { y[1] = vec4<f32>(); break; } default: { y[2] = vec4<f32>(); } } \
+        workgroupBarrier();",
         "if (lane > 3u) { y[3] = vec4<f32>(); } workgroupBarrier();",
     ];
     for body in good {
@@ -282,7 +284,8 @@ fn a_barrier_under_a_non_uniform_switch_is_found() {
 
 #[test]
 fn a_barrier_after_a_break_that_only_some_take_is_found() {
-    let body = "switch params.count { case 1u: { if (lane < 3u) { break; } workgroupBarrier(); } default: { } }";
+    let body = "switch params.count { \
+        case 1u: { if (lane < 3u) { break; } workgroupBarrier(); } default: { } }";
     one(misplaced_barriers(&with_body(body)), "after a break");
 }
 

@@ -66,7 +66,8 @@ fn settled_differences_are_accepted() {
         "y = difference(x[0], x[1]);",
         "y = difference(difference(x[0], x[1]), x[2]);",
         "let mean = settled(x[0] + x[1]); y = difference(x[2], mean);",
-        "var mean = 0.0; for (var i = 0u; i < 4u; i++) { mean += x[i]; } mean = settled(mean); y = difference(x[0], mean);",
+        "var mean = 0.0; for (var i = 0u; i < 4u; i++) { mean += x[i]; } mean = settled(mean); \
+        y = difference(x[0], mean);",
         "y = deviation(x[0], Center(x[1], x[2]));",
         "y = difference(x[0] + x[1], x[2]);",
         "y = difference(x[0], select(0.0, x[1], x[2] > 0.0));",
@@ -119,7 +120,8 @@ fn arithmetic_that_is_subtracted_is_found() {
         "let mean = 0.5 * x[1]; y = difference(x[0], mean);",
         "y = difference(x[0], mean_of(x[1], x[2]));",
         "var mean = settled(x[1]); mean += x[2]; y = difference(x[0], mean);",
-        "var mean = 0.0; for (var i = 0u; i < 4u; i++) { y = difference(x[i], mean); mean += x[i]; }",
+        "var mean = 0.0; for (var i = 0u; i < 4u; i++) { \
+        y = difference(x[i], mean); mean += x[i]; }",
         "var mean = x[0]; if (x[1] > 0.0) { mean = x[1] * 0.5; } y = difference(x[0], mean);",
         "var center: Center; center.pivot = x[0] / 3.0; y = deviation(x[0], center);",
         "y = deviation(x[0], Center(x[1] * x[2], 0.0));",

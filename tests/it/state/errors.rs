@@ -205,9 +205,10 @@ fn a_value_that_is_not_finite_is_named_with_its_channel() {
                     let word = format!("{name}[{channel}] is {value}");
                     let error =
                         refused(&bytes, &torch(), &[&word, "LoadOptions::allow_non_finite"]);
-                    assert!(
-                        matches!(error, StateError::NotFinite { channel: found, .. } if found == channel)
-                    );
+                    assert!(matches!(
+                        error,
+                        StateError::NotFinite { channel: found, .. } if found == channel
+                    ));
                     read_as(&bytes, "bn", &torch(), &accepting).unwrap();
                 }
             }

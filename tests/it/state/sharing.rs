@@ -81,8 +81,8 @@ fn layers_of_several_ranks_are_put_together_in_order() {
         |kind: Kind, ranks| SyncBatchNorm::new(config.clone(), kind.devices(ranks)).unwrap();
     let parts = vec![layer(Kind::Gpu, 2), layer(Kind::Host, 1), layer(Kind::Mixed, 2)];
     let devices: Vec<Device> = parts.iter().flat_map(|part| part.devices().to_vec()).collect();
-    let together = SyncBatchNorm::synchronized(parts).unwrap();
-    assert_eq!((together.devices().len(), together.devices()), (5, &devices[..]));
+    let synchronized = SyncBatchNorm::synchronized(parts).unwrap();
+    assert_eq!((synchronized.devices().len(), synchronized.devices()), (5, &devices[..]));
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn a_rank_without_a_batch_goes_on_with_the_others_forward_and_backward() {
             }
             (bn.running_stats().unwrap(), gradients)
         });
-        assert_eq!(found[0].0, found[1].0, "running statistics follow on every rank");
+        assert_eq!(found[0].0, found[1].0, "running statistics are updated on every rank");
         assert_eq!(found[0].0.num_batches_tracked, 3);
         // Alone with its batch, rank 0 gets what one device gets.
         let bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()]).unwrap();

@@ -97,7 +97,7 @@ fn a_rank_that_leaves_ends_the_loop_of_the_others_with_its_number() {
 
 /// A sum of one value is another call, although it has the same form.
 #[test]
-fn a_rank_that_sums_a_value_instead_is_told() {
+fn a_rank_that_sums_a_value_instead_is_notified() {
     let errors =
         on_threads(process_groups(2, Duration::from_secs(60)), |group| match group.rank() {
             0 => block_on(group.uneven_steps([1]).next()).map(drop).unwrap_err(),

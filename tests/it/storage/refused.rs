@@ -73,7 +73,7 @@ const EACH: [On; 3] = [On::Portable, On::Host, On::Mixed];
 #[test]
 fn one_call_has_one_16_bit_type() {
     for on in EACH {
-        for types in Types::pairs().filter(|types| !types.go_together()) {
+        for types in Types::pairs().filter(|types| !types.is_supported()) {
             let ranks = Ranks::new(on);
             let inputs = ranks.alike(types.x);
             let before = bits(&read(&inputs));

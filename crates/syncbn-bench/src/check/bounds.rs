@@ -5,8 +5,9 @@
 //! type:
 //!
 //! ```text
-//! v            8 ulp of the channel's largest |normalized|, or with running statistics of the largest |weight·x̂| and |bias|
-//!              together; one ulp of the largest |v| for the addition of the residual
+//! v            8 ulp of the channel's largest |normalized|, or with running statistics of the sum
+//!              of the largest |weight·x̂| and |bias|; one ulp of the largest |v| for the addition
+//!              of the residual
 //! ```
 //!
 //! The gradients have the bounds of [`syncbn_reference::bounds`].
@@ -109,7 +110,8 @@ impl<'a> Definition<'a> {
     /// Training: the statistics are those of the group's batch.
     pub fn of_batch(problem: &'a Problem) -> Result<Self, ReferenceError> {
         let statistics = reference::batch_statistics(&problem.ranks(&problem.x))?;
-        // |bias| and |weight·x̂| are within twice the largest |normalized| there, which the ulps account for.
+        // |bias| and |weight·x̂| are within twice the largest |normalized| there, which the ulps
+        // account for.
         Self::new(problem, statistics.mean, statistics.var_biased, |normalized, _, _| {
             normalized.abs()
         })

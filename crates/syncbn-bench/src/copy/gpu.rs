@@ -20,7 +20,10 @@ const SHADER: &str = "
 @group(0) @binding(1) var<storage, read_write> destination: array<ELEMENT>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
+fn main(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+) {
     let index = id.y * workgroups.x * 256u + id.x;
     if index < arrayLength(&source) {
         destination[index] = source[index];

@@ -80,7 +80,8 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let lines: String = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
     if rank == 0 {
         let text = format!(
-            "{} photos over {} processes, each on {}; mean and variance of red, green, blue:\n\n{lines}all\n{}\n{verdict}\n",
+            "{} photos over {} processes, each on {}; mean and variance of red, green, \
+            blue:\n\n{lines}all\n{}\n{verdict}\n",
             photos.names.len(),
             mpi.size(),
             kind(&devices[rank]),

@@ -32,11 +32,13 @@ use training::Rank;
 #[command(name = "mpi_train_step", verbatim_doc_comment)]
 struct Args {
     /// Number of samples in the batch, of all ranks together
-    #[arg(long, value_name = "COUNT", default_value_t = 96, value_parser = clap::value_parser!(u16).range(64..=4096))]
+    #[arg(long, value_name = "COUNT", default_value_t = 96,
+        value_parser = clap::value_parser!(u16).range(64..=4096))]
     samples: u16,
 
     /// Number of steps
-    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 20,
+        value_parser = clap::value_parser!(u16).range(1..=1000))]
     steps: u16,
 
     /// Open the devices on the first adapter whose name contains NAME, in any case, such

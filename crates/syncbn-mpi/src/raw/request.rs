@@ -15,7 +15,8 @@ pub(crate) struct Request {
     done: bool,
 }
 
-// SAFETY: as for [`Comm`](super::Comm); a request is tested by one thread at a time, because that takes `&mut`.
+// SAFETY: as for [`Comm`](super::Comm); a request is tested by one thread at a time, because that
+// takes `&mut`.
 unsafe impl Send for Request {}
 
 impl Request {

@@ -143,7 +143,8 @@ pub fn trials() -> Vec<Trial> {
         status,
     };
     let ended = "did not come to the end of the job within 2s";
-    let ended_late = "come to the end of the job within 2s, after: ranks [1] did not come within 2s; ending the job";
+    let ended_late = "come to the end of the job within 2s, after: ranks [1] did not come within \
+        2s; ending the job";
     let late = "rank(s) [1] did not come within 2s";
     let own = "this rank came too late: others had waited for rank(s) [1] for 2s";
     let layer = "layer of rank 1 is 1, expected 0, as on rank 0 and 1 more";

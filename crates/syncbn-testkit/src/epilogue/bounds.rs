@@ -6,10 +6,12 @@
 //! type:
 //!
 //! ```text
-//! v            8 ulp (TOLERANCE_ULP) of the channel's largest |normalized|, or with running statistics, where that may be
-//!              small beside what it is made of, of the largest |weight·x̂| and |bias| together; one ulp of the largest |v|
-//!              for the addition of the residual and the product with the slope
-//! y            the largest |act'| times the bound of v; of a curve, times 8 half ulp of the largest |v| besides
+//! v              8 ulp (TOLERANCE_ULP) of the channel's largest |normalized|, or with running
+//!                statistics, where that may be small beside what it is made of, of the sum of the
+//!                largest |weight·x̂| and |bias|; one ulp of the largest |v| for the addition of
+//!                the residual and the product with the slope
+//! y              the largest |act'| times the bound of v; of a curve, times 8 half ulp of the
+//!                largest |v| besides
 //! grad_residual  nothing: g or 0; of a curve, |g| times what its derivative may be off by
 //! ```
 //!
@@ -18,17 +20,23 @@
 //!
 //! Values read are exact in their storage type, so the bounds do not include their rounding.
 
+mod entering;
+mod slack;
+
+pub use entering::Entering;
+
 use syncbn::{DType, Device, config::Activation, low_level::Epilogue};
-use syncbn_reference::{self as reference, Affine, Gradients, RankBatch};
+use syncbn_reference::{self as reference, Gradients, RankBatch};
 
 use syncbn_reference::activation::Activation as Definition;
 use syncbn_reference::bounds::{self, Terms};
 
 use super::problem::{Pass, Problem, Uses};
 use crate::batch::Batch;
-use crate::compare::{TOLERANCE_ULP, ulp, worst_share};
+use crate::compare::worst_share;
 use crate::oracle::widened;
 use crate::storage::{Layouts, Types, half_ulp};
+use slack::Slack;
 
 /// The activation as it is defined.
 pub fn definition(epilogue: Epilogue) -> Definition {
@@ -71,67 +79,6 @@ pub fn ranks<'a>(batches: &'a [Batch], values: &'a [Vec<f64>]) -> Vec<RankBatch<
         .collect()
 }
 
-/// The activation's input.
-pub struct Entering {
-    pub mean: Vec<f64>,
-    pub var: Vec<f64>,
-    pub inv_std: Vec<f64>,
-    /// Per rank, channels first.
-    pub v: Vec<Vec<f64>>,
-    /// How far from it an f32 may be, per channel.
-    pub bound: Vec<f64>,
-    /// The largest |v|, per channel.
-    pub largest: Vec<f64>,
-}
-
-impl Entering {
-    pub fn of(problem: &Problem, uses: Uses) -> Self {
-        let values = wide(&problem.x);
-        let x = ranks(&problem.x, &values);
-        let batch = reference::batch_statistics(&x).expect("valid batches");
-        let (mean, var) = match uses {
-            Uses::Group => (batch.mean, batch.var_biased),
-            Uses::Running => (widened(&problem.running.mean), widened(&problem.running.var)),
-        };
-        let (weight, bias) = (problem.weight().map(widened), problem.bias().map(widened));
-        let affine = Affine { weight: weight.as_deref(), bias: bias.as_deref() };
-        let eps = problem.config.eps;
-        let mut v = reference::forward_with_statistics(&x, &mean, &var, affine, eps)
-            .expect("valid batches");
-        let inv_std: Vec<f64> = var.iter().map(|var| 1.0 / (var + eps).sqrt()).collect();
-
-        let mut largest = vec![0f64; mean.len()];
-        for (batch, normalized) in problem.x.iter().zip(&v) {
-            for (index, (&x, normalized)) in batch.values.iter().zip(normalized).enumerate() {
-                let c = batch.channel(index);
-                let made_of = || {
-                    let [weight, bias] = [(&weight, 1.0), (&bias, 0.0)]
-                        .map(|(of, fill)| of.as_ref().map_or(fill, |v| v[c]));
-                    (weight * (f64::from(x) - mean[c]) * inv_std[c]).abs() + bias.abs()
-                };
-                let size = if uses == Uses::Group { normalized.abs() } else { made_of() };
-                largest[c] = largest[c].max(size);
-            }
-        }
-        let mut bound: Vec<f64> =
-            largest.iter().map(|&largest| TOLERANCE_ULP * ulp(largest)).collect();
-        for (v, residual) in v.iter_mut().zip(problem.residuals.iter().flatten()) {
-            v.iter_mut().zip(&residual.values).for_each(|(v, residual)| *v += f64::from(*residual));
-        }
-        largest.fill(0.0);
-        for (batch, v) in problem.x.iter().zip(&v) {
-            v.iter().enumerate().for_each(|(index, v)| {
-                let largest = &mut largest[batch.channel(index)];
-                *largest = largest.max(v.abs());
-            });
-        }
-        if problem.epilogue() != Epilogue::NONE {
-            bound.iter_mut().zip(&largest).for_each(|(bound, largest)| *bound += ulp(*largest));
-        }
-        Self { mean, var, inv_std, v, bound, largest }
-    }
-}
-
 /// The definition of one call, with its bounds.
 pub struct Expected {
     uses: Uses,
@@ -146,52 +93,6 @@ pub struct Expected {
     group: Vec<Terms>,
     /// How far the passed gradients may be off, where the activation is a curve.
     slack: Slack,
-}
-
-/// How far upstream gradients behind a curve may be off: |g| times what an error of v moves in the
-/// derivative, and the error of the derivative itself.
-#[derive(Default)]
-struct Slack {
-    /// Of every value, per rank.
-    of: Vec<Vec<f64>>,
-    /// Sums of it, and of its products with |x̂|, per rank and channel.
-    local: Vec<Vec<[f64; 2]>>,
-    /// The same, over the ranks.
-    group: Vec<[f64; 2]>,
-    /// The largest of a channel.
-    largest: Vec<f64>,
-}
-
-impl Slack {
-    fn of(problem: &Problem, entering: &Entering) -> Self {
-        let channels = entering.mean.len();
-        let mut slack = Self {
-            of: problem.g.iter().map(|g| vec![0.0; g.values.len()]).collect(),
-            local: vec![vec![[0.0; 2]; channels]; problem.g.len()],
-            group: vec![[0.0; 2]; channels],
-            largest: vec![0.0; channels],
-        };
-        if problem.epilogue().curve().is_none() {
-            return slack;
-        }
-        let f = definition(problem.epilogue());
-        for (rank, (x, g)) in problem.x.iter().zip(&problem.g).enumerate() {
-            for (index, (&x_value, &g)) in x.values.iter().zip(&g.values).enumerate() {
-                let c = x.channel(index);
-                let of_derivative =
-                    f.most_curved() * entering.bound[c] + CURVE_ERROR * f.steepest();
-                let error = f64::from(g).abs() * of_derivative;
-                let xhat = (f64::from(x_value) - entering.mean[c]) * entering.inv_std[c];
-                slack.of[rank][index] = error;
-                slack.largest[c] = slack.largest[c].max(error);
-                for sums in [&mut slack.local[rank][c], &mut slack.group[c]] {
-                    sums[0] += error;
-                    sums[1] += error * xhat.abs();
-                }
-            }
-        }
-        slack
-    }
 }
 
 impl Expected {

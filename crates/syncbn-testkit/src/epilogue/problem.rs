@@ -1,18 +1,13 @@
-//! A layer with an epilogue and its batches, run on devices: evaluation and training, forward and
-//! backward.
+//! A layer with an epilogue and its batches, and the results of a pass. `run` has it on devices.
 
-use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{
-    BatchNormConfig, DType, Device, Error, Gradients, SyncBatchNorm, Tensor, config::Activation,
-    low_level::Epilogue,
-};
+use syncbn::{BatchNormConfig, config::Activation, low_level::Epilogue};
 
 use super::bounds::{Entering, definition};
 pub use super::tensors::{Tensors, forward_of};
-use crate::batch::{Batch, Parameters, bits, read, upload};
+use crate::batch::{Batch, Parameters, bits};
 use crate::random::Random;
-use crate::storage::{Layouts, Types, read_as, rounded, upload_as, zeros_as};
+use crate::storage::{Types, rounded};
 
 /// Every epilogue; slopes that are small, none, negative, and above 1.
 pub const EPILOGUES: [Epilogue; 8] = [
@@ -176,136 +171,6 @@ impl Problem {
     /// The bias that is applied.
     pub fn bias(&self) -> Option<&[f32]> {
         self.config.bias.then_some(self.parameters.bias.as_slice())
-    }
-
-    /// The layer on these devices, one per rank.
-    pub fn layer(&self, devices: Vec<Device>) -> SyncBatchNorm {
-        let mut layer = SyncBatchNorm::new(self.config.clone(), devices).expect("a valid layer");
-        layer.set_parameters(self.weight(), self.bias()).expect("parameters of the right length");
-        layer.set_running_stats(self.running.clone()).expect("statistics of the right length");
-        layer
-    }
-
-    /// Whether forward keeps a mask: a GPU keeps none of a 16-bit input with an f32 output, nor do
-    /// then the others.
-    fn keeps_mask(&self, devices: &[Device]) -> bool {
-        let can = |(types, device): (&Types, &Device)| {
-            device.is_host() || types.x == DType::F32 || types.other != DType::F32
-        };
-        let asked =
-            self.config.activation_mask && self.config.residual && self.epilogue().has_two_slopes();
-        asked && self.types.iter().zip(devices).all(can)
-    }
-
-    /// The tensors of a call, in f32 and channels first.
-    pub fn tensors(&self, layer: &SyncBatchNorm) -> Tensors {
-        let residuals = self.residuals.as_deref().map(|batches| upload(layer, batches));
-        Tensors { x: upload(layer, &self.x), residuals, g: upload(layer, &self.g) }
-    }
-
-    /// The tensors of a call in its storage types, all ranks in these layouts.
-    pub fn tensors_as(&self, layer: &SyncBatchNorm, layouts: Layouts) -> Tensors {
-        let ranks = || layer.devices().iter().zip(&self.types);
-        let as_x = |batches: &Vec<Batch>| {
-            ranks()
-                .zip(batches)
-                .map(|((device, types), batch)| upload_as(device, batch, types.x, layouts.x))
-                .collect()
-        };
-        let g = ranks()
-            .zip(&self.g)
-            .map(|((device, types), batch)| upload_as(device, batch, types.other, layouts.g));
-        Tensors { x: as_x(&self.x), residuals: self.residuals.as_ref().map(as_x), g: g.collect() }
-    }
-
-    /// Evaluation, then training, with the same tensors; ranks take the layouts in turn.
-    pub fn run(
-        &self,
-        devices: Vec<Device>,
-        layouts: &[Layouts],
-    ) -> Result<[(Uses, Pass); 2], Error> {
-        let layer = self.layer(devices);
-        let layouts: Vec<Layouts> = layouts.iter().copied().cycle().take(self.x.len()).collect();
-        let make = |make: &dyn Fn(&Device, usize) -> Tensor| -> Vec<Tensor> {
-            layer.devices().iter().enumerate().map(|(rank, device)| make(device, rank)).collect()
-        };
-        let (types, layout_of) = (&self.types, |rank: usize| layouts[rank]);
-        let as_x = |batches: &[Batch]| {
-            make(&|on, rank| upload_as(on, &batches[rank], types[rank].x, layout_of(rank).x))
-        };
-        let tensors = Tensors {
-            x: as_x(&self.x),
-            residuals: self.residuals.as_deref().map(as_x),
-            g: make(&|on, rank| upload_as(on, &self.g[rank], types[rank].other, layout_of(rank).g)),
-        };
-        let mut outputs =
-            make(&|on, rank| zeros_as(on, &self.x[rank], types[rank].other, layout_of(rank).x));
-        let mut pass = |uses: Uses| {
-            let request = tensors.forward().write_to(&mut outputs);
-            let saved = match uses {
-                Uses::Running => block_on(layer.forward_eval(request)),
-                Uses::Group => block_on(layer.forward_train(request)),
-            }?
-            .saved;
-            let y = self.read(&outputs);
-            let is_kept = self.keeps_mask(layer.devices());
-            assert_eq!(
-                saved.mask_bytes() > 0,
-                is_kept && self.x.iter().any(|batch| !batch.values.is_empty())
-            );
-            let decides = self.config.residual && self.epilogue().activates();
-            assert_eq!(saved.needs_residual(), decides && !is_kept);
-            let needed = if saved.needs_residual() {
-                tensors.backward()
-            } else {
-                tensors.backward_without()
-            };
-            let backward = block_on(layer.backward(&saved, needed))?;
-            let like_x = backward.input.iter().zip(&tensors.x);
-            for (gradient, x) in like_x.chain(backward.residual.iter().flatten().zip(&tensors.x)) {
-                assert_eq!((gradient.dtype(), gradient.layout()), (x.dtype(), x.layout()));
-            }
-            Ok::<_, Error>((uses, self.pass(y, &backward)))
-        };
-        let passes = [pass(Uses::Running)?, pass(Uses::Group)?];
-        let residuals = tensors.residuals.iter().zip(&self.residuals);
-        for (tensors, batches) in
-            [(&tensors.x, &self.x), (&tensors.g, &self.g)].into_iter().chain(residuals)
-        {
-            for (found, batch) in self.read(tensors).iter().zip(batches) {
-                // A NaN is itself.
-                assert_eq!(
-                    bits(std::slice::from_ref(found)),
-                    bits(std::slice::from_ref(&batch.values)),
-                    "changed"
-                );
-            }
-        }
-        Ok(passes)
-    }
-
-    /// Results of a backward call after a forward call with output y.
-    pub fn pass(&self, y: Vec<Vec<f32>>, backward: &Gradients<Vec<Tensor>>) -> Pass {
-        let grad_weights = backward.weight.as_deref().map(read);
-        let grad_biases = backward.bias.as_deref().map(read);
-        let grad_residuals = backward.residual.as_deref().map(|gradients| self.read(gradients));
-        assert_eq!(
-            (grad_weights.is_some(), grad_biases.is_some()),
-            (self.config.weight, self.config.bias)
-        );
-        assert_eq!(grad_residuals.is_some(), self.epilogue().adds_residual());
-        Pass {
-            y,
-            grad_inputs: self.read(&backward.input),
-            grad_residuals,
-            grad_weights,
-            grad_biases,
-        }
-    }
-
-    /// Values of activations, channels first.
-    pub fn read(&self, tensors: &[Tensor]) -> Vec<Vec<f32>> {
-        tensors.iter().zip(&self.x).map(|(tensor, batch)| read_as(tensor, batch)).collect()
     }
 }
 

@@ -59,7 +59,8 @@ pub struct Options {
     pub shared_device: bool,
 
     /// Timed repeats of every pass
-    #[arg(long, value_name = "COUNT", default_value_t = 21, value_parser = clap::value_parser!(u16).range(3..=10_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 21,
+        value_parser = clap::value_parser!(u16).range(3..=10_000))]
     repeats: u16,
 
     /// Use one set of tensors again and again, forward and backward in turn, without a copy in

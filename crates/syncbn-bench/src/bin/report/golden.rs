@@ -28,15 +28,25 @@ const MANIFEST: &str =
 
 /// Bytes of the files of these cases.
 macro_rules! stored {
-    ($($id:literal)*) => { [$(($id, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/", $id, ".safetensors")))),*] };
+    ($($id:literal)*) => {
+        [$((
+            $id,
+            include_bytes!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../tests/golden/",
+                $id,
+                ".safetensors"
+            )),
+        )),*]
+    };
 }
 
 /// Every kind of kernel at least once. Those of a quick report come first.
 const STORED: &[(&str, &[u8])] = {
     let stored: &[(&str, &[u8])] = &stored! {
-        "uneven-s0" "huge_mean-s1" "f16-s0" "fused_add_relu-s0" "dim4-s0" "empty_rank-s1" "rank_skew-s1" "eps-s1"
-        "dynamic_range-s0" "nonfinite-s0" "nonfinite-s1" "bf16-s0" "channels_last-s1" "channels_last-s3"
-        "fused_add-s0" "fused_add_relu-s2"
+        "uneven-s0" "huge_mean-s1" "f16-s0" "fused_add_relu-s0" "dim4-s0" "empty_rank-s1"
+        "rank_skew-s1" "eps-s1" "dynamic_range-s0" "nonfinite-s0" "nonfinite-s1" "bf16-s0"
+        "channels_last-s1" "channels_last-s3" "fused_add-s0" "fused_add_relu-s2"
     };
     stored
 };

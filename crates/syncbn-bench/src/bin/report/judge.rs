@@ -104,7 +104,11 @@ fn channel_of(problem: &Problem, rank: usize, index: usize) -> usize {
 
 /// A value that is too far from the expected one.
 #[derive(Clone, Debug, Serialize, thiserror::Error)]
-#[error("{} of rank {rank}, value {index} (channel {channel}): {found:e}, expected {expected:e} within {allowed:.2e}", output.name())]
+#[error(
+    "{} of rank {rank}, value {index} (channel {channel}): {found:e}, expected {expected:e} within \
+    {allowed:.2e}",
+    output.name()
+)]
 pub struct Wrong {
     pub output: Output,
     pub rank: usize,

@@ -7,10 +7,12 @@
 //! ```text
 //! targets      the files, opened first
 //! machine      adapter, driver, limits, features, fast paths
-//! conformance  golden cases of other programs              problem -> layers -> judge -> shrink, where it fails
-//! kernels      every storage type, layout and epilogue     the same
-//! accuracy     hard inputs against the definition in f64   the same
-//! passes       each pass beside a copy of the same bytes, the exchange beside a round trip: the bench tool's measurement
+//! conformance  golden cases of other programs
+//! kernels      every storage type, layout and epilogue
+//! accuracy     hard inputs against the definition in f64
+//!              each of the three: problem -> layers -> judge -> shrink, where it fails
+//! passes       each pass beside a copy of the same bytes, the exchange beside a round trip:
+//!              the measurement of `bench`
 //! ```
 
 mod check;

@@ -27,7 +27,8 @@ impl Display for Markdown<'_> {
                 f,
                 "\n{}",
                 bold(
-                    "Made with --quick: fewer cases were checked, and few repeats of small tensors timed."
+                    "Made with --quick: fewer cases were checked, and few repeats of small \
+                    tensors timed."
                 )
             )?;
         }
@@ -39,8 +40,8 @@ impl Display for Markdown<'_> {
         )?;
         writeln!(f, "{CHECKS}\n")?;
         checks(f, &report.conformance)?;
-        let about = "Random inputs with every storage type, layout and epilogue, by quads and by single values, against the \
-                     definition in f64.";
+        let about = "Random inputs with every storage type, layout and epilogue, by quads and by \
+            single values, against the definition in f64.";
         section(f, "Kernels", about)?;
         checks(f, &report.kernels)?;
         section(f, "Accuracy", "Hard inputs against the definition in f64.")?;
@@ -92,8 +93,8 @@ impl Markdown<'_> {
     }
 
     fn passes(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let about = "Each pass beside a copy kernel of the same bytes, and the exchange of sums beside a bare round trip to \
-                     the device.";
+        let about = "Each pass beside a copy kernel of the same bytes, and the exchange of sums \
+            beside a bare round trip to the device.";
         section(f, "Passes", about)?;
         writeln!(f, "{PASSES}\n")?;
         let titles = [
@@ -123,13 +124,13 @@ impl Markdown<'_> {
 }
 
 /// How to read a table of checks.
-const CHECKS: &str = "Each cell: the largest error in ulp of the channel's largest value (error ÷ bound; above 1 is wrong). \
-                      16-bit storage has only the quotient. \
-                      merge: the place where the statistics of the ranks merge.";
+const CHECKS: &str = "Each cell: the largest error in ulp of the channel's largest value (error ÷ \
+    bound; above 1 is wrong). 16-bit storage has only the quotient. \
+    merge: the place where the statistics of the ranks merge.";
 /// How to read the table of passes.
 const PASSES: &str = "MB: least traffic of the pass. device ms: median time of its kernels. \
-                      wall ms: median time with submission and exchange. \
-                      ratio: time of the copy ÷ time of the pass. 1 is the speed of memory.";
+    wall ms: median time with submission and exchange. \
+    ratio: time of the copy ÷ time of the pass. 1 is the speed of memory.";
 
 fn bold(text: &str) -> String {
     format!("**{text}**")

@@ -1,7 +1,7 @@
 //! The model of `../common.py` in Burn, saved and loaded with Burn's own store.
 //!
 //! ```text
-//! cargo run -- make GOLDEN OUT      the vectors and inputs of GOLDEN (PyTorch's file), saved by Burn as OUT
+//! cargo run -- make GOLDEN OUT      vectors and inputs of GOLDEN (PyTorch's file), saved as OUT
 //! cargo run -- fresh OUT            a model without the tensors of its normalizations
 //! cargo run -- check GOLDEN PATH    Burn loads PATH, and evaluates as GOLDEN says
 //! ```
