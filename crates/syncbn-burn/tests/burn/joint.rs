@@ -40,9 +40,13 @@ fn step(
 
 /// What the definition says, with the gradients of the parameters summed over ranks.
 fn expected(problem: &Problem) -> Vec<Seen<f64>> {
-    let mut expected = problem.expected();
+    summed(problem.expected())
+}
+
+/// The same with the gradients of the parameters that a call on all ranks has.
+pub fn summed(mut expected: Vec<Seen<f64>>) -> Vec<Seen<f64>> {
     let sum = |of: fn(&Seen<f64>) -> &Vec<f64>| -> Vec<f64> {
-        let channels = 0..problem.gamma.len();
+        let channels = 0..of(&expected[0]).len();
         channels.map(|channel| expected.iter().map(|rank| of(rank)[channel]).sum()).collect()
     };
     let (gamma, beta) = (sum(|rank| &rank.grad_gamma), sum(|rank| &rank.grad_beta));

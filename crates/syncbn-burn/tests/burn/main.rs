@@ -17,5 +17,6 @@ mod one_rank;
 mod order;
 mod records;
 mod refused;
+mod residual;
 mod stores;
 mod two_ranks;
