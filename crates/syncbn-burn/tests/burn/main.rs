@@ -3,6 +3,7 @@
 //! this.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod channels_last;
 mod common;
 mod conversion;
 mod digits;
