@@ -86,9 +86,11 @@ pub enum Error {
         /// Those of the input.
         expected: Vec<usize>,
     },
-    /// An input on another device than the module.
-    #[error("input lies on {found}, expected {expected}, the device of the module")]
+    /// A tensor on another device than the module.
+    #[error("{argument} lies on {found}, expected {expected}, the device of the module")]
     OtherDevice {
+        /// Name of the tensor.
+        argument: &'static str,
         /// The device found.
         found: String,
         /// That of the module.

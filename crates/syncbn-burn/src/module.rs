@@ -74,8 +74,10 @@ pub type SyncBatchNorm = Normalization<OfGroup>;
 /// Batch normalization over (N, C, ...) with the mean and variance of the batch: Burn's layer by
 /// fewer kernels.
 ///
-/// Forward is one submission and so is backward; nothing is read back and nothing waits. The group
-/// of the rank has no part. The rest is as [`Normalization`] says.
+/// Forward is one submission and so is backward, behind what Burn has queued until then: its own
+/// averaging of running statistics over threads, above all, which each step leaves to the next.
+/// Nothing is read back and nothing waits. The group of the rank has no part. The rest is as
+/// [`Normalization`] says.
 pub type BatchNorm = Normalization<OfRank>;
 
 /// Burn's `BatchNorm` with other kernels: a [`SyncBatchNorm`] or a [`BatchNorm`].

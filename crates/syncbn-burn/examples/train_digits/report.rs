@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use comfy_table::{CellAlignment, Table, presets};
 use plotters::prelude::*;
 use plotters::style::register_font;
 
@@ -45,19 +46,24 @@ pub fn print_table(runs: &[Runs]) {
         .unwrap_or(0);
     let seeds = runs.first().map_or(0, |runs| runs.histories.len());
     println!("Test accuracy in %, mean ± standard deviation over {seeds} seed(s)\n");
-    print!("{:<28}", "after epoch");
-    (1..=epochs).for_each(|epoch| print!("{epoch:>14}"));
-    println!();
+    let mut table = Table::new();
+    let header = ["after epoch".to_owned()].into_iter();
+    table
+        .load_style(presets::ASCII_MARKDOWN)
+        .set_header(header.chain((1..=epochs).map(|epoch| epoch.to_string())));
     for runs in runs {
-        print!("{:<28}", name(runs.way));
-        for epoch in 0..epochs {
+        let accuracy = (0..epochs).map(|epoch| {
             let percent: Vec<f64> =
                 runs.histories.iter().map(|history| 100.0 * history.accuracy[epoch]).collect();
             let (mean, spread) = mean_and_spread(&percent);
-            print!("{:>14}", format!("{mean:.1} ± {spread:.1}"));
-        }
-        println!();
+            format!("{mean:.1} ± {spread:.1}")
+        });
+        table.add_row([name(runs.way).to_owned()].into_iter().chain(accuracy));
     }
+    table.column_iter_mut().skip(1).for_each(|column| {
+        column.set_cell_alignment(CellAlignment::Right);
+    });
+    println!("{table}");
 }
 
 /// The largest relative difference of two losses over the first steps.

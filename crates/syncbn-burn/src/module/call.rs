@@ -33,12 +33,13 @@ impl<S: Scope> Normalization<S> {
         if D < 2 || found[1] != channels {
             return Err(Error::Input { found: found.to_vec(), channels });
         }
-        self.check_device(&device)?;
-        if let Some(residual) = &residual
-            && residual.dims() != found
-        {
-            let found = residual.dims().to_vec();
-            return Err(Error::Residual { found, expected: input.dims().to_vec() });
+        self.check_device("input", &device)?;
+        if let Some(residual) = &residual {
+            self.check_device("residual", &residual.device())?;
+            if residual.dims() != found {
+                let found = residual.dims().to_vec();
+                return Err(Error::Residual { found, expected: input.dims().to_vec() });
+            }
         }
         let [mean, var] =
             [&self.running_mean, &self.running_var].map(|state| state.value().to_device(&device));
@@ -57,15 +58,15 @@ impl<S: Scope> Normalization<S> {
         Ok(self.activation.apply(v).cast(dtype))
     }
 
-    /// Refuses an input on another device than the module.
-    fn check_device(&self, input: &Device) -> Result<(), Error> {
-        let [module, input] =
-            [self.gamma.device(), input.clone()].map(|device| device.without_autodiff());
-        if module == input {
+    /// Refuses a tensor on another device than the module.
+    fn check_device(&self, argument: &'static str, found: &Device) -> Result<(), Error> {
+        let [module, found] =
+            [self.gamma.device(), found.clone()].map(|device| device.without_autodiff());
+        if module == found {
             return Ok(());
         }
-        let [found, expected] = [input, module].map(|device| format!("{device:?}"));
-        Err(Error::OtherDevice { found, expected })
+        let [found, expected] = [found, module].map(|device| format!("{device:?}"));
+        Err(Error::OtherDevice { argument, found, expected })
     }
 
     /// Whether the kernels can evaluate a tensor.
@@ -128,7 +129,10 @@ impl<S: Scope> Normalization<S> {
         let (device, cube) = (device.device(), &cube.device);
         let no_rank = || Error::NoRank { device: format!("{cube:?}") };
         let rank = self.layers.rank_on(cube).ok_or_else(no_rank)?;
-        self.check_device(&device)?;
+        self.check_device("input", &device)?;
+        for residual in residuals.into_iter().flatten() {
+            self.check_device("residual", &residual.device())?;
+        }
         let layer = self.layers.on(&rank, way)?;
         let parameters = [primitive("gamma", &gamma)?, primitive("beta", &beta)?];
         let running =

@@ -35,6 +35,20 @@ impl BatchNorm {
         self.try_forward_all(inputs).unwrap_or_else(|error| raise(error))
     }
 
+    /// [`forward_all`](Self::forward_all) with a residual for each tensor, added before the
+    /// activation as [`forward_add`](Self::forward_add) does.
+    ///
+    /// # Panics
+    /// With the message of the error where [`try_forward_add_all`](Self::try_forward_add_all)
+    /// returns one.
+    pub fn forward_add_all<const D: usize>(
+        &self,
+        inputs: Vec<Tensor<D>>,
+        residuals: Vec<Tensor<D>>,
+    ) -> Vec<Tensor<D>> {
+        self.try_forward_add_all(inputs, residuals).unwrap_or_else(|error| raise(error))
+    }
+
     /// [`forward_all`](Self::forward_all) with failures as values.
     ///
     /// # Errors
@@ -43,27 +57,60 @@ impl BatchNorm {
         &self,
         inputs: Vec<Tensor<D>>,
     ) -> Result<Vec<Tensor<D>>, Error> {
+        self.call_all(inputs, None)
+    }
+
+    /// [`forward_add_all`](Self::forward_add_all) with failures as values.
+    ///
+    /// # Errors
+    /// As [`try_forward_add`](Self::try_forward_add) and
+    /// [`try_forward_all`](Self::try_forward_all), and [`Error::Setting`] for another number of
+    /// residuals than of inputs.
+    pub fn try_forward_add_all<const D: usize>(
+        &self,
+        inputs: Vec<Tensor<D>>,
+        residuals: Vec<Tensor<D>>,
+    ) -> Result<Vec<Tensor<D>>, Error> {
+        if residuals.len() != inputs.len() {
+            let (name, allowed) = ("number of residuals", "the number of inputs");
+            return Err(Error::Setting { name, found: residuals.len() as f64, allowed });
+        }
+        self.call_all(inputs, Some(residuals))
+    }
+
+    fn call_all<const D: usize>(
+        &self,
+        inputs: Vec<Tensor<D>>,
+        residuals: Option<Vec<Tensor<D>>>,
+    ) -> Result<Vec<Tensor<D>>, Error> {
         let Some(device) = inputs.first().map(Tensor::device) else { return Ok(inputs) };
         if let Some(other) = inputs.iter().map(Tensor::device).find(|other| *other != device) {
             let message = format!("a call takes tensors of one: found {device:?} and {other:?}");
             return Err(Error::Device { message });
         }
         if !(device.is_autodiff() && self.training.is_enabled()) {
-            return inputs.into_iter().map(|input| self.try_forward(input)).collect();
+            let mut residuals = residuals.into_iter().flatten();
+            return inputs.into_iter().map(|input| self.call(input, residuals.next())).collect();
         }
-        let computed = self.compute(&inputs, None, false, true)?;
-        Ok(connect(inputs, computed))
+        let computed = self.compute(&inputs, residuals.as_deref(), false, true)?;
+        Ok(connect(inputs, residuals.unwrap_or_default(), computed))
     }
 }
 
 /// Gives the outputs of a call their places in Burn's graph.
-fn connect<const D: usize>(inputs: Vec<Tensor<D>>, computed: Computed) -> Vec<Tensor<D>> {
+fn connect<const D: usize>(
+    inputs: Vec<Tensor<D>>,
+    residuals: Vec<Tensor<D>>,
+    computed: Computed,
+) -> Vec<Tensor<D>> {
     let Computed { y, saved, gamma, beta } = computed;
     let joint = Arc::new(Joint::new(saved, inputs.len()));
     let mut parents =
         vec![(gamma.into_dispatch(), Slot::Weight), (beta.into_dispatch(), Slot::Bias)];
-    let inputs = inputs.into_iter().map(Tensor::into_dispatch).enumerate();
-    parents.extend(inputs.map(|(rank, x)| (x, Slot::X(rank))));
+    for (tensors, slot) in [(inputs, Slot::X as fn(usize) -> Slot), (residuals, Slot::Residual)] {
+        let tensors = tensors.into_iter().map(Tensor::into_dispatch).enumerate();
+        parents.extend(tensors.map(|(rank, tensor)| (tensor, slot(rank))));
+    }
     let mut parents = parents.into_iter().peekable();
     let mut link: Option<FloatTensor<Dispatch>> = None;
     // Nobody reads what a link is.

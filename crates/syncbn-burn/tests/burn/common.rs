@@ -9,8 +9,8 @@ use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::tensor::wgpu::WgpuSetup;
 use burn::tensor::{Device, Tensor, TensorData};
 use pollster::block_on;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use syncbn::ProcessGroup;
 use syncbn::collective::LocalGroup;
 use syncbn_burn::{BatchNormConfig as AloneConfig, Rank, SyncBatchNorm, SyncBatchNormConfig};
@@ -113,6 +113,11 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_to_vec().unwrap()
 }
 
+/// A number from `low` to `high`, in steps of 2⁻²⁴ of what lies between.
+fn uniform(random: &mut ChaCha8Rng, low: f32, high: f32) -> f32 {
+    low + (high - low) * (random.next_u32() >> 8) as f32 / (1u32 << 24) as f32
+}
+
 /// The batch of one rank, (N, C, L), with a gradient for y.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -132,19 +137,19 @@ pub struct Problem {
 impl Problem {
     /// Channels of different mean and deviation, ranks of different mean.
     pub fn random(batches: &[usize], positions: usize, seed: u64) -> Self {
-        let mut random = StdRng::seed_from_u64(seed);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut ranks = Vec::new();
         for (rank, &batch) in batches.iter().enumerate() {
             let count = batch * CHANNELS * positions;
-            let value = |index: usize, random: &mut StdRng| {
+            let value = |index: usize, random: &mut ChaCha8Rng| {
                 let channel = (index / positions % CHANNELS) as f32;
-                random.random_range(-1.0f32..1.0) * (channel + 1.0) + 2.0 * channel - rank as f32
+                uniform(random, -1.0, 1.0) * (channel + 1.0) + 2.0 * channel - rank as f32
             };
             let x = (0..count).map(|index| value(index, &mut random)).collect();
-            let g = (0..count).map(|_| random.random_range(-1.0f32..1.0)).collect();
+            let g = (0..count).map(|_| uniform(&mut random, -1.0, 1.0)).collect();
             ranks.push(Batch { dims: [batch, CHANNELS, positions], x, g });
         }
-        let mut vector = |low: f32| (0..CHANNELS).map(|_| random.random_range(low..1.5)).collect();
+        let mut vector = |low: f32| (0..CHANNELS).map(|_| uniform(&mut random, low, 1.5)).collect();
         Self { ranks, gamma: vector(0.5), beta: vector(-1.5) }
     }
 

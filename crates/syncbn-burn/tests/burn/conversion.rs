@@ -149,6 +149,14 @@ fn a_module_that_moves_to_another_rank_s_device_normalizes_there() {
     let moved = ours(&both[0].device()).set(&problem.gamma, &problem.beta);
     let moved = moved.fork(&both[1].device().autodiff());
     assert_eq!(step(&moved, &problem.ranks[0], &both[1].device()), expected);
+    // And one that only evaluates, by Burn's other way to move it.
+    let x = |device: &Device| {
+        let batch = &problem.ranks[0];
+        Tensor::<3>::from_data(TensorData::new(batch.x.clone(), batch.dims), device)
+    };
+    let expected = values(norm.valid().apply(x(&both[0].device())));
+    let moved = norm.valid().to_device(&both[1].device());
+    assert_eq!(values(moved.apply(x(&both[1].device()))), expected);
 }
 
 #[test]

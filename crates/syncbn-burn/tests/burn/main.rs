@@ -3,6 +3,7 @@
 //! this.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod channels_last;
 mod common;
 mod conversion;
 mod digits;
@@ -17,5 +18,6 @@ mod one_rank;
 mod order;
 mod records;
 mod refused;
+mod residual;
 mod stores;
 mod two_ranks;

@@ -17,6 +17,17 @@ use crate::common::{
 
 static READ: AtomicUsize = AtomicUsize::new(0);
 static SUBMITTED: AtomicUsize = AtomicUsize::new(0);
+static DISPATCHED: AtomicUsize = AtomicUsize::new(0);
+
+/// What a call asks wgpu for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Buffers mapped.
+    pub read: usize,
+    pub submitted: usize,
+    /// Kernels launched.
+    pub dispatched: usize,
+}
 
 struct Counter;
 
@@ -34,28 +45,32 @@ impl Log for Counter {
             READ.fetch_add(1, Ordering::SeqCst);
         } else if line == "Queue::submit" {
             SUBMITTED.fetch_add(1, Ordering::SeqCst);
+        } else if line.starts_with("ComputePass::dispatch") {
+            DISPATCHED.fetch_add(1, Ordering::SeqCst);
         }
     }
 
     fn flush(&self) {}
 }
 
-/// Buffers mapped and submissions made by a call and all that it queues.
-pub fn counted(device: &Device, call: impl FnOnce()) -> [usize; 2] {
+/// The cost of a call and all that it submits.
+pub fn counted(device: &Device, call: impl FnOnce()) -> Cost {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         log::set_logger(&Counter).expect("no other logger");
         log::set_max_level(LevelFilter::Trace);
     });
     device.sync().unwrap();
-    let counts = || [&READ, &SUBMITTED].map(|count| count.load(Ordering::SeqCst));
+    let counts = || [&READ, &SUBMITTED, &DISPATCHED].map(|count| count.load(Ordering::SeqCst));
     let before = counts();
     call();
     let after = counts();
-    [after[0] - before[0], after[1] - before[1]]
+    let [read, submitted, dispatched] = [0, 1, 2].map(|index| after[index] - before[index]);
+    Cost { read, submitted, dispatched }
 }
 
-fn passes<N: Norm>(norm: &N, device: &Device) -> [[usize; 2]; 3] {
+/// The costs of forward, backward and evaluation.
+fn passes<N: Norm>(norm: &N, device: &Device) -> [Cost; 3] {
     let device = device.clone().autodiff();
     let problem = Problem::random(&[4], 6, 80);
     let batch = &problem.ranks[0];
@@ -90,16 +105,17 @@ fn a_step_of_one_rank_reads_nothing_back() {
         ("alone", passes(&alone(&device), &device)),
         ("a group of one", passes(&ours(&device), &device)),
     ] {
-        println!("{what}: [read back, submitted] of forward, backward, evaluation: {costs:?}");
-        assert_eq!(costs.map(|[read, _]| read), [0; 3], "{what}");
-        let [forward, backward, evaluation] = costs.map(|[_, submitted]| submitted);
+        println!("{what}: forward, backward, evaluation: {costs:?}");
+        assert_eq!(costs.map(|cost| cost.read), [0; 3], "{what}");
+        let [forward, backward, evaluation] = costs.map(|cost| cost.submitted);
         assert_eq!([forward, evaluation], [1, 1], "{what}");
         // What Burn has queued before, the gradient of the sum, goes first.
         assert!(backward <= 2, "{what}: {backward}");
     }
-    // The counter sees what Burn reads.
-    let x = Tensor::<1>::zeros([4], &device) + 1.0;
-    assert_eq!(counted(&device, || assert_eq!(values(x), [1.0; 4]))[0], 1);
+    // The counters see what Burn reads and launches.
+    let x = Tensor::<1>::zeros([4], &device);
+    let cost = counted(&device, || assert_eq!(values(x + 1.0), [1.0; 4]));
+    assert_eq!((cost.read, cost.dispatched), (1, 1));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use syncbn::ProcessGroup;
 use syncbn_burn::{Activation, Convert, Error, Rank, SyncBatchNormConfig};
 
-use crate::common::{CHANNELS, DEADLINE, devices, on_threads, ours, ranks};
+use crate::common::{CHANNELS, DEADLINE, alone, devices, on_threads, ours, ranks};
 
 #[test]
 fn a_residual_of_other_dimensions_is_refused_in_evaluation_of_any_size() {
@@ -82,6 +82,27 @@ fn an_input_on_another_device_than_the_module_is_refused() {
     });
     let told = others[1].as_deref().expect("that of rank 1");
     assert!(told.contains("rank 0 failed") && told.contains("input lies on"), "{told}");
+}
+
+#[test]
+fn a_residual_on_another_device_than_the_module_is_refused() {
+    let devices = devices();
+    let rank = ranks(&devices[..1], DEADLINE).remove(0);
+    let norm = alone(&rank.device());
+    let ones = |device: &Device| Tensor::<3>::ones([2, CHANNELS, 4], device);
+    let [own, other] = [rank.device(), devices[1].0.clone()];
+    for (own, other) in [
+        (own.clone(), other.clone()),
+        (own.clone().autodiff(), other.clone().autodiff()),
+        (own.autodiff(), other),
+    ] {
+        for error in [
+            norm.try_forward_add(ones(&own), ones(&other)).unwrap_err(),
+            norm.try_forward_add_all(vec![ones(&own)], vec![ones(&other)]).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::OtherDevice { argument: "residual", .. }), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -1,11 +1,19 @@
 //! Files of other frameworks, through burn-store: as Burn's own layer reads and writes them.
 
-use burn::module::Module;
-use burn::nn::BatchNorm;
-use burn::tensor::Device;
-use burn_store::{BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore};
+use burn::module::{Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig};
+use burn::tensor::{Device, Tensor};
+use burn_store::{
+    BurnToPyTorchAdapter, ModuleSnapshot, ModuleStore, PyTorchToBurnAdapter, PytorchStore,
+    SafetensorsStore,
+};
+use syncbn_burn::{BatchNormConfig as AloneConfig, SyncBatchNormConfig};
 
-use crate::common::{DEADLINE, Norm, Problem, alone, burns, devices, ours, ranks, step};
+use crate::common::{
+    DEADLINE, DEFINITION, Norm, Problem, alone, burns, devices, difference, ours, ranks, step,
+    values,
+};
 
 #[derive(Module, Debug)]
 struct Model<N: Norm> {
@@ -32,7 +40,7 @@ fn header(file: &[u8]) -> String {
 }
 
 fn all<N: Norm>(model: &Model<N>) -> Vec<Vec<f32>> {
-    let [gamma, beta] = model.bn1.affine().map(crate::common::values);
+    let [gamma, beta] = model.bn1.affine().map(values);
     let [mean, var] = model.bn1.running();
     vec![gamma, beta, mean, var]
 }
@@ -107,4 +115,120 @@ fn a_file_of_pytorch_loads_and_its_counter_is_left_over() {
     assert_eq!(all(&model), tensors.map(|(_, values)| values.to_vec()));
     assert!(result.missing.is_empty(), "{result:?}");
     assert_eq!(result.unused, ["bn1.num_batches_tracked"]);
+}
+
+/// What PyTorch saved and returned for it: `tests/golden/checkpoints` of the repository.
+const GOLDEN: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/checkpoints/torch.safetensors");
+/// The same tensors by `torch.save`: `scripts/peers/checkpoints/pth.py`.
+const PTH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/burn/torch.pth");
+
+/// The model of those files.
+#[derive(Module, Debug)]
+struct Network<N: Norm> {
+    conv1: Conv2d,
+    bn1: N,
+    conv2: Conv2d,
+    bn2: N,
+}
+
+impl<N: Norm> Network<N> {
+    /// `norm` makes a normalization of its channels and epsilon.
+    fn new(norm: impl Fn(usize, f64) -> N, device: &Device) -> Self {
+        Self {
+            conv1: Conv2dConfig::new([3, 5], [3, 3]).init(device),
+            bn1: norm(5, 1e-5),
+            conv2: Conv2dConfig::new([5, 4], [3, 3]).init(device),
+            bn2: norm(4, 1e-3),
+        }
+    }
+
+    /// With the tensors of a file, which has all of them and PyTorch's counters beside.
+    fn load<T: ModuleStore>(&mut self, store: &mut T) {
+        let result = self.load_from(store).unwrap();
+        assert!(result.missing.is_empty() && result.errors.is_empty(), "{result:?}");
+        for name in ["bn1.num_batches_tracked", "bn2.num_batches_tracked"] {
+            assert!(result.unused.iter().any(|unused| unused == name), "{result:?}");
+        }
+    }
+
+    fn all(&self) -> Vec<Vec<f32>> {
+        let convolutions = [&self.conv1, &self.conv2];
+        let mut all: Vec<_> = convolutions.map(|conv| values(conv.weight.val())).into();
+        for norm in [&self.bn1, &self.bn2] {
+            all.extend(norm.affine().map(values));
+            all.extend(norm.running());
+        }
+        all
+    }
+}
+
+/// Inputs and PyTorch's outputs of both normalizations, as modules to be loaded.
+#[derive(Module, Debug)]
+struct Golden {
+    eval: Evaluated,
+}
+
+#[derive(Module, Debug)]
+struct Evaluated {
+    bn1: Case,
+    bn2: Case,
+}
+
+#[derive(Module, Debug)]
+struct Case {
+    x: Param<Tensor<4>>,
+    y: Param<Tensor<4>>,
+}
+
+impl Golden {
+    fn load(device: &Device) -> Self {
+        let case = |channels| {
+            let [x, y] = [(); 2].map(|()| Tensor::zeros([2, channels, 4, 5], device));
+            Case { x: Param::from_tensor(x), y: Param::from_tensor(y) }
+        };
+        let mut golden = Self { eval: Evaluated { bn1: case(5), bn2: case(4) } };
+        let result = golden.load_from(&mut SafetensorsStore::from_file(GOLDEN)).unwrap();
+        assert!(result.missing.is_empty(), "{result:?}");
+        golden
+    }
+}
+
+/// What a model of PyTorch's file evaluates to, after comparing it with what PyTorch returned.
+fn evaluated<N: Norm>(norm: impl Fn(usize, f64) -> N, device: &Device) -> [Vec<f32>; 2] {
+    let [mut of_pth, mut of_safetensors] = [(); 2].map(|()| Network::new(&norm, device));
+    of_pth.load(&mut PytorchStore::from_file(PTH));
+    let golden = SafetensorsStore::from_file(GOLDEN);
+    of_safetensors.load(&mut golden.with_from_adapter(PyTorchToBurnAdapter));
+    assert_eq!(of_pth.all(), of_safetensors.all());
+    assert_ne!(of_pth.all(), Network::new(&norm, device).all());
+    let Golden { eval } = Golden::load(device);
+    let [of_pth, of_safetensors] = [of_pth, of_safetensors].map(|network| {
+        let Network { bn1, bn2, .. } = network.valid();
+        [(bn1, &eval.bn1), (bn2, &eval.bn2)].map(|(norm, case)| {
+            let (found, expected) = (values(norm.apply(case.x.val())), values(case.y.val()));
+            let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+            let worst = difference(&found, &expected);
+            println!("{worst:.2} units from PyTorch");
+            assert!(worst <= DEFINITION, "{worst} units");
+            found
+        })
+    });
+    assert_eq!(of_pth, of_safetensors);
+    of_pth
+}
+
+#[test]
+fn a_pth_file_evaluates_as_in_pytorch_and_as_its_values_in_safetensors() {
+    let devices = devices();
+    let rank = ranks(&devices[..1], DEADLINE).remove(0);
+    let device = &rank.device();
+    let sync =
+        |channels, epsilon| SyncBatchNormConfig::new(channels).with_epsilon(epsilon).init(device);
+    let own = |channels, epsilon| AloneConfig::new(channels).with_epsilon(epsilon).init(device);
+    let theirs =
+        |channels, epsilon| BatchNormConfig::new(channels).with_epsilon(epsilon).init(device);
+    let found = evaluated(sync, device);
+    assert_eq!(evaluated(own, device), found);
+    evaluated(theirs, device);
 }
