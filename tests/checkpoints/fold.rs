@@ -1,5 +1,6 @@
 //! Evaluation as a scale and a shift, and folded into a layer before.
 
+use approx::abs_diff_eq;
 use syncbn::config::Momentum;
 use syncbn::error::{ConfigError, Error, StateError};
 use syncbn::state::ScaleShift;
@@ -28,7 +29,8 @@ fn the_two_numbers_are_those_of_evaluation() {
         let expected = f64::from(*x) * scale[channel] + shift[channel];
         // y is rounded a few times from terms of this size.
         let size = expected.abs() + shift[channel].abs() + 1.0;
-        assert!((f64::from(*y) - expected).abs() <= 4.0 * size * 2f64.powi(-24), "{index}");
+        let allowed = 4.0 * size * 2f64.powi(-24);
+        assert!(abs_diff_eq!(f64::from(*y), expected, epsilon = allowed), "{index}");
     }
 }
 

@@ -1,5 +1,13 @@
 //! Reads cases of the formats `syncbn-golden-1` and `syncbn-golden-2`: per-rank inputs, and
 //! everything that follows from them in f64.
+//!
+//! `step` reads a step, `lengths` and `cotangents` what only some have; `statistics` has checks
+//! whose tolerance is derived.
+
+mod cotangents;
+mod lengths;
+mod statistics;
+mod step;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -7,13 +15,10 @@ use syncbn::low_level::Epilogue;
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, DType, Layout, config::Momentum};
 
-use crate::compare::{Check, Part, Quantity, Tolerance};
-use crate::conditioning;
-use crate::double;
+use crate::compare::{Check, Part, Quantity};
 use crate::entry::{Entry, State, fields};
 use crate::not_yet;
-use crate::padded::Padded;
-use crate::scenario::{Group, RankTensor, Scenario, Step};
+use crate::scenario::{Group, RankTensor, Scenario};
 use crate::store::{self, Manifest, Store};
 use crate::ulp;
 
@@ -202,207 +207,6 @@ impl Reader<'_> {
         self.store.channel_float(name, self.parameter_dtype, self.case.channels)
     }
 
-    fn step(&self, k: usize, mode: &str) -> Result<Step, String> {
-        let Self { store, case, .. } = self;
-        let train = mode_is_train(mode).map_err(|what| store.wrong(&what))?;
-        let group = |what: &str| self.of_group(k, what);
-        let tensors = |what: &str| -> Result<Vec<RankTensor>, String> {
-            self.ranks.iter().map(|&rank| self.tensor(k, rank, what)).collect()
-        };
-        let (inputs, grad_outputs) = (tensors("x")?, tensors("dy")?);
-        let residuals = self.epilogue.adds_residual().then(|| tensors("z")).transpose()?;
-        let padded = (case.family == Some(Family::Lengths))
-            .then(|| self.padded(k, [&inputs, &grad_outputs], residuals.as_deref()))
-            .transpose()?;
-        // The valid positions are a step of their own. Only calls see the padding.
-        let pack = |tensors: Vec<RankTensor>| match &padded {
-            Some(padded) => padded
-                .iter()
-                .zip(&tensors)
-                .map(|(rank, tensor)| rank.packed_tensor(tensor))
-                .collect(),
-            None => tensors,
-        };
-        let residuals = residuals.map(&pack);
-        let (inputs, grad_outputs) = (pack(inputs), pack(grad_outputs));
-        let mut checks = Vec::new();
-        for (member, (rank, input)) in self.ranks.iter().zip(&inputs).enumerate() {
-            let activations = [
-                ("y", "tol_y", Some(Quantity::Output(member))),
-                ("dx", "tol_dx", Some(Quantity::GradInput(member))),
-                ("dz", "tol_dz", residuals.as_ref().map(|_| Quantity::GradResidual(member))),
-            ];
-            for (what, tolerance, quantity) in activations {
-                let Some(quantity) = quantity else { continue };
-                let name = format!("s{k}.r{rank}.{what}");
-                let (dims, expected) = store.f64(&name)?;
-                let of_rank = padded.as_ref().map(|padded| &padded[member]);
-                let stored = of_rank.map_or(&input.dims, |rank| &rank.x.dims);
-                if dims != stored {
-                    return Err(store.shape_error(&name, dims, stored));
-                }
-                let expected = of_rank.map_or(expected.to_vec(), |rank| rank.packed(expected));
-                let tolerance = store.channel_f64(&group(tolerance), case.channels)?;
-                checks.push(Check::values(name, quantity, input.map(), expected, tolerance));
-            }
-            let (dweight, dbias) = (format!("s{k}.r{rank}.dweight"), format!("s{k}.r{rank}.dbias"));
-            if case.affine {
-                checks.push(self.vector(
-                    dweight,
-                    &group("tol_dweight"),
-                    Quantity::GradWeight(member),
-                )?);
-            }
-            if case.has_bias {
-                checks.push(self.vector(dbias, &group("tol_dbias"), Quantity::GradBias(member))?);
-            }
-        }
-        if case.affine {
-            checks.push(self.vector(
-                group("dweight_sum"),
-                &group("tol_dweight"),
-                Quantity::GradWeightSum,
-            )?);
-        }
-        if case.has_bias {
-            checks.push(self.vector(
-                group("dbias_sum"),
-                &group("tol_dbias"),
-                Quantity::GradBiasSum,
-            )?);
-        }
-        // Nothing has no statistics.
-        if train && store.count(&group("count"))? > 0 {
-            checks.push(self.vector(group("mean"), &group("tol_mean"), Quantity::Mean)?);
-            checks.push(self.vector(
-                group("var_biased"),
-                &group("tol_var"),
-                Quantity::VarBiased,
-            )?);
-            checks.push(self.inv_std(k)?);
-            checks.extend(self.constant_channels(k, &inputs)?);
-        }
-        if case.track_running_stats && train {
-            // In evaluation they must be what they were, bit for bit, which the run checks.
-            let (mean, var) = (group("tol_running_mean"), group("tol_running_var"));
-            checks.push(self.vector(group("running_mean"), &mean, Quantity::RunningMean)?);
-            checks.push(self.vector(group("running_var"), &var, Quantity::RunningVar)?);
-        }
-        if !case.track_running_stats && !train {
-            for (member, input) in inputs.iter().enumerate() {
-                checks.extend(self.local_statistics(k, member, input)?);
-            }
-        }
-        let cotangents = (case.family == Some(Family::DoubleBackward))
-            .then(|| self.cotangents(k, &inputs, &mut checks))
-            .transpose()?;
-        let tracked = case
-            .track_running_stats
-            .then(|| store.count(&format!("s{k}.num_batches_tracked")))
-            .transpose()?;
-        Ok(Step {
-            name: format!("s{k}"),
-            train,
-            repeats: case.repeat_same_step.max(1),
-            inputs,
-            residuals,
-            grad_outputs: Some(grad_outputs),
-            cotangents,
-            count: train.then(|| store.count(&group("count"))).transpose()?,
-            num_batches_tracked: tracked,
-            checks,
-            padded,
-        })
-    }
-
-    /// The tensors of padded samples, with their lengths.
-    fn padded(
-        &self,
-        k: usize,
-        [inputs, grad_outputs]: [&[RankTensor]; 2],
-        residuals: Option<&[RankTensor]>,
-    ) -> Result<Vec<Padded>, String> {
-        let ranks = self.ranks.iter().zip(inputs).zip(grad_outputs).enumerate();
-        let padded = ranks.map(|(member, ((rank, x), grad_output))| {
-            let lengths = self.store.counts(&format!("s{k}.r{rank}.lengths"))?;
-            let time = match x.layout {
-                Layout::ChannelsFirst => x.dims.get(2),
-                Layout::ChannelsLast => x.dims.get(1).filter(|_| x.dims.len() > 2),
-            };
-            let lengths: Option<Vec<u32>> =
-                lengths.iter().map(|&length| u32::try_from(length).ok()).collect();
-            let fits = |lengths: &Vec<u32>| {
-                let is_inside = |length: &u32| time.is_some_and(|&time| *length as usize <= time);
-                lengths.len() == x.dims[0] && lengths.iter().all(is_inside)
-            };
-            let is_like_x = |other: &RankTensor| other.dims == x.dims;
-            let of_member = residuals.map(|residuals| &residuals[member]);
-            let lengths = lengths
-                .filter(fits)
-                .filter(|_| is_like_x(grad_output) && of_member.is_none_or(is_like_x));
-            let Some(lengths) = lengths else {
-                let what = "lengths, dy and z do not fit x";
-                return Err(self.store.wrong(&format!("s{k}.r{rank}: {what}")));
-            };
-            Ok(Padded {
-                x: x.clone(),
-                grad_output: grad_output.clone(),
-                residual: residuals.map(|residuals| residuals[member].clone()),
-                lengths,
-            })
-        });
-        padded.collect()
-    }
-
-    /// The cotangents of a step's gradients; adds the checks of what follows from them.
-    fn cotangents(
-        &self,
-        k: usize,
-        inputs: &[RankTensor],
-        checks: &mut Vec<Check>,
-    ) -> Result<double::Cotangents, String> {
-        let Self { store, case, .. } = self;
-        let channels = case.channels;
-        for (member, (rank, input)) in self.ranks.iter().zip(inputs).enumerate() {
-            for (what, quantity) in [
-                ("grad_x2", Quantity::DoubleInput(member)),
-                ("grad_dy2", Quantity::DoubleGradOutput(member)),
-            ] {
-                let name = format!("s{k}.r{rank}.{what}");
-                let (dims, expected) = store.f64(&name)?;
-                if dims != input.dims {
-                    return Err(store.shape_error(&name, dims, &input.dims));
-                }
-                let tolerance = self.of_group(k, &format!("tol_{what}"));
-                let tolerance = store.channel_f64(&tolerance, channels)?;
-                let expected = expected.to_vec();
-                checks.push(Check::values(name, quantity, input.map(), expected, tolerance));
-            }
-            if case.affine {
-                // The cut of a backward that multiplies by its own weight at its end.
-                let name = format!("s{k}.r{rank}.grad_weight2_out");
-                let tolerance = self.of_group(k, "tol_grad_weight2");
-                checks.push(self.vector(name, &tolerance, Quantity::DoubleWeight(member))?);
-            }
-        }
-        if case.affine {
-            let (sum, tolerance) =
-                (self.of_group(k, "grad_weight2_sum"), self.of_group(k, "tol_grad_weight2"));
-            checks.push(self.vector(sum, &tolerance, Quantity::DoubleWeightSum)?);
-        }
-        let vectors = |what: &str| -> Result<Vec<Vec<f32>>, String> {
-            let of_rank = |rank| store.channel_f32(&format!("s{k}.r{rank}.{what}"), channels);
-            self.ranks.iter().map(of_rank).collect()
-        };
-        let inputs: Result<_, String> =
-            self.ranks.iter().map(|&rank| self.tensor(k, rank, "v")).collect();
-        Ok(double::Cotangents {
-            inputs: inputs?,
-            weights: case.affine.then(|| vectors("vw")).transpose()?,
-            biases: case.has_bias.then(|| vectors("vb")).transpose()?,
-        })
-    }
-
     /// The name of a tensor of the group.
     fn of_group(&self, k: usize, what: &str) -> String {
         format!("s{k}.g{}.{what}", self.index)
@@ -440,84 +244,6 @@ impl Reader<'_> {
         let mut check = Check::vector(name, quantity, expected, tolerance);
         check.any_non_finite = matches!(quantity, Quantity::Mean | Quantity::RunningMean);
         Ok(check)
-    }
-
-    /// The statistics of a rank's own batch, for which the tolerance is derived: the cases store
-    /// none.
-    fn local_statistics(
-        &self,
-        k: usize,
-        member: usize,
-        input: &RankTensor,
-    ) -> Result<[Check; 2], String> {
-        let prefix = format!("s{k}.r{}", self.ranks[member]);
-        let (mean_name, var_name) =
-            (format!("{prefix}.local_mean"), format!("{prefix}.local_var_biased"));
-        let stored = |name: &str| self.store.channel_f64(name, self.case.channels);
-        let (mean, var) = (stored(&mean_name)?, stored(&var_name)?);
-        let facts = conditioning::channels(
-            std::slice::from_ref(input),
-            None,
-            (&mean, &var),
-            (None, None),
-            0.0,
-        );
-        let tol_mean = facts.iter().map(conditioning::Channel::tol_mean).collect();
-        let tol_var = facts.iter().map(conditioning::Channel::tol_var).collect();
-        Ok([
-            Check::vector(mean_name, Quantity::LocalMean(member), mean, tol_mean),
-            Check::vector(var_name, Quantity::LocalVarBiased(member), var, tol_var),
-        ])
-    }
-
-    /// 1/√(var + eps) has no stored tolerance. It follows from that of the variance, as f(v) falls
-    /// with v: no further than f(v - tol) above and f(v + tol) below, and half an ulp of f32 for
-    /// its own rounding.
-    fn inv_std(&self, k: usize) -> Result<Check, String> {
-        let (name, channels, eps) = (self.of_group(k, "invstd"), self.case.channels, self.case.eps);
-        let expected = self.store.channel_f64(&name, channels)?;
-        let var = self.store.channel_f64(&self.of_group(k, "var_biased"), channels)?;
-        let tol_var = self.store.channel_f64(&self.of_group(k, "tol_var"), channels)?;
-        let inv_std = |var: f64| 1.0 / (var.max(0.0) + eps).sqrt();
-        let tolerance = var.iter().zip(&tol_var).map(|(&var, &tol)| {
-            if !(var + tol).is_finite() {
-                return f64::INFINITY;
-            }
-            let here = inv_std(var);
-            (inv_std(var - tol) - here).max(here - inv_std(var + tol)) + here * 2f64.powi(-24)
-        });
-        Ok(Check::vector(name, Quantity::InvStd, expected, tolerance.collect()))
-    }
-
-    /// y of a channel whose values are all the same is the bias, bit for bit; a 16-bit y is the
-    /// bias rounded, and what an epilogue makes of it is something else.
-    fn constant_channels(&self, k: usize, inputs: &[RankTensor]) -> Result<Vec<Check>, String> {
-        if self.dtype != DType::F32 || self.epilogue != Epilogue::NONE {
-            return Ok(Vec::new());
-        }
-        let (store, channels) = (self.store, self.case.channels);
-        let var = store.channel_f64(&self.of_group(k, "var_biased"), channels)?;
-        let bias = if self.case.has_bias { self.parameter("bias")? } else { vec![0.0; channels] };
-        let mut checks = Vec::new();
-        for (member, (rank, input)) in self.ranks.iter().zip(inputs).enumerate() {
-            let map = input.map();
-            let constant: Vec<usize> =
-                (0..input.values.len()).filter(|&i| var[map.channel(i)] == 0.0).collect();
-            if constant.is_empty() {
-                continue;
-            }
-            checks.push(Check {
-                name: format!("s{k}.r{rank}.y of constant channels"),
-                quantity: Quantity::Output(member),
-                expected: constant.iter().map(|&i| f64::from(bias[map.channel(i)])).collect(),
-                tolerance: Tolerance::Channel(vec![0.0; channels]),
-                map,
-                positions: Some(constant),
-                ulp: None,
-                any_non_finite: false,
-            });
-        }
-        Ok(checks)
     }
 }
 

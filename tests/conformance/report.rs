@@ -1,8 +1,9 @@
 //! Owns the counts and the table: what ran where, how near it came, what is still to come.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
+
+use comfy_table::{CellAlignment, Table, presets};
 
 use crate::agreement;
 use crate::compare::{Part, Verdict};
@@ -45,16 +46,32 @@ struct Row {
     bound: Option<f64>,
 }
 
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Titles of the columns of the table.
+const HEADER: [&str; 9] = [
+    "kind",
+    "part",
+    "place",
+    "driver",
+    "passed",
+    "values",
+    "of tol.",
+    "in ulp",
+    "worst of tol. at",
+];
+/// Columns of numbers, which stand to the right.
+const NUMBERS: std::ops::Range<usize> = 4..8;
+
+impl Row {
+    /// The cells behind the driver.
+    fn cells(&self) -> [String; 5] {
         let ulp = match (self.ulp, self.bound) {
             (Some(ulp), Some(bound)) => format!("{ulp:.2} of {bound}"),
             (Some(ulp), None) => format!("{ulp:.2}"),
             (None, _) => "-".to_owned(),
         };
         let passed = format!("{}/{}", self.passed, self.passed + self.failed);
-        let (values, share, at) = (self.values, self.share, self.share_at.trim());
-        write!(f, "{passed:>6} {values:>8} {share:>9.2e} {ulp:>9}  {at}")
+        let share = format!("{:.2e}", self.share);
+        [passed, self.values.to_string(), share, ulp, self.share_at.trim().to_owned()]
     }
 }
 
@@ -135,24 +152,27 @@ impl Report {
         self.failures.push(format!("FAILED {case}\n       {what}"));
     }
 
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(HEADER);
+        for (index, column) in table.column_iter_mut().enumerate() {
+            if NUMBERS.contains(&index) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        for ((kind, part, place), drivers) in &self.rows {
+            for (driver, row) in lines(drivers) {
+                let of = [kind.clone(), format!("{part:?}"), place.clone(), driver.to_owned()];
+                table.add_row(of.into_iter().chain(row.cells()));
+            }
+        }
+        table
+    }
+
     /// Prints everything, the counts in the last line; whether all is well.
     pub fn finish(self) -> bool {
         println!();
-        let width = self.rows.keys().map(|(_, _, place)| place.len()).max().unwrap_or(0);
-        let (kind, part, place, driver, passed, values) =
-            ("kind", "part", "place", "driver", "passed", "values");
-        let (share, ulp, at) = ("of tol.", "in ulp", "worst of tol. at");
-        println!(
-            "{kind:<31} {part:<8} {place:<width$} {driver:<13} {passed:>6} {values:>8} {share:>9} \
-            {ulp:>9}  {at}"
-        );
-        for ((kind, part, place), drivers) in &self.rows {
-            let part = format!("{part:?}");
-            for (driver, row) in lines(drivers) {
-                println!("{kind:<31} {part:<8} {place:<width$} {driver:<13} {row}");
-            }
-        }
-        println!();
+        println!("{}\n", self.table());
         println!(
             "driver: \"each\" where all of the same bits have the same line. of tol.: the worst \
             error as a share of its tolerance."

@@ -5,7 +5,7 @@ use syncbn::low_level::{settings_manifest, state_manifest};
 use syncbn::state::StateDict;
 use syncbn::{BatchNormConfig, low_level::Manifest};
 
-use crate::block;
+use crate::documented::block;
 
 /// FNV-1a, 64 bits, as its authors define it.
 fn fnv1a(bytes: &[u8]) -> u64 {

@@ -1,5 +1,6 @@
 //! Sums of integers against the definition in f64.
 
+use approx::abs_diff_eq;
 use syncbn::{config::Activation, low_level::Epilogue};
 
 use crate::batch::{Findings, Whole, findings};
@@ -67,14 +68,19 @@ fn judge(found: &Findings, whole: &Whole, what: &str) {
         // 2⁻²⁸ of a range that has at most 2⁶ deviations, where it is not refined; the f64 sums of
         // the definition itself lose as much where the mean is 10⁶ deviations away.
         assert!(
-            (found_mean - mean).abs() <= 1e-7 * deviation,
+            abs_diff_eq!(found_mean, mean, epsilon = 1e-7 * deviation),
             "{what}: mean {found_mean:e}, expected {mean:e}"
         );
-        assert!((found_m2 - m2).abs() <= 3e-7 * m2, "{what}: m2 {found_m2:e}, expected {m2:e}");
+        assert!(
+            abs_diff_eq!(found_m2, m2, epsilon = 3e-7 * m2),
+            "{what}: m2 {found_m2:e}, expected {m2:e}"
+        );
         let found_sums = found.sums[channel].map(f64::from_bits);
         for ((found, expected), bound) in found_sums.iter().zip(sums).zip(bounds) {
-            let off = (found - expected).abs();
-            assert!(off <= bound, "{what}: {found_sums:?}, expected {sums:?}, off by {off:e}");
+            assert!(
+                abs_diff_eq!(*found, expected, epsilon = bound),
+                "{what}: {found_sums:?}, expected {sums:?} within {bound:e}"
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Other ways to the same result: packed points, no padding, micro-batches, joint calls, several
 //! callers, integer sums, one device that merges itself, in place, recorded.
 
+use approx::{abs_diff_eq, assert_abs_diff_eq};
 use pollster::block_on;
 use syncbn::config::Activation;
 use syncbn::stats::{Local, Moments};
@@ -64,7 +65,8 @@ fn packed_points_have_the_statistics_of_the_padded_batch() {
         assert_eq!((a.count(), b.count()), (39, 39));
         for (a, b) in a.channels().iter().zip(b.channels()) {
             assert!(
-                (a.mean - b.mean).abs() < 1e-6 && (a.m2 - b.m2).abs() < 1e-5 * b.m2,
+                abs_diff_eq!(a.mean, b.mean, epsilon = 1e-6)
+                    && abs_diff_eq!(a.m2, b.m2, epsilon = 1e-5 * b.m2),
                 "{kind:?}"
             );
         }
@@ -158,7 +160,8 @@ fn micro_batches_merge_to_the_statistics_of_the_whole_batch() {
         let whole = local(&x, &whole.lengths);
         for (a, b) in merged.ranks()[0].iter().zip(&whole.ranks()[0]) {
             assert_eq!((a.count, b.count), (27, 27));
-            assert!((a.mean - b.mean).abs() < 1e-6 && (a.m2 - b.m2).abs() < 1e-5 * b.m2);
+            assert_abs_diff_eq!(a.mean, b.mean, epsilon = 1e-6);
+            assert_abs_diff_eq!(a.m2, b.m2, epsilon = 1e-5 * b.m2);
         }
     }
 }
@@ -235,10 +238,10 @@ fn one_device_that_merges_itself_gives_the_same_submitted_recorded_and_in_place(
     // As a layer that merges on the host.
     let host = SyncBatchNorm::new(BatchNormConfig::torch(4), devices.clone()).unwrap();
     let expected = step(&host, &ranks, &x, &g);
-    let close = |found: &[f32], expected: &[u32]| {
-        found.iter().zip(expected).all(|(a, &b)| (a - f32::from_bits(b)).abs() < 1e-5)
-    };
-    assert!(y.iter().chain(&dx).zip(&expected).all(|(found, expected)| close(found, expected)));
+    for (found, expected) in y.iter().chain(&dx).zip(&expected) {
+        let expected: Vec<f32> = expected.iter().map(|&bits| f32::from_bits(bits)).collect();
+        assert_abs_diff_eq!(found[..], expected[..], epsilon = 1e-5);
+    }
     // Recorded: two passes with other lengths in one encoder do not disturb each other.
     let (wgpu_device, queue) = device.wgpu().unwrap();
     let mut workspace = Workspace::new(&device);
@@ -257,12 +260,12 @@ fn one_device_that_merges_itself_gives_the_same_submitted_recorded_and_in_place(
     let alone = layer.forward_train(Forward::of(&x).lengths(&others).untracked()).unwrap();
     assert_eq!(bits(&read(&of_others.output)), bits(&read(&alone.output)));
     // In place.
-    let mut over = tensors(&devices, &ranks, 19);
-    recorded.forward_train(Forward::in_place(&mut over).lengths(&lists).untracked()).unwrap();
-    assert_eq!(bits(&read(&over)), bits(&y));
-    let mut over = tensors(&devices, &ranks, 23);
-    recorded.backward(&of_recorded.saved, Backward::in_place(&x, &mut over)).unwrap();
-    assert_eq!(bits(&read(&over)), bits(&dx));
+    let mut x_and_y = tensors(&devices, &ranks, 19);
+    recorded.forward_train(Forward::in_place(&mut x_and_y).lengths(&lists).untracked()).unwrap();
+    assert_eq!(bits(&read(&x_and_y)), bits(&y));
+    let mut gradients = tensors(&devices, &ranks, 23);
+    recorded.backward(&of_recorded.saved, Backward::in_place(&x, &mut gradients)).unwrap();
+    assert_eq!(bits(&read(&gradients)), bits(&dx));
 }
 
 #[test]
@@ -318,7 +321,9 @@ fn thousands_of_short_samples_take_several_dispatches() {
         for (a, b) in [(0, 2), (1, 3)] {
             let ((dtype, y, sums), (_, other_y, other_sums)) = (&results[a], &results[b]);
             let is_close = |a: &[f32], b: &[f32], allowed: f32| {
-                a.iter().zip(b).all(|(a, b)| (a - b).abs() <= allowed * (1.0 + b.abs()))
+                a.iter()
+                    .zip(b)
+                    .all(|(a, b)| abs_diff_eq!(a, b, epsilon = allowed * (1.0 + b.abs())))
             };
             assert!(is_close(y, other_y, 2e-3), "{dims:?} {dtype:?}");
             assert!(is_close(&sums[0], &other_sums[0], 1e-2), "{dims:?} {dtype:?}");

@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use crate::common::Random;
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum To {
     F16,
@@ -85,11 +87,11 @@ pub fn special() -> Vec<u32> {
             .flat_map(|bit| [1 << bit, (2 << bit) - 1])
             .map(|payload: u32| f32::INFINITY.to_bits() | payload),
     );
-    values.extend(
-        (1..5000u32).map(|n| f32::INFINITY.to_bits() | (n.wrapping_mul(2_654_435_761) >> 9).max(1)),
-    );
+    let mut random = Random::new(1);
+    let mut fractions = move || (0..5000).map(|_| (random.bits() >> 41) as u32).collect::<Vec<_>>();
+    values.extend(fractions().iter().map(|payload| f32::INFINITY.to_bits() | (*payload).max(1)));
     // Subnormals of f32.
     values.extend((0..23).flat_map(|bit| [1 << bit, (2 << bit) - 1]));
-    values.extend((0..5000u32).map(|n| n.wrapping_mul(2_654_435_761) >> 9));
+    values.extend(fractions());
     values.iter().flat_map(|&bits| [bits, bits | 0x8000_0000]).collect()
 }

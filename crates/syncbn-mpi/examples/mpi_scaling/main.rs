@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use comfy_table::{CellAlignment, Table, presets};
 use syncbn_mpi::Mpi;
 
 use measure::Costs;
@@ -71,13 +72,17 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     let mut text =
         format!("{costs}\nMilliseconds of a step for its {} exchanges:\n\n", model::exchanges());
-    text +=
-        &format!("{:>6}  {:>12}  {:>12}  {:>12}\n", "ranks", "gathered", "merged", "groups of 8");
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["ranks", "gathered", "merged", "groups of 8"]);
+    table.column_iter_mut().for_each(|column| {
+        column.set_cell_alignment(CellAlignment::Right);
+    });
     for ranks in RANKS {
-        let [gathered, merged, groups] = [Way::Gathered, Way::Merged, Way::Groups(GROUP)]
-            .map(|way| 1e3 * way.step_seconds(&costs, ranks));
-        text += &format!("{ranks:>6}  {gathered:>12.2}  {merged:>12.2}  {groups:>12.2}\n");
+        let times = [Way::Gathered, Way::Merged, Way::Groups(GROUP)]
+            .map(|way| format!("{:.2}", 1e3 * way.step_seconds(&costs, ranks)));
+        table.add_row([ranks.to_string()].into_iter().chain(times));
     }
+    text += &format!("{table}\n");
     if let Some(ranks) = (2..).take(1 << 16).find(|&ranks| model::merging_pays(&costs, ranks)) {
         text += &format!(
             "\nAll-reduce along the tree costs less than gathering from {ranks} ranks on.\n"

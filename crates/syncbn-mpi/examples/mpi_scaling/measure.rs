@@ -23,15 +23,15 @@ const MANY: usize = 32;
 
 /// A time that grows with a size.
 #[derive(Clone, Copy, Debug)]
-pub struct Line {
+pub struct LinearCost {
     /// Seconds.
     pub fixed: f64,
     /// Seconds per byte.
     pub per_byte: f64,
 }
 
-impl Line {
-    /// The line through two measurements at [`BYTES`]. On a busy machine more bytes may seem to
+impl LinearCost {
+    /// That of two measurements at [`BYTES`]. On a busy machine more bytes may seem to
     /// take less time.
     fn through([short, long]: [f64; 2]) -> Self {
         let per_byte = ((long - short) / (BYTES[1] - BYTES[0]) as f64).max(0.0);
@@ -47,11 +47,11 @@ impl Line {
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
     /// A message to a rank and one back, by itself: from the call until the other's is there.
-    pub alone: Line,
+    pub alone: LinearCost,
     /// Each further message where many are under way at once: sent, received and waited for.
-    pub of_many: Line,
+    pub of_many: LinearCost,
     /// Decoding and merging one message, per byte.
-    pub merging: Line,
+    pub merging: LinearCost,
 }
 
 impl Costs {
@@ -75,9 +75,9 @@ impl Costs {
         // Nobody leaves before all are done.
         pollster::block_on(world.all_gather(Vec::new(), DEADLINE))?;
         Ok(Self {
-            alone: Line::through(alone),
-            of_many: Line::through(of_many),
-            merging: Line::through(merging),
+            alone: LinearCost::through(alone),
+            of_many: LinearCost::through(of_many),
+            merging: LinearCost::through(merging),
         })
     }
 }
@@ -161,7 +161,7 @@ fn merging(bytes: usize) -> Result<f64, Box<dyn std::error::Error>> {
 
 impl fmt::Display for Costs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = |what: &str, line: &Line| {
+        let mut line = |what: &str, line: &LinearCost| {
             writeln!(
                 f,
                 "{what}: {:.2} us + {:.3} ns per byte",

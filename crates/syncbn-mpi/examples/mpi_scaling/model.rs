@@ -83,13 +83,13 @@ pub fn merging_pays(costs: &Costs, ranks: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Line;
+    use crate::measure::LinearCost;
 
     /// A microsecond for each message, a nanosecond for each byte, and nothing else.
     const PLAIN: Costs = Costs {
-        alone: Line { fixed: 1e-6, per_byte: 1e-9 },
-        of_many: Line { fixed: 1e-6, per_byte: 1e-9 },
-        merging: Line { fixed: 0.0, per_byte: 0.0 },
+        alone: LinearCost { fixed: 1e-6, per_byte: 1e-9 },
+        of_many: LinearCost { fixed: 1e-6, per_byte: 1e-9 },
+        merging: LinearCost { fixed: 0.0, per_byte: 0.0 },
     };
 
     #[test]

@@ -1,5 +1,8 @@
 //! Agreements of ranks that come late and are killed, by notices that take their time.
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
 use super::*;
 
 /// Ranks whose notices arrive in order, after a time of their own each.
@@ -11,13 +14,12 @@ struct Job {
     asks: Vec<Duration>,
     killed: Vec<Duration>,
     under_way: Vec<(Duration, usize, usize, Notice)>,
-    random: u64,
+    random: ChaCha8Rng,
 }
 
 impl Job {
     fn next(&mut self, end: u64) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (self.random >> 33) % end
+        self.random.next_u64() % end
     }
 
     fn send(&mut self, now: Duration, from: usize, notices: Notices) {
@@ -79,9 +81,8 @@ fn of_thousands_of_agreements_none_ends_in_two_groups_and_every_rank_ends() {
             asks: Vec::new(),
             killed: Vec::new(),
             under_way: Vec::new(),
-            random: seed,
+            random: ChaCha8Rng::seed_from_u64(seed),
         };
-        job.next(1);
         let size = 2 + job.next(6) as usize;
         for _ in 0..size {
             let asks = Duration::from_millis(match job.next(6) {
