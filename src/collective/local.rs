@@ -3,6 +3,8 @@
 
 mod answer;
 mod roll_call;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::mem::take;
@@ -70,6 +72,8 @@ struct State {
     broken: Option<CollectiveError>,
     /// Subgroups that not all members have taken yet.
     subgroups: HashMap<(u64, Vec<usize>), Vec<Option<LocalRank>>>,
+    /// Whether each rank has aborted: it takes no more places.
+    aborted: Vec<bool>,
     roll_call: RollCall,
     /// Ranks that have their answers, to be woken when the lock is released.
     woken: Vec<Waker>,
@@ -86,7 +90,8 @@ impl Shared {
         let next_round = vec![0; world_size];
         let threads = vec![None; world_size];
         let gone = vec![None; world_size];
-        let state = State { next_round, threads, gone, ..State::default() };
+        let aborted = vec![false; world_size];
+        let state = State { next_round, threads, gone, aborted, ..State::default() };
         Self { world_size, state: Mutex::new(state) }
     }
 
@@ -249,8 +254,10 @@ impl Collective for LocalRank {
     }
 
     fn abort(&self, message: Vec<u8>) {
-        let error = CollectiveError::Aborted { rank: self.rank, message };
-        self.shared.change(|state| state.break_with(error));
+        self.shared.change(|state| {
+            state.break_with(CollectiveError::Aborted { rank: self.rank, message });
+            state.aborted[self.rank] = true;
+        });
     }
 
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {

@@ -80,14 +80,16 @@ impl State {
         self.close_roll(None);
     }
 
-    /// Takes the places in subgroups that ranks have not come to take before they were gone. They
-    /// [leave](Vacated::leave) when the lock is released: that wakes the other ranks there.
+    /// Takes the places in subgroups that ranks have not come to take before they were gone, or have
+    /// aborted. They [leave](Vacated::leave) when the lock is released: that wakes the other ranks
+    /// there.
     pub(super) fn vacate(&mut self) -> Vec<Vacated> {
-        let (departed, gone) = (&self.roll_call.departed, &self.gone);
+        let (departed, gone, aborted) = (&self.roll_call.departed, &self.gone, &self.aborted);
         let mut vacated = Vec::new();
         for ((_, members), places) in &mut self.subgroups {
-            let of_departed = |(_, member): &(_, &usize)| departed.contains(member);
-            for (place, member) in places.iter_mut().zip(members).filter(of_departed) {
+            let is_free =
+                |(_, member): &(_, &usize)| departed.contains(member) || aborted[**member];
+            for (place, member) in places.iter_mut().zip(members).filter(is_free) {
                 let panicked = gone[*member].unwrap_or_default();
                 vacated.extend(place.take().map(|place| Vacated { place, panicked }));
             }
