@@ -111,7 +111,8 @@ pub trait Collective: fmt::Debug + Send + Sync {
     /// is no failure of the new one.
     ///
     /// # Errors
-    /// [`CollectiveError`] when it cannot be made.
+    /// [`CollectiveError`] when it cannot be made. A process group then notifies the other ranks,
+    /// through this transport.
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError>;
 
     /// The transport among the ranks that go on after the group has broken. All living ranks call

@@ -1,17 +1,21 @@
 //! The transport among ranks of one process: a rendezvous in shared memory, for threads, tasks, or
 //! futures on one thread.
 
+mod answer;
 mod roll_call;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::mem::take;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use futures::channel::oneshot;
 use futures::future::{BoxFuture, Either, FutureExt, select};
-use web_time::Instant;
 
+use self::answer::{Asked, Waiting, ask};
 use self::roll_call::{RollCall, Vacated};
 use super::{Collective, CollectiveError, Gathered, Survivors};
 use crate::timer::Timer;
@@ -19,7 +23,8 @@ use crate::timer::Timer;
 /// Time for which a rank polls for its peers before it sleeps, about the cost of waking up.
 const LOOKOUT: Duration = Duration::from_micros(30);
 
-type Receiver = oneshot::Receiver<Result<Gathered, CollectiveError>>;
+/// How an exchange ends.
+type End = Result<Gathered, CollectiveError>;
 
 /// Ranks of one process.
 ///
@@ -67,13 +72,17 @@ struct State {
     broken: Option<CollectiveError>,
     /// Subgroups that not all members have taken yet.
     subgroups: HashMap<(u64, Vec<usize>), Vec<Option<LocalRank>>>,
+    /// Whether each rank has aborted: it takes no more places.
+    aborted: Vec<bool>,
     roll_call: RollCall,
+    /// Ranks that have their answers, to be woken when the lock is released.
+    woken: Vec<Waker>,
 }
 
 #[derive(Debug, Default)]
 struct Round {
     messages: Vec<Option<Arc<[u8]>>>,
-    waiting: Vec<oneshot::Sender<Result<Gathered, CollectiveError>>>,
+    waiting: Vec<Asked<End>>,
 }
 
 impl Shared {
@@ -81,39 +90,48 @@ impl Shared {
         let next_round = vec![0; world_size];
         let threads = vec![None; world_size];
         let gone = vec![None; world_size];
-        let state = State { next_round, threads, gone, ..State::default() };
+        let aborted = vec![false; world_size];
+        let state = State { next_round, threads, gone, aborted, ..State::default() };
         Self { world_size, state: Mutex::new(state) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A rank will send nothing more. Complete rounds stay complete. Ranks that wait for it get an
-    /// error.
-    fn leave(&self, rank: usize, panicked: bool) {
-        let mut state = self.lock();
-        // It may be told of once more, when the place of a rank that panicked is dropped.
-        let panicked = *state.gone[rank].get_or_insert(panicked);
-        let awaited = state
-            .rounds
-            .iter()
-            .any(|round| round.messages[rank].is_none() && !round.waiting.is_empty());
-        if awaited {
-            state.break_with(CollectiveError::Left { rank, panicked });
-        }
+    /// Changes the state. Then, without the lock, ranks are woken, and places that nobody will take
+    /// leave their subgroups: both may run anything.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut state);
+        let vacated = state.vacate();
+        let woken = take(&mut state.woken);
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        vacated.into_iter().for_each(Vacated::leave);
+        result
     }
 }
 
 impl State {
+    /// A rank will send nothing more. Complete rounds stay complete. Ranks that wait for it get an
+    /// error.
+    fn leave(&mut self, rank: usize, panicked: bool) {
+        // It may be told of once more, when the place of a rank that panicked is dropped.
+        let panicked = *self.gone[rank].get_or_insert(panicked);
+        let awaited = self
+            .rounds
+            .iter()
+            .any(|round| round.messages[rank].is_none() && !round.waiting.is_empty());
+        if awaited {
+            self.break_with(CollectiveError::Left { rank, panicked });
+        }
+    }
+
     /// Puts a message into the rank's next round, and ends the round if it is the last. Returns the
-    /// round, the receiver of its end, and whether an awaited rank runs on another thread than this
+    /// round, the wait for its end, and whether an awaited rank runs on another thread than this
     /// one.
     fn deposit(
         &mut self,
         rank: usize,
         message: Vec<u8>,
-    ) -> Result<(u64, Receiver, bool), CollectiveError> {
+    ) -> Result<(u64, Waiting<End>, bool), CollectiveError> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
@@ -136,9 +154,9 @@ impl State {
             self.rounds.push_back(Round { messages: vec![None; world_size], waiting: Vec::new() });
         }
         let round = &mut self.rounds[index];
-        let (sender, receiver) = oneshot::channel();
+        let (asked, waiting) = ask();
         round.messages[rank] = Some(message.into());
-        round.waiting.push(sender);
+        round.waiting.push(asked);
         let here = thread::current().id();
         self.threads[rank] = Some(here);
         let awaited =
@@ -150,21 +168,18 @@ impl State {
             .front()
             .and_then(|round| round.messages.iter().cloned().collect::<Option<Gathered>>())
         {
-            for waiting in self.rounds.pop_front().into_iter().flat_map(|round| round.waiting) {
-                // A rank that dropped its future after the deposit has left by then.
-                let _ = waiting.send(Ok(gathered.clone()));
-            }
+            let ended = self.rounds.pop_front().into_iter().flat_map(|round| round.waiting);
+            self.woken.extend(ended.filter_map(|asked| asked.give(Ok(gathered.clone()))));
             self.first_round += 1;
         }
-        Ok((number, receiver, elsewhere))
+        Ok((number, waiting, elsewhere))
     }
 
     /// Ends everything with an error, the first one for good.
     fn break_with(&mut self, error: CollectiveError) {
         let error = self.broken.get_or_insert(error).clone();
-        for waiting in self.rounds.drain(..).flat_map(|round| round.waiting) {
-            let _ = waiting.send(Err(error.clone()));
-        }
+        let ended = self.rounds.drain(..).flat_map(|round| round.waiting);
+        self.woken.extend(ended.filter_map(|asked| asked.give(Err(error.clone()))));
     }
 
     /// The deadline of a round has passed for a rank.
@@ -174,21 +189,6 @@ impl State {
         let missing = round.messages.iter().enumerate().filter(|(_, message)| message.is_none());
         let ranks = missing.map(|(rank, _)| rank).collect();
         self.break_with(CollectiveError::Late { ranks, deadline });
-    }
-}
-
-/// Waits a moment, without sleeping, for a message of a peer on another thread.
-fn look_out(
-    receiver: &mut Receiver,
-    at_most: Duration,
-) -> Option<Result<Gathered, CollectiveError>> {
-    let started = Instant::now();
-    loop {
-        match receiver.try_recv() {
-            Ok(Some(received)) => return Some(received),
-            Ok(None) if started.elapsed() < at_most => thread::yield_now(),
-            _ => return None,
-        }
     }
 }
 
@@ -202,9 +202,12 @@ struct LeaveOnDrop {
 impl Drop for LeaveOnDrop {
     fn drop(&mut self) {
         if self.armed {
-            let panicked = std::thread::panicking();
-            self.shared.leave(self.rank, panicked);
-            self.shared.lock().break_with(CollectiveError::Left { rank: self.rank, panicked });
+            let rank = self.rank;
+            let panicked = thread::panicking();
+            self.shared.change(|state| {
+                state.leave(rank, panicked);
+                state.break_with(CollectiveError::Left { rank, panicked });
+            });
         }
     }
 }
@@ -223,51 +226,48 @@ impl Collective for LocalRank {
         message: Vec<u8>,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
-        let deposited = self.shared.lock().deposit(self.rank, message);
+        let deposited = self.shared.change(|state| state.deposit(self.rank, message));
         let guard =
             LeaveOnDrop { shared: self.shared.clone(), rank: self.rank, armed: deposited.is_ok() };
-        let rank = self.rank;
         async move {
             // The whole guard moves into the future, so dropping the future drops it.
             let mut guard = guard;
-            let (round, mut receiver, elsewhere) = deposited?;
+            let (round, waiting, elsewhere) = deposited?;
             // The last rank to come finds the others' messages without a timer.
-            if let Some(received) =
-                look_out(&mut receiver, if elsewhere { LOOKOUT } else { Duration::ZERO })
-            {
+            let lookout = if elsewhere { LOOKOUT } else { Duration::ZERO };
+            if let Some(end) = waiting.look_out(lookout) {
                 guard.armed = false;
-                return received;
+                return end;
             }
-            let received = match select(receiver, Timer::new(deadline)).await {
-                Either::Left((received, _)) => received,
-                Either::Right(((), receiver)) => {
-                    guard.shared.lock().expire(round, deadline);
+            let end = match select(waiting, Timer::new(deadline)).await {
+                Either::Left((end, _)) => end,
+                Either::Right(((), waiting)) => {
+                    guard.shared.change(|state| state.expire(round, deadline));
                     // Already answered, by the end of the round or by the expiry.
-                    receiver.await
+                    waiting.await
                 }
             };
             guard.armed = false;
-            received.unwrap_or(Err(CollectiveError::Left { rank, panicked: false }))
+            end
         }
         .boxed()
     }
 
     fn abort(&self, message: Vec<u8>) {
-        self.shared.lock().break_with(CollectiveError::Aborted { rank: self.rank, message });
+        self.shared.change(|state| {
+            state.break_with(CollectiveError::Aborted { rank: self.rank, message });
+            state.aborted[self.rank] = true;
+        });
     }
 
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
-        let mut state = self.shared.lock();
         let place = members.iter().position(|&member| member == self.rank);
         let name = (key, members.to_vec());
-        let ranks = state
-            .subgroups
-            .entry(name)
-            .or_insert_with(|| LocalGroup::ranks(members.len()).into_iter().map(Some).collect());
-        let taken = place.and_then(|place| ranks[place].take());
-        let vacated = state.vacate();
-        drop(state);
-        vacated.into_iter().for_each(Vacated::leave);
+        let made = || LocalGroup::ranks(members.len()).into_iter().map(Some).collect();
+        let taken = self.shared.change(|state| {
+            let places = state.subgroups.entry(name).or_insert_with(made);
+            place.and_then(|place| places[place].take())
+        });
         let message =
             format!("rank {} takes its place in {members:?} twice, or has none", self.rank);
         Ok(Arc::new(taken.ok_or(CollectiveError::Transport { message })?))
@@ -287,11 +287,10 @@ impl Collective for LocalRank {
 
 impl Drop for LocalRank {
     fn drop(&mut self) {
-        self.shared.leave(self.rank, std::thread::panicking());
-        let mut state = self.shared.lock();
-        state.depart(self.rank);
-        let vacated = state.vacate();
-        drop(state);
-        vacated.into_iter().for_each(Vacated::leave);
+        let panicked = thread::panicking();
+        self.shared.change(|state| {
+            state.leave(self.rank, panicked);
+            state.depart(self.rank);
+        });
     }
 }

@@ -54,6 +54,11 @@ impl Operation {
         &self.header
     }
 
+    /// Its place, for errors.
+    pub fn place(&self) -> &str {
+        &self.at
+    }
+
     /// Lets the next operation of this rank exchange. Its own exchanges are over.
     pub fn pass(&self) {
         self.turn.pass();
@@ -80,7 +85,10 @@ impl Operation {
         if let Err(error) = result
             && !every_rank_finds(error)
         {
-            self.fail(&error.to_string());
+            let reason = error.to_string();
+            // The notice names the place itself.
+            let place = format!("{}: ", self.at);
+            self.fail(reason.strip_prefix(&place).unwrap_or(&reason));
         }
     }
 

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::comparison::Settings;
 use super::frame::{Payload, Phase};
+use super::operation::Operation;
 use super::peers::{Dissent, Voice, dissent};
 use super::process_group::ProcessGroup;
 use crate::checksum::Checksum;
-use crate::error::{Error, GroupError};
-
-/// Name of this operation in errors.
-const AT: &str = "making of process groups";
+use crate::error::{Error, ExchangeError, GroupError};
 
 impl ProcessGroup {
     /// Cuts the group into process groups, in MindSpore's form: the whole partition, as lists of
@@ -23,25 +22,27 @@ impl ProcessGroup {
     /// # Errors
     /// The same on every rank: [`GroupError`] for a rank out of range, in two lists or twice in
     /// one, or a partition that differs between ranks;
-    /// [`ExchangeError`](crate::error::ExchangeError) when a rank does not take part.
+    /// [`ExchangeError`](crate::error::ExchangeError) when a rank does not take part, or cannot
+    /// take its place in its group.
     ///
     /// # Cancel safety
     /// A future that is dropped before its end notifies the other ranks, and the group refuses
     /// further work: give the group a [deadline](Self::with_deadline) instead of a timeout.
     pub async fn partition(&self, lists: &[Vec<usize>]) -> Result<Self, Error> {
-        let wanted = self.gather_wishes(Phase::Partition, lists).await?;
-        let voices = wanted.iter().enumerate().map(|(rank, wish)| Voice {
-            value: format!("{wish:?}"),
-            rank: rank as u64,
-            ranks: 1,
-        });
-        if let Some(dissent) = dissent(&voices.collect::<Vec<_>>()) {
-            let Dissent { rank, found, expected, other, agreeing } = dissent;
-            return Err(GroupError::Disagree { rank, found, expected, other, agreeing }.into());
-        }
-        self.check_disjoint(lists)?;
+        let choose = |wanted: Vec<Vec<Vec<usize>>>| {
+            let voices = wanted.iter().enumerate().map(|(rank, wish)| Voice {
+                value: format!("{wish:?}"),
+                rank: rank as u64,
+                ranks: 1,
+            });
+            if let Some(dissent) = dissent(&voices.collect::<Vec<_>>()) {
+                let Dissent { rank, found, expected, other, agreeing } = dissent;
+                return Err(GroupError::Disagree { rank, found, expected, other, agreeing });
+            }
+            self.check_disjoint(lists)
+        };
         let own = lists.iter().find(|list| list.contains(&self.rank()));
-        self.split_off(own.map_or(&[][..], Vec::as_slice))
+        self.make(Phase::Partition, lists, own.map_or(&[][..], Vec::as_slice), choose).await
     }
 
     /// This rank's process group, in PyTorch's form: the ranks of this group that it consists of,
@@ -57,36 +58,42 @@ impl ProcessGroup {
     pub async fn subgroup(&self, ranks: &[usize]) -> Result<Self, Error> {
         let mut own = ranks.to_vec();
         own.sort_unstable();
-        let wanted = self.gather_wishes(Phase::Subgroup, &[own]).await?;
-        let mut groups: Vec<Vec<usize>> = Vec::new();
-        for (rank, list) in wanted.into_iter().map(|lists| lists.concat()).enumerate() {
-            if !list.contains(&rank) {
-                return Err(GroupError::NotAMember { rank, list }.into());
+        let choose = |wanted: Vec<Vec<Vec<usize>>>| {
+            let mut groups: Vec<Vec<usize>> = Vec::new();
+            for (rank, list) in wanted.into_iter().map(|lists| lists.concat()).enumerate() {
+                if !list.contains(&rank) {
+                    return Err(GroupError::NotAMember { rank, list });
+                }
+                if !groups.contains(&list) {
+                    groups.push(list);
+                }
             }
-            if !groups.contains(&list) {
-                groups.push(list);
-            }
-        }
-        // Two different lists with a rank in common: its members disagree.
-        self.check_disjoint(&groups)?;
-        self.split_off(ranks)
+            // Two different lists with a rank in common: its members disagree.
+            self.check_disjoint(&groups)
+        };
+        self.make(Phase::Subgroup, &[own], ranks, choose).await
     }
 
-    /// The lists that every rank asks for, in rank order.
-    async fn gather_wishes(
+    /// Asks for groups, and makes the one of `own`, unless `check` refuses what all ranks ask for.
+    async fn make(
         &self,
         phase: Phase,
         lists: &[Vec<usize>],
-    ) -> Result<Vec<Vec<Vec<usize>>>, Error> {
-        let wish = lists
-            .iter()
-            .map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
-        let bytes = wish.collect::<Vec<_>>().join(";").into_bytes();
-        let read = |_, payload| {
-            let wish = if let Payload::Bytes(bytes) = &payload { read_wish(bytes) } else { None };
-            wish.ok_or_else(|| "it does not hold lists of ranks".to_owned())
+        own: &[usize],
+        check: impl FnOnce(Vec<Vec<Vec<usize>>>) -> Result<(), GroupError>,
+    ) -> Result<Self, Error> {
+        let operation = self.begin(self.header(phase), Settings::None)?;
+        let made = async {
+            check(gather_wishes(&operation, lists).await?)?;
+            let group = self.split_off(own, operation.place())?;
+            // No rank goes on before all have their places: in the new groups nobody would learn
+            // of a rank that has none.
+            operation.gather(Payload::Bytes(Vec::new())).await?;
+            Ok::<_, Error>(group)
         };
-        self.gather(self.header(phase), Payload::Bytes(bytes), read).await
+        let made = made.await;
+        operation.end(&made);
+        made
     }
 
     fn check_disjoint(&self, lists: &[Vec<usize>]) -> Result<(), GroupError> {
@@ -103,8 +110,8 @@ impl ProcessGroup {
         Ok(())
     }
 
-    /// The group of these ranks, after all have agreed on it.
-    fn split_off(&self, ranks: &[usize]) -> Result<Self, Error> {
+    /// The group of these ranks, after all have agreed on it. `at` is the place of the call.
+    fn split_off(&self, ranks: &[usize], at: &str) -> Result<Self, ExchangeError> {
         let key = self.shared.splits.fetch_add(1, Ordering::Relaxed);
         let members: Vec<usize> = BTreeSet::from_iter(ranks.iter().copied()).into_iter().collect();
         let world_ranks: Arc<[usize]> = if members.len() < 2 {
@@ -124,9 +131,25 @@ impl ProcessGroup {
         let transport = self
             .transport
             .split(key, &members)
-            .map_err(|error| self.poison(self.named(error, AT)))?;
+            .map_err(|error| self.poison(self.named(error, at)))?;
         Ok(Self::of_transport(transport, id.finish(), world_ranks, self.deadline()))
     }
+}
+
+/// The lists that every rank asks for, in rank order.
+async fn gather_wishes(
+    operation: &Operation,
+    lists: &[Vec<usize>],
+) -> Result<Vec<Vec<Vec<usize>>>, ExchangeError> {
+    let wish =
+        lists.iter().map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+    let bytes = wish.collect::<Vec<_>>().join(";").into_bytes();
+    let wishes = operation.gather(Payload::Bytes(bytes)).await?.into_iter().enumerate();
+    let read = |(rank, payload)| {
+        let wish = if let Payload::Bytes(bytes) = &payload { read_wish(bytes) } else { None };
+        wish.ok_or_else(|| operation.refuse(rank, "it does not hold lists of ranks".to_owned()))
+    };
+    wishes.map(read).collect()
 }
 
 /// Reads `0,1;2,3`.

@@ -1,10 +1,11 @@
 //! Transports: the crate's own passes the conformance suite under every executor, and the suite
 //! catches broken ones.
 //!
-//! `broken` plants the faults of transports.
+//! `broken` plants the faults of transports, `wakers` uses a group while it wakes somebody.
 
 mod broken;
 mod local;
+mod wakers;
 
 use crate::common;
 

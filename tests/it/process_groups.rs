@@ -1,7 +1,7 @@
 //! Process groups: both forms of making them, layers in them against the definition per group, and
 //! wrong wishes, which every rank must find alike.
 //!
-//! `wishes` asks for groups that cannot be made, `start` lets ranks begin with different states and
+//! `wishes` asks for groups that cannot be made, `unmade` for those that one rank cannot enter, `start` lets ranks begin with different states and
 //! shares one, `loaded` loads states on some ranks alone, `settings` changes settings of living
 //! layers, `refused` asks of layers what their process group forbids, `two_groups` lets a joint
 //! call span two groups, `twice` makes two passes of one layer at once, `spread` puts several
@@ -16,6 +16,7 @@ mod spread;
 mod start;
 mod twice;
 mod two_groups;
+mod unmade;
 mod wishes;
 
 use crate::common;

@@ -54,13 +54,14 @@ pub struct Tapped<T> {
     tap: T,
     all_reduces: bool,
     gathers: bool,
+    splits: bool,
     aborts: Arc<AtomicUsize>,
 }
 
 impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Tapped<T> {
     /// One that gathers and does not all-reduce.
     pub fn new(inner: LocalRank, tap: T) -> Self {
-        Self { inner, tap, all_reduces: false, gathers: true, aborts: Arc::default() }
+        Self { inner, tap, all_reduces: false, gathers: true, splits: true, aborts: Arc::default() }
     }
 
     /// One that supports all-reduce, or not.
@@ -71,6 +72,11 @@ impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Tapped<T> {
     /// One whose every all-gather is an error, as of a transport that has too many ranks for it.
     pub fn without_all_gather(self) -> Self {
         Self { gathers: false, ..self }
+    }
+
+    /// One that cannot take its place in any new group, if `splits` is false.
+    pub fn splitting(self, splits: bool) -> Self {
+        Self { splits, ..self }
     }
 
     /// Counts there how often this rank breaks the group.
@@ -125,6 +131,10 @@ impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Collective for Tapped<T> {
     }
 
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
+        if !self.splits {
+            let message = "no more places".to_owned();
+            return Err(CollectiveError::Transport { message });
+        }
         self.inner.split(key, members)
     }
 

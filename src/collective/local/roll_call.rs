@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::channel::oneshot;
 use futures::future::{BoxFuture, Either, FutureExt, select};
 
+use super::answer::{Asked, Waiting, ask};
 use super::{LocalGroup, LocalRank, Shared, State};
 use crate::collective::{Collective, CollectiveError, Survivors};
 use crate::timer::Timer;
@@ -29,7 +29,7 @@ pub(super) struct RollCall {
 #[derive(Debug)]
 struct Request {
     number: u64,
-    sender: oneshot::Sender<Answer>,
+    asked: Asked<Answer>,
 }
 
 /// The place of a rank that will not take it.
@@ -42,26 +42,27 @@ pub(super) struct Vacated {
 impl Vacated {
     /// Leaves the subgroup.
     pub fn leave(self) {
-        self.place.shared.leave(self.place.rank, self.panicked);
+        let Self { place, panicked } = self;
+        place.shared.change(|state| state.leave(place.rank, panicked));
     }
 }
 
 impl State {
-    /// A rank wants to go on. Returns the number of its request and the receiver of the answer.
-    fn answer_roll(
-        &mut self,
-        rank: usize,
-    ) -> Result<(u64, oneshot::Receiver<Answer>), CollectiveError> {
+    /// A rank wants to go on. Returns the number of its request and the wait for the answer.
+    fn answer_roll(&mut self, rank: usize) -> Result<(u64, Waiting<Answer>), CollectiveError> {
         if let Some(survivors) = &self.roll_call.decided {
             return Err(CollectiveError::LeftBehind { survivors: survivors.clone() });
         }
         self.break_with(CollectiveError::Aborted { rank, message: Vec::new() });
         let number = self.roll_call.requests;
         self.roll_call.requests += 1;
-        let (sender, receiver) = oneshot::channel();
-        self.roll_call.present.insert(rank, Request { number, sender });
+        let (asked, waiting) = ask();
+        if let Some(earlier) = self.roll_call.present.insert(rank, Request { number, asked }) {
+            let message = format!("rank {rank} asked for the survivors twice at the same time");
+            self.woken.extend(earlier.asked.give(Err(CollectiveError::Transport { message })));
+        }
         self.close_roll(None);
-        Ok((number, receiver))
+        Ok((number, waiting))
     }
 
     /// A rank takes a request back.
@@ -79,14 +80,16 @@ impl State {
         self.close_roll(None);
     }
 
-    /// Takes the places in subgroups that ranks have not come to take before they were gone. They
-    /// [leave](Vacated::leave) when the lock is released: that wakes the other ranks there.
+    /// Takes the places in subgroups that ranks have not come to take before they were gone, or have
+    /// aborted. They [leave](Vacated::leave) when the lock is released: that wakes the other ranks
+    /// there.
     pub(super) fn vacate(&mut self) -> Vec<Vacated> {
-        let (departed, gone) = (&self.roll_call.departed, &self.gone);
+        let (departed, gone, aborted) = (&self.roll_call.departed, &self.gone, &self.aborted);
         let mut vacated = Vec::new();
         for ((_, members), places) in &mut self.subgroups {
-            let of_departed = |(_, member): &(_, &usize)| departed.contains(member);
-            for (place, member) in places.iter_mut().zip(members).filter(of_departed) {
+            let is_free =
+                |(_, member): &(_, &usize)| departed.contains(member) || aborted[**member];
+            for (place, member) in places.iter_mut().zip(members).filter(is_free) {
                 let panicked = gone[*member].unwrap_or_default();
                 vacated.extend(place.take().map(|place| Vacated { place, panicked }));
             }
@@ -114,7 +117,7 @@ impl State {
                     living.iter().copied().filter(|rank| !present.contains_key(rank)).collect();
                 if let Some(request) = present.remove(&expired) {
                     let error = CollectiveError::TooFew { present: ranks, missing };
-                    let _ = request.sender.send(Err(error));
+                    self.woken.extend(request.asked.give(Err(error)));
                 }
                 return;
             }
@@ -122,27 +125,27 @@ impl State {
         *decided = Some(ranks.clone());
         let places = LocalGroup::ranks(ranks.len());
         for (request, place) in std::mem::take(present).into_values().zip(places) {
-            // A rank that has dropped its future leaves the new group at once.
-            let _ = request.sender.send(Ok((place, ranks.clone())));
+            // If a rank drops its future now, it leaves the new group with it.
+            self.woken.extend(request.asked.give(Ok((place, ranks.clone()))));
         }
     }
 }
 
 /// A request that waits for its answer. Dropped before, it is withdrawn.
-struct Waiting {
+struct Asking {
     shared: Arc<Shared>,
     rank: usize,
     /// The request, until it is answered.
     number: Option<u64>,
-    /// Closed after the request is withdrawn: while it is closed, no decision counts this rank, and
-    /// no other thread drops its place.
-    receiver: oneshot::Receiver<Answer>,
+    /// Dropped after the request is withdrawn: from then on no decision counts this rank, and no
+    /// other thread drops its place.
+    answer: Waiting<Answer>,
 }
 
-impl Drop for Waiting {
+impl Drop for Asking {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            self.shared.lock().withdraw(self.rank, number);
+            self.shared.change(|state| state.withdraw(self.rank, number));
         }
     }
 }
@@ -153,27 +156,23 @@ pub(super) fn survivors(
     deadline: Duration,
 ) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
     let (shared, rank) = (rank.shared.clone(), rank.rank);
-    let requested = shared.lock().answer_roll(rank);
-    let (number, receiver) = match requested {
+    let requested = shared.change(|state| state.answer_roll(rank));
+    let (number, answer) = match requested {
         Ok(requested) => requested,
         Err(error) => return async { Err(error) }.boxed(),
     };
-    let mut waiting = Waiting { shared, rank, number: Some(number), receiver };
+    let mut asking = Asking { shared, rank, number: Some(number), answer };
     async move {
-        let Waiting { shared, number, receiver, .. } = &mut waiting;
-        let answer = match select(&mut *receiver, Timer::new(deadline)).await {
+        let Asking { shared, number, answer, .. } = &mut asking;
+        let answer = match select(&mut *answer, Timer::new(deadline)).await {
             Either::Left((answer, _)) => answer,
-            Either::Right(((), receiver)) => {
-                shared.lock().close_roll(Some(rank));
-                receiver.await
+            Either::Right(((), answer)) => {
+                shared.change(|state| state.close_roll(Some(rank)));
+                answer.await
             }
         };
         *number = None;
-        // The sender is dropped only if the same rank has asked once more.
-        let twice = || CollectiveError::Transport {
-            message: format!("rank {rank} asked for the survivors twice at the same time"),
-        };
-        let (place, ranks) = answer.map_err(|_| twice())??;
+        let (place, ranks) = answer?;
         let transport: Arc<dyn Collective> = Arc::new(place);
         Ok(Survivors { transport, ranks })
     }

@@ -102,6 +102,28 @@ fn a_subgroup_is_made_although_a_member_that_is_ahead_has_broken_the_group_or_is
     }
 }
 
+/// An aborting rank makes no more calls, so nobody waits for it where it has not come yet.
+#[test]
+fn a_rank_that_aborts_gives_up_the_places_that_it_has_not_taken() {
+    let ranks = LocalGroup::ranks(3);
+    let taken = ranks[1].split(0, &[0, 1]).expect("a place");
+    let made = ranks[0].split(1, &[0, 1]).expect("a place");
+    ranks[1].abort(Vec::new());
+    for subgroup in [made, ranks[0].split(2, &[0, 1]).expect("a place")] {
+        let began = Instant::now();
+        let error = pollster::block_on(subgroup.all_gather(Vec::new(), LONG)).unwrap_err();
+        assert_eq!(error, CollectiveError::Left { rank: 1, panicked: false });
+        assert!(began.elapsed() < LONG / 2);
+    }
+    // What it has taken it keeps, and so do others what is theirs.
+    let other = ranks[0].split(0, &[0, 1]).expect("a place");
+    let both = joined(vec![taken.all_gather(vec![1], LONG), other.all_gather(vec![0], LONG)]);
+    assert!(both.iter().all(Result::is_ok));
+    let pair = [0, 2].map(|rank: usize| ranks[rank].split(3, &[0, 2]).expect("a place"));
+    let both = joined(pair.iter().map(|rank| rank.all_gather(Vec::new(), LONG)).collect());
+    assert!(both.iter().all(Result::is_ok));
+}
+
 /// The place is dropped by another rank's thread, which does not panic.
 #[test]
 fn a_place_that_a_rank_did_not_take_before_it_panicked_says_so() {
