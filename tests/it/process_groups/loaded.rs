@@ -186,3 +186,33 @@ fn a_state_that_is_shared_behind_an_exchange_is_the_one_that_the_exchange_leaves
         }
     }
 }
+
+/// The exchange announces the states before it. The next one has to announce those that were
+/// loaded meanwhile.
+#[test]
+fn a_state_that_is_loaded_while_an_exchange_is_under_way_is_compared_in_the_next() {
+    for groups in [process_groups(RANKS, LONG), all_reduce_groups(RANKS, LONG)] {
+        let mut ranks: Vec<Rank> =
+            groups.iter().map(|group| Rank::new(group, &Device::host())).collect();
+        let mut exchanges = Vec::new();
+        for (index, rank) in ranks.iter_mut().enumerate() {
+            exchanges.push(begun(rank));
+            // The exchange ends with the last rank, which loads nothing.
+            if index + 1 < RANKS {
+                let state = scaled(&rank.state(), if index == 0 { 0.5 } else { 1.0 });
+                rank.layer.load_state(&state, &LoadOptions::default()).unwrap();
+            }
+        }
+        for exchanged in pollster::block_on(join_all(exchanges)) {
+            exchanged.expect("equal states");
+        }
+        let steps = ranks.iter().map(|rank| rank.layer.forward_train(&rank.x));
+        for step in pollster::block_on(join_all(steps)) {
+            let error = step.map(|_| ()).expect_err("another state");
+            let Error::Exchange(ExchangeError::State { rank: 0, name, .. }) = &error else {
+                panic!("{error}")
+            };
+            assert_eq!(&**name, "weight", "{error}");
+        }
+    }
+}
