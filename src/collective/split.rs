@@ -29,7 +29,7 @@ impl ProcessGroup {
     /// A future that is dropped before its end notifies the other ranks, and the group refuses
     /// further work: give the group a [deadline](Self::with_deadline) instead of a timeout.
     pub async fn partition(&self, lists: &[Vec<usize>]) -> Result<Self, Error> {
-        let wanted = self.gather_wishes(Phase::Partition, lists).await?;
+        let (key, wanted) = self.gather_wishes(Phase::Partition, lists).await?;
         let voices = wanted.iter().enumerate().map(|(rank, wish)| Voice {
             value: format!("{wish:?}"),
             rank: rank as u64,
@@ -41,7 +41,7 @@ impl ProcessGroup {
         }
         self.check_disjoint(lists)?;
         let own = lists.iter().find(|list| list.contains(&self.rank()));
-        self.split_off(own.map_or(&[][..], Vec::as_slice))
+        self.split_off(key, own.map_or(&[][..], Vec::as_slice))
     }
 
     /// This rank's process group, in PyTorch's form: the ranks of this group that it consists of,
@@ -57,7 +57,7 @@ impl ProcessGroup {
     pub async fn subgroup(&self, ranks: &[usize]) -> Result<Self, Error> {
         let mut own = ranks.to_vec();
         own.sort_unstable();
-        let wanted = self.gather_wishes(Phase::Subgroup, &[own]).await?;
+        let (key, wanted) = self.gather_wishes(Phase::Subgroup, &[own]).await?;
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for (rank, list) in wanted.into_iter().map(|lists| lists.concat()).enumerate() {
             if !list.contains(&rank) {
@@ -69,15 +69,18 @@ impl ProcessGroup {
         }
         // Two different lists with a rank in common: its members disagree.
         self.check_disjoint(&groups)?;
-        self.split_off(ranks)
+        self.split_off(key, ranks)
     }
 
-    /// The lists that every rank asks for, in rank order.
+    /// The number of this request among those of the group, and the lists that every rank asks
+    /// for, in rank order.
     async fn gather_wishes(
         &self,
         phase: Phase,
         lists: &[Vec<usize>],
-    ) -> Result<Vec<Vec<Vec<usize>>>, Error> {
+    ) -> Result<(u64, Vec<Vec<Vec<usize>>>), Error> {
+        // Taken with the turn. After it, requests that end on several threads would have no order.
+        let key = self.shared.splits.fetch_add(1, Ordering::Relaxed);
         let wish = lists
             .iter()
             .map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
@@ -86,7 +89,8 @@ impl ProcessGroup {
             let wish = if let Payload::Bytes(bytes) = &payload { read_wish(bytes) } else { None };
             wish.ok_or_else(|| "it does not hold lists of ranks".to_owned())
         };
-        self.gather(self.header(phase), Payload::Bytes(bytes), read).await
+        let wishes = self.gather(self.header(phase), Payload::Bytes(bytes), read).await?;
+        Ok((key, wishes))
     }
 
     fn check_disjoint(&self, lists: &[Vec<usize>]) -> Result<(), GroupError> {
@@ -104,8 +108,7 @@ impl ProcessGroup {
     }
 
     /// The group of these ranks, after all have agreed on it.
-    fn split_off(&self, ranks: &[usize]) -> Result<Self, Error> {
-        let key = self.shared.splits.fetch_add(1, Ordering::Relaxed);
+    fn split_off(&self, key: u64, ranks: &[usize]) -> Result<Self, Error> {
         let members: Vec<usize> = BTreeSet::from_iter(ranks.iter().copied()).into_iter().collect();
         let world_ranks: Arc<[usize]> = if members.len() < 2 {
             [self.world_rank(self.rank())].into()
