@@ -153,9 +153,7 @@ impl ProcessGroup {
     /// # Ok::<(), syncbn::Error>(())
     /// ```
     pub fn abort(&self, reason: &str) {
-        if self.failure().is_none() {
-            self.fail(self.header(Phase::Forward), OWN_WORK, reason);
-        }
+        self.fail(self.header(Phase::Forward), OWN_WORK, reason);
     }
 
     /// Number of the next layer that is made in the group.
@@ -196,11 +194,25 @@ impl ProcessGroup {
     /// Notifies the peers that this rank has failed. Without peers, or after a failure of the
     /// group, it does nothing.
     pub(crate) fn fail(&self, header: Header, at: &str, reason: &str) {
+        let rank = self.world_rank(self.rank());
+        let own = ExchangeError::Aborted { at: at.to_owned(), rank, reason: reason.to_owned() };
+        self.fail_with(own, header, at, reason);
+    }
+
+    /// The same where the error of this rank is another one.
+    pub(super) fn fail_with(&self, own: ExchangeError, header: Header, at: &str, reason: &str) {
         if self.world_size() == 1 {
             return;
         }
-        let rank = self.world_rank(self.rank());
-        self.poison(ExchangeError::Aborted { at: at.to_owned(), rank, reason: reason.to_owned() });
+        // The other ranks find the first failure by themselves, or have been notified of it. A
+        // second notice could overtake the messages in which they find it.
+        let mut broken = self.shared.broken();
+        if broken.is_some() {
+            return;
+        }
+        *broken = Some(own);
+        drop(broken);
+        self.shared.turns.close();
         self.transport
             .abort(Frame { header, payload: Payload::Abort(format!("{at}: {reason}")) }.encode());
     }

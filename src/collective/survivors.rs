@@ -97,9 +97,7 @@ impl ProcessGroup {
 
     /// Ends a working group: its other ranks are told that this one asks who goes on.
     fn leave_for_survivors(&self) {
-        if self.failure().is_none() {
-            let reason = "it ends the group, to go on with the ranks that survive";
-            self.fail(self.header(Phase::Forward), AT, reason);
-        }
+        let reason = "it ends the group, to go on with the ranks that survive";
+        self.fail(self.header(Phase::Forward), AT, reason);
     }
 }

@@ -111,8 +111,8 @@ impl Operation {
                 let limit = first.limit;
                 let reason =
                     format!("its own earlier call, {earlier}, did not go on within {limit:?}");
-                let error = group.poison(ExchangeError::Blocked { at: at.clone(), earlier, limit });
-                group.fail(self.header.clone(), at, &reason);
+                let error = ExchangeError::Blocked { at: at.clone(), earlier, limit };
+                group.fail_with(error.clone(), self.header.clone(), at, &reason);
                 return Err(error);
             }
             group.check(at)?;

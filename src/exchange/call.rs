@@ -24,7 +24,10 @@ pub(crate) struct Exchange {
 #[derive(Debug, Default)]
 struct Shared {
     steps: AtomicU64,
-    announced: AtomicBool,
+    /// How often the state was replaced.
+    version: AtomicU64,
+    /// The first version of the state that was not announced.
+    unannounced: AtomicU64,
     /// Set by the first exchange.
     ranks: OnceLock<Ranks>,
 }
@@ -89,20 +92,25 @@ impl Exchange {
         self.shared.ranks.get_or_init(|| ranks);
     }
 
-    /// Whether the next exchange should announce the checksum of the state. The first one with
-    /// peers does.
-    pub fn must_announce(&self) -> bool {
-        self.group.world_size() > 1 && !self.shared.announced.load(Ordering::Relaxed)
+    /// The version of the state: how often it was replaced. Updates by a batch do not count.
+    pub fn state_version(&self) -> u64 {
+        self.shared.version.load(Ordering::Relaxed)
     }
 
-    /// Lets the next exchange announce the checksum of the state again.
+    /// Whether an exchange should announce the checksum of this version of the state. The first one
+    /// with peers does.
+    pub fn must_announce(&self, version: u64) -> bool {
+        self.group.world_size() > 1 && version >= self.shared.unannounced.load(Ordering::Relaxed)
+    }
+
+    /// Lets exchanges that begin from now on announce the checksum of the state again.
     pub fn announce_again(&self) {
-        self.shared.announced.store(false, Ordering::Relaxed);
+        self.shared.version.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Remembers that the checksum of the state has been announced.
-    pub(super) fn has_announced(&self) {
-        self.shared.announced.store(true, Ordering::Relaxed);
+    /// Remembers that the checksum of this version of the state has been announced.
+    pub(super) fn has_announced(&self, version: u64) {
+        self.shared.unannounced.fetch_max(version + 1, Ordering::Relaxed);
     }
 
     /// Begins a call that will exchange something. From now on the peers are notified if it fails

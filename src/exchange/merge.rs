@@ -19,6 +19,8 @@ pub(crate) struct Contribution<'a, T> {
     pub local: &'a [Vec<T>],
     /// The state, where its checksum is to be announced.
     pub state: Option<Manifest>,
+    /// The version of that state.
+    pub state_version: u64,
 }
 
 impl Call {
@@ -69,7 +71,7 @@ impl Call {
         let merged = parts.iter().zip(payloads).enumerate().map(|(index, (part, payloads))| {
             let exchange = &part.call.exchange;
             if part.state.is_some() {
-                exchange.has_announced();
+                exchange.has_announced(part.state_version);
             }
             let merged = merge_payloads(
                 &part.call.operation,

@@ -76,7 +76,7 @@ fn begin(exchange: &Arc<Exchange>, phase: Phase, subject: u64) -> Call {
 /// Sums one number of every process in one call.
 async fn sum(call: &Call, number: f64) -> Result<f64, ExchangeError> {
     let local = [vec![GradientSums { sum_dy: number, sum_dy_xmu: 0.0 }]];
-    let parts = [Contribution { call, local: &local, state: None }];
+    let parts = [Contribution { call, local: &local, state: None, state_version: 0 }];
     loop {
         if let Some(sums) = Call::merge(&parts).await.map_err(|failure| failure.error)? {
             return Ok(sums[0][0].sum_dy);
@@ -178,7 +178,8 @@ fn count(exchanges: &[Arc<Exchange>], ranks: &[usize], states: &[bool]) -> Vec<O
         let call = begin(exchange, Phase::Forward, 0);
         let local = vec![one.clone(); ranks];
         let state = announces.then(|| manifest("state"));
-        let contribution = |state| [Contribution { call: &call, local: &local, state }];
+        let contribution =
+            |state| [Contribution { call: &call, local: &local, state, state_version: 0 }];
         let merged = Call::merge(&contribution(state)).await.unwrap();
         let sum = merged.as_ref().map(|sums| sums[0][0].sum_dy);
         if merged.is_none() {

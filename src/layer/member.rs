@@ -86,6 +86,8 @@ pub(super) struct Member {
     pub exchange: Arc<Exchange>,
     pub parameters: Arc<Vec<AffineParameters>>,
     pub running: Running,
+    /// The version of the state when the call was made. A state that is loaded later is another.
+    pub state_version: u64,
     pub channels: usize,
     momentum: Momentum,
     running_variance: RunningVariance,
@@ -103,6 +105,7 @@ impl Member {
             exchange: exchange.clone(),
             parameters: base.parameters.clone(),
             running: running.clone(),
+            state_version: exchange.state_version(),
             channels: num_features,
             momentum,
             running_variance,

@@ -85,9 +85,10 @@ async fn merge_with_peers<T: Mergeable>(
     first.come().await.map_err(Error::from)?;
     let mut parts = Vec::with_capacity(layers.len());
     for (layer, call) in layers.iter().zip(calls) {
-        let announces = T::IS_STATISTICS && layer.member.exchange.must_announce();
+        let state_version = layer.member.state_version;
+        let announces = T::IS_STATISTICS && layer.member.exchange.must_announce(state_version);
         let state = if announces { Some(layer.state().await?) } else { None };
-        parts.push(Contribution { call, local: layer.local, state });
+        parts.push(Contribution { call, local: layer.local, state, state_version });
     }
     let named = |ListError { index, error }| Failure {
         index: index.map(|call: usize| layers[call].index),

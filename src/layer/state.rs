@@ -199,6 +199,8 @@ impl SyncBatchNorm {
         }
         let call = self.member().begin(Phase::State, from as u64)?;
         let received = async {
+            // Earlier calls change the state, so it is read after them.
+            call.come().await?;
             let own = if rank == from { self.state().await?.to_message() } else { Vec::new() };
             if from >= world_size {
                 // The group can go on only if all know that all asked for it.

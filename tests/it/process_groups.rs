@@ -5,8 +5,10 @@
 //! shares one, `loaded` loads states on some ranks alone, `settings` changes settings of living
 //! layers, `refused` asks of layers what their process group forbids, `two_groups` lets a joint
 //! call span two groups, `twice` makes two passes of one layer at once, `spread` puts several
-//! devices into each process, `differing` sets ranks up differently.
+//! devices into each process, `differing` sets ranks up differently, `at_once` makes two groups at
+//! once.
 
+mod at_once;
 mod differing;
 mod loaded;
 mod moved;

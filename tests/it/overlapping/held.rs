@@ -3,16 +3,19 @@
 //! its turn has its whole deadline after it.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::future::{join, poll_immediate};
+use futures::future::{join, poll_immediate, try_join};
 use pollster::block_on;
 use syncbn::{
     BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm,
     error::{BatchError, ExchangeError, GpuError},
 };
 
+use crate::common::transport::{Tapped, groups_over};
 use crate::common::{on_threads, process_groups, virtual_gpus};
 
 /// Long, because nobody may have to wait for it.
@@ -170,6 +173,30 @@ fn a_call_behind_one_that_all_ranks_refuse_alike_goes_on() {
         assert_eq!(of_b.expect("b goes on").saved.statistics().unwrap().channels()[0].mean, 2.0);
         assert_eq!(group.failure(), None);
     });
+}
+
+/// The other ranks find the mismatch in the messages that they get, perhaps later. A notice would
+/// overtake it, and name a rank that is right.
+#[test]
+fn a_call_behind_one_that_all_ranks_find_to_differ_sends_no_notice() {
+    let aborts = Arc::new(AtomicUsize::new(0));
+    let groups = groups_over(3, LONG, |rank| {
+        Tapped::new(rank, |message| message).counting_aborts(aborts.clone())
+    });
+    on_threads(groups, |group| {
+        let [a, b] = layers(&group, &Device::host());
+        let x = Device::host().upload(&[2, 1], &[0.0, 4.0]).unwrap();
+        let error = if group.rank() == 2 {
+            block_on(b.forward_train(&x)).expect_err("another layer")
+        } else {
+            block_on(try_join(a.forward_train(&x), b.forward_train(&x))).expect_err("another layer")
+        };
+        let Error::Exchange(cause @ ExchangeError::Mismatch { rank: 2, .. }) = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(group.failure().as_ref(), Some(cause));
+    });
+    assert_eq!(aborts.load(Ordering::Relaxed), 0);
 }
 
 /// What a call waited for an earlier one of its own rank is no part of its deadline.

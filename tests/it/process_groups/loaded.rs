@@ -1,8 +1,11 @@
 //! States that only some ranks load in the middle of training: equal ones are equal, whoever loads,
 //! and others are named.
 
+use futures::future::{join, join_all};
+use syncbn::collective::Started;
 use syncbn::error::ExchangeError;
 use syncbn::state::{LoadOptions, StateDict};
+use syncbn::stats::GlobalStatistics;
 use syncbn::{
     BatchNormConfig, Device, Error, Forward, Normalized, ProcessGroup, SyncBatchNorm, Tensor, joint,
 };
@@ -144,6 +147,72 @@ fn another_state_that_one_rank_loads_alone_is_named_on_all() {
             assert_eq!((*rank, &**name), (culprit, "weight"), "{error}");
             // Both are checksums: every rank has announced its own.
             assert!(found.starts_with("0x") && expected.starts_with("0x"), "{error}");
+        }
+    }
+}
+
+/// Local statistics of a rank's x, on their way to the others.
+fn begun(rank: &Rank) -> Started<GlobalStatistics> {
+    let local = pollster::block_on(rank.layer.local_statistics(&rank.x)).unwrap();
+    rank.layer.synchronize(local).start()
+}
+
+/// On one thread, rank by rank: rank 0 comes to its broadcast before its exchange has ended.
+#[test]
+fn a_state_that_is_shared_behind_an_exchange_is_the_one_that_the_exchange_leaves() {
+    for kind in Kind::ALL {
+        for merging in [false, true] {
+            let groups =
+                if merging { all_reduce_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
+            let ranks = groups.iter().zip(kind.devices(RANKS));
+            let mut ranks: Vec<Rank> =
+                ranks.map(|(group, device)| Rank::new(group, &device)).collect();
+            let shared = ranks.iter_mut().map(async |rank| {
+                let exchange = begun(rank);
+                join(exchange, rank.layer.broadcast_state(0)).await
+            });
+            for (exchanged, shared) in pollster::block_on(join_all(shared)) {
+                exchanged.expect("the exchange");
+                shared.expect("the broadcast");
+            }
+            let states: Vec<StateDict> = ranks.iter().map(Rank::state).collect();
+            assert!(states.iter().all(|state| *state == states[0]), "{kind:?}: {states:?}");
+            assert_eq!(states[0].num_batches_tracked, Some(1), "{kind:?}");
+            for step in pollster::block_on(join_all(
+                ranks.iter().map(|rank| rank.layer.forward_train(&rank.x)),
+            )) {
+                step.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+            }
+        }
+    }
+}
+
+/// The exchange announces the states before it. The next one has to announce those that were
+/// loaded meanwhile.
+#[test]
+fn a_state_that_is_loaded_while_an_exchange_is_under_way_is_compared_in_the_next() {
+    for groups in [process_groups(RANKS, LONG), all_reduce_groups(RANKS, LONG)] {
+        let mut ranks: Vec<Rank> =
+            groups.iter().map(|group| Rank::new(group, &Device::host())).collect();
+        let mut exchanges = Vec::new();
+        for (index, rank) in ranks.iter_mut().enumerate() {
+            exchanges.push(begun(rank));
+            // The exchange ends with the last rank, which loads nothing.
+            if index + 1 < RANKS {
+                let state = scaled(&rank.state(), if index == 0 { 0.5 } else { 1.0 });
+                rank.layer.load_state(&state, &LoadOptions::default()).unwrap();
+            }
+        }
+        for exchanged in pollster::block_on(join_all(exchanges)) {
+            exchanged.expect("equal states");
+        }
+        let steps = ranks.iter().map(|rank| rank.layer.forward_train(&rank.x));
+        for step in pollster::block_on(join_all(steps)) {
+            let error = step.map(|_| ()).expect_err("another state");
+            let Error::Exchange(ExchangeError::State { rank: 0, name, .. }) = &error else {
+                panic!("{error}")
+            };
+            assert_eq!(&**name, "weight", "{error}");
         }
     }
 }
