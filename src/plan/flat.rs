@@ -47,6 +47,6 @@ pub(super) fn params(run: &Run, x: &Shape) -> TileParams {
     TileParams {
         step_inner: (STEP % inner.max(1)) as u32,
         step_channels: (STEP / inner.max(1) % channels.max(1)) as u32,
-        ..run.word_params(x, x)
+        ..run.params(x, x)
     }
 }
