@@ -14,7 +14,7 @@
 
 // The gradient at an address, encoded. grad_output lies as x does.
 fn half_at(address: u32) -> u32 {
-    let coefficients = double_coefficients_of(channel_at(address));
+    let coefficients = double_coefficients_of(run_at(address).channel);
     return encode(double_gradient_at(address, address, 0u, coefficients));
 }
 

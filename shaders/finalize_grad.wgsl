@@ -6,12 +6,17 @@
 // statistics were constants. grad_weight = inv_std·Σ g·(x − mean) and grad_bias = Σg over the rank,
 // or over all of them divided by `divisor`; added to what is there, or in its place.
 //
-// Dispatch: one workgroup per 256 channels, an invocation per channel, for every rank. `grad_input`
-// runs next.
+// Dispatch: one workgroup per 256 channels, an invocation per channel, for every rank; of a single
+// rank's tiles those of `combine_grad_sums`, and a channel's first lane goes on. `grad_input` runs
+// next.
 
 #import params
+#if OF_TILES
+#import tile_sums
+#else
 #import channel
-#import rank_weights
+#endif
+#import rank_grad_sums
 #import center
 #import accumulated
 
@@ -27,32 +32,6 @@ struct GradCenterBits {
 @group(0) @binding(5) var<storage, read_write> grad_weight: array<u32>;
 // (C), bits of f32, or a dummy
 @group(0) @binding(6) var<storage, read_write> grad_bias: array<u32>;
-
-struct GradSums {
-    dy: f32,          // Σg
-    dy_xmu: f32,      // Σ g·(x − mean)
-    dy_not_finite: bool,
-    xmu_not_finite: bool,
-}
-
-// Adds a rank's sums; a rank without values adds nothing, whatever the others made of the channel.
-fn add_rank(
-    total: ptr<function, GradSums>,
-    rank: u32,
-    channel: u32,
-    rest: f32,
-    center_not_finite: bool,
-) {
-    if (rank_weights[rank].count == 0.0) {
-        return;
-    }
-    let sums = sums_of(rank, channel);
-    let not_finite = sums.z != 0.0;
-    (*total).dy += sums.x;
-    (*total).dy_xmu += difference_f32(sums.y, settled_f32(rest * sums.x));
-    (*total).dy_not_finite |= not_finite;
-    (*total).xmu_not_finite |= not_finite || sums.w != 0.0 || center_not_finite;
-}
 
 // What a gradient becomes that was `old`.
 fn gradient_from(old: u32, value: f32, not_finite: bool) -> u32 {
@@ -70,10 +49,19 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
+#if OF_TILES
+    let place = locate(invocation, workgroup.x + workgroup.y * workgroups.x);
+    sums_of_rank = sums_of_tiles(place);
+    if (place.lane != 0u || place.tiles == 0u) {
+        return;
+    }
+    let channel = place.channel;
+#else
     let channel = channel_of(invocation, workgroup, workgroups);
     if (channel >= params.channels) {
         return;
     }
+#endif
     let entry = center[channel];
     let rest = bitcast<f32>(entry.rest);
     let inv_std = bitcast<f32>(entry.inv_std);

@@ -5,12 +5,17 @@
 // two parts, and m2 = Σ [Σ(x − pivot)² − (Σ(x − pivot))²/n + n·(d − D)²].
 // |D| is at most √ranks deviations, because the rank's n·(d − D)² with d near 0 is at most m2.
 //
-// Dispatch: one workgroup per 256 channels, an invocation per channel. `normalize` runs next;
+// Dispatch: one workgroup per 256 channels, an invocation per channel; of a single rank's tiles
+// those of `combine_stats`, and a channel's first lane goes on. `normalize` runs next;
 // `mean` and `inv_std` are for applications. Where the running statistics are vectors of theirs,
 // these take the places of both: a kernel has eight buffers where the limits are portable.
 
 #import params
+#if OF_TILES
+#import tile_stats
+#else
 #import channel
+#endif
 #import running
 #import rank_weights
 #import center
@@ -35,10 +40,19 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
+#if OF_TILES
+    let place = locate(invocation, workgroup.x + workgroup.y * workgroups.x);
+    sums_of_rank = stats_of_tiles(place, params.count);
+    if (place.lane != 0u || place.tiles == 0u) {
+        return;
+    }
+    let channel = place.channel;
+#else
     let channel = channel_of(invocation, workgroup, workgroups);
     if (channel >= params.channels) {
         return;
     }
+#endif
     var pivot = 0.0;
     if (params.count > 0.0) {
         pivot = sums_of(params.pivot_rank, channel).x;

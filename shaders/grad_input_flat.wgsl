@@ -1,5 +1,5 @@
-// The gradient of the input where planes are short, channels first, and where it is wanted that of
-// the residual: the formula of `grad_input`, in the order of addresses.
+// The gradient of the input channels first where planes are short, or of f32, and if it is wanted
+// that of the residual: the formula of `grad_input`, in the order of addresses.
 //
 // Dispatch: one workgroup per 1024 quads of grad_input. Nothing runs next: grad_input and
 // grad_residual are the result.

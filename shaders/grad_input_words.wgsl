@@ -31,7 +31,7 @@ fn g_address_at(address: u32, channel: u32) -> u32 {
 
 // The gradients of the input and of the residual at an address, encoded.
 fn halves_at(address: u32) -> vec2<u32> {
-    let channel = channel_at(address);
+    let channel = run_at(address).channel;
     if (!is_counted(address, channel)) {
         return vec2<u32>(0u);
     }

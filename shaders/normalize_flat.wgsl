@@ -1,4 +1,4 @@
-// The normalized, activated output where planes are short, channels first: the formula of
+// The normalized, activated output channels first where planes are short, or of f32: the formula of
 // `normalize`, in the order of addresses.
 //
 // Dispatch: one workgroup per 1024 quads of y. Nothing runs next: y is the result.

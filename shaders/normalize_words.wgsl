@@ -24,7 +24,7 @@
 
 // The bits of v at an address; 0, of which every activation makes 0, where it does not count.
 fn value_at(address: u32) -> u32 {
-    let channel = channel_at(address);
+    let channel = run_at(address).channel;
     if (!is_counted(address, channel)) {
         return 0u;
     }

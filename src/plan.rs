@@ -32,7 +32,9 @@ use crate::epilogue::Epilogue;
 use crate::error::LimitError;
 use crate::fast_paths::FastPaths;
 use crate::shaders::{Active, LENGTHS, Storage, TileParams, Upstream, Variant};
-pub use crate::shaders::{DoubleGradient, FinalizeParams, MaskOrder, Role, RunningForm};
+pub use crate::shaders::{
+    CombineParams, DoubleGradient, FinalizeParams, MaskOrder, Role, RunningForm,
+};
 use crate::shape::{Padding, Shape};
 
 /// Bytes of one (pivot, sum, squares, flag) quadruple of a tile or a rank, per channel.

@@ -15,8 +15,8 @@ mod variant;
 
 pub use bindings::{Access, Binding, Role};
 pub use kernel::{
-    Active, DoubleGradient, Elements, GradInput, Kernel, MaskOrder, Normalize, RunningForm,
-    Upstream,
+    Active, DoubleGradient, Elements, GradInput, Kernel, MaskOrder, Normalize, RankSums,
+    RunningForm, Upstream,
 };
 pub use params::{
     AccumulateParams, CombineParams, CotangentParams, FinalizeDoubleParams, FinalizeGradParams,

@@ -11,6 +11,7 @@
 #import params
 #import choose
 #import padding
+#import runs
 
 // Quads of a workgroup: 256 invocations have four each.
 const QUADS_PER_WORKGROUP: u32 = 1024u;
@@ -36,18 +37,8 @@ fn is_past_end(quad: u32) -> bool {
 fn first_place(invocation: u32, workgroup: u32) -> Place {
     let last = (params.end_element - 1u) / (4u * QUADS_PER_WORKGROUP);
     let quad = (last - workgroup) * QUADS_PER_WORKGROUP + invocation;
-    let address = 4u * quad;
-    if (address < params.run_end) {
-        return Place(quad, params.run_channel, params.run_end - address);
-    }
-    let behind = address - params.run_end;
-    let passed = behind / params.run;
-    let channel = params.run_channel + 1u + passed;
-    return Place(
-        quad,
-        channel - channel / params.channels * params.channels,
-        (passed + 1u) * params.run - behind,
-    );
+    let run = run_at(4u * quad);
+    return Place(quad, run.channel, run.left);
 }
 
 // The next quad of an invocation, 256 further. Past the end it is the first again: what comes twice

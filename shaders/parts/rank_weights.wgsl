@@ -1,14 +1,27 @@
-// The sums of all ranks of one device, and the weight of each rank in their merge.
+// The sums of all ranks of one device, and the weight of each rank in their merge. A single rank's
+// sums may be those that an invocation has merged of its tiles.
+
+#import settled
 
 struct RankWeight {
     count: f32,    // values per channel of the rank; without any, its sums are not written
     weight: f32,   // count / values per channel of all ranks that merge with it
 }
 
+@group(0) @binding(2) var<storage, read> rank_weights: array<RankWeight>;   // (ranks)
+
+#if OF_TILES
+var<private> sums_of_rank: vec4<f32>;
+
+// Settled: what memory does to sums on their way through it.
+fn sums_of(rank: u32, channel: u32) -> vec4<f32> {
+    return settled_vec4(sums_of_rank);
+}
+#else
 // (ranks, C), one rank every params.rank_stride entries
 @group(0) @binding(1) var<storage, read> locals: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> rank_weights: array<RankWeight>;   // (ranks)
 
 fn sums_of(rank: u32, channel: u32) -> vec4<f32> {
     return locals[rank * params.rank_stride + channel];
 }
+#endif

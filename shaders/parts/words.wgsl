@@ -3,6 +3,7 @@
 
 #import params
 #import padding
+#import runs
 
 #if KEEPS_MASK
 // Those of one word of the mask.
@@ -10,14 +11,6 @@ const WORDS_PER_INVOCATION: u32 = 16u;
 #else
 const WORDS_PER_INVOCATION: u32 = 8u;
 #endif
-
-// The channel of an element: `run` neighbours in memory are of one channel.
-fn channel_at(address: u32) -> u32 {
-    if (address < params.run_end) {
-        return params.run_channel;
-    }
-    return (params.run_channel + 1u + (address - params.run_end) / params.run) % params.channels;
-}
 
 // Whether the value at an address of a channel counts: not where its sample is padded.
 fn is_counted(address: u32, channel: u32) -> bool {

@@ -23,7 +23,7 @@ use super::gpu::{Slices, record_sums};
 use crate::device::Device;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Memory, Recorder};
-use crate::plan::{Merge, Role, SumsPlan, finalizing_variants};
+use crate::plan::{CombineParams, Dispatch, Merge, Role, SumsPlan, finalizing_variants};
 use crate::stats::{Centering, PerRank};
 use crate::tensor::Tensor;
 
@@ -126,6 +126,8 @@ pub(crate) struct Encoding<'a> {
 /// Sums over one rank, on their way to where those of all ranks lie.
 struct Sums {
     plan: Box<SumsPlan>,
+    /// What would combine the tiles, where what merges ranks does: it is not in the plan then.
+    merging: Option<Dispatch<CombineParams>>,
     /// `None` where each channel has a single tile.
     tiles: Option<Lease>,
     local: BufferSlice,
@@ -142,7 +144,26 @@ impl Sums {
         let Some(plan) = plan else { return Ok(None) };
         let tiles =
             plan.combine.as_ref().map(|_| gpu.scratch_of(memory, plan.tiles_bytes)).transpose()?;
-        Ok(Some(Self { plan, tiles, local }))
+        Ok(Some(Self { plan, merging: None, tiles, local }))
+    }
+
+    /// Those of every rank, of the plans in their order. What merges them takes the tiles of a rank
+    /// that is alone.
+    fn of_ranks(
+        gpu: &Gpu,
+        memory: Option<&Memory>,
+        merge: &Merge,
+        locals: &BufferSlice,
+        plans: impl Iterator<Item = Option<Box<SumsPlan>>>,
+    ) -> Result<Vec<Option<Self>>, Error> {
+        let of_rank = |(rank, plan)| {
+            let mut sums = Self::new(gpu, memory, plan, locals.part(merge.slot(rank)))?;
+            for sums in sums.iter_mut().filter(|_| merge.takes_tiles()) {
+                sums.merging = sums.plan.combine.take();
+            }
+            Ok(sums)
+        };
+        plans.enumerate().map(of_rank).collect()
     }
 
     /// Records its kernels.
@@ -151,6 +172,12 @@ impl Sums {
             slices.role(role)
         });
     }
+}
+
+/// What would combine the tiles of the only rank, and where they lie.
+fn merging(sums: &[Option<Sums>]) -> Option<(&Dispatch<CombineParams>, &BufferSlice)> {
+    let [Some(Sums { merging: Some(combine), tiles: Some(tiles), .. })] = sums else { return None };
+    Some((combine, tiles))
 }
 
 /// Submits what `record` records, or leaves it with the application's encoder.

@@ -218,7 +218,7 @@ impl ApplyPlan {
                     u64::from(run.end_element - run.first_element).div_ceil(group_elements);
                 Ok(dispatch(
                     &run.span,
-                    run.word_params(x.shape, g.shape),
+                    run.params(x.shape, g.shape),
                     caps.workgroups(workgroups, dims)?,
                 ))
             };

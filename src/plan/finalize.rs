@@ -3,6 +3,7 @@
 
 mod double;
 mod integers;
+mod tiles;
 
 pub use double::DoubleParameters;
 pub use integers::Section;
@@ -15,18 +16,22 @@ use super::{CHANNEL_INTEGERS_BYTES, CHANNEL_SUMS_BYTES, DeviceCaps, Dispatch, Pa
 use crate::config::{Momentum, RunningVariance};
 use crate::error::LimitError;
 use crate::shaders::{
-    FinalizeGradParams, FinalizeParams, Kernel, RunningForm, Variant, WORKGROUP_SIZE,
+    FinalizeGradParams, FinalizeParams, Kernel, RankSums, RunningForm, Variant, WORKGROUP_SIZE,
 };
 
 /// The kernels between the halves, as every plan asks for them; `exact` where the sums of a batch
 /// are of integers.
 pub fn finalizing_variants(exact: bool) -> Vec<Variant> {
     let form = RunningForm::Entries;
-    let mut kernels = vec![Kernel::CenterRunning(form), Kernel::FinalizeGrad];
+    let mut kernels = vec![Kernel::CenterRunning(form)];
+    for sums in [RankSums::Ranks, RankSums::Tiles] {
+        kernels.push(Kernel::FinalizeGrad(sums));
+        if !exact {
+            kernels.push(Kernel::FinalizeStats { running: form, sums });
+        }
+    }
     if exact {
         kernels.extend(integers::KERNELS);
-    } else {
-        kernels.push(Kernel::FinalizeStats(form));
     }
     kernels.into_iter().map(Variant::new).collect()
 }
@@ -173,7 +178,7 @@ impl Merge {
                 params.divisor = (count - 1).max(1) as f32;
             }
         }
-        self.dispatch(Kernel::FinalizeStats(RunningForm::Entries), params)
+        self.dispatch(statistics_kernel(RunningForm::Entries), params)
     }
 
     /// As [`statistics`](Self::statistics) of all ranks, with running statistics that are vectors:
@@ -187,7 +192,7 @@ impl Merge {
         if params.tracks == 0 {
             (params.tracks, params.old_weight, params.batch_weight) = (1, 1.0, 0.0);
         }
-        self.dispatch(Kernel::FinalizeStats(RunningForm::Vectors), params)
+        self.dispatch(statistics_kernel(RunningForm::Vectors), params)
     }
 
     /// The dispatch that makes the one result where running statistics normalize.
@@ -225,8 +230,9 @@ impl Merge {
             has_grad_weight: wanted.weight.into(),
             has_grad_bias: wanted.bias.into(),
             accumulates: wanted.accumulate.into(),
+            ..FinalizeGradParams::default()
         };
-        self.dispatch(Kernel::FinalizeGrad, params)
+        self.dispatch(Kernel::FinalizeGrad(RankSums::Ranks), params)
     }
 
     fn dispatch<P>(&self, kernel: Kernel, params: P) -> Dispatch<P> {
@@ -239,73 +245,10 @@ impl Merge {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    pub(super) fn merge(counts: &[u64], per_rank: bool) -> Merge {
-        Merge::new(counts.to_vec(), 5, per_rank, &DeviceCaps::PORTABLE).expect("within the limits")
-    }
-
-    #[test]
-    fn ranks_merge_by_their_weights_about_the_one_with_most_values() {
-        let merge = merge(&[0, 10, 30], false);
-        let stats = merge.statistics(0, 1e-5, None).params;
-        assert_eq!(
-            (merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank),
-            (1, 0, 3, 2)
-        );
-        assert_eq!((stats.count, stats.tracks), (40.0, 0));
-        assert_eq!(
-            merge.rank_weights().iter().map(|of_rank| of_rank.weight).collect::<Vec<_>>(),
-            [0.0, 0.25, 0.75]
-        );
-        // 5 quadruples are 80 bytes; a slot starts where a binding may.
-        assert_eq!((merge.slot(1), merge.bytes(), stats.rank_stride), (256..336, 768, 16));
-    }
-
-    #[test]
-    fn ranks_apart_have_a_result_each_of_all_their_values() {
-        let merge = merge(&[7, 0], true);
-        let stats = merge.statistics(1, 1e-5, None).params;
-        assert_eq!(
-            (merge.results(), stats.first_rank, stats.end_rank, stats.pivot_rank),
-            (2, 1, 2, 1)
-        );
-        assert_eq!(
-            (merge.rank_weights()[0], stats.count),
-            (RankWeight { count: 7.0, weight: 1.0 }, 0.0)
-        );
-        assert_eq!(merge.gradient(0, true, ParameterGradients::default()).params.count, 7.0);
-    }
-
-    #[test]
-    fn running_statistics_are_updated_where_there_is_a_value() {
-        let running_update = Some(RunningUpdate {
-            momentum: Momentum::Decay(0.75),
-            variance: RunningVariance::Unbiased,
-        });
-        let params = merge(&[3, 5], false).statistics(0, 1e-5, running_update).params;
-        assert_eq!(
-            (params.tracks, params.old_weight, params.batch_weight, params.divisor),
-            (1, 0.75, 0.25, 7.0)
-        );
-        assert_eq!(merge(&[0, 0], false).statistics(0, 1e-5, running_update).params.tracks, 0);
-    }
-
-    #[test]
-    fn sums_of_more_ranks_than_one_binding_holds_are_refused() {
-        // 2¹⁹ slots of 256 bytes are all that one binding spans.
-        let merge = |ranks| {
-            Merge::new(vec![1; ranks], 5, false, &DeviceCaps::PORTABLE).map(|merge| merge.bytes())
-        };
-        assert_eq!(merge(1 << 19), Ok(128 << 20));
-        let refused = LimitError::Binding {
-            what: "sums per rank and channel",
-            dims: vec![(1 << 19) + 1, 5],
-            found_bytes: (128 << 20) + 256,
-            allowed_bytes: 128 << 20,
-        };
-        assert_eq!(merge((1 << 19) + 1), Err(refused));
-    }
+/// What makes statistics of the sums of ranks.
+fn statistics_kernel(running: RunningForm) -> Kernel {
+    Kernel::FinalizeStats { running, sums: RankSums::Ranks }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,16 +2,22 @@
 //!
 //! A tile of a channel whose planes are short, channels first, is many pieces of memory that begin
 //! and end within a cache line. Reading them costs little, because neighbouring workgroups find
-//! what is left of a line in a cache; writing parts of lines does.
+//! what is left of a line in a cache; writing parts of lines does. Long planes of f32 are written so
+//! too where many invocations run in step: each takes whole lines then, and asks for its channel four
+//! times instead of once.
 
 use super::run::Run;
 use super::{DeviceCaps, LayerFlags};
+use crate::dtype::DType;
 use crate::shaders::{Elements, FLAT_QUADS_PER_INVOCATION, TileParams, WORKGROUP_SIZE};
 use crate::shape::Shape;
 
 /// Bytes of a plane below which it is short: 32 lines of 128 bytes, of which one or two are shared
 /// with its neighbours.
 const SHORT_BYTES: u64 = 4096;
+/// Neighbouring invocations in step from which on long planes of f32 are written so: their quads fill
+/// two lines of 128 bytes. Others keep the tiles, where an invocation finds its coefficients once.
+const LEAST_IN_STEP: u32 = 16;
 /// Elements of a workgroup.
 pub(super) const GROUP_ELEMENTS: u64 = 4 * (FLAT_QUADS_PER_INVOCATION * WORKGROUP_SIZE) as u64;
 /// Elements from one quad of an invocation to its next.
@@ -29,6 +35,7 @@ pub(super) fn flat_elements(
     let strides = x.strides();
     let inner = x.spatial_len() as u64;
     let is_short = inner.saturating_mul(element_bytes) < SHORT_BYTES;
+    let is_wide = element_bytes == DType::F32.size_bytes() && caps.step_lanes >= LEAST_IN_STEP;
     let straddles = !inner.is_multiple_of(4);
     let is_flat = caps.quads
         && strides.inner == 1
@@ -36,7 +43,7 @@ pub(super) fn flat_elements(
         && x.elements().is_multiple_of(4)
         && x.padding().is_none()
         && layer.mask.is_none()
-        && (is_short || straddles);
+        && (is_short || straddles || is_wide);
     is_flat.then_some(Elements::Flat { straddles })
 }
 
@@ -47,6 +54,6 @@ pub(super) fn params(run: &Run, x: &Shape) -> TileParams {
     TileParams {
         step_inner: (STEP % inner.max(1)) as u32,
         step_channels: (STEP / inner.max(1) % channels.max(1)) as u32,
-        ..run.word_params(x, x)
+        ..run.params(x, x)
     }
 }

@@ -7,7 +7,7 @@ use crate::shaders::TileParams;
 use crate::shape::Shape;
 
 /// Elements at whose multiples runs begin: whole words, and whole steps of a window's alignment.
-const STEP: u64 = 512;
+const GRAIN: u64 = 512;
 
 /// A range of addresses, and where channels begin in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Run {
 
 impl Run {
     /// Parameters of a kernel that writes this run of `x`, with `g` beside it. Flags are 0.
-    pub(super) fn word_params(&self, x: &Shape, g: &Shape) -> TileParams {
+    pub(super) fn params(&self, x: &Shape, g: &Shape) -> TileParams {
         let x_strides = x.strides();
         let g_strides = g.strides();
         TileParams {
@@ -78,7 +78,7 @@ pub(super) fn runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
     if is_padded && sample + capacity > u64::from(u32::MAX) {
         return None;
     }
-    let step = if elements <= capacity { elements } else { capacity / STEP * STEP };
+    let step = if elements <= capacity { elements } else { capacity / GRAIN * GRAIN };
     let run_from = |first: u64| {
         let end = elements.min(first + step);
         let span = Span::new(first..end, first).at_sample(first / sample.max(1));

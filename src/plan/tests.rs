@@ -112,7 +112,7 @@ fn words_are_owned_by_one_run_and_channels_are_found_where_they_lie() {
             let first = run.span.elements.start;
             assert_eq!((first, first % 2, run.first_element), (next, 0, 0));
             next += u64::from(run.end_element);
-            let params = run.word_params(&shape, &shape);
+            let params = run.params(&shape, &shape);
             for address in 0..run.end_element {
                 let passed =
                     address.checked_sub(params.run_end).map_or(0, |over| 1 + over / params.run);
@@ -142,7 +142,7 @@ fn runs_of_padded_samples_find_the_sample_of_every_address() {
         for runs in [run::runs(&shape, 65_536), run::sample_runs(&shape, 65_536)] {
             let mut next = 0;
             for run in runs.expect("words fit") {
-                let params = run.word_params(&shape, &shape);
+                let params = run.params(&shape, &shape);
                 let bound_from = super::lengths_from(run.span.first_sample) / 4;
                 for address in run.first_element..run.end_element {
                     let from = address.wrapping_add(params.run_start);

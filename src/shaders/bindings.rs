@@ -1,8 +1,9 @@
 //! The storage buffers of every kernel.
 
 mod integers;
+mod merging;
 
-use super::kernel::{Active, GradInput, Kernel, Normalize, RunningForm};
+use super::kernel::{Active, GradInput, Kernel, Normalize};
 
 /// How a kernel uses a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,42 +129,6 @@ const fn output(role: Role, name: &'static str) -> Binding {
 const PARTIAL_STATS: [Binding; 2] =
     [activation(Role::Input, "x"), writes(Role::Tiles, "partial", 16)];
 const COMBINE: [Binding; 2] = [reads(Role::Tiles, "partial", 16), writes(Role::Local, "local", 16)];
-const FINALIZE_STATS: [Binding; 6] = [
-    reads(Role::Locals, "locals", 16),
-    reads(Role::RankWeights, "rank_weights", 8),
-    writes(Role::Running, "running", 16),
-    writes(Role::Centering, "centering", 16),
-    writes(Role::Mean, "mean", 4),
-    writes(Role::InvStd, "inv_std", 4),
-];
-const CENTER_RUNNING: [Binding; 4] = [
-    reads(Role::Running, "running", 16),
-    writes(Role::Centering, "centering", 16),
-    writes(Role::Mean, "mean", 4),
-    writes(Role::InvStd, "inv_std", 4),
-];
-const FINALIZE_STATS_OF_VECTORS: [Binding; 7] = [
-    reads(Role::Locals, "locals", 16),
-    reads(Role::RankWeights, "rank_weights", 8),
-    reads(Role::RunningMean, "running_mean", 4),
-    reads(Role::RunningVariance, "running_variance", 4),
-    writes(Role::Centering, "centering", 16),
-    writes(Role::NextMean, "next_mean", 4),
-    writes(Role::NextVariance, "next_variance", 4),
-];
-const CENTER_RUNNING_OF_VECTORS: [Binding; 3] = [
-    reads(Role::RunningMean, "running_mean", 4),
-    reads(Role::RunningVariance, "running_variance", 4),
-    writes(Role::Centering, "centering", 16),
-];
-const FINALIZE_GRAD: [Binding; 6] = [
-    reads(Role::Locals, "locals", 16),
-    reads(Role::RankWeights, "rank_weights", 8),
-    reads(Role::Centering, "center", 16),
-    writes(Role::GradCentering, "grad_centering", 24),
-    writes(Role::GradWeight, "grad_weight", 4),
-    writes(Role::GradBias, "grad_bias", 4),
-];
 const GATHER_COTANGENTS: [Binding; 3] = [
     reads(Role::WeightCotangent, "weight_cotangent", 4),
     reads(Role::BiasCotangent, "bias_cotangent", 4),
@@ -271,11 +236,9 @@ impl Kernel {
             Self::GradInput(_) => &GRAD_INPUT[from_mask],
             Self::PartialDoubleSums(_) => &PARTIAL_DOUBLE_SUMS[from_mask],
             Self::DoubleInput { .. } => &DOUBLE_INPUT[from_mask],
-            Self::FinalizeStats(RunningForm::Entries) => &FINALIZE_STATS,
-            Self::FinalizeStats(RunningForm::Vectors) => &FINALIZE_STATS_OF_VECTORS,
-            Self::CenterRunning(RunningForm::Entries) => &CENTER_RUNNING,
-            Self::CenterRunning(RunningForm::Vectors) => &CENTER_RUNNING_OF_VECTORS,
-            Self::FinalizeGrad => &FINALIZE_GRAD,
+            Self::FinalizeStats { .. } | Self::CenterRunning(_) | Self::FinalizeGrad(_) => {
+                merging::bindings(self)
+            }
             Self::FindGrids
             | Self::FindWide
             | Self::FinalizeIntegers(_)

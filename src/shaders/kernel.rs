@@ -1,7 +1,9 @@
 //! The kernels, and what of their sources depends on the tensors and the layer that they work on.
 
+mod merging;
 mod upstream;
 
+pub use merging::{RankSums, RunningForm};
 pub use upstream::{Active, MaskOrder, Upstream};
 
 use super::files;
@@ -74,16 +76,6 @@ pub enum DoubleGradient {
     GradOutput,
 }
 
-/// How running statistics lie on a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum RunningForm {
-    /// The layer's: mean, variance and counter of a channel together, updated in place.
-    #[default]
-    Entries,
-    /// The application's: a vector of means and one of variances; updated ones go to others.
-    Vectors,
-}
-
 /// A compute kernel, for the tensors and the layer at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
@@ -127,11 +119,16 @@ pub enum Kernel {
         of: DoubleGradient,
     },
     /// The statistics of ranks on one device merged, and the running statistics.
-    FinalizeStats(RunningForm),
+    FinalizeStats {
+        /// How these lie.
+        running: RunningForm,
+        /// What is read of a single rank.
+        sums: RankSums,
+    },
     /// What normalizes with the running statistics.
     CenterRunning(RunningForm),
     /// The gradient sums of ranks on one device merged, and the gradients of the parameters.
-    FinalizeGrad,
+    FinalizeGrad(RankSums),
     /// Grids of x from the ranges of ranks on one device.
     FindGrids,
     /// Those of channels with far outliers, from sums of integers.
@@ -180,9 +177,9 @@ impl Kernel {
                 ("double_input_words", files::DOUBLE_INPUT_WORDS)
             }
             Self::DoubleInput { .. } => ("double_input", files::DOUBLE_INPUT),
-            Self::FinalizeStats(_) => ("finalize_stats", files::FINALIZE_STATS),
+            Self::FinalizeStats { .. } => ("finalize_stats", files::FINALIZE_STATS),
             Self::CenterRunning(_) => ("center_running", files::CENTER_RUNNING),
-            Self::FinalizeGrad => ("finalize_grad", files::FINALIZE_GRAD),
+            Self::FinalizeGrad(_) => ("finalize_grad", files::FINALIZE_GRAD),
             Self::FindGrids => ("find_grids", files::FIND_GRIDS),
             Self::FindWide => ("find_wide", files::FIND_WIDE),
             Self::FinalizeIntegers(_) => ("finalize_integers", files::FINALIZE_INTEGERS),
@@ -200,8 +197,8 @@ impl Kernel {
             Self::CombineStats | Self::CombineGradSums | Self::CombineIntegers => {
                 CombineParams::LAYOUT
             }
-            Self::FinalizeStats(_) | Self::CenterRunning(_) => FinalizeParams::LAYOUT,
-            Self::FinalizeGrad => FinalizeGradParams::LAYOUT,
+            Self::FinalizeStats { .. } | Self::CenterRunning(_) => FinalizeParams::LAYOUT,
+            Self::FinalizeGrad(_) => FinalizeGradParams::LAYOUT,
             Self::FindGrids | Self::FindWide | Self::FinalizeIntegers(_) => IntegersParams::LAYOUT,
             Self::FindGradGrids | Self::FinalizeGradIntegers => GradIntegersParams::LAYOUT,
             Self::GatherCotangents => CotangentParams::LAYOUT,
@@ -217,16 +214,6 @@ impl Kernel {
             Self::PartialStats { elements, .. } | Self::PartialIntegers(_, elements) => elements,
             Self::Normalize(normalize) => normalize.elements,
             _ => self.upstream().map_or(Elements::Single, |upstream| upstream.elements),
-        }
-    }
-
-    /// How the running statistics lie that a kernel reads.
-    pub(super) fn running(self) -> Option<RunningForm> {
-        match self {
-            Self::FinalizeStats(form)
-            | Self::FinalizeIntegers(form)
-            | Self::CenterRunning(form) => Some(form),
-            _ => None,
         }
     }
 

@@ -218,6 +218,22 @@ params! {
         is_cumulative: u32,
         /// 1 where the running statistics are updated.
         tracks: u32,
+        /// Of a single rank's tiles, as those that combine them: tiles per channel.
+        tiles: u32,
+        /// Tiles after which a segment ends.
+        segment_tiles: u32,
+        /// Values of every tile but a segment's last.
+        tile_values: u32,
+        /// Values of a segment's last tile.
+        last_values: u32,
+        /// Invocations per channel, a power of two.
+        lanes_per_channel: u32,
+        /// log2 of the channels side by side in a workgroup.
+        channels_per_workgroup_log2: u32,
+        /// The first tile that has a value.
+        first_tile: u32,
+        /// 1 where the sums of a tile come with its count.
+        keeps_counts: u32,
     }
 }
 
@@ -248,6 +264,12 @@ params! {
         has_grad_bias: u32,
         /// 1 where both are added to what is there.
         accumulates: u32,
+        /// Of a single rank's tiles, as those that combine them: tiles per channel.
+        tiles: u32,
+        /// Invocations per channel, a power of two.
+        lanes_per_channel: u32,
+        /// log2 of the channels side by side in a workgroup.
+        channels_per_workgroup_log2: u32,
     }
 }
 

@@ -122,6 +122,7 @@ impl Variant {
         set("FOUR_CHANNELS", kernel.elements() == Elements::FourChannels);
         set("STRADDLES", kernel.elements() == Elements::Flat { straddles: true });
         set("SUBGROUPS", kernel.subgroups());
+        set("OF_TILES", kernel.is_of_tiles());
         set("RUNNING_VECTORS", kernel.running() == Some(RunningForm::Vectors));
         if let Some(output) = kernel.output() {
             set(&format!("OUTPUT_{}", Storage::packed(output).flag()), true);

@@ -8,6 +8,7 @@ mod gradients;
 mod integers;
 mod machine;
 mod steps;
+mod tiles;
 
 use crate::common;
 

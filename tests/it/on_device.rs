@@ -6,8 +6,8 @@
 //! several steps and modes, `given_running` those that the caller gives, `ranks` calls with other
 //! numbers of ranks, `not_finite` how far NaN reaches, `application` passes within the
 //! application's submissions, `encoded` what such passes may be asked, `workspace` their memory,
-//! `refused` what is refused before anything is submitted, `state` reading and setting, `in_place`
-//! passes over what they read.
+//! `refused` what is refused before anything is submitted, `state` reading and setting, `tiles`
+//! one rank beside an empty one, `in_place` passes over what they read.
 
 mod accuracy;
 mod application;
@@ -21,6 +21,7 @@ mod refused;
 mod running;
 mod state;
 mod statistics;
+mod tiles;
 mod workspace;
 
 use crate::common;

@@ -4,9 +4,9 @@
 use super::super::BackwardRank;
 use super::super::gpu::{Slices, note_write, unwanted};
 use super::exact::Integers;
-use super::{Centers, Encoding, Sums, send};
+use super::{Centers, Encoding, Sums, merging, send};
 use crate::error::Error;
-use crate::gpu::{Gpu, Lease, Memory, Recorder};
+use crate::gpu::{BufferSlice, Gpu, Lease, Memory, Recorder};
 use crate::plan::{ParameterGradients, Role, Section, Taken};
 use crate::stats::GradCentering;
 
@@ -56,11 +56,11 @@ pub(crate) fn backward(
     }
     let locals = gpu.scratch_of(memory, merge.bytes())?;
     let mut scratch = Vec::with_capacity(ranks.len());
-    let mut sums = Vec::with_capacity(ranks.len());
-    for (index, rank) in ranks.iter_mut().enumerate() {
+    for rank in ranks.iter_mut() {
         scratch.push(Scratch::new(gpu, memory, rank, channels)?);
-        sums.push(Sums::new(gpu, memory, rank.sums.take(), locals.part(merge.slot(index)))?);
     }
+    let plans = ranks.iter_mut().map(|rank| rank.sums.take());
+    let sums = Sums::of_ranks(gpu, memory, merge, &locals, plans)?;
     send(gpu, "backward", encoding, |recorder| {
         for (index, (rank, sums)) in ranks.iter().zip(&sums).enumerate() {
             let slices = Slices::gradient_sums(gpu, rank).with_centering(centers.centering(index));
@@ -69,15 +69,17 @@ pub(crate) fn backward(
         for (index, (rank, scratch)) in ranks.iter().zip(&scratch).enumerate() {
             let wanted = wanted_of(rank, parameters);
             let slices = Slices::backward(gpu, rank).with_centering(centers.centering(index));
-            recorder.dispatch(
-                &merge.gradient(index, centers.of_batch, wanted),
-                |role| match role {
-                    Role::Locals => &locals,
-                    Role::RankWeights => &centers.rank_weights,
-                    Role::GradCentering => &scratch.grad_centering,
-                    _ => slices.role(role),
-                },
-            );
+            let mut dispatch = merge.gradient(index, centers.of_batch, wanted);
+            let mut sums_of_rank: &BufferSlice = &locals;
+            if let Some((combine, tiles)) = merging(&sums) {
+                (dispatch, sums_of_rank) = (dispatch.of_tiles(combine), tiles);
+            }
+            recorder.dispatch(&dispatch, |role| match role {
+                Role::Locals | Role::Tiles => sums_of_rank,
+                Role::RankWeights => &centers.rank_weights,
+                Role::GradCentering => &scratch.grad_centering,
+                _ => slices.role(role),
+            });
         }
         write(gpu, recorder, ranks, &scratch);
     })

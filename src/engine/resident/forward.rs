@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::ForwardRank;
 use super::super::gpu::{Slices, note_write};
 use super::exact::Integers;
-use super::{Center, Centers, Encoding, RankWeights, RunningPlace, Sums, send};
+use super::{Center, Centers, Encoding, RankWeights, RunningPlace, Sums, merging, send};
 use crate::error::Error;
 use crate::gpu::{Gpu, Lease, Recorder};
 use crate::plan::{
@@ -66,22 +66,25 @@ pub(crate) fn forward(
     // Running statistics are there without a sum.
     let locals = of_batch.then(|| gpu.scratch_of(memory, merge.bytes())).transpose()?;
     let locals = locals.as_deref().unwrap_or(gpu.dummy(0));
-    let mut sums = Vec::with_capacity(ranks.len());
-    for (index, rank) in ranks.iter_mut().enumerate() {
+    let plans = ranks.iter_mut().map(|rank| {
         note_write(&mut rank.y);
-        sums.push(Sums::new(gpu, memory, rank.sums.take(), locals.part(merge.slot(index)))?);
-    }
+        rank.sums.take()
+    });
+    let sums = Sums::of_ranks(gpu, memory, merge, locals, plans)?;
     send(gpu, "forward", encoding, |recorder| {
         for (rank, sums) in ranks.iter().zip(&sums) {
             sums.iter().for_each(|sums| sums.record(recorder, Slices::statistics(gpu, rank)));
         }
         for (result, center) in centers.centers.iter().enumerate() {
-            recorder.dispatch(&finalizing(merge, result, eps, normalizer, running), |role| {
-                match role {
-                    Role::Locals => locals,
-                    Role::RankWeights => &centers.rank_weights,
-                    _ => running.slice(role).unwrap_or_else(|| center.slice(role)),
-                }
+            let mut dispatch = finalizing(merge, result, eps, normalizer, running);
+            let mut sums_of_rank = locals;
+            if let Some((combine, tiles)) = merging(&sums) {
+                (dispatch, sums_of_rank) = (dispatch.of_tiles(combine), tiles);
+            }
+            recorder.dispatch(&dispatch, |role| match role {
+                Role::Locals | Role::Tiles => sums_of_rank,
+                Role::RankWeights => &centers.rank_weights,
+                _ => running.slice(role).unwrap_or_else(|| center.slice(role)),
             });
         }
         normalize(gpu, recorder, ranks, &centers);

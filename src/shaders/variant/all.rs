@@ -3,8 +3,8 @@
 use super::Variant;
 use crate::dtype::DType;
 use crate::shaders::kernel::{
-    Active, DoubleGradient, Elements, GradInput, Kernel, MaskOrder, Normalize, RunningForm,
-    Upstream,
+    Active, DoubleGradient, Elements, GradInput, Kernel, MaskOrder, Normalize, RankSums,
+    RunningForm, Upstream,
 };
 use crate::shaders::storage::Storage;
 
@@ -21,11 +21,8 @@ impl Variant {
         ];
         let combining = [Kernel::CombineStats, Kernel::CombineGradSums, Kernel::CombineIntegers];
         let of_channels = [
-            Kernel::FinalizeStats(RunningForm::Entries),
-            Kernel::FinalizeStats(RunningForm::Vectors),
             Kernel::CenterRunning(RunningForm::Entries),
             Kernel::CenterRunning(RunningForm::Vectors),
-            Kernel::FinalizeGrad,
             Kernel::FindGrids,
             Kernel::FindWide,
             Kernel::FinalizeIntegers(RunningForm::Entries),
@@ -36,7 +33,15 @@ impl Variant {
             Kernel::FinalizeDouble,
             Kernel::Accumulate,
         ];
+        let merging = [RankSums::Ranks, RankSums::Tiles].into_iter().flat_map(|sums| {
+            [
+                Kernel::FinalizeStats { running: RunningForm::Entries, sums },
+                Kernel::FinalizeStats { running: RunningForm::Vectors, sums },
+                Kernel::FinalizeGrad(sums),
+            ]
+        });
         let kernels = kernels.into_iter().flatten().chain(combining).chain(of_channels);
+        let kernels = kernels.chain(merging);
         kernels
             .flat_map(|kernel| [false, true].map(|shared_buffer| Self { kernel, shared_buffer }))
             .collect()

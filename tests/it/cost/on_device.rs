@@ -93,13 +93,17 @@ fn a_prepared_call_compiles_nothing() {
     let _counting = counting();
     let Step { bn, mut tensors } = Step::plain(&noop());
     bn.prepare(&DIMS, Layout::ChannelsFirst, DType::F32).unwrap();
-    assert_eq!(spent().pipelines, 5 + 3);
+    // What merges ranks is prepared for their sums and for the tiles of one.
+    assert_eq!(spent().pipelines, 5 + 1 + 2 * 2);
     let saved = bn.forward_train(tensors.forward()).unwrap().saved;
     bn.backward(&saved, Backward::of(&tensors.x, &tensors.dy)).unwrap();
     bn.backward(&saved, tensors.backward(&saved).accumulate()).unwrap();
     let saved = bn.forward_eval(tensors.forward()).unwrap().saved;
     bn.backward(&saved, Backward::of(&tensors.x, &tensors.dy)).unwrap();
     assert_eq!(spent().pipelines, 0);
+    bn.prepare(&TILED, Layout::ChannelsFirst, DType::F32).unwrap();
+    assert!(spent().pipelines > 0, "what combines tiles, for several ranks");
+    assert_eq!(first_step(&bn, &[&TILED]).map(|cost| cost.pipelines), [0; 2]);
 }
 
 /// Two layers, the second of which reads what the first writes, and an application that submits all
@@ -271,4 +275,35 @@ fn double_backward_is_one_submission() {
     assert_eq!((again.submissions, again.pipelines), (1, 0));
     // Of the results alone: two kernels write one each, and the merge the third.
     assert_eq!(again.bind_groups, 3);
+}
+
+/// A channel of several tiles.
+const TILED: [usize; 4] = [64, 16, 32, 32];
+
+/// What forward and backward of ranks of these shapes spend, on tensors of their own.
+fn first_step(bn: &BatchNorm, dims: &[&[usize]]) -> [Cost; 2] {
+    let zeros =
+        || -> Vec<Tensor> { dims.iter().map(|dims| bn.device().zeros(dims).unwrap()).collect() };
+    let (x, dy) = (zeros(), zeros());
+    spent();
+    let saved = bn.forward_train(&x).unwrap().saved;
+    let forward = spent();
+    bn.backward(&saved, Backward::of(&x, &dy)).unwrap();
+    [forward, spent()]
+}
+
+#[test]
+fn the_tiles_of_one_rank_take_no_dispatch_more_than_a_single_tile() {
+    let _counting = counting();
+    // A group is bound for each dispatch.
+    let dispatches = |dims: &[&[usize]]| {
+        let bn = BatchNorm::new(BatchNormConfig::torch(DIMS[1]), &noop()).unwrap();
+        first_step(&bn, dims).map(|cost| cost.bind_groups)
+    };
+    let none = [0, 16, 32, 32];
+    assert_eq!(dispatches(&[&DIMS]), [3; 2]);
+    assert_eq!(dispatches(&[&TILED]), [3; 2]);
+    // What merges two ranks does not combine their tiles; in backward it runs for each.
+    assert_eq!(dispatches(&[&TILED, &none]), [4, 5]);
+    assert_eq!(dispatches(&[&TILED, &TILED]), [2 * 3 + 1, 2 * 3 + 2]);
 }

@@ -29,8 +29,15 @@ const SHAPES: [[usize; 3]; 9] = [
 /// Bindings and dispatches so small that a tensor is many runs.
 const SMALL: DeviceCaps =
     DeviceCaps { max_binding_bytes: 24_000, max_workgroups: 2, ..DeviceCaps::PORTABLE };
+const PORTABLE: DeviceCaps = DeviceCaps::PORTABLE;
+/// Where long planes go by addresses too.
+const WIDE: DeviceCaps = DeviceCaps { step_lanes: 16, ..PORTABLE };
 /// What takes single values, channel by channel.
 const SINGLE: DeviceCaps = DeviceCaps { quads: false, ..DeviceCaps::PORTABLE };
+
+/// Planes of f32 that are long beside a line: of whole quads, which a tile takes too, within a stretch
+/// of a workgroup and over many.
+const LONG: [[usize; 3]; 4] = [[2, 3, 4096], [3, 5, 1100], [2, 1, 70_000], [3, 2, 3136]];
 
 /// What is there before anything is written, which no kernel makes of values below 2: finite in
 /// every type.
@@ -191,10 +198,61 @@ fn gradients_have_the_bits_of_those_of_single_values() {
     });
 }
 
+/// Every long shape with every epilogue.
+fn each_long(mut check: impl FnMut(&str, &Shape, LayerFlags, u64)) {
+    let epilogues = EPILOGUES.into_iter().chain(CURVES).enumerate();
+    for (seed, epilogue) in epilogues {
+        let dims = LONG[seed % LONG.len()];
+        let shape = Shape::new(&dims, ChannelsFirst).expect("a shape");
+        let layer = LayerFlags { weight: seed % 3 != 0, bias: seed % 5 != 0, epilogue, mask: None };
+        check(&format!("{dims:?}, {epilogue:?}"), &shape, layer, seed as u64);
+    }
+}
+
+/// Checks the flat plan against that of tiles of quads.
+fn assert_as_by_tiles(
+    what: &str,
+    [flat, tiles]: [ApplyPlan; 2],
+    of_role: impl Fn(Role) -> Vec<u32>,
+    role: Role,
+) {
+    let names = [&flat, &tiles].map(|plan| plan.dispatches[0].variant.kernel.name());
+    assert!(names[0].ends_with("_flat") && !names[1].ends_with("_flat"), "{what}: {names:?}");
+    let [found, expected] = [flat, tiles].map(|plan| written(&plan, &of_role, [role]));
+    let [found, expected] = [found, expected].map(|[words]| values(&words, DType::F32));
+    assert!(!found.contains(&UNTOUCHED), "{what}: not all is written");
+    let first = found.iter().zip(&expected).position(|(a, b)| a != b);
+    assert_eq!(first, None, "{what}, {role:?}: differs there");
+}
+
+#[test]
+fn long_planes_of_f32_have_the_bits_of_tiles_of_quads() {
+    let types = Types { x: DType::F32, other: DType::F32 };
+    each_long(|what, shape, layer, seed| {
+        let x = Activation { shape, dtype: DType::F32 };
+        let normalize = |caps: DeviceCaps| {
+            let plan = ApplyPlan::normalize(x, DType::F32, &caps, layer, false);
+            plan.expect("within the limits").expect("values")
+        };
+        let of_role = |role| contents(role, shape, types, seed, 4);
+        assert_as_by_tiles(what, [WIDE, PORTABLE].map(normalize), of_role, Role::Output);
+        let wanted = Gradient { batch_statistics: seed % 4 != 3, ..Gradient::default() };
+        let gradient = |caps: DeviceCaps| {
+            let plan = ApplyPlan::gradient(x, x, &caps, layer, wanted);
+            plan.expect("within the limits").expect("values")
+        };
+        let of_role = |role| contents(role, shape, types, seed, 6);
+        assert_as_by_tiles(what, [WIDE, PORTABLE].map(gradient), of_role, Role::GradInput);
+    });
+}
+
 /// The kernel that normalizes a shape.
 fn kernel_of(shape: &Shape, layer: LayerFlags) -> &'static str {
-    let x = Activation { shape, dtype: DType::F32 };
-    let plan = ApplyPlan::normalize(x, DType::F32, &DeviceCaps::PORTABLE, layer, false);
+    kernel_on(&PORTABLE, shape, DType::F32, layer)
+}
+
+fn kernel_on(caps: &DeviceCaps, shape: &Shape, dtype: DType, layer: LayerFlags) -> &'static str {
+    let plan = ApplyPlan::normalize(Activation { shape, dtype }, dtype, caps, layer, false);
     plan.expect("within the limits").expect("values").dispatches[0].variant.kernel.name()
 }
 
@@ -208,6 +266,10 @@ fn what_is_long_padded_masked_or_no_multiple_of_four_is_written_by_tiles() {
     for dims in [&[32, 256, 56, 56][..], &[3, 3, 7, 7], &[32, 8, 3], &[32, 8]] {
         assert_eq!(kernel_of(&shape(dims), plain), "normalize", "{dims:?}");
     }
+    // Where many invocations run in step, of f32 alone.
+    let long = shape(&[32, 256, 56, 56]);
+    assert_eq!(kernel_on(&WIDE, &long, DType::F32, plain), "normalize_flat");
+    assert_eq!(kernel_on(&WIDE, &long, DType::F16, plain), "normalize");
     let short = shape(&[32, 8, 7]);
     let x = Activation { shape: &short, dtype: DType::F32 };
     let mask = ApplyPlan::mask_order(x, DType::F32, &DeviceCaps::PORTABLE);

@@ -1,5 +1,5 @@
-//! How many lanes interleave what they write changes no bit, and nothing where a mask lies as they
-//! walk.
+//! How many lanes interleave what they write changes no bit, nor do long planes of f32 that are
+//! written in the order of addresses then; and nothing changes where a mask lies as lanes walk.
 
 use syncbn::DType;
 use syncbn::Layout::{self, ChannelsFirst, ChannelsLast};
@@ -22,9 +22,10 @@ const SHAPES: [([usize; 3], Layout); 5] = [
 ];
 
 /// What the one dispatch of a plan leaves in the tensor that it writes.
-fn written(plan: &ApplyPlan, shape: &Shape, role: Role) -> Vec<u32> {
+fn written(plan: &ApplyPlan, shape: &Shape, dtype: DType, role: Role) -> Vec<u32> {
     assert_eq!(plan.dispatches.len(), 1);
     let dispatch = &plan.dispatches[0];
+    let words = shape.elements() as usize * dtype.size_bytes() as usize / 4;
     let contents = |of: Role| {
         let mut random = Random::new(of as u64);
         let mut values = |count: usize| -> Vec<u32> {
@@ -32,57 +33,66 @@ fn written(plan: &ApplyPlan, shape: &Shape, role: Role) -> Vec<u32> {
         };
         match of {
             // A NaN, which nothing finite becomes.
-            of if of == role => vec![u32::MAX; shape.elements() as usize],
+            of if of == role => vec![u32::MAX; words],
             Role::Centering => {
                 let mut words = values(6 * shape.channels());
                 words.iter_mut().skip(3).step_by(4).for_each(|unit| *unit = 1f32.to_bits());
                 words
             }
             Role::Weight | Role::Bias => values(shape.channels()),
-            _ => values(shape.elements() as usize),
+            _ if dtype == DType::F32 => values(words),
+            // The upper half of an f32 is a bf16.
+            _ => values(words).into_iter().map(|bits| bits >> 16 | bits & 0xffff_0000).collect(),
         }
     };
     run(dispatch, &dispatch.variant.source(), contents).remove(&role).expect("what is written")
 }
 
-fn normalize(shape: &Shape, caps: &DeviceCaps, mask: Option<MaskOrder>) -> ApplyPlan {
+fn normalize(shape: &Shape, dtype: DType, caps: &DeviceCaps, mask: Option<MaskOrder>) -> ApplyPlan {
     let layer = LayerFlags { weight: true, bias: true, epilogue: Epilogue::RELU, mask };
-    let x = Activation { shape, dtype: DType::F32 };
-    ApplyPlan::normalize(x, DType::F32, caps, layer, false).expect("limits").expect("values")
+    let x = Activation { shape, dtype };
+    ApplyPlan::normalize(x, dtype, caps, layer, false).expect("limits").expect("values")
 }
 
-fn gradient(shape: &Shape, caps: &DeviceCaps, mask: Option<MaskOrder>) -> ApplyPlan {
+fn gradient(shape: &Shape, dtype: DType, caps: &DeviceCaps, mask: Option<MaskOrder>) -> ApplyPlan {
     let layer = LayerFlags { weight: true, bias: true, epilogue: Epilogue::RELU, mask };
-    let x = Activation { shape, dtype: DType::F32 };
+    let x = Activation { shape, dtype };
     let wanted = Gradient { batch_statistics: true, ..Gradient::default() };
     ApplyPlan::gradient(x, x, caps, layer, wanted).expect("limits").expect("values")
 }
 
+type Planned = fn(&Shape, DType, &DeviceCaps, Option<MaskOrder>) -> ApplyPlan;
+
 #[test]
 fn sixteen_lanes_write_what_eight_write() {
-    let mut differ = 0;
-    for (dims, layout) in SHAPES {
-        let shape = Shape::new(&dims, layout).expect("a shape");
-        for (plan, role) in [
-            (normalize as fn(&Shape, &DeviceCaps, Option<MaskOrder>) -> ApplyPlan, Role::Output),
-            (gradient, Role::GradInput),
-        ] {
-            let [eight, sixteen] = [EIGHT, SIXTEEN].map(|caps| plan(&shape, &caps, None));
-            differ += usize::from(eight != sixteen);
-            let [eight, sixteen] = [&eight, &sixteen].map(|plan| written(plan, &shape, role));
-            assert!(!eight.contains(&u32::MAX), "{dims:?}, {role:?}: not all is written");
-            assert!(eight == sixteen, "{dims:?}, {role:?}");
+    for dtype in [DType::F32, DType::BF16] {
+        let mut differ = 0;
+        for (dims, layout) in SHAPES {
+            let shape = Shape::new(&dims, layout).expect("a shape");
+            for (plan, role) in [(normalize as Planned, Role::Output), (gradient, Role::GradInput)]
+            {
+                let [eight, sixteen] =
+                    [EIGHT, SIXTEEN].map(|caps| plan(&shape, dtype, &caps, None));
+                differ += usize::from(eight != sixteen);
+                let [eight, sixteen] =
+                    [&eight, &sixteen].map(|plan| written(plan, &shape, dtype, role));
+                let what = format!("{dims:?}, {dtype:?}, {role:?}");
+                assert!(!eight.contains(&u32::MAX), "{what}: not all is written");
+                assert!(eight == sixteen, "{what}");
+            }
         }
+        assert!(differ >= 4, "only {differ} plans of {dtype:?} differ");
     }
-    assert!(differ >= 4, "only {differ} plans differ");
 }
 
 #[test]
 fn a_mask_by_invocation_lies_as_every_kernel_walks() {
     for (dims, layout) in SHAPES {
         let shape = Shape::new(&dims, layout).expect("a shape");
-        let mask = Some(MaskOrder::ByInvocation);
-        assert_eq!(normalize(&shape, &EIGHT, mask), normalize(&shape, &SIXTEEN, mask), "{dims:?}");
-        assert_eq!(gradient(&shape, &EIGHT, mask), gradient(&shape, &SIXTEEN, mask), "{dims:?}");
+        for plan in [normalize as Planned, gradient] {
+            let [eight, sixteen] = [EIGHT, SIXTEEN]
+                .map(|caps| plan(&shape, DType::F32, &caps, Some(MaskOrder::ByInvocation)));
+            assert_eq!(eight, sixteen, "{dims:?}");
+        }
     }
 }

@@ -1,0 +1,69 @@
+//! The storage buffers of kernels that merge ranks on one device, and of what stands in their place
+//! where running statistics normalize.
+
+use super::{Binding, Kernel, Role, reads, writes};
+use crate::shaders::kernel::RunningForm;
+
+/// Of kernels that merge ranks: the sums of all of them, or of the tiles of the only one.
+const MERGED: [Binding; 2] = [reads(Role::Locals, "locals", 16), reads(Role::Tiles, "partial", 16)];
+
+const fn finalize_stats(sums: Binding) -> [Binding; 6] {
+    [
+        sums,
+        reads(Role::RankWeights, "rank_weights", 8),
+        writes(Role::Running, "running", 16),
+        writes(Role::Centering, "centering", 16),
+        writes(Role::Mean, "mean", 4),
+        writes(Role::InvStd, "inv_std", 4),
+    ]
+}
+
+const fn finalize_stats_of_vectors(sums: Binding) -> [Binding; 7] {
+    [
+        sums,
+        reads(Role::RankWeights, "rank_weights", 8),
+        reads(Role::RunningMean, "running_mean", 4),
+        reads(Role::RunningVariance, "running_variance", 4),
+        writes(Role::Centering, "centering", 16),
+        writes(Role::NextMean, "next_mean", 4),
+        writes(Role::NextVariance, "next_variance", 4),
+    ]
+}
+
+const fn finalize_grad(sums: Binding) -> [Binding; 6] {
+    [
+        sums,
+        reads(Role::RankWeights, "rank_weights", 8),
+        reads(Role::Centering, "center", 16),
+        writes(Role::GradCentering, "grad_centering", 24),
+        writes(Role::GradWeight, "grad_weight", 4),
+        writes(Role::GradBias, "grad_bias", 4),
+    ]
+}
+
+const CENTER_RUNNING: [Binding; 4] = [
+    reads(Role::Running, "running", 16),
+    writes(Role::Centering, "centering", 16),
+    writes(Role::Mean, "mean", 4),
+    writes(Role::InvStd, "inv_std", 4),
+];
+const CENTER_RUNNING_OF_VECTORS: [Binding; 3] = [
+    reads(Role::RunningMean, "running_mean", 4),
+    reads(Role::RunningVariance, "running_variance", 4),
+    writes(Role::Centering, "centering", 16),
+];
+const FINALIZE_STATS: [[Binding; 6]; 2] = [finalize_stats(MERGED[0]), finalize_stats(MERGED[1])];
+const FINALIZE_STATS_OF_VECTORS: [[Binding; 7]; 2] =
+    [finalize_stats_of_vectors(MERGED[0]), finalize_stats_of_vectors(MERGED[1])];
+const FINALIZE_GRAD: [[Binding; 6]; 2] = [finalize_grad(MERGED[0]), finalize_grad(MERGED[1])];
+
+pub(super) fn bindings(kernel: Kernel) -> &'static [Binding] {
+    let of_tiles = usize::from(kernel.is_of_tiles());
+    match kernel {
+        Kernel::CenterRunning(RunningForm::Entries) => &CENTER_RUNNING,
+        Kernel::CenterRunning(RunningForm::Vectors) => &CENTER_RUNNING_OF_VECTORS,
+        Kernel::FinalizeStats { running: RunningForm::Entries, .. } => &FINALIZE_STATS[of_tiles],
+        Kernel::FinalizeStats { .. } => &FINALIZE_STATS_OF_VECTORS[of_tiles],
+        _ => &FINALIZE_GRAD[of_tiles],
+    }
+}

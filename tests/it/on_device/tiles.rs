@@ -1,0 +1,43 @@
+//! One rank has the bits that it has beside an empty one: what merges ranks takes its tiles, and the
+//! sums of two ranks are combined before.
+
+use syncbn::low_level::Epilogue;
+
+use super::On;
+use super::layer::passes;
+use super::problem::Problem;
+use super::stored::{Layouts, Types};
+
+/// One tile of a channel, a few, and more than one lane combines.
+const SHAPES: [[usize; 3]; 4] = [[3, 5, 40], [9, 3, 4_000], [40, 7, 801], [700, 130, 3]];
+
+#[test]
+fn one_rank_has_the_bits_that_it_has_beside_an_empty_one() {
+    let mut seed = 40_000;
+    for [samples, channels, inner] in SHAPES {
+        for types in Types::all() {
+            for layouts in Layouts::all() {
+                let dims = [vec![samples, channels, inner], vec![0, channels, inner]];
+                let epilogue = [Epilogue::NONE, Epilogue::ADD_RELU][seed as usize % 2];
+                let both = Problem::random(&dims, &[types], epilogue, [true, true], seed);
+                let mut alone = both.clone();
+                alone.types.truncate(1);
+                for batches in [&mut alone.x, &mut alone.g].into_iter().chain(&mut alone.residuals)
+                {
+                    batches.truncate(1);
+                }
+                let on = if seed.is_multiple_of(2) { On::Native } else { On::Portable };
+                let device = &on.devices(1)[0];
+                let [alone, both] =
+                    [alone, both].map(|problem| passes(&problem, device, layouts).unwrap());
+                for ((uses, alone), (_, both)) in alone.iter().zip(&both) {
+                    for (alone, both) in alone.bits().iter().zip(both.bits()) {
+                        let what = format!("{dims:?}, {types:?}, {layouts:?}, {uses:?}");
+                        assert_eq!(alone.first(), both.first(), "{what}");
+                    }
+                }
+                seed += 1;
+            }
+        }
+    }
+}
