@@ -7,8 +7,9 @@ use syncbn::{Error, error::ExchangeError};
 use syncbn_reference::{self as reference, RankBatch};
 
 use crate::common::{self, Batch, widened};
-use crate::faults::rank::{Report, Survivor};
-use crate::faults::scenario::{CALLS, Call, Fault, Scenario, Then};
+use crate::faults::rank::Report;
+use crate::faults::scenario::{Call, Fault, Scenario, Then};
+use crate::faults::survivors::{Ended, check_survivors};
 
 /// How much later than the deadline an error may come, for a loaded machine.
 pub const SLACK: Duration = Duration::from_secs(1);
@@ -89,7 +90,20 @@ pub fn judge(scenario: &Scenario, reports: &[Option<Report>]) -> Result<Duration
         }
     }
     check_running(scenario, reports)?;
-    check_survivors(scenario, reports).map(|()| slowest)
+    let outcomes: Vec<_> =
+        reports.iter().map(|report| report.as_ref()?.survivor.as_ref()).collect();
+    check_survivors(scenario, &outcomes).map(|()| slowest)
+}
+
+/// Whether a rank that has no fault that makes it so is said to be late, or an error came too late.
+pub fn is_late(scenario: &Scenario, reports: &[Option<Report>]) -> bool {
+    let is_meant = |rank: &usize| scenario.fault.is_late() && *rank == scenario.culprit;
+    reports.iter().flatten().filter_map(|report| report.failure.as_ref()).any(|failure| {
+        failure.took > scenario.deadline + SLACK
+            || failure.next_took > SLACK
+            || matches!(&failure.error, Error::Exchange(ExchangeError::Late { ranks, .. })
+                if !ranks.iter().all(is_meant))
+    })
 }
 
 /// Whether the error names the place, and the culprit for what it did.
@@ -188,17 +202,10 @@ fn check_results(scenario: &Scenario, reports: &[Option<Report>]) -> Result<(), 
         if found.iter().all(Option::is_none) {
             break;
         }
-        check_call(call, scenario.data(call.step, call.layer), &found)?;
+        let data = scenario.data(call.step, call.layer);
+        check_values(call.forward, &format!("{call:?}"), data, &found)?;
     }
     Ok(())
-}
-
-fn check_call(
-    call: Call,
-    data: [Vec<Batch>; 2],
-    found: &[Option<&Vec<f32>>],
-) -> Result<(), String> {
-    check_values(call.forward, &format!("{call:?}"), data, found)
 }
 
 /// Compares what some ranks returned from forward or backward with the definition.
@@ -237,50 +244,6 @@ pub fn check_values(
         if found.len() != expected.len() || found.iter().zip(expected).any(far) {
             return Err(format!("{what}, rank {rank}: {found:?}, expected {expected:?}"));
         }
-    }
-    Ok(())
-}
-
-/// Whether a rank must go on. One that drops its question may have had the answer at once.
-fn goes_on(scenario: &Scenario, reports: &[Option<Report>], rank: usize) -> bool {
-    let has_answer = || reports[rank].as_ref().is_some_and(|report| report.survivor.is_some());
-    rank != scenario.culprit
-        && match scenario.then(rank) {
-            Some(Then::Panics | Then::Leaves) => false,
-            Some(Then::DropsSurvivors) => has_answer(),
-            Some(Then::IsSlow) | None => true,
-        }
-}
-
-/// All ranks but the culprit, and the one that does something else then, have gone on with a right
-/// step.
-fn check_survivors(scenario: &Scenario, reports: &[Option<Report>]) -> Result<(), String> {
-    let survivors: Vec<usize> =
-        (0..scenario.world_size).filter(|&rank| goes_on(scenario, reports, rank)).collect();
-    let mut found: Vec<&Survivor> = Vec::new();
-    for &rank in &survivors {
-        let survivor = reports[rank].as_ref().and_then(|report| report.survivor.as_ref());
-        let Some(survivor) = survivor else { return Err(format!("rank {rank} has not gone on")) };
-        let survivor = survivor.as_ref().map_err(|error| format!("rank {rank}: {error}"))?;
-        if survivor.world_ranks != survivors {
-            return Err(format!("rank {rank} goes on with {:?}", survivor.world_ranks));
-        }
-        found.push(survivor);
-    }
-    if found.is_empty() {
-        return Ok(());
-    }
-    if found.windows(2).any(|pair| pair[0].running != pair[1].running) {
-        return Err("running statistics of survivors differ".to_owned());
-    }
-    for call in (0..CALLS).map(Call::new) {
-        let results: Vec<_> =
-            found.iter().map(|survivor| survivor.results.get(call.number)).collect();
-        if results.iter().any(Option::is_none) {
-            return Err(format!("a survivor has no result of {call:?}"));
-        }
-        check_call(call, scenario.data_of_survivors(survivors.len(), call.layer), &results)
-            .map_err(|what| format!("survivors: {what}"))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 mod calls;
 mod judge;
+mod planted;
 mod rank;
 mod scenario;
 
@@ -14,15 +15,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::common::on_threads;
+use crate::faults::load;
 use crate::faults::random::{GROUPS, SEED, number};
-use scenario::{Executor, Fault, Scenario};
+use scenario::{Fault, Scenario};
 
 /// How many, unless `SYNCBN_FAULTS` says otherwise.
 const TRAININGS: u64 = 700;
 /// One in so many is on GPUs.
 const GPU_OF: usize = 12;
-/// How often a training runs again of which the machine has delayed a rank.
-const AGAIN: usize = 3;
 
 /// The slowest error of a kind.
 #[derive(Debug, Default)]
@@ -71,16 +71,9 @@ fn random_faults_in_calls_of_every_kind_end_in_time_and_no_result_is_wrong() {
             Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + trainings)
         {
             let scenario = Arc::new(Scenario::draw(seed, GPU_OF));
-            let mut reports = rank::run(&scenario);
-            // A machine that gave a rank no core for the whole deadline says nothing of the
-            // library. A fault that makes others late would do so again.
-            for _ in 0..AGAIN {
-                if !judge::is_delayed(&scenario, &reports) {
-                    break;
-                }
-                delayed.fetch_add(1, Ordering::Relaxed);
-                reports = rank::run(&scenario);
-            }
+            let is_late = |reports: &Vec<_>| judge::is_late(&scenario, reports);
+            let run = || rank::run(&scenario);
+            let reports = load::run(scenario.deadline, run, is_late, &delayed);
             match judge::judge(&scenario, &reports) {
                 Ok(slowest) => add(&mut table.lock().expect("no panic"), &scenario, slowest),
                 Err(what) => wrong.lock().expect("no panic").push(format!("{scenario:?}: {what}")),
@@ -103,39 +96,4 @@ fn random_faults_in_calls_of_every_kind_end_in_time_and_no_result_is_wrong() {
     let kinds = table.keys().filter(|(what, _)| what.starts_with("fault")).count();
     let expected = 2 * Fault::ALL.len();
     assert!(kinds == expected || trainings < TRAININGS, "{kinds} of {expected} kinds were drawn");
-}
-
-/// The judge must object to a training without its fault, with another, and with other data.
-#[test]
-fn the_judge_of_trainings_catches_what_it_is_for() {
-    let fits = |scenario: &Scenario| {
-        scenario.faults.len() == 1
-            && scenario.faults[0].1 == Fault::Leaves
-            && scenario.second.is_none()
-            && scenario.executor == Executor::OneThread
-            && scenario.calls[..scenario.at].iter().any(|call| call.way.passes())
-            && scenario.world_size > 2
-    };
-    let scenario = (SEED..).map(|seed| Scenario::draw(seed, usize::MAX)).find(fits);
-    let scenario = Arc::new(scenario.expect("one of the first thousands"));
-    let reports = rank::run(&scenario);
-    judge::judge(&scenario, &reports).expect("a fault that every rank noticed");
-    let other = |faults| Scenario { faults, ..Scenario::clone(&scenario) };
-    let (culprit, _) = scenario.faults[0];
-    for fault in Fault::ALL.into_iter().filter(|fault| {
-        // Of these a rank that leaves is what is seen, if the call was over, or one of its steps.
-        !matches!(fault, Fault::Leaves | Fault::DropsCall | Fault::BadShape)
-            && !fault.loses_device()
-    }) {
-        assert!(judge::judge(&other(vec![(culprit, fault)]), &reports).is_err(), "{fault:?}");
-    }
-    let another = (culprit + 1) % scenario.world_size;
-    assert!(judge::judge(&other(vec![(another, Fault::Leaves)]), &reports).is_err());
-    let elsewhere = Scenario { at: scenario.at + 1, ..Scenario::clone(&scenario) };
-    assert!(judge::judge(&elsewhere, &reports).is_err());
-    // Other data: the results are wrong then.
-    let seed = scenario.seed + 1;
-    assert!(judge::judge(&Scenario { seed, ..Scenario::clone(&scenario) }, &reports).is_err());
-    let unnoticed = Arc::new(other(Vec::new()));
-    assert!(judge::judge(&scenario, &rank::run(&unnoticed)).is_err());
 }

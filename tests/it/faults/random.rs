@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Random, on_threads};
 use crate::faults::scenario::{Call, Executor, Fault, Scenario, Then};
-use crate::faults::{judge, rank};
+use crate::faults::{judge, load, rank};
 
 /// How many, unless `SYNCBN_FAULTS` says otherwise.
 const FAULTS: u64 = 3000;
 /// The first of the seeds, one for each fault, unless `SYNCBN_FAULTS_SEED` says otherwise.
 pub const SEED: u64 = 20_260_101;
 /// Groups that run at the same time. Those with a late rank mostly sleep; the others keep a machine
-/// of two cores busy without delaying each other by anything near a deadline.
+/// of two cores busy without delaying each other by anything near a deadline. What else the machine
+/// has to do may: `load` measures it.
 pub const GROUPS: usize = 8;
 const DEADLINE: Duration = Duration::from_millis(200);
 
@@ -65,12 +66,15 @@ fn thousands_of_random_faults_end_in_time_and_no_result_is_wrong() {
     let next = AtomicU64::new(first);
     let rows: Mutex<BTreeMap<(Fault, Option<Then>), Row>> = Mutex::default();
     let wrong: Mutex<Vec<String>> = Mutex::default();
+    let delayed = AtomicU64::new(0);
     on_threads((0..GROUPS).collect(), |_| {
         while let Some(seed) =
             Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + faults)
         {
             let scenario = draw(seed);
-            match judge::judge(&scenario, &rank::run(scenario)) {
+            let is_late = |reports: &Vec<_>| judge::is_late(&scenario, reports);
+            let reports = load::run(DEADLINE, || rank::run(scenario), is_late, &delayed);
+            match judge::judge(&scenario, &reports) {
                 Ok(slowest) => {
                     let mut rows = rows.lock().expect("no panic");
                     let row = rows
@@ -88,8 +92,9 @@ fn thousands_of_random_faults_end_in_time_and_no_result_is_wrong() {
     let (rows, wrong) =
         (rows.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
     println!(
-        "{faults} faults from seed {first}, deadline {DEADLINE:?}, in {:.1} s",
-        began.elapsed().as_secs_f64()
+        "{faults} faults from seed {first}, deadline {DEADLINE:?}, in {:.1} s, {} delayed ones again",
+        began.elapsed().as_secs_f64(),
+        delayed.into_inner()
     );
     println!("{:<16}{:<16}{:>6}  {:>10}  of seed", "fault", "then", "count", "slowest");
     for ((fault, then), Row { count, slowest, seed }) in &rows {

@@ -13,6 +13,7 @@ use syncbn::{
 
 use crate::common::sabotage::{Sabotage, saboteur};
 use crate::faults::scenario::{CALLS, Call, Executor, Fault, STEPS, Scenario, Then};
+use crate::faults::survivors::{Ended, Survivor};
 
 /// How long survivors wait for each other: longer than a culprit takes to come late.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,17 +28,6 @@ pub struct Report {
     pub running: Vec<RunningStats>,
     /// What it did after its failure, unless it is the culprit.
     pub survivor: Option<Result<Survivor, Error>>,
-}
-
-/// A rank that has gone on without the culprit, by a step from the beginning of the one that
-/// failed.
-#[derive(Debug)]
-pub struct Survivor {
-    /// The ranks of its new group.
-    pub world_ranks: Vec<usize>,
-    /// The results of the step's calls.
-    pub results: Vec<Vec<f32>>,
-    pub running: Vec<RunningStats>,
 }
 
 /// The first error of a rank, and what came after it.

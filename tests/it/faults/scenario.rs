@@ -9,6 +9,7 @@ use std::time::Duration;
 use syncbn::BatchNormConfig;
 
 use crate::common::{Batch, Random};
+use crate::faults::survivors::Ended;
 
 /// Calls of a step.
 pub const CALLS: usize = 4;
@@ -158,16 +159,6 @@ impl Scenario {
         self.drawn(self.world_size, step, layer)
     }
 
-    /// The same of the step with which these many ranks go on.
-    pub fn data_of_survivors(&self, survivors: usize, layer: usize) -> [Vec<Batch>; 2] {
-        self.drawn(survivors, STEPS, layer)
-    }
-
-    /// What this rank does after its error in place of going on.
-    pub fn then(&self, rank: usize) -> Option<Then> {
-        self.second.filter(|(second, _)| *second == rank).map(|(_, then)| then)
-    }
-
     fn drawn(&self, world_size: usize, step: usize, layer: usize) -> [Vec<Batch>; 2] {
         let mut random =
             Random::new(self.seed.wrapping_mul(1000) + (step * CHANNELS.len() + layer) as u64);
@@ -196,5 +187,23 @@ impl Scenario {
             Fault::OtherEps if planted => BatchNormConfig::torch(CHANNELS[layer]).with_eps(1e-3),
             _ => BatchNormConfig::torch(CHANNELS[layer]),
         }
+    }
+}
+
+impl Ended for Scenario {
+    fn world_size(&self) -> usize {
+        self.world_size
+    }
+
+    fn has_fault(&self, rank: usize) -> bool {
+        rank == self.culprit
+    }
+
+    fn then(&self, rank: usize) -> Option<Then> {
+        self.second.filter(|(second, _)| *second == rank).map(|(_, then)| then)
+    }
+
+    fn data_of_survivors(&self, survivors: usize, layer: usize) -> [Vec<Batch>; 2] {
+        self.drawn(survivors, STEPS, layer)
     }
 }

@@ -66,6 +66,9 @@ impl Layers {
             Way::Joint => self.joint(tensors, call.forward).await,
             Way::Started => self.started(tensors, call.forward).await,
             Way::Share(layer) => {
+                // Of rank 0 it stays 1, and of every other rank it must become so.
+                let own = vec![1.0 + rank as f32; CHANNELS[layer]];
+                self.layers[layer].set_parameters(Some(&own), None)?;
                 self.layers[layer].broadcast_state(0).await?;
                 let state = self.layers[layer].state().await?;
                 Ok(vec![state.weight.expect("a weight")])

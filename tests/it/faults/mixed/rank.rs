@@ -17,9 +17,12 @@ use tokio::runtime::Runtime;
 use crate::common::transport::Tapped;
 use crate::common::{adapter, own_device, virtual_gpus};
 use crate::faults::mixed::calls::{Layers, Output};
-use crate::faults::mixed::scenario::{CHANNELS, Call, Devices, Executor, Fault, Scenario, Way};
+use crate::faults::mixed::scenario::{
+    CHANNELS, Call, Devices, Executor, Fault, STEP, Scenario, Way,
+};
 use crate::faults::rank::runtime;
-use crate::faults::scenario::{Scenario as Named, Then};
+use crate::faults::scenario::{CALLS, Call as Place, Scenario as Named, Then};
+use crate::faults::survivors::{Ended, Survivor};
 
 /// How long survivors wait for each other: longer than a culprit takes to come late.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SLOW: Duration = Duration::from_millis(50);
 
 /// What a rank saw.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     pub results: Vec<Output>,
     pub failure: Option<Failure>,
@@ -37,7 +40,7 @@ pub struct Report {
 }
 
 /// The first error of a rank, and what came after it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     pub call: Call,
     pub error: Error,
@@ -49,15 +52,6 @@ pub struct Failure {
     /// What the next exchange gives, and how fast.
     pub next: Option<Error>,
     pub next_took: Duration,
-}
-
-/// A rank that has gone on, by a step from the beginning of the one that failed.
-#[derive(Debug)]
-pub struct Survivor {
-    pub world_ranks: Vec<usize>,
-    /// Forward of both layers, and backward of both.
-    pub results: Vec<Output>,
-    pub running: Vec<RunningStats>,
 }
 
 /// What is to happen in the transport of a rank, at its next message.
@@ -272,23 +266,18 @@ async fn step(
     group: &ProcessGroup,
     layers: &mut Layers,
     begun: &[RunningStats],
-) -> Result<Vec<Output>, Error> {
+) -> Result<Vec<Vec<f32>>, Error> {
     for (layer, running) in layers.layers.iter_mut().zip(begun) {
         layer.set_running_stats(running.clone())?;
+        // A state that was to be shared may be another.
+        layer.set_parameters(Some(&vec![1.0; layer.config().num_features]), None)?;
         layer.broadcast_state(0).await?;
     }
-    let survivors = Scenario {
-        world_size: group.world_size(),
-        faults: Vec::new(),
-        ..Scenario::clone(scenario)
-    };
+    let survivors = scenario.of_survivors(group.world_size());
     let mut results = Vec::new();
-    for (layer, forward) in [(0, true), (1, true), (1, false), (0, false)] {
+    for Place { forward, layer, .. } in (0..CALLS).map(Place::new) {
         let call = Call { number: usize::MAX, step: STEP, way: Way::Single(layer), forward };
-        results.push(layers.make(&survivors, group, call, || ()).await?);
+        results.extend(layers.make(&survivors, group, call, || ()).await?);
     }
     Ok(results)
 }
-
-/// The step with which survivors go on.
-pub const STEP: usize = 1000;

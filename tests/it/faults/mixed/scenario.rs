@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use crate::common::{Batch, Random};
 use crate::faults::scenario::Then;
+use crate::faults::survivors::Ended;
 
 /// Channels of the two layers.
 pub const CHANNELS: [usize; 2] = [2, 3];
 /// Steps before the end; the fault is in one of them but the last.
 const STEPS: usize = 4;
+
+/// The step with which survivors go on.
+pub const STEP: usize = 1000;
 
 /// How a step makes its exchanges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,9 +170,10 @@ pub struct Scenario {
     pub deadline: Duration,
 }
 
-/// Where nobody is late on purpose, nobody has to wait for it: longer than a rank on a busy machine
-/// takes, whose GPU is software.
+/// Where nobody is late on purpose, nobody has to wait for it.
 const LONG: Duration = Duration::from_secs(10);
+/// The same of GPUs: longer than a rank on a busy machine takes, whose GPU is software.
+const OF_GPUS: Duration = Duration::from_secs(30);
 /// Where a rank is late: longer than a busy machine delays the others.
 const SHORT: Duration = Duration::from_millis(800);
 
@@ -207,7 +212,11 @@ impl Scenario {
             at,
             faults,
             second,
-            deadline: if is_late { SHORT } else { LONG },
+            deadline: match (is_late, on_gpu) {
+                (true, _) => SHORT,
+                (false, true) => OF_GPUS,
+                (false, false) => LONG,
+            },
         }
     }
 
@@ -227,14 +236,15 @@ impl Scenario {
         self.faults.iter().find(|(culprit, _)| *culprit == rank).map(|(_, fault)| *fault)
     }
 
-    pub fn then(&self, rank: usize) -> Option<Then> {
-        self.second.filter(|(second, _)| *second == rank).map(|(_, then)| then)
-    }
-
     /// Whether this rank has a GPU.
     pub fn is_gpu(&self, rank: usize) -> bool {
         self.devices == Devices::Mixed
             && (rank.is_multiple_of(2) || self.fault(rank).is_some_and(Fault::loses_device))
+    }
+
+    /// The scenario of so many ranks that have gone on.
+    pub fn of_survivors(&self, survivors: usize) -> Self {
+        Self { world_size: survivors, faults: Vec::new(), ..self.clone() }
     }
 
     /// What a layer works on in a step: every rank's batch, and its upstream gradient.
@@ -251,5 +261,23 @@ impl Scenario {
             })
             .collect();
         [(); 2].map(|()| dims.iter().map(|dims| Batch::random(dims, &mut random)).collect())
+    }
+}
+
+impl Ended for Scenario {
+    fn world_size(&self) -> usize {
+        self.world_size
+    }
+
+    fn has_fault(&self, rank: usize) -> bool {
+        self.fault(rank).is_some()
+    }
+
+    fn then(&self, rank: usize) -> Option<Then> {
+        self.second.filter(|(second, _)| *second == rank).map(|(_, then)| then)
+    }
+
+    fn data_of_survivors(&self, survivors: usize, layer: usize) -> [Vec<Batch>; 2] {
+        self.of_survivors(survivors).data(STEP, layer)
     }
 }
