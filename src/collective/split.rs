@@ -127,7 +127,7 @@ impl ProcessGroup {
         let transport = self
             .transport
             .split(key, &members)
-            .map_err(|error| self.poison(self.named(error, AT)))?;
+            .map_err(|error| self.poison(self.named(error, &AT)))?;
         Ok(Self::of_transport(transport, id.finish(), world_ranks, self.deadline()))
     }
 }
