@@ -64,7 +64,7 @@ pub fn state_manifest(state: &StateDict) -> Manifest {
 pub fn recode_list(message: &[u8]) -> Result<Vec<u8>, FrameError> {
     let frames = unpack("frame", message)?.into_iter().map(Frame::decode);
     let frames = frames.collect::<Result<Vec<_>, _>>()?;
-    Ok(pack(frames.iter().map(Frame::encode)))
+    Ok(pack(frames.into_iter()))
 }
 
 /// A message that an all-reduce has merged, decoded and encoded again.

@@ -86,7 +86,7 @@ impl Operation {
     /// The error of a setting, or of a part of the state.
     pub(super) fn differs(&self, kind: Kind, name: &str, dissent: Dissent) -> ExchangeError {
         let Dissent { rank, found, expected, other, agreeing } = dissent.of_world(&self.group);
-        let at = self.at.clone();
+        let at = self.at.to_string();
         let (name, found, expected) = (name.into(), found.into(), expected.into());
         self.group.poison(if kind == Kind::State {
             ExchangeError::State { at, name, rank, found, expected, other, agreeing }

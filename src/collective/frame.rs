@@ -9,7 +9,7 @@ pub(super) mod reader;
 mod values;
 
 pub use phase::Phase;
-use reader::Reader;
+use reader::{NODE_HEADER_BYTES, Reader};
 pub use values::Values;
 
 /// First bytes of every frame.
@@ -140,6 +140,8 @@ pub enum FrameError {
     },
 }
 
+/// Bytes of a frame before the name.
+const HEADER_BYTES: usize = 90;
 const NODES: u8 = 0;
 const BYTES: u8 = 1;
 const ABORT: u8 = 2;
@@ -148,8 +150,29 @@ const INTEGERS: u8 = 3;
 impl Frame {
     /// The frame as bytes. Texts longer than 65,535 bytes are cut.
     pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.put(&mut out);
+        out
+    }
+
+    /// The bytes of the frame, or more where a text is cut.
+    fn size(&self) -> usize {
+        let payload = match &self.payload {
+            Payload::Nodes(nodes) => {
+                let sizes =
+                    nodes.iter().map(|node| NODE_HEADER_BYTES as usize + node.values.size());
+                4 + sizes.sum::<usize>()
+            }
+            Payload::Bytes(bytes) => bytes.len(),
+            Payload::Abort(reason) => 2 + reason.len(),
+        };
+        HEADER_BYTES + self.header.name.len() + payload
+    }
+
+    /// Appends the frame's bytes.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
         let header = &self.header;
-        let mut out = Vec::with_capacity(128);
+        out.reserve(self.size());
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
         out.push(header.phase as u8);
@@ -174,23 +197,20 @@ impl Frame {
             header.listed,
         ];
         out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-        put_text(&mut out, &header.name);
+        put_text(out, &header.name);
         match &self.payload {
             Payload::Nodes(nodes) => {
-                let most = nodes.iter().map(|node| 20 + node.values.len() * 32);
-                out.reserve(most.sum::<usize>() + 4);
                 out.extend((nodes.len() as u32).to_le_bytes());
                 for node in nodes {
                     out.extend(node.level.to_le_bytes());
                     out.extend(node.index.to_le_bytes());
                     out.extend(node.count.to_le_bytes());
-                    node.values.put(&mut out);
+                    node.values.put(out);
                 }
             }
             Payload::Bytes(bytes) => out.extend(bytes),
-            Payload::Abort(reason) => put_text(&mut out, reason),
+            Payload::Abort(reason) => put_text(out, reason),
         }
-        out
     }
 
     /// Reads a frame that takes up all of the bytes.

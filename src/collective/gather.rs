@@ -8,7 +8,7 @@ use super::frame::{Frame, FrameError, Header, Payload, Phase};
 use super::list::{check_length, pack, unpack};
 use super::merged::{Head, Joined, Merged};
 use super::operation::{Operation, Sent};
-use super::peers::{Again, Dissent, Judgement, Kind, heads, judge};
+use super::peers::{Again, Dissent, Judgement, Kind, add_head, judge};
 use super::reduce::ReduceOp;
 use crate::checksum::Manifest;
 use crate::error::ExchangeError;
@@ -160,7 +160,7 @@ impl Operation {
             return Err(self.differs(kind, what, dissent));
         }
         let Dissent { rank, found, expected, other, agreeing } = dissent.of_world(&self.group);
-        let (at, found, expected) = (self.at.clone(), found.into(), expected.into());
+        let (at, found, expected) = (self.at.to_string(), found.into(), expected.into());
         let error = ExchangeError::Mismatch { at, what, rank, found, expected, other, agreeing };
         Err(self.group.poison(error))
     }
@@ -172,12 +172,12 @@ impl Operation {
     ) -> Result<Vec<Answer>, ListError> {
         let first = operations[0];
         let group = &operations[0].group;
-        let message = pack(frames.map(|frame| frame.encode()));
+        let message = pack(frames);
         span.sends(message.len());
         let gathered = Sent::new(first, group.transport.all_gather(message, group.deadline()));
         let messages = gathered.await.map_err(ListError::of_all)?;
-        let mut gathered: Vec<Vec<Frame>> =
-            operations.iter().map(|_| Vec::with_capacity(messages.len())).collect();
+        let empty = || Answer { heads: Vec::new(), payloads: Vec::with_capacity(messages.len()) };
+        let mut gathered: Vec<Answer> = operations.iter().map(|_| empty()).collect();
         for (rank, message) in messages.iter().enumerate() {
             let unusable =
                 |error: FrameError| ListError::of_all(first.unusable(rank, error.to_string()));
@@ -185,14 +185,12 @@ impl Operation {
             for (index, (bytes, operation)) in list.iter().zip(operations).enumerate() {
                 let frame = operation.decode(rank, bytes).map_err(ListError::of(index))?;
                 check_length(list.len(), frame.header.listed).map_err(unusable)?;
-                gathered[index].push(frame);
+                let Frame { header, payload } = frame;
+                add_head(&mut gathered[index].heads, Head { header, ranks: 1 });
+                gathered[index].payloads.push(payload);
             }
         }
-        let answer = |frames: Vec<Frame>| Answer {
-            heads: heads(&frames),
-            payloads: frames.into_iter().map(|frame| frame.payload).collect(),
-        };
-        Ok(gathered.into_iter().map(answer).collect())
+        Ok(gathered)
     }
 
     /// All-reduce of the frames of this operation and those behind it.
@@ -230,7 +228,7 @@ impl Operation {
         }
         if let Payload::Abort(reason) = frame.payload {
             let rank = self.group.world_rank(rank);
-            return Err(ExchangeError::Aborted { at: self.at.clone(), rank, reason });
+            return Err(ExchangeError::Aborted { at: self.at.to_string(), rank, reason });
         }
         Ok(frame)
     }

@@ -1,17 +1,24 @@
 //! A message: a list of exchanges, each as bytes with their length before them. Decoding takes any
 //! bytes.
 
-use super::frame::FrameError;
 use super::frame::reader::Reader;
+use super::frame::{Frame, FrameError};
 
-/// Concatenates items, each after its length.
-pub(crate) fn pack(items: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+/// Concatenates frames, each after its length.
+pub(crate) fn pack(frames: impl Iterator<Item = Frame>) -> Vec<u8> {
     let mut out = Vec::new();
-    for item in items {
-        out.extend((item.len() as u64).to_le_bytes());
-        out.extend(item);
-    }
+    frames.for_each(|frame| put_item(&mut out, |out| frame.put(out)));
     out
+}
+
+/// Appends what `put` does, after its length.
+pub(super) fn put_item(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    let length = [0; size_of::<u64>()];
+    out.extend(length);
+    let start = out.len();
+    put(out);
+    let length = ((out.len() - start) as u64).to_le_bytes();
+    out[start - length.len()..start].copy_from_slice(&length);
 }
 
 /// The items of a list, at least one.

@@ -8,8 +8,8 @@ use std::mem::replace;
 
 use super::frame::reader::Reader;
 use super::frame::{Frame, FrameError, Header, NodePayload, Payload};
-use super::list::{check_length, pack, unpack};
-use super::peers::agree;
+use super::list::{check_length, put_item, unpack};
+use super::peers::{add_head, agree};
 use super::reduce::Part;
 
 /// A header, and the number of ranks that have it. The header names the first of them.
@@ -22,7 +22,33 @@ pub(crate) struct Head {
 impl Head {
     /// Whether both agree in all but the sender.
     pub fn is_of(&self, other: &Header) -> bool {
-        self.header == Header { rank: self.header.rank, ..other.clone() }
+        // All fields by name, so that none can be forgotten.
+        let Header {
+            group,
+            rank: _,
+            phase,
+            layer,
+            name,
+            step,
+            subject,
+            channels,
+            config,
+            state,
+            ranks,
+            listed,
+        } = other;
+        let own = &self.header;
+        own.group == *group
+            && own.phase == *phase
+            && own.layer == *layer
+            && own.step == *step
+            && own.subject == *subject
+            && own.channels == *channels
+            && own.config == *config
+            && own.state == *state
+            && own.ranks == *ranks
+            && own.listed == *listed
+            && own.name == *name
     }
 }
 
@@ -72,7 +98,11 @@ impl Merged {
             Self::Failed { rank, message } => {
                 [&[FAILED], rank.to_le_bytes().as_slice(), message.as_bytes()].concat()
             }
-            Self::List(list) => [vec![LIST], pack(list.into_iter().map(Joined::encode))].concat(),
+            Self::List(list) => {
+                let mut out = vec![LIST];
+                list.into_iter().for_each(|joined| put_item(&mut out, |out| joined.put(out)));
+                out
+            }
         }
     }
 
@@ -130,18 +160,14 @@ impl Merged {
 }
 
 impl Joined {
-    fn encode(self) -> Vec<u8> {
-        let mut out = Vec::new();
+    fn put(self, out: &mut Vec<u8>) {
         let mut payload = Payload::Nodes(self.nodes);
         for Head { header, ranks } in self.heads {
             // The nodes travel with the first.
-            let frame =
-                Frame { header, payload: replace(&mut payload, Payload::Bytes(Vec::new())) }
-                    .encode();
+            let payload = replace(&mut payload, Payload::Bytes(Vec::new()));
             out.extend(ranks.to_le_bytes());
-            out.extend(pack([frame].into_iter()));
+            put_item(out, |out| Frame { header, payload }.put(out));
         }
-        out
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
@@ -169,12 +195,7 @@ impl Joined {
     /// Merges both parts. An error if the right nodes do not start where the left ones end.
     fn join(self, right: Self, join: Join) -> Result<Self, String> {
         let mut heads = self.heads;
-        for other in right.heads {
-            match heads.iter_mut().find(|head| head.is_of(&other.header)) {
-                Some(head) => head.ranks = head.ranks.saturating_add(other.ranks),
-                None => heads.push(other),
-            }
-        }
+        right.heads.into_iter().for_each(|other| add_head(&mut heads, other));
         // Values of ranks that are at different places do not merge.
         let nodes = if agree(&heads) { join(self.nodes, right.nodes)? } else { Vec::new() };
         Ok(Self { heads, nodes })

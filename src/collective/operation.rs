@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use super::comparison::Settings;
 use super::frame::{Header, Payload};
 use super::turns::Turn;
-use super::{CollectiveError, ProcessGroup};
+use super::{CollectiveError, Place, ProcessGroup};
 use crate::error::{Error, ExchangeError};
 
 /// An operation that communicates. Dropped before its end, it notifies the peers that this rank has
@@ -23,7 +23,7 @@ use crate::error::{Error, ExchangeError};
 pub(crate) struct Operation {
     pub(super) group: ProcessGroup,
     pub(super) header: Header,
-    pub(super) at: String,
+    pub(super) at: Place,
     /// Source of the checksum `config` of the header.
     pub(super) settings: Settings,
     pub(super) turn: Turn,
@@ -33,16 +33,16 @@ pub(crate) struct Operation {
 impl Operation {
     /// Begins an operation. From now on the peers are notified if it fails. Operations exchange in
     /// the order in which they begin. `patience` is the time that its devices may take before its
-    /// exchange. `at` is its place, for errors. `settings` are the source of the header's checksum.
+    /// exchange. `settings` are the source of the header's checksum.
     pub fn begin(
         group: &ProcessGroup,
         header: Header,
-        at: String,
+        at: Place,
         settings: Settings,
         patience: Duration,
     ) -> Result<Self, ExchangeError> {
         group.check(&at)?;
-        let turn = group.turn(&at, patience);
+        let turn = group.turn(at.clone(), patience);
         Ok(Self { group: group.clone(), header, at, settings, turn, open: true })
     }
 
@@ -55,7 +55,7 @@ impl Operation {
     }
 
     /// Its place, for errors.
-    pub fn place(&self) -> &str {
+    pub(super) fn place(&self) -> &Place {
         &self.at
     }
 
@@ -75,7 +75,7 @@ impl Operation {
     }
 
     pub(super) fn unusable(&self, rank: usize, message: String) -> ExchangeError {
-        ExchangeError::Frame { at: self.at.clone(), rank: self.group.world_rank(rank), message }
+        ExchangeError::Frame { at: self.at.to_string(), rank: self.group.world_rank(rank), message }
     }
 
     /// Ends the operation. The peers are notified of a failure, unless every rank finds it by
@@ -159,7 +159,7 @@ impl ProcessGroup {
         settings: Settings,
     ) -> Result<Operation, ExchangeError> {
         let step = self.shared.operations.fetch_add(1, Ordering::Relaxed);
-        let at = format!("{}, exchange {step} of the group", header.phase);
+        let at = Place { layer: None, phase: header.phase, step };
         Operation::begin(self, Header { step, ..header }, at, settings, Duration::ZERO)
     }
 

@@ -1,7 +1,7 @@
 //! Checks every header against the others: all ranks must be at the same place.
 
 use super::ProcessGroup;
-use super::frame::{ANY_SUBJECT, Frame, Header, Phase, UNANNOUNCED};
+use super::frame::{ANY_SUBJECT, Header, Phase, UNANNOUNCED};
 use super::merged::Head;
 
 /// Meaning of a difference in a field.
@@ -148,14 +148,10 @@ pub(super) fn agree(heads: &[Head]) -> bool {
     judge(heads, Again::default()).difference.is_none()
 }
 
-/// The different headers of frames that are in rank order.
-pub(super) fn heads(frames: &[Frame]) -> Vec<Head> {
-    let mut heads: Vec<Head> = Vec::new();
-    for Frame { header, .. } in frames {
-        match heads.iter_mut().find(|head| head.is_of(header)) {
-            Some(head) => head.ranks += 1,
-            None => heads.push(Head { header: header.clone(), ranks: 1 }),
-        }
+/// Adds the headers of further ranks, in rank order, to the different ones.
+pub(super) fn add_head(heads: &mut Vec<Head>, other: Head) {
+    match heads.iter_mut().find(|head| head.is_of(&other.header)) {
+        Some(head) => head.ranks = head.ranks.saturating_add(other.ranks),
+        None => heads.push(other),
     }
-    heads
 }

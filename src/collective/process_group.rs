@@ -1,12 +1,13 @@
 //! Process groups: a transport with an identity, a deadline, and the memory of having failed.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::frame::{Frame, Header, Payload, Phase};
 use super::turns::Turns;
-use super::{Collective, CollectiveError, SingleRank};
+use super::{Collective, CollectiveError, Place, SingleRank};
 use crate::error::ExchangeError;
 
 /// Time for which a rank waits for its peers, unless [`ProcessGroup::with_deadline`] sets another.
@@ -153,7 +154,7 @@ impl ProcessGroup {
     /// # Ok::<(), syncbn::Error>(())
     /// ```
     pub fn abort(&self, reason: &str) {
-        self.fail(self.header(Phase::Forward), OWN_WORK, reason);
+        self.fail(self.header(Phase::Forward), &OWN_WORK, reason);
     }
 
     /// Number of the next layer that is made in the group.
@@ -182,10 +183,10 @@ impl ProcessGroup {
     }
 
     /// Refuses work if an exchange has failed before. `at` names the refused work.
-    pub(crate) fn check(&self, at: &str) -> Result<(), ExchangeError> {
+    pub(crate) fn check(&self, at: &Place) -> Result<(), ExchangeError> {
         match &*self.shared.broken() {
             Some(cause) => {
-                Err(ExchangeError::Poisoned { at: at.to_owned(), cause: cause.to_string() })
+                Err(ExchangeError::Poisoned { at: at.to_string(), cause: cause.to_string() })
             }
             None => Ok(()),
         }
@@ -193,14 +194,20 @@ impl ProcessGroup {
 
     /// Notifies the peers that this rank has failed. Without peers, or after a failure of the
     /// group, it does nothing.
-    pub(crate) fn fail(&self, header: Header, at: &str, reason: &str) {
+    pub(crate) fn fail(&self, header: Header, at: &dyn Display, reason: &str) {
         let rank = self.world_rank(self.rank());
-        let own = ExchangeError::Aborted { at: at.to_owned(), rank, reason: reason.to_owned() };
+        let own = ExchangeError::Aborted { at: at.to_string(), rank, reason: reason.to_owned() };
         self.fail_with(own, header, at, reason);
     }
 
     /// The same where the error of this rank is another one.
-    pub(super) fn fail_with(&self, own: ExchangeError, header: Header, at: &str, reason: &str) {
+    pub(super) fn fail_with(
+        &self,
+        own: ExchangeError,
+        header: Header,
+        at: &dyn Display,
+        reason: &str,
+    ) {
         if self.world_size() == 1 {
             return;
         }
@@ -230,8 +237,8 @@ impl ProcessGroup {
     }
 
     /// A transport's error with the place and the ranks of the outermost group.
-    pub(super) fn named(&self, error: CollectiveError, at: &str) -> ExchangeError {
-        let at = at.to_owned();
+    pub(super) fn named(&self, error: CollectiveError, at: &dyn Display) -> ExchangeError {
+        let at = at.to_string();
         match error {
             CollectiveError::Late { ranks, deadline } => {
                 let own = ranks.contains(&self.rank());

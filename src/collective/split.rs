@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::comparison::Settings;
 use super::frame::{Payload, Phase};
 use super::operation::Operation;
+use super::place::Place;
 use super::peers::{Dissent, Voice, dissent};
 use super::process_group::ProcessGroup;
 use crate::checksum::Checksum;
@@ -111,7 +112,7 @@ impl ProcessGroup {
     }
 
     /// The group of these ranks, after all have agreed on it. `at` is the place of the call.
-    fn split_off(&self, ranks: &[usize], at: &str) -> Result<Self, ExchangeError> {
+    fn split_off(&self, ranks: &[usize], at: &Place) -> Result<Self, ExchangeError> {
         let key = self.shared.splits.fetch_add(1, Ordering::Relaxed);
         let members: Vec<usize> = BTreeSet::from_iter(ranks.iter().copied()).into_iter().collect();
         let world_ranks: Arc<[usize]> = if members.len() < 2 {

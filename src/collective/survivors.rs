@@ -87,7 +87,7 @@ impl ProcessGroup {
             self.leave_for_survivors();
         }
         let found = self.transport.survivors(deadline).await;
-        let Survivors { transport, ranks } = found.map_err(|error| self.named(error, AT))?;
+        let Survivors { transport, ranks } = found.map_err(|error| self.named(error, &AT))?;
         let world_ranks: Arc<[usize]> = ranks.iter().map(|&rank| self.world_rank(rank)).collect();
         let mut id = Checksum::new();
         [self.id, u64::MAX].into_iter().for_each(|n| id.add_u64(n));
@@ -98,6 +98,6 @@ impl ProcessGroup {
     /// Ends a working group: its other ranks are told that this one asks who goes on.
     fn leave_for_survivors(&self) {
         let reason = "it ends the group, to go on with the ranks that survive";
-        self.fail(self.header(Phase::Forward), AT, reason);
+        self.fail(self.header(Phase::Forward), &AT, reason);
     }
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 
-use super::ProcessGroup;
 use super::operation::Operation;
+use super::{Place, ProcessGroup};
 use crate::error::ExchangeError;
 use crate::timer::Timer;
 
@@ -29,7 +29,7 @@ pub(super) struct Turns {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    open: VecDeque<Place>,
+    open: VecDeque<Open>,
     /// Counts changes that make a call look again: another call is first, or the first has gone on.
     changes: u64,
     /// The group refuses work, so no call waits any more.
@@ -38,17 +38,16 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Place {
+struct Open {
     number: u64,
-    at: String,
+    at: Place,
     limit: Duration,
 }
 
 /// The first of the calls, on which another one waits.
 #[derive(Debug)]
 pub(super) struct First {
-    /// Its place, for errors.
-    pub at: String,
+    pub at: Place,
     /// The time that it may take to go on.
     pub limit: Duration,
     /// The value of `changes` when the call looked.
@@ -57,11 +56,11 @@ pub(super) struct First {
 
 impl Turns {
     /// The turn of a call that is made now. `limit` is the time until its exchange must begin.
-    pub fn take(self: &Arc<Self>, at: &str, limit: Duration) -> Turn {
+    pub fn take(self: &Arc<Self>, at: Place, limit: Duration) -> Turn {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        state.open.push_back(Place { number, at: at.to_owned(), limit });
+        state.open.push_back(Open { number, at, limit });
         Turn { turns: self.clone(), number }
     }
 
@@ -89,8 +88,8 @@ impl Turns {
 impl ProcessGroup {
     /// The turn of a call that is made now: calls exchange in the order in which they take it.
     /// Until its exchange begins, the call may take `patience`, the time of its devices, plus the
-    /// group's deadline. `at` is its place, for errors.
-    pub(crate) fn turn(&self, at: &str, patience: Duration) -> Turn {
+    /// group's deadline.
+    pub(crate) fn turn(&self, at: Place, patience: Duration) -> Turn {
         self.shared.turns.take(at, patience.saturating_add(self.deadline()))
     }
 }
@@ -107,11 +106,11 @@ impl Operation {
         while let Some(first) = turn.first() {
             let changed = pin!(turn.changed(first.changes));
             if let Either::Right(_) = select(changed, Timer::new(first.limit)).await {
-                let earlier = first.at;
+                let earlier = first.at.to_string();
                 let limit = first.limit;
                 let reason =
                     format!("its own earlier call, {earlier}, did not go on within {limit:?}");
-                let error = ExchangeError::Blocked { at: at.clone(), earlier, limit };
+                let error = ExchangeError::Blocked { at: at.to_string(), earlier, limit };
                 group.fail_with(error.clone(), self.header.clone(), at, &reason);
                 return Err(error);
             }
@@ -162,7 +161,7 @@ impl Turn {
 
     /// The call's exchange is over.
     pub(crate) fn pass(&self) {
-        let is_mine = |place: &Place| place.number == self.number;
+        let is_mine = |place: &Open| place.number == self.number;
         let is_open = self.turns.lock().open.iter().any(is_mine);
         if is_open {
             self.turns.change(|state| state.open.retain(|place| !is_mine(place)));

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::checksum::Manifest;
-use crate::collective::{Header, Operation, Payload, Phase, ProcessGroup, Settings};
+use crate::collective::{Header, Operation, Payload, Phase, Place, ProcessGroup, Settings};
 use crate::error::{Error, ExchangeError};
 
 /// A layer's place in its process group.
@@ -13,7 +13,7 @@ use crate::error::{Error, ExchangeError};
 pub(crate) struct Exchange {
     group: ProcessGroup,
     layer: u64,
-    name: String,
+    name: Arc<str>,
     pub(super) channels: u64,
     /// Ranks of this process.
     pub(super) local_ranks: u64,
@@ -39,7 +39,7 @@ impl Exchange {
         Self {
             layer: group.next_layer(),
             group: group.clone(),
-            name: name.to_owned(),
+            name: name.into(),
             channels: channels as u64,
             local_ranks: local_ranks as u64,
             shared: Arc::default(),
@@ -50,7 +50,7 @@ impl Exchange {
     pub fn renamed(&self, name: &str) -> Self {
         let group = self.group.clone();
         let shared = self.shared.clone();
-        Self { group, shared, name: name.to_owned(), ..*self }
+        Self { group, shared, name: name.into(), ..*self }
     }
 
     /// The layer's name.
@@ -129,14 +129,14 @@ impl Exchange {
         let step = self.shared.steps.fetch_add(1, Ordering::Relaxed);
         let header = Header {
             layer: self.layer,
-            name: self.name.clone(),
+            name: self.name.as_ref().to_owned(),
             step,
             subject,
             channels: self.channels,
             config: settings.checksum,
             ..self.group.header(phase)
         };
-        let at = describe(&header);
+        let at = Place { layer: Some((self.layer, self.name.clone())), phase, step };
         let settings = Settings::Layer(settings.text.clone());
         let operation = Operation::begin(&self.group, header, at, settings, patience)?;
         Ok(Call { exchange: self.clone(), operation, asked: AtomicBool::new(false) })
@@ -148,12 +148,6 @@ impl Exchange {
 pub(super) struct Ranks {
     pub first: u64,
     pub total: u64,
-}
-
-/// The subject of a header, for errors.
-fn describe(header: &Header) -> String {
-    let name = if header.name.is_empty() { String::new() } else { format!(" {:?}", header.name) };
-    format!("layer {}{name}, {}, exchange {}", header.layer, header.phase, header.step)
 }
 
 /// A call of a layer that exchanges something. If it is dropped before its end, it notifies the

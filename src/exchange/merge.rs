@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ranks};
-use super::{Mergeable, from_payload, merge_channels, merge_parts, merge_ranks, to_payload};
+use super::summary::Summary;
+use super::{Mergeable, merge_parts, merge_ranks};
 use crate::checksum::Manifest;
 use crate::collective::{
     Again, Answer, Header, ListError, NodePayload, Operation, Payload, Phase, Said, UNANNOUNCED,
@@ -88,13 +89,14 @@ impl Call {
 impl<T: Mergeable> Contribution<'_, T> {
     fn say(&self) -> Said {
         let exchange = &self.call.exchange;
-        let nodes = merge_run(exchange.ranks().first, self.local, merge_channels);
+        let ranks = self.local.iter().map(|channels| Summary::of(channels));
+        let nodes = merge_run(exchange.ranks().first, ranks, Summary::merge);
         let header = Header {
             state: self.state.as_ref().map_or(UNANNOUNCED, |state| state.checksum),
             ranks: exchange.ranks_to_announce(),
             ..self.call.operation.header().clone()
         };
-        let payload = Payload::Nodes(nodes.iter().map(to_payload).collect());
+        let payload = Payload::Nodes(nodes.into_iter().map(Summary::into_payload).collect());
         Said { header, payload, state: self.state.clone() }
     }
 
@@ -152,30 +154,31 @@ pub(super) fn merge_payloads<T: Mergeable>(
 ) -> Result<Vec<T>, ExchangeError> {
     let last = operation.group().world_size() - 1;
     // The payload of an all-reduce covers all ranks. Its errors name the last one.
-    let speaker = |index| if payloads.len() == 1 { last } else { index };
+    let is_reduced = payloads.len() == 1;
+    let speaker = |index| if is_reduced { last } else { index };
     let one_each = payloads.len() as u64 == total_ranks;
-    let mut nodes = Vec::new();
+    let mut nodes = Vec::with_capacity(payloads.len());
     let mut covered = 0;
-    for (index, payload) in payloads.iter().enumerate() {
+    for (index, payload) in payloads.into_iter().enumerate() {
         let refuse = |message| operation.refuse(speaker(index), message);
         let Payload::Nodes(of_rank) = payload else {
             return Err(refuse("it carries no values".to_owned()));
         };
         let start = covered;
-        covered = check_nodes(of_rank, start, channels).map_err(refuse)?;
+        covered = check_nodes(&of_rank, start, channels).map_err(refuse)?;
         // If each process holds one rank, the first that claims another number is wrong.
         if one_each && covered - start != 1 {
             return Err(refuse(format!("its nodes cover {} ranks, expected 1", covered - start)));
         }
         for node in of_rank {
-            nodes.push(from_payload(node).map_err(refuse)?);
+            nodes.push(Summary::<T>::of_payload(node).map_err(refuse)?);
         }
     }
     if covered != total_ranks {
         let message = format!("with it the nodes cover {covered} ranks, expected {total_ranks}");
         return Err(operation.refuse(last, message));
     }
-    Ok(merge_nodes(nodes, merge_channels).unwrap_or_default())
+    Ok(merge_nodes(nodes, Summary::merge).map(Summary::into_channels).unwrap_or_default())
 }
 
 /// Checks that a rank's nodes start where the ranks before it end, with values for every channel.

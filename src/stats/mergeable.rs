@@ -6,12 +6,20 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Both components of a channel, as they are sent.
+/// Both components of every channel, as they are sent.
 #[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Components {
-    Floats([f64; 2]),
-    Integers([i128; 2]),
+    Floats(Vec<[f64; 2]>),
+    Integers(Vec<[i128; 2]>),
+}
+
+/// A number of [`Components`].
+#[doc(hidden)]
+pub trait Component: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'static {
+    fn list(pairs: Vec<[Self; 2]>) -> Components;
+    /// `None` for components of another kind.
+    fn pairs(list: Components) -> Option<Vec<[Self; 2]>>;
 }
 
 /// A value with a reduce operation, made of a count and two components: [`Moments`],
@@ -25,9 +33,9 @@ pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'st
     /// Whether they are statistics of x, which update the running ones.
     #[doc(hidden)]
     const IS_STATISTICS: bool;
-    /// Whether they are sent as integers.
+    /// The numbers as which they are sent.
     #[doc(hidden)]
-    const ARE_INTEGERS: bool = false;
+    type Component: Component;
     #[doc(hidden)]
     fn as_statistics(_: &mut Global<Self>) -> Option<&mut GlobalStatistics> {
         None
@@ -41,11 +49,45 @@ pub trait Mergeable: Copy + std::fmt::Debug + Send + Sync + sealed::Sealed + 'st
     #[doc(hidden)]
     fn count(&self) -> u64;
     #[doc(hidden)]
-    fn components(&self) -> Components;
-    /// `None` for components of another kind.
+    fn components(&self) -> [Self::Component; 2];
     #[doc(hidden)]
-    fn from_components(count: u64, components: Components) -> Option<Self>;
+    fn from_components(count: u64, components: [Self::Component; 2]) -> Self;
+    /// [`merge`](Self::merge) of many channels in place. All channels of a side have its count.
+    #[doc(hidden)]
+    fn merge_channels(
+        [left_count, right_count]: [u64; 2],
+        left: &mut [[Self::Component; 2]],
+        right: &[[Self::Component; 2]],
+    ) {
+        for (left, right) in left.iter_mut().zip(right) {
+            let right = Self::from_components(right_count, *right);
+            *left = Self::from_components(left_count, *left).merge(right).components();
+        }
+    }
 }
+
+impl Component for f64 {
+    fn list(pairs: Vec<[Self; 2]>) -> Components {
+        Components::Floats(pairs)
+    }
+
+    fn pairs(list: Components) -> Option<Vec<[Self; 2]>> {
+        if let Components::Floats(pairs) = list { Some(pairs) } else { None }
+    }
+}
+
+impl Component for i128 {
+    fn list(pairs: Vec<[Self; 2]>) -> Components {
+        Components::Integers(pairs)
+    }
+
+    fn pairs(list: Components) -> Option<Vec<[Self; 2]>> {
+        if let Components::Integers(pairs) = list { Some(pairs) } else { None }
+    }
+}
+
+impl sealed::Sealed for f64 {}
+impl sealed::Sealed for i128 {}
 
 impl sealed::Sealed for Moments {}
 impl sealed::Sealed for GradientSums {}
@@ -56,6 +98,7 @@ impl<const STATISTICS: bool> sealed::Sealed for IntegerSums<STATISTICS> {}
 impl Mergeable for Moments {
     const EMPTY: Self = Self::EMPTY;
     const IS_STATISTICS: bool = true;
+    type Component = f64;
 
     fn as_statistics(global: &mut Global<Self>) -> Option<&mut GlobalStatistics> {
         Some(global)
@@ -78,19 +121,23 @@ impl Mergeable for Moments {
         self.count
     }
 
-    fn components(&self) -> Components {
-        Components::Floats([self.mean, self.m2])
+    fn components(&self) -> [f64; 2] {
+        [self.mean, self.m2]
     }
 
-    fn from_components(count: u64, components: Components) -> Option<Self> {
-        let Components::Floats([mean, m2]) = components else { return None };
-        Some(Self { count, mean, m2 })
+    fn from_components(count: u64, [mean, m2]: [f64; 2]) -> Self {
+        Self { count, mean, m2 }
+    }
+
+    fn merge_channels(counts: [u64; 2], left: &mut [[f64; 2]], right: &[[f64; 2]]) {
+        Self::merge_channels(counts, left, right);
     }
 }
 
 impl Mergeable for GradientSums {
     const EMPTY: Self = Self::EMPTY;
     const IS_STATISTICS: bool = false;
+    type Component = f64;
 
     fn checked(self, _: u64) -> Result<Self, String> {
         Ok(self)
@@ -104,19 +151,19 @@ impl Mergeable for GradientSums {
         0
     }
 
-    fn components(&self) -> Components {
-        Components::Floats([self.sum_dy, self.sum_dy_xmu])
+    fn components(&self) -> [f64; 2] {
+        [self.sum_dy, self.sum_dy_xmu]
     }
 
-    fn from_components(_: u64, components: Components) -> Option<Self> {
-        let Components::Floats([sum_dy, sum_dy_xmu]) = components else { return None };
-        Some(Self { sum_dy, sum_dy_xmu })
+    fn from_components(_: u64, [sum_dy, sum_dy_xmu]: [f64; 2]) -> Self {
+        Self { sum_dy, sum_dy_xmu }
     }
 }
 
 impl Mergeable for DoublePair {
     const EMPTY: Self = Self([0.0; 2]);
     const IS_STATISTICS: bool = false;
+    type Component = f64;
 
     fn checked(self, _: u64) -> Result<Self, String> {
         Ok(self)
@@ -131,13 +178,12 @@ impl Mergeable for DoublePair {
         0
     }
 
-    fn components(&self) -> Components {
-        Components::Floats(self.0)
+    fn components(&self) -> [f64; 2] {
+        self.0
     }
 
-    fn from_components(_: u64, components: Components) -> Option<Self> {
-        let Components::Floats(pair) = components else { return None };
-        Some(Self(pair))
+    fn from_components(_: u64, pair: [f64; 2]) -> Self {
+        Self(pair)
     }
 }
 
@@ -152,6 +198,7 @@ fn check_count(found: u64, expected: u64) -> Result<(), String> {
 impl Mergeable for ValueRange {
     const EMPTY: Self = Self::EMPTY;
     const IS_STATISTICS: bool = false;
+    type Component = f64;
 
     fn checked(self, count: u64) -> Result<Self, String> {
         check_count(self.count, count)?;
@@ -166,20 +213,19 @@ impl Mergeable for ValueRange {
         self.count
     }
 
-    fn components(&self) -> Components {
-        Components::Floats([self.low.into(), self.high.into()])
+    fn components(&self) -> [f64; 2] {
+        [self.low.into(), self.high.into()]
     }
 
-    fn from_components(count: u64, components: Components) -> Option<Self> {
-        let Components::Floats([low, high]) = components else { return None };
-        Some(Self { count, low: low as f32, high: high as f32 })
+    fn from_components(count: u64, [low, high]: [f64; 2]) -> Self {
+        Self { count, low: low as f32, high: high as f32 }
     }
 }
 
 impl<const STATISTICS: bool> Mergeable for IntegerSums<STATISTICS> {
     const EMPTY: Self = Self::EMPTY;
     const IS_STATISTICS: bool = STATISTICS;
-    const ARE_INTEGERS: bool = true;
+    type Component = i128;
 
     fn checked(self, count: u64) -> Result<Self, String> {
         check_count(self.count, count)?;
@@ -194,12 +240,11 @@ impl<const STATISTICS: bool> Mergeable for IntegerSums<STATISTICS> {
         self.count
     }
 
-    fn components(&self) -> Components {
-        Components::Integers(self.sums)
+    fn components(&self) -> [i128; 2] {
+        self.sums
     }
 
-    fn from_components(count: u64, components: Components) -> Option<Self> {
-        let Components::Integers(sums) = components else { return None };
-        Some(Self { count, sums })
+    fn from_components(count: u64, sums: [i128; 2]) -> Self {
+        Self { count, sums }
     }
 }

@@ -63,16 +63,27 @@ impl Moments {
         if self.count == 0 {
             return other;
         }
-        // Saturating, because a count that a peer invents must not wrap to a small one. No machine
-        // holds 2⁶⁴ values.
-        let count = self.count.saturating_add(other.count);
-        let share = other.count as f64 / count as f64;
-        let delta = other.mean - self.mean;
-        Self {
-            count,
-            mean: self.mean + delta * share,
-            m2: self.m2 + other.m2 + delta * delta * (self.count as f64 * share),
+        let weights = Weights::of(self.count, other.count);
+        let [mean, m2] = weights.merge([self.mean, self.m2], [other.mean, other.m2]);
+        Self { count: weights.count, mean, m2 }
+    }
+
+    /// [`merge`](Self::merge) of many channels in place, as mean and m2. All channels of a side
+    /// have its count.
+    pub(super) fn merge_channels(
+        [left_count, right_count]: [u64; 2],
+        left: &mut [[f64; 2]],
+        right: &[[f64; 2]],
+    ) {
+        let channels = left.iter_mut().zip(right);
+        if right_count == 0 {
+            return;
         }
+        if left_count == 0 {
+            return channels.for_each(|(left, right)| *left = *right);
+        }
+        let weights = Weights::of(left_count, right_count);
+        channels.for_each(|(left, right)| *left = weights.merge(*left, *right));
     }
 
     /// m2 / count, the variance that normalizes. 0 without values.
@@ -92,9 +103,55 @@ impl Moments {
     }
 }
 
+/// The part of a merge that depends on the counts alone.
+struct Weights {
+    count: u64,
+    /// nᵦ/n.
+    share: f64,
+    /// nₐnᵦ/n.
+    of_square: f64,
+}
+
+impl Weights {
+    fn of(left: u64, right: u64) -> Self {
+        // Saturating, because a count that a peer invents must not wrap to a small one. No machine
+        // holds 2⁶⁴ values.
+        let count = left.saturating_add(right);
+        let share = right as f64 / count as f64;
+        Self { count, share, of_square: left as f64 * share }
+    }
+
+    /// Mean and m2 of both sides together.
+    fn merge(&self, left: [f64; 2], right: [f64; 2]) -> [f64; 2] {
+        let delta = right[0] - left[0];
+        [left[0] + delta * self.share, left[1] + right[1] + delta * delta * self.of_square]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn channels_merged_in_place_have_the_bits_of_one_after_the_other() {
+        let values = |seed: u64| {
+            (0..100u64).map(move |channel| {
+                let unit = |n: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / 3.0;
+                [unit(channel * 2 + seed) - 1e14, unit(channel * 2 + 1 + seed)]
+            })
+        };
+        let (left, right): (Vec<_>, Vec<_>) = (values(7).collect(), values(1000).collect());
+        for counts in [[3, 5], [0, 5], [3, 0], [0, 0], [u64::MAX, 9], [1, 1 << 60]] {
+            let mut merged = left.clone();
+            Moments::merge_channels(counts, &mut merged, &right);
+            for ((found, left), right) in merged.iter().zip(&left).zip(&right) {
+                let of = |count, [mean, m2]: [f64; 2]| Moments { count, mean, m2 };
+                let expected = of(counts[0], *left).merge(of(counts[1], *right));
+                let bits = [expected.mean, expected.m2].map(f64::to_bits);
+                assert_eq!(found.map(f64::to_bits), bits, "{counts:?}");
+            }
+        }
+    }
 
     #[test]
     fn moments_of_four_numbers_are_those_computed_by_hand() {

@@ -31,33 +31,37 @@ pub fn cover(start: u64, len: u64) -> Vec<(u32, u64)> {
     nodes
 }
 
-/// Merges `leaves`, the values of the ranks from `start` on, into the nodes of [`cover`].
-pub fn merge_run<T: Clone>(start: u64, leaves: &[T], merge: impl Fn(&T, &T) -> T) -> Vec<Node<T>> {
-    cover(start, leaves.len() as u64)
-        .into_iter()
-        .filter_map(|(level, index)| {
-            let first = ((index << level) - start) as usize;
-            let value = merge_aligned(&leaves[first..first + (1 << level)], &merge)?;
-            Some(Node { level, index, value })
-        })
-        .collect()
+/// Merges `leaves`, the values of the ranks from `start` on, into the nodes of [`cover`]. As
+/// everywhere here, `merge` merges the right value into the left one.
+pub fn merge_run<T, I: ExactSizeIterator<Item = T>>(
+    start: u64,
+    leaves: impl IntoIterator<Item = T, IntoIter = I>,
+    merge: impl Fn(&mut T, &T),
+) -> Vec<Node<T>> {
+    let mut leaves = leaves.into_iter();
+    let nodes = cover(start, leaves.len() as u64).into_iter();
+    let node = |(level, index)| {
+        let value = merge_aligned(level, &mut leaves, &merge)?;
+        Some(Node { level, index, value })
+    };
+    nodes.filter_map(node).collect()
 }
 
 /// The nodes of a run of ranks and of the run behind it, from left to right, as the nodes of one
 /// run: siblings merge.
-pub fn join<T: Clone>(
+pub fn join<T>(
     left: Vec<Node<T>>,
     right: Vec<Node<T>>,
-    merge: impl Fn(&T, &T) -> T,
+    merge: impl Fn(&mut T, &T),
 ) -> Vec<Node<T>> {
     let mut nodes = left;
     for mut node in right {
         // A right sibling completes its parent, which may be a right sibling too.
-        while let Some(left) =
+        while let Some(mut left) =
             nodes.pop_if(|left| left.level == node.level && left.index ^ 1 == node.index)
         {
-            let value = merge(&left.value, &node.value);
-            node = Node { level: node.level + 1, index: node.index / 2, value };
+            merge(&mut left.value, &node.value);
+            node = Node { level: node.level + 1, index: node.index / 2, value: left.value };
         }
         nodes.push(node);
     }
@@ -67,7 +71,7 @@ pub fn join<T: Clone>(
 /// The value of the whole tree from nodes that cover each rank at most once. `None` without a node.
 ///
 /// A missing rank or subtree counts as the identity: its sibling's value moves up unchanged.
-pub fn merge_nodes<T: Clone>(mut nodes: Vec<Node<T>>, merge: impl Fn(&T, &T) -> T) -> Option<T> {
+pub fn merge_nodes<T>(mut nodes: Vec<Node<T>>, merge: impl Fn(&mut T, &T)) -> Option<T> {
     nodes.sort_by_key(|node| (node.level, node.index));
     while nodes.len() > 1 {
         // Raises the lowest level by one. Siblings merge left before right.
@@ -77,9 +81,7 @@ pub fn merge_nodes<T: Clone>(mut nodes: Vec<Node<T>>, merge: impl Fn(&T, &T) -> 
         let mut risen: Vec<Node<T>> = Vec::with_capacity(nodes.len());
         for node in nodes {
             match risen.last_mut() {
-                Some(left) if left.index == node.index / 2 => {
-                    left.value = merge(&left.value, &node.value)
-                }
+                Some(left) if left.index == node.index / 2 => merge(&mut left.value, &node.value),
                 _ => {
                     risen.push(Node { level: level + 1, index: node.index / 2, value: node.value })
                 }
@@ -92,41 +94,45 @@ pub fn merge_nodes<T: Clone>(mut nodes: Vec<Node<T>>, merge: impl Fn(&T, &T) -> 
     nodes.pop().map(|node| node.value)
 }
 
-/// The value of the tree over all ranks 0 .. `leaves.len()`; `None` without a leaf.
-pub fn merge_all<T: Clone>(leaves: &[T], merge: impl Fn(&T, &T) -> T) -> Option<T> {
+/// The value of the tree over all ranks, the leaves from 0 on; `None` without a leaf.
+pub fn merge_all<T, I: ExactSizeIterator<Item = T>>(
+    leaves: impl IntoIterator<Item = T, IntoIter = I>,
+    merge: impl Fn(&mut T, &T),
+) -> Option<T> {
     merge_nodes(merge_run(0, leaves, &merge), merge)
 }
 
-/// Merges 2ᵏ leaves pairwise.
-fn merge_aligned<T: Clone>(leaves: &[T], merge: &impl Fn(&T, &T) -> T) -> Option<T> {
-    match leaves {
-        [] => None,
-        [leaf] => Some(leaf.clone()),
-        _ => {
-            let (left, right) = leaves.split_at(leaves.len() / 2);
-            Some(merge(&merge_aligned(left, merge)?, &merge_aligned(right, merge)?))
-        }
-    }
+/// Merges the next 2^level leaves pairwise.
+fn merge_aligned<T>(
+    level: u32,
+    leaves: &mut impl Iterator<Item = T>,
+    merge: &impl Fn(&mut T, &T),
+) -> Option<T> {
+    let Some(below) = level.checked_sub(1) else { return leaves.next() };
+    let mut left = merge_aligned(below, leaves, merge)?;
+    merge(&mut left, &merge_aligned(below, leaves, merge)?);
+    Some(left)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn written(left: &String, right: &String) -> String {
-        format!("({left}{right})")
+    fn written(left: &mut String, right: &String) {
+        *left = format!("({left}{right})");
     }
 
     #[test]
     fn five_ranks_merge_as_a_complete_tree_with_the_missing_leaves_left_out() {
         let leaves: Vec<String> = "abcde".chars().map(String::from).collect();
-        assert_eq!(merge_all(&leaves, written).as_deref(), Some("(((ab)(cd))e)"));
+        assert_eq!(merge_all(leaves, written).as_deref(), Some("(((ab)(cd))e)"));
     }
 
     #[test]
     fn runs_joined_in_any_order_are_the_run_of_all() {
         let leaves: Vec<String> = ('a'..='z').map(String::from).collect();
-        let run = |from: usize, to: usize| merge_run(from as u64, &leaves[from..to], written);
+        let run =
+            |from: usize, to: usize| merge_run(from as u64, leaves[from..to].to_vec(), written);
         for (from, first, second, to) in
             [(0, 1, 2, 26), (3, 4, 9, 17), (0, 8, 16, 24), (5, 6, 7, 8), (7, 7, 20, 20)]
         {

@@ -3,7 +3,7 @@
 use super::{FrameError, NodePayload, Values};
 
 /// Bytes of a node before its values: level, index, count.
-const NODE_HEADER_BYTES: u64 = 4 + 8 + 8;
+pub(super) const NODE_HEADER_BYTES: u64 = 4 + 8 + 8;
 /// Bytes of one channel's values, two f64 or two integers of 128 bits.
 const fn channel_bytes(are_integers: bool) -> u64 {
     if are_integers { 32 } else { 16 }

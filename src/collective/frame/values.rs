@@ -23,14 +23,32 @@ impl Values {
         self.len() == 0
     }
 
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
+    /// Bytes in a frame.
+    pub(super) fn size(&self) -> usize {
         match self {
-            Self::Floats(values) => {
-                values.as_flattened().iter().for_each(|value| out.extend(value.to_le_bytes()));
-            }
-            Self::Integers(values) => {
-                values.as_flattened().iter().for_each(|value| out.extend(value.to_le_bytes()));
-            }
+            Self::Floats(values) => size_of_val(values.as_slice()),
+            Self::Integers(values) => size_of_val(values.as_slice()),
         }
     }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Floats(values) => put(out, values, f64::to_le_bytes),
+            Self::Integers(values) => put(out, values, i128::to_le_bytes),
+        }
+    }
+}
+
+/// One loop over memory that is there, which compiles to a copy where the processor has this order
+/// of bytes.
+fn put<T: Copy, const N: usize>(
+    out: &mut Vec<u8>,
+    values: &[[T; 2]],
+    bytes: impl Fn(T) -> [u8; N],
+) {
+    let values = values.as_flattened();
+    let start = out.len();
+    out.resize(start + values.len() * N, 0);
+    let places = out[start..].as_chunks_mut().0.iter_mut();
+    places.zip(values).for_each(|(place, value)| *place = bytes(*value));
 }

@@ -98,6 +98,11 @@ pub fn merge(a: &Moments, b: &Moments) -> Moments {
     a.merge(*b)
 }
 
+/// A formula as the tree takes it.
+pub fn in_place<T>(merge: impl Fn(&T, &T) -> T) -> impl Fn(&mut T, &T) {
+    move |left, right| *left = merge(left, right)
+}
+
 pub fn whole(leaves: &[Moments]) -> Moments {
-    merge_all(leaves, merge).unwrap_or(Moments::EMPTY)
+    merge_all(leaves.iter().copied(), in_place(merge)).unwrap_or(Moments::EMPTY)
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use syncbn::low_level::tree::merge_all;
 use syncbn::stats::Moments;
 
-use super::batch::{Batch, U, batches, merge, same_bits, whole};
+use super::batch::{Batch, U, batches, in_place, merge, same_bits, whole};
 use super::{Outcome, check, near};
 
 /// The property by which a formula of merging is judged: local statistics merge to those of the
@@ -15,7 +15,7 @@ pub fn partition_equals_whole(
     batch: &Batch,
     merge: impl Fn(&Moments, &Moments) -> Moments,
 ) -> Outcome {
-    let merged = merge_all(&batch.local(), merge).unwrap_or(Moments::EMPTY);
+    let merged = merge_all(batch.local(), in_place(merge)).unwrap_or(Moments::EMPTY);
     let (exact, (mean_bound, m2_bound)) = (batch.exact(), batch.bounds());
     prop_assert_eq!(merged.count, exact.count);
     near("mean", merged.mean, exact.mean, mean_bound)?;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use syncbn::low_level::tree::{Node, cover, merge_all, merge_nodes, merge_run};
 use syncbn::stats::Moments;
 
-use super::batch::{Batch, batches, merge, same_bits, whole};
+use super::batch::{Batch, batches, in_place, merge, same_bits, whole};
 use super::merge::partition_equals_whole;
 use super::{Outcome, check};
 
@@ -14,22 +14,24 @@ use super::{Outcome, check};
 fn nodes_of_runs<T: Clone>(
     leaves: &[T],
     cuts: &[usize],
-    merge: impl Fn(&T, &T) -> T,
+    merge: impl Fn(&mut T, &T),
 ) -> Vec<Node<T>> {
     let mut ends: Vec<usize> =
         cuts.iter().map(|&cut| cut.min(leaves.len())).chain([leaves.len()]).collect();
     ends.sort_unstable();
     let starts: Vec<usize> = std::iter::once(0).chain(ends.iter().copied()).collect();
     let runs = starts.iter().zip(&ends).rev();
-    runs.flat_map(|(&start, &end)| merge_run(start as u64, &leaves[start..end], &merge)).collect()
+    let run = |start: usize, end| merge_run(start as u64, leaves[start..end].to_vec(), &merge);
+    runs.flat_map(|(&start, &end)| run(start, end)).collect()
 }
 
 #[test]
 fn the_result_is_the_same_bits_however_ranks_are_grouped_into_runs() {
     check((batches(), vec(0usize..13, 0..6)), |(batch, cuts)| {
         let local = batch.local();
-        let direct = merge_all(&local, merge).unwrap();
-        let grouped = merge_nodes(nodes_of_runs(&local, &cuts, merge), merge).unwrap();
+        let merge = in_place(merge);
+        let direct = merge_all(local.clone(), &merge).unwrap();
+        let grouped = merge_nodes(nodes_of_runs(&local, &cuts, &merge), &merge).unwrap();
         prop_assert!(same_bits(&direct, &grouped), "{direct:?}, in runs {grouped:?}");
         Ok(())
     });
@@ -37,11 +39,11 @@ fn the_result_is_the_same_bits_however_ranks_are_grouped_into_runs() {
 
 #[test]
 fn grouping_into_runs_changes_no_parenthesis() {
-    let written = |a: &String, b: &String| format!("({a}{b})");
+    let written = in_place(|a: &String, b: &String| format!("({a}{b})"));
     check((1usize..70, vec(0usize..70, 0..8)), |(ranks, cuts)| {
         let leaves: Vec<String> = (0..ranks).map(|rank| format!(" {rank} ")).collect();
-        let direct = merge_all(&leaves, written);
-        prop_assert_eq!(merge_nodes(nodes_of_runs(&leaves, &cuts, written), written), direct);
+        let direct = merge_all(leaves.clone(), &written);
+        prop_assert_eq!(merge_nodes(nodes_of_runs(&leaves, &cuts, &written), &written), direct);
         Ok(())
     });
 }
@@ -57,7 +59,8 @@ fn ranks_appended_empty_or_left_out_change_no_bit() {
         let present = local.iter().enumerate().filter(|(_, stats)| stats.count > 0);
         let nodes =
             present.map(|(rank, &value)| Node { level: 0, index: rank as u64, value }).collect();
-        prop_assert!(same_bits(&merge_nodes(nodes, merge).unwrap_or(Moments::EMPTY), &direct));
+        let merged = merge_nodes(nodes, in_place(merge)).unwrap_or(Moments::EMPTY);
+        prop_assert!(same_bits(&merged, &direct));
         Ok(())
     });
 }
@@ -102,7 +105,7 @@ fn a_cover_is_made_of_maximal_aligned_nodes() {
 
 #[test]
 fn a_tree_without_a_leaf_has_no_value() {
-    assert_eq!(merge_all(&[], merge), None);
-    assert_eq!(merge_nodes(vec![], merge), None);
-    assert_eq!(merge_run(5, &[], merge), vec![]);
+    assert_eq!(merge_all([], in_place(merge)), None);
+    assert_eq!(merge_nodes(vec![], in_place(merge)), None);
+    assert_eq!(merge_run(5, [], in_place(merge)), vec![]);
 }
