@@ -14,6 +14,8 @@
 #   docs       the documentation, without a warning
 #   docs-rs    the same as docs.rs makes it, by a nightly Rust: every item with the features that it
 #              needs
+#   miri       exchanges between threads and the host's kernels, interpreted by Miri of a nightly Rust:
+#              no data race, no undefined behaviour
 #   package    what would be published, built and tested by itself
 #   semver     changes of the API since the last release
 #   examples   every example, the quickstart on the host and on lavapipe
@@ -117,6 +119,21 @@ run_docs_rs() {
     need_rust toolchain nightly
     RUSTDOCFLAGS="--cfg docsrs -D warnings" cargo +nightly doc --no-deps --all-features \
         --package syncbn
+}
+
+# Exchanges over LocalGroup, work that is lent to threads, and the host's portable loops, because
+# Miri has no AVX2. Threads of rayon's pools outlive the tests. Its queues hold pointers as integers,
+# and break the rules of Stacked Borrows.
+run_miri() {
+    need_rust toolchain nightly
+    need_rust component miri nightly
+    need_rust component rust-src nightly
+    local target=(--target-dir "${CARGO_TARGET_DIR:-target}/miri")
+    local features=(--package syncbn --no-default-features --features host)
+    local flags="-Zmiri-ignore-leaks -Zmiri-tree-borrows -Zmiri-permissive-provenance"
+    export MIRIFLAGS="$flags ${MIRIFLAGS:-}"
+    cargo +nightly miri test "${target[@]}" "${features[@]}" --lib -- \
+        collective:: exchange:: host::convert host::simd host::threads host::traversal::padding
 }
 
 run_package() { scripts/package.sh; }

@@ -153,6 +153,9 @@ fn two_different_subjects_are_found_wherever_ranks_say_any() {
         (&[4, ANY, ANY, ANY, 3, ANY, 3, ANY], 0, ("4", "3")),
         (&[0, ANY, ANY, ANY, ANY, ANY, ANY, 1], 7, ("1", "0")),
     ];
+    // Miri takes minutes for the larger groups.
+    let most = if cfg!(miri) { 3 } else { 8 };
+    let cases = cases.into_iter().filter(|(subjects, ..)| subjects.len() <= most);
     for (subjects, culprit, (said, of_most)) in cases {
         for merges in [false, true] {
             for error in agree(subjects, merges) {

@@ -62,9 +62,13 @@ mod tests {
 
     use super::*;
 
+    /// From one pattern to the next that is taken: Miri takes minutes for all of them.
+    const STEP: usize = if cfg!(miri) { 251 } else { 1 };
+
     /// Every f16 and bf16, and what lies a little and exactly half way beside them.
     fn values() -> impl Iterator<Item = f32> {
         let halves = (0..=u16::MAX)
+            .step_by(STEP)
             .flat_map(|bits| [f16::from_bits(bits).to_f32(), bf16::from_bits(bits).to_f32()]);
         halves.flat_map(|value| {
             [0u32, 1, 0x0fff, 0x1000, 0x1001, 0x7fff, 0x8000, 0x8001]
@@ -87,7 +91,7 @@ mod tests {
 
     #[test]
     fn widening_is_exact_for_every_pattern_in_runs_of_every_remainder() {
-        for length in [1, 7, 8, 9, 64, 65_536] {
+        for length in [1, 7, 8, 9, 64, 65_536 / STEP] {
             let halves: Vec<f16> =
                 (0..length).map(|i| f16::from_bits((i * (65_536 / length)) as u16)).collect();
             let brains: Vec<bf16> =

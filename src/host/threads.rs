@@ -272,6 +272,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a thousand calls take it minutes")]
     fn a_pool_whose_threads_never_come_keeps_a_bounded_number_of_calls_for_help() {
         let asked = || Arc::strong_count(&ASKED.with(Arc::clone)) - OTHER_HOLDERS;
         let pool = pool(MANY_THREADS);
