@@ -1,7 +1,8 @@
 // Local gradient sums of a rank from those of its tiles: Σg, Σ g·(x − pivot), and the flags.
 //
 // Dispatch: one workgroup per 256/lanes_per_channel channels. The host adds up the ranks next, or
-// `finalize_grad` where they are on one device. Of a single rank there, that takes the tiles itself.
+// `finalize_grad` where they are on one device. Of a single rank there, that takes the tiles
+// itself.
 
 #import tile_sums
 

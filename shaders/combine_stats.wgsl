@@ -2,7 +2,8 @@
 // flag.
 //
 // Dispatch: one workgroup per 256/lanes_per_channel channels. The host merges the ranks next, or
-// `finalize_stats` where they are on one device. Of a single rank there, that takes the tiles itself.
+// `finalize_stats` where they are on one device. Of a single rank there, that takes the tiles
+// itself.
 
 #import tile_stats
 

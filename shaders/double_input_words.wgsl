@@ -1,7 +1,8 @@
 // One of the gradients that double backward writes in 16 bits, where four neighbours straddle two
 // channels: the formula of `double_input`, two values to a word.
 //
-// Dispatch: one workgroup per 2048 words of grad_input. Nothing runs next: grad_input is the result.
+// Dispatch: one workgroup per 2048 words of grad_input. Nothing runs next: grad_input is the
+// result.
 
 #import tile
 #import words

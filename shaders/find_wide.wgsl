@@ -4,8 +4,8 @@
 // A mark says whether one of 256 channels has a grid: `partial_integers` returns at once where none
 // has.
 //
-// Dispatch: one workgroup per 256 channels, an invocation per channel. `partial_integers` runs next,
-// twice.
+// Dispatch: one workgroup per 256 channels, an invocation per channel. `partial_integers` runs
+// next, twice.
 
 #import params
 #import channel

@@ -1,5 +1,5 @@
-// The cotangents of a rank's grad_weight and grad_bias, moved to where those of all ranks lie; 0 for
-// one that is not given.
+// The cotangents of a rank's grad_weight and grad_bias, moved to where those of all ranks lie; 0
+// for one that is not given.
 //
 // Dispatch: one workgroup per 256 channels, an invocation per channel, for every rank.
 // `finalize_double` reads them.

@@ -62,7 +62,7 @@ fn store(address: u32, gradients: Gradients) {
 //     for all four:  grad_input, grad_residual = gradients
 //
 // As fast as `normalize_flat`, for the same reasons: four quads of grad_output and of x in flight,
-// whole lines stored, two divisions per invocation.
+// whole cache lines stored, two divisions per invocation.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

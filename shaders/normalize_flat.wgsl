@@ -38,7 +38,8 @@ fn straddled(v: U, place: Place, x: V) -> U {
 //     for all four:  y = act(v)
 //
 // Why it is fast: the kernel is memory-bound, and a tile of a short plane has many pieces of memory
-// that begin and end within a line. Here the stores of a workgroup fill every line that they touch.
+// that begin and end within a cache line. Here the stores of a workgroup fill every line that they
+// touch.
 // * Four loads are in flight before the first is used, and nothing is stored before all are.
 // * An invocation divides twice, for its first channel. Coefficients come from a cache: neighbours
 //   are of few channels.

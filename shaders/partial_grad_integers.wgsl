@@ -79,8 +79,8 @@ fn add_element(
 //         words of the lane += their halves of 16 bits
 //     partial  = the sum of the words over the lanes of the tile
 //
-// As fast as `partial_integers` and `partial_grad_sums`, for the same reasons. The range of gradients
-// that no activation changes does not read x.
+// As fast as `partial_integers` and `partial_grad_sums`, for the same reasons. The range of
+// gradients that no activation changes does not read x.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

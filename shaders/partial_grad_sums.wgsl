@@ -37,8 +37,8 @@ const LANES_PER_WORD: u32 = 2u;
 // activation was active is a word of a mask per lane, or formed again from x (and the residual).
 // * The pivot is known, so one pass is enough: a lane keeps a few sums and no register tile, and
 //   occupancy is high.
-// * No division, no barrier and no branch on data in the loop. The loads of four quads are in flight
-//   at once.
+// * No division, no barrier and no branch on data in the loop. The loads of four quads are in
+//   flight at once.
 // * Sums of four, then of those: a value passes few roundings, in an order that no device changes.
 @compute @workgroup_size(256)
 fn main(

@@ -2,7 +2,8 @@
 //
 // The range of a channel over all ranks comes first. It gives the grid by which values become
 // integers (parts/integers.wgsl). Sums of two integers s and t of every value, and of s·t, follow:
-// s = t = q of x; where outliers lie far away, s = q and t = r of what rounding took, and s = t = r.
+// s = t = q of x; where outliers lie far away, s = q and t = r of what rounding took, and s = t =
+// r.
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_integers` runs next.
 
@@ -69,8 +70,8 @@ fn add_element(
 //     partial  = the sum of the words over the lanes of the tile
 //
 // Why it is fast: the kernel is memory-bound, and every value is loaded once, coalesced.
-// * Digits of 15 bits multiply in the 24 bits that GPUs multiply at full rate. No carry, no sign and
-//   no absolute value is in the loop: about 20 instructions for each value.
+// * Digits of 15 bits multiply in the 24 bits that GPUs multiply at full rate. No carry, no sign
+//   and no absolute value is in the loop: about 20 instructions for each value.
 // * params.takes is the same for all invocations, so no branch diverges.
 // * A channel whose integers are all 0 is not read.
 @compute @workgroup_size(256)

@@ -1,12 +1,12 @@
 // Partial statistics of every tile from one read of memory: mean m, Σ(x − m), Σ(x − m)², and a flag
 // for NaN or Inf.
 //
-// A lane sums about a pivot, the mean of a quarter of its values or more, and then moves to the mean
-// of all. The mean of k of n values lies at most √(n/k − 1) deviations of all from their mean, so
-// the sum of squares about it is at most n/k = 4 times that about the mean. m is rounded to f32,
-// which is exact for a constant; Σ(x − m) carries what rounding takes from it.
-// x counts in units of 1/params.unit. The values of a quad have a mean each; where they are of one
-// channel, these merge before the lanes do.
+// A lane sums about a pivot, the mean of a quarter of its values or more, and then moves to the
+// mean of all. The mean of k of n values lies at most √(n/k − 1) deviations of all from their mean,
+// so the sum of squares about it is at most n/k = 4 times that about the mean. m is rounded to f32,
+// which is exact for a constant; Σ(x − m) carries what rounding takes from it. x counts in units of
+// 1/params.unit. The values of a quad have a mean each; where they are of one channel, these merge
+// before the lanes do.
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next,
 // unless a channel has one tile: then the ranks merge.

@@ -2,7 +2,7 @@
 // its sums what the host makes of them, bit by bit.
 //
 // All of it is integers: no compiler may change one. Exponents have no bounds, so nothing overflows
-// or loses digits. NaN and infinity have no form here: who calls keeps them apart.
+// or loses digits. NaN and infinity have no form here: the caller handles them.
 
 #import wide
 #import wide_digits

@@ -30,12 +30,12 @@ fn double_sum(a: Double, b: Double) -> Double {
         larger = b;
         smaller = a;
     }
-    let apart = u32(larger.exponent - smaller.exponent);
+    let distance = u32(larger.exponent - smaller.exponent);
     // 64 bits up, so that beyond them the smaller one only tells on which side of a tie the sum is.
     let one = vec4<u32>(0u, 0u, larger.low, larger.high);
     var other = vec4<u32>(1u, 0u, 0u, 0u);
-    if (apart <= 64u) {
-        other = moved_up(vec4<u32>(smaller.low, smaller.high, 0u, 0u), 64u - apart);
+    if (distance <= 64u) {
+        other = moved_up(vec4<u32>(smaller.low, smaller.high, 0u, 0u), 64u - distance);
     }
     let exponent = larger.exponent - 64;
     if (larger.sign == smaller.sign) {

@@ -1,4 +1,5 @@
-// Integers of 256 bits, in two's complement where they have a sign: they hold what sums multiply to.
+// Integers of 256 bits, in two's complement where they have a sign: they hold what sums multiply
+// to.
 
 #import wide
 #import wide_digits

@@ -1,4 +1,5 @@
-// Local statistics of a rank from those of its tiles: Chan's merge of all tiles of a channel at once.
+// Local statistics of a rank from those of its tiles: Chan's merge of all tiles of a channel at
+// once.
 //
 // The pivot is the count-weighted mean of the tile means, formed relative to the first of them. A
 // tile about its own mean m moves to the pivot by d = m − pivot: Σ(x − pivot) = Σ(x − m) + n·d,

@@ -98,7 +98,8 @@ pub enum FrameError {
     },
     /// The frame is of another version.
     #[error(
-        "protocol version {found}, expected {VERSION}: all ranks need the same version of this crate"
+        "protocol version {found}, expected {VERSION}: all ranks need the same version of this \
+         crate"
     )]
     Version {
         /// The version found.

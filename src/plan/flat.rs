@@ -2,9 +2,9 @@
 //!
 //! A tile of a channel whose planes are short, channels first, is many pieces of memory that begin
 //! and end within a cache line. Reading them costs little, because neighbouring workgroups find
-//! what is left of a line in a cache; writing parts of lines does. Long planes of f32 are written so
-//! too where many invocations run in step: each takes whole lines then, and asks for its channel four
-//! times instead of once.
+//! what is left of a line in a cache; writing parts of lines does. Long planes of f32 are written
+//! so too where many invocations run in step: each takes whole lines then, and asks for its channel
+//! four times instead of once.
 
 use super::run::Run;
 use super::{DeviceCaps, LayerFlags};
@@ -15,8 +15,9 @@ use crate::shape::Shape;
 /// Bytes of a plane below which it is short: 32 lines of 128 bytes, of which one or two are shared
 /// with its neighbours.
 const SHORT_BYTES: u64 = 4096;
-/// Neighbouring invocations in step from which on long planes of f32 are written so: their quads fill
-/// two lines of 128 bytes. Others keep the tiles, where an invocation finds its coefficients once.
+/// Neighbouring invocations in step from which on long planes of f32 are written so: their quads
+/// fill two lines of 128 bytes. Others keep the tiles, where an invocation finds its coefficients
+/// once.
 const LEAST_IN_STEP: u32 = 16;
 /// Elements of a workgroup.
 pub(super) const GROUP_ELEMENTS: u64 = 4 * (FLAT_QUADS_PER_INVOCATION * WORKGROUP_SIZE) as u64;

@@ -1,8 +1,8 @@
 //! How the values of a channel are cut into tiles, and tiles gathered into workgroups.
 //!
 //! The cut has two aims: the loads of a workgroup coalesce, and few channels of many values give a
-//! device as much to do (occupancy) as many channels of few. An invocation goes through 16 values of
-//! a tile.
+//! device as much to do (occupancy) as many channels of few. An invocation goes through 16 values
+//! of a tile.
 
 use super::DeviceCaps;
 use super::grid::Grid;
@@ -22,8 +22,8 @@ const RUN_BYTES: u64 = 128;
 /// channels scatter the memory of a workgroup more. More tiles would leave fewer than eight lanes
 /// to each, and tiles so small that their sums take an eighth of the memory of the values.
 const LEAST_TILES_PER_WORKGROUP: u64 = 32;
-/// Bytes of one channel that neighbouring invocations read next to each other: half a line, so that
-/// an invocation's next value is near to its last.
+/// Bytes of one channel that neighbouring invocations read next to each other: half a cache line,
+/// so that an invocation's next value is near to its last.
 const STEP_BYTES: u64 = 64;
 /// Units that they read at least: as many as the smallest groups of invocations have that common
 /// devices run in step.

@@ -1,5 +1,5 @@
-//! Runs: the parts of large activations that kernels write address by address, which own whole words
-//! of 16-bit outputs, or quads.
+//! Runs: the parts of large activations that kernels write address by address, which own whole
+//! words of 16-bit outputs, or quads.
 
 use super::MOST_SAMPLES;
 use super::window::Span;

@@ -17,7 +17,8 @@ parts! {
     "element" "encode" "ends" "exact_grad_sums" "exact_moments" "exact_running" "finite" "flat"
     "four" "grad_sums" "gradient" "grid" "input_gradient" "integer_sums" "integers" "inverse_root"
     "lane_stats" "lanes" "load" "long" "marks" "mask_bits" "merge" "merge_fours" "merge_stats"
-    "merge_sums" "merge_words" "packed" "padding" "rank_grad_sums" "rank_integers" "rank_weights" "reduce" "running"
+    "merge_sums" "merge_words" "packed" "padding" "rank_grad_sums" "rank_integers" "rank_weights" "reduce"
+    "running"
     "running_update" "runs" "settled" "settled_element" "store" "tail" "takes" "tile" "tile_stats"
     "tile_sums" "transpose" "upstream" "wide" "wide_digits" "words" "zeros"
 }

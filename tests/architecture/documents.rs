@@ -1,5 +1,5 @@
-//! Every Markdown document leads to what exists: files, headings, packages, examples, tests. No line
-//! is long.
+//! Every Markdown document leads to what exists: files, headings, packages, examples, tests. No
+//! line is long.
 
 mod check;
 mod lines;

@@ -2,12 +2,11 @@
 //! the group refuses further work, and the others go on without the culprit.
 //!
 //! `scenario` says what a run is and where its fault lies, `rank` is one rank of it, `saboteur` a
-//! transport with a fault, `judge` what must come of it, `survivors` who must go on. Here every kind
-//! of fault is planted at every kind of call; `random` draws thousands, and `mixed` trainings of
-//! calls of every kind; `load` measures what the machine delays them by.
-//! `device` loses devices and drops calls that wait for one, `broadcast` shares a state that cannot
-//! be loaded, `batch` has too few values, `parameters` cannot be compared, `silent` asks for what
-//! could pass unnoticed.
+//! transport with a fault, `judge` what must come of it, `survivors` who must go on. Here every
+//! kind of fault is planted at every kind of call; `random` draws thousands, and `mixed` trainings
+//! of calls of every kind; `load` measures what the machine delays them by. `device` loses devices
+//! and drops calls that wait for one, `broadcast` shares a state that cannot be loaded, `batch` has
+//! too few values, `parameters` cannot be compared, `silent` asks for what could pass unnoticed.
 
 mod batch;
 mod broadcast;

@@ -1,12 +1,12 @@
 //! Process groups: both forms of making them, layers in them against the definition per group, and
 //! wrong wishes, which every rank must find alike.
 //!
-//! `wishes` asks for groups that cannot be made, `unmade` for those that one rank cannot enter, `start` lets ranks begin with different states and
-//! shares one, `loaded` loads states on some ranks alone, `settings` changes settings of living
-//! layers, `refused` asks of layers what their process group forbids, `two_groups` lets a joint
-//! call span two groups, `twice` makes two passes of one layer at once, `spread` puts several
-//! devices into each process, `differing` sets ranks up differently, `at_once` makes two groups at
-//! once.
+//! `wishes` asks for groups that cannot be made, `unmade` for those that one rank cannot enter,
+//! `start` lets ranks begin with different states and shares one, `loaded` loads states on some
+//! ranks alone, `settings` changes settings of living layers, `refused` asks of layers what their
+//! process group forbids, `two_groups` lets a joint call span two groups, `twice` makes two passes
+//! of one layer at once, `spread` puts several devices into each process, `differing` sets ranks up
+//! differently, `at_once` makes two groups at once.
 
 mod at_once;
 mod differing;

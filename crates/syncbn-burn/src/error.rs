@@ -22,7 +22,8 @@ pub enum Error {
     },
     /// An activation of Burn's that no kernel has.
     #[error(
-        "no kernel has the activation {found}; allowed are Identity, Relu, LeakyRelu, HardSwish, Gelu, GeluApproximate and Elu"
+        "no kernel has the activation {found}; allowed are Identity, Relu, LeakyRelu, \
+         HardSwish, Gelu, GeluApproximate and Elu"
     )]
     Activation {
         /// The activation found.
@@ -30,7 +31,8 @@ pub enum Error {
     },
     /// A conversion to Burn's layer that would lose the activation.
     #[error(
-        "Burn's BatchNorm applies no activation, and this layer applies {found}: set it to None, and apply it behind the layer"
+        "Burn's BatchNorm applies no activation, and this layer applies {found}: set it to \
+         None, and apply it behind the layer"
     )]
     NotInBurn {
         /// The activation found.
@@ -38,7 +40,8 @@ pub enum Error {
     },
     /// Training on a device of which no [`Rank`](crate::Rank) is known.
     #[error(
-        "{device} belongs to no rank: training normalizes over a group, so make the device with syncbn_burn::Rank and keep \
+        "{device} belongs to no rank: training normalizes over a group, so make the device with \
+         syncbn_burn::Rank and keep \
          the rank while models are made on it"
     )]
     NoRank {
@@ -47,7 +50,8 @@ pub enum Error {
     },
     /// Backward of a module that has been dropped, with all its clones.
     #[error(
-        "the module was dropped before backward of its forward call: keep it, or a clone, until then"
+        "the module was dropped before backward of its forward call: keep it, or a \
+         clone, until then"
     )]
     Gone,
     /// A tensor that Burn does not hold on a wgpu device.
@@ -60,7 +64,8 @@ pub enum Error {
     },
     /// A tensor of a type that the layer, or Burn on the tensor's device, does not compute with.
     #[error(
-        "{argument} is stored as {found}; allowed are f32, f16 and bf16 where Burn supports them on its device"
+        "{argument} is stored as {found}; allowed are f32, f16 and bf16 where Burn \
+         supports them on its device"
     )]
     DType {
         /// Name of the tensor.

@@ -29,9 +29,9 @@
 //! # When a rank fails
 //! All others get an error that names it, at once or within the group's deadline:
 //! [`Normalization::try_forward`] and [`try_backward`] return it, `forward` and `backward` panic
-//! with its message, as Burn's own operations do. Every error that a module returns is told to the
-//! others at once. A failure elsewhere, such as a batch that could not be read, they notice when
-//! the rank ends or their deadline passes, or at once where the program calls
+//! with its message, as Burn's own operations do. A module that returns an error notifies the
+//! other ranks at once. They notice a failure elsewhere, such as a batch that could not be read,
+//! when the rank ends or their deadline passes, or at once if the program calls
 //! [`ProcessGroup::abort`](syncbn::ProcessGroup::abort).
 
 mod activation;

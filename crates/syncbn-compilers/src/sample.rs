@@ -152,8 +152,7 @@ mod tests {
             shaders.map(|shader| shader.kernel.clone()).collect()
         };
         let names = names(Cover::Lines, &shaders);
-        let sampled =
-            kernels(&mut shaders.iter().filter(|shader| names.contains(&shader.name)));
+        let sampled = kernels(&mut shaders.iter().filter(|shader| names.contains(&shader.name)));
         assert_eq!(sampled, kernels(&mut shaders.iter()));
     }
 }

@@ -80,9 +80,9 @@ impl State {
         self.close_roll(None);
     }
 
-    /// Takes the places in subgroups that ranks have not come to take before they were gone, or have
-    /// aborted. They [leave](Vacated::leave) when the lock is released: that wakes the other ranks
-    /// there.
+    /// Takes the places in subgroups that ranks have not come to take before they were gone, or
+    /// have aborted. They [leave](Vacated::leave) when the lock is released: that wakes the other
+    /// ranks there.
     pub(super) fn vacate(&mut self) -> Vec<Vacated> {
         let (departed, gone, aborted) = (&self.roll_call.departed, &self.gone, &self.aborted);
         let mut vacated = Vec::new();

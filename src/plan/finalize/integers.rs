@@ -13,7 +13,7 @@ use crate::shaders::{GradIntegersParams, IntegersParams, Kernel};
 /// Bytes of a vector of words.
 const VECTOR_BYTES: u64 = 16;
 
-/// What of a rank's integers lies together. `shaders/parts/rank_integers.wgsl` has the numbers.
+/// A contiguous part of a rank's integers. `shaders/parts/rank_integers.wgsl` has the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     /// A range, and after it the sums of the integers.

@@ -1,5 +1,5 @@
-//! Where one rank is all that merges: its tiles are combined by what would merge ranks, so that a pass
-//! has a dispatch less. The bits are those of both kernels.
+//! Where one rank is all that merges: its tiles are combined by what would merge ranks, so that a
+//! pass has a dispatch less. The bits are those of both kernels.
 
 use super::Merge;
 use crate::plan::Dispatch;

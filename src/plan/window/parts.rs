@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::{Cut, Span, Window};
 
 impl Cut<'_> {
-    /// Windows of some tiles of one sample, where all channels of successive values lie next to each
-    /// other.
+    /// Windows of some tiles of one sample, where all channels of successive values lie next to
+    /// each other.
     pub(super) fn windows_of_rows(&self) -> Option<Vec<Window>> {
         let channels = self.channels().end;
         let per_segment = self.partition.segment_tiles;

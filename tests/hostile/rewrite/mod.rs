@@ -15,6 +15,7 @@ mod build;
 mod fold;
 mod forward;
 mod known;
+mod names;
 mod numbers;
 mod reach;
 mod render;
@@ -48,6 +49,7 @@ pub fn rewritten_in(source: &str, style: Style) -> String {
     statements::rewrite(&mut module, &info, style);
     validated(&module);
     naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
+    names::name_deep(&mut module);
     let info = validated(&module);
     naga::back::wgsl::write_string(&module, &info, naga::back::wgsl::WriterFlags::empty())
         .expect("WGSL")

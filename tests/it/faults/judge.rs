@@ -55,8 +55,11 @@ pub fn judge(scenario: &Scenario, reports: &[Option<Report>]) -> Result<Duration
         let Some(cause) = &failure.group else {
             return wrong("the group does not know that it has failed");
         };
-        let refused = matches!(&failure.next, Some(Error::Exchange(ExchangeError::Poisoned { cause: said, .. }))
-            if *said == cause.to_string());
+        let refused = matches!(
+            &failure.next,
+            Some(Error::Exchange(ExchangeError::Poisoned { cause: said, .. }))
+                if *said == cause.to_string()
+        );
         if !refused {
             return wrong("the next call was not refused with the cause");
         }

@@ -92,7 +92,8 @@ fn thousands_of_random_faults_end_in_time_and_no_result_is_wrong() {
     let (rows, wrong) =
         (rows.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
     println!(
-        "{faults} faults from seed {first}, deadline {DEADLINE:?}, in {:.1} s, {} delayed ones again",
+        "{faults} faults from seed {first}, deadline {DEADLINE:?}, in {:.1} s, {} delayed ones \
+         again",
         began.elapsed().as_secs_f64(),
         delayed.into_inner()
     );

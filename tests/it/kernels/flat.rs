@@ -35,8 +35,8 @@ const WIDE: DeviceCaps = DeviceCaps { step_lanes: 16, ..PORTABLE };
 /// What takes single values, channel by channel.
 const SINGLE: DeviceCaps = DeviceCaps { quads: false, ..DeviceCaps::PORTABLE };
 
-/// Planes of f32 that are long beside a line: of whole quads, which a tile takes too, within a stretch
-/// of a workgroup and over many.
+/// Planes of f32 that are long beside a line: of whole quads, which a tile takes too, within a
+/// stretch of a workgroup and over many.
 const LONG: [[usize; 3]; 4] = [[2, 3, 4096], [3, 5, 1100], [2, 1, 70_000], [3, 2, 3136]];
 
 /// What is there before anything is written, which no kernel makes of values below 2: finite in

@@ -1,5 +1,5 @@
-//! One rank has the bits that it has beside an empty one: what merges ranks takes its tiles, and the
-//! sums of two ranks are combined before.
+//! One rank has the bits that it has beside an empty one: what merges ranks takes its tiles, and
+//! the sums of two ranks are combined before.
 
 use syncbn::low_level::Epilogue;
 

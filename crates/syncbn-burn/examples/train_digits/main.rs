@@ -92,7 +92,8 @@ fn main() -> Result<(), Failure> {
     print_table(&runs);
     let [local, synchronized, whole] = &runs[..] else { return Err("not three ways".into()) };
     println!(
-        "\nLargest relative difference of the loss from that of the whole batch, first {COMPARED} steps:"
+        "\nLargest relative difference of the loss from that of the whole batch, first \
+         {COMPARED} steps:"
     );
     for (name, runs) in [("synchronized", synchronized), ("local", local)] {
         let pairs = runs.histories.iter().zip(&whole.histories);

@@ -59,8 +59,11 @@ pub fn judge(scenario: &Scenario, reports: &Reports) -> Result<Duration, String>
         let Some(cause) = &failure.group else {
             return wrong("the group does not know that it has failed");
         };
-        let refused = matches!(&failure.next, Some(Error::Exchange(ExchangeError::Poisoned { cause: said, .. }))
-            if *said == cause.to_string());
+        let refused = matches!(
+            &failure.next,
+            Some(Error::Exchange(ExchangeError::Poisoned { cause: said, .. }))
+                if *said == cause.to_string()
+        );
         if !refused {
             return wrong("the next call was not refused with the cause");
         }
@@ -76,7 +79,8 @@ pub fn judge(scenario: &Scenario, reports: &Reports) -> Result<Duration, String>
             Ok(said) => said,
             Err(what) => return wrong(&what),
         };
-        // Of two exchanges under way at once, ranks may be in either: the cause is one all the same.
+        // Of two exchanges under way at once, ranks may be in either: the cause is one all the
+        // same.
         if first
             .as_ref()
             .is_some_and(|(first, of_first)| *of_first != said || !is_started && *first != error)

@@ -28,7 +28,8 @@ fn training(fits: impl Fn(&Scenario) -> bool) -> (Arc<Scenario>, Reports) {
     (scenario, reports)
 }
 
-/// One fault, in the forward call of one layer after calls of other steps, and everyone else goes on.
+/// One fault, in the forward call of one layer after calls of other steps, and everyone else goes
+/// on.
 fn is_plain(scenario: &Scenario, fault: Fault) -> bool {
     let call = scenario.calls[scenario.at];
     let before = || scenario.calls[..scenario.at].iter().any(|call| call.way.passes());

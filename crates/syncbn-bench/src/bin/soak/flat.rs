@@ -73,11 +73,11 @@ fn blocks(samples: &[Sample], of: fn(&Sample) -> f64) -> [f64; BLOCKS] {
 
 /// Prints each quantity, and returns an error for one that has grown.
 ///
-/// After the first tenth, the record is cut in three. A leak grows by as much in each third. A cache
-/// that fills grows less and less: in the measured record (`docs/data/soak.csv`) memory is at 219,
-/// 228 and 227 MiB, and noise alone may make a step of 5.7. So what grows in both steps is a leak,
-/// and what grows twice as much as that in the last step alone. In that record a leak of 0.8 MiB per
-/// minute is one, and so is one file in ten minutes.
+/// After the first tenth, the record is cut in three. A leak grows by as much in each third. A
+/// cache that fills grows less and less: in the measured record (`docs/data/soak.csv`) memory is at
+/// 219, 228 and 227 MiB, and noise alone may make a step of 5.7. So what grows in both steps is a
+/// leak, and what grows twice as much as that in the last step alone. In that record a leak of 0.8
+/// MiB per minute is one, and so is one file in ten minutes.
 pub fn judge(samples: &[Sample]) -> Result<(), Box<dyn std::error::Error>> {
     let end = samples.last().map_or(0.0, |sample| sample.second);
     let warm = samples.partition_point(|sample| sample.second < WARM_UP * end);
