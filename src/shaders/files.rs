@@ -18,8 +18,7 @@ parts! {
     "four" "grad_sums" "gradient" "grid" "input_gradient" "integer_sums" "integers" "inverse_root"
     "lane_stats" "lanes" "load" "long" "marks" "mask_bits" "merge" "merge_fours" "merge_stats"
     "merge_sums" "merge_words" "packed" "padding" "rank_grad_sums" "rank_integers" "rank_weights" "reduce"
-    "running"
-    "running_update" "runs" "settled" "settled_element" "store" "tail" "takes" "tile" "tile_stats"
+    "running" "running_update" "runs" "settled" "settled_element" "store" "tail" "takes" "tile" "tile_stats"
     "tile_sums" "transpose" "upstream" "wide" "wide_digits" "words" "zeros"
 }
 
