@@ -12,7 +12,7 @@ use syncbn::collective::CollectiveError;
 
 use crate::notice::{Notice, Tag, transport};
 use crate::raw::{Comm, Failure, Receiving, Sending};
-use crate::survive::Roll;
+use crate::survive::{Gone, Roll};
 use crate::{awake, live};
 
 /// Empty looks after which no message is left. MPI needs one or two, by shared memory and by TCP.
@@ -241,9 +241,9 @@ impl State {
         live::fail(self.broken.get_or_insert(error));
     }
 
-    /// Ranks that have left.
-    pub fn gone(&self) -> BTreeSet<usize> {
-        self.gone.keys().copied().collect()
+    /// Ranks that have left, and whether they panicked.
+    pub fn gone(&self) -> Gone {
+        self.gone.iter().map(|(&rank, &(_, panicked))| (rank, panicked)).collect()
     }
 
     /// A message that has arrived, once.
