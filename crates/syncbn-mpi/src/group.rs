@@ -125,7 +125,7 @@ impl Group {
 
     /// Takes in all arrived messages. MPI finds a message only after a first look, so one look is
     /// not enough.
-    fn catch_up(&self, state: &mut State) {
+    pub fn catch_up(&self, state: &mut State) {
         let mut quiet = 0;
         while quiet < QUIET_LOOKS {
             quiet = if self.progress(state) == 0 { quiet + 1 } else { 0 };

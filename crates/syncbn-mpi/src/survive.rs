@@ -4,7 +4,8 @@
 //! Every living rank says that it is present. The lowest of them proposes a group: all ranks that
 //! are not known to be gone, or, once its deadline has passed, those that are present, if they are
 //! enough. A rank promises to go with one proposal at a time. Once all have promised, the group is
-//! decided, and every rank is told. Then its members wait until all of them are about to make it: a
+//! decided, and every rank is told, by all members: to one that has been told, a member that leaves
+//! the old group for the new one is not gone. Then its members wait until all of them are about to make it: a
 //! rank that takes its question back, leaves, or goes with another proposal makes no group. So no
 //! rank is in two groups, and of two parts of a group one at most goes on.
 
@@ -42,7 +43,7 @@ impl Question {
     /// One look.
     fn look(&mut self) -> Option<Outcome> {
         let mut state = self.group.lock();
-        self.group.progress(&mut state);
+        self.group.catch_up(&mut state);
         let (waited, gone) = (awake::now().saturating_sub(self.began), state.gone());
         let (notices, outcome) = self.agreement.advance(&mut state.roll, &gone, waited);
         for (to, notice) in notices {

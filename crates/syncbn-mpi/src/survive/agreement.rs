@@ -157,9 +157,9 @@ impl Agreement {
         let since = match self.joins {
             Some(since) => since,
             None => {
-                if id.0 == self.own {
-                    notices.extend(self.to_all(&Notice::Decided(decided)));
-                }
+                // All members tell all, before anything else: to a rank that hears later that one of
+                // them has left the old group, that one is not dead.
+                notices.extend(self.to_all(&Notice::Decided(decided)));
                 notices.extend(self.to(&members, &Notice::Joins { id }));
                 self.joins = Some(waited);
                 waited

@@ -257,6 +257,37 @@ fn of_thousands_of_agreements_none_ends_in_two_groups_and_every_rank_ends() {
     assert!(went_on > 1000, "{went_on} of 2000 went on");
 }
 
+/// Two ranks, any two, do not reach each other.
+#[test]
+fn of_two_ranks_that_cannot_reach_each_other_one_at_most_goes_on() {
+    for seed in 0..2000 {
+        let mut job = drawn(seed, true);
+        job.run(Duration::from_secs(5));
+        job.check(seed);
+    }
+}
+
+/// Ranks 0 and 1 do not reach each other, and the one that goes on with rank 2 does so before the
+/// deadline of the other. To that one, rank 2 is not dead when it leaves the old group.
+#[test]
+fn who_leaves_for_the_new_group_is_not_dead_to_those_that_its_proposer_does_not_reach() {
+    for seed in 0..100 {
+        let mut job = Job::new(
+            (0..3).map(|_| Plan { leaves: Duration::ZERO, ..Plan::at_once() }).collect(),
+            seed,
+        );
+        let late = (seed % 2) as usize;
+        job.plans[late].asks = Duration::from_millis(100);
+        job.cut = Some(([0, 1], Duration::ZERO));
+        job.run(Duration::from_secs(5));
+        job.check(seed);
+        let survivors = vec![1 - late, 2];
+        assert_eq!(job.groups(), BTreeSet::from([&survivors]), "seed {seed}");
+        let behind = CollectiveError::LeftBehind { survivors };
+        assert_eq!(job.outcomes[late], Some(Err(behind)), "seed {seed}");
+    }
+}
+
 /// A rank takes its question back, or is killed, between its answer and the group.
 #[test]
 fn a_member_that_does_not_come_is_an_error_and_no_wait_for_ever() {
