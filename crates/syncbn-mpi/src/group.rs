@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use syncbn::collective::CollectiveError;
 
+use crate::inbox::{Under, take_arrived};
 use crate::notice::{Notice, Tag, transport};
 use crate::raw::{Comm, Failure, Receiving, Sending};
 use crate::survive::{Gone, Roll};
@@ -42,7 +43,7 @@ pub(crate) struct State {
     gone: BTreeMap<usize, (u64, bool)>,
     /// Messages that wait to be taken.
     arrived: HashMap<(usize, Tag), Arc<[u8]>>,
-    arriving: Vec<(usize, Tag, Receiving)>,
+    arriving: Vec<Under<Receiving>>,
     /// Messages that MPI still reads, of an exchange or of none.
     outgoing: Vec<Outgoing>,
     /// Exchanges under way, by their number in a tag, and whether they are merged along the tree.
@@ -132,35 +133,30 @@ impl Group {
         }
     }
 
-    /// Takes in arrived messages and counts them.
+    /// Takes in arrived messages and counts them. Of several failures the first counts, and none
+    /// keeps others from being taken in.
     fn try_progress(&self, state: &mut State) -> Result<usize, Failure> {
         let mut found = 0;
-        while let Some((from, tag, receiving)) = self.comm.receive()? {
-            state.arriving.push((from, Tag::from_mpi(tag), receiving));
-            found += 1;
-        }
-        let mut index = 0;
-        while let Some((from, tag, receiving)) = state.arriving.get_mut(index) {
-            let from = *from;
-            let tag = *tag;
-            match receiving.take()? {
-                // In order, because of two notices of one rank the first counts.
-                Some(bytes) => {
-                    drop(state.arriving.remove(index));
-                    self.take_in(state, from, tag, bytes);
-                }
-                None => index += 1,
-            }
-        }
         let mut failed = None;
-        state.outgoing.retain_mut(|outgoing| match outgoing.sending.is_done() {
-            Ok(done) => !done,
-            Err(failure) => {
-                failed = Some(failure);
-                false
+        loop {
+            match self.comm.receive() {
+                Ok(Some((from, tag, receiving))) => {
+                    state.arriving.push((from, Tag::from_mpi(tag), receiving));
+                    found += 1;
+                }
+                Ok(None) => break,
+                Err(failure) => {
+                    failed = Some(failure);
+                    break;
+                }
             }
-        });
-        failed.map_or(Ok(found), Err)
+        }
+        let (arrived, not_received) = take_arrived(&mut state.arriving);
+        for (from, tag, bytes) in arrived {
+            self.take_in(state, from, tag, bytes);
+        }
+        let not_sent = state.sweep();
+        failed.or(not_received).or(not_sent).map_or(Ok(found), Err)
     }
 
     fn take_in(&self, state: &mut State, from: usize, tag: Tag, bytes: Arc<[u8]>) {
@@ -239,6 +235,19 @@ impl State {
     /// The group is broken; of several reasons the first counts.
     fn set_broken(&mut self, error: CollectiveError) {
         live::fail(self.broken.get_or_insert(error));
+    }
+
+    /// Forgets messages that MPI has sent, and those that it cannot send. Returns the first failure.
+    fn sweep(&mut self) -> Option<Failure> {
+        let mut failed = None;
+        self.outgoing.retain_mut(|outgoing| match outgoing.sending.is_done() {
+            Ok(done) => !done,
+            Err(failure) => {
+                failed.get_or_insert(failure);
+                false
+            }
+        });
+        failed
     }
 
     /// Ranks that have left, and whether they panicked.

@@ -16,6 +16,7 @@ mod end;
 mod flat;
 mod group;
 mod hook;
+mod inbox;
 mod job;
 mod live;
 mod lost;
