@@ -12,7 +12,7 @@ mod request;
 pub(crate) use request::{Receiving, Request, Sending};
 
 use std::ffi::c_char;
-use std::mem::{self, MaybeUninit};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -92,9 +92,10 @@ impl Comm {
     fn duplicate_raw(of: ffi::MPI_Comm, limit: Duration) -> Result<Self, Failure> {
         let call = "MPI_Comm_idup";
         let _alive = alive(call)?;
-        let mut raw = Box::new(MaybeUninit::<ffi::MPI_Comm>::uninit());
+        // MPI may write it for as long as the request is not done: it is freed then alone.
+        let mut raw = ManuallyDrop::new(Box::new(MaybeUninit::<ffi::MPI_Comm>::uninit()));
         let mut request = MaybeUninit::uninit();
-        // SAFETY: both places are live; `raw` is on the heap and is freed below only when MPI is
+        // SAFETY: both places are live; `raw` is on the heap, and is freed below only when MPI is
         // done with it.
         check(call, unsafe { ffi::MPI_Comm_idup(of, raw.as_mut_ptr(), request.as_mut_ptr()) })?;
         // SAFETY: written by the call that succeeded.
@@ -102,7 +103,6 @@ impl Comm {
         let began = Instant::now();
         while !test(call, &mut request)? {
             if began.elapsed() > limit {
-                mem::forget(raw);
                 return Err(Failure {
                     call,
                     message: format!("some rank did not come within {limit:?}"),
@@ -111,7 +111,7 @@ impl Comm {
             std::thread::sleep(Duration::from_millis(1));
         }
         // SAFETY: the request is complete, so the handle is written.
-        Self::new(unsafe { *raw.assume_init() })
+        Self::new(unsafe { *ManuallyDrop::into_inner(raw).assume_init() })
     }
 
     /// A copy of this one, made by all its ranks, as [`duplicate`](Self::duplicate).
