@@ -14,11 +14,13 @@ pub(crate) use request::{Receiving, Request, Sending};
 use std::ffi::c_char;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mpi::ffi;
 use mpi::traits::AsRaw;
 use request::test;
+
+use crate::awake;
 
 /// Whether MPI may be called. Calls hold it for reading, so the end waits for them.
 static ALIVE: RwLock<bool> = RwLock::new(false);
@@ -100,9 +102,9 @@ impl Comm {
         check(call, unsafe { ffi::MPI_Comm_idup(of, raw.as_mut_ptr(), request.as_mut_ptr()) })?;
         // SAFETY: written by the call that succeeded.
         let mut request = unsafe { request.assume_init() };
-        let began = Instant::now();
+        let began = awake::now();
         while !test(call, &mut request)? {
-            if began.elapsed() > limit {
+            if awake::now().saturating_sub(began) > limit {
                 return Err(Failure {
                     call,
                     message: format!("some rank did not come within {limit:?}"),
