@@ -24,6 +24,8 @@ static RANK: AtomicI32 = AtomicI32::new(-1);
 /// Where the ranks wait for each other at the end.
 static END: Mutex<Option<Arc<Comm>>> = Mutex::new(None);
 static GIVEN_UP: AtomicBool = AtomicBool::new(false);
+/// Whether C's `exit` is under way, which a program must not call again.
+static EXITS: AtomicBool = AtomicBool::new(false);
 /// Whether ranks have gone on without others.
 static LOST: AtomicBool = AtomicBool::new(false);
 
@@ -112,7 +114,15 @@ pub(crate) fn give_up(why: &str, status: i32) -> ! {
         raw::abort(status);
     }
     // Where MPI does not do it, or has ended: the launcher ends the job when a process ends so.
+    if EXITS.load(Ordering::Relaxed) {
+        raw::exit_at_once(status);
+    }
     std::process::exit(status)
+}
+
+/// C's `exit` is under way.
+pub(crate) fn exits() {
+    EXITS.store(true, Ordering::Relaxed);
 }
 
 /// Whether this process has begun to end the job.

@@ -33,6 +33,7 @@ pub(crate) fn install() {
 /// Called by C's `exit`.
 extern "C" fn leaves() {
     if raw::is_alive() && !end::is_given_up() {
+        end::exits();
         lose(false, "this rank left its program before the end of MPI", end::EXIT_GIVEN_UP);
     }
 }
