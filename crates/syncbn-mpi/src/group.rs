@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use syncbn::collective::CollectiveError;
 
@@ -20,6 +20,8 @@ use crate::{awake, live};
 const QUIET_LOOKS: usize = 3;
 /// Shorter than any deadline.
 const AT_ONCE: Duration = Duration::from_millis(1);
+/// How long a rank that breaks a group looks after its notices. Others look every two milliseconds.
+const SEEN_OFF: Duration = Duration::from_millis(100);
 /// Exchanges of a rank that leaves a broken group: it fails to come to none.
 const AFTER_ALL_ROUNDS: u64 = u64::MAX;
 
@@ -90,6 +92,7 @@ impl Group {
         if state.broken.is_none() {
             state.set_broken(error.clone());
             self.notify_all(state, &Notice::Broken(error.clone()));
+            state.see_off(SEEN_OFF);
         }
     }
 
@@ -156,6 +159,7 @@ impl Group {
             self.take_in(state, from, tag, bytes);
         }
         let not_sent = state.sweep();
+        live::sweep();
         failed.or(not_received).or(not_sent).map_or(Ok(found), Err)
     }
 
@@ -228,6 +232,15 @@ impl Group {
         let rounds = if state.broken.is_some() { AFTER_ALL_ROUNDS } else { state.rounds };
         let notice = Notice::Left { rounds, panicked: std::thread::panicking() };
         self.notify_all(&mut state, &notice);
+        // What MPI has not sent by then is looked after by other groups.
+        state.see_off(AT_ONCE);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        live::send_on(state.outgoing.drain(..).map(|outgoing| outgoing.sending));
     }
 }
 
@@ -235,6 +248,19 @@ impl State {
     /// The group is broken; of several reasons the first counts.
     fn set_broken(&mut self, error: CollectiveError) {
         live::fail(self.broken.get_or_insert(error));
+    }
+
+    /// Looks until MPI has sent all notices, for a moment: this rank may call it no more for long.
+    fn see_off(&mut self, limit: Duration) {
+        let began = Instant::now();
+        loop {
+            self.sweep();
+            let is_sent = !self.outgoing.iter().any(|outgoing| outgoing.round.is_none());
+            if is_sent || began.elapsed() >= limit {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Forgets messages that MPI has sent, and those that it cannot send. Returns the first failure.
