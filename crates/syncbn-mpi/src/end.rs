@@ -68,11 +68,9 @@ pub(crate) fn is_left_behind(end: &Comm) -> Result<bool, Failure> {
 
 /// The group of these ranks of another one, which has failed. They wait for each other at the end
 /// of the job, if the old group was of all that did.
-pub(crate) fn go_on(group: &Group, ranks: &[usize]) -> Result<Arc<Group>, Failure> {
+pub(crate) fn go_on(group: &Group, ranks: &[usize], tag: u64) -> Result<Arc<Group>, Failure> {
     let _limit = Watchdog::new(SPLIT_DEADLINE, "the making of a group of the survivors");
-    // Only these use it here, so a fixed tag is enough: MPI matches them by the order of their
-    // calls.
-    let comm = group.comm.subset(ranks, &group.job, 0)?;
+    let comm = group.comm.subset(ranks, &group.job, tag)?;
     if let Some(old) = self::comm().filter(|end| end.size == group.comm.size) {
         // A rank that lives, and has come to its end, waits for nobody.
         for rank in (0..old.size).filter(|rank| !ranks.contains(rank)) {

@@ -56,7 +56,10 @@ pub(crate) struct State {
     /// When the last exchange was over.
     ended: Option<Duration>,
     pub called: Option<(u64, Duration)>,
-    ready: BTreeSet<(u64, usize)>,
+    /// Ranks that are about to make a group, and the tags that they have said.
+    ready: BTreeMap<(u64, usize), u64>,
+    /// How long the last exchange may wait.
+    pub deadline: Option<Duration>,
     /// Who goes on after a failure.
     pub roll: Roll,
 }
@@ -184,7 +187,7 @@ impl Group {
                 }
             }
             Some(Notice::Here { round }) => drop(state.here.insert((round, from))),
-            Some(Notice::Ready { key }) => drop(state.ready.insert((key, from))),
+            Some(Notice::Ready { key, tag }) => drop(state.ready.insert((key, from), tag)),
             Some(notice) => state.roll.take_in(from, notice),
             None => {}
         }
@@ -192,7 +195,12 @@ impl Group {
 
     /// Begins the next exchange and returns its number, unless the group is broken or a rank has
     /// left.
-    pub fn begin(&self, state: &mut State, merged: bool) -> Result<u64, CollectiveError> {
+    pub fn begin(
+        &self,
+        state: &mut State,
+        merged: bool,
+        deadline: Duration,
+    ) -> Result<u64, CollectiveError> {
         // The others may have given up this exchange. A late rank must see that before it uses
         // their messages. One that comes at once from the last exchange is not late.
         let comes_at_once = |ended: Duration| awake::now().saturating_sub(ended) < AT_ONCE;
@@ -205,6 +213,7 @@ impl Group {
             return Err(error.clone());
         }
         state.rounds += 1;
+        state.deadline = Some(deadline);
         state.under_way.insert(Tag::round(round), merged);
         let early: Vec<_> = state.arrived.keys().copied().collect();
         if let Some(error) = early
@@ -312,9 +321,14 @@ impl State {
         left.min_by_key(|(_, (rounds, _))| *rounds).map(|(rank, (_, panicked))| (rank, panicked))
     }
 
-    /// Whether a rank is about to make the group of `key`.
-    pub fn is_ready(&self, key: u64, rank: usize) -> bool {
-        self.ready.contains(&(key, rank))
+    /// The tag of a rank that is about to make the group of `key`.
+    pub fn ready_tag(&self, key: u64, rank: usize) -> Option<u64> {
+        self.ready.get(&(key, rank)).copied()
+    }
+
+    /// The group of `key` is made, or never will be.
+    pub fn forget_ready(&mut self, key: u64) {
+        self.ready.retain(|(of, _), _| *of != key);
     }
 
     /// Whether a message shows that its sender merges while this rank gathers, or the reverse.

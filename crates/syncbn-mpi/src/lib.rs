@@ -24,6 +24,7 @@ mod notice;
 mod rank;
 mod raw;
 mod survive;
+mod tag;
 mod tree;
 mod wait;
 mod watchdog;

@@ -20,8 +20,9 @@ pub(crate) enum Notice {
     RollCall { round: u64 },
     /// The sender has come to this exchange.
     Here { round: u64 },
-    /// The sender is about to make the group of this key.
-    Ready { key: u64 },
+    /// The sender is about to make the group of this key. If it is the lowest member, MPI makes it
+    /// with this tag.
+    Ready { key: u64, tag: u64 },
     /// The sender asks who goes on after a failure.
     Present,
     /// It asks no more.
@@ -32,8 +33,8 @@ pub(crate) enum Notice {
     Answered { id: Id, yes: bool },
     /// All members of a proposal have said yes to it.
     Decided(Proposal),
-    /// The sender is about to make the group of a proposal.
-    Joins { id: Id },
+    /// The sender is about to make the group of a proposal, as by `Ready`.
+    Joins { id: Id, tag: u64 },
 }
 
 const LATE: u8 = 0;
@@ -76,13 +77,13 @@ impl Notice {
             Self::Left { rounds, panicked } => (LEFT, vec![*rounds, u64::from(*panicked)], &[]),
             Self::RollCall { round } => (ROLL_CALL, vec![*round], &[]),
             Self::Here { round } => (HERE, vec![*round], &[]),
-            Self::Ready { key } => (READY, vec![*key], &[]),
+            Self::Ready { key, tag } => (READY, vec![*key, *tag], &[]),
             Self::Present => (PRESENT, Vec::new(), &[]),
             Self::Withdrawn => (WITHDRAWN, Vec::new(), &[]),
             Self::Proposed(proposal) => (PROPOSED, proposal_numbers(proposal), &[]),
             Self::Answered { id, yes } => (ANSWERED, vec![id.0 as u64, id.1, u64::from(*yes)], &[]),
             Self::Decided(proposal) => (DECIDED, proposal_numbers(proposal), &[]),
-            Self::Joins { id } => (JOINS, vec![id.0 as u64, id.1], &[]),
+            Self::Joins { id, tag } => (JOINS, vec![id.0 as u64, id.1, *tag], &[]),
         };
         let numbers = numbers.into_iter().flat_map(u64::to_le_bytes);
         [kind].into_iter().chain(numbers).chain(text.iter().copied()).collect()
@@ -117,14 +118,14 @@ impl Notice {
                 exact(2)?;
                 Self::Left { rounds: number(0)?, panicked: number(1)? != 0 }
             }
-            ROLL_CALL | HERE | READY => {
+            ROLL_CALL | HERE => {
                 exact(1)?;
-                let number = number(0)?;
-                match *kind {
-                    ROLL_CALL => Self::RollCall { round: number },
-                    HERE => Self::Here { round: number },
-                    _ => Self::Ready { key: number },
-                }
+                let round = number(0)?;
+                if *kind == ROLL_CALL { Self::RollCall { round } } else { Self::Here { round } }
+            }
+            READY => {
+                exact(2)?;
+                Self::Ready { key: number(0)?, tag: number(1)? }
             }
             PRESENT | WITHDRAWN => {
                 exact(0)?;
@@ -135,8 +136,8 @@ impl Notice {
                 Self::Answered { id: (number(0)? as usize, number(1)?), yes: number(2)? != 0 }
             }
             JOINS => {
-                exact(2)?;
-                Self::Joins { id: (number(0)? as usize, number(1)?) }
+                exact(3)?;
+                Self::Joins { id: (number(0)? as usize, number(1)?), tag: number(2)? }
             }
             PROPOSED | DECIDED => {
                 exact(words.len())?;
@@ -222,13 +223,13 @@ mod tests {
             Notice::Left { rounds: 12, panicked: false },
             Notice::RollCall { round: u64::MAX },
             Notice::Here { round: 5 },
-            Notice::Ready { key: 7 },
+            Notice::Ready { key: 7, tag: 32_767 },
             Notice::Present,
             Notice::Withdrawn,
             Notice::Proposed(Proposal { id: (2, 1 << 40), members: vec![0, 2, 70_000] }),
             Notice::Answered { id: (70_000, 3), yes: true },
             Notice::Decided(Proposal { id: (1, 0), members: vec![1, 3] }),
-            Notice::Joins { id: (1, 5) },
+            Notice::Joins { id: (1, 5), tag: 9 },
         ];
         for notice in notices {
             let bytes = notice.encode();

@@ -123,8 +123,8 @@ impl Comm {
 
     /// The communicator of some of the ranks, which must all call this: it waits for them, without
     /// a limit. MPI sends messages for it by `on`, a communicator of more ranks. No other receive
-    /// may run on that one.
-    pub fn subset(&self, members: &[usize], on: &Self, tag: i32) -> Result<Self, Failure> {
+    /// may run on that one, and no other call with the same tag.
+    pub fn subset(&self, members: &[usize], on: &Self, tag: u64) -> Result<Self, Failure> {
         let call = "MPI_Comm_create_group";
         let _alive = alive(call)?;
         let members = members.iter().map(|&rank| rank as i32).collect::<Vec<_>>();
@@ -156,7 +156,12 @@ impl Comm {
             )?;
             check(
                 call,
-                ffi::MPI_Comm_create_group(on.raw, some.assume_init(), tag, raw.as_mut_ptr()),
+                ffi::MPI_Comm_create_group(
+                    on.raw,
+                    some.assume_init(),
+                    tag as i32,
+                    raw.as_mut_ptr(),
+                ),
             )?;
             for group in [some.assume_init(), all, own] {
                 ffi::MPI_Group_free(&mut { group });

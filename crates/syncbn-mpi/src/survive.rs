@@ -23,7 +23,7 @@ use syncbn::collective::{CollectiveError, Survivors};
 use crate::group::{Group, State};
 use crate::notice::{Notice, transport};
 use crate::rank::MpiRank;
-use crate::{awake, end};
+use crate::{awake, end, tag};
 pub(crate) use agreement::Gone;
 use agreement::{Agreement, Outcome};
 pub(crate) use roll::{Id, Proposal, Roll};
@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(1);
 struct Question {
     group: Arc<Group>,
     agreement: Agreement,
+    /// By which MPI makes the group, if this rank is its lowest.
+    tag: u64,
     /// By the clock of `awake`.
     began: Duration,
 }
@@ -61,7 +63,8 @@ impl Question {
     }
 
     fn go_on(&self, ranks: Vec<usize>) -> Result<Survivors, CollectiveError> {
-        let made = end::go_on(&self.group, &ranks);
+        let tag = self.group.lock().roll.tag().unwrap_or(self.tag);
+        let made = end::go_on(&self.group, &ranks, tag);
         let made = made.map_err(|failure| transport(failure.to_string()))?;
         Ok(Survivors { transport: Arc::new(MpiRank::new(made)), ranks })
     }
@@ -106,8 +109,9 @@ pub(crate) fn survivors(
         }
         group.notify_all(&mut state, &Notice::Present);
     }
-    let agreement = Agreement::new(own, size, deadline);
-    let mut asking = Asking(Some(Question { group, agreement, began: awake::now() }));
+    let tag = tag::next(&group.job);
+    let agreement = Agreement::new(own, size, deadline, tag);
+    let mut asking = Asking(Some(Question { group, agreement, tag, began: awake::now() }));
     async move {
         let again = || transport("the question who goes on has ended".to_owned());
         let outcome = loop {

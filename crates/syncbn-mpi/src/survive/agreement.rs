@@ -29,6 +29,8 @@ pub(super) struct Agreement {
     own: usize,
     size: usize,
     deadline: Duration,
+    /// By which MPI makes the group, if this rank is its lowest.
+    tag: u64,
     /// This rank's proposal, and when it was made.
     proposed: Option<(Proposal, Duration)>,
     /// Since when this rank waits for the other members of the decided group.
@@ -40,9 +42,9 @@ pub(super) struct Agreement {
 }
 
 impl Agreement {
-    pub fn new(own: usize, size: usize, deadline: Duration) -> Self {
+    pub fn new(own: usize, size: usize, deadline: Duration, tag: u64) -> Self {
         let silent = BTreeSet::new();
-        Self { own, size, deadline, proposed: None, joins: None, silent, awaited: None }
+        Self { own, size, deadline, tag, proposed: None, joins: None, silent, awaited: None }
     }
 
     fn to_all(&self, notice: &Notice) -> Notices {
@@ -160,7 +162,7 @@ impl Agreement {
                 // All members tell all, before anything else: to a rank that hears later that one of
                 // them has left the old group, that one is not dead.
                 notices.extend(self.to_all(&Notice::Decided(decided)));
-                notices.extend(self.to(&members, &Notice::Joins { id }));
+                notices.extend(self.to(&members, &Notice::Joins { id, tag: self.tag }));
                 self.joins = Some(waited);
                 waited
             }
@@ -176,7 +178,7 @@ impl Agreement {
                 return Some(Err(transport(why)));
             }
         }
-        let ranks: Vec<usize> = others().filter(|&rank| !roll.has_joined(id, rank)).collect();
+        let ranks: Vec<usize> = others().filter(|&rank| roll.joined(id, rank).is_none()).collect();
         if ranks.is_empty() {
             return Some(Ok(members));
         }

@@ -31,8 +31,8 @@ pub(crate) struct Roll {
     /// Answers of ranks to proposals. A no is final.
     answers: BTreeMap<(Id, usize), bool>,
     pub decided: Option<Proposal>,
-    /// Ranks that are about to make the group of a proposal.
-    joined: BTreeSet<(Id, usize)>,
+    /// Ranks that are about to make the group of a proposal, and the tags that they have said.
+    joined: BTreeMap<(Id, usize), u64>,
     /// Proposals of this rank so far.
     pub(super) made: u64,
 }
@@ -54,7 +54,7 @@ impl Roll {
                 *self.answers.entry((id, from)).or_insert(true) &= yes;
             }
             Notice::Decided(proposal) => self.take_decision(from, proposal),
-            Notice::Joins { id } => drop(self.joined.insert((id, from))),
+            Notice::Joins { id, tag } => drop(self.joined.insert((id, from), tag)),
             _ => {}
         }
     }
@@ -89,9 +89,15 @@ impl Roll {
         self.answer(id, rank) == Some(false) || self.asks.get(&rank) == Some(&false)
     }
 
-    /// Whether a rank is about to make the group of a proposal.
-    pub(super) fn has_joined(&self, id: Id, rank: usize) -> bool {
-        self.joined.contains(&(id, rank))
+    /// The tag of a rank that is about to make the group of a proposal.
+    pub(super) fn joined(&self, id: Id, rank: usize) -> Option<u64> {
+        self.joined.get(&(id, rank)).copied()
+    }
+
+    /// The tag by which the decided group is made: that of its lowest member, if another one.
+    pub(super) fn tag(&self) -> Option<u64> {
+        let Proposal { id, members } = self.decided.as_ref()?;
+        self.joined(*id, *members.first()?)
     }
 
     /// This rank takes its question back. It joins no group that it has agreed to, and may ask

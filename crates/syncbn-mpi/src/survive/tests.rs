@@ -145,7 +145,7 @@ impl Job {
 
     fn ask(&mut self, now: Duration, rank: usize, deadline: Duration) {
         if self.agreements[rank].is_none() {
-            let agreement = Agreement::new(rank, self.plans.len(), deadline);
+            let agreement = Agreement::new(rank, self.plans.len(), deadline, 0);
             self.agreements[rank] = Some((agreement, now));
             self.send_all(now, rank, &Notice::Present);
         }
