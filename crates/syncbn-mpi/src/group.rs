@@ -31,6 +31,8 @@ pub(crate) struct Group {
     pub comm: Comm,
     /// All ranks of the job: by it MPI makes other communicators.
     pub job: Arc<Comm>,
+    /// The ranks of the job that these are.
+    pub ranks: Arc<[usize]>,
     /// Ranks from which on messages are merged along the tree.
     pub tree_from: usize,
     state: Mutex<State>,
@@ -72,8 +74,13 @@ struct Outgoing {
 }
 
 impl Group {
-    pub fn new(comm: Comm, job: Arc<Comm>, tree_from: usize) -> Arc<Self> {
-        Arc::new(Self { comm, job, tree_from, state: Mutex::default() })
+    pub fn new(comm: Comm, job: Arc<Comm>, ranks: Arc<[usize]>, tree_from: usize) -> Arc<Self> {
+        Arc::new(Self { comm, job, ranks, tree_from, state: Mutex::default() })
+    }
+
+    /// The ranks of the job that these members are, in the order of their new group.
+    pub fn job_ranks(&self, members: &[usize]) -> Arc<[usize]> {
+        members.iter().filter_map(|&member| self.ranks.get(member).copied()).collect()
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {

@@ -160,6 +160,7 @@ impl Collective for MpiRank {
         Ok(Arc::new(Self::new(live::keep(Group::new(
             comm,
             self.group.job.clone(),
+            self.group.job_ranks(members),
             self.group.tree_from,
         )))))
     }
