@@ -21,21 +21,24 @@ const LEFT_BEHIND: i32 = 0;
 
 /// This process's rank of the job, for messages; −1 before there is one.
 static RANK: AtomicI32 = AtomicI32::new(-1);
-/// Where the ranks wait for each other at the end.
-static END: Mutex<Option<Arc<Comm>>> = Mutex::new(None);
+/// Where ranks wait for each other at the end, and which of the job's these are.
+static END: Mutex<Option<(Arc<Comm>, Arc<[usize]>)>> = Mutex::new(None);
 static GIVEN_UP: AtomicBool = AtomicBool::new(false);
+/// Whether C's `exit` is under way, which a program must not call again.
+static EXITS: AtomicBool = AtomicBool::new(false);
 /// Whether ranks have gone on without others.
 static LOST: AtomicBool = AtomicBool::new(false);
 
 /// MPI has begun; the ranks wait for each other at the end on this communicator.
 pub(crate) fn begin(end: Arc<Comm>) {
     RANK.store(i32::try_from(end.rank).unwrap_or(i32::MAX), Ordering::Relaxed);
-    *END.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    let ranks = (0..end.size).collect();
+    *END.lock().unwrap_or_else(PoisonError::into_inner) = Some((end, ranks));
 }
 
 /// The communicator of the ranks that wait for each other at the end.
 pub(crate) fn comm() -> Option<Arc<Comm>> {
-    END.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    END.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(end, _)| end.clone())
 }
 
 /// MPI has ended; whether ranks have gone on without others.
@@ -66,29 +69,50 @@ pub(crate) fn is_left_behind(end: &Comm) -> Result<bool, Failure> {
 
 /// The group of these ranks of another one, which has failed. They wait for each other at the end
 /// of the job, if the old group was of all that did.
-pub(crate) fn go_on(group: &Group, ranks: &[usize]) -> Result<Arc<Group>, Failure> {
+pub(crate) fn go_on(group: &Group, ranks: &[usize], tag: u64) -> Result<Arc<Group>, Failure> {
     let _limit = Watchdog::new(SPLIT_DEADLINE, "the making of a group of the survivors");
-    // Only these use it here, so a fixed tag is enough: MPI matches them by the order of their
-    // calls.
-    let comm = group.comm.subset(ranks, &group.job, 0)?;
-    if let Some(old) = self::comm().filter(|end| end.size == group.comm.size) {
+    let comm = group.comm.subset(ranks, &group.job, tag)?;
+    // By all of them, whatever each has gone on in before.
+    let next = Arc::new(comm.copy(SPLIT_DEADLINE)?);
+    let survivors: Arc<[usize]> = group.job_ranks(ranks);
+    let mut end = END.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((old, waiting)) = &*end
+        && follows(waiting, &group.ranks, &survivors)
+    {
         // A rank that lives, and has come to its end, waits for nobody.
-        for rank in (0..old.size).filter(|rank| !ranks.contains(rank)) {
-            drop(old.send(rank, LEFT_BEHIND, Arc::default()));
+        for (index, _) in left_behind(waiting, &survivors) {
+            drop(old.send(index, LEFT_BEHIND, Arc::default()));
         }
-        let end = Arc::new(comm.copy(SPLIT_DEADLINE)?);
-        *END.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        *end = Some((next, survivors.clone()));
     }
+    drop(end);
     lose_ranks();
     live::forget_failure();
-    Ok(live::keep(Group::new(comm, group.job.clone(), group.tree_from)))
+    Ok(live::keep(Group::new(comm, group.job.clone(), survivors, group.tree_from)))
+}
+
+/// Whether the survivors of a group are those that wait for each other at the end: the group was of
+/// all that did.
+fn follows(waiting: &[usize], group: &[usize], survivors: &[usize]) -> bool {
+    waiting.iter().all(|rank| group.contains(rank))
+        && survivors.iter().all(|rank| waiting.contains(rank))
+}
+
+/// Those that wait at the end and have not survived, behind their places there.
+fn left_behind<'a>(
+    waiting: &'a [usize],
+    survivors: &'a [usize],
+) -> impl Iterator<Item = (usize, usize)> + 'a {
+    let waiting = waiting.iter().copied().enumerate();
+    waiting.filter(move |(_, rank)| !survivors.contains(rank))
 }
 
 /// Of a rank that is lost: waits until all others have come to the end, where they come when they
 /// have saved, or until the limit has passed.
 pub(crate) fn wait_for_others(limit: Duration) {
     // The lock is held for a moment only, but maybe by the thread that panics.
-    let Some(end) = END.try_lock().ok().and_then(|end| end.clone()) else { return };
+    let end = END.try_lock().ok().and_then(|end| end.as_ref().map(|(end, _)| end.clone()));
+    let Some(end) = end else { return };
     let began = awake::now();
     let Ok(mut barrier) = end.barrier() else { return };
     while matches!(barrier.is_done(), Ok(false)) && awake::now().saturating_sub(began) < limit {
@@ -112,10 +136,39 @@ pub(crate) fn give_up(why: &str, status: i32) -> ! {
         raw::abort(status);
     }
     // Where MPI does not do it, or has ended: the launcher ends the job when a process ends so.
+    if EXITS.load(Ordering::Relaxed) {
+        raw::exit_at_once(status);
+    }
     std::process::exit(status)
+}
+
+/// C's `exit` is under way.
+pub(crate) fn exits() {
+    EXITS.store(true, Ordering::Relaxed);
 }
 
 /// Whether this process has begun to end the job.
 pub(crate) fn is_given_up() -> bool {
     GIVEN_UP.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survivors_of_all_that_wait_at_the_end_wait_there_and_no_others() {
+        let all = [0, 1, 2, 3];
+        assert!(follows(&all, &all, &[0, 2, 3]));
+        assert_eq!(left_behind(&all, &[0, 2, 3]).collect::<Vec<_>>(), [(1, 1)]);
+        // As many ranks as wait there, but others.
+        assert!(!follows(&[0, 2, 3], &[1, 2, 3], &[2, 3]));
+        assert!(!follows(&all, &[1, 2, 3], &[2, 3]));
+        // The second failure.
+        assert!(follows(&[0, 2, 3], &[0, 2, 3], &[0, 3]));
+        assert_eq!(left_behind(&[0, 2, 3], &[0, 3]).collect::<Vec<_>>(), [(1, 2)]);
+        // Another transport of all ranks.
+        assert!(follows(&[0, 2, 3], &all, &[0, 3]));
+        assert!(!follows(&[0, 2, 3], &all, &[0, 1, 3]));
+    }
 }

@@ -6,19 +6,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use syncbn::collective::CollectiveError;
 
+use crate::inbox::{Under, take_arrived};
 use crate::notice::{Notice, Tag, transport};
 use crate::raw::{Comm, Failure, Receiving, Sending};
-use crate::survive::Roll;
+use crate::survive::{Gone, Roll};
 use crate::{awake, live};
 
 /// Empty looks after which no message is left. MPI needs one or two, by shared memory and by TCP.
 const QUIET_LOOKS: usize = 3;
 /// Shorter than any deadline.
 const AT_ONCE: Duration = Duration::from_millis(1);
+/// How long a rank that breaks a group looks after its notices. Others look every two milliseconds.
+const SEEN_OFF: Duration = Duration::from_millis(100);
 /// Exchanges of a rank that leaves a broken group: it fails to come to none.
 const AFTER_ALL_ROUNDS: u64 = u64::MAX;
 
@@ -28,6 +31,8 @@ pub(crate) struct Group {
     pub comm: Comm,
     /// All ranks of the job: by it MPI makes other communicators.
     pub job: Arc<Comm>,
+    /// The ranks of the job that these are.
+    pub ranks: Arc<[usize]>,
     /// Ranks from which on messages are merged along the tree.
     pub tree_from: usize,
     state: Mutex<State>,
@@ -42,7 +47,7 @@ pub(crate) struct State {
     gone: BTreeMap<usize, (u64, bool)>,
     /// Messages that wait to be taken.
     arrived: HashMap<(usize, Tag), Arc<[u8]>>,
-    arriving: Vec<(usize, Tag, Receiving)>,
+    arriving: Vec<Under<Receiving>>,
     /// Messages that MPI still reads, of an exchange or of none.
     outgoing: Vec<Outgoing>,
     /// Exchanges under way, by their number in a tag, and whether they are merged along the tree.
@@ -53,7 +58,10 @@ pub(crate) struct State {
     /// When the last exchange was over.
     ended: Option<Duration>,
     pub called: Option<(u64, Duration)>,
-    ready: BTreeSet<(u64, usize)>,
+    /// Ranks that are about to make a group, and the tags that they have said.
+    ready: BTreeMap<(u64, usize), u64>,
+    /// How long the last exchange may wait.
+    pub deadline: Option<Duration>,
     /// Who goes on after a failure.
     pub roll: Roll,
 }
@@ -66,8 +74,13 @@ struct Outgoing {
 }
 
 impl Group {
-    pub fn new(comm: Comm, job: Arc<Comm>, tree_from: usize) -> Arc<Self> {
-        Arc::new(Self { comm, job, tree_from, state: Mutex::default() })
+    pub fn new(comm: Comm, job: Arc<Comm>, ranks: Arc<[usize]>, tree_from: usize) -> Arc<Self> {
+        Arc::new(Self { comm, job, ranks, tree_from, state: Mutex::default() })
+    }
+
+    /// The ranks of the job that these members are, in the order of their new group.
+    pub fn job_ranks(&self, members: &[usize]) -> Arc<[usize]> {
+        members.iter().filter_map(|&member| self.ranks.get(member).copied()).collect()
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -89,6 +102,7 @@ impl Group {
         if state.broken.is_none() {
             state.set_broken(error.clone());
             self.notify_all(state, &Notice::Broken(error.clone()));
+            state.see_off(SEEN_OFF);
         }
     }
 
@@ -125,42 +139,38 @@ impl Group {
 
     /// Takes in all arrived messages. MPI finds a message only after a first look, so one look is
     /// not enough.
-    fn catch_up(&self, state: &mut State) {
+    pub fn catch_up(&self, state: &mut State) {
         let mut quiet = 0;
         while quiet < QUIET_LOOKS {
             quiet = if self.progress(state) == 0 { quiet + 1 } else { 0 };
         }
     }
 
-    /// Takes in arrived messages and counts them.
+    /// Takes in arrived messages and counts them. Of several failures the first counts, and none
+    /// keeps others from being taken in.
     fn try_progress(&self, state: &mut State) -> Result<usize, Failure> {
         let mut found = 0;
-        while let Some((from, tag, receiving)) = self.comm.receive()? {
-            state.arriving.push((from, Tag::from_mpi(tag), receiving));
-            found += 1;
-        }
-        let mut index = 0;
-        while let Some((from, tag, receiving)) = state.arriving.get_mut(index) {
-            let from = *from;
-            let tag = *tag;
-            match receiving.take()? {
-                // In order, because of two notices of one rank the first counts.
-                Some(bytes) => {
-                    drop(state.arriving.remove(index));
-                    self.take_in(state, from, tag, bytes);
-                }
-                None => index += 1,
-            }
-        }
         let mut failed = None;
-        state.outgoing.retain_mut(|outgoing| match outgoing.sending.is_done() {
-            Ok(done) => !done,
-            Err(failure) => {
-                failed = Some(failure);
-                false
+        loop {
+            match self.comm.receive() {
+                Ok(Some((from, tag, receiving))) => {
+                    state.arriving.push((from, Tag::from_mpi(tag), receiving));
+                    found += 1;
+                }
+                Ok(None) => break,
+                Err(failure) => {
+                    failed = Some(failure);
+                    break;
+                }
             }
-        });
-        failed.map_or(Ok(found), Err)
+        }
+        let (arrived, not_received) = take_arrived(&mut state.arriving);
+        for (from, tag, bytes) in arrived {
+            self.take_in(state, from, tag, bytes);
+        }
+        let not_sent = state.sweep();
+        live::sweep();
+        failed.or(not_received).or(not_sent).map_or(Ok(found), Err)
     }
 
     fn take_in(&self, state: &mut State, from: usize, tag: Tag, bytes: Arc<[u8]>) {
@@ -184,7 +194,7 @@ impl Group {
                 }
             }
             Some(Notice::Here { round }) => drop(state.here.insert((round, from))),
-            Some(Notice::Ready { key }) => drop(state.ready.insert((key, from))),
+            Some(Notice::Ready { key, tag }) => drop(state.ready.insert((key, from), tag)),
             Some(notice) => state.roll.take_in(from, notice),
             None => {}
         }
@@ -192,7 +202,12 @@ impl Group {
 
     /// Begins the next exchange and returns its number, unless the group is broken or a rank has
     /// left.
-    pub fn begin(&self, state: &mut State, merged: bool) -> Result<u64, CollectiveError> {
+    pub fn begin(
+        &self,
+        state: &mut State,
+        merged: bool,
+        deadline: Duration,
+    ) -> Result<u64, CollectiveError> {
         // The others may have given up this exchange. A late rank must see that before it uses
         // their messages. One that comes at once from the last exchange is not late.
         let comes_at_once = |ended: Duration| awake::now().saturating_sub(ended) < AT_ONCE;
@@ -205,6 +220,7 @@ impl Group {
             return Err(error.clone());
         }
         state.rounds += 1;
+        state.deadline = Some(deadline);
         state.under_way.insert(Tag::round(round), merged);
         let early: Vec<_> = state.arrived.keys().copied().collect();
         if let Some(error) = early
@@ -232,6 +248,15 @@ impl Group {
         let rounds = if state.broken.is_some() { AFTER_ALL_ROUNDS } else { state.rounds };
         let notice = Notice::Left { rounds, panicked: std::thread::panicking() };
         self.notify_all(&mut state, &notice);
+        // What MPI has not sent by then is looked after by other groups.
+        state.see_off(AT_ONCE);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        live::send_on(state.outgoing.drain(..).map(|outgoing| outgoing.sending));
     }
 }
 
@@ -241,9 +266,35 @@ impl State {
         live::fail(self.broken.get_or_insert(error));
     }
 
-    /// Ranks that have left.
-    pub fn gone(&self) -> BTreeSet<usize> {
-        self.gone.keys().copied().collect()
+    /// Looks until MPI has sent all notices, for a moment: this rank may call it no more for long.
+    fn see_off(&mut self, limit: Duration) {
+        let began = Instant::now();
+        loop {
+            self.sweep();
+            let is_sent = !self.outgoing.iter().any(|outgoing| outgoing.round.is_none());
+            if is_sent || began.elapsed() >= limit {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Forgets messages that MPI has sent, and those that it cannot send. Returns the first failure.
+    fn sweep(&mut self) -> Option<Failure> {
+        let mut failed = None;
+        self.outgoing.retain_mut(|outgoing| match outgoing.sending.is_done() {
+            Ok(done) => !done,
+            Err(failure) => {
+                failed.get_or_insert(failure);
+                false
+            }
+        });
+        failed
+    }
+
+    /// Ranks that have left, and whether they panicked.
+    pub fn gone(&self) -> Gone {
+        self.gone.iter().map(|(&rank, &(_, panicked))| (rank, panicked)).collect()
     }
 
     /// A message that has arrived, once.
@@ -277,9 +328,14 @@ impl State {
         left.min_by_key(|(_, (rounds, _))| *rounds).map(|(rank, (_, panicked))| (rank, panicked))
     }
 
-    /// Whether a rank is about to make the group of `key`.
-    pub fn is_ready(&self, key: u64, rank: usize) -> bool {
-        self.ready.contains(&(key, rank))
+    /// The tag of a rank that is about to make the group of `key`.
+    pub fn ready_tag(&self, key: u64, rank: usize) -> Option<u64> {
+        self.ready.get(&(key, rank)).copied()
+    }
+
+    /// The group of `key` is made, or never will be.
+    pub fn forget_ready(&mut self, key: u64) {
+        self.ready.retain(|(of, _), _| *of != key);
     }
 
     /// Whether a message shows that its sender merges while this rank gathers, or the reverse.

@@ -5,6 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::awake;
+use crate::watchdog::is_silent;
+
 type Save = Box<dyn FnOnce(&str) + Send>;
 
 /// The limit stays where the hook has been called.
@@ -44,6 +47,6 @@ pub(crate) fn call(why: &str) {
     });
     if saving.is_ok() {
         // Nobody hears of a hook that did not end: the job ends next, with its own words.
-        let _ = waiting.recv_timeout(limit);
+        let _ = is_silent(&waiting, limit, awake::now);
     }
 }

@@ -212,7 +212,8 @@ impl Mpi {
     /// As [`world`](Self::world).
     pub fn world_with_tree_from(&self, ranks: usize) -> Result<MpiRank, MpiError> {
         let comm = Comm::duplicate(&SimpleCommunicator::world(), self.patience)?;
-        Ok(MpiRank::new(live::keep(Group::new(comm, self.end.clone(), ranks))))
+        let all = (0..comm.size).collect();
+        Ok(MpiRank::new(live::keep(Group::new(comm, self.end.clone(), all, ranks))))
     }
 }
 

@@ -6,8 +6,11 @@ use syncbn::collective::CollectiveError;
 
 use crate::group::Group;
 use crate::notice::Notice;
+use crate::raw::Sending;
 
 static GROUPS: Mutex<Vec<Weak<Group>>> = Mutex::new(Vec::new());
+/// Last messages of groups that are no more.
+static SENDING: Mutex<Vec<Sending>> = Mutex::new(Vec::new());
 static FAILURE: Mutex<Option<String>> = Mutex::new(None);
 
 /// Remembers a group that was made.
@@ -35,6 +38,31 @@ pub(crate) fn forget_failure() {
 
 fn first_failure() -> MutexGuard<'static, Option<String>> {
     FAILURE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes in what has arrived in all groups, except those that a thread works at.
+pub(crate) fn look() {
+    let groups: Vec<Arc<Group>> = match GROUPS.try_lock() {
+        Ok(groups) => groups.iter().filter_map(Weak::upgrade).collect(),
+        Err(_) => return,
+    };
+    for group in groups {
+        if let Some(mut state) = group.try_lock() {
+            group.progress(&mut state);
+        }
+    }
+}
+
+/// Messages on their way out of a group that is dropped.
+pub(crate) fn send_on(messages: impl Iterator<Item = Sending>) {
+    SENDING.lock().unwrap_or_else(PoisonError::into_inner).extend(messages);
+}
+
+/// Forgets those of them that MPI has sent.
+pub(crate) fn sweep() {
+    if let Ok(mut sending) = SENDING.try_lock() {
+        sending.retain_mut(|message| matches!(message.is_done(), Ok(false)));
+    }
 }
 
 /// Notifies the peers in every group that this rank is lost. A lock that is held may be held by the

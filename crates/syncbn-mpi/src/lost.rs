@@ -4,8 +4,9 @@
 use std::panic;
 use std::sync::Once;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::job::LOOK;
 use crate::{end, hook, live, raw};
 
 /// Exit status of a panic, as Rust's own.
@@ -33,6 +34,7 @@ pub(crate) fn install() {
 /// Called by C's `exit`.
 extern "C" fn leaves() {
     if raw::is_alive() && !end::is_given_up() {
+        end::exits();
         lose(false, "this rank left its program before the end of MPI", end::EXIT_GIVEN_UP);
     }
 }
@@ -49,6 +51,11 @@ fn lose(panicked: bool, why: &str, status: i32) -> ! {
         hook::forget();
         end::wait_for_others(limit);
     }
-    thread::sleep(LAST_WORDS);
+    let began = Instant::now();
+    while began.elapsed() < LAST_WORDS {
+        // A long notice goes on its way only while this rank looks.
+        live::look();
+        thread::sleep(LOOK);
+    }
     end::give_up(why, status)
 }

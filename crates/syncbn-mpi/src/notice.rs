@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use syncbn::collective::CollectiveError;
 
+use crate::survive::{Id, Proposal};
+
 /// A notice from one rank to another.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Notice {
@@ -18,18 +20,21 @@ pub(crate) enum Notice {
     RollCall { round: u64 },
     /// The sender has come to this exchange.
     Here { round: u64 },
-    /// The sender is about to make the group of this key.
-    Ready { key: u64 },
+    /// The sender is about to make the group of this key. If it is the lowest member, MPI makes it
+    /// with this tag.
+    Ready { key: u64, tag: u64 },
     /// The sender asks who goes on after a failure.
     Present,
     /// It asks no more.
     Withdrawn,
     /// The sender proposes that these go on.
-    Proposed { members: Vec<usize> },
-    /// Whether the sender goes with the receiver's proposal.
-    Answered { yes: bool },
-    /// These go on.
-    Decided { members: Vec<usize> },
+    Proposed(Proposal),
+    /// Whether the sender goes with a proposal.
+    Answered { id: Id, yes: bool },
+    /// All members of a proposal have said yes to it.
+    Decided(Proposal),
+    /// The sender is about to make the group of a proposal, as by `Ready`.
+    Joins { id: Id, tag: u64 },
 }
 
 const LATE: u8 = 0;
@@ -45,6 +50,7 @@ const WITHDRAWN: u8 = 9;
 const PROPOSED: u8 = 10;
 const ANSWERED: u8 = 11;
 const DECIDED: u8 = 12;
+const JOINS: u8 = 13;
 
 impl Notice {
     pub fn encode(&self) -> Vec<u8> {
@@ -71,12 +77,13 @@ impl Notice {
             Self::Left { rounds, panicked } => (LEFT, vec![*rounds, u64::from(*panicked)], &[]),
             Self::RollCall { round } => (ROLL_CALL, vec![*round], &[]),
             Self::Here { round } => (HERE, vec![*round], &[]),
-            Self::Ready { key } => (READY, vec![*key], &[]),
+            Self::Ready { key, tag } => (READY, vec![*key, *tag], &[]),
             Self::Present => (PRESENT, Vec::new(), &[]),
             Self::Withdrawn => (WITHDRAWN, Vec::new(), &[]),
-            Self::Proposed { members } => (PROPOSED, widened(members), &[]),
-            Self::Answered { yes } => (ANSWERED, vec![u64::from(*yes)], &[]),
-            Self::Decided { members } => (DECIDED, widened(members), &[]),
+            Self::Proposed(proposal) => (PROPOSED, proposal_numbers(proposal), &[]),
+            Self::Answered { id, yes } => (ANSWERED, vec![id.0 as u64, id.1, u64::from(*yes)], &[]),
+            Self::Decided(proposal) => (DECIDED, proposal_numbers(proposal), &[]),
+            Self::Joins { id, tag } => (JOINS, vec![id.0 as u64, id.1, *tag], &[]),
         };
         let numbers = numbers.into_iter().flat_map(u64::to_le_bytes);
         [kind].into_iter().chain(numbers).chain(text.iter().copied()).collect()
@@ -111,39 +118,43 @@ impl Notice {
                 exact(2)?;
                 Self::Left { rounds: number(0)?, panicked: number(1)? != 0 }
             }
-            ROLL_CALL | HERE | READY => {
+            ROLL_CALL | HERE => {
                 exact(1)?;
-                let number = number(0)?;
-                match *kind {
-                    ROLL_CALL => Self::RollCall { round: number },
-                    HERE => Self::Here { round: number },
-                    _ => Self::Ready { key: number },
-                }
+                let round = number(0)?;
+                if *kind == ROLL_CALL { Self::RollCall { round } } else { Self::Here { round } }
+            }
+            READY => {
+                exact(2)?;
+                Self::Ready { key: number(0)?, tag: number(1)? }
             }
             PRESENT | WITHDRAWN => {
                 exact(0)?;
                 if *kind == PRESENT { Self::Present } else { Self::Withdrawn }
             }
             ANSWERED => {
-                exact(1)?;
-                Self::Answered { yes: number(0)? != 0 }
+                exact(3)?;
+                Self::Answered { id: (number(0)? as usize, number(1)?), yes: number(2)? != 0 }
+            }
+            JOINS => {
+                exact(3)?;
+                Self::Joins { id: (number(0)? as usize, number(1)?), tag: number(2)? }
             }
             PROPOSED | DECIDED => {
                 exact(words.len())?;
-                let members = words.iter().map(|word| u64::from_le_bytes(*word) as usize).collect();
-                if *kind == PROPOSED {
-                    Self::Proposed { members }
-                } else {
-                    Self::Decided { members }
-                }
+                let id = (number(0)? as usize, number(1)?);
+                let members = words.iter().skip(2);
+                let members = members.map(|word| u64::from_le_bytes(*word) as usize).collect();
+                let proposal = Proposal { id, members };
+                if *kind == PROPOSED { Self::Proposed(proposal) } else { Self::Decided(proposal) }
             }
             _ => return None,
         })
     }
 }
 
-fn widened(ranks: &[usize]) -> Vec<u64> {
-    ranks.iter().map(|&rank| rank as u64).collect()
+fn proposal_numbers(Proposal { id, members }: &Proposal) -> Vec<u64> {
+    let id = [id.0 as u64, id.1];
+    id.into_iter().chain(members.iter().map(|&rank| rank as u64)).collect()
 }
 
 /// A failure of the transport itself.
@@ -212,12 +223,13 @@ mod tests {
             Notice::Left { rounds: 12, panicked: false },
             Notice::RollCall { round: u64::MAX },
             Notice::Here { round: 5 },
-            Notice::Ready { key: 7 },
+            Notice::Ready { key: 7, tag: 32_767 },
             Notice::Present,
             Notice::Withdrawn,
-            Notice::Proposed { members: vec![0, 2, 70_000] },
-            Notice::Answered { yes: true },
-            Notice::Decided { members: vec![1, 3] },
+            Notice::Proposed(Proposal { id: (2, 1 << 40), members: vec![0, 2, 70_000] }),
+            Notice::Answered { id: (70_000, 3), yes: true },
+            Notice::Decided(Proposal { id: (1, 0), members: vec![1, 3] }),
+            Notice::Joins { id: (1, 5), tag: 9 },
         ];
         for notice in notices {
             let bytes = notice.encode();

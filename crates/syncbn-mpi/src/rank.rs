@@ -11,12 +11,16 @@ use crate::group::Group;
 use crate::notice::{Notice, transport};
 use crate::raw::Comm;
 use crate::tree::Tree;
-use crate::wait::Exchange;
+use crate::wait::{AWAKE, Exchange};
 use crate::watchdog::Watchdog;
-use crate::{awake, end, live, survive};
+use crate::{awake, end, live, survive, tag};
 
-/// How long the members of a new group wait for each other; all have agreed on it just before.
+/// How long MPI may take to make a group whose members have all come, and how long they wait for
+/// each other where no exchange has said it.
 pub(crate) const SPLIT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often to look for the members of a new group.
+const LOOK: Duration = Duration::from_micros(500);
 
 /// This process as a rank of a group, over MPI. Made by [`Mpi::world`](crate::Mpi::world); dropping
 /// it leaves the group.
@@ -28,8 +32,8 @@ pub(crate) const SPLIT_DEADLINE: Duration = Duration::from_secs(30);
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let mpi = Mpi::initialize()?;
 ///     let group = ProcessGroup::new(mpi.world()?);
-///     let layer = SyncBatchNorm::new(BatchNormConfig::torch(1),
-/// [Device::host()])?.named("bn1").in_group(&group)?;
+///     let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()])?;
+///     let layer = layer.named("bn1").in_group(&group)?;
 ///     let x = Device::host().upload(&[2, 1], &[group.rank() as f32, 1.0])?;
 ///     let forward = pollster::block_on(layer.forward_train(&x))?;
 ///     let mean = forward.saved.statistics().map(|global| global.channels()[0].mean);
@@ -48,35 +52,47 @@ impl MpiRank {
     }
 
     /// Waits until every member is about to make the group of `key`. MPI cannot give up making a
-    /// group, so it must not wait for a missing member.
-    fn meet(&self, key: u64, members: &[usize]) -> Result<(), CollectiveError> {
+    /// group, so it must not wait for a missing member. Returns the tag to make it with.
+    ///
+    /// The thread waits, for as long as an exchange does. Messages of other groups of the process
+    /// arrive meanwhile.
+    fn meet(&self, key: u64, members: &[usize]) -> Result<u64, CollectiveError> {
         let began = awake::now();
         let own = self.group.comm.rank;
+        let own_tag = tag::next(&self.group.job);
         let peers = || members.iter().copied().filter(|&member| member != own);
-        self.group.notify(&mut self.group.lock(), peers(), &Notice::Ready { key });
+        let ready = Notice::Ready { key, tag: own_tag };
+        self.group.notify(&mut self.group.lock(), peers(), &ready);
         loop {
+            let waited = awake::now().saturating_sub(began);
             let mut state = self.group.lock();
             self.group.progress(&mut state);
-            let ranks: Vec<usize> =
-                peers().filter(|&member| !state.is_ready(key, member)).collect();
+            let missing = |&member: &usize| state.ready_tag(key, member).is_none();
+            let ranks: Vec<usize> = peers().filter(missing).collect();
             if ranks.is_empty() {
-                return Ok(());
+                let lowest = members.iter().copied().min().unwrap_or(own);
+                let tag = state.ready_tag(key, lowest).unwrap_or(own_tag);
+                state.forget_ready(key);
+                return Ok(tag);
             }
+            let deadline = state.deadline.unwrap_or(SPLIT_DEADLINE);
             // All have agreed on it, so what has broken the old group since is no reason not to
             // come.
             let error = if let Some((rank, panicked)) = state.first_left(&ranks) {
                 Some(CollectiveError::Left { rank, panicked })
-            } else if awake::now().saturating_sub(began) >= SPLIT_DEADLINE {
-                Some(CollectiveError::Late { ranks, deadline: SPLIT_DEADLINE })
+            } else if waited >= deadline {
+                Some(CollectiveError::Late { ranks, deadline })
             } else {
                 None
             };
             if let Some(error) = error {
                 self.group.break_with(&mut state, &error);
+                state.forget_ready(key);
                 return Err(error);
             }
             drop(state);
-            std::thread::yield_now();
+            live::look();
+            if waited < AWAKE { std::thread::yield_now() } else { std::thread::sleep(LOOK) }
         }
     }
 }
@@ -96,7 +112,7 @@ impl Collective for MpiRank {
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
         let mut state = self.group.lock();
-        match self.group.begin(&mut state, false) {
+        match self.group.begin(&mut state, false, deadline) {
             Ok(round) => {
                 let course = Flat::begin(&self.group, &mut state, round, message);
                 Exchange::new(self.group.clone(), course, round, deadline).boxed()
@@ -116,7 +132,7 @@ impl Collective for MpiRank {
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Arc<[u8]>, CollectiveError>> {
         let mut state = self.group.lock();
-        match self.group.begin(&mut state, true) {
+        match self.group.begin(&mut state, true, deadline) {
             Ok(round) => {
                 let mut exchange =
                     Exchange::new(self.group.clone(), Tree::new(message, op), round, deadline);
@@ -137,14 +153,14 @@ impl Collective for MpiRank {
         if !members.contains(&self.rank()) {
             return Err(transport(format!("rank {} is not among {members:?}", self.rank())));
         }
-        self.meet(key, members)?;
+        let tag = self.meet(key, members)?;
         let _limit = Watchdog::new(SPLIT_DEADLINE, "the making of a process group");
-        // A tag is one of the 32,768 that every MPI has.
-        let made = self.group.comm.subset(members, &self.group.job, (key % 32_768) as i32);
+        let made = self.group.comm.subset(members, &self.group.job, tag);
         let comm: Comm = made.map_err(|failure| transport(failure.to_string()))?;
         Ok(Arc::new(Self::new(live::keep(Group::new(
             comm,
             self.group.job.clone(),
+            self.group.job_ranks(members),
             self.group.tree_from,
         )))))
     }

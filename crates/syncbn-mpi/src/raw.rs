@@ -12,13 +12,15 @@ mod request;
 pub(crate) use request::{Receiving, Request, Sending};
 
 use std::ffi::c_char;
-use std::mem::{self, MaybeUninit};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mpi::ffi;
 use mpi::traits::AsRaw;
 use request::test;
+
+use crate::awake;
 
 /// Whether MPI may be called. Calls hold it for reading, so the end waits for them.
 static ALIVE: RwLock<bool> = RwLock::new(false);
@@ -92,17 +94,17 @@ impl Comm {
     fn duplicate_raw(of: ffi::MPI_Comm, limit: Duration) -> Result<Self, Failure> {
         let call = "MPI_Comm_idup";
         let _alive = alive(call)?;
-        let mut raw = Box::new(MaybeUninit::<ffi::MPI_Comm>::uninit());
+        // MPI may write it for as long as the request is not done: it is freed then alone.
+        let mut raw = ManuallyDrop::new(Box::new(MaybeUninit::<ffi::MPI_Comm>::uninit()));
         let mut request = MaybeUninit::uninit();
-        // SAFETY: both places are live; `raw` is on the heap and is freed below only when MPI is
+        // SAFETY: both places are live; `raw` is on the heap, and is freed below only when MPI is
         // done with it.
         check(call, unsafe { ffi::MPI_Comm_idup(of, raw.as_mut_ptr(), request.as_mut_ptr()) })?;
         // SAFETY: written by the call that succeeded.
         let mut request = unsafe { request.assume_init() };
-        let began = Instant::now();
+        let began = awake::now();
         while !test(call, &mut request)? {
-            if began.elapsed() > limit {
-                mem::forget(raw);
+            if awake::now().saturating_sub(began) > limit {
                 return Err(Failure {
                     call,
                     message: format!("some rank did not come within {limit:?}"),
@@ -111,7 +113,7 @@ impl Comm {
             std::thread::sleep(Duration::from_millis(1));
         }
         // SAFETY: the request is complete, so the handle is written.
-        Self::new(unsafe { *raw.assume_init() })
+        Self::new(unsafe { *ManuallyDrop::into_inner(raw).assume_init() })
     }
 
     /// A copy of this one, made by all its ranks, as [`duplicate`](Self::duplicate).
@@ -121,8 +123,8 @@ impl Comm {
 
     /// The communicator of some of the ranks, which must all call this: it waits for them, without
     /// a limit. MPI sends messages for it by `on`, a communicator of more ranks. No other receive
-    /// may run on that one.
-    pub fn subset(&self, members: &[usize], on: &Self, tag: i32) -> Result<Self, Failure> {
+    /// may run on that one, and no other call with the same tag.
+    pub fn subset(&self, members: &[usize], on: &Self, tag: u64) -> Result<Self, Failure> {
         let call = "MPI_Comm_create_group";
         let _alive = alive(call)?;
         let members = members.iter().map(|&rank| rank as i32).collect::<Vec<_>>();
@@ -154,7 +156,12 @@ impl Comm {
             )?;
             check(
                 call,
-                ffi::MPI_Comm_create_group(on.raw, some.assume_init(), tag, raw.as_mut_ptr()),
+                ffi::MPI_Comm_create_group(
+                    on.raw,
+                    some.assume_init(),
+                    tag as i32,
+                    raw.as_mut_ptr(),
+                ),
             )?;
             for group in [some.assume_init(), all, own] {
                 ffi::MPI_Group_free(&mut { group });
@@ -282,6 +289,15 @@ pub(crate) fn at_exit(call: extern "C" fn()) {
     // SAFETY: the signature is the C standard's; the function is never unloaded. Where there is no
     // place for it, the program ends as it would without.
     unsafe { atexit(call) };
+}
+
+/// Ends this process without what C's `exit` does, which may be under way.
+pub(crate) fn exit_at_once(status: i32) -> ! {
+    unsafe extern "C" {
+        fn _exit(status: std::ffi::c_int) -> !;
+    }
+    // SAFETY: the signature is that of POSIX; the function can be called at any time.
+    unsafe { _exit(status) }
 }
 
 /// Ends every process of the job. Does not wait for anyone.

@@ -19,7 +19,7 @@ use crate::group::{Group, State};
 /// Looks in one poll, before other futures of the thread get their turn: some tens of microseconds.
 const LOOKS: u32 = 32;
 /// How long to look without sleeping: longer than the ranks of a step are usually apart.
-const AWAKE: Duration = Duration::from_millis(2);
+pub(crate) const AWAKE: Duration = Duration::from_millis(2);
 /// Shortest and longest sleep between two looks; In between, it is a fixed part of the time waited
 /// so far. So sleeping extends a wait by that part at most.
 const SLEEP: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];

@@ -13,6 +13,7 @@ use super::{Failure, alive, check};
 pub(crate) struct Request {
     raw: ffi::MPI_Request,
     done: bool,
+    failed: bool,
 }
 
 // SAFETY: as for [`Comm`](super::Comm); a request is tested by one thread at a time, because that
@@ -21,14 +22,17 @@ unsafe impl Send for Request {}
 
 impl Request {
     pub fn new(raw: ffi::MPI_Request) -> Self {
-        Self { raw, done: false }
+        Self { raw, done: false, failed: false }
     }
 
-    /// Whether it is done. After a failure it counts as under way for ever.
+    /// Whether it is done. After a failure it counts as under way for ever: MPI may have made it a
+    /// null request, which would be done.
     pub fn is_done(&mut self) -> Result<bool, Failure> {
-        if !self.done {
+        if !self.done && !self.failed {
             let _alive = alive("MPI_Test")?;
-            self.done = test("MPI_Test", &mut self.raw)?;
+            let tested = test("MPI_Test", &mut self.raw);
+            self.failed = tested.is_err();
+            self.done = tested?;
         }
         Ok(self.done)
     }

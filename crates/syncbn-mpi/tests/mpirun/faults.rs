@@ -1,7 +1,7 @@
 //! A fault of one rank. Every other rank reports its place and the missing rank, and then every
 //! process ends. The test prints the time of that. The README has the table.
 
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
@@ -103,9 +103,7 @@ pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Reported {
 pub fn suspended(mpi: &Mpi, merging: bool) -> Reported {
     let layers = Layers::new(group(mpi, merging)?.with_deadline(DEADLINE))?;
     layers.forward(0, &[2, 1])?;
-    let (own, asleep) = (std::process::id(), 2 * DEADLINE.as_secs());
-    let signals = format!("sleep 0.5; kill -STOP {own}; sleep {asleep}; kill -CONT {own}");
-    let mut signals = Command::new("sh").args(["-c", &signals]).spawn()?;
+    let mut signals = suspend()?;
     if mpi.rank() == CULPRIT {
         // It wakes up when it is resumed.
         thread::sleep(DEADLINE / 2);
@@ -114,6 +112,13 @@ pub fn suspended(mpi: &Mpi, merging: bool) -> Reported {
     signals.wait()?;
     forward?;
     Ok("went on".to_owned())
+}
+
+/// Has this process suspended for longer than the deadline, in half a second.
+pub fn suspend() -> std::io::Result<Child> {
+    let (own, asleep) = (std::process::id(), 2 * DEADLINE.as_secs());
+    let signals = format!("sleep 0.5; kill -STOP {own}; sleep {asleep}; kill -CONT {own}");
+    Command::new("sh").args(["-c", &signals]).spawn()
 }
 
 /// A fault, whether the transport all-reduces, and the required outcome.

@@ -79,22 +79,31 @@ impl Kind {
 }
 
 /// A job to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Job {
     scene: String,
     pub processes: usize,
     /// Words before `mpirun`, and options after it.
     pub before: Vec<String>,
     pub options: Vec<String>,
+    /// Words before the program.
+    wrapper: Vec<String>,
 }
 
 impl Job {
     pub fn new(scene: &str, processes: usize) -> Self {
-        Self { scene: scene.to_owned(), processes, before: Vec::new(), options: Vec::new() }
+        Self { scene: scene.to_owned(), processes, ..Self::default() }
     }
 
     pub fn options<S: ToString>(mut self, options: &[S]) -> Self {
         self.options.extend(options.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Every rank's exit status is printed behind its number, as Open MPI calls it.
+    pub fn with_statuses(mut self) -> Self {
+        let script = "\"$0\"; echo \"rank $OMPI_COMM_WORLD_RANK: exit status $?.\"";
+        self.wrapper = ["sh", "-c", script].map(str::to_owned).to_vec();
         self
     }
 
@@ -112,7 +121,8 @@ impl Job {
             .chain(kind.variable(SCENE, &self.scene))
             .chain(kind.variable(REPORTS, &folder));
         let words: Vec<String> =
-            words.chain(self.options.clone()).chain([program.display().to_string()]).collect();
+            words.chain(self.options.clone()).chain(self.wrapper.clone()).collect();
+        let words = [words, vec![program.display().to_string()]].concat();
         let mut command = Command::new(&words[0]);
         // The same as `--allow-run-as-root`, which a job of root needs.
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bits;
+mod edges;
 mod faults;
 mod judge;
 mod launch;
@@ -94,6 +95,7 @@ fn trials(launcher: launch::Kind) -> Vec<Trial> {
         }
     }));
     trials.extend(faults::trials());
+    trials.extend(edges::trials(launcher));
     trials.extend(save::trials());
     trials.extend(machines::trials(launcher));
     // Hydra does not keep a job whose process is gone.

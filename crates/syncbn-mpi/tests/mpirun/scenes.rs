@@ -8,14 +8,17 @@ use syncbn::ProcessGroup;
 use syncbn::collective::conformance::{self, CHECKS};
 use syncbn_mpi::{Mpi, MpiRank};
 
-use crate::{bits, faults, launch, reproducible, save, survive};
+use crate::{bits, edges, faults, launch, reproducible, save, survive};
 
 /// A rank's scene: what it has to say at its end, or its error.
 pub type Reported = Result<String, Box<dyn std::error::Error>>;
 
 pub fn run(scene: &str) -> ExitCode {
     // Longer than the ranks of a scene are apart at its beginning and its end.
-    let patience = Duration::from_secs(if scene == "never ends" { 2 } else { 60 });
+    let patience = Duration::from_secs(match scene {
+        "never ends" | edges::SUSPENDED_FIRST => 2,
+        _ => 60,
+    });
     // Begun by another library, which ends it.
     let owner = (scene == "bits of another owner")
         .then(|| mpi::environment::initialize_with_threading(mpi::Threading::Multiple));
@@ -47,6 +50,7 @@ pub fn run(scene: &str) -> ExitCode {
         "groups" => bits::in_groups(&mpi),
         "suspended" => faults::suspended(&mpi, merging),
         "reproducible" => reproducible::over_processes(&mpi, merging),
+        edge if edges::SCENES.contains(&edge) => edges::play(edge, &mpi),
         fault => match fault.strip_prefix(survive::SURVIVES) {
             Some(fault) => survive::play(fault, &mpi, merging),
             None => faults::play(fault, &mpi, merging),
@@ -62,6 +66,8 @@ pub fn run(scene: &str) -> ExitCode {
     if let Ok(folder) = std::env::var(launch::REPORTS) {
         let _ = std::fs::write(Path::new(&folder).join(rank.to_string()), line);
     }
+    drop(mpi);
+    println!("rank {rank}: ended at {}", launch::now().as_micros());
     status
 }
 

@@ -88,7 +88,13 @@ pub fn trials() -> Vec<Trial> {
 
 fn check(fault: &str, gone: bool) -> Result<(), String> {
     let job = Job::new(&format!("{SURVIVES}{fault}"), PROCESSES).options(&["--enable-recovery"]);
-    let outcome = job.run()?;
+    let outcome = job.with_statuses().run()?;
+    if fault == "exits" {
+        // It ends by its own words, and not by a panic of exiting twice.
+        outcome.these_say([CULPRIT], "this rank left its program before the end of MPI")?;
+        outcome.these_say([CULPRIT], "exit status 87.")?;
+        outcome.expect(!outcome.text.contains("panicked"), "no panic")?;
+    }
     // The mean of 0, 2 and 3 in the group of three.
     let mean = 5.0 / 3.0;
     let steps = 2 * STEPS;

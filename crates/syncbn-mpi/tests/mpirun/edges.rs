@@ -1,0 +1,187 @@
+//! Groups made at the same time, ranks that call MPI no more, and the ends of groups of survivors.
+
+use std::process::Command;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::future::join;
+use libtest_mimic::Trial;
+use syncbn::ProcessGroup;
+use syncbn::collective::Collective;
+use syncbn_mpi::Mpi;
+
+use crate::faults::{CULPRIT, DEADLINE, suspend};
+use crate::launch::{Job, Kind, now};
+use crate::scenes::{Reported, group, world};
+use crate::trial;
+
+/// All processes are suspended while some wait for the transport of all.
+pub const SUSPENDED_FIRST: &str = "suspended at the beginning";
+const THREADS: &str = "threads make groups";
+const CROSSED: &str = "groups are awaited together";
+const ABORTS: &str = "aborts and computes";
+const TWO_ENDS: &str = "survivors of two groups";
+
+pub const SCENES: [&str; 5] = [SUSPENDED_FIRST, THREADS, CROSSED, ABORTS, TWO_ENDS];
+
+/// Groups that each thread makes.
+const GROUPS: usize = 30;
+/// How long a rank calls no MPI after it has aborted.
+const COMPUTES: Duration = Duration::from_secs(4);
+
+pub fn play(scene: &str, mpi: &Mpi) -> Reported {
+    match scene {
+        SUSPENDED_FIRST => {
+            let mut signals = suspend()?;
+            if mpi.rank() == CULPRIT {
+                // It wakes up when it is resumed.
+                thread::sleep(DEADLINE / 2);
+            }
+            let group = group(mpi, false);
+            signals.wait()?;
+            pollster::block_on(group?.barrier())?;
+            Ok("went on".to_owned())
+        }
+        THREADS => threads(mpi),
+        CROSSED => crossed(mpi),
+        ABORTS => aborts(mpi),
+        _ => two_ends(mpi),
+    }
+}
+
+/// Every rank makes groups of the same members out of two groups at the same time.
+fn threads(mpi: &Mpi) -> Reported {
+    let worlds = [group(mpi, false)?, group(mpi, false)?];
+    let makes = |world: &ProcessGroup| {
+        for number in 0..GROUPS {
+            let made = pollster::block_on(world.partition(&[vec![0, 1], vec![2]]))?;
+            let own = (4 * number + world.rank()) as u8;
+            let said = pollster::block_on(made.all_gather(&[own]))?;
+            let said: Vec<usize> = said.iter().map(|bytes| bytes[0].into()).collect();
+            if made.world_size() == 2 && said != [4 * number, 4 * number + 1] {
+                return Err(format!("group {number}: {said:?}").into());
+            }
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    thread::scope(|scope| {
+        let running = worlds.each_ref().map(|world| scope.spawn(move || makes(world)));
+        running.into_iter().try_for_each(|thread| thread.join().expect("a thread that ends"))
+    })
+    .map_err(|error| error.to_string())?;
+    Ok("made all groups".to_owned())
+}
+
+/// Ranks 0 and 1 make two groups by one future each, in another order. Both calls wait for rank 2
+/// alone when it comes.
+fn crossed(mpi: &Mpi) -> Reported {
+    let worlds = [group(mpi, false)?, group(mpi, false)?];
+    let mut worlds = worlds.map(|group| group.with_deadline(DEADLINE));
+    if mpi.rank() == CULPRIT {
+        worlds.reverse();
+    }
+    let lists = [vec![0, 1], vec![2]];
+    let [mut one, mut other] = worlds.each_ref().map(|world| Box::pin(world.partition(&lists)));
+    if mpi.rank() == 2 {
+        thread::sleep(DEADLINE / 4);
+    } else {
+        let mut context = Context::from_waker(Waker::noop());
+        let ends = [one.as_mut().poll(&mut context), other.as_mut().poll(&mut context)];
+        if ends.iter().any(Poll::is_ready) {
+            return Err("a call did not wait for rank 2".into());
+        }
+        thread::sleep(DEADLINE / 2);
+    }
+    let began = Instant::now();
+    let (one, other) = pollster::block_on(join(one, other));
+    let failed = [one.is_err(), other.is_err()];
+    Ok(format!("waited {} ms, failed: {failed:?}", began.elapsed().as_millis()))
+}
+
+/// A rank aborts with a long message and then calls no MPI.
+fn aborts(mpi: &Mpi) -> Reported {
+    let rank = world(mpi, false)?;
+    let gather = || pollster::block_on(rank.all_gather(Vec::new(), Duration::from_secs(30)));
+    gather()?;
+    let at = now();
+    if mpi.rank() == CULPRIT {
+        // The others wait.
+        thread::sleep(DEADLINE / 4);
+        println!("rank {CULPRIT}: aborts at {}", now().as_micros());
+        rank.abort(vec![7; 300_000]);
+        thread::sleep(COMPUTES);
+        return Ok("computed".to_owned());
+    }
+    let error = gather().err().ok_or("nobody noticed the abort")?;
+    let said = now();
+    println!("rank {}: told at {}", mpi.rank(), said.as_micros());
+    Ok(format!("{} after {} ms", error.to_string().len(), (said - at).as_millis()))
+}
+
+/// The survivors of all ranks are other ranks than those of a group, and as many as it had.
+fn two_ends(mpi: &Mpi) -> Reported {
+    let all = group(mpi, false)?.with_deadline(DEADLINE);
+    let rank = all.rank();
+    let own = if rank == 0 { vec![0] } else { vec![1, 2, 3] };
+    let part = pollster::block_on(all.subgroup(&own))?;
+    if rank == CULPRIT {
+        Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status()?;
+    }
+    if pollster::block_on(all.barrier()).is_ok() {
+        return Err("nobody noticed the fault".into());
+    }
+    let survivors = pollster::block_on(all.survivors(DEADLINE))?;
+    if survivors.world_ranks() != [0, 2, 3] {
+        return Err(format!("survivors {:?}", survivors.world_ranks()).into());
+    }
+    if rank > 0 {
+        let survivors = pollster::block_on(part.survivors(DEADLINE))?;
+        if survivors.world_ranks() != [2, 3] {
+            return Err(format!("survivors of the group {:?}", survivors.world_ranks()).into());
+        }
+        thread::sleep(DEADLINE);
+        println!("rank {rank}: comes at {}", now().as_micros());
+    }
+    Ok("at its end".to_owned())
+}
+
+pub fn trials(launcher: Kind) -> Vec<Trial> {
+    let mut trials = vec![
+        trial("processes_suspended_at_the_beginning_are_not_late", || {
+            Job::new(SUSPENDED_FIRST, 3).run()?.all_say("went on")
+        }),
+        trial("threads_make_groups_of_the_same_ranks_at_the_same_time", || {
+            Job::new(THREADS, 3).run()?.all_say("made all groups")
+        }),
+        trial("groups_awaited_together_wait_for_their_deadline_at_most", || {
+            let outcome = Job::new(CROSSED, 3).run()?;
+            let waited = outcome.numbers("waited");
+            println!("measured: groups awaited together: {waited:?} ms");
+            // Two deadlines, one after the other, and a machine with other work.
+            let limit = 4 * DEADLINE.as_millis() as u64;
+            let is_bounded = waited.len() >= 3 && waited.iter().all(|&millis| millis < limit);
+            outcome.expect(is_bounded, "all ranks to wait for their deadlines at most")
+        }),
+        trial("who_aborts_and_calls_no_mpi_has_told_the_others", move || {
+            let outcome = Job::new(ABORTS, 3).options(&launcher.tcp()).run()?;
+            let told = outcome.numbers("told at");
+            let aborted = outcome.numbers("aborts at");
+            outcome.expect(told.len() == 2 && aborted.len() == 1, "all three to say when")?;
+            let after: Vec<u64> = told.iter().map(|at| at.saturating_sub(aborted[0])).collect();
+            println!("measured: told of an abort after {after:?} µs");
+            let limit = COMPUTES.as_micros() as u64 / 2;
+            outcome.expect(after.iter().all(|&micros| micros < limit), "both to be told at once")
+        }),
+    ];
+    if launcher == Kind::OpenMpi {
+        trials.push(trial("survivors_wait_at_the_end_for_those_of_all_ranks_alone", || {
+            let outcome = Job::new(TWO_ENDS, 4).options(&["--enable-recovery"]).run()?;
+            outcome.these_say([0, 2, 3], "at its end")?;
+            let came = outcome.numbers("comes at").into_iter().max().unwrap_or(u64::MAX);
+            let ended = outcome.numbers("rank 0: ended at").first().copied().unwrap_or(0);
+            outcome.expect(ended >= came, "rank 0 to wait for ranks 2 and 3")
+        }));
+    }
+    trials
+}
