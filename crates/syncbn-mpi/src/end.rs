@@ -22,7 +22,8 @@ const LEFT_BEHIND: i32 = 0;
 /// This process's rank of the job, for messages; −1 before there is one.
 static RANK: AtomicI32 = AtomicI32::new(-1);
 /// Where ranks wait for each other at the end, and which of the job's these are.
-static END: Mutex<Option<(Arc<Comm>, Arc<[usize]>)>> = Mutex::new(None);
+type End = (Arc<Comm>, Arc<[usize]>);
+static END: Mutex<Option<End>> = Mutex::new(None);
 static GIVEN_UP: AtomicBool = AtomicBool::new(false);
 /// Whether C's `exit` is under way, which a program must not call again.
 static EXITS: AtomicBool = AtomicBool::new(false);

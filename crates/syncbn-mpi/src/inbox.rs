@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::notice::Tag;
 use crate::raw::{Failure, Receiving};
 
-/// A message under way, or one that is there: who sent it, its tag, and the rest.
+/// A message under way: who sent it, its tag, and the rest.
 pub(crate) type Under<T> = (usize, Tag, T);
+/// A message that is there.
+pub(crate) type Arrived = Under<Arc<[u8]>>;
 
 /// What is received step by step.
 pub(crate) trait Arrives {
@@ -26,7 +28,7 @@ impl Arrives for Receiving {
 /// a long one takes longer.
 pub(crate) fn take_arrived<T: Arrives>(
     arriving: &mut Vec<Under<T>>,
-) -> (Vec<Under<Arc<[u8]>>>, Option<Failure>) {
+) -> (Vec<Arrived>, Option<Failure>) {
     let mut arrived = Vec::new();
     let mut failed = None;
     let mut behind = BTreeSet::new();
