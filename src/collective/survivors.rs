@@ -72,7 +72,9 @@ impl ProcessGroup {
     /// [`ExchangeError::TooFew`] if the ranks that came may not go on; this rank may ask again.
     /// [`ExchangeError::LeftBehind`] if others have gone on without this rank.
     /// [`ExchangeError::Transport`] from a transport that cannot know which ranks live, such as
-    /// MPI's under a launcher that ends the job.
+    /// MPI's under a launcher that ends the job. Between processes also [`Left`], [`Late`] or
+    /// `Transport` if a rank left, died or dropped its call after others had counted on it; this
+    /// rank may ask again.
     ///
     /// # Cancel safety
     /// A dropped future withdraws the request. If the survivors were decided already, this rank
@@ -80,6 +82,8 @@ impl ProcessGroup {
     ///
     /// [`ExchangeError::LeftBehind`]: crate::error::ExchangeError::LeftBehind
     /// [`ExchangeError::TooFew`]: crate::error::ExchangeError::TooFew
+    /// [`Left`]: crate::error::ExchangeError::Left
+    /// [`Late`]: crate::error::ExchangeError::Late
     /// [`ExchangeError::Aborted`]: crate::error::ExchangeError::Aborted
     /// [`ExchangeError::Transport`]: crate::error::ExchangeError::Transport
     pub async fn survivors(&self, deadline: Duration) -> Result<Self, Error> {
