@@ -49,6 +49,8 @@ pub use survivors::Survivors;
 pub use synchronization::{Started, Synchronization};
 pub use uneven::UnevenSteps;
 
+use crate::timer;
+
 /// The messages of all ranks, in rank order.
 pub type Gathered = Vec<Arc<[u8]>>;
 
@@ -101,6 +103,13 @@ pub trait Collective: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'static, Result<Arc<[u8]>, CollectiveError>> {
         let gathered = self.all_gather(message, deadline);
         async move { Ok(reduce::reduce_gathered(&gathered.await?, op)) }.boxed()
+    }
+
+    /// The time on the clock by which the transport counts deadlines, from any beginning. Calls of
+    /// a rank wait for each other by the same clock. The default counts all time. A transport that
+    /// leaves out the time in which the process was suspended has a clock of its own.
+    fn now(&self) -> Duration {
+        timer::now()
     }
 
     /// Breaks the group: every rank that waits or comes to wait gets [`CollectiveError::Aborted`]

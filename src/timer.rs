@@ -1,6 +1,7 @@
 //! Timers for every deadline, including those beyond the range of a platform's timers.
 
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,6 +12,12 @@ use web_time::Instant;
 /// The longest single wait. A browser's timer counts milliseconds in an `i32`, and fires at once
 /// beyond.
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// The time since the first call.
+pub(crate) fn now() -> Duration {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed()
+}
 
 /// Ends when a duration has passed. If it is dropped before, it does nothing.
 #[derive(Debug)]

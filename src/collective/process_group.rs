@@ -212,12 +212,13 @@ impl ProcessGroup {
             return;
         }
         // The other ranks find the first failure by themselves, or have been notified of it. A
-        // second notice could overtake the messages in which they find it.
+        // second notice could overtake the messages in which they find it. Only an error of the
+        // transport may be this rank's alone.
         let mut broken = self.shared.broken();
-        if broken.is_some() {
+        if broken.as_ref().is_some_and(|of| !matches!(of, ExchangeError::Transport { .. })) {
             return;
         }
-        *broken = Some(own);
+        broken.get_or_insert(own);
         drop(broken);
         self.shared.turns.close();
         self.transport

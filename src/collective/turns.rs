@@ -104,8 +104,16 @@ impl Operation {
             return Ok(());
         }
         while let Some(first) = turn.first() {
-            let changed = pin!(turn.changed(first.changes));
-            if let Either::Right(_) = select(changed, Timer::new(first.limit)).await {
+            let began = group.transport.now();
+            let mut left = first.limit;
+            let mut changed = pin!(turn.changed(first.changes));
+            while let Either::Right(_) = select(changed.as_mut(), Timer::new(left)).await {
+                // A timer counts the time in which the process was suspended.
+                let passed = group.transport.now().saturating_sub(began);
+                left = first.limit.saturating_sub(passed);
+                if !left.is_zero() {
+                    continue;
+                }
                 let earlier = first.at.to_string();
                 let limit = first.limit;
                 let reason =

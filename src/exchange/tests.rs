@@ -1,10 +1,11 @@
 //! Calls below the layers: turns that the caller passes, subjects that agree with any.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, join, join_all};
+use futures::future::{BoxFuture, Either, join, join_all, select};
 use pollster::block_on;
 
 use super::{Call, Contribution, Exchange};
@@ -14,6 +15,7 @@ use crate::collective::{
 };
 use crate::error::ExchangeError;
 use crate::stats::GradientSums;
+use crate::timer::Timer;
 
 /// The crate's own transport as one that supports all-reduce.
 #[derive(Debug)]
@@ -38,6 +40,40 @@ impl Collective for Merging {
 
     fn supports_all_reduce(&self) -> bool {
         true
+    }
+
+    fn abort(&self, message: Vec<u8>) {
+        self.0.abort(message);
+    }
+
+    fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
+        self.0.split(key, members)
+    }
+}
+
+/// The crate's own transport with a clock that a test sets, in milliseconds.
+#[derive(Debug)]
+struct Clocked(LocalRank, Arc<AtomicU64>);
+
+impl Collective for Clocked {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.0.world_size()
+    }
+
+    fn all_gather(
+        &self,
+        message: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Gathered, CollectiveError>> {
+        self.0.all_gather(message, deadline)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.1.load(Ordering::Relaxed))
     }
 
     fn abort(&self, message: Vec<u8>) {
@@ -116,6 +152,25 @@ fn the_next_exchange_begins_when_the_call_before_it_passes_the_turn_or_ends() {
         end(&mut first);
         assert_eq!(block_on(join(held, free)), (Ok(12.0), Ok(12.0)));
     }
+}
+
+#[test]
+fn a_call_waits_for_an_earlier_one_by_the_clock_of_the_transport() {
+    const LIMIT: Duration = Duration::from_millis(20);
+    let clock = Arc::new(AtomicU64::new(0));
+    let ranks = LocalGroup::ranks(2).into_iter();
+    let mut groups =
+        ranks.map(|rank| ProcessGroup::new(Clocked(rank, clock.clone())).with_deadline(LIMIT));
+    let exchange = Arc::new(Exchange::new(&groups.next().unwrap(), "", 1, 1));
+    let [_first, second] = [0; 2].map(|_| begin(&exchange, Phase::Backward, 0));
+    let mut waits = Box::pin(sum(&second, 1.0));
+    // Suspended for ten times the limit.
+    let waits_on =
+        matches!(block_on(select(waits.as_mut(), Timer::new(LIMIT * 10))), Either::Right(_));
+    assert!(waits_on, "no time has passed");
+    clock.store(LIMIT.as_millis() as u64, Ordering::Relaxed);
+    let error = block_on(waits).expect_err("nobody polls the first");
+    assert!(matches!(error, ExchangeError::Blocked { limit: LIMIT, .. }), "{error}");
 }
 
 /// The result of each rank in backward, if the ranks announce these subjects.

@@ -121,6 +121,10 @@ impl Collective for MpiRank {
         }
     }
 
+    fn now(&self) -> Duration {
+        awake::now()
+    }
+
     fn supports_all_reduce(&self) -> bool {
         self.group.comm.size >= self.group.tree_from
     }

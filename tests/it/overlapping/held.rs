@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{join, poll_immediate, try_join};
 use pollster::block_on;
+use syncbn::collective::Collective;
 use syncbn::{
     BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm,
     error::{BatchError, ExchangeError, GpuError},
@@ -197,6 +198,30 @@ fn a_call_behind_one_that_all_ranks_find_to_differ_sends_no_notice() {
         assert_eq!(group.failure().as_ref(), Some(cause));
     });
     assert_eq!(aborts.load(Ordering::Relaxed), 0);
+}
+
+/// The one failure that others may not find.
+#[test]
+fn a_rank_whose_transport_fails_alone_notifies_the_others() {
+    let groups = groups_over(2, LONG, |rank| {
+        let fails = rank.rank() == 1;
+        let transport = Tapped::new(rank, |message| message);
+        if fails { transport.without_all_gather() } else { transport }
+    });
+    on_threads(groups, |group| {
+        let began = Instant::now();
+        let Error::Exchange(error) = block_on(group.barrier()).expect_err("rank 1 cannot") else {
+            panic!("an error of the exchange")
+        };
+        match (group.rank(), &error) {
+            (1, ExchangeError::Transport { .. }) => {}
+            (0, ExchangeError::Aborted { rank: 1, reason, .. })
+                if reason.contains("too many to gather from") => {}
+            (rank, _) => panic!("rank {rank}: {error}"),
+        }
+        assert_eq!(group.failure(), Some(error));
+        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    });
 }
 
 /// What a call waited for an earlier one of its own rank is no part of its deadline.
