@@ -6,7 +6,8 @@
 // Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_grad_sums` runs next,
-// unless a channel has one tile: then the ranks add up their sums.
+// unless a channel has one tile: then the ranks add up their sums. Of a single rank on the device,
+// `finalize_grad` takes the tiles.
 
 #import tile
 #import load(x)

@@ -9,7 +9,8 @@
 // before the lanes do.
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next,
-// unless a channel has one tile: then the ranks merge.
+// unless a channel has one tile: then the ranks merge. Of a single rank on the device,
+// `finalize_stats` takes the tiles.
 
 #import tile
 #import load(x)

@@ -6,7 +6,7 @@ use crate::epilogue::Activation;
 use crate::error::ConfigError;
 
 /// The parameters of `mindspore.nn.SyncBatchNorm`, under its names: the signature up to MindSpore
-/// 2.10. For the newer one see [`TorchArguments`].
+/// 2.10. For the newer one see [`TorchArguments`](crate::config::TorchArguments).
 ///
 /// ```
 /// use syncbn::{BatchNormConfig, config::MindSporeArguments};

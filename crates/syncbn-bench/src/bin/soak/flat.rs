@@ -138,7 +138,8 @@ mod tests {
         let mib = 1024.0;
         assert!(grown(|at| at.rss_kib += 0.8 * mib * at.second / 60.0).starts_with("memory"));
         // One that begins in the last third, and one that ends before it, as of a cache.
-        assert!(grown(|at| at.rss_kib += 0.04 * mib * (at.second - 1260.0).max(0.0)) != "");
+        let late = |at: &mut Sample| at.rss_kib += 0.04 * mib * (at.second - 1260.0).max(0.0);
+        assert_ne!(grown(late), "");
         assert_eq!(grown(|at| at.rss_kib += 0.04 * mib * at.second.min(1000.0)), "");
         assert!(grown(|at| at.threads += (at.second / 300.0).floor()).starts_with("threads"));
         assert!(grown(|at| at.files += (at.second / 600.0).floor()).starts_with("open files"));
