@@ -19,9 +19,11 @@ use crate::stats::Mergeable;
 use crate::stats::tree::{join, merge_all};
 use summary::Summary;
 
-/// Merges all ranks of a group that this process holds, `local[rank][channel]`.
+/// Merges all ranks of a group that this process holds, `local[rank][channel]`, each with all
+/// channels.
 pub(crate) fn merge_ranks<T: Mergeable>(local: &[Vec<T>]) -> Vec<T> {
     let merge = |left: &mut Cow<'_, [T]>, right: &Cow<'_, [T]>| {
+        debug_assert_eq!(left.len(), right.len(), "channels");
         let channels = left.to_mut().iter_mut().zip(right.iter());
         channels.for_each(|(left, right)| *left = left.merge(*right));
     };
@@ -48,6 +50,13 @@ fn join_payloads<T: Mergeable>(
         let found = start(first).unwrap_or(u64::MAX);
         let expected = end(last).unwrap_or(u64::MAX);
         return Err(format!("its nodes begin at rank {found}, expected {expected}"));
+    }
+    // Values merge in place: those of more channels would stay as they are.
+    let mut channels = left.iter().chain(&right).map(|node| node.values.len());
+    if let Some(expected) = channels.next()
+        && let Some(found) = channels.find(|found| *found != expected)
+    {
+        return Err(format!("a node holds values of {found} channels, expected {expected}"));
     }
     let nodes = |payloads: Vec<NodePayload>| {
         payloads.into_iter().map(Summary::<T>::of_payload).collect::<Result<Vec<_>, String>>()

@@ -261,15 +261,19 @@ impl Collective for LocalRank {
     }
 
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
-        let place = members.iter().position(|&member| member == self.rank);
+        let (rank, world_size) = (self.rank, self.world_size());
+        if members.iter().any(|&member| member >= world_size) {
+            let message = format!("{members:?} are not all ranks of a group of {world_size}");
+            return Err(CollectiveError::Transport { message });
+        }
+        let place = members.iter().position(|&member| member == rank);
         let name = (key, members.to_vec());
         let made = || LocalGroup::ranks(members.len()).into_iter().map(Some).collect();
         let taken = self.shared.change(|state| {
             let places = state.subgroups.entry(name).or_insert_with(made);
             place.and_then(|place| places[place].take())
         });
-        let message =
-            format!("rank {} takes its place in {members:?} twice, or has none", self.rank);
+        let message = format!("rank {rank} takes its place in {members:?} twice, or has none");
         Ok(Arc::new(taken.ok_or(CollectiveError::Transport { message })?))
     }
 

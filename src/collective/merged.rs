@@ -77,7 +77,7 @@ pub(crate) enum Merged {
 }
 
 /// Merges nodes of consecutive ranks. An error if the right nodes do not start where the left ones
-/// end.
+/// end, or have other channels.
 pub(crate) type Join = fn(Vec<NodePayload>, Vec<NodePayload>) -> Result<Vec<NodePayload>, String>;
 
 const LIST: u8 = 0;
@@ -192,7 +192,7 @@ impl Joined {
         Ok(Self { heads, nodes })
     }
 
-    /// Merges both parts. An error if the right nodes do not start where the left ones end.
+    /// Merges both parts. An error if their nodes do not merge.
     fn join(self, right: Self, join: Join) -> Result<Self, String> {
         let mut heads = self.heads;
         right.heads.into_iter().for_each(|other| add_head(&mut heads, other));

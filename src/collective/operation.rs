@@ -3,6 +3,7 @@
 //!
 //! It holds the rank's turn. It notifies the peers when it fails or is dropped.
 
+use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -54,11 +55,6 @@ impl Operation {
         &self.header
     }
 
-    /// Its place, for errors.
-    pub(super) fn place(&self) -> &Place {
-        &self.at
-    }
-
     /// Lets the next operation of this rank exchange. Its own exchanges are over.
     pub fn pass(&self) {
         self.turn.pass();
@@ -85,11 +81,24 @@ impl Operation {
         if let Err(error) = result
             && !every_rank_finds(error)
         {
-            let reason = error.to_string();
-            // The notice names the place itself.
-            let place = format!("{}: ", self.at);
-            self.fail(reason.strip_prefix(&place).unwrap_or(&reason));
+            self.fail(&self.reason(error));
         }
+    }
+
+    /// The text of an error for the notice, which names the place itself.
+    fn reason(&self, error: &impl Display) -> String {
+        let reason = error.to_string();
+        let place = format!("{}: ", self.at);
+        reason.strip_prefix(&place).map(str::to_owned).unwrap_or(reason)
+    }
+
+    /// An error of the transport that no other rank may have: the group stores it and notifies the
+    /// peers in one step, because a stored failure is taken to be known to all.
+    pub(super) fn fails_alone(&self, error: CollectiveError) -> ExchangeError {
+        let Self { group, header, at, .. } = self;
+        let error = group.named(error, at);
+        group.fail_with(error.clone(), header.clone(), at, &self.reason(&error));
+        error
     }
 
     /// Notifies the peers that this rank has failed here.

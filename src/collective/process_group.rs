@@ -41,11 +41,20 @@ pub(super) struct Shared {
     pub operations: AtomicU64,
     pub splits: AtomicU64,
     pub turns: Arc<Turns>,
-    broken: Mutex<Option<ExchangeError>>,
+    broken: Mutex<Broken>,
+}
+
+/// Whether the group has failed.
+#[derive(Debug, Default)]
+struct Broken {
+    /// The first failure.
+    cause: Option<ExchangeError>,
+    /// Whether this rank has notified the others.
+    is_announced: bool,
 }
 
 impl Shared {
-    fn broken(&self) -> MutexGuard<'_, Option<ExchangeError>> {
+    fn broken(&self) -> MutexGuard<'_, Broken> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,7 +130,7 @@ impl ProcessGroup {
 
     /// The failure for which the group refuses work, if it does.
     pub fn failure(&self) -> Option<ExchangeError> {
-        self.shared.broken().clone()
+        self.shared.broken().cause.clone()
     }
 
     /// Whether exchanges of one are exchanges of the other. They are for clones of one rank, and if
@@ -135,7 +144,7 @@ impl ProcessGroup {
     /// to wait, gets [`ExchangeError::Aborted`] with the reason at once, before its deadline. The
     /// group refuses further work, here too. Use it for failures that no layer can see, such as a
     /// batch that could not be read. Layers notify the others of their own failures. In a group of
-    /// one rank, or after a failure of the group, it does nothing.
+    /// one rank, or after a failure of the group other than one of its transport, it does nothing.
     ///
     /// ```
     /// use syncbn::collective::LocalGroup;
@@ -184,7 +193,7 @@ impl ProcessGroup {
 
     /// Refuses work if an exchange has failed before. `at` names the refused work.
     pub(crate) fn check(&self, at: &Place) -> Result<(), ExchangeError> {
-        match &*self.shared.broken() {
+        match &self.shared.broken().cause {
             Some(cause) => {
                 Err(ExchangeError::Poisoned { at: at.to_string(), cause: cause.to_string() })
             }
@@ -192,8 +201,8 @@ impl ProcessGroup {
         }
     }
 
-    /// Notifies the peers that this rank has failed. Without peers, or after a failure of the
-    /// group, it does nothing.
+    /// Notifies the peers that this rank has failed. Without peers, or after a failure of the group
+    /// other than one of its transport, it does nothing. It does so once.
     pub(crate) fn fail(&self, header: Header, at: &dyn Display, reason: &str) {
         let rank = self.world_rank(self.rank());
         let own = ExchangeError::Aborted { at: at.to_string(), rank, reason: reason.to_owned() };
@@ -215,10 +224,12 @@ impl ProcessGroup {
         // second notice could overtake the messages in which they find it. Only an error of the
         // transport may be this rank's alone.
         let mut broken = self.shared.broken();
-        if broken.as_ref().is_some_and(|of| !matches!(of, ExchangeError::Transport { .. })) {
+        let is_of_all = |cause: &ExchangeError| !matches!(cause, ExchangeError::Transport { .. });
+        if broken.is_announced || broken.cause.as_ref().is_some_and(is_of_all) {
             return;
         }
-        broken.get_or_insert(own);
+        broken.is_announced = true;
+        broken.cause.get_or_insert(own);
         drop(broken);
         self.shared.turns.close();
         self.transport
@@ -227,7 +238,7 @@ impl ProcessGroup {
 
     /// Stores the first failure for good, and returns the given one.
     pub(crate) fn poison(&self, error: ExchangeError) -> ExchangeError {
-        self.shared.broken().get_or_insert_with(|| error.clone());
+        self.shared.broken().cause.get_or_insert_with(|| error.clone());
         self.shared.turns.close();
         error
     }

@@ -8,7 +8,6 @@ use super::comparison::Settings;
 use super::frame::{Payload, Phase};
 use super::operation::Operation;
 use super::peers::{Dissent, Voice, dissent};
-use super::place::Place;
 use super::process_group::ProcessGroup;
 use crate::checksum::Checksum;
 use crate::error::{Error, ExchangeError, GroupError};
@@ -86,7 +85,7 @@ impl ProcessGroup {
         let operation = self.begin(self.header(phase), Settings::None)?;
         let made = async {
             check(gather_wishes(&operation, lists).await?)?;
-            let group = self.split_off(own, operation.place())?;
+            let group = self.split_off(own, &operation)?;
             // No rank goes on before all have their places: in the new groups nobody would learn
             // of a rank that has none.
             operation.gather(Payload::Bytes(Vec::new())).await?;
@@ -111,8 +110,8 @@ impl ProcessGroup {
         Ok(())
     }
 
-    /// The group of these ranks, after all have agreed on it. `at` is the place of the call.
-    fn split_off(&self, ranks: &[usize], at: &Place) -> Result<Self, ExchangeError> {
+    /// The group of these ranks, after all have agreed on it.
+    fn split_off(&self, ranks: &[usize], operation: &Operation) -> Result<Self, ExchangeError> {
         let key = self.shared.splits.fetch_add(1, Ordering::Relaxed);
         let members: Vec<usize> = BTreeSet::from_iter(ranks.iter().copied()).into_iter().collect();
         let world_ranks: Arc<[usize]> = if members.len() < 2 {
@@ -129,10 +128,8 @@ impl ProcessGroup {
             let single = Arc::new(super::SingleRank);
             return Ok(Self::of_transport(single, id.finish(), world_ranks, self.deadline()));
         }
-        let transport = self
-            .transport
-            .split(key, &members)
-            .map_err(|error| self.poison(self.named(error, at)))?;
+        let split = self.transport.split(key, &members);
+        let transport = split.map_err(|error| operation.fails_alone(error))?;
         Ok(Self::of_transport(transport, id.finish(), world_ranks, self.deadline()))
     }
 }

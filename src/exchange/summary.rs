@@ -40,8 +40,9 @@ impl<T: Mergeable> Summary<T> {
         NodePayload { level, index, count, values }
     }
 
-    /// Merges the node to the right into this one.
+    /// Merges the node to the right, which has the same channels, into this one.
     pub fn merge(&mut self, right: &Self) {
+        debug_assert_eq!(self.channels.len(), right.channels.len(), "channels");
         T::merge_channels([self.count, right.count], &mut self.channels, &right.channels);
         // Saturating, because a peer may invent counts.
         self.count = self.count.saturating_add(right.count);

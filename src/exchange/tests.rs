@@ -8,13 +8,14 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Either, join, join_all, select};
 use pollster::block_on;
 
-use super::{Call, Contribution, Exchange};
+use super::{Call, Contribution, Exchange, join_payloads};
 use crate::checksum::{Listing, Manifest};
 use crate::collective::{
-    ANY_SUBJECT, Collective, CollectiveError, Gathered, LocalGroup, LocalRank, Phase, ProcessGroup,
+    ANY_SUBJECT, Collective, CollectiveError, Gathered, LocalGroup, LocalRank, NodePayload, Phase,
+    ProcessGroup, Values,
 };
 use crate::error::ExchangeError;
-use crate::stats::GradientSums;
+use crate::stats::{GradientSums, Moments};
 use crate::timer::Timer;
 
 /// The crate's own transport as one that supports all-reduce.
@@ -279,5 +280,19 @@ fn numbers_of_ranks_and_states_that_some_announce_are_announced_again_in_one_cal
         let exchanges = spread(&ranks, merges);
         assert_eq!(count(&exchanges, &ranks, &[false, true, false, true]), [None; 4]);
         assert_eq!(count(&exchanges, &ranks, &[false; 4]), [Some(7.0); 4]);
+    }
+}
+
+#[test]
+fn nodes_of_different_numbers_of_channels_do_not_merge() {
+    let node = |index, channels| {
+        let values = Values::Floats(vec![[1.0; 2]; channels]);
+        vec![NodePayload { level: 0, index, count: 1, values }]
+    };
+    let join = |left, right| join_payloads::<Moments>(node(2, left), node(3, right));
+    assert_eq!(join(2, 2).map(|nodes| nodes.len()), Ok(1));
+    for [left, right] in [[2, 3], [3, 2]] {
+        let error = format!("a node holds values of {right} channels, expected {left}");
+        assert_eq!(join(left, right), Err(error));
     }
 }

@@ -25,11 +25,14 @@ pub enum Taken {
 /// Local statistics or local gradient sums of one rank.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SumsPlan {
-    /// Sums of every tile, window by window. Where a channel has one tile, these are the rank's.
+    /// Sums of every tile, window by window. Where a channel has one tile, these are the rank's,
+    /// but for sums of integers, whose tiles have another form.
     pub partials: Vec<Dispatch<TileParams>>,
-    /// Sums of the rank; `None` where a channel has one tile.
+    /// Sums of the rank; `None` where those of the tiles are the rank's, or where the kernel that
+    /// merges ranks takes the tiles itself: then it was taken out of the plan.
     pub combine: Option<Dispatch<CombineParams>>,
-    /// Bytes of the scratch buffer in [`Role::Tiles`](super::Role::Tiles); 0 without `combine`.
+    /// Bytes of the scratch buffer in [`Role::Tiles`](super::Role::Tiles); 0 where the sums of
+    /// the tiles are the rank's.
     pub tiles_bytes: u64,
     /// Bytes of the result in [`Role::Local`](super::Role::Local).
     pub local_bytes: u64,

@@ -54,14 +54,15 @@ pub struct Tapped<T> {
     tap: T,
     all_reduces: bool,
     gathers: bool,
-    splits: bool,
+    refusal: Option<CollectiveError>,
     aborts: Arc<AtomicUsize>,
 }
 
 impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Tapped<T> {
     /// One that gathers and does not all-reduce.
     pub fn new(inner: LocalRank, tap: T) -> Self {
-        Self { inner, tap, all_reduces: false, gathers: true, splits: true, aborts: Arc::default() }
+        let (refusal, aborts) = (None, Arc::default());
+        Self { inner, tap, all_reduces: false, gathers: true, refusal, aborts }
     }
 
     /// One that supports all-reduce, or not.
@@ -74,9 +75,9 @@ impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Tapped<T> {
         Self { gathers: false, ..self }
     }
 
-    /// One that cannot take its place in any new group, if `splits` is false.
-    pub fn splitting(self, splits: bool) -> Self {
-        Self { splits, ..self }
+    /// One that cannot take its place in any new group, if there is an error of that.
+    pub fn refusing_splits(self, refusal: Option<CollectiveError>) -> Self {
+        Self { refusal, ..self }
     }
 
     /// Counts there how often this rank breaks the group.
@@ -131,9 +132,8 @@ impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Collective for Tapped<T> {
     }
 
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {
-        if !self.splits {
-            let message = "no more places".to_owned();
-            return Err(CollectiveError::Transport { message });
+        if let Some(error) = &self.refusal {
+            return Err(error.clone());
         }
         self.inner.split(key, members)
     }

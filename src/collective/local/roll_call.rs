@@ -73,10 +73,14 @@ impl State {
         }
     }
 
-    /// A rank lives no more.
+    /// A rank lives no more. Its request, which may outlive its place, ends with an error.
     pub(super) fn depart(&mut self, rank: usize) {
         self.roll_call.departed.insert(rank);
-        self.roll_call.present.remove(&rank);
+        if let Some(request) = self.roll_call.present.remove(&rank) {
+            let panicked = self.gone[rank].unwrap_or_default();
+            let error = CollectiveError::Left { rank, panicked };
+            self.woken.extend(request.asked.give(Err(error)));
+        }
         self.close_roll(None);
     }
 

@@ -1,4 +1,6 @@
-//! What the transport keeps of ranks that will not come.
+//! What the transport keeps of ranks that will not come, and what of theirs ends with them.
+
+use std::sync::mpsc;
 
 use super::*;
 
@@ -44,4 +46,32 @@ fn a_broken_group_keeps_no_messages() {
     assert!(ranks[0].all_gather(vec![0; 1000], Duration::MAX).now_or_never().is_some());
     assert_eq!(kept(), 0);
     drop(rounds);
+}
+
+#[test]
+fn a_request_for_the_survivors_ends_when_its_rank_is_dropped() {
+    let mut ranks = LocalGroup::ranks(2).into_iter();
+    let (first, second) = (ranks.next().expect("rank 0"), ranks.next().expect("rank 1"));
+    let asks = first.survivors(Duration::from_millis(50));
+    drop(first);
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(pollster::block_on(asks)));
+    let answer = receiver.recv_timeout(Duration::from_secs(10)).expect("an answer");
+    let left = CollectiveError::Left { rank: 0, panicked: false };
+    assert_eq!(answer.map(|survivors| survivors.ranks), Err(left));
+    // The other rank lives, and goes on alone.
+    let alone = pollster::block_on(second.survivors(Duration::from_millis(50)));
+    assert_eq!(alone.map(|survivors| survivors.ranks), Ok(vec![1]));
+}
+
+#[test]
+fn a_split_with_ranks_beyond_the_group_is_refused() {
+    let ranks = LocalGroup::ranks(2);
+    let message = "[0, 7] are not all ranks of a group of 2".to_owned();
+    let refused = ranks[0].split(0, &[0, 7]).map(|_| ());
+    assert_eq!(refused, Err(CollectiveError::Transport { message }));
+    // The group works on, and nothing is kept.
+    assert_eq!(subgroups(&ranks[0]), 0);
+    let taken = ranks[0].split(0, &[0, 1]).map(|subgroup| subgroup.world_size());
+    assert_eq!(taken, Ok(2));
 }

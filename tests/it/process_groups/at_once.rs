@@ -42,17 +42,19 @@ impl Wake for Eager {
 #[test]
 fn groups_that_are_made_at_once_are_those_that_the_other_ranks_made_in_that_order() {
     let groups = process_groups(2, LONG);
+    let mut other_first = both(&groups[1]);
+    assert!((&mut other_first).now_or_never().is_none(), "rank 0 has not come");
     let mut first = both(&groups[0]);
-    assert!((&mut first).now_or_never().is_none(), "rank 1 has not come");
-    // It ends within the end of the first, as soon as that has passed its turn.
+    assert!((&mut first).now_or_never().is_none(), "rank 1 does not have its place");
+    // It takes its place within the end of the first, as soon as that has passed its turn.
     let second = Arc::new(Eager(Mutex::new((both(&groups[0]), None))));
     second.advance();
-    let other_first = both(&groups[1]).now_or_never().expect("both ranks have come").unwrap();
+    let other_first = other_first.now_or_never().expect("both have their places").unwrap();
     let mut other_second = both(&groups[1]);
     assert!((&mut other_second).now_or_never().is_none(), "rank 0 has not come");
     let first = block_on(first).unwrap();
-    let second = second.0.lock().unwrap().1.take().expect("woken with its turn").unwrap();
-    let other_second = block_on(other_second).unwrap();
+    let other_second = other_second.now_or_never().expect("woken with its turn").unwrap();
+    let second = second.0.lock().unwrap().1.take().expect("both have their places").unwrap();
     for (group, other) in [(first, other_first), (second, other_second)] {
         let (met, other_met) = block_on(join(group.barrier(), other.barrier()));
         assert_eq!((met, other_met), (Ok(()), Ok(())));

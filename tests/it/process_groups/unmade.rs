@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use pollster::block_on;
-use syncbn::collective::Collective;
+use syncbn::collective::{Collective, CollectiveError};
 use syncbn::{Error, ProcessGroup, error::ExchangeError};
 
 use crate::common::transport::Tapped;
@@ -12,10 +12,10 @@ use crate::common::{groups_over, on_threads};
 use crate::process_groups::LONG;
 
 /// Of `world_size` ranks, one cannot take its place in any new group.
-fn groups(world_size: usize, culprit: usize) -> Vec<ProcessGroup> {
+fn groups(world_size: usize, culprit: usize, refusal: &CollectiveError) -> Vec<ProcessGroup> {
     groups_over(world_size, LONG, |rank| {
-        let splits = rank.rank() != culprit;
-        Tapped::new(rank, |message| message).splitting(splits)
+        let refusal = (rank.rank() == culprit).then(|| refusal.clone());
+        Tapped::new(rank, |message| message).refusing_splits(refusal)
     })
 }
 
@@ -35,21 +35,35 @@ fn make(group: &ProcessGroup, lists: &[Vec<usize>], as_subgroup: bool) -> (Error
     (made.expect_err("a group that one rank cannot enter"), began.elapsed())
 }
 
+/// Errors that a transport may have on one rank alone, and how its process group tells them.
+fn refusals() -> [(CollectiveError, &'static str); 3] {
+    let message = "no more places".to_owned();
+    let deadline = Duration::from_millis(7);
+    [
+        (CollectiveError::Transport { message }, "the transport failed: no more places"),
+        (CollectiveError::Late { ranks: vec![5], deadline }, "rank(s) [5] did not come within 7ms"),
+        (CollectiveError::Left { rank: 5, panicked: false }, "rank 5 has left the group"),
+    ]
+}
+
 #[test]
 fn a_rank_that_cannot_enter_its_group_fails_all_ranks_at_once_by_its_name() {
     // Members of its group, of another one, and of none.
     let lists = [vec![0, 1, 4], vec![2, 3]];
-    for (culprit, as_subgroup) in [(0, false), (1, false), (4, true), (2, true), (3, false)] {
-        let found = on_threads(groups(6, culprit), |group| {
+    let cases = [(0, false), (1, false), (4, true), (2, true), (3, false)];
+    for ((refusal, words), (culprit, as_subgroup)) in
+        refusals().iter().flat_map(|refusal| cases.map(|case| (refusal, case)))
+    {
+        let found = on_threads(groups(6, culprit, refusal), |group| {
             let (error, took) = make(&group, &lists, as_subgroup);
             assert!(took < LONG / 2, "rank {} waited for {took:?}", group.rank());
-            assert!(group.failure().is_some(), "rank {}: {error}", group.rank());
+            assert_eq!(group.failure().map(Error::from).as_ref(), Some(&error));
             error
         });
         let phase =
             if as_subgroup { "making of a subgroup" } else { "partition into process groups" };
         let at = format!("{phase}, exchange 0 of the group: ");
-        let own = format!("{at}the transport failed: no more places");
+        let own = format!("{at}{words}");
         for (rank, error) in found.iter().enumerate() {
             let expected = if rank == culprit {
                 own.clone()
@@ -59,9 +73,8 @@ fn a_rank_that_cannot_enter_its_group_fails_all_ranks_at_once_by_its_name() {
             assert_eq!(error.to_string(), expected);
             let Error::Exchange(error) = error else { panic!("{error:?}") };
             let is_right = match error {
-                ExchangeError::Transport { .. } => rank == culprit,
                 ExchangeError::Aborted { rank, .. } => *rank == culprit,
-                _ => false,
+                _ => rank == culprit,
             };
             assert!(is_right, "rank {rank}: {error:?}");
         }
