@@ -152,7 +152,7 @@ impl Group {
         let mut found = 0;
         let mut failed = None;
         loop {
-            match self.comm.receive() {
+            match self.comm.receive(None) {
                 Ok(Some((from, tag, receiving))) => {
                     state.arriving.push((from, Tag::from_mpi(tag), receiving));
                     found += 1;

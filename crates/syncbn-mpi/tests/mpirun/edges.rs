@@ -22,8 +22,9 @@ const THREADS: &str = "threads make groups";
 const CROSSED: &str = "groups are awaited together";
 const ABORTS: &str = "aborts and computes";
 const TWO_ENDS: &str = "survivors of two groups";
+const BEHIND: &str = "left behind in one of two groups";
 
-pub const SCENES: [&str; 5] = [SUSPENDED_FIRST, THREADS, CROSSED, ABORTS, TWO_ENDS];
+pub const SCENES: [&str; 6] = [SUSPENDED_FIRST, THREADS, CROSSED, ABORTS, TWO_ENDS, BEHIND];
 
 /// Groups that each thread makes.
 const GROUPS: usize = 30;
@@ -46,6 +47,7 @@ pub fn play(scene: &str, mpi: &Mpi) -> Reported {
         THREADS => threads(mpi),
         CROSSED => crossed(mpi),
         ABORTS => aborts(mpi),
+        BEHIND => left_behind(mpi),
         _ => two_ends(mpi),
     }
 }
@@ -119,6 +121,28 @@ fn aborts(mpi: &Mpi) -> Reported {
     Ok(format!("{} after {} ms", error.to_string().len(), (said - at).as_millis()))
 }
 
+/// Rank 3 comes too late for the survivors of one group, and is one of those of another group of
+/// the same ranks. The others wait for it at no end.
+fn left_behind(mpi: &Mpi) -> Reported {
+    let groups = [group(mpi, false)?, group(mpi, false)?];
+    let [one, other] = groups.map(|group| group.with_deadline(DEADLINE));
+    let rank = one.rank();
+    pollster::block_on(one.barrier())?;
+    if rank == 3 {
+        thread::sleep(3 * DEADLINE);
+    }
+    if pollster::block_on(one.barrier()).is_ok() {
+        return Err("nobody was late".into());
+    }
+    let went_on = pollster::block_on(one.survivors(DEADLINE));
+    if went_on.map(|group| group.world_ranks().to_vec()).ok() != (rank < 3).then(|| vec![0, 1, 2]) {
+        return Err("not ranks 0, 1 and 2 alone went on".into());
+    }
+    let all = pollster::block_on(other.survivors(4 * DEADLINE))?;
+    pollster::block_on(all.barrier())?;
+    Ok(format!("at its end, as one of {:?}", all.world_ranks()))
+}
+
 /// The survivors of all ranks are other ranks than those of a group, and as many as it had.
 fn two_ends(mpi: &Mpi) -> Reported {
     let all = group(mpi, false)?.with_deadline(DEADLINE);
@@ -175,6 +199,12 @@ pub fn trials(launcher: Kind) -> Vec<Trial> {
         }),
     ];
     if launcher == Kind::OpenMpi {
+        trials.push(trial("who_is_left_behind_in_one_group_and_not_in_another_ends", || {
+            let job = Job::new(BEHIND, 4).options(&["--enable-recovery"]);
+            let outcome = job.with_statuses().run()?;
+            outcome.these_say(0..4, "at its end, as one of [0, 1, 2, 3]")?;
+            outcome.these_say(0..4, "exit status 0.")
+        }));
         trials.push(trial("survivors_wait_at_the_end_for_those_of_all_ranks_alone", || {
             let outcome = Job::new(TWO_ENDS, 4).options(&["--enable-recovery"]).run()?;
             outcome.these_say([0, 2, 3], "at its end")?;
