@@ -9,7 +9,7 @@ use futures::future::join;
 use libtest_mimic::Trial;
 use syncbn::ProcessGroup;
 use syncbn::collective::Collective;
-use syncbn_mpi::Mpi;
+use syncbn_mpi::{Mpi, MpiRank};
 
 use crate::faults::{CULPRIT, DEADLINE, suspend};
 use crate::launch::{Job, Kind, now};
@@ -21,13 +21,17 @@ pub const SUSPENDED_FIRST: &str = "suspended at the beginning";
 const THREADS: &str = "threads make groups";
 const CROSSED: &str = "groups are awaited together";
 const ABORTS: &str = "aborts and computes";
+const UNHEARD: &str = "aborts while the others compute";
 const TWO_ENDS: &str = "survivors of two groups";
 const BEHIND: &str = "left behind in one of two groups";
 
-pub const SCENES: [&str; 6] = [SUSPENDED_FIRST, THREADS, CROSSED, ABORTS, TWO_ENDS, BEHIND];
+pub const SCENES: [&str; 7] =
+    [SUSPENDED_FIRST, THREADS, CROSSED, ABORTS, UNHEARD, TWO_ENDS, BEHIND];
 
 /// Groups that each thread makes.
 const GROUPS: usize = 30;
+/// Groups that are aborted, one after the other.
+const ABORTED: usize = 4;
 /// How long a rank calls no MPI after it has aborted.
 const COMPUTES: Duration = Duration::from_secs(4);
 
@@ -47,6 +51,7 @@ pub fn play(scene: &str, mpi: &Mpi) -> Reported {
         THREADS => threads(mpi),
         CROSSED => crossed(mpi),
         ABORTS => aborts(mpi),
+        UNHEARD => aborts_unheard(mpi),
         BEHIND => left_behind(mpi),
         _ => two_ends(mpi),
     }
@@ -119,6 +124,39 @@ fn aborts(mpi: &Mpi) -> Reported {
     let said = now();
     println!("rank {}: told at {}", mpi.rank(), said.as_micros());
     Ok(format!("{} after {} ms", error.to_string().len(), (said - at).as_millis()))
+}
+
+/// A rank aborts with a long message while the others call no MPI, and so do not take it. Another
+/// thread of it uses the same group meanwhile.
+fn aborts_unheard(mpi: &Mpi) -> Reported {
+    let groups = (0..ABORTED).map(|_| world(mpi, false)).collect::<Result<Vec<_>, _>>()?;
+    let gather = |rank: &MpiRank| pollster::block_on(rank.all_gather(Vec::new(), DEADLINE));
+    for rank in &groups {
+        gather(rank)?;
+    }
+    if mpi.rank() != CULPRIT {
+        thread::sleep(DEADLINE / 2);
+        let is_told = groups.iter().all(|rank| gather(rank).is_err());
+        return if is_told { Ok("told".to_owned()) } else { Err("nobody told of it".into()) };
+    }
+    // The others have come out of the last exchange.
+    thread::sleep(DEADLINE / 20);
+    let (mut took, mut waited) = (Vec::new(), Vec::new());
+    for rank in &groups {
+        let timed = |call: &dyn Fn()| {
+            let began = Instant::now();
+            call();
+            began.elapsed().as_micros()
+        };
+        thread::scope(|scope| {
+            let aborts = scope.spawn(move || timed(&|| rank.abort(vec![7; 300_000])));
+            thread::sleep(Duration::from_millis(10));
+            waited.push(timed(&|| drop(gather(rank))));
+            took.push(aborts.join().expect("a thread that ends"));
+        });
+    }
+    let [took, waited] = [took, waited].map(|micros| micros.into_iter().min().unwrap_or(0));
+    Ok(format!("aborted for {took} µs, others waited {waited} µs"))
 }
 
 /// Rank 3 comes too late for the survivors of one group, and is one of those of another group of
@@ -199,6 +237,20 @@ pub fn trials(launcher: Kind) -> Vec<Trial> {
         }),
     ];
     if launcher == Kind::OpenMpi {
+        // Its TCP keeps a notice of this length until it is taken.
+        trials.push(trial("a_thread_does_not_wait_for_the_notices_of_another", move || {
+            let outcome = Job::new(UNHEARD, 3).options(&launcher.tcp()).run()?;
+            outcome.these_say([0, 2], "told")?;
+            let first = |what| outcome.numbers(what).first().copied();
+            let [aborted, waited] = [first("aborted for"), first("others waited")];
+            println!("measured: another thread waits {waited:?} of {aborted:?} µs of an abort");
+            // An abort looks after its notices for a tenth of a second.
+            let limit = 50_000;
+            let is_unheard = aborted.is_some_and(|micros| micros > limit);
+            outcome.expect(is_unheard, "notices that nobody takes")?;
+            let is_free = waited.is_some_and(|micros| micros < limit);
+            outcome.expect(is_free, "the other thread not to wait for them")
+        }));
         trials.push(trial("who_is_left_behind_in_one_group_and_not_in_another_ends", || {
             let job = Job::new(BEHIND, 4).options(&["--enable-recovery"]);
             let outcome = job.with_statuses().run()?;
