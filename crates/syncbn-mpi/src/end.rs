@@ -10,14 +10,12 @@ use crate::group::Group;
 use crate::job::LOOK;
 use crate::rank::SPLIT_DEADLINE;
 use crate::raw::{self, Comm, Failure};
+use crate::tag::LEFT_BEHIND;
 use crate::watchdog::Watchdog;
 use crate::{awake, hook, live};
 
 /// Exit status of a job that was given up: one that programs and shells use for nothing else.
 pub(crate) const EXIT_GIVEN_UP: i32 = 87;
-
-/// Tag of the only message on the communicator of the end.
-const LEFT_BEHIND: i32 = 0;
 
 /// This process's rank of the job, for messages; −1 before there is one.
 static RANK: AtomicI32 = AtomicI32::new(-1);
@@ -29,6 +27,8 @@ static GIVEN_UP: AtomicBool = AtomicBool::new(false);
 static EXITS: AtomicBool = AtomicBool::new(false);
 /// Whether ranks have gone on without others.
 static LOST: AtomicBool = AtomicBool::new(false);
+/// Whether they have gone on without this one.
+static LEFT: AtomicBool = AtomicBool::new(false);
 
 /// MPI has begun; the ranks wait for each other at the end on this communicator.
 pub(crate) fn begin(end: Arc<Comm>) {
@@ -45,6 +45,7 @@ pub(crate) fn comm() -> Option<Arc<Comm>> {
 /// MPI has ended; whether ranks have gone on without others.
 pub(crate) fn forget() -> bool {
     *END.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    LEFT.store(false, Ordering::Relaxed);
     LOST.swap(false, Ordering::Relaxed)
 }
 
@@ -59,17 +60,18 @@ fn lose_ranks() {
     LOST.store(true, Ordering::Relaxed);
 }
 
-/// Whether others have gone on without this rank, which is at its end.
+/// Whether others have gone on without this rank: they wait for it at no end.
 pub(crate) fn is_left_behind(end: &Comm) -> Result<bool, Failure> {
-    let is_notified = end.receive()?.is_some();
-    if is_notified {
+    if !LEFT.load(Ordering::Relaxed) && end.receive(Some(LEFT_BEHIND))?.is_some() {
+        LEFT.store(true, Ordering::Relaxed);
         lose_ranks();
     }
-    Ok(is_notified)
+    Ok(LEFT.load(Ordering::Relaxed))
 }
 
 /// The group of these ranks of another one, which has failed. They wait for each other at the end
-/// of the job, if the old group was of all that did.
+/// of the job, if the old group was of all that did. A rank that was left behind keeps the end at
+/// which it was: the others wait at another one, and not here.
 pub(crate) fn go_on(group: &Group, ranks: &[usize], tag: u64) -> Result<Arc<Group>, Failure> {
     let _limit = Watchdog::new(SPLIT_DEADLINE, "the making of a group of the survivors");
     let comm = group.comm.subset(ranks, &group.job, tag)?;
@@ -79,6 +81,7 @@ pub(crate) fn go_on(group: &Group, ranks: &[usize], tag: u64) -> Result<Arc<Grou
     let mut end = END.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((old, waiting)) = &*end
         && follows(waiting, &group.ranks, &survivors)
+        && !is_left_behind(old).unwrap_or(false)
     {
         // A rank that lives, and has come to its end, waits for nobody.
         for (index, _) in left_behind(waiting, &survivors) {

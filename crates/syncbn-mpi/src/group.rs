@@ -1,8 +1,9 @@
 //! A process group as one of its ranks sees it: messages that have arrived, messages under way,
 //! ranks that are gone, and the failure that broke it.
 //!
-//! Nothing here waits. The module `wait` calls [`State::progress`] repeatedly. The modules `flat`
-//! and `tree` know the steps of an exchange.
+//! The module `wait` calls [`Group::progress`] repeatedly. The modules `flat` and `tree` know the
+//! steps of an exchange. Nothing here waits with the lock held; [`Group::see_off`] and
+//! [`Group::leave`] wait for a moment without it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,8 @@ const QUIET_LOOKS: usize = 3;
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// How long a rank that breaks a group looks after its notices. Others look every two milliseconds.
 const SEEN_OFF: Duration = Duration::from_millis(100);
+/// How long others may have the lock between two of these looks.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(50);
 /// Exchanges of a rank that leaves a broken group: it fails to come to none.
 const AFTER_ALL_ROUNDS: u64 = u64::MAX;
 
@@ -43,6 +46,9 @@ pub(crate) struct State {
     /// Exchanges that this rank has begun.
     pub rounds: u64,
     pub broken: Option<CollectiveError>,
+    /// Until when the notices of that are looked after, where this rank broke it and nobody does
+    /// that yet.
+    see_off_until: Option<Instant>,
     /// Ranks that have left, after how many exchanges, and whether they panicked.
     gone: BTreeMap<usize, (u64, bool)>,
     /// Messages that wait to be taken.
@@ -97,12 +103,37 @@ impl Group {
         (0..self.comm.size).filter(move |&peer| peer != rank)
     }
 
-    /// Breaks the group for good, and notifies all others unless they know.
+    /// Breaks the group for good, and notifies all others unless they know. A caller that calls MPI
+    /// no more then is to [`see_off`](Self::see_off) the notices, without the lock.
     pub fn break_with(&self, state: &mut State, error: &CollectiveError) {
         if state.broken.is_none() {
             state.set_broken(error.clone());
             self.notify_all(state, &Notice::Broken(error.clone()));
-            state.see_off(SEEN_OFF);
+            state.see_off_until = Some(Instant::now() + SEEN_OFF);
+        }
+    }
+
+    /// Where this rank has broken the group: looks until MPI has sent the notices, for a moment.
+    pub fn see_off(&self) {
+        let until = self.lock().see_off_until.take();
+        if let Some(until) = until {
+            self.look_until(until);
+        }
+    }
+
+    /// Looks until MPI has sent all notices, or it is that time. Between looks others may have the
+    /// lock.
+    fn look_until(&self, until: Instant) {
+        loop {
+            let is_sent = {
+                let mut state = self.lock();
+                state.sweep();
+                !state.has_notices()
+            };
+            if is_sent || Instant::now() >= until {
+                return;
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
         }
     }
 
@@ -152,7 +183,7 @@ impl Group {
         let mut found = 0;
         let mut failed = None;
         loop {
-            match self.comm.receive() {
+            match self.comm.receive(None) {
                 Ok(Some((from, tag, receiving))) => {
                     state.arriving.push((from, Tag::from_mpi(tag), receiving));
                     found += 1;
@@ -248,8 +279,9 @@ impl Group {
         let rounds = if state.broken.is_some() { AFTER_ALL_ROUNDS } else { state.rounds };
         let notice = Notice::Left { rounds, panicked: std::thread::panicking() };
         self.notify_all(&mut state, &notice);
+        drop(state);
         // What MPI has not sent by then is looked after by other groups.
-        state.see_off(AT_ONCE);
+        self.look_until(Instant::now() + AT_ONCE);
     }
 }
 
@@ -266,20 +298,19 @@ impl State {
         live::fail(self.broken.get_or_insert(error));
     }
 
-    /// Looks until MPI has sent all notices, for a moment: this rank may call it no more for long.
-    fn see_off(&mut self, limit: Duration) {
-        let began = Instant::now();
-        loop {
-            self.sweep();
-            let is_sent = !self.outgoing.iter().any(|outgoing| outgoing.round.is_none());
-            if is_sent || began.elapsed() >= limit {
-                return;
-            }
-            std::thread::yield_now();
-        }
+    /// Whether MPI still sends notices.
+    fn has_notices(&self) -> bool {
+        self.outgoing.iter().any(|outgoing| outgoing.round.is_none())
     }
 
-    /// Forgets messages that MPI has sent, and those that it cannot send. Returns the first failure.
+    /// Whether the notices of a rank that broke the group have been looked after: MPI has sent
+    /// them, their time is over, or somebody else does it.
+    pub fn is_seen_off(&self) -> bool {
+        !self.has_notices() || self.see_off_until.is_none_or(|until| Instant::now() >= until)
+    }
+
+    /// Forgets messages that MPI has sent, and those that it cannot send. Returns the first
+    /// failure.
     fn sweep(&mut self) -> Option<Failure> {
         let mut failed = None;
         self.outgoing.retain_mut(|outgoing| match outgoing.sending.is_done() {

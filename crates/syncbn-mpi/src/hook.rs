@@ -22,7 +22,7 @@ pub(crate) fn set(limit: Duration, save: impl FnOnce(&str) + Send + 'static) {
     *hook() = Some((limit, Some(Box::new(save))));
 }
 
-/// Another MPI of the process begins without it.
+/// It is called no more: this rank is lost, or another MPI of the process begins.
 pub(crate) fn forget() {
     *hook() = None;
 }

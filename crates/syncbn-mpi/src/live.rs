@@ -65,8 +65,9 @@ pub(crate) fn sweep() {
     }
 }
 
-/// Notifies the peers in every group that this rank is lost. A lock that is held may be held by the
-/// thread that panics: such a group learns it by the end of the job only.
+/// Notifies the peers in every group that this rank is lost, which looks after all these notices
+/// together. A lock that is held may be held by the thread that panics: such a group learns it by
+/// the end of the job only.
 pub(crate) fn notify_lost(panicked: bool) {
     let Ok(groups) = GROUPS.try_lock() else { return };
     for group in groups.iter().filter_map(Weak::upgrade) {

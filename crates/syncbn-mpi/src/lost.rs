@@ -46,9 +46,11 @@ pub(crate) fn unwinds() -> ! {
 
 fn lose(panicked: bool, why: &str, status: i32) -> ! {
     live::notify_lost(panicked);
+    // A rank that is lost does not save.
+    let limit = hook::limit();
+    hook::forget();
     // Where the others go on, nothing ends for them.
-    if let Some(limit) = hook::limit().filter(|_| !end::recovers()) {
-        hook::forget();
+    if let Some(limit) = limit.filter(|_| !end::recovers()) {
         end::wait_for_others(limit);
     }
     let began = Instant::now();

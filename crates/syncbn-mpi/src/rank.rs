@@ -88,6 +88,8 @@ impl MpiRank {
             if let Some(error) = error {
                 self.group.break_with(&mut state, &error);
                 state.forget_ready(key);
+                drop(state);
+                self.group.see_off();
                 return Err(error);
             }
             drop(state);
@@ -151,6 +153,7 @@ impl Collective for MpiRank {
     fn abort(&self, message: Vec<u8>) {
         let rank = self.rank();
         self.group.break_with(&mut self.group.lock(), &CollectiveError::Aborted { rank, message });
+        self.group.see_off();
     }
 
     fn split(&self, key: u64, members: &[usize]) -> Result<Arc<dyn Collective>, CollectiveError> {

@@ -122,8 +122,8 @@ impl Comm {
     }
 
     /// The communicator of some of the ranks, which must all call this: it waits for them, without
-    /// a limit. MPI sends messages for it by `on`, a communicator of more ranks. No other receive
-    /// may run on that one, and no other call with the same tag.
+    /// a limit. MPI sends messages for it by `on`, a communicator of more ranks. No receive of
+    /// this tag may run on that one, and no other call with it.
     pub fn subset(&self, members: &[usize], on: &Self, tag: u64) -> Result<Self, Failure> {
         let call = "MPI_Comm_create_group";
         let _alive = alive(call)?;
@@ -225,9 +225,9 @@ impl Comm {
         Ok(Sending::new(Request::new(unsafe { request.assume_init() }), bytes))
     }
 
-    /// A message that has arrived or begun to, of any rank and tag, if there is one: who sent it,
-    /// its tag, and the rest of its way.
-    pub fn receive(&self) -> Result<Option<(usize, i32, Receiving)>, Failure> {
+    /// A message that has arrived or begun to, of any rank and of this tag or any, if there is one:
+    /// who sent it, its tag, and the rest of its way.
+    pub fn receive(&self, tag: Option<i32>) -> Result<Option<(usize, i32, Receiving)>, Failure> {
         let call = "MPI_Improbe";
         let _alive = alive(call)?;
         let mut found = 0;
@@ -237,7 +237,7 @@ impl Comm {
         // SAFETY: the places are live.
         let code = unsafe {
             let source = ffi::RSMPI_ANY_SOURCE;
-            let tag = ffi::RSMPI_ANY_TAG;
+            let tag = tag.unwrap_or(ffi::RSMPI_ANY_TAG);
             ffi::MPI_Improbe(
                 source,
                 tag,

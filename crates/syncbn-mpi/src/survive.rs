@@ -5,9 +5,10 @@
 //! are not known to be gone, or, once its deadline has passed, those that are present, if they are
 //! enough. A rank promises to go with one proposal at a time. Once all have promised, the group is
 //! decided, and every rank is told, by all members: to one that has been told, a member that leaves
-//! the old group for the new one is not gone. Then its members wait until all of them are about to make it: a
-//! rank that takes its question back, leaves, or goes with another proposal makes no group. So no
-//! rank is in two groups, and of two parts of a group one at most goes on.
+//! the old group for the new one is not gone. Then its members wait until all of them are about to
+//! make it: a rank that takes its question back, leaves, or goes with another proposal makes no
+//! group, and who knows that of another does not say that it is about to. So no rank is in two
+//! groups, and of two parts of a group one at most goes on.
 
 mod agreement;
 mod roll;

@@ -1,12 +1,15 @@
-//! The tags by which MPI makes communicators. It sends messages for all of them by one communicator,
-//! that of the job, so two that are made at the same time need two tags.
+//! The tags by which MPI makes communicators. It sends messages for all of them by one
+//! communicator, that of the job, so two that are made at the same time need two tags.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::raw::Comm;
 
-/// Tags that every MPI has.
-const TAGS: u64 = 32_768;
+/// Tags that every MPI has, without the last one.
+const TAGS: u64 = 32_767;
+/// Tag of the message to ranks that were left behind. It goes by the communicator of the end, which
+/// may be that of the job.
+pub(crate) const LEFT_BEHIND: i32 = 32_767;
 
 /// The next tag of this rank of the job. The lowest member of a group chooses its tag.
 pub(crate) fn next(job: &Comm) -> u64 {
@@ -27,7 +30,7 @@ mod tests {
 
     #[test]
     fn ranks_choose_different_tags_and_each_chooses_many() {
-        for size in [1, 3, 4, 1000, 32_768] {
+        for size in [1, 3, 4, 1000, TAGS] {
             let each = TAGS / size;
             let tags: BTreeSet<u64> = (0..size)
                 .flat_map(|rank| (7..7 + each).map(move |chosen| of_rank(chosen, rank, size)))

@@ -79,6 +79,10 @@ impl<C: Course> Exchange<C> {
             course.expire(group, &mut state, *round, self.deadline);
         }
         let error = state.broken.clone()?;
+        // Whoever gets the error may call MPI no more for long.
+        if !state.is_seen_off() {
+            return None;
+        }
         state.end(*round);
         Some(Err(error))
     }
@@ -124,6 +128,8 @@ impl<C> Drop for Exchange<C> {
             let panicked = std::thread::panicking();
             state.end(self.round);
             self.group.break_with(&mut state, &CollectiveError::Left { rank, panicked });
+            drop(state);
+            self.group.see_off();
         }
     }
 }

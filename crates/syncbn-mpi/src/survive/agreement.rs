@@ -156,17 +156,11 @@ impl Agreement {
         if !members.contains(&self.own) {
             return Some(Err(CollectiveError::LeftBehind { survivors: members }));
         }
-        let since = match self.joins {
-            Some(since) => since,
-            None => {
-                // All members tell all, before anything else: to a rank that hears later that one of
-                // them has left the old group, that one is not dead.
-                notices.extend(self.to_all(&Notice::Decided(decided)));
-                notices.extend(self.to(&members, &Notice::Joins { id, tag: self.tag }));
-                self.joins = Some(waited);
-                waited
-            }
-        };
+        if self.joins.is_none() {
+            // All members tell all, before anything else: to a rank that hears later that one of
+            // them has left the old group, that one is not dead.
+            notices.extend(self.to_all(&Notice::Decided(decided)));
+        }
         let others = || members.iter().copied().filter(|&member| member != self.own);
         for rank in others() {
             if let Some(&panicked) = gone.get(&rank) {
@@ -178,6 +172,15 @@ impl Agreement {
                 return Some(Err(transport(why)));
             }
         }
+        // Only now: who hears it of all goes into MPI, and waits there for those that do not come.
+        let since = match self.joins {
+            Some(since) => since,
+            None => {
+                notices.extend(self.to(&members, &Notice::Joins { id, tag: self.tag }));
+                self.joins = Some(waited);
+                waited
+            }
+        };
         let ranks: Vec<usize> = others().filter(|&rank| roll.joined(id, rank).is_none()).collect();
         if ranks.is_empty() {
             return Some(Ok(members));

@@ -310,3 +310,25 @@ fn a_member_that_does_not_come_is_an_error_and_no_wait_for_ever() {
         }
     }
 }
+
+/// Rank 1 has said that it comes, and is gone. Rank 2 hears both before its own first look: with
+/// its word rank 0 would have that of all, and make a group that never is.
+#[test]
+fn who_knows_that_another_does_not_come_does_not_say_that_it_comes() {
+    let id = (0, 0);
+    let decided = Notice::Decided(Proposal { id, members: vec![0, 1, 2] });
+    for panics in [true, false] {
+        let (mut roll, mut gone) = (Roll::default(), Gone::new());
+        roll.take_in(0, decided.clone());
+        roll.take_in(1, Notice::Joins { id, tag: 0 });
+        if panics {
+            gone.insert(1, true);
+        } else {
+            roll.take_in(1, Notice::Withdrawn);
+        }
+        let mut agreement = Agreement::new(2, 3, NEVER, 0);
+        let (notices, outcome) = agreement.advance(&mut roll, &gone, Duration::ZERO);
+        assert!(matches!(outcome, Some(Err(_))), "panics: {panics}, {outcome:?}");
+        assert_eq!(notices, [(0, decided.clone()), (1, decided.clone())], "panics: {panics}");
+    }
+}

@@ -9,7 +9,7 @@ use futures::future::join;
 use libtest_mimic::Trial;
 use syncbn::ProcessGroup;
 use syncbn::collective::Collective;
-use syncbn_mpi::Mpi;
+use syncbn_mpi::{Mpi, MpiRank};
 
 use crate::faults::{CULPRIT, DEADLINE, suspend};
 use crate::launch::{Job, Kind, now};
@@ -21,12 +21,17 @@ pub const SUSPENDED_FIRST: &str = "suspended at the beginning";
 const THREADS: &str = "threads make groups";
 const CROSSED: &str = "groups are awaited together";
 const ABORTS: &str = "aborts and computes";
+const UNHEARD: &str = "aborts while the others compute";
 const TWO_ENDS: &str = "survivors of two groups";
+const BEHIND: &str = "left behind in one of two groups";
 
-pub const SCENES: [&str; 5] = [SUSPENDED_FIRST, THREADS, CROSSED, ABORTS, TWO_ENDS];
+pub const SCENES: [&str; 7] =
+    [SUSPENDED_FIRST, THREADS, CROSSED, ABORTS, UNHEARD, TWO_ENDS, BEHIND];
 
 /// Groups that each thread makes.
 const GROUPS: usize = 30;
+/// Groups that are aborted, one after the other.
+const ABORTED: usize = 4;
 /// How long a rank calls no MPI after it has aborted.
 const COMPUTES: Duration = Duration::from_secs(4);
 
@@ -46,6 +51,8 @@ pub fn play(scene: &str, mpi: &Mpi) -> Reported {
         THREADS => threads(mpi),
         CROSSED => crossed(mpi),
         ABORTS => aborts(mpi),
+        UNHEARD => aborts_unheard(mpi),
+        BEHIND => left_behind(mpi),
         _ => two_ends(mpi),
     }
 }
@@ -119,6 +126,61 @@ fn aborts(mpi: &Mpi) -> Reported {
     Ok(format!("{} after {} ms", error.to_string().len(), (said - at).as_millis()))
 }
 
+/// A rank aborts with a long message while the others call no MPI, and so do not take it. Another
+/// thread of it uses the same group meanwhile.
+fn aborts_unheard(mpi: &Mpi) -> Reported {
+    let groups = (0..ABORTED).map(|_| world(mpi, false)).collect::<Result<Vec<_>, _>>()?;
+    let gather = |rank: &MpiRank| pollster::block_on(rank.all_gather(Vec::new(), DEADLINE));
+    for rank in &groups {
+        gather(rank)?;
+    }
+    if mpi.rank() != CULPRIT {
+        thread::sleep(DEADLINE / 2);
+        let is_told = groups.iter().all(|rank| gather(rank).is_err());
+        return if is_told { Ok("told".to_owned()) } else { Err("nobody told of it".into()) };
+    }
+    // The others have come out of the last exchange.
+    thread::sleep(DEADLINE / 20);
+    let (mut took, mut waited) = (Vec::new(), Vec::new());
+    for rank in &groups {
+        let timed = |call: &dyn Fn()| {
+            let began = Instant::now();
+            call();
+            began.elapsed().as_micros()
+        };
+        thread::scope(|scope| {
+            let aborts = scope.spawn(move || timed(&|| rank.abort(vec![7; 300_000])));
+            thread::sleep(Duration::from_millis(10));
+            waited.push(timed(&|| drop(gather(rank))));
+            took.push(aborts.join().expect("a thread that ends"));
+        });
+    }
+    let [took, waited] = [took, waited].map(|micros| micros.into_iter().min().unwrap_or(0));
+    Ok(format!("aborted for {took} µs, others waited {waited} µs"))
+}
+
+/// Rank 3 comes too late for the survivors of one group, and is one of those of another group of
+/// the same ranks. The others wait for it at no end.
+fn left_behind(mpi: &Mpi) -> Reported {
+    let groups = [group(mpi, false)?, group(mpi, false)?];
+    let [one, other] = groups.map(|group| group.with_deadline(DEADLINE));
+    let rank = one.rank();
+    pollster::block_on(one.barrier())?;
+    if rank == 3 {
+        thread::sleep(3 * DEADLINE);
+    }
+    if pollster::block_on(one.barrier()).is_ok() {
+        return Err("nobody was late".into());
+    }
+    let went_on = pollster::block_on(one.survivors(DEADLINE));
+    if went_on.map(|group| group.world_ranks().to_vec()).ok() != (rank < 3).then(|| vec![0, 1, 2]) {
+        return Err("not ranks 0, 1 and 2 alone went on".into());
+    }
+    let all = pollster::block_on(other.survivors(4 * DEADLINE))?;
+    pollster::block_on(all.barrier())?;
+    Ok(format!("at its end, as one of {:?}", all.world_ranks()))
+}
+
 /// The survivors of all ranks are other ranks than those of a group, and as many as it had.
 fn two_ends(mpi: &Mpi) -> Reported {
     let all = group(mpi, false)?.with_deadline(DEADLINE);
@@ -175,6 +237,26 @@ pub fn trials(launcher: Kind) -> Vec<Trial> {
         }),
     ];
     if launcher == Kind::OpenMpi {
+        // Its TCP keeps a notice of this length until it is taken.
+        trials.push(trial("a_thread_does_not_wait_for_the_notices_of_another", move || {
+            let outcome = Job::new(UNHEARD, 3).options(&launcher.tcp()).run()?;
+            outcome.these_say([0, 2], "told")?;
+            let first = |what| outcome.numbers(what).first().copied();
+            let [aborted, waited] = [first("aborted for"), first("others waited")];
+            println!("measured: another thread waits {waited:?} of {aborted:?} µs of an abort");
+            // An abort looks after its notices for a tenth of a second.
+            let limit = 50_000;
+            let is_unheard = aborted.is_some_and(|micros| micros > limit);
+            outcome.expect(is_unheard, "notices that nobody takes")?;
+            let is_free = waited.is_some_and(|micros| micros < limit);
+            outcome.expect(is_free, "the other thread not to wait for them")
+        }));
+        trials.push(trial("who_is_left_behind_in_one_group_and_not_in_another_ends", || {
+            let job = Job::new(BEHIND, 4).options(&["--enable-recovery"]);
+            let outcome = job.with_statuses().run()?;
+            outcome.these_say(0..4, "at its end, as one of [0, 1, 2, 3]")?;
+            outcome.these_say(0..4, "exit status 0.")
+        }));
         trials.push(trial("survivors_wait_at_the_end_for_those_of_all_ranks_alone", || {
             let outcome = Job::new(TWO_ENDS, 4).options(&["--enable-recovery"]).run()?;
             outcome.these_say([0, 2, 3], "at its end")?;

@@ -96,7 +96,7 @@ fn trials(launcher: launch::Kind) -> Vec<Trial> {
     }));
     trials.extend(faults::trials());
     trials.extend(edges::trials(launcher));
-    trials.extend(save::trials());
+    trials.extend(save::trials(launcher));
     trials.extend(machines::trials(launcher));
     // Hydra does not keep a job whose process is gone.
     if launcher == launch::Kind::OpenMpi {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use syncbn_mpi::Mpi;
 
-use crate::launch::Job;
+use crate::launch::{Job, Kind};
 use crate::trial;
 
 /// Begins the name of a scene in which ranks save; then comes the fault of rank 1.
@@ -33,12 +33,22 @@ const CASES: [(&str, &str, i32); 4] = [
     ("has a wrong shape", "rank 1 aborted", 1),
 ];
 
-pub fn trials() -> Vec<Trial> {
+pub fn trials(launcher: Kind) -> Vec<Trial> {
     let name = |fault: &str| {
         format!("the_others_save_before_the_end_when_a_rank_{}", fault.replace(' ', "_"))
     };
     let case = |(fault, why, status)| trial(&name(fault), move || check(fault, why, status));
-    CASES.into_iter().map(case).collect()
+    let mut trials: Vec<Trial> = CASES.into_iter().map(case).collect();
+    if launcher == Kind::OpenMpi {
+        trials.push(trial("who_leaves_its_program_saves_under_no_launcher", || {
+            let job = Job::new(&format!("{SAVES}exits"), 3).options(&["--enable-recovery"]);
+            let outcome = job.with_statuses().run()?;
+            outcome.these_say([0, 2], "saved, after: rank 1 left")?;
+            outcome.these_say(0..3, "exit status 87.")?;
+            outcome.expect(!outcome.says(1, "saved"), "rank 1 not to save")
+        }));
+    }
+    trials
 }
 
 fn check(fault: &str, why: &str, status: i32) -> Result<(), String> {
