@@ -75,6 +75,8 @@
 //! [the three steps]: guide#the-three-steps
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Futures within futures: newer compilers count how deep their layouts go.
+#![recursion_limit = "256"]
 // Code for a GPU, or for the host, is compiled without that feature too. It is never reached then,
 // because its device cannot be made.
 #![cfg_attr(

@@ -31,9 +31,6 @@ fn documents_name_only_what_exists() {
     assert_none(found.collect());
 }
 
-/// Documents that have long lines. One that has none any more leaves this list.
-const NOT_WRAPPED: &[&str] = &["crates/syncbn-burn/README.md"];
-
 #[test]
 fn no_line_of_a_document_is_long() {
     let tree = Tree::read(&root());
@@ -41,11 +38,7 @@ fn no_line_of_a_document_is_long() {
     for path in tree.documents.keys() {
         let name = path.display();
         let long = long_lines(&std::fs::read_to_string(root().join(path)).unwrap());
-        match NOT_WRAPPED.iter().any(|listed| path == Path::new(listed)) {
-            false => found.extend(long.iter().map(|fault| format!("{name}, {fault}"))),
-            true if long.is_empty() => found.push(format!("{name} is wrapped: unlist it")),
-            true => {}
-        }
+        found.extend(long.iter().map(|fault| format!("{name}, {fault}")));
     }
     assert_none(found);
 }
