@@ -7,7 +7,7 @@ use syncbn_testkit::random::Random;
 use super::batch::{Cut, Whole};
 
 /// Batches of every form: a convolution's, odd sizes, matrices, one channel.
-pub const FORMS: [(usize, usize, usize); 9] = [
+pub const FORMS: [(usize, usize, usize); 10] = [
     (12, 10, 49),
     (8, 20, 36),
     (40, 10, 1),
@@ -18,6 +18,8 @@ pub const FORMS: [(usize, usize, usize); 9] = [
     (7, 23, 4),
     // By fours in both layouts, with one wide channel in a quad.
     (6, 12, 1024),
+    // More than a tile of quads, and than the binding of a device of `gpus`.
+    (17, 12, 1024),
 ];
 
 /// A batch of one of the forms.
