@@ -151,9 +151,10 @@ fn another_state_that_one_rank_loads_alone_is_named_on_all() {
     }
 }
 
-/// Local statistics of a rank's x, on their way to the others.
-fn begun(rank: &Rank) -> Started<GlobalStatistics> {
-    let local = pollster::block_on(rank.layer.local_statistics(&rank.x)).unwrap();
+/// Local statistics of a rank's x, on their way to the others. It does not block: a future that
+/// blocks its thread may take the wake-up of another one that the thread runs.
+async fn begun(rank: &Rank) -> Started<GlobalStatistics> {
+    let local = rank.layer.local_statistics(&rank.x).await.unwrap();
     rank.layer.synchronize(local).start()
 }
 
@@ -168,7 +169,7 @@ fn a_state_that_is_shared_behind_an_exchange_is_the_one_that_the_exchange_leaves
             let mut ranks: Vec<Rank> =
                 ranks.map(|(group, device)| Rank::new(group, &device)).collect();
             let shared = ranks.iter_mut().map(async |rank| {
-                let exchange = begun(rank);
+                let exchange = begun(rank).await;
                 join(exchange, rank.layer.broadcast_state(0)).await
             });
             for (exchanged, shared) in pollster::block_on(join_all(shared)) {
@@ -196,7 +197,7 @@ fn a_state_that_is_loaded_while_an_exchange_is_under_way_is_compared_in_the_next
             groups.iter().map(|group| Rank::new(group, &Device::host())).collect();
         let mut exchanges = Vec::new();
         for (index, rank) in ranks.iter_mut().enumerate() {
-            exchanges.push(begun(rank));
+            exchanges.push(pollster::block_on(begun(rank)));
             // The exchange ends with the last rank, which loads nothing.
             if index + 1 < RANKS {
                 let state = scaled(&rank.state(), if index == 0 { 0.5 } else { 1.0 });
