@@ -49,7 +49,7 @@ struct Args {
     steps: u32,
 
     /// All-reduce along the tree from this number of ranks on
-    #[arg(long, value_name = "RANKS", default_value_t = 33,
+    #[arg(long, value_name = "RANKS", default_value_t = 9,
         value_parser = clap::value_parser!(u32).range(2..))]
     tree_from: u32,
 }

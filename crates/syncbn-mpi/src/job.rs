@@ -27,9 +27,11 @@ const GRACE: Duration = Duration::from_secs(2);
 const FINALIZATION: Duration = Duration::from_secs(30);
 /// How often to look whether all have come.
 pub(crate) const LOOK: Duration = Duration::from_millis(1);
-/// Ranks from which on statistics and sums merge along the tree: up to here gathering them takes
-/// fewer steps and little more time.
-const TREE_FROM: usize = 33;
+/// Ranks from which on statistics and sums merge along the tree. Measured on one machine
+/// (docs/SCALING.md), the tree takes less time than gathering from 16 ranks on for 256 channels, and
+/// from fewer than 8 on for 2,048. Up to here gathering takes fewer steps, and at worst three times
+/// the time.
+const TREE_FROM: usize = 9;
 
 /// Whether there is an [`Mpi`] in this process.
 static HELD: AtomicBool = AtomicBool::new(false);
@@ -205,7 +207,7 @@ impl Mpi {
     }
 
     /// As [`world`](Self::world), with another number of ranks from which on statistics merge on
-    /// their way instead of being gathered, 33 by default; all ranks must give the same. Results
+    /// their way instead of being gathered, 9 by default; all ranks must give the same. Results
     /// have the same bits either way; which is faster depends on the network.
     ///
     /// # Errors

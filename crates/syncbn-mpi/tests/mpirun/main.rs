@@ -70,7 +70,7 @@ fn trials(launcher: launch::Kind) -> Vec<Trial> {
         Job::new("bits merging", 7).run()?.all_say("the bits of one process")
     }));
     trials
-        .push(trial("from_33_processes_on_statistics_are_all_reduced_to_the_bits_of_one", || {
+        .push(trial("from_9_processes_on_statistics_are_all_reduced_to_the_bits_of_one", || {
             Job::new("bits of many", 34).run()?.all_say("the bits of one process")
         }));
     trials.push(trial("both_forms_make_process_groups", || {
