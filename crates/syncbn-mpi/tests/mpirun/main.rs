@@ -69,10 +69,9 @@ fn trials(launcher: launch::Kind) -> Vec<Trial> {
     trials.push(trial("7_processes_that_all_reduce_have_the_bits_of_one", || {
         Job::new("bits merging", 7).run()?.all_say("the bits of one process")
     }));
-    trials
-        .push(trial("from_9_processes_on_statistics_are_all_reduced_to_the_bits_of_one", || {
-            Job::new("bits of many", 34).run()?.all_say("the bits of one process")
-        }));
+    trials.push(trial("from_9_processes_on_statistics_are_all_reduced_to_the_bits_of_one", || {
+        Job::new("bits of many", 34).run()?.all_say("the bits of one process")
+    }));
     trials.push(trial("both_forms_make_process_groups", || {
         Job::new("groups", 4).run()?.all_say("both forms agree")
     }));
