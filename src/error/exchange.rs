@@ -223,7 +223,7 @@ pub enum ExchangeError {
     /// An exchange of the group has failed before; make a new group to go on.
     #[error(
         "{at}: the process group refuses work since an exchange failed; go on in a new group, such \
-        as that of survivors, and move its layers there with in_group: {cause}"
+        as that of survivors, and move its layers there with set_group: {cause}"
     )]
     Poisoned {
         /// The refused work.
