@@ -17,11 +17,11 @@ use std::sync::OnceLock;
 
 use pollster::block_on;
 use syncbn::{Device, device::FastPaths, low_level::Epilogue};
-use syncbn_testkit::Random;
 use syncbn_testkit::epilogue::bounds::check;
 use syncbn_testkit::epilogue::problem::Problem;
 use syncbn_testkit::shape_kinds::Kind;
 use syncbn_testkit::storage::{Layouts, Types};
+use syncbn_testkit::{Random, wait_at_exit};
 
 /// How the drivers' adapters call themselves.
 const LAVAPIPE: &str = "llvmpipe";
@@ -41,14 +41,18 @@ fn adapter(name: &str) -> wgpu::Adapter {
     all.remove(0)
 }
 
+fn open(name: &str) -> Device {
+    wait_at_exit(block_on(Device::from_adapter(&adapter(name))).unwrap())
+}
+
 fn lavapipe() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| block_on(Device::from_adapter(&adapter(LAVAPIPE))).unwrap()).clone()
+    DEVICE.get_or_init(|| open(LAVAPIPE)).clone()
 }
 
 fn swiftshader() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| block_on(Device::from_adapter(&adapter(SWIFTSHADER))).unwrap()).clone()
+    DEVICE.get_or_init(|| open(SWIFTSHADER)).clone()
 }
 
 /// Lavapipe, SwiftShader and the host, each in each place over the turns.

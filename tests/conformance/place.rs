@@ -5,6 +5,7 @@ use std::fmt;
 
 use pollster::block_on;
 use syncbn::Device;
+use syncbn_testkit::wait_at_exit;
 
 use crate::message::chain;
 
@@ -109,7 +110,11 @@ impl Places {
         }
         let (mut lines, mut places) = (Vec::new(), Vec::<Place>::new());
         for adapter in &adapters {
-            let open = |_| block_on(Device::from_adapter(adapter)).map_err(|error| chain(&error));
+            let open = |_| {
+                block_on(Device::from_adapter(adapter))
+                    .map(wait_at_exit)
+                    .map_err(|error| chain(&error))
+            };
             let devices = (0..world).map(open).collect::<Result<Vec<Device>, String>>();
             let info = adapter.get_info();
             let devices = devices.map_err(|error| format!("{}: {error}", info.name))?;

@@ -12,7 +12,7 @@ use syncbn::device::FastPaths;
 use syncbn::low_level::Epilogue;
 use syncbn::{DType, Device, Forward, SyncBatchNorm, joint};
 use syncbn_testkit::Random;
-use syncbn_testkit::adapter::{adapter, own_device};
+use syncbn_testkit::{adapter, own_device, wait_at_exit};
 
 use crate::batch::{Cut, Whole, findings};
 use crate::cuts::{FORMS, any_cut, hosts, uncut, whole};
@@ -29,11 +29,12 @@ pub fn gpus() -> &'static [Device] {
         let adapter = adapter();
         let (device, queue) =
             own_device(&adapter, |limits| limits.max_storage_buffer_binding_size = FEW);
-        vec![
-            block_on(Device::from_adapter(&adapter)).expect("a device"),
-            block_on(Device::from_adapter_with(&adapter, FastPaths::NONE)).expect("a device"),
-            Device::from_wgpu(device, queue).expect("a device"),
-        ]
+        let devices = [
+            block_on(Device::from_adapter(&adapter)),
+            block_on(Device::from_adapter_with(&adapter, FastPaths::NONE)),
+            Device::from_wgpu(device, queue),
+        ];
+        devices.map(|device| wait_at_exit(device.expect("a device"))).into()
     })
 }
 

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod cost;
 pub mod epilogue;
 pub mod events;
+pub mod exit;
 pub mod kernel;
 pub mod oracle;
 pub mod random;
@@ -26,6 +27,7 @@ pub use compare::{
     STATISTICS_TOLERANCE, TOLERANCE_ULP, compare, compare_running, compare_statistics, ulp,
     worst_share,
 };
+pub use exit::wait_at_exit;
 pub use oracle::{definition, definition_with, widened};
 pub use random::Random;
 pub use transport::{all_reduce_groups, groups_over, on_threads, process_groups};

@@ -26,7 +26,7 @@ pub type Opened = (Device, WgpuSetup);
 /// Two virtual devices on the machine's software adapter, or its only one. One test uses them at a
 /// time: a device is one rank of one group, and opening one for every test would compile every
 /// kernel anew.
-pub fn devices() -> MutexGuard<'static, [Opened; 2]> {
+pub fn devices() -> Devices {
     static DEVICES: LazyLock<Mutex<[Opened; 2]>> = LazyLock::new(|| {
         let adapters = block_on(syncbn::Device::adapters());
         let adapter =
@@ -37,7 +37,28 @@ pub fn devices() -> MutexGuard<'static, [Opened; 2]> {
         };
         Mutex::new([open(), open()])
     });
-    DEVICES.lock().unwrap_or_else(PoisonError::into_inner)
+    Devices(DEVICES.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The devices, until a test has ended and they have done what it submitted: a software driver that
+/// still computes when its process ends may crash.
+pub struct Devices(MutexGuard<'static, [Opened; 2]>);
+
+impl std::ops::Deref for Devices {
+    type Target = [Opened; 2];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        for (_, setup) in self.0.iter() {
+            // A lost device has nothing to wait for.
+            let _ = setup.device.poll(wgpu::PollType::wait_indefinitely());
+        }
+    }
 }
 
 /// The ranks of a new group, one per device.
