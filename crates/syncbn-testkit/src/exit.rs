@@ -28,10 +28,17 @@ pub fn wait_at_exit(device: Device) -> Device {
     device
 }
 
-/// Waits for all devices, without anything of a thread that may be gone by now.
+/// Waits for all devices, on a thread of its own: values of the thread that exits may be gone, and
+/// wgpu has some.
 extern "C" fn wait() {
-    for device in DEVICES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        // A lost device has nothing to wait for, and the host is done.
-        let _ = device.wgpu().map(|(device, _)| device.poll(wgpu::PollType::wait_indefinitely()));
-    }
+    let wait = || {
+        for device in DEVICES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let polled =
+                device.wgpu().map(|(gpu, _)| gpu.poll(wgpu::PollType::wait_indefinitely()));
+            // A lost device has nothing to wait for, and the host is done.
+            drop(polled);
+        }
+    };
+    // Without a thread nothing waits, as if the device had not been given.
+    drop(std::thread::Builder::new().spawn(wait).map(std::thread::JoinHandle::join));
 }
