@@ -37,8 +37,10 @@ pub(crate) struct Base {
     pub parameters: Arc<Vec<AffineParameters>>,
     /// Whether a call decides how many ranks there are.
     any_ranks: bool,
-    /// Distinguishes the layers of a process.
+    /// Distinguishes the layers of a process, and the groups that a layer was in.
     pub id: u64,
+    /// The `id` that the layer had first.
+    pub first_id: u64,
     /// The settings as ranks compare them.
     pub manifest: Manifest,
 }
@@ -87,7 +89,8 @@ impl Base {
         });
         let parameters = Arc::new(devices.iter().map(|_| AffineParameters::default()).collect());
         let manifest = config.manifest();
-        let mut base = Self { config, devices, parameters, any_ranks, id: next_id(), manifest };
+        let id = next_id();
+        let mut base = Self { config, devices, parameters, any_ranks, id, first_id: id, manifest };
         base.set_parameters(weight.as_deref(), bias.as_deref())?;
         Ok((base, running))
     }
@@ -96,7 +99,8 @@ impl Base {
     pub fn with_ranks(&self, devices: Vec<Device>, parameters: Arc<Vec<AffineParameters>>) -> Self {
         let config = self.config.clone();
         let manifest = self.manifest.clone();
-        Self { config, devices, parameters, manifest, id: next_id(), ..*self }
+        let id = next_id();
+        Self { config, devices, parameters, manifest, id, first_id: id, ..*self }
     }
 
     /// The device of a rank.
@@ -105,7 +109,7 @@ impl Base {
     }
 
     /// What the engine needs of the layer on a rank.
-    fn engine_layer(&self, rank: usize) -> engine::Layer<'_> {
+    pub fn engine_layer(&self, rank: usize) -> engine::Layer<'_> {
         let [weight, bias] = self.parameters[rank % self.parameters.len()].both();
         let host_ranks = self.devices.iter().filter(|device| device.is_host()).count();
         engine::Layer {

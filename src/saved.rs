@@ -57,6 +57,8 @@ pub(crate) struct OnHost {
 #[derive(Debug)]
 pub(crate) struct SavedCall {
     layer: u64,
+    /// The layer's `id` before it was in any other group.
+    first_id: u64,
     /// Weight and bias of each rank, or those of all.
     parameters: Vec<Option<Seen>>,
     x: Vec<Seen>,
@@ -87,6 +89,7 @@ impl SavedCall {
         let residual = seen(if decides { residual } else { &[] });
         Self {
             layer: base.id,
+            first_id: base.first_id,
             parameters: base.seen_parameters(),
             x,
             residual,
@@ -116,11 +119,16 @@ impl SavedCall {
         recomputed: bool,
     ) -> Result<(), ArgumentError> {
         let refuse = |argument: String, reason| Err(ArgumentError::NotSaved { argument, reason });
+        if self.first_id != base.first_id {
+            return refuse(
+                "saved".to_owned(),
+                "it belongs to another layer; give what a forward call of this layer returned",
+            );
+        }
         if self.layer != base.id {
             return refuse(
                 "saved".to_owned(),
-                "it belongs to another layer, or to its time in another group; give what a forward \
-                call returned",
+                "it is of a call before the layer joined its group; run forward again",
             );
         }
         if self.x.len() != x.len() {

@@ -190,10 +190,9 @@ fn what_a_layer_saved_alone_is_not_differentiated_in_a_group() {
     let bn = bn.in_group(&group).unwrap();
     let error = block_on(bn.backward(&saved, Backward::of(&x, &x))).unwrap_err();
     assert!(
-        error.to_string().contains(
-            "it belongs to another layer, or to its time in another group; give what a forward \
-            call returned"
-        ),
+        error
+            .to_string()
+            .contains("it is of a call before the layer joined its group; run forward again"),
         "{error}"
     );
 }

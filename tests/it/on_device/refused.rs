@@ -121,8 +121,7 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
         refused,
         not_saved(
             "saved",
-            "it belongs to another layer, or to its time in another group; give what a forward \
-            call returned"
+            "it belongs to another layer; give what a forward call of this layer returned"
         )
     );
     layer.set_parameters(Some(&[1.0; CHANNELS]), None).unwrap();
