@@ -7,7 +7,7 @@
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_grad_sums` runs next,
 // unless a channel has one tile: then the ranks add up their sums. Of a single rank on the device,
-// `finalize_grad` takes the tiles.
+// `finalize_grad` takes the tiles; where a channel has one, this kernel makes what that would.
 
 #import tile
 #import load(x)
@@ -18,10 +18,14 @@
 #import grad_sums
 
 @group(0) @binding(4) var<storage, read> centering: array<Centering>;   // (C)
+#if FINISHES
+#import finish_grad
+#else
 @group(0) @binding(5) var<storage, read> weight: array<f32>;            // (C), or a dummy
 @group(0) @binding(6) var<storage, read> bias: array<f32>;              // (C), or a dummy
 // (tiles, C) of (Σg, Σ g·(x − pivot), flag of g, flag of x); written by `merge_over_lanes`
 @group(0) @binding(7) var<storage, read_write> partial: array<vec4<f32>>;
+#endif
 
 // A word of the mask holds the values of two lanes: they have half as many as the lanes of kernels
 // that write.
@@ -32,7 +36,8 @@ const LANES_PER_WORD: u32 = 2u;
 //         s      += g;  t += g·(x − pivot)
 //         S += s·unit;  T += t·unit                      of each four; the rest of a tile is 0
 //     flags    = Σ g·0 is not 0, Σ x·0 is not 0
-//     partial  = the sum of (S, T, flags) over the lanes of the tile
+//     sums     = (S, T, flags) added up over the lanes of the tile
+//     partial  = sums, or what `finalize_grad` makes of them
 //
 // Why it is fast: the kernel is memory-bound. It loads grad_output and x once, coalesced. Where the
 // activation was active is a word of a mask per lane, or formed again from x (and the residual).

@@ -10,7 +10,7 @@
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next,
 // unless a channel has one tile: then the ranks merge. Of a single rank on the device,
-// `finalize_stats` takes the tiles.
+// `finalize_stats` takes the tiles; where a channel has one, this kernel makes what that would.
 
 #import tile
 #import load(x)
@@ -19,8 +19,12 @@
 #import transpose
 #import lane_stats
 
+#if FINISHES
+#import finish_stats
+#else
 // (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag); written by `merge_over_lanes`
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
+#endif
 
 // This lane's next element; where the tile has ended, that at `stand_in`. An address is chosen and
 // no load is left out: loads under a branch would wait for each other.
@@ -43,7 +47,8 @@ fn next_four(walk: ptr<function, Walk>, stand_in: u32) -> Four {
 //     S1, S2   = Σ(e − p), Σ(e − p)², pairwise by fours
 //     m        = p + S1/n, rounded to f32; S1 and S2 move to it
 //     flag     = Σ e·0 is not 0
-//     partial  = Chan's merge of (m, S1, S2, n) over the lanes of the tile
+//     sums     = Chan's merge of (m, S1, S2, n) over the lanes of the tile
+//     partial  = sums, or what `finalize_stats` makes of them
 //
 // Why it is fast: the kernel is memory-bound, and every value is loaded once.
 // * One pass: the pivot needs four elements, and the others need not wait in registers. Welford's

@@ -17,6 +17,7 @@ use crate::request::{
     Backward, DoubleBackward, DoubleGradients, Forward, ForwardParts, Gradients, Normalized,
 };
 use crate::saved::Saved;
+use crate::shape::Shape;
 use crate::tensor::{DType, Layout, Output, Tensor};
 use crate::trace::{self, Span};
 
@@ -216,7 +217,9 @@ impl BatchNorm {
     /// As there.
     pub fn prepare(&self, dims: &[usize], layout: Layout, dtype: DType) -> Result<(), Error> {
         self.base.prepare(dims, layout, dtype)?;
-        resident::prepare(&self.gpu, self.config().reproducible)
+        let shape = Shape::new(dims, layout)?;
+        let layer = self.base.engine_layer(0);
+        resident::prepare(&self.gpu, &shape, dtype, layer, self.config().keeps_mask())
     }
 
     /// The weight, (C) f32; `None` without one.

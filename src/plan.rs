@@ -31,9 +31,9 @@ use crate::dtype::DType;
 use crate::epilogue::Epilogue;
 use crate::error::LimitError;
 use crate::fast_paths::FastPaths;
-use crate::shaders::{Active, LENGTHS, Storage, TileParams, Upstream, Variant};
+use crate::shaders::{Active, LENGTHS, Storage, Upstream, Variant};
 pub use crate::shaders::{
-    CombineParams, DoubleGradient, FinalizeParams, MaskOrder, Role, RunningForm,
+    CombineParams, DoubleGradient, FinalizeParams, MaskOrder, Role, RunningForm, TileParams,
 };
 use crate::shape::{Padding, Shape};
 

@@ -26,18 +26,22 @@ fn weights_of(channel: u32) -> V {
     return V(weight[first], weight[first + 1u], weight[first + 2u], weight[first + 3u]);
 }
 
+#if !NO_BIAS
 fn biases_of(channel: u32) -> V {
     let first = 4u * channel;
     return V(bias[first], bias[first + 1u], bias[first + 2u], bias[first + 3u]);
 }
+#endif
 #else
 fn weights_of(channel: u32) -> V {
     return V(weight[channel]);
 }
 
+#if !NO_BIAS
 fn biases_of(channel: u32) -> V {
     return V(bias[channel]);
 }
+#endif
 #endif
 
 // The bits of a NaN where a value is not finite, else 0.
@@ -67,9 +71,11 @@ fn affine_of(channel: u32) -> Affine {
         scale = settled(scale * weights_of(channel));
     }
     var shift = settled(-rest * scale);
+#if !NO_BIAS
     if (params.has_bias != 0u) {
         shift = settled(shift + biases_of(channel));
     }
+#endif
     return Affine(pivot, rest, scale, shift, unit, nan_where_not_finite(inv_std));
 }
 

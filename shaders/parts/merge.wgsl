@@ -79,7 +79,8 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
     return merged_four(four, merged_entries(first + 4u * step, step, 4u), third, fourth);
 }
 
-// Merges what the lanes hold and writes what comes of it.
+// Merges what the lanes hold and writes what comes of it. Of a channel with one tile that may be
+// what `finish` makes of it.
 fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
     let channels = SUMS << params.tiles_per_workgroup_log2;
     let fours = max(params.lanes_per_tile / 4u, 1u);
@@ -104,8 +105,13 @@ fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
             walk.tile - params.first_tile < params.tiles
             && channel + task < params.end_channel * SUMS
         ) {
-            partial[walk.tile * params.channels + channel + task] =
-                result(merged(task, channels, sixteens));
+            let sums = result(merged(task, channels, sixteens));
+#if FINISHES
+            sums_of_rank = sums;
+            finish(channel + task);
+#else
+            partial[walk.tile * params.channels + channel + task] = sums;
+#endif
         }
     }
 }

@@ -3,7 +3,7 @@
 #import settled
 #import rank_weights
 
-struct GradSums {
+struct RankGradSums {
     dy: f32,          // Σg
     dy_xmu: f32,      // Σ g·(x − mean)
     dy_not_finite: bool,
@@ -12,13 +12,13 @@ struct GradSums {
 
 // Adds a rank's sums; a rank without values adds nothing, whatever the others made of the channel.
 fn add_rank(
-    total: ptr<function, GradSums>,
+    total: ptr<function, RankGradSums>,
     rank: u32,
     channel: u32,
     rest: f32,
     center_not_finite: bool,
 ) {
-    if (rank_weights[rank].count == 0.0) {
+    if (weight_of(rank).count == 0.0) {
         return;
     }
     let sums = sums_of(rank, channel);

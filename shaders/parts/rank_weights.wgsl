@@ -1,5 +1,5 @@
 // The sums of all ranks of one device, and the weight of each rank in their merge. A single rank's
-// sums may be those that an invocation has merged of its tiles.
+// sums may be those that an invocation has merged of its tiles, or of the lanes of its only tile.
 
 #import settled
 
@@ -8,9 +8,19 @@ struct RankWeight {
     weight: f32,   // count / values per channel of all ranks that merge with it
 }
 
+#if FINISHES
+fn weight_of(rank: u32) -> RankWeight {
+    return RankWeight(params.count, 1.0);
+}
+#else
 @group(0) @binding(2) var<storage, read> rank_weights: array<RankWeight>;   // (ranks)
 
-#if OF_TILES
+fn weight_of(rank: u32) -> RankWeight {
+    return rank_weights[rank];
+}
+#endif
+
+#if ONE_RANK
 var<private> sums_of_rank: vec4<f32>;
 
 // Settled: what memory does to sums on their way through it.

@@ -16,7 +16,9 @@
 // The values of this lane.
 var<private> own_mask: MaskWord;
 #else
+#if !FINISHES
 #import load(residual)
+#endif
 #endif
 
 // Comes before the first element of a lane.

@@ -28,14 +28,24 @@ use crate::plan::{Activation, ApplyPlan, Gradient, LayerFlags, Role, SumsPlan, a
 use crate::stats::{GradientSums, Moments, Normalization};
 use sums::{Job, Taker};
 
+/// What plans need of a layer where everything is stored alike.
+pub(super) fn flags(
+    gpu: &Gpu,
+    x: Activation<'_>,
+    layer: Layer<'_>,
+    keeps_mask: bool,
+) -> LayerFlags {
+    let mask = if keeps_mask { ApplyPlan::mask_order(x, x.dtype, gpu.caps()) } else { None };
+    layer_flags(layer, mask)
+}
+
 pub(super) fn prepare(
     gpu: &Gpu,
     x: Activation<'_>,
     layer: Layer<'_>,
     keeps_mask: bool,
 ) -> Result<(), Error> {
-    let mask = if keeps_mask { ApplyPlan::mask_order(x, x.dtype, gpu.caps()) } else { None };
-    let flags: LayerFlags = layer_flags(layer, mask);
+    let flags = flags(gpu, x, layer, keeps_mask);
     // After training, and after evaluation.
     let gradient = |batch_statistics| {
         let wanted = Gradient {

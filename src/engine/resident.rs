@@ -19,11 +19,16 @@ pub(crate) use running::{Running, RunningPlace};
 
 use std::sync::Arc;
 
-use super::gpu::{Slices, record_sums};
+use super::Layer;
+use super::gpu::{Slices, flags, record_sums};
 use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Memory, Recorder};
-use crate::plan::{CombineParams, Dispatch, Merge, Role, SumsPlan, finalizing_variants};
+use crate::plan::{
+    Activation, CombineParams, Dispatch, Merge, Role, SumsPlan, finalizing_variants,
+};
+use crate::shape::Shape;
 use crate::stats::{Centering, PerRank};
 use crate::tensor::Tensor;
 
@@ -193,8 +198,22 @@ fn send(
     }
 }
 
-/// Compiles the kernels between the halves of a pass; `exact` where the sums of a batch are of
-/// integers.
-pub(crate) fn prepare(gpu: &Gpu, exact: bool) -> Result<(), Error> {
-    gpu.build(finalizing_variants(exact).into_iter())
+/// Compiles the kernels between the halves of a pass, and those that take their place where there
+/// is a single rank whose channels have one tile each.
+pub(crate) fn prepare(
+    gpu: &Gpu,
+    shape: &Shape,
+    dtype: DType,
+    layer: Layer<'_>,
+    keeps_mask: bool,
+) -> Result<(), Error> {
+    let x = Activation { shape, dtype };
+    let mut variants = finalizing_variants(layer.reproducible);
+    let gradient = SumsPlan::gradient(x, x, gpu.caps(), flags(gpu, x, layer, keeps_mask))?;
+    variants.extend(gradient.iter().flat_map(SumsPlan::finishing_variants));
+    if !layer.reproducible {
+        let statistics = SumsPlan::statistics(x, gpu.caps())?;
+        variants.extend(statistics.iter().flat_map(SumsPlan::finishing_variants));
+    }
+    gpu.build(variants.into_iter())
 }

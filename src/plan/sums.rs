@@ -77,6 +77,7 @@ impl SumsPlan {
             x: caps.storage(x.dtype),
             elements: grid.elements(),
             subgroups,
+            finishes: None,
         };
         Self::new([x, x], &grid, caps, partial, &Combine::STATISTICS)
     }
@@ -111,7 +112,7 @@ impl SumsPlan {
             strided: grid.g_is_strided(),
             active: layer.active(),
         };
-        let partial = |subgroups| Kernel::PartialGradSums { upstream, subgroups };
+        let partial = |subgroups| Kernel::PartialGradSums { upstream, subgroups, finishes: false };
         let plan = Self::new([x, g], &grid, caps, partial, &Combine::GRADIENTS)?;
         Ok(plan.map(|plan| plan.of_layer(layer)))
     }

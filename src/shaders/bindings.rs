@@ -223,12 +223,12 @@ impl Kernel {
             matches!(self.upstream(), Some(up) if matches!(up.active, Active::Masked(_))),
         );
         match self {
-            Self::PartialStats { .. } => &PARTIAL_STATS,
+            Self::PartialStats { finishes: None, .. } => &PARTIAL_STATS,
             Self::PartialIntegers(..) => &integers::OF_X,
             Self::CombineStats | Self::CombineGradSums | Self::CombineIntegers => &COMBINE,
             Self::Normalize(Normalize { mask: None, .. }) => NORMALIZE.split_at(6).0,
             Self::Normalize(_) => &NORMALIZE,
-            Self::PartialGradSums { .. } => &PARTIAL_GRAD_SUMS[from_mask],
+            Self::PartialGradSums { finishes: false, .. } => &PARTIAL_GRAD_SUMS[from_mask],
             Self::PartialGradIntegers(_) => &integers::OF_GRADIENTS[from_mask],
             Self::GradInput(GradInput { grad_residual: false, .. }) => {
                 GRAD_INPUT[from_mask].split_at(7).0
@@ -236,9 +236,11 @@ impl Kernel {
             Self::GradInput(_) => &GRAD_INPUT[from_mask],
             Self::PartialDoubleSums(_) => &PARTIAL_DOUBLE_SUMS[from_mask],
             Self::DoubleInput { .. } => &DOUBLE_INPUT[from_mask],
-            Self::FinalizeStats { .. } | Self::CenterRunning(_) | Self::FinalizeGrad(_) => {
-                merging::bindings(self)
-            }
+            Self::PartialStats { .. }
+            | Self::PartialGradSums { .. }
+            | Self::FinalizeStats { .. }
+            | Self::CenterRunning(_)
+            | Self::FinalizeGrad(_) => merging::bindings(self),
             Self::FindGrids
             | Self::FindWide
             | Self::FinalizeIntegers(_)

@@ -14,11 +14,12 @@ parts! {
     "choose_element" "combine" "curve_elu" "curve_exponential" "curve_gelu" "curve_gelu_tanh"
     "curve_hardswish" "curve_relu6" "curve_sigmoid" "curve_silu" "curves" "decode_f16" "deviations"
     "double" "double_coefficients" "double_gradient" "double_ratio" "double_sums" "double_terms"
-    "element" "encode" "ends" "exact_grad_sums" "exact_moments" "exact_running" "finite" "flat"
-    "four" "grad_sums" "gradient" "grid" "input_gradient" "integer_sums" "integers" "inverse_root"
-    "lane_stats" "lanes" "load" "long" "marks" "mask_bits" "merge" "merge_fours" "merge_stats"
-    "merge_sums" "merge_words" "packed" "padding" "rank_grad_sums" "rank_integers" "rank_weights" "reduce"
-    "running" "running_update" "runs" "settled" "settled_element" "store" "tail" "takes" "tile" "tile_stats"
+    "element" "encode" "ends" "exact_grad_sums" "exact_moments" "exact_running" "finish_grad"
+    "finish_stats" "finite" "flat" "four" "grad_sums" "gradient" "grid" "input_gradient"
+    "integer_sums" "integers" "inverse_root" "lane_stats" "lanes" "load" "long" "marks" "mask_bits"
+    "merge" "merge_fours" "merge_stats" "merge_sums" "merge_words" "packed" "padding"
+    "rank_grad_sums" "rank_gradients" "rank_integers" "rank_stats" "rank_weights" "reduce" "running"
+    "running_update" "runs" "settled" "settled_element" "store" "tail" "takes" "tile" "tile_stats"
     "tile_sums" "transpose" "upstream" "wide" "wide_digits" "words" "zeros"
 }
 

@@ -87,6 +87,9 @@ pub enum Kernel {
         elements: Elements,
         /// Four lanes of a tile merge within a subgroup; not for elements of four channels.
         subgroups: bool,
+        /// Of a single rank whose channels have one tile each: it makes what
+        /// [`FinalizeStats`](Self::FinalizeStats) would, with running statistics of this form.
+        finishes: Option<RunningForm>,
     },
     /// Local statistics of the rank from those of its tiles.
     CombineStats,
@@ -98,6 +101,10 @@ pub enum Kernel {
         upstream: Upstream,
         /// Four lanes of a tile merge within a subgroup; not for elements of four channels.
         subgroups: bool,
+        /// Of a single rank whose channels have one tile each: it makes what
+        /// [`FinalizeGrad`](Self::FinalizeGrad) would. Not where v is formed with a residual, which
+        /// would be a buffer too many.
+        finishes: bool,
     },
     /// Local gradient sums of the rank from those of its tiles.
     CombineGradSums,

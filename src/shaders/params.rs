@@ -158,6 +158,32 @@ params! {
         takes: u32,
         /// Power of two that scales what is summed (x, or four gradients) into range; usually 1.
         unit: f32,
+        /// Values per channel, where what merges ranks is made too; so is all that follows.
+        count: f32,
+        /// Divisor of m2 for the variance that enters the running one, or of gradients.
+        divisor: f32,
+        /// Added to the variance under the root.
+        eps: f32,
+        /// What is added besides, as f32 rounds eps.
+        eps_rest: f32,
+        /// Weight of the old running value.
+        old_weight: f32,
+        /// Weight of the batch.
+        batch_weight: f32,
+        /// 1 where the weight of the batch is 1/batches instead.
+        is_cumulative: u32,
+        /// 1 where the running statistics are updated.
+        tracks: u32,
+        /// 1 where the statistics depend on x.
+        has_batch_statistics: u32,
+        /// 1 where the gradients of the parameters are those of all ranks.
+        merges_parameters: u32,
+        /// 1 where the gradient of the weight is wanted.
+        has_grad_weight: u32,
+        /// 1 where that of the bias is wanted.
+        has_grad_bias: u32,
+        /// 1 where both are added to what is there.
+        accumulates: u32,
     }
 }
 

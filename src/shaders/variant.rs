@@ -4,7 +4,7 @@ mod all;
 
 use std::collections::BTreeSet;
 
-use super::bindings::{Access, Binding};
+use super::bindings::{Access, Binding, Role};
 use super::kernel::{Active, DoubleGradient, Elements, Kernel, MaskOrder, RunningForm};
 use super::params::TileParams;
 use super::preprocess::Definitions;
@@ -123,6 +123,10 @@ impl Variant {
         set("STRADDLES", kernel.elements() == Elements::Flat { straddles: true });
         set("SUBGROUPS", kernel.subgroups());
         set("OF_TILES", kernel.is_of_tiles());
+        set("FINISHES", kernel.finishes());
+        set("ONE_RANK", kernel.is_of_tiles() || kernel.finishes());
+        let mask = |binding: &Binding| binding.role == Role::Mask;
+        set("NO_BIAS", kernel.finishes() && self.bindings().iter().any(mask));
         set("RUNNING_VECTORS", kernel.running() == Some(RunningForm::Vectors));
         if let Some(output) = kernel.output() {
             set(&format!("OUTPUT_{}", Storage::packed(output).flag()), true);

@@ -2,6 +2,7 @@
 //! `tests/hostile` runs the same tests on what a hostile compiler makes of the kernels.
 
 mod centers;
+mod finishing;
 mod flags;
 mod flat;
 mod gradients;

@@ -7,7 +7,7 @@ use super::exact::Integers;
 use super::{Centers, Encoding, Sums, merging, send};
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Memory, Recorder};
-use crate::plan::{ParameterGradients, Role, Section, Taken};
+use crate::plan::{Dispatch, ParameterGradients, Role, Section, Taken, TileParams};
 use crate::stats::GradCentering;
 
 /// What a rank needs beside its tensors.
@@ -54,13 +54,17 @@ pub(crate) fn backward(
     if centers.grids(0).is_some() {
         return exact(gpu, ranks, channels, centers, parameters, encoding);
     }
-    let locals = gpu.scratch_of(memory, merge.bytes())?;
-    let mut scratch = Vec::with_capacity(ranks.len());
-    for rank in ranks.iter_mut() {
-        scratch.push(Scratch::new(gpu, memory, rank, channels)?);
+    let scratch = ranks.iter_mut().map(|rank| Scratch::new(gpu, memory, rank, channels));
+    let scratch: Vec<Scratch> = scratch.collect::<Result<_, _>>()?;
+    let plans: Vec<_> = ranks.iter_mut().map(|rank| rank.sums.take()).collect();
+    if let ([rank], [Some(plan)]) = (&*ranks, &*plans) {
+        let finalize = merge.gradient(0, centers.of_batch, wanted_of(rank, parameters));
+        if let Some(sums) = plan.finishing_gradient(&finalize) {
+            return finish(gpu, ranks, centers, (&sums, &scratch), encoding);
+        }
     }
-    let plans = ranks.iter_mut().map(|rank| rank.sums.take());
-    let sums = Sums::of_ranks(gpu, memory, merge, &locals, plans)?;
+    let locals = gpu.scratch_of(memory, merge.bytes())?;
+    let sums = Sums::of_ranks(gpu, memory, merge, &locals, plans.into_iter())?;
     send(gpu, "backward", encoding, |recorder| {
         for (index, (rank, sums)) in ranks.iter().zip(&sums).enumerate() {
             let slices = Slices::gradient_sums(gpu, rank).with_centering(centers.centering(index));
@@ -82,6 +86,27 @@ pub(crate) fn backward(
             });
         }
         write(gpu, recorder, ranks, &scratch);
+    })
+}
+
+/// The pass over a single rank whose channels have one tile each: what sums its gradients goes on.
+fn finish(
+    gpu: &Gpu,
+    ranks: &[BackwardRank<'_>],
+    centers: &Centers,
+    (sums, scratch): (&[Dispatch<TileParams>], &[Scratch]),
+    encoding: Option<Encoding<'_>>,
+) -> Result<(), Error> {
+    send(gpu, "backward", encoding, |recorder| {
+        for (rank, scratch) in ranks.iter().zip(scratch) {
+            let slices = Slices::gradient_sums(gpu, rank).with_centering(centers.centering(0));
+            let slice = |role| match role {
+                Role::GradCentering => &*scratch.grad_centering,
+                _ => slices.role(role),
+            };
+            sums.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice));
+        }
+        write(gpu, recorder, ranks, scratch);
     })
 }
 

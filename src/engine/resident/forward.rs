@@ -9,7 +9,7 @@ use super::{Center, Centers, Encoding, RankWeights, RunningPlace, Sums, merging,
 use crate::error::Error;
 use crate::gpu::{Gpu, Lease, Recorder};
 use crate::plan::{
-    Dispatch, FinalizeParams, Merge, Role, RunningForm, RunningUpdate, Section, Taken,
+    Dispatch, FinalizeParams, Merge, Role, RunningForm, RunningUpdate, Section, Taken, TileParams,
 };
 use crate::stats::PerRank;
 
@@ -63,14 +63,23 @@ pub(crate) fn forward(
         return exact(gpu, ranks, pass, centers, encoding);
     }
     let merge = &centers.merge;
+    let plans: Vec<_> = ranks
+        .iter_mut()
+        .map(|rank| {
+            note_write(&mut rank.y);
+            rank.sums.take()
+        })
+        .collect();
+    if let [Some(plan)] = &*plans
+        && let Some(sums) = plan.finishing(&finalizing(merge, 0, eps, normalizer, running))
+    {
+        finish(gpu, ranks, &centers, running, &sums, encoding)?;
+        return Ok(centers);
+    }
     // Running statistics are there without a sum.
     let locals = of_batch.then(|| gpu.scratch_of(memory, merge.bytes())).transpose()?;
     let locals = locals.as_deref().unwrap_or(gpu.dummy(0));
-    let plans = ranks.iter_mut().map(|rank| {
-        note_write(&mut rank.y);
-        rank.sums.take()
-    });
-    let sums = Sums::of_ranks(gpu, memory, merge, locals, plans)?;
+    let sums = Sums::of_ranks(gpu, memory, merge, locals, plans.into_iter())?;
     send(gpu, "forward", encoding, |recorder| {
         for (rank, sums) in ranks.iter().zip(&sums) {
             sums.iter().for_each(|sums| sums.record(recorder, Slices::statistics(gpu, rank)));
@@ -90,6 +99,28 @@ pub(crate) fn forward(
         normalize(gpu, recorder, ranks, &centers);
     })?;
     Ok(centers)
+}
+
+/// The pass over a single rank whose channels have one tile each: what sums it makes its statistics.
+fn finish(
+    gpu: &Gpu,
+    ranks: &[ForwardRank<'_>],
+    centers: &Centers,
+    running: RunningPlace<'_>,
+    sums: &[Dispatch<TileParams>],
+    encoding: Option<Encoding<'_>>,
+) -> Result<(), Error> {
+    let center = centers.centers.of(0);
+    send(gpu, "forward", encoding, |recorder| {
+        for slices in ranks.iter().map(|rank| Slices::statistics(gpu, rank)) {
+            let slice = |role| match role {
+                Role::Centering | Role::Mean | Role::InvStd => center.slice(role),
+                _ => running.slice(role).unwrap_or_else(|| slices.role(role)),
+            };
+            sums.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice));
+        }
+        normalize(gpu, recorder, ranks, centers);
+    })
 }
 
 /// Records what writes y of every rank.

@@ -1,16 +1,102 @@
-//! Where one rank is all that merges: its tiles are combined by what would merge ranks, so that a
-//! pass has a dispatch less. The bits are those of both kernels.
+//! Where one rank is all that merges: its tiles are combined by what would merge ranks, or, where
+//! each channel has one tile, what sums it does what would merge ranks. Either way a pass has a
+//! dispatch less. The bits are those of both kernels.
 
 use super::Merge;
-use crate::plan::Dispatch;
+use crate::plan::{Dispatch, SumsPlan};
 use crate::shaders::{
-    CombineParams, FinalizeGradParams, FinalizeParams, Kernel, RankSums, Variant,
+    CombineParams, FinalizeGradParams, FinalizeParams, Kernel, RankSums, RunningForm, TileParams,
+    Variant,
 };
 
 impl Merge {
     /// Whether it takes the tiles of its rank.
     pub fn takes_tiles(&self) -> bool {
         self.counts.len() == 1
+    }
+}
+
+impl SumsPlan {
+    /// The kernels that sum the only rank and then do what would merge ranks, where each channel
+    /// has one tile.
+    pub fn finishing_variants(&self) -> impl Iterator<Item = Variant> {
+        let partials = self.partials.iter().filter(|_| self.tiles_bytes == 0);
+        partials
+            .filter_map(|partial| partial.variant.kernel.finishing(RunningForm::Entries))
+            .map(Variant::new)
+    }
+
+    /// The dispatches that sum the only rank and then do what `finalize` would; `None` where a
+    /// channel has several tiles, or no kernel does both.
+    pub fn finishing(
+        &self,
+        finalize: &Dispatch<FinalizeParams>,
+    ) -> Option<Vec<Dispatch<TileParams>>> {
+        let Kernel::FinalizeStats { running, .. } = finalize.variant.kernel else { return None };
+        let &FinalizeParams {
+            count,
+            divisor,
+            eps,
+            eps_rest,
+            old_weight,
+            batch_weight,
+            is_cumulative,
+            tracks,
+            ..
+        } = &finalize.params;
+        self.followed_by(running, |params| TileParams {
+            count,
+            divisor,
+            eps,
+            eps_rest,
+            old_weight,
+            batch_weight,
+            is_cumulative,
+            tracks,
+            ..params
+        })
+    }
+
+    /// The same of gradient sums.
+    pub fn finishing_gradient(
+        &self,
+        finalize: &Dispatch<FinalizeGradParams>,
+    ) -> Option<Vec<Dispatch<TileParams>>> {
+        let &FinalizeGradParams {
+            count,
+            divisor,
+            has_batch_statistics,
+            merges_parameters,
+            has_grad_weight,
+            has_grad_bias,
+            accumulates,
+            ..
+        } = &finalize.params;
+        self.followed_by(RunningForm::Entries, |params| TileParams {
+            count,
+            divisor,
+            has_batch_statistics,
+            merges_parameters,
+            has_grad_weight,
+            has_grad_bias,
+            accumulates,
+            ..params
+        })
+    }
+
+    fn followed_by(
+        &self,
+        running: RunningForm,
+        params: impl Fn(TileParams) -> TileParams,
+    ) -> Option<Vec<Dispatch<TileParams>>> {
+        if self.tiles_bytes > 0 {
+            return None;
+        }
+        let dispatches = self.partials.iter().map(|partial| {
+            let variant = Variant::new(partial.variant.kernel.finishing(running)?);
+            Some(Dispatch { variant, params: params(partial.params), ..partial.clone() })
+        });
+        dispatches.collect()
     }
 }
 

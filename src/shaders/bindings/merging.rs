@@ -1,8 +1,8 @@
 //! The storage buffers of kernels that merge ranks on one device, and of what stands in their place
 //! where running statistics normalize.
 
-use super::{Binding, Kernel, Role, reads, writes};
-use crate::shaders::kernel::RunningForm;
+use super::{Binding, Kernel, Role, activation, reads, writes};
+use crate::shaders::kernel::{Active, RunningForm};
 
 /// Of kernels that merge ranks: the sums of all of them, or of the tiles of the only one.
 const MERGED: [Binding; 2] = [reads(Role::Locals, "locals", 16), reads(Role::Tiles, "partial", 16)];
@@ -30,6 +30,38 @@ const fn finalize_stats_of_vectors(sums: Binding) -> [Binding; 7] {
     ]
 }
 
+/// Of the kernel that sums x and makes the statistics of the only rank.
+const FINISH_STATS: [Binding; 5] = [
+    activation(Role::Input, "x"),
+    writes(Role::Running, "running", 16),
+    writes(Role::Centering, "centering", 16),
+    writes(Role::Mean, "mean", 4),
+    writes(Role::InvStd, "inv_std", 4),
+];
+const FINISH_STATS_OF_VECTORS: [Binding; 6] = [
+    activation(Role::Input, "x"),
+    reads(Role::RunningMean, "running_mean", 4),
+    reads(Role::RunningVariance, "running_variance", 4),
+    writes(Role::Centering, "centering", 16),
+    writes(Role::NextMean, "next_mean", 4),
+    writes(Role::NextVariance, "next_variance", 4),
+];
+
+/// Of the kernel that sums gradients and makes what those of the only rank need. No bias, where a
+/// mask says where the activation was active.
+const fn finish_grad(from_mask: bool) -> [Binding; 8] {
+    [
+        activation(Role::GradOutput, "grad_output"),
+        activation(Role::Input, "x"),
+        if from_mask { reads(Role::Mask, "mask", 4) } else { reads(Role::Bias, "bias", 4) },
+        reads(Role::Centering, "centering", 16),
+        reads(Role::Weight, "weight", 4),
+        writes(Role::GradCentering, "grad_centering", 24),
+        writes(Role::GradWeight, "grad_weight", 4),
+        writes(Role::GradBias, "grad_bias", 4),
+    ]
+}
+
 const fn finalize_grad(sums: Binding) -> [Binding; 6] {
     [
         sums,
@@ -41,6 +73,7 @@ const fn finalize_grad(sums: Binding) -> [Binding; 6] {
     ]
 }
 
+const FINISH_GRAD: [[Binding; 8]; 2] = [finish_grad(false), finish_grad(true)];
 const CENTER_RUNNING: [Binding; 4] = [
     reads(Role::Running, "running", 16),
     writes(Role::Centering, "centering", 16),
@@ -60,6 +93,11 @@ const FINALIZE_GRAD: [[Binding; 6]; 2] = [finalize_grad(MERGED[0]), finalize_gra
 pub(super) fn bindings(kernel: Kernel) -> &'static [Binding] {
     let of_tiles = usize::from(kernel.is_of_tiles());
     match kernel {
+        Kernel::PartialStats { finishes: Some(RunningForm::Entries), .. } => &FINISH_STATS,
+        Kernel::PartialStats { .. } => &FINISH_STATS_OF_VECTORS,
+        Kernel::PartialGradSums { upstream, .. } => {
+            &FINISH_GRAD[usize::from(matches!(upstream.active, Active::Masked(_)))]
+        }
         Kernel::CenterRunning(RunningForm::Entries) => &CENTER_RUNNING,
         Kernel::CenterRunning(RunningForm::Vectors) => &CENTER_RUNNING_OF_VECTORS,
         Kernel::FinalizeStats { running: RunningForm::Entries, .. } => &FINALIZE_STATS[of_tiles],

@@ -63,11 +63,12 @@ fn statistics() -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for x in Storage::ALL {
         for elements in ELEMENTS {
-            kernels.extend(merging(elements).iter().map(|&subgroups| Kernel::PartialStats {
-                x,
-                elements,
-                subgroups,
-            }));
+            for &subgroups in merging(elements) {
+                let kernel = Kernel::PartialStats { x, elements, subgroups, finishes: None };
+                let forms = [RunningForm::Entries, RunningForm::Vectors];
+                kernels.push(kernel);
+                kernels.extend(forms.into_iter().filter_map(|form| kernel.finishing(form)));
+            }
         }
     }
     kernels
@@ -154,8 +155,11 @@ fn upstreams() -> Vec<Upstream> {
 fn gradient_sums() -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for upstream in upstreams() {
-        let merging = merging(upstream.elements).iter();
-        kernels.extend(merging.map(|&subgroups| Kernel::PartialGradSums { upstream, subgroups }));
+        for &subgroups in merging(upstream.elements) {
+            let kernel = Kernel::PartialGradSums { upstream, subgroups, finishes: false };
+            kernels.push(kernel);
+            kernels.extend(kernel.finishing(RunningForm::Entries));
+        }
     }
     kernels
 }

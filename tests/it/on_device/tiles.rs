@@ -1,5 +1,5 @@
-//! One rank has the bits that it has beside an empty one: what merges ranks takes its tiles, and
-//! the sums of two ranks are combined before.
+//! One rank has the bits that it has beside an empty one: what merges ranks takes its tiles, or what
+//! sums its only tile does what would merge ranks, and the sums of two ranks are combined before.
 
 use syncbn::low_level::Epilogue;
 
@@ -8,8 +8,17 @@ use super::layer::passes;
 use super::problem::Problem;
 use super::stored::{Layouts, Types};
 
-/// One tile of a channel, a few, and more than one lane combines.
-const SHAPES: [[usize; 3]; 4] = [[3, 5, 40], [9, 3, 4_000], [40, 7, 801], [700, 130, 3]];
+/// One tile of a channel, of quads, of single values, of every lane, and of a lane with its
+/// neighbours; a few tiles, and more than one lane combines.
+const SHAPES: [[usize; 3]; 7] = [
+    [3, 5, 40],
+    [4, 12, 49],
+    [16, 3, 600],
+    [5, 300, 1],
+    [9, 3, 4_000],
+    [40, 7, 801],
+    [700, 130, 3],
+];
 
 #[test]
 fn one_rank_has_the_bits_that_it_has_beside_an_empty_one() {

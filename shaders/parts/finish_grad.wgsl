@@ -1,0 +1,24 @@
+// What the kernel that sums the gradients of the only rank, of one tile per channel, makes of them:
+// what `finalize_grad` would. It binds no sums of ranks, and no bias where it binds a mask.
+
+#import rank_gradients
+
+#if !NO_BIAS
+@group(0) @binding(3) var<storage, read> bias: array<f32>;              // (C), or a dummy
+#endif
+@group(0) @binding(5) var<storage, read> weight: array<f32>;            // (C), or a dummy
+@group(0) @binding(6) var<storage, read_write> grad_centering: array<GradCenterBits>;   // (C)
+// (C), bits of f32, or a dummy
+@group(0) @binding(7) var<storage, read_write> grad_weight: array<u32>;
+// (C), bits of f32, or a dummy
+@group(0) @binding(8) var<storage, read_write> grad_bias: array<u32>;
+
+fn center_at(channel: u32) -> CenterBits {
+    let entry = centering[channel];
+    return CenterBits(
+        bitcast<u32>(entry.pivot),
+        bitcast<u32>(entry.rest),
+        bitcast<u32>(entry.inv_std),
+        bitcast<u32>(entry.unit),
+    );
+}
