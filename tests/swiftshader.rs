@@ -21,7 +21,7 @@ use syncbn_testkit::epilogue::bounds::check;
 use syncbn_testkit::epilogue::problem::Problem;
 use syncbn_testkit::shape_kinds::Kind;
 use syncbn_testkit::storage::{Layouts, Types};
-use syncbn_testkit::{Random, wait_at_exit};
+use syncbn_testkit::{Random, kept};
 
 /// How the drivers' adapters call themselves.
 const LAVAPIPE: &str = "llvmpipe";
@@ -42,7 +42,7 @@ fn adapter(name: &str) -> wgpu::Adapter {
 }
 
 fn open(name: &str) -> Device {
-    wait_at_exit(block_on(Device::from_adapter(&adapter(name))).unwrap())
+    kept(block_on(Device::from_adapter(&adapter(name))).unwrap())
 }
 
 fn lavapipe() -> Device {

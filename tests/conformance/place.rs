@@ -5,7 +5,7 @@ use std::fmt;
 
 use pollster::block_on;
 use syncbn::Device;
-use syncbn_testkit::wait_at_exit;
+use syncbn_testkit::kept;
 
 use crate::message::chain;
 
@@ -111,9 +111,7 @@ impl Places {
         let (mut lines, mut places) = (Vec::new(), Vec::<Place>::new());
         for adapter in &adapters {
             let open = |_| {
-                block_on(Device::from_adapter(adapter))
-                    .map(wait_at_exit)
-                    .map_err(|error| chain(&error))
+                block_on(Device::from_adapter(adapter)).map(kept).map_err(|error| chain(&error))
             };
             let devices = (0..world).map(open).collect::<Result<Vec<Device>, String>>();
             let info = adapter.get_info();

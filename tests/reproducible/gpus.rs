@@ -12,7 +12,7 @@ use syncbn::device::FastPaths;
 use syncbn::low_level::Epilogue;
 use syncbn::{DType, Device, Forward, SyncBatchNorm, joint};
 use syncbn_testkit::Random;
-use syncbn_testkit::{adapter, own_device, wait_at_exit};
+use syncbn_testkit::{adapter, kept, own_device};
 
 use crate::batch::{Cut, Whole, findings};
 use crate::cuts::{FORMS, any_cut, hosts, uncut, whole};
@@ -34,7 +34,7 @@ pub fn gpus() -> &'static [Device] {
             block_on(Device::from_adapter_with(&adapter, FastPaths::NONE)),
             Device::from_wgpu(device, queue),
         ];
-        devices.map(|device| wait_at_exit(device.expect("a device"))).into()
+        devices.map(|device| kept(device.expect("a device"))).into()
     })
 }
 

@@ -1,44 +1,44 @@
-//! Devices that a test never drops.
+//! The end of a process with devices that were never dropped.
 //!
-//! A device that is dropped waits for what was submitted. One in a `static` is not dropped, and a
-//! software driver that still computes when its process ends crashes: its threads run on while the
-//! driver is unloaded.
+//! A device that is dropped waits for what was submitted. One in a `static` is not, and threads of
+//! a software driver may run on while the driver is unloaded: lavapipe crashes then, after the last
+//! test. Where a fence has told of the end, they still have some instructions to go. So such a
+//! process ends without unloading anything.
 #![allow(unsafe_code)]
-
-use std::sync::{Mutex, PoisonError};
 
 use syncbn::Device;
 
-static DEVICES: Mutex<Vec<Device>> = Mutex::new(Vec::new());
-
-unsafe extern "C" {
-    /// Of the C standard library: what is registered last runs first.
-    fn atexit(function: extern "C" fn()) -> std::ffi::c_int;
-}
-
-/// A device that may be kept in a `static`: the process waits for its work before it ends.
+/// A device that may be kept in a `static`.
 ///
 /// # Panics
-/// Where the process can wait for no more.
-pub fn wait_at_exit(device: Device) -> Device {
-    DEVICES.lock().unwrap_or_else(PoisonError::into_inner).push(device.clone());
-    // Once for each device, so that it runs before what the driver registered when it was loaded.
-    // SAFETY: `wait` is a function, which may be called at any time, and does not unwind.
-    assert_eq!(unsafe { atexit(wait) }, 0, "no room to wait for a device at exit");
+/// Where no more functions can be registered that run at exit.
+pub fn kept(device: Device) -> Device {
+    // Once for each device, so that it runs before what its driver registered when it was loaded.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    linux::end_at_once();
     device
 }
 
-/// Waits for all devices, on a thread of its own: values of the thread that exits may be gone, and
-/// wgpu has some.
-extern "C" fn wait() {
-    let wait = || {
-        for device in DEVICES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let polled =
-                device.wgpu().map(|(gpu, _)| gpu.poll(wgpu::PollType::wait_indefinitely()));
-            // A lost device has nothing to wait for, and the host is done.
-            drop(polled);
-        }
-    };
-    // Without a thread nothing waits, as if the device had not been given.
-    drop(std::thread::Builder::new().spawn(wait).map(std::thread::JoinHandle::join));
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod linux {
+    use std::ffi::{c_int, c_void};
+    use std::ptr::null_mut;
+
+    // Of the C standard library.
+    unsafe extern "C" {
+        /// What is registered last runs first, and is told the status.
+        fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+        fn _exit(status: c_int) -> !;
+    }
+
+    pub fn end_at_once() {
+        // SAFETY: `end` may be called with any arguments at any time.
+        assert_eq!(unsafe { on_exit(end, null_mut()) }, 0, "no room for a function at exit");
+    }
+
+    /// Rust has written its output by now.
+    extern "C" fn end(status: c_int, _: *mut c_void) {
+        // SAFETY: it ends the process, with the status that it was to have.
+        unsafe { _exit(status) }
+    }
 }

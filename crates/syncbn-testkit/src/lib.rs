@@ -27,7 +27,7 @@ pub use compare::{
     STATISTICS_TOLERANCE, TOLERANCE_ULP, compare, compare_running, compare_statistics, ulp,
     worst_share,
 };
-pub use exit::wait_at_exit;
+pub use exit::kept;
 pub use oracle::{definition, definition_with, widened};
 pub use random::Random;
 pub use transport::{all_reduce_groups, groups_over, on_threads, process_groups};

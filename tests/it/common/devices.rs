@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use syncbn::Device;
 
-use super::{TESTS_HOST, adapter, open, wait_at_exit};
+use super::{TESTS_HOST, adapter, kept, open};
 
 /// Three virtual GPUs on one adapter, opened once per test binary, because opening and compiling
 /// cost more than a test.
@@ -14,7 +14,7 @@ pub fn virtual_gpus() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let adapter = adapter();
-        (0..3).map(|number| wait_at_exit(open(&adapter, number))).collect()
+        (0..3).map(|number| kept(open(&adapter, number))).collect()
     })
 }
 

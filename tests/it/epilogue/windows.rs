@@ -14,7 +14,7 @@ use super::stored::{Layouts, Types};
 fn small(binding_bytes: u64) -> Device {
     static DEVICES: OnceLock<[(u64, Device); 2]> = OnceLock::new();
     let devices = DEVICES.get_or_init(|| {
-        [FEW, MANY].map(|binding_bytes| (binding_bytes, wait_at_exit(open(binding_bytes))))
+        [FEW, MANY].map(|binding_bytes| (binding_bytes, kept(open(binding_bytes))))
     });
     let device = devices.iter().find(|(bytes, _)| *bytes == binding_bytes);
     device.expect("one of the two").1.clone()

@@ -47,7 +47,7 @@ pub fn native() -> &'static Device {
     DEVICE.get_or_init(|| {
         let adapter = adapter();
         assert_native_f16(&adapter);
-        wait_at_exit(open(&adapter, 3))
+        kept(open(&adapter, 3))
     })
 }
 
@@ -55,7 +55,7 @@ pub fn native() -> &'static Device {
 pub fn portable() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| {
-        let device = wait_at_exit(open_portable(&adapter(), 4));
+        let device = kept(open_portable(&adapter(), 4));
         let features = device.wgpu().expect("a GPU").0.features();
         assert!(!features.contains(wgpu::Features::SHADER_F16));
         device
