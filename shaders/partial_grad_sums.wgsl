@@ -7,7 +7,7 @@
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_grad_sums` runs next,
 // unless a channel has one tile: then the ranks add up their sums. Of a single rank on the device,
-// `finalize_grad` takes the tiles; where a channel has one, this kernel makes what that would.
+// `finalize_grad` takes the tiles; where a channel has one, this kernel may make what that would.
 
 #import tile
 #import load(x)

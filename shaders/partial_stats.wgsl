@@ -10,7 +10,7 @@
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next,
 // unless a channel has one tile: then the ranks merge. Of a single rank on the device,
-// `finalize_stats` takes the tiles; where a channel has one, this kernel makes what that would.
+// `finalize_stats` takes the tiles; where a channel has one, this kernel may make what that would.
 
 #import tile
 #import load(x)

@@ -14,7 +14,7 @@ use super::pipelines::Pipeline;
 use super::trace;
 use crate::shaders::Variant;
 
-/// Dispatches kept per device. A training step of a deep network has fewer: six for each of 150
+/// Dispatches kept per device. A training step of a deep network has fewer: four to six for each of 150
 /// layers. Beyond it, the least recently used goes.
 const MAX_ENTRIES: usize = 1024;
 

@@ -43,6 +43,11 @@ impl Recorder<'_> {
         let roles = dispatch.variant.bindings().iter().map(|binding| binding.role);
         let lengths = dispatch.variant.lengths_binding().map(|_| Role::Lengths);
         let slices: Vec<BufferSlice> = roles.chain(lengths).map(bound).collect();
+        debug_assert!(
+            !writes_what_it_binds_again(&dispatch.variant, &slices),
+            "{:?}: {slices:?}",
+            dispatch.variant
+        );
         let key = Key::new(dispatch.variant, bytemuck::bytes_of(&dispatch.params), &slices);
         let Bound { pipeline, group } =
             gpu.context.bindings.get(key, &slices, |key| gpu.bind(key, &slices));
@@ -84,6 +89,15 @@ fn writes_a_buffer_it_reads(variant: &Variant, slices: &[BufferSlice]) -> bool {
     let written = slots().filter(|(slot, _)| slot.access == Access::Write);
     written.into_iter().any(|(_, out)| {
         slots().any(|(slot, slice)| slot.access == Access::Read && slice.buffer == out.buffer)
+    })
+}
+
+/// Whether memory that the kernel writes is bound once more, which WebGPU forbids.
+fn writes_what_it_binds_again(variant: &Variant, slices: &[BufferSlice]) -> bool {
+    let slots = || variant.bindings().iter().zip(slices).filter(|(slot, _)| variant.declares(slot));
+    let written = slots().enumerate().filter(|(_, (slot, _))| slot.access == Access::Write);
+    written.into_iter().any(|(at, (_, out))| {
+        slots().enumerate().any(|(other, (_, slice))| at != other && slice.overlaps(out))
     })
 }
 

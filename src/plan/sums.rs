@@ -36,7 +36,18 @@ pub struct SumsPlan {
     pub tiles_bytes: u64,
     /// Bytes of the result in [`Role::Local`](super::Role::Local).
     pub local_bytes: u64,
+    /// Whether what sums may also do what would merge ranks, where there is one: each channel has
+    /// one tile, and a dispatch costs more.
+    pub(super) may_finish: bool,
 }
+
+/// Workgroups up to which what merges ranks costs less in each of them than in a dispatch of its own,
+/// on a device that takes its few invocations together with all others of the workgroup. A software
+/// driver does: 4 µs beside 50.
+const FEW_WORKGROUPS: u64 = 16;
+/// Neighbouring invocations in step from which on a device does not: what no invocation of so many
+/// takes part in is skipped.
+const SKIPS_IN_STEP: u32 = 16;
 
 /// How the sums of tiles become those of a rank.
 struct Combine {
@@ -210,12 +221,18 @@ impl SumsPlan {
             Ok(Dispatch { variant, params, workgroups, parts })
         });
         let partials = partials.collect::<Result<Vec<_>, LimitError>>()?;
+        let are_few = || {
+            let count =
+                |partial: &Dispatch<_>| partial.workgroups.map(u64::from).iter().product::<u64>();
+            partials.iter().map(count).sum::<u64>() <= FEW_WORKGROUPS
+        };
+        let may_finish = !is_tiled && (caps.step_lanes >= SKIPS_IN_STEP || are_few());
         let mut combine_plan = None;
         if is_tiled {
             let (params, workgroups) = partition.combine_dispatch(x.shape, grid, caps)?;
             let variant = Variant::new(combine.kernel);
             combine_plan = Some(Dispatch { variant, params, workgroups, parts: Parts::NONE });
         }
-        Ok(Some(Self { partials, combine: combine_plan, tiles_bytes, local_bytes }))
+        Ok(Some(Self { partials, combine: combine_plan, tiles_bytes, local_bytes, may_finish }))
     }
 }

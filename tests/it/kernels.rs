@@ -1,5 +1,5 @@
 //! Kernels by themselves: dispatches of plans on buffers that a test fills, run by wgpu alone.
-//! `tests/hostile` runs the same tests on what a hostile compiler makes of the kernels.
+//! `tests/hostile` runs some of them on what a hostile compiler makes of the kernels.
 
 mod centers;
 mod finishing;

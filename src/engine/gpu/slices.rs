@@ -144,7 +144,7 @@ impl<'a> Slices<'a> {
             Role::GradInput => (self.grad_input, 3),
             Role::GradResidual => (self.grad_residual, 3),
             Role::GradWeight => (self.grad_weight, 0),
-            Role::GradBias => (self.grad_bias, 1),
+            Role::GradBias => (self.grad_bias, 3),
             Role::Grids => (self.grids, 3),
             _ => (self.centering, 3),
         };

@@ -1,5 +1,5 @@
 //! Where one rank is all that merges: its tiles are combined by what would merge ranks, or, where
-//! each channel has one tile, what sums it does what would merge ranks. Either way a pass has a
+//! each channel has one tile, what sums it may do what would merge ranks. Either way a pass has a
 //! dispatch less. The bits are those of both kernels.
 
 use super::Merge;
@@ -17,17 +17,16 @@ impl Merge {
 }
 
 impl SumsPlan {
-    /// The kernels that sum the only rank and then do what would merge ranks, where each channel
-    /// has one tile.
+    /// The kernels that sum the only rank and then do what would merge ranks.
     pub fn finishing_variants(&self) -> impl Iterator<Item = Variant> {
-        let partials = self.partials.iter().filter(|_| self.tiles_bytes == 0);
+        let partials = self.partials.iter().filter(|_| self.may_finish);
         partials
             .filter_map(|partial| partial.variant.kernel.finishing(RunningForm::Entries))
             .map(Variant::new)
     }
 
     /// The dispatches that sum the only rank and then do what `finalize` would; `None` where a
-    /// channel has several tiles, or no kernel does both.
+    /// channel has several tiles, where a dispatch costs less, or where no kernel does both.
     pub fn finishing(
         &self,
         finalize: &Dispatch<FinalizeParams>,
@@ -42,7 +41,20 @@ impl SumsPlan {
             batch_weight,
             is_cumulative,
             tracks,
-            ..
+            // What is known of one rank, and of tiles that the kernel has itself.
+            channels: _,
+            first_rank: _,
+            end_rank: _,
+            pivot_rank: _,
+            rank_stride: _,
+            tiles: _,
+            segment_tiles: _,
+            tile_values: _,
+            last_values: _,
+            lanes_per_channel: _,
+            channels_per_workgroup_log2: _,
+            first_tile: _,
+            keeps_counts: _,
         } = &finalize.params;
         self.followed_by(running, |params| TileParams {
             count,
@@ -70,7 +82,15 @@ impl SumsPlan {
             has_grad_weight,
             has_grad_bias,
             accumulates,
-            ..
+            // What is known of one rank, and of tiles that the kernel has itself.
+            channels: _,
+            rank: _,
+            first_rank: _,
+            end_rank: _,
+            rank_stride: _,
+            tiles: _,
+            lanes_per_channel: _,
+            channels_per_workgroup_log2: _,
         } = &finalize.params;
         self.followed_by(RunningForm::Entries, |params| TileParams {
             count,
@@ -89,7 +109,7 @@ impl SumsPlan {
         running: RunningForm,
         params: impl Fn(TileParams) -> TileParams,
     ) -> Option<Vec<Dispatch<TileParams>>> {
-        if self.tiles_bytes > 0 {
+        if !self.may_finish {
             return None;
         }
         let dispatches = self.partials.iter().map(|partial| {

@@ -94,7 +94,9 @@ pub(super) fn bindings(kernel: Kernel) -> &'static [Binding] {
     let of_tiles = usize::from(kernel.is_of_tiles());
     match kernel {
         Kernel::PartialStats { finishes: Some(RunningForm::Entries), .. } => &FINISH_STATS,
-        Kernel::PartialStats { .. } => &FINISH_STATS_OF_VECTORS,
+        Kernel::PartialStats { finishes: Some(RunningForm::Vectors), .. } => {
+            &FINISH_STATS_OF_VECTORS
+        }
         Kernel::PartialGradSums { upstream, .. } => {
             &FINISH_GRAD[usize::from(matches!(upstream.active, Active::Masked(_)))]
         }

@@ -105,6 +105,14 @@ fn a_prepared_call_compiles_nothing() {
     let saved = bn.forward_eval(tensors.forward()).unwrap().saved;
     bn.backward(&saved, Backward::of(&tensors.x, &tensors.dy)).unwrap();
     assert_eq!(spent().pipelines, 0);
+    let plain = BatchNormConfig::torch(DIMS[1]).with_affine(false);
+    let Step { bn: plain, mut tensors } = Step::new(plain, bn.device());
+    plain.prepare(&DIMS, Layout::ChannelsFirst, DType::F32).unwrap();
+    spent();
+    let saved = plain.forward_train(tensors.forward()).unwrap().saved;
+    let request = Backward::of(&tensors.x, &tensors.dy).input_gradient(&mut tensors.dx);
+    plain.backward(&saved, request).unwrap();
+    assert_eq!(spent().pipelines, 0, "of a layer without weight and bias");
     bn.prepare(&TILED, Layout::ChannelsFirst, DType::F32).unwrap();
     assert!(spent().pipelines > 0, "what combines tiles, for several ranks");
     assert_eq!(first_step(&bn, &[&TILED]).map(|cost| cost.pipelines), [0; 2]);

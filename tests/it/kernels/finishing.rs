@@ -7,18 +7,19 @@ use syncbn::Layout::{self, ChannelsFirst, ChannelsLast};
 use syncbn::config::{Activation as Act, Momentum, RunningVariance};
 use syncbn::low_level::plan::{
     Activation, ApplyPlan, DeviceCaps, Dispatch, LayerFlags, Merge, ParameterGradients, Role,
-    RunningUpdate, SumsPlan, TileParams,
+    RunningUpdate, SumsPlan, TileParams, lengths_of,
 };
 use syncbn::low_level::{Epilogue, Shape};
 
 use super::common::Random;
-use super::machine::run;
+use super::machine::run_padded;
 
-const CAPS: DeviceCaps = DeviceCaps::PORTABLE;
+/// Of a device that may finish however many workgroups there are.
+const CAPS: DeviceCaps = DeviceCaps { step_lanes: 16, ..DeviceCaps::PORTABLE };
 const CURVE: Epilogue = Epilogue { activation: Act::Silu, ..Epilogue::NONE };
 /// Single values, quads, quads of four channels; channels from less than a workgroup to several;
 /// tiles of a lane and of all; one value, a tile that is full, and one sample that is padded.
-const SHAPES: [([usize; 3], Layout, Option<u32>); 12] = [
+const SHAPES: [([usize; 3], Layout, Option<u32>); 15] = [
     ([4, 5, 49], ChannelsFirst, None),
     ([8, 16, 64], ChannelsFirst, None),
     ([2, 70, 1], ChannelsFirst, None),
@@ -31,6 +32,9 @@ const SHAPES: [([usize; 3], Layout, Option<u32>); 12] = [
     ([5, 7, 9], ChannelsLast, None),
     ([1, 5, 41], ChannelsFirst, Some(17)),
     ([1, 4, 44], ChannelsFirst, Some(0)),
+    ([1, 4, 44], ChannelsFirst, Some(17)),
+    ([1, 8, 44], ChannelsLast, Some(17)),
+    ([2, 12, 30], ChannelsLast, None),
 ];
 /// What is written of statistics, the running ones of the layer or vectors of the application; and
 /// of gradients.
@@ -55,7 +59,7 @@ fn input(shape: &Shape, dtype: DType, seed: u64) -> Vec<u32> {
     let mut random = Random::new(seed);
     let elements = shape.elements() as usize;
     let strides = shape.strides();
-    let channel_of = |at: usize| at / strides.channel as usize % shape.channels();
+    let channel_of = |at: usize| at / strides.channel % shape.channels();
     let value = |at: usize, random: f32| match channel_of(at) {
         1 if at.is_multiple_of(3) => f32::NAN,
         2 => 3e38 * random.clamp(-1.0, 1.0),
@@ -79,19 +83,21 @@ fn input(shape: &Shape, dtype: DType, seed: u64) -> Vec<u32> {
 /// Runs both ways, and compares all that they write.
 fn assert_same<P: Pod>(
     what: &str,
-    plan: &SumsPlan,
+    (shape, plan): (&Shape, &SumsPlan),
     finalize: &Dispatch<P>,
     finishing: Option<Vec<Dispatch<TileParams>>>,
     contents: impl Fn(Role) -> Vec<u32>,
 ) {
+    let lengths = shape.padding().map(|padding| lengths_of(padding)).unwrap_or_default();
+    let run = |dispatch: &Dispatch<TileParams>| {
+        run_padded(dispatch, &dispatch.variant.source(), &contents, &lengths)
+    };
     let [partial] = &*plan.partials else { panic!("{what}: {} windows", plan.partials.len()) };
     let finishing = finishing.unwrap_or_else(|| panic!("{what}: several tiles"));
-    let locals = run(partial, &partial.variant.source(), &contents)[&Role::Tiles].clone();
-    let expected = run(finalize, &finalize.variant.source(), |role| match role {
-        Role::Locals => locals.clone(),
-        _ => contents(role),
-    });
-    let found = run(&finishing[0], &finishing[0].variant.source(), &contents);
+    let locals = run(partial)[&Role::Tiles].clone();
+    let of_ranks = |role| if role == Role::Locals { locals.clone() } else { contents(role) };
+    let expected = run_padded(finalize, &finalize.variant.source(), of_ranks, &[]);
+    let found = run(&finishing[0]);
     let written: Vec<Role> =
         WRITTEN.into_iter().filter(|role| expected.contains_key(role)).collect();
     assert!(written.len() >= 3, "{what}: {written:?}");
@@ -166,10 +172,10 @@ fn statistics_of_the_only_tile_of_a_channel_have_the_bits_of_two_kernels() {
         let eps = [1e-5, 0.0][seed as usize / 4 % 2];
         let update = RunningUpdate { momentum, variance };
         let entries = merge(shape).statistics(0, eps, (seed % 5 != 0).then_some(update));
-        assert_same(what, plan, &entries, plan.finishing(&entries), contents);
+        assert_same(what, (shape, plan), &entries, plan.finishing(&entries), contents);
         let update = RunningUpdate { momentum: Momentum::Decay(0.75), variance };
         let vectors = merge(shape).statistics_to_vectors(eps, update);
-        assert_same(what, plan, &vectors, plan.finishing(&vectors), contents);
+        assert_same(what, (shape, plan), &vectors, plan.finishing(&vectors), contents);
     });
 }
 
@@ -181,7 +187,7 @@ fn gradient_sums_of_the_only_tile_of_a_channel_have_the_bits_of_two_kernels() {
     {
         let plan = |x: Activation<'_>, seed: u64| {
             let mask = if kind == 3 { ApplyPlan::mask_order(x, x.dtype, &CAPS) } else { None };
-            let [weight, bias] = [seed % 3 != 0, seed % 4 != 0];
+            let [weight, bias] = [3, 5].map(|period| !seed.is_multiple_of(period));
             let layer = LayerFlags { weight, bias, epilogue: *epilogue, mask };
             SumsPlan::gradient(x, x, &CAPS, layer).expect("within the limits")
         };
@@ -190,11 +196,17 @@ fn gradient_sums_of_the_only_tile_of_a_channel_have_the_bits_of_two_kernels() {
                 weight: seed % 3 != 1,
                 bias: seed % 5 != 1,
                 of_all: [None, Some(2.0)][seed as usize % 2],
-                accumulate: seed % 3 == 0,
+                accumulate: seed.is_multiple_of(3),
             };
             let gradient = merge(shape).gradient(0, seed % 7 != 0, wanted);
             let what = format!("{what}, {epilogue:?}, {wanted:?}");
-            assert_same(&what, plan, &gradient, plan.finishing_gradient(&gradient), contents);
+            assert_same(
+                &what,
+                (shape, plan),
+                &gradient,
+                plan.finishing_gradient(&gradient),
+                contents,
+            );
         });
     }
 }
@@ -216,4 +228,41 @@ fn what_has_several_tiles_is_not_finished_by_what_sums_it() {
     let plan = SumsPlan::statistics(x, &CAPS).expect("within the limits").expect("values");
     let merge = Merge::new(vec![2 * 16_384], 3, false, &CAPS).expect("within the limits");
     assert_eq!(plan.finishing(&merge.statistics(0, 1e-5, None)), None);
+}
+
+#[test]
+fn many_workgroups_are_finished_where_invocations_that_do_nothing_are_skipped() {
+    // Two channels to a workgroup.
+    for (channels, expected) in [(32, true), (34, false)] {
+        let shape = Shape::new(&[32, channels, 7, 7], ChannelsFirst).expect("a shape");
+        let x = Activation { shape: &shape, dtype: DType::F32 };
+        let finishes = |caps: &DeviceCaps| {
+            let plan = SumsPlan::statistics(x, caps).expect("within the limits").expect("values");
+            plan.finishing(&merge(&shape).statistics(0, 1e-5, None)).is_some()
+        };
+        assert_eq!(finishes(&DeviceCaps::PORTABLE), expected, "{channels}");
+        assert!(finishes(&CAPS), "{channels}");
+    }
+}
+
+#[test]
+fn windows_of_one_tile_finish_every_channel_once() {
+    let caps = DeviceCaps { max_binding_bytes: 8 << 20, ..CAPS };
+    let shape = Shape::new(&[1, 9001, 467], ChannelsFirst).expect("a shape");
+    let x = Activation { shape: &shape, dtype: DType::F32 };
+    let plan = SumsPlan::statistics(x, &caps).expect("within the limits").expect("values");
+    let merge = Merge::new(vec![467], 9001, false, &caps).expect("within the limits");
+    let update =
+        RunningUpdate { momentum: Momentum::Decay(0.75), variance: RunningVariance::Biased };
+    let dispatches = plan.finishing(&merge.statistics(0, 1e-5, Some(update)));
+    let dispatches = dispatches.expect("one tile of a channel");
+    assert!(dispatches.len() > 1, "one window");
+    let mut channels: Vec<u32> = Vec::new();
+    for dispatch in &dispatches {
+        let TileParams { first_channel, end_channel, count, tracks, tiles, .. } = dispatch.params;
+        assert_eq!((count, tracks, tiles), (467.0, 1, 1));
+        channels.extend(first_channel..end_channel);
+    }
+    channels.sort_unstable();
+    assert_eq!(channels, (0..9001).collect::<Vec<_>>());
 }

@@ -51,14 +51,26 @@ pub fn run<P: Pod>(
     source: &str,
     contents: impl Fn(Role) -> Vec<u32>,
 ) -> HashMap<Role, Vec<u32>> {
+    run_padded(dispatch, source, contents, &[])
+}
+
+/// The same with the lengths of padded samples, as `plan::lengths_of` has them.
+pub fn run_padded<P: Pod>(
+    dispatch: &Dispatch<P>,
+    source: &str,
+    contents: impl Fn(Role) -> Vec<u32>,
+    lengths: &[u32],
+) -> HashMap<Role, Vec<u32>> {
     let gpu = gpu();
     let bindings = dispatch.variant.bindings();
     let params = gpu.buffer(bytemuck::bytes_of(&dispatch.params), Usage::UNIFORM);
     let of_role =
         |role| gpu.buffer(bytemuck::cast_slice(&contents(role)), Usage::STORAGE | Usage::COPY_SRC);
     let buffers: Vec<_> = bindings.iter().map(|binding| of_role(binding.role)).collect();
-    let no_lengths = gpu.buffer(&[0; LENGTHS_BYTES as usize], Usage::UNIFORM);
-    let lengths = dispatch.variant.lengths_binding().map(|_| &no_lengths);
+    let mut bytes = bytemuck::cast_slice(lengths).to_vec();
+    bytes.resize(bytes.len().max(LENGTHS_BYTES as usize), 0);
+    let lengths = gpu.buffer(&bytes, Usage::UNIFORM);
+    let lengths = dispatch.variant.lengths_binding().map(|_| &lengths);
     let bound = std::iter::once(&params).chain(&buffers).chain(lengths);
     let layout = layout(&gpu.device, &dispatch.variant);
     gpu.run(&pipeline(&gpu.device, source, Some(&layout)), bound, dispatch.workgroups);
