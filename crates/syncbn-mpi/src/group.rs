@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use syncbn::collective::CollectiveError;
 
 use crate::inbox::{Under, take_arrived};
+use crate::meeting::Meeting;
 use crate::notice::{Notice, Tag, transport};
 use crate::raw::{Comm, Failure, Receiving, Sending};
 use crate::survive::{Gone, Roll};
@@ -64,8 +65,8 @@ pub(crate) struct State {
     /// When the last exchange was over.
     ended: Option<Duration>,
     pub called: Option<(u64, Duration)>,
-    /// Ranks that are about to make a group, and the tags that they have said.
-    ready: BTreeMap<(u64, usize), u64>,
+    /// What ranks have said of the groups that they are about to make.
+    pub meeting: Meeting,
     /// How long the last exchange may wait.
     pub deadline: Option<Duration>,
     /// Who goes on after a failure.
@@ -225,7 +226,9 @@ impl Group {
                 }
             }
             Some(Notice::Here { round }) => drop(state.here.insert((round, from))),
-            Some(Notice::Ready { key, tag }) => drop(state.ready.insert((key, from), tag)),
+            Some(Notice::Ready { key, tag }) => state.meeting.ready(key, from, tag),
+            Some(Notice::Sure { key }) => state.meeting.sure(key, from),
+            Some(Notice::Unready { key }) => state.meeting.unready(key, from),
             Some(notice) => state.roll.take_in(from, notice),
             None => {}
         }
@@ -357,16 +360,6 @@ impl State {
     pub fn first_left(&self, ranks: &[usize]) -> Option<(usize, bool)> {
         let left = ranks.iter().filter_map(|&rank| Some((rank, *self.gone.get(&rank)?)));
         left.min_by_key(|(_, (rounds, _))| *rounds).map(|(rank, (_, panicked))| (rank, panicked))
-    }
-
-    /// The tag of a rank that is about to make the group of `key`.
-    pub fn ready_tag(&self, key: u64, rank: usize) -> Option<u64> {
-        self.ready.get(&(key, rank)).copied()
-    }
-
-    /// The group of `key` is made, or never will be.
-    pub fn forget_ready(&mut self, key: u64) {
-        self.ready.retain(|(of, _), _| *of != key);
     }
 
     /// Whether a message shows that its sender merges while this rank gathers, or the reverse.

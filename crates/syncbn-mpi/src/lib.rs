@@ -20,6 +20,7 @@ mod inbox;
 mod job;
 mod live;
 mod lost;
+mod meeting;
 mod notice;
 mod rank;
 mod raw;

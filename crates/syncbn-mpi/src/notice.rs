@@ -23,6 +23,10 @@ pub(crate) enum Notice {
     /// The sender is about to make the group of this key. If it is the lowest member, MPI makes it
     /// with this tag.
     Ready { key: u64, tag: u64 },
+    /// The sender has heard that all members of it are ready, and comes.
+    Sure { key: u64 },
+    /// The sender has given up waiting for the other members, and does not come.
+    Unready { key: u64 },
     /// The sender asks who goes on after a failure.
     Present,
     /// It asks no more.
@@ -51,6 +55,8 @@ const PROPOSED: u8 = 10;
 const ANSWERED: u8 = 11;
 const DECIDED: u8 = 12;
 const JOINS: u8 = 13;
+const SURE: u8 = 14;
+const UNREADY: u8 = 15;
 
 impl Notice {
     pub fn encode(&self) -> Vec<u8> {
@@ -78,6 +84,8 @@ impl Notice {
             Self::RollCall { round } => (ROLL_CALL, vec![*round], &[]),
             Self::Here { round } => (HERE, vec![*round], &[]),
             Self::Ready { key, tag } => (READY, vec![*key, *tag], &[]),
+            Self::Sure { key } => (SURE, vec![*key], &[]),
+            Self::Unready { key } => (UNREADY, vec![*key], &[]),
             Self::Present => (PRESENT, Vec::new(), &[]),
             Self::Withdrawn => (WITHDRAWN, Vec::new(), &[]),
             Self::Proposed(proposal) => (PROPOSED, proposal_numbers(proposal), &[]),
@@ -126,6 +134,11 @@ impl Notice {
             READY => {
                 exact(2)?;
                 Self::Ready { key: number(0)?, tag: number(1)? }
+            }
+            SURE | UNREADY => {
+                exact(1)?;
+                let key = number(0)?;
+                if *kind == SURE { Self::Sure { key } } else { Self::Unready { key } }
             }
             PRESENT | WITHDRAWN => {
                 exact(0)?;
@@ -224,6 +237,8 @@ mod tests {
             Notice::RollCall { round: u64::MAX },
             Notice::Here { round: 5 },
             Notice::Ready { key: 7, tag: 32_767 },
+            Notice::Sure { key: 7 },
+            Notice::Unready { key: 1 << 60 },
             Notice::Present,
             Notice::Withdrawn,
             Notice::Proposed(Proposal { id: (2, 1 << 40), members: vec![0, 2, 70_000] }),

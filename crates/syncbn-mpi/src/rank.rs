@@ -51,7 +51,7 @@ impl MpiRank {
         Self { group }
     }
 
-    /// Waits until every member is about to make the group of `key`. MPI cannot give up making a
+    /// Waits until every member is sure to make the group of `key`. MPI cannot give up making a
     /// group, so it must not wait for a missing member. Returns the tag to make it with.
     ///
     /// The thread waits, for as long as an exchange does. Messages of other groups of the process
@@ -61,33 +61,41 @@ impl MpiRank {
         let own = self.group.comm.rank;
         let own_tag = tag::next(&self.group.job);
         let peers = || members.iter().copied().filter(|&member| member != own);
-        let ready = Notice::Ready { key, tag: own_tag };
-        self.group.notify(&mut self.group.lock(), peers(), &ready);
+        let tell = |state: &mut _, notice| self.group.notify(state, peers(), &notice);
+        tell(&mut self.group.lock(), Notice::Ready { key, tag: own_tag });
+        let mut is_sure = false;
         loop {
             let waited = awake::now().saturating_sub(began);
             let mut state = self.group.lock();
             self.group.progress(&mut state);
-            let missing = |&member: &usize| state.ready_tag(key, member).is_none();
-            let ranks: Vec<usize> = peers().filter(missing).collect();
+            if !is_sure && state.meeting.missing(key, peers(), false).is_empty() {
+                is_sure = true;
+                tell(&mut state, Notice::Sure { key });
+            }
+            let ranks = state.meeting.missing(key, peers(), is_sure);
             if ranks.is_empty() {
                 let lowest = members.iter().copied().min().unwrap_or(own);
-                let tag = state.ready_tag(key, lowest).unwrap_or(own_tag);
-                state.forget_ready(key);
+                let tag = state.meeting.tag(key, lowest).unwrap_or(own_tag);
+                state.meeting.forget(key);
                 return Ok(tag);
             }
             let deadline = state.deadline.unwrap_or(SPLIT_DEADLINE);
+            let longest = if is_sure { deadline + SPLIT_DEADLINE } else { deadline };
             // All have agreed on it, so what has broken the old group since is no reason not to
             // come.
             let error = if let Some((rank, panicked)) = state.first_left(&ranks) {
                 Some(CollectiveError::Left { rank, panicked })
-            } else if waited >= deadline {
+            } else if state.meeting.is_off(key) {
+                Some(CollectiveError::Late { ranks: vec![own], deadline })
+            } else if waited >= longest {
                 Some(CollectiveError::Late { ranks, deadline })
             } else {
                 None
             };
             if let Some(error) = error {
+                tell(&mut state, Notice::Unready { key });
                 self.group.break_with(&mut state, &error);
-                state.forget_ready(key);
+                state.meeting.forget(key);
                 drop(state);
                 self.group.see_off();
                 return Err(error);
