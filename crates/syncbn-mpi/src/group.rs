@@ -110,7 +110,7 @@ impl Group {
         if state.broken.is_none() {
             state.set_broken(error.clone());
             self.notify_all(state, &Notice::Broken(error.clone()));
-            state.see_off_until = Some(Instant::now() + SEEN_OFF);
+            state.look_after_notices();
         }
     }
 
@@ -299,6 +299,11 @@ impl State {
     /// The group is broken; of several reasons the first counts.
     fn set_broken(&mut self, error: CollectiveError) {
         live::fail(self.broken.get_or_insert(error));
+    }
+
+    /// Notices of a rank that may call MPI no more are looked after, by [`Group::see_off`].
+    pub fn look_after_notices(&mut self) {
+        self.see_off_until = Some(Instant::now() + SEEN_OFF);
     }
 
     /// Whether MPI still sends notices.

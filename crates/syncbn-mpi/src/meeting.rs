@@ -4,13 +4,14 @@
 //!
 //! ```text
 //! ready     the sender has come, and waits for the others until its deadline
-//! sure      it has heard that all are ready, and waits on
-//! unready   it was not sure when its deadline passed: nobody makes the group
+//! sure      it has heard that all are ready and that none has given up, and waits on
+//! unready   it has given up: nobody makes the group
 //! ```
 //!
-//! Who is sure does not give up by itself, and the group is made where all are. So either all make
-//! it, or nobody does. A rank that is killed between the two is the exception: the others have a time
-//! limit for that.
+//! The group is made where all are sure and none has given up. Who is sure gives up only if another
+//! has, has left, or says nothing for [`SPLIT_DEADLINE`](crate::rank::SPLIT_DEADLINE), although all
+//! who are ready look for messages. So either all make the group, or nobody does, unless a rank is
+//! killed or stopped after it was sure: the others have a time limit for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,12 +43,12 @@ impl Meeting {
     }
 
     /// Those of some ranks that are not ready, or not sure.
-    pub fn missing(&self, key: u64, ranks: impl Iterator<Item = usize>, sure: bool) -> Vec<usize> {
+    pub fn missing(&self, key: u64, ranks: &[usize], sure: bool) -> Vec<usize> {
         let has_come = |rank: &usize| {
             let at = (key, *rank);
             if sure { self.sure.contains(&at) } else { self.ready.contains_key(&at) }
         };
-        ranks.filter(|rank| !has_come(rank)).collect()
+        ranks.iter().copied().filter(|rank| !has_come(rank)).collect()
     }
 
     /// Whether a rank has given up.
@@ -70,7 +71,7 @@ mod tests {
     #[test]
     fn a_group_is_made_when_all_are_sure_and_is_off_when_one_gives_up() {
         let mut meeting = Meeting::default();
-        let missing = |meeting: &Meeting, sure| meeting.missing(7, [1, 2].into_iter(), sure);
+        let missing = |meeting: &Meeting, sure| meeting.missing(7, &[1, 2], sure);
         meeting.ready(7, 1, 40);
         meeting.ready(8, 2, 41);
         assert_eq!((missing(&meeting, false), meeting.tag(7, 1)), (vec![2], Some(40)));

@@ -15,8 +15,8 @@ use crate::wait::{AWAKE, Exchange};
 use crate::watchdog::Watchdog;
 use crate::{awake, end, live, survive, tag};
 
-/// How long MPI may take to make a group whose members have all come, and how long they wait for
-/// each other where no exchange has said it.
+/// How long MPI may take to make a group whose members have all come, how long they wait until all
+/// are sure of that, and how long for each other where no exchange has said it.
 pub(crate) const SPLIT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How often to look for the members of a new group.
@@ -54,47 +54,66 @@ impl MpiRank {
     /// Waits until every member is sure to make the group of `key`. MPI cannot give up making a
     /// group, so it must not wait for a missing member. Returns the tag to make it with.
     ///
-    /// The thread waits, for as long as an exchange does. Messages of other groups of the process
-    /// arrive meanwhile.
+    /// The thread waits: for as long as an exchange does until all are ready, and then for
+    /// [`SPLIT_DEADLINE`] until all are sure, who look for messages all the time. Messages of other
+    /// groups of the process arrive meanwhile.
     fn meet(&self, key: u64, members: &[usize]) -> Result<u64, CollectiveError> {
         let began = awake::now();
         let own = self.group.comm.rank;
         let own_tag = tag::next(&self.group.job);
-        let peers = || members.iter().copied().filter(|&member| member != own);
-        let tell = |state: &mut _, notice| self.group.notify(state, peers(), &notice);
+        let peers: Vec<usize> = members.iter().copied().filter(|&member| member != own).collect();
+        let tell = |state: &mut _, notice| {
+            self.group.notify(state, peers.iter().copied(), &notice);
+        };
         tell(&mut self.group.lock(), Notice::Ready { key, tag: own_tag });
-        let mut is_sure = false;
+        let mut sure_since = None;
         loop {
-            let waited = awake::now().saturating_sub(began);
+            let now = awake::now();
+            let waited = now.saturating_sub(began);
             let mut state = self.group.lock();
-            self.group.progress(&mut state);
-            if !is_sure && state.meeting.missing(key, peers(), false).is_empty() {
-                is_sure = true;
+            self.group.catch_up(&mut state);
+            let unready = state.meeting.missing(key, &peers, false);
+            // Who knows that another does not come is not sure: nobody is in MPI before.
+            let may_come = !state.meeting.is_off(key) && state.first_left(&peers).is_none();
+            if sure_since.is_none() && unready.is_empty() && may_come {
+                sure_since = Some(now);
                 tell(&mut state, Notice::Sure { key });
             }
-            let ranks = state.meeting.missing(key, peers(), is_sure);
-            if ranks.is_empty() {
+            let missing = match sure_since {
+                Some(_) => state.meeting.missing(key, &peers, true),
+                None => unready,
+            };
+            if sure_since.is_some() && missing.is_empty() && !state.meeting.is_off(key) {
                 let lowest = members.iter().copied().min().unwrap_or(own);
                 let tag = state.meeting.tag(key, lowest).unwrap_or(own_tag);
                 state.meeting.forget(key);
                 return Ok(tag);
             }
             let deadline = state.deadline.unwrap_or(SPLIT_DEADLINE);
-            let longest = if is_sure { deadline + SPLIT_DEADLINE } else { deadline };
+            let is_late = match sure_since {
+                Some(since) => now.saturating_sub(since) >= SPLIT_DEADLINE,
+                None => waited >= deadline,
+            };
             // All have agreed on it, so what has broken the old group since is no reason not to
             // come.
-            let error = if let Some((rank, panicked)) = state.first_left(&ranks) {
+            let awaited = if sure_since.is_some() { &missing } else { &peers };
+            let error = if let Some((rank, panicked)) = state.first_left(awaited) {
                 Some(CollectiveError::Left { rank, panicked })
             } else if state.meeting.is_off(key) {
-                Some(CollectiveError::Late { ranks: vec![own], deadline })
-            } else if waited >= longest {
-                Some(CollectiveError::Late { ranks, deadline })
+                // Who gave up has said why, or had to before, and this rank came late.
+                let late = CollectiveError::Late { ranks: vec![own], deadline };
+                Some(state.broken.clone().unwrap_or(late))
+            } else if is_late {
+                let deadline = if sure_since.is_some() { waited } else { deadline };
+                Some(CollectiveError::Late { ranks: missing, deadline })
             } else {
                 None
             };
             if let Some(error) = error {
-                tell(&mut state, Notice::Unready { key });
+                // First why, so that the others report the same.
                 self.group.break_with(&mut state, &error);
+                tell(&mut state, Notice::Unready { key });
+                state.look_after_notices();
                 state.meeting.forget(key);
                 drop(state);
                 self.group.see_off();

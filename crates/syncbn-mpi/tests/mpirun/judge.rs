@@ -32,6 +32,12 @@ impl Outcome {
             .collect()
     }
 
+    /// Whether `mpirun` crashed when its ranks had ended: that of Open MPI 4.1.4 does now and then on
+    /// a busy machine, and prints where.
+    pub fn launcher_crashed(&self) -> bool {
+        self.text.lines().any(|line| line.contains("(PMIx_server_finalize+"))
+    }
+
     /// Whether a rank has printed a line that begins so.
     pub fn says(&self, rank: usize, what: &str) -> bool {
         self.text.contains(&format!("rank {rank}: {what}"))
