@@ -14,8 +14,8 @@ use super::pipelines::Pipeline;
 use super::trace;
 use crate::shaders::Variant;
 
-/// Dispatches kept per device. A training step of a deep network has fewer: four to six for each of 150
-/// layers. Beyond it, the least recently used goes.
+/// Dispatches kept per device. A training step of a deep network has fewer: four to six for each of
+/// 150 layers. Beyond it, the least recently used goes.
 const MAX_ENTRIES: usize = 1024;
 
 /// The part of a dispatch that stays the same from call to call.

@@ -41,9 +41,9 @@ pub struct SumsPlan {
     pub(super) may_finish: bool,
 }
 
-/// Workgroups up to which what merges ranks costs less in each of them than in a dispatch of its own,
-/// on a device that takes its few invocations together with all others of the workgroup. A software
-/// driver does: 4 µs beside 50.
+/// Workgroups up to which what merges ranks costs less in each of them than in a dispatch of its
+/// own, on a device that takes its few invocations together with all others of the workgroup. A
+/// software driver does: 4 µs beside 50.
 const FEW_WORKGROUPS: u64 = 16;
 /// Neighbouring invocations in step from which on a device does not: what no invocation of so many
 /// takes part in is skipped.

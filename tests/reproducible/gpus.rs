@@ -18,8 +18,8 @@ use crate::batch::{Cut, Whole, findings};
 use crate::cuts::{FORMS, any_cut, hosts, uncut, whole};
 use crate::groups::check_rounds;
 
-/// Bytes of a binding that the largest of the batches (835,584 bytes) does not fit. Every tile fits:
-/// one of 16,384 values, by fours, lies across 16 samples of that batch (786,432 bytes).
+/// Bytes of a binding that the largest of the batches (835,584 bytes) does not fit. Every tile
+/// fits: one of 16,384 values, by fours, lies across 16 samples of that batch (786,432 bytes).
 const FEW: u64 = 800 << 10;
 
 /// All fast paths, none of them, and small bindings; opened once.

@@ -28,9 +28,9 @@ const FINALIZATION: Duration = Duration::from_secs(30);
 /// How often to look whether all have come.
 pub(crate) const LOOK: Duration = Duration::from_millis(1);
 /// Ranks from which on statistics and sums merge along the tree. Measured on one machine
-/// (docs/SCALING.md), the tree takes less time than gathering from 16 ranks on for 256 channels, and
-/// from fewer than 8 on for 2,048. Up to here gathering takes fewer steps, and at worst three times
-/// the time.
+/// (docs/SCALING.md), the tree takes less time than gathering from 16 ranks on for 256 channels,
+/// and from fewer than 8 on for 2,048. Up to here gathering takes fewer steps, and at worst three
+/// times the time.
 const TREE_FROM: usize = 9;
 
 /// Whether there is an [`Mpi`] in this process.

@@ -8,9 +8,9 @@
 
 use syncbn::Device;
 
-/// A device that may be kept in a `static`: on Linux with glibc the process ends by `_exit` from then
-/// on, and so runs no function that was registered for its exit before, such as the one that writes
-/// what instrumentation has counted. Functions that a driver registers later still run.
+/// A device that may be kept in a `static`: on Linux with glibc the process ends by `_exit` from
+/// then on, and so runs no function that was registered for its exit before, such as the one that
+/// writes what instrumentation has counted. Functions that a driver registers later still run.
 ///
 /// # Panics
 /// Where no more functions can be registered that run at exit.

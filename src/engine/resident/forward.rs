@@ -101,7 +101,8 @@ pub(crate) fn forward(
     Ok(centers)
 }
 
-/// The pass over a single rank whose channels have one tile each: what sums it makes its statistics.
+/// The pass over a single rank whose channels have one tile each: what sums it makes its
+/// statistics.
 fn finish(
     gpu: &Gpu,
     ranks: &[ForwardRank<'_>],

@@ -96,8 +96,8 @@ fn a_prepared_call_compiles_nothing() {
     let _counting = counting();
     let Step { bn, mut tensors } = Step::plain(&noop());
     bn.prepare(&DIMS, Layout::ChannelsFirst, DType::F32).unwrap();
-    // What merges ranks is prepared for their sums and for the tiles of one; what sums a single tile
-    // besides.
+    // What merges ranks is prepared for their sums and for the tiles of one; what sums a single
+    // tile besides.
     assert_eq!(spent().pipelines, 5 + 1 + 2 * 2 + 2);
     let saved = bn.forward_train(tensors.forward()).unwrap().saved;
     bn.backward(&saved, Backward::of(&tensors.x, &tensors.dy)).unwrap();

@@ -1,5 +1,6 @@
-//! One rank has the bits that it has beside an empty one: what merges ranks takes its tiles, or what
-//! sums its only tile does what would merge ranks, and the sums of two ranks are combined before.
+//! One rank has the bits that it has beside an empty one: what merges ranks takes its tiles, or
+//! what sums its only tile does what would merge ranks, and the sums of two ranks are combined
+//! before.
 
 use syncbn::config::Activation;
 use syncbn::low_level::Epilogue;

@@ -32,8 +32,8 @@ impl Outcome {
             .collect()
     }
 
-    /// Whether `mpirun` crashed when its ranks had ended: that of Open MPI 4.1.4 does now and then on
-    /// a busy machine, and prints where.
+    /// Whether `mpirun` crashed when its ranks had ended: that of Open MPI 4.1.4 does now and then
+    /// on a busy machine, and prints where.
     pub fn launcher_crashed(&self) -> bool {
         self.text.lines().any(|line| line.contains("(PMIx_server_finalize+"))
     }
