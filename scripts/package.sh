@@ -5,7 +5,7 @@
 #                                        itself
 #   scripts/package.sh semver            compares the API with the last release
 #   scripts/package.sh published         the newest version on crates.io, nothing if there is none
-#   scripts/package.sh repository URL    sets the repository, in both workspaces
+#   scripts/package.sh repository URL    sets the repository, in every workspace
 #   scripts/package.sh release           checks that a release may be made, and says the commands;
 #                                        publishes nothing
 set -euo pipefail
@@ -13,7 +13,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
 exec </dev/null
 
-manifests=(Cargo.toml crates/syncbn-burn/Cargo.toml)
+# The root of every workspace. The crates of the last two are not published.
+manifests=(Cargo.toml crates/syncbn-burn/Cargo.toml crates/syncbn-web/Cargo.toml fuzz/Cargo.toml)
 target=${CARGO_TARGET_DIR:-target}
 [[ $target == /* ]] || target=$PWD/$target
 packed=$target/package
@@ -23,17 +24,30 @@ fail() {
     exit 1
 }
 
-# field NAME MANIFEST: a value of its [workspace.package].
-field() { sed -n "/^\[workspace.package\]/,/^\[/s/^$1 = \"\(.*\)\"\$/\1/p" "$2"; }
+# The [workspace.package] of a manifest, or the [package] of one that has a single crate.
+fields='/^\[\(workspace\.\)\{0,1\}package\]/,/^\[/'
 
-# What both workspaces say must be the same, and the crates must ask for the version that there is.
+# field NAME MANIFEST: a value in these lines.
+field() { sed -n "${fields}s/^$1 = \"\(.*\)\"\$/\1/p" "$2"; }
+
+# expect_same NAME MANIFEST: that the value is the root's.
+expect_same() {
+    local expected found
+    expected=$(field "$1" Cargo.toml) found=$(field "$1" "$2")
+    [[ -n $expected && $found == "$expected" ]] ||
+        fail "$1 is '$found' in $2, '$expected' in Cargo.toml"
+}
+
+# The workspaces must agree, and the published crates must depend on the current version.
 check_workspaces() {
-    local name found expected
-    for name in version edition license repository; do
-        expected=$(field "$name" "${manifests[0]}")
-        found=$(field "$name" "${manifests[1]}")
-        [[ -n $expected && $found == "$expected" ]] ||
-            fail "$name is '$found' in ${manifests[1]}, '$expected' in ${manifests[0]}"
+    local manifest name found
+    for manifest in "${manifests[@]:1}"; do
+        for name in edition license repository; do expect_same "$name" "$manifest"; done
+    done
+    expect_same version crates/syncbn-burn/Cargo.toml
+    # The crates for Burn have Burn's.
+    for manifest in crates/syncbn-web/Cargo.toml fuzz/Cargo.toml; do
+        expect_same rust-version "$manifest"
     done
     local version
     version=$(field version Cargo.toml)
@@ -129,8 +143,7 @@ set_repository() {
         fail "a URL that begins with https:// is expected, found '${1:-}'"
     local manifest
     for manifest in "${manifests[@]}"; do
-        sed -i.old "/^\[workspace.package\]/,/^\[/s|^repository = .*|repository = \"$1\"|" \
-            "$manifest"
+        sed -i.old "${fields}s|^repository = .*|repository = \"$1\"|" "$manifest"
         rm "$manifest.old"
     done
     check_workspaces
