@@ -3,8 +3,8 @@
 #
 #   fmt        format of every workspace
 #   typos      spelling
-#   deny       licences, sources and duplicates of dependencies; with SYNCBN_ADVISORIES=1 advisories
-#              too (from GitHub)
+#   deny       licences and sources of the dependencies of every workspace, and duplicates in the
+#              root's; with SYNCBN_ADVISORIES=1 advisories too (from GitHub)
 #   workflows  the workflows of GitHub, read by actionlint
 #   clippy     lints of the workspace
 #   features   the library with each feature alone, with none, with all, and with some pairs: no
@@ -44,9 +44,9 @@ run_deny() {
     local deny=(cargo deny --config "$PWD/deny.toml" --locked --manifest-path)
     if [[ ${SYNCBN_ADVISORIES:-} ]]; then checks+=(advisories); fi
     "${deny[@]}" Cargo.toml --workspace check "${checks[@]}"
-    # What Burn and the web bring twice is their choice.
-    for other in burn web; do
-        "${deny[@]}" "crates/syncbn-$other/Cargo.toml" check --allow duplicate \
+    # Duplicates there come with Burn, the web's packages and the fuzzer.
+    for other in crates/syncbn-{burn,web} fuzz; do
+        "${deny[@]}" "$other/Cargo.toml" check --allow duplicate \
             --allow unmatched-skip --allow unnecessary-skip "${checks[@]}"
     done
 }
