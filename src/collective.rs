@@ -132,6 +132,9 @@ pub trait Collective: fmt::Debug + Send + Sync {
     /// [`CollectiveError::TooFew`]. A rank that comes too late gets
     /// [`CollectiveError::LeftBehind`]. The call breaks a working group.
     ///
+    /// A dropped future withdraws the request. If the survivors were decided already, this rank
+    /// leaves the new group.
+    ///
     /// A transport that cannot know which ranks live keeps this default.
     ///
     /// # Errors

@@ -31,15 +31,17 @@ pub enum Activation {
     LeakyRelu(f32),
     /// y = min(max(v, 0), 6); the derivative is 0 at 0 and at 6.
     Relu6,
-    /// y = v·σ(v) with σ(v) = 1/(1 + e⁻ᵛ); also called swish.
+    /// y = v·σ(v) with σ(v) = 1/(1 + e⁻ᵛ); also called swish (Elfwing et al., 2017).
     Silu,
-    /// y = v·min(max(v + 3, 0), 6)/6; the derivative is 0 at −3 and 1 at 3.
+    /// y = v·min(max(v + 3, 0), 6)/6; the derivative is 0 at −3 and 1 at 3 (Howard et al., 2019,
+    /// "Searching for MobileNetV3").
     Hardswish,
-    /// y = v·(1 + erf(v/√2))/2.
+    /// y = v·(1 + erf(v/√2))/2 (Hendrycks and Gimpel, 2016).
     Gelu,
-    /// y = v·(1 + tanh(√(2/π)·(v + 0.044715·v³)))/2.
+    /// y = v·(1 + tanh(√(2/π)·(v + 0.044715·v³)))/2, an approximation of GELU from the same paper.
     GeluTanh,
-    /// y = v above 0, alpha·(eᵛ − 1) elsewhere; the derivative is alpha at 0.
+    /// y = v above 0, alpha·(eᵛ − 1) elsewhere; the derivative is alpha at 0 (Clevert et al.,
+    /// 2015).
     Elu(f32),
 }
 

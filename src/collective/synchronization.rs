@@ -9,7 +9,9 @@ use futures::future::{BoxFuture, ready};
 
 use crate::error::Error;
 
-/// An exchange that is under way.
+/// An exchange that is under way. If it is dropped before its end, the others get
+/// [`ExchangeError::Aborted`](crate::error::ExchangeError::Aborted), and the process group refuses
+/// further work.
 pub type Started<T> = BoxFuture<'static, Result<T, Error>>;
 
 /// Begins an exchange. With `true` it updates running statistics.

@@ -116,6 +116,10 @@ impl SyncBatchNorm {
     /// weight      = s·P, the part of each rank
     /// ```
     ///
+    /// They are the derivatives of the formulas of [`backward`](Self::backward). Σh² = N is not
+    /// used in them, because eps makes it false. The tests compare them with a definition in f64,
+    /// and that with finite differences.
+    ///
     /// Where running statistics normalized, they are constants: only u, q and weight·s·v remain.
     /// Gradients that [`AffineGradient`](crate::config::AffineGradient) sums over the group are
     /// differentiated as such. It makes one exchange where the forward call made one. A backward

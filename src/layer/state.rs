@@ -145,6 +145,9 @@ impl SyncBatchNorm {
     /// # Errors
     /// [`ConfigError::Conflict`] if the layer does not evaluate with running statistics; else as
     /// [`state`](Self::state).
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
     pub async fn scale_shift(&self) -> Result<ScaleShift, Error> {
         self.config().check_evaluates_with_running()?;
         Ok(self.state().await?.scale_shift(self.config().eps)?)

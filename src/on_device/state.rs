@@ -81,6 +81,9 @@ impl BatchNorm {
     ///
     /// # Errors
     /// As there.
+    ///
+    /// # Cancel safety
+    /// A dropped future has no effect.
     pub async fn scale_shift(&self) -> Result<ScaleShift, Error> {
         self.config().check_evaluates_with_running()?;
         Ok(self.state().await?.scale_shift(self.config().eps)?)

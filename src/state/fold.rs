@@ -6,8 +6,9 @@ use crate::stats::RunningStats;
 
 /// Evaluation of a layer: y = x·scale + shift, (C) each.
 ///
-/// From the running statistics, in f64: scale = weight / √(var + eps), shift = bias − mean·scale.
-/// If var + eps is 0, scale is 0. It does not include an activation or a residual of the layer.
+/// From the running statistics, in f64: scale = weight / √(var + eps), shift = bias − mean·scale
+/// (Ioffe and Szegedy, 2015, algorithm 2). If var + eps is 0, scale is 0. It does not include an
+/// activation or a residual of the layer.
 ///
 /// ```
 /// use syncbn::state::StateDict;

@@ -23,11 +23,11 @@ pub struct TorchArguments {
     pub eps: f64,
     /// Weight of the new batch, 0.1 by default; `None` for the cumulative average.
     pub momentum: Option<f64>,
-    /// Whether there is a weight, and with `bias` a bias.
+    /// Whether there is a weight, and with `bias` a bias; true by default.
     pub affine: bool,
-    /// Whether an affine layer has a bias (newer versions).
+    /// Whether an affine layer has a bias (newer versions); true by default.
     pub bias: bool,
-    /// Whether running statistics are kept.
+    /// Whether running statistics are kept; true by default.
     pub track_running_stats: bool,
 }
 
