@@ -1,5 +1,5 @@
-//! The modules: Burn's `BatchNorm` by one kernel per pass, alone or with the statistics of all
-//! ranks.
+//! The modules: Burn's `BatchNorm` with the kernels of `syncbn`, over the values of one rank or of
+//! all ranks.
 
 mod burn_module;
 mod call;
@@ -22,7 +22,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Of which values a module takes mean and variance. Only this crate implements it.
+/// The values over which a module takes mean and variance. Only this crate implements it.
 pub trait Scope: sealed::Sealed + Clone + Copy + fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     const NAME: &'static str;
@@ -53,40 +53,43 @@ impl Scope for OfRank {
 
 /// Batch normalization over (N, C, ...) with the mean and variance of all ranks of a group.
 ///
-/// Gradients of `gamma` and `beta` are those of this rank's values, to be averaged by the trainer
-/// with all others: [`average_gradients`](crate::average_gradients) does it. One value per channel
-/// in the whole group is an error. The rest is as [`Normalization`] says.
+/// Gradients of `gamma` and `beta` are sums over this rank's values. The program averages them over
+/// the ranks, for example with [`average_gradients`](crate::average_gradients). One value per
+/// channel in the whole group is an error. [`Normalization`] has the methods.
 ///
 /// # Threads
-/// Every rank runs on a thread of its own, always the same, uses its modules in the same order, and
-/// calls backward once for every forward that it differentiates, as all others do. Ranks must not
-/// share parameter nodes of the autodiff graph: Burn locks a graph during backward, and a rank
-/// would wait for another that waits for the lock, until the group's deadline. So make a model per
-/// rank and load the same record into each, or `fork` it; a plain `clone` shares nodes. A module,
-/// or a clone of it, must live until backward: it is what holds the rank in its group, which a
-/// graph that Burn keeps must not.
+/// Every rank runs on its own thread, the same in every step. All ranks use their modules in the
+/// same order, and call backward once for every forward that they differentiate.
+///
+/// Ranks must not share parameter nodes of the autodiff graph. Burn locks a graph during backward,
+/// and the rank that holds the lock would wait for one that waits for the lock, until the group's
+/// deadline. So make a model per rank and load the same record into each, or `fork` it. A plain
+/// `clone` shares nodes.
+///
+/// Keep a module, or a clone of it, until backward. It holds the rank in its group. Burn's graph
+/// does not.
 ///
 /// # Order
-/// Ranks compare the names of the modules that they use. A module without a name has the number
-/// with which it was made on its device, so every rank makes its modules in the same order.
+/// Ranks compare the names of the modules that they use. The default name of a module is its number
+/// among the modules made on its device, so every rank must make its modules in the same order.
 pub type SyncBatchNorm = Normalization<OfGroup>;
 
-/// Batch normalization over (N, C, ...) with the mean and variance of the batch: Burn's layer by
-/// fewer kernels.
+/// Batch normalization over (N, C, ...) with the mean and variance of the rank's own batch, in
+/// fewer kernels than Burn's layer.
 ///
-/// Forward is one submission and so is backward, behind what Burn has queued until then: its own
-/// averaging of running statistics over threads, above all, which each step leaves to the next.
-/// Nothing is read back and nothing waits. The group of the rank has no part. The rest is as
-/// [`Normalization`] says.
+/// Forward is one submission, and so is backward. Burn's queued work is submitted before it, such
+/// as its averaging of running statistics over threads, which each step leaves to the next. Nothing
+/// is read back and nothing waits. The rank's group is not used. [`Normalization`] has the methods.
 pub type BatchNorm = Normalization<OfRank>;
 
 /// Burn's `BatchNorm` with other kernels: a [`SyncBatchNorm`] or a [`BatchNorm`].
 ///
-/// It dereferences to Burn's layer, and has its fields, record, defaults and behaviour: on a device
-/// with autodiff, unless frozen, the batch normalizes and the running statistics follow it (the
-/// variance biased, as Burn's); otherwise the running statistics normalize, without any exchange.
-/// It is made on the device of a [`Rank`](crate::Rank). [`from_burn`](Self::from_burn) and
-/// [`into_burn`](Self::into_burn) convert.
+/// It dereferences to Burn's layer, and has its fields, record, defaults and behaviour. On a device
+/// with autodiff, unless it is frozen, it normalizes with the statistics of the batch and updates
+/// the running statistics (with the biased variance, as Burn does). Otherwise it normalizes with
+/// the running statistics and exchanges nothing. It is made on the device of a
+/// [`Rank`](crate::Rank). [`from_burn`](Self::from_burn) and [`into_burn`](Self::into_burn)
+/// convert.
 #[derive(Clone, Debug)]
 pub struct Normalization<S: Scope> {
     norm: nn::BatchNorm,
