@@ -1,15 +1,34 @@
 //! Synchronized batch normalization over processes and machines: the transport of [`syncbn`] over
 //! MPI.
 //!
-//! [`Mpi::initialize`] begins MPI, [`Mpi::world`] gives this process's place among all ranks of the
-//! job, a [`Collective`](syncbn::collective::Collective) as any other: layers, process groups and
-//! errors are those of [`syncbn`]. `scripts/mpi.sh` builds and runs the examples. The README
-//! describes the failure of a rank, with times.
+//! [`Mpi::initialize`] begins MPI. [`Mpi::world`] returns this process's rank of the job as a
+//! [`Collective`](syncbn::collective::Collective). Layers, process groups and errors are those of
+//! [`syncbn`].
 //!
-//! The crate adds three things to MPI. MPI's waits have no end, so nothing here waits inside MPI:
-//! messages do not block, every wait has a deadline, and errors name missing ranks. MPI's errors
-//! are fatal, so they are switched to being returned. A rank that is lost, by a panic or at the end
-//! of its program, ends the job.
+//! ```no_run
+//! use syncbn::{BatchNormConfig, Device, ProcessGroup, SyncBatchNorm};
+//! use syncbn_mpi::Mpi;
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mpi = Mpi::initialize()?; // dropped last
+//!     let group = ProcessGroup::new(mpi.world()?);
+//!     let device = Device::host();
+//!     let config = BatchNormConfig::torch(1);
+//!     let layer = SyncBatchNorm::new(config, [device.clone()])?.in_group(&group)?;
+//!     let x = device.upload(&[2, 1], &[0.0f32, mpi.rank() as f32])?;
+//!     pollster::block_on(layer.forward_train(&x))?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `scripts/mpi.sh` builds and runs the examples of the repository. The README says how to start
+//! jobs, and what each rank gets when another one fails.
+//!
+//! The crate changes three things in MPI:
+//! * **Waits have deadlines.** MPI's own waits have none, so nothing here waits inside MPI.
+//!   Messages do not block, and errors name the missing ranks.
+//! * **Errors are returned.** MPI's default is to end the program.
+//! * **A lost rank ends the job.** A rank is lost by a panic, or if its program ends before MPI.
 
 mod awake;
 mod end;
