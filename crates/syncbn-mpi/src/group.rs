@@ -37,7 +37,7 @@ pub(crate) struct Group {
     pub job: Arc<Comm>,
     /// The ranks of the job that these are.
     pub ranks: Arc<[usize]>,
-    /// Ranks from which on messages are merged along the tree.
+    /// The smallest number of ranks that all-reduce along the tree.
     pub tree_from: usize,
     state: Mutex<State>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct State {
     arriving: Vec<Under<Receiving>>,
     /// Messages that MPI still reads, of an exchange or of none.
     outgoing: Vec<Outgoing>,
-    /// Exchanges under way, by their number in a tag, and whether they are merged along the tree.
+    /// Exchanges under way, by their number in a tag, and whether they all-reduce along the tree.
     under_way: BTreeMap<u16, bool>,
     /// Ranks that answered the roll call of an exchange, and the time of the last call to this
     /// rank.
@@ -367,8 +367,8 @@ impl State {
         left.min_by_key(|(_, (rounds, _))| *rounds).map(|(rank, (_, panicked))| (rank, panicked))
     }
 
-    /// Whether a message shows that its sender merges while this rank gathers, or the reverse.
-    /// Neither would get its message then.
+    /// The error if a message shows that its sender all-reduces while this rank gathers, or the
+    /// reverse. Neither would get the other's message then.
     fn different_exchange(&self, from: usize, tag: Tag, rank: usize) -> Option<CollectiveError> {
         let (round, merges) = match tag {
             Tag::Flat(round) => (round, false),

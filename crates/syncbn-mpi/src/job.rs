@@ -27,10 +27,10 @@ const GRACE: Duration = Duration::from_secs(2);
 const FINALIZATION: Duration = Duration::from_secs(30);
 /// How often to look whether all have come.
 pub(crate) const LOOK: Duration = Duration::from_millis(1);
-/// Ranks from which on statistics and sums merge along the tree. Measured on one machine
-/// (docs/SCALING.md), the tree takes less time than gathering from 16 ranks on for 256 channels,
-/// and from fewer than 8 on for 2,048. Up to here gathering takes fewer steps, and at worst three
-/// times the time.
+/// The smallest number of ranks that all-reduce statistics and sums along the tree. Measured on one
+/// machine (docs/SCALING.md), the tree takes less time than gathering from 16 ranks on for 256
+/// channels, and from fewer than 8 on for 2,048. With fewer ranks gathering takes fewer steps, and
+/// at worst three times the time.
 const TREE_FROM: usize = 9;
 
 /// Whether there is an [`Mpi`] in this process.
@@ -206,9 +206,9 @@ impl Mpi {
         self.world_with_tree_from(TREE_FROM)
     }
 
-    /// As [`world`](Self::world), with another number of ranks from which on statistics merge on
-    /// their way instead of being gathered, 9 by default; all ranks must give the same. Results
-    /// have the same bits either way; which is faster depends on the network.
+    /// As [`world`](Self::world), but statistics are all-reduced along the tree from this number of
+    /// ranks on (9 by default), and gathered with fewer. All ranks must give the same number.
+    /// Results have the same bits either way. The network decides which is faster.
     ///
     /// # Errors
     /// As [`world`](Self::world).

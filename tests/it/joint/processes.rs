@@ -179,13 +179,13 @@ fn processes_exchange_one_message_for_all_layers_and_get_the_bits_of_many() {
             let mut found = Vec::new();
             for ((counts, jointly), (counts_alone, alone)) in jointly.into_iter().zip(alone) {
                 // Which processes hold how many ranks is learnt first, where they differ.
-                assert_eq!(counts, [first, 1, 1, 1, 1, 1, 1], "joint, merging {merges}");
+                assert_eq!(counts, [first, 1, 1, 1, 1, 1, 1], "joint, all-reduced {merges}");
                 assert_eq!(
                     counts_alone,
                     [3 * first, 3, 3, 2, 2, 3, 3],
-                    "one by one, merging {merges}"
+                    "one by one, all-reduced {merges}"
                 );
-                assert_eq!(jointly, alone, "merging {merges}");
+                assert_eq!(jointly, alone, "all-reduced {merges}");
                 found.push(jointly);
             }
             found

@@ -52,9 +52,7 @@ impl Rank {
 /// Every transport and every kind of device, each rank with its device.
 pub fn over_all(body: impl Fn(ProcessGroup, Device) + Sync) {
     for kind in Kind::ALL {
-        for merging in [false, true] {
-            let groups =
-                if merging { all_reduce_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
+        for groups in [process_groups(RANKS, LONG), all_reduce_groups(RANKS, LONG)] {
             on_threads(groups.into_iter().zip(kind.devices(RANKS)).collect(), |(group, device)| {
                 body(group, device)
             });

@@ -58,13 +58,11 @@ fn scaled(state: &StateDict, factor: f32) -> StateDict {
     scaled
 }
 
-/// Over every kind of device, with transports that gather and that merge.
+/// Over every kind of device, with transports that gather and that all-reduce.
 fn over_all<T: Send>(body: impl Fn(&ProcessGroup, Rank) -> T + Sync) -> Vec<Vec<T>> {
     let mut found = Vec::new();
     for kind in Kind::ALL {
-        for merging in [false, true] {
-            let groups =
-                if merging { all_reduce_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
+        for groups in [process_groups(RANKS, LONG), all_reduce_groups(RANKS, LONG)] {
             let ranks = groups.into_iter().zip(kind.devices(RANKS)).collect();
             found.push(on_threads(ranks, |(group, device)| {
                 body(&group, Rank::new(&group, &device))
@@ -162,9 +160,7 @@ async fn begun(rank: &Rank) -> Started<GlobalStatistics> {
 #[test]
 fn a_state_that_is_shared_behind_an_exchange_is_the_one_that_the_exchange_leaves() {
     for kind in Kind::ALL {
-        for merging in [false, true] {
-            let groups =
-                if merging { all_reduce_groups(RANKS, LONG) } else { process_groups(RANKS, LONG) };
+        for groups in [process_groups(RANKS, LONG), all_reduce_groups(RANKS, LONG)] {
             let ranks = groups.iter().zip(kind.devices(RANKS));
             let mut ranks: Vec<Rank> =
                 ranks.map(|(group, device)| Rank::new(group, &device)).collect();

@@ -82,7 +82,7 @@ enum Next {
     Sums,
 }
 
-/// Over every kind of device, with transports that gather and that merge.
+/// Over every kind of device, with transports that gather and that all-reduce.
 fn over_all<T: Send>(config: &BatchNormConfig, body: impl Fn(Rank) -> T + Sync) -> Vec<Vec<T>> {
     let mut found = Vec::new();
     for kind in Kind::ALL {

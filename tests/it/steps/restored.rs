@@ -72,8 +72,8 @@ impl Rank {
     }
 }
 
-/// Over every kind of device, with transports that gather and that merge: what every rank has
-/// found.
+/// Over every kind of device, with transports that gather and that all-reduce: what every rank
+/// has found.
 fn over_all<T: Send>(body: impl Fn(usize, &ProcessGroup, &Device) -> T + Sync) -> Vec<Vec<T>> {
     let mut found = Vec::new();
     for kind in Kind::ALL {

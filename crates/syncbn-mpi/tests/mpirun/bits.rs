@@ -78,8 +78,8 @@ fn compare(
 }
 
 /// Process p holds p % 3 + 1 devices: its nodes of the tree begin and end anywhere.
-pub fn over_processes(mpi: &Mpi, merging: bool) -> Reported {
-    let group = group(mpi, merging)?;
+pub fn over_processes(mpi: &Mpi, all_reduced: bool) -> Reported {
+    let group = group(mpi, all_reduced)?;
     let counts: Vec<usize> = (0..group.world_size()).map(|process| process % 3 + 1).collect();
     let (rank, config) = (group.rank(), BatchNormConfig::torch(CHANNELS));
     let layer = SyncBatchNorm::new(config, devices(counts[rank]))?.in_group(&group)?;

@@ -48,8 +48,8 @@ impl Layers {
 }
 
 /// A few good calls, then what `fault` names on one rank while the others go on.
-pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Reported {
-    let layers = Layers::new(group(mpi, merging)?.with_deadline(DEADLINE))?;
+pub fn play(fault: &str, mpi: &Mpi, all_reduced: bool) -> Reported {
+    let layers = Layers::new(group(mpi, all_reduced)?.with_deadline(DEADLINE))?;
     for _ in 0..GOOD_CALLS {
         layers.forward(0, &[2, 1])?;
     }
@@ -100,8 +100,8 @@ pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Reported {
 }
 
 /// Every process is suspended for longer than the deadline while two of them wait for the third.
-pub fn suspended(mpi: &Mpi, merging: bool) -> Reported {
-    let layers = Layers::new(group(mpi, merging)?.with_deadline(DEADLINE))?;
+pub fn suspended(mpi: &Mpi, all_reduced: bool) -> Reported {
+    let layers = Layers::new(group(mpi, all_reduced)?.with_deadline(DEADLINE))?;
     layers.forward(0, &[2, 1])?;
     let mut signals = suspend()?;
     if mpi.rank() == CULPRIT {
@@ -124,7 +124,7 @@ pub fn suspend() -> std::io::Result<Child> {
 /// A fault, whether the transport all-reduces, and the required outcome.
 struct Case {
     fault: &'static str,
-    merging: bool,
+    all_reduced: bool,
     /// Text of the other ranks after "error: " and their place. Empty if the launcher ends them
     /// before.
     others: &'static str,
@@ -141,7 +141,7 @@ pub const AT: &str = "error: layer 0 \"bn1\", forward, exchange 3: ";
 pub fn trials() -> Vec<Trial> {
     let case = |fault, others, culprit, reported, status| Case {
         fault,
-        merging: false,
+        all_reduced: false,
         others,
         culprit,
         reported,
@@ -177,10 +177,10 @@ pub fn trials() -> Vec<Trial> {
             Some(101),
         ),
         case("never comes", late, "", ended_late, Some(87)),
-        Case { merging: true, ..case("never comes", late, "", ended_late, Some(87)) },
+        Case { all_reduced: true, ..case("never comes", late, "", ended_late, Some(87)) },
         case("stops", late, "", ended_late, Some(87)),
         case("comes late", late, own, "", Some(1)),
-        Case { merging: true, ..case("comes late", late, own, "", Some(1)) },
+        Case { all_reduced: true, ..case("comes late", late, own, "", Some(1)) },
         case(
             "exits",
             "rank 1 has left the group",
@@ -193,11 +193,11 @@ pub fn trials() -> Vec<Trial> {
         case("leaves before they come", "rank 1 has left the group", "", "rank 1: left", Some(1)),
         case("keeps its layers", "rank 1 has left the group", "", "rank 1: left", Some(1)),
         Case {
-            merging: true,
+            all_reduced: true,
             ..case("leaves", "rank 1 has left the group", "", "rank 1: left", Some(1))
         },
         case("is in another layer", layer, "", "", Some(1)),
-        Case { merging: true, ..case("is in another layer", layer, "", "", Some(1)) },
+        Case { all_reduced: true, ..case("is in another layer", layer, "", "", Some(1)) },
         case(
             "does something else",
             "layer name of rank 1 is \"\", expected \"bn1\"",
@@ -206,19 +206,20 @@ pub fn trials() -> Vec<Trial> {
             Some(1),
         ),
         Case {
-            merging: true,
+            all_reduced: true,
             ..case("does something else", "the transport failed: rank ", "", "", Some(1))
         },
         case("has a wrong shape", shape, "", "", Some(1)),
         case("never ends", "", "", ended, Some(87)),
     ];
-    let suspended = ["", " merging"].map(|merging| {
-        trial(&format!("suspended_processes_are_not_late{}", merging.replace(' ', "_while_")), {
-            move || Job::new(&format!("suspended{merging}"), PROCESSES).run()?.all_say("went on")
+    let suspended = ["", " all_reduced"].map(|way| {
+        let name = format!("suspended_processes_are_not_late{}", way.replace(' ', "_while_"));
+        trial(&name, move || {
+            Job::new(&format!("suspended{way}"), PROCESSES).run()?.all_say("went on")
         })
     });
     let name = |case: &Case| {
-        let way = if case.merging { "_while_messages_merge" } else { "" };
+        let way = if case.all_reduced { "_in_an_all_reduce" } else { "" };
         format!("a_rank_that_{}{way}", case.fault.replace(' ', "_"))
     };
     let cases = cases.into_iter().map(|case| trial(&name(&case), move || case.check()));
@@ -227,11 +228,11 @@ pub fn trials() -> Vec<Trial> {
 
 impl Case {
     fn check(&self) -> Result<(), String> {
-        let merging = if self.merging { " merging" } else { "" };
-        let outcome = Job::new(&format!("{}{merging}", self.fault), PROCESSES).run()?;
+        let way = if self.all_reduced { " all_reduced" } else { "" };
+        let outcome = Job::new(&format!("{}{way}", self.fault), PROCESSES).run()?;
         let took = outcome.took.unwrap_or_default();
         println!(
-            "measured: {}{merging}: every process gone after {:.2} s",
+            "measured: {}{way}: every process gone after {:.2} s",
             self.fault,
             took.as_secs_f64()
         );

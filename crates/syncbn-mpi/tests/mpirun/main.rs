@@ -50,15 +50,17 @@ fn trials(launcher: launch::Kind) -> Vec<Trial> {
             move || Job::new("conformance", processes).run()?.all_say("passed the suite"),
         ));
         trials.push(trial(
-            &format!("the_transport_that_merges_conforms_with_{processes}_processes"),
-            move || Job::new("conformance merging", processes).run()?.all_say("passed the suite"),
+            &format!("the_all_reducing_transport_conforms_with_{processes}_processes"),
+            move || {
+                Job::new("conformance all_reduced", processes).run()?.all_say("passed the suite")
+            },
         ));
         trials.push(trial(&format!("{processes}_processes_have_the_bits_of_one"), move || {
             Job::new("bits", processes).run()?.all_say("the bits of one process")
         }));
     }
     for (scene, processes) in
-        [("reproducible", 2), ("reproducible", 4), ("reproducible merging", 3)]
+        [("reproducible", 2), ("reproducible", 4), ("reproducible all_reduced", 3)]
     {
         trials.push(trial(
             &format!("{scene}_layers_of_{processes}_processes_have_the_bits_of_one_rank")
@@ -67,7 +69,7 @@ fn trials(launcher: launch::Kind) -> Vec<Trial> {
         ));
     }
     trials.push(trial("7_processes_that_all_reduce_have_the_bits_of_one", || {
-        Job::new("bits merging", 7).run()?.all_say("the bits of one process")
+        Job::new("bits all_reduced", 7).run()?.all_say("the bits of one process")
     }));
     trials.push(trial("from_9_processes_on_statistics_are_all_reduced_to_the_bits_of_one", || {
         Job::new("bits of many", 34).run()?.all_say("the bits of one process")

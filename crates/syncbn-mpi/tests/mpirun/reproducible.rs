@@ -71,8 +71,8 @@ fn layer() -> Result<SyncBatchNorm, Error> {
 }
 
 /// Each process has another part of the batch.
-pub fn over_processes(mpi: &Mpi, merging: bool) -> Reported {
-    let group = group(mpi, merging)?;
+pub fn over_processes(mpi: &Mpi, all_reduced: bool) -> Reported {
+    let group = group(mpi, all_reduced)?;
     let count = |process: usize| SAMPLES[process % SAMPLES.len()];
     let (rank, world) = (group.rank(), group.world_size());
     let first: usize = (0..rank).map(count).sum();

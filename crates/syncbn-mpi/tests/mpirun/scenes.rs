@@ -40,20 +40,20 @@ pub fn run(scene: &str) -> ExitCode {
         Some(fault) => (save::when_it_fails(mpi), fault),
         None => (mpi, scene),
     };
-    let merging = scene.ends_with(" merging");
-    let reported = match scene.trim_end_matches(" merging") {
-        "conformance" => conformance(&mpi, merging),
-        "bits" => bits::over_processes(&mpi, merging),
-        "bits of another owner" => bits::over_processes(&mpi, merging),
+    let all_reduced = scene.ends_with(" all_reduced");
+    let reported = match scene.trim_end_matches(" all_reduced") {
+        "conformance" => conformance(&mpi, all_reduced),
+        "bits" => bits::over_processes(&mpi, all_reduced),
+        "bits of another owner" => bits::over_processes(&mpi, all_reduced),
         "alone" => Err("a rank of one beside others".into()),
         "bits of many" => bits::of_many(&mpi),
         "groups" => bits::in_groups(&mpi),
-        "suspended" => faults::suspended(&mpi, merging),
-        "reproducible" => reproducible::over_processes(&mpi, merging),
+        "suspended" => faults::suspended(&mpi, all_reduced),
+        "reproducible" => reproducible::over_processes(&mpi, all_reduced),
         edge if edges::SCENES.contains(&edge) => edges::play(edge, &mpi),
         fault => match fault.strip_prefix(survive::SURVIVES) {
-            Some(fault) => survive::play(fault, &mpi, merging),
-            None => faults::play(fault, &mpi, merging),
+            Some(fault) => survive::play(fault, &mpi, all_reduced),
+            None => faults::play(fault, &mpi, all_reduced),
         },
     };
     let (text, status) = match reported {
@@ -71,18 +71,18 @@ pub fn run(scene: &str) -> ExitCode {
     status
 }
 
-/// The transport of all ranks; `merging` along the tree from two ranks on.
-pub fn world(mpi: &Mpi, merging: bool) -> Result<MpiRank, syncbn_mpi::MpiError> {
-    if merging { mpi.world_with_tree_from(2) } else { mpi.world() }
+/// The transport of all ranks. With `all_reduced` it uses the tree from two ranks on.
+pub fn world(mpi: &Mpi, all_reduced: bool) -> Result<MpiRank, syncbn_mpi::MpiError> {
+    if all_reduced { mpi.world_with_tree_from(2) } else { mpi.world() }
 }
 
-pub fn group(mpi: &Mpi, merging: bool) -> Result<ProcessGroup, syncbn_mpi::MpiError> {
-    Ok(ProcessGroup::new(world(mpi, merging)?))
+pub fn group(mpi: &Mpi, all_reduced: bool) -> Result<ProcessGroup, syncbn_mpi::MpiError> {
+    Ok(ProcessGroup::new(world(mpi, all_reduced)?))
 }
 
-fn conformance(mpi: &Mpi, merging: bool) -> Reported {
+fn conformance(mpi: &Mpi, all_reduced: bool) -> Reported {
     for check in CHECKS {
-        pollster::block_on(conformance::run(check, Box::new(world(mpi, merging)?)))?;
+        pollster::block_on(conformance::run(check, Box::new(world(mpi, all_reduced)?)))?;
     }
     Ok("passed the suite".to_owned())
 }

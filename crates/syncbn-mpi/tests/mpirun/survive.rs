@@ -29,8 +29,8 @@ fn step(layer: &SyncBatchNorm, rank: usize) -> Result<f64, syncbn::Error> {
 }
 
 /// A few good steps, the fault of rank 1, and a few good steps of those that are left.
-pub fn play(fault: &str, mpi: &Mpi, merging: bool) -> Reported {
-    let world = group(mpi, merging)?.with_deadline(DEADLINE);
+pub fn play(fault: &str, mpi: &Mpi, all_reduced: bool) -> Reported {
+    let world = group(mpi, all_reduced)?.with_deadline(DEADLINE);
     let rank = world.rank();
     let config = BatchNormConfig::torch(1);
     let mut layer = SyncBatchNorm::new(config, [Device::host()])?.named("bn1").in_group(&world)?;
@@ -77,7 +77,7 @@ const CASES: [(&str, bool); 6] = [
     ("exits", true),
     ("leaves", true),
     ("comes later", false),
-    ("is killed merging", true),
+    ("is killed all_reduced", true),
 ];
 
 pub fn trials() -> Vec<Trial> {
