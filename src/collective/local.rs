@@ -113,7 +113,7 @@ impl State {
     /// A rank will send nothing more. Complete rounds stay complete. Ranks that wait for it get an
     /// error.
     fn leave(&mut self, rank: usize, panicked: bool) {
-        // It may be told of once more, when the place of a rank that panicked is dropped.
+        // It may leave a second time, when the place of a rank that panicked is dropped.
         let panicked = *self.gone[rank].get_or_insert(panicked);
         let awaited = self
             .rounds

@@ -99,7 +99,7 @@ impl ProcessGroup {
         Ok(Self::of_transport(transport, id.finish(), world_ranks, self.deadline()))
     }
 
-    /// Ends a working group: its other ranks are told that this one asks who goes on.
+    /// Ends a working group: notifies its other ranks that this one asks for the survivors.
     fn leave_for_survivors(&self) {
         let reason = "it ends the group, to go on with the ranks that survive";
         self.fail(self.header(Phase::Forward), &AT, reason);

@@ -97,7 +97,7 @@ fn a_rank_that_drops_its_layers_and_its_group_is_named_at_once() {
 
 #[test]
 fn a_rank_that_tells_of_a_failure_of_its_own_is_named_at_once_with_its_reason() {
-    plant(Fault::Tells);
+    plant(Fault::Notifies);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn the_judge_catches_a_fault_that_nobody_noticed_and_one_that_was_called_another
         Fault::Late,
         Fault::Panics,
         Fault::BadShape,
-        Fault::Tells,
+        Fault::Notifies,
         Fault::OtherLayer,
         Fault::Recomputes,
     ];

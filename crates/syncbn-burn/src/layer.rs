@@ -142,11 +142,11 @@ impl Layers {
             .with_momentum(Momentum::NewWeight(way.momentum))
     }
 
-    /// Tells the ranks that may wait for the one of the first of these devices that has one, or
-    /// else for the one that the module was made on, that it has failed.
-    pub fn tell(&self, devices: &[Device], error: &Error) {
+    /// Notifies the other ranks that this one has failed: the rank of the first of these devices
+    /// that has one, or else the rank that the module was made on.
+    pub fn notify(&self, devices: &[Device], error: &Error) {
         if let Some(rank) = devices.iter().find_map(of_device).or_else(|| self.rank.clone()) {
-            rank.tell(error);
+            rank.notify(error);
         }
     }
 }

@@ -166,7 +166,7 @@ impl Saved {
         let gradients = layer.and_then(|layer| self.backward_on(&layer, grad, wanted));
         gradients.inspect_err(|error| {
             if let Some(rank) = self.rank.upgrade().filter(|_| self.way.of_group) {
-                rank.tell(error);
+                rank.notify(error);
             }
         })
     }

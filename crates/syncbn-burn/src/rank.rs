@@ -153,9 +153,9 @@ impl Shared {
         self.cube == *device
     }
 
-    /// Tells the other ranks of a failure of this one, for which they may wait, unless it is one
-    /// that all find alike. Of what the layer has found, it has notified them.
-    pub fn tell(&self, error: &Error) {
+    /// Notifies the other ranks of a failure of this one, because they may wait for it. Errors that
+    /// all ranks find alike are left out.
+    pub fn notify(&self, error: &Error) {
         if !matches!(error, Error::Layer(syncbn::Error::Batch(_) | syncbn::Error::Group(_))) {
             self.group.abort(&error.to_string());
         }

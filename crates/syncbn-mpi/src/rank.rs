@@ -62,10 +62,10 @@ impl MpiRank {
         let own = self.group.comm.rank;
         let own_tag = tag::next(&self.group.job);
         let peers: Vec<usize> = members.iter().copied().filter(|&member| member != own).collect();
-        let tell = |state: &mut _, notice| {
+        let notify = |state: &mut _, notice| {
             self.group.notify(state, peers.iter().copied(), &notice);
         };
-        tell(&mut self.group.lock(), Notice::Ready { key, tag: own_tag });
+        notify(&mut self.group.lock(), Notice::Ready { key, tag: own_tag });
         let mut sure_since = None;
         loop {
             let now = awake::now();
@@ -73,11 +73,11 @@ impl MpiRank {
             let mut state = self.group.lock();
             self.group.catch_up(&mut state);
             let unready = state.meeting.missing(key, &peers, false);
-            // Who knows that another does not come is not sure: nobody is in MPI before.
+            // A rank that knows of a missing member is not sure. Nobody enters MPI before all are.
             let may_come = !state.meeting.is_off(key) && state.first_left(&peers).is_none();
             if sure_since.is_none() && unready.is_empty() && may_come {
                 sure_since = Some(now);
-                tell(&mut state, Notice::Sure { key });
+                notify(&mut state, Notice::Sure { key });
             }
             let missing = match sure_since {
                 Some(_) => state.meeting.missing(key, &peers, true),
@@ -94,13 +94,13 @@ impl MpiRank {
                 Some(since) => now.saturating_sub(since) >= SPLIT_DEADLINE,
                 None => waited >= deadline,
             };
-            // All have agreed on it, so what has broken the old group since is no reason not to
-            // come.
+            // All have agreed on the group, so a failure of the old one since is no reason to stay
+            // away.
             let awaited = if sure_since.is_some() { &missing } else { &peers };
             let error = if let Some((rank, panicked)) = state.first_left(awaited) {
                 Some(CollectiveError::Left { rank, panicked })
             } else if state.meeting.is_off(key) {
-                // Who gave up has said why, or had to before, and this rank came late.
+                // The rank that gave up has said why, or this rank came late.
                 let late = CollectiveError::Late { ranks: vec![own], deadline };
                 Some(state.broken.clone().unwrap_or(late))
             } else if is_late {
@@ -110,9 +110,9 @@ impl MpiRank {
                 None
             };
             if let Some(error) = error {
-                // First why, so that the others report the same.
+                // The reason goes first, so that the others report the same.
                 self.group.break_with(&mut state, &error);
-                tell(&mut state, Notice::Unready { key });
+                notify(&mut state, Notice::Unready { key });
                 state.look_after_notices();
                 state.meeting.forget(key);
                 drop(state);

@@ -1,14 +1,17 @@
-//! Who goes on after a failure. MPI has no agreement that works where a rank is gone, so the ranks
-//! agree by notices.
+//! The agreement of the survivors of a failure. MPI has none that works after a rank is gone, so
+//! the ranks agree by notices:
 //!
-//! Every living rank says that it is present. The lowest of them proposes a group: all ranks that
-//! are not known to be gone, or, once its deadline has passed, those that are present, if they are
-//! enough. A rank promises to go with one proposal at a time. Once all have promised, the group is
-//! decided, and every rank is told, by all members: to one that has been told, a member that leaves
-//! the old group for the new one is not gone. Then its members wait until all of them are about to
-//! make it: a rank that takes its question back, leaves, or goes with another proposal makes no
-//! group, and who knows that of another does not say that it is about to. So no rank is in two
-//! groups, and of two parts of a group one at most goes on.
+//! 1. Every living rank reports that it is present.
+//! 2. The lowest of them proposes a group: all ranks that are not known to be gone, or, once its
+//!    deadline has passed, those that are present, if they are enough.
+//! 3. A rank promises to join one proposal at a time. Once all have promised, the group is decided.
+//! 4. Every member notifies all ranks of the decision. A rank with this notice does not take a
+//!    member that leaves the old group for a lost one.
+//! 5. Every member announces that it is about to make the group, and waits for the others to do the
+//!    same. A rank that withdraws its request, leaves, or joins another proposal makes no group. A
+//!    rank that knows this of another member does not announce.
+//!
+//! So no rank is in two groups, and of two parts of a group at most one goes on.
 
 mod agreement;
 mod roll;

@@ -1,9 +1,9 @@
 //! The end of a process with devices that were never dropped.
 //!
-//! A device that is dropped waits for what was submitted. One in a `static` is not, and threads of
-//! a software driver may run on while the driver is unloaded: lavapipe crashes then, after the last
-//! test. Where a fence has told of the end, they still have some instructions to go. So such a
-//! process ends without unloading anything.
+//! A device that is dropped waits for its submissions. A device in a `static` is never dropped, so
+//! threads of a software driver may run on while the driver is unloaded: lavapipe crashes then,
+//! after the last test. Even after a fence has signalled, they have some instructions left. So such
+//! a process ends without unloading anything.
 #![allow(unsafe_code)]
 
 use syncbn::Device;
@@ -28,7 +28,7 @@ mod linux {
 
     // Of the C standard library.
     unsafe extern "C" {
-        /// What is registered last runs first, and is told the status.
+        /// The function registered last runs first. Its first argument is the status.
         fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
         fn _exit(status: c_int) -> !;
     }

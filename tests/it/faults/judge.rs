@@ -64,7 +64,7 @@ pub fn judge(scenario: &Scenario, reports: &[Option<Report>]) -> Result<Duration
             return wrong("the next call was not refused with the cause");
         }
         if rank == scenario.culprit
-            && matches!(scenario.fault, Fault::BadShape | Fault::DropsDuring | Fault::Tells)
+            && matches!(scenario.fault, Fault::BadShape | Fault::DropsDuring | Fault::Notifies)
         {
             let own = match &failure.error {
                 Error::Argument(_) => scenario.fault == Fault::BadShape,
@@ -134,7 +134,7 @@ fn check_error(
         (Fault::BadShape, E::Aborted { rank, reason, .. }) => {
             *rank == culprit && reason.contains("[0]")
         }
-        (Fault::Tells, E::Aborted { rank, reason, .. }) => {
+        (Fault::Notifies, E::Aborted { rank, reason, .. }) => {
             *rank == culprit && reason == "it called abort: planted"
         }
         (Fault::Leaves | Fault::DropsUnpolled, E::Left { rank, panicked, .. }) => {

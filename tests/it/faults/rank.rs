@@ -117,7 +117,7 @@ async fn train(scenario: Scenario, group: ProcessGroup) -> Report {
             }
             Fault::Panics if planted => std::panic::resume_unwind(Box::new("planted")),
             Fault::Leaves if planted => return report,
-            Fault::Tells if planted => rank.group.abort("planted"),
+            Fault::Notifies if planted => rank.group.abort("planted"),
             Fault::DropsUnpolled if planted => {
                 drop(rank.make(call));
                 return report;

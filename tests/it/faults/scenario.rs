@@ -35,8 +35,8 @@ pub enum Fault {
     DropsDuring,
     /// Drops its layers and its group.
     Leaves,
-    /// Tells the others that it has failed, and calls all the same.
-    Tells,
+    /// Notifies the others that it has failed, and calls all the same.
+    Notifies,
     /// Calls the other layer.
     OtherLayer,
     /// Calls backward for forward, or forward for backward.
@@ -64,7 +64,7 @@ impl Fault {
         Self::DropsUnpolled,
         Self::DropsDuring,
         Self::Leaves,
-        Self::Tells,
+        Self::Notifies,
         Self::OtherLayer,
         Self::OtherPhase,
         Self::Recomputes,

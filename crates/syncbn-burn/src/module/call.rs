@@ -24,7 +24,7 @@ impl<S: Scope> Normalization<S> {
             let done = self.run(input, residual, false);
             return done.inspect_err(|error| {
                 if S::OF_GROUP {
-                    self.layers.tell(&[self.gamma.device(), device], error);
+                    self.layers.notify(&[self.gamma.device(), device], error);
                 }
             });
         }

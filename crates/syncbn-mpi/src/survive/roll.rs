@@ -17,7 +17,7 @@ pub(crate) struct Proposal {
 /// What other ranks have said, and what this one has promised.
 #[derive(Debug, Default)]
 pub(crate) struct Roll {
-    /// Who asks who goes on; false for those that take part no more.
+    /// Ranks that have asked for the survivors; false for those that take part no more.
     asks: BTreeMap<usize, bool>,
     pub(super) proposals: VecDeque<Proposal>,
     /// The proposal that this rank goes with.
@@ -26,7 +26,7 @@ pub(crate) struct Roll {
     /// it joins none of them.
     pub(super) agreed: BTreeSet<Id>,
     void: BTreeSet<Id>,
-    /// Decided proposals that are void, whose members are to be told.
+    /// Decided proposals that are void, whose members must be notified.
     pub(super) refused: Vec<Proposal>,
     /// Answers of ranks to proposals. A no is final.
     answers: BTreeMap<(Id, usize), bool>,

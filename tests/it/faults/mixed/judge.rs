@@ -124,7 +124,7 @@ fn check_own(
         if let Error::Joint { error, .. } = &failure.error { error } else { &failure.error };
     let is_own = match (fault, error) {
         (Fault::Late, Error::Exchange(E::Late { ranks, own, .. })) => *own && ranks.contains(&rank),
-        (Fault::Tells, Error::Exchange(E::Poisoned { cause, .. })) => cause.ends_with("planted"),
+        (Fault::Notifies, Error::Exchange(E::Poisoned { cause, .. })) => cause.ends_with("planted"),
         (Fault::BadShape, Error::Argument(_)) => true,
         (Fault::Garbage, Error::Exchange(E::Frame { rank: named, .. })) => *named == rank,
         (Fault::LosesDevice | Fault::LosesDeviceInside, Error::Gpu(_)) => true,
@@ -197,7 +197,7 @@ fn names(
                 || call.number > scenario.at && left(false)
                 || left_between_steps()
         }
-        Fault::Tells => failed_with("it called abort: planted"),
+        Fault::Notifies => failed_with("it called abort: planted"),
         Fault::BadShape => failed_with("[0]") || left_between_steps(),
         Fault::Garbage => matches!(error, E::Frame { rank, .. } if *rank == culprit),
         // In the words of wgpu: a buffer is invalid, or the device is lost. The call may have

@@ -213,7 +213,7 @@ fn the_judge_of_trainings_objects_to_every_wrong_report_of_a_rank_without_a_faul
 /// ranks.
 #[test]
 fn the_judge_of_trainings_objects_to_an_error_of_one_rank_alone() {
-    let (scenario, mut reports) = training(|scenario| is_plain(scenario, Fault::Tells));
+    let (scenario, mut reports) = training(|scenario| is_plain(scenario, Fault::Notifies));
     says(failure(&mut reports[0]), |error| {
         let ExchangeError::Aborted { at, rank, reason } = error else { panic!("{error}") };
         assert_eq!(reason, "it called abort: planted");

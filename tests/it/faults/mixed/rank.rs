@@ -157,7 +157,7 @@ async fn train(
             Some(Fault::Late) => Delay::new(2 * scenario.deadline).await,
             Some(Fault::Panics) => std::panic::resume_unwind(Box::new("planted")),
             Some(Fault::Leaves) => return report,
-            Some(Fault::Tells) => group.abort("planted"),
+            Some(Fault::Notifies) => group.abort("planted"),
             Some(Fault::DropsCall) => {
                 let made = layers.make(&scenario, &group, call, || ()).now_or_never();
                 // It may have come last, and had its result at once; then it leaves.

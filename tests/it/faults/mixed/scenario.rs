@@ -96,8 +96,8 @@ pub enum Fault {
     Late,
     /// Drops the call's future after one poll, and leaves.
     DropsCall,
-    /// Tells the others that it has failed, and calls all the same.
-    Tells,
+    /// Notifies the others that it has failed, and calls all the same.
+    Notifies,
     /// Gives a tensor of the wrong shape.
     BadShape,
     /// Sends bytes that are no message.
@@ -115,7 +115,7 @@ impl Fault {
         Self::Leaves,
         Self::Late,
         Self::DropsCall,
-        Self::Tells,
+        Self::Notifies,
         Self::BadShape,
         Self::Garbage,
         Self::LosesDevice,
