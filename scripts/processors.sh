@@ -48,9 +48,9 @@ on() {
     echo "$found" | tee "$log.fingerprint"
 }
 
-# together: each emulated processor of `emulated`, given as on's arguments, at the same time: an
-# emulated test is one thread.
-together() {
+# concurrently: runs `on` for every emulated processor of `emulated` at the same time. An emulated
+# test is one thread.
+concurrently() {
     local running=() index failed=0
     for ((index = 0; index < ${#emulated[@]}; index += 3)); do
         on "${emulated[@]:index:3}" >"$logs/said.$index" 2>&1 &
@@ -73,7 +73,7 @@ emulated=(
     "x86-64 with SSE2 and little more" "qemu-x86_64 -cpu Nehalem" "$x86"
     "x86-64 with AVX2" "qemu-x86_64 -cpu max" "$x86"
 )
-together
+concurrently
 if [[ ${1:-} == aarch64 ]]; then
     need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
     need_rust target "$arm"
@@ -82,7 +82,7 @@ if [[ ${1:-} == aarch64 ]]; then
         "64-bit Arm" "qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu cortex-a72" "$arm"
         "64-bit Arm with f16 arithmetic" "qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max" "$arm"
     )
-    together
+    concurrently
 fi
 fingerprints=("$logs"/*.fingerprint)
 for found in "${fingerprints[@]:1}"; do

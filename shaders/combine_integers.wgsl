@@ -84,8 +84,8 @@ fn main(
     both_of[invocation] = own.both;
     product_of[invocation] = own.product;
     workgroupBarrier();
-    // The lanes of a block are those with one number modulo `blocks`: over the first of them, which
-    // no other lane reads.
+    // A block has the lanes with one remainder modulo `blocks`. The result replaces the sums of its
+    // first lane, which no other lane reads.
     if (place.lane < blocks) {
         let of_block = merged_lanes(invocation, block, blocks * channels);
         both_of[invocation] = of_block.both;

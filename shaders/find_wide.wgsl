@@ -48,7 +48,7 @@ fn main(
     }
     marks[invocation] = u32(is_wide);
     workgroupBarrier();
-    // Each of the first 16 invocations over those that are read by no other.
+    // In place: each of the first 16 invocations reads entries that no other one reads.
     if (invocation < 16u) {
         marks[invocation] = marks_from(invocation, 16u);
     }

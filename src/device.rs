@@ -1,4 +1,4 @@
-//! The handle of a device: a GPU, or the host itself.
+//! The handle of a device: a GPU, or the host (CPU).
 //!
 //! Owns the choice between the two and the deadline of waits. Allocation lies in `tensor`, the
 //! phases in `engine`.

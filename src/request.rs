@@ -30,7 +30,7 @@ pub(crate) type Encode<'a> = Option<(&'a mut wgpu::CommandEncoder, &'a mut Works
 #[cfg(not(feature = "gpu"))]
 pub(crate) type Encode<'a> = Option<&'a mut std::convert::Infallible>;
 
-/// Tensors that a call only reads, or that it writes its result over.
+/// Tensors that a call only reads, or that it overwrites with its result.
 #[derive(Debug)]
 pub(crate) enum Source<'a> {
     Read(List<'a>),

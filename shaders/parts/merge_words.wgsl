@@ -80,7 +80,7 @@ fn merge_vector(own: array<vec4<u32>, SUMS>, walk: Walk, invocation: u32, vector
 #endif
     workgroupBarrier();
     for (var task = invocation; task < step; task += 256u) {
-        // Over the first of the entries that are merged, which no other task reads.
+        // In place of the first merged entry, which no other task reads.
         entries[task] = merged_entries(task, step, params.lanes_per_tile / blocks);
     }
     workgroupBarrier();

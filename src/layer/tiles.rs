@@ -43,21 +43,20 @@ impl LocalStatistics {
             let expected = tile_count as u64;
             return Err(ArgumentError::Length { argument: "counts", found, expected }.into());
         }
-        let numbers = tiles.to_vec_of::<f32>().await?;
+        let sums = tiles.to_vec_of::<f32>().await?;
         let mut rank = vec![Moments::EMPTY; channels];
-        for (tile, &count) in
-            numbers.chunks_exact((VALUES_PER_CHANNEL * channels).max(1)).zip(counts)
+        for (tile, &count) in sums.chunks_exact((VALUES_PER_CHANNEL * channels).max(1)).zip(counts)
         {
-            for (moments, numbers) in rank.iter_mut().zip(tile.chunks_exact(VALUES_PER_CHANNEL)) {
-                *moments = moments.merge(moments_of(numbers, count));
+            for (moments, sums) in rank.iter_mut().zip(tile.chunks_exact(VALUES_PER_CHANNEL)) {
+                *moments = moments.merge(moments_of(sums, count));
             }
         }
         Ok(Local::of_rank(rank))
     }
 }
 
-fn moments_of(numbers: &[f32], count: u64) -> Moments {
-    match numbers {
+fn moments_of(sums: &[f32], count: u64) -> Moments {
+    match sums {
         &[pivot, sum, squares, 0.0] => {
             Moments::from_sums(count, pivot.into(), sum.into(), squares.into())
         }

@@ -78,8 +78,8 @@ impl<'a> Backward<'a> {
         Backward::new(x.list(), Source::Read(grad_output.list()), None)
     }
 
-    /// Writes the gradient of x over grad_output, which has the layout and storage type of x. Other
-    /// gradients go to their targets.
+    /// Overwrites grad_output, which has the layout and storage type of x, with the gradient of x.
+    /// Other gradients go to their targets.
     pub fn in_place(x: impl Ranks<'a>, grad_output: impl RanksMut<'a>) -> Backward<'a, ()> {
         Backward::new(x.list(), Source::InPlace(grad_output.list()), Some(Targets::default()))
     }

@@ -51,7 +51,7 @@ impl Moments {
         Self::from_sums(count, pivot, sum, sum_squares)
     }
 
-    /// Moments of both sets of values together. Welford's update is the case of one value in
+    /// Moments of the union of both sets of values. Welford's update is the case of one value in
     /// `other`.
     ///
     /// Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
@@ -106,8 +106,8 @@ impl Moments {
 /// The part of a merge that depends on the counts alone.
 struct Weights {
     count: u64,
-    /// nᵦ/n.
-    share: f64,
+    /// Weight of the second mean, nᵦ/n.
+    weight: f64,
     /// nₐnᵦ/n.
     of_square: f64,
 }
@@ -117,14 +117,14 @@ impl Weights {
         // Saturating, because a count that a peer invents must not wrap to a small one. No machine
         // holds 2⁶⁴ values.
         let count = left.saturating_add(right);
-        let share = right as f64 / count as f64;
-        Self { count, share, of_square: left as f64 * share }
+        let weight = right as f64 / count as f64;
+        Self { count, weight, of_square: left as f64 * weight }
     }
 
-    /// Mean and m2 of both sides together.
+    /// Mean and m2 of the union of both sets of values.
     fn merge(&self, left: [f64; 2], right: [f64; 2]) -> [f64; 2] {
         let delta = right[0] - left[0];
-        [left[0] + delta * self.share, left[1] + right[1] + delta * delta * self.of_square]
+        [left[0] + delta * self.weight, left[1] + right[1] + delta * delta * self.of_square]
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) const MAGIC_BITS: i64 = MAGIC.to_bits() as i64;
 
 /// Σq and Σq² of x.
 pub(super) const MOMENTS: u8 = 0;
-/// Σr, and Σqr and Σr² apart, of what rounding took from x.
+/// Σr, Σqr and Σr² of the rounding errors r of x, as three sums.
 pub(super) const RESTS: u8 = 1;
 /// Σw and Σq·w of the gradients.
 pub(super) const PRODUCTS: u8 = 2;

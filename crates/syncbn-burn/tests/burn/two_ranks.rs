@@ -12,7 +12,7 @@ use crate::common::{
 };
 
 /// A step of every rank on its thread, each with a module of its own.
-fn together(ranks: Vec<Rank>, problem: &Problem) -> Vec<Seen<f32>> {
+fn concurrently(ranks: Vec<Rank>, problem: &Problem) -> Vec<Seen<f32>> {
     on_threads(ranks, |index, rank| {
         let norm = ours(&rank.device()).set(&problem.gamma, &problem.beta);
         step(&norm, &problem.ranks[index], &rank.device())
@@ -26,7 +26,7 @@ fn two_ranks_compute_the_whole_batch() {
         [([2, 2], 9, 1), ([5, 1], 4, 2), ([1, 3], 1, 3), ([3, 4], 256, 4)]
     {
         let problem = Problem::random(&batches, positions, seed);
-        let found = together(ranks(&devices[..], DEADLINE), &problem);
+        let found = concurrently(ranks(&devices[..], DEADLINE), &problem);
         for (rank, (found, expected)) in found.iter().zip(&problem.expected()).enumerate() {
             found.assert_close(expected, DEFINITION, &format!("{batches:?}, rank {rank}"));
         }

@@ -22,8 +22,9 @@ impl<const OP: u8> Kernel for AddRows<'_, OP> {
     /// for a register's width of columns, 16 of AVX-512:
     ///     for four rows:
     ///         for row:   t = x·scale + offset;  q = round(t)
-    ///                    group += q;            second += q·q (or q·w), even and odd columns apart
-    ///         first += group, even and odd columns apart
+    ///                    group += q
+    ///                    second += q·q (or q·w), even and odd columns separately
+    ///         first += group, even and odd columns separately
     ///     first, low, high ← these in the order of the columns
     /// ```
     ///

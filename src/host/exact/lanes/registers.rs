@@ -126,8 +126,8 @@ impl<R: Registers, const OP: u8> Run<R, OP> {
     ///
     /// 1. Nine operations for a register, and none waits for the one before: additions to a sum of
     ///    integers take a cycle.
-    /// 2. The first sum has 32 bits and a f32 beside it that tells what wrapped. Integers of 64
-    ///    bits would need both halves of every group apart.
+    /// 2. The first sum has 32 bits, and a f32 sum beside it says how often it wrapped. Integers of
+    ///    64 bits would add the even and odd lanes of every group separately.
     /// 3. Lanes behind the end of a run have the integer 0. They read the values that follow, or a
     ///    copy where none follow.
     #[inline(always)]
