@@ -10,6 +10,7 @@
 @group(0) @binding(1) var<storage, read> addend: array<u32>;        // (C), bits of f32
 @group(0) @binding(2) var<storage, read_write> total: array<u32>;   // (C), bits of f32
 
+// It reads two values per channel, so its time is that of a dispatch.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

@@ -19,6 +19,7 @@
 @group(0) @binding(4) var<storage, read_write> inv_std: array<u32>;            // (C), bits of f32
 #endif
 
+// It reads two values per channel, so its time is that of a dispatch.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

@@ -25,6 +25,7 @@ fn center_at(channel: u32) -> CenterBits {
     return center[channel];
 }
 
+// It reads 16 bytes per channel and rank or tile, so its time is that of a dispatch.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

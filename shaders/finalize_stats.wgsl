@@ -27,6 +27,8 @@
 @group(0) @binding(6) var<storage, read_write> inv_std: array<u32>;            // (C), bits of f32
 #endif
 
+// It reads 16 bytes per channel and rank, or twice 16 bytes per tile, so its time is that of a
+// dispatch.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

@@ -13,6 +13,7 @@
 // (C, 2): of x and of g; then (C): whether a gradient is not finite
 @group(0) @binding(4) var<storage, read_write> grad_grids: array<vec4<u32>>;
 
+// It reads 16 bytes per channel and rank, so its time is that of a dispatch.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

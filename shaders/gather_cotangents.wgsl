@@ -12,6 +12,7 @@
 // (C) of (weight, bias), of this rank
 @group(0) @binding(3) var<storage, read_write> cotangents: array<vec2<f32>>;
 
+// It reads two values per channel, so its time is that of a dispatch.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,

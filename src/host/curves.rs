@@ -47,6 +47,14 @@ fn with_curve(activation: Activation, call: impl With) {
 }
 
 /// v ← f(v); a NaN stays.
+///
+/// ```text
+/// for value:  y = f(v);  v ← v where it is NaN, else y
+/// ```
+///
+/// 1. The curve is chosen once per block, outside of the loop.
+/// 2. The loop has no branch: NaN is a selection after the computation, so LLVM computes a register
+///    of values at a time.
 #[inline(always)]
 pub(super) fn activate(v: &mut [f32], activation: Activation) {
     struct Values<'v>(&'v mut [f32]);
@@ -63,6 +71,12 @@ pub(super) fn activate(v: &mut [f32], activation: Activation) {
 }
 
 /// g ← g·f'(v): NaN where v is, and 0 for a derivative of 0 also where g is infinite.
+///
+/// ```text
+/// for value:  d = f'(v);  p = 0 where d is 0, else g·d;  g ← v where v is NaN, else p
+/// ```
+///
+/// As in [`activate`], the curve is chosen once per block, and both conditions are selections.
 #[inline(always)]
 pub(super) fn gate(g: &mut [f32], v: &[f32], activation: Activation) {
     struct Gradients<'v>(&'v mut [f32], &'v [f32]);

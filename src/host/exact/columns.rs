@@ -54,6 +54,13 @@ impl ColumnSums {
     ///     for row:   first += q;   second += q·q (or q·w)
     ///     sums ← sums + first, second           one load and store of each for all rows
     /// ```
+    ///
+    /// 1. 16 columns are independent sums, so no addition waits for another one of the same row.
+    /// 2. The grids of the columns are loaded once for all rows.
+    /// 3. AVX-512, AVX2 and NEON have kernels of their own ([`AddRows`]). Elsewhere the loops over
+    ///    arrays of 16 are for LLVM to put into registers.
+    /// 4. The columns after the last 16 go one by one through the same code. Integers have no
+    ///    order, so the bits are the same.
     #[inline(always)]
     pub fn add<S: Simd, const OP: u8>(
         &mut self,

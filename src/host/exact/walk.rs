@@ -159,6 +159,13 @@ impl Grids<'_> {
 ///         lanes[channel] += the values
 /// to ← the lanes of each channel added up
 /// ```
+///
+/// 1. Integers add in any order, so each channel keeps one sum per lane over the whole tile. The
+///    lanes are added up once, at its end.
+/// 2. f32 is read in place. 16-bit values are widened into blocks of 4 KB, which stay in the first
+///    cache.
+/// 3. The prefetch serves samples whose runs are short. The hardware prefetches longer ones.
+/// 4. Only channels in units other than 1 pay for the product with the unit.
 struct PlaneKernel<'k, 'a, F, T: Task> {
     walk: &'k Walk<'a, F>,
     planes: Planes<'a>,
@@ -222,6 +229,11 @@ fn scale<'s>(values: &[f32], unit: f32, to: &'s mut [f32]) -> &'s [f32] {
 ///     x, g ← the rows as f32                where they lie, or widened into blocks
 ///     sums ← sums + the rows, in registers from the first to the last
 /// ```
+///
+/// 1. Rows are summed elementwise, so no sum crosses the lanes of a register.
+/// 2. Each sum is loaded and stored once per 16 rows.
+/// 3. The prefetch is for rows that lie far apart. Folded rows follow each other in memory, and the
+///    hardware prefetches them.
 struct ColumnKernel<'k, 'a, F, T: Task> {
     walk: &'k Walk<'a, F>,
     columns: Columns<'a>,

@@ -41,6 +41,14 @@ impl ColumnExtremes {
     }
 
     /// The same for the columns from `start` on, by comparisons of values.
+    ///
+    /// ```text
+    /// for row:
+    ///     for column:  bits = max(bits, bits of |x|);  low = min(low, x);  high = max(high, x)
+    /// ```
+    ///
+    /// The inner loop goes over columns, which do not depend on each other, so LLVM can compare a
+    /// register of them at a time. A symmetric range has no `low` and `high`.
     #[inline(always)]
     fn add_portably<const SYMMETRIC: bool>(
         &mut self,
@@ -82,8 +90,19 @@ struct AddRows<'a, const SYMMETRIC: bool> {
 }
 
 impl<const SYMMETRIC: bool> Kernel for AddRows<'_, SYMMETRIC> {
-    /// A register's width of columns after the other, the rows of each in registers. min(x, low) is
-    /// `low` where x is NaN, or NaN on Arm. The bits tell it either way.
+    /// ```text
+    /// for a register's width of columns, 16 of AVX-512:
+    ///     low, high, bits ← those of the columns
+    ///     for row:
+    ///         low = min(x, low);  high = max(x, high)         not if the range is symmetric
+    ///         bits = max(bits, bits of |x|)
+    ///     those of the columns ← low, high, bits
+    /// ```
+    ///
+    /// 1. low, high and bits stay in registers for all rows of a patch.
+    /// 2. Rows are compared elementwise, so no comparison crosses the lanes of a register.
+    /// 3. A symmetric range takes two operations for a register of x, another one takes four.
+    /// 4. min(x, low) is `low` where x is NaN, or NaN on Arm. The bits detect a NaN either way.
     #[inline(always)]
     fn run<R: Registers>(self, of: R) {
         let Self { to, column, len, rows } = self;
